@@ -1,0 +1,196 @@
+//! Identifiers. Each is its own type, so that a room's name is never taken for a host's.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// A row of `user`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct HostId(pub i64);
+
+/// A row of `chatroom`. Guests never see it: they know a room by its [`RoomName`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ChatroomId(pub i64);
+
+/// The number of a message in its room: 1, 2, 3 …, always rising, never used twice (SPEC 4).
+pub type Seq = u64;
+
+/// One connection of this process; never reused, so that a late disconnect evicts nobody else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnectionId(pub u64);
+
+/// Text that is not an identifier of the kind asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a valid identifier")]
+pub struct ParseIdError;
+
+fn is_url_safe(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_'
+}
+
+/// Twenty-two characters of `[A-Za-z0-9_-]`, which hold 128 random bits, kept inline.
+macro_rules! token22 {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name([u8; 22]);
+
+        impl $name {
+            /// Length in characters.
+            pub const LEN: usize = 22;
+
+            /// From 16 random bytes: base64url without padding.
+            pub fn from_random(bytes: [u8; 16]) -> Self {
+                use base64::Engine as _;
+                let mut text = [0; 22];
+                // 16 bytes are exactly 22 characters, so this writes all of `text`.
+                let written = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode_slice(bytes, &mut text);
+                debug_assert_eq!(written, Ok(Self::LEN));
+                Self(text)
+            }
+
+            /// The identifier as text.
+            pub fn as_str(&self) -> &str {
+                // Only ASCII gets in; the fallback is never taken.
+                std::str::from_utf8(&self.0).unwrap_or_default()
+            }
+
+            /// The identifier as ASCII bytes.
+            pub fn as_bytes(&self) -> &[u8; 22] {
+                &self.0
+            }
+
+            /// Reads exactly 22 bytes of `[A-Za-z0-9_-]`.
+            pub fn from_bytes(bytes: &[u8]) -> Result<Self, ParseIdError> {
+                let text: [u8; 22] = bytes.try_into().map_err(|_| ParseIdError)?;
+                if text.iter().copied().all(is_url_safe) { Ok(Self(text)) } else { Err(ParseIdError) }
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = ParseIdError;
+            fn from_str(text: &str) -> Result<Self, ParseIdError> {
+                Self::from_bytes(text.as_bytes())
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{}({})", stringify!($name), self.as_str())
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.as_str())
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+                text.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+
+token22! {
+    /// The unguessable public name of a chatroom (SPEC 3).
+    RoomName
+}
+
+token22! {
+    /// The public name of a host: guests find his status by it (SPEC 5).
+    HostUuid
+}
+
+/// A message's id: the client's own, or one the server gave. 1 to 64 of `[A-Za-z0-9_-]` (SPEC 4).
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(transparent)]
+pub struct MessageId(Box<str>);
+
+impl MessageId {
+    /// The longest id a client may use, in characters.
+    pub const MAX_LEN: usize = 64;
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// An id of the server's own, from 16 random bytes.
+    pub fn from_random(bytes: [u8; 16]) -> Self {
+        Self(RoomName::from_random(bytes).as_str().into())
+    }
+}
+
+impl FromStr for MessageId {
+    type Err = ParseIdError;
+    fn from_str(text: &str) -> Result<Self, ParseIdError> {
+        let fits = (1..=Self::MAX_LEN).contains(&text.len()) && text.bytes().all(is_url_safe);
+        if fits { Ok(Self(text.into())) } else { Err(ParseIdError) }
+    }
+}
+
+impl fmt::Display for MessageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// One life of a node: a new process, or the same one that came back after it was taken for dead, has
+/// another. 22 random characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct NodeId(HostUuid);
+
+impl NodeId {
+    /// From 16 random bytes.
+    pub fn from_random(bytes: [u8; 16]) -> Self {
+        Self(HostUuid::from_random(bytes))
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+}
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_room_name_is_22_url_safe_characters() {
+        let name = RoomName::from_random([0xff; 16]);
+        assert_eq!(name.as_str(), "_____________________w");
+        assert_eq!(name.as_str().parse(), Ok(name));
+        for absurd in ["", "short", "has space in the name!", "twenty-three-characters", "열여섯글자이지만안됩니다"]
+        {
+            assert_eq!(absurd.parse::<RoomName>(), Err(ParseIdError), "{absurd}");
+        }
+    }
+
+    #[test]
+    fn a_message_id_has_1_to_64_safe_characters() {
+        assert!("a".repeat(64).parse::<MessageId>().is_ok());
+        assert!("a".repeat(65).parse::<MessageId>().is_err());
+        assert!("".parse::<MessageId>().is_err());
+        assert!("a:b".parse::<MessageId>().is_err());
+    }
+}

@@ -1,0 +1,138 @@
+//! The sender's wall clock: a string whose shape is checked and which is otherwise handed on as it came.
+
+use std::fmt;
+use std::str::FromStr;
+
+use chrono::{DateTime, FixedOffset, Utc};
+
+/// `YYYY-MM-DDTHH:MM:SS` with 0 to 6 decimals and no zone (SPEC 4). Only the shape is right for certain: the contract's
+/// own example has 77 seconds.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct WallClock(Box<str>);
+
+/// Text that does not have the shape of a [`WallClock`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected YYYY-MM-DDTHH:MM:SS with up to 6 decimals and no zone")]
+pub struct InvalidWallClock;
+
+impl WallClock {
+    /// The longest, in characters: six decimals.
+    pub const MAX_LEN: usize = 26;
+
+    /// As it came.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Without decimals: what the widget sends back when it asks for older messages.
+    pub fn whole_seconds(&self) -> &str {
+        &self.0[..19]
+    }
+}
+
+impl FromStr for WallClock {
+    type Err = InvalidWallClock;
+    fn from_str(text: &str) -> Result<Self, InvalidWallClock> {
+        const SHAPE: &[u8; 19] = b"dddd-dd-ddTdd:dd:dd";
+        let bytes = text.as_bytes();
+        let head = bytes.len() >= SHAPE.len()
+            && SHAPE
+                .iter()
+                .zip(bytes)
+                .all(|(want, got)| if *want == b'd' { got.is_ascii_digit() } else { want == got });
+        let decimals = match bytes.get(SHAPE.len()..) {
+            Some([]) => true,
+            Some([b'.', decimals @ ..]) => decimals.len() <= 6 && decimals.iter().all(u8::is_ascii_digit),
+            _ => false,
+        };
+        // A bare final dot has no decimals to speak of, and is refused.
+        if head && decimals && !text.ends_with('.') { Ok(Self(text.into())) } else { Err(InvalidWallClock) }
+    }
+}
+
+impl fmt::Display for WallClock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for WallClock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "WallClock({})", self.0)
+    }
+}
+
+/// Where the clients' wall clocks hang: Korea, unless set otherwise (`wire-offset`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WireOffset(FixedOffset);
+
+impl WireOffset {
+    /// An instant as a client's clock would show it, in whole seconds.
+    pub fn wall_clock(self, at: DateTime<Utc>) -> WallClock {
+        WallClock(at.with_timezone(&self.0).format("%Y-%m-%dT%H:%M:%S").to_string().into())
+    }
+
+    /// The instant that a client's clock shows, if there is such a time.
+    pub fn instant(self, shown: &WallClock) -> Option<DateTime<Utc>> {
+        let naive = chrono::NaiveDateTime::parse_from_str(shown.as_str(), "%Y-%m-%dT%H:%M:%S%.f").ok()?;
+        naive.and_local_timezone(self.0).single().map(|at| at.with_timezone(&Utc))
+    }
+}
+
+/// Text that is not an offset such as `+09:00`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected an offset from UTC such as +09:00")]
+pub struct InvalidWireOffset;
+
+impl FromStr for WireOffset {
+    type Err = InvalidWireOffset;
+    fn from_str(text: &str) -> Result<Self, InvalidWireOffset> {
+        text.parse().map(Self).map_err(|_| InvalidWireOffset)
+    }
+}
+
+impl fmt::Display for WireOffset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_shape_of_a_wall_clock_is_checked() {
+        for good in [
+            "2023-03-23T08:15:07",
+            "2023-03-23T08:15:77",
+            "2023-03-23T08:15:07.1",
+            "2023-03-23T08:15:07.123456",
+            "9999-99-99T99:99:99",
+        ] {
+            assert_eq!(good.parse::<WallClock>().map(|clock| clock.to_string()), Ok(good.to_owned()));
+        }
+        for bad in [
+            "",
+            "2023-03-23T08:15",
+            "2023-03-23T08:15:07.",
+            "2023-03-23T08:15:07.1234567",
+            "2023-03-23T08:15:07Z",
+            "2023-03-23 08:15:07",
+            "2023-03-23T08:15:07+09:00",
+            "２023-03-23T08:15:07",
+        ] {
+            assert!(bad.parse::<WallClock>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_instant_is_shown_on_the_wire_as_a_clock_in_korea() {
+        let korea: WireOffset = "+09:00".parse().unwrap();
+        let at = DateTime::parse_from_rfc3339("2023-03-22T23:15:07.900Z").unwrap().with_timezone(&Utc);
+        let shown = korea.wall_clock(at);
+        assert_eq!(shown.as_str(), "2023-03-23T08:15:07");
+        assert_eq!(korea.instant(&shown).unwrap().to_rfc3339(), "2023-03-22T23:15:07+00:00");
+        assert_eq!(korea.instant(&"2023-99-23T08:15:07".parse().unwrap()), None);
+    }
+}

@@ -1,0 +1,4 @@
+//! PinTalk: a self-hosted live-chat server.
+
+pub mod clock;
+pub mod domain;

@@ -1,0 +1,2 @@
+//! PinTalk.
+fn main() {}
