@@ -1,0 +1,333 @@
+//! Frames of the chat socket (SPEC 4).
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
+
+use super::surrogate;
+use crate::domain::{MAX_MESSAGE_CHARS, Message, MessageId, Seq, Side, WallClock};
+
+/// What a client may say on a chat socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Inbound {
+    /// A message for everybody in the room.
+    Message {
+        /// 1 to [`MAX_MESSAGE_CHARS`] code points.
+        text: String,
+        /// The sender's wall clock.
+        datetime: WallClock,
+        /// The client's own id, if it gave one.
+        id: Option<MessageId>,
+    },
+    /// Asks for the 50 messages before a point.
+    Request(Before),
+    /// Something that passes by.
+    Notice(Notice),
+}
+
+/// Where a page of older messages ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Before {
+    /// Before this number.
+    Seq(Seq),
+    /// Before the message that bears this wall clock.
+    Datetime(WallClock),
+}
+
+/// A notice of the chat socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// The host closes the room.
+    Close,
+    /// Somebody is typing.
+    Typing(WallClock),
+    /// Read up to this number.
+    Read {
+        /// The newest message that was read.
+        seq: Seq,
+        /// The sender's wall clock.
+        datetime: WallClock,
+    },
+    /// A guest asks whether the host is online.
+    Online,
+    /// Of the right form, and nothing we know.
+    Other,
+}
+
+/// Why a frame is not of the agreed form: a short sentence for the close reason.
+pub type Refusal = &'static str;
+
+#[derive(Deserialize)]
+struct Raw<'a> {
+    #[serde(borrow, rename = "type")]
+    kind: Cow<'a, str>,
+    #[serde(borrow)]
+    message: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    datetime: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    id: Option<Cow<'a, str>>,
+    seq: Option<Seq>,
+    before: Option<Seq>,
+    /// Whatever it claims: the connection knows better (SPEC 4).
+    #[serde(default, rename = "is_host")]
+    _is_host: IgnoredAny,
+}
+
+impl Inbound {
+    /// Reads a text frame.
+    ///
+    /// # Errors
+    /// The sentence that goes with close code 4000.
+    pub fn parse(text: &str) -> Result<Self, Refusal> {
+        // serde reads an array as a struct, too.
+        if !text.trim_start_matches([' ', '\t', '\r', '\n']).starts_with('{') {
+            return Err("expected a JSON object");
+        }
+        let text = surrogate::mend(text);
+        let raw: Raw<'_> = serde_json::from_str(&text).map_err(|_| "not a frame of the agreed form")?;
+        match &*raw.kind {
+            "chat_message" => Self::message(raw),
+            "request" => Self::request(raw).map(Self::Request),
+            "notice" => Notice::read(raw).map(Self::Notice),
+            _ => Err("unknown type"),
+        }
+    }
+
+    fn message(raw: Raw<'_>) -> Result<Self, Refusal> {
+        let text = raw.message.ok_or("message is missing")?;
+        // A code point has at most four bytes: most lengths are told without counting.
+        if text.is_empty() {
+            return Err("message is empty");
+        }
+        if text.len() > MAX_MESSAGE_CHARS && text.chars().count() > MAX_MESSAGE_CHARS {
+            return Err("message is longer than 2000 characters");
+        }
+        Ok(Self::Message {
+            text: text.into_owned(),
+            datetime: wall_clock(raw.datetime)?,
+            id: raw.id.map(|id| id.parse().map_err(|_| "id is not 1 to 64 of A-Z a-z 0-9 _ -")).transpose()?,
+        })
+    }
+
+    fn request(raw: Raw<'_>) -> Result<Before, Refusal> {
+        match raw.before {
+            Some(seq) => Ok(Before::Seq(seq)),
+            None => wall_clock(raw.message).map(Before::Datetime),
+        }
+    }
+}
+
+impl Notice {
+    fn read(raw: Raw<'_>) -> Result<Self, Refusal> {
+        let message = raw.message.ok_or("message is missing")?;
+        let datetime = wall_clock(raw.datetime);
+        Ok(match &*message {
+            "close" => Self::Close,
+            "online" => Self::Online,
+            "typing" => Self::Typing(datetime?),
+            "read" => Self::Read { seq: raw.seq.ok_or("seq is missing")?, datetime: datetime? },
+            _ => Self::Other,
+        })
+    }
+}
+
+fn wall_clock(text: Option<Cow<'_, str>>) -> Result<WallClock, Refusal> {
+    text.ok_or("datetime is missing")?.parse().map_err(|_| "datetime is not YYYY-MM-DDTHH:MM:SS[.ffffff]")
+}
+
+#[derive(Serialize)]
+struct MessageHead<'a> {
+    r#type: &'static str,
+    is_host: bool,
+    message: &'a str,
+    datetime: &'a str,
+    id: &'a str,
+}
+
+/// A message's frame up to the place of its number: `{"type":…,"id":"…","seq":`. The broker adds the number and `}`, so
+/// that the JSON of a message is written once, before anybody knows its number.
+pub fn message_head(side: Side, text: &str, datetime: &WallClock, id: &MessageId) -> Vec<u8> {
+    let head = MessageHead {
+        r#type: "chat_message",
+        is_host: side.is_host(),
+        message: text,
+        datetime: datetime.as_str(),
+        id: id.as_str(),
+    };
+    let mut json = to_json(&head);
+    json.pop(); // the closing brace
+    json.extend_from_slice(b",\"seq\":");
+    json
+}
+
+/// The complete frame of a message, byte for byte as it was sent live.
+pub fn message_frame(message: &Message) -> Bytes {
+    let mut json = message_head(message.side, &message.text, &message.datetime, &message.id);
+    json.extend_from_slice(message.seq.to_string().as_bytes());
+    json.push(b'}');
+    json.into()
+}
+
+/// What an archiver reads back out of a frame.
+#[derive(Debug, Deserialize)]
+pub struct StoredFrame<'a> {
+    /// Who wrote it.
+    pub is_host: bool,
+    /// The text.
+    #[serde(borrow)]
+    pub message: Cow<'a, str>,
+    /// The sender's wall clock.
+    #[serde(borrow)]
+    pub datetime: Cow<'a, str>,
+    /// The message's id.
+    #[serde(borrow)]
+    pub id: Cow<'a, str>,
+    /// Its number.
+    pub seq: Seq,
+}
+
+/// Several messages in one frame: history, in whichever order they are given. With `more`, further frames follow.
+pub fn history_frame<'a>(frames: impl IntoIterator<Item = &'a [u8]>, more: bool) -> Vec<u8> {
+    let mut json = br#"{"type":"chat_message","data":["#.to_vec();
+    for (at, frame) in frames.into_iter().enumerate() {
+        if at > 0 {
+            json.push(b',');
+        }
+        json.extend_from_slice(frame);
+    }
+    json.extend_from_slice(if more { br#"],"more":true}"# } else { b"]}" });
+    json
+}
+
+#[derive(Serialize)]
+struct NoticeFrame<'a> {
+    r#type: &'static str,
+    is_host: bool,
+    message: &'static str,
+    datetime: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seq: Option<Seq>,
+}
+
+/// The notice that tells everybody that the host closed the room.
+pub fn closed_frame(datetime: &WallClock) -> Bytes {
+    notice(true, "closed", datetime, None)
+}
+
+/// The notice that somebody is typing.
+pub fn typing_frame(side: Side, datetime: &WallClock) -> Bytes {
+    notice(side.is_host(), "typing", datetime, None)
+}
+
+/// The notice that somebody has read up to a number.
+pub fn read_frame(side: Side, seq: Seq, datetime: &WallClock) -> Bytes {
+    notice(side.is_host(), "read", datetime, Some(seq))
+}
+
+fn notice(is_host: bool, message: &'static str, datetime: &WallClock, seq: Option<Seq>) -> Bytes {
+    to_json(&NoticeFrame { r#type: "notice", is_host, message, datetime: datetime.as_str(), seq }).into()
+}
+
+/// Writes a value that cannot fail to be JSON: strings, numbers and booleans only.
+pub(super) fn to_json<T: Serialize>(value: &T) -> Vec<u8> {
+    serde_json::to_vec(value).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(text: &str) -> String {
+        format!(r#"{{"type":"chat_message","is_host":false,"message":{text},"datetime":"2023-03-23T08:15:07.123"}}"#)
+    }
+
+    #[test]
+    fn a_message_of_the_real_widget_is_read() {
+        let parsed = Inbound::parse(&message("\"hi\"")).unwrap();
+        assert_eq!(
+            parsed,
+            Inbound::Message { text: "hi".into(), datetime: "2023-03-23T08:15:07.123".parse().unwrap(), id: None }
+        );
+    }
+
+    #[test]
+    fn length_is_counted_in_code_points() {
+        let long = |letter: &str, count| Inbound::parse(&message(&format!("\"{}\"", letter.repeat(count))));
+        assert!(long("한", 2_000).is_ok());
+        assert!(long("한", 2_001).is_err());
+        assert!(long("😀", 2_000).is_ok());
+        assert!(long("a", 2_001).is_err());
+        assert!(long("a", 0).is_err());
+    }
+
+    #[test]
+    fn half_an_emoji_is_mended_and_not_refused() {
+        let Ok(Inbound::Message { text, .. }) = Inbound::parse(&message(r#""hi \ud83d""#)) else { panic!("refused") };
+        assert_eq!(text, "hi \u{fffd}");
+    }
+
+    #[test]
+    fn whatever_is_not_of_the_agreed_form_is_refused() {
+        let nested = format!("{{\"type\":{}", "[".repeat(8_000));
+        for bad in [
+            "",
+            "null",
+            "[]",
+            "hi",
+            "{}",
+            "{\"type\":1}",
+            "{\"type\":\"nonsense\"}",
+            &nested,
+            r#"["chat_message","hi","2023-03-23T08:15:07",null,null,null,false]"#,
+            r#"{"type":"chat_message","message":"hi"}"#,
+            r#"{"type":"chat_message","message":"hi","datetime":"now"}"#,
+            r#"{"type":"chat_message","message":7,"datetime":"2023-03-23T08:15:07"}"#,
+            r#"{"type":"chat_message","message":"hi","datetime":"2023-03-23T08:15:07","id":"no spaces"}"#,
+            r#"{"type":"request","message":"yesterday"}"#,
+            r#"{"type":"request","before":-1}"#,
+            r#"{"type":"notice"}"#,
+            r#"{"type":"notice","message":"read","datetime":"2023-03-23T08:15:07"}"#,
+        ] {
+            assert!(Inbound::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn deep_nesting_in_a_field_that_nobody_reads_harms_nobody() {
+        let text =
+            format!(r#"{{"x":{}{},"type":"notice","message":"whatever"}}"#, "[".repeat(8_000), "]".repeat(8_000));
+        // Read or refused, but decided without a deep stack.
+        let _: Result<Inbound, Refusal> = Inbound::parse(&text);
+    }
+
+    #[test]
+    fn what_is_stored_gives_the_very_frame_that_was_sent() {
+        let text = "hi \"there\"\n한";
+        let message = Message {
+            chatroom: crate::domain::ChatroomId(1),
+            seq: 7,
+            side: Side::Host,
+            text: text.into(),
+            datetime: "2023-03-23T08:15:77".parse().unwrap(),
+            id: "abc".parse().unwrap(),
+            accepted_at: chrono::DateTime::UNIX_EPOCH,
+        };
+        let frame = message_frame(&message);
+        assert_eq!(
+            frame,
+            r#"{"type":"chat_message","is_host":true,"message":"hi \"there\"\n한","datetime":"2023-03-23T08:15:77","id":"abc","seq":7}"#
+        );
+        let stored: StoredFrame<'_> = serde_json::from_slice(&frame).unwrap();
+        assert_eq!((stored.is_host, &*stored.message, &*stored.id, stored.seq), (true, text, "abc", 7));
+    }
+
+    #[test]
+    fn history_is_the_frames_themselves_in_one() {
+        let frames: [&[u8]; 2] = [br#"{"seq":1}"#, br#"{"seq":2}"#];
+        assert_eq!(history_frame(frames, false), br#"{"type":"chat_message","data":[{"seq":1},{"seq":2}]}"#);
+        assert_eq!(history_frame(frames, true), br#"{"type":"chat_message","data":[{"seq":1},{"seq":2}],"more":true}"#);
+    }
+}

@@ -1,0 +1,101 @@
+//! Frames of the status socket (SPEC 5).
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::chat::{Refusal, to_json};
+use crate::domain::{Side, WallClock};
+
+/// What a guest or a host may say on a status socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inbound {
+    /// A guest says that he is there, and asks whether the host is.
+    Online,
+    /// A notice of the right form that asks for nothing.
+    Ignored,
+}
+
+#[derive(Deserialize)]
+struct Raw<'a> {
+    #[serde(borrow, rename = "type")]
+    kind: std::borrow::Cow<'a, str>,
+    message: Option<serde_json::Value>,
+}
+
+impl Inbound {
+    /// Reads a text frame. A host's notices are accepted whatever is in them; a guest's bear a `message`.
+    ///
+    /// # Errors
+    /// The sentence that goes with close code 4000.
+    pub fn parse(side: Side, text: &str) -> Result<Self, Refusal> {
+        if !text.trim_start_matches([' ', '\t', '\r', '\n']).starts_with('{') {
+            return Err("expected a JSON object");
+        }
+        let text = super::surrogate::mend(text);
+        let raw: Raw<'_> = serde_json::from_str(&text).map_err(|_| "not a frame of the agreed form")?;
+        match (&*raw.kind, side, raw.message.as_ref().and_then(serde_json::Value::as_str)) {
+            ("notice", Side::Host, _) => Ok(Self::Ignored),
+            ("notice", Side::Guest, Some("online")) => Ok(Self::Online),
+            ("notice", Side::Guest, Some(_)) => Ok(Self::Ignored),
+            ("notice", Side::Guest, None) => Err("message is missing"),
+            _ => Err("unknown type"),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct StatusFrame<'a> {
+    r#type: &'static str,
+    is_host: bool,
+    message: &'static str,
+    status: &'static str,
+    datetime: &'a str,
+}
+
+/// The host is online, or no longer. `status` and `message` both say it: the seed writes either (SPEC 5).
+pub fn status_frame(online: bool, datetime: &WallClock) -> Bytes {
+    let word = if online { "online" } else { "offline" };
+    to_json(&StatusFrame { r#type: "notice", is_host: true, message: word, status: word, datetime: datetime.as_str() })
+        .into()
+}
+
+#[derive(Serialize)]
+struct GuestFrame<'a> {
+    r#type: &'static str,
+    is_host: bool,
+    message: &'static str,
+    datetime: &'a str,
+}
+
+/// Tells the host's status sockets that a guest is there.
+pub fn guest_frame(datetime: &WallClock) -> Bytes {
+    to_json(&GuestFrame { r#type: "notice", is_host: false, message: "online", datetime: datetime.as_str() }).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guest_asks_with_online_and_a_hosts_notices_are_ignored() {
+        let asked = r#"{"type":"notice","is_host":false,"message":"online","datetime":"2023-03-23T08:15:77"}"#;
+        assert_eq!(Inbound::parse(Side::Guest, asked), Ok(Inbound::Online));
+        assert_eq!(Inbound::parse(Side::Host, asked), Ok(Inbound::Ignored));
+        let seeds_own = r#"{"type":"notice","is_host":true,"status":"online","datetime":"2023-03-23T12:22:12"}"#;
+        assert_eq!(Inbound::parse(Side::Host, seeds_own), Ok(Inbound::Ignored));
+        assert!(Inbound::parse(Side::Guest, seeds_own).is_err());
+        for bad in ["", "[]", "{}", r#"{"type":"chat_message","message":"hi"}"#] {
+            assert!(Inbound::parse(Side::Guest, bad).is_err(), "{bad}");
+            assert!(Inbound::parse(Side::Host, bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_status_is_told_in_both_of_the_seeds_spellings() {
+        let at = "2023-03-23T12:22:12".parse().unwrap();
+        assert_eq!(
+            status_frame(true, &at),
+            r#"{"type":"notice","is_host":true,"message":"online","status":"online","datetime":"2023-03-23T12:22:12"}"#
+        );
+    }
+}

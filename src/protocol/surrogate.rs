@@ -1,0 +1,82 @@
+//! Half an emoji: a browser that cuts a string between two surrogates sends `"\ud83d"`, which no JSON reader of ours
+//! takes. SPEC 4 wants U+FFFD instead of an error.
+
+use std::borrow::Cow;
+
+/// Replaces each `\uXXXX` that is a surrogate without its other half by `\ufffd`; everything else is as it was.
+pub(super) fn mend(json: &str) -> Cow<'_, str> {
+    let bytes = json.as_bytes();
+    let mut mended: Option<String> = None;
+    let mut copied = 0;
+    let mut at = 0;
+    while let Some(step) = bytes.get(at..).and_then(|rest| rest.iter().position(|byte| *byte == b'\\')) {
+        at += step;
+        at += match code_unit(bytes, at) {
+            Some(0xd800..=0xdbff) if matches!(code_unit(bytes, at + 6), Some(0xdc00..=0xdfff)) => 12,
+            Some(0xd800..=0xdfff) => {
+                let text = mended.get_or_insert_with(|| String::with_capacity(json.len()));
+                text.push_str(&json[copied..at]);
+                text.push_str("\\ufffd");
+                copied = at + 6;
+                6
+            }
+            Some(_) => 6,
+            // Any other escape is the backslash and one byte; a second backslash must not start an escape of its own.
+            None => 2,
+        };
+    }
+    match mended {
+        Some(mut text) => {
+            text.push_str(&json[copied..]);
+            text.into()
+        }
+        None => json.into(),
+    }
+}
+
+/// The code unit of the escape `\uXXXX` that starts at `at`, if one does.
+fn code_unit(bytes: &[u8], at: usize) -> Option<u16> {
+    let digits = bytes.get(at..at + 6)?.strip_prefix(b"\\u")?;
+    // `from_str_radix` takes a sign, JSON does not.
+    digits
+        .iter()
+        .all(u8::is_ascii_hexdigit)
+        .then(|| std::str::from_utf8(digits).ok())?
+        .and_then(|hex| u16::from_str_radix(hex, 16).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::mend;
+
+    #[test]
+    fn half_a_pair_becomes_the_replacement_character() {
+        for (json, mended) in [
+            (r#""\ud83d""#, r#""\ufffd""#),
+            (r#""\ude00\ud83d\ude00""#, r#""\ufffd\ud83d\ude00""#),
+            (r#""\uD83Dx\uDE00""#, r#""\ufffdx\ufffd""#),
+            (r#""\\ud83d""#, r#""\\ud83d""#),
+            (r#""\\\ud83d""#, r#""\\\ufffd""#),
+            (r#""한\ud83d글""#, r#""한\ufffd글""#),
+            (r#""\ud83"#, r#""\ud83"#),
+            (r#""\u+83d""#, r#""\u+83d""#),
+            ("\\", "\\"),
+            ("\\한", "\\한"),
+        ] {
+            assert_eq!(mend(json), mended);
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn what_a_json_writer_makes_is_left_alone(text in ".*") {
+            let json = serde_json::to_string(&text).unwrap();
+            proptest::prop_assert_eq!(mend(&json), json.as_str());
+        }
+
+        #[test]
+        fn any_text_comes_out_as_text(json in ".*\\\\.*") {
+            mend(&json);
+        }
+    }
+}
