@@ -1,0 +1,78 @@
+//! The archive queues: messages that are accepted and not in SQL yet, one queue a partition.
+//!
+//! One node at a time works on a partition, under a lease. Losing it half-way is harmless: rows are written under their
+//! number, and whoever holds the lease next reads from the queue's head.
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+
+use super::{Partition, Unavailable};
+use crate::domain::{ChatroomId, RoomName, RoomState, Seq};
+
+/// The right to archive a partition, until it runs out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ArchiveLease(pub String);
+
+/// An entry of the queue.
+#[derive(Clone, Debug)]
+pub struct QueueEntry {
+    /// Its place in the queue.
+    pub position: String,
+    /// The room.
+    pub room: RoomName,
+    /// Its row.
+    pub chatroom: ChatroomId,
+    /// The broker's life in which it was accepted.
+    pub life: String,
+    /// When, by the broker's clock.
+    pub accepted_at: DateTime<Utc>,
+    /// The complete frame.
+    pub frame: bytes::Bytes,
+}
+
+/// What SQL says of a room after a batch was committed.
+#[derive(Clone, Debug)]
+pub struct ArchivedMark {
+    /// The room.
+    pub room: RoomName,
+    /// Everything up to here is in SQL, or will never be (the room is gone).
+    pub archived: Seq,
+    /// The state that SQL has, applied if it is newer.
+    pub state: RoomState,
+    /// Its version.
+    pub version: u64,
+}
+
+/// The port. Each call is atomic.
+#[async_trait]
+pub trait ArchiveQueue: Send + Sync + 'static {
+    /// Takes or renews the lease of a partition. `None`: another node has it.
+    async fn lease(&self, partition: Partition) -> Result<Option<ArchiveLease>, Unavailable>;
+
+    /// Gives the lease back, so that another node need not wait for its end.
+    async fn release(&self, partition: Partition, lease: &ArchiveLease) -> Result<(), Unavailable>;
+
+    /// The oldest entries, in order, at most `limit`. Nothing is removed.
+    async fn read(&self, partition: Partition, limit: usize) -> Result<Vec<QueueEntry>, Unavailable>;
+
+    /// Marks what was committed and removes the queue up to and including `through`. `false`: the lease is lost, nothing was done.
+    async fn finish(
+        &self,
+        partition: Partition,
+        lease: &ArchiveLease,
+        through: &str,
+        marks: &[ArchivedMark],
+    ) -> Result<bool, Unavailable>;
+
+    /// Takes entries that SQL will never take out of the way: they go to the dead letters, with the reason.
+    async fn bury_entry(
+        &self,
+        partition: Partition,
+        lease: &ArchiveLease,
+        position: &str,
+        why: &str,
+    ) -> Result<bool, Unavailable>;
+
+    /// Removes rooms that nobody is in, that nobody used for `idle`, and that SQL has whole. Returns how many went.
+    async fn remove_idle(&self, partition: Partition, idle: std::time::Duration) -> Result<u64, Unavailable>;
+}

@@ -1,0 +1,292 @@
+//! The broker of a cluster: Redis keeps the rooms, their logs and the archive queues; Lua makes each call one step.
+//!
+//! Keys of a partition share the hash tag `{k}`, so that a script touches one slot of a Redis Cluster. The scripts are in
+//! `redis/lua`, each with its keys, arguments and answers on top.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use fred::prelude::*;
+
+use super::queue::ArchiveQueue;
+use super::{Broker, Change, LogEntry, Outcome, Partition, RoomStatus, Seed, Sink, Submission, Ticket, Unavailable};
+use crate::clock::Chance;
+use crate::control::Control;
+use crate::domain::{ChatroomId, HostId, RoomName, RoomState, Seq, Side};
+use crate::redis::{Redis, within};
+
+mod answer;
+mod archive;
+mod listener;
+mod publication;
+mod scripts;
+
+use answer::Answer;
+use scripts::Scripts;
+
+/// How many partitions a cluster has. Written into Redis at first start; a node with another count refuses to start.
+pub const PARTITIONS: u16 = 16;
+
+/// How long a call of `accept` may run after it was sent: a late one writes nothing.
+const ACCEPT_TTL: Duration = Duration::from_secs(3);
+
+/// How long the right to seed a room lasts.
+const TICKET_TTL: Duration = Duration::from_secs(10);
+
+/// How long a deleted room is remembered as deleted.
+const TOMBSTONE_TTL: Duration = Duration::from_secs(24 * 3600);
+
+/// The most entries of one partition's archive queue: about 300 MB at 300 bytes a message.
+const QUEUE_LIMIT: u32 = 1_000_000;
+
+/// How much news about hosts is kept for nodes that were away.
+const CONTROL_LENGTH: i64 = 1_000;
+
+/// The stream of news about hosts, and the channel that says that there is some.
+const CONTROL: &str = "pt:control";
+
+/// The driver.
+#[derive(Clone, Debug)]
+pub struct RedisBroker {
+    redis: Redis,
+    chance: Chance,
+    scripts: Arc<Scripts>,
+}
+
+/// The hash tag that keeps a partition's keys together.
+fn key(partition: Partition, kind: &str) -> String {
+    format!("pt:{{{}}}:{kind}", partition.0)
+}
+
+impl RedisBroker {
+    /// Over the node's clients.
+    pub fn new(redis: Redis, chance: Chance) -> Self {
+        Self { redis, chance, scripts: Arc::new(Scripts::default()) }
+    }
+
+    /// Refuses a Redis that was set up with another count of partitions.
+    ///
+    /// # Errors
+    /// `Ok(Err(count))` is the count found; [`Unavailable`] as everywhere.
+    pub async fn check_partitions(&self) -> Result<Result<(), u16>, Unavailable> {
+        let client = self.redis.client();
+        let options = Some(fred::types::SetOptions::NX);
+        let _set: Option<String> =
+            within(client.set("pt:partitions", i64::from(PARTITIONS), None, options, false)).await?;
+        let found: u16 = within(client.get("pt:partitions")).await?;
+        Ok(if found == PARTITIONS { Ok(()) } else { Err(found) })
+    }
+
+    fn room_key(&self, kind: &str, room: RoomName) -> String {
+        format!("pt:{{{}}}:{kind}:{room}", self.partition_of(room).0)
+    }
+
+    fn key_of(&self, room: RoomName, kind: &str) -> String {
+        key(self.partition_of(room), kind)
+    }
+
+    /// Asks for a room and, with `members`, says how many of this node are in it.
+    async fn room(&self, room: RoomName, members: Option<(u32, u32)>) -> Result<Option<RoomStatus>, Unavailable> {
+        let keys = vec![self.room_key("room", room), self.key_of(room, "idle")];
+        let (node, (guests, hosts)) = match members {
+            Some(counts) => (self.redis.node().to_string(), counts),
+            None => (String::new(), (0, 0)),
+        };
+        let args: Vec<Value> = vec![node.into(), guests.into(), hosts.into(), room.as_str().into()];
+        let answer = self.redis.eval(&self.scripts.members, keys.clone(), args.clone()).await?;
+        let Some(found) = answer::room(answer)? else { return Ok(None) };
+        let mut alive = self.redis.live_nodes(false).await?;
+        if found.unknown(&alive, self.redis.node()).next().is_some() {
+            // A node that has just come is not in a list of two seconds ago.
+            alive = self.redis.live_nodes(true).await?;
+            let dead: Vec<String> = found.unknown(&alive, self.redis.node()).map(str::to_owned).collect();
+            if members.is_some() && !dead.is_empty() {
+                let args: Vec<Value> = args.into_iter().chain(dead.into_iter().map(Value::from)).collect();
+                self.redis.eval(&self.scripts.members, keys, args).await?;
+            }
+        }
+        Ok(Some(found.status(&alive, self.redis.node())))
+    }
+}
+
+fn state_word(state: RoomState) -> &'static str {
+    match state {
+        RoomState::Open => "open",
+        RoomState::Closed => "closed",
+        RoomState::Deleted => "deleted",
+    }
+}
+
+#[async_trait]
+impl Broker for RedisBroker {
+    fn partitions(&self) -> u16 {
+        PARTITIONS
+    }
+
+    async fn subscribe(&self, sink: Arc<dyn Sink>) -> Result<(), Unavailable> {
+        listener::start(self.redis.clone(), sink).await
+    }
+
+    async fn accept(&self, partition: Partition, batch: &[&Submission]) -> Result<Vec<Outcome>, Unavailable> {
+        if self.redis.clock().is_none() {
+            self.redis.live_nodes(true).await?;
+        }
+        let not_after = self.redis.clock().unwrap_or(0) + ACCEPT_TTL.as_millis() as i64;
+        let mut args: Vec<Value> = Vec::with_capacity(3 + 4 * batch.len());
+        args.extend([not_after.into(), QUEUE_LIMIT.into(), key(partition, "bus").into()]);
+        for submission in batch {
+            args.extend([
+                submission.room.as_str().into(),
+                submission.side.letter().into(),
+                submission.id.as_str().into(),
+                submission.head.clone().into(),
+            ]);
+        }
+        let answer = self.redis.eval(&self.scripts.accept, key(partition, "queue"), args).await?;
+        let mut answer = Answer::list(answer)?;
+        self.redis.set_clock(answer.number()?);
+        if answer.len() != batch.len() {
+            return Err(Unavailable("the call came too late, and did nothing".into()));
+        }
+        answer.map(answer::outcome).collect()
+    }
+
+    async fn life(&self, partition: Partition) -> Result<Option<String>, Unavailable> {
+        let answer = self.redis.eval(&self.scripts.life, key(partition, "queue"), Vec::<Value>::new()).await?;
+        Ok(answer.as_string())
+    }
+
+    async fn begin_seed(&self, room: RoomName) -> Result<Option<Ticket>, Unavailable> {
+        let ticket = format!("{:032x}", u128::from_ne_bytes(self.chance.bytes::<16>()));
+        let keys = vec![self.room_key("room", room), self.room_key("seed", room)];
+        let args: Vec<Value> = vec![ticket.as_str().into(), (TICKET_TTL.as_millis() as i64).into()];
+        let given = self.redis.eval(&self.scripts.begin_seed, keys, args).await?;
+        Ok((given.as_i64() == Some(1)).then_some(Ticket(ticket)))
+    }
+
+    async fn finish_seed(&self, room: RoomName, ticket: Ticket, seed: Seed) -> Result<bool, Unavailable> {
+        let keys = vec![
+            self.room_key("room", room),
+            self.room_key("seed", room),
+            self.room_key("ids", room),
+            self.key_of(room, "idle"),
+        ];
+        let mut args: Vec<Value> = vec![
+            ticket.0.into(),
+            seed.chatroom.0.into(),
+            seed.host.0.into(),
+            state_word(seed.state).into(),
+            (seed.version as i64).into(),
+            (seed.seq as i64).into(),
+            seed.life.unwrap_or_else(|| "unknown".into()).into(),
+            seed.last_at.timestamp_millis().into(),
+            room.as_str().into(),
+        ];
+        for (side, id, seq) in seed.ids {
+            args.extend([(seq as i64).into(), format!("{}:{id}", side.letter()).into()]);
+        }
+        let made = self.redis.eval(&self.scripts.finish_seed, keys, args).await?;
+        Ok(made.as_i64() == Some(1))
+    }
+
+    async fn bury(&self, room: RoomName) -> Result<(), Unavailable> {
+        // No version of SQL's is as high: a row that is gone does not come back.
+        let change = Change {
+            room,
+            change: crate::domain::RoomChange::Delete,
+            version: u64::from(u32::MAX),
+            notice: Bytes::new(),
+        };
+        self.apply(change).await
+    }
+
+    async fn set_members(&self, room: RoomName, guests: u32, hosts: u32) -> Result<Option<RoomStatus>, Unavailable> {
+        self.room(room, Some((guests, hosts))).await
+    }
+
+    async fn status(&self, rooms: &[RoomName]) -> Result<Vec<Option<RoomStatus>>, Unavailable> {
+        // The client pipelines what is asked at once.
+        futures_util::future::try_join_all(rooms.iter().map(|room| self.room(*room, None))).await
+    }
+
+    async fn log_after(&self, room: RoomName, after: Seq, limit: usize) -> Result<Vec<LogEntry>, Unavailable> {
+        let from = format!("{}-0", after.saturating_add(1));
+        let answer: Value =
+            within(self.redis.client().xrange(self.room_key("log", room), from, "+", Some(limit as u64))).await?;
+        answer::log(answer)
+    }
+
+    async fn log_before(
+        &self,
+        room: RoomName,
+        before: Option<Seq>,
+        limit: usize,
+    ) -> Result<Vec<LogEntry>, Unavailable> {
+        let end = match before {
+            Some(0) => return Ok(Vec::new()),
+            Some(seq) => format!("{}-0", seq - 1),
+            None => "+".into(),
+        };
+        let answer: Value =
+            within(self.redis.client().xrevrange(self.room_key("log", room), end, "-", Some(limit as u64))).await?;
+        answer::log(answer)
+    }
+
+    async fn apply(&self, change: Change) -> Result<(), Unavailable> {
+        let room = change.room;
+        let keys: Vec<String> = ["room", "log", "ids", "seed"]
+            .iter()
+            .map(|kind| self.room_key(kind, room))
+            .chain([self.key_of(room, "idle")])
+            .collect();
+        let args: Vec<Value> = vec![
+            (change.version as i64).into(),
+            state_word(change.change.state()).into(),
+            self.key_of(room, "bus").into(),
+            publication::changed(&change).into(),
+            room.as_str().into(),
+            (TOMBSTONE_TTL.as_secs() as i64).into(),
+        ];
+        self.redis.eval(&self.scripts.apply, keys, args).await.map(|_| ())
+    }
+
+    async fn notify(&self, room: RoomName, from: Side, frame: Bytes) -> Result<(), Unavailable> {
+        let publication = publication::notice(room, from, &frame);
+        within(self.redis.client().spublish::<(), _, _>(self.key_of(room, "bus"), publication)).await
+    }
+
+    async fn announce(&self, control: Control) -> Result<(), Unavailable> {
+        let json = serde_json::to_string(&control).map_err(|error| Unavailable(error.to_string()))?;
+        let cap = (
+            fred::types::streams::XCapKind::MaxLen,
+            fred::types::streams::XCapTrim::AlmostExact,
+            CONTROL_LENGTH,
+            None::<i64>,
+        );
+        within(self.redis.client().xadd::<(), _, _, _, _>(CONTROL, false, cap, "*", ("e", json))).await?;
+        within(self.redis.client().publish::<(), _, _>(CONTROL, "")).await
+    }
+
+    async fn ping(&self) -> Result<(), Unavailable> {
+        within(self.redis.client().ping::<()>(None)).await
+    }
+
+    fn archive_queue(&self) -> Option<Arc<dyn ArchiveQueue>> {
+        Some(Arc::new(self.clone()))
+    }
+}
+
+/// What the scripts and logs answer is bytes of ours: a shape that is not is a Redis that somebody else writes to.
+fn strange(what: &str) -> Unavailable {
+    Unavailable(format!("redis answered something strange: {what}"))
+}
+
+fn chatroom_of(id: i64) -> ChatroomId {
+    ChatroomId(id)
+}
+
+fn host_of(id: i64) -> HostId {
+    HostId(id)
+}

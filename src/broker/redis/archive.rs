@@ -1,0 +1,123 @@
+//! The archive queues on Redis streams.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use fred::prelude::*;
+
+use super::answer::{self, Answer};
+use super::{RedisBroker, TOMBSTONE_TTL, chatroom_of, key, state_word, strange};
+use crate::broker::queue::{ArchiveLease, ArchiveQueue, ArchivedMark, QueueEntry};
+use crate::broker::{Partition, Unavailable};
+use crate::domain::RoomName;
+use crate::redis::within;
+
+/// How long a partition's archiver may be silent before another node takes over.
+const LEASE_TTL: Duration = Duration::from_secs(15);
+
+/// How many idle rooms are looked at in one step.
+const IDLE_BATCH: i64 = 100;
+
+#[async_trait]
+impl ArchiveQueue for RedisBroker {
+    async fn lease(&self, partition: Partition) -> Result<Option<ArchiveLease>, Unavailable> {
+        let holder = self.redis.node().to_string();
+        let args: Vec<Value> = vec![holder.as_str().into(), (LEASE_TTL.as_millis() as i64).into()];
+        let held = self.redis.eval(&self.scripts.lease, key(partition, "archiver"), args).await?;
+        Ok((held.as_i64() == Some(1)).then_some(ArchiveLease(holder)))
+    }
+
+    async fn release(&self, partition: Partition, lease: &ArchiveLease) -> Result<(), Unavailable> {
+        let args: Vec<Value> = vec![lease.0.as_str().into()];
+        self.redis.eval(&self.scripts.release, key(partition, "archiver"), args).await.map(|_| ())
+    }
+
+    async fn read(&self, partition: Partition, limit: usize) -> Result<Vec<QueueEntry>, Unavailable> {
+        let answer: Value =
+            within(self.redis.client().xrange(key(partition, "queue"), "-", "+", Some(limit as u64))).await?;
+        answer::entries(answer)?.into_iter().map(|(position, fields)| entry(position, fields)).collect()
+    }
+
+    async fn finish(
+        &self,
+        partition: Partition,
+        lease: &ArchiveLease,
+        through: &str,
+        marks: &[ArchivedMark],
+    ) -> Result<bool, Unavailable> {
+        let keys = vec![key(partition, "archiver"), key(partition, "queue")];
+        let mut args: Vec<Value> =
+            vec![lease.0.as_str().into(), next(through)?.into(), (TOMBSTONE_TTL.as_secs() as i64).into()];
+        for mark in marks {
+            args.extend([
+                mark.room.as_str().into(),
+                (mark.archived as i64).into(),
+                state_word(mark.state).into(),
+                (mark.version as i64).into(),
+            ]);
+        }
+        let done = self.redis.eval(&self.scripts.finish, keys, args).await?;
+        Ok(done.as_i64() == Some(1))
+    }
+
+    async fn bury_entry(
+        &self,
+        partition: Partition,
+        lease: &ArchiveLease,
+        position: &str,
+        why: &str,
+    ) -> Result<bool, Unavailable> {
+        let keys = vec![key(partition, "archiver"), key(partition, "queue"), key(partition, "dead")];
+        let args: Vec<Value> = vec![lease.0.as_str().into(), position.into(), why.into()];
+        let done = self.redis.eval(&self.scripts.bury_entry, keys, args).await?;
+        Ok(done.as_i64() == Some(1))
+    }
+
+    async fn remove_idle(&self, partition: Partition, idle: Duration) -> Result<u64, Unavailable> {
+        let alive = self.redis.live_nodes(true).await?;
+        let mut removed = 0;
+        loop {
+            let args: Vec<Value> = [(idle.as_millis() as i64).into(), IDLE_BATCH.into()]
+                .into_iter()
+                .chain(alive.iter().map(|node| node.as_str().into()))
+                .collect();
+            let answer = self.redis.eval(&self.scripts.remove_idle, key(partition, "idle"), args).await?;
+            let mut answer = Answer::list(answer)?;
+            let looked = answer.number()?;
+            removed += answer.number()? as u64;
+            if looked < IDLE_BATCH {
+                return Ok(removed);
+            }
+        }
+    }
+}
+
+/// The place right behind an entry of a stream.
+fn next(position: &str) -> Result<String, Unavailable> {
+    position
+        .split_once('-')
+        .and_then(|(ms, at)| Some(format!("{ms}-{}", at.parse::<u64>().ok()? + 1)))
+        .ok_or_else(|| strange("entry id"))
+}
+
+fn entry(position: String, fields: Answer) -> Result<QueueEntry, Unavailable> {
+    let (mut room, mut chatroom, mut life, mut at, mut frame) = (None, None, None, None, Bytes::new());
+    let mut fields = fields;
+    while let (Some(name), Some(value)) = (fields.next(), fields.next()) {
+        match name.as_str().as_deref() {
+            Some("n") => room = value.as_bytes().and_then(|name| RoomName::from_bytes(name).ok()),
+            Some("i") => chatroom = value.as_i64(),
+            Some("l") => life = value.as_string(),
+            Some("a") => at = value.as_i64().and_then(chrono::DateTime::from_timestamp_millis),
+            Some("f") => frame = value.into_bytes().unwrap_or_default(),
+            _ => {}
+        }
+    }
+    match (room, chatroom, life, at) {
+        (Some(room), Some(chatroom), Some(life), Some(accepted_at)) => {
+            Ok(QueueEntry { position, room, chatroom: chatroom_of(chatroom), life, accepted_at, frame })
+        }
+        _ => Err(strange("an entry of the archive queue")),
+    }
+}

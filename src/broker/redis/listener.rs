@@ -1,0 +1,108 @@
+//! Listens to every bus and to the news about hosts, and hands what comes to the sink.
+//!
+//! **Invariant:** whenever something may have been missed (a lag, a new connection), the sink is told.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fred::prelude::*;
+use tokio::sync::broadcast::error::RecvError;
+
+use super::answer;
+use super::publication;
+use super::{CONTROL, PARTITIONS, key};
+use crate::broker::{Partition, Sink, Unavailable};
+use crate::redis::{Redis, within};
+
+/// News about hosts is looked for this often even if nobody says that there is some.
+const CONTROL_INTERVAL: Duration = Duration::from_secs(5);
+
+pub(super) async fn start(redis: Redis, sink: Arc<dyn Sink>) -> Result<(), Unavailable> {
+    let messages = redis.subscriber().message_rx();
+    let reconnected = redis.subscriber().reconnect_rx();
+    // What was said before this node came is not news to it.
+    let newest = newest_control(&redis).await;
+    let first = resubscribe(&redis).await;
+    tokio::spawn(listen(redis, sink, messages, reconnected, newest.unwrap_or_else(|_| "0-0".into()), first.is_ok()));
+    first
+}
+
+async fn listen(
+    redis: Redis,
+    sink: Arc<dyn Sink>,
+    mut messages: tokio::sync::broadcast::Receiver<fred::types::Message>,
+    mut reconnected: tokio::sync::broadcast::Receiver<fred::types::config::Server>,
+    mut newest: String,
+    mut subscribed: bool,
+) {
+    let mut control = tokio::time::interval(CONTROL_INTERVAL);
+    let mut retry = tokio::time::interval(Duration::from_millis(500));
+    retry.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            message = messages.recv() => match message {
+                Ok(message) if &*message.channel == CONTROL => read_control(&redis, &*sink, &mut newest).await,
+                Ok(message) => {
+                    let understood = message.value.as_bytes().is_some_and(|bytes| publication::deliver(bytes, &*sink));
+                    if !understood {
+                        tracing::error!(channel = %message.channel, "a publication could not be read");
+                        sink.missed();
+                    }
+                }
+                Err(RecvError::Lagged(lost)) => {
+                    tracing::warn!(lost, "the listener fell behind; rooms are compared with the broker");
+                    metrics::counter!("pintalk_bus_lagged_total").increment(1);
+                    sink.missed();
+                }
+                Err(RecvError::Closed) => return,
+            },
+            server = reconnected.recv() => match server {
+                Ok(_) | Err(RecvError::Lagged(_)) => subscribed = false,
+                Err(RecvError::Closed) => return,
+            },
+            _ = retry.tick(), if !subscribed => match resubscribe(&redis).await {
+                Ok(()) => {
+                    subscribed = true;
+                    metrics::counter!("pintalk_bus_resubscribed_total").increment(1);
+                    sink.missed();
+                }
+                Err(error) => tracing::warn!(%error, "the buses are not subscribed yet"),
+            },
+            _ = control.tick() => read_control(&redis, &*sink, &mut newest).await,
+        }
+    }
+}
+
+async fn resubscribe(redis: &Redis) -> Result<(), Unavailable> {
+    let subscriber = redis.subscriber();
+    for partition in (0..PARTITIONS).map(Partition) {
+        within(subscriber.ssubscribe(key(partition, "bus"))).await?;
+    }
+    within(subscriber.subscribe(CONTROL)).await
+}
+
+async fn newest_control(redis: &Redis) -> Result<String, Unavailable> {
+    let answer: Value = within(redis.client().xrevrange(CONTROL, "+", "-", Some(1))).await?;
+    Ok(answer::entries(answer)?.into_iter().next().map_or_else(|| "0-0".into(), |(id, _)| id))
+}
+
+async fn read_control(redis: &Redis, sink: &dyn Sink, newest: &mut String) {
+    let from = format!("({newest}");
+    let entries = match within(redis.client().xrange::<Value, _, _, _>(CONTROL, from, "+", None)).await {
+        Ok(answer) => answer::entries(answer),
+        Err(error) => Err(error),
+    };
+    match entries {
+        Ok(entries) => {
+            for (id, mut fields) in entries {
+                *newest = id;
+                match fields.nth(1).and_then(|json| json.as_string()).map(|json| serde_json::from_str(&json)) {
+                    Some(Ok(control)) => sink.control(control),
+                    // A newer node's news: not for us.
+                    unknown => tracing::warn!(?unknown, "news about a host that this version does not know"),
+                }
+            }
+        }
+        Err(error) => tracing::debug!(%error, "news about hosts could not be read; tried again soon"),
+    }
+}

@@ -1,0 +1,80 @@
+-- Numbers, stores and publishes a batch of messages of one partition: the one step behind every acknowledgement.
+--
+-- KEYS 1  pt:{k}:queue; the partition's other keys share its slot and are made from its prefix
+-- ARGV 1  not_after: past this instant (ms, this server's clock) nothing is done any more
+--      2  how many entries the queue may hold
+--      3  the bus
+--      4… four a message: room, side (g or h), id, frame up to the place of its number
+-- Returns {now} and then, a message, {'ok', seq} | {'known', seq, frame or false} | {'closed'} | {'deleted'} |
+-- {'unseeded'} | {'full'}; or {now, 'late'}.
+local p = string.sub(KEYS[1], 1, -6)
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+if now > tonumber(ARGV[1]) then return { now, 'late' } end
+
+-- Another replication id is another life of this server: what it gave numbers to may have been lost with the last one.
+local life = string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
+local free = tonumber(ARGV[2]) - redis.call('XLEN', KEYS[1])
+local at = string.format('%.0f', now)
+local rooms, answers, publication = {}, { now }, {}
+
+local function load(name)
+  local hash = redis.call('HMGET', p .. 'room:' .. name, 'state', 'seq', 'archived', 'life', 'at', 'id')
+  if not hash[1] then return { stop = 'unseeded' } end
+  if hash[1] ~= 'open' then return { stop = hash[1] } end
+  local room = { seq = tonumber(hash[2]), archived = tonumber(hash[3]), id = hash[6], step = 1 }
+  -- More than anybody can have been given since the last number that is known.
+  if hash[4] ~= life then room.step = 10000 + 2 * math.max(0, now - tonumber(hash[5])) end
+  return room
+end
+
+for i = 4, #ARGV, 4 do
+  local name, side, id, head = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
+  local room = rooms[name]
+  if not room then
+    room = load(name)
+    rooms[name] = room
+  end
+  local answer
+  if room.stop then
+    answer = { room.stop }
+  else
+    local member = side .. ':' .. id
+    local known = redis.call('ZSCORE', p .. 'ids:' .. name, member)
+    if known then
+      local entry = redis.call('XRANGE', p .. 'log:' .. name, known .. '-0', known .. '-0')
+      answer = { 'known', tonumber(known), entry[1] and entry[1][2][2] or false }
+    elseif free <= 0 then
+      room.stop = 'full'
+      answer = { 'full' }
+    else
+      local prev = room.seq
+      room.seq = prev + room.step
+      room.step = 1
+      room.used = true
+      free = free - 1
+      local seq = string.format('%.0f', room.seq)
+      local frame = head .. seq .. '}'
+      redis.call('XADD', p .. 'log:' .. name, seq .. '-0', 'f', frame)
+      redis.call('XADD', KEYS[1], '*', 'n', name, 'i', room.id, 'l', life, 'a', at, 'f', frame)
+      redis.call('ZADD', p .. 'ids:' .. name, seq, member)
+      publication[#publication + 1] = string.format('M%s %.0f %s %d\n', name, prev, seq, #frame)
+      publication[#publication + 1] = frame
+      answer = { 'ok', room.seq }
+    end
+  end
+  answers[#answers + 1] = answer
+end
+
+for name, room in pairs(rooms) do
+  if room.used then
+    redis.call('HSET', p .. 'room:' .. name, 'seq', string.format('%.0f', room.seq), 'life', life, 'at', at)
+    -- What is not in SQL stays in the log, and the newest thousand.
+    local keep = math.min(room.seq - 999, room.archived + 1)
+    if keep > 1 then redis.call('XTRIM', p .. 'log:' .. name, 'MINID', '~', string.format('%.0f', keep)) end
+    redis.call('ZREMRANGEBYRANK', p .. 'ids:' .. name, 0, -2001)
+    redis.call('ZADD', p .. 'idle', at, name)
+  end
+end
+if #publication > 0 then redis.call('SPUBLISH', ARGV[3], table.concat(publication)) end
+return answers

@@ -1,0 +1,20 @@
+-- Applies a change of a room's state that SQL has decided, unless a newer one came first, and publishes it.
+--
+-- KEYS 1  pt:{k}:room:<name>  2  pt:{k}:log:<name>  3  pt:{k}:ids:<name>  4  pt:{k}:seed:<name>  5  pt:{k}:idle
+-- ARGV 1  version  2  open | closed | deleted  3  the bus  4  the publication  5  room  6  tombstone's life in s
+-- Returns 1 if it was applied, 0 if it was old.
+local hash = redis.call('HMGET', KEYS[1], 'sv', 'seq', 'archived')
+if hash[1] and tonumber(hash[1]) >= tonumber(ARGV[1]) then return 0 end
+-- Whoever is seeding read SQL before this change: he reads it again.
+redis.call('DEL', KEYS[4])
+if ARGV[2] == 'deleted' then
+  redis.call('DEL', KEYS[1], KEYS[2], KEYS[3])
+  redis.call('HSET', KEYS[1], 'state', 'deleted', 'sv', ARGV[1])
+  redis.call('EXPIRE', KEYS[1], ARGV[6])
+  redis.call('ZREM', KEYS[5], ARGV[5])
+elseif hash[1] then
+  redis.call('HSET', KEYS[1], 'state', ARGV[2], 'sv', ARGV[1])
+  if ARGV[2] == 'closed' and tonumber(hash[3]) >= tonumber(hash[2]) then redis.call('DEL', KEYS[2]) end
+end
+redis.call('SPUBLISH', ARGV[3], ARGV[4])
+return 1

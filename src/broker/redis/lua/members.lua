@@ -1,0 +1,29 @@
+-- Sets how many guests and hosts a node has in a room, in absolute numbers, and tells how the room is.
+--
+-- KEYS 1  pt:{k}:room:<name>   2  pt:{k}:idle
+-- ARGV 1  node; empty to ask only   2  guests   3  hosts   4  room   5… nodes that are known to be dead
+-- Returns false without such a room, else {state, version, seq, archived, chatroom, host, node, guests, hosts, …}.
+local hash = redis.call('HMGET', KEYS[1], 'state', 'sv', 'seq', 'archived', 'id', 'host')
+if not hash[1] then return false end
+if ARGV[1] ~= '' and hash[1] ~= 'deleted' then
+  for at, kind in ipairs({ 'g:', 'h:' }) do
+    if tonumber(ARGV[at + 1]) > 0 then
+      redis.call('HSET', KEYS[1], kind .. ARGV[1], ARGV[at + 1])
+    else
+      redis.call('HDEL', KEYS[1], kind .. ARGV[1])
+    end
+    for dead = 5, #ARGV do redis.call('HDEL', KEYS[1], kind .. ARGV[dead]) end
+  end
+  local time = redis.call('TIME')
+  redis.call('ZADD', KEYS[2], string.format('%.0f', time[1] * 1000), ARGV[4])
+end
+local all = redis.call('HGETALL', KEYS[1])
+for i = 1, #all, 2 do
+  local kind, node = string.match(all[i], '^([gh]):(.+)$')
+  if kind then
+    hash[#hash + 1] = node
+    hash[#hash + 1] = kind == 'g' and tonumber(all[i + 1]) or 0
+    hash[#hash + 1] = kind == 'h' and tonumber(all[i + 1]) or 0
+  end
+end
+return hash

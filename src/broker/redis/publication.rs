@@ -1,0 +1,137 @@
+//! What goes over a bus: records of `<kind><room> <a> <b> <length>\n<frame>`, one after the other.
+//!
+//! | kind | is | a | b |
+//! |---|---|---|---|
+//! | `M` | a message | the number before it | its number |
+//! | `E` | a change of a room | version | 0 close, 1 resume, 2 delete |
+//! | `N` | a notice that is not stored | 0 from a guest, 1 from a host | 0 |
+
+use bytes::Bytes;
+
+use crate::broker::{Change, Sink};
+use crate::domain::{RoomChange, RoomName, Side};
+
+fn record(kind: char, room: RoomName, a: u64, b: u64, frame: &[u8]) -> Bytes {
+    let mut record = format!("{kind}{room} {a} {b} {}\n", frame.len()).into_bytes();
+    record.extend_from_slice(frame);
+    record.into()
+}
+
+pub(super) fn changed(change: &Change) -> Bytes {
+    let code = match change.change {
+        RoomChange::Close => 0,
+        RoomChange::Resume => 1,
+        RoomChange::Delete => 2,
+    };
+    record('E', change.room, change.version, code, &change.notice)
+}
+
+pub(super) fn notice(room: RoomName, from: Side, frame: &[u8]) -> Bytes {
+    record('N', room, u64::from(from.is_host()), 0, frame)
+}
+
+/// Hands a publication to the sink, record by record. No JSON is read and nothing is copied.
+/// Returns `false` at a record that cannot be read: what follows is lost with it.
+pub(super) fn deliver(publication: &[u8], sink: &dyn Sink) -> bool {
+    let mut rest = publication;
+    while !rest.is_empty() {
+        let Some(record) = Record::split(rest) else { return false };
+        rest = record.rest;
+        match (record.kind, record.b) {
+            (b'M', seq) => sink.publication(record.room, record.a, seq, record.frame),
+            (b'N', _) => sink.notice(record.room, Side::from_is_host(record.a == 1), record.frame),
+            (b'E', code @ 0..=2) => {
+                let change = [RoomChange::Close, RoomChange::Resume, RoomChange::Delete][code as usize];
+                let notice = Bytes::copy_from_slice(record.frame);
+                sink.changed(Change { room: record.room, change, version: record.a, notice });
+            }
+            // A newer node's kind of record: not for us.
+            _ => {}
+        }
+    }
+    true
+}
+
+struct Record<'a> {
+    kind: u8,
+    room: RoomName,
+    a: u64,
+    b: u64,
+    frame: &'a [u8],
+    rest: &'a [u8],
+}
+
+impl<'a> Record<'a> {
+    fn split(bytes: &'a [u8]) -> Option<Self> {
+        let (&kind, bytes) = bytes.split_first()?;
+        let room = RoomName::from_bytes(bytes.get(..RoomName::LEN)?).ok()?;
+        let bytes = bytes.get(RoomName::LEN..)?.strip_prefix(b" ")?;
+        let (a, bytes) = number(bytes, b' ')?;
+        let (b, bytes) = number(bytes, b' ')?;
+        let (length, bytes) = number(bytes, b'\n')?;
+        let (frame, rest) = bytes.split_at_checked(usize::try_from(length).ok()?)?;
+        Some(Self { kind, room, a, b, frame, rest })
+    }
+}
+
+/// The number at the front, and what follows its `end`.
+fn number(bytes: &[u8], end: u8) -> Option<(u64, &[u8])> {
+    let mut value: u64 = 0;
+    for (at, byte) in bytes.iter().enumerate() {
+        match byte {
+            b'0'..=b'9' => value = value.checked_mul(10)?.checked_add(u64::from(byte - b'0'))?,
+            byte if *byte == end && at > 0 => return Some((value, &bytes[at + 1..])),
+            _ => return None,
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use parking_lot::Mutex;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::control::Control;
+
+    #[derive(Default)]
+    struct Seen(Mutex<Vec<String>>);
+
+    impl Sink for Seen {
+        fn publication(&self, room: RoomName, prev: u64, seq: u64, frame: &[u8]) {
+            self.0.lock().push(format!("M {room} {prev} {seq} {}", String::from_utf8_lossy(frame)));
+        }
+        fn notice(&self, room: RoomName, from: Side, frame: &[u8]) {
+            self.0.lock().push(format!("N {room} {from:?} {}", String::from_utf8_lossy(frame)));
+        }
+        fn changed(&self, change: Change) {
+            self.0.lock().push(format!("E {} {:?} {}", change.room, change.change, change.version));
+        }
+        fn control(&self, _: Control) {}
+        fn missed(&self) {}
+    }
+
+    #[test]
+    fn records_come_out_as_they_went_in() {
+        let room = RoomName::from_random([7; 16]);
+        let change = Change { room, change: RoomChange::Close, version: 3, notice: Bytes::from_static(b"{}") };
+        let mut bus = record('M', room, 1, 2, b"{\"a\":1}").to_vec();
+        bus.extend_from_slice(&record('X', room, 0, 0, b"of the future"));
+        bus.extend_from_slice(&notice(room, Side::Host, b"{}"));
+        bus.extend_from_slice(&changed(&change));
+        let seen = Seen::default();
+        assert!(deliver(&bus, &seen));
+        assert_eq!(
+            *seen.0.lock(),
+            [format!("M {room} 1 2 {{\"a\":1}}"), format!("N {room} Host {{}}"), format!("E {room} Close 3"),]
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn nonsense_on_a_bus_harms_nobody(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            deliver(&bytes, &Seen::default());
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! The scripts, loaded once.
+
+use crate::redis::Script;
+
+/// Every script of this driver.
+#[derive(Debug)]
+pub(super) struct Scripts {
+    pub(super) accept: Script,
+    pub(super) apply: Script,
+    pub(super) begin_seed: Script,
+    pub(super) bury_entry: Script,
+    pub(super) finish: Script,
+    pub(super) finish_seed: Script,
+    pub(super) lease: Script,
+    pub(super) life: Script,
+    pub(super) members: Script,
+    pub(super) release: Script,
+    pub(super) remove_idle: Script,
+}
+
+impl Default for Scripts {
+    fn default() -> Self {
+        Self {
+            accept: Script::new(include_str!("lua/accept.lua")),
+            apply: Script::new(include_str!("lua/apply.lua")),
+            begin_seed: Script::new(include_str!("lua/begin_seed.lua")),
+            bury_entry: Script::new(include_str!("lua/bury_entry.lua")),
+            finish: Script::new(include_str!("lua/finish.lua")),
+            finish_seed: Script::new(include_str!("lua/finish_seed.lua")),
+            lease: Script::new(include_str!("lua/lease.lua")),
+            life: Script::new("return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')"),
+            members: Script::new(include_str!("lua/members.lua")),
+            release: Script::new(include_str!("lua/release.lua")),
+            remove_idle: Script::new(include_str!("lua/remove_idle.lua")),
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! The node's clients of Redis: one for commands and scripts, one that listens. Drivers of the ports share them.
+//!
+//! **Invariant:** every call has a time limit, and none is sent twice on its own: a script that may have run is the business of
+//! whoever called it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use fred::clients::SubscriberClient;
+use fred::prelude::*;
+use fred::types::config::{TcpConfig, UnresponsiveConfig};
+use fred::types::scripts::Script as FredScript;
+use fred::types::{MultipleKeys, MultipleValues};
+use parking_lot::Mutex;
+
+use crate::broker::Unavailable;
+use crate::domain::NodeId;
+
+/// How long a call may take before it counts as failed.
+pub const CALL_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Messages that wait for the listener: a burst of 8,192 costs about 5 MB; what does not fit is a gap that is repaired.
+const LISTENER_CAPACITY: usize = 8_192;
+
+/// Commands that wait for a connection. Beyond it calls fail at once instead of growing a queue.
+const COMMAND_BUFFER: usize = 20_000;
+
+/// The life of a node's lease in `pt:nodes`, and how often it is renewed.
+const NODE_TTL: Duration = Duration::from_secs(15);
+
+/// How long a list of live nodes is believed.
+const NODES_TTL: Duration = Duration::from_secs(2);
+
+impl From<fred::error::Error> for Unavailable {
+    fn from(error: fred::error::Error) -> Self {
+        Unavailable(error.to_string())
+    }
+}
+
+/// A Lua script and its digest.
+#[derive(Debug)]
+pub struct Script(FredScript);
+
+impl Script {
+    /// From its source.
+    pub fn new(source: &'static str) -> Self {
+        Self(FredScript::from_lua(source))
+    }
+}
+
+/// The clients of one node.
+#[derive(Clone)]
+pub struct Redis {
+    client: Client,
+    subscriber: SubscriberClient,
+    node: NodeId,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    /// This server's clock against ours, as of the last answer that told it.
+    clock: Mutex<Option<(i64, Instant)>>,
+    nodes: Mutex<Option<(Instant, Arc<[String]>)>>,
+    heartbeat: Script,
+}
+
+impl std::fmt::Debug for Redis {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Redis").field("node", &self.node).finish_non_exhaustive()
+    }
+}
+
+impl Redis {
+    /// Makes the clients and begins to connect; they go on trying for ever.
+    ///
+    /// # Errors
+    /// A URL that cannot be read.
+    pub fn new(url: &str, node: NodeId) -> Result<Self, fred::error::Error> {
+        let mut config = Config::from_url(url)?;
+        config.fail_fast = false;
+        let mut builder = Builder::from_config(config);
+        builder.set_policy(ReconnectPolicy::new_exponential(0, 50, 1_000, 2));
+        builder.with_performance_config(|performance| {
+            performance.default_command_timeout = CALL_TIMEOUT;
+            performance.broadcast_channel_capacity = LISTENER_CAPACITY;
+        });
+        builder.with_connection_config(|connection| {
+            connection.connection_timeout = Duration::from_secs(2);
+            connection.internal_command_timeout = Duration::from_secs(2);
+            connection.max_command_attempts = 1;
+            connection.max_command_buffer_len = COMMAND_BUFFER;
+            connection.tcp = TcpConfig { nodelay: Some(true), ..TcpConfig::default() };
+            connection.unresponsive =
+                UnresponsiveConfig { max_timeout: Some(Duration::from_secs(4)), interval: Duration::from_secs(1) };
+        });
+        let client = builder.build()?;
+        let subscriber = builder.build_subscriber_client()?;
+        client.connect();
+        subscriber.connect();
+        let shared = Shared {
+            clock: Mutex::new(None),
+            nodes: Mutex::new(None),
+            heartbeat: Script::new(include_str!("broker/redis/lua/heartbeat.lua")),
+        };
+        Ok(Self { client, subscriber, node, shared: Arc::new(shared) })
+    }
+
+    /// This node's id.
+    pub fn node(&self) -> NodeId {
+        self.node
+    }
+
+    /// The client for commands.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// The client that listens.
+    pub fn subscriber(&self) -> &SubscriberClient {
+        &self.subscriber
+    }
+
+    /// Runs a script once. A server that does not know it yet is sent its text: in that case it did not run before.
+    ///
+    /// # Errors
+    /// [`Unavailable`]: it may have run.
+    pub async fn eval<K, V>(&self, script: &Script, keys: K, args: V) -> Result<Value, Unavailable>
+    where
+        K: Into<MultipleKeys> + Send,
+        V: TryInto<MultipleValues> + Send,
+        V::Error: Into<fred::error::Error> + Send,
+    {
+        let keys = keys.into();
+        let args = args.try_into().map_err(Into::into)?;
+        let call = async {
+            match self.client.evalsha(script.0.sha1().clone(), keys.clone(), args.clone()).await {
+                Err(error) if error.details().starts_with("NOSCRIPT") => {
+                    let source = script.0.lua().cloned().unwrap_or_default();
+                    self.client.eval(source, keys, args).await
+                }
+                answer => answer,
+            }
+        };
+        within(call).await
+    }
+
+    /// Renews this node's lease. Returns who is alive.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn heartbeat(&self) -> Result<Arc<[String]>, Unavailable> {
+        self.ask_nodes(self.node.as_str()).await
+    }
+
+    /// The nodes that are alive, at most two seconds ago, or now if `fresh`.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn live_nodes(&self, fresh: bool) -> Result<Arc<[String]>, Unavailable> {
+        let cached = self.shared.nodes.lock().clone();
+        match cached {
+            Some((at, nodes)) if !fresh && at.elapsed() < NODES_TTL => Ok(nodes),
+            _ => self.ask_nodes("").await,
+        }
+    }
+
+    async fn ask_nodes(&self, node: &str) -> Result<Arc<[String]>, Unavailable> {
+        let args: Vec<Value> = vec![node.into(), (NODE_TTL.as_millis() as i64).into()];
+        let answer = self.eval(&self.shared.heartbeat, "pt:nodes", args).await?.into_array();
+        let mut answer = answer.into_iter();
+        if let Some(now) = answer.next().and_then(|now| now.as_i64()) {
+            self.set_clock(now);
+        }
+        let nodes: Arc<[String]> = answer.filter_map(|node| node.as_string()).collect();
+        *self.shared.nodes.lock() = Some((Instant::now(), nodes.clone()));
+        Ok(nodes)
+    }
+
+    /// Takes this node out of the list of those that are alive.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn sign_off(&self) -> Result<(), Unavailable> {
+        within(self.client.zrem("pt:nodes", self.node.as_str())).await
+    }
+
+    /// Notes what the server's clock shows, in ms.
+    pub fn set_clock(&self, now: i64) {
+        *self.shared.clock.lock() = Some((now, Instant::now()));
+    }
+
+    /// What the server's clock shows now, in ms; `None` before its first answer.
+    pub fn clock(&self) -> Option<i64> {
+        let (then, at) = (*self.shared.clock.lock())?;
+        Some(then + at.elapsed().as_millis() as i64)
+    }
+
+    /// Ends both clients.
+    pub async fn quit(&self) {
+        for result in [self.client.quit().await, self.subscriber.quit().await] {
+            if let Err(error) = result {
+                tracing::debug!(%error, "redis client did not quit in order");
+            }
+        }
+    }
+}
+
+/// Runs a call under the time limit of all calls: the client's own does not count while it has no connection.
+///
+/// # Errors
+/// [`Unavailable`]: it may have happened.
+pub async fn within<T>(call: impl Future<Output = Result<T, fred::error::Error>>) -> Result<T, Unavailable> {
+    match tokio::time::timeout(CALL_TIMEOUT + Duration::from_millis(200), call).await {
+        Ok(answer) => answer.map_err(Unavailable::from),
+        Err(_) => Err(Unavailable("no answer in time".into())),
+    }
+}
