@@ -4,6 +4,7 @@
 
 pub mod chat;
 pub mod close;
+pub mod frame;
 pub mod status;
 mod surrogate;
 

@@ -1,0 +1,295 @@
+//! The connections of this node, by room and by host.
+//!
+//! Called by sessions (register), by the relay (deliver) and at the end of a login. The map holds handles; the socket
+//! belongs to one task elsewhere.
+//!
+//! **Invariant:** no call waits, and no guard of a map lives longer than a call.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use dashmap::DashMap;
+
+use crate::clock::Chance;
+use crate::domain::{ConnectionId, HostId, HostUuid, RoomName, Seq, Side};
+use crate::protocol::{Close, frame};
+
+mod connection;
+
+pub use connection::{Connection, Identity, OUTBOX_BYTES, OUTBOX_FRAMES, WINDOW_BYTES, WINDOW_MESSAGES};
+
+/// Where a connection is registered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In a chatroom.
+    Room(RoomName),
+    /// At a host's status.
+    Status(HostUuid),
+}
+
+/// All connections of this node.
+#[derive(Debug)]
+pub struct Hub {
+    rooms: DashMap<RoomName, Vec<Arc<Connection>>>,
+    statuses: DashMap<HostUuid, Vec<Arc<Connection>>>,
+    addresses: DashMap<IpAddr, u32>,
+    next_id: AtomicU64,
+    chance: Chance,
+}
+
+impl Hub {
+    /// An empty one.
+    pub fn new(chance: Chance) -> Arc<Self> {
+        Arc::new(Self {
+            rooms: DashMap::new(),
+            statuses: DashMap::new(),
+            addresses: DashMap::new(),
+            next_id: AtomicU64::new(1),
+            chance,
+        })
+    }
+
+    /// A handle for a new socket; nobody finds it before [`register`](Self::register).
+    pub fn connection(&self, identity: Identity) -> Arc<Connection> {
+        let id = ConnectionId(self.next_id.fetch_add(1, Ordering::Relaxed));
+        // Spread over four seconds, so that those who were closed together do not come back together.
+        Arc::new(Connection::new(id, identity, 1_000 + self.chance.below(4_000) as u16))
+    }
+
+    /// Makes a connection known at its place for as long as the guard lives.
+    pub fn register(self: &Arc<Self>, place: Place, connection: Arc<Connection>) -> Registration {
+        match place {
+            Place::Room(room) => self.rooms.entry(room).or_default().push(connection.clone()),
+            Place::Status(host) => self.statuses.entry(host).or_default().push(connection.clone()),
+        }
+        Registration { hub: self.clone(), place, connection }
+    }
+
+    /// Counts a socket of an address, unless it has `limit` already.
+    pub fn admit_address(self: &Arc<Self>, address: IpAddr, limit: u32) -> Option<AddressSlot> {
+        let mut count = self.addresses.entry(address).or_insert(0);
+        if *count >= limit {
+            return None;
+        }
+        *count += 1;
+        Some(AddressSlot { hub: self.clone(), address })
+    }
+
+    /// How many guests and hosts this node has in a room.
+    pub fn members(&self, room: RoomName) -> (u32, u32) {
+        self.rooms.get(&room).map_or((0, 0), |members| {
+            let hosts = members.iter().filter(|member| member.side() == Side::Host).count() as u32;
+            (members.len() as u32 - hosts, hosts)
+        })
+    }
+
+    /// How many sockets of a host's own are at his status here.
+    pub fn status_hosts(&self, host: HostUuid) -> u32 {
+        self.statuses
+            .get(&host)
+            .map_or(0, |members| members.iter().filter(|member| member.side() == Side::Host).count() as u32)
+    }
+
+    /// Hands a message to everybody in a room: framed once, then counted references.
+    pub fn deliver(&self, room: RoomName, prev: Seq, seq: Seq, json: &[u8]) {
+        if let Some(members) = self.rooms.get(&room) {
+            let framed = frame::text(json);
+            for member in members.iter() {
+                member.deliver(prev, seq, &framed);
+            }
+        }
+    }
+
+    /// Hands a passing notice to everybody in a room who is up to date.
+    pub fn notify(&self, room: RoomName, json: &[u8]) {
+        if let Some(members) = self.rooms.get(&room) {
+            let framed = frame::text(json);
+            for member in members.iter() {
+                member.pass(&framed);
+            }
+        }
+    }
+
+    /// Ends everybody's socket in a room, after what they are still owed and a last frame.
+    pub fn end_room(&self, room: RoomName, last: Option<&Bytes>, close: Close) {
+        if let Some(members) = self.rooms.get(&room) {
+            let framed = last.map(|json| frame::text(json));
+            for member in members.iter() {
+                member.end_after_all(framed.clone(), close);
+            }
+        }
+    }
+
+    /// Sends a frame to those at a host's status on one side.
+    pub fn status(&self, host: HostUuid, side: Side, json: &[u8]) {
+        if let Some(members) = self.statuses.get(&host) {
+            let framed = frame::text(json);
+            for member in members.iter().filter(|member| member.side() == side) {
+                member.push(framed.clone());
+            }
+        }
+    }
+
+    /// Ends everybody's socket at a host's status.
+    pub fn end_status(&self, host: HostUuid, close: Close) {
+        if let Some(members) = self.statuses.get(&host) {
+            members.iter().for_each(|member| member.end(close));
+        }
+    }
+
+    /// Ends the sockets of a login.
+    pub fn end_login(&self, sid: &str) {
+        self.end_where(
+            Close::Unauthenticated,
+            |identity| matches!(identity, Identity::Host { sid: his, .. } if &**his == sid),
+        );
+    }
+
+    /// Ends the sockets of a host, whatever the login.
+    pub fn end_host(&self, host: HostId) {
+        self.end_where(
+            Close::Unauthenticated,
+            |identity| matches!(identity, Identity::Host { host: his, .. } if *his == host),
+        );
+    }
+
+    /// Ends every socket of this node. Each is told a time of its own to come back.
+    pub fn end_some(&self, most: usize) -> usize {
+        let mut ended = 0;
+        for connection in self.all() {
+            if ended == most {
+                break;
+            }
+            if !connection.is_ending() {
+                let retry = std::time::Duration::from_millis(u64::from(connection.retry_ms()));
+                connection.end(Close::Restarting { retry });
+                ended += 1;
+            }
+        }
+        ended
+    }
+
+    /// Makes every connection of every room compare itself with the broker.
+    pub fn all_fall_behind(&self) {
+        for members in &self.rooms {
+            members.iter().for_each(|member| member.fall_behind(0));
+        }
+    }
+
+    /// Makes the connections of one room compare themselves with the broker.
+    pub fn fall_behind(&self, room: RoomName, target: Seq) {
+        if let Some(members) = self.rooms.get(&room) {
+            members.iter().for_each(|member| member.fall_behind(target));
+        }
+    }
+
+    /// Hosts with a socket of their own at their status here.
+    pub fn online_hosts(&self) -> Vec<HostUuid> {
+        let online = |members: &Vec<Arc<Connection>>| members.iter().any(|member| member.side() == Side::Host);
+        self.statuses.iter().filter(|entry| online(entry.value())).map(|entry| *entry.key()).collect()
+    }
+
+    /// Rooms with somebody in them here.
+    pub fn occupied_rooms(&self) -> Vec<RoomName> {
+        self.rooms.iter().map(|entry| *entry.key()).collect()
+    }
+
+    fn end_where(&self, close: Close, belongs: impl Fn(&Identity) -> bool) {
+        for connection in self.all() {
+            if belongs(connection.identity()) {
+                connection.end(close);
+            }
+        }
+    }
+
+    fn all(&self) -> Vec<Arc<Connection>> {
+        let rooms = self.rooms.iter().flat_map(|entry| entry.value().clone());
+        let statuses = self.statuses.iter().flat_map(|entry| entry.value().clone());
+        rooms.chain(statuses).collect()
+    }
+}
+
+/// A connection is known while this lives.
+#[derive(Debug)]
+pub struct Registration {
+    hub: Arc<Hub>,
+    place: Place,
+    connection: Arc<Connection>,
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        fn remove<K: std::hash::Hash + Eq>(map: &DashMap<K, Vec<Arc<Connection>>>, key: &K, connection: &Connection) {
+            if let Some(mut members) = map.get_mut(key) {
+                members.retain(|member| member.id() != connection.id());
+                members.shrink_to_fit();
+            }
+            map.remove_if(key, |_, members| members.is_empty());
+        }
+        match &self.place {
+            Place::Room(room) => remove(&self.hub.rooms, room, &self.connection),
+            Place::Status(host) => remove(&self.hub.statuses, host, &self.connection),
+        }
+    }
+}
+
+/// A socket of an address is counted while this lives.
+#[derive(Debug)]
+pub struct AddressSlot {
+    hub: Arc<Hub>,
+    address: IpAddr,
+}
+
+impl Drop for AddressSlot {
+    fn drop(&mut self) {
+        if let Some(mut count) = self.hub.addresses.get_mut(&self.address) {
+            *count = count.saturating_sub(1);
+        }
+        self.hub.addresses.remove_if(&self.address, |_, count| *count == 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn room() -> RoomName {
+        RoomName::from_random([1; 16])
+    }
+
+    #[test]
+    fn a_late_disconnect_does_not_evict_the_new_connection() {
+        let hub = Hub::new(Chance::from_seed(1));
+        let old = hub.register(Place::Room(room()), hub.connection(Identity::Guest));
+        let _new = hub.register(Place::Room(room()), hub.connection(Identity::Guest));
+        drop(old);
+        assert_eq!(hub.members(room()), (1, 0));
+    }
+
+    #[test]
+    fn an_empty_room_leaves_nothing_behind() {
+        let hub = Hub::new(Chance::from_seed(1));
+        drop(hub.register(Place::Room(room()), hub.connection(Identity::Guest)));
+        assert!(hub.rooms.is_empty());
+        let address = "127.0.0.1".parse().unwrap();
+        let slot = hub.admit_address(address, 1);
+        assert!(slot.is_some() && hub.admit_address(address, 1).is_none());
+        drop(slot);
+        assert!(hub.addresses.is_empty());
+    }
+
+    #[test]
+    fn the_end_of_a_login_ends_its_sockets_only() {
+        let hub = Hub::new(Chance::from_seed(1));
+        let host = |sid: &str| hub.connection(Identity::Host { host: HostId(1), sid: sid.into() });
+        let (ended, other) = (host("a"), host("b"));
+        let _guards =
+            [hub.register(Place::Room(room()), ended.clone()), hub.register(Place::Room(room()), other.clone())];
+        hub.end_login("a");
+        assert!(ended.is_ending() && !other.is_ending());
+        hub.end_host(HostId(1));
+        assert!(other.is_ending());
+    }
+}

@@ -1,0 +1,412 @@
+//! The handle of one socket: what it is still owed, and whether it is catching up or live.
+//!
+//! The relay writes into it from any thread; the task that owns the socket takes out of it. A socket is either **live**
+//! (publications are queued as they come) or **catching up** (its own task reads the log from what it was sent last;
+//! publications only raise the target). The step from one to the other happens under the lock of this handle.
+//!
+//! **Invariant:** a socket is queued each number once, in rising order.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::domain::{ConnectionId, HostId, Seq, Side};
+use crate::protocol::Close;
+
+/// The most frames that wait for a socket. A client that is further behind is closed with 1013 and resumes.
+pub const OUTBOX_FRAMES: usize = 256;
+
+/// The most bytes that wait for a socket.
+pub const OUTBOX_BYTES: usize = 256 * 1024;
+
+/// The most messages of a socket that wait for their number; it is not read further until there are fewer.
+pub const WINDOW_MESSAGES: u32 = 16;
+
+/// The most bytes of such messages.
+pub const WINDOW_BYTES: u32 = 64 * 1024;
+
+/// Who is at the other end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Identity {
+    /// An anonymous visitor.
+    Guest,
+    /// A host, by one of his logins.
+    Host {
+        /// Who.
+        host: HostId,
+        /// By which login.
+        sid: Box<str>,
+    },
+}
+
+/// The handle. See the module.
+#[derive(Debug)]
+pub struct Connection {
+    id: ConnectionId,
+    identity: Identity,
+    retry_ms: u16,
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    frames: VecDeque<Bytes>,
+    bytes: usize,
+    end: Option<Close>,
+    /// The end that waits until everything owed is queued.
+    last: Option<(Option<Bytes>, Close)>,
+    /// The highest number that was queued.
+    sent: Seq,
+    behind: Option<Behind>,
+    waiting: u32,
+    waiting_bytes: u32,
+    abandoned: bool,
+}
+
+/// A socket that is catching up.
+#[derive(Clone, Copy, Debug)]
+struct Behind {
+    /// The highest number it has heard of.
+    target: Seq,
+}
+
+impl Connection {
+    pub(super) fn new(id: ConnectionId, identity: Identity, retry_ms: u16) -> Self {
+        Self { id, identity, retry_ms, state: Mutex::default(), changed: Notify::new() }
+    }
+
+    /// Its number in this process.
+    pub fn id(&self) -> ConnectionId {
+        self.id
+    }
+
+    /// Who is at the other end.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Which side that is.
+    pub fn side(&self) -> Side {
+        match self.identity {
+            Identity::Guest => Side::Guest,
+            Identity::Host { .. } => Side::Host,
+        }
+    }
+
+    /// When this client is asked to come back, if it must go: a random time of its own.
+    pub fn retry_ms(&self) -> u16 {
+        self.retry_ms
+    }
+
+    /// The refusal with that time in it.
+    pub fn try_later(&self) -> Close {
+        Close::TryLater { retry: Duration::from_millis(u64::from(self.retry_ms)) }
+    }
+
+    /// Waits until anything about this handle may have changed.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    // ---- what the relay does
+
+    /// Queues a live message, or notes that there is one. `prev` is the number before it in the room.
+    pub fn deliver(&self, prev: Seq, seq: Seq, framed: &Bytes) {
+        let mut state = self.state.lock();
+        if state.end.is_some() {
+            return;
+        }
+        if let Some(behind) = &mut state.behind {
+            behind.target = behind.target.max(seq);
+        } else if seq <= state.sent {
+            return;
+        } else if prev > state.sent || seq - prev > 1 {
+            // Something between what was sent and this one was missed, or lost with the broker's last life.
+            state.behind = Some(Behind { target: seq });
+        } else {
+            state.sent = seq;
+            self.queue(&mut state, framed.clone());
+        }
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// Queues a passing notice for a socket that is up to date; a client that is behind has no use for it.
+    pub fn pass(&self, framed: &Bytes) {
+        let mut state = self.state.lock();
+        if state.end.is_none() && state.behind.is_none() {
+            self.queue(&mut state, framed.clone());
+            drop(state);
+            self.changed.notify_one();
+        }
+    }
+
+    /// Queues an answer for this socket alone.
+    pub fn push(&self, framed: Bytes) {
+        let mut state = self.state.lock();
+        if state.end.is_none() {
+            self.queue(&mut state, framed);
+            drop(state);
+            self.changed.notify_one();
+        }
+    }
+
+    /// Ends the socket once what is queued has gone out. The first end counts.
+    pub fn end(&self, close: Close) {
+        self.state.lock().end.get_or_insert(close);
+        self.changed.notify_one();
+    }
+
+    /// Ends the socket once it has been sent everything it is owed, and a last frame.
+    pub fn end_after_all(&self, last: Option<Bytes>, close: Close) {
+        let mut state = self.state.lock();
+        state.last.get_or_insert((last, close));
+        if state.behind.is_none() {
+            self.finish(&mut state);
+        }
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// Whether it is to end.
+    pub fn is_ending(&self) -> bool {
+        self.state.lock().end.is_some()
+    }
+
+    // ---- catching up
+
+    /// Starts to catch up: everything after what was sent is read again, at least up to `target`.
+    pub fn fall_behind(&self, target: Seq) {
+        let mut state = self.state.lock();
+        let behind = state.behind.get_or_insert(Behind { target });
+        behind.target = behind.target.max(target);
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// Starts to catch up after this number: what a client that comes back has already.
+    pub fn start_after(&self, seq: Seq) {
+        let mut state = self.state.lock();
+        state.sent = seq;
+        state.behind = Some(Behind { target: seq });
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// Where to read on, and the target that is known before reading; `None` if live, ending, or if enough is queued already.
+    pub fn must_read(&self) -> Option<(Seq, Seq)> {
+        let state = self.state.lock();
+        let behind = state.behind?;
+        (state.end.is_none() && state.frames.is_empty()).then_some((state.sent, behind.target))
+    }
+
+    /// Queues what was read, up to and including `through`.
+    pub fn caught(&self, framed: Bytes, through: Seq) {
+        let mut state = self.state.lock();
+        if state.end.is_none() {
+            state.sent = state.sent.max(through);
+            self.queue(&mut state, framed);
+        }
+    }
+
+    /// Notes that there is nothing more to read than `through`, as of a reading that knew of `target`. Nothing newer was heard
+    /// of since: live from here. What a publication announced and no reading finds was lost with the broker's last life.
+    pub fn level(&self, through: Seq, target: Seq) {
+        let mut state = self.state.lock();
+        state.sent = state.sent.max(through);
+        if state.behind.is_some_and(|behind| behind.target <= target.max(state.sent)) {
+            state.behind = None;
+            self.finish(&mut state);
+        }
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// The highest number that was queued.
+    pub fn sent(&self) -> Seq {
+        self.state.lock().sent
+    }
+
+    // ---- the window of messages that wait for their number
+
+    /// Counts a message that goes to the broker.
+    pub fn submitted(&self, bytes: u32) {
+        let mut state = self.state.lock();
+        state.waiting += 1;
+        state.waiting_bytes += bytes;
+    }
+
+    /// A message has its answer.
+    pub fn answered(&self, bytes: u32) {
+        let mut state = self.state.lock();
+        let full = state.window_is_full();
+        state.waiting = state.waiting.saturating_sub(1);
+        state.waiting_bytes = state.waiting_bytes.saturating_sub(bytes);
+        let freed = full && !state.window_is_full();
+        drop(state);
+        if freed {
+            self.changed.notify_one();
+        }
+    }
+
+    /// Whether so much waits that the socket is not read further.
+    pub fn window_is_full(&self) -> bool {
+        self.state.lock().window_is_full()
+    }
+
+    /// Gives up: the socket ends, and what it submitted and has no answer yet is dropped.
+    pub fn abandon(&self, last: Option<Bytes>, close: Close) {
+        self.state.lock().abandoned = true;
+        self.end_after_all(last, close);
+    }
+
+    /// Whether its messages are to be dropped.
+    pub fn is_abandoned(&self) -> bool {
+        self.state.lock().abandoned
+    }
+
+    // ---- what the socket's task does
+
+    /// Takes queued frames, at most `most` bytes (but at least one), into `into`. Returns the end if there is nothing before it.
+    pub fn take(&self, into: &mut VecDeque<Bytes>, most: usize) -> Option<Close> {
+        let mut state = self.state.lock();
+        let mut taken = 0;
+        while taken < most {
+            let Some(frame) = state.frames.pop_front() else { break };
+            taken += frame.len();
+            state.bytes -= frame.len();
+            into.push_back(frame);
+        }
+        if state.frames.is_empty() {
+            // An idle socket holds no buffer.
+            state.frames = VecDeque::new();
+            state.end
+        } else {
+            None
+        }
+    }
+
+    fn queue(&self, state: &mut State, framed: Bytes) {
+        // A frame of history may be as large as it is; nothing else fits beside it then.
+        let fits = state.frames.len() < OUTBOX_FRAMES && state.bytes + framed.len() <= OUTBOX_BYTES;
+        if fits || state.frames.is_empty() {
+            state.bytes += framed.len();
+            state.frames.push_back(framed);
+        } else {
+            metrics::counter!("pintalk_slow_closes_total").increment(1);
+            state.frames = VecDeque::new();
+            state.bytes = 0;
+            state.end = Some(self.try_later());
+        }
+    }
+
+    fn finish(&self, state: &mut State) {
+        if let Some((last, close)) = state.last.take().filter(|_| state.end.is_none()) {
+            if let Some(frame) = last {
+                self.queue(state, frame);
+            }
+            state.end.get_or_insert(close);
+        }
+    }
+}
+
+impl State {
+    fn window_is_full(&self) -> bool {
+        self.waiting >= WINDOW_MESSAGES || self.waiting_bytes >= WINDOW_BYTES
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn guest() -> Connection {
+        Connection::new(ConnectionId(1), Identity::Guest, 1_000)
+    }
+
+    fn frame(seq: Seq) -> Bytes {
+        seq.to_string().into()
+    }
+
+    fn taken(connection: &Connection) -> (Vec<String>, Option<Close>) {
+        let mut frames = VecDeque::new();
+        let end = connection.take(&mut frames, usize::MAX);
+        (frames.iter().map(|frame| String::from_utf8_lossy(frame).into_owned()).collect(), end)
+    }
+
+    #[test]
+    fn a_live_socket_gets_each_number_once() {
+        let guest = guest();
+        for (prev, seq) in [(0, 1), (1, 2), (0, 1), (1, 2), (2, 3)] {
+            guest.deliver(prev, seq, &frame(seq));
+        }
+        assert_eq!(taken(&guest).0, ["1", "2", "3"]);
+        assert_eq!(guest.must_read(), None);
+    }
+
+    #[test]
+    fn a_gap_and_a_jump_make_it_catch_up() {
+        for (prev, seq) in [(4, 5), (1, 10_002)] {
+            let guest = guest();
+            guest.deliver(0, 1, &frame(1));
+            guest.deliver(prev, seq, &frame(seq));
+            assert_eq!(taken(&guest).0, ["1"]);
+            assert_eq!(guest.must_read(), Some((1, seq)));
+        }
+    }
+
+    #[test]
+    fn what_comes_while_it_reads_is_read_again_and_not_queued_twice() {
+        let guest = guest();
+        guest.start_after(0);
+        let (sent, target) = guest.must_read().unwrap();
+        guest.deliver(1, 2, &frame(2)); // after the reading began
+        guest.caught(frame(1), 1);
+        guest.level(sent + 1, target);
+        taken(&guest);
+        let (sent, target) = guest.must_read().unwrap();
+        assert_eq!((sent, target), (1, 2));
+        guest.caught(frame(2), 2);
+        guest.level(2, target);
+        guest.deliver(1, 2, &frame(2));
+        guest.deliver(2, 3, &frame(3));
+        assert_eq!(taken(&guest).0, ["2", "3"]);
+    }
+
+    #[test]
+    fn a_close_waits_for_a_socket_that_is_catching_up() {
+        let guest = guest();
+        guest.start_after(0);
+        guest.end_after_all(Some("closed".into()), Close::Normal);
+        assert_eq!(taken(&guest), (vec![], None));
+        guest.caught(frame(1), 1);
+        guest.level(1, 1);
+        assert_eq!(taken(&guest), (vec!["1".into(), "closed".into()], Some(Close::Normal)));
+    }
+
+    #[test]
+    fn a_client_that_does_not_read_is_asked_to_come_back() {
+        let guest = guest();
+        for seq in 1..=OUTBOX_FRAMES as u64 + 1 {
+            guest.deliver(seq - 1, seq, &frame(seq));
+        }
+        assert_eq!(taken(&guest), (vec![], Some(Close::TryLater { retry: Duration::from_millis(1_000) })));
+    }
+
+    #[test]
+    fn the_window_closes_at_16_messages_or_64_kib() {
+        let guest = guest();
+        (0..15).for_each(|_| guest.submitted(100));
+        assert!(!guest.window_is_full());
+        guest.submitted(100);
+        assert!(guest.window_is_full());
+        guest.answered(100);
+        assert!(!guest.window_is_full());
+        guest.submitted(WINDOW_BYTES);
+        assert!(guest.window_is_full());
+    }
+}

@@ -1,0 +1,287 @@
+//! The reading half: a client's bytes, cut anywhere, become [`Event`]s.
+
+use std::mem::take;
+
+use super::{BINARY, CLOSE, CONTINUATION, Event, FIN, FrameError, MAX_CONTROL, PING, PONG, TEXT};
+use FrameError::{InvalidUtf8, Protocol, TooLarge};
+
+/// Reserved for extensions, and none was agreed on.
+const RESERVED: u8 = 0x70;
+const MASKED: u8 = 0x80;
+/// Two bytes, eight of length, four of mask.
+const MAX_HEADER: usize = 14;
+
+/// Reads one client's side of a WebSocket.
+///
+/// Bytes that arrive are kept only as far as a message is incomplete, and never reserved because a header merely
+/// announces them: a client pays for the memory he takes by sending it.
+#[derive(Debug)]
+pub struct Decoder {
+    max_message: usize,
+    end: End,
+    /// A header that has not come whole.
+    head: [u8; MAX_HEADER],
+    head_len: u8,
+    /// The frame whose payload is coming in.
+    frame: Option<Frame>,
+    /// The message that its frames add up to; control frames may come between them.
+    message: Option<Message>,
+    /// The message's text so far.
+    text: Vec<u8>,
+    /// Payload so far of a ping or a close.
+    control: Vec<u8>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum End {
+    Open,
+    Closed,
+    Failed(FrameError),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Text,
+    Binary,
+    Ping,
+    Pong,
+    Close,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Frame {
+    /// Of a continuation, the kind of what it continues.
+    kind: Kind,
+    fin: bool,
+    /// Turned so that its first byte is for the next byte of payload.
+    mask: [u8; 4],
+    /// Bytes of payload still to come.
+    left: usize,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Message {
+    kind: Kind,
+    /// Bytes announced so far.
+    len: usize,
+}
+
+impl Decoder {
+    /// A decoder for a new socket, whose messages may have up to `max_message` bytes, all fragments together.
+    pub fn new(max_message: usize) -> Self {
+        Self {
+            max_message,
+            end: End::Open,
+            head: [0; MAX_HEADER],
+            head_len: 0,
+            frame: None,
+            message: None,
+            text: Vec::new(),
+            control: Vec::new(),
+        }
+    }
+
+    /// Takes bytes off the front of `input` until there is an event to tell. `None`: all of `input` is taken, read more.
+    ///
+    /// After [`Event::Close`] the rest is swallowed; after an error the same error comes again.
+    ///
+    /// ```
+    /// # use pintalk::ws::frame::{Decoder, Event, FrameError};
+    /// # fn read(decoder: &mut Decoder, bytes: &[u8]) -> Result<(), FrameError> {
+    /// let mut input = bytes;
+    /// while let Some(event) = decoder.next_event(&mut input)? {
+    ///     // …
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub fn next_event(&mut self, input: &mut &[u8]) -> Result<Option<Event>, FrameError> {
+        match self.end {
+            End::Open => {}
+            End::Closed => {
+                *input = &[];
+                return Ok(None);
+            }
+            End::Failed(error) => return Err(error),
+        }
+        let outcome = self.advance(input);
+        match outcome {
+            Ok(Some(Event::Close { .. })) => self.end(End::Closed),
+            Ok(_) => {}
+            Err(error) => self.end(End::Failed(error)),
+        }
+        outcome
+    }
+
+    fn end(&mut self, end: End) {
+        *self = Self { end, ..Self::new(self.max_message) };
+    }
+
+    fn advance(&mut self, input: &mut &[u8]) -> Result<Option<Event>, FrameError> {
+        loop {
+            let Some(mut frame) = self.frame.take().map_or_else(|| self.header(input), |frame| Ok(Some(frame)))? else {
+                return Ok(None);
+            };
+            let payload = split_off_front(input, frame.left);
+            match frame.kind {
+                // When the payload came whole this allocates exactly what it needs, once, and it becomes the `String`.
+                Kind::Text => append_unmasked(&mut self.text, payload, frame.mask),
+                Kind::Ping | Kind::Close => append_unmasked(&mut self.control, payload, frame.mask),
+                Kind::Binary | Kind::Pong => {}
+            }
+            frame.left -= payload.len();
+            if frame.left > 0 {
+                frame.mask.rotate_left(payload.len() % 4);
+                self.frame = Some(frame);
+                return Ok(None);
+            }
+            if let Some(event) = self.finish(frame)? {
+                return Ok(Some(event));
+            }
+        }
+    }
+
+    /// The header of the next frame, once it is there.
+    fn header(&mut self, input: &mut &[u8]) -> Result<Option<Frame>, FrameError> {
+        if !self.fill_head(2, input) {
+            return Ok(None);
+        }
+        let (first, second) = (self.head[0], self.head[1]);
+        if first & RESERVED != 0 {
+            return Err(Protocol("reserved bits are set"));
+        }
+        if second & MASKED == 0 {
+            return Err(Protocol("a client's frame must be masked"));
+        }
+        let extended = match second & !MASKED {
+            127 => 8,
+            126 => 2,
+            _ => 0,
+        };
+        if !self.fill_head(2 + extended + 4, input) {
+            return Ok(None);
+        }
+        self.head_len = 0;
+        let len = match extended {
+            0 => u64::from(second & !MASKED),
+            // A length may be written longer than it needs: no harm is done by reading it.
+            _ => self.head[2..2 + extended].iter().fold(0, |len, &byte| len << 8 | u64::from(byte)),
+        };
+        if len >> 63 != 0 {
+            return Err(Protocol("a length has 63 bits"));
+        }
+        let mut mask = [0; 4];
+        mask.copy_from_slice(&self.head[2 + extended..2 + extended + 4]);
+        let fin = first & FIN != 0;
+        let (kind, left) = match first & 0x0F {
+            CONTINUATION => match self.message {
+                Some(message) => self.data(message, len)?,
+                None => return Err(Protocol("nothing to continue")),
+            },
+            TEXT => self.first_data(Kind::Text, len)?,
+            BINARY => self.first_data(Kind::Binary, len)?,
+            CLOSE => control(Kind::Close, fin, len)?,
+            PING => control(Kind::Ping, fin, len)?,
+            PONG => control(Kind::Pong, fin, len)?,
+            _ => return Err(Protocol("unknown opcode")),
+        };
+        Ok(Some(Frame { kind, fin, mask, left }))
+    }
+
+    /// Moves bytes into `head` until it has `len` of them; whether it has.
+    fn fill_head(&mut self, len: usize, input: &mut &[u8]) -> bool {
+        let have = usize::from(self.head_len);
+        let came = split_off_front(input, len.saturating_sub(have));
+        self.head[have..have + came.len()].copy_from_slice(came);
+        self.head_len += came.len() as u8;
+        usize::from(self.head_len) >= len
+    }
+
+    fn first_data(&mut self, kind: Kind, len: u64) -> Result<(Kind, usize), FrameError> {
+        match self.message {
+            Some(_) => Err(Protocol("a message inside another")),
+            None => self.data(Message { kind, len: 0 }, len),
+        }
+    }
+
+    fn data(&mut self, message: Message, len: u64) -> Result<(Kind, usize), FrameError> {
+        let limit = self.max_message;
+        // Neither sum overflows: the length has 63 bits, and what came before is within the limit.
+        let total = message.len as u64 + len;
+        if total > limit as u64 {
+            return Err(TooLarge { len: total, limit });
+        }
+        self.message = Some(Message { len: total as usize, ..message });
+        Ok((message.kind, len as usize))
+    }
+
+    /// A frame has come whole: what it means.
+    fn finish(&mut self, frame: Frame) -> Result<Option<Event>, FrameError> {
+        let event = match frame.kind {
+            Kind::Text | Kind::Binary if !frame.fin => return Ok(None),
+            Kind::Text => {
+                self.message = None;
+                Event::Text(String::from_utf8(take(&mut self.text)).map_err(|_| InvalidUtf8)?)
+            }
+            Kind::Binary => {
+                self.message = None;
+                Event::Binary
+            }
+            Kind::Ping => Event::Ping(take(&mut self.control)),
+            Kind::Pong => Event::Pong,
+            Kind::Close => Event::Close { code: close_code(&take(&mut self.control))? },
+        };
+        Ok(Some(event))
+    }
+}
+
+fn control(kind: Kind, fin: bool, len: u64) -> Result<(Kind, usize), FrameError> {
+    if !fin {
+        return Err(Protocol("a control frame is not fragmented"));
+    }
+    if len > MAX_CONTROL as u64 {
+        return Err(Protocol("a control frame has at most 125 bytes"));
+    }
+    Ok((kind, len as usize))
+}
+
+fn close_code(payload: &[u8]) -> Result<Option<u16>, FrameError> {
+    let (code, reason) = match payload {
+        [] => return Ok(None),
+        [_] => return Err(Protocol("half a close code")),
+        [high, low, reason @ ..] => (u16::from_be_bytes([*high, *low]), reason),
+    };
+    // 1004 to 1006 and 1015 are never sent; 1016 to 2999 belong to nobody yet.
+    if !matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) {
+        return Err(Protocol("no such close code"));
+    }
+    std::str::from_utf8(reason).map_err(|_| InvalidUtf8)?;
+    Ok(Some(code))
+}
+
+/// Up to `len` bytes off the front.
+fn split_off_front<'a>(input: &mut &'a [u8], len: usize) -> &'a [u8] {
+    let (front, rest) = input.split_at(len.min(input.len()));
+    *input = rest;
+    front
+}
+
+fn append_unmasked(to: &mut Vec<u8>, payload: &[u8], mask: [u8; 4]) {
+    let start = to.len();
+    to.extend_from_slice(payload);
+    let mask = u64::from_ne_bytes([mask[0], mask[1], mask[2], mask[3], mask[0], mask[1], mask[2], mask[3]]);
+    let (words, tail) = to[start..].as_chunks_mut::<8>();
+    for word in words {
+        *word = (u64::from_ne_bytes(*word) ^ mask).to_ne_bytes();
+    }
+    for (byte, mask) in tail.iter_mut().zip(mask.to_ne_bytes()) {
+        *byte ^= mask;
+    }
+}
+
+#[cfg(test)]
+impl Decoder {
+    /// Bytes on the heap.
+    pub(super) fn held(&self) -> usize {
+        self.text.capacity() + self.control.capacity()
+    }
+}
