@@ -30,6 +30,11 @@ async function call(method, path, headers = {}, body = undefined) {
   throw Object.assign(new Error(answer?.detail ?? `HTTP ${response.status}`), { status: response.status });
 }
 
+function showPresence(side, online, text) {
+  byId(`${side}-dot`).classList.toggle("on", online);
+  byId(`${side}-presence`).textContent = text;
+}
+
 /** A WebSocket that comes back: `on.query(again)`, `on.opened()`, `on.frame(frame)`, `on.waiting(ms)`, `on.ended(code, reason)`. */
 class Line {
   constructor(path, on) {
@@ -88,6 +93,7 @@ class Talk {
     byId(`${side}-form`).onsubmit = (event) => {
       event.preventDefault();
       if (!text.value.trim()) return;
+      if (!this.line && !this.on.wake) return this.happened("not sent: no open room is chosen");
       this.write(text.value);
       text.value = "";
     };
@@ -172,7 +178,7 @@ class Talk {
     this.first = Math.min(this.first, seq);
     if (seq > this.last) {
       this.last = seq;
-      item.scrollIntoView({ block: "nearest" });
+      this.scrollDown();
     }
   }
 
@@ -188,10 +194,15 @@ class Talk {
     const item = this.item(text, true, "sending…");
     item.classList.add("pending");
     this.log.append(item);
-    item.scrollIntoView({ block: "nearest" });
+    this.scrollDown();
     this.pending.set(frame.id, { frame, item, at: performance.now() });
     if (this.line) this.line.send(frame);
-    else this.on.wake?.();
+    else this.on.wake();
+  }
+
+  // Not scrollIntoView: on a small screen that would move the page under the reader's eyes.
+  scrollDown() {
+    this.log.parentElement.scrollTop = this.log.parentElement.scrollHeight;
   }
 
   dropPending() {
@@ -242,11 +253,7 @@ function startGuest(config) {
     talk.hint(hint);
   }
 
-  function presence(online, text) {
-    byId("guest-dot").classList.toggle("on", online);
-    byId("guest-presence").textContent = text ?? (online ? "host online" : "host offline");
-  }
-
+  const presence = (online, text = online ? "host online" : "host offline") => showPresence("guest", online, text);
   new Line(`/ws/chat/${config.hostUuid}/status/`, {
     // Nothing is sent while the host is away: until told otherwise he is.
     opened: () => presence(false),
@@ -271,7 +278,6 @@ async function startHost(config) {
   let status = null;
   let soon = () => {}; // look at the list of rooms before its time
 
-  const token = () => user.accessToken;
   async function login() {
     user = await call("POST", "/api/auth/login/", {}, { email: config.email, password: config.password });
     byId("host-name").textContent = `${user.profileName} · ${user.email}`;
@@ -279,7 +285,7 @@ async function startHost(config) {
   // The login ended: a new one, not in a hurry.
   const again = (then) => sleep(1000).then(login).then(then, (error) => talk.happened(`not logged in: ${error.message}`));
   async function api(method, path, body) {
-    const once = () => call(method, path, { Authorization: `Bearer ${token()}` }, body);
+    const once = () => call(method, path, { Authorization: `Bearer ${user.accessToken}` }, body);
     return once().catch((error) => (error.status === 401 ? login().then(once) : Promise.reject(error)));
   }
 
@@ -292,15 +298,11 @@ async function startHost(config) {
       else if (code === 4004) leave("This room was deleted.");
       else talk.hint(`refused: ${code} ${reason}`);
     },
-    wake: () => {
-      talk.dropPending();
-      talk.happened(chosen ? "not sent: there is no connection to this room" : "not sent: no room is chosen");
-    },
   });
 
   function enter() {
     parked = false;
-    talk.enter(`/ws/chat/${chosen}/`, token);
+    if (chosen) talk.enter(`/ws/chat/${chosen}/`, () => user.accessToken);
   }
 
   // A closed room has no socket; what was said is still there to read.
@@ -329,7 +331,11 @@ async function startHost(config) {
     if (chosen === room.name) page.results.forEach((it) => talk.add({ ...it, is_host: it.isHost, id: it.messageId }));
   }
 
+  let drawn = "";
   function draw() {
+    const picture = JSON.stringify([rooms, chosen]);
+    if (picture === drawn) return; // a button that somebody is about to press stays
+    drawn = picture;
     byId("host-rooms").replaceChildren(...rooms.map((room) => {
       const [item, button, dot, unread] = [make("li"), make("button"), make("span"), make("i", room.unread)];
       button.type = "button";
@@ -379,14 +385,13 @@ async function startHost(config) {
     leave("Choose a room from the list.");
   });
 
-  function presence(online, text) {
-    byId("host-dot").classList.toggle("on", online);
-    byId("host-presence").textContent = text ?? (online ? "online" : "offline");
+  function presence(online, text = online ? "online" : "offline") {
+    showPresence("host", online, text);
     byId("host-online").setAttribute("aria-pressed", String(Boolean(status)));
   }
   function goOnline() {
     status = new Line(`/ws/chat/${config.hostUuid}/status/`, {
-      query: () => ({ token: token() }),
+      query: () => ({ token: user.accessToken }),
       opened: () => presence(true),
       frame: (frame) => {
         if (frame.message === "chat_message") soon();
