@@ -143,6 +143,8 @@ pub struct Ticket(pub String);
 pub struct LogEntry {
     /// Its number.
     pub seq: Seq,
+    /// When it was accepted, by the broker's clock.
+    pub accepted_at: DateTime<Utc>,
     /// The complete frame.
     pub frame: Bytes,
 }

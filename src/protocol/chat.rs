@@ -3,11 +3,12 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use super::surrogate;
-use crate::domain::{MAX_MESSAGE_CHARS, Message, MessageId, Seq, Side, WallClock};
+use crate::domain::{ChatroomId, MAX_MESSAGE_CHARS, Message, MessageId, Seq, Side, WallClock};
 
 /// What a client may say on a chat socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -187,6 +188,21 @@ pub struct StoredFrame<'a> {
     pub id: Cow<'a, str>,
     /// Its number.
     pub seq: Seq,
+}
+
+impl StoredFrame<'_> {
+    /// The message that the frame tells of; `None` if it is not one of ours.
+    pub fn into_message(self, chatroom: ChatroomId, accepted_at: DateTime<Utc>) -> Option<Message> {
+        Some(Message {
+            chatroom,
+            seq: self.seq,
+            side: Side::from_is_host(self.is_host),
+            datetime: self.datetime.parse().ok()?,
+            id: self.id.parse().ok()?,
+            text: self.message.into_owned(),
+            accepted_at,
+        })
+    }
 }
 
 /// Several messages in one frame: history, in whichever order they are given. With `more`, further frames follow.

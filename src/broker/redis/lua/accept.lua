@@ -55,7 +55,7 @@ for i = 4, #ARGV, 4 do
       free = free - 1
       local seq = string.format('%.0f', room.seq)
       local frame = head .. seq .. '}'
-      redis.call('XADD', p .. 'log:' .. name, seq .. '-0', 'f', frame)
+      redis.call('XADD', p .. 'log:' .. name, seq .. '-0', 'f', frame, 'a', at)
       redis.call('XADD', KEYS[1], '*', 'n', name, 'i', room.id, 'l', life, 'a', at, 'f', frame)
       redis.call('ZADD', p .. 'ids:' .. name, seq, member)
       publication[#publication + 1] = string.format('M%s %.0f %s %d\n', name, prev, seq, #frame)
