@@ -1,1 +1,18 @@
-//! PinTalk schema.
+//! PinTalk's schema, the same on MySQL, MariaDB and SQLite: one dated file a change, up and down, each safe while
+//! the previous release still runs.
+
+pub use sea_orm_migration::prelude::MigratorTrait;
+use sea_orm_migration::prelude::{MigrationTrait, async_trait};
+
+mod m20261123_000001_initial;
+
+/// Every change, oldest first.
+#[derive(Clone, Copy, Debug)]
+pub struct Migrator;
+
+#[async_trait::async_trait]
+impl MigratorTrait for Migrator {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        vec![Box::new(m20261123_000001_initial::Migration)]
+    }
+}

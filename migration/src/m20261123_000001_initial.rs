@@ -1,0 +1,241 @@
+//! The first schema: hosts with their settings and logins, rooms with their events, messages.
+//!
+//! MySQL's DDL cannot be rolled back, so every step may be repeated: what half a run left behind is skipped.
+
+use sea_orm_migration::prelude::*;
+use sea_orm_migration::sea_orm::DbBackend;
+
+/// See the module.
+#[derive(DeriveMigrationName)]
+pub(crate) struct Migration;
+
+const TABLES: [&str; 6] = ["user", "user_config", "login", "chatroom", "room_event", "chat_message"];
+
+#[async_trait::async_trait]
+impl MigrationTrait for Migration {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let words = Words { mysql: manager.get_database_backend() == DbBackend::MySql };
+        for table in
+            [user(words), user_config(words), login(words), chatroom(words), room_event(words), chat_message(words)]
+        {
+            manager.create_table(table).await?;
+        }
+        for index in &INDEXES {
+            if !manager.has_index(index.table, index.name).await? {
+                manager.create_index(index.statement()).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        for table in TABLES.into_iter().rev() {
+            manager.drop_table(Table::drop().table(table).if_exists().to_owned()).await?;
+        }
+        Ok(())
+    }
+}
+
+/// How a dialect spells a column.
+#[derive(Clone, Copy)]
+struct Words {
+    mysql: bool,
+}
+
+impl Words {
+    /// A table whose text is compared byte by byte unless a column says otherwise. The collation is named because
+    /// the servers' defaults differ.
+    fn table(self, name: &'static str) -> TableCreateStatement {
+        let mut table = Table::create();
+        table.table(name).if_not_exists();
+        if self.mysql {
+            table.engine("InnoDB").character_set("utf8mb4").collate("utf8mb4_bin");
+        }
+        table
+    }
+
+    /// An instant: UTC, whole milliseconds. SQLite keeps text that sorts as time does.
+    fn instant(self, name: &'static str) -> ColumnDef {
+        let mut column = ColumnDef::new(name);
+        if self.mysql {
+            column.custom("datetime(3)");
+        } else {
+            column.text();
+        }
+        column
+    }
+
+    /// Text for people, of at most `len` characters, or long.
+    fn prose(self, name: &'static str, len: Option<u32>) -> ColumnDef {
+        let mut column = ColumnDef::new(name);
+        match len {
+            Some(len) => column.string_len(len),
+            None => column.text(),
+        };
+        if self.mysql {
+            column.extra("COLLATE utf8mb4_unicode_ci");
+        }
+        column
+    }
+}
+
+fn id(name: &'static str) -> ColumnDef {
+    ColumnDef::new(name).big_integer().not_null().take()
+}
+
+fn number(name: &'static str) -> ColumnDef {
+    ColumnDef::new(name).big_integer().not_null().default(0).take()
+}
+
+/// Ids are never given twice: a deleted room's late messages must not turn up in another room.
+fn row_id() -> ColumnDef {
+    ColumnDef::new("id").big_integer().not_null().auto_increment().primary_key().take()
+}
+
+/// An identifier of 22 characters.
+fn token22(name: &'static str) -> ColumnDef {
+    ColumnDef::new(name).char_len(22).not_null().take()
+}
+
+fn flag(name: &'static str, default: bool) -> ColumnDef {
+    ColumnDef::new(name).boolean().not_null().default(default).take()
+}
+
+fn user(words: Words) -> TableCreateStatement {
+    words
+        .table("user")
+        .col(row_id())
+        .col(words.prose("email", Some(320)).not_null())
+        // Lower case: two addresses that differ in case are one host, on every dialect alike. A collation would also
+        // take an accented letter for the plain one, and let one person in as another.
+        .col(ColumnDef::new("email_key").string_len(320).not_null())
+        .col(ColumnDef::new("password_hash").string_len(255).not_null())
+        .col(token22("uuid"))
+        .col(words.prose("profile_name", Some(100)).not_null())
+        .col(words.prose("description", None).not_null())
+        .col(token22("access_key"))
+        .col(ColumnDef::new("secret_key").char_len(64).not_null())
+        .col(words.prose("service_name", Some(50)).not_null())
+        .col(words.prose("service_expl", Some(200)).not_null())
+        .col(ColumnDef::new("service_domain").string_len(200))
+        .col(ColumnDef::new("profile_image").string_len(512))
+        .col(flag("is_deleted", false))
+        .col(words.instant("deleted_at"))
+        .col(words.instant("created_at").not_null())
+        .col(words.instant("updated_at").not_null())
+        .take()
+}
+
+fn user_config(words: Words) -> TableCreateStatement {
+    words.table("user_config").col(id("user_id").primary_key()).col(flag("use_online_status", true)).take()
+}
+
+fn login(words: Words) -> TableCreateStatement {
+    words
+        .table("login")
+        .col(token22("sid").primary_key())
+        .col(id("user_id"))
+        .col(number("generation"))
+        .col(words.instant("created_at").not_null())
+        .col(words.instant("rotated_at").not_null())
+        .col(words.instant("expires_at").not_null())
+        .col(words.instant("ended_at"))
+        .take()
+}
+
+fn chatroom(words: Words) -> TableCreateStatement {
+    words
+        .table("chatroom")
+        .col(row_id())
+        .col(id("host_id"))
+        .col(words.prose("guest", Some(50)).not_null())
+        .col(token22("name"))
+        .col(words.prose("latest_msg", None))
+        .col(words.instant("latest_msg_at"))
+        .col(words.instant("last_checked_at"))
+        .col(flag("is_closed", false))
+        .col(words.instant("closed_at"))
+        .col(flag("is_fixed", false))
+        .col(words.instant("fixed_at"))
+        .col(words.instant("created_at").not_null())
+        .col(words.instant("updated_at").not_null())
+        .col(number("last_seq"))
+        .col(ColumnDef::new("last_life").string_len(64))
+        .col(number("state_version"))
+        .col(number("purged_through"))
+        .col(ColumnDef::new("idempotency_key").string_len(64))
+        .take()
+}
+
+fn room_event(words: Words) -> TableCreateStatement {
+    words
+        .table("room_event")
+        .col(row_id())
+        .col(token22("room"))
+        .col(id("chatroom_id"))
+        .col(id("host_id"))
+        .col(number("version"))
+        .col(ColumnDef::new("kind").string_len(16).not_null())
+        .col(words.instant("created_at").not_null())
+        .take()
+}
+
+fn chat_message(words: Words) -> TableCreateStatement {
+    words
+        .table("chat_message")
+        .col(id("chatroom_id"))
+        .col(id("seq"))
+        .col(flag("is_host", false))
+        .col(words.prose("message", None).not_null())
+        .col(ColumnDef::new("datetime").string_len(26).not_null())
+        .col(ColumnDef::new("message_id").string_len(64).not_null())
+        .col(words.instant("accepted_at").not_null())
+        // One room's messages lie together.
+        .primary_key(Index::create().col("chatroom_id").col("seq"))
+        .take()
+}
+
+struct IndexOf {
+    table: &'static str,
+    name: &'static str,
+    columns: &'static [&'static str],
+    unique: bool,
+}
+
+impl IndexOf {
+    fn statement(&self) -> IndexCreateStatement {
+        let mut index = Index::create();
+        index.table(self.table).name(self.name);
+        for column in self.columns {
+            index.col(*column);
+        }
+        if self.unique {
+            index.unique();
+        }
+        index
+    }
+}
+
+const fn unique(table: &'static str, name: &'static str, columns: &'static [&'static str]) -> IndexOf {
+    IndexOf { table, name, columns, unique: true }
+}
+
+const fn index(table: &'static str, name: &'static str, columns: &'static [&'static str]) -> IndexOf {
+    IndexOf { table, name, columns, unique: false }
+}
+
+const INDEXES: [IndexOf; 10] = [
+    unique("user", "user_email_key", &["email_key"]),
+    unique("user", "user_uuid", &["uuid"]),
+    unique("user", "user_access_key", &["access_key"]),
+    index("login", "login_user", &["user_id"]),
+    unique("chatroom", "chatroom_name", &["name"]),
+    unique("chatroom", "chatroom_idempotency", &["host_id", "idempotency_key"]),
+    // The host's list, read backwards: pinned first, the newest pin on top, then by last movement.
+    index("chatroom", "chatroom_list", &["host_id", "is_fixed", "fixed_at", "updated_at"]),
+    // What retention looks for.
+    index("chatroom", "chatroom_closed", &["is_closed", "closed_at"]),
+    index("room_event", "room_event_created", &["created_at"]),
+    // Not unique: the two sides may use the same id, and a cluster forgets ids after a while.
+    index("chat_message", "chat_message_id", &["chatroom_id", "message_id"]),
+];

@@ -1,0 +1,154 @@
+//! SQL: hosts, logins, rooms, messages. One schema on MySQL, MariaDB and SQLite.
+//!
+//! Every operation either has its whole effect or none, but an [`StoreError::Unavailable`] may come after the effect
+//! (the answer was lost): callers repeat what they asked for, and every operation may be repeated. An operation takes
+//! at most [`OPERATION_TIMEOUT`]; deadlocks and lock waits are retried inside it. A dropped future rolls back.
+//!
+//! **Locks** are always taken in this order: a host's row, then rooms in the order of their ids, then anything else.
+//! A room's row is the lock of its numbers and its messages: whoever inserts messages holds it.
+//!
+//! Instants are kept in whole milliseconds; what is handed in is cut, never rounded up into the future.
+
+mod advance;
+mod append;
+mod archive;
+mod connect;
+mod entity;
+mod error;
+mod hosts;
+mod logins;
+mod messages;
+mod pins;
+mod room_events;
+mod rooms;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use chrono::{DateTime, SubsecRound, Utc};
+use sea_orm::{
+    DatabaseConnection, DatabaseTransaction, DbErr, SqliteTransactionMode, TransactionOptions, TransactionTrait,
+};
+
+pub use append::{Append, Appended};
+pub use archive::{Archived, ArchivedRoom};
+pub use connect::InvalidUrl;
+pub use error::StoreError;
+pub use hosts::{Credentials, NewHost};
+pub use logins::Rotation;
+pub use pins::{MAX_PINNED, PinOutcome};
+pub use room_events::{Changed, RoomEvent};
+pub use rooms::{NewRoom, RoomFilter};
+
+/// The longest that one operation takes, its retries and the wait for a connection included.
+pub const OPERATION_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How often a deadlock or a lock wait is tried again.
+const RETRIES: u32 = 3;
+
+/// Which database is behind a [`Store`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// MySQL ≥ 8.0 or MariaDB ≥ 10.6.
+    MySql,
+    /// SQLite, in a file.
+    Sqlite,
+}
+
+/// The database. Clones share its connections.
+#[derive(Clone, Debug)]
+pub struct Store {
+    dialect: Dialect,
+    /// SQLite has one writer; on MySQL this is the same pool as `reader`.
+    writer: DatabaseConnection,
+    reader: DatabaseConnection,
+}
+
+impl Store {
+    /// Which database this is.
+    pub fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    /// The connection that may change the schema: for migrations.
+    pub fn connection(&self) -> &DatabaseConnection {
+        &self.writer
+    }
+
+    /// Whether the database answers.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        self.run(|| self.writer.ping()).await
+    }
+
+    /// Closes every connection, once what runs on it has ended.
+    pub async fn close(self) {
+        // A pool that fails to close has nothing left that could be saved.
+        if let Err(error) = self.reader.close().await {
+            tracing::debug!(%error, "store did not close cleanly");
+        }
+        if self.dialect == Dialect::Sqlite
+            && let Err(error) = self.writer.close().await
+        {
+            tracing::debug!(%error, "store did not close cleanly");
+        }
+    }
+
+    /// Runs an operation within [`OPERATION_TIMEOUT`]; one that the database itself rolled back because of others
+    /// (deadlock, lock wait) runs again.
+    async fn run<T, F>(&self, operation: impl Fn() -> F) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, DbErr>>,
+    {
+        let attempts = async {
+            let mut attempt = 0;
+            loop {
+                match operation().await {
+                    Err(error) if attempt < RETRIES && error::is_contention(&error) => {
+                        attempt += 1;
+                        tracing::debug!(%error, attempt, "another transaction was in the way, trying again");
+                        tokio::time::sleep(Duration::from_millis(10) * attempt * attempt).await;
+                    }
+                    result => return result.map_err(StoreError::from),
+                }
+            }
+        };
+        match tokio::time::timeout(OPERATION_TIMEOUT, attempts).await {
+            Ok(result) => result,
+            Err(_) => Err(StoreError::Unavailable(format!("no answer within {} s", OPERATION_TIMEOUT.as_secs()))),
+        }
+    }
+
+    /// Begins a transaction that will write. SQLite takes the write lock at once: a transaction that reads first and
+    /// writes later fails when another process wrote in between.
+    async fn begin(&self) -> Result<DatabaseTransaction, DbErr> {
+        self.writer
+            .begin_with_options(TransactionOptions {
+                sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+                ..Default::default()
+            })
+            .await
+    }
+}
+
+/// What every dialect keeps of an instant. MariaDB would cut, MySQL round, SQLite keep it all.
+fn millis(at: DateTime<Utc>) -> DateTime<Utc> {
+    at.trunc_subsecs(3)
+}
+
+/// A number as its column has it. Numbers start at 0 and never come near the limit.
+fn to_column(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// The reverse of [`to_column`].
+fn from_column(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or_default()
+}
+
+/// A column that holds text of a certain shape.
+fn parse_column<T: std::str::FromStr>(column: &str, text: &str) -> Result<T, DbErr> {
+    text.parse().map_err(|_| DbErr::Type(format!("{column} holds a value of another shape")))
+}

@@ -1,0 +1,201 @@
+//! The embedded broker's commit: it numbers messages and writes them in one transaction, before it publishes them.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use sea_orm::{ColumnTrait, Condition, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+
+use super::advance::{Advance, advance_rooms, insert_messages};
+use super::entity::{chat_message, chatroom};
+use super::messages::to_message;
+use super::{Store, StoreError, from_column, millis};
+use crate::domain::{ChatroomId, HostId, Message, MessageId, RoomName, Seq, Side, WallClock};
+
+/// A message to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Append {
+    /// Where to.
+    pub room: RoomName,
+    /// Who wrote it.
+    pub side: Side,
+    /// The client's id, or the server's.
+    pub id: MessageId,
+    /// What.
+    pub text: String,
+    /// The sender's wall clock.
+    pub datetime: WallClock,
+}
+
+/// What became of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Appended {
+    /// Stored under `seq`.
+    Accepted {
+        /// The room.
+        chatroom: ChatroomId,
+        /// Its host.
+        host: HostId,
+        /// The room's number before.
+        prev: Seq,
+        /// The message's own.
+        seq: Seq,
+    },
+    /// The same side has sent this id before; this is the original.
+    Known {
+        /// As it is stored.
+        message: Message,
+    },
+    /// The room is closed. That comes before `Known`: the answer acts as the notice, too.
+    Closed,
+    /// There is no such room (any more).
+    Deleted,
+}
+
+impl Store {
+    /// Numbers and stores a batch (best up to 64), in its order, in one transaction: all answers hold, or none. Once it
+    /// returns, what it accepted survives a crash. Repeating it after `Unavailable` is safe: what was stored is `Known`.
+    pub async fn append(&self, batch: &[Append], now: DateTime<Utc>) -> Result<Vec<Appended>, StoreError> {
+        if batch.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.run(|| self.append_once(batch, millis(now))).await
+    }
+
+    async fn append_once(&self, batch: &[Append], now: DateTime<Utc>) -> Result<Vec<Appended>, DbErr> {
+        let tx = self.begin().await?;
+        let mut rooms = lock_rooms(&tx, batch).await?;
+        let mut known = known_messages(&tx, batch, &rooms).await?;
+        let mut accepted: Vec<Message> = Vec::new();
+        let mut answers = Vec::with_capacity(batch.len());
+        for new in batch {
+            let Some(room) = rooms.get_mut(new.room.as_str()) else {
+                answers.push(Appended::Deleted);
+                continue;
+            };
+            if room.is_closed {
+                answers.push(Appended::Closed);
+                continue;
+            }
+            let key = (room.id, new.side, new.id.clone());
+            if let Some(message) = known.get(&key) {
+                answers.push(Appended::Known { message: message.clone() });
+                continue;
+            }
+            let prev = from_column(room.last_seq);
+            room.last_seq += 1;
+            let message = Message {
+                chatroom: ChatroomId(room.id),
+                seq: prev + 1,
+                side: new.side,
+                text: new.text.clone(),
+                datetime: new.datetime.clone(),
+                id: new.id.clone(),
+                accepted_at: now,
+            };
+            answers.push(Appended::Accepted {
+                chatroom: message.chatroom,
+                host: HostId(room.host),
+                prev,
+                seq: message.seq,
+            });
+            known.insert(key, message.clone());
+            accepted.push(message);
+        }
+        if accepted.is_empty() {
+            return Ok(answers);
+        }
+        advance_rooms(&tx, &advances(&rooms, &accepted, now)).await?;
+        insert_messages(&tx, &accepted.iter().collect::<Vec<_>>()).await?;
+        tx.commit().await?;
+        Ok(answers)
+    }
+}
+
+struct Locked {
+    id: i64,
+    host: i64,
+    is_closed: bool,
+    last_seq: i64,
+    updated_at: DateTime<Utc>,
+}
+
+/// The batch's rooms by name, under lock. Beside this only single rooms are locked on an embedded node, so the order
+/// in which an index by name hands them out does no harm.
+async fn lock_rooms(tx: &DatabaseTransaction, batch: &[Append]) -> Result<HashMap<String, Locked>, DbErr> {
+    use chatroom::Column::{HostId, Id, IsClosed, LastSeq, Name, UpdatedAt};
+    let mut names: Vec<&str> = batch.iter().map(|new| new.room.as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    let rows: Vec<(String, i64, i64, bool, i64, DateTime<Utc>)> = chatroom::Entity::find()
+        .select_only()
+        .columns([Name, Id, HostId, IsClosed, LastSeq, UpdatedAt])
+        .filter(Name.is_in(names))
+        .order_by_asc(Id)
+        .lock_exclusive()
+        .into_tuple()
+        .all(tx)
+        .await?;
+    Ok(rows
+        .into_iter()
+        .map(|(name, id, host, is_closed, last_seq, updated_at)| {
+            (name, Locked { id, host, is_closed, last_seq, updated_at })
+        })
+        .collect())
+}
+
+/// What of the batch is in SQL already, by room, side and id.
+async fn known_messages(
+    tx: &DatabaseTransaction,
+    batch: &[Append],
+    rooms: &HashMap<String, Locked>,
+) -> Result<HashMap<(i64, Side, MessageId), Message>, DbErr> {
+    let mut ids: HashMap<i64, Vec<&str>> = HashMap::new();
+    for new in batch {
+        if let Some(room) = rooms.get(new.room.as_str()) {
+            ids.entry(room.id).or_default().push(new.id.as_str());
+        }
+    }
+    if ids.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let candidates = ids.into_iter().fold(Condition::any(), |any, (room, ids)| {
+        any.add(
+            Condition::all()
+                .add(chat_message::Column::ChatroomId.eq(room))
+                .add(chat_message::Column::MessageId.is_in(ids)),
+        )
+    });
+    let rows = chat_message::Entity::find()
+        .filter(candidates)
+        // The oldest of several is inserted last and stays.
+        .order_by_desc(chat_message::Column::Seq)
+        .all(tx)
+        .await?;
+    let messages = rows.into_iter().map(|row| {
+        let message = to_message(row)?;
+        Ok(((message.chatroom.0, message.side, message.id.clone()), message))
+    });
+    messages.collect()
+}
+
+/// Every room that got something, after its newest message.
+fn advances<'a>(rooms: &HashMap<String, Locked>, accepted: &'a [Message], now: DateTime<Utc>) -> Vec<Advance<'a>> {
+    let newest: HashMap<i64, &Message> = accepted.iter().map(|message| (message.chatroom.0, message)).collect();
+    let mut advances: Vec<_> = rooms
+        .values()
+        .filter_map(|room| {
+            let message = newest.get(&room.id)?;
+            Some(Advance {
+                id: room.id,
+                last_seq: room.last_seq,
+                latest_msg: &message.text,
+                latest_msg_at: now,
+                updated_at: room.updated_at.max(now),
+                // No broker but this one gives numbers here, and it goes on from SQL.
+                last_life: None,
+            })
+        })
+        .collect();
+    advances.sort_unstable_by_key(|advance| advance.id);
+    advances
+}

@@ -1,0 +1,204 @@
+//! The archiver's write: messages that the broker has accepted, into SQL, as often as need be.
+
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, HashMap};
+
+use chrono::{DateTime, Utc};
+use sea_orm::{ColumnTrait, Condition, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+
+use super::advance::{Advance, advance_rooms, insert_messages};
+use super::entity::{chat_message, chatroom};
+use super::{Store, StoreError, from_column, millis, to_column};
+use crate::domain::{ChatroomId, Message, RoomState, Seq};
+
+/// A room of an archived batch, as SQL had it under lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ArchivedRoom {
+    /// The room.
+    pub chatroom: ChatroomId,
+    /// Whether it has a row; the messages of one without were dropped.
+    pub exists: bool,
+    /// `Deleted` without a row.
+    pub state: RoomState,
+    /// 0 without a row.
+    pub state_version: u64,
+}
+
+/// What became of a batch.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Archived {
+    /// Every room of the batch, in the order of ids.
+    pub rooms: Vec<ArchivedRoom>,
+    /// Messages that were not written because another message has their number: an alert and a dead letter.
+    pub conflicts: Vec<(ChatroomId, Seq)>,
+}
+
+/// A batch by room and number.
+type Batch<'a> = BTreeMap<i64, BTreeMap<i64, &'a Message>>;
+
+impl Store {
+    /// Writes a batch of accepted messages (best up to 500), of any rooms, in one transaction, and moves the rooms on:
+    /// `latest_msg`, `last_seq` and the like only ever rise. Repeating it is harmless. What retention has purged is not
+    /// written again.
+    ///
+    /// # Errors
+    /// `Data` when a row can never be written; nothing of the batch was.
+    pub async fn archive(&self, messages: &[Message], lives: &[(ChatroomId, String)]) -> Result<Archived, StoreError> {
+        if messages.is_empty() {
+            return Ok(Archived::default());
+        }
+        let lives: &HashMap<i64, &str> = &lives.iter().map(|(room, life)| (room.0, life.as_str())).collect();
+        self.run(|| self.archive_once(messages, lives)).await
+    }
+
+    async fn archive_once(&self, messages: &[Message], lives: &HashMap<i64, &str>) -> Result<Archived, DbErr> {
+        let (mut batch, mut conflicts) = group(messages);
+        let tx = self.begin().await?;
+        let rooms = lock_rooms(&tx, batch.keys().copied()).await?;
+
+        // Without a row there is no room to write to, and what is purged stays purged.
+        batch.retain(|id, of_room| {
+            let Some(room) = rooms.get(id) else { return false };
+            of_room.retain(|seq, _| *seq > room.purged_through);
+            true
+        });
+        drop_known(&tx, &rooms, &mut batch, &mut conflicts).await?;
+
+        let advances: Vec<_> = batch.iter().filter_map(|(id, new)| advance(*id, rooms.get(id)?, new, lives)).collect();
+        advance_rooms(&tx, &advances).await?;
+        let rows: Vec<&Message> = batch.values().flat_map(BTreeMap::values).copied().collect();
+        insert_messages(&tx, &rows).await?;
+        tx.commit().await?;
+
+        let mut ids: Vec<i64> = messages.iter().map(|message| message.chatroom.0).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        let rooms = ids.into_iter().map(|id| archived_room(id, rooms.get(&id))).collect();
+        Ok(Archived { rooms, conflicts })
+    }
+}
+
+/// By room and number. A number that two different messages of the batch claim belongs to the first.
+fn group(messages: &[Message]) -> (Batch<'_>, Vec<(ChatroomId, Seq)>) {
+    let (mut batch, mut conflicts) = (Batch::new(), Vec::new());
+    for message in messages {
+        match batch.entry(message.chatroom.0).or_default().entry(to_column(message.seq)) {
+            Entry::Vacant(free) => {
+                free.insert(message);
+            }
+            Entry::Occupied(first) if first.get().id == message.id && first.get().side == message.side => {}
+            Entry::Occupied(_) => conflicts.push((message.chatroom, message.seq)),
+        }
+    }
+    (batch, conflicts)
+}
+
+/// What the archiver must know of a room.
+struct Locked {
+    is_closed: bool,
+    state_version: i64,
+    last_seq: i64,
+    purged_through: i64,
+    updated_at: DateTime<Utc>,
+}
+
+/// The rooms under lock, taken in the order of ids.
+async fn lock_rooms(
+    tx: &DatabaseTransaction,
+    ids: impl IntoIterator<Item = i64>,
+) -> Result<BTreeMap<i64, Locked>, DbErr> {
+    use chatroom::Column::{Id, IsClosed, LastSeq, PurgedThrough, StateVersion, UpdatedAt};
+    let rows: Vec<(i64, bool, i64, i64, i64, DateTime<Utc>)> = chatroom::Entity::find()
+        .select_only()
+        .columns([Id, IsClosed, StateVersion, LastSeq, PurgedThrough, UpdatedAt])
+        .filter(Id.is_in(ids))
+        .order_by_asc(Id)
+        .lock_exclusive()
+        .into_tuple()
+        .all(tx)
+        .await?;
+    Ok(rows
+        .into_iter()
+        .map(|(id, is_closed, state_version, last_seq, purged_through, updated_at)| {
+            (id, Locked { is_closed, state_version, last_seq, purged_through, updated_at })
+        })
+        .collect())
+}
+
+/// Takes out of the batch what SQL has already. Only numbers up to a room's `last_seq` can be there, and a first
+/// attempt has none of these: it asks nothing.
+async fn drop_known(
+    tx: &DatabaseTransaction,
+    rooms: &BTreeMap<i64, Locked>,
+    batch: &mut Batch<'_>,
+    conflicts: &mut Vec<(ChatroomId, Seq)>,
+) -> Result<(), DbErr> {
+    let mut doubtful = Condition::any();
+    for (id, of_room) in batch.iter() {
+        let last_seq = rooms.get(id).map_or(0, |room| room.last_seq);
+        let seqs: Vec<i64> = of_room.range(..=last_seq).map(|(seq, _)| *seq).collect();
+        if !seqs.is_empty() {
+            doubtful = doubtful.add(
+                Condition::all()
+                    .add(chat_message::Column::ChatroomId.eq(*id))
+                    .add(chat_message::Column::Seq.is_in(seqs)),
+            );
+        }
+    }
+    if doubtful.is_empty() {
+        return Ok(());
+    }
+    let known: Vec<(i64, i64, bool, String)> = chat_message::Entity::find()
+        .select_only()
+        .columns([
+            chat_message::Column::ChatroomId,
+            chat_message::Column::Seq,
+            chat_message::Column::IsHost,
+            chat_message::Column::MessageId,
+        ])
+        .filter(doubtful)
+        .into_tuple()
+        .all(tx)
+        .await?;
+    for (room, seq, is_host, id) in known {
+        if let Some(message) = batch.get_mut(&room).and_then(|of_room| of_room.remove(&seq))
+            && (message.id.as_str() != id || message.side.is_host() != is_host)
+        {
+            conflicts.push((message.chatroom, message.seq));
+        }
+    }
+    Ok(())
+}
+
+/// The room after its newest message, if that is newer than what the room knows.
+fn advance<'a>(
+    id: i64,
+    room: &Locked,
+    new: &BTreeMap<i64, &'a Message>,
+    lives: &HashMap<i64, &'a str>,
+) -> Option<Advance<'a>> {
+    let (&last_seq, &newest) = new.last_key_value().filter(|(seq, _)| **seq > room.last_seq)?;
+    let accepted_at = millis(newest.accepted_at);
+    Some(Advance {
+        id,
+        last_seq,
+        latest_msg: &newest.text,
+        latest_msg_at: accepted_at,
+        updated_at: room.updated_at.max(accepted_at),
+        last_life: lives.get(&id).copied(),
+    })
+}
+
+fn archived_room(id: i64, room: Option<&Locked>) -> ArchivedRoom {
+    let state = match room {
+        Some(room) if room.is_closed => RoomState::Closed,
+        Some(_) => RoomState::Open,
+        None => RoomState::Deleted,
+    };
+    ArchivedRoom {
+        chatroom: ChatroomId(id),
+        exists: room.is_some(),
+        state,
+        state_version: room.map_or(0, |room| from_column(room.state_version)),
+    }
+}

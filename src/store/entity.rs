@@ -1,0 +1,9 @@
+//! One table a file, no behaviour. The schema itself is made by the `migration` crate.
+#![allow(unreachable_pub)] // the derives write `pub` around whatever they are given
+
+pub(super) mod chat_message;
+pub(super) mod chatroom;
+pub(super) mod login;
+pub(super) mod room_event;
+pub(super) mod user;
+pub(super) mod user_config;

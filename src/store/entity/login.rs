@@ -1,0 +1,21 @@
+//! A login: a family of refresh tokens, of which only the newest generation is good.
+
+use sea_orm::entity::prelude::*;
+
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "login")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub sid: String,
+    pub user_id: i64,
+    pub generation: i64,
+    pub created_at: DateTimeUtc,
+    pub rotated_at: DateTimeUtc,
+    pub expires_at: DateTimeUtc,
+    pub ended_at: Option<DateTimeUtc>,
+}
+
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}

@@ -1,0 +1,90 @@
+//! What can go wrong, sorted by what a caller can do about it.
+
+use sea_orm::sqlx::mysql::MySqlDatabaseError;
+use sea_orm::sqlx::{self, error::DatabaseError};
+use sea_orm::{DbErr, RuntimeErr};
+
+/// Why an operation failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// The database could not be reached, was too slow or too contended, or is not what it should be (no schema, read
+    /// only, disk full): come back. The operation may have had its effect.
+    #[error("the database is not available: {0}")]
+    Unavailable(String),
+    /// A unique key is taken.
+    #[error("already taken")]
+    Conflict,
+    /// This very statement or row can never succeed.
+    #[error("the database refuses the data: {0}")]
+    Data(String),
+}
+
+impl From<DbErr> for StoreError {
+    fn from(error: DbErr) -> Self {
+        match class(&error) {
+            Class::Unavailable | Class::Contention => StoreError::Unavailable(error.to_string()),
+            Class::Conflict => StoreError::Conflict,
+            Class::Data => StoreError::Data(error.to_string()),
+        }
+    }
+}
+
+/// Whether the database rolled the transaction back only because of others: it may succeed when tried again.
+pub(super) fn is_contention(error: &DbErr) -> bool {
+    class(error) == Class::Contention
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Class {
+    Unavailable,
+    Contention,
+    Conflict,
+    Data,
+}
+
+/// Only what is certainly the fault of the data is called so: a message that meets a `Data` error is given up, while
+/// anything unknown waits for an operator.
+fn class(error: &DbErr) -> Class {
+    match error {
+        DbErr::Exec(RuntimeErr::SqlxError(error))
+        | DbErr::Query(RuntimeErr::SqlxError(error))
+        | DbErr::Conn(RuntimeErr::SqlxError(error)) => match &**error {
+            sqlx::Error::Database(error) => match error.try_downcast_ref::<MySqlDatabaseError>() {
+                Some(error) => class_of_mysql(error),
+                None => class_of_sqlite(&**error),
+            },
+            sqlx::Error::Encode(_) | sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. } => Class::Data,
+            _ => Class::Unavailable,
+        },
+        DbErr::Type(_) | DbErr::TryIntoErr { .. } | DbErr::Json(_) => Class::Data,
+        _ => Class::Unavailable,
+    }
+}
+
+fn class_of_mysql(error: &MySqlDatabaseError) -> Class {
+    match error.number() {
+        // Lock wait timeout; deadlock; MariaDB: the row changed since the snapshot was taken.
+        1205 | 1213 | 1020 => Class::Contention,
+        1022 | 1062 | 1169 | 1586 => Class::Conflict,
+        // Null in a NOT NULL column; text that is not of the column's character set, twice; a failed check, twice.
+        1048 | 1300 | 1366 | 3819 | 4025 => Class::Data,
+        // 22: data exceptions (too long, out of range, not a date).
+        _ if error.code().is_some_and(|state| state.starts_with("22")) => Class::Data,
+        _ => Class::Unavailable,
+    }
+}
+
+fn class_of_sqlite(error: &dyn DatabaseError) -> Class {
+    if error.is_unique_violation() {
+        return Class::Conflict;
+    }
+    // The low byte is the primary code, the rest says more.
+    let code = error.code().and_then(|code| code.parse::<u32>().ok()).unwrap_or_default() & 0xff;
+    match code {
+        // BUSY, LOCKED
+        5 | 6 => Class::Contention,
+        // TOOBIG, CONSTRAINT, MISMATCH
+        18..=20 => Class::Data,
+        _ => Class::Unavailable,
+    }
+}

@@ -1,0 +1,172 @@
+//! Hosts and their settings.
+
+use chrono::{DateTime, Utc};
+use sea_orm::ActiveValue::{NotSet, Set};
+use sea_orm::sea_query::IntoCondition;
+use sea_orm::{ColumnTrait, DbErr, EntityTrait, QueryFilter};
+
+use super::entity::{user, user_config};
+use super::{Store, StoreError, millis, parse_column};
+use crate::domain::{Host, HostConfig, HostId, HostUuid};
+
+/// A host to be: everything that is not decided here. Lengths are the caller's to check (SPEC 2).
+#[derive(Clone, Debug)]
+pub struct NewHost {
+    /// Address he will log in with.
+    pub email: String,
+    /// Public name.
+    pub uuid: HostUuid,
+    /// Argon2id, PHC string.
+    pub password_hash: String,
+    /// 22 characters.
+    pub access_key: String,
+    /// 64 hex characters.
+    pub secret_key: String,
+    /// Also his first `profile_name`.
+    pub service_name: String,
+    /// What the service is.
+    pub service_expl: String,
+    /// Normalised domains.
+    pub service_domain: Option<String>,
+}
+
+/// What a login is checked against.
+#[derive(Clone, Debug)]
+pub struct Credentials {
+    /// Who it would be.
+    pub host: Host,
+    /// Argon2id, PHC string.
+    pub password_hash: String,
+}
+
+impl Store {
+    /// Makes a host with the settings of a new one.
+    ///
+    /// # Errors
+    /// `Conflict` when the address is taken, in whatever case.
+    pub async fn create_host(&self, new: NewHost, now: DateTime<Utc>) -> Result<Host, StoreError> {
+        let (new, now) = (&new, millis(now));
+        self.run(|| self.create_host_once(new, now)).await
+    }
+
+    async fn create_host_once(&self, new: &NewHost, now: DateTime<Utc>) -> Result<Host, DbErr> {
+        let row = user::ActiveModel {
+            id: NotSet,
+            email: Set(new.email.clone()),
+            email_key: Set(email_key(&new.email)),
+            password_hash: Set(new.password_hash.clone()),
+            uuid: Set(new.uuid.to_string()),
+            profile_name: Set(new.service_name.clone()),
+            description: Set(String::new()),
+            access_key: Set(new.access_key.clone()),
+            secret_key: Set(new.secret_key.clone()),
+            service_name: Set(new.service_name.clone()),
+            service_expl: Set(new.service_expl.clone()),
+            service_domain: Set(new.service_domain.clone()),
+            profile_image: Set(None),
+            is_deleted: Set(false),
+            deleted_at: Set(None),
+            created_at: Set(now),
+            updated_at: Set(now),
+        };
+        let tx = self.begin().await?;
+        let id = user::Entity::insert(row).exec(&tx).await?.last_insert_id;
+        let config = user_config::Model { user_id: id, use_online_status: true };
+        user_config::Entity::insert(user_config::ActiveModel::from(config.clone())).exec_without_returning(&tx).await?;
+        tx.commit().await?;
+        Ok(Host {
+            id: HostId(id),
+            email: new.email.clone(),
+            uuid: new.uuid,
+            profile_name: new.service_name.clone(),
+            description: String::new(),
+            access_key: new.access_key.clone(),
+            secret_key: new.secret_key.clone(),
+            service_name: new.service_name.clone(),
+            service_expl: new.service_expl.clone(),
+            service_domain: new.service_domain.clone(),
+            profile_image: None,
+            is_deleted: false,
+            deleted_at: None,
+            created_at: now,
+            updated_at: now,
+            config: to_config(Some(config)),
+        })
+    }
+
+    /// A host by his row.
+    pub async fn host(&self, id: HostId) -> Result<Option<Host>, StoreError> {
+        Ok(self.user_where(&user::Column::Id.eq(id.0)).await?.map(|found| found.host))
+    }
+
+    /// A host by his public name.
+    pub async fn host_by_uuid(&self, uuid: HostUuid) -> Result<Option<Host>, StoreError> {
+        Ok(self.user_where(&user::Column::Uuid.eq(uuid.as_str())).await?.map(|found| found.host))
+    }
+
+    /// A host by the access key of his service.
+    pub async fn host_by_access_key(&self, key: &str) -> Result<Option<Host>, StoreError> {
+        Ok(self.user_where(&user::Column::AccessKey.eq(key)).await?.map(|found| found.host))
+    }
+
+    /// A host and his password by his address, in whatever case. Deactivated ones, too.
+    pub async fn credentials(&self, email: &str) -> Result<Option<Credentials>, StoreError> {
+        self.user_where(&user::Column::EmailKey.eq(email_key(email))).await
+    }
+
+    async fn user_where(&self, is_wanted: &(impl IntoCondition + Clone)) -> Result<Option<Credentials>, StoreError> {
+        let row = self
+            .run(|| {
+                user::Entity::find()
+                    .find_also_related(user_config::Entity)
+                    .filter(is_wanted.clone().into_condition())
+                    .one(&self.reader)
+            })
+            .await?;
+        let Some((row, config)) = row else { return Ok(None) };
+        let password_hash = row.password_hash.clone();
+        Ok(Some(Credentials { host: to_host(row, config)?, password_hash }))
+    }
+
+    /// Sets a host's settings.
+    pub async fn set_config(&self, id: HostId, config: HostConfig) -> Result<(), StoreError> {
+        self.run(|| {
+            user_config::Entity::update_many()
+                .col_expr(user_config::Column::UseOnlineStatus, config.use_online_status.into())
+                .filter(user_config::Column::UserId.eq(id.0))
+                .exec(&self.writer)
+        })
+        .await?;
+        Ok(())
+    }
+}
+
+/// What makes two addresses the same.
+fn email_key(email: &str) -> String {
+    email.to_lowercase()
+}
+
+fn to_config(row: Option<user_config::Model>) -> HostConfig {
+    HostConfig { use_online_status: row.is_none_or(|row| row.use_online_status) }
+}
+
+fn to_host(row: user::Model, config: Option<user_config::Model>) -> Result<Host, DbErr> {
+    Ok(Host {
+        id: HostId(row.id),
+        email: row.email,
+        uuid: parse_column("user.uuid", &row.uuid)?,
+        profile_name: row.profile_name,
+        description: row.description,
+        access_key: row.access_key,
+        secret_key: row.secret_key,
+        service_name: row.service_name,
+        service_expl: row.service_expl,
+        service_domain: row.service_domain,
+        profile_image: row.profile_image,
+        is_deleted: row.is_deleted,
+        deleted_at: row.deleted_at,
+        created_at: row.created_at,
+        updated_at: row.updated_at,
+        config: to_config(config),
+    })
+}

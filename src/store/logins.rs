@@ -1,0 +1,189 @@
+//! Logins: each is a family of refresh tokens, of which only the newest generation is good.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use sea_orm::sea_query::Expr;
+use sea_orm::{ColumnTrait, Condition, DbErr, EntityTrait, ExprTrait, QueryFilter, QueryOrder, QuerySelect};
+
+use super::entity::login;
+use super::{Store, StoreError, from_column, millis, to_column};
+use crate::domain::HostId;
+
+/// What became of an attempt to spend a refresh token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rotation {
+    /// It was the newest; `generation` is now.
+    Rotated {
+        /// Whose login it is.
+        host: HostId,
+        /// The newest now.
+        generation: u64,
+        /// Since when.
+        rotated_at: DateTime<Utc>,
+    },
+    /// It is the one that was just spent, again within the grace, as two tabs do: the present pair, unchanged.
+    JustRotated {
+        /// Whose login it is.
+        host: HostId,
+        /// The newest.
+        generation: u64,
+        /// Since when.
+        rotated_at: DateTime<Utc>,
+    },
+    /// An older one: somebody has a copy. The login has been ended.
+    Theft {
+        /// Whose login it was.
+        host: HostId,
+    },
+    /// Unknown, expired or ended.
+    Ended,
+}
+
+impl Store {
+    /// Begins a login at generation 0.
+    pub async fn create_login(
+        &self,
+        sid: &str,
+        host: HostId,
+        now: DateTime<Utc>,
+        expires_at: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        let row = &login::Model {
+            sid: sid.to_owned(),
+            user_id: host.0,
+            generation: 0,
+            created_at: millis(now),
+            rotated_at: millis(now),
+            expires_at: millis(expires_at),
+            ended_at: None,
+        };
+        self.run(|| login::Entity::insert(login::ActiveModel::from(row.clone())).exec_without_returning(&self.writer))
+            .await?;
+        Ok(())
+    }
+
+    /// Spends the refresh token of one generation for the next. Of any number of concurrent callers with the same
+    /// token one gets `Rotated`, the others `JustRotated`.
+    pub async fn rotate_login(
+        &self,
+        sid: &str,
+        generation: u64,
+        now: DateTime<Utc>,
+        expires_at: DateTime<Utc>,
+        grace: Duration,
+    ) -> Result<Rotation, StoreError> {
+        let (now, expires_at) = (millis(now), millis(expires_at));
+        self.run(|| self.rotate_once(sid, to_column(generation), now, expires_at, grace)).await
+    }
+
+    async fn rotate_once(
+        &self,
+        sid: &str,
+        generation: i64,
+        now: DateTime<Utc>,
+        expires_at: DateTime<Utc>,
+        grace: Duration,
+    ) -> Result<Rotation, DbErr> {
+        let rotated = login::Entity::update_many()
+            .col_expr(login::Column::Generation, generation.saturating_add(1).into())
+            .col_expr(login::Column::RotatedAt, now.into())
+            .col_expr(login::Column::ExpiresAt, expires_at.into())
+            .filter(login::Column::Sid.eq(sid))
+            .filter(login::Column::Generation.eq(generation))
+            .filter(alive_at(now))
+            .exec(&self.writer)
+            .await?
+            .rows_affected;
+        // Read where it was written: the row may have been changed by another an instant ago.
+        let row = login::Entity::find_by_id(sid).filter(alive_at(now)).one(&self.writer).await?;
+        let Some(row) = row else { return Ok(Rotation::Ended) };
+        let (host, newest) = (HostId(row.user_id), from_column(row.generation));
+        if rotated > 0 {
+            return Ok(Rotation::Rotated { host, generation: from_column(generation + 1), rotated_at: now });
+        }
+        let in_grace = TimeDelta::from_std(grace).is_ok_and(|grace| now - row.rotated_at <= grace);
+        if generation >= row.generation {
+            // A number that was never given.
+            Ok(Rotation::Ended)
+        } else if generation + 1 == row.generation && in_grace {
+            Ok(Rotation::JustRotated { host, generation: newest, rotated_at: row.rotated_at })
+        } else {
+            self.end_login_once(sid, now).await?;
+            Ok(Rotation::Theft { host })
+        }
+    }
+
+    /// Ends a login; whether it had not been ended before.
+    pub async fn end_login(&self, sid: &str, now: DateTime<Utc>) -> Result<bool, StoreError> {
+        self.run(|| self.end_login_once(sid, millis(now))).await
+    }
+
+    async fn end_login_once(&self, sid: &str, now: DateTime<Utc>) -> Result<bool, DbErr> {
+        let ended = login::Entity::update_many()
+            .col_expr(login::Column::EndedAt, now.into())
+            .filter(login::Column::Sid.eq(sid))
+            .filter(login::Column::EndedAt.is_null())
+            .exec(&self.writer)
+            .await?;
+        Ok(ended.rows_affected > 0)
+    }
+
+    /// Ends all of a host's logins but one, and says which were alive until now.
+    pub async fn end_other_logins(
+        &self,
+        host: HostId,
+        keep: Option<&str>,
+        now: DateTime<Utc>,
+    ) -> Result<Vec<String>, StoreError> {
+        self.run(|| self.end_other_logins_once(host, keep, millis(now))).await
+    }
+
+    async fn end_other_logins_once(
+        &self,
+        host: HostId,
+        keep: Option<&str>,
+        now: DateTime<Utc>,
+    ) -> Result<Vec<String>, DbErr> {
+        let tx = self.begin().await?;
+        let mut others = login::Entity::find()
+            .select_only()
+            .column(login::Column::Sid)
+            .filter(login::Column::UserId.eq(host.0))
+            .filter(alive_at(now))
+            .order_by_asc(login::Column::Sid)
+            .lock_exclusive();
+        if let Some(keep) = keep {
+            others = others.filter(login::Column::Sid.ne(keep));
+        }
+        let sids: Vec<String> = others.into_tuple().all(&tx).await?;
+        if !sids.is_empty() {
+            login::Entity::update_many()
+                .col_expr(login::Column::EndedAt, now.into())
+                .filter(login::Column::Sid.is_in(sids.iter().map(String::as_str)))
+                .exec(&tx)
+                .await?;
+        }
+        tx.commit().await?;
+        Ok(sids)
+    }
+
+    /// Whether a login is neither ended nor expired.
+    pub async fn login_is_alive(&self, sid: &str, now: DateTime<Utc>) -> Result<bool, StoreError> {
+        let found: Option<i32> = self
+            .run(|| {
+                login::Entity::find_by_id(sid)
+                    .select_only()
+                    .expr(Expr::val(1))
+                    .filter(alive_at(millis(now)))
+                    .into_tuple()
+                    .one(&self.reader)
+            })
+            .await?;
+        Ok(found.is_some())
+    }
+}
+
+fn alive_at(now: DateTime<Utc>) -> Condition {
+    Condition::all().add(login::Column::EndedAt.is_null()).add(Expr::col(login::Column::ExpiresAt).gt(now))
+}

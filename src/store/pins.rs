@@ -1,0 +1,72 @@
+//! Pinned rooms.
+
+use chrono::{DateTime, Utc};
+use sea_orm::{ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, PaginatorTrait, QueryFilter, QuerySelect};
+
+use super::entity::{chatroom, user};
+use super::rooms::to_room;
+use super::{Store, StoreError, millis};
+use crate::domain::{ChatroomId, Room};
+
+/// How many rooms a host may pin (SPEC 3).
+pub const MAX_PINNED: u64 = 5;
+
+/// What became of a wish to pin or unpin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PinOutcome {
+    /// It is as wished, perhaps since long.
+    Done(Room),
+    /// The host has [`MAX_PINNED`] others.
+    TooMany,
+    /// A closed room cannot be pinned.
+    Closed,
+    /// There is no such room.
+    Gone,
+}
+
+impl Store {
+    /// Pins or unpins a room. However many ask at once, a host never has more than [`MAX_PINNED`].
+    pub async fn pin_room(&self, id: ChatroomId, pinned: bool, now: DateTime<Utc>) -> Result<PinOutcome, StoreError> {
+        self.run(|| self.pin_room_once(id, pinned, millis(now))).await
+    }
+
+    async fn pin_room_once(&self, id: ChatroomId, pinned: bool, now: DateTime<Utc>) -> Result<PinOutcome, DbErr> {
+        let tx = self.begin().await?;
+        // Dropped without a commit, the transaction rolls back: nothing was written then.
+        let Some(mut row) = lock_with_host(&tx, id).await? else { return Ok(PinOutcome::Gone) };
+        if row.is_fixed == pinned {
+            return Ok(PinOutcome::Done(to_room(row)?));
+        }
+        if pinned {
+            if row.is_closed {
+                return Ok(PinOutcome::Closed);
+            }
+            let others = chatroom::Entity::find()
+                .filter(chatroom::Column::HostId.eq(row.host_id))
+                .filter(chatroom::Column::IsFixed.eq(true))
+                .count(&tx)
+                .await?;
+            if others >= MAX_PINNED {
+                return Ok(PinOutcome::TooMany);
+            }
+        }
+        row.is_fixed = pinned;
+        row.fixed_at = pinned.then_some(now);
+        chatroom::Entity::update_many()
+            .col_expr(chatroom::Column::IsFixed, row.is_fixed.into())
+            .col_expr(chatroom::Column::FixedAt, row.fixed_at.into())
+            .filter(chatroom::Column::Id.eq(id.0))
+            .exec(&tx)
+            .await?;
+        tx.commit().await?;
+        Ok(PinOutcome::Done(to_room(row)?))
+    }
+}
+
+/// The room under lock, and its host's row before it: pins of different rooms of one host wait for each other there.
+async fn lock_with_host(tx: &DatabaseTransaction, id: ChatroomId) -> Result<Option<chatroom::Model>, DbErr> {
+    // A room's host never changes, so he may be read without a lock.
+    let Some(row) = chatroom::Entity::find_by_id(id.0).one(tx).await? else { return Ok(None) };
+    let _lock = user::Entity::find_by_id(row.host_id).lock_exclusive().one(tx).await?;
+    chatroom::Entity::find_by_id(id.0).lock_exclusive().one(tx).await
+}

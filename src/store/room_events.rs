@@ -1,0 +1,158 @@
+//! Changes of a room's state, and the events that tell the broker of them.
+//!
+//! **Invariant:** a change and its event are one transaction. Whoever finds the event may apply it, any number of times:
+//! the version decides.
+
+use chrono::{DateTime, Utc};
+use sea_orm::ActiveValue::{NotSet, Set};
+use sea_orm::sea_query::Expr;
+use sea_orm::{ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, ExprTrait, QueryFilter, QueryOrder, QuerySelect};
+
+use super::entity::{chatroom, room_event};
+use super::rooms::to_room;
+use super::{Store, StoreError, from_column, millis, parse_column};
+use crate::domain::{ChatroomId, HostId, Room, RoomChange, RoomName};
+
+/// A change that the broker may not have heard of yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoomEvent {
+    /// Row id.
+    pub id: i64,
+    /// The room's public name.
+    pub room: RoomName,
+    /// Its row, which a deleted room no longer has.
+    pub chatroom: ChatroomId,
+    /// Its host.
+    pub host: HostId,
+    /// The room's `state_version` after the change.
+    pub version: u64,
+    /// What happened.
+    pub change: RoomChange,
+    /// When.
+    pub created_at: DateTime<Utc>,
+}
+
+/// A room that was asked to change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Changed {
+    /// After the change; a deleted one as it was.
+    pub room: Room,
+    /// `None` when the room was in that state already.
+    pub event: Option<RoomEvent>,
+}
+
+impl Store {
+    /// Closes, resumes or deletes a room, in one transaction with the event that says so. Closing unpins. `None` when
+    /// there is no such room (any more).
+    pub async fn change_room(
+        &self,
+        name: RoomName,
+        change: RoomChange,
+        now: DateTime<Utc>,
+    ) -> Result<Option<Changed>, StoreError> {
+        self.run(|| self.change_room_once(name, change, millis(now))).await
+    }
+
+    async fn change_room_once(
+        &self,
+        name: RoomName,
+        change: RoomChange,
+        now: DateTime<Utc>,
+    ) -> Result<Option<Changed>, DbErr> {
+        let tx = self.begin().await?;
+        let row =
+            chatroom::Entity::find().filter(chatroom::Column::Name.eq(name.as_str())).lock_exclusive().one(&tx).await?;
+        let Some(row) = row else { return Ok(None) };
+        let before = to_room(row)?;
+        if before.state() == change.state() {
+            return Ok(Some(Changed { room: before, event: None }));
+        }
+        let version = before.state_version + 1;
+        let room = match change {
+            RoomChange::Delete => {
+                chatroom::Entity::delete_by_id(before.id.0).exec(&tx).await?;
+                before
+            }
+            RoomChange::Close | RoomChange::Resume => {
+                let is_closed = change == RoomChange::Close;
+                let after = Room {
+                    is_closed,
+                    closed_at: is_closed.then_some(now),
+                    is_fixed: before.is_fixed && !is_closed,
+                    fixed_at: before.fixed_at.filter(|_| !is_closed),
+                    updated_at: Ord::max(before.updated_at, now),
+                    state_version: version,
+                    ..before
+                };
+                update_state(&tx, &after).await?;
+                after
+            }
+        };
+        let mut event =
+            RoomEvent { id: 0, room: name, chatroom: room.id, host: room.host, version, change, created_at: now };
+        event.id = insert_event(&tx, &event).await?;
+        tx.commit().await?;
+        Ok(Some(Changed { room, event: Some(event) }))
+    }
+
+    /// Events that have waited since before `before`, oldest first.
+    pub async fn pending_events(&self, before: DateTime<Utc>, limit: u64) -> Result<Vec<RoomEvent>, StoreError> {
+        let rows = self
+            .run(|| {
+                room_event::Entity::find()
+                    .filter(Expr::col(room_event::Column::CreatedAt).lt(millis(before)))
+                    .order_by_asc(room_event::Column::CreatedAt)
+                    .order_by_asc(room_event::Column::Id)
+                    .limit(limit)
+                    .all(&self.reader)
+            })
+            .await?;
+        Ok(rows.into_iter().map(to_event).collect::<Result<_, _>>()?)
+    }
+
+    /// Forgets an event that the broker has applied. Doing so twice is harmless.
+    pub async fn finish_event(&self, id: i64) -> Result<(), StoreError> {
+        self.run(|| room_event::Entity::delete_by_id(id).exec(&self.writer)).await?;
+        Ok(())
+    }
+}
+
+async fn update_state(tx: &DatabaseTransaction, after: &Room) -> Result<(), DbErr> {
+    chatroom::Entity::update_many()
+        .col_expr(chatroom::Column::IsClosed, after.is_closed.into())
+        .col_expr(chatroom::Column::ClosedAt, after.closed_at.into())
+        .col_expr(chatroom::Column::IsFixed, after.is_fixed.into())
+        .col_expr(chatroom::Column::FixedAt, after.fixed_at.into())
+        .col_expr(chatroom::Column::UpdatedAt, after.updated_at.into())
+        .col_expr(chatroom::Column::StateVersion, super::to_column(after.state_version).into())
+        .filter(chatroom::Column::Id.eq(after.id.0))
+        .exec(tx)
+        .await?;
+    Ok(())
+}
+
+async fn insert_event(tx: &DatabaseTransaction, event: &RoomEvent) -> Result<i64, DbErr> {
+    let row = room_event::ActiveModel {
+        id: NotSet,
+        room: Set(event.room.to_string()),
+        chatroom_id: Set(event.chatroom.0),
+        host_id: Set(event.host.0),
+        version: Set(super::to_column(event.version)),
+        kind: Set(event.change.as_str().to_owned()),
+        created_at: Set(event.created_at),
+    };
+    Ok(room_event::Entity::insert(row).exec(tx).await?.last_insert_id)
+}
+
+fn to_event(row: room_event::Model) -> Result<RoomEvent, DbErr> {
+    Ok(RoomEvent {
+        id: row.id,
+        room: parse_column("room_event.room", &row.room)?,
+        chatroom: ChatroomId(row.chatroom_id),
+        host: HostId(row.host_id),
+        version: from_column(row.version),
+        change: RoomChange::parse(&row.kind)
+            .ok_or_else(|| DbErr::Type("room_event.kind holds an unknown word".to_owned()))?,
+        created_at: row.created_at,
+    })
+}

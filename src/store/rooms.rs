@@ -1,0 +1,195 @@
+//! Rooms: opening, finding and listing them.
+
+use chrono::{DateTime, Utc};
+use sea_orm::ActiveValue::NotSet;
+use sea_orm::sea_query::{Expr, LikeExpr};
+use sea_orm::{
+    ActiveModelTrait, ColumnTrait, Condition, DbErr, EntityTrait, ExprTrait, PaginatorTrait, QueryFilter, QueryOrder,
+    QuerySelect, SqlErr,
+};
+
+use super::entity::chatroom;
+use super::{Store, StoreError, from_column, millis, parse_column};
+use crate::domain::{ChatroomId, HostId, Room, RoomName};
+
+/// A room to be.
+#[derive(Clone, Debug)]
+pub struct NewRoom {
+    /// Its host.
+    pub host: HostId,
+    /// The guest's nickname.
+    pub guest: String,
+    /// Public name, drawn by the caller.
+    pub name: RoomName,
+    /// A repeated call with the same key returns the room that the first one made (SPEC 3).
+    pub idempotency_key: Option<String>,
+    /// The broker's life at present, so that the room's first seed needs no jump.
+    pub life: Option<String>,
+}
+
+/// Which rooms of a host's list are wanted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RoomFilter {
+    /// A part of the guest's nickname.
+    pub search: Option<String>,
+    /// Only closed ones, or only open ones.
+    pub is_closed: Option<bool>,
+}
+
+impl Store {
+    /// Opens a room, or returns the one that the same host's call with the same `idempotency_key` opened.
+    ///
+    /// # Errors
+    /// `Conflict` when the name is taken.
+    pub async fn create_room(&self, new: NewRoom, now: DateTime<Utc>) -> Result<Room, StoreError> {
+        let (new, now) = (&new, millis(now));
+        let room = self.run(|| self.create_room_once(new, now)).await?;
+        Ok(to_room(room)?)
+    }
+
+    async fn create_room_once(&self, new: &NewRoom, now: DateTime<Utc>) -> Result<chatroom::Model, DbErr> {
+        if let Some(known) = self.room_by_key(new).await? {
+            return Ok(known);
+        }
+        let mut row = chatroom::Model {
+            id: 0,
+            host_id: new.host.0,
+            guest: new.guest.clone(),
+            name: new.name.to_string(),
+            latest_msg: None,
+            latest_msg_at: None,
+            last_checked_at: None,
+            is_closed: false,
+            closed_at: None,
+            is_fixed: false,
+            fixed_at: None,
+            created_at: now,
+            updated_at: now,
+            last_seq: 0,
+            last_life: new.life.clone(),
+            state_version: 0,
+            purged_through: 0,
+            idempotency_key: new.idempotency_key.clone(),
+        };
+        let values = chatroom::ActiveModel { id: NotSet, ..chatroom::ActiveModel::from(row.clone()).reset_all() };
+        match chatroom::Entity::insert(values).exec(&self.writer).await {
+            Ok(inserted) => {
+                row.id = inserted.last_insert_id;
+                Ok(row)
+            }
+            // Another call with the same key was first: its room is the room.
+            Err(error) if matches!(error.sql_err(), Some(SqlErr::UniqueConstraintViolation(_))) => {
+                self.room_by_key(new).await?.ok_or(error)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn room_by_key(&self, new: &NewRoom) -> Result<Option<chatroom::Model>, DbErr> {
+        let Some(key) = &new.idempotency_key else { return Ok(None) };
+        chatroom::Entity::find()
+            .filter(chatroom::Column::HostId.eq(new.host.0))
+            .filter(chatroom::Column::IdempotencyKey.eq(key.as_str()))
+            .one(&self.writer)
+            .await
+    }
+
+    /// A room by its row.
+    pub async fn room(&self, id: ChatroomId) -> Result<Option<Room>, StoreError> {
+        let row = self.run(|| chatroom::Entity::find_by_id(id.0).one(&self.reader)).await?;
+        Ok(row.map(to_room).transpose()?)
+    }
+
+    /// A room by its public name.
+    pub async fn room_by_name(&self, name: RoomName) -> Result<Option<Room>, StoreError> {
+        let is_it = chatroom::Column::Name.eq(name.as_str());
+        let row = self.run(|| chatroom::Entity::find().filter(is_it.clone()).one(&self.reader)).await?;
+        Ok(row.map(to_room).transpose()?)
+    }
+
+    /// A part of a host's list, and how many it has in all: pinned first, the newest pin on top, then by `updated_at`
+    /// descending.
+    pub async fn rooms_of(
+        &self,
+        host: HostId,
+        filter: RoomFilter,
+        offset: u64,
+        limit: u64,
+    ) -> Result<(u64, Vec<Room>), StoreError> {
+        let mut wanted = Condition::all().add(chatroom::Column::HostId.eq(host.0));
+        if let Some(is_closed) = filter.is_closed {
+            wanted = wanted.add(chatroom::Column::IsClosed.eq(is_closed));
+        }
+        if let Some(search) = filter.search.filter(|search| !search.is_empty()) {
+            wanted = wanted.add(Expr::col(chatroom::Column::Guest).like(containing(&search)));
+        }
+        let rooms = chatroom::Entity::find().filter(wanted);
+        let count = self.run(|| rooms.clone().count(&self.reader)).await?;
+        if count <= offset {
+            return Ok((count, Vec::new()));
+        }
+        let page = rooms
+            .order_by_desc(chatroom::Column::IsFixed)
+            .order_by_desc(chatroom::Column::FixedAt)
+            .order_by_desc(chatroom::Column::UpdatedAt)
+            .order_by_desc(chatroom::Column::Id)
+            .offset(offset)
+            .limit(limit);
+        let rows = self.run(|| page.clone().all(&self.reader)).await?;
+        Ok((count, rows.into_iter().map(to_room).collect::<Result<_, _>>()?))
+    }
+
+    /// Notes that the host had the room open at `at`. An earlier instant than the known one changes nothing.
+    pub async fn check_room(&self, id: ChatroomId, at: DateTime<Utc>) -> Result<(), StoreError> {
+        let at = millis(at);
+        self.run(|| {
+            chatroom::Entity::update_many()
+                .col_expr(chatroom::Column::LastCheckedAt, at.into())
+                .filter(chatroom::Column::Id.eq(id.0))
+                .filter(
+                    Condition::any()
+                        .add(chatroom::Column::LastCheckedAt.is_null())
+                        .add(Expr::col(chatroom::Column::LastCheckedAt).lt(at)),
+                )
+                .exec(&self.writer)
+        })
+        .await?;
+        Ok(())
+    }
+}
+
+/// A pattern for text that contains `part`. The escape is not a backslash, which MySQL would take for its own.
+fn containing(part: &str) -> LikeExpr {
+    let mut pattern = String::with_capacity(part.len() + 2);
+    pattern.push('%');
+    for letter in part.chars() {
+        if matches!(letter, '%' | '_' | '!') {
+            pattern.push('!');
+        }
+        pattern.push(letter);
+    }
+    pattern.push('%');
+    LikeExpr::new(pattern).escape('!')
+}
+
+pub(super) fn to_room(row: chatroom::Model) -> Result<Room, DbErr> {
+    Ok(Room {
+        id: ChatroomId(row.id),
+        host: HostId(row.host_id),
+        guest: row.guest,
+        name: parse_column("chatroom.name", &row.name)?,
+        latest_msg: row.latest_msg,
+        latest_msg_at: row.latest_msg_at,
+        last_checked_at: row.last_checked_at,
+        is_closed: row.is_closed,
+        closed_at: row.closed_at,
+        is_fixed: row.is_fixed,
+        fixed_at: row.fixed_at,
+        created_at: row.created_at,
+        updated_at: row.updated_at,
+        last_seq: from_column(row.last_seq),
+        last_life: row.last_life,
+        state_version: from_column(row.state_version),
+        purged_through: from_column(row.purged_through),
+    })
+}

@@ -1,0 +1,59 @@
+//! A fresh database a test, on either dialect. A whole-server test may include this file by its path: it names the
+//! crate only through `crate::clock` and `crate::store`.
+
+use std::panic::resume_unwind;
+
+use migration::{Migrator, MigratorTrait as _};
+use sea_orm::sqlx::{self, AssertSqlSafe, Connection as _, Executor as _};
+
+use crate::clock::Chance;
+use crate::store::{Dialect, Store};
+
+/// Names the MySQL server that tests may make databases on: `mysql://root@127.0.0.1:3306`, without a database.
+pub(crate) const MYSQL_VARIABLE: &str = "PINTALK_TEST_MYSQL_URL";
+
+/// Runs a test on a database of its own, which is gone afterwards, also when the test fails.
+pub(crate) async fn on_fresh<F>(dialect: Dialect, test: impl FnOnce(Store, String) -> F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    match dialect {
+        Dialect::Sqlite => {
+            let folder = tempfile::tempdir().expect("a folder for the database");
+            run(format!("sqlite://{}/db.sqlite", folder.path().display()), test)
+                .await
+                .unwrap_or_else(|p| resume_unwind(p));
+        }
+        Dialect::MySql => {
+            let Ok(server) = std::env::var(MYSQL_VARIABLE) else {
+                panic!("{MYSQL_VARIABLE} must name a MySQL server, such as mysql://root@127.0.0.1:3306");
+            };
+            let name = format!("pintalk_test_{:032x}", u128::from_ne_bytes(Chance::from_entropy().bytes()));
+            on_server(&server, format!("CREATE DATABASE {name}")).await;
+            let outcome = run(format!("{}/{name}", server.trim_end_matches('/')), test).await;
+            on_server(&server, format!("DROP DATABASE {name}")).await;
+            outcome.unwrap_or_else(|panic| resume_unwind(panic));
+        }
+    }
+}
+
+/// In a task of its own, so that a failing test still gives its database back.
+async fn run<F>(
+    url: String,
+    test: impl FnOnce(Store, String) -> F,
+) -> Result<(), Box<dyn std::any::Any + Send + 'static>>
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let store = Store::connect(&url).await.expect("the database answers");
+    Migrator::up(store.connection(), None).await.expect("the schema is made");
+    let outcome = tokio::spawn(test(store.clone(), url)).await;
+    store.close().await;
+    outcome.map_err(tokio::task::JoinError::into_panic)
+}
+
+async fn on_server(server: &str, statement: String) {
+    let mut connection = sqlx::MySqlConnection::connect(server).await.expect("the server answers");
+    // A database's name cannot be a parameter; this one is made of hex digits.
+    connection.execute(AssertSqlSafe(statement)).await.expect("the server makes and drops databases");
+}

@@ -1,0 +1,98 @@
+//! The store's promises, each on SQLite and on MySQL.
+
+mod hosts;
+mod messages;
+mod rooms;
+mod schema;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::{Append, NewHost, NewRoom, Store};
+use crate::clock::Chance;
+use crate::domain::{ChatroomId, Host, HostUuid, Message, Room, RoomName, Seq, Side};
+
+/// Makes a test of each function for each dialect. A function takes the store and its URL.
+macro_rules! on_both_dialects {
+    ($($name:ident),* $(,)?) => {
+        mod sqlite {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                crate::store::testing::on_fresh(crate::store::Dialect::Sqlite, super::$name).await;
+            })*
+        }
+        mod mysql {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                crate::store::testing::on_fresh(crate::store::Dialect::MySql, super::$name).await;
+            })*
+        }
+    };
+}
+use on_both_dialects;
+
+/// A moment with milliseconds.
+fn noon() -> DateTime<Utc> {
+    DateTime::from_timestamp_millis(1_679_370_000_178).unwrap()
+}
+
+fn later(millis: i64) -> DateTime<Utc> {
+    noon() + TimeDelta::milliseconds(millis)
+}
+
+fn random_name() -> RoomName {
+    RoomName::from_random(Chance::from_entropy().bytes())
+}
+
+fn new_host(email: &str) -> NewHost {
+    let chance = Chance::from_entropy();
+    NewHost {
+        email: email.to_owned(),
+        uuid: HostUuid::from_random(chance.bytes()),
+        password_hash: "$argon2id$".to_owned(),
+        access_key: HostUuid::from_random(chance.bytes()).to_string(),
+        secret_key: "5e".repeat(32),
+        service_name: "가게".to_owned(),
+        service_expl: "🛒 shop".to_owned(),
+        service_domain: Some("shop.example".to_owned()),
+    }
+}
+
+async fn a_host(store: &Store) -> Host {
+    store.create_host(new_host("host@shop.example"), noon()).await.unwrap()
+}
+
+fn new_room(host: &Host) -> NewRoom {
+    NewRoom {
+        host: host.id,
+        guest: "용감한 고양이".to_owned(),
+        name: random_name(),
+        idempotency_key: None,
+        life: Some("life-1".to_owned()),
+    }
+}
+
+async fn a_room(store: &Store, host: &Host) -> Room {
+    store.create_room(new_room(host), noon()).await.unwrap()
+}
+
+fn message(room: ChatroomId, seq: Seq, text: &str) -> Message {
+    Message {
+        chatroom: room,
+        seq,
+        side: Side::Guest,
+        text: text.to_owned(),
+        datetime: "2023-03-23T08:15:77.123".parse().unwrap(),
+        id: format!("id-{seq}").parse().unwrap(),
+        accepted_at: later(i64::try_from(seq).unwrap() * 1_000),
+    }
+}
+
+fn append(room: &Room, id: &str) -> Append {
+    Append {
+        room: room.name,
+        side: Side::Guest,
+        id: id.parse().unwrap(),
+        text: format!("text of {id} 🙂"),
+        datetime: "2023-03-23T08:15:07".parse().unwrap(),
+    }
+}

@@ -1,0 +1,132 @@
+//! Hosts and logins.
+
+use std::time::Duration;
+
+use super::*;
+use crate::domain::{HostConfig, HostId};
+use crate::store::{Rotation, StoreError};
+
+const GRACE: Duration = Duration::from_secs(10);
+
+on_both_dialects!(
+    a_host_is_found_by_row_uuid_key_and_address,
+    an_address_is_taken_in_whatever_case,
+    an_accent_makes_another_address,
+    a_setting_is_kept,
+    a_refresh_token_is_good_once,
+    two_tabs_that_refresh_at_once_both_stay,
+    an_older_refresh_token_ends_the_login,
+    an_expired_or_ended_login_cannot_be_refreshed,
+    other_logins_end_and_are_named,
+);
+
+async fn a_host_is_found_by_row_uuid_key_and_address(store: Store, _url: String) {
+    let host = a_host(&store).await;
+    assert_eq!(host.profile_name, "가게");
+    assert!(host.config.use_online_status);
+    assert_eq!(store.host(host.id).await.unwrap().as_ref(), Some(&host));
+    assert_eq!(store.host_by_uuid(host.uuid).await.unwrap().as_ref(), Some(&host));
+    assert_eq!(store.host_by_access_key(&host.access_key).await.unwrap().as_ref(), Some(&host));
+    assert_eq!(store.host_by_access_key(&host.access_key.to_lowercase()).await.unwrap(), None);
+    let credentials = store.credentials("HOST@Shop.example").await.unwrap().unwrap();
+    assert_eq!((credentials.host, credentials.password_hash.as_str()), (host, "$argon2id$"));
+    assert!(store.credentials("nobody@shop.example").await.unwrap().is_none());
+    assert_eq!(store.host(HostId(999)).await.unwrap(), None);
+}
+
+async fn an_address_is_taken_in_whatever_case(store: Store, _url: String) {
+    a_host(&store).await;
+    let again = store.create_host(new_host("Host@SHOP.example"), noon()).await;
+    assert_eq!(again.unwrap_err(), StoreError::Conflict);
+}
+
+async fn an_accent_makes_another_address(store: Store, _url: String) {
+    let one = store.create_host(new_host("jose@shop.example"), noon()).await.unwrap();
+    let other = store.create_host(new_host("josé@shop.example"), noon()).await.unwrap();
+    assert_eq!(store.credentials("jose@shop.example").await.unwrap().unwrap().host, one);
+    assert_eq!(store.credentials("JOSÉ@shop.example").await.unwrap().unwrap().host, other);
+}
+
+async fn a_setting_is_kept(store: Store, _url: String) {
+    let host = a_host(&store).await;
+    for wanted in [false, false, true] {
+        store.set_config(host.id, HostConfig { use_online_status: wanted }).await.unwrap();
+        assert_eq!(store.host(host.id).await.unwrap().unwrap().config.use_online_status, wanted);
+    }
+}
+
+async fn login(store: &Store, sid: &str) -> HostId {
+    let host = HostId(7);
+    store.create_login(sid, host, noon(), later(60_000)).await.unwrap();
+    host
+}
+
+async fn rotate(store: &Store, generation: u64, at_millis: i64) -> Rotation {
+    store.rotate_login("sid", generation, later(at_millis), later(at_millis + 60_000), GRACE).await.unwrap()
+}
+
+async fn a_refresh_token_is_good_once(store: Store, _url: String) {
+    let host = login(&store, "sid").await;
+    assert_eq!(rotate(&store, 0, 1_000).await, Rotation::Rotated { host, generation: 1, rotated_at: later(1_000) });
+    assert_eq!(rotate(&store, 1, 2_000).await, Rotation::Rotated { host, generation: 2, rotated_at: later(2_000) });
+    assert_eq!(rotate(&store, 9, 2_000).await, Rotation::Ended);
+    assert!(store.login_is_alive("sid", later(61_999)).await.unwrap());
+    assert!(!store.login_is_alive("sid", later(62_000)).await.unwrap());
+    assert!(!store.login_is_alive("SID", noon()).await.unwrap());
+    assert_eq!(store.create_login("sid", host, noon(), noon()).await, Err(StoreError::Conflict));
+}
+
+async fn two_tabs_that_refresh_at_once_both_stay(store: Store, _url: String) {
+    let host = login(&store, "sid").await;
+    let tabs: Vec<_> = (0..5)
+        .map(|_| {
+            let store = store.clone();
+            tokio::spawn(async move { rotate(&store, 0, 1_000).await })
+        })
+        .collect();
+    let mut rotated = 0;
+    for tab in tabs {
+        match tab.await.unwrap() {
+            Rotation::Rotated { generation: 1, .. } => rotated += 1,
+            other => assert_eq!(other, Rotation::JustRotated { host, generation: 1, rotated_at: later(1_000) }),
+        }
+    }
+    assert_eq!(rotated, 1);
+    assert!(store.login_is_alive("sid", later(1_000)).await.unwrap());
+}
+
+async fn an_older_refresh_token_ends_the_login(store: Store, _url: String) {
+    let host = login(&store, "sid").await;
+    rotate(&store, 0, 1_000).await;
+    assert_eq!(rotate(&store, 0, 11_001).await, Rotation::Theft { host }, "the one just spent, after its grace");
+    assert!(!store.login_is_alive("sid", later(11_001)).await.unwrap());
+    assert_eq!(rotate(&store, 1, 11_002).await, Rotation::Ended, "not even the newest is good now");
+
+    store.create_login("other", host, noon(), later(60_000)).await.unwrap();
+    for generation in 0..2 {
+        store.rotate_login("other", generation, later(1), later(60_000), GRACE).await.unwrap();
+    }
+    let two_back = store.rotate_login("other", 0, later(2), later(60_000), GRACE).await.unwrap();
+    assert_eq!(two_back, Rotation::Theft { host }, "older than the one just spent, within the grace");
+}
+
+async fn an_expired_or_ended_login_cannot_be_refreshed(store: Store, _url: String) {
+    login(&store, "sid").await;
+    assert_eq!(rotate(&store, 0, 60_000).await, Rotation::Ended);
+    assert!(store.end_login("sid", later(1)).await.unwrap());
+    assert!(!store.end_login("sid", later(2)).await.unwrap());
+    assert_eq!(rotate(&store, 0, 3).await, Rotation::Ended);
+    assert!(!store.end_login("nobody", later(1)).await.unwrap());
+}
+
+async fn other_logins_end_and_are_named(store: Store, _url: String) {
+    let host = login(&store, "a").await;
+    login(&store, "b").await;
+    login(&store, "c").await;
+    store.create_login("elsewhere", HostId(8), noon(), later(60_000)).await.unwrap();
+    store.end_login("c", later(1)).await.unwrap();
+    assert_eq!(store.end_other_logins(host, Some("a"), later(2)).await.unwrap(), ["b"]);
+    assert_eq!(store.end_other_logins(host, None, later(2)).await.unwrap(), ["a"]);
+    assert!(store.end_other_logins(host, None, later(2)).await.unwrap().is_empty());
+    assert!(store.login_is_alive("elsewhere", later(2)).await.unwrap());
+}

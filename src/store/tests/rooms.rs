@@ -1,0 +1,212 @@
+//! Rooms, pins and changes of state.
+
+use super::*;
+use crate::domain::{RoomChange, RoomState};
+use crate::store::{PinOutcome, RoomFilter, StoreError};
+
+on_both_dialects!(
+    a_new_room_is_found_by_row_and_name,
+    a_name_is_taken_once,
+    ten_calls_with_one_key_open_one_room,
+    keys_of_different_hosts_do_not_meet,
+    the_list_shows_pinned_rooms_first_then_the_last_moved,
+    the_list_is_searched_by_a_part_of_the_nickname,
+    of_ten_concurrent_pins_five_succeed,
+    a_closed_room_cannot_be_pinned_and_closing_unpins,
+    a_change_of_state_raises_the_version_and_leaves_an_event,
+    a_deleted_room_is_gone_and_its_event_remains,
+    concurrent_closes_make_one_event,
+    looking_moves_nothing_but_last_checked,
+);
+
+async fn a_new_room_is_found_by_row_and_name(store: Store, _url: String) {
+    let room = a_room(&store, &a_host(&store).await).await;
+    assert_eq!((room.last_seq, room.last_life.as_deref(), room.state()), (0, Some("life-1"), RoomState::Open));
+    assert_eq!(store.room(room.id).await.unwrap().as_ref(), Some(&room));
+    assert_eq!(store.room_by_name(room.name).await.unwrap().as_ref(), Some(&room));
+    assert_eq!(store.room_by_name(random_name()).await.unwrap(), None);
+    let swapped: String = room.name.as_str().chars().map(swap_case).collect();
+    assert_eq!(
+        store.room_by_name(swapped.parse().unwrap()).await.unwrap(),
+        None,
+        "names are compared letter by letter"
+    );
+}
+
+fn swap_case(letter: char) -> char {
+    if letter.is_ascii_lowercase() { letter.to_ascii_uppercase() } else { letter.to_ascii_lowercase() }
+}
+
+async fn a_name_is_taken_once(store: Store, _url: String) {
+    let host = a_host(&store).await;
+    let first = new_room(&host);
+    store.create_room(first.clone(), noon()).await.unwrap();
+    assert_eq!(store.create_room(first, noon()).await, Err(StoreError::Conflict));
+}
+
+async fn ten_calls_with_one_key_open_one_room(store: Store, _url: String) {
+    let host = a_host(&store).await;
+    let calls: Vec<_> = (0..10)
+        .map(|_| {
+            let new = NewRoom { idempotency_key: Some("0123456789abcdef".to_owned()), ..new_room(&host) };
+            let store = store.clone();
+            tokio::spawn(async move { store.create_room(new, noon()).await.unwrap() })
+        })
+        .collect();
+    let mut rooms = Vec::new();
+    for call in calls {
+        rooms.push(call.await.unwrap());
+    }
+    assert!(rooms.iter().all(|room| *room == rooms[0]));
+    assert_eq!(store.rooms_of(host.id, RoomFilter::default(), 0, 20).await.unwrap().0, 1);
+}
+
+async fn keys_of_different_hosts_do_not_meet(store: Store, _url: String) {
+    let (one, other) = (a_host(&store).await, store.create_host(new_host("b@b.example"), noon()).await.unwrap());
+    let with_key = |host: &Host, key: &str| NewRoom { idempotency_key: Some(key.to_owned()), ..new_room(host) };
+    let first = store.create_room(with_key(&one, "0123456789abcdef"), noon()).await.unwrap();
+    for new in [with_key(&other, "0123456789abcdef"), with_key(&one, "0123456789ABCDEF")] {
+        assert_ne!(store.create_room(new, noon()).await.unwrap().id, first.id);
+    }
+}
+
+async fn listed(store: &Store, host: &Host, filter: RoomFilter) -> Vec<ChatroomId> {
+    let (count, rooms) = store.rooms_of(host.id, filter, 0, 20).await.unwrap();
+    assert_eq!(count, rooms.len() as u64);
+    rooms.into_iter().map(|room| room.id).collect()
+}
+
+async fn the_list_shows_pinned_rooms_first_then_the_last_moved(store: Store, _url: String) {
+    let host = a_host(&store).await;
+    let stranger = store.create_host(new_host("b@b.example"), noon()).await.unwrap();
+    a_room(&store, &stranger).await;
+    let mut ids = Vec::new();
+    for _ in 0..5 {
+        ids.push(a_room(&store, &host).await.id);
+    }
+    store.pin_room(ids[2], true, later(1)).await.unwrap();
+    store.pin_room(ids[1], true, later(2)).await.unwrap();
+    store.archive(&[message(ids[0], 1, "hi")], &[]).await.unwrap();
+    store.archive(&[message(ids[2], 2, "hi")], &[]).await.unwrap();
+    let wanted = [ids[1], ids[2], ids[0], ids[4], ids[3]];
+    assert_eq!(listed(&store, &host, RoomFilter::default()).await, wanted);
+
+    let (count, page) = store.rooms_of(host.id, RoomFilter::default(), 2, 2).await.unwrap();
+    assert_eq!((count, page.iter().map(|room| room.id).collect::<Vec<_>>()), (5, wanted[2..4].to_vec()));
+    assert_eq!(store.rooms_of(host.id, RoomFilter::default(), 5, 20).await.unwrap(), (5, Vec::new()));
+}
+
+async fn the_list_is_searched_by_a_part_of_the_nickname(store: Store, _url: String) {
+    let host = a_host(&store).await;
+    let named = |guest: &str| NewRoom { guest: guest.to_owned(), ..new_room(&host) };
+    let cat = store.create_room(named("용감한 고양이"), noon()).await.unwrap();
+    let odd = store.create_room(named("100% _under! \\ it's"), noon()).await.unwrap();
+    let closed = store.create_room(named("느긋한 고양이"), noon()).await.unwrap();
+    store.change_room(closed.name, RoomChange::Close, later(1)).await.unwrap();
+    let search = |part: &str, is_closed| RoomFilter { search: Some(part.to_owned()), is_closed };
+    assert_eq!(listed(&store, &host, search("고양이", None)).await, [closed.id, cat.id]);
+    assert_eq!(listed(&store, &host, search("고양이", Some(true))).await, [closed.id]);
+    assert_eq!(listed(&store, &host, search("고양이", Some(false))).await, [cat.id]);
+    for part in ["%", "_", "!", "\\", "'", "% _UNDER!"] {
+        assert_eq!(listed(&store, &host, search(part, None)).await, [odd.id], "{part}");
+    }
+    assert_eq!(listed(&store, &host, search("", None)).await.len(), 3);
+    assert!(listed(&store, &host, search("호랑이", None)).await.is_empty());
+}
+
+async fn of_ten_concurrent_pins_five_succeed(store: Store, _url: String) {
+    let host = a_host(&store).await;
+    let mut pins = Vec::new();
+    for _ in 0..10 {
+        let (store, room) = (store.clone(), a_room(&store, &host).await);
+        pins.push(tokio::spawn(async move { store.pin_room(room.id, true, later(1)).await.unwrap() }));
+    }
+    let (mut done, mut too_many) = (Vec::new(), 0);
+    for pin in pins {
+        match pin.await.unwrap() {
+            PinOutcome::Done(room) => done.push(room),
+            PinOutcome::TooMany => too_many += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!((done.len(), too_many), (5, 5));
+    let again = store.pin_room(done[0].id, true, later(9)).await.unwrap();
+    assert_eq!(again, PinOutcome::Done(done[0].clone()), "pinned is pinned, and since then");
+    let PinOutcome::Done(unpinned) = store.pin_room(done[0].id, false, later(2)).await.unwrap() else { panic!() };
+    assert_eq!((unpinned.is_fixed, unpinned.fixed_at, unpinned.updated_at), (false, None, noon()));
+    assert_eq!(store.room(unpinned.id).await.unwrap(), Some(unpinned));
+}
+
+async fn a_closed_room_cannot_be_pinned_and_closing_unpins(store: Store, _url: String) {
+    let room = a_room(&store, &a_host(&store).await).await;
+    store.pin_room(room.id, true, later(1)).await.unwrap();
+    let closed = store.change_room(room.name, RoomChange::Close, later(2)).await.unwrap().unwrap().room;
+    assert_eq!((closed.is_fixed, closed.fixed_at), (false, None));
+    assert_eq!(store.pin_room(room.id, true, later(3)).await.unwrap(), PinOutcome::Closed);
+    assert_eq!(store.pin_room(ChatroomId(999), true, later(3)).await.unwrap(), PinOutcome::Gone);
+}
+
+async fn a_change_of_state_raises_the_version_and_leaves_an_event(store: Store, _url: String) {
+    let room = a_room(&store, &a_host(&store).await).await;
+    let mut expected = Vec::new();
+    for (version, change) in [(1, RoomChange::Close), (2, RoomChange::Resume), (3, RoomChange::Close)] {
+        let at = later(i64::try_from(version).unwrap());
+        let changed = store.change_room(room.name, change, at).await.unwrap().unwrap();
+        assert_eq!((changed.room.state(), changed.room.state_version), (change.state(), version));
+        assert_eq!((changed.room.closed_at, changed.room.updated_at), (changed.room.is_closed.then_some(at), at));
+        assert_eq!(store.room(room.id).await.unwrap(), Some(changed.room));
+        let event = changed.event.unwrap();
+        assert_eq!((event.version, event.change, event.room, event.created_at), (version, change, room.name, at));
+        expected.push(event);
+
+        let again = store.change_room(room.name, change, later(50)).await.unwrap().unwrap();
+        assert_eq!((again.event, again.room.state_version, again.room.updated_at), (None, version, at));
+    }
+    assert_eq!(store.pending_events(later(3), 10).await.unwrap(), expected[..2]);
+    assert_eq!(store.pending_events(later(4), 1).await.unwrap(), expected[..1]);
+    for _ in 0..2 {
+        store.finish_event(expected[0].id).await.unwrap();
+    }
+    assert_eq!(store.pending_events(later(4), 10).await.unwrap(), expected[1..]);
+}
+
+async fn a_deleted_room_is_gone_and_its_event_remains(store: Store, _url: String) {
+    let room = a_room(&store, &a_host(&store).await).await;
+    store.archive(&[message(room.id, 1, "hi"), message(room.id, 2, "ho")], &[]).await.unwrap();
+    let deleted = store.change_room(room.name, RoomChange::Delete, later(1)).await.unwrap().unwrap();
+    assert_eq!((deleted.room.id, deleted.room.last_seq), (room.id, 2));
+    assert_eq!(deleted.event.unwrap().version, 1);
+    assert_eq!(store.room(room.id).await.unwrap(), None);
+    assert_eq!(store.change_room(room.name, RoomChange::Delete, later(1)).await.unwrap(), None);
+    assert_eq!(store.pending_events(later(2), 10).await.unwrap()[0].change, RoomChange::Delete);
+    assert!(store.messages_before(room.id, None, 10).await.unwrap().is_empty(), "hidden before the rows go");
+    assert_eq!(store.delete_messages(room.id, 1).await.unwrap(), 1);
+    assert_eq!(store.delete_messages(room.id, 10).await.unwrap(), 1);
+    assert_eq!(store.delete_messages(room.id, 10).await.unwrap(), 0);
+}
+
+async fn concurrent_closes_make_one_event(store: Store, _url: String) {
+    let room = a_room(&store, &a_host(&store).await).await;
+    let closes: Vec<_> = (0..8)
+        .map(|_| {
+            let (store, name) = (store.clone(), room.name);
+            tokio::spawn(async move { store.change_room(name, RoomChange::Close, later(1)).await.unwrap().unwrap() })
+        })
+        .collect();
+    let mut events = 0;
+    for close in closes {
+        let changed = close.await.unwrap();
+        assert_eq!(changed.room.state_version, 1);
+        events += usize::from(changed.event.is_some());
+    }
+    assert_eq!(events, 1);
+}
+
+async fn looking_moves_nothing_but_last_checked(store: Store, _url: String) {
+    let room = a_room(&store, &a_host(&store).await).await;
+    for (at, expected) in [(5, 5), (3, 5), (7, 7)] {
+        store.check_room(room.id, later(at)).await.unwrap();
+        let checked = store.room(room.id).await.unwrap().unwrap();
+        assert_eq!(checked, Room { last_checked_at: Some(later(expected)), ..room.clone() });
+    }
+}
