@@ -251,13 +251,15 @@ impl History {
         // What may not be in SQL yet, from both: after a failover SQL may know more than the log.
         let log = self.broker.log_after(room.name, archived, TAIL).await?;
         let rows = self.store.messages_between(room.chatroom, archived, None, TAIL as u64).await?;
-        let mut tail: BTreeMap<Seq, Message> =
-            log.iter().filter_map(|entry| read_frame(room.chatroom, entry)).map(|message| (message.seq, message)).collect();
+        let mut tail: BTreeMap<Seq, Message> = log
+            .iter()
+            .filter_map(|entry| read_frame(room.chatroom, entry))
+            .map(|message| (message.seq, message))
+            .collect();
         tail.extend(rows.into_iter().map(|row| (row.seq, row)));
         let fresh = tail.len() as u64;
         let count = fresh + self.store.count_messages(room.chatroom, Some(archived)).await?;
-        let mut page: Vec<Message> =
-            tail.into_values().rev().skip(offset as usize).take(limit as usize).collect();
+        let mut page: Vec<Message> = tail.into_values().rev().skip(offset as usize).take(limit as usize).collect();
         let missing = limit.saturating_sub(page.len() as u64);
         if missing > 0 {
             let older = offset.saturating_sub(fresh);

@@ -1,1 +1,187 @@
-//! placeholder
+//! The broker of a single node: SQL is the log, and the bus is this process.
+//!
+//! One node is enough as long as one machine carries the traffic and may be away while it restarts. An acknowledgement means
+//! what it means in a cluster: the batch is committed before anybody is sent it, so a process that is killed loses nothing.
+//! There is no archive queue, no life and no tombstone; whoever opens the database must be alone
+//! ([`lock`](crate::app)).
+
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use super::queue::ArchiveQueue;
+use super::{Broker, Change, LogEntry, Outcome, Partition, RoomStatus, Seed, Sink, Submission, Ticket, Unavailable};
+use crate::clock::Clock;
+use crate::control::Control;
+use crate::domain::{RoomName, Seq, Side};
+use crate::protocol::chat::message_frame;
+use crate::store::{Append, Appended, Store, StoreError};
+
+/// The driver. One partition: its batches are the database's group commit.
+pub struct EmbeddedBroker {
+    store: Store,
+    clock: Arc<dyn Clock>,
+    sink: OnceLock<Arc<dyn Sink>>,
+    members: Mutex<HashMap<RoomName, (u32, u32)>>,
+    /// A batch is committed and published, or a change published, before the next: publications keep the order of numbers.
+    publishing: tokio::sync::Mutex<()>,
+}
+
+impl std::fmt::Debug for EmbeddedBroker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EmbeddedBroker").field("store", &self.store).finish_non_exhaustive()
+    }
+}
+
+impl From<StoreError> for Unavailable {
+    fn from(error: StoreError) -> Self {
+        Unavailable(error.to_string())
+    }
+}
+
+impl EmbeddedBroker {
+    /// Over a database that nobody else writes to.
+    pub fn new(store: Store, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            store,
+            clock,
+            sink: OnceLock::new(),
+            members: Mutex::default(),
+            publishing: tokio::sync::Mutex::default(),
+        }
+    }
+
+    fn sink(&self) -> Option<&dyn Sink> {
+        self.sink.get().map(|sink| &**sink)
+    }
+}
+
+#[async_trait]
+impl Broker for EmbeddedBroker {
+    fn partitions(&self) -> u16 {
+        1
+    }
+
+    async fn subscribe(&self, sink: Arc<dyn Sink>) -> Result<(), Unavailable> {
+        // A second subscription would be a second node.
+        self.sink.set(sink).map_err(|_| Unavailable("already subscribed".into()))
+    }
+
+    async fn accept(&self, _: Partition, batch: &[&Submission]) -> Result<Vec<Outcome>, Unavailable> {
+        let rows: Vec<Append> = batch
+            .iter()
+            .map(|submission| Append {
+                room: submission.room,
+                side: submission.side,
+                id: submission.id.clone(),
+                text: submission.text.clone(),
+                datetime: submission.datetime.clone(),
+            })
+            .collect();
+        let _publishing = self.publishing.lock().await;
+        let appended = self.store.append(&rows, self.clock.now()).await?;
+        let outcomes = batch.iter().zip(appended).map(|(submission, appended)| match appended {
+            Appended::Accepted { prev, seq, .. } => {
+                if let Some(sink) = self.sink() {
+                    let mut frame = submission.head.to_vec();
+                    frame.extend_from_slice(seq.to_string().as_bytes());
+                    frame.push(b'}');
+                    sink.publication(submission.room, prev, seq, &frame);
+                }
+                Outcome::Accepted(seq)
+            }
+            Appended::Known { message } => Outcome::Known { seq: message.seq, frame: Some(message_frame(&message)) },
+            Appended::Closed => Outcome::Closed,
+            Appended::Deleted => Outcome::Deleted,
+        });
+        Ok(outcomes.collect())
+    }
+
+    async fn life(&self, _: Partition) -> Result<Option<String>, Unavailable> {
+        Ok(None)
+    }
+
+    async fn begin_seed(&self, _: RoomName) -> Result<Option<Ticket>, Unavailable> {
+        Ok(None)
+    }
+
+    async fn finish_seed(&self, _: RoomName, _: Ticket, _: Seed) -> Result<bool, Unavailable> {
+        Ok(false)
+    }
+
+    async fn bury(&self, _: RoomName) -> Result<(), Unavailable> {
+        Ok(())
+    }
+
+    async fn set_members(&self, room: RoomName, guests: u32, hosts: u32) -> Result<Option<RoomStatus>, Unavailable> {
+        {
+            let mut members = self.members.lock();
+            if (guests, hosts) == (0, 0) {
+                members.remove(&room);
+            } else {
+                members.insert(room, (guests, hosts));
+            }
+        }
+        Ok(self.status(&[room]).await?.into_iter().next().flatten())
+    }
+
+    async fn status(&self, rooms: &[RoomName]) -> Result<Vec<Option<RoomStatus>>, Unavailable> {
+        let mut statuses = Vec::with_capacity(rooms.len());
+        for room in rooms {
+            let (guests, hosts) = self.members.lock().get(room).copied().unwrap_or_default();
+            let row = self.store.room_by_name(*room).await?;
+            statuses.push(row.map(|row| RoomStatus {
+                chatroom: row.id,
+                host: row.host,
+                state: row.state(),
+                version: row.state_version,
+                seq: row.last_seq,
+                archived: row.last_seq,
+                guests,
+                hosts,
+            }));
+        }
+        Ok(statuses)
+    }
+
+    async fn log_after(&self, _: RoomName, _: Seq, _: usize) -> Result<Vec<LogEntry>, Unavailable> {
+        Ok(Vec::new())
+    }
+
+    async fn log_before(&self, _: RoomName, _: Option<Seq>, _: usize) -> Result<Vec<LogEntry>, Unavailable> {
+        Ok(Vec::new())
+    }
+
+    async fn apply(&self, change: Change) -> Result<(), Unavailable> {
+        let _publishing = self.publishing.lock().await;
+        if let Some(sink) = self.sink() {
+            sink.changed(change);
+        }
+        Ok(())
+    }
+
+    async fn notify(&self, room: RoomName, from: Side, frame: Bytes) -> Result<(), Unavailable> {
+        if let Some(sink) = self.sink() {
+            sink.notice(room, from, &frame);
+        }
+        Ok(())
+    }
+
+    async fn announce(&self, control: Control) -> Result<(), Unavailable> {
+        if let Some(sink) = self.sink() {
+            sink.control(control);
+        }
+        Ok(())
+    }
+
+    async fn ping(&self) -> Result<(), Unavailable> {
+        Ok(self.store.ping().await?)
+    }
+
+    fn archive_queue(&self) -> Option<Arc<dyn ArchiveQueue>> {
+        None
+    }
+}

@@ -3,15 +3,17 @@
 //! A reader sees a message when its room has a row and its number is above the room's `purged_through`; the rows of the
 //! others go later, in batches.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, Utc};
 use sea_orm::sea_query::{Expr, LikeExpr, Query, SelectStatement};
 use sea_orm::{
-    ColumnTrait, DbErr, EntityTrait, ExprTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, Select,
+    ColumnTrait, Condition, DbErr, EntityTrait, ExprTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, Select,
 };
 
 use super::entity::{chat_message, chatroom};
 use super::{Store, StoreError, from_column, millis, parse_column, to_column};
-use crate::domain::{ChatroomId, Message, MessageId, Seq, Side};
+use crate::domain::{ChatroomId, Message, MessageId, Room, Seq, Side};
 
 impl Store {
     /// The messages above `after`, up to and with `through`, oldest first.
@@ -43,14 +45,51 @@ impl Store {
         self.read(messages.order_by_desc(chat_message::Column::Seq).limit(limit)).await
     }
 
-    /// How many messages a room shows.
-    pub async fn count_messages(&self, room: ChatroomId) -> Result<u64, StoreError> {
-        self.run(|| visible(room).count(&self.reader)).await
+    /// How many messages a room shows, up to and with `through`.
+    pub async fn count_messages(&self, room: ChatroomId, through: Option<Seq>) -> Result<u64, StoreError> {
+        self.run(|| visible_through(room, through).count(&self.reader)).await
     }
 
-    /// A page of a room's messages, newest first.
-    pub async fn page_messages(&self, room: ChatroomId, offset: u64, limit: u64) -> Result<Vec<Message>, StoreError> {
-        self.read(visible(room).order_by_desc(chat_message::Column::Seq).offset(offset).limit(limit)).await
+    /// A page of a room's messages up to and with `through`, newest first.
+    pub async fn page_messages(
+        &self,
+        room: ChatroomId,
+        through: Option<Seq>,
+        offset: u64,
+        limit: u64,
+    ) -> Result<Vec<Message>, StoreError> {
+        let messages = visible_through(room, through).order_by_desc(chat_message::Column::Seq);
+        self.read(messages.offset(offset).limit(limit)).await
+    }
+
+    /// How many messages of guests were accepted after the host last looked, by room; rooms without any are left out.
+    pub async fn unread(&self, rooms: &[Room]) -> Result<HashMap<ChatroomId, u64>, StoreError> {
+        if rooms.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let unread = rooms.iter().fold(Condition::any(), |any, room| {
+            let mut new = Condition::all()
+                .add(chat_message::Column::ChatroomId.eq(room.id.0))
+                .add(chat_message::Column::Seq.gt(to_column(room.purged_through)));
+            if let Some(checked) = room.last_checked_at {
+                new = new.add(chat_message::Column::AcceptedAt.gt(checked));
+            }
+            any.add(new)
+        });
+        let rows: Vec<(i64, i64)> = self
+            .run(|| {
+                chat_message::Entity::find()
+                    .select_only()
+                    .column(chat_message::Column::ChatroomId)
+                    .column_as(chat_message::Column::Seq.count(), "unread")
+                    .filter(chat_message::Column::IsHost.eq(false))
+                    .filter(unread.clone())
+                    .group_by(chat_message::Column::ChatroomId)
+                    .into_tuple()
+                    .all(&self.reader)
+            })
+            .await?;
+        Ok(rows.into_iter().map(|(room, unread)| (ChatroomId(room), from_column(unread))).collect())
     }
 
     /// The message that one side sent under an id; the oldest, should there be several.
@@ -159,6 +198,13 @@ fn visible(room: ChatroomId) -> Select<chat_message::Entity> {
     chat_message::Entity::find()
         .filter(chat_message::Column::ChatroomId.eq(room.0))
         .filter(Expr::col((chat_message::Entity, chat_message::Column::Seq)).gt(purged_through))
+}
+
+fn visible_through(room: ChatroomId, through: Option<Seq>) -> Select<chat_message::Entity> {
+    match through {
+        Some(through) => visible(room).filter(chat_message::Column::Seq.lte(to_column(through))),
+        None => visible(room),
+    }
 }
 
 pub(super) fn to_message(row: chat_message::Model) -> Result<Message, DbErr> {

@@ -145,7 +145,8 @@ pub(super) fn log(value: Value) -> Result<Vec<LogEntry>, Unavailable> {
         .map(|(id, mut fields)| {
             let seq = id.split('-').next().and_then(|seq| seq.parse().ok()).ok_or_else(|| strange("entry id"))?;
             let frame = fields.nth(1).and_then(Value::into_bytes).ok_or_else(|| strange("an entry without a frame"))?;
-            let accepted_at = fields.nth(1).and_then(|at| at.as_i64()).and_then(chrono::DateTime::from_timestamp_millis);
+            let accepted_at =
+                fields.nth(1).and_then(|at| at.as_i64()).and_then(chrono::DateTime::from_timestamp_millis);
             Ok(LogEntry { seq, accepted_at: accepted_at.ok_or_else(|| strange("an entry without a time"))?, frame })
         })
         .collect()
