@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::broker::{Broker, LogEntry, Unavailable};
-use crate::domain::{ChatroomId, Message, RoomName, Seq, Side, WallClock};
+use crate::domain::{ChatroomId, Message, RoomName, Seq, WallClock};
 use crate::protocol::chat::{StoredFrame, message_frame};
 use crate::store::{Store, StoreError};
 

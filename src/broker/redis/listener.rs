@@ -42,6 +42,7 @@ async fn listen(
         tokio::select! {
             message = messages.recv() => match message {
                 Ok(message) if &*message.channel == CONTROL => read_control(&redis, &*sink, &mut newest).await,
+                Ok(message) if !message.channel.ends_with(":bus") => {}
                 Ok(message) => {
                     let understood = message.value.as_bytes().is_some_and(|bytes| publication::deliver(bytes, &*sink));
                     if !understood {

@@ -1,0 +1,47 @@
+//! Presence: which hosts are online, known to every node.
+//!
+//! [`redis`](mod@redis) for a cluster, [`memory`] for a single node; both pass the same suite.
+//!
+//! A node tells the port only that *it* has sockets of a host, or no longer has: [`Presence::enter`] and
+//! [`Presence::leave`]. The host is online while any node has. Both may be repeated. Sinks of all nodes hear of each change
+//! once, in order; unreachable is not offline.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::broker::Unavailable;
+use crate::domain::HostUuid;
+
+pub mod memory;
+pub mod redis;
+
+/// What is heard from the port. Called from the driver's own tasks; an implementation never waits.
+pub trait PresenceSink: Send + Sync + 'static {
+    /// A host came online, or went offline.
+    fn presence(&self, host: HostUuid, online: bool);
+    /// A guest says to a host that he is there.
+    fn greeting(&self, host: HostUuid, frame: &[u8]);
+    /// Something may have been missed.
+    fn missed(&self);
+}
+
+/// The port. See the module for its promises.
+#[async_trait]
+pub trait Presence: Send + Sync + 'static {
+    /// Starts to deliver. Called once; `Unavailable` if the subscription does not stand yet: the driver goes on trying.
+    async fn subscribe(&self, sink: Arc<dyn PresenceSink>) -> Result<(), Unavailable>;
+
+    /// This node has sockets of the host.
+    async fn enter(&self, host: HostUuid) -> Result<(), Unavailable>;
+
+    /// This node has none any more.
+    async fn leave(&self, host: HostUuid) -> Result<(), Unavailable>;
+
+    /// Whether any node has.
+    async fn is_online(&self, host: HostUuid) -> Result<bool, Unavailable>;
+
+    /// Sends a guest's greeting to the host's sockets, wherever they are. At most once.
+    async fn greet(&self, host: HostUuid, frame: Bytes) -> Result<(), Unavailable>;
+}

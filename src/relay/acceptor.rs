@@ -1,0 +1,382 @@
+//! The acceptor of a partition: one call to the broker in flight; what arrives meanwhile goes with the next.
+//!
+//! So batches grow under load and nothing waits when idle. A room that must be seeded, or whose queue is full, is held aside
+//! with its messages in order, while the partition goes on.
+//!
+//! **Invariant:** the messages of a connection reach the broker in their order, or not at all from some message on.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::broker::{Broker, MAX_BATCH, MAX_BATCH_BYTES, Outcome, Partition, Submission, Unavailable};
+use crate::domain::{RoomName, Seq};
+use crate::hub::{Connection, Hub};
+use crate::protocol::{Close, frame};
+use crate::rooms::{RoomError, Rooms};
+
+/// How long a message may wait for its number before its sender is asked to come back.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long after its acceptance a message must have come over the bus; else the room reads the log.
+const ECHO_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long a partition waits after a call that failed.
+const RETRY: Duration = Duration::from_millis(100);
+
+/// How long a room waits whose archive queue is full.
+const FULL_RETRY: Duration = Duration::from_millis(500);
+
+/// A message on its way to the broker.
+#[derive(Debug)]
+struct Pending {
+    connection: Arc<Connection>,
+    submission: Submission,
+    since: Instant,
+    /// Whether a call that carried it may have happened.
+    tried: bool,
+}
+
+impl Pending {
+    fn bytes(&self) -> u32 {
+        self.submission.head.len() as u32
+    }
+
+    fn answered(&self) {
+        self.connection.answered(self.bytes());
+    }
+}
+
+/// A handle of the acceptor's task.
+#[derive(Clone, Debug)]
+pub(super) struct Acceptor(Arc<Inbox>);
+
+#[derive(Debug, Default)]
+struct Inbox {
+    queue: Mutex<VecDeque<Pending>>,
+    arrived: Notify,
+}
+
+impl Acceptor {
+    pub(super) fn start(
+        partition: Partition,
+        broker: Arc<dyn Broker>,
+        rooms: Rooms,
+        hub: Arc<Hub>,
+        tracker: &TaskTracker,
+        stop: CancellationToken,
+    ) -> Self {
+        let inbox = Arc::new(Inbox::default());
+        let worker = Worker {
+            partition,
+            broker,
+            rooms,
+            hub,
+            inbox: inbox.clone(),
+            ready: VecDeque::new(),
+            held: HashMap::new(),
+            awaited: VecDeque::new(),
+            released: Arc::default(),
+            tracker: tracker.clone(),
+        };
+        tracker.spawn(worker.run(stop));
+        Self(inbox)
+    }
+
+    pub(super) fn submit(&self, connection: Arc<Connection>, submission: Submission) {
+        connection.submitted(submission.head.len() as u32);
+        self.0.queue.lock().push_back(Pending { connection, submission, since: Instant::now(), tried: false });
+        self.0.arrived.notify_one();
+    }
+}
+
+/// Rooms that may go on, and whether they still exist.
+#[derive(Debug, Default)]
+struct Released {
+    rooms: Mutex<Vec<(RoomName, bool)>>,
+}
+
+struct Worker {
+    partition: Partition,
+    broker: Arc<dyn Broker>,
+    rooms: Rooms,
+    hub: Arc<Hub>,
+    inbox: Arc<Inbox>,
+    /// What goes with the next calls, in order.
+    ready: VecDeque<Pending>,
+    /// Messages of rooms that wait to be seeded or for room in the queue.
+    held: HashMap<RoomName, VecDeque<Pending>>,
+    /// Accepted messages that have not been seen on the bus for certain.
+    awaited: VecDeque<(Instant, RoomName, Arc<Connection>, Seq)>,
+    released: Arc<Released>,
+    tracker: TaskTracker,
+}
+
+impl Worker {
+    async fn run(mut self, stop: CancellationToken) {
+        let inbox = self.inbox.clone();
+        loop {
+            self.collect();
+            if self.ready.is_empty() {
+                let idle = self.held.is_empty() && self.awaited.is_empty();
+                if idle && stop.is_cancelled() {
+                    return;
+                }
+                let next = self.awaited.front().map(|(deadline, ..)| *deadline);
+                let next = next.unwrap_or_else(|| Instant::now() + PATIENCE).min(Instant::now() + ECHO_TIMEOUT * if idle { 60 } else { 1 });
+                tokio::select! {
+                    () = inbox.arrived.notified() => {}
+                    () = tokio::time::sleep_until(next) => {}
+                    () = stop.cancelled(), if idle => {}
+                }
+            } else {
+                self.call().await;
+            }
+            self.check_awaited();
+            self.give_up_late();
+        }
+    }
+
+    /// Moves what arrived, and what is no longer held, to where it belongs.
+    fn collect(&mut self) {
+        for (room, exists) in std::mem::take(&mut *self.released.rooms.lock()) {
+            let held = self.held.remove(&room).unwrap_or_default();
+            if exists {
+                // To the front, as all others of this room came later.
+                held.into_iter().rev().for_each(|pending| self.ready.push_front(pending));
+            } else {
+                held.into_iter().for_each(|pending| end(&pending, Close::NotFound));
+            }
+        }
+        let arrived = std::mem::take(&mut *self.inbox.queue.lock());
+        for pending in arrived {
+            match self.held.get_mut(&pending.submission.room) {
+                Some(held) => held.push_back(pending),
+                None => self.ready.push_back(pending),
+            }
+        }
+        // An end that came meanwhile drops what is behind it.
+        self.ready.retain(|pending| {
+            let keep = !pending.connection.is_abandoned();
+            if !keep {
+                pending.answered();
+            }
+            keep
+        });
+    }
+
+    fn batch_len(&self) -> usize {
+        let mut bytes = 0;
+        self.ready
+            .iter()
+            .take(MAX_BATCH)
+            .take_while(|pending| {
+                bytes += pending.submission.head.len();
+                bytes <= MAX_BATCH_BYTES
+            })
+            .count()
+            .max(1)
+    }
+
+    async fn call(&mut self) {
+        let len = self.batch_len().min(self.ready.len());
+        let began = Instant::now();
+        let answer = {
+            let batch: Vec<&Submission> = self.ready.iter().take(len).map(|pending| &pending.submission).collect();
+            self.broker.accept(self.partition, &batch).await
+        };
+        metrics::histogram!("pintalk_accept_seconds").record(began.elapsed().as_secs_f64());
+        metrics::histogram!("pintalk_accept_batch_messages").record(len as f64);
+        match answer {
+            Ok(outcomes) => {
+                let batch: Vec<Pending> = self.ready.drain(..len).collect();
+                let mut again: Vec<Pending> = Vec::new();
+                for (pending, outcome) in batch.into_iter().zip(outcomes) {
+                    self.settle(pending, outcome, &mut again);
+                }
+                for pending in again {
+                    self.held.entry(pending.submission.room).or_default().push_back(pending);
+                }
+                self.hold_the_rest();
+            }
+            Err(error) => self.failed(len, &error).await,
+        }
+    }
+
+    /// Messages of a held room that were not in the batch must not overtake those that were.
+    fn hold_the_rest(&mut self) {
+        if self.held.is_empty() {
+            return;
+        }
+        for pending in std::mem::take(&mut self.ready) {
+            match self.held.get_mut(&pending.submission.room) {
+                Some(held) => held.push_back(pending),
+                None => self.ready.push_back(pending),
+            }
+        }
+    }
+
+    async fn failed(&mut self, len: usize, error: &Unavailable) {
+        metrics::counter!("pintalk_accept_failures_total").increment(1);
+        tracing::warn!(%error, partition = self.partition.0, messages = len, "a batch was not accepted; it is sent again");
+        // It may have happened all the same.
+        self.ready.iter_mut().take(len).for_each(|pending| pending.tried = true);
+        tokio::time::sleep(RETRY).await;
+    }
+
+    fn settle(&mut self, pending: Pending, outcome: Outcome, again: &mut Vec<Pending>) {
+        let result = match outcome {
+            Outcome::Accepted(seq) => {
+                self.await_echo(&pending, seq);
+                "accepted"
+            }
+            // Our own first try: it comes over the bus, or came.
+            Outcome::Known { seq, .. } if pending.tried => {
+                self.await_echo(&pending, seq);
+                "accepted"
+            }
+            Outcome::Known { frame: Some(frame), .. } => {
+                pending.connection.push(frame::text(&frame));
+                "duplicate"
+            }
+            Outcome::Known { seq, frame: None } => {
+                self.answer_from_history(&pending, seq);
+                "duplicate"
+            }
+            Outcome::Closed => {
+                self.closed(&pending);
+                "refused"
+            }
+            Outcome::Deleted => {
+                pending.connection.abandon(None, Close::NotFound);
+                "refused"
+            }
+            Outcome::Unseeded => {
+                if !self.held.contains_key(&pending.submission.room) && !holds(again, pending.submission.room) {
+                    self.seed(pending.submission.room);
+                }
+                again.push(pending);
+                return;
+            }
+            Outcome::Full => {
+                if !self.held.contains_key(&pending.submission.room) && !holds(again, pending.submission.room) {
+                    metrics::counter!("pintalk_queue_full_total").increment(1);
+                    self.release_later(pending.submission.room, FULL_RETRY);
+                }
+                again.push(pending);
+                return;
+            }
+        };
+        metrics::counter!("pintalk_messages_total", "result" => result).increment(1);
+        pending.answered();
+    }
+
+    fn await_echo(&mut self, pending: &Pending, seq: Seq) {
+        let entry = (Instant::now() + ECHO_TIMEOUT, pending.submission.room, pending.connection.clone(), seq);
+        self.awaited.push_back(entry);
+    }
+
+    /// Whoever accepted something and did not get it back reads the log, and so does his room.
+    fn check_awaited(&mut self) {
+        let now = Instant::now();
+        let mut missed: HashSet<RoomName> = HashSet::new();
+        while let Some((deadline, room, connection, seq)) = self.awaited.front() {
+            let arrived = connection.sent() >= *seq || connection.is_ending();
+            if !arrived && *deadline > now {
+                break;
+            }
+            if !arrived && missed.insert(*room) {
+                metrics::counter!("pintalk_gaps_total", "reason" => "echo").increment(1);
+                self.hub.fall_behind(*room, *seq);
+            }
+            self.awaited.pop_front();
+        }
+    }
+
+    /// A sender whose message waits too long is asked to come back; what he sent behind it is dropped with it.
+    fn give_up_late(&mut self) {
+        let late = |pending: &Pending| pending.since.elapsed() > PATIENCE;
+        let given_up = self.ready.iter().chain(self.held.values().flatten()).filter(|pending| late(pending));
+        for pending in given_up {
+            if !pending.connection.is_abandoned() {
+                metrics::counter!("pintalk_messages_total", "result" => "given_up").increment(1);
+                pending.connection.abandon(None, pending.connection.try_later());
+                pending.connection.end(pending.connection.try_later());
+            }
+        }
+        for held in self.held.values_mut() {
+            held.retain(|pending| {
+                let keep = !pending.connection.is_abandoned();
+                if !keep {
+                    pending.answered();
+                }
+                keep
+            });
+        }
+    }
+
+    fn closed(&self, pending: &Pending) {
+        // The host's decision, as everybody in the room hears it; usually the bus was faster.
+        let (rooms, room, connection) = (self.rooms.clone(), pending.submission.room, pending.connection.clone());
+        self.tracker.spawn(async move {
+            let notice = rooms.closed_notice(room).await;
+            connection.abandon(notice.map(|notice| frame::text(&notice)), Close::Normal);
+        });
+    }
+
+    fn answer_from_history(&self, pending: &Pending, seq: Seq) {
+        let (rooms, room, connection) = (self.rooms.clone(), pending.submission.room, pending.connection.clone());
+        self.tracker.spawn(async move {
+            match rooms.original(room, seq).await {
+                Ok(Some(original)) => connection.push(frame::text(&original)),
+                // Retention took it, or nobody can read it now: the sender asks again.
+                Ok(None) => connection.end(connection.try_later()),
+                Err(error) => {
+                    tracing::warn!(%error, %room, "an original message could not be read");
+                    connection.end(connection.try_later());
+                }
+            }
+        });
+    }
+
+    fn seed(&self, room: RoomName) {
+        let (rooms, released, inbox) = (self.rooms.clone(), self.released.clone(), self.inbox.clone());
+        self.tracker.spawn(async move {
+            let exists = match rooms.seed(room).await {
+                Ok(()) => true,
+                Err(RoomError::NotFound) => false,
+                Err(error) => {
+                    tracing::warn!(%error, %room, "a room could not be brought from SQL yet");
+                    tokio::time::sleep(FULL_RETRY).await;
+                    true
+                }
+            };
+            released.rooms.lock().push((room, exists));
+            inbox.arrived.notify_one();
+        });
+    }
+
+    fn release_later(&self, room: RoomName, after: Duration) {
+        let (released, inbox) = (self.released.clone(), self.inbox.clone());
+        self.tracker.spawn(async move {
+            tokio::time::sleep(after).await;
+            released.rooms.lock().push((room, true));
+            inbox.arrived.notify_one();
+        });
+    }
+}
+
+fn holds(again: &[Pending], room: RoomName) -> bool {
+    again.iter().any(|pending| pending.submission.room == room)
+}
+
+fn end(pending: &Pending, close: Close) {
+    pending.connection.abandon(None, close);
+    pending.answered();
+}
