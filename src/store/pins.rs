@@ -13,6 +13,7 @@ pub const MAX_PINNED: u64 = 5;
 
 /// What became of a wish to pin or unpin.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant)] // one is made at a time, and taken apart at once
 pub enum PinOutcome {
     /// It is as wished, perhaps since long.
     Done(Room),

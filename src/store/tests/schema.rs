@@ -6,6 +6,7 @@ use migration::{Migrator, MigratorTrait as _};
 use sea_orm::ConnectionTrait as _;
 
 use super::*;
+use crate::domain::RoomChange;
 use crate::store::{Dialect, StoreError};
 
 on_both_dialects!(
@@ -14,6 +15,7 @@ on_both_dialects!(
     the_database_answers_a_ping,
     a_missing_schema_is_not_the_fault_of_the_data,
     instants_are_cut_to_milliseconds,
+    a_lock_that_others_hold_too_long_is_unavailable_and_leaves_nothing_behind,
 );
 
 async fn the_schema_goes_down_and_up_again(store: Store, _url: String) {
@@ -53,6 +55,23 @@ async fn instants_are_cut_to_milliseconds(store: Store, _url: String) {
     let made = store.create_room(new_room(&host), odd).await.unwrap();
     assert_eq!(made.created_at, noon());
     assert_eq!(store.room(made.id).await.unwrap(), Some(made));
+}
+
+async fn a_lock_that_others_hold_too_long_is_unavailable_and_leaves_nothing_behind(store: Store, url: String) {
+    let room = a_room(&store, &a_host(&store).await).await;
+    let other = Store::connect(&url).await.unwrap();
+    let holding = other.begin().await.unwrap();
+    holding.execute_unprepared("UPDATE chatroom SET last_seq = 99").await.unwrap();
+
+    let refused = store.change_room(room.name, RoomChange::Close, later(1)).await;
+    assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
+    holding.rollback().await.unwrap();
+
+    let closed = store.change_room(room.name, RoomChange::Close, later(2)).await.unwrap().unwrap();
+    assert_eq!(closed.event.unwrap().created_at, later(2), "the one that was given up did not run");
+    let resumed = other.change_room(room.name, RoomChange::Resume, later(3)).await.unwrap().unwrap();
+    assert_eq!((resumed.room.last_seq, resumed.room.state_version), (0, 2));
+    other.close().await;
 }
 
 #[tokio::test]
