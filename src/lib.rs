@@ -1,5 +1,6 @@
 //! PinTalk: a self-hosted live-chat server.
 
+pub mod archive;
 pub mod broker;
 pub mod clock;
 pub mod control;
@@ -7,6 +8,9 @@ pub mod domain;
 pub mod history;
 pub mod hosts;
 pub mod hub;
+pub mod presence;
 pub mod protocol;
 pub mod redis;
+pub mod relay;
+pub mod rooms;
 pub mod store;

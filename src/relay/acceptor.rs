@@ -129,7 +129,9 @@ impl Worker {
                     return;
                 }
                 let next = self.awaited.front().map(|(deadline, ..)| *deadline);
-                let next = next.unwrap_or_else(|| Instant::now() + PATIENCE).min(Instant::now() + ECHO_TIMEOUT * if idle { 60 } else { 1 });
+                let next = next
+                    .unwrap_or_else(|| Instant::now() + PATIENCE)
+                    .min(Instant::now() + ECHO_TIMEOUT * if idle { 60 } else { 1 });
                 tokio::select! {
                     () = inbox.arrived.notified() => {}
                     () = tokio::time::sleep_until(next) => {}

@@ -31,7 +31,8 @@ impl Members {
     /// # Errors
     /// [`RoomError::NotFound`], [`RoomError::Unavailable`].
     pub async fn tell(&self, room: RoomName) -> Result<RoomStatus, RoomError> {
-        let place = room.as_bytes().iter().fold(0_usize, |hash, byte| hash.wrapping_mul(31).wrapping_add(usize::from(*byte)));
+        let place =
+            room.as_bytes().iter().fold(0_usize, |hash, byte| hash.wrapping_mul(31).wrapping_add(usize::from(*byte)));
         let _one_at_a_time = self.places[place % PLACES].lock().await;
         let (guests, hosts) = self.hub.members(room);
         self.rooms.set_members(room, guests, hosts).await

@@ -1,0 +1,256 @@
+//! The archive: what the broker accepted goes to SQL, in batches, one archiver a partition.
+//!
+//! Every node campaigns for every partition's lease; who has it reads the queue from its head, commits, and only then removes.
+//! Whatever dies in between is done again, harmlessly: a row has its number for a key.
+//!
+//! **Invariant:** an entry leaves the queue only when SQL has it, when its room is gone, or into the dead letters.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::broker::queue::{ArchiveLease, ArchiveQueue, ArchivedMark, QueueEntry};
+use crate::broker::{Partition, Unavailable};
+use crate::domain::{ChatroomId, Message, RoomName, RoomState};
+use crate::protocol::chat::StoredFrame;
+use crate::store::{Archived, Store, StoreError};
+
+/// The most rows of one transaction.
+const BATCH: usize = 500;
+
+/// How often a lease is renewed, or asked for: a third of its life.
+const LEASE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How long a message waits for others to share its transaction.
+const GATHER: Duration = Duration::from_millis(20);
+
+/// How long after a message that nobody told of the queue is looked at.
+const IDLE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long an archiver waits for a database or a broker that is away.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// How often rooms that nobody uses are looked for, and how long a room must be unused.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
+const ROOM_IDLE: Duration = Duration::from_secs(3_600);
+
+/// Higher than any version that SQL gives: the state of a room without a row.
+const GONE: u64 = u32::MAX as u64;
+
+/// A handle to wake the archivers by.
+#[derive(Clone, Debug)]
+pub struct Archive {
+    wakers: Arc<[Notify]>,
+}
+
+impl Archive {
+    /// Starts an archiver for each of `partitions`; they end and give their leases back after `stop`.
+    pub fn start(
+        queue: &Arc<dyn ArchiveQueue>,
+        partitions: u16,
+        store: &Store,
+        tracker: &TaskTracker,
+        stop: &CancellationToken,
+    ) -> Self {
+        let wakers: Arc<[Notify]> = (0..partitions).map(|_| Notify::new()).collect();
+        for partition in (0..partitions).map(Partition) {
+            let archiver = Archiver {
+                partition,
+                queue: queue.clone(),
+                store: store.clone(),
+                wakers: wakers.clone(),
+                lease: None,
+                swept: Instant::now(),
+            };
+            tracker.spawn(archiver.run(stop.clone()));
+        }
+        Self { wakers }
+    }
+
+    /// There is something to write in this room's partition.
+    pub fn wake(&self, room: RoomName) {
+        let partition = Partition::of(room, self.wakers.len() as u16);
+        if let Some(waker) = self.wakers.get(usize::from(partition.0)) {
+            waker.notify_one();
+        }
+    }
+}
+
+/// Why a batch was not written.
+#[derive(Debug, thiserror::Error)]
+enum ArchiveError {
+    #[error(transparent)]
+    Queue(#[from] Unavailable),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+struct Archiver {
+    partition: Partition,
+    queue: Arc<dyn ArchiveQueue>,
+    store: Store,
+    wakers: Arc<[Notify]>,
+    lease: Option<(ArchiveLease, Instant)>,
+    swept: Instant,
+}
+
+impl Archiver {
+    async fn run(mut self, stop: CancellationToken) {
+        let wakers = self.wakers.clone();
+        let Some(waker) = wakers.get(usize::from(self.partition.0)) else { return };
+        while !stop.is_cancelled() {
+            let pause = match self.work().await {
+                Ok(true) => IDLE_INTERVAL,
+                Ok(false) => LEASE_INTERVAL,
+                Err(error) => {
+                    metrics::counter!("pintalk_archive_failures_total").increment(1);
+                    tracing::warn!(%error, partition = self.partition.0, "the archive waits");
+                    RETRY
+                }
+            };
+            tokio::select! {
+                () = waker.notified(), if self.lease.is_some() && pause == IDLE_INTERVAL => tokio::time::sleep(GATHER).await,
+                () = tokio::time::sleep(pause) => {}
+                () = stop.cancelled() => {}
+            }
+        }
+        if let Some((lease, _)) = self.lease.take()
+            && let Err(error) = self.queue.release(self.partition, &lease).await
+        {
+            tracing::debug!(%error, partition = self.partition.0, "a lease runs out by itself");
+        }
+    }
+
+    /// Writes all there is. `false`: another node does.
+    async fn work(&mut self) -> Result<bool, ArchiveError> {
+        loop {
+            let Some(lease) = self.hold_lease().await? else { return Ok(false) };
+            let entries = self.queue.read(self.partition, BATCH).await?;
+            if entries.is_empty() {
+                self.sweep().await?;
+                return Ok(true);
+            }
+            let full = entries.len() == BATCH;
+            let began = Instant::now();
+            let rows = entries.len();
+            if !self.write(&lease, entries).await? {
+                self.lease = None;
+                return Ok(false);
+            }
+            metrics::histogram!("pintalk_archive_seconds").record(began.elapsed().as_secs_f64());
+            metrics::counter!("pintalk_archived_messages_total").increment(rows as u64);
+            if !full {
+                return Ok(true);
+            }
+        }
+    }
+
+    async fn hold_lease(&mut self) -> Result<Option<ArchiveLease>, Unavailable> {
+        if let Some((lease, renewed)) = &self.lease
+            && renewed.elapsed() < LEASE_INTERVAL
+        {
+            return Ok(Some(lease.clone()));
+        }
+        let asked = Instant::now();
+        self.lease = self.queue.lease(self.partition).await?.map(|lease| (lease, asked));
+        Ok(self.lease.as_ref().map(|(lease, _)| lease.clone()))
+    }
+
+    /// Writes a batch. `false`: the lease is lost.
+    async fn write(&self, lease: &ArchiveLease, entries: Vec<QueueEntry>) -> Result<bool, ArchiveError> {
+        let Some(last) = entries.last().map(|entry| entry.position.clone()) else { return Ok(true) };
+        let mut batch: Vec<(QueueEntry, Message)> = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let stored = serde_json::from_slice::<StoredFrame<'_>>(&entry.frame).ok();
+            match stored.and_then(|stored| stored.into_message(entry.chatroom, entry.accepted_at)) {
+                Some(message) => batch.push((entry, message)),
+                None if self.bury(lease, &entry, "not a message").await? => {}
+                None => return Ok(false),
+            }
+        }
+        let archived = match self.commit(&batch).await {
+            Err(StoreError::Data(_)) => match self.commit_each(lease, &batch).await? {
+                Some(archived) => archived,
+                None => return Ok(false),
+            },
+            archived => archived?,
+        };
+        for (entry, message) in &batch {
+            let conflict = archived.conflicts.contains(&(message.chatroom, message.seq));
+            if conflict && !self.bury(lease, entry, "another message has its number").await? {
+                return Ok(false);
+            }
+        }
+        Ok(self.queue.finish(self.partition, lease, &last, &marks(&batch, &archived)).await?)
+    }
+
+    async fn commit(&self, batch: &[(QueueEntry, Message)]) -> Result<Archived, StoreError> {
+        let messages: Vec<Message> = batch.iter().map(|(_, message)| message.clone()).collect();
+        let lives: HashMap<ChatroomId, String> =
+            batch.iter().map(|(entry, _)| (entry.chatroom, entry.life.clone())).collect();
+        let lives: Vec<(ChatroomId, String)> = lives.into_iter().collect();
+        self.store.archive(&messages, &lives).await
+    }
+
+    /// Finds the rows that SQL will never take: they go to the dead letters, the others are written. `None`: the lease is lost.
+    async fn commit_each(
+        &self,
+        lease: &ArchiveLease,
+        batch: &[(QueueEntry, Message)],
+    ) -> Result<Option<Archived>, ArchiveError> {
+        let mut all = Archived::default();
+        for entry in batch {
+            match self.commit(std::slice::from_ref(entry)).await {
+                Ok(one) => {
+                    all.rooms.retain(|room| one.rooms.iter().all(|new| new.chatroom != room.chatroom));
+                    all.rooms.extend(one.rooms);
+                    all.conflicts.extend(one.conflicts);
+                }
+                Err(StoreError::Data(why)) if self.bury(lease, &entry.0, &why).await? => {}
+                Err(StoreError::Data(_)) => return Ok(None),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(Some(all))
+    }
+
+    async fn bury(&self, lease: &ArchiveLease, entry: &QueueEntry, why: &str) -> Result<bool, Unavailable> {
+        metrics::counter!("pintalk_dead_letters_total").increment(1);
+        tracing::error!(room = %entry.room, position = entry.position, why, "a message goes to the dead letters");
+        self.queue.bury_entry(self.partition, lease, &entry.position, why).await
+    }
+
+    async fn sweep(&mut self) -> Result<(), Unavailable> {
+        if self.swept.elapsed() < SWEEP_INTERVAL {
+            return Ok(());
+        }
+        self.swept = Instant::now();
+        let removed = self.queue.remove_idle(self.partition, ROOM_IDLE).await?;
+        if removed > 0 {
+            tracing::debug!(removed, partition = self.partition.0, "idle rooms left the broker");
+        }
+        Ok(())
+    }
+}
+
+/// How far each room of a batch is archived, and what SQL says of it.
+fn marks(batch: &[(QueueEntry, Message)], archived: &Archived) -> Vec<ArchivedMark> {
+    let mut marks: HashMap<RoomName, ArchivedMark> = HashMap::new();
+    for (entry, message) in batch {
+        let row = archived.rooms.iter().find(|room| room.chatroom == entry.chatroom);
+        let (state, version) = match row {
+            Some(row) if row.exists => (row.state, row.state_version),
+            Some(_) => (RoomState::Deleted, GONE),
+            // Nothing of it was written: its only rows are dead letters.
+            None => continue,
+        };
+        let mark = marks.entry(entry.room).or_insert(ArchivedMark { room: entry.room, archived: 0, state, version });
+        mark.archived = mark.archived.max(message.seq);
+    }
+    marks.into_values().collect()
+}
