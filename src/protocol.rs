@@ -2,6 +2,7 @@
 //!
 //! Pure as the domain is: text in, values out, and back.
 
+pub mod api;
 pub mod chat;
 pub mod close;
 pub mod frame;

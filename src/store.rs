@@ -22,7 +22,7 @@ mod pins;
 mod room_events;
 mod rooms;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 

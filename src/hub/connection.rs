@@ -61,6 +61,8 @@ struct State {
     last: Option<(Option<Bytes>, Close)>,
     /// The highest number that was queued.
     sent: Seq,
+    /// The lowest number that was queued, 0 before the first.
+    first: Seq,
     behind: Option<Behind>,
     waiting: u32,
     waiting_bytes: u32,
@@ -129,6 +131,7 @@ impl Connection {
             state.behind = Some(Behind { target: seq });
         } else {
             state.sent = seq;
+            state.shown(seq);
             self.queue(&mut state, framed.clone());
         }
         drop(state);
@@ -172,6 +175,11 @@ impl Connection {
         self.changed.notify_one();
     }
 
+    /// How it is to end, if it is.
+    pub fn ending(&self) -> Option<Close> {
+        self.state.lock().end
+    }
+
     /// Whether it is to end.
     pub fn is_ending(&self) -> bool {
         self.state.lock().end.is_some()
@@ -204,11 +212,12 @@ impl Connection {
         (state.end.is_none() && state.frames.is_empty()).then_some((state.sent, behind.target))
     }
 
-    /// Queues what was read, up to and including `through`.
-    pub fn caught(&self, framed: Bytes, through: Seq) {
+    /// Queues what was read: the messages from `first` up to and including `through`.
+    pub fn caught(&self, framed: Bytes, first: Seq, through: Seq) {
         let mut state = self.state.lock();
         if state.end.is_none() {
             state.sent = state.sent.max(through);
+            state.shown(first);
             self.queue(&mut state, framed);
         }
     }
@@ -224,6 +233,16 @@ impl Connection {
         }
         drop(state);
         self.changed.notify_one();
+    }
+
+    /// Notes that a page of older messages was queued, down to `seq`.
+    pub fn showed_older(&self, seq: Seq) {
+        self.state.lock().shown(seq);
+    }
+
+    /// The lowest number that was queued.
+    pub fn first(&self) -> Option<Seq> {
+        Some(self.state.lock().first).filter(|first| *first > 0)
     }
 
     /// The highest number that was queued.
@@ -315,6 +334,10 @@ impl Connection {
 }
 
 impl State {
+    fn shown(&mut self, seq: Seq) {
+        self.first = if self.first == 0 { seq } else { self.first.min(seq) };
+    }
+
     fn window_is_full(&self) -> bool {
         self.waiting >= WINDOW_MESSAGES || self.waiting_bytes >= WINDOW_BYTES
     }
@@ -365,12 +388,12 @@ mod tests {
         guest.start_after(0);
         let (sent, target) = guest.must_read().unwrap();
         guest.deliver(1, 2, &frame(2)); // after the reading began
-        guest.caught(frame(1), 1);
+        guest.caught(frame(1), 1, 1);
         guest.level(sent + 1, target);
         taken(&guest);
         let (sent, target) = guest.must_read().unwrap();
         assert_eq!((sent, target), (1, 2));
-        guest.caught(frame(2), 2);
+        guest.caught(frame(2), 2, 2);
         guest.level(2, target);
         guest.deliver(1, 2, &frame(2));
         guest.deliver(2, 3, &frame(3));
@@ -383,7 +406,7 @@ mod tests {
         guest.start_after(0);
         guest.end_after_all(Some("closed".into()), Close::Normal);
         assert_eq!(taken(&guest), (vec![], None));
-        guest.caught(frame(1), 1);
+        guest.caught(frame(1), 1, 1);
         guest.level(1, 1);
         assert_eq!(taken(&guest), (vec!["1".into(), "closed".into()], Some(Close::Normal)));
     }

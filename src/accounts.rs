@@ -1,0 +1,392 @@
+//! Accounts: who a host is, and how he proves it (SPEC 2).
+//!
+//! A **login** is one row that every token of one log-in hangs on, by its `sid`. An access token is good while its login
+//! lives; a refresh token names the login and its generation, and each use brings the login to the next one.
+//!
+//! **Invariant:** what ends a login is told to all nodes ([`Announce`]), so that its sockets close and no cache outlives it.
+
+pub mod passwords;
+pub mod tokens;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use dashmap::DashMap;
+use futures_util::future::BoxFuture;
+
+use crate::clock::{Chance, Clock};
+use crate::control::Control;
+use crate::domain::{Host, HostUuid, normalize_domains};
+use crate::protocol::api::FieldErrors;
+use crate::store::{NewHost, Rotation, Store, StoreError};
+
+use passwords::{PasswordError, Passwords};
+pub use tokens::AccessClaims;
+use tokens::{REFRESH_TTL, TokenError, TokenKeys};
+
+/// How long the refresh token just spent may come back, as two tabs do, before it means theft (SPEC 2).
+const REFRESH_GRACE: Duration = Duration::from_secs(10);
+
+/// How long a login that was seen alive is believed to be, should its end not be announced to this node.
+const ALIVE_TTL: TimeDelta = TimeDelta::seconds(5);
+
+/// How long it is believed while SQL is away: sockets go on through a restart of SQL, a stolen token not much longer.
+const ALIVE_TTL_WITHOUT_SQL: TimeDelta = TimeDelta::seconds(60);
+
+/// The most logins remembered: some 10 MB. Reaching it forgets what is stale.
+const MAX_REMEMBERED: usize = 100_000;
+
+/// The longest address, in characters (RFC 5321).
+const MAX_EMAIL_LEN: usize = 254;
+
+/// The shortest password, in characters (SPEC 2).
+const MIN_PASSWORD_CHARS: usize = 8;
+
+/// The longest: nobody types more, and Argon2 reads it all.
+const MAX_PASSWORD_LEN: usize = 1024;
+
+/// Tells all nodes. It never fails for the caller: what was announced is already true in SQL, and nodes look there again.
+pub type Announce = Arc<dyn Fn(Control) -> BoxFuture<'static, ()> + Send + Sync>;
+
+/// Sign-in, tokens and new hosts.
+#[derive(Clone)]
+pub struct Accounts {
+    store: Store,
+    clock: Arc<dyn Clock>,
+    chance: Chance,
+    keys: Arc<TokenKeys>,
+    passwords: Passwords,
+    announce: Announce,
+    logins: Arc<DashMap<String, Seen>>,
+}
+
+/// When a login was last looked up, and what was found.
+#[derive(Clone, Copy)]
+struct Seen {
+    at: DateTime<Utc>,
+    alive: bool,
+}
+
+/// The two tokens of a login.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Tokens {
+    /// For `Authorization: Bearer`.
+    pub access: String,
+    /// For the cookie.
+    pub refresh: String,
+}
+
+/// Somebody logged in.
+pub struct Login {
+    /// Who.
+    pub host: Host,
+    /// With what.
+    pub tokens: Tokens,
+}
+
+/// A host that is to be made.
+pub struct NewAccount {
+    /// Address he logs in with.
+    pub email: String,
+    /// At least 8 characters.
+    pub password: String,
+    /// At most 50 characters.
+    pub service_name: String,
+    /// At most 200 characters.
+    pub service_expl: String,
+    /// Domains as typed.
+    pub service_domain: Option<String>,
+}
+
+/// Something beneath failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// Come back.
+    #[error("unavailable: {0}")]
+    Unavailable(String),
+    /// It will not get better by itself.
+    #[error("internal: {0}")]
+    Internal(String),
+}
+
+/// Why somebody is not logged in.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LoginError {
+    /// No such address, or another password: never say which.
+    #[error("wrong e-mail or password")]
+    WrongCredentials,
+    /// The password is right, the account is deactivated.
+    #[error("the account is deactivated")]
+    Deactivated,
+    /// See [`Fault`].
+    #[error(transparent)]
+    Fault(#[from] Fault),
+}
+
+/// Why a token opens nothing.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AuthError {
+    /// Not one of ours, or of another kind.
+    #[error("the token is invalid")]
+    Invalid,
+    /// It was good once.
+    #[error("the token has expired")]
+    Expired,
+    /// Its login is over.
+    #[error("the login has ended")]
+    Ended,
+    /// See [`Fault`].
+    #[error(transparent)]
+    Fault(#[from] Fault),
+}
+
+/// Why no host was made.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CreateHostError {
+    /// Fields that break a rule.
+    #[error("invalid: {0:?}")]
+    Invalid(FieldErrors),
+    /// The address has an account.
+    #[error("the e-mail address is taken")]
+    EmailTaken,
+    /// See [`Fault`].
+    #[error(transparent)]
+    Fault(#[from] Fault),
+}
+
+impl From<StoreError> for Fault {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unavailable(why) => Fault::Unavailable(why),
+            StoreError::Conflict => Fault::Internal("a unique key is taken".to_owned()),
+            StoreError::Data(why) => Fault::Internal(why),
+        }
+    }
+}
+
+impl From<PasswordError> for Fault {
+    fn from(error: PasswordError) -> Self {
+        match error {
+            PasswordError::Busy => Fault::Unavailable(error.to_string()),
+            PasswordError::Failed => Fault::Internal(error.to_string()),
+        }
+    }
+}
+
+impl From<TokenError> for AuthError {
+    fn from(error: TokenError) -> Self {
+        match error {
+            TokenError::Invalid => AuthError::Invalid,
+            TokenError::Expired => AuthError::Expired,
+        }
+    }
+}
+
+impl Accounts {
+    /// Over `store`, with tokens under `keys`.
+    pub fn new(store: Store, clock: Arc<dyn Clock>, chance: Chance, keys: TokenKeys, announce: Announce) -> Self {
+        Self {
+            store,
+            clock,
+            passwords: Passwords::new(chance.clone()),
+            chance,
+            keys: Arc::new(keys),
+            announce,
+            logins: Arc::default(),
+        }
+    }
+
+    /// Checks a password and begins a login. An unknown address takes as long as a wrong password.
+    ///
+    /// # Errors
+    /// [`LoginError`].
+    pub async fn login(&self, email: &str, password: &str) -> Result<Login, LoginError> {
+        let absurd = email.chars().count() > MAX_EMAIL_LEN || password.len() > MAX_PASSWORD_LEN;
+        let known = if absurd { None } else { self.store.credentials(email).await.map_err(Fault::from)? };
+        let (host, hash) = match known {
+            Some(known) => (Some(known.host), Some(known.password_hash)),
+            None => (None, None),
+        };
+        let password = if absurd { "" } else { password };
+        let right = self.passwords.verify(password, hash).await.map_err(Fault::from)?;
+        let host = host.filter(|_| right).ok_or(LoginError::WrongCredentials)?;
+        if host.is_deleted {
+            return Err(LoginError::Deactivated);
+        }
+        let (sid, now) = (self.random_token(), self.clock.now());
+        self.store.create_login(&sid, host.id, now, now + REFRESH_TTL).await.map_err(Fault::from)?;
+        let tokens = self.tokens(&host, &sid, 0, now)?;
+        Ok(Login { host, tokens })
+    }
+
+    /// Spends a refresh token for the next pair. One that was spent within the last 10 s gets the current pair; an older one
+    /// means theft, and the login ends for everybody (SPEC 2).
+    ///
+    /// # Errors
+    /// [`AuthError`].
+    pub async fn refresh(&self, refresh_token: &str) -> Result<Tokens, AuthError> {
+        let now = self.clock.now();
+        let claims = self.keys.read_refresh(refresh_token, now)?;
+        let rotation = self
+            .store
+            .rotate_login(&claims.sid, claims.generation, now, now + REFRESH_TTL, REFRESH_GRACE)
+            .await
+            .map_err(Fault::from)?;
+        let (host, generation, made_at) = match rotation {
+            Rotation::Rotated { host, generation, rotated_at }
+            | Rotation::JustRotated { host, generation, rotated_at } => (host, generation, rotated_at),
+            Rotation::Theft { host } => {
+                tracing::warn!(host = host.0, "a spent refresh token came back: its login is ended");
+                self.ended(claims.sid).await;
+                return Err(AuthError::Ended);
+            }
+            Rotation::Ended => return Err(AuthError::Ended),
+        };
+        let host = self.store.host(host).await.map_err(Fault::from)?.filter(|host| !host.is_deleted);
+        let host = host.ok_or(AuthError::Ended)?;
+        Ok(self.tokens(&host, &claims.sid, generation, made_at)?)
+    }
+
+    /// Ends a login, here and on all nodes. Ending it twice is no error.
+    ///
+    /// # Errors
+    /// [`Fault`]: it may go on.
+    pub async fn logout(&self, sid: &str) -> Result<(), Fault> {
+        self.store.end_login(sid, self.clock.now()).await?;
+        self.ended(sid.to_owned()).await;
+        Ok(())
+    }
+
+    /// Whose access token this is. It must be ours, not expired, and of a login that lives.
+    ///
+    /// # Errors
+    /// [`AuthError`].
+    pub async fn authenticate(&self, access_token: &str) -> Result<AccessClaims, AuthError> {
+        let claims = self.keys.read_access(access_token, self.clock.now())?;
+        if self.is_alive(&claims.sid).await? { Ok(claims) } else { Err(AuthError::Ended) }
+    }
+
+    /// Whether a login lives: asked of SQL at most every 5 s.
+    ///
+    /// # Errors
+    /// [`Fault`]: SQL is away and the login has not been seen for a minute.
+    pub async fn is_alive(&self, sid: &str) -> Result<bool, Fault> {
+        let now = self.clock.now();
+        let seen = self.logins.get(sid).map(|seen| *seen);
+        // An ended login never comes back.
+        if let Some(seen) = seen.filter(|seen| !seen.alive || now - seen.at < ALIVE_TTL) {
+            return Ok(seen.alive);
+        }
+        match self.store.login_is_alive(sid, now).await {
+            Ok(alive) => {
+                self.remember(sid.to_owned(), Seen { at: now, alive });
+                Ok(alive)
+            }
+            Err(StoreError::Unavailable(_)) if seen.is_some_and(|seen| now - seen.at < ALIVE_TTL_WITHOUT_SQL) => {
+                Ok(true)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Another node announced that this login is over.
+    pub fn login_ended(&self, sid: &str) {
+        self.remember(sid.to_owned(), Seen { at: self.clock.now(), alive: false });
+    }
+
+    /// Makes a host, with keys of his own.
+    ///
+    /// # Errors
+    /// [`CreateHostError`].
+    pub async fn create_host(&self, account: NewAccount) -> Result<Host, CreateHostError> {
+        let service_domain = check(&account).map_err(CreateHostError::Invalid)?;
+        let password_hash = self.passwords.hash(&account.password).await.map_err(Fault::from)?;
+        let host = NewHost {
+            email: account.email.trim().to_owned(),
+            uuid: HostUuid::from_random(self.chance.bytes()),
+            password_hash,
+            access_key: self.random_token(),
+            secret_key: hex(&self.chance.bytes::<32>()),
+            service_name: account.service_name.trim().to_owned(),
+            service_expl: account.service_expl.trim().to_owned(),
+            service_domain,
+        };
+        self.store.create_host(host, self.clock.now()).await.map_err(|error| match error {
+            StoreError::Conflict => CreateHostError::EmailTaken,
+            StoreError::Unavailable(_) | StoreError::Data(_) => CreateHostError::Fault(error.into()),
+        })
+    }
+
+    fn tokens(&self, host: &Host, sid: &str, generation: u64, made_at: DateTime<Utc>) -> Result<Tokens, Fault> {
+        let unsigned = |error: TokenError| Fault::Internal(error.to_string());
+        let access = self.keys.access(host.id, sid, self.random_token(), self.clock.now()).map_err(unsigned)?;
+        let refresh = self.keys.refresh(host.id, sid, generation, made_at).map_err(unsigned)?;
+        Ok(Tokens { access, refresh })
+    }
+
+    async fn ended(&self, sid: String) {
+        self.login_ended(&sid);
+        (self.announce)(Control::LoginEnded { sid }).await;
+    }
+
+    fn remember(&self, sid: String, seen: Seen) {
+        if self.logins.len() >= MAX_REMEMBERED {
+            self.logins.retain(|_, old| seen.at - old.at < ALIVE_TTL_WITHOUT_SQL);
+        }
+        self.logins.insert(sid, seen);
+    }
+
+    /// 22 url-safe characters: 128 random bits.
+    fn random_token(&self) -> String {
+        HostUuid::from_random(self.chance.bytes()).to_string()
+    }
+}
+
+/// The rules of a new account; answers the domains in the form that is stored.
+fn check(account: &NewAccount) -> Result<Option<String>, FieldErrors> {
+    let mut errors = FieldErrors::new();
+    let mut rule = |holds: bool, field: &'static str, why: &str| {
+        if !holds {
+            errors.insert(field, why.to_owned());
+        }
+    };
+    let chars = |text: &str| text.trim().chars().count();
+    rule(is_email(account.email.trim()), "email", "is not an e-mail address");
+    rule(account.password.chars().count() >= MIN_PASSWORD_CHARS, "password", "needs at least 8 characters");
+    rule(account.password.len() <= MAX_PASSWORD_LEN, "password", "is too long");
+    rule((1..=50).contains(&chars(&account.service_name)), "serviceName", "needs 1 to 50 characters");
+    rule(chars(&account.service_expl) <= 200, "serviceExpl", "may have at most 200 characters");
+    let domains = normalize_domains(account.service_domain.as_deref().unwrap_or_default());
+    if let Err(error) = &domains {
+        rule(false, "serviceDomain", &error.to_string());
+    }
+    match domains {
+        Ok(domains) if errors.is_empty() => Ok(domains),
+        _ => Err(errors),
+    }
+}
+
+/// Whether a text could be an address at all. Only a mail that arrives proves more.
+fn is_email(text: &str) -> bool {
+    let Some((local, domain)) = text.rsplit_once('@') else { return false };
+    let plain =
+        |part: &str| !part.contains(|c: char| c.is_whitespace() || c.is_control() || "@,;<>\"()[]\\".contains(c));
+    text.chars().count() <= MAX_EMAIL_LEN
+        && (1..=64).contains(&local.len())
+        && plain(local)
+        && plain(domain)
+        && domain.split('.').all(|label| !label.is_empty())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        use std::fmt::Write as _;
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests;

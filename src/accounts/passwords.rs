@@ -1,0 +1,122 @@
+//! Passwords: Argon2id, off the async threads, and only so many at a time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use argon2::password_hash::phc::PasswordHash;
+use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
+use argon2::{Algorithm, Argon2, Params, Version};
+use tokio::sync::Semaphore;
+
+use crate::clock::Chance;
+
+/// Memory of one hash: 19 MiB in KiB, OWASP's first choice with [`PASSES`].
+const MEMORY_KIB: u32 = 19 * 1024;
+const PASSES: u32 = 2;
+
+/// How long a password may wait for a core. Past that there is a flood, and the caller should come back.
+const WAIT: Duration = Duration::from_secs(5);
+
+/// A hash that no password was made into: what is checked when the address is unknown, so that time tells nothing.
+const NOBODY: &str =
+    "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+
+/// A password could not be worked on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PasswordError {
+    /// Too many wait for a core: come back.
+    #[error("too many passwords wait to be checked")]
+    Busy,
+    /// Argon2 itself failed.
+    #[error("the password could not be hashed")]
+    Failed,
+}
+
+/// Hashes passwords and checks them, at most one a core at a time.
+#[derive(Clone)]
+pub struct Passwords {
+    gate: Arc<Semaphore>,
+    chance: Chance,
+}
+
+impl Passwords {
+    /// With salts from `chance`.
+    pub fn new(chance: Chance) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Self { gate: Arc::new(Semaphore::new(cores)), chance }
+    }
+
+    /// The PHC string of a password under a new salt.
+    ///
+    /// # Errors
+    /// [`PasswordError`].
+    pub async fn hash(&self, password: &str) -> Result<String, PasswordError> {
+        let (password, salt) = (password.to_owned(), self.chance.bytes::<16>());
+        self.on_a_core(move || {
+            let hash: PasswordHash = argon2()?.hash_password_with_salt(password.as_bytes(), &salt).ok()?;
+            Some(hash.to_string())
+        })
+        .await
+    }
+
+    /// Whether `password` is the one behind `hash`. Without a hash the answer is no, after the same time.
+    ///
+    /// # Errors
+    /// [`PasswordError`].
+    pub async fn verify(&self, password: &str, hash: Option<String>) -> Result<bool, PasswordError> {
+        let password = password.to_owned();
+        self.on_a_core(move || {
+            let argon2 = argon2()?;
+            let right = argon2.verify_password(password.as_bytes(), hash.as_deref().unwrap_or(NOBODY)).is_ok();
+            Some(right && hash.is_some())
+        })
+        .await
+    }
+
+    async fn on_a_core<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Option<T> + Send + 'static,
+    ) -> Result<T, PasswordError> {
+        let permit = tokio::time::timeout(WAIT, self.gate.clone().acquire_owned())
+            .await
+            .map_err(|_| PasswordError::Busy)?
+            .map_err(|_| PasswordError::Failed)?;
+        // The permit goes with the work: a caller that goes away does not make the core free.
+        tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            work()
+        })
+        .await
+        .ok()
+        .flatten()
+        .ok_or(PasswordError::Failed)
+    }
+}
+
+fn argon2() -> Option<Argon2<'static>> {
+    let params = Params::new(MEMORY_KIB, PASSES, 1, None).ok()?;
+    Some(Argon2::new(Algorithm::Argon2id, Version::V0x13, params))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_password_opens_its_own_hash_only() {
+        let passwords = Passwords::new(Chance::from_seed(1));
+        let hash = passwords.hash("correct horse").await.unwrap();
+        assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");
+        assert_ne!(passwords.hash("correct horse").await.unwrap(), hash, "every hash has a salt of its own");
+        assert_eq!(passwords.verify("correct horse", Some(hash.clone())).await, Ok(true));
+        assert_eq!(passwords.verify("correct horses", Some(hash)).await, Ok(false));
+    }
+
+    #[tokio::test]
+    async fn nobody_has_no_password_but_costs_the_same_work() {
+        let parsed = PasswordHash::new(NOBODY).unwrap();
+        assert_eq!(Params::try_from(&parsed).unwrap().m_cost(), MEMORY_KIB);
+        let passwords = Passwords::new(Chance::from_seed(1));
+        assert_eq!(passwords.verify("", None).await, Ok(false));
+    }
+}

@@ -1,0 +1,245 @@
+//! HTTP: every call, page and socket begins here.
+//!
+//! warp takes the request apart in one filter; [`routes`] says which call it is; [`answer`] brings it there and sends the
+//! result home. A filter never rejects: an unknown path is an answer like any other.
+//!
+//! **Invariant:** every answer of the API, an error as well, is JSON and says who may read it (CORS). No label, no log line
+//! and no error holds a path as it came, a query or a token.
+
+mod auth;
+mod callers;
+mod chat;
+mod cookie;
+mod cors;
+mod negotiate;
+mod operation;
+mod pages;
+mod paging;
+mod peer;
+mod reply;
+mod request;
+mod routes;
+mod server;
+mod sockets;
+mod users;
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt as _;
+use http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
+use http::{HeaderMap, HeaderValue, Method};
+use hyper::upgrade::OnUpgrade;
+use warp::filters::path::FullPath;
+use warp::reply::Response;
+use warp::{Filter, Rejection};
+
+use crate::accounts::{Accounts, Announce};
+use crate::hosts::Hosts;
+use crate::rooms::Rooms;
+use crate::store::Store;
+
+use cors::Audience;
+use request::{Body, Request};
+use routes::{Call, Target, Verb};
+
+pub use cookie::REFRESH_COOKIE;
+pub use operation::{Health, Readiness};
+pub use pages::{Page, Pages};
+pub use peer::{IsTrustedProxy, Peer};
+pub use reply::{ApiError, empty, json, text};
+pub use request::MAX_BODY;
+pub use server::{serve, serve_metrics};
+pub use sockets::{UpgradeRequest, Upgrades};
+
+/// The longest that a call may take. Stores give up long before; this is for what nobody thought of.
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// All that calls need.
+pub struct HttpContext {
+    /// Logins and tokens.
+    pub accounts: Accounts,
+    /// Hosts, cached.
+    pub hosts: Hosts,
+    /// Chatrooms.
+    pub rooms: Rooms,
+    /// SQL, for what must be fresh.
+    pub store: Store,
+    /// Whether this node can serve.
+    pub health: Arc<dyn Health>,
+    /// The metrics in Prometheus' text format.
+    pub metrics: RenderMetrics,
+    /// Who takes `/ws/…`.
+    pub upgrades: Arc<dyn Upgrades>,
+    /// Tells all nodes.
+    pub announce: Announce,
+    /// Pages and scripts.
+    pub pages: Pages,
+    /// What the operator decided.
+    pub settings: Settings,
+}
+
+/// Renders the metrics.
+pub type RenderMetrics = Arc<dyn Fn() -> String + Send + Sync>;
+
+/// What the operator decided about HTTP.
+#[derive(Clone)]
+pub struct Settings {
+    /// Where clients reach the API; links are built from it. No slash at its end.
+    pub public_url: String,
+    /// Origins of admin pages: they may read host-side answers, with credentials.
+    pub admin_origins: Vec<String>,
+    /// `Domain` of the refresh cookie.
+    pub cookie_domain: Option<String>,
+    /// Whose `X-Forwarded-For` is believed.
+    pub is_trusted_proxy: IsTrustedProxy,
+    /// Whether `/metrics` is answered here (to direct loopback callers) because it has no port of its own.
+    pub metrics_here: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            public_url: String::new(),
+            admin_origins: Vec::new(),
+            cookie_domain: None,
+            is_trusted_proxy: Arc::new(|_| false),
+            metrics_here: true,
+        }
+    }
+}
+
+/// The whole server as one filter.
+pub(crate) fn filter(app: Arc<HttpContext>) -> impl Filter<Extract = (Response,), Error = Rejection> + Clone {
+    let query = warp::query::raw().or(warp::any().map(String::new)).unify();
+    warp::method()
+        .and(warp::path::full())
+        .and(query)
+        .and(warp::header::headers_cloned())
+        .and(warp::ext::optional::<Peer>())
+        .and(warp::ext::optional::<OnUpgrade>())
+        .and(warp::body::stream())
+        .then(move |method: Method, path: FullPath, query: String, headers: HeaderMap, peer, on_upgrade, body| {
+            let peer = Option::map(peer, |Peer(address)| address.ip());
+            let known = peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+            let request = Request {
+                client: peer::client(known, &headers, &app.settings.is_trusted_proxy),
+                method,
+                path: path.as_str().to_owned(),
+                query,
+                headers,
+                peer,
+                on_upgrade,
+                body: Body::new(body),
+            };
+            answer(app.clone(), request)
+        })
+}
+
+/// Answers one request, whatever it is and whatever happens.
+async fn answer(app: Arc<HttpContext>, mut request: Request) -> Response {
+    let started = Instant::now();
+    let path = std::mem::take(&mut request.path);
+    let target = routes::find(&path, &app.pages);
+    let (route, audience) = (target.label(), target.audience());
+    let is_socket = matches!(target, Target::Socket(_));
+
+    let work = AssertUnwindSafe(perform(&app, target, &mut request)).catch_unwind();
+    let mut response = match tokio::time::timeout(CALL_TIMEOUT, work).await {
+        Ok(Ok(Ok(response))) => response,
+        Ok(Ok(Err(error))) => error.into_response(),
+        Ok(Err(_)) => {
+            tracing::error!(route, "a call panicked");
+            ApiError::Internal.into_response()
+        }
+        Err(_) => {
+            tracing::error!(route, "a call took too long");
+            ApiError::Unavailable.into_response()
+        }
+    };
+    if !is_socket {
+        request.drain().await;
+    }
+    cors::stamp(&mut response, audience, &request.headers, &app.settings.admin_origins);
+    let headers = response.headers_mut();
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    // Answers hold keys and tokens; pages say for themselves how long they keep.
+    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    record(route, &request.method, &response, started);
+    response
+}
+
+/// Counts an answer. Labels are few: templates, known methods, statuses.
+fn record(route: &'static str, method: &Method, response: &Response, started: Instant) {
+    let method = routes::method_label(method);
+    let status = response.status().as_str().to_owned();
+    let labels = [("route", route.into()), ("method", method.into()), ("status", metrics::SharedString::from(status))];
+    metrics::counter!("pintalk_http_requests_total", &labels).increment(1);
+    metrics::histogram!("pintalk_http_request_duration_seconds", &labels).record(started.elapsed().as_secs_f64());
+    tracing::debug!(
+        route,
+        method,
+        status = response.status().as_u16(),
+        duration_ms = started.elapsed().as_millis(),
+        "answered"
+    );
+}
+
+/// Does what is asked, after what holds for every call: the path exists, the method fits, JSON is welcome.
+async fn perform(app: &HttpContext, target: Target<'_>, request: &mut Request) -> Result<Response, ApiError> {
+    if matches!(target, Target::Nothing) {
+        return Err(ApiError::NotFound);
+    }
+    let allow = target.allow();
+    if request.method == Method::OPTIONS {
+        return Ok(cors::preflight(&allow));
+    }
+    let not_allowed = || ApiError::MethodNotAllowed(allow.clone());
+    let verb = Verb::of(&request.method).ok_or_else(not_allowed)?;
+    match target {
+        Target::Nothing => Err(ApiError::NotFound),
+        Target::Page(page) if verb == Verb::Get => Ok(page.show(&request.headers)),
+        Target::Socket(path) if verb == Verb::Get => Ok(sockets::hand_over(app, path, request).await),
+        Target::Page(_) | Target::Socket(_) => Err(not_allowed()),
+        Target::Route(route, id) => {
+            let call = route.call(verb).ok_or_else(not_allowed)?;
+            let is_api = matches!(route.audience, Audience::Guests | Audience::Hosts);
+            if is_api && !negotiate::admits_json(&request.headers) {
+                return Err(ApiError::NotAcceptable);
+            }
+            dispatch(app, call, id, request).await
+        }
+    }
+}
+
+async fn dispatch(app: &HttpContext, call: Call, id: i64, request: &mut Request) -> Result<Response, ApiError> {
+    match call {
+        Call::OpenRoom => chat::open_room(app, request).await,
+        Call::ShowClient => users::show_client(app, request).await,
+
+        Call::LogIn => auth::log_in(app, request).await,
+        Call::RefreshToken => auth::refresh_token(app, request).await,
+        Call::LogOut => auth::log_out(app, request).await,
+
+        Call::ShowUser => users::show_user(app, request, id).await,
+        Call::PatchConfigs => users::patch_configs(app, request, id).await,
+
+        Call::ListRooms => chat::list_rooms(app, request).await,
+        Call::ShowRoom => chat::show_room(app, request, id).await,
+        Call::PatchRoom => chat::patch_room(app, request, id).await,
+        Call::DeleteRoom => chat::delete_room(app, request, id).await,
+        Call::RestoreRoom => chat::restore_room(app, request, id).await,
+        Call::ListMessages => chat::list_messages(app, request, id).await,
+
+        Call::Live => Ok(operation::live()),
+        Call::Ready => Ok(operation::ready(app)),
+        Call::Metrics => operation::metrics(app, request),
+    }
+}
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,63 @@
+//! Log in, refresh, log out (SPEC 2).
+
+use http::StatusCode;
+use warp::reply::Response;
+
+use crate::accounts::{AuthError, LoginError, Tokens};
+use crate::protocol::api::{LoggedIn, LoginRequest, Refreshed};
+
+use super::reply::{self, ApiError};
+use super::request::Request;
+use super::{HttpContext, callers, cookie};
+
+pub(super) async fn log_in(app: &HttpContext, request: &mut Request) -> Result<Response, ApiError> {
+    let asked = LoginRequest::read(&request.json().await?)?;
+    let outcome = app.accounts.login(&asked.email, &asked.password).await;
+    let outcome_label = match &outcome {
+        Ok(_) => "ok",
+        Err(LoginError::WrongCredentials) => "wrong",
+        Err(LoginError::Deactivated) => "deactivated",
+        Err(LoginError::Fault(_)) => "failed",
+    };
+    metrics::counter!("pintalk_logins_total", "outcome" => outcome_label).increment(1);
+    let login = outcome?;
+    let body = LoggedIn { user: (&login.host).into(), access_token: &login.tokens.access };
+    let mut response = reply::json(StatusCode::OK, &body);
+    cookie::set(&mut response, &login.tokens.refresh, &app.settings);
+    Ok(response)
+}
+
+/// A cookie that is dead, or no cookie, is 401 and the cookie goes.
+pub(super) async fn refresh_token(app: &HttpContext, request: &Request) -> Result<Response, ApiError> {
+    let mut response = match refresh(app, request).await {
+        Ok(tokens) => {
+            let mut response = reply::json(StatusCode::CREATED, &Refreshed::new(&tokens.access));
+            cookie::set(&mut response, &tokens.refresh, &app.settings);
+            return Ok(response);
+        }
+        Err(AuthError::Fault(fault)) => return Err(fault.into()),
+        Err(error) => ApiError::from(error).into_response(),
+    };
+    cookie::clear(&mut response, &app.settings);
+    Ok(response)
+}
+
+async fn refresh(app: &HttpContext, request: &Request) -> Result<Tokens, AuthError> {
+    let mut outcome = Err(AuthError::Invalid);
+    // With cookies of two domains, one may be a stranger's: the first that is ours decides.
+    for token in cookie::refresh_tokens(&request.headers) {
+        outcome = app.accounts.refresh(token).await;
+        if !matches!(outcome, Err(AuthError::Invalid | AuthError::Expired)) {
+            break;
+        }
+    }
+    outcome
+}
+
+pub(super) async fn log_out(app: &HttpContext, request: &Request) -> Result<Response, ApiError> {
+    let caller = callers::host(app, request).await?;
+    app.accounts.logout(&caller.sid).await?;
+    let mut response = reply::empty(StatusCode::NO_CONTENT);
+    cookie::clear(&mut response, &app.settings);
+    Ok(response)
+}

@@ -1,0 +1,79 @@
+//! Who calls: a service by its keys, or a host by his token.
+
+use std::sync::Arc;
+
+use http::header::{AUTHORIZATION, ORIGIN};
+use subtle::ConstantTimeEq as _;
+
+use crate::domain::{Host, HostId, Origin};
+use crate::protocol::api::FieldErrors;
+
+use super::HttpContext;
+use super::reply::ApiError;
+use super::request::Request;
+
+const ACCESS_KEY: &str = "X-PinTalk-Access-Key";
+const SECRET_KEY: &str = "X-PinTalk-Secret-Key";
+
+/// A host who proved who he is.
+pub(super) struct Caller {
+    pub host: Arc<Host>,
+    /// His login.
+    pub sid: String,
+}
+
+/// The host whose keys a guest-side call carries. A call from a browser must come from his pages (SPEC 1).
+pub(super) async fn guest_side(app: &HttpContext, request: &Request) -> Result<Arc<Host>, ApiError> {
+    let headers = &request.headers;
+    let missing: FieldErrors = [ACCESS_KEY, SECRET_KEY]
+        .into_iter()
+        .filter(|name| headers.get(*name).is_none_or(|key| key.is_empty()))
+        .map(|name| (name, "This header is required.".to_owned()))
+        .collect();
+    if !missing.is_empty() {
+        return Err(missing.into());
+    }
+    let key = |name: &str| headers.get(name).and_then(|key| key.to_str().ok());
+    let unknown = || ApiError::Unauthorized { scheme: "PinTalkKeys", detail: "These keys are unknown." };
+    let (access, secret) = key(ACCESS_KEY).zip(key(SECRET_KEY)).ok_or_else(unknown)?;
+    // What cannot be a key is not worth a question to SQL.
+    if access.len() > 64 || !access.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
+        return Err(unknown());
+    }
+    let host = app.hosts.by_access_key(access).await?.ok_or_else(unknown)?;
+    let right = bool::from(host.secret_key.as_bytes().ct_eq(secret.as_bytes()));
+    if !right || host.is_deleted {
+        return Err(unknown());
+    }
+    match headers.get(ORIGIN) {
+        None => Ok(host),
+        Some(origin) => {
+            let origin = origin.to_str().ok().and_then(Origin::parse);
+            if origin.is_some_and(|origin| origin.is_allowed(host.service_domain.as_deref())) {
+                Ok(host)
+            } else {
+                Err(ApiError::Forbidden("This page is not registered for the service."))
+            }
+        }
+    }
+}
+
+/// The host whose access token a call carries.
+pub(super) async fn host(app: &HttpContext, request: &Request) -> Result<Caller, ApiError> {
+    let token = request
+        .header(AUTHORIZATION)
+        .and_then(|value| value.split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+        .map(|(_, token)| token.trim())
+        .ok_or_else(|| ApiError::bearer("An access token is required."))?;
+    let claims = app.accounts.authenticate(token).await?;
+    let host = app.hosts.by_id(claims.host).await?.filter(|host| !host.is_deleted);
+    let host = host.ok_or_else(|| ApiError::bearer("This account is no more."))?;
+    Ok(Caller { host, sid: claims.sid })
+}
+
+/// Likewise, and it must be the one the path names.
+pub(super) async fn that_host(app: &HttpContext, request: &Request, id: i64) -> Result<Caller, ApiError> {
+    let caller = host(app, request).await?;
+    if caller.host.id == HostId(id) { Ok(caller) } else { Err(ApiError::Forbidden("This is somebody else's account.")) }
+}

@@ -1,0 +1,215 @@
+//! Answers: JSON bodies, and the one place where an error becomes a status and a body.
+
+use bytes::Bytes;
+use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderValue, StatusCode};
+use serde::Serialize;
+use warp::reply::Response;
+
+use crate::accounts::{AuthError, Fault, LoginError};
+use crate::protocol::api::{ErrorBody, FieldErrors};
+use crate::rooms::RoomError;
+use crate::store::StoreError;
+
+/// Why a call is not answered as asked. Each variant is a status of SPEC 1.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// 400: not readable at all.
+    #[error("{0}")]
+    Malformed(&'static str),
+    /// 400: readable, with fields that break a rule.
+    #[error("Some fields are not valid.")]
+    Invalid(FieldErrors),
+    /// 401.
+    #[error("{detail}")]
+    Unauthorized {
+        /// The scheme of `WWW-Authenticate`.
+        scheme: &'static str,
+        /// What was wrong.
+        detail: &'static str,
+    },
+    /// 403.
+    #[error("{0}")]
+    Forbidden(&'static str),
+    /// 404.
+    #[error("There is nothing here.")]
+    NotFound,
+    /// 405, with the methods that are allowed.
+    #[error("This method is not allowed here.")]
+    MethodNotAllowed(String),
+    /// 406.
+    #[error("Only application/json; version=1 can be answered.")]
+    NotAcceptable,
+    /// 408.
+    #[error("The body took too long to arrive.")]
+    TooSlow,
+    /// 409.
+    #[error("{0}")]
+    Conflict(&'static str),
+    /// 413.
+    #[error("The body is too large.")]
+    TooLarge,
+    /// 415.
+    #[error("The body must be application/json.")]
+    UnsupportedMediaType,
+    /// 422.
+    #[error("{0}")]
+    Unprocessable(&'static str),
+    /// 429.
+    #[error("Too many requests: come back later.")]
+    TooMany {
+        /// When, in seconds.
+        retry_after: u64,
+    },
+    /// 500. What happened goes to the log, never to the caller.
+    #[error("Something went wrong on the server.")]
+    Internal,
+    /// 503.
+    #[error("The server cannot do this right now: try again.")]
+    Unavailable,
+}
+
+impl ApiError {
+    /// 401 for a host-side call.
+    pub fn bearer(detail: &'static str) -> Self {
+        Self::Unauthorized { scheme: "Bearer", detail }
+    }
+
+    /// 400 about one field.
+    pub fn field(name: &'static str, why: &str) -> Self {
+        Self::Invalid(FieldErrors::from([(name, why.to_owned())]))
+    }
+
+    /// Its status.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::Malformed(_) | Self::Invalid(_) => StatusCode::BAD_REQUEST,
+            Self::Unauthorized { .. } => StatusCode::UNAUTHORIZED,
+            Self::Forbidden(_) => StatusCode::FORBIDDEN,
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
+            Self::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
+            Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
+            Self::Conflict(_) => StatusCode::CONFLICT,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::Unprocessable(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// The answer.
+    pub fn into_response(self) -> Response {
+        let none = FieldErrors::new();
+        let fields = if let Self::Invalid(fields) = &self { fields } else { &none };
+        let (status, detail) = (self.status(), self.to_string());
+        let mut response = json(status, &ErrorBody { code: status.as_u16(), detail: &detail, fields });
+        let headers = response.headers_mut();
+        match self {
+            Self::Unauthorized { scheme, .. } => {
+                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(scheme));
+            }
+            Self::MethodNotAllowed(allow) => {
+                if let Ok(allow) = HeaderValue::try_from(allow) {
+                    headers.insert(ALLOW, allow);
+                }
+            }
+            Self::TooMany { retry_after } => {
+                headers.insert(RETRY_AFTER, retry_after.into());
+            }
+            Self::Unavailable => {
+                headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            }
+            _ => {}
+        }
+        response
+    }
+}
+
+impl From<FieldErrors> for ApiError {
+    fn from(fields: FieldErrors) -> Self {
+        Self::Invalid(fields)
+    }
+}
+
+impl From<RoomError> for ApiError {
+    fn from(error: RoomError) -> Self {
+        match error {
+            RoomError::NotFound => Self::NotFound,
+            RoomError::NotYours => Self::Forbidden("This chatroom belongs to somebody else."),
+            RoomError::TooManyPinned => Self::Unprocessable("At most 5 chatrooms can be pinned."),
+            RoomError::Closed => Self::Unprocessable("This chatroom is closed."),
+            RoomError::Unavailable(why) => Fault::Unavailable(why).into(),
+        }
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        Fault::from(error).into()
+    }
+}
+
+impl From<Fault> for ApiError {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Unavailable(why) => {
+                tracing::warn!(why, "a call could not be served");
+                Self::Unavailable
+            }
+            Fault::Internal(why) => {
+                tracing::error!(why, "a call failed");
+                Self::Internal
+            }
+        }
+    }
+}
+
+impl From<LoginError> for ApiError {
+    fn from(error: LoginError) -> Self {
+        match error {
+            LoginError::WrongCredentials => Self::bearer("Wrong e-mail or password."),
+            LoginError::Deactivated => Self::Conflict("This account is deactivated."),
+            LoginError::Fault(fault) => fault.into(),
+        }
+    }
+}
+
+impl From<AuthError> for ApiError {
+    fn from(error: AuthError) -> Self {
+        match error {
+            AuthError::Invalid => Self::bearer("The token is not valid."),
+            AuthError::Expired => Self::bearer("The token has expired."),
+            AuthError::Ended => Self::bearer("This login has ended."),
+            AuthError::Fault(fault) => fault.into(),
+        }
+    }
+}
+
+/// A JSON answer.
+pub fn json(status: StatusCode, body: &impl Serialize) -> Response {
+    match serde_json::to_vec(body) {
+        Ok(bytes) => text(status, "application/json", bytes.into()),
+        Err(error) => {
+            tracing::error!(%error, "an answer could not be written");
+            empty(StatusCode::INTERNAL_SERVER_ERROR)
+        }
+    }
+}
+
+/// An answer of any type.
+pub fn text(status: StatusCode, content_type: &'static str, body: Bytes) -> Response {
+    let mut response = Response::new(body.into());
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+/// An answer without a body.
+pub fn empty(status: StatusCode) -> Response {
+    let mut response = Response::new(Bytes::new().into());
+    *response.status_mut() = status;
+    response
+}

@@ -1,0 +1,232 @@
+//! The route table: every call there is, top to bottom.
+
+use http::Method;
+
+use super::cors::Audience::{self, Everybody, Guests, Hosts, Operators};
+use super::pages::{Pages, StampedPage};
+use super::request;
+
+/// A path and what can be done there.
+pub(super) struct Route {
+    /// `{id}` stands for a row id.
+    pub template: &'static str,
+    /// Who it is for.
+    pub audience: Audience,
+    calls: &'static [(Verb, Call)],
+}
+
+use Verb::{Delete, Get, Patch, Post};
+
+#[rustfmt::skip]
+static TABLE: &[Route] = &[
+    // the widget
+    route("/api/chat/",                              Guests, &[(Post, Call::OpenRoom)]),
+    route("/api/users/client/",                      Guests, &[(Get, Call::ShowClient)]),
+    // logins
+    route("/api/auth/login/",                        Hosts,  &[(Post, Call::LogIn)]),
+    route("/api/auth/token/refresh/",                Hosts,  &[(Post, Call::RefreshToken)]),
+    route("/api/auth/logout/",                       Hosts,  &[(Post, Call::LogOut)]),
+    // the host himself
+    route("/api/users/{id}/",                        Hosts,  &[(Get, Call::ShowUser)]),
+    route("/api/users/{id}/configs/",                Hosts,  &[(Patch, Call::PatchConfigs)]),
+    // his rooms
+    route("/api/chat/chatrooms/",                    Hosts,  &[(Get, Call::ListRooms)]),
+    route("/api/chat/chatrooms/{id}/",               Hosts,  &[(Get, Call::ShowRoom), (Patch, Call::PatchRoom), (Delete, Call::DeleteRoom)]),
+    route("/api/chat/chatrooms/{id}/restore/",       Hosts,  &[(Patch, Call::RestoreRoom)]),
+    route("/api/chat/chatrooms/{id}/chat-messages/", Hosts,  &[(Get, Call::ListMessages)]),
+    // operation
+    route("/health/live",                            Operators, &[(Get, Call::Live)]),
+    route("/health/ready",                           Operators, &[(Get, Call::Ready)]),
+    route("/metrics",                                Operators, &[(Get, Call::Metrics)]),
+];
+
+/// What a route does; each is one handler.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Call {
+    OpenRoom,
+    ShowClient,
+    LogIn,
+    RefreshToken,
+    LogOut,
+    ShowUser,
+    PatchConfigs,
+    ListRooms,
+    ShowRoom,
+    PatchRoom,
+    DeleteRoom,
+    RestoreRoom,
+    ListMessages,
+    Live,
+    Ready,
+    Metrics,
+}
+
+const fn route(template: &'static str, audience: Audience, calls: &'static [(Verb, Call)]) -> Route {
+    Route { template, audience, calls }
+}
+
+/// The methods that calls use. HEAD is GET without the body, which hyper leaves out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verb {
+    Get,
+    Post,
+    Patch,
+    Delete,
+}
+
+impl Verb {
+    pub(super) fn of(method: &Method) -> Option<Self> {
+        match *method {
+            Method::GET | Method::HEAD => Some(Get),
+            Method::POST => Some(Post),
+            Method::PATCH => Some(Patch),
+            Method::DELETE => Some(Delete),
+            _ => None,
+        }
+    }
+
+    fn allow(self) -> &'static str {
+        match self {
+            Get => "GET, HEAD",
+            Post => "POST",
+            Patch => "PATCH",
+            Delete => "DELETE",
+        }
+    }
+}
+
+/// A method as a label: one of few, whatever a client makes up.
+pub(super) fn method_label(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        _ => "other",
+    }
+}
+
+impl Route {
+    /// What a method does here.
+    pub(super) fn call(&self, verb: Verb) -> Option<Call> {
+        self.calls.iter().find(|(allowed, _)| *allowed == verb).map(|(_, call)| *call)
+    }
+
+    /// The id in the path (0 without one), if this is its route.
+    fn matches(&self, segments: &[impl AsRef<str>]) -> Option<i64> {
+        let mut id = 0;
+        let mut rest = segments.iter();
+        for wanted in self.template.trim_matches('/').split('/') {
+            let segment = rest.next()?.as_ref();
+            if wanted == "{id}" {
+                id = row_id(segment)?;
+            } else if wanted != segment {
+                return None;
+            }
+        }
+        rest.next().is_none().then_some(id)
+    }
+}
+
+fn row_id(text: &str) -> Option<i64> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    if digits { text.parse().ok() } else { None }
+}
+
+/// What a path leads to.
+pub(super) enum Target<'a> {
+    /// A call of the table, and the id in its path.
+    Route(&'static Route, i64),
+    /// A page.
+    Page(&'a StampedPage),
+    /// A socket; its path, decoded, without the slash at its end.
+    Socket(String),
+    /// Nothing.
+    Nothing,
+}
+
+/// Where a path leads.
+pub(super) fn find<'a>(path: &str, pages: &'a Pages) -> Target<'a> {
+    let Some(segments) = request::segments(path) else { return Target::Nothing };
+    if let [first, _, ..] = &segments[..]
+        && first == "ws"
+    {
+        return Target::Socket(format!("/{}", segments.join("/")));
+    }
+    if let Some((route, id)) = TABLE.iter().find_map(|route| Some((route, route.matches(&segments)?))) {
+        return Target::Route(route, id);
+    }
+    pages.find(&segments.join("/")).map_or(Target::Nothing, Target::Page)
+}
+
+impl Target<'_> {
+    /// Its name in metrics: never the path itself.
+    pub(super) fn label(&self) -> &'static str {
+        match self {
+            Self::Route(route, _) => route.template,
+            Self::Page(page) => page.path(),
+            Self::Socket(_) => "/ws/",
+            Self::Nothing => "unmatched",
+        }
+    }
+
+    /// Who it is for.
+    pub(super) fn audience(&self) -> Audience {
+        match self {
+            Self::Route(route, _) => route.audience,
+            Self::Page(_) => Everybody,
+            Self::Socket(_) => Operators,
+            // The admin page may read that it asked for nothing.
+            Self::Nothing => Hosts,
+        }
+    }
+
+    /// The methods for `Allow`.
+    pub(super) fn allow(&self) -> String {
+        let mut methods: Vec<&str> = match self {
+            Self::Route(route, _) => route.calls.iter().map(|(verb, _)| verb.allow()).collect(),
+            Self::Page(_) | Self::Socket(_) => vec![Get.allow()],
+            Self::Nothing => Vec::new(),
+        };
+        methods.push("OPTIONS");
+        methods.join(", ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn label(path: &str) -> &'static str {
+        find(path, &Pages::new(&[])).label()
+    }
+
+    #[test]
+    fn every_route_is_found_with_and_without_its_last_slash() {
+        for route in TABLE {
+            let path = route.template.replace("{id}", "12");
+            let bare = path.trim_end_matches('/');
+            assert_eq!(label(bare), route.template);
+            assert_eq!(label(&format!("{bare}/")), route.template);
+            assert_eq!(label(&format!("{bare}//")), "unmatched");
+            assert_eq!(label(&format!("{bare}/x")), "unmatched");
+        }
+    }
+
+    #[test]
+    fn an_id_is_a_number_that_a_row_can_have() {
+        assert!(matches!(find("/api/users/12/", &Pages::new(&[])), Target::Route(_, 12)));
+        for path in ["/api/users/x/", "/api/users/-1/", "/api/users/+1/", "/api/users/99999999999999999999/"] {
+            assert_eq!(label(path), "unmatched", "{path}");
+        }
+    }
+
+    #[test]
+    fn a_socket_is_named_by_its_decoded_path() {
+        let Target::Socket(path) = find("/ws/chat/a%2Db/", &Pages::new(&[])) else { panic!("no socket") };
+        assert_eq!(path, "/ws/chat/a-b");
+        assert_eq!(label("/ws/"), "unmatched");
+    }
+}

@@ -1,0 +1,122 @@
+//! The accept loop. warp's own has no time limit on a request's head and no way to end gracefully with sockets open.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::StatusCode;
+use hyper::body::Incoming;
+use hyper::service::{Service as _, service_fn};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use warp::reply::Response;
+use warp::{Filter, Rejection};
+
+use super::operation::METRICS_TYPE;
+use super::peer::Peer;
+use super::{HttpContext, RenderMetrics, filter, reply};
+
+/// How long a peer may take for the head of a request, the silence before it included: also what bounds keep-alive.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The largest head, and what a connection may buffer, in bytes.
+const MAX_HEAD: usize = 16 * 1024;
+
+/// How long to wait when the process has no more file descriptors: some connection will end.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves until `shutdown`: then takes no more connections, and returns when all calls in flight are answered. Connections
+/// live on `tracker`. Sockets are not waited for: they belong to whoever upgraded them.
+pub async fn serve(listener: TcpListener, app: HttpContext, shutdown: CancellationToken, tracker: TaskTracker) {
+    run(listener, filter(Arc::new(app)), HEAD_TIMEOUT, shutdown, tracker).await;
+}
+
+/// Serves nothing but the metrics, to anybody who reaches the port: `metrics-listen`.
+pub async fn serve_metrics(
+    listener: TcpListener,
+    metrics: RenderMetrics,
+    shutdown: CancellationToken,
+    tracker: TaskTracker,
+) {
+    let page = warp::path!("metrics").and(warp::get().or(warp::head()).unify());
+    let page = page.map(move || reply::text(StatusCode::OK, METRICS_TYPE, metrics().into()));
+    run(listener, page, HEAD_TIMEOUT, shutdown, tracker).await;
+}
+
+async fn run<F>(
+    listener: TcpListener,
+    filter: F,
+    head_timeout: Duration,
+    shutdown: CancellationToken,
+    tracker: TaskTracker,
+) where
+    F: Filter<Extract = (Response,), Error = Rejection> + Clone + Send + Sync + 'static,
+{
+    let graceful = GracefulShutdown::new();
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = shutdown.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                let (filter, watcher, shutdown) = (filter.clone(), graceful.watcher(), shutdown.clone());
+                tracker.spawn(connection(stream, peer, filter, head_timeout, watcher, shutdown));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    drop(listener);
+    graceful.shutdown().await;
+}
+
+async fn connection<F>(
+    stream: TcpStream,
+    peer: SocketAddr,
+    filter: F,
+    head_timeout: Duration,
+    watcher: Watcher,
+    shutdown: CancellationToken,
+) where
+    F: Filter<Extract = (Response,), Error = Rejection> + Clone + Send + Sync + 'static,
+{
+    // Frames and answers are written whole: nothing is gained by holding the last segment back.
+    if stream.set_nodelay(true).is_err() {
+        return;
+    }
+    // hyper's own time limit begins with the first byte.
+    let mut first = [0];
+    let spoke = tokio::select! {
+        () = shutdown.cancelled() => return,
+        spoke = tokio::time::timeout(head_timeout, stream.peek(&mut first)) => spoke,
+    };
+    if !matches!(spoke, Ok(Ok(1))) {
+        return;
+    }
+    let inner = TowerToHyperService::new(warp::service(filter));
+    let service = service_fn(move |mut request: http::Request<Incoming>| {
+        request.extensions_mut().insert(Peer(peer));
+        let answered = inner.call(request);
+        async move { Ok::<Response, Infallible>(answered.await.unwrap_or_else(|never| match never {})) }
+    });
+    let mut builder = auto::Builder::new(TokioExecutor::new()).http1_only();
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(head_timeout).max_buf_size(MAX_HEAD);
+    let served = watcher.watch(builder.serve_connection_with_upgrades(TokioIo::new(stream), service)).await;
+    if let Err(error) = served {
+        // Peers break off all the time; only who looks for it wants to read it.
+        tracing::debug!(error, "a connection ended early");
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,70 @@
+//! Reading a request body field by field, so that an answer can name every field that is wrong.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+/// What is wrong, by the field's camelCase name: the `fields` of a validation error (SPEC 1).
+pub type FieldErrors = BTreeMap<&'static str, String>;
+
+/// A request body on its way into a value. Each field is looked up in camelCase and in snake_case; the real clients mix both.
+pub(super) struct Fields<'a> {
+    body: &'a Map<String, Value>,
+    errors: FieldErrors,
+}
+
+impl<'a> Fields<'a> {
+    pub(super) fn of(body: &'a Map<String, Value>) -> Self {
+        Self { body, errors: FieldErrors::new() }
+    }
+
+    /// A text that must be there and not be blank.
+    pub(super) fn text(&mut self, name: &'static str) -> String {
+        let why = match self.find(name) {
+            Some(Value::String(text)) if !text.trim().is_empty() => return text.clone(),
+            Some(Value::String(_)) => "must not be blank",
+            Some(_) => "must be a text",
+            None => "is required",
+        };
+        self.wrong(name, why);
+        String::new()
+    }
+
+    /// `true` or `false`, or nothing at all.
+    pub(super) fn flag(&mut self, name: &'static str) -> Option<bool> {
+        match self.find(name) {
+            Some(Value::Bool(flag)) => Some(*flag),
+            Some(_) => {
+                self.wrong(name, "must be true or false");
+                None
+            }
+            None => None,
+        }
+    }
+
+    pub(super) fn wrong(&mut self, name: &'static str, why: &str) {
+        self.errors.insert(name, why.to_owned());
+    }
+
+    pub(super) fn is_clean(&self) -> bool {
+        self.errors.is_empty()
+    }
+
+    pub(super) fn finish<T>(self, value: T) -> Result<T, FieldErrors> {
+        if self.errors.is_empty() { Ok(value) } else { Err(self.errors) }
+    }
+
+    fn find(&self, name: &str) -> Option<&'a Value> {
+        self.body.get(name).or_else(|| self.body.get(&snake_case(name)))
+    }
+}
+
+fn snake_case(camel: &str) -> String {
+    camel.chars().fold(String::with_capacity(camel.len() + 4), |mut snake, c| {
+        if c.is_ascii_uppercase() {
+            snake.push('_');
+        }
+        snake.push(c.to_ascii_lowercase());
+        snake
+    })
+}

@@ -1,0 +1,103 @@
+use serde_json::json;
+
+use super::*;
+use crate::domain::Side;
+
+fn at(text: &str) -> DateTime<Utc> {
+    DateTime::parse_from_rfc3339(text).unwrap().to_utc()
+}
+
+fn host() -> Host {
+    Host {
+        id: HostId(7),
+        email: "dev@shop.example".into(),
+        uuid: HostUuid::from_random([1; 16]),
+        profile_name: "Shop".into(),
+        description: String::new(),
+        access_key: "a".repeat(22),
+        secret_key: "5".repeat(64),
+        service_name: "Shop".into(),
+        service_expl: "Shoes".into(),
+        service_domain: Some("shop.example".into()),
+        profile_image: None,
+        is_deleted: false,
+        deleted_at: None,
+        created_at: at("2023-03-21T03:58:57.178Z"),
+        updated_at: at("2023-03-21T03:58:57Z"),
+        config: HostConfig { use_online_status: true },
+    }
+}
+
+fn read<T>(read: fn(&Map<String, Value>) -> Result<T, FieldErrors>, body: Value) -> Result<T, FieldErrors> {
+    read(body.as_object().unwrap())
+}
+
+#[test]
+fn a_user_is_told_everything_about_himself_in_camel_case() {
+    let body = serde_json::to_value(LoggedIn { user: (&host()).into(), access_token: "t" }).unwrap();
+    let mut names: Vec<_> = body.as_object().unwrap().keys().map(String::as_str).collect();
+    names.sort_unstable();
+    assert_eq!(
+        names.join(" "),
+        "accessKey accessToken createdAt deletedAt description email id isDeleted profileImage profileName secretKey \
+         serviceDomain serviceExpl serviceName updatedAt uuid"
+    );
+    assert_eq!(body["createdAt"], "2023-03-21T03:58:57.178Z");
+    assert_eq!(body["updatedAt"], "2023-03-21T03:58:57.000Z");
+    assert_eq!(body["deletedAt"], Value::Null);
+}
+
+#[test]
+fn a_guest_is_told_no_key_of_his_host() {
+    let body = serde_json::to_string(&Client::from(&host())).unwrap();
+    assert!(body.contains(r#""configs":{"useOnlineStatus":true}"#));
+    assert!(!body.contains("ecret") && !body.contains("ccess") && !body.contains(r#""id""#));
+}
+
+#[test]
+fn a_refreshed_token_is_spelt_in_three_ways() {
+    assert_eq!(
+        serde_json::to_value(Refreshed::new("t")).unwrap(),
+        json!({"accessToken": "t", "access_token": "t", "access": "t"})
+    );
+}
+
+#[test]
+fn a_message_says_is_host_in_both_spellings_and_has_its_seq_as_id() {
+    let message = Message {
+        chatroom: ChatroomId(3),
+        seq: 9,
+        side: Side::Host,
+        text: "hi".into(),
+        datetime: "2023-03-23T08:15:77".parse().unwrap(),
+        id: "m-1".parse().unwrap(),
+        accepted_at: at("2023-03-22T23:15:07.123Z"),
+    };
+    assert_eq!(
+        serde_json::to_value(ChatMessage::from(&message)).unwrap(),
+        json!({"id": 9, "seq": 9, "chatroom": 3, "message": "hi", "isHost": true, "is_host": true,
+               "datetime": "2023-03-23T08:15:77", "messageId": "m-1", "acceptedAt": "2023-03-22T23:15:07.123Z"})
+    );
+}
+
+#[test]
+fn bodies_are_read_in_both_spellings_and_unknown_fields_are_ignored() {
+    for body in [json!({"useOnlineStatus": false, "else": [1]}), json!({"use_online_status": false})] {
+        assert_eq!(read(ConfigsPatch::read, body), Ok(ConfigsPatch { use_online_status: Some(false) }));
+    }
+    assert_eq!(read(ChatroomPatch::read, json!({"is_fixed": true})), Ok(ChatroomPatch::Pin(true)));
+    assert_eq!(read(ChatroomPatch::read, json!({"isFixed": false})), Ok(ChatroomPatch::Pin(false)));
+    assert_eq!(read(ChatroomPatch::read, json!({"isClosed": true})), Ok(ChatroomPatch::Close));
+    assert_eq!(read(ChatroomPatch::read, json!({"is_closed": true, "is_fixed": true})), Ok(ChatroomPatch::Close));
+}
+
+#[test]
+fn every_wrong_field_is_named() {
+    let errors = read(LoginRequest::read, json!({"email": 5})).err().unwrap();
+    assert_eq!(errors["email"], "must be a text");
+    assert_eq!(errors["password"], "is required");
+    let errors = read(ChatroomPatch::read, json!({"isFixed": "yes"})).unwrap_err();
+    assert_eq!(errors["isFixed"], "must be true or false");
+    assert!(read(ChatroomPatch::read, json!({})).is_err());
+    assert!(read(ChatroomPatch::read, json!({"isClosed": false})).unwrap_err().contains_key("isClosed"));
+}

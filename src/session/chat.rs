@@ -1,0 +1,387 @@
+//! The chat socket (SPEC 4): who is admitted to a room, and what he may say there.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use tokio::time::Instant;
+
+use super::throttle::Throttle;
+use super::{Appetite, Handshake, Refusal, Sessions, Work, run};
+use crate::broker::{RoomStatus, Submission};
+use crate::domain::{Host, HostUuid, RoomChange, RoomName, RoomState, Seq, Side};
+use crate::history::{HistoryError, RoomKey, Step};
+use crate::hub::{Connection, Identity, Place, Registration};
+use crate::protocol::chat::{
+    Before, Inbound, Notice, closed_frame, history_frame, message_head, read_frame, typing_frame,
+};
+use crate::protocol::status::status_frame;
+use crate::protocol::{Close, frame};
+use crate::rooms::RoomError;
+
+/// Typing is relayed at most this often a socket.
+const TYPING_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long a reading of the log waits that the broker did not answer.
+const READ_RETRY: Duration = Duration::from_millis(500);
+
+type Reading = std::pin::Pin<Box<dyn Future<Output = Result<(Step, Seq), HistoryError>> + Send>>;
+
+/// A guest or a host in a room.
+pub struct ChatSession {
+    context: Arc<Sessions>,
+    guard: RoomGuard,
+    host: HostUuid,
+    shows_status: bool,
+    throttle: Throttle,
+    work: Option<Work>,
+    reading: Option<Reading>,
+    /// Until the client that came back has what it missed: that goes as history, later gaps as the messages they are.
+    replaying: bool,
+    typed_at: Option<Instant>,
+}
+
+impl std::fmt::Debug for ChatSession {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ChatSession").field("room", &self.guard.key.name).finish_non_exhaustive()
+    }
+}
+
+impl Sessions {
+    /// Admits a connection to a room.
+    ///
+    /// # Errors
+    /// The refusal, with the code that SPEC 4 has for it.
+    pub async fn open_chat(self: &Arc<Self>, name: &str, handshake: &Handshake) -> Result<ChatSession, Refusal> {
+        let name: RoomName = name.parse().map_err(|_| Close::NotFound)?;
+        let after: Option<Seq> = handshake
+            .after
+            .as_ref()
+            .map(|after| after.parse().map_err(|_| Close::BadForm("after is not a number")))
+            .transpose()?;
+        let owner = self.rooms.owner(name).await.map_err(|error| self.refusal_of(&error))?.ok_or(Close::NotFound)?;
+        let host = self.active_host(owner.host).await?;
+        let identity = self.identify(handshake, &host).await?;
+        if matches!(&identity, Identity::Host { host, .. } if *host != owner.host) {
+            return Err(Close::Forbidden.into());
+        }
+        let connection = self.hub.connection(identity);
+        // Registered before the history is read: what is published meanwhile raises its target.
+        connection.start_after(0);
+        let guard = RoomGuard::enter(self.clone(), owner.key, connection.clone());
+        let status = self.members.tell(name).await.map_err(|error| self.refusal_of(&error))?;
+        if status.guests + status.hosts > self.limits.room_sockets {
+            return Err(Close::TooMany.into());
+        }
+        self.admit_to_state(owner.key, &status, connection.side(), after.is_some()).await?;
+        match after {
+            Some(after) => self.replay(owner.key, &status, &connection, after).await?,
+            None => self.greet(owner.key, &status, &connection).await?,
+        }
+        Ok(ChatSession::new(self.clone(), guard, &host, after.is_some()))
+    }
+
+    /// A closed room is for nobody, but a guest who comes afresh opens it again.
+    async fn admit_to_state(
+        &self,
+        room: RoomKey,
+        status: &RoomStatus,
+        side: Side,
+        comes_back: bool,
+    ) -> Result<(), Refusal> {
+        match (status.state, side) {
+            (RoomState::Open, _) => Ok(()),
+            (RoomState::Deleted, _) => Err(Close::NotFound.into()),
+            (RoomState::Closed, Side::Host) => Err(Close::Unavailable.into()),
+            (RoomState::Closed, Side::Guest) if comes_back => {
+                // A tab in the background does not undo the host's decision.
+                let notice = self.rooms.closed_notice(room.name).await;
+                let notice = notice.unwrap_or_else(|| closed_frame(&self.wire.wall_clock(self.clock.now())));
+                Err(Refusal { frame: Some(frame::text(&notice)), close: Close::Normal })
+            }
+            (RoomState::Closed, Side::Guest) => {
+                self.rooms.change(room.name, RoomChange::Resume).await.map_err(|error| self.refusal_of(&error))?;
+                Ok(())
+            }
+        }
+    }
+
+    /// The newest messages, in one frame, for who comes afresh.
+    async fn greet(&self, room: RoomKey, status: &RoomStatus, connection: &Connection) -> Result<(), Refusal> {
+        let entries = self.history.newest(room).await.map_err(|error| self.refusal_of(&error.into()))?;
+        let newest = entries.last().map_or(0, |entry| entry.seq);
+        if let Some(first) = entries.first() {
+            let json = history_frame(entries.iter().map(|entry| &*entry.frame), false);
+            connection.caught(frame::text(&json), first.seq, newest);
+        }
+        connection.level(newest.max(status.seq), newest.max(status.seq));
+        Ok(())
+    }
+
+    /// Where the messages begin that a client missed: it cannot have seen more than there is.
+    async fn replay(
+        &self,
+        room: RoomKey,
+        status: &RoomStatus,
+        connection: &Connection,
+        after: Seq,
+    ) -> Result<(), Refusal> {
+        let mut known = status.seq;
+        if after > known {
+            // After a failover SQL may know of more than the broker.
+            known = known.max(self.rooms.stored_seq(room).await.map_err(|error| self.refusal_of(&error))?);
+        }
+        connection.start_after(after.min(known));
+        Ok(())
+    }
+
+    fn refusal_of(&self, error: &RoomError) -> Close {
+        match error {
+            RoomError::NotFound => Close::NotFound,
+            RoomError::NotYours => Close::Forbidden,
+            RoomError::TooManyPinned | RoomError::Closed => Close::Unavailable,
+            RoomError::Unavailable(why) => {
+                tracing::warn!(why, "a socket is asked to come back later");
+                self.try_later()
+            }
+        }
+    }
+}
+
+impl ChatSession {
+    fn new(context: Arc<Sessions>, guard: RoomGuard, host: &Host, replaying: bool) -> Self {
+        let throttle = Throttle::new(context.limits.rate, Instant::now());
+        if guard.connection.side() == Side::Host {
+            guard.note_check();
+        }
+        Self {
+            throttle,
+            context,
+            guard,
+            host: host.uuid,
+            shows_status: host.config.use_online_status,
+            work: None,
+            reading: None,
+            replaying,
+            typed_at: None,
+        }
+    }
+
+    /// Its handle.
+    pub fn connection(&self) -> &Arc<Connection> {
+        &self.guard.connection
+    }
+
+    pub(super) fn appetite(&self) -> Appetite {
+        if self.work.is_some() || self.connection().window_is_full() {
+            return Appetite::Busy;
+        }
+        match self.throttle.next(Instant::now()) {
+            Some(next) => Appetite::Until(next),
+            None => Appetite::Hungry,
+        }
+    }
+
+    pub(super) fn receive(&mut self, text: &str) -> Result<(), Close> {
+        self.throttle.take(Instant::now());
+        match Inbound::parse(text).map_err(Close::BadForm)? {
+            Inbound::Message { text, datetime, id } => {
+                let side = self.connection().side();
+                let id = id.unwrap_or_else(|| crate::domain::MessageId::from_random(self.context.chance.bytes()));
+                let head = Bytes::from(message_head(side, &text, &datetime, &id));
+                let submission = Submission { room: self.guard.key.name, side, id, text, datetime, head };
+                self.context.relay.submit(self.connection(), submission);
+            }
+            Inbound::Request(before) => self.work = Some(self.older(before)),
+            Inbound::Notice(notice) => return self.notice(notice),
+        }
+        Ok(())
+    }
+
+    fn notice(&mut self, notice: Notice) -> Result<(), Close> {
+        let side = self.connection().side();
+        match notice {
+            Notice::Close if side == Side::Guest => return Err(Close::Forbidden),
+            Notice::Close => self.work = Some(self.close()),
+            Notice::Typing(datetime) => {
+                let now = Instant::now();
+                if self.typed_at.is_none_or(|before| now - before >= TYPING_INTERVAL) {
+                    self.typed_at = Some(now);
+                    self.work = Some(self.pass(typing_frame(side, &datetime)));
+                }
+            }
+            Notice::Read { seq, datetime } => {
+                if side == Side::Host {
+                    self.guard.note_check();
+                }
+                self.work = Some(self.pass(read_frame(side, seq, &datetime)));
+            }
+            Notice::Online if side == Side::Guest && self.shows_status => self.work = Some(self.tell_status()),
+            Notice::Online | Notice::Other => {}
+        }
+        Ok(())
+    }
+
+    /// Does what is to be done. What it waits for is kept, so it may be dropped at any time.
+    pub(super) async fn drive(&mut self) -> Result<(), Close> {
+        if self.reading.is_none()
+            && let Some((sent, target)) = self.connection().must_read()
+        {
+            self.reading = Some(self.read_after(sent, target));
+        }
+        tokio::select! {
+            done = run(&mut self.work) => done,
+            step = run(&mut self.reading) => match step {
+                Ok((step, target)) => {
+                    self.caught_up(&step, target);
+                    Ok(())
+                }
+                Err(error) => {
+                    tracing::warn!(%error, room = %self.guard.key.name, "a socket cannot catch up now");
+                    Err(self.connection().try_later())
+                }
+            },
+        }
+    }
+
+    fn read_after(&self, sent: Seq, target: Seq) -> Reading {
+        let (history, room) = (self.context.history.clone(), self.guard.key);
+        Box::pin(async move {
+            loop {
+                match history.after(room, sent).await {
+                    // The socket stays open while the broker is away.
+                    Err(HistoryError::Broker(error)) => {
+                        tracing::debug!(%error, "the log cannot be read yet");
+                        tokio::time::sleep(READ_RETRY).await;
+                    }
+                    step => return step.map(|step| (step, target)),
+                }
+            }
+        })
+    }
+
+    fn caught_up(&mut self, step: &Step, target: Seq) {
+        let connection = self.connection();
+        let through = step.entries.last().map_or(0, |entry| entry.seq);
+        if self.replaying {
+            if let Some(first) = step.entries.first() {
+                let json = history_frame(step.entries.iter().map(|entry| &*entry.frame), step.more);
+                connection.caught(frame::text(&json), first.seq, through);
+            }
+        } else {
+            for entry in &step.entries {
+                connection.caught(frame::text(&entry.frame), entry.seq, entry.seq);
+            }
+        }
+        if !step.more {
+            connection.level(through, target);
+            self.replaying = false;
+        }
+    }
+
+    /// A page of older messages, for this socket alone.
+    fn older(&self, before: Before) -> Work {
+        let (context, room, connection) = (self.context.clone(), self.guard.key, self.connection().clone());
+        async move {
+            let page = async {
+                let before = match before {
+                    Before::Seq(seq) => Some(seq),
+                    Before::Datetime(shown) => {
+                        let instant = context.wire.instant(&shown);
+                        context.history.find(room, &shown, connection.first(), instant).await?
+                    }
+                };
+                // Nothing is as new as what was asked for: the newest are before it.
+                context.history.before(room, before.unwrap_or(Seq::MAX >> 1)).await
+            };
+            let entries = page.await.map_err(|error| context.refusal_of(&error.into()))?;
+            if let Some(oldest) = entries.last() {
+                connection.showed_older(oldest.seq);
+            }
+            connection.push(frame::text(&history_frame(entries.iter().map(|entry| &*entry.frame), false)));
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn close(&self) -> Work {
+        let (context, room) = (self.context.clone(), self.guard.key);
+        async move {
+            match context.rooms.change(room.name, RoomChange::Close).await {
+                Ok(_) => Ok(()),
+                Err(error) => Err(context.refusal_of(&error)),
+            }
+        }
+        .boxed()
+    }
+
+    /// Relays a passing notice; one that is lost is no loss.
+    fn pass(&self, notice: Bytes) -> Work {
+        let (broker, room, side) = (self.context.broker.clone(), self.guard.key.name, self.connection().side());
+        async move {
+            if let Err(error) = broker.notify(room, side, notice).await {
+                tracing::debug!(%error, "a notice was not relayed");
+            }
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn tell_status(&self) -> Work {
+        let (context, host, connection) = (self.context.clone(), self.host, self.connection().clone());
+        async move {
+            match context.statuses.presence().is_online(host).await {
+                Ok(true) => {
+                    let now = context.wire.wall_clock(context.clock.now());
+                    connection.push(frame::text(&status_frame(true, &now)));
+                }
+                Ok(false) => {}
+                Err(error) => tracing::debug!(%error, "nobody knows whether a host is online"),
+            }
+            Ok(())
+        }
+        .boxed()
+    }
+}
+
+/// A connection is in a room while this lives.
+struct RoomGuard {
+    context: Arc<Sessions>,
+    key: RoomKey,
+    connection: Arc<Connection>,
+    registration: Option<Registration>,
+}
+
+impl RoomGuard {
+    fn enter(context: Arc<Sessions>, key: RoomKey, connection: Arc<Connection>) -> Self {
+        let registration = Some(context.hub.register(Place::Room(key.name), connection.clone()));
+        Self { context, key, connection, registration }
+    }
+
+    /// Notes that the host has looked at the room, without waiting for it.
+    fn note_check(&self) {
+        let (context, key) = (self.context.clone(), self.key);
+        self.context.tracker.spawn(async move {
+            if let Err(error) = context.rooms.check(key).await {
+                tracing::debug!(%error, room = %key.name, "nobody noted that a host looked at a room");
+            }
+        });
+    }
+}
+
+impl Drop for RoomGuard {
+    fn drop(&mut self) {
+        drop(self.registration.take());
+        if self.connection.side() == Side::Host {
+            self.note_check();
+        }
+        let (context, name) = (self.context.clone(), self.key.name);
+        self.context.tracker.spawn(async move {
+            match context.members.tell(name).await {
+                Ok(_) | Err(RoomError::NotFound) => {}
+                Err(error) => tracing::debug!(%error, room = %name, "the broker does not know yet who left a room"),
+            }
+        });
+    }
+}

@@ -1,0 +1,112 @@
+//! The status socket (SPEC 5): guests watch whether a host is online; a host's own sockets make him so.
+
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use tokio::time::Instant;
+
+use super::throttle::Throttle;
+use super::{Appetite, Handshake, Refusal, Sessions, Work, run};
+use crate::domain::{HostUuid, Side};
+use crate::hub::{Connection, Identity};
+use crate::protocol::status::{Inbound, guest_frame, status_frame};
+use crate::protocol::{Close, frame};
+use crate::statuses::StatusGuard;
+
+/// A guest who watches a host, or the host himself.
+pub struct StatusSession {
+    context: Arc<Sessions>,
+    connection: Arc<Connection>,
+    host: HostUuid,
+    throttle: Throttle,
+    work: Option<Work>,
+    _guard: StatusGuard,
+}
+
+impl std::fmt::Debug for StatusSession {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StatusSession").field("host", &self.host).finish_non_exhaustive()
+    }
+}
+
+impl Sessions {
+    /// Admits a connection to a host's status.
+    ///
+    /// # Errors
+    /// The refusal, with the code that SPEC 5 has for it.
+    pub async fn open_status(self: &Arc<Self>, uuid: &str, handshake: &Handshake) -> Result<StatusSession, Refusal> {
+        let uuid: HostUuid = uuid.parse().map_err(|_| Close::NotFound)?;
+        let found = self.hosts.by_uuid(uuid).await.map_err(|error| {
+            tracing::warn!(%error, "a status socket is asked to come back later");
+            self.try_later()
+        })?;
+        let host = found.filter(|host| !host.is_deleted).ok_or(Close::NotFound)?;
+        let identity = self.identify(handshake, &host).await?;
+        if matches!(&identity, Identity::Host { host: his, .. } if *his != host.id) {
+            return Err(Close::NotFound.into());
+        }
+        if !host.config.use_online_status {
+            return Err(Close::Unavailable.into());
+        }
+        let connection = self.hub.connection(identity);
+        let guard = self.statuses.register(uuid, connection.clone());
+        let throttle = Throttle::new(self.limits.rate, Instant::now());
+        let mut session =
+            StatusSession { context: self.clone(), connection, host: uuid, throttle, work: None, _guard: guard };
+        if session.connection.side() == Side::Guest {
+            // Case 1: a host who is online is told of at once.
+            session.work = Some(session.answer(false));
+        }
+        Ok(session)
+    }
+}
+
+impl StatusSession {
+    /// Its handle.
+    pub fn connection(&self) -> &Arc<Connection> {
+        &self.connection
+    }
+
+    pub(super) fn appetite(&self) -> Appetite {
+        match (&self.work, self.throttle.next(Instant::now())) {
+            (Some(_), _) => Appetite::Busy,
+            (None, Some(next)) => Appetite::Until(next),
+            (None, None) => Appetite::Hungry,
+        }
+    }
+
+    pub(super) fn receive(&mut self, text: &str) -> Result<(), Close> {
+        self.throttle.take(Instant::now());
+        match Inbound::parse(self.connection.side(), text).map_err(Close::BadForm)? {
+            Inbound::Online => self.work = Some(self.answer(true)),
+            Inbound::Ignored => {}
+        }
+        Ok(())
+    }
+
+    pub(super) async fn drive(&mut self) -> Result<(), Close> {
+        run(&mut self.work).await
+    }
+
+    /// Says `online` if the host is, and nothing if he is not; with `greet`, tells him that this guest is here.
+    fn answer(&self, greet: bool) -> Work {
+        let (context, host, connection) = (self.context.clone(), self.host, self.connection.clone());
+        async move {
+            let now = context.wire.wall_clock(context.clock.now());
+            let presence = context.statuses.presence();
+            let answer = async {
+                if greet {
+                    presence.greet(host, guest_frame(&now)).await?;
+                }
+                presence.is_online(host).await
+            };
+            match answer.await {
+                Ok(true) => connection.push(frame::text(&status_frame(true, &now))),
+                Ok(false) => {}
+                Err(error) => tracing::debug!(%error, "nobody knows whether a host is online"),
+            }
+            Ok(())
+        }
+        .boxed()
+    }
+}

@@ -1,0 +1,141 @@
+//! Which hosts have sockets on this node, told to [`Presence`]; and what presence says, told to the guests who watch.
+//!
+//! Presence hears only of 0 ↔ 1: the first socket of a host at once, the last one's end after a moment, as a host who reloads
+//! his page is not gone (SPEC 5).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dashmap::DashSet;
+use tokio::sync::Mutex;
+use tokio_util::task::TaskTracker;
+
+use crate::clock::Clock;
+use crate::domain::{HostUuid, Side, WireOffset};
+use crate::hub::{Connection, Hub, Place, Registration};
+use crate::presence::{Presence, PresenceSink};
+use crate::protocol::Close;
+use crate::protocol::status::status_frame;
+
+/// How many hosts may be told of at the same time. A host has one place, so that what is told keeps its order.
+const PLACES: usize = 64;
+
+/// How long until presence is told again that was away.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// The service.
+#[derive(Clone)]
+pub struct Statuses {
+    hub: Arc<Hub>,
+    presence: Arc<dyn Presence>,
+    grace: Duration,
+    told: Arc<DashSet<HostUuid>>,
+    places: Arc<[Mutex<()>]>,
+    tracker: TaskTracker,
+}
+
+impl std::fmt::Debug for Statuses {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Statuses").field("grace", &self.grace).field("told", &self.told.len()).finish_non_exhaustive()
+    }
+}
+
+impl Statuses {
+    /// For a node's connections. `grace` is how long a host may be gone and still be online.
+    pub fn new(hub: Arc<Hub>, presence: Arc<dyn Presence>, grace: Duration, tracker: TaskTracker) -> Self {
+        let places = (0..PLACES).map(|_| Mutex::new(())).collect();
+        Self { hub, presence, grace, told: Arc::default(), places, tracker }
+    }
+
+    /// The port behind it.
+    pub fn presence(&self) -> &Arc<dyn Presence> {
+        &self.presence
+    }
+
+    /// Registers a socket at a host's status, and tells presence if it is the host's own.
+    pub fn register(&self, host: HostUuid, connection: Arc<Connection>) -> StatusGuard {
+        let registration = self.hub.register(Place::Status(host), connection.clone());
+        if connection.side() == Side::Host {
+            self.tracker.spawn(self.clone().tell(host));
+        }
+        StatusGuard { statuses: self.clone(), host, connection, registration: Some(registration) }
+    }
+
+    /// Tells presence what is true now, until it has heard it.
+    async fn tell(self, host: HostUuid) {
+        let place =
+            host.as_bytes().iter().fold(0_usize, |hash, byte| hash.wrapping_mul(31).wrapping_add(usize::from(*byte)));
+        let _one_at_a_time = self.places[place % PLACES].lock().await;
+        loop {
+            let here = self.hub.status_hosts(host) > 0;
+            if here == self.told.contains(&host) {
+                return;
+            }
+            let told = if here { self.presence.enter(host).await } else { self.presence.leave(host).await };
+            match told {
+                Ok(()) if here => {
+                    self.told.insert(host);
+                }
+                Ok(()) => {
+                    self.told.remove(&host);
+                }
+                Err(error) => {
+                    tracing::warn!(%error, %host, "presence does not know of a host yet");
+                    tokio::time::sleep(RETRY).await;
+                }
+            }
+        }
+    }
+}
+
+/// A socket is at a host's status while this lives.
+#[derive(Debug)]
+pub struct StatusGuard {
+    statuses: Statuses,
+    host: HostUuid,
+    connection: Arc<Connection>,
+    registration: Option<Registration>,
+}
+
+impl Drop for StatusGuard {
+    fn drop(&mut self) {
+        drop(self.registration.take());
+        if self.connection.side() == Side::Host {
+            let (statuses, host) = (self.statuses.clone(), self.host);
+            // Who logged out is gone at once; who closed a page may be opening the next.
+            let at_once = self.connection.ending() == Some(Close::Unauthenticated);
+            let grace = if at_once { Duration::ZERO } else { statuses.grace };
+            self.statuses.tracker.spawn(async move {
+                tokio::time::sleep(grace).await;
+                statuses.tell(host).await;
+            });
+        }
+    }
+}
+
+/// What hears presence: tells the guests who watch, and the hosts who are greeted.
+#[derive(Clone)]
+pub struct StatusDeliveries {
+    /// This node's connections.
+    pub hub: Arc<Hub>,
+    /// For the time in a status.
+    pub clock: Arc<dyn Clock>,
+    /// Where that time is shown.
+    pub wire: WireOffset,
+}
+
+impl PresenceSink for StatusDeliveries {
+    fn presence(&self, host: HostUuid, online: bool) {
+        let frame = status_frame(online, &self.wire.wall_clock(self.clock.now()));
+        self.hub.status(host, Side::Guest, &frame);
+    }
+
+    fn greeting(&self, host: HostUuid, frame: &[u8]) {
+        self.hub.status(host, Side::Host, frame);
+    }
+
+    fn missed(&self) {
+        // Guests ask again when they write; the next change is told as ever.
+        tracing::debug!("status events may have been missed");
+    }
+}

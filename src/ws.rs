@@ -1,0 +1,8 @@
+//! Sockets: the upgrade, and the task that owns a socket and stands between it and its session.
+//!
+//! [`Upgrader`] answers the handshake; [`pump`] moves bytes. Nothing else in the server knows that there are sockets.
+
+mod pump;
+mod upgrade;
+
+pub use upgrade::Upgrader;

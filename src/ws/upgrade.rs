@@ -1,0 +1,231 @@
+//! From an HTTP request to a socket. Whoever is refused is still upgraded, so that a browser can read the code (SPEC 4); HTTP
+//! errors are for what is no WebSocket handshake at all, and for a node that is going away.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use http::header::{CONNECTION, HeaderName, HeaderValue, ORIGIN, UPGRADE};
+use http::{HeaderMap, StatusCode};
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use hyper_util::server::conn::auto::upgrade::downcast;
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use warp::reply::Response;
+
+use super::pump::{Pump, refuse};
+use crate::http::{ApiError, UpgradeRequest, Upgrades};
+use crate::hub::Hub;
+use crate::protocol::{Close, frame};
+use crate::session::{Handshake, Refusal, Session, Sessions};
+
+const KEY: HeaderName = HeaderName::from_static("sec-websocket-key");
+const ACCEPT: HeaderName = HeaderName::from_static("sec-websocket-accept");
+const VERSION: HeaderName = HeaderName::from_static("sec-websocket-version");
+
+/// How long somebody may take to be admitted: stores that are away answer before.
+const ADMISSION_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Takes `/ws/…`.
+#[derive(Clone, Debug)]
+pub struct Upgrader {
+    /// What sessions are made of.
+    pub sessions: Arc<Sessions>,
+    /// This node's connections.
+    pub hub: Arc<Hub>,
+    /// Sockets of one address.
+    pub address_sockets: u32,
+    /// Once cancelled, nobody is let in.
+    pub draining: CancellationToken,
+    /// Sockets live here.
+    pub tracker: TaskTracker,
+}
+
+/// Which socket a path means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Door {
+    Chat(String),
+    Status(String),
+}
+
+impl Door {
+    fn of(path: &str) -> Option<Self> {
+        let segments: Vec<&str> = path.trim_matches('/').split('/').collect();
+        match segments.as_slice() {
+            ["ws", "chat", name] => Some(Self::Chat((*name).to_owned())),
+            ["ws", "chat", host, "status"] | ["ws", "status", host] => Some(Self::Status((*host).to_owned())),
+            _ => None,
+        }
+    }
+}
+
+impl Upgrades for Upgrader {
+    fn upgrade(&self, request: UpgradeRequest) -> BoxFuture<'static, Response> {
+        let answer = self.answer(request);
+        async move { answer }.boxed()
+    }
+}
+
+impl Upgrader {
+    fn answer(&self, mut request: UpgradeRequest) -> Response {
+        let Some(door) = Door::of(&request.path) else {
+            return ApiError::not_found("there is no such socket").into_response();
+        };
+        let (accept, on_upgrade) = match handshake_of(&request.headers, request.on_upgrade.take()) {
+            Ok(handshake) => handshake,
+            Err(refusal) => return *refusal,
+        };
+        if self.draining.is_cancelled() {
+            return ApiError::unavailable("this node is going away").into_response();
+        }
+        metrics::counter!("pintalk_handshakes_total").increment(1);
+        let handshake = read_handshake(&request);
+        self.tracker.spawn(self.clone().connect(on_upgrade, door, handshake, request.peer));
+        let mut response = Response::default();
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        let headers = response.headers_mut();
+        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(ACCEPT, accept);
+        response
+    }
+
+    async fn connect(self, on_upgrade: OnUpgrade, door: Door, handshake: Handshake, address: IpAddr) {
+        let Some(stream) = open(on_upgrade).await else { return };
+        // The way in needs far more room than an open socket: it is gone once somebody is in.
+        let slot = self.hub.admit_address(address, self.address_sockets);
+        let admitted = match &slot {
+            Some(_) => Box::pin(self.admit(&door, &handshake)).await,
+            None => Err(Refusal::from(Close::TooMany)),
+        };
+        drop((door, handshake));
+        match admitted {
+            Ok(session) => {
+                drop(self);
+                let open = metrics::gauge!("pintalk_connections", "kind" => kind(&session));
+                open.increment(1.0);
+                Pump::new(stream, session).run().await;
+                open.decrement(1.0);
+            }
+            Err(refusal) => {
+                count_close(refusal.close);
+                refuse(stream, refusal.frame.into_iter().collect(), refusal.close).await;
+            }
+        }
+        drop(slot);
+    }
+
+    async fn admit(&self, door: &Door, handshake: &Handshake) -> Result<Session, Refusal> {
+        let admission = async {
+            match door {
+                Door::Chat(name) => self.sessions.open_chat(name, handshake).await.map(Session::Chat),
+                Door::Status(host) => self.sessions.open_status(host, handshake).await.map(Session::Status),
+            }
+        };
+        match tokio::time::timeout(ADMISSION_TIMEOUT, admission).await {
+            Ok(admitted) => admitted,
+            Err(_) => Err(Close::TryLater { retry: Duration::from_secs(2) }.into()),
+        }
+    }
+}
+
+pub(super) fn count_close(close: Close) {
+    metrics::counter!("pintalk_closes_total", "code" => close.code().to_string()).increment(1);
+}
+
+fn kind(session: &Session) -> &'static str {
+    match (session, session.connection().side().is_host()) {
+        (Session::Chat(_), false) => "chat_guest",
+        (Session::Chat(_), true) => "chat_host",
+        (Session::Status(_), false) => "status_guest",
+        (Session::Status(_), true) => "status_host",
+    }
+}
+
+/// The answer to the key, and the connection to come; or why this is no handshake.
+fn handshake_of(headers: &HeaderMap, on_upgrade: Option<OnUpgrade>) -> Result<(HeaderValue, OnUpgrade), Box<Response>> {
+    let no_handshake = || Box::new(ApiError::bad_request("this is a WebSocket: connect to it as one").into_response());
+    let on_upgrade = on_upgrade.ok_or_else(no_handshake)?;
+    if !has_token(headers, &UPGRADE, "websocket") || !has_token(headers, &CONNECTION, "upgrade") {
+        return Err(no_handshake());
+    }
+    if headers.get(VERSION).map(HeaderValue::as_bytes) != Some(b"13") {
+        let mut response = ApiError::bad_request("only version 13 of WebSocket is spoken here").into_response();
+        *response.status_mut() = StatusCode::UPGRADE_REQUIRED;
+        response.headers_mut().insert(VERSION, HeaderValue::from_static("13"));
+        return Err(Box::new(response));
+    }
+    let key =
+        headers.get(KEY).and_then(|key| key.to_str().ok()).filter(|key| key.len() == 24).ok_or_else(no_handshake)?;
+    let accept = HeaderValue::try_from(frame::accept_key(key)).map_err(|_| no_handshake())?;
+    Ok((accept, on_upgrade))
+}
+
+fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
+    headers
+        .get_all(name)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|part| part.trim().eq_ignore_ascii_case(token))
+}
+
+fn read_handshake(request: &UpgradeRequest) -> Handshake {
+    let mut handshake = Handshake {
+        origin: request.headers.get(ORIGIN).and_then(|origin| origin.to_str().ok()).map(str::to_owned),
+        ..Handshake::default()
+    };
+    for (name, value) in url::form_urlencoded::parse(request.query.as_bytes()) {
+        match &*name {
+            "token" => handshake.token = Some(value.into_owned()),
+            "after" => handshake.after = Some(value.into_owned()),
+            _ => {}
+        }
+    }
+    handshake
+}
+
+/// The bare stream under an upgraded connection. What hyper had read of it goes to the pump through the kernel no more, so it
+/// must be nothing: a client speaks only after it has seen the answer.
+async fn open(on_upgrade: OnUpgrade) -> Option<Stream> {
+    let upgraded: Upgraded = match on_upgrade.await {
+        Ok(upgraded) => upgraded,
+        Err(error) => {
+            tracing::debug!(%error, "a peer left during the handshake");
+            return None;
+        }
+    };
+    match downcast::<TokioIo<TcpStream>>(upgraded) {
+        Ok(parts) => Some(Stream { tcp: parts.io.into_inner(), early: parts.read_buf.to_vec() }),
+        Err(_) => {
+            tracing::error!("an upgraded connection is not the stream that was accepted");
+            None
+        }
+    }
+}
+
+/// A stream, and what a hasty client sent with its handshake.
+pub(super) struct Stream {
+    pub(super) tcp: TcpStream,
+    pub(super) early: Vec<u8>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_has_two_paths_and_a_room_one() {
+        assert_eq!(Door::of("/ws/chat/abc"), Some(Door::Chat("abc".into())));
+        assert_eq!(Door::of("/ws/chat/abc/"), Some(Door::Chat("abc".into())));
+        assert_eq!(Door::of("/ws/chat/abc/status"), Some(Door::Status("abc".into())));
+        assert_eq!(Door::of("/ws/status/abc"), Some(Door::Status("abc".into())));
+        for nothing in ["/ws", "/ws/chat", "/ws/chat/a/b", "/ws/other/a"] {
+            assert_eq!(Door::of(nothing), None, "{nothing}");
+        }
+    }
+}
