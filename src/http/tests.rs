@@ -237,7 +237,8 @@ mod sentences {
         let auth = ("authorization", bearer.as_str());
         let id = world.ask("GET", "/api/chat/chatrooms/", &[auth]).await.json()["results"][0]["id"].to_string();
         let path = format!("/api/chat/chatrooms/{id}/");
-        let patch = |body: &'static str| world.send("PATCH", &path, &[JSON, auth], body);
+        let headers = [JSON, auth];
+        let patch = |body: &'static str| world.send("PATCH", &path, &headers, body);
 
         assert_eq!(patch(r#"{"is_fixed": true}"#).await.json()["isFixed"], true);
         let closed = patch(r#"{"isClosed": true}"#).await.json();
