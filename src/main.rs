@@ -1,2 +1,7 @@
-//! PinTalk.
-fn main() {}
+//! The program `pintalk`: see `pintalk::cli`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    pintalk::cli::run(std::env::args_os())
+}

@@ -1,0 +1,155 @@
+//! `pintalk check`: reaches everything that the configuration names, and tells what is wrong or risky.
+//!
+//! It changes nothing but what `serve` would make at once: the data directory and the tokens' key in it.
+
+mod redis;
+
+use std::fmt;
+use std::future::Future;
+use std::path::Path;
+use std::time::Duration;
+
+use lettre::{AsyncSmtpTransport, Tokio1Executor};
+
+use super::{FAILED, Failure, block_on, log_for_a_command, migrate};
+use crate::clock::Chance;
+use crate::config::{Config, Limits, Mode, ServeArgs, SmtpUrl};
+use crate::store::Store;
+
+/// How long anything may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How much a finding matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Weight {
+    Good,
+    Risky,
+    Wrong,
+}
+
+/// One line of the answer.
+#[derive(Debug, PartialEq, Eq)]
+struct Finding {
+    weight: Weight,
+    what: String,
+}
+
+impl Finding {
+    fn good(what: impl fmt::Display) -> Self {
+        Self { weight: Weight::Good, what: what.to_string() }
+    }
+
+    fn risky(what: impl fmt::Display) -> Self {
+        Self { weight: Weight::Risky, what: what.to_string() }
+    }
+
+    fn wrong(what: impl fmt::Display) -> Self {
+        Self { weight: Weight::Wrong, what: what.to_string() }
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let weight = match self.weight {
+            Weight::Good => "ok   ",
+            Weight::Risky => "risky",
+            Weight::Wrong => "WRONG",
+        };
+        write!(f, "{weight}  {}", self.what)
+    }
+}
+
+pub(super) fn run(args: ServeArgs) -> Result<u8, Failure> {
+    log_for_a_command();
+    let config = Config::from_args(args, &Chance::from_entropy())?;
+    block_on(async {
+        let mut findings = settings(&config);
+        findings.extend(in_time("sql", sql(&config)).await);
+        if let Mode::Cluster { redis, .. } = &config.mode {
+            findings.extend(in_time("redis", redis::check(redis)).await);
+        }
+        if let Some(url) = &config.smtp_url {
+            findings.extend(in_time("smtp", smtp(url)).await);
+        }
+        findings.push(writable("media", &config.media_dir));
+        findings.push(writable("data-dir", &config.data_dir));
+        for finding in &findings {
+            println!("{finding}");
+        }
+        let wrong = findings.iter().any(|finding| finding.weight == Weight::Wrong);
+        Ok(if wrong { FAILED } else { 0 })
+    })
+}
+
+/// What a server that does not answer is worth.
+async fn in_time(what: &str, check: impl Future<Output = Vec<Finding>>) -> Vec<Finding> {
+    let silent = |_| vec![Finding::wrong(format!("{what}: no answer in {} s", PATIENCE.as_secs()))];
+    tokio::time::timeout(PATIENCE, check).await.unwrap_or_else(silent)
+}
+
+/// What can be told without asking anybody.
+fn settings(config: &Config) -> Vec<Finding> {
+    let mut findings = vec![Finding::good(match &config.mode {
+        Mode::Embedded { database } => format!("a single node, embedded, on {database}"),
+        Mode::SingleOnDatabase { database } => format!("a single node on {database}"),
+        Mode::Cluster { database, redis } => format!("a node of a cluster on {database} and {redis}"),
+    })];
+    if config.mode.redis().is_some() && config.trusted_proxies.is_none() {
+        findings.push(Finding::risky("--trusted-proxies: not set, so behind a balancer all clients share one address"));
+    }
+    if config.limits == Limits::off(config.limits.frame_bytes) {
+        findings.push(Finding::risky("--limits: off, so no client is limited"));
+    }
+    if config.smtp_url.is_none() {
+        findings.push(Finding::good("--smtp-url: not set, mails are logged"));
+    }
+    if !config.public_url.is_https() && !config.listen.ip().is_loopback() {
+        findings
+            .push(Finding::risky(format!("--public-url: {} is not https, cookies are not Secure", config.public_url)));
+    }
+    findings
+}
+
+async fn sql(config: &Config) -> Vec<Finding> {
+    let store = match Store::connect(config.mode.database().expose()).await {
+        Ok(store) => store,
+        Err(error) => return vec![Finding::wrong(format!("sql: {error}"))],
+    };
+    let finding = match (store.ping().await, migrate::pending(&store).await) {
+        (Err(error), _) => Finding::wrong(format!("sql: {error}")),
+        (_, Err(failure)) => Finding::wrong(format!("sql: {}", failure.sentence)),
+        (_, Ok(0)) => Finding::good("sql: reached, the schema is up to date"),
+        (_, Ok(pending)) if config.auto_migrate => {
+            Finding::good(format!("sql: reached, {pending} migrations will be applied at start"))
+        }
+        (_, Ok(pending)) => Finding::wrong(format!(
+            "sql: {pending} migrations are pending: run `pintalk migrate up`, or --auto-migrate"
+        )),
+    };
+    store.close().await;
+    vec![finding]
+}
+
+async fn smtp(url: &SmtpUrl) -> Vec<Finding> {
+    let transport = match AsyncSmtpTransport::<Tokio1Executor>::from_url(url.expose()) {
+        Ok(builder) => builder.timeout(Some(PATIENCE)).build::<Tokio1Executor>(),
+        Err(error) => return vec![Finding::wrong(format!("--smtp-url: {error}"))],
+    };
+    vec![match transport.test_connection().await {
+        Ok(true) => Finding::good(format!("smtp: {url} answers")),
+        Ok(false) => Finding::wrong(format!("smtp: {url} hangs up")),
+        Err(error) => Finding::wrong(format!("smtp: {url}: {error}")),
+    }]
+}
+
+/// Whether a file can be put there; the directory itself is made, as `serve` does.
+fn writable(what: &str, dir: &Path) -> Finding {
+    let probe = dir.join(".pintalk-check");
+    let written = std::fs::create_dir_all(dir)
+        .and_then(|()| std::fs::write(&probe, b"pintalk"))
+        .and_then(|()| std::fs::remove_file(&probe));
+    match written {
+        Ok(()) => Finding::good(format!("{what}: {} is writable", dir.display())),
+        Err(error) => Finding::wrong(format!("{what}: {} is not writable: {error}", dir.display())),
+    }
+}

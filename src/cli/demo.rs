@@ -1,0 +1,173 @@
+//! `pintalk demo`: a complete node in one process, with a host that exists and a page to try it on.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use sea_orm::{ConnectionTrait as _, DbBackend, Statement};
+use tokio::net::TcpListener;
+
+use super::{Failure, block_on, open_store, serve, user};
+use crate::accounts::NewAccount;
+use crate::clock::Chance;
+use crate::config::{self, Config, ConfigError, DemoHost, LogArgs, ServeArgs};
+use crate::domain::Host;
+use crate::store::Store;
+use crate::telemetry;
+
+const EMAIL: &str = "demo@pintalk.local";
+const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
+
+/// The demo's few options: everything else is as `serve` has it by default, whatever the environment says.
+#[derive(Args)]
+pub(super) struct DemoArgs {
+    /// Address to listen on [default: 127.0.0.1:8080, or a free port when that is taken].
+    #[arg(long, env = "PINTALK_LISTEN", value_name = "ADDRESS:PORT")]
+    listen: Option<SocketAddr>,
+    /// Where to keep what is said [default: a directory that goes when the demo ends].
+    #[arg(long, env = "PINTALK_DATA_DIR", value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+pub(super) fn run(args: DemoArgs) -> Result<u8, Failure> {
+    telemetry::log(args.log.log_format, telemetry::DEFAULT_FILTER);
+    let chance = Chance::from_entropy();
+    let passing = match args.data_dir {
+        Some(_) => None,
+        None => Some(PassingDir::new(&chance)?),
+    };
+    let data_dir = args.data_dir.or_else(|| passing.as_ref().map(|dir| dir.0.clone())).unwrap_or_default();
+    block_on(async {
+        let listener = listen(args.listen).await?;
+        let address = listener.local_addr().map_err(Failure::new)?;
+        let mut serve = ServeArgs::from_flags([""; 0]).map_err(Failure::new)?;
+        serve.store.data_dir = Some(data_dir);
+        serve.log = args.log;
+        let mut config = Config::from_args(serve, &chance)?;
+        config.bound_to(address)?;
+        let demo = demo_host(&config, address, &chance).await?;
+        let banner = banner(address, &demo);
+        config.demo = Some(demo);
+        serve::node(config, listener, || println!("{banner}")).await
+    })
+}
+
+async fn listen(asked: Option<SocketAddr>) -> Result<TcpListener, Failure> {
+    let address = asked.unwrap_or(DEFAULT_LISTEN);
+    let bound = match TcpListener::bind(address).await {
+        // Only where nobody said which port it should be.
+        Err(_) if asked.is_none() => TcpListener::bind(SocketAddr::new(address.ip(), 0)).await,
+        bound => bound,
+    };
+    bound.map_err(|error| Failure::new(format!("--listen: {address} cannot be listened on: {error}")))
+}
+
+/// Finds or makes the host, whose pages are those of this port.
+async fn demo_host(config: &Config, address: SocketAddr, chance: &Chance) -> Result<DemoHost, Failure> {
+    let path = config.data_dir.join("demo-password");
+    let password = config::keep(&path, chance, || config::hex(&chance.bytes::<8>()))
+        .map_err(|error| ConfigError::new("data-dir", format!("{}: {error}", path.display())))?;
+    let domains = domains(address);
+    let store = open_store(config.mode.database()).await?;
+    let host = match store.credentials(EMAIL).await? {
+        Some(known) => {
+            move_to(&store, &known.host, &domains).await?;
+            known.host
+        }
+        None => {
+            let account = NewAccount {
+                email: EMAIL.to_owned(),
+                password: password.clone(),
+                service_name: "PinTalk demo".to_owned(),
+                service_expl: "A page with guest and host side by side".to_owned(),
+                service_domain: Some(domains),
+            };
+            user::create(&store, account).await?
+        }
+    };
+    store.close().await;
+    Ok(DemoHost {
+        email: host.email,
+        password,
+        access_key: host.access_key,
+        secret_key: host.secret_key,
+        uuid: host.uuid.to_string(),
+    })
+}
+
+/// Every name under which a browser on this machine finds the page.
+fn domains(address: SocketAddr) -> String {
+    let port = address.port();
+    let mut domains = format!("localhost:{port},127.0.0.1:{port}");
+    if !address.ip().is_unspecified() && address.ip() != Ipv4Addr::LOCALHOST {
+        domains.push_str(&format!(",{address}"));
+    }
+    domains
+}
+
+/// A demo that is kept may find itself on another port. It is SQLite always, so there is one way to write this.
+async fn move_to(store: &Store, host: &Host, domains: &str) -> Result<(), Failure> {
+    if host.service_domain.as_deref() == Some(domains) {
+        return Ok(());
+    }
+    let sql = "UPDATE user SET service_domain = ? WHERE id = ?";
+    let statement = Statement::from_sql_and_values(DbBackend::Sqlite, sql, [domains.into(), host.id.0.into()]);
+    store.connection().execute_raw(statement).await.map_err(Failure::new)?;
+    Ok(())
+}
+
+fn banner(address: SocketAddr, demo: &DemoHost) -> String {
+    let shown =
+        if address.ip().is_unspecified() { format!("127.0.0.1:{}", address.port()) } else { address.to_string() };
+    let DemoHost { email, password, access_key, secret_key, uuid } = demo;
+    format!(
+        "\n  PinTalk demo\n\n  page        http://{shown}/demo\n  console     http://{shown}/console/\n  \
+         e-mail      {email}\n  password    {password}\n  access key  {access_key}\n  secret key  {secret_key}\n  \
+         uuid        {uuid}\n"
+    )
+}
+
+/// A directory that goes with the demo.
+struct PassingDir(PathBuf);
+
+impl PassingDir {
+    fn new(chance: &Chance) -> Result<Self, ConfigError> {
+        let path = std::env::temp_dir().join(format!("pintalk-demo-{}", config::hex(&chance.bytes::<8>())));
+        let made = config::private_dir(&path);
+        made.map_err(|error| ConfigError::new("data-dir", format!("{}: {error}", path.display())))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for PassingDir {
+    fn drop(&mut self) {
+        remove(&self.0);
+    }
+}
+
+fn remove(path: &Path) {
+    if let Err(error) = std::fs::remove_dir_all(path) {
+        tracing::warn!(path = %path.display(), %error, "the demo's directory is left behind");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_demo_page_may_be_opened_under_every_name_of_this_machine() {
+        assert_eq!(domains("127.0.0.1:8080".parse().unwrap()), "localhost:8080,127.0.0.1:8080");
+        assert_eq!(domains("0.0.0.0:80".parse().unwrap()), "localhost:80,127.0.0.1:80");
+        assert_eq!(domains("192.0.2.1:81".parse().unwrap()), "localhost:81,127.0.0.1:81,192.0.2.1:81");
+    }
+
+    #[tokio::test]
+    async fn a_port_that_was_asked_for_is_not_replaced_by_another() {
+        let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let refused = listen(Some(taken.local_addr().unwrap())).await.unwrap_err();
+        assert!(refused.sentence.starts_with("--listen: "), "{}", refused.sentence);
+    }
+}

@@ -1,0 +1,47 @@
+//! `pintalk serve`: a node, from its configuration to its exit code.
+
+use tokio::net::TcpListener;
+
+use super::{Failure, block_on};
+use crate::app;
+use crate::clock::{Chance, SystemClock};
+use crate::config::{Config, ServeArgs};
+use crate::shutdown::{FORCED, Shutdown};
+use crate::telemetry;
+
+pub(super) fn run(args: ServeArgs) -> Result<u8, Failure> {
+    telemetry::log(args.log.log_format, telemetry::DEFAULT_FILTER);
+    let mut config = Config::from_args(args, &Chance::from_entropy())?;
+    config.warn();
+    block_on(async move {
+        let listener = TcpListener::bind(config.listen)
+            .await
+            .map_err(|error| Failure::new(format!("--listen: {} cannot be listened on: {error}", config.listen)))?;
+        let address = listener.local_addr().map_err(Failure::new)?;
+        config.bound_to(address)?;
+        node(config, listener, || {}).await
+    })
+}
+
+/// Runs a node on a listener until it is told to end; `announce` is called when it is built.
+pub(super) async fn node(config: Config, listener: TcpListener, announce: impl FnOnce()) -> Result<u8, Failure> {
+    let shutdown = Shutdown::new();
+    // A drain that keeps to its times is never cut short; one that does not is given the same again.
+    shutdown.on_signals(config.drain_delay + config.drain * 2).map_err(Failure::new)?;
+    telemetry::metrics(&SystemClock).keep_up(&shutdown);
+    let life = async {
+        let app = tokio::select! {
+            app = app::build(config) => app?,
+            // Asked to end before there was anything to drain.
+            () = shutdown.draining() => return Ok(()),
+        };
+        announce();
+        let ended = app.run(listener, shutdown.clone()).await;
+        shutdown.finish().await;
+        ended
+    };
+    tokio::select! {
+        ended = life => ended.map(|()| shutdown.exit_code()).map_err(Failure::from),
+        () = shutdown.forced() => Ok(FORCED),
+    }
+}

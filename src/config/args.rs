@@ -1,0 +1,125 @@
+//! The flags of a node, each with its environment variable. Only forms are checked here; sense, in [`Config`].
+//!
+//! [`Config`]: super::Config
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, FromArgMatches as _};
+
+use super::limits::LimitArgs;
+use super::secrets::Hidden;
+use super::values::{CookieDomain, LogFormat, LongSpan, PublicUrl, Span, SpanOrOff, Switch, TrustedProxies, WebOrigin};
+use crate::domain::WireOffset;
+
+/// Where SQL is: all that `migrate` and `user` need to know.
+#[derive(Args, Clone, Debug)]
+pub struct StoreArgs {
+    /// MySQL of a cluster or of a single node; without it, SQLite in the data directory.
+    #[arg(long, env = "PINTALK_DATABASE_URL", value_name = "URL", hide_env_values = true)]
+    pub database_url: Option<Hidden>,
+    /// Where a node keeps what is its own [default: ./pintalk-data].
+    #[arg(long, env = "PINTALK_DATA_DIR", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+}
+
+/// How the program tells what it does.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct LogArgs {
+    /// How a line of the log looks; what is logged is RUST_LOG's.
+    #[arg(long, env = "PINTALK_LOG_FORMAT", value_enum, default_value = "text")]
+    pub log_format: LogFormat,
+}
+
+/// Every option of a node.
+#[derive(Args, Clone, Debug)]
+pub struct ServeArgs {
+    /// Address that clients reach.
+    #[arg(long, env = "PINTALK_LISTEN", value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+    /// Address of /metrics; without it, the main one, for direct loopback callers only.
+    #[arg(long, env = "PINTALK_METRICS_LISTEN", value_name = "ADDRESS:PORT")]
+    pub metrics_listen: Option<SocketAddr>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub store: StoreArgs,
+    /// Redis of a cluster: redis://, redis-sentinel:// or redis-cluster://, rediss… over TLS.
+    #[arg(long, env = "PINTALK_REDIS_URL", value_name = "URL", hide_env_values = true)]
+    pub redis_url: Option<Hidden>,
+    /// Whether pending migrations are applied at start [default: on with SQLite, else off].
+    #[arg(long, env = "PINTALK_AUTO_MIGRATE", value_enum, num_args = 0..=1, require_equals = true,
+          default_missing_value = "on")]
+    pub auto_migrate: Option<Switch>,
+    /// Keys of the tokens, at least 32 bytes each, separated by commas: the first signs, all verify.
+    #[arg(long, env = "PINTALK_JWT_SECRET", value_name = "KEYS", hide_env_values = true)]
+    pub jwt_secret: Option<Hidden>,
+    /// Where the world reaches this server [default: http://<listen>].
+    #[arg(long, env = "PINTALK_PUBLIC_URL", value_name = "URL")]
+    pub public_url: Option<PublicUrl>,
+    /// Origins of the pages that hosts use, separated by commas.
+    #[arg(long, env = "PINTALK_ADMIN_ORIGINS", value_name = "ORIGINS", value_delimiter = ',')]
+    pub admin_origins: Vec<WebOrigin>,
+    /// Domain of the refresh cookie.
+    #[arg(long, env = "PINTALK_COOKIE_DOMAIN", value_name = "NAME")]
+    pub cookie_domain: Option<CookieDomain>,
+    /// Mail server; without it, mails are logged.
+    #[arg(long, env = "PINTALK_SMTP_URL", value_name = "URL", hide_env_values = true)]
+    pub smtp_url: Option<Hidden>,
+    /// Where profile images are kept [default: media in the data directory].
+    #[arg(long, env = "PINTALK_MEDIA_URL", value_name = "URL", hide_env_values = true)]
+    pub media_url: Option<Hidden>,
+    /// Offset of the wall clocks that clients send.
+    #[arg(
+        long,
+        env = "PINTALK_WIRE_OFFSET",
+        value_name = "±HH:MM",
+        default_value = "+09:00",
+        allow_hyphen_values = true
+    )]
+    pub wire_offset: WireOffset,
+    /// How long a closed room keeps its messages.
+    #[arg(long, env = "PINTALK_MESSAGE_RETENTION", value_name = "SPAN", default_value = "7d")]
+    pub message_retention: LongSpan,
+    /// After how long without a message a room is closed, or off.
+    #[arg(long, env = "PINTALK_IDLE_CLOSE", value_name = "SPAN", default_value = "7d")]
+    pub idle_close: SpanOrOff,
+    /// How long a host may be gone and not be called offline.
+    #[arg(long, env = "PINTALK_PRESENCE_GRACE", value_name = "SPAN", default_value = "1s")]
+    pub presence_grace: Span,
+    /// Redis replicas that must have a batch before it is published.
+    #[arg(long, env = "PINTALK_REDIS_WAIT", value_name = "N", default_value_t = 0)]
+    pub redis_wait: u32,
+    /// How long a leaving node still accepts connections, until the balancer has seen it.
+    #[arg(long, env = "PINTALK_DRAIN_DELAY", value_name = "SPAN", default_value = "5s")]
+    pub drain_delay: Span,
+    /// Over how long a leaving node closes its sockets.
+    #[arg(long, env = "PINTALK_DRAIN", value_name = "SPAN", default_value = "20s")]
+    pub drain: Span,
+    /// Addresses or networks whose X-Forwarded-For is believed, separated by commas, or none.
+    #[arg(long, env = "PINTALK_TRUSTED_PROXIES", value_name = "LIST")]
+    pub trusted_proxies: Option<TrustedProxies>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub log: LogArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub limits: LimitArgs,
+}
+
+impl ServeArgs {
+    /// The options of a node that is started with these flags (without a program's name before them), whatever the
+    /// environment says.
+    ///
+    /// # Errors
+    /// What clap says of flags that it does not understand.
+    pub fn from_flags<I, T>(flags: I) -> Result<Self, clap::Error>
+    where
+        I: IntoIterator<Item = T>,
+        T: Into<OsString> + Clone,
+    {
+        let command = Self::augment_args(clap::Command::new("serve").no_binary_name(true));
+        let command = command.mut_args(|arg| arg.env(clap::builder::Resettable::Reset));
+        Self::from_arg_matches(&command.try_get_matches_from(flags)?)
+    }
+}

@@ -1,0 +1,146 @@
+//! What one client may ask of a node (DESIGN "Limits"). All can be set, each can be `off`, and all at once.
+
+use std::str::FromStr;
+
+use clap::Args;
+
+use super::values::{InvalidValue, Switch};
+
+/// A bound, or none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cap(Option<u32>);
+
+impl Cap {
+    /// No bound.
+    pub const OFF: Self = Self(None);
+
+    /// A bound of `max`.
+    pub const fn at(max: u32) -> Self {
+        Self(Some(max))
+    }
+
+    /// The bound; `None` when there is none.
+    pub fn get(self) -> Option<u32> {
+        self.0
+    }
+
+    /// Whether somebody who has `count` already may not have one more.
+    pub fn is_reached_by(self, count: u64) -> bool {
+        self.0.is_some_and(|max| count >= u64::from(max))
+    }
+}
+
+impl FromStr for Cap {
+    type Err = InvalidValue;
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        match (text, text.parse()) {
+            ("off", _) => Ok(Self::OFF),
+            (_, Ok(max @ 1..)) => Ok(Self::at(max)),
+            _ => Err(InvalidValue::new("expected a number from 1, or off")),
+        }
+    }
+}
+
+/// The limits' flags.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Limits")]
+pub struct LimitArgs {
+    /// Whether clients are limited at all; off is for load tests.
+    #[arg(long, env = "PINTALK_LIMITS", value_enum, default_value = "on")]
+    pub limits: Switch,
+    /// Messages a second that one socket may send for long.
+    #[arg(long, env = "PINTALK_LIMIT_MESSAGES_PER_SECOND", value_name = "N", default_value = "20")]
+    pub limit_messages_per_second: Cap,
+    /// Messages that one socket may send at once.
+    #[arg(long, env = "PINTALK_LIMIT_MESSAGE_BURST", value_name = "N", default_value = "100")]
+    pub limit_message_burst: Cap,
+    /// Bytes of a frame from a client; not switched off by --limits off.
+    #[arg(long, env = "PINTALK_LIMIT_FRAME_BYTES", value_name = "BYTES", default_value_t = 32 * 1024,
+          value_parser = clap::value_parser!(u32).range(1024..=1024 * 1024))]
+    pub limit_frame_bytes: u32,
+    /// Open sockets of one address.
+    #[arg(long, env = "PINTALK_LIMIT_SOCKETS_PER_ADDRESS", value_name = "N", default_value = "1000")]
+    pub limit_sockets_per_address: Cap,
+    /// Open sockets in one room.
+    #[arg(long, env = "PINTALK_LIMIT_SOCKETS_PER_ROOM", value_name = "N", default_value = "64")]
+    pub limit_sockets_per_room: Cap,
+    /// WebSocket handshakes a minute from one address.
+    #[arg(long, env = "PINTALK_LIMIT_HANDSHAKES_PER_MINUTE", value_name = "N", default_value = "600")]
+    pub limit_handshakes_per_minute: Cap,
+    /// Rooms made in a minute from one address.
+    #[arg(long, env = "PINTALK_LIMIT_ROOMS_PER_MINUTE", value_name = "N", default_value = "60")]
+    pub limit_rooms_per_minute: Cap,
+    /// Logins a minute from one address.
+    #[arg(long, env = "PINTALK_LIMIT_LOGINS_PER_ADDRESS", value_name = "N", default_value = "20")]
+    pub limit_logins_per_address: Cap,
+    /// Logins a minute for one account.
+    #[arg(long, env = "PINTALK_LIMIT_LOGINS_PER_ACCOUNT", value_name = "N", default_value = "10")]
+    pub limit_logins_per_account: Cap,
+    /// Mails an hour that one address may cause.
+    #[arg(long, env = "PINTALK_LIMIT_MAILS_PER_HOUR", value_name = "N", default_value = "5")]
+    pub limit_mails_per_hour: Cap,
+}
+
+/// What one client may ask of a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Messages a second that one socket may send for long; above, it is read no faster.
+    pub messages_per_second: Cap,
+    /// Messages that one socket may send at once.
+    pub message_burst: Cap,
+    /// Bytes of a frame from a client; above, close 1009. A node's memory hangs on it, so it is always there.
+    pub frame_bytes: usize,
+    /// Open sockets of one address; above, close 4029.
+    pub sockets_per_address: Cap,
+    /// Open sockets in one room; above, close 4029.
+    pub sockets_per_room: Cap,
+    /// WebSocket handshakes a minute from one address; above, HTTP 429.
+    pub handshakes_per_minute: Cap,
+    /// Rooms made in a minute from one address; above, HTTP 429.
+    pub rooms_per_minute: Cap,
+    /// Logins a minute from one address; above, HTTP 429.
+    pub logins_per_address: Cap,
+    /// Logins a minute for one account; above, HTTP 429.
+    pub logins_per_account: Cap,
+    /// Mails an hour that one address may cause; above, HTTP 429.
+    pub mails_per_hour: Cap,
+}
+
+impl Limits {
+    /// No limits but the frame's size.
+    pub fn off(frame_bytes: usize) -> Self {
+        Self {
+            messages_per_second: Cap::OFF,
+            message_burst: Cap::OFF,
+            frame_bytes,
+            sockets_per_address: Cap::OFF,
+            sockets_per_room: Cap::OFF,
+            handshakes_per_minute: Cap::OFF,
+            rooms_per_minute: Cap::OFF,
+            logins_per_address: Cap::OFF,
+            logins_per_account: Cap::OFF,
+            mails_per_hour: Cap::OFF,
+        }
+    }
+}
+
+impl From<&LimitArgs> for Limits {
+    fn from(args: &LimitArgs) -> Self {
+        let frame_bytes = args.limit_frame_bytes as usize;
+        if !args.limits.is_on() {
+            return Self::off(frame_bytes);
+        }
+        Self {
+            messages_per_second: args.limit_messages_per_second,
+            message_burst: args.limit_message_burst,
+            frame_bytes,
+            sockets_per_address: args.limit_sockets_per_address,
+            sockets_per_room: args.limit_sockets_per_room,
+            handshakes_per_minute: args.limit_handshakes_per_minute,
+            rooms_per_minute: args.limit_rooms_per_minute,
+            logins_per_address: args.limit_logins_per_address,
+            logins_per_account: args.limit_logins_per_account,
+            mails_per_hour: args.limit_mails_per_hour,
+        }
+    }
+}

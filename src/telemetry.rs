@@ -1,0 +1,133 @@
+//! What an operator sees: the log, and the numbers behind `/metrics`.
+//!
+//! Both belong to the process, not to a node: a test runs several nodes in one process, so installing again is fine
+//! and changes nothing.
+
+pub mod metric;
+
+use std::io::IsTerminal as _;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tracing_subscriber::EnvFilter;
+
+use crate::clock::Clock;
+use crate::config::LogFormat;
+use crate::shutdown::Shutdown;
+
+/// How often the recorder tidies up: without it, the samples of a histogram pile up until somebody scrapes.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Upper bounds in seconds: from a call on loopback to the longest that anything here waits.
+const SECONDS: &[f64] = &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+/// Upper bounds of sizes of batches: 64 is the largest that a partition accepts, 500 that an archiver writes.
+const SIZES: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 500.0];
+
+static METRICS: OnceLock<Metrics> = OnceLock::new();
+
+/// The process's numbers.
+#[derive(Clone)]
+pub struct Metrics(PrometheusHandle);
+
+impl Metrics {
+    /// All of them in Prometheus' text format.
+    pub fn render(&self) -> String {
+        self.0.render()
+    }
+
+    /// Keeps the numbers tidy until the node stops.
+    pub fn keep_up(&self, shutdown: &Shutdown) {
+        let (handle, stopping) = (self.0.clone(), shutdown.stopping_token());
+        shutdown.spawn(async move {
+            let mut ticks = tokio::time::interval(UPKEEP_INTERVAL);
+            while stopping.run_until_cancelled(ticks.tick()).await.is_some() {
+                handle.run_upkeep();
+                if let Some(bytes) = resident_bytes() {
+                    metrics::gauge!(metric::RESIDENT_BYTES).set(bytes);
+                }
+            }
+        });
+    }
+}
+
+/// What a node logs unless RUST_LOG says otherwise. sqlx tells slow statements with their text: that is no news.
+pub const DEFAULT_FILTER: &str = "info,sqlx=warn";
+
+/// Starts the log on standard error: what RUST_LOG says, else what `default` does.
+pub fn log(format: LogFormat, default: &str) {
+    let given = std::env::var(EnvFilter::DEFAULT_ENV).ok().filter(|directives| !directives.is_empty());
+    let parsed = given.as_ref().map(EnvFilter::try_new);
+    let unreadable = matches!(parsed, Some(Err(_)));
+    let filter = parsed.and_then(Result::ok).unwrap_or_else(|| EnvFilter::new(default));
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let lines = lines.with_ansi(std::io::stderr().is_terminal());
+    // An error means that somebody in this process has started it already.
+    let _ = match format {
+        LogFormat::Text => lines.try_init(),
+        LogFormat::Json => lines.json().flatten_event(true).try_init(),
+    };
+    if unreadable {
+        tracing::warn!("RUST_LOG is not readable: logging as without it");
+    }
+}
+
+/// Starts recording; every call after the first gives the same.
+pub fn metrics(clock: &dyn Clock) -> Metrics {
+    METRICS
+        .get_or_init(|| {
+            let recorder = builder().build_recorder();
+            let handle = recorder.handle();
+            if ::metrics::set_global_recorder(recorder).is_err() {
+                tracing::error!("another metrics recorder is installed: /metrics stays empty");
+            }
+            metric::describe_all();
+            metrics::gauge!(metric::BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1);
+            metrics::gauge!(metric::START_TIME).set(clock.now().timestamp_millis() as f64 / 1000.0);
+            Metrics(handle)
+        })
+        .clone()
+}
+
+/// A histogram without buckets would become a summary, which cannot be added up over nodes.
+fn builder() -> PrometheusBuilder {
+    let seconds = Matcher::Suffix("_seconds".to_owned());
+    let sizes = Matcher::Suffix("_size".to_owned());
+    // Fails only on an empty list of buckets.
+    PrometheusBuilder::new()
+        .set_buckets_for_metric(seconds, SECONDS)
+        .and_then(|builder| builder.set_buckets_for_metric(sizes, SIZES))
+        .unwrap_or_else(|_| PrometheusBuilder::new())
+}
+
+/// Memory that the process really holds; `None` where there is no `/proc`.
+fn resident_bytes() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kibibytes: f64 = line.trim().trim_end_matches(" kB").parse().ok()?;
+    Some(kibibytes * 1024.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemClock;
+
+    #[tokio::test]
+    async fn installing_twice_in_one_process_records_once() {
+        log(LogFormat::Text, DEFAULT_FILTER);
+        log(LogFormat::Json, DEFAULT_FILTER);
+        let (first, second) = (metrics(&SystemClock), metrics(&SystemClock));
+        metrics::histogram!(metric::HTTP_SECONDS, "route" => "/x", "status" => "200").record(0.003);
+        let (shown, again) = (first.render(), second.render());
+        assert_eq!(shown, again);
+        assert!(shown.contains("pintalk_build_info{version="), "{shown}");
+        assert!(shown.contains("# HELP pintalk_http_request_duration_seconds"), "{shown}");
+        assert!(shown.contains("pintalk_http_request_duration_seconds_bucket{") && !shown.contains("quantile"));
+        let shutdown = Shutdown::new();
+        first.keep_up(&shutdown);
+        tokio::task::yield_now().await;
+        shutdown.finish().await;
+        assert!(resident_bytes().is_some_and(|bytes| bytes > 1e6));
+    }
+}
