@@ -1,23 +1,415 @@
-//! Stand-in.
-#![allow(missing_docs, clippy::unused_async)]
+//! The wiring: which driver is behind which port, and what runs for as long as a node does. The only place that names drivers.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use migration::{Migrator, MigratorTrait as _};
 use tokio::net::TcpListener;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
+use crate::accounts::{Accounts, Announce, tokens::TokenKeys};
+use crate::archive::Archive;
+use crate::broker::embedded::EmbeddedBroker;
+use crate::broker::redis::RedisBroker;
+use crate::broker::{Broker, Unavailable};
+use crate::clock::{Chance, Clock, SystemClock};
 use crate::config::Config;
+use crate::domain::NodeId;
+use crate::history::History;
+use crate::hosts::Hosts;
+use crate::http::{self, HttpContext, Pages, RenderMetrics, Settings};
+use crate::hub::Hub;
+use crate::presence::Presence;
+use crate::presence::memory::MemoryPresence;
+use crate::presence::redis::RedisPresence;
+use crate::redis::Redis;
+use crate::relay::{Deliveries, HostChanged, LoginEnded, Members, Relay};
+use crate::rooms::Rooms;
+use crate::session::{Rate, SessionLimits, Sessions};
 use crate::shutdown::Shutdown;
+use crate::statuses::{StatusDeliveries, Statuses};
+use crate::store::Store;
+use crate::ws::Upgrader;
+use crate::{telemetry, web};
 
+mod health;
+mod lock;
+mod upkeep;
+
+use health::NodeHealth;
+use lock::Lock;
+
+/// How long a store that does not answer is left alone at the start.
+const START_RETRY: Duration = Duration::from_secs(1);
+
+/// How often sockets are closed while draining: a batch each.
+const DRAIN_TICK: Duration = Duration::from_millis(100);
+
+/// Why a node does not run, or no longer.
 #[derive(Debug, thiserror::Error)]
-#[error("stand-in")]
-pub struct AppError;
+pub enum AppError {
+    /// Another process has the data.
+    #[error("another process uses {0}")]
+    InUse(String),
+    /// The lock on the data cannot be taken, or was lost.
+    #[error("the data cannot be locked: {0}")]
+    Lock(String),
+    /// The schema is older than this program.
+    #[error("{0} migrations are pending: run `pintalk migrate up`, or start with --auto-migrate on")]
+    PendingMigrations(usize),
+    /// The schema could not be read or changed.
+    #[error("the schema could not be brought up to date: {0}")]
+    Migration(String),
+    /// Redis was set up with another count of partitions.
+    #[error("--redis-url: this Redis belongs to a cluster of {0} partitions, this program has 16")]
+    Partitions(u16),
+    /// A URL that its driver cannot read.
+    #[error("--{flag}: {problem}")]
+    Url {
+        /// The flag.
+        flag: &'static str,
+        /// What the driver says.
+        problem: String,
+    },
+    /// An address that cannot be listened on.
+    #[error("--metrics-listen: {0}")]
+    Listen(std::io::Error),
+}
 
-pub struct App;
+/// A node that is ready to run.
+pub struct App {
+    config: Config,
+    store: Store,
+    redis: Option<Redis>,
+    lock: Lock,
+    clock: Arc<dyn Clock>,
+    chance: Chance,
+}
 
-pub async fn build(_: Config) -> Result<App, AppError> {
-    Ok(App)
+impl std::fmt::Debug for App {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("App").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+/// Makes a node of its configuration. Stores need not be up.
+///
+/// # Errors
+/// What no retry could mend.
+pub async fn build(config: Config) -> Result<App, AppError> {
+    let chance = Chance::from_entropy();
+    let lock = Lock::on_files(&config)?;
+    let store = Store::connect_lazy(config.mode.database().expose())
+        .await
+        .map_err(|error| AppError::Url { flag: "database-url", problem: error.to_string() })?;
+    let redis = match config.mode.redis() {
+        Some(url) => Some(
+            Redis::new(url.expose(), NodeId::from_random(chance.bytes()))
+                .map_err(|error| AppError::Url { flag: "redis-url", problem: error.details().to_owned() })?,
+        ),
+        None => None,
+    };
+    Ok(App { config, store, redis, lock, clock: Arc::new(SystemClock), chance })
+}
+
+/// What the rest of a node is wired from.
+struct Ports {
+    broker: Arc<dyn Broker>,
+    presence: Arc<dyn Presence>,
 }
 
 impl App {
-    pub async fn run(self, _listener: TcpListener, shutdown: Shutdown) -> Result<(), AppError> {
-        shutdown.draining().await;
-        Ok(())
+    fn ports(&self) -> Ports {
+        match &self.redis {
+            Some(redis) => Ports {
+                broker: Arc::new(RedisBroker::new(redis.clone(), self.chance.clone())),
+                presence: Arc::new(RedisPresence::new(redis.clone())),
+            },
+            None => Ports {
+                broker: Arc::new(EmbeddedBroker::new(self.store.clone(), self.clock.clone())),
+                presence: Arc::new(MemoryPresence::default()),
+            },
+        }
+    }
+
+    /// Serves until the node is told to end, and drains. When it returns, nothing of the node is left but what `shutdown`
+    /// tracks and was waited for.
+    ///
+    /// # Errors
+    /// What no retry could mend.
+    pub async fn run(self, listener: TcpListener, shutdown: Shutdown) -> Result<(), AppError> {
+        let ended = self.serve(listener, &shutdown).await;
+        // Background work ends before its stores do.
+        shutdown.finish().await;
+        if let Some(redis) = &self.redis {
+            if let Err(error) = redis.sign_off().await {
+                tracing::debug!(%error, "this node's lease runs out by itself");
+            }
+            redis.quit().await;
+        }
+        drop(self.lock);
+        self.store.close().await;
+        ended
+    }
+
+    async fn serve(&self, listener: TcpListener, shutdown: &Shutdown) -> Result<(), AppError> {
+        let Ports { broker, presence } = self.ports();
+        let node = Node::wire(self, broker, presence, shutdown);
+        let connections = TaskTracker::new();
+        let refuse = CancellationToken::new();
+        let metrics: RenderMetrics = {
+            let metrics = telemetry::metrics(&*self.clock);
+            Arc::new(move || metrics.render())
+        };
+        if let Some(address) = self.config.metrics_listen {
+            let listener = TcpListener::bind(address).await.map_err(AppError::Listen)?;
+            let stop = shutdown.stopping_token();
+            let tracker = shutdown.tasks().clone();
+            shutdown.spawn(http::serve_metrics(listener, metrics.clone(), stop, tracker));
+        }
+        let context = node.http(self, &connections, &refuse, metrics);
+        let serving = shutdown.spawn(http::serve(listener, context, refuse.clone(), connections.clone()));
+
+        let ended = tokio::select! {
+            started = self.start(&node, shutdown) => match started {
+                Ok(lock) => tokio::select! {
+                    () = shutdown.draining() => Ok(()),
+                    why = lock.lost() => Err(AppError::Lock(why)),
+                },
+                Err(error) => Err(error),
+            },
+            () = shutdown.draining() => Ok(()),
+        };
+        let in_order = ended.is_ok();
+        shutdown.begin();
+        self.drain(&node.hub, &connections, &refuse, in_order).await;
+        if let Err(error) = serving.await {
+            tracing::error!(%error, "the accept loop did not end in order");
+        }
+        ended
+    }
+
+    /// Waits for the stores, and starts what needs them. Returns the lock on the database.
+    async fn start(&self, node: &Node, shutdown: &Shutdown) -> Result<Lock, AppError> {
+        while let Err(error) = self.store.ping().await {
+            tracing::warn!(%error, "waiting for SQL");
+            tokio::time::sleep(START_RETRY).await;
+        }
+        self.migrate().await?;
+        let lock = Lock::on_database(&self.config, &self.store).await?;
+        let archive = node.start_archive(&self.store, shutdown);
+        while let Err(error) = self.join_cluster(node, archive.clone()).await? {
+            tracing::warn!(%error, "waiting for the broker");
+            tokio::time::sleep(START_RETRY).await;
+        }
+        node.health.set_started();
+        upkeep::start(node, &self.store, self.redis.as_ref(), shutdown);
+        tracing::info!(address = %self.config.listen, version = env!("CARGO_PKG_VERSION"), "this node serves");
+        Ok(lock)
+    }
+
+    async fn migrate(&self) -> Result<(), AppError> {
+        let failed = |error: sea_orm::DbErr| AppError::Migration(error.to_string());
+        let connection = self.store.connection();
+        let pending = Migrator::get_pending_migrations_read_only(connection).await.map_err(failed)?.len();
+        if pending == 0 {
+            return Ok(());
+        }
+        if !self.config.auto_migrate {
+            return Err(AppError::PendingMigrations(pending));
+        }
+        Migrator::up(connection, None).await.map_err(failed)
+    }
+
+    /// Makes this node known and subscribes the buses. The inner error: try again.
+    async fn join_cluster(&self, node: &Node, archive: Option<Archive>) -> Result<Result<(), Unavailable>, AppError> {
+        if let Some(redis) = &self.redis {
+            let broker = RedisBroker::new(redis.clone(), self.chance.clone());
+            match broker.check_partitions().await {
+                Ok(Ok(())) => {}
+                Ok(Err(found)) => return Err(AppError::Partitions(found)),
+                Err(error) => return Ok(Err(error)),
+            }
+            if let Err(error) = redis.heartbeat().await {
+                return Ok(Err(error));
+            }
+        }
+        if let Err(error) = node.subscribe(archive).await {
+            // The drivers go on trying by themselves; readiness follows the broker.
+            tracing::warn!(%error, "the buses are not heard yet");
+        }
+        Ok(Ok(()))
+    }
+
+    /// SPEC and DESIGN: not ready, no new sockets after a while, the open ones closed over a window.
+    async fn drain(&self, hub: &Arc<Hub>, connections: &TaskTracker, refuse: &CancellationToken, in_order: bool) {
+        if in_order && self.redis.is_some() {
+            // The balancer finds out that this node is not ready; nobody stands before a single node.
+            tokio::time::sleep(self.config.drain_delay).await;
+        }
+        refuse.cancel();
+        let window = if in_order { self.config.drain } else { Duration::ZERO };
+        let ticks = (window.as_millis() / DRAIN_TICK.as_millis()).max(1) as usize;
+        let began = Instant::now();
+        let batch = hub.len().div_ceil(ticks).max(1);
+        while hub.end_some(batch) > 0 && began.elapsed() < window {
+            tokio::time::sleep(DRAIN_TICK).await;
+        }
+        hub.end_some(usize::MAX);
+        connections.close();
+        connections.wait().await;
+    }
+}
+
+/// A node's parts.
+struct Node {
+    hub: Arc<Hub>,
+    hosts: Hosts,
+    rooms: Rooms,
+    accounts: Accounts,
+    announce: Announce,
+    broker: Arc<dyn Broker>,
+    presence: Arc<dyn Presence>,
+    sessions: Arc<Sessions>,
+    health: NodeHealth,
+    clock: Arc<dyn Clock>,
+}
+
+impl Node {
+    fn wire(app: &App, broker: Arc<dyn Broker>, presence: Arc<dyn Presence>, shutdown: &Shutdown) -> Self {
+        let App { config, store, clock, chance, .. } = app;
+        let hub = Hub::new(chance.clone());
+        let hosts = Hosts::new(store.clone());
+        let history = History::new(broker.clone(), store.clone());
+        let rooms = Rooms::new(
+            store.clone(),
+            broker.clone(),
+            history.clone(),
+            clock.clone(),
+            chance.clone(),
+            config.wire_offset,
+        );
+        let announce = announce(broker.clone());
+        let accounts = Accounts::new(store.clone(), clock.clone(), chance.clone(), keys(config), announce.clone());
+        let relay = Relay::start(&broker, &rooms, &hub, shutdown.tasks(), &shutdown.stopping_token());
+        let statuses = Statuses::new(
+            hub.clone(),
+            presence.clone(),
+            config.presence_grace,
+            shutdown.tasks().clone(),
+            shutdown.stopping_token(),
+        );
+        let sessions = Arc::new(Sessions {
+            accounts: accounts.clone(),
+            hosts: hosts.clone(),
+            rooms: rooms.clone(),
+            history,
+            relay,
+            broker: broker.clone(),
+            members: Members::new(hub.clone(), rooms.clone()),
+            hub: hub.clone(),
+            statuses,
+            clock: clock.clone(),
+            chance: chance.clone(),
+            wire: config.wire_offset,
+            limits: session_limits(config),
+            tracker: shutdown.tasks().clone(),
+        });
+        let health = NodeHealth::new(shutdown.clone());
+        Self { hub, hosts, rooms, accounts, announce, broker, presence, sessions, health, clock: clock.clone() }
+    }
+
+    fn http(
+        &self,
+        app: &App,
+        connections: &TaskTracker,
+        refuse: &CancellationToken,
+        metrics: RenderMetrics,
+    ) -> HttpContext {
+        let config = &app.config;
+        let upgrader = Upgrader {
+            sessions: self.sessions.clone(),
+            hub: self.hub.clone(),
+            address_sockets: config.limits.sockets_per_address.get(),
+            max_message: config.limits.frame_bytes,
+            draining: refuse.clone(),
+            tracker: connections.clone(),
+        };
+        let proxies = config.trusted_proxies.clone();
+        HttpContext {
+            accounts: self.accounts.clone(),
+            hosts: self.hosts.clone(),
+            rooms: self.rooms.clone(),
+            store: app.store.clone(),
+            health: Arc::new(self.health.clone()),
+            metrics,
+            upgrades: Arc::new(upgrader),
+            announce: self.announce.clone(),
+            pages: Pages::new(config.demo.as_ref().map(web::demo).unwrap_or_default()),
+            settings: Settings {
+                public_url: config.public_url.as_str().to_owned(),
+                admin_origins: config.admin_origins.iter().map(|origin| origin.as_str().to_owned()).collect(),
+                cookie_domain: config.cookie_domain.as_ref().map(|domain| domain.as_str().to_owned()),
+                is_trusted_proxy: Arc::new(move |peer: IpAddr| {
+                    proxies.as_ref().is_some_and(|proxies| proxies.trusts(peer))
+                }),
+                metrics_here: config.metrics_listen.is_none(),
+            },
+        }
+    }
+
+    fn start_archive(&self, store: &Store, shutdown: &Shutdown) -> Option<Archive> {
+        let queue = self.broker.archive_queue()?;
+        let stop = shutdown.stopping_token();
+        Some(Archive::start(&queue, self.broker.partitions(), store, shutdown.tasks(), &stop))
+    }
+
+    async fn subscribe(&self, archive: Option<Archive>) -> Result<(), Unavailable> {
+        let ended = self.accounts.clone();
+        let (hosts, hub) = (self.hosts.clone(), self.hub.clone());
+        let tracker = self.sessions.tracker.clone();
+        let deliveries = Deliveries {
+            hub: self.hub.clone(),
+            hosts: self.hosts.clone(),
+            archive,
+            login_ended: LoginEnded(Box::new(move |sid| ended.login_ended(sid))),
+            host_changed: HostChanged(Box::new(move |id| {
+                tracker.spawn(upkeep::end_hidden_status(hosts.clone(), hub.clone(), id));
+            })),
+        };
+        let heard = self.broker.subscribe(Arc::new(deliveries)).await;
+        let told = StatusDeliveries { hub: self.hub.clone(), clock: self.clock.clone(), wire: self.sessions.wire };
+        self.presence.subscribe(Arc::new(told)).await.and(heard)
+    }
+}
+
+fn announce(broker: Arc<dyn Broker>) -> Announce {
+    Arc::new(move |control| {
+        let broker = broker.clone();
+        Box::pin(async move {
+            if let Err(error) = broker.announce(control).await {
+                tracing::warn!(%error, "news about a host was not told; other nodes find out when their caches end");
+            }
+        })
+    })
+}
+
+fn keys(config: &Config) -> TokenKeys {
+    let secrets: Vec<&[u8]> = config.jwt_secrets.verifying().collect();
+    // The configuration has no empty list.
+    TokenKeys::new(&secrets).unwrap_or_else(|| unreachable!("the configuration checks that there is a secret"))
+}
+
+fn session_limits(config: &Config) -> SessionLimits {
+    let limits = &config.limits;
+    SessionLimits {
+        room_sockets: limits.sockets_per_room.get(),
+        rate: limits
+            .messages_per_second
+            .get()
+            .map(|per_second| Rate { per_second, burst: limits.message_burst.get().unwrap_or(u32::MAX) }),
     }
 }

@@ -108,7 +108,7 @@ impl Archiver {
                 Ok(true) => IDLE_INTERVAL,
                 Ok(false) => LEASE_INTERVAL,
                 Err(error) => {
-                    metrics::counter!("pintalk_archive_failures_total").increment(1);
+                    metrics::counter!(crate::metric::ARCHIVE_FAILURES).increment(1);
                     tracing::warn!(%error, partition = self.partition.0, "the archive waits");
                     RETRY
                 }
@@ -142,8 +142,8 @@ impl Archiver {
                 self.lease = None;
                 return Ok(false);
             }
-            metrics::histogram!("pintalk_archive_seconds").record(began.elapsed().as_secs_f64());
-            metrics::counter!("pintalk_archived_messages_total").increment(rows as u64);
+            metrics::histogram!(crate::metric::ARCHIVE_SECONDS).record(began.elapsed().as_secs_f64());
+            metrics::counter!(crate::metric::ARCHIVED).increment(rows as u64);
             if !full {
                 return Ok(true);
             }
@@ -220,7 +220,7 @@ impl Archiver {
     }
 
     async fn bury(&self, lease: &ArchiveLease, entry: &QueueEntry, why: &str) -> Result<bool, Unavailable> {
-        metrics::counter!("pintalk_dead_letters_total").increment(1);
+        metrics::counter!(crate::metric::DEAD_LETTERS).increment(1);
         tracing::error!(room = %entry.room, position = entry.position, why, "a message goes to the dead letters");
         self.queue.bury_entry(self.partition, lease, &entry.position, why).await
     }

@@ -176,8 +176,8 @@ fn record(route: &'static str, method: &Method, response: &Response, started: In
     let method = routes::method_label(method);
     let status = response.status().as_str().to_owned();
     let labels = [("route", route.into()), ("method", method.into()), ("status", metrics::SharedString::from(status))];
-    metrics::counter!("pintalk_http_requests_total", &labels).increment(1);
-    metrics::histogram!("pintalk_http_request_duration_seconds", &labels).record(started.elapsed().as_secs_f64());
+    metrics::counter!(crate::metric::HTTP_REQUESTS, &labels).increment(1);
+    metrics::histogram!(crate::metric::HTTP_SECONDS, &labels).record(started.elapsed().as_secs_f64());
     tracing::debug!(
         route,
         method,

@@ -68,9 +68,9 @@ impl Hub {
     }
 
     /// Counts a socket of an address, unless it has `limit` already.
-    pub fn admit_address(self: &Arc<Self>, address: IpAddr, limit: u32) -> Option<AddressSlot> {
+    pub fn admit_address(self: &Arc<Self>, address: IpAddr, limit: Option<u32>) -> Option<AddressSlot> {
         let mut count = self.addresses.entry(address).or_insert(0);
-        if *count >= limit {
+        if limit.is_some_and(|limit| *count >= limit) {
             return None;
         }
         *count += 1;
@@ -169,6 +169,17 @@ impl Hub {
             }
         }
         ended
+    }
+
+    /// How many connections there are.
+    pub fn len(&self) -> usize {
+        let rooms: usize = self.rooms.iter().map(|entry| entry.value().len()).sum();
+        rooms + self.statuses.iter().map(|entry| entry.value().len()).sum::<usize>()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// Makes every connection of every room compare itself with the broker.
@@ -274,8 +285,8 @@ mod tests {
         drop(hub.register(Place::Room(room()), hub.connection(Identity::Guest)));
         assert!(hub.rooms.is_empty());
         let address = "127.0.0.1".parse().unwrap();
-        let slot = hub.admit_address(address, 1);
-        assert!(slot.is_some() && hub.admit_address(address, 1).is_none());
+        let slot = hub.admit_address(address, Some(1));
+        assert!(slot.is_some() && hub.admit_address(address, Some(1)).is_none());
         drop(slot);
         assert!(hub.addresses.is_empty());
     }

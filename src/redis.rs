@@ -12,6 +12,7 @@ use fred::types::config::{TcpConfig, UnresponsiveConfig};
 use fred::types::scripts::Script as FredScript;
 use fred::types::{MultipleKeys, MultipleValues};
 use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
 
 use crate::broker::Unavailable;
 use crate::domain::NodeId;
@@ -54,6 +55,7 @@ pub struct Redis {
     client: Client,
     subscriber: SubscriberClient,
     node: NodeId,
+    ended: CancellationToken,
     shared: Arc<Shared>,
 }
 
@@ -102,7 +104,7 @@ impl Redis {
             nodes: Mutex::new(None),
             heartbeat: Script::new(include_str!("broker/redis/lua/heartbeat.lua")),
         };
-        Ok(Self { client, subscriber, node, shared: Arc::new(shared) })
+        Ok(Self { client, subscriber, node, ended: CancellationToken::new(), shared: Arc::new(shared) })
     }
 
     /// This node's id.
@@ -195,8 +197,14 @@ impl Redis {
         Some(then + at.elapsed().as_millis() as i64)
     }
 
+    /// Waits until the clients have ended: so do those who listen.
+    pub async fn ended(&self) {
+        self.ended.cancelled().await;
+    }
+
     /// Ends both clients.
     pub async fn quit(&self) {
+        self.ended.cancel();
         for result in [self.client.quit().await, self.subscriber.quit().await] {
             if let Err(error) = result {
                 tracing::debug!(%error, "redis client did not quit in order");

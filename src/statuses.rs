@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use dashmap::DashSet;
 use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
@@ -32,6 +33,7 @@ pub struct Statuses {
     told: Arc<DashSet<HostUuid>>,
     places: Arc<[Mutex<()>]>,
     tracker: TaskTracker,
+    stop: CancellationToken,
 }
 
 impl std::fmt::Debug for Statuses {
@@ -42,9 +44,15 @@ impl std::fmt::Debug for Statuses {
 
 impl Statuses {
     /// For a node's connections. `grace` is how long a host may be gone and still be online.
-    pub fn new(hub: Arc<Hub>, presence: Arc<dyn Presence>, grace: Duration, tracker: TaskTracker) -> Self {
+    pub fn new(
+        hub: Arc<Hub>,
+        presence: Arc<dyn Presence>,
+        grace: Duration,
+        tracker: TaskTracker,
+        stop: CancellationToken,
+    ) -> Self {
         let places = (0..PLACES).map(|_| Mutex::new(())).collect();
-        Self { hub, presence, grace, told: Arc::default(), places, tracker }
+        Self { hub, presence, grace, told: Arc::default(), places, tracker, stop }
     }
 
     /// The port behind it.
@@ -78,6 +86,10 @@ impl Statuses {
                 }
                 Ok(()) => {
                     self.told.remove(&host);
+                }
+                Err(error) if self.stop.is_cancelled() => {
+                    tracing::warn!(%error, %host, "presence was not told of a host any more");
+                    return;
                 }
                 Err(error) => {
                     tracing::warn!(%error, %host, "presence does not know of a host yet");

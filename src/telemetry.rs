@@ -3,8 +3,6 @@
 //! Both belong to the process, not to a node: a test runs several nodes in one process, so installing again is fine
 //! and changes nothing.
 
-pub mod metric;
-
 use std::io::IsTerminal as _;
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -14,6 +12,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::clock::Clock;
 use crate::config::LogFormat;
+use crate::metric;
 use crate::shutdown::Shutdown;
 
 /// How often the recorder tidies up: without it, the samples of a histogram pile up until somebody scrapes.

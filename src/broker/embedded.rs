@@ -3,7 +3,7 @@
 //! One node is enough as long as one machine carries the traffic and may be away while it restarts. An acknowledgement means
 //! what it means in a cluster: the batch is committed before anybody is sent it, so a process that is killed loses nothing.
 //! There is no archive queue, no life and no tombstone; whoever opens the database must be alone
-//! ([`lock`](crate::app)).
+//! (the lock of `app`).
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};

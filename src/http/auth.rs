@@ -19,7 +19,7 @@ pub(super) async fn log_in(app: &HttpContext, request: &mut Request) -> Result<R
         Err(LoginError::Deactivated) => "deactivated",
         Err(LoginError::Fault(_)) => "failed",
     };
-    metrics::counter!("pintalk_logins_total", "outcome" => outcome_label).increment(1);
+    metrics::counter!(crate::metric::LOGINS, "outcome" => outcome_label).increment(1);
     let login = outcome?;
     let body = LoggedIn { user: (&login.host).into(), access_token: &login.tokens.access };
     let mut response = reply::json(StatusCode::OK, &body);

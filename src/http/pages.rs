@@ -9,7 +9,7 @@ use warp::reply::Response;
 use super::reply;
 
 /// Path, content type, bytes.
-pub type Page = (&'static str, &'static str, &'static [u8]);
+pub type Page = (&'static str, &'static str, Bytes);
 
 /// Only what this server itself serves; nothing inline, and nobody else's frame.
 const POLICY: &str =
@@ -28,8 +28,8 @@ pub(super) struct StampedPage {
 
 impl Pages {
     /// Of a list of pages.
-    pub fn new(pages: &'static [Page]) -> Self {
-        Self(pages.iter().filter_map(|page| StampedPage::new(*page)).collect())
+    pub fn new(pages: impl IntoIterator<Item = Page>) -> Self {
+        Self(pages.into_iter().filter_map(StampedPage::new).collect())
     }
 
     /// The page of a path without its outer slashes.
@@ -41,7 +41,7 @@ impl Pages {
 impl StampedPage {
     fn new(page: Page) -> Option<Self> {
         use base64::Engine as _;
-        let digest = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(&Sha256::digest(page.2)[..16]);
+        let digest = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(&Sha256::digest(&page.2)[..16]);
         // base64 in quotes is always a header value.
         let etag = HeaderValue::try_from(format!("\"{digest}\"")).ok()?;
         Some(Self { page, etag })
@@ -53,11 +53,11 @@ impl StampedPage {
 
     /// The page, or 304 when the caller has it already.
     pub(super) fn show(&self, request: &HeaderMap) -> Response {
-        let (_, content_type, bytes) = self.page;
+        let (_, content_type, bytes) = &self.page;
         let mut response = if self.is_known(request) {
             reply::empty(StatusCode::NOT_MODIFIED)
         } else {
-            reply::text(StatusCode::OK, content_type, Bytes::from_static(bytes))
+            reply::text(StatusCode::OK, content_type, bytes.clone())
         };
         let headers = response.headers_mut();
         headers.insert(ETAG, self.etag.clone());

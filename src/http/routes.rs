@@ -200,7 +200,7 @@ mod tests {
     use super::*;
 
     fn label(path: &str) -> &'static str {
-        find(path, &Pages::new(&[])).label()
+        find(path, &Pages::new([])).label()
     }
 
     #[test]
@@ -217,7 +217,7 @@ mod tests {
 
     #[test]
     fn an_id_is_a_number_that_a_row_can_have() {
-        assert!(matches!(find("/api/users/12/", &Pages::new(&[])), Target::Route(_, 12)));
+        assert!(matches!(find("/api/users/12/", &Pages::new([])), Target::Route(_, 12)));
         for path in ["/api/users/x/", "/api/users/-1/", "/api/users/+1/", "/api/users/99999999999999999999/"] {
             assert_eq!(label(path), "unmatched", "{path}");
         }
@@ -225,7 +225,7 @@ mod tests {
 
     #[test]
     fn a_socket_is_named_by_its_decoded_path() {
-        let Target::Socket(path) = find("/ws/chat/a%2Db/", &Pages::new(&[])) else { panic!("no socket") };
+        let Target::Socket(path) = find("/ws/chat/a%2Db/", &Pages::new([])) else { panic!("no socket") };
         assert_eq!(path, "/ws/chat/a-b");
         assert_eq!(label("/ws/"), "unmatched");
     }

@@ -25,9 +25,9 @@ use crate::store::testing::on_fresh;
 pub(super) const ADMIN: &str = "https://admin.example";
 pub(super) const SHOP: &str = "https://shop.example";
 
-static PAGES: &[Page] = &[
-    ("/widget.js", "text/javascript; charset=utf-8", b"// hello"),
-    ("/console/", "text/html; charset=utf-8", b"<!doctype html>"),
+const PAGES: [Page; 2] = [
+    ("/widget.js", "text/javascript; charset=utf-8", Bytes::from_static(b"// hello")),
+    ("/console/", "text/html; charset=utf-8", Bytes::from_static(b"<!doctype html>")),
 ];
 
 /// A server and its one host: dev@shop.example, "pass word", of shop.example.

@@ -316,7 +316,7 @@ impl Connection {
             state.bytes += framed.len();
             state.frames.push_back(framed);
         } else {
-            metrics::counter!("pintalk_slow_closes_total").increment(1);
+            metrics::counter!(crate::metric::SLOW).increment(1);
             state.frames = VecDeque::new();
             state.bytes = 0;
             state.end = Some(self.try_later());

@@ -41,6 +41,7 @@ impl RedisPresence {
         let mut retry = tokio::time::interval(Duration::from_millis(500));
         loop {
             tokio::select! {
+                () = self.redis.ended() => return,
                 message = messages.recv() => match message {
                     Ok(message) if &*message.channel == CHANNEL => {
                         if message.value.as_bytes().and_then(|bytes| deliver(bytes, &*sink)).is_none() {

@@ -193,8 +193,8 @@ impl Worker {
             let batch: Vec<&Submission> = self.ready.iter().take(len).map(|pending| &pending.submission).collect();
             self.broker.accept(self.partition, &batch).await
         };
-        metrics::histogram!("pintalk_accept_seconds").record(began.elapsed().as_secs_f64());
-        metrics::histogram!("pintalk_accept_batch_messages").record(len as f64);
+        metrics::histogram!(crate::metric::ACCEPT_SECONDS).record(began.elapsed().as_secs_f64());
+        metrics::histogram!(crate::metric::ACCEPT_BATCH).record(len as f64);
         match answer {
             Ok(outcomes) => {
                 let batch: Vec<Pending> = self.ready.drain(..len).collect();
@@ -225,7 +225,7 @@ impl Worker {
     }
 
     async fn failed(&mut self, len: usize, error: &Unavailable) {
-        metrics::counter!("pintalk_accept_failures_total").increment(1);
+        metrics::counter!(crate::metric::ACCEPT_FAILURES).increment(1);
         tracing::warn!(%error, partition = self.partition.0, messages = len, "a batch was not accepted; it is sent again");
         // It may have happened all the same.
         self.ready.iter_mut().take(len).for_each(|pending| pending.tried = true);
@@ -268,14 +268,14 @@ impl Worker {
             }
             Outcome::Full => {
                 if !self.held.contains_key(&pending.submission.room) && !holds(again, pending.submission.room) {
-                    metrics::counter!("pintalk_queue_full_total").increment(1);
+                    metrics::counter!(crate::metric::QUEUE_FULL).increment(1);
                     self.release_later(pending.submission.room, FULL_RETRY);
                 }
                 again.push(pending);
                 return;
             }
         };
-        metrics::counter!("pintalk_messages_total", "result" => result).increment(1);
+        metrics::counter!(crate::metric::MESSAGES, "result" => result).increment(1);
         pending.answered();
     }
 
@@ -294,7 +294,7 @@ impl Worker {
                 break;
             }
             if !arrived && missed.insert(*room) {
-                metrics::counter!("pintalk_gaps_total", "reason" => "echo").increment(1);
+                metrics::counter!(crate::metric::GAPS, "reason" => "echo").increment(1);
                 self.hub.fall_behind(*room, *seq);
             }
             self.awaited.pop_front();
@@ -307,7 +307,7 @@ impl Worker {
         let given_up = self.ready.iter().chain(self.held.values().flatten()).filter(|pending| late(pending));
         for pending in given_up {
             if !pending.connection.is_abandoned() {
-                metrics::counter!("pintalk_messages_total", "result" => "given_up").increment(1);
+                metrics::counter!(crate::metric::MESSAGES, "result" => "given_up").increment(1);
                 pending.connection.abandon(None, pending.connection.try_later());
                 pending.connection.end(pending.connection.try_later());
             }

@@ -71,7 +71,7 @@ impl Sessions {
         connection.start_after(0);
         let guard = RoomGuard::enter(self.clone(), owner.key, connection.clone());
         let status = self.members.tell(name).await.map_err(|error| self.refusal_of(&error))?;
-        if status.guests + status.hosts > self.limits.room_sockets {
+        if self.limits.room_sockets.is_some_and(|limit| status.guests + status.hosts > limit) {
             return Err(Close::TooMany.into());
         }
         self.admit_to_state(owner.key, &status, connection.side(), after.is_some()).await?;

@@ -21,9 +21,6 @@ use crate::protocol::Close;
 use crate::protocol::frame::{self, Decoder, Event, FrameError};
 use crate::session::{Appetite, Heartbeat, Session};
 
-/// The largest message a client may send, in bytes (SPEC 4).
-const MAX_MESSAGE: usize = 32 * 1024;
-
 /// What is read at once.
 const READ_BUFFER: usize = 16 * 1024;
 
@@ -82,12 +79,12 @@ pub(super) struct Pump {
 }
 
 impl Pump {
-    pub(super) fn new(stream: Stream, session: Session) -> Self {
+    pub(super) fn new(stream: Stream, session: Session, max_message: usize) -> Self {
         let now = Instant::now();
         Self {
             wire: Wire::new(stream.tcp),
             connection: session.connection().clone(),
-            decoder: Decoder::new(MAX_MESSAGE),
+            decoder: Decoder::new(max_message),
             unread: stream.early,
             heard_at: now,
             pinged_at: now,
@@ -106,7 +103,7 @@ impl Pump {
         };
         let Self { wire, session, connection, .. } = self;
         match gone {
-            Gone::Peer => metrics::counter!("pintalk_closes_total", "code" => "peer").increment(1),
+            Gone::Peer => metrics::counter!(crate::metric::CLOSES, "code" => "peer").increment(1),
             Gone::Close(close) => {
                 // Noted before the session goes: a host who logged out is offline at once.
                 connection.end(close);
@@ -207,7 +204,7 @@ impl Pump {
         let now = Instant::now();
         let Heartbeat { ping, silence } = self.session.heartbeat();
         if self.wire.stalled_since.is_some_and(|since| now - since >= WRITE_TIMEOUT) {
-            metrics::counter!("pintalk_slow_closes_total").increment(1);
+            metrics::counter!(crate::metric::SLOW).increment(1);
             return Err(Gone::Close(self.connection.try_later()));
         }
         if self.session.appetite() == Appetite::Busy {

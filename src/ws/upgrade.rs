@@ -38,7 +38,9 @@ pub struct Upgrader {
     /// This node's connections.
     pub hub: Arc<Hub>,
     /// Sockets of one address.
-    pub address_sockets: u32,
+    pub address_sockets: Option<u32>,
+    /// The largest message a client may send, in bytes.
+    pub max_message: usize,
     /// Once cancelled, nobody is let in.
     pub draining: CancellationToken,
     /// Sockets live here.
@@ -73,16 +75,16 @@ impl Upgrades for Upgrader {
 impl Upgrader {
     fn answer(&self, mut request: UpgradeRequest) -> Response {
         let Some(door) = Door::of(&request.path) else {
-            return ApiError::not_found("there is no such socket").into_response();
+            return ApiError::NotFound.into_response();
         };
         let (accept, on_upgrade) = match handshake_of(&request.headers, request.on_upgrade.take()) {
             Ok(handshake) => handshake,
             Err(refusal) => return *refusal,
         };
         if self.draining.is_cancelled() {
-            return ApiError::unavailable("this node is going away").into_response();
+            return ApiError::Unavailable.into_response();
         }
-        metrics::counter!("pintalk_handshakes_total").increment(1);
+        metrics::counter!(crate::metric::HANDSHAKES).increment(1);
         let handshake = read_handshake(&request);
         self.tracker.spawn(self.clone().connect(on_upgrade, door, handshake, request.peer));
         let mut response = Response::default();
@@ -105,10 +107,11 @@ impl Upgrader {
         drop((door, handshake));
         match admitted {
             Ok(session) => {
+                let max_message = self.max_message;
                 drop(self);
-                let open = metrics::gauge!("pintalk_connections", "kind" => kind(&session));
+                let open = metrics::gauge!(crate::metric::CONNECTIONS, "kind" => kind(&session));
                 open.increment(1.0);
-                Pump::new(stream, session).run().await;
+                Pump::new(stream, session, max_message).run().await;
                 open.decrement(1.0);
             }
             Err(refusal) => {
@@ -134,7 +137,7 @@ impl Upgrader {
 }
 
 pub(super) fn count_close(close: Close) {
-    metrics::counter!("pintalk_closes_total", "code" => close.code().to_string()).increment(1);
+    metrics::counter!(crate::metric::CLOSES, "code" => close.code().to_string()).increment(1);
 }
 
 fn kind(session: &Session) -> &'static str {
@@ -148,13 +151,13 @@ fn kind(session: &Session) -> &'static str {
 
 /// The answer to the key, and the connection to come; or why this is no handshake.
 fn handshake_of(headers: &HeaderMap, on_upgrade: Option<OnUpgrade>) -> Result<(HeaderValue, OnUpgrade), Box<Response>> {
-    let no_handshake = || Box::new(ApiError::bad_request("this is a WebSocket: connect to it as one").into_response());
+    let no_handshake = || Box::new(ApiError::Malformed("This is a WebSocket: connect to it as one.").into_response());
     let on_upgrade = on_upgrade.ok_or_else(no_handshake)?;
     if !has_token(headers, &UPGRADE, "websocket") || !has_token(headers, &CONNECTION, "upgrade") {
         return Err(no_handshake());
     }
     if headers.get(VERSION).map(HeaderValue::as_bytes) != Some(b"13") {
-        let mut response = ApiError::bad_request("only version 13 of WebSocket is spoken here").into_response();
+        let mut response = ApiError::Malformed("Only version 13 of WebSocket is spoken here.").into_response();
         *response.status_mut() = StatusCode::UPGRADE_REQUIRED;
         response.headers_mut().insert(VERSION, HeaderValue::from_static("13"));
         return Err(Box::new(response));

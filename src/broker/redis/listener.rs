@@ -40,6 +40,7 @@ async fn listen(
     retry.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
+            () = redis.ended() => return,
             message = messages.recv() => match message {
                 Ok(message) if &*message.channel == CONTROL => read_control(&redis, &*sink, &mut newest).await,
                 Ok(message) if !message.channel.ends_with(":bus") => {}
@@ -52,7 +53,7 @@ async fn listen(
                 }
                 Err(RecvError::Lagged(lost)) => {
                     tracing::warn!(lost, "the listener fell behind; rooms are compared with the broker");
-                    metrics::counter!("pintalk_bus_lagged_total").increment(1);
+                    metrics::counter!(crate::metric::BUS_LAGGED).increment(1);
                     sink.missed();
                 }
                 Err(RecvError::Closed) => return,
@@ -64,7 +65,7 @@ async fn listen(
             _ = retry.tick(), if !subscribed => match resubscribe(&redis).await {
                 Ok(()) => {
                     subscribed = true;
-                    metrics::counter!("pintalk_bus_resubscribed_total").increment(1);
+                    metrics::counter!(crate::metric::BUS_RESUBSCRIBED).increment(1);
                     sink.missed();
                 }
                 Err(error) => tracing::warn!(%error, "the buses are not subscribed yet"),

@@ -11,7 +11,7 @@ macro_rules! table {
         $(#[doc = $help] pub const $name: &str = $text;)*
 
         /// Gives every metric its help text.
-        pub(super) fn describe_all() {
+        pub fn describe_all() {
             $(table!(@ $kind $name $unit $help);)*
         }
     };
@@ -29,37 +29,32 @@ table! {
     gauge DEGRADED "pintalk_degraded" Count "1 while a store is away; label `store` (sql, redis).";
 
     // sockets
-    gauge CONNECTIONS "pintalk_connections" Count "Open sockets; labels `kind` (chat, status) and `side` (guest, host).";
+    gauge CONNECTIONS "pintalk_connections" Count "Open sockets; label `kind` (chat_guest, chat_host, status_guest, status_host).";
     counter CLOSES "pintalk_closes_total" Count "Sockets that the server closed; label `code`.";
     counter SLOW "pintalk_slow_closes_total" Count "Sockets closed because their outbox was full or took no write.";
-    gauge LOCAL_ROOMS "pintalk_local_rooms" Count "Rooms that somebody on this node is in.";
 
     // messages
-    counter ACCEPTED "pintalk_messages_accepted_total" Count "Messages that were stored and numbered.";
-    counter REFUSED "pintalk_messages_refused_total" Count "Messages that were not; label `reason` (full, closed, deleted, unavailable).";
-    counter REPEATED "pintalk_messages_repeated_total" Count "Messages that had come before under the same id.";
-    counter DELIVERED "pintalk_deliveries_total" Count "Frames handed to sockets of this node.";
-    histogram ACCEPT_SECONDS "pintalk_accept_duration_seconds" Seconds "From reading a message to its being stored.";
+    counter MESSAGES "pintalk_messages_total" Count "Messages from clients; label `result` (accepted, duplicate, refused, given_up).";
+    counter ACCEPT_FAILURES "pintalk_accept_failures_total" Count "Calls to the broker that failed; their messages are sent again.";
+    counter QUEUE_FULL "pintalk_queue_full_total" Count "Rooms that waited because too much of their partition was not in SQL.";
+    counter HANDSHAKES "pintalk_handshakes_total" Count "WebSocket handshakes that were answered.";
+    histogram ACCEPT_SECONDS "pintalk_accept_duration_seconds" Seconds "One call to the broker.";
     histogram ACCEPT_BATCH "pintalk_accept_batch_size" Count "Messages in one call to the broker.";
 
     // the archive
     counter ARCHIVED "pintalk_messages_archived_total" Count "Messages written to SQL.";
     counter DEAD_LETTERS "pintalk_dead_letters_total" Count "Messages that SQL will never take. Any is an alert.";
-    gauge ARCHIVE_QUEUE "pintalk_archive_queue_entries" Count "Messages not yet in SQL; label `partition`.";
+    counter ARCHIVE_FAILURES "pintalk_archive_failures_total" Count "Rounds of an archiver that failed and are tried again.";
     histogram ARCHIVE_SECONDS "pintalk_archive_duration_seconds" Seconds "One transaction of an archiver.";
 
     // buses
-    counter CATCH_UPS "pintalk_catch_ups_total" Count "Rooms whose sockets fetched what the bus had not brought; label `reason`.";
-    counter MISSED_PROBES "pintalk_missed_probes_total" Count "Probes that did not come back over a bus.";
+    counter GAPS "pintalk_gaps_total" Count "Rooms whose sockets fetched what the bus had not brought; label `reason`.";
+    counter BUS_LAGGED "pintalk_bus_lagged_total" Count "Times that the listener fell behind the bus.";
+    counter BUS_RESUBSCRIBED "pintalk_bus_resubscribed_total" Count "Times that the buses were subscribed anew.";
 
     // HTTP
     histogram HTTP_SECONDS "pintalk_http_request_duration_seconds" Seconds "Answering a request; labels `route` (its template), `method` and `status`.";
-    counter LIMITED "pintalk_limited_total" Count "Requests and sockets refused by a limit; label `limit`.";
+    counter HTTP_REQUESTS "pintalk_http_requests_total" Count "Requests; labels `route` (its template), `method` and `status`.";
     counter LOGINS "pintalk_logins_total" Count "Logins; label `outcome`.";
 
-    // duties
-    gauge LEADER "pintalk_leader" Count "1 on the node that does the cluster's duties.";
-    counter DUTIES "pintalk_duties_total" Count "Rounds of duties; labels `duty` and `outcome`.";
-    counter PURGED "pintalk_messages_purged_total" Count "Messages deleted because their time was over.";
-    counter MAILS "pintalk_mails_total" Count "Mails; label `outcome` (sent, failed, logged).";
 }

@@ -1,0 +1,70 @@
+//! Whether this node can serve, as its own tasks find out.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use crate::http::{Health, Readiness};
+use crate::metric;
+use crate::shutdown::Shutdown;
+
+/// What the tasks know.
+#[derive(Clone, Debug)]
+pub(super) struct NodeHealth {
+    facts: Arc<Facts>,
+    shutdown: Shutdown,
+}
+
+#[derive(Debug, Default)]
+struct Facts {
+    started: AtomicBool,
+    broker: AtomicBool,
+    sql: AtomicBool,
+}
+
+impl NodeHealth {
+    pub(super) fn new(shutdown: Shutdown) -> Self {
+        Self { facts: Arc::default(), shutdown }
+    }
+
+    /// Stores have answered, the schema is right, the buses are heard.
+    pub(super) fn set_started(&self) {
+        self.facts.started.store(true, Relaxed);
+        self.set_broker(true);
+        self.set_sql(true);
+    }
+
+    /// Whether the broker answers.
+    pub(super) fn set_broker(&self, answers: bool) {
+        self.facts.broker.store(answers, Relaxed);
+        self.show();
+    }
+
+    /// Whether SQL answers: without it a node serves on for a time.
+    pub(super) fn set_sql(&self, answers: bool) {
+        self.facts.sql.store(answers, Relaxed);
+        self.show();
+    }
+
+    fn show(&self) {
+        let ready = matches!(self.readiness(), Readiness::Ready { .. });
+        metrics::gauge!(metric::READY).set(u8::from(ready));
+        metrics::gauge!(metric::DEGRADED, "store" => "sql").set(u8::from(!self.facts.sql.load(Relaxed)));
+        metrics::gauge!(metric::DEGRADED, "store" => "redis").set(u8::from(!self.facts.broker.load(Relaxed)));
+    }
+}
+
+impl Health for NodeHealth {
+    fn readiness(&self) -> Readiness {
+        let degraded = !self.facts.sql.load(Relaxed);
+        let not_ready = |reason: &str| Readiness::NotReady { reason: reason.to_owned(), degraded };
+        if self.shutdown.is_draining() {
+            not_ready("This node is going away.")
+        } else if !self.facts.started.load(Relaxed) {
+            not_ready("This node is starting: it waits for its stores.")
+        } else if !self.facts.broker.load(Relaxed) {
+            not_ready("The broker does not answer.")
+        } else {
+            Readiness::Ready { degraded }
+        }
+    }
+}

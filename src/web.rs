@@ -1,0 +1,35 @@
+//! Pages that are part of the binary.
+
+use bytes::Bytes;
+use serde::Serialize;
+
+use crate::config::DemoHost;
+use crate::http::Page;
+
+/// What the demo page must know of its host.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct DemoFacts<'a> {
+    access_key: &'a str,
+    secret_key: &'a str,
+    email: &'a str,
+    password: &'a str,
+    host_uuid: &'a str,
+}
+
+/// The demo page with guest and host side by side, for the host of `pintalk demo`.
+pub fn demo(host: &DemoHost) -> Vec<Page> {
+    let facts = DemoFacts {
+        access_key: &host.access_key,
+        secret_key: &host.secret_key,
+        email: &host.email,
+        password: &host.password,
+        host_uuid: &host.uuid,
+    };
+    vec![
+        ("/demo", "text/html; charset=utf-8", Bytes::from_static(include_bytes!("web/demo.html"))),
+        ("/demo/demo.css", "text/css; charset=utf-8", Bytes::from_static(include_bytes!("web/demo.css"))),
+        ("/demo/demo.js", "text/javascript; charset=utf-8", Bytes::from_static(include_bytes!("web/demo.js"))),
+        ("/demo/config.json", "application/json", serde_json::to_vec(&facts).unwrap_or_default().into()),
+    ]
+}
