@@ -1,0 +1,124 @@
+//! Whatever is sent, its sender gets its code and nobody else notices (SPEC 4).
+
+use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio_tungstenite::tungstenite::Message;
+
+use crate::on_both;
+use crate::support::{Client, Room, SHOP};
+
+on_both! {
+    async fn a_bad_frame_costs_its_sender_the_socket_and_nobody_else(app) {
+        let (a, b) = app.two();
+        let host = app.host("host@shop.example").await;
+        let room = Room::open(app, a, &host).await;
+        let (mut good, mut desk) = (room.join(a).await, host.join(b, &room).await);
+        let nested = format!(r#"{{"type":"chat_message","message":{}"#, "[".repeat(8_000));
+        let long = json!({"type": "chat_message", "message": "x".repeat(2_001), "datetime": "2023-03-23T08:15:07"}).to_string();
+        let frames: Vec<(Message, u16)> = [
+            "", "hi", "null", "[]", "{}", "{\"type\":\"chat_message\"}", "{\"type\":\"nonsense\"}", &nested, &long,
+            r#"{"type":"chat_message","message":"","datetime":"2023-03-23T08:15:07"}"#,
+            r#"{"type":"chat_message","message":"hi","datetime":"yesterday"}"#,
+            r#"{"type":"chat_message","message":"hi","datetime":"2023-03-23T08:15:07","id":"a b"}"#,
+        ]
+        .into_iter()
+        .map(|text| (Message::text(text), 4000))
+        .chain([
+            (Message::binary(vec![1, 2, 3]), 4000),
+            (Message::text("x".repeat(1024 * 1024)), 1009),
+            (Message::text(format!("\"{}\"", "x".repeat(32 * 1024))), 1009),
+        ])
+        .collect();
+        for (frame, code) in frames {
+            let mut bad = room.join(a).await;
+            let shown = frame.to_string().chars().take(60).collect::<String>();
+            bad.try_send(frame).await;
+            assert_eq!(bad.close_code().await, code, "{shown}");
+        }
+        assert_eq!(good.say("all fine here").await["seq"], 1);
+        assert_eq!(desk.frame().await["seq"], 1);
+    }
+
+    async fn half_an_emoji_is_mended(app) {
+        let (a, _) = app.two();
+        let host = app.host("host@shop.example").await;
+        let room = Room::open(app, a, &host).await;
+        let mut guest = room.join(a).await;
+        let cut = r#"{"type":"chat_message","message":"hi \ud83d","datetime":"2023-03-23T08:15:07"}"#;
+        guest.send_raw(Message::text(cut)).await;
+        assert_eq!(guest.frame().await["message"], "hi \u{fffd}");
+    }
+
+    async fn bytes_that_are_no_utf8_are_refused(app) {
+        let (a, _) = app.two();
+        let host = app.host("host@shop.example").await;
+        let room = Room::open(app, a, &host).await;
+        let mut stream = upgraded(a.address, &format!("/ws/chat/{}/", room.name)).await;
+        // A masked text frame of one byte, 0xff, under the mask 0.
+        stream.write_all(&[0x81, 0x81, 0, 0, 0, 0, 0xff]).await.expect("written");
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.expect("read");
+        assert_eq!(&answer[..1], [0x88]);
+        assert_eq!(u16::from_be_bytes([answer[2], answer[3]]), 1007);
+    }
+
+    async fn a_handshake_that_is_none_is_an_answer_of_http(app) {
+        let (a, _) = app.two();
+        let host = app.host("host@shop.example").await;
+        let room = Room::open(app, a, &host).await;
+        let path = format!("/ws/chat/{}/", room.name);
+        let plain = app.http.get(a.url(&path)).send().await.expect("an answer");
+        assert_eq!(plain.status(), 400);
+        let body: serde_json::Value = plain.json().await.expect("JSON");
+        assert_eq!(body["code"], 400);
+        let old = app.http.get(a.url(&path)).header("Upgrade", "websocket").header("Connection", "Upgrade");
+        let old = old.header("Sec-WebSocket-Version", "8").header("Sec-WebSocket-Key", "x").send().await.expect("an answer");
+        assert_eq!(old.status(), 426);
+        assert_eq!(app.http.get(a.url("/ws/nowhere/")).send().await.expect("an answer").status(), 404);
+        // Half an upgrade, and silence: nobody else waits for it.
+        let mut half = tokio::net::TcpStream::connect(a.address).await.expect("a connection");
+        half.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n").as_bytes()).await.expect("written");
+        room.join(a).await.say("hi").await;
+    }
+
+    async fn a_peer_that_vanishes_leaves_the_others_alone(app) {
+        let (a, b) = app.two();
+        let host = app.host("host@shop.example").await;
+        let room = Room::open(app, a, &host).await;
+        let mut good = room.join(b).await;
+        for _ in 0..5 {
+            let vanishing = room.join(a).await;
+            drop(vanishing);
+            good.say("still here").await;
+        }
+        let path = format!("/ws/chat/{}/", room.name);
+        // Says goodbye before the handshake is answered.
+        for _ in 0..5 {
+            let mut hasty = tokio::net::TcpStream::connect(a.address).await.expect("a connection");
+            hasty.write_all(handshake(&path).as_bytes()).await.expect("written");
+            drop(hasty);
+        }
+        good.say("and here").await;
+        Client::open(a, &path, Some(SHOP)).await.frame().await;
+    }
+}
+
+fn handshake(path: &str) -> String {
+    format!(
+        "GET {path} HTTP/1.1\r\nHost: x\r\nOrigin: {SHOP}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+}
+
+/// A bare connection right behind its handshake.
+async fn upgraded(address: std::net::SocketAddr, path: &str) -> tokio::net::TcpStream {
+    let mut stream = tokio::net::TcpStream::connect(address).await.expect("a connection");
+    stream.write_all(handshake(path).as_bytes()).await.expect("written");
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.expect("an answer"));
+    }
+    let head = String::from_utf8(head).expect("text");
+    assert!(head.starts_with("HTTP/1.1 101 ") && head.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "{head}");
+    stream
+}

@@ -1,0 +1,252 @@
+//! Guests and hosts talk (SPEC 4 and 6).
+
+use pintalk::domain::ChatroomId;
+use serde_json::{Value, json};
+
+use crate::on_both;
+use crate::support::{Client, Room, TestApp, Topology, eventually, message, texts};
+
+on_both! {
+    async fn a_guest_and_a_host_talk_across_nodes(app) {
+        let (a, b) = app.two();
+        let host = app.host("host@shop.example").await;
+        let room = Room::open(app, a, &host).await;
+        let (mut guest, mut desk) = (room.join(a).await, host.join(b, &room).await);
+
+        guest.send(&message("hello?")).await;
+        let (echo, received) = (guest.frame().await, desk.frame().await);
+        assert_eq!(echo, received);
+        assert_eq!((&echo["type"], &echo["is_host"], &echo["seq"]), (&json!("chat_message"), &json!(false), &json!(1)));
+        assert_eq!(echo["datetime"], "2023-03-23T08:15:07.123");
+        assert!(echo["id"].as_str().is_some_and(|id| !id.is_empty()));
+
+        desk.say("what can I do for you?").await;
+        let answer = guest.frame().await;
+        assert_eq!((&answer["is_host"], &answer["seq"]), (&json!(true), &json!(2)));
+    }
+
+    async fn who_writes_is_decided_by_who_is_connected(app) {
+        let (a, _) = app.two();
+        let host = app.host("host@shop.example").await;
+        let room = Room::open(app, a, &host).await;
+        let (mut guest, mut desk) = (room.join(a).await, host.join(a, &room).await);
+        let mut lie = message("I am the host");
+        lie["is_host"] = json!(true);
+        guest.send(&lie).await;
+        assert_eq!(guest.frame().await["is_host"], false);
+        assert_eq!(desk.frame().await["is_host"], false);
+        let mut odd = message("hm");
+        odd["is_host"] = json!("perhaps");
+        desk.send(&odd).await;
+        assert_eq!(desk.frame().await["is_host"], true);
+    }
+
+    async fn the_newest_fifty_await_who_joins_and_nothing_who_is_first(app) {
+        let (a, b) = app.two();
+        let host = app.host("host@shop.example").await;
+        let room = Room::open(app, a, &host).await;
+        let mut guest = room.join(a).await;
+        guest.nothing().await;
+        for number in 1..=60 {
+            guest.say(&format!("message {number}")).await;
+        }
+        let history = host.join(b, &room).await.frame().await;
+        let data = history["data"].as_array().expect("history").clone();
+        assert_eq!(history["type"], "chat_message");
+        assert_eq!(history.get("more"), None);
+        assert_eq!(texts(&data), (11..=60).map(|number| format!("message {number}")).collect::<Vec<_>>());
+        assert_eq!(data[0]["seq"], 11);
+        // The very frame that was sent live.
+        assert_eq!(data[49], room.join(a).await.frame().await["data"][49]);
+    }
+
+    async fn who_comes_back_gets_what_he_missed_and_goes_on_live(app) {
+        let (a, b) = app.two();
+        let host = app.host("host@shop.example").await;
+        let room = Room::open(app, a, &host).await;
+        let mut guest = room.join(a).await;
+        for number in 1..=5 {
+            guest.say(&format!("message {number}")).await;
+        }
+        let mut back = room.join_after(b, 2).await;
+        let missed = back.frame().await;
+        assert_eq!(texts(missed["data"].as_array().expect("history")), ["message 3", "message 4", "message 5"]);
+        guest.say("and one more").await;
+        assert_eq!(back.frame().await["seq"], 6);
+        // All of it, from the beginning; nothing from the end, or from beyond.
+        assert_eq!(room.join_after(b, 0).await.frame().await["data"].as_array().expect("history").len(), 6);
+        for seq in [6, 1_000_000] {
+            let mut level = room.join_after(b, seq).await;
+            let said = guest.say("still there?").await;
+            let heard = level.frame().await;
+            assert!(heard == said || heard["data"][0] == said, "{heard}");
+        }
+    }
+
+    async fn two_thousand_missed_messages_arrive_in_order_in_several_frames(app) {
+        let (a, b) = app.two();
+        let host = app.host("host@shop.example").await;
+        let room = Room::open(app, a, &host).await;
+        let mut guests = [room.join(a).await, room.join(b).await];
+        let long = "길".repeat(150);
+        for round in 0..20 {
+            for guest in &mut guests {
+                for number in 0..20 {
+                    guest.send(&message(&format!("{round} {number} {long}"))).await;
+                }
+            }
+            for guest in &mut guests {
+                guest.frames(40).await;
+            }
+        }
+        let mut back = room.join_after(a, 0).await;
+        let mut seqs: Vec<u64> = Vec::new();
+        loop {
+            let frame = back.frame().await;
+            assert!(frame.to_string().len() <= 128 * 1024);
+            seqs.extend(frame["data"].as_array().expect("history").iter().filter_map(|each| each["seq"].as_u64()));
+            if frame["more"] != true {
+                break;
+            }
+        }
+        assert_eq!(seqs, (1..=800).collect::<Vec<_>>());
+    }
+
+    async fn the_same_id_from_the_same_side_is_the_same_message(app) {
+        let (a, b) = app.two();
+        let host = app.host("host@shop.example").await;
+        let room = Room::open(app, a, &host).await;
+        let (mut guest, mut desk) = (room.join(a).await, host.join(b, &room).await);
+        let mut first = message("once");
+        first["id"] = json!("client-1");
+        guest.send(&first).await;
+        let original = guest.frame().await;
+        assert_eq!(original["id"], "client-1");
+        assert_eq!(desk.frame().await, original);
+        // Again, from another of his sockets, with another text: only that socket gets the original back.
+        let mut second_tab = room.join(b).await;
+        second_tab.frame().await;
+        first["message"] = json!("twice");
+        second_tab.send(&first).await;
+        assert_eq!(second_tab.frame().await, original);
+        // The other side may use the same id.
+        let mut reply = message("my own");
+        reply["id"] = json!("client-1");
+        desk.send(&reply).await;
+        assert_eq!(desk.frame().await["seq"], 2);
+        assert_eq!(guest.frame().await["seq"], 2);
+    }
+
+    async fn older_messages_are_asked_for_by_number_and_by_wall_clock(app) {
+        let (a, _) = app.two();
+        let host = app.host("host@shop.example").await;
+        let room = Room::open(app, a, &host).await;
+        let mut guest = room.join(a).await;
+        for number in 0..120 {
+            let mut numbered = message(&format!("message {}", number + 1));
+            numbered["datetime"] = json!(format!("2023-03-23T08:{:02}:{:02}.5", number / 60, number % 60));
+            guest.send(&numbered).await;
+            guest.frame().await;
+        }
+        let mut late = room.join(a).await;
+        assert_eq!(late.frame().await["data"][0]["seq"], 71);
+        // The wall clock of the oldest one it shows, in whole seconds, as the real widget does.
+        late.send(&json!({"type": "request", "message": "2023-03-23T08:01:10"})).await;
+        let page = late.frame().await;
+        let seqs: Vec<u64> = page["data"].as_array().expect("a page").iter().filter_map(|each| each["seq"].as_u64()).collect();
+        assert_eq!(seqs, (21..=70).rev().collect::<Vec<_>>());
+        late.send(&json!({"type": "request", "before": 21})).await;
+        assert_eq!(late.frame().await["data"].as_array().expect("a page").len(), 20);
+        late.send(&json!({"type": "request", "before": 1})).await;
+        assert_eq!(late.frame().await["data"], json!([]));
+    }
+
+    async fn typing_and_read_are_relayed_and_not_stored(app) {
+        let (a, b) = app.two();
+        let host = app.host("host@shop.example").await;
+        let room = Room::open(app, a, &host).await;
+        let (mut guest, mut desk) = (room.join(a).await, host.join(b, &room).await);
+        guest.say("hi").await;
+        desk.frame().await;
+        let typing = json!({"type": "notice", "is_host": false, "message": "typing", "datetime": "2023-03-23T08:15:07"});
+        guest.send(&typing).await;
+        assert_eq!(desk.frame().await, typing);
+        desk.send(&json!({"type": "notice", "message": "read", "seq": 1, "datetime": "2023-03-23T08:15:08"})).await;
+        guest.frame().await; // his own typing
+        let read = guest.frame().await;
+        assert_eq!((&read["message"], &read["is_host"], &read["seq"]), (&json!("read"), &json!(true), &json!(1)));
+        let history = room.join(a).await.frame().await;
+        assert_eq!(history["data"].as_array().expect("history").len(), 1);
+    }
+
+    async fn a_message_is_in_sql_a_moment_later_and_readable_at_once(app) {
+        let (a, b) = app.two();
+        let host = app.host("host@shop.example").await;
+        let room = Room::open(app, a, &host).await;
+        let mut guest = room.join(a).await;
+        let path = host.path_of(b, &room).await;
+        for number in 1..=30 {
+            guest.say(&format!("message {number}")).await;
+            // A reader never misses what was acknowledged.
+            let page = host.get(b, &format!("{path}chat-messages/?limit=2")).await;
+            assert_eq!((&page["count"], &page["results"][0]["message"]), (&json!(number), &json!(format!("message {number}"))));
+        }
+        let newest = &host.get(b, &format!("{path}chat-messages/?limit=1")).await["results"][0];
+        assert_eq!((&newest["id"], &newest["isHost"], &newest["is_host"]), (&json!(30), &json!(false), &json!(false)));
+        assert_eq!(newest["datetime"], "2023-03-23T08:15:07.123");
+        let id = host.listed(a, &room).await.expect("a room")["id"].as_i64().expect("an id");
+        eventually("all of it is in SQL", async || {
+            (app.store.count_messages(ChatroomId(id), None).await == Ok(30)).then_some(())
+        })
+        .await;
+        eventually("the list shows the newest", async || {
+            (host.listed(b, &room).await?["latestMsg"] == "message 30").then_some(())
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_a_cluster_a_message_is_in_redis_before_anybody_sees_it() {
+    let app = TestApp::start(Topology::Cluster).await;
+    let (a, _) = app.two();
+    let host = app.host("host@shop.example").await;
+    let room = Room::open(&app, a, &host).await;
+    let mut guest = room.join(a).await;
+    guest.say("kept").await;
+    let keys = app.redis.as_ref().expect("redis").keys_of(&room.name).await;
+    assert!(keys.iter().any(|key| key.contains(":log:")), "{keys:?}");
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_talk_at_once_and_everybody_sees_each_number_once_in_order() {
+    for topology in [Topology::Embedded, Topology::Cluster] {
+        let app = TestApp::start(topology).await;
+        let (a, b) = app.two();
+        let host = app.host("host@shop.example").await;
+        let room = Room::open(&app, a, &host).await;
+        let mut people: Vec<Client> = Vec::new();
+        for at in 0..6 {
+            people.push(room.join(if at % 2 == 0 { a } else { b }).await);
+        }
+        let talks = people.into_iter().enumerate().map(|(who, mut person)| async move {
+            for number in 0..50 {
+                person.send(&message(&format!("{who} {number}"))).await;
+            }
+            person.frames(300).await
+        });
+        let heard: Vec<Vec<Value>> = futures_util::future::join_all(talks).await;
+        for frames in &heard {
+            assert_eq!(frames, &heard[0]);
+            let seqs: Vec<u64> = frames.iter().filter_map(|frame| frame["seq"].as_u64()).collect();
+            assert_eq!(seqs, (1..=300).collect::<Vec<_>>());
+            for who in 0..6 {
+                let his: Vec<String> =
+                    texts(frames).into_iter().filter(|text| text.starts_with(&format!("{who} "))).collect();
+                assert_eq!(his, (0..50).map(|number| format!("{who} {number}")).collect::<Vec<_>>());
+            }
+        }
+        app.stop().await;
+    }
+}

@@ -1,0 +1,11 @@
+//! Whole servers: one embedded node, and two nodes on a real Redis and a real MySQL, spoken to as their clients do.
+
+#![allow(unreachable_pub, reason = "a test binary has no outside")]
+
+mod admission;
+mod bad_input;
+mod chat;
+mod ends;
+mod rooms;
+mod status;
+mod support;

@@ -1,0 +1,135 @@
+//! Rooms over HTTP, on any node (SPEC 3).
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::on_both;
+use crate::support::{Room, SHOP, eventually};
+
+on_both! {
+    async fn a_guest_opens_a_room_and_the_host_sees_it_on_another_node(app) {
+        let (a, b) = app.two();
+        let host = app.host("host@shop.example").await;
+        let room = Room::open(app, a, &host).await;
+        assert_eq!(room.name.len(), 22);
+        assert_eq!(room.body["guest"].as_str().map(|guest| guest.split(' ').count()), Some(2));
+        assert_eq!(room.body["host"]["uuid"], host.account.uuid.as_str());
+        assert_eq!((&room.body["isClosed"], &room.body["closedAt"]), (&json!(false), &Value::Null));
+        let listed = host.listed(b, &room).await.expect("a room");
+        assert_eq!((&listed["host"], &listed["unread"], &listed["guestOnline"]), (&json!(host.account.id.0), &json!(0), &json!(false)));
+        let mut guest = room.join(a).await;
+        guest.say("anybody there?").await;
+        eventually("one is unread, and the guest is there", async || {
+            let listed = host.listed(b, &room).await?;
+            (listed["unread"] == 1 && listed["guestOnline"] == true).then_some(())
+        })
+        .await;
+        let mut desk = host.join(b, &room).await;
+        desk.frame().await;
+        guest.say("hello").await;
+        desk.frame().await;
+        assert_eq!(host.listed(a, &room).await.expect("a room")["unread"], 0);
+        desk.leave().await;
+        eventually("what he saw stays read", async || {
+            let listed = host.listed(a, &room).await?;
+            (listed["unread"] == 0 && !listed["lastCheckedAt"].is_null() && listed["latestMsg"] == "hello").then_some(())
+        })
+        .await;
+    }
+
+    async fn the_list_has_pinned_rooms_first_and_then_the_one_that_was_written_to_last(app) {
+        let (a, b) = app.two();
+        let host = app.host("host@shop.example").await;
+        let mut rooms = Vec::new();
+        for _ in 0..7 {
+            rooms.push(Room::open(app, a, &host).await);
+        }
+        for (pinned, status) in rooms.iter().zip([200, 200, 200, 200, 200, 422]) {
+            let path = host.path_of(a, pinned).await;
+            assert_eq!(host.call(b, Method::PATCH, &path, json!({"isFixed": true})).await.0, status);
+        }
+        rooms[5].join(a).await.say("hi").await;
+        eventually("it has moved", async || {
+            let list = host.get(b, "/api/chat/chatrooms/").await;
+            assert_eq!((&list["count"], &list["next"], &list["previous"]), (&json!(7), &Value::Null, &Value::Null));
+            let names: Vec<&str> = list["results"].as_array()?.iter().filter_map(|room| room["name"].as_str()).collect();
+            let wanted: Vec<&str> = [4, 3, 2, 1, 0, 5, 6].iter().map(|at| rooms[*at].name.as_str()).collect();
+            (names == wanted).then_some(())
+        })
+        .await;
+        // Closing unpins.
+        let path = host.path_of(a, &rooms[0]).await;
+        let (_, closed) = host.call(a, Method::PATCH, &path, json!({"is_closed": true})).await;
+        assert_eq!((&closed["isFixed"], &closed["isClosed"]), (&json!(false), &json!(true)));
+        let page = host.get(a, "/api/chat/chatrooms/?page_size=2&is_closed=false").await;
+        assert_eq!((&page["count"], page["results"].as_array().map(Vec::len)), (&json!(6), Some(2)));
+        assert!(page["next"].as_str().is_some_and(|next| next.starts_with("http://")), "{page}");
+        assert_eq!(host.call(a, Method::GET, "/api/chat/chatrooms/?page=9", Value::Null).await.0, 404);
+    }
+
+    async fn another_hosts_room_is_403_and_an_absent_one_404(app) {
+        let (a, b) = app.two();
+        let (host, other) = (app.host("host@shop.example").await, app.host("other@shop.example").await);
+        let room = Room::open(app, a, &host).await;
+        let path = host.path_of(a, &room).await;
+        for (method, path) in [
+            (Method::GET, path.clone()),
+            (Method::PATCH, path.clone()),
+            (Method::DELETE, path.clone()),
+            (Method::PATCH, format!("{path}restore/")),
+            (Method::GET, format!("{path}chat-messages/")),
+        ] {
+            let (status, body) = other.call(b, method.clone(), &path, json!({"isFixed": true})).await;
+            assert_eq!((status, &body["code"]), (403, &json!(403)), "{method} {path}");
+        }
+        assert_eq!(host.call(a, Method::GET, "/api/chat/chatrooms/999999/", Value::Null).await.0, 404);
+        assert_eq!(host.get(b, &path).await["name"], room.name.as_str());
+    }
+
+    async fn an_idempotency_key_makes_a_repeated_call_one_room(app) {
+        let (a, b) = app.two();
+        let host = app.host("host@shop.example").await;
+        let mut names = Vec::new();
+        for node in [a, b, a] {
+            let answer = app
+                .http
+                .post(node.url("/api/chat"))
+                .header("X-PinTalk-Access-Key", &host.account.access_key)
+                .header("X-PinTalk-Secret-Key", &host.account.secret_key)
+                .header("Idempotency-Key", "0123456789abcdef")
+                .header("Origin", SHOP)
+                .send()
+                .await
+                .expect("an answer");
+            assert_eq!(answer.status(), 201);
+            assert_eq!(answer.headers()["access-control-allow-origin"], SHOP);
+            names.push(answer.json::<Value>().await.expect("JSON")["name"].clone());
+        }
+        assert!(names.iter().all(|name| name == &names[0]), "{names:?}");
+    }
+
+    async fn a_refresh_token_is_spent_on_any_node_and_a_stolen_one_ends_the_login(app) {
+        let (a, b) = app.two();
+        let host = app.host("host@shop.example").await;
+        let refresh = async |node: &crate::support::Node, cookie: &str| {
+            let request = app.http.post(node.url("/api/auth/token/refresh/")).header("Cookie", cookie);
+            let answer = request.send().await.expect("an answer");
+            let cookie = answer.headers().get("set-cookie").and_then(|cookie| cookie.to_str().ok()).unwrap_or_default();
+            let cookie = cookie.split(';').next().unwrap_or_default().to_owned();
+            (answer.status().as_u16(), cookie, answer.json::<Value>().await.expect("JSON"))
+        };
+        let (status, second, body) = refresh(b, &host.refresh_cookie).await;
+        assert_eq!(status, 201);
+        assert!(body["access"].is_string() && body["access"] == body["access_token"] && body["access"] == body["accessToken"]);
+        // Two tabs at once are no theft.
+        assert_eq!(refresh(a, &host.refresh_cookie).await.0, 201);
+        assert_eq!(refresh(a, &second).await.0, 201);
+        // Two spent ones back is: the login is over, also for the newest.
+        let room = Room::open(app, a, &host).await;
+        let mut desk = host.join(b, &room).await;
+        desk.nothing().await;
+        assert_eq!(refresh(b, &host.refresh_cookie).await.0, 401);
+        assert_eq!(desk.close_code().await, 4001);
+        assert_eq!(refresh(a, &second).await.0, 401);
+    }
+}

@@ -1,0 +1,144 @@
+//! Whether a host is online (SPEC 5).
+
+use std::time::Duration;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::on_both;
+use crate::support::{Client, SHOP};
+
+const HELLO: &str = r#"{"type":"notice","is_host":false,"message":"online","datetime":"2023-03-23T08:15:77"}"#;
+
+fn hello() -> Value {
+    serde_json::from_str(HELLO).expect("JSON")
+}
+
+fn is(frame: &Value, word: &str) -> bool {
+    frame["type"] == "notice" && frame["is_host"] == true && frame["message"] == word && frame["status"] == word
+}
+
+on_both! {
+    async fn a_guest_sees_at_once_that_the_host_is_there_and_again_when_he_asks(app) {
+        let (a, b) = app.two();
+        let host = app.host("host@shop.example").await;
+        let mut desk = host.appear(a).await;
+        desk.nothing().await;
+        // Both paths are the same thing.
+        for path in [format!("/ws/chat/{}/status/", host.account.uuid), format!("/ws/status/{}", host.account.uuid)] {
+            let mut guest = Client::open(b, &path, Some(SHOP)).await;
+            assert!(is(&guest.frame().await, "online"));
+            guest.send(&hello()).await;
+            assert!(is(&guest.frame().await, "online"));
+            // The host sees that somebody is there.
+            let seen = desk.frame().await;
+            assert_eq!((&seen["is_host"], &seen["message"]), (&json!(false), &json!("online")));
+        }
+    }
+
+    async fn a_guest_hears_nothing_of_an_absent_host_until_he_comes(app) {
+        let (a, b) = app.two();
+        let host = app.host("host@shop.example").await;
+        let mut guest = host.watched(a).await;
+        guest.send(&hello()).await;
+        assert!(guest.is_quiet_for(Duration::from_millis(300)).await);
+        let _desk = host.appear(b).await;
+        assert!(is(&guest.frame().await, "online"));
+    }
+
+    async fn a_guest_hears_that_the_host_has_left_once_his_last_tab_on_any_node_is_closed(app) {
+        let (a, b) = app.two();
+        let host = app.host("host@shop.example").await;
+        let tabs = [host.appear(a).await, host.appear(b).await, host.appear(a).await];
+        let mut guest = host.watched(b).await;
+        // What the tabs do and what the guest asks race; online is all he may hear.
+        assert!(is(&guest.frame().await, "online"));
+        let mut guest = host.watched(b).await;
+        assert!(is(&guest.frame().await, "online"));
+        let [first, second, third] = tabs;
+        first.leave().await;
+        third.leave().await;
+        assert!(guest.is_quiet_for(Duration::from_millis(1_500)).await);
+        let left = std::time::Instant::now();
+        second.leave().await;
+        assert!(is(&guest.frame().await, "offline"));
+        assert!(left.elapsed() < Duration::from_millis(1_500), "{:?}", left.elapsed());
+        let _back = host.appear(a).await;
+        assert!(is(&guest.frame().await, "online"));
+    }
+
+    async fn gone_and_back_within_a_second_is_not_told(app) {
+        let (a, b) = app.two();
+        let host = app.host("host@shop.example").await;
+        let mut desk = host.appear(a).await;
+        desk.nothing().await;
+        let mut guest = host.watched(b).await;
+        assert!(is(&guest.frame().await, "online"));
+        desk.leave().await;
+        let _again = host.appear(a).await;
+        assert!(guest.is_quiet_for(Duration::from_millis(1_500)).await);
+    }
+
+    async fn who_logs_out_is_offline_at_once(app) {
+        let (a, b) = app.two();
+        let host = app.host("host@shop.example").await;
+        let mut desk = host.appear(a).await;
+        desk.nothing().await;
+        let mut guest = host.watched(b).await;
+        assert!(is(&guest.frame().await, "online"));
+        let out = std::time::Instant::now();
+        host.call(b, Method::POST, "/api/auth/logout/", Value::Null).await;
+        assert!(is(&guest.frame().await, "offline"));
+        assert!(out.elapsed() < Duration::from_millis(900), "no grace: {:?}", out.elapsed());
+        assert_eq!(desk.close_code().await, 4001);
+    }
+
+    async fn a_host_may_hide_his_status(app) {
+        let (a, b) = app.two();
+        let host = app.host("host@shop.example").await;
+        let mut desk = host.appear(a).await;
+        desk.nothing().await;
+        let mut guest = host.watched(b).await;
+        assert!(is(&guest.frame().await, "online"));
+        let path = format!("/api/users/{}/configs/", host.account.id.0);
+        let (status, config) = host.call(a, Method::PATCH, &path, json!({"use_online_status": false})).await;
+        assert_eq!((status, &config["useOnlineStatus"]), (200, &json!(false)));
+        assert_eq!(guest.close_code().await, 4009);
+        assert_eq!(desk.close_code().await, 4009);
+        assert_eq!(host.watched(a).await.close_code().await, 4009);
+        assert_eq!(host.appear(b).await.close_code().await, 4009);
+        host.call(b, Method::PATCH, &path, json!({"useOnlineStatus": true})).await;
+        crate::support::eventually("he shows it again", async || {
+            let mut desk = host.appear(a).await;
+            desk.is_admitted().await.then_some(())
+        })
+        .await;
+    }
+
+    async fn another_hosts_status_is_4004_and_a_foreign_page_4003(app) {
+        let (a, _) = app.two();
+        let host = app.host("host@shop.example").await;
+        let other = app.host_of("other@other.example", "other.example").await;
+        let path = format!("/ws/status/{}/", host.account.uuid);
+        let his = Client::open(a, &format!("{path}?token={}", other.token), None).await.close_code().await;
+        assert_eq!(his, 4004);
+        assert_eq!(Client::open(a, &path, Some("https://other.example")).await.close_code().await, 4003);
+        assert_eq!(Client::open(a, &path, None).await.close_code().await, 4003);
+        assert_eq!(Client::open(a, &format!("{path}?token=x"), None).await.close_code().await, 4001);
+    }
+
+    async fn a_hosts_notices_are_ignored_whatever_is_in_them_and_other_types_are_4000(app) {
+        let (a, _) = app.two();
+        let host = app.host("host@shop.example").await;
+        let mut desk = host.appear(a).await;
+        desk.send(&json!({"type": "notice", "is_host": true, "status": "online", "datetime": "2023-03-23T12:22:12"})).await;
+        desk.send(&json!({"type": "notice", "message": {"deep": [1]}})).await;
+        desk.nothing().await;
+        desk.send(&json!({"type": "chat_message", "message": "hi"})).await;
+        assert_eq!(desk.close_code().await, 4000);
+        let mut guest = host.watched(a).await;
+        guest.frame().await;
+        guest.send(&json!({"type": "notice"})).await;
+        assert_eq!(guest.close_code().await, 4000);
+    }
+}

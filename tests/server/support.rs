@@ -1,0 +1,231 @@
+//! A running server to test against, and the people who use it: each acts in one line.
+
+pub mod people;
+pub mod servers;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use migration::{Migrator, MigratorTrait as _};
+use pintalk::accounts::tokens::TokenKeys;
+use pintalk::accounts::{Accounts, NewAccount};
+use pintalk::app;
+use pintalk::clock::{Chance, SystemClock};
+use pintalk::config::{Config, ServeArgs};
+use pintalk::domain::Host as Account;
+use pintalk::shutdown::Shutdown;
+use pintalk::store::Store;
+use serde_json::Value;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+pub use people::{Client, Host, Room, message};
+use servers::{MySqlDatabase, RedisServer};
+
+/// The site that hosts of tests register.
+pub const SHOP: &str = "https://shop.example";
+
+/// What must come, comes within this time on the slowest machine.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+const JWT_SECRET: &str = "a-secret-of-the-tests-that-is-long-enough";
+
+/// How the server under test is built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Topology {
+    /// One node, nothing beside it.
+    Embedded,
+    /// Two nodes on Redis and MySQL.
+    Cluster,
+}
+
+/// One server, of one node or two.
+pub struct TestApp {
+    pub nodes: Vec<Node>,
+    pub store: Store,
+    pub http: reqwest::Client,
+    pub redis: Option<RedisServer>,
+    mysql: Option<MySqlDatabase>,
+    flags: Vec<String>,
+    _data: tempfile::TempDir,
+}
+
+/// A node of it.
+pub struct Node {
+    pub address: SocketAddr,
+    pub shutdown: Shutdown,
+    run: JoinHandle<Result<(), app::AppError>>,
+}
+
+impl Node {
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+}
+
+impl TestApp {
+    pub async fn start(topology: Topology) -> Self {
+        Self::start_with(topology, &[]).await
+    }
+
+    /// With more flags, the same for all nodes.
+    pub async fn start_with(topology: Topology, more: &[&str]) -> Self {
+        let data = tempfile::tempdir().expect("a folder");
+        let mut flags: Vec<String> = ["--listen", "127.0.0.1:0", "--drain-delay", "0s", "--drain", "200ms"]
+            .iter()
+            .map(|flag| (*flag).to_owned())
+            .collect();
+        flags.extend([
+            "--data-dir".into(),
+            data.path().display().to_string(),
+            "--jwt-secret".into(),
+            JWT_SECRET.into(),
+        ]);
+        flags.extend(more.iter().map(|flag| (*flag).to_owned()));
+        let (mut redis, mut mysql) = (None, None);
+        let url = match topology {
+            Topology::Embedded => format!("sqlite://{}/pintalk.sqlite", data.path().display()),
+            Topology::Cluster => {
+                let (server, database) = (RedisServer::start().await, MySqlDatabase::create().await);
+                let url = database.url.clone();
+                flags.extend(["--redis-url".into(), server.url(), "--database-url".into(), url.clone()]);
+                flags.extend(["--trusted-proxies".into(), "none".into()]);
+                (redis, mysql) = (Some(server), Some(database));
+                url
+            }
+        };
+        let store = Store::connect(&url).await.expect("the database answers");
+        Migrator::up(store.connection(), None).await.expect("the schema is made");
+        let count = if topology == Topology::Cluster { 2 } else { 1 };
+        let http = reqwest::Client::builder().timeout(PATIENCE).build().expect("a client");
+        let mut app = Self { nodes: Vec::new(), store, http, redis, mysql, flags, _data: data };
+        for _ in 0..count {
+            app.add_node().await;
+        }
+        app
+    }
+
+    /// Starts one more node, and waits until it is ready.
+    pub async fn add_node(&mut self) {
+        let args = ServeArgs::from_flags(self.flags.iter().map(String::as_str)).expect("flags");
+        let mut config = Config::from_args(args, &Chance::from_entropy()).expect("a configuration");
+        let listener = TcpListener::bind(config.listen).await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        config.bound_to(address).expect("an address");
+        let shutdown = Shutdown::new();
+        let node = app::build(config).await.expect("a node");
+        let run = tokio::spawn(node.run(listener, shutdown.clone()));
+        let node = Node { address, shutdown, run };
+        eventually("the node is ready", async || {
+            let answer = self.http.get(node.url("/health/ready")).send().await.ok()?;
+            (answer.status() == 200).then_some(())
+        })
+        .await;
+        self.nodes.push(node);
+    }
+
+    /// The first node, and another if there is one.
+    pub fn two(&self) -> (&Node, &Node) {
+        (self.nodes.first().expect("a node"), self.nodes.last().expect("a node"))
+    }
+
+    /// A host whose site is [`SHOP`], logged in.
+    pub async fn host(&self, email: &str) -> Host {
+        self.host_of(email, "shop.example").await
+    }
+
+    /// A host with other domains.
+    pub async fn host_of(&self, email: &str, domains: &str) -> Host {
+        let account = self.sign_up(email, domains).await;
+        Host::log_in(self, account, email).await
+    }
+
+    async fn sign_up(&self, email: &str, domains: &str) -> Account {
+        let keys = TokenKeys::new(&[JWT_SECRET]).expect("keys");
+        let nobody = Arc::new(|_| Box::pin(async {}) as futures_util::future::BoxFuture<'static, ()>);
+        let clock = Arc::new(SystemClock);
+        let accounts = Accounts::new(self.store.clone(), clock, Chance::from_entropy(), keys, nobody);
+        let new = NewAccount {
+            email: email.into(),
+            password: people::PASSWORD.into(),
+            service_name: "Shop".into(),
+            service_expl: "Sells things".into(),
+            service_domain: Some(domains.into()),
+        };
+        accounts.create_host(new).await.expect("a host")
+    }
+
+    /// Ends one node in order.
+    pub async fn stop_node(&mut self, at: usize) {
+        let node = self.nodes.remove(at);
+        node.shutdown.begin();
+        let ended = tokio::time::timeout(PATIENCE, node.run).await.expect("a node ends in time");
+        ended.expect("a node does not panic").expect("a node ends in order");
+        assert_eq!(node.shutdown.exit_code(), 0, "a task died by itself");
+        assert_eq!(node.shutdown.tasks().len(), 0, "a task is left behind");
+    }
+
+    /// Ends all; nothing may be left: no task, and in a cluster no message that SQL does not have.
+    pub async fn stop(mut self) {
+        while !self.nodes.is_empty() {
+            if self.nodes.len() == 1
+                && let Some(redis) = &self.redis
+            {
+                eventually("everything accepted is in SQL", async || {
+                    redis.queued_messages().await.eq(&0).then_some(())
+                })
+                .await;
+            }
+            self.stop_node(0).await;
+        }
+        self.store.close().await;
+        if let Some(mysql) = self.mysql.take() {
+            mysql.drop_it().await;
+        }
+    }
+}
+
+/// Asks again and again until there is an answer.
+pub async fn eventually<T>(what: &str, ask: impl AsyncFn() -> Option<T>) -> T {
+    let asking = async {
+        loop {
+            if let Some(answer) = ask().await {
+                return answer;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, asking).await.unwrap_or_else(|_| panic!("in vain: {what}"))
+}
+
+/// Runs a test on both topologies, each under its own name.
+#[macro_export]
+macro_rules! on_both {
+    ($($(#[$meta:meta])* async fn $name:ident($app:ident) $body:block)*) => {
+        mod embedded {
+            $($(#[$meta])*
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                let app = $crate::support::TestApp::start($crate::support::Topology::Embedded).await;
+                super::$name(&app).await;
+                app.stop().await;
+            })*
+        }
+        mod cluster {
+            $($(#[$meta])*
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                let app = $crate::support::TestApp::start($crate::support::Topology::Cluster).await;
+                super::$name(&app).await;
+                app.stop().await;
+            })*
+        }
+        $(async fn $name($app: &$crate::support::TestApp) $body)*
+    };
+}
+
+/// The texts of messages, live or as history.
+pub fn texts(frames: &[Value]) -> Vec<String> {
+    frames.iter().map(|frame| frame["message"].as_str().unwrap_or_default().to_owned()).collect()
+}

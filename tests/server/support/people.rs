@@ -1,0 +1,227 @@
+//! Guests and hosts.
+
+use std::time::Duration;
+
+use futures_util::{SinkExt as _, StreamExt as _};
+use pintalk::domain::Host as Account;
+use reqwest::Method;
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+
+use super::{Node, PATIENCE, SHOP, TestApp};
+
+pub const PASSWORD: &str = "correct horse battery";
+
+/// A wall clock, as any client would show it.
+pub const NOW: &str = "2023-03-23T08:15:07.123";
+
+/// A host who is logged in.
+pub struct Host {
+    pub account: Account,
+    pub token: String,
+    pub refresh_cookie: String,
+    http: reqwest::Client,
+}
+
+impl Host {
+    pub(super) async fn log_in(app: &TestApp, account: Account, email: &str) -> Self {
+        let body = json!({"email": email, "password": PASSWORD});
+        let answer = app.http.post(app.two().0.url("/api/auth/login/")).json(&body).send().await.expect("an answer");
+        assert_eq!(answer.status(), 200);
+        let cookie =
+            answer.headers()["set-cookie"].to_str().expect("text").split(';').next().unwrap_or_default().to_owned();
+        let token = answer.json::<Value>().await.expect("JSON")["accessToken"].as_str().expect("a token").to_owned();
+        Self { account, token, refresh_cookie: cookie, http: app.http.clone() }
+    }
+
+    /// Another login of the same host.
+    pub async fn again(&self, app: &TestApp) -> Self {
+        Self::log_in(app, self.account.clone(), &self.account.email).await
+    }
+
+    /// A host-side call: status and body.
+    pub async fn call(&self, node: &Node, method: Method, path: &str, body: Value) -> (u16, Value) {
+        let request = self.http.request(method, node.url(path)).bearer_auth(&self.token);
+        let request = if body.is_null() { request } else { request.json(&body) };
+        let answer = request.send().await.expect("an answer");
+        (answer.status().as_u16(), answer.json().await.unwrap_or(Value::Null))
+    }
+
+    pub async fn get(&self, node: &Node, path: &str) -> Value {
+        let (status, body) = self.call(node, Method::GET, path, Value::Null).await;
+        assert_eq!(status, 200, "{body}");
+        body
+    }
+
+    /// His room of a name, as his list shows it.
+    pub async fn listed(&self, node: &Node, room: &Room) -> Option<Value> {
+        let list = self.get(node, "/api/chat/chatrooms/").await;
+        list["results"].as_array()?.iter().find(|listed| listed["name"] == room.name.as_str()).cloned()
+    }
+
+    pub async fn path_of(&self, node: &Node, room: &Room) -> String {
+        let id = self.listed(node, room).await.expect("the room is listed")["id"].as_i64().expect("an id");
+        format!("/api/chat/chatrooms/{id}/")
+    }
+
+    /// His socket in a room.
+    pub async fn join(&self, node: &Node, room: &Room) -> Client {
+        Client::open(node, &format!("/ws/chat/{}/?token={}", room.name, self.token), None).await
+    }
+
+    /// His socket at his status.
+    pub async fn appear(&self, node: &Node) -> Client {
+        Client::open(node, &format!("/ws/chat/{}/status/?token={}", self.account.uuid, self.token), None).await
+    }
+
+    /// A guest's socket at his status.
+    pub async fn watched(&self, node: &Node) -> Client {
+        Client::open(node, &format!("/ws/status/{}/", self.account.uuid), Some(SHOP)).await
+    }
+}
+
+/// A room that a guest opened.
+pub struct Room {
+    pub name: String,
+    pub body: Value,
+}
+
+impl Room {
+    pub async fn open(app: &TestApp, node: &Node, host: &Host) -> Self {
+        let request = app
+            .http
+            .post(node.url("/api/chat/"))
+            .header("X-PinTalk-Access-Key", &host.account.access_key)
+            .header("X-PinTalk-Secret-Key", &host.account.secret_key)
+            .header("Origin", SHOP);
+        let answer = request.send().await.expect("an answer");
+        assert_eq!(answer.status(), 201);
+        let body: Value = answer.json().await.expect("JSON");
+        Self { name: body["name"].as_str().expect("a name").to_owned(), body }
+    }
+
+    /// The guest's socket.
+    pub async fn join(&self, node: &Node) -> Client {
+        Client::open(node, &format!("/ws/chat/{}/", self.name), Some(SHOP)).await
+    }
+
+    /// The guest's socket, come back.
+    pub async fn join_after(&self, node: &Node, after: u64) -> Client {
+        Client::open(node, &format!("/ws/chat/{}/?after={after}", self.name), Some(SHOP)).await
+    }
+}
+
+/// A message as the real widget writes it.
+pub fn message(text: &str) -> Value {
+    json!({"type": "chat_message", "is_host": false, "message": text, "datetime": NOW})
+}
+
+/// A socket.
+pub struct Client(WebSocketStream<MaybeTlsStream<TcpStream>>);
+
+impl Client {
+    pub async fn open(node: &Node, path: &str, origin: Option<&str>) -> Self {
+        let mut request = format!("ws://{}{path}", node.address).into_client_request().expect("a request");
+        if let Some(origin) = origin {
+            request.headers_mut().insert("Origin", origin.parse().expect("a header"));
+        }
+        let (socket, _) = tokio_tungstenite::connect_async(request).await.expect("an upgrade");
+        Self(socket)
+    }
+
+    pub async fn send(&mut self, frame: &Value) {
+        self.send_raw(Message::text(frame.to_string())).await;
+    }
+
+    pub async fn send_raw(&mut self, message: Message) {
+        self.0.send(message).await.expect("the socket takes a frame");
+    }
+
+    /// Sends what the server may not even read to its end.
+    pub async fn try_send(&mut self, message: Message) {
+        // A socket that is closed meanwhile tells why when it is read.
+        drop(self.0.send(message).await);
+    }
+
+    /// Whether the server lets this socket be: a ping is answered.
+    pub async fn is_admitted(&mut self) -> bool {
+        self.try_send(Message::Ping("x".into())).await;
+        loop {
+            match tokio::time::timeout(PATIENCE, self.0.next()).await.expect("an answer in time") {
+                Some(Ok(Message::Pong(_))) => return true,
+                Some(Ok(Message::Close(_)) | Err(_)) | None => return false,
+                Some(Ok(_)) => {}
+            }
+        }
+    }
+
+    /// Says something, and returns what comes back: the acknowledgement.
+    pub async fn say(&mut self, text: &str) -> Value {
+        self.send(&message(text)).await;
+        let echo = self.frame().await;
+        assert_eq!(echo["message"], text, "{echo}");
+        echo
+    }
+
+    /// The next frame.
+    pub async fn frame(&mut self) -> Value {
+        match self.next().await {
+            Message::Text(text) => serde_json::from_str(&text).expect("JSON"),
+            other => panic!("expected a frame, got {other:?}"),
+        }
+    }
+
+    /// The next `count` frames.
+    pub async fn frames(&mut self, count: usize) -> Vec<Value> {
+        let mut frames = Vec::with_capacity(count);
+        for _ in 0..count {
+            frames.push(self.frame().await);
+        }
+        frames
+    }
+
+    /// The code and reason it ends with; nothing else may come before.
+    pub async fn closed(&mut self) -> (u16, String) {
+        match self.next().await {
+            Message::Close(Some(close)) => (close.code.into(), close.reason.to_string()),
+            other => panic!("expected a close, got {other:?}"),
+        }
+    }
+
+    /// The code it ends with.
+    pub async fn close_code(&mut self) -> u16 {
+        self.closed().await.0
+    }
+
+    /// Shows that nothing has come: a ping is answered, and nothing before it.
+    pub async fn nothing(&mut self) {
+        self.send_raw(Message::Ping("x".into())).await;
+        match tokio::time::timeout(PATIENCE, self.0.next()).await.expect("in time").expect("a frame").expect("a frame")
+        {
+            Message::Pong(_) => {}
+            other => panic!("expected nothing, got {other:?}"),
+        }
+    }
+
+    /// Whether nothing comes for a while.
+    pub async fn is_quiet_for(&mut self, span: Duration) -> bool {
+        tokio::time::timeout(span, self.next()).await.is_err()
+    }
+
+    pub async fn leave(mut self) {
+        self.0.close(None).await.expect("a goodbye");
+    }
+
+    async fn next(&mut self) -> Message {
+        loop {
+            let next = tokio::time::timeout(PATIENCE, self.0.next()).await.expect("a frame in time");
+            match next.expect("the socket is open").expect("a frame") {
+                Message::Ping(_) | Message::Pong(_) => {}
+                message => return message,
+            }
+        }
+    }
+}
