@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
 use sea_orm::{ConnectionTrait as _, DbBackend, Statement};
@@ -47,6 +48,8 @@ pub(super) fn run(args: DemoArgs) -> Result<u8, Failure> {
         serve.log = args.log;
         let mut config = Config::from_args(serve, &chance)?;
         config.bound_to(address)?;
+        // No balancer has to notice, and whoever tries it out does not want to wait for its end.
+        (config.drain_delay, config.drain) = (Duration::ZERO, Duration::from_secs(1));
         let demo = demo_host(&config, address, &chance).await?;
         let banner = banner(address, &demo);
         config.demo = Some(demo);

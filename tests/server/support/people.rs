@@ -1,5 +1,6 @@
 //! Guests and hosts.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -120,7 +121,11 @@ pub fn message(text: &str) -> Value {
 }
 
 /// A socket.
-pub struct Client(WebSocketStream<MaybeTlsStream<TcpStream>>);
+pub struct Client {
+    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    /// What came before the server had decided about this client.
+    early: VecDeque<Message>,
+}
 
 impl Client {
     pub async fn open(node: &Node, path: &str, origin: Option<&str>) -> Self {
@@ -129,7 +134,28 @@ impl Client {
             request.headers_mut().insert("Origin", origin.parse().expect("a header"));
         }
         let (socket, _) = tokio_tungstenite::connect_async(request).await.expect("an upgrade");
-        Self(socket)
+        let mut client = Self { socket, early: VecDeque::new() };
+        client.settle().await;
+        client
+    }
+
+    /// Waits until the server has decided: it answers a ping, or says goodbye.
+    async fn settle(&mut self) {
+        self.try_send(Message::Ping("settle".into())).await;
+        loop {
+            let next = tokio::time::timeout(PATIENCE, self.socket.next()).await.expect("a decision in time");
+            match next.expect("the socket is open").expect("a frame") {
+                Message::Pong(_) => return,
+                Message::Ping(_) => {}
+                message => {
+                    let decided = message.is_close();
+                    self.early.push_back(message);
+                    if decided {
+                        return;
+                    }
+                }
+            }
+        }
     }
 
     pub async fn send(&mut self, frame: &Value) {
@@ -137,20 +163,23 @@ impl Client {
     }
 
     pub async fn send_raw(&mut self, message: Message) {
-        self.0.send(message).await.expect("the socket takes a frame");
+        self.socket.send(message).await.expect("the socket takes a frame");
     }
 
     /// Sends what the server may not even read to its end.
     pub async fn try_send(&mut self, message: Message) {
         // A socket that is closed meanwhile tells why when it is read.
-        drop(self.0.send(message).await);
+        drop(self.socket.send(message).await);
     }
 
     /// Whether the server lets this socket be: a ping is answered.
     pub async fn is_admitted(&mut self) -> bool {
+        if self.early.iter().any(Message::is_close) {
+            return false;
+        }
         self.try_send(Message::Ping("x".into())).await;
         loop {
-            match tokio::time::timeout(PATIENCE, self.0.next()).await.expect("an answer in time") {
+            match tokio::time::timeout(PATIENCE, self.socket.next()).await.expect("an answer in time") {
                 Some(Ok(Message::Pong(_))) => return true,
                 Some(Ok(Message::Close(_)) | Err(_)) | None => return false,
                 Some(Ok(_)) => {}
@@ -198,8 +227,13 @@ impl Client {
 
     /// Shows that nothing has come: a ping is answered, and nothing before it.
     pub async fn nothing(&mut self) {
+        assert!(self.early.is_empty(), "{:?}", self.early);
         self.send_raw(Message::Ping("x".into())).await;
-        match tokio::time::timeout(PATIENCE, self.0.next()).await.expect("in time").expect("a frame").expect("a frame")
+        match tokio::time::timeout(PATIENCE, self.socket.next())
+            .await
+            .expect("in time")
+            .expect("a frame")
+            .expect("a frame")
         {
             Message::Pong(_) => {}
             other => panic!("expected nothing, got {other:?}"),
@@ -212,12 +246,15 @@ impl Client {
     }
 
     pub async fn leave(mut self) {
-        self.0.close(None).await.expect("a goodbye");
+        self.socket.close(None).await.expect("a goodbye");
     }
 
     async fn next(&mut self) -> Message {
+        if let Some(early) = self.early.pop_front() {
+            return early;
+        }
         loop {
-            let next = tokio::time::timeout(PATIENCE, self.0.next()).await.expect("a frame in time");
+            let next = tokio::time::timeout(PATIENCE, self.socket.next()).await.expect("a frame in time");
             match next.expect("the socket is open").expect("a frame") {
                 Message::Ping(_) | Message::Pong(_) => {}
                 message => return message,
