@@ -149,7 +149,11 @@ pub(super) enum Target<'a> {
 
 /// Where a path leads.
 pub(super) fn find<'a>(path: &str, pages: &'a Pages) -> Target<'a> {
-    let Some(segments) = request::segments(path) else { return Target::Nothing };
+    let Some(segments) = request::segments(path) else {
+        // Whatever hides in a socket's path, a browser is told by a close code.
+        let is_socket = path.starts_with("/ws/");
+        return if is_socket { Target::Socket(path.trim_end_matches('/').to_owned()) } else { Target::Nothing };
+    };
     if let [first, _, ..] = &segments[..]
         && first == "ws"
     {

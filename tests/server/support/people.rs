@@ -240,6 +240,12 @@ impl Client {
         }
     }
 
+    /// Whether a status comes within a while; others may come before it.
+    pub async fn hears(&mut self, status: &str, span: Duration) -> bool {
+        let heard = async { while self.frame().await["status"] != status {} };
+        tokio::time::timeout(span, heard).await.is_ok()
+    }
+
     /// Whether nothing comes for a while.
     pub async fn is_quiet_for(&mut self, span: Duration) -> bool {
         tokio::time::timeout(span, self.next()).await.is_err()
