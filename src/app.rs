@@ -125,7 +125,7 @@ impl App {
     fn ports(&self) -> Ports {
         match &self.redis {
             Some(redis) => Ports {
-                broker: Arc::new(RedisBroker::new(redis.clone(), self.chance.clone())),
+                broker: Arc::new(RedisBroker::new(redis.clone(), self.chance.clone(), self.config.redis_wait)),
                 presence: Arc::new(RedisPresence::new(redis.clone())),
             },
             None => Ports {
@@ -227,7 +227,7 @@ impl App {
     /// Makes this node known and subscribes the buses. The inner error: try again.
     async fn join_cluster(&self, node: &Node, archive: Option<Archive>) -> Result<Result<(), Unavailable>, AppError> {
         if let Some(redis) = &self.redis {
-            let broker = RedisBroker::new(redis.clone(), self.chance.clone());
+            let broker = RedisBroker::new(redis.clone(), self.chance.clone(), self.config.redis_wait);
             match broker.check_partitions().await {
                 Ok(Ok(())) => {}
                 Ok(Err(found)) => return Err(AppError::Partitions(found)),

@@ -52,6 +52,8 @@ const CONTROL: &str = "pt:control";
 pub struct RedisBroker {
     redis: Redis,
     chance: Chance,
+    /// How many replicas must have a batch before it is published.
+    wait: u32,
     scripts: Arc<Scripts>,
 }
 
@@ -61,9 +63,9 @@ fn key(partition: Partition, kind: &str) -> String {
 }
 
 impl RedisBroker {
-    /// Over the node's clients.
-    pub fn new(redis: Redis, chance: Chance) -> Self {
-        Self { redis, chance, scripts: Arc::new(Scripts::default()) }
+    /// Over the node's clients. `wait` replicas must have a batch before anybody sees it.
+    pub fn new(redis: Redis, chance: Chance, wait: u32) -> Self {
+        Self { redis, chance, wait, scripts: Arc::new(Scripts::default()) }
     }
 
     /// Refuses a Redis that was set up with another count of partitions.
@@ -77,6 +79,22 @@ impl RedisBroker {
             within(client.set("pt:partitions", i64::from(PARTITIONS), None, options, false)).await?;
         let found: u16 = within(client.get("pt:partitions")).await?;
         Ok(if found == PARTITIONS { Ok(()) } else { Err(found) })
+    }
+
+    /// Publishes a batch once enough replicas have it.
+    async fn publish_replicated(&self, bus: &str, publication: Bytes) -> Result<(), Unavailable> {
+        let client = self.redis.client();
+        let wait = CustomCommand::new(
+            "WAIT",
+            fred::types::ClusterHash::Custom(fred::util::redis_keyslot(bus.as_bytes())),
+            false,
+        );
+        let args = vec![i64::from(self.wait), ACCEPT_TTL.as_millis() as i64 / 2];
+        let have: u32 = within(client.custom(wait, args)).await?;
+        if have < self.wait {
+            return Err(Unavailable(format!("{have} of {} replicas have the batch", self.wait)));
+        }
+        within(client.spublish::<(), _, _>(bus, publication)).await
     }
 
     fn room_key(&self, kind: &str, room: RoomName) -> String {
@@ -135,7 +153,9 @@ impl Broker for RedisBroker {
         }
         let not_after = self.redis.clock().unwrap_or(0) + ACCEPT_TTL.as_millis() as i64;
         let mut args: Vec<Value> = Vec::with_capacity(3 + 4 * batch.len());
-        args.extend([not_after.into(), QUEUE_LIMIT.into(), key(partition, "bus").into()]);
+        let bus = key(partition, "bus");
+        let published_by_script = if self.wait == 0 { bus.as_str() } else { "" };
+        args.extend([not_after.into(), QUEUE_LIMIT.into(), published_by_script.into()]);
         for submission in batch {
             args.extend([
                 submission.room.as_str().into(),
@@ -147,10 +167,15 @@ impl Broker for RedisBroker {
         let answer = self.redis.eval(&self.scripts.accept, key(partition, "queue"), args).await?;
         let mut answer = Answer::list(answer)?;
         self.redis.set_clock(answer.number()?);
-        if answer.len() != batch.len() {
+        let expected = batch.len() + usize::from(self.wait > 0);
+        if answer.len() != expected {
             return Err(Unavailable("the call came too late, and did nothing".into()));
         }
-        answer.map(answer::outcome).collect()
+        let outcomes = answer.by_ref().take(batch.len()).map(answer::outcome).collect::<Result<Vec<_>, _>>()?;
+        if let Some(publication) = answer.bytes().filter(|publication| !publication.is_empty()) {
+            self.publish_replicated(&bus, publication).await?;
+        }
+        Ok(outcomes)
     }
 
     async fn life(&self, partition: Partition) -> Result<Option<String>, Unavailable> {

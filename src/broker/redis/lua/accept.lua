@@ -3,10 +3,11 @@
 -- KEYS 1  pt:{k}:queue; the partition's other keys share its slot and are made from its prefix
 -- ARGV 1  not_after: past this instant (ms, this server's clock) nothing is done any more
 --      2  how many entries the queue may hold
---      3  the bus
+--      3  the bus; empty: the caller publishes, once replicas have the batch
 --      4… four a message: room, side (g or h), id, frame up to the place of its number
 -- Returns {now} and then, a message, {'ok', seq} | {'known', seq, frame or false} | {'closed'} | {'deleted'} |
--- {'unseeded'} | {'full'}; or {now, 'late'}.
+-- {'unseeded'} | {'full'}; without a bus also the publication, with what was known before in it, as an earlier call may
+-- have been given up before it was published. Or {now, 'late'}.
 local p = string.sub(KEYS[1], 1, -6)
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -17,6 +18,11 @@ local life = string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+
 local free = tonumber(ARGV[2]) - redis.call('XLEN', KEYS[1])
 local at = string.format('%.0f', now)
 local rooms, answers, publication = {}, { now }, {}
+
+local function publish(name, prev, seq, frame)
+  publication[#publication + 1] = string.format('M%s %.0f %.0f %d\n', name, prev, seq, #frame)
+  publication[#publication + 1] = frame
+end
 
 local function load(name)
   local hash = redis.call('HMGET', p .. 'room:' .. name, 'state', 'seq', 'archived', 'life', 'at', 'id')
@@ -44,6 +50,7 @@ for i = 4, #ARGV, 4 do
     if known then
       local entry = redis.call('XRANGE', p .. 'log:' .. name, known .. '-0', known .. '-0')
       answer = { 'known', tonumber(known), entry[1] and entry[1][2][2] or false }
+      if ARGV[3] == '' and entry[1] then publish(name, known - 1, known, entry[1][2][2]) end
     elseif free <= 0 then
       room.stop = 'full'
       answer = { 'full' }
@@ -58,8 +65,7 @@ for i = 4, #ARGV, 4 do
       redis.call('XADD', p .. 'log:' .. name, seq .. '-0', 'f', frame, 'a', at)
       redis.call('XADD', KEYS[1], '*', 'n', name, 'i', room.id, 'l', life, 'a', at, 'f', frame)
       redis.call('ZADD', p .. 'ids:' .. name, seq, member)
-      publication[#publication + 1] = string.format('M%s %.0f %s %d\n', name, prev, seq, #frame)
-      publication[#publication + 1] = frame
+      publish(name, prev, room.seq, frame)
       answer = { 'ok', room.seq }
     end
   end
@@ -76,5 +82,9 @@ for name, room in pairs(rooms) do
     redis.call('ZADD', p .. 'idle', at, name)
   end
 end
-if #publication > 0 then redis.call('SPUBLISH', ARGV[3], table.concat(publication)) end
+if ARGV[3] == '' then
+  answers[#answers + 1] = table.concat(publication)
+elseif #publication > 0 then
+  redis.call('SPUBLISH', ARGV[3], table.concat(publication))
+end
 return answers
