@@ -25,6 +25,7 @@ pub(crate) use files::{hex, keep, new_key, private_dir};
 
 use crate::clock::Chance;
 use crate::domain::WireOffset;
+use crate::web::DemoHost;
 
 /// Where a node keeps what is its own, when it is not told.
 pub const DEFAULT_DATA_DIR: &str = "./pintalk-data";
@@ -83,27 +84,6 @@ impl Mode {
             Mode::Cluster { redis, .. } => Some(redis),
             Mode::Embedded { .. } | Mode::SingleOnDatabase { .. } => None,
         }
-    }
-}
-
-/// The host of `pintalk demo`, as its page needs him.
-#[derive(Clone, PartialEq, Eq)]
-pub struct DemoHost {
-    /// His login.
-    pub email: String,
-    /// His password: the demo page logs in by itself.
-    pub password: String,
-    /// His access key.
-    pub access_key: String,
-    /// His secret key.
-    pub secret_key: String,
-    /// His uuid.
-    pub uuid: String,
-}
-
-impl fmt::Debug for DemoHost {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "DemoHost({})", self.email)
     }
 }
 

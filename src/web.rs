@@ -1,10 +1,32 @@
 //! Pages that are part of the binary.
 
+use std::fmt;
+
 use bytes::Bytes;
 use serde::Serialize;
 
-use crate::config::DemoHost;
 use crate::http::Page;
+
+/// The host of `pintalk demo`, as its page needs him.
+#[derive(Clone, PartialEq, Eq)]
+pub struct DemoHost {
+    /// His login.
+    pub email: String,
+    /// His password: the demo page logs in by itself.
+    pub password: String,
+    /// His access key.
+    pub access_key: String,
+    /// His secret key.
+    pub secret_key: String,
+    /// His uuid.
+    pub uuid: String,
+}
+
+impl fmt::Debug for DemoHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "DemoHost({})", self.email)
+    }
+}
 
 /// What the demo page must know of its host.
 #[derive(Serialize)]

@@ -84,7 +84,7 @@ impl RedisBroker {
     /// Publishes a batch once enough replicas have it.
     async fn publish_replicated(&self, bus: &str, publication: Bytes) -> Result<(), Unavailable> {
         let client = self.redis.client();
-        let wait = CustomCommand::new(
+        let wait = fred::types::CustomCommand::new(
             "WAIT",
             fred::types::ClusterHash::Custom(fred::util::redis_keyslot(bus.as_bytes())),
             false,

@@ -11,10 +11,11 @@ use tokio::net::TcpListener;
 use super::{Failure, block_on, open_store, serve, user};
 use crate::accounts::NewAccount;
 use crate::clock::Chance;
-use crate::config::{self, Config, ConfigError, DemoHost, LogArgs, ServeArgs};
+use crate::config::{self, Config, ConfigError, LogArgs, ServeArgs};
 use crate::domain::Host;
 use crate::store::Store;
 use crate::telemetry;
+use crate::web::DemoHost;
 
 const EMAIL: &str = "demo@pintalk.local";
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
