@@ -1,6 +1,7 @@
 //! Guests and hosts.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -129,7 +130,11 @@ pub struct Client {
 
 impl Client {
     pub async fn open(node: &Node, path: &str, origin: Option<&str>) -> Self {
-        let mut request = format!("ws://{}{path}", node.address).into_client_request().expect("a request");
+        Self::open_at(node.address, path, origin).await
+    }
+
+    pub async fn open_at(address: SocketAddr, path: &str, origin: Option<&str>) -> Self {
+        let mut request = format!("ws://{address}{path}").into_client_request().expect("a request");
         if let Some(origin) = origin {
             request.headers_mut().insert("Origin", origin.parse().expect("a header"));
         }

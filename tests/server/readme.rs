@@ -1,0 +1,161 @@
+//! The README's commands, run as they stand there.
+
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::support::people::NOW;
+use crate::support::servers::{MySqlDatabase, RedisServer};
+use crate::support::{Client, eventually};
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+/// The shell blocks of the README, in order.
+fn shell_blocks() -> Vec<String> {
+    let readme = std::fs::read_to_string(Path::new(ROOT).join("README.md")).expect("a README");
+    let fenced = readme.split("```bash\n").skip(1);
+    fenced.filter_map(|rest| rest.split("```").next().map(str::to_owned)).collect()
+}
+
+/// A shell and all that it started; they end with the test.
+struct Shell(Child);
+
+impl Shell {
+    fn run(script: &str, variables: &[(&str, &str)]) -> Self {
+        let mut shell = Command::new("bash");
+        shell.args(["-euo", "pipefail", "-c", script]).current_dir(ROOT);
+        shell.stdin(Stdio::null()).stdout(Stdio::piped()).process_group(0).envs(variables.iter().copied());
+        Self(shell.spawn().expect("bash"))
+    }
+
+    fn lines(&mut self) -> impl Iterator<Item = String> + use<> {
+        BufReader::new(self.0.stdout.take().expect("its output")).lines().map_while(Result::ok)
+    }
+
+    fn signal(&self, signal: &str) {
+        let group = format!("-{}", self.0.id());
+        let sent = Command::new("kill").args([signal, "--", &group]).stderr(Stdio::null()).status();
+        assert!(sent.is_ok());
+    }
+}
+
+impl Drop for Shell {
+    fn drop(&mut self) {
+        self.signal("-KILL");
+        let _gone = self.0.wait();
+    }
+}
+
+/// A message there and back, as the page of the demo or of a shop does it.
+async fn talk(http: &reqwest::Client, opens: &str, joins: &str, origin: &str, keys: (&str, &str)) {
+    let request = http.post(format!("http://{opens}/api/chat/")).header("Origin", origin);
+    let request = request.header("X-PinTalk-Access-Key", keys.0).header("X-PinTalk-Secret-Key", keys.1);
+    let answer = request.send().await.expect("an answer");
+    assert_eq!(answer.status(), 201);
+    let room: Value = answer.json().await.expect("JSON");
+    let path = format!("/ws/chat/{}/", room["name"].as_str().expect("a name"));
+    let joins = joins.parse().expect("an address");
+    let mut guest = Client::open_at(joins, &path, Some(origin)).await;
+    guest.send(&json!({"type": "chat_message", "message": "hello", "datetime": NOW})).await;
+    assert_eq!(guest.frame().await["seq"], 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_first_command_runs_a_demo_in_which_a_guest_really_talks() {
+    let commands = shell_blocks();
+    assert!(commands[0].starts_with("cargo run --release -- demo "), "{}", commands[0]);
+    assert!(commands[1].starts_with("tests/run "), "{}", commands[1]);
+    let mut demo = Shell::run(&commands[0], &[("PINTALK_LISTEN", "127.0.0.1:0")]);
+    let mut lines = demo.lines();
+    let page =
+        lines.find_map(|line| line.trim().strip_prefix("page").map(|url| url.trim().to_owned())).expect("a page");
+    let http = reqwest::Client::new();
+    let shown = http.get(&page).send().await.expect("an answer");
+    assert!(
+        shown.headers()["content-security-policy"].to_str().is_ok_and(|policy| policy.contains("default-src 'self'"))
+    );
+    for asset in ["demo.js", "demo.css"] {
+        assert!(
+            shown.status().is_success()
+                && http.get(format!("{page}/{asset}")).send().await.is_ok_and(|answer| answer.status() == 200)
+        );
+    }
+    let facts: Value =
+        http.get(format!("{page}/config.json")).send().await.expect("an answer").json().await.expect("JSON");
+    let origin = page.trim_end_matches("/demo");
+    let address = origin.trim_start_matches("http://");
+    let keys = (facts["accessKey"].as_str().expect("a key"), facts["secretKey"].as_str().expect("a key"));
+    talk(&http, address, address, origin, keys).await;
+    let login = json!({"email": facts["email"], "password": facts["password"]});
+    let login = http.post(format!("{origin}/api/auth/login/")).json(&login).send().await.expect("an answer");
+    assert_eq!(login.status(), 200);
+    demo.signal("-TERM");
+    eventually("the demo ends when it is told to", async || http.get(&page).send().await.is_err().then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_commands_for_two_nodes_make_a_cluster_whose_nodes_share_a_room() {
+    let commands = shell_blocks();
+    let (redis, mysql) = (RedisServer::start().await, MySqlDatabase::create().await);
+    let ports = [free_port(), free_port()];
+    let script = commands[2]
+        .replace("mysql://root@127.0.0.1:3306/pintalk", &mysql.url)
+        .replace("redis://127.0.0.1:6379", &redis.url())
+        .replace(":8081", &format!(":{}", ports[0]))
+        .replace(":8082", &format!(":{}", ports[1]))
+        .replace("'a good one'", "'a good one' --json")
+        // Without persistence it is a Redis for tests, and the check says so.
+        .replace("pintalk check\n", "pintalk check || [ $? = 1 ]\n");
+    let program = Path::new(env!("CARGO_BIN_EXE_pintalk")).parent().expect("a folder");
+    let path = format!("{}:{}", program.display(), std::env::var("PATH").expect("a path"));
+    let mut cluster = Shell::run(&format!("{script}\necho all is up\nwait"), &[("PATH", &path)]);
+    let mut printed = String::new();
+    for line in cluster.lines() {
+        if line.ends_with("all is up") {
+            break;
+        }
+        printed.push_str(&line);
+        printed.push('\n');
+    }
+    let account = printed
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .find(|json| json["accessKey"].is_string());
+    let account = account.or_else(|| json_in(&printed)).unwrap_or_else(|| panic!("no account in {printed}"));
+    let keys = (account["accessKey"].as_str().expect("a key"), account["secretKey"].as_str().expect("a key"));
+    let [first, second] = ports.map(|port| format!("127.0.0.1:{port}"));
+    talk(&reqwest::Client::new(), &first, &second, "https://shop.example", keys).await;
+    // The room is opened by a bare call, too: a server calls without an Origin.
+    let call = Shell::run(
+        &commands[3].replace(":8081", &format!(":{}", ports[0])),
+        &[("ACCESS_KEY", keys.0), ("SECRET_KEY", keys.1)],
+    )
+    .lines()
+    .collect::<String>();
+    assert!(call.contains("\"name\""), "{call}");
+    cluster.signal("-TERM");
+    let http = reqwest::Client::new();
+    eventually("both nodes end", async || {
+        let mut gone = true;
+        for node in [&first, &second] {
+            gone &= http.get(format!("http://{node}/health/live")).send().await.is_err();
+        }
+        gone.then_some(())
+    })
+    .await;
+    drop(cluster);
+    mysql.drop_it().await;
+}
+
+/// A JSON object over several lines.
+fn json_in(text: &str) -> Option<Value> {
+    let (from, to) = (text.find('{')?, text.rfind('}')?);
+    serde_json::from_str(text.get(from..=to)?).ok()
+}
+
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port").port()
+}
