@@ -1,6 +1,5 @@
 //! The wiring: which driver is behind which port, and what runs for as long as a node does. The only place that names drivers.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +9,6 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::accounts::{Accounts, Announce, tokens::TokenKeys};
 use crate::archive::Archive;
 use crate::broker::embedded::EmbeddedBroker;
 use crate::broker::redis::RedisBroker;
@@ -18,29 +16,23 @@ use crate::broker::{Broker, Unavailable};
 use crate::clock::{Chance, Clock, SystemClock};
 use crate::config::Config;
 use crate::domain::NodeId;
-use crate::history::History;
-use crate::hosts::Hosts;
-use crate::http::{self, HttpContext, Pages, RenderMetrics, Settings};
+use crate::http::{self, RenderMetrics};
 use crate::hub::Hub;
 use crate::presence::Presence;
 use crate::presence::memory::MemoryPresence;
 use crate::presence::redis::RedisPresence;
 use crate::redis::Redis;
-use crate::relay::{Deliveries, HostChanged, LoginEnded, Members, Relay};
-use crate::rooms::Rooms;
-use crate::session::{Rate, SessionLimits, Sessions};
 use crate::shutdown::Shutdown;
-use crate::statuses::{StatusDeliveries, Statuses};
 use crate::store::Store;
-use crate::ws::Upgrader;
-use crate::{telemetry, web};
+use crate::telemetry;
 
 mod health;
 mod lock;
+mod node;
 mod upkeep;
 
-use health::NodeHealth;
 use lock::Lock;
+use node::Node;
 
 /// How long a store that does not answer is left alone at the start.
 const START_RETRY: Duration = Duration::from_secs(1);
@@ -261,155 +253,5 @@ impl App {
         hub.end_some(usize::MAX);
         connections.close();
         connections.wait().await;
-    }
-}
-
-/// A node's parts.
-struct Node {
-    hub: Arc<Hub>,
-    hosts: Hosts,
-    rooms: Rooms,
-    accounts: Accounts,
-    announce: Announce,
-    broker: Arc<dyn Broker>,
-    presence: Arc<dyn Presence>,
-    sessions: Arc<Sessions>,
-    health: NodeHealth,
-    clock: Arc<dyn Clock>,
-}
-
-impl Node {
-    fn wire(app: &App, broker: Arc<dyn Broker>, presence: Arc<dyn Presence>, shutdown: &Shutdown) -> Self {
-        let App { config, store, clock, chance, .. } = app;
-        let hub = Hub::new(chance.clone());
-        let hosts = Hosts::new(store.clone());
-        let history = History::new(broker.clone(), store.clone());
-        let rooms = Rooms::new(
-            store.clone(),
-            broker.clone(),
-            history.clone(),
-            clock.clone(),
-            chance.clone(),
-            config.wire_offset,
-        );
-        let announce = announce(broker.clone());
-        let accounts = Accounts::new(store.clone(), clock.clone(), chance.clone(), keys(config), announce.clone());
-        let relay = Relay::start(&broker, &rooms, &hub, shutdown.tasks(), &shutdown.stopping_token());
-        let statuses = Statuses::new(
-            hub.clone(),
-            presence.clone(),
-            config.presence_grace,
-            shutdown.tasks().clone(),
-            shutdown.stopping_token(),
-        );
-        let sessions = Arc::new(Sessions {
-            accounts: accounts.clone(),
-            hosts: hosts.clone(),
-            rooms: rooms.clone(),
-            history,
-            relay,
-            broker: broker.clone(),
-            members: Members::new(hub.clone(), rooms.clone()),
-            hub: hub.clone(),
-            statuses,
-            clock: clock.clone(),
-            chance: chance.clone(),
-            wire: config.wire_offset,
-            limits: session_limits(config),
-            tracker: shutdown.tasks().clone(),
-        });
-        let health = NodeHealth::new(shutdown.clone());
-        Self { hub, hosts, rooms, accounts, announce, broker, presence, sessions, health, clock: clock.clone() }
-    }
-
-    fn http(
-        &self,
-        app: &App,
-        connections: &TaskTracker,
-        refuse: &CancellationToken,
-        metrics: RenderMetrics,
-    ) -> HttpContext {
-        let config = &app.config;
-        let upgrader = Upgrader {
-            sessions: self.sessions.clone(),
-            hub: self.hub.clone(),
-            address_sockets: config.limits.sockets_per_address.get(),
-            max_message: config.limits.frame_bytes,
-            draining: refuse.clone(),
-            tracker: connections.clone(),
-        };
-        let proxies = config.trusted_proxies.clone();
-        HttpContext {
-            accounts: self.accounts.clone(),
-            hosts: self.hosts.clone(),
-            rooms: self.rooms.clone(),
-            store: app.store.clone(),
-            health: Arc::new(self.health.clone()),
-            metrics,
-            upgrades: Arc::new(upgrader),
-            announce: self.announce.clone(),
-            pages: Pages::new(config.demo.as_ref().map(web::demo).unwrap_or_default()),
-            settings: Settings {
-                public_url: config.public_url.as_str().to_owned(),
-                admin_origins: config.admin_origins.iter().map(|origin| origin.as_str().to_owned()).collect(),
-                cookie_domain: config.cookie_domain.as_ref().map(|domain| domain.as_str().to_owned()),
-                is_trusted_proxy: Arc::new(move |peer: IpAddr| {
-                    proxies.as_ref().is_some_and(|proxies| proxies.trusts(peer))
-                }),
-                metrics_here: config.metrics_listen.is_none(),
-            },
-        }
-    }
-
-    fn start_archive(&self, store: &Store, shutdown: &Shutdown) -> Option<Archive> {
-        let queue = self.broker.archive_queue()?;
-        let stop = shutdown.stopping_token();
-        Some(Archive::start(&queue, self.broker.partitions(), store, shutdown.tasks(), &stop))
-    }
-
-    async fn subscribe(&self, archive: Option<Archive>) -> Result<(), Unavailable> {
-        let ended = self.accounts.clone();
-        let (hosts, hub) = (self.hosts.clone(), self.hub.clone());
-        let tracker = self.sessions.tracker.clone();
-        let deliveries = Deliveries {
-            hub: self.hub.clone(),
-            hosts: self.hosts.clone(),
-            archive,
-            login_ended: LoginEnded(Box::new(move |sid| ended.login_ended(sid))),
-            host_changed: HostChanged(Box::new(move |id| {
-                tracker.spawn(upkeep::end_hidden_status(hosts.clone(), hub.clone(), id));
-            })),
-        };
-        let heard = self.broker.subscribe(Arc::new(deliveries)).await;
-        let told = StatusDeliveries { hub: self.hub.clone(), clock: self.clock.clone(), wire: self.sessions.wire };
-        self.presence.subscribe(Arc::new(told)).await.and(heard)
-    }
-}
-
-fn announce(broker: Arc<dyn Broker>) -> Announce {
-    Arc::new(move |control| {
-        let broker = broker.clone();
-        Box::pin(async move {
-            if let Err(error) = broker.announce(control).await {
-                tracing::warn!(%error, "news about a host was not told; other nodes find out when their caches end");
-            }
-        })
-    })
-}
-
-fn keys(config: &Config) -> TokenKeys {
-    let secrets: Vec<&[u8]> = config.jwt_secrets.verifying().collect();
-    // The configuration has no empty list.
-    TokenKeys::new(&secrets).unwrap_or_else(|| unreachable!("the configuration checks that there is a secret"))
-}
-
-fn session_limits(config: &Config) -> SessionLimits {
-    let limits = &config.limits;
-    SessionLimits {
-        room_sockets: limits.sockets_per_room.get(),
-        rate: limits
-            .messages_per_second
-            .get()
-            .map(|per_second| Rate { per_second, burst: limits.message_burst.get().unwrap_or(u32::MAX) }),
     }
 }

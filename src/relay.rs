@@ -10,10 +10,11 @@ use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::accounts::Accounts;
 use crate::archive::Archive;
 use crate::broker::{Broker, Change, Partition, Sink, Submission};
 use crate::control::Control;
-use crate::domain::{RoomChange, RoomName, Seq, Side};
+use crate::domain::{HostId, RoomChange, RoomName, Seq, Side};
 use crate::hosts::Hosts;
 use crate::hub::{Connection, Hub};
 use crate::protocol::Close;
@@ -59,35 +60,36 @@ impl Relay {
 }
 
 /// What hears the bus: hands everything to whom it concerns.
-#[derive(Debug)]
 pub struct Deliveries {
     /// This node's connections.
     pub hub: Arc<Hub>,
-    /// Whose caches forget a host who changed.
+    /// Whose cache forgets a host who changed.
     pub hosts: Hosts,
+    /// Who refuses the tokens of a login that ended, at once.
+    pub accounts: Accounts,
     /// Woken by every message, as there is something to write.
     pub archive: Option<Archive>,
-    /// Called with the login that ended, so that its tokens are refused at once.
-    pub login_ended: LoginEnded,
-    /// Called with a host whose settings changed.
-    pub host_changed: HostChanged,
+    /// What needs a moment runs here.
+    pub tracker: TaskTracker,
 }
 
-/// See [`Deliveries::login_ended`].
-pub struct LoginEnded(pub Box<dyn Fn(&str) + Send + Sync>);
-
-/// See [`Deliveries::host_changed`].
-pub struct HostChanged(pub Box<dyn Fn(crate::domain::HostId) + Send + Sync>);
-
-impl std::fmt::Debug for LoginEnded {
+impl std::fmt::Debug for Deliveries {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("LoginEnded")
+        f.debug_struct("Deliveries").field("hub", &self.hub).finish_non_exhaustive()
     }
 }
 
-impl std::fmt::Debug for HostChanged {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("HostChanged")
+impl Deliveries {
+    /// A host changed his settings: if he no longer shows his status, those who watch it are sent away.
+    fn end_hidden_status(&self, id: HostId) {
+        let (hosts, hub) = (self.hosts.clone(), self.hub.clone());
+        self.tracker.spawn(async move {
+            match hosts.by_id(id).await {
+                Ok(Some(host)) if !host.config.use_online_status => hub.end_status(host.uuid, Close::Unavailable),
+                Ok(_) => {}
+                Err(error) => tracing::warn!(%error, host = id.0, "whether a host shows his status is not known"),
+            }
+        });
     }
 }
 
@@ -114,7 +116,7 @@ impl Sink for Deliveries {
     fn control(&self, control: Control) {
         match control {
             Control::LoginEnded { sid } => {
-                (self.login_ended.0)(&sid);
+                self.accounts.login_ended(&sid);
                 self.hub.end_login(&sid);
             }
             Control::HostDisabled { host } => {
@@ -123,7 +125,7 @@ impl Sink for Deliveries {
             }
             Control::ConfigChanged { host } => {
                 self.hosts.forget(host);
-                (self.host_changed.0)(host);
+                self.end_hidden_status(host);
             }
         }
     }

@@ -1,13 +1,8 @@
 //! What a node does by the clock, all the time: shows that it lives, watches its stores, and finishes what others left.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use super::Node;
-use crate::domain::HostId;
-use crate::hosts::Hosts;
-use crate::hub::Hub;
-use crate::protocol::Close;
+use super::node::Node;
 use crate::redis::Redis;
 use crate::shutdown::Shutdown;
 use crate::store::Store;
@@ -70,13 +65,4 @@ where
             work().await;
         }
     });
-}
-
-/// A host changed his settings: if he no longer shows his status, those who watch it are sent away.
-pub(super) async fn end_hidden_status(hosts: Hosts, hub: Arc<Hub>, id: HostId) {
-    match hosts.by_id(id).await {
-        Ok(Some(host)) if !host.config.use_online_status => hub.end_status(host.uuid, Close::Unavailable),
-        Ok(_) => {}
-        Err(error) => tracing::warn!(%error, host = id.0, "whether a host shows his status is not known"),
-    }
 }
