@@ -254,3 +254,6 @@ fn marks(batch: &[(QueueEntry, Message)], archived: &Archived) -> Vec<ArchivedMa
     }
     marks.into_values().collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -26,6 +26,10 @@ use crate::domain::{ChatroomId, HostId, MessageId, RoomChange, RoomName, RoomSta
 pub mod embedded;
 pub mod queue;
 pub mod redis;
+#[cfg(test)]
+mod suite;
+#[cfg(test)]
+pub(crate) mod testing;
 
 /// The most messages of one [`Broker::accept`].
 pub const MAX_BATCH: usize = 64;

@@ -230,13 +230,21 @@ impl History {
                 return Ok(Some(oldest));
             }
         }
+        // What may not be in SQL yet is read first; it is younger than what is.
+        let fresh = match self.archived(room).await? {
+            Some(archived) => self.broker.log_after(room.name, archived, TAIL).await?,
+            None => Vec::new(),
+        };
+        let first = |is_it: &dyn Fn(&LogEntry) -> bool| fresh.iter().find(|entry| is_it(entry)).map(|entry| entry.seq);
         if let Some(seq) = self.store.seq_of_datetime(room.chatroom, shown.whole_seconds()).await? {
             return Ok(Some(seq));
         }
-        match instant {
-            Some(instant) => Ok(self.store.seq_accepted_at(room.chatroom, instant).await?),
-            None => Ok(None),
+        if let Some(seq) = first(&|entry| bears(&entry.frame, shown)) {
+            return Ok(Some(seq));
         }
+        let Some(instant) = instant else { return Ok(None) };
+        let stored = self.store.seq_accepted_at(room.chatroom, instant).await?;
+        Ok(stored.or_else(|| first(&|entry| entry.accepted_at >= instant)))
     }
 
     /// A page by offset from the newest, and how many messages there are (SPEC 3, `chat-messages`).
@@ -286,3 +294,6 @@ fn bears(frame: &Bytes, shown: &WallClock) -> bool {
     serde_json::from_slice::<StoredFrame<'_>>(frame)
         .is_ok_and(|stored| stored.datetime.get(..19) == Some(shown.whole_seconds()))
 }
+
+#[cfg(test)]
+mod tests;

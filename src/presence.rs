@@ -16,6 +16,8 @@ use crate::domain::HostUuid;
 
 pub mod memory;
 pub mod redis;
+#[cfg(test)]
+mod suite;
 
 /// What is heard from the port. Called from the driver's own tasks; an implementation never waits.
 pub trait PresenceSink: Send + Sync + 'static {

@@ -17,6 +17,9 @@ use tokio_util::sync::CancellationToken;
 use crate::broker::Unavailable;
 use crate::domain::NodeId;
 
+#[cfg(test)]
+pub(crate) mod testing;
+
 /// How long a call may take before it counts as failed.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(3);
 

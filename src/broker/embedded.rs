@@ -16,7 +16,7 @@ use super::queue::ArchiveQueue;
 use super::{Broker, Change, LogEntry, Outcome, Partition, RoomStatus, Seed, Sink, Submission, Ticket, Unavailable};
 use crate::clock::Clock;
 use crate::control::Control;
-use crate::domain::{RoomName, Seq, Side};
+use crate::domain::{RoomChange, RoomName, Seq, Side};
 use crate::protocol::chat::message_frame;
 use crate::store::{Append, Appended, Store, StoreError};
 
@@ -157,7 +157,12 @@ impl Broker for EmbeddedBroker {
 
     async fn apply(&self, change: Change) -> Result<(), Unavailable> {
         let _publishing = self.publishing.lock().await;
-        if let Some(sink) = self.sink() {
+        // SQL has applied it; what is left is to tell, unless a newer change came meanwhile.
+        let is_old = match self.store.room_by_name(change.room).await? {
+            Some(room) => room.state_version > change.version,
+            None => change.change != RoomChange::Delete,
+        };
+        if let Some(sink) = self.sink().filter(|_| !is_old) {
             sink.changed(change);
         }
         Ok(())

@@ -55,6 +55,7 @@ pub struct RedisBroker {
     /// How many replicas must have a batch before it is published.
     wait: u32,
     scripts: Arc<Scripts>,
+    queue_limit: u32,
 }
 
 /// The hash tag that keeps a partition's keys together.
@@ -65,7 +66,13 @@ fn key(partition: Partition, kind: &str) -> String {
 impl RedisBroker {
     /// Over the node's clients. `wait` replicas must have a batch before anybody sees it.
     pub fn new(redis: Redis, chance: Chance, wait: u32) -> Self {
-        Self { redis, chance, wait, scripts: Arc::new(Scripts::default()) }
+        Self { redis, chance, wait, scripts: Arc::new(Scripts::default()), queue_limit: QUEUE_LIMIT }
+    }
+
+    /// With another bound of the archive queues.
+    #[cfg(test)]
+    pub(crate) fn with_queue_limit(self, queue_limit: u32) -> Self {
+        Self { queue_limit, ..self }
     }
 
     /// Refuses a Redis that was set up with another count of partitions.
@@ -155,7 +162,7 @@ impl Broker for RedisBroker {
         let mut args: Vec<Value> = Vec::with_capacity(3 + 4 * batch.len());
         let bus = key(partition, "bus");
         let published_by_script = if self.wait == 0 { bus.as_str() } else { "" };
-        args.extend([not_after.into(), QUEUE_LIMIT.into(), published_by_script.into()]);
+        args.extend([not_after.into(), self.queue_limit.into(), published_by_script.into()]);
         for submission in batch {
             args.extend([
                 submission.room.as_str().into(),

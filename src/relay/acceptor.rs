@@ -382,3 +382,6 @@ fn end(pending: &Pending, close: Close) {
     pending.connection.abandon(None, close);
     pending.answered();
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,11 +7,12 @@
 --      4… four a message: room, side (g or h), id, frame up to the place of its number
 -- Returns {now} and then, a message, {'ok', seq} | {'known', seq, frame or false} | {'closed'} | {'deleted'} |
 -- {'unseeded'} | {'full'}; without a bus also the publication, with what was known before in it, as an earlier call may
--- have been given up before it was published. Or {now, 'late'}.
+-- have been given up before it was published. Or {now} alone when it is too
+-- late.
 local p = string.sub(KEYS[1], 1, -6)
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-if now > tonumber(ARGV[1]) then return { now, 'late' } end
+if now > tonumber(ARGV[1]) then return { now } end
 
 -- Another replication id is another life of this server: what it gave numbers to may have been lost with the last one.
 local life = string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')

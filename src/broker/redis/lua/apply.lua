@@ -1,10 +1,15 @@
--- Applies a change of a room's state that SQL has decided, unless a newer one came first, and publishes it.
+-- Applies a change of a room's state that SQL has decided, and publishes it, unless a newer one came first.
 --
 -- KEYS 1  pt:{k}:room:<name>  2  pt:{k}:log:<name>  3  pt:{k}:ids:<name>  4  pt:{k}:seed:<name>  5  pt:{k}:idle
 -- ARGV 1  version  2  open | closed | deleted  3  the bus  4  the publication  5  room  6  tombstone's life in s
--- Returns 1 if it was applied, 0 if it was old.
-local hash = redis.call('HMGET', KEYS[1], 'sv', 'seq', 'archived')
-if hash[1] and tonumber(hash[1]) >= tonumber(ARGV[1]) then return 0 end
+-- Returns 1 if it was applied, 0 if it was old or known.
+local hash = redis.call('HMGET', KEYS[1], 'sv', 'seq', 'archived', 'state')
+local version, known = tonumber(ARGV[1]), tonumber(hash[1] or -1)
+if known >= version then
+  -- An archiver or a seeder may have brought this very state from SQL first, and they tell nobody. Twice is harmless.
+  if hash[4] == ARGV[2] and (known == version or ARGV[2] == 'deleted') then redis.call('SPUBLISH', ARGV[3], ARGV[4]) end
+  return 0
+end
 -- Whoever is seeding read SQL before this change: he reads it again.
 redis.call('DEL', KEYS[4])
 if ARGV[2] == 'deleted' then

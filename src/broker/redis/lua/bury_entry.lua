@@ -1,4 +1,4 @@
--- Moves an entry that SQL will never take to the dead letters.
+-- Moves an entry that SQL will never take to the dead letters. Its room's mark stays below it, so that the log keeps it.
 --
 -- KEYS 1  pt:{k}:archiver  2  pt:{k}:queue  3  pt:{k}:dead
 -- ARGV 1  holder of the lease  2  entry  3  why
@@ -10,5 +10,13 @@ if entry then
   fields[#fields + 1] = ARGV[3]
   redis.call('XADD', KEYS[3], '*', unpack(fields))
   redis.call('XDEL', KEYS[2], ARGV[2])
+  local of = {}
+  for i = 1, #fields, 2 do of[fields[i]] = fields[i + 1] end
+  local room = string.sub(KEYS[2], 1, -6) .. 'room:' .. (of.n or '')
+  local seq = tonumber(string.match(of.f or '', '"seq":(%d+)}$') or '')
+  if seq and redis.call('HEXISTS', room, 'seq') == 1 then
+    local dead = tonumber(redis.call('HGET', room, 'dead') or '')
+    if not dead or seq < dead then redis.call('HSET', room, 'dead', string.format('%.0f', seq)) end
+  end
 end
 return 1

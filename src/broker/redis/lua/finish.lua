@@ -8,9 +8,12 @@ if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 local p = string.sub(KEYS[2], 1, -6)
 for i = 4, #ARGV, 4 do
   local room, log = p .. 'room:' .. ARGV[i], p .. 'log:' .. ARGV[i]
-  local hash = redis.call('HMGET', room, 'state', 'sv', 'seq', 'archived')
+  local hash = redis.call('HMGET', room, 'state', 'sv', 'seq', 'archived', 'dead')
   if hash[1] and hash[1] ~= 'deleted' then
-    local state, archived = hash[1], math.max(tonumber(hash[4]), tonumber(ARGV[i + 1]))
+    local state, archived = hash[1], tonumber(ARGV[i + 1])
+    -- A dead letter is not in SQL.
+    if hash[5] then archived = math.min(archived, tonumber(hash[5]) - 1) end
+    archived = math.max(archived, tonumber(hash[4]))
     if tonumber(ARGV[i + 3]) > tonumber(hash[2]) then
       state = ARGV[i + 2]
       redis.call('HSET', room, 'state', state, 'sv', ARGV[i + 3])

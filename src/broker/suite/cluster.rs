@@ -1,0 +1,194 @@
+//! What many nodes on one Redis need: members of all, buses that come back, logs, and calls that come too late.
+
+use std::time::Duration;
+
+use super::*;
+use crate::broker::Unavailable;
+use crate::broker::redis::{PARTITIONS, RedisBroker};
+use crate::broker::testing::{Node, until};
+use crate::clock::Chance;
+use crate::domain::Room;
+
+on_a_cluster!(
+    two_nodes_hear_the_same,
+    members_of_two_nodes_are_added,
+    a_dead_node_does_not_count_and_is_pruned,
+    news_reach_a_node_that_was_away,
+    a_node_that_was_away_is_told_that_it_missed_something,
+    a_call_that_comes_too_late_writes_nothing,
+    the_log_is_read_forwards_and_backwards,
+    what_is_not_archived_stays_in_the_log,
+    another_count_of_partitions_is_refused,
+);
+
+async fn two_nodes_hear_the_same(stage: Stage) {
+    let (one, other) = (stage.node().await, stage.node().await);
+    let room = one.room().await;
+    // Whoever sends: the numbers go on, and an id is known everywhere.
+    assert_eq!(one.say(&room, 1..=2).await, [1, 2]);
+    assert_eq!(other.say(&room, 3..=4).await, [3, 4]);
+    let known = Outcome::Known { seq: 1, frame: Some(frame_of(&guest(&room, "id-1"), 1)) };
+    assert_eq!(other.accept(&[guest(&room, "id-1")]).await, [known]);
+    assert_eq!(one.ear.publications(room.name, 4).await, other.ear.publications(room.name, 4).await);
+    other.rooms.change(room.name, RoomChange::Close).await.unwrap();
+    for node in [one, other] {
+        node.ear.until("the end", |heard| matches!(heard.last(), Some(Heard::Changed(_)))).await;
+        assert_eq!(node.ear.heard().len(), 5);
+    }
+}
+
+async fn counts(node: &Node, room: &Room) -> (u32, u32) {
+    let status = node.broker.status(&[room.name]).await.unwrap().remove(0).unwrap();
+    (status.guests, status.hosts)
+}
+
+async fn members_of_two_nodes_are_added(stage: Stage) {
+    let (one, other) = (stage.node().await, stage.node().await);
+    let room = one.room().await;
+    one.broker.set_members(room.name, 2, 0).await.unwrap();
+    let told = other.broker.set_members(room.name, 1, 1).await.unwrap().unwrap();
+    assert_eq!((told.guests, told.hosts), (3, 1));
+    assert_eq!(counts(&one, &room).await, (3, 1));
+    one.broker.set_members(room.name, 0, 0).await.unwrap();
+    assert_eq!(counts(&other, &room).await, (1, 1));
+}
+
+async fn a_dead_node_does_not_count_and_is_pruned(stage: Stage) {
+    let (living, dying) = (stage.node().await, stage.node().await);
+    let room = living.room().await;
+    living.broker.set_members(room.name, 1, 0).await.unwrap();
+    dying.broker.set_members(room.name, 2, 1).await.unwrap();
+    assert_eq!(counts(&living, &room).await, (3, 1));
+    dying.redis().sign_off().await.unwrap();
+    assert_eq!(counts(&stage.node().await, &room).await, (1, 0));
+    // A list of the living may be two seconds old.
+    until("the dead do not count", || async { counts(&living, &room).await == (1, 0) }).await;
+    let key = living.redis().keys(&format!("room:{}", room.name)).await.remove(0);
+    let field = format!("g:{}", dying.redis().node());
+    assert_eq!(living.redis().raw::<i64>("HEXISTS", &[&key, &field]).await, 1, "asking changes nothing");
+    living.broker.set_members(room.name, 1, 0).await.unwrap();
+    assert_eq!(living.redis().raw::<i64>("HEXISTS", &[&key, &field]).await, 0, "joining prunes");
+}
+
+async fn kill_the_listeners(node: &Node) {
+    let killed: i64 = node.redis().raw("CLIENT", &["KILL", "TYPE", "pubsub"]).await;
+    assert!(killed > 0);
+}
+
+async fn news_reach_a_node_that_was_away(stage: Stage) {
+    let (one, other) = (stage.node().await, stage.node().await);
+    let news = |sid: &str| Control::LoginEnded { sid: sid.into() };
+    one.broker.announce(news("before")).await.unwrap();
+    let third = stage.node().await;
+    // All at once, so that nobody listens when the news come.
+    kill_the_listeners(&one).await;
+    one.broker.announce(news("meanwhile")).await.unwrap();
+    for node in [&one, &other, &third] {
+        node.ear.until("the news", |heard| heard.contains(&Heard::Control(news("meanwhile")))).await;
+    }
+    let of = |node: &Node| {
+        let all = node.ear.heard().into_iter().filter(|heard| matches!(heard, Heard::Control(_)));
+        all.collect::<Vec<_>>()
+    };
+    assert_eq!(of(&other), [Heard::Control(news("before")), Heard::Control(news("meanwhile"))]);
+    // What was said before a node came is not news to it.
+    assert_eq!(of(&third), [Heard::Control(news("meanwhile"))]);
+}
+
+async fn a_node_that_was_away_is_told_that_it_missed_something(stage: Stage) {
+    let node = stage.node().await;
+    let room = node.room().await;
+    node.say(&room, [1]).await;
+    node.ear.publications(room.name, 1).await;
+    kill_the_listeners(&node).await;
+    let missed = node.say(&room, [2]).await;
+    node.ear.until("that something was missed", |heard| heard.contains(&Heard::Missed)).await;
+    // From then on it hears again; and what it missed is in the log.
+    node.say(&room, [3]).await;
+    let heard = node.ear.publications(room.name, 3).await;
+    assert_eq!(heard.last().map(|last| (last.0, last.1)), Some((2, 3)));
+    assert_eq!(numbers(&node.broker.log_after(room.name, 1, 10).await.unwrap()), [missed[0], 3]);
+}
+
+async fn a_call_that_comes_too_late_writes_nothing(stage: Stage) {
+    let node = stage.node().await;
+    let room = node.room().await;
+    for batch in [vec![guest(&room, "a")], vec![guest(&room, "a"), guest(&room, "b")]] {
+        // As if the call had been on its way for a minute.
+        node.redis().set_clock(node.redis().clock().unwrap() - 60_000);
+        let batch: Vec<_> = batch.iter().collect();
+        let answer = node.broker.accept(node.broker.partition_of(room.name), &batch).await;
+        let late = Unavailable("the call came too late, and did nothing".into());
+        assert_eq!(answer, Err(late));
+        assert!(numbers(&node.broker.log_after(room.name, 0, 10).await.unwrap()).is_empty());
+        node.redis().heartbeat().await.unwrap();
+    }
+    assert_eq!(node.say(&room, [1]).await, [1]);
+}
+
+async fn the_log_is_read_forwards_and_backwards(stage: Stage) {
+    let node = stage.node().await;
+    let room = node.room().await;
+    node.say(&room, 1..=10).await;
+    let (node, name) = (&node, room.name);
+    let after = |after, limit| async move { numbers(&node.broker.log_after(name, after, limit).await.unwrap()) };
+    assert_eq!(after(0, 100).await, (1..=10).collect::<Vec<_>>());
+    assert_eq!(after(3, 2).await, [4, 5]);
+    assert!(after(10, 100).await.is_empty());
+    assert!(after(u64::MAX, 100).await.is_empty());
+    let before = |before, limit| async move { numbers(&node.broker.log_before(name, before, limit).await.unwrap()) };
+    assert_eq!(before(None, 3).await, [10, 9, 8]);
+    assert_eq!(before(Some(4), 100).await, [3, 2, 1]);
+    assert_eq!(before(Some(4), 2).await, [3, 2]);
+    for none in [Some(0), Some(1)] {
+        assert!(before(none, 100).await.is_empty());
+    }
+    assert_eq!(before(Some(u64::MAX), 1).await, [10]);
+    let entry = node.broker.log_after(room.name, 6, 1).await.unwrap().remove(0);
+    assert_eq!(entry.frame, frame_of(&guest(&room, "id-7"), 7));
+    let age = i64::abs(entry.accepted_at.timestamp_millis() - node.redis().clock().unwrap());
+    assert!(age < 60_000, "{age} ms");
+}
+
+async fn what_is_not_archived_stays_in_the_log(stage: Stage) {
+    let node = stage.node().await;
+    let room = node.room().await;
+    node.say(&room, 1..=1_300).await;
+    let log = || async { numbers(&node.broker.log_after(room.name, 0, 5_000).await.unwrap()) };
+    assert_eq!(log().await, (1..=1_300).collect::<Vec<_>>());
+    queue::archive_through(&node, &room, 200).await;
+    let kept = log().await;
+    // Redis removes whole nodes of a stream: a few more than need be may stay, none less.
+    assert!(kept[0] > 100 && kept[0] <= 201 && kept.ends_with(&[1_300]), "{}", kept[0]);
+    queue::archive_through(&node, &room, 1_300).await;
+    let kept = log().await;
+    assert!((1_000..1_200).contains(&kept.len()), "{}", kept.len());
+    assert_eq!(kept, (kept[0]..=1_300).collect::<Vec<_>>());
+    // Accepting trims, too.
+    node.say(&room, 1_301..=1_500).await;
+    queue::archive_through(&node, &room, 1_500).await;
+    node.say(&room, 1_501..=1_700).await;
+    let kept = log().await;
+    assert!(kept[0] > 400 && kept[0] <= 701 && kept.ends_with(&[1_700]), "{}", kept[0]);
+}
+
+async fn another_count_of_partitions_is_refused(stage: Stage) {
+    let node = stage.node().await;
+    let broker = RedisBroker::new(node.redis().clone(), Chance::from_seed(1), 0);
+    assert_eq!(broker.check_partitions().await.unwrap(), Ok(()));
+    assert_eq!(broker.check_partitions().await.unwrap(), Ok(()));
+    let _: String = node.redis().raw("SET", &["pt:partitions", &(PARTITIONS / 2).to_string()]).await;
+    assert_eq!(broker.check_partitions().await.unwrap(), Err(PARTITIONS / 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_redis_that_is_not_there_is_unavailable() {
+    // Nobody listens on this port; time passes by itself.
+    let node = crate::domain::NodeId::from_random([1; 16]);
+    let redis = crate::redis::Redis::new("redis://127.0.0.1:1", node).unwrap();
+    let broker = RedisBroker::new(redis, Chance::from_seed(1), 0);
+    let began = tokio::time::Instant::now();
+    let answer = super::super::Broker::ping(&broker).await;
+    assert!(matches!(answer, Err(Unavailable(_))), "{answer:?}");
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+}

@@ -1,0 +1,272 @@
+//! The archive queues: leases, marks, dead letters, idle rooms, and the log of a closed room.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::*;
+use crate::broker::Broker as _;
+use crate::broker::queue::{ArchiveLease, ArchiveQueue, ArchivedMark};
+use crate::broker::redis::RedisBroker;
+use crate::broker::testing::{Node, PATIENCE};
+use crate::clock::Chance;
+use crate::domain::{Room, Seq};
+
+on_a_cluster!(
+    what_is_accepted_is_queued_in_order_with_its_life,
+    one_node_at_a_time_holds_a_lease,
+    without_the_lease_nothing_is_done,
+    a_mark_never_falls,
+    closing_a_room_that_is_archived_deletes_its_log,
+    the_log_of_a_closed_room_goes_when_its_last_message_is_archived,
+    a_change_that_the_archiver_told_first_is_heard_all_the_same,
+    a_room_that_sql_no_longer_has_becomes_a_tombstone,
+    a_dead_letter_is_kept_with_its_reason_and_stays_readable,
+    a_full_queue_refuses_until_it_is_archived,
+    an_idle_room_goes_unless_somebody_or_something_needs_it,
+);
+
+fn queue(node: &Node) -> Arc<dyn ArchiveQueue> {
+    node.broker.archive_queue().unwrap()
+}
+
+fn mark(room: &Room, archived: Seq) -> ArchivedMark {
+    ArchivedMark { room: room.name, archived, state: RoomState::Open, version: 0 }
+}
+
+/// Archives a room by hand: the first so many of its messages, which are at the head of the queue.
+pub(super) async fn archive_through(node: &Node, room: &Room, through: Seq) {
+    let (queue, partition) = (queue(node), node.broker.partition_of(room.name));
+    let lease = queue.lease(partition).await.unwrap().unwrap();
+    let entries = queue.read(partition, 5_000).await.unwrap();
+    let end = format!("\"seq\":{through}}}");
+    let last = entries.iter().find(|entry| entry.frame.ends_with(end.as_bytes())).unwrap();
+    let version = node.broker.status(&[room.name]).await.unwrap().remove(0).unwrap().version;
+    let marks = [ArchivedMark { version, ..mark(room, through) }];
+    assert!(queue.finish(partition, &lease, &last.position, &marks).await.unwrap());
+    queue.release(partition, &lease).await.unwrap();
+}
+
+async fn status(node: &Node, room: &Room) -> crate::broker::RoomStatus {
+    node.broker.status(&[room.name]).await.unwrap().remove(0).unwrap()
+}
+
+async fn log(node: &Node, room: &Room) -> Vec<Seq> {
+    numbers(&node.broker.log_after(room.name, 0, 100).await.unwrap())
+}
+
+async fn what_is_accepted_is_queued_in_order_with_its_life(stage: Stage) {
+    let node = stage.node().await;
+    let one = node.room().await;
+    let other = node.room_beside(&one).await;
+    let batch = [guest(&one, "a"), guest(&other, "a"), guest(&one, "b"), guest(&one, "a")];
+    node.accept(&batch).await;
+    let partition = node.broker.partition_of(one.name);
+    let life = node.broker.life(partition).await.unwrap().unwrap();
+    let entries = queue(&node).read(partition, 100).await.unwrap();
+    let queued: Vec<_> = entries.iter().map(|entry| (entry.room, entry.chatroom, entry.frame.clone())).collect();
+    let frame = |at: usize, seq| frame_of(&batch[at], seq);
+    let expected =
+        [(one.name, one.id, frame(0, 1)), (other.name, other.id, frame(1, 1)), (one.name, one.id, frame(2, 2))];
+    assert_eq!(queued, expected);
+    assert!(entries.iter().all(|entry| entry.life == life));
+    let logged = node.broker.log_after(one.name, 0, 1).await.unwrap();
+    assert_eq!(entries[0].accepted_at, logged[0].accepted_at);
+    assert_eq!(queue(&node).read(partition, 2).await.unwrap().len(), 2);
+}
+
+async fn one_node_at_a_time_holds_a_lease(stage: Stage) {
+    let (one, other) = (stage.node().await, stage.node().await);
+    let partition = one.broker.partition_of(one.unseeded_room().await.name);
+    let lease = queue(&one).lease(partition).await.unwrap().unwrap();
+    assert_eq!(queue(&other).lease(partition).await.unwrap(), None);
+    assert_eq!(queue(&one).lease(partition).await.unwrap(), Some(lease.clone()), "its holder renews it");
+    // Who does not hold it cannot give it back.
+    queue(&other).release(partition, &ArchiveLease("somebody else".into())).await.unwrap();
+    assert_eq!(queue(&other).lease(partition).await.unwrap(), None);
+    queue(&one).release(partition, &lease).await.unwrap();
+    assert!(queue(&other).lease(partition).await.unwrap().is_some());
+    assert_eq!(queue(&one).lease(partition).await.unwrap(), None);
+}
+
+async fn without_the_lease_nothing_is_done(stage: Stage) {
+    let (one, other) = (stage.node().await, stage.node().await);
+    let room = one.room().await;
+    one.say(&room, 1..=2).await;
+    let partition = one.broker.partition_of(room.name);
+    let lost = queue(&one).lease(partition).await.unwrap().unwrap();
+    queue(&one).release(partition, &lost).await.unwrap();
+    queue(&other).lease(partition).await.unwrap().unwrap();
+    let last = queue(&one).read(partition, 10).await.unwrap().pop().unwrap().position;
+    assert!(!queue(&one).finish(partition, &lost, &last, &[mark(&room, 2)]).await.unwrap());
+    assert!(!queue(&one).bury_entry(partition, &lost, &last, "why").await.unwrap());
+    assert_eq!(status(&one, &room).await.archived, 0);
+    assert_eq!(queue(&one).read(partition, 10).await.unwrap().len(), 2);
+}
+
+async fn a_mark_never_falls(stage: Stage) {
+    let node = stage.node().await;
+    let room = node.room().await;
+    node.say(&room, 1..=3).await;
+    archive_through(&node, &room, 2).await;
+    let partition = node.broker.partition_of(room.name);
+    let lease = queue(&node).lease(partition).await.unwrap().unwrap();
+    assert!(queue(&node).finish(partition, &lease, "0-1", &[mark(&room, 1)]).await.unwrap());
+    assert_eq!(status(&node, &room).await.archived, 2);
+    assert_eq!(queue(&node).read(partition, 10).await.unwrap().len(), 1);
+}
+
+async fn closing_a_room_that_is_archived_deletes_its_log(stage: Stage) {
+    let node = stage.node().await;
+    let room = node.room().await;
+    node.say(&room, 1..=3).await;
+    archive_through(&node, &room, 3).await;
+    assert_eq!(log(&node, &room).await, [1, 2, 3]);
+    node.rooms.change(room.name, RoomChange::Close).await.unwrap();
+    assert!(log(&node, &room).await.is_empty());
+    // Its ids outlive that, and its numbers.
+    node.rooms.change(room.name, RoomChange::Resume).await.unwrap();
+    let outcomes = node.accept(&[guest(&room, "id-3"), guest(&room, "id-4")]).await;
+    assert_eq!(outcomes, [Outcome::Known { seq: 3, frame: None }, Outcome::Accepted(4)]);
+}
+
+async fn the_log_of_a_closed_room_goes_when_its_last_message_is_archived(stage: Stage) {
+    let node = stage.node().await;
+    let room = node.room().await;
+    node.say(&room, 1..=3).await;
+    node.rooms.change(room.name, RoomChange::Close).await.unwrap();
+    assert_eq!(log(&node, &room).await, [1, 2, 3]);
+    archive_through(&node, &room, 2).await;
+    assert_eq!(log(&node, &room).await, [1, 2, 3]);
+    archive_through(&node, &room, 3).await;
+    assert!(log(&node, &room).await.is_empty());
+    assert_eq!(status(&node, &room).await.state, RoomState::Closed);
+}
+
+async fn a_change_that_the_archiver_told_first_is_heard_all_the_same(stage: Stage) {
+    let node = stage.node().await;
+    // SQL has the change and its event; before the event is carried out, the archiver commits, and marks what SQL says.
+    for (change, state, version) in
+        [(RoomChange::Close, RoomState::Closed, 1), (RoomChange::Delete, RoomState::Deleted, u64::from(u32::MAX))]
+    {
+        let room = node.room().await;
+        node.say(&room, [1]).await;
+        let partition = node.broker.partition_of(room.name);
+        let lease = queue(&node).lease(partition).await.unwrap().unwrap();
+        let last = queue(&node).read(partition, 10).await.unwrap().pop().unwrap().position;
+        let marks = [ArchivedMark { state, version, ..mark(&room, 1) }];
+        assert!(queue(&node).finish(partition, &lease, &last, &marks).await.unwrap());
+        node.ear.clear();
+        let event = Change { room: room.name, change, version: 1, notice: "{}".into() };
+        node.broker.apply(event.clone()).await.unwrap();
+        node.ear.until("the change", |heard| heard.contains(&Heard::Changed(event.clone()))).await;
+        assert_eq!(status(&node, &room).await.state, state);
+    }
+}
+
+async fn a_room_that_sql_no_longer_has_becomes_a_tombstone(stage: Stage) {
+    let node = stage.node().await;
+    let room = node.room().await;
+    node.say(&room, 1..=2).await;
+    let partition = node.broker.partition_of(room.name);
+    let lease = queue(&node).lease(partition).await.unwrap().unwrap();
+    let last = queue(&node).read(partition, 10).await.unwrap().pop().unwrap().position;
+    let gone = ArchivedMark { state: RoomState::Deleted, version: u64::from(u32::MAX), ..mark(&room, 2) };
+    assert!(queue(&node).finish(partition, &lease, &last, &[gone]).await.unwrap());
+    assert_eq!(node.redis().keys(room.name.as_str()).await, [format!("pt:{{{}}}:room:{}", partition.0, room.name)]);
+    assert_eq!(node.accept(&[guest(&room, "id-3")]).await, [Outcome::Deleted]);
+}
+
+async fn a_dead_letter_is_kept_with_its_reason_and_stays_readable(stage: Stage) {
+    let node = stage.node().await;
+    let room = node.room().await;
+    node.say(&room, 1..=3).await;
+    let partition = node.broker.partition_of(room.name);
+    let lease = queue(&node).lease(partition).await.unwrap().unwrap();
+    let entries = queue(&node).read(partition, 10).await.unwrap();
+    for _ in 0..2 {
+        assert!(queue(&node).bury_entry(partition, &lease, &entries[1].position, "poison").await.unwrap());
+    }
+    let left = queue(&node).read(partition, 10).await.unwrap();
+    assert_eq!(
+        left.iter().map(|entry| &entry.position).collect::<Vec<_>>(),
+        [&entries[0].position, &entries[2].position]
+    );
+    let dead: Vec<(String, std::collections::BTreeMap<String, String>)> =
+        node.redis().raw("XRANGE", &[&format!("pt:{{{}}}:dead", partition.0), "-", "+"]).await;
+    assert_eq!(dead.len(), 1, "burying twice is harmless");
+    assert_eq!((dead[0].1["why"].as_str(), dead[0].1["n"].as_str()), ("poison", room.name.as_str()));
+    // The mark stays below what SQL does not have: so the log keeps it, also when the room is closed.
+    assert!(queue(&node).finish(partition, &lease, &entries[2].position, &[mark(&room, 3)]).await.unwrap());
+    assert_eq!(status(&node, &room).await.archived, 1);
+    assert!(queue(&node).read(partition, 10).await.unwrap().is_empty());
+    node.rooms.change(room.name, RoomChange::Close).await.unwrap();
+    assert_eq!(log(&node, &room).await, [1, 2, 3]);
+}
+
+async fn a_full_queue_refuses_until_it_is_archived(stage: Stage) {
+    let node = stage.node().await;
+    let one = node.room().await;
+    let other = node.room_beside(&one).await;
+    let small = RedisBroker::new(node.redis().clone(), Chance::from_seed(1), 0).with_queue_limit(3);
+    let partition = node.broker.partition_of(one.name);
+    let batch = [
+        guest(&one, "id-1"),
+        guest(&one, "id-2"),
+        guest(&one, "id-1"),
+        guest(&one, "id-3"),
+        guest(&one, "id-4"),
+        guest(&one, "id-1"),
+        guest(&other, "id-1"),
+    ];
+    let outcomes = small.accept(partition, &batch.iter().collect::<Vec<_>>()).await.unwrap();
+    let known = |seq| Outcome::Known { seq, frame: Some(frame_of(&batch[0], seq)) };
+    // Once a room is told that there is no room, all behind it is, too: order holds.
+    let full = Outcome::Full;
+    assert_eq!(
+        outcomes,
+        [
+            Outcome::Accepted(1),
+            Outcome::Accepted(2),
+            known(1),
+            Outcome::Accepted(3),
+            full.clone(),
+            full.clone(),
+            full.clone()
+        ]
+    );
+    assert_eq!(small.accept(partition, &[&batch[0], &batch[4]]).await.unwrap(), [known(1), full]);
+    archive_through(&node, &one, 3).await;
+    let outcomes = small.accept(partition, &[&batch[4], &batch[6]]).await.unwrap();
+    assert_eq!(outcomes, [Outcome::Accepted(4), Outcome::Accepted(1)]);
+}
+
+async fn an_idle_room_goes_unless_somebody_or_something_needs_it(stage: Stage) {
+    let (node, dying) = (stage.node().await, stage.node().await);
+    let archived = node.room().await;
+    let (occupied, waiting, left) =
+        (node.room_beside(&archived).await, node.room_beside(&archived).await, node.room_beside(&archived).await);
+    let deleted = node.room_beside(&archived).await;
+    let partition = node.broker.partition_of(archived.name);
+    node.say(&archived, 1..=2).await;
+    archive_through(&node, &archived, 2).await;
+    node.say(&waiting, [1]).await;
+    node.broker.set_members(occupied.name, 1, 0).await.unwrap();
+    dying.broker.set_members(left.name, 1, 0).await.unwrap();
+    dying.redis().sign_off().await.unwrap();
+    node.rooms.change(deleted.name, RoomChange::Delete).await.unwrap();
+
+    assert_eq!(queue(&node).remove_idle(partition, Duration::from_secs(3_600)).await.unwrap(), 0);
+    let mut removed = 0;
+    // Of those that are used in this very second none goes.
+    let began = std::time::Instant::now();
+    while removed < 2 && began.elapsed() < PATIENCE {
+        removed += queue(&node).remove_idle(partition, Duration::ZERO).await.unwrap();
+    }
+    assert_eq!(removed, 2);
+    let names = [&archived, &left, &occupied, &waiting, &deleted].map(|room| room.name);
+    let there: Vec<_> = node.broker.status(&names).await.unwrap().iter().map(Option::is_some).collect();
+    assert_eq!(there, [false, false, true, true, true]);
+    for gone in [&archived, &left] {
+        assert_eq!(node.redis().keys(gone.name.as_str()).await, Vec::<String>::new());
+    }
+}

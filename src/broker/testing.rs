@@ -1,0 +1,317 @@
+//! What tests of the broker, and of what stands on it, have in common: a stage with a database and nodes on it, and an ear
+//! on the bus.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::embedded::EmbeddedBroker;
+use super::queue::ArchivedMark;
+use super::redis::RedisBroker;
+use super::{Broker, Change, LogEntry, Outcome, Sink, Submission};
+use crate::clock::{Chance, Clock, SystemClock};
+use crate::control::Control;
+use crate::domain::{Host, HostUuid, Room, RoomName, Seq, Side};
+use crate::history::{History, RoomKey};
+use crate::protocol::chat::{StoredFrame, message_head};
+use crate::redis::Redis;
+use crate::redis::testing::RedisServer;
+use crate::rooms::Rooms;
+use crate::store::testing::on_fresh;
+use crate::store::{Dialect, NewHost, Store};
+
+/// The longest that anything is waited for.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Runs what is to come true soon, until it is.
+pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut is_true: impl FnMut() -> F) {
+    let attempts = async {
+        while !is_true().await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    assert!(tokio::time::timeout(PATIENCE, attempts).await.is_ok(), "in vain: {what}");
+}
+
+/// What came over the bus.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Heard {
+    Publication { room: RoomName, prev: Seq, seq: Seq, frame: Bytes },
+    Notice { room: RoomName, from: Side, frame: Bytes },
+    Changed(Change),
+    Control(Control),
+    Missed,
+}
+
+/// Hears a bus, and keeps it all.
+#[derive(Debug, Default)]
+pub(crate) struct Ear {
+    heard: Mutex<Vec<Heard>>,
+    more: Notify,
+}
+
+impl Ear {
+    fn hear(&self, heard: Heard) {
+        self.heard.lock().push(heard);
+        self.more.notify_one();
+    }
+
+    /// All of it.
+    pub(crate) fn heard(&self) -> Vec<Heard> {
+        self.heard.lock().clone()
+    }
+
+    /// Forgets what it heard.
+    pub(crate) fn clear(&self) {
+        self.heard.lock().clear();
+    }
+
+    /// Waits until what was heard so far is enough; returns it.
+    pub(crate) async fn until(&self, what: &str, enough: impl Fn(&[Heard]) -> bool) -> Vec<Heard> {
+        let waiting = async {
+            while !enough(&self.heard.lock()) {
+                self.more.notified().await;
+            }
+        };
+        assert!(tokio::time::timeout(PATIENCE, waiting).await.is_ok(), "not heard: {what}; but {:?}", self.heard());
+        self.heard()
+    }
+
+    /// Waits for the publication of a number in a room; returns that room's `(prev, seq, frame)` so far.
+    pub(crate) async fn publications(&self, room: RoomName, through: Seq) -> Vec<(Seq, Seq, Bytes)> {
+        let heard = self
+            .until(&format!("{through}"), |heard| {
+                heard.iter().any(
+                    |heard| matches!(heard, Heard::Publication { room: of, seq, .. } if *of == room && *seq == through),
+                )
+            })
+            .await;
+        let of_room = heard.into_iter().filter_map(|heard| match heard {
+            Heard::Publication { room: of, prev, seq, frame } if of == room => Some((prev, seq, frame)),
+            _ => None,
+        });
+        of_room.collect()
+    }
+
+    /// The changes of rooms.
+    pub(crate) fn changes(&self) -> Vec<Change> {
+        let changes = self.heard().into_iter().filter_map(|heard| match heard {
+            Heard::Changed(change) => Some(change),
+            _ => None,
+        });
+        changes.collect()
+    }
+}
+
+impl Sink for Ear {
+    fn publication(&self, room: RoomName, prev: Seq, seq: Seq, frame: &[u8]) {
+        self.hear(Heard::Publication { room, prev, seq, frame: Bytes::copy_from_slice(frame) });
+    }
+    fn notice(&self, room: RoomName, from: Side, frame: &[u8]) {
+        self.hear(Heard::Notice { room, from, frame: Bytes::copy_from_slice(frame) });
+    }
+    fn changed(&self, change: Change) {
+        self.hear(Heard::Changed(change));
+    }
+    fn control(&self, control: Control) {
+        self.hear(Heard::Control(control));
+    }
+    fn missed(&self) {
+        self.hear(Heard::Missed);
+    }
+}
+
+/// A database with a host in it, and perhaps a Redis.
+#[derive(Debug)]
+pub(crate) struct Stage {
+    pub(crate) store: Store,
+    pub(crate) host: Host,
+    pub(crate) server: Option<RedisServer>,
+}
+
+impl Stage {
+    /// Runs a test with the broker of a single node.
+    pub(crate) async fn embedded<F>(dialect: Dialect, test: impl FnOnce(Stage) -> F + Send + 'static)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        on_fresh(dialect, |store, _| async move { test(Stage::new(store, None).await).await }).await;
+    }
+
+    /// Runs a test with the broker of a cluster.
+    pub(crate) async fn cluster<F>(dialect: Dialect, test: impl FnOnce(Stage) -> F + Send + 'static)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let server = RedisServer::start().await;
+        on_fresh(dialect, |store, _| async move { test(Stage::new(store, Some(server)).await).await }).await;
+    }
+
+    async fn new(store: Store, server: Option<RedisServer>) -> Self {
+        let chance = Chance::from_entropy();
+        let host = NewHost {
+            email: "host@shop.example".into(),
+            uuid: HostUuid::from_random(chance.bytes()),
+            password_hash: "$argon2id$".into(),
+            access_key: HostUuid::from_random(chance.bytes()).to_string(),
+            secret_key: "5e".repeat(32),
+            service_name: "가게".into(),
+            service_expl: String::new(),
+            service_domain: None,
+        };
+        let host = store.create_host(host, SystemClock.now()).await.unwrap();
+        Self { store, host, server }
+    }
+
+    /// A node that hears the bus.
+    pub(crate) async fn node(&self) -> Node {
+        let redis = match &self.server {
+            Some(server) => Some(server.node().await),
+            None => None,
+        };
+        let broker: Arc<dyn Broker> = match &redis {
+            Some(redis) => Arc::new(RedisBroker::new(redis.clone(), Chance::from_entropy(), 0)),
+            None => Arc::new(EmbeddedBroker::new(self.store.clone(), Arc::new(SystemClock))),
+        };
+        let ear = Arc::<Ear>::default();
+        broker.subscribe(ear.clone()).await.unwrap();
+        let history = History::new(broker.clone(), self.store.clone());
+        let rooms = Rooms::new(
+            self.store.clone(),
+            broker.clone(),
+            history.clone(),
+            Arc::new(SystemClock),
+            Chance::from_entropy(),
+            "+09:00".parse().unwrap(),
+        );
+        Node { broker, ear, rooms, history, redis, host: self.host.clone() }
+    }
+}
+
+/// A node without sockets.
+#[derive(Clone)]
+pub(crate) struct Node {
+    pub(crate) broker: Arc<dyn Broker>,
+    pub(crate) ear: Arc<Ear>,
+    pub(crate) rooms: Rooms,
+    pub(crate) history: History,
+    redis: Option<Redis>,
+    host: Host,
+}
+
+impl Node {
+    /// Its clients of Redis.
+    pub(crate) fn redis(&self) -> &Redis {
+        self.redis.as_ref().expect("a cluster")
+    }
+
+    /// A new room in SQL.
+    pub(crate) async fn unseeded_room(&self) -> Room {
+        self.rooms.open(&self.host, None).await.unwrap()
+    }
+
+    /// A new room in SQL and in the broker.
+    pub(crate) async fn room(&self) -> Room {
+        let room = self.unseeded_room().await;
+        self.seed(room.name).await;
+        room
+    }
+
+    /// A new room in the partition of another.
+    pub(crate) async fn room_beside(&self, other: &Room) -> Room {
+        loop {
+            let room = self.unseeded_room().await;
+            if self.broker.partition_of(room.name) == self.broker.partition_of(other.name) {
+                self.seed(room.name).await;
+                return room;
+            }
+        }
+    }
+
+    /// Brings a room from SQL into the broker.
+    pub(crate) async fn seed(&self, room: RoomName) {
+        if self.redis.is_some() {
+            self.rooms.seed(room).await.unwrap();
+        }
+    }
+
+    /// Sends a batch.
+    pub(crate) async fn accept(&self, batch: &[Submission]) -> Vec<Outcome> {
+        let partition = self.broker.partition_of(batch[0].room);
+        self.broker.accept(partition, &batch.iter().collect::<Vec<_>>()).await.unwrap()
+    }
+
+    /// Writes messages that are in the queue to SQL, and says so to nobody.
+    pub(crate) async fn write_to_sql(&self, store: &Store, room: &Room, seqs: std::ops::RangeInclusive<Seq>) -> String {
+        let queue = self.broker.archive_queue().unwrap();
+        let entries = queue.read(self.broker.partition_of(room.name), 1_000_000).await.unwrap();
+        let (mut messages, mut lives, mut through) = (Vec::new(), Vec::new(), String::new());
+        for entry in entries.into_iter().filter(|entry| entry.room == room.name) {
+            let stored: StoredFrame<'_> = serde_json::from_slice(&entry.frame).unwrap();
+            if seqs.contains(&stored.seq) {
+                messages.push(stored.into_message(room.id, entry.accepted_at).unwrap());
+                lives = vec![(room.id, entry.life)];
+                through = entry.position;
+            }
+        }
+        store.archive(&messages, &lives).await.unwrap();
+        through
+    }
+
+    /// Archives the messages of a room up to a number; whatever is before them in the queue goes.
+    pub(crate) async fn archive_through(&self, store: &Store, room: &Room, through: Seq) {
+        let (queue, partition) = (self.broker.archive_queue().unwrap(), self.broker.partition_of(room.name));
+        let position = self.write_to_sql(store, room, 1..=through).await;
+        let lease = queue.lease(partition).await.unwrap().unwrap();
+        let row = store.room(room.id).await.unwrap().unwrap();
+        let (state, version) = (row.state(), row.state_version);
+        let marks = [ArchivedMark { room: room.name, archived: through, state, version }];
+        assert!(queue.finish(partition, &lease, &position, &marks).await.unwrap());
+        queue.release(partition, &lease).await.unwrap();
+    }
+
+    /// A guest says so many things, numbered from the next id on. Returns the numbers.
+    pub(crate) async fn say(&self, room: &Room, ids: impl IntoIterator<Item = u64>) -> Vec<Seq> {
+        let all: Vec<_> = ids.into_iter().map(|id| guest(room, &format!("id-{id}"))).collect();
+        let mut numbers = Vec::new();
+        for batch in all.chunks(super::MAX_BATCH) {
+            for outcome in self.accept(batch).await {
+                let Outcome::Accepted(seq) = outcome else { panic!("{outcome:?}") };
+                numbers.push(seq);
+            }
+        }
+        numbers
+    }
+}
+
+/// How a room is read.
+pub(crate) fn key_of(room: &Room) -> RoomKey {
+    RoomKey { name: room.name, chatroom: room.id }
+}
+
+/// A message of the guest's.
+pub(crate) fn guest(room: &Room, id: &str) -> Submission {
+    submission(room, Side::Guest, id, &format!("text of {id} \"🙂\""), "2023-03-23T08:15:77.123")
+}
+
+/// Any message.
+pub(crate) fn submission(room: &Room, side: Side, id: &str, text: &str, datetime: &str) -> Submission {
+    let (id, datetime) = (id.parse().unwrap(), datetime.parse().unwrap());
+    let head = message_head(side, text, &datetime, &id).into();
+    Submission { room: room.name, side, id, text: text.into(), datetime, head }
+}
+
+/// The very bytes that everybody is sent.
+pub(crate) fn frame_of(submission: &Submission, seq: Seq) -> Bytes {
+    let mut frame = submission.head.to_vec();
+    frame.extend_from_slice(format!("{seq}}}").as_bytes());
+    frame.into()
+}
+
+/// The numbers of what was read.
+pub(crate) fn numbers(entries: &[LogEntry]) -> Vec<Seq> {
+    entries.iter().map(|entry| entry.seq).collect()
+}

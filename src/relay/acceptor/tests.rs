@@ -1,0 +1,386 @@
+//! The acceptor over a broker that fails on command. Time is the test's own: ten seconds pass in none.
+
+use bytes::Bytes;
+use chrono::Utc;
+
+use super::*;
+use crate::broker::queue::ArchiveQueue;
+use crate::broker::{Change, LogEntry, RoomStatus, Seed, Sink, Ticket};
+use crate::clock::{Chance, ManualClock};
+use crate::control::Control;
+use crate::domain::{MessageId, Side};
+use crate::history::History;
+use crate::hub::{Identity, Place, Registration};
+use crate::protocol::chat::message_head;
+use crate::store::Store;
+
+/// What goes wrong with one call.
+#[derive(Clone, Debug)]
+enum Fault {
+    /// It does not get there.
+    Lost,
+    /// It happens, but nobody is told so.
+    AnswerLost,
+    /// It happens, but its publications get lost.
+    Unheard,
+    /// All messages of a room have this outcome.
+    Refused(RoomName, Outcome),
+}
+
+#[derive(Default)]
+struct Told {
+    faults: VecDeque<Fault>,
+    /// What comes after the faults; `None`: all goes well.
+    forever: Option<Fault>,
+    /// The ids of every call.
+    calls: Vec<Vec<String>>,
+    rooms: HashMap<RoomName, Vec<(Side, MessageId, Bytes)>>,
+}
+
+/// A broker in a few lines, which does as it is told.
+struct FakeBroker {
+    told: Mutex<Told>,
+    hub: Arc<Hub>,
+    /// How long a call takes.
+    takes: Duration,
+}
+
+impl FakeBroker {
+    fn calls(&self) -> Vec<Vec<String>> {
+        self.told.lock().calls.clone()
+    }
+
+    /// The ids of what it accepted in a room, in order.
+    fn accepted(&self, room: RoomName) -> Vec<String> {
+        let told = self.told.lock();
+        told.rooms.get(&room).into_iter().flatten().map(|(_, id, _)| id.to_string()).collect()
+    }
+}
+
+fn take(told: &mut Told, submission: &Submission, fault: Option<&Fault>, hub: &Hub) -> Outcome {
+    if let Some(Fault::Refused(room, outcome)) = fault
+        && *room == submission.room
+    {
+        return outcome.clone();
+    }
+    let log = told.rooms.entry(submission.room).or_default();
+    let known = log.iter().zip(1..).find(|((side, id, _), _)| (*side, id) == (submission.side, &submission.id));
+    if let Some(((.., frame), seq)) = known {
+        return Outcome::Known { seq, frame: Some(frame.clone()) };
+    }
+    let seq = log.len() as Seq + 1;
+    let frame: Bytes = [&submission.head[..], format!("{seq}}}").as_bytes()].concat().into();
+    log.push((submission.side, submission.id.clone(), frame.clone()));
+    if !matches!(fault, Some(Fault::Unheard)) {
+        hub.deliver(submission.room, seq - 1, seq, &frame);
+    }
+    Outcome::Accepted(seq)
+}
+
+#[async_trait::async_trait]
+impl Broker for FakeBroker {
+    fn partitions(&self) -> u16 {
+        1
+    }
+    async fn subscribe(&self, _: Arc<dyn Sink>) -> Result<(), Unavailable> {
+        Ok(())
+    }
+    async fn accept(&self, _: Partition, batch: &[&Submission]) -> Result<Vec<Outcome>, Unavailable> {
+        tokio::time::sleep(self.takes).await;
+        assert!(batch.len() <= MAX_BATCH);
+        let mut told = self.told.lock();
+        told.calls.push(batch.iter().map(|submission| submission.id.to_string()).collect());
+        let fault = told.faults.pop_front().or_else(|| told.forever.clone());
+        if matches!(fault, Some(Fault::Lost)) {
+            return Err(Unavailable("lost".into()));
+        }
+        let outcomes = batch.iter().map(|one| take(&mut told, one, fault.as_ref(), &self.hub)).collect();
+        if matches!(fault, Some(Fault::AnswerLost)) { Err(Unavailable("answer lost".into())) } else { Ok(outcomes) }
+    }
+    async fn life(&self, _: Partition) -> Result<Option<String>, Unavailable> {
+        Ok(None)
+    }
+    async fn begin_seed(&self, _: RoomName) -> Result<Option<Ticket>, Unavailable> {
+        Ok(None)
+    }
+    async fn finish_seed(&self, _: RoomName, _: Ticket, _: Seed) -> Result<bool, Unavailable> {
+        Ok(true)
+    }
+    async fn bury(&self, _: RoomName) -> Result<(), Unavailable> {
+        Ok(())
+    }
+    async fn set_members(&self, _: RoomName, _: u32, _: u32) -> Result<Option<RoomStatus>, Unavailable> {
+        Ok(None)
+    }
+    async fn status(&self, rooms: &[RoomName]) -> Result<Vec<Option<RoomStatus>>, Unavailable> {
+        Ok(vec![None; rooms.len()])
+    }
+    async fn log_after(&self, _: RoomName, _: Seq, _: usize) -> Result<Vec<LogEntry>, Unavailable> {
+        Ok(Vec::new())
+    }
+    async fn log_before(&self, _: RoomName, _: Option<Seq>, _: usize) -> Result<Vec<LogEntry>, Unavailable> {
+        Ok(Vec::new())
+    }
+    async fn apply(&self, _: Change) -> Result<(), Unavailable> {
+        Ok(())
+    }
+    async fn notify(&self, _: RoomName, _: Side, _: Bytes) -> Result<(), Unavailable> {
+        Ok(())
+    }
+    async fn announce(&self, _: Control) -> Result<(), Unavailable> {
+        Ok(())
+    }
+    async fn ping(&self) -> Result<(), Unavailable> {
+        Ok(())
+    }
+    fn archive_queue(&self) -> Option<Arc<dyn ArchiveQueue>> {
+        None
+    }
+}
+
+struct Stage {
+    broker: Arc<FakeBroker>,
+    hub: Arc<Hub>,
+    acceptor: Acceptor,
+    tracker: TaskTracker,
+    stop: CancellationToken,
+    _folder: tempfile::TempDir,
+}
+
+impl Stage {
+    async fn new(faults: impl IntoIterator<Item = Fault>) -> Self {
+        Self::slow(faults, Duration::ZERO).await
+    }
+
+    async fn slow(faults: impl IntoIterator<Item = Fault>, takes: Duration) -> Self {
+        let hub = Hub::new(Chance::from_seed(1));
+        let told = Told { faults: faults.into_iter().collect(), ..Told::default() };
+        let broker = Arc::new(FakeBroker { told: Mutex::new(told), hub: hub.clone(), takes });
+        let port: Arc<dyn Broker> = broker.clone();
+        // Nothing here needs SQL; where it is asked all the same, it has no tables.
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::connect_lazy(&format!("sqlite://{}/db.sqlite", folder.path().display())).await.unwrap();
+        let clock = Arc::new(ManualClock::new(chrono::DateTime::<Utc>::UNIX_EPOCH));
+        let history = History::new(port.clone(), store.clone());
+        let wire = "+09:00".parse().unwrap();
+        let rooms = Rooms::new(store, port.clone(), history, clock, Chance::from_seed(2), wire);
+        let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
+        let acceptor = Acceptor::start(Partition(0), port, rooms, hub.clone(), &tracker, stop.clone());
+        Self { broker, hub, acceptor, tracker, stop, _folder: folder }
+    }
+
+    fn guest(&self, room: RoomName) -> (Arc<Connection>, Registration) {
+        let connection = self.hub.connection(Identity::Guest);
+        let registration = self.hub.register(Place::Room(room), connection.clone());
+        (connection, registration)
+    }
+
+    fn say(&self, connection: &Arc<Connection>, room: RoomName, id: &str) {
+        self.say_at_length(connection, room, id, 2);
+    }
+
+    fn say_at_length(&self, connection: &Arc<Connection>, room: RoomName, id: &str, length: usize) {
+        let (id, datetime): (MessageId, _) = (id.parse().unwrap(), "2023-03-23T08:15:07".parse().unwrap());
+        let text = "x".repeat(length);
+        let head = message_head(Side::Guest, &text, &datetime, &id).into();
+        self.acceptor.submit(connection.clone(), Submission { room, side: Side::Guest, id, text, datetime, head });
+    }
+
+    /// Waits until so many messages of a room were accepted.
+    async fn accepted(&self, room: RoomName, count: usize) -> Vec<String> {
+        let waiting = async {
+            while self.broker.accepted(room).len() < count {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), waiting).await.expect("all are accepted");
+        self.broker.accepted(room)
+    }
+
+    /// Ends the acceptor once it has nothing left to do.
+    async fn end(&self) {
+        self.stop.cancel();
+        self.tracker.close();
+        tokio::time::timeout(Duration::from_secs(60), self.tracker.wait()).await.expect("it ends");
+    }
+}
+
+fn room(number: u8) -> RoomName {
+    RoomName::from_random([number; 16])
+}
+
+/// The ids in the frames that a socket was sent.
+fn received(connection: &Connection) -> Vec<String> {
+    let mut frames = VecDeque::new();
+    connection.take(&mut frames, usize::MAX);
+    let id = |frame: &Bytes| {
+        let text = String::from_utf8_lossy(frame).into_owned();
+        let (_, rest) = text.split_once("\"id\":\"").expect("a message");
+        rest.split_once('"').expect("an id").0.to_owned()
+    };
+    frames.iter().map(id).collect()
+}
+
+async fn ended(connection: &Connection) -> Close {
+    let waiting = async {
+        loop {
+            if let Some(close) = connection.ending() {
+                return close;
+            }
+            connection.changed().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), waiting).await.expect("the socket ends")
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_whose_answer_was_lost_is_sent_again_and_not_answered_twice() {
+    let stage = Stage::new([Fault::AnswerLost, Fault::AnswerLost]).await;
+    let (guest, _guard) = stage.guest(room(1));
+    for id in ["a", "b"] {
+        stage.say(&guest, room(1), id);
+    }
+    stage.end().await;
+    assert_eq!(stage.broker.calls().len(), 3);
+    assert_eq!(stage.broker.accepted(room(1)), ["a", "b"]);
+    // The bus was the answer: "known" on one's own second try is not a second one.
+    assert_eq!(received(&guest), ["a", "b"]);
+    assert!(!guest.is_ending());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_was_lost_is_sent_again_until_it_gets_there() {
+    let stage = Stage::new([Fault::Lost, Fault::Lost, Fault::Lost]).await;
+    let (guest, _guard) = stage.guest(room(1));
+    for at in 0..16 {
+        stage.say(&guest, room(1), &format!("id-{at}"));
+    }
+    assert!(guest.window_is_full());
+    stage.end().await;
+    let ids: Vec<_> = (0..16).map(|at| format!("id-{at}")).collect();
+    assert_eq!((stage.broker.accepted(room(1)), received(&guest)), (ids.clone(), ids));
+    assert!(!guest.window_is_full(), "what is answered is no longer waited for");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_id_that_was_sent_before_is_answered_to_its_sender_alone() {
+    let stage = Stage::new([]).await;
+    let ((first, _one), (again, _other)) = (stage.guest(room(1)), stage.guest(room(1)));
+    stage.say(&first, room(1), "a");
+    stage.accepted(room(1), 1).await;
+    assert_eq!((received(&first), received(&again)), (vec!["a".into()], vec!["a".to_owned()]));
+    stage.say(&again, room(1), "a");
+    stage.end().await;
+    assert_eq!((received(&first), received(&again)), (Vec::<String>::new(), vec!["a".to_owned()]));
+    assert_eq!(stage.broker.accepted(room(1)), ["a"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_room_that_is_held_keeps_its_order_while_others_go_on() {
+    for outcome in [Outcome::Unseeded, Outcome::Full] {
+        let held = Fault::Refused(room(1), outcome);
+        let stage = Stage::slow([held.clone(), held], Duration::from_millis(10)).await;
+        let ((guest, _one), (other, _other)) = (stage.guest(room(1)), stage.guest(room(2)));
+        // Sixty-four fill the first call; the rest of the room must not overtake those that are held.
+        for at in 0..40 {
+            stage.say(&guest, room(1), &format!("id-{at}"));
+            stage.say(&other, room(2), &format!("id-{at}"));
+        }
+        stage.accepted(room(2), 40).await;
+        assert_eq!(stage.broker.accepted(room(1)), Vec::<String>::new());
+        for at in 40..50 {
+            stage.say(&guest, room(1), &format!("id-{at}"));
+        }
+        let ids: Vec<_> = (0..50).map(|at| format!("id-{at}")).collect();
+        assert_eq!(stage.accepted(room(1), 50).await, ids);
+        stage.end().await;
+        assert_eq!(received(&guest), ids);
+        assert_eq!(received(&other), ids[..40]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_too_long_ends_its_sender_and_what_is_behind_it_is_dropped() {
+    let faults = [Fault::Lost, Fault::Refused(room(1), Outcome::Full), Fault::Refused(room(1), Outcome::Unseeded)];
+    for fault in faults {
+        let stage = Stage::new([]).await;
+        stage.broker.told.lock().forever = Some(fault.clone());
+        let (guest, _guard) = stage.guest(room(1));
+        let began = Instant::now();
+        stage.say(&guest, room(1), "first");
+        tokio::time::sleep(Duration::from_secs(9)).await;
+        assert!(!guest.is_ending(), "{fault:?}");
+        stage.say(&guest, room(1), "behind");
+        assert_eq!(ended(&guest).await, guest.try_later(), "{fault:?}");
+        let waited = began.elapsed();
+        assert!((PATIENCE..PATIENCE + Duration::from_secs(2)).contains(&waited), "{fault:?}: {waited:?}");
+
+        // The broker is back: others go on, and nothing of this socket is sent any more.
+        stage.broker.told.lock().forever = None;
+        stage.say(&guest, room(1), "late");
+        let (other, _other) = stage.guest(room(1));
+        stage.say(&other, room(1), "other");
+        stage.end().await;
+        assert_eq!(stage.broker.accepted(room(1)), ["other"], "{fault:?}");
+        assert_eq!(received(&guest), Vec::<String>::new());
+        assert_eq!(received(&other), ["other"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_closed_room_and_a_deleted_one_end_the_sender() {
+    for (outcome, close) in [(Outcome::Closed, Close::Normal), (Outcome::Deleted, Close::NotFound)] {
+        let stage = Stage::new([Fault::Refused(room(1), outcome)]).await;
+        let ((guest, _one), (other, _other)) = (stage.guest(room(1)), stage.guest(room(2)));
+        stage.say(&guest, room(1), "a");
+        stage.say(&other, room(2), "a");
+        assert_eq!(ended(&guest).await, close);
+        // The room may be open again: what this socket had sent behind it is dropped all the same.
+        stage.say(&guest, room(1), "b");
+        stage.end().await;
+        assert_eq!(stage.broker.accepted(room(1)), Vec::<String>::new());
+        assert_eq!(received(&other), ["a"]);
+        assert!(!other.is_ending());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_does_not_come_back_in_a_second_is_read_from_the_log() {
+    let stage = Stage::new([Fault::Unheard]).await;
+    let ((guest, _one), (host, _two), (other, _three)) =
+        (stage.guest(room(1)), stage.guest(room(1)), stage.guest(room(2)));
+    stage.say(&guest, room(1), "a");
+    stage.accepted(room(1), 1).await;
+    tokio::time::sleep(ECHO_TIMEOUT / 2).await;
+    assert_eq!(guest.must_read(), None);
+    tokio::time::sleep(ECHO_TIMEOUT).await;
+    // Everybody in the room has missed it.
+    assert_eq!((guest.must_read(), host.must_read(), other.must_read()), (Some((0, 1)), Some((0, 1)), None));
+    stage.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_arrives_during_a_call_goes_with_the_next() {
+    let stage = Stage::slow([], Duration::from_millis(50)).await;
+    let (guest, _guard) = stage.guest(room(1));
+    stage.say(&guest, room(1), "first");
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    for at in 0..100 {
+        stage.say(&guest, room(1), &format!("id-{at}"));
+    }
+    stage.end().await;
+    let sizes: Vec<_> = stage.broker.calls().iter().map(Vec::len).collect();
+    assert_eq!(sizes, [1, 64, 36]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_carries_256_kib_at_most() {
+    let stage = Stage::new([]).await;
+    let (guest, _guard) = stage.guest(room(1));
+    for at in 0..20 {
+        stage.say_at_length(&guest, room(1), &format!("id-{at}"), 30_000);
+    }
+    stage.end().await;
+    let sizes: Vec<_> = stage.broker.calls().iter().map(Vec::len).collect();
+    assert_eq!(sizes, [8, 8, 4]);
+}
