@@ -5,6 +5,7 @@
 //!
 //! **Invariant:** no call waits, and no guard of a map lives longer than a call.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -194,6 +195,15 @@ impl Hub {
         if let Some(members) = self.rooms.get(&room) {
             members.iter().for_each(|member| member.fall_behind(target));
         }
+    }
+
+    /// The logins that have a socket here.
+    pub fn logins(&self) -> HashSet<Box<str>> {
+        let sid = |connection: &Arc<Connection>| match connection.identity() {
+            Identity::Host { sid, .. } => Some(sid.clone()),
+            Identity::Guest => None,
+        };
+        self.all().iter().filter_map(sid).collect()
     }
 
     /// Hosts with a socket of their own at their status here.

@@ -33,7 +33,7 @@ pub(super) struct Node {
     pub(super) hub: Arc<Hub>,
     hosts: Hosts,
     pub(super) rooms: Rooms,
-    accounts: Accounts,
+    pub(super) accounts: Accounts,
     announce: Announce,
     pub(super) broker: Arc<dyn Broker>,
     presence: Arc<dyn Presence>,

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use super::node::Node;
+use crate::accounts::Accounts;
+use crate::hub::Hub;
 use crate::redis::Redis;
 use crate::shutdown::Shutdown;
 use crate::store::Store;
@@ -15,6 +17,9 @@ const SQL_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How often changes of rooms are looked for whose node did not get round to them.
 const EVENTS_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How often the logins behind open sockets are looked up: one that ran out by itself is announced by nobody.
+const LOGINS_INTERVAL: Duration = Duration::from_secs(60);
 
 pub(super) fn start(node: &Node, store: &Store, redis: Option<&Redis>, shutdown: &Shutdown) {
     if let Some(redis) = redis.cloned() {
@@ -41,6 +46,11 @@ pub(super) fn start(node: &Node, store: &Store, redis: Option<&Redis>, shutdown:
             }
         }
     });
+    let (accounts, hub) = (node.accounts.clone(), node.hub.clone());
+    every(shutdown, LOGINS_INTERVAL, move || {
+        let (accounts, hub) = (accounts.clone(), hub.clone());
+        async move { end_dead_logins(&accounts, &hub).await }
+    });
     let rooms = node.rooms.clone();
     every(shutdown, EVENTS_INTERVAL, move || {
         let rooms = rooms.clone();
@@ -50,6 +60,20 @@ pub(super) fn start(node: &Node, store: &Store, redis: Option<&Redis>, shutdown:
             }
         }
     });
+}
+
+/// Ends the sockets of logins that are over (SPEC 4: 4001).
+async fn end_dead_logins(accounts: &Accounts, hub: &Hub) {
+    for sid in hub.logins() {
+        match accounts.is_alive(&sid).await {
+            Ok(true) => {}
+            Ok(false) => hub.end_login(&sid),
+            Err(error) => {
+                tracing::debug!(%error, "whether logins are over is asked again");
+                return;
+            }
+        }
+    }
 }
 
 /// Does something again and again until background work is to end.
@@ -65,4 +89,50 @@ where
             work().await;
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::accounts::NewAccount;
+    use crate::accounts::tokens::TokenKeys;
+    use crate::clock::{Chance, Clock as _, ManualClock, SystemClock};
+    use crate::domain::RoomName;
+    use crate::hub::{Identity, Place};
+    use crate::protocol::Close;
+    use crate::store::Dialect;
+    use crate::store::testing::on_fresh;
+
+    #[tokio::test]
+    async fn a_login_that_nobody_renews_for_a_week_ends_with_its_sockets() {
+        on_fresh(Dialect::Sqlite, |store, _| async move {
+            let clock = Arc::new(ManualClock::new(SystemClock.now()));
+            let keys = TokenKeys::new(&["a-secret-of-the-tests-that-is-long-enough"]).unwrap();
+            let nobody = Arc::new(|_| Box::pin(async {}) as futures_util::future::BoxFuture<'static, ()>);
+            let chance = Chance::from_seed(1);
+            let accounts = Accounts::new(store, clock.clone(), chance.clone(), keys, nobody);
+            let new = NewAccount {
+                email: "dev@shop.example".into(),
+                password: "pass word".into(),
+                service_name: "Shop".into(),
+                service_expl: String::new(),
+                service_domain: None,
+            };
+            accounts.create_host(new).await.unwrap();
+            let login = accounts.login("dev@shop.example", "pass word").await.unwrap();
+            let claims = accounts.authenticate(&login.tokens.access).await.unwrap();
+
+            let hub = Hub::new(chance);
+            let socket = hub.connection(Identity::Host { host: login.host.id, sid: claims.sid.into() });
+            let _guard = hub.register(Place::Room(RoomName::from_random([1; 16])), socket.clone());
+            end_dead_logins(&accounts, &hub).await;
+            assert_eq!(socket.ending(), None);
+            clock.advance(Duration::from_secs(7 * 24 * 3_600 + 1));
+            end_dead_logins(&accounts, &hub).await;
+            assert_eq!(socket.ending(), Some(Close::Unauthenticated));
+        })
+        .await;
+    }
 }

@@ -90,7 +90,6 @@ async fn what_is_accepted_ends_in_sql(stage: Stage) {
     }
     for (room, count) in rooms.iter().zip([1, 3, 1_300]) {
         until("all is archived", || async { archived(&node, room).await == count }).await;
-        assert_eq!(queue_len(&node, room).await, 0);
         let stored = stored(&stage, room).await;
         assert_eq!(stored.iter().map(|message| message.seq).collect::<Vec<_>>(), (1..=count).collect::<Vec<_>>());
         let frames: Vec<_> = stored.iter().map(crate::protocol::chat::message_frame).collect();
@@ -102,6 +101,10 @@ async fn what_is_accepted_ends_in_sql(stage: Stage) {
         assert_eq!((row.latest_msg_at, row.updated_at), (Some(newest.accepted_at), newest.accepted_at));
         assert_eq!(row.last_life, node.broker.life(node.broker.partition_of(room.name)).await.unwrap());
         assert_eq!(dead_letters(&node, room).await.len(), 0);
+    }
+    // A partition's queue may be shared by several of the rooms.
+    for room in &rooms {
+        assert_eq!(queue_len(&node, room).await, 0);
     }
     archivers.end().await;
 }
