@@ -29,7 +29,6 @@ pub use members::Members;
 /// Where a message goes in. One acceptor a partition.
 #[derive(Clone, Debug)]
 pub struct Relay {
-    broker_partitions: u16,
     acceptors: Arc<[Acceptor]>,
 }
 
@@ -47,12 +46,12 @@ impl Relay {
                 Acceptor::start(Partition(partition), broker.clone(), rooms.clone(), hub.clone(), tracker, stop.clone())
             })
             .collect();
-        Self { broker_partitions: broker.partitions(), acceptors }
+        Self { acceptors }
     }
 
     /// Hands a message in. The sender hears of it over the bus, or his socket ends.
     pub fn submit(&self, connection: &Arc<Connection>, submission: Submission) {
-        let partition = Partition::of(submission.room, self.broker_partitions);
+        let partition = Partition::of(submission.room, self.acceptors.len() as u16);
         if let Some(acceptor) = self.acceptors.get(usize::from(partition.0)) {
             acceptor.submit(connection.clone(), submission);
         }

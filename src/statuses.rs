@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dashmap::DashSet;
-use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -17,9 +16,7 @@ use crate::hub::{Connection, Hub, Place, Registration};
 use crate::presence::{Presence, PresenceSink};
 use crate::protocol::Close;
 use crate::protocol::status::status_frame;
-
-/// How many hosts may be told of at the same time. A host has one place, so that what is told keeps its order.
-const PLACES: usize = 64;
+use crate::turns::Turns;
 
 /// How long until presence is told again that was away.
 const RETRY: Duration = Duration::from_millis(500);
@@ -31,7 +28,7 @@ pub struct Statuses {
     presence: Arc<dyn Presence>,
     grace: Duration,
     told: Arc<DashSet<HostUuid>>,
-    places: Arc<[Mutex<()>]>,
+    turns: Turns,
     tracker: TaskTracker,
     stop: CancellationToken,
 }
@@ -51,8 +48,7 @@ impl Statuses {
         tracker: TaskTracker,
         stop: CancellationToken,
     ) -> Self {
-        let places = (0..PLACES).map(|_| Mutex::new(())).collect();
-        Self { hub, presence, grace, told: Arc::default(), places, tracker, stop }
+        Self { hub, presence, grace, told: Arc::default(), turns: Turns::default(), tracker, stop }
     }
 
     /// The port behind it.
@@ -71,9 +67,7 @@ impl Statuses {
 
     /// Tells presence what is true now, until it has heard it.
     async fn tell(self, host: HostUuid) {
-        let place =
-            host.as_bytes().iter().fold(0_usize, |hash, byte| hash.wrapping_mul(31).wrapping_add(usize::from(*byte)));
-        let _one_at_a_time = self.places[place % PLACES].lock().await;
+        let _turn = self.turns.take(host.as_bytes()).await;
         loop {
             let here = self.hub.status_hosts(host) > 0;
             if here == self.told.contains(&host) {

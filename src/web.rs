@@ -52,6 +52,7 @@ pub fn demo(host: &DemoHost) -> Vec<Page> {
         ("/demo", "text/html; charset=utf-8", Bytes::from_static(include_bytes!("web/demo.html"))),
         ("/demo/demo.css", "text/css; charset=utf-8", Bytes::from_static(include_bytes!("web/demo.css"))),
         ("/demo/demo.js", "text/javascript; charset=utf-8", Bytes::from_static(include_bytes!("web/demo.js"))),
+        ("/demo/icon.svg", "image/svg+xml", Bytes::from_static(include_bytes!("web/icon.svg"))),
         ("/demo/config.json", "application/json", serde_json::to_vec(&facts).unwrap_or_default().into()),
     ]
 }

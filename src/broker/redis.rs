@@ -14,7 +14,7 @@ use super::queue::ArchiveQueue;
 use super::{Broker, Change, LogEntry, Outcome, Partition, RoomStatus, Seed, Sink, Submission, Ticket, Unavailable};
 use crate::clock::Chance;
 use crate::control::Control;
-use crate::domain::{ChatroomId, HostId, RoomName, RoomState, Seq, Side};
+use crate::domain::{RoomName, RoomState, Seq, Side};
 use crate::redis::{Redis, within};
 
 mod answer;
@@ -313,12 +313,4 @@ impl Broker for RedisBroker {
 /// What the scripts and logs answer is bytes of ours: a shape that is not is a Redis that somebody else writes to.
 fn strange(what: &str) -> Unavailable {
     Unavailable(format!("redis answered something strange: {what}"))
-}
-
-fn chatroom_of(id: i64) -> ChatroomId {
-    ChatroomId(id)
-}
-
-fn host_of(id: i64) -> HostId {
-    HostId(id)
 }

@@ -2,28 +2,24 @@
 
 use std::sync::Arc;
 
-use tokio::sync::Mutex;
-
 use crate::broker::RoomStatus;
 use crate::domain::RoomName;
 use crate::hub::Hub;
 use crate::rooms::{RoomError, Rooms};
-
-/// How many rooms may be told at the same time. A room has one place, so that its counts arrive in order.
-const PLACES: usize = 256;
+use crate::turns::Turns;
 
 /// Counts and tells. The counts are absolute: telling them twice, or after a while, is harmless.
 #[derive(Clone, Debug)]
 pub struct Members {
     hub: Arc<Hub>,
     rooms: Rooms,
-    places: Arc<[Mutex<()>]>,
+    turns: Turns,
 }
 
 impl Members {
     /// For a node's connections.
     pub fn new(hub: Arc<Hub>, rooms: Rooms) -> Self {
-        Self { hub, rooms, places: (0..PLACES).map(|_| Mutex::new(())).collect() }
+        Self { hub, rooms, turns: Turns::default() }
     }
 
     /// Tells how many of this node are in the room now, and asks how the room is.
@@ -31,9 +27,8 @@ impl Members {
     /// # Errors
     /// [`RoomError::NotFound`], [`RoomError::Unavailable`].
     pub async fn tell(&self, room: RoomName) -> Result<RoomStatus, RoomError> {
-        let place =
-            room.as_bytes().iter().fold(0_usize, |hash, byte| hash.wrapping_mul(31).wrapping_add(usize::from(*byte)));
-        let _one_at_a_time = self.places[place % PLACES].lock().await;
+        // Counted within its turn: a later count is told later.
+        let _turn = self.turns.take(room.as_bytes()).await;
         let (guests, hosts) = self.hub.members(room);
         self.rooms.set_members(room, guests, hosts).await
     }

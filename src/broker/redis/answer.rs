@@ -3,9 +3,9 @@
 use bytes::Bytes;
 use fred::types::Value;
 
-use super::{chatroom_of, host_of, strange};
+use super::strange;
 use crate::broker::{LogEntry, Outcome, RoomStatus, Unavailable};
-use crate::domain::{NodeId, RoomState, Seq};
+use crate::domain::{ChatroomId, HostId, NodeId, RoomState, Seq};
 
 /// A list of Redis, read from its front.
 pub(super) struct Answer(std::vec::IntoIter<Value>);
@@ -92,8 +92,8 @@ pub(super) fn room(value: Value) -> Result<Option<FoundRoom>, Unavailable> {
     let version = answer.number()? as u64;
     if state == RoomState::Deleted {
         let room = RoomStatus {
-            chatroom: chatroom_of(0),
-            host: host_of(0),
+            chatroom: ChatroomId(0),
+            host: HostId(0),
             state,
             version,
             seq: 0,
@@ -105,8 +105,8 @@ pub(super) fn room(value: Value) -> Result<Option<FoundRoom>, Unavailable> {
     }
     let seq = answer.number()? as Seq;
     let archived = answer.number()? as Seq;
-    let chatroom = chatroom_of(answer.number()?);
-    let host = host_of(answer.number()?);
+    let chatroom = ChatroomId(answer.number()?);
+    let host = HostId(answer.number()?);
     let mut members = Vec::new();
     while answer.len() > 0 {
         members.push((answer.text()?, answer.number()? as u32, answer.number()? as u32));

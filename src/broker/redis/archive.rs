@@ -7,10 +7,10 @@ use bytes::Bytes;
 use fred::prelude::*;
 
 use super::answer::{self, Answer};
-use super::{RedisBroker, TOMBSTONE_TTL, chatroom_of, key, state_word, strange};
+use super::{RedisBroker, TOMBSTONE_TTL, key, state_word, strange};
 use crate::broker::queue::{ArchiveLease, ArchiveQueue, ArchivedMark, QueueEntry};
 use crate::broker::{Partition, Unavailable};
-use crate::domain::RoomName;
+use crate::domain::{ChatroomId, RoomName};
 use crate::redis::within;
 
 /// How long a partition's archiver may be silent before another node takes over.
@@ -116,7 +116,7 @@ fn entry(position: String, fields: Answer) -> Result<QueueEntry, Unavailable> {
     }
     match (room, chatroom, life, at) {
         (Some(room), Some(chatroom), Some(life), Some(accepted_at)) => {
-            Ok(QueueEntry { position, room, chatroom: chatroom_of(chatroom), life, accepted_at, frame })
+            Ok(QueueEntry { position, room, chatroom: ChatroomId(chatroom), life, accepted_at, frame })
         }
         _ => Err(strange("an entry of the archive queue")),
     }
