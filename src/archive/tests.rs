@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use sea_orm::ConnectionTrait as _;
+
 use super::*;
 use crate::broker::testing::{Node, PATIENCE, Stage, frame_of, guest, key_of, numbers, submission, until};
 use crate::broker::{MAX_BATCH, Outcome};
@@ -29,6 +31,7 @@ macro_rules! on_both_dialects {
 on_both_dialects!(
     what_is_accepted_ends_in_sql,
     what_another_archiver_wrote_is_not_written_twice,
+    while_sql_is_away_messages_wait_and_are_read_from_the_log,
     one_of_two_archivers_works_and_the_other_takes_over,
     messages_of_a_deleted_room_are_dropped,
     what_is_not_a_message_goes_to_the_dead_letters_and_the_rest_goes_on,
@@ -122,6 +125,29 @@ async fn what_another_archiver_wrote_is_not_written_twice(stage: Stage) {
     let after = stored(&stage, &room).await;
     assert_eq!((after.len(), &after[..20]), (30, &before[..]));
     assert_eq!(archived(&node, &room).await, 30);
+    assert_eq!(dead_letters(&node, &room).await.len(), 0);
+    archivers.end().await;
+}
+
+async fn while_sql_is_away_messages_wait_and_are_read_from_the_log(stage: Stage) {
+    let node = stage.node().await;
+    let room = node.room().await;
+    let connection = stage.store.connection();
+    connection.execute_unprepared("ALTER TABLE chat_message RENAME TO elsewhere").await.unwrap();
+    let archivers = Archivers::of(&stage, &node);
+    let lease = format!("pt:{{{}}}:archiver", node.broker.partition_of(room.name).0);
+    until("somebody archives", || async { node.redis().raw::<u64>("EXISTS", &[&lease]).await == 1 }).await;
+    for seq in 1..=20 {
+        node.say(&room, [seq]).await;
+        archivers.archive.wake(room.name);
+    }
+    let all: Vec<_> = (1..=20).collect();
+    assert_eq!(numbers(&node.history.newest(key_of(&room)).await.unwrap()), all);
+    assert_eq!(numbers(&node.history.after(key_of(&room), 0).await.unwrap().entries), all);
+    assert_eq!((archived(&node, &room).await, queue_len(&node, &room).await), (0, 20));
+    connection.execute_unprepared("ALTER TABLE elsewhere RENAME TO chat_message").await.unwrap();
+    empty(&node, &room).await;
+    assert_eq!(stored(&stage, &room).await.iter().map(|message| message.seq).collect::<Vec<_>>(), all);
     assert_eq!(dead_letters(&node, &room).await.len(), 0);
     archivers.end().await;
 }

@@ -38,7 +38,8 @@ impl RedisServer {
         let folder = tempfile::tempdir().expect("a folder for the server");
         let process = Command::new("redis-server")
             .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
-            .args(["--enable-debug-command", "yes", "--dir"])
+            // A replica need not wait for others to come.
+            .args(["--repl-diskless-sync-delay", "0", "--enable-debug-command", "yes", "--dir"])
             .arg(folder.path())
             .stdout(Stdio::null())
             .spawn()
@@ -74,8 +75,28 @@ impl RedisServer {
     }
 
     /// Where it listens.
+    pub(crate) fn address(&self) -> (&'static str, u16) {
+        ("127.0.0.1", self.port)
+    }
+
+    /// The same, as a URL.
     pub(crate) fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// Stops the server in the middle of whatever it does; nobody is told.
+    pub(crate) fn freeze(&self) {
+        self.signal("-STOP");
+    }
+
+    /// Lets it go on.
+    pub(crate) fn thaw(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let sent = Command::new("kill").args([signal, &self.process.id().to_string()]).status();
+        assert!(sent.is_ok_and(|status| status.success()), "kill {signal}");
     }
 
     /// The clients of a new node that is connected and counts as alive.

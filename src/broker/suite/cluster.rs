@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use super::*;
-use crate::broker::Unavailable;
 use crate::broker::redis::{PARTITIONS, RedisBroker};
-use crate::broker::testing::{Node, until};
+use crate::broker::testing::{Node, PATIENCE, until};
+use crate::broker::{Broker as _, Unavailable};
 use crate::clock::Chance;
 use crate::domain::Room;
+use crate::redis::testing::RedisServer;
 
 on_a_cluster!(
     two_nodes_hear_the_same,
@@ -16,6 +17,8 @@ on_a_cluster!(
     news_reach_a_node_that_was_away,
     a_node_that_was_away_is_told_that_it_missed_something,
     a_call_that_comes_too_late_writes_nothing,
+    what_was_given_up_while_redis_hung_does_not_happen_afterwards,
+    nobody_hears_a_batch_before_enough_replicas_have_it,
     the_log_is_read_forwards_and_backwards,
     what_is_not_archived_stays_in_the_log,
     another_count_of_partitions_is_refused,
@@ -126,6 +129,52 @@ async fn a_call_that_comes_too_late_writes_nothing(stage: Stage) {
     assert_eq!(node.say(&room, [1]).await, [1]);
 }
 
+async fn what_was_given_up_while_redis_hung_does_not_happen_afterwards(stage: Stage) {
+    let node = stage.node().await;
+    let room = node.room().await;
+    node.say(&room, [1]).await;
+    let server = stage.server.as_ref().unwrap();
+    server.freeze();
+    let submission = guest(&room, "given-up");
+    let answer = node.broker.accept(node.broker.partition_of(room.name), &[&submission]).await;
+    server.thaw();
+    assert!(matches!(answer, Err(Unavailable(_))), "{answer:?}");
+    until("redis answers again", || async { node.broker.ping().await.is_ok() }).await;
+    assert_eq!(numbers(&node.broker.log_after(room.name, 0, 10).await.unwrap()), [1]);
+    assert_eq!(node.say(&room, [2]).await, [2]);
+}
+
+async fn nobody_hears_a_batch_before_enough_replicas_have_it(stage: Stage) {
+    let node = stage.node().await;
+    let room = node.room().await;
+    let careful = RedisBroker::new(node.redis().clone(), Chance::from_seed(1), 1);
+    let (partition, submission) = (careful.partition_of(room.name), guest(&room, "a"));
+    let answer = careful.accept(partition, &[&submission]).await;
+    assert!(matches!(answer, Err(Unavailable(_))), "{answer:?}");
+    careful.notify(room.name, Side::Guest, "{}".into()).await.unwrap();
+    let heard = node.ear.until("the notice", |heard| !heard.is_empty()).await;
+    assert!(matches!(heard[..], [Heard::Notice { .. }]), "{heard:?}");
+
+    // The same batch again is heard once a replica has come: what was given up before is not lost.
+    let replica = RedisServer::start().await;
+    let follower = replica.node().await;
+    let (address, port) = stage.server.as_ref().unwrap().address();
+    let _: String = follower.raw("REPLICAOF", &[address, &port.to_string()]).await;
+    let mut answer = answer;
+    let began = std::time::Instant::now();
+    while answer.is_err() && began.elapsed() < PATIENCE {
+        answer = careful.accept(partition, &[&submission]).await;
+    }
+    let frame = frame_of(&submission, 1);
+    assert_eq!(answer, Ok(vec![Outcome::Known { seq: 1, frame: Some(frame.clone()) }]));
+    assert_eq!(node.ear.publications(room.name, 1).await, [(0, 1, frame)]);
+    // A server's first replica gives it a new replication id: to the room another life, in which it jumps.
+    let outcomes = careful.accept(partition, &[&guest(&room, "b")]).await.unwrap();
+    let [Outcome::Accepted(next)] = &outcomes[..] else { panic!("{outcomes:?}") };
+    assert!(*next > 10_000, "{next}");
+    assert_eq!(node.ear.publications(room.name, *next).await.len(), 2);
+}
+
 async fn the_log_is_read_forwards_and_backwards(stage: Stage) {
     let node = stage.node().await;
     let room = node.room().await;
@@ -188,7 +237,7 @@ async fn a_redis_that_is_not_there_is_unavailable() {
     let redis = crate::redis::Redis::new("redis://127.0.0.1:1", node).unwrap();
     let broker = RedisBroker::new(redis, Chance::from_seed(1), 0);
     let began = tokio::time::Instant::now();
-    let answer = super::super::Broker::ping(&broker).await;
+    let answer = broker.ping().await;
     assert!(matches!(answer, Err(Unavailable(_))), "{answer:?}");
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 }

@@ -278,8 +278,7 @@ async fn an_id_that_was_sent_before_is_answered_to_its_sender_alone() {
 #[tokio::test(start_paused = true)]
 async fn a_room_that_is_held_keeps_its_order_while_others_go_on() {
     for outcome in [Outcome::Unseeded, Outcome::Full] {
-        let held = Fault::Refused(room(1), outcome);
-        let stage = Stage::slow([held.clone(), held], Duration::from_millis(10)).await;
+        let stage = Stage::slow([Fault::Refused(room(1), outcome)], Duration::from_millis(10)).await;
         let ((guest, _one), (other, _other)) = (stage.guest(room(1)), stage.guest(room(2)));
         // Sixty-four fill the first call; the rest of the room must not overtake those that are held.
         for at in 0..40 {
