@@ -36,7 +36,7 @@ impl ArchiveQueue for RedisBroker {
     async fn read(&self, partition: Partition, limit: usize) -> Result<Vec<QueueEntry>, Unavailable> {
         let answer: Value =
             within(self.redis.client().xrange(key(partition, "queue"), "-", "+", Some(limit as u64))).await?;
-        answer::entries(answer)?.into_iter().map(|(position, fields)| entry(position, fields)).collect()
+        Ok(answer::entries(answer)?.into_iter().map(|(position, fields)| entry(position, fields)).collect())
     }
 
     async fn finish(
@@ -101,7 +101,8 @@ fn next(position: &str) -> Result<String, Unavailable> {
         .ok_or_else(|| strange("entry id"))
 }
 
-fn entry(position: String, fields: Answer) -> Result<QueueEntry, Unavailable> {
+/// An entry that lacks something is no message of ours: it comes out without a frame, and goes to the dead letters.
+fn entry(position: String, fields: Answer) -> QueueEntry {
     let (mut room, mut chatroom, mut life, mut at, mut frame) = (None, None, None, None, Bytes::new());
     let mut fields = fields;
     while let (Some(name), Some(value)) = (fields.next(), fields.next()) {
@@ -114,10 +115,13 @@ fn entry(position: String, fields: Answer) -> Result<QueueEntry, Unavailable> {
             _ => {}
         }
     }
-    match (room, chatroom, life, at) {
-        (Some(room), Some(chatroom), Some(life), Some(accepted_at)) => {
-            Ok(QueueEntry { position, room, chatroom: ChatroomId(chatroom), life, accepted_at, frame })
-        }
-        _ => Err(strange("an entry of the archive queue")),
+    let whole = room.is_some() && chatroom.is_some() && life.is_some() && at.is_some();
+    QueueEntry {
+        position,
+        room: room.unwrap_or_else(|| RoomName::from_random([0; 16])),
+        chatroom: ChatroomId(chatroom.unwrap_or_default()),
+        life: life.unwrap_or_default(),
+        accepted_at: at.unwrap_or_default(),
+        frame: if whole { frame } else { Bytes::new() },
     }
 }
