@@ -50,8 +50,9 @@ impl Metrics {
     }
 }
 
-/// What a node logs unless RUST_LOG says otherwise. sqlx tells slow statements with their text: that is no news.
-pub const DEFAULT_FILTER: &str = "info,sqlx=warn";
+/// What a node logs unless RUST_LOG says otherwise. sqlx tells slow statements with their text, and every
+/// idle connection that the database ends: that is no news.
+pub const DEFAULT_FILTER: &str = "info,sqlx=warn,sqlx_core=warn";
 
 /// Starts the log on standard error: what RUST_LOG says, else what `default` does.
 pub fn log(format: LogFormat, default: &str) {
