@@ -59,7 +59,7 @@ impl From<Close> for Refusal {
 /// How much a session may take.
 #[derive(Clone, Copy, Debug)]
 pub struct SessionLimits {
-    /// Sockets in a room, on all nodes; `None` for any number.
+    /// Sockets of one side in a room, on all nodes; `None` for any number.
     pub room_sockets: Option<u32>,
     /// Messages of a socket; `None` for as fast as it goes.
     pub rate: Option<Rate>,

@@ -2,11 +2,15 @@
 //!
 //! Presence hears only of 0 ↔ 1: the first socket of a host at once, the last one's end after a moment, as a host who reloads
 //! his page is not gone (SPEC 5).
+//!
+//! **Invariant:** presence hears that a host has left only when he has been gone without a break for as long as the end of his
+//! last socket allows.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use dashmap::DashSet;
+use dashmap::{DashMap, DashSet};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -21,13 +25,24 @@ use crate::turns::Turns;
 /// How long until presence is told again that was away.
 const RETRY: Duration = Duration::from_millis(500);
 
+/// How long a host may be gone and still be online.
+#[derive(Clone, Copy, Debug)]
+pub struct Grace {
+    /// After he, or his network, has ended his last socket.
+    pub usual: Duration,
+    /// After this node has, because it goes away: he was told when to come back, to another.
+    pub drained: Duration,
+}
+
 /// The service.
 #[derive(Clone)]
 pub struct Statuses {
     hub: Arc<Hub>,
     presence: Arc<dyn Presence>,
-    grace: Duration,
+    grace: Grace,
     told: Arc<DashSet<HostUuid>>,
+    /// When a host without a socket here may be called gone.
+    due: Arc<DashMap<HostUuid, Instant>>,
     turns: Turns,
     tracker: TaskTracker,
     stop: CancellationToken,
@@ -40,15 +55,15 @@ impl std::fmt::Debug for Statuses {
 }
 
 impl Statuses {
-    /// For a node's connections. `grace` is how long a host may be gone and still be online.
+    /// For a node's connections.
     pub fn new(
         hub: Arc<Hub>,
         presence: Arc<dyn Presence>,
-        grace: Duration,
+        grace: Grace,
         tracker: TaskTracker,
         stop: CancellationToken,
     ) -> Self {
-        Self { hub, presence, grace, told: Arc::default(), turns: Turns::default(), tracker, stop }
+        Self { hub, presence, grace, told: Arc::default(), due: Arc::default(), turns: Turns::default(), tracker, stop }
     }
 
     /// The port behind it.
@@ -73,6 +88,10 @@ impl Statuses {
             if here == self.told.contains(&host) {
                 return;
             }
+            if !here && self.due.get(&host).is_some_and(|due| *due > Instant::now()) {
+                // Whoever set the time comes back then.
+                return;
+            }
             let told = if here { self.presence.enter(host).await } else { self.presence.leave(host).await };
             match told {
                 Ok(()) if here => {
@@ -80,6 +99,7 @@ impl Statuses {
                 }
                 Ok(()) => {
                     self.told.remove(&host);
+                    self.due.remove_if(&host, |_, due| *due <= Instant::now());
                 }
                 Err(error) if self.stop.is_cancelled() => {
                     tracing::warn!(%error, %host, "presence was not told of a host any more");
@@ -105,17 +125,23 @@ pub struct StatusGuard {
 
 impl Drop for StatusGuard {
     fn drop(&mut self) {
-        drop(self.registration.take());
-        if self.connection.side() == Side::Host {
-            let (statuses, host) = (self.statuses.clone(), self.host);
-            // Who logged out is gone at once; who closed a page may be opening the next.
-            let at_once = self.connection.ending() == Some(Close::Unauthenticated);
-            let grace = if at_once { Duration::ZERO } else { statuses.grace };
-            self.statuses.tracker.spawn(async move {
-                tokio::time::sleep(grace).await;
-                statuses.tell(host).await;
-            });
+        if self.connection.side() == Side::Guest {
+            return;
         }
+        let grace = match self.connection.ending() {
+            // Who logged out is gone at once; who closed a page may be opening the next.
+            Some(Close::Unauthenticated) => Duration::ZERO,
+            Some(Close::Restarting { .. }) => self.statuses.grace.drained,
+            _ => self.statuses.grace.usual,
+        };
+        let (statuses, host, due) = (self.statuses.clone(), self.host, Instant::now() + grace);
+        // Before the socket is gone: nobody may find the host gone without a time.
+        statuses.due.insert(host, due);
+        drop(self.registration.take());
+        self.statuses.tracker.spawn(async move {
+            tokio::time::sleep_until(due).await;
+            statuses.tell(host).await;
+        });
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -23,10 +24,13 @@ use crate::relay::{Deliveries, Members, Relay};
 use crate::rooms::Rooms;
 use crate::session::{Rate, SessionLimits, Sessions};
 use crate::shutdown::Shutdown;
-use crate::statuses::{StatusDeliveries, Statuses};
+use crate::statuses::{Grace, StatusDeliveries, Statuses};
 use crate::store::Store;
 use crate::web;
 use crate::ws::Upgrader;
+
+/// Clients are asked to come back within 1 to 5 s, and need a moment to connect.
+const DRAINED_GRACE: Duration = Duration::from_secs(8);
 
 /// A node's parts.
 pub(super) struct Node {
@@ -62,7 +66,7 @@ impl Node {
         let statuses = Statuses::new(
             hub.clone(),
             presence.clone(),
-            config.presence_grace,
+            grace(config),
             shutdown.tasks().clone(),
             shutdown.stopping_token(),
         );
@@ -160,6 +164,14 @@ fn keys(config: &Config) -> TokenKeys {
     let secrets: Vec<&[u8]> = config.jwt_secrets.verifying().collect();
     // The configuration has no empty list.
     TokenKeys::new(&secrets).unwrap_or_else(|| unreachable!("the configuration checks that there is a secret"))
+}
+
+/// How long hosts may be gone. Who is sent away by a node that drains has a few seconds to find another; a single node has no
+/// other.
+fn grace(config: &Config) -> Grace {
+    let usual = config.presence_grace;
+    let drained = if config.mode.redis().is_some() { DRAINED_GRACE.min(config.drain).max(usual) } else { usual };
+    Grace { usual, drained }
 }
 
 fn session_limits(config: &Config) -> SessionLimits {

@@ -127,7 +127,7 @@ fn banner(address: SocketAddr, demo: &DemoHost) -> String {
         if address.ip().is_unspecified() { format!("127.0.0.1:{}", address.port()) } else { address.to_string() };
     let DemoHost { email, password, access_key, secret_key, uuid } = demo;
     format!(
-        "\n  PinTalk demo\n\n  page        http://{shown}/demo\n  console     http://{shown}/console/\n  \
+        "\n  PinTalk demo\n\n  page        http://{shown}/demo\n  \
          e-mail      {email}\n  password    {password}\n  access key  {access_key}\n  secret key  {secret_key}\n  \
          uuid        {uuid}\n"
     )

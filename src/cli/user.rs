@@ -33,7 +33,7 @@ pub(super) struct CreateArgs {
     service_name: String,
     /// Where his widget is embedded: host names with optional ports, separated by commas.
     #[arg(long)]
-    service_domain: String,
+    service_domain: Option<String>,
     /// A few words about the service.
     #[arg(long, default_value = "")]
     service_expl: String,
@@ -53,7 +53,7 @@ pub(super) fn run(command: UserCommand) -> Result<u8, Failure> {
         password: password(args.password.as_ref())?,
         service_name: args.service_name,
         service_expl: args.service_expl,
-        service_domain: Some(args.service_domain),
+        service_domain: args.service_domain,
     };
     block_on(async {
         let store = open_store(&database).await?;

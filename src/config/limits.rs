@@ -61,7 +61,7 @@ pub struct LimitArgs {
     /// Open sockets of one address.
     #[arg(long, env = "PINTALK_LIMIT_SOCKETS_PER_ADDRESS", value_name = "N", default_value = "1000")]
     pub limit_sockets_per_address: Cap,
-    /// Open sockets in one room.
+    /// Open sockets of guests in one room, and as many of its host.
     #[arg(long, env = "PINTALK_LIMIT_SOCKETS_PER_ROOM", value_name = "N", default_value = "64")]
     pub limit_sockets_per_room: Cap,
     /// WebSocket handshakes a minute from one address.

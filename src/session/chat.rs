@@ -33,7 +33,6 @@ pub struct ChatSession {
     context: Arc<Sessions>,
     guard: RoomGuard,
     host: HostUuid,
-    shows_status: bool,
     throttle: Throttle,
     work: Option<Work>,
     reading: Option<Reading>,
@@ -55,11 +54,7 @@ impl Sessions {
     /// The refusal, with the code that SPEC 4 has for it.
     pub async fn open_chat(self: &Arc<Self>, name: &str, handshake: &Handshake) -> Result<ChatSession, Refusal> {
         let name: RoomName = name.parse().map_err(|_| Close::NotFound)?;
-        let after: Option<Seq> = handshake
-            .after
-            .as_ref()
-            .map(|after| after.parse().map_err(|_| Close::BadForm("after is not a number")))
-            .transpose()?;
+        let after = handshake.after.as_deref().map(read_after).transpose()?;
         let owner = self.rooms.owner(name).await.map_err(|error| self.refusal_of(&error))?.ok_or(Close::NotFound)?;
         let host = self.active_host(owner.host).await?;
         let identity = self.identify(handshake, &host).await?;
@@ -71,7 +66,12 @@ impl Sessions {
         connection.start_after(0);
         let guard = RoomGuard::enter(self.clone(), owner.key, connection.clone());
         let status = self.members.tell(name).await.map_err(|error| self.refusal_of(&error))?;
-        if self.limits.room_sockets.is_some_and(|limit| status.guests + status.hosts > limit) {
+        // Each side for itself: guests shall not keep the host out.
+        let side = match connection.side() {
+            Side::Guest => status.guests,
+            Side::Host => status.hosts,
+        };
+        if self.limits.room_sockets.is_some_and(|limit| side > limit) {
             return Err(Close::TooMany.into());
         }
         self.admit_to_state(owner.key, &status, connection.side(), after.is_some()).await?;
@@ -149,23 +149,19 @@ impl Sessions {
     }
 }
 
+/// Reads `after`: digits only. More than anybody ever counted is beyond the end.
+fn read_after(text: &str) -> Result<Seq, Close> {
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if is_number { Ok(text.parse().unwrap_or(Seq::MAX)) } else { Err(Close::BadForm("after is not a number")) }
+}
+
 impl ChatSession {
     fn new(context: Arc<Sessions>, guard: RoomGuard, host: &Host, replaying: bool) -> Self {
         let throttle = Throttle::new(context.limits.rate, Instant::now());
         if guard.connection.side() == Side::Host {
             guard.note_check();
         }
-        Self {
-            throttle,
-            context,
-            guard,
-            host: host.uuid,
-            shows_status: host.config.use_online_status,
-            work: None,
-            reading: None,
-            replaying,
-            typed_at: None,
-        }
+        Self { throttle, context, guard, host: host.uuid, work: None, reading: None, replaying, typed_at: None }
     }
 
     /// Its handle.
@@ -217,7 +213,7 @@ impl ChatSession {
                 }
                 self.work = Some(self.pass(read_frame(side, seq, &datetime)));
             }
-            Notice::Online if side == Side::Guest && self.shows_status => self.work = Some(self.tell_status()),
+            Notice::Online if side == Side::Guest => self.work = Some(self.tell_status()),
             Notice::Online | Notice::Other => {}
         }
         Ok(())
@@ -331,12 +327,15 @@ impl ChatSession {
     fn tell_status(&self) -> Work {
         let (context, host, connection) = (self.context.clone(), self.host, self.connection().clone());
         async move {
+            // He may have hidden his status since this guest came, or shown it.
+            let shows =
+                context.hosts.by_uuid(host).await.ok().flatten().is_some_and(|host| host.config.use_online_status);
             match context.statuses.presence().is_online(host).await {
-                Ok(true) => {
+                Ok(online) if online && shows => {
                     let now = context.wire.wall_clock(context.clock.now());
                     connection.push(frame::text(&status_frame(true, &now)));
                 }
-                Ok(false) => {}
+                Ok(_) => {}
                 Err(error) => tracing::debug!(%error, "nobody knows whether a host is online"),
             }
             Ok(())

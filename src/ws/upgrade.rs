@@ -177,11 +177,17 @@ fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
         .any(|part| part.trim().eq_ignore_ascii_case(token))
 }
 
+/// A header that makes sense only once: two of them are none.
+fn only_one(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (Some(value), None) => value.to_str().ok().map(str::to_owned),
+        _ => None,
+    }
+}
+
 fn read_handshake(request: &UpgradeRequest) -> Handshake {
-    let mut handshake = Handshake {
-        origin: request.headers.get(ORIGIN).and_then(|origin| origin.to_str().ok()).map(str::to_owned),
-        ..Handshake::default()
-    };
+    let mut handshake = Handshake { origin: only_one(&request.headers, &ORIGIN), ..Handshake::default() };
     for (name, value) in url::form_urlencoded::parse(request.query.as_bytes()) {
         match &*name {
             "token" => handshake.token = Some(value.into_owned()),

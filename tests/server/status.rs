@@ -6,7 +6,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::on_both;
-use crate::support::{Client, SHOP};
+use crate::support::{Client, SHOP, TestApp, Topology};
 
 const HELLO: &str = r#"{"type":"notice","is_host":false,"message":"online","datetime":"2023-03-23T08:15:77"}"#;
 
@@ -76,6 +76,25 @@ on_both! {
         assert!(!guest.hears("offline", Duration::from_millis(1_500)).await);
     }
 
+    async fn a_host_who_comes_and_goes_is_online_as_long_as_no_pause_lasts_a_second(app) {
+        let (a, b) = app.two();
+        let host = app.host("host@shop.example").await;
+        let mut desk = host.appear(a).await;
+        let mut guest = host.watched(b).await;
+        assert!(is(&guest.frame().await, "online"));
+        // Each pause is well under a second; together they are well over.
+        for _ in 0..3 {
+            desk.leave().await;
+            assert!(!guest.hears("offline", Duration::from_millis(600)).await);
+            desk = host.appear(a).await;
+        }
+        for _ in 0..10 {
+            desk.leave().await;
+            desk = host.appear(a).await;
+        }
+        assert!(!guest.hears("offline", Duration::from_millis(1_500)).await);
+    }
+
     async fn who_logs_out_is_offline_at_once(app) {
         let (a, b) = app.two();
         let host = app.host("host@shop.example").await;
@@ -100,7 +119,8 @@ on_both! {
         let path = format!("/api/users/{}/configs/", host.account.id.0);
         let (status, config) = host.call(a, Method::PATCH, &path, json!({"use_online_status": false})).await;
         assert_eq!((status, &config["useOnlineStatus"]), (200, &json!(false)));
-        assert_eq!(guest.close_code().await, 4009);
+        // That the host came may be told twice: by the answer, and by the event.
+        assert_eq!(guest.close_code_at_last().await, 4009);
         assert_eq!(desk.close_code().await, 4009);
         assert_eq!(host.watched(a).await.close_code().await, 4009);
         assert_eq!(host.appear(b).await.close_code().await, 4009);
@@ -138,4 +158,26 @@ on_both! {
         guest.send(&json!({"type": "notice"})).await;
         assert_eq!(guest.close_code().await, 4000);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_whom_a_draining_node_sends_away_stays_online_until_he_had_time_to_come_back() {
+    let flags = ["--drain", "6s"];
+    let mut app = TestApp::start_with(Topology::Cluster, &flags).await;
+    let host = app.host("host@shop.example").await;
+    let mut desk = host.appear(&app.nodes[0]).await;
+    desk.nothing().await;
+    let mut guest = host.watched(&app.nodes[1]).await;
+    assert!(is(&guest.frame().await, "online"));
+    let node = app.nodes.remove(0);
+    node.shutdown.begin();
+    let (code, reason) = desk.closed().await;
+    assert_eq!(code, 1012);
+    let ms: u64 = reason.trim_start_matches("retry in ").trim_end_matches(" ms").parse().expect("a time");
+    assert!(!guest.hears("offline", Duration::from_millis(ms)).await);
+    let mut back = host.appear(&app.nodes[0]).await;
+    back.nothing().await;
+    node.ended().await;
+    assert!(!guest.hears("offline", Duration::from_millis(500)).await);
+    app.stop().await;
 }

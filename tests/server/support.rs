@@ -62,6 +62,14 @@ impl Node {
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
+
+    /// Waits until it has ended, and sees that it did so in order.
+    pub async fn ended(self) {
+        let ended = tokio::time::timeout(PATIENCE, self.run).await.expect("a node ends in time");
+        ended.expect("a node does not panic").expect("a node ends in order");
+        assert_eq!(self.shutdown.exit_code(), 0, "a task died by itself");
+        assert_eq!(self.shutdown.tasks().len(), 0, "a task is left behind");
+    }
 }
 
 impl TestApp {
@@ -72,10 +80,11 @@ impl TestApp {
     /// With more flags, the same for all nodes.
     pub async fn start_with(topology: Topology, more: &[&str]) -> Self {
         let data = tempfile::tempdir().expect("a folder");
-        let mut flags: Vec<String> = ["--listen", "127.0.0.1:0", "--drain-delay", "0s", "--drain", "200ms"]
-            .iter()
-            .map(|flag| (*flag).to_owned())
-            .collect();
+        let mut flags: Vec<String> =
+            ["--listen", "127.0.0.1:0", "--drain-delay", "0s"].iter().map(|flag| (*flag).to_owned()).collect();
+        if !more.contains(&"--drain") {
+            flags.extend(["--drain".into(), "200ms".into()]);
+        }
         flags.extend([
             "--data-dir".into(),
             data.path().display().to_string(),
@@ -160,10 +169,7 @@ impl TestApp {
     pub async fn stop_node(&mut self, at: usize) {
         let node = self.nodes.remove(at);
         node.shutdown.begin();
-        let ended = tokio::time::timeout(PATIENCE, node.run).await.expect("a node ends in time");
-        ended.expect("a node does not panic").expect("a node ends in order");
-        assert_eq!(node.shutdown.exit_code(), 0, "a task died by itself");
-        assert_eq!(node.shutdown.tasks().len(), 0, "a task is left behind");
+        node.ended().await;
     }
 
     /// Ends all; nothing may be left: no task, and in a cluster no message that SQL does not have.

@@ -230,6 +230,15 @@ impl Client {
         self.closed().await.0
     }
 
+    /// The code it ends with, whatever comes before.
+    pub async fn close_code_at_last(&mut self) -> u16 {
+        loop {
+            if let Message::Close(Some(close)) = self.next().await {
+                return close.code.into();
+            }
+        }
+    }
+
     /// Shows that nothing has come: a ping is answered, and nothing before it.
     pub async fn nothing(&mut self) {
         assert!(self.early.is_empty(), "{:?}", self.early);
