@@ -156,7 +156,7 @@ on_both! {
         let mut guest = host.watched(a).await;
         guest.frame().await;
         guest.send(&json!({"type": "notice"})).await;
-        assert_eq!(guest.close_code().await, 4000);
+        assert_eq!(guest.close_code_at_last().await, 4000);
     }
 }
 
