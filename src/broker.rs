@@ -166,11 +166,25 @@ pub struct Change {
     pub notice: Bytes,
 }
 
+/// A message that was accepted somewhere, as it goes over the bus.
+#[derive(Clone, Copy, Debug)]
+pub struct Publication<'a> {
+    /// The room.
+    pub room: RoomName,
+    /// Its host.
+    pub host: HostId,
+    /// The number before it; a step of more than one means that the broker began a new life.
+    pub prev: Seq,
+    /// Its number.
+    pub seq: Seq,
+    /// The complete frame.
+    pub frame: &'a [u8],
+}
+
 /// What arrives from the buses. Called from the driver's own tasks, in order within a room: an implementation never waits.
 pub trait Sink: Send + Sync + 'static {
-    /// A message was accepted somewhere. `prev` is the number before it; a step of more than one means that the broker began
-    /// a new life.
-    fn publication(&self, room: RoomName, prev: Seq, seq: Seq, frame: &[u8]);
+    /// A message was accepted somewhere.
+    fn publication(&self, publication: &Publication<'_>);
     /// A notice that is relayed and not stored; `from` is who sent it.
     fn notice(&self, room: RoomName, from: Side, frame: &[u8]);
     /// A room's state changed.

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use dashmap::DashMap;
 
+use crate::broker::Publication;
 use crate::clock::Chance;
 use crate::domain::{ConnectionId, HostId, HostUuid, RoomName, Seq, Side};
 use crate::protocol::{Close, frame};
@@ -35,6 +36,8 @@ pub enum Place {
 pub struct Hub {
     rooms: DashMap<RoomName, Vec<Arc<Connection>>>,
     statuses: DashMap<HostUuid, Vec<Arc<Connection>>>,
+    /// Of these, the hosts' own.
+    desks: DashMap<HostId, Vec<Arc<Connection>>>,
     addresses: DashMap<IpAddr, u32>,
     next_id: AtomicU64,
     chance: Chance,
@@ -46,6 +49,7 @@ impl Hub {
         Arc::new(Self {
             rooms: DashMap::new(),
             statuses: DashMap::new(),
+            desks: DashMap::new(),
             addresses: DashMap::new(),
             next_id: AtomicU64::new(1),
             chance,
@@ -63,7 +67,12 @@ impl Hub {
     pub fn register(self: &Arc<Self>, place: Place, connection: Arc<Connection>) -> Registration {
         match place {
             Place::Room(room) => self.rooms.entry(room).or_default().push(connection.clone()),
-            Place::Status(host) => self.statuses.entry(host).or_default().push(connection.clone()),
+            Place::Status(host) => {
+                self.statuses.entry(host).or_default().push(connection.clone());
+                if let Identity::Host { host, .. } = connection.identity() {
+                    self.desks.entry(*host).or_default().push(connection.clone());
+                }
+            }
         }
         Registration { hub: self.clone(), place, connection }
     }
@@ -94,11 +103,11 @@ impl Hub {
     }
 
     /// Hands a message to everybody in a room: framed once, then counted references.
-    pub fn deliver(&self, room: RoomName, prev: Seq, seq: Seq, json: &[u8]) {
-        if let Some(members) = self.rooms.get(&room) {
-            let framed = frame::text(json);
+    pub fn deliver(&self, publication: &Publication<'_>) {
+        if let Some(members) = self.rooms.get(&publication.room) {
+            let framed = frame::text(publication.frame);
             for member in members.iter() {
-                member.deliver(prev, seq, &framed);
+                member.deliver(publication.prev, publication.seq, &framed);
             }
         }
     }
@@ -130,6 +139,19 @@ impl Hub {
             for member in members.iter().filter(|member| member.side() == side) {
                 member.push(framed.clone());
             }
+        }
+    }
+
+    /// Whether a host has a socket of his own at his status here.
+    pub fn has_desk(&self, host: HostId) -> bool {
+        self.desks.contains_key(&host)
+    }
+
+    /// Sends a frame to a host's own sockets at his status.
+    pub fn tell_desks(&self, host: HostId, json: &[u8]) {
+        if let Some(desks) = self.desks.get(&host) {
+            let framed = frame::text(json);
+            desks.iter().for_each(|desk| desk.push(framed.clone()));
         }
     }
 
@@ -251,7 +273,12 @@ impl Drop for Registration {
         }
         match &self.place {
             Place::Room(room) => remove(&self.hub.rooms, room, &self.connection),
-            Place::Status(host) => remove(&self.hub.statuses, host, &self.connection),
+            Place::Status(host) => {
+                remove(&self.hub.statuses, host, &self.connection);
+                if let Identity::Host { host, .. } = self.connection.identity() {
+                    remove(&self.hub.desks, host, &self.connection);
+                }
+            }
         }
     }
 }
@@ -299,6 +326,18 @@ mod tests {
         assert!(slot.is_some() && hub.admit_address(address, Some(1)).is_none());
         drop(slot);
         assert!(hub.addresses.is_empty());
+    }
+
+    #[test]
+    fn a_host_has_a_desk_while_one_of_his_own_sockets_is_at_his_status() {
+        let hub = Hub::new(Chance::from_seed(1));
+        let place = Place::Status(HostUuid::from_random([1; 16]));
+        let _watching = hub.register(place, hub.connection(Identity::Guest));
+        assert!(!hub.has_desk(HostId(1)));
+        let his = hub.register(place, hub.connection(Identity::Host { host: HostId(1), sid: "a".into() }));
+        assert!(hub.has_desk(HostId(1)) && !hub.has_desk(HostId(2)));
+        drop(his);
+        assert!(hub.desks.is_empty());
     }
 
     #[test]

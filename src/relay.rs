@@ -12,11 +12,12 @@ use tokio_util::task::TaskTracker;
 
 use crate::accounts::Accounts;
 use crate::archive::Archive;
-use crate::broker::{Broker, Change, Partition, Sink, Submission};
+use crate::broker::{Broker, Change, Partition, Publication, Sink, Submission};
 use crate::control::Control;
-use crate::domain::{HostId, RoomChange, RoomName, Seq, Side};
+use crate::domain::{HostId, RoomChange, RoomName, Side};
 use crate::hosts::Hosts;
 use crate::hub::{Connection, Hub};
+use crate::inbox::Inbox;
 use crate::protocol::Close;
 use crate::rooms::Rooms;
 
@@ -66,6 +67,8 @@ pub struct Deliveries {
     pub hosts: Hosts,
     /// Who refuses the tokens of a login that ended, at once.
     pub accounts: Accounts,
+    /// Whose hosts hear of every message.
+    pub inbox: Inbox,
     /// Woken by every message, as there is something to write.
     pub archive: Option<Archive>,
     /// What needs a moment runs here.
@@ -93,10 +96,11 @@ impl Deliveries {
 }
 
 impl Sink for Deliveries {
-    fn publication(&self, room: RoomName, prev: Seq, seq: Seq, frame: &[u8]) {
-        self.hub.deliver(room, prev, seq, frame);
+    fn publication(&self, publication: &Publication<'_>) {
+        self.hub.deliver(publication);
+        self.inbox.arrived(publication);
         if let Some(archive) = &self.archive {
-            archive.wake(room);
+            archive.wake(publication.room);
         }
     }
 

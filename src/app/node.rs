@@ -19,6 +19,7 @@ use crate::history::History;
 use crate::hosts::Hosts;
 use crate::http::{HttpContext, Pages, RenderMetrics, Settings};
 use crate::hub::Hub;
+use crate::inbox::Inbox;
 use crate::presence::Presence;
 use crate::relay::{Deliveries, Members, Relay};
 use crate::rooms::Rooms;
@@ -42,6 +43,7 @@ pub(super) struct Node {
     pub(super) broker: Arc<dyn Broker>,
     presence: Arc<dyn Presence>,
     sessions: Arc<Sessions>,
+    inbox: Inbox,
     pub(super) health: NodeHealth,
     clock: Arc<dyn Clock>,
 }
@@ -86,8 +88,9 @@ impl Node {
             limits: session_limits(config),
             tracker: shutdown.tasks().clone(),
         });
+        let inbox = Inbox::new(hub.clone(), shutdown.tasks().clone(), shutdown.stopping_token());
         let health = NodeHealth::new(shutdown.clone());
-        Self { hub, hosts, rooms, accounts, announce, broker, presence, sessions, health, clock: clock.clone() }
+        Self { hub, hosts, rooms, accounts, announce, broker, presence, sessions, inbox, health, clock: clock.clone() }
     }
 
     pub(super) fn http(
@@ -138,6 +141,7 @@ impl Node {
     pub(super) async fn subscribe(&self, archive: Option<Archive>) -> Result<(), Unavailable> {
         let deliveries = Deliveries {
             hub: self.hub.clone(),
+            inbox: self.inbox.clone(),
             hosts: self.hosts.clone(),
             accounts: self.accounts.clone(),
             archive,

@@ -13,7 +13,9 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::queue::ArchiveQueue;
-use super::{Broker, Change, LogEntry, Outcome, Partition, RoomStatus, Seed, Sink, Submission, Ticket, Unavailable};
+use super::{
+    Broker, Change, LogEntry, Outcome, Partition, Publication, RoomStatus, Seed, Sink, Submission, Ticket, Unavailable,
+};
 use crate::clock::Clock;
 use crate::control::Control;
 use crate::domain::{RoomChange, RoomName, Seq, Side};
@@ -84,12 +86,12 @@ impl Broker for EmbeddedBroker {
         let _publishing = self.publishing.lock().await;
         let appended = self.store.append(&rows, self.clock.now()).await?;
         let outcomes = batch.iter().zip(appended).map(|(submission, appended)| match appended {
-            Appended::Accepted { prev, seq, .. } => {
+            Appended::Accepted { host, prev, seq, .. } => {
                 if let Some(sink) = self.sink() {
                     let mut frame = submission.head.to_vec();
                     frame.extend_from_slice(seq.to_string().as_bytes());
                     frame.push(b'}');
-                    sink.publication(submission.room, prev, seq, &frame);
+                    sink.publication(&Publication { room: submission.room, host, prev, seq, frame: &frame });
                 }
                 Outcome::Accepted(seq)
             }

@@ -11,10 +11,10 @@ use tokio::sync::Notify;
 use super::embedded::EmbeddedBroker;
 use super::queue::ArchivedMark;
 use super::redis::RedisBroker;
-use super::{Broker, Change, LogEntry, Outcome, Sink, Submission};
+use super::{Broker, Change, LogEntry, Outcome, Publication, Sink, Submission};
 use crate::clock::{Chance, Clock, SystemClock};
 use crate::control::Control;
-use crate::domain::{Host, HostUuid, Room, RoomName, Seq, Side};
+use crate::domain::{Host, HostId, HostUuid, Room, RoomName, Seq, Side};
 use crate::history::{History, RoomKey};
 use crate::protocol::chat::{StoredFrame, message_head};
 use crate::redis::Redis;
@@ -39,7 +39,7 @@ pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut is_true: imp
 /// What came over the bus.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Heard {
-    Publication { room: RoomName, prev: Seq, seq: Seq, frame: Bytes },
+    Publication { room: RoomName, host: HostId, prev: Seq, seq: Seq, frame: Bytes },
     Notice { room: RoomName, from: Side, frame: Bytes },
     Changed(Change),
     Control(Control),
@@ -90,7 +90,7 @@ impl Ear {
             })
             .await;
         let of_room = heard.into_iter().filter_map(|heard| match heard {
-            Heard::Publication { room: of, prev, seq, frame } if of == room => Some((prev, seq, frame)),
+            Heard::Publication { room: of, prev, seq, frame, .. } if of == room => Some((prev, seq, frame)),
             _ => None,
         });
         of_room.collect()
@@ -107,8 +107,9 @@ impl Ear {
 }
 
 impl Sink for Ear {
-    fn publication(&self, room: RoomName, prev: Seq, seq: Seq, frame: &[u8]) {
-        self.hear(Heard::Publication { room, prev, seq, frame: Bytes::copy_from_slice(frame) });
+    fn publication(&self, publication: &Publication<'_>) {
+        let Publication { room, host, prev, seq, frame } = *publication;
+        self.hear(Heard::Publication { room, host, prev, seq, frame: Bytes::copy_from_slice(frame) });
     }
     fn notice(&self, room: RoomName, from: Side, frame: &[u8]) {
         self.hear(Heard::Notice { room, from, frame: Bytes::copy_from_slice(frame) });

@@ -172,6 +172,11 @@ pub fn message_frame(message: &Message) -> Bytes {
     json.into()
 }
 
+/// Whether a message's frame is a guest's, without reading it: [`message_head`] begins so.
+pub fn is_from_guest(frame: &[u8]) -> bool {
+    frame.starts_with(br#"{"type":"chat_message","is_host":false,"#)
+}
+
 /// What an archiver reads back out of a frame.
 #[derive(Debug, Deserialize)]
 pub struct StoredFrame<'a> {
@@ -336,6 +341,7 @@ mod tests {
             frame,
             r#"{"type":"chat_message","is_host":true,"message":"hi \"there\"\n한","datetime":"2023-03-23T08:15:77","id":"abc","seq":7}"#
         );
+        assert!(!is_from_guest(&frame) && is_from_guest(&message_frame(&Message { side: Side::Guest, ..message })));
         let stored: StoredFrame<'_> = serde_json::from_slice(&frame).unwrap();
         assert_eq!((stored.is_host, &*stored.message, &*stored.id, stored.seq), (true, text, "abc", 7));
     }

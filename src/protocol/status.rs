@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::chat::{Refusal, to_json};
-use crate::domain::{Side, WallClock};
+use super::chat::{Refusal, StoredFrame, to_json};
+use crate::domain::{RoomName, Seq, Side, WallClock};
 
 /// What a guest or a host may say on a status socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +72,35 @@ pub fn guest_frame(datetime: &WallClock) -> Bytes {
     to_json(&GuestFrame { r#type: "notice", is_host: false, message: "online", datetime: datetime.as_str() }).into()
 }
 
+/// The longest preview of a message, in code points.
+const PREVIEW_CHARS: usize = 100;
+
+#[derive(Serialize)]
+struct ArrivalFrame<'a> {
+    r#type: &'static str,
+    is_host: bool,
+    message: &'static str,
+    chatroom: RoomName,
+    preview: &'a str,
+    seq: Seq,
+    datetime: &'a str,
+}
+
+/// Tells the host's status sockets that a message of a guest arrived in one of his rooms.
+pub fn arrival_frame(chatroom: RoomName, message: &StoredFrame<'_>) -> Bytes {
+    let end = message.message.char_indices().nth(PREVIEW_CHARS).map_or(message.message.len(), |(at, _)| at);
+    to_json(&ArrivalFrame {
+        r#type: "notice",
+        is_host: false,
+        message: "chat_message",
+        chatroom,
+        preview: &message.message[..end],
+        seq: message.seq,
+        datetime: &message.datetime,
+    })
+    .into()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,6 +117,26 @@ mod tests {
             assert!(Inbound::parse(Side::Guest, bad).is_err(), "{bad}");
             assert!(Inbound::parse(Side::Host, bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn an_arrival_names_the_room_and_shows_the_beginning_of_the_message() {
+        let room = RoomName::from_random([0; 16]);
+        let text = "한".repeat(150);
+        let message = StoredFrame {
+            is_host: false,
+            message: text.as_str().into(),
+            datetime: "2023-03-23T08:15:07.123".into(),
+            id: "abc".into(),
+            seq: 7,
+        };
+        assert_eq!(
+            arrival_frame(room, &message),
+            format!(
+                r#"{{"type":"notice","is_host":false,"message":"chat_message","chatroom":"{room}","preview":"{}","seq":7,"datetime":"2023-03-23T08:15:07.123"}}"#,
+                "한".repeat(100)
+            )
+        );
     }
 
     #[test]

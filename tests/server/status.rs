@@ -6,7 +6,8 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::on_both;
-use crate::support::{Client, SHOP, TestApp, Topology};
+use crate::support::people::NOW;
+use crate::support::{Client, Room, SHOP, TestApp, Topology, message};
 
 const HELLO: &str = r#"{"type":"notice","is_host":false,"message":"online","datetime":"2023-03-23T08:15:77"}"#;
 
@@ -107,6 +108,40 @@ on_both! {
         assert!(guest.hears("offline", Duration::from_secs(20)).await);
         assert!(out.elapsed() < Duration::from_millis(900), "no grace: {:?}", out.elapsed());
         assert_eq!(desk.close_code().await, 4001);
+    }
+
+    async fn a_host_hears_at_his_status_of_what_guests_write_in_any_of_his_rooms(app) {
+        let (a, b) = app.two();
+        let host = app.host("host@shop.example").await;
+        let other = app.host_of("other@other.example", "other.example").await;
+        let (mut desk, mut elsewhere) = (host.appear(a).await, other.appear(a).await);
+        desk.nothing().await;
+        let (one, two) = (Room::open(app, a, &host).await, Room::open(app, b, &host).await);
+        let mut guest = one.join(b).await;
+        guest.say("anybody there?").await;
+        assert_eq!(
+            desk.frame().await,
+            json!({
+                "type": "notice", "is_host": false, "message": "chat_message", "chatroom": one.name,
+                "preview": "anybody there?", "seq": 1, "datetime": NOW,
+            })
+        );
+        two.join(a).await.say("another").await;
+        assert_eq!(desk.frame().await["chatroom"], two.name.as_str());
+        // A room that talks fast is told of once a second, with the newest.
+        for number in 2..=10 {
+            guest.say(&format!("message {number}")).await;
+        }
+        let mut told = Vec::new();
+        while told.last() != Some(&10) {
+            told.extend(desk.frame().await["seq"].as_u64());
+        }
+        assert!(told.len() <= 3, "{told:?}");
+        // What he writes himself is no news, and another host hears nothing.
+        host.join(a, &two).await.frame().await;
+        host.join(b, &two).await.send(&message("my own")).await;
+        assert!(desk.is_quiet_for(Duration::from_millis(1_500)).await);
+        elsewhere.nothing().await;
     }
 
     async fn a_host_may_hide_his_status(app) {

@@ -1,18 +1,18 @@
-//! What goes over a bus: records of `<kind><room> <a> <b> <length>\n<frame>`, one after the other.
+//! What goes over a bus: records of `<kind><room> <a> <b> <c> <length>\n<frame>`, one after the other.
 //!
-//! | kind | is | a | b |
-//! |---|---|---|---|
-//! | `M` | a message | the number before it | its number |
-//! | `E` | a change of a room | version | 0 close, 1 resume, 2 delete |
-//! | `N` | a notice that is not stored | 0 from a guest, 1 from a host | 0 |
+//! | kind | is | a | b | c |
+//! |---|---|---|---|---|
+//! | `M` | a message | the number before it | its number | the room's host |
+//! | `E` | a change of a room | version | 0 close, 1 resume, 2 delete | 0 |
+//! | `N` | a notice that is not stored | 0 from a guest, 1 from a host | 0 | 0 |
 
 use bytes::Bytes;
 
-use crate::broker::{Change, Sink};
-use crate::domain::{RoomChange, RoomName, Side};
+use crate::broker::{Change, Publication, Sink};
+use crate::domain::{HostId, RoomChange, RoomName, Side};
 
-fn record(kind: char, room: RoomName, a: u64, b: u64, frame: &[u8]) -> Bytes {
-    let mut record = format!("{kind}{room} {a} {b} {}\n", frame.len()).into_bytes();
+fn record(kind: char, room: RoomName, [a, b, c]: [u64; 3], frame: &[u8]) -> Bytes {
+    let mut record = format!("{kind}{room} {a} {b} {c} {}\n", frame.len()).into_bytes();
     record.extend_from_slice(frame);
     record.into()
 }
@@ -23,11 +23,11 @@ pub(super) fn changed(change: &Change) -> Bytes {
         RoomChange::Resume => 1,
         RoomChange::Delete => 2,
     };
-    record('E', change.room, change.version, code, &change.notice)
+    record('E', change.room, [change.version, code, 0], &change.notice)
 }
 
 pub(super) fn notice(room: RoomName, from: Side, frame: &[u8]) -> Bytes {
-    record('N', room, u64::from(from.is_host()), 0, frame)
+    record('N', room, [u64::from(from.is_host()), 0, 0], frame)
 }
 
 /// Hands a publication to the sink, record by record. No JSON is read and nothing is copied.
@@ -38,7 +38,13 @@ pub(super) fn deliver(publication: &[u8], sink: &dyn Sink) -> bool {
         let Some(record) = Record::split(rest) else { return false };
         rest = record.rest;
         match (record.kind, record.b) {
-            (b'M', seq) => sink.publication(record.room, record.a, seq, record.frame),
+            (b'M', seq) => sink.publication(&Publication {
+                room: record.room,
+                host: HostId(record.c as i64),
+                prev: record.a,
+                seq,
+                frame: record.frame,
+            }),
             (b'N', _) => sink.notice(record.room, Side::from_is_host(record.a == 1), record.frame),
             (b'E', code @ 0..=2) => {
                 let change = [RoomChange::Close, RoomChange::Resume, RoomChange::Delete][code as usize];
@@ -57,6 +63,7 @@ struct Record<'a> {
     room: RoomName,
     a: u64,
     b: u64,
+    c: u64,
     frame: &'a [u8],
     rest: &'a [u8],
 }
@@ -68,9 +75,10 @@ impl<'a> Record<'a> {
         let bytes = bytes.get(RoomName::LEN..)?.strip_prefix(b" ")?;
         let (a, bytes) = number(bytes, b' ')?;
         let (b, bytes) = number(bytes, b' ')?;
+        let (c, bytes) = number(bytes, b' ')?;
         let (length, bytes) = number(bytes, b'\n')?;
         let (frame, rest) = bytes.split_at_checked(usize::try_from(length).ok()?)?;
-        Some(Self { kind, room, a, b, frame, rest })
+        Some(Self { kind, room, a, b, c, frame, rest })
     }
 }
 
@@ -99,8 +107,9 @@ mod tests {
     struct Seen(Mutex<Vec<String>>);
 
     impl Sink for Seen {
-        fn publication(&self, room: RoomName, prev: u64, seq: u64, frame: &[u8]) {
-            self.0.lock().push(format!("M {room} {prev} {seq} {}", String::from_utf8_lossy(frame)));
+        fn publication(&self, publication: &Publication<'_>) {
+            let Publication { room, host, prev, seq, frame } = publication;
+            self.0.lock().push(format!("M {room} {prev} {seq} {} {}", host.0, String::from_utf8_lossy(frame)));
         }
         fn notice(&self, room: RoomName, from: Side, frame: &[u8]) {
             self.0.lock().push(format!("N {room} {from:?} {}", String::from_utf8_lossy(frame)));
@@ -116,15 +125,15 @@ mod tests {
     fn records_come_out_as_they_went_in() {
         let room = RoomName::from_random([7; 16]);
         let change = Change { room, change: RoomChange::Close, version: 3, notice: Bytes::from_static(b"{}") };
-        let mut bus = record('M', room, 1, 2, b"{\"a\":1}").to_vec();
-        bus.extend_from_slice(&record('X', room, 0, 0, b"of the future"));
+        let mut bus = record('M', room, [1, 2, 7], b"{\"a\":1}").to_vec();
+        bus.extend_from_slice(&record('X', room, [0; 3], b"of the future"));
         bus.extend_from_slice(&notice(room, Side::Host, b"{}"));
         bus.extend_from_slice(&changed(&change));
         let seen = Seen::default();
         assert!(deliver(&bus, &seen));
         assert_eq!(
             *seen.0.lock(),
-            [format!("M {room} 1 2 {{\"a\":1}}"), format!("N {room} Host {{}}"), format!("E {room} Close 3"),]
+            [format!("M {room} 1 2 7 {{\"a\":1}}"), format!("N {room} Host {{}}"), format!("E {room} Close 3"),]
         );
     }
 

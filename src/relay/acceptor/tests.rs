@@ -5,10 +5,10 @@ use chrono::Utc;
 
 use super::*;
 use crate::broker::queue::ArchiveQueue;
-use crate::broker::{Change, LogEntry, RoomStatus, Seed, Sink, Ticket};
+use crate::broker::{Change, LogEntry, Publication, RoomStatus, Seed, Sink, Ticket};
 use crate::clock::{Chance, ManualClock};
 use crate::control::Control;
-use crate::domain::{MessageId, Side};
+use crate::domain::{HostId, MessageId, Side};
 use crate::history::History;
 use crate::hub::{Identity, Place, Registration};
 use crate::protocol::chat::message_head;
@@ -72,7 +72,8 @@ fn take(told: &mut Told, submission: &Submission, fault: Option<&Fault>, hub: &H
     let frame: Bytes = [&submission.head[..], format!("{seq}}}").as_bytes()].concat().into();
     log.push((submission.side, submission.id.clone(), frame.clone()));
     if !matches!(fault, Some(Fault::Unheard)) {
-        hub.deliver(submission.room, seq - 1, seq, &frame);
+        let room = submission.room;
+        hub.deliver(&Publication { room, host: HostId(1), prev: seq - 1, seq, frame: &frame });
     }
     Outcome::Accepted(seq)
 }

@@ -20,16 +20,17 @@ local free = tonumber(ARGV[2]) - redis.call('XLEN', KEYS[1])
 local at = string.format('%.0f', now)
 local rooms, answers, publication = {}, { now }, {}
 
-local function publish(name, prev, seq, frame)
-  publication[#publication + 1] = string.format('M%s %.0f %.0f %d\n', name, prev, seq, #frame)
+local function publish(name, room, prev, seq, frame)
+  publication[#publication + 1] = string.format('M%s %.0f %.0f %s %d\n', name, prev, seq, room.host, #frame)
   publication[#publication + 1] = frame
 end
 
 local function load(name)
-  local hash = redis.call('HMGET', p .. 'room:' .. name, 'state', 'seq', 'archived', 'life', 'at', 'id')
+  local hash = redis.call('HMGET', p .. 'room:' .. name, 'state', 'seq', 'archived', 'life', 'at', 'id',
+    'host')
   if not hash[1] then return { stop = 'unseeded' } end
   if hash[1] ~= 'open' then return { stop = hash[1] } end
-  local room = { seq = tonumber(hash[2]), archived = tonumber(hash[3]), id = hash[6], step = 1 }
+  local room = { seq = tonumber(hash[2]), archived = tonumber(hash[3]), id = hash[6], host = hash[7], step = 1 }
   -- More than anybody can have been given since the last number that is known.
   if hash[4] ~= life then room.step = 10000 + 2 * math.max(0, now - tonumber(hash[5])) end
   return room
@@ -51,7 +52,7 @@ for i = 4, #ARGV, 4 do
     if known then
       local entry = redis.call('XRANGE', p .. 'log:' .. name, known .. '-0', known .. '-0')
       answer = { 'known', tonumber(known), entry[1] and entry[1][2][2] or false }
-      if ARGV[3] == '' and entry[1] then publish(name, known - 1, known, entry[1][2][2]) end
+      if ARGV[3] == '' and entry[1] then publish(name, room, known - 1, known, entry[1][2][2]) end
     elseif free <= 0 then
       room.stop = 'full'
       answer = { 'full' }
@@ -66,7 +67,7 @@ for i = 4, #ARGV, 4 do
       redis.call('XADD', p .. 'log:' .. name, seq .. '-0', 'f', frame, 'a', at)
       redis.call('XADD', KEYS[1], '*', 'n', name, 'i', room.id, 'l', life, 'a', at, 'f', frame)
       redis.call('ZADD', p .. 'ids:' .. name, seq, member)
-      publish(name, prev, room.seq, frame)
+      publish(name, room, prev, room.seq, frame)
       answer = { 'ok', room.seq }
     end
   end
