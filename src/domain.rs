@@ -16,5 +16,5 @@ pub use ids::{ChatroomId, ConnectionId, HostId, HostUuid, MessageId, NodeId, Par
 pub use message::{MAX_MESSAGE_CHARS, Message, Side};
 pub use nickname::nickname;
 pub use origin::{InvalidDomain, Origin, normalize_domains};
-pub use room::{Room, RoomChange, RoomState};
+pub use room::{Room, RoomChange, RoomCounts, RoomState};
 pub use wall_clock::{WallClock, WireOffset};

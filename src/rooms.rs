@@ -4,6 +4,7 @@
 //! event and tells everybody, and the event goes. A node that dies in between loses nothing: any node redoes what is older
 //! than a few seconds ([`Rooms::redo_events`]).
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -168,7 +169,11 @@ impl Rooms {
 
     async fn views(&self, rooms: Vec<Room>) -> Result<Vec<RoomView>, RoomError> {
         let names: Vec<RoomName> = rooms.iter().map(|room| room.name).collect();
-        let unread = self.store.unread(&rooms).await?;
+        let mut uncounted = HashMap::new();
+        for room in rooms.iter().filter(|room| room.counts.through < room.last_seq) {
+            let above = room.counts.through.max(room.purged_through);
+            uncounted.insert(room.id, self.store.uncounted_unread(room.id, above, room.last_checked_at).await?);
+        }
         // A list without a broker is better than none: who is in a room is an extra.
         let statuses = match self.broker.status(&names).await {
             Ok(statuses) => statuses,
@@ -178,7 +183,7 @@ impl Rooms {
             }
         };
         let view = |(mut room, status): (Room, Option<RoomStatus>)| {
-            let mut unread = unread.get(&room.id).copied().unwrap_or(0);
+            let mut unread = room.counts.unread + uncounted.get(&room.id).copied().unwrap_or(0);
             let (guests, hosts) = status.map_or((0, 0), |status| (status.guests, status.hosts));
             if hosts > 0 {
                 // While a host's socket is in the room, its messages count as read (SPEC 4).

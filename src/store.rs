@@ -13,6 +13,7 @@ mod advance;
 mod append;
 mod archive;
 mod connect;
+mod counts;
 mod entity;
 mod error;
 mod hosts;

@@ -88,6 +88,19 @@ pub struct Room {
     pub state_version: u64,
     /// Messages up to this number are gone by retention (SPEC 6.4).
     pub purged_through: Seq,
+    /// What the row counts.
+    pub counts: RoomCounts,
+}
+
+/// What a room's row counts of the messages that SQL shows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RoomCounts {
+    /// Messages.
+    pub messages: u64,
+    /// Messages of the guest that were accepted after `last_checked_at`.
+    pub unread: u64,
+    /// Both count the messages up to this number.
+    pub through: Seq,
 }
 
 impl Room {

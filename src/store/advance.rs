@@ -5,11 +5,12 @@ use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::{CaseStatement, Expr, OnConflict, Value};
 use sea_orm::{ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter};
 
+use super::counts::Counts;
 use super::entity::{chat_message, chatroom};
 use super::{millis, to_column};
 use crate::domain::Message;
 
-/// Rooms that one UPDATE moves on. Each adds five CASE arms, which the server walks for each row: the work grows with
+/// Rooms that one UPDATE moves on. Each adds eight CASE arms, which the server walks for each row: the work grows with
 /// the square of this.
 const ROOMS_A_STATEMENT: usize = 50;
 
@@ -25,6 +26,8 @@ pub(super) struct Advance<'a> {
     pub(super) updated_at: DateTime<Utc>,
     /// The broker's life in which `last_seq` was given, if known.
     pub(super) last_life: Option<&'a str>,
+    /// With the messages of this batch.
+    pub(super) counts: Counts,
 }
 
 /// Writes the rooms' new ends.
@@ -43,6 +46,9 @@ pub(super) async fn advance_rooms(tx: &DatabaseTransaction, rooms: &[Advance<'_>
             .col_expr(chatroom::Column::LatestMsgAt, each(|room| room.latest_msg_at.into()))
             .col_expr(chatroom::Column::UpdatedAt, each(|room| room.updated_at.into()))
             .col_expr(chatroom::Column::LastLife, each(|room| room.last_life.map(str::to_owned).into()))
+            .col_expr(chatroom::Column::MessageCount, each(|room| room.counts.message_count.into()))
+            .col_expr(chatroom::Column::UnreadCount, each(|room| room.counts.unread_count.into()))
+            .col_expr(chatroom::Column::CountedThrough, each(|room| room.counts.counted_through.into()))
             .filter(chatroom::Column::Id.is_in(chunk.iter().map(|room| room.id)))
             .exec(tx)
             .await?;

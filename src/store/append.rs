@@ -3,9 +3,13 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
-use sea_orm::{ColumnTrait, Condition, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::{
+    ColumnTrait, Condition, DatabaseTransaction, DbErr, DerivePartialModel, EntityTrait, QueryFilter, QueryOrder,
+    QuerySelect,
+};
 
 use super::advance::{Advance, advance_rooms, insert_messages};
+use super::counts::Counts;
 use super::entity::{chat_message, chatroom};
 use super::messages::to_message;
 use super::{Store, StoreError, from_column, millis};
@@ -94,10 +98,11 @@ impl Store {
             };
             answers.push(Appended::Accepted {
                 chatroom: message.chatroom,
-                host: HostId(room.host),
+                host: HostId(room.host_id),
                 prev,
                 seq: message.seq,
             });
+            room.counts.add(&message);
             known.insert(key, message.clone());
             accepted.push(message);
         }
@@ -111,36 +116,37 @@ impl Store {
     }
 }
 
+#[derive(DerivePartialModel)]
+#[sea_orm(entity = "chatroom::Entity")]
 struct Locked {
     id: i64,
-    host: i64,
+    host_id: i64,
+    name: String,
     is_closed: bool,
     last_seq: i64,
+    purged_through: i64,
     updated_at: DateTime<Utc>,
+    #[sea_orm(nested)]
+    counts: Counts,
 }
 
 /// The batch's rooms by name, under lock. Beside this only single rooms are locked on an embedded node, so the order
 /// in which an index by name hands them out does no harm.
 async fn lock_rooms(tx: &DatabaseTransaction, batch: &[Append]) -> Result<HashMap<String, Locked>, DbErr> {
-    use chatroom::Column::{HostId, Id, IsClosed, LastSeq, Name, UpdatedAt};
     let mut names: Vec<&str> = batch.iter().map(|new| new.room.as_str()).collect();
     names.sort_unstable();
     names.dedup();
-    let rows: Vec<(String, i64, i64, bool, i64, DateTime<Utc>)> = chatroom::Entity::find()
-        .select_only()
-        .columns([Name, Id, HostId, IsClosed, LastSeq, UpdatedAt])
-        .filter(Name.is_in(names))
-        .order_by_asc(Id)
+    let mut rows: Vec<Locked> = chatroom::Entity::find()
+        .filter(chatroom::Column::Name.is_in(names))
+        .order_by_asc(chatroom::Column::Id)
         .lock_exclusive()
-        .into_tuple()
+        .into_partial_model()
         .all(tx)
         .await?;
-    Ok(rows
-        .into_iter()
-        .map(|(name, id, host, is_closed, last_seq, updated_at)| {
-            (name, Locked { id, host, is_closed, last_seq, updated_at })
-        })
-        .collect())
+    for room in &mut rows {
+        room.counts.catch_up(tx, room.id, room.last_seq, room.purged_through).await?;
+    }
+    Ok(rows.into_iter().map(|room| (room.name.clone(), room)).collect())
 }
 
 /// What of the batch is in SQL already, by room, side and id.
@@ -193,6 +199,7 @@ fn advances<'a>(rooms: &HashMap<String, Locked>, accepted: &'a [Message], now: D
                 updated_at: room.updated_at.max(now),
                 // No broker but this one gives numbers here, and it goes on from SQL.
                 last_life: None,
+                counts: room.counts,
             })
         })
         .collect();

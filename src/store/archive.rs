@@ -4,9 +4,13 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, Utc};
-use sea_orm::{ColumnTrait, Condition, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::{
+    ColumnTrait, Condition, DatabaseTransaction, DbErr, DerivePartialModel, EntityTrait, QueryFilter, QueryOrder,
+    QuerySelect,
+};
 
 use super::advance::{Advance, advance_rooms, insert_messages};
+use super::counts::Counts;
 use super::entity::{chat_message, chatroom};
 use super::{Store, StoreError, from_column, millis, to_column};
 use crate::domain::{ChatroomId, Message, RoomState, Seq};
@@ -54,7 +58,7 @@ impl Store {
     async fn archive_once(&self, messages: &[Message], lives: &HashMap<i64, &str>) -> Result<Archived, DbErr> {
         let (mut batch, mut conflicts) = group(messages);
         let tx = self.begin().await?;
-        let rooms = lock_rooms(&tx, batch.keys().copied()).await?;
+        let mut rooms = lock_rooms(&tx, batch.keys().copied()).await?;
 
         // Without a row there is no room to write to, and what is purged stays purged.
         batch.retain(|id, of_room| {
@@ -64,6 +68,7 @@ impl Store {
         });
         drop_known(&tx, &rooms, &mut batch, &mut conflicts).await?;
 
+        count(&tx, &mut rooms, &batch).await?;
         let advances: Vec<_> = batch.iter().filter_map(|(id, new)| advance(*id, rooms.get(id)?, new, lives)).collect();
         advance_rooms(&tx, &advances).await?;
         let rows: Vec<&Message> = batch.values().flat_map(BTreeMap::values).copied().collect();
@@ -94,12 +99,17 @@ fn group(messages: &[Message]) -> (Batch<'_>, Vec<(ChatroomId, Seq)>) {
 }
 
 /// What the archiver must know of a room.
+#[derive(DerivePartialModel)]
+#[sea_orm(entity = "chatroom::Entity")]
 struct Locked {
+    id: i64,
     is_closed: bool,
     state_version: i64,
     last_seq: i64,
     purged_through: i64,
     updated_at: DateTime<Utc>,
+    #[sea_orm(nested)]
+    counts: Counts,
 }
 
 /// The rooms under lock, taken in the order of ids.
@@ -107,22 +117,27 @@ async fn lock_rooms(
     tx: &DatabaseTransaction,
     ids: impl IntoIterator<Item = i64>,
 ) -> Result<BTreeMap<i64, Locked>, DbErr> {
-    use chatroom::Column::{Id, IsClosed, LastSeq, PurgedThrough, StateVersion, UpdatedAt};
-    let rows: Vec<(i64, bool, i64, i64, i64, DateTime<Utc>)> = chatroom::Entity::find()
-        .select_only()
-        .columns([Id, IsClosed, StateVersion, LastSeq, PurgedThrough, UpdatedAt])
-        .filter(Id.is_in(ids))
-        .order_by_asc(Id)
+    let rows: Vec<Locked> = chatroom::Entity::find()
+        .filter(chatroom::Column::Id.is_in(ids))
+        .order_by_asc(chatroom::Column::Id)
         .lock_exclusive()
-        .into_tuple()
+        .into_partial_model()
         .all(tx)
         .await?;
-    Ok(rows
-        .into_iter()
-        .map(|(id, is_closed, state_version, last_seq, purged_through, updated_at)| {
-            (id, Locked { is_closed, state_version, last_seq, purged_through, updated_at })
-        })
-        .collect())
+    Ok(rows.into_iter().map(|room| (room.id, room)).collect())
+}
+
+/// Counts the batch, and writes the counts of rooms that it brings nothing newest to.
+async fn count(tx: &DatabaseTransaction, rooms: &mut BTreeMap<i64, Locked>, batch: &Batch<'_>) -> Result<(), DbErr> {
+    for (id, new) in batch {
+        let (Some(room), Some((newest, _))) = (rooms.get_mut(id), new.last_key_value()) else { continue };
+        room.counts.catch_up(tx, *id, room.last_seq, room.purged_through).await?;
+        new.values().for_each(|message| room.counts.add(message));
+        if *newest <= room.last_seq {
+            room.counts.write(tx, *id).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Takes out of the batch what SQL has already. Only numbers up to a room's `last_seq` can be there, and a first
@@ -186,6 +201,7 @@ fn advance<'a>(
         latest_msg_at: accepted_at,
         updated_at: room.updated_at.max(accepted_at),
         last_life: lives.get(&id).copied(),
+        counts: room.counts,
     })
 }
 

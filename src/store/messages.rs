@@ -3,17 +3,16 @@
 //! A reader sees a message when its room has a row and its number is above the room's `purged_through`; the rows of the
 //! others go later, in batches.
 
-use std::collections::HashMap;
-
 use chrono::{DateTime, Utc};
-use sea_orm::sea_query::{Expr, LikeExpr, Query, SelectStatement};
-use sea_orm::{
-    ColumnTrait, Condition, DbErr, EntityTrait, ExprTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, Select,
-};
+use sea_orm::sea_query::{Expr, LikeExpr, Order, Query, SelectStatement};
+use sea_orm::{ColumnTrait, DbErr, EntityTrait, ExprTrait, QueryFilter, QueryOrder, QuerySelect, Select};
 
 use super::entity::{chat_message, chatroom};
 use super::{Store, StoreError, from_column, millis, parse_column, to_column};
-use crate::domain::{ChatroomId, Message, MessageId, Room, Seq, Side};
+use crate::domain::{ChatroomId, Message, MessageId, Seq, Side};
+
+/// A page that begins so many messages from the newest is looked for by number: walking a thousand takes a millisecond.
+const FAR: u64 = 1_000;
 
 impl Store {
     /// The messages above `after`, up to and with `through`, oldest first.
@@ -45,12 +44,8 @@ impl Store {
         self.read(messages.order_by_desc(chat_message::Column::Seq).limit(limit)).await
     }
 
-    /// How many messages a room shows, up to and with `through`.
-    pub async fn count_messages(&self, room: ChatroomId, through: Option<Seq>) -> Result<u64, StoreError> {
-        self.run(|| visible_through(room, through).count(&self.reader)).await
-    }
-
-    /// A page of a room's messages up to and with `through`, newest first.
+    /// A page of a room's messages up to and with `through`, newest first. Far from the newest the way is not walked: where
+    /// no number was skipped, the numbers themselves say where the page begins.
     pub async fn page_messages(
         &self,
         room: ChatroomId,
@@ -59,37 +54,26 @@ impl Store {
         limit: u64,
     ) -> Result<Vec<Message>, StoreError> {
         let messages = visible_through(room, through).order_by_desc(chat_message::Column::Seq);
+        if offset >= FAR
+            && let Some(newest) = self.newest_if_dense(room, through).await?
+        {
+            let below = newest.saturating_sub(to_column(offset));
+            return self.read(messages.filter(chat_message::Column::Seq.lte(below)).limit(limit)).await;
+        }
         self.read(messages.offset(offset).limit(limit)).await
     }
 
-    /// How many messages of guests were accepted after the host last looked, by room; rooms without any are left out.
-    pub async fn unread(&self, rooms: &[Room]) -> Result<HashMap<ChatroomId, u64>, StoreError> {
-        if rooms.is_empty() {
-            return Ok(HashMap::new());
-        }
-        let unread = rooms.iter().fold(Condition::any(), |any, room| {
-            let mut new = Condition::all()
-                .add(chat_message::Column::ChatroomId.eq(room.id.0))
-                .add(chat_message::Column::Seq.gt(to_column(room.purged_through)));
-            if let Some(checked) = room.last_checked_at {
-                new = new.add(chat_message::Column::AcceptedAt.gt(checked));
-            }
-            any.add(new)
-        });
-        let rows: Vec<(i64, i64)> = self
-            .run(|| {
-                chat_message::Entity::find()
-                    .select_only()
-                    .column(chat_message::Column::ChatroomId)
-                    .column_as(chat_message::Column::Seq.count(), "unread")
-                    .filter(chat_message::Column::IsHost.eq(false))
-                    .filter(unread.clone())
-                    .group_by(chat_message::Column::ChatroomId)
-                    .into_tuple()
-                    .all(&self.reader)
-            })
-            .await?;
-        Ok(rows.into_iter().map(|(room, unread)| (ChatroomId(room), from_column(unread))).collect())
+    /// The newest number up to `through`, if no number below it was skipped.
+    async fn newest_if_dense(&self, room: ChatroomId, through: Option<Seq>) -> Result<Option<i64>, StoreError> {
+        let count = self.count_messages(room, through).await?;
+        let end = |order| {
+            let numbers = visible_through(room, through).select_only().column(chat_message::Column::Seq);
+            numbers.order_by(chat_message::Column::Seq, order).limit(1)
+        };
+        let (oldest, newest) = (end(Order::Asc), end(Order::Desc));
+        let oldest: Option<i64> = self.run(|| oldest.clone().into_tuple().one(&self.reader)).await?;
+        let newest: Option<i64> = self.run(|| newest.clone().into_tuple().one(&self.reader)).await?;
+        Ok(oldest.zip(newest).filter(|(oldest, newest)| from_column(newest - oldest + 1) == count).map(|ends| ends.1))
     }
 
     /// The message that one side sent under an id; the oldest, should there be several.

@@ -70,6 +70,9 @@ impl Store {
             state_version: 0,
             purged_through: 0,
             idempotency_key: new.idempotency_key.clone(),
+            message_count: 0,
+            unread_count: 0,
+            counted_through: 0,
         };
         let values = chatroom::ActiveModel { id: NotSet, ..chatroom::ActiveModel::from(row.clone()).reset_all() };
         match chatroom::Entity::insert(values).exec(&self.writer).await {
@@ -138,24 +141,6 @@ impl Store {
         let rows = self.run(|| page.clone().all(&self.reader)).await?;
         Ok((count, rows.into_iter().map(to_room).collect::<Result<_, _>>()?))
     }
-
-    /// Notes that the host had the room open at `at`. An earlier instant than the known one changes nothing.
-    pub async fn check_room(&self, id: ChatroomId, at: DateTime<Utc>) -> Result<(), StoreError> {
-        let at = millis(at);
-        self.run(|| {
-            chatroom::Entity::update_many()
-                .col_expr(chatroom::Column::LastCheckedAt, at.into())
-                .filter(chatroom::Column::Id.eq(id.0))
-                .filter(
-                    Condition::any()
-                        .add(chatroom::Column::LastCheckedAt.is_null())
-                        .add(Expr::col(chatroom::Column::LastCheckedAt).lt(at)),
-                )
-                .exec(&self.writer)
-        })
-        .await?;
-        Ok(())
-    }
 }
 
 /// A pattern for text that contains `part`. The escape is not a backslash, which MySQL would take for its own.
@@ -174,6 +159,7 @@ fn containing(part: &str) -> LikeExpr {
 
 pub(super) fn to_room(row: chatroom::Model) -> Result<Room, DbErr> {
     Ok(Room {
+        counts: (&row).into(),
         id: ChatroomId(row.id),
         host: HostId(row.host_id),
         guest: row.guest,

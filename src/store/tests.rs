@@ -1,5 +1,6 @@
 //! The store's promises, each on SQLite and on MySQL.
 
+mod counts;
 mod hosts;
 mod messages;
 mod rooms;

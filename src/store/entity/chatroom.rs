@@ -24,6 +24,9 @@ pub struct Model {
     pub state_version: i64,
     pub purged_through: i64,
     pub idempotency_key: Option<String>,
+    pub message_count: i64,
+    pub unread_count: i64,
+    pub counted_through: i64,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -1,0 +1,37 @@
+//! A room's row counts its messages, so that no list has to.
+//!
+//! A node of the previous release leaves the counts as they are: `counted_through` says how far they go, and whoever reads
+//! or writes them next counts what lies above.
+
+use sea_orm_migration::prelude::*;
+
+/// See the module.
+#[derive(DeriveMigrationName)]
+pub(crate) struct Migration;
+
+const TABLE: &str = "chatroom";
+
+const COLUMNS: [&str; 3] = ["message_count", "unread_count", "counted_through"];
+
+#[async_trait::async_trait]
+impl MigrationTrait for Migration {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        for name in COLUMNS {
+            if !manager.has_column(TABLE, name).await? {
+                let mut column = ColumnDef::new(name);
+                column.big_integer().not_null().default(0);
+                manager.alter_table(Table::alter().table(TABLE).add_column(column).to_owned()).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        for name in COLUMNS {
+            if manager.has_column(TABLE, name).await? {
+                manager.alter_table(Table::alter().table(TABLE).drop_column(name).to_owned()).await?;
+            }
+        }
+        Ok(())
+    }
+}

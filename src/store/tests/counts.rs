@@ -1,0 +1,139 @@
+//! What a room's row counts.
+
+use std::time::{Duration, Instant};
+
+use sea_orm::{ColumnTrait as _, EntityTrait as _, QueryFilter as _};
+
+use super::*;
+use crate::domain::RoomCounts;
+use crate::store::RoomFilter;
+use crate::store::entity::chatroom;
+
+on_both_dialects!(
+    every_way_to_write_is_counted_once,
+    looking_makes_what_was_accepted_before_read,
+    what_an_older_release_wrote_is_counted_when_it_is_needed,
+    a_page_is_found_by_its_numbers_and_where_some_were_skipped_by_walking,
+    a_room_of_a_hundred_thousand_messages_and_a_host_of_a_thousand_rooms_are_listed_in_no_time,
+);
+
+async fn counts(store: &Store, room: &Room) -> (u64, u64, Seq) {
+    let RoomCounts { messages, unread, through } = store.room(room.id).await.unwrap().unwrap().counts;
+    assert_eq!(store.count_messages(room.id, None).await.unwrap(), messages);
+    (messages, unread, through)
+}
+
+async fn every_way_to_write_is_counted_once(store: Store, _url: String) {
+    let room = a_room(&store, &a_host(&store).await).await;
+    assert_eq!(counts(&store, &room).await, (0, 0, 0));
+    let from_host = |seq| Message { side: Side::Host, ..message(room.id, seq, "hi") };
+    let batch = [message(room.id, 5, "a"), from_host(6), message(room.id, 7, "b")];
+    store.archive(&batch, &[]).await.unwrap();
+    assert_eq!(counts(&store, &room).await, (3, 2, 7));
+    store.archive(&batch, &[]).await.unwrap();
+    assert_eq!(counts(&store, &room).await, (3, 2, 7));
+    // Late ones, with one that is there.
+    store.archive(&[message(room.id, 3, "late"), from_host(4), message(room.id, 5, "a")], &[]).await.unwrap();
+    assert_eq!(counts(&store, &room).await, (5, 3, 7));
+    store.append(&[append(&room, "x"), append(&room, "x"), append(&room, "y")], later(1)).await.unwrap();
+    assert_eq!(counts(&store, &room).await, (7, 5, 9));
+    for (through, count) in [(9, 7), (8, 6), (7, 5), (4, 2), (2, 0), (0, 0), (99, 7)] {
+        assert_eq!(store.count_messages(room.id, Some(through)).await.unwrap(), count, "through {through}");
+    }
+    assert_eq!(store.count_messages(ChatroomId(99), None).await.unwrap(), 0);
+}
+
+async fn looking_makes_what_was_accepted_before_read(store: Store, _url: String) {
+    let room = a_room(&store, &a_host(&store).await).await;
+    let batch: Vec<_> = (1..=4).map(|seq| message(room.id, seq, "hi")).collect();
+    store.archive(&batch, &[]).await.unwrap();
+    // In the moment between the second message and the third.
+    store.check_room(room.id, later(2_500)).await.unwrap();
+    assert_eq!(counts(&store, &room).await, (4, 2, 4));
+    store.check_room(room.id, later(1_500)).await.unwrap();
+    assert_eq!(counts(&store, &room).await, (4, 2, 4), "an earlier look changes nothing");
+    store.check_room(room.id, later(4_000)).await.unwrap();
+    assert_eq!(counts(&store, &room).await, (4, 0, 4));
+    // Accepted before he looked, written after; and one that is new.
+    let early = Message { accepted_at: later(3_999), ..message(room.id, 5, "hi") };
+    store.archive(&[early, message(room.id, 6, "hi")], &[]).await.unwrap();
+    assert_eq!(counts(&store, &room).await, (6, 1, 6));
+    store.check_room(ChatroomId(99), later(1)).await.unwrap();
+}
+
+async fn what_an_older_release_wrote_is_counted_when_it_is_needed(store: Store, _url: String) {
+    let room = a_room(&store, &a_host(&store).await).await;
+    store.check_room(room.id, later(1_000)).await.unwrap();
+    store.archive(&(1..=3).map(|seq| message(room.id, seq, "hi")).collect::<Vec<_>>(), &[]).await.unwrap();
+    let forget = || {
+        chatroom::Entity::update_many()
+            .col_expr(chatroom::Column::MessageCount, 0.into())
+            .col_expr(chatroom::Column::UnreadCount, 0.into())
+            .col_expr(chatroom::Column::CountedThrough, 0.into())
+            .filter(chatroom::Column::Id.eq(room.id.0))
+            .exec(store.connection())
+    };
+    forget().await.unwrap();
+    assert_eq!(store.count_messages(room.id, None).await.unwrap(), 3);
+    assert_eq!(store.count_messages(room.id, Some(2)).await.unwrap(), 2);
+    assert_eq!(store.uncounted_unread(room.id, 0, Some(later(1_000))).await.unwrap(), 2);
+    store.archive(&[message(room.id, 4, "hi")], &[]).await.unwrap();
+    assert_eq!(counts(&store, &room).await, (4, 3, 4));
+    forget().await.unwrap();
+    store.append(&[append(&room, "x")], later(9_000)).await.unwrap();
+    assert_eq!(counts(&store, &room).await, (5, 4, 5));
+}
+
+async fn a_page_is_found_by_its_numbers_and_where_some_were_skipped_by_walking(store: Store, _url: String) {
+    let host = a_host(&store).await;
+    let (dense, skipped) = (a_room(&store, &host).await, a_room(&store, &host).await);
+    let all = |room: &Room, skip: u64| {
+        (1..=1_500).map(|seq| message(room.id, if seq > 700 { seq + skip } else { seq }, "hi")).collect::<Vec<_>>()
+    };
+    store.archive(&all(&dense, 0), &[]).await.unwrap();
+    store.archive(&all(&skipped, 10_000), &[]).await.unwrap();
+    for (room, all) in [(&dense, all(&dense, 0)), (&skipped, all(&skipped, 10_000))] {
+        for offset in [0, 999, 1_000, 1_200, 1_495, 1_500, 9_999] {
+            let expected: Vec<_> = all.iter().rev().skip(offset).take(10).map(|message| message.seq).collect();
+            let page = store.page_messages(room.id, None, offset as u64, 10).await.unwrap();
+            assert_eq!(page.iter().map(|message| message.seq).collect::<Vec<_>>(), expected, "offset {offset}");
+        }
+        let through = all[1_400].seq;
+        let page = store.page_messages(room.id, Some(through), 1_100, 2).await.unwrap();
+        assert_eq!(page, [all[300].clone(), all[299].clone()]);
+    }
+}
+
+/// Counted and walked it would be a multiple; the fastest of a few tries does not hang on what else the machine does.
+async fn a_room_of_a_hundred_thousand_messages_and_a_host_of_a_thousand_rooms_are_listed_in_no_time(
+    store: Store,
+    _url: String,
+) {
+    let host = a_host(&store).await;
+    let room = a_room(&store, &host).await;
+    for _ in 1..1_000 {
+        a_room(&store, &host).await;
+    }
+    for batch in (1..=100_000).collect::<Vec<Seq>>().chunks(5_000) {
+        store.archive(&batch.iter().map(|seq| message(room.id, *seq, "hi")).collect::<Vec<_>>(), &[]).await.unwrap();
+    }
+    let mut fastest = [Duration::MAX; 4];
+    for _ in 0..5 {
+        let began = Instant::now();
+        assert_eq!(store.count_messages(room.id, None).await.unwrap(), 100_000);
+        let counted = Instant::now();
+        assert_eq!(store.page_messages(room.id, None, 99_950, 50).await.unwrap().len(), 50);
+        let paged = Instant::now();
+        let (count, rooms) = store.rooms_of(host.id, RoomFilter::default(), 0, 20).await.unwrap();
+        assert_eq!((count, rooms[0].counts.unread), (1_000, 100_000));
+        let listed = Instant::now();
+        store
+            .rooms_of(host.id, RoomFilter { search: Some("고양이".into()), is_closed: Some(false) }, 980, 20)
+            .await
+            .unwrap();
+        let spans = [counted - began, paged - counted, listed - paged, listed.elapsed()];
+        fastest.iter_mut().zip(spans).for_each(|(fastest, span)| *fastest = Ord::min(*fastest, span));
+    }
+    println!("{:?}: counted, paged, listed, searched in {fastest:?}", store.dialect());
+    assert!(fastest.iter().all(|span| *span < Duration::from_millis(20)), "{fastest:?}");
+}
