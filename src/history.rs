@@ -12,6 +12,8 @@ use crate::domain::{ChatroomId, Message, RoomName, Seq, WallClock};
 use crate::protocol::chat::{StoredFrame, message_frame};
 use crate::store::{Store, StoreError};
 
+mod conversation;
+
 /// The messages of a page.
 pub const PAGE: usize = 50;
 

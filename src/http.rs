@@ -11,6 +11,7 @@ mod callers;
 mod chat;
 mod cookie;
 mod cors;
+mod download;
 mod negotiate;
 mod operation;
 mod pages;
@@ -206,7 +207,9 @@ async fn perform(app: &HttpContext, target: Target<'_>, request: &mut Request) -
         Target::Route(route, id) => {
             let call = route.call(verb).ok_or_else(not_allowed)?;
             let is_api = matches!(route.audience, Audience::Guests | Audience::Hosts);
-            if is_api && !negotiate::admits_json(&request.headers) {
+            let welcome = negotiate::admits_json(&request.headers)
+                || call == Call::Download && negotiate::admits_text(&request.headers);
+            if is_api && !welcome {
                 return Err(ApiError::NotAcceptable);
             }
             dispatch(app, call, id, request).await
@@ -232,6 +235,7 @@ async fn dispatch(app: &HttpContext, call: Call, id: i64, request: &mut Request)
         Call::DeleteRoom => chat::delete_room(app, request, id).await,
         Call::RestoreRoom => chat::restore_room(app, request, id).await,
         Call::ListMessages => chat::list_messages(app, request, id).await,
+        Call::Download => download::download(app, request, id).await,
 
         Call::Live => Ok(operation::live()),
         Call::Ready => Ok(operation::ready(app)),

@@ -1,4 +1,4 @@
-//! What goes over the wire: frames of the two sockets, close codes, and bodies of the HTTP API.
+//! What goes over the wire: frames of the two sockets, close codes, bodies of the HTTP API, and conversations as text.
 //!
 //! Pure as the domain is: text in, values out, and back.
 
@@ -8,5 +8,6 @@ pub mod close;
 pub mod frame;
 pub mod status;
 mod surrogate;
+pub mod transcript;
 
 pub use close::Close;

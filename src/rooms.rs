@@ -9,11 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::{Stream, TryStreamExt as _};
 use moka::future::Cache;
 
 use crate::broker::{Broker, Change, RoomStatus, Unavailable};
 use crate::clock::{Chance, Clock};
-use crate::domain::{ChatroomId, Host, HostId, Message, Room, RoomChange, RoomName, Seq, WireOffset, nickname};
+use crate::domain::{
+    ChatroomId, Host, HostId, Message, Room, RoomChange, RoomName, Seq, WallClock, WireOffset, nickname,
+};
 use crate::history::{History, HistoryError, RoomKey};
 use crate::protocol::chat::closed_frame;
 use crate::store::{NewRoom, PinOutcome, RoomEvent, Store, StoreError};
@@ -246,6 +249,16 @@ impl Rooms {
     pub async fn messages(&self, room: &Room, offset: u64, limit: u64) -> Result<(u64, Vec<Message>), RoomError> {
         let key = RoomKey { name: room.name, chatroom: room.id };
         Ok(self.history.by_offset(key, offset, limit).await?)
+    }
+
+    /// A room's whole conversation, in its order, in parts.
+    pub fn conversation(&self, room: &Room) -> impl Stream<Item = Result<Vec<Message>, RoomError>> + Send + use<> {
+        self.history.whole(RoomKey { name: room.name, chatroom: room.id }).map_err(RoomError::from)
+    }
+
+    /// What the clients' clocks show now.
+    pub fn wall_clock(&self) -> WallClock {
+        self.wire.wall_clock(self.clock.now())
     }
 
     /// Whose room a name is; `None` if nobody's.

@@ -1,5 +1,6 @@
 //! Every message is found once and in order, whether the log has it, SQL, or both.
 
+use futures_util::TryStreamExt as _;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
@@ -60,6 +61,9 @@ async fn all_after(node: &Node, room: &Room, after: Seq) -> Vec<Seq> {
 async fn check(node: &Node, room: &Room, count: Seq, at: Seq) {
     assert_eq!(all_after(node, room, 0).await, (1..=count).collect::<Vec<_>>(), "all after 0");
     assert_eq!(all_after(node, room, at).await, (at + 1..=count).collect::<Vec<_>>(), "all after {at}");
+    let whole: Vec<Vec<_>> = node.history.whole(key_of(room)).try_collect().await.unwrap();
+    let whole: Vec<_> = whole.into_iter().flatten().map(|message| message.seq).collect();
+    assert_eq!(whole, (1..=count).collect::<Vec<_>>(), "the whole");
     let page = PAGE as u64;
     let newest = numbers(&node.history.newest(key_of(room)).await.unwrap());
     assert_eq!(newest, (count.saturating_sub(page) + 1..=count).collect::<Vec<_>>(), "the newest");

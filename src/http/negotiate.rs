@@ -1,10 +1,19 @@
-//! `Accept`: any that admits JSON will do; a `version` other than 1 will not (SPEC 1).
+//! `Accept`: any that admits JSON will do; a `version` other than 1 will not (SPEC 1). What is text may be asked for as text.
 
 use http::HeaderMap;
 use http::header::ACCEPT;
 
 /// Whether our JSON is welcome.
 pub(super) fn admits_json(headers: &HeaderMap) -> bool {
+    admits(headers, ["*/*", "application/*", "application/json"])
+}
+
+/// Whether plain text is welcome.
+pub(super) fn admits_text(headers: &HeaderMap) -> bool {
+    admits(headers, ["*/*", "text/*", "text/plain"])
+}
+
+fn admits(headers: &HeaderMap, media: [&str; 3]) -> bool {
     let mut ranges = headers
         .get_all(ACCEPT)
         .iter()
@@ -12,10 +21,10 @@ pub(super) fn admits_json(headers: &HeaderMap) -> bool {
         .map(str::trim)
         .filter(|range| !range.is_empty())
         .peekable();
-    ranges.peek().is_none() || ranges.any(range_admits_json)
+    ranges.peek().is_none() || ranges.any(|range| range_admits(range, media))
 }
 
-fn range_admits_json(range: &str) -> bool {
+fn range_admits(range: &str, wanted: [&str; 3]) -> bool {
     let mut parts = range.split(';').map(str::trim);
     let media = parts.next().unwrap_or_default().to_ascii_lowercase();
     let parameters_fit = parts.all(|parameter| {
@@ -27,7 +36,7 @@ fn range_admits_json(range: &str) -> bool {
             _ => true,
         }
     });
-    matches!(media.as_str(), "*/*" | "application/*" | "application/json") && parameters_fit
+    wanted.contains(&media.as_str()) && parameters_fit
 }
 
 #[cfg(test)]
@@ -51,6 +60,12 @@ mod tests {
         ] {
             assert!(admits(fine), "{fine}");
         }
+    }
+
+    #[test]
+    fn a_file_may_be_asked_for_as_text() {
+        let admits = |accept: &str| admits_text(&[(ACCEPT, accept.parse().unwrap())].into_iter().collect());
+        assert!(admits("text/plain") && admits("text/html, text/*") && !admits("image/png"));
     }
 
     #[test]

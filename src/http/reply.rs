@@ -188,6 +188,9 @@ impl From<AuthError> for ApiError {
     }
 }
 
+/// The type of text for people.
+pub(super) const PLAIN_TEXT: &str = "text/plain; charset=utf-8";
+
 /// A JSON answer.
 pub fn json(status: StatusCode, body: &impl Serialize) -> Response {
     match serde_json::to_vec(body) {

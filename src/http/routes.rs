@@ -34,6 +34,7 @@ static TABLE: &[Route] = &[
     route("/api/chat/chatrooms/{id}/",               Hosts,  &[(Get, Call::ShowRoom), (Patch, Call::PatchRoom), (Delete, Call::DeleteRoom)]),
     route("/api/chat/chatrooms/{id}/restore/",       Hosts,  &[(Patch, Call::RestoreRoom)]),
     route("/api/chat/chatrooms/{id}/chat-messages/", Hosts,  &[(Get, Call::ListMessages)]),
+    route("/api/chat/chatrooms/{id}/download/",      Hosts,  &[(Get, Call::Download)]),
     // operation
     route("/health/live",                            Operators, &[(Get, Call::Live)]),
     route("/health/ready",                           Operators, &[(Get, Call::Ready)]),
@@ -56,6 +57,7 @@ pub(super) enum Call {
     DeleteRoom,
     RestoreRoom,
     ListMessages,
+    Download,
     Live,
     Ready,
     Metrics,

@@ -108,6 +108,41 @@ on_both! {
         assert!(names.iter().all(|name| name == &names[0]), "{names:?}");
     }
 
+    async fn a_conversation_is_downloaded_whole_as_a_text_file_of_the_guests_name(app) {
+        let (a, b) = app.two();
+        let host = app.host("host@shop.example").await;
+        let room = Room::open(app, a, &host).await;
+        let (mut guest, mut desk) = (room.join(a).await, host.join(b, &room).await);
+        let mut expected = String::new();
+        for number in 1..=150 {
+            guest.say(&format!("question {number}\nof two lines")).await;
+            desk.frame().await;
+            desk.say("답").await;
+            guest.frame().await;
+            let guest = room.body["guest"].as_str().expect("a name");
+            expected += &format!("[2023-03-23 08:15:07.123 {guest}] question {number}\n    of two lines\n");
+            expected += "[2023-03-23 08:15:07.123 Shop] 답\n";
+        }
+        let path = format!("{}download/", host.path_of(b, &room).await);
+        for accept in ["application/json; version=1", "text/plain", "*/*"] {
+            let answer = host.raw(b, &path, accept).await;
+            assert_eq!((answer.status().as_u16(), &answer.headers()["content-type"]), (200, &"text/plain; charset=utf-8".parse().unwrap()));
+            let name = answer.headers()["content-disposition"].to_str().expect("text").to_owned();
+            let encoded = name.split_once("filename*=UTF-8''").expect("an RFC 5987 name").1;
+            let decoded = percent_encoding::percent_decode_str(encoded).decode_utf8().expect("UTF-8");
+            let (guest, time) = decoded.split_once('_').expect("a guest and a time");
+            assert!(name.starts_with("attachment; ") && guest == room.body["guest"] && time.ends_with(".txt"), "{decoded}");
+            assert_eq!(answer.text().await.expect("text"), expected);
+        }
+        assert_eq!(host.raw(b, &path, "image/png").await.status(), 406);
+        let other = app.host_of("other@other.example", "other.example").await;
+        assert_eq!(other.raw(a, &path, "*/*").await.status(), 403);
+        // An empty one is an empty file.
+        let empty = Room::open(app, a, &host).await;
+        let path = format!("{}download", host.path_of(b, &empty).await);
+        assert_eq!(host.raw(a, &path, "*/*").await.text().await.expect("text"), "");
+    }
+
     async fn a_refresh_token_is_spent_on_any_node_and_a_stolen_one_ends_the_login(app) {
         let (a, b) = app.two();
         let host = app.host("host@shop.example").await;

@@ -52,6 +52,12 @@ impl Host {
         (answer.status().as_u16(), answer.json().await.unwrap_or(Value::Null))
     }
 
+    /// A GET that is answered with something else than JSON.
+    pub async fn raw(&self, node: &Node, path: &str, accept: &str) -> reqwest::Response {
+        let request = self.http.get(node.url(path)).bearer_auth(&self.token).header("Accept", accept);
+        request.send().await.expect("an answer")
+    }
+
     pub async fn get(&self, node: &Node, path: &str) -> Value {
         let (status, body) = self.call(node, Method::GET, path, Value::Null).await;
         assert_eq!(status, 200, "{body}");

@@ -1,0 +1,68 @@
+//! A whole conversation, read in parts: what SQL has for good in large ones, what may still be on its way there as every
+//! reader of the present gets it.
+
+use futures_util::Stream;
+
+use super::{History, HistoryError, RoomKey, read_frame};
+use crate::domain::{Message, Seq};
+
+/// The messages that are read at once of what SQL has: at most some 8 MB of the longest.
+const PART: u64 = 1_000;
+
+/// How far the reading is.
+#[derive(Clone, Copy)]
+enum Phase {
+    /// Nothing is read, and nobody knows what SQL has.
+    Start,
+    /// In SQL, up to a number that it has for good; `None`: all it has.
+    Archived(Option<Seq>),
+    /// Above.
+    Fresh,
+    /// At the end.
+    Over,
+}
+
+struct Reading {
+    history: History,
+    room: RoomKey,
+    after: Seq,
+    phase: Phase,
+}
+
+impl History {
+    /// All messages, ascending, in parts.
+    pub fn whole(&self, room: RoomKey) -> impl Stream<Item = Result<Vec<Message>, HistoryError>> + Send + use<> {
+        let reading = Reading { history: self.clone(), room, after: 0, phase: Phase::Start };
+        futures_util::stream::try_unfold(reading, |mut reading| async move {
+            Ok(reading.next_part().await?.map(|part| (part, reading)))
+        })
+    }
+}
+
+impl Reading {
+    async fn next_part(&mut self) -> Result<Option<Vec<Message>>, HistoryError> {
+        if let Phase::Start = self.phase {
+            self.phase = Phase::Archived(self.history.archived(self.room).await?);
+        }
+        match self.phase {
+            Phase::Start | Phase::Over => Ok(None),
+            Phase::Archived(through) => {
+                let (store, chatroom) = (&self.history.store, self.room.chatroom);
+                let rows = store.messages_between(chatroom, self.after, through, PART).await?;
+                if (rows.len() as u64) < PART {
+                    self.phase = if self.history.has_log { Phase::Fresh } else { Phase::Over };
+                }
+                self.after = rows.last().map_or(self.after, |row| row.seq);
+                Ok(Some(rows))
+            }
+            Phase::Fresh => {
+                let step = self.history.after(self.room, self.after).await?;
+                if !step.more {
+                    self.phase = Phase::Over;
+                }
+                self.after = step.entries.last().map_or(self.after, |entry| entry.seq);
+                Ok(Some(step.entries.iter().filter_map(|entry| read_frame(self.room.chatroom, entry)).collect()))
+            }
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! A conversation as a text file (SPEC 3, `download`).
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+use crate::domain::{Message, Side, WallClock};
+
+/// What begins the further lines of a message, so that none can pass for a message of its own.
+const INDENT: &str = "\n    ";
+
+/// What may stand in an extended parameter as it is (RFC 5987, `attr-char`).
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'!')
+    .remove(b'#')
+    .remove(b'$')
+    .remove(b'&')
+    .remove(b'+')
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'^')
+    .remove(b'_')
+    .remove(b'`')
+    .remove(b'|')
+    .remove(b'~');
+
+/// Who is who in a conversation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Names {
+    /// The host's `profileName`.
+    pub host: String,
+    /// The guest's nickname.
+    pub guest: String,
+}
+
+impl Names {
+    /// Appends a message: `[2023-03-23 08:15:07.123 Kim] text`, the sender's time, and a line break.
+    pub fn write(&self, message: &Message, into: &mut String) {
+        let name = if message.side == Side::Host { &self.host } else { &self.guest };
+        into.push('[');
+        into.push_str(&message.datetime.as_str().replacen('T', " ", 1));
+        into.push(' ');
+        into.extend(name.chars().map(|letter| if breaks_line(letter) { ' ' } else { letter }));
+        into.push_str("] ");
+        for (at, line) in message.text.replace("\r\n", "\n").split(breaks_line).enumerate() {
+            if at > 0 {
+                into.push_str(INDENT);
+            }
+            into.push_str(line);
+        }
+        into.push('\n');
+    }
+
+    /// The value of `Content-Disposition`: a file `<guest>_<time>.txt`, with a plain name for clients that read no other.
+    pub fn disposition(&self, now: &WallClock) -> String {
+        let time = now.whole_seconds().replace('T', "_").replace(':', "-");
+        // What no file system wants in a name.
+        let guest = self.guest.replace(|letter: char| letter.is_control() || "\"*/:<>?\\|".contains(letter), "-");
+        let name = format!("{guest}_{time}.txt");
+        let encoded = utf8_percent_encode(&name, ENCODED);
+        format!("attachment; filename=\"chat_{time}.txt\"; filename*=UTF-8''{encoded}")
+    }
+}
+
+/// Every character that some program shows as the end of a line.
+fn breaks_line(letter: char) -> bool {
+    matches!(letter, '\n' | '\r' | '\u{b}' | '\u{c}' | '\u{85}' | '\u{2028}' | '\u{2029}')
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::DateTime;
+
+    use super::*;
+    use crate::domain::ChatroomId;
+
+    fn names() -> Names {
+        Names { host: "김 개발".into(), guest: "용감한 곰".into() }
+    }
+
+    fn written(side: Side, text: &str) -> String {
+        let message = Message {
+            chatroom: ChatroomId(1),
+            seq: 1,
+            side,
+            text: text.into(),
+            datetime: "2023-03-23T08:15:07.123".parse().unwrap(),
+            id: "a".parse().unwrap(),
+            accepted_at: DateTime::UNIX_EPOCH,
+        };
+        let mut into = String::new();
+        names().write(&message, &mut into);
+        into
+    }
+
+    #[test]
+    fn a_message_is_a_line_with_its_senders_time_and_name() {
+        assert_eq!(written(Side::Guest, "안녕"), "[2023-03-23 08:15:07.123 용감한 곰] 안녕\n");
+        assert_eq!(written(Side::Host, "T at T"), "[2023-03-23 08:15:07.123 김 개발] T at T\n");
+    }
+
+    #[test]
+    fn no_line_of_a_message_can_pass_for_another_message() {
+        for end in ["\n", "\r\n", "\r", "\u{2028}", "\u{85}"] {
+            let forged = format!("hi{end}[2023-03-23 08:15:08 김 개발] I owe you 100");
+            assert_eq!(
+                written(Side::Guest, &forged),
+                "[2023-03-23 08:15:07.123 용감한 곰] hi\n    [2023-03-23 08:15:08 김 개발] I owe you 100\n"
+            );
+        }
+        assert_eq!(written(Side::Guest, "a\n\nb\n"), "[2023-03-23 08:15:07.123 용감한 곰] a\n    \n    b\n    \n");
+    }
+
+    #[test]
+    fn the_files_name_is_the_guests_for_whoever_can_read_it() {
+        let now = "2023-03-23T08:15:07".parse().unwrap();
+        assert_eq!(
+            names().disposition(&now),
+            "attachment; filename=\"chat_2023-03-23_08-15-07.txt\"; \
+             filename*=UTF-8''%EC%9A%A9%EA%B0%90%ED%95%9C%20%EA%B3%B0_2023-03-23_08-15-07.txt"
+        );
+        let odd = Names { guest: "a/b\"c'd".into(), ..names() };
+        assert!(odd.disposition(&now).ends_with("filename*=UTF-8''a-b-c%27d_2023-03-23_08-15-07.txt"));
+    }
+}
