@@ -13,11 +13,21 @@ use crate::support::{Client, eventually};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// The shell blocks of the README, in order.
-fn shell_blocks() -> Vec<String> {
+/// The blocks of a language in the README, in order.
+fn blocks(language: &str) -> Vec<String> {
     let readme = std::fs::read_to_string(Path::new(ROOT).join("README.md")).expect("a README");
-    let fenced = readme.split("```bash\n").skip(1);
+    let fence = format!("```{language}\n");
+    let fenced = readme.split(&fence).skip(1);
     fenced.filter_map(|rest| rest.split("```").next().map(str::to_owned)).collect()
+}
+
+/// The first block of a language in the README.
+pub fn block(language: &str) -> String {
+    blocks(language).into_iter().next().unwrap_or_else(|| panic!("the README has no {language}"))
+}
+
+fn shell_blocks() -> Vec<String> {
+    blocks("bash")
 }
 
 /// A shell and all that it started; they end with the test.

@@ -99,7 +99,9 @@ impl TestApp {
                 let (server, database) = (RedisServer::start().await, MySqlDatabase::create().await);
                 let url = database.url.clone();
                 flags.extend(["--redis-url".into(), server.url(), "--database-url".into(), url.clone()]);
-                flags.extend(["--trusted-proxies".into(), "none".into()]);
+                if !more.contains(&"--trusted-proxies") {
+                    flags.extend(["--trusted-proxies".into(), "none".into()]);
+                }
                 (redis, mysql) = (Some(server), Some(database));
                 url
             }
