@@ -1,0 +1,214 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::node::Node;
+use crate::process::Group;
+
+const EXAMPLE: &str = "Example, with the processes of two nodes and a Redis on this machine:
+
+  pintalk-load chat --nodes http://127.0.0.1:8081,http://127.0.0.1:8082 \\
+      --email me@shop.example --password 'a good one' --rooms 200 --window 8 \\
+      --process nodes=4711,4712 --process redis=4700 --svg chat.svg
+
+The nodes must be served with `--limits off`. Exit code 1 when a message was lost, doubled, reordered or misrouted, or a socket
+was closed; 64 for a wrong flag.";
+
+/// Load for PinTalk: many guests and hosts, who check that every message arrives where it should, once, in order.
+#[derive(Parser)]
+#[command(name = "pintalk-load", version, after_help = EXAMPLE, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) task: Task,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Task {
+    /// Rooms with a guest and a host each, on different nodes: how many messages, and how fast.
+    Chat(ChatArgs),
+    /// One writer and many listeners in one room: what a delivery costs.
+    Fanout(FanoutArgs),
+    /// Sockets that stay open and say nothing: what one weighs.
+    Idle(IdleArgs),
+    /// Guests who come, read the history, and go: what a join costs.
+    Join(JoinArgs),
+    /// One table of several runs' JSON files, the median of each figure, beside the project's goals.
+    Table(TableArgs),
+}
+
+/// Whom to load, and as whom.
+#[derive(Args)]
+pub(crate) struct TargetArgs {
+    /// The nodes, separated by commas; guest and host of a room use different ones.
+    #[arg(long, value_name = "URL", required = true, value_delimiter = ',')]
+    pub(crate) nodes: Vec<Node>,
+    /// The host's address.
+    #[arg(long)]
+    pub(crate) email: String,
+    /// The host's password.
+    #[arg(long, env = "PINTALK_LOAD_PASSWORD", hide_env_values = true, allow_hyphen_values = true)]
+    pub(crate) password: String,
+    /// Where the guests' page is from [default: https:// and the account's first service domain].
+    #[arg(long)]
+    pub(crate) origin: Option<String>,
+}
+
+/// What to read and write besides.
+#[derive(Args)]
+#[command(next_help_heading = "Measurement")]
+pub(crate) struct MeasureArgs {
+    /// Processes of this machine whose CPU and memory are told together; may be given several times.
+    #[arg(long, value_name = "NAME=PID,PID…")]
+    pub(crate) process: Vec<Group>,
+    /// Redis, whose archive queues must be empty before CPU is read, so that what a message costs includes its archiving.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) await_archive: Option<String>,
+    /// Write all figures to this file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// Draw the distribution of latencies into this file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) svg: Option<PathBuf>,
+}
+
+/// Who writes in a room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Writers {
+    Guests,
+    Hosts,
+    Both,
+}
+
+#[derive(Args)]
+pub(crate) struct ChatArgs {
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
+    /// Rooms, each with a guest and a host.
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) rooms: u32,
+    /// Closed loop, the default: messages that a writer has unacknowledged at most; he sends the next when one comes back.
+    #[arg(long, value_name = "N", default_value_t = 8, conflicts_with = "rate", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) window: u32,
+    /// Open loop: messages a second of all writers together, on a schedule that waits for nobody; latency counts from it.
+    #[arg(long, value_name = "N", value_parser = rate)]
+    pub(crate) rate: Option<f64>,
+    /// Who writes.
+    #[arg(long, value_enum, default_value_t = Writers::Both)]
+    pub(crate) writers: Writers,
+    #[command(flatten)]
+    pub(crate) span: SpanArgs,
+    #[command(flatten)]
+    pub(crate) measure: MeasureArgs,
+}
+
+#[derive(Args)]
+pub(crate) struct FanoutArgs {
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
+    /// Guests in the room, spread over the nodes; its host writes, and hears himself.
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=60_000))]
+    pub(crate) listeners: u32,
+    /// Messages a second.
+    #[arg(long, value_name = "N", default_value = "20", value_parser = rate)]
+    pub(crate) rate: f64,
+    #[command(flatten)]
+    pub(crate) span: SpanArgs,
+    #[command(flatten)]
+    pub(crate) measure: MeasureArgs,
+}
+
+/// How long, and how much at once.
+#[derive(Args)]
+pub(crate) struct SpanArgs {
+    /// Bytes of a message's text.
+    #[arg(long, value_name = "BYTES", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=2000))]
+    pub(crate) size: u32,
+    /// Seconds before anything is measured.
+    #[arg(long, value_name = "SECONDS", default_value = "3", value_parser = seconds)]
+    pub(crate) warm_up: Duration,
+    /// Seconds that are measured.
+    #[arg(long, value_name = "SECONDS", default_value = "15", value_parser = seconds)]
+    pub(crate) span: Duration,
+}
+
+#[derive(Args)]
+pub(crate) struct IdleArgs {
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
+    /// Guests' sockets, spread over the nodes.
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) sockets: u32,
+    /// Rooms that the sockets are spread over.
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) rooms: u32,
+    /// Seconds that they stay open before memory is read.
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    pub(crate) hold: Duration,
+    #[command(flatten)]
+    pub(crate) measure: MeasureArgs,
+}
+
+#[derive(Args)]
+pub(crate) struct JoinArgs {
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
+    /// Joins that are measured.
+    #[arg(long, value_name = "N", default_value_t = 5000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) joins: u32,
+    /// Guests who come at the same time.
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) concurrency: u32,
+    /// Rooms that they come to.
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) rooms: u32,
+    /// Messages in each room.
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=50))]
+    pub(crate) history: u32,
+    /// Bytes of a message's text.
+    #[arg(long, value_name = "BYTES", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=2000))]
+    pub(crate) size: u32,
+    #[command(flatten)]
+    pub(crate) measure: MeasureArgs,
+}
+
+#[derive(Args)]
+pub(crate) struct TableArgs {
+    /// What `--json` wrote.
+    #[arg(value_name = "FILE", required = true)]
+    pub(crate) files: Vec<PathBuf>,
+}
+
+fn rate(text: &str) -> Result<f64, &'static str> {
+    text.parse().ok().filter(|rate| (0.1..=1e6).contains(rate)).ok_or("expected 0.1 to 1000000")
+}
+
+fn seconds(text: &str) -> Result<Duration, &'static str> {
+    let seconds = text.parse().ok().filter(|seconds| (0.0..=86_400.0).contains(seconds));
+    seconds.map(Duration::from_secs_f64).ok_or("expected 0 to 86400 seconds")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_rate_and_a_window_exclude_each_other() {
+        let parse = |more: &[&str]| {
+            let chat = ["pintalk-load", "chat", "--nodes", "http://127.0.0.1:1", "--email", "a", "--password", "b"];
+            Cli::try_parse_from(chat.iter().chain(more)).is_ok()
+        };
+        assert!(parse(&[]) && parse(&["--rate", "1000"]) && parse(&["--window", "1"]));
+        assert!(!parse(&["--rate", "1000", "--window", "1"]));
+        assert!(!parse(&["--rate", "0"]) && !parse(&["--span", "-1"]) && !parse(&["--process", "x"]));
+    }
+}

@@ -1,0 +1,113 @@
+//! `chat` and `fanout`: people talk, in many rooms or in one.
+
+use std::collections::BTreeMap;
+
+use crate::Failure;
+use crate::args::{ChatArgs, FanoutArgs, MeasureArgs, SpanArgs, Writers};
+use crate::progress::Bar;
+use crate::report::{Meter, Report, Scenario};
+use crate::socket::Target;
+use crate::stage::{self, Stage};
+use crate::talk::{Pace, Talk};
+
+const GUEST: u8 = 0;
+const HOST: u8 = 1;
+
+/// Rooms with a guest and a host each, on different nodes when there are two.
+pub(crate) fn chat(args: &ChatArgs) -> Result<Report, Failure> {
+    let stage = Stage::set(&args.target, args.rooms * 2)?;
+    let rooms = stage.open_rooms(args.rooms)?;
+    let mut talk = Talk::new()?;
+    let size = |writes| if writes { Some(args.span.size as usize) } else { None };
+    let bar = Bar::of("open sockets", rooms.len() * 2);
+    for (room, name) in (0..).zip(&rooms) {
+        for (side, credential, writes) in [
+            (GUEST, &stage.guest, args.writers != Writers::Hosts),
+            (HOST, &stage.host, args.writers != Writers::Guests),
+        ] {
+            let index = (room * 2 + u32::from(side)) as usize;
+            let target = Target { node: stage.node(room + u32::from(side)), room: name, credential, index };
+            talk.seat(room, side, stage.open(&target)?, size(writes)).map_err(Failure::new)?;
+            bar.tick();
+        }
+        talk.glance()?;
+    }
+    drop(bar);
+    let pace = args.rate.map_or(Pace::Window(args.window), Pace::Rate);
+    let scenario = if args.rate.is_some() { Scenario::Paced } else { Scenario::Saturated };
+    let mut settings = settings(&args.span, pace);
+    settings.insert("rooms".into(), f64::from(args.rooms));
+    Ok(Report { nodes: stage.nodes.len(), settings, ..measure(talk, scenario, pace, &args.span, &args.measure)? })
+}
+
+/// One room: its host writes, all its guests listen.
+pub(crate) fn fanout(args: &FanoutArgs) -> Result<Report, Failure> {
+    let stage = Stage::set(&args.target, args.listeners + 1)?;
+    let rooms = stage.open_rooms(1)?;
+    let room = rooms.first().map(String::as_str).unwrap_or_default();
+    let mut talk = Talk::new()?;
+    let host = Target { node: stage.node(0), room, credential: &stage.host, index: 0 };
+    talk.seat(0, HOST, stage.open(&host)?, Some(args.span.size as usize)).map_err(Failure::new)?;
+    let bar = Bar::of("open sockets", args.listeners as usize);
+    for listener in 1..=args.listeners {
+        let target = Target { node: stage.node(listener), room, credential: &stage.guest, index: listener as usize };
+        talk.seat(0, GUEST, stage.open(&target)?, None).map_err(Failure::new)?;
+        talk.glance()?;
+        bar.tick();
+    }
+    drop(bar);
+    let pace = Pace::Rate(args.rate);
+    let mut settings = settings(&args.span, pace);
+    settings.insert("listeners".into(), f64::from(args.listeners));
+    Ok(Report {
+        nodes: stage.nodes.len(),
+        settings,
+        ..measure(talk, Scenario::Fanout, pace, &args.span, &args.measure)?
+    })
+}
+
+fn settings(span: &SpanArgs, pace: Pace) -> BTreeMap<String, f64> {
+    let (name, value) = match pace {
+        Pace::Window(window) => ("window", f64::from(window)),
+        Pace::Rate(rate) => ("rate", rate),
+    };
+    let all = [(name, value), ("size", f64::from(span.size)), ("warm-up", span.warm_up.as_secs_f64())];
+    all.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// Warms up, measures, and waits for the archive around what is measured, so that it bears its own cost and no other.
+fn measure(
+    mut talk: Talk,
+    scenario: Scenario,
+    pace: Pace,
+    span: &SpanArgs,
+    measure: &MeasureArgs,
+) -> Result<Report, Failure> {
+    let mut queues = stage::queues(measure)?;
+    talk.talk(pace, span.warm_up, &Bar::span("warm up", span.warm_up))?;
+    talk.await_archive(queues.as_mut())?;
+    let meter = Meter::start(&measure.process)?;
+    let phase = talk.talk(pace, span.span, &Bar::span("measure", span.span))?;
+    talk.await_archive(queues.as_mut())?;
+    let (processes, mut generator) = meter.stop()?;
+    generator.late_p99_ms = phase.late.at_ms(99.0);
+    generator.late_max_ms = phase.late.at_ms(100.0);
+    let (verdict, closed) = talk.verdict();
+    let span_s = span.span.as_secs_f64();
+    let fanout = scenario == Scenario::Fanout;
+    Ok(Report {
+        scenario,
+        nodes: 0,
+        settings: BTreeMap::new(),
+        span_s,
+        messages: phase.messages,
+        deliveries: phase.deliveries,
+        units: if fanout { phase.deliveries } else { phase.messages },
+        per_second: if fanout { phase.deliveries } else { phase.acknowledged } as f64 / span_s,
+        latency: vec![phase.acknowledge.distribution("acknowledged"), phase.deliver.distribution("delivered")],
+        processes,
+        generator,
+        verdict,
+        closed,
+    })
+}

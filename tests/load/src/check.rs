@@ -1,0 +1,201 @@
+//! Whether every message arrived where it should, once, in order.
+//!
+//! Each receiver follows each writer of its room: the numbers of a writer are 1, 2, 3 …, so what is missing, comes twice or
+//! comes late is seen at once, and what never came is known at the end.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use crate::message::{MessageId, Run};
+
+/// Guest and host.
+pub(crate) const SIDES: usize = 2;
+
+/// What went wrong, counted over all receivers. All zero is the promise.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Verdict {
+    /// Sent, and never seen by a receiver that stayed.
+    pub(crate) lost: u64,
+    /// Seen again by one receiver.
+    pub(crate) doubled: u64,
+    /// Seen after a later one of the same writer.
+    pub(crate) reordered: u64,
+    /// Seen in a room where it was not sent.
+    pub(crate) misrouted: u64,
+    /// Seen with a `seq` that does not rise.
+    pub(crate) unsequenced: u64,
+}
+
+impl Verdict {
+    pub(crate) fn is_clean(&self) -> bool {
+        *self == Self::default()
+    }
+
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.lost += other.lost;
+        self.doubled += other.doubled;
+        self.reordered += other.reordered;
+        self.misrouted += other.misrouted;
+        self.unsequenced += other.unsequenced;
+    }
+}
+
+/// One writer, as one receiver sees him.
+#[derive(Debug, Clone, Default)]
+struct Stream {
+    /// The highest number so far.
+    highest: u32,
+    /// Below it, and not here yet.
+    missing: BTreeSet<u32>,
+}
+
+impl Stream {
+    /// Whether it is new.
+    fn receive(&mut self, number: u32, verdict: &mut Verdict) -> bool {
+        if number > self.highest {
+            self.missing.extend(self.highest + 1..number);
+            self.highest = number;
+            true
+        } else if self.missing.remove(&number) {
+            verdict.reordered += 1;
+            true
+        } else {
+            verdict.doubled += 1;
+            false
+        }
+    }
+
+    /// Of the numbers up to `sent`, how many never came.
+    fn lost(&self, sent: u32) -> u64 {
+        u64::from(sent.saturating_sub(self.highest)) + self.missing.range(..=sent).count() as u64
+    }
+}
+
+/// A socket that receives, and what it has seen.
+#[derive(Debug)]
+pub(crate) struct Receiver {
+    run: Run,
+    room: u32,
+    streams: [Stream; SIDES],
+    seq: u64,
+}
+
+impl Receiver {
+    pub(crate) fn new(run: Run, room: u32) -> Self {
+        Self { run, room, streams: Default::default(), seq: 0 }
+    }
+
+    /// Takes a message; gives it back when it belongs here and is new.
+    pub(crate) fn receive(&mut self, id: Option<MessageId>, seq: u64, verdict: &mut Verdict) -> Option<MessageId> {
+        let ours = id.filter(|id| (id.run, id.room) == (self.run, self.room));
+        let Some((id, stream)) = ours.and_then(|id| Some((id, self.streams.get_mut(usize::from(id.side))?))) else {
+            verdict.misrouted += 1;
+            return None;
+        };
+        let new = stream.receive(id.number, verdict);
+        // A doubled message bears its old number rightly.
+        if new && seq <= self.seq {
+            verdict.unsequenced += 1;
+        }
+        self.seq = self.seq.max(seq);
+        new.then_some(id)
+    }
+
+    /// The highest number of one side.
+    pub(crate) fn highest(&self, side: u8) -> u32 {
+        self.streams.get(usize::from(side)).map_or(0, |stream| stream.highest)
+    }
+
+    /// How many messages never came, when each side sent that many.
+    pub(crate) fn lost(&self, sent: [u32; SIDES]) -> u64 {
+        self.streams.iter().zip(sent).map(|(stream, sent)| stream.lost(sent)).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GUEST: MessageId = MessageId { run: 7, room: 1, side: 0, number: 0, due: 0 };
+    const HOST: MessageId = MessageId { side: 1, ..GUEST };
+
+    /// What is said of these messages of the guest, when he sent four and the host none.
+    fn verdict(numbers: &[u32]) -> Verdict {
+        let mut verdict = Verdict::default();
+        let mut receiver = Receiver::new(7, 1);
+        for (seq, &number) in (1..).zip(numbers) {
+            receiver.receive(Some(MessageId { number, ..GUEST }), seq, &mut verdict);
+        }
+        verdict.lost = receiver.lost([4, 0]);
+        verdict
+    }
+
+    #[test]
+    fn everything_once_and_in_order_is_clean() {
+        assert!(verdict(&[1, 2, 3, 4]).is_clean());
+    }
+
+    #[test]
+    fn a_lost_message_is_found_in_the_middle_and_at_the_end() {
+        assert_eq!(verdict(&[1, 3, 4]), Verdict { lost: 1, ..Verdict::default() });
+        assert_eq!(verdict(&[1, 2]), Verdict { lost: 2, ..Verdict::default() });
+        assert_eq!(verdict(&[]), Verdict { lost: 4, ..Verdict::default() });
+    }
+
+    #[test]
+    fn a_doubled_message_is_found() {
+        assert_eq!(verdict(&[1, 2, 2, 3, 4]), Verdict { doubled: 1, ..Verdict::default() });
+        assert_eq!(verdict(&[1, 2, 3, 4, 1]), Verdict { doubled: 1, ..Verdict::default() });
+    }
+
+    #[test]
+    fn a_reordered_message_is_found_and_not_called_lost() {
+        assert_eq!(verdict(&[2, 1, 3, 4]), Verdict { reordered: 1, ..Verdict::default() });
+        assert_eq!(verdict(&[4, 1, 2, 3]), Verdict { reordered: 3, ..Verdict::default() });
+    }
+
+    #[test]
+    fn a_misrouted_message_is_found_and_lost_where_it_belongs() {
+        let mut verdict = Verdict::default();
+        let mut receiver = Receiver::new(7, 1);
+        for stray in [
+            Some(MessageId { room: 2, number: 1, ..GUEST }),
+            Some(MessageId { run: 8, number: 1, ..GUEST }),
+            Some(MessageId { side: 2, number: 1, ..GUEST }),
+            None,
+        ] {
+            assert_eq!(receiver.receive(stray, 1, &mut verdict), None);
+        }
+        verdict.lost = receiver.lost([1, 0]);
+        assert_eq!(verdict, Verdict { misrouted: 4, lost: 1, ..Verdict::default() });
+    }
+
+    #[test]
+    fn a_number_of_the_room_that_does_not_rise_is_found() {
+        let mut verdict = Verdict::default();
+        let mut receiver = Receiver::new(7, 1);
+        receiver.receive(Some(MessageId { number: 1, ..GUEST }), 5, &mut verdict);
+        receiver.receive(Some(MessageId { number: 1, ..HOST }), 5, &mut verdict);
+        receiver.receive(Some(MessageId { number: 2, ..HOST }), 4, &mut verdict);
+        receiver.receive(Some(MessageId { number: 3, ..HOST }), 6, &mut verdict);
+        assert_eq!(verdict, Verdict { unsequenced: 2, ..Verdict::default() });
+        assert_eq!((receiver.highest(0), receiver.highest(1)), (1, 3));
+    }
+
+    #[test]
+    fn two_writers_of_a_room_are_told_apart() {
+        let mut verdict = Verdict::default();
+        let mut receiver = Receiver::new(7, 1);
+        for (seq, id) in (1..).zip([
+            MessageId { number: 1, ..GUEST },
+            MessageId { number: 1, ..HOST },
+            MessageId { number: 2, ..HOST },
+            MessageId { number: 2, ..GUEST },
+        ]) {
+            assert_eq!(receiver.receive(Some(id), seq, &mut verdict), Some(id));
+        }
+        verdict.lost = receiver.lost([2, 2]);
+        assert!(verdict.is_clean());
+    }
+}

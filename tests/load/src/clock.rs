@@ -1,0 +1,74 @@
+//! Time, as this program needs it: nanoseconds since it began, and the wall clock that messages bear.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use chrono::{DateTime, FixedOffset, Utc};
+
+use crate::message::{Run, WALL_CLOCK};
+
+/// Offset of the wall clocks that clients show, the server's default, in seconds.
+const WIRE_OFFSET: i32 = 9 * 60 * 60;
+
+/// One for the whole process.
+#[derive(Debug)]
+pub(crate) struct Clock {
+    start: Instant,
+    /// Wall clock at the start.
+    epoch: Duration,
+    /// The millisecond that `text` shows.
+    shown: u128,
+    text: [u8; WALL_CLOCK],
+}
+
+impl Clock {
+    #[allow(clippy::disallowed_methods)] // the one place where the real clock is read
+    pub(crate) fn start() -> Self {
+        let epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self { start: Instant::now(), epoch, shown: 0, text: [b'0'; WALL_CLOCK] }
+    }
+
+    /// Nanoseconds since the start.
+    pub(crate) fn now(&self) -> u64 {
+        self.start.elapsed().as_nanos() as u64
+    }
+
+    /// The moment that many nanoseconds after the start.
+    pub(crate) fn instant(&self, at: u64) -> Instant {
+        self.start + Duration::from_nanos(at)
+    }
+
+    /// A number that another run does not have.
+    pub(crate) fn run(&self) -> Run {
+        self.epoch.as_millis() as Run ^ std::process::id().rotate_left(16)
+    }
+
+    /// The wall clock at a time of this clock; written anew only when another millisecond has begun.
+    pub(crate) fn wall(&mut self, now: u64) -> &[u8; WALL_CLOCK] {
+        let at = self.epoch + Duration::from_nanos(now);
+        if at.as_millis() != self.shown {
+            self.shown = at.as_millis();
+            let zone = FixedOffset::east_opt(WIRE_OFFSET);
+            let utc = DateTime::<Utc>::from_timestamp_millis(at.as_millis() as i64);
+            if let Some((utc, zone)) = utc.zip(zone) {
+                let text = utc.with_timezone(&zone).format("%Y-%m-%dT%H:%M:%S%.3f").to_string();
+                if let Ok(text) = text.as_bytes().try_into() {
+                    self.text = text;
+                }
+            }
+        }
+        &self.text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wall_clock_is_nine_hours_ahead_of_utc_and_has_milliseconds() {
+        let mut clock = Clock::start();
+        clock.epoch = Duration::from_millis(1_679_559_307_123);
+        assert_eq!(clock.wall(0), b"2023-03-23T17:15:07.123");
+        assert_eq!(clock.wall(877_000_000), b"2023-03-23T17:15:08.000");
+    }
+}

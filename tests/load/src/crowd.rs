@@ -1,0 +1,179 @@
+//! Many sockets in one thread: who has something to say is heard, and what is said is written at once.
+//!
+//! **Invariant**: all sockets share one read buffer, and what is heard is handed on where it lies in it.
+
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::time::{Duration, Instant};
+
+use mio::net::TcpStream;
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token};
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
+};
+
+use crate::frame::{self, Decoder, Frame};
+use crate::socket::Opened;
+
+/// Bytes of the read buffer. A read that does not fill it has taken all there was.
+const BUFFER: usize = 256 * 1024;
+const TIMER: Token = Token(usize::MAX);
+
+/// What is heard of a member.
+#[derive(Debug)]
+pub(crate) enum Heard<'a> {
+    Text(&'a [u8]),
+    /// The server closed: its code, 1006 when the stream just ended, 1002 when it did not speak WebSocket. The last that is
+    /// heard of this member.
+    Closed(u16),
+}
+
+/// Open sockets, counted from 0 in the order in which they were added.
+pub(crate) struct Crowd {
+    poll: Poll,
+    events: Events,
+    /// Wakes to the microsecond; a poll's own time-out only knows milliseconds.
+    timer: OwnedFd,
+    armed: Option<Instant>,
+    buffer: Vec<u8>,
+    members: Vec<Member>,
+}
+
+struct Member {
+    /// `None` once it is closed.
+    stream: Option<TcpStream>,
+    decoder: Decoder,
+    /// What the kernel would not take yet.
+    unsent: Vec<u8>,
+}
+
+impl Crowd {
+    pub(crate) fn new() -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
+        poll.registry().register(&mut SourceFd(&timer.as_raw_fd()), TIMER, Interest::READABLE)?;
+        let events = Events::with_capacity(1024);
+        Ok(Self { poll, events, timer, armed: None, buffer: vec![0; BUFFER], members: Vec::new() })
+    }
+
+    /// Takes in a socket.
+    pub(crate) fn add(&mut self, opened: Opened) -> io::Result<()> {
+        let mut stream = TcpStream::from_std(opened.stream);
+        let token = Token(self.members.len());
+        self.poll.registry().register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
+        self.members.push(Member { stream: Some(stream), decoder: opened.decoder, unsent: Vec::new() });
+        Ok(())
+    }
+
+    /// Writes a frame, now if the kernel takes it, else as soon as it does. To a member that is closed it says nothing;
+    /// that it is broken is heard at the next turn.
+    pub(crate) fn send(&mut self, member: usize, frame: &[u8]) {
+        self.members[member].send(frame);
+    }
+
+    /// Waits until something is heard, at most until `until`, and tells it with the time since which it waits in
+    /// this process.
+    pub(crate) fn turn(
+        &mut self,
+        until: Instant,
+        now: impl Fn() -> u64,
+        mut hear: impl FnMut(usize, Heard<'_>, u64),
+    ) -> io::Result<()> {
+        let wait = until.saturating_duration_since(Instant::now());
+        let timeout = if wait.is_zero() { Some(Duration::ZERO) } else { None };
+        if timeout.is_none() && self.armed != Some(until) {
+            let value = Timespec { tv_sec: wait.as_secs() as i64, tv_nsec: i64::from(wait.subsec_nanos()) };
+            let never = Timespec { tv_sec: 0, tv_nsec: 0 };
+            timerfd_settime(
+                &self.timer,
+                TimerfdTimerFlags::empty(),
+                &Itimerspec { it_interval: never, it_value: value },
+            )?;
+            self.armed = Some(until);
+        }
+        match self.poll.poll(&mut self.events, timeout) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
+            polled => polled?,
+        }
+        for event in &self.events {
+            if event.token() == TIMER {
+                self.armed = None;
+                continue;
+            }
+            let index = event.token().0;
+            let member = &mut self.members[index];
+            if event.is_writable() && !member.unsent.is_empty() {
+                member.flush();
+            }
+            if event.is_readable() || event.is_read_closed() || event.is_error() {
+                let ending = event.is_read_closed() || event.is_error();
+                member.read(&mut self.buffer, ending, &now, |heard, at| hear(index, heard, at));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Member {
+    fn send(&mut self, frame: &[u8]) {
+        let Some(stream) = &mut self.stream else { return };
+        let written = if self.unsent.is_empty() { stream.write(frame).unwrap_or(0) } else { 0 };
+        self.unsent.extend_from_slice(&frame[written..]);
+    }
+
+    fn flush(&mut self) {
+        let Some(stream) = &mut self.stream else { return };
+        while let Ok(written @ 1..) = stream.write(&self.unsent) {
+            self.unsent.drain(..written);
+            if self.unsent.is_empty() {
+                self.unsent = Vec::new();
+                return;
+            }
+        }
+    }
+
+    fn read(&mut self, buffer: &mut [u8], ending: bool, now: impl Fn() -> u64, mut hear: impl FnMut(Heard<'_>, u64)) {
+        let mut closed = None;
+        while closed.is_none() {
+            let Some(stream) = &mut self.stream else { return };
+            let len = match stream.read(buffer) {
+                Ok(0) => {
+                    closed = Some(1006);
+                    break;
+                }
+                Ok(len) => len,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(_) => {
+                    closed = Some(1006);
+                    break;
+                }
+            };
+            let at = now();
+            let mut pong = None;
+            let told = self.decoder.read(&buffer[..len], |frame| match frame {
+                _ if closed.is_some() => {}
+                Frame::Text(text) => hear(Heard::Text(text), at),
+                Frame::Ping(payload) => pong = Some(frame::pong(payload)),
+                Frame::Pong => {}
+                Frame::Close(code) => closed = Some(code),
+            });
+            if told.is_err() {
+                closed = Some(1002);
+            }
+            if let Some(pong) = pong {
+                self.send(&pong);
+            }
+            // The kernel is empty; a new event comes with whatever comes next.
+            if len < buffer.len() && !ending {
+                break;
+            }
+        }
+        if let Some(code) = closed {
+            self.stream = None;
+            self.unsent = Vec::new();
+            hear(Heard::Closed(code), now());
+        }
+    }
+}

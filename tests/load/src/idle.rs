@@ -1,0 +1,73 @@
+//! `idle`: sockets that stay open and say nothing.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use crate::Failure;
+use crate::args::IdleArgs;
+use crate::check::Verdict;
+use crate::crowd::{Crowd, Heard};
+use crate::progress::Bar;
+use crate::report::{Meter, Report, Scenario};
+use crate::socket::Target;
+use crate::stage::Stage;
+
+/// After how many new sockets those that are open are listened to.
+const BETWEEN_GLANCES: u32 = 64;
+
+/// Opens them all, holds them, and reads what the servers' memory grew by.
+pub(crate) fn run(args: &IdleArgs) -> Result<Report, Failure> {
+    let stage = Stage::set(&args.target, args.sockets)?;
+    let rooms = stage.open_rooms(args.rooms.min(args.sockets))?;
+    let mut crowd = Crowd::new().map_err(Failure::new)?;
+    let mut closed = BTreeMap::new();
+    let meter = Meter::start(&args.measure.process)?;
+    let bar = Bar::of("open sockets", args.sockets as usize);
+    for socket in 0..args.sockets {
+        let count = rooms.len() as u32;
+        // A room's sockets are on different nodes, too.
+        let node = stage.node(socket + socket / count);
+        let room = &rooms[(socket % count) as usize];
+        let target = Target { node, room, credential: &stage.guest, index: socket as usize };
+        crowd.add(stage.open(&target)?).map_err(Failure::new)?;
+        if socket % BETWEEN_GLANCES == 0 {
+            listen(&mut crowd, Instant::now(), &mut closed)?;
+        }
+        bar.tick();
+    }
+    drop(bar);
+    let bar = Bar::span("hold", args.hold);
+    let end = Instant::now() + args.hold;
+    while Instant::now() < end {
+        listen(&mut crowd, end.min(Instant::now() + Duration::from_millis(100)), &mut closed)?;
+        bar.tick();
+    }
+    let (processes, generator) = meter.stop()?;
+    Ok(Report {
+        scenario: Scenario::Idle,
+        nodes: stage.nodes.len(),
+        settings: [("rooms".to_owned(), f64::from(args.rooms)), ("sockets".to_owned(), f64::from(args.sockets))].into(),
+        span_s: args.hold.as_secs_f64(),
+        messages: 0,
+        deliveries: 0,
+        units: u64::from(args.sockets),
+        per_second: 0.0,
+        latency: Vec::new(),
+        processes,
+        generator,
+        verdict: Verdict::default(),
+        closed,
+    })
+}
+
+fn listen(crowd: &mut Crowd, until: Instant, closed: &mut BTreeMap<u16, u64>) -> Result<(), Failure> {
+    let heard = crowd.turn(
+        until,
+        || 0,
+        |_, heard, _| match heard {
+            Heard::Closed(code) => *closed.entry(code).or_default() += 1,
+            Heard::Text(_) => {}
+        },
+    );
+    heard.map_err(Failure::new)
+}

@@ -1,0 +1,193 @@
+//! `join`: guests who come to a room with a history, read it whole, and go.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::Failure;
+use crate::args::JoinArgs;
+use crate::check::{Receiver, Verdict};
+use crate::frame::{self, Decoder, Frame};
+use crate::latency::Latencies;
+use crate::message::{self, Run, Scanner};
+use crate::progress::Bar;
+use crate::report::{Meter, Report, Scenario};
+use crate::socket::{OpenError, Target, read_some};
+use crate::stage::{self, Stage};
+use crate::talk::Talk;
+
+/// What a thread's guests found.
+struct Finding {
+    joins: u64,
+    latency: Latencies,
+    verdict: Verdict,
+    /// With 0 those that did not get in or get their history.
+    closed: BTreeMap<u16, u64>,
+    /// Why the first of those did not.
+    reason: Option<String>,
+}
+
+impl Finding {
+    fn new() -> Self {
+        Self { joins: 0, latency: Latencies::new(), verdict: Verdict::default(), closed: BTreeMap::new(), reason: None }
+    }
+
+    fn add(mut self, other: Self) -> Self {
+        self.joins += other.joins;
+        self.latency.add(&other.latency);
+        self.verdict.add(&other.verdict);
+        for (code, count) in other.closed {
+            *self.closed.entry(code).or_default() += count;
+        }
+        self.reason = self.reason.or(other.reason);
+        self
+    }
+}
+
+/// Fills the rooms, then lets the guests come.
+pub(crate) fn run(args: &JoinArgs) -> Result<Report, Failure> {
+    let stage = Stage::set(&args.target, args.rooms.max(args.concurrency))?;
+    let rooms = stage.open_rooms(args.rooms)?;
+    let run = fill(&stage, &rooms, args)?;
+    let storm = Storm { stage: &stage, rooms: &rooms, run, args, next: AtomicU32::new(0) };
+    let bar = Bar::of("join", args.joins as usize);
+    let meter = Meter::start(&args.measure.process)?;
+    let start = Instant::now();
+    let found = thread::scope(|scope| {
+        let guests: Vec<_> = (0..args.concurrency).map(|_| scope.spawn(|| storm.guests(&bar))).collect();
+        guests.into_iter().filter_map(|thread| thread.join().ok()).fold(Finding::new(), Finding::add)
+    });
+    let span_s = start.elapsed().as_secs_f64();
+    let (processes, generator) = meter.stop()?;
+    drop(bar);
+    if let Some(reason) = &found.reason {
+        eprintln!("a join failed: {reason}");
+    }
+    let settings = [("rooms", args.rooms), ("concurrency", args.concurrency), ("history", args.history)];
+    Ok(Report {
+        scenario: Scenario::Join,
+        nodes: stage.nodes.len(),
+        settings: settings.into_iter().map(|(name, value)| (name.to_owned(), f64::from(value))).collect(),
+        span_s,
+        messages: 0,
+        deliveries: found.joins * u64::from(args.history),
+        units: found.joins,
+        per_second: found.joins as f64 / span_s,
+        latency: vec![found.latency.distribution("history read")],
+        processes,
+        generator,
+        verdict: found.verdict,
+        closed: found.closed,
+    })
+}
+
+/// In each room its guest says what the others will read; with an archive to wait for, until that has it.
+fn fill(stage: &Stage, rooms: &[String], args: &JoinArgs) -> Result<Run, Failure> {
+    let mut talk = Talk::new()?;
+    for (at, room) in (0..).zip(rooms) {
+        let target = Target { node: stage.node(at), room, credential: &stage.guest, index: at as usize };
+        talk.seat(at, 0, stage.open(&target)?, Some(args.size as usize)).map_err(Failure::new)?;
+    }
+    talk.say_each(args.history)?;
+    talk.await_archive(stage::queues(&args.measure)?.as_mut())?;
+    let (verdict, closed) = talk.verdict();
+    if !verdict.is_clean() || !closed.is_empty() {
+        return Err(Failure::new(format!("the rooms could not be filled: {verdict:?}, sockets closed: {closed:?}")));
+    }
+    Ok(talk.run_id())
+}
+
+struct Storm<'a> {
+    stage: &'a Stage,
+    rooms: &'a [String],
+    run: Run,
+    args: &'a JoinArgs,
+    next: AtomicU32,
+}
+
+impl Storm<'_> {
+    /// One guest after the other, until all have come.
+    fn guests(&self, bar: &Bar) -> Finding {
+        let mut found = Finding::new();
+        let scanner = Scanner::new();
+        let mut buffer = vec![0; 64 * 1024];
+        loop {
+            let join = self.next.fetch_add(1, Ordering::Relaxed);
+            if join >= self.args.joins {
+                return found;
+            }
+            match self.guest(join, &scanner, &mut buffer, &mut found.verdict) {
+                Ok(latency) => {
+                    found.joins += 1;
+                    found.latency.record(latency.as_nanos() as u64);
+                }
+                Err(OpenError::Closed(code)) => *found.closed.entry(code).or_default() += 1,
+                Err(error) => {
+                    *found.closed.entry(0).or_default() += 1;
+                    found.reason.get_or_insert_with(|| error.to_string());
+                }
+            }
+            bar.tick();
+        }
+    }
+
+    /// Connects, reads the history whole, closes, and sees the server out.
+    fn guest(
+        &self,
+        join: u32,
+        scanner: &Scanner,
+        buffer: &mut [u8],
+        verdict: &mut Verdict,
+    ) -> Result<Duration, OpenError> {
+        let room = join % self.rooms.len() as u32;
+        let node = self.stage.node(join / self.rooms.len() as u32 + room);
+        let name = &self.rooms[room as usize];
+        let start = Instant::now();
+        let target = Target { node, room: name, credential: &self.stage.guest, index: join as usize };
+        let (mut stream, rest) = target.upgrade()?;
+        let mut history =
+            History { receiver: Receiver::new(self.run, room), decoder: Decoder::default(), scanner, verdict };
+        let mut whole = history.read(&rest)?;
+        while !whole {
+            let len = read_some(&mut stream, buffer)?;
+            whole = history.read(&buffer[..len])?;
+        }
+        let latency = start.elapsed();
+        history.verdict.lost += history.receiver.lost([self.args.history, 0]);
+        stream.write_all(&frame::close(1000))?;
+        while read_some(&mut stream, buffer).is_ok() {}
+        Ok(latency)
+    }
+}
+
+/// What a guest reads when he comes.
+struct History<'a> {
+    receiver: Receiver,
+    decoder: Decoder,
+    scanner: &'a Scanner,
+    verdict: &'a mut Verdict,
+}
+
+impl History<'_> {
+    /// Whether the history is here whole.
+    fn read(&mut self, input: &[u8]) -> Result<bool, OpenError> {
+        let mut whole = Ok(false);
+        self.decoder.read(input, |frame| match frame {
+            Frame::Text(json) => {
+                let mut any = false;
+                for (id, seq) in self.scanner.messages(json) {
+                    any = true;
+                    self.receiver.receive(id, seq, self.verdict);
+                }
+                if any && !message::is_continued(json) {
+                    whole = Ok(true);
+                }
+            }
+            Frame::Close(code) => whole = Err(OpenError::Closed(code)),
+            Frame::Ping(_) | Frame::Pong => {}
+        })?;
+        whole
+    }
+}

@@ -1,0 +1,98 @@
+//! Latencies: counted by the million, told by percentile.
+
+use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
+
+/// Nothing is told to be longer, in nanoseconds: two minutes.
+const LONGEST: u64 = 120_000_000_000;
+
+/// How long things took, in nanoseconds to three digits.
+pub(crate) struct Latencies(Option<Histogram<u64>>);
+
+/// A distribution, in milliseconds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Distribution {
+    pub(crate) name: String,
+    pub(crate) count: u64,
+    pub(crate) mean_ms: f64,
+    pub(crate) p50_ms: f64,
+    pub(crate) p90_ms: f64,
+    pub(crate) p99_ms: f64,
+    pub(crate) p999_ms: f64,
+    pub(crate) max_ms: f64,
+    /// The whole curve: percentile and milliseconds, denser toward the end.
+    pub(crate) curve: Vec<(f64, f64)>,
+}
+
+impl Latencies {
+    pub(crate) fn new() -> Self {
+        // These bounds are ones that a histogram takes.
+        Self(Histogram::new_with_bounds(100, LONGEST, 3).ok())
+    }
+
+    pub(crate) fn record(&mut self, nanoseconds: u64) {
+        if let Some(histogram) = &mut self.0 {
+            histogram.saturating_record(nanoseconds);
+        }
+    }
+
+    pub(crate) fn add(&mut self, other: &Self) {
+        if let (Some(histogram), Some(other)) = (&mut self.0, &other.0) {
+            // Both have the same bounds, so that it always fits.
+            let _ = histogram.add(other);
+        }
+    }
+
+    pub(crate) fn at_ms(&self, percentile: f64) -> f64 {
+        self.0.as_ref().map_or(0.0, |histogram| ms(histogram.value_at_percentile(percentile)))
+    }
+
+    pub(crate) fn distribution(&self, name: &str) -> Distribution {
+        let count = self.0.as_ref().map_or(0, Histogram::len);
+        // Eight points a nine, and none beyond the last sample: half of one is not known.
+        let curve = (0..).map(|step| 100.0 * (1.0 - 10_f64.powf(-f64::from(step) / 8.0)));
+        let curve = curve.take_while(|percentile| (1.0 - percentile / 100.0) * count as f64 >= 1.0 - 1e-6);
+        Distribution {
+            name: name.to_owned(),
+            count,
+            mean_ms: self.0.as_ref().map_or(0.0, |histogram| histogram.mean() / 1e6),
+            p50_ms: self.at_ms(50.0),
+            p90_ms: self.at_ms(90.0),
+            p99_ms: self.at_ms(99.0),
+            p999_ms: self.at_ms(99.9),
+            max_ms: self.at_ms(100.0),
+            curve: curve.map(|percentile| (percentile, self.at_ms(percentile))).collect(),
+        }
+    }
+}
+
+fn ms(nanoseconds: u64) -> f64 {
+    nanoseconds as f64 / 1e6
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_distribution_is_told_in_milliseconds() {
+        let mut latencies = Latencies::new();
+        (1..=1000).for_each(|ms| latencies.record(ms * 1_000_000));
+        let told = latencies.distribution("x");
+        assert_eq!(told.count, 1000);
+        for (is, expected) in [(told.p50_ms, 500.0), (told.p99_ms, 990.0), (told.max_ms, 1000.0), (told.mean_ms, 500.5)]
+        {
+            assert!((is - expected).abs() / expected < 0.002, "{is} {expected}");
+        }
+        assert!(told.curve.is_sorted() && told.curve.last().unwrap().0 > 99.89, "{:?}", told.curve.last());
+    }
+
+    #[test]
+    fn nothing_recorded_and_what_is_out_of_bounds_are_no_error() {
+        assert_eq!(Latencies::new().distribution("x").curve, []);
+        let mut latencies = Latencies::new();
+        latencies.record(0);
+        latencies.record(u64::MAX);
+        assert_eq!(latencies.distribution("x").count, 2);
+    }
+}

@@ -1,0 +1,217 @@
+//! Messages: the id that tells everything about one, the frame that is written once and stamped, and how ids and numbers
+//! are found in what a server sends.
+
+use memchr::memmem;
+
+use crate::frame;
+
+/// Which conversation of this process's life; a stray message of another is not taken for one of ours.
+pub(crate) type Run = u32;
+
+/// What is in the `id` of a message: `run-room-side-number-due`, all in hexadecimal and of fixed width.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct MessageId {
+    pub(crate) run: Run,
+    /// The room it was sent in.
+    pub(crate) room: u32,
+    /// Who of the room wrote it: 0 the guest, 1 the host.
+    pub(crate) side: u8,
+    /// 1, 2, 3 … of its writer.
+    pub(crate) number: u32,
+    /// When it was to be sent, in nanoseconds since the run began.
+    pub(crate) due: u64,
+}
+
+impl MessageId {
+    pub(crate) const LEN: usize = 8 + 1 + 6 + 1 + 1 + 1 + 8 + 1 + 12;
+
+    pub(crate) fn write(&self) -> [u8; Self::LEN] {
+        let mut text = [b'-'; Self::LEN];
+        write_hex(&mut text[..8], u64::from(self.run));
+        write_hex(&mut text[9..15], u64::from(self.room));
+        write_hex(&mut text[16..17], u64::from(self.side));
+        write_hex(&mut text[18..26], u64::from(self.number));
+        write_hex(&mut text[27..], self.due);
+        text
+    }
+
+    /// `None` when it is not an id of this program.
+    pub(crate) fn read(text: &[u8]) -> Option<Self> {
+        let text: &[u8; Self::LEN] = text.try_into().ok()?;
+        if [8, 15, 17, 26].iter().any(|&at| text[at] != b'-') {
+            return None;
+        }
+        Some(Self {
+            run: read_hex(&text[..8])? as u32,
+            room: read_hex(&text[9..15])? as u32,
+            side: read_hex(&text[16..17])? as u8,
+            number: read_hex(&text[18..26])? as u32,
+            due: read_hex(&text[27..])?,
+        })
+    }
+}
+
+fn write_hex(to: &mut [u8], mut number: u64) {
+    for digit in to.iter_mut().rev() {
+        *digit = b"0123456789abcdef"[(number & 0xF) as usize];
+        number >>= 4;
+    }
+}
+
+fn read_hex(text: &[u8]) -> Option<u64> {
+    text.iter().try_fold(0, |number, &byte| {
+        let digit = match byte {
+            b'0'..=b'9' => byte - b'0',
+            b'a'..=b'f' => byte - b'a' + 10,
+            _ => return None,
+        };
+        Some(number << 4 | u64::from(digit))
+    })
+}
+
+/// Bytes of a wall clock, `YYYY-MM-DDTHH:MM:SS.mmm`.
+pub(crate) const WALL_CLOCK: usize = 23;
+
+/// One writer's frame, encoded once; each message only overwrites clock and id.
+pub(crate) struct Template {
+    id: MessageId,
+    frame: Vec<u8>,
+    payload_at: usize,
+    clock_at: usize,
+    id_at: usize,
+}
+
+impl Template {
+    /// Messages of `size` bytes of text by one side of a room.
+    pub(crate) fn new(run: Run, room: u32, side: u8, size: usize) -> Self {
+        let id = MessageId { run, room, side, number: 0, due: 0 };
+        let mut json = format!(r#"{{"type":"chat_message","is_host":{},"message":""#, side == 1).into_bytes();
+        json.extend(b"The parcel has not come yet, could you look where it is? ".iter().cycle().take(size));
+        json.extend_from_slice(br#"","datetime":""#);
+        let clock_at = json.len();
+        json.extend_from_slice(&[b'0'; WALL_CLOCK]);
+        json.extend_from_slice(br#"","id":""#);
+        let id_at = json.len();
+        json.extend_from_slice(&id.write());
+        json.extend_from_slice(br#""}"#);
+        let (frame, payload_at) = frame::text(&json);
+        Self { id, frame, payload_at, clock_at, id_at }
+    }
+
+    /// The frame of the writer's next message, which was to be sent at `due`.
+    pub(crate) fn next(&mut self, due: u64, clock: &[u8; WALL_CLOCK]) -> &[u8] {
+        self.id.number += 1;
+        self.id.due = due;
+        frame::patch(&mut self.frame, self.payload_at, self.clock_at, clock);
+        frame::patch(&mut self.frame, self.payload_at, self.id_at, &self.id.write());
+        &self.frame
+    }
+}
+
+/// Finds the messages in what a server sends, without reading it as JSON: a quote inside a text is escaped, so neither key
+/// is ever found there.
+pub(crate) struct Scanner {
+    id: memmem::Finder<'static>,
+    seq: memmem::Finder<'static>,
+}
+
+impl Scanner {
+    pub(crate) fn new() -> Self {
+        Self { id: memmem::Finder::new(br#""id":""#), seq: memmem::Finder::new(br#""seq":"#) }
+    }
+
+    /// The id and the number of each message of a frame, in order: one of a live frame, up to all of a history. What has a
+    /// number and no id is a notice, and none of them.
+    pub(crate) fn messages<'a>(&'a self, json: &'a [u8]) -> impl Iterator<Item = (Option<MessageId>, u64)> + 'a {
+        let ids = self.id.find_iter(json).map(|at| {
+            let text = &json[at + self.id.needle().len()..];
+            let end = memchr::memchr(b'"', text).unwrap_or(0);
+            MessageId::read(&text[..end])
+        });
+        let seqs = self.seq.find_iter(json).map(|at| {
+            let digits = json[at + self.seq.needle().len()..].iter().take_while(|byte| byte.is_ascii_digit());
+            digits.fold(0_u64, |number, &digit| number.wrapping_mul(10).wrapping_add(u64::from(digit - b'0')))
+        });
+        ids.zip(seqs)
+    }
+}
+
+/// Whether a frame is history that a further frame continues.
+pub(crate) fn is_continued(json: &[u8]) -> bool {
+    json.ends_with(br#""more":true}"#)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: MessageId =
+        MessageId { run: 0xDEAD_BEEF, room: 99_999, side: 1, number: 12_345_678, due: 987_654_321_012 };
+
+    fn messages(json: &str) -> Vec<(Option<MessageId>, u64)> {
+        Scanner::new().messages(json.as_bytes()).collect()
+    }
+
+    fn id(id: &MessageId) -> String {
+        String::from_utf8(id.write().to_vec()).unwrap()
+    }
+
+    #[test]
+    fn an_id_is_read_as_it_was_written_and_is_one_that_the_server_takes() {
+        assert_eq!(MessageId::read(&ID.write()), Some(ID));
+        let text = id(&ID);
+        assert!(text.len() <= 64 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-'), "{text}");
+    }
+
+    #[test]
+    fn an_id_of_somebody_else_is_none_of_ours() {
+        let own = id(&ID);
+        for text in ["", "abc", &own[1..], &own.replace('-', "_"), &own.to_uppercase()] {
+            assert_eq!(MessageId::read(text.as_bytes()), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_live_message_is_found_whatever_its_text_pretends_to_be() {
+        let json = format!(
+            r#"{{"type":"chat_message","message":"\"id\":\"no\",\"seq\":9","datetime":"x","id":"{}","seq":7}}"#,
+            id(&ID)
+        );
+        assert_eq!(messages(&json), [(Some(ID), 7)]);
+    }
+
+    #[test]
+    fn each_message_of_a_history_is_found_in_order() {
+        let (first, second) = (MessageId { number: 1, ..ID }, MessageId { number: 2, ..ID });
+        let json = format!(
+            r#"{{"type":"chat_message","data":[{{"id":"{}","seq":1}},{{"id":"theirs","seq":2}},{{"id":"{}","seq":30}}],"more":true}}"#,
+            id(&first),
+            id(&second)
+        );
+        assert_eq!(messages(&json), [(Some(first), 1), (None, 2), (Some(second), 30)]);
+        assert!(is_continued(json.as_bytes()));
+        assert!(!is_continued(br#"{"type":"chat_message","data":[]}"#));
+    }
+
+    #[test]
+    fn a_notice_is_no_message() {
+        assert_eq!(messages(r#"{"type":"notice","message":"read","seq":7}"#), []);
+        assert_eq!(messages(r#"{"type":"notice","message":"typing"}"#), []);
+    }
+
+    #[test]
+    fn a_stamped_frame_carries_the_next_number_and_its_clock() {
+        let mut template = Template::new(7, 3, 1, 60);
+        template.next(1, b"2026-11-25T00:00:00.000");
+        let payload_at = template.payload_at;
+        let frame = template.next(5, b"2026-11-25T01:02:03.004").to_vec();
+        let mask = &frame[payload_at - 4..payload_at];
+        let json: Vec<u8> = frame[payload_at..].iter().enumerate().map(|(at, byte)| byte ^ mask[at % 4]).collect();
+        let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
+        assert_eq!(json["message"].as_str().unwrap().len(), 60);
+        assert_eq!(json["datetime"], "2026-11-25T01:02:03.004");
+        assert_eq!(json["is_host"], true);
+        let id = MessageId::read(json["id"].as_str().unwrap().as_bytes()).unwrap();
+        assert_eq!(id, MessageId { run: 7, room: 3, side: 1, number: 2, due: 5 });
+    }
+}

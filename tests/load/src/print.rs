@@ -1,0 +1,138 @@
+//! A report as a person reads it.
+
+use std::fmt::{self, Display, Formatter};
+
+use crate::report::{Report, Scenario};
+
+impl Display for Report {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let unit = self.scenario.unit();
+        writeln!(f, "{} on {} node{}", self.scenario, self.nodes, if self.nodes == 1 { "" } else { "s" })?;
+        let settings: Vec<_> = self.settings.iter().map(|(name, value)| format!("{name} {value}")).collect();
+        writeln!(f, "  {}\n", settings.join(", "))?;
+        match self.scenario {
+            Scenario::Idle => writeln!(f, "  {} sockets open for {:.1} s", self.units, self.span_s)?,
+            Scenario::Join => {
+                writeln!(f, "  {} joins in {:.1} s: {:.0} a second", self.units, self.span_s, self.per_second)?;
+            }
+            Scenario::Saturated | Scenario::Paced | Scenario::Fanout => writeln!(
+                f,
+                "  {} messages, {} deliveries in {:.1} s: {:.0} {} a second",
+                self.messages,
+                self.deliveries,
+                self.span_s,
+                self.per_second,
+                if unit == "message" { "messages" } else { "deliveries" }
+            )?,
+        }
+        self.latencies(f)?;
+        self.processes(f, unit)?;
+        let own = &self.generator;
+        writeln!(
+            f,
+            "\n  the generator itself: {:.0} % of a core; sent late by {:.2} ms (p99), {:.2} ms at most",
+            own.cores * 100.0,
+            own.late_p99_ms,
+            own.late_max_ms
+        )?;
+        self.faults(f)
+    }
+}
+
+impl Report {
+    fn latencies(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        if self.latency.is_empty() {
+            return Ok(());
+        }
+        writeln!(
+            f,
+            "\n  latency, ms {:>14} {:>9} {:>9} {:>9} {:>9} {:>9}",
+            "mean", "p50", "p90", "p99", "p99.9", "max"
+        )?;
+        for told in &self.latency {
+            writeln!(
+                f,
+                "  {:<16} {:>9.3} {:>9.3} {:>9.3} {:>9.3} {:>9.3} {:>9.3}",
+                told.name, told.mean_ms, told.p50_ms, told.p90_ms, told.p99_ms, told.p999_ms, told.max_ms
+            )?;
+        }
+        Ok(())
+    }
+
+    fn processes(&self, f: &mut Formatter<'_>, unit: &str) -> fmt::Result {
+        if self.processes.is_empty() || self.units == 0 {
+            return Ok(());
+        }
+        writeln!(
+            f,
+            "\n  {:<12} {:>10} {:>10} {:>16} {:>11} {:>11} {:>11}",
+            "CPU, memory",
+            "user s",
+            "system s",
+            format!("µs a {unit}"),
+            "RSS KiB",
+            "grown KiB",
+            "PSS KiB"
+        )?;
+        for process in &self.processes {
+            writeln!(
+                f,
+                "  {:<12} {:>10.2} {:>10.2} {:>16.2} {:>11} {:>11} {:>11}",
+                process.name,
+                process.user_us as f64 / 1e6,
+                process.system_us as f64 / 1e6,
+                (process.user_us + process.system_us) as f64 / self.units as f64,
+                process.after.rss_kib,
+                process.after.rss_kib as i64 - process.before.rss_kib as i64,
+                process.after.pss_kib.map_or("-".to_owned(), |pss| pss.to_string())
+            )?;
+        }
+        if self.scenario == Scenario::Idle {
+            for process in &self.processes {
+                let each = self.memory_kib(&process.name).unwrap_or_default();
+                writeln!(f, "  {} hold {each:.2} KiB a socket", process.name)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn faults(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let verdict = &self.verdict;
+        if verdict.is_clean() {
+            writeln!(f, "  lost, doubled, reordered, misrouted: 0")?;
+        } else {
+            writeln!(
+                f,
+                "  WRONG: {} lost, {} doubled, {} reordered, {} misrouted, {} with a number that does not rise",
+                verdict.lost, verdict.doubled, verdict.reordered, verdict.misrouted, verdict.unsequenced
+            )?;
+        }
+        for (code, count) in &self.closed {
+            match code {
+                0 => writeln!(f, "  WRONG: {count} sockets did not open")?,
+                code => writeln!(f, "  WRONG: {count} sockets closed by the server with {code} ({})", meaning(*code))?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a close code means (SPEC 4).
+fn meaning(code: u16) -> &'static str {
+    match code {
+        1000 => "the room was closed",
+        1002 => "not WebSocket as agreed",
+        1005 => "no code given",
+        1006 => "the connection just ended",
+        1009 => "a frame too large",
+        1012 => "the node is going away",
+        1013 => "too slow, or the server is overloaded",
+        4000 => "a message not of the agreed form",
+        4001 => "the login is over",
+        4003 => "wrong origin, or not this host's room",
+        4004 => "no such room",
+        4009 => "the room is closed",
+        4029 => "too many sockets",
+        _ => "unknown",
+    }
+}

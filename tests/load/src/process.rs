@@ -1,0 +1,125 @@
+//! What other processes of this machine use: CPU and memory, as `/proc` tells it.
+
+use std::fs;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Failure;
+
+/// Processes that are counted together: `nodes=12,34`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Group {
+    pub(crate) name: String,
+    pub(crate) pids: Vec<u32>,
+}
+
+impl FromStr for Group {
+    type Err = &'static str;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wrong = "expected NAME=PID,PID…";
+        let (name, pids) = text.split_once('=').ok_or(wrong)?;
+        let pids = pids.split(',').map(|pid| pid.parse().map_err(|_| wrong)).collect::<Result<Vec<_>, _>>()?;
+        if name.is_empty() { Err(wrong) } else { Ok(Self { name: name.to_owned(), pids }) }
+    }
+}
+
+/// What a group has used so far, and what it holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Usage {
+    /// CPU in user space, in microseconds, of all threads.
+    pub(crate) user_us: u64,
+    /// CPU in the kernel, in microseconds, of all threads.
+    pub(crate) system_us: u64,
+    /// Resident memory, in KiB.
+    pub(crate) rss_kib: u64,
+    /// Resident memory with shared pages divided by their users, in KiB; `None` when it may not be read.
+    pub(crate) pss_kib: Option<u64>,
+}
+
+impl Usage {
+    pub(crate) fn cpu_us(&self) -> u64 {
+        self.user_us + self.system_us
+    }
+}
+
+impl Group {
+    /// Reads what its processes use now.
+    pub(crate) fn usage(&self) -> Result<Usage, Failure> {
+        let mut sum = Usage { pss_kib: Some(0), ..Usage::default() };
+        for pid in &self.pids {
+            let one = usage_of(&pid.to_string())
+                .ok_or_else(|| Failure::new(format!("process {pid} of {} cannot be read in /proc", self.name)))?;
+            sum.user_us += one.user_us;
+            sum.system_us += one.system_us;
+            sum.rss_kib += one.rss_kib;
+            sum.pss_kib = sum.pss_kib.zip(one.pss_kib).map(|(sum, one)| sum + one);
+        }
+        Ok(sum)
+    }
+}
+
+/// What this process uses.
+pub(crate) fn own_usage() -> Usage {
+    usage_of("self").unwrap_or_default()
+}
+
+fn usage_of(pid: &str) -> Option<Usage> {
+    let (user_us, system_us) = cpu(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?, tick_us())?;
+    let rss_kib = kib(&fs::read_to_string(format!("/proc/{pid}/status")).ok()?, "VmRSS:")?;
+    let pss_kib = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok().and_then(|text| kib(&text, "Pss:"));
+    Some(Usage { user_us, system_us, rss_kib, pss_kib })
+}
+
+fn tick_us() -> u64 {
+    1_000_000 / rustix::param::clock_ticks_per_second().max(1)
+}
+
+/// Fields 14 and 15 of `/proc/PID/stat`; the second, the program's name, may hold blanks and parentheses.
+fn cpu(stat: &str, tick_us: u64) -> Option<(u64, u64)> {
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(11);
+    let mut ticks = || fields.next()?.parse::<u64>().ok();
+    Some((ticks()? * tick_us, ticks()? * tick_us))
+}
+
+fn kib(text: &str, key: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix(key))?.split_ascii_whitespace().next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cpu_is_read_behind_whatever_name_a_program_has() {
+        let stat = "42 (a) b (c)) S 1 42 42 0 -1 4194560 3143 0 0 0 250 75 0 0 20 0 9 0 4711 1 2 3";
+        assert_eq!(cpu(stat, 10_000), Some((2_500_000, 750_000)));
+        assert_eq!(cpu("42 (short) S 1", 10_000), None);
+    }
+
+    #[test]
+    fn memory_is_read_by_its_key() {
+        let status = "Name:\tpintalk\nVmPeak:\t  900 kB\nVmRSS:\t   1234 kB\n";
+        assert_eq!(kib(status, "VmRSS:"), Some(1234));
+        assert_eq!(kib(status, "Pss:"), None);
+    }
+
+    #[test]
+    fn this_process_uses_memory() {
+        assert!(own_usage().rss_kib > 0);
+    }
+
+    #[test]
+    fn a_group_is_a_name_and_its_processes() {
+        assert_eq!("nodes=12,34".parse(), Ok(Group { name: "nodes".into(), pids: vec![12, 34] }));
+        for wrong in ["nodes", "nodes=", "=12", "nodes=12,", "nodes=x"] {
+            assert!(wrong.parse::<Group>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_process_that_is_gone_is_named() {
+        let gone = Group { name: "nodes".into(), pids: vec![u32::MAX] };
+        assert!(gone.usage().unwrap_err().sentence.contains("of nodes"));
+    }
+}

@@ -1,0 +1,154 @@
+//! What a run found: the figures that it prints, writes as JSON, and that tables are made of.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Failure;
+use crate::check::Verdict;
+use crate::latency::Distribution;
+use crate::process::{self, Group, Usage};
+
+/// Which question a run answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Scenario {
+    /// `chat --window`.
+    Saturated,
+    /// `chat --rate`.
+    Paced,
+    Fanout,
+    Idle,
+    Join,
+}
+
+impl Scenario {
+    /// What CPU and memory are divided by.
+    pub(crate) fn unit(self) -> &'static str {
+        match self {
+            Self::Saturated | Self::Paced => "message",
+            Self::Fanout => "delivery",
+            Self::Idle => "socket",
+            Self::Join => "join",
+        }
+    }
+}
+
+impl fmt::Display for Scenario {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Saturated => "chat, closed loop",
+            Self::Paced => "chat, open loop",
+            Self::Fanout => "fan-out",
+            Self::Idle => "idle sockets",
+            Self::Join => "join storm",
+        })
+    }
+}
+
+/// One run.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Report {
+    pub(crate) scenario: Scenario,
+    /// How many nodes there were.
+    pub(crate) nodes: usize,
+    /// What the run was told, by the names of its flags.
+    pub(crate) settings: BTreeMap<String, f64>,
+    /// Length of the measured span.
+    pub(crate) span_s: f64,
+    pub(crate) messages: u64,
+    pub(crate) deliveries: u64,
+    /// How many messages, deliveries, sockets or joins CPU and memory are divided by.
+    pub(crate) units: u64,
+    /// Units a second within the span.
+    pub(crate) per_second: f64,
+    pub(crate) latency: Vec<Distribution>,
+    pub(crate) processes: Vec<Process>,
+    pub(crate) generator: Generator,
+    pub(crate) verdict: Verdict,
+    /// Sockets that the server closed, by code; with 0 those that did not open.
+    pub(crate) closed: BTreeMap<u16, u64>,
+}
+
+/// What a group of processes used from before the measured span until everything was done.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Process {
+    pub(crate) name: String,
+    pub(crate) user_us: u64,
+    pub(crate) system_us: u64,
+    pub(crate) before: Usage,
+    pub(crate) after: Usage,
+}
+
+/// What this program itself used.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Generator {
+    pub(crate) user_us: u64,
+    pub(crate) system_us: u64,
+    /// CPU by time: 1 is a whole core.
+    pub(crate) cores: f64,
+    /// How late it sent what was due.
+    pub(crate) late_p99_ms: f64,
+    pub(crate) late_max_ms: f64,
+}
+
+impl Report {
+    /// Whether everything went as promised.
+    pub(crate) fn is_clean(&self) -> bool {
+        self.verdict.is_clean() && self.closed.is_empty()
+    }
+
+    /// CPU of some groups, in microseconds a unit; `None` unless all of them were watched.
+    pub(crate) fn cpu_us(&self, groups: &[&str]) -> Option<f64> {
+        let sum = groups.iter().try_fold(0, |sum, name| {
+            let group = self.processes.iter().find(|process| process.name == *name)?;
+            Some(sum + group.user_us + group.system_us)
+        })?;
+        (self.units > 0).then(|| sum as f64 / self.units as f64)
+    }
+
+    /// Memory that a group took on, in KiB a unit.
+    pub(crate) fn memory_kib(&self, group: &str) -> Option<f64> {
+        let group = self.processes.iter().find(|process| process.name == group)?;
+        (self.units > 0).then(|| (group.after.rss_kib as f64 - group.before.rss_kib as f64) / self.units as f64)
+    }
+}
+
+/// Reads what the watched processes use between two moments.
+pub(crate) struct Meter<'a> {
+    groups: &'a [Group],
+    before: Vec<Usage>,
+    own: Usage,
+    start: Instant,
+}
+
+impl<'a> Meter<'a> {
+    pub(crate) fn start(groups: &'a [Group]) -> Result<Self, Failure> {
+        let before = groups.iter().map(Group::usage).collect::<Result<_, _>>()?;
+        Ok(Self { groups, before, own: process::own_usage(), start: Instant::now() })
+    }
+
+    pub(crate) fn stop(self) -> Result<(Vec<Process>, Generator), Failure> {
+        let own = process::own_usage();
+        let wall_us = self.start.elapsed().as_micros().max(1);
+        let processes = self.groups.iter().zip(self.before).map(|(group, before)| {
+            let after = group.usage()?;
+            Ok(Process {
+                name: group.name.clone(),
+                user_us: after.user_us - before.user_us,
+                system_us: after.system_us - before.system_us,
+                before,
+                after,
+            })
+        });
+        let generator = Generator {
+            user_us: own.user_us - self.own.user_us,
+            system_us: own.system_us - self.own.system_us,
+            cores: (own.cpu_us() - self.own.cpu_us()) as f64 / wall_us as f64,
+            ..Generator::default()
+        };
+        Ok((processes.collect::<Result<_, Failure>>()?, generator))
+    }
+}

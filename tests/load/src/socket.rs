@@ -1,0 +1,173 @@
+//! Opening a socket, step by step and blocking: connect, upgrade, wait until the server has decided.
+
+use std::io::{self, Read as _, Write as _};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::frame::{self, Decoder, Frame, Violation};
+use crate::node::Node;
+
+/// A server that has not let a client in by then does not.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Any key will do, and of this one the answer is known (RFC 6455, 1.3).
+const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+const ACCEPT: &[u8] = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+
+/// Sockets from one loopback address: it has about 28,000 ports toward a node.
+const SOCKETS_AN_ADDRESS: usize = 500;
+
+/// Why a socket did not open.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OpenError {
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("the upgrade was refused: {0}")]
+    Refused(String),
+    #[error("closed with {0}")]
+    Closed(u16),
+    #[error("{0}")]
+    Violation(#[from] Violation),
+}
+
+/// Whose socket it is.
+#[derive(Debug, Clone)]
+pub(crate) enum Credential {
+    /// The guest's page.
+    Origin(String),
+    /// The host's access token.
+    Token(String),
+}
+
+/// Where a socket leads.
+#[derive(Debug)]
+pub(crate) struct Target<'a> {
+    pub(crate) node: &'a Node,
+    pub(crate) room: &'a str,
+    pub(crate) credential: &'a Credential,
+    /// Which socket of the process it is: it chooses the address that it comes from.
+    pub(crate) index: usize,
+}
+
+/// A socket that the server has let in.
+pub(crate) struct Opened {
+    pub(crate) stream: TcpStream,
+    pub(crate) decoder: Decoder,
+}
+
+impl Target<'_> {
+    /// Opens, and waits until the server answers a ping: from then on this socket is sent what is said in its room. What it
+    /// is told before is history, and dropped.
+    pub(crate) fn open(&self) -> Result<Opened, OpenError> {
+        let (mut stream, rest) = self.upgrade()?;
+        stream.write_all(&frame::ping())?;
+        let mut decoder = Decoder::default();
+        let mut buffer = vec![0; 16 * 1024];
+        let mut settled = Ok(false);
+        let mut settle = |input: &[u8]| {
+            decoder.read(input, |frame| match frame {
+                Frame::Pong => settled = Ok(true),
+                Frame::Close(code) => settled = Err(OpenError::Closed(code)),
+                Frame::Text(_) | Frame::Ping(_) => {}
+            })?;
+            std::mem::replace(&mut settled, Ok(false))
+        };
+        let mut done = settle(&rest)?;
+        while !done {
+            let len = read_some(&mut stream, &mut buffer)?;
+            done = settle(&buffer[..len])?;
+        }
+        stream.set_nonblocking(true)?;
+        Ok(Opened { stream, decoder })
+    }
+
+    /// Connects and upgrades: a blocking stream, and what came behind the answer.
+    pub(crate) fn upgrade(&self) -> Result<(TcpStream, Vec<u8>), OpenError> {
+        let mut stream = connect(self.node.address, self.index)?;
+        let (query, origin) = match self.credential {
+            Credential::Origin(origin) => (String::new(), format!("Origin: {origin}\r\n")),
+            Credential::Token(token) => (format!("?token={token}"), String::new()),
+        };
+        let request = format!(
+            "GET /ws/chat/{}/{query} HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n{origin}\r\n",
+            self.room, self.node.authority
+        );
+        stream.write_all(request.as_bytes())?;
+        let mut answer = Vec::new();
+        let mut buffer = [0; 2048];
+        loop {
+            let len = read_some(&mut stream, &mut buffer)?;
+            answer.extend_from_slice(&buffer[..len]);
+            if let Some(end) = memchr::memmem::find(&answer, b"\r\n\r\n") {
+                let rest = answer.split_off(end + 4);
+                if answer.starts_with(b"HTTP/1.1 101") && memchr::memmem::find(&answer, ACCEPT).is_some() {
+                    return Ok((stream, rest));
+                }
+                let first = answer.split(|&byte| byte == b'\r').next().unwrap_or_default();
+                return Err(OpenError::Refused(String::from_utf8_lossy(first).into_owned()));
+            }
+        }
+    }
+}
+
+/// Reads, and calls the end of the stream what it is to a WebSocket: closed without a code.
+pub(crate) fn read_some(stream: &mut TcpStream, buffer: &mut [u8]) -> Result<usize, OpenError> {
+    match stream.read(buffer) {
+        Ok(0) => Err(OpenError::Closed(1006)),
+        Ok(len) => Ok(len),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn connect(address: SocketAddr, index: usize) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if let IpAddr::V4(to) = address.ip()
+        && to.is_loopback()
+    {
+        socket.bind(&SocketAddr::from((source(index), 0)).into())?;
+    }
+    socket.connect_timeout(&address.into(), PATIENCE)?;
+    let stream = TcpStream::from(socket);
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    Ok(stream)
+}
+
+/// Another loopback address every [`SOCKETS_AN_ADDRESS`] sockets.
+fn source(index: usize) -> Ipv4Addr {
+    let address = index / SOCKETS_AN_ADDRESS;
+    Ipv4Addr::new(127, 0, 1 + (address / 250 % 250) as u8, 1 + (address % 250) as u8)
+}
+
+/// Makes room for that many open files.
+pub(crate) fn allow_files(files: u64) -> Result<(), String> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|current| current >= files) {
+        return Ok(());
+    }
+    let maximum = limit.maximum.map_or(files, |maximum| maximum.max(files));
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: Some(files), maximum: limit.maximum })
+        .or_else(|_| setrlimit(Resource::Nofile, Rlimit { current: Some(files), maximum: Some(maximum) }));
+    raised.map_err(|_| {
+        let hard = limit.maximum.unwrap_or_default();
+        format!("{files} open files are needed and {hard} allowed: raise `ulimit -n`")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sockets_are_spread_over_loopback_addresses() {
+        assert_eq!(source(0), source(SOCKETS_AN_ADDRESS - 1));
+        assert_eq!(source(SOCKETS_AN_ADDRESS), Ipv4Addr::new(127, 0, 1, 2));
+        assert_eq!(source(250 * SOCKETS_AN_ADDRESS), Ipv4Addr::new(127, 0, 2, 1));
+    }
+}

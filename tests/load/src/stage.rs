@@ -1,0 +1,62 @@
+//! What every scenario begins with: the host's login, rooms, and open sockets on the right nodes.
+
+use crate::Failure;
+use crate::args::{MeasureArgs, TargetArgs};
+use crate::node::{Api, Login, Node};
+use crate::progress::Bar;
+use crate::queues::Queues;
+use crate::socket::{self, Credential, OpenError, Opened, Target};
+
+/// Files that are open besides sockets under load.
+const OTHER_FILES: u64 = 64;
+
+pub(crate) struct Stage {
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) guest: Credential,
+    pub(crate) host: Credential,
+    api: Api,
+    login: Login,
+}
+
+impl Stage {
+    /// Logs in, and makes room for that many sockets.
+    pub(crate) fn set(args: &TargetArgs, sockets: u32) -> Result<Self, Failure> {
+        socket::allow_files(u64::from(sockets) + OTHER_FILES).map_err(Failure::usage)?;
+        let api = Api::new();
+        let first = args.nodes.first().ok_or_else(|| Failure::usage("--nodes: at least one is needed"))?;
+        let login = api.log_in(first, &args.email, &args.password)?;
+        let origin = args.origin.clone().map_or_else(|| login.origin(), Ok)?;
+        let guest = Credential::Origin(origin);
+        let host = Credential::Token(login.access_token.clone());
+        Ok(Self { nodes: args.nodes.clone(), guest, host, api, login })
+    }
+
+    /// Node number `at`, counted round and round.
+    pub(crate) fn node(&self, at: u32) -> &Node {
+        &self.nodes[at as usize % self.nodes.len()]
+    }
+
+    /// Opens rooms, each on the next node: their names.
+    pub(crate) fn open_rooms(&self, count: u32) -> Result<Vec<String>, Failure> {
+        let bar = Bar::of("open rooms", count as usize);
+        let open = |at| {
+            bar.tick();
+            self.api.open_room(self.node(at), &self.login)
+        };
+        (0..count).map(open).collect()
+    }
+
+    /// Opens a socket that a run cannot do without.
+    pub(crate) fn open(&self, target: &Target<'_>) -> Result<Opened, Failure> {
+        target.open().map_err(|error| self.failure(target, &error))
+    }
+
+    fn failure(&self, target: &Target<'_>, error: &OpenError) -> Failure {
+        Failure::new(format!("socket {} on {}: {error}", target.index, target.node))
+    }
+}
+
+/// The archive's queues, when there is a Redis to ask.
+pub(crate) fn queues(args: &MeasureArgs) -> Result<Option<Queues>, Failure> {
+    args.await_archive.as_deref().map(Queues::connect).transpose()
+}

@@ -1,0 +1,200 @@
+//! `table`: what several runs found, beside what the project wants.
+
+use std::fs;
+
+use crate::Failure;
+use crate::args::TableArgs;
+use crate::report::{Report, Scenario};
+
+/// Whoever serves: these two carry a message.
+const CARRIERS: [&str; 2] = ["nodes", "redis"];
+
+/// A line of the table: a figure of one scenario's runs.
+struct Figure {
+    name: &'static str,
+    scenario: Scenario,
+    measure: fn(&Report) -> Option<f64>,
+    decimals: usize,
+    /// At most this.
+    goal: Option<f64>,
+}
+
+const FIGURES: &[Figure] = &[
+    Figure {
+        name: "saturated: CPU a message, nodes + Redis (µs)",
+        scenario: Scenario::Saturated,
+        measure: |report| report.cpu_us(&CARRIERS),
+        decimals: 1,
+        goal: Some(50.0),
+    },
+    Figure {
+        name: "saturated: CPU a message, SQL (µs)",
+        scenario: Scenario::Saturated,
+        measure: |report| report.cpu_us(&["mysql"]),
+        decimals: 1,
+        goal: Some(40.0),
+    },
+    Figure {
+        name: "saturated: messages a second (two deliveries each, on two nodes)",
+        scenario: Scenario::Saturated,
+        measure: |report| Some(report.per_second),
+        decimals: 0,
+        goal: None,
+    },
+    Figure {
+        name: "idle socket: process memory (KiB)",
+        scenario: Scenario::Idle,
+        measure: |report| report.memory_kib("nodes"),
+        decimals: 2,
+        goal: Some(8.0),
+    },
+    Figure {
+        name: "a join with history (µs CPU of nodes + Redis)",
+        scenario: Scenario::Join,
+        measure: |report| report.cpu_us(&CARRIERS),
+        decimals: 0,
+        goal: Some(150.0),
+    },
+    Figure {
+        name: "fan-out 1 → 1,000: CPU a delivery (µs)",
+        scenario: Scenario::Fanout,
+        measure: |report| report.cpu_us(&CARRIERS),
+        decimals: 2,
+        goal: Some(12.0),
+    },
+    Figure {
+        name: "1,000 messages/s: p50 (ms)",
+        scenario: Scenario::Paced,
+        measure: |report| delivered(report).map(|told| told.p50_ms),
+        decimals: 2,
+        goal: Some(0.5),
+    },
+    Figure {
+        name: "1,000 messages/s: p99 (ms)",
+        scenario: Scenario::Paced,
+        measure: |report| delivered(report).map(|told| told.p99_ms),
+        decimals: 2,
+        goal: Some(5.0),
+    },
+];
+
+fn delivered(report: &Report) -> Option<&crate::latency::Distribution> {
+    report.latency.iter().find(|told| told.name == "delivered")
+}
+
+/// Prints the table; whether nothing was lost in any run.
+pub(crate) fn run(args: &TableArgs) -> Result<bool, Failure> {
+    let mut reports: Vec<Report> = Vec::new();
+    for file in &args.files {
+        let wrong = |error: &dyn std::fmt::Display| Failure::usage(format!("{}: {error}", file.display()));
+        let json = fs::read(file).map_err(|error| wrong(&error))?;
+        reports.push(serde_json::from_slice(&json).map_err(|error| wrong(&error))?);
+    }
+    print!("{}", table(&reports));
+    Ok(reports.iter().all(Report::is_clean))
+}
+
+fn table(reports: &[Report]) -> String {
+    let mut rows = vec![["figure", "measured", "goal", ""].map(str::to_owned)];
+    for figure in FIGURES {
+        let runs = reports.iter().filter(|report| report.scenario == figure.scenario);
+        let measured = median(runs.filter_map(figure.measure).collect());
+        let over = measured.zip(figure.goal).is_some_and(|(measured, goal)| measured > goal);
+        rows.push([
+            figure.name.to_owned(),
+            measured.map_or("-".to_owned(), |figure_| format!("{figure_:.*}", figure.decimals)),
+            figure.goal.map_or(String::new(), |goal| format!("≤ {goal}")),
+            if over { "over" } else { "" }.to_owned(),
+        ]);
+    }
+    let faults: u64 = reports
+        .iter()
+        .map(|Report { verdict, .. }| verdict.lost + verdict.doubled + verdict.reordered + verdict.misrouted)
+        .sum();
+    let unsequenced: u64 = reports.iter().map(|report| report.verdict.unsequenced).sum();
+    let closed: u64 = reports.iter().flat_map(|report| report.closed.values()).sum();
+    for (name, count, always) in [
+        ("lost, doubled, reordered, misrouted", faults, true),
+        ("numbers that do not rise", unsequenced, false),
+        ("sockets closed by the server", closed, false),
+    ] {
+        if always || count > 0 {
+            let wrong = if count > 0 { "WRONG" } else { "" };
+            rows.push([name.to_owned(), count.to_string(), "0".to_owned(), wrong.to_owned()]);
+        }
+    }
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let (figure, measured, goal) = (width(0), width(1), width(2));
+    let line = |[name, value, limit, remark]: &[String; 4]| {
+        format!("{name:<figure$}  {value:>measured$}  {limit:<goal$}  {remark}").trim_end().to_owned() + "\n"
+    };
+    rows.iter().map(line).collect()
+}
+
+/// The middle one, of an even number the lower of the two.
+fn median(mut figures: Vec<f64>) -> Option<f64> {
+    figures.sort_by(f64::total_cmp);
+    figures.get(figures.len().saturating_sub(1) / 2).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::check::Verdict;
+    use crate::process::Usage;
+    use crate::report::{Generator, Process};
+
+    fn saturated(nodes_us: u64, per_second: f64) -> Report {
+        let process = |name: &str, user_us| Process {
+            name: name.into(),
+            user_us,
+            system_us: 0,
+            before: Usage::default(),
+            after: Usage::default(),
+        };
+        Report {
+            scenario: Scenario::Saturated,
+            nodes: 2,
+            settings: BTreeMap::new(),
+            span_s: 1.0,
+            messages: 1000,
+            deliveries: 2000,
+            units: 1000,
+            per_second,
+            latency: Vec::new(),
+            processes: vec![process("nodes", nodes_us), process("redis", 10_000)],
+            generator: Generator::default(),
+            verdict: Verdict::default(),
+            closed: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn the_median_is_the_middle_one() {
+        assert_eq!(median(vec![3.0, 1.0, 2.0]), Some(2.0));
+        assert_eq!(median(vec![2.0, 1.0]), Some(1.0));
+        assert_eq!(median(vec![]), None);
+    }
+
+    #[test]
+    fn a_table_has_medians_and_tells_what_is_over_its_goal() {
+        let told = table(&[saturated(20_000, 9_000.0), saturated(90_000, 7_000.0), saturated(50_000, 8_000.0)]);
+        let line = |name: &str| told.lines().find(|line| line.starts_with(name)).unwrap().split_whitespace();
+        assert!(line("saturated: CPU a message, nodes").any(|word| word == "60.0"), "{told}");
+        assert_eq!(line("saturated: CPU a message, nodes").last(), Some("over"));
+        assert_eq!(line("saturated: messages").last(), Some("8000"));
+        assert!(line("saturated: CPU a message, SQL").any(|word| word == "-"), "{told}");
+        assert!(line("lost, doubled").eq(["lost,", "doubled,", "reordered,", "misrouted", "0", "0"]));
+    }
+
+    #[test]
+    fn a_fault_of_any_run_is_in_the_table() {
+        let mut bad = saturated(1, 1.0);
+        bad.verdict.reordered = 3;
+        bad.closed.insert(1013, 2);
+        let told = table(&[saturated(1, 1.0), bad]);
+        assert_eq!(told.matches("WRONG").count(), 2, "{told}");
+    }
+}
