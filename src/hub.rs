@@ -212,11 +212,21 @@ impl Hub {
         }
     }
 
-    /// Makes the connections of one room compare themselves with the broker.
-    pub fn fall_behind(&self, room: RoomName, target: Seq) {
+    /// Makes those connections of a room read the log that were not sent everything up to `target`. Returns whether any.
+    pub fn fall_behind(&self, room: RoomName, target: Seq) -> bool {
+        let mut any = false;
         if let Some(members) = self.rooms.get(&room) {
-            members.iter().for_each(|member| member.fall_behind(target));
+            for member in members.iter().filter(|member| member.sent() < target) {
+                member.fall_behind(target);
+                any = true;
+            }
         }
+        any
+    }
+
+    /// Whether a connection of a room was not sent everything up to `target`.
+    pub fn lags(&self, room: RoomName, target: Seq) -> bool {
+        self.rooms.get(&room).is_some_and(|members| members.iter().any(|member| member.sent() < target))
     }
 
     /// The logins that have a socket here.

@@ -23,9 +23,11 @@ use crate::rooms::Rooms;
 
 mod acceptor;
 mod members;
+mod sweep;
 
 use acceptor::Acceptor;
 pub use members::Members;
+pub use sweep::{INTERVAL as SWEEP_INTERVAL, Sweep};
 
 /// Where a message goes in. One acceptor a partition.
 #[derive(Clone, Debug)]

@@ -21,7 +21,7 @@ use crate::http::{HttpContext, Pages, RenderMetrics, Settings};
 use crate::hub::Hub;
 use crate::inbox::Inbox;
 use crate::presence::Presence;
-use crate::relay::{Deliveries, Members, Relay};
+use crate::relay::{Deliveries, Members, Relay, Sweep};
 use crate::rooms::Rooms;
 use crate::session::{Rate, SessionLimits, Sessions};
 use crate::shutdown::Shutdown;
@@ -130,6 +130,10 @@ impl Node {
                 metrics_here: config.metrics_listen.is_none(),
             },
         }
+    }
+
+    pub(super) fn sweep(&self) -> Sweep {
+        Sweep::new(self.hub.clone(), self.sessions.members.clone(), self.rooms.clone())
     }
 
     pub(super) fn start_archive(&self, store: &Store, shutdown: &Shutdown) -> Option<Archive> {

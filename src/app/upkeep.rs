@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use tokio::time::MissedTickBehavior;
+
 use super::node::Node;
 use crate::accounts::Accounts;
 use crate::hub::Hub;
 use crate::redis::Redis;
+use crate::relay::SWEEP_INTERVAL;
 use crate::shutdown::Shutdown;
 use crate::store::Store;
 
@@ -32,6 +35,17 @@ pub(super) fn start(node: &Node, store: &Store, redis: Option<&Redis>, shutdown:
                 if let Err(error) = beat {
                     tracing::warn!(%error, "the broker does not answer");
                 }
+            }
+        });
+    }
+    if redis.is_some() {
+        // A single node hears itself.
+        let (mut sweep, stop) = (node.sweep(), shutdown.stopping_token());
+        shutdown.spawn(async move {
+            let mut ticks = tokio::time::interval(SWEEP_INTERVAL);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+                sweep.step().await;
             }
         });
     }
@@ -84,7 +98,7 @@ where
     let stop = shutdown.stopping_token();
     shutdown.spawn(async move {
         let mut ticks = tokio::time::interval(interval);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
             work().await;
         }

@@ -1,0 +1,148 @@
+//! The slow sweep: each room of this node is compared with the broker once a minute, whether or not anything seems to be
+//! missing. What the bus, a restart or a failover swallowed without a sound is found here at the latest.
+//!
+//! One call a room tells the broker how many of this node are in it, and hears how the room is.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+
+use super::Members;
+use crate::domain::{RoomName, RoomState, Seq};
+use crate::hub::Hub;
+use crate::protocol::Close;
+use crate::rooms::{RoomError, Rooms};
+
+/// How long a round over all rooms takes.
+const ROUND: Duration = Duration::from_secs(60);
+
+/// How often a part of them is compared, so that a node of many rooms asks evenly.
+pub const INTERVAL: Duration = Duration::from_secs(1);
+
+/// How many rooms are asked for at once.
+const AT_ONCE: usize = 32;
+
+/// The rooms of a node, on their way through a round.
+#[derive(Debug)]
+pub struct Sweep {
+    hub: Arc<Hub>,
+    members: Members,
+    rooms: Rooms,
+    left: VecDeque<RoomName>,
+    a_step: usize,
+    /// Rooms that lagged a step ago, and how far the broker was: what was on its way then has come by now.
+    lagging: Vec<(RoomName, Seq)>,
+}
+
+impl Sweep {
+    /// Over a node's connections.
+    pub fn new(hub: Arc<Hub>, members: Members, rooms: Rooms) -> Self {
+        Self { hub, members, rooms, left: VecDeque::new(), a_step: 0, lagging: Vec::new() }
+    }
+
+    /// Compares the next part of the round.
+    pub async fn step(&mut self) {
+        for (room, seq) in self.lagging.drain(..) {
+            if self.hub.fall_behind(room, seq) {
+                metrics::counter!(crate::metric::GAPS, "reason" => "sweep").increment(1);
+            }
+        }
+        if self.left.is_empty() {
+            self.left = self.hub.occupied_rooms().into();
+            self.a_step = self.left.len().div_ceil((ROUND.as_secs() / INTERVAL.as_secs()) as usize);
+        }
+        let part: Vec<RoomName> = self.left.drain(..self.a_step.min(self.left.len())).collect();
+        let this = &*self;
+        let compared = futures_util::stream::iter(part).map(|room| this.compare(room)).buffer_unordered(AT_ONCE);
+        self.lagging = compared.filter_map(std::future::ready).collect().await;
+    }
+
+    /// Tells the broker who is here, and does what it says of the room. Returns the room if its sockets lag.
+    async fn compare(&self, room: RoomName) -> Option<(RoomName, Seq)> {
+        match self.members.tell(room).await {
+            Ok(status) if status.state == RoomState::Open => {
+                return self.hub.lags(room, status.seq).then_some((room, status.seq));
+            }
+            Ok(status) if status.state == RoomState::Closed => {
+                // `None`: open again by now.
+                if let Some(notice) = self.rooms.closed_notice(room).await {
+                    self.hub.end_room(room, Some(&notice), Close::Normal);
+                }
+            }
+            Ok(_) | Err(RoomError::NotFound) => self.hub.end_room(room, None, Close::NotFound),
+            // In the next round, then; readiness tells of a broker that is away.
+            Err(error) => tracing::debug!(%error, %room, "a room could not be compared with the broker"),
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::testing::{Node, Stage};
+    use crate::clock::Chance;
+    use crate::domain::{Room, RoomChange};
+    use crate::hub::{Connection, Identity, Place, Registration};
+    use crate::store::Dialect;
+
+    /// A node whose sockets hear nothing of the bus.
+    fn deaf(node: &Node) -> (Sweep, Arc<Hub>) {
+        let hub = Hub::new(Chance::from_seed(1));
+        let members = Members::new(hub.clone(), node.rooms.clone());
+        (Sweep::new(hub.clone(), members, node.rooms.clone()), hub)
+    }
+
+    fn join(hub: &Arc<Hub>, room: &Room) -> (Arc<Connection>, Registration) {
+        let connection = hub.connection(Identity::Guest);
+        connection.start_after(0);
+        connection.level(0, 0);
+        (connection.clone(), hub.register(Place::Room(room.name), connection))
+    }
+
+    #[tokio::test]
+    async fn what_no_bus_brought_is_read_from_the_log() {
+        Stage::cluster(Dialect::Sqlite, |stage| async move {
+            let node = stage.node().await;
+            let (mut sweep, hub) = deaf(&node);
+            let (room, other) = (node.room().await, node.room().await);
+            let (lagging, _in_room) = join(&hub, &room);
+            let (level, _in_other) = join(&hub, &other);
+            node.say(&room, 1..=3).await;
+            // A step has one of the two rooms; a room that lags is given until the next.
+            sweep.step().await;
+            assert_eq!(lagging.must_read(), None);
+            for _ in 0..2 {
+                sweep.step().await;
+            }
+            assert_eq!(lagging.must_read(), Some((0, 3)));
+            assert_eq!(level.must_read(), None);
+            let status = node.broker.status(&[room.name]).await.unwrap().remove(0).unwrap();
+            assert_eq!((status.guests, status.hosts), (1, 0), "the broker was told who is here");
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn a_room_that_was_closed_or_left_without_a_sound_ends_its_sockets() {
+        Stage::cluster(Dialect::Sqlite, |stage| async move {
+            let node = stage.node().await;
+            let (mut sweep, hub) = deaf(&node);
+            let (closed, left) = (node.room().await, node.room().await);
+            let (in_closed, _in_closed) = join(&hub, &closed);
+            let (in_left, _in_left) = join(&hub, &left);
+            node.rooms.change(closed.name, RoomChange::Close).await.unwrap();
+            node.rooms.change(left.name, RoomChange::Delete).await.unwrap();
+            for _ in 0..2 {
+                sweep.step().await;
+            }
+            let mut frames = VecDeque::new();
+            assert_eq!(in_closed.take(&mut frames, usize::MAX), Some(Close::Normal));
+            assert!(frames.len() == 1 && frames[0].ends_with(b"}"), "the notice comes first: {frames:?}");
+            assert_eq!(in_left.ending(), Some(Close::NotFound));
+        })
+        .await;
+    }
+}
