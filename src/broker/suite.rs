@@ -9,6 +9,14 @@ use super::{Change, Outcome, Submission};
 use crate::control::Control;
 use crate::domain::{RoomChange, RoomName, RoomState, Side};
 
+/// Makes a test of each function for the driver of a cluster, on every kind of Redis.
+macro_rules! on_a_cluster {
+    ($($name:ident),* $(,)?) => {
+        $crate::redis::testing::on_every_redis!($crate::broker::testing::Stage::on: $($name),*);
+    };
+}
+use on_a_cluster;
+
 /// Makes a test of each function for each driver.
 macro_rules! on_every_driver {
     ($($name:ident),* $(,)?) => {
@@ -24,27 +32,9 @@ macro_rules! on_every_driver {
                 super::Stage::embedded(crate::store::Dialect::MySql, super::$name).await;
             })*
         }
-        mod redis {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() {
-                super::Stage::cluster(crate::store::Dialect::Sqlite, super::$name).await;
-            })*
-        }
+        on_a_cluster!($($name),*);
     };
 }
-
-/// Makes a test of each function for the driver of a cluster.
-macro_rules! on_a_cluster {
-    ($($name:ident),* $(,)?) => {
-        mod redis {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() {
-                super::Stage::cluster(crate::store::Dialect::Sqlite, super::$name).await;
-            })*
-        }
-    };
-}
-use on_a_cluster;
 
 on_every_driver!(
     each_message_of_a_batch_has_a_result_of_its_own,
