@@ -17,21 +17,23 @@ macro_rules! on_a_cluster {
 }
 use on_a_cluster;
 
+macro_rules! embedded {
+    ($module:ident, $database:ident: $($name:ident),*) => {
+        mod $module {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::Stage::embedded(crate::store::testing::Database::$database, super::$name).await;
+            })*
+        }
+    };
+}
+
 /// Makes a test of each function for each driver.
 macro_rules! on_every_driver {
     ($($name:ident),* $(,)?) => {
-        mod embedded_on_sqlite {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() {
-                super::Stage::embedded(crate::store::Dialect::Sqlite, super::$name).await;
-            })*
-        }
-        mod embedded_on_mysql {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() {
-                super::Stage::embedded(crate::store::Dialect::MySql, super::$name).await;
-            })*
-        }
+        embedded!(embedded_on_sqlite, Sqlite: $($name),*);
+        embedded!(embedded_on_mysql, MySql: $($name),*);
+        embedded!(embedded_on_mariadb, MariaDb: $($name),*);
         on_a_cluster!($($name),*);
     };
 }

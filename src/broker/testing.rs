@@ -20,8 +20,8 @@ use crate::protocol::chat::{StoredFrame, message_head};
 use crate::redis::Redis;
 use crate::redis::testing::{Kind, Servers};
 use crate::rooms::Rooms;
-use crate::store::testing::on_fresh;
-use crate::store::{Dialect, NewHost, Store};
+use crate::store::testing::{Database, on_fresh};
+use crate::store::{NewHost, Store};
 
 /// The longest that anything is waited for.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -134,19 +134,19 @@ pub(crate) struct Stage {
 
 impl Stage {
     /// Runs a test with the broker of a single node.
-    pub(crate) async fn embedded<F>(dialect: Dialect, test: impl FnOnce(Stage) -> F + Send + 'static)
+    pub(crate) async fn embedded<F>(database: impl Into<Database>, test: impl FnOnce(Stage) -> F + Send + 'static)
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        on_fresh(dialect, |store, _| async move { test(Stage::new(store, None).await).await }).await;
+        on_fresh(database, |store, _| async move { test(Stage::new(store, None).await).await }).await;
     }
 
     /// Runs a test with the broker of a cluster.
-    pub(crate) async fn cluster<F>(dialect: Dialect, test: impl FnOnce(Stage) -> F + Send + 'static)
+    pub(crate) async fn cluster<F>(database: impl Into<Database>, test: impl FnOnce(Stage) -> F + Send + 'static)
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        Self::with(Kind::Redis7, dialect, test).await;
+        Self::with(Kind::Redis7, database.into(), test).await;
     }
 
     /// Runs a test with the broker of a cluster, on any kind of Redis.
@@ -154,15 +154,15 @@ impl Stage {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        Self::with(kind, Dialect::Sqlite, test).await;
+        Self::with(kind, Database::Sqlite, test).await;
     }
 
-    async fn with<F>(kind: Kind, dialect: Dialect, test: impl FnOnce(Stage) -> F + Send + 'static)
+    async fn with<F>(kind: Kind, database: Database, test: impl FnOnce(Stage) -> F + Send + 'static)
     where
         F: Future<Output = ()> + Send + 'static,
     {
         let servers = Servers::of(kind).await;
-        on_fresh(dialect, |store, _| async move { test(Stage::new(store, Some(servers)).await).await }).await;
+        on_fresh(database, |store, _| async move { test(Stage::new(store, Some(servers)).await).await }).await;
     }
 
     async fn new(store: Store, servers: Option<Servers>) -> Self {

@@ -294,9 +294,11 @@ impl Servers {
         }
         let (master, port) = (self.servers[0].port.to_string(), free_ports(1)[0]);
         let mut flags = vec!["--replicaof", "127.0.0.1", &master];
-        let ca = self.ca().display().to_string();
+        let file = |name: &str| self.folder.path().join(name).display().to_string();
+        let (ca, certificate, key) = (file("ca.pem"), file("server.pem"), file("server.key"));
         if self.kind == Kind::Tls {
             flags.extend(["--tls-replication", "yes", "--masterauth", PASSWORD, "--tls-ca-cert-file", &ca]);
+            flags.extend(["--tls-cert-file", &certificate, "--tls-key-file", &key]);
         }
         let replica = self.spawn(port, &flags);
         self.keepers.push(keep([&replica]));
