@@ -4,7 +4,7 @@
 //!
 //! A node tells the port only that *it* has sockets of a host, or no longer has: [`Presence::enter`] and
 //! [`Presence::leave`]. The host is online while any node has. Both may be repeated. Sinks of all nodes hear of each change
-//! once, in order; unreachable is not offline.
+//! once, of one host's in order; unreachable is not offline.
 
 use std::sync::Arc;
 

@@ -1,17 +1,20 @@
 //! The node's clients of Redis: one for commands and scripts, one that listens. Drivers of the ports share them.
 //!
-//! **Invariant:** every call has a time limit, and none is sent twice on its own: a script that may have run is the business of
-//! whoever called it.
+//! **Invariant:** every call has a time limit, and none that may have run is sent twice on its own: a script that may have run
+//! is the business of whoever called it. What a Cluster did not run, because the slot is elsewhere or on its way, is asked again.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fred::clients::SubscriberClient;
+use fred::error::ErrorKind;
 use fred::prelude::*;
-use fred::types::config::{TcpConfig, UnresponsiveConfig};
+use fred::types::config::{Server, TcpConfig, UnresponsiveConfig};
 use fred::types::scripts::Script as FredScript;
-use fred::types::{MultipleKeys, MultipleValues};
+use fred::types::{ClusterStateChange, MultipleKeys, MultipleValues};
 use parking_lot::Mutex;
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
 use crate::broker::Unavailable;
@@ -28,6 +31,9 @@ const LISTENER_CAPACITY: usize = 8_192;
 
 /// Commands that wait for a connection. Beyond it calls fail at once instead of growing a queue.
 const COMMAND_BUFFER: usize = 20_000;
+
+/// How long to wait before a Cluster is asked again for what it did not run.
+const MOVING_PAUSE: Duration = Duration::from_millis(50);
 
 /// The life of a node's lease in `pt:nodes`, and how often it is renewed.
 const NODE_TTL: Duration = Duration::from_secs(15);
@@ -63,8 +69,6 @@ pub struct Redis {
 }
 
 struct Shared {
-    /// This server's clock against ours, as of the last answer that told it.
-    clock: Mutex<Option<(i64, Instant)>>,
     nodes: Mutex<Option<(Instant, Arc<[String]>)>>,
     heartbeat: Script,
 }
@@ -81,7 +85,10 @@ impl Redis {
     /// # Errors
     /// A URL that cannot be read.
     pub fn new(url: &str, node: NodeId) -> Result<Self, fred::error::Error> {
-        let mut config = Config::from_url(url)?;
+        Self::with_config(Config::from_url(url)?, node)
+    }
+
+    fn with_config(mut config: Config, node: NodeId) -> Result<Self, fred::error::Error> {
         config.fail_fast = false;
         let mut builder = Builder::from_config(config);
         builder.set_policy(ReconnectPolicy::new_exponential(0, 50, 1_000, 2));
@@ -93,6 +100,8 @@ impl Redis {
             connection.connection_timeout = Duration::from_secs(2);
             connection.internal_command_timeout = Duration::from_secs(2);
             connection.max_command_attempts = 1;
+            // A redirection would count as an attempt. This way it is told apart from what may have run.
+            connection.max_redirections = 0;
             connection.max_command_buffer_len = COMMAND_BUFFER;
             connection.tcp = TcpConfig { nodelay: Some(true), ..TcpConfig::default() };
             connection.unresponsive =
@@ -102,11 +111,8 @@ impl Redis {
         let subscriber = builder.build_subscriber_client()?;
         client.connect();
         subscriber.connect();
-        let shared = Shared {
-            clock: Mutex::new(None),
-            nodes: Mutex::new(None),
-            heartbeat: Script::new(include_str!("broker/redis/lua/heartbeat.lua")),
-        };
+        let shared =
+            Shared { nodes: Mutex::new(None), heartbeat: Script::new(include_str!("broker/redis/lua/heartbeat.lua")) };
         Ok(Self { client, subscriber, node, ended: CancellationToken::new(), shared: Arc::new(shared) })
     }
 
@@ -137,16 +143,22 @@ impl Redis {
     {
         let keys = keys.into();
         let args = args.try_into().map_err(Into::into)?;
-        let call = async {
-            match self.client.evalsha(script.0.sha1().clone(), keys.clone(), args.clone()).await {
-                Err(error) if error.details().starts_with("NOSCRIPT") => {
-                    let source = script.0.lua().cloned().unwrap_or_default();
-                    self.client.eval(source, keys, args).await
-                }
-                answer => answer,
+        call(|| self.eval_once(script, keys.clone(), args.clone())).await
+    }
+
+    async fn eval_once(
+        &self,
+        script: &Script,
+        keys: MultipleKeys,
+        args: MultipleValues,
+    ) -> Result<Value, fred::error::Error> {
+        match self.client.evalsha(script.0.sha1().clone(), keys.clone(), args.clone()).await {
+            Err(error) if error.details().starts_with("NOSCRIPT") => {
+                let source = script.0.lua().cloned().unwrap_or_default();
+                self.client.eval(source, keys, args).await
             }
-        };
-        within(call).await
+            answer => answer,
+        }
     }
 
     /// Renews this node's lease. Returns who is alive.
@@ -172,11 +184,7 @@ impl Redis {
     async fn ask_nodes(&self, node: &str) -> Result<Arc<[String]>, Unavailable> {
         let args: Vec<Value> = vec![node.into(), (NODE_TTL.as_millis() as i64).into()];
         let answer = self.eval(&self.shared.heartbeat, "pt:nodes", args).await?.into_array();
-        let mut answer = answer.into_iter();
-        if let Some(now) = answer.next().and_then(|now| now.as_i64()) {
-            self.set_clock(now);
-        }
-        let nodes: Arc<[String]> = answer.filter_map(|node| node.as_string()).collect();
+        let nodes: Arc<[String]> = answer.into_iter().filter_map(|node| node.as_string()).collect();
         *self.shared.nodes.lock() = Some((Instant::now(), nodes.clone()));
         Ok(nodes)
     }
@@ -186,18 +194,12 @@ impl Redis {
     /// # Errors
     /// [`Unavailable`].
     pub async fn sign_off(&self) -> Result<(), Unavailable> {
-        within(self.client.zrem("pt:nodes", self.node.as_str())).await
+        call(|| self.client.zrem("pt:nodes", self.node.as_str())).await
     }
 
-    /// Notes what the server's clock shows, in ms.
-    pub fn set_clock(&self, now: i64) {
-        *self.shared.clock.lock() = Some((now, Instant::now()));
-    }
-
-    /// What the server's clock shows now, in ms; `None` before its first answer.
-    pub fn clock(&self) -> Option<i64> {
-        let (then, at) = (*self.shared.clock.lock())?;
-        Some(then + at.elapsed().as_millis() as i64)
+    /// What disturbs subscriptions from now on.
+    pub fn disturbances(&self) -> Disturbances {
+        Disturbances { reconnected: self.subscriber.reconnect_rx(), changed: self.subscriber.cluster_change_rx() }
     }
 
     /// Waits until the clients have ended: so do those who listen.
@@ -216,7 +218,44 @@ impl Redis {
     }
 }
 
-/// Runs a call under the time limit of all calls: the client's own does not count while it has no connection.
+/// Whatever may have ended subscriptions of the listening client: a new connection, or another order of a Cluster, as a slot
+/// that moves takes its channels along and the client does not tell.
+pub struct Disturbances {
+    reconnected: Receiver<Server>,
+    changed: Receiver<Vec<ClusterStateChange>>,
+}
+
+impl Disturbances {
+    /// Waits for the next. `None`: the client has ended. May be cancelled without missing any.
+    pub async fn next(&mut self) -> Option<()> {
+        let ended = tokio::select! {
+            server = self.reconnected.recv() => matches!(server, Err(RecvError::Closed)),
+            change = self.changed.recv() => matches!(change, Err(RecvError::Closed)),
+        };
+        (!ended).then_some(())
+    }
+}
+
+/// Runs a call under the time limit of all calls, again for as long as a Cluster says that it did not run.
+///
+/// # Errors
+/// [`Unavailable`]: it may have happened.
+pub async fn call<T, F>(ask: impl Fn() -> F) -> Result<T, Unavailable>
+where
+    F: Future<Output = Result<T, fred::error::Error>>,
+{
+    let asking = async {
+        loop {
+            match ask().await {
+                Err(error) if did_not_run(&error) => tokio::time::sleep(MOVING_PAUSE).await,
+                answer => return answer,
+            }
+        }
+    };
+    within(asking).await
+}
+
+/// Runs a call once, under the time limit of all calls: the client's own does not count while it has no connection.
 ///
 /// # Errors
 /// [`Unavailable`]: it may have happened.
@@ -225,4 +264,14 @@ pub async fn within<T>(call: impl Future<Output = Result<T, fred::error::Error>>
         Ok(answer) => answer.map_err(Unavailable::from),
         Err(_) => Err(Unavailable("no answer in time".into())),
     }
+}
+
+/// Whether an error says that nothing happened: the slot has moved (MOVED: by now the client knows where to), is being moved
+/// (ASK, TRYAGAIN, and what a script is told of a key that has gone ahead), or the server has just become a replica.
+fn did_not_run(error: &fred::error::Error) -> bool {
+    let says = error.details();
+    (*error.kind() == ErrorKind::Routing && says.starts_with("Too many redirections"))
+        || says.starts_with("TRYAGAIN")
+        || says.starts_with("READONLY")
+        || says.contains("Script attempted to access a non local key")
 }

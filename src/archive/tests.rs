@@ -10,25 +10,26 @@ use crate::broker::{MAX_BATCH, Outcome};
 use crate::domain::{Room, RoomChange, Seq, Side};
 use crate::store::Dialect;
 
-/// Makes a test of each function for each database.
-macro_rules! on_both_dialects {
+/// Makes a test of each function for each kind of database.
+macro_rules! on_every_database {
     ($($name:ident),* $(,)?) => {
-        mod sqlite {
+        on_database!(sqlite, Sqlite: $($name),*);
+        on_database!(mysql, MySql: $($name),*);
+        on_database!(mariadb, MariaDb: $($name),*);
+    };
+}
+macro_rules! on_database {
+    ($module:ident, $database:ident: $($name:ident),*) => {
+        mod $module {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() {
-                super::Stage::cluster(super::Dialect::Sqlite, super::$name).await;
-            })*
-        }
-        mod mysql {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() {
-                super::Stage::cluster(super::Dialect::MySql, super::$name).await;
+                super::Stage::cluster(crate::store::testing::Database::$database, super::$name).await;
             })*
         }
     };
 }
 
-on_both_dialects!(
+on_every_database!(
     what_is_accepted_ends_in_sql,
     what_another_archiver_wrote_is_not_written_twice,
     while_sql_is_away_messages_wait_and_are_read_from_the_log,

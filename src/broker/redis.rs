@@ -9,21 +9,25 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use fred::prelude::*;
+use fred::types::streams::{XCapKind, XCapTrim};
+use fred::types::{ClusterHash, CustomCommand};
 
 use super::queue::ArchiveQueue;
 use super::{Broker, Change, LogEntry, Outcome, Partition, RoomStatus, Seed, Sink, Submission, Ticket, Unavailable};
 use crate::clock::Chance;
 use crate::control::Control;
 use crate::domain::{RoomName, RoomState, Seq, Side};
-use crate::redis::{Redis, within};
+use crate::redis::{Redis, call};
 
 mod answer;
 mod archive;
+mod clocks;
 mod listener;
 mod publication;
 mod scripts;
 
 use answer::Answer;
+use clocks::Clocks;
 use scripts::Scripts;
 
 /// How many partitions a cluster has. Written into Redis at first start; a node with another count refuses to start.
@@ -55,6 +59,7 @@ pub struct RedisBroker {
     /// How many replicas must have a batch before it is published.
     wait: u32,
     scripts: Arc<Scripts>,
+    clocks: Arc<Clocks>,
     queue_limit: u32,
 }
 
@@ -66,7 +71,7 @@ fn key(partition: Partition, kind: &str) -> String {
 impl RedisBroker {
     /// Over the node's clients. `wait` replicas must have a batch before anybody sees it.
     pub fn new(redis: Redis, chance: Chance, wait: u32) -> Self {
-        Self { redis, chance, wait, scripts: Arc::new(Scripts::default()), queue_limit: QUEUE_LIMIT }
+        Self { redis, chance, wait, scripts: Arc::default(), clocks: Arc::default(), queue_limit: QUEUE_LIMIT }
     }
 
     /// With another bound of the archive queues.
@@ -75,33 +80,49 @@ impl RedisBroker {
         Self { queue_limit, ..self }
     }
 
+    /// As if calls took so long to arrive.
+    #[cfg(test)]
+    pub(crate) async fn delay_calls(&self, partition: Partition, delay: Duration) {
+        self.clocks.forget(partition);
+        let now = self.clock(partition).await.expect("redis answers");
+        self.clocks.set(partition, now - delay.as_millis() as i64);
+    }
+
     /// Refuses a Redis that was set up with another count of partitions.
     ///
     /// # Errors
     /// `Ok(Err(count))` is the count found; [`Unavailable`] as everywhere.
     pub async fn check_partitions(&self) -> Result<Result<(), u16>, Unavailable> {
         let client = self.redis.client();
-        let options = Some(fred::types::SetOptions::NX);
         let _set: Option<String> =
-            within(client.set("pt:partitions", i64::from(PARTITIONS), None, options, false)).await?;
-        let found: u16 = within(client.get("pt:partitions")).await?;
+            call(|| client.set("pt:partitions", i64::from(PARTITIONS), None, Some(fred::types::SetOptions::NX), false))
+                .await?;
+        let found: u16 = call(|| client.get("pt:partitions")).await?;
         Ok(if found == PARTITIONS { Ok(()) } else { Err(found) })
     }
 
     /// Publishes a batch once enough replicas have it.
     async fn publish_replicated(&self, bus: &str, publication: Bytes) -> Result<(), Unavailable> {
         let client = self.redis.client();
-        let wait = fred::types::CustomCommand::new(
-            "WAIT",
-            fred::types::ClusterHash::Custom(fred::util::redis_keyslot(bus.as_bytes())),
-            false,
-        );
-        let args = vec![i64::from(self.wait), ACCEPT_TTL.as_millis() as i64 / 2];
-        let have: u32 = within(client.custom(wait, args)).await?;
+        let args = [i64::from(self.wait), ACCEPT_TTL.as_millis() as i64 / 2];
+        // On the connection that the script went over: it waits for what was written there.
+        let have: u32 = call(|| client.custom(at_key("WAIT", bus), args.to_vec())).await?;
         if have < self.wait {
             return Err(Unavailable(format!("{have} of {} replicas have the batch", self.wait)));
         }
-        within(client.spublish::<(), _, _>(bus, publication)).await
+        call(|| client.spublish::<(), _, _>(bus, publication.clone())).await
+    }
+
+    /// What the clock shows of the server that has a partition, in ms.
+    async fn clock(&self, partition: Partition) -> Result<i64, Unavailable> {
+        if let Some(now) = self.clocks.now(partition) {
+            return Ok(now);
+        }
+        let ask = at_key("TIME", &key(partition, "queue"));
+        let client = self.redis.client();
+        let (seconds, micros): (i64, i64) = call(|| client.custom(ask.clone(), Vec::<Value>::new())).await?;
+        self.clocks.set(partition, seconds * 1_000 + micros / 1_000);
+        Ok(self.clocks.now(partition).unwrap_or_default())
     }
 
     fn room_key(&self, kind: &str, room: RoomName) -> String {
@@ -136,6 +157,11 @@ impl RedisBroker {
     }
 }
 
+/// A command without a key, for the server that has one.
+fn at_key(command: &'static str, key: &str) -> CustomCommand {
+    CustomCommand::new_static(command, ClusterHash::Custom(fred::util::redis_keyslot(key.as_bytes())), false)
+}
+
 fn state_word(state: RoomState) -> &'static str {
     match state {
         RoomState::Open => "open",
@@ -155,10 +181,7 @@ impl Broker for RedisBroker {
     }
 
     async fn accept(&self, partition: Partition, batch: &[&Submission]) -> Result<Vec<Outcome>, Unavailable> {
-        if self.redis.clock().is_none() {
-            self.redis.live_nodes(true).await?;
-        }
-        let not_after = self.redis.clock().unwrap_or(0) + ACCEPT_TTL.as_millis() as i64;
+        let not_after = self.clock(partition).await? + ACCEPT_TTL.as_millis() as i64;
         let mut args: Vec<Value> = Vec::with_capacity(3 + 4 * batch.len());
         let bus = key(partition, "bus");
         let published_by_script = if self.wait == 0 { bus.as_str() } else { "" };
@@ -171,9 +194,10 @@ impl Broker for RedisBroker {
                 submission.head.clone().into(),
             ]);
         }
-        let answer = self.redis.eval(&self.scripts.accept, key(partition, "queue"), args).await?;
-        let mut answer = Answer::list(answer)?;
-        self.redis.set_clock(answer.number()?);
+        let answer = self.redis.eval(&self.scripts.accept, key(partition, "queue"), args).await;
+        // Who answers next may be another server, with another clock.
+        let mut answer = Answer::list(answer.inspect_err(|_| self.clocks.forget(partition))?)?;
+        self.clocks.set(partition, answer.number()?);
         let expected = batch.len() + usize::from(self.wait > 0);
         if answer.len() != expected {
             return Err(Unavailable("the call came too late, and did nothing".into()));
@@ -244,9 +268,9 @@ impl Broker for RedisBroker {
     }
 
     async fn log_after(&self, room: RoomName, after: Seq, limit: usize) -> Result<Vec<LogEntry>, Unavailable> {
+        let (client, log) = (self.redis.client(), self.room_key("log", room));
         let from = format!("{}-0", after.saturating_add(1));
-        let answer: Value =
-            within(self.redis.client().xrange(self.room_key("log", room), from, "+", Some(limit as u64))).await?;
+        let answer = call(|| client.xrange(&log, &from, "+", Some(limit as u64))).await?;
         answer::log(answer)
     }
 
@@ -261,8 +285,8 @@ impl Broker for RedisBroker {
             Some(seq) => format!("{}-0", seq - 1),
             None => "+".into(),
         };
-        let answer: Value =
-            within(self.redis.client().xrevrange(self.room_key("log", room), end, "-", Some(limit as u64))).await?;
+        let (client, log) = (self.redis.client(), self.room_key("log", room));
+        let answer = call(|| client.xrevrange(&log, &end, "-", Some(limit as u64))).await?;
         answer::log(answer)
     }
 
@@ -286,23 +310,23 @@ impl Broker for RedisBroker {
 
     async fn notify(&self, room: RoomName, from: Side, frame: Bytes) -> Result<(), Unavailable> {
         let publication = publication::notice(room, from, &frame);
-        within(self.redis.client().spublish::<(), _, _>(self.key_of(room, "bus"), publication)).await
+        let (client, bus) = (self.redis.client(), self.key_of(room, "bus"));
+        call(|| client.spublish::<(), _, _>(&bus, publication.clone())).await
     }
 
     async fn announce(&self, control: Control) -> Result<(), Unavailable> {
         let json = serde_json::to_string(&control).map_err(|error| Unavailable(error.to_string()))?;
-        let cap = (
-            fred::types::streams::XCapKind::MaxLen,
-            fred::types::streams::XCapTrim::AlmostExact,
-            CONTROL_LENGTH,
-            None::<i64>,
-        );
-        within(self.redis.client().xadd::<(), _, _, _, _>(CONTROL, false, cap, "*", ("e", json))).await?;
-        within(self.redis.client().publish::<(), _, _>(CONTROL, "")).await
+        let client = self.redis.client();
+        call(|| {
+            let cap = (XCapKind::MaxLen, XCapTrim::AlmostExact, CONTROL_LENGTH, None::<i64>);
+            client.xadd::<(), _, _, _, _>(CONTROL, false, cap, "*", ("e", &json))
+        })
+        .await?;
+        call(|| client.publish::<(), _, _>(CONTROL, "")).await
     }
 
     async fn ping(&self) -> Result<(), Unavailable> {
-        within(self.redis.client().ping::<()>(None)).await
+        call(|| self.redis.client().ping::<()>(None)).await
     }
 
     fn archive_queue(&self) -> Option<Arc<dyn ArchiveQueue>> {

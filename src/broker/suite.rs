@@ -9,42 +9,34 @@ use super::{Change, Outcome, Submission};
 use crate::control::Control;
 use crate::domain::{RoomChange, RoomName, RoomState, Side};
 
-/// Makes a test of each function for each driver.
-macro_rules! on_every_driver {
+/// Makes a test of each function for the driver of a cluster, on every kind of Redis.
+macro_rules! on_a_cluster {
     ($($name:ident),* $(,)?) => {
-        mod embedded_on_sqlite {
+        $crate::redis::testing::on_every_redis!($crate::broker::testing::Stage::on: $($name),*);
+    };
+}
+use on_a_cluster;
+
+macro_rules! embedded {
+    ($module:ident, $database:ident: $($name:ident),*) => {
+        mod $module {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() {
-                super::Stage::embedded(crate::store::Dialect::Sqlite, super::$name).await;
-            })*
-        }
-        mod embedded_on_mysql {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() {
-                super::Stage::embedded(crate::store::Dialect::MySql, super::$name).await;
-            })*
-        }
-        mod redis {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() {
-                super::Stage::cluster(crate::store::Dialect::Sqlite, super::$name).await;
+                super::Stage::embedded(crate::store::testing::Database::$database, super::$name).await;
             })*
         }
     };
 }
 
-/// Makes a test of each function for the driver of a cluster.
-macro_rules! on_a_cluster {
+/// Makes a test of each function for each driver.
+macro_rules! on_every_driver {
     ($($name:ident),* $(,)?) => {
-        mod redis {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() {
-                super::Stage::cluster(crate::store::Dialect::Sqlite, super::$name).await;
-            })*
-        }
+        embedded!(embedded_on_sqlite, Sqlite: $($name),*);
+        embedded!(embedded_on_mysql, MySql: $($name),*);
+        embedded!(embedded_on_mariadb, MariaDb: $($name),*);
+        on_a_cluster!($($name),*);
     };
 }
-use on_a_cluster;
 
 on_every_driver!(
     each_message_of_a_batch_has_a_result_of_its_own,

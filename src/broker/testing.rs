@@ -18,10 +18,10 @@ use crate::domain::{Host, HostId, HostUuid, Room, RoomName, Seq, Side};
 use crate::history::{History, RoomKey};
 use crate::protocol::chat::{StoredFrame, message_head};
 use crate::redis::Redis;
-use crate::redis::testing::RedisServer;
+use crate::redis::testing::{Kind, Servers};
 use crate::rooms::Rooms;
-use crate::store::testing::on_fresh;
-use crate::store::{Dialect, NewHost, Store};
+use crate::store::testing::{Database, on_fresh};
+use crate::store::{NewHost, Store};
 
 /// The longest that anything is waited for.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -130,28 +130,43 @@ impl Sink for Ear {
 pub(crate) struct Stage {
     pub(crate) store: Store,
     pub(crate) host: Host,
-    pub(crate) server: Option<RedisServer>,
+    pub(crate) servers: Option<Servers>,
 }
 
 impl Stage {
     /// Runs a test with the broker of a single node.
-    pub(crate) async fn embedded<F>(dialect: Dialect, test: impl FnOnce(Stage) -> F + Send + 'static)
+    pub(crate) async fn embedded<F>(database: impl Into<Database>, test: impl FnOnce(Stage) -> F + Send + 'static)
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        on_fresh(dialect, |store, _| async move { test(Stage::new(store, None).await).await }).await;
+        on_fresh(database, |store, _| async move { test(Stage::new(store, None).await).await }).await;
     }
 
     /// Runs a test with the broker of a cluster.
-    pub(crate) async fn cluster<F>(dialect: Dialect, test: impl FnOnce(Stage) -> F + Send + 'static)
+    pub(crate) async fn cluster<F>(database: impl Into<Database>, test: impl FnOnce(Stage) -> F + Send + 'static)
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let server = RedisServer::start().await;
-        on_fresh(dialect, |store, _| async move { test(Stage::new(store, Some(server)).await).await }).await;
+        Self::with(Kind::Redis7, database.into(), test).await;
     }
 
-    async fn new(store: Store, server: Option<RedisServer>) -> Self {
+    /// Runs a test with the broker of a cluster, on any kind of Redis.
+    pub(crate) async fn on<F>(kind: Kind, test: impl FnOnce(Stage) -> F + Send + 'static)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        Self::with(kind, Database::Sqlite, test).await;
+    }
+
+    async fn with<F>(kind: Kind, database: Database, test: impl FnOnce(Stage) -> F + Send + 'static)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let servers = Servers::of(kind).await;
+        on_fresh(database, |store, _| async move { test(Stage::new(store, Some(servers)).await).await }).await;
+    }
+
+    async fn new(store: Store, servers: Option<Servers>) -> Self {
         let chance = Chance::from_entropy();
         let host = NewHost {
             email: "host@shop.example".into(),
@@ -164,13 +179,13 @@ impl Stage {
             service_domain: None,
         };
         let host = store.create_host(host, SystemClock.now()).await.unwrap();
-        Self { store, host, server }
+        Self { store, host, servers }
     }
 
     /// A node that hears the bus.
     pub(crate) async fn node(&self) -> Node {
-        let redis = match &self.server {
-            Some(server) => Some(server.node().await),
+        let redis = match &self.servers {
+            Some(servers) => Some(servers.node().await),
             None => None,
         };
         let broker: Arc<dyn Broker> = match &redis {

@@ -11,7 +11,7 @@ use tokio::sync::broadcast::error::RecvError;
 use super::{Presence, PresenceSink};
 use crate::broker::Unavailable;
 use crate::domain::HostUuid;
-use crate::redis::{Redis, Script, within};
+use crate::redis::{Redis, Script, call, within};
 
 /// Where changes and greetings are told: `S<host> <0|1> <version>` and `G<host> <frame>`.
 const CHANNEL: &str = "pt:status";
@@ -37,7 +37,7 @@ impl RedisPresence {
 
     async fn listen(self, sink: Arc<dyn PresenceSink>, mut subscribed: bool) {
         let mut messages = self.redis.subscriber().message_rx();
-        let mut reconnected = self.redis.subscriber().reconnect_rx();
+        let mut disturbances = self.redis.disturbances();
         let mut retry = tokio::time::interval(Duration::from_millis(500));
         loop {
             tokio::select! {
@@ -52,9 +52,9 @@ impl RedisPresence {
                     Err(RecvError::Lagged(_)) => sink.missed(),
                     Err(RecvError::Closed) => return,
                 },
-                server = reconnected.recv() => match server {
-                    Ok(_) | Err(RecvError::Lagged(_)) => subscribed = false,
-                    Err(RecvError::Closed) => return,
+                disturbance = disturbances.next() => match disturbance {
+                    Some(()) => subscribed = false,
+                    None => return,
                 },
                 _ = retry.tick(), if !subscribed => {
                     subscribed = within(self.redis.subscriber().subscribe(CHANNEL)).await.is_ok();
@@ -95,24 +95,25 @@ impl Presence for RedisPresence {
     async fn enter(&self, host: HostUuid) -> Result<(), Unavailable> {
         let set = format!("pt:node:{}:hosts", self.redis.node());
         // First, so that whoever cleans up after this node finds the host.
-        within(self.redis.client().sadd::<(), _, _>(set, host.as_str())).await?;
+        call(|| self.redis.client().sadd::<(), _, _>(&set, host.as_str())).await?;
         self.set(host, "1").await
     }
 
     async fn leave(&self, host: HostUuid) -> Result<(), Unavailable> {
         self.set(host, "0").await?;
         let set = format!("pt:node:{}:hosts", self.redis.node());
-        within(self.redis.client().srem::<(), _, _>(set, host.as_str())).await
+        call(|| self.redis.client().srem::<(), _, _>(&set, host.as_str())).await
     }
 
     async fn is_online(&self, host: HostUuid) -> Result<bool, Unavailable> {
-        let fields: Vec<String> = within(self.redis.client().hkeys(key(host))).await?;
+        let fields: Vec<String> = call(|| self.redis.client().hkeys(key(host))).await?;
         Ok(fields.iter().any(|field| field.starts_with("n:")))
     }
 
     async fn greet(&self, host: HostUuid, frame: Bytes) -> Result<(), Unavailable> {
         let mut event = format!("G{host} ").into_bytes();
         event.extend_from_slice(&frame);
-        within(self.redis.client().publish::<(), _, _>(CHANNEL, Bytes::from(event))).await
+        let event = Bytes::from(event);
+        call(|| self.redis.client().publish::<(), _, _>(CHANNEL, event.clone())).await
     }
 }

@@ -1,108 +1,65 @@
-//! A Redis of its own for each test: channels, leases and lists of nodes belong to a whole server, so tests do not share one.
-
-use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+//! Redis for tests: any of the deployments that the server is made for, and clients that look behind the scenes.
 
 use fred::prelude::*;
+use fred::rustls::pki_types::CertificateDer;
+use fred::rustls::pki_types::pem::PemObject as _;
+use fred::rustls::{ClientConfig, RootCertStore};
+use fred::types::config::TlsConnector;
+use fred::types::{ClusterHash, CustomCommand};
 
 use super::Redis;
 use crate::clock::Chance;
 use crate::domain::NodeId;
 
-/// How long a server may take to start on a busy machine.
-const START: Duration = Duration::from_secs(10);
+mod servers;
 
-/// A server that ends with this value.
-#[derive(Debug)]
-pub(crate) struct RedisServer {
-    process: Child,
-    port: u16,
-    _folder: tempfile::TempDir,
+pub(crate) use servers::{Kind, Servers};
+
+/// Makes a test of each function for each kind of Redis. `$on` runs one on a kind.
+macro_rules! on_every_redis {
+    ($on:path: $($name:ident),* $(,)?) => {
+        $crate::redis::testing::on_redis!(redis7, Redis7, $on: $($name),*);
+        $crate::redis::testing::on_redis!(redis8, Redis8, $on: $($name),*);
+        $crate::redis::testing::on_redis!(valkey8, Valkey8, $on: $($name),*);
+        $crate::redis::testing::on_redis!(redis_cluster, Cluster, $on: $($name),*);
+        $crate::redis::testing::on_redis!(redis_sentinel, Sentinel, $on: $($name),*);
+        $crate::redis::testing::on_redis!(redis_tls, Tls, $on: $($name),*);
+    };
 }
-
-impl RedisServer {
-    /// Starts a server on a free port. Needs `redis-server` in the path.
-    pub(crate) async fn start() -> Self {
-        tokio::task::spawn_blocking(|| {
-            // Somebody else may take the port that was free: then the server ends, and another port is tried.
-            (0..10).find_map(|_| Self::try_start()).expect("a redis-server answers on a port of its own")
-        })
-        .await
-        .expect("the server is started")
-    }
-
-    fn try_start() -> Option<Self> {
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port").port();
-        let folder = tempfile::tempdir().expect("a folder for the server");
-        let process = Command::new("redis-server")
-            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
-            // A replica need not wait for others to come.
-            .args(["--repl-diskless-sync-delay", "0", "--enable-debug-command", "yes", "--dir"])
-            .arg(folder.path())
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("these tests need redis-server (7 or newer) in the path");
-        let mut server = Self { process, port, _folder: folder };
-        let until = Instant::now() + START;
-        while Instant::now() < until && server.process.try_wait().ok()?.is_none() {
-            if server.answers().unwrap_or(false) {
-                return Some(server);
-            }
-            std::thread::sleep(Duration::from_millis(5));
+macro_rules! on_redis {
+    ($module:ident, $kind:ident, $on:path: $($name:ident),* $(,)?) => {
+        mod $module {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                $on($crate::redis::testing::Kind::$kind, super::$name).await;
+            })*
         }
-        None
+    };
+}
+pub(crate) use {on_every_redis, on_redis};
+
+impl Servers {
+    /// Starts a deployment without holding the runtime up.
+    pub(crate) async fn of(kind: Kind) -> Self {
+        tokio::task::spawn_blocking(move || Self::start(kind)).await.expect("the servers are started")
     }
 
-    /// Whether it is this very process that answers on the port.
-    fn answers(&self) -> std::io::Result<bool> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
-        stream.set_read_timeout(Some(Duration::from_secs(1)))?;
-        stream.write_all(b"INFO server\r\n")?;
-        let (mut answer, mut part) = (Vec::new(), [0; 4_096]);
-        let me = format!("\r\nprocess_id:{}\r\n", self.process.id());
-        loop {
-            match stream.read(&mut part)? {
-                0 => return Ok(false),
-                read => answer.extend_from_slice(&part[..read]),
-            }
-            let text = String::from_utf8_lossy(&answer);
-            if text.contains("\r\nprocess_id:") && text.contains("\r\nexecutable:") {
-                return Ok(text.contains(&me));
-            }
+    /// How a client reaches it. What vouches for the server is given to it directly: the environment is everybody's.
+    pub(crate) fn config(&self) -> Config {
+        let mut config = Config::from_url(&self.url()).expect("a URL");
+        if self.kind() == Kind::Tls {
+            let mut roots = RootCertStore::empty();
+            roots.add(CertificateDer::from_pem_file(self.ca()).expect("a certificate")).expect("a certificate");
+            let tls = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+            config.tls = Some(TlsConnector::from(tls).into());
         }
-    }
-
-    /// Where it listens.
-    pub(crate) fn address(&self) -> (&'static str, u16) {
-        ("127.0.0.1", self.port)
-    }
-
-    /// The same, as a URL.
-    pub(crate) fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
-    }
-
-    /// Stops the server in the middle of whatever it does; nobody is told.
-    pub(crate) fn freeze(&self) {
-        self.signal("-STOP");
-    }
-
-    /// Lets it go on.
-    pub(crate) fn thaw(&self) {
-        self.signal("-CONT");
-    }
-
-    fn signal(&self, signal: &str) {
-        let sent = Command::new("kill").args([signal, &self.process.id().to_string()]).status();
-        assert!(sent.is_ok_and(|status| status.success()), "kill {signal}");
+        config
     }
 
     /// The clients of a new node that is connected and counts as alive.
     pub(crate) async fn node(&self) -> Redis {
         let node = NodeId::from_random(Chance::from_entropy().bytes());
-        let redis = Redis::new(&self.url(), node).expect("an URL");
+        let redis = Redis::with_config(self.config(), node).expect("a configuration");
         redis.client().wait_for_connect().await.expect("redis answers");
         redis.subscriber().wait_for_connect().await.expect("redis answers");
         redis.heartbeat().await.expect("redis answers");
@@ -110,26 +67,39 @@ impl RedisServer {
     }
 }
 
-impl Drop for RedisServer {
-    fn drop(&mut self) {
-        // It keeps nothing that is worth an orderly end.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
 impl Redis {
-    /// Any command at all.
+    /// Any command at all; its first argument is a key.
     pub(crate) async fn raw<T: FromValue>(&self, command: &'static str, args: &[&str]) -> T {
-        let command = fred::types::CustomCommand::new_static(command, None, false);
-        let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
-        self.client().custom(command, args).await.expect("redis does as told")
+        let command = CustomCommand::new_static(command, ClusterHash::FirstKey, false);
+        self.client().custom(command, owned(args)).await.expect("redis does as told")
+    }
+
+    /// Any command, to every master.
+    pub(crate) async fn everywhere<T: FromValue>(&self, command: &'static str, args: &[&str]) -> Vec<T> {
+        let mut answers = Vec::new();
+        for server in self.client().active_connections() {
+            let command = CustomCommand::new_static(command, ClusterHash::FirstKey, false);
+            let node = self.client().with_cluster_node(server);
+            answers.push(node.custom(command, owned(args)).await.expect("redis does as told"));
+        }
+        answers
     }
 
     /// The keys whose names hold a part, in order.
     pub(crate) async fn keys(&self, part: &str) -> Vec<String> {
-        let mut keys: Vec<String> = self.raw("KEYS", &[&format!("*{part}*")]).await;
+        let keys = self.everywhere::<Vec<String>>("KEYS", &[&format!("*{part}*")]).await;
+        let mut keys: Vec<String> = keys.into_iter().flatten().collect();
         keys.sort();
         keys
     }
+
+    /// Cuts off everybody who listens.
+    pub(crate) async fn kill_listeners(&self) {
+        let killed: Vec<i64> = self.everywhere("CLIENT", &["KILL", "TYPE", "pubsub"]).await;
+        assert!(killed.iter().sum::<i64>() > 0);
+    }
+}
+
+fn owned(args: &[&str]) -> Vec<String> {
+    args.iter().map(|arg| (*arg).to_owned()).collect()
 }

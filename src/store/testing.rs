@@ -1,4 +1,4 @@
-//! A fresh database a test, on either dialect. A whole-server test may include this file by its path: it names the
+//! A fresh database a test, on each kind of server. A whole-server test may include this file by its path: it names the
 //! crate only through `crate::clock` and `crate::store`.
 
 use std::panic::resume_unwind;
@@ -9,32 +9,44 @@ use sea_orm::sqlx::{self, AssertSqlSafe, Connection as _, Executor as _};
 use crate::clock::Chance;
 use crate::store::{Dialect, Store};
 
-/// Names the MySQL server that tests may make databases on: `mysql://root@127.0.0.1:3306`, without a database.
-pub(crate) const MYSQL_VARIABLE: &str = "PINTALK_TEST_MYSQL_URL";
+/// What a test runs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Database {
+    Sqlite,
+    MySql,
+    MariaDb,
+}
+
+impl From<Dialect> for Database {
+    fn from(dialect: Dialect) -> Self {
+        match dialect {
+            Dialect::Sqlite => Self::Sqlite,
+            Dialect::MySql => Self::MySql,
+        }
+    }
+}
 
 /// Runs a test on a database of its own, which is gone afterwards, also when the test fails.
-pub(crate) async fn on_fresh<F>(dialect: Dialect, test: impl FnOnce(Store, String) -> F)
+pub(crate) async fn on_fresh<F>(database: impl Into<Database>, test: impl FnOnce(Store, String) -> F)
 where
     F: Future<Output = ()> + Send + 'static,
 {
-    match dialect {
-        Dialect::Sqlite => {
+    // `mysql://root@127.0.0.1:3306`, without a database.
+    let variable = match database.into() {
+        Database::Sqlite => {
             let folder = tempfile::tempdir().expect("a folder for the database");
-            run(format!("sqlite://{}/db.sqlite", folder.path().display()), test)
-                .await
-                .unwrap_or_else(|p| resume_unwind(p));
+            let url = format!("sqlite://{}/db.sqlite", folder.path().display());
+            return run(url, test).await.unwrap_or_else(|panic| resume_unwind(panic));
         }
-        Dialect::MySql => {
-            let Ok(server) = std::env::var(MYSQL_VARIABLE) else {
-                panic!("{MYSQL_VARIABLE} must name a MySQL server, such as mysql://root@127.0.0.1:3306");
-            };
-            let name = format!("pintalk_test_{:032x}", u128::from_ne_bytes(Chance::from_entropy().bytes()));
-            on_server(&server, format!("CREATE DATABASE {name}")).await;
-            let outcome = run(format!("{}/{name}", server.trim_end_matches('/')), test).await;
-            on_server(&server, format!("DROP DATABASE {name}")).await;
-            outcome.unwrap_or_else(|panic| resume_unwind(panic));
-        }
-    }
+        Database::MySql => "PINTALK_TEST_MYSQL_URL",
+        Database::MariaDb => "PINTALK_TEST_MARIADB_URL",
+    };
+    let Ok(server) = std::env::var(variable) else { panic!("{variable} must name a server, as tests/run sees to") };
+    let name = format!("pintalk_test_{:032x}", u128::from_ne_bytes(Chance::from_entropy().bytes()));
+    on_server(&server, format!("CREATE DATABASE {name}")).await;
+    let outcome = run(format!("{}/{name}", server.trim_end_matches('/')), test).await;
+    on_server(&server, format!("DROP DATABASE {name}")).await;
+    outcome.unwrap_or_else(|panic| resume_unwind(panic));
 }
 
 /// In a task of its own, so that a failing test still gives its database back.

@@ -1,4 +1,4 @@
-//! The store's promises, each on SQLite and on MySQL.
+//! The store's promises, each on SQLite, MySQL and MariaDB.
 
 mod counts;
 mod hosts;
@@ -12,24 +12,25 @@ use super::{Append, NewHost, NewRoom, Store};
 use crate::clock::Chance;
 use crate::domain::{ChatroomId, Host, HostUuid, Message, Room, RoomName, Seq, Side};
 
-/// Makes a test of each function for each dialect. A function takes the store and its URL.
-macro_rules! on_both_dialects {
+/// Makes a test of each function for each kind of database. A function takes the store and its URL.
+macro_rules! on_every_database {
     ($($name:ident),* $(,)?) => {
-        mod sqlite {
+        crate::store::tests::on_database!(sqlite, Sqlite: $($name),*);
+        crate::store::tests::on_database!(mysql, MySql: $($name),*);
+        crate::store::tests::on_database!(mariadb, MariaDb: $($name),*);
+    };
+}
+macro_rules! on_database {
+    ($module:ident, $database:ident: $($name:ident),*) => {
+        mod $module {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() {
-                crate::store::testing::on_fresh(crate::store::Dialect::Sqlite, super::$name).await;
-            })*
-        }
-        mod mysql {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() {
-                crate::store::testing::on_fresh(crate::store::Dialect::MySql, super::$name).await;
+                crate::store::testing::on_fresh(crate::store::testing::Database::$database, super::$name).await;
             })*
         }
     };
 }
-use on_both_dialects;
+use {on_database, on_every_database};
 
 /// A moment with milliseconds.
 fn noon() -> DateTime<Utc> {

@@ -1,7 +1,7 @@
 //! Who is let in, and with which code the others are sent away (SPEC 4 and 5).
 
-use crate::on_both;
-use crate::support::{Client, Room, SHOP, TestApp, Topology, eventually};
+use crate::support::{Client, Room, SHOP, TestApp, eventually};
+use crate::{on_both, with_topology};
 use serde_json::json;
 
 on_both! {
@@ -73,9 +73,10 @@ on_both! {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn too_many_sockets_in_a_room_or_of_an_address_are_4029() {
-    for topology in [Topology::Embedded, Topology::Cluster] {
+with_topology! {
+    #[embedded]
+    #[clusters]
+    async fn too_many_sockets_in_a_room_or_of_an_address_are_4029(topology) {
         let flags = ["--limit-sockets-per-room", "3", "--limit-sockets-per-address", "5"];
         let app = TestApp::start_with(topology, &flags).await;
         let (a, b) = app.two();

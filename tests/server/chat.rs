@@ -3,8 +3,8 @@
 use pintalk::domain::ChatroomId;
 use serde_json::{Value, json};
 
-use crate::on_both;
-use crate::support::{Client, Room, TestApp, Topology, eventually, message, texts};
+use crate::support::{Client, Room, TestApp, eventually, message, texts};
+use crate::{on_both, with_topology};
 
 on_both! {
     async fn a_guest_and_a_host_talk_across_nodes(app) {
@@ -206,22 +206,25 @@ on_both! {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn in_a_cluster_a_message_is_in_redis_before_anybody_sees_it() {
-    let app = TestApp::start(Topology::Cluster).await;
-    let (a, _) = app.two();
-    let host = app.host("host@shop.example").await;
-    let room = Room::open(&app, a, &host).await;
-    let mut guest = room.join(a).await;
-    guest.say("kept").await;
-    let keys = app.redis.as_ref().expect("redis").keys_of(&room.name).await;
-    assert!(keys.iter().any(|key| key.contains(":log:")), "{keys:?}");
-    app.stop().await;
+with_topology! {
+    #[clusters]
+    async fn in_a_cluster_a_message_is_in_redis_before_anybody_sees_it(topology) {
+        let app = TestApp::start(topology).await;
+        let (a, _) = app.two();
+        let host = app.host("host@shop.example").await;
+        let room = Room::open(&app, a, &host).await;
+        let mut guest = room.join(a).await;
+        guest.say("kept").await;
+        let keys = app.redis.as_ref().expect("redis").keys_of(&room.name).await;
+        assert!(keys.iter().any(|key| key.contains(":log:")), "{keys:?}");
+        app.stop().await;
+    }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn many_talk_at_once_and_everybody_sees_each_number_once_in_order() {
-    for topology in [Topology::Embedded, Topology::Cluster] {
+with_topology! {
+    #[embedded]
+    #[clusters]
+    async fn many_talk_at_once_and_everybody_sees_each_number_once_in_order(topology) {
         let app = TestApp::start(topology).await;
         let (a, b) = app.two();
         let host = app.host("host@shop.example").await;

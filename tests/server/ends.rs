@@ -6,8 +6,8 @@ use pintalk::domain::ChatroomId;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::on_both;
 use crate::support::{Room, TestApp, Topology, eventually, texts};
+use crate::{on_both, with_topology};
 
 const CLOSE: &str = r#"{"type":"notice","is_host":true,"message":"close","datetime":"2023-03-23T08:15:07"}"#;
 
@@ -112,25 +112,27 @@ on_both! {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_that_goes_away_asks_its_clients_to_come_back_and_loses_nothing() {
-    let mut app = TestApp::start(Topology::Cluster).await;
-    let host = app.host("host@shop.example").await;
-    let room = Room::open(&app, &app.nodes[0], &host).await;
-    let (mut on_a, mut on_b) = (room.join(&app.nodes[0]).await, room.join(&app.nodes[1]).await);
-    on_a.say("before").await;
-    on_b.frame().await;
-    app.stop_node(0).await;
-    let (code, reason) = on_a.closed().await;
-    assert_eq!(code, 1012);
-    let ms: u64 =
-        reason.strip_prefix("retry in ").and_then(|rest| rest.strip_suffix(" ms")).expect(&reason).parse().expect("ms");
-    assert!((1_000..5_000).contains(&ms));
-    on_b.say("after").await;
-    let mut back = room.join_after(&app.nodes[0], 1).await;
-    assert_eq!(texts(back.frame().await["data"].as_array().expect("history")), ["after"]);
-    assert!(!back.is_quiet_for(Duration::ZERO).await || back.say("on").await["seq"] == 3);
-    app.stop().await;
+with_topology! {
+    #[clusters]
+    async fn a_node_that_goes_away_asks_its_clients_to_come_back_and_loses_nothing(topology) {
+        let mut app = TestApp::start(topology).await;
+        let host = app.host("host@shop.example").await;
+        let room = Room::open(&app, &app.nodes[0], &host).await;
+        let (mut on_a, mut on_b) = (room.join(&app.nodes[0]).await, room.join(&app.nodes[1]).await);
+        on_a.say("before").await;
+        on_b.frame().await;
+        app.stop_node(0).await;
+        let (code, reason) = on_a.closed().await;
+        assert_eq!(code, 1012);
+        let ms: u64 =
+            reason.strip_prefix("retry in ").and_then(|rest| rest.strip_suffix(" ms")).expect(&reason).parse().expect("ms");
+        assert!((1_000..5_000).contains(&ms));
+        on_b.say("after").await;
+        let mut back = room.join_after(&app.nodes[0], 1).await;
+        assert_eq!(texts(back.frame().await["data"].as_array().expect("history")), ["after"]);
+        assert!(!back.is_quiet_for(Duration::ZERO).await || back.say("on").await["seq"] == 3);
+        app.stop().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -8,7 +8,7 @@ use reqwest::Method;
 use serde_json::Value;
 
 use crate::readme;
-use crate::support::{Client, Host, Room, SHOP, TestApp, Topology, eventually};
+use crate::support::{Client, Host, MYSQL, Room, SHOP, TestApp, eventually};
 
 /// An nginx that ends with the test.
 struct Nginx {
@@ -80,7 +80,7 @@ impl Drop for Nginx {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn behind_nginx_people_talk_across_nodes_and_lose_nothing_when_one_goes_away() {
     let flags = ["--trusted-proxies", "127.0.0.1", "--drain", "1s"];
-    let mut app = TestApp::start_with(Topology::Cluster, &flags).await;
+    let mut app = TestApp::start_with(MYSQL, &flags).await;
     let host = app.host("host@shop.example").await;
     let nginx = Nginx::before([app.nodes[0].address, app.nodes[1].address]).await;
 

@@ -8,8 +8,9 @@ use std::process::{Child, Command, Stdio};
 use serde_json::{Value, json};
 
 use crate::support::people::NOW;
-use crate::support::servers::{MySqlDatabase, RedisServer};
-use crate::support::{Client, eventually};
+use crate::support::servers::{RedisServer, TestDatabase};
+use crate::support::{Client, Topology, eventually};
+use crate::with_topology;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -106,58 +107,61 @@ async fn the_first_command_runs_a_demo_in_which_a_guest_really_talks() {
     eventually("the demo ends when it is told to", async || http.get(&page).send().await.is_err().then_some(())).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_commands_for_two_nodes_make_a_cluster_whose_nodes_share_a_room() {
-    let commands = shell_blocks();
-    let (redis, mysql) = (RedisServer::start().await, MySqlDatabase::create().await);
-    let ports = [free_port(), free_port()];
-    let script = commands[2]
-        .replace("mysql://root@127.0.0.1:3306/pintalk", &mysql.url)
-        .replace("redis://127.0.0.1:6379", &redis.url())
-        .replace(":8081", &format!(":{}", ports[0]))
-        .replace(":8082", &format!(":{}", ports[1]))
-        .replace("'a good one'", "'a good one' --json")
-        // Without persistence it is a Redis for tests, and the check says so.
-        .replace("pintalk check\n", "pintalk check || [ $? = 1 ]\n");
-    let program = Path::new(env!("CARGO_BIN_EXE_pintalk")).parent().expect("a folder");
-    let path = format!("{}:{}", program.display(), std::env::var("PATH").expect("a path"));
-    let mut cluster = Shell::run(&format!("{script}\necho all is up\nwait"), &[("PATH", &path)]);
-    let mut printed = String::new();
-    for line in cluster.lines() {
-        if line.ends_with("all is up") {
-            break;
+with_topology! {
+    #[clusters]
+    async fn the_commands_for_two_nodes_make_a_cluster_whose_nodes_share_a_room(topology) {
+        let commands = shell_blocks();
+        let Topology::Cluster(database) = topology else { unreachable!("two nodes") };
+        let (redis, database) = (RedisServer::start().await, TestDatabase::create(database).await);
+        let ports = [free_port(), free_port()];
+        let script = commands[2]
+            .replace("mysql://root@127.0.0.1:3306/pintalk", &database.url)
+            .replace("redis://127.0.0.1:6379", &redis.url())
+            .replace(":8081", &format!(":{}", ports[0]))
+            .replace(":8082", &format!(":{}", ports[1]))
+            .replace("'a good one'", "'a good one' --json")
+            // Without persistence it is a Redis for tests, and the check says so.
+            .replace("pintalk check\n", "pintalk check || [ $? = 1 ]\n");
+        let program = Path::new(env!("CARGO_BIN_EXE_pintalk")).parent().expect("a folder");
+        let path = format!("{}:{}", program.display(), std::env::var("PATH").expect("a path"));
+        let mut cluster = Shell::run(&format!("{script}\necho all is up\nwait"), &[("PATH", &path)]);
+        let mut printed = String::new();
+        for line in cluster.lines() {
+            if line.ends_with("all is up") {
+                break;
+            }
+            printed.push_str(&line);
+            printed.push('\n');
         }
-        printed.push_str(&line);
-        printed.push('\n');
-    }
-    let account = printed
+        let account = printed
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+            .find(|json| json["accessKey"].is_string());
+        let account = account.or_else(|| json_in(&printed)).unwrap_or_else(|| panic!("no account in {printed}"));
+        let keys = (account["accessKey"].as_str().expect("a key"), account["secretKey"].as_str().expect("a key"));
+        let [first, second] = ports.map(|port| format!("127.0.0.1:{port}"));
+        talk(&reqwest::Client::new(), &first, &second, "https://shop.example", keys).await;
+        // The room is opened by a bare call, too: a server calls without an Origin.
+        let call = Shell::run(
+            &commands[3].replace(":8081", &format!(":{}", ports[0])),
+            &[("ACCESS_KEY", keys.0), ("SECRET_KEY", keys.1)],
+        )
         .lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-        .find(|json| json["accessKey"].is_string());
-    let account = account.or_else(|| json_in(&printed)).unwrap_or_else(|| panic!("no account in {printed}"));
-    let keys = (account["accessKey"].as_str().expect("a key"), account["secretKey"].as_str().expect("a key"));
-    let [first, second] = ports.map(|port| format!("127.0.0.1:{port}"));
-    talk(&reqwest::Client::new(), &first, &second, "https://shop.example", keys).await;
-    // The room is opened by a bare call, too: a server calls without an Origin.
-    let call = Shell::run(
-        &commands[3].replace(":8081", &format!(":{}", ports[0])),
-        &[("ACCESS_KEY", keys.0), ("SECRET_KEY", keys.1)],
-    )
-    .lines()
-    .collect::<String>();
-    assert!(call.contains("\"name\""), "{call}");
-    cluster.signal("-TERM");
-    let http = reqwest::Client::new();
-    eventually("both nodes end", async || {
-        let mut gone = true;
-        for node in [&first, &second] {
-            gone &= http.get(format!("http://{node}/health/live")).send().await.is_err();
-        }
-        gone.then_some(())
-    })
-    .await;
-    drop(cluster);
-    mysql.drop_it().await;
+        .collect::<String>();
+        assert!(call.contains("\"name\""), "{call}");
+        cluster.signal("-TERM");
+        let http = reqwest::Client::new();
+        eventually("both nodes end", async || {
+            let mut gone = true;
+            for node in [&first, &second] {
+                gone &= http.get(format!("http://{node}/health/live")).send().await.is_err();
+            }
+            gone.then_some(())
+        })
+        .await;
+        drop(cluster);
+        database.drop_it().await;
+    }
 }
 
 /// A JSON object over several lines.

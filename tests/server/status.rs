@@ -5,9 +5,9 @@ use std::time::Duration;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::on_both;
 use crate::support::people::NOW;
-use crate::support::{Client, Room, SHOP, TestApp, Topology, message};
+use crate::support::{Client, Room, SHOP, TestApp, message};
+use crate::{on_both, with_topology};
 
 const HELLO: &str = r#"{"type":"notice","is_host":false,"message":"online","datetime":"2023-03-23T08:15:77"}"#;
 
@@ -195,24 +195,26 @@ on_both! {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_host_whom_a_draining_node_sends_away_stays_online_until_he_had_time_to_come_back() {
-    let flags = ["--drain", "6s"];
-    let mut app = TestApp::start_with(Topology::Cluster, &flags).await;
-    let host = app.host("host@shop.example").await;
-    let mut desk = host.appear(&app.nodes[0]).await;
-    desk.nothing().await;
-    let mut guest = host.watched(&app.nodes[1]).await;
-    assert!(is(&guest.frame().await, "online"));
-    let node = app.nodes.remove(0);
-    node.shutdown.begin();
-    let (code, reason) = desk.closed().await;
-    assert_eq!(code, 1012);
-    let ms: u64 = reason.trim_start_matches("retry in ").trim_end_matches(" ms").parse().expect("a time");
-    assert!(!guest.hears("offline", Duration::from_millis(ms)).await);
-    let mut back = host.appear(&app.nodes[0]).await;
-    back.nothing().await;
-    node.ended().await;
-    assert!(!guest.hears("offline", Duration::from_millis(500)).await);
-    app.stop().await;
+with_topology! {
+    #[clusters]
+    async fn a_host_whom_a_draining_node_sends_away_stays_online_until_he_had_time_to_come_back(topology) {
+        let flags = ["--drain", "6s"];
+        let mut app = TestApp::start_with(topology, &flags).await;
+        let host = app.host("host@shop.example").await;
+        let mut desk = host.appear(&app.nodes[0]).await;
+        desk.nothing().await;
+        let mut guest = host.watched(&app.nodes[1]).await;
+        assert!(is(&guest.frame().await, "online"));
+        let node = app.nodes.remove(0);
+        node.shutdown.begin();
+        let (code, reason) = desk.closed().await;
+        assert_eq!(code, 1012);
+        let ms: u64 = reason.trim_start_matches("retry in ").trim_end_matches(" ms").parse().expect("a time");
+        assert!(!guest.hears("offline", Duration::from_millis(ms)).await);
+        let mut back = host.appear(&app.nodes[0]).await;
+        back.nothing().await;
+        node.ended().await;
+        assert!(!guest.hears("offline", Duration::from_millis(500)).await);
+        app.stop().await;
+    }
 }

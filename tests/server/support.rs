@@ -21,7 +21,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 pub use people::{Client, Host, Room, message};
-use servers::{MySqlDatabase, RedisServer};
+use servers::{Database, RedisServer, TestDatabase};
 
 /// The site that hosts of tests register.
 pub const SHOP: &str = "https://shop.example";
@@ -36,9 +36,15 @@ const JWT_SECRET: &str = "a-secret-of-the-tests-that-is-long-enough";
 pub enum Topology {
     /// One node, nothing beside it.
     Embedded,
-    /// Two nodes on Redis and MySQL.
-    Cluster,
+    /// Two nodes on Redis and a database server.
+    Cluster(Database),
 }
+
+/// Two nodes on MySQL.
+pub const MYSQL: Topology = Topology::Cluster(Database::MySql);
+
+/// Two nodes on MariaDB.
+pub const MARIADB: Topology = Topology::Cluster(Database::MariaDb);
 
 /// One server, of one node or two.
 pub struct TestApp {
@@ -46,7 +52,7 @@ pub struct TestApp {
     pub store: Store,
     pub http: reqwest::Client,
     pub redis: Option<RedisServer>,
-    mysql: Option<MySqlDatabase>,
+    database: Option<TestDatabase>,
     flags: Vec<String>,
     _data: tempfile::TempDir,
 }
@@ -92,25 +98,25 @@ impl TestApp {
             JWT_SECRET.into(),
         ]);
         flags.extend(more.iter().map(|flag| (*flag).to_owned()));
-        let (mut redis, mut mysql) = (None, None);
+        let (mut redis, mut database) = (None, None);
         let url = match topology {
             Topology::Embedded => format!("sqlite://{}/pintalk.sqlite", data.path().display()),
-            Topology::Cluster => {
-                let (server, database) = (RedisServer::start().await, MySqlDatabase::create().await);
-                let url = database.url.clone();
+            Topology::Cluster(on) => {
+                let (server, fresh) = (RedisServer::start().await, TestDatabase::create(on).await);
+                let url = fresh.url.clone();
                 flags.extend(["--redis-url".into(), server.url(), "--database-url".into(), url.clone()]);
                 if !more.contains(&"--trusted-proxies") {
                     flags.extend(["--trusted-proxies".into(), "none".into()]);
                 }
-                (redis, mysql) = (Some(server), Some(database));
+                (redis, database) = (Some(server), Some(fresh));
                 url
             }
         };
         let store = Store::connect(&url).await.expect("the database answers");
         Migrator::up(store.connection(), None).await.expect("the schema is made");
-        let count = if topology == Topology::Cluster { 2 } else { 1 };
+        let count = if topology == Topology::Embedded { 1 } else { 2 };
         let http = reqwest::Client::builder().timeout(PATIENCE).build().expect("a client");
-        let mut app = Self { nodes: Vec::new(), store, http, redis, mysql, flags, _data: data };
+        let mut app = Self { nodes: Vec::new(), store, http, redis, database, flags, _data: data };
         for _ in 0..count {
             app.add_node().await;
         }
@@ -188,8 +194,8 @@ impl TestApp {
             self.stop_node(0).await;
         }
         self.store.close().await;
-        if let Some(mysql) = self.mysql.take() {
-            mysql.drop_it().await;
+        if let Some(database) = self.database.take() {
+            database.drop_it().await;
         }
     }
 }
@@ -207,29 +213,51 @@ pub async fn eventually<T>(what: &str, ask: impl AsyncFn() -> Option<T>) -> T {
     tokio::time::timeout(PATIENCE, asking).await.unwrap_or_else(|_| panic!("in vain: {what}"))
 }
 
-/// Runs a test on both topologies, each under its own name.
+/// Runs a test on every topology, each under its own name.
 #[macro_export]
 macro_rules! on_both {
     ($($(#[$meta:meta])* async fn $name:ident($app:ident) $body:block)*) => {
-        mod embedded {
-            $($(#[$meta])*
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        $crate::on_topology!(embedded, $crate::support::Topology::Embedded; $($name)*);
+        $crate::on_topology!(cluster_on_mysql, $crate::support::MYSQL; $($name)*);
+        $crate::on_topology!(cluster_on_mariadb, $crate::support::MARIADB; $($name)*);
+        $($(#[$meta])* async fn $name($app: &$crate::support::TestApp) $body)*
+    };
+}
+
+#[macro_export]
+macro_rules! on_topology {
+    ($module:ident, $topology:expr; $($name:ident)*) => {
+        mod $module {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() {
-                let app = $crate::support::TestApp::start($crate::support::Topology::Embedded).await;
+                let app = $crate::support::TestApp::start($topology).await;
                 super::$name(&app).await;
                 app.stop().await;
             })*
         }
-        mod cluster {
-            $($(#[$meta])*
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() {
-                let app = $crate::support::TestApp::start($crate::support::Topology::Cluster).await;
-                super::$name(&app).await;
-                app.stop().await;
-            })*
+    };
+}
+
+/// Runs a test that starts its server itself on what is named before it: `embedded`, `clusters` (two nodes), or both.
+#[macro_export]
+macro_rules! with_topology {
+    ($(#[$which:ident])* async fn $name:ident($topology:ident) $body:block) => {
+        mod $name {
+            use super::*;
+            $($crate::with_topology!(@ $which $name);)*
+            async fn $name($topology: $crate::support::Topology) $body
         }
-        $(async fn $name($app: &$crate::support::TestApp) $body)*
+    };
+    (@ embedded $name:ident) => { $crate::with_topology!(@ embedded, $crate::support::Topology::Embedded, $name); };
+    (@ clusters $name:ident) => {
+        $crate::with_topology!(@ cluster_on_mysql, $crate::support::MYSQL, $name);
+        $crate::with_topology!(@ cluster_on_mariadb, $crate::support::MARIADB, $name);
+    };
+    (@ $test:ident, $topology:expr, $name:ident) => {
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $test() {
+            $name($topology).await;
+        }
     };
 }
 

@@ -11,7 +11,7 @@ use super::{RedisBroker, TOMBSTONE_TTL, key, state_word, strange};
 use crate::broker::queue::{ArchiveLease, ArchiveQueue, ArchivedMark, QueueEntry};
 use crate::broker::{Partition, Unavailable};
 use crate::domain::{ChatroomId, RoomName};
-use crate::redis::within;
+use crate::redis::call;
 
 /// How long a partition's archiver may be silent before another node takes over.
 const LEASE_TTL: Duration = Duration::from_secs(15);
@@ -34,8 +34,8 @@ impl ArchiveQueue for RedisBroker {
     }
 
     async fn read(&self, partition: Partition, limit: usize) -> Result<Vec<QueueEntry>, Unavailable> {
-        let answer: Value =
-            within(self.redis.client().xrange(key(partition, "queue"), "-", "+", Some(limit as u64))).await?;
+        let (client, queue) = (self.redis.client(), key(partition, "queue"));
+        let answer = call(|| client.xrange(&queue, "-", "+", Some(limit as u64))).await?;
         Ok(answer::entries(answer)?.into_iter().map(|(position, fields)| entry(position, fields)).collect())
     }
 

@@ -12,18 +12,22 @@ use super::answer;
 use super::publication;
 use super::{CONTROL, PARTITIONS, key};
 use crate::broker::{Partition, Sink, Unavailable};
-use crate::redis::{Redis, within};
+use crate::redis::{Disturbances, Redis, call, within};
 
 /// News about hosts is looked for this often even if nobody says that there is some.
 const CONTROL_INTERVAL: Duration = Duration::from_secs(5);
 
+/// In a Cluster the buses are subscribed again this often. To one that stands it is nothing; of one whose slot has moved it is
+/// the only news: the server's own is dropped by the client.
+const BUSES_INTERVAL: Duration = Duration::from_secs(1);
+
 pub(super) async fn start(redis: Redis, sink: Arc<dyn Sink>) -> Result<(), Unavailable> {
     let messages = redis.subscriber().message_rx();
-    let reconnected = redis.subscriber().reconnect_rx();
+    let disturbances = redis.disturbances();
     // What was said before this node came is not news to it.
     let newest = newest_control(&redis).await;
     let first = resubscribe(&redis).await;
-    tokio::spawn(listen(redis, sink, messages, reconnected, newest.unwrap_or_else(|_| "0-0".into()), first.is_ok()));
+    tokio::spawn(listen(redis, sink, messages, disturbances, newest.unwrap_or_else(|_| "0-0".into()), first.is_ok()));
     first
 }
 
@@ -31,13 +35,15 @@ async fn listen(
     redis: Redis,
     sink: Arc<dyn Sink>,
     mut messages: tokio::sync::broadcast::Receiver<fred::types::Message>,
-    mut reconnected: tokio::sync::broadcast::Receiver<fred::types::config::Server>,
+    mut disturbances: Disturbances,
     mut newest: String,
     mut subscribed: bool,
 ) {
     let mut control = tokio::time::interval(CONTROL_INTERVAL);
     let mut retry = tokio::time::interval(Duration::from_millis(500));
     retry.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut buses = tokio::time::interval(BUSES_INTERVAL);
+    buses.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             () = redis.ended() => return,
@@ -58,10 +64,13 @@ async fn listen(
                 }
                 Err(RecvError::Closed) => return,
             },
-            server = reconnected.recv() => match server {
-                Ok(_) | Err(RecvError::Lagged(_)) => subscribed = false,
-                Err(RecvError::Closed) => return,
+            disturbance = disturbances.next() => match disturbance {
+                Some(()) => subscribed = false,
+                None => return,
             },
+            _ = buses.tick(), if subscribed && redis.subscriber().is_clustered() => {
+                subscribed = resubscribe(&redis).await.is_ok();
+            }
             _ = retry.tick(), if !subscribed => match resubscribe(&redis).await {
                 Ok(()) => {
                     subscribed = true;
@@ -78,19 +87,20 @@ async fn listen(
 async fn resubscribe(redis: &Redis) -> Result<(), Unavailable> {
     let subscriber = redis.subscriber();
     for partition in (0..PARTITIONS).map(Partition) {
+        // What has moved is known to be elsewhere only now: the caller hears of it.
         within(subscriber.ssubscribe(key(partition, "bus"))).await?;
     }
     within(subscriber.subscribe(CONTROL)).await
 }
 
 async fn newest_control(redis: &Redis) -> Result<String, Unavailable> {
-    let answer: Value = within(redis.client().xrevrange(CONTROL, "+", "-", Some(1))).await?;
+    let answer = call(|| redis.client().xrevrange(CONTROL, "+", "-", Some(1))).await?;
     Ok(answer::entries(answer)?.into_iter().next().map_or_else(|| "0-0".into(), |(id, _)| id))
 }
 
 async fn read_control(redis: &Redis, sink: &dyn Sink, newest: &mut String) {
     let from = format!("({newest}");
-    let entries = match within(redis.client().xrange::<Value, _, _, _>(CONTROL, from, "+", None)).await {
+    let entries = match call(|| redis.client().xrange(CONTROL, &from, "+", None)).await {
         Ok(answer) => answer::entries(answer),
         Err(error) => Err(error),
     };

@@ -167,7 +167,7 @@ async fn another_life_of_the_server_makes_a_room_jump_once(stage: Stage) {
     assert_eq!(node.say(&room, 1..=2).await, [1, 2]);
     let partition = node.broker.partition_of(room.name);
     let before = node.broker.life(partition).await.unwrap();
-    let _: String = node.redis().raw("DEBUG", &["CHANGE-REPL-ID"]).await;
+    let _: Vec<String> = node.redis().everywhere("DEBUG", &["CHANGE-REPL-ID"]).await;
     assert_ne!(node.broker.life(partition).await.unwrap(), before);
     let numbers = node.say(&room, 3..=5).await;
     assert!(numbers[0] >= 10_002 && numbers == [numbers[0], numbers[0] + 1, numbers[0] + 2], "{numbers:?}");

@@ -9,7 +9,7 @@ use crate::domain::RoomCounts;
 use crate::store::RoomFilter;
 use crate::store::entity::chatroom;
 
-on_both_dialects!(
+on_every_database!(
     every_way_to_write_is_counted_once,
     looking_makes_what_was_accepted_before_read,
     what_an_older_release_wrote_is_counted_when_it_is_needed,

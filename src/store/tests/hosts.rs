@@ -8,7 +8,7 @@ use crate::store::{Rotation, StoreError};
 
 const GRACE: Duration = Duration::from_secs(10);
 
-on_both_dialects!(
+on_every_database!(
     a_host_is_found_by_row_uuid_key_and_address,
     an_address_is_taken_in_whatever_case,
     an_accent_makes_another_address,

@@ -10,7 +10,7 @@ use crate::domain::{RoomChange, RoomState};
 use crate::store::entity::chatroom;
 use crate::store::{Appended, ArchivedRoom, Dialect, StoreError};
 
-on_both_dialects!(
+on_every_database!(
     archiving_twice_is_harmless,
     a_batch_moves_each_of_its_rooms_to_its_newest_message,
     an_older_message_never_lowers_what_the_room_knows,

@@ -4,7 +4,7 @@ use super::*;
 use crate::domain::{RoomChange, RoomState};
 use crate::store::{PinOutcome, RoomFilter, StoreError};
 
-on_both_dialects!(
+on_every_database!(
     a_new_room_is_found_by_row_and_name,
     a_name_is_taken_once,
     ten_calls_with_one_key_open_one_room,

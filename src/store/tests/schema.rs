@@ -9,7 +9,7 @@ use super::*;
 use crate::domain::RoomChange;
 use crate::store::{Dialect, StoreError};
 
-on_both_dialects!(
+on_every_database!(
     the_schema_goes_down_and_up_again,
     half_a_migration_is_taken_up_again,
     the_database_answers_a_ping,

@@ -1,57 +1,23 @@
-//! Real servers: a Redis of its own for each test, and a database of its own on the MySQL of the run.
-
-use std::net::TcpListener;
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+//! Real servers: a Redis of its own for each test, and a database of its own on the servers of the run.
 
 use fred::prelude::*;
-use sea_orm::{ConnectionTrait as _, Database};
+use sea_orm::{ConnectionTrait as _, Database as Connection};
 
-/// Names the MySQL server of the run.
-const MYSQL: &str = "PINTALK_TEST_MYSQL_URL";
+#[allow(dead_code, reason = "the crate's own tests use it all")]
+#[path = "../../../src/redis/testing/servers.rs"]
+mod servers;
 
-/// A `redis-server` on a free port; it ends with the test.
-pub struct RedisServer {
-    child: Child,
-    port: u16,
-    _folder: tempfile::TempDir,
-}
+/// A Redis that ends with the test.
+pub struct RedisServer(servers::Servers);
 
 impl RedisServer {
     pub async fn start() -> Self {
-        loop {
-            // Somebody else may be quicker on a port that was free.
-            let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port").port();
-            let folder = tempfile::tempdir().expect("a folder");
-            let child = Command::new("redis-server")
-                .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
-                .args(["--dir", &folder.path().display().to_string()])
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .spawn()
-                .expect("redis-server is installed: see tests/run");
-            let mut server = Self { child, port, _folder: folder };
-            if server.answers().await {
-                return server;
-            }
-        }
-    }
-
-    async fn answers(&mut self) -> bool {
-        for _ in 0..500 {
-            if matches!(self.child.try_wait(), Ok(Some(_))) {
-                return false;
-            }
-            if std::net::TcpStream::connect(("127.0.0.1", self.port)).is_ok() {
-                return true;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        false
+        let start = || servers::Servers::start(servers::Kind::Redis7);
+        Self(tokio::task::spawn_blocking(start).await.expect("redis starts"))
     }
 
     pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
+        self.0.url()
     }
 
     /// Its keys, to look behind the scenes.
@@ -82,23 +48,27 @@ impl RedisServer {
     }
 }
 
-impl Drop for RedisServer {
-    fn drop(&mut self) {
-        let _gone = self.child.kill();
-        let _gone = self.child.wait();
-    }
+/// Which server keeps a cluster's database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Database {
+    MySql,
+    MariaDb,
 }
 
 /// A database that is there for one test.
-pub struct MySqlDatabase {
+pub struct TestDatabase {
     server: String,
     name: String,
     pub url: String,
 }
 
-impl MySqlDatabase {
-    pub async fn create() -> Self {
-        let server = std::env::var(MYSQL).unwrap_or_else(|_| panic!("{MYSQL} must name a MySQL server: see tests/run"));
+impl TestDatabase {
+    pub async fn create(on: Database) -> Self {
+        let variable = match on {
+            Database::MySql => "PINTALK_TEST_MYSQL_URL",
+            Database::MariaDb => "PINTALK_TEST_MARIADB_URL",
+        };
+        let server = std::env::var(variable).unwrap_or_else(|_| panic!("{variable} must name a server: see tests/run"));
         let name =
             format!("pintalk_server_{:032x}", u128::from_ne_bytes(pintalk::clock::Chance::from_entropy().bytes()));
         let url = format!("{}/{name}", server.trim_end_matches('/'));
@@ -112,8 +82,8 @@ impl MySqlDatabase {
     }
 
     async fn on_server(&self, what: &str) {
-        let connection = Database::connect(&self.server).await.expect("MySQL answers");
-        connection.execute_unprepared(&format!("{what} {}", self.name)).await.expect("MySQL obeys");
-        connection.close().await.expect("MySQL answers");
+        let connection = Connection::connect(&self.server).await.expect("the database server answers");
+        connection.execute_unprepared(&format!("{what} {}", self.name)).await.expect("the database server obeys");
+        connection.close().await.expect("the database server answers");
     }
 }

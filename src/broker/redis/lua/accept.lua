@@ -31,18 +31,22 @@ local function load(name)
   if not hash[1] then return { stop = 'unseeded' } end
   if hash[1] ~= 'open' then return { stop = hash[1] } end
   local room = { seq = tonumber(hash[2]), archived = tonumber(hash[3]), id = hash[6], host = hash[7], step = 1 }
+  -- In a slot that is being moved, a key that is not here is an error: better now than between two writes.
+  redis.call('EXISTS', p .. 'log:' .. name, p .. 'ids:' .. name)
   -- More than anybody can have been given since the last number that is known.
   if hash[4] ~= life then room.step = 10000 + 2 * math.max(0, now - tonumber(hash[5])) end
   return room
 end
 
+-- All that may fail comes before the first write: a script is not rolled back.
+redis.call('EXISTS', p .. 'idle')
+for i = 4, #ARGV, 4 do
+  if not rooms[ARGV[i]] then rooms[ARGV[i]] = load(ARGV[i]) end
+end
+
 for i = 4, #ARGV, 4 do
   local name, side, id, head = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
   local room = rooms[name]
-  if not room then
-    room = load(name)
-    rooms[name] = room
-  end
   local answer
   if room.stop then
     answer = { room.stop }

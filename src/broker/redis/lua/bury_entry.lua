@@ -5,12 +5,7 @@
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 local entry = redis.call('XRANGE', KEYS[2], ARGV[2], ARGV[2])[1]
 if entry then
-  local fields = entry[2]
-  fields[#fields + 1] = 'why'
-  fields[#fields + 1] = ARGV[3]
-  redis.call('XADD', KEYS[3], '*', unpack(fields))
-  redis.call('XDEL', KEYS[2], ARGV[2])
-  local of = {}
+  local fields, of = entry[2], {}
   for i = 1, #fields, 2 do of[fields[i]] = fields[i + 1] end
   local room = string.sub(KEYS[2], 1, -6) .. 'room:' .. (of.n or '')
   local seq = tonumber(string.match(of.f or '', '"seq":(%d+)}$') or '')
@@ -18,5 +13,9 @@ if entry then
     local dead = tonumber(redis.call('HGET', room, 'dead') or '')
     if not dead or seq < dead then redis.call('HSET', room, 'dead', string.format('%.0f', seq)) end
   end
+  fields[#fields + 1] = 'why'
+  fields[#fields + 1] = ARGV[3]
+  redis.call('XADD', KEYS[3], '*', unpack(fields))
+  redis.call('XDEL', KEYS[2], ARGV[2])
 end
 return 1
