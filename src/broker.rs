@@ -229,6 +229,16 @@ pub trait Broker: Send + Sync + 'static {
     /// Sets how many guests and hosts this node has in a room, in absolute numbers. `None`: the room must be seeded first.
     async fn set_members(&self, room: RoomName, guests: u32, hosts: u32) -> Result<Option<RoomStatus>, Unavailable>;
 
+    /// [`set_members`](Self::set_members) and, in the same step, the newest of the log, descending, at most `newest`: all that
+    /// a fresh join asks of the broker.
+    async fn enter(
+        &self,
+        room: RoomName,
+        guests: u32,
+        hosts: u32,
+        newest: usize,
+    ) -> Result<Option<(RoomStatus, Vec<LogEntry>)>, Unavailable>;
+
     /// Rooms as they are; `None` for those that the broker does not have.
     async fn status(&self, rooms: &[RoomName]) -> Result<Vec<Option<RoomStatus>>, Unavailable>;
 

@@ -127,19 +127,17 @@ impl History {
         Ok(step)
     }
 
-    /// The newest messages, ascending, at most [`PAGE`]. With SQL away, what the broker has.
+    /// The newest messages, ascending, at most [`PAGE`], of a room whose highest number is `seq`; `log` is what the broker
+    /// has of them, newest first. With SQL away it is all there is.
     ///
     /// # Errors
-    /// If the broker could not be read; or SQL, and the broker has nothing.
-    pub async fn newest(&self, room: RoomKey) -> Result<Vec<LogEntry>, HistoryError> {
-        let mut entries = match self.page(room, None, false).await {
-            Err(HistoryError::Store(error)) if self.has_log => {
-                let log = self.broker.log_before(room.name, None, PAGE).await?;
-                if log.is_empty() {
-                    return Err(error.into());
-                }
-                log
-            }
+    /// If SQL could not be read, and the broker has nothing.
+    pub async fn newest(&self, room: RoomKey, seq: Seq, log: Vec<LogEntry>) -> Result<Vec<LogEntry>, HistoryError> {
+        if seq == 0 && log.is_empty() {
+            return Ok(log);
+        }
+        let mut entries = match self.page(room, None, log.clone()).await {
+            Err(_) if !log.is_empty() => log,
             page => page?,
         };
         entries.reverse();
@@ -151,14 +149,12 @@ impl History {
     /// # Errors
     /// If the broker or SQL could not be read.
     pub async fn before(&self, room: RoomKey, before: Seq) -> Result<Vec<LogEntry>, HistoryError> {
-        self.page(room, Some(before), true).await
+        let log = if self.has_log { self.broker.log_before(room.name, Some(before), PAGE).await? } else { Vec::new() };
+        Ok(self.page(room, Some(before), log).await?)
     }
 
-    async fn page(&self, room: RoomKey, before: Option<Seq>, below: bool) -> Result<Vec<LogEntry>, HistoryError> {
-        let log = if self.has_log { self.broker.log_before(room.name, before, PAGE).await? } else { Vec::new() };
-        if log.is_empty() && self.has_log && !below && self.is_level(room, 0).await? {
-            return Ok(log);
-        }
+    /// A page below `before`, newest first: the log, and what SQL has where the log has nothing.
+    async fn page(&self, room: RoomKey, before: Option<Seq>, log: Vec<LogEntry>) -> Result<Vec<LogEntry>, StoreError> {
         let mut entries: Vec<LogEntry> = Vec::with_capacity(PAGE);
         let mut above = before;
         for entry in log {

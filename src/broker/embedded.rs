@@ -130,6 +130,16 @@ impl Broker for EmbeddedBroker {
         Ok(self.status(&[room]).await?.into_iter().next().flatten())
     }
 
+    async fn enter(
+        &self,
+        room: RoomName,
+        guests: u32,
+        hosts: u32,
+        _: usize,
+    ) -> Result<Option<(RoomStatus, Vec<LogEntry>)>, Unavailable> {
+        Ok(self.set_members(room, guests, hosts).await?.map(|status| (status, Vec::new())))
+    }
+
     async fn status(&self, rooms: &[RoomName]) -> Result<Vec<Option<RoomStatus>>, Unavailable> {
         let mut statuses = Vec::with_capacity(rooms.len());
         for room in rooms {

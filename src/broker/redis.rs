@@ -133,16 +133,22 @@ impl RedisBroker {
         key(self.partition_of(room), kind)
     }
 
-    /// Asks for a room and, with `members`, says how many of this node are in it.
-    async fn room(&self, room: RoomName, members: Option<(u32, u32)>) -> Result<Option<RoomStatus>, Unavailable> {
-        let keys = vec![self.room_key("room", room), self.key_of(room, "idle")];
+    /// Asks for a room and the newest of its log and, with `members`, says how many of this node are in it.
+    async fn room(
+        &self,
+        room: RoomName,
+        members: Option<(u32, u32)>,
+        newest: usize,
+    ) -> Result<Option<(RoomStatus, Vec<LogEntry>)>, Unavailable> {
+        let keys = vec![self.room_key("room", room), self.key_of(room, "idle"), self.room_key("log", room)];
         let (node, (guests, hosts)) = match members {
             Some(counts) => (self.redis.node().to_string(), counts),
             None => (String::new(), (0, 0)),
         };
-        let args: Vec<Value> = vec![node.into(), guests.into(), hosts.into(), room.as_str().into()];
+        let args: Vec<Value> =
+            vec![node.into(), guests.into(), hosts.into(), room.as_str().into(), (newest as i64).into()];
         let answer = self.redis.eval(&self.scripts.members, keys.clone(), args.clone()).await?;
-        let Some(found) = answer::room(answer)? else { return Ok(None) };
+        let Some((found, log)) = answer::room(answer)? else { return Ok(None) };
         let mut alive = self.redis.live_nodes(false).await?;
         if found.unknown(&alive, self.redis.node()).next().is_some() {
             // A node that has just come is not in a list of two seconds ago.
@@ -153,7 +159,7 @@ impl RedisBroker {
                 self.redis.eval(&self.scripts.members, keys, args).await?;
             }
         }
-        Ok(Some(found.status(&alive, self.redis.node())))
+        Ok(Some((found.status(&alive, self.redis.node()), log)))
     }
 }
 
@@ -259,12 +265,23 @@ impl Broker for RedisBroker {
     }
 
     async fn set_members(&self, room: RoomName, guests: u32, hosts: u32) -> Result<Option<RoomStatus>, Unavailable> {
-        self.room(room, Some((guests, hosts))).await
+        Ok(self.enter(room, guests, hosts, 0).await?.map(|(status, _)| status))
+    }
+
+    async fn enter(
+        &self,
+        room: RoomName,
+        guests: u32,
+        hosts: u32,
+        newest: usize,
+    ) -> Result<Option<(RoomStatus, Vec<LogEntry>)>, Unavailable> {
+        self.room(room, Some((guests, hosts)), newest).await
     }
 
     async fn status(&self, rooms: &[RoomName]) -> Result<Vec<Option<RoomStatus>>, Unavailable> {
         // The client pipelines what is asked at once.
-        futures_util::future::try_join_all(rooms.iter().map(|room| self.room(*room, None))).await
+        let asked = rooms.iter().map(|room| async { Ok(self.room(*room, None, 0).await?.map(|(status, _)| status)) });
+        futures_util::future::try_join_all(asked).await
     }
 
     async fn log_after(&self, room: RoomName, after: Seq, limit: usize) -> Result<Vec<LogEntry>, Unavailable> {

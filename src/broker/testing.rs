@@ -15,11 +15,11 @@ use super::{Broker, Change, LogEntry, Outcome, Publication, Sink, Submission};
 use crate::clock::{Chance, Clock, SystemClock};
 use crate::control::Control;
 use crate::domain::{Host, HostId, HostUuid, Room, RoomName, Seq, Side};
-use crate::history::{History, RoomKey};
+use crate::history::{History, PAGE, RoomKey};
 use crate::protocol::chat::{StoredFrame, message_head};
 use crate::redis::Redis;
 use crate::redis::testing::{Kind, Servers};
-use crate::rooms::Rooms;
+use crate::rooms::{RoomError, Rooms};
 use crate::store::testing::{Database, on_fresh};
 use crate::store::{NewHost, Store};
 
@@ -251,6 +251,15 @@ impl Node {
     pub(crate) async fn seed(&self, room: RoomName) {
         if self.redis.is_some() {
             self.rooms.seed(room).await.unwrap();
+        }
+    }
+
+    /// What somebody who comes into a room is shown.
+    pub(crate) async fn newest(&self, room: &Room) -> Vec<LogEntry> {
+        match self.rooms.enter(room.name, 0, 0, PAGE).await {
+            Ok((status, log)) => self.history.newest(key_of(room), status.seq, log).await.unwrap(),
+            Err(RoomError::NotFound) => Vec::new(),
+            Err(error) => panic!("{error}"),
         }
     }
 

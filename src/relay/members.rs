@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::broker::RoomStatus;
+use crate::broker::{LogEntry, RoomStatus};
 use crate::domain::RoomName;
 use crate::hub::Hub;
 use crate::rooms::{RoomError, Rooms};
@@ -27,9 +27,17 @@ impl Members {
     /// # Errors
     /// [`RoomError::NotFound`], [`RoomError::Unavailable`].
     pub async fn tell(&self, room: RoomName) -> Result<RoomStatus, RoomError> {
+        Ok(self.tell_and_read(room, 0).await?.0)
+    }
+
+    /// Likewise, and asks for the newest of the broker's log, descending, at most `newest`.
+    ///
+    /// # Errors
+    /// [`RoomError::NotFound`], [`RoomError::Unavailable`].
+    pub async fn tell_and_read(&self, room: RoomName, newest: usize) -> Result<(RoomStatus, Vec<LogEntry>), RoomError> {
         // Counted within its turn: a later count is told later.
         let _turn = self.turns.take(room.as_bytes()).await;
         let (guests, hosts) = self.hub.members(room);
-        self.rooms.set_members(room, guests, hosts).await
+        self.rooms.enter(room, guests, hosts, newest).await
     }
 }

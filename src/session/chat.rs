@@ -9,9 +9,9 @@ use tokio::time::Instant;
 
 use super::throttle::Throttle;
 use super::{Appetite, Handshake, Refusal, Sessions, Work, run};
-use crate::broker::{RoomStatus, Submission};
+use crate::broker::{LogEntry, RoomStatus, Submission};
 use crate::domain::{Host, HostUuid, RoomChange, RoomName, RoomState, Seq, Side};
-use crate::history::{HistoryError, RoomKey, Step};
+use crate::history::{HistoryError, PAGE, RoomKey, Step};
 use crate::hub::{Connection, Identity, Place, Registration};
 use crate::protocol::chat::{
     Before, Inbound, Notice, closed_frame, history_frame, message_head, read_frame, typing_frame,
@@ -65,7 +65,10 @@ impl Sessions {
         // Registered before the history is read: what is published meanwhile raises its target.
         connection.start_after(0);
         let guard = RoomGuard::enter(self.clone(), owner.key, connection.clone());
-        let status = self.members.tell(name).await.map_err(|error| self.refusal_of(&error))?;
+        // Who comes afresh gets the newest; who comes back, what he missed.
+        let newest = if after.is_some() { 0 } else { PAGE };
+        let entered = self.members.tell_and_read(name, newest).await;
+        let (status, log) = entered.map_err(|error| self.refusal_of(&error))?;
         // Each side for itself: guests shall not keep the host out.
         let side = match connection.side() {
             Side::Guest => status.guests,
@@ -77,7 +80,7 @@ impl Sessions {
         self.admit_to_state(owner.key, &status, connection.side(), after.is_some()).await?;
         match after {
             Some(after) => self.replay(owner.key, &status, &connection, after).await?,
-            None => self.greet(owner.key, &status, &connection).await?,
+            None => self.greet(owner.key, &status, log, &connection).await?,
         }
         Ok(ChatSession::new(self.clone(), guard, &host, after.is_some()))
     }
@@ -108,8 +111,15 @@ impl Sessions {
     }
 
     /// The newest messages, in one frame, for who comes afresh.
-    async fn greet(&self, room: RoomKey, status: &RoomStatus, connection: &Connection) -> Result<(), Refusal> {
-        let entries = self.history.newest(room).await.map_err(|error| self.refusal_of(&error.into()))?;
+    async fn greet(
+        &self,
+        room: RoomKey,
+        status: &RoomStatus,
+        log: Vec<LogEntry>,
+        connection: &Connection,
+    ) -> Result<(), Refusal> {
+        let entries =
+            self.history.newest(room, status.seq, log).await.map_err(|error| self.refusal_of(&error.into()))?;
         let newest = entries.last().map_or(0, |entry| entry.seq);
         if let Some(first) = entries.first() {
             let json = history_frame(entries.iter().map(|entry| &*entry.frame), false);

@@ -1,6 +1,7 @@
 //! Reads what the scripts and streams answer.
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
+use chrono::DateTime;
 use fred::types::Value;
 
 use super::strange;
@@ -83,11 +84,12 @@ impl FoundRoom {
     }
 }
 
-pub(super) fn room(value: Value) -> Result<Option<FoundRoom>, Unavailable> {
+pub(super) fn room(value: Value) -> Result<Option<(FoundRoom, Vec<LogEntry>)>, Unavailable> {
     if !value.is_array() {
         return Ok(None);
     }
     let mut answer = Answer::list(value)?;
+    let log = packed_log(answer.bytes().unwrap_or_default())?;
     let state = state(&answer.text()?)?;
     let version = answer.number()? as u64;
     if state == RoomState::Deleted {
@@ -101,7 +103,7 @@ pub(super) fn room(value: Value) -> Result<Option<FoundRoom>, Unavailable> {
             guests: 0,
             hosts: 0,
         };
-        return Ok(Some(FoundRoom { room, members: Vec::new() }));
+        return Ok(Some((FoundRoom { room, members: Vec::new() }, log)));
     }
     let seq = answer.number()? as Seq;
     let archived = answer.number()? as Seq;
@@ -112,7 +114,31 @@ pub(super) fn room(value: Value) -> Result<Option<FoundRoom>, Unavailable> {
         members.push((answer.text()?, answer.number()? as u32, answer.number()? as u32));
     }
     let room = RoomStatus { chatroom, host, state, version, seq, archived, guests: 0, hosts: 0 };
-    Ok(Some(FoundRoom { room, members }))
+    Ok(Some((FoundRoom { room, members }, log)))
+}
+
+/// Entries of a log in one string, `<seq> <accepted at> <length>\n<frame>` each. The frames are parts of it, not copies.
+fn packed_log(mut packed: Bytes) -> Result<Vec<LogEntry>, Unavailable> {
+    let mut entries = Vec::new();
+    while !packed.is_empty() {
+        let (entry, length) = packed_head(&mut packed).ok_or_else(|| strange("a log that cannot be read"))?;
+        if length > packed.len() {
+            return Err(strange("a log that breaks off"));
+        }
+        entries.push(LogEntry { frame: packed.split_to(length), ..entry });
+    }
+    Ok(entries)
+}
+
+/// An entry but for its frame, and the frame's length.
+fn packed_head(packed: &mut Bytes) -> Option<(LogEntry, usize)> {
+    let end = packed.iter().position(|byte| *byte == b'\n')?;
+    let head = packed.split_to(end);
+    packed.advance(1);
+    let mut words = std::str::from_utf8(&head).ok()?.split(' ');
+    let seq = words.next()?.parse().ok()?;
+    let accepted_at = DateTime::from_timestamp_millis(words.next()?.parse().ok()?)?;
+    Some((LogEntry { seq, accepted_at, frame: Bytes::new() }, words.next()?.parse().ok()?))
 }
 
 pub(super) fn state(word: &str) -> Result<RoomState, Unavailable> {
@@ -145,8 +171,7 @@ pub(super) fn log(value: Value) -> Result<Vec<LogEntry>, Unavailable> {
         .map(|(id, mut fields)| {
             let seq = id.split('-').next().and_then(|seq| seq.parse().ok()).ok_or_else(|| strange("entry id"))?;
             let frame = fields.nth(1).and_then(Value::into_bytes).ok_or_else(|| strange("an entry without a frame"))?;
-            let accepted_at =
-                fields.nth(1).and_then(|at| at.as_i64()).and_then(chrono::DateTime::from_timestamp_millis);
+            let accepted_at = fields.nth(1).and_then(|at| at.as_i64()).and_then(DateTime::from_timestamp_millis);
             Ok(LogEntry { seq, accepted_at: accepted_at.ok_or_else(|| strange("an entry without a time"))?, frame })
         })
         .collect()

@@ -113,6 +113,15 @@ impl Broker for FakeBroker {
     async fn set_members(&self, _: RoomName, _: u32, _: u32) -> Result<Option<RoomStatus>, Unavailable> {
         Ok(None)
     }
+    async fn enter(
+        &self,
+        _: RoomName,
+        _: u32,
+        _: u32,
+        _: usize,
+    ) -> Result<Option<(RoomStatus, Vec<LogEntry>)>, Unavailable> {
+        Ok(None)
+    }
     async fn status(&self, rooms: &[RoomName]) -> Result<Vec<Option<RoomStatus>>, Unavailable> {
         Ok(vec![None; rooms.len()])
     }
