@@ -102,6 +102,9 @@ impl Report {
     }
 
     fn faults(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        if let Some(doubt) = self.doubt() {
+            writeln!(f, "  a busy machine: {doubt}")?;
+        }
         let verdict = &self.verdict;
         if verdict.is_clean() {
             writeln!(f, "  lost, doubled, reordered, misrouted: 0")?;

@@ -129,7 +129,14 @@ fn table(reports: &[Report]) -> String {
     let line = |[name, value, limit, remark]: &[String; 4]| {
         format!("{name:<figure$}  {value:>measured$}  {limit:<goal$}  {remark}").trim_end().to_owned() + "\n"
     };
-    rows.iter().map(line).collect()
+    let mut table: String = rows.iter().map(line).collect();
+    if let Some((report, doubt)) = reports.iter().find_map(|report| Some((report, report.doubt()?))) {
+        table += &format!(
+            "\nThese are figures of a busy machine, and too high: in a run of {}, {doubt}.\n",
+            report.scenario
+        );
+    }
+    table
 }
 
 /// The middle one, of an even number the lower of the two.
@@ -167,6 +174,7 @@ mod tests {
             latency: Vec::new(),
             processes: vec![process("nodes", nodes_us), process("redis", 10_000)],
             generator: Generator::default(),
+            others_cores: None,
             verdict: Verdict::default(),
             closed: BTreeMap::new(),
         }
@@ -188,6 +196,15 @@ mod tests {
         assert_eq!(line("saturated: messages").last(), Some("8000"));
         assert!(line("saturated: CPU a message, SQL").any(|word| word == "-"), "{told}");
         assert!(line("lost, doubled").eq(["lost,", "doubled,", "reordered,", "misrouted", "0", "0"]));
+    }
+
+    #[test]
+    fn figures_of_a_busy_machine_are_called_so() {
+        let mut report = saturated(1, 1.0);
+        report.others_cores = Some(0.02);
+        assert!(!table(&[report.clone()]).contains("busy"));
+        report.others_cores = Some(0.8);
+        assert!(table(&[saturated(1, 1.0), report]).contains("busy machine"));
     }
 
     #[test]
