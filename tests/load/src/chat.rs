@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::Failure;
 use crate::args::{ChatArgs, FanoutArgs, MeasureArgs, SpanArgs, Writers};
 use crate::progress::Bar;
-use crate::report::{Meter, Report, Scenario};
+use crate::report::{Measured, Meter, Report, Scenario};
 use crate::socket::Target;
 use crate::stage::{self, Stage};
 use crate::talk::{Pace, Talk};
@@ -89,7 +89,7 @@ fn measure(
     let meter = Meter::start(&measure.process)?;
     let phase = talk.talk(pace, span.span, &Bar::span("measure", span.span))?;
     talk.await_archive(queues.as_mut())?;
-    let (processes, mut generator) = meter.stop()?;
+    let Measured { processes, mut generator, others_cores } = meter.stop()?;
     generator.late_p99_ms = phase.late.at_ms(99.0);
     generator.late_max_ms = phase.late.at_ms(100.0);
     let (verdict, closed) = talk.verdict();
@@ -107,6 +107,7 @@ fn measure(
         latency: vec![phase.acknowledge.distribution("acknowledged"), phase.deliver.distribution("delivered")],
         processes,
         generator,
+        others_cores,
         verdict,
         closed,
     })

@@ -8,7 +8,7 @@ use crate::args::IdleArgs;
 use crate::check::Verdict;
 use crate::crowd::{Crowd, Heard};
 use crate::progress::Bar;
-use crate::report::{Meter, Report, Scenario};
+use crate::report::{Measured, Meter, Report, Scenario};
 use crate::socket::Target;
 use crate::stage::Stage;
 
@@ -42,7 +42,7 @@ pub(crate) fn run(args: &IdleArgs) -> Result<Report, Failure> {
         listen(&mut crowd, end.min(Instant::now() + Duration::from_millis(100)), &mut closed)?;
         bar.tick();
     }
-    let (processes, generator) = meter.stop()?;
+    let Measured { processes, generator, others_cores } = meter.stop()?;
     Ok(Report {
         scenario: Scenario::Idle,
         nodes: stage.nodes.len(),
@@ -55,6 +55,7 @@ pub(crate) fn run(args: &IdleArgs) -> Result<Report, Failure> {
         latency: Vec::new(),
         processes,
         generator,
+        others_cores,
         verdict: Verdict::default(),
         closed,
     })

@@ -13,7 +13,7 @@ use crate::frame::{self, Decoder, Frame};
 use crate::latency::Latencies;
 use crate::message::{self, Run, Scanner};
 use crate::progress::Bar;
-use crate::report::{Meter, Report, Scenario};
+use crate::report::{Measured, Meter, Report, Scenario};
 use crate::socket::{OpenError, Target, read_some};
 use crate::stage::{self, Stage};
 use crate::talk::Talk;
@@ -60,7 +60,7 @@ pub(crate) fn run(args: &JoinArgs) -> Result<Report, Failure> {
         guests.into_iter().filter_map(|thread| thread.join().ok()).fold(Finding::new(), Finding::add)
     });
     let span_s = start.elapsed().as_secs_f64();
-    let (processes, generator) = meter.stop()?;
+    let Measured { processes, generator, others_cores } = meter.stop()?;
     drop(bar);
     if let Some(reason) = &found.reason {
         eprintln!("a join failed: {reason}");
@@ -78,6 +78,7 @@ pub(crate) fn run(args: &JoinArgs) -> Result<Report, Failure> {
         latency: vec![found.latency.distribution("history read")],
         processes,
         generator,
+        others_cores,
         verdict: found.verdict,
         closed: found.closed,
     })

@@ -99,7 +99,7 @@ fn run(task: &Task) -> Result<bool, Failure> {
 fn tell(report: &Report, args: &MeasureArgs) -> Result<bool, Failure> {
     print!("{report}");
     if let Some(file) = &args.json {
-        let json = serde_json::to_vec_pretty(report).map_err(Failure::new)?;
+        let json = serde_json::to_vec(report).map_err(Failure::new)?;
         fs::write(file, json).map_err(|error| Failure::new(format!("--json: {}: {error}", file.display())))?;
     }
     if let Some(file) = &args.svg {

@@ -190,6 +190,7 @@ mod tests {
             latency,
             processes: Vec::new(),
             generator: Generator::default(),
+            others_cores: None,
             verdict: Verdict::default(),
             closed: BTreeMap::new(),
         }

@@ -11,7 +11,7 @@ impl Display for Report {
         let settings: Vec<_> = self.settings.iter().map(|(name, value)| format!("{name} {value}")).collect();
         writeln!(f, "  {}\n", settings.join(", "))?;
         match self.scenario {
-            Scenario::Idle => writeln!(f, "  {} sockets open for {:.1} s", self.units, self.span_s)?,
+            Scenario::Idle => writeln!(f, "  {} sockets, opened and held for {:.1} s", self.units, self.span_s)?,
             Scenario::Join => {
                 writeln!(f, "  {} joins in {:.1} s: {:.0} a second", self.units, self.span_s, self.per_second)?;
             }
@@ -27,14 +27,7 @@ impl Display for Report {
         }
         self.latencies(f)?;
         self.processes(f, unit)?;
-        let own = &self.generator;
-        writeln!(
-            f,
-            "\n  the generator itself: {:.0} % of a core; sent late by {:.2} ms (p99), {:.2} ms at most",
-            own.cores * 100.0,
-            own.late_p99_ms,
-            own.late_max_ms
-        )?;
+        self.generator(f)?;
         self.faults(f)
     }
 }
@@ -90,13 +83,28 @@ impl Report {
         if self.scenario == Scenario::Idle {
             for process in &self.processes {
                 let each = self.memory_kib(&process.name).unwrap_or_default();
-                writeln!(f, "  {} hold {each:.2} KiB a socket", process.name)?;
+                writeln!(f, "  {} took on {each:.2} KiB a socket", process.name)?;
             }
         }
         Ok(())
     }
 
+    fn generator(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let own = &self.generator;
+        write!(f, "\n  the generator itself: {:.0} % of a core", own.cores * 100.0)?;
+        match self.scenario {
+            Scenario::Idle | Scenario::Join => writeln!(f),
+            Scenario::Saturated | Scenario::Paced | Scenario::Fanout => {
+                let (p99, max) = (own.late_p99_ms, own.late_max_ms);
+                writeln!(f, "; it sent {p99:.2} ms after the time (p99), {max:.2} ms at most")
+            }
+        }
+    }
+
     fn faults(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        if let Some(doubt) = self.doubt() {
+            writeln!(f, "  a busy machine: {doubt}")?;
+        }
         let verdict = &self.verdict;
         if verdict.is_clean() {
             writeln!(f, "  lost, doubled, reordered, misrouted: 0")?;

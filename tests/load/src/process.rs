@@ -71,6 +71,18 @@ fn usage_of(pid: &str) -> Option<Usage> {
     Some(Usage { user_us, system_us, rss_kib, pss_kib })
 }
 
+/// What all processes of this machine have used of its processors, in microseconds.
+pub(crate) fn machine_cpu_us() -> Option<u64> {
+    busy(&fs::read_to_string("/proc/stat").ok()?).map(|ticks| ticks * tick_us())
+}
+
+/// Of the first line of `/proc/stat`: user, nice, system, irq and softirq, without idle and waiting.
+fn busy(stat: &str) -> Option<u64> {
+    let fields = stat.lines().next()?.strip_prefix("cpu ")?.split_ascii_whitespace();
+    let ticks: Vec<u64> = fields.map_while(|field| field.parse().ok()).collect();
+    [0, 1, 2, 5, 6].iter().try_fold(0, |sum, &at| Some(sum + ticks.get(at)?))
+}
+
 fn tick_us() -> u64 {
     1_000_000 / rustix::param::clock_ticks_per_second().max(1)
 }
@@ -102,6 +114,12 @@ mod tests {
         let status = "Name:\tpintalk\nVmPeak:\t  900 kB\nVmRSS:\t   1234 kB\n";
         assert_eq!(kib(status, "VmRSS:"), Some(1234));
         assert_eq!(kib(status, "Pss:"), None);
+    }
+
+    #[test]
+    fn the_machine_is_busy_with_all_but_idling_and_waiting() {
+        assert_eq!(busy("cpu  100 20 3 9999 888 4 5 0 0 0\ncpu0 1 2 3 4"), Some(132));
+        assert_eq!(busy("intr 1 2 3"), None);
     }
 
     #[test]

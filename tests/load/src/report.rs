@@ -11,6 +11,11 @@ use crate::check::Verdict;
 use crate::latency::Distribution;
 use crate::process::{self, Group, Usage};
 
+/// Other processes that take more, in cores, push servers and generator off theirs and empty their caches.
+const OTHERS_CORES: f64 = 0.1;
+/// A generator that is later than this, in milliseconds at p99, is what a latency tells of.
+const LATE_MS: f64 = 1.0;
+
 /// Which question a run answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -67,6 +72,8 @@ pub(crate) struct Report {
     pub(crate) latency: Vec<Distribution>,
     pub(crate) processes: Vec<Process>,
     pub(crate) generator: Generator,
+    /// CPU by time of whatever else this machine did; `None` when it may not be read.
+    pub(crate) others_cores: Option<f64>,
     pub(crate) verdict: Verdict,
     /// Sockets that the server closed, by code; with 0 those that did not open.
     pub(crate) closed: BTreeMap<u16, u64>,
@@ -100,6 +107,21 @@ impl Report {
         self.verdict.is_clean() && self.closed.is_empty()
     }
 
+    /// What makes its figures those of a busy machine, if anything does.
+    pub(crate) fn doubt(&self) -> Option<String> {
+        let watched = !self.processes.is_empty();
+        let others = self.others_cores.filter(|cores| watched && *cores > OTHERS_CORES);
+        let late = Some(self.generator.late_p99_ms).filter(|ms| self.scenario == Scenario::Paced && *ms > LATE_MS);
+        match (others, late) {
+            (None, None) => None,
+            (Some(cores), None) => Some(format!("other processes took {cores:.2} cores")),
+            (None, Some(ms)) => Some(format!("the generator was {ms:.2} ms late (p99)")),
+            (Some(cores), Some(ms)) => {
+                Some(format!("other processes took {cores:.2} cores, and the generator was {ms:.2} ms late (p99)"))
+            }
+        }
+    }
+
     /// CPU of some groups, in microseconds a unit; `None` unless all of them were watched.
     pub(crate) fn cpu_us(&self, groups: &[&str]) -> Option<f64> {
         let sum = groups.iter().try_fold(0, |sum, name| {
@@ -121,17 +143,26 @@ pub(crate) struct Meter<'a> {
     groups: &'a [Group],
     before: Vec<Usage>,
     own: Usage,
+    machine_us: Option<u64>,
     start: Instant,
+}
+
+/// What was used meanwhile.
+pub(crate) struct Measured {
+    pub(crate) processes: Vec<Process>,
+    pub(crate) generator: Generator,
+    pub(crate) others_cores: Option<f64>,
 }
 
 impl<'a> Meter<'a> {
     pub(crate) fn start(groups: &'a [Group]) -> Result<Self, Failure> {
         let before = groups.iter().map(Group::usage).collect::<Result<_, _>>()?;
-        Ok(Self { groups, before, own: process::own_usage(), start: Instant::now() })
+        let (own, machine_us) = (process::own_usage(), process::machine_cpu_us());
+        Ok(Self { groups, before, own, machine_us, start: Instant::now() })
     }
 
-    pub(crate) fn stop(self) -> Result<(Vec<Process>, Generator), Failure> {
-        let own = process::own_usage();
+    pub(crate) fn stop(self) -> Result<Measured, Failure> {
+        let (own, machine_us) = (process::own_usage(), process::machine_cpu_us());
         let wall_us = self.start.elapsed().as_micros().max(1);
         let processes = self.groups.iter().zip(self.before).map(|(group, before)| {
             let after = group.usage()?;
@@ -143,12 +174,18 @@ impl<'a> Meter<'a> {
                 after,
             })
         });
+        let processes = processes.collect::<Result<Vec<_>, Failure>>()?;
+        let own_us = own.cpu_us() - self.own.cpu_us();
+        let known_us = own_us + processes.iter().map(|process| process.user_us + process.system_us).sum::<u64>();
+        let others_us =
+            machine_us.zip(self.machine_us).map(|(after, before)| (after - before).saturating_sub(known_us));
         let generator = Generator {
             user_us: own.user_us - self.own.user_us,
             system_us: own.system_us - self.own.system_us,
-            cores: (own.cpu_us() - self.own.cpu_us()) as f64 / wall_us as f64,
+            cores: own_us as f64 / wall_us as f64,
             ..Generator::default()
         };
-        Ok((processes.collect::<Result<_, Failure>>()?, generator))
+        let others_cores = others_us.map(|us| us as f64 / wall_us as f64);
+        Ok(Measured { processes, generator, others_cores })
     }
 }

@@ -31,6 +31,9 @@ pub(crate) enum Pace {
     Rate(f64),
 }
 
+#[cfg(test)]
+mod tests;
+
 /// What a stretch of talking came to.
 pub(crate) struct Phase {
     pub(crate) messages: u64,
@@ -72,6 +75,8 @@ pub(crate) struct Talk {
     /// Whose message has come back since they were last asked to go on.
     acknowledged: Vec<usize>,
     tally: Tally,
+    /// How long what was sent last may take to arrive.
+    patience: Duration,
 }
 
 #[derive(Default)]
@@ -120,6 +125,7 @@ impl Talk {
                 verdict: Verdict::default(),
                 closed: BTreeMap::new(),
             },
+            patience: PATIENCE,
         })
     }
 
@@ -263,7 +269,7 @@ impl Talk {
     }
 
     fn settle(&mut self) -> Result<Phase, Failure> {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + self.patience;
         while self.tally.awaited > 0 && Instant::now() < end {
             self.hear(Instant::now() + GLANCE)?;
         }

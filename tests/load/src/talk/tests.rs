@@ -1,0 +1,175 @@
+//! Conversations with a server that keeps its promises, and with some that do not.
+
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use super::*;
+use crate::frame::Decoder;
+use crate::message::MessageId;
+
+/// A server with one room: what it hears from anybody it numbers, hands to its own idea of what to send, and sends to all.
+struct Server(JoinHandle<()>);
+
+impl Server {
+    /// The room's guest and host, seated and writing; `deliver` gets each message's id and number.
+    fn start(
+        talk: &mut Talk,
+        mut deliver: impl FnMut(MessageId, u64) -> Vec<(MessageId, u64)> + Send + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut sockets: Vec<TcpStream> = Vec::new();
+        for side in 0..2 {
+            let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            stream.set_nonblocking(true).unwrap();
+            talk.seat(0, side, Opened { stream, decoder: Decoder::default() }, Some(20)).unwrap();
+            let socket = listener.accept().unwrap().0;
+            socket.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+            sockets.push(socket);
+        }
+        Self(thread::spawn(move || {
+            let mut seq = 0;
+            let mut heard = vec![Vec::new(); 2];
+            loop {
+                for at in 0..2 {
+                    let mut buffer = [0; 4096];
+                    match sockets[at].read(&mut buffer) {
+                        Ok(0) => return,
+                        Ok(len) => heard[at].extend_from_slice(&buffer[..len]),
+                        Err(_) => continue,
+                    }
+                    while let Some(id) = take_id(&mut heard[at]) {
+                        seq += 1;
+                        for (id, seq) in deliver(id, seq) {
+                            let frame = server_frame(&id, seq);
+                            // One who is gone already is sent nothing.
+                            sockets.iter_mut().for_each(|socket| drop(socket.write_all(&frame)));
+                        }
+                    }
+                }
+            }
+        }))
+    }
+
+    fn end(self, talk: Talk) {
+        drop(talk);
+        self.0.join().unwrap();
+    }
+}
+
+/// The id of the first frame, which is taken; all of this test's frames are between 126 and 65,535 bytes long.
+fn take_id(heard: &mut Vec<u8>) -> Option<MessageId> {
+    let len = usize::from(u16::from_be_bytes([*heard.get(2)?, *heard.get(3)?]));
+    if heard.len() < 8 + len {
+        return None;
+    }
+    let frame: Vec<u8> = heard.drain(..8 + len).collect();
+    let json: Vec<u8> = frame[8..].iter().enumerate().map(|(at, byte)| byte ^ frame[4 + at % 4]).collect();
+    let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
+    MessageId::read(json["id"].as_str().unwrap().as_bytes())
+}
+
+fn server_frame(id: &MessageId, seq: u64) -> Vec<u8> {
+    let json = format!(r#"{{"id":"{}","seq":{seq}}}"#, String::from_utf8(id.write().to_vec()).unwrap());
+    [&[0x81, json.len() as u8], json.as_bytes()].concat()
+}
+
+/// Four messages of each side to a server, and what is said of them.
+fn verdict_of(deliver: impl FnMut(MessageId, u64) -> Vec<(MessageId, u64)> + Send + 'static) -> Verdict {
+    let mut talk = Talk::new().unwrap();
+    talk.patience = Duration::from_secs(1);
+    let server = Server::start(&mut talk, deliver);
+    let phase = talk.say_each(4).unwrap();
+    assert_eq!(phase.messages, 8);
+    let (verdict, closed) = talk.verdict();
+    assert!(closed.is_empty(), "{closed:?}");
+    server.end(talk);
+    verdict
+}
+
+fn is_second_of_the_guest(id: &MessageId) -> bool {
+    (id.side, id.number) == (0, 2)
+}
+
+#[test]
+fn a_server_that_keeps_its_promises_is_clean() {
+    assert_eq!(verdict_of(|id, seq| vec![(id, seq)]), Verdict::default());
+}
+
+#[test]
+fn a_server_that_loses_a_message_is_found_by_both_sides() {
+    let verdict = verdict_of(|id, seq| if is_second_of_the_guest(&id) { vec![] } else { vec![(id, seq)] });
+    assert_eq!(verdict, Verdict { lost: 2, ..Verdict::default() });
+}
+
+#[test]
+fn a_server_that_doubles_a_message_is_found() {
+    let verdict =
+        verdict_of(|id, seq| if is_second_of_the_guest(&id) { vec![(id, seq), (id, seq)] } else { vec![(id, seq)] });
+    assert_eq!(verdict, Verdict { doubled: 2, ..Verdict::default() });
+}
+
+#[test]
+fn a_server_that_reorders_messages_is_found() {
+    let mut held = None;
+    let verdict = verdict_of(move |id, seq| match id {
+        id if is_second_of_the_guest(&id) => {
+            held = Some(id);
+            vec![]
+        }
+        MessageId { side: 0, number: 3, .. } => {
+            [Some((id, seq * 10)), held.take().map(|held| (held, seq * 10 + 1))].into_iter().flatten().collect()
+        }
+        id => vec![(id, seq * 10)],
+    });
+    assert_eq!(verdict, Verdict { reordered: 2, ..Verdict::default() });
+}
+
+#[test]
+fn a_server_that_misroutes_a_message_is_found() {
+    let verdict = verdict_of(|id, seq| {
+        if is_second_of_the_guest(&id) { vec![(MessageId { room: 7, ..id }, seq)] } else { vec![(id, seq)] }
+    });
+    assert_eq!(verdict, Verdict { misrouted: 2, lost: 2, ..Verdict::default() });
+}
+
+#[test]
+fn a_closed_loop_goes_on_as_long_as_it_is_acknowledged() {
+    let mut talk = Talk::new().unwrap();
+    let server = Server::start(&mut talk, |id, seq| vec![(id, seq)]);
+    let span = Duration::from_millis(300);
+    let phase = talk.talk(Pace::Window(2), span, &Bar::span("", span)).unwrap();
+    assert!(phase.messages > 4, "{}", phase.messages);
+    assert_eq!(phase.deliveries, phase.messages * 2);
+    assert!(talk.verdict().0.is_clean());
+    server.end(talk);
+}
+
+#[test]
+fn an_open_loop_sends_what_its_schedule_says_whether_or_not_anything_comes_back() {
+    let mut talk = Talk::new().unwrap();
+    talk.patience = Duration::from_millis(10);
+    let server = Server::start(&mut talk, |_, _| vec![]);
+    let span = Duration::from_millis(50);
+    let phase = talk.talk(Pace::Rate(1000.0), span, &Bar::span("", span)).unwrap();
+    assert_eq!((phase.messages, phase.deliveries), (50, 0));
+    assert_eq!(talk.verdict().0.lost, 100);
+    server.end(talk);
+}
+
+#[test]
+fn a_closed_socket_is_told_by_its_code_and_nothing_of_it_is_called_lost() {
+    let mut talk = Talk::new().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    stream.set_nonblocking(true).unwrap();
+    talk.seat(0, 0, Opened { stream, decoder: Decoder::default() }, Some(20)).unwrap();
+    let mut server = listener.accept().unwrap().0;
+    server.write_all(&[0x88, 2, 0x03, 0xF4]).unwrap();
+    let phase = talk.say_each(1).unwrap();
+    assert_eq!(phase.messages, 1);
+    let (verdict, closed) = talk.verdict();
+    assert!(verdict.is_clean());
+    assert_eq!(closed, BTreeMap::from([(1012, 1)]));
+}
