@@ -79,7 +79,7 @@ impl Node {
             history,
             relay,
             broker: broker.clone(),
-            members: Members::new(hub.clone(), rooms.clone()),
+            members: Members::new(hub.clone(), rooms.clone(), shutdown.tasks().clone(), shutdown.stopping_token()),
             hub: hub.clone(),
             statuses,
             clock: clock.clone(),

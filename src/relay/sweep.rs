@@ -81,6 +81,9 @@ impl Sweep {
 
 #[cfg(test)]
 mod tests {
+    use tokio_util::sync::CancellationToken;
+    use tokio_util::task::TaskTracker;
+
     use super::*;
     use crate::broker::testing::{Node, Stage};
     use crate::clock::Chance;
@@ -91,7 +94,7 @@ mod tests {
     /// A node whose sockets hear nothing of the bus.
     fn deaf(node: &Node) -> (Sweep, Arc<Hub>) {
         let hub = Hub::new(Chance::from_seed(1));
-        let members = Members::new(hub.clone(), node.rooms.clone());
+        let members = Members::new(hub.clone(), node.rooms.clone(), TaskTracker::new(), CancellationToken::new());
         (Sweep::new(hub.clone(), members, node.rooms.clone()), hub)
     }
 

@@ -385,12 +385,6 @@ impl Drop for RoomGuard {
         if self.connection.side() == Side::Host {
             self.note_check();
         }
-        let (context, name) = (self.context.clone(), self.key.name);
-        self.context.tracker.spawn(async move {
-            match context.members.tell(name).await {
-                Ok(_) | Err(RoomError::NotFound) => {}
-                Err(error) => tracing::debug!(%error, room = %name, "the broker does not know yet who left a room"),
-            }
-        });
+        self.context.members.tell_soon(self.key.name);
     }
 }
