@@ -22,6 +22,8 @@ use crate::domain::NodeId;
 
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 
 /// How long a call may take before it counts as failed.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(3);
@@ -207,10 +209,11 @@ impl Redis {
         self.ended.cancelled().await;
     }
 
-    /// Ends both clients.
+    /// Ends both clients. One that has no connection does not hear of it: it is not waited for.
     pub async fn quit(&self) {
         self.ended.cancel();
-        for result in [self.client.quit().await, self.subscriber.quit().await] {
+        let (client, subscriber) = tokio::join!(within(self.client.quit()), within(self.subscriber.quit()));
+        for result in [client, subscriber] {
             if let Err(error) = result {
                 tracing::debug!(%error, "redis client did not quit in order");
             }

@@ -6,6 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fred::prelude::*;
+use fred::types::Message;
+use tokio::sync::Notify;
+use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::answer;
@@ -17,6 +20,9 @@ use crate::redis::{Disturbances, Redis, call, within};
 /// News about hosts is looked for this often even if nobody says that there is some.
 const CONTROL_INTERVAL: Duration = Duration::from_secs(5);
 
+/// How long to wait before subscribing again what could not be.
+const RETRY_INTERVAL: Duration = Duration::from_millis(500);
+
 /// In a Cluster the buses are subscribed again this often. To one that stands it is nothing; of one whose slot has moved it is
 /// the only news: the server's own is dropped by the client.
 const BUSES_INTERVAL: Duration = Duration::from_secs(1);
@@ -25,30 +31,21 @@ pub(super) async fn start(redis: Redis, sink: Arc<dyn Sink>) -> Result<(), Unava
     let messages = redis.subscriber().message_rx();
     let disturbances = redis.disturbances();
     // What was said before this node came is not news to it.
-    let newest = newest_control(&redis).await;
+    let newest = newest_control(&redis).await.unwrap_or_else(|_| "0-0".into());
     let first = resubscribe(&redis).await;
-    tokio::spawn(listen(redis, sink, messages, disturbances, newest.unwrap_or_else(|_| "0-0".into()), first.is_ok()));
+    let news = Arc::<Notify>::default();
+    tokio::spawn(listen(redis.clone(), sink.clone(), messages, news.clone()));
+    tokio::spawn(keep(redis, sink, disturbances, news, newest, first.is_ok()));
     first
 }
 
-async fn listen(
-    redis: Redis,
-    sink: Arc<dyn Sink>,
-    mut messages: tokio::sync::broadcast::Receiver<fred::types::Message>,
-    mut disturbances: Disturbances,
-    mut newest: String,
-    mut subscribed: bool,
-) {
-    let mut control = tokio::time::interval(CONTROL_INTERVAL);
-    let mut retry = tokio::time::interval(Duration::from_millis(500));
-    retry.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut buses = tokio::time::interval(BUSES_INTERVAL);
-    buses.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+/// Hands on what comes. It asks Redis nothing: what one master does not answer must not hold up what another says.
+async fn listen(redis: Redis, sink: Arc<dyn Sink>, mut messages: Receiver<Message>, news: Arc<Notify>) {
     loop {
         tokio::select! {
             () = redis.ended() => return,
             message = messages.recv() => match message {
-                Ok(message) if &*message.channel == CONTROL => read_control(&redis, &*sink, &mut newest).await,
+                Ok(message) if &*message.channel == CONTROL => news.notify_one(),
                 Ok(message) if !message.channel.ends_with(":bus") => {}
                 Ok(message) => {
                     let understood = message.value.as_bytes().is_some_and(|bytes| publication::deliver(bytes, &*sink));
@@ -64,6 +61,28 @@ async fn listen(
                 }
                 Err(RecvError::Closed) => return,
             },
+        }
+    }
+}
+
+/// Sees that the buses stay subscribed, and reads the news.
+async fn keep(
+    redis: Redis,
+    sink: Arc<dyn Sink>,
+    mut disturbances: Disturbances,
+    news: Arc<Notify>,
+    mut newest: String,
+    mut subscribed: bool,
+) {
+    let every = |interval| {
+        let mut ticks = tokio::time::interval(interval);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        ticks
+    };
+    let (mut control, mut retry, mut buses) = (every(CONTROL_INTERVAL), every(RETRY_INTERVAL), every(BUSES_INTERVAL));
+    loop {
+        tokio::select! {
+            () = redis.ended() => return,
             disturbance = disturbances.next() => match disturbance {
                 Some(()) => subscribed = false,
                 None => return,
@@ -80,14 +99,16 @@ async fn listen(
                 Err(error) => tracing::warn!(%error, "the buses are not subscribed yet"),
             },
             _ = control.tick() => read_control(&redis, &*sink, &mut newest).await,
+            () = news.notified() => read_control(&redis, &*sink, &mut newest).await,
         }
     }
 }
 
+/// Subscribes everything. What is subscribed already stays so; a bus that has moved is an error once, and by the next time the
+/// client knows where to.
 async fn resubscribe(redis: &Redis) -> Result<(), Unavailable> {
     let subscriber = redis.subscriber();
     for partition in (0..PARTITIONS).map(Partition) {
-        // What has moved is known to be elsewhere only now: the caller hears of it.
         within(subscriber.ssubscribe(key(partition, "bus"))).await?;
     }
     within(subscriber.subscribe(CONTROL)).await

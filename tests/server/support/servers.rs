@@ -3,16 +3,18 @@
 use fred::prelude::*;
 use sea_orm::{ConnectionTrait as _, Database as Connection};
 
+use deployment::{Kind, Servers};
+
 #[allow(dead_code, reason = "the crate's own tests use it all")]
 #[path = "../../../src/redis/testing/servers.rs"]
-mod servers;
+mod deployment;
 
 /// A Redis that ends with the test.
-pub struct RedisServer(servers::Servers);
+pub struct RedisServer(Servers);
 
 impl RedisServer {
     pub async fn start() -> Self {
-        let start = || servers::Servers::start(servers::Kind::Redis7);
+        let start = || Servers::start(Kind::Redis7);
         Self(tokio::task::spawn_blocking(start).await.expect("redis starts"))
     }
 
