@@ -133,22 +133,33 @@ impl RedisBroker {
         key(self.partition_of(room), kind)
     }
 
-    /// Asks for a room and the newest of its log and, with `members`, says how many of this node are in it.
-    async fn room(
+    /// Reads a part of a log. The reply is taken as it comes: what the client would make of it first costs as much again.
+    async fn range(
         &self,
+        command: &'static str,
         room: RoomName,
-        members: Option<(u32, u32)>,
-        newest: usize,
-    ) -> Result<Option<(RoomStatus, Vec<LogEntry>)>, Unavailable> {
-        let keys = vec![self.room_key("room", room), self.key_of(room, "idle"), self.room_key("log", room)];
+        from: &str,
+        to: &str,
+        limit: usize,
+    ) -> Result<Vec<LogEntry>, Unavailable> {
+        let (client, log, limit) = (self.redis.client(), self.room_key("log", room), limit.to_string());
+        let ask = || async {
+            let args = vec![&*log, from, to, "COUNT", &limit];
+            answer::checked(client.custom_raw(at_key(command, &log), args).await?)
+        };
+        answer::log(call(ask).await?)
+    }
+
+    /// Asks for a room and, with `members`, says how many of this node are in it.
+    async fn room(&self, room: RoomName, members: Option<(u32, u32)>) -> Result<Option<RoomStatus>, Unavailable> {
+        let keys = vec![self.room_key("room", room), self.key_of(room, "idle")];
         let (node, (guests, hosts)) = match members {
             Some(counts) => (self.redis.node().to_string(), counts),
             None => (String::new(), (0, 0)),
         };
-        let args: Vec<Value> =
-            vec![node.into(), guests.into(), hosts.into(), room.as_str().into(), (newest as i64).into()];
+        let args: Vec<Value> = vec![node.into(), guests.into(), hosts.into(), room.as_str().into()];
         let answer = self.redis.eval(&self.scripts.members, keys.clone(), args.clone()).await?;
-        let Some((found, log)) = answer::room(answer)? else { return Ok(None) };
+        let Some(found) = answer::room(answer)? else { return Ok(None) };
         let mut alive = self.redis.live_nodes(false).await?;
         if found.unknown(&alive, self.redis.node()).next().is_some() {
             // A node that has just come is not in a list of two seconds ago.
@@ -159,11 +170,11 @@ impl RedisBroker {
                 self.redis.eval(&self.scripts.members, keys, args).await?;
             }
         }
-        Ok(Some((found.status(&alive, self.redis.node()), log)))
+        Ok(Some(found.status(&alive, self.redis.node())))
     }
 }
 
-/// A command without a key, for the server that has one.
+/// A command of a server's, for the one that has this key.
 fn at_key(command: &'static str, key: &str) -> CustomCommand {
     CustomCommand::new_static(command, ClusterHash::Custom(fred::util::redis_keyslot(key.as_bytes())), false)
 }
@@ -265,7 +276,7 @@ impl Broker for RedisBroker {
     }
 
     async fn set_members(&self, room: RoomName, guests: u32, hosts: u32) -> Result<Option<RoomStatus>, Unavailable> {
-        Ok(self.enter(room, guests, hosts, 0).await?.map(|(status, _)| status))
+        self.room(room, Some((guests, hosts))).await
     }
 
     async fn enter(
@@ -275,20 +286,22 @@ impl Broker for RedisBroker {
         hosts: u32,
         newest: usize,
     ) -> Result<Option<(RoomStatus, Vec<LogEntry>)>, Unavailable> {
-        self.room(room, Some((guests, hosts)), newest).await
+        if newest == 0 {
+            return Ok(self.set_members(room, guests, hosts).await?.map(|status| (status, Vec::new())));
+        }
+        // Both are under way at once. A script that read the log would take three times as long: Lua unpacks every entry.
+        let told = self.set_members(room, guests, hosts);
+        let (status, log) = tokio::try_join!(told, self.log_before(room, None, newest))?;
+        Ok(status.map(|status| (status, log)))
     }
 
     async fn status(&self, rooms: &[RoomName]) -> Result<Vec<Option<RoomStatus>>, Unavailable> {
         // The client pipelines what is asked at once.
-        let asked = rooms.iter().map(|room| async { Ok(self.room(*room, None, 0).await?.map(|(status, _)| status)) });
-        futures_util::future::try_join_all(asked).await
+        futures_util::future::try_join_all(rooms.iter().map(|room| self.room(*room, None))).await
     }
 
     async fn log_after(&self, room: RoomName, after: Seq, limit: usize) -> Result<Vec<LogEntry>, Unavailable> {
-        let (client, log) = (self.redis.client(), self.room_key("log", room));
-        let from = format!("{}-0", after.saturating_add(1));
-        let answer = call(|| client.xrange(&log, &from, "+", Some(limit as u64))).await?;
-        answer::log(answer)
+        self.range("XRANGE", room, &format!("{}-0", after.saturating_add(1)), "+", limit).await
     }
 
     async fn log_before(
@@ -302,9 +315,7 @@ impl Broker for RedisBroker {
             Some(seq) => format!("{}-0", seq - 1),
             None => "+".into(),
         };
-        let (client, log) = (self.redis.client(), self.room_key("log", room));
-        let answer = call(|| client.xrevrange(&log, &end, "-", Some(limit as u64))).await?;
-        answer::log(answer)
+        self.range("XREVRANGE", room, &end, "-", limit).await
     }
 
     async fn apply(&self, change: Change) -> Result<(), Unavailable> {
