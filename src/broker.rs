@@ -258,6 +258,11 @@ pub trait Broker: Send + Sync + 'static {
     /// Tells every node. At least once, also for nodes that were away for a while.
     async fn announce(&self, control: Control) -> Result<(), Unavailable>;
 
+    /// Whether what is published is heard here, as far as is known.
+    fn hears(&self) -> bool {
+        true
+    }
+
     /// Whether the broker answers now.
     async fn ping(&self) -> Result<(), Unavailable>;
 

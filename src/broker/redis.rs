@@ -22,12 +22,14 @@ use crate::redis::{Redis, call};
 mod answer;
 mod archive;
 mod clocks;
+mod hearing;
 mod listener;
 mod publication;
 mod scripts;
 
 use answer::Answer;
 use clocks::Clocks;
+use hearing::Hearing;
 use scripts::Scripts;
 
 /// How many partitions a cluster has. Written into Redis at first start; a node with another count refuses to start.
@@ -60,6 +62,7 @@ pub struct RedisBroker {
     wait: u32,
     scripts: Arc<Scripts>,
     clocks: Arc<Clocks>,
+    hearing: Arc<Hearing>,
     queue_limit: u32,
 }
 
@@ -71,7 +74,9 @@ fn key(partition: Partition, kind: &str) -> String {
 impl RedisBroker {
     /// Over the node's clients. `wait` replicas must have a batch before anybody sees it.
     pub fn new(redis: Redis, chance: Chance, wait: u32) -> Self {
-        Self { redis, chance, wait, scripts: Arc::default(), clocks: Arc::default(), queue_limit: QUEUE_LIMIT }
+        let hearing = Arc::new(Hearing::new(redis.node()));
+        let (scripts, clocks) = (Arc::default(), Arc::default());
+        Self { redis, chance, wait, scripts, clocks, hearing, queue_limit: QUEUE_LIMIT }
     }
 
     /// With another bound of the archive queues.
@@ -194,7 +199,7 @@ impl Broker for RedisBroker {
     }
 
     async fn subscribe(&self, sink: Arc<dyn Sink>) -> Result<(), Unavailable> {
-        listener::start(self.redis.clone(), sink).await
+        listener::start(self.redis.clone(), sink, self.hearing.clone()).await
     }
 
     async fn accept(&self, partition: Partition, batch: &[&Submission]) -> Result<Vec<Outcome>, Unavailable> {
@@ -351,6 +356,10 @@ impl Broker for RedisBroker {
         })
         .await?;
         call(|| client.publish::<(), _, _>(CONTROL, "")).await
+    }
+
+    fn hears(&self) -> bool {
+        self.hearing.hears()
     }
 
     async fn ping(&self) -> Result<(), Unavailable> {
