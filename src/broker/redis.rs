@@ -106,16 +106,13 @@ impl RedisBroker {
         Ok(if found == PARTITIONS { Ok(()) } else { Err(found) })
     }
 
-    /// Publishes a batch once enough replicas have it.
-    async fn publish_replicated(&self, bus: &str, publication: Bytes) -> Result<(), Unavailable> {
-        let client = self.redis.client();
-        let args = [i64::from(self.wait), ACCEPT_TTL.as_millis() as i64 / 2];
-        // On the connection that the script went over: it waits for what was written there.
-        let have: u32 = call(|| client.custom(at_key("WAIT", bus), args.to_vec())).await?;
-        if have < self.wait {
-            return Err(Unavailable(format!("{have} of {} replicas have the batch", self.wait)));
+    /// Runs `accept.lua`. Where replicas must have a batch before it is published, waits for them; then `accept` publishes.
+    async fn run_accept(&self, partition: Partition, args: Vec<Value>) -> Result<(Value, u32), Unavailable> {
+        let (script, queue) = (&self.scripts.accept, key(partition, "queue"));
+        if self.wait == 0 {
+            return self.redis.eval(script, queue, args).await.map(|answer| (answer, 0));
         }
-        call(|| client.spublish::<(), _, _>(bus, publication.clone())).await
+        self.redis.eval_replicated(script, &queue, &args, self.wait, ACCEPT_TTL / 2).await
     }
 
     /// What the clock shows of the server that has a partition, in ms.
@@ -216,9 +213,10 @@ impl Broker for RedisBroker {
                 submission.head.clone().into(),
             ]);
         }
-        let answer = self.redis.eval(&self.scripts.accept, key(partition, "queue"), args).await;
+        let answer = self.run_accept(partition, args).await;
         // Who answers next may be another server, with another clock.
-        let mut answer = Answer::list(answer.inspect_err(|_| self.clocks.forget(partition))?)?;
+        let (answer, replicas) = answer.inspect_err(|_| self.clocks.forget(partition))?;
+        let mut answer = Answer::list(answer)?;
         self.clocks.set(partition, answer.number()?);
         let expected = batch.len() + usize::from(self.wait > 0);
         if answer.len() != expected {
@@ -226,7 +224,11 @@ impl Broker for RedisBroker {
         }
         let outcomes = answer.by_ref().take(batch.len()).map(answer::outcome).collect::<Result<Vec<_>, _>>()?;
         if let Some(publication) = answer.bytes().filter(|publication| !publication.is_empty()) {
-            self.publish_replicated(&bus, publication).await?;
+            if replicas < self.wait {
+                return Err(Unavailable(format!("{replicas} of {} replicas have the batch", self.wait)));
+            }
+            let client = self.redis.client();
+            call(|| client.spublish::<(), _, _>(&bus, publication.clone())).await?;
         }
         Ok(outcomes)
     }

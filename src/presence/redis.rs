@@ -13,7 +13,7 @@ use tokio::sync::broadcast::error::RecvError;
 use super::{Presence, PresenceSink};
 use crate::broker::Unavailable;
 use crate::domain::HostUuid;
-use crate::redis::{Disturbances, Redis, Script, call, within};
+use crate::redis::{Disturbances, Redis, Script, call};
 
 /// Where changes and greetings are told: `S<host> <0|1> <version>` and `G<host> <frame>`.
 const CHANNEL: &str = "pt:status";
@@ -63,7 +63,7 @@ impl RedisPresence {
                     None => return,
                 },
                 _ = retry.tick(), if !subscribed => {
-                    subscribed = within(self.redis.subscriber().subscribe(CHANNEL)).await.is_ok();
+                    subscribed = self.redis.subscribe(CHANNEL).await.is_ok();
                     if subscribed {
                         sink.missed();
                     }
@@ -95,7 +95,7 @@ impl Presence for RedisPresence {
     async fn subscribe(&self, sink: Arc<dyn PresenceSink>) -> Result<(), Unavailable> {
         // Before the subscription: what happens from then on is heard.
         let (messages, disturbances) = (self.redis.subscriber().message_rx(), self.redis.disturbances());
-        let first = within(self.redis.subscriber().subscribe(CHANNEL)).await;
+        let first = self.redis.subscribe(CHANNEL).await;
         tokio::spawn(self.clone().listen(sink, messages, disturbances, first.is_ok()));
         first
     }

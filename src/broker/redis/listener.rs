@@ -168,7 +168,7 @@ async fn resubscribe(redis: &Redis) -> Result<(), Unavailable> {
     for partition in (0..PARTITIONS).map(Partition) {
         within(subscriber.ssubscribe(key(partition, "bus"))).await?;
     }
-    within(subscriber.subscribe(CONTROL)).await
+    redis.subscribe(CONTROL).await
 }
 
 async fn newest_control(redis: &Redis) -> Result<String, Unavailable> {
