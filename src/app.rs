@@ -117,7 +117,10 @@ impl App {
     fn ports(&self) -> Ports {
         match &self.redis {
             Some(redis) => Ports {
-                broker: Arc::new(RedisBroker::new(redis.clone(), self.chance.clone(), self.config.redis_wait)),
+                broker: Arc::new(
+                    RedisBroker::new(redis.clone(), self.chance.clone(), self.config.redis_wait)
+                        .with_queue_limit(self.config.limit_queue),
+                ),
                 presence: Arc::new(RedisPresence::new(redis.clone())),
             },
             None => Ports {

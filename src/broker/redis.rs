@@ -42,8 +42,8 @@ const TICKET_TTL: Duration = Duration::from_secs(10);
 /// How long a deleted room is remembered as deleted.
 const TOMBSTONE_TTL: Duration = Duration::from_secs(24 * 3600);
 
-/// The most entries of one partition's archive queue: about 300 MB at 300 bytes a message.
-const QUEUE_LIMIT: u32 = 1_000_000;
+/// The most entries of one partition's archive queue if nothing else is said: about 300 MB at 300 bytes a message.
+pub const DEFAULT_QUEUE_LIMIT: u32 = 1_000_000;
 
 /// How much news about hosts is kept for nodes that were away.
 const CONTROL_LENGTH: i64 = 1_000;
@@ -71,12 +71,11 @@ fn key(partition: Partition, kind: &str) -> String {
 impl RedisBroker {
     /// Over the node's clients. `wait` replicas must have a batch before anybody sees it.
     pub fn new(redis: Redis, chance: Chance, wait: u32) -> Self {
-        Self { redis, chance, wait, scripts: Arc::default(), clocks: Arc::default(), queue_limit: QUEUE_LIMIT }
+        Self { redis, chance, wait, scripts: Arc::default(), clocks: Arc::default(), queue_limit: DEFAULT_QUEUE_LIMIT }
     }
 
     /// With another bound of the archive queues.
-    #[cfg(test)]
-    pub(crate) fn with_queue_limit(self, queue_limit: u32) -> Self {
+    pub fn with_queue_limit(self, queue_limit: u32) -> Self {
         Self { queue_limit, ..self }
     }
 
