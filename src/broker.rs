@@ -229,8 +229,8 @@ pub trait Broker: Send + Sync + 'static {
     /// Sets how many guests and hosts this node has in a room, in absolute numbers. `None`: the room must be seeded first.
     async fn set_members(&self, room: RoomName, guests: u32, hosts: u32) -> Result<Option<RoomStatus>, Unavailable>;
 
-    /// [`set_members`](Self::set_members) and, in the same step, the newest of the log, descending, at most `newest`: all that
-    /// a fresh join asks of the broker.
+    /// [`set_members`](Self::set_members) and, in the same round trip, the newest of the log, descending, at most `newest`: all
+    /// that a fresh join asks of the broker. What is accepted meanwhile may be in the status and not yet in the log.
     async fn enter(
         &self,
         room: RoomName,
@@ -257,6 +257,11 @@ pub trait Broker: Send + Sync + 'static {
 
     /// Tells every node. At least once, also for nodes that were away for a while.
     async fn announce(&self, control: Control) -> Result<(), Unavailable>;
+
+    /// Whether what is published is heard here, as far as is known.
+    fn hears(&self) -> bool {
+        true
+    }
 
     /// Whether the broker answers now.
     async fn ping(&self) -> Result<(), Unavailable>;

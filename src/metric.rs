@@ -50,6 +50,7 @@ table! {
     // buses
     counter GAPS "pintalk_gaps_total" Count "Rooms whose sockets fetched what the bus had not brought; label `reason`.";
     counter BUS_LAGGED "pintalk_bus_lagged_total" Count "Times that the listener fell behind the bus.";
+    counter BUS_DEAF "pintalk_bus_deaf_total" Count "Times that the node did not hear itself on a bus and connected anew.";
     counter BUS_RESUBSCRIBED "pintalk_bus_resubscribed_total" Count "Times that the buses were subscribed anew.";
 
     // HTTP

@@ -11,7 +11,8 @@ use fred::error::ErrorKind;
 use fred::prelude::*;
 use fred::types::config::{Server, TcpConfig, UnresponsiveConfig};
 use fred::types::scripts::Script as FredScript;
-use fred::types::{ClusterStateChange, MultipleKeys, MultipleValues};
+use fred::types::{ClusterStateChange, CustomCommand, MultipleKeys, MultipleValues};
+use fred::util::redis_keyslot;
 use parking_lot::Mutex;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
@@ -22,6 +23,8 @@ use crate::domain::NodeId;
 
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 
 /// How long a call may take before it counts as failed.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(3);
@@ -161,6 +164,41 @@ impl Redis {
         }
     }
 
+    /// Runs a script of one key, and waits at most `limit` until so many replicas have what it wrote. Returns its answer and how
+    /// many have. Both go over one connection at once: on another one there would be nothing to wait for.
+    ///
+    /// # Errors
+    /// [`Unavailable`]: it may have run.
+    pub async fn eval_replicated(
+        &self,
+        script: &Script,
+        key: &str,
+        args: &[Value],
+        replicas: u32,
+        limit: Duration,
+    ) -> Result<(Value, u32), Unavailable> {
+        let at = |command| CustomCommand::new_static(command, redis_keyslot(key.as_bytes()), false);
+        let wait = [i64::from(replicas), limit.as_millis() as i64];
+        let ask = |command, script: Value| {
+            let args: Vec<_> = [script, 1.into(), key.into()].into_iter().chain(args.iter().cloned()).collect();
+            let pipeline = self.client.pipeline();
+            async move {
+                let _queued: () = pipeline.custom(at(command), args).await?;
+                let _queued: () = pipeline.custom(at("WAIT"), wait.to_vec()).await?;
+                pipeline.all::<(Value, u32)>().await
+            }
+        };
+        call(|| async {
+            match ask("EVALSHA", script.0.sha1().clone().into()).await {
+                Err(error) if error.details().starts_with("NOSCRIPT") => {
+                    ask("EVAL", script.0.lua().cloned().unwrap_or_default().into()).await
+                }
+                answer => answer,
+            }
+        })
+        .await
+    }
+
     /// Renews this node's lease. Returns who is alive.
     ///
     /// # Errors
@@ -197,6 +235,21 @@ impl Redis {
         call(|| self.client.zrem("pt:nodes", self.node.as_str())).await
     }
 
+    /// Subscribes a channel that is nobody's slot, and waits until that stands: the client says so before the server does, but
+    /// what is asked behind it on the same connection is answered behind it.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn subscribe(&self, channel: &'static str) -> Result<(), Unavailable> {
+        // In a Cluster the client has these channels on the connection of its name's slot.
+        let ping = CustomCommand::new_static("PING", redis_keyslot(self.subscriber.id().as_bytes()), false);
+        let standing = async {
+            self.subscriber.subscribe(channel).await?;
+            self.subscriber.custom::<Value, Value>(ping, Vec::new()).await
+        };
+        within(standing).await.map(|_| ())
+    }
+
     /// What disturbs subscriptions from now on.
     pub fn disturbances(&self) -> Disturbances {
         Disturbances { reconnected: self.subscriber.reconnect_rx(), changed: self.subscriber.cluster_change_rx() }
@@ -207,10 +260,11 @@ impl Redis {
         self.ended.cancelled().await;
     }
 
-    /// Ends both clients.
+    /// Ends both clients. One that has no connection does not hear of it: it is not waited for.
     pub async fn quit(&self) {
         self.ended.cancel();
-        for result in [self.client.quit().await, self.subscriber.quit().await] {
+        let (client, subscriber) = tokio::join!(within(self.client.quit()), within(self.subscriber.quit()));
+        for result in [client, subscriber] {
             if let Err(error) = result {
                 tracing::debug!(%error, "redis client did not quit in order");
             }

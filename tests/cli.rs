@@ -7,6 +7,12 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use servers::{Kind, Servers};
+
+#[allow(dead_code, reason = "the crate's own tests use it all")]
+#[path = "../src/redis/testing/servers.rs"]
+mod servers;
+
 /// The program with nothing of this test's own environment that it would listen to.
 fn pintalk(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pintalk"));
@@ -193,6 +199,35 @@ fn a_check_of_a_cluster_tells_what_its_redis_lacks() {
     let has = |start: &str, part: &str| shown.lines().any(|line| line.starts_with(start) && line.contains(part));
     assert!(has("WRONG", "sql: "), "{shown}");
     assert!(has("ok", "does not evict") && has("risky", "appendonly") && has("risky", "--trusted-proxies"), "{shown}");
+}
+
+/// What a check of a deployment says; `more` is its environment.
+fn check_of(redis: &Servers, more: &[(&str, &Path)]) -> String {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = pintalk(&["check", "--data-dir", &data_dir(dir.path()), "--redis-url", &redis.url()]);
+    command.args(["--database-url", "mysql://root@127.0.0.1:1/pintalk"]);
+    command.args(["--jwt-secret", "0123456789abcdef0123456789abcdef"]);
+    stdout(&command.envs(more.iter().copied()).output().unwrap())
+}
+
+#[test]
+fn a_check_asks_every_primary_of_any_deployment() {
+    for (kind, primaries) in [(Kind::Redis8, 1), (Kind::Valkey8, 1), (Kind::Cluster, 3), (Kind::Sentinel, 1)] {
+        let shown = check_of(&Servers::start(kind), &[]);
+        let recent = shown.lines().filter(|line| line.starts_with("ok") && line.contains(": version "));
+        assert_eq!(recent.count(), primaries, "{kind:?}: {shown}");
+    }
+}
+
+#[test]
+fn an_authority_of_ones_own_is_known_by_ssl_cert_file() {
+    let redis = Servers::start(Kind::Tls);
+    let answers = |shown: &str| shown.lines().any(|line| line.starts_with("ok") && line.ends_with(" answers"));
+    let stranger = check_of(&redis, &[]);
+    assert!(!answers(&stranger) && stranger.contains("UnknownIssuer"), "{stranger}");
+    let shown = check_of(&redis, &[("SSL_CERT_FILE", &redis.ca())]);
+    assert!(answers(&shown), "{shown}");
+    assert!(!shown.contains("a-password-of-tests"), "{shown}");
 }
 
 #[test]

@@ -26,12 +26,12 @@ const LOGINS_INTERVAL: Duration = Duration::from_secs(60);
 
 pub(super) fn start(node: &Node, store: &Store, redis: Option<&Redis>, shutdown: &Shutdown) {
     if let Some(redis) = redis.cloned() {
-        let health = node.health.clone();
+        let (health, broker) = (node.health.clone(), node.broker.clone());
         every(shutdown, HEARTBEAT_INTERVAL, move || {
-            let (redis, health) = (redis.clone(), health.clone());
+            let (redis, health, broker) = (redis.clone(), health.clone(), broker.clone());
             async move {
                 let beat = redis.heartbeat().await;
-                health.set_broker(beat.is_ok());
+                health.set_broker(beat.is_ok() && broker.hears());
                 if let Err(error) = beat {
                     tracing::warn!(%error, "the broker does not answer");
                 }

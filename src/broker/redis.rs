@@ -22,12 +22,14 @@ use crate::redis::{Redis, call};
 mod answer;
 mod archive;
 mod clocks;
+mod hearing;
 mod listener;
 mod publication;
 mod scripts;
 
 use answer::Answer;
 use clocks::Clocks;
+use hearing::Hearing;
 use scripts::Scripts;
 
 /// How many partitions a cluster has. Written into Redis at first start; a node with another count refuses to start.
@@ -60,6 +62,7 @@ pub struct RedisBroker {
     wait: u32,
     scripts: Arc<Scripts>,
     clocks: Arc<Clocks>,
+    hearing: Arc<Hearing>,
     queue_limit: u32,
 }
 
@@ -71,7 +74,9 @@ fn key(partition: Partition, kind: &str) -> String {
 impl RedisBroker {
     /// Over the node's clients. `wait` replicas must have a batch before anybody sees it.
     pub fn new(redis: Redis, chance: Chance, wait: u32) -> Self {
-        Self { redis, chance, wait, scripts: Arc::default(), clocks: Arc::default(), queue_limit: DEFAULT_QUEUE_LIMIT }
+        let hearing = Arc::new(Hearing::new(redis.node()));
+        let (scripts, clocks) = (Arc::default(), Arc::default());
+        Self { redis, chance, wait, scripts, clocks, hearing, queue_limit: DEFAULT_QUEUE_LIMIT }
     }
 
     /// With another bound of the archive queues.
@@ -100,16 +105,13 @@ impl RedisBroker {
         Ok(if found == PARTITIONS { Ok(()) } else { Err(found) })
     }
 
-    /// Publishes a batch once enough replicas have it.
-    async fn publish_replicated(&self, bus: &str, publication: Bytes) -> Result<(), Unavailable> {
-        let client = self.redis.client();
-        let args = [i64::from(self.wait), ACCEPT_TTL.as_millis() as i64 / 2];
-        // On the connection that the script went over: it waits for what was written there.
-        let have: u32 = call(|| client.custom(at_key("WAIT", bus), args.to_vec())).await?;
-        if have < self.wait {
-            return Err(Unavailable(format!("{have} of {} replicas have the batch", self.wait)));
+    /// Runs `accept.lua`. Where replicas must have a batch before it is published, waits for them; then `accept` publishes.
+    async fn run_accept(&self, partition: Partition, args: Vec<Value>) -> Result<(Value, u32), Unavailable> {
+        let (script, queue) = (&self.scripts.accept, key(partition, "queue"));
+        if self.wait == 0 {
+            return self.redis.eval(script, queue, args).await.map(|answer| (answer, 0));
         }
-        call(|| client.spublish::<(), _, _>(bus, publication.clone())).await
+        self.redis.eval_replicated(script, &queue, &args, self.wait, ACCEPT_TTL / 2).await
     }
 
     /// What the clock shows of the server that has a partition, in ms.
@@ -132,22 +134,33 @@ impl RedisBroker {
         key(self.partition_of(room), kind)
     }
 
-    /// Asks for a room and the newest of its log and, with `members`, says how many of this node are in it.
-    async fn room(
+    /// Reads a part of a log. The reply is taken as it comes: what the client would make of it first costs as much again.
+    async fn range(
         &self,
+        command: &'static str,
         room: RoomName,
-        members: Option<(u32, u32)>,
-        newest: usize,
-    ) -> Result<Option<(RoomStatus, Vec<LogEntry>)>, Unavailable> {
-        let keys = vec![self.room_key("room", room), self.key_of(room, "idle"), self.room_key("log", room)];
+        from: &str,
+        to: &str,
+        limit: usize,
+    ) -> Result<Vec<LogEntry>, Unavailable> {
+        let (client, log, limit) = (self.redis.client(), self.room_key("log", room), limit.to_string());
+        let ask = || async {
+            let args = vec![&*log, from, to, "COUNT", &limit];
+            answer::checked(client.custom_raw(at_key(command, &log), args).await?)
+        };
+        answer::log(call(ask).await?)
+    }
+
+    /// Asks for a room and, with `members`, says how many of this node are in it.
+    async fn room(&self, room: RoomName, members: Option<(u32, u32)>) -> Result<Option<RoomStatus>, Unavailable> {
+        let keys = vec![self.room_key("room", room), self.key_of(room, "idle")];
         let (node, (guests, hosts)) = match members {
             Some(counts) => (self.redis.node().to_string(), counts),
             None => (String::new(), (0, 0)),
         };
-        let args: Vec<Value> =
-            vec![node.into(), guests.into(), hosts.into(), room.as_str().into(), (newest as i64).into()];
+        let args: Vec<Value> = vec![node.into(), guests.into(), hosts.into(), room.as_str().into()];
         let answer = self.redis.eval(&self.scripts.members, keys.clone(), args.clone()).await?;
-        let Some((found, log)) = answer::room(answer)? else { return Ok(None) };
+        let Some(found) = answer::room(answer)? else { return Ok(None) };
         let mut alive = self.redis.live_nodes(false).await?;
         if found.unknown(&alive, self.redis.node()).next().is_some() {
             // A node that has just come is not in a list of two seconds ago.
@@ -158,11 +171,11 @@ impl RedisBroker {
                 self.redis.eval(&self.scripts.members, keys, args).await?;
             }
         }
-        Ok(Some((found.status(&alive, self.redis.node()), log)))
+        Ok(Some(found.status(&alive, self.redis.node())))
     }
 }
 
-/// A command without a key, for the server that has one.
+/// A command of a server's, for the one that has this key.
 fn at_key(command: &'static str, key: &str) -> CustomCommand {
     CustomCommand::new_static(command, ClusterHash::Custom(fred::util::redis_keyslot(key.as_bytes())), false)
 }
@@ -182,7 +195,7 @@ impl Broker for RedisBroker {
     }
 
     async fn subscribe(&self, sink: Arc<dyn Sink>) -> Result<(), Unavailable> {
-        listener::start(self.redis.clone(), sink).await
+        listener::start(self.redis.clone(), sink, self.hearing.clone()).await
     }
 
     async fn accept(&self, partition: Partition, batch: &[&Submission]) -> Result<Vec<Outcome>, Unavailable> {
@@ -199,9 +212,10 @@ impl Broker for RedisBroker {
                 submission.head.clone().into(),
             ]);
         }
-        let answer = self.redis.eval(&self.scripts.accept, key(partition, "queue"), args).await;
+        let answer = self.run_accept(partition, args).await;
         // Who answers next may be another server, with another clock.
-        let mut answer = Answer::list(answer.inspect_err(|_| self.clocks.forget(partition))?)?;
+        let (answer, replicas) = answer.inspect_err(|_| self.clocks.forget(partition))?;
+        let mut answer = Answer::list(answer)?;
         self.clocks.set(partition, answer.number()?);
         let expected = batch.len() + usize::from(self.wait > 0);
         if answer.len() != expected {
@@ -209,7 +223,11 @@ impl Broker for RedisBroker {
         }
         let outcomes = answer.by_ref().take(batch.len()).map(answer::outcome).collect::<Result<Vec<_>, _>>()?;
         if let Some(publication) = answer.bytes().filter(|publication| !publication.is_empty()) {
-            self.publish_replicated(&bus, publication).await?;
+            if replicas < self.wait {
+                return Err(Unavailable(format!("{replicas} of {} replicas have the batch", self.wait)));
+            }
+            let client = self.redis.client();
+            call(|| client.spublish::<(), _, _>(&bus, publication.clone())).await?;
         }
         Ok(outcomes)
     }
@@ -264,7 +282,7 @@ impl Broker for RedisBroker {
     }
 
     async fn set_members(&self, room: RoomName, guests: u32, hosts: u32) -> Result<Option<RoomStatus>, Unavailable> {
-        Ok(self.enter(room, guests, hosts, 0).await?.map(|(status, _)| status))
+        self.room(room, Some((guests, hosts))).await
     }
 
     async fn enter(
@@ -274,20 +292,22 @@ impl Broker for RedisBroker {
         hosts: u32,
         newest: usize,
     ) -> Result<Option<(RoomStatus, Vec<LogEntry>)>, Unavailable> {
-        self.room(room, Some((guests, hosts)), newest).await
+        if newest == 0 {
+            return Ok(self.set_members(room, guests, hosts).await?.map(|status| (status, Vec::new())));
+        }
+        // Both are under way at once. A script that read the log would take three times as long: Lua unpacks every entry.
+        let told = self.set_members(room, guests, hosts);
+        let (status, log) = tokio::try_join!(told, self.log_before(room, None, newest))?;
+        Ok(status.map(|status| (status, log)))
     }
 
     async fn status(&self, rooms: &[RoomName]) -> Result<Vec<Option<RoomStatus>>, Unavailable> {
         // The client pipelines what is asked at once.
-        let asked = rooms.iter().map(|room| async { Ok(self.room(*room, None, 0).await?.map(|(status, _)| status)) });
-        futures_util::future::try_join_all(asked).await
+        futures_util::future::try_join_all(rooms.iter().map(|room| self.room(*room, None))).await
     }
 
     async fn log_after(&self, room: RoomName, after: Seq, limit: usize) -> Result<Vec<LogEntry>, Unavailable> {
-        let (client, log) = (self.redis.client(), self.room_key("log", room));
-        let from = format!("{}-0", after.saturating_add(1));
-        let answer = call(|| client.xrange(&log, &from, "+", Some(limit as u64))).await?;
-        answer::log(answer)
+        self.range("XRANGE", room, &format!("{}-0", after.saturating_add(1)), "+", limit).await
     }
 
     async fn log_before(
@@ -301,9 +321,7 @@ impl Broker for RedisBroker {
             Some(seq) => format!("{}-0", seq - 1),
             None => "+".into(),
         };
-        let (client, log) = (self.redis.client(), self.room_key("log", room));
-        let answer = call(|| client.xrevrange(&log, &end, "-", Some(limit as u64))).await?;
-        answer::log(answer)
+        self.range("XREVRANGE", room, &end, "-", limit).await
     }
 
     async fn apply(&self, change: Change) -> Result<(), Unavailable> {
@@ -339,6 +357,10 @@ impl Broker for RedisBroker {
         })
         .await?;
         call(|| client.publish::<(), _, _>(CONTROL, "")).await
+    }
+
+    fn hears(&self) -> bool {
+        self.hearing.hears()
     }
 
     async fn ping(&self) -> Result<(), Unavailable> {

@@ -1,6 +1,8 @@
 //! The promises of the broker, kept by every driver; [`cluster`] has those that only many nodes need.
 
 mod cluster;
+mod failover;
+mod keys;
 mod queue;
 mod seeding;
 

@@ -6,12 +6,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use fred::prelude::*;
+use fred::types::Message;
+use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::{Presence, PresenceSink};
 use crate::broker::Unavailable;
 use crate::domain::HostUuid;
-use crate::redis::{Redis, Script, call, within};
+use crate::redis::{Disturbances, Redis, Script, call};
 
 /// Where changes and greetings are told: `S<host> <0|1> <version>` and `G<host> <frame>`.
 const CHANNEL: &str = "pt:status";
@@ -35,9 +37,13 @@ impl RedisPresence {
         self.redis.eval(&self.script, key(host), args).await.map(|_| ())
     }
 
-    async fn listen(self, sink: Arc<dyn PresenceSink>, mut subscribed: bool) {
-        let mut messages = self.redis.subscriber().message_rx();
-        let mut disturbances = self.redis.disturbances();
+    async fn listen(
+        self,
+        sink: Arc<dyn PresenceSink>,
+        mut messages: Receiver<Message>,
+        mut disturbances: Disturbances,
+        mut subscribed: bool,
+    ) {
         let mut retry = tokio::time::interval(Duration::from_millis(500));
         loop {
             tokio::select! {
@@ -57,7 +63,7 @@ impl RedisPresence {
                     None => return,
                 },
                 _ = retry.tick(), if !subscribed => {
-                    subscribed = within(self.redis.subscriber().subscribe(CHANNEL)).await.is_ok();
+                    subscribed = self.redis.subscribe(CHANNEL).await.is_ok();
                     if subscribed {
                         sink.missed();
                     }
@@ -87,8 +93,10 @@ fn deliver(event: &[u8], sink: &dyn PresenceSink) -> Option<()> {
 #[async_trait]
 impl Presence for RedisPresence {
     async fn subscribe(&self, sink: Arc<dyn PresenceSink>) -> Result<(), Unavailable> {
-        let first = within(self.redis.subscriber().subscribe(CHANNEL)).await;
-        tokio::spawn(self.clone().listen(sink, first.is_ok()));
+        // Before the subscription: what happens from then on is heard.
+        let (messages, disturbances) = (self.redis.subscriber().message_rx(), self.redis.disturbances());
+        let first = self.redis.subscribe(CHANNEL).await;
+        tokio::spawn(self.clone().listen(sink, messages, disturbances, first.is_ok()));
         first
     }
 

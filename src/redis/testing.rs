@@ -94,6 +94,13 @@ impl Redis {
         keys
     }
 
+    /// Waits until a replica has what this client wrote to the master of a slot.
+    pub(crate) async fn wait_for_replica(&self, slot: u16) {
+        let wait = CustomCommand::new_static("WAIT", ClusterHash::Custom(slot), false);
+        let have: u32 = self.client().custom(wait, owned(&["1", "2000"])).await.expect("redis does as told");
+        assert!(have > 0);
+    }
+
     /// Cuts off everybody who listens.
     pub(crate) async fn kill_listeners(&self) {
         let killed: Vec<i64> = self.everywhere("CLIENT", &["KILL", "TYPE", "pubsub"]).await;

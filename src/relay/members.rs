@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use dashmap::DashSet;
+use dashmap::{DashMap, Entry};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -26,8 +26,8 @@ pub struct Members {
     hub: Arc<Hub>,
     rooms: Rooms,
     turns: Turns,
-    /// Rooms that somebody has left, which the broker does not know yet.
-    left: Arc<DashSet<RoomName>>,
+    /// Rooms that somebody has left a moment ago, and whether the broker is still to be told.
+    left: Arc<DashMap<RoomName, bool>>,
     tracker: TaskTracker,
     stop: CancellationToken,
 }
@@ -48,8 +48,14 @@ impl Members {
 
     /// Sees to it that the broker hears soon how many are left, unless it is told before.
     pub fn tell_soon(&self, room: RoomName) {
-        if self.left.insert(room) {
-            self.tracker.spawn(self.clone().tell_until_heard(room));
+        match self.left.entry(room) {
+            Entry::Occupied(mut untold) => {
+                untold.insert(true);
+            }
+            Entry::Vacant(first) => {
+                first.insert(true);
+                self.tracker.spawn(self.clone().tell_until_heard(room));
+            }
         }
     }
 
@@ -57,20 +63,22 @@ impl Members {
         let mut pause = LEAVE_DELAY;
         loop {
             let on = self.stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some();
-            if !self.left.contains(&room) {
-                return;
-            }
-            match self.tell(room).await {
-                Ok(_) | Err(RoomError::NotFound) => return,
-                Err(error) => {
-                    tracing::debug!(%error, %room, "the broker does not know yet who left a room");
+            pause = LEAVE_DELAY;
+            if self.left.get(&room).is_some_and(|untold| *untold) {
+                match self.tell(room).await {
+                    Ok(_) | Err(RoomError::NotFound) => {}
                     // A node that ends is forgotten with all its counts.
-                    if !on || !self.left.insert(room) {
-                        return;
+                    Err(_) if !on => {}
+                    Err(error) => {
+                        tracing::debug!(%error, %room, "the broker does not know yet who left a room");
+                        self.left.insert(room, true);
+                        pause = RETRY;
                     }
                 }
             }
-            pause = RETRY;
+            if self.left.remove_if(&room, |_, untold| !on || !*untold).is_some() {
+                return;
+            }
         }
     }
 
@@ -81,8 +89,56 @@ impl Members {
     pub async fn tell_and_read(&self, room: RoomName, newest: usize) -> Result<(RoomStatus, Vec<LogEntry>), RoomError> {
         // Counted within its turn: a later count is told later.
         let _turn = self.turns.take(room.as_bytes()).await;
-        self.left.remove(&room);
+        if let Some(mut untold) = self.left.get_mut(&room) {
+            *untold = false;
+        }
         let (guests, hosts) = self.hub.members(room);
         self.rooms.enter(room, guests, hosts, newest).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::testing::{Stage, until};
+    use crate::clock::Chance;
+    use crate::hub::{Identity, Place};
+    use crate::store::Dialect;
+
+    #[tokio::test]
+    async fn who_left_is_told_with_who_comes_or_soon_and_until_it_is_heard() {
+        Stage::cluster(Dialect::Sqlite, |stage| async move {
+            let node = stage.node().await;
+            let room = node.room().await;
+            let (hub, tracker) = (Hub::new(Chance::from_seed(1)), TaskTracker::new());
+            let members = Members::new(hub.clone(), node.rooms.clone(), tracker.clone(), CancellationToken::new());
+            let join = || hub.register(Place::Room(room.name), hub.connection(Identity::Guest));
+            let guests = || async { node.broker.status(&[room.name]).await.unwrap()[0].as_ref().unwrap().guests };
+
+            let (first, second) = (join(), join());
+            assert_eq!(members.tell(room.name).await.unwrap().guests, 2);
+            drop(first);
+            members.tell_soon(room.name);
+            let third = join();
+            assert_eq!(members.tell(room.name).await.unwrap().guests, 2);
+            drop((second, third));
+            members.tell_soon(room.name);
+            members.tell_soon(room.name);
+            assert!(tracker.len() <= 1, "one task a room, however many leave");
+            until("the broker knows", || async { guests().await == 0 }).await;
+
+            let last = join();
+            members.tell(room.name).await.unwrap();
+            stage.servers.as_ref().unwrap().freeze();
+            drop(last);
+            members.tell_soon(room.name);
+            tokio::time::sleep(LEAVE_DELAY * 2).await;
+            stage.servers.as_ref().unwrap().thaw();
+            until("the broker knows", || async { guests().await == 0 }).await;
+            tracker.close();
+            tracker.wait().await;
+            assert!(members.left.is_empty());
+        })
+        .await;
     }
 }

@@ -125,7 +125,11 @@ impl Sessions {
             let json = history_frame(entries.iter().map(|entry| &*entry.frame), false);
             connection.caught(frame::text(&json), first.seq, newest);
         }
-        connection.level(newest.max(status.seq), newest.max(status.seq));
+        connection.level(newest, newest);
+        if newest < status.seq {
+            // Accepted while the log was read; or retention took all there was, and reading on finds nothing.
+            connection.fall_behind(status.seq);
+        }
         Ok(())
     }
 

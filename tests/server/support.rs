@@ -224,6 +224,7 @@ macro_rules! on_both {
     };
 }
 
+/// Runs tests on one topology.
 #[macro_export]
 macro_rules! on_topology {
     ($module:ident, $topology:expr; $($name:ident)*) => {

@@ -1,8 +1,9 @@
 //! Reads what the scripts and streams answer.
 
-use bytes::{Buf as _, Bytes};
+use bytes::Bytes;
 use chrono::DateTime;
-use fred::types::Value;
+use fred::error::{Error, ErrorKind};
+use fred::types::{Resp3Frame, Value};
 
 use super::strange;
 use crate::broker::{LogEntry, Outcome, RoomStatus, Unavailable};
@@ -84,12 +85,11 @@ impl FoundRoom {
     }
 }
 
-pub(super) fn room(value: Value) -> Result<Option<(FoundRoom, Vec<LogEntry>)>, Unavailable> {
+pub(super) fn room(value: Value) -> Result<Option<FoundRoom>, Unavailable> {
     if !value.is_array() {
         return Ok(None);
     }
     let mut answer = Answer::list(value)?;
-    let log = packed_log(answer.bytes().unwrap_or_default())?;
     let state = state(&answer.text()?)?;
     let version = answer.number()? as u64;
     if state == RoomState::Deleted {
@@ -103,7 +103,7 @@ pub(super) fn room(value: Value) -> Result<Option<(FoundRoom, Vec<LogEntry>)>, U
             guests: 0,
             hosts: 0,
         };
-        return Ok(Some((FoundRoom { room, members: Vec::new() }, log)));
+        return Ok(Some(FoundRoom { room, members: Vec::new() }));
     }
     let seq = answer.number()? as Seq;
     let archived = answer.number()? as Seq;
@@ -114,31 +114,7 @@ pub(super) fn room(value: Value) -> Result<Option<(FoundRoom, Vec<LogEntry>)>, U
         members.push((answer.text()?, answer.number()? as u32, answer.number()? as u32));
     }
     let room = RoomStatus { chatroom, host, state, version, seq, archived, guests: 0, hosts: 0 };
-    Ok(Some((FoundRoom { room, members }, log)))
-}
-
-/// Entries of a log in one string, `<seq> <accepted at> <length>\n<frame>` each. The frames are parts of it, not copies.
-fn packed_log(mut packed: Bytes) -> Result<Vec<LogEntry>, Unavailable> {
-    let mut entries = Vec::new();
-    while !packed.is_empty() {
-        let (entry, length) = packed_head(&mut packed).ok_or_else(|| strange("a log that cannot be read"))?;
-        if length > packed.len() {
-            return Err(strange("a log that breaks off"));
-        }
-        entries.push(LogEntry { frame: packed.split_to(length), ..entry });
-    }
-    Ok(entries)
-}
-
-/// An entry but for its frame, and the frame's length.
-fn packed_head(packed: &mut Bytes) -> Option<(LogEntry, usize)> {
-    let end = packed.iter().position(|byte| *byte == b'\n')?;
-    let head = packed.split_to(end);
-    packed.advance(1);
-    let mut words = std::str::from_utf8(&head).ok()?.split(' ');
-    let seq = words.next()?.parse().ok()?;
-    let accepted_at = DateTime::from_timestamp_millis(words.next()?.parse().ok()?)?;
-    Some((LogEntry { seq, accepted_at, frame: Bytes::new() }, words.next()?.parse().ok()?))
+    Ok(Some(FoundRoom { room, members }))
 }
 
 pub(super) fn state(word: &str) -> Result<RoomState, Unavailable> {
@@ -165,14 +141,45 @@ pub(super) fn entries(value: Value) -> Result<Vec<(String, Answer)>, Unavailable
         .collect()
 }
 
-pub(super) fn log(value: Value) -> Result<Vec<LogEntry>, Unavailable> {
-    entries(value)?
-        .into_iter()
-        .map(|(id, mut fields)| {
-            let seq = id.split('-').next().and_then(|seq| seq.parse().ok()).ok_or_else(|| strange("entry id"))?;
-            let frame = fields.nth(1).and_then(Value::into_bytes).ok_or_else(|| strange("an entry without a frame"))?;
-            let accepted_at = fields.nth(1).and_then(|at| at.as_i64()).and_then(DateTime::from_timestamp_millis);
-            Ok(LogEntry { seq, accepted_at: accepted_at.ok_or_else(|| strange("an entry without a time"))?, frame })
-        })
-        .collect()
+/// A raw reply, unless it is an error.
+pub(super) fn checked(frame: Resp3Frame) -> Result<Resp3Frame, Error> {
+    match &frame {
+        Resp3Frame::SimpleError { data, .. } => Err(Error::new(ErrorKind::Unknown, data.to_string())),
+        Resp3Frame::BlobError { data, .. } => {
+            Err(Error::new(ErrorKind::Unknown, String::from_utf8_lossy(data).into_owned()))
+        }
+        _ => Ok(frame),
+    }
+}
+
+/// The entries of a room's log: `[id, [f, frame, a, accepted at]]` each.
+pub(super) fn log(frame: Resp3Frame) -> Result<Vec<LogEntry>, Unavailable> {
+    let Some(entries) = list(frame) else { return Err(strange("a log that is no list")) };
+    entries.into_iter().map(|entry| log_entry(entry).ok_or_else(|| strange("an entry of a log"))).collect()
+}
+
+fn log_entry(entry: Resp3Frame) -> Option<LogEntry> {
+    let mut entry = list(entry)?.into_iter();
+    let id = blob(entry.next()?)?;
+    let seq = std::str::from_utf8(&id).ok()?.split('-').next()?.parse().ok()?;
+    let mut fields = list(entry.next()?)?.into_iter();
+    let frame = blob(fields.nth(1)?)?;
+    let accepted_at = std::str::from_utf8(&blob(fields.nth(1)?)?).ok()?.parse().ok()?;
+    let accepted_at = DateTime::from_timestamp_millis(accepted_at)?;
+    Some(LogEntry { seq, accepted_at, frame })
+}
+
+fn blob(frame: Resp3Frame) -> Option<Bytes> {
+    match frame {
+        Resp3Frame::BlobString { data, .. } => Some(data),
+        _ => None,
+    }
+}
+
+fn list(frame: Resp3Frame) -> Option<Vec<Resp3Frame>> {
+    match frame {
+        Resp3Frame::Array { data, .. } => Some(data),
+        Resp3Frame::Null => Some(Vec::new()),
+        _ => None,
+    }
 }

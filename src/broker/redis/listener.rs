@@ -6,9 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fred::prelude::*;
+use fred::types::Message;
+use tokio::sync::Notify;
+use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::answer;
+use super::hearing::{Hearing, PROBE_INTERVAL};
 use super::publication;
 use super::{CONTROL, PARTITIONS, key};
 use crate::broker::{Partition, Sink, Unavailable};
@@ -17,41 +21,46 @@ use crate::redis::{Disturbances, Redis, call, within};
 /// News about hosts is looked for this often even if nobody says that there is some.
 const CONTROL_INTERVAL: Duration = Duration::from_secs(5);
 
+/// How often it is looked whether what was said was heard.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long to wait before subscribing again what could not be.
+const RETRY_INTERVAL: Duration = Duration::from_millis(500);
+
 /// In a Cluster the buses are subscribed again this often. To one that stands it is nothing; of one whose slot has moved it is
 /// the only news: the server's own is dropped by the client.
 const BUSES_INTERVAL: Duration = Duration::from_secs(1);
 
-pub(super) async fn start(redis: Redis, sink: Arc<dyn Sink>) -> Result<(), Unavailable> {
+pub(super) async fn start(redis: Redis, sink: Arc<dyn Sink>, hearing: Arc<Hearing>) -> Result<(), Unavailable> {
     let messages = redis.subscriber().message_rx();
     let disturbances = redis.disturbances();
     // What was said before this node came is not news to it.
-    let newest = newest_control(&redis).await;
+    let newest = newest_control(&redis).await.unwrap_or_else(|_| "0-0".into());
     let first = resubscribe(&redis).await;
-    tokio::spawn(listen(redis, sink, messages, disturbances, newest.unwrap_or_else(|_| "0-0".into()), first.is_ok()));
+    let news = Arc::<Notify>::default();
+    tokio::spawn(listen(redis.clone(), sink.clone(), messages, news.clone(), hearing.clone()));
+    tokio::spawn(probe(redis.clone(), hearing.clone()));
+    tokio::spawn(keep(redis, sink, disturbances, news, newest, first.is_ok(), hearing));
     first
 }
 
+/// Hands on what comes. It asks Redis nothing: what one master does not answer must not hold up what another says.
 async fn listen(
     redis: Redis,
     sink: Arc<dyn Sink>,
-    mut messages: tokio::sync::broadcast::Receiver<fred::types::Message>,
-    mut disturbances: Disturbances,
-    mut newest: String,
-    mut subscribed: bool,
+    mut messages: Receiver<Message>,
+    news: Arc<Notify>,
+    hearing: Arc<Hearing>,
 ) {
-    let mut control = tokio::time::interval(CONTROL_INTERVAL);
-    let mut retry = tokio::time::interval(Duration::from_millis(500));
-    retry.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut buses = tokio::time::interval(BUSES_INTERVAL);
-    buses.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             () = redis.ended() => return,
             message = messages.recv() => match message {
-                Ok(message) if &*message.channel == CONTROL => read_control(&redis, &*sink, &mut newest).await,
+                Ok(message) if &*message.channel == CONTROL => news.notify_one(),
                 Ok(message) if !message.channel.ends_with(":bus") => {}
                 Ok(message) => {
-                    let understood = message.value.as_bytes().is_some_and(|bytes| publication::deliver(bytes, &*sink));
+                    let bytes = message.value.as_bytes();
+                    let understood = bytes.is_some_and(|bytes| publication::deliver(bytes, &*sink, &hearing));
                     if !understood {
                         tracing::error!(channel = %message.channel, "a publication could not be read");
                         sink.missed();
@@ -64,6 +73,29 @@ async fn listen(
                 }
                 Err(RecvError::Closed) => return,
             },
+        }
+    }
+}
+
+/// Sees that the buses stay subscribed, and reads the news.
+async fn keep(
+    redis: Redis,
+    sink: Arc<dyn Sink>,
+    mut disturbances: Disturbances,
+    news: Arc<Notify>,
+    mut newest: String,
+    mut subscribed: bool,
+    hearing: Arc<Hearing>,
+) {
+    let every = |interval| {
+        let mut ticks = tokio::time::interval(interval);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        ticks
+    };
+    let (mut control, mut retry, mut buses) = (every(CONTROL_INTERVAL), every(RETRY_INTERVAL), every(BUSES_INTERVAL));
+    loop {
+        tokio::select! {
+            () = redis.ended() => return,
             disturbance = disturbances.next() => match disturbance {
                 Some(()) => subscribed = false,
                 None => return,
@@ -74,23 +106,69 @@ async fn listen(
             _ = retry.tick(), if !subscribed => match resubscribe(&redis).await {
                 Ok(()) => {
                     subscribed = true;
+                    hearing.start_again();
                     metrics::counter!(crate::metric::BUS_RESUBSCRIBED).increment(1);
                     sink.missed();
                 }
                 Err(error) => tracing::warn!(%error, "the buses are not subscribed yet"),
             },
             _ = control.tick() => read_control(&redis, &*sink, &mut newest).await,
+            () = news.notified() => read_control(&redis, &*sink, &mut newest).await,
         }
     }
 }
 
+/// Says something on every bus again and again. Whoever does not hear himself while Redis takes what he says is deaf, however
+/// well his connection looks: it is dropped for a new one.
+async fn probe(redis: Redis, hearing: Arc<Hearing>) {
+    let mut probes = tokio::time::interval(PROBE_INTERVAL);
+    let mut checks = tokio::time::interval(CHECK_INTERVAL);
+    for ticks in [&mut probes, &mut checks] {
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    }
+    loop {
+        tokio::select! {
+            () = redis.ended() => return,
+            _ = probes.tick() => speak(&redis, &hearing).await,
+            _ = checks.tick() => {
+                if let Some(partition) = hearing.deaf() {
+                    tracing::warn!(partition = partition.0, "this node does not hear a bus; its subscriber connects anew");
+                    metrics::counter!(crate::metric::BUS_DEAF).increment(1);
+                    hearing.set_hears(false);
+                    hearing.start_again();
+                    if let Err(error) = redis.subscriber().force_reconnection().await {
+                        tracing::debug!(%error, "the subscriber is connecting already");
+                    }
+                    probes.reset_after(CHECK_INTERVAL);
+                } else if !hearing.hears() && hearing.has_heard_all() {
+                    hearing.set_hears(true);
+                }
+            }
+        }
+    }
+}
+
+/// Says something on every bus. Where Redis does not take it there is nothing to hear.
+async fn speak(redis: &Redis, hearing: &Hearing) {
+    let said = (0..PARTITIONS).map(Partition).map(|partition| async move {
+        let Some(probe) = publication::probe(redis.node(), partition) else { return };
+        // Before it is on its way: it may be back before Redis has answered.
+        hearing.say(partition);
+        if within(redis.client().spublish::<(), _, _>(key(partition, "bus"), probe)).await.is_err() {
+            hearing.take_back(partition);
+        }
+    });
+    futures_util::future::join_all(said).await;
+}
+
+/// Subscribes everything. What is subscribed already stays so; a bus that has moved is an error once, and by the next time the
+/// client knows where to.
 async fn resubscribe(redis: &Redis) -> Result<(), Unavailable> {
     let subscriber = redis.subscriber();
     for partition in (0..PARTITIONS).map(Partition) {
-        // What has moved is known to be elsewhere only now: the caller hears of it.
         within(subscriber.ssubscribe(key(partition, "bus"))).await?;
     }
-    within(subscriber.subscribe(CONTROL)).await
+    redis.subscribe(CONTROL).await
 }
 
 async fn newest_control(redis: &Redis) -> Result<String, Unavailable> {

@@ -5,11 +5,13 @@
 //! | `M` | a message | the number before it | its number | the room's host |
 //! | `E` | a change of a room | version | 0 close, 1 resume, 2 delete | 0 |
 //! | `N` | a notice that is not stored | 0 from a guest, 1 from a host | 0 | 0 |
+//! | `P` | a probe; its room is a node | partition | 0 | 0 |
 
 use bytes::Bytes;
 
-use crate::broker::{Change, Publication, Sink};
-use crate::domain::{HostId, RoomChange, RoomName, Side};
+use super::hearing::Hearing;
+use crate::broker::{Change, Partition, Publication, Sink};
+use crate::domain::{HostId, NodeId, RoomChange, RoomName, Side};
 
 fn record(kind: char, room: RoomName, [a, b, c]: [u64; 3], frame: &[u8]) -> Bytes {
     let mut record = format!("{kind}{room} {a} {b} {c} {}\n", frame.len()).into_bytes();
@@ -30,9 +32,16 @@ pub(super) fn notice(room: RoomName, from: Side, frame: &[u8]) -> Bytes {
     record('N', room, [u64::from(from.is_host()), 0, 0], frame)
 }
 
+/// What a node says to hear itself.
+pub(super) fn probe(node: NodeId, partition: Partition) -> Option<Bytes> {
+    // A node's id has the form of a room's name.
+    let node = RoomName::from_bytes(node.as_str().as_bytes()).ok()?;
+    Some(record('P', node, [u64::from(partition.0), 0, 0], b""))
+}
+
 /// Hands a publication to the sink, record by record. No JSON is read and nothing is copied.
 /// Returns `false` at a record that cannot be read: what follows is lost with it.
-pub(super) fn deliver(publication: &[u8], sink: &dyn Sink) -> bool {
+pub(super) fn deliver(publication: &[u8], sink: &dyn Sink, hearing: &Hearing) -> bool {
     let mut rest = publication;
     while !rest.is_empty() {
         let Some(record) = Record::split(rest) else { return false };
@@ -45,6 +54,7 @@ pub(super) fn deliver(publication: &[u8], sink: &dyn Sink) -> bool {
                 seq,
                 frame: record.frame,
             }),
+            (b'P', _) => hearing.heard(record.room.as_bytes(), record.a),
             (b'N', _) => sink.notice(record.room, Side::from_is_host(record.a == 1), record.frame),
             (b'E', code @ 0..=2) => {
                 let change = [RoomChange::Close, RoomChange::Resume, RoomChange::Delete][code as usize];
@@ -130,7 +140,12 @@ mod tests {
         bus.extend_from_slice(&notice(room, Side::Host, b"{}"));
         bus.extend_from_slice(&changed(&change));
         let seen = Seen::default();
-        assert!(deliver(&bus, &seen));
+        let me = NodeId::from_random([1; 16]);
+        let hearing = Hearing::new(me);
+        hearing.say(Partition(3));
+        bus.extend_from_slice(&probe(me, Partition(3)).unwrap());
+        assert!(deliver(&bus, &seen, &hearing));
+        assert_eq!(hearing.deaf(), None);
         assert_eq!(
             *seen.0.lock(),
             [format!("M {room} 1 2 7 {{\"a\":1}}"), format!("N {room} Host {{}}"), format!("E {room} Close 3"),]
@@ -140,7 +155,7 @@ mod tests {
     proptest! {
         #[test]
         fn nonsense_on_a_bus_harms_nobody(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            deliver(&bytes, &Seen::default());
+            deliver(&bytes, &Seen::default(), &Hearing::new(NodeId::from_random([1; 16])));
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use fred::interfaces::PubsubInterface as _;
+
 use super::*;
 use crate::broker::redis::{PARTITIONS, RedisBroker};
 use crate::broker::testing::{Node, PATIENCE, until};
@@ -232,4 +234,24 @@ async fn a_redis_that_is_not_there_is_unavailable() {
     let answer = broker.ping().await;
     assert!(matches!(answer, Err(Unavailable(_))), "{answer:?}");
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+}
+
+/// In a Cluster the buses are subscribed anew all the time: there nobody stays deaf like this.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_connected_and_deaf_is_found_and_hears_again() {
+    Stage::cluster(crate::store::Dialect::Sqlite, |stage| async move {
+        let node = stage.node().await;
+        let room = node.room().await;
+        let partition = node.broker.partition_of(room.name).0;
+        let began = std::time::Instant::now();
+        node.redis().subscriber().sunsubscribe(format!("pt:{{{partition}}}:bus")).await.unwrap();
+        node.say(&room, [1]).await;
+        until("it is found", || async { !node.broker.hears() }).await;
+        node.ear.until("it is told that it missed something", |heard| heard.contains(&Heard::Missed)).await;
+        until("it hears", || async { node.broker.hears() }).await;
+        assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+        node.say(&room, [2]).await;
+        assert_eq!(node.ear.publications(room.name, 2).await.len(), 1, "the first was never heard");
+    })
+    .await;
 }

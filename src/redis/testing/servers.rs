@@ -31,6 +31,9 @@ const TAKEOVER_MS: u32 = 2_000;
 /// Masters of a Cluster; each has one replica.
 const MASTERS: usize = 3;
 
+/// Slots of a Cluster.
+const SLOTS: usize = 16_384;
+
 /// What a test runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -167,7 +170,7 @@ impl Servers {
                 let role = match at.checked_sub(MASTERS) {
                     Some(master) => format!("slave {} 0 0 {} connected", id(master), master + 1),
                     None => {
-                        let (from, to) = (16_384 * at / MASTERS, 16_384 * (at + 1) / MASTERS - 1);
+                        let (from, to) = (SLOTS * at / MASTERS, SLOTS * (at + 1) / MASTERS - 1);
                         format!("master - 0 0 {} connected {from}-{to}", at + 1)
                     }
                 };
@@ -371,20 +374,48 @@ impl Servers {
         true
     }
 
-    /// Kills the master that has a slot (any, behind sentinels), and has a replica take over.
+    /// Kills the master that has a slot (the only one, behind sentinels), and has a replica take over.
     pub(crate) fn fail_over(&mut self, slot: u16) {
-        match self.kind {
-            Kind::Cluster => {
-                let at = (0..MASTERS).find(|at| usize::from(slot) < 16_384 * (at + 1) / MASTERS).expect("a master");
-                self.servers[at].end();
-                self.servers[MASTERS + at].ask("CLUSTER FAILOVER TAKEOVER").expect("the replica answers");
-            }
-            Kind::Sentinel => {
-                self.servers[0].end();
-                self.sentinels[0].ask(&format!("SENTINEL FAILOVER {SERVICE}")).expect("the sentinel answers");
-            }
+        let dead = self.owner(slot);
+        self.servers[dead].end();
+        let (survivor, order) = match self.kind {
+            Kind::Cluster => (&self.servers[MASTERS + dead], "CLUSTER FAILOVER TAKEOVER".to_owned()),
+            Kind::Sentinel => (&self.sentinels[0], format!("SENTINEL FAILOVER {SERVICE}")),
             _ => panic!("{:?} has nobody to take over", self.kind),
+        };
+        survivor.obey(&order);
+    }
+
+    /// Begins to move a slot of a Cluster to another master; its keys stay where they are.
+    pub(crate) fn begin_moving(&self, slot: u16) {
+        let (from, to) = self.way_of(slot);
+        to.obey(&format!("CLUSTER SETSLOT {slot} IMPORTING {}", from.id()));
+        from.obey(&format!("CLUSTER SETSLOT {slot} MIGRATING {}", to.id()));
+    }
+
+    /// Moves a key of a slot that is being moved.
+    pub(crate) fn move_key(&self, slot: u16, key: &str) {
+        let (from, to) = self.way_of(slot);
+        from.obey(&format!("MIGRATE 127.0.0.1 {} {key} 0 5000", to.port));
+    }
+
+    /// Says that all of a slot has been moved.
+    pub(crate) fn end_moving(&self, slot: u16) {
+        let (from, to) = self.way_of(slot);
+        for server in [to, from] {
+            server.obey(&format!("CLUSTER SETSLOT {slot} NODE {}", to.id()));
         }
+    }
+
+    fn way_of(&self, slot: u16) -> (&Server, &Server) {
+        let from = self.owner(slot);
+        (&self.servers[from], &self.servers[(from + 1) % MASTERS])
+    }
+
+    /// Which of the servers began with a slot.
+    fn owner(&self, slot: u16) -> usize {
+        let masters = self.masters().len();
+        (0..masters).find(|at| usize::from(slot) < SLOTS * (at + 1) / masters).expect("a master")
     }
 }
 
@@ -422,6 +453,24 @@ impl Server {
         let stream = UnixStream::connect(&self.socket)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         ask(stream, what)
+    }
+
+    /// Asks until it does as told.
+    fn obey(&self, order: &str) {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let answer = self.ask(order).expect("the server answers");
+            if answer.starts_with("+OK") {
+                return;
+            }
+            assert!(Instant::now() < until, "{order}: {answer}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// What the Cluster calls it.
+    fn id(&self) -> String {
+        self.ask("CLUSTER MYID").expect("the server answers")
     }
 
     fn signal(&self, signal: &str) {

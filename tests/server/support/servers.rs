@@ -2,9 +2,11 @@
 
 use fred::prelude::*;
 
+use deployment::{Kind, Servers};
+
 #[allow(dead_code, reason = "the crate's own tests use it all")]
 #[path = "../../../src/redis/testing/servers.rs"]
-mod servers;
+mod deployment;
 
 #[path = "../../support/database.rs"]
 mod database;
@@ -12,11 +14,11 @@ mod database;
 pub use database::{Database, TestDatabase};
 
 /// A Redis that ends with the test.
-pub struct RedisServer(servers::Servers);
+pub struct RedisServer(Servers);
 
 impl RedisServer {
     pub async fn start() -> Self {
-        let start = || servers::Servers::start(servers::Kind::Redis7);
+        let start = || Servers::start(Kind::Redis7);
         Self(tokio::task::spawn_blocking(start).await.expect("redis starts"))
     }
 

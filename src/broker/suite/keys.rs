@@ -1,0 +1,90 @@
+//! Where things are kept: every key is in the slot of its partition, or one of the few that belong to none.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::*;
+use crate::broker::Partition;
+use crate::broker::queue::ArchivedMark;
+use crate::broker::redis::{PARTITIONS, RedisBroker};
+use crate::clock::Chance;
+use crate::domain::HostUuid;
+use crate::presence::Presence as _;
+use crate::presence::redis::RedisPresence;
+use crate::redis::testing::on_redis;
+
+on_redis!(redis_cluster, Cluster, crate::broker::testing::Stage::on: every_key_is_in_the_slot_of_its_partition);
+
+/// Of a room, each with its name.
+const OF_A_ROOM: [&str; 4] = ["room", "log", "ids", "seed"];
+
+/// Of a partition.
+const OF_A_PARTITION: [&str; 4] = ["queue", "idle", "archiver", "dead"];
+
+/// What a key keeps; `None` if it is in no list, or not where it belongs.
+fn kind_of(key: &str) -> Option<&str> {
+    let rest = key.strip_prefix("pt:")?;
+    let Some((tag, rest)) = rest.strip_prefix('{').and_then(|rest| rest.split_once("}:")) else {
+        return match rest.split(':').collect::<Vec<_>>()[..] {
+            [kind @ ("nodes" | "control" | "partitions")] => Some(kind),
+            ["node", _, kind @ "hosts"] => Some(kind),
+            _ => None,
+        };
+    };
+    if rest == "presence" {
+        return HostUuid::from_bytes(tag.as_bytes()).is_ok().then_some(rest);
+    }
+    let partition = tag.parse().ok().filter(|partition| *partition < PARTITIONS).map(Partition)?;
+    match rest.split_once(':') {
+        None => OF_A_PARTITION.into_iter().find(|kind| *kind == rest),
+        Some((kind, room)) => {
+            let room = RoomName::from_bytes(room.as_bytes()).ok()?;
+            let here = Partition::of(room, PARTITIONS) == partition;
+            OF_A_ROOM.into_iter().find(|of_a_room| *of_a_room == kind && here)
+        }
+    }
+}
+
+async fn every_key_is_in_the_slot_of_its_partition(stage: Stage) {
+    let node = stage.node().await;
+    // Enough for every partition, on every master.
+    let mut partitions = BTreeSet::new();
+    while partitions.len() < usize::from(PARTITIONS) {
+        let room = node.room().await;
+        node.say(&room, 1..=2).await;
+        node.broker.set_members(room.name, 1, 1).await.unwrap();
+        node.broker.notify(room.name, Side::Host, "{}".into()).await.unwrap();
+        node.broker.log_after(room.name, 0, 10).await.unwrap();
+        node.broker.log_before(room.name, None, 10).await.unwrap();
+        partitions.insert(node.broker.partition_of(room.name));
+        let (queue, partition) = (node.broker.archive_queue().unwrap(), node.broker.partition_of(room.name));
+        let lease = queue.lease(partition).await.unwrap().unwrap();
+        let entries = queue.read(partition, 10).await.unwrap();
+        let marks = [ArchivedMark { room: room.name, archived: 1, state: RoomState::Open, version: 0 }];
+        assert!(queue.bury_entry(partition, &lease, &entries[1].position, "why").await.unwrap());
+        assert!(queue.finish(partition, &lease, &entries[0].position, &marks).await.unwrap());
+        queue.remove_idle(partition, Duration::from_secs(3_600)).await.unwrap();
+        node.rooms.change(room.name, RoomChange::Close).await.unwrap();
+        node.rooms.change(room.name, RoomChange::Resume).await.unwrap();
+    }
+    let gone = node.room().await;
+    node.rooms.change(gone.name, RoomChange::Delete).await.unwrap();
+    let waiting = node.unseeded_room().await;
+    node.broker.begin_seed(waiting.name).await.unwrap().unwrap();
+    node.broker.announce(Control::LoginEnded { sid: "sid".into() }).await.unwrap();
+    let broker = RedisBroker::new(node.redis().clone(), Chance::from_seed(1), 0);
+    broker.check_partitions().await.unwrap().unwrap();
+    let presence = RedisPresence::new(node.redis().clone());
+    for _ in 0..5 {
+        let host = HostUuid::from_random(Chance::from_entropy().bytes());
+        presence.enter(host).await.unwrap();
+        presence.greet(host, "{}".into()).await.unwrap();
+    }
+
+    let keys = node.redis().keys("").await;
+    let strange: Vec<_> = keys.iter().filter(|key| kind_of(key).is_none()).collect();
+    assert!(strange.is_empty(), "{strange:?}");
+    let kinds: BTreeSet<_> = keys.iter().filter_map(|key| kind_of(key)).collect();
+    let without = ["nodes", "control", "partitions", "hosts", "presence"];
+    assert_eq!(kinds, OF_A_ROOM.into_iter().chain(OF_A_PARTITION).chain(without).collect());
+}
