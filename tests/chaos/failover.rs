@@ -22,17 +22,13 @@ fn plan(redis: Kind, wait: bool) -> Plan {
     Plan { redis: Some(redis), flags, ..Plan::default() }
 }
 
-/// Waits until a replica is a master. Returns when it was.
-async fn taken_over(stage: &mut Stage, gone: usize) -> Instant {
-    let before = stage.redis().masters_now();
+/// Waits until a server is a master that was none before. Returns when it was.
+pub async fn taken_over(stage: &Stage, before: &[usize]) -> Instant {
     let redis = stage.redis.as_ref().expect("a Redis");
     eventually("a replica takes over", ELECTION, async || {
-        let new = |at: &usize| *at != gone && !before.contains(at);
-        let masters = (0..redis.len())
-            .filter(|at| *at != gone)
-            .filter(new)
-            .any(|at| redis.ask_one(at, "INFO replication").is_ok_and(|info| info.contains("role:master")));
-        masters.then_some(())
+        let is_master =
+            |at: usize| redis.ask_one(at, "INFO replication").is_ok_and(|info| info.contains("role:master"));
+        (0..redis.len()).filter(|at| !before.contains(at)).any(is_master).then_some(())
     })
     .await;
     Instant::now()
@@ -50,12 +46,15 @@ fn judge(stage: &Stage, verdict: &mut Verdict, wait: bool) -> usize {
     lost
 }
 
-async fn finish(mut stage: Stage, wait: bool, elected: Duration, whole: Duration) {
+async fn finish(mut stage: Stage, wait: bool, elected: Duration, whole: Duration, believed: Option<Duration>) {
     tokio::time::sleep(span(3, 30)).await;
     let (mut figures, mut verdict) = stage.settle().await;
     figures.whole = Some(whole.as_secs_f64());
     figures.note("elected after s", format!("{:.1}", elected.as_secs_f64()));
     figures.note("1013", stage.ledger.closes(1013));
+    if let Some(believed) = believed {
+        figures.note("two masters s", format!("{:.1}", believed.as_secs_f64()));
+    }
     figures.show(&stage.case);
     judge(&stage, &mut verdict, wait);
     stage.complain(&verdict);
@@ -66,11 +65,12 @@ async fn finish(mut stage: Stage, wait: bool, elected: Duration, whole: Duration
 async fn killed(case: &str, redis: Kind, wait: bool) {
     let mut stage = Stage::set(case, plan(redis, wait)).await;
     tokio::time::sleep(LAG).await;
+    let masters = stage.redis().masters_now();
     let gone = Instant::now();
     stage.redis().kill_one(0);
-    let failed_over = taken_over(&mut stage, 0).await;
+    let failed_over = taken_over(&stage, &masters).await;
     let whole = stage.all_acknowledged_since(failed_over, Duration::from_secs(30)).await;
-    finish(stage, wait, failed_over - gone, whole).await;
+    finish(stage, wait, failed_over - gone, whole, None).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -94,7 +94,7 @@ async fn the_master_stands_still_and_comes_back_believing_in_itself() {
     tokio::time::sleep(LAG).await;
     let gone = Instant::now();
     stage.redis().freeze_one(0);
-    let failed_over = taken_over(&mut stage, 0).await;
+    let failed_over = taken_over(&stage, &[0]).await;
     let whole = stage.all_acknowledged_since(failed_over, Duration::from_secs(30)).await;
     stage.redis().thaw_one(0);
     // Until the sentinels have told it that it is a replica.
@@ -105,6 +105,5 @@ async fn the_master_stands_still_and_comes_back_believing_in_itself() {
     })
     .await;
     let believed = thawed.elapsed();
-    println!("the old master believed in itself for {believed:?}");
-    finish(stage, false, failed_over - gone, whole).await;
+    finish(stage, false, failed_over - gone, whole, Some(believed)).await;
 }

@@ -20,8 +20,9 @@ pub struct Record {
     pub heard: Vec<Entry>,
     /// His own that came back, with their numbers.
     pub acknowledged: BTreeMap<String, u64>,
-    /// When the last of them did.
+    /// When they did, one by one, and how long after they were sent.
     pub acknowledged_at: Vec<Instant>,
+    pub waited: Vec<Duration>,
     /// His own that did not come back yet, in order.
     pub pending: VecDeque<Pending>,
     /// Whether he came when the room was new, so that he must have heard all of it.
@@ -75,7 +76,7 @@ impl Record {
             self.check_order(seq, id);
         }
         if let Some(at) = own {
-            self.pending.remove(at);
+            self.waited.extend(self.pending.remove(at).map(|pending| pending.since.elapsed()));
             self.acknowledged.insert(id.to_owned(), seq);
             self.acknowledged_at.push(Instant::now());
         }
@@ -116,6 +117,18 @@ impl Ledger {
 
     pub fn sum(&self, count: impl FnMut(&Record) -> usize) -> usize {
         self.each(count).into_iter().sum()
+    }
+
+    /// The highest number that anybody was sent, of each room.
+    pub fn heads(&self, rooms: usize) -> Vec<u64> {
+        let mut heads = vec![0; rooms];
+        self.each(|record| heads[record.room] = record.last().max(heads[record.room]));
+        heads
+    }
+
+    /// Whether all who are there were sent what is up to these numbers.
+    pub fn everybody_has(&self, heads: &[u64]) -> bool {
+        self.each(|record| record.over.is_some() || record.last() >= heads[record.room]).into_iter().all(|has| has)
     }
 
     /// How many sockets ended with a code.
@@ -180,13 +193,12 @@ impl Verdict {
                 }
             }
             verdict.faults.extend(record.faults.iter().cloned());
-            if record.over.is_some() {
-                continue;
-            }
+            // Who was sent away for good saw all until then.
+            let through = if record.over.is_some() { record.last() } else { u64::MAX };
             let first = if record.from_start { 0 } else { record.heard.first().map_or(0, |(seq, _)| *seq) };
             let heard: HashMap<u64, &str> = record.heard.iter().map(|(seq, id)| (*seq, id.as_str())).collect();
             let mut missing = 0;
-            for (seq, id) in stored.iter().filter(|(seq, _)| *seq >= first) {
+            for (seq, id) in stored.iter().filter(|(seq, _)| (first..=through).contains(seq)) {
                 match heard.get(seq) {
                     None => {
                         missing += 1;

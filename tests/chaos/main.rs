@@ -26,6 +26,7 @@ mod socket;
 mod sql_away;
 mod stage;
 
+#[allow(dead_code, reason = "MariaDB is for others")]
 #[path = "../support/database.rs"]
 mod database;
 #[allow(dead_code, reason = "the crate's own tests use it all")]

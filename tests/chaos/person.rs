@@ -34,11 +34,13 @@ pub struct Manner {
     pub patience: Option<Duration>,
     /// Drops his socket every now and then, after such a time in the mean.
     pub restless: Option<Duration>,
+    /// The most letters of a message, apart from its name.
+    pub letters: usize,
 }
 
 impl Default for Manner {
     fn default() -> Self {
-        Self { every: Some(Duration::from_millis(150)), patience: None, restless: None }
+        Self { every: Some(Duration::from_millis(150)), patience: None, restless: None, letters: 60 }
     }
 }
 
@@ -141,6 +143,14 @@ impl Person {
         Instant::now() + Duration::from_millis(1 + self.chance.below(2 * mean.as_millis() as u64))
     }
 
+    fn letters(&self) -> usize {
+        match self.manner.letters {
+            // As long as may be, the name before it included.
+            letters @ 1_000.. => letters - 40,
+            letters => self.chance.below(letters as u64) as usize,
+        }
+    }
+
     fn next_message(&self) -> Option<Instant> {
         self.manner.every.map(|mean| self.some(mean))
     }
@@ -157,7 +167,7 @@ impl Person {
             }
             record.sent += 1;
             let id = format!("{}-{}", record.name, record.sent);
-            let text = format!("{id} {}", "가".repeat(self.chance.below(60) as usize));
+            let text = format!("{id} {}", "가".repeat(self.letters()));
             let frame = json!({"type": "chat_message", "is_host": self.is_host, "message": text, "id": id,
                 "datetime": "2026-11-25T10:30:00.123"})
             .to_string();

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use reqwest::Method;
 use serde_json::Value;
 
+use crate::ledger::Record;
 use crate::proxy::Wire;
 use crate::stage::{Plan, Stage};
 use crate::{eventually, span};
@@ -44,7 +45,9 @@ async fn away(case: &str, wire: Wire) {
         }
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
-    let refused = stage.ledger.closes(1013) + stage.ledger.closes(1006);
+    let sent_away = |record: &Record| record.closes.values().sum::<usize>();
+    let refused = stage.ledger.sum(|record| if record.name.starts_with("late") { 0 } else { sent_away(record) });
+    let asked_again = stage.ledger.sum(sent_away);
     let queued = stage.queued();
     let late = stage
         .ledger
@@ -61,6 +64,7 @@ async fn away(case: &str, wire: Wire) {
             figures.whole = Some(whole.as_secs_f64());
             figures.note("away s", silence.as_secs());
             figures.note("queued", queued);
+            figures.note("newcomers asked to come back", asked_again);
             figures.note("caught up after s", format!("{:.1}", caught_up.as_secs_f64()));
         })
         .await;
@@ -79,7 +83,7 @@ async fn the_wire_to_mysql_goes_silent() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_queue_refuses_clearly_and_heals_by_itself() {
     let flags = vec!["--limit-queue".to_owned(), "40".to_owned()];
-    let mut stage = Stage::set("a_full_queue_refuses_clearly", Plan { flags, ..Plan::default() }).await;
+    let stage = Stage::set("a_full_queue_refuses_clearly", Plan { flags, ..Plan::default() }).await;
     stage.sql_wire().set(Wire::Cut);
     eventually("somebody is sent away", Duration::from_secs(30), async || {
         (stage.ledger.closes(1013) > 0).then_some(())

@@ -82,8 +82,9 @@ pub struct Stage {
     pub sql_wire: Option<Proxy>,
     /// Where people go.
     pub open_nodes: Arc<Mutex<Vec<SocketAddr>>>,
-    pub flags: Vec<String>,
     token: String,
+    /// The paths of the host in his rooms: the token is in them.
+    host_paths: Vec<(usize, Arc<Mutex<String>>)>,
     mood: watch::Sender<Mood>,
     people: JoinSet<()>,
     database: Option<TestDatabase>,
@@ -95,15 +96,20 @@ impl Stage {
     /// Everything runs, and everybody talks.
     pub async fn set(case: &str, plan: Plan) -> Self {
         let mut stage = Self::set_empty(case, &plan).await;
-        for room in 0..plan.rooms {
-            stage.open_room().await;
-            for guest in 0..plan.guests {
-                stage.add(room, &format!("guest{room}_{guest}"), false, plan.manner);
-            }
-            stage.add(room, &format!("host{room}"), true, plan.manner);
-        }
-        stage.all_acknowledged_since(Instant::now(), Duration::from_secs(20)).await;
+        stage.fill(plan.rooms, &plan).await;
         stage
+    }
+
+    /// New rooms, and people who talk in them.
+    pub async fn fill(&mut self, rooms: usize, plan: &Plan) {
+        for _ in 0..rooms {
+            let room = self.open_room().await;
+            for guest in 0..plan.guests {
+                self.add(room, &format!("guest{room}_{guest}"), false, plan.manner);
+            }
+            self.add(room, &format!("host{room}"), true, plan.manner);
+        }
+        self.all_acknowledged_since(Instant::now(), Duration::from_secs(20)).await;
     }
 
     /// Everything runs; nobody is there.
@@ -164,8 +170,8 @@ impl Stage {
             redis_wire,
             sql_wire,
             open_nodes,
-            flags,
             token: String::new(),
+            host_paths: Vec::new(),
             mood: watch::channel(Mood::Talk).0,
             people: JoinSet::new(),
             database,
@@ -182,6 +188,14 @@ impl Stage {
         assert_eq!(answer.status(), 200);
         let body: Value = answer.json().await.expect("JSON");
         self.token = body["accessToken"].as_str().expect("a token").to_owned();
+    }
+
+    /// The host gets a token that lives longer, and takes it along when he comes back.
+    pub async fn log_in_again(&mut self) {
+        self.log_in().await;
+        for (room, path) in &self.host_paths {
+            *path.lock() = self.host_path(*room);
+        }
     }
 
     /// A guest opens a room. Returns its place among the rooms.
@@ -226,12 +240,16 @@ impl Stage {
     ) -> Arc<Mutex<Record>> {
         let record = self.ledger.add(Record::of(name, room, from_start));
         let path = if is_host { self.host_path(room) } else { self.guest_path(room) };
+        let path = Arc::new(Mutex::new(path));
+        if is_host {
+            self.host_paths.push((room, path.clone()));
+        }
         let person = Person {
             record: record.clone(),
             manner,
             chance: Chance::from_seed(self.chance.below(u64::MAX)),
             nodes: self.open_nodes.clone(),
-            path: Arc::new(Mutex::new(path)),
+            path,
             is_host,
             mood: self.mood.subscribe(),
         };
@@ -255,10 +273,21 @@ impl Stage {
 
     /// Waits until an acknowledgement has come in each room after an instant.
     pub async fn all_acknowledged_since(&self, instant: Instant, within: Duration) -> Duration {
-        eventually("an acknowledgement in every room", within, async || {
-            self.ledger.whole_after(self.rooms.len(), instant)
-        })
-        .await
+        while instant.elapsed() < within + Duration::from_secs(1) {
+            if let Some(whole) = self.ledger.whole_after(self.rooms.len(), instant) {
+                return whole;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let people = self.ledger.each(|record| {
+            let at = record.acknowledged_at.last().map(Instant::elapsed);
+            let (waits, tried) = record.pending.front().map(|first| (first.since.elapsed(), first.tries)).unzip();
+            format!(
+                "{}: connected {}, acknowledged {at:?} ago, {} wait, the first {waits:?}, tried {tried:?}, closes {:?}, over {:?}",
+                record.name, record.is_connected, record.pending.len(), record.closes, record.over
+            )
+        });
+        panic!("no acknowledgement in every room within {within:?}\n{}", people.join("\n"));
     }
 
     /// Waits until readiness of all nodes is as asked; how long it took.
@@ -379,6 +408,11 @@ impl Stage {
             database.drop_it().await;
         }
         drop(self.data);
+    }
+
+    /// Rooms that are gone: nothing of them is compared any more.
+    pub fn forget_rooms(&mut self) {
+        self.rooms.clear();
     }
 
     /// One more person a room who listens only, from now on.
