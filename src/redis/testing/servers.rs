@@ -143,6 +143,8 @@ impl Servers {
         let process = Command::new(program)
             .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""])
             .args(["--appendonly", if self.durable { "yes" } else { "no" }])
+            // A master that was replaced without knowing it takes nothing more.
+            .args(["--min-replicas-to-write", if self.durable && self.kind == Kind::Sentinel { "1" } else { "0" }])
             // A replica need not wait for others to come.
             .args(["--repl-diskless-sync-delay", "0", "--enable-debug-command", "yes"])
             .args([Path::new("--dir"), &folder, Path::new("--unixsocket"), &socket])
