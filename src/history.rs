@@ -13,6 +13,10 @@ use crate::protocol::chat::{StoredFrame, message_frame};
 use crate::store::{Store, StoreError};
 
 mod conversation;
+mod greeting;
+
+pub use greeting::Greeting;
+use greeting::Greetings;
 
 /// The messages of a page.
 pub const PAGE: usize = 50;
@@ -78,6 +82,7 @@ pub struct History {
     store: Store,
     /// Whether the broker keeps a log of its own beside SQL.
     has_log: bool,
+    greetings: Greetings,
 }
 
 impl std::fmt::Debug for History {
@@ -96,7 +101,7 @@ impl History {
     /// Over a broker and SQL.
     pub fn new(broker: Arc<dyn Broker>, store: Store) -> Self {
         let has_log = broker.archive_queue().is_some();
-        Self { broker, store, has_log }
+        Self { broker, store, has_log, greetings: Greetings::default() }
     }
 
     /// What follows a number, ascending, as much as goes at once.
@@ -132,7 +137,12 @@ impl History {
     ///
     /// # Errors
     /// If SQL could not be read, and the broker has nothing.
-    pub async fn newest(&self, room: RoomKey, seq: Seq, log: Vec<LogEntry>) -> Result<Vec<LogEntry>, HistoryError> {
+    pub(crate) async fn newest(
+        &self,
+        room: RoomKey,
+        seq: Seq,
+        log: Vec<LogEntry>,
+    ) -> Result<Vec<LogEntry>, HistoryError> {
         if seq == 0 && log.is_empty() {
             return Ok(log);
         }

@@ -39,7 +39,25 @@ on_every_driver!(
     an_empty_room_has_nothing,
     steps_toward_the_present_fit_into_a_frame,
     a_wall_clock_means_what_was_shown_first,
+    a_greeting_is_written_once_until_there_is_a_newer_message,
 );
+
+async fn a_greeting_is_written_once_until_there_is_a_newer_message(stage: Stage, archived: bool) {
+    let node = stage.node().await;
+    let room = node.room().await;
+    let key = key_of(&room);
+    let none = node.history.greeting(key, 0, None).await.unwrap();
+    assert!(none.framed.is_none() && node.history.known_greeting(room.name).await.is_none(), "nothing is not kept");
+    node.say(&room, 1..=60).await;
+    archive(&stage, &node, &room, 60, archived).await;
+    let first = node.history.greeting(key, 60, None).await.unwrap();
+    assert_eq!((first.first, first.newest), (11, 60));
+    assert!(Arc::ptr_eq(&first, &node.history.known_greeting(room.name).await.unwrap()));
+    node.say(&room, [61]).await;
+    let second = node.history.greeting(key, 61, None).await.unwrap();
+    assert_eq!((second.first, second.newest), (12, 61));
+    assert!(Arc::ptr_eq(&second, &node.history.known_greeting(room.name).await.unwrap()));
+}
 
 /// Reads everything after a number, step by step.
 async fn all_after(node: &Node, room: &Room, after: Seq) -> Vec<Seq> {

@@ -9,9 +9,9 @@ use tokio::time::Instant;
 
 use super::throttle::Throttle;
 use super::{Appetite, Handshake, Refusal, Sessions, Work, run};
-use crate::broker::{LogEntry, RoomStatus, Submission};
+use crate::broker::{RoomStatus, Submission};
 use crate::domain::{Host, HostUuid, RoomChange, RoomName, RoomState, Seq, Side};
-use crate::history::{HistoryError, PAGE, RoomKey, Step};
+use crate::history::{Greeting, HistoryError, PAGE, RoomKey, Step};
 use crate::hub::{Connection, Identity, Place, Registration};
 use crate::protocol::chat::{
     Before, Inbound, Notice, closed_frame, history_frame, message_head, read_frame, typing_frame,
@@ -65,9 +65,10 @@ impl Sessions {
         // Registered before the history is read: what is published meanwhile raises its target.
         connection.start_after(0);
         let guard = RoomGuard::enter(self.clone(), owner.key, connection.clone());
-        // Who comes afresh gets the newest; who comes back, what he missed.
-        let newest = if after.is_some() { 0 } else { PAGE };
-        let entered = self.members.tell_and_read(name, newest).await;
+        // Who comes afresh gets the newest, which may be at hand; who comes back, what he missed.
+        let known = if after.is_none() { self.history.known_greeting(name).await } else { None };
+        let reads = after.is_none() && known.is_none();
+        let entered = self.members.tell_and_read(name, if reads { PAGE } else { 0 }).await;
         let (status, log) = entered.map_err(|error| self.refusal_of(&error))?;
         // Each side for itself: guests shall not keep the host out.
         let side = match connection.side() {
@@ -80,7 +81,13 @@ impl Sessions {
         self.admit_to_state(owner.key, &status, connection.side(), after.is_some()).await?;
         match after {
             Some(after) => self.replay(owner.key, &status, &connection, after).await?,
-            None => self.greet(owner.key, &status, log, &connection).await?,
+            None => {
+                let greeting = match known.filter(|known| known.newest == status.seq) {
+                    Some(known) => Ok(known),
+                    None => self.history.greeting(owner.key, status.seq, reads.then_some(log)).await,
+                };
+                greet(&connection, &*greeting.map_err(|error| self.refusal_of(&error.into()))?, status.seq);
+            }
         }
         Ok(ChatSession::new(self.clone(), guard, &host, after.is_some()))
     }
@@ -110,29 +117,6 @@ impl Sessions {
         }
     }
 
-    /// The newest messages, in one frame, for who comes afresh.
-    async fn greet(
-        &self,
-        room: RoomKey,
-        status: &RoomStatus,
-        log: Vec<LogEntry>,
-        connection: &Connection,
-    ) -> Result<(), Refusal> {
-        let entries =
-            self.history.newest(room, status.seq, log).await.map_err(|error| self.refusal_of(&error.into()))?;
-        let newest = entries.last().map_or(0, |entry| entry.seq);
-        if let Some(first) = entries.first() {
-            let json = history_frame(entries.iter().map(|entry| &*entry.frame), false);
-            connection.caught(frame::text(&json), first.seq, newest);
-        }
-        connection.level(newest, newest);
-        if newest < status.seq {
-            // Accepted while the log was read; or retention took all there was, and reading on finds nothing.
-            connection.fall_behind(status.seq);
-        }
-        Ok(())
-    }
-
     /// Where the messages begin that a client missed: it cannot have seen more than there is.
     async fn replay(
         &self,
@@ -160,6 +144,18 @@ impl Sessions {
                 self.try_later()
             }
         }
+    }
+}
+
+/// Shows the newest messages to somebody who comes into a room whose highest number was `seq` a moment ago.
+fn greet(connection: &Connection, greeting: &Greeting, seq: Seq) {
+    if let Some(framed) = &greeting.framed {
+        connection.caught(framed.clone(), greeting.first, greeting.newest);
+    }
+    connection.level(greeting.newest, greeting.newest);
+    if greeting.newest < seq {
+        // Accepted while the log was read; or retention took all there was, and reading on finds nothing.
+        connection.fall_behind(seq);
     }
 }
 

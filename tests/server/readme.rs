@@ -159,6 +159,27 @@ with_topology! {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_benchmark_prints_its_table_and_finds_nothing_lost() {
+    let commands = shell_blocks();
+    assert!(commands[4].starts_with("tests/bench "), "{}", commands[4]);
+    let mut bench = Shell::run(&commands[4].replacen("tests/bench", "tests/bench --quick", 1), &[]);
+    let table: Vec<String> = bench.lines().collect();
+    assert!(bench.0.wait().is_ok_and(|status| status.success()), "{table:#?}");
+    for figure in [
+        "saturated: CPU a message, nodes + Redis",
+        "saturated: CPU a message, SQL",
+        "saturated: messages a second",
+        "idle socket: process memory",
+        "a join with history",
+        "fan-out 1 → 1,000: CPU a delivery",
+        "1,000 messages/s: p50 / p99",
+        "lost, doubled, reordered, misrouted",
+    ] {
+        assert!(table.iter().any(|line| line.starts_with(figure)), "no {figure} in {table:#?}");
+    }
+}
+
 /// A JSON object over several lines.
 fn json_in(text: &str) -> Option<Value> {
     let (from, to) = (text.find('{')?, text.rfind('}')?);

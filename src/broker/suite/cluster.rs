@@ -23,6 +23,7 @@ on_a_cluster!(
     the_log_is_read_forwards_and_backwards,
     what_is_not_archived_stays_in_the_log,
     another_count_of_partitions_is_refused,
+    changes_in_any_order_leave_the_newest,
 );
 
 async fn two_nodes_hear_the_same(stage: Stage) {
@@ -234,6 +235,38 @@ async fn a_redis_that_is_not_there_is_unavailable() {
     let answer = broker.ping().await;
     assert!(matches!(answer, Err(Unavailable(_))), "{answer:?}");
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+}
+
+/// Any node tells any change, as often as it likes, in any order: what counts at each moment is the newest that was told.
+async fn changes_in_any_order_leave_the_newest(stage: Stage) {
+    let nodes = [stage.node().await, stage.node().await];
+    for seed in 0..20 {
+        let (chance, room) = (Chance::from_seed(seed), nodes[0].room().await);
+        let mut changes: Vec<(u64, RoomChange)> = (1..=6)
+            .map(|version| (version, if version % 2 == 1 { RoomChange::Close } else { RoomChange::Resume }))
+            .collect();
+        if seed % 3 == 0 {
+            changes.push((7, RoomChange::Delete));
+        }
+        changes.extend(changes.clone());
+        let (mut newest, mut accepted) = ((0, RoomChange::Resume), 0);
+        while !changes.is_empty() {
+            let (version, change) = changes.swap_remove(chance.below(changes.len() as u64) as usize);
+            let node = &nodes[chance.below(2) as usize];
+            node.broker.apply(Change { room: room.name, change, version, notice: "{}".into() }).await.unwrap();
+            newest = if version > newest.0 { (version, change) } else { newest };
+            let outcome = node.accept(&[guest(&room, &format!("id-{}", changes.len()))]).await.remove(0);
+            let expected = match newest.1.state() {
+                RoomState::Open => {
+                    accepted += 1;
+                    Outcome::Accepted(accepted)
+                }
+                RoomState::Closed => Outcome::Closed,
+                RoomState::Deleted => Outcome::Deleted,
+            };
+            assert_eq!(outcome, expected, "seed {seed}, after version {version}");
+        }
+    }
 }
 
 /// In a Cluster the buses are subscribed anew all the time: there nobody stays deaf like this.

@@ -100,3 +100,113 @@ fn the_window_closes_at_16_messages_or_64_kib() {
     guest.submitted(WINDOW_BYTES);
     assert!(guest.window_is_full());
 }
+
+/// What happens to a socket, one step after the other, in any order.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    /// A message is accepted; the number before it is one less, or the broker has begun a new life.
+    Accept { jump: u8 },
+    /// The bus brings the oldest publication that it has not brought.
+    Hear,
+    /// The bus loses it.
+    Lose,
+    /// The bus brings an old one again.
+    HearAgain { back: u8 },
+    /// Somebody says that more was missed.
+    FallBehind,
+    /// A reading of the log begins, if one is due and none is under way.
+    Ask,
+    /// It sees the log as it is now: at most so many entries.
+    Read { most: u8 },
+    /// The socket takes what is queued.
+    Take,
+}
+
+fn step() -> impl proptest::strategy::Strategy<Value = Step> {
+    use proptest::prelude::*;
+    prop_oneof![
+        4 => prop_oneof![9 => Just(0), 1 => 1_u8..].prop_map(|jump| Step::Accept { jump }),
+        4 => Just(Step::Hear),
+        1 => Just(Step::Lose),
+        1 => (1_u8..5).prop_map(|back| Step::HearAgain { back }),
+        1 => Just(Step::FallBehind),
+        3 => Just(Step::Ask),
+        3 => (1_u8..4).prop_map(|most| Step::Read { most }),
+        2 => Just(Step::Take),
+    ]
+}
+
+/// A room and one socket in it.
+struct World {
+    guest: Connection,
+    /// What was accepted: the number before, and the number.
+    log: Vec<(Seq, Seq)>,
+    /// How much of it the bus has brought or lost.
+    heard: usize,
+    /// A reading that is under way: from where, and the target that was known.
+    reading: Option<(Seq, Seq)>,
+    taken: Vec<Seq>,
+}
+
+impl World {
+    fn newest(&self) -> Seq {
+        self.log.last().map_or(0, |(_, seq)| *seq)
+    }
+
+    fn act(&mut self, step: Step) {
+        match step {
+            Step::Accept { jump } => {
+                let prev = self.newest();
+                self.log.push((prev, prev + 1 + Seq::from(jump)));
+            }
+            Step::Hear => {
+                if let Some((prev, seq)) = self.log.get(self.heard) {
+                    self.guest.deliver(*prev, *seq, &frame(*seq));
+                    self.heard += 1;
+                }
+            }
+            Step::Lose => self.heard = self.log.len().min(self.heard + 1),
+            Step::HearAgain { back } => {
+                if let Some((prev, seq)) = self.heard.checked_sub(usize::from(back)).map(|at| self.log[at]) {
+                    self.guest.deliver(prev, seq, &frame(seq));
+                }
+            }
+            Step::FallBehind => self.guest.fall_behind(self.newest()),
+            Step::Ask => self.reading = self.reading.or_else(|| self.guest.must_read()),
+            Step::Read { most } => {
+                let Some((after, target)) = self.reading.take() else { return };
+                let rest: Vec<Seq> = self.log.iter().map(|(_, seq)| *seq).filter(|seq| *seq > after).collect();
+                let read = &rest[..rest.len().min(usize::from(most))];
+                read.iter().for_each(|seq| self.guest.caught(frame(*seq), *seq, *seq));
+                if read.len() == rest.len() {
+                    self.guest.level(read.last().copied().unwrap_or(0), target);
+                }
+            }
+            Step::Take => {
+                let (frames, end) = taken(&self.guest);
+                assert_eq!(end, None);
+                self.taken.extend(frames.iter().map(|frame| frame.parse::<Seq>().unwrap()));
+            }
+        }
+    }
+}
+
+proptest::proptest! {
+    /// However a publisher, a bus that loses and repeats, readings of the log and the socket itself interleave: each number
+    /// goes out once, in order, and in the end all of them have.
+    #[test]
+    fn every_interleaving_brings_each_number_once_and_in_order(steps in proptest::collection::vec(step(), 0..120)) {
+        let guest = guest();
+        guest.start_after(0);
+        let mut world = World { guest, log: Vec::new(), heard: 0, reading: None, taken: Vec::new() };
+        steps.into_iter().for_each(|step| world.act(step));
+        // What the bus lost without a sound is found by the sweep.
+        world.guest.fall_behind(world.newest());
+        for _ in 0..world.log.len() + 2 {
+            [Step::Take, Step::Ask, Step::Read { most: u8::MAX }, Step::Take].into_iter().for_each(|step| world.act(step));
+        }
+        let all: Vec<Seq> = world.log.iter().map(|(_, seq)| *seq).collect();
+        proptest::prop_assert_eq!(&world.taken, &all);
+        proptest::prop_assert_eq!(world.guest.must_read(), None);
+    }
+}

@@ -17,6 +17,8 @@ use crate::store::Store;
 /// What goes wrong with one call.
 #[derive(Clone, Debug)]
 enum Fault {
+    /// Nothing.
+    Nothing,
     /// It does not get there.
     Lost,
     /// It happens, but nobody is told so.
@@ -392,4 +394,49 @@ async fn a_call_carries_256_kib_at_most() {
     stage.end().await;
     let sizes: Vec<_> = stage.broker.calls().iter().map(Vec::len).collect();
     assert_eq!(sizes, [8, 8, 4]);
+}
+
+/// What the broker does with a call, drawn by chance.
+fn fault() -> impl proptest::strategy::Strategy<Value = Fault> {
+    use proptest::prelude::*;
+    let refused = (1_u8..4, prop_oneof![Just(Outcome::Unseeded), Just(Outcome::Full)]);
+    prop_oneof![
+        3 => Just(Fault::Nothing),
+        1 => Just(Fault::Lost),
+        2 => Just(Fault::AnswerLost),
+        1 => Just(Fault::Unheard),
+        2 => refused.prop_map(|(number, outcome)| Fault::Refused(room(number), outcome)),
+    ]
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(200))]
+
+    /// Whatever is lost, refused for a while or answered twice: what a sender said is accepted once and in his order, and if
+    /// he is sent away it is accepted up to some message and not beyond.
+    #[test]
+    fn every_run_of_faults_leaves_each_message_once_and_in_order(
+        faults in proptest::collection::vec(fault(), 0..20),
+        said in proptest::collection::vec((1_u8..4, 0_u64..300), 1..80),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let stage = Stage::new(faults).await;
+            let guests: Vec<_> = (1..4).map(|number| stage.guest(room(number))).collect();
+            let mut expected: HashMap<u8, Vec<String>> = HashMap::new();
+            for (at, (number, pause)) in said.into_iter().enumerate() {
+                let id = format!("id-{at}");
+                stage.say(&guests[usize::from(number) - 1].0, room(number), &id);
+                expected.entry(number).or_default().push(id);
+                tokio::time::sleep(Duration::from_millis(pause)).await;
+            }
+            stage.end().await;
+            for (number, said) in expected {
+                let accepted = stage.broker.accepted(room(number));
+                let guest = &guests[usize::from(number) - 1].0;
+                assert_eq!(accepted, said[..accepted.len()], "in order, and none twice");
+                assert!(accepted.len() == said.len() || guest.is_ending(), "nothing is swallowed");
+            }
+        });
+    }
 }
