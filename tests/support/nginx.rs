@@ -7,8 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// The README's nodes.
-const TWO_NODES: &str =
-    "    server 127.0.0.1:8081 max_fails=1 fail_timeout=2s;\n    server 127.0.0.1:8082 max_fails=1 fail_timeout=2s;\n";
+const TWO_NODES: &str = "    server 127.0.0.1:8081 max_fails=0;\n    server 127.0.0.1:8082 max_fails=0;\n";
 
 /// An nginx that ends with the test.
 pub struct Nginx {
@@ -22,7 +21,7 @@ impl Nginx {
         let address = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port");
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().display().to_string();
-        let each = |node: &SocketAddr| format!("    server {node} max_fails=1 fail_timeout=2s;\n");
+        let each = |node: &SocketAddr| format!("    server {node} max_fails=0;\n");
         let server = in_readme()
             .replace("listen 80;", &format!("listen {address};"))
             .replace(TWO_NODES, &nodes.iter().map(each).collect::<String>())
@@ -67,6 +66,11 @@ impl Nginx {
 
 impl Drop for Nginx {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = self.log();
+            let from = log.len().saturating_sub(4_000);
+            println!("nginx said:\n{}", log.get(from..).unwrap_or(&log));
+        }
         // An orderly end takes the workers along.
         let told = Command::new("kill").args(["-TERM", &self.master.id().to_string()]).status();
         let _gone = told.and_then(|_| self.master.wait());
