@@ -36,11 +36,13 @@ pub struct Manner {
     pub restless: Option<Duration>,
     /// The most letters of a message, apart from its name.
     pub letters: usize,
+    /// How many messages he writes.
+    pub most: usize,
 }
 
 impl Default for Manner {
     fn default() -> Self {
-        Self { every: Some(Duration::from_millis(150)), patience: None, restless: None, letters: 60 }
+        Self { every: Some(Duration::from_millis(150)), patience: None, restless: None, letters: 60, most: usize::MAX }
     }
 }
 
@@ -162,7 +164,7 @@ impl Person {
     async fn say(&self, socket: &mut Socket) -> bool {
         let frame = {
             let mut record = self.record.lock();
-            if record.pending.len() >= UNANSWERED {
+            if record.pending.len() >= UNANSWERED || record.sent >= self.manner.most {
                 return true;
             }
             record.sent += 1;
