@@ -117,7 +117,10 @@ impl App {
     fn ports(&self) -> Ports {
         match &self.redis {
             Some(redis) => Ports {
-                broker: Arc::new(RedisBroker::new(redis.clone(), self.chance.clone(), self.config.redis_wait)),
+                broker: Arc::new(
+                    RedisBroker::new(redis.clone(), self.chance.clone(), self.config.redis_wait)
+                        .with_queue_limit(self.config.limit_queue),
+                ),
                 presence: Arc::new(RedisPresence::new(redis.clone())),
             },
             None => Ports {
@@ -244,10 +247,11 @@ impl App {
         }
         refuse.cancel();
         let window = if in_order { self.config.drain } else { Duration::ZERO };
-        let ticks = (window.as_millis() / DRAIN_TICK.as_millis()).max(1) as usize;
-        let began = Instant::now();
-        let batch = hub.len().div_ceil(ticks).max(1);
-        while hub.end_some(batch) > 0 && began.elapsed() < window {
+        let (began, total, mut ended) = (Instant::now(), hub.len(), 0);
+        while !hub.is_empty() && began.elapsed() < window {
+            // However few there are, they do not all go at the start.
+            let due = (total as f64 * began.elapsed().div_duration_f64(window)) as usize + 1;
+            ended += hub.end_some(due.saturating_sub(ended));
             tokio::time::sleep(DRAIN_TICK).await;
         }
         hub.end_some(usize::MAX);

@@ -122,6 +122,8 @@ pub struct Config {
     pub presence_grace: Duration,
     /// Redis replicas that must have a batch before it is published.
     pub redis_wait: u32,
+    /// Messages of one partition that may wait for SQL.
+    pub limit_queue: u32,
     /// How long a leaving node still accepts connections.
     pub drain_delay: Duration,
     /// Over how long a leaving node closes its sockets.
@@ -179,6 +181,7 @@ impl Config {
             idle_close: args.idle_close.0,
             presence_grace: args.presence_grace.0,
             redis_wait: args.redis_wait,
+            limit_queue: args.limit_queue,
             drain_delay: args.drain_delay.0,
             drain: args.drain.0,
             trusted_proxies: args.trusted_proxies,

@@ -1,7 +1,7 @@
 //! Hosts at hand: a small cache over SQL, so that a guest who comes in costs no query.
 //!
-//! **Invariant:** nothing here is older than [`TTL`], and a host that changed is forgotten at once
-//! ([`Hosts::forget`], called on every node).
+//! **Invariant:** while SQL answers nothing here is older than [`TTL`], and a host that changed is forgotten at once
+//! ([`Hosts::forget`], called on every node). While it does not, who was known goes on: his rooms are open.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +13,12 @@ use crate::store::{Store, StoreError};
 
 /// How old a cached host may be.
 pub const TTL: Duration = Duration::from_secs(5);
+
+/// How long a host is remembered for a time without SQL.
+const REMEMBERED: Duration = Duration::from_secs(3_600);
+
+/// How long SQL may take to say something new of a host who is remembered.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// How many hosts are kept: about 10 MB.
 const CAPACITY: u64 = 10_000;
@@ -26,25 +32,50 @@ pub struct Hosts {
     by_id: Cache<HostId, Found>,
     by_uuid: Cache<HostUuid, Found>,
     by_access_key: Cache<String, Found>,
+    remembered: Cache<HostId, Arc<Host>>,
 }
 
-fn cache<K: std::hash::Hash + Eq + Send + Sync + 'static>() -> Cache<K, Found> {
-    Cache::builder().max_capacity(CAPACITY).time_to_live(TTL).support_invalidation_closures().build()
+fn cache<K, V>(ttl: Duration) -> Cache<K, V>
+where
+    K: std::hash::Hash + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    Cache::builder().max_capacity(CAPACITY).time_to_live(ttl).support_invalidation_closures().build()
 }
 
 impl Hosts {
     /// Over a store.
     pub fn new(store: Store) -> Self {
-        Self { store, by_id: cache(), by_uuid: cache(), by_access_key: cache() }
+        let (by_id, by_uuid, by_access_key) = (cache(TTL), cache(TTL), cache(TTL));
+        Self { store, by_id, by_uuid, by_access_key, remembered: cache(REMEMBERED) }
     }
 
-    /// A host by his row.
+    /// A host by his row. While SQL is away, as he was remembered.
     ///
     /// # Errors
     /// As of the store; nothing is cached then.
     pub async fn by_id(&self, id: HostId) -> Result<Found, StoreError> {
         let ask = async { Ok(self.store.host(id).await?.map(Arc::new)) };
-        self.by_id.try_get_with(id, ask).await.map_err(unshare)
+        let asked = self.by_id.try_get_with(id, ask);
+        let Some(remembered) = self.remembered.get(&id).await else {
+            let found = asked.await.map_err(unshare)?;
+            if let Some(host) = &found {
+                self.remembered.insert(id, host.clone()).await;
+            }
+            return Ok(found);
+        };
+        match tokio::time::timeout(PATIENCE, asked).await {
+            Ok(Ok(found)) => {
+                match &found {
+                    Some(host) if !Arc::ptr_eq(host, &remembered) => self.remembered.insert(id, host.clone()).await,
+                    Some(_) => {}
+                    None => self.remembered.invalidate(&id).await,
+                }
+                Ok(found)
+            }
+            Ok(Err(error)) if !matches!(*error, StoreError::Unavailable(_)) => Err(unshare(error)),
+            Ok(Err(_)) | Err(_) => Ok(Some(remembered)),
+        }
     }
 
     /// A host by his public name.
@@ -67,15 +98,20 @@ impl Hosts {
 
     /// Forgets a host who has changed.
     pub fn forget(&self, id: HostId) {
-        fn forget<K: std::hash::Hash + Eq + Send + Sync + 'static>(cache: &Cache<K, Found>, id: HostId) {
-            let is_his = move |_: &K, found: &Found| found.as_ref().is_some_and(|host| host.id == id);
+        fn forget<K, V>(cache: &Cache<K, V>, is_his: impl Fn(&K, &V) -> bool + Send + Sync + 'static)
+        where
+            K: std::hash::Hash + Eq + Send + Sync + 'static,
+            V: Clone + Send + Sync + 'static,
+        {
             if let Err(error) = cache.invalidate_entries_if(is_his) {
                 tracing::error!(%error, "a cache of hosts cannot forget");
             }
         }
-        forget(&self.by_id, id);
-        forget(&self.by_uuid, id);
-        forget(&self.by_access_key, id);
+        let is_his = move |found: &Found| found.as_ref().is_some_and(|host| host.id == id);
+        forget(&self.by_id, move |_, found| is_his(found));
+        forget(&self.by_uuid, move |_, found| is_his(found));
+        forget(&self.by_access_key, move |_, found| is_his(found));
+        forget(&self.remembered, move |known, _| *known == id);
     }
 }
 

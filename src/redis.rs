@@ -11,7 +11,7 @@ use fred::error::ErrorKind;
 use fred::prelude::*;
 use fred::types::config::{Server, TcpConfig, UnresponsiveConfig};
 use fred::types::scripts::Script as FredScript;
-use fred::types::{ClusterStateChange, CustomCommand, MultipleKeys, MultipleValues};
+use fred::types::{ClientState, ClusterStateChange, CustomCommand, MultipleKeys, MultipleValues};
 use fred::util::redis_keyslot;
 use parking_lot::Mutex;
 use tokio::sync::broadcast::Receiver;
@@ -34,6 +34,9 @@ const LISTENER_CAPACITY: usize = 8_192;
 
 /// Commands that wait for a connection. Beyond it calls fail at once instead of growing a queue.
 const COMMAND_BUFFER: usize = 20_000;
+
+/// How often each connection for commands is asked whether anybody is at its other end.
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long to wait before a Cluster is asked again for what it did not run.
 const MOVING_PAUSE: Duration = Duration::from_millis(50);
@@ -114,9 +117,11 @@ impl Redis {
         let subscriber = builder.build_subscriber_client()?;
         client.connect();
         subscriber.connect();
+        let ended = CancellationToken::new();
+        tokio::spawn(ended.clone().run_until_cancelled_owned(leave_the_silent(client.clone(), subscriber.clone())));
         let shared =
             Shared { nodes: Mutex::new(None), heartbeat: Script::new(include_str!("broker/redis/lua/heartbeat.lua")) };
-        Ok(Self { client, subscriber, node, ended: CancellationToken::new(), shared: Arc::new(shared) })
+        Ok(Self { client, subscriber, node, ended, shared: Arc::new(shared) })
     }
 
     /// This node's id.
@@ -267,6 +272,34 @@ impl Redis {
         for result in [client, subscriber] {
             if let Err(error) = result {
                 tracing::debug!(%error, "redis client did not quit in order");
+            }
+        }
+    }
+}
+
+/// Leaves a server that takes what is sent and answers nothing, so that its successor is looked for. The client has a watch of
+/// its own, but that begins anew with each write: a busy node would stay with a master that hangs.
+async fn leave_the_silent(client: Client, subscriber: SubscriberClient) {
+    loop {
+        tokio::time::sleep(WATCH_INTERVAL).await;
+        if client.state() != ClientState::Connected {
+            continue;
+        }
+        let asked = client.active_connections().into_iter().map(|server| {
+            let client = &client;
+            async move {
+                let answer = within(client.with_cluster_node(&server).ping::<()>(None)).await;
+                answer.is_err().then_some(server)
+            }
+        });
+        let silent: Vec<Server> = futures_util::future::join_all(asked).await.into_iter().flatten().collect();
+        if silent.is_empty() || client.state() != ClientState::Connected {
+            continue;
+        }
+        tracing::warn!(?silent, "redis takes calls and answers none; connecting anew");
+        for left in [within(client.force_reconnection()).await, within(subscriber.force_reconnection()).await] {
+            if let Err(error) = left {
+                tracing::debug!(%error, "redis is not there yet");
             }
         }
     }

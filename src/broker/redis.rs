@@ -44,8 +44,8 @@ const TICKET_TTL: Duration = Duration::from_secs(10);
 /// How long a deleted room is remembered as deleted.
 const TOMBSTONE_TTL: Duration = Duration::from_secs(24 * 3600);
 
-/// The most entries of one partition's archive queue: about 300 MB at 300 bytes a message.
-const QUEUE_LIMIT: u32 = 1_000_000;
+/// The most entries of one partition's archive queue if nothing else is said: about 300 MB at 300 bytes a message.
+pub const DEFAULT_QUEUE_LIMIT: u32 = 1_000_000;
 
 /// How much news about hosts is kept for nodes that were away.
 const CONTROL_LENGTH: i64 = 1_000;
@@ -76,12 +76,11 @@ impl RedisBroker {
     pub fn new(redis: Redis, chance: Chance, wait: u32) -> Self {
         let hearing = Arc::new(Hearing::new(redis.node()));
         let (scripts, clocks) = (Arc::default(), Arc::default());
-        Self { redis, chance, wait, scripts, clocks, hearing, queue_limit: QUEUE_LIMIT }
+        Self { redis, chance, wait, scripts, clocks, hearing, queue_limit: DEFAULT_QUEUE_LIMIT }
     }
 
     /// With another bound of the archive queues.
-    #[cfg(test)]
-    pub(crate) fn with_queue_limit(self, queue_limit: u32) -> Self {
+    pub fn with_queue_limit(self, queue_limit: u32) -> Self {
         Self { queue_limit, ..self }
     }
 

@@ -11,6 +11,7 @@ use clap::{Args, FromArgMatches as _};
 use super::limits::LimitArgs;
 use super::secrets::Hidden;
 use super::values::{CookieDomain, LogFormat, LongSpan, PublicUrl, Span, SpanOrOff, Switch, TrustedProxies, WebOrigin};
+use crate::broker::redis::DEFAULT_QUEUE_LIMIT;
 use crate::domain::WireOffset;
 
 /// Where SQL is: all that `migrate` and `user` need to know.
@@ -90,6 +91,10 @@ pub struct ServeArgs {
     /// Redis replicas that must have a batch before it is published.
     #[arg(long, env = "PINTALK_REDIS_WAIT", value_name = "N", default_value_t = 0)]
     pub redis_wait: u32,
+    /// Messages of one partition that may wait for SQL; more are refused until there are fewer.
+    #[arg(long, env = "PINTALK_LIMIT_QUEUE", value_name = "N", default_value_t = DEFAULT_QUEUE_LIMIT,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub limit_queue: u32,
     /// How long a leaving node still accepts connections, until the balancer has seen it.
     #[arg(long, env = "PINTALK_DRAIN_DELAY", value_name = "SPAN", default_value = "5s")]
     pub drain_delay: Span,

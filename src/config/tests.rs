@@ -109,6 +109,7 @@ fn a_value_of_the_wrong_form_is_refused_by_flag() {
         ("idle-close", "never"),
         ("presence-grace", "1"),
         ("redis-wait", "-1"),
+        ("limit-queue", "0"),
         ("drain-delay", "soon"),
         ("drain", "-5s"),
         ("trusted-proxies", "10.0.0.0/40"),

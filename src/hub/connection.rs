@@ -158,6 +158,20 @@ impl Connection {
         }
     }
 
+    /// Answers a message that had been accepted before. What this socket was not sent yet comes in its turn, not ahead of what
+    /// is before it: a client that broke off now would ask for what follows, and miss that.
+    pub fn answer(&self, seq: Seq, framed: Bytes) {
+        let mut state = self.state.lock();
+        if state.end.is_none() && seq <= state.sent {
+            self.queue(&mut state, framed);
+        } else if state.end.is_none() {
+            let behind = state.behind.get_or_insert(Behind { target: seq });
+            behind.target = behind.target.max(seq);
+        }
+        drop(state);
+        self.changed.notify_one();
+    }
+
     /// Ends the socket once what is queued has gone out. The first end counts.
     pub fn end(&self, close: Close) {
         self.state.lock().end.get_or_insert(close);

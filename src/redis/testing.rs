@@ -11,6 +11,7 @@ use super::Redis;
 use crate::clock::Chance;
 use crate::domain::NodeId;
 
+#[allow(dead_code, reason = "whole-server tests use it all")]
 mod servers;
 
 pub(crate) use servers::{Kind, Servers};

@@ -243,8 +243,8 @@ impl Worker {
                 self.await_echo(&pending, seq);
                 "accepted"
             }
-            Outcome::Known { frame: Some(frame), .. } => {
-                pending.connection.push(frame::text(&frame));
+            Outcome::Known { seq, frame: Some(frame) } => {
+                pending.connection.answer(seq, frame::text(&frame));
                 "duplicate"
             }
             Outcome::Known { seq, frame: None } => {
@@ -336,7 +336,7 @@ impl Worker {
         let (rooms, room, connection) = (self.rooms.clone(), pending.submission.room, pending.connection.clone());
         self.tracker.spawn(async move {
             match rooms.original(room, seq).await {
-                Ok(Some(original)) => connection.push(frame::text(&original)),
+                Ok(Some(original)) => connection.answer(seq, frame::text(&original)),
                 // Retention took it, or nobody can read it now: the sender asks again.
                 Ok(None) => connection.end(connection.try_later()),
                 Err(error) => {

@@ -1,59 +1,16 @@
 //! Two nodes behind a real nginx, with the configuration of the README.
 
-use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-
 use reqwest::Method;
 use serde_json::Value;
 
-use crate::readme;
-use crate::support::{Client, Host, MYSQL, Room, SHOP, TestApp, eventually};
+use crate::support::{Client, Host, MYSQL, Room, SHOP, TestApp};
 
-/// An nginx that ends with the test.
-struct Nginx {
-    master: Child,
-    address: SocketAddr,
-    folder: tempfile::TempDir,
-}
+#[path = "../support/nginx.rs"]
+mod process;
+
+use process::Nginx;
 
 impl Nginx {
-    async fn before(nodes: [SocketAddr; 2]) -> Self {
-        let address = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port");
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().display().to_string();
-        let server = readme::block("nginx")
-            .replace("listen 80;", &format!("listen {address};"))
-            .replace("127.0.0.1:8081", &nodes[0].to_string())
-            .replace("127.0.0.1:8082", &nodes[1].to_string())
-            .replace("/var/log/nginx", &path);
-        let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-            .map(|kind| format!("{kind}_temp_path {path}/{kind};\n"))
-            .concat();
-        // Whoever runs it by hand has this much from his distribution.
-        let whole = format!(
-            "daemon off;\npid {path}/pid;\nerror_log {path}/error.log;\nworker_processes 1;\n\
-             events {{ worker_connections 512; }}\nhttp {{\n{temporary}{server}\n}}\n"
-        );
-        let file = folder.path().join("nginx.conf");
-        std::fs::write(&file, whole).expect("a configuration");
-        let nginx = |more: &[&str]| {
-            let mut nginx = Command::new("nginx");
-            nginx.args(["-p", &path, "-e", &format!("{path}/error.log"), "-c"]).arg(&file).args(more);
-            nginx.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-            nginx.spawn().expect("nginx is installed: see tests/run")
-        };
-        let checked = nginx(&["-t"]).wait_with_output().expect("nginx ends");
-        assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
-        let nginx = Self { master: nginx(&[]), address, folder };
-        eventually("nginx listens", async || std::net::TcpStream::connect(address).is_ok().then_some(())).await;
-        nginx
-    }
-
-    fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.address)
-    }
-
     async fn guest(&self, room: &Room, query: &str) -> Client {
         Client::open_at(self.address, &format!("/ws/chat/{}/{query}", room.name), Some(SHOP)).await
     }
@@ -62,19 +19,6 @@ impl Nginx {
         let path = format!("/ws/chat/{}/?token={}{after}", room.name, host.token);
         Client::open_at(self.address, &path, None).await
     }
-
-    fn log(&self) -> String {
-        let read = |name: &str| std::fs::read_to_string(Path::new(self.folder.path()).join(name)).unwrap_or_default();
-        ["pintalk.log", "pintalk-error.log", "error.log"].map(read).concat()
-    }
-}
-
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        // An orderly end takes the workers along.
-        let told = Command::new("kill").args(["-TERM", &self.master.id().to_string()]).status();
-        let _gone = told.and_then(|_| self.master.wait());
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -82,7 +26,7 @@ async fn behind_nginx_people_talk_across_nodes_and_lose_nothing_when_one_goes_aw
     let flags = ["--trusted-proxies", "127.0.0.1", "--drain", "1s"];
     let mut app = TestApp::start_with(MYSQL, &flags).await;
     let host = app.host("host@shop.example").await;
-    let nginx = Nginx::before([app.nodes[0].address, app.nodes[1].address]).await;
+    let nginx = Nginx::before(&[app.nodes[0].address, app.nodes[1].address]);
 
     // A page of the shop opens a room, the host lists it: plain HTTP.
     let request = app.http.post(nginx.url("/api/chat/")).header("Origin", SHOP);

@@ -22,11 +22,6 @@ fn blocks(language: &str) -> Vec<String> {
     fenced.filter_map(|rest| rest.split("```").next().map(str::to_owned)).collect()
 }
 
-/// The first block of a language in the README.
-pub fn block(language: &str) -> String {
-    blocks(language).into_iter().next().unwrap_or_else(|| panic!("the README has no {language}"))
-}
-
 fn shell_blocks() -> Vec<String> {
     blocks("bash")
 }

@@ -38,6 +38,19 @@ fn a_gap_and_a_jump_make_it_catch_up() {
 }
 
 #[test]
+fn the_answer_to_a_message_sent_again_does_not_overtake_what_was_missed() {
+    let guest = guest();
+    guest.start_after(5);
+    guest.answer(7, frame(7));
+    assert_eq!(taken(&guest).0, [""; 0]);
+    assert_eq!(guest.must_read(), Some((5, 7)));
+    guest.caught(frame(6), 6, 7);
+    guest.level(7, 7);
+    guest.answer(7, frame(7));
+    assert_eq!(taken(&guest).0, ["6", "7"]);
+}
+
+#[test]
 fn what_comes_while_it_reads_is_read_again_and_not_queued_twice() {
     let guest = guest();
     guest.start_after(0);

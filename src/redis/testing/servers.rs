@@ -25,6 +25,9 @@ const PASSWORD: &str = "a-password-of-tests";
 /// Nobody takes over for a master that hangs: a test that wants it says so itself.
 const NEVER_MS: u32 = 120_000;
 
+/// After how long a replica takes over where one is to.
+const TAKEOVER_MS: u32 = 2_000;
+
 /// Masters of a Cluster; each has one replica.
 const MASTERS: usize = 3;
 
@@ -59,6 +62,8 @@ impl Kind {
 #[derive(Debug)]
 pub(crate) struct Servers {
     kind: Kind,
+    /// Whether they keep what they have on disk, and replace a master that is gone by themselves.
+    durable: bool,
     /// Those that keep something, masters first.
     servers: Vec<Server>,
     sentinels: Vec<Server>,
@@ -75,19 +80,33 @@ struct Server {
     process: Child,
     port: u16,
     socket: PathBuf,
+    flags: Vec<String>,
 }
 
 impl Servers {
     /// Starts a deployment on free ports, and waits until it is whole.
     pub(crate) fn start(kind: Kind) -> Self {
-        // Somebody else may take a port that was free: then that server ends, and all begins again.
-        (0..10).find_map(|_| Self::try_start(kind)).expect("the servers of a test answer on ports of their own")
+        Self::begin(kind, false)
     }
 
-    fn try_start(kind: Kind) -> Option<Self> {
+    /// As [`start`](Self::start), set up as an operator would: they keep an append-only file, and a replica takes over for a
+    /// master that has been gone for two seconds.
+    pub(crate) fn start_durable(kind: Kind) -> Self {
+        Self::begin(kind, true)
+    }
+
+    fn begin(kind: Kind, durable: bool) -> Self {
+        // Somebody else may take a port that was free: then that server ends, and all begins again.
+        (0..10)
+            .find_map(|_| Self::try_start(kind, durable))
+            .expect("the servers of a test answer on ports of their own")
+    }
+
+    fn try_start(kind: Kind, durable: bool) -> Option<Self> {
         let folder = tempfile::tempdir().expect("a folder for the servers");
         let mut all = Self {
             kind,
+            durable,
             servers: Vec::new(),
             sentinels: Vec::new(),
             attached: Vec::new(),
@@ -122,7 +141,10 @@ impl Servers {
         std::fs::create_dir_all(&folder).expect("a folder for the server");
         let (program, socket) = (self.kind.program(), folder.join("s"));
         let process = Command::new(program)
-            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""])
+            .args(["--appendonly", if self.durable { "yes" } else { "no" }])
+            // A master that was replaced without knowing it takes nothing more.
+            .args(["--min-replicas-to-write", if self.durable && self.kind == Kind::Sentinel { "1" } else { "0" }])
             // A replica need not wait for others to come.
             .args(["--repl-diskless-sync-delay", "0", "--enable-debug-command", "yes"])
             .args([Path::new("--dir"), &folder, Path::new("--unixsocket"), &socket])
@@ -131,7 +153,11 @@ impl Servers {
             .stdout(Stdio::null())
             .spawn()
             .unwrap_or_else(|error| panic!("{program} must be in the path, as tests/run sees to: {error}"));
-        Server { process, port, socket }
+        Server { process, port, socket, flags: more.iter().map(|flag| (*flag).to_owned()).collect() }
+    }
+
+    fn takeover_ms(&self) -> u32 {
+        if self.durable { TAKEOVER_MS } else { NEVER_MS }
     }
 
     /// Who has which slots is written into each node's file, so that nobody needs to be introduced.
@@ -156,7 +182,7 @@ impl Servers {
             let folder = self.folder.path().join(ports[me].to_string());
             std::fs::create_dir_all(&folder).expect("a folder for the server");
             std::fs::write(folder.join("nodes.conf"), nodes).expect("a file for the node");
-            let (bus, timeout) = (buses[me].to_string(), NEVER_MS.to_string());
+            let (bus, timeout) = (buses[me].to_string(), self.takeover_ms().to_string());
             let flags = ["--cluster-enabled", "yes", "--cluster-port", &bus, "--cluster-node-timeout", &timeout];
             self.add(ports[me], &flags);
         }
@@ -177,10 +203,11 @@ impl Servers {
             std::fs::create_dir_all(&folder).expect("a folder for the sentinel");
             let mut config = format!(
                 "port {}\nbind 127.0.0.1\ndir {}\nsentinel myid {}\nsentinel monitor {SERVICE} 127.0.0.1 {master} 2\n\
-                 sentinel down-after-milliseconds {SERVICE} {NEVER_MS}\n",
+                 sentinel down-after-milliseconds {SERVICE} {}\n",
                 sentinels[me],
                 folder.display(),
-                id(me)
+                id(me),
+                self.takeover_ms()
             );
             for replica in &ports[1..] {
                 writeln!(config, "sentinel known-replica {SERVICE} 127.0.0.1 {replica}").expect("text");
@@ -197,7 +224,7 @@ impl Servers {
                 .stdout(Stdio::null())
                 .spawn()
                 .expect("a sentinel starts");
-            self.sentinels.push(Server { process, port: sentinels[me], socket: PathBuf::new() });
+            self.sentinels.push(Server { process, port: sentinels[me], socket: PathBuf::new(), flags: Vec::new() });
         }
     }
 
@@ -277,6 +304,46 @@ impl Servers {
     /// Lets them go on.
     pub(crate) fn thaw(&self) {
         self.masters().iter().for_each(|server| server.signal("-CONT"));
+    }
+
+    /// Stops one server, as it was numbered at the start (masters first).
+    pub(crate) fn freeze_one(&self, at: usize) {
+        self.servers[at].signal("-STOP");
+    }
+
+    /// Lets it go on.
+    pub(crate) fn thaw_one(&self, at: usize) {
+        self.servers[at].signal("-CONT");
+    }
+
+    /// Kills one server, and tells nobody.
+    pub(crate) fn kill_one(&mut self, at: usize) {
+        self.servers[at].end();
+    }
+
+    /// Starts a server that was killed on what it had kept.
+    pub(crate) fn restart_one(&mut self, at: usize) {
+        let (port, flags) = (self.servers[at].port, self.servers[at].flags.clone());
+        let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+        self.servers[at] = self.spawn(port, &flags);
+        self.keepers.push(keep([&self.servers[at]]));
+    }
+
+    /// How many servers keep something.
+    pub(crate) fn len(&self) -> usize {
+        self.servers.len()
+    }
+
+    /// What a server answers.
+    pub(crate) fn ask_one(&self, at: usize, what: &str) -> std::io::Result<String> {
+        self.servers[at].ask(what)
+    }
+
+    /// Which servers are masters now.
+    pub(crate) fn masters_now(&self) -> Vec<usize> {
+        let is_master =
+            |at: &usize| self.ask_one(*at, "INFO replication").is_ok_and(|info| info.contains("role:master"));
+        (0..self.servers.len()).filter(is_master).collect()
     }
 
     fn masters(&self) -> &[Server] {

@@ -1,0 +1,156 @@
+//! Rooms are closed, resumed and left while people talk in them: in peace, with MySQL gone, and with the acting node killed in
+//! the middle of it.
+
+use std::time::{Duration, Instant};
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::eventually;
+use crate::person::Manner;
+use crate::proxy::Wire;
+use crate::stage::{Plan, Stage};
+
+/// Until what was decided has reached everybody, the acting node being dead.
+const TOLD: Duration = Duration::from_secs(20);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trouble {
+    None,
+    /// MySQL goes in the middle of it, for a second.
+    Sql,
+    /// The acting node goes.
+    Node,
+}
+
+const TROUBLES: [Trouble; 3] = [Trouble::None, Trouble::Sql, Trouble::Node];
+
+/// Does something through one node, with trouble in the middle, and then again through another until it is done. Returns how
+/// often it was answered with an error.
+async fn insist(stage: &mut Stage, trouble: Trouble, method: Method, path: &str, body: Value, done: &[u16]) -> usize {
+    let moment = Duration::from_millis(stage.chance.below(25));
+    let first = stage.call(0, method.clone(), path, body.clone());
+    let (answer, ()) = tokio::join!(first, async {
+        tokio::time::sleep(moment).await;
+        match trouble {
+            Trouble::None => {}
+            Trouble::Sql => stage.sql_wire().set(Wire::Cut),
+            Trouble::Node => stage.nodes[0].signal("-KILL"),
+        }
+    });
+    if trouble == Trouble::Sql {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        stage.sql_wire().set(Wire::Whole);
+    }
+    let mut refused = 0;
+    let (mut status, until) = (answer.0, Instant::now() + TOLD);
+    while !done.contains(&status) {
+        refused += 1;
+        assert!(matches!(status, 0 | 503), "{method} {path} is answered with {status}: {}", answer.1);
+        assert!(Instant::now() < until, "{method} {path} is still answered with {status}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        status = stage.call(1, method.clone(), path, body.clone()).await.0;
+    }
+    if trouble == Trouble::Node {
+        stage.nodes[0].kill();
+        stage.nodes[0].start_again();
+    }
+    refused
+}
+
+async fn all_over(stage: &Stage, room: usize, codes: &[u16]) {
+    eventually(&format!("everybody in room {room} has been sent away"), TOLD, async || {
+        let over = stage.ledger.each(|record| record.room != room || record.over.is_some());
+        over.into_iter().all(|over| over).then_some(())
+    })
+    .await;
+    let codes_of = stage.ledger.each(|record| record.over.filter(|code| record.room == room && !codes.contains(code)));
+    assert_eq!(codes_of.into_iter().flatten().collect::<Vec<_>>(), Vec::<u16>::new(), "room {room}");
+}
+
+fn talkative() -> Manner {
+    Manner { every: Some(Duration::from_millis(50)), ..Manner::default() }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rooms_are_closed_and_resumed_in_the_middle_of_a_talk() {
+    let plan = Plan { rooms: 6, manner: talkative(), ..Plan::default() };
+    let mut stage = Stage::set("rooms_are_closed_and_resumed", plan).await;
+    let mut refused = 0;
+    for room in 0..6 {
+        let trouble = TROUBLES[room % 3];
+        let path = stage.room_path(room);
+        refused += insist(&mut stage, trouble, Method::PATCH, &path, json!({"isClosed": true}), &[200]).await;
+        // The host who comes back to it is told otherwise.
+        all_over(&stage, room, &[1000, 4009]).await;
+        stage.nodes[0].ready(&stage.http).await;
+        if room >= 3 {
+            let restore = format!("{path}restore/");
+            refused += insist(&mut stage, trouble, Method::PATCH, &restore, Value::Null, &[200]).await;
+            let again = Instant::now();
+            for side in [false, true] {
+                stage.add_late(room, &format!("again{room}_{side}"), side, talkative());
+            }
+            eventually("people talk again", TOLD, async || {
+                let talks = |record: &crate::ledger::Record| {
+                    record.room == room && record.acknowledged_at.last().is_some_and(|at| *at > again)
+                };
+                stage.ledger.each(talks).into_iter().any(|talks| talks).then_some(())
+            })
+            .await;
+            stage.nodes[0].ready(&stage.http).await;
+        }
+    }
+    stage
+        .finish(|stage, figures| {
+            figures.note("closed", 6);
+            figures.note("resumed", 3);
+            figures.note("answered with an error first", refused);
+            let told = stage.ledger.sum(|record| if record.over.is_some() { record.pending.len() } else { 0 });
+            figures.note("told and not stored, or not seen", told);
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_of_a_room_that_was_left_stays_or_comes_back() {
+    let plan = Plan { rooms: 6, manner: talkative(), ..Plan::default() };
+    let mut stage = Stage::set("nothing_of_a_room_that_was_left_stays", plan).await;
+    let mut refused = 0;
+    for room in 0..6 {
+        let path = stage.room_path(room);
+        // Done, or done by the call whose answer was lost.
+        refused += insist(&mut stage, TROUBLES[room % 3], Method::DELETE, &path, Value::Null, &[204, 404]).await;
+        all_over(&stage, room, &[4004]).await;
+        stage.nodes[0].ready(&stage.http).await;
+    }
+    eventually("nothing is left", TOLD, async || nothing_left(&stage).await).await;
+    // Whoever knocks now finds nobody, and brings nothing back.
+    for room in 0..6 {
+        let name = format!("knocks{room}");
+        stage.add_late(room, &name, false, talkative());
+    }
+    for room in 0..6 {
+        all_over(&stage, room, &[4004]).await;
+    }
+    assert_eq!(nothing_left(&stage).await, Some(()), "something of a room came back");
+    stage.forget_rooms();
+    stage.finish(|_, figures| figures.note("answered with an error first", refused)).await;
+}
+
+async fn nothing_left(stage: &Stage) -> Option<()> {
+    let redis = stage.redis.as_ref().expect("a Redis");
+    for room in 0..stage.rooms.len() {
+        let kept = ["log", "ids", "seed"].map(|kind| {
+            let partition = pintalk::broker::Partition::of(stage.rooms[room].name.parse().expect("a name"), 16).0;
+            redis
+                .ask_one(0, &format!("EXISTS pt:{{{partition}}}:{kind}:{}", stage.rooms[room].name))
+                .expect("redis answers")
+        });
+        let row = stage.store.room(stage.rooms[room].id).await.expect("SQL");
+        if row.is_some() || !stage.stored(room).await.is_empty() || kept.iter().any(|kept| kept.trim() != ":0") {
+            return None;
+        }
+    }
+    (stage.queued() == 0).then_some(())
+}

@@ -1,0 +1,91 @@
+//! People come, come back and go while others talk, over every broker: everybody sees each number once, in order.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use crate::person::Manner;
+use crate::servers::Kind;
+use crate::stage::{Plan, Stage};
+use crate::{eventually, span};
+
+/// How soon a node that is connected and deaf is found, and its people have what they missed.
+const DEAF: Duration = Duration::from_secs(15);
+
+async fn race(case: &str, redis: Option<Kind>) {
+    let nodes = if redis.is_some() { 2 } else { 1 };
+    let manner = Manner { every: Some(Duration::from_millis(80)), ..Manner::default() };
+    let plan = Plan { redis, nodes, rooms: 3, manner, ..Plan::default() };
+    let mut stage = Stage::set(case, plan).await;
+    let began = Instant::now();
+    let mut came = 0;
+    while began.elapsed() < span(12, 60) {
+        // Who stays where he is, and who cannot.
+        let restless = (came % 2 == 0).then_some(Duration::from_millis(700));
+        if came < 45 {
+            stage.add_late(came % 3, &format!("late{came}"), false, Manner { every: None, restless, ..manner });
+            came += 1;
+        }
+        if let Some(redis) = stage.redis.as_ref().filter(|_| came % 5 == 0) {
+            for at in redis.masters_now() {
+                redis.ask_one(at, "CLIENT KILL TYPE pubsub").expect("redis answers");
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(50 + stage.chance.below(300))).await;
+    }
+    stage
+        .finish(|stage, figures| {
+            figures.note("came late", came);
+            figures.note("reconnections", stage.ledger.closes(1006));
+            figures.note("1013", stage.ledger.closes(1013));
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn joins_race_messages_on_a_single_node() {
+    race("joins_race_messages_on_a_single_node", None).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn joins_race_messages_over_redis() {
+    race("joins_race_messages_over_redis", Some(Kind::Redis7)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn joins_race_messages_over_a_cluster() {
+    race("joins_race_messages_over_a_cluster", Some(Kind::Cluster)).await;
+}
+
+/// Those who talk are on one node, those who only listen on the other: nothing of their own tells them that they miss
+/// anything.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_connected_and_deaf_is_found() {
+    let plan = Plan { nodes: 2, wired_redis: true, ..Plan::default() };
+    let mut stage = Stage::set_empty("a_node_that_is_connected_and_deaf_is_found", &plan).await;
+    let (talkers, listeners) = (stage.nodes[0].address, stage.nodes[1].address);
+    *stage.open_nodes.lock() = vec![talkers];
+    stage.fill(3, &plan).await;
+    stage.open_nodes = Arc::new(Mutex::new(vec![listeners]));
+    stage.add_listeners("listener");
+    let said = stage.ledger.heads(3);
+    eventually("everybody listens", DEAF, async || stage.ledger.everybody_has(&said).then_some(())).await;
+    let clients = stage.redis().ask_one(0, "CLIENT LIST TYPE pubsub").expect("redis answers");
+    let port = |client: &str| {
+        client.split(' ').find_map(|field| field.strip_prefix("addr=")?.rsplit(':').next()?.parse().ok())
+    };
+    let deaf: Vec<u16> = clients.lines().filter_map(port).collect();
+    assert_eq!(deaf.len(), 2, "{clients}");
+    stage.redis_wire().deafen(deaf);
+    let began = Instant::now();
+    // Who wrote something misses it, and reads the log.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let said = stage.ledger.heads(3);
+    assert!(!stage.ledger.everybody_has(&said), "nobody was deaf");
+    eventually("who listens has what was said", DEAF, async || stage.ledger.everybody_has(&said).then_some(())).await;
+    let healed = began.elapsed();
+    assert!(healed <= DEAF, "deaf for {healed:?}");
+    assert_eq!(stage.ledger.closes(1013) + stage.ledger.closes(1006), 0, "somebody was sent away");
+    stage.finish(|_, figures| figures.note("healed after s", format!("{:.1}", healed.as_secs_f64()))).await;
+}

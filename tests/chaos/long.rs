@@ -1,0 +1,141 @@
+//! An hour of random faults. A seed tells which: the same seed does the same in the same order.
+
+use std::time::{Duration, Instant};
+
+use pintalk::clock::Chance;
+
+use crate::failover::taken_over;
+use crate::person::Manner;
+use crate::proxy::Wire;
+use crate::servers::Kind;
+use crate::stage::{Plan, Stage};
+
+/// From the end of a fault until people are served again, and nodes are ready.
+const WHOLE: Duration = Duration::from_secs(30);
+
+fn setting(name: &str, default: u64) -> u64 {
+    match std::env::var(name) {
+        Ok(value) => value.parse().unwrap_or_else(|_| panic!("{name} is not a number: {value}")),
+        Err(_) => default,
+    }
+}
+
+/// Tells the seed if the case fails.
+struct Seed(u64);
+
+impl Drop for Seed {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("again: tests/chaos-long --seed {}", self.0);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "an hour: tests/chaos-long"]
+async fn an_hour_of_random_faults() {
+    let entropy = u64::from(u32::from_ne_bytes(Chance::from_entropy().bytes()));
+    let seed = Seed(setting("PINTALK_CHAOS_SEED", entropy));
+    let span = Duration::from_secs(60 * setting("PINTALK_CHAOS_MINUTES", 60));
+    println!("seed {}, {span:?}", seed.0);
+    // Whoever waits for a replica may lose nothing at all.
+    let plan = Plan {
+        redis: Some(Kind::Sentinel),
+        flags: vec!["--redis-wait".into(), "1".into()],
+        manner: Manner { patience: Some(Duration::from_secs(15)), ..Manner::default() },
+        seed: seed.0,
+        ..Plan::default()
+    };
+    let mut stage = Stage::set("an_hour_of_random_faults", plan).await;
+    let (began, mut faults, mut slowest) = (Instant::now(), 0, Duration::ZERO);
+    while began.elapsed() < span {
+        let fault = stage.chance.below(8);
+        let told = break_something(&mut stage, fault).await;
+        let healed = Instant::now();
+        stage.readiness_is(200, WHOLE).await;
+        let whole = stage.all_acknowledged_since(healed, WHOLE).await;
+        slowest = slowest.max(whole);
+        faults += 1;
+        println!(
+            "{:>5} s  {told}: whole {:.1} s; sent {}, acknowledged {}",
+            began.elapsed().as_secs(),
+            whole.as_secs_f64(),
+            stage.ledger.sum(|record| record.sent),
+            stage.ledger.sum(|record| record.acknowledged.len())
+        );
+        let wrong: Vec<String> = stage.ledger.each(|record| record.faults.clone()).into_iter().flatten().collect();
+        assert!(wrong.is_empty(), "{wrong:?}");
+        // An access token lives shorter than this case.
+        stage.log_in_again().await;
+        tokio::time::sleep(Duration::from_millis(1_000 + stage.chance.below(4_000))).await;
+    }
+    stage
+        .finish(|_, figures| {
+            figures.whole = Some(slowest.as_secs_f64());
+            figures.note("seed", seed.0);
+            figures.note("faults", faults);
+        })
+        .await;
+}
+
+/// Breaks one thing, for a while, and mends it. Returns what it was.
+async fn break_something(stage: &mut Stage, fault: u64) -> String {
+    let pause = Duration::from_millis(500 + stage.chance.below(15_000));
+    let node = stage.chance.below(stage.nodes.len() as u64) as usize;
+    let master = || stage.redis.as_ref().expect("a Redis").masters_now().first().copied().expect("a master");
+    match fault {
+        0 | 1 => {
+            stage.nodes[node].kill();
+            tokio::time::sleep(pause).await;
+            stage.nodes[node].start_again();
+            format!("node {node} was killed and away for {pause:?}")
+        }
+        2 => {
+            stage.nodes[node].signal("-STOP");
+            tokio::time::sleep(pause).await;
+            stage.nodes[node].signal("-CONT");
+            format!("node {node} stood still for {pause:?}")
+        }
+        3 => {
+            stage.nodes[node].signal("-TERM");
+            let until = Instant::now() + Duration::from_secs(70);
+            let code = loop {
+                if let Some(code) = stage.nodes[node].has_ended() {
+                    break code;
+                }
+                assert!(Instant::now() < until, "a node does not end");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            };
+            assert_eq!(code, Some(0), "a node that drained ends in order");
+            stage.nodes[node].start_again();
+            format!("node {node} was told to end")
+        }
+        4 => {
+            stage.sql_wire().set(Wire::Cut);
+            tokio::time::sleep(pause).await;
+            stage.sql_wire().set(Wire::Whole);
+            format!("MySQL refused connections for {pause:?}")
+        }
+        5 => {
+            stage.sql_wire().set(Wire::Silent);
+            tokio::time::sleep(pause).await;
+            stage.sql_wire().set(Wire::Whole);
+            format!("MySQL was silent for {pause:?}")
+        }
+        6 => {
+            let master = master();
+            stage.redis().kill_one(master);
+            taken_over(stage, &[master]).await;
+            stage.redis().restart_one(master);
+            format!("Redis {master} was killed, and another took over")
+        }
+        _ => {
+            let master = master();
+            stage.redis().freeze_one(master);
+            taken_over(stage, &[master]).await;
+            tokio::time::sleep(pause).await;
+            stage.redis().thaw_one(master);
+            format!("Redis {master} stood still, another took over, and after {pause:?} it went on")
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! Nothing acknowledged is ever lost or doubled, whatever dies: real nodes, real stores and real balancers, broken on purpose
+//! while people talk.
+//!
+//! A case is a [`stage::Stage`] with [`person::Person`]s on it who follow the protocol's contract. It breaks something, mends
+//! it, and [settles](stage::Stage::settle): then what was acknowledged, what was delivered and what is stored must be the
+//! same. A case leaves a line of [`figures`]. `PINTALK_CHAOS=long` takes the times of the specification instead of short ones.
+
+#![allow(unreachable_pub, reason = "a test binary has no outside")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod balancer;
+mod ends;
+mod failover;
+mod figures;
+mod joins;
+mod ledger;
+mod long;
+mod node;
+mod nodes;
+mod person;
+mod proxy;
+mod redis_away;
+mod rolling;
+mod slow;
+mod socket;
+mod sql_away;
+mod stage;
+
+#[allow(dead_code, reason = "MariaDB is for others")]
+#[path = "../support/database.rs"]
+mod database;
+#[allow(dead_code, reason = "the crate's own tests use it all")]
+#[path = "../../src/redis/testing/servers.rs"]
+mod servers;
+
+use std::time::Duration;
+
+/// The span of a fault: a short one that still crosses every time-out, or that of the specification.
+fn span(quick: u64, long: u64) -> Duration {
+    Duration::from_secs(if std::env::var_os("PINTALK_CHAOS").is_some_and(|kind| kind == "long") { long } else { quick })
+}
+
+/// Asks again and again until there is an answer.
+async fn eventually<T>(what: &str, within: Duration, ask: impl AsyncFn() -> Option<T>) -> T {
+    let asking = async {
+        loop {
+            if let Some(answer) = ask().await {
+                return answer;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(within, asking).await.unwrap_or_else(|_| panic!("in vain for {within:?}: {what}"))
+}

@@ -1,0 +1,100 @@
+//! A node: the program itself, as an operator runs it.
+
+use std::fs::File;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use crate::eventually;
+
+/// How long a node may take until it is ready, or has ended.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+pub struct Node {
+    pub address: SocketAddr,
+    process: Child,
+    flags: Vec<String>,
+    log: PathBuf,
+}
+
+impl Node {
+    /// Starts one on a port of its own.
+    pub fn start(flags: &[String], log: &Path) -> Self {
+        let address = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port");
+        let (flags, log) = (flags.to_vec(), log.with_extension(format!("{}.log", address.port())));
+        Self { address, process: spawn(address, &flags, &log), flags, log }
+    }
+
+    /// Starts it again where it was, after it has ended.
+    pub fn start_again(&mut self) {
+        assert!(self.process.try_wait().expect("a process").is_some(), "it still runs");
+        self.process = spawn(self.address, &self.flags, &self.log);
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// What readiness says: the status and the body; `None` if nobody answers.
+    pub async fn readiness(&self, http: &reqwest::Client) -> Option<(u16, String)> {
+        let asked = http.get(self.url("/health/ready")).timeout(Duration::from_secs(1)).send().await.ok()?;
+        Some((asked.status().as_u16(), asked.text().await.ok()?))
+    }
+
+    pub async fn is_ready(&self, http: &reqwest::Client) -> bool {
+        self.readiness(http).await.is_some_and(|(status, _)| status == 200)
+    }
+
+    pub async fn ready(&self, http: &reqwest::Client) {
+        eventually("the node is ready", PATIENCE, async || self.is_ready(http).await.then_some(())).await;
+    }
+
+    pub fn signal(&self, signal: &str) {
+        let sent = Command::new("kill").args([signal, &self.process.id().to_string()]).status();
+        assert!(sent.is_ok_and(|status| status.success()), "kill {signal}");
+    }
+
+    pub fn kill(&mut self) {
+        self.process.kill().expect("a process");
+        self.process.wait().expect("a process");
+    }
+
+    /// Whether a node that was told to end has ended: with which exit code.
+    pub fn has_ended(&mut self) -> Option<Option<i32>> {
+        Some(self.process.try_wait().expect("a process")?.code())
+    }
+
+    /// Resident memory, in KiB.
+    pub fn memory_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).expect("a process");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory");
+        line.split_ascii_whitespace().next().and_then(|kib| kib.parse().ok()).expect("a number")
+    }
+
+    /// A counter or gauge of its `/metrics`, all labels taken together.
+    pub async fn metric(&self, http: &reqwest::Client, name: &str) -> f64 {
+        let text = http.get(self.url("/metrics")).send().await.expect("metrics").text().await.expect("text");
+        let lines =
+            text.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{'])));
+        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // A case that ends in order has nothing left to ask of it.
+        let _gone = self.process.kill().and_then(|()| self.process.wait());
+    }
+}
+
+fn spawn(address: SocketAddr, flags: &[String], log: &Path) -> Child {
+    let log = File::options().create(true).append(true).open(log).expect("a log");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pintalk"));
+    command.args(["serve", "--listen", &address.to_string()]).args(flags);
+    for (variable, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PINTALK_")) {
+        command.env_remove(variable);
+    }
+    command.env("RUST_LOG", "pintalk=debug,warn").stdin(Stdio::null());
+    command.stdout(log.try_clone().expect("a log")).stderr(log).spawn().expect("the program starts")
+}

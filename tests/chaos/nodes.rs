@@ -1,0 +1,118 @@
+//! A node is killed, or stands still and goes on.
+
+use std::time::{Duration, Instant};
+
+use crate::person::Manner;
+use crate::span;
+use crate::stage::{Plan, Stage};
+
+/// How long the partitions of a node that is gone may be without an archiver.
+const TAKEN_OVER: Duration = Duration::from_secs(30);
+
+/// The newest message that SQL shows of each room; it must never go back.
+async fn latest(stage: &Stage) -> Vec<Option<chrono::DateTime<chrono::Utc>>> {
+    let mut all = Vec::new();
+    for room in &stage.rooms {
+        all.push(stage.store.room(room.id).await.expect("SQL").expect("a room").latest_msg_at);
+    }
+    all
+}
+
+/// Waits until everything that was queued at this moment is in SQL. Returns how long it took.
+async fn archived(stage: &Stage, since: Instant) -> Duration {
+    let mut before = latest(stage).await;
+    let mut heads: Vec<u64> = Vec::new();
+    for room in 0..stage.rooms.len() {
+        let his = stage.ledger.each(|record| if record.room == room { record.last() } else { 0 });
+        heads.push(his.into_iter().max().unwrap_or_default());
+    }
+    let until = Instant::now() + TAKEN_OVER;
+    loop {
+        let now = latest(stage).await;
+        assert!(before.iter().zip(&now).all(|(before, now)| before <= now), "latestMsg went back");
+        before = now;
+        let mut behind = 0;
+        for (room, head) in heads.iter().enumerate() {
+            let stored = stage.store.messages_before(stage.rooms[room].id, None, 1).await.expect("SQL");
+            behind += usize::from(stored.first().map_or(0, |message| message.seq) < *head);
+        }
+        if behind == 0 {
+            return since.elapsed();
+        }
+        assert!(Instant::now() < until, "{behind} rooms are not archived any more");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_is_killed_in_traffic() {
+    let mut stage = Stage::set("a_node_is_killed_in_traffic", Plan::default()).await;
+    stage.nodes[0].kill();
+    let killed = Instant::now();
+    stage.open_nodes.lock().remove(0);
+    let whole = stage.all_acknowledged_since(killed + Duration::from_millis(100), Duration::from_secs(10)).await;
+    let first_archived = archived(&stage, killed).await;
+    // It comes back, and another goes.
+    stage.nodes[0].start_again();
+    let first = stage.nodes[0].address;
+    stage.nodes[0].ready(&stage.http).await;
+    stage.open_nodes.lock().push(first);
+    stage.nodes[1].kill();
+    let killed = Instant::now();
+    let second = stage.nodes[1].address;
+    stage.open_nodes.lock().retain(|address| *address != second);
+    // The archivers of one of them at least were needed.
+    let archived = first_archived.max(archived(&stage, killed).await);
+    tokio::time::sleep(span(3, 30)).await;
+    stage
+        .finish(|stage, figures| {
+            figures.whole = Some(whole.as_secs_f64());
+            figures.note("archived by others after s", format!("{:.1}", archived.as_secs_f64()));
+            figures.note("broken sockets", stage.ledger.closes(1006));
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_stands_still_and_goes_on() {
+    let manner = Manner { patience: Some(Duration::from_secs(4)), ..Manner::default() };
+    let stage = Stage::set("a_node_stands_still_and_goes_on", Plan { manner, ..Plan::default() }).await;
+    stage.nodes[0].signal("-STOP");
+    let frozen = Instant::now();
+    let address = stage.open_nodes.lock().remove(0);
+    let whole = stage.all_acknowledged_since(frozen + Duration::from_millis(100), Duration::from_secs(15)).await;
+    let archived = archived(&stage, frozen).await;
+    tokio::time::sleep(span(20, 20).saturating_sub(frozen.elapsed())).await;
+    stage.nodes[0].signal("-CONT");
+    stage.open_nodes.lock().push(address);
+    stage.nodes[0].ready(&stage.http).await;
+    tokio::time::sleep(span(3, 30)).await;
+    stage
+        .finish(|stage, figures| {
+            figures.whole = Some(whole.as_secs_f64());
+            figures.note("archived by others after s", format!("{:.1}", archived.as_secs_f64()));
+            figures.note("broken sockets", stage.ledger.closes(1006));
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_single_node_is_killed() {
+    let plan = Plan { redis: None, nodes: 1, ..Plan::default() };
+    let mut stage = Stage::set("the_single_node_is_killed", plan).await;
+    let (mut whole, kills) = (Duration::ZERO, span(3, 20).as_secs());
+    for _ in 0..kills {
+        stage.nodes[0].kill();
+        stage.nodes[0].start_again();
+        let started = Instant::now();
+        stage.nodes[0].ready(&stage.http).await;
+        whole = whole.max(stage.all_acknowledged_since(started, Duration::from_secs(10)).await);
+        tokio::time::sleep(Duration::from_millis(300 + stage.chance.below(1_500))).await;
+    }
+    stage
+        .finish(|_, figures| {
+            figures.whole = Some(whole.as_secs_f64());
+            figures.note("kills", kills);
+        })
+        .await;
+}

@@ -1,0 +1,90 @@
+//! Redis is stopped, killed and started again, cut off, or silent.
+
+use std::time::{Duration, Instant};
+
+use crate::proxy::Wire;
+use crate::span;
+use crate::stage::{Plan, Stage};
+
+/// How long after Redis is back people are served again.
+const WHOLE: Duration = Duration::from_secs(10);
+
+/// Nothing answers: nodes say so, sockets stay but for those whose message found no broker, and nothing is swallowed.
+async fn away(mut stage: Stage, silence: Duration, go: impl AsyncFn(&mut Stage), back: impl AsyncFn(&mut Stage)) {
+    go(&mut stage).await;
+    let gone = Instant::now();
+    let noticed = stage.readiness_is(503, Duration::from_secs(10)).await;
+    tokio::time::sleep(silence.saturating_sub(gone.elapsed())).await;
+    let broken = stage.ledger.closes(1006);
+    let false_acknowledgements = stage
+        .ledger
+        .sum(|record| record.acknowledged_at.iter().filter(|at| **at > gone + Duration::from_millis(500)).count());
+    back(&mut stage).await;
+    let healed = Instant::now();
+    let ready = stage.readiness_is(200, Duration::from_secs(15)).await;
+    let whole = stage.all_acknowledged_since(healed, WHOLE).await;
+    assert_eq!(broken, 0, "a socket broke while Redis was away");
+    assert_eq!(false_acknowledgements, 0, "somebody was sent an acknowledgement while Redis was away");
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    stage
+        .finish(|stage, figures| {
+            figures.whole = Some(whole.as_secs_f64());
+            figures.note("away s", silence.as_secs());
+            figures.note("503 after s", format!("{:.1}", noticed.as_secs_f64()));
+            figures.note("200 after s", format!("{:.1}", ready.as_secs_f64()));
+            figures.note("1013", stage.ledger.closes(1013));
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn redis_stands_still() {
+    let stage = Stage::set("redis_stands_still", Plan::default()).await;
+    let (go, back) = (async |stage: &mut Stage| stage.redis().freeze(), async |stage: &mut Stage| stage.redis().thaw());
+    away(stage, span(13, 30), go, back).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn redis_is_killed_and_starts_again_on_its_file() {
+    let stage = Stage::set("redis_is_killed_and_starts_again", Plan::default()).await;
+    let (go, back) =
+        (async |stage: &mut Stage| stage.redis().kill_one(0), async |stage: &mut Stage| stage.redis().restart_one(0));
+    away(stage, span(5, 30), go, back).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_wire_to_redis_goes_silent() {
+    let plan = Plan { wired_redis: true, ..Plan::default() };
+    let stage = Stage::set("the_wire_to_redis_goes_silent", plan).await;
+    let go = async |stage: &mut Stage| stage.redis_wire().set(Wire::Silent);
+    let back = async |stage: &mut Stage| stage.redis_wire().set(Wire::Whole);
+    away(stage, span(13, 30), go, back).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_to_redis_are_reset_and_killed_again_and_again() {
+    let plan = Plan { wired_redis: true, ..Plan::default() };
+    let mut stage = Stage::set("connections_to_redis_are_reset", plan).await;
+    let began = Instant::now();
+    let mut faults = 0;
+    while began.elapsed() < span(8, 60) {
+        match stage.chance.below(3) {
+            0 => stage.redis_wire().reset().await,
+            1 => drop(stage.redis().ask_one(0, "CLIENT KILL TYPE pubsub").expect("redis answers")),
+            _ => drop(stage.redis().ask_one(0, "CLIENT KILL TYPE normal SKIPME yes").expect("redis answers")),
+        }
+        faults += 1;
+        tokio::time::sleep(Duration::from_millis(200 + stage.chance.below(600))).await;
+    }
+    let healed = Instant::now();
+    let whole = stage.all_acknowledged_since(healed, WHOLE).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(stage.ledger.closes(1006), 0, "a socket broke");
+    stage
+        .finish(|stage, figures| {
+            figures.whole = Some(whole.as_secs_f64());
+            figures.note("faults", faults);
+            figures.note("1013", stage.ledger.closes(1013));
+        })
+        .await;
+}

@@ -1,0 +1,157 @@
+//! Clients that do not read, and rooms with much to read.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpSocket, TcpStream};
+
+use crate::ledger::Record;
+use crate::person::Manner;
+use crate::socket::{Heard, SHOP, Socket};
+use crate::stage::{Plan, Stage};
+use crate::{eventually, span};
+
+/// What a socket that does not read may cost a node.
+const KIB_EACH: u64 = 300;
+
+/// The longest message.
+const LETTERS: usize = 2_000;
+
+/// A socket that is let in, and never read again.
+async fn sleeper(address: SocketAddr, path: &str) -> TcpStream {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.set_recv_buffer_size(4_096).expect("a small buffer");
+    let mut stream = socket.connect(address).await.expect("a connection");
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nHost: {address}\r\nOrigin: {SHOP}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).await.expect("a request");
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).await.expect("an answer");
+    assert_eq!(&answer, b"HTTP/1.1 101");
+    stream
+}
+
+fn p99(stage: &Stage, from: Instant, to: Instant) -> Duration {
+    let all = stage.ledger.each(|record| {
+        let times = record.acknowledged_at.iter().zip(&record.waited);
+        times.filter(|(at, _)| (from..to).contains(*at)).map(|(_, waited)| *waited).collect::<Vec<_>>()
+    });
+    let mut all: Vec<Duration> = all.into_iter().flatten().collect();
+    all.sort();
+    all.get(all.len() * 99 / 100).copied().unwrap_or_default()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sockets_that_never_read_cost_little_and_hurt_nobody() {
+    let sleepers = span(60, 300).as_secs() as usize;
+    let flags = vec!["--limit-sockets-per-room".to_owned(), "200".to_owned()];
+    let plan = Plan { nodes: 2, rooms: 3, flags, ..Plan::default() };
+    let mut stage = Stage::set("sockets_that_never_read", plan).await;
+    // The rooms are busy with long messages from the start.
+    for room in 0..3 {
+        for writer in 0..3 {
+            let every = Some(Duration::from_millis(100));
+            let manner = Manner { every, letters: LETTERS, ..Manner::default() };
+            stage.add_late(room, &format!("long{room}_{writer}"), false, manner);
+        }
+    }
+    let began = Instant::now();
+    tokio::time::sleep(span(8, 30)).await;
+    let (quiet, before) = (p99(&stage, began, Instant::now()), memory(&stage));
+    let mut asleep = Vec::new();
+    for at in 0..sleepers {
+        asleep.push(sleeper(stage.nodes[at % 2].address, &stage.guest_path(at % 3)).await);
+    }
+    let began = Instant::now();
+    let mut most = before;
+    let closed = async || {
+        let mut closed = 0.0;
+        for node in &stage.nodes {
+            closed += node.metric(&stage.http, "pintalk_slow_closes_total").await;
+        }
+        closed as usize
+    };
+    while closed().await < sleepers {
+        most = most.max(memory(&stage));
+        assert!(began.elapsed() < Duration::from_secs(60), "only {} of {sleepers} were closed", closed().await);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let (disturbed, each) = (p99(&stage, began, Instant::now()), most.saturating_sub(before) / sleepers as u64);
+    println!("{sleepers} closed within {:?}; p99 {quiet:?} and {disturbed:?}; {each} KiB each", began.elapsed());
+    assert!(each <= KIB_EACH, "{each} KiB a socket that does not read");
+    // Both are a few ms: what a scheduler does to them is no difference.
+    assert!(disturbed <= quiet * 2 + Duration::from_millis(50), "p99 {quiet:?} became {disturbed:?}");
+    assert_eq!(stage.ledger.closes(1013) + stage.ledger.closes(1006), 0, "somebody who reads was closed");
+    drop(asleep);
+    stage
+        .finish(|_, figures| {
+            figures.note("asleep", sleepers);
+            figures.note("KiB each", each);
+            figures.note("p99 ms before", quiet.as_millis());
+            figures.note("p99 ms with them", disturbed.as_millis());
+        })
+        .await;
+}
+
+fn memory(stage: &Stage) -> u64 {
+    stage.nodes.iter().map(crate::node::Node::memory_kib).sum()
+}
+
+/// Some people write so much into a room, as fast as they may.
+async fn write(stage: &mut Stage, room: usize, writers: usize, each: usize, letters: usize) {
+    let manner = Manner { every: Some(Duration::from_millis(1)), letters, most: each, ..Manner::default() };
+    for writer in 0..writers {
+        // He who comes second is shown only the newest of what the first wrote.
+        stage.add_late(room, &format!("writer{room}_{writer}"), false, manner);
+    }
+    let ledger = stage.ledger.clone();
+    let written = async || {
+        let his = |record: &Record| if record.room == room { record.acknowledged.len() } else { 0 };
+        (ledger.sum(his) == writers * each).then_some(())
+    };
+    eventually("all is written", Duration::from_secs(90), written).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_long_and_what_is_much_is_read_whole() {
+    let flags = vec!["--limits".to_owned(), "off".to_owned()];
+    let plan = Plan { nodes: 2, flags, ..Plan::default() };
+    let mut stage = Stage::set_empty("what_is_long_and_what_is_much_is_read", &plan).await;
+    let (long, much) = (stage.open_room().await, stage.open_room().await);
+    write(&mut stage, long, 1, 50, LETTERS).await;
+    let mut guest = Socket::open(stage.nodes[1].address, &stage.guest_path(long), Some(SHOP)).await.expect("a socket");
+    let Heard::Frame(history) = guest.hear().await else { panic!("the guest was sent away") };
+    assert_eq!(history["data"].as_array().expect("a history").len(), 50);
+    drop(guest);
+
+    let many = 20_000;
+    let began = Instant::now();
+    write(&mut stage, much, 8, many / 8, 10).await;
+    let wrote = began.elapsed();
+    let began = Instant::now();
+    let path = format!("{}?after=0", stage.guest_path(much));
+    let mut guest = Socket::open(stage.nodes[1].address, &path, Some(SHOP)).await.expect("a socket");
+    let (mut last, mut frames) = (0, 0);
+    while last < many as u64 {
+        let Heard::Frame(frame) = guest.hear().await else { panic!("the guest was sent away at {last}") };
+        frames += 1;
+        for entry in frame["data"].as_array().expect("a history") {
+            let seq = entry["seq"].as_u64().expect("a number");
+            assert_eq!(seq, last + 1);
+            last = seq;
+        }
+        assert_eq!(frame["more"] == true, last < many as u64);
+    }
+    let read = began.elapsed();
+    eventually("all is in SQL", Duration::from_secs(60), async || (stage.queued() == 0).then_some(())).await;
+    stage
+        .finish(|_, figures| {
+            figures.note("written s", format!("{:.1}", wrote.as_secs_f64()));
+            figures.note("read again s", format!("{:.1}", read.as_secs_f64()));
+            figures.note("frames", frames);
+        })
+        .await;
+}

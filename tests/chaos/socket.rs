@@ -1,0 +1,79 @@
+//! A client's socket, as a browser has it.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use futures_util::{SinkExt as _, StreamExt as _};
+use serde_json::Value;
+use tokio::net::TcpStream;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
+use tokio_tungstenite::tungstenite::{Error, Message};
+
+/// How long a connection may take to be made.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// The site that hosts of tests register.
+pub const SHOP: &str = "https://shop.example";
+
+pub struct Socket(WebSocketStream<TcpStream>);
+
+/// What comes out of it.
+#[derive(Debug)]
+pub enum Heard {
+    Frame(Value),
+    Closed {
+        code: u16,
+        reason: String,
+    },
+    /// It ended without a goodbye.
+    Broken,
+}
+
+impl Socket {
+    /// A guest's; `None` if nobody answers.
+    pub async fn open(address: SocketAddr, path: &str, origin: Option<&str>) -> Option<Self> {
+        let mut request = format!("ws://{address}{path}").into_client_request().expect("a request");
+        if let Some(origin) = origin {
+            request.headers_mut().insert("Origin", origin.parse().expect("a header"));
+        }
+        let opening = async {
+            let stream = TcpStream::connect(address).await.ok()?;
+            stream.set_nodelay(true).ok()?;
+            tokio_tungstenite::client_async(request, stream).await.ok()
+        };
+        Some(Self(tokio::time::timeout(CONNECT, opening).await.ok()??.0))
+    }
+
+    /// Whether the frame went on its way.
+    pub async fn send(&mut self, frame: &str) -> bool {
+        matches!(tokio::time::timeout(CONNECT, self.0.send(Message::text(frame))).await, Ok(Ok(())))
+    }
+
+    /// The next that is not of the wire's own. May be dropped and called again.
+    pub async fn hear(&mut self) -> Heard {
+        loop {
+            match self.0.next().await {
+                Some(Ok(Message::Text(text))) => return Heard::Frame(serde_json::from_str(&text).expect("JSON")),
+                Some(Ok(Message::Close(Some(close)))) => {
+                    return Heard::Closed { code: close.code.into(), reason: close.reason.to_string() };
+                }
+                Some(Ok(Message::Close(None))) | None => return Heard::Broken,
+                Some(Ok(_)) => {}
+                Some(Err(
+                    Error::ConnectionClosed
+                    | Error::AlreadyClosed
+                    | Error::Io(_)
+                    | Error::Protocol(ProtocolError::ResetWithoutClosingHandshake),
+                )) => return Heard::Broken,
+                Some(Err(error)) => panic!("the server does not speak WebSocket: {error}"),
+            }
+        }
+    }
+
+    /// Goes away without a word.
+    pub fn drop_hard(self) {
+        let _reset = self.0.get_ref().set_zero_linger();
+    }
+}

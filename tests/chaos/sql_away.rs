@@ -1,0 +1,138 @@
+//! MySQL is away, the archive's queue is full, a row cannot be stored.
+
+use std::time::{Duration, Instant};
+
+use reqwest::Method;
+use serde_json::Value;
+
+use crate::ledger::Record;
+use crate::proxy::Wire;
+use crate::stage::{Plan, Stage};
+use crate::{eventually, span};
+
+/// From MySQL's return until everything is in it.
+const CAUGHT_UP: Duration = Duration::from_secs(60);
+
+async fn caught_up(stage: &Stage) -> Duration {
+    let began = Instant::now();
+    eventually("everything is in SQL", CAUGHT_UP, async || (stage.queued() < 50).then_some(())).await;
+    began.elapsed()
+}
+
+async fn away(case: &str, wire: Wire) {
+    let mut stage = Stage::set(case, Plan::default()).await;
+    stage.sql_wire().set(wire);
+    let gone = Instant::now();
+    eventually("nodes say that they are degraded", Duration::from_secs(30), async || {
+        for node in &stage.nodes {
+            let (status, body) = node.readiness(&stage.http).await?;
+            assert_eq!(status, 200, "a node is not ready without SQL: {body}");
+            if !body.contains("degraded") {
+                return None;
+            }
+        }
+        Some(())
+    })
+    .await;
+    // Who comes now is shown the newest, out of the log.
+    stage.add_listeners("late");
+    let silence = span(20, 120);
+    while gone.elapsed() < silence {
+        let one_second_ago = Instant::now();
+        stage.all_acknowledged_since(one_second_ago, Duration::from_secs(3)).await;
+        for node in &stage.nodes {
+            assert!(node.is_ready(&stage.http).await, "a node is not ready without SQL");
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    let sent_away = |record: &Record| record.closes.values().sum::<usize>();
+    let refused = stage.ledger.sum(|record| if record.name.starts_with("late") { 0 } else { sent_away(record) });
+    let asked_again = stage.ledger.sum(sent_away);
+    let queued = stage.queued();
+    let late = stage
+        .ledger
+        .each(|record| (record.name.starts_with("late") && record.heard.is_empty()).then(|| record.name.clone()));
+    stage.sql_wire().set(Wire::Whole);
+    let healed = Instant::now();
+    let whole = stage.all_acknowledged_since(healed, Duration::from_secs(5)).await;
+    let caught_up = caught_up(&stage).await;
+    let late: Vec<String> = late.into_iter().flatten().collect();
+    assert_eq!(refused, 0, "sockets were closed as SQL was away");
+    assert!(late.is_empty(), "who came while SQL was away saw nothing: {late:?}");
+    stage
+        .finish(|_, figures| {
+            figures.whole = Some(whole.as_secs_f64());
+            figures.note("away s", silence.as_secs());
+            figures.note("queued", queued);
+            figures.note("newcomers asked to come back", asked_again);
+            figures.note("caught up after s", format!("{:.1}", caught_up.as_secs_f64()));
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mysql_refuses_connections() {
+    away("mysql_refuses_connections", Wire::Cut).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_wire_to_mysql_goes_silent() {
+    away("the_wire_to_mysql_goes_silent", Wire::Silent).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_queue_refuses_clearly_and_heals_by_itself() {
+    let flags = vec!["--limit-queue".to_owned(), "40".to_owned()];
+    let stage = Stage::set("a_full_queue_refuses_clearly", Plan { flags, ..Plan::default() }).await;
+    stage.sql_wire().set(Wire::Cut);
+    eventually("somebody is sent away", Duration::from_secs(30), async || {
+        (stage.ledger.closes(1013) > 0).then_some(())
+    })
+    .await;
+    for node in &stage.nodes {
+        assert!(node.is_ready(&stage.http).await, "a node is not ready without SQL");
+    }
+    tokio::time::sleep(span(3, 60)).await;
+    stage.sql_wire().set(Wire::Whole);
+    let healed = Instant::now();
+    let whole = stage.all_acknowledged_since(healed, Duration::from_secs(20)).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    stage
+        .finish(|stage, figures| {
+            figures.whole = Some(whole.as_secs_f64());
+            figures.note("1013", stage.ledger.closes(1013));
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_row_that_cannot_be_stored_ends_in_the_dead_letters() {
+    let mut stage = Stage::set("a_poison_row_ends_in_the_dead_letters", Plan::default()).await;
+    let partition = pintalk::broker::Partition::of(stage.rooms[0].name.parse().expect("a name"), 16).0;
+    let (name, id) = (stage.rooms[0].name.clone(), stage.rooms[0].id.0);
+    for frame in ["nothing-that-anybody-wrote", "{}"] {
+        let add = format!("XADD pt:{{{partition}}}:queue * n {name} i {id} l life a 1795000000000 f {frame}");
+        stage.redis().ask_one(0, &add).expect("redis answers");
+    }
+    let poisoned = Instant::now();
+    let whole = stage.all_acknowledged_since(poisoned, Duration::from_secs(5)).await;
+    let redis = stage.redis.as_ref().expect("a Redis");
+    eventually("the dead letters have both", Duration::from_secs(20), async || {
+        let dead = redis.ask_one(0, &format!("XLEN pt:{{{partition}}}:dead")).ok()?;
+        (dead.trim() == ":2").then_some(())
+    })
+    .await;
+    let mut counted = 0.0;
+    for node in &stage.nodes {
+        counted += node.metric(&stage.http, "pintalk_dead_letters_total").await;
+    }
+    assert_eq!(counted, 2.0, "dead letters are counted");
+    let path = format!("{}chat-messages/?limit=1", stage.room_path(0));
+    assert_eq!(stage.call(1, Method::GET, &path, Value::Null).await.0, 200);
+    stage
+        .finish(|_, figures| {
+            figures.whole = Some(whole.as_secs_f64());
+            figures.note("dead letters", 2);
+        })
+        .await;
+}

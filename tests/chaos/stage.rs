@@ -1,0 +1,474 @@
+//! Where a case plays: nodes, their stores, and people in rooms.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use migration::{Migrator, MigratorTrait as _};
+use parking_lot::Mutex;
+use pintalk::accounts::tokens::TokenKeys;
+use pintalk::accounts::{Accounts, NewAccount};
+use pintalk::clock::{Chance, SystemClock};
+use pintalk::domain::{ChatroomId, Host};
+use pintalk::store::Store;
+use reqwest::Method;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::database::{Database, TestDatabase};
+use crate::eventually;
+use crate::figures::{Figures, folder};
+use crate::ledger::{Entry, Ledger, Record, Verdict};
+use crate::node::Node;
+use crate::person::{Manner, Mood, Person};
+use crate::proxy::Proxy;
+use crate::servers::{Kind, Servers};
+use crate::socket::SHOP;
+
+const JWT_SECRET: &str = "a-secret-of-the-tests-that-is-long-enough";
+const EMAIL: &str = "host@shop.example";
+const PASSWORD: &str = "correct horse battery";
+
+/// How long, once everything is mended, until all is stored and everybody has all of it.
+const SETTLE: Duration = Duration::from_secs(60);
+
+/// What a case needs.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub redis: Option<Kind>,
+    pub nodes: usize,
+    pub rooms: usize,
+    /// Guests in each room; the host is in each, too.
+    pub guests: usize,
+    pub manner: Manner,
+    pub flags: Vec<String>,
+    /// Whether nodes reach Redis through a wire that can be cut; only a Redis that stands alone.
+    pub wired_redis: bool,
+    pub seed: u64,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self {
+            redis: Some(Kind::Redis7),
+            nodes: 3,
+            rooms: 6,
+            guests: 2,
+            manner: Manner::default(),
+            flags: Vec::new(),
+            wired_redis: false,
+            seed: 7,
+        }
+    }
+}
+
+pub struct Room {
+    pub name: String,
+    pub id: ChatroomId,
+}
+
+pub struct Stage {
+    pub case: String,
+    pub nodes: Vec<Node>,
+    pub rooms: Vec<Room>,
+    pub ledger: Ledger,
+    pub chance: Chance,
+    pub http: reqwest::Client,
+    pub host: Host,
+    pub store: Store,
+    pub redis: Option<Servers>,
+    pub redis_wire: Option<Proxy>,
+    pub sql_wire: Option<Proxy>,
+    /// Where people go.
+    pub open_nodes: Arc<Mutex<Vec<SocketAddr>>>,
+    token: String,
+    /// The paths of the host in his rooms: the token is in them.
+    host_paths: Vec<(usize, Arc<Mutex<String>>)>,
+    mood: watch::Sender<Mood>,
+    people: JoinSet<()>,
+    database: Option<TestDatabase>,
+    data: tempfile::TempDir,
+    manner: Manner,
+}
+
+impl Stage {
+    /// Everything runs, and everybody talks.
+    pub async fn set(case: &str, plan: Plan) -> Self {
+        let mut stage = Self::set_empty(case, &plan).await;
+        stage.fill(plan.rooms, &plan).await;
+        stage
+    }
+
+    /// New rooms, and people who talk in them.
+    pub async fn fill(&mut self, rooms: usize, plan: &Plan) {
+        for _ in 0..rooms {
+            let room = self.open_room().await;
+            for guest in 0..plan.guests {
+                self.add(room, &format!("guest{room}_{guest}"), false, plan.manner);
+            }
+            self.add(room, &format!("host{room}"), true, plan.manner);
+        }
+        self.all_acknowledged_since(Instant::now(), Duration::from_secs(20)).await;
+    }
+
+    /// Everything runs; nobody is there.
+    pub async fn set_empty(case: &str, plan: &Plan) -> Self {
+        let case = case.to_owned();
+        let data = tempfile::tempdir().expect("a folder");
+        let mut flags: Vec<String> = Vec::new();
+        let mut flag = |name: &str, value: &str| flags.extend([format!("--{name}"), value.to_owned()]);
+        flag("jwt-secret", JWT_SECRET);
+        flag("data-dir", &data.path().display().to_string());
+        let (mut redis, mut redis_wire, mut sql_wire, mut database) = (None, None, None, None);
+        let url = match plan.redis {
+            None => format!("sqlite://{}/pintalk.sqlite", data.path().display()),
+            Some(kind) => {
+                let start = move || Servers::start_durable(kind);
+                let servers = tokio::task::spawn_blocking(start).await.expect("redis starts");
+                let mut url = servers.url();
+                if plan.wired_redis {
+                    let wire = Proxy::before(address_of(&url)).await;
+                    url = format!("redis://{}", wire.address);
+                    redis_wire = Some(wire);
+                }
+                flag("redis-url", &url);
+                redis = Some(servers);
+                let fresh = TestDatabase::create(Database::MySql).await;
+                let wire = Proxy::before(address_of(&fresh.url)).await;
+                flag("database-url", &through(&fresh.url, wire.address));
+                sql_wire = Some(wire);
+                if !plan.flags.iter().any(|flag| flag == "--trusted-proxies") {
+                    flag("trusted-proxies", "none");
+                }
+                let url = fresh.url.clone();
+                database = Some(fresh);
+                url
+            }
+        };
+        flags.extend(plan.flags.iter().cloned());
+        let store = Store::connect(&url).await.expect("the database answers");
+        Migrator::up(store.connection(), None).await.expect("the schema is made");
+        let host = sign_up(&store).await;
+        let http = reqwest::Client::builder().timeout(Duration::from_secs(20)).build().expect("a client");
+        let log = folder().join(&case);
+        let nodes: Vec<Node> = (0..plan.nodes).map(|_| Node::start(&flags, &log)).collect();
+        for node in &nodes {
+            node.ready(&http).await;
+        }
+        let open_nodes = Arc::new(Mutex::new(nodes.iter().map(|node| node.address).collect()));
+        let mut stage = Self {
+            case,
+            nodes,
+            rooms: Vec::new(),
+            ledger: Ledger::default(),
+            chance: Chance::from_seed(plan.seed),
+            http,
+            host,
+            store,
+            redis,
+            redis_wire,
+            sql_wire,
+            open_nodes,
+            token: String::new(),
+            host_paths: Vec::new(),
+            mood: watch::channel(Mood::Talk).0,
+            people: JoinSet::new(),
+            database,
+            data,
+            manner: plan.manner,
+        };
+        stage.log_in().await;
+        stage
+    }
+
+    pub async fn log_in(&mut self) {
+        let body = json!({"email": EMAIL, "password": PASSWORD});
+        let answer = self.http.post(self.nodes[0].url("/api/auth/login/")).json(&body).send().await.expect("an answer");
+        assert_eq!(answer.status(), 200);
+        let body: Value = answer.json().await.expect("JSON");
+        self.token = body["accessToken"].as_str().expect("a token").to_owned();
+    }
+
+    /// The host gets a token that lives longer, and takes it along when he comes back.
+    pub async fn log_in_again(&mut self) {
+        self.log_in().await;
+        for (room, path) in &self.host_paths {
+            *path.lock() = self.host_path(*room);
+        }
+    }
+
+    /// A guest opens a room. Returns its place among the rooms.
+    pub async fn open_room(&mut self) -> usize {
+        let request = self.http.post(self.nodes[0].url("/api/chat/"));
+        let request = request.header("X-PinTalk-Access-Key", &self.host.access_key);
+        let request = request.header("X-PinTalk-Secret-Key", &self.host.secret_key).header("Origin", SHOP);
+        let answer = request.send().await.expect("an answer");
+        assert_eq!(answer.status(), 201);
+        let body: Value = answer.json().await.expect("JSON");
+        let name = body["name"].as_str().expect("a name").to_owned();
+        let room = self.store.room_by_name(name.parse().expect("a name")).await.expect("SQL").expect("a room");
+        self.rooms.push(Room { name, id: room.id });
+        self.rooms.len() - 1
+    }
+
+    pub fn guest_path(&self, room: usize) -> String {
+        format!("/ws/chat/{}/", self.rooms[room].name)
+    }
+
+    pub fn host_path(&self, room: usize) -> String {
+        format!("/ws/chat/{}/?token={}", self.rooms[room].name, self.token)
+    }
+
+    /// Somebody comes into a room whose people have said nothing yet, and stays.
+    pub fn add(&mut self, room: usize, name: &str, is_host: bool, manner: Manner) -> Arc<Mutex<Record>> {
+        self.enter(room, name, is_host, manner, true)
+    }
+
+    /// Somebody comes into a room that talks already.
+    pub fn add_late(&mut self, room: usize, name: &str, is_host: bool, manner: Manner) -> Arc<Mutex<Record>> {
+        self.enter(room, name, is_host, manner, false)
+    }
+
+    fn enter(
+        &mut self,
+        room: usize,
+        name: &str,
+        is_host: bool,
+        manner: Manner,
+        from_start: bool,
+    ) -> Arc<Mutex<Record>> {
+        let record = self.ledger.add(Record::of(name, room, from_start));
+        let path = if is_host { self.host_path(room) } else { self.guest_path(room) };
+        let path = Arc::new(Mutex::new(path));
+        if is_host {
+            self.host_paths.push((room, path.clone()));
+        }
+        let person = Person {
+            record: record.clone(),
+            manner,
+            chance: Chance::from_seed(self.chance.below(u64::MAX)),
+            nodes: self.open_nodes.clone(),
+            path,
+            is_host,
+            mood: self.mood.subscribe(),
+        };
+        self.people.spawn(person.live());
+        record
+    }
+
+    /// A host-side call to a node: status and body; 0 if there is no answer.
+    pub async fn call(&self, node: usize, method: Method, path: &str, body: Value) -> (u16, Value) {
+        let request = self.http.request(method, self.nodes[node].url(path)).bearer_auth(&self.token);
+        let request = if body.is_null() { request } else { request.json(&body) };
+        match request.send().await {
+            Ok(answer) => (answer.status().as_u16(), answer.json().await.unwrap_or(Value::Null)),
+            Err(_) => (0, Value::Null),
+        }
+    }
+
+    pub fn room_path(&self, room: usize) -> String {
+        format!("/api/chat/chatrooms/{}/", self.rooms[room].id.0)
+    }
+
+    /// Waits until an acknowledgement has come in each room after an instant.
+    pub async fn all_acknowledged_since(&self, instant: Instant, within: Duration) -> Duration {
+        while instant.elapsed() < within + Duration::from_secs(1) {
+            if let Some(whole) = self.ledger.whole_after(self.rooms.len(), instant) {
+                return whole;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let people = self.ledger.each(|record| {
+            let at = record.acknowledged_at.last().map(Instant::elapsed);
+            let (waits, tried) = record.pending.front().map(|first| (first.since.elapsed(), first.tries)).unzip();
+            format!(
+                "{}: connected {}, acknowledged {at:?} ago, {} wait, the first {waits:?}, tried {tried:?}, closes {:?}, over {:?}",
+                record.name, record.is_connected, record.pending.len(), record.closes, record.over
+            )
+        });
+        panic!("no acknowledgement in every room within {within:?}\n{}", people.join("\n"));
+    }
+
+    /// Waits until readiness of all nodes is as asked; how long it took.
+    pub async fn readiness_is(&self, status: u16, within: Duration) -> Duration {
+        let began = Instant::now();
+        eventually(&format!("readiness says {status}"), within, async || {
+            for node in &self.nodes {
+                if node.readiness(&self.http).await?.0 != status {
+                    return None;
+                }
+            }
+            Some(())
+        })
+        .await;
+        began.elapsed()
+    }
+
+    pub async fn stored(&self, room: usize) -> Vec<Entry> {
+        let (mut all, mut after): (Vec<Entry>, u64) = (Vec::new(), 0);
+        loop {
+            let page = self.store.messages_between(self.rooms[room].id, after, None, 1_000).await.expect("SQL answers");
+            let Some(last) = page.last() else { return all };
+            after = last.seq;
+            all.extend(page.iter().map(|message| (message.seq, message.id.to_string())));
+        }
+    }
+
+    async fn verdict(&self) -> (Verdict, usize) {
+        let (mut all, mut rows) = (Verdict::default(), 0);
+        let mut stored = Vec::new();
+        for room in 0..self.rooms.len() {
+            stored.push(self.stored(room).await);
+        }
+        // Records do not move while they are compared.
+        let records = self.ledger.records();
+        let records: Vec<_> = records.iter().map(|record| record.lock()).collect();
+        for (room, stored) in stored.iter().enumerate() {
+            let his: Vec<&Record> =
+                records.iter().filter(|record| record.room == room).map(|record| &**record).collect();
+            let verdict = Verdict::of(&his, stored);
+            rows += stored.len();
+            all.delivered += verdict.delivered;
+            all.lost.extend(verdict.lost);
+            all.doubled.extend(verdict.doubled);
+            all.faults.extend(verdict.faults);
+        }
+        (all, rows)
+    }
+
+    fn pending(&self) -> usize {
+        self.ledger.sum(|record| if record.over.is_none() { record.pending.len() } else { 0 })
+    }
+
+    /// Nobody writes anything new: waits until all that was written is acknowledged, stored, and seen by everybody, or until
+    /// it is clear that it will never be. Returns what is left to complain of.
+    pub async fn settle(&mut self) -> (Figures, Verdict) {
+        self.mood.send_replace(Mood::Finish);
+        let (began, mut last) = (Instant::now(), (Verdict::default(), 0));
+        while began.elapsed() < SETTLE {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            if self.pending() > 0 {
+                continue;
+            }
+            last = self.verdict().await;
+            if last.0.is_clean() {
+                break;
+            }
+        }
+        let left = self.pending();
+        let (mut verdict, stored) = if left > 0 { self.verdict().await } else { last };
+        if left > 0 {
+            verdict.faults.push(format!("{left} messages were never acknowledged"));
+        }
+        let figures = Figures {
+            sent: self.ledger.sum(|record| record.sent),
+            acknowledged: self.ledger.sum(|record| record.acknowledged.len()),
+            delivered: verdict.delivered,
+            stored,
+            lost: verdict.lost.len(),
+            doubled: verdict.doubled.len(),
+            ..Figures::default()
+        };
+        (figures, verdict)
+    }
+
+    /// Settles, shows the figures, and fails unless the three sets agree.
+    pub async fn finish(mut self, note: impl FnOnce(&Self, &mut Figures)) {
+        let (mut figures, verdict) = self.settle().await;
+        note(&self, &mut figures);
+        figures.show(&self.case);
+        self.complain(&verdict);
+        self.strike().await;
+    }
+
+    pub fn complain(&self, verdict: &Verdict) {
+        let sample = |all: &[String]| all.iter().take(8).cloned().collect::<Vec<_>>().join("\n  ");
+        assert!(
+            verdict.is_clean(),
+            "{}: lost {}, doubled {}, faults {}\n  {}\n  {}\n  {}",
+            self.case,
+            verdict.lost.len(),
+            verdict.doubled.len(),
+            verdict.faults.len(),
+            sample(&verdict.lost),
+            sample(&verdict.doubled),
+            sample(&verdict.faults)
+        );
+    }
+
+    /// Everybody goes home, and all is taken down.
+    pub async fn strike(mut self) {
+        self.mood.send_replace(Mood::Leave);
+        self.people.abort_all();
+        while self.people.join_next().await.is_some() {}
+        self.nodes.clear();
+        self.store.close().await;
+        if let Some(database) = self.database.take() {
+            database.drop_it().await;
+        }
+        drop(self.data);
+    }
+
+    /// Rooms that are gone: nothing of them is compared any more.
+    pub fn forget_rooms(&mut self) {
+        self.rooms.clear();
+    }
+
+    /// One more person a room who listens only, from now on.
+    pub fn add_listeners(&mut self, name: &str) {
+        for room in 0..self.rooms.len() {
+            let manner = Manner { every: None, ..self.manner };
+            self.add_late(room, &format!("{name}{room}"), false, manner);
+        }
+    }
+
+    pub fn redis(&mut self) -> &mut Servers {
+        self.redis.as_mut().expect("the case has a Redis")
+    }
+
+    pub fn sql_wire(&self) -> &Proxy {
+        self.sql_wire.as_ref().expect("the case has a MySQL")
+    }
+
+    pub fn redis_wire(&self) -> &Proxy {
+        self.redis_wire.as_ref().expect("the case has a wire to Redis")
+    }
+
+    /// Messages that wait for SQL.
+    pub fn queued(&self) -> u64 {
+        let redis = self.redis.as_ref().expect("the case has a Redis");
+        let length = |partition: u16| {
+            let answer = redis.ask_one(0, &format!("XLEN pt:{{{partition}}}:queue")).unwrap_or_default();
+            answer.trim().trim_start_matches(':').parse::<u64>().unwrap_or_default()
+        };
+        (0..pintalk::broker::redis::PARTITIONS).map(length).sum()
+    }
+}
+
+async fn sign_up(store: &Store) -> Host {
+    let keys = TokenKeys::new(&[JWT_SECRET]).expect("keys");
+    let nobody = Arc::new(|_| Box::pin(async {}) as futures_util::future::BoxFuture<'static, ()>);
+    let accounts = Accounts::new(store.clone(), Arc::new(SystemClock), Chance::from_entropy(), keys, nobody);
+    let new = NewAccount {
+        email: EMAIL.into(),
+        password: PASSWORD.into(),
+        service_name: "Shop".into(),
+        service_expl: "Sells things".into(),
+        service_domain: Some("shop.example".into()),
+    };
+    accounts.create_host(new).await.expect("a host")
+}
+
+fn address_of(url: &str) -> SocketAddr {
+    let url = url::Url::parse(url).expect("a URL");
+    let (host, port) = (url.host_str().expect("a host"), url.port().expect("a port"));
+    format!("{host}:{port}").parse().expect("an address")
+}
+
+fn through(url: &str, wire: SocketAddr) -> String {
+    let mut url = url::Url::parse(url).expect("a URL");
+    url.set_ip_host(wire.ip()).expect("a host");
+    url.set_port(Some(wire.port())).expect("a port");
+    url.to_string()
+}

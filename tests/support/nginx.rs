@@ -1,0 +1,86 @@
+//! An nginx before nodes, with the configuration of the README. Each target of whole-server tests includes this file by its
+//! path.
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// The README's nodes.
+const TWO_NODES: &str = "    server 127.0.0.1:8081 max_fails=0;\n    server 127.0.0.1:8082 max_fails=0;\n";
+
+/// An nginx that ends with the test.
+pub struct Nginx {
+    master: Child,
+    pub address: SocketAddr,
+    folder: tempfile::TempDir,
+}
+
+impl Nginx {
+    pub fn before(nodes: &[SocketAddr]) -> Self {
+        let address = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port");
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().display().to_string();
+        let each = |node: &SocketAddr| format!("    server {node} max_fails=0;\n");
+        let server = in_readme()
+            .replace("listen 80;", &format!("listen {address};"))
+            .replace(TWO_NODES, &nodes.iter().map(each).collect::<String>())
+            .replace("/var/log/nginx", &path);
+        assert!(nodes.iter().all(|node| server.contains(&node.to_string())), "the README names its nodes otherwise");
+        let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+            .map(|kind| format!("{kind}_temp_path {path}/{kind};\n"))
+            .concat();
+        // Whoever runs it by hand has this much from his distribution.
+        let whole = format!(
+            "daemon off;\npid {path}/pid;\nerror_log {path}/error.log;\nworker_processes 1;\n\
+             events {{ worker_connections 512; }}\nhttp {{\n{temporary}{server}\n}}\n"
+        );
+        let file = folder.path().join("nginx.conf");
+        std::fs::write(&file, whole).expect("a configuration");
+        let nginx = |more: &[&str]| {
+            let mut nginx = Command::new("nginx");
+            nginx.args(["-p", &path, "-e", &format!("{path}/error.log"), "-c"]).arg(&file).args(more);
+            nginx.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+            nginx.spawn().expect("nginx is installed: see tests/run")
+        };
+        let checked = nginx(&["-t"]).wait_with_output().expect("nginx ends");
+        assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
+        let nginx = Self { master: nginx(&[]), address, folder };
+        let until = Instant::now() + Duration::from_secs(20);
+        while TcpStream::connect(address).is_err() {
+            assert!(Instant::now() < until, "nginx does not listen");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        nginx
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    pub fn log(&self) -> String {
+        let read = |name: &str| std::fs::read_to_string(Path::new(self.folder.path()).join(name)).unwrap_or_default();
+        ["pintalk.log", "pintalk-error.log", "error.log"].map(read).concat()
+    }
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = self.log();
+            let from = log.len().saturating_sub(4_000);
+            println!("nginx said:\n{}", log.get(from..).unwrap_or(&log));
+        }
+        // An orderly end takes the workers along.
+        let told = Command::new("kill").args(["-TERM", &self.master.id().to_string()]).status();
+        let _gone = told.and_then(|_| self.master.wait());
+    }
+}
+
+/// What the README has an operator write.
+fn in_readme() -> String {
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
+    let readme = std::fs::read_to_string(readme).expect("a README");
+    let block = readme.split("```nginx\n").nth(1).and_then(|rest| rest.split("```").next());
+    block.expect("the README has a configuration for nginx").to_owned()
+}
