@@ -6,6 +6,7 @@ use sea_orm_migration::prelude::{MigrationTrait, async_trait};
 
 mod m20261123_000001_initial;
 mod m20261125_000002_room_counts;
+mod m20261125_000003_message_datetime;
 
 /// Every change, oldest first.
 #[derive(Clone, Copy, Debug)]
@@ -14,6 +15,10 @@ pub struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m20261123_000001_initial::Migration), Box::new(m20261125_000002_room_counts::Migration)]
+        vec![
+            Box::new(m20261123_000001_initial::Migration),
+            Box::new(m20261125_000002_room_counts::Migration),
+            Box::new(m20261125_000003_message_datetime::Migration),
+        ]
     }
 }

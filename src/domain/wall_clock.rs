@@ -72,9 +72,15 @@ impl WireOffset {
         WallClock(at.with_timezone(&self.0).format("%Y-%m-%dT%H:%M:%S").to_string().into())
     }
 
-    /// The instant that a client's clock shows, if there is such a time.
+    /// The instant that a client's clock shows, if there is such a day. Seconds beyond the minute, as the contract's own example
+    /// has them, go on into the next.
     pub fn instant(self, shown: &WallClock) -> Option<DateTime<Utc>> {
-        let naive = chrono::NaiveDateTime::parse_from_str(shown.as_str(), "%Y-%m-%dT%H:%M:%S%.f").ok()?;
+        let (day, time) = shown.whole_seconds().split_once('T')?;
+        let mut parts = time.split(':').map(str::parse::<i64>);
+        let mut next = || parts.next()?.ok();
+        let seconds = (next()? * 60 + next()?) * 60 + next()?;
+        let midnight = chrono::NaiveDate::parse_from_str(day, "%Y-%m-%d").ok()?.and_time(chrono::NaiveTime::MIN);
+        let naive = midnight + chrono::TimeDelta::seconds(seconds);
         naive.and_local_timezone(self.0).single().map(|at| at.with_timezone(&Utc))
     }
 }
@@ -134,5 +140,7 @@ mod tests {
         assert_eq!(shown.as_str(), "2023-03-23T08:15:07");
         assert_eq!(korea.instant(&shown).unwrap().to_rfc3339(), "2023-03-22T23:15:07+00:00");
         assert_eq!(korea.instant(&"2023-99-23T08:15:07".parse().unwrap()), None);
+        let late = korea.instant(&"2023-03-23T08:15:77.5".parse().unwrap()).unwrap();
+        assert_eq!(late.to_rfc3339(), "2023-03-22T23:16:17+00:00");
     }
 }

@@ -5,6 +5,7 @@ use futures_util::Stream;
 
 use super::{History, HistoryError, RoomKey, read_frame};
 use crate::domain::{Message, Seq};
+use crate::store::StoreError;
 
 /// The messages that are read at once of what SQL has: at most some 8 MB of the longest.
 const PART: u64 = 1_000;
@@ -26,13 +27,15 @@ struct Reading {
     history: History,
     room: RoomKey,
     after: Seq,
+    /// What retention had taken when the reading began.
+    purged_through: Seq,
     phase: Phase,
 }
 
 impl History {
     /// All messages, ascending, in parts.
     pub fn whole(&self, room: RoomKey) -> impl Stream<Item = Result<Vec<Message>, HistoryError>> + Send + use<> {
-        let reading = Reading { history: self.clone(), room, after: 0, phase: Phase::Start };
+        let reading = Reading { history: self.clone(), room, after: 0, purged_through: 0, phase: Phase::Start };
         futures_util::stream::try_unfold(reading, |mut reading| async move {
             Ok(reading.next_part().await?.map(|part| (part, reading)))
         })
@@ -40,12 +43,25 @@ impl History {
 }
 
 impl Reading {
+    /// A room that was left, or that retention took, while it was read gave only a part of itself.
+    async fn is_whole(&self) -> Result<(), HistoryError> {
+        let room = self.history.store.room(self.room.chatroom).await?;
+        if room.is_some_and(|room| room.purged_through == self.purged_through) {
+            Ok(())
+        } else {
+            Err(StoreError::Unavailable("the conversation was deleted while it was read".to_owned()).into())
+        }
+    }
+
     async fn next_part(&mut self) -> Result<Option<Vec<Message>>, HistoryError> {
         if let Phase::Start = self.phase {
+            let room = self.history.store.room(self.room.chatroom).await?;
+            self.purged_through = room.map_or(0, |room| room.purged_through);
             self.phase = Phase::Archived(self.history.archived(self.room).await?);
         }
         match self.phase {
-            Phase::Start | Phase::Over => Ok(None),
+            Phase::Start => Ok(None),
+            Phase::Over => self.is_whole().await.map(|()| None),
             Phase::Archived(through) => {
                 let (store, chatroom) = (&self.history.store, self.room.chatroom);
                 let rows = store.messages_between(chatroom, self.after, through, PART).await?;

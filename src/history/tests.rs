@@ -40,7 +40,19 @@ on_every_driver!(
     steps_toward_the_present_fit_into_a_frame,
     a_wall_clock_means_what_was_shown_first,
     a_greeting_is_written_once_until_there_is_a_newer_message,
+    a_conversation_that_is_deleted_while_it_is_read_is_no_whole_one,
 );
+
+async fn a_conversation_that_is_deleted_while_it_is_read_is_no_whole_one(stage: Stage, archived: bool) {
+    let node = stage.node().await;
+    let room = node.room().await;
+    node.say(&room, 1..=5).await;
+    archive(&stage, &node, &room, 5, archived).await;
+    let mut parts = Box::pin(node.history.whole(key_of(&room)));
+    parts.try_next().await.unwrap();
+    node.rooms.change(room.name, crate::domain::RoomChange::Delete).await.unwrap();
+    assert!(parts.try_collect::<Vec<_>>().await.is_err());
+}
 
 async fn a_greeting_is_written_once_until_there_is_a_newer_message(stage: Stage, archived: bool) {
     let node = stage.node().await;

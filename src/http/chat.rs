@@ -28,8 +28,8 @@ pub(super) async fn open_room(app: &HttpContext, request: &Request) -> Result<Re
 fn idempotency_key(request: &Request) -> Result<Option<String>, ApiError> {
     let Some(value) = request.headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
     match value.to_str() {
-        Ok(key) if (16..=64).contains(&key.len()) => Ok(Some(key.to_owned())),
-        _ => Err(ApiError::field(IDEMPOTENCY_KEY, "needs 16 to 64 characters")),
+        Ok(key) if (16..=64).contains(&key.len()) && !key.contains('\t') => Ok(Some(key.to_owned())),
+        _ => Err(ApiError::field(IDEMPOTENCY_KEY, "needs 16 to 64 printable ASCII characters")),
     }
 }
 

@@ -4,7 +4,7 @@
 //! others go later, in batches.
 
 use chrono::{DateTime, Utc};
-use sea_orm::sea_query::{Expr, LikeExpr, Order, Query, SelectStatement};
+use sea_orm::sea_query::{Expr, Func, Order, Query, SelectStatement};
 use sea_orm::{ColumnTrait, DbErr, EntityTrait, ExprTrait, QueryFilter, QueryOrder, QuerySelect, Select};
 
 use super::entity::{chat_message, chatroom};
@@ -13,6 +13,9 @@ use crate::domain::{ChatroomId, Message, MessageId, Seq, Side};
 
 /// A page that begins so many messages from the newest is looked for by number: walking a thousand takes a millisecond.
 const FAR: u64 = 1_000;
+
+/// How many messages of one second are looked at to find the oldest: nobody writes more.
+const WITHIN_A_SECOND: u64 = 200;
 
 impl Store {
     /// The messages above `after`, up to and with `through`, oldest first.
@@ -23,7 +26,7 @@ impl Store {
         through: Option<Seq>,
         limit: u64,
     ) -> Result<Vec<Message>, StoreError> {
-        let mut messages = visible(room).filter(chat_message::Column::Seq.gt(to_column(after)));
+        let mut messages = visible_above(room, after);
         if let Some(through) = through {
             messages = messages.filter(chat_message::Column::Seq.lte(to_column(through)));
         }
@@ -44,8 +47,9 @@ impl Store {
         self.read(messages.order_by_desc(chat_message::Column::Seq).limit(limit)).await
     }
 
-    /// A page of a room's messages up to and with `through`, newest first. Far from the newest the way is not walked: where
-    /// no number was skipped, the numbers themselves say where the page begins.
+    /// A page of a room's messages up to and with `through`, newest first. Far from the newest the way is not walked: where no
+    /// number was skipped, the numbers themselves say where the page begins; else it is walked from the nearer end, and of the
+    /// rows on the way nothing is read but their numbers.
     pub async fn page_messages(
         &self,
         room: ChatroomId,
@@ -54,26 +58,32 @@ impl Store {
         limit: u64,
     ) -> Result<Vec<Message>, StoreError> {
         let messages = visible_through(room, through).order_by_desc(chat_message::Column::Seq);
-        if offset >= FAR
-            && let Some(newest) = self.newest_if_dense(room, through).await?
-        {
-            let below = newest.saturating_sub(to_column(offset));
-            return self.read(messages.filter(chat_message::Column::Seq.lte(below)).limit(limit)).await;
+        if offset < FAR {
+            return self.read(messages.offset(offset).limit(limit)).await;
         }
-        self.read(messages.offset(offset).limit(limit)).await
+        match self.seq_at(room, through, offset).await? {
+            Some(first) => self.read(messages.filter(chat_message::Column::Seq.lte(first)).limit(limit)).await,
+            None => Ok(Vec::new()),
+        }
     }
 
-    /// The newest number up to `through`, if no number below it was skipped.
-    async fn newest_if_dense(&self, room: ChatroomId, through: Option<Seq>) -> Result<Option<i64>, StoreError> {
+    /// The number of the message at an offset from the newest up to `through`.
+    async fn seq_at(&self, room: ChatroomId, through: Option<Seq>, offset: u64) -> Result<Option<i64>, StoreError> {
         let count = self.count_messages(room, through).await?;
-        let end = |order| {
+        if offset >= count {
+            return Ok(None);
+        }
+        let at = async |order, skip| {
             let numbers = visible_through(room, through).select_only().column(chat_message::Column::Seq);
-            numbers.order_by(chat_message::Column::Seq, order).limit(1)
+            let number = numbers.order_by(chat_message::Column::Seq, order).offset(skip).limit(1);
+            self.run(|| number.clone().into_tuple::<i64>().one(&self.reader)).await
         };
-        let (oldest, newest) = (end(Order::Asc), end(Order::Desc));
-        let oldest: Option<i64> = self.run(|| oldest.clone().into_tuple().one(&self.reader)).await?;
-        let newest: Option<i64> = self.run(|| newest.clone().into_tuple().one(&self.reader)).await?;
-        Ok(oldest.zip(newest).filter(|(oldest, newest)| from_column(newest - oldest + 1) == count).map(|ends| ends.1))
+        let (oldest, newest) = (at(Order::Asc, 0).await?, at(Order::Desc, 0).await?);
+        match oldest.zip(newest) {
+            Some((oldest, newest)) if from_column(newest - oldest + 1) == count => Ok(Some(newest - to_column(offset))),
+            _ if offset * 2 > count => at(Order::Asc, count - 1 - offset).await,
+            _ => at(Order::Desc, offset).await,
+        }
     }
 
     /// The message that one side sent under an id; the oldest, should there be several.
@@ -114,17 +124,39 @@ impl Store {
 
     /// The number of the oldest message whose `datetime`, without its decimals, is `whole_seconds`.
     pub async fn seq_of_datetime(&self, room: ChatroomId, whole_seconds: &str) -> Result<Option<Seq>, StoreError> {
-        // What a wall clock shows has none of the characters that a pattern would read otherwise.
-        if !whole_seconds.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'-' | b':' | b'T' | b'.')) {
-            return Ok(None);
-        }
-        let starts_with_it = LikeExpr::new(format!("{whole_seconds}%"));
-        self.oldest_seq(visible(room).filter(Expr::col(chat_message::Column::Datetime).like(starts_with_it))).await
+        let Some(room) = self.room(room).await? else { return Ok(None) };
+        // Decimals begin with a dot, and what comes right after the dot is the slash. A range, unlike a pattern, is read from the
+        // index on every dialect; what is purged is left out afterwards, as a second range would tempt SQLite to the other one.
+        let bears = chat_message::Entity::find()
+            .filter(chat_message::Column::ChatroomId.eq(room.id.0))
+            .filter(chat_message::Column::Datetime.gte(whole_seconds))
+            .filter(chat_message::Column::Datetime.lt(format!("{whole_seconds}/")))
+            .select_only()
+            .column(chat_message::Column::Seq)
+            .order_by_asc(chat_message::Column::Datetime)
+            .order_by_asc(chat_message::Column::Seq)
+            .limit(WITHIN_A_SECOND);
+        let numbers: Vec<i64> = self.run(|| bears.clone().into_tuple().all(&self.reader)).await?;
+        Ok(numbers.into_iter().map(from_column).filter(|seq| *seq > room.purged_through).min())
     }
 
-    /// The number of the oldest message that was accepted at `instant` or later.
+    /// The number of the oldest message that was accepted at `instant` or later. Time rises with the numbers, so it is
+    /// looked for by halves.
     pub async fn seq_accepted_at(&self, room: ChatroomId, instant: DateTime<Utc>) -> Result<Option<Seq>, StoreError> {
-        self.oldest_seq(visible(room).filter(chat_message::Column::AcceptedAt.gte(millis(instant)))).await
+        let instant = millis(instant);
+        let newest = self.messages_before(room, None, 1).await?.pop();
+        let Some(newest) = newest.filter(|newest| newest.accepted_at >= instant) else { return Ok(None) };
+        // All up to `low` are older; `found` is not, and between `high` and `found` there is none.
+        let (mut low, mut high, mut found) = (0, newest.seq, newest.seq);
+        while low + 1 < high {
+            let middle = low + (high - low) / 2;
+            match self.messages_between(room, middle - 1, Some(high - 1), 1).await?.pop() {
+                Some(message) if message.accepted_at < instant => low = message.seq,
+                Some(message) => (high, found) = (middle, message.seq),
+                None => high = middle,
+            }
+        }
+        Ok(Some(found))
     }
 
     /// Deletes up to `limit` rows that nobody may see: those up to the room's `purged_through`, or all of a room that
@@ -164,24 +196,26 @@ impl Store {
         let rows = self.run(|| messages.clone().all(&self.reader)).await?;
         Ok(rows.into_iter().map(to_message).collect::<Result<_, _>>()?)
     }
-
-    async fn oldest_seq(&self, messages: Select<chat_message::Entity>) -> Result<Option<Seq>, StoreError> {
-        let oldest =
-            messages.select_only().column(chat_message::Column::Seq).order_by_asc(chat_message::Column::Seq).limit(1);
-        Ok(self.run(|| oldest.clone().into_tuple::<i64>().one(&self.reader)).await?.map(from_column))
-    }
 }
 
 /// What a reader of the room sees. Without a row of the room the bound is null, and nothing is above null.
 fn visible(room: ChatroomId) -> Select<chat_message::Entity> {
+    visible_above(room, 0)
+}
+
+/// Likewise, above a number. One bound, as of two SQLite looks for the wrong one and walks from there.
+fn visible_above(room: ChatroomId, after: Seq) -> Select<chat_message::Entity> {
     let purged_through: SelectStatement = Query::select()
         .column(chatroom::Column::PurgedThrough)
         .from(chatroom::Entity)
         .and_where(Expr::col(chatroom::Column::Id).eq(room.0))
         .take();
+    let purged_through = Expr::SubQuery(None, Box::new(purged_through.into()));
+    let bound =
+        if after == 0 { purged_through } else { Func::greatest([to_column(after).into(), purged_through]).into() };
     chat_message::Entity::find()
         .filter(chat_message::Column::ChatroomId.eq(room.0))
-        .filter(Expr::col((chat_message::Entity, chat_message::Column::Seq)).gt(purged_through))
+        .filter(Expr::col((chat_message::Entity, chat_message::Column::Seq)).gt(bound))
 }
 
 fn visible_through(room: ChatroomId, through: Option<Seq>) -> Select<chat_message::Entity> {
