@@ -153,11 +153,21 @@ impl Ledger {
     }
 }
 
+/// A message that somebody was promised, and that is not where it should be.
+#[derive(Debug)]
+pub struct Loss {
+    pub room: usize,
+    pub seq: u64,
+    /// Otherwise it did not reach somebody.
+    pub is_stored: bool,
+    pub told: String,
+}
+
 /// The three sets of a room, compared.
 #[derive(Debug, Default)]
 pub struct Verdict {
     /// Acknowledged, and not stored or not delivered to somebody.
-    pub lost: Vec<String>,
+    pub lost: Vec<Loss>,
     /// Stored twice, or with another number than was acknowledged.
     pub doubled: Vec<String>,
     /// Whatever else must not be.
@@ -185,7 +195,12 @@ impl Verdict {
         for record in records {
             for (id, seq) in &record.acknowledged {
                 match by_id.get(id.as_str()) {
-                    None => verdict.lost.push(format!("{id}, acknowledged as {seq}, is not stored")),
+                    None => verdict.lost.push(Loss {
+                        room: record.room,
+                        seq: *seq,
+                        is_stored: false,
+                        told: format!("{id}, acknowledged as {seq}, is not stored"),
+                    }),
                     Some(stored) if stored != seq => {
                         verdict.doubled.push(format!("{id}, acknowledged as {seq}, is stored as {stored}"));
                     }
@@ -202,7 +217,12 @@ impl Verdict {
                 match heard.get(seq) {
                     None => {
                         missing += 1;
-                        verdict.lost.push(format!("{id}, stored as {seq}, did not reach {}", record.name));
+                        verdict.lost.push(Loss {
+                            room: record.room,
+                            seq: *seq,
+                            is_stored: true,
+                            told: format!("{id}, stored as {seq}, did not reach {}", record.name),
+                        });
                     }
                     Some(heard) if heard != id => {
                         verdict.doubled.push(format!("{seq} is {heard} for {}, and stored as {id}", record.name));
@@ -212,7 +232,12 @@ impl Verdict {
             }
             delivered = delivered.min(stored.len() - missing);
             for (seq, id) in record.heard.iter().filter(|(seq, _)| !by_seq.contains_key(seq)) {
-                verdict.lost.push(format!("{id}, sent to {} as {seq}, is not stored", record.name));
+                verdict.lost.push(Loss {
+                    room: record.room,
+                    seq: *seq,
+                    is_stored: false,
+                    told: format!("{id}, sent to {} as {seq}, is not stored", record.name),
+                });
             }
         }
         verdict.delivered = delivered;

@@ -389,6 +389,7 @@ impl Stage {
 
     pub fn complain(&self, verdict: &Verdict) {
         let sample = |all: &[String]| all.iter().take(8).cloned().collect::<Vec<_>>().join("\n  ");
+        let lost: Vec<String> = verdict.lost.iter().map(|loss| loss.told.clone()).collect();
         assert!(
             verdict.is_clean(),
             "{}: lost {}, doubled {}, faults {}\n  {}\n  {}\n  {}",
@@ -396,7 +397,7 @@ impl Stage {
             verdict.lost.len(),
             verdict.doubled.len(),
             verdict.faults.len(),
-            sample(&verdict.lost),
+            sample(&lost),
             sample(&verdict.doubled),
             sample(&verdict.faults)
         );

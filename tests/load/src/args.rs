@@ -130,7 +130,7 @@ pub(crate) struct SpanArgs {
     #[arg(long, value_name = "SECONDS", default_value = "3", value_parser = seconds)]
     pub(crate) warm_up: Duration,
     /// Seconds that are measured.
-    #[arg(long, value_name = "SECONDS", default_value = "15", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", default_value = "15", value_parser = span)]
     pub(crate) span: Duration,
 }
 
@@ -185,6 +185,10 @@ fn rate(text: &str) -> Result<f64, &'static str> {
     text.parse().ok().filter(|rate| (0.1..=1e6).contains(rate)).ok_or("expected 0.1 to 1000000")
 }
 
+fn span(text: &str) -> Result<Duration, &'static str> {
+    seconds(text).ok().filter(|span| *span >= Duration::from_millis(100)).ok_or("expected 0.1 to 86400 seconds")
+}
+
 fn seconds(text: &str) -> Result<Duration, &'static str> {
     let seconds = text.parse().ok().filter(|seconds| (0.0..=86_400.0).contains(seconds));
     seconds.map(Duration::from_secs_f64).ok_or("expected 0 to 86400 seconds")
@@ -209,6 +213,11 @@ mod tests {
         };
         assert!(parse(&[]) && parse(&["--rate", "1000"]) && parse(&["--window", "1"]));
         assert!(!parse(&["--rate", "1000", "--window", "1"]));
-        assert!(!parse(&["--rate", "0"]) && !parse(&["--span", "-1"]) && !parse(&["--process", "x"]));
+        assert!(
+            !parse(&["--rate", "0"])
+                && !parse(&["--span", "-1"])
+                && !parse(&["--span", "0"])
+                && !parse(&["--process", "x"])
+        );
     }
 }

@@ -88,8 +88,9 @@ fn measure(
     talk.await_archive(queues.as_mut())?;
     let meter = Meter::start(&measure.process)?;
     let phase = talk.talk(pace, span.span, &Bar::span("measure", span.span))?;
-    talk.await_archive(queues.as_mut())?;
-    let Measured { processes, mut generator, others_cores } = meter.stop()?;
+    let archived = talk.await_archive(queues.as_mut());
+    let Measured { processes, mut generator, others_cores, mut faults } = meter.stop();
+    faults.extend(archived.err().map(|failure| failure.sentence));
     generator.late_p99_ms = phase.late.at_ms(99.0);
     generator.late_max_ms = phase.late.at_ms(100.0);
     let (verdict, closed) = talk.verdict();
@@ -110,5 +111,6 @@ fn measure(
         others_cores,
         verdict,
         closed,
+        faults,
     })
 }

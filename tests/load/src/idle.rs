@@ -42,7 +42,7 @@ pub(crate) fn run(args: &IdleArgs) -> Result<Report, Failure> {
         listen(&mut crowd, end.min(Instant::now() + Duration::from_millis(100)), &mut closed)?;
         bar.tick();
     }
-    let Measured { processes, generator, others_cores } = meter.stop()?;
+    let Measured { processes, generator, others_cores, faults } = meter.stop();
     Ok(Report {
         scenario: Scenario::Idle,
         nodes: stage.nodes.len(),
@@ -58,6 +58,7 @@ pub(crate) fn run(args: &IdleArgs) -> Result<Report, Failure> {
         others_cores,
         verdict: Verdict::default(),
         closed,
+        faults,
     })
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::thread;
+use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::Failure;
@@ -57,10 +57,10 @@ pub(crate) fn run(args: &JoinArgs) -> Result<Report, Failure> {
     let start = Instant::now();
     let found = thread::scope(|scope| {
         let guests: Vec<_> = (0..args.concurrency).map(|_| scope.spawn(|| storm.guests(&bar))).collect();
-        guests.into_iter().filter_map(|thread| thread.join().ok()).fold(Finding::new(), Finding::add)
+        guests.into_iter().map(joined).fold(Finding::new(), Finding::add)
     });
     let span_s = start.elapsed().as_secs_f64();
-    let Measured { processes, generator, others_cores } = meter.stop()?;
+    let Measured { processes, generator, others_cores, faults } = meter.stop();
     drop(bar);
     if let Some(reason) = &found.reason {
         eprintln!("a join failed: {reason}");
@@ -81,7 +81,13 @@ pub(crate) fn run(args: &JoinArgs) -> Result<Report, Failure> {
         others_cores,
         verdict: found.verdict,
         closed: found.closed,
+        faults,
     })
+}
+
+/// What a thread found; its panic is ours.
+fn joined(thread: ScopedJoinHandle<'_, Finding>) -> Finding {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// In each room its guest says what the others will read; with an archive to wait for, until that has it.

@@ -34,7 +34,9 @@ mod table;
 mod talk;
 
 use std::fmt::Display;
-use std::fs;
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -88,25 +90,57 @@ fn main() -> ExitCode {
 /// Whether all was well.
 fn run(task: &Task) -> Result<bool, Failure> {
     match task {
-        Task::Chat(args) => tell(&chat::chat(args)?, &args.measure),
-        Task::Fanout(args) => tell(&chat::fanout(args)?, &args.measure),
-        Task::Idle(args) => tell(&idle::run(args)?, &args.measure),
-        Task::Join(args) => tell(&join::run(args)?, &args.measure),
+        Task::Chat(args) => measured(&args.measure, || chat::chat(args)),
+        Task::Fanout(args) => measured(&args.measure, || chat::fanout(args)),
+        Task::Idle(args) => measured(&args.measure, || idle::run(args)),
+        Task::Join(args) => measured(&args.measure, || join::run(args)),
         Task::Table(args) => table::run(args),
     }
 }
 
-fn tell(report: &Report, args: &MeasureArgs) -> Result<bool, Failure> {
-    print!("{report}");
-    if let Some(file) = &args.json {
-        let json = serde_json::to_vec(report).map_err(Failure::new)?;
-        fs::write(file, json).map_err(|error| Failure::new(format!("--json: {}: {error}", file.display())))?;
+/// Runs a scenario and tells what it found. That its files can be written is known before it begins.
+fn measured(args: &MeasureArgs, scenario: impl FnOnce() -> Result<Report, Failure>) -> Result<bool, Failure> {
+    let mut json = args.json.as_deref().map(|path| Output::open("--json", path)).transpose()?;
+    let mut svg = args.svg.as_deref().map(|path| Output::open("--svg", path)).transpose()?;
+    let report = scenario()?;
+    say(&report)?;
+    if let Some(json) = &mut json {
+        json.write(&serde_json::to_vec(&report).map_err(Failure::new)?)?;
     }
-    if let Some(file) = &args.svg {
-        let svg = picture::draw(report);
-        fs::write(file, svg).map_err(|error| Failure::new(format!("--svg: {}: {error}", file.display())))?;
+    if let Some(svg) = &mut svg {
+        svg.write(picture::draw(&report).as_bytes())?;
     }
     Ok(report.is_clean())
+}
+
+/// A file that a flag names. What it held stays until there is something new.
+struct Output<'a> {
+    flag: &'static str,
+    path: &'a Path,
+    file: File,
+}
+
+impl<'a> Output<'a> {
+    fn open(flag: &'static str, path: &'a Path) -> Result<Self, Failure> {
+        let file = File::options().write(true).create(true).truncate(false).open(path);
+        let file = file.map_err(|error| Failure::usage(format!("{flag}: {}: {error}", path.display())))?;
+        Ok(Self { flag, path, file })
+    }
+
+    fn write(&mut self, content: &[u8]) -> Result<(), Failure> {
+        let written = self.file.set_len(0).and_then(|()| self.file.write_all(content));
+        written.map_err(|error| Failure::new(format!("{}: {}: {error}", self.flag, self.path.display())))
+    }
+}
+
+/// Prints; a reader that has gone away has read enough.
+fn say(text: impl Display) -> Result<(), Failure> {
+    match write!(io::stdout(), "{text}") {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::new(format!("standard output: {error}")))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The first paragraph of what clap says, which names the flag; the rest are hints for a terminal.

@@ -32,10 +32,9 @@ pub(crate) fn draw(report: &Report) -> String {
 }
 
 fn write_picture(report: &Report, svg: &mut String) -> std::fmt::Result {
-    let settings: Vec<_> = report.settings.iter().map(|(name, value)| format!("{name} {value}")).collect();
     let plural = if report.nodes == 1 { "" } else { "s" };
     let title = format!("Latency: {} on {} node{plural}", report.scenario, report.nodes);
-    let under = format!("{}; {:.0} a second over {:.0} s", settings.join(", "), report.per_second, report.span_s);
+    let under = format!("{}; {:.0} a second over {:.0} s", report.told_settings(), report.per_second, report.span_s);
     writeln!(
         svg,
         r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" role="img">"#
@@ -193,6 +192,7 @@ mod tests {
             others_cores: None,
             verdict: Verdict::default(),
             closed: BTreeMap::new(),
+            faults: Vec::new(),
         }
     }
 

@@ -8,8 +8,7 @@ impl Display for Report {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let unit = self.scenario.unit();
         writeln!(f, "{} on {} node{}", self.scenario, self.nodes, if self.nodes == 1 { "" } else { "s" })?;
-        let settings: Vec<_> = self.settings.iter().map(|(name, value)| format!("{name} {value}")).collect();
-        writeln!(f, "  {}\n", settings.join(", "))?;
+        writeln!(f, "  {}\n", self.told_settings())?;
         match self.scenario {
             Scenario::Idle => writeln!(f, "  {} sockets, opened and held for {:.1} s", self.units, self.span_s)?,
             Scenario::Join => {
@@ -114,6 +113,9 @@ impl Report {
                 "  WRONG: {} lost, {} doubled, {} reordered, {} misrouted, {} with a number that does not rise",
                 verdict.lost, verdict.doubled, verdict.reordered, verdict.misrouted, verdict.unsequenced
             )?;
+        }
+        for fault in &self.faults {
+            writeln!(f, "  WRONG: {fault}")?;
         }
         for (code, count) in &self.closed {
             match code {

@@ -77,6 +77,8 @@ pub(crate) struct Report {
     pub(crate) verdict: Verdict,
     /// Sockets that the server closed, by code; with 0 those that did not open.
     pub(crate) closed: BTreeMap<u16, u64>,
+    /// What else went wrong, and what its figures therefore do not tell; sentences.
+    pub(crate) faults: Vec<String>,
 }
 
 /// What a group of processes used from before the measured span until everything was done.
@@ -104,7 +106,18 @@ pub(crate) struct Generator {
 impl Report {
     /// Whether everything went as promised.
     pub(crate) fn is_clean(&self) -> bool {
-        self.verdict.is_clean() && self.closed.is_empty()
+        self.verdict.is_clean() && self.closed.is_empty() && self.faults.is_empty()
+    }
+
+    /// Whether it was told this.
+    pub(crate) fn is_set(&self, setting: &str, value: f64) -> bool {
+        self.settings.get(setting).is_some_and(|set| *set == value)
+    }
+
+    /// What it was told: `rooms 200, window 8`.
+    pub(crate) fn told_settings(&self) -> String {
+        let told: Vec<_> = self.settings.iter().map(|(name, value)| format!("{name} {value}")).collect();
+        told.join(", ")
     }
 
     /// What makes its figures those of a busy machine, if anything does.
@@ -152,6 +165,8 @@ pub(crate) struct Measured {
     pub(crate) processes: Vec<Process>,
     pub(crate) generator: Generator,
     pub(crate) others_cores: Option<f64>,
+    /// A sentence for each group that a process has left, and that has no figures therefore.
+    pub(crate) faults: Vec<String>,
 }
 
 impl<'a> Meter<'a> {
@@ -161,20 +176,22 @@ impl<'a> Meter<'a> {
         Ok(Self { groups, before, own, machine_us, start: Instant::now() })
     }
 
-    pub(crate) fn stop(self) -> Result<Measured, Failure> {
+    pub(crate) fn stop(self) -> Measured {
         let (own, machine_us) = (process::own_usage(), process::machine_cpu_us());
         let wall_us = self.start.elapsed().as_micros().max(1);
-        let processes = self.groups.iter().zip(self.before).map(|(group, before)| {
-            let after = group.usage()?;
-            Ok(Process {
-                name: group.name.clone(),
-                user_us: after.user_us - before.user_us,
-                system_us: after.system_us - before.system_us,
-                before,
-                after,
-            })
-        });
-        let processes = processes.collect::<Result<Vec<_>, Failure>>()?;
+        let (mut processes, mut faults) = (Vec::new(), Vec::new());
+        for (group, before) in self.groups.iter().zip(self.before) {
+            match group.usage() {
+                Ok(after) => processes.push(Process {
+                    name: group.name.clone(),
+                    user_us: after.user_us.saturating_sub(before.user_us),
+                    system_us: after.system_us.saturating_sub(before.system_us),
+                    before,
+                    after,
+                }),
+                Err(gone) => faults.push(format!("what {} used is not known: {}", group.name, gone.sentence)),
+            }
+        }
         let own_us = own.cpu_us() - self.own.cpu_us();
         let known_us = own_us + processes.iter().map(|process| process.user_us + process.system_us).sum::<u64>();
         let others_us =
@@ -186,6 +203,25 @@ impl<'a> Meter<'a> {
             ..Generator::default()
         };
         let others_cores = others_us.map(|us| us as f64 / wall_us as f64);
-        Ok(Measured { processes, generator, others_cores })
+        Measured { processes, generator, others_cores, faults }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn a_process_that_ends_during_a_run_is_a_fault_of_the_run_and_not_its_end() {
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let groups = [Group { name: "nodes".into(), pids: vec![child.id()] }];
+        let meter = Meter::start(&groups).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let Measured { processes, faults, .. } = meter.stop();
+        assert!(processes.is_empty());
+        assert!(faults[0].contains("what nodes used is not known"), "{faults:?}");
     }
 }

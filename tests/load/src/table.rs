@@ -12,7 +12,8 @@ const CARRIERS: [&str; 2] = ["nodes", "redis"];
 /// A line of the table: a figure of one scenario's runs.
 struct Figure {
     name: &'static str,
-    scenario: Scenario,
+    /// Which runs it is a figure of.
+    of: fn(&Report) -> bool,
     /// One value a run, or several that stand beside each other.
     measures: &'static [fn(&Report) -> Option<f64>],
     decimals: usize,
@@ -23,49 +24,49 @@ struct Figure {
 const FIGURES: &[Figure] = &[
     Figure {
         name: "saturated: CPU a message, nodes + Redis (µs)",
-        scenario: Scenario::Saturated,
+        of: |report| report.scenario == Scenario::Saturated,
         measures: &[|report| report.cpu_us(&CARRIERS)],
         decimals: 1,
         goals: &[50.0],
     },
     Figure {
         name: "saturated: CPU a message, SQL (µs)",
-        scenario: Scenario::Saturated,
+        of: |report| report.scenario == Scenario::Saturated,
         measures: &[|report| report.cpu_us(&["mysql"])],
         decimals: 1,
         goals: &[40.0],
     },
     Figure {
         name: "saturated: messages a second (two deliveries each, on two nodes)",
-        scenario: Scenario::Saturated,
+        of: |report| report.scenario == Scenario::Saturated,
         measures: &[|report| Some(report.per_second)],
         decimals: 0,
         goals: &[],
     },
     Figure {
         name: "idle socket: process memory (KiB)",
-        scenario: Scenario::Idle,
+        of: |report| report.scenario == Scenario::Idle,
         measures: &[|report| report.memory_kib("nodes")],
         decimals: 2,
         goals: &[8.0],
     },
     Figure {
         name: "a join with history (µs CPU of nodes + Redis)",
-        scenario: Scenario::Join,
+        of: |report| report.scenario == Scenario::Join,
         measures: &[|report| report.cpu_us(&CARRIERS)],
         decimals: 0,
         goals: &[150.0],
     },
     Figure {
         name: "fan-out 1 → 1,000: CPU a delivery (µs)",
-        scenario: Scenario::Fanout,
+        of: |report| report.scenario == Scenario::Fanout && report.is_set("listeners", 1000.0),
         measures: &[|report| report.cpu_us(&CARRIERS)],
         decimals: 2,
         goals: &[12.0],
     },
     Figure {
         name: "1,000 messages/s: p50 / p99 (ms)",
-        scenario: Scenario::Paced,
+        of: |report| report.scenario == Scenario::Paced && report.is_set("rate", 1000.0),
         measures: &[
             |report| delivered(report).map(|told| told.p50_ms),
             |report| delivered(report).map(|told| told.p99_ms),
@@ -87,14 +88,14 @@ pub(crate) fn run(args: &TableArgs) -> Result<bool, Failure> {
         let json = fs::read(file).map_err(|error| wrong(&error))?;
         reports.push(serde_json::from_slice(&json).map_err(|error| wrong(&error))?);
     }
-    print!("{}", table(&reports));
+    crate::say(table(&reports))?;
     Ok(reports.iter().all(Report::is_clean))
 }
 
 fn table(reports: &[Report]) -> String {
     let mut rows = vec![["figure", "measured", "goal", ""].map(str::to_owned)];
     for figure in FIGURES {
-        let runs = || reports.iter().filter(|report| report.scenario == figure.scenario);
+        let runs = || reports.iter().filter(|report| (figure.of)(report));
         let measured: Vec<_> =
             figure.measures.iter().map(|measure| median(runs().filter_map(measure).collect())).collect();
         let told = |value: &Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.*}", figure.decimals));
@@ -114,10 +115,12 @@ fn table(reports: &[Report]) -> String {
         .sum();
     let unsequenced: u64 = reports.iter().map(|report| report.verdict.unsequenced).sum();
     let closed: u64 = reports.iter().flat_map(|report| report.closed.values()).sum();
+    let others: u64 = reports.iter().map(|report| report.faults.len() as u64).sum();
     for (name, count, always) in [
         ("lost, doubled, reordered, misrouted", faults, true),
         ("numbers that do not rise", unsequenced, false),
         ("sockets closed by the server", closed, false),
+        ("other faults, told by the runs", others, false),
     ] {
         if always || count > 0 {
             let wrong = if count > 0 { "WRONG" } else { "" };
@@ -130,6 +133,9 @@ fn table(reports: &[Report]) -> String {
         format!("{name:<figure$}  {value:>measured$}  {limit:<goal$}  {remark}").trim_end().to_owned() + "\n"
     };
     let mut table: String = rows.iter().map(line).collect();
+    for report in reports.iter().filter(|report| !FIGURES.iter().any(|figure| (figure.of)(report))) {
+        table += &format!("\nNo figure above is of this run: {}, {}.\n", report.scenario, report.told_settings());
+    }
     if let Some((report, doubt)) = reports.iter().find_map(|report| Some((report, report.doubt()?))) {
         table += &format!(
             "\nThese are figures of a busy machine, and too high: in a run of {}, {doubt}.\n",
@@ -177,6 +183,7 @@ mod tests {
             others_cores: None,
             verdict: Verdict::default(),
             closed: BTreeMap::new(),
+            faults: Vec::new(),
         }
     }
 
@@ -208,11 +215,24 @@ mod tests {
     }
 
     #[test]
+    fn a_figure_is_made_of_runs_of_its_own_rate_only() {
+        let paced = |rate| Report {
+            scenario: Scenario::Paced,
+            settings: BTreeMap::from([("rate".to_owned(), rate)]),
+            ..saturated(1, 1.0)
+        };
+        let of = |report: &Report| FIGURES.iter().any(|figure| (figure.of)(report));
+        assert!(of(&paced(1000.0)) && !of(&paced(50.0)));
+        assert!(table(&[paced(50.0)]).contains("this run: chat, open loop, rate 50."));
+    }
+
+    #[test]
     fn a_fault_of_any_run_is_in_the_table() {
         let mut bad = saturated(1, 1.0);
         bad.verdict.reordered = 3;
         bad.closed.insert(1013, 2);
+        bad.faults.push("what nodes used is not known".into());
         let told = table(&[saturated(1, 1.0), bad]);
-        assert_eq!(told.matches("WRONG").count(), 2, "{told}");
+        assert_eq!(told.matches("WRONG").count(), 3, "{told}");
     }
 }
