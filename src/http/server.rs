@@ -2,15 +2,15 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
 use hyper::body::Incoming;
+use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
@@ -58,7 +58,7 @@ async fn run<F>(
 ) where
     F: Filter<Extract = (Response,), Error = Rejection> + Clone + Send + Sync + 'static,
 {
-    let graceful = GracefulShutdown::new();
+    let connections = TaskTracker::new();
     loop {
         let accepted = tokio::select! {
             biased;
@@ -67,8 +67,8 @@ async fn run<F>(
         };
         match accepted {
             Ok((stream, peer)) => {
-                let (filter, watcher, shutdown) = (filter.clone(), graceful.watcher(), shutdown.clone());
-                tracker.spawn(connection(stream, peer, filter, head_timeout, watcher, shutdown));
+                let connection = connection(stream, peer, filter.clone(), head_timeout, shutdown.clone());
+                tracker.spawn(connections.track_future(connection));
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -77,7 +77,8 @@ async fn run<F>(
         }
     }
     drop(listener);
-    graceful.shutdown().await;
+    connections.close();
+    connections.wait().await;
 }
 
 async fn connection<F>(
@@ -85,7 +86,6 @@ async fn connection<F>(
     peer: SocketAddr,
     filter: F,
     head_timeout: Duration,
-    watcher: Watcher,
     shutdown: CancellationToken,
 ) where
     F: Filter<Extract = (Response,), Error = Rejection> + Clone + Send + Sync + 'static,
@@ -95,12 +95,11 @@ async fn connection<F>(
         return;
     }
     // hyper's own time limit begins with the first byte.
-    let mut first = [0];
     let spoke = tokio::select! {
         () = shutdown.cancelled() => return,
-        spoke = tokio::time::timeout(head_timeout, stream.peek(&mut first)) => spoke,
+        spoke = tokio::time::timeout(head_timeout, stream.readable()) => spoke,
     };
-    if !matches!(spoke, Ok(Ok(1))) {
+    if !matches!(spoke, Ok(Ok(()))) {
         return;
     }
     let inner = TowerToHyperService::new(warp::service(filter));
@@ -109,12 +108,19 @@ async fn connection<F>(
         let answered = inner.call(request);
         async move { Ok::<Response, Infallible>(answered.await.unwrap_or_else(|never| match never {})) }
     });
-    let mut builder = auto::Builder::new(TokioExecutor::new()).http1_only();
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(head_timeout).max_buf_size(MAX_HEAD);
-    let served = watcher.watch(builder.serve_connection_with_upgrades(TokioIo::new(stream), service)).await;
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(head_timeout).max_buf_size(MAX_HEAD);
+    let mut serving = pin!(builder.serve_connection(TokioIo::new(stream), service).with_upgrades());
+    let served = tokio::select! {
+        served = serving.as_mut() => served,
+        () = shutdown.cancelled() => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+    };
     if let Err(error) = served {
         // Peers break off all the time; only who looks for it wants to read it.
-        tracing::debug!(error, "a connection ended early");
+        tracing::debug!(%error, "a connection ended early");
     }
 }
 

@@ -43,8 +43,10 @@ thread_local! {
 
 /// Why a socket is at its end, apart from a close of ours.
 enum Gone {
-    /// The peer said goodbye or vanished.
+    /// The peer vanished.
     Peer,
+    /// The peer said goodbye.
+    Goodbye,
     /// It is to be closed with a code.
     Close(Close),
 }
@@ -104,6 +106,11 @@ impl Pump {
         let Self { wire, session, connection, .. } = self;
         match gone {
             Gone::Peer => metrics::counter!(crate::metric::CLOSES, "code" => "peer").increment(1),
+            Gone::Goodbye => {
+                count_close(Close::Normal);
+                drop(session);
+                wire.answer_goodbye().await;
+            }
             Gone::Close(close) => {
                 // Noted before the session goes: a host who logged out is offline at once.
                 connection.end(close);
@@ -174,10 +181,7 @@ impl Pump {
                 Some(Event::Binary) => return Err(Gone::Close(Close::BadForm("binary frames are not spoken here"))),
                 Some(Event::Ping(payload)) => self.wire.send(frame::pong(&payload)),
                 Some(Event::Pong) => {}
-                Some(Event::Close { .. }) => {
-                    // Whatever was queued is of no use to who says goodbye.
-                    return Err(Gone::Close(Close::Normal));
-                }
+                Some(Event::Close { .. }) => return Err(Gone::Goodbye),
                 None => return Ok(()),
             }
         }
@@ -290,6 +294,18 @@ impl Wire {
             }
             bytes -= frame.len();
             self.frames.pop_front();
+        }
+    }
+
+    /// Answers a goodbye. The peer sends nothing more, so that nothing is to be waited for.
+    async fn answer_goodbye(mut self) {
+        if !self.is_drained() {
+            // It has not read what it was sent before.
+            return self.close(Close::Normal).await;
+        }
+        self.send(frame::close(Close::Normal.code(), &Close::Normal.reason()));
+        if let Err(error) = self.write() {
+            tracing::trace!(%error, "a peer left with its goodbye");
         }
     }
 

@@ -11,7 +11,6 @@ use http::header::{CONNECTION, HeaderName, HeaderValue, ORIGIN, UPGRADE};
 use http::{HeaderMap, StatusCode};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use hyper_util::server::conn::auto::upgrade::downcast;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -208,7 +207,7 @@ async fn open(on_upgrade: OnUpgrade) -> Option<Stream> {
             return None;
         }
     };
-    match downcast::<TokioIo<TcpStream>>(upgraded) {
+    match upgraded.downcast::<TokioIo<TcpStream>>() {
         Ok(parts) => Some(Stream { tcp: parts.io.into_inner(), early: parts.read_buf.to_vec() }),
         Err(_) => {
             tracing::error!("an upgraded connection is not the stream that was accepted");

@@ -84,9 +84,8 @@ impl Failover {
     /// People talk on for a while; then all is compared. Returns how many messages are gone that may be.
     async fn finish(self, mut stage: Stage, note: impl FnOnce(&mut Figures)) -> usize {
         tokio::time::sleep(span(3, 30)).await;
-        let (mut figures, mut verdict) = stage.settle().await;
-        let gone = self.window.map_or(0, |window| window.forgive(&mut verdict));
-        figures.lost = gone + verdict.lost.len();
+        let forgive = |verdict: &mut Verdict| self.window.as_ref().map_or(0, |window| window.forgive(verdict));
+        let (mut figures, verdict) = stage.settle_but_for(forgive).await;
         figures.whole = Some(self.whole.as_secs_f64());
         figures.note("elected after s", format!("{:.1}", self.elected.as_secs_f64()));
         figures.note("1013", stage.ledger.closes(1013));
@@ -95,7 +94,7 @@ impl Failover {
         stage.complain(&verdict);
         assert!(self.whole <= WHOLE, "whole again only {:?} after the failover", self.whole);
         stage.strike().await;
-        gone
+        figures.lost
     }
 }
 
