@@ -26,8 +26,8 @@ const BATCH: usize = 500;
 /// How often a lease is renewed, or asked for: a third of its life.
 const LEASE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How long a message waits for others to share its transaction.
-const GATHER: Duration = Duration::from_millis(20);
+/// How long a message waits for others to share its transaction: at a thousand a second it saves two thirds of what SQL costs.
+const GATHER: Duration = Duration::from_millis(100);
 
 /// How long after a message that nobody told of the queue is looked at.
 const IDLE_INTERVAL: Duration = Duration::from_secs(1);
