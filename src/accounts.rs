@@ -23,7 +23,7 @@ use crate::store::{NewHost, Rotation, Store, StoreError};
 
 use passwords::{PasswordError, Passwords};
 pub use tokens::AccessClaims;
-use tokens::{REFRESH_TTL, TokenError, TokenKeys};
+use tokens::{ACCESS_TTL, REFRESH_TTL, TokenError, TokenKeys};
 
 /// How long the refresh token just spent may come back, as two tabs do, before it means theft (SPEC 2).
 const REFRESH_GRACE: Duration = Duration::from_secs(10);
@@ -31,8 +31,11 @@ const REFRESH_GRACE: Duration = Duration::from_secs(10);
 /// How long a login that was seen alive is believed to be, should its end not be announced to this node.
 const ALIVE_TTL: TimeDelta = TimeDelta::seconds(5);
 
-/// How long it is believed while SQL is away: sockets go on through a restart of SQL, a stolen token not much longer.
-const ALIVE_TTL_WITHOUT_SQL: TimeDelta = TimeDelta::seconds(60);
+/// How long the end of a login is remembered: no access token of it lives longer.
+const ENDED_TTL: TimeDelta = ACCESS_TTL;
+
+/// How long SQL may take to tell whether a login lives.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The most logins remembered: some 10 MB. Reaching it forgets what is stale.
 const MAX_REMEMBERED: usize = 100_000;
@@ -267,10 +270,11 @@ impl Accounts {
         if self.is_alive(&claims.sid).await? { Ok(claims) } else { Err(AuthError::Ended) }
     }
 
-    /// Whether a login lives: asked of SQL at most every 5 s.
+    /// Whether a login lives: asked of SQL at most every 5 s. While SQL is away a login is believed to live unless its end was
+    /// told: whoever asks has a token of ours that has not expired, and a host who comes back is not to wait for SQL.
     ///
     /// # Errors
-    /// [`Fault`]: SQL is away and the login has not been seen for a minute.
+    /// [`Fault`]: SQL does not take the question.
     pub async fn is_alive(&self, sid: &str) -> Result<bool, Fault> {
         let now = self.clock.now();
         let seen = self.logins.get(sid).map(|seen| *seen);
@@ -278,15 +282,17 @@ impl Accounts {
         if let Some(seen) = seen.filter(|seen| !seen.alive || now - seen.at < ALIVE_TTL) {
             return Ok(seen.alive);
         }
-        match self.store.login_is_alive(sid, now).await {
-            Ok(alive) => {
+        match tokio::time::timeout(PATIENCE, self.store.login_is_alive(sid, now)).await {
+            Ok(Ok(alive)) => {
                 self.remember(sid.to_owned(), Seen { at: now, alive });
                 Ok(alive)
             }
-            Err(StoreError::Unavailable(_)) if seen.is_some_and(|seen| now - seen.at < ALIVE_TTL_WITHOUT_SQL) => {
+            Ok(Err(StoreError::Unavailable(_))) | Err(_) => {
+                // Not asked again for each of his sockets.
+                self.remember(sid.to_owned(), Seen { at: now, alive: true });
                 Ok(true)
             }
-            Err(error) => Err(error.into()),
+            Ok(Err(error)) => Err(error.into()),
         }
     }
 
@@ -332,9 +338,10 @@ impl Accounts {
 
     fn remember(&self, sid: String, seen: Seen) {
         if self.logins.len() >= MAX_REMEMBERED {
-            self.logins.retain(|_, old| seen.at - old.at < ALIVE_TTL_WITHOUT_SQL);
+            self.logins.retain(|_, old| seen.at - old.at < ENDED_TTL);
         }
-        self.logins.insert(sid, seen);
+        // An ended login never comes back.
+        self.logins.entry(sid).and_modify(|old| *old = if old.alive { seen } else { *old }).or_insert(seen);
     }
 
     /// 22 url-safe characters: 128 random bits.

@@ -170,9 +170,9 @@ impl App {
 
         let ended = tokio::select! {
             started = self.start(&node, shutdown) => match started {
-                Ok(lock) => tokio::select! {
+                Ok(mut lock) => tokio::select! {
                     () = shutdown.draining() => Ok(()),
-                    why = lock.lost() => Err(AppError::Lock(why)),
+                    error = lock.lost(&self.store) => Err(error),
                 },
                 Err(error) => Err(error),
             },

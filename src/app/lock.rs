@@ -4,7 +4,7 @@ use std::fs::{File, TryLockError};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, Statement, TransactionTrait};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, Statement, TransactionTrait};
 
 use super::AppError;
 use crate::config::{Config, Mode};
@@ -12,6 +12,9 @@ use crate::store::Store;
 
 /// How often the database is shown that we are still there; it drops a connection that is silent for 10 s.
 const KEEP_ALIVE: Duration = Duration::from_secs(3);
+
+/// What is named when somebody else has it.
+const DATABASE: &str = "the database";
 
 /// Held for the life of the process.
 pub(super) enum Lock {
@@ -48,23 +51,38 @@ impl Lock {
         if !matches!(&config.mode, Mode::SingleOnDatabase { database } if !database.is_sqlite()) {
             return Ok(Self::None);
         }
-        let unusable = |error: sea_orm::DbErr| AppError::Lock(error.to_string());
-        // A pool lends a connection for one statement; a transaction keeps it.
-        let held = store.connection().begin().await.map_err(unusable)?;
-        let ask = "SELECT CAST(GET_LOCK(CONCAT('pintalk.', MD5(DATABASE())), 0) AS SIGNED) AS held";
-        let row = held.query_one_raw(Statement::from_string(DbBackend::MySql, ask)).await.map_err(unusable)?;
-        let got: Option<i64> = row.and_then(|row| row.try_get("", "held").ok());
-        if got == Some(1) { Ok(Self::Database(held)) } else { Err(AppError::InUse("the database".to_owned())) }
+        match take(store).await.map_err(|error| AppError::Lock(error.to_string()))? {
+            Some(held) => Ok(Self::Database(held)),
+            None => Err(AppError::InUse(DATABASE.to_owned())),
+        }
     }
 
-    /// Returns when the lock is lost.
-    pub(super) async fn lost(&self) -> String {
+    /// Returns when another process has the lock. A database that was away is locked again when it is back: nothing was written
+    /// meanwhile, and whoever writes to a room locks its row.
+    pub(super) async fn lost(&mut self, store: &Store) -> AppError {
         let Self::Database(held) = self else { return std::future::pending().await };
         loop {
             tokio::time::sleep(KEEP_ALIVE).await;
-            if let Err(error) = held.execute_unprepared("DO 1").await {
-                return error.to_string();
+            let Err(error) = held.execute_unprepared("DO 1").await else { continue };
+            tracing::warn!(%error, "the lock on the database is taken again");
+            loop {
+                match take(store).await {
+                    Ok(Some(again)) => break *held = again,
+                    Ok(None) => return AppError::InUse(DATABASE.to_owned()),
+                    Err(error) => tracing::debug!(%error, "the database cannot be locked yet"),
+                }
+                tokio::time::sleep(KEEP_ALIVE).await;
             }
         }
     }
+}
+
+/// Takes the lock; `None`: somebody else has it.
+async fn take(store: &Store) -> Result<Option<DatabaseTransaction>, DbErr> {
+    // A pool lends a connection for one statement; a transaction keeps it.
+    let held = store.connection().begin().await?;
+    let ask = "SELECT CAST(GET_LOCK(CONCAT('pintalk.', MD5(DATABASE())), 0) AS SIGNED) AS held";
+    let row = held.query_one_raw(Statement::from_string(DbBackend::MySql, ask)).await?;
+    let got: Option<i64> = row.and_then(|row| row.try_get("", "held").ok());
+    Ok((got == Some(1)).then_some(held))
 }

@@ -49,12 +49,16 @@ pub(super) fn start(node: &Node, store: &Store, redis: Option<&Redis>, shutdown:
             }
         });
     }
-    let (health, watched) = (node.health.clone(), store.clone());
+    let (health, watched, is_broker) = (node.health.clone(), store.clone(), redis.is_none());
     every(shutdown, SQL_INTERVAL, move || {
         let (health, store) = (health.clone(), watched.clone());
         async move {
             let answer = store.ping().await;
             health.set_sql(answer.is_ok());
+            if is_broker {
+                // A single node accepts into SQL.
+                health.set_broker(answer.is_ok());
+            }
             if let Err(error) = answer {
                 tracing::warn!(%error, "SQL does not answer");
             }

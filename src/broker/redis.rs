@@ -114,6 +114,33 @@ impl RedisBroker {
         self.redis.eval_replicated(script, &queue, &args, self.wait, ACCEPT_TTL / 2).await
     }
 
+    /// Replicas have these: everybody may see them.
+    async fn show(
+        &self,
+        partition: Partition,
+        publication: Bytes,
+        newest: impl Iterator<Item = (RoomName, Seq)>,
+    ) -> Result<(), Unavailable> {
+        let mut args: Vec<Value> = vec![key(partition, "bus").into(), publication.into()];
+        args.extend(newest.flat_map(|(room, seq)| [Value::from(room.as_str()), (seq as i64).into()]));
+        self.redis.eval(&self.scripts.publish, key(partition, "queue"), args).await.map(|_| ())
+    }
+
+    /// Whether replicas have all that was accepted so far.
+    pub(super) async fn is_replicated(&self, partition: Partition) -> Result<bool, Unavailable> {
+        let (mark, limit) = (key(partition, "mark"), ACCEPT_TTL / 2);
+        let (_, replicas) = self.redis.eval_replicated(&self.scripts.mark, &mark, &[], self.wait, limit).await?;
+        Ok(replicas >= self.wait)
+    }
+
+    /// The newest number of a room that everybody may see. `None`: all that there is.
+    async fn shown(&self, room: RoomName) -> Result<Option<Seq>, Unavailable> {
+        if self.wait == 0 {
+            return Ok(None);
+        }
+        Ok(self.room(room, None).await?.map(|status| status.seq))
+    }
+
     /// What the clock shows of the server that has a partition, in ms.
     async fn clock(&self, partition: Partition) -> Result<i64, Unavailable> {
         if let Some(now) = self.clocks.now(partition) {
@@ -148,7 +175,11 @@ impl RedisBroker {
             let args = vec![&*log, from, to, "COUNT", &limit];
             answer::checked(client.custom_raw(at_key(command, &log), args).await?)
         };
-        answer::log(call(ask).await?)
+        // In this order: what is shown may grow meanwhile, and what is read may not.
+        let shown = self.shown(room).await?;
+        let mut entries = answer::log(call(ask).await?)?;
+        entries.retain(|entry| shown.is_none_or(|shown| entry.seq <= shown));
+        Ok(entries)
     }
 
     /// Asks for a room and, with `members`, says how many of this node are in it.
@@ -226,8 +257,11 @@ impl Broker for RedisBroker {
             if replicas < self.wait {
                 return Err(Unavailable(format!("{replicas} of {} replicas have the batch", self.wait)));
             }
-            let client = self.redis.client();
-            call(|| client.spublish::<(), _, _>(&bus, publication.clone())).await?;
+            let newest = batch.iter().zip(&outcomes).filter_map(|(submission, outcome)| match outcome {
+                Outcome::Accepted(seq) | Outcome::Known { seq, .. } => Some((submission.room, *seq)),
+                _ => None,
+            });
+            self.show(partition, publication, newest).await?;
         }
         Ok(outcomes)
     }

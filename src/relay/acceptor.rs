@@ -39,6 +39,8 @@ struct Pending {
     connection: Arc<Connection>,
     submission: Submission,
     since: Instant,
+    /// What its sender had been sent before he sent it.
+    sent: Seq,
     /// Whether a call that carried it may have happened.
     tried: bool,
 }
@@ -91,7 +93,8 @@ impl Acceptor {
 
     pub(super) fn submit(&self, connection: Arc<Connection>, submission: Submission) {
         connection.submitted(submission.head.len() as u32);
-        self.0.queue.lock().push_back(Pending { connection, submission, since: Instant::now(), tried: false });
+        let (since, sent) = (Instant::now(), connection.sent());
+        self.0.queue.lock().push_back(Pending { connection, submission, since, sent, tried: false });
         self.0.arrived.notify_one();
     }
 }
@@ -238,8 +241,8 @@ impl Worker {
                 self.await_echo(&pending, seq);
                 "accepted"
             }
-            // Our own first try: it comes over the bus, or came.
-            Outcome::Known { seq, .. } if pending.tried => {
+            // Our own first try: it comes over the bus, or came. What he had been sent before was another's.
+            Outcome::Known { seq, .. } if pending.tried && seq > pending.sent => {
                 self.await_echo(&pending, seq);
                 "accepted"
             }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use sea_orm::sqlx::ConnectOptions as _;
 use sea_orm::sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions};
 use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sea_orm::sqlx::{self, Executor as _};
+use sea_orm::sqlx::{self, Connection as _, Executor as _};
 use sea_orm::{SqlxMySqlConnector, SqlxSqliteConnector};
 
 use super::{Dialect, Store, StoreError};
@@ -97,7 +97,15 @@ fn sqlite(url: &str) -> Result<Store, InvalidUrl> {
     let writing = options.clone().journal_mode(SqliteJournalMode::Wal).synchronous(SqliteSynchronous::Full);
     let reading = options.pragma("query_only", "ON");
     let pool = |connections| SqlitePoolOptions::new().max_connections(connections).acquire_timeout(ACQUIRE_TIMEOUT);
-    let writer = pool(1).idle_timeout(None).max_lifetime(None).connect_lazy_with(writing);
+    let writer = pool(1).idle_timeout(None).max_lifetime(None).after_release(|connection, _| {
+        Box::pin(async move {
+            // A disk that is full rolls a transaction back by itself, and the driver still believes to be in it: what comes
+            // next would only be a part of it, and never be committed.
+            connection.ping().await?;
+            Ok(!connection.is_in_transaction())
+        })
+    });
+    let writer = writer.connect_lazy_with(writing);
     let reader = pool(SQLITE_READERS).connect_lazy_with(reading);
     Ok(Store {
         dialect: Dialect::Sqlite,

@@ -1,6 +1,7 @@
 //! The store's promises, each on SQLite, MySQL and MariaDB.
 
 mod counts;
+mod full_disk;
 mod hosts;
 mod messages;
 mod rooms;

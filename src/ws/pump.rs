@@ -105,7 +105,10 @@ impl Pump {
         };
         let Self { wire, session, connection, .. } = self;
         match gone {
-            Gone::Peer => metrics::counter!(crate::metric::CLOSES, "code" => "peer").increment(1),
+            Gone::Peer => {
+                metrics::counter!(crate::metric::CLOSES, "code" => "peer").increment(1);
+                wire.reset();
+            }
             Gone::Goodbye => {
                 count_close(Close::Normal);
                 drop(session);
@@ -330,8 +333,17 @@ impl Wire {
             }
         };
         // A peer that answers late, or not at all, has had its chance.
-        if let Ok(Err(error)) = tokio::time::timeout(CLOSE_TIMEOUT, goodbye).await {
-            tracing::trace!(%error, "a peer left without a goodbye");
+        match tokio::time::timeout(CLOSE_TIMEOUT, goodbye).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::trace!(%error, "a peer left without a goodbye"),
+            Err(_) => self.reset(),
+        }
+    }
+
+    /// Ends the connection at once: else the kernel would keep for minutes what a peer that is gone has not read.
+    fn reset(&self) {
+        if let Err(error) = self.tcp.set_zero_linger() {
+            tracing::trace!(%error, "a connection ends by itself");
         }
     }
 }

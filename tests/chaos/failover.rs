@@ -146,8 +146,8 @@ async fn the_master_stands_still_and_comes_back_believing_in_itself() {
 }
 
 /// The replicas are two seconds behind when the master is killed. Returns how many messages are gone.
-async fn lagging(case: &str, sql: Wire) -> usize {
-    let mut stage = Stage::set(case, plan(Kind::Sentinel, false)).await;
+async fn lagging(case: &str, sql: Wire, wait: bool) -> usize {
+    let mut stage = Stage::set(case, plan(Kind::Sentinel, wait)).await;
     stage.sql_wire().set(sql);
     let redis = stage.redis();
     let port = field(&redis.ask_one(0, "INFO server").expect("redis answers"), "tcp_port:");
@@ -179,9 +179,9 @@ async fn lagging(case: &str, sql: Wire) -> usize {
     let gone = Instant::now();
     // What SQL has is not gone, whoever lacks it.
     let had = if sql == Wire::Whole { archived } else { replicas_had };
-    let window = Window::since(&stage, had);
+    let window = (!wait).then(|| Window::since(&stage, had));
     stage.sql_wire().set(Wire::Whole);
-    let failover = Failover::watch(&stage, &[0], gone, Some(window)).await;
+    let failover = Failover::watch(&stage, &[0], gone, window).await;
     let behind = format!("{:.1}", (gone - silent).as_secs_f64());
     failover.finish(stage, |figures| figures.note("replicas behind s", behind)).await
 }
@@ -192,11 +192,18 @@ fn field(info: &str, name: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_the_replicas_lack_and_sql_has_is_kept() {
-    lagging("what_replicas_lack_and_sql_has_is_kept", Wire::Whole).await;
+    lagging("what_replicas_lack_and_sql_has_is_kept", Wire::Whole, false).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_neither_the_replicas_nor_sql_have_is_all_that_is_lost() {
-    let lost = lagging("what_neither_replicas_nor_sql_have", Wire::Cut).await;
+    let lost = lagging("what_neither_replicas_nor_sql_have", Wire::Cut, false).await;
     assert!(lost > 0, "the replicas were not behind");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_redis_wait_nobody_is_told_what_the_replicas_lack() {
+    for (case, sql) in [("redis_wait_and_replicas_behind", Wire::Whole), ("redis_wait_and_no_sql_either", Wire::Cut)] {
+        assert_eq!(lagging(case, sql, true).await, 0);
+    }
 }

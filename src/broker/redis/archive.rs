@@ -1,5 +1,6 @@
 //! The archive queues on Redis streams.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -9,8 +10,8 @@ use fred::prelude::*;
 use super::answer::{self, Answer};
 use super::{RedisBroker, TOMBSTONE_TTL, key, state_word, strange};
 use crate::broker::queue::{ArchiveLease, ArchiveQueue, ArchivedMark, QueueEntry};
-use crate::broker::{Partition, Unavailable};
-use crate::domain::{ChatroomId, RoomName};
+use crate::broker::{Broker as _, Partition, Unavailable};
+use crate::domain::{ChatroomId, RoomName, Seq};
 use crate::redis::call;
 
 /// How long a partition's archiver may be silent before another node takes over.
@@ -36,7 +37,8 @@ impl ArchiveQueue for RedisBroker {
     async fn read(&self, partition: Partition, limit: usize) -> Result<Vec<QueueEntry>, Unavailable> {
         let (client, queue) = (self.redis.client(), key(partition, "queue"));
         let answer = call(|| client.xrange(&queue, "-", "+", Some(limit as u64))).await?;
-        Ok(answer::entries(answer)?.into_iter().map(|(position, fields)| entry(position, fields)).collect())
+        let entries = answer::entries(answer)?.into_iter().map(|(position, fields)| entry(position, fields)).collect();
+        if self.wait == 0 { Ok(entries) } else { self.replicated(partition, entries).await }
     }
 
     async fn finish(
@@ -91,6 +93,44 @@ impl ArchiveQueue for RedisBroker {
             }
         }
     }
+}
+
+impl RedisBroker {
+    /// What of the queue replicas have: the rest is not for SQL yet, as another server may give its numbers to others. What
+    /// nobody accepts again is shown here, once replicas have it.
+    async fn replicated(
+        &self,
+        partition: Partition,
+        mut entries: Vec<QueueEntry>,
+    ) -> Result<Vec<QueueEntry>, Unavailable> {
+        let mut rooms: Vec<RoomName> = entries.iter().map(|entry| entry.room).collect();
+        rooms.sort_unstable();
+        rooms.dedup();
+        let found = self.status(&rooms).await?;
+        let shown: HashMap<RoomName, Seq> =
+            rooms.into_iter().zip(found).filter_map(|(room, status)| Some((room, status?.seq))).collect();
+        let is_hidden = |entry: &QueueEntry| {
+            seq_of(&entry.frame).zip(shown.get(&entry.room)).is_some_and(|(seq, shown)| seq > *shown)
+        };
+        let Some(first) = entries.iter().position(is_hidden) else { return Ok(entries) };
+        if first > 0 {
+            entries.truncate(first);
+            return Ok(entries);
+        }
+        if !self.is_replicated(partition).await? {
+            return Err(Unavailable("replicas do not have what was accepted".into()));
+        }
+        let newest: HashMap<RoomName, Seq> =
+            entries.iter().filter_map(|entry| Some((entry.room, seq_of(&entry.frame)?))).collect();
+        self.show(partition, Bytes::new(), newest.into_iter()).await?;
+        Ok(entries)
+    }
+}
+
+/// The number at the end of a frame.
+fn seq_of(frame: &[u8]) -> Option<Seq> {
+    let digits = frame.strip_suffix(b"}")?.rsplit(|byte| *byte == b':').next()?;
+    std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
 /// The place right behind an entry of a stream.

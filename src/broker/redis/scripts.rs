@@ -13,7 +13,9 @@ pub(super) struct Scripts {
     pub(super) finish_seed: Script,
     pub(super) lease: Script,
     pub(super) life: Script,
+    pub(super) mark: Script,
     pub(super) members: Script,
+    pub(super) publish: Script,
     pub(super) release: Script,
     pub(super) remove_idle: Script,
 }
@@ -28,8 +30,10 @@ impl Default for Scripts {
             finish: Script::new(include_str!("lua/finish.lua")),
             finish_seed: Script::new(include_str!("lua/finish_seed.lua")),
             lease: Script::new(include_str!("lua/lease.lua")),
-            life: Script::new("return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')"),
+            life: Script::new(include_str!("lua/life.lua")),
+            mark: Script::new(include_str!("lua/mark.lua")),
             members: Script::new(include_str!("lua/members.lua")),
+            publish: Script::new(include_str!("lua/publish.lua")),
             release: Script::new(include_str!("lua/release.lua")),
             remove_idle: Script::new(include_str!("lua/remove_idle.lua")),
         }

@@ -20,6 +20,7 @@ on_a_cluster!(
     a_call_that_comes_too_late_writes_nothing,
     what_was_given_up_while_redis_hung_does_not_happen_afterwards,
     nobody_hears_a_batch_before_enough_replicas_have_it,
+    what_nobody_sends_again_is_shown_once_replicas_have_it,
     the_log_is_read_forwards_and_backwards,
     what_is_not_archived_stays_in_the_log,
     another_count_of_partitions_is_refused,
@@ -149,6 +150,12 @@ async fn nobody_hears_a_batch_before_enough_replicas_have_it(mut stage: Stage) {
     stage.servers.as_ref().unwrap().stop_replicas();
     let answer = careful.accept(partition, &[&submission]).await;
     assert!(matches!(answer, Err(Unavailable(_))), "{answer:?}");
+    // Nor does anybody read it, and it is not for SQL.
+    assert_eq!(careful.log_after(room.name, 0, 10).await.unwrap(), []);
+    assert_eq!(careful.log_before(room.name, None, 10).await.unwrap(), []);
+    let (status, log) = careful.enter(room.name, 1, 0, 50).await.unwrap().unwrap();
+    assert_eq!((status.seq, log), (0, vec![]));
+    assert!(careful.archive_queue().unwrap().read(partition, 10).await.is_err());
     careful.notify(room.name, Side::Guest, "{}".into()).await.unwrap();
     let heard = node.ear.until("the notice", |heard| !heard.is_empty()).await;
     assert!(matches!(heard[..], [Heard::Notice { .. }]), "{heard:?}");
@@ -163,6 +170,8 @@ async fn nobody_hears_a_batch_before_enough_replicas_have_it(mut stage: Stage) {
     let frame = frame_of(&submission, 1);
     assert_eq!(answer, Ok(vec![Outcome::Known { seq: 1, frame: Some(frame.clone()) }]));
     assert_eq!(node.ear.publications(room.name, 1).await, [(0, 1, frame)]);
+    assert_eq!(numbers(&careful.log_after(room.name, 0, 10).await.unwrap()), [1]);
+    assert_eq!(careful.archive_queue().unwrap().read(partition, 10).await.unwrap().len(), 1);
     let outcomes = careful.accept(partition, &[&guest(&room, "b")]).await.unwrap();
     let [Outcome::Accepted(next)] = &outcomes[..] else { panic!("{outcomes:?}") };
     // A server's first replica gives it a new replication id: to the room another life, in which it jumps.
@@ -287,4 +296,22 @@ async fn a_node_that_is_connected_and_deaf_is_found_and_hears_again() {
         assert_eq!(node.ear.publications(room.name, 2).await.len(), 1, "the first was never heard");
     })
     .await;
+}
+
+/// What was given up before replicas had it is shown by the archive, once they do.
+async fn what_nobody_sends_again_is_shown_once_replicas_have_it(mut stage: Stage) {
+    let node = stage.node().await;
+    let room = node.room().await;
+    let careful = RedisBroker::new(node.redis().clone(), Chance::from_seed(1), 1);
+    let partition = careful.partition_of(room.name);
+    stage.servers.as_ref().unwrap().stop_replicas();
+    assert!(careful.accept(partition, &[&guest(&room, "a")]).await.is_err());
+    stage.servers.as_mut().unwrap().start_replicas();
+    let (queue, began) = (careful.archive_queue().unwrap(), std::time::Instant::now());
+    let mut read = queue.read(partition, 10).await;
+    while read.is_err() && began.elapsed() < PATIENCE {
+        read = queue.read(partition, 10).await;
+    }
+    assert_eq!(read.unwrap().len(), 1);
+    assert_eq!(numbers(&careful.log_after(room.name, 0, 10).await.unwrap()), [1]);
 }

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::*;
-use crate::broker::Partition;
 use crate::broker::queue::ArchivedMark;
 use crate::broker::redis::{PARTITIONS, RedisBroker};
+use crate::broker::{Broker as _, Partition};
 use crate::clock::Chance;
 use crate::domain::HostUuid;
 use crate::presence::Presence as _;
@@ -19,7 +19,7 @@ on_redis!(redis_cluster, Cluster, crate::broker::testing::Stage::on: every_key_i
 const OF_A_ROOM: [&str; 4] = ["room", "log", "ids", "seed"];
 
 /// Of a partition.
-const OF_A_PARTITION: [&str; 4] = ["queue", "idle", "archiver", "dead"];
+const OF_A_PARTITION: [&str; 6] = ["queue", "idle", "archiver", "dead", "life", "mark"];
 
 /// What a key keeps; `None` if it is in no list, or not where it belongs.
 fn kind_of(key: &str) -> Option<&str> {
@@ -74,6 +74,13 @@ async fn every_key_is_in_the_slot_of_its_partition(stage: Stage) {
     node.broker.announce(Control::LoginEnded { sid: "sid".into() }).await.unwrap();
     let broker = RedisBroker::new(node.redis().clone(), Chance::from_seed(1), 0);
     broker.check_partitions().await.unwrap().unwrap();
+    let careful = RedisBroker::new(node.redis().clone(), Chance::from_seed(1), 1);
+    let room = node.room().await;
+    careful.accept(careful.partition_of(room.name), &[&guest(&room, "a")]).await.unwrap();
+    // What is hidden makes the archive ask replicas.
+    for partition in (0..PARTITIONS).map(Partition) {
+        assert!(careful.is_replicated(partition).await.unwrap());
+    }
     let presence = RedisPresence::new(node.redis().clone());
     for _ in 0..5 {
         let host = HostUuid::from_random(Chance::from_entropy().bytes());

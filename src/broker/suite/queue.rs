@@ -22,6 +22,7 @@ on_a_cluster!(
     a_room_that_sql_no_longer_has_becomes_a_tombstone,
     a_dead_letter_is_kept_with_its_reason_and_stays_readable,
     a_full_queue_refuses_until_it_is_archived,
+    a_redis_without_memory_is_archived_and_goes_on,
     an_idle_room_goes_unless_somebody_or_something_needs_it,
 );
 
@@ -269,4 +270,21 @@ async fn an_idle_room_goes_unless_somebody_or_something_needs_it(stage: Stage) {
     for gone in [&archived, &left] {
         assert_eq!(node.redis().keys(gone.name.as_str()).await, Vec::<String>::new());
     }
+}
+
+async fn a_redis_without_memory_is_archived_and_goes_on(stage: Stage) {
+    let node = stage.node().await;
+    let (room, closed) = (node.room().await, node.room().await);
+    assert_eq!(node.say(&room, 1..=3).await, [1, 2, 3]);
+    let _: Vec<String> = node.redis().everywhere("CONFIG", &["SET", "maxmemory", "1"]).await;
+    let partition = node.broker.partition_of(room.name);
+    assert!(node.broker.accept(partition, &[&guest(&room, "refused")]).await.is_err());
+    // What frees memory goes on, and so does what shows that nodes live and who is where.
+    node.redis().heartbeat().await.unwrap();
+    node.broker.set_members(room.name, 1, 0).await.unwrap();
+    node.rooms.change(closed.name, RoomChange::Close).await.unwrap();
+    archive_through(&node, &room, 3).await;
+    assert_eq!(queue(&node).read(partition, 10).await.unwrap().len(), 0);
+    let _: Vec<String> = node.redis().everywhere("CONFIG", &["SET", "maxmemory", "0"]).await;
+    assert_eq!(node.say(&room, [4]).await, [4]);
 }

@@ -16,6 +16,7 @@ on_a_cluster!(
     a_room_seeded_in_the_same_life_goes_on_without_a_jump,
     a_room_seeded_in_another_life_jumps,
     another_life_of_the_server_makes_a_room_jump_once,
+    a_server_that_was_emptied_gives_no_number_again,
     a_seeded_room_knows_its_old_ids,
     a_closed_room_is_seeded_closed,
     many_who_need_a_room_seed_it_once,
@@ -172,6 +173,19 @@ async fn another_life_of_the_server_makes_a_room_jump_once(stage: Stage) {
     let numbers = node.say(&room, 3..=5).await;
     assert!(numbers[0] >= 10_002 && numbers == [numbers[0], numbers[0] + 1, numbers[0] + 2], "{numbers:?}");
     assert_eq!(node.ear.publications(room.name, numbers[0]).await[2].0, 2);
+}
+
+async fn a_server_that_was_emptied_gives_no_number_again(stage: Stage) {
+    let node = stage.node().await;
+    let room = node.room().await;
+    assert_eq!(node.say(&room, 1..=3).await, [1, 2, 3]);
+    let life = node.broker.life(node.broker.partition_of(room.name)).await.unwrap();
+    let _: Vec<String> = node.redis().everywhere("FLUSHALL", &[]).await;
+    // SQL had none of the three.
+    let ticket = node.broker.begin_seed(room.name).await.unwrap().unwrap();
+    let seed = seed_of(&node, &room, 0, life.as_deref()).await;
+    assert!(node.broker.finish_seed(room.name, ticket, seed).await.unwrap());
+    assert!(node.say(&room, [4]).await[0] > 10_000);
 }
 
 async fn a_seeded_room_knows_its_old_ids(stage: Stage) {

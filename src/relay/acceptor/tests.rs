@@ -288,6 +288,23 @@ async fn an_id_that_was_sent_before_is_answered_to_its_sender_alone() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_id_that_was_sent_before_is_answered_also_when_a_call_fails() {
+    for fault in [Fault::Lost, Fault::AnswerLost] {
+        let stage = Stage::new([]).await;
+        let (guest, _guard) = stage.guest(room(1));
+        for id in ["a", "b"] {
+            stage.say(&guest, room(1), id);
+        }
+        stage.accepted(room(1), 2).await;
+        assert_eq!(received(&guest), ["a", "b"]);
+        stage.broker.told.lock().faults.push_back(fault.clone());
+        stage.say(&guest, room(1), "a");
+        stage.end().await;
+        assert_eq!(received(&guest), ["a"], "{fault:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_room_that_is_held_keeps_its_order_while_others_go_on() {
     for outcome in [Outcome::Unseeded, Outcome::Full] {
         let stage = Stage::slow([Fault::Refused(room(1), outcome)], Duration::from_millis(10)).await;

@@ -14,8 +14,12 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 if now > tonumber(ARGV[1]) then return { now } end
 
--- Another replication id is another life of this server: what it gave numbers to may have been lost with the last one.
-local life = string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
+-- Another replication id is another life of this server: what it gave numbers to may have been lost with the last one. So is
+-- the loss of a mark that it was given, as by FLUSHALL.
+local mark = redis.call('GET', p .. 'life')
+local is_new = not mark
+if is_new then mark = string.format('%x', time[1] * 1000000 + time[2]) end
+local life = string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)') .. '.' .. mark
 local free = tonumber(ARGV[2]) - redis.call('XLEN', KEYS[1])
 local at = string.format('%.0f', now)
 local rooms, answers, publication = {}, { now }, {}
@@ -27,14 +31,19 @@ end
 
 local function load(name)
   local hash = redis.call('HMGET', p .. 'room:' .. name, 'state', 'seq', 'archived', 'life', 'at', 'id',
-    'host')
+    'host', 'pub')
   if not hash[1] then return { stop = 'unseeded' } end
   if hash[1] ~= 'open' then return { stop = hash[1] } end
-  local room = { seq = tonumber(hash[2]), archived = tonumber(hash[3]), id = hash[6], host = hash[7], step = 1 }
+  local room = { seq = tonumber(hash[2]), archived = tonumber(hash[3]), id = hash[6], host = hash[7], step = 1,
+    before = hash[2], pub = hash[8], has_pub = hash[8] }
   -- In a slot that is being moved, a key that is not here is an error: better now than between two writes.
   redis.call('EXISTS', p .. 'log:' .. name, p .. 'ids:' .. name)
   -- More than anybody can have been given since the last number that is known.
-  if hash[4] ~= life then room.step = 10000 + 2 * math.max(0, now - tonumber(hash[5])) end
+  if hash[4] ~= life then
+    room.step = 10000 + 2 * math.max(0, now - tonumber(hash[5]))
+    -- What this server has of another life, replicas had.
+    room.pub = false
+  end
   return room
 end
 
@@ -44,6 +53,7 @@ for i = 4, #ARGV, 4 do
   if not rooms[ARGV[i]] then rooms[ARGV[i]] = load(ARGV[i]) end
 end
 
+if is_new then redis.call('SET', p .. 'life', mark) end
 for i = 4, #ARGV, 4 do
   local name, side, id, head = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
   local room = rooms[name]
@@ -56,7 +66,11 @@ for i = 4, #ARGV, 4 do
     if known then
       local entry = redis.call('XRANGE', p .. 'log:' .. name, known .. '-0', known .. '-0')
       answer = { 'known', tonumber(known), entry[1] and entry[1][2][2] or false }
-      if ARGV[3] == '' and entry[1] then publish(name, room, known - 1, known, entry[1][2][2]) end
+      if ARGV[3] == '' and entry[1] then
+        publish(name, room, known - 1, known, entry[1][2][2])
+        -- Replicas are waited for only by who wrote something.
+        redis.call('ZADD', p .. 'idle', at, name)
+      end
     elseif free <= 0 then
       room.stop = 'full'
       answer = { 'full' }
@@ -81,6 +95,12 @@ end
 for name, room in pairs(rooms) do
   if room.used then
     redis.call('HSET', p .. 'room:' .. name, 'seq', string.format('%.0f', room.seq), 'life', life, 'at', at)
+    -- What waits for replicas is not shown to anybody: 'pub' is the newest that is.
+    if ARGV[3] ~= '' then
+      if room.has_pub then redis.call('HDEL', p .. 'room:' .. name, 'pub') end
+    elseif not room.pub then
+      redis.call('HSET', p .. 'room:' .. name, 'pub', room.before)
+    end
     -- What is not in SQL stays in the log, and the newest thousand.
     local keep = math.min(room.seq - 999, room.archived + 1)
     if keep > 1 then redis.call('XTRIM', p .. 'log:' .. name, 'MINID', '~', string.format('%.0f', keep)) end

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Applies a change of a room's state that SQL has decided, and publishes it, unless a newer one came first.
 --
 -- KEYS 1  pt:{k}:room:<name>  2  pt:{k}:log:<name>  3  pt:{k}:ids:<name>  4  pt:{k}:seed:<name>  5  pt:{k}:idle

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Moves an entry that SQL will never take to the dead letters. Its room's mark stays below it, so that the log keeps it.
 --
 -- KEYS 1  pt:{k}:archiver  2  pt:{k}:queue  3  pt:{k}:dead

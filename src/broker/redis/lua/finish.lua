@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- After a batch of the archive queue was committed: marks the rooms, trims their logs, and removes the batch.
 --
 -- KEYS 1  pt:{k}:archiver  2  pt:{k}:queue

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Renews a node's lease and tells who is alive.
 --
 -- KEYS 1  pt:nodes

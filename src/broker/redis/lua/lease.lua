@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Takes a lease, or renews it for its holder.
 --
 -- KEYS 1  the lease

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Sets how many guests and hosts a node has in a room, in absolute numbers, and tells how the room is.
 --
 -- KEYS 1  pt:{k}:room:<name>   2  pt:{k}:idle
@@ -16,6 +17,13 @@ if ARGV[1] ~= '' and hash[1] ~= 'deleted' then
   end
   local time = redis.call('TIME')
   redis.call('ZADD', KEYS[2], string.format('%.0f', time[1] * 1000), ARGV[4])
+end
+-- What still waits for replicas is not told, unless this is one of them that took over.
+local hidden = redis.call('HMGET', KEYS[1], 'pub', 'life')
+if hidden[1] and hash[3] and tonumber(hidden[1]) < tonumber(hash[3]) then
+  local mark = redis.call('GET', string.sub(KEYS[2], 1, -5) .. 'life') or ''
+  local life = string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)') .. '.' .. mark
+  if life == hidden[2] then hash[3] = hidden[1] end
 end
 local all = redis.call('HGETALL', KEYS[1])
 for i = 1, #all, 2 do

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Gives a lease back, if it is still held.
 --
 -- KEYS 1  the lease

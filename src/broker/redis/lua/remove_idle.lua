@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Removes rooms that nobody used for long, that nobody is in, and that SQL has whole.
 --
 -- KEYS 1  pt:{k}:idle

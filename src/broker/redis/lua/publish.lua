@@ -1,0 +1,13 @@
+#!lua flags=allow-oom
+-- Replicas have what was accepted: shows it, and publishes it.
+--
+-- KEYS 1  pt:{k}:queue
+-- ARGV 1  the bus  2  the publication; empty: nothing is published  3… two a room: room, the newest that replicas have
+local p = string.sub(KEYS[1], 1, -6)
+for i = 3, #ARGV, 2 do
+  local room = p .. 'room:' .. ARGV[i]
+  local pub = redis.call('HGET', room, 'pub')
+  if pub and tonumber(pub) < tonumber(ARGV[i + 1]) then redis.call('HSET', room, 'pub', ARGV[i + 1]) end
+end
+if ARGV[2] ~= '' then redis.call('SPUBLISH', ARGV[1], ARGV[2]) end
+return 1
