@@ -18,25 +18,41 @@ async fn what_a_full_disk_refused_is_refused_and_the_rest_is_committed(store: St
         text: "가".repeat(2_000),
         datetime: "2026-11-25T10:30:00".parse().unwrap(),
     };
-    store.connection().execute_unprepared("PRAGMA max_page_count = 80").await.unwrap();
-    let mut accepted = 0;
-    while store.append(&[message(accepted)], noon()).await.is_ok() {
-        accepted += 1;
-        assert!(accepted < 1_000, "the disk is never full");
-    }
-    // There is room again: the limit was this connection's.
-    let room_again = async {
-        loop {
-            store.connection().execute_unprepared("PRAGMA max_page_count = 1000000").await.unwrap();
-            if let Ok(answers) = store.append(&[message(9_999)], noon()).await {
-                return answers;
-            }
+    let limit = async |pages: u32| {
+        let pragma = format!("PRAGMA max_page_count = {pages}");
+        store.connection().execute_unprepared(&pragma).await.unwrap();
+    };
+    let (mut at, mut accepted, mut refused) = (0, Vec::new(), 0);
+    let mut append = async |count: usize, refused: &mut usize| {
+        let batch: Vec<Append> = (at..at + count).map(message).collect();
+        at += count;
+        match store.append(&batch, noon()).await {
+            Ok(answers) => accepted.extend(answers),
+            Err(_) => *refused += 1,
         }
     };
-    let answers = tokio::time::timeout(std::time::Duration::from_secs(10), room_again).await.unwrap();
-    let [Appended::Accepted { seq, .. }] = answers[..] else { panic!("{answers:?}") };
-    assert_eq!(seq, accepted as u64 + 1);
-    // Another connection sees what was committed, and only that.
-    let stored = store.messages_between(room.id, 0, None, 2_000).await.unwrap();
-    assert_eq!(stored.iter().map(|message| message.seq).collect::<Vec<_>>(), (1..=seq).collect::<Vec<_>>());
+    // Full again and again, in the middle of what is written and at its end; and in between there is room.
+    for round in 0..6 {
+        limit(60).await;
+        while refused <= 2 * round {
+            append(1, &mut refused).await;
+        }
+        limit(60).await;
+        append(64, &mut refused).await;
+        limit(1_000_000).await;
+        for _ in 0..3 {
+            append(1, &mut refused).await;
+        }
+    }
+    let numbers: Vec<Seq> = accepted
+        .iter()
+        .map(|answer| match answer {
+            Appended::Accepted { seq, .. } => *seq,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    // Another connection sees what was committed: what was accepted, and only that.
+    let stored = store.messages_between(room.id, 0, None, 5_000).await.unwrap();
+    assert_eq!(stored.iter().map(|message| message.seq).collect::<Vec<_>>(), numbers);
+    assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>());
 }
