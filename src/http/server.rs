@@ -31,7 +31,7 @@ const MAX_HEAD: usize = 16 * 1024;
 
 /// What the kernel keeps for a peer that does not read, in bytes; it takes twice as much for itself. Left alone it would take
 /// 4 MB, for each who stopped reading.
-const SEND_BUFFER: usize = 64 * 1024;
+const SEND_BUFFER: usize = 32 * 1024;
 
 /// How long to wait when the process has no more file descriptors: some connection will end.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -46,7 +46,7 @@ fn p99(stage: &Stage, from: Instant, to: Instant) -> Duration {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sockets_that_never_read_cost_little_and_hurt_nobody() {
-    let sleepers = span(60, 300).as_secs() as usize;
+    let sleepers = span(150, 300).as_secs() as usize;
     let flags = vec!["--limit-sockets-per-room".to_owned(), "200".to_owned()];
     let plan = Plan { nodes: 2, rooms: 3, flags, ..Plan::default() };
     let mut stage = Stage::set("sockets_that_never_read", plan).await;
