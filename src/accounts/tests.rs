@@ -53,7 +53,7 @@ impl World {
         }
         mails.retain(|due| due.mail.expires_at > now);
         let mail = mails.pop()?.mail;
-        let is_secret = |word: &&str| word.len() == 19 || (word.len() == 6 && word.parse::<u32>().is_ok());
+        let is_secret = |word: &&str| word.split('-').count() == 4 || (word.len() == 6 && word.parse::<u32>().is_ok());
         let secret = mail.body.split_whitespace().find(is_secret).unwrap().to_owned();
         Some((mail.recipient, secret))
     }

@@ -1,6 +1,7 @@
 use serde_json::json;
 
 use super::testing::{ADMIN, SHOP, World, with_a_server};
+use crate::clock::{Clock as _, SystemClock};
 use crate::control::Control;
 
 const JSON: (&str, &str) = ("content-type", "application/json");
@@ -232,7 +233,7 @@ mod sentences {
 
     /// The word of the only mail that waits which has so many letters.
     async fn mailed(world: &World, letters: usize) -> String {
-        let now = chrono::Utc::now();
+        let now = SystemClock.now();
         let mails = world.app.store.take_due_mails(10, now, now).await.unwrap();
         let mails: Vec<_> = mails.into_iter().filter(|due| due.mail.expires_at > now).collect();
         assert_eq!(mails.len(), 1, "{mails:?}");
