@@ -23,6 +23,10 @@ pub use values::{
 
 pub(crate) use files::{hex, keep, new_key, private_dir};
 
+use lettre::Address;
+use lettre::message::Mailbox;
+use url::Url;
+
 use crate::clock::Chance;
 use crate::domain::WireOffset;
 use crate::web::DemoHost;
@@ -108,6 +112,8 @@ pub struct Config {
     pub cookie_domain: Option<CookieDomain>,
     /// Mail server; `None`: mails are logged.
     pub smtp_url: Option<SmtpUrl>,
+    /// Whom mails come from.
+    pub mail_from: Mailbox,
     /// Directory of the profile images, absolute.
     pub media_dir: PathBuf,
     /// Where the node keeps what is its own, absolute; exists.
@@ -164,13 +170,15 @@ impl Config {
             (None, Mode::Embedded { .. } | Mode::SingleOnDatabase { .. }) => kept_secret(&data_dir, chance)?,
         };
         private_dir(&data_dir).map_err(|error| unusable(&data_dir, &error))?;
+        let public_url = args.public_url.map_or_else(|| public_url_of(args.listen), Ok)?;
         Ok(Self {
             listen: args.listen,
             metrics_listen: args.metrics_listen,
             auto_migrate: args.auto_migrate.map_or(mode.database().is_sqlite(), Switch::is_on),
             mode,
             jwt_secrets,
-            public_url: args.public_url.map_or_else(|| public_url_of(args.listen), Ok)?,
+            mail_from: args.mail_from.map_or_else(|| mail_from(&public_url), Ok)?,
+            public_url,
             admin_origins: args.admin_origins,
             cookie_domain: args.cookie_domain,
             smtp_url: smtp_url.map_err(|error| ConfigError::new("smtp-url", error))?,
@@ -291,6 +299,14 @@ fn media_dir(url: &str) -> Result<PathBuf, ConfigError> {
 }
 
 /// `http://<listen>`; "every address" is nowhere that a browser could go, so it is shown as this machine.
+fn mail_from(public_url: &PublicUrl) -> Result<Mailbox, ConfigError> {
+    let url = Url::parse(public_url.as_str()).ok();
+    // An address needs a name behind its @.
+    let host = url.as_ref().and_then(Url::domain).unwrap_or("localhost");
+    let address = Address::new("no-reply", host).map_err(|error| ConfigError::new("mail-from", error))?;
+    Ok(Mailbox::new(Some("PinTalk".to_owned()), address))
+}
+
 fn public_url_of(listen: SocketAddr) -> Result<PublicUrl, ConfigError> {
     let ip = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),

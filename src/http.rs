@@ -21,6 +21,7 @@ mod reply;
 mod request;
 mod routes;
 mod server;
+mod sign_up;
 mod sockets;
 mod users;
 
@@ -37,7 +38,7 @@ use warp::filters::path::FullPath;
 use warp::reply::Response;
 use warp::{Filter, Rejection};
 
-use crate::accounts::{Accounts, Announce};
+use crate::accounts::{Accounts, Announce, Forgotten};
 use crate::hosts::Hosts;
 use crate::rooms::Rooms;
 use crate::store::Store;
@@ -226,7 +227,17 @@ async fn dispatch(app: &HttpContext, call: Call, id: i64, request: &mut Request)
         Call::RefreshToken => auth::refresh_token(app, request).await,
         Call::LogOut => auth::log_out(app, request).await,
 
+        Call::CheckEmail => sign_up::check_email(app, request).await,
+        Call::MailCode => sign_up::mail_code(app, request).await,
+        Call::ConfirmEmail => sign_up::confirm_email(app, request).await,
+        Call::SignUp => sign_up::sign_up(app, request).await,
+        Call::ChangePassword => auth::change_password(app, request).await,
+        Call::ResetPassword => auth::mail_password(app, request, Forgotten::Password).await,
+        Call::Leave => auth::leave(app, request).await,
+        Call::RestoreAccount => auth::mail_password(app, request, Forgotten::Account).await,
+
         Call::ShowUser => users::show_user(app, request, id).await,
+        Call::PatchUser => users::patch_user(app, request, id).await,
         Call::PatchConfigs => users::patch_configs(app, request, id).await,
 
         Call::ListRooms => chat::list_rooms(app, request).await,

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, FromArgMatches as _};
+use lettre::message::Mailbox;
 
 use super::limits::LimitArgs;
 use super::secrets::Hidden;
@@ -67,6 +68,9 @@ pub struct ServeArgs {
     /// Mail server; without it, mails are logged.
     #[arg(long, env = "PINTALK_SMTP_URL", value_name = "URL", hide_env_values = true)]
     pub smtp_url: Option<Hidden>,
+    /// Whom mails come from [default: PinTalk <no-reply@ the host of --public-url>].
+    #[arg(long, env = "PINTALK_MAIL_FROM", value_name = "MAILBOX")]
+    pub mail_from: Option<Mailbox>,
     /// Where profile images are kept [default: media in the data directory].
     #[arg(long, env = "PINTALK_MEDIA_URL", value_name = "URL", hide_env_values = true)]
     pub media_url: Option<Hidden>,

@@ -1,14 +1,16 @@
-//! Log in, refresh, log out (SPEC 2).
+//! Log in, refresh, log out; passwords that change or are forgotten; accounts that end and come back (SPEC 2).
 
 use http::StatusCode;
 use warp::reply::Response;
 
-use crate::accounts::{AuthError, LoginError, Tokens};
-use crate::protocol::api::{LoggedIn, LoginRequest, Refreshed};
+use crate::accounts::{AuthError, Forgotten, LoginError, Tokens};
+use crate::protocol::api::{
+    Detail, EmailRequest, LeaveRequest, LoggedIn, LoginRequest, PasswordChangeRequest, Refreshed, User,
+};
 
 use super::reply::{self, ApiError};
 use super::request::Request;
-use super::{HttpContext, callers, cookie};
+use super::{HttpContext, callers, cookie, sign_up};
 
 pub(super) async fn log_in(app: &HttpContext, request: &mut Request) -> Result<Response, ApiError> {
     let asked = LoginRequest::read(&request.json().await?)?;
@@ -60,4 +62,33 @@ pub(super) async fn log_out(app: &HttpContext, request: &Request) -> Result<Resp
     let mut response = reply::empty(StatusCode::NO_CONTENT);
     cookie::clear(&mut response, &app.settings);
     Ok(response)
+}
+
+pub(super) async fn change_password(app: &HttpContext, request: &mut Request) -> Result<Response, ApiError> {
+    let caller = callers::host(app, request).await?;
+    let asked = PasswordChangeRequest::read(&request.json().await?)?;
+    let host = app.accounts.change_password(caller.host.id, &caller.sid, &asked.current, &asked.new).await?;
+    Ok(reply::json(StatusCode::OK, &User::from(&host)))
+}
+
+pub(super) async fn leave(app: &HttpContext, request: &mut Request) -> Result<Response, ApiError> {
+    let caller = callers::host(app, request).await?;
+    let asked = LeaveRequest::read(&request.json().await?)?;
+    let host = app.accounts.leave(caller.host.id, &asked.password).await?;
+    app.hosts.forget(host.id);
+    let mut response = reply::json(StatusCode::OK, &User::from(&host));
+    cookie::clear(&mut response, &app.settings);
+    Ok(response)
+}
+
+/// The same answer whatever the address (SPEC 2).
+pub(super) async fn mail_password(
+    app: &HttpContext,
+    request: &mut Request,
+    forgotten: Forgotten,
+) -> Result<Response, ApiError> {
+    let asked = EmailRequest::read(&request.json().await?)?;
+    app.accounts.mail_password(&asked.email, forgotten, sign_up::language(request)).await?;
+    let detail = "If there is such an account, a temporary password is on its way to its address.";
+    Ok(reply::json(StatusCode::OK, &Detail { detail }))
 }

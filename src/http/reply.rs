@@ -6,7 +6,7 @@ use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 use warp::reply::Response;
 
-use crate::accounts::{AuthError, Fault, LoginError};
+use crate::accounts::{AuthError, CreateHostError, Fault, LoginError, PasswordChangeError};
 use crate::protocol::api::{ErrorBody, FieldErrors};
 use crate::rooms::RoomError;
 use crate::store::StoreError;
@@ -173,6 +173,26 @@ impl From<LoginError> for ApiError {
             LoginError::WrongCredentials => Self::bearer("Wrong e-mail or password."),
             LoginError::Deactivated => Self::Conflict("This account is deactivated."),
             LoginError::Fault(fault) => fault.into(),
+        }
+    }
+}
+
+impl From<CreateHostError> for ApiError {
+    fn from(error: CreateHostError) -> Self {
+        match error {
+            CreateHostError::Invalid(fields) => fields.into(),
+            CreateHostError::EmailTaken => Self::Conflict("There is an account with this e-mail address."),
+            CreateHostError::Fault(fault) => fault.into(),
+        }
+    }
+}
+
+impl From<PasswordChangeError> for ApiError {
+    fn from(error: PasswordChangeError) -> Self {
+        match error {
+            PasswordChangeError::WrongPassword => Self::bearer("Wrong password."),
+            PasswordChangeError::Invalid(fields) => fields.into(),
+            PasswordChangeError::Fault(fault) => fault.into(),
         }
     }
 }

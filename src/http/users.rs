@@ -5,7 +5,7 @@ use warp::reply::Response;
 
 use crate::control::Control;
 use crate::domain::HostConfig;
-use crate::protocol::api::{Client, Configs, ConfigsPatch, User};
+use crate::protocol::api::{Client, Configs, ConfigsPatch, ProfilePatch, User};
 
 use super::reply::{self, ApiError};
 use super::request::Request;
@@ -20,6 +20,15 @@ pub(super) async fn show_user(app: &HttpContext, request: &Request, id: i64) -> 
     let caller = callers::that_host(app, request, id).await?;
     // Not from the cache: he may have changed something on another node a moment ago.
     let host = app.store.host(caller.host.id).await?.ok_or(ApiError::NotFound)?;
+    Ok(reply::json(StatusCode::OK, &User::from(&host)))
+}
+
+pub(super) async fn patch_user(app: &HttpContext, request: &mut Request, id: i64) -> Result<Response, ApiError> {
+    let caller = callers::that_host(app, request, id).await?;
+    let patch = ProfilePatch::read(&request.json().await?)?;
+    let host = app.accounts.change_profile(caller.host.id, patch).await?.ok_or(ApiError::NotFound)?;
+    app.hosts.forget(host.id);
+    (app.announce)(Control::ConfigChanged { host: host.id }).await;
     Ok(reply::json(StatusCode::OK, &User::from(&host)))
 }
 

@@ -309,6 +309,163 @@ impl LoginRequest {
     }
 }
 
+/// `POST /api/auth/check-email/`, `email-verification/`, `restore/` and `password-reset/`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EmailRequest {
+    /// As typed, without the blanks around it.
+    pub email: String,
+}
+
+impl EmailRequest {
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// What is wrong with which field.
+    pub fn read(body: &Map<String, Value>) -> Result<Self, FieldErrors> {
+        let mut fields = Fields::of(body);
+        let request = Self { email: fields.text("email").trim().to_owned() };
+        fields.finish(request)
+    }
+}
+
+/// `POST /api/auth/email-confirmation/`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ConfirmationRequest {
+    /// As typed: text, or a number.
+    pub code: String,
+}
+
+impl ConfirmationRequest {
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// What is wrong with which field.
+    pub fn read(body: &Map<String, Value>) -> Result<Self, FieldErrors> {
+        let mut fields = Fields::of(body);
+        let code = match fields.number("verificationCode") {
+            Some(number) => format!("{number:06}"),
+            None => fields.text("verificationCode"),
+        };
+        fields.finish(Self { code })
+    }
+}
+
+/// `POST /api/auth/signup/`.
+#[derive(Clone, PartialEq, Eq)]
+#[allow(missing_docs)] // the fields of `NewAccount`
+pub struct SignUpRequest {
+    pub email: String,
+    pub password: String,
+    pub service_name: String,
+    pub service_expl: String,
+    pub service_domain: Option<String>,
+}
+
+impl SignUpRequest {
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// What is wrong with which field.
+    pub fn read(body: &Map<String, Value>) -> Result<Self, FieldErrors> {
+        let mut fields = Fields::of(body);
+        let request = Self {
+            email: fields.text("email").trim().to_owned(),
+            password: fields.text("password"),
+            service_name: fields.text("serviceName"),
+            service_expl: fields.maybe_text("serviceExpl").unwrap_or_default(),
+            service_domain: fields.maybe_text("serviceDomain"),
+        };
+        fields.finish(request)
+    }
+}
+
+/// `POST /api/auth/password-change/`.
+#[derive(Clone, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct PasswordChangeRequest {
+    pub current: String,
+    pub new: String,
+}
+
+impl PasswordChangeRequest {
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// What is wrong with which field.
+    pub fn read(body: &Map<String, Value>) -> Result<Self, FieldErrors> {
+        let mut fields = Fields::of(body);
+        let request = Self { current: fields.text("currentPassword"), new: fields.text("newPassword") };
+        fields.finish(request)
+    }
+}
+
+/// `POST /api/auth/leave/`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct LeaveRequest {
+    /// As typed.
+    pub password: String,
+}
+
+impl LeaveRequest {
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// What is wrong with which field.
+    pub fn read(body: &Map<String, Value>) -> Result<Self, FieldErrors> {
+        let mut fields = Fields::of(body);
+        let request = Self { password: fields.text("password") };
+        fields.finish(request)
+    }
+}
+
+/// `PATCH /api/users/<id>/`. What is absent stays as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)] // the fields of `User`
+pub struct ProfilePatch {
+    pub profile_name: Option<String>,
+    pub description: Option<String>,
+    pub service_name: Option<String>,
+    pub service_expl: Option<String>,
+    /// `null` takes it away.
+    pub service_domain: Option<Option<String>>,
+}
+
+impl ProfilePatch {
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// What is wrong with which field.
+    pub fn read(body: &Map<String, Value>) -> Result<Self, FieldErrors> {
+        let mut fields = Fields::of(body);
+        let patch = Self {
+            profile_name: fields.maybe_text("profileName"),
+            description: fields.maybe_text("description"),
+            service_name: fields.maybe_text("serviceName"),
+            service_expl: fields.maybe_text("serviceExpl"),
+            service_domain: if fields.is_null("serviceDomain") {
+                Some(None)
+            } else {
+                fields.maybe_text("serviceDomain").map(Some)
+            },
+        };
+        fields.finish(patch)
+    }
+}
+
+/// A sentence for a person.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Detail {
+    /// It.
+    pub detail: &'static str,
+}
+
+/// The address of an [`EmailRequest`], told again.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Email<'a> {
+    /// It.
+    pub email: &'a str,
+}
+
 /// `PATCH /api/users/<id>/configs/`. What is absent stays as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConfigsPatch {
