@@ -238,7 +238,7 @@ mod sentences {
         let mails: Vec<_> = mails.into_iter().filter(|due| due.mail.expires_at > now).collect();
         assert_eq!(mails.len(), 1, "{mails:?}");
         world.app.store.remove_mail(mails[0].id).await.unwrap();
-        mails[0].mail.body.split_whitespace().find(|word| word.len() == letters).unwrap().to_owned()
+        mails[0].mail.body.split_whitespace().find(|word| word.is_ascii() && word.len() == letters).unwrap().to_owned()
     }
 
     fn cookie_of(answer: &super::super::testing::Answer) -> String {
