@@ -5,6 +5,7 @@
 //!
 //! **Invariant:** what ends a login is told to all nodes ([`Announce`]), so that its sockets close and no cache outlives it.
 
+mod django;
 pub mod passwords;
 pub mod tokens;
 
@@ -19,7 +20,7 @@ use crate::clock::{Chance, Clock};
 use crate::control::Control;
 use crate::domain::{Host, HostUuid, normalize_domains};
 use crate::protocol::api::FieldErrors;
-use crate::store::{NewHost, Rotation, Store, StoreError};
+use crate::store::{Credentials, NewHost, Rotation, Store, StoreError};
 
 use passwords::{PasswordError, Passwords};
 pub use tokens::AccessClaims;
@@ -204,19 +205,22 @@ impl Accounts {
     pub async fn login(&self, email: &str, password: &str) -> Result<Login, LoginError> {
         let absurd = email.chars().count() > MAX_EMAIL_LEN || password.len() > MAX_PASSWORD_LEN;
         let known = if absurd { None } else { self.store.credentials(email).await.map_err(Fault::from)? };
-        let (host, hash) = match known {
-            Some(known) => (Some(known.host), Some(known.password_hash)),
-            None => (None, None),
-        };
         let password = if absurd { "" } else { password };
+        let hash = known.as_ref().map(|known| known.password_hash.clone());
         let right = self.passwords.verify(password, hash).await.map_err(Fault::from)?;
-        let host = host.filter(|_| right).ok_or(LoginError::WrongCredentials)?;
+        if let Some(known) = &known
+            && !passwords::is_readable(&known.password_hash)
+        {
+            tracing::error!(host = known.host.id.0, "a stored password hash cannot be read: no password is right");
+        }
+        let Credentials { host, password_hash } = known.filter(|_| right).ok_or(LoginError::WrongCredentials)?;
         if host.is_deleted {
             return Err(LoginError::Deactivated);
         }
         let (sid, now) = (self.random_token(), self.clock.now());
         self.store.create_login(&sid, host.id, now, now + REFRESH_TTL).await.map_err(Fault::from)?;
         let tokens = self.tokens(&host, &sid, 0, now)?;
+        self.renew_hash(host.id, password, &password_hash).await;
         Ok(Login { host, tokens })
     }
 

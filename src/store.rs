@@ -22,6 +22,7 @@ mod messages;
 mod pins;
 mod room_events;
 mod rooms;
+mod standing;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]

@@ -168,3 +168,52 @@ fn an_address_needs_both_sides_of_one_at_sign() {
 fn a_secret_key_is_written_in_hex() {
     assert_eq!(hex(&[0, 15, 255]), "000fff");
 }
+
+/// Django's, of "pass word".
+const DJANGO: &str = "pbkdf2_sha256$1000$7Tz2wYk1mXcB$f1dkMokJ+r4Ru92R4wJHjjwOVsFsOGA3WRI2sTQu4m0=";
+
+impl World {
+    async fn stored_hash(&self) -> String {
+        self.accounts.store.credentials("dev@shop.example").await.unwrap().unwrap().password_hash
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hash_of_djangos_opens_a_login_once_and_is_argon2id_from_then_on() {
+    with_a_host(|world| async move {
+        world.accounts.store.set_password_hash(world.host.id, DJANGO).await.unwrap();
+        let wrong = world.accounts.login("dev@shop.example", "pass wort").await.err();
+        assert_eq!((wrong, world.stored_hash().await.as_str()), (Some(LoginError::WrongCredentials), DJANGO));
+        for _ in 0..2 {
+            world.log_in().await;
+            assert!(world.stored_hash().await.starts_with("$argon2id$"));
+        }
+        let first = world.stored_hash().await;
+        world.log_in().await;
+        assert_eq!(world.stored_hash().await, first, "a hash of today stays");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_password_that_was_changed_while_the_old_one_was_checked_stays_changed() {
+    with_a_host(|world| async move {
+        let changed = world.stored_hash().await;
+        world.accounts.renew_hash(world.host.id, "pass word", DJANGO).await;
+        assert_eq!(world.stored_hash().await, changed);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hash_that_cannot_be_read_is_a_wrong_password() {
+    with_a_host(|world| async move {
+        for bad in ["", "!", "pass word", "pbkdf2_sha256$99999999$salt$AAAA", &DJANGO.replace("$1000$", "$-1000$")] {
+            world.accounts.store.set_password_hash(world.host.id, bad).await.unwrap();
+            let outcome = world.accounts.login("dev@shop.example", "pass word").await;
+            assert_eq!(outcome.err(), Some(LoginError::WrongCredentials), "{bad}");
+            assert_eq!(world.stored_hash().await, bad);
+        }
+    })
+    .await;
+}

@@ -35,7 +35,7 @@ pub struct NewHost {
 pub struct Credentials {
     /// Who it would be.
     pub host: Host,
-    /// Argon2id, PHC string.
+    /// Argon2id as a PHC string, or what came with him: see [`accounts::passwords`](crate::accounts::passwords).
     pub password_hash: String,
 }
 
@@ -150,7 +150,7 @@ fn to_config(row: Option<user_config::Model>) -> HostConfig {
     HostConfig { use_online_status: row.is_none_or(|row| row.use_online_status) }
 }
 
-fn to_host(row: user::Model, config: Option<user_config::Model>) -> Result<Host, DbErr> {
+pub(super) fn to_host(row: user::Model, config: Option<user_config::Model>) -> Result<Host, DbErr> {
     Ok(Host {
         id: HostId(row.id),
         email: row.email,

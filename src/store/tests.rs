@@ -5,6 +5,7 @@ mod hosts;
 mod messages;
 mod rooms;
 mod schema;
+mod standing;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
