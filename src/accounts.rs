@@ -6,6 +6,7 @@
 //! **Invariant:** what ends a login is told to all nodes ([`Announce`]), so that its sockets close and no cache outlives it.
 
 mod django;
+mod keys;
 pub mod passwords;
 pub mod tokens;
 
@@ -22,6 +23,7 @@ use crate::domain::{Host, HostUuid, normalize_domains};
 use crate::protocol::api::FieldErrors;
 use crate::store::{Credentials, NewHost, Rotation, Store, StoreError};
 
+pub use keys::DEFAULT_KEY_GRACE;
 use passwords::{PasswordError, Passwords};
 pub use tokens::AccessClaims;
 use tokens::{REFRESH_TTL, TokenError, TokenKeys};
@@ -58,6 +60,7 @@ pub struct Accounts {
     chance: Chance,
     keys: Arc<TokenKeys>,
     passwords: Passwords,
+    key_grace: Duration,
     announce: Announce,
     logins: Arc<DashMap<String, Seen>>,
 }
@@ -193,6 +196,7 @@ impl Accounts {
             passwords: Passwords::new(chance.clone()),
             chance,
             keys: Arc::new(keys),
+            key_grace: DEFAULT_KEY_GRACE,
             announce,
             logins: Arc::default(),
         }
@@ -306,12 +310,13 @@ impl Accounts {
     pub async fn create_host(&self, account: NewAccount) -> Result<Host, CreateHostError> {
         let service_domain = check(&account).map_err(CreateHostError::Invalid)?;
         let password_hash = self.passwords.hash(&account.password).await.map_err(Fault::from)?;
+        let keys = self.new_keys();
         let host = NewHost {
             email: account.email.trim().to_owned(),
             uuid: HostUuid::from_random(self.chance.bytes()),
             password_hash,
-            access_key: self.random_token(),
-            secret_key: hex(&self.chance.bytes::<32>()),
+            access_key: keys.access_key,
+            secret_key: keys.secret_key,
             service_name: account.service_name.trim().to_owned(),
             service_expl: account.service_expl.trim().to_owned(),
             service_domain,

@@ -18,7 +18,8 @@ pub use args::{LogArgs, ServeArgs, StoreArgs};
 pub use limits::{Cap, LimitArgs, Limits};
 pub use secrets::{DatabaseUrl, Hidden, JwtSecrets, RedisTopology, RedisUrl, SmtpUrl};
 pub use values::{
-    CookieDomain, InvalidValue, LogFormat, LongSpan, PublicUrl, Span, SpanOrOff, Switch, TrustedProxies, WebOrigin,
+    CookieDomain, InvalidValue, KeyGrace, LogFormat, LongSpan, PublicUrl, Span, SpanOrOff, Switch, TrustedProxies,
+    WebOrigin,
 };
 
 pub(crate) use files::{hex, keep, new_key, private_dir};
@@ -118,6 +119,8 @@ pub struct Config {
     pub message_retention: Duration,
     /// After how long without a message a room is closed; `None`: never.
     pub idle_close: Option<Duration>,
+    /// How long the keys of a service go on that its host has replaced.
+    pub key_grace: Duration,
     /// How long a host may be gone and not be called offline.
     pub presence_grace: Duration,
     /// Redis replicas that must have a batch before it is published.
@@ -179,6 +182,7 @@ impl Config {
             wire_offset: args.wire_offset,
             message_retention: args.message_retention.0,
             idle_close: args.idle_close.0,
+            key_grace: args.key_grace.0,
             presence_grace: args.presence_grace.0,
             redis_wait: args.redis_wait,
             limit_queue: args.limit_queue,

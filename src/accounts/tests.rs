@@ -2,6 +2,7 @@ use std::sync::Mutex;
 
 use super::*;
 use crate::clock::ManualClock;
+use crate::domain::HostId;
 use crate::store::Dialect;
 use crate::store::testing::on_fresh;
 
@@ -176,6 +177,15 @@ impl World {
     async fn stored_hash(&self) -> String {
         self.accounts.store.credentials("dev@shop.example").await.unwrap().unwrap().password_hash
     }
+
+    async fn opens(&self, keys: &Host) -> bool {
+        let holder = self.accounts.store.key_holder(&keys.access_key).await.unwrap();
+        holder.is_some_and(|holder| self.accounts.opens(&holder, &keys.secret_key))
+    }
+
+    async fn rotate(&self, revoke_old: bool) -> Host {
+        self.accounts.rotate_keys(self.host.id, revoke_old).await.unwrap().unwrap()
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -214,6 +224,50 @@ async fn a_hash_that_cannot_be_read_is_a_wrong_password() {
             assert_eq!(outcome.err(), Some(LoginError::WrongCredentials), "{bad}");
             assert_eq!(world.stored_hash().await, bad);
         }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replaced_keys_go_on_for_a_day_each_to_its_own_end() {
+    with_a_host(|world| async move {
+        let hour = Duration::from_secs(3_600);
+        let second = world.rotate(false).await;
+        assert!(second.access_key != world.host.access_key && second.secret_key != world.host.secret_key);
+        assert_eq!((second.access_key.len(), second.secret_key.len()), (22, 64));
+        world.clock.advance(hour);
+        let third = world.rotate(false).await;
+        world.clock.advance(22 * hour);
+        for keys in [&world.host, &second, &third] {
+            assert!(world.opens(keys).await);
+        }
+        let mixed = Host { secret_key: third.secret_key.clone(), ..second.clone() };
+        assert!(!world.opens(&mixed).await, "a secret goes with its own access key only");
+        world.clock.advance(hour);
+        assert_eq!((world.opens(&world.host).await, world.opens(&second).await), (false, true));
+        assert_eq!(world.accounts.delete_ended_keys().await, Ok(1));
+        world.clock.advance(hour);
+        assert_eq!((world.opens(&second).await, world.opens(&third).await), (false, true));
+        assert_eq!(world.accounts.delete_ended_keys().await, Ok(1));
+        let told = Control::ConfigChanged { host: world.host.id };
+        assert_eq!(*world.announced.lock().unwrap(), [told.clone(), told]);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn revoking_ends_all_old_keys_at_once_and_so_does_no_grace_the_last_ones() {
+    with_a_host(|world| async move {
+        let second = world.rotate(false).await;
+        let third = world.rotate(true).await;
+        for old in [&world.host, &second] {
+            assert!(!world.opens(old).await);
+        }
+        assert!(world.opens(&third).await);
+        let hasty = world.accounts.clone().with_key_grace(Duration::ZERO);
+        let fourth = hasty.rotate_keys(world.host.id, false).await.unwrap().unwrap();
+        assert_eq!((world.opens(&third).await, world.opens(&fourth).await), (false, true));
+        assert_eq!(world.accounts.rotate_keys(HostId(999), true).await, Ok(None));
     })
     .await;
 }

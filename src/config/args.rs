@@ -10,7 +10,9 @@ use clap::{Args, FromArgMatches as _};
 
 use super::limits::LimitArgs;
 use super::secrets::Hidden;
-use super::values::{CookieDomain, LogFormat, LongSpan, PublicUrl, Span, SpanOrOff, Switch, TrustedProxies, WebOrigin};
+use super::values::{
+    CookieDomain, KeyGrace, LogFormat, LongSpan, PublicUrl, Span, SpanOrOff, Switch, TrustedProxies, WebOrigin,
+};
 use crate::broker::redis::DEFAULT_QUEUE_LIMIT;
 use crate::domain::WireOffset;
 
@@ -85,6 +87,9 @@ pub struct ServeArgs {
     /// After how long without a message a room is closed, or off.
     #[arg(long, env = "PINTALK_IDLE_CLOSE", value_name = "SPAN", default_value = "7d")]
     pub idle_close: SpanOrOff,
+    /// How long the keys of a service go on that its host has replaced.
+    #[arg(long, env = "PINTALK_KEY_GRACE", value_name = "SPAN", default_value = "1d")]
+    pub key_grace: KeyGrace,
     /// How long a host may be gone and not be called offline.
     #[arg(long, env = "PINTALK_PRESENCE_GRACE", value_name = "SPAN", default_value = "1s")]
     pub presence_grace: Span,

@@ -29,6 +29,7 @@ static TABLE: &[Route] = &[
     // the host himself
     route("/api/users/{id}/",                        Hosts,  &[(Get, Call::ShowUser)]),
     route("/api/users/{id}/configs/",                Hosts,  &[(Patch, Call::PatchConfigs)]),
+    route("/api/users/{id}/keys/",                   Hosts,  &[(Post, Call::RotateKeys)]),
     // his rooms
     route("/api/chat/chatrooms/",                    Hosts,  &[(Get, Call::ListRooms)]),
     route("/api/chat/chatrooms/{id}/",               Hosts,  &[(Get, Call::ShowRoom), (Patch, Call::PatchRoom), (Delete, Call::DeleteRoom)]),
@@ -51,6 +52,7 @@ pub(super) enum Call {
     LogOut,
     ShowUser,
     PatchConfigs,
+    RotateKeys,
     ListRooms,
     ShowRoom,
     PatchRoom,

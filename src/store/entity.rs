@@ -4,6 +4,7 @@
 pub(super) mod chat_message;
 pub(super) mod chatroom;
 pub(super) mod login;
+pub(super) mod old_key;
 pub(super) mod room_event;
 pub(super) mod user;
 pub(super) mod user_config;

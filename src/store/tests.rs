@@ -2,6 +2,7 @@
 
 mod counts;
 mod hosts;
+mod keys;
 mod messages;
 mod rooms;
 mod schema;
