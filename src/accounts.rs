@@ -7,6 +7,7 @@
 
 mod django;
 mod keys;
+mod operator;
 pub mod passwords;
 pub mod tokens;
 
@@ -24,6 +25,7 @@ use crate::protocol::api::FieldErrors;
 use crate::store::{Credentials, NewHost, Rotation, Store, StoreError};
 
 pub use keys::DEFAULT_KEY_GRACE;
+pub use operator::SetPasswordError;
 use passwords::{PasswordError, Passwords};
 pub use tokens::AccessClaims;
 use tokens::{REFRESH_TTL, TokenError, TokenKeys};

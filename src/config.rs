@@ -148,7 +148,7 @@ impl Config {
     /// The first option that cannot be followed.
     pub fn from_args(args: ServeArgs, chance: &Chance) -> Result<Self, ConfigError> {
         let data_dir = absolute_data_dir(&args.store)?;
-        let mode = mode(&args, &data_dir)?;
+        let mode = mode(&args.store, args.redis_url.as_ref(), &data_dir)?;
         if args.metrics_listen == Some(args.listen) && args.listen.port() != 0 {
             return Err(ConfigError::new("metrics-listen", "is the same address as --listen"));
         }
@@ -242,10 +242,23 @@ pub fn database(args: &StoreArgs) -> Result<DatabaseUrl, ConfigError> {
     }
 }
 
-fn mode(args: &ServeArgs, data_dir: &Path) -> Result<Mode, ConfigError> {
-    let redis = args.redis_url.as_ref().map(|url| RedisUrl::parse(url.expose())).transpose();
+/// The stores of a command that tells the nodes what it did; with SQLite the directory is made.
+///
+/// # Errors
+/// Stores that do not go together, a URL or a directory that cannot be used.
+pub fn stores(args: &StoreArgs, redis_url: Option<&Hidden>) -> Result<Mode, ConfigError> {
+    let data_dir = absolute_data_dir(args)?;
+    let mode = mode(args, redis_url, &data_dir)?;
+    if let Mode::Embedded { .. } = mode {
+        private_dir(&data_dir).map_err(|error| unusable(&data_dir, &error))?;
+    }
+    Ok(mode)
+}
+
+fn mode(store: &StoreArgs, redis_url: Option<&Hidden>, data_dir: &Path) -> Result<Mode, ConfigError> {
+    let redis = redis_url.map(|url| RedisUrl::parse(url.expose())).transpose();
     let redis = redis.map_err(|error| ConfigError::new("redis-url", error))?;
-    match (named_database(&args.store)?, redis) {
+    match (named_database(store)?, redis) {
         (None, None) => Ok(Mode::Embedded { database: own_database(data_dir)? }),
         (Some(database), None) => Ok(Mode::SingleOnDatabase { database }),
         (Some(database), Some(redis)) if !database.is_sqlite() => Ok(Mode::Cluster { database, redis }),

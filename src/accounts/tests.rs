@@ -271,3 +271,52 @@ async fn revoking_ends_all_old_keys_at_once_and_so_does_no_grace_the_last_ones()
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disabled_host_is_out_everywhere_until_he_is_enabled_and_logs_in_again() {
+    with_a_host(|world| async move {
+        let tokens = world.log_in().await;
+        let sid = world.accounts.authenticate(&tokens.access).await.unwrap().sid;
+        for _ in 0..2 {
+            let disabled = world.accounts.disable_host(world.host.id).await.unwrap().unwrap();
+            assert_eq!((disabled.is_deleted, disabled.deleted_at), (true, Some(world.host.created_at)));
+        }
+        let disabled = Control::HostDisabled { host: world.host.id };
+        assert_eq!(*world.announced.lock().unwrap(), [disabled.clone(), Control::LoginEnded { sid }, disabled]);
+        let login = world.accounts.login("dev@shop.example", "pass word").await;
+        assert_eq!(login.err(), Some(LoginError::Deactivated));
+        let enabled = world.accounts.enable_host(world.host.id).await.unwrap();
+        assert_eq!(enabled, Some(world.host.clone()));
+        assert_eq!(world.accounts.authenticate(&tokens.access).await.err(), Some(AuthError::Ended));
+        assert_eq!(world.accounts.refresh(&tokens.refresh).await.err(), Some(AuthError::Ended));
+        world.log_in().await;
+        assert_eq!(world.accounts.disable_host(HostId(999)).await, Ok(None));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_password_that_an_operator_sets_ends_every_login_and_keeps_the_rules() {
+    with_a_host(|world| async move {
+        let mut sids = Vec::new();
+        for _ in 0..2 {
+            let tokens = world.log_in().await;
+            sids.push(world.accounts.authenticate(&tokens.access).await.unwrap().sid);
+        }
+        for bad in ["1234567", &"x".repeat(1_025)] {
+            let refused = world.accounts.set_password(world.host.id, bad).await;
+            assert!(matches!(refused, Err(SetPasswordError::Invalid(_))), "{refused:?}");
+        }
+        let set = world.accounts.set_password(world.host.id, "another one").await.unwrap();
+        assert_eq!(set, Some(world.host.clone()));
+        let ended = world.announced.lock().unwrap().clone();
+        assert_eq!(ended.len(), 2);
+        for sid in sids {
+            assert!(ended.contains(&Control::LoginEnded { sid }));
+        }
+        let old = world.accounts.login("dev@shop.example", "pass word").await;
+        assert_eq!(old.err(), Some(LoginError::WrongCredentials));
+        assert!(world.accounts.login("dev@shop.example", "another one").await.is_ok());
+    })
+    .await;
+}

@@ -16,7 +16,7 @@ use super::values::{
 use crate::broker::redis::DEFAULT_QUEUE_LIMIT;
 use crate::domain::WireOffset;
 
-/// Where SQL is: all that `migrate` and `user` need to know.
+/// Where SQL is: all that `migrate` and `user create` need to know.
 #[derive(Args, Clone, Debug)]
 pub struct StoreArgs {
     /// MySQL of a cluster or of a single node; without it, SQLite in the data directory.
