@@ -5,6 +5,9 @@
 //!
 //! **Invariant:** what ends a login is told to all nodes ([`Announce`]), so that its sockets close and no cache outlives it.
 
+mod django;
+mod keys;
+mod operator;
 pub mod passwords;
 mod profile;
 mod recovery;
@@ -25,6 +28,8 @@ use crate::mail::{Language, Letter, Waker};
 use crate::protocol::api::FieldErrors;
 use crate::store::{NewHost, OutgoingMail, Rotation, Store, StoreError};
 
+pub use keys::DEFAULT_KEY_GRACE;
+pub use operator::SetPasswordError;
 use passwords::{PasswordError, Passwords};
 pub use recovery::{Forgotten, PasswordChangeError};
 pub use sign_up::{CHECK_TTL, SignUpError};
@@ -66,6 +71,7 @@ pub struct Accounts {
     chance: Chance,
     keys: Arc<TokenKeys>,
     passwords: Passwords,
+    key_grace: Duration,
     announce: Announce,
     mail: Waker,
     logins: Arc<DashMap<String, Seen>>,
@@ -202,6 +208,7 @@ impl Accounts {
             passwords: Passwords::new(chance.clone()),
             chance,
             keys: Arc::new(keys),
+            key_grace: DEFAULT_KEY_GRACE,
             announce,
             mail: Waker::default(),
             logins: Arc::default(),
@@ -220,11 +227,15 @@ impl Accounts {
     pub async fn login(&self, email: &str, password: &str) -> Result<Login, LoginError> {
         let absurd = email.chars().count() > MAX_EMAIL_LEN || password.len() > MAX_PASSWORD_LEN;
         let known = if absurd { None } else { self.store.credentials(email).await.map_err(Fault::from)? };
-        let hash = known.as_ref().map(|known| known.password_hash.clone());
         let password = if absurd { "" } else { password };
+        let hash = known.as_ref().map(|known| known.password_hash.clone());
         let right = self.passwords.verify(password, hash).await.map_err(Fault::from)?;
         let known = known.ok_or(LoginError::WrongCredentials)?;
+        if !passwords::is_readable(&known.password_hash) {
+            tracing::error!(host = known.host.id.0, "a stored password hash cannot be read: no password is right");
+        }
         let host = if right && !known.host.is_deleted {
+            self.renew_hash(known.host.id, password, &known.password_hash).await;
             known.host
         } else {
             match self.take_temporary(&known, password).await? {
@@ -332,12 +343,13 @@ impl Accounts {
 
     async fn new_host(&self, account: NewAccount, service_domain: Option<String>) -> Result<NewHost, Fault> {
         let password_hash = self.passwords.hash(&account.password).await?;
+        let keys = self.new_keys();
         Ok(NewHost {
             email: account.email.trim().to_owned(),
             uuid: HostUuid::from_random(self.chance.bytes()),
             password_hash,
-            access_key: self.random_token(),
-            secret_key: hex(&self.chance.bytes::<32>()),
+            access_key: keys.access_key,
+            secret_key: keys.secret_key,
             service_name: account.service_name.trim().to_owned(),
             service_expl: account.service_expl.trim().to_owned(),
             service_domain,

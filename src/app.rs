@@ -27,11 +27,13 @@ use crate::shutdown::Shutdown;
 use crate::store::Store;
 use crate::telemetry;
 
+mod announcer;
 mod health;
 mod lock;
 mod node;
 mod upkeep;
 
+pub use announcer::Announcer;
 use lock::Lock;
 use node::Node;
 

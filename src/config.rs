@@ -18,7 +18,8 @@ pub use args::{LogArgs, ServeArgs, StoreArgs};
 pub use limits::{Cap, LimitArgs, Limits};
 pub use secrets::{DatabaseUrl, Hidden, JwtSecrets, RedisTopology, RedisUrl, SmtpUrl};
 pub use values::{
-    CookieDomain, InvalidValue, LogFormat, LongSpan, PublicUrl, Span, SpanOrOff, Switch, TrustedProxies, WebOrigin,
+    CookieDomain, InvalidValue, KeyGrace, LogFormat, LongSpan, PublicUrl, Span, SpanOrOff, Switch, TrustedProxies,
+    WebOrigin,
 };
 
 pub(crate) use files::{hex, keep, new_key, private_dir};
@@ -124,6 +125,8 @@ pub struct Config {
     pub message_retention: Duration,
     /// After how long without a message a room is closed; `None`: never.
     pub idle_close: Option<Duration>,
+    /// How long the keys of a service go on that its host has replaced.
+    pub key_grace: Duration,
     /// How long a host may be gone and not be called offline.
     pub presence_grace: Duration,
     /// Redis replicas that must have a batch before it is published.
@@ -151,7 +154,7 @@ impl Config {
     /// The first option that cannot be followed.
     pub fn from_args(args: ServeArgs, chance: &Chance) -> Result<Self, ConfigError> {
         let data_dir = absolute_data_dir(&args.store)?;
-        let mode = mode(&args, &data_dir)?;
+        let mode = mode(&args.store, args.redis_url.as_ref(), &data_dir)?;
         if args.metrics_listen == Some(args.listen) && args.listen.port() != 0 {
             return Err(ConfigError::new("metrics-listen", "is the same address as --listen"));
         }
@@ -187,6 +190,7 @@ impl Config {
             wire_offset: args.wire_offset,
             message_retention: args.message_retention.0,
             idle_close: args.idle_close.0,
+            key_grace: args.key_grace.0,
             presence_grace: args.presence_grace.0,
             redis_wait: args.redis_wait,
             limit_queue: args.limit_queue,
@@ -246,10 +250,23 @@ pub fn database(args: &StoreArgs) -> Result<DatabaseUrl, ConfigError> {
     }
 }
 
-fn mode(args: &ServeArgs, data_dir: &Path) -> Result<Mode, ConfigError> {
-    let redis = args.redis_url.as_ref().map(|url| RedisUrl::parse(url.expose())).transpose();
+/// The stores of a command that tells the nodes what it did; with SQLite the directory is made.
+///
+/// # Errors
+/// Stores that do not go together, a URL or a directory that cannot be used.
+pub fn stores(args: &StoreArgs, redis_url: Option<&Hidden>) -> Result<Mode, ConfigError> {
+    let data_dir = absolute_data_dir(args)?;
+    let mode = mode(args, redis_url, &data_dir)?;
+    if let Mode::Embedded { .. } = mode {
+        private_dir(&data_dir).map_err(|error| unusable(&data_dir, &error))?;
+    }
+    Ok(mode)
+}
+
+fn mode(store: &StoreArgs, redis_url: Option<&Hidden>, data_dir: &Path) -> Result<Mode, ConfigError> {
+    let redis = redis_url.map(|url| RedisUrl::parse(url.expose())).transpose();
     let redis = redis.map_err(|error| ConfigError::new("redis-url", error))?;
-    match (named_database(&args.store)?, redis) {
+    match (named_database(store)?, redis) {
         (None, None) => Ok(Mode::Embedded { database: own_database(data_dir)? }),
         (Some(database), None) => Ok(Mode::SingleOnDatabase { database }),
         (Some(database), Some(redis)) if !database.is_sqlite() => Ok(Mode::Cluster { database, redis }),

@@ -12,6 +12,7 @@ mod chat;
 mod cookie;
 mod cors;
 mod download;
+mod keys;
 mod negotiate;
 mod operation;
 mod pages;
@@ -239,6 +240,7 @@ async fn dispatch(app: &HttpContext, call: Call, id: i64, request: &mut Request)
         Call::ShowUser => users::show_user(app, request, id).await,
         Call::PatchUser => users::patch_user(app, request, id).await,
         Call::PatchConfigs => users::patch_configs(app, request, id).await,
+        Call::RotateKeys => keys::rotate_keys(app, request, id).await,
 
         Call::ListRooms => chat::list_rooms(app, request).await,
         Call::ShowRoom => chat::show_room(app, request, id).await,

@@ -17,6 +17,7 @@ mod counts;
 mod entity;
 mod error;
 mod hosts;
+mod keys;
 mod logins;
 mod messages;
 mod outbox;
@@ -25,6 +26,7 @@ mod pins;
 mod profiles;
 mod room_events;
 mod rooms;
+mod standing;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -43,6 +45,7 @@ pub use archive::{Archived, ArchivedRoom};
 pub use connect::InvalidUrl;
 pub use error::StoreError;
 pub use hosts::{Credentials, NewHost, Temporary};
+pub use keys::{KeyHolder, KeyPair, MAX_OLD_PAIRS, OldKeys};
 pub use logins::Rotation;
 pub use outbox::{DueMail, OutgoingMail};
 pub use passwords::Replaced;

@@ -132,10 +132,7 @@ impl Accounts {
     /// [`PasswordChangeError`].
     pub async fn leave(&self, id: HostId, password: &str) -> Result<Host, PasswordChangeError> {
         self.check_password(id, password).await?;
-        self.store.deactivate_host(id, self.clock.now()).await?;
-        self.end_logins(id, None).await?;
-        (self.announce)(Control::HostDisabled { host: id }).await;
-        self.store.host(id).await?.ok_or(PasswordChangeError::WrongPassword)
+        self.disable_host(id).await?.ok_or(PasswordChangeError::WrongPassword)
     }
 
     async fn check_password(&self, id: HostId, password: &str) -> Result<Credentials, PasswordChangeError> {
@@ -145,7 +142,7 @@ impl Accounts {
         if right { Ok(known) } else { Err(PasswordChangeError::WrongPassword) }
     }
 
-    async fn end_logins(&self, id: HostId, keep: Option<&str>) -> Result<(), Fault> {
+    pub(super) async fn end_logins(&self, id: HostId, keep: Option<&str>) -> Result<(), Fault> {
         for sid in self.store.end_other_logins(id, keep, self.clock.now()).await? {
             self.ended(sid).await;
         }

@@ -358,3 +358,154 @@ async fn a_password_that_is_changed_ends_the_other_logins() {
     })
     .await;
 }
+
+/// Django's, of "pass word".
+const DJANGO: &str = "pbkdf2_sha256$1000$7Tz2wYk1mXcB$f1dkMokJ+r4Ru92R4wJHjjwOVsFsOGA3WRI2sTQu4m0=";
+
+impl World {
+    async fn stored_hash(&self) -> String {
+        self.accounts.store.credentials("dev@shop.example").await.unwrap().unwrap().password_hash
+    }
+
+    async fn opens(&self, keys: &Host) -> bool {
+        let holder = self.accounts.store.key_holder(&keys.access_key).await.unwrap();
+        holder.is_some_and(|holder| self.accounts.opens(&holder, &keys.secret_key))
+    }
+
+    async fn rotate(&self, revoke_old: bool) -> Host {
+        self.accounts.rotate_keys(self.host.id, revoke_old).await.unwrap().unwrap()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hash_of_djangos_opens_a_login_once_and_is_argon2id_from_then_on() {
+    with_a_host(|world| async move {
+        world.accounts.store.set_password_hash(world.host.id, DJANGO).await.unwrap();
+        let wrong = world.accounts.login("dev@shop.example", "pass wort").await.err();
+        assert_eq!((wrong, world.stored_hash().await.as_str()), (Some(LoginError::WrongCredentials), DJANGO));
+        for _ in 0..2 {
+            world.log_in().await;
+            assert!(world.stored_hash().await.starts_with("$argon2id$"));
+        }
+        let first = world.stored_hash().await;
+        world.log_in().await;
+        assert_eq!(world.stored_hash().await, first, "a hash of today stays");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_password_that_was_changed_while_the_old_one_was_checked_stays_changed() {
+    with_a_host(|world| async move {
+        let changed = world.stored_hash().await;
+        world.accounts.renew_hash(world.host.id, "pass word", DJANGO).await;
+        assert_eq!(world.stored_hash().await, changed);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hash_that_cannot_be_read_is_a_wrong_password() {
+    with_a_host(|world| async move {
+        for bad in ["", "!", "pass word", "pbkdf2_sha256$99999999$salt$AAAA", &DJANGO.replace("$1000$", "$-1000$")] {
+            world.accounts.store.set_password_hash(world.host.id, bad).await.unwrap();
+            let outcome = world.accounts.login("dev@shop.example", "pass word").await;
+            assert_eq!(outcome.err(), Some(LoginError::WrongCredentials), "{bad}");
+            assert_eq!(world.stored_hash().await, bad);
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replaced_keys_go_on_for_a_day_each_to_its_own_end() {
+    with_a_host(|world| async move {
+        let hour = Duration::from_secs(3_600);
+        let second = world.rotate(false).await;
+        assert!(second.access_key != world.host.access_key && second.secret_key != world.host.secret_key);
+        assert_eq!((second.access_key.len(), second.secret_key.len()), (22, 64));
+        world.clock.advance(hour);
+        let third = world.rotate(false).await;
+        world.clock.advance(22 * hour);
+        for keys in [&world.host, &second, &third] {
+            assert!(world.opens(keys).await);
+        }
+        let mixed = Host { secret_key: third.secret_key.clone(), ..second.clone() };
+        assert!(!world.opens(&mixed).await, "a secret goes with its own access key only");
+        world.clock.advance(hour);
+        assert_eq!((world.opens(&world.host).await, world.opens(&second).await), (false, true));
+        assert_eq!(world.accounts.delete_ended_keys().await, Ok(1));
+        world.clock.advance(hour);
+        assert_eq!((world.opens(&second).await, world.opens(&third).await), (false, true));
+        assert_eq!(world.accounts.delete_ended_keys().await, Ok(1));
+        let told = Control::ConfigChanged { host: world.host.id };
+        assert_eq!(*world.announced.lock().unwrap(), [told.clone(), told]);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn revoking_ends_all_old_keys_at_once_and_so_does_no_grace_the_last_ones() {
+    with_a_host(|world| async move {
+        let second = world.rotate(false).await;
+        let third = world.rotate(true).await;
+        for old in [&world.host, &second] {
+            assert!(!world.opens(old).await);
+        }
+        assert!(world.opens(&third).await);
+        let hasty = world.accounts.clone().with_key_grace(Duration::ZERO);
+        let fourth = hasty.rotate_keys(world.host.id, false).await.unwrap().unwrap();
+        assert_eq!((world.opens(&third).await, world.opens(&fourth).await), (false, true));
+        assert_eq!(world.accounts.rotate_keys(HostId(999), true).await, Ok(None));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disabled_host_is_out_everywhere_until_he_is_enabled_and_logs_in_again() {
+    with_a_host(|world| async move {
+        let tokens = world.log_in().await;
+        let sid = world.accounts.authenticate(&tokens.access).await.unwrap().sid;
+        for _ in 0..2 {
+            let disabled = world.accounts.disable_host(world.host.id).await.unwrap().unwrap();
+            assert_eq!((disabled.is_deleted, disabled.deleted_at), (true, Some(world.host.created_at)));
+        }
+        let disabled = Control::HostDisabled { host: world.host.id };
+        assert_eq!(*world.announced.lock().unwrap(), [disabled.clone(), Control::LoginEnded { sid }, disabled]);
+        let login = world.accounts.login("dev@shop.example", "pass word").await;
+        assert_eq!(login.err(), Some(LoginError::Deactivated));
+        let enabled = world.accounts.enable_host(world.host.id).await.unwrap();
+        assert_eq!(enabled, Some(world.host.clone()));
+        assert_eq!(world.accounts.authenticate(&tokens.access).await.err(), Some(AuthError::Ended));
+        assert_eq!(world.accounts.refresh(&tokens.refresh).await.err(), Some(AuthError::Ended));
+        world.log_in().await;
+        assert_eq!(world.accounts.disable_host(HostId(999)).await, Ok(None));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_password_that_an_operator_sets_ends_every_login_and_keeps_the_rules() {
+    with_a_host(|world| async move {
+        let mut sids = Vec::new();
+        for _ in 0..2 {
+            let tokens = world.log_in().await;
+            sids.push(world.accounts.authenticate(&tokens.access).await.unwrap().sid);
+        }
+        for bad in ["1234567", &"x".repeat(1_025)] {
+            let refused = world.accounts.set_password(world.host.id, bad).await;
+            assert!(matches!(refused, Err(SetPasswordError::Invalid(_))), "{refused:?}");
+        }
+        let set = world.accounts.set_password(world.host.id, "another one").await.unwrap();
+        assert_eq!(set, Some(world.host.clone()));
+        let ended = world.announced.lock().unwrap().clone();
+        assert_eq!(ended.len(), 2);
+        for sid in sids {
+            assert!(ended.contains(&Control::LoginEnded { sid }));
+        }
+        let old = world.accounts.login("dev@shop.example", "pass word").await;
+        assert_eq!(old.err(), Some(LoginError::WrongCredentials));
+        assert!(world.accounts.login("dev@shop.example", "another one").await.is_ok());
+    })
+    .await;
+}

@@ -63,7 +63,8 @@ impl Node {
             config.wire_offset,
         );
         let announce = announce(broker.clone());
-        let accounts = Accounts::new(store.clone(), clock.clone(), chance.clone(), keys(config), announce.clone());
+        let accounts = Accounts::new(store.clone(), clock.clone(), chance.clone(), keys(config), announce.clone())
+            .with_key_grace(config.key_grace);
         let relay = Relay::start(&broker, &rooms, &hub, shutdown.tasks(), &shutdown.stopping_token());
         let statuses = Statuses::new(
             hub.clone(),

@@ -11,11 +11,13 @@ use lettre::message::Mailbox;
 
 use super::limits::LimitArgs;
 use super::secrets::Hidden;
-use super::values::{CookieDomain, LogFormat, LongSpan, PublicUrl, Span, SpanOrOff, Switch, TrustedProxies, WebOrigin};
+use super::values::{
+    CookieDomain, KeyGrace, LogFormat, LongSpan, PublicUrl, Span, SpanOrOff, Switch, TrustedProxies, WebOrigin,
+};
 use crate::broker::redis::DEFAULT_QUEUE_LIMIT;
 use crate::domain::WireOffset;
 
-/// Where SQL is: all that `migrate` and `user` need to know.
+/// Where SQL is: all that `migrate` and `user create` need to know.
 #[derive(Args, Clone, Debug)]
 pub struct StoreArgs {
     /// MySQL of a cluster or of a single node; without it, SQLite in the data directory.
@@ -89,6 +91,9 @@ pub struct ServeArgs {
     /// After how long without a message a room is closed, or off.
     #[arg(long, env = "PINTALK_IDLE_CLOSE", value_name = "SPAN", default_value = "7d")]
     pub idle_close: SpanOrOff,
+    /// How long the keys of a service go on that its host has replaced.
+    #[arg(long, env = "PINTALK_KEY_GRACE", value_name = "SPAN", default_value = "1d")]
+    pub key_grace: KeyGrace,
     /// How long a host may be gone and not be called offline.
     #[arg(long, env = "PINTALK_PRESENCE_GRACE", value_name = "SPAN", default_value = "1s")]
     pub presence_grace: Span,

@@ -28,6 +28,7 @@ fn without_flags_a_node_is_complete_in_itself() {
     assert_eq!(config.media_dir, data_dir.join("media"));
     assert_eq!(config.message_retention, Duration::from_secs(7 * 86_400));
     assert_eq!(config.idle_close, Some(Duration::from_secs(7 * 86_400)));
+    assert_eq!(config.key_grace, crate::accounts::DEFAULT_KEY_GRACE);
     assert_eq!((config.presence_grace.as_secs(), config.drain_delay.as_secs(), config.drain.as_secs()), (1, 5, 20));
     assert_eq!(config.wire_offset.to_string(), "+09:00");
     assert_eq!((config.limits.messages_per_second, config.limits.message_burst), (Cap::at(20), Cap::at(100)));

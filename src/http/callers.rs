@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use http::header::{AUTHORIZATION, ORIGIN};
-use subtle::ConstantTimeEq as _;
 
 use crate::domain::{Host, HostId, Origin};
 use crate::protocol::api::FieldErrors;
@@ -40,11 +39,11 @@ pub(super) async fn guest_side(app: &HttpContext, request: &Request) -> Result<A
     if access.len() > 64 || !access.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
         return Err(unknown());
     }
-    let host = app.hosts.by_access_key(access).await?.ok_or_else(unknown)?;
-    let right = bool::from(host.secret_key.as_bytes().ct_eq(secret.as_bytes()));
-    if !right || host.is_deleted {
+    let holder = app.hosts.by_access_key(access).await?.ok_or_else(unknown)?;
+    if !app.accounts.opens(&holder, secret) || holder.host.is_deleted {
         return Err(unknown());
     }
+    let host = holder.host.clone();
     match headers.get(ORIGIN) {
         None => Ok(host),
         Some(origin) => {

@@ -38,6 +38,7 @@ static TABLE: &[Route] = &[
     // the host himself
     route("/api/users/{id}/",                        Hosts,  &[(Get, Call::ShowUser), (Patch, Call::PatchUser)]),
     route("/api/users/{id}/configs/",                Hosts,  &[(Patch, Call::PatchConfigs)]),
+    route("/api/users/{id}/keys/",                   Hosts,  &[(Post, Call::RotateKeys)]),
     // his rooms
     route("/api/chat/chatrooms/",                    Hosts,  &[(Get, Call::ListRooms)]),
     route("/api/chat/chatrooms/{id}/",               Hosts,  &[(Get, Call::ShowRoom), (Patch, Call::PatchRoom), (Delete, Call::DeleteRoom)]),
@@ -69,6 +70,7 @@ pub(super) enum Call {
     ShowUser,
     PatchUser,
     PatchConfigs,
+    RotateKeys,
     ListRooms,
     ShowRoom,
     PatchRoom,

@@ -32,6 +32,7 @@ on_a_server! {
     somebody_signs_up_with_what_his_browser_carries
     a_forgotten_password_and_a_left_account_come_back_by_mail
     a_password_changes_for_who_knows_it
+    a_host_changes_his_keys_and_the_old_ones_go_on_or_not
     lists_check_their_parameters_before_they_ask_anybody
     a_guest_opens_a_room_whatever_the_body_and_once_per_key
     a_host_pins_closes_restores_and_leaves_his_room
@@ -329,6 +330,36 @@ mod sentences {
         let changed = change("pass word", "new password").await;
         assert_eq!((changed.status.as_u16(), &changed.json()["email"]), (200, &json!("dev@shop.example")));
         assert_eq!(change("new password", "pass word").await.status, 200, "this login goes on");
+    pub(super) async fn a_host_changes_his_keys_and_the_old_ones_go_on_or_not(world: World) {
+        let bearer = world.bearer().await;
+        let auth = ("authorization", bearer.as_str());
+        let path = format!("/api/users/{}/keys/", world.host.id.0);
+        let opens = async |keys: &serde_json::Value| {
+            let key = |name: &str| keys[name].as_str().unwrap();
+            let headers = [("x-pintalk-access-key", key("accessKey")), ("x-pintalk-secret-key", key("secretKey"))];
+            world.ask("GET", "/api/users/client/", &headers).await.status == 200
+        };
+        let first = json!({"accessKey": world.host.access_key, "secretKey": world.host.secret_key});
+        assert!(opens(&first).await, "and the node remembers it");
+
+        let answer = world.ask("POST", &path, &[auth]).await;
+        let second = answer.json();
+        assert_eq!((answer.status.as_u16(), &second["email"]), (200, &json!("dev@shop.example")));
+        assert_ne!(second["secretKey"], first["secretKey"]);
+        assert!(opens(&first).await && opens(&second).await);
+        let mixed = json!({"accessKey": first["accessKey"], "secretKey": second["secretKey"]});
+        assert!(!opens(&mixed).await);
+
+        for (body, status) in [(r#"{"revokeOld": "yes"}"#, 400), ("[]", 400), ("{", 400)] {
+            assert_eq!(world.send("POST", &path, &[JSON, auth], body).await.json()["code"], status, "{body}");
+        }
+        let third = world.send("POST", &path, &[JSON, auth], r#"{"revoke_old": true}"#).await.json();
+        assert_eq!((opens(&first).await, opens(&second).await, opens(&third).await), (false, false, true));
+        assert_eq!(world.announced.lock().unwrap().len(), 2);
+
+        assert_eq!(world.ask("POST", &path, &[]).await.status, 401);
+        assert_eq!(world.ask("POST", &format!("/api/users/{}/keys/", world.host.id.0 + 1), &[auth]).await.status, 403);
+        assert_eq!(world.ask("GET", &path, &[auth]).await.header("allow"), Some("POST, OPTIONS"));
     }
 
     pub(super) async fn lists_check_their_parameters_before_they_ask_anybody(world: World) {

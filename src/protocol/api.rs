@@ -4,6 +4,7 @@
 //! answer holds a password or its hash, and what a guest is sent ([`Client`], [`ClientChatroom`]) holds no key and no row id.
 
 mod fields;
+mod keys;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Serialize, Serializer};
@@ -13,6 +14,7 @@ use crate::domain::{ChatroomId, Host, HostConfig, HostId, HostUuid, Message, Roo
 
 pub use fields::FieldErrors;
 use fields::Fields;
+pub use keys::KeysRequest;
 
 /// The body of every error.
 #[derive(Debug, Serialize)]

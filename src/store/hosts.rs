@@ -35,7 +35,7 @@ pub struct NewHost {
 pub struct Credentials {
     /// Who it would be.
     pub host: Host,
-    /// Argon2id, PHC string.
+    /// Argon2id as a PHC string, or what came with him: see [`accounts::passwords`](crate::accounts::passwords).
     pub password_hash: String,
     /// The one that was mailed, beside it.
     pub temporary: Option<Temporary>,

@@ -113,23 +113,4 @@ impl Store {
             .await?;
         Ok(if done.rows_affected > 0 { Replaced::Yes } else { Replaced::Gone })
     }
-
-    /// Ends an account; whether it had not ended before.
-    pub async fn deactivate_host(&self, id: HostId, now: DateTime<Utc>) -> Result<bool, StoreError> {
-        let now = millis(now);
-        let done = self
-            .run(|| {
-                user::Entity::update_many()
-                    .col_expr(user::Column::IsDeleted, true.into())
-                    .col_expr(user::Column::DeletedAt, now.into())
-                    .col_expr(user::Column::UpdatedAt, now.into())
-                    .col_expr(user::Column::TemporaryHash, Expr::val(None::<String>))
-                    .col_expr(user::Column::TemporaryUntil, Expr::val(None::<DateTime<Utc>>))
-                    .filter(user::Column::Id.eq(id.0))
-                    .filter(user::Column::IsDeleted.eq(false))
-                    .exec(&self.writer)
-            })
-            .await?;
-        Ok(done.rows_affected > 0)
-    }
 }

@@ -8,6 +8,7 @@ mod bad_input;
 mod chat;
 mod ends;
 mod mail;
+mod keys;
 mod nginx;
 mod readme;
 mod rooms;
