@@ -7,7 +7,7 @@
 //! | floor | modules | knows |
 //! |---|---|---|
 //! | ground | [`domain`], [`protocol`], [`control`], [`clock`], [`metric`] | words; no tokio, no I/O |
-//! | ports | [`broker`], [`presence`], [`store`] (and [`redis`], the clients two drivers share) | what is kept, and where |
+//! | ports | [`broker`], [`presence`], [`throttle`], [`store`] (and [`redis`], the clients two drivers share) | what is kept, and where |
 //! | services | [`hub`], [`relay`], [`history`], [`hosts`], [`rooms`], [`accounts`], [`statuses`], [`inbox`], [`session`], [`archive`], [`turns`] | ports, never a driver, never a socket |
 //! | transport | [`http`], [`ws`], [`web`] | warp and sockets |
 //! | roof | [`config`], [`telemetry`], [`shutdown`], [`app`], [`cli`] | everything; [`app`] alone names drivers |
@@ -55,6 +55,7 @@ pub mod shutdown;
 pub mod statuses;
 pub mod store;
 pub mod telemetry;
+pub mod throttle;
 pub mod turns;
 pub mod web;
 pub mod ws;
