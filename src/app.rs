@@ -27,6 +27,7 @@ use crate::store::Store;
 use crate::telemetry;
 
 mod health;
+mod limits;
 mod lock;
 mod node;
 mod upkeep;

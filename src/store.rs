@@ -38,6 +38,7 @@ pub use append::{Append, Appended};
 pub use archive::{Archived, ArchivedRoom};
 pub use connect::InvalidUrl;
 pub use error::StoreError;
+pub(crate) use hosts::email_key;
 pub use hosts::{Credentials, NewHost};
 pub use logins::Rotation;
 pub use pins::{MAX_PINNED, PinOutcome};
