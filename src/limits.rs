@@ -104,7 +104,7 @@ impl Limits {
     /// A login, of whom it is not known yet.
     ///
     /// # Errors
-    /// [`TooMany`].
+    /// [`TooMany`]; the time is the address's, and the account may ask for more.
     pub async fn login(&self, address: IpAddr) -> Result<Attempt<'_>, TooMany> {
         let next_in = self.count(Kind::LoginAddress, Who::address(address), self.quotas.logins_per_address).await?;
         Ok(Attempt { limits: self, next_in })
