@@ -29,6 +29,7 @@ use crate::telemetry;
 
 mod announcer;
 mod health;
+mod limits;
 mod lock;
 mod node;
 mod upkeep;

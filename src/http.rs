@@ -41,6 +41,7 @@ use warp::{Filter, Rejection};
 
 use crate::accounts::{Accounts, Announce, Forgotten};
 use crate::hosts::Hosts;
+use crate::limits::Limits;
 use crate::rooms::Rooms;
 use crate::store::Store;
 
@@ -70,6 +71,8 @@ pub struct HttpContext {
     pub rooms: Rooms,
     /// SQL, for what must be fresh.
     pub store: Store,
+    /// How often anybody may do what.
+    pub limits: Arc<Limits>,
     /// Whether this node can serve.
     pub health: Arc<dyn Health>,
     /// The metrics in Prometheus' text format.

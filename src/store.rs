@@ -44,6 +44,7 @@ pub use append::{Append, Appended};
 pub use archive::{Archived, ArchivedRoom};
 pub use connect::InvalidUrl;
 pub use error::StoreError;
+pub(crate) use hosts::email_key;
 pub use hosts::{Credentials, NewHost, Temporary};
 pub use keys::{KeyHolder, KeyPair, MAX_OLD_PAIRS, OldKeys};
 pub use logins::Rotation;

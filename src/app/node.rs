@@ -9,6 +9,7 @@ use tokio_util::task::TaskTracker;
 
 use super::App;
 use super::health::NodeHealth;
+use super::limits::limits;
 use crate::accounts::tokens::TokenKeys;
 use crate::accounts::{Accounts, Announce};
 use crate::archive::Archive;
@@ -101,10 +102,11 @@ impl Node {
         refuse: &CancellationToken,
         metrics: RenderMetrics,
     ) -> HttpContext {
-        let config = &app.config;
+        let (config, limits) = (&app.config, limits(app));
         let upgrader = Upgrader {
             sessions: self.sessions.clone(),
             hub: self.hub.clone(),
+            limits: limits.clone(),
             address_sockets: config.limits.sockets_per_address.get(),
             max_message: config.limits.frame_bytes,
             draining: refuse.clone(),
@@ -116,6 +118,7 @@ impl Node {
             hosts: self.hosts.clone(),
             rooms: self.rooms.clone(),
             store: app.store.clone(),
+            limits,
             health: Arc::new(self.health.clone()),
             metrics,
             upgrades: Arc::new(upgrader),

@@ -34,6 +34,10 @@ fn without_flags_a_node_is_complete_in_itself() {
     assert_eq!((config.limits.messages_per_second, config.limits.message_burst), (Cap::at(20), Cap::at(100)));
     assert_eq!((config.limits.sockets_per_address, config.limits.sockets_per_room), (Cap::at(1000), Cap::at(64)));
     assert_eq!(config.limits.frame_bytes, 32 * 1024);
+    let limits = &config.limits;
+    assert_eq!((limits.handshakes_per_minute, limits.rooms_per_minute), (Cap::at(600), Cap::at(60)));
+    assert_eq!((limits.logins_per_address, limits.logins_per_account), (Cap::at(20), Cap::at(10)));
+    assert_eq!(limits.mails_per_hour, Cap::at(5));
     assert_eq!(config.trusted_proxies, None);
 }
 

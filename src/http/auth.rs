@@ -13,7 +13,9 @@ use super::request::Request;
 use super::{HttpContext, callers, cookie, sign_up};
 
 pub(super) async fn log_in(app: &HttpContext, request: &mut Request) -> Result<Response, ApiError> {
+    let attempt = app.limits.login(request.client).await?;
     let asked = LoginRequest::read(&request.json().await?)?;
+    attempt.at(&asked.email).await?;
     let outcome = app.accounts.login(&asked.email, &asked.password).await;
     let outcome_label = match &outcome {
         Ok(_) => "ok",

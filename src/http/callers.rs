@@ -6,6 +6,7 @@ use http::header::{AUTHORIZATION, ORIGIN};
 
 use crate::domain::{Host, HostId, Origin};
 use crate::protocol::api::FieldErrors;
+use crate::throttle::Who;
 
 use super::HttpContext;
 use super::reply::ApiError;
@@ -55,6 +56,11 @@ pub(super) async fn guest_side(app: &HttpContext, request: &Request) -> Result<A
             }
         }
     }
+}
+
+/// As whom a guest-side call is counted: a browser by its address; a server, which calls for many, by its service.
+pub(super) fn counted_as(host: &Host, request: &Request) -> Who {
+    if request.headers.contains_key(ORIGIN) { Who::address(request.client) } else { Who::service(&host.access_key) }
 }
 
 /// The host whose access token a call carries.

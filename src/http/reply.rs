@@ -7,6 +7,7 @@ use serde::Serialize;
 use warp::reply::Response;
 
 use crate::accounts::{AuthError, CreateHostError, Fault, LoginError, PasswordChangeError};
+use crate::limits::TooMany;
 use crate::protocol::api::{ErrorBody, FieldErrors};
 use crate::rooms::RoomError;
 use crate::store::StoreError;
@@ -58,7 +59,7 @@ pub enum ApiError {
     /// 429.
     #[error("Too many requests: come back later.")]
     TooMany {
-        /// When, in seconds.
+        /// When, in seconds; at least 1.
         retry_after: u64,
     },
     /// 500. What happened goes to the log, never to the caller.
@@ -131,6 +132,12 @@ impl ApiError {
 impl From<FieldErrors> for ApiError {
     fn from(fields: FieldErrors) -> Self {
         Self::Invalid(fields)
+    }
+}
+
+impl From<TooMany> for ApiError {
+    fn from(above: TooMany) -> Self {
+        Self::TooMany { retry_after: above.seconds() }
     }
 }
 

@@ -15,12 +15,15 @@ use crate::accounts::NewAccount;
 use crate::accounts::tokens::TokenKeys;
 use crate::broker::Broker;
 use crate::broker::embedded::EmbeddedBroker;
-use crate::clock::{Chance, SystemClock};
+use crate::clock::{Chance, Clock as _, ManualClock, SystemClock};
 use crate::control::Control;
 use crate::domain::Host;
 use crate::history::History;
+use crate::limits::Quotas;
 use crate::store::Dialect;
 use crate::store::testing::on_fresh;
+use crate::throttle::Quota;
+use crate::throttle::memory::MemoryThrottle;
 
 pub(super) const ADMIN: &str = "https://admin.example";
 pub(super) const SHOP: &str = "https://shop.example";
@@ -36,6 +39,8 @@ pub(super) struct World {
     pub(super) app: Arc<HttpContext>,
     pub(super) host: Host,
     pub(super) announced: Arc<Mutex<Vec<Control>>>,
+    /// What the limits go by.
+    pub(super) clock: Arc<ManualClock>,
 }
 
 /// An answer, read.
@@ -102,11 +107,13 @@ async fn world(store: Store) -> World {
     let history = History::new(broker.clone(), store.clone());
     let korea = "+09:00".parse().unwrap();
     let rooms = Rooms::new(store.clone(), broker, history, Arc::new(SystemClock), Chance::from_seed(2), korea);
+    let clock = Arc::new(ManualClock::new(SystemClock.now()));
     let app = HttpContext {
         accounts,
         hosts: Hosts::new(store.clone()),
         rooms,
         store,
+        limits: Arc::new(Limits::new(quotas(), Arc::new(MemoryThrottle::new(clock.clone())), clock.clone())),
         health: Arc::new(Well),
         metrics: Arc::new(|| "pintalk_up 1\n".into()),
         upgrades: Arc::new(Echo),
@@ -119,7 +126,19 @@ async fn world(store: Store) -> World {
             ..Settings::default()
         },
     };
-    World { app: Arc::new(app), host, announced }
+    World { app: Arc::new(app), host, announced, clock }
+}
+
+/// The default ones.
+fn quotas() -> Quotas {
+    let a_minute = |count| Some(Quota::new(count, Duration::from_secs(60)));
+    Quotas {
+        handshakes: a_minute(600),
+        rooms: a_minute(60),
+        logins_per_address: a_minute(20),
+        logins_per_account: a_minute(10),
+        mails: Some(Quota::new(5, Duration::from_secs(3_600))),
+    }
 }
 
 impl World {

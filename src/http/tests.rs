@@ -4,16 +4,28 @@ use super::testing::{ADMIN, SHOP, World, with_a_server};
 use crate::clock::{Clock as _, SystemClock};
 use crate::control::Control;
 
+mod limits;
+
 const JSON: (&str, &str) = ("content-type", "application/json");
 
 /// A test of a server of its own each.
 macro_rules! on_a_server {
     ($($name:ident)*) => {
+        on_a_server!(sentences: $($name)*);
+    };
+    ($module:ident: $($name:ident)*) => {
         $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn $name() {
-            with_a_server(sentences::$name).await;
+            with_a_server($module::$name).await;
         })*
     };
+}
+
+on_a_server! { limits:
+    an_account_is_tried_ten_times_a_minute_whether_it_exists_or_not
+    an_address_tries_twenty_times_a_minute_and_is_then_not_even_read
+    a_page_makes_sixty_rooms_a_minute_by_address_and_a_server_by_access_key
+    whoever_may_make_no_room_at_all_uses_nothing_up
 }
 
 on_a_server! {

@@ -167,7 +167,7 @@ pub(super) async fn insert_host(tx: &DatabaseTransaction, new: &NewHost, now: Da
 }
 
 /// What makes two addresses the same.
-pub(super) fn email_key(email: &str) -> String {
+pub(crate) fn email_key(email: &str) -> String {
     email.to_lowercase()
 }
 

@@ -9,6 +9,7 @@ mod chat;
 mod ends;
 mod mail;
 mod keys;
+mod limits;
 mod nginx;
 mod readme;
 mod rooms;
