@@ -20,6 +20,7 @@ mod hosts;
 mod logins;
 mod messages;
 mod pins;
+mod profile_image;
 mod room_events;
 mod rooms;
 #[cfg(test)]
@@ -41,6 +42,7 @@ pub use error::StoreError;
 pub use hosts::{Credentials, NewHost};
 pub use logins::Rotation;
 pub use pins::{MAX_PINNED, PinOutcome};
+pub use profile_image::ImageSwap;
 pub use room_events::{Changed, RoomEvent};
 pub use rooms::{NewRoom, RoomFilter};
 
