@@ -7,7 +7,7 @@
 //! | floor | modules | knows |
 //! |---|---|---|
 //! | ground | [`domain`], [`protocol`], [`control`], [`clock`], [`metric`] | words; no tokio, no I/O |
-//! | ports | [`broker`], [`presence`], [`store`] (and [`redis`], the clients two drivers share) | what is kept, and where |
+//! | ports | [`broker`], [`presence`], [`store`], [`media`] (and [`redis`], the clients two drivers share) | what is kept, and where |
 //! | services | [`hub`], [`relay`], [`history`], [`hosts`], [`rooms`], [`accounts`], [`statuses`], [`inbox`], [`session`], [`archive`], [`turns`] | ports, never a driver, never a socket |
 //! | transport | [`http`], [`ws`], [`web`] | warp and sockets |
 //! | roof | [`config`], [`telemetry`], [`shutdown`], [`app`], [`cli`] | everything; [`app`] alone names drivers |
@@ -44,6 +44,7 @@ pub mod hosts;
 pub mod http;
 pub mod hub;
 pub mod inbox;
+pub mod media;
 pub mod metric;
 pub mod presence;
 pub mod protocol;

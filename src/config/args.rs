@@ -67,7 +67,8 @@ pub struct ServeArgs {
     /// Mail server; without it, mails are logged.
     #[arg(long, env = "PINTALK_SMTP_URL", value_name = "URL", hide_env_values = true)]
     pub smtp_url: Option<Hidden>,
-    /// Where profile images are kept [default: media in the data directory].
+    /// Where profile images are kept: file:///path, or s3://bucket/prefix with AWS_… variables [default: media in the data
+    /// directory].
     #[arg(long, env = "PINTALK_MEDIA_URL", value_name = "URL", hide_env_values = true)]
     pub media_url: Option<Hidden>,
     /// Offset of the wall clocks that clients send.
