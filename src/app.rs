@@ -18,6 +18,7 @@ use crate::config::Config;
 use crate::domain::NodeId;
 use crate::http::{self, RenderMetrics};
 use crate::hub::Hub;
+use crate::media::Media;
 use crate::presence::Presence;
 use crate::presence::memory::MemoryPresence;
 use crate::presence::redis::RedisPresence;
@@ -76,6 +77,7 @@ pub struct App {
     config: Config,
     store: Store,
     redis: Option<Redis>,
+    media: Media,
     lock: Lock,
     clock: Arc<dyn Clock>,
     chance: Chance,
@@ -104,7 +106,9 @@ pub async fn build(config: Config) -> Result<App, AppError> {
         ),
         None => None,
     };
-    Ok(App { config, store, redis, lock, clock: Arc::new(SystemClock), chance })
+    let media = Media::open(&config.media)
+        .map_err(|error| AppError::Url { flag: "media-url", problem: format!("{}: {error}", config.media) })?;
+    Ok(App { config, store, redis, media, lock, clock: Arc::new(SystemClock), chance })
 }
 
 /// What the rest of a node is wired from.

@@ -12,6 +12,8 @@ mod chat;
 mod cookie;
 mod cors;
 mod download;
+mod media;
+mod multipart;
 mod negotiate;
 mod operation;
 mod pages;
@@ -39,6 +41,7 @@ use warp::{Filter, Rejection};
 
 use crate::accounts::{Accounts, Announce};
 use crate::hosts::Hosts;
+use crate::profile_images::ProfileImages;
 use crate::rooms::Rooms;
 use crate::store::Store;
 
@@ -66,6 +69,8 @@ pub struct HttpContext {
     pub hosts: Hosts,
     /// Chatrooms.
     pub rooms: Rooms,
+    /// Profile images.
+    pub images: ProfileImages,
     /// SQL, for what must be fresh.
     pub store: Store,
     /// Whether this node can serve.
@@ -202,8 +207,9 @@ async fn perform(app: &HttpContext, target: Target<'_>, request: &mut Request) -
     match target {
         Target::Nothing => Err(ApiError::NotFound),
         Target::Page(page) if verb == Verb::Get => Ok(page.show(&request.headers)),
+        Target::Media(key) if verb == Verb::Get => media::show(app, &key, &request.headers).await,
         Target::Socket(path) if verb == Verb::Get => Ok(sockets::hand_over(app, path, request).await),
-        Target::Page(_) | Target::Socket(_) => Err(not_allowed()),
+        Target::Page(_) | Target::Media(_) | Target::Socket(_) => Err(not_allowed()),
         Target::Route(route, id) => {
             let call = route.call(verb).ok_or_else(not_allowed)?;
             let is_api = matches!(route.audience, Audience::Guests | Audience::Hosts);
@@ -227,6 +233,7 @@ async fn dispatch(app: &HttpContext, call: Call, id: i64, request: &mut Request)
         Call::LogOut => auth::log_out(app, request).await,
 
         Call::ShowUser => users::show_user(app, request, id).await,
+        Call::PatchUser => users::patch_user(app, request, id).await,
         Call::PatchConfigs => users::patch_configs(app, request, id).await,
 
         Call::ListRooms => chat::list_rooms(app, request).await,

@@ -61,7 +61,7 @@ pub(super) fn run(command: UserCommand) -> Result<u8, Failure> {
         store.close().await;
         let host = host?;
         if args.json {
-            println!("{}", serde_json::to_string(&User::from(&host)).map_err(Failure::new)?);
+            println!("{}", serde_json::to_string(&User::new(&host, "")).map_err(Failure::new)?);
         } else {
             print(&host);
         }

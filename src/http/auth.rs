@@ -4,7 +4,7 @@ use http::StatusCode;
 use warp::reply::Response;
 
 use crate::accounts::{AuthError, LoginError, Tokens};
-use crate::protocol::api::{LoggedIn, LoginRequest, Refreshed};
+use crate::protocol::api::{LoggedIn, LoginRequest, Refreshed, User};
 
 use super::reply::{self, ApiError};
 use super::request::Request;
@@ -21,7 +21,7 @@ pub(super) async fn log_in(app: &HttpContext, request: &mut Request) -> Result<R
     };
     metrics::counter!(crate::metric::LOGINS, "outcome" => outcome_label).increment(1);
     let login = outcome?;
-    let body = LoggedIn { user: (&login.host).into(), access_token: &login.tokens.access };
+    let body = LoggedIn { user: User::new(&login.host, &app.settings.public_url), access_token: &login.tokens.access };
     let mut response = reply::json(StatusCode::OK, &body);
     cookie::set(&mut response, &login.tokens.refresh, &app.settings);
     Ok(response)

@@ -1,18 +1,6 @@
 use serde_json::json;
 
-use super::testing::{ADMIN, SHOP, World, with_a_server};
-
-const JSON: (&str, &str) = ("content-type", "application/json");
-
-/// A test of a server of its own each.
-macro_rules! on_a_server {
-    ($($name:ident)*) => {
-        $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-        async fn $name() {
-            with_a_server(sentences::$name).await;
-        })*
-    };
-}
+use super::testing::{ADMIN, JSON, SHOP, World, on_a_server};
 
 on_a_server! {
     an_unknown_path_is_404_and_a_wrong_method_405_both_as_json

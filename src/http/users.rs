@@ -1,26 +1,57 @@
 //! What a host sees of himself, and guests of him (SPEC 2).
 
+use bytes::Bytes;
 use http::StatusCode;
+use serde_json::Value;
 use warp::reply::Response;
 
 use crate::control::Control;
-use crate::domain::HostConfig;
+use crate::domain::{HostConfig, HostId};
 use crate::protocol::api::{Client, Configs, ConfigsPatch, User};
 
 use super::reply::{self, ApiError};
 use super::request::Request;
-use super::{HttpContext, callers};
+use super::{HttpContext, callers, multipart};
 
 pub(super) async fn show_client(app: &HttpContext, request: &Request) -> Result<Response, ApiError> {
     let host = callers::guest_side(app, request).await?;
-    Ok(reply::json(StatusCode::OK, &Client::from(&*host)))
+    Ok(reply::json(StatusCode::OK, &Client::new(&host, &app.settings.public_url)))
 }
 
 pub(super) async fn show_user(app: &HttpContext, request: &Request, id: i64) -> Result<Response, ApiError> {
     let caller = callers::that_host(app, request, id).await?;
     // Not from the cache: he may have changed something on another node a moment ago.
     let host = app.store.host(caller.host.id).await?.ok_or(ApiError::NotFound)?;
-    Ok(reply::json(StatusCode::OK, &User::from(&host)))
+    Ok(reply::json(StatusCode::OK, &User::new(&host, &app.settings.public_url)))
+}
+
+pub(super) async fn patch_user(app: &HttpContext, request: &mut Request, id: i64) -> Result<Response, ApiError> {
+    let caller = callers::that_host(app, request, id).await?;
+    // Held to the end: so many bodies of that size are in memory, and no more.
+    let _place;
+    let form = if multipart::is_multipart(request) {
+        _place = app.images.try_upload().ok_or(ApiError::Unavailable)?;
+        multipart::read(request).await?
+    } else {
+        let fields = request.json().await?;
+        let is_null = |name| fields.get(name).is_some_and(Value::is_null);
+        let image = (is_null("profileImage") || is_null("profile_image")).then(Bytes::new);
+        multipart::Form { image, fields }
+    };
+    if let Some(upload) = form.image {
+        change_image(app, caller.host.id, upload).await?;
+    }
+    let host = app.store.host(caller.host.id).await?.ok_or(ApiError::NotFound)?;
+    Ok(reply::json(StatusCode::OK, &User::new(&host, &app.settings.public_url)))
+}
+
+/// An empty upload takes the image away.
+async fn change_image(app: &HttpContext, host: HostId, upload: Bytes) -> Result<(), ApiError> {
+    let picture = if upload.is_empty() { None } else { Some(app.images.prepare(upload).await?) };
+    app.images.replace(host, picture).await?;
+    app.hosts.forget(host);
+    (app.announce)(Control::ConfigChanged { host }).await;
+    Ok(())
 }
 
 pub(super) async fn patch_configs(app: &HttpContext, request: &mut Request, id: i64) -> Result<Response, ApiError> {

@@ -7,6 +7,7 @@ mod admission;
 mod bad_input;
 mod chat;
 mod ends;
+mod images;
 mod nginx;
 mod readme;
 mod rooms;
