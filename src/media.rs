@@ -8,7 +8,9 @@
 mod key;
 mod picture;
 mod place;
+mod wire;
 
+use std::error::Error as _;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,9 +36,13 @@ const MAX_OBJECT: u64 = 4 * 1024 * 1024;
 #[error("{0}")]
 pub struct MediaError(String);
 
-impl MediaError {
-    fn new(error: impl fmt::Display) -> Self {
-        Self(error.to_string())
+impl From<object_store::Error> for MediaError {
+    /// With all the causes that the error itself does not tell.
+    fn from(error: object_store::Error) -> Self {
+        let causes = std::iter::successors(error.source(), |&cause| cause.source());
+        Self(causes.map(ToString::to_string).fold(error.to_string(), |told, cause| {
+            if told.contains(&cause) { told } else { format!("{told}: {cause}") }
+        }))
     }
 }
 
@@ -59,7 +65,7 @@ impl Media {
     /// # Errors
     /// A folder that cannot be made, or settings of a bucket that make no sense.
     pub fn open(place: &Place) -> Result<Self, MediaError> {
-        let (objects, prefix) = place.open().map_err(MediaError::new)?;
+        let (objects, prefix) = place.open()?;
         Ok(Self { objects, prefix })
     }
 
@@ -69,7 +75,7 @@ impl Media {
     /// It may be there or not.
     pub async fn put(&self, key: &ImageKey, bytes: Bytes) -> Result<(), MediaError> {
         let path = self.path(key);
-        in_time(self.objects.put(&path, PutPayload::from_bytes(bytes))).await?.map_err(MediaError::new)?;
+        in_time(self.objects.put(&path, PutPayload::from_bytes(bytes))).await??;
         Ok(())
     }
 
@@ -105,7 +111,7 @@ impl Media {
     pub async fn delete(&self, key: &ImageKey) -> Result<(), MediaError> {
         match in_time(self.objects.delete(&self.path(key))).await? {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-            Err(error) => Err(MediaError::new(error)),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -121,7 +127,7 @@ impl Media {
         self.delete(&key).await?;
         match found? {
             Some(found) if found == probe => Ok(()),
-            Some(_) | None => Err(MediaError::new("what was put there cannot be read")),
+            Some(_) | None => Err(MediaError("what was put there cannot be read".to_owned())),
         }
     }
 
@@ -140,7 +146,7 @@ fn present<T>(found: object_store::Result<T>) -> Result<Option<T>, MediaError> {
             tracing::debug!(%error, "taken for absent");
             Ok(None)
         }
-        Err(error) => Err(MediaError::new(error)),
+        Err(error) => Err(error.into()),
     }
 }
 

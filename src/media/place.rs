@@ -3,21 +3,14 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
-use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
+use object_store::{BackoffConfig, ObjectStore, RetryConfig};
 use url::Url;
 
-/// How long a bucket may take to be connected to, for one try, and for all tries: less than [`PATIENCE`](super::PATIENCE).
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
-const RETRY_TIMEOUT: Duration = Duration::from_secs(6);
-
-/// Tries beside the first.
-const RETRIES: usize = 2;
+use super::wire::{RETRIES, RETRY_TIMEOUT, Wire};
 
 /// Where images are kept. Shows no secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,21 +98,12 @@ impl Place {
 }
 
 fn bucket(name: &str, settings: &Settings) -> object_store::Result<Arc<dyn ObjectStore>> {
-    // Already there when another bucket was opened, or by whoever embeds this crate.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let options = ClientOptions::new().with_connect_timeout(CONNECT_TIMEOUT).with_timeout(REQUEST_TIMEOUT);
     let retry = RetryConfig { backoff: BackoffConfig::default(), max_retries: RETRIES, retry_timeout: RETRY_TIMEOUT };
-    let mut builder = AmazonS3Builder::new().with_client_options(options).with_retry(retry);
-    for (key, value) in settings.known() {
-        let is_endpoint = matches!(key, AmazonS3ConfigKey::Endpoint | AmazonS3ConfigKey::S3Endpoint);
-        builder = builder.with_config(key, value);
-        // Whoever writes http:// means it.
-        if is_endpoint && value.starts_with("http://") {
-            builder = builder.with_allow_http(true);
-        }
-    }
+    let builder =
+        settings.known().fold(AmazonS3Builder::new(), |builder, (key, value)| builder.with_config(key, value));
+    let builder = builder.with_http_connector(Wire).with_retry(retry).with_bucket_name(name);
     // One DELETE an object, which every S3 API has; not all have the call that deletes many.
-    Ok(Arc::new(builder.with_bucket_name(name).with_disable_bulk_delete(true).build()?))
+    Ok(Arc::new(builder.with_disable_bulk_delete(true).build()?))
 }
 
 impl fmt::Display for Place {
