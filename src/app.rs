@@ -19,6 +19,7 @@ use crate::domain::NodeId;
 use crate::http::{self, RenderMetrics};
 use crate::hub::Hub;
 use crate::mail::{Log, Postman, Sender, Smtp};
+use crate::media::Media;
 use crate::presence::Presence;
 use crate::presence::memory::MemoryPresence;
 use crate::presence::redis::RedisPresence;
@@ -81,6 +82,7 @@ pub struct App {
     store: Store,
     redis: Option<Redis>,
     mail: Arc<dyn Sender>,
+    media: Media,
     lock: Lock,
     clock: Arc<dyn Clock>,
     chance: Chance,
@@ -116,7 +118,9 @@ pub async fn build(config: Config) -> Result<App, AppError> {
         ),
         None => Arc::new(Log),
     };
-    Ok(App { config, store, redis, mail, lock, clock: Arc::new(SystemClock), chance })
+    let media = Media::open(&config.media)
+        .map_err(|error| AppError::Url { flag: "media-url", problem: format!("{}: {error}", config.media) })?;
+    Ok(App { config, store, redis, mail, media, lock, clock: Arc::new(SystemClock), chance })
 }
 
 /// What the rest of a node is wired from.

@@ -9,6 +9,7 @@ mod limits;
 mod secrets;
 mod values;
 
+use std::ffi::OsString;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -30,6 +31,7 @@ use url::Url;
 
 use crate::clock::Chance;
 use crate::domain::WireOffset;
+use crate::media;
 use crate::web::DemoHost;
 
 /// Where a node keeps what is its own, when it is not told.
@@ -115,8 +117,8 @@ pub struct Config {
     pub smtp_url: Option<SmtpUrl>,
     /// Whom mails come from.
     pub mail_from: Mailbox,
-    /// Directory of the profile images, absolute.
-    pub media_dir: PathBuf,
+    /// Where the profile images are.
+    pub media: media::Place,
     /// Where the node keeps what is its own, absolute; exists.
     pub data_dir: PathBuf,
     /// Offset of the wall clocks that clients send.
@@ -162,7 +164,7 @@ impl Config {
             return Err(ConfigError::new("redis-wait", "needs --redis-url: there are no replicas without Redis"));
         }
         let smtp_url = args.smtp_url.as_ref().map(|url| SmtpUrl::parse(url.expose())).transpose();
-        let media_dir = args.media_url.as_ref().map(|url| media_dir(url.expose())).transpose()?;
+        let media = args.media_url.as_ref().map(|url| media_place(url.expose())).transpose()?;
         let given = args.jwt_secret.as_ref().map(|keys| JwtSecrets::parse(keys.expose())).transpose();
         let given = given.map_err(|error| ConfigError::new("jwt-secret", error))?;
         let jwt_secrets = match (given, &mode) {
@@ -185,7 +187,7 @@ impl Config {
             admin_origins: args.admin_origins,
             cookie_domain: args.cookie_domain,
             smtp_url: smtp_url.map_err(|error| ConfigError::new("smtp-url", error))?,
-            media_dir: media_dir.unwrap_or_else(|| data_dir.join("media")),
+            media: media.unwrap_or_else(|| media::Place::Folder(data_dir.join("media"))),
             data_dir,
             wire_offset: args.wire_offset,
             message_retention: args.message_retention.0,
@@ -224,9 +226,21 @@ impl Config {
                  limits; give the balancer's addresses, or `none` when clients connect directly"
             );
         }
+        if self.has_folder_of_its_own() {
+            tracing::warn!(
+                folder = %self.media,
+                "--media-url IS A FOLDER, in a cluster: profile images are missing on every node that does not have the same \
+                 folder mounted; give s3://bucket/prefix"
+            );
+        }
         if self.limits == Limits::off(self.limits.frame_bytes) {
             tracing::warn!("--limits is off: no client is limited, which is for load tests only");
         }
+    }
+
+    /// Whether images are where perhaps no other node of the cluster sees them.
+    pub fn has_folder_of_its_own(&self) -> bool {
+        self.mode.redis().is_some() && matches!(self.media, media::Place::Folder(_))
     }
 
     /// What the proxies' list comes down to: unset trusts nobody.
@@ -306,13 +320,11 @@ fn kept_secret(data_dir: &Path, chance: &Chance) -> Result<JwtSecrets, ConfigErr
         .map_err(|error| ConfigError::new("data-dir", format!("{} is damaged: {error}", path.display())))
 }
 
-fn media_dir(url: &str) -> Result<PathBuf, ConfigError> {
-    let refused = |problem: &str| ConfigError::new("media-url", problem);
-    let url = url::Url::parse(url).map_err(|_| refused("expected file:///path"))?;
-    if url.scheme() != "file" {
-        return Err(refused("only file:// is supported: put a shared directory there"));
-    }
-    url.to_file_path().map_err(|()| refused("expected file:///path with an absolute path"))
+/// A bucket's endpoint, region and keys are the variables that every program of that world reads.
+fn media_place(url: &str) -> Result<media::Place, ConfigError> {
+    let readable = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+    media::Place::parse(url, || media::Settings::among(std::env::vars_os().filter_map(readable)))
+        .map_err(|error| ConfigError::new("media-url", error))
 }
 
 /// `http://<listen>`; "every address" is nowhere that a browser could go, so it is shown as this machine.

@@ -13,6 +13,8 @@ mod cookie;
 mod cors;
 mod download;
 mod keys;
+mod media;
+mod multipart;
 mod negotiate;
 mod operation;
 mod pages;
@@ -42,6 +44,7 @@ use warp::{Filter, Rejection};
 use crate::accounts::{Accounts, Announce, Forgotten};
 use crate::hosts::Hosts;
 use crate::limits::Limits;
+use crate::profile_images::ProfileImages;
 use crate::rooms::Rooms;
 use crate::store::Store;
 
@@ -69,6 +72,8 @@ pub struct HttpContext {
     pub hosts: Hosts,
     /// Chatrooms.
     pub rooms: Rooms,
+    /// Profile images.
+    pub images: ProfileImages,
     /// SQL, for what must be fresh.
     pub store: Store,
     /// How often anybody may do what.
@@ -207,8 +212,9 @@ async fn perform(app: &HttpContext, target: Target<'_>, request: &mut Request) -
     match target {
         Target::Nothing => Err(ApiError::NotFound),
         Target::Page(page) if verb == Verb::Get => Ok(page.show(&request.headers)),
+        Target::Media(key) if verb == Verb::Get => media::show(app, &key, &request.headers).await,
         Target::Socket(path) if verb == Verb::Get => Ok(sockets::hand_over(app, path, request).await),
-        Target::Page(_) | Target::Socket(_) => Err(not_allowed()),
+        Target::Page(_) | Target::Media(_) | Target::Socket(_) => Err(not_allowed()),
         Target::Route(route, id) => {
             let call = route.call(verb).ok_or_else(not_allowed)?;
             let is_api = matches!(route.audience, Audience::Guests | Audience::Hosts);

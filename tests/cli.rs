@@ -327,6 +327,30 @@ fn a_check_of_a_cluster_tells_what_its_redis_lacks() {
     let has = |start: &str, part: &str| shown.lines().any(|line| line.starts_with(start) && line.contains(part));
     assert!(has("WRONG", "sql: "), "{shown}");
     assert!(has("ok", "does not evict") && has("risky", "appendonly") && has("risky", "--trusted-proxies"), "{shown}");
+    assert!(has("risky", "--media-url"), "{shown}");
+}
+
+#[test]
+fn a_check_puts_reads_and_deletes_an_image() {
+    // A bucket that tests/run serves on this machine.
+    let endpoint = std::env::var("AWS_ENDPOINT_URL").expect("AWS_ENDPOINT_URL, as tests/run sets it");
+    assert!(endpoint.starts_with("http://127.0.0.1:"), "{endpoint}");
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    for (url, found) in [
+        ("s3://pintalk-tests/check".to_owned(), "ok   "),
+        ("s3://pintalk-elsewhere".to_owned(), "WRONG"),
+        (format!("file://{}/images", dir.path().display()), "ok   "),
+        (format!("file://{}/images", file.display()), "WRONG"),
+    ] {
+        let output = run(&["check", "--data-dir", &data_dir(dir.path()), "--media-url", &url]);
+        let shown = stdout(&output);
+        let told = shown.lines().filter(|line| line.starts_with(&format!("{found}  media: ")));
+        assert_eq!(told.count(), 1, "{url}: {shown}");
+        assert_eq!(output.status.code(), Some(i32::from(found == "WRONG")), "{url}: {shown}");
+    }
+    assert_eq!(std::fs::read_dir(dir.path().join("images")).unwrap().count(), 0);
 }
 
 /// What a check of a deployment says; `more` is its environment.

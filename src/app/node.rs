@@ -22,6 +22,7 @@ use crate::http::{HttpContext, Pages, RenderMetrics, Settings};
 use crate::hub::Hub;
 use crate::inbox::Inbox;
 use crate::presence::Presence;
+use crate::profile_images::ProfileImages;
 use crate::relay::{Deliveries, Members, Relay, Sweep};
 use crate::rooms::Rooms;
 use crate::session::{Rate, SessionLimits, Sessions};
@@ -117,6 +118,7 @@ impl Node {
             accounts: self.accounts.clone(),
             hosts: self.hosts.clone(),
             rooms: self.rooms.clone(),
+            images: ProfileImages::new(app.media.clone(), app.store.clone(), self.clock.clone(), app.chance.clone()),
             store: app.store.clone(),
             limits,
             health: Arc::new(self.health.clone()),

@@ -117,7 +117,7 @@ fn password(given: Option<&Hidden>) -> Result<String, ConfigError> {
 /// Prints a host with his keys, for a person or as the API answers him.
 fn print(host: &Host, json: bool) -> Result<(), Failure> {
     if json {
-        return say(&serde_json::to_string(&User::from(host)).map_err(Failure::new)?);
+        return say(&serde_json::to_string(&User::new(host, "")).map_err(Failure::new)?);
     }
     let facts = [
         ("id", host.id.0.to_string()),

@@ -73,7 +73,8 @@ pub struct ServeArgs {
     /// Whom mails come from [default: PinTalk <no-reply@ the host of --public-url>].
     #[arg(long, env = "PINTALK_MAIL_FROM", value_name = "MAILBOX")]
     pub mail_from: Option<Mailbox>,
-    /// Where profile images are kept [default: media in the data directory].
+    /// Where profile images are kept: file:///path, or s3://bucket/prefix with AWS_… variables [default: media in the data
+    /// directory].
     #[arg(long, env = "PINTALK_MEDIA_URL", value_name = "URL", hide_env_values = true)]
     pub media_url: Option<Hidden>,
     /// Offset of the wall clocks that clients send.

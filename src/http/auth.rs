@@ -25,7 +25,7 @@ pub(super) async fn log_in(app: &HttpContext, request: &mut Request) -> Result<R
     };
     metrics::counter!(crate::metric::LOGINS, "outcome" => outcome_label).increment(1);
     let login = outcome?;
-    let body = LoggedIn { user: (&login.host).into(), access_token: &login.tokens.access };
+    let body = LoggedIn { user: User::new(&login.host, &app.settings.public_url), access_token: &login.tokens.access };
     let mut response = reply::json(StatusCode::OK, &body);
     cookie::set(&mut response, &login.tokens.refresh, &app.settings);
     Ok(response)
@@ -70,7 +70,7 @@ pub(super) async fn change_password(app: &HttpContext, request: &mut Request) ->
     let caller = callers::host(app, request).await?;
     let asked = PasswordChangeRequest::read(&request.json().await?)?;
     let host = app.accounts.change_password(caller.host.id, &caller.sid, &asked.current, &asked.new).await?;
-    Ok(reply::json(StatusCode::OK, &User::from(&host)))
+    Ok(reply::json(StatusCode::OK, &User::new(&host, &app.settings.public_url)))
 }
 
 pub(super) async fn leave(app: &HttpContext, request: &mut Request) -> Result<Response, ApiError> {
@@ -78,7 +78,7 @@ pub(super) async fn leave(app: &HttpContext, request: &mut Request) -> Result<Re
     let asked = LeaveRequest::read(&request.json().await?)?;
     let host = app.accounts.leave(caller.host.id, &asked.password).await?;
     app.hosts.forget(host.id);
-    let mut response = reply::json(StatusCode::OK, &User::from(&host));
+    let mut response = reply::json(StatusCode::OK, &User::new(&host, &app.settings.public_url));
     cookie::clear(&mut response, &app.settings);
     Ok(response)
 }
@@ -90,6 +90,7 @@ pub(super) async fn mail_password(
     forgotten: Forgotten,
 ) -> Result<Response, ApiError> {
     let asked = EmailRequest::read(&request.json().await?)?;
+    app.limits.mail(request.client).await?;
     app.accounts.mail_password(&asked.email, forgotten, sign_up::language(request)).await?;
     let detail = "If there is such an account, a temporary password is on its way to its address.";
     Ok(reply::json(StatusCode::OK, &Detail { detail }))

@@ -16,5 +16,5 @@ pub(super) async fn rotate_keys(app: &HttpContext, request: &mut Request, id: i6
     // Also after a failure: it may have happened.
     app.hosts.forget(caller.host.id);
     let host = rotated?.ok_or(ApiError::NotFound)?;
-    Ok(reply::json(StatusCode::OK, &User::from(&host)))
+    Ok(reply::json(StatusCode::OK, &User::new(&host, &app.settings.public_url)))
 }

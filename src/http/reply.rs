@@ -8,6 +8,7 @@ use warp::reply::Response;
 
 use crate::accounts::{AuthError, CreateHostError, Fault, LoginError, PasswordChangeError};
 use crate::limits::TooMany;
+use crate::profile_images::ProfileImageError;
 use crate::protocol::api::{ErrorBody, FieldErrors};
 use crate::rooms::RoomError;
 use crate::store::StoreError;
@@ -51,7 +52,7 @@ pub enum ApiError {
     #[error("The body is too large.")]
     TooLarge,
     /// 415.
-    #[error("The body must be application/json.")]
+    #[error("The body must be application/json; with an image, multipart/form-data.")]
     UnsupportedMediaType,
     /// 422.
     #[error("{0}")]
@@ -170,6 +171,16 @@ impl From<Fault> for ApiError {
                 tracing::error!(why, "a call failed");
                 Self::Internal
             }
+        }
+    }
+}
+
+impl From<ProfileImageError> for ApiError {
+    fn from(error: ProfileImageError) -> Self {
+        match error {
+            ProfileImageError::Refused(why) => Self::field("profileImage", &why.to_string()),
+            ProfileImageError::NoHost => Self::NotFound,
+            ProfileImageError::Fault(fault) => fault.into(),
         }
     }
 }

@@ -163,6 +163,8 @@ pub(super) enum Target<'a> {
     Route(&'static Route, i64),
     /// A page.
     Page(&'a StampedPage),
+    /// A profile image, by what stands after `/media/`, decoded.
+    Media(String),
     /// A socket; its path, decoded, without the slash at its end.
     Socket(String),
     /// Nothing.
@@ -181,6 +183,11 @@ pub(super) fn find<'a>(path: &str, pages: &'a Pages) -> Target<'a> {
     {
         return Target::Socket(format!("/{}", segments.join("/")));
     }
+    if let [first, key] = &segments[..]
+        && first == "media"
+    {
+        return Target::Media(key.to_string());
+    }
     if let Some((route, id)) = TABLE.iter().find_map(|route| Some((route, route.matches(&segments)?))) {
         return Target::Route(route, id);
     }
@@ -193,6 +200,7 @@ impl Target<'_> {
         match self {
             Self::Route(route, _) => route.template,
             Self::Page(page) => page.path(),
+            Self::Media(_) => "/media/",
             Self::Socket(_) => "/ws/",
             Self::Nothing => "unmatched",
         }
@@ -202,7 +210,7 @@ impl Target<'_> {
     pub(super) fn audience(&self) -> Audience {
         match self {
             Self::Route(route, _) => route.audience,
-            Self::Page(_) => Everybody,
+            Self::Page(_) | Self::Media(_) => Everybody,
             Self::Socket(_) => Operators,
             // The admin page may read that it asked for nothing.
             Self::Nothing => Hosts,
@@ -213,7 +221,7 @@ impl Target<'_> {
     pub(super) fn allow(&self) -> String {
         let mut methods: Vec<&str> = match self {
             Self::Route(route, _) => route.calls.iter().map(|(verb, _)| verb.allow()).collect(),
-            Self::Page(_) | Self::Socket(_) => vec![Get.allow()],
+            Self::Page(_) | Self::Media(_) | Self::Socket(_) => vec![Get.allow()],
             Self::Nothing => Vec::new(),
         };
         methods.push("OPTIONS");

@@ -22,6 +22,7 @@ pub(super) async fn check_email(app: &HttpContext, request: &mut Request) -> Res
 
 pub(super) async fn mail_code(app: &HttpContext, request: &mut Request) -> Result<Response, ApiError> {
     let asked = EmailRequest::read(&request.json().await?)?;
+    app.limits.mail(request.client).await?;
     let progress = cookie::sign_up(&request.headers);
     let progress = app.accounts.mail_code(&asked.email, progress, language(request)).await?;
     let mut response = reply::json(StatusCode::OK, &Detail { detail: "A code is on its way to this address." });
@@ -45,7 +46,7 @@ pub(super) async fn sign_up(app: &HttpContext, request: &mut Request) -> Result<
         service_domain: asked.service_domain,
     };
     let host = app.accounts.sign_up(account, cookie::sign_up(&request.headers)).await?;
-    let mut response = reply::json(StatusCode::CREATED, &User::from(&host));
+    let mut response = reply::json(StatusCode::CREATED, &User::new(&host, &app.settings.public_url));
     cookie::clear_sign_up(&mut response, &app.settings);
     Ok(response)
 }

@@ -1,25 +1,10 @@
 use serde_json::json;
 
-use super::testing::{ADMIN, SHOP, World, with_a_server};
+use super::testing::{ADMIN, JSON, SHOP, World, on_a_server};
 use crate::clock::{Clock as _, SystemClock};
 use crate::control::Control;
 
 mod limits;
-
-const JSON: (&str, &str) = ("content-type", "application/json");
-
-/// A test of a server of its own each.
-macro_rules! on_a_server {
-    ($($name:ident)*) => {
-        on_a_server!(sentences: $($name)*);
-    };
-    ($module:ident: $($name:ident)*) => {
-        $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-        async fn $name() {
-            with_a_server($module::$name).await;
-        })*
-    };
-}
 
 on_a_server! { limits:
     an_account_is_tried_ten_times_a_minute_whether_it_exists_or_not
@@ -342,6 +327,8 @@ mod sentences {
         let changed = change("pass word", "new password").await;
         assert_eq!((changed.status.as_u16(), &changed.json()["email"]), (200, &json!("dev@shop.example")));
         assert_eq!(change("new password", "pass word").await.status, 200, "this login goes on");
+    }
+
     pub(super) async fn a_host_changes_his_keys_and_the_old_ones_go_on_or_not(world: World) {
         let bearer = world.bearer().await;
         let auth = ("authorization", bearer.as_str());

@@ -43,7 +43,7 @@ pub struct User<'a> {
     pub service_name: &'a str,
     pub service_expl: &'a str,
     pub service_domain: Option<&'a str>,
-    pub profile_image: Option<&'a str>,
+    pub profile_image: Option<String>,
     pub is_deleted: bool,
     #[serde(serialize_with = "maybe_instant")]
     pub deleted_at: Option<DateTime<Utc>>,
@@ -53,8 +53,9 @@ pub struct User<'a> {
     pub updated_at: DateTime<Utc>,
 }
 
-impl<'a> From<&'a Host> for User<'a> {
-    fn from(host: &'a Host) -> Self {
+impl<'a> User<'a> {
+    /// Of a host; his image is at `public_url`.
+    pub fn new(host: &'a Host, public_url: &str) -> Self {
         Self {
             id: host.id,
             email: &host.email,
@@ -66,13 +67,18 @@ impl<'a> From<&'a Host> for User<'a> {
             service_name: &host.service_name,
             service_expl: &host.service_expl,
             service_domain: host.service_domain.as_deref(),
-            profile_image: host.profile_image.as_deref(),
+            profile_image: image_url(host, public_url),
             is_deleted: host.is_deleted,
             deleted_at: host.deleted_at,
             created_at: host.created_at,
             updated_at: host.updated_at,
         }
     }
+}
+
+/// Where the world finds a host's image.
+fn image_url(host: &Host, public_url: &str) -> Option<String> {
+    host.profile_image.as_ref().map(|key| format!("{public_url}/media/{key}"))
 }
 
 /// The answer to a login: the user's fields with a token among them.
@@ -127,19 +133,20 @@ pub struct Client<'a> {
     pub profile_name: &'a str,
     pub description: &'a str,
     pub service_name: &'a str,
-    pub profile_image: Option<&'a str>,
+    pub profile_image: Option<String>,
     pub configs: Configs,
 }
 
-impl<'a> From<&'a Host> for Client<'a> {
-    fn from(host: &'a Host) -> Self {
+impl<'a> Client<'a> {
+    /// Of a host; his image is at `public_url`.
+    pub fn new(host: &'a Host, public_url: &str) -> Self {
         Self {
             email: &host.email,
             uuid: host.uuid,
             profile_name: &host.profile_name,
             description: &host.description,
             service_name: &host.service_name,
-            profile_image: host.profile_image.as_deref(),
+            profile_image: image_url(host, public_url),
             configs: host.config.into(),
         }
     }
@@ -163,10 +170,10 @@ pub struct ClientChatroom<'a> {
 }
 
 impl<'a> ClientChatroom<'a> {
-    /// Of a room and its host.
-    pub fn new(room: &'a Room, host: &'a Host) -> Self {
+    /// Of a room and its host, whose image is at `public_url`.
+    pub fn new(room: &'a Room, host: &'a Host, public_url: &str) -> Self {
         Self {
-            host: host.into(),
+            host: Client::new(host, public_url),
             guest: &room.guest,
             name: room.name,
             is_closed: room.is_closed,

@@ -10,6 +10,7 @@ mod ends;
 mod mail;
 mod keys;
 mod limits;
+mod images;
 mod nginx;
 mod readme;
 mod rooms;

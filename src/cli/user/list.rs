@@ -50,7 +50,7 @@ async fn all(store: &Store) -> Result<Vec<Host>, Failure> {
 
 fn json(hosts: &[Host]) -> Result<String, Failure> {
     let listed = hosts.iter().map(|host| {
-        let mut listed = serde_json::to_value(User::from(host))?;
+        let mut listed = serde_json::to_value(User::new(host, ""))?;
         if let Some(fields) = listed.as_object_mut() {
             fields.remove("secretKey");
         }
