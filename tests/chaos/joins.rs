@@ -68,7 +68,7 @@ async fn a_node_that_is_connected_and_deaf_is_found() {
     *stage.open_nodes.lock() = vec![talkers];
     stage.fill(3, &plan).await;
     stage.open_nodes = Arc::new(Mutex::new(vec![listeners]));
-    stage.add_listeners("listener");
+    stage.add_listeners("listener", false);
     let said = stage.ledger.heads(3);
     eventually("everybody listens", DEAF, async || stage.ledger.everybody_has(&said).then_some(())).await;
     let clients = stage.redis().ask_one(0, "CLIENT LIST TYPE pubsub").expect("redis answers");

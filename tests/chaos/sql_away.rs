@@ -21,6 +21,8 @@ async fn caught_up(stage: &Stage) -> Duration {
 
 async fn away(case: &str, wire: Wire) {
     let mut stage = Stage::set(case, Plan::default()).await;
+    // A login that no node has looked at yet.
+    stage.log_in_again().await;
     stage.sql_wire().set(wire);
     let gone = Instant::now();
     eventually("nodes say that they are degraded", Duration::from_secs(30), async || {
@@ -34,8 +36,9 @@ async fn away(case: &str, wire: Wire) {
         Some(())
     })
     .await;
-    // Who comes now is shown the newest, out of the log.
-    stage.add_listeners("late");
+    // Who comes now is shown the newest, out of the log, the host as well.
+    stage.add_listeners("late", false);
+    stage.add_listeners("late-host", true);
     let silence = span(20, 120);
     while gone.elapsed() < silence {
         let one_second_ago = Instant::now();

@@ -430,10 +430,10 @@ impl Stage {
     }
 
     /// One more person a room who listens only, from now on.
-    pub fn add_listeners(&mut self, name: &str) {
+    pub fn add_listeners(&mut self, name: &str, is_host: bool) {
         for room in 0..self.rooms.len() {
             let manner = Manner { every: None, ..self.manner };
-            self.add_late(room, &format!("{name}{room}"), false, manner);
+            self.add_late(room, &format!("{name}{room}"), is_host, manner);
         }
     }
 
