@@ -2,6 +2,7 @@ use std::sync::Mutex;
 
 use super::*;
 use crate::clock::ManualClock;
+use crate::domain::HostId;
 use crate::store::Dialect;
 use crate::store::testing::on_fresh;
 
