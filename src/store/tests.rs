@@ -3,11 +3,9 @@
 mod counts;
 mod full_disk;
 mod hosts;
-mod keys;
 mod messages;
 mod rooms;
 mod schema;
-mod standing;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
