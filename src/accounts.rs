@@ -5,7 +5,13 @@
 //!
 //! **Invariant:** what ends a login is told to all nodes ([`Announce`]), so that its sockets close and no cache outlives it.
 
+mod django;
+mod keys;
+mod operator;
 pub mod passwords;
+mod profile;
+mod recovery;
+mod sign_up;
 pub mod tokens;
 
 use std::sync::Arc;
@@ -18,10 +24,15 @@ use futures_util::future::BoxFuture;
 use crate::clock::{Chance, Clock};
 use crate::control::Control;
 use crate::domain::{Host, HostUuid, normalize_domains};
+use crate::mail::{Language, Letter, Waker};
 use crate::protocol::api::FieldErrors;
-use crate::store::{NewHost, Rotation, Store, StoreError};
+use crate::store::{NewHost, OutgoingMail, Rotation, Store, StoreError};
 
+pub use keys::DEFAULT_KEY_GRACE;
+pub use operator::SetPasswordError;
 use passwords::{PasswordError, Passwords};
+pub use recovery::{Forgotten, PasswordChangeError};
+pub use sign_up::{CHECK_TTL, SignUpError};
 pub use tokens::AccessClaims;
 use tokens::{ACCESS_TTL, REFRESH_TTL, TokenError, TokenKeys};
 
@@ -60,7 +71,9 @@ pub struct Accounts {
     chance: Chance,
     keys: Arc<TokenKeys>,
     passwords: Passwords,
+    key_grace: Duration,
     announce: Announce,
+    mail: Waker,
     logins: Arc<DashMap<String, Seen>>,
 }
 
@@ -195,9 +208,16 @@ impl Accounts {
             passwords: Passwords::new(chance.clone()),
             chance,
             keys: Arc::new(keys),
+            key_grace: DEFAULT_KEY_GRACE,
             announce,
+            mail: Waker::default(),
             logins: Arc::default(),
         }
+    }
+
+    /// Wakes whoever sends the mails that are written here.
+    pub fn mail_waker(&self) -> Waker {
+        self.mail.clone()
     }
 
     /// Checks a password and begins a login. An unknown address takes as long as a wrong password.
@@ -207,16 +227,23 @@ impl Accounts {
     pub async fn login(&self, email: &str, password: &str) -> Result<Login, LoginError> {
         let absurd = email.chars().count() > MAX_EMAIL_LEN || password.len() > MAX_PASSWORD_LEN;
         let known = if absurd { None } else { self.store.credentials(email).await.map_err(Fault::from)? };
-        let (host, hash) = match known {
-            Some(known) => (Some(known.host), Some(known.password_hash)),
-            None => (None, None),
-        };
         let password = if absurd { "" } else { password };
+        let hash = known.as_ref().map(|known| known.password_hash.clone());
         let right = self.passwords.verify(password, hash).await.map_err(Fault::from)?;
-        let host = host.filter(|_| right).ok_or(LoginError::WrongCredentials)?;
-        if host.is_deleted {
-            return Err(LoginError::Deactivated);
+        let known = known.ok_or(LoginError::WrongCredentials)?;
+        if !passwords::is_readable(&known.password_hash) {
+            tracing::error!(host = known.host.id.0, "a stored password hash cannot be read: no password is right");
         }
+        let host = if right && !known.host.is_deleted {
+            self.renew_hash(known.host.id, password, &known.password_hash).await;
+            known.host
+        } else {
+            match self.take_temporary(&known, password).await? {
+                Some(host) => host,
+                None if right => return Err(LoginError::Deactivated),
+                None => return Err(LoginError::WrongCredentials),
+            }
+        };
         let (sid, now) = (self.random_token(), self.clock.now());
         self.store.create_login(&sid, host.id, now, now + REFRESH_TTL).await.map_err(Fault::from)?;
         let tokens = self.tokens(&host, &sid, 0, now)?;
@@ -307,21 +334,37 @@ impl Accounts {
     /// [`CreateHostError`].
     pub async fn create_host(&self, account: NewAccount) -> Result<Host, CreateHostError> {
         let service_domain = check(&account).map_err(CreateHostError::Invalid)?;
-        let password_hash = self.passwords.hash(&account.password).await.map_err(Fault::from)?;
-        let host = NewHost {
-            email: account.email.trim().to_owned(),
-            uuid: HostUuid::from_random(self.chance.bytes()),
-            password_hash,
-            access_key: self.random_token(),
-            secret_key: hex(&self.chance.bytes::<32>()),
-            service_name: account.service_name.trim().to_owned(),
-            service_expl: account.service_expl.trim().to_owned(),
-            service_domain,
-        };
+        let host = self.new_host(account, service_domain).await?;
         self.store.create_host(host, self.clock.now()).await.map_err(|error| match error {
             StoreError::Conflict => CreateHostError::EmailTaken,
             StoreError::Unavailable(_) | StoreError::Data(_) => CreateHostError::Fault(error.into()),
         })
+    }
+
+    async fn new_host(&self, account: NewAccount, service_domain: Option<String>) -> Result<NewHost, Fault> {
+        let password_hash = self.passwords.hash(&account.password).await?;
+        let keys = self.new_keys();
+        Ok(NewHost {
+            email: account.email.trim().to_owned(),
+            uuid: HostUuid::from_random(self.chance.bytes()),
+            password_hash,
+            access_key: keys.access_key,
+            secret_key: keys.secret_key,
+            service_name: account.service_name.trim().to_owned(),
+            service_expl: account.service_expl.trim().to_owned(),
+            service_domain,
+        })
+    }
+
+    fn letter(
+        &self,
+        letter: &Letter,
+        to: &str,
+        language: Language,
+        until: DateTime<Utc>,
+    ) -> Result<OutgoingMail, Fault> {
+        let mail = letter.write(to, language, self.clock.now(), until);
+        mail.ok_or_else(|| Fault::Internal("a mail's template is broken".to_owned()))
     }
 
     fn tokens(&self, host: &Host, sid: &str, generation: u64, made_at: DateTime<Utc>) -> Result<Tokens, Fault> {

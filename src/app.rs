@@ -18,6 +18,8 @@ use crate::config::Config;
 use crate::domain::NodeId;
 use crate::http::{self, RenderMetrics};
 use crate::hub::Hub;
+use crate::mail::{Log, Postman, Sender, Smtp};
+use crate::media::Media;
 use crate::presence::Presence;
 use crate::presence::memory::MemoryPresence;
 use crate::presence::redis::RedisPresence;
@@ -26,11 +28,14 @@ use crate::shutdown::Shutdown;
 use crate::store::Store;
 use crate::telemetry;
 
+mod announcer;
 mod health;
+mod limits;
 mod lock;
 mod node;
 mod upkeep;
 
+pub use announcer::Announcer;
 use lock::Lock;
 use node::Node;
 
@@ -76,6 +81,8 @@ pub struct App {
     config: Config,
     store: Store,
     redis: Option<Redis>,
+    mail: Arc<dyn Sender>,
+    media: Media,
     lock: Lock,
     clock: Arc<dyn Clock>,
     chance: Chance,
@@ -104,7 +111,16 @@ pub async fn build(config: Config) -> Result<App, AppError> {
         ),
         None => None,
     };
-    Ok(App { config, store, redis, lock, clock: Arc::new(SystemClock), chance })
+    let mail: Arc<dyn Sender> = match &config.smtp_url {
+        Some(url) => Arc::new(
+            Smtp::new(url.expose(), config.mail_from.clone())
+                .map_err(|problem| AppError::Url { flag: "smtp-url", problem })?,
+        ),
+        None => Arc::new(Log),
+    };
+    let media = Media::open(&config.media)
+        .map_err(|error| AppError::Url { flag: "media-url", problem: format!("{}: {error}", config.media) })?;
+    Ok(App { config, store, redis, mail, media, lock, clock: Arc::new(SystemClock), chance })
 }
 
 /// What the rest of a node is wired from.
@@ -202,6 +218,9 @@ impl App {
         }
         node.health.set_started();
         upkeep::start(node, &self.store, self.redis.as_ref(), shutdown);
+        let (sender, waker) = (self.mail.clone(), node.accounts.mail_waker());
+        let postman = Postman::new(self.store.clone(), sender, self.clock.clone(), waker);
+        shutdown.spawn(postman.run(shutdown.stopping_token()));
         tracing::info!(address = %self.config.listen, version = env!("CARGO_PKG_VERSION"), "this node serves");
         Ok(lock)
     }

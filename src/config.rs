@@ -9,6 +9,7 @@ mod limits;
 mod secrets;
 mod values;
 
+use std::ffi::OsString;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -18,13 +19,19 @@ pub use args::{LogArgs, ServeArgs, StoreArgs};
 pub use limits::{Cap, LimitArgs, Limits};
 pub use secrets::{DatabaseUrl, Hidden, JwtSecrets, RedisTopology, RedisUrl, SmtpUrl};
 pub use values::{
-    CookieDomain, InvalidValue, LogFormat, LongSpan, PublicUrl, Span, SpanOrOff, Switch, TrustedProxies, WebOrigin,
+    CookieDomain, InvalidValue, KeyGrace, LogFormat, LongSpan, PublicUrl, Span, SpanOrOff, Switch, TrustedProxies,
+    WebOrigin,
 };
 
 pub(crate) use files::{hex, keep, new_key, private_dir};
 
+use lettre::Address;
+use lettre::message::Mailbox;
+use url::Url;
+
 use crate::clock::Chance;
 use crate::domain::WireOffset;
+use crate::media;
 use crate::web::DemoHost;
 
 /// Where a node keeps what is its own, when it is not told.
@@ -108,8 +115,10 @@ pub struct Config {
     pub cookie_domain: Option<CookieDomain>,
     /// Mail server; `None`: mails are logged.
     pub smtp_url: Option<SmtpUrl>,
-    /// Directory of the profile images, absolute.
-    pub media_dir: PathBuf,
+    /// Whom mails come from.
+    pub mail_from: Mailbox,
+    /// Where the profile images are.
+    pub media: media::Place,
     /// Where the node keeps what is its own, absolute; exists.
     pub data_dir: PathBuf,
     /// Offset of the wall clocks that clients send.
@@ -118,6 +127,8 @@ pub struct Config {
     pub message_retention: Duration,
     /// After how long without a message a room is closed; `None`: never.
     pub idle_close: Option<Duration>,
+    /// How long the keys of a service go on that its host has replaced.
+    pub key_grace: Duration,
     /// How long a host may be gone and not be called offline.
     pub presence_grace: Duration,
     /// Redis replicas that must have a batch before it is published.
@@ -145,7 +156,7 @@ impl Config {
     /// The first option that cannot be followed.
     pub fn from_args(args: ServeArgs, chance: &Chance) -> Result<Self, ConfigError> {
         let data_dir = absolute_data_dir(&args.store)?;
-        let mode = mode(&args, &data_dir)?;
+        let mode = mode(&args.store, args.redis_url.as_ref(), &data_dir)?;
         if args.metrics_listen == Some(args.listen) && args.listen.port() != 0 {
             return Err(ConfigError::new("metrics-listen", "is the same address as --listen"));
         }
@@ -153,7 +164,7 @@ impl Config {
             return Err(ConfigError::new("redis-wait", "needs --redis-url: there are no replicas without Redis"));
         }
         let smtp_url = args.smtp_url.as_ref().map(|url| SmtpUrl::parse(url.expose())).transpose();
-        let media_dir = args.media_url.as_ref().map(|url| media_dir(url.expose())).transpose()?;
+        let media = args.media_url.as_ref().map(|url| media_place(url.expose())).transpose()?;
         let given = args.jwt_secret.as_ref().map(|keys| JwtSecrets::parse(keys.expose())).transpose();
         let given = given.map_err(|error| ConfigError::new("jwt-secret", error))?;
         let jwt_secrets = match (given, &mode) {
@@ -164,21 +175,24 @@ impl Config {
             (None, Mode::Embedded { .. } | Mode::SingleOnDatabase { .. }) => kept_secret(&data_dir, chance)?,
         };
         private_dir(&data_dir).map_err(|error| unusable(&data_dir, &error))?;
+        let public_url = args.public_url.map_or_else(|| public_url_of(args.listen), Ok)?;
         Ok(Self {
             listen: args.listen,
             metrics_listen: args.metrics_listen,
             auto_migrate: args.auto_migrate.map_or(mode.database().is_sqlite(), Switch::is_on),
             mode,
             jwt_secrets,
-            public_url: args.public_url.map_or_else(|| public_url_of(args.listen), Ok)?,
+            mail_from: args.mail_from.map_or_else(|| mail_from(&public_url), Ok)?,
+            public_url,
             admin_origins: args.admin_origins,
             cookie_domain: args.cookie_domain,
             smtp_url: smtp_url.map_err(|error| ConfigError::new("smtp-url", error))?,
-            media_dir: media_dir.unwrap_or_else(|| data_dir.join("media")),
+            media: media.unwrap_or_else(|| media::Place::Folder(data_dir.join("media"))),
             data_dir,
             wire_offset: args.wire_offset,
             message_retention: args.message_retention.0,
             idle_close: args.idle_close.0,
+            key_grace: args.key_grace.0,
             presence_grace: args.presence_grace.0,
             redis_wait: args.redis_wait,
             limit_queue: args.limit_queue,
@@ -212,9 +226,21 @@ impl Config {
                  limits; give the balancer's addresses, or `none` when clients connect directly"
             );
         }
+        if self.has_folder_of_its_own() {
+            tracing::warn!(
+                folder = %self.media,
+                "--media-url IS A FOLDER, in a cluster: profile images are missing on every node that does not have the same \
+                 folder mounted; give s3://bucket/prefix"
+            );
+        }
         if self.limits == Limits::off(self.limits.frame_bytes) {
             tracing::warn!("--limits is off: no client is limited, which is for load tests only");
         }
+    }
+
+    /// Whether images are where perhaps no other node of the cluster sees them.
+    pub fn has_folder_of_its_own(&self) -> bool {
+        self.mode.redis().is_some() && matches!(self.media, media::Place::Folder(_))
     }
 
     /// What the proxies' list comes down to: unset trusts nobody.
@@ -238,10 +264,23 @@ pub fn database(args: &StoreArgs) -> Result<DatabaseUrl, ConfigError> {
     }
 }
 
-fn mode(args: &ServeArgs, data_dir: &Path) -> Result<Mode, ConfigError> {
-    let redis = args.redis_url.as_ref().map(|url| RedisUrl::parse(url.expose())).transpose();
+/// The stores of a command that tells the nodes what it did; with SQLite the directory is made.
+///
+/// # Errors
+/// Stores that do not go together, a URL or a directory that cannot be used.
+pub fn stores(args: &StoreArgs, redis_url: Option<&Hidden>) -> Result<Mode, ConfigError> {
+    let data_dir = absolute_data_dir(args)?;
+    let mode = mode(args, redis_url, &data_dir)?;
+    if let Mode::Embedded { .. } = mode {
+        private_dir(&data_dir).map_err(|error| unusable(&data_dir, &error))?;
+    }
+    Ok(mode)
+}
+
+fn mode(store: &StoreArgs, redis_url: Option<&Hidden>, data_dir: &Path) -> Result<Mode, ConfigError> {
+    let redis = redis_url.map(|url| RedisUrl::parse(url.expose())).transpose();
     let redis = redis.map_err(|error| ConfigError::new("redis-url", error))?;
-    match (named_database(&args.store)?, redis) {
+    match (named_database(store)?, redis) {
         (None, None) => Ok(Mode::Embedded { database: own_database(data_dir)? }),
         (Some(database), None) => Ok(Mode::SingleOnDatabase { database }),
         (Some(database), Some(redis)) if !database.is_sqlite() => Ok(Mode::Cluster { database, redis }),
@@ -281,16 +320,22 @@ fn kept_secret(data_dir: &Path, chance: &Chance) -> Result<JwtSecrets, ConfigErr
         .map_err(|error| ConfigError::new("data-dir", format!("{} is damaged: {error}", path.display())))
 }
 
-fn media_dir(url: &str) -> Result<PathBuf, ConfigError> {
-    let refused = |problem: &str| ConfigError::new("media-url", problem);
-    let url = url::Url::parse(url).map_err(|_| refused("expected file:///path"))?;
-    if url.scheme() != "file" {
-        return Err(refused("only file:// is supported: put a shared directory there"));
-    }
-    url.to_file_path().map_err(|()| refused("expected file:///path with an absolute path"))
+/// A bucket's endpoint, region and keys are the variables that every program of that world reads.
+fn media_place(url: &str) -> Result<media::Place, ConfigError> {
+    let readable = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+    media::Place::parse(url, || media::Settings::among(std::env::vars_os().filter_map(readable)))
+        .map_err(|error| ConfigError::new("media-url", error))
 }
 
 /// `http://<listen>`; "every address" is nowhere that a browser could go, so it is shown as this machine.
+fn mail_from(public_url: &PublicUrl) -> Result<Mailbox, ConfigError> {
+    let url = Url::parse(public_url.as_str()).ok();
+    // An address needs a name behind its @.
+    let host = url.as_ref().and_then(Url::domain).unwrap_or("localhost");
+    let address = Address::new("no-reply", host).map_err(|error| ConfigError::new("mail-from", error))?;
+    Ok(Mailbox::new(Some("PinTalk".to_owned()), address))
+}
+
 fn public_url_of(listen: SocketAddr) -> Result<PublicUrl, ConfigError> {
     let ip = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),

@@ -13,7 +13,7 @@ pub enum Control {
         /// The login.
         sid: String,
     },
-    /// A host deactivated his account: all his sockets close with 4001.
+    /// A host deactivated his account, or an operator did: all his sockets close with 4001.
     HostDisabled {
         /// Who.
         host: HostId,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use moka::future::Cache;
 
 use crate::domain::{Host, HostId, HostUuid};
-use crate::store::{Store, StoreError};
+use crate::store::{KeyHolder, Store, StoreError};
 
 /// How old a cached host may be.
 pub const TTL: Duration = Duration::from_secs(5);
@@ -31,7 +31,7 @@ pub struct Hosts {
     store: Store,
     by_id: Cache<HostId, Found>,
     by_uuid: Cache<HostUuid, Found>,
-    by_access_key: Cache<String, Found>,
+    by_access_key: Cache<String, Option<Arc<KeyHolder>>>,
     remembered: Cache<HostId, Arc<Host>>,
 }
 
@@ -87,12 +87,13 @@ impl Hosts {
         self.by_uuid.try_get_with(uuid, ask).await.map_err(unshare)
     }
 
-    /// A host by his access key.
+    /// A host by his access key, also by one that he has replaced: whether it still opens anything is
+    /// [`Accounts::opens`](crate::accounts::Accounts::opens)'s to say, as time goes on in here, too.
     ///
     /// # Errors
     /// As of the store; nothing is cached then.
-    pub async fn by_access_key(&self, key: &str) -> Result<Found, StoreError> {
-        let ask = async { Ok(self.store.host_by_access_key(key).await?.map(Arc::new)) };
+    pub async fn by_access_key(&self, key: &str) -> Result<Option<Arc<KeyHolder>>, StoreError> {
+        let ask = async { Ok(self.store.key_holder(key).await?.map(Arc::new)) };
         self.by_access_key.try_get_with_by_ref(key, ask).await.map_err(unshare)
     }
 
@@ -110,7 +111,7 @@ impl Hosts {
         let is_his = move |found: &Found| found.as_ref().is_some_and(|host| host.id == id);
         forget(&self.by_id, move |_, found| is_his(found));
         forget(&self.by_uuid, move |_, found| is_his(found));
-        forget(&self.by_access_key, move |_, found| is_his(found));
+        forget(&self.by_access_key, move |_, found| found.as_ref().is_some_and(|holder| holder.host.id == id));
         forget(&self.remembered, move |known, _| *known == id);
     }
 }

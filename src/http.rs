@@ -12,6 +12,9 @@ mod chat;
 mod cookie;
 mod cors;
 mod download;
+mod keys;
+mod media;
+mod multipart;
 mod negotiate;
 mod operation;
 mod pages;
@@ -21,6 +24,7 @@ mod reply;
 mod request;
 mod routes;
 mod server;
+mod sign_up;
 mod sockets;
 mod users;
 
@@ -37,8 +41,10 @@ use warp::filters::path::FullPath;
 use warp::reply::Response;
 use warp::{Filter, Rejection};
 
-use crate::accounts::{Accounts, Announce};
+use crate::accounts::{Accounts, Announce, Forgotten};
 use crate::hosts::Hosts;
+use crate::limits::Limits;
+use crate::profile_images::ProfileImages;
 use crate::rooms::Rooms;
 use crate::store::Store;
 
@@ -66,8 +72,12 @@ pub struct HttpContext {
     pub hosts: Hosts,
     /// Chatrooms.
     pub rooms: Rooms,
+    /// Profile images.
+    pub images: ProfileImages,
     /// SQL, for what must be fresh.
     pub store: Store,
+    /// How often anybody may do what.
+    pub limits: Arc<Limits>,
     /// Whether this node can serve.
     pub health: Arc<dyn Health>,
     /// The metrics in Prometheus' text format.
@@ -202,8 +212,9 @@ async fn perform(app: &HttpContext, target: Target<'_>, request: &mut Request) -
     match target {
         Target::Nothing => Err(ApiError::NotFound),
         Target::Page(page) if verb == Verb::Get => Ok(page.show(&request.headers)),
+        Target::Media(key) if verb == Verb::Get => media::show(app, &key, &request.headers).await,
         Target::Socket(path) if verb == Verb::Get => Ok(sockets::hand_over(app, path, request).await),
-        Target::Page(_) | Target::Socket(_) => Err(not_allowed()),
+        Target::Page(_) | Target::Media(_) | Target::Socket(_) => Err(not_allowed()),
         Target::Route(route, id) => {
             let call = route.call(verb).ok_or_else(not_allowed)?;
             let is_api = matches!(route.audience, Audience::Guests | Audience::Hosts);
@@ -226,8 +237,19 @@ async fn dispatch(app: &HttpContext, call: Call, id: i64, request: &mut Request)
         Call::RefreshToken => auth::refresh_token(app, request).await,
         Call::LogOut => auth::log_out(app, request).await,
 
+        Call::CheckEmail => sign_up::check_email(app, request).await,
+        Call::MailCode => sign_up::mail_code(app, request).await,
+        Call::ConfirmEmail => sign_up::confirm_email(app, request).await,
+        Call::SignUp => sign_up::sign_up(app, request).await,
+        Call::ChangePassword => auth::change_password(app, request).await,
+        Call::ResetPassword => auth::mail_password(app, request, Forgotten::Password).await,
+        Call::Leave => auth::leave(app, request).await,
+        Call::RestoreAccount => auth::mail_password(app, request, Forgotten::Account).await,
+
         Call::ShowUser => users::show_user(app, request, id).await,
+        Call::PatchUser => users::patch_user(app, request, id).await,
         Call::PatchConfigs => users::patch_configs(app, request, id).await,
+        Call::RotateKeys => keys::rotate_keys(app, request, id).await,
 
         Call::ListRooms => chat::list_rooms(app, request).await,
         Call::ShowRoom => chat::show_room(app, request, id).await,

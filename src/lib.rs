@@ -7,8 +7,8 @@
 //! | floor | modules | knows |
 //! |---|---|---|
 //! | ground | [`domain`], [`protocol`], [`control`], [`clock`], [`metric`] | words; no tokio, no I/O |
-//! | ports | [`broker`], [`presence`], [`store`] (and [`redis`], the clients two drivers share) | what is kept, and where |
-//! | services | [`hub`], [`relay`], [`history`], [`hosts`], [`rooms`], [`accounts`], [`statuses`], [`inbox`], [`session`], [`archive`], [`turns`] | ports, never a driver, never a socket |
+//! | ports | [`broker`], [`presence`], [`throttle`], [`store`], [`media`] (and [`redis`], the clients two drivers share) | what is kept, and where |
+//! | services | [`hub`], [`relay`], [`history`], [`hosts`], [`rooms`], [`accounts`], [`profile_images`], [`statuses`], [`inbox`], [`session`], [`archive`], [`limits`], [`mail`], [`turns`] | ports, never a driver, never a socket |
 //! | transport | [`http`], [`ws`], [`web`] | warp and sockets |
 //! | roof | [`config`], [`telemetry`], [`shutdown`], [`app`], [`cli`] | everything; [`app`] alone names drivers |
 //!
@@ -44,8 +44,12 @@ pub mod hosts;
 pub mod http;
 pub mod hub;
 pub mod inbox;
+pub mod limits;
+pub mod mail;
+pub mod media;
 pub mod metric;
 pub mod presence;
+pub mod profile_images;
 pub mod protocol;
 pub mod redis;
 pub mod relay;
@@ -55,6 +59,7 @@ pub mod shutdown;
 pub mod statuses;
 pub mod store;
 pub mod telemetry;
+pub mod throttle;
 pub mod turns;
 pub mod web;
 pub mod ws;

@@ -17,15 +17,22 @@ mod counts;
 mod entity;
 mod error;
 mod hosts;
+mod keys;
 mod logins;
 mod messages;
+mod outbox;
+mod passwords;
 mod pins;
+mod profile_image;
+mod profiles;
 mod room_events;
 mod rooms;
+mod standing;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+mod verifications;
 
 use std::time::Duration;
 
@@ -38,11 +45,18 @@ pub use append::{Append, Appended};
 pub use archive::{Archived, ArchivedRoom};
 pub use connect::InvalidUrl;
 pub use error::StoreError;
-pub use hosts::{Credentials, NewHost};
+pub(crate) use hosts::email_key;
+pub use hosts::{Credentials, NewHost, Temporary};
+pub use keys::{KeyHolder, KeyPair, MAX_OLD_PAIRS, OldKeys};
 pub use logins::Rotation;
+pub use outbox::{DueMail, OutgoingMail};
+pub use passwords::Replaced;
 pub use pins::{MAX_PINNED, PinOutcome};
+pub use profile_image::ImageSwap;
+pub use profiles::ProfileChange;
 pub use room_events::{Changed, RoomEvent};
 pub use rooms::{NewRoom, RoomFilter};
+pub use verifications::{CodeOutcome, Verification};
 
 /// The longest that one operation takes, its retries and the wait for a connection included.
 pub const OPERATION_TIMEOUT: Duration = Duration::from_secs(10);

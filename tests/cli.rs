@@ -1,17 +1,23 @@
 //! The program as an operator meets it: its output, its exit codes, its end.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // this crate is a test
+#![allow(unreachable_pub, reason = "a test binary has no outside")]
 
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use database::{Database, TestDatabase};
 use servers::{Kind, Servers};
 
 #[allow(dead_code, reason = "the crate's own tests use it all")]
 #[path = "../src/redis/testing/servers.rs"]
 mod servers;
+
+#[allow(dead_code, reason = "other targets use the rest of it")]
+#[path = "support/database.rs"]
+mod database;
 
 /// The program with nothing of this test's own environment that it would listen to.
 fn pintalk(args: &[&str]) -> Command {
@@ -60,6 +66,12 @@ fn bad_configuration_ends_with_64_and_one_sentence_that_names_the_flag() {
         ("--log-format", vec!["check", "--log-format", "xml"]),
         ("--steps", vec!["migrate", "down", "-n", "0"]),
         ("--service-name", vec!["user", "create", "--email", "a@b.example"]),
+        ("<HOST>", vec!["user", "disable"]),
+        ("<HOST>", vec!["user", "enable", "dev"]),
+        ("--password", vec!["user", "reset-password", "a@b.example"]),
+        ("--generate", vec!["user", "reset-password", "1", "--generate", "--password", "correct horse"]),
+        ("--key-grace", vec!["user", "rotate-keys", "1", "--key-grace", "500d"]),
+        ("--redis-url", vec!["user", "disable", "1", "--redis-url", "redis://127.0.0.1:1"]),
         ("--help", vec![]),
     ] {
         let output = run(&args);
@@ -167,6 +179,122 @@ fn a_host_that_breaks_a_rule_is_refused_by_flag() {
     assert!(!sentence.contains("s3cret"), "{sentence}");
 }
 
+/// `pintalk user …` on a database of its own.
+fn user(dir: &Path, args: &[&str]) -> Command {
+    pintalk(&[&["user"], args, &["--data-dir", &data_dir(dir)]].concat())
+}
+
+/// What it prints when it succeeds.
+fn printed(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    stdout(&output)
+}
+
+fn make_host(dir: &Path, email: &str, service_name: &str) -> serde_json::Value {
+    let args = ["create", "--email", email, "--service-name", service_name, "--json"];
+    let made = printed(user(dir, &args).env("PINTALK_USER_PASSWORD", "correct horse"));
+    serde_json::from_str(&made).unwrap()
+}
+
+#[test]
+fn hosts_are_listed_for_people_and_for_programs_and_without_their_secrets() {
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(printed(&mut user(dir.path(), &["list"])).lines().count(), 1, "the columns' names");
+    assert_eq!(printed(&mut user(dir.path(), &["list", "--json"])).trim(), "[]");
+    let first = make_host(dir.path(), "dev@shop.example", "Shop\u{1b}[2J");
+    make_host(dir.path(), "a-longer-address@shop.example", "다른 가게");
+    printed(&mut user(dir.path(), &["disable", "A-longer-address@Shop.example"]));
+
+    let table = printed(&mut user(dir.path(), &["list"]));
+    let lines: Vec<_> = table.lines().collect();
+    assert_eq!(lines.len(), 3, "{table}");
+    let has = |line: usize, parts: &[&str]| parts.iter().all(|part| lines[line].contains(part));
+    assert!(has(0, &["ID", "STATE", "EMAIL", "SERVICE"]) && has(1, &["1 ", "active", "dev@shop.example"]), "{table}");
+    assert!(has(2, &["2 ", "disabled", "a-longer-address@shop.example", "다른 가게"]), "{table}");
+    let column = |line: usize, part: &str| lines[line].find(part).unwrap();
+    assert_eq!(column(1, "dev@"), column(2, "a-longer"), "{table}");
+    assert!(!table.contains('\u{1b}'), "{table}");
+
+    let json = printed(&mut user(dir.path(), &["list", "--json"]));
+    let listed: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((&listed[0]["accessKey"], &listed[1]["isDeleted"]), (&first["accessKey"], &serde_json::json!(true)));
+    for secret in [first["secretKey"].as_str().unwrap(), "secretKey", "assword"] {
+        assert!(!json.contains(secret) && !table.contains(secret), "{secret}");
+    }
+}
+
+#[test]
+fn a_host_is_disabled_and_enabled_by_address_or_by_id_as_often_as_one_likes() {
+    let dir = tempfile::tempdir().unwrap();
+    make_host(dir.path(), "dev@shop.example", "Shop");
+    for (task, who, state) in [
+        ("disable", "dev@shop.example", "disabled"),
+        ("disable", "1", "disabled"),
+        ("enable", "1", "active"),
+        ("enable", "DEV@shop.example", "active"),
+    ] {
+        let told = printed(&mut user(dir.path(), &[task, who]));
+        assert!(told.starts_with("dev@shop.example is "), "{told}");
+        assert!(printed(&mut user(dir.path(), &["list"])).contains(state), "{task} {who}");
+    }
+    for (task, who) in [("disable", "2"), ("enable", "who@shop.example"), ("rotate-keys", "who@shop.example")] {
+        let output = user(dir.path(), &[task, who]).output().unwrap();
+        let sentence = stderr(&output);
+        assert_eq!(output.status.code(), Some(1), "{sentence}");
+        assert!(sentence.contains("<HOST>") && sentence.lines().count() == 1, "{sentence}");
+    }
+}
+
+#[test]
+fn a_password_is_set_from_standard_input_the_environment_or_made_up() {
+    let dir = tempfile::tempdir().unwrap();
+    make_host(dir.path(), "dev@shop.example", "Shop");
+    let reset = |more: &[&str]| user(dir.path(), &[&["reset-password", "dev@shop.example"], more].concat());
+    let mut child = reset(&["--password", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(b"another horse\n").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), stdout(&output).contains("horse")), (Some(0), false));
+    printed(reset(&[]).env("PINTALK_USER_PASSWORD", "yet another"));
+    let made = [printed(&mut reset(&["--generate"])), printed(&mut reset(&["--generate"]))];
+    assert!(
+        made[0] != made[1] && made.iter().all(|line| line.trim().len() == 20 && line.lines().count() == 1),
+        "{made:?}"
+    );
+    let output = reset(&[]).env("PINTALK_USER_PASSWORD", "s3cret").output().unwrap();
+    assert_eq!(output.status.code(), Some(64));
+    assert!(stderr(&output).contains("--password") && !stderr(&output).contains("s3cret"), "{}", stderr(&output));
+}
+
+#[test]
+fn new_keys_are_printed_and_are_those_of_the_account() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = make_host(dir.path(), "dev@shop.example", "Shop");
+    let rotated = printed(&mut user(dir.path(), &["rotate-keys", "dev@shop.example", "--json"]));
+    let rotated: serde_json::Value = serde_json::from_str(&rotated).unwrap();
+    assert_eq!((&rotated["id"], rotated["secretKey"].as_str().map(str::len)), (&first["id"], Some(64)));
+    assert_ne!(rotated["accessKey"], first["accessKey"]);
+    let shown = printed(&mut user(dir.path(), &["rotate-keys", "1", "--revoke-old"]));
+    assert!(shown.contains("access key") && !shown.contains(rotated["accessKey"].as_str().unwrap()), "{shown}");
+}
+
+#[test]
+fn nodes_that_could_not_be_told_are_spoken_of_and_the_new_keys_are_shown_all_the_same() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let database = runtime.block_on(TestDatabase::create(Database::MariaDb));
+    let url = database.url.clone();
+    let on_it = |args: &[&str]| pintalk(&[args, &["--database-url", &url]].concat());
+    printed(&mut on_it(&["migrate", "up"]));
+    let create = ["user", "create", "--email", "dev@shop.example", "--service-name", "Shop"];
+    printed(on_it(&create).env("PINTALK_USER_PASSWORD", "correct horse"));
+    let mut rotate = on_it(&["user", "rotate-keys", "1", "--redis-url", "redis://127.0.0.1:1"]);
+    let output = rotate.output().unwrap();
+    runtime.block_on(database.drop_it());
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stdout(&output).contains("secret key"), "{}", stdout(&output));
+    assert!(stderr(&output).contains("--redis-url") && stderr(&output).lines().count() == 1, "{}", stderr(&output));
+}
+
 #[test]
 fn a_check_of_an_embedded_node_finds_nothing_wrong_until_something_does_not_answer() {
     let dir = tempfile::tempdir().unwrap();
@@ -199,6 +327,30 @@ fn a_check_of_a_cluster_tells_what_its_redis_lacks() {
     let has = |start: &str, part: &str| shown.lines().any(|line| line.starts_with(start) && line.contains(part));
     assert!(has("WRONG", "sql: "), "{shown}");
     assert!(has("ok", "does not evict") && has("risky", "appendonly") && has("risky", "--trusted-proxies"), "{shown}");
+    assert!(has("risky", "--media-url"), "{shown}");
+}
+
+#[test]
+fn a_check_puts_reads_and_deletes_an_image() {
+    // A bucket that tests/run serves on this machine.
+    let endpoint = std::env::var("AWS_ENDPOINT_URL").expect("AWS_ENDPOINT_URL, as tests/run sets it");
+    assert!(endpoint.starts_with("http://127.0.0.1:"), "{endpoint}");
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    for (url, found) in [
+        ("s3://pintalk-tests/check".to_owned(), "ok   "),
+        ("s3://pintalk-elsewhere".to_owned(), "WRONG"),
+        (format!("file://{}/images", dir.path().display()), "ok   "),
+        (format!("file://{}/images", file.display()), "WRONG"),
+    ] {
+        let output = run(&["check", "--data-dir", &data_dir(dir.path()), "--media-url", &url]);
+        let shown = stdout(&output);
+        let told = shown.lines().filter(|line| line.starts_with(&format!("{found}  media: ")));
+        assert_eq!(told.count(), 1, "{url}: {shown}");
+        assert_eq!(output.status.code(), Some(i32::from(found == "WRONG")), "{url}: {shown}");
+    }
+    assert_eq!(std::fs::read_dir(dir.path().join("images")).unwrap().count(), 0);
 }
 
 /// What a check of a deployment says; `more` is its environment.

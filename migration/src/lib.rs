@@ -7,6 +7,9 @@ use sea_orm_migration::prelude::{MigrationTrait, async_trait};
 mod m20261123_000001_initial;
 mod m20261125_000002_room_counts;
 mod m20261125_000003_message_datetime;
+mod m20261125_000004_sign_up;
+mod m20261125_000005_old_keys;
+mod schema;
 
 /// Every change, oldest first.
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +22,8 @@ impl MigratorTrait for Migrator {
             Box::new(m20261123_000001_initial::Migration),
             Box::new(m20261125_000002_room_counts::Migration),
             Box::new(m20261125_000003_message_datetime::Migration),
+            Box::new(m20261125_000004_sign_up::Migration),
+            Box::new(m20261125_000005_old_keys::Migration),
         ]
     }
 }

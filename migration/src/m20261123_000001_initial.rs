@@ -3,7 +3,8 @@
 //! MySQL's DDL cannot be rolled back, so every step may be repeated: what half a run left behind is skipped.
 
 use sea_orm_migration::prelude::*;
-use sea_orm_migration::sea_orm::DbBackend;
+
+use crate::schema::{Words, id, number, row_id, token22};
 
 /// See the module.
 #[derive(DeriveMigrationName)]
@@ -14,7 +15,7 @@ const TABLES: [&str; 6] = ["user", "user_config", "login", "chatroom", "room_eve
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        let words = Words { mysql: manager.get_database_backend() == DbBackend::MySql };
+        let words = Words::of(manager);
         for table in
             [user(words), user_config(words), login(words), chatroom(words), room_event(words), chat_message(words)]
         {
@@ -34,67 +35,6 @@ impl MigrationTrait for Migration {
         }
         Ok(())
     }
-}
-
-/// How a dialect spells a column.
-#[derive(Clone, Copy)]
-struct Words {
-    mysql: bool,
-}
-
-impl Words {
-    /// A table whose text is compared byte by byte unless a column says otherwise. The collation is named because
-    /// the servers' defaults differ.
-    fn table(self, name: &'static str) -> TableCreateStatement {
-        let mut table = Table::create();
-        table.table(name).if_not_exists();
-        if self.mysql {
-            table.engine("InnoDB").character_set("utf8mb4").collate("utf8mb4_bin");
-        }
-        table
-    }
-
-    /// An instant: UTC, whole milliseconds. SQLite keeps text that sorts as time does.
-    fn instant(self, name: &'static str) -> ColumnDef {
-        let mut column = ColumnDef::new(name);
-        if self.mysql {
-            column.custom("datetime(3)");
-        } else {
-            column.text();
-        }
-        column
-    }
-
-    /// Text for people, of at most `len` characters, or long.
-    fn prose(self, name: &'static str, len: Option<u32>) -> ColumnDef {
-        let mut column = ColumnDef::new(name);
-        match len {
-            Some(len) => column.string_len(len),
-            None => column.text(),
-        };
-        if self.mysql {
-            column.extra("COLLATE utf8mb4_unicode_ci");
-        }
-        column
-    }
-}
-
-fn id(name: &'static str) -> ColumnDef {
-    ColumnDef::new(name).big_integer().not_null().take()
-}
-
-fn number(name: &'static str) -> ColumnDef {
-    ColumnDef::new(name).big_integer().not_null().default(0).take()
-}
-
-/// Ids are never given twice: a deleted room's late messages must not turn up in another room.
-fn row_id() -> ColumnDef {
-    ColumnDef::new("id").big_integer().not_null().auto_increment().primary_key().take()
-}
-
-/// An identifier of 22 characters.
-fn token22(name: &'static str) -> ColumnDef {
-    ColumnDef::new(name).char_len(22).not_null().take()
 }
 
 fn flag(name: &'static str, default: bool) -> ColumnDef {

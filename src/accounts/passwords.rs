@@ -1,4 +1,4 @@
-//! Passwords: Argon2id, off the async threads, and only so many at a time.
+//! Passwords: Argon2id, off the async threads, and only so many at a time. Hashes of Django's are checked, too, and never made.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,6 +8,7 @@ use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
 use argon2::{Algorithm, Argon2, Params, Version};
 use tokio::sync::Semaphore;
 
+use super::django::DjangoHash;
 use crate::clock::Chance;
 
 /// Memory of one hash: 19 MiB in KiB, OWASP's first choice with [`PASSES`].
@@ -20,6 +21,34 @@ const WAIT: Duration = Duration::from_secs(5);
 /// A hash that no password was made into: what is checked when the address is unknown, so that time tells nothing.
 const NOBODY: &str =
     "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+
+/// A stored hash, as far as it can be read.
+enum Stored<'a> {
+    Argon2(Box<PasswordHash>),
+    Django(DjangoHash<'a>),
+    /// Nothing opens it.
+    Unreadable,
+}
+
+impl<'a> Stored<'a> {
+    fn read(text: &'a str) -> Self {
+        let phc = PasswordHash::new(text).ok();
+        match phc.filter(|phc| phc.algorithm.as_str().starts_with("argon2") && phc.hash.is_some()) {
+            Some(phc) => Stored::Argon2(Box::new(phc)),
+            None => DjangoHash::parse(text).map_or(Stored::Unreadable, Stored::Django),
+        }
+    }
+}
+
+/// Whether a stored hash is of the kind that [`Passwords::hash`] makes.
+pub(super) fn is_of_today(stored: &str) -> bool {
+    matches!(Stored::read(stored), Stored::Argon2(_))
+}
+
+/// Whether any password could open a stored hash.
+pub(super) fn is_readable(stored: &str) -> bool {
+    !matches!(Stored::read(stored), Stored::Unreadable)
+}
 
 /// A password could not be worked on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -59,7 +88,8 @@ impl Passwords {
         .await
     }
 
-    /// Whether `password` is the one behind `hash`. Without a hash the answer is no, after the same time.
+    /// Whether `password` is the one behind `hash`. Without a hash, or with one that cannot be read, the answer is no, after the
+    /// time that a hash of today takes.
     ///
     /// # Errors
     /// [`PasswordError`].
@@ -67,8 +97,15 @@ impl Passwords {
         let password = password.to_owned();
         self.on_a_core(move || {
             let argon2 = argon2()?;
-            let right = argon2.verify_password(password.as_bytes(), hash.as_deref().unwrap_or(NOBODY)).is_ok();
-            Some(right && hash.is_some())
+            let password = password.as_bytes();
+            Some(match hash.as_deref().map_or(Stored::Unreadable, Stored::read) {
+                Stored::Argon2(hash) => argon2.verify_password(password, &*hash).is_ok(),
+                Stored::Django(hash) => hash.opens_with(password),
+                Stored::Unreadable => {
+                    let _worked = argon2.verify_password(password, NOBODY);
+                    false
+                }
+            })
         })
         .await
     }
@@ -110,6 +147,20 @@ mod tests {
         assert_ne!(passwords.hash("correct horse").await.unwrap(), hash, "every hash has a salt of its own");
         assert_eq!(passwords.verify("correct horse", Some(hash.clone())).await, Ok(true));
         assert_eq!(passwords.verify("correct horses", Some(hash)).await, Ok(false));
+    }
+
+    #[tokio::test]
+    async fn a_hash_of_djangos_opens_and_one_that_cannot_be_read_does_not() {
+        let passwords = Passwords::new(Chance::from_seed(1));
+        let verify = async |password: &str, hash: &str| passwords.verify(password, Some(hash.to_owned())).await;
+        let django = "pbkdf2_sha256$1000$7Tz2wYk1mXcB$f1dkMokJ+r4Ru92R4wJHjjwOVsFsOGA3WRI2sTQu4m0=";
+        assert_eq!(verify("pass word", django).await, Ok(true));
+        assert_eq!(verify("pass wort", django).await, Ok(false));
+        assert!(is_readable(django) && !is_of_today(django) && is_of_today(NOBODY));
+        for bad in ["", "!", "pass word", "pbkdf2_sha256$9999999$salt$AAAA", "$argon2id$", "$argon2id$v=19$m=1"] {
+            assert_eq!(verify("pass word", bad).await, Ok(false), "{bad}");
+            assert!(!is_readable(bad), "{bad}");
+        }
     }
 
     #[tokio::test]

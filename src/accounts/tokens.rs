@@ -9,6 +9,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use jsonwebtoken::crypto::{CryptoProvider, JwtSigner, JwtVerifier, KeyUtils};
 use jsonwebtoken::errors::{Error, ErrorKind};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use signature::{Signer, Verifier};
@@ -147,22 +148,34 @@ impl TokenKeys {
             iat,
             exp: iat + ttl.num_seconds(),
         };
-        jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &self.sign).map_err(|_| TokenError::Invalid)
+        self.sign_claims(&claims)
     }
 
-    fn read(&self, token: &str, kind: &str, now: DateTime<Utc>) -> Result<Claims, TokenError> {
+    /// A token of any claims.
+    ///
+    /// # Errors
+    /// [`TokenError::Invalid`], should signing fail.
+    pub(super) fn sign_claims(&self, claims: &impl Serialize) -> Result<String, TokenError> {
+        jsonwebtoken::encode(&Header::new(Algorithm::HS256), claims, &self.sign).map_err(|_| TokenError::Invalid)
+    }
+
+    /// Reads the claims of a token of ours. Their kind and their times are the caller's to check.
+    ///
+    /// # Errors
+    /// [`TokenError::Invalid`].
+    pub(super) fn read_claims<T: DeserializeOwned>(&self, token: &str) -> Result<T, TokenError> {
         if token.len() > MAX_TOKEN_LEN {
             return Err(TokenError::Invalid);
         }
         let mut validation = Validation::new(Algorithm::HS256);
         validation.validate_exp = false;
         validation.required_spec_claims.clear();
-        let claims = self
-            .verify
-            .iter()
-            .find_map(|key| jsonwebtoken::decode::<Claims>(token, key, &validation).ok())
-            .ok_or(TokenError::Invalid)?
-            .claims;
+        let read = |key| jsonwebtoken::decode::<T>(token, key, &validation).ok();
+        self.verify.iter().find_map(read).map(|token| token.claims).ok_or(TokenError::Invalid)
+    }
+
+    fn read(&self, token: &str, kind: &str, now: DateTime<Utc>) -> Result<Claims, TokenError> {
+        let claims: Claims = self.read_claims(token)?;
         match (claims.token_type == kind, now.timestamp() < claims.exp) {
             (false, _) => Err(TokenError::Invalid),
             (true, false) => Err(TokenError::Expired),

@@ -9,6 +9,7 @@ use tokio_util::task::TaskTracker;
 
 use super::App;
 use super::health::NodeHealth;
+use super::limits::limits;
 use crate::accounts::tokens::TokenKeys;
 use crate::accounts::{Accounts, Announce};
 use crate::archive::Archive;
@@ -21,6 +22,7 @@ use crate::http::{HttpContext, Pages, RenderMetrics, Settings};
 use crate::hub::Hub;
 use crate::inbox::Inbox;
 use crate::presence::Presence;
+use crate::profile_images::ProfileImages;
 use crate::relay::{Deliveries, Members, Relay, Sweep};
 use crate::rooms::Rooms;
 use crate::session::{Rate, SessionLimits, Sessions};
@@ -63,7 +65,8 @@ impl Node {
             config.wire_offset,
         );
         let announce = announce(broker.clone());
-        let accounts = Accounts::new(store.clone(), clock.clone(), chance.clone(), keys(config), announce.clone());
+        let accounts = Accounts::new(store.clone(), clock.clone(), chance.clone(), keys(config), announce.clone())
+            .with_key_grace(config.key_grace);
         let relay = Relay::start(&broker, &rooms, &hub, shutdown.tasks(), &shutdown.stopping_token());
         let statuses = Statuses::new(
             hub.clone(),
@@ -100,10 +103,11 @@ impl Node {
         refuse: &CancellationToken,
         metrics: RenderMetrics,
     ) -> HttpContext {
-        let config = &app.config;
+        let (config, limits) = (&app.config, limits(app));
         let upgrader = Upgrader {
             sessions: self.sessions.clone(),
             hub: self.hub.clone(),
+            limits: limits.clone(),
             address_sockets: config.limits.sockets_per_address.get(),
             max_message: config.limits.frame_bytes,
             draining: refuse.clone(),
@@ -114,7 +118,9 @@ impl Node {
             accounts: self.accounts.clone(),
             hosts: self.hosts.clone(),
             rooms: self.rooms.clone(),
+            images: ProfileImages::new(app.media.clone(), app.store.clone(), self.clock.clone(), app.chance.clone()),
             store: app.store.clone(),
+            limits,
             health: Arc::new(self.health.clone()),
             metrics,
             upgrades: Arc::new(upgrader),

@@ -24,6 +24,9 @@ const EVENTS_INTERVAL: Duration = Duration::from_secs(5);
 /// How often the logins behind open sockets are looked up: one that ran out by itself is announced by nobody.
 const LOGINS_INTERVAL: Duration = Duration::from_secs(60);
 
+/// How often the keys are deleted that have ended. They open nothing by then: this is for the table only.
+const KEYS_INTERVAL: Duration = Duration::from_secs(3_600);
+
 pub(super) fn start(node: &Node, store: &Store, redis: Option<&Redis>, shutdown: &Shutdown) {
     if let Some(redis) = redis.cloned() {
         let (health, broker) = (node.health.clone(), node.broker.clone());
@@ -68,6 +71,17 @@ pub(super) fn start(node: &Node, store: &Store, redis: Option<&Redis>, shutdown:
     every(shutdown, LOGINS_INTERVAL, move || {
         let (accounts, hub) = (accounts.clone(), hub.clone());
         async move { end_dead_logins(&accounts, &hub).await }
+    });
+    let accounts = node.accounts.clone();
+    every(shutdown, KEYS_INTERVAL, move || {
+        let accounts = accounts.clone();
+        async move {
+            match accounts.delete_ended_keys().await {
+                Ok(0) => {}
+                Ok(count) => tracing::info!(count, "replaced keys that have ended are deleted"),
+                Err(error) => tracing::debug!(%error, "replaced keys that have ended are deleted later"),
+            }
+        }
     });
     let rooms = node.rooms.clone();
     every(shutdown, EVENTS_INTERVAL, move || {

@@ -1,6 +1,7 @@
 //! `pintalk check`: reaches everything that the configuration names, and tells what is wrong or risky.
 //!
-//! It changes nothing but what `serve` would make at once: the data directory and the tokens' key in it.
+//! It changes nothing but what `serve` would make at once: the data directory, the tokens' key in it, the folder of images.
+//! What it puts there to see whether it can, it takes away.
 
 mod redis;
 
@@ -14,6 +15,7 @@ use lettre::{AsyncSmtpTransport, Tokio1Executor};
 use super::{FAILED, Failure, block_on, log_for_a_command, migrate};
 use crate::clock::Chance;
 use crate::config::{Config, Limits, Mode, ServeArgs, SmtpUrl};
+use crate::media::{Media, Place};
 use crate::store::Store;
 
 /// How long anything may take to answer.
@@ -71,7 +73,7 @@ pub(super) fn run(args: ServeArgs) -> Result<u8, Failure> {
         if let Some(url) = &config.smtp_url {
             findings.extend(in_time("smtp", smtp(url)).await);
         }
-        findings.push(writable("media", &config.media_dir));
+        findings.extend(in_time("media", media(&config.media)).await);
         findings.push(writable("data-dir", &config.data_dir));
         for finding in &findings {
             println!("{finding}");
@@ -96,6 +98,13 @@ fn settings(config: &Config) -> Vec<Finding> {
     })];
     if config.mode.redis().is_some() && config.trusted_proxies.is_none() {
         findings.push(Finding::risky("--trusted-proxies: not set, so behind a balancer all clients share one address"));
+    }
+    if config.has_folder_of_its_own() {
+        findings.push(Finding::risky(format!(
+            "--media-url: {} is a folder, AND THIS IS A CLUSTER: profile images are missing on every node that does not have \
+             the same folder mounted",
+            config.media
+        )));
     }
     if config.limits == Limits::off(config.limits.frame_bytes) {
         findings.push(Finding::risky("--limits: off, so no client is limited"));
@@ -139,6 +148,17 @@ async fn smtp(url: &SmtpUrl) -> Vec<Finding> {
         Ok(true) => Finding::good(format!("smtp: {url} answers")),
         Ok(false) => Finding::wrong(format!("smtp: {url} hangs up")),
         Err(error) => Finding::wrong(format!("smtp: {url}: {error}")),
+    }]
+}
+
+async fn media(place: &Place) -> Vec<Finding> {
+    let tried = match Media::open(place) {
+        Ok(media) => media.try_out(&Chance::from_entropy()).await,
+        Err(error) => Err(error),
+    };
+    vec![match tried {
+        Ok(()) => Finding::good(format!("media: {place} takes, gives and deletes")),
+        Err(error) => Finding::wrong(format!("media: {place}: {error}")),
     }]
 }
 

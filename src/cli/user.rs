@@ -1,101 +1,102 @@
-//! `pintalk user`: hosts from the command line, for a server that sends no mail yet.
+//! `pintalk user`: hosts from the command line, for a server that sends no mail yet, and for its operator.
 
-use std::io::BufRead as _;
+mod change;
+mod create;
+mod list;
+
+use std::io::{BufRead as _, Write as _};
+use std::str::FromStr;
 use std::sync::Arc;
 
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 
 use super::{Failure, USAGE, block_on, log_for_a_command, open_store};
 use crate::accounts::tokens::TokenKeys;
-use crate::accounts::{Accounts, CreateHostError, NewAccount};
+use crate::accounts::{Accounts, Announce};
 use crate::clock::{Chance, SystemClock};
-use crate::config::{self, ConfigError, Hidden, StoreArgs};
-use crate::domain::Host;
+use crate::config::{ConfigError, Hidden};
+use crate::domain::{Host, HostId};
 use crate::protocol::api::User;
 use crate::store::Store;
+
+pub(super) use create::create;
 
 #[derive(Subcommand)]
 pub(super) enum UserCommand {
     /// Make a host and print him, his keys included.
-    Create(CreateArgs),
-}
-
-#[derive(Args)]
-pub(super) struct CreateArgs {
-    /// Address he logs in with.
-    #[arg(long)]
-    email: String,
-    /// At least 8 characters; `-` reads a line from standard input.
-    #[arg(long, env = "PINTALK_USER_PASSWORD", hide_env_values = true, allow_hyphen_values = true)]
-    password: Option<Hidden>,
-    /// What his guests see it is called.
-    #[arg(long)]
-    service_name: String,
-    /// Where his widget is embedded: host names with optional ports, separated by commas.
-    #[arg(long)]
-    service_domain: Option<String>,
-    /// A few words about the service.
-    #[arg(long, default_value = "")]
-    service_expl: String,
-    /// Print JSON, as the API answers it.
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    store: StoreArgs,
+    Create(create::CreateArgs),
+    /// Print all hosts, without their secret keys.
+    List(list::ListArgs),
+    /// Deactivate a host: his keys and tokens open nothing, his logins end.
+    #[command(after_help = change::WHEN)]
+    Disable(change::StandingArgs),
+    /// Take a deactivation back; he has to log in again.
+    #[command(after_help = change::WHEN)]
+    Enable(change::StandingArgs),
+    /// Give a host another password; his logins end.
+    #[command(after_help = change::WHEN)]
+    ResetPassword(change::PasswordArgs),
+    /// Give a host's service new keys and print him; the old ones go on for --key-grace.
+    #[command(after_help = change::WHEN)]
+    RotateKeys(change::KeysArgs),
 }
 
 pub(super) fn run(command: UserCommand) -> Result<u8, Failure> {
-    let UserCommand::Create(args) = command;
     log_for_a_command();
-    let database = config::database(&args.store)?;
-    let account = NewAccount {
-        email: args.email,
-        password: password(args.password.as_ref())?,
-        service_name: args.service_name,
-        service_expl: args.service_expl,
-        service_domain: args.service_domain,
-    };
-    block_on(async {
-        let store = open_store(&database).await?;
-        let host = create(&store, account).await;
-        store.close().await;
-        let host = host?;
-        if args.json {
-            println!("{}", serde_json::to_string(&User::from(&host)).map_err(Failure::new)?);
-        } else {
-            print(&host);
-        }
-        Ok(0)
-    })
+    match command {
+        UserCommand::Create(args) => create::run(args),
+        UserCommand::List(args) => list::run(&args),
+        UserCommand::Disable(args) => change::disable(&args),
+        UserCommand::Enable(args) => change::enable(&args),
+        UserCommand::ResetPassword(args) => change::reset_password(&args),
+        UserCommand::RotateKeys(args) => change::rotate_keys(&args),
+    }
 }
 
-/// Makes a host in an open store.
-pub(super) async fn create(store: &Store, account: NewAccount) -> Result<Host, Failure> {
+/// A host who is there already: what a person has at hand, or what `list` printed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Who {
+    Email(String),
+    Id(HostId),
+}
+
+impl FromStr for Who {
+    type Err = &'static str;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let is_id = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        match text.parse() {
+            Ok(id) if is_id => Ok(Self::Id(HostId(id))),
+            _ if text.contains('@') => Ok(Self::Email(text.trim().to_owned())),
+            _ => Err("expected an e-mail address or an id"),
+        }
+    }
+}
+
+impl Who {
+    async fn find(&self, store: &Store) -> Result<Host, Failure> {
+        let found = match self {
+            Self::Email(email) => store.credentials(email).await?.map(|known| known.host),
+            Self::Id(id) => store.host(*id).await?,
+        };
+        found.ok_or_else(Self::unknown)
+    }
+
+    fn unknown() -> Failure {
+        Failure::new("<HOST>: there is no account with this address or id")
+    }
+}
+
+/// Accounts in an open store, with a voice of the caller's.
+fn accounts(store: &Store, announce: Announce) -> Result<Accounts, Failure> {
     let chance = Chance::from_entropy();
     // No token is signed here: any key will do.
     let keys = TokenKeys::new(&[chance.bytes::<32>()]).ok_or_else(|| Failure::new("no key for tokens"))?;
-    let nobody = Arc::new(|_| -> futures_util::future::BoxFuture<'static, ()> { Box::pin(std::future::ready(())) });
-    let accounts = Accounts::new(store.clone(), Arc::new(SystemClock), chance, keys, nobody);
-    accounts.create_host(account).await.map_err(|error| match error {
-        CreateHostError::Invalid(fields) => {
-            let why = fields.iter().map(|(field, why)| format!("--{}: {why}", flag(field))).collect::<Vec<_>>();
-            Failure { code: USAGE, sentence: why.join("; ") }
-        }
-        CreateHostError::EmailTaken => Failure::new("--email: there is an account with this address"),
-        CreateHostError::Fault(fault) => Failure::new(fault),
-    })
+    Ok(Accounts::new(store.clone(), Arc::new(SystemClock), chance, keys, announce))
 }
 
-/// `serviceName` of the API is `service-name` here.
-fn flag(field: &str) -> String {
-    let mut flag = String::new();
-    for character in field.chars() {
-        if character.is_ascii_uppercase() {
-            flag.push('-');
-        }
-        flag.push(character.to_ascii_lowercase());
-    }
-    flag
+/// Nobody is told.
+fn in_silence() -> Announce {
+    Arc::new(|_| Box::pin(std::future::ready(())))
 }
 
 fn password(given: Option<&Hidden>) -> Result<String, ConfigError> {
@@ -113,14 +114,35 @@ fn password(given: Option<&Hidden>) -> Result<String, ConfigError> {
     }
 }
 
-fn print(host: &Host) {
-    println!("id              {}", host.id.0);
-    println!("email           {}", host.email);
-    println!("uuid            {}", host.uuid);
-    println!("service name    {}", host.service_name);
-    println!("service domain  {}", host.service_domain.as_deref().unwrap_or("-"));
-    println!("access key      {}", host.access_key);
-    println!("secret key      {}", host.secret_key);
+/// Prints a host with his keys, for a person or as the API answers him.
+fn print(host: &Host, json: bool) -> Result<(), Failure> {
+    if json {
+        return say(&serde_json::to_string(&User::new(host, "")).map_err(Failure::new)?);
+    }
+    let facts = [
+        ("id", host.id.0.to_string()),
+        ("email", plain(&host.email)),
+        ("uuid", host.uuid.to_string()),
+        ("service name", plain(&host.service_name)),
+        ("service domain", host.service_domain.as_deref().unwrap_or("-").to_owned()),
+        ("access key", host.access_key.clone()),
+        ("secret key", host.secret_key.clone()),
+    ];
+    let lines: Vec<_> = facts.iter().map(|(name, fact)| format!("{name:14}  {fact}")).collect();
+    say(&lines.join("\n"))
+}
+
+/// Writes to standard output. A reader that has gone away has read enough.
+fn say(text: &str) -> Result<(), Failure> {
+    match writeln!(std::io::stdout().lock(), "{text}") {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::new(error)),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// What somebody else wrote, so that it cannot play with a terminal.
+fn plain(text: &str) -> String {
+    text.replace(char::is_control, "\u{fffd}")
 }
 
 #[cfg(test)]
@@ -128,8 +150,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_field_of_the_api_is_named_by_its_flag() {
-        assert_eq!(flag("serviceDomain"), "service-domain");
-        assert_eq!(flag("email"), "email");
+    fn a_host_is_named_by_his_address_or_his_id() {
+        assert_eq!("dev@shop.example".parse(), Ok(Who::Email("dev@shop.example".into())));
+        assert_eq!("42".parse(), Ok(Who::Id(HostId(42))));
+        for bad in ["", "dev", "+42", "-1", "99999999999999999999"] {
+            assert!(bad.parse::<Who>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_name_cannot_play_with_the_terminal() {
+        assert_eq!(plain("가게\u{1b}[2J\n"), "가게\u{fffd}[2J\u{fffd}");
     }
 }

@@ -7,14 +7,17 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, FromArgMatches as _};
+use lettre::message::Mailbox;
 
 use super::limits::LimitArgs;
 use super::secrets::Hidden;
-use super::values::{CookieDomain, LogFormat, LongSpan, PublicUrl, Span, SpanOrOff, Switch, TrustedProxies, WebOrigin};
+use super::values::{
+    CookieDomain, KeyGrace, LogFormat, LongSpan, PublicUrl, Span, SpanOrOff, Switch, TrustedProxies, WebOrigin,
+};
 use crate::broker::redis::DEFAULT_QUEUE_LIMIT;
 use crate::domain::WireOffset;
 
-/// Where SQL is: all that `migrate` and `user` need to know.
+/// Where SQL is: all that `migrate` and `user create` need to know.
 #[derive(Args, Clone, Debug)]
 pub struct StoreArgs {
     /// MySQL of a cluster or of a single node; without it, SQLite in the data directory.
@@ -67,7 +70,11 @@ pub struct ServeArgs {
     /// Mail server; without it, mails are logged.
     #[arg(long, env = "PINTALK_SMTP_URL", value_name = "URL", hide_env_values = true)]
     pub smtp_url: Option<Hidden>,
-    /// Where profile images are kept [default: media in the data directory].
+    /// Whom mails come from [default: PinTalk <no-reply@ the host of --public-url>].
+    #[arg(long, env = "PINTALK_MAIL_FROM", value_name = "MAILBOX")]
+    pub mail_from: Option<Mailbox>,
+    /// Where profile images are kept: file:///path, or s3://bucket/prefix with AWS_… variables [default: media in the data
+    /// directory].
     #[arg(long, env = "PINTALK_MEDIA_URL", value_name = "URL", hide_env_values = true)]
     pub media_url: Option<Hidden>,
     /// Offset of the wall clocks that clients send.
@@ -85,6 +92,9 @@ pub struct ServeArgs {
     /// After how long without a message a room is closed, or off.
     #[arg(long, env = "PINTALK_IDLE_CLOSE", value_name = "SPAN", default_value = "7d")]
     pub idle_close: SpanOrOff,
+    /// How long the keys of a service go on that its host has replaced.
+    #[arg(long, env = "PINTALK_KEY_GRACE", value_name = "SPAN", default_value = "1d")]
+    pub key_grace: KeyGrace,
     /// How long a host may be gone and not be called offline.
     #[arg(long, env = "PINTALK_PRESENCE_GRACE", value_name = "SPAN", default_value = "1s")]
     pub presence_grace: Span,

@@ -1,6 +1,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 
 use super::*;
+use crate::media::Place;
 
 const MYSQL: &str = "mysql://pin:s3cret@db.example/pintalk";
 const REDIS: &str = "redis://:s3cret@redis.example:6379";
@@ -25,14 +26,19 @@ fn without_flags_a_node_is_complete_in_itself() {
     assert_eq!(config.mode, Mode::Embedded { database });
     assert!(config.auto_migrate);
     assert_eq!(config.public_url.as_str(), "http://127.0.0.1:8080");
-    assert_eq!(config.media_dir, data_dir.join("media"));
+    assert_eq!(config.media, Place::Folder(data_dir.join("media")));
     assert_eq!(config.message_retention, Duration::from_secs(7 * 86_400));
     assert_eq!(config.idle_close, Some(Duration::from_secs(7 * 86_400)));
+    assert_eq!(config.key_grace, crate::accounts::DEFAULT_KEY_GRACE);
     assert_eq!((config.presence_grace.as_secs(), config.drain_delay.as_secs(), config.drain.as_secs()), (1, 5, 20));
     assert_eq!(config.wire_offset.to_string(), "+09:00");
     assert_eq!((config.limits.messages_per_second, config.limits.message_burst), (Cap::at(20), Cap::at(100)));
     assert_eq!((config.limits.sockets_per_address, config.limits.sockets_per_room), (Cap::at(1000), Cap::at(64)));
     assert_eq!(config.limits.frame_bytes, 32 * 1024);
+    let limits = &config.limits;
+    assert_eq!((limits.handshakes_per_minute, limits.rooms_per_minute), (Cap::at(600), Cap::at(60)));
+    assert_eq!((limits.logins_per_address, limits.logins_per_account), (Cap::at(20), Cap::at(10)));
+    assert_eq!(limits.mails_per_hour, Cap::at(5));
     assert_eq!(config.trusted_proxies, None);
 }
 
@@ -79,7 +85,7 @@ fn settings_that_contradict_each_other_are_refused_by_flag() {
         ("jwt-secret", with(&["--jwt-secret", "too short s3cret"])),
         ("jwt-secret", vec!["--jwt-secret", "0123456789abcdef0123456789abcdef,short"]),
         ("smtp-url", vec!["--smtp-url", "mail.example"]),
-        ("media-url", vec!["--media-url", "s3://bucket/images"]),
+        ("media-url", vec!["--media-url", "s3://key:s3cret@bucket"]),
         ("media-url", vec!["--media-url", "file://relative/images"]),
         ("metrics-listen", vec!["--metrics-listen", "127.0.0.1:8080"]),
         ("redis-wait", vec!["--redis-wait", "1"]),

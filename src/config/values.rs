@@ -58,6 +58,20 @@ impl FromStr for Span {
     }
 }
 
+/// How long replaced keys go on: perhaps not at all, and not so long that nobody lives to see their end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyGrace(pub Duration);
+
+impl FromStr for KeyGrace {
+    type Err = InvalidValue;
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        match text.parse::<Span>()? {
+            Span(span) if span > Duration::from_secs(366 * 86_400) => Err(InvalidValue::new("expected at most 366d")),
+            Span(span) => Ok(Self(span)),
+        }
+    }
+}
+
 /// A span of time that is not nothing: what a retention must be, where 0 would mean "delete at once".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LongSpan(pub Duration);
@@ -270,6 +284,8 @@ mod tests {
         assert!("7".parse::<Span>().is_err());
         assert!("0s".parse::<SpanOrOff>().is_err());
         assert!("0s".parse::<LongSpan>().is_err());
+        assert_eq!("0s".parse(), Ok(KeyGrace(Duration::ZERO)));
+        assert!("366d".parse::<KeyGrace>().is_ok() && "367d".parse::<KeyGrace>().is_err());
     }
 
     #[test]

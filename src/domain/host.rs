@@ -27,7 +27,7 @@ pub struct Host {
     pub service_expl: String,
     /// Comma-separated domains, normalised by [`normalize_domains`](super::normalize_domains).
     pub service_domain: Option<String>,
-    /// Absolute URL.
+    /// The name of his image, if he has one.
     pub profile_image: Option<String>,
     /// Deactivated by "leave".
     pub is_deleted: bool,

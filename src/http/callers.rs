@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use http::header::{AUTHORIZATION, ORIGIN};
-use subtle::ConstantTimeEq as _;
 
 use crate::domain::{Host, HostId, Origin};
 use crate::protocol::api::FieldErrors;
+use crate::throttle::Who;
 
 use super::HttpContext;
 use super::reply::ApiError;
@@ -40,11 +40,11 @@ pub(super) async fn guest_side(app: &HttpContext, request: &Request) -> Result<A
     if access.len() > 64 || !access.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
         return Err(unknown());
     }
-    let host = app.hosts.by_access_key(access).await?.ok_or_else(unknown)?;
-    let right = bool::from(host.secret_key.as_bytes().ct_eq(secret.as_bytes()));
-    if !right || host.is_deleted {
+    let holder = app.hosts.by_access_key(access).await?.ok_or_else(unknown)?;
+    if !app.accounts.opens(&holder, secret) || holder.host.is_deleted {
         return Err(unknown());
     }
+    let host = holder.host.clone();
     match headers.get(ORIGIN) {
         None => Ok(host),
         Some(origin) => {
@@ -56,6 +56,11 @@ pub(super) async fn guest_side(app: &HttpContext, request: &Request) -> Result<A
             }
         }
     }
+}
+
+/// As whom a guest-side call is counted: a browser by its address; a server, which calls for many, by its service.
+pub(super) fn counted_as(host: &Host, request: &Request) -> Who {
+    if request.headers.contains_key(ORIGIN) { Who::address(request.client) } else { Who::service(&host.access_key) }
 }
 
 /// The host whose access token a call carries.

@@ -21,8 +21,9 @@ const MAX_SEARCH_CHARS: usize = 100;
 pub(super) async fn open_room(app: &HttpContext, request: &Request) -> Result<Response, ApiError> {
     let host = callers::guest_side(app, request).await?;
     let key = idempotency_key(request)?;
+    app.limits.room(callers::counted_as(&host, request)).await?;
     let room = app.rooms.open(&host, key).await?;
-    Ok(reply::json(StatusCode::CREATED, &ClientChatroom::new(&room, &host)))
+    Ok(reply::json(StatusCode::CREATED, &ClientChatroom::new(&room, &host, &app.settings.public_url)))
 }
 
 fn idempotency_key(request: &Request) -> Result<Option<String>, ApiError> {
@@ -55,7 +56,8 @@ pub(super) async fn list_rooms(app: &HttpContext, request: &Request) -> Result<R
 pub(super) async fn show_room(app: &HttpContext, request: &Request, id: i64) -> Result<Response, ApiError> {
     let caller = callers::host(app, request).await?;
     let room = app.rooms.owned(caller.host.id, ChatroomId(id)).await?;
-    let detail = ChatroomDetail { id: room.id, room: ClientChatroom::new(&room, &caller.host) };
+    let shown = ClientChatroom::new(&room, &caller.host, &app.settings.public_url);
+    let detail = ChatroomDetail { id: room.id, room: shown };
     Ok(reply::json(StatusCode::OK, &detail))
 }
 

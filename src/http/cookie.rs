@@ -1,41 +1,64 @@
-//! The refresh cookie.
+//! The cookies of a login, and of somebody who signs up.
 
 use http::header::{COOKIE, SET_COOKIE};
 use http::{HeaderMap, HeaderValue};
 use warp::reply::Response;
 
+use crate::accounts::CHECK_TTL;
 use crate::accounts::tokens::REFRESH_TTL;
 
 use super::Settings;
 
-/// Its name.
+/// Holds the refresh token.
 pub const REFRESH_COOKIE: &str = "pintalk_refresh_token";
 
-/// Every value that the caller sends under the name; there may be one per domain.
+/// Holds how far somebody is who signs up.
+const SIGN_UP_COOKIE: &str = "pintalk_sign_up";
+
+/// Every refresh token that the caller sends; there may be one per domain.
 pub(super) fn refresh_tokens(headers: &HeaderMap) -> Vec<&str> {
+    all(headers, REFRESH_COOKIE)
+}
+
+/// How far the caller says he is.
+pub(super) fn sign_up(headers: &HeaderMap) -> Option<&str> {
+    all(headers, SIGN_UP_COOKIE).into_iter().next()
+}
+
+fn all<'a>(headers: &'a HeaderMap, wanted: &str) -> Vec<&'a str> {
     headers
         .get_all(COOKIE)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|pairs| pairs.split(';'))
         .filter_map(|pair| pair.trim().split_once('='))
-        .filter(|(name, value)| *name == REFRESH_COOKIE && !value.is_empty())
+        .filter(|(name, value)| *name == wanted && !value.is_empty())
         .map(|(_, value)| value.trim_matches('"'))
         .collect()
 }
 
 /// Gives the caller a new refresh token.
 pub(super) fn set(response: &mut Response, token: &str, settings: &Settings) {
-    write(response, token, REFRESH_TTL.num_seconds(), settings);
+    write(response, REFRESH_COOKIE, token, REFRESH_TTL.num_seconds(), settings);
 }
 
-/// Takes the cookie away.
+/// Takes the refresh token away.
 pub(super) fn clear(response: &mut Response, settings: &Settings) {
-    write(response, "", 0, settings);
+    write(response, REFRESH_COOKIE, "", 0, settings);
 }
 
-fn write(response: &mut Response, token: &str, max_age: i64, settings: &Settings) {
-    let mut cookie = format!("{REFRESH_COOKIE}={token}; Path=/; Max-Age={max_age}; HttpOnly; SameSite=Lax");
+/// Remembers how far the caller is.
+pub(super) fn set_sign_up(response: &mut Response, token: &str, settings: &Settings) {
+    write(response, SIGN_UP_COOKIE, token, CHECK_TTL.num_seconds(), settings);
+}
+
+/// He is done.
+pub(super) fn clear_sign_up(response: &mut Response, settings: &Settings) {
+    write(response, SIGN_UP_COOKIE, "", 0, settings);
+}
+
+fn write(response: &mut Response, name: &str, value: &str, max_age: i64, settings: &Settings) {
+    let mut cookie = format!("{name}={value}; Path=/; Max-Age={max_age}; HttpOnly; SameSite=Lax");
     if settings.public_url.starts_with("https://") {
         cookie.push_str("; Secure");
     }

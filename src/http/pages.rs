@@ -54,7 +54,7 @@ impl StampedPage {
     /// The page, or 304 when the caller has it already.
     pub(super) fn show(&self, request: &HeaderMap) -> Response {
         let (_, content_type, bytes) = &self.page;
-        let mut response = if self.is_known(request) {
+        let mut response = if is_known(self.etag.to_str().unwrap_or_default(), request) {
             reply::empty(StatusCode::NOT_MODIFIED)
         } else {
             reply::text(StatusCode::OK, content_type, bytes.clone())
@@ -70,14 +70,14 @@ impl StampedPage {
             .insert(HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("cross-origin"));
         response
     }
+}
 
-    fn is_known(&self, request: &HeaderMap) -> bool {
-        let etag = self.etag.to_str().unwrap_or_default();
-        request
-            .get_all(IF_NONE_MATCH)
-            .iter()
-            .flat_map(|value| value.to_str().unwrap_or_default().split(','))
-            .map(|mark| mark.trim())
-            .any(|mark| mark == "*" || mark.strip_prefix("W/").unwrap_or(mark) == etag)
-    }
+/// Whether the caller has what bears this mark.
+pub(super) fn is_known(etag: &str, request: &HeaderMap) -> bool {
+    request
+        .get_all(IF_NONE_MATCH)
+        .iter()
+        .flat_map(|value| value.to_str().unwrap_or_default().split(','))
+        .map(|mark| mark.trim())
+        .any(|mark| mark == "*" || mark.strip_prefix("W/").unwrap_or(mark) == etag)
 }

@@ -6,7 +6,9 @@ use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 use warp::reply::Response;
 
-use crate::accounts::{AuthError, Fault, LoginError};
+use crate::accounts::{AuthError, CreateHostError, Fault, LoginError, PasswordChangeError};
+use crate::limits::TooMany;
+use crate::profile_images::ProfileImageError;
 use crate::protocol::api::{ErrorBody, FieldErrors};
 use crate::rooms::RoomError;
 use crate::store::StoreError;
@@ -50,7 +52,7 @@ pub enum ApiError {
     #[error("The body is too large.")]
     TooLarge,
     /// 415.
-    #[error("The body must be application/json.")]
+    #[error("The body must be application/json; with an image, multipart/form-data.")]
     UnsupportedMediaType,
     /// 422.
     #[error("{0}")]
@@ -58,7 +60,7 @@ pub enum ApiError {
     /// 429.
     #[error("Too many requests: come back later.")]
     TooMany {
-        /// When, in seconds.
+        /// When, in seconds; at least 1.
         retry_after: u64,
     },
     /// 500. What happened goes to the log, never to the caller.
@@ -134,6 +136,12 @@ impl From<FieldErrors> for ApiError {
     }
 }
 
+impl From<TooMany> for ApiError {
+    fn from(above: TooMany) -> Self {
+        Self::TooMany { retry_after: above.seconds() }
+    }
+}
+
 impl From<RoomError> for ApiError {
     fn from(error: RoomError) -> Self {
         match error {
@@ -167,12 +175,42 @@ impl From<Fault> for ApiError {
     }
 }
 
+impl From<ProfileImageError> for ApiError {
+    fn from(error: ProfileImageError) -> Self {
+        match error {
+            ProfileImageError::Refused(why) => Self::field("profileImage", &why.to_string()),
+            ProfileImageError::NoHost => Self::NotFound,
+            ProfileImageError::Fault(fault) => fault.into(),
+        }
+    }
+}
+
 impl From<LoginError> for ApiError {
     fn from(error: LoginError) -> Self {
         match error {
             LoginError::WrongCredentials => Self::bearer("Wrong e-mail or password."),
             LoginError::Deactivated => Self::Conflict("This account is deactivated."),
             LoginError::Fault(fault) => fault.into(),
+        }
+    }
+}
+
+impl From<CreateHostError> for ApiError {
+    fn from(error: CreateHostError) -> Self {
+        match error {
+            CreateHostError::Invalid(fields) => fields.into(),
+            CreateHostError::EmailTaken => Self::Conflict("There is an account with this e-mail address."),
+            CreateHostError::Fault(fault) => fault.into(),
+        }
+    }
+}
+
+impl From<PasswordChangeError> for ApiError {
+    fn from(error: PasswordChangeError) -> Self {
+        match error {
+            PasswordChangeError::WrongPassword => Self::bearer("Wrong password."),
+            PasswordChangeError::Invalid(fields) => fields.into(),
+            PasswordChangeError::Fault(fault) => fault.into(),
         }
     }
 }

@@ -19,8 +19,12 @@ pub const MAX_BODY: usize = 64 * 1024;
 /// How long a body may take: as long as a head.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How much of an unwanted body is still read, so that its sender gets to see the answer, and for how long.
-const DRAIN: usize = 1024 * 1024;
+/// How long a body with an image may take: 5 MiB over 2 Mbit/s. What is left of a call's 30 s is for decoder and stores.
+pub(super) const UPLOAD_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How much of an unwanted body is still read, so that its sender gets to see the answer, and for how long: what a camera
+/// makes, which is too large for a profile.
+const DRAIN: usize = 8 * 1024 * 1024;
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The body's chunks; an error means that the peer broke off.
@@ -119,6 +123,11 @@ impl Body {
             Ok(all.freeze())
         };
         tokio::time::timeout(BODY_TIMEOUT, reading).await.unwrap_or(Err(ApiError::TooSlow))
+    }
+
+    /// What comes, piece by piece; whoever reads it sees to the bounds.
+    pub(super) fn chunks(&mut self) -> impl Stream<Item = Result<Bytes, warp::Error>> + Send + '_ {
+        futures_util::stream::unfold(self, |body| async move { body.next().await.map(|chunk| (chunk, body)) })
     }
 
     async fn discard(&mut self, limit: usize) {

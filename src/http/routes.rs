@@ -26,9 +26,19 @@ static TABLE: &[Route] = &[
     route("/api/auth/login/",                        Hosts,  &[(Post, Call::LogIn)]),
     route("/api/auth/token/refresh/",                Hosts,  &[(Post, Call::RefreshToken)]),
     route("/api/auth/logout/",                       Hosts,  &[(Post, Call::LogOut)]),
+    // accounts
+    route("/api/auth/check-email/",                  Hosts,  &[(Post, Call::CheckEmail)]),
+    route("/api/auth/email-verification/",           Hosts,  &[(Post, Call::MailCode)]),
+    route("/api/auth/email-confirmation/",           Hosts,  &[(Post, Call::ConfirmEmail)]),
+    route("/api/auth/signup/",                       Hosts,  &[(Post, Call::SignUp)]),
+    route("/api/auth/password-change/",              Hosts,  &[(Post, Call::ChangePassword)]),
+    route("/api/auth/password-reset/",               Hosts,  &[(Post, Call::ResetPassword)]),
+    route("/api/auth/leave/",                        Hosts,  &[(Post, Call::Leave)]),
+    route("/api/auth/restore/",                      Hosts,  &[(Post, Call::RestoreAccount)]),
     // the host himself
-    route("/api/users/{id}/",                        Hosts,  &[(Get, Call::ShowUser)]),
+    route("/api/users/{id}/",                        Hosts,  &[(Get, Call::ShowUser), (Patch, Call::PatchUser)]),
     route("/api/users/{id}/configs/",                Hosts,  &[(Patch, Call::PatchConfigs)]),
+    route("/api/users/{id}/keys/",                   Hosts,  &[(Post, Call::RotateKeys)]),
     // his rooms
     route("/api/chat/chatrooms/",                    Hosts,  &[(Get, Call::ListRooms)]),
     route("/api/chat/chatrooms/{id}/",               Hosts,  &[(Get, Call::ShowRoom), (Patch, Call::PatchRoom), (Delete, Call::DeleteRoom)]),
@@ -49,8 +59,18 @@ pub(super) enum Call {
     LogIn,
     RefreshToken,
     LogOut,
+    CheckEmail,
+    MailCode,
+    ConfirmEmail,
+    SignUp,
+    ChangePassword,
+    ResetPassword,
+    Leave,
+    RestoreAccount,
     ShowUser,
+    PatchUser,
     PatchConfigs,
+    RotateKeys,
     ListRooms,
     ShowRoom,
     PatchRoom,
@@ -143,6 +163,8 @@ pub(super) enum Target<'a> {
     Route(&'static Route, i64),
     /// A page.
     Page(&'a StampedPage),
+    /// A profile image, by what stands after `/media/`, decoded.
+    Media(String),
     /// A socket; its path, decoded, without the slash at its end.
     Socket(String),
     /// Nothing.
@@ -161,6 +183,11 @@ pub(super) fn find<'a>(path: &str, pages: &'a Pages) -> Target<'a> {
     {
         return Target::Socket(format!("/{}", segments.join("/")));
     }
+    if let [first, key] = &segments[..]
+        && first == "media"
+    {
+        return Target::Media(key.to_string());
+    }
     if let Some((route, id)) = TABLE.iter().find_map(|route| Some((route, route.matches(&segments)?))) {
         return Target::Route(route, id);
     }
@@ -173,6 +200,7 @@ impl Target<'_> {
         match self {
             Self::Route(route, _) => route.template,
             Self::Page(page) => page.path(),
+            Self::Media(_) => "/media/",
             Self::Socket(_) => "/ws/",
             Self::Nothing => "unmatched",
         }
@@ -182,7 +210,7 @@ impl Target<'_> {
     pub(super) fn audience(&self) -> Audience {
         match self {
             Self::Route(route, _) => route.audience,
-            Self::Page(_) => Everybody,
+            Self::Page(_) | Self::Media(_) => Everybody,
             Self::Socket(_) => Operators,
             // The admin page may read that it asked for nothing.
             Self::Nothing => Hosts,
@@ -193,7 +221,7 @@ impl Target<'_> {
     pub(super) fn allow(&self) -> String {
         let mut methods: Vec<&str> = match self {
             Self::Route(route, _) => route.calls.iter().map(|(verb, _)| verb.allow()).collect(),
-            Self::Page(_) | Self::Socket(_) => vec![Get.allow()],
+            Self::Page(_) | Self::Media(_) | Self::Socket(_) => vec![Get.allow()],
             Self::Nothing => Vec::new(),
         };
         methods.push("OPTIONS");

@@ -15,12 +15,16 @@ use crate::accounts::NewAccount;
 use crate::accounts::tokens::TokenKeys;
 use crate::broker::Broker;
 use crate::broker::embedded::EmbeddedBroker;
-use crate::clock::{Chance, SystemClock};
+use crate::clock::{Chance, Clock as _, ManualClock, SystemClock};
 use crate::control::Control;
 use crate::domain::Host;
 use crate::history::History;
+use crate::limits::Quotas;
+use crate::media::{Media, Place};
 use crate::store::Dialect;
 use crate::store::testing::on_fresh;
+use crate::throttle::Quota;
+use crate::throttle::memory::MemoryThrottle;
 
 pub(super) const ADMIN: &str = "https://admin.example";
 pub(super) const SHOP: &str = "https://shop.example";
@@ -30,12 +34,31 @@ const PAGES: [Page; 2] = [
     ("/console/", "text/html; charset=utf-8", Bytes::from_static(b"<!doctype html>")),
 ];
 
+pub(super) const JSON: (&str, &str) = ("content-type", "application/json");
+
+/// A test of a server of its own each.
+macro_rules! on_a_server {
+    ($($name:ident)*) => {
+        on_a_server!(sentences: $($name)*);
+    };
+    ($module:ident: $($name:ident)*) => {
+        $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $name() {
+            crate::http::testing::with_a_server($module::$name).await;
+        })*
+    };
+}
+pub(super) use on_a_server;
+
 /// A server and its one host: dev@shop.example, "pass word", of shop.example.
 #[derive(Clone)]
 pub(super) struct World {
     pub(super) app: Arc<HttpContext>,
     pub(super) host: Host,
     pub(super) announced: Arc<Mutex<Vec<Control>>>,
+    /// What the limits go by.
+    pub(super) clock: Arc<ManualClock>,
+    media: Arc<tempfile::TempDir>,
 }
 
 /// An answer, read.
@@ -44,6 +67,7 @@ pub(super) struct Answer {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
     pub(super) body: String,
+    pub(super) bytes: Bytes,
 }
 
 impl Answer {
@@ -102,11 +126,21 @@ async fn world(store: Store) -> World {
     let history = History::new(broker.clone(), store.clone());
     let korea = "+09:00".parse().unwrap();
     let rooms = Rooms::new(store.clone(), broker, history, Arc::new(SystemClock), Chance::from_seed(2), korea);
+    let clock = Arc::new(ManualClock::new(SystemClock.now()));
+    let media = Arc::new(tempfile::tempdir().unwrap());
+    let images = ProfileImages::new(
+        Media::open(&Place::Folder(media.path().to_owned())).unwrap(),
+        store.clone(),
+        Arc::new(SystemClock),
+        Chance::from_seed(3),
+    );
     let app = HttpContext {
         accounts,
         hosts: Hosts::new(store.clone()),
         rooms,
+        images,
         store,
+        limits: Arc::new(Limits::new(quotas(), Arc::new(MemoryThrottle::new(clock.clone())), clock.clone())),
         health: Arc::new(Well),
         metrics: Arc::new(|| "pintalk_up 1\n".into()),
         upgrades: Arc::new(Echo),
@@ -119,7 +153,19 @@ async fn world(store: Store) -> World {
             ..Settings::default()
         },
     };
-    World { app: Arc::new(app), host, announced }
+    World { app: Arc::new(app), host, announced, clock, media }
+}
+
+/// The default ones.
+fn quotas() -> Quotas {
+    let a_minute = |count| Some(Quota::new(count, Duration::from_secs(60)));
+    Quotas {
+        handshakes: a_minute(600),
+        rooms: a_minute(60),
+        logins_per_address: a_minute(20),
+        logins_per_account: a_minute(10),
+        mails: Some(Quota::new(5, Duration::from_secs(3_600))),
+    }
 }
 
 impl World {
@@ -144,8 +190,22 @@ impl World {
         let request = request.extension(Peer("127.0.0.1:5000".parse().unwrap())).body(body).unwrap();
         let service = TowerToHyperService::new(warp::service(filter(self.app.clone())));
         let (parts, body) = service.call(request).await.unwrap().into_parts();
-        let body = body.collect().await.unwrap().to_bytes();
-        Answer { status: parts.status, headers: parts.headers, body: String::from_utf8(body.to_vec()).unwrap() }
+        let bytes = body.collect().await.unwrap().to_bytes();
+        let body = String::from_utf8_lossy(&bytes).into_owned();
+        Answer { status: parts.status, headers: parts.headers, body, bytes }
+    }
+
+    /// Sends a form as the host, to his own account.
+    pub(super) async fn patch_form(&self, parts: &[Part<'_>]) -> Answer {
+        let bearer = self.bearer().await;
+        let headers = [("content-type", FORM_TYPE), ("authorization", bearer.as_str())];
+        self.send("PATCH", &format!("/api/users/{}/", self.host.id.0), &headers, form(parts)).await
+    }
+
+    /// The names of the images that are kept.
+    pub(super) fn kept_images(&self) -> Vec<String> {
+        let names = std::fs::read_dir(self.media.path()).unwrap();
+        names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
     }
 
     /// The headers of a guest-side call without a browser.
@@ -161,4 +221,26 @@ impl World {
         let login = self.app.accounts.login("dev@shop.example", "pass word").await.unwrap();
         format!("Bearer {}", login.tokens.access)
     }
+}
+
+/// A part of a form: its name, its file name and claimed type (a text has none), its bytes.
+pub(super) type Part<'a> = (&'a str, Option<(&'a str, &'a str)>, &'a [u8]);
+
+/// The type of [`form`].
+pub(super) const FORM_TYPE: &str = "multipart/form-data; boundary=----pintalk";
+
+/// A form as browsers write it.
+pub(super) fn form(parts: &[Part<'_>]) -> Vec<u8> {
+    let mut body = Vec::new();
+    for (name, file, bytes) in parts {
+        body.extend_from_slice(format!("------pintalk\r\nContent-Disposition: form-data; name=\"{name}\"").as_bytes());
+        if let Some((file, content_type)) = file {
+            body.extend_from_slice(format!("; filename=\"{file}\"\r\nContent-Type: {content_type}").as_bytes());
+        }
+        body.extend_from_slice(b"\r\n\r\n");
+        body.extend_from_slice(bytes);
+        body.extend_from_slice(b"\r\n");
+    }
+    body.extend_from_slice(b"------pintalk--\r\n");
+    body
 }

@@ -1,17 +1,16 @@
 use serde_json::json;
 
-use super::testing::{ADMIN, SHOP, World, with_a_server};
+use super::testing::{ADMIN, JSON, SHOP, World, on_a_server};
+use crate::clock::{Clock as _, SystemClock};
+use crate::control::Control;
 
-const JSON: (&str, &str) = ("content-type", "application/json");
+mod limits;
 
-/// A test of a server of its own each.
-macro_rules! on_a_server {
-    ($($name:ident)*) => {
-        $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-        async fn $name() {
-            with_a_server(sentences::$name).await;
-        })*
-    };
+on_a_server! { limits:
+    an_account_is_tried_ten_times_a_minute_whether_it_exists_or_not
+    an_address_tries_twenty_times_a_minute_and_is_then_not_even_read
+    a_page_makes_sixty_rooms_a_minute_by_address_and_a_server_by_access_key
+    whoever_may_make_no_room_at_all_uses_nothing_up
 }
 
 on_a_server! {
@@ -26,6 +25,11 @@ on_a_server! {
     logging_out_takes_the_cookie_and_tells_all_nodes
     a_host_sees_himself_and_nobody_else
     changing_configs_tells_all_nodes_once
+    a_profile_changes_field_by_field_and_tells_all_nodes
+    somebody_signs_up_with_what_his_browser_carries
+    a_forgotten_password_and_a_left_account_come_back_by_mail
+    a_password_changes_for_who_knows_it
+    a_host_changes_his_keys_and_the_old_ones_go_on_or_not
     lists_check_their_parameters_before_they_ask_anybody
     a_guest_opens_a_room_whatever_the_body_and_once_per_key
     a_host_pins_closes_restores_and_leaves_his_room
@@ -197,6 +201,164 @@ mod sentences {
         assert_eq!(world.announced.lock().unwrap().len(), 1);
         let bad = r#"{"useOnlineStatus": "no"}"#;
         assert_eq!(world.send("PATCH", &path, &[JSON, ("authorization", &bearer)], bad).await.status, 400);
+    }
+
+    pub(super) async fn a_profile_changes_field_by_field_and_tells_all_nodes(world: World) {
+        let (token, path) = (world.bearer().await, format!("/api/users/{}/", world.host.id.0));
+        let auth = ("authorization", token.as_str());
+        let body = json!({"profile_name": " Jin ", "description": "", "serviceDomain": "https://New.example/x"});
+        let answer = world.send("PATCH", &path, &[auth, JSON], body.to_string()).await;
+        assert_eq!(answer.status, 200);
+        let user = answer.json();
+        assert_eq!((&user["profileName"], &user["description"]), (&json!("Jin"), &json!("")));
+        assert_eq!((&user["serviceDomain"], &user["serviceName"]), (&json!("new.example"), &json!("Shop")));
+        assert_eq!(*world.announced.lock().unwrap(), [Control::ConfigChanged { host: world.host.id }]);
+        let answer = world.send("PATCH", &path, &[auth, JSON], r#"{"serviceDomain": null}"#).await;
+        assert_eq!(answer.json()["serviceDomain"], json!(null));
+        for (field, value) in [
+            ("serviceName", json!("")),
+            ("serviceName", json!("x".repeat(51))),
+            ("profileName", json!(1)),
+            ("serviceDomain", json!("a b")),
+        ] {
+            let answer = world.send("PATCH", &path, &[auth, JSON], json!({field: value}).to_string()).await;
+            assert_eq!(answer.status, 400, "{field} {value}");
+            assert!(answer.json()["fields"][field].is_string(), "{field} {value}");
+        }
+        let other = format!("/api/users/{}/", world.host.id.0 + 1);
+        assert_eq!(world.send("PATCH", &other, &[auth, JSON], "{}").await.status, 403);
+    }
+
+    /// The word of the only mail that waits which has so many letters.
+    async fn mailed(world: &World, letters: usize) -> String {
+        let now = SystemClock.now();
+        let mails = world.app.store.take_due_mails(10, now, now).await.unwrap();
+        let mails: Vec<_> = mails.into_iter().filter(|due| due.mail.expires_at > now).collect();
+        assert_eq!(mails.len(), 1, "{mails:?}");
+        world.app.store.remove_mail(mails[0].id).await.unwrap();
+        mails[0].mail.body.split_whitespace().find(|word| word.is_ascii() && word.len() == letters).unwrap().to_owned()
+    }
+
+    fn cookie_of(answer: &super::super::testing::Answer) -> String {
+        answer.header("set-cookie").unwrap().split(';').next().unwrap().to_owned()
+    }
+
+    pub(super) async fn somebody_signs_up_with_what_his_browser_carries(world: World) {
+        let post = async |path: &str, cookie: &str, body: serde_json::Value| {
+            let headers = [JSON, ("cookie", cookie), ("accept-language", "en")];
+            world.send("POST", path, &headers, body.to_string()).await
+        };
+        let email = json!({"email": "new@shop.example"});
+        assert_eq!(post("/api/auth/check-email/", "", json!({"email": "x"})).await.status, 400);
+        assert_eq!(post("/api/auth/check-email/", "", json!({"email": "dev@shop.example"})).await.status, 409);
+        assert_eq!(post("/api/auth/email-verification/", "", email.clone()).await.status, 422);
+        let checked = post("/api/auth/check-email/", "", email.clone()).await;
+        assert_eq!((checked.status.as_u16(), checked.json()), (200, email.clone()));
+        let set = checked.header("set-cookie").unwrap();
+        assert!(set.contains("HttpOnly") && set.contains("Max-Age=3600") && set.contains("Secure"), "{set}");
+        let code = json!({"verificationCode": "000000"});
+        assert_eq!(post("/api/auth/email-confirmation/", &cookie_of(&checked), code).await.status, 422);
+        let sent = post("/api/auth/email-verification/", &cookie_of(&checked), email.clone()).await;
+        assert_eq!(sent.status, 200);
+        assert!(sent.json()["detail"].is_string());
+        let (cookie, code) = (cookie_of(&sent), mailed(&world, 6).await);
+        let account = json!({"email": "new@shop.example", "password": "pass word", "service_name": "New",
+            "serviceExpl": "things", "serviceDomain": "new.example"});
+        assert_eq!(post("/api/auth/signup/", &cookie, account.clone()).await.status, 422);
+        let wrong = if code == "000000" { "000001" } else { "000000" };
+        let confirm =
+            async |code: &str| post("/api/auth/email-confirmation/", &cookie, json!({"verification_code": code})).await;
+        assert_eq!(confirm(wrong).await.status, 409);
+        let confirmed = confirm(&code).await;
+        assert_eq!((confirmed.status.as_u16(), confirmed.body.as_str()), (204, ""));
+        let short = json!({"email": "new@shop.example", "password": "short", "serviceName": "New"});
+        assert!(post("/api/auth/signup/", &cookie, short).await.json()["fields"]["password"].is_string());
+        let made = post("/api/auth/signup/", &cookie, account.clone()).await;
+        assert_eq!(made.status, 201, "{made:?}");
+        assert_eq!((&made.json()["profileName"], &made.json()["isDeleted"]), (&json!("New"), &json!(false)));
+        assert!(made.json().get("password").is_none());
+        assert_eq!(post("/api/auth/signup/", &cookie, account).await.status, 422);
+        let login = json!({"email": "new@shop.example", "password": "pass word"});
+        assert_eq!(post("/api/auth/login/", "", login).await.status, 200);
+    }
+
+    pub(super) async fn a_forgotten_password_and_a_left_account_come_back_by_mail(world: World) {
+        let post = async |path: &str, token: &str, body: serde_json::Value| {
+            world.send("POST", path, &[JSON, ("authorization", token)], body.to_string()).await
+        };
+        let answers = [
+            post("/api/auth/password-reset/", "", json!({"email": "who@shop.example"})).await,
+            post("/api/auth/restore/", "", json!({"email": "dev@shop.example"})).await,
+            post("/api/auth/password-reset/", "", json!({"email": "dev@shop.example"})).await,
+        ];
+        for answer in &answers {
+            assert_eq!((answer.status.as_u16(), &answer.body), (200, &answers[0].body));
+        }
+        let login = json!({"email": "dev@shop.example", "password": mailed(&world, 19).await});
+        let token = post("/api/auth/login/", "", login.clone()).await.json()["accessToken"].clone();
+        let token = format!("Bearer {}", token.as_str().unwrap());
+        assert_eq!(post("/api/auth/leave/", "", json!({"password": "x"})).await.status, 401);
+        assert_eq!(post("/api/auth/leave/", &token, json!({"password": "pass word"})).await.status, 401);
+        assert_eq!(post("/api/auth/leave/", &token, json!({})).await.status, 400);
+        let left = post("/api/auth/leave/", &token, json!({"password": login["password"]})).await;
+        assert_eq!((left.status.as_u16(), &left.json()["isDeleted"]), (200, &json!(true)));
+        assert!(left.json()["deletedAt"].is_string());
+        assert_eq!(post("/api/auth/login/", "", login.clone()).await.status, 409);
+        assert_eq!(post("/api/auth/leave/", &token, json!({"password": "x"})).await.status, 401, "his login is over");
+        assert_eq!(post("/api/auth/restore/", "", json!({"email": "dev@shop.example"})).await.status, 200);
+        let login = json!({"email": "dev@shop.example", "password": mailed(&world, 19).await});
+        let back = post("/api/auth/login/", "", login).await;
+        assert_eq!((back.status.as_u16(), &back.json()["isDeleted"]), (200, &json!(false)));
+    }
+
+    pub(super) async fn a_password_changes_for_who_knows_it(world: World) {
+        let token = world.bearer().await;
+        let change = async |current: &str, new: &str| {
+            let body = json!({"currentPassword": current, "new_password": new}).to_string();
+            let auth = ("authorization", token.as_str());
+            world.send("POST", "/api/auth/password-change/", &[JSON, auth], body).await
+        };
+        assert_eq!(change("wrong", "new password").await.status, 401);
+        for new in ["pass word", "short"] {
+            let answer = change("pass word", new).await;
+            assert_eq!(answer.status, 400);
+            assert!(answer.json()["fields"]["newPassword"].is_string());
+        }
+        let changed = change("pass word", "new password").await;
+        assert_eq!((changed.status.as_u16(), &changed.json()["email"]), (200, &json!("dev@shop.example")));
+        assert_eq!(change("new password", "pass word").await.status, 200, "this login goes on");
+    }
+
+    pub(super) async fn a_host_changes_his_keys_and_the_old_ones_go_on_or_not(world: World) {
+        let bearer = world.bearer().await;
+        let auth = ("authorization", bearer.as_str());
+        let path = format!("/api/users/{}/keys/", world.host.id.0);
+        let opens = async |keys: &serde_json::Value| {
+            let key = |name: &str| keys[name].as_str().unwrap();
+            let headers = [("x-pintalk-access-key", key("accessKey")), ("x-pintalk-secret-key", key("secretKey"))];
+            world.ask("GET", "/api/users/client/", &headers).await.status == 200
+        };
+        let first = json!({"accessKey": world.host.access_key, "secretKey": world.host.secret_key});
+        assert!(opens(&first).await, "and the node remembers it");
+
+        let answer = world.ask("POST", &path, &[auth]).await;
+        let second = answer.json();
+        assert_eq!((answer.status.as_u16(), &second["email"]), (200, &json!("dev@shop.example")));
+        assert_ne!(second["secretKey"], first["secretKey"]);
+        assert!(opens(&first).await && opens(&second).await);
+        let mixed = json!({"accessKey": first["accessKey"], "secretKey": second["secretKey"]});
+        assert!(!opens(&mixed).await);
+
+        for (body, status) in [(r#"{"revokeOld": "yes"}"#, 400), ("[]", 400), ("{", 400)] {
+            assert_eq!(world.send("POST", &path, &[JSON, auth], body).await.json()["code"], status, "{body}");
+        }
+        let third = world.send("POST", &path, &[JSON, auth], r#"{"revoke_old": true}"#).await.json();
+        assert_eq!((opens(&first).await, opens(&second).await, opens(&third).await), (false, false, true));
+        assert_eq!(world.announced.lock().unwrap().len(), 2);
+
+        assert_eq!(world.ask("POST", &path, &[]).await.status, 401);
+        assert_eq!(world.ask("POST", &format!("/api/users/{}/keys/", world.host.id.0 + 1), &[auth]).await.status, 403);
+        assert_eq!(world.ask("GET", &path, &[auth]).await.header("allow"), Some("POST, OPTIONS"));
     }
 
     pub(super) async fn lists_check_their_parameters_before_they_ask_anybody(world: World) {

@@ -1,26 +1,59 @@
 //! What a host sees of himself, and guests of him (SPEC 2).
 
+use bytes::Bytes;
 use http::StatusCode;
+use serde_json::Value;
 use warp::reply::Response;
 
 use crate::control::Control;
 use crate::domain::HostConfig;
-use crate::protocol::api::{Client, Configs, ConfigsPatch, User};
+use crate::protocol::api::{Client, Configs, ConfigsPatch, ProfilePatch, User};
 
 use super::reply::{self, ApiError};
 use super::request::Request;
-use super::{HttpContext, callers};
+use super::{HttpContext, callers, multipart};
 
 pub(super) async fn show_client(app: &HttpContext, request: &Request) -> Result<Response, ApiError> {
     let host = callers::guest_side(app, request).await?;
-    Ok(reply::json(StatusCode::OK, &Client::from(&*host)))
+    Ok(reply::json(StatusCode::OK, &Client::new(&host, &app.settings.public_url)))
 }
 
 pub(super) async fn show_user(app: &HttpContext, request: &Request, id: i64) -> Result<Response, ApiError> {
     let caller = callers::that_host(app, request, id).await?;
     // Not from the cache: he may have changed something on another node a moment ago.
     let host = app.store.host(caller.host.id).await?.ok_or(ApiError::NotFound)?;
-    Ok(reply::json(StatusCode::OK, &User::from(&host)))
+    Ok(reply::json(StatusCode::OK, &User::new(&host, &app.settings.public_url)))
+}
+
+pub(super) async fn patch_user(app: &HttpContext, request: &mut Request, id: i64) -> Result<Response, ApiError> {
+    let caller = callers::that_host(app, request, id).await?;
+    // Held to the end: so many bodies of that size are in memory, and no more.
+    let _place;
+    let form = if multipart::is_multipart(request) {
+        _place = app.images.try_upload().ok_or(ApiError::Unavailable)?;
+        multipart::read(request).await?
+    } else {
+        let fields = request.json().await?;
+        let is_null = |name| fields.get(name).is_some_and(Value::is_null);
+        let image = (is_null("profileImage") || is_null("profile_image")).then(Bytes::new);
+        multipart::Form { image, fields }
+    };
+    let patch = ProfilePatch::read(&form.fields)?;
+    // All that may be wrong is found before anything changes.
+    let picture = match form.image {
+        Some(upload) if !upload.is_empty() => Some(Some(app.images.prepare(upload).await?)),
+        // An empty upload takes the image away.
+        Some(_) => Some(None),
+        None => None,
+    };
+    app.accounts.change_profile(caller.host.id, patch).await?.ok_or(ApiError::NotFound)?;
+    if let Some(picture) = picture {
+        app.images.replace(caller.host.id, picture).await?;
+    }
+    app.hosts.forget(caller.host.id);
+    (app.announce)(Control::ConfigChanged { host: caller.host.id }).await;
+    let host = app.store.host(caller.host.id).await?.ok_or(ApiError::NotFound)?;
+    Ok(reply::json(StatusCode::OK, &User::new(&host, &app.settings.public_url)))
 }
 
 pub(super) async fn patch_configs(app: &HttpContext, request: &mut Request, id: i64) -> Result<Response, ApiError> {

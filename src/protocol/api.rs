@@ -4,6 +4,7 @@
 //! answer holds a password or its hash, and what a guest is sent ([`Client`], [`ClientChatroom`]) holds no key and no row id.
 
 mod fields;
+mod keys;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Serialize, Serializer};
@@ -13,6 +14,7 @@ use crate::domain::{ChatroomId, Host, HostConfig, HostId, HostUuid, Message, Roo
 
 pub use fields::FieldErrors;
 use fields::Fields;
+pub use keys::KeysRequest;
 
 /// The body of every error.
 #[derive(Debug, Serialize)]
@@ -41,7 +43,7 @@ pub struct User<'a> {
     pub service_name: &'a str,
     pub service_expl: &'a str,
     pub service_domain: Option<&'a str>,
-    pub profile_image: Option<&'a str>,
+    pub profile_image: Option<String>,
     pub is_deleted: bool,
     #[serde(serialize_with = "maybe_instant")]
     pub deleted_at: Option<DateTime<Utc>>,
@@ -51,8 +53,9 @@ pub struct User<'a> {
     pub updated_at: DateTime<Utc>,
 }
 
-impl<'a> From<&'a Host> for User<'a> {
-    fn from(host: &'a Host) -> Self {
+impl<'a> User<'a> {
+    /// Of a host; his image is at `public_url`.
+    pub fn new(host: &'a Host, public_url: &str) -> Self {
         Self {
             id: host.id,
             email: &host.email,
@@ -64,13 +67,18 @@ impl<'a> From<&'a Host> for User<'a> {
             service_name: &host.service_name,
             service_expl: &host.service_expl,
             service_domain: host.service_domain.as_deref(),
-            profile_image: host.profile_image.as_deref(),
+            profile_image: image_url(host, public_url),
             is_deleted: host.is_deleted,
             deleted_at: host.deleted_at,
             created_at: host.created_at,
             updated_at: host.updated_at,
         }
     }
+}
+
+/// Where the world finds a host's image.
+fn image_url(host: &Host, public_url: &str) -> Option<String> {
+    host.profile_image.as_ref().map(|key| format!("{public_url}/media/{key}"))
 }
 
 /// The answer to a login: the user's fields with a token among them.
@@ -125,19 +133,20 @@ pub struct Client<'a> {
     pub profile_name: &'a str,
     pub description: &'a str,
     pub service_name: &'a str,
-    pub profile_image: Option<&'a str>,
+    pub profile_image: Option<String>,
     pub configs: Configs,
 }
 
-impl<'a> From<&'a Host> for Client<'a> {
-    fn from(host: &'a Host) -> Self {
+impl<'a> Client<'a> {
+    /// Of a host; his image is at `public_url`.
+    pub fn new(host: &'a Host, public_url: &str) -> Self {
         Self {
             email: &host.email,
             uuid: host.uuid,
             profile_name: &host.profile_name,
             description: &host.description,
             service_name: &host.service_name,
-            profile_image: host.profile_image.as_deref(),
+            profile_image: image_url(host, public_url),
             configs: host.config.into(),
         }
     }
@@ -161,10 +170,10 @@ pub struct ClientChatroom<'a> {
 }
 
 impl<'a> ClientChatroom<'a> {
-    /// Of a room and its host.
-    pub fn new(room: &'a Room, host: &'a Host) -> Self {
+    /// Of a room and its host, whose image is at `public_url`.
+    pub fn new(room: &'a Room, host: &'a Host, public_url: &str) -> Self {
         Self {
-            host: host.into(),
+            host: Client::new(host, public_url),
             guest: &room.guest,
             name: room.name,
             is_closed: room.is_closed,
@@ -307,6 +316,163 @@ impl LoginRequest {
         let request = Self { email: fields.text("email").trim().to_owned(), password: fields.text("password") };
         fields.finish(request)
     }
+}
+
+/// `POST /api/auth/check-email/`, `email-verification/`, `restore/` and `password-reset/`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EmailRequest {
+    /// As typed, without the blanks around it.
+    pub email: String,
+}
+
+impl EmailRequest {
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// What is wrong with which field.
+    pub fn read(body: &Map<String, Value>) -> Result<Self, FieldErrors> {
+        let mut fields = Fields::of(body);
+        let request = Self { email: fields.text("email").trim().to_owned() };
+        fields.finish(request)
+    }
+}
+
+/// `POST /api/auth/email-confirmation/`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ConfirmationRequest {
+    /// As typed: text, or a number.
+    pub code: String,
+}
+
+impl ConfirmationRequest {
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// What is wrong with which field.
+    pub fn read(body: &Map<String, Value>) -> Result<Self, FieldErrors> {
+        let mut fields = Fields::of(body);
+        let code = match fields.number("verificationCode") {
+            Some(number) => format!("{number:06}"),
+            None => fields.text("verificationCode"),
+        };
+        fields.finish(Self { code })
+    }
+}
+
+/// `POST /api/auth/signup/`.
+#[derive(Clone, PartialEq, Eq)]
+#[allow(missing_docs)] // the fields of `NewAccount`
+pub struct SignUpRequest {
+    pub email: String,
+    pub password: String,
+    pub service_name: String,
+    pub service_expl: String,
+    pub service_domain: Option<String>,
+}
+
+impl SignUpRequest {
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// What is wrong with which field.
+    pub fn read(body: &Map<String, Value>) -> Result<Self, FieldErrors> {
+        let mut fields = Fields::of(body);
+        let request = Self {
+            email: fields.text("email").trim().to_owned(),
+            password: fields.text("password"),
+            service_name: fields.text("serviceName"),
+            service_expl: fields.maybe_text("serviceExpl").unwrap_or_default(),
+            service_domain: fields.maybe_text("serviceDomain"),
+        };
+        fields.finish(request)
+    }
+}
+
+/// `POST /api/auth/password-change/`.
+#[derive(Clone, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct PasswordChangeRequest {
+    pub current: String,
+    pub new: String,
+}
+
+impl PasswordChangeRequest {
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// What is wrong with which field.
+    pub fn read(body: &Map<String, Value>) -> Result<Self, FieldErrors> {
+        let mut fields = Fields::of(body);
+        let request = Self { current: fields.text("currentPassword"), new: fields.text("newPassword") };
+        fields.finish(request)
+    }
+}
+
+/// `POST /api/auth/leave/`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct LeaveRequest {
+    /// As typed.
+    pub password: String,
+}
+
+impl LeaveRequest {
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// What is wrong with which field.
+    pub fn read(body: &Map<String, Value>) -> Result<Self, FieldErrors> {
+        let mut fields = Fields::of(body);
+        let request = Self { password: fields.text("password") };
+        fields.finish(request)
+    }
+}
+
+/// `PATCH /api/users/<id>/`. What is absent stays as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)] // the fields of `User`
+pub struct ProfilePatch {
+    pub profile_name: Option<String>,
+    pub description: Option<String>,
+    pub service_name: Option<String>,
+    pub service_expl: Option<String>,
+    /// `null` takes it away.
+    pub service_domain: Option<Option<String>>,
+}
+
+impl ProfilePatch {
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// What is wrong with which field.
+    pub fn read(body: &Map<String, Value>) -> Result<Self, FieldErrors> {
+        let mut fields = Fields::of(body);
+        let patch = Self {
+            profile_name: fields.maybe_text("profileName"),
+            description: fields.maybe_text("description"),
+            service_name: fields.maybe_text("serviceName"),
+            service_expl: fields.maybe_text("serviceExpl"),
+            service_domain: if fields.is_null("serviceDomain") {
+                Some(None)
+            } else {
+                fields.maybe_text("serviceDomain").map(Some)
+            },
+        };
+        fields.finish(patch)
+    }
+}
+
+/// A sentence for a person.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Detail {
+    /// It.
+    pub detail: &'static str,
+}
+
+/// The address of an [`EmailRequest`], told again.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Email<'a> {
+    /// It.
+    pub email: &'a str,
 }
 
 /// `PATCH /api/users/<id>/configs/`. What is absent stays as it is.

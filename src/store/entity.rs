@@ -3,7 +3,10 @@
 
 pub(super) mod chat_message;
 pub(super) mod chatroom;
+pub(super) mod email_verification;
 pub(super) mod login;
+pub(super) mod mail_outbox;
+pub(super) mod old_key;
 pub(super) mod room_event;
 pub(super) mod user;
 pub(super) mod user_config;

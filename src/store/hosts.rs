@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use sea_orm::ActiveValue::{NotSet, Set};
 use sea_orm::sea_query::IntoCondition;
-use sea_orm::{ColumnTrait, DbErr, EntityTrait, QueryFilter};
+use sea_orm::{ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter};
 
 use super::entity::{user, user_config};
 use super::{Store, StoreError, millis, parse_column};
@@ -35,8 +35,19 @@ pub struct NewHost {
 pub struct Credentials {
     /// Who it would be.
     pub host: Host,
-    /// Argon2id, PHC string.
+    /// Argon2id as a PHC string, or what came with him: see [`accounts::passwords`](crate::accounts::passwords).
     pub password_hash: String,
+    /// The one that was mailed, beside it.
+    pub temporary: Option<Temporary>,
+}
+
+/// A password that was mailed (SPEC 2).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Temporary {
+    /// SHA-256 in hex: it is too random to be guessed.
+    pub hash: String,
+    /// When it ends.
+    pub until: DateTime<Utc>,
 }
 
 impl Store {
@@ -46,52 +57,13 @@ impl Store {
     /// `Conflict` when the address is taken, in whatever case.
     pub async fn create_host(&self, new: NewHost, now: DateTime<Utc>) -> Result<Host, StoreError> {
         let (new, now) = (&new, millis(now));
-        self.run(|| self.create_host_once(new, now)).await
-    }
-
-    async fn create_host_once(&self, new: &NewHost, now: DateTime<Utc>) -> Result<Host, DbErr> {
-        let row = user::ActiveModel {
-            id: NotSet,
-            email: Set(new.email.clone()),
-            email_key: Set(email_key(&new.email)),
-            password_hash: Set(new.password_hash.clone()),
-            uuid: Set(new.uuid.to_string()),
-            profile_name: Set(new.service_name.clone()),
-            description: Set(String::new()),
-            access_key: Set(new.access_key.clone()),
-            secret_key: Set(new.secret_key.clone()),
-            service_name: Set(new.service_name.clone()),
-            service_expl: Set(new.service_expl.clone()),
-            service_domain: Set(new.service_domain.clone()),
-            profile_image: Set(None),
-            is_deleted: Set(false),
-            deleted_at: Set(None),
-            created_at: Set(now),
-            updated_at: Set(now),
-        };
-        let tx = self.begin().await?;
-        let id = user::Entity::insert(row).exec(&tx).await?.last_insert_id;
-        let config = user_config::Model { user_id: id, use_online_status: true };
-        user_config::Entity::insert(user_config::ActiveModel::from(config.clone())).exec_without_returning(&tx).await?;
-        tx.commit().await?;
-        Ok(Host {
-            id: HostId(id),
-            email: new.email.clone(),
-            uuid: new.uuid,
-            profile_name: new.service_name.clone(),
-            description: String::new(),
-            access_key: new.access_key.clone(),
-            secret_key: new.secret_key.clone(),
-            service_name: new.service_name.clone(),
-            service_expl: new.service_expl.clone(),
-            service_domain: new.service_domain.clone(),
-            profile_image: None,
-            is_deleted: false,
-            deleted_at: None,
-            created_at: now,
-            updated_at: now,
-            config: to_config(Some(config)),
+        self.run(|| async {
+            let tx = self.begin().await?;
+            let host = insert_host(&tx, new, now).await?;
+            tx.commit().await?;
+            Ok(host)
         })
+        .await
     }
 
     /// A host by his row.
@@ -114,6 +86,11 @@ impl Store {
         self.user_where(&user::Column::EmailKey.eq(email_key(email))).await
     }
 
+    /// A host and his password by his row. Deactivated ones, too.
+    pub async fn credentials_of(&self, id: HostId) -> Result<Option<Credentials>, StoreError> {
+        self.user_where(&user::Column::Id.eq(id.0)).await
+    }
+
     async fn user_where(&self, is_wanted: &(impl IntoCondition + Clone)) -> Result<Option<Credentials>, StoreError> {
         let row = self
             .run(|| {
@@ -125,7 +102,9 @@ impl Store {
             .await?;
         let Some((row, config)) = row else { return Ok(None) };
         let password_hash = row.password_hash.clone();
-        Ok(Some(Credentials { host: to_host(row, config)?, password_hash }))
+        let temporary =
+            row.temporary_hash.clone().zip(row.temporary_until).map(|(hash, until)| Temporary { hash, until });
+        Ok(Some(Credentials { host: to_host(row, config)?, password_hash, temporary }))
     }
 
     /// Sets a host's settings.
@@ -141,8 +120,54 @@ impl Store {
     }
 }
 
+/// A host with the settings of a new one.
+pub(super) async fn insert_host(tx: &DatabaseTransaction, new: &NewHost, now: DateTime<Utc>) -> Result<Host, DbErr> {
+    let row = user::ActiveModel {
+        id: NotSet,
+        email: Set(new.email.clone()),
+        email_key: Set(email_key(&new.email)),
+        password_hash: Set(new.password_hash.clone()),
+        uuid: Set(new.uuid.to_string()),
+        profile_name: Set(new.service_name.clone()),
+        description: Set(String::new()),
+        access_key: Set(new.access_key.clone()),
+        secret_key: Set(new.secret_key.clone()),
+        service_name: Set(new.service_name.clone()),
+        service_expl: Set(new.service_expl.clone()),
+        service_domain: Set(new.service_domain.clone()),
+        profile_image: Set(None),
+        is_deleted: Set(false),
+        deleted_at: Set(None),
+        created_at: Set(now),
+        updated_at: Set(now),
+        temporary_hash: Set(None),
+        temporary_until: Set(None),
+    };
+    let id = user::Entity::insert(row).exec(tx).await?.last_insert_id;
+    let config = user_config::Model { user_id: id, use_online_status: true };
+    user_config::Entity::insert(user_config::ActiveModel::from(config.clone())).exec_without_returning(tx).await?;
+    Ok(Host {
+        id: HostId(id),
+        email: new.email.clone(),
+        uuid: new.uuid,
+        profile_name: new.service_name.clone(),
+        description: String::new(),
+        access_key: new.access_key.clone(),
+        secret_key: new.secret_key.clone(),
+        service_name: new.service_name.clone(),
+        service_expl: new.service_expl.clone(),
+        service_domain: new.service_domain.clone(),
+        profile_image: None,
+        is_deleted: false,
+        deleted_at: None,
+        created_at: now,
+        updated_at: now,
+        config: to_config(Some(config)),
+    })
+}
+
 /// What makes two addresses the same.
-fn email_key(email: &str) -> String {
+pub(crate) fn email_key(email: &str) -> String {
     email.to_lowercase()
 }
 
@@ -150,7 +175,7 @@ fn to_config(row: Option<user_config::Model>) -> HostConfig {
     HostConfig { use_online_status: row.is_none_or(|row| row.use_online_status) }
 }
 
-fn to_host(row: user::Model, config: Option<user_config::Model>) -> Result<Host, DbErr> {
+pub(super) fn to_host(row: user::Model, config: Option<user_config::Model>) -> Result<Host, DbErr> {
     Ok(Host {
         id: HostId(row.id),
         email: row.email,

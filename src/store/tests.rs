@@ -3,9 +3,11 @@
 mod counts;
 mod full_disk;
 mod hosts;
+mod keys;
 mod messages;
 mod rooms;
 mod schema;
+mod standing;
 
 use chrono::{DateTime, TimeDelta, Utc};
 

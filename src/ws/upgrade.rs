@@ -1,5 +1,5 @@
 //! From an HTTP request to a socket. Whoever is refused is still upgraded, so that a browser can read the code (SPEC 4); HTTP
-//! errors are for what is no WebSocket handshake at all, and for a node that is going away.
+//! errors are for what is no WebSocket handshake at all, for too many of them, and for a node that is going away.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -19,8 +19,10 @@ use warp::reply::Response;
 use super::pump::{Pump, refuse};
 use crate::http::{ApiError, UpgradeRequest, Upgrades};
 use crate::hub::Hub;
+use crate::limits::Limits;
 use crate::protocol::{Close, frame};
 use crate::session::{Handshake, Refusal, Session, Sessions};
+use crate::throttle;
 
 const KEY: HeaderName = HeaderName::from_static("sec-websocket-key");
 const ACCEPT: HeaderName = HeaderName::from_static("sec-websocket-accept");
@@ -36,6 +38,8 @@ pub struct Upgrader {
     pub sessions: Arc<Sessions>,
     /// This node's connections.
     pub hub: Arc<Hub>,
+    /// How often an address may begin.
+    pub limits: Arc<Limits>,
     /// Sockets of one address.
     pub address_sockets: Option<u32>,
     /// The largest message a client may send, in bytes.
@@ -83,6 +87,9 @@ impl Upgrader {
         if self.draining.is_cancelled() {
             return ApiError::Unavailable.into_response();
         }
+        if let Err(above) = self.limits.handshake(request.peer) {
+            return ApiError::from(above).into_response();
+        }
         metrics::counter!(crate::metric::HANDSHAKES).increment(1);
         let handshake = read_handshake(&request);
         self.tracker.spawn(self.clone().connect(on_upgrade, door, handshake, request.peer));
@@ -98,7 +105,7 @@ impl Upgrader {
     async fn connect(self, on_upgrade: OnUpgrade, door: Door, handshake: Handshake, address: IpAddr) {
         let Some(stream) = open(on_upgrade).await else { return };
         // The way in needs far more room than an open socket: it is gone once somebody is in.
-        let slot = self.hub.admit_address(address, self.address_sockets);
+        let slot = self.hub.admit_address(throttle::network(address), self.address_sockets);
         let admitted = match &slot {
             Some(_) => Box::pin(self.admit(&door, &handshake)).await,
             None => Err(Refusal::from(Close::TooMany)),

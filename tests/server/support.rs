@@ -173,6 +173,12 @@ impl TestApp {
         accounts.create_host(new).await.expect("a host")
     }
 
+    /// Where its database is.
+    pub fn database_url(&self) -> String {
+        let own = || format!("sqlite://{}/pintalk.sqlite", self._data.path().display());
+        self.database.as_ref().map_or_else(own, |database| database.url.clone())
+    }
+
     /// Ends one node in order.
     pub async fn stop_node(&mut self, at: usize) {
         let node = self.nodes.remove(at);

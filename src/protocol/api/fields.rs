@@ -30,6 +30,27 @@ impl<'a> Fields<'a> {
         String::new()
     }
 
+    /// A text, or nothing at all; `null` is nothing.
+    pub(super) fn maybe_text(&mut self, name: &'static str) -> Option<String> {
+        match self.find(name) {
+            Some(Value::String(text)) => Some(text.clone()),
+            Some(Value::Null) | None => None,
+            Some(_) => {
+                self.wrong(name, "must be a text");
+                None
+            }
+        }
+    }
+
+    /// A whole number where it may be one, too.
+    pub(super) fn number(&self, name: &'static str) -> Option<u64> {
+        self.find(name)?.as_u64()
+    }
+
+    pub(super) fn is_null(&self, name: &'static str) -> bool {
+        self.find(name).is_some_and(Value::is_null)
+    }
+
     /// `true` or `false`, or nothing at all.
     pub(super) fn flag(&mut self, name: &'static str) -> Option<bool> {
         match self.find(name) {

@@ -34,7 +34,7 @@ fn read<T>(read: fn(&Map<String, Value>) -> Result<T, FieldErrors>, body: Value)
 
 #[test]
 fn a_user_is_told_everything_about_himself_in_camel_case() {
-    let body = serde_json::to_value(LoggedIn { user: (&host()).into(), access_token: "t" }).unwrap();
+    let body = serde_json::to_value(LoggedIn { user: User::new(&host(), ""), access_token: "t" }).unwrap();
     let mut names: Vec<_> = body.as_object().unwrap().keys().map(String::as_str).collect();
     names.sort_unstable();
     assert_eq!(
@@ -49,7 +49,7 @@ fn a_user_is_told_everything_about_himself_in_camel_case() {
 
 #[test]
 fn a_guest_is_told_no_key_of_his_host() {
-    let body = serde_json::to_string(&Client::from(&host())).unwrap();
+    let body = serde_json::to_string(&Client::new(&host(), "")).unwrap();
     assert!(body.contains(r#""configs":{"useOnlineStatus":true}"#));
     assert!(!body.contains("ecret") && !body.contains("ccess") && !body.contains(r#""id""#));
 }

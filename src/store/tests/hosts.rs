@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::domain::{HostConfig, HostId};
-use crate::store::{Rotation, StoreError};
+use crate::store::{ImageSwap, Rotation, StoreError};
 
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -13,6 +13,8 @@ on_every_database!(
     an_address_is_taken_in_whatever_case,
     an_accent_makes_another_address,
     a_setting_is_kept,
+    who_changes_an_image_is_told_which_one_he_replaced,
+    of_two_images_at_once_each_is_replaced_once,
     a_refresh_token_is_good_once,
     two_tabs_that_refresh_at_once_both_stay,
     an_older_refresh_token_ends_the_login,
@@ -53,6 +55,36 @@ async fn a_setting_is_kept(store: Store, _url: String) {
         store.set_config(host.id, HostConfig { use_online_status: wanted }).await.unwrap();
         assert_eq!(store.host(host.id).await.unwrap().unwrap().config.use_online_status, wanted);
     }
+}
+
+async fn who_changes_an_image_is_told_which_one_he_replaced(store: Store, _url: String) {
+    let host = a_host(&store).await;
+    let had = |name: &str| ImageSwap::Swapped(Some(name.to_owned()));
+    for (image, replaced) in [
+        (Some("one.png"), ImageSwap::Swapped(None)),
+        (Some("two.png"), had("one.png")),
+        (None, had("two.png")),
+        (None, ImageSwap::Swapped(None)),
+    ] {
+        assert_eq!(store.swap_profile_image(host.id, image, later(5)).await, Ok(replaced));
+        let now = store.host(host.id).await.unwrap().unwrap();
+        assert_eq!((now.profile_image.as_deref(), now.updated_at), (image, later(5)));
+    }
+    assert_eq!(store.swap_profile_image(HostId(999), Some("x.png"), noon()).await, Ok(ImageSwap::NoHost));
+}
+
+async fn of_two_images_at_once_each_is_replaced_once(store: Store, _url: String) {
+    let host = a_host(&store).await;
+    let names: Vec<String> = (0..6).map(|n| format!("{n}.png")).collect();
+    let swaps = names.iter().map(|name| store.swap_profile_image(host.id, Some(name), noon()));
+    let mut seen: Vec<String> = Vec::new();
+    for swap in futures_util::future::join_all(swaps).await {
+        let ImageSwap::Swapped(before) = swap.unwrap() else { panic!("the host is gone") };
+        seen.extend(before);
+    }
+    seen.extend(store.host(host.id).await.unwrap().unwrap().profile_image);
+    seen.sort();
+    assert_eq!(seen, names);
 }
 
 async fn login(store: &Store, sid: &str) -> HostId {

@@ -52,6 +52,19 @@ impl Host {
         (answer.status().as_u16(), answer.json().await.unwrap_or(Value::Null))
     }
 
+    /// Sends an image (an empty one takes it away) and returns where it is shown: the path, without the public URL.
+    pub async fn upload(&self, node: &Node, image: &[u8]) -> Option<String> {
+        const HEAD: &str = "--x\r\nContent-Disposition: form-data; name=\"profile_image\"; filename=\"me\"\r\n\r\n";
+        let body = [HEAD.as_bytes(), image, b"\r\n--x--\r\n"].concat();
+        let request = self.http.patch(node.url(&format!("/api/users/{}/", self.account.id.0))).bearer_auth(&self.token);
+        let request = request.header("Content-Type", "multipart/form-data; boundary=x").body(body);
+        let answer = request.send().await.expect("an answer");
+        assert_eq!(answer.status(), 200);
+        let user: Value = answer.json().await.expect("JSON");
+        let url = user["profileImage"].as_str()?;
+        Some(url[url.find("/media/").expect("a path")..].to_owned())
+    }
+
     /// A GET that is answered with something else than JSON.
     pub async fn raw(&self, node: &Node, path: &str, accept: &str) -> reqwest::Response {
         let request = self.http.get(node.url(path)).bearer_auth(&self.token).header("Accept", accept);

@@ -44,6 +44,21 @@ impl RedisServer {
         queued
     }
 
+    /// For how many milliseconds it still keeps each of the keys that begin so; -1: for good.
+    pub async fn spans_kept(&self, prefix: &str) -> Vec<i64> {
+        let client = self.client().await;
+        let keys: Vec<String> =
+            client.custom(fred::cmd!("KEYS"), vec![format!("{prefix}*")]).await.expect("redis answers");
+        let mut spans = Vec::new();
+        for key in keys {
+            spans.push(client.pttl::<i64, _>(key).await.expect("redis answers"));
+        }
+        client.quit().await.expect("redis answers");
+        // One that ended meanwhile is not kept.
+        spans.retain(|span| *span != -2);
+        spans
+    }
+
     /// Everything that Redis has of a room.
     pub async fn keys_of(&self, room: &str) -> Vec<String> {
         let client = self.client().await;

@@ -1,0 +1,115 @@
+//! Passwords of a server that was here before: Django's `pbkdf2_sha256$<iterations>$<salt>$<hash>`, which open a login once and
+//! are then Argon2id.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use pbkdf2::pbkdf2_hmac_array;
+use sha2::Sha256;
+use subtle::ConstantTimeEq as _;
+
+use super::Accounts;
+use super::passwords;
+use crate::domain::HostId;
+
+const SCHEME: &str = "pbkdf2_sha256";
+
+/// The most iterations that are worked off, five times what Django's newest release asks for: some 2 s of a core.
+const MAX_ITERATIONS: u32 = 5_000_000;
+
+/// The longest salt. Django's have 12 or 22 characters.
+const MAX_SALT_LEN: usize = 128;
+
+/// Bytes of a hash.
+const HASH_LEN: usize = 32;
+
+/// A hash as Django writes it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct DjangoHash<'a> {
+    iterations: u32,
+    salt: &'a str,
+    hash: [u8; HASH_LEN],
+}
+
+impl<'a> DjangoHash<'a> {
+    /// Reads exactly what Django writes; `None` for anything else.
+    pub(super) fn parse(text: &'a str) -> Option<Self> {
+        let mut parts = text.split('$');
+        let (scheme, iterations, salt, hash) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+        let is_number = !iterations.starts_with('0') && iterations.bytes().all(|byte| byte.is_ascii_digit());
+        let iterations = iterations.parse().ok().filter(|count| is_number && (1..=MAX_ITERATIONS).contains(count))?;
+        let fits = scheme == SCHEME && (1..=MAX_SALT_LEN).contains(&salt.len()) && parts.next().is_none();
+        let hash = STANDARD.decode(hash).ok()?.try_into().ok()?;
+        fits.then_some(Self { iterations, salt, hash })
+    }
+
+    /// Whether this is the hash of `password`. Takes a core for up to seconds.
+    pub(super) fn opens_with(&self, password: &[u8]) -> bool {
+        let hash = pbkdf2_hmac_array::<Sha256, HASH_LEN>(password, self.salt.as_bytes(), self.iterations);
+        hash.ct_eq(&self.hash).into()
+    }
+}
+
+impl Accounts {
+    /// After a login: a hash of another kind than [`Passwords`](passwords::Passwords) makes is replaced by one that it makes, unless
+    /// somebody set a new password meanwhile. It is no part of the login: what fails now is tried again at the next.
+    pub(super) async fn renew_hash(&self, host: HostId, password: &str, checked: &str) {
+        if passwords::is_of_today(checked) {
+            return;
+        }
+        let renewed = match self.passwords.hash(password).await {
+            Ok(hash) => self.store.replace_password_hash(host, checked, &hash).await.map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        match renewed {
+            Ok(true) => tracing::info!(host = host.0, "an old password hash is Argon2id now"),
+            Ok(false) => tracing::debug!(host = host.0, "the password was changed while it was checked"),
+            Err(why) => tracing::warn!(host = host.0, why, "an old password hash stays until the next login"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Made by Python's hashlib.pbkdf2_hmac, as Django makes them.
+    const PASS_WORD: &str = "pbkdf2_sha256$1000$7Tz2wYk1mXcB$f1dkMokJ+r4Ru92R4wJHjjwOVsFsOGA3WRI2sTQu4m0=";
+    const KOREAN: &str = "pbkdf2_sha256$1$s$FCmzlDarkY6UFrnZQ1YzPpcNn8hRzjYxLvNXwTlR3b4=";
+
+    #[test]
+    fn a_hash_of_django_opens_with_its_password_only() {
+        let hash = DjangoHash::parse(PASS_WORD).unwrap();
+        assert_eq!((hash.iterations, hash.salt), (1_000, "7Tz2wYk1mXcB"));
+        assert!(hash.opens_with(b"pass word"));
+        assert!(!hash.opens_with(b"pass wort") && !hash.opens_with(b""));
+        assert!(DjangoHash::parse(KOREAN).unwrap().opens_with("비밀번호 🙂".as_bytes()));
+    }
+
+    #[test]
+    fn what_django_does_not_write_is_not_read() {
+        let hash = "f1dkMokJ+r4Ru92R4wJHjjwOVsFsOGA3WRI2sTQu4m0=";
+        for bad in [
+            String::new(),
+            "!".into(),
+            "pbkdf2_sha256".into(),
+            "pbkdf2_sha256$$$".into(),
+            format!("pbkdf2_sha1$1000$salt${hash}"),
+            format!("PBKDF2_SHA256$1000$salt${hash}"),
+            format!("pbkdf2_sha256$1000$${hash}"),
+            format!("pbkdf2_sha256$1000${}${hash}", "s".repeat(MAX_SALT_LEN + 1)),
+            format!("pbkdf2_sha256$1000$salt${hash}$"),
+            format!("pbkdf2_sha256$1000$salt${hash}\n"),
+            format!("pbkdf2_sha256$1000$salt${}", hash.trim_end_matches('=')),
+            "pbkdf2_sha256$1000$salt$AAAA".into(),
+            "pbkdf2_sha256$1000$salt$한글".into(),
+        ] {
+            assert_eq!(DjangoHash::parse(&bad), None, "{bad}");
+        }
+        for iterations in
+            ["", "0", "01000", "+1000", "-1", "1e3", " 1000", "5000001", "4294967297", "99999999999999999999"]
+        {
+            assert_eq!(DjangoHash::parse(&format!("pbkdf2_sha256${iterations}$salt${hash}")), None, "{iterations}");
+        }
+        assert!(DjangoHash::parse(&format!("pbkdf2_sha256$5000000$salt${hash}")).is_some());
+    }
+}

@@ -1,0 +1,50 @@
+//! What a host tells of himself (SPEC 2).
+
+use super::{Accounts, CreateHostError, Fault};
+use crate::domain::{Host, HostId, normalize_domains};
+use crate::protocol::api::{FieldErrors, ProfilePatch};
+use crate::store::ProfileChange;
+
+/// The longest description, in characters.
+const MAX_DESCRIPTION: usize = 1_000;
+
+impl Accounts {
+    /// Changes what is there of a host.
+    ///
+    /// # Errors
+    /// [`CreateHostError::Invalid`], or a [`Fault`]. `None`: there is no such host.
+    pub async fn change_profile(&self, id: HostId, patch: ProfilePatch) -> Result<Option<Host>, CreateHostError> {
+        let change = check(patch).map_err(CreateHostError::Invalid)?;
+        if change != ProfileChange::default() {
+            self.store.change_profile(id, &change, self.clock.now()).await.map_err(Fault::from)?;
+        }
+        Ok(self.store.host(id).await.map_err(Fault::from)?)
+    }
+}
+
+fn check(patch: ProfilePatch) -> Result<ProfileChange, FieldErrors> {
+    let mut errors = FieldErrors::new();
+    let mut within = |field: &'static str, text: Option<String>, least: usize, most: usize| {
+        let text = text?.trim().to_owned();
+        if (least..=most).contains(&text.chars().count()) {
+            return Some(text);
+        }
+        let bounds = if least == 0 { format!("may have at most {most}") } else { format!("needs {least} to {most}") };
+        errors.insert(field, format!("{bounds} characters"));
+        None
+    };
+    let mut change = ProfileChange {
+        profile_name: within("profileName", patch.profile_name, 1, 100),
+        description: within("description", patch.description, 0, MAX_DESCRIPTION),
+        service_name: within("serviceName", patch.service_name, 1, 50),
+        service_expl: within("serviceExpl", patch.service_expl, 0, 200),
+        service_domain: None,
+    };
+    if let Some(domains) = patch.service_domain {
+        match normalize_domains(&domains.unwrap_or_default()) {
+            Ok(domains) => change.service_domain = Some(domains),
+            Err(error) => drop(errors.insert("serviceDomain", error.to_string())),
+        }
+    }
+    if errors.is_empty() { Ok(change) } else { Err(errors) }
+}

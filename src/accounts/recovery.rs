@@ -1,0 +1,165 @@
+//! Passwords that are changed or forgotten, and accounts that end and come back (SPEC 2).
+//!
+//! A forgotten password is not replaced by whoever asks: a second one is mailed, and takes the first one's place when it is
+//! used. It is random enough that its plain SHA-256 is kept, so that looking at it takes no time which could tell anything.
+
+use chrono::TimeDelta;
+use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq as _;
+
+use super::{Accounts, Fault, MAX_PASSWORD_LEN, MIN_PASSWORD_CHARS, hex, is_email};
+use crate::control::Control;
+use crate::domain::{Host, HostId};
+use crate::mail::{Language, Letter};
+use crate::protocol::api::FieldErrors;
+use crate::store::{Credentials, Replaced, StoreError, Temporary};
+
+/// How long a password that was mailed is good.
+const TEMPORARY_TTL: TimeDelta = TimeDelta::hours(1);
+
+/// What such a password is made of: what nobody mistakes for another.
+const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
+
+/// 80 random bits, in groups of four.
+const GROUPS: usize = 4;
+
+/// What a mailed password is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forgotten {
+    /// An account that goes on.
+    Password,
+    /// One that had ended.
+    Account,
+}
+
+/// Why a password stays.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PasswordChangeError {
+    /// The present one is another.
+    #[error("wrong password")]
+    WrongPassword,
+    /// The new one breaks a rule.
+    #[error("invalid: {0:?}")]
+    Invalid(FieldErrors),
+    /// See [`Fault`].
+    #[error(transparent)]
+    Fault(#[from] Fault),
+}
+
+impl From<StoreError> for PasswordChangeError {
+    fn from(error: StoreError) -> Self {
+        Fault::from(error).into()
+    }
+}
+
+impl Accounts {
+    /// Mails a password for an hour, if there is such an account. Nobody is told whether there is.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub async fn mail_password(&self, email: &str, forgotten: Forgotten, language: Language) -> Result<(), Fault> {
+        if !is_email(email) {
+            return Ok(());
+        }
+        let (password, now) = (self.readable_password(), self.clock.now());
+        let temporary = Temporary { hash: temporary_hash(&password), until: now + TEMPORARY_TTL };
+        let letter = match forgotten {
+            Forgotten::Password => Letter::PasswordReset { password },
+            Forgotten::Account => Letter::AccountRestore { password },
+        };
+        let mail = self.letter(&letter, email, language, temporary.until)?;
+        let is_deleted = forgotten == Forgotten::Account;
+        self.store.mail_temporary_password(email, is_deleted, &temporary, &mail, now).await?;
+        self.mail.wake();
+        Ok(())
+    }
+
+    /// Logs in with a password that was mailed: it takes the old one's place, an account that had ended goes on, and what was
+    /// logged in with the old one is not any more. `None`: it is no such password.
+    pub(super) async fn take_temporary(&self, known: &Credentials, password: &str) -> Result<Option<Host>, Fault> {
+        let now = self.clock.now();
+        let Some(temporary) = known.temporary.as_ref().filter(|temporary| now < temporary.until) else {
+            return Ok(None);
+        };
+        let hash = temporary_hash(password);
+        if !bool::from(hash.as_bytes().ct_eq(temporary.hash.as_bytes())) {
+            return Ok(None);
+        }
+        let password_hash = self.passwords.hash(password.trim()).await?;
+        if self.store.accept_temporary_password(known.host.id, temporary, &password_hash, now).await? == Replaced::Gone
+        {
+            return Ok(None);
+        }
+        self.end_logins(known.host.id, None).await?;
+        (self.announce)(Control::ConfigChanged { host: known.host.id }).await;
+        Ok(self.store.host(known.host.id).await?)
+    }
+
+    /// Changes a password; whatever else is logged in with the old one is not any more.
+    ///
+    /// # Errors
+    /// [`PasswordChangeError`].
+    pub async fn change_password(
+        &self,
+        id: HostId,
+        sid: &str,
+        current: &str,
+        new: &str,
+    ) -> Result<Host, PasswordChangeError> {
+        let known = self.check_password(id, current).await?;
+        let wrong = |why: &str| PasswordChangeError::Invalid(FieldErrors::from([("newPassword", why.to_owned())]));
+        if new == current {
+            return Err(wrong("is the present one"));
+        }
+        if new.chars().count() < MIN_PASSWORD_CHARS {
+            return Err(wrong("needs at least 8 characters"));
+        }
+        if new.len() > MAX_PASSWORD_LEN {
+            return Err(wrong("is too long"));
+        }
+        let hash = self.passwords.hash(new).await.map_err(Fault::from)?;
+        let replaced = self.store.change_password(id, &known.password_hash, &hash, self.clock.now()).await?;
+        if replaced == Replaced::Gone {
+            return Err(PasswordChangeError::WrongPassword);
+        }
+        self.end_logins(id, Some(sid)).await?;
+        self.store.host(id).await?.ok_or(PasswordChangeError::WrongPassword)
+    }
+
+    /// Ends an account, and all that is logged in to it.
+    ///
+    /// # Errors
+    /// [`PasswordChangeError`].
+    pub async fn leave(&self, id: HostId, password: &str) -> Result<Host, PasswordChangeError> {
+        self.check_password(id, password).await?;
+        self.disable_host(id).await?.ok_or(PasswordChangeError::WrongPassword)
+    }
+
+    async fn check_password(&self, id: HostId, password: &str) -> Result<Credentials, PasswordChangeError> {
+        let known = self.store.credentials_of(id).await?.ok_or(PasswordChangeError::WrongPassword)?;
+        let password = if password.len() > MAX_PASSWORD_LEN { "" } else { password };
+        let right = self.passwords.verify(password, Some(known.password_hash.clone())).await.map_err(Fault::from)?;
+        if right { Ok(known) } else { Err(PasswordChangeError::WrongPassword) }
+    }
+
+    pub(super) async fn end_logins(&self, id: HostId, keep: Option<&str>) -> Result<(), Fault> {
+        for sid in self.store.end_other_logins(id, keep, self.clock.now()).await? {
+            self.ended(sid).await;
+        }
+        Ok(())
+    }
+
+    fn readable_password(&self) -> String {
+        let groups: Vec<String> = (0..GROUPS)
+            .map(|_| {
+                let random = self.chance.bytes::<4>();
+                random.iter().map(|byte| char::from(LETTERS[usize::from(byte % 32)])).collect()
+            })
+            .collect();
+        groups.join("-")
+    }
+}
+
+fn temporary_hash(password: &str) -> String {
+    hex(&Sha256::digest(password.trim()))
+}

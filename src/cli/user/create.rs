@@ -1,0 +1,87 @@
+//! `pintalk user create`.
+
+use clap::Args;
+
+use super::{Failure, USAGE, accounts, block_on, in_silence, open_store, password, print};
+use crate::accounts::{CreateHostError, NewAccount};
+use crate::config::{self, Hidden, StoreArgs};
+use crate::domain::Host;
+use crate::store::Store;
+
+#[derive(Args)]
+pub(in crate::cli) struct CreateArgs {
+    /// Address he logs in with.
+    #[arg(long)]
+    email: String,
+    /// At least 8 characters; `-` reads a line from standard input.
+    #[arg(long, env = "PINTALK_USER_PASSWORD", hide_env_values = true, allow_hyphen_values = true)]
+    password: Option<Hidden>,
+    /// What his guests see it is called.
+    #[arg(long)]
+    service_name: String,
+    /// Where his widget is embedded: host names with optional ports, separated by commas.
+    #[arg(long)]
+    service_domain: Option<String>,
+    /// A few words about the service.
+    #[arg(long, default_value = "")]
+    service_expl: String,
+    /// Print JSON, as the API answers it.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    store: StoreArgs,
+}
+
+pub(super) fn run(args: CreateArgs) -> Result<u8, Failure> {
+    let database = config::database(&args.store)?;
+    let account = NewAccount {
+        email: args.email,
+        password: password(args.password.as_ref())?,
+        service_name: args.service_name,
+        service_expl: args.service_expl,
+        service_domain: args.service_domain,
+    };
+    block_on(async {
+        let store = open_store(&database).await?;
+        let host = create(&store, account).await;
+        store.close().await;
+        print(&host?, args.json)?;
+        Ok(0)
+    })
+}
+
+/// Makes a host in an open store.
+pub(in crate::cli) async fn create(store: &Store, account: NewAccount) -> Result<Host, Failure> {
+    let accounts = accounts(store, in_silence())?;
+    accounts.create_host(account).await.map_err(|error| match error {
+        CreateHostError::Invalid(fields) => {
+            let why = fields.iter().map(|(field, why)| format!("--{}: {why}", flag(field))).collect::<Vec<_>>();
+            Failure { code: USAGE, sentence: why.join("; ") }
+        }
+        CreateHostError::EmailTaken => Failure::new("--email: there is an account with this address"),
+        CreateHostError::Fault(fault) => Failure::new(fault),
+    })
+}
+
+/// `serviceName` of the API is `service-name` here.
+fn flag(field: &str) -> String {
+    let mut flag = String::new();
+    for character in field.chars() {
+        if character.is_ascii_uppercase() {
+            flag.push('-');
+        }
+        flag.push(character.to_ascii_lowercase());
+    }
+    flag
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_of_the_api_is_named_by_its_flag() {
+        assert_eq!(flag("serviceDomain"), "service-domain");
+        assert_eq!(flag("email"), "email");
+    }
+}

@@ -1,0 +1,87 @@
+//! `pintalk user list`: everybody there is, and no secret.
+
+use clap::Args;
+
+use super::{Failure, block_on, open_store, plain, say};
+use crate::config::{self, StoreArgs};
+use crate::domain::{Host, HostId};
+use crate::protocol::api::User;
+use crate::store::Store;
+
+/// Rows that are read at once.
+const PAGE: u64 = 500;
+
+#[derive(Args)]
+pub(in crate::cli) struct ListArgs {
+    /// Print JSON: a list of what the API answers, without the secret keys.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    store: StoreArgs,
+}
+
+pub(super) fn run(args: &ListArgs) -> Result<u8, Failure> {
+    let database = config::database(&args.store)?;
+    block_on(async {
+        let store = open_store(&database).await?;
+        let hosts = all(&store).await;
+        store.close().await;
+        let hosts = hosts?;
+        if args.json {
+            say(&json(&hosts)?)?
+        } else {
+            say(&table(&hosts))?
+        }
+        Ok(0)
+    })
+}
+
+async fn all(store: &Store) -> Result<Vec<Host>, Failure> {
+    let mut hosts: Vec<Host> = Vec::new();
+    loop {
+        let after = hosts.last().map_or(HostId(0), |host| host.id);
+        let page = store.hosts_after(after, PAGE).await?;
+        if page.is_empty() {
+            return Ok(hosts);
+        }
+        hosts.extend(page);
+    }
+}
+
+fn json(hosts: &[Host]) -> Result<String, Failure> {
+    let listed = hosts.iter().map(|host| {
+        let mut listed = serde_json::to_value(User::new(host, ""))?;
+        if let Some(fields) = listed.as_object_mut() {
+            fields.remove("secretKey");
+        }
+        Ok(listed)
+    });
+    let listed = listed.collect::<Result<Vec<_>, serde_json::Error>>().map_err(Failure::new)?;
+    serde_json::to_string(&listed).map_err(Failure::new)
+}
+
+/// A line a host, under a line that names the columns. Names come last: what they are wide is the terminal's to say.
+fn table(hosts: &[Host]) -> String {
+    let heads = ["ID", "STATE", "CREATED", "EMAIL", "DOMAINS", "SERVICE"].map(str::to_owned);
+    let rows = hosts.iter().map(|host| {
+        [
+            host.id.0.to_string(),
+            if host.is_deleted { "disabled" } else { "active" }.to_owned(),
+            host.created_at.format("%Y-%m-%d").to_string(),
+            plain(&host.email),
+            host.service_domain.as_deref().unwrap_or("-").to_owned(),
+            plain(&host.service_name),
+        ]
+    });
+    let lines: Vec<[String; 6]> = std::iter::once(heads).chain(rows).collect();
+    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or_default();
+    let widths = [0, 1, 2, 3, 4].map(width);
+    let padded = |line: &[String; 6]| {
+        let mut text = String::new();
+        for (cell, width) in line.iter().zip(widths) {
+            text.push_str(&format!("{cell:width$}  "));
+        }
+        text + &line[5]
+    };
+    lines.iter().map(padded).collect::<Vec<_>>().join("\n")
+}

@@ -1,0 +1,20 @@
+//! A host changes the keys of his service (SPEC 2, an addition).
+
+use http::StatusCode;
+use warp::reply::Response;
+
+use crate::protocol::api::{KeysRequest, User};
+
+use super::reply::{self, ApiError};
+use super::request::Request;
+use super::{HttpContext, callers};
+
+pub(super) async fn rotate_keys(app: &HttpContext, request: &mut Request, id: i64) -> Result<Response, ApiError> {
+    let caller = callers::that_host(app, request, id).await?;
+    let asked = KeysRequest::read(&request.json().await?)?;
+    let rotated = app.accounts.rotate_keys(caller.host.id, asked.revoke_old).await;
+    // Also after a failure: it may have happened.
+    app.hosts.forget(caller.host.id);
+    let host = rotated?.ok_or(ApiError::NotFound)?;
+    Ok(reply::json(StatusCode::OK, &User::new(&host, &app.settings.public_url)))
+}

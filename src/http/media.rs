@@ -1,0 +1,45 @@
+//! Profile images, for anybody who knows their address (SPEC 2).
+
+use http::header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_SECURITY_POLICY, ETAG};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use warp::reply::Response;
+
+use crate::media::ImageKey;
+
+use super::HttpContext;
+use super::pages;
+use super::reply::{self, ApiError};
+
+/// Should a browser take an image for a page: it loads nothing, runs nothing, and is nobody's origin.
+const POLICY: &str = "default-src 'none'; sandbox";
+
+/// A name never means another image.
+const FOR_EVER: &str = "public, max-age=31536000, immutable";
+
+pub(super) async fn show(app: &HttpContext, key: &str, request: &HeaderMap) -> Result<Response, ApiError> {
+    let key: ImageKey = key.parse().map_err(|_| ApiError::NotFound)?;
+    let etag = format!("\"{key}\"");
+    let mut response = if pages::is_known(&etag, request) {
+        if !app.images.has(&key).await? {
+            return Err(ApiError::NotFound);
+        }
+        reply::empty(StatusCode::NOT_MODIFIED)
+    } else {
+        let shown = app.images.show(&key).await?.ok_or(ApiError::NotFound)?;
+        reply::text(StatusCode::OK, shown.image_type.content_type(), shown.bytes)
+    };
+    let headers = response.headers_mut();
+    // A key in quotes is always a header value.
+    if let Ok(etag) = HeaderValue::try_from(etag) {
+        headers.insert(ETAG, etag);
+    }
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static(FOR_EVER));
+    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+    headers.insert(CONTENT_DISPOSITION, HeaderValue::from_static("inline"));
+    // The widget shows it on other sites.
+    headers.insert(HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("cross-origin"));
+    Ok(response)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,99 @@
+//! `multipart/form-data`: how a host sends his profile image, perhaps with fields of his profile beside it (SPEC 2).
+
+use bytes::Bytes;
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use multer::{Constraints, Multipart, SizeLimit};
+use serde_json::{Map, Value};
+
+use super::reply::ApiError;
+use super::request::{MAX_BODY, Request, UPLOAD_TIMEOUT};
+
+/// The largest image that is taken, in bytes.
+pub(super) const MAX_IMAGE: usize = 5 * 1024 * 1024;
+
+/// The largest body: the image, and for the rest what any other call may send.
+const MAX_UPLOAD: usize = MAX_IMAGE + MAX_BODY;
+
+/// The names under which the image comes.
+const IMAGE_FIELDS: [&str; 2] = ["profileImage", "profile_image"];
+
+/// Texts that are handed on, by both spellings of their names. What else there is, is ignored.
+const TEXT_FIELDS: [(&str, &str); 5] = [
+    ("serviceName", "service_name"),
+    ("serviceExpl", "service_expl"),
+    ("serviceDomain", "service_domain"),
+    ("profileName", "profile_name"),
+    ("description", "description"),
+];
+
+/// A form, read.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Form {
+    /// The image, whatever it claims to be: empty when the present one is to go, `None` when it is to stay.
+    pub image: Option<Bytes>,
+    /// Texts by their camelCase names.
+    pub fields: Map<String, Value>,
+}
+
+/// Whether a request says that its body is a form.
+pub(super) fn is_multipart(request: &Request) -> bool {
+    let content_type = request.headers.get(CONTENT_TYPE).map(|value| value.as_bytes()).unwrap_or_default();
+    let essence = content_type.split(|byte| *byte == b';').next().unwrap_or_default();
+    essence.trim_ascii().eq_ignore_ascii_case(b"multipart/form-data")
+}
+
+/// Reads a form within bounds of size and time.
+///
+/// # Errors
+/// 400 what is no form, 408, 413, 415.
+pub(super) async fn read(request: &mut Request) -> Result<Form, ApiError> {
+    if request.headers.get(CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
+        return Err(ApiError::UnsupportedMediaType);
+    }
+    let boundary = request.header(CONTENT_TYPE).and_then(|value| multer::parse_boundary(value).ok());
+    let boundary = boundary.ok_or(ApiError::Malformed("The body's Content-Type names no boundary."))?;
+    let length = request.header(CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok());
+    if length.is_some_and(|length| length > MAX_UPLOAD as u64) {
+        return Err(ApiError::TooLarge);
+    }
+    let limits = IMAGE_FIELDS
+        .iter()
+        .fold(SizeLimit::new().whole_stream(MAX_UPLOAD as u64).per_field(MAX_BODY as u64), |limits, name| {
+            limits.for_field(*name, MAX_IMAGE as u64)
+        });
+    let parts = Multipart::with_constraints(request.body.chunks(), boundary, Constraints::new().size_limit(limits));
+    tokio::time::timeout(UPLOAD_TIMEOUT, collect(parts)).await.unwrap_or(Err(ApiError::TooSlow))
+}
+
+async fn collect(mut parts: Multipart<'_>) -> Result<Form, ApiError> {
+    let mut form = Form::default();
+    while let Some(mut part) = parts.next_field().await? {
+        let name = part.name().unwrap_or_default().to_owned();
+        if IMAGE_FIELDS.contains(&name.as_str()) {
+            let is_file = part.file_name().is_some();
+            let image = part.bytes().await?;
+            // What a script makes of `formData.append("profileImage", null)`.
+            form.image = Some(if !is_file && image == "null" { Bytes::new() } else { image });
+        } else if let Some((known, _)) = TEXT_FIELDS.iter().find(|(camel, snake)| [camel, snake].contains(&&&*name)) {
+            let text = String::from_utf8(part.bytes().await?.into());
+            let text = text.map_err(|_| ApiError::field(known, "must be a text in UTF-8"))?;
+            form.fields.insert((*known).to_owned(), Value::String(text));
+        } else {
+            while part.chunk().await?.is_some() {}
+        }
+    }
+    Ok(form)
+}
+
+impl From<multer::Error> for ApiError {
+    fn from(error: multer::Error) -> Self {
+        match error {
+            multer::Error::FieldSizeExceeded { .. } | multer::Error::StreamSizeExceeded { .. } => Self::TooLarge,
+            multer::Error::StreamReadFailed(_) => Self::Malformed("The body broke off."),
+            _ => Self::Malformed("The body is not a well-formed form."),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,67 @@
+//! A new host, step by step (SPEC 2). How far he is, is in a cookie.
+
+use http::StatusCode;
+use http::header::ACCEPT_LANGUAGE;
+use warp::reply::Response;
+
+use crate::accounts::{NewAccount, SignUpError};
+use crate::mail::Language;
+use crate::protocol::api::{ConfirmationRequest, Detail, Email, EmailRequest, SignUpRequest, User};
+
+use super::reply::{self, ApiError};
+use super::request::Request;
+use super::{HttpContext, cookie};
+
+pub(super) async fn check_email(app: &HttpContext, request: &mut Request) -> Result<Response, ApiError> {
+    let asked = EmailRequest::read(&request.json().await?)?;
+    let progress = app.accounts.check_email(&asked.email).await?;
+    let mut response = reply::json(StatusCode::OK, &Email { email: &asked.email });
+    cookie::set_sign_up(&mut response, &progress, &app.settings);
+    Ok(response)
+}
+
+pub(super) async fn mail_code(app: &HttpContext, request: &mut Request) -> Result<Response, ApiError> {
+    let asked = EmailRequest::read(&request.json().await?)?;
+    app.limits.mail(request.client).await?;
+    let progress = cookie::sign_up(&request.headers);
+    let progress = app.accounts.mail_code(&asked.email, progress, language(request)).await?;
+    let mut response = reply::json(StatusCode::OK, &Detail { detail: "A code is on its way to this address." });
+    cookie::set_sign_up(&mut response, &progress, &app.settings);
+    Ok(response)
+}
+
+pub(super) async fn confirm_email(app: &HttpContext, request: &mut Request) -> Result<Response, ApiError> {
+    let asked = ConfirmationRequest::read(&request.json().await?)?;
+    app.accounts.confirm_email(&asked.code, cookie::sign_up(&request.headers)).await?;
+    Ok(reply::empty(StatusCode::NO_CONTENT))
+}
+
+pub(super) async fn sign_up(app: &HttpContext, request: &mut Request) -> Result<Response, ApiError> {
+    let asked = SignUpRequest::read(&request.json().await?)?;
+    let account = NewAccount {
+        email: asked.email,
+        password: asked.password,
+        service_name: asked.service_name,
+        service_expl: asked.service_expl,
+        service_domain: asked.service_domain,
+    };
+    let host = app.accounts.sign_up(account, cookie::sign_up(&request.headers)).await?;
+    let mut response = reply::json(StatusCode::CREATED, &User::new(&host, &app.settings.public_url));
+    cookie::clear_sign_up(&mut response, &app.settings);
+    Ok(response)
+}
+
+/// What the caller wants to be written to in.
+pub(super) fn language(request: &Request) -> Language {
+    Language::of(request.header(ACCEPT_LANGUAGE))
+}
+
+impl From<SignUpError> for ApiError {
+    fn from(error: SignUpError) -> Self {
+        match error {
+            SignUpError::TooEarly(why) => Self::Unprocessable(why),
+            SignUpError::WrongCode => Self::Conflict("This is not the code that was mailed."),
+            SignUpError::Create(error) => error.into(),
+        }
+    }
+}

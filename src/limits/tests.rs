@@ -1,0 +1,192 @@
+use std::net::Ipv4Addr;
+use std::sync::atomic::AtomicUsize;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+
+use super::*;
+use crate::broker::Unavailable;
+use crate::clock::{ManualClock, SystemClock};
+use crate::redis::testing::{Kind as Deployment, Servers};
+use crate::throttle::memory::MemoryThrottle;
+use crate::throttle::redis::RedisThrottle;
+
+const HOME: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// A throttle that can be away.
+struct Flaky {
+    inner: MemoryThrottle,
+    away: Mutex<bool>,
+    asked: AtomicUsize,
+}
+
+#[async_trait]
+impl Throttle for Flaky {
+    async fn take(&self, kind: Kind, who: &Who, quota: Quota) -> Result<Verdict, Unavailable> {
+        self.asked.fetch_add(1, Relaxed);
+        if *self.away.lock() { Err(Unavailable("away".into())) } else { self.inner.take(kind, who, quota).await }
+    }
+}
+
+struct Stage {
+    clock: Arc<ManualClock>,
+    throttle: Arc<Flaky>,
+    limits: Limits,
+}
+
+impl Stage {
+    fn with(quotas: Quotas) -> Self {
+        let clock = Arc::new(ManualClock::new(SystemClock.now()));
+        let throttle = Arc::new(Flaky {
+            inner: MemoryThrottle::new(clock.clone()),
+            away: Mutex::new(false),
+            asked: AtomicUsize::new(0),
+        });
+        let limits = Limits::new(quotas, throttle.clone(), clock.clone());
+        Self { clock, throttle, limits }
+    }
+
+    fn usual() -> Self {
+        let every = |count, span| Some(Quota::new(count, span));
+        Self::with(Quotas {
+            handshakes: every(600, MINUTE),
+            rooms: every(60, MINUTE),
+            logins_per_address: every(20, MINUTE),
+            logins_per_account: every(10, MINUTE),
+            mails: every(5, 60 * MINUTE),
+        })
+    }
+
+    fn set_away(&self, away: bool) {
+        *self.throttle.away.lock() = away;
+    }
+
+    fn asked(&self) -> usize {
+        self.throttle.asked.swap(0, Relaxed)
+    }
+
+    async fn log_in(&self, email: &str) -> Result<(), u64> {
+        let attempt = self.limits.login(HOME).await.map_err(|above| above.seconds())?;
+        attempt.at(email).await.map_err(|above| above.seconds())
+    }
+
+    /// How many of so many mails pass.
+    async fn mails(&self, tries: usize) -> usize {
+        let mut passing = 0;
+        for _ in 0..tries {
+            passing += usize::from(self.limits.mail(HOME).await.is_ok());
+        }
+        passing
+    }
+}
+
+#[tokio::test]
+async fn an_address_causes_five_mails_an_hour() {
+    let stage = Stage::usual();
+    assert_eq!(stage.mails(5).await, 5);
+    let above = stage.limits.mail(HOME).await.unwrap_err();
+    assert_eq!(above.seconds(), 720);
+    assert!(stage.limits.mail(IpAddr::V4(Ipv4Addr::BROADCAST)).await.is_ok());
+    stage.clock.advance(Duration::from_secs(719));
+    assert_eq!(stage.mails(1).await, 0);
+    stage.clock.advance(Duration::from_secs(1));
+    assert_eq!(stage.mails(2).await, 1);
+}
+
+#[tokio::test]
+async fn an_account_is_one_however_it_is_spelled_and_whether_it_exists_or_not() {
+    let stage = Stage::usual();
+    for at in 0..10 {
+        let email = if at % 2 == 0 { "dev@shop.example" } else { "Dev@SHOP.example" };
+        assert_eq!(stage.log_in(email).await, Ok(()));
+    }
+    assert_eq!(stage.log_in("dev@shop.example").await, Err(6));
+    assert_eq!(stage.log_in("other@shop.example").await, Ok(()));
+    stage.clock.advance(Duration::from_secs(6));
+    assert_eq!(stage.log_in("DEV@shop.example").await, Ok(()));
+    assert_eq!(stage.log_in("dev@shop.example").await, Err(6));
+}
+
+#[tokio::test]
+async fn after_the_wait_of_a_login_neither_its_account_nor_its_address_is_in_the_way() {
+    let one = |seconds| Some(Quota::new(1, Duration::from_secs(seconds)));
+    let stage = Stage::with(Quotas { logins_per_address: one(30), logins_per_account: one(10), ..Quotas::default() });
+    assert_eq!(stage.log_in("dev@shop.example").await, Ok(()));
+    // Refused for its address: the account was not asked.
+    assert_eq!(stage.log_in("dev@shop.example").await, Err(30));
+    stage.clock.advance(Duration::from_secs(30));
+    assert_eq!(stage.log_in("dev@shop.example").await, Ok(()));
+
+    let stage = Stage::with(Quotas {
+        logins_per_address: Some(Quota::new(2, Duration::from_secs(60))),
+        logins_per_account: one(10),
+        ..Quotas::default()
+    });
+    assert_eq!(stage.log_in("dev@shop.example").await, Ok(()));
+    // Refused for its account, and the address has none left.
+    assert_eq!(stage.log_in("dev@shop.example").await, Err(30));
+    stage.clock.advance(Duration::from_secs(30));
+    assert_eq!(stage.log_in("dev@shop.example").await, Ok(()));
+}
+
+#[tokio::test]
+async fn handshakes_are_counted_without_asking_anybody() {
+    let stage = Stage::usual();
+    assert!((0..600).all(|_| stage.limits.handshake(HOME).is_ok()));
+    assert_eq!(stage.limits.handshake(HOME).unwrap_err().seconds(), 1);
+    stage.clock.advance(Duration::from_millis(100));
+    assert!(stage.limits.handshake(HOME).is_ok() && stage.limits.handshake(HOME).is_err());
+    assert_eq!(stage.asked(), 0);
+}
+
+#[tokio::test]
+async fn a_limit_that_is_off_asks_nobody() {
+    let stage = Stage::with(Quotas::default());
+    for _ in 0..1_000 {
+        assert!(stage.limits.handshake(HOME).is_ok());
+        assert!(stage.limits.room(Who::address(HOME)).await.is_ok());
+        assert_eq!(stage.log_in("dev@shop.example").await, Ok(()));
+    }
+    assert_eq!((stage.mails(1_000).await, stage.asked()), (1_000, 0));
+}
+
+#[tokio::test]
+async fn while_what_nodes_share_is_away_each_counts_alone_and_asks_now_and_then() {
+    let stage = Stage::usual();
+    stage.set_away(true);
+    assert_eq!(stage.mails(20).await, 5);
+    assert_eq!(stage.asked(), 1);
+    stage.clock.advance(Duration::from_secs(3));
+    assert_eq!((stage.mails(20).await, stage.asked()), (0, 1));
+    // It is back: all are asked about there, and it has counted nothing.
+    stage.set_away(false);
+    stage.clock.advance(Duration::from_secs(3));
+    assert_eq!((stage.mails(20).await, stage.asked()), (5, 20));
+}
+
+#[tokio::test]
+async fn a_clock_that_was_put_back_does_not_keep_a_node_alone() {
+    let stage = Stage::usual();
+    stage.limits.alone_until.store(stage.limits.now() + 1_000 * ALONE, Relaxed);
+    assert_eq!((stage.mails(3).await, stage.asked()), (3, 3));
+}
+
+/// With a real Redis that stands still: whoever asks first waits as long as a call may take, and nobody else waits.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_stands_still_holds_nobody_up_and_lets_nobody_pass() {
+    let servers = Servers::of(Deployment::Redis7).await;
+    let stage = Stage::usual();
+    let shared = Arc::new(RedisThrottle::new(servers.node().await));
+    let limits = Limits::new(stage.limits.quotas, shared, stage.clock.clone());
+    assert!(limits.mail(HOME).await.is_ok());
+    servers.freeze();
+    let began = std::time::Instant::now();
+    let mut passing = 0;
+    for _ in 0..100 {
+        passing += usize::from(limits.mail(HOME).await.is_ok());
+    }
+    assert_eq!(passing, 5);
+    assert!(began.elapsed() < 3 * crate::redis::CALL_TIMEOUT, "{:?}", began.elapsed());
+    servers.thaw();
+}

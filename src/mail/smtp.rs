@@ -1,0 +1,84 @@
+//! How a mail leaves: over SMTP, or into the log.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use lettre::message::header::ContentType;
+use lettre::message::{Mailbox, Message};
+use lettre::{Address, AsyncSmtpTransport, AsyncTransport as _, Tokio1Executor};
+
+use crate::store::OutgoingMail;
+
+/// How long a mail server may take over one command.
+const TIMEOUT: Duration = Duration::from_secs(20);
+
+/// What became of a mail.
+pub type Delivery = Result<(), Failure>;
+
+/// Why a mail did not leave.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// The server is away, or asks to try again.
+    #[error("{0}")]
+    Temporary(String),
+    /// It will never take this mail.
+    #[error("{0}")]
+    Permanent(String),
+}
+
+/// Takes mails.
+#[async_trait]
+pub trait Sender: Send + Sync {
+    /// Hands a mail over. When this returns, a mail server has it.
+    async fn send(&self, mail: &OutgoingMail) -> Delivery;
+}
+
+/// A mail server. Connections are kept for the next mail.
+pub struct Smtp {
+    transport: AsyncSmtpTransport<Tokio1Executor>,
+    from: Mailbox,
+}
+
+impl Smtp {
+    /// Of a URL as lettre reads it: `smtps://user:password@host`, or `smtp://…?tls=required`; mails come from `from`.
+    ///
+    /// # Errors
+    /// What is wrong with the URL.
+    pub fn new(url: &str, from: Mailbox) -> Result<Self, String> {
+        let transport = AsyncSmtpTransport::<Tokio1Executor>::from_url(url).map_err(|error| error.to_string())?;
+        Ok(Self { transport: transport.timeout(Some(TIMEOUT)).build(), from })
+    }
+}
+
+#[async_trait]
+impl Sender for Smtp {
+    async fn send(&self, mail: &OutgoingMail) -> Delivery {
+        let permanent = |error: &dyn std::fmt::Display| Failure::Permanent(error.to_string());
+        let to: Address = mail.recipient.parse().map_err(|error| permanent(&error))?;
+        let message = Message::builder()
+            .from(self.from.clone())
+            .to(Mailbox::new(None, to))
+            .subject(mail.subject.clone())
+            .message_id(None)
+            .header(ContentType::TEXT_PLAIN)
+            .body(mail.body.clone())
+            .map_err(|error| permanent(&error))?;
+        match self.transport.send(message).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.is_permanent() => Err(permanent(&error)),
+            Err(error) => Err(Failure::Temporary(error.to_string())),
+        }
+    }
+}
+
+/// Without a mail server: that there was a mail is logged, what it says is not.
+#[derive(Clone, Copy, Debug)]
+pub struct Log;
+
+#[async_trait]
+impl Sender for Log {
+    async fn send(&self, mail: &OutgoingMail) -> Delivery {
+        tracing::info!(to = mail.recipient, subject = mail.subject, "a mail, not sent without --smtp-url");
+        Ok(())
+    }
+}

@@ -1,0 +1,121 @@
+//! The name of an image, of which its type is a part.
+
+use std::fmt;
+use std::str::FromStr;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+/// What images are stored as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ImageType {
+    /// Drawings, and whatever one can see through.
+    Png,
+    /// Photographs.
+    Jpeg,
+}
+
+impl ImageType {
+    /// For `Content-Type`.
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Self::Png => "image/png",
+            Self::Jpeg => "image/jpeg",
+        }
+    }
+
+    fn extension(self) -> &'static str {
+        match self {
+            Self::Png => "png",
+            Self::Jpeg => "jpg",
+        }
+    }
+}
+
+/// `<22 url-safe characters>.<png or jpg>`: 128 random bits, and nothing that anybody chose.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ImageKey {
+    text: String,
+    image_type: ImageType,
+}
+
+/// Not of the form of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no image is called that")]
+pub struct InvalidKey;
+
+impl ImageKey {
+    /// Of 16 random bytes.
+    pub fn from_random(bytes: [u8; 16], image_type: ImageType) -> Self {
+        let text = format!("{}.{}", URL_SAFE_NO_PAD.encode(bytes), image_type.extension());
+        Self { text, image_type }
+    }
+
+    /// As it is stored, and as it stands in a path.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// What is behind it.
+    pub fn image_type(&self) -> ImageType {
+        self.image_type
+    }
+}
+
+impl FromStr for ImageKey {
+    type Err = InvalidKey;
+    fn from_str(text: &str) -> Result<Self, InvalidKey> {
+        let (name, extension) = text.split_once('.').ok_or(InvalidKey)?;
+        let types = [ImageType::Png, ImageType::Jpeg];
+        let image_type = types.into_iter().find(|known| known.extension() == extension).ok_or(InvalidKey)?;
+        let is_name = name.len() == 22 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+        if is_name { Ok(Self { text: text.to_owned(), image_type }) } else { Err(InvalidKey) }
+    }
+}
+
+impl fmt::Display for ImageKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl fmt::Debug for ImageKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ImageKey({self})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_read_as_it_was_made() {
+        for image_type in [ImageType::Png, ImageType::Jpeg] {
+            let key = ImageKey::from_random([0xfb; 16], image_type);
+            assert_eq!(key.as_str().parse(), Ok(key.clone()));
+            assert_eq!(key.image_type(), image_type);
+        }
+    }
+
+    #[test]
+    fn nothing_else_is_a_key() {
+        let name = "d20aF0TvSdeWk-iPXf3l_Q";
+        assert!(format!("{name}.png").parse::<ImageKey>().is_ok());
+        for bad in [
+            String::new(),
+            name.into(),
+            format!("{name}."),
+            format!("{name}.gif"),
+            format!("{name}.PNG"),
+            format!("{name}.png.png"),
+            format!("{name}.png/"),
+            format!("x{name}.png"),
+            "../../../../etc/passwd".into(),
+            "..%2f..%2f..%2f..%2fetc.png".into(),
+            format!("한{}.png", &name[3..]),
+        ] {
+            assert_eq!(bad.parse::<ImageKey>(), Err(InvalidKey), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! How a bucket is spoken to: hyper and rustls with ring, as everywhere in this program, and the machine's authorities
+//! (`SSL_CERT_FILE` names others). `http://` is spoken where an endpoint says so, and to a cloud's own metadata.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use http_body_util::BodyExt as _;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::{Client, Error};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use object_store::ClientOptions;
+use object_store::client::{
+    HttpClient, HttpError, HttpErrorKind, HttpRequest, HttpRequestBody, HttpResponse, HttpResponseBody, HttpService,
+};
+
+/// How long a bucket may take to be connected to, for one try, and for all tries: less than [`PATIENCE`](super::PATIENCE).
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const RETRY_TIMEOUT: Duration = Duration::from_secs(6);
+
+/// Tries beside the first.
+pub(super) const RETRIES: usize = 2;
+
+/// How long an unused connection is kept: buckets hang up after 20 s or so.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Makes clients.
+#[derive(Debug)]
+pub(super) struct Wire;
+
+impl object_store::client::HttpConnector for Wire {
+    fn connect(&self, _: &ClientOptions) -> object_store::Result<HttpClient> {
+        let tls = tls().map_err(|error| object_store::Error::Generic { store: "S3", source: Box::new(error) })?;
+        let mut http = HttpConnector::new();
+        http.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        http.set_nodelay(true);
+        // Which of the two it is, is decided above.
+        http.enforce_http(false);
+        let https =
+            HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(http);
+        let mut builder = Client::builder(TokioExecutor::new());
+        builder.pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE_TIMEOUT);
+        Ok(HttpClient::new(Connections(builder.build(https))))
+    }
+}
+
+/// Without an authority nothing is believed: a machine that has none may still have a bucket on `http://`.
+fn tls() -> Result<rustls::ClientConfig, rustls::Error> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+}
+
+#[derive(Debug)]
+struct Connections(Client<HttpsConnector<HttpConnector>, HttpRequestBody>);
+
+#[async_trait]
+impl HttpService for Connections {
+    async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let answered = tokio::time::timeout(REQUEST_TIMEOUT, self.0.request(request)).await;
+        let answer = answered
+            .map_err(|late| HttpError::new(HttpErrorKind::Timeout, late))?
+            .map_err(|error| HttpError::new(kind(&error), error))?;
+        let (parts, body) = answer.into_parts();
+        let body = body.map_err(|error| HttpError::new(HttpErrorKind::Interrupted, error));
+        Ok(HttpResponse::from_parts(parts, HttpResponseBody::new(body)))
+    }
+}
+
+/// What was not even sent may be tried again whatever it was.
+fn kind(error: &Error) -> HttpErrorKind {
+    if error.is_connect() { HttpErrorKind::Connect } else { HttpErrorKind::Interrupted }
+}

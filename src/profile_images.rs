@@ -1,0 +1,154 @@
+//! Profile images: from an upload to what guests are shown (SPEC 2).
+//!
+//! **Invariant:** SQL never refers to an image that is not there. An image is put before SQL knows of it, and deleted after SQL
+//! has forgotten it; who dies in between, or does not learn what SQL did, leaves an image that nobody refers to.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::accounts::Fault;
+use crate::clock::{Chance, Clock};
+use crate::domain::HostId;
+use crate::media::{ImageKey, ImageType, Media, MediaError, Picture, Refusal};
+use crate::store::{ImageSwap, Store};
+
+/// Uploads that are in memory at a time, 5 MiB each. More are asked to come back.
+const UPLOADS: usize = 16;
+
+/// Pictures that are decoded at a time, up to 200 MB each: whoever sends the worst leaves the node its memory and a core.
+const DECODERS: usize = 2;
+
+/// How long an upload may wait for a decoder.
+const WAIT: Duration = Duration::from_secs(5);
+
+/// The images of hosts.
+#[derive(Clone)]
+pub struct ProfileImages {
+    media: Media,
+    store: Store,
+    clock: Arc<dyn Clock>,
+    chance: Chance,
+    uploads: Arc<Semaphore>,
+    decoders: Arc<Semaphore>,
+}
+
+/// An image as it is shown.
+#[derive(Clone, Debug)]
+pub struct Shown {
+    /// What it is.
+    pub image_type: ImageType,
+    /// The file.
+    pub bytes: Bytes,
+}
+
+/// Why a host has no new image.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProfileImageError {
+    /// It is none.
+    #[error("the image {0}")]
+    Refused(#[from] Refusal),
+    /// There is no such host any more.
+    #[error("there is no such host")]
+    NoHost,
+    /// See [`Fault`].
+    #[error(transparent)]
+    Fault(#[from] Fault),
+}
+
+impl From<MediaError> for Fault {
+    fn from(error: MediaError) -> Self {
+        Fault::Unavailable(format!("media: {error}"))
+    }
+}
+
+impl ProfileImages {
+    /// Images at `media`, referred to by `store`, named by `chance`.
+    pub fn new(media: Media, store: Store, clock: Arc<dyn Clock>, chance: Chance) -> Self {
+        let (uploads, decoders) = (Arc::new(Semaphore::new(UPLOADS)), Arc::new(Semaphore::new(DECODERS)));
+        Self { media, store, clock, chance, uploads, decoders }
+    }
+
+    /// A place for an upload, to be held until it has been dealt with; `None` when there is none right now.
+    pub fn try_upload(&self) -> Option<OwnedSemaphorePermit> {
+        self.uploads.clone().try_acquire_owned().ok()
+    }
+
+    /// Makes a picture of an upload; nothing is kept yet.
+    ///
+    /// # Errors
+    /// [`ProfileImageError::Refused`], or too many others wait for the same.
+    pub async fn prepare(&self, upload: Bytes) -> Result<Picture, ProfileImageError> {
+        let busy = || Fault::Unavailable("too many images wait to be decoded".to_owned());
+        let waiting = tokio::time::timeout(WAIT, self.decoders.clone().acquire_owned()).await;
+        let permit = waiting.map_err(|_| busy())?.map_err(|_| busy())?;
+        // The permit goes with the work: a caller that goes away does not free a decoder.
+        let decoding = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            Picture::of(&upload)
+        });
+        match decoding.await {
+            Ok(made) => Ok(made?),
+            Err(error) => {
+                tracing::error!(%error, "a decoder gave up");
+                Err(Refusal::Damaged.into())
+            }
+        }
+    }
+
+    /// Gives a host another image, or none, and deletes the one he had.
+    ///
+    /// # Errors
+    /// [`ProfileImageError`]; after a [`Fault`] it may be the new one.
+    pub async fn replace(&self, host: HostId, picture: Option<Picture>) -> Result<(), ProfileImageError> {
+        let key = match picture {
+            Some(picture) => {
+                let key = ImageKey::from_random(self.chance.bytes(), picture.image_type);
+                self.media.put(&key, picture.bytes).await.map_err(Fault::from)?;
+                Some(key)
+            }
+            None => None,
+        };
+        let swap = self.store.swap_profile_image(host, key.as_ref().map(ImageKey::as_str), self.clock.now()).await;
+        match swap.map_err(Fault::from)? {
+            ImageSwap::Swapped(before) => {
+                self.forget(before.as_deref().and_then(|before| before.parse().ok())).await;
+                Ok(())
+            }
+            ImageSwap::NoHost => {
+                self.forget(key).await;
+                Err(ProfileImageError::NoHost)
+            }
+        }
+    }
+
+    /// An image by its name.
+    ///
+    /// # Errors
+    /// It could not be read.
+    pub async fn show(&self, key: &ImageKey) -> Result<Option<Shown>, Fault> {
+        let image_type = key.image_type();
+        Ok(self.media.get(key).await?.map(|bytes| Shown { image_type, bytes }))
+    }
+
+    /// Whether an image of that name is there.
+    ///
+    /// # Errors
+    /// It could not be asked.
+    pub async fn has(&self, key: &ImageKey) -> Result<bool, Fault> {
+        Ok(self.media.has(key).await?)
+    }
+
+    /// Deletes what nobody refers to. If it stays it takes room, and that is all.
+    async fn forget(&self, key: Option<ImageKey>) {
+        let Some(key) = key else { return };
+        if let Err(error) = self.media.delete(&key).await {
+            tracing::warn!(%error, %key, "an image that nobody refers to is left");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,116 @@
+//! Passwords: changed, mailed for an hour, and accounts that end and come back by them.
+
+use chrono::{DateTime, Utc};
+use sea_orm::sea_query::Expr;
+use sea_orm::{ColumnTrait, DbErr, EntityTrait, QueryFilter, QuerySelect};
+
+use super::entity::user;
+use super::hosts::email_key;
+use super::outbox::insert_mail;
+use super::{OutgoingMail, Store, StoreError, Temporary, millis};
+use crate::domain::HostId;
+
+/// Whether a password took the place of another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replaced {
+    /// It did.
+    Yes,
+    /// What it was to replace is gone: somebody else was faster.
+    Gone,
+}
+
+impl Store {
+    /// Gives the account of an address a second password, and mails it. It takes as long when there is no such account:
+    /// then the mail goes to nobody.
+    pub async fn mail_temporary_password(
+        &self,
+        email: &str,
+        is_deleted: bool,
+        temporary: &Temporary,
+        mail: &OutgoingMail,
+        now: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        let now = millis(now);
+        self.run(|| self.mail_temporary_password_once(email, is_deleted, temporary, mail, now)).await
+    }
+
+    async fn mail_temporary_password_once(
+        &self,
+        email: &str,
+        is_deleted: bool,
+        temporary: &Temporary,
+        mail: &OutgoingMail,
+        now: DateTime<Utc>,
+    ) -> Result<(), DbErr> {
+        let tx = self.begin().await?;
+        // The address as it was confirmed, not as it was typed now.
+        let known: Option<(i64, String)> = user::Entity::find()
+            .select_only()
+            .columns([user::Column::Id, user::Column::Email])
+            .filter(user::Column::EmailKey.eq(email_key(email)))
+            .filter(user::Column::IsDeleted.eq(is_deleted))
+            .into_tuple()
+            .one(&tx)
+            .await?;
+        let (id, recipient) = known.clone().unwrap_or_default();
+        user::Entity::update_many()
+            .col_expr(user::Column::TemporaryHash, temporary.hash.clone().into())
+            .col_expr(user::Column::TemporaryUntil, millis(temporary.until).into())
+            .filter(user::Column::Id.eq(id))
+            .exec(&tx)
+            .await?;
+        let expires_at = if known.is_some() { mail.expires_at } else { now };
+        insert_mail(&tx, &OutgoingMail { recipient, expires_at, ..mail.clone() }, now).await?;
+        tx.commit().await
+    }
+
+    /// The password that was mailed takes the old one's place, and an account that had ended goes on.
+    pub async fn accept_temporary_password(
+        &self,
+        id: HostId,
+        temporary: &Temporary,
+        password_hash: &str,
+        now: DateTime<Utc>,
+    ) -> Result<Replaced, StoreError> {
+        let now = millis(now);
+        let done = self
+            .run(|| {
+                user::Entity::update_many()
+                    .col_expr(user::Column::PasswordHash, password_hash.into())
+                    .col_expr(user::Column::TemporaryHash, Expr::val(None::<String>))
+                    .col_expr(user::Column::TemporaryUntil, Expr::val(None::<DateTime<Utc>>))
+                    .col_expr(user::Column::IsDeleted, false.into())
+                    .col_expr(user::Column::DeletedAt, Expr::val(None::<DateTime<Utc>>))
+                    .col_expr(user::Column::UpdatedAt, now.into())
+                    .filter(user::Column::Id.eq(id.0))
+                    .filter(user::Column::TemporaryHash.eq(temporary.hash.clone()))
+                    .exec(&self.writer)
+            })
+            .await?;
+        Ok(if done.rows_affected > 0 { Replaced::Yes } else { Replaced::Gone })
+    }
+
+    /// Changes a password, if it is still the one that was checked. One that was mailed goes.
+    pub async fn change_password(
+        &self,
+        id: HostId,
+        checked_hash: &str,
+        password_hash: &str,
+        now: DateTime<Utc>,
+    ) -> Result<Replaced, StoreError> {
+        let now = millis(now);
+        let done = self
+            .run(|| {
+                user::Entity::update_many()
+                    .col_expr(user::Column::PasswordHash, password_hash.into())
+                    .col_expr(user::Column::TemporaryHash, Expr::val(None::<String>))
+                    .col_expr(user::Column::TemporaryUntil, Expr::val(None::<DateTime<Utc>>))
+                    .col_expr(user::Column::UpdatedAt, now.into())
+                    .filter(user::Column::Id.eq(id.0))
+                    .filter(user::Column::PasswordHash.eq(checked_hash))
+                    .exec(&self.writer)
+            })
+            .await?;
+        Ok(if done.rows_affected > 0 { Replaced::Yes } else { Replaced::Gone })
+    }
+}

@@ -1,0 +1,43 @@
+//! How accounts stand.
+
+use super::*;
+use crate::domain::HostId;
+
+on_every_database!(
+    hosts_are_listed_behind_an_id,
+    a_host_stands_as_he_was_set_last_and_since_when_he_was_first,
+    a_password_hash_is_replaced_only_if_it_is_still_the_one,
+);
+
+async fn hosts_are_listed_behind_an_id(store: Store, _url: String) {
+    assert!(store.hosts_after(HostId(0), 2).await.unwrap().is_empty());
+    let mut hosts = Vec::new();
+    for email in ["c@shop.example", "a@shop.example", "b@shop.example"] {
+        hosts.push(store.create_host(new_host(email), noon()).await.unwrap());
+    }
+    assert_eq!(store.hosts_after(HostId(0), 2).await.unwrap(), hosts[..2]);
+    assert_eq!(store.hosts_after(hosts[1].id, 2).await.unwrap(), hosts[2..]);
+}
+
+async fn a_host_stands_as_he_was_set_last_and_since_when_he_was_first(store: Store, _url: String) {
+    let host = a_host(&store).await;
+    for at in [1, 2] {
+        store.set_deleted(host.id, Some(later(at)), later(at)).await.unwrap();
+        let stands = store.host(host.id).await.unwrap().unwrap();
+        assert_eq!((stands.is_deleted, stands.deleted_at, stands.updated_at), (true, Some(later(1)), later(1)));
+    }
+    store.set_deleted(host.id, None, later(3)).await.unwrap();
+    let active = Host { updated_at: later(3), ..host };
+    assert_eq!(store.host(active.id).await.unwrap(), Some(active));
+}
+
+async fn a_password_hash_is_replaced_only_if_it_is_still_the_one(store: Store, _url: String) {
+    let host = a_host(&store).await;
+    let stored = async || store.credentials(&host.email).await.unwrap().unwrap().password_hash;
+    assert_eq!(store.replace_password_hash(host.id, "$ARGON2ID$", "new").await, Ok(false));
+    assert_eq!(stored().await, "$argon2id$");
+    assert_eq!(store.replace_password_hash(host.id, "$argon2id$", "new").await, Ok(true));
+    assert_eq!(stored().await, "new");
+    store.set_password_hash(host.id, "newer").await.unwrap();
+    assert_eq!(stored().await, "newer");
+}

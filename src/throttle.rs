@@ -1,0 +1,196 @@
+//! Throttle: who does something how often, known to every node.
+//!
+//! [`redis`](mod@redis) for a cluster, [`memory`] for a single node; both pass the same suite.
+//!
+//! A [`Quota`] is a bucket that fills steadily: of 20 a minute, 20 pass at once and then one every 3 s. [`Throttle::take`] takes one
+//! out or says when there will be one. A refusal takes nothing, so its wait is true for whoever is next. Takes of all nodes
+//! are one after the other: no two get the same one.
+//!
+//! **Invariant:** a bucket is one instant, at which it is full again; none is kept longer. It is never further away than
+//! the quota's span, wherever a clock was put.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use sha2::{Digest as _, Sha256};
+
+use crate::broker::Unavailable;
+
+mod buckets;
+pub mod memory;
+pub mod redis;
+#[cfg(test)]
+mod suite;
+
+pub use buckets::Buckets;
+
+/// The port. See the module for its promises.
+#[async_trait]
+pub trait Throttle: Send + Sync + 'static {
+    /// Takes one out of somebody's bucket, if there is one. Cancelled or `Unavailable`, it may have been taken.
+    async fn take(&self, kind: Kind, who: &Who, quota: Quota) -> Result<Verdict, Unavailable>;
+}
+
+/// What is counted; each kind for itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// WebSocket handshakes.
+    Handshake,
+    /// Rooms that are made.
+    Room,
+    /// Logins from an address.
+    LoginAddress,
+    /// Logins for an account.
+    LoginAccount,
+    /// Mails that are caused.
+    Mail,
+}
+
+impl Kind {
+    /// How many there are.
+    const COUNT: usize = Kind::Mail as usize + 1;
+
+    /// Its name in keys and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Handshake => "handshake",
+            Self::Room => "room",
+            Self::LoginAddress => "login_address",
+            Self::LoginAccount => "login_account",
+            Self::Mail => "mail",
+        }
+    }
+}
+
+/// Who is counted. Shown as in keys: no two of one kind look the same.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Who(Is);
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Is {
+    Network(IpAddr),
+    Service(Box<str>),
+    Account([u8; 16]),
+}
+
+impl Who {
+    /// Everybody behind an address.
+    pub fn address(address: IpAddr) -> Self {
+        Self(Is::Network(network(address)))
+    }
+
+    /// A service, by its access key.
+    pub fn service(access_key: &str) -> Self {
+        Self(Is::Service(access_key.into()))
+    }
+
+    /// An account, by what tells addresses for mail apart; there need not be one. Only a digest is kept.
+    pub fn account(email_key: &str) -> Self {
+        let digest = Sha256::digest(email_key);
+        Self(Is::Account(std::array::from_fn(|at| digest[at])))
+    }
+}
+
+impl fmt::Display for Who {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Is::Network(IpAddr::V4(address)) => address.fmt(f),
+            Is::Network(IpAddr::V6(network)) => write!(f, "{network}/64"),
+            Is::Service(access_key) => f.write_str(access_key),
+            Is::Account(digest) => f.write_str(&URL_SAFE_NO_PAD.encode(digest)),
+        }
+    }
+}
+
+/// What counts as one address. Whoever has an IPv6 address has 2^64 of them: its /64 counts.
+pub fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
+        address => address,
+    }
+}
+
+/// So many in a span of time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quota {
+    /// How many a full bucket holds.
+    burst: i64,
+    /// How long one takes to come back, in µs: at 60,000 a second still right to 6 %.
+    interval: i64,
+}
+
+impl Quota {
+    /// `count` in every `span`; 0 counts as 1.
+    pub fn new(count: u32, span: Duration) -> Self {
+        let burst = i64::from(count.max(1));
+        let span = i64::try_from(span.as_micros()).unwrap_or(i64::MAX);
+        Self { burst, interval: (span / burst).clamp(1, i64::MAX / (4 * burst)) }
+    }
+
+    /// Takes one out of a bucket, if there is one; instants are µs since 1970. The script of [`redis`](mod@redis) does the same.
+    fn take(self, full_at: i64, now: i64) -> (i64, Verdict) {
+        let Self { burst, interval } = self;
+        // A clock that was put back would have an empty bucket stay empty.
+        let mut full_at = full_at.clamp(now, now + burst * interval);
+        let passes = full_at - (burst - 1) * interval <= now;
+        if passes {
+            full_at += interval;
+        }
+        let next_in = (full_at - (burst - 1) * interval - now).max(0);
+        (full_at, Verdict { passes, next_in: micros(next_in) })
+    }
+}
+
+/// What came of a try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// Whether it may go on.
+    pub passes: bool,
+    /// In how long the next one may, if nobody tries before.
+    pub next_in: Duration,
+}
+
+fn micros(count: i64) -> Duration {
+    Duration::from_micros(u64::try_from(count).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(address: &str) -> String {
+        Who::address(address.parse().unwrap()).to_string()
+    }
+
+    #[test]
+    fn an_ipv6_address_counts_as_its_64_bits_of_network() {
+        assert_eq!(shown("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::/64");
+        assert_eq!(shown("2001:db8:1:2:ffff::"), shown("2001:db8:1:2:3:4:5:6"));
+        assert_ne!(shown("2001:db8:1:3::"), shown("2001:db8:1:2::"));
+        assert_eq!(shown("192.0.2.7"), "192.0.2.7");
+        assert_eq!(shown("::ffff:192.0.2.7"), "192.0.2.7");
+    }
+
+    #[test]
+    fn of_an_account_only_a_digest_is_shown() {
+        let shown = Who::account("dev@shop.example").to_string();
+        assert_eq!(shown.len(), 22);
+        assert!(!shown.contains("dev"));
+        assert_ne!(shown, Who::account("dev@shop.exampl").to_string());
+    }
+
+    #[test]
+    fn no_quota_is_too_large_or_too_small_to_be_counted() {
+        let second = Duration::from_secs(1);
+        for quota in [Quota::new(0, second), Quota::new(u32::MAX, Duration::MAX), Quota::new(u32::MAX, Duration::ZERO)]
+        {
+            let now = 4_000_000_000_000_000;
+            let (full_at, verdict) = quota.take(now, now);
+            assert!(verdict.passes && full_at > now, "{quota:?}");
+        }
+    }
+}

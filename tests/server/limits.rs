@@ -1,0 +1,244 @@
+//! What is too much is refused with a time to come back that is true (SPEC 1, DESIGN "Limits").
+
+use std::time::Duration;
+
+use reqwest::{RequestBuilder, Response};
+use serde_json::{Value, json};
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+
+use crate::support::{Client, Host, Node, Room, SHOP, TestApp, people};
+use crate::with_topology;
+
+/// This machine is the balancer before the nodes, and says whom it speaks for.
+const PROXY: [&str; 2] = ["--trusted-proxies", "127.0.0.1"];
+
+const FORWARDED: &str = "X-Forwarded-For";
+
+/// How long one of two a minute takes to come back: a test that refuses the third is through before.
+const HALF_A_MINUTE: Duration = Duration::from_secs(30);
+
+async fn send(request: RequestBuilder) -> Response {
+    request.send().await.expect("an answer")
+}
+
+async fn log_in(app: &TestApp, node: &Node, from: &str, email: &str) -> Response {
+    let body = json!({"email": email, "password": people::PASSWORD});
+    send(app.http.post(node.url("/api/auth/login/")).header(FORWARDED, from).json(&body)).await
+}
+
+/// A room that a page of the shop opens, or (without a page) a server.
+async fn open_room(app: &TestApp, node: &Node, host: &Host, from: &str, page: Option<&str>) -> Response {
+    let request = app.http.post(node.url("/api/chat/")).header(FORWARDED, from);
+    let request = request.header("X-PinTalk-Access-Key", &host.account.access_key);
+    let request = request.header("X-PinTalk-Secret-Key", &host.account.secret_key);
+    send(page.into_iter().fold(request, |request, page| request.header("Origin", page))).await
+}
+
+/// The answer to a handshake: 101 is one that is not 429.
+async fn handshake(app: &TestApp, node: &Node, room: &Room, from: &str) -> Response {
+    let request = format!("ws://{}/", node.address).into_client_request().expect("a request");
+    let request = app.http.get(node.url(&format!("/ws/chat/{}/", room.name))).headers(request.headers().clone());
+    send(request.header("Origin", SHOP).header(FORWARDED, from)).await
+}
+
+/// Sees that an answer is a refusal; returns for how long.
+async fn refused(answer: Response) -> Duration {
+    assert_eq!(answer.status(), 429);
+    let seconds = answer.headers()["retry-after"].to_str().ok().and_then(|text| text.parse().ok()).expect("seconds");
+    let body: Value = answer.json().await.expect("JSON");
+    assert_eq!(body["code"], 429);
+    assert!(seconds >= 1);
+    Duration::from_secs(seconds)
+}
+
+with_topology! {
+    #[embedded]
+    #[clusters]
+    async fn all_nodes_count_the_logins_of_an_address_together(topology) {
+        let flags = ["--limit-logins-per-address", "2"];
+        let app = TestApp::start_with(topology, &[&PROXY[..], &flags].concat()).await;
+        let (a, b) = app.two();
+        for (node, email) in [(a, "one@shop.example"), (b, "two@shop.example")] {
+            assert_eq!(log_in(&app, node, "192.0.2.1", email).await.status(), 401);
+        }
+        for node in [a, b] {
+            let wait = refused(log_in(&app, node, "192.0.2.1", "three@shop.example").await).await;
+            assert!(wait <= HALF_A_MINUTE, "{wait:?}");
+        }
+        // A neighbour, who has nothing to do with it.
+        assert_eq!(log_in(&app, b, "192.0.2.2", "three@shop.example").await.status(), 401);
+        app.stop().await;
+    }
+}
+
+with_topology! {
+    #[embedded]
+    #[clusters]
+    async fn all_nodes_count_the_logins_of_an_account_together_whether_it_exists_or_not(topology) {
+        let flags = ["--limit-logins-per-account", "2"];
+        let app = TestApp::start_with(topology, &[&PROXY[..], &flags].concat()).await;
+        let (a, b) = app.two();
+        // Logging in is the first try.
+        let host = app.host("host@shop.example").await;
+        assert_eq!(log_in(&app, a, "192.0.2.1", "nobody@shop.example").await.status(), 401);
+        assert_eq!(log_in(&app, b, "192.0.2.2", "HOST@shop.example").await.status(), 200);
+        assert_eq!(log_in(&app, b, "192.0.2.3", "nobody@shop.example").await.status(), 401);
+        for email in [&*host.account.email, "nobody@shop.example"] {
+            for node in [a, b] {
+                let wait = refused(log_in(&app, node, "192.0.2.4", email).await).await;
+                assert!(wait <= HALF_A_MINUTE, "{wait:?}");
+            }
+        }
+        app.stop().await;
+    }
+}
+
+with_topology! {
+    #[embedded]
+    #[clusters]
+    async fn rooms_are_counted_by_address_and_those_of_servers_by_access_key(topology) {
+        let flags = ["--limit-rooms-per-minute", "2"];
+        let app = TestApp::start_with(topology, &[&PROXY[..], &flags].concat()).await;
+        let (a, b) = app.two();
+        let (host, other) = (app.host("host@shop.example").await, app.host("other@shop.example").await);
+        for (node, from) in [(a, "192.0.2.1"), (b, "192.0.2.2")] {
+            assert_eq!(open_room(&app, node, &host, "2001:db8::1", Some(SHOP)).await.status(), 201);
+            assert_eq!(open_room(&app, node, &host, from, None).await.status(), 201);
+        }
+        for node in [a, b] {
+            // The rest of his network is he himself.
+            refused(open_room(&app, node, &other, "2001:db8::2", Some(SHOP)).await).await;
+            refused(open_room(&app, node, &host, "192.0.2.3", None).await).await;
+        }
+        assert_eq!(open_room(&app, a, &host, "2001:db8:0:1::1", Some(SHOP)).await.status(), 201);
+        assert_eq!(open_room(&app, b, &other, "192.0.2.3", None).await.status(), 201);
+        app.stop().await;
+    }
+}
+
+with_topology! {
+    #[embedded]
+    #[clusters]
+    async fn whoever_waits_as_long_as_he_was_told_is_let_in(topology) {
+        let app = TestApp::start_with(topology, &["--limit-rooms-per-minute", "20"]).await;
+        let (a, b) = app.two();
+        let host = app.host("host@shop.example").await;
+        let mut made = 0;
+        let wait = loop {
+            let answer = open_room(&app, if made % 2 == 0 { a } else { b }, &host, "", Some(SHOP)).await;
+            if answer.status() != 201 {
+                break refused(answer).await;
+            }
+            made += 1;
+        };
+        assert!(made >= 20 && wait <= Duration::from_secs(3), "{made} rooms, {wait:?}");
+        // As he does: it is the real clock, and that of Redis, that has to agree.
+        tokio::time::sleep(wait).await;
+        assert_eq!(open_room(&app, b, &host, "", Some(SHOP)).await.status(), 201);
+        app.stop().await;
+    }
+}
+
+with_topology! {
+    #[embedded]
+    #[clusters]
+    async fn handshakes_above_the_limit_are_answered_with_429_by_each_node_for_itself(topology) {
+        let flags = ["--limit-handshakes-per-minute", "2"];
+        let app = TestApp::start_with(topology, &[&PROXY[..], &flags].concat()).await;
+        let (a, b) = app.two();
+        let host = app.host("host@shop.example").await;
+        let room = Room::open(&app, a, &host).await;
+        // What is no handshake is not counted.
+        let path = format!("/ws/chat/{}/", room.name);
+        for _ in 0..5 {
+            assert_eq!(send(app.http.get(a.url(&path)).header(FORWARDED, "192.0.2.1")).await.status(), 400);
+        }
+        let mut sockets = Vec::new();
+        for _ in 0..2 {
+            assert_eq!(handshake(&app, a, &room, "192.0.2.1").await.status(), 101);
+            sockets.push(room.join(a).await);
+        }
+        let wait = refused(handshake(&app, a, &room, "192.0.2.1").await).await;
+        assert!(wait <= HALF_A_MINUTE, "{wait:?}");
+        let metrics = send(app.http.get(a.url("/metrics"))).await.text().await.expect("text");
+        assert!(metrics.contains("pintalk_limited_total{kind=\"handshake\"} 1\n"), "{metrics}");
+        // Those of this machine are used up as well, and who is inside stays there.
+        refused(handshake(&app, a, &room, "127.0.0.1").await).await;
+        sockets[0].say("still here").await;
+        assert_eq!(handshake(&app, a, &room, "192.0.2.2").await.status(), 101);
+        if app.nodes.len() > 1 {
+            assert_eq!(handshake(&app, b, &room, "192.0.2.1").await.status(), 101);
+        }
+        drop(sockets);
+        app.stop().await;
+    }
+}
+
+with_topology! {
+    #[embedded]
+    #[clusters]
+    async fn who_is_no_proxy_of_ours_counts_as_himself_whatever_he_says(topology) {
+        let flags = ["--limit-logins-per-address=2", "--limit-rooms-per-minute=2", "--limit-handshakes-per-minute=2"];
+        let app = TestApp::start_with(topology, &flags).await;
+        let (a, _) = app.two();
+        let host = app.host("host@shop.example").await;
+        let room = Room::open(&app, a, &host).await;
+        let (mut logins, mut rooms, mut handshakes) = (1, 1, 0);
+        for at in 0..10 {
+            let from = format!("192.0.2.{at}");
+            logins += usize::from(log_in(&app, a, &from, &format!("{at}@shop.example")).await.status() == 401);
+            rooms += usize::from(open_room(&app, a, &host, &from, Some(SHOP)).await.status() == 201);
+            handshakes += usize::from(handshake(&app, a, &room, &from).await.status() == 101);
+        }
+        assert_eq!((logins, rooms, handshakes), (2, 2, 2));
+        app.stop().await;
+    }
+}
+
+with_topology! {
+    #[embedded]
+    #[clusters]
+    async fn limits_that_are_off_stop_nobody(topology) {
+        let single = ["--limit-logins-per-address=off", "--limit-logins-per-account=off", "--limit-rooms-per-minute=off",
+            "--limit-handshakes-per-minute=off"];
+        let low = ["--limits=off", "--limit-logins-per-address=1", "--limit-logins-per-account=1",
+            "--limit-rooms-per-minute=1", "--limit-handshakes-per-minute=1"];
+        for flags in [&single[..], &low[..]] {
+            let app = TestApp::start_with(topology, flags).await;
+            let (a, b) = app.two();
+            let host = app.host("host@shop.example").await;
+            for node in [a, b].repeat(11) {
+                assert_eq!(log_in(&app, node, "", "host@shop.example").await.status(), 200);
+            }
+            let mut last = None;
+            for node in [a, b].repeat(31) {
+                last = Some(Room::open(&app, node, &host).await);
+            }
+            let path = format!("/ws/chat/{}/", last.expect("a room").name);
+            for _ in 0..10 {
+                assert!(Client::open(b, &path, Some(SHOP)).await.is_admitted().await);
+            }
+            app.stop().await;
+        }
+    }
+}
+
+with_topology! {
+    #[clusters]
+    async fn a_flood_from_made_up_addresses_leaves_nothing_in_redis_for_good(topology) {
+        let app = TestApp::start_with(topology, &PROXY).await;
+        let (a, b) = app.two();
+        let flood = (0..200).map(|at| {
+            let (app, from) = (&app, format!("198.51.100.{at}"));
+            let node = if at % 2 == 0 { a } else { b };
+            // It names no account: only the address is counted.
+            async move { send(app.http.post(node.url("/api/auth/login/")).header(FORWARDED, from)).await }
+        });
+        for answer in futures_util::future::join_all(flood).await {
+            assert_eq!(answer.status(), 400);
+        }
+        let kept = app.redis.as_ref().expect("a Redis").spans_kept("pt:limit:").await;
+        assert!(kept.iter().all(|span| (1..=60_000).contains(span)), "{kept:?}");
+        app.stop().await;
+    }
+}

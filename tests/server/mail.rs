@@ -1,0 +1,201 @@
+//! Mail over a real mail server, from two nodes as an operator runs them: what is asked of one, any other goes on with.
+
+use std::io::{BufRead as _, BufReader};
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+
+use crate::support::servers::{Database, RedisServer, TestDatabase};
+use crate::support::{PATIENCE, eventually};
+
+/// A mail server that asks for STARTTLS and a login.
+struct Sink {
+    process: Child,
+    port: u16,
+    mails: Receiver<Value>,
+}
+
+impl Sink {
+    fn start(folder: &Path) -> Self {
+        let openssl = |args: &str| {
+            let done = Command::new("openssl").args(args.split(' ')).current_dir(folder).stderr(Stdio::null()).status();
+            assert!(done.is_ok_and(|status| status.success()), "openssl, as tests/run sees to");
+        };
+        let new = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2";
+        openssl(&format!("{new} -subj /CN=authority -keyout ca.key -out ca.pem"));
+        openssl(&format!(
+            "{new} -subj /CN=localhost -keyout key.pem -out cert.pem -CA ca.pem -CAkey ca.key \
+             -addext subjectAltName=DNS:localhost -addext basicConstraints=critical,CA:FALSE"
+        ));
+        let mut process = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/servers/smtp-sink"))
+            .args([folder.join("cert.pem"), folder.join("key.pem")])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("python3, as tests/run sees to");
+        let lines = process.stdout.take().expect("its output");
+        let mails = lines_of(lines);
+        let first = mails.recv_timeout(PATIENCE).expect("the mail server starts");
+        let port = first["port"].as_u64().and_then(|port| u16::try_from(port).ok()).expect("a port");
+        Self { process, port, mails }
+    }
+
+    async fn mail(&self) -> Value {
+        eventually("a mail comes", async || self.mails.try_recv().ok()).await
+    }
+}
+
+fn lines_of(output: ChildStdout) -> Receiver<Value> {
+    let (say, said) = channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(output).lines().map_while(Result::ok) {
+            let line = serde_json::from_str(&line).expect("a line of JSON");
+            if say.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    said
+}
+
+impl Drop for Sink {
+    fn drop(&mut self) {
+        let _gone = self.process.kill();
+        let _gone = self.process.wait();
+    }
+}
+
+/// A node: the program itself.
+struct Node {
+    process: Child,
+    address: SocketAddr,
+}
+
+impl Node {
+    async fn start(flags: &[String], ca: &Path, http: &reqwest::Client) -> Self {
+        let address = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port");
+        let process = Command::new(env!("CARGO_BIN_EXE_pintalk"))
+            .args(["serve", "--listen", &address.to_string(), "--drain-delay", "0s", "--drain", "0s"])
+            .args(flags)
+            .env("SSL_CERT_FILE", ca)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the program");
+        let node = Self { process, address };
+        eventually("a node is ready", async || {
+            let ready = http.get(node.url("/health/ready")).send().await.ok()?;
+            (ready.status() == 200).then_some(())
+        })
+        .await;
+        node
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _gone = self.process.kill();
+        let _gone = self.process.wait();
+    }
+}
+
+/// The word of a mail that looks like this.
+fn word(mail: &Value, is_it: impl Fn(&str) -> bool) -> String {
+    let body = mail["body"].as_str().expect("a text");
+    body.split_whitespace().find(|word| is_it(word)).unwrap_or_else(|| panic!("nothing like it in {body}")).to_owned()
+}
+
+fn is_code(word: &str) -> bool {
+    word.len() == 6 && word.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+fn is_password(word: &str) -> bool {
+    word.len() == 19 && word.split('-').count() == 4
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_signs_up_loses_his_password_leaves_and_comes_back_each_step_on_another_node() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let sink = Sink::start(folder.path());
+    let (redis, database) = (RedisServer::start().await, TestDatabase::create(Database::MySql).await);
+    let mut flags: Vec<String> = Vec::new();
+    for (flag, value) in [
+        ("--redis-url", redis.url()),
+        ("--database-url", database.url.clone()),
+        ("--auto-migrate", "on".to_owned()),
+        ("--trusted-proxies", "none".to_owned()),
+        ("--jwt-secret", "a-secret-of-the-tests-that-is-long-enough".to_owned()),
+        ("--data-dir", folder.path().display().to_string()),
+        ("--smtp-url", format!("smtp://mailer:a%20secret@localhost:{}?tls=required", sink.port)),
+        ("--mail-from", "The Shop <mail@shop.example>".to_owned()),
+    ] {
+        flags.extend([flag.to_owned(), value]);
+    }
+    let http = reqwest::Client::builder().timeout(PATIENCE).build().expect("a client");
+    let ca = folder.path().join("ca.pem");
+    // One after the other: the first makes the schema.
+    let nodes = [Node::start(&flags, &ca, &http).await, Node::start(&flags, &ca, &http).await];
+    let post = async |node: usize, path: &str, body: Value, cookie: &str, language: &str| {
+        let request = http.post(nodes[node].url(path)).json(&body).header("Cookie", cookie);
+        let answer = request.header("Accept-Language", language).send().await.expect("an answer");
+        let cookie = answer.headers().get("set-cookie").and_then(|cookie| cookie.to_str().ok());
+        let cookie = cookie.and_then(|cookie| cookie.split(';').next()).unwrap_or_default().to_owned();
+        let status = answer.status();
+        (status, cookie, answer.json::<Value>().await.unwrap_or_default())
+    };
+
+    // An address with a busy mail server: the mail comes all the same.
+    let email = json!({"email": "busy@shop.example"});
+    let (_, cookie, _) = post(0, "/api/auth/check-email/", email.clone(), "", "ko").await;
+    let (status, cookie, _) = post(1, "/api/auth/email-verification/", email.clone(), &cookie, "ko").await;
+    assert_eq!(status, StatusCode::OK);
+    let mail = sink.mail().await;
+    assert_eq!((&mail["to"], &mail["tls"]), (&json!(["busy@shop.example"]), &json!(true)));
+    assert_eq!(mail["headers"]["From"], "The Shop <mail@shop.example>");
+    assert_eq!(mail["headers"]["Subject"], "PinTalk 인증 번호");
+    let confirmation = json!({"verificationCode": word(&mail, is_code)});
+    let (status, ..) = post(0, "/api/auth/email-confirmation/", confirmation, &cookie, "").await;
+    assert_eq!(status, StatusCode::NO_CONTENT);
+    let account = json!({"email": "busy@shop.example", "password": "pass word", "serviceName": "Shop"});
+    let (status, _, user) = post(1, "/api/auth/signup/", account, &cookie, "").await;
+    assert_eq!((status, &user["email"]), (StatusCode::CREATED, &json!("busy@shop.example")));
+
+    // A forgotten password, in English; an address that no mail server takes costs nothing.
+    post(0, "/api/auth/password-reset/", json!({"email": "nobody@shop.example"}), "", "en").await;
+    let (status, ..) = post(0, "/api/auth/password-reset/", email.clone(), "", "en-GB").await;
+    assert_eq!(status, StatusCode::OK);
+    let mail = sink.mail().await;
+    assert_eq!(mail["headers"]["Subject"], "Your temporary PinTalk password");
+    let password = word(&mail, is_password);
+    let login = json!({"email": "busy@shop.example", "password": password});
+    let (status, _, user) = post(1, "/api/auth/login/", login, "", "").await;
+    assert_eq!(status, StatusCode::OK);
+
+    // He leaves on one node, is gone on the other, and comes back.
+    let token = user["accessToken"].as_str().expect("a token");
+    let request = http.post(nodes[0].url("/api/auth/leave/")).bearer_auth(token).json(&json!({"password": password}));
+    assert_eq!(request.send().await.expect("an answer").status(), StatusCode::OK);
+    let path = format!("/api/users/{}/", user["id"]);
+    eventually("his login is over on the other node", async || {
+        let asked = http.get(nodes[1].url(&path)).bearer_auth(token).send().await.ok()?;
+        (asked.status() == StatusCode::UNAUTHORIZED).then_some(())
+    })
+    .await;
+    post(1, "/api/auth/restore/", email.clone(), "", "en").await;
+    let mail = sink.mail().await;
+    assert_eq!(mail["headers"]["Subject"], "Come back to PinTalk");
+    let login = json!({"email": "busy@shop.example", "password": word(&mail, is_password)});
+    let (status, _, user) = post(0, "/api/auth/login/", login, "", "").await;
+    assert_eq!((status, &user["isDeleted"]), (StatusCode::OK, &json!(false)));
+    assert!(sink.mails.try_recv().is_err(), "no mail comes twice");
+    drop(nodes);
+    database.drop_it().await;
+}
