@@ -94,11 +94,13 @@ impl Redis {
         keys
     }
 
-    /// Waits until a replica has what this client wrote to the master of a slot.
-    pub(crate) async fn wait_for_replica(&self, slot: u16) {
+    /// Waits until every replica has what this client wrote to the master of a slot: any of them may be its successor.
+    pub(crate) async fn wait_for_replicas(&self, servers: &Servers, slot: u16) {
         let wait = CustomCommand::new_static("WAIT", ClusterHash::Custom(slot), false);
-        let have: u32 = self.client().custom(wait, owned(&["1", "2000"])).await.expect("redis does as told");
-        assert!(have > 0);
+        let all = servers.replicas_of_each();
+        let have: usize =
+            self.client().custom(wait, owned(&[&all.to_string(), "5000"])).await.expect("redis does as told");
+        assert_eq!(have, all);
     }
 
     /// Cuts off everybody who listens.

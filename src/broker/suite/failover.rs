@@ -37,7 +37,7 @@ async fn after_a_failover_numbers_jump_and_everybody_hears_again(mut stage: Stag
     let room = one.room().await;
     assert_eq!(one.say(&room, 1..=2).await, [1, 2]);
     let life = one.broker.life(one.broker.partition_of(room.name)).await.unwrap();
-    one.redis().wait_for_replica(slot_of(one, &room)).await;
+    one.redis().wait_for_replicas(stage.servers.as_ref().unwrap(), slot_of(one, &room)).await;
     for node in &nodes {
         node.ear.publications(room.name, 2).await;
     }

@@ -339,6 +339,11 @@ impl Servers {
         self.servers[at].ask(what)
     }
 
+    /// How many replicas a master has.
+    pub(crate) fn replicas_of_each(&self) -> usize {
+        self.servers.len() / self.masters().len() - 1
+    }
+
     /// Which servers are masters now.
     pub(crate) fn masters_now(&self) -> Vec<usize> {
         let is_master =
