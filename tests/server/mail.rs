@@ -83,7 +83,6 @@ impl Node {
             .args(flags)
             .env("SSL_CERT_FILE", ca)
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
             .spawn()
             .expect("the program");
         let node = Self { process, address };
@@ -126,11 +125,10 @@ async fn a_host_signs_up_loses_his_password_leaves_and_comes_back_each_step_on_a
     let folder = tempfile::tempdir().expect("a folder");
     let sink = Sink::start(folder.path());
     let (redis, database) = (RedisServer::start().await, TestDatabase::create(Database::MySql).await);
-    let mut flags: Vec<String> = Vec::new();
+    let mut flags = vec!["--auto-migrate".to_owned()];
     for (flag, value) in [
         ("--redis-url", redis.url()),
         ("--database-url", database.url.clone()),
-        ("--auto-migrate", "on".to_owned()),
         ("--trusted-proxies", "none".to_owned()),
         ("--jwt-secret", "a-secret-of-the-tests-that-is-long-enough".to_owned()),
         ("--data-dir", folder.path().display().to_string()),
