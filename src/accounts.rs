@@ -26,7 +26,7 @@ use crate::control::Control;
 use crate::domain::{Host, HostUuid, normalize_domains};
 use crate::mail::{Language, Letter, Waker};
 use crate::protocol::api::FieldErrors;
-use crate::store::{NewHost, OutgoingMail, Rotation, Store, StoreError};
+use crate::store::{Begun, NewHost, OutgoingMail, Rotation, Store, StoreError};
 
 pub use keys::DEFAULT_KEY_GRACE;
 pub use operator::SetPasswordError;
@@ -59,6 +59,9 @@ const MIN_PASSWORD_CHARS: usize = 8;
 
 /// The longest: nobody types more, and Argon2 reads it all.
 const MAX_PASSWORD_LEN: usize = 1024;
+
+/// How often a password is checked that is changed, or whose hash is renewed, while it is checked.
+const LOGIN_TRIES: usize = 3;
 
 /// Tells all nodes. It never fails for the caller: what was announced is already true in SQL, and nodes look there again.
 pub type Announce = Arc<dyn Fn(Control) -> BoxFuture<'static, ()> + Send + Sync>;
@@ -225,6 +228,16 @@ impl Accounts {
     /// # Errors
     /// [`LoginError`].
     pub async fn login(&self, email: &str, password: &str) -> Result<Login, LoginError> {
+        for _ in 0..LOGIN_TRIES {
+            if let Some(login) = self.try_login(email, password).await? {
+                return Ok(login);
+            }
+        }
+        Err(LoginError::WrongCredentials)
+    }
+
+    /// `None`: what was checked was changed meanwhile.
+    async fn try_login(&self, email: &str, password: &str) -> Result<Option<Login>, LoginError> {
         let absurd = email.chars().count() > MAX_EMAIL_LEN || password.len() > MAX_PASSWORD_LEN;
         let known = if absurd { None } else { self.store.credentials(email).await.map_err(Fault::from)? };
         let password = if absurd { "" } else { password };
@@ -234,20 +247,23 @@ impl Accounts {
         if !passwords::is_readable(&known.password_hash) {
             tracing::error!(host = known.host.id.0, "a stored password hash cannot be read: no password is right");
         }
-        let host = if right && !known.host.is_deleted {
-            self.renew_hash(known.host.id, password, &known.password_hash).await;
-            known.host
+        let (host, hash) = if right && !known.host.is_deleted {
+            let hash = self.renew_hash(known.host.id, password, known.password_hash).await;
+            (known.host, hash)
         } else {
             match self.take_temporary(&known, password).await? {
-                Some(host) => host,
+                Some(taken) => taken,
                 None if right => return Err(LoginError::Deactivated),
                 None => return Err(LoginError::WrongCredentials),
             }
         };
         let (sid, now) = (self.random_token(), self.clock.now());
-        self.store.create_login(&sid, host.id, now, now + REFRESH_TTL).await.map_err(Fault::from)?;
+        let begun = self.store.create_login(&sid, host.id, &hash, now, now + REFRESH_TTL).await.map_err(Fault::from)?;
+        if begun == Begun::No {
+            return Ok(None);
+        }
         let tokens = self.tokens(&host, &sid, 0, now)?;
-        Ok(Login { host, tokens })
+        Ok(Some(Login { host, tokens }))
     }
 
     /// Spends a refresh token for the next pair. One that was spent within the last 10 s gets the current pair; an older one

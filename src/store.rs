@@ -48,7 +48,7 @@ pub use error::StoreError;
 pub(crate) use hosts::email_key;
 pub use hosts::{Credentials, NewHost, Temporary};
 pub use keys::{KeyHolder, KeyPair, MAX_OLD_PAIRS, OldKeys};
-pub use logins::Rotation;
+pub use logins::{Begun, Rotation};
 pub use outbox::{DueMail, OutgoingMail};
 pub use passwords::Replaced;
 pub use pins::{MAX_PINNED, PinOutcome};
@@ -56,6 +56,7 @@ pub use profile_image::ImageSwap;
 pub use profiles::ProfileChange;
 pub use room_events::{Changed, RoomEvent};
 pub use rooms::{NewRoom, RoomFilter};
+pub use standing::By;
 pub use verifications::{CodeOutcome, Verification};
 
 /// The longest that one operation takes, its retries and the wait for a connection included.

@@ -9,6 +9,7 @@ mod m20261125_000002_room_counts;
 mod m20261125_000003_message_datetime;
 mod m20261125_000004_sign_up;
 mod m20261125_000005_old_keys;
+mod m20261127_000006_disabled;
 mod schema;
 
 /// Every change, oldest first.
@@ -24,6 +25,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261125_000003_message_datetime::Migration),
             Box::new(m20261125_000004_sign_up::Migration),
             Box::new(m20261125_000005_old_keys::Migration),
+            Box::new(m20261127_000006_disabled::Migration),
         ]
     }
 }

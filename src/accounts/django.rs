@@ -7,8 +7,7 @@ use pbkdf2::pbkdf2_hmac_array;
 use sha2::Sha256;
 use subtle::ConstantTimeEq as _;
 
-use super::Accounts;
-use super::passwords;
+use super::{Accounts, Fault, passwords};
 use crate::domain::HostId;
 
 const SCHEME: &str = "pbkdf2_sha256";
@@ -51,20 +50,28 @@ impl<'a> DjangoHash<'a> {
 
 impl Accounts {
     /// After a login: a hash of another kind than [`Passwords`](passwords::Passwords) makes is replaced by one that it makes, unless
-    /// somebody set a new password meanwhile. It is no part of the login: what fails now is tried again at the next.
-    pub(super) async fn renew_hash(&self, host: HostId, password: &str, checked: &str) {
-        if passwords::is_of_today(checked) {
-            return;
+    /// somebody set a new password meanwhile. It is no part of the login: what fails now is tried again at the next. Returns
+    /// the hash that the password has now.
+    pub(super) async fn renew_hash(&self, host: HostId, password: &str, checked: String) -> String {
+        if passwords::is_of_today(&checked) {
+            return checked;
         }
-        let renewed = match self.passwords.hash(password).await {
-            Ok(hash) => self.store.replace_password_hash(host, checked, &hash).await.map_err(|error| error.to_string()),
-            Err(error) => Err(error.to_string()),
-        };
-        match renewed {
-            Ok(true) => tracing::info!(host = host.0, "an old password hash is Argon2id now"),
-            Ok(false) => tracing::debug!(host = host.0, "the password was changed while it was checked"),
-            Err(why) => tracing::warn!(host = host.0, why, "an old password hash stays until the next login"),
+        match self.try_to_renew(host, password, &checked).await {
+            Ok(Some(renewed)) => {
+                tracing::info!(host = host.0, "an old password hash is Argon2id now");
+                return renewed;
+            }
+            // Two logins at once, or a new password: the login that follows finds out.
+            Ok(None) => tracing::debug!(host = host.0, "the hash was replaced while it was checked"),
+            Err(why) => tracing::warn!(host = host.0, %why, "an old password hash stays until the next login"),
         }
+        checked
+    }
+
+    async fn try_to_renew(&self, host: HostId, password: &str, checked: &str) -> Result<Option<String>, Fault> {
+        let renewed = self.passwords.hash(password).await?;
+        let replaced = self.store.replace_password_hash(host, checked, &renewed).await?;
+        Ok(replaced.then_some(renewed))
     }
 }
 

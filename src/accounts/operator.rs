@@ -5,6 +5,7 @@
 use super::{Accounts, Fault, MAX_PASSWORD_LEN, MIN_PASSWORD_CHARS};
 use crate::control::Control;
 use crate::domain::{Host, HostId};
+use crate::store::By;
 
 /// Why an account has no new password.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -18,14 +19,18 @@ pub enum SetPasswordError {
 }
 
 impl Accounts {
-    /// Deactivates an account: his keys and tokens open nothing, his logins end, his sockets close. `None` if there is no such
-    /// host.
+    /// Deactivates an account until an operator takes it back: its owner cannot restore it. `None` if there is no such host.
     ///
     /// # Errors
     /// [`Fault`].
     pub async fn disable_host(&self, id: HostId) -> Result<Option<Host>, Fault> {
+        self.deactivate(id, By::Operator).await
+    }
+
+    /// His keys and tokens open nothing, his logins end, his sockets close. `None` if there is no such host.
+    pub(super) async fn deactivate(&self, id: HostId, by: By) -> Result<Option<Host>, Fault> {
         let now = self.clock.now();
-        self.store.set_deleted(id, Some(now), now).await?;
+        self.store.deactivate(id, by, now).await?;
         let ended = self.store.end_other_logins(id, None, now).await?;
         (self.announce)(Control::HostDisabled { host: id }).await;
         // Else a node that remembers a login would take it for alive, should the account be active again in a moment.
@@ -35,12 +40,12 @@ impl Accounts {
         Ok(self.store.host(id).await?)
     }
 
-    /// Takes a deactivation back. He has to log in again. `None` if there is no such host.
+    /// Takes a deactivation back, whoever it came from. He has to log in again. `None` if there is no such host.
     ///
     /// # Errors
     /// [`Fault`].
     pub async fn enable_host(&self, id: HostId) -> Result<Option<Host>, Fault> {
-        self.store.set_deleted(id, None, self.clock.now()).await?;
+        self.store.activate(id, self.clock.now()).await?;
         (self.announce)(Control::ConfigChanged { host: id }).await;
         Ok(self.store.host(id).await?)
     }

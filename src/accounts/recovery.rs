@@ -12,7 +12,7 @@ use crate::control::Control;
 use crate::domain::{Host, HostId};
 use crate::mail::{Language, Letter};
 use crate::protocol::api::FieldErrors;
-use crate::store::{Credentials, Replaced, StoreError, Temporary};
+use crate::store::{By, Credentials, Replaced, StoreError, Temporary};
 
 /// How long a password that was mailed is good.
 const TEMPORARY_TTL: TimeDelta = TimeDelta::hours(1);
@@ -75,8 +75,12 @@ impl Accounts {
     }
 
     /// Logs in with a password that was mailed: it takes the old one's place, an account that had ended goes on, and what was
-    /// logged in with the old one is not any more. `None`: it is no such password.
-    pub(super) async fn take_temporary(&self, known: &Credentials, password: &str) -> Result<Option<Host>, Fault> {
+    /// logged in with the old one is not any more. Returns its hash, too. `None`: it is no such password.
+    pub(super) async fn take_temporary(
+        &self,
+        known: &Credentials,
+        password: &str,
+    ) -> Result<Option<(Host, String)>, Fault> {
         let now = self.clock.now();
         let Some(temporary) = known.temporary.as_ref().filter(|temporary| now < temporary.until) else {
             return Ok(None);
@@ -92,7 +96,7 @@ impl Accounts {
         }
         self.end_logins(known.host.id, None).await?;
         (self.announce)(Control::ConfigChanged { host: known.host.id }).await;
-        Ok(self.store.host(known.host.id).await?)
+        Ok(self.store.host(known.host.id).await?.map(|host| (host, password_hash)))
     }
 
     /// Changes a password; whatever else is logged in with the old one is not any more.
@@ -132,7 +136,7 @@ impl Accounts {
     /// [`PasswordChangeError`].
     pub async fn leave(&self, id: HostId, password: &str) -> Result<Host, PasswordChangeError> {
         self.check_password(id, password).await?;
-        self.disable_host(id).await?.ok_or(PasswordChangeError::WrongPassword)
+        self.deactivate(id, By::Himself).await?.ok_or(PasswordChangeError::WrongPassword)
     }
 
     async fn check_password(&self, id: HostId, password: &str) -> Result<Credentials, PasswordChangeError> {

@@ -399,8 +399,21 @@ async fn a_hash_of_djangos_opens_a_login_once_and_is_argon2id_from_then_on() {
 async fn a_password_that_was_changed_while_the_old_one_was_checked_stays_changed() {
     with_a_host(|world| async move {
         let changed = world.stored_hash().await;
-        world.accounts.renew_hash(world.host.id, "pass word", DJANGO).await;
+        let hash = world.accounts.renew_hash(world.host.id, "pass word", DJANGO.to_owned()).await;
+        assert_eq!(hash, DJANGO);
         assert_eq!(world.stored_hash().await, changed);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_first_logins_with_an_old_hash_each_begins() {
+    with_a_host(|world| async move {
+        world.accounts.store.set_password_hash(world.host.id, DJANGO).await.unwrap();
+        let logins = (0..3).map(|_| world.accounts.login("dev@shop.example", "pass word"));
+        for login in futures_util::future::join_all(logins).await {
+            assert!(login.is_ok(), "{:?}", login.err());
+        }
     })
     .await;
 }

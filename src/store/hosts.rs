@@ -142,6 +142,7 @@ pub(super) async fn insert_host(tx: &DatabaseTransaction, new: &NewHost, now: Da
         updated_at: Set(now),
         temporary_hash: Set(None),
         temporary_until: Set(None),
+        disabled_at: Set(None),
     };
     let id = user::Entity::insert(row).exec(tx).await?.last_insert_id;
     let config = user_config::Model { user_id: id, use_online_status: true };

@@ -6,7 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use sea_orm::sea_query::Expr;
 use sea_orm::{ColumnTrait, Condition, DbErr, EntityTrait, ExprTrait, QueryFilter, QueryOrder, QuerySelect};
 
-use super::entity::login;
+use super::entity::{login, user};
 use super::{Store, StoreError, from_column, millis, to_column};
 use crate::domain::HostId;
 
@@ -40,15 +40,26 @@ pub enum Rotation {
     Ended,
 }
 
+/// Whether a login began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begun {
+    /// It did.
+    Yes,
+    /// The account is deactivated, or its password is another by now.
+    No,
+}
+
 impl Store {
-    /// Begins a login at generation 0.
+    /// Begins a login at generation 0, if the host is still active and his password is still the one that was checked: else
+    /// who changes it in this moment would miss a login by the old one.
     pub async fn create_login(
         &self,
         sid: &str,
         host: HostId,
+        checked_hash: &str,
         now: DateTime<Utc>,
         expires_at: DateTime<Utc>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Begun, StoreError> {
         let row = &login::Model {
             sid: sid.to_owned(),
             user_id: host.0,
@@ -58,9 +69,24 @@ impl Store {
             expires_at: millis(expires_at),
             ended_at: None,
         };
-        self.run(|| login::Entity::insert(login::ActiveModel::from(row.clone())).exec_without_returning(&self.writer))
+        self.run(|| self.create_login_once(row, checked_hash)).await
+    }
+
+    async fn create_login_once(&self, row: &login::Model, checked_hash: &str) -> Result<Begun, DbErr> {
+        let tx = self.begin().await?;
+        // Whoever changes it ends the logins that there are afterwards: he waits for this one.
+        let stands = user::Entity::find_by_id(row.user_id)
+            .filter(user::Column::IsDeleted.eq(false))
+            .filter(user::Column::PasswordHash.eq(checked_hash))
+            .lock_shared()
+            .one(&tx)
             .await?;
-        Ok(())
+        if stands.is_none() {
+            return Ok(Begun::No);
+        }
+        login::Entity::insert(login::ActiveModel::from(row.clone())).exec_without_returning(&tx).await?;
+        tx.commit().await?;
+        Ok(Begun::Yes)
     }
 
     /// Spends the refresh token of one generation for the next. Of any number of concurrent callers with the same

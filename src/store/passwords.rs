@@ -20,7 +20,7 @@ pub enum Replaced {
 }
 
 impl Store {
-    /// Gives the account of an address a second password, and mails it. It takes as long when there is no such account:
+    /// Gives the account of an address a second password, and mails it, unless an operator has disabled it. It takes as long when there is no such account:
     /// then the mail goes to nobody.
     pub async fn mail_temporary_password(
         &self,
@@ -49,6 +49,7 @@ impl Store {
             .columns([user::Column::Id, user::Column::Email])
             .filter(user::Column::EmailKey.eq(email_key(email)))
             .filter(user::Column::IsDeleted.eq(is_deleted))
+            .filter(user::Column::DisabledAt.is_null())
             .into_tuple()
             .one(&tx)
             .await?;
@@ -84,6 +85,7 @@ impl Store {
                     .col_expr(user::Column::UpdatedAt, now.into())
                     .filter(user::Column::Id.eq(id.0))
                     .filter(user::Column::TemporaryHash.eq(temporary.hash.clone()))
+                    .filter(user::Column::DisabledAt.is_null())
                     .exec(&self.writer)
             })
             .await?;

@@ -2,12 +2,21 @@
 
 use chrono::{DateTime, Utc};
 use sea_orm::sea_query::Expr;
-use sea_orm::{ColumnTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::{ColumnTrait, DbErr, EntityTrait, ExprTrait, QueryFilter, QueryOrder, QuerySelect};
 
 use super::entity::{user, user_config};
 use super::hosts::to_host;
 use super::{Store, StoreError, millis};
 use crate::domain::{Host, HostId};
+
+/// Who deactivates an account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// Its owner: a password that is mailed brings it back.
+    Himself,
+    /// Whoever runs the server: only he brings it back.
+    Operator,
+}
 
 impl Store {
     /// Hosts in the order of their ids, deactivated ones, too: at most `limit` behind `after`.
@@ -26,24 +35,44 @@ impl Store {
         Ok(hosts)
     }
 
-    /// Deactivates a host as of `deleted_at`, or activates him; who stands so already is left alone. A password that was mailed
-    /// opens nothing any more.
-    pub async fn set_deleted(
-        &self,
-        host: HostId,
-        deleted_at: Option<DateTime<Utc>>,
-        now: DateTime<Utc>,
-    ) -> Result<(), StoreError> {
-        let (is_deleted, deleted_at, now) = (deleted_at.is_some(), deleted_at.map(millis), millis(now));
+    /// Deactivates a host; who stands so already is left alone. A password that was mailed opens nothing any more.
+    pub async fn deactivate(&self, host: HostId, by: By, now: DateTime<Utc>) -> Result<(), StoreError> {
+        let now = millis(now);
+        let stands_otherwise = match by {
+            By::Himself => user::Column::IsDeleted.eq(false),
+            By::Operator => user::Column::DisabledAt.is_null(),
+        };
+        let disabled_at = match by {
+            By::Himself => Expr::col(user::Column::DisabledAt),
+            By::Operator => Expr::value(now),
+        };
         self.run(|| {
             user::Entity::update_many()
-                .col_expr(user::Column::IsDeleted, is_deleted.into())
-                .col_expr(user::Column::DeletedAt, Expr::value(deleted_at))
+                .col_expr(user::Column::IsDeleted, true.into())
+                .col_expr(user::Column::DeletedAt, Expr::col(user::Column::DeletedAt).if_null(now))
+                .col_expr(user::Column::DisabledAt, disabled_at.clone())
                 .col_expr(user::Column::UpdatedAt, now.into())
                 .col_expr(user::Column::TemporaryHash, Expr::val(None::<String>))
                 .col_expr(user::Column::TemporaryUntil, Expr::val(None::<DateTime<Utc>>))
                 .filter(user::Column::Id.eq(host.0))
-                .filter(user::Column::IsDeleted.ne(is_deleted))
+                .filter(stands_otherwise.clone())
+                .exec(&self.writer)
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// Activates a host, whoever deactivated him; who is active is left alone.
+    pub async fn activate(&self, host: HostId, now: DateTime<Utc>) -> Result<(), StoreError> {
+        let now = millis(now);
+        self.run(|| {
+            user::Entity::update_many()
+                .col_expr(user::Column::IsDeleted, false.into())
+                .col_expr(user::Column::DeletedAt, Expr::val(None::<DateTime<Utc>>))
+                .col_expr(user::Column::DisabledAt, Expr::val(None::<DateTime<Utc>>))
+                .col_expr(user::Column::UpdatedAt, now.into())
+                .filter(user::Column::Id.eq(host.0))
+                .filter(user::Column::IsDeleted.eq(true))
                 .exec(&self.writer)
         })
         .await?;

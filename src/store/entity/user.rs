@@ -25,6 +25,7 @@ pub struct Model {
     pub updated_at: DateTimeUtc,
     pub temporary_hash: Option<String>,
     pub temporary_until: Option<DateTimeUtc>,
+    pub disabled_at: Option<DateTimeUtc>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::domain::{HostConfig, HostId};
-use crate::store::{ImageSwap, Rotation, StoreError};
+use crate::store::{Begun, By, ImageSwap, Rotation, StoreError};
 
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -20,6 +20,7 @@ on_every_database!(
     an_older_refresh_token_ends_the_login,
     an_expired_or_ended_login_cannot_be_refreshed,
     other_logins_end_and_are_named,
+    a_login_begins_only_while_the_password_that_was_checked_is_still_the_one,
 );
 
 async fn a_host_is_found_by_row_uuid_key_and_address(store: Store, _url: String) {
@@ -87,9 +88,15 @@ async fn of_two_images_at_once_each_is_replaced_once(store: Store, _url: String)
     assert_eq!(seen, names);
 }
 
+const HASH: &str = "$argon2id$";
+
+/// Begins a login of the one host.
 async fn login(store: &Store, sid: &str) -> HostId {
-    let host = HostId(7);
-    store.create_login(sid, host, noon(), later(60_000)).await.unwrap();
+    let host = match store.credentials("host@shop.example").await.unwrap() {
+        Some(known) => known.host.id,
+        None => a_host(store).await.id,
+    };
+    assert_eq!(store.create_login(sid, host, HASH, noon(), later(60_000)).await, Ok(Begun::Yes));
     host
 }
 
@@ -105,7 +112,7 @@ async fn a_refresh_token_is_good_once(store: Store, _url: String) {
     assert!(store.login_is_alive("sid", later(61_999)).await.unwrap());
     assert!(!store.login_is_alive("sid", later(62_000)).await.unwrap());
     assert!(!store.login_is_alive("SID", noon()).await.unwrap());
-    assert_eq!(store.create_login("sid", host, noon(), noon()).await, Err(StoreError::Conflict));
+    assert_eq!(store.create_login("sid", host, HASH, noon(), noon()).await, Err(StoreError::Conflict));
 }
 
 async fn two_tabs_that_refresh_at_once_both_stay(store: Store, _url: String) {
@@ -134,7 +141,7 @@ async fn an_older_refresh_token_ends_the_login(store: Store, _url: String) {
     assert!(!store.login_is_alive("sid", later(11_001)).await.unwrap());
     assert_eq!(rotate(&store, 1, 11_002).await, Rotation::Ended, "not even the newest is good now");
 
-    store.create_login("other", host, noon(), later(60_000)).await.unwrap();
+    login(&store, "other").await;
     for generation in 0..2 {
         store.rotate_login("other", generation, later(1), later(60_000), GRACE).await.unwrap();
     }
@@ -155,10 +162,28 @@ async fn other_logins_end_and_are_named(store: Store, _url: String) {
     let host = login(&store, "a").await;
     login(&store, "b").await;
     login(&store, "c").await;
-    store.create_login("elsewhere", HostId(8), noon(), later(60_000)).await.unwrap();
+    let elsewhere = store.create_host(new_host("elsewhere@shop.example"), noon()).await.unwrap().id;
+    store.create_login("elsewhere", elsewhere, HASH, noon(), later(60_000)).await.unwrap();
     store.end_login("c", later(1)).await.unwrap();
     assert_eq!(store.end_other_logins(host, Some("a"), later(2)).await.unwrap(), ["b"]);
     assert_eq!(store.end_other_logins(host, None, later(2)).await.unwrap(), ["a"]);
     assert!(store.end_other_logins(host, None, later(2)).await.unwrap().is_empty());
     assert!(store.login_is_alive("elsewhere", later(2)).await.unwrap());
+}
+
+async fn a_login_begins_only_while_the_password_that_was_checked_is_still_the_one(store: Store, _url: String) {
+    let host = a_host(&store).await.id;
+    let begin = async |sid: &str, hash: &str| {
+        let begun = store.create_login(sid, host, hash, noon(), later(60_000)).await.unwrap();
+        assert_eq!(store.login_is_alive(sid, noon()).await.unwrap(), begun == Begun::Yes);
+        begun
+    };
+    assert_eq!(begin("a", "another").await, Begun::No);
+    assert_eq!(begin("b", HASH).await, Begun::Yes);
+    store.set_password_hash(host, "newer").await.unwrap();
+    assert_eq!(begin("c", HASH).await, Begun::No);
+    store.deactivate(host, By::Himself, later(1)).await.unwrap();
+    assert_eq!(begin("d", "newer").await, Begun::No);
+    store.activate(host, later(2)).await.unwrap();
+    assert_eq!(begin("e", "newer").await, Begun::Yes);
 }

@@ -2,10 +2,12 @@
 
 use super::*;
 use crate::domain::HostId;
+use crate::store::{By, OutgoingMail, Replaced, Temporary};
 
 on_every_database!(
     hosts_are_listed_behind_an_id,
     a_host_stands_as_he_was_set_last_and_since_when_he_was_first,
+    what_an_operator_disabled_no_mail_brings_back,
     a_password_hash_is_replaced_only_if_it_is_still_the_one,
 );
 
@@ -22,11 +24,11 @@ async fn hosts_are_listed_behind_an_id(store: Store, _url: String) {
 async fn a_host_stands_as_he_was_set_last_and_since_when_he_was_first(store: Store, _url: String) {
     let host = a_host(&store).await;
     for at in [1, 2] {
-        store.set_deleted(host.id, Some(later(at)), later(at)).await.unwrap();
+        store.deactivate(host.id, By::Himself, later(at)).await.unwrap();
         let stands = store.host(host.id).await.unwrap().unwrap();
         assert_eq!((stands.is_deleted, stands.deleted_at, stands.updated_at), (true, Some(later(1)), later(1)));
     }
-    store.set_deleted(host.id, None, later(3)).await.unwrap();
+    store.activate(host.id, later(3)).await.unwrap();
     let active = Host { updated_at: later(3), ..host };
     assert_eq!(store.host(active.id).await.unwrap(), Some(active));
 }
@@ -40,4 +42,33 @@ async fn a_password_hash_is_replaced_only_if_it_is_still_the_one(store: Store, _
     assert_eq!(stored().await, "new");
     store.set_password_hash(host.id, "newer").await.unwrap();
     assert_eq!(stored().await, "newer");
+}
+
+async fn what_an_operator_disabled_no_mail_brings_back(store: Store, _url: String) {
+    let host = a_host(&store).await;
+    let temporary = Temporary { hash: "b".repeat(64), until: later(3_600_000) };
+    let mail = OutgoingMail {
+        recipient: host.email.clone(),
+        subject: "Come back".into(),
+        body: "With this".into(),
+        expires_at: temporary.until,
+    };
+    let is_mailed = async |is_deleted| {
+        store.mail_temporary_password(&host.email, is_deleted, &temporary, &mail, noon()).await.unwrap();
+        store.credentials(&host.email).await.unwrap().unwrap().temporary.is_some()
+    };
+    store.deactivate(host.id, By::Himself, later(1)).await.unwrap();
+    assert!(is_mailed(true).await, "who left may come back");
+    // Whether he has left or not, and whatever was mailed before.
+    store.deactivate(host.id, By::Operator, later(2)).await.unwrap();
+    let stands = store.host(host.id).await.unwrap().unwrap();
+    assert_eq!((stands.is_deleted, stands.deleted_at), (true, Some(later(1))));
+    assert!(!is_mailed(true).await && !is_mailed(false).await);
+    let taken = store.accept_temporary_password(host.id, &temporary, "hash", later(3)).await.unwrap();
+    assert_eq!(taken, Replaced::Gone);
+    // What he does himself takes nothing of it away.
+    store.deactivate(host.id, By::Himself, later(4)).await.unwrap();
+    assert!(!is_mailed(true).await);
+    store.activate(host.id, later(5)).await.unwrap();
+    assert!(is_mailed(false).await);
 }
