@@ -11,6 +11,7 @@ mod callers;
 mod chat;
 mod cookie;
 mod cors;
+mod docs;
 mod download;
 mod keys;
 mod media;
@@ -53,6 +54,7 @@ use request::{Body, Request};
 use routes::{Call, Target, Verb};
 
 pub use cookie::REFRESH_COOKIE;
+pub use docs::docs;
 pub use operation::{Health, Readiness};
 pub use pages::{Page, Pages};
 pub use peer::{IsTrustedProxy, Peer};

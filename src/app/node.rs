@@ -18,7 +18,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::history::History;
 use crate::hosts::Hosts;
-use crate::http::{HttpContext, Pages, RenderMetrics, Settings};
+use crate::http::{self, HttpContext, Page, Pages, RenderMetrics, Settings};
 use crate::hub::Hub;
 use crate::inbox::Inbox;
 use crate::presence::Presence;
@@ -125,7 +125,7 @@ impl Node {
             metrics,
             upgrades: Arc::new(upgrader),
             announce: self.announce.clone(),
-            pages: Pages::new(config.demo.as_ref().map(web::demo).unwrap_or_default()),
+            pages: Pages::new(pages(config)),
             settings: Settings {
                 public_url: config.public_url.as_str().to_owned(),
                 admin_origins: config.admin_origins.iter().map(|origin| origin.as_str().to_owned()).collect(),
@@ -197,4 +197,10 @@ fn session_limits(config: &Config) -> SessionLimits {
             .get()
             .map(|per_second| Rate { per_second, burst: limits.message_burst.get().unwrap_or(u32::MAX) }),
     }
+}
+
+/// What the binary brings along.
+fn pages(config: &Config) -> impl Iterator<Item = Page> {
+    let demo = config.demo.as_ref().map(web::demo).unwrap_or_default();
+    http::docs(config.public_url.as_str()).into_iter().chain(demo)
 }

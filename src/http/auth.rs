@@ -5,7 +5,8 @@ use warp::reply::Response;
 
 use crate::accounts::{AuthError, Forgotten, LoginError, Tokens};
 use crate::protocol::api::{
-    Detail, EmailRequest, LeaveRequest, LoggedIn, LoginRequest, PasswordChangeRequest, Refreshed, User,
+    Detail, EmailRequest, LeaveRequest, LoggedIn, LoginRequest, PasswordChangeRequest, Refreshed, RequestBody as _,
+    User,
 };
 
 use super::reply::{self, ApiError};

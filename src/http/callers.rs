@@ -12,8 +12,8 @@ use super::HttpContext;
 use super::reply::ApiError;
 use super::request::Request;
 
-const ACCESS_KEY: &str = "X-PinTalk-Access-Key";
-const SECRET_KEY: &str = "X-PinTalk-Secret-Key";
+pub(super) const ACCESS_KEY: &str = "X-PinTalk-Access-Key";
+pub(super) const SECRET_KEY: &str = "X-PinTalk-Secret-Key";
 
 /// A host who proved who he is.
 pub(super) struct Caller {

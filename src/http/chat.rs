@@ -4,7 +4,7 @@ use http::StatusCode;
 use warp::reply::Response;
 
 use crate::domain::ChatroomId;
-use crate::protocol::api::{ChatMessage, Chatroom, ChatroomDetail, ChatroomPatch, ClientChatroom};
+use crate::protocol::api::{ChatMessage, Chatroom, ChatroomDetail, ChatroomPatch, ClientChatroom, RequestBody as _};
 use crate::rooms::RoomView;
 use crate::store::RoomFilter;
 
@@ -16,7 +16,7 @@ use super::{HttpContext, callers};
 const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
 
 /// The longest text that is searched for: a nickname is far shorter.
-const MAX_SEARCH_CHARS: usize = 100;
+pub(super) const MAX_SEARCH_CHARS: usize = 100;
 
 pub(super) async fn open_room(app: &HttpContext, request: &Request) -> Result<Response, ApiError> {
     let host = callers::guest_side(app, request).await?;

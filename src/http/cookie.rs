@@ -13,7 +13,7 @@ use super::Settings;
 pub const REFRESH_COOKIE: &str = "pintalk_refresh_token";
 
 /// Holds how far somebody is who signs up.
-const SIGN_UP_COOKIE: &str = "pintalk_sign_up";
+pub(super) const SIGN_UP_COOKIE: &str = "pintalk_sign_up";
 
 /// Every refresh token that the caller sends; there may be one per domain.
 pub(super) fn refresh_tokens(headers: &HeaderMap) -> Vec<&str> {

@@ -3,7 +3,7 @@
 use http::StatusCode;
 use warp::reply::Response;
 
-use crate::protocol::api::{KeysRequest, User};
+use crate::protocol::api::{KeysRequest, RequestBody as _, User};
 
 use super::reply::{self, ApiError};
 use super::request::Request;

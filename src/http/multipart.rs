@@ -15,7 +15,7 @@ pub(super) const MAX_IMAGE: usize = 5 * 1024 * 1024;
 const MAX_UPLOAD: usize = MAX_IMAGE + MAX_BODY;
 
 /// The names under which the image comes.
-const IMAGE_FIELDS: [&str; 2] = ["profileImage", "profile_image"];
+pub(super) const IMAGE_FIELDS: [&str; 2] = ["profileImage", "profile_image"];
 
 /// Texts that are handed on, by both spellings of their names. What else there is, is ignored.
 const TEXT_FIELDS: [(&str, &str); 5] = [

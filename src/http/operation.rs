@@ -1,7 +1,8 @@
 //! What an operator's machines ask: is it alive, may it be sent clients, how is it doing.
 
 use http::StatusCode;
-use serde_json::json;
+use serde::Serialize;
+use utoipa::ToSchema;
 use warp::reply::Response;
 
 use super::reply::{self, ApiError};
@@ -34,18 +35,40 @@ pub trait Health: Send + Sync {
     fn readiness(&self) -> Readiness;
 }
 
+/// The answer to `/health/live`.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Liveness {
+    status: &'static str,
+}
+
+/// The answer to `/health/ready`. Not ready, it is an error's body, too.
+#[derive(Serialize, ToSchema)]
+pub(super) struct ReadinessBody {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<u16>,
+    /// Why not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<String>,
+    status: &'static str,
+    /// Whether SQL is away, which a node can do without for a time.
+    degraded: bool,
+}
+
 pub(super) fn live() -> Response {
-    reply::json(StatusCode::OK, &json!({"status": "live"}))
+    reply::json(StatusCode::OK, &Liveness { status: "live" })
 }
 
 pub(super) fn ready(app: &HttpContext) -> Response {
-    match app.health.readiness() {
-        Readiness::Ready { degraded } => reply::json(StatusCode::OK, &json!({"status": "ready", "degraded": degraded})),
-        Readiness::NotReady { reason, degraded } => reply::json(
+    let (status, body) = match app.health.readiness() {
+        Readiness::Ready { degraded } => {
+            (StatusCode::OK, ReadinessBody { code: None, detail: None, status: "ready", degraded })
+        }
+        Readiness::NotReady { reason, degraded } => (
             StatusCode::SERVICE_UNAVAILABLE,
-            &json!({"code": 503, "detail": reason, "status": "not ready", "degraded": degraded}),
+            ReadinessBody { code: Some(503), detail: Some(reason), status: "not ready", degraded },
         ),
-    }
+    };
+    reply::json(status, &body)
 }
 
 /// On the main port the numbers are for somebody on this machine only, and not for whoever comes through a proxy on it.

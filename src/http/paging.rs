@@ -6,13 +6,13 @@ use super::reply::ApiError;
 use super::request::Request;
 
 /// Rows of a page, unless asked otherwise.
-const DEFAULT_SIZE: u64 = 20;
+pub(super) const DEFAULT_SIZE: u64 = 20;
 
 /// The most rows of a page.
-const MAX_PAGE_SIZE: u64 = 100;
+pub(super) const MAX_PAGE_SIZE: u64 = 100;
 
 /// The most rows by offset: some 4 MB of the longest messages.
-const MAX_LIMIT: u64 = 1_000;
+pub(super) const MAX_LIMIT: u64 = 1_000;
 
 /// No list is longer; keeps sums far from any overflow.
 const MAX_OFFSET: u64 = u32::MAX as u64;

@@ -12,13 +12,14 @@ pub(super) struct Route {
     pub template: &'static str,
     /// Who it is for.
     pub audience: Audience,
-    calls: &'static [(Verb, Call)],
+    /// What each method does.
+    pub calls: &'static [(Verb, Call)],
 }
 
 use Verb::{Delete, Get, Patch, Post};
 
 #[rustfmt::skip]
-static TABLE: &[Route] = &[
+pub(super) static TABLE: &[Route] = &[
     // the widget
     route("/api/chat/",                              Guests, &[(Post, Call::OpenRoom)]),
     route("/api/users/client/",                      Guests, &[(Get, Call::ShowClient)]),

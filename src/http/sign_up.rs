@@ -6,7 +6,7 @@ use warp::reply::Response;
 
 use crate::accounts::{NewAccount, SignUpError};
 use crate::mail::Language;
-use crate::protocol::api::{ConfirmationRequest, Detail, Email, EmailRequest, SignUpRequest, User};
+use crate::protocol::api::{ConfirmationRequest, Detail, Email, EmailRequest, RequestBody as _, SignUpRequest, User};
 
 use super::reply::{self, ApiError};
 use super::request::Request;

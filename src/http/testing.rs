@@ -192,7 +192,9 @@ impl World {
         let (parts, body) = service.call(request).await.unwrap().into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
         let body = String::from_utf8_lossy(&bytes).into_owned();
-        Answer { status: parts.status, headers: parts.headers, body, bytes }
+        let answer = Answer { status: parts.status, headers: parts.headers, body, bytes };
+        docs::testing::check(method, path, &answer);
+        answer
     }
 
     /// Sends a form as the host, to his own account.

@@ -7,7 +7,7 @@ use warp::reply::Response;
 
 use crate::control::Control;
 use crate::domain::HostConfig;
-use crate::protocol::api::{Client, Configs, ConfigsPatch, ProfilePatch, User};
+use crate::protocol::api::{Client, Configs, ConfigsPatch, ProfilePatch, RequestBody as _, User};
 
 use super::reply::{self, ApiError};
 use super::request::Request;

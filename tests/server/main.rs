@@ -6,6 +6,7 @@
 mod admission;
 mod bad_input;
 mod chat;
+mod docs;
 mod ends;
 mod images;
 mod keys;

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 pub type FieldErrors = BTreeMap<&'static str, String>;
 
 /// A request body on its way into a value. Each field is looked up in camelCase and in snake_case; the real clients mix both.
-pub(super) struct Fields<'a> {
+pub struct Fields<'a> {
     body: &'a Map<String, Value>,
     errors: FieldErrors,
 }

@@ -1,7 +1,10 @@
-use serde_json::json;
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, Utc};
+use serde_json::{Map, Value, json};
 
 use super::*;
-use crate::domain::Side;
+use crate::domain::{ChatroomId, Host, HostConfig, HostId, HostUuid, Message, Side};
 
 fn at(text: &str) -> DateTime<Utc> {
     DateTime::parse_from_rfc3339(text).unwrap().to_utc()
@@ -100,4 +103,53 @@ fn every_wrong_field_is_named() {
     assert_eq!(errors["isFixed"], "must be true or false");
     assert!(read(ChatroomPatch::read, json!({})).is_err());
     assert!(read(ChatroomPatch::read, json!({"isClosed": false})).unwrap_err().contains_key("isClosed"));
+}
+
+/// The properties that a schema names, and those that it requires.
+fn documented<T: RequestBody>() -> (BTreeSet<String>, BTreeSet<String>) {
+    let schema = serde_json::to_value(T::schema()).unwrap();
+    let objects = schema["anyOf"].as_array().cloned().unwrap_or_else(|| vec![schema]);
+    let (mut properties, mut required) = (BTreeSet::new(), BTreeSet::new());
+    for object in &objects {
+        properties.extend(object["properties"].as_object().unwrap().keys().cloned());
+        // Of alternatives, the first is what is asked for when there is none.
+        if required.is_empty() {
+            let names = object["required"].as_array().into_iter().flatten();
+            required.extend(names.map(|name| name.as_str().unwrap().to_owned()));
+        }
+    }
+    (properties, required)
+}
+
+fn check_that_what_is_documented_is_what_is_read<T: RequestBody>() {
+    let (properties, required) = documented::<T>();
+    let named = |body: Value| -> BTreeSet<String> {
+        let errors = read(T::read, body).err().unwrap_or_default();
+        errors.into_keys().map(str::to_owned).collect()
+    };
+    // A list is never what is asked for: whatever is read, in either spelling, complains.
+    let wrong = |name: &dyn Fn(&String) -> String| -> Value {
+        properties.iter().map(|property| (name(property), json!([]))).collect::<Map<_, _>>().into()
+    };
+    let snake = |name: &String| -> String {
+        let words = name.chars().map(|c| if c.is_uppercase() { format!("_{}", c.to_lowercase()) } else { c.into() });
+        words.collect()
+    };
+    assert_eq!(named(wrong(&String::clone)), properties);
+    assert_eq!(named(wrong(&snake)), properties);
+    assert_eq!(named(json!({})), required);
+}
+
+#[test]
+fn what_is_documented_is_what_is_read() {
+    check_that_what_is_documented_is_what_is_read::<LoginRequest>();
+    check_that_what_is_documented_is_what_is_read::<EmailRequest>();
+    check_that_what_is_documented_is_what_is_read::<ConfirmationRequest>();
+    check_that_what_is_documented_is_what_is_read::<SignUpRequest>();
+    check_that_what_is_documented_is_what_is_read::<PasswordChangeRequest>();
+    check_that_what_is_documented_is_what_is_read::<LeaveRequest>();
+    check_that_what_is_documented_is_what_is_read::<ProfilePatch>();
+    check_that_what_is_documented_is_what_is_read::<ConfigsPatch>();
+    check_that_what_is_documented_is_what_is_read::<KeysRequest>();
+    check_that_what_is_documented_is_what_is_read::<ChatroomPatch>();
 }

@@ -1,0 +1,36 @@
+//! The API tells about itself: OpenAPI 3.1 for the calls, AsyncAPI 3 for the sockets, and a page of both for people.
+//!
+//! Nothing here is a second truth. Paths and methods are the route table's, bodies are those of [`crate::protocol`], close
+//! codes are [`crate::protocol::close`]'s; [`operations`] adds what a call is for and how it may end, and tests hold every
+//! answer that they get against it.
+
+mod asyncapi;
+mod openapi;
+mod operations;
+mod page;
+
+use bytes::Bytes;
+use serde_json::Value;
+
+use super::pages::Page;
+
+/// The documents and the page, for a server that is reached at `public_url`.
+pub fn docs(public_url: &str) -> Vec<Page> {
+    let (calls, sockets) = (openapi::document(public_url), asyncapi::document(public_url));
+    let page = page::render(public_url, &calls, &sockets);
+    vec![
+        ("/api/openapi.json", "application/json", to_json(&serde_json::to_value(&calls).unwrap_or_default())),
+        ("/api/asyncapi.json", "application/json", to_json(&sockets)),
+        ("/api/docs", "text/html; charset=utf-8", page.into()),
+        ("/api/docs/docs.css", "text/css; charset=utf-8", Bytes::from_static(include_bytes!("docs/docs.css"))),
+    ]
+}
+
+fn to_json(document: &Value) -> Bytes {
+    format!("{document:#}\n").into()
+}
+
+#[cfg(test)]
+pub(super) mod testing;
+#[cfg(test)]
+mod tests;

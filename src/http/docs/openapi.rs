@@ -1,0 +1,181 @@
+//! OpenAPI 3.1 of every call of the route table.
+
+use utoipa::openapi::path::{HttpMethod, Operation, OperationBuilder, ParameterBuilder, ParameterIn, PathItem, Paths};
+use utoipa::openapi::request_body::{RequestBody, RequestBodyBuilder};
+use utoipa::openapi::security::{
+    ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
+};
+use utoipa::openapi::tag::TagBuilder;
+use utoipa::openapi::{
+    Components, ContentBuilder, HeaderBuilder, InfoBuilder, KnownFormat, ObjectBuilder, OpenApi, OpenApiBuilder, Ref,
+    RefOr, Required, Response, ResponseBuilder, Schema, SchemaFormat, ServerBuilder, Type,
+};
+
+use super::operations::{Caller, Content, Named, Outcome, Sketch, TAGS, sketch, tag};
+use crate::http::callers::{ACCESS_KEY, SECRET_KEY};
+use crate::http::cookie::{REFRESH_COOKIE, SIGN_UP_COOKIE};
+use crate::http::multipart::IMAGE_FIELDS;
+use crate::http::routes::{TABLE, Verb};
+
+const ABOUT: &str = "Live chat: a guest opens the widget on a site and talks to its host. What is said goes over sockets \
+    (`/api/asyncapi.json`); these calls open and keep chatrooms and accounts. Every path works with and without its last \
+    slash. Requests may be written in camelCase or snake_case, and unknown fields are ignored. Errors are JSON with `code` and \
+    `detail`, and `fields` where a field is to blame. Times are UTC.";
+
+/// The document, for a server that is reached at `public_url`.
+pub(super) fn document(public_url: &str) -> OpenApi {
+    let mut components = Components::new();
+    for (name, scheme) in schemes() {
+        components.add_security_scheme(name, scheme);
+    }
+    let mut paths = Paths::new();
+    for route in TABLE {
+        let has_id = route.template.contains("{id}");
+        let mut item = PathItem::default();
+        for (verb, call) in route.calls {
+            let operation = operation(sketch(*call), tag(*call), has_id, &mut components);
+            item.merge_operations(PathItem::new(method(*verb), operation));
+        }
+        paths.paths.insert(route.template.to_owned(), item);
+    }
+    OpenApiBuilder::new()
+        .info(InfoBuilder::new().title("PinTalk").version(env!("CARGO_PKG_VERSION")).description(Some(ABOUT)))
+        .servers(Some([ServerBuilder::new().url(public_url).build()]))
+        .tags(Some(TAGS.map(|(name, about)| TagBuilder::new().name(name).description(Some(about)).build())))
+        .paths(paths)
+        .components(Some(components))
+        .build()
+}
+
+fn schemes() -> [(&'static str, SecurityScheme); 5] {
+    let header = |name, about| SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::with_description(name, about)));
+    let cookie = |name, about| SecurityScheme::ApiKey(ApiKey::Cookie(ApiKeyValue::with_description(name, about)));
+    [
+        (
+            "accessToken",
+            SecurityScheme::Http(
+                HttpBuilder::new()
+                    .scheme(HttpAuthScheme::Bearer)
+                    .bearer_format("JWT")
+                    .description(Some("From logging in, or from refreshing; good for an hour."))
+                    .build(),
+            ),
+        ),
+        ("accessKey", header(ACCESS_KEY, "`accessKey` of the host whose service it is.")),
+        ("secretKey", header(SECRET_KEY, "His `secretKey`.")),
+        ("refreshToken", cookie(REFRESH_COOKIE, "Set by logging in and by refreshing.")),
+        ("signUp", cookie(SIGN_UP_COOKIE, "Set by the steps of signing up: how far one is.")),
+    ]
+}
+
+fn method(verb: Verb) -> HttpMethod {
+    match verb {
+        Verb::Get => HttpMethod::Get,
+        Verb::Post => HttpMethod::Post,
+        Verb::Patch => HttpMethod::Patch,
+        Verb::Delete => HttpMethod::Delete,
+    }
+}
+
+fn operation(sketch: Sketch, tag: &str, has_id: bool, components: &mut Components) -> Operation {
+    let mut operation = OperationBuilder::new()
+        .operation_id(Some(sketch.id))
+        .tag(tag)
+        .summary(Some(sketch.summary))
+        .description(Some(sketch.description));
+    if has_id {
+        let id =
+            ObjectBuilder::new().schema_type(Type::Integer).format(Some(SchemaFormat::KnownFormat(KnownFormat::Int64)));
+        let parameter = ParameterBuilder::new()
+            .name("id")
+            .parameter_in(ParameterIn::Path)
+            .required(Required::True)
+            .schema(Some(id.minimum(Some(0))));
+        operation = operation.parameter(parameter);
+    }
+    for parameter in &sketch.parameters {
+        operation = operation.parameter(parameter.clone());
+    }
+    if let Some(security) = security(sketch.caller) {
+        operation = operation.security(security);
+    }
+    if let Some(body) = &sketch.body {
+        operation = operation.request_body(Some(request_body(body, sketch.takes_image, components)));
+    }
+    let sets_cookie = sketch.sets_cookie;
+    for outcome in sketch.outcomes(has_id) {
+        let (status, mut response) = (outcome.status, response(outcome, components));
+        if sets_cookie && status < 300 {
+            let cookie = ObjectBuilder::new().schema_type(Type::String);
+            response.headers.insert("Set-Cookie".to_owned(), HeaderBuilder::new().schema(Some(cookie)).build().into());
+        }
+        operation = operation.response(status.to_string(), response);
+    }
+    operation.build()
+}
+
+fn security(caller: Caller) -> Option<SecurityRequirement> {
+    let only = |name: &str| SecurityRequirement::new(name, [""; 0]);
+    match caller {
+        Caller::Anybody => None,
+        Caller::Service => Some(only("accessKey").add("secretKey", [""; 0])),
+        Caller::Host => Some(only("accessToken")),
+        Caller::RefreshCookie => Some(only("refreshToken")),
+        Caller::SignUpCookie => Some(only("signUp")),
+    }
+}
+
+/// Makes a schema known, and refers to it.
+fn reference(named: &Named, components: &mut Components) -> Ref {
+    let known = &mut components.schemas;
+    known.insert(named.name.clone().into_owned(), named.schema.clone());
+    known.extend(named.others.iter().cloned());
+    Ref::from_schema_name(named.name.as_ref())
+}
+
+fn request_body(body: &Named, takes_image: bool, components: &mut Components) -> RequestBody {
+    let json = ContentBuilder::new().schema(Some(reference(body, components))).build();
+    // No body is read as an empty object.
+    let may_be_empty = matches!(&body.schema, RefOr::T(Schema::Object(object)) if object.required.is_empty());
+    let required = if may_be_empty { Required::False } else { Required::True };
+    let all = RequestBodyBuilder::new().content("application/json", json).required(Some(required));
+    if !takes_image {
+        return all.build();
+    }
+    let [image, _] = IMAGE_FIELDS;
+    let mut form = ObjectBuilder::new().property(
+        image,
+        ObjectBuilder::new()
+            .schema_type(Type::String)
+            .content_media_type("application/octet-stream")
+            .description(Some("PNG, JPEG, WebP or GIF, at most 5 MiB; empty: none any more.")),
+    );
+    // A form has texts only: what JSON has as null cannot be said there.
+    if let RefOr::T(Schema::Object(object)) = &body.schema {
+        for name in object.properties.keys() {
+            form = form.property(name, ObjectBuilder::new().schema_type(Type::String));
+        }
+    }
+    all.content("multipart/form-data", ContentBuilder::new().schema(Some(form)).build()).build()
+}
+
+fn response(outcome: Outcome, components: &mut Components) -> Response {
+    let mut response = ResponseBuilder::new().description(outcome.description);
+    if outcome.is_error() && matches!(outcome.status, 429 | 503) {
+        let seconds = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1));
+        let header = HeaderBuilder::new().schema(Some(seconds)).description(Some("When to come back, in seconds."));
+        response = response.header("Retry-After", header.build());
+    }
+    match outcome.content {
+        Content::Nothing => {}
+        Content::Json(named) => {
+            let content = ContentBuilder::new().schema(Some(reference(&named, components)));
+            response = response.content("application/json", content.build());
+        }
+        Content::Text(media_type) => {
+            let text = ObjectBuilder::new().schema_type(Type::String);
+            response = response.content(media_type, ContentBuilder::new().schema(Some(text)).build());
+        }
+    }
+    response.build()
+}

@@ -1,0 +1,475 @@
+//! What each call of the route table is for, what it takes, and how it may end.
+//!
+//! What follows from the kind of a call is not said again and again: whoever needs a token can be told 401, whoever sends a
+//! body 413, and so on ([`Sketch::outcomes`]).
+
+use std::borrow::Cow;
+
+use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
+use utoipa::openapi::schema::AnyOfBuilder;
+use utoipa::openapi::{ObjectBuilder, RefOr, Required, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
+
+use crate::http::chat::MAX_SEARCH_CHARS;
+use crate::http::operation::{Liveness, ReadinessBody};
+use crate::http::paging::{DEFAULT_SIZE, MAX_LIMIT, MAX_PAGE_SIZE};
+use crate::http::routes::Call;
+use crate::protocol::api::{
+    ChatMessage, Chatroom, ChatroomDetail, ChatroomPatch, Client, ClientChatroom, Configs, ConfigsPatch,
+    ConfirmationRequest, Detail, Email, EmailRequest, ErrorBody, KeysRequest, LeaveRequest, LoggedIn, LoginRequest,
+    Page, PasswordChangeRequest, ProfilePatch, Refreshed, RequestBody, SignUpRequest, User,
+};
+
+/// The parts of the API, in the order in which one meets them.
+pub(super) const TAGS: [(&str, &str); 6] = [
+    ("Widget", "What a site calls for its visitors, with the keys of its host."),
+    ("Logins", "An access token for an hour, and a cookie that gets the next one."),
+    (
+        "Sign-up and passwords",
+        "Four steps to an account; what to do when a password is forgotten; leave and come back.",
+    ),
+    ("Account", "What a host sees and changes of himself."),
+    ("Chatrooms", "A host's rooms and what was said in them."),
+    ("Operation", "For the machines that run the server."),
+];
+
+/// Which part a call belongs to.
+pub(super) fn tag(call: Call) -> &'static str {
+    let at = match call {
+        Call::OpenRoom | Call::ShowClient => 0,
+        Call::LogIn | Call::RefreshToken | Call::LogOut => 1,
+        Call::CheckEmail | Call::MailCode | Call::ConfirmEmail | Call::SignUp => 2,
+        Call::ChangePassword | Call::ResetPassword | Call::Leave | Call::RestoreAccount => 2,
+        Call::ShowUser | Call::PatchUser | Call::PatchConfigs | Call::RotateKeys => 3,
+        Call::ListRooms | Call::ShowRoom | Call::PatchRoom | Call::DeleteRoom | Call::RestoreRoom => 4,
+        Call::ListMessages | Call::Download => 4,
+        Call::Live | Call::Ready | Call::Metrics => 5,
+    };
+    TAGS[at].0
+}
+
+/// How a caller shows who he is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Caller {
+    /// He need not.
+    Anybody,
+    /// By the keys of a service.
+    Service,
+    /// By an access token.
+    Host,
+    /// By the cookie of a login.
+    RefreshCookie,
+    /// By the cookie of a sign-up that has come so far.
+    SignUpCookie,
+}
+
+/// A schema under its name.
+pub(super) struct Named {
+    pub name: Cow<'static, str>,
+    pub schema: RefOr<Schema>,
+    /// Those that it refers to.
+    pub others: Vec<(String, RefOr<Schema>)>,
+}
+
+impl Named {
+    fn of<T: ToSchema>() -> Self {
+        let mut others = Vec::new();
+        T::schemas(&mut others);
+        Self { name: T::name(), schema: T::schema(), others }
+    }
+
+    fn page_of<T: ToSchema>() -> Self {
+        let Self { name, schema, mut others } = Self::of::<T>();
+        others.push((name.clone().into_owned(), schema));
+        Self { name: format!("{name}Page").into(), schema: Page::<T>::schema(), others }
+    }
+}
+
+/// What an answer holds.
+pub(super) enum Content {
+    Nothing,
+    Json(Named),
+    Text(&'static str),
+}
+
+/// One way in which a call ends.
+pub(super) struct Outcome {
+    pub status: u16,
+    pub description: &'static str,
+    pub content: Content,
+}
+
+impl Outcome {
+    fn error(status: u16, description: &'static str) -> Self {
+        Self { status, description, content: Content::Json(Named::of::<ErrorBody<'_>>()) }
+    }
+
+    /// Whether it is told as errors are.
+    pub(super) fn is_error(&self) -> bool {
+        matches!(&self.content, Content::Json(named) if named.name == ErrorBody::name())
+    }
+}
+
+/// A call in words.
+pub(super) struct Sketch {
+    /// The name under which generators know it.
+    pub id: &'static str,
+    pub summary: &'static str,
+    pub description: &'static str,
+    pub caller: Caller,
+    pub body: Option<Named>,
+    /// Whether the body may also be a form with an image.
+    pub takes_image: bool,
+    /// Whether a cookie comes with what went well.
+    pub sets_cookie: bool,
+    pub parameters: Vec<Parameter>,
+    own: Vec<Outcome>,
+    is_api: bool,
+}
+
+impl Sketch {
+    fn new(id: &'static str, caller: Caller, summary: &'static str, description: &'static str) -> Self {
+        let (body, parameters, own) = (None, Vec::new(), Vec::new());
+        Self {
+            id,
+            summary,
+            description,
+            caller,
+            body,
+            takes_image: false,
+            sets_cookie: false,
+            parameters,
+            own,
+            is_api: true,
+        }
+    }
+
+    fn reads<T: RequestBody>(mut self) -> Self {
+        self.body = Some(Named::of::<T>());
+        self
+    }
+
+    fn sets_cookie(mut self) -> Self {
+        self.sets_cookie = true;
+        self
+    }
+
+    fn parameter(mut self, parameter: ParameterBuilder) -> Self {
+        self.parameters.push(parameter.build());
+        self
+    }
+
+    fn ends(mut self, status: u16, description: &'static str, content: Content) -> Self {
+        self.own.push(Outcome { status, description, content });
+        self
+    }
+
+    fn answers<T: ToSchema>(self, status: u16, description: &'static str) -> Self {
+        self.ends(status, description, Content::Json(Named::of::<T>()))
+    }
+
+    fn refuses(mut self, status: u16, description: &'static str) -> Self {
+        self.own.push(Outcome::error(status, description));
+        self
+    }
+
+    /// Every way in which it may end, on a route that has an id in its path or not. What it says itself comes first.
+    pub(super) fn outcomes(self, has_id: bool) -> Vec<Outcome> {
+        let mut all = self.own;
+        let mut add = |status, description| {
+            if all.iter().all(|outcome| outcome.status != status) {
+                all.push(Outcome::error(status, description));
+            }
+        };
+        let reads = self.body.is_some();
+        if !self.is_api {
+            return all;
+        }
+        if reads || self.caller == Caller::Service || !self.parameters.is_empty() {
+            add(400, "Something that was sent is missing or not valid; `fields` says what.");
+        }
+        match self.caller {
+            Caller::Host => add(401, "No access token, or one that is not valid, has expired, or was ended."),
+            Caller::Service => {
+                add(401, "These keys are unknown.");
+                add(403, "The page that calls is not on a registered domain of the service.");
+            }
+            Caller::Anybody | Caller::RefreshCookie | Caller::SignUpCookie => {}
+        }
+        if has_id {
+            add(403, "This belongs to somebody else.");
+            add(404, "There is nothing of this id.");
+        }
+        add(406, "`Accept` does not admit `application/json; version=1`.");
+        if reads {
+            add(408, "The body took too long to arrive.");
+            add(413, "The body is too large.");
+            add(415, "The body is of another type.");
+        }
+        add(500, "Something went wrong on the server.");
+        add(503, "The server starts, ends, or cannot do this right now: try again.");
+        all.sort_by_key(|outcome| outcome.status);
+        all
+    }
+}
+
+fn integer(name: &str, least: u64, default: Option<u64>, description: &str) -> ParameterBuilder {
+    let number = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(least)).default(default.map(Into::into));
+    // An empty parameter is none.
+    let empty = ObjectBuilder::new().schema_type(Type::String).enum_values(Some([""]));
+    query(name, description).schema(Some(AnyOfBuilder::new().item(number).item(empty)))
+}
+
+fn query(name: &str, description: &str) -> ParameterBuilder {
+    ParameterBuilder::new()
+        .name(name)
+        .parameter_in(ParameterIn::Query)
+        .required(Required::False)
+        .description(Some(description))
+}
+
+/// What a call is.
+pub(super) fn sketch(call: Call) -> Sketch {
+    use Caller::{Anybody, Host, RefreshCookie, Service, SignUpCookie};
+    match call {
+        Call::OpenRoom => Sketch::new(
+            "openChatroom",
+            Service,
+            "Open a chatroom",
+            "A visitor begins to talk: he gets a room and a nickname. Its `name` leads to `/ws/chat/{name}/`. A browser calls \
+             from a registered domain of the service; a server, which sends no `Origin`, is admitted by the keys alone.",
+        )
+        .parameter(
+            ParameterBuilder::new()
+                .name("Idempotency-Key")
+                .parameter_in(ParameterIn::Header)
+                .required(Required::False)
+                .description(Some("Unique for each room of the service: a repeated call with it returns the same room."))
+                .schema(Some(
+                    ObjectBuilder::new()
+                        .schema_type(Type::String)
+                        .min_length(Some(16))
+                        .max_length(Some(64))
+                        .pattern(Some("^[ -~]*$")),
+                )),
+        )
+        .answers::<ClientChatroom<'_>>(201, "The room.")
+        .refuses(429, "Too many rooms of this address or service: come back after `Retry-After` seconds."),
+        Call::ShowClient => Sketch::new(
+            "showClient",
+            Service,
+            "Whose service this is",
+            "What the widget shows of the host.",
+        )
+        .answers::<Client<'_>>(200, "The host, as guests see him."),
+
+        Call::LogIn => Sketch::new(
+            "logIn",
+            Anybody,
+            "Log in",
+            "With the password, or with a temporary one that was mailed: it replaces the old one, or brings the account back. \
+             Sets the cookie `pintalk_refresh_token` for seven days; the access token is good for an hour.",
+        )
+        .reads::<LoginRequest>()
+        .answers::<LoggedIn<'_>>(200, "The user, with an access token.")
+        .sets_cookie()
+        .refuses(401, "Wrong e-mail or password.")
+        .refuses(409, "The password is right, but the account is deactivated.")
+        .refuses(429, "Too many attempts: come back after `Retry-After` seconds."),
+        Call::RefreshToken => Sketch::new(
+            "refreshToken",
+            RefreshCookie,
+            "Get another access token",
+            "Spends the refresh token and sets the cookie to the next one. A token that was spent more than ten seconds ago \
+             means theft: the whole login ends.",
+        )
+        .answers::<Refreshed<'_>>(201, "One access token, under the three names that clients read.")
+        .sets_cookie()
+        .refuses(401, "No refresh token, or one that is not valid, has expired, was spent, or was ended."),
+        Call::LogOut => Sketch::new("logOut", Host, "Log out", "Ends this login, and its sockets on every node.")
+            .ends(204, "Logged out; the cookie is cleared.", Content::Nothing),
+
+        Call::CheckEmail => Sketch::new(
+            "checkEmail",
+            Anybody,
+            "Sign up, step 1: is the address free?",
+            "Sets the cookie `pintalk_sign_up`, which the next steps need; it is good for an hour.",
+        )
+        .reads::<EmailRequest>()
+        .answers::<Email<'_>>(200, "It is free.")
+        .sets_cookie()
+        .refuses(409, "There is an account with this address."),
+        Call::MailCode => Sketch::new(
+            "mailCode",
+            SignUpCookie,
+            "Sign up, step 2: mail a code",
+            "Mails six digits to the address that was checked. They are good for five minutes.",
+        )
+        .reads::<EmailRequest>()
+        .answers::<Detail>(200, "The code is on its way.")
+        .sets_cookie()
+        .refuses(409, "There is an account with this address.")
+        .refuses(422, "This address was not checked before.")
+        .refuses(429, "Too many mails for this address: come back after `Retry-After` seconds."),
+        Call::ConfirmEmail => Sketch::new(
+            "confirmEmail",
+            SignUpCookie,
+            "Sign up, step 3: confirm the address",
+            "With the code that was mailed. The confirmation is good for ten minutes.",
+        )
+        .reads::<ConfirmationRequest>()
+        .ends(204, "Confirmed.", Content::Nothing)
+        .refuses(409, "This is not the code.")
+        .refuses(422, "No code was mailed, or it is no longer good."),
+        Call::SignUp => Sketch::new(
+            "signUp",
+            SignUpCookie,
+            "Sign up, step 4: make the account",
+            "For the address that was confirmed.",
+        )
+        .reads::<SignUpRequest>()
+        .answers::<User<'_>>(201, "The new user. His keys go into the widget.")
+        .refuses(409, "There is an account with this address.")
+        .refuses(422, "This address was not confirmed before."),
+        Call::ChangePassword => Sketch::new(
+            "changePassword",
+            Host,
+            "Change the password",
+            "All other logins of the account end.",
+        )
+        .reads::<PasswordChangeRequest>()
+        .answers::<User<'_>>(200, "Changed.")
+        .refuses(401, "No valid access token, or the current password is wrong."),
+        Call::ResetPassword => Sketch::new(
+            "resetPassword",
+            Anybody,
+            "Forgotten the password?",
+            "Mails a temporary password. It is good for an hour, beside the old one.",
+        )
+        .reads::<EmailRequest>()
+        .answers::<Detail>(200, "The same answer whether there is such an account or not.")
+        .refuses(429, "Too many mails for this address: come back after `Retry-After` seconds."),
+        Call::Leave => Sketch::new(
+            "leave",
+            Host,
+            "Deactivate the account",
+            "All logins end, and their sockets close. It can be restored.",
+        )
+        .reads::<LeaveRequest>()
+        .answers::<User<'_>>(200, "Deactivated.")
+        .refuses(401, "No valid access token, or the password is wrong."),
+        Call::RestoreAccount => Sketch::new(
+            "restoreAccount",
+            Anybody,
+            "Bring a deactivated account back",
+            "Mails a temporary password; logging in with it reactivates the account.",
+        )
+        .reads::<EmailRequest>()
+        .answers::<Detail>(200, "The same answer whether there is such an account or not.")
+        .refuses(429, "Too many mails for this address: come back after `Retry-After` seconds."),
+
+        Call::ShowUser => Sketch::new("showUser", Host, "The account", "Everything about himself, the keys among it.")
+            .answers::<User<'_>>(200, "The user."),
+        Call::PatchUser => {
+            let sketch = Sketch::new(
+                "changeUser",
+                Host,
+                "Change the profile",
+                "What is left out stays. As a form (`multipart/form-data`) it may hold a picture under `profileImage`: PNG, \
+                 JPEG, WebP or GIF, at most 5 MiB. An empty one, or `null` in JSON, takes the picture away.",
+            );
+            Sketch { takes_image: true, ..sketch }
+                .reads::<ProfilePatch>()
+                .answers::<User<'_>>(200, "The user as he is now.")
+        }
+        Call::PatchConfigs => Sketch::new(
+            "changeConfigs",
+            Host,
+            "Change the settings",
+            "What is left out stays. Switching the status off closes its sockets with 4009.",
+        )
+        .reads::<ConfigsPatch>()
+        .answers::<Configs>(200, "The settings as they are now."),
+        Call::RotateKeys => Sketch::new(
+            "rotateKeys",
+            Host,
+            "Change the keys",
+            "Makes a new pair. The old one goes on for a day, as the operator has set, unless it is revoked.",
+        )
+        .reads::<KeysRequest>()
+        .answers::<User<'_>>(200, "The user, with the new keys."),
+
+        Call::ListRooms => Sketch::new(
+            "listChatrooms",
+            Host,
+            "List the chatrooms",
+            "The pinned first, then by their newest message.",
+        )
+        .parameter(integer("page", 1, Some(1), "Which page."))
+        .parameter(integer("page_size", 1, Some(DEFAULT_SIZE), &format!("Rooms a page; at most {MAX_PAGE_SIZE}.")))
+        .parameter(query("search", "Part of the guest's nickname.").schema(Some(
+            ObjectBuilder::new().schema_type(Type::String).max_length(Some(MAX_SEARCH_CHARS)),
+        )))
+        .parameter(
+            query("is_closed", "Only the closed, or only the open ones.")
+                .schema(Some(ObjectBuilder::new().schema_type(Type::Boolean))),
+        )
+        .ends(200, "A page of rooms.", Content::Json(Named::page_of::<Chatroom<'_>>()))
+        .refuses(404, "There is no such page."),
+        Call::ShowRoom => Sketch::new("showChatroom", Host, "One chatroom", "As its guest sees it, with its id.")
+            .answers::<ChatroomDetail<'_>>(200, "The room."),
+        Call::PatchRoom => Sketch::new(
+            "changeChatroom",
+            Host,
+            "Pin or close a chatroom",
+            "Closing tells everybody in the room and ends their sockets with 1000. Closing twice is no error.",
+        )
+        .reads::<ChatroomPatch>()
+        .answers::<Chatroom<'_>>(200, "The room as it is now.")
+        .refuses(422, "Five rooms are pinned already, or the room is closed."),
+        Call::DeleteRoom => Sketch::new(
+            "leaveChatroom",
+            Host,
+            "Leave a chatroom",
+            "Deletes the room and all its messages at once, for everybody. Its sockets are closed with 4004.",
+        )
+        .ends(204, "Nothing is left of it.", Content::Nothing),
+        Call::RestoreRoom => Sketch::new(
+            "restoreChatroom",
+            Host,
+            "Reopen a closed chatroom",
+            "With its messages, unless they were deleted meanwhile. Restoring twice is no error.",
+        )
+        .answers::<Chatroom<'_>>(200, "The room as it is now."),
+        Call::ListMessages => Sketch::new(
+            "listMessages",
+            Host,
+            "The messages of a chatroom",
+            "The newest first. Whatever was acknowledged is among them.",
+        )
+        .parameter(integer("limit", 1, Some(DEFAULT_SIZE), &format!("How many; at most {MAX_LIMIT}.")))
+        .parameter(integer("offset", 0, Some(0), "How many newer ones are left out."))
+        .ends(200, "A part of the messages.", Content::Json(Named::page_of::<ChatMessage<'_>>())),
+        Call::Download => Sketch::new(
+            "downloadChatroom",
+            Host,
+            "The whole conversation as a file",
+            "UTF-8, a line a message, the oldest first. `Content-Disposition` names the file.",
+        )
+        .ends(200, "The conversation.", Content::Text("text/plain")),
+
+        Call::Live => operation("live", "Is this process alive?").answers::<Liveness>(200, "It is."),
+        Call::Ready => operation("ready", "May this node be sent clients?")
+            .answers::<ReadinessBody>(200, "It may; `degraded` when it does without SQL for a time.")
+            .answers::<ReadinessBody>(503, "Not now: it starts, ends, or cannot relay."),
+        Call::Metrics => operation("metrics", "Metrics for Prometheus")
+            .ends(200, "In its text format.", Content::Text("text/plain"))
+            .refuses(404, "Asked from elsewhere than this machine, or they have a port of their own."),
+    }
+}
+
+fn operation(id: &'static str, summary: &'static str) -> Sketch {
+    let sketch =
+        Sketch::new(id, Caller::Anybody, summary, "For the machines that run the server; no web page may read it.");
+    Sketch { is_api: false, ..sketch }
+}

@@ -1,0 +1,308 @@
+//! A page for people, made of the two documents and of nothing else: whatever it shows, a generator can read, too. It has
+//! no script and loads nothing from elsewhere.
+
+use minijinja::{Environment, HtmlEscape, Value as Template, context};
+use serde::Serialize;
+use serde_json::{Map, Value};
+use utoipa::openapi::OpenApi;
+
+use super::operations::TAGS;
+
+const TEMPLATE: &str = include_str!("docs.html");
+
+/// Where schemas stand in a document.
+const SCHEMAS: &str = "#/components/schemas/";
+
+#[derive(Serialize)]
+struct Part {
+    id: String,
+    name: &'static str,
+    about: &'static str,
+    calls: Vec<Call>,
+}
+
+#[derive(Serialize)]
+struct Call {
+    id: String,
+    method: String,
+    path: String,
+    summary: String,
+    description: String,
+    parameters: Vec<Row>,
+    body: Vec<Row>,
+    is_form: bool,
+    answers: Vec<Answer>,
+    curl: String,
+}
+
+/// A field or a parameter.
+#[derive(Serialize)]
+struct Row {
+    name: String,
+    place: String,
+    kind: String,
+    is_required: bool,
+    about: String,
+}
+
+#[derive(Serialize)]
+struct Answer {
+    status: String,
+    about: String,
+    schema: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Schema {
+    name: String,
+    about: String,
+    rows: Vec<Row>,
+}
+
+#[derive(Serialize)]
+struct Channel {
+    address: String,
+    about: String,
+    query: Vec<Row>,
+    received: Vec<Frame>,
+    sent: Vec<Frame>,
+}
+
+#[derive(Serialize)]
+struct Frame {
+    about: String,
+    examples: Vec<String>,
+}
+
+/// The page. It is empty only if the template is broken, which a test sees.
+pub(super) fn render(public_url: &str, calls: &OpenApi, sockets: &Value) -> String {
+    let reader = Reader { document: serde_json::to_value(calls).unwrap_or_default(), public_url };
+    let mut templates = Environment::new();
+    templates.add_filter("words", words);
+    let context = context! {
+        about => reader.document["info"]["description"],
+        version => env!("CARGO_PKG_VERSION"),
+        public_url,
+        parts => reader.parts(calls),
+        schemas => reader.schemas(),
+        sockets_about => sockets["info"]["description"],
+        channels => channels(sockets),
+        close_codes => sockets["x-close-codes"],
+    };
+    let html = templates.render_named_str("docs.html", TEMPLATE, context).unwrap_or_else(|error| {
+        tracing::error!(%error, "the page of the API could not be written");
+        String::new()
+    });
+    // A slash needs no escaping, and paths are read by people who have only `curl`.
+    html.replace("&#x2f;", "/")
+}
+
+/// Text with `code` in it, as HTML.
+fn words(text: &str) -> Template {
+    let mut html = String::new();
+    for (at, piece) in text.split('`').enumerate() {
+        let piece = HtmlEscape(piece);
+        // Every second piece stands between two backticks.
+        html.push_str(&if at % 2 == 1 { format!("<code>{piece}</code>") } else { piece.to_string() });
+    }
+    Template::from_safe_string(html)
+}
+
+/// Reads the document of the calls.
+struct Reader<'a> {
+    document: Value,
+    public_url: &'a str,
+}
+
+impl Reader<'_> {
+    fn parts(&self, calls: &OpenApi) -> Vec<Part> {
+        let mut parts = TAGS.map(|(name, about)| Part { id: name.replace(' ', "-"), name, about, calls: Vec::new() });
+        // The typed document knows their order.
+        for path in calls.paths.paths.keys() {
+            for (method, operation) in self.document["paths"][path].as_object().into_iter().flatten() {
+                if let Some(part) = parts.iter_mut().find(|part| operation["tags"][0] == part.name) {
+                    part.calls.push(self.call(path, method, operation));
+                }
+            }
+        }
+        parts.into()
+    }
+
+    fn call(&self, path: &str, method: &str, operation: &Value) -> Call {
+        let parameters = operation["parameters"].as_array().into_iter().flatten().map(|parameter| Row {
+            name: text(&parameter["name"]),
+            place: text(&parameter["in"]),
+            kind: kind(&parameter["schema"]),
+            is_required: parameter["required"] == true,
+            about: text(&parameter["description"]),
+        });
+        let answers = operation["responses"].as_object().into_iter().flatten().map(|(status, response)| Answer {
+            status: status.clone(),
+            about: text(&response["description"]),
+            schema: schema_name(&response["content"]["application/json"]["schema"]),
+        });
+        let bodies = &operation["requestBody"]["content"];
+        Call {
+            id: text(&operation["operationId"]),
+            method: method.to_uppercase(),
+            path: path.to_owned(),
+            summary: text(&operation["summary"]),
+            description: text(&operation["description"]),
+            parameters: parameters.collect(),
+            body: self.rows(&bodies["application/json"]["schema"]),
+            is_form: bodies["multipart/form-data"].is_object(),
+            answers: answers.collect(),
+            curl: self.curl(path, method, operation),
+        }
+    }
+
+    fn schemas(&self) -> Vec<Schema> {
+        let schemas = self.document["components"]["schemas"].as_object().into_iter().flatten();
+        schemas
+            .map(|(name, schema)| Schema {
+                name: name.clone(),
+                about: text(&schema["description"]),
+                rows: self.rows(schema),
+            })
+            .collect()
+    }
+
+    /// The fields of an object, of its parts, or of all its alternatives.
+    fn rows(&self, schema: &Value) -> Vec<Row> {
+        if let Some(name) = schema_name(schema) {
+            return self.rows(&self.document["components"]["schemas"][name]);
+        }
+        let parts = ["allOf", "anyOf"].iter().filter_map(|word| schema[word].as_array()).flatten();
+        let mut rows: Vec<Row> = parts.flat_map(|part| self.rows(part)).collect();
+        let required = schema["required"].as_array().cloned().unwrap_or_default();
+        rows.extend(schema["properties"].as_object().into_iter().flatten().map(|(name, property)| Row {
+            name: name.clone(),
+            place: String::new(),
+            kind: kind(property),
+            is_required: required.iter().any(|required| required == name),
+            about: text(&property["description"]),
+        }));
+        rows
+    }
+
+    /// The call as somebody types it.
+    fn curl(&self, path: &str, method: &str, operation: &Value) -> String {
+        let mut curl = "curl".to_owned();
+        if method != "get" {
+            curl.push_str(&format!(" -X {}", method.to_uppercase()));
+        }
+        curl.push_str(&format!(" {}{}", self.public_url, path.replace("{id}", "$ID")));
+        let mut more = |text: &str| curl.push_str(&format!(" \\\n  {text}"));
+        let (mut reads_cookie, mut sets_cookie) = (false, false);
+        for scheme in operation["security"][0].as_object().into_iter().flatten().map(|(name, _)| name.as_str()) {
+            match scheme {
+                "accessToken" => more("-H \"Authorization: Bearer $ACCESS_TOKEN\""),
+                "accessKey" => more("-H \"X-PinTalk-Access-Key: $ACCESS_KEY\""),
+                "secretKey" => more("-H \"X-PinTalk-Secret-Key: $SECRET_KEY\""),
+                _ => reads_cookie = true,
+            }
+        }
+        for (_, response) in operation["responses"].as_object().into_iter().flatten() {
+            sets_cookie |= response["headers"]["Set-Cookie"].is_object();
+        }
+        if reads_cookie {
+            more("-b cookies");
+        }
+        if sets_cookie {
+            more("-c cookies");
+        }
+        let body = self.example(&operation["requestBody"]["content"]["application/json"]["schema"]);
+        if !body.is_empty() {
+            more("-H 'Content-Type: application/json'");
+            more(&format!("-d '{}'", Value::Object(body)));
+        }
+        curl
+    }
+
+    /// A body that is made of its fields' examples.
+    fn example(&self, schema: &Value) -> Map<String, Value> {
+        if let Some(name) = schema_name(schema) {
+            return self.example(&self.document["components"]["schemas"][name]);
+        }
+        let first = &schema["anyOf"][0];
+        let properties = if first.is_object() { &first["properties"] } else { &schema["properties"] };
+        let examples = properties.as_object().into_iter().flatten().filter_map(|(name, property)| {
+            let example = match (&property["examples"][0], property["type"].as_str()) {
+                (Value::Null, Some("boolean")) => Value::Bool(true),
+                (Value::Null, _) => return None,
+                (example, _) => example.clone(),
+            };
+            Some((name.clone(), example))
+        });
+        examples.collect()
+    }
+}
+
+fn channels(sockets: &Value) -> Vec<Channel> {
+    let channels = sockets["channels"].as_object().into_iter().flatten();
+    channels
+        .map(|(name, channel)| {
+            let query = &channel["bindings"]["ws"]["query"]["properties"];
+            let query = query.as_object().into_iter().flatten().map(|(name, parameter)| Row {
+                name: name.clone(),
+                place: "query".to_owned(),
+                kind: kind(parameter),
+                is_required: false,
+                about: text(&parameter["description"]),
+            });
+            Channel {
+                address: text(&channel["address"]),
+                about: text(&channel["description"]),
+                query: query.collect(),
+                received: frames(sockets, name, "receive"),
+                sent: frames(sockets, name, "send"),
+            }
+        })
+        .collect()
+}
+
+fn frames(sockets: &Value, channel: &str, action: &str) -> Vec<Frame> {
+    let operations = sockets["operations"].as_object().into_iter().flatten();
+    let channel = format!("#/channels/{channel}");
+    operations
+        .filter(|(_, operation)| operation["action"] == action && operation["channel"]["$ref"] == channel.as_str())
+        .map(|(_, operation)| {
+            let message = text(&operation["messages"][0]["$ref"]);
+            let name = message.rsplit('/').next().unwrap_or_default();
+            let examples = sockets["components"]["messages"][name]["examples"].as_array().into_iter().flatten();
+            Frame {
+                about: text(&operation["summary"]),
+                examples: examples.map(|example| example["payload"].to_string()).collect(),
+            }
+        })
+        .collect()
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+/// The schema that is referred to.
+fn schema_name(schema: &Value) -> Option<String> {
+    Some(schema["$ref"].as_str()?.strip_prefix(SCHEMAS)?.to_owned())
+}
+
+/// What kind of value it is, in a word or two.
+fn kind(schema: &Value) -> String {
+    if let Some(name) = schema_name(schema) {
+        return name;
+    }
+    let kind = match &schema["type"] {
+        Value::String(kind) => kind.clone(),
+        Value::Array(kinds) => kinds.iter().map(text).collect::<Vec<_>>().join(" or "),
+        _ => {
+            let alternatives = ["anyOf", "oneOf", "allOf"].iter().filter_map(|word| schema[word].as_array()).flatten();
+            alternatives.map(kind).collect::<Vec<_>>().join(" or ")
+        }
+    };
+    match (&schema["items"], schema["format"].as_str()) {
+        (items, _) if items.is_object() => format!("{kind} of {}", self::kind(items)),
+        (_, Some(format)) => format!("{kind} ({format})"),
+        _ => kind,
+    }
+}

@@ -1,0 +1,145 @@
+use std::collections::BTreeSet;
+
+use super::testing::validate;
+use super::*;
+use crate::domain::{RoomName, Side, WallClock};
+use crate::http::routes::TABLE;
+use crate::protocol::chat::{self, StoredFrame};
+use crate::protocol::status;
+
+const URL: &str = "https://chat.example/talk";
+
+fn calls() -> Value {
+    serde_json::to_value(openapi::document(URL)).unwrap()
+}
+
+#[test]
+fn every_call_of_the_table_is_documented_and_nothing_else() {
+    let document = calls();
+    let mut documented = BTreeSet::new();
+    let mut ids = BTreeSet::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            documented.insert(format!("{method} {path}"));
+            assert!(ids.insert(operation["operationId"].to_string()), "{method} {path} has another's name");
+        }
+    }
+    let table: BTreeSet<String> = TABLE
+        .iter()
+        .flat_map(|route| route.calls.iter().map(|(verb, _)| format!("{verb:?} {}", route.template)))
+        .map(|call| call.replacen(char::is_uppercase, &call[..1].to_lowercase(), 1))
+        .collect();
+    assert_eq!(documented, table);
+    assert_eq!(document["openapi"], "3.1.0");
+    assert_eq!(document["servers"][0]["url"], URL);
+}
+
+/// Every `$ref` of a document.
+fn references(document: &Value, found: &mut BTreeSet<String>) {
+    match document {
+        Value::Object(fields) => {
+            found.extend(fields.get("$ref").and_then(Value::as_str).map(str::to_owned));
+            fields.values().for_each(|value| references(value, found));
+        }
+        Value::Array(values) => values.iter().for_each(|value| references(value, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn what_a_document_refers_to_is_in_it() {
+    for document in [calls(), asyncapi::document(URL)] {
+        let mut found = BTreeSet::new();
+        references(&document, &mut found);
+        assert!(found.len() > 10);
+        for reference in found {
+            let pointer = reference.strip_prefix('#').unwrap();
+            assert!(document.pointer(pointer).is_some(), "{reference}");
+        }
+    }
+}
+
+#[test]
+fn the_page_shows_every_call_every_frame_and_every_code_and_loads_nothing() {
+    let page = docs(URL).into_iter().find(|(path, ..)| *path == "/api/docs").unwrap();
+    let html = String::from_utf8(page.2.into()).unwrap().replace("&#x27;", "'");
+    for route in TABLE {
+        assert!(html.contains(route.template), "{}", route.template);
+    }
+    let sockets = asyncapi::document(URL);
+    for operation in sockets["operations"].as_object().unwrap().values() {
+        let summary = operation["summary"].as_str().unwrap().split('`').next().unwrap();
+        assert!(html.contains(summary), "{summary}");
+    }
+    for code in sockets["x-close-codes"].as_array().unwrap() {
+        assert!(html.contains(&format!("<th>{}</th>", code["code"])), "{code}");
+    }
+    // Everything is where it is served, and nothing is left of the template.
+    assert!(!html.contains("<script") && !html.contains("src=") && !html.contains("{{") && !html.contains("{%"));
+    for link in html.split("href=\"").skip(1).map(|rest| rest.split('"').next().unwrap()) {
+        let is_there = match link.strip_prefix('#') {
+            Some(id) => html.contains(&format!("id=\"{id}\"")),
+            None => docs(URL).iter().any(|(path, ..)| *path == link),
+        };
+        assert!(is_there, "{link}");
+    }
+}
+
+#[test]
+fn the_sockets_are_where_the_calls_are() {
+    let server = &asyncapi::document(URL)["servers"]["pintalk"];
+    assert_eq!((&server["host"], &server["protocol"]), (&"chat.example".into(), &"wss".into()));
+    assert_eq!(server["pathname"], "/talk");
+    let server = &asyncapi::document("http://[::1]:8080")["servers"]["pintalk"];
+    assert_eq!((&server["host"], &server["protocol"]), (&"[::1]:8080".into(), &"ws".into()));
+    assert_eq!(server["pathname"], Value::Null);
+}
+
+/// Holds a frame against the message of a name.
+fn fits(message: &str, frame: &[u8]) {
+    let document = asyncapi::document(URL);
+    let payload = &document["components"]["messages"][message]["payload"];
+    assert!(payload.is_object(), "{message}");
+    validate(payload, &serde_json::from_slice(frame).unwrap());
+}
+
+#[test]
+fn frames_are_as_the_document_has_them() {
+    let at: WallClock = "2023-03-23T08:15:77.5".parse().unwrap();
+    let id = "abc".parse().unwrap();
+    let mut delivery = chat::message_head(Side::Guest, "hi", &at, &id);
+    delivery.extend_from_slice(b"7}");
+    fits("delivery", &delivery);
+    fits("history", &chat::history_frame([&*delivery], false));
+    fits("history", &chat::history_frame([&*delivery, &*delivery], true));
+    fits("closed", &chat::closed_frame(&at));
+    fits("typing", &chat::typing_frame(Side::Guest, &at));
+    fits("read", &chat::read_frame(Side::Host, 7, &at));
+    fits("ask", &status::guest_frame(&at));
+    fits("status", &status::status_frame(true, &at));
+    fits("status", &status::status_frame(false, &at));
+    let stored: StoredFrame<'_> = serde_json::from_slice(&delivery).unwrap();
+    fits("arrival", &status::arrival_frame(RoomName::from_random([7; 16]), &stored));
+}
+
+#[test]
+fn what_the_document_lets_a_client_say_is_read() {
+    let document = asyncapi::document(URL);
+    let mut read = 0;
+    for operation in document["operations"].as_object().unwrap().values() {
+        let is_chat = operation["channel"]["$ref"] == "#/channels/chat";
+        let message = operation["messages"][0]["$ref"].as_str().unwrap().rsplit('/').next().unwrap();
+        for example in document["components"]["messages"][message]["examples"].as_array().unwrap() {
+            let text = example["payload"].to_string();
+            fits(message, text.as_bytes());
+            if operation["action"] == "receive" {
+                read += 1;
+                match is_chat {
+                    true => drop(chat::Inbound::parse(&text).unwrap()),
+                    false => drop(status::Inbound::parse(Side::Guest, &text).unwrap()),
+                }
+            }
+        }
+    }
+    assert!(read >= 8, "{read}");
+}
