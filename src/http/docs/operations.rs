@@ -88,8 +88,14 @@ impl Named {
 /// What an answer holds.
 pub(super) enum Content {
     Nothing,
-    Json(Named),
+    Json(Box<Named>),
     Text(&'static str),
+}
+
+impl Content {
+    fn json(schema: Named) -> Self {
+        Self::Json(Box::new(schema))
+    }
 }
 
 /// One way in which a call ends.
@@ -101,7 +107,7 @@ pub(super) struct Outcome {
 
 impl Outcome {
     fn error(status: u16, description: &'static str) -> Self {
-        Self { status, description, content: Content::Json(Named::of::<ErrorBody<'_>>()) }
+        Self { status, description, content: Content::json(Named::of::<ErrorBody<'_>>()) }
     }
 
     /// Whether it is told as errors are.
@@ -165,7 +171,7 @@ impl Sketch {
     }
 
     fn answers<T: ToSchema>(self, status: u16, description: &'static str) -> Self {
-        self.ends(status, description, Content::Json(Named::of::<T>()))
+        self.ends(status, description, Content::json(Named::of::<T>()))
     }
 
     fn refuses(mut self, status: u16, description: &'static str) -> Self {
@@ -414,7 +420,7 @@ pub(super) fn sketch(call: Call) -> Sketch {
             query("is_closed", "Only the closed, or only the open ones.")
                 .schema(Some(ObjectBuilder::new().schema_type(Type::Boolean))),
         )
-        .ends(200, "A page of rooms.", Content::Json(Named::page_of::<Chatroom<'_>>()))
+        .ends(200, "A page of rooms.", Content::json(Named::page_of::<Chatroom<'_>>()))
         .refuses(404, "There is no such page."),
         Call::ShowRoom => Sketch::new("showChatroom", Host, "One chatroom", "As its guest sees it, with its id.")
             .answers::<ChatroomDetail<'_>>(200, "The room."),
@@ -449,7 +455,7 @@ pub(super) fn sketch(call: Call) -> Sketch {
         )
         .parameter(integer("limit", 1, Some(DEFAULT_SIZE), &format!("How many; at most {MAX_LIMIT}.")))
         .parameter(integer("offset", 0, Some(0), "How many newer ones are left out."))
-        .ends(200, "A part of the messages.", Content::Json(Named::page_of::<ChatMessage<'_>>())),
+        .ends(200, "A part of the messages.", Content::json(Named::page_of::<ChatMessage<'_>>())),
         Call::Download => Sketch::new(
             "downloadChatroom",
             Host,

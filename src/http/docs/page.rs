@@ -10,6 +10,9 @@ use super::operations::TAGS;
 
 const TEMPLATE: &str = include_str!("docs.html");
 
+/// In the order in which one needs them.
+const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
+
 /// Where schemas stand in a document.
 const SCHEMAS: &str = "#/components/schemas/";
 
@@ -117,9 +120,10 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn parts(&self, calls: &OpenApi) -> Vec<Part> {
         let mut parts = TAGS.map(|(name, about)| Part { id: name.replace(' ', "-"), name, about, calls: Vec::new() });
-        // The typed document knows their order.
+        // The typed document knows the order of paths.
         for path in calls.paths.paths.keys() {
-            for (method, operation) in self.document["paths"][path].as_object().into_iter().flatten() {
+            for method in METHODS {
+                let operation = &self.document["paths"][path][method];
                 if let Some(part) = parts.iter_mut().find(|part| operation["tags"][0] == part.name) {
                     part.calls.push(self.call(path, method, operation));
                 }
