@@ -8,6 +8,7 @@ mod asyncapi;
 mod openapi;
 mod operations;
 mod page;
+mod sketch;
 
 use bytes::Bytes;
 use serde_json::Value;

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use sea_orm::sea_query::Expr;
-use sea_orm::{ColumnTrait, DbErr, EntityTrait, QueryFilter, QuerySelect};
+use sea_orm::{ColumnTrait, DbErr, EntityTrait, QueryFilter, QuerySelect, UpdateMany};
 
 use super::entity::user;
 use super::hosts::email_key;
@@ -76,14 +76,9 @@ impl Store {
         let now = millis(now);
         let done = self
             .run(|| {
-                user::Entity::update_many()
-                    .col_expr(user::Column::PasswordHash, password_hash.into())
-                    .col_expr(user::Column::TemporaryHash, Expr::val(None::<String>))
-                    .col_expr(user::Column::TemporaryUntil, Expr::val(None::<DateTime<Utc>>))
+                set_password(id, password_hash, now)
                     .col_expr(user::Column::IsDeleted, false.into())
                     .col_expr(user::Column::DeletedAt, Expr::val(None::<DateTime<Utc>>))
-                    .col_expr(user::Column::UpdatedAt, now.into())
-                    .filter(user::Column::Id.eq(id.0))
                     .filter(user::Column::TemporaryHash.eq(temporary.hash.clone()))
                     .filter(user::Column::DisabledAt.is_null())
                     .exec(&self.writer)
@@ -103,16 +98,21 @@ impl Store {
         let now = millis(now);
         let done = self
             .run(|| {
-                user::Entity::update_many()
-                    .col_expr(user::Column::PasswordHash, password_hash.into())
-                    .col_expr(user::Column::TemporaryHash, Expr::val(None::<String>))
-                    .col_expr(user::Column::TemporaryUntil, Expr::val(None::<DateTime<Utc>>))
-                    .col_expr(user::Column::UpdatedAt, now.into())
-                    .filter(user::Column::Id.eq(id.0))
+                set_password(id, password_hash, now)
                     .filter(user::Column::PasswordHash.eq(checked_hash))
                     .exec(&self.writer)
             })
             .await?;
         Ok(if done.rows_affected > 0 { Replaced::Yes } else { Replaced::Gone })
     }
+}
+
+/// Sets a password; one that was mailed opens nothing any more.
+fn set_password(id: HostId, hash: &str, now: DateTime<Utc>) -> UpdateMany<user::Entity> {
+    user::Entity::update_many()
+        .col_expr(user::Column::PasswordHash, hash.into())
+        .col_expr(user::Column::TemporaryHash, Expr::val(None::<String>))
+        .col_expr(user::Column::TemporaryUntil, Expr::val(None::<DateTime<Utc>>))
+        .col_expr(user::Column::UpdatedAt, now.into())
+        .filter(user::Column::Id.eq(id.0))
 }

@@ -11,7 +11,8 @@ use utoipa::openapi::{
     RefOr, Required, Response, ResponseBuilder, Schema, SchemaFormat, ServerBuilder, Type,
 };
 
-use super::operations::{Caller, Content, Named, Outcome, Sketch, TAGS, sketch, tag};
+use super::operations::{TAGS, sketch, tag};
+use super::sketch::{Caller, Content, Named, Outcome, Sketch};
 use crate::http::callers::{ACCESS_KEY, SECRET_KEY};
 use crate::http::cookie::{REFRESH_COOKIE, SIGN_UP_COOKIE};
 use crate::http::multipart::IMAGE_FIELDS;

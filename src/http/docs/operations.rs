@@ -1,23 +1,17 @@
-//! What each call of the route table is for, what it takes, and how it may end.
-//!
-//! What follows from the kind of a call is not said again and again: whoever needs a token can be told 401, whoever sends a
-//! body 413, and so on ([`Sketch::outcomes`]).
+//! What each call of the route table is for, what it takes, and how it may end beside what its kind says ([`Sketch`]).
 
-use std::borrow::Cow;
+use utoipa::openapi::path::{ParameterBuilder, ParameterIn};
+use utoipa::openapi::{ObjectBuilder, Required, Type};
 
-use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
-use utoipa::openapi::schema::AnyOfBuilder;
-use utoipa::openapi::{ObjectBuilder, RefOr, Required, Schema, Type};
-use utoipa::{PartialSchema, ToSchema};
-
+use super::sketch::{Caller, Content, Named, Sketch, integer, query};
 use crate::http::chat::MAX_SEARCH_CHARS;
 use crate::http::operation::{Liveness, ReadinessBody};
 use crate::http::paging::{DEFAULT_SIZE, MAX_LIMIT, MAX_PAGE_SIZE};
 use crate::http::routes::Call;
 use crate::protocol::api::{
     ChatMessage, Chatroom, ChatroomDetail, ChatroomPatch, Client, ClientChatroom, Configs, ConfigsPatch,
-    ConfirmationRequest, Detail, Email, EmailRequest, ErrorBody, KeysRequest, LeaveRequest, LoggedIn, LoginRequest,
-    Page, PasswordChangeRequest, ProfilePatch, Refreshed, RequestBody, SignUpRequest, User,
+    ConfirmationRequest, Detail, Email, EmailRequest, KeysRequest, LeaveRequest, LoggedIn, LoginRequest,
+    PasswordChangeRequest, ProfilePatch, Refreshed, SignUpRequest, User,
 };
 
 /// The parts of the API, in the order in which one meets them.
@@ -46,192 +40,6 @@ pub(super) fn tag(call: Call) -> &'static str {
         Call::Live | Call::Ready | Call::Metrics => 5,
     };
     TAGS[at].0
-}
-
-/// How a caller shows who he is.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Caller {
-    /// He need not.
-    Anybody,
-    /// By the keys of a service.
-    Service,
-    /// By an access token.
-    Host,
-    /// By the cookie of a login.
-    RefreshCookie,
-    /// By the cookie of a sign-up that has come so far.
-    SignUpCookie,
-}
-
-/// A schema under its name.
-pub(super) struct Named {
-    pub name: Cow<'static, str>,
-    pub schema: RefOr<Schema>,
-    /// Those that it refers to.
-    pub others: Vec<(String, RefOr<Schema>)>,
-}
-
-impl Named {
-    fn of<T: ToSchema>() -> Self {
-        let mut others = Vec::new();
-        T::schemas(&mut others);
-        Self { name: T::name(), schema: T::schema(), others }
-    }
-
-    fn page_of<T: ToSchema>() -> Self {
-        let Self { name, schema, mut others } = Self::of::<T>();
-        others.push((name.clone().into_owned(), schema));
-        Self { name: format!("{name}Page").into(), schema: Page::<T>::schema(), others }
-    }
-}
-
-/// What an answer holds.
-pub(super) enum Content {
-    Nothing,
-    Json(Box<Named>),
-    Text(&'static str),
-}
-
-impl Content {
-    fn json(schema: Named) -> Self {
-        Self::Json(Box::new(schema))
-    }
-}
-
-/// One way in which a call ends.
-pub(super) struct Outcome {
-    pub status: u16,
-    pub description: &'static str,
-    pub content: Content,
-}
-
-impl Outcome {
-    fn error(status: u16, description: &'static str) -> Self {
-        Self { status, description, content: Content::json(Named::of::<ErrorBody<'_>>()) }
-    }
-
-    /// Whether it is told as errors are.
-    pub(super) fn is_error(&self) -> bool {
-        matches!(&self.content, Content::Json(named) if named.name == ErrorBody::name())
-    }
-}
-
-/// A call in words.
-pub(super) struct Sketch {
-    /// The name under which generators know it.
-    pub id: &'static str,
-    pub summary: &'static str,
-    pub description: &'static str,
-    pub caller: Caller,
-    pub body: Option<Named>,
-    /// Whether the body may also be a form with an image.
-    pub takes_image: bool,
-    /// Whether a cookie comes with what went well.
-    pub sets_cookie: bool,
-    pub parameters: Vec<Parameter>,
-    own: Vec<Outcome>,
-    is_api: bool,
-}
-
-impl Sketch {
-    fn new(id: &'static str, caller: Caller, summary: &'static str, description: &'static str) -> Self {
-        let (body, parameters, own) = (None, Vec::new(), Vec::new());
-        Self {
-            id,
-            summary,
-            description,
-            caller,
-            body,
-            takes_image: false,
-            sets_cookie: false,
-            parameters,
-            own,
-            is_api: true,
-        }
-    }
-
-    fn reads<T: RequestBody>(mut self) -> Self {
-        self.body = Some(Named::of::<T>());
-        self
-    }
-
-    fn sets_cookie(mut self) -> Self {
-        self.sets_cookie = true;
-        self
-    }
-
-    fn parameter(mut self, parameter: ParameterBuilder) -> Self {
-        self.parameters.push(parameter.build());
-        self
-    }
-
-    fn ends(mut self, status: u16, description: &'static str, content: Content) -> Self {
-        self.own.push(Outcome { status, description, content });
-        self
-    }
-
-    fn answers<T: ToSchema>(self, status: u16, description: &'static str) -> Self {
-        self.ends(status, description, Content::json(Named::of::<T>()))
-    }
-
-    fn refuses(mut self, status: u16, description: &'static str) -> Self {
-        self.own.push(Outcome::error(status, description));
-        self
-    }
-
-    /// Every way in which it may end, on a route that has an id in its path or not. What it says itself comes first.
-    pub(super) fn outcomes(self, has_id: bool) -> Vec<Outcome> {
-        let mut all = self.own;
-        let mut add = |status, description| {
-            if all.iter().all(|outcome| outcome.status != status) {
-                all.push(Outcome::error(status, description));
-            }
-        };
-        let reads = self.body.is_some();
-        if !self.is_api {
-            return all;
-        }
-        if reads || self.caller == Caller::Service || !self.parameters.is_empty() {
-            add(400, "Something that was sent is missing or not valid; `fields` says what.");
-        }
-        match self.caller {
-            Caller::Host => add(401, "No access token, or one that is not valid, has expired, or was ended."),
-            Caller::Service => {
-                add(401, "These keys are unknown.");
-                add(403, "The page that calls is not on a registered domain of the service.");
-            }
-            Caller::Anybody | Caller::RefreshCookie | Caller::SignUpCookie => {}
-        }
-        if has_id {
-            add(403, "This belongs to somebody else.");
-            add(404, "There is nothing of this id.");
-        }
-        add(406, "`Accept` does not admit `application/json; version=1`.");
-        if reads {
-            add(408, "The body took too long to arrive.");
-            add(413, "The body is too large.");
-            add(415, "The body is of another type.");
-        }
-        add(500, "Something went wrong on the server.");
-        add(503, "The server starts, ends, or cannot do this right now: try again.");
-        all.sort_by_key(|outcome| outcome.status);
-        all
-    }
-}
-
-fn integer(name: &str, least: u64, default: Option<u64>, description: &str) -> ParameterBuilder {
-    let number = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(least)).default(default.map(Into::into));
-    // An empty parameter is none.
-    let empty = ObjectBuilder::new().schema_type(Type::String).enum_values(Some([""]));
-    query(name, description).schema(Some(AnyOfBuilder::new().item(number).item(empty)))
-}
-
-fn query(name: &str, description: &str) -> ParameterBuilder {
-    ParameterBuilder::new()
-        .name(name)
-        .parameter_in(ParameterIn::Query)
-        .required(Required::False)
-        .description(Some(description))
 }
 
 /// What a call is.
@@ -376,18 +184,16 @@ pub(super) fn sketch(call: Call) -> Sketch {
 
         Call::ShowUser => Sketch::new("showUser", Host, "The account", "Everything about himself, the keys among it.")
             .answers::<User<'_>>(200, "The user."),
-        Call::PatchUser => {
-            let sketch = Sketch::new(
-                "changeUser",
-                Host,
-                "Change the profile",
-                "What is left out stays. As a form (`multipart/form-data`) it may hold a picture under `profileImage`: PNG, \
-                 JPEG, WebP or GIF, at most 5 MiB. An empty one, or `null` in JSON, takes the picture away.",
-            );
-            Sketch { takes_image: true, ..sketch }
-                .reads::<ProfilePatch>()
-                .answers::<User<'_>>(200, "The user as he is now.")
-        }
+        Call::PatchUser => Sketch::new(
+            "changeUser",
+            Host,
+            "Change the profile",
+            "What is left out stays. As a form (`multipart/form-data`) it may hold a picture under `profileImage`: PNG, JPEG, \
+             WebP or GIF, at most 5 MiB. An empty one, or `null` in JSON, takes the picture away.",
+        )
+        .reads::<ProfilePatch>()
+        .takes_image()
+        .answers::<User<'_>>(200, "The user as he is now."),
         Call::PatchConfigs => Sketch::new(
             "changeConfigs",
             Host,
@@ -475,7 +281,6 @@ pub(super) fn sketch(call: Call) -> Sketch {
 }
 
 fn operation(id: &'static str, summary: &'static str) -> Sketch {
-    let sketch =
-        Sketch::new(id, Caller::Anybody, summary, "For the machines that run the server; no web page may read it.");
-    Sketch { is_api: false, ..sketch }
+    Sketch::new(id, Caller::Anybody, summary, "For the machines that run the server; no web page may read it.")
+        .for_operators()
 }
