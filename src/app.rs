@@ -216,6 +216,9 @@ impl App {
             tracing::warn!(%error, "waiting for the broker");
             tokio::time::sleep(START_RETRY).await;
         }
+        if let Err(error) = node.accounts.measure_old_hashes().await {
+            tracing::warn!(%error, "how long old password hashes take is found out at the first login by one");
+        }
         node.health.set_started();
         upkeep::start(node, &self.store, self.redis.as_ref(), shutdown);
         let (sender, waker) = (self.mail.clone(), node.accounts.mail_waker());

@@ -49,6 +49,18 @@ impl<'a> DjangoHash<'a> {
 }
 
 impl Accounts {
+    /// Finds out how long an old hash takes to check, if there is any: until that is known, the time of a wrong password tells
+    /// whose account has one.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub async fn measure_old_hashes(&self) -> Result<(), Fault> {
+        if let Some(hash) = self.store.password_hash_beginning_with(SCHEME).await? {
+            self.passwords.verify("", Some(hash)).await?;
+        }
+        Ok(())
+    }
+
     /// After a login: a hash of another kind than [`Passwords`](passwords::Passwords) makes is replaced by one that it makes, unless
     /// somebody set a new password meanwhile. It is no part of the login: what fails now is tried again at the next. Returns
     /// the hash that the password has now.

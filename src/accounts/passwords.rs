@@ -1,7 +1,8 @@
 //! Passwords: Argon2id, off the async threads, and only so many at a time. Hashes of Django's are checked, too, and never made.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
@@ -66,13 +67,15 @@ pub enum PasswordError {
 pub struct Passwords {
     gate: Arc<Semaphore>,
     chance: Chance,
+    /// How long the last hash of Django's took to check, in ns; 0 if there was none. They take longer than ours.
+    old_hash_ns: Arc<AtomicU64>,
 }
 
 impl Passwords {
     /// With salts from `chance`.
     pub fn new(chance: Chance) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Self { gate: Arc::new(Semaphore::new(cores)), chance }
+        Self { gate: Arc::new(Semaphore::new(cores)), chance, old_hash_ns: Arc::default() }
     }
 
     /// The PHC string of a password under a new salt.
@@ -88,26 +91,43 @@ impl Passwords {
         .await
     }
 
-    /// Whether `password` is the one behind `hash`. Without a hash, or with one that cannot be read, the answer is no, after the
-    /// time that a hash of today takes.
+    /// Whether `password` is the one behind `hash`. Without a hash, or with one that cannot be read, the answer is no. A no takes
+    /// the same time whatever the hash: that of the slowest kind there is.
     ///
     /// # Errors
     /// [`PasswordError`].
     pub async fn verify(&self, password: &str, hash: Option<String>) -> Result<bool, PasswordError> {
         let password = password.to_owned();
-        self.on_a_core(move || {
-            let argon2 = argon2()?;
-            let password = password.as_bytes();
-            Some(match hash.as_deref().map_or(Stored::Unreadable, Stored::read) {
-                Stored::Argon2(hash) => argon2.verify_password(password, &*hash).is_ok(),
-                Stored::Django(hash) => hash.opens_with(password),
-                Stored::Unreadable => {
-                    let _worked = argon2.verify_password(password, NOBODY);
-                    false
-                }
+        let old_hash_ns = self.old_hash_ns.clone();
+        let (right, took) = self
+            .on_a_core(move || {
+                let argon2 = argon2()?;
+                let password = password.as_bytes();
+                let began = Instant::now();
+                let right = match hash.as_deref().map_or(Stored::Unreadable, Stored::read) {
+                    Stored::Argon2(hash) => argon2.verify_password(password, &*hash).is_ok(),
+                    Stored::Django(hash) => {
+                        let right = hash.opens_with(password);
+                        let took = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+                        old_hash_ns.store(took, Ordering::Relaxed);
+                        right
+                    }
+                    Stored::Unreadable => {
+                        let _worked = argon2.verify_password(password, NOBODY);
+                        false
+                    }
+                };
+                Some((right, began.elapsed()))
             })
-        })
-        .await
+            .await?;
+        tokio::time::sleep(self.wait_after(right, took)).await;
+        Ok(right)
+    }
+
+    /// What is missing of the time that a no takes. Whoever knows the password is told at once.
+    fn wait_after(&self, right: bool, took: Duration) -> Duration {
+        let slowest = Duration::from_nanos(self.old_hash_ns.load(Ordering::Relaxed));
+        if right { Duration::ZERO } else { slowest.saturating_sub(took) }
     }
 
     async fn on_a_core<T: Send + 'static>(
@@ -138,6 +158,30 @@ fn argon2() -> Option<Argon2<'static>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn while_there_are_old_hashes_every_no_takes_as_long_as_theirs() {
+        let passwords = Passwords::new(Chance::from_seed(1));
+        let refuse = async |hash: Option<&str>| {
+            let began = tokio::time::Instant::now();
+            assert_eq!(passwords.verify("wrong", hash.map(str::to_owned)).await, Ok(false));
+            began.elapsed()
+        };
+        let ours = passwords.hash("pass word").await.unwrap();
+        assert_eq!((refuse(None).await, refuse(Some(&ours)).await), (Duration::ZERO, Duration::ZERO));
+        let theirs = "pbkdf2_sha256$1000$salt$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+        assert_eq!(refuse(Some(theirs)).await, Duration::ZERO);
+        assert!(passwords.old_hash_ns.load(Ordering::Relaxed) > 0);
+        // As if it had had a million iterations.
+        passwords.old_hash_ns.store(60_000_000_000, Ordering::Relaxed);
+        for hash in [None, Some(ours.as_str()), Some("unreadable")] {
+            let waited = refuse(hash).await;
+            assert!(waited > Duration::from_secs(30), "{waited:?}");
+        }
+        let waited = |right, millis| passwords.wait_after(right, Duration::from_millis(millis));
+        assert_eq!(waited(false, 20_000), Duration::from_secs(40));
+        assert_eq!((waited(false, 70_000), waited(true, 1)), (Duration::ZERO, Duration::ZERO));
+    }
 
     #[tokio::test]
     async fn a_password_opens_its_own_hash_only() {

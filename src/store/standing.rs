@@ -93,6 +93,21 @@ impl Store {
         Ok(())
     }
 
+    /// Any one password hash that begins so.
+    pub async fn password_hash_beginning_with(&self, beginning: &str) -> Result<Option<String>, StoreError> {
+        let hash = self
+            .run(|| {
+                user::Entity::find()
+                    .select_only()
+                    .column(user::Column::PasswordHash)
+                    .filter(user::Column::PasswordHash.starts_with(beginning))
+                    .into_tuple()
+                    .one(&self.reader)
+            })
+            .await?;
+        Ok(hash)
+    }
+
     /// Replaces a host's password hash by another of the same password; `false` if it is no longer the one that was checked.
     pub async fn replace_password_hash(&self, host: HostId, checked: &str, hash: &str) -> Result<bool, StoreError> {
         let replaced = self
