@@ -1,6 +1,9 @@
 //! Passwords of a server that was here before: Django's `pbkdf2_sha256$<iterations>$<salt>$<hash>`, which open a login once and
 //! are then Argon2id.
 
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use pbkdf2::pbkdf2_hmac_array;
@@ -17,6 +20,9 @@ const MAX_ITERATIONS: u32 = 5_000_000;
 
 /// The longest salt. Django's have 12 or 22 characters.
 const MAX_SALT_LEN: usize = 128;
+
+/// Of how many stored hashes the slowest is looked for. They come from a few releases of Django's, each with a number of its own.
+const SAMPLE: u64 = 1_000;
 
 /// Bytes of a hash.
 const HASH_LEN: usize = 32;
@@ -41,10 +47,39 @@ impl<'a> DjangoHash<'a> {
         fits.then_some(Self { iterations, salt, hash })
     }
 
+    #[cfg(test)]
+    pub(super) fn with_iterations(self, iterations: u32) -> Self {
+        Self { iterations, ..self }
+    }
+
     /// Whether this is the hash of `password`. Takes a core for up to seconds.
     pub(super) fn opens_with(&self, password: &[u8]) -> bool {
         let hash = pbkdf2_hmac_array::<Sha256, HASH_LEN>(password, self.salt.as_bytes(), self.iterations);
         hash.ct_eq(&self.hash).into()
+    }
+}
+
+/// How long Django's hashes take to check on this machine: longer than ours, and longer the more iterations they have.
+#[derive(Debug, Default)]
+pub(super) struct OldHashes {
+    /// The most that were met.
+    iterations: AtomicU32,
+    /// What the last check took for each.
+    picoseconds: AtomicU64,
+}
+
+impl OldHashes {
+    /// A hash was checked.
+    pub(super) fn checked(&self, hash: &DjangoHash<'_>, took: Duration) {
+        let each = took.as_nanos() * 1_000 / u128::from(hash.iterations);
+        self.picoseconds.store(u64::try_from(each).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.iterations.fetch_max(hash.iterations, Ordering::Relaxed);
+    }
+
+    /// How long the slowest takes; zero if there is none.
+    pub(super) fn slowest(&self) -> Duration {
+        let (count, each) = (self.iterations.load(Ordering::Relaxed), self.picoseconds.load(Ordering::Relaxed));
+        Duration::from_nanos(each.saturating_mul(count.into()) / 1_000)
     }
 }
 
@@ -55,8 +90,10 @@ impl Accounts {
     /// # Errors
     /// [`Fault`].
     pub async fn measure_old_hashes(&self) -> Result<(), Fault> {
-        if let Some(hash) = self.store.password_hash_beginning_with(SCHEME).await? {
-            self.passwords.verify("", Some(hash)).await?;
+        let hashes = self.store.password_hashes_beginning_with(SCHEME, SAMPLE).await?;
+        let slowest = hashes.iter().max_by_key(|hash| DjangoHash::parse(hash).map(|hash| hash.iterations));
+        if let Some(hash) = slowest {
+            self.passwords.verify("", Some(hash.clone())).await?;
         }
         Ok(())
     }

@@ -1,7 +1,6 @@
 //! Passwords: Argon2id, off the async threads, and only so many at a time. Hashes of Django's are checked, too, and never made.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use argon2::password_hash::phc::PasswordHash;
@@ -9,7 +8,7 @@ use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
 use argon2::{Algorithm, Argon2, Params, Version};
 use tokio::sync::Semaphore;
 
-use super::django::DjangoHash;
+use super::django::{DjangoHash, OldHashes};
 use crate::clock::Chance;
 
 /// Memory of one hash: 19 MiB in KiB, OWASP's first choice with [`PASSES`].
@@ -67,15 +66,14 @@ pub enum PasswordError {
 pub struct Passwords {
     gate: Arc<Semaphore>,
     chance: Chance,
-    /// How long the last hash of Django's took to check, in ns; 0 if there was none. They take longer than ours.
-    old_hash_ns: Arc<AtomicU64>,
+    old_hashes: Arc<OldHashes>,
 }
 
 impl Passwords {
     /// With salts from `chance`.
     pub fn new(chance: Chance) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Self { gate: Arc::new(Semaphore::new(cores)), chance, old_hash_ns: Arc::default() }
+        Self { gate: Arc::new(Semaphore::new(cores)), chance, old_hashes: Arc::default() }
     }
 
     /// The PHC string of a password under a new salt.
@@ -98,7 +96,7 @@ impl Passwords {
     /// [`PasswordError`].
     pub async fn verify(&self, password: &str, hash: Option<String>) -> Result<bool, PasswordError> {
         let password = password.to_owned();
-        let old_hash_ns = self.old_hash_ns.clone();
+        let old_hashes = self.old_hashes.clone();
         let (right, took) = self
             .on_a_core(move || {
                 let argon2 = argon2()?;
@@ -108,8 +106,7 @@ impl Passwords {
                     Stored::Argon2(hash) => argon2.verify_password(password, &*hash).is_ok(),
                     Stored::Django(hash) => {
                         let right = hash.opens_with(password);
-                        let took = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
-                        old_hash_ns.store(took, Ordering::Relaxed);
+                        old_hashes.checked(&hash, began.elapsed());
                         right
                     }
                     Stored::Unreadable => {
@@ -126,8 +123,7 @@ impl Passwords {
 
     /// What is missing of the time that a no takes. Whoever knows the password is told at once.
     fn wait_after(&self, right: bool, took: Duration) -> Duration {
-        let slowest = Duration::from_nanos(self.old_hash_ns.load(Ordering::Relaxed));
-        if right { Duration::ZERO } else { slowest.saturating_sub(took) }
+        if right { Duration::ZERO } else { self.old_hashes.slowest().saturating_sub(took) }
     }
 
     async fn on_a_core<T: Send + 'static>(
@@ -170,14 +166,15 @@ mod tests {
         let ours = passwords.hash("pass word").await.unwrap();
         assert_eq!((refuse(None).await, refuse(Some(&ours)).await), (Duration::ZERO, Duration::ZERO));
         let theirs = "pbkdf2_sha256$1000$salt$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
-        assert_eq!(refuse(Some(theirs)).await, Duration::ZERO);
-        assert!(passwords.old_hash_ns.load(Ordering::Relaxed) > 0);
-        // As if it had had a million iterations.
-        passwords.old_hash_ns.store(60_000_000_000, Ordering::Relaxed);
-        for hash in [None, Some(ours.as_str()), Some("unreadable")] {
+        refuse(Some(theirs)).await;
+        assert!(passwords.old_hashes.slowest() > Duration::ZERO);
+        let slow = DjangoHash::parse(theirs).unwrap().with_iterations(2_000);
+        passwords.old_hashes.checked(&slow, Duration::from_secs(60));
+        for hash in [None, Some(ours.as_str()), Some("unreadable"), Some(theirs)] {
             let waited = refuse(hash).await;
-            assert!(waited > Duration::from_secs(30), "{waited:?}");
+            assert!(waited > Duration::from_millis(1), "{waited:?}");
         }
+        passwords.old_hashes.checked(&slow, Duration::from_secs(60));
         let waited = |right, millis| passwords.wait_after(right, Duration::from_millis(millis));
         assert_eq!(waited(false, 20_000), Duration::from_secs(40));
         assert_eq!((waited(false, 70_000), waited(true, 1)), (Duration::ZERO, Duration::ZERO));

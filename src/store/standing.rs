@@ -93,19 +93,21 @@ impl Store {
         Ok(())
     }
 
-    /// Any one password hash that begins so.
-    pub async fn password_hash_beginning_with(&self, beginning: &str) -> Result<Option<String>, StoreError> {
-        let hash = self
+    /// Password hashes that begin so, the newest accounts' first; at most `limit`.
+    pub async fn password_hashes_beginning_with(&self, beginning: &str, limit: u64) -> Result<Vec<String>, StoreError> {
+        let hashes = self
             .run(|| {
                 user::Entity::find()
                     .select_only()
                     .column(user::Column::PasswordHash)
                     .filter(user::Column::PasswordHash.starts_with(beginning))
+                    .order_by_desc(user::Column::Id)
+                    .limit(limit)
                     .into_tuple()
-                    .one(&self.reader)
+                    .all(&self.reader)
             })
             .await?;
-        Ok(hash)
+        Ok(hashes)
     }
 
     /// Replaces a host's password hash by another of the same password; `false` if it is no longer the one that was checked.
