@@ -20,6 +20,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use dashmap::DashMap;
 use futures_util::future::BoxFuture;
+use lettre::Address;
 
 use crate::clock::{Chance, Clock};
 use crate::control::Control;
@@ -31,6 +32,7 @@ use crate::store::{Begun, NewHost, OutgoingMail, Rotation, Store, StoreError};
 pub use keys::DEFAULT_KEY_GRACE;
 pub use operator::SetPasswordError;
 use passwords::{PasswordError, Passwords};
+use recovery::Taken;
 pub use recovery::{Forgotten, PasswordChangeError};
 pub use sign_up::{CHECK_TTL, SignUpError};
 pub use tokens::AccessClaims;
@@ -252,9 +254,10 @@ impl Accounts {
             (known.host, hash)
         } else {
             match self.take_temporary(&known, password).await? {
-                Some(taken) => taken,
-                None if right => return Err(LoginError::Deactivated),
-                None => return Err(LoginError::WrongCredentials),
+                Taken::Yes(host, hash) => (*host, hash),
+                Taken::Gone => return Ok(None),
+                Taken::No if right => return Err(LoginError::Deactivated),
+                Taken::No => return Err(LoginError::WrongCredentials),
             }
         };
         let (sid, now) = (self.random_token(), self.clock.now());
@@ -422,7 +425,9 @@ fn check(account: &NewAccount) -> Result<Option<String>, FieldErrors> {
     rule(account.password.chars().count() >= MIN_PASSWORD_CHARS, "password", "needs at least 8 characters");
     rule(account.password.len() <= MAX_PASSWORD_LEN, "password", "is too long");
     rule((1..=50).contains(&chars(&account.service_name)), "serviceName", "needs 1 to 50 characters");
+    rule(is_a_line(&account.service_name), "serviceName", NO_LINE);
     rule(chars(&account.service_expl) <= 200, "serviceExpl", "may have at most 200 characters");
+    rule(is_prose(&account.service_expl), "serviceExpl", NO_PROSE);
     let domains = normalize_domains(account.service_domain.as_deref().unwrap_or_default());
     if let Err(error) = &domains {
         rule(false, "serviceDomain", &error.to_string());
@@ -432,6 +437,24 @@ fn check(account: &NewAccount) -> Result<Option<String>, FieldErrors> {
         _ => Err(errors),
     }
 }
+
+/// Whether a name is one line: it stands in mails, in files and in lists.
+fn is_a_line(text: &str) -> bool {
+    !text.contains(|c: char| c.is_control() || is_override(c))
+}
+
+/// Whether a text has nothing in it but what one can see, and line breaks.
+fn is_prose(text: &str) -> bool {
+    !text.contains(|c: char| c.is_control() && !"\n\r\t".contains(c) || is_override(c))
+}
+
+/// What makes a reader see other letters, or in another order, than there are.
+fn is_override(c: char) -> bool {
+    matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+const NO_LINE: &str = "may have no line breaks or control characters";
+const NO_PROSE: &str = "may have no control characters";
 
 /// Whether a text could be an address at all. Only a mail that arrives proves more.
 fn is_email(text: &str) -> bool {
@@ -443,6 +466,8 @@ fn is_email(text: &str) -> bool {
         && plain(local)
         && plain(domain)
         && domain.split('.').all(|label| !label.is_empty())
+        // What could not even be written onto a mail.
+        && idna::domain_to_ascii(domain).is_ok_and(|domain| Address::new(local, &domain).is_ok())
 }
 
 fn hex(bytes: &[u8]) -> String {

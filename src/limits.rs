@@ -34,6 +34,8 @@ pub struct Quotas {
     pub logins_per_account: Option<Quota>,
     /// Mails that an address causes.
     pub mails: Option<Quota>,
+    /// Mails to one mailbox, whoever causes them.
+    pub mails_per_mailbox: Option<Quota>,
 }
 
 /// Above a limit. After that time the same call passes, if nobody else of the same address was faster.
@@ -110,13 +112,18 @@ impl Limits {
         Ok(Attempt { limits: self, next_in })
     }
 
-    /// A mail that a call from this address may cause. To be asked before anything is looked up, so that a refusal tells nothing
-    /// about the account; it counts whether there is anything to mail or not.
+    /// A mail to `email` that a call from this address may cause. To be asked before anything is looked up, so that a refusal
+    /// tells nothing about the account; it counts whether there is anything to mail or not.
     ///
     /// # Errors
-    /// [`TooMany`].
-    pub async fn mail(&self, address: IpAddr) -> Result<(), TooMany> {
-        self.count(Kind::Mail, Who::address(address), self.quotas.mails).await.map(|_| ())
+    /// [`TooMany`]; the time is one at which both pass.
+    pub async fn mail(&self, address: IpAddr, email: &str) -> Result<(), TooMany> {
+        let next_in = self.count(Kind::Mail, Who::address(address), self.quotas.mails).await?;
+        let who = Who::account(&email_key(email));
+        match self.count(Kind::Mailbox, who, self.quotas.mails_per_mailbox).await {
+            Ok(_) => Ok(()),
+            Err(TooMany { retry_after }) => Err(TooMany { retry_after: retry_after.max(next_in) }),
+        }
     }
 
     /// In how long the next one passes.

@@ -48,11 +48,13 @@ pub enum Kind {
     LoginAccount,
     /// Mails that are caused.
     Mail,
+    /// Mails to one mailbox.
+    Mailbox,
 }
 
 impl Kind {
     /// How many there are.
-    const COUNT: usize = Kind::Mail as usize + 1;
+    const COUNT: usize = Kind::Mailbox as usize + 1;
 
     /// Its name in keys and metrics.
     pub fn name(self) -> &'static str {
@@ -62,6 +64,7 @@ impl Kind {
             Self::LoginAddress => "login_address",
             Self::LoginAccount => "login_account",
             Self::Mail => "mail",
+            Self::Mailbox => "mailbox",
         }
     }
 }

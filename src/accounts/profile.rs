@@ -1,6 +1,6 @@
 //! What a host tells of himself (SPEC 2).
 
-use super::{Accounts, CreateHostError, Fault};
+use super::{Accounts, CreateHostError, Fault, NO_LINE, NO_PROSE, is_a_line, is_prose};
 use crate::domain::{Host, HostId, normalize_domains};
 use crate::protocol::api::{FieldErrors, ProfilePatch};
 use crate::store::ProfileChange;
@@ -26,6 +26,12 @@ fn check(patch: ProfilePatch) -> Result<ProfileChange, FieldErrors> {
     let mut errors = FieldErrors::new();
     let mut within = |field: &'static str, text: Option<String>, least: usize, most: usize| {
         let text = text?.trim().to_owned();
+        // A name stands on a line; a text of several may be empty.
+        let (is_fine, why) = if least > 0 { (is_a_line(&text), NO_LINE) } else { (is_prose(&text), NO_PROSE) };
+        if !is_fine {
+            errors.insert(field, why.to_owned());
+            return None;
+        }
         if (least..=most).contains(&text.chars().count()) {
             return Some(text);
         }

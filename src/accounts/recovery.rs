@@ -52,6 +52,16 @@ impl From<StoreError> for PasswordChangeError {
     }
 }
 
+/// What became of a password that may be one that was mailed.
+pub(super) enum Taken {
+    /// It is, and it is the host's password now; its hash.
+    Yes(Box<Host>, String),
+    /// It was until a moment ago: somebody else was faster, perhaps with the same one.
+    Gone,
+    /// It is not.
+    No,
+}
+
 impl Accounts {
     /// Mails a password for an hour, if there is such an account. Nobody is told whether there is.
     ///
@@ -75,28 +85,25 @@ impl Accounts {
     }
 
     /// Logs in with a password that was mailed: it takes the old one's place, an account that had ended goes on, and what was
-    /// logged in with the old one is not any more. Returns its hash, too. `None`: it is no such password.
-    pub(super) async fn take_temporary(
-        &self,
-        known: &Credentials,
-        password: &str,
-    ) -> Result<Option<(Host, String)>, Fault> {
+    /// logged in with the old one is not any more.
+    pub(super) async fn take_temporary(&self, known: &Credentials, password: &str) -> Result<Taken, Fault> {
         let now = self.clock.now();
         let Some(temporary) = known.temporary.as_ref().filter(|temporary| now < temporary.until) else {
-            return Ok(None);
+            return Ok(Taken::No);
         };
         let hash = temporary_hash(password);
         if !bool::from(hash.as_bytes().ct_eq(temporary.hash.as_bytes())) {
-            return Ok(None);
+            return Ok(Taken::No);
         }
         let password_hash = self.passwords.hash(password.trim()).await?;
         if self.store.accept_temporary_password(known.host.id, temporary, &password_hash, now).await? == Replaced::Gone
         {
-            return Ok(None);
+            return Ok(Taken::Gone);
         }
         self.end_logins(known.host.id, None).await?;
         (self.announce)(Control::ConfigChanged { host: known.host.id }).await;
-        Ok(self.store.host(known.host.id).await?.map(|host| (host, password_hash)))
+        let host = self.store.host(known.host.id).await?;
+        Ok(host.map_or(Taken::No, |host| Taken::Yes(Box::new(host), password_hash)))
     }
 
     /// Changes a password; whatever else is logged in with the old one is not any more.

@@ -26,6 +26,8 @@ pub(super) fn limits(app: &App) -> Arc<Limits> {
         logins_per_address: every(MINUTE, limits.logins_per_address),
         logins_per_account: every(MINUTE, limits.logins_per_account),
         mails: every(HOUR, limits.mails_per_hour),
+        // Twice as many: whoever asks too often for somebody else leaves him some.
+        mails_per_mailbox: limits.mails_per_hour.get().map(|count| Quota::new(count.saturating_mul(2), HOUR)),
     };
     Arc::new(Limits::new(quotas, shared, app.clock.clone()))
 }

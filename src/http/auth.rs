@@ -69,14 +69,19 @@ pub(super) async fn log_out(app: &HttpContext, request: &Request) -> Result<Resp
 
 pub(super) async fn change_password(app: &HttpContext, request: &mut Request) -> Result<Response, ApiError> {
     let caller = callers::host(app, request).await?;
+    let attempt = app.limits.login(request.client).await?;
     let asked = PasswordChangeRequest::read(&request.json().await?)?;
+    // Whoever has got hold of a token does not guess the password more often here than by logging in.
+    attempt.at(&caller.host.email).await?;
     let host = app.accounts.change_password(caller.host.id, &caller.sid, &asked.current, &asked.new).await?;
     Ok(reply::json(StatusCode::OK, &User::new(&host, &app.settings.public_url)))
 }
 
 pub(super) async fn leave(app: &HttpContext, request: &mut Request) -> Result<Response, ApiError> {
     let caller = callers::host(app, request).await?;
+    let attempt = app.limits.login(request.client).await?;
     let asked = LeaveRequest::read(&request.json().await?)?;
+    attempt.at(&caller.host.email).await?;
     let host = app.accounts.leave(caller.host.id, &asked.password).await?;
     app.hosts.forget(host.id);
     let mut response = reply::json(StatusCode::OK, &User::new(&host, &app.settings.public_url));
@@ -91,7 +96,7 @@ pub(super) async fn mail_password(
     forgotten: Forgotten,
 ) -> Result<Response, ApiError> {
     let asked = EmailRequest::read(&request.json().await?)?;
-    app.limits.mail(request.client).await?;
+    app.limits.mail(request.client, &asked.email).await?;
     app.accounts.mail_password(&asked.email, forgotten, sign_up::language(request)).await?;
     let detail = "If there is such an account, a temporary password is on its way to its address.";
     Ok(reply::json(StatusCode::OK, &Detail { detail }))

@@ -22,7 +22,7 @@ pub(super) async fn check_email(app: &HttpContext, request: &mut Request) -> Res
 
 pub(super) async fn mail_code(app: &HttpContext, request: &mut Request) -> Result<Response, ApiError> {
     let asked = EmailRequest::read(&request.json().await?)?;
-    app.limits.mail(request.client).await?;
+    app.limits.mail(request.client, &asked.email).await?;
     let progress = cookie::sign_up(&request.headers);
     let progress = app.accounts.mail_code(&asked.email, progress, language(request)).await?;
     let mut response = reply::json(StatusCode::OK, &Detail { detail: "A code is on its way to this address." });

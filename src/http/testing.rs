@@ -165,6 +165,7 @@ fn quotas() -> Quotas {
         logins_per_address: a_minute(20),
         logins_per_account: a_minute(10),
         mails: Some(Quota::new(5, Duration::from_secs(3_600))),
+        mails_per_mailbox: Some(Quota::new(10, Duration::from_secs(3_600))),
     }
 }
 

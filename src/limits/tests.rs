@@ -55,6 +55,7 @@ impl Stage {
             logins_per_address: every(20, MINUTE),
             logins_per_account: every(10, MINUTE),
             mails: every(5, 60 * MINUTE),
+            mails_per_mailbox: None,
         })
     }
 
@@ -75,7 +76,7 @@ impl Stage {
     async fn mails(&self, tries: usize) -> usize {
         let mut passing = 0;
         for _ in 0..tries {
-            passing += usize::from(self.limits.mail(HOME).await.is_ok());
+            passing += usize::from(self.limits.mail(HOME, "dev@shop.example").await.is_ok());
         }
         passing
     }
@@ -85,13 +86,26 @@ impl Stage {
 async fn an_address_causes_five_mails_an_hour() {
     let stage = Stage::usual();
     assert_eq!(stage.mails(5).await, 5);
-    let above = stage.limits.mail(HOME).await.unwrap_err();
+    let above = stage.limits.mail(HOME, "dev@shop.example").await.unwrap_err();
     assert_eq!(above.seconds(), 720);
-    assert!(stage.limits.mail(IpAddr::V4(Ipv4Addr::BROADCAST)).await.is_ok());
+    assert!(stage.limits.mail(IpAddr::V4(Ipv4Addr::BROADCAST), "dev@shop.example").await.is_ok());
     stage.clock.advance(Duration::from_secs(719));
     assert_eq!(stage.mails(1).await, 0);
     stage.clock.advance(Duration::from_secs(1));
     assert_eq!(stage.mails(2).await, 1);
+}
+
+#[tokio::test]
+async fn a_mailbox_gets_so_many_mails_whoever_causes_them() {
+    let stage = Stage::with(Quotas { mails_per_mailbox: Some(Quota::new(10, 60 * MINUTE)), ..Quotas::default() });
+    let from = |at: u8| IpAddr::V4(Ipv4Addr::new(192, 0, 2, at));
+    for at in 0..10 {
+        let email = if at % 2 == 0 { "dev@shop.example" } else { "Dev@SHOP.example" };
+        assert!(stage.limits.mail(from(at), email).await.is_ok());
+    }
+    let above = stage.limits.mail(from(10), "dev@shop.example").await.unwrap_err();
+    assert_eq!(above.seconds(), 360);
+    assert!(stage.limits.mail(from(10), "other@shop.example").await.is_ok());
 }
 
 #[tokio::test]
@@ -179,12 +193,12 @@ async fn a_redis_that_stands_still_holds_nobody_up_and_lets_nobody_pass() {
     let stage = Stage::usual();
     let shared = Arc::new(RedisThrottle::new(servers.node().await));
     let limits = Limits::new(stage.limits.quotas, shared, stage.clock.clone());
-    assert!(limits.mail(HOME).await.is_ok());
+    assert!(limits.mail(HOME, "dev@shop.example").await.is_ok());
     servers.freeze();
     let began = std::time::Instant::now();
     let mut passing = 0;
     for _ in 0..100 {
-        passing += usize::from(limits.mail(HOME).await.is_ok());
+        passing += usize::from(limits.mail(HOME, "dev@shop.example").await.is_ok());
     }
     assert_eq!(passing, 5);
     assert!(began.elapsed() < 3 * crate::redis::CALL_TIMEOUT, "{:?}", began.elapsed());

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use lettre::address::AddressError;
 use lettre::message::header::ContentType;
 use lettre::message::{Mailbox, Message};
 use lettre::{Address, AsyncSmtpTransport, AsyncTransport as _, Tokio1Executor};
@@ -54,7 +55,8 @@ impl Smtp {
 impl Sender for Smtp {
     async fn send(&self, mail: &OutgoingMail) -> Delivery {
         let permanent = |error: &dyn std::fmt::Display| Failure::Permanent(error.to_string());
-        let to: Address = mail.recipient.parse().map_err(|error| permanent(&error))?;
+        let to = address(&mail.recipient).map_err(|error| permanent(&error))?;
+        let is_ascii = AsRef::<str>::as_ref(&to).is_ascii();
         let message = Message::builder()
             .from(self.from.clone())
             .to(Mailbox::new(None, to))
@@ -66,9 +68,17 @@ impl Sender for Smtp {
         match self.transport.send(message).await {
             Ok(_) => Ok(()),
             Err(error) if error.is_permanent() => Err(permanent(&error)),
+            // The server takes ASCII only, and will tomorrow.
+            Err(error) if error.is_client() && !is_ascii => Err(permanent(&error)),
             Err(error) => Err(Failure::Temporary(error.to_string())),
         }
     }
+}
+
+/// An address with its domain as mail servers know it.
+fn address(text: &str) -> Result<Address, AddressError> {
+    let (local, domain) = text.rsplit_once('@').ok_or(AddressError::MissingParts)?;
+    Address::new(local, idna::domain_to_ascii(domain).map_err(|_| AddressError::InvalidDomain)?)
 }
 
 /// Without a mail server: that there was a mail is logged, what it says is not.

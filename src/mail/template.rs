@@ -3,7 +3,7 @@
 use minijinja::{Environment, context};
 
 use crate::store::OutgoingMail;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
 /// What a mail is written in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -52,7 +52,8 @@ impl Letter {
         now: DateTime<Utc>,
         until: DateTime<Utc>,
     ) -> Option<OutgoingMail> {
-        let minutes = (until - now).num_minutes();
+        // Of five minutes that were given a moment ago, five.
+        let minutes = (until - now + TimeDelta::seconds(59)).num_minutes();
         let context = match self {
             Self::Verification { code } => context! { code, minutes },
             Self::PasswordReset { password } | Self::AccountRestore { password } => context! { password, minutes },

@@ -53,6 +53,9 @@ pub enum Refusal {
     /// It begins well, and then it does not go on.
     #[error("is damaged")]
     Damaged,
+    /// Behind its end there is something else: a page, a script, an archive.
+    #[error("is followed by something else")]
+    Tail,
 }
 
 impl Picture {
@@ -102,7 +105,25 @@ fn decode(upload: &[u8], format: ImageFormat) -> Result<(DynamicImage, Orientati
     }
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     let image = DynamicImage::from_decoder(decoder).map_err(|error| refusal(&error))?;
+    if has_tail(upload, format) {
+        return Err(Refusal::Tail);
+    }
     Ok((image, orientation))
+}
+
+/// Whether there is more than an image. Zeros are padding. What telephones make is a JPEG with a film or another picture behind
+/// it: that is left out, as all is but the pixels.
+fn has_tail(upload: &[u8], format: ImageFormat) -> bool {
+    let end = upload.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    match format {
+        ImageFormat::Png => !upload[..end].ends_with(b"IEND\xae\x42\x60\x82"),
+        ImageFormat::Gif => !upload[..end].ends_with(b";"),
+        ImageFormat::WebP => {
+            let declared = upload.get(4..8).and_then(|size| size.try_into().ok()).map_or(0, u32::from_le_bytes);
+            end as u64 > u64::from(declared) + 8
+        }
+        _ => false,
+    }
 }
 
 fn refusal(error: &image::ImageError) -> Refusal {

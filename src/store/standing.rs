@@ -19,8 +19,8 @@ pub enum By {
 }
 
 impl Store {
-    /// Hosts in the order of their ids, deactivated ones, too: at most `limit` behind `after`.
-    pub async fn hosts_after(&self, after: HostId, limit: u64) -> Result<Vec<Host>, StoreError> {
+    /// Hosts in the order of their ids, deactivated ones, too: at most `limit` behind `after`. And who deactivated them.
+    pub async fn hosts_after(&self, after: HostId, limit: u64) -> Result<Vec<(Host, Option<By>)>, StoreError> {
         let rows = self
             .run(|| {
                 user::Entity::find()
@@ -31,7 +31,12 @@ impl Store {
                     .all(&self.reader)
             })
             .await?;
-        let hosts = rows.into_iter().map(|(row, config)| to_host(row, config)).collect::<Result<_, DbErr>>()?;
+        let hosts = rows.into_iter().map(|(row, config)| {
+            let by = if row.disabled_at.is_some() { By::Operator } else { By::Himself };
+            let by = row.is_deleted.then_some(by);
+            Ok((to_host(row, config)?, by))
+        });
+        let hosts = hosts.collect::<Result<_, DbErr>>()?;
         Ok(hosts)
     }
 

@@ -6,14 +6,14 @@ use super::{Failure, block_on, open_store, plain, say};
 use crate::config::{self, StoreArgs};
 use crate::domain::{Host, HostId};
 use crate::protocol::api::User;
-use crate::store::Store;
+use crate::store::{By, Store};
 
 /// Rows that are read at once.
 const PAGE: u64 = 500;
 
 #[derive(Args)]
 pub(in crate::cli) struct ListArgs {
-    /// Print JSON: a list of what the API answers, without the secret keys.
+    /// Print JSON: a list of what the API answers, with the state, without the secret keys.
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -36,10 +36,13 @@ pub(super) fn run(args: &ListArgs) -> Result<u8, Failure> {
     })
 }
 
-async fn all(store: &Store) -> Result<Vec<Host>, Failure> {
-    let mut hosts: Vec<Host> = Vec::new();
+/// A host, and who deactivated him.
+type Listed = (Host, Option<By>);
+
+async fn all(store: &Store) -> Result<Vec<Listed>, Failure> {
+    let mut hosts: Vec<Listed> = Vec::new();
     loop {
-        let after = hosts.last().map_or(HostId(0), |host| host.id);
+        let after = hosts.last().map_or(HostId(0), |(host, _)| host.id);
         let page = store.hosts_after(after, PAGE).await?;
         if page.is_empty() {
             return Ok(hosts);
@@ -48,11 +51,12 @@ async fn all(store: &Store) -> Result<Vec<Host>, Failure> {
     }
 }
 
-fn json(hosts: &[Host]) -> Result<String, Failure> {
-    let listed = hosts.iter().map(|host| {
+fn json(hosts: &[Listed]) -> Result<String, Failure> {
+    let listed = hosts.iter().map(|(host, by)| {
         let mut listed = serde_json::to_value(User::new(host, ""))?;
         if let Some(fields) = listed.as_object_mut() {
             fields.remove("secretKey");
+            fields.insert("state".to_owned(), state(*by).into());
         }
         Ok(listed)
     });
@@ -60,13 +64,22 @@ fn json(hosts: &[Host]) -> Result<String, Failure> {
     serde_json::to_string(&listed).map_err(Failure::new)
 }
 
+/// Who has left comes back by himself; who is disabled does not.
+fn state(by: Option<By>) -> &'static str {
+    match by {
+        None => "active",
+        Some(By::Himself) => "left",
+        Some(By::Operator) => "disabled",
+    }
+}
+
 /// A line a host, under a line that names the columns. Names come last: what they are wide is the terminal's to say.
-fn table(hosts: &[Host]) -> String {
+fn table(hosts: &[Listed]) -> String {
     let heads = ["ID", "STATE", "CREATED", "EMAIL", "DOMAINS", "SERVICE"].map(str::to_owned);
-    let rows = hosts.iter().map(|host| {
+    let rows = hosts.iter().map(|(host, by)| {
         [
             host.id.0.to_string(),
-            if host.is_deleted { "disabled" } else { "active" }.to_owned(),
+            state(*by).to_owned(),
             host.created_at.format("%Y-%m-%d").to_string(),
             plain(&host.email),
             host.service_domain.as_deref().unwrap_or("-").to_owned(),

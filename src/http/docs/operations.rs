@@ -124,7 +124,7 @@ pub(super) fn sketch(call: Call) -> Sketch {
         .sets_cookie()
         .refuses(409, "There is an account with this address.")
         .refuses(422, "This address was not checked before.")
-        .refuses(429, "Too many mails for this address: come back after `Retry-After` seconds."),
+        .refuses(429, "Too many mails from where you are, or to this mailbox: come back after `Retry-After` seconds."),
         Call::ConfirmEmail => Sketch::new(
             "confirmEmail",
             SignUpCookie,
@@ -153,7 +153,8 @@ pub(super) fn sketch(call: Call) -> Sketch {
         )
         .reads::<PasswordChangeRequest>()
         .answers::<User<'_>>(200, "Changed.")
-        .refuses(401, "No valid access token, or the current password is wrong."),
+        .refuses(401, "No valid access token, or the current password is wrong.")
+        .refuses(429, "Too many attempts: come back after `Retry-After` seconds."),
         Call::ResetPassword => Sketch::new(
             "resetPassword",
             Anybody,
@@ -162,7 +163,7 @@ pub(super) fn sketch(call: Call) -> Sketch {
         )
         .reads::<EmailRequest>()
         .answers::<Detail>(200, "The same answer whether there is such an account or not.")
-        .refuses(429, "Too many mails for this address: come back after `Retry-After` seconds."),
+        .refuses(429, "Too many mails from where you are, or to this mailbox: come back after `Retry-After` seconds."),
         Call::Leave => Sketch::new(
             "leave",
             Host,
@@ -171,7 +172,8 @@ pub(super) fn sketch(call: Call) -> Sketch {
         )
         .reads::<LeaveRequest>()
         .answers::<User<'_>>(200, "Deactivated.")
-        .refuses(401, "No valid access token, or the password is wrong."),
+        .refuses(401, "No valid access token, or the password is wrong.")
+        .refuses(429, "Too many attempts: come back after `Retry-After` seconds."),
         Call::RestoreAccount => Sketch::new(
             "restoreAccount",
             Anybody,
@@ -180,7 +182,7 @@ pub(super) fn sketch(call: Call) -> Sketch {
         )
         .reads::<EmailRequest>()
         .answers::<Detail>(200, "The same answer whether there is such an account or not.")
-        .refuses(429, "Too many mails for this address: come back after `Retry-After` seconds."),
+        .refuses(429, "Too many mails from where you are, or to this mailbox: come back after `Retry-After` seconds."),
 
         Call::ShowUser => Sketch::new("showUser", Host, "The account", "Everything about himself, the keys among it.")
             .answers::<User<'_>>(200, "The user."),
@@ -189,7 +191,7 @@ pub(super) fn sketch(call: Call) -> Sketch {
             Host,
             "Change the profile",
             "What is left out stays. As a form (`multipart/form-data`) it may hold a picture under `profileImage`: PNG, JPEG, \
-             WebP or GIF, at most 5 MiB. An empty one, or `null` in JSON, takes the picture away.",
+             WebP or GIF, at most 5 MiB and 4096 x 4096 pixels. An empty one, or `null` in JSON, takes the picture away.",
         )
         .reads::<ProfilePatch>()
         .takes_image()

@@ -153,7 +153,7 @@ impl Reader<'_> {
             summary: text(&operation["summary"]),
             description: text(&operation["description"]),
             parameters: parameters.collect(),
-            body: self.rows(&bodies["application/json"]["schema"]),
+            body: self.body(bodies),
             is_form: bodies["multipart/form-data"].is_object(),
             answers: answers.collect(),
             curl: self.curl(path, method, operation),
@@ -171,13 +171,27 @@ impl Reader<'_> {
             .collect()
     }
 
+    /// The fields of a body, as JSON or as a form.
+    fn body(&self, bodies: &Value) -> Vec<Row> {
+        let mut rows = self.rows(&bodies["application/json"]["schema"]);
+        for row in self.rows(&bodies["multipart/form-data"]["schema"]) {
+            if rows.iter().all(|known| known.name != row.name) {
+                rows.push(Row { kind: "file, in a form".to_owned(), ..row });
+            }
+        }
+        rows
+    }
+
     /// The fields of an object, of its parts, or of all its alternatives.
     fn rows(&self, schema: &Value) -> Vec<Row> {
         if let Some(name) = schema_name(schema) {
             return self.rows(&self.document["components"]["schemas"][name]);
         }
-        let parts = ["allOf", "anyOf"].iter().filter_map(|word| schema[word].as_array()).flatten();
-        let mut rows: Vec<Row> = parts.flat_map(|part| self.rows(part)).collect();
+        let mut rows: Vec<Row> =
+            schema["allOf"].as_array().into_iter().flatten().flat_map(|part| self.rows(part)).collect();
+        // Of alternatives none must be there.
+        let alternatives = schema["anyOf"].as_array().into_iter().flatten().flat_map(|part| self.rows(part));
+        rows.extend(alternatives.map(|row| Row { is_required: false, ..row }));
         let required = schema["required"].as_array().cloned().unwrap_or_default();
         rows.extend(schema["properties"].as_object().into_iter().flatten().map(|(name, property)| Row {
             name: name.clone(),
@@ -219,6 +233,12 @@ impl Reader<'_> {
         if !body.is_empty() {
             more("-H 'Content-Type: application/json'");
             more(&format!("-d '{}'", Value::Object(body)));
+        }
+        let form = &operation["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"];
+        for (name, _) in
+            form.as_object().into_iter().flatten().filter(|(_, field)| field["contentMediaType"].is_string())
+        {
+            more(&format!("# or, in place of -H and -d:  -F {name}=@picture.jpg"));
         }
         curl
     }
@@ -304,6 +324,9 @@ fn kind(schema: &Value) -> String {
             alternatives.map(kind).collect::<Vec<_>>().join(" or ")
         }
     };
+    if let Some(values) = schema["enum"].as_array().filter(|values| values.len() == 1) {
+        return values.iter().map(|value| if value == "" { "empty".to_owned() } else { value.to_string() }).collect();
+    }
     match (&schema["items"], schema["format"].as_str()) {
         (items, _) if items.is_object() => format!("{kind} of {}", self::kind(items)),
         (_, Some(format)) => format!("{kind} ({format})"),

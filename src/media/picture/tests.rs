@@ -102,13 +102,24 @@ fn a_photograph_is_turned_upright_and_does_not_tell_where_it_was_taken() {
 }
 
 #[test]
+fn a_file_that_is_something_else_behind_its_end_is_refused() {
+    for tail in [b"<!doctype html><script>alert(document.domain)</script>".as_slice(), b"PK\x03\x04", b"=1;/*"] {
+        for format in FORMATS {
+            let upload = [&file(&flag(40, 20), format), tail].concat();
+            let padded = [&file(&flag(40, 20), format), [0; 9].as_slice()].concat();
+            assert!(Picture::of(&padded).is_ok(), "{format:?}");
+            // A telephone's film.
+            let expected = if format == ImageFormat::Jpeg { None } else { Some(Refusal::Tail) };
+            assert_eq!(Picture::of(&upload).err(), expected, "{format:?}");
+        }
+    }
+}
+
+#[test]
 fn nothing_but_pixels_is_left_of_a_file_that_is_a_page_as_well() {
     const PAGE: &[u8] = b"<!doctype html><script>alert(document.domain)</script>";
-    for format in FORMATS {
-        let mut upload = file(&flag(40, 20), format);
-        upload.extend_from_slice(PAGE);
-        assert!(!contains(&Picture::of(&upload).unwrap().bytes, b"script"), "{format:?}");
-    }
+    let upload = [&file(&flag(40, 20), ImageFormat::Jpeg), PAGE].concat();
+    assert!(!contains(&Picture::of(&upload).unwrap().bytes, b"script"));
     let plain = png(40, 20);
     let after_the_head = 8 + 25;
     let text = chunk(b"tEXt", &[b"Comment\0".as_slice(), PAGE].concat());

@@ -17,8 +17,14 @@ async fn hosts_are_listed_behind_an_id(store: Store, _url: String) {
     for email in ["c@shop.example", "a@shop.example", "b@shop.example"] {
         hosts.push(store.create_host(new_host(email), noon()).await.unwrap());
     }
-    assert_eq!(store.hosts_after(HostId(0), 2).await.unwrap(), hosts[..2]);
-    assert_eq!(store.hosts_after(hosts[1].id, 2).await.unwrap(), hosts[2..]);
+    store.deactivate(hosts[1].id, By::Himself, noon()).await.unwrap();
+    store.deactivate(hosts[2].id, By::Operator, noon()).await.unwrap();
+    let listed = async |after| -> Vec<_> {
+        let page = store.hosts_after(after, 2).await.unwrap();
+        page.into_iter().map(|(host, by)| (host.id, by)).collect()
+    };
+    assert_eq!(listed(HostId(0)).await, [(hosts[0].id, None), (hosts[1].id, Some(By::Himself))]);
+    assert_eq!(listed(hosts[1].id).await, [(hosts[2].id, Some(By::Operator))]);
 }
 
 async fn a_host_stands_as_he_was_set_last_and_since_when_he_was_first(store: Store, _url: String) {
