@@ -56,6 +56,7 @@ pub mod relay;
 pub mod rooms;
 pub mod session;
 pub mod shutdown;
+pub mod standing;
 pub mod statuses;
 pub mod store;
 pub mod telemetry;

@@ -7,7 +7,7 @@ use sea_orm::{ColumnTrait, DbErr, EntityTrait, ExprTrait, QueryFilter, QueryOrde
 use super::entity::{user, user_config};
 use super::hosts::to_host;
 use super::{Store, StoreError, millis};
-use crate::domain::{Host, HostId};
+use crate::domain::{Host, HostId, HostUuid};
 
 /// Who deactivates an account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +33,40 @@ impl Store {
             .await?;
         let hosts = rows.into_iter().map(|(row, config)| to_host(row, config)).collect::<Result<_, DbErr>>()?;
         Ok(hosts)
+    }
+
+    /// Those of some hosts who are deactivated.
+    pub async fn deactivated(&self, of: &[HostId]) -> Result<Vec<HostId>, StoreError> {
+        let found: Vec<i64> = self
+            .run(|| {
+                user::Entity::find()
+                    .select_only()
+                    .column(user::Column::Id)
+                    .filter(user::Column::Id.is_in(of.iter().map(|host| host.0)))
+                    .filter(user::Column::IsDeleted.eq(true))
+                    .into_tuple()
+                    .all(&self.reader)
+            })
+            .await?;
+        Ok(found.into_iter().map(HostId).collect())
+    }
+
+    /// Those of some hosts who do not show their status, or are deactivated.
+    pub async fn hidden(&self, of: &[HostUuid]) -> Result<Vec<HostUuid>, StoreError> {
+        let hides = user_config::Column::UseOnlineStatus.eq(false).or(user::Column::IsDeleted.eq(true));
+        let found: Vec<String> = self
+            .run(|| {
+                user::Entity::find()
+                    .select_only()
+                    .column(user::Column::Uuid)
+                    .left_join(user_config::Entity)
+                    .filter(user::Column::Uuid.is_in(of.iter().map(HostUuid::as_str)))
+                    .filter(hides.clone())
+                    .into_tuple()
+                    .all(&self.reader)
+            })
+            .await?;
+        Ok(found.iter().filter_map(|uuid| uuid.parse().ok()).collect())
     }
 
     /// Deactivates a host; who stands so already is left alone. A password that was mailed opens nothing any more.
