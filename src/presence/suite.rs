@@ -1,8 +1,9 @@
-//! The promises of presence, kept by every driver; [`cluster`] has those that only many nodes need, [`cost`] what it asks
-//! of Redis.
+//! The promises of presence, kept by every driver; [`cluster`] has those that only many nodes need, [`failover`] what a lost
+//! master changes, [`cost`] what it asks of Redis.
 
 mod cluster;
 mod cost;
+mod failover;
 
 use std::sync::Arc;
 use std::time::Duration;
