@@ -194,7 +194,7 @@ mod tests {
                 stage.store.deactivate(deactivated.id, By::Operator, stage.clock.now()).await.unwrap();
                 let (hidden, over) = (Some(Close::Unavailable), Some(Close::Unauthenticated));
                 assert_eq!(stage.endings(&his).await, [None, hidden, hidden]);
-                assert_eq!(stage.endings(&whose).await, [over, over, hidden]);
+                assert_eq!(stage.endings(&whose).await, [over, over, None]);
                 assert_eq!(stage.endings(&other).await, [None, None, None]);
             })
             .await;

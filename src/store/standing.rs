@@ -51,17 +51,16 @@ impl Store {
         Ok(found.into_iter().map(HostId).collect())
     }
 
-    /// Those of some hosts who do not show their status, or are deactivated.
+    /// Those of some hosts who do not show their status.
     pub async fn hidden(&self, of: &[HostUuid]) -> Result<Vec<HostUuid>, StoreError> {
-        let hides = user_config::Column::UseOnlineStatus.eq(false).or(user::Column::IsDeleted.eq(true));
         let found: Vec<String> = self
             .run(|| {
                 user::Entity::find()
                     .select_only()
                     .column(user::Column::Uuid)
-                    .left_join(user_config::Entity)
+                    .inner_join(user_config::Entity)
                     .filter(user::Column::Uuid.is_in(of.iter().map(HostUuid::as_str)))
-                    .filter(hides.clone())
+                    .filter(user_config::Column::UseOnlineStatus.eq(false))
                     .into_tuple()
                     .all(&self.reader)
             })
