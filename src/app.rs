@@ -37,7 +37,7 @@ mod upkeep;
 
 pub use announcer::Announcer;
 use lock::Lock;
-use node::Node;
+use node::{DRAINED_GRACE, Node};
 
 /// How long a store that does not answer is left alone at the start.
 const START_RETRY: Duration = Duration::from_secs(1);
@@ -156,7 +156,7 @@ impl App {
         // Background work ends before its stores do.
         shutdown.finish().await;
         if let Some(redis) = &self.redis {
-            if let Err(error) = redis.sign_off().await {
+            if let Err(error) = redis.sign_off(DRAINED_GRACE).await {
                 tracing::debug!(%error, "this node's lease runs out by itself");
             }
             redis.quit().await;

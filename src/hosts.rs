@@ -97,6 +97,13 @@ impl Hosts {
         self.by_access_key.try_get_with_by_ref(key, ask).await.map_err(unshare)
     }
 
+    /// Forgets what is at hand of all hosts: any of them may have changed. For a time without SQL they are remembered.
+    pub fn forget_all(&self) {
+        self.by_id.invalidate_all();
+        self.by_uuid.invalidate_all();
+        self.by_access_key.invalidate_all();
+    }
+
     /// Forgets a host who has changed.
     pub fn forget(&self, id: HostId) {
         fn forget<K, V>(cache: &Cache<K, V>, is_his: impl Fn(&K, &V) -> bool + Send + Sync + 'static)

@@ -238,10 +238,23 @@ impl Hub {
         self.all().iter().filter_map(sid).collect()
     }
 
-    /// Hosts with a socket of their own at their status here.
-    pub fn online_hosts(&self) -> Vec<HostUuid> {
-        let online = |members: &Vec<Arc<Connection>>| members.iter().any(|member| member.side() == Side::Host);
-        self.statuses.iter().filter(|entry| online(entry.value())).map(|entry| *entry.key()).collect()
+    /// The hosts who have a socket here.
+    pub fn hosts(&self) -> HashSet<HostId> {
+        let host = |connection: &Arc<Connection>| match connection.identity() {
+            Identity::Host { host, .. } => Some(*host),
+            Identity::Guest => None,
+        };
+        self.all().iter().filter_map(host).collect()
+    }
+
+    /// The hosts at whose status somebody is here.
+    pub fn statuses(&self) -> Vec<HostUuid> {
+        self.statuses.iter().map(|entry| *entry.key()).collect()
+    }
+
+    /// Whether a guest watches a host here.
+    pub fn is_watched(&self, host: HostUuid) -> bool {
+        self.statuses.get(&host).is_some_and(|members| members.iter().any(|member| member.side() == Side::Guest))
     }
 
     /// Rooms with somebody in them here.

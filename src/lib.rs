@@ -7,8 +7,8 @@
 //! | floor | modules | knows |
 //! |---|---|---|
 //! | ground | [`domain`], [`protocol`], [`control`], [`clock`], [`metric`] | words; no tokio, no I/O |
-//! | ports | [`broker`], [`presence`], [`throttle`], [`store`], [`media`] (and [`redis`], the clients two drivers share) | what is kept, and where |
-//! | services | [`hub`], [`relay`], [`history`], [`hosts`], [`rooms`], [`accounts`], [`profile_images`], [`statuses`], [`inbox`], [`session`], [`archive`], [`limits`], [`mail`], [`turns`] | ports, never a driver, never a socket |
+//! | ports | [`broker`], [`presence`], [`throttle`], [`store`], [`media`] (and [`redis`], the clients that drivers share, and [`turns`]) | what is kept, and where |
+//! | services | [`hub`], [`relay`], [`history`], [`hosts`], [`rooms`], [`accounts`], [`profile_images`], [`statuses`], [`standing`], [`inbox`], [`session`], [`archive`], [`limits`], [`mail`] | ports, never a driver, never a socket |
 //! | transport | [`http`], [`ws`], [`web`] | warp and sockets |
 //! | roof | [`config`], [`telemetry`], [`shutdown`], [`app`], [`cli`] | everything; [`app`] alone names drivers |
 //!
@@ -27,6 +27,7 @@
 //!
 //! - A message is stored before anybody is sent it, and readable somewhere from then on ([`history`]).
 //! - A connection is queued each number of its room once, in rising order ([`hub::Connection`]).
+//! - A host is online while a node that lives, or may, has a socket of his; each change has a version ([`presence`], [`statuses`]).
 //! - A room's state is decided in SQL under a rising version, and then told ([`rooms`]).
 //! - Nothing waits without a limit, and no queue grows without one; what is dropped is told and counted.
 
@@ -56,6 +57,7 @@ pub mod relay;
 pub mod rooms;
 pub mod session;
 pub mod shutdown;
+pub mod standing;
 pub mod statuses;
 pub mod store;
 pub mod telemetry;

@@ -4,7 +4,7 @@
 //! is the business of whoever called it. What a Cluster did not run, because the slot is elsewhere or on its way, is asked again.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fred::clients::SubscriberClient;
 use fred::error::ErrorKind;
@@ -21,10 +21,15 @@ use tokio_util::sync::CancellationToken;
 use crate::broker::Unavailable;
 use crate::domain::NodeId;
 
+mod lease;
+mod nodes;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+
+use lease::Lease;
+pub use nodes::id_of;
 
 /// How long a call may take before it counts as failed.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(3);
@@ -40,12 +45,6 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long to wait before a Cluster is asked again for what it did not run.
 const MOVING_PAUSE: Duration = Duration::from_millis(50);
-
-/// The life of a node's lease in `pt:nodes`, and how often it is renewed.
-const NODE_TTL: Duration = Duration::from_secs(15);
-
-/// How long a list of live nodes is believed.
-const NODES_TTL: Duration = Duration::from_secs(2);
 
 impl From<fred::error::Error> for Unavailable {
     fn from(error: fred::error::Error) -> Self {
@@ -75,8 +74,8 @@ pub struct Redis {
 }
 
 struct Shared {
-    nodes: Mutex<Option<(Instant, Arc<[String]>)>>,
-    heartbeat: Script,
+    lease: Mutex<Lease>,
+    scripts: nodes::Scripts,
 }
 
 impl std::fmt::Debug for Redis {
@@ -119,9 +118,10 @@ impl Redis {
         subscriber.connect();
         let ended = CancellationToken::new();
         tokio::spawn(ended.clone().run_until_cancelled_owned(leave_the_silent(client.clone(), subscriber.clone())));
-        let shared =
-            Shared { nodes: Mutex::new(None), heartbeat: Script::new(include_str!("broker/redis/lua/heartbeat.lua")) };
-        Ok(Self { client, subscriber, node, ended, shared: Arc::new(shared) })
+        let shared = Shared { lease: Mutex::new(Lease::of(node)), scripts: nodes::Scripts::default() };
+        let redis = Self { client, subscriber, node, ended, shared: Arc::new(shared) };
+        tokio::spawn(redis.clone().lose_lease_when_disturbed(Disturbances::of(&redis.client)));
+        Ok(redis)
     }
 
     /// This node's id.
@@ -204,42 +204,6 @@ impl Redis {
         .await
     }
 
-    /// Renews this node's lease. Returns who is alive.
-    ///
-    /// # Errors
-    /// [`Unavailable`].
-    pub async fn heartbeat(&self) -> Result<Arc<[String]>, Unavailable> {
-        self.ask_nodes(self.node.as_str()).await
-    }
-
-    /// The nodes that are alive, at most two seconds ago, or now if `fresh`.
-    ///
-    /// # Errors
-    /// [`Unavailable`].
-    pub async fn live_nodes(&self, fresh: bool) -> Result<Arc<[String]>, Unavailable> {
-        let cached = self.shared.nodes.lock().clone();
-        match cached {
-            Some((at, nodes)) if !fresh && at.elapsed() < NODES_TTL => Ok(nodes),
-            _ => self.ask_nodes("").await,
-        }
-    }
-
-    async fn ask_nodes(&self, node: &str) -> Result<Arc<[String]>, Unavailable> {
-        let args: Vec<Value> = vec![node.into(), (NODE_TTL.as_millis() as i64).into()];
-        let answer = self.eval(&self.shared.heartbeat, "pt:nodes", args).await?.into_array();
-        let nodes: Arc<[String]> = answer.into_iter().filter_map(|node| node.as_string()).collect();
-        *self.shared.nodes.lock() = Some((Instant::now(), nodes.clone()));
-        Ok(nodes)
-    }
-
-    /// Takes this node out of the list of those that are alive.
-    ///
-    /// # Errors
-    /// [`Unavailable`].
-    pub async fn sign_off(&self) -> Result<(), Unavailable> {
-        call(|| self.client.zrem("pt:nodes", self.node.as_str())).await
-    }
-
     /// Subscribes a channel that is nobody's slot, and waits until that stands: the client says so before the server does, but
     /// what is asked behind it on the same connection is answered behind it.
     ///
@@ -257,7 +221,7 @@ impl Redis {
 
     /// What disturbs subscriptions from now on.
     pub fn disturbances(&self) -> Disturbances {
-        Disturbances { reconnected: self.subscriber.reconnect_rx(), changed: self.subscriber.cluster_change_rx() }
+        Disturbances::of(&self.subscriber)
     }
 
     /// Waits until the clients have ended: so do those who listen.
@@ -305,14 +269,18 @@ async fn leave_the_silent(client: Client, subscriber: SubscriberClient) {
     }
 }
 
-/// Whatever may have ended subscriptions of the listening client: a new connection, or another order of a Cluster, as a slot
-/// that moves takes its channels along and the client does not tell.
+/// Whatever may have ended a client's subscriptions, or brought it to a server that knows less: a new connection, or another
+/// order of a Cluster, as a slot that moves takes its channels along and the client does not tell.
 pub struct Disturbances {
     reconnected: Receiver<Server>,
     changed: Receiver<Vec<ClusterStateChange>>,
 }
 
 impl Disturbances {
+    fn of(client: &impl EventInterface) -> Self {
+        Self { reconnected: client.reconnect_rx(), changed: client.cluster_change_rx() }
+    }
+
     /// Waits for the next. `None`: the client has ended. May be cancelled without missing any.
     pub async fn next(&mut self) -> Option<()> {
         let ended = tokio::select! {

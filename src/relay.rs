@@ -20,6 +20,7 @@ use crate::hub::{Connection, Hub};
 use crate::inbox::Inbox;
 use crate::protocol::Close;
 use crate::rooms::Rooms;
+use crate::standing::Standing;
 
 mod acceptor;
 mod members;
@@ -71,6 +72,8 @@ pub struct Deliveries {
     pub accounts: Accounts,
     /// Whose hosts hear of every message.
     pub inbox: Inbox,
+    /// Who looks again whether hosts may stay, where news about them may have been missed.
+    pub standing: Standing,
     /// Woken by every message, as there is something to write.
     pub archive: Option<Archive>,
     /// What needs a moment runs here.
@@ -137,5 +140,6 @@ impl Sink for Deliveries {
 
     fn missed(&self) {
         self.hub.all_fall_behind();
+        self.standing.missed();
     }
 }

@@ -1,7 +1,8 @@
-//! Which hosts have sockets on this node, told to [`Presence`]; and what presence says, told to the guests who watch.
+//! Which hosts have sockets on this node, told to [`Presence`]; and what presence says, told to the guests who watch ([`Watch`]).
 //!
 //! Presence hears only of 0 ↔ 1: the first socket of a host at once, the last one's end after a moment, as a host who reloads
-//! his page is not gone (SPEC 5).
+//! his page is not gone (SPEC 5). Of whom a node sends away because it ends, presence may never hear: then his time is that of
+//! the node's lease.
 //!
 //! **Invariant:** presence hears that a host has left only when he has been gone without a break for as long as the end of his
 //! last socket allows.
@@ -14,13 +15,15 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::clock::Clock;
-use crate::domain::{HostUuid, Side, WireOffset};
+use crate::domain::{HostUuid, Side};
 use crate::hub::{Connection, Hub, Place, Registration};
-use crate::presence::{Presence, PresenceSink};
+use crate::presence::Presence;
 use crate::protocol::Close;
-use crate::protocol::status::status_frame;
 use crate::turns::Turns;
+
+mod watch;
+
+pub use watch::Watch;
 
 /// How long until presence is told again that was away.
 const RETRY: Duration = Duration::from_millis(500);
@@ -39,6 +42,7 @@ pub struct Grace {
 pub struct Statuses {
     hub: Arc<Hub>,
     presence: Arc<dyn Presence>,
+    watch: Watch,
     grace: Grace,
     told: Arc<DashSet<HostUuid>>,
     /// When a host without a socket here may be called gone.
@@ -59,16 +63,23 @@ impl Statuses {
     pub fn new(
         hub: Arc<Hub>,
         presence: Arc<dyn Presence>,
+        watch: Watch,
         grace: Grace,
         tracker: TaskTracker,
         stop: CancellationToken,
     ) -> Self {
-        Self { hub, presence, grace, told: Arc::default(), due: Arc::default(), turns: Turns::default(), tracker, stop }
+        let (told, due, turns) = (Arc::default(), Arc::default(), Turns::default());
+        Self { hub, presence, watch, grace, told, due, turns, tracker, stop }
     }
 
     /// The port behind it.
     pub fn presence(&self) -> &Arc<dyn Presence> {
         &self.presence
+    }
+
+    /// What guests are told.
+    pub fn watch(&self) -> &Watch {
+        &self.watch
     }
 
     /// Registers a socket at a host's status, and tells presence if it is the host's own.
@@ -126,48 +137,31 @@ pub struct StatusGuard {
 impl Drop for StatusGuard {
     fn drop(&mut self) {
         if self.connection.side() == Side::Guest {
+            drop(self.registration.take());
+            self.statuses.watch.forget_unwatched(self.host);
             return;
         }
-        let grace = match self.connection.ending() {
+        let (grace, outlives_us) = match self.connection.ending() {
             // Who logged out is gone at once; who closed a page may be opening the next.
-            Some(Close::Unauthenticated) => Duration::ZERO,
-            Some(Close::Restarting { .. }) => self.statuses.grace.drained,
-            _ => self.statuses.grace.usual,
+            Some(Close::Unauthenticated) => (Duration::ZERO, false),
+            Some(Close::Restarting { .. }) => (self.statuses.grace.drained, true),
+            _ => (self.statuses.grace.usual, false),
         };
         let (statuses, host, due) = (self.statuses.clone(), self.host, Instant::now() + grace);
         // Before the socket is gone: nobody may find the host gone without a time.
         statuses.due.insert(host, due);
         drop(self.registration.take());
         self.statuses.tracker.spawn(async move {
-            tokio::time::sleep_until(due).await;
+            let wait = tokio::time::sleep_until(due);
+            if outlives_us {
+                // What is left of a node that has ended lasts as long as its lease.
+                if statuses.stop.clone().run_until_cancelled_owned(wait).await.is_none() {
+                    return;
+                }
+            } else {
+                wait.await;
+            }
             statuses.tell(host).await;
         });
-    }
-}
-
-/// What hears presence: tells the guests who watch, and the hosts who are greeted.
-#[derive(Clone)]
-pub struct StatusDeliveries {
-    /// This node's connections.
-    pub hub: Arc<Hub>,
-    /// For the time in a status.
-    pub clock: Arc<dyn Clock>,
-    /// Where that time is shown.
-    pub wire: WireOffset,
-}
-
-impl PresenceSink for StatusDeliveries {
-    fn presence(&self, host: HostUuid, online: bool) {
-        let frame = status_frame(online, &self.wire.wall_clock(self.clock.now()));
-        self.hub.status(host, Side::Guest, &frame);
-    }
-
-    fn greeting(&self, host: HostUuid, frame: &[u8]) {
-        self.hub.status(host, Side::Host, frame);
-    }
-
-    fn missed(&self) {
-        // Guests ask again when they write; the next change is told as ever.
-        tracing::debug!("status events may have been missed");
     }
 }

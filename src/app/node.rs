@@ -27,13 +27,15 @@ use crate::relay::{Deliveries, Members, Relay, Sweep};
 use crate::rooms::Rooms;
 use crate::session::{Rate, SessionLimits, Sessions};
 use crate::shutdown::Shutdown;
-use crate::statuses::{Grace, StatusDeliveries, Statuses};
+use crate::standing::Standing;
+use crate::statuses::{Grace, Statuses, Watch};
 use crate::store::Store;
 use crate::web;
 use crate::ws::Upgrader;
 
-/// Clients are asked to come back within 1 to 5 s, and need a moment to connect.
-const DRAINED_GRACE: Duration = Duration::from_secs(8);
+/// How long hosts stay online whom a node has sent away because it ends: they are asked to come back within 1 to 5 s, and need a
+/// moment to connect. With what others need to find out that a lease has ended, well under the 20 s of SPEC 5.
+pub(super) const DRAINED_GRACE: Duration = Duration::from_secs(8);
 
 /// A node's parts.
 pub(super) struct Node {
@@ -43,9 +45,10 @@ pub(super) struct Node {
     pub(super) accounts: Accounts,
     announce: Announce,
     pub(super) broker: Arc<dyn Broker>,
-    presence: Arc<dyn Presence>,
+    pub(super) presence: Arc<dyn Presence>,
     sessions: Arc<Sessions>,
     inbox: Inbox,
+    pub(super) standing: Standing,
     pub(super) health: NodeHealth,
     clock: Arc<dyn Clock>,
 }
@@ -68,13 +71,13 @@ impl Node {
         let accounts = Accounts::new(store.clone(), clock.clone(), chance.clone(), keys(config), announce.clone())
             .with_key_grace(config.key_grace);
         let relay = Relay::start(&broker, &rooms, &hub, shutdown.tasks(), &shutdown.stopping_token());
-        let statuses = Statuses::new(
-            hub.clone(),
-            presence.clone(),
-            grace(config),
-            shutdown.tasks().clone(),
-            shutdown.stopping_token(),
-        );
+        let (tracker, stop) = (shutdown.tasks().clone(), shutdown.stopping_token());
+        let shown_at = (clock.clone(), config.wire_offset);
+        let watch = Watch::new(hub.clone(), presence.clone(), shown_at, tracker.clone(), stop.clone());
+        let statuses =
+            Statuses::new(hub.clone(), presence.clone(), watch, grace(config), tracker.clone(), stop.clone());
+        let standing =
+            Standing::new(hub.clone(), store.clone(), accounts.clone(), hosts.clone(), clock.clone(), tracker, stop);
         let sessions = Arc::new(Sessions {
             accounts: accounts.clone(),
             hosts: hosts.clone(),
@@ -93,7 +96,8 @@ impl Node {
         });
         let inbox = Inbox::new(hub.clone(), shutdown.tasks().clone(), shutdown.stopping_token());
         let health = NodeHealth::new(shutdown.clone());
-        Self { hub, hosts, rooms, accounts, announce, broker, presence, sessions, inbox, health, clock: clock.clone() }
+        let clock = clock.clone();
+        Self { hub, hosts, rooms, accounts, announce, broker, presence, sessions, inbox, standing, health, clock }
     }
 
     pub(super) fn http(
@@ -154,12 +158,13 @@ impl Node {
             inbox: self.inbox.clone(),
             hosts: self.hosts.clone(),
             accounts: self.accounts.clone(),
+            standing: self.standing.clone(),
             archive,
             tracker: self.sessions.tracker.clone(),
         };
         let heard = self.broker.subscribe(Arc::new(deliveries)).await;
-        let told = StatusDeliveries { hub: self.hub.clone(), clock: self.clock.clone(), wire: self.sessions.wire };
-        self.presence.subscribe(Arc::new(told)).await.and(heard)
+        let watch = self.sessions.statuses.watch().clone();
+        self.presence.subscribe(Arc::new(watch)).await.and(heard)
     }
 }
 
@@ -184,7 +189,7 @@ fn keys(config: &Config) -> TokenKeys {
 /// other.
 fn grace(config: &Config) -> Grace {
     let usual = config.presence_grace;
-    let drained = if config.mode.redis().is_some() { DRAINED_GRACE.min(config.drain).max(usual) } else { usual };
+    let drained = if config.mode.redis().is_some() { DRAINED_GRACE.max(usual) } else { usual };
     Grace { usual, drained }
 }
 

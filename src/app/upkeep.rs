@@ -5,8 +5,6 @@ use std::time::Duration;
 use tokio::time::MissedTickBehavior;
 
 use super::node::Node;
-use crate::accounts::Accounts;
-use crate::hub::Hub;
 use crate::redis::Redis;
 use crate::relay::SWEEP_INTERVAL;
 use crate::shutdown::Shutdown;
@@ -15,14 +13,18 @@ use crate::store::Store;
 /// How often a node renews its lease, and asks whether the broker answers.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
 
+/// How often it is looked whether a node has died, or this one has to say anew whom it has: it asks Redis nothing if not. A lease
+/// of 15 s, a heartbeat, this, and the work itself are under the 20 s of SPEC 5.
+const PRESENCE_INTERVAL: Duration = Duration::from_millis(500);
+
 /// How often SQL is asked whether it answers.
 const SQL_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How often changes of rooms are looked for whose node did not get round to them.
 const EVENTS_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How often the logins behind open sockets are looked up: one that ran out by itself is announced by nobody.
-const LOGINS_INTERVAL: Duration = Duration::from_secs(60);
+/// How often it is looked up whether hosts with open sockets may stay: that a login ran out by itself is announced by nobody.
+const STANDING_INTERVAL: Duration = Duration::from_secs(60);
 
 /// How often the keys are deleted that have ended. They open nothing by then: this is for the table only.
 const KEYS_INTERVAL: Duration = Duration::from_secs(3_600);
@@ -42,6 +44,15 @@ pub(super) fn start(node: &Node, store: &Store, redis: Option<&Redis>, shutdown:
         });
     }
     if redis.is_some() {
+        let presence = node.presence.clone();
+        every(shutdown, PRESENCE_INTERVAL, move || {
+            let presence = presence.clone();
+            async move {
+                if let Err(error) = presence.keep().await {
+                    tracing::debug!(%error, "presence is looked after again soon");
+                }
+            }
+        });
         // A single node hears itself.
         let (mut sweep, stop) = (node.sweep(), shutdown.stopping_token());
         shutdown.spawn(async move {
@@ -67,10 +78,14 @@ pub(super) fn start(node: &Node, store: &Store, redis: Option<&Redis>, shutdown:
             }
         }
     });
-    let (accounts, hub) = (node.accounts.clone(), node.hub.clone());
-    every(shutdown, LOGINS_INTERVAL, move || {
-        let (accounts, hub) = (accounts.clone(), hub.clone());
-        async move { end_dead_logins(&accounts, &hub).await }
+    let standing = node.standing.clone();
+    every(shutdown, STANDING_INTERVAL, move || {
+        let standing = standing.clone();
+        async move {
+            if let Err(error) = standing.check().await {
+                tracing::debug!(%error, "whether hosts may stay is asked again");
+            }
+        }
     });
     let accounts = node.accounts.clone();
     every(shutdown, KEYS_INTERVAL, move || {
@@ -94,20 +109,6 @@ pub(super) fn start(node: &Node, store: &Store, redis: Option<&Redis>, shutdown:
     });
 }
 
-/// Ends the sockets of logins that are over (SPEC 4: 4001).
-async fn end_dead_logins(accounts: &Accounts, hub: &Hub) {
-    for sid in hub.logins() {
-        match accounts.is_alive(&sid).await {
-            Ok(true) => {}
-            Ok(false) => hub.end_login(&sid),
-            Err(error) => {
-                tracing::debug!(%error, "whether logins are over is asked again");
-                return;
-            }
-        }
-    }
-}
-
 /// Does something again and again until background work is to end.
 fn every<F>(shutdown: &Shutdown, interval: Duration, work: impl Fn() -> F + Send + 'static)
 where
@@ -121,50 +122,4 @@ where
             work().await;
         }
     });
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use super::*;
-    use crate::accounts::NewAccount;
-    use crate::accounts::tokens::TokenKeys;
-    use crate::clock::{Chance, Clock as _, ManualClock, SystemClock};
-    use crate::domain::RoomName;
-    use crate::hub::{Identity, Place};
-    use crate::protocol::Close;
-    use crate::store::Dialect;
-    use crate::store::testing::on_fresh;
-
-    #[tokio::test]
-    async fn a_login_that_nobody_renews_for_a_week_ends_with_its_sockets() {
-        on_fresh(Dialect::Sqlite, |store, _| async move {
-            let clock = Arc::new(ManualClock::new(SystemClock.now()));
-            let keys = TokenKeys::new(&["a-secret-of-the-tests-that-is-long-enough"]).unwrap();
-            let nobody = Arc::new(|_| Box::pin(async {}) as futures_util::future::BoxFuture<'static, ()>);
-            let chance = Chance::from_seed(1);
-            let accounts = Accounts::new(store, clock.clone(), chance.clone(), keys, nobody);
-            let new = NewAccount {
-                email: "dev@shop.example".into(),
-                password: "pass word".into(),
-                service_name: "Shop".into(),
-                service_expl: String::new(),
-                service_domain: None,
-            };
-            accounts.create_host(new).await.unwrap();
-            let login = accounts.login("dev@shop.example", "pass word").await.unwrap();
-            let claims = accounts.authenticate(&login.tokens.access).await.unwrap();
-
-            let hub = Hub::new(chance);
-            let socket = hub.connection(Identity::Host { host: login.host.id, sid: claims.sid.into() });
-            let _guard = hub.register(Place::Room(RoomName::from_random([1; 16])), socket.clone());
-            end_dead_logins(&accounts, &hub).await;
-            assert_eq!(socket.ending(), None);
-            clock.advance(Duration::from_secs(7 * 24 * 3_600 + 1));
-            end_dead_logins(&accounts, &hub).await;
-            assert_eq!(socket.ending(), Some(Close::Unauthenticated));
-        })
-        .await;
-    }
 }

@@ -148,8 +148,7 @@ impl fmt::Display for MessageId {
     }
 }
 
-/// One life of a node: a new process, or the same one that came back after it was taken for dead, has
-/// another. 22 random characters.
+/// A node: a process, from its start to its end. 22 random characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct NodeId(HostUuid);
 

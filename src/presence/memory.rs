@@ -1,26 +1,33 @@
 //! Presence of a single node: what it knows is all there is.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use super::{Presence, PresenceSink};
+use super::{Presence, PresenceSink, Status};
 use crate::broker::Unavailable;
 use crate::domain::HostUuid;
 
 /// The driver.
 #[derive(Default)]
 pub struct MemoryPresence {
-    online: Mutex<HashSet<HostUuid>>,
+    known: Mutex<Known>,
     sink: OnceLock<Arc<dyn PresenceSink>>,
+}
+
+/// The hosts who are online, each with the version of that; and the newest version of all.
+#[derive(Debug, Default)]
+struct Known {
+    online: HashMap<HostUuid, u64>,
+    version: u64,
 }
 
 impl std::fmt::Debug for MemoryPresence {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("MemoryPresence").field("online", &self.online).finish_non_exhaustive()
+        f.debug_struct("MemoryPresence").field("known", &self.known).finish_non_exhaustive()
     }
 }
 
@@ -29,6 +36,22 @@ impl MemoryPresence {
         if let Some(sink) = self.sink.get() {
             tell(&**sink);
         }
+    }
+
+    fn set(&self, host: HostUuid, online: bool) {
+        // Told under the lock: what sinks hear has the order of what happened.
+        let mut known = self.known.lock();
+        if known.online.contains_key(&host) == online {
+            return;
+        }
+        known.version += 1;
+        let version = known.version;
+        if online {
+            known.online.insert(host, version);
+        } else {
+            known.online.remove(&host);
+        }
+        self.tell(|sink| sink.presence(host, Status { online, version }));
     }
 }
 
@@ -39,24 +62,20 @@ impl Presence for MemoryPresence {
     }
 
     async fn enter(&self, host: HostUuid) -> Result<(), Unavailable> {
-        // Told under the lock: what sinks hear has the order of what happened.
-        let mut online = self.online.lock();
-        if online.insert(host) {
-            self.tell(|sink| sink.presence(host, true));
-        }
+        self.set(host, true);
         Ok(())
     }
 
     async fn leave(&self, host: HostUuid) -> Result<(), Unavailable> {
-        let mut online = self.online.lock();
-        if online.remove(&host) {
-            self.tell(|sink| sink.presence(host, false));
-        }
+        self.set(host, false);
         Ok(())
     }
 
-    async fn is_online(&self, host: HostUuid) -> Result<bool, Unavailable> {
-        Ok(self.online.lock().contains(&host))
+    async fn status(&self, host: HostUuid) -> Result<Status, Unavailable> {
+        let known = self.known.lock();
+        // Of who is not here, no change is newer than the newest of all.
+        let (online, version) = known.online.get(&host).map_or((false, known.version), |version| (true, *version));
+        Ok(Status { online, version })
     }
 
     async fn greet(&self, host: HostUuid, frame: Bytes) -> Result<(), Unavailable> {

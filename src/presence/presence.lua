@@ -1,25 +1,37 @@
--- A node has sockets of a host, or no longer has; says so to all nodes if the host came online or went offline by it.
+#!lua flags=allow-oom
+-- A node has sockets of a host, or no longer has, or is dead; says so to all nodes if the host came online or went offline by it.
 --
 -- KEYS 1  pt:{<host>}:presence
--- ARGV 1  node  2  1 has, 0 has none  3  channel  4  host
--- Returns whether the host is online now.
-local function online()
+-- ARGV 1  the node's incarnation, <node>.<number>   2  `has`, `none`, or `dead`   3  channel  4  host
+-- Returns {whether the host is online now, the version of that}.
+local function nodes()
+  local found = {}
   for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
-    if string.sub(field, 1, 2) == 'n:' then return 1 end
+    if string.sub(field, 1, 2) == 'n:' then found[#found + 1] = field end
   end
-  return 0
+  return found
 end
-local before = online()
-if ARGV[2] == '1' then
-  redis.call('HSET', KEYS[1], 'n:' .. ARGV[1], 1)
-else
+local before = nodes()
+if ARGV[2] == 'dead' then
   redis.call('HDEL', KEYS[1], 'n:' .. ARGV[1])
+else
+  -- What a node says holds for all its incarnations.
+  if ARGV[2] == 'has' then redis.call('HSET', KEYS[1], 'n:' .. ARGV[1], 1) end
+  local node = 'n:' .. string.match(ARGV[1], '^[^.]*')
+  for _, field in ipairs(before) do
+    local is_his = string.match(field, '^[^.]*') == node
+    if is_his and not (ARGV[2] == 'has' and field == 'n:' .. ARGV[1]) then redis.call('HDEL', KEYS[1], field) end
+  end
 end
-local after = online()
-if before ~= after then
-  local version = redis.call('HINCRBY', KEYS[1], 'version', 1)
+local was, is = #before > 0 and 1 or 0, #nodes() > 0 and 1 or 0
+local version = tonumber(redis.call('HGET', KEYS[1], 'version') or 0)
+if was ~= is then
+  -- By the clock, so that it rises also where a server has lost the one before.
+  local time = redis.call('TIME')
+  version = math.max(version + 1, time[1] * 1000 + math.floor(time[2] / 1000))
+  redis.call('HSET', KEYS[1], 'version', string.format('%.0f', version))
   -- A host who is away for good is forgotten; his version outlives every event on its way.
-  if after == 0 then redis.call('EXPIRE', KEYS[1], 86400) else redis.call('PERSIST', KEYS[1]) end
-  redis.call('PUBLISH', ARGV[3], 'S' .. ARGV[4] .. ' ' .. after .. ' ' .. version)
+  if is == 0 then redis.call('EXPIRE', KEYS[1], 3600) else redis.call('PERSIST', KEYS[1]) end
+  redis.call('PUBLISH', ARGV[3], string.format('S%s %d %.0f', ARGV[4], is, version))
 end
-return after
+return { is, version }

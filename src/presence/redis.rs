@@ -1,74 +1,73 @@
 //! Presence of a cluster: a hash a host with the nodes that have sockets of his, and one channel for what changes.
+//!
+//! Beside it each node has a set of its hosts, so that whoever finds it dead knows whom to look after ([`claim`]). The set is
+//! written before the hash: what is in a hash is in a set. Both are written under the node's incarnation, and none of a lease
+//! that has ended is ever written under again: what is taken away of a dead one cannot hit what its node says when it comes back.
+//!
+//! **Invariant:** a host is online as long as a node is in his hash, and only a change of the hash is told. Nobody reads a
+//! status into who lives and who is dead: he takes the dead out of the hash, and the change is told to all.
 
+use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use fred::prelude::*;
-use fred::types::Message;
-use tokio::sync::broadcast::Receiver;
-use tokio::sync::broadcast::error::RecvError;
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use parking_lot::Mutex;
 
-use super::{Presence, PresenceSink};
+use super::{Presence, PresenceSink, Status};
 use crate::broker::Unavailable;
 use crate::domain::HostUuid;
-use crate::redis::{Disturbances, Redis, Script, call};
+use crate::redis::{Redis, Script, call};
+use crate::turns::Turns;
+
+mod claim;
+mod listener;
 
 /// Where changes and greetings are told: `S<host> <0|1> <version>` and `G<host> <frame>`.
 const CHANNEL: &str = "pt:status";
+
+/// How many hosts are written at once, when there are many.
+const AT_ONCE: usize = 64;
+
+/// How many hosts go into a set with one command.
+const PART: usize = 500;
 
 /// The driver.
 #[derive(Clone, Debug)]
 pub struct RedisPresence {
     redis: Redis,
     script: Arc<Script>,
+    /// Of one host one thing is written at a time.
+    turns: Turns,
+    own: Arc<Mutex<Own>>,
 }
 
-impl RedisPresence {
-    /// Over the node's clients.
-    pub fn new(redis: Redis) -> Self {
-        Self { redis, script: Arc::new(Script::new(include_str!("presence.lua"))) }
-    }
+/// What this node has said.
+#[derive(Debug, Default)]
+struct Own {
+    hosts: HashSet<HostUuid>,
+    /// Under which incarnation all of them have been written.
+    whole: Option<String>,
+    /// Under which something was written.
+    written: Vec<String>,
+}
 
-    async fn set(&self, host: HostUuid, has: &'static str) -> Result<(), Unavailable> {
-        let args: Vec<Value> =
-            vec![self.redis.node().as_str().into(), has.into(), CHANNEL.into(), host.as_str().into()];
-        self.redis.eval(&self.script, key(host), args).await.map(|_| ())
-    }
+/// What a node says of a host.
+#[derive(Clone, Copy, Debug)]
+enum Word {
+    Has,
+    None,
+    Dead,
+}
 
-    async fn listen(
-        self,
-        sink: Arc<dyn PresenceSink>,
-        mut messages: Receiver<Message>,
-        mut disturbances: Disturbances,
-        mut subscribed: bool,
-    ) {
-        let mut retry = tokio::time::interval(Duration::from_millis(500));
-        loop {
-            tokio::select! {
-                () = self.redis.ended() => return,
-                message = messages.recv() => match message {
-                    Ok(message) if &*message.channel == CHANNEL => {
-                        if message.value.as_bytes().and_then(|bytes| deliver(bytes, &*sink)).is_none() {
-                            tracing::warn!("a status event could not be read");
-                        }
-                    }
-                    Ok(_) => {}
-                    Err(RecvError::Lagged(_)) => sink.missed(),
-                    Err(RecvError::Closed) => return,
-                },
-                disturbance = disturbances.next() => match disturbance {
-                    Some(()) => subscribed = false,
-                    None => return,
-                },
-                _ = retry.tick(), if !subscribed => {
-                    subscribed = self.redis.subscribe(CHANNEL).await.is_ok();
-                    if subscribed {
-                        sink.missed();
-                    }
-                }
-            }
+impl Word {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Has => "has",
+            Self::None => "none",
+            Self::Dead => "dead",
         }
     }
 }
@@ -77,45 +76,118 @@ fn key(host: HostUuid) -> String {
     format!("pt:{{{host}}}:presence")
 }
 
-fn deliver(event: &[u8], sink: &dyn PresenceSink) -> Option<()> {
-    let (kind, rest) = event.split_first()?;
-    let host = HostUuid::from_bytes(rest.get(..HostUuid::LEN)?).ok()?;
-    let rest = rest.get(HostUuid::LEN..)?.strip_prefix(b" ")?;
-    match kind {
-        b'S' => sink.presence(host, rest.first()? == &b'1'),
-        b'G' => sink.greeting(host, rest),
-        // A newer node's kind of event: not for us.
-        _ => {}
+fn set_of(incarnation: &str) -> String {
+    format!("pt:node:{incarnation}:hosts")
+}
+
+impl RedisPresence {
+    /// Over the node's clients.
+    pub fn new(redis: Redis) -> Self {
+        let script = Arc::new(Script::new(include_str!("presence.lua")));
+        Self { redis, script, turns: Turns::default(), own: Arc::default() }
     }
-    Some(())
+
+    async fn say(&self, host: HostUuid, incarnation: &str, word: Word) -> Result<Status, Unavailable> {
+        let args: Vec<Value> = vec![incarnation.into(), word.as_str().into(), CHANNEL.into(), host.as_str().into()];
+        let answer = self.redis.eval(&self.script, key(host), args).await?;
+        let (online, version) = answer.convert::<(bool, u64)>()?;
+        Ok(Status { online, version })
+    }
+
+    /// Says again under a new incarnation whom this node has, and takes away what is left of those before.
+    async fn say_again(&self) -> Result<(), Unavailable> {
+        let incarnation = self.redis.incarnation()?;
+        let hosts = self.own.lock().unsaid(&incarnation);
+        for part in hosts.chunks(PART) {
+            self.add(&incarnation, part).await?;
+            let said = futures_util::stream::iter(part.to_vec()).map(|host| self.enter_again(host, &incarnation));
+            said.buffer_unordered(AT_ONCE).try_collect::<()>().await?;
+        }
+        let left = self.own.lock().all_said(incarnation);
+        for earlier in left {
+            self.take_back(&earlier).await?;
+            self.own.lock().written.retain(|written| *written != earlier);
+        }
+        Ok(())
+    }
+
+    async fn enter_again(&self, host: HostUuid, incarnation: &str) -> Result<(), Unavailable> {
+        let _turn = self.turns.take(host.as_bytes()).await;
+        // He may have left since.
+        if self.own.lock().hosts.contains(&host) {
+            self.say(host, incarnation, Word::Has).await?;
+        }
+        Ok(())
+    }
+
+    async fn add(&self, incarnation: &str, hosts: &[HostUuid]) -> Result<(), Unavailable> {
+        let set = set_of(incarnation);
+        let members: Vec<&str> = hosts.iter().map(HostUuid::as_str).collect();
+        call(|| self.redis.client().sadd::<(), _, _>(&set, members.clone())).await
+    }
+
+    async fn remove(&self, incarnation: &str, hosts: &[HostUuid]) -> Result<(), Unavailable> {
+        let set = set_of(incarnation);
+        let members: Vec<&str> = hosts.iter().map(HostUuid::as_str).collect();
+        call(|| self.redis.client().srem::<(), _, _>(&set, members.clone())).await
+    }
+}
+
+impl Own {
+    fn writes_under(&mut self, incarnation: &str) {
+        if !self.written.iter().any(|written| written == incarnation) {
+            self.written.push(incarnation.to_owned());
+        }
+    }
+
+    /// Who is to be said again under an incarnation: everybody, unless they have been.
+    fn unsaid(&mut self, incarnation: &str) -> Vec<HostUuid> {
+        if self.whole.as_deref() == Some(incarnation) {
+            return Vec::new();
+        }
+        self.writes_under(incarnation);
+        self.hosts.iter().copied().collect()
+    }
+
+    /// Everybody has been said under it. Returns those of which something may be left.
+    fn all_said(&mut self, incarnation: String) -> Vec<String> {
+        let earlier = self.written.iter().filter(|written| **written != incarnation).cloned().collect();
+        self.whole = Some(incarnation);
+        earlier
+    }
 }
 
 #[async_trait]
 impl Presence for RedisPresence {
     async fn subscribe(&self, sink: Arc<dyn PresenceSink>) -> Result<(), Unavailable> {
-        // Before the subscription: what happens from then on is heard.
-        let (messages, disturbances) = (self.redis.subscriber().message_rx(), self.redis.disturbances());
-        let first = self.redis.subscribe(CHANNEL).await;
-        tokio::spawn(self.clone().listen(sink, messages, disturbances, first.is_ok()));
-        first
+        listener::start(self.redis.clone(), sink).await
     }
 
     async fn enter(&self, host: HostUuid) -> Result<(), Unavailable> {
-        let set = format!("pt:node:{}:hosts", self.redis.node());
+        let _turn = self.turns.take(host.as_bytes()).await;
+        // Before the name is read: a new incarnation says again who is in here.
+        self.own.lock().hosts.insert(host);
+        let incarnation = self.redis.incarnation()?;
+        self.own.lock().writes_under(&incarnation);
         // First, so that whoever cleans up after this node finds the host.
-        call(|| self.redis.client().sadd::<(), _, _>(&set, host.as_str())).await?;
-        self.set(host, "1").await
+        self.add(&incarnation, &[host]).await?;
+        self.say(host, &incarnation, Word::Has).await.map(|_| ())
     }
 
     async fn leave(&self, host: HostUuid) -> Result<(), Unavailable> {
-        self.set(host, "0").await?;
-        let set = format!("pt:node:{}:hosts", self.redis.node());
-        call(|| self.redis.client().srem::<(), _, _>(&set, host.as_str())).await
+        let _turn = self.turns.take(host.as_bytes()).await;
+        self.own.lock().hosts.remove(&host);
+        let incarnation = self.redis.incarnation()?;
+        self.say(host, &incarnation, Word::None).await?;
+        self.remove(&incarnation, &[host]).await
     }
 
-    async fn is_online(&self, host: HostUuid) -> Result<bool, Unavailable> {
-        let fields: Vec<String> = call(|| self.redis.client().hkeys(key(host))).await?;
-        Ok(fields.iter().any(|field| field.starts_with("n:")))
+    async fn status(&self, host: HostUuid) -> Result<Status, Unavailable> {
+        let (mut status, nodes) = self.read(host).await?;
+        for dead in self.dead_among(nodes).await? {
+            status = self.say(host, &dead, Word::Dead).await?;
+        }
+        Ok(status)
     }
 
     async fn greet(&self, host: HostUuid, frame: Bytes) -> Result<(), Unavailable> {
@@ -123,5 +195,13 @@ impl Presence for RedisPresence {
         event.extend_from_slice(&frame);
         let event = Bytes::from(event);
         call(|| self.redis.client().publish::<(), _, _>(CHANNEL, event.clone())).await
+    }
+
+    async fn keep(&self) -> Result<(), Unavailable> {
+        self.say_again().await?;
+        for dead in self.redis.dead_incarnations().iter() {
+            self.claim(dead).await?;
+        }
+        Ok(())
     }
 }

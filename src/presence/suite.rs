@@ -1,6 +1,9 @@
-//! The promises of presence, kept by every driver; [`cluster`] has those that only many nodes need.
+//! The promises of presence, kept by every driver; [`cluster`] has those that only many nodes need, [`failover`] what a lost
+//! master changes, [`cost`] what it asks of Redis.
 
 mod cluster;
+mod cost;
+mod failover;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +14,7 @@ use tokio::sync::Notify;
 
 use super::memory::MemoryPresence;
 use super::redis::RedisPresence;
-use super::{Presence, PresenceSink};
+use super::{Presence, PresenceSink, Status};
 use crate::clock::Chance;
 use crate::domain::HostUuid;
 use crate::redis::Redis;
@@ -36,6 +39,7 @@ macro_rules! on_every_driver {
 on_every_driver!(
     a_host_is_online_while_a_node_has_him,
     what_is_told_twice_is_heard_once,
+    versions_rise_and_are_those_of_what_is_read,
     changes_of_a_host_are_heard_in_order,
     a_greeting_arrives_as_it_was_sent,
 );
@@ -51,6 +55,7 @@ enum Heard {
 #[derive(Default)]
 struct Ear {
     heard: Mutex<Vec<Heard>>,
+    versions: Mutex<Vec<(HostUuid, u64)>>,
     more: Notify,
 }
 
@@ -75,8 +80,9 @@ impl Ear {
 }
 
 impl PresenceSink for Ear {
-    fn presence(&self, host: HostUuid, online: bool) {
-        self.hear(if online { Heard::Online(host) } else { Heard::Offline(host) });
+    fn presence(&self, host: HostUuid, status: Status) {
+        self.versions.lock().push((host, status.version));
+        self.hear(if status.online { Heard::Online(host) } else { Heard::Offline(host) });
     }
     fn greeting(&self, host: HostUuid, frame: &[u8]) {
         self.hear(Heard::Greeting(host, Bytes::copy_from_slice(frame)));
@@ -126,7 +132,7 @@ impl Node {
     }
 
     async fn is_online(&self, host: HostUuid) -> bool {
-        self.presence.is_online(host).await.unwrap()
+        self.presence.status(host).await.unwrap().online
     }
 
     /// Everything that was heard before a greeting that is sent now: also that something was not. In a Cluster each master
@@ -140,6 +146,31 @@ impl Node {
         };
         let heard = self.ear.until(&marker, markers).await;
         heard.into_iter().filter(|heard| !matches!(heard, Heard::Greeting(_, said) if *said == frame)).collect()
+    }
+
+    /// It has died, and its lease has ended.
+    async fn dies(&self) {
+        let name = self.redis().incarnation().unwrap();
+        self.redis().raw::<i64>("ZADD", &["pt:nodes", "XX", "1", &name]).await;
+    }
+
+    /// Its lease has lasted, and was renewed now.
+    async fn ripens(&self) {
+        // The event of its first connection may come only now, and begin it anew.
+        while !self.redis().judges() {
+            self.redis().heartbeat().await.unwrap();
+            self.redis().ripen();
+        }
+        self.redis().heartbeat().await.unwrap();
+    }
+
+    async fn beats(&self) {
+        self.redis().heartbeat().await.unwrap();
+        self.presence.keep().await.unwrap();
+    }
+
+    async fn left_of(&self, other: &Node) -> Vec<String> {
+        self.redis().keys(&format!("node:{}", other.redis().node())).await
     }
 
     fn redis(&self) -> &Redis {
@@ -173,6 +204,27 @@ async fn what_is_told_twice_is_heard_once(stage: Stage) {
     }
     let (online, offline) = (Heard::Online(host), Heard::Offline(host));
     assert_eq!(node.heard().await, [online.clone(), offline.clone(), online, offline]);
+}
+
+async fn versions_rise_and_are_those_of_what_is_read(stage: Stage) {
+    let (node, host, other) = (stage.node().await, a_host(), a_host());
+    let mut read = Vec::new();
+    for _ in 0..3 {
+        for enters in [true, false] {
+            if enters {
+                node.enter(host).await
+            } else {
+                node.leave(host).await
+            }
+            read.push((host, node.presence.status(host).await.unwrap().version));
+            node.enter(other).await;
+        }
+    }
+    node.heard().await;
+    let mut heard = node.ear.versions.lock().clone();
+    heard.retain(|(whose, _)| *whose == host);
+    assert_eq!(heard, read);
+    assert!(read.windows(2).all(|pair| pair[0].1 < pair[1].1), "{read:?}");
 }
 
 async fn changes_of_a_host_are_heard_in_order(stage: Stage) {

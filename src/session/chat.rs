@@ -340,8 +340,8 @@ impl ChatSession {
             // He may have hidden his status since this guest came, or shown it.
             let shows =
                 context.hosts.by_uuid(host).await.ok().flatten().is_some_and(|host| host.config.use_online_status);
-            match context.statuses.presence().is_online(host).await {
-                Ok(online) if online && shows => {
+            match context.statuses.presence().status(host).await {
+                Ok(status) if status.online && shows => {
                     let now = context.wire.wall_clock(context.clock.now());
                     connection.push(frame::text(&status_frame(true, &now)));
                 }

@@ -9,8 +9,8 @@ use super::throttle::Throttle;
 use super::{Appetite, Handshake, Refusal, Sessions, Work, run};
 use crate::domain::{HostUuid, Side};
 use crate::hub::{Connection, Identity};
-use crate::protocol::status::{Inbound, guest_frame, status_frame};
-use crate::protocol::{Close, frame};
+use crate::protocol::Close;
+use crate::protocol::status::{Inbound, guest_frame};
 use crate::statuses::StatusGuard;
 
 /// A guest who watches a host, or the host himself.
@@ -92,18 +92,15 @@ impl StatusSession {
     fn answer(&self, greet: bool) -> Work {
         let (context, host, connection) = (self.context.clone(), self.host, self.connection.clone());
         async move {
-            let now = context.wire.wall_clock(context.clock.now());
-            let presence = context.statuses.presence();
             let answer = async {
                 if greet {
-                    presence.greet(host, guest_frame(&now)).await?;
+                    let now = context.wire.wall_clock(context.clock.now());
+                    context.statuses.presence().greet(host, guest_frame(&now)).await?;
                 }
-                presence.is_online(host).await
+                context.statuses.watch().answer(host, &connection).await
             };
-            match answer.await {
-                Ok(true) => connection.push(frame::text(&status_frame(true, &now))),
-                Ok(false) => {}
-                Err(error) => tracing::debug!(%error, "nobody knows whether a host is online"),
+            if let Err(error) = answer.await {
+                tracing::debug!(%error, "nobody knows whether a host is online");
             }
             Ok(())
         }

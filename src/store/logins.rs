@@ -208,6 +208,22 @@ impl Store {
             .await?;
         Ok(found.is_some())
     }
+
+    /// Those of some logins that live.
+    pub async fn live_logins(&self, of: &[&str], now: DateTime<Utc>) -> Result<Vec<String>, StoreError> {
+        let found = self
+            .run(|| {
+                login::Entity::find()
+                    .select_only()
+                    .column(login::Column::Sid)
+                    .filter(login::Column::Sid.is_in(of.iter().copied()))
+                    .filter(alive_at(millis(now)))
+                    .into_tuple()
+                    .all(&self.reader)
+            })
+            .await?;
+        Ok(found)
+    }
 }
 
 fn alive_at(now: DateTime<Utc>) -> Condition {

@@ -7,7 +7,7 @@ use sea_orm::{ColumnTrait, DbErr, EntityTrait, ExprTrait, QueryFilter, QueryOrde
 use super::entity::{user, user_config};
 use super::hosts::to_host;
 use super::{Store, StoreError, millis};
-use crate::domain::{Host, HostId};
+use crate::domain::{Host, HostId, HostUuid};
 
 /// Who deactivates an account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +38,39 @@ impl Store {
         });
         let hosts = hosts.collect::<Result<_, DbErr>>()?;
         Ok(hosts)
+    }
+
+    /// Those of some hosts who are deactivated.
+    pub async fn deactivated(&self, of: &[HostId]) -> Result<Vec<HostId>, StoreError> {
+        let found: Vec<i64> = self
+            .run(|| {
+                user::Entity::find()
+                    .select_only()
+                    .column(user::Column::Id)
+                    .filter(user::Column::Id.is_in(of.iter().map(|host| host.0)))
+                    .filter(user::Column::IsDeleted.eq(true))
+                    .into_tuple()
+                    .all(&self.reader)
+            })
+            .await?;
+        Ok(found.into_iter().map(HostId).collect())
+    }
+
+    /// Those of some hosts who do not show their status.
+    pub async fn hidden(&self, of: &[HostUuid]) -> Result<Vec<HostUuid>, StoreError> {
+        let found: Vec<String> = self
+            .run(|| {
+                user::Entity::find()
+                    .select_only()
+                    .column(user::Column::Uuid)
+                    .inner_join(user_config::Entity)
+                    .filter(user::Column::Uuid.is_in(of.iter().map(HostUuid::as_str)))
+                    .filter(user_config::Column::UseOnlineStatus.eq(false))
+                    .into_tuple()
+                    .all(&self.reader)
+            })
+            .await?;
+        Ok(found.iter().filter_map(|uuid| uuid.parse().ok()).collect())
     }
 
     /// Deactivates a host; who stands so already is left alone. A password that was mailed opens nothing any more.

@@ -17,6 +17,7 @@ mod ledger;
 mod node;
 mod nodes;
 mod person;
+mod presence;
 mod proxy;
 mod random;
 mod redis_away;
@@ -25,6 +26,7 @@ mod slow;
 mod socket;
 mod sql_away;
 mod stage;
+mod statuses;
 
 #[allow(dead_code, reason = "MariaDB is for others")]
 #[path = "../support/database.rs"]

@@ -26,7 +26,7 @@ use crate::proxy::Proxy;
 use crate::servers::{Kind, Servers};
 use crate::socket::SHOP;
 
-const JWT_SECRET: &str = "a-secret-of-the-tests-that-is-long-enough";
+pub const JWT_SECRET: &str = "a-secret-of-the-tests-that-is-long-enough";
 const EMAIL: &str = "host@shop.example";
 const PASSWORD: &str = "correct horse battery";
 

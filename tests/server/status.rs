@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use pintalk::clock::{Clock as _, SystemClock};
+use pintalk::domain::HostConfig;
+use pintalk::store::By;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -198,23 +201,72 @@ on_both! {
 with_topology! {
     #[clusters]
     async fn a_host_whom_a_draining_node_sends_away_stays_online_until_he_had_time_to_come_back(topology) {
-        let flags = ["--drain", "6s"];
-        let mut app = TestApp::start_with(topology, &flags).await;
-        let host = app.host("host@shop.example").await;
-        let mut desk = host.appear(&app.nodes[0]).await;
+        let mut app = TestApp::start(topology).await;
+        let (host, absent) = (app.host("host@shop.example").await, app.host("absent@shop.example").await);
+        let (mut desk, mut other) = (host.appear(&app.nodes[0]).await, absent.appear(&app.nodes[0]).await);
         desk.nothing().await;
-        let mut guest = host.watched(&app.nodes[1]).await;
-        assert!(is(&guest.frame().await, "online"));
+        other.nothing().await;
+        let (mut guest, mut waiting) = (host.watched(&app.nodes[1]).await, absent.watched(&app.nodes[1]).await);
+        for guest in [&mut guest, &mut waiting] {
+            assert!(is(&guest.frame().await, "online"));
+        }
         let node = app.nodes.remove(0);
         node.shutdown.begin();
         let (code, reason) = desk.closed().await;
-        assert_eq!(code, 1012);
+        let sent_away = std::time::Instant::now();
+        assert_eq!((code, other.closed().await.0), (1012, 1012));
         let ms: u64 = reason.trim_start_matches("retry in ").trim_end_matches(" ms").parse().expect("a time");
-        assert!(!guest.hears("offline", Duration::from_millis(ms)).await);
+        // It waits for nobody.
+        node.ended().await;
+        assert!(sent_away.elapsed() < Duration::from_secs(4), "{:?}", sent_away.elapsed());
+        let pause = Duration::from_millis(ms).saturating_sub(sent_away.elapsed());
+        assert!(!guest.hears("offline", pause).await);
         let mut back = host.appear(&app.nodes[0]).await;
         back.nothing().await;
-        node.ended().await;
+        // Who does not come back is gone in time; whoever is left has to have been there for 15 s to say so.
+        assert!(waiting.hears("offline", Duration::from_secs(20).saturating_sub(sent_away.elapsed())).await);
+        assert!(sent_away.elapsed() > Duration::from_secs(5), "{:?}", sent_away.elapsed());
         assert!(!guest.hears("offline", Duration::from_millis(500)).await);
+        app.stop().await;
+    }
+}
+
+with_topology! {
+    #[clusters]
+    async fn what_nobody_told_of_a_host_is_looked_up_when_a_nodes_subscriber_was_away(topology) {
+        let app = TestApp::start(topology).await;
+        let (a, b) = app.two();
+        let hosts = [
+            app.host("hides@shop.example").await,
+            app.host("out@shop.example").await,
+            app.host("gone@shop.example").await,
+            app.host("stays@shop.example").await,
+        ];
+        let (mut desks, mut guests) = (Vec::new(), Vec::new());
+        for host in &hosts {
+            desks.push(host.appear(a).await);
+            desks.push(host.appear(b).await);
+            guests.push(host.watched(b).await);
+        }
+        for desk in &mut desks {
+            assert!(desk.is_admitted().await);
+        }
+        // What no other node would hear of.
+        let hide = HostConfig { use_online_status: false };
+        app.store.set_config(hosts[0].account.id, hide).await.expect("SQL");
+        let sid = app.sid_of(&hosts[1]);
+        app.store.end_login(&sid, SystemClock.now()).await.expect("SQL");
+        app.store.deactivate(hosts[2].account.id, By::Operator, SystemClock.now()).await.expect("SQL");
+        app.redis.as_ref().expect("a cluster").kill_listeners().await;
+        for (at, code) in [4009, 4009, 4001, 4001, 4001, 4001].into_iter().enumerate() {
+            assert_eq!(desks[at].close_code_at_last().await, code, "{at}");
+        }
+        assert_eq!(guests[0].close_code_at_last().await, 4009);
+        assert!(guests[1].hears("offline", Duration::from_secs(2)).await);
+        for desk in &mut desks[6..] {
+            assert!(desk.is_admitted().await);
+        }
+        assert!(!guests[3].hears("offline", Duration::from_millis(500)).await);
         app.stop().await;
     }
 }

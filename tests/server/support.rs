@@ -11,7 +11,7 @@ use migration::{Migrator, MigratorTrait as _};
 use pintalk::accounts::tokens::TokenKeys;
 use pintalk::accounts::{Accounts, NewAccount};
 use pintalk::app;
-use pintalk::clock::{Chance, SystemClock};
+use pintalk::clock::{Chance, Clock as _, SystemClock};
 use pintalk::config::{Config, ServeArgs};
 use pintalk::domain::Host as Account;
 use pintalk::shutdown::Shutdown;
@@ -171,6 +171,12 @@ impl TestApp {
             service_domain: Some(domains.into()),
         };
         accounts.create_host(new).await.expect("a host")
+    }
+
+    /// The login of a host.
+    pub fn sid_of(&self, host: &Host) -> String {
+        let keys = TokenKeys::new(&[JWT_SECRET]).expect("keys");
+        keys.read_access(&host.token, SystemClock.now()).expect("a token").sid
     }
 
     /// Where its database is.

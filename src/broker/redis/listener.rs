@@ -109,6 +109,7 @@ async fn keep(
                     hearing.start_again();
                     metrics::counter!(crate::metric::BUS_RESUBSCRIBED).increment(1);
                     sink.missed();
+                    read_control(&redis, &*sink, &mut newest).await;
                 }
                 Err(error) => tracing::warn!(%error, "the buses are not subscribed yet"),
             },

@@ -65,7 +65,7 @@ async fn a_dead_node_does_not_count_and_is_pruned(stage: Stage) {
     living.broker.set_members(room.name, 1, 0).await.unwrap();
     dying.broker.set_members(room.name, 2, 1).await.unwrap();
     assert_eq!(counts(&living, &room).await, (3, 1));
-    dying.redis().sign_off().await.unwrap();
+    dying.redis().sign_off(Duration::ZERO).await.unwrap();
     assert_eq!(counts(&stage.node().await, &room).await, (1, 0));
     // A list of the living may be two seconds old.
     until("the dead do not count", || async { counts(&living, &room).await == (1, 0) }).await;

@@ -253,7 +253,7 @@ async fn an_idle_room_goes_unless_somebody_or_something_needs_it(stage: Stage) {
     node.say(&waiting, [1]).await;
     node.broker.set_members(occupied.name, 1, 0).await.unwrap();
     dying.broker.set_members(left.name, 1, 0).await.unwrap();
-    dying.redis().sign_off().await.unwrap();
+    dying.redis().sign_off(Duration::ZERO).await.unwrap();
     node.rooms.change(deleted.name, RoomChange::Delete).await.unwrap();
 
     assert_eq!(queue(&node).remove_idle(partition, Duration::from_secs(3_600)).await.unwrap(), 0);

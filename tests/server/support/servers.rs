@@ -33,6 +33,12 @@ impl RedisServer {
         client
     }
 
+    /// Cuts off everybody who listens.
+    pub async fn kill_listeners(&self) {
+        let killed = self.0.ask_one(0, "CLIENT KILL TYPE pubsub").expect("redis answers");
+        assert!(!killed.starts_with(":0"), "{killed}");
+    }
+
     /// Messages that wait for SQL, in all partitions.
     pub async fn queued_messages(&self) -> i64 {
         let client = self.client().await;

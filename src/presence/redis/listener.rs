@@ -1,0 +1,78 @@
+//! Listens to what changes and to guests who greet, and hands it to the sink.
+//!
+//! **Invariant:** whenever something may have been missed (a lag, a new connection), the sink is told.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fred::prelude::*;
+use fred::types::Message;
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
+
+use super::{CHANNEL, PresenceSink, Status};
+use crate::broker::Unavailable;
+use crate::domain::HostUuid;
+use crate::redis::{Disturbances, Redis};
+
+/// How long to wait before subscribing again what could not be.
+const RETRY_INTERVAL: Duration = Duration::from_millis(500);
+
+pub(super) async fn start(redis: Redis, sink: Arc<dyn PresenceSink>) -> Result<(), Unavailable> {
+    // Before the subscription: what happens from then on is heard.
+    let (messages, disturbances) = (redis.subscriber().message_rx(), redis.disturbances());
+    let first = redis.subscribe(CHANNEL).await;
+    tokio::spawn(listen(redis, sink, messages, disturbances, first.is_ok()));
+    first
+}
+
+async fn listen(
+    redis: Redis,
+    sink: Arc<dyn PresenceSink>,
+    mut messages: Receiver<Message>,
+    mut disturbances: Disturbances,
+    mut subscribed: bool,
+) {
+    let mut retry = tokio::time::interval(RETRY_INTERVAL);
+    loop {
+        tokio::select! {
+            () = redis.ended() => return,
+            message = messages.recv() => match message {
+                Ok(message) if &*message.channel == CHANNEL => {
+                    if message.value.as_bytes().and_then(|bytes| deliver(bytes, &*sink)).is_none() {
+                        tracing::warn!("a status event could not be read");
+                    }
+                }
+                Ok(_) => {}
+                Err(RecvError::Lagged(_)) => sink.missed(),
+                Err(RecvError::Closed) => return,
+            },
+            disturbance = disturbances.next() => match disturbance {
+                Some(()) => subscribed = false,
+                None => return,
+            },
+            _ = retry.tick(), if !subscribed => {
+                subscribed = redis.subscribe(CHANNEL).await.is_ok();
+                if subscribed {
+                    sink.missed();
+                }
+            }
+        }
+    }
+}
+
+fn deliver(event: &[u8], sink: &dyn PresenceSink) -> Option<()> {
+    let (kind, rest) = event.split_first()?;
+    let host = HostUuid::from_bytes(rest.get(..HostUuid::LEN)?).ok()?;
+    let rest = rest.get(HostUuid::LEN..)?.strip_prefix(b" ")?;
+    match kind {
+        b'S' => {
+            let (online, version) = std::str::from_utf8(rest).ok()?.split_once(' ')?;
+            sink.presence(host, Status { online: online == "1", version: version.parse().ok()? });
+        }
+        b'G' => sink.greeting(host, rest),
+        // A newer node's kind of event: not for us.
+        _ => {}
+    }
+    Some(())
+}

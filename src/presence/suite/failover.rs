@@ -1,0 +1,62 @@
+//! A master is gone, and with it perhaps what it was told last: nodes say again whom they have.
+
+use fred::util::redis_keyslot;
+
+use super::*;
+use crate::redis::testing::on_redis;
+
+on_redis!(redis_cluster, Cluster, crate::presence::suite::Stage::on:
+    a_failover_of_whom_it_knows_makes_nobody_flicker_and_nobody_is_forgotten,
+    a_failover_of_who_lives_makes_nobody_flicker_and_nobody_is_forgotten,
+);
+on_redis!(redis_sentinel, Sentinel, crate::presence::suite::Stage::on:
+    a_failover_of_who_lives_makes_nobody_flicker_and_nobody_is_forgotten,
+);
+
+/// The master of `key` is lost; what its replicas did not have yet goes with it.
+async fn fail_over(mut stage: Stage, key: impl Fn(HostUuid) -> String) {
+    let nodes = [stage.node().await, stage.node().await];
+    let hosts: Vec<HostUuid> = (0..30).map(|_| a_host()).collect();
+    for (at, host) in hosts.iter().enumerate() {
+        nodes[at % 2].enter(*host).await;
+    }
+    for node in &nodes {
+        node.ripens().await;
+        node.presence.keep().await.unwrap();
+    }
+    let before: Vec<String> = nodes.iter().map(|node| node.redis().incarnation().unwrap()).collect();
+    let (slot, servers) = (redis_keyslot(key(hosts[0]).as_bytes()), stage.servers.as_mut().unwrap());
+    // Sentinels choose none who has not come along at all.
+    nodes[0].redis().wait_for_replicas(servers, slot).await;
+    nodes[0].enter(a_host()).await;
+    servers.fail_over(slot);
+    let began = std::time::Instant::now();
+    for (node, before) in nodes.iter().zip(before) {
+        // As a node does it all the time, whatever comes of it.
+        loop {
+            let beat = node.redis().heartbeat().await.is_ok() && node.presence.keep().await.is_ok();
+            if beat && node.redis().incarnation().is_ok_and(|name| name != before) {
+                break;
+            }
+            assert!(began.elapsed() < PATIENCE, "it has not begun anew");
+        }
+    }
+    for host in &hosts {
+        assert!(nodes[0].is_online(*host).await);
+    }
+    let heard = nodes[1].ear.heard.lock().clone();
+    assert!(!heard.iter().any(|heard| matches!(heard, Heard::Offline(_))), "{heard:?}");
+    // And what they say from now on is true.
+    for (at, host) in hosts.iter().enumerate() {
+        nodes[at % 2].leave(*host).await;
+        assert!(!nodes[0].is_online(*host).await);
+    }
+}
+
+async fn a_failover_of_whom_it_knows_makes_nobody_flicker_and_nobody_is_forgotten(stage: Stage) {
+    fail_over(stage, |host| format!("pt:{{{host}}}:presence")).await;
+}
+
+async fn a_failover_of_who_lives_makes_nobody_flicker_and_nobody_is_forgotten(stage: Stage) {
+    fail_over(stage, |_| "pt:nodes".to_owned()).await;
+}

@@ -1,0 +1,28 @@
+#!lua flags=allow-oom
+-- Renews a node's lease or, where that cannot be, gives it another under another name; and tells who lives and who is dead.
+-- A lease that has run out is never renewed: somebody may be taking away what was written under it.
+--
+-- KEYS 1  pt:nodes
+-- ARGV 1  the incarnation that has a lease; may be empty   2  the one that gets one otherwise; empty to ask only
+--      3  the life of this server in which the first got its lease   4  a lease's life in ms
+-- Returns {life, who has the lease, {alive…}, {dead…}}.
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local deadline = string.format('%.0f', now + ARGV[4])
+local mark = string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
+-- A master whose clock was ahead has left leases that would outlive their nodes.
+for _, node in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. deadline, '+inf')) do
+  redis.call('ZADD', KEYS[1], deadline, node)
+end
+local holder = ARGV[2]
+if ARGV[1] ~= '' and ARGV[3] == mark then
+  local until_then = redis.call('ZSCORE', KEYS[1], ARGV[1])
+  if until_then and tonumber(until_then) > now then holder = ARGV[1] end
+end
+if holder ~= '' then redis.call('ZADD', KEYS[1], deadline, holder) end
+local present = string.format('%.0f', now)
+return {
+  mark, holder,
+  redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. present, '+inf'),
+  redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', present),
+}

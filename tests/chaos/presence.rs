@@ -1,0 +1,128 @@
+//! Who is online, while nodes and Redis die, freeze and end.
+
+use std::time::{Duration, Instant};
+
+use crate::statuses::Statuses;
+use crate::{eventually, span};
+
+/// SPEC 5: a host of a node that crashed is told to be gone within this time.
+const CRASHED: Duration = Duration::from_secs(20);
+
+/// How soon all is right again after what was frozen goes on.
+const THAWED: Duration = Duration::from_secs(10);
+
+/// How long a node has to have been there until it takes another for dead.
+const RIPE: Duration = Duration::from_secs(16);
+
+fn hosts() -> usize {
+    span(300, 5_000).as_secs() as usize
+}
+
+fn slowest(statuses: &Statuses, since: Instant) -> f64 {
+    let gone = statuses.desks.iter().filter_map(|desk| desk.gone_after(since)).max();
+    gone.unwrap_or_default().as_secs_f64()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_nodes_hosts_are_gone_in_time_and_who_came_back_elsewhere_never_was() {
+    let began = Instant::now();
+    let mut statuses = Statuses::set("a_killed_nodes_hosts", hosts(), &[0], 1, &[]).await;
+    tokio::time::sleep(RIPE.saturating_sub(began.elapsed())).await;
+    // Every fifth goes elsewhere at once, as his browser does.
+    let elsewhere = statuses.stage.nodes[2].address;
+    for (at, desk) in statuses.desks.iter().enumerate() {
+        *desk.home.lock() = (at % 5 == 0).then_some(elsewhere);
+    }
+    statuses.stage.nodes[0].kill();
+    let killed = Instant::now();
+    statuses.believed(CRASHED, |at| at % 5 == 0).await;
+    for desk in statuses.desks.iter().step_by(5) {
+        assert_eq!(desk.gone_after(killed), None, "he was online all the time");
+    }
+    statuses
+        .finish(|statuses, figures| {
+            figures.note("hosts", hosts());
+            figures.note("gone after at most s", format!("{:.1}", slowest(statuses, killed)));
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_was_frozen_for_sixteen_seconds_tells_the_truth() {
+    let began = Instant::now();
+    let statuses = Statuses::set("a_node_that_was_frozen", hosts(), &[0, 2], 1, &[]).await;
+    tokio::time::sleep(RIPE.saturating_sub(began.elapsed())).await;
+    statuses.stage.nodes[0].signal("-STOP");
+    let frozen = Instant::now();
+    tokio::time::sleep(Duration::from_secs(16)).await;
+    statuses.stage.nodes[0].signal("-CONT");
+    let thawed = Instant::now();
+    // Whoever was taken for gone is back; and it stays so once all that was on its way has come.
+    statuses.believed(THAWED, |_| true).await;
+    let back = thawed.elapsed();
+    tokio::time::sleep(THAWED.saturating_sub(thawed.elapsed())).await;
+    statuses.believed(Duration::from_secs(1), |_| true).await;
+    for node in 0..3 {
+        statuses.all_are_online_for_who_asks(node).await;
+    }
+    for desk in statuses.desks.iter().skip(1).step_by(2) {
+        assert_eq!(desk.gone_after(frozen), None, "his node was never away");
+    }
+    statuses
+        .finish(|statuses, figures| {
+            figures.note("taken for gone", statuses.desks.iter().filter_map(|desk| desk.gone_after(frozen)).count());
+            figures.note("all back after s", format!("{:.1}", back.as_secs_f64()));
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_goes_offline_because_redis_stood_still_for_twenty_seconds() {
+    let began = Instant::now();
+    let mut statuses = Statuses::set("redis_stood_still", hosts(), &[0, 1, 2], 1, &[]).await;
+    tokio::time::sleep(RIPE.saturating_sub(began.elapsed())).await;
+    let frozen = Instant::now();
+    statuses.stage.redis().freeze();
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    statuses.stage.redis().thaw();
+    statuses.stage.readiness_is(200, Duration::from_secs(15)).await;
+    // Until those who may judge again have judged.
+    tokio::time::sleep(RIPE).await;
+    for node in 0..3 {
+        statuses.all_are_online_for_who_asks(node).await;
+    }
+    assert_eq!(slowest(&statuses, frozen), 0.0, "somebody was told that a host has left");
+    statuses.finish(|_, figures| figures.note("hosts", hosts())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_hosts_of_a_node_that_drains_stay_until_they_had_time_to_come_back() {
+    let began = Instant::now();
+    let flags = ["--drain-delay", "1s", "--drain", "8s"];
+    let mut statuses = Statuses::set("hosts_of_a_node_that_drains", hosts(), &[0], 1, &flags).await;
+    tokio::time::sleep(RIPE.saturating_sub(began.elapsed())).await;
+    let elsewhere = statuses.stage.nodes[2].address;
+    for (at, desk) in statuses.desks.iter().enumerate() {
+        *desk.home.lock() = (at % 5 > 0).then_some(elsewhere);
+    }
+    statuses.stage.nodes[0].signal("-TERM");
+    let told = Instant::now();
+    let node = parking_lot::Mutex::new(&mut statuses.stage.nodes[0]);
+    let ended = async || node.lock().has_ended();
+    let code = eventually("the node ends", Duration::from_secs(20), ended).await;
+    let ended = told.elapsed();
+    assert_eq!(code, Some(0));
+    // Whoever was sent away last, and does not come back, has been given his 20 s by then.
+    statuses.believed(CRASHED, |at| at % 5 > 0).await;
+    for (at, desk) in statuses.desks.iter().enumerate().filter(|(at, _)| at % 5 > 0) {
+        assert_eq!(desk.gone_after(told), None, "{at} was online all the time");
+    }
+    let first = statuses.desks.iter().filter_map(|desk| desk.gone_after(told)).min().unwrap_or_default();
+    assert!(first >= Duration::from_secs(8), "somebody had {first:?} only");
+    statuses
+        .finish(|statuses, figures| {
+            figures.note("ended after s", format!("{:.1}", ended.as_secs_f64()));
+            figures.note("gone after s", format!("{:.1}..{:.1}", first.as_secs_f64(), slowest(statuses, told)));
+        })
+        .await;
+}
