@@ -169,11 +169,12 @@ fn a_host_is_made_from_the_command_line_once() {
 fn a_host_that_breaks_a_rule_is_refused_by_flag() {
     let dir = tempfile::tempdir().unwrap();
     let data_dir = data_dir(dir.path());
-    let args = ["user", "create", "--email", "dev", "--service-name", "Shop", "--service-domain", "a b", "--data-dir"];
+    let service = "Shop\u{1b}[2J";
+    let args = ["user", "create", "--email", "dev", "--service-name", service, "--service-domain", "a b", "--data-dir"];
     let output = pintalk(&args).arg(&data_dir).env("PINTALK_USER_PASSWORD", "s3cret").output().unwrap();
     assert_eq!(output.status.code(), Some(64));
     let sentence = stderr(&output);
-    for flag in ["--email", "--password", "--service-domain"] {
+    for flag in ["--email", "--password", "--service-domain", "--service-name"] {
         assert!(sentence.contains(flag), "{sentence}");
     }
     assert!(!sentence.contains("s3cret"), "{sentence}");
@@ -202,7 +203,7 @@ fn hosts_are_listed_for_people_and_for_programs_and_without_their_secrets() {
     let dir = tempfile::tempdir().unwrap();
     assert_eq!(printed(&mut user(dir.path(), &["list"])).lines().count(), 1, "the columns' names");
     assert_eq!(printed(&mut user(dir.path(), &["list", "--json"])).trim(), "[]");
-    let first = make_host(dir.path(), "dev@shop.example", "Shop\u{1b}[2J");
+    let first = make_host(dir.path(), "dev@shop.example", "Shop");
     make_host(dir.path(), "a-longer-address@shop.example", "다른 가게");
     printed(&mut user(dir.path(), &["disable", "A-longer-address@Shop.example"]));
 
@@ -214,8 +215,6 @@ fn hosts_are_listed_for_people_and_for_programs_and_without_their_secrets() {
     assert!(has(2, &["2 ", "disabled", "a-longer-address@shop.example", "다른 가게"]), "{table}");
     let column = |line: usize, part: &str| lines[line].find(part).unwrap();
     assert_eq!(column(1, "dev@"), column(2, "a-longer"), "{table}");
-    assert!(!table.contains('\u{1b}'), "{table}");
-
     let json = printed(&mut user(dir.path(), &["list", "--json"]));
     let listed: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!((&listed[0]["accessKey"], &listed[1]["isDeleted"]), (&first["accessKey"], &serde_json::json!(true)));
