@@ -1,4 +1,5 @@
-//! What a node does by the clock, all the time: shows that it lives, watches its stores, and finishes what others left.
+//! What every node does by the clock, all the time: shows that it lives, watches its stores, and finishes what others left. What
+//! one node does for all of them is in `duties`.
 
 use std::time::Duration;
 
@@ -23,9 +24,6 @@ const EVENTS_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How often the logins behind open sockets are looked up: one that ran out by itself is announced by nobody.
 const LOGINS_INTERVAL: Duration = Duration::from_secs(60);
-
-/// How often the keys are deleted that have ended. They open nothing by then: this is for the table only.
-const KEYS_INTERVAL: Duration = Duration::from_secs(3_600);
 
 pub(super) fn start(node: &Node, store: &Store, redis: Option<&Redis>, shutdown: &Shutdown) {
     if let Some(redis) = redis.cloned() {
@@ -71,17 +69,6 @@ pub(super) fn start(node: &Node, store: &Store, redis: Option<&Redis>, shutdown:
     every(shutdown, LOGINS_INTERVAL, move || {
         let (accounts, hub) = (accounts.clone(), hub.clone());
         async move { end_dead_logins(&accounts, &hub).await }
-    });
-    let accounts = node.accounts.clone();
-    every(shutdown, KEYS_INTERVAL, move || {
-        let accounts = accounts.clone();
-        async move {
-            match accounts.delete_ended_keys().await {
-                Ok(0) => {}
-                Ok(count) => tracing::info!(count, "replaced keys that have ended are deleted"),
-                Err(error) => tracing::debug!(%error, "replaced keys that have ended are deleted later"),
-            }
-        }
     });
     let rooms = node.rooms.clone();
     every(shutdown, EVENTS_INTERVAL, move || {
