@@ -41,6 +41,9 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 /// How long to wait before a Cluster is asked again for what it did not run.
 const MOVING_PAUSE: Duration = Duration::from_millis(50);
 
+/// Where the nodes' leases are.
+pub const NODES: &str = "pt:nodes";
+
 /// The life of a node's lease in `pt:nodes`, and how often it is renewed.
 const NODE_TTL: Duration = Duration::from_secs(15);
 

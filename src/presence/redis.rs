@@ -15,6 +15,8 @@ use crate::broker::Unavailable;
 use crate::domain::HostUuid;
 use crate::redis::{Disturbances, Redis, Script, call};
 
+mod orphans;
+
 /// Where changes and greetings are told: `S<host> <0|1> <version>` and `G<host> <frame>`.
 const CHANNEL: &str = "pt:status";
 
@@ -116,6 +118,10 @@ impl Presence for RedisPresence {
     async fn is_online(&self, host: HostUuid) -> Result<bool, Unavailable> {
         let fields: Vec<String> = call(|| self.redis.client().hkeys(key(host))).await?;
         Ok(fields.iter().any(|field| field.starts_with("n:")))
+    }
+
+    async fn adopt_orphans(&self, adopt: bool) -> Result<u64, Unavailable> {
+        orphans::adopt(&self.redis, adopt).await
     }
 
     async fn greet(&self, host: HostUuid, frame: Bytes) -> Result<(), Unavailable> {
