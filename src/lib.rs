@@ -8,7 +8,7 @@
 //! |---|---|---|
 //! | ground | [`domain`], [`protocol`], [`control`], [`clock`], [`metric`] | words; no tokio, no I/O |
 //! | ports | [`broker`], [`presence`], [`throttle`], [`store`], [`media`] (and [`redis`], the clients two drivers share) | what is kept, and where |
-//! | services | [`hub`], [`relay`], [`history`], [`hosts`], [`rooms`], [`accounts`], [`profile_images`], [`statuses`], [`inbox`], [`session`], [`archive`], [`limits`], [`mail`], [`turns`] | ports, never a driver, never a socket |
+//! | services | [`hub`], [`relay`], [`history`], [`hosts`], [`rooms`], [`accounts`], [`profile_images`], [`statuses`], [`inbox`], [`session`], [`archive`], [`limits`], [`mail`], [`contacts`], [`notifier`], [`turns`] | ports, never a driver, never a socket |
 //! | transport | [`http`], [`ws`], [`web`] | warp and sockets |
 //! | roof | [`config`], [`telemetry`], [`shutdown`], [`app`], [`cli`] | everything; [`app`] alone names drivers |
 //!
@@ -37,6 +37,7 @@ pub mod broker;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod contacts;
 pub mod control;
 pub mod domain;
 pub mod history;
@@ -48,6 +49,7 @@ pub mod limits;
 pub mod mail;
 pub mod media;
 pub mod metric;
+pub mod notifier;
 pub mod presence;
 pub mod profile_images;
 pub mod protocol;

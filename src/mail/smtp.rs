@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lettre::message::header::ContentType;
+use lettre::message::header::{ContentType, HeaderName, HeaderValue};
 use lettre::message::{Mailbox, Message};
 use lettre::{Address, AsyncSmtpTransport, AsyncTransport as _, Tokio1Executor};
 
@@ -21,6 +21,9 @@ pub enum Failure {
     /// The server is away, or asks to try again.
     #[error("{0}")]
     Temporary(String),
+    /// It was being sent when something broke: it may have been taken.
+    #[error("{0}")]
+    Unknown(String),
     /// It will never take this mail.
     #[error("{0}")]
     Permanent(String),
@@ -55,20 +58,44 @@ impl Sender for Smtp {
     async fn send(&self, mail: &OutgoingMail) -> Delivery {
         let permanent = |error: &dyn std::fmt::Display| Failure::Permanent(error.to_string());
         let to: Address = mail.recipient.parse().map_err(|error| permanent(&error))?;
-        let message = Message::builder()
+        // What fails before the mail itself is on its way may be tried again.
+        if mail.at_most_once {
+            match self.transport.test_connection().await {
+                Ok(true) => {}
+                Ok(false) => return Err(Failure::Temporary("the mail server is not well".to_owned())),
+                Err(error) => return Err(Failure::Temporary(error.to_string())),
+            }
+        }
+        let mut message = Message::builder()
             .from(self.from.clone())
             .to(Mailbox::new(None, to))
             .subject(mail.subject.clone())
             .message_id(None)
-            .header(ContentType::TEXT_PLAIN)
-            .body(mail.body.clone())
-            .map_err(|error| permanent(&error))?;
+            .header(ContentType::TEXT_PLAIN);
+        for header in unsubscribe_headers(mail.unsubscribe_url.as_deref()) {
+            message = message.raw_header(header);
+        }
+        let message = message.body(mail.body.clone()).map_err(|error| permanent(&error))?;
         match self.transport.send(message).await {
             Ok(_) => Ok(()),
             Err(error) if error.is_permanent() => Err(permanent(&error)),
-            Err(error) => Err(Failure::Temporary(error.to_string())),
+            Err(error) if error.is_transient() => Err(Failure::Temporary(error.to_string())),
+            Err(error) => Err(Failure::Unknown(error.to_string())),
         }
     }
+}
+
+/// What lets a mail program end these mails with one click (RFC 2369, RFC 8058).
+fn unsubscribe_headers(url: Option<&str>) -> Vec<HeaderValue> {
+    // It goes in as it is, since the library would break what is long: nothing but what stands in a URL.
+    let Some(url) = url.filter(|url| url.bytes().all(|byte| byte.is_ascii_graphic() && !b"<>".contains(&byte))) else {
+        return Vec::new();
+    };
+    let header = |name, value: String| HeaderValue::dangerous_new_pre_encoded(name, value.clone(), value);
+    vec![
+        header(HeaderName::new_from_ascii_str("List-Unsubscribe"), format!("<{url}>")),
+        header(HeaderName::new_from_ascii_str("List-Unsubscribe-Post"), "List-Unsubscribe=One-Click".to_owned()),
+    ]
 }
 
 /// Without a mail server: that there was a mail is logged, what it says is not.

@@ -5,6 +5,7 @@ mod full_disk;
 mod hosts;
 mod keys;
 mod messages;
+mod notifications;
 mod rooms;
 mod schema;
 mod standing;
@@ -99,5 +100,6 @@ fn append(room: &Room, id: &str) -> Append {
         id: id.parse().unwrap(),
         text: format!("text of {id} 🙂"),
         datetime: "2023-03-23T08:15:07".parse().unwrap(),
+        unattended: false,
     }
 }

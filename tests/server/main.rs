@@ -13,6 +13,7 @@ mod keys;
 mod limits;
 mod mail;
 mod nginx;
+mod notifications;
 mod readme;
 mod rooms;
 mod status;
