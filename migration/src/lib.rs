@@ -10,6 +10,7 @@ mod m20261125_000003_message_datetime;
 mod m20261125_000004_sign_up;
 mod m20261125_000005_old_keys;
 mod m20261127_000006_disabled;
+mod m20261127_000007_duties;
 mod schema;
 
 /// Every change, oldest first.
@@ -26,6 +27,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261125_000004_sign_up::Migration),
             Box::new(m20261125_000005_old_keys::Migration),
             Box::new(m20261127_000006_disabled::Migration),
+            Box::new(m20261127_000007_duties::Migration),
         ]
     }
 }

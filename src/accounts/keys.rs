@@ -45,14 +45,6 @@ impl Accounts {
         Ok(rotated)
     }
 
-    /// Deletes the pairs that have ended. Whoever else does so at the same time is not in the way.
-    ///
-    /// # Errors
-    /// [`Fault`]: some are left.
-    pub async fn delete_ended_keys(&self) -> Result<u64, Fault> {
-        Ok(self.store.delete_ended_keys(self.clock.now()).await?)
-    }
-
     /// 22 url-safe characters and 64 hex digits (SPEC 2).
     pub(super) fn new_keys(&self) -> KeyPair {
         KeyPair { access_key: self.random_token(), secret_key: hex(&self.chance.bytes::<32>()) }

@@ -1,4 +1,5 @@
-//! What a node does by the clock, all the time: shows that it lives, watches its stores, and finishes what others left.
+//! What every node does by the clock, all the time: shows that it lives, watches its stores, and finishes what others left. What
+//! one node does for all of them is in `duties`.
 
 use std::time::Duration;
 
@@ -25,9 +26,6 @@ const EVENTS_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How often it is looked up whether hosts with open sockets may stay: that a login ran out by itself is announced by nobody.
 const STANDING_INTERVAL: Duration = Duration::from_secs(60);
-
-/// How often the keys are deleted that have ended. They open nothing by then: this is for the table only.
-const KEYS_INTERVAL: Duration = Duration::from_secs(3_600);
 
 pub(super) fn start(node: &Node, store: &Store, redis: Option<&Redis>, shutdown: &Shutdown) {
     if let Some(redis) = redis.cloned() {
@@ -84,17 +82,6 @@ pub(super) fn start(node: &Node, store: &Store, redis: Option<&Redis>, shutdown:
         async move {
             if let Err(error) = standing.check().await {
                 tracing::debug!(%error, "whether hosts may stay is asked again");
-            }
-        }
-    });
-    let accounts = node.accounts.clone();
-    every(shutdown, KEYS_INTERVAL, move || {
-        let accounts = accounts.clone();
-        async move {
-            match accounts.delete_ended_keys().await {
-                Ok(0) => {}
-                Ok(count) => tracing::info!(count, "replaced keys that have ended are deleted"),
-                Err(error) => tracing::debug!(%error, "replaced keys that have ended are deleted later"),
             }
         }
     });

@@ -136,11 +136,11 @@ impl Store {
         }
         // He looked before, or something came at this very moment.
         let tx = self.begin().await?;
-        let Some(through) = chatroom::Entity::find_by_id(id)
+        let Some((purged, through)) = chatroom::Entity::find_by_id(id)
             .select_only()
-            .column(chatroom::Column::CountedThrough)
+            .columns([chatroom::Column::PurgedThrough, chatroom::Column::CountedThrough])
             .lock_exclusive()
-            .into_tuple::<i64>()
+            .into_tuple::<(i64, i64)>()
             .one(&tx)
             .await?
         else {
@@ -149,8 +149,7 @@ impl Store {
         let youngest: Vec<(bool, DateTime<Utc>)> = chat_message::Entity::find()
             .select_only()
             .columns([chat_message::Column::IsHost, chat_message::Column::AcceptedAt])
-            .filter(chat_message::Column::ChatroomId.eq(id))
-            .filter(chat_message::Column::Seq.lte(through))
+            .filter(range(id, purged, through))
             .order_by_desc(chat_message::Column::Seq)
             .limit(YOUNGEST)
             .into_tuple()

@@ -106,13 +106,6 @@ impl Store {
         tx.commit().await?;
         Ok(true)
     }
-
-    /// Deletes the replaced pairs that have ended, and says how many.
-    pub async fn delete_ended_keys(&self, now: DateTime<Utc>) -> Result<u64, StoreError> {
-        let is_over = old_key::Column::EndsAt.lte(millis(now));
-        let deleted = self.run(|| old_key::Entity::delete_many().filter(is_over.clone()).exec(&self.writer)).await?;
-        Ok(deleted.rows_affected)
-    }
 }
 
 /// What ends first goes first.

@@ -50,7 +50,20 @@ impl Store {
         change: RoomChange,
         now: DateTime<Utc>,
     ) -> Result<Option<Changed>, StoreError> {
-        self.run(|| self.change_room_once(name, change, millis(now))).await
+        self.run(|| self.change_room_once(name, change, millis(now), None)).await
+    }
+
+    /// Closes a room that nothing has moved since before `idle_since`, and returns the event that says so. `None`: something has,
+    /// or it is closed or gone by now.
+    pub async fn close_idle_room(
+        &self,
+        name: RoomName,
+        idle_since: DateTime<Utc>,
+        now: DateTime<Utc>,
+    ) -> Result<Option<RoomEvent>, StoreError> {
+        let (idle_since, now) = (Some(millis(idle_since)), millis(now));
+        let changed = self.run(|| self.change_room_once(name, RoomChange::Close, now, idle_since)).await?;
+        Ok(changed.and_then(|changed| changed.event))
     }
 
     async fn change_room_once(
@@ -58,13 +71,14 @@ impl Store {
         name: RoomName,
         change: RoomChange,
         now: DateTime<Utc>,
+        idle_since: Option<DateTime<Utc>>,
     ) -> Result<Option<Changed>, DbErr> {
         let tx = self.begin().await?;
         let row =
             chatroom::Entity::find().filter(chatroom::Column::Name.eq(name.as_str())).lock_exclusive().one(&tx).await?;
         let Some(row) = row else { return Ok(None) };
         let before = to_room(row)?;
-        if before.state() == change.state() {
+        if before.state() == change.state() || idle_since.is_some_and(|since| before.updated_at >= since) {
             return Ok(Some(Changed { room: before, event: None }));
         }
         let version = before.state_version + 1;

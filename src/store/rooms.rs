@@ -73,6 +73,7 @@ impl Store {
             message_count: 0,
             unread_count: 0,
             counted_through: 0,
+            is_purging: false,
         };
         let values = chatroom::ActiveModel { id: NotSet, ..chatroom::ActiveModel::from(row.clone()).reset_all() };
         match chatroom::Entity::insert(values).exec(&self.writer).await {

@@ -1,10 +1,13 @@
 //! The store's promises, each on SQLite, MySQL and MariaDB.
 
 mod counts;
+mod expired;
 mod full_disk;
 mod hosts;
+mod idle;
 mod keys;
 mod messages;
+mod retention;
 mod rooms;
 mod schema;
 mod standing;

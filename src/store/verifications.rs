@@ -1,8 +1,8 @@
 //! Addresses that are being confirmed, one row an attempt to sign up. All is decided here, so that no node remembers anything.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use sea_orm::sea_query::Expr;
-use sea_orm::{ColumnTrait, Condition, DbErr, EntityTrait, ExprTrait as _, QueryFilter, QuerySelect};
+use sea_orm::{ColumnTrait, Condition, DbErr, EntityTrait, ExprTrait as _, QueryFilter};
 
 use super::entity::email_verification;
 use super::hosts::{email_key, insert_host};
@@ -12,12 +12,6 @@ use crate::domain::Host;
 
 /// How often a code may be guessed.
 const MAX_ATTEMPTS: i64 = 5;
-
-/// How many rows that are over go with each new one: more than come.
-const SWEPT: u64 = 10;
-
-/// How long a row is kept after its code has ended: as long as a confirmation is good, and a while.
-const KEPT: TimeDelta = TimeDelta::hours(1);
 
 /// An address whose code is on its way.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,20 +56,6 @@ impl Store {
         now: DateTime<Utc>,
     ) -> Result<(), DbErr> {
         let tx = self.begin().await?;
-        let over: Vec<String> = email_verification::Entity::find()
-            .select_only()
-            .column(email_verification::Column::Ticket)
-            .filter(email_verification::Column::ExpiresAt.lt(now - KEPT))
-            .limit(SWEPT)
-            .into_tuple()
-            .all(&tx)
-            .await?;
-        if !over.is_empty() {
-            email_verification::Entity::delete_many()
-                .filter(email_verification::Column::Ticket.is_in(over))
-                .exec(&tx)
-                .await?;
-        }
         let row = email_verification::Model {
             ticket: verification.ticket.clone(),
             email_key: email_key(&verification.email),

@@ -27,6 +27,7 @@ pub struct Model {
     pub message_count: i64,
     pub unread_count: i64,
     pub counted_through: i64,
+    pub is_purging: bool,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

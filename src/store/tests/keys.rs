@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::domain::HostId;
-use crate::store::{KeyPair, MAX_OLD_PAIRS, OldKeys};
+use crate::store::{KeyPair, MAX_OLD_PAIRS, OldKeys, Perishable};
 
 on_every_database!(
     a_replaced_key_is_found_with_its_end_beside_the_present_one,
@@ -61,8 +61,8 @@ async fn keys_that_have_ended_are_deleted_and_no_others(store: Store, _url: Stri
     assert_eq!(end_of(&store, &host.access_key).await, None);
     assert_eq!(end_of(&store, &other.access_key).await, Some(Some(later(5_000))));
     // By the duty, for everybody.
-    assert_eq!(store.delete_ended_keys(later(4_999)).await, Ok(0));
-    assert_eq!(store.delete_ended_keys(later(5_000)).await, Ok(1));
+    assert_eq!(store.delete_expired(Perishable::OldKey, later(4_999), 10).await, Ok(0));
+    assert_eq!(store.delete_expired(Perishable::OldKey, later(5_000), 10).await, Ok(1));
     assert_eq!(end_of(&store, &other.access_key).await, None);
     assert_eq!(end_of(&store, &pair('b').access_key).await, Some(Some(later(7_000))));
 }

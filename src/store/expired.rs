@@ -1,0 +1,107 @@
+//! Rows that have an end, and are of no use after it. Whoever reads one compares: that it is still there says nothing.
+
+use chrono::{DateTime, Utc};
+use sea_orm::{
+    ColumnTrait, DbErr, EntityTrait, PaginatorTrait as _, QueryFilter, QueryOrder, QuerySelect, TryGetable, Value,
+};
+
+use super::entity::{email_verification, login, mail_outbox, old_key};
+use super::{Store, StoreError, millis};
+
+/// What has an end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Perishable {
+    /// A login, whether it was ended before or not.
+    Login,
+    /// The code of an address that is being confirmed.
+    Verification,
+    /// A mail that nobody took.
+    Mail,
+    /// A pair of keys that was replaced.
+    OldKey,
+}
+
+impl Store {
+    /// Deletes up to `limit` rows that ended at `ended_by` or before, the oldest first. Returns how many.
+    pub async fn delete_expired(
+        &self,
+        what: Perishable,
+        ended_by: DateTime<Utc>,
+        limit: u64,
+    ) -> Result<u64, StoreError> {
+        use {email_verification as verification, mail_outbox as mail};
+        let by = millis(ended_by);
+        self.run(|| async {
+            match what {
+                Perishable::Login => {
+                    self.delete::<login::Entity, String>(login::Column::Sid, login::Column::ExpiresAt, by, limit).await
+                }
+                Perishable::Verification => {
+                    let (key, end) = (verification::Column::Ticket, verification::Column::ExpiresAt);
+                    self.delete::<verification::Entity, String>(key, end, by, limit).await
+                }
+                Perishable::Mail => {
+                    self.delete::<mail::Entity, i64>(mail::Column::Id, mail::Column::ExpiresAt, by, limit).await
+                }
+                Perishable::OldKey => {
+                    self.delete::<old_key::Entity, String>(
+                        old_key::Column::AccessKey,
+                        old_key::Column::EndsAt,
+                        by,
+                        limit,
+                    )
+                    .await
+                }
+            }
+        })
+        .await
+    }
+
+    /// How many rows ended at `ended_by` or before.
+    pub async fn count_expired(&self, what: Perishable, ended_by: DateTime<Utc>) -> Result<u64, StoreError> {
+        let by = millis(ended_by);
+        self.run(|| async {
+            match what {
+                Perishable::Login => self.count::<login::Entity>(login::Column::ExpiresAt, by).await,
+                Perishable::Verification => {
+                    self.count::<email_verification::Entity>(email_verification::Column::ExpiresAt, by).await
+                }
+                Perishable::Mail => self.count::<mail_outbox::Entity>(mail_outbox::Column::ExpiresAt, by).await,
+                Perishable::OldKey => self.count::<old_key::Entity>(old_key::Column::EndsAt, by).await,
+            }
+        })
+        .await
+    }
+
+    async fn delete<E: EntityTrait, K: TryGetable + Into<Value>>(
+        &self,
+        key: E::Column,
+        end: E::Column,
+        by: DateTime<Utc>,
+        limit: u64,
+    ) -> Result<u64, DbErr> {
+        let keys: Vec<K> = E::find()
+            .select_only()
+            .column(key)
+            .filter(end.lte(by))
+            .order_by_asc(end)
+            .limit(limit)
+            .into_tuple()
+            .all(&self.writer)
+            .await?;
+        if keys.is_empty() {
+            return Ok(0);
+        }
+        // The end once more: what was found is a moment old.
+        let deleted = E::delete_many().filter(key.is_in(keys)).filter(end.lte(by)).exec(&self.writer).await?;
+        Ok(deleted.rows_affected)
+    }
+
+    async fn count<E>(&self, end: E::Column, by: DateTime<Utc>) -> Result<u64, DbErr>
+    where
+        E: EntityTrait,
+        E::Model: Sync,
+    {
+        E::find().filter(end.lte(by)).count(&self.reader).await
+    }
+}

@@ -1,0 +1,54 @@
+//! What has an end goes after it.
+
+use super::*;
+use crate::store::{Begun, KeyPair, OldKeys, OutgoingMail, Perishable, Verification};
+
+on_every_database!(what_has_ended_goes_in_batches_and_nothing_else, a_login_that_was_renewed_stays);
+
+async fn a_login(store: &Store, host: &Host, sid: char, ends_at: i64) {
+    let sid = sid.to_string().repeat(22);
+    let begun = store.create_login(&sid, host.id, "$argon2id$", noon(), later(ends_at)).await.unwrap();
+    assert_eq!(begun, Begun::Yes);
+}
+
+async fn what_has_ended_goes_in_batches_and_nothing_else(store: Store, _url: String) {
+    let host = a_host(&store).await;
+    for (name, ends_at) in [('a', 4_000), ('b', 2_000), ('c', 1_000), ('d', 3_001), ('e', 3_000)] {
+        a_login(&store, &host, name, ends_at).await;
+        let mail = OutgoingMail {
+            recipient: "dev@shop.example".into(),
+            subject: "subject".into(),
+            body: "body".into(),
+            expires_at: later(ends_at),
+        };
+        let verification = Verification {
+            ticket: name.to_string().repeat(22),
+            email: "dev@shop.example".into(),
+            code_hash: "0".repeat(64),
+            expires_at: later(ends_at),
+        };
+        store.begin_verification(&verification, &mail, noon()).await.unwrap();
+        let keys = KeyPair { access_key: name.to_string().repeat(22), secret_key: name.to_string().repeat(64) };
+        store.rotate_keys(host.id, &keys, OldKeys::GoodUntil(later(ends_at)), noon()).await.unwrap();
+    }
+    // A login that was ended goes at its end, like any other.
+    store.end_login(&"c".repeat(22), later(1)).await.unwrap();
+    for what in [Perishable::Login, Perishable::Verification, Perishable::Mail, Perishable::OldKey] {
+        assert_eq!(store.delete_expired(what, later(999), 10).await, Ok(0), "{what:?}");
+        assert_eq!(store.count_expired(what, later(3_000)).await, Ok(3), "{what:?}");
+        for deleted in [2, 1, 0] {
+            assert_eq!(store.delete_expired(what, later(3_000), 2).await, Ok(deleted), "{what:?}");
+        }
+        assert_eq!(store.count_expired(what, later(9_000)).await, Ok(2), "{what:?}");
+    }
+    assert!(store.login_is_alive(&"d".repeat(22), later(3_000)).await.unwrap());
+}
+
+async fn a_login_that_was_renewed_stays(store: Store, _url: String) {
+    let host = a_host(&store).await;
+    a_login(&store, &host, 'a', 1_000).await;
+    let sid = "a".repeat(22);
+    store.rotate_login(&sid, 0, later(500), later(9_000), std::time::Duration::ZERO).await.unwrap();
+    assert_eq!(store.delete_expired(Perishable::Login, later(2_000), 10).await, Ok(0));
+    assert!(store.login_is_alive(&sid, later(2_000)).await.unwrap());
+}

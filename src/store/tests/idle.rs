@@ -1,0 +1,65 @@
+//! Rooms that nothing moves.
+
+use super::*;
+use crate::domain::{RoomChange, RoomState};
+
+on_every_database!(
+    a_room_is_idle_after_its_last_message_or_change,
+    an_idle_room_is_closed_like_any_other_and_only_while_it_is_idle,
+    idle_rooms_are_walked_through_to_the_end,
+);
+
+async fn idle(store: &Store, since: i64) -> Vec<ChatroomId> {
+    let rooms = store.idle_rooms(later(since), None, 100).await.unwrap();
+    assert_eq!(store.count_idle_rooms(later(since)).await.unwrap(), rooms.len() as u64);
+    rooms.into_iter().map(|room| room.id).collect()
+}
+
+async fn a_room_is_idle_after_its_last_message_or_change(store: Store, _url: String) {
+    let host = a_host(&store).await;
+    let (new, written) = (a_room(&store, &host).await, a_room(&store, &host).await);
+    let (resumed, closed) = (a_room(&store, &host).await, a_room(&store, &host).await);
+    store.archive(&[message(written.id, 5, "hi")], &[]).await.unwrap();
+    store.change_room(resumed.name, RoomChange::Close, later(1_000)).await.unwrap();
+    store.change_room(resumed.name, RoomChange::Resume, later(8_000)).await.unwrap();
+    store.change_room(closed.name, RoomChange::Close, later(1_000)).await.unwrap();
+    // Looking and pinning move nothing.
+    store.check_room(new.id, later(9_000)).await.unwrap();
+    store.pin_room(new.id, true, later(9_000)).await.unwrap();
+    assert_eq!(idle(&store, 0).await, []);
+    assert_eq!(idle(&store, 1).await, [new.id]);
+    assert_eq!(idle(&store, 5_001).await, [new.id, written.id]);
+    assert_eq!(idle(&store, 8_001).await, [new.id, written.id, resumed.id]);
+}
+
+async fn an_idle_room_is_closed_like_any_other_and_only_while_it_is_idle(store: Store, _url: String) {
+    let host = a_host(&store).await;
+    let room = a_room(&store, &host).await;
+    store.pin_room(room.id, true, later(1)).await.unwrap();
+    store.append(&[append(&room, "a")], later(5_000)).await.unwrap();
+    assert_eq!(store.close_idle_room(room.name, later(5_000), later(9_000)).await.unwrap(), None, "it was moved");
+    let event = store.close_idle_room(room.name, later(5_001), later(9_000)).await.unwrap().unwrap();
+    assert_eq!((event.change, event.version, event.created_at), (RoomChange::Close, 1, later(9_000)));
+    let row = store.room(room.id).await.unwrap().unwrap();
+    assert_eq!((row.state(), row.closed_at, row.is_fixed), (RoomState::Closed, Some(later(9_000)), false));
+    assert_eq!(store.pending_events(later(9_001), 10).await.unwrap(), [event]);
+    assert_eq!(store.close_idle_room(room.name, later(9_999), later(9_999)).await.unwrap(), None, "once");
+    assert_eq!(store.close_idle_room(random_name(), later(9_999), later(9_999)).await.unwrap(), None);
+}
+
+async fn idle_rooms_are_walked_through_to_the_end(store: Store, _url: String) {
+    let host = a_host(&store).await;
+    let mut ids = Vec::new();
+    for at in [2, 1, 1, 1, 3] {
+        ids.push(store.create_room(new_room(&host), later(at)).await.unwrap().id);
+    }
+    let mut walked = Vec::new();
+    let mut last: Option<Room> = None;
+    loop {
+        let rooms = store.idle_rooms(later(9), last.as_ref(), 2).await.unwrap();
+        let Some(end) = rooms.last() else { break };
+        last = Some(end.clone());
+        walked.extend(rooms.iter().map(|room| room.id));
+    }
+    assert_eq!(walked, [ids[1], ids[2], ids[3], ids[0], ids[4]]);
+}
