@@ -252,6 +252,11 @@ pub trait Broker: Send + Sync + 'static {
     /// Applies a change that SQL has decided, unless a newer one was applied before, and publishes it.
     async fn apply(&self, change: Change) -> Result<(), Unavailable>;
 
+    /// Retention has taken a room's messages up to a number: nobody reads them here any more either. May be repeated.
+    async fn purge(&self, _room: RoomName, _through: Seq) -> Result<(), Unavailable> {
+        Ok(())
+    }
+
     /// Relays a notice to everybody in a room. At most once; nothing is stored.
     async fn notify(&self, room: RoomName, from: Side, frame: Bytes) -> Result<(), Unavailable>;
 

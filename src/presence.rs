@@ -54,6 +54,11 @@ pub trait Presence: Send + Sync + 'static {
     /// Whether any node has.
     async fn status(&self, host: HostUuid) -> Result<Status, Unavailable>;
 
+    /// How much dead nodes have left that nobody would find; with `adopt`, whoever clears up after them finds it from now on.
+    async fn adopt_orphans(&self, _adopt: bool) -> Result<u64, Unavailable> {
+        Ok(0)
+    }
+
     /// Sends a guest's greeting to the host's sockets, wherever they are. At most once.
     async fn greet(&self, host: HostUuid, frame: Bytes) -> Result<(), Unavailable>;
 

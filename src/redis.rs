@@ -29,7 +29,7 @@ pub(crate) mod testing;
 mod tests;
 
 use lease::Lease;
-pub use nodes::id_of;
+pub use nodes::{NODES, id_of};
 
 /// How long a call may take before it counts as failed.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(3);

@@ -376,6 +376,12 @@ impl Broker for RedisBroker {
         self.redis.eval(&self.scripts.apply, keys, args).await.map(|_| ())
     }
 
+    async fn purge(&self, room: RoomName, through: Seq) -> Result<(), Unavailable> {
+        let keys = vec![self.room_key("room", room), self.room_key("log", room)];
+        let args: Vec<Value> = vec![(through as i64).into()];
+        self.redis.eval(&self.scripts.purge, keys, args).await.map(|_| ())
+    }
+
     async fn notify(&self, room: RoomName, from: Side, frame: Bytes) -> Result<(), Unavailable> {
         let publication = publication::notice(room, from, &frame);
         let (client, bus) = (self.redis.client(), self.key_of(room, "bus"));

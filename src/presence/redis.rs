@@ -25,6 +25,8 @@ use crate::turns::Turns;
 mod claim;
 mod listener;
 
+mod orphans;
+
 /// Where changes and greetings are told: `S<host> <0|1> <version>` and `G<host> <frame>`.
 const CHANNEL: &str = "pt:status";
 
@@ -188,6 +190,10 @@ impl Presence for RedisPresence {
             status = self.say(host, &dead, Word::Dead).await?;
         }
         Ok(status)
+    }
+
+    async fn adopt_orphans(&self, adopt: bool) -> Result<u64, Unavailable> {
+        orphans::adopt(&self.redis, adopt).await
     }
 
     async fn greet(&self, host: HostUuid, frame: Bytes) -> Result<(), Unavailable> {

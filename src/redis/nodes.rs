@@ -11,7 +11,7 @@ use super::{Disturbances, Redis, Script};
 use crate::broker::Unavailable;
 
 /// Where the leases are.
-const KEY: &str = "pt:nodes";
+pub const NODES: &str = "pt:nodes";
 
 /// Its scripts.
 #[derive(Debug)]
@@ -121,7 +121,7 @@ impl Redis {
 
     async fn end_lease(&self, within: Duration, incarnation: &str) -> Result<(), Unavailable> {
         let args: Vec<Value> = vec![(within.as_millis() as i64).into(), incarnation.into()];
-        self.eval(&self.shared.scripts.end_lease, KEY, args).await.map(|_| ())
+        self.eval(&self.shared.scripts.end_lease, NODES, args).await.map(|_| ())
     }
 
     async fn ask_nodes(&self, renewal: &Renewal) -> Result<Answer, Unavailable> {
@@ -131,7 +131,7 @@ impl Redis {
             renewal.life.as_str().into(),
             (TTL.as_millis() as i64).into(),
         ];
-        let answer = self.eval(&self.shared.scripts.heartbeat, KEY, args).await?;
+        let answer = self.eval(&self.shared.scripts.heartbeat, NODES, args).await?;
         let (life, holder, alive, dead) = answer.convert::<(String, String, Vec<String>, Vec<String>)>()?;
         Ok(Answer { life, holder, nodes: Nodes { alive: alive.into(), dead: dead.into() } })
     }

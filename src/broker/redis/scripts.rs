@@ -16,6 +16,7 @@ pub(super) struct Scripts {
     pub(super) mark: Script,
     pub(super) members: Script,
     pub(super) publish: Script,
+    pub(super) purge: Script,
     pub(super) release: Script,
     pub(super) remove_idle: Script,
 }
@@ -34,6 +35,7 @@ impl Default for Scripts {
             mark: Script::new(include_str!("lua/mark.lua")),
             members: Script::new(include_str!("lua/members.lua")),
             publish: Script::new(include_str!("lua/publish.lua")),
+            purge: Script::new(include_str!("lua/purge.lua")),
             release: Script::new(include_str!("lua/release.lua")),
             remove_idle: Script::new(include_str!("lua/remove_idle.lua")),
         }

@@ -21,6 +21,7 @@ on_a_cluster!(
     a_change_that_the_archiver_told_first_is_heard_all_the_same,
     a_room_that_sql_no_longer_has_becomes_a_tombstone,
     a_dead_letter_is_kept_with_its_reason_and_stays_readable,
+    what_retention_took_is_in_no_log_though_a_dead_letter_kept_it,
     a_full_queue_refuses_until_it_is_archived,
     a_redis_without_memory_is_archived_and_goes_on,
     an_idle_room_goes_unless_somebody_or_something_needs_it,
@@ -202,6 +203,34 @@ async fn a_dead_letter_is_kept_with_its_reason_and_stays_readable(stage: Stage) 
     assert!(queue(&node).read(partition, 10).await.unwrap().is_empty());
     node.rooms.change(room.name, RoomChange::Close).await.unwrap();
     assert_eq!(log(&node, &room).await, [1, 2, 3]);
+}
+
+async fn what_retention_took_is_in_no_log_though_a_dead_letter_kept_it(stage: Stage) {
+    let node = stage.node().await;
+    let (room, other) = (node.room().await, node.room().await);
+    node.say(&room, 1..=3).await;
+    let partition = node.broker.partition_of(room.name);
+    let lease = queue(&node).lease(partition).await.unwrap().unwrap();
+    let entries = queue(&node).read(partition, 10).await.unwrap();
+    assert!(queue(&node).bury_entry(partition, &lease, &entries[1].position, "poison").await.unwrap());
+    assert!(queue(&node).finish(partition, &lease, &entries[2].position, &[mark(&room, 3)]).await.unwrap());
+    node.rooms.change(room.name, RoomChange::Close).await.unwrap();
+    assert_eq!(log(&node, &room).await, [1, 2, 3]);
+    for (through, left) in [(0, vec![1, 2, 3]), (1, vec![2, 3]), (3, vec![]), (3, vec![])] {
+        node.broker.purge(room.name, through).await.unwrap();
+        assert_eq!(log(&node, &room).await, left);
+    }
+    // Nothing holds it any more, and numbers go on.
+    assert_eq!((status(&node, &room).await.archived, status(&node, &room).await.seq), (3, 3));
+    node.rooms.change(room.name, RoomChange::Resume).await.unwrap();
+    assert_eq!(node.say(&room, [4]).await, [4]);
+    node.broker.purge(room.name, 3).await.unwrap();
+    assert_eq!((log(&node, &room).await, status(&node, &room).await.archived), (vec![4], 3));
+    // A room that is not here is none the less purged, and does not come into being by that.
+    let unknown = node.unseeded_room().await;
+    node.broker.purge(unknown.name, 9).await.unwrap();
+    assert!(node.redis().keys(unknown.name.as_str()).await.is_empty());
+    assert_eq!(status(&node, &other).await.archived, 0);
 }
 
 async fn a_full_queue_refuses_until_it_is_archived(stage: Stage) {

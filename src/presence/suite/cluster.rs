@@ -7,6 +7,7 @@ on_every_redis!(crate::presence::suite::Stage::on:
     a_greeting_reaches_every_node,
     a_node_that_comes_later_knows_who_is_online,
     a_node_says_which_hosts_to_look_after_when_it_dies,
+    hosts_of_a_node_that_is_in_no_list_are_found_and_it_is_dead,
     a_listener_that_was_cut_off_is_told_and_hears_again,
     the_hosts_of_a_dead_node_go_offline_unless_they_are_elsewhere,
     what_one_who_looks_after_the_dead_has_begun_another_ends,
@@ -31,6 +32,22 @@ async fn a_host_with_sockets_on_two_nodes_goes_with_the_last(stage: Stage) {
     for node in [&one, &other] {
         assert_eq!(node.heard().await, [Heard::Online(host), Heard::Offline(host)]);
     }
+}
+
+async fn hosts_of_a_node_that_is_in_no_list_are_found_and_it_is_dead(stage: Stage) {
+    let node = stage.node().await;
+    node.enter(a_host()).await;
+    assert_eq!(node.presence.adopt_orphans(true).await, Ok(0), "its own node is in the list");
+    // As after a failover that forgot the list, and not the sets.
+    for orphan in ["one", "other"] {
+        let set = format!("pt:node:{orphan}:hosts");
+        let _: i64 = node.redis().raw("SADD", &[&set, a_host().as_str()]).await;
+    }
+    for (adopt, found) in [(false, 2), (true, 2), (true, 0), (false, 0)] {
+        assert_eq!(node.presence.adopt_orphans(adopt).await, Ok(found));
+    }
+    let lease: String = node.redis().raw("ZSCORE", &["pt:nodes", "one"]).await;
+    assert_eq!(lease, "0");
 }
 
 async fn a_greeting_reaches_every_node(stage: Stage) {

@@ -1,0 +1,58 @@
+//! Sets of hosts whose node is in no list of nodes: nobody would find it dead.
+//!
+//! The list and a set are keys of different servers in a Cluster, and a failover of one may forget what the other still has.
+
+use fred::prelude::*;
+use fred::types::{ClusterHash, CustomCommand, SetOptions};
+
+use crate::broker::Unavailable;
+use crate::redis::{NODES, Redis, call};
+
+/// How many keys a server looks through at a time: well under a millisecond.
+const PART: &str = "500";
+
+/// Counts them and, with `adopt`, puts their nodes into the list again, as nodes that are dead. One that lives finds its lease
+/// ended by that, and begins another.
+pub(super) async fn adopt(redis: &Redis, adopt: bool) -> Result<u64, Unavailable> {
+    let mut orphans = 0;
+    for set in sets(redis).await? {
+        let Some(node) = set.strip_prefix("pt:node:").and_then(|rest| rest.strip_suffix(":hosts")) else { continue };
+        let lease: Option<f64> = call(|| redis.client().zscore(NODES, node)).await?;
+        if lease.is_some() {
+            continue;
+        }
+        orphans += 1;
+        if adopt {
+            let only_new = Some(SetOptions::NX);
+            call(|| redis.client().zadd::<(), _, _>(NODES, only_new.clone(), None, false, false, (0.0, node))).await?;
+            tracing::warn!(
+                node,
+                "a node that nobody knew has left hosts online; it is looked after as one that is dead"
+            );
+        }
+    }
+    Ok(orphans)
+}
+
+/// The sets there are, on whatever server.
+async fn sets(redis: &Redis) -> Result<Vec<String>, Unavailable> {
+    let mut sets = Vec::new();
+    for server in redis.client().active_connections() {
+        let server = redis.client().with_cluster_node(server);
+        let mut cursor = "0".to_owned();
+        loop {
+            let scan = CustomCommand::new_static("SCAN", ClusterHash::FirstKey, false);
+            let args: Vec<String> = [&*cursor, "MATCH", "pt:node:*:hosts", "COUNT", PART].map(str::to_owned).into();
+            let (next, found): (String, Vec<String>) = call(|| server.custom(scan.clone(), args.clone())).await?;
+            sets.extend(found);
+            cursor = next;
+            if cursor == "0" {
+                break;
+            }
+        }
+    }
+    // A scan may show a key twice.
+    sets.sort_unstable();
+    sets.dedup();
+    Ok(sets)
+}
