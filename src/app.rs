@@ -18,6 +18,10 @@ use crate::config::Config;
 use crate::domain::NodeId;
 use crate::http::{self, RenderMetrics};
 use crate::hub::Hub;
+use crate::leader::Leader;
+use crate::lease::Lease;
+use crate::lease::memory::SoleLease;
+use crate::lease::redis::RedisLease;
 use crate::mail::{Log, Postman, Sender, Smtp};
 use crate::media::Media;
 use crate::presence::Presence;
@@ -29,6 +33,7 @@ use crate::store::Store;
 use crate::telemetry;
 
 mod announcer;
+mod cleaner;
 mod health;
 mod limits;
 mod lock;
@@ -36,6 +41,7 @@ mod node;
 mod upkeep;
 
 pub use announcer::Announcer;
+pub use cleaner::Cleaner;
 use lock::Lock;
 use node::{DRAINED_GRACE, Node};
 
@@ -221,11 +227,24 @@ impl App {
         }
         node.health.set_started();
         upkeep::start(node, &self.store, self.redis.as_ref(), shutdown);
+        self.start_duties(node, shutdown);
         let (sender, waker) = (self.mail.clone(), node.accounts.mail_waker());
         let postman = Postman::new(self.store.clone(), sender, self.clock.clone(), waker);
         shutdown.spawn(postman.run(shutdown.stopping_token()));
         tracing::info!(address = %self.config.listen, version = env!("CARGO_PKG_VERSION"), "this node serves");
         Ok(lock)
+    }
+
+    /// Campaigns, and looks after the duties while this node leads.
+    fn start_duties(&self, node: &Node, shutdown: &Shutdown) {
+        let lease: Arc<dyn Lease> = match &self.redis {
+            Some(redis) => Arc::new(RedisLease::new(redis.clone())),
+            None => Arc::new(SoleLease),
+        };
+        let leader = Leader::new(lease);
+        shutdown.spawn(leader.clone().run(shutdown.stopping_token()));
+        let duties = node.duties(&self.store, self.config.duties);
+        shutdown.spawn(duties.run(leader, shutdown.stopping_token()));
     }
 
     async fn migrate(&self) -> Result<(), AppError> {

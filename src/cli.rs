@@ -8,6 +8,7 @@
 //! | 70 | a part of the node died by itself |
 
 mod check;
+mod cleanup;
 mod demo;
 mod migrate;
 mod serve;
@@ -51,6 +52,9 @@ enum Task {
     /// Hosts.
     #[command(subcommand)]
     User(user::UserCommand),
+    /// Close idle rooms and delete what is over, once and now, as the leader does all the time; or count it.
+    #[command(after_help = cleanup::WHEN)]
+    Cleanup(cleanup::CleanupArgs),
     /// Read the configuration, reach every store, and tell what is wrong or risky.
     Check(Box<crate::config::ServeArgs>),
 }
@@ -116,6 +120,7 @@ impl Task {
             Task::Demo(args) => demo::run(*args),
             Task::Migrate(args) => migrate::run(&args),
             Task::User(command) => user::run(command),
+            Task::Cleanup(args) => cleanup::run(&args),
             Task::Check(args) => check::run(*args),
         }
     }

@@ -15,7 +15,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use args::{LogArgs, ServeArgs, StoreArgs};
+pub use args::{DutyArgs, LogArgs, ServeArgs, StoreArgs};
 pub use limits::{Cap, LimitArgs, Limits};
 pub use secrets::{DatabaseUrl, Hidden, JwtSecrets, RedisTopology, RedisUrl, SmtpUrl};
 pub use values::{
@@ -31,6 +31,7 @@ use url::Url;
 
 use crate::clock::Chance;
 use crate::domain::WireOffset;
+use crate::duties;
 use crate::media;
 use crate::web::DemoHost;
 
@@ -123,10 +124,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Offset of the wall clocks that clients send.
     pub wire_offset: WireOffset,
-    /// How long a closed room keeps its messages.
-    pub message_retention: Duration,
-    /// After how long without a message a room is closed; `None`: never.
-    pub idle_close: Option<Duration>,
+    /// What is done by the clock.
+    pub duties: duties::Settings,
     /// How long the keys of a service go on that its host has replaced.
     pub key_grace: Duration,
     /// How long a host may be gone and not be called offline.
@@ -190,8 +189,7 @@ impl Config {
             media: media.unwrap_or_else(|| media::Place::Folder(data_dir.join("media"))),
             data_dir,
             wire_offset: args.wire_offset,
-            message_retention: args.message_retention.0,
-            idle_close: args.idle_close.0,
+            duties: args.duties.into(),
             key_grace: args.key_grace.0,
             presence_grace: args.presence_grace.0,
             redis_wait: args.redis_wait,

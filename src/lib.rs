@@ -7,8 +7,8 @@
 //! | floor | modules | knows |
 //! |---|---|---|
 //! | ground | [`domain`], [`protocol`], [`control`], [`clock`], [`metric`] | words; no tokio, no I/O |
-//! | ports | [`broker`], [`presence`], [`throttle`], [`store`], [`media`] (and [`redis`], the clients that drivers share, and [`turns`]) | what is kept, and where |
-//! | services | [`hub`], [`relay`], [`history`], [`hosts`], [`rooms`], [`accounts`], [`profile_images`], [`statuses`], [`standing`], [`inbox`], [`session`], [`archive`], [`limits`], [`mail`] | ports, never a driver, never a socket |
+//! | ports | [`broker`], [`presence`], [`lease`], [`throttle`], [`store`], [`media`] (and [`redis`], the clients that drivers share, and [`turns`]) | what is kept, and where |
+//! | services | [`hub`], [`relay`], [`history`], [`hosts`], [`rooms`], [`accounts`], [`profile_images`], [`statuses`], [`standing`], [`inbox`], [`session`], [`archive`], [`leader`], [`duties`], [`limits`], [`mail`] | ports, never a driver, never a socket |
 //! | transport | [`http`], [`ws`], [`web`] | warp and sockets |
 //! | roof | [`config`], [`telemetry`], [`shutdown`], [`app`], [`cli`] | everything; [`app`] alone names drivers |
 //!
@@ -40,11 +40,14 @@ pub mod clock;
 pub mod config;
 pub mod control;
 pub mod domain;
+pub mod duties;
 pub mod history;
 pub mod hosts;
 pub mod http;
 pub mod hub;
 pub mod inbox;
+pub mod leader;
+pub mod lease;
 pub mod limits;
 pub mod mail;
 pub mod media;

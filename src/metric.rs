@@ -53,6 +53,12 @@ table! {
     counter BUS_DEAF "pintalk_bus_deaf_total" Count "Times that the node did not hear itself on a bus and connected anew.";
     counter BUS_RESUBSCRIBED "pintalk_bus_resubscribed_total" Count "Times that the buses were subscribed anew.";
 
+    // what is done by the clock
+    gauge LEADER "pintalk_leader" Count "1 on the node that leads; 0 on the others.";
+    counter DUTY_RUNS "pintalk_duty_runs_total" Count "Times that the leader looked after a duty; labels `duty` and `outcome` (done, failed: tried again).";
+    counter DUTY_ROWS "pintalk_duty_rows_total" Count "What a duty acted on; label `duty`.";
+    histogram DUTY_SECONDS "pintalk_duty_duration_seconds" Seconds "One look after a duty, all its batches and the pauses between them; label `duty`.";
+
     // HTTP
     histogram HTTP_SECONDS "pintalk_http_request_duration_seconds" Seconds "Answering a request; labels `route` (its template), `method` and `status`.";
     counter HTTP_REQUESTS "pintalk_http_requests_total" Count "Requests; labels `route` (its template), `method` and `status`.";

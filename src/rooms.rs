@@ -329,12 +329,18 @@ impl Rooms {
     /// is away hears of it later.
     pub async fn change(&self, name: RoomName, change: RoomChange) -> Result<Room, RoomError> {
         let changed = self.store.change_room(name, change, self.clock.now()).await?.ok_or(RoomError::NotFound)?;
-        if let Some(event) = changed.event
-            && let Err(error) = self.carry_out(&event).await
-        {
-            tracing::warn!(%error, room = %name, change = change.as_str(), "a change of a room waits to be told");
+        if let Some(event) = changed.event {
+            self.tell(&event).await;
         }
         Ok(changed.room)
+    }
+
+    /// Carries out a change that SQL has. If the broker is away somebody does so later.
+    pub async fn tell(&self, event: &RoomEvent) {
+        if let Err(error) = self.carry_out(event).await {
+            let (room, change) = (event.room, event.change.as_str());
+            tracing::warn!(%error, %room, change, "a change of a room waits to be told");
+        }
     }
 
     /// Carries out changes whose node did not get round to it.

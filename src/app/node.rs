@@ -16,6 +16,7 @@ use crate::archive::Archive;
 use crate::broker::{Broker, Unavailable};
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::duties::{self, Duties};
 use crate::history::History;
 use crate::hosts::Hosts;
 use crate::http::{self, HttpContext, Page, Pages, RenderMetrics, Settings};
@@ -150,6 +151,12 @@ impl Node {
         let queue = self.broker.archive_queue()?;
         let stop = shutdown.stopping_token();
         Some(Archive::start(&queue, self.broker.partitions(), store, shutdown.tasks(), &stop))
+    }
+
+    pub(super) fn duties(&self, store: &Store, settings: duties::Settings) -> Duties {
+        Duties::new(store.clone(), self.clock.clone(), settings)
+            .with_cluster(self.broker.clone(), self.presence.clone())
+            .telling(self.rooms.clone())
     }
 
     pub(super) async fn subscribe(&self, archive: Option<Archive>) -> Result<(), Unavailable> {

@@ -16,6 +16,7 @@ use super::values::{
 };
 use crate::broker::redis::DEFAULT_QUEUE_LIMIT;
 use crate::domain::WireOffset;
+use crate::duties::Settings;
 
 /// Where SQL is: all that `migrate` and `user create` need to know.
 #[derive(Args, Clone, Debug)]
@@ -34,6 +35,23 @@ pub struct LogArgs {
     /// How a line of the log looks; what is logged is RUST_LOG's.
     #[arg(long, env = "PINTALK_LOG_FORMAT", value_enum, default_value = "text")]
     pub log_format: LogFormat,
+}
+
+/// What is done by the clock: what `cleanup` needs to know, too.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct DutyArgs {
+    /// How long a closed room keeps its messages.
+    #[arg(long, env = "PINTALK_MESSAGE_RETENTION", value_name = "SPAN", default_value = "7d")]
+    pub message_retention: LongSpan,
+    /// After how long without a message a room is closed, or off.
+    #[arg(long, env = "PINTALK_IDLE_CLOSE", value_name = "SPAN", default_value = "7d")]
+    pub idle_close: SpanOrOff,
+}
+
+impl From<DutyArgs> for Settings {
+    fn from(args: DutyArgs) -> Self {
+        Self { message_retention: args.message_retention.0, idle_close: args.idle_close.0 }
+    }
 }
 
 /// Every option of a node.
@@ -86,12 +104,9 @@ pub struct ServeArgs {
         allow_hyphen_values = true
     )]
     pub wire_offset: WireOffset,
-    /// How long a closed room keeps its messages.
-    #[arg(long, env = "PINTALK_MESSAGE_RETENTION", value_name = "SPAN", default_value = "7d")]
-    pub message_retention: LongSpan,
-    /// After how long without a message a room is closed, or off.
-    #[arg(long, env = "PINTALK_IDLE_CLOSE", value_name = "SPAN", default_value = "7d")]
-    pub idle_close: SpanOrOff,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub duties: DutyArgs,
     /// How long the keys of a service go on that its host has replaced.
     #[arg(long, env = "PINTALK_KEY_GRACE", value_name = "SPAN", default_value = "1d")]
     pub key_grace: KeyGrace,

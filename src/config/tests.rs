@@ -27,8 +27,8 @@ fn without_flags_a_node_is_complete_in_itself() {
     assert!(config.auto_migrate);
     assert_eq!(config.public_url.as_str(), "http://127.0.0.1:8080");
     assert_eq!(config.media, Place::Folder(data_dir.join("media")));
-    assert_eq!(config.message_retention, Duration::from_secs(7 * 86_400));
-    assert_eq!(config.idle_close, Some(Duration::from_secs(7 * 86_400)));
+    assert_eq!(config.duties.message_retention, Duration::from_secs(7 * 86_400));
+    assert_eq!(config.duties.idle_close, Some(Duration::from_secs(7 * 86_400)));
     assert_eq!(config.key_grace, crate::accounts::DEFAULT_KEY_GRACE);
     assert_eq!((config.presence_grace.as_secs(), config.drain_delay.as_secs(), config.drain.as_secs()), (1, 5, 20));
     assert_eq!(config.wire_offset.to_string(), "+09:00");

@@ -9,6 +9,8 @@ use crate::broker::redis::{PARTITIONS, RedisBroker};
 use crate::broker::{Broker as _, Partition};
 use crate::clock::Chance;
 use crate::domain::HostUuid;
+use crate::lease::Lease as _;
+use crate::lease::redis::RedisLease;
 use crate::presence::Presence as _;
 use crate::presence::redis::RedisPresence;
 use crate::redis::testing::on_redis;
@@ -28,6 +30,7 @@ fn kind_of(key: &str) -> Option<&str> {
         return match rest.split(':').collect::<Vec<_>>()[..] {
             [kind @ ("nodes" | "control" | "partitions")] => Some(kind),
             ["node", _, kind @ "hosts"] => Some(kind),
+            ["lease", kind @ "leader"] => Some(kind),
             _ => None,
         };
     };
@@ -88,10 +91,12 @@ async fn every_key_is_in_the_slot_of_its_partition(stage: Stage) {
         presence.greet(host, "{}".into()).await.unwrap();
     }
 
+    assert!(RedisLease::new(node.redis().clone()).hold().await.unwrap());
+
     let keys = node.redis().keys("").await;
     let strange: Vec<_> = keys.iter().filter(|key| kind_of(key).is_none()).collect();
     assert!(strange.is_empty(), "{strange:?}");
     let kinds: BTreeSet<_> = keys.iter().filter_map(|key| kind_of(key)).collect();
-    let without = ["nodes", "control", "partitions", "hosts", "presence"];
+    let without = ["nodes", "control", "partitions", "hosts", "leader", "presence"];
     assert_eq!(kinds, OF_A_ROOM.into_iter().chain(OF_A_PARTITION).chain(without).collect());
 }

@@ -1,0 +1,58 @@
+//! `pintalk cleanup`: what the leader does by the clock, once and now, or only counted.
+
+use clap::Args;
+
+use super::{FAILED, Failure, block_on, log_for_a_command, open_store};
+use crate::app::Cleaner;
+use crate::clock::Chance;
+use crate::config::{self, DutyArgs, Hidden, StoreArgs};
+use crate::duties::{DutyError, Entry, TABLE};
+
+/// How it goes with nodes that run.
+pub(super) const WHEN: &str = "Nodes may be running: they do the same by themselves, and neither is in the other's way. Rooms that \
+    this closes are closed in SQL; the nodes tell whoever is in them within 10 s. In a cluster, --redis-url has to be given.";
+
+#[derive(Args)]
+pub(super) struct CleanupArgs {
+    /// Only count what would go or be closed; nothing is changed.
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    duties: DutyArgs,
+    #[command(flatten)]
+    store: StoreArgs,
+    /// Redis of the cluster.
+    #[arg(long, env = "PINTALK_REDIS_URL", value_name = "URL", hide_env_values = true)]
+    redis_url: Option<Hidden>,
+}
+
+pub(super) fn run(args: &CleanupArgs) -> Result<u8, Failure> {
+    log_for_a_command();
+    let stores = config::stores(&args.store, args.redis_url.as_ref())?;
+    block_on(async {
+        let store = open_store(stores.database()).await?;
+        let cleaner = Cleaner::new(store.clone(), stores.redis(), args.duties.into(), &Chance::from_entropy())?;
+        let outcomes = if args.dry_run { count(&cleaner).await } else { cleaner.duties().run_once().await };
+        cleaner.close().await;
+        store.close().await;
+        let mut failed = false;
+        for (entry, outcome) in outcomes {
+            match outcome {
+                Ok(rows) => println!("{:20}  {rows:>9}  {}", entry.name, entry.upon),
+                Err(error) => {
+                    failed = true;
+                    eprintln!("{}: {error}", entry.name);
+                }
+            }
+        }
+        Ok(if failed { FAILED } else { 0 })
+    })
+}
+
+async fn count(cleaner: &Cleaner) -> Vec<(&'static Entry, Result<u64, DutyError>)> {
+    let mut outcomes = Vec::with_capacity(TABLE.len());
+    for entry in &TABLE {
+        outcomes.push((entry, cleaner.duties().count(entry.duty).await));
+    }
+    outcomes
+}

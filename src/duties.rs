@@ -1,0 +1,285 @@
+//! What is done by the clock, once for all nodes: the leader looks after a table of duties ([`TABLE`]).
+//!
+//! **Invariant:** a duty's step is one conditional statement (or may be repeated like one) that is right whoever runs it, at any
+//! time and beside any other: that there is one leader only saves double work. What an interrupted run leaves, the next finds.
+//!
+//! Steps are small, and between two of them it rests for as long as the last one took: a database that has much to do is left
+//! alone for longer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use tokio::time::{Instant, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+
+use crate::broker::{Broker, RoomStatus, Unavailable};
+use crate::clock::Clock;
+use crate::domain::Room;
+use crate::leader::Leader;
+use crate::metric;
+use crate::presence::Presence;
+use crate::rooms::Rooms;
+use crate::store::{PurgedRoom, Store, StoreError};
+
+mod table;
+
+pub use table::{Duty, Entry, TABLE};
+
+/// How often the leader looks what is due.
+const TICK: Duration = Duration::from_secs(1);
+
+/// How long what has expired is kept, as the nodes' clocks are not quite the same. A code's confirmation is good for ten
+/// minutes, and whoever sends mails counts those that came too late.
+const KEPT: TimeDelta = TimeDelta::hours(1);
+
+/// How many purged rooms one step looks at, at most: few have a thousand messages, and each is a few statements.
+const ROOMS_A_STEP: u64 = 50;
+
+/// What an operator has set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// How long a closed room keeps its messages.
+    pub message_retention: Duration,
+    /// After how long without a message a room is closed, if ever.
+    pub idle_close: Option<Duration>,
+}
+
+/// Why a duty waits.
+#[derive(Debug, thiserror::Error)]
+pub enum DutyError {
+    /// SQL.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The broker, or presence.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+/// One step of a duty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Step {
+    /// What it acted on.
+    rows: u64,
+    /// Whether there may be more.
+    more: bool,
+}
+
+impl Step {
+    /// A step that takes up to `batch`: a full one may not have been the last.
+    fn of(rows: u64, batch: u64) -> Self {
+        Self { rows, more: rows >= batch }
+    }
+}
+
+/// Looks after the duties.
+#[derive(Clone)]
+pub struct Duties {
+    store: Store,
+    clock: Arc<dyn Clock>,
+    settings: Settings,
+    broker: Option<Arc<dyn Broker>>,
+    presence: Option<Arc<dyn Presence>>,
+    rooms: Option<Rooms>,
+}
+
+impl std::fmt::Debug for Duties {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Duties").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+impl Duties {
+    /// Over SQL alone, as beside a single node that runs.
+    pub fn new(store: Store, clock: Arc<dyn Clock>, settings: Settings) -> Self {
+        Self { store, clock, settings, broker: None, presence: None, rooms: None }
+    }
+
+    /// With what a cluster has beside SQL.
+    #[must_use]
+    pub fn with_cluster(mut self, broker: Arc<dyn Broker>, presence: Arc<dyn Presence>) -> Self {
+        (self.broker, self.presence) = (Some(broker), Some(presence));
+        self
+    }
+
+    /// With somebody who tells at once which rooms are closed. Without him the nodes that run find out within seconds.
+    #[must_use]
+    pub fn telling(mut self, rooms: Rooms) -> Self {
+        self.rooms = Some(rooms);
+        self
+    }
+
+    /// Looks after every duty at its time, as long as this node leads, until it is told to end.
+    pub async fn run(self, leader: Leader, stop: CancellationToken) {
+        let mut due = [Instant::now(); TABLE.len()];
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+            for (entry, due) in TABLE.iter().zip(&mut due) {
+                let goes_on = || leader.is_leading() && !stop.is_cancelled();
+                if goes_on() && *due <= Instant::now() {
+                    self.tell(entry, self.look_after(entry, goes_on).await);
+                    *due = Instant::now() + entry.every;
+                }
+            }
+        }
+    }
+
+    /// Looks after every duty once. Returns how much each acted on.
+    ///
+    /// # Errors
+    /// Each for itself: one that fails does not keep the others.
+    pub async fn run_once(&self) -> Vec<(&'static Entry, Result<u64, DutyError>)> {
+        let mut outcomes = Vec::with_capacity(TABLE.len());
+        for entry in &TABLE {
+            outcomes.push((entry, self.look_after(entry, || true).await));
+        }
+        outcomes
+    }
+
+    fn tell(&self, entry: &Entry, outcome: Result<u64, DutyError>) {
+        match outcome {
+            Ok(0) => {}
+            Ok(rows) => tracing::info!(duty = entry.name, rows, "a duty is done"),
+            Err(error) => tracing::warn!(%error, duty = entry.name, "a duty waits"),
+        }
+    }
+
+    /// Looks after one duty, step by step, while it may.
+    async fn look_after(&self, entry: &Entry, goes_on: impl Fn() -> bool) -> Result<u64, DutyError> {
+        let began = Instant::now();
+        let (mut walked, mut total) = (None, 0);
+        let outcome = loop {
+            let step_began = Instant::now();
+            match self.step(entry, &mut walked).await {
+                Ok(Step { rows, more }) => {
+                    metrics::counter!(metric::DUTY_ROWS, "duty" => entry.name).increment(rows);
+                    total += rows;
+                    if !more || !goes_on() {
+                        break Ok(total);
+                    }
+                }
+                Err(error) => break Err(error),
+            }
+            tokio::time::sleep(step_began.elapsed()).await;
+        };
+        let word = if outcome.is_ok() { "done" } else { "failed" };
+        metrics::counter!(metric::DUTY_RUNS, "duty" => entry.name, "outcome" => word).increment(1);
+        metrics::histogram!(metric::DUTY_SECONDS, "duty" => entry.name).record(began.elapsed().as_secs_f64());
+        outcome
+    }
+
+    async fn step(&self, entry: &Entry, walked: &mut Option<Room>) -> Result<Step, DutyError> {
+        let (batch, now) = (entry.batch, self.clock.now());
+        match entry.duty {
+            Duty::CloseIdle => self.close_idle(walked, batch).await,
+            Duty::Purge => Ok(Step::of(self.store.purge_rooms(self.closed_before(), batch).await?, batch)),
+            Duty::DeleteMessages => self.delete_messages(batch).await,
+            Duty::Forget(what) => Ok(Step::of(self.store.delete_expired(what, now - KEPT, batch).await?, batch)),
+            Duty::AdoptOrphans => Ok(Step { rows: self.orphans(true).await?, more: false }),
+        }
+    }
+
+    /// How much a duty would act on now. Changes nothing.
+    ///
+    /// # Errors
+    /// [`DutyError`].
+    pub async fn count(&self, duty: Duty) -> Result<u64, DutyError> {
+        let (store, now) = (&self.store, self.clock.now());
+        let counted = match duty {
+            Duty::CloseIdle => match self.idle_since() {
+                Some(since) => store.count_idle_rooms(since).await?,
+                None => 0,
+            },
+            Duty::Purge => store.count_rooms_to_purge(self.closed_before()).await?,
+            Duty::DeleteMessages => {
+                store.count_messages_to_purge(self.closed_before()).await? + store.count_purged_messages().await?
+            }
+            Duty::Forget(what) => store.count_expired(what, now - KEPT).await?,
+            Duty::AdoptOrphans => self.orphans(false).await?,
+        };
+        Ok(counted)
+    }
+
+    async fn orphans(&self, adopt: bool) -> Result<u64, Unavailable> {
+        match &self.presence {
+            Some(presence) => presence.adopt_orphans(adopt).await,
+            None => Ok(0),
+        }
+    }
+
+    /// SPEC 6.4.
+    fn closed_before(&self) -> DateTime<Utc> {
+        ago(self.clock.now(), self.settings.message_retention)
+    }
+
+    /// SPEC 6.5.
+    fn idle_since(&self) -> Option<DateTime<Utc>> {
+        Some(ago(self.clock.now(), self.settings.idle_close?))
+    }
+
+    /// Closes idle rooms as their hosts would.
+    async fn close_idle(&self, walked: &mut Option<Room>, batch: u64) -> Result<Step, DutyError> {
+        let Some(since) = self.idle_since() else { return Ok(Step::of(0, batch)) };
+        let rooms = self.store.idle_rooms(since, walked.as_ref(), batch).await?;
+        let (found, mut closed) = (rooms.len() as u64, 0);
+        let statuses = match &self.broker {
+            Some(broker) => broker.status(&rooms.iter().map(|room| room.name).collect::<Vec<_>>()).await?,
+            None => vec![None; rooms.len()],
+        };
+        for (room, status) in rooms.iter().zip(&statuses) {
+            // After a time without SQL a room's newest messages may still be on their way there.
+            if is_behind(room, status.as_ref()) {
+                continue;
+            }
+            if let Some(event) = self.store.close_idle_room(room.name, since, self.clock.now()).await? {
+                closed += 1;
+                if let Some(rooms) = &self.rooms {
+                    rooms.tell(&event).await;
+                }
+            }
+        }
+        *walked = rooms.into_iter().last().or(walked.take());
+        Ok(Step { rows: closed, more: found >= batch })
+    }
+
+    /// Deletes rows of purged rooms.
+    async fn delete_messages(&self, batch: u64) -> Result<Step, DutyError> {
+        let rooms = self.store.purged_rooms(ROOMS_A_STEP).await?;
+        let mut more = rooms.len() as u64 == ROOMS_A_STEP;
+        let mut deleted = 0;
+        for room in rooms {
+            let rows = self.delete_messages_of(room, batch - deleted).await?;
+            deleted += rows;
+            if deleted >= batch {
+                more = true;
+                break;
+            }
+        }
+        Ok(Step { rows: deleted, more })
+    }
+
+    async fn delete_messages_of(&self, room: PurgedRoom, limit: u64) -> Result<u64, DutyError> {
+        if let Some(broker) = &self.broker {
+            broker.purge(room.name, room.through).await?;
+        }
+        let rows = self.store.delete_messages(room.id, limit).await?;
+        if rows < limit {
+            self.store.finish_purge(room).await?;
+        }
+        Ok(rows)
+    }
+}
+
+fn is_behind(room: &Room, status: Option<&RoomStatus>) -> bool {
+    status.is_some_and(|status| status.seq > room.last_seq)
+}
+
+/// A span may be longer than there are instants: then what was before 1970, which is nothing.
+fn ago(now: DateTime<Utc>, span: Duration) -> DateTime<Utc> {
+    let then = TimeDelta::from_std(span).ok().and_then(|span| now.checked_sub_signed(span));
+    then.unwrap_or_default().max(DateTime::UNIX_EPOCH)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,111 @@
+//! The table: what there is to do, upon what, how much at a time, and why.
+
+use std::time::Duration;
+
+use crate::store::Perishable;
+
+/// Something to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Duty {
+    /// Closes rooms that nobody writes in.
+    CloseIdle,
+    /// Decides that the messages of a closed room go.
+    Purge,
+    /// Deletes their rows.
+    DeleteMessages,
+    /// Deletes what has expired.
+    Forget(Perishable),
+    /// Brings what dead nodes left to those who clear it away.
+    AdoptOrphans,
+}
+
+/// A row of the table.
+#[derive(Debug)]
+pub struct Entry {
+    /// What to do.
+    pub duty: Duty,
+    /// What it is called in logs and metrics.
+    pub name: &'static str,
+    /// What it acts on.
+    pub upon: &'static str,
+    /// The most that one step acts on.
+    pub batch: u64,
+    /// How long after it was done it is looked after again.
+    pub every: Duration,
+    /// Why it is done.
+    pub why: &'static str,
+}
+
+/// An index says at once that there is nothing to do.
+const OFTEN: Duration = Duration::from_secs(10);
+
+/// Nobody waits for it.
+const SELDOM: Duration = Duration::from_secs(3_600);
+
+/// All there is to do. What a row decides, one below it may carry out.
+pub const TABLE: [Entry; 8] = [
+    Entry {
+        duty: Duty::CloseIdle,
+        name: "close_idle_rooms",
+        upon: "rooms that are open, and had no message for --idle-close",
+        batch: 100,
+        every: OFTEN,
+        why: "SPEC 6.5: a list of open rooms shows who is waited for",
+    },
+    Entry {
+        duty: Duty::Purge,
+        name: "purge_rooms",
+        upon: "rooms that were closed --message-retention ago, and have messages",
+        batch: 100,
+        every: OFTEN,
+        why: "SPEC 6.4: the messages of a closed room are kept for a while only; from now on nobody sees them",
+    },
+    Entry {
+        duty: Duty::DeleteMessages,
+        name: "delete_messages",
+        upon: "messages that were purged",
+        batch: 1_000,
+        every: OFTEN,
+        why: "SPEC 6.4: what nobody sees is to be gone, too, and whatever an interrupted run has left",
+    },
+    Entry {
+        duty: Duty::Forget(Perishable::Login),
+        name: "forget_logins",
+        upon: "logins that ran out an hour ago, ended or not",
+        batch: 1_000,
+        every: SELDOM,
+        why: "their tokens open nothing; the table would only grow",
+    },
+    Entry {
+        duty: Duty::Forget(Perishable::Verification),
+        name: "forget_verifications",
+        upon: "codes for addresses that ended an hour ago",
+        batch: 1_000,
+        every: SELDOM,
+        why: "nobody can confirm an address with them; addresses of people who did not sign up are not kept",
+    },
+    Entry {
+        duty: Duty::Forget(Perishable::Mail),
+        name: "forget_mails",
+        upon: "mails that were to arrive an hour ago",
+        batch: 1_000,
+        every: SELDOM,
+        why: "they help nobody any more, and codes and passwords are in them",
+    },
+    Entry {
+        duty: Duty::Forget(Perishable::OldKey),
+        name: "forget_keys",
+        upon: "replaced keys of services that ended an hour ago",
+        batch: 1_000,
+        every: SELDOM,
+        why: "they open nothing; of a host who never changes his again they would stay",
+    },
+    Entry {
+        duty: Duty::AdoptOrphans,
+        name: "adopt_orphans",
+        upon: "nodes that are dead, left hosts online, and are in no list of nodes",
+        batch: 1_000,
+        every: SELDOM,
+        why: "a failover of Redis may forget a node and keep what it said: in the list again, others find it dead and clear up",
+    },
+];

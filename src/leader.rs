@@ -1,0 +1,103 @@
+//! Leading: one node of a cluster does by the clock what is to be done once. It campaigns, leads while its lease lasts, and
+//! steps down.
+//!
+//! **Invariant:** a node calls itself leader for no longer than [`TTL`] from the moment in which it *asked* for the lease that it
+//! was given last. It may be frozen in between, or be answered late: it knows without asking anybody.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::lease::{Lease, TTL};
+use crate::metric;
+
+/// How often a leader renews his lease: a third of its life.
+const RENEWAL_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How often the others ask, and who was not answered: with [`TTL`], 17 s until somebody leads again.
+const CAMPAIGN_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Whether this node leads. Clones are the same node.
+#[derive(Clone)]
+pub struct Leader {
+    lease: Arc<dyn Lease>,
+    until: Arc<Mutex<Option<Instant>>>,
+}
+
+impl std::fmt::Debug for Leader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Leader").field("until", &self.until).finish_non_exhaustive()
+    }
+}
+
+impl Leader {
+    /// A node that does not lead yet.
+    pub fn new(lease: Arc<dyn Lease>) -> Self {
+        Self { lease, until: Arc::default() }
+    }
+
+    /// Whether it leads now.
+    pub fn is_leading(&self) -> bool {
+        self.until.lock().is_some_and(|until| Instant::now() < until)
+    }
+
+    /// Asks for the lease, again and again until it is told to end; then gives it back.
+    pub async fn run(self, stop: CancellationToken) {
+        let mut led = false;
+        while !stop.is_cancelled() {
+            let renewed = self.campaign().await;
+            led = self.show(led);
+            let pause = if renewed { RENEWAL_INTERVAL } else { CAMPAIGN_INTERVAL };
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = stop.cancelled() => {}
+            }
+            // It may have been a long one.
+            led = self.show(led);
+        }
+        self.step_down().await;
+        self.show(led);
+    }
+
+    /// Asks once. Whether the lease was given.
+    async fn campaign(&self) -> bool {
+        let asked = Instant::now();
+        match self.lease.hold().await {
+            Ok(held) => {
+                *self.until.lock() = held.then(|| asked + TTL);
+                held
+            }
+            Err(error) => {
+                // Nobody else has it before it ends.
+                tracing::debug!(%error, "the leader's lease was not renewed");
+                false
+            }
+        }
+    }
+
+    async fn step_down(&self) {
+        if self.until.lock().take().is_some()
+            && let Err(error) = self.lease.release().await
+        {
+            tracing::debug!(%error, "the leader's lease runs out by itself");
+        }
+    }
+
+    /// Tells whether this node leads, and if that is new.
+    fn show(&self, led: bool) -> bool {
+        let leads = self.is_leading();
+        metrics::gauge!(metric::LEADER).set(u8::from(leads));
+        match (led, leads) {
+            (false, true) => tracing::info!("this node leads"),
+            (true, false) => tracing::info!("this node does not lead any more"),
+            _ => {}
+        }
+        leads
+    }
+}
+
+#[cfg(test)]
+mod tests;

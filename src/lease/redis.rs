@@ -1,0 +1,51 @@
+//! The lease of a cluster: a key with the node that has it, and an end.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use fred::prelude::*;
+
+use super::{Lease, TTL};
+use crate::broker::Unavailable;
+use crate::redis::{Redis, Script};
+
+/// The key.
+const KEY: &str = "pt:lease:leader";
+
+/// The driver.
+#[derive(Clone, Debug)]
+pub struct RedisLease {
+    redis: Redis,
+    scripts: Arc<Scripts>,
+}
+
+#[derive(Debug)]
+struct Scripts {
+    hold: Script,
+    release: Script,
+}
+
+impl RedisLease {
+    /// In the name of the node that these clients are of.
+    pub fn new(redis: Redis) -> Self {
+        let scripts = Scripts {
+            hold: Script::new(include_str!("../broker/redis/lua/lease.lua")),
+            release: Script::new(include_str!("../broker/redis/lua/release.lua")),
+        };
+        Self { redis, scripts: Arc::new(scripts) }
+    }
+}
+
+#[async_trait]
+impl Lease for RedisLease {
+    async fn hold(&self) -> Result<bool, Unavailable> {
+        let args: Vec<Value> = vec![self.redis.node().as_str().into(), (TTL.as_millis() as i64).into()];
+        let held = self.redis.eval(&self.scripts.hold, KEY, args).await?;
+        Ok(held.as_i64() == Some(1))
+    }
+
+    async fn release(&self) -> Result<(), Unavailable> {
+        let args: Vec<Value> = vec![self.redis.node().as_str().into()];
+        self.redis.eval(&self.scripts.release, KEY, args).await.map(|_| ())
+    }
+}
