@@ -48,18 +48,25 @@ impl Leader {
     pub async fn run(self, stop: CancellationToken) {
         let mut led = false;
         while !stop.is_cancelled() {
-            let renewed = self.campaign().await;
-            led = self.show(led);
-            let pause = if renewed { RENEWAL_INTERVAL } else { CAMPAIGN_INTERVAL };
-            tokio::select! {
-                () = tokio::time::sleep(pause) => {}
-                () = stop.cancelled() => {}
-            }
-            // It may have been a long one.
-            led = self.show(led);
+            let renewed = self.showing(&mut led, self.campaign()).await;
+            let pause = tokio::time::sleep(if renewed { RENEWAL_INTERVAL } else { CAMPAIGN_INTERVAL });
+            self.showing(&mut led, stop.run_until_cancelled(pause)).await;
         }
         self.step_down().await;
         self.show(led);
+    }
+
+    /// Does something, and tells meanwhile when the lease ends.
+    async fn showing<T>(&self, led: &mut bool, work: impl Future<Output = T>) -> T {
+        let mut work = std::pin::pin!(work);
+        loop {
+            *led = self.show(*led);
+            let until = self.until.lock().filter(|_| *led);
+            tokio::select! {
+                done = &mut work => return done,
+                () = tokio::time::sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() => {}
+            }
+        }
     }
 
     /// Asks once. Whether the lease was given.

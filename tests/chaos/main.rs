@@ -13,6 +13,7 @@ mod ends;
 mod failover;
 mod figures;
 mod joins;
+mod leader;
 mod ledger;
 mod node;
 mod nodes;

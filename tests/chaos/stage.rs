@@ -474,7 +474,7 @@ async fn sign_up(store: &Store) -> Host {
     accounts.create_host(new).await.expect("a host")
 }
 
-fn address_of(url: &str) -> SocketAddr {
+pub fn address_of(url: &str) -> SocketAddr {
     let url = url::Url::parse(url).expect("a URL");
     let (host, port) = (url.host_str().expect("a host"), url.port().expect("a port"));
     format!("{host}:{port}").parse().expect("an address")

@@ -1,0 +1,112 @@
+//! The node that leads is killed, stands still, or is cut off from Redis: another leads within 20 s, and never two.
+
+use std::time::{Duration, Instant};
+
+use migration::{Migrator, MigratorTrait as _};
+use pintalk::store::Store;
+
+use crate::database::{Database, TestDatabase};
+use crate::eventually;
+use crate::figures::{Figures, folder};
+use crate::node::Node;
+use crate::proxy::{Proxy, Wire};
+use crate::servers::{Kind, Servers};
+use crate::stage::{JWT_SECRET, address_of};
+
+/// How long nobody may lead.
+const SUCCESSION: Duration = Duration::from_secs(20);
+
+const CASE: &str = "the_leader_is_killed_frozen_and_cut_off";
+
+/// Nodes, each with a wire of its own to Redis.
+struct Cluster {
+    nodes: Vec<Node>,
+    wires: Vec<Proxy>,
+    http: reqwest::Client,
+}
+
+impl Cluster {
+    async fn leads(&self, node: usize) -> bool {
+        self.nodes[node].metric(&self.http, "pintalk_leader").await > 0.0
+    }
+
+    /// Who leads; asked of the others first, so that a leader who hands over in between is not taken for a second one.
+    async fn leader(&self, among: &[usize]) -> Option<usize> {
+        let mut leaders = Vec::new();
+        for node in among {
+            if self.leads(*node).await {
+                leaders.push(*node);
+            }
+        }
+        assert!(leaders.len() <= 1, "{leaders:?} lead");
+        leaders.pop()
+    }
+
+    /// Waits until another leads. `shows` says whether the old leader can be asked, too.
+    async fn succession(&self, old: usize, shows: bool, began: Instant) -> (usize, Duration) {
+        let mut among: Vec<usize> = (0..self.nodes.len()).filter(|node| *node != old).collect();
+        if shows {
+            among.push(old);
+        }
+        let new =
+            eventually("another leads", SUCCESSION, async || self.leader(&among).await.filter(|leader| *leader != old));
+        (new.await, began.elapsed())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_leader_is_killed_frozen_and_cut_off() {
+    let redis = tokio::task::spawn_blocking(|| Servers::start_durable(Kind::Redis7)).await.expect("redis starts");
+    let database = TestDatabase::create(Database::MySql).await;
+    let store = Store::connect(&database.url).await.expect("the database answers");
+    Migrator::up(store.connection(), None).await.expect("the schema is made");
+    let data = tempfile::tempdir().expect("a folder");
+    let http = reqwest::Client::builder().timeout(Duration::from_secs(5)).build().expect("a client");
+    let mut cluster = Cluster { nodes: Vec::new(), wires: Vec::new(), http };
+    for _ in 0..3 {
+        let wire = Proxy::before(address_of(&redis.url())).await;
+        let flags = [
+            ("jwt-secret", JWT_SECRET.to_owned()),
+            ("data-dir", data.path().display().to_string()),
+            ("trusted-proxies", "none".to_owned()),
+            ("database-url", database.url.clone()),
+            ("redis-url", format!("redis://{}", wire.address)),
+        ];
+        let flags: Vec<String> = flags.into_iter().flat_map(|(name, value)| [format!("--{name}"), value]).collect();
+        cluster.nodes.push(Node::start(&flags, &folder().join(CASE)));
+        cluster.wires.push(wire);
+    }
+    for node in &cluster.nodes {
+        node.ready(&cluster.http).await;
+    }
+    let mut figures = Figures::default();
+    let leader = eventually("somebody leads", SUCCESSION, async || cluster.leader(&[0, 1, 2]).await).await;
+
+    cluster.nodes[leader].kill();
+    let (next, took) = cluster.succession(leader, false, Instant::now()).await;
+    figures.note("killed: led again after s", format!("{:.1}", took.as_secs_f64()));
+    cluster.nodes[leader].start_again();
+    cluster.nodes[leader].ready(&cluster.http).await;
+
+    let leader = next;
+    cluster.nodes[leader].signal("-STOP");
+    let (next, took) = cluster.succession(leader, false, Instant::now()).await;
+    figures.note("frozen: after s", format!("{:.1}", took.as_secs_f64()));
+    cluster.nodes[leader].signal("-CONT");
+    eventually("who was frozen knows that he does not lead", Duration::from_secs(5), async || {
+        (!cluster.leads(leader).await).then_some(())
+    })
+    .await;
+
+    let leader = next;
+    cluster.wires[leader].set(Wire::Silent);
+    let (next, took) = cluster.succession(leader, true, Instant::now()).await;
+    figures.note("cut off: after s", format!("{:.1}", took.as_secs_f64()));
+    cluster.wires[leader].set(Wire::Whole);
+    cluster.nodes[leader].ready(&cluster.http).await;
+    assert_eq!(cluster.leader(&[0, 1, 2]).await, Some(next));
+    figures.show(CASE);
+    drop(cluster);
+    store.close().await;
+    database.drop_it().await;
+}
