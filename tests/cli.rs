@@ -8,7 +8,10 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use chrono::DateTime;
 use database::{Database, TestDatabase};
+use pintalk::domain::{HostId, RoomChange, RoomName, Side};
+use pintalk::store::{Append, NewRoom, Store};
 use servers::{Kind, Servers};
 
 #[allow(dead_code, reason = "the crate's own tests use it all")]
@@ -292,6 +295,49 @@ fn nodes_that_could_not_be_told_are_spoken_of_and_the_new_keys_are_shown_all_the
     assert_eq!(output.status.code(), Some(1));
     assert!(stdout(&output).contains("secret key"), "{}", stdout(&output));
     assert!(stderr(&output).contains("--redis-url") && stderr(&output).lines().count() == 1, "{}", stderr(&output));
+}
+
+/// An idle room with a message, and a closed one with three, all of long ago.
+async fn rooms_of_long_ago(data_dir: &str) {
+    let store = Store::connect(&format!("sqlite://{data_dir}/pintalk.sqlite")).await.unwrap();
+    let then = DateTime::from_timestamp(1_700_000_000, 0).unwrap();
+    for (name, messages) in [(1, 1), (2, 3)] {
+        let name = RoomName::from_random([name; 16]);
+        let new = NewRoom { host: HostId(1), guest: "고양이".into(), name, idempotency_key: None, life: None };
+        let room = store.create_room(new, then).await.unwrap();
+        for seq in 1..=messages {
+            let (id, datetime) = (format!("id-{seq}").parse().unwrap(), "2023-11-15T08:00:00".parse().unwrap());
+            let text = "hi".to_owned();
+            store.append(&[Append { room: room.name, side: Side::Guest, id, text, datetime }], then).await.unwrap();
+        }
+        if messages == 3 {
+            store.change_room(room.name, RoomChange::Close, then).await.unwrap();
+        }
+    }
+    store.close().await;
+}
+
+#[test]
+fn a_cleanup_counts_what_is_due_and_does_it_once() {
+    let dir = tempfile::tempdir().unwrap();
+    make_host(dir.path(), "dev@shop.example", "Shop");
+    let data_dir = data_dir(dir.path());
+    tokio::runtime::Runtime::new().unwrap().block_on(rooms_of_long_ago(&data_dir));
+    let clean = |more: &[&str]| {
+        let shown = printed(&mut pintalk(&[&["cleanup", "--data-dir", &data_dir], more].concat()));
+        let words = shown.lines().map(|line| line.split_whitespace().take(2).collect::<Vec<_>>().join(" "));
+        words.filter(|words| !words.ends_with(" 0")).collect::<Vec<_>>()
+    };
+    let due = ["close_idle_rooms 1", "purge_rooms 1", "delete_messages 3"];
+    for _ in 0..2 {
+        assert_eq!(clean(&["--dry-run"]), due);
+    }
+    assert_eq!(clean(&["--dry-run", "--idle-close", "off", "--message-retention", "9000d"]), Vec::<String>::new());
+    assert_eq!(clean(&[]), due);
+    assert_eq!(clean(&[]), Vec::<String>::new());
+    let output = run(&["cleanup", "--data-dir", &data_dir, "--idle-close", "never"]);
+    assert_eq!(output.status.code(), Some(64));
+    assert!(stderr(&output).contains("--idle-close"), "{}", stderr(&output));
 }
 
 #[test]

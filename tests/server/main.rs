@@ -7,6 +7,7 @@ mod admission;
 mod bad_input;
 mod chat;
 mod docs;
+mod duties;
 mod ends;
 mod images;
 mod keys;

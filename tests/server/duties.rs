@@ -1,0 +1,39 @@
+//! What happens by the clock, as people see it (SPEC 6).
+
+use serde_json::json;
+
+use crate::support::{Room, TestApp, eventually};
+use crate::with_topology;
+
+with_topology! {
+    #[embedded]
+    #[clusters]
+    async fn a_room_that_nobody_writes_in_is_closed_for_everybody_in_it_and_emptied_later(topology) {
+        let app = TestApp::start_with(topology, &["--idle-close", "2s", "--message-retention", "3s"]).await;
+        let (a, b) = app.two();
+        let host = app.host("host@shop.example").await;
+        let room = Room::open(&app, a, &host).await;
+        let mut guest = room.join(a).await;
+        let said = guest.say("anybody there?").await;
+        let mut desk = host.join(b, &room).await;
+        assert_eq!(desk.frame().await["data"], json!([said]));
+        for client in [&mut guest, &mut desk] {
+            let notice = client.frame().await;
+            assert_eq!((&notice["type"], &notice["message"]), (&json!("notice"), &json!("closed")), "{notice}");
+            assert_eq!(client.close_code().await, 1000);
+        }
+        let listed = host.listed(b, &room).await.expect("a room");
+        assert_eq!(listed["isClosed"], true);
+        let path = format!("{}chat-messages/", host.path_of(b, &room).await);
+        eventually("its messages are gone", async || {
+            let (listed, messages) = (host.listed(b, &room).await?, host.get(b, &path).await);
+            (listed["latestMsg"].is_null() && messages["count"] == 0 && messages["results"] == json!([])).then_some(())
+        })
+        .await;
+        let mut guest = room.join(b).await;
+        guest.nothing().await;
+        assert_eq!(guest.say("again").await["seq"], 2);
+        guest.leave().await;
+        app.stop().await;
+    }
+}
