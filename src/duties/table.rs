@@ -64,7 +64,8 @@ pub const TABLE: [Entry; 8] = [
         duty: Duty::DeleteMessages,
         name: "delete_messages",
         upon: "messages that were purged",
-        batch: 1_000,
+        // Of a thousand, one step in a hundred took MySQL more than the 100 ms that others may be made to wait.
+        batch: 500,
         every: OFTEN,
         why: "SPEC 6.4: what nobody sees is to be gone, too, and whatever an interrupted run has left",
     },

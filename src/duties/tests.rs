@@ -1,7 +1,5 @@
 //! What the leader does, seven days later: only the duties' clock goes on.
 
-use bytes::Bytes;
-
 use super::*;
 use crate::broker::Change;
 use crate::broker::testing::{Heard, Node, Stage, key_of, numbers};
@@ -160,7 +158,7 @@ async fn an_idle_room_is_closed_on_every_node_as_by_its_host(stage: Stage) {
         let closed = crate::protocol::chat::closed_frame(
             &"+09:00".parse::<crate::domain::WireOffset>().unwrap().wall_clock(world.clock.now()),
         );
-        assert_eq!((change.room, change.version, &change.notice), (room.name, 1, &Bytes::from(closed)));
+        assert_eq!((change.room, change.version, &change.notice), (room.name, 1, &closed));
     }
     assert_eq!(stage.store.pending_events(world.clock.now() + DAY, 9).await, Ok(Vec::new()), "everybody was told");
     assert_eq!(world.run().await, []);
