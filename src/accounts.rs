@@ -457,7 +457,7 @@ const NO_LINE: &str = "may have no line breaks or control characters";
 const NO_PROSE: &str = "may have no control characters";
 
 /// Whether a text could be an address at all. Only a mail that arrives proves more.
-fn is_email(text: &str) -> bool {
+pub(crate) fn is_email(text: &str) -> bool {
     let Some((local, domain)) = text.rsplit_once('@') else { return false };
     let plain =
         |part: &str| !part.contains(|c: char| c.is_whitespace() || c.is_control() || "@,;<>\"()[]\\".contains(c));

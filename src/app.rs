@@ -231,6 +231,7 @@ impl App {
         let (sender, waker) = (self.mail.clone(), node.accounts.mail_waker());
         let postman = Postman::new(self.store.clone(), sender, self.clock.clone(), waker);
         shutdown.spawn(postman.run(shutdown.stopping_token()));
+        shutdown.spawn(node.notifier(self).run(shutdown.stopping_token()));
         tracing::info!(address = %self.config.listen, version = env!("CARGO_PKG_VERSION"), "this node serves");
         Ok(lock)
     }

@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::broker::queue::{ArchiveLease, ArchiveQueue, ArchivedMark, QueueEntry};
 use crate::broker::{Partition, Unavailable};
-use crate::domain::{ChatroomId, Message, RoomName, RoomState};
+use crate::domain::{ChatroomId, Message, RoomName, RoomState, Seq};
 use crate::protocol::chat::StoredFrame;
 use crate::store::{Archived, Store, StoreError};
 
@@ -194,7 +194,12 @@ impl Archiver {
         let lives: HashMap<ChatroomId, String> =
             batch.iter().map(|(entry, _)| (entry.chatroom, entry.life.clone())).collect();
         let lives: Vec<(ChatroomId, String)> = lives.into_iter().collect();
-        self.store.archive(&messages, &lives).await
+        let unattended: Vec<(ChatroomId, Seq)> = batch
+            .iter()
+            .filter(|(entry, _)| entry.unattended)
+            .map(|(_, message)| (message.chatroom, message.seq))
+            .collect();
+        self.store.archive(&messages, &lives, &unattended).await
     }
 
     /// Finds the rows that SQL will never take: they go to the dead letters, the others are written. `None`: the lease is lost.

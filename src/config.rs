@@ -32,6 +32,7 @@ use url::Url;
 use crate::clock::Chance;
 use crate::domain::WireOffset;
 use crate::duties;
+use crate::mail::Language;
 use crate::media;
 use crate::web::DemoHost;
 
@@ -118,6 +119,8 @@ pub struct Config {
     pub smtp_url: Option<SmtpUrl>,
     /// Whom mails come from.
     pub mail_from: Mailbox,
+    /// Language of mails to hosts that nobody's request caused.
+    pub mail_language: Language,
     /// Where the profile images are.
     pub media: media::Place,
     /// Where the node keeps what is its own, absolute; exists.
@@ -182,6 +185,7 @@ impl Config {
             mode,
             jwt_secrets,
             mail_from: args.mail_from.map_or_else(|| mail_from(&public_url), Ok)?,
+            mail_language: args.mail_language,
             public_url,
             admin_origins: args.admin_origins,
             cookie_domain: args.cookie_domain,

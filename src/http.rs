@@ -9,6 +9,7 @@
 mod auth;
 mod callers;
 mod chat;
+mod contact;
 mod cookie;
 mod cors;
 mod docs;
@@ -43,6 +44,7 @@ use warp::reply::Response;
 use warp::{Filter, Rejection};
 
 use crate::accounts::{Accounts, Announce, Forgotten};
+use crate::contacts::Contacts;
 use crate::hosts::Hosts;
 use crate::limits::Limits;
 use crate::profile_images::ProfileImages;
@@ -51,7 +53,7 @@ use crate::store::Store;
 
 use cors::Audience;
 use request::{Body, Request};
-use routes::{Call, Target, Verb};
+use routes::{Call, Named, Target, Verb};
 
 pub use cookie::REFRESH_COOKIE;
 pub use docs::docs;
@@ -74,6 +76,8 @@ pub struct HttpContext {
     pub hosts: Hosts,
     /// Chatrooms.
     pub rooms: Rooms,
+    /// Where guests are reached.
+    pub contacts: Contacts,
     /// Profile images.
     pub images: ProfileImages,
     /// SQL, for what must be fresh.
@@ -216,8 +220,10 @@ async fn perform(app: &HttpContext, target: Target<'_>, request: &mut Request) -
         Target::Page(page) if verb == Verb::Get => Ok(page.show(&request.headers)),
         Target::Media(key) if verb == Verb::Get => media::show(app, &key, &request.headers).await,
         Target::Socket(path) if verb == Verb::Get => Ok(sockets::hand_over(app, path, request).await),
-        Target::Page(_) | Target::Media(_) | Target::Socket(_) => Err(not_allowed()),
-        Target::Route(route, id) => {
+        Target::Unsubscribe(token) if verb == Verb::Get => contact::ask(app, &token, request),
+        Target::Unsubscribe(token) if verb == Verb::Post => contact::unsubscribe(app, &token, request).await,
+        Target::Page(_) | Target::Media(_) | Target::Unsubscribe(_) | Target::Socket(_) => Err(not_allowed()),
+        Target::Route(route, named) => {
             let call = route.call(verb).ok_or_else(not_allowed)?;
             let is_api = matches!(route.audience, Audience::Guests | Audience::Hosts);
             let welcome = negotiate::admits_json(&request.headers)
@@ -225,14 +231,20 @@ async fn perform(app: &HttpContext, target: Target<'_>, request: &mut Request) -
             if is_api && !welcome {
                 return Err(ApiError::NotAcceptable);
             }
-            dispatch(app, call, id, request).await
+            dispatch(app, call, named, request).await
         }
     }
 }
 
-async fn dispatch(app: &HttpContext, call: Call, id: i64, request: &mut Request) -> Result<Response, ApiError> {
+async fn dispatch(
+    app: &HttpContext,
+    call: Call,
+    Named { id, room }: Named,
+    request: &mut Request,
+) -> Result<Response, ApiError> {
     match call {
         Call::OpenRoom => chat::open_room(app, request).await,
+        Call::SetContact => contact::set_contact(app, request, room).await,
         Call::ShowClient => users::show_client(app, request).await,
 
         Call::LogIn => auth::log_in(app, request).await,

@@ -8,7 +8,7 @@
 //! |---|---|---|
 //! | ground | [`domain`], [`protocol`], [`control`], [`clock`], [`metric`] | words; no tokio, no I/O |
 //! | ports | [`broker`], [`presence`], [`lease`], [`throttle`], [`store`], [`media`] (and [`redis`], the clients that drivers share, and [`turns`]) | what is kept, and where |
-//! | services | [`hub`], [`relay`], [`history`], [`hosts`], [`rooms`], [`accounts`], [`profile_images`], [`statuses`], [`standing`], [`inbox`], [`session`], [`archive`], [`leader`], [`duties`], [`limits`], [`mail`] | ports, never a driver, never a socket |
+//! | services | [`hub`], [`relay`], [`history`], [`hosts`], [`rooms`], [`accounts`], [`profile_images`], [`statuses`], [`standing`], [`inbox`], [`session`], [`archive`], [`leader`], [`duties`], [`limits`], [`mail`], [`contacts`], [`notifier`] | ports, never a driver, never a socket |
 //! | transport | [`http`], [`ws`], [`web`] | warp and sockets |
 //! | roof | [`config`], [`telemetry`], [`shutdown`], [`app`], [`cli`] | everything; [`app`] alone names drivers |
 //!
@@ -38,6 +38,7 @@ pub mod broker;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod contacts;
 pub mod control;
 pub mod domain;
 pub mod duties;
@@ -52,6 +53,7 @@ pub mod limits;
 pub mod mail;
 pub mod media;
 pub mod metric;
+pub mod notifier;
 pub mod presence;
 pub mod profile_images;
 pub mod protocol;

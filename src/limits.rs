@@ -119,11 +119,15 @@ impl Limits {
     /// [`TooMany`]; the time is one at which both pass.
     pub async fn mail(&self, address: IpAddr, email: &str) -> Result<(), TooMany> {
         let next_in = self.count(Kind::Mail, Who::address(address), self.quotas.mails).await?;
-        let who = Who::account(&email_key(email));
-        match self.count(Kind::Mailbox, who, self.quotas.mails_per_mailbox).await {
-            Ok(_) => Ok(()),
-            Err(TooMany { retry_after }) => Err(TooMany { retry_after: retry_after.max(next_in) }),
-        }
+        self.mailbox(email).await.map_err(|TooMany { retry_after }| TooMany { retry_after: retry_after.max(next_in) })
+    }
+
+    /// A mail to `email` that somebody causes who is counted otherwise.
+    ///
+    /// # Errors
+    /// [`TooMany`].
+    pub async fn mailbox(&self, email: &str) -> Result<(), TooMany> {
+        self.count(Kind::Mailbox, Who::account(&email_key(email)), self.quotas.mails_per_mailbox).await.map(|_| ())
     }
 
     /// In how long the next one passes.

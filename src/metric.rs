@@ -63,7 +63,8 @@ table! {
     histogram HTTP_SECONDS "pintalk_http_request_duration_seconds" Seconds "Answering a request; labels `route` (its template), `method` and `status`.";
     counter HTTP_REQUESTS "pintalk_http_requests_total" Count "Requests; labels `route` (its template), `method` and `status`.";
     counter LOGINS "pintalk_logins_total" Count "Logins; label `outcome`.";
-    counter MAILS "pintalk_mails_total" Count "Mails; label `outcome` (sent, failed and tried again, refused for good, expired).";
+    counter MAILS "pintalk_mails_total" Count "Mails; label `outcome` (sent, failed and tried again, refused for good, expired; unknown: one that is never sent twice broke off half-way).";
+    counter NOTIFICATIONS "pintalk_notifications_total" Count "Decisions about mails to who was not in a room; labels `to` (host, guest) and `outcome` (mailed, present, read, closed, unwanted).";
     counter LIMITED "pintalk_limited_total" Count "Calls and handshakes answered with 429; label `kind` (handshake, room, login_address, login_account, mail).";
 
 }

@@ -84,13 +84,15 @@ pub struct RoomView {
     pub guest_online: bool,
 }
 
-/// What never changes about a room.
+/// What never changes about a room, or seldom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RoomOwner {
     /// The room.
     pub key: RoomKey,
     /// Its host.
     pub host: HostId,
+    /// Whether the guest left an address, as far as is known.
+    pub has_contact: bool,
 }
 
 /// The service.
@@ -270,15 +272,18 @@ impl Rooms {
             return Ok(Some(owner));
         }
         let owner = match self.store.room_by_name(name).await {
-            Ok(room) => room.map(|room| (room.id, room.host)),
+            Ok(room) => room.map(|room| (room.id, room.host, room.has_contact)),
             // With SQL away, rooms that the broker has go on.
             Err(StoreError::Unavailable(why)) => match self.broker.status(&[name]).await?.pop().flatten() {
-                Some(status) => Some((status.chatroom, status.host)),
+                Some(status) => Some((status.chatroom, status.host, false)),
                 None => return Err(RoomError::Unavailable(why)),
             },
             Err(error) => return Err(error.into()),
         };
-        let owner = owner.map(|(chatroom, host)| RoomOwner { key: RoomKey { name, chatroom }, host });
+        let owner = owner.map(|(chatroom, host, has_contact)| {
+            let key = RoomKey { name, chatroom };
+            RoomOwner { key, host, has_contact }
+        });
         if let Some(owner) = owner {
             self.owners.insert(name, owner).await;
         }
@@ -320,6 +325,20 @@ impl Rooms {
     /// [`RoomError::Unavailable`].
     pub async fn check(&self, room: RoomKey) -> Result<(), RoomError> {
         Ok(self.store.check_room(room.chatroom, self.clock.now()).await?)
+    }
+
+    /// Notes that the guest of a room was in it, if he left an address.
+    ///
+    /// # Errors
+    /// [`RoomError::Unavailable`].
+    pub async fn see_guest(&self, room: RoomKey) -> Result<(), RoomError> {
+        Ok(self.store.see_guest(room.chatroom, self.clock.now()).await?)
+    }
+
+    /// Forgets what was remembered of a room whose guest left an address. Other nodes remember it for a minute; a guest who
+    /// looks at an answer there, and is gone again within that minute, is mailed it all the same.
+    pub async fn forget(&self, name: RoomName) {
+        self.owners.invalidate(&name).await;
     }
 
     /// Changes a room's state everywhere.

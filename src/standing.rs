@@ -190,7 +190,11 @@ mod tests {
                 let (hiding, his) = stage.host("hiding").await;
                 let (deactivated, whose) = stage.host("deactivated").await;
                 let (_, other) = stage.host("other").await;
-                stage.store.set_config(hiding.id, HostConfig { use_online_status: false }).await.unwrap();
+                stage
+                    .store
+                    .set_config(hiding.id, HostConfig { use_online_status: false, email_notifications: true })
+                    .await
+                    .unwrap();
                 stage.store.deactivate(deactivated.id, By::Operator, stage.clock.now()).await.unwrap();
                 let (hidden, over) = (Some(Close::Unavailable), Some(Close::Unauthenticated));
                 assert_eq!(stage.endings(&his).await, [None, hidden, hidden]);

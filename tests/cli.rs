@@ -308,7 +308,10 @@ async fn rooms_of_long_ago(data_dir: &str) {
         for seq in 1..=messages {
             let (id, datetime) = (format!("id-{seq}").parse().unwrap(), "2023-11-15T08:00:00".parse().unwrap());
             let text = "hi".to_owned();
-            store.append(&[Append { room: room.name, side: Side::Guest, id, text, datetime }], then).await.unwrap();
+            store
+                .append(&[Append { room: room.name, side: Side::Guest, id, text, datetime, unattended: false }], then)
+                .await
+                .unwrap();
         }
         if messages == 3 {
             store.change_room(room.name, RoomChange::Close, then).await.unwrap();

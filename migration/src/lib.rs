@@ -11,6 +11,7 @@ mod m20261125_000004_sign_up;
 mod m20261125_000005_old_keys;
 mod m20261127_000006_disabled;
 mod m20261127_000007_duties;
+mod m20261127_000008_notifications;
 mod schema;
 
 /// Every change, oldest first.
@@ -28,6 +29,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261125_000005_old_keys::Migration),
             Box::new(m20261127_000006_disabled::Migration),
             Box::new(m20261127_000007_duties::Migration),
+            Box::new(m20261127_000008_notifications::Migration),
         ]
     }
 }

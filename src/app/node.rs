@@ -16,12 +16,14 @@ use crate::archive::Archive;
 use crate::broker::{Broker, Unavailable};
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::contacts::{Contacts, UnsubscribeLinks};
 use crate::duties::{self, Duties};
 use crate::history::History;
 use crate::hosts::Hosts;
 use crate::http::{self, HttpContext, Page, Pages, RenderMetrics, Settings};
 use crate::hub::Hub;
 use crate::inbox::Inbox;
+use crate::notifier::{Letters, Notifier};
 use crate::presence::Presence;
 use crate::profile_images::ProfileImages;
 use crate::relay::{Deliveries, Members, Relay, Sweep};
@@ -123,6 +125,7 @@ impl Node {
             accounts: self.accounts.clone(),
             hosts: self.hosts.clone(),
             rooms: self.rooms.clone(),
+            contacts: Contacts::new(app.store.clone(), self.clock.clone(), unsubscribe_links(config)),
             images: ProfileImages::new(app.media.clone(), app.store.clone(), self.clock.clone(), app.chance.clone()),
             store: app.store.clone(),
             limits,
@@ -141,6 +144,18 @@ impl Node {
                 metrics_here: config.metrics_listen.is_none(),
             },
         }
+    }
+
+    pub(super) fn notifier(&self, app: &App) -> Notifier {
+        let App { config, store, .. } = app;
+        let public_url = config.public_url.as_str();
+        let admin_url = match config.admin_origins.first() {
+            Some(origin) => origin.as_str().to_owned(),
+            None => format!("{public_url}/console/"),
+        };
+        let letters = Letters::new(&admin_url, public_url, unsubscribe_links(config), config.mail_language);
+        let waker = self.accounts.mail_waker();
+        Notifier::new(store.clone(), self.broker.clone(), self.clock.clone(), letters, waker)
     }
 
     pub(super) fn sweep(&self) -> Sweep {
@@ -184,6 +199,10 @@ fn announce(broker: Arc<dyn Broker>) -> Announce {
             }
         })
     })
+}
+
+fn unsubscribe_links(config: &Config) -> UnsubscribeLinks {
+    UnsubscribeLinks::new(config.public_url.as_str(), config.jwt_secrets.verifying().map(<[u8]>::to_vec))
 }
 
 fn keys(config: &Config) -> TokenKeys {

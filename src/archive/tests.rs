@@ -246,7 +246,7 @@ async fn a_number_that_is_taken_goes_to_the_dead_letters(stage: Stage) {
         id: "stranger".parse().unwrap(),
         accepted_at: room.created_at,
     };
-    stage.store.archive(std::slice::from_ref(&stranger), &[]).await.unwrap();
+    stage.store.archive(std::slice::from_ref(&stranger), &[], &[]).await.unwrap();
     let archivers = Archivers::of(&stage, &node);
     empty(&node, &room).await;
     let rows = stored(&stage, &room).await;

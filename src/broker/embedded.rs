@@ -73,14 +73,20 @@ impl Broker for EmbeddedBroker {
     }
 
     async fn accept(&self, _: Partition, batch: &[&Submission]) -> Result<Vec<Outcome>, Unavailable> {
+        let members: Vec<(u32, u32)> = {
+            let members = self.members.lock();
+            batch.iter().map(|submission| members.get(&submission.room).copied().unwrap_or_default()).collect()
+        };
         let rows: Vec<Append> = batch
             .iter()
-            .map(|submission| Append {
+            .zip(members)
+            .map(|(submission, (guests, hosts))| Append {
                 room: submission.room,
                 side: submission.side,
                 id: submission.id.clone(),
                 text: submission.text.clone(),
                 datetime: submission.datetime.clone(),
+                unattended: if submission.side.is_host() { guests == 0 } else { hosts == 0 },
             })
             .collect();
         let _publishing = self.publishing.lock().await;

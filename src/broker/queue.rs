@@ -28,6 +28,8 @@ pub struct QueueEntry {
     pub accepted_at: DateTime<Utc>,
     /// The complete frame.
     pub frame: bytes::Bytes,
+    /// As far as is known, nobody of the other side was in the room when it was accepted.
+    pub unattended: bool,
 }
 
 /// What SQL says of a room after a batch was committed.

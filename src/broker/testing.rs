@@ -274,15 +274,17 @@ impl Node {
         let queue = self.broker.archive_queue().unwrap();
         let entries = queue.read(self.broker.partition_of(room.name), 1_000_000).await.unwrap();
         let (mut messages, mut lives, mut through) = (Vec::new(), Vec::new(), String::new());
+        let mut unattended = Vec::new();
         for entry in entries.into_iter().filter(|entry| entry.room == room.name) {
             let stored: StoredFrame<'_> = serde_json::from_slice(&entry.frame).unwrap();
             if seqs.contains(&stored.seq) {
+                unattended.extend(entry.unattended.then_some((room.id, stored.seq)));
                 messages.push(stored.into_message(room.id, entry.accepted_at).unwrap());
                 lives = vec![(room.id, entry.life)];
                 through = entry.position;
             }
         }
-        store.archive(&messages, &lives).await.unwrap();
+        store.archive(&messages, &lives, &unattended).await.unwrap();
         through
     }
 

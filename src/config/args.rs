@@ -17,6 +17,7 @@ use super::values::{
 use crate::broker::redis::DEFAULT_QUEUE_LIMIT;
 use crate::domain::WireOffset;
 use crate::duties::Settings;
+use crate::mail::Language;
 
 /// Where SQL is: all that `migrate` and `user create` need to know.
 #[derive(Args, Clone, Debug)]
@@ -91,6 +92,9 @@ pub struct ServeArgs {
     /// Whom mails come from [default: PinTalk <no-reply@ the host of --public-url>].
     #[arg(long, env = "PINTALK_MAIL_FROM", value_name = "MAILBOX")]
     pub mail_from: Option<Mailbox>,
+    /// Language of mails to hosts that nobody's request caused: ko or en.
+    #[arg(long, env = "PINTALK_MAIL_LANGUAGE", value_name = "LANGUAGE", default_value = "ko")]
+    pub mail_language: Language,
     /// Where profile images are kept: file:///path, or s3://bucket/prefix with AWS_… variables [default: media in the data
     /// directory].
     #[arg(long, env = "PINTALK_MEDIA_URL", value_name = "URL", hide_env_values = true)]

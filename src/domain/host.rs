@@ -46,4 +46,6 @@ pub struct Host {
 pub struct HostConfig {
     /// Whether guests see if he is online; off closes status sockets with 4009 (SPEC 2).
     pub use_online_status: bool,
+    /// Whether he is mailed about messages that came while he was away (SPEC 8).
+    pub email_notifications: bool,
 }

@@ -90,6 +90,8 @@ pub struct Room {
     pub purged_through: Seq,
     /// What the row counts.
     pub counts: RoomCounts,
+    /// Whether the guest left an address.
+    pub has_contact: bool,
 }
 
 /// What a room's row counts of the messages that SQL shows.

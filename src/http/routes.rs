@@ -5,10 +5,11 @@ use http::Method;
 use super::cors::Audience::{self, Everybody, Guests, Hosts, Operators};
 use super::pages::{Pages, StampedPage};
 use super::request;
+use crate::domain::RoomName;
 
 /// A path and what can be done there.
 pub(super) struct Route {
-    /// `{id}` stands for a row id.
+    /// `{id}` stands for a row id, `{name}` for a room's name.
     pub template: &'static str,
     /// Who it is for.
     pub audience: Audience,
@@ -16,12 +17,13 @@ pub(super) struct Route {
     pub calls: &'static [(Verb, Call)],
 }
 
-use Verb::{Delete, Get, Patch, Post};
+use Verb::{Delete, Get, Patch, Post, Put};
 
 #[rustfmt::skip]
 pub(super) static TABLE: &[Route] = &[
     // the widget
     route("/api/chat/",                              Guests, &[(Post, Call::OpenRoom)]),
+    route("/api/chat/{name}/contact/",               Guests, &[(Put, Call::SetContact)]),
     route("/api/users/client/",                      Guests, &[(Get, Call::ShowClient)]),
     // logins
     route("/api/auth/login/",                        Hosts,  &[(Post, Call::LogIn)]),
@@ -56,6 +58,7 @@ pub(super) static TABLE: &[Route] = &[
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Call {
     OpenRoom,
+    SetContact,
     ShowClient,
     LogIn,
     RefreshToken,
@@ -93,6 +96,7 @@ const fn route(template: &'static str, audience: Audience, calls: &'static [(Ver
 pub(super) enum Verb {
     Get,
     Post,
+    Put,
     Patch,
     Delete,
 }
@@ -102,6 +106,7 @@ impl Verb {
         match *method {
             Method::GET | Method::HEAD => Some(Get),
             Method::POST => Some(Post),
+            Method::PUT => Some(Put),
             Method::PATCH => Some(Patch),
             Method::DELETE => Some(Delete),
             _ => None,
@@ -112,6 +117,7 @@ impl Verb {
         match self {
             Get => "GET, HEAD",
             Post => "POST",
+            Put => "PUT",
             Patch => "PATCH",
             Delete => "DELETE",
         }
@@ -124,6 +130,7 @@ pub(super) fn method_label(method: &Method) -> &'static str {
         Method::GET => "GET",
         Method::HEAD => "HEAD",
         Method::POST => "POST",
+        Method::PUT => "PUT",
         Method::PATCH => "PATCH",
         Method::DELETE => "DELETE",
         Method::OPTIONS => "OPTIONS",
@@ -137,20 +144,31 @@ impl Route {
         self.calls.iter().find(|(allowed, _)| *allowed == verb).map(|(_, call)| *call)
     }
 
-    /// The id in the path (0 without one), if this is its route.
-    fn matches(&self, segments: &[impl AsRef<str>]) -> Option<i64> {
-        let mut id = 0;
+    /// What the path names, if this is its route.
+    fn matches(&self, segments: &[impl AsRef<str>]) -> Option<Named> {
+        let mut named = Named { id: 0, room: None };
         let mut rest = segments.iter();
         for wanted in self.template.trim_matches('/').split('/') {
             let segment = rest.next()?.as_ref();
             if wanted == "{id}" {
-                id = row_id(segment)?;
+                named.id = row_id(segment)?;
+            } else if wanted == "{name}" {
+                named.room = Some(segment.parse().ok()?);
             } else if wanted != segment {
                 return None;
             }
         }
-        rest.next().is_none().then_some(id)
+        rest.next().is_none().then_some(named)
     }
+}
+
+/// What a path names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Named {
+    /// The row id; 0 without one.
+    pub id: i64,
+    /// The room.
+    pub room: Option<RoomName>,
 }
 
 fn row_id(text: &str) -> Option<i64> {
@@ -160,12 +178,14 @@ fn row_id(text: &str) -> Option<i64> {
 
 /// What a path leads to.
 pub(super) enum Target<'a> {
-    /// A call of the table, and the id in its path.
-    Route(&'static Route, i64),
+    /// A call of the table, and what its path names.
+    Route(&'static Route, Named),
     /// A page.
     Page(&'a StampedPage),
     /// A profile image, by what stands after `/media/`, decoded.
     Media(String),
+    /// Where a mail's link ends mails like it, by its token.
+    Unsubscribe(String),
     /// A socket; its path, decoded, without the slash at its end.
     Socket(String),
     /// Nothing.
@@ -189,8 +209,13 @@ pub(super) fn find<'a>(path: &str, pages: &'a Pages) -> Target<'a> {
     {
         return Target::Media(key.to_string());
     }
-    if let Some((route, id)) = TABLE.iter().find_map(|route| Some((route, route.matches(&segments)?))) {
-        return Target::Route(route, id);
+    if let [first, token] = &segments[..]
+        && first == "unsubscribe"
+    {
+        return Target::Unsubscribe(token.to_string());
+    }
+    if let Some((route, named)) = TABLE.iter().find_map(|route| Some((route, route.matches(&segments)?))) {
+        return Target::Route(route, named);
     }
     pages.find(&segments.join("/")).map_or(Target::Nothing, Target::Page)
 }
@@ -202,6 +227,7 @@ impl Target<'_> {
             Self::Route(route, _) => route.template,
             Self::Page(page) => page.path(),
             Self::Media(_) => "/media/",
+            Self::Unsubscribe(_) => "/unsubscribe/",
             Self::Socket(_) => "/ws/",
             Self::Nothing => "unmatched",
         }
@@ -212,7 +238,8 @@ impl Target<'_> {
         match self {
             Self::Route(route, _) => route.audience,
             Self::Page(_) | Self::Media(_) => Everybody,
-            Self::Socket(_) => Operators,
+            // No other page has business there.
+            Self::Unsubscribe(_) | Self::Socket(_) => Operators,
             // The admin page may read that it asked for nothing.
             Self::Nothing => Hosts,
         }
@@ -222,6 +249,7 @@ impl Target<'_> {
     pub(super) fn allow(&self) -> String {
         let mut methods: Vec<&str> = match self {
             Self::Route(route, _) => route.calls.iter().map(|(verb, _)| verb.allow()).collect(),
+            Self::Unsubscribe(_) => vec![Get.allow(), Post.allow()],
             Self::Page(_) | Self::Media(_) | Self::Socket(_) => vec![Get.allow()],
             Self::Nothing => Vec::new(),
         };
@@ -241,7 +269,7 @@ mod tests {
     #[test]
     fn every_route_is_found_with_and_without_its_last_slash() {
         for route in TABLE {
-            let path = route.template.replace("{id}", "12");
+            let path = route.template.replace("{id}", "12").replace("{name}", &"a".repeat(RoomName::LEN));
             let bare = path.trim_end_matches('/');
             assert_eq!(label(bare), route.template);
             assert_eq!(label(&format!("{bare}/")), route.template);
@@ -252,8 +280,15 @@ mod tests {
 
     #[test]
     fn an_id_is_a_number_that_a_row_can_have() {
-        assert!(matches!(find("/api/users/12/", &Pages::new([])), Target::Route(_, 12)));
+        assert!(matches!(find("/api/users/12/", &Pages::new([])), Target::Route(_, Named { id: 12, room: None })));
         for path in ["/api/users/x/", "/api/users/-1/", "/api/users/+1/", "/api/users/99999999999999999999/"] {
+            assert_eq!(label(path), "unmatched", "{path}");
+        }
+    }
+
+    #[test]
+    fn a_room_is_named_as_rooms_are() {
+        for path in ["/api/chat/chatrooms/contact/", "/api/chat/x/contact/"] {
             assert_eq!(label(path), "unmatched", "{path}");
         }
     }

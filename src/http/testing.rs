@@ -16,6 +16,7 @@ use crate::accounts::tokens::TokenKeys;
 use crate::broker::Broker;
 use crate::broker::embedded::EmbeddedBroker;
 use crate::clock::{Chance, Clock as _, ManualClock, SystemClock};
+use crate::contacts::{Contacts, UnsubscribeLinks};
 use crate::control::Control;
 use crate::domain::Host;
 use crate::history::History;
@@ -134,10 +135,12 @@ async fn world(store: Store) -> World {
         Arc::new(SystemClock),
         Chance::from_seed(3),
     );
+    let links = UnsubscribeLinks::new("https://chat.example", [b"a secret".to_vec()]);
     let app = HttpContext {
         accounts,
         hosts: Hosts::new(store.clone()),
         rooms,
+        contacts: Contacts::new(store.clone(), Arc::new(SystemClock), links),
         images,
         store,
         limits: Arc::new(Limits::new(quotas(), Arc::new(MemoryThrottle::new(clock.clone())), clock.clone())),

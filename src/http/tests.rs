@@ -4,8 +4,15 @@ use super::testing::{ADMIN, JSON, SHOP, World, on_a_server};
 use crate::clock::{Clock as _, SystemClock};
 use crate::control::Control;
 
+mod contact;
 mod limits;
 
+on_a_server! { contact:
+    a_guest_leaves_an_address_in_a_room_of_the_service_that_calls
+    addresses_are_counted_as_the_mails_that_they_cause
+    a_link_shows_a_button_and_only_the_button_ends_mails
+    a_host_switches_mails_off_and_guests_are_not_told
+}
 on_a_server! { limits:
     an_account_is_tried_ten_times_a_minute_whether_it_exists_or_not
     an_address_tries_twenty_times_a_minute_and_is_then_not_even_read
@@ -196,7 +203,7 @@ mod sentences {
         let path = format!("/api/users/{}/configs/", world.host.id.0);
         for body in [r#"{"use_online_status": false}"#, r#"{"useOnlineStatus": false}"#, "{}"] {
             let answer = world.send("PATCH", &path, &[JSON, ("authorization", &bearer)], body).await;
-            assert_eq!(answer.json(), json!({"useOnlineStatus": false}));
+            assert_eq!(answer.json(), json!({"useOnlineStatus": false, "emailNotifications": true}));
         }
         assert_eq!(world.announced.lock().unwrap().len(), 1);
         let bad = r#"{"useOnlineStatus": "no"}"#;

@@ -60,7 +60,10 @@ pub(super) async fn patch_configs(app: &HttpContext, request: &mut Request, id: 
     let caller = callers::that_host(app, request, id).await?;
     let patch = ConfigsPatch::read(&request.json().await?)?;
     let host = app.store.host(caller.host.id).await?.ok_or(ApiError::NotFound)?;
-    let config = HostConfig { use_online_status: patch.use_online_status.unwrap_or(host.config.use_online_status) };
+    let config = HostConfig {
+        use_online_status: patch.use_online_status.unwrap_or(host.config.use_online_status),
+        email_notifications: patch.email_notifications.unwrap_or(host.config.email_notifications),
+    };
     if config != host.config {
         app.store.set_config(host.id, config).await?;
         app.hosts.forget(host.id);

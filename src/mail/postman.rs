@@ -104,7 +104,12 @@ impl Postman {
                 tracing::warn!(mail = due.id, subject = due.mail.subject, why, "a mail was refused for good");
                 self.store.remove_mail(due.id).await
             }
-            Err(Failure::Temporary(why)) => {
+            Err(Failure::Unknown(why)) if due.mail.at_most_once => {
+                metrics::counter!(crate::metric::MAILS, "outcome" => "unknown").increment(1);
+                tracing::warn!(mail = due.id, subject = due.mail.subject, why, "nobody knows whether a mail has left");
+                self.store.remove_mail(due.id).await
+            }
+            Err(Failure::Temporary(why) | Failure::Unknown(why)) => {
                 metrics::counter!(crate::metric::MAILS, "outcome" => "failed").increment(1);
                 tracing::warn!(mail = due.id, attempts = due.attempts + 1, why, "a mail is tried again");
                 let wait = FIRST_RETRY * 2_i32.saturating_pow(due.attempts.min(10));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use lettre::address::AddressError;
-use lettre::message::header::ContentType;
+use lettre::message::header::{ContentType, HeaderName, HeaderValue};
 use lettre::message::{Mailbox, Message};
 use lettre::{Address, AsyncSmtpTransport, AsyncTransport as _, Tokio1Executor};
 
@@ -22,6 +22,9 @@ pub enum Failure {
     /// The server is away, or asks to try again.
     #[error("{0}")]
     Temporary(String),
+    /// It was being sent when something broke: it may have been taken.
+    #[error("{0}")]
+    Unknown(String),
     /// It will never take this mail.
     #[error("{0}")]
     Permanent(String),
@@ -57,20 +60,31 @@ impl Sender for Smtp {
         let permanent = |error: &dyn std::fmt::Display| Failure::Permanent(error.to_string());
         let to = address(&mail.recipient).map_err(|error| permanent(&error))?;
         let is_ascii = AsRef::<str>::as_ref(&to).is_ascii();
-        let message = Message::builder()
+        // What fails before the mail itself is on its way may be tried again.
+        if mail.at_most_once {
+            match self.transport.test_connection().await {
+                Ok(true) => {}
+                Ok(false) => return Err(Failure::Temporary("the mail server is not well".to_owned())),
+                Err(error) => return Err(Failure::Temporary(error.to_string())),
+            }
+        }
+        let mut message = Message::builder()
             .from(self.from.clone())
             .to(Mailbox::new(None, to))
             .subject(mail.subject.clone())
             .message_id(None)
-            .header(ContentType::TEXT_PLAIN)
-            .body(mail.body.clone())
-            .map_err(|error| permanent(&error))?;
+            .header(ContentType::TEXT_PLAIN);
+        for header in unsubscribe_headers(mail.unsubscribe_url.as_deref()) {
+            message = message.raw_header(header);
+        }
+        let message = message.body(mail.body.clone()).map_err(|error| permanent(&error))?;
         match self.transport.send(message).await {
             Ok(_) => Ok(()),
             Err(error) if error.is_permanent() => Err(permanent(&error)),
             // The server takes ASCII only, and will tomorrow.
             Err(error) if error.is_client() && !is_ascii => Err(permanent(&error)),
-            Err(error) => Err(Failure::Temporary(error.to_string())),
+            Err(error) if error.is_transient() => Err(Failure::Temporary(error.to_string())),
+            Err(error) => Err(Failure::Unknown(error.to_string())),
         }
     }
 }
@@ -79,6 +93,19 @@ impl Sender for Smtp {
 fn address(text: &str) -> Result<Address, AddressError> {
     let (local, domain) = text.rsplit_once('@').ok_or(AddressError::MissingParts)?;
     Address::new(local, idna::domain_to_ascii(domain).map_err(|_| AddressError::InvalidDomain)?)
+}
+
+/// What lets a mail program end these mails with one click (RFC 2369, RFC 8058).
+fn unsubscribe_headers(url: Option<&str>) -> Vec<HeaderValue> {
+    // It goes in as it is, since the library would break what is long: nothing but what stands in a URL.
+    let Some(url) = url.filter(|url| url.bytes().all(|byte| byte.is_ascii_graphic() && !b"<>".contains(&byte))) else {
+        return Vec::new();
+    };
+    let header = |name, value: String| HeaderValue::dangerous_new_pre_encoded(name, value.clone(), value);
+    vec![
+        header(HeaderName::new_from_ascii_str("List-Unsubscribe"), format!("<{url}>")),
+        header(HeaderName::new_from_ascii_str("List-Unsubscribe-Post"), "List-Unsubscribe=One-Click".to_owned()),
+    ]
 }
 
 /// Without a mail server: that there was a mail is logged, what it says is not.

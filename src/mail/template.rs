@@ -16,10 +16,28 @@ pub enum Language {
 }
 
 impl Language {
+    /// Its two letters.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Korean => "ko",
+            Self::English => "en",
+        }
+    }
+
     /// Of an `Accept-Language`: the first language that is named, Korean without one.
     pub fn of(header: Option<&str>) -> Self {
         let first = header.unwrap_or_default().split([',', ';', '-']).next().unwrap_or_default().trim();
         if first.is_empty() || first == "*" || first.eq_ignore_ascii_case("ko") { Self::Korean } else { Self::English }
+    }
+}
+
+impl std::str::FromStr for Language {
+    type Err = &'static str;
+
+    /// The reverse of [`code`](Self::code).
+    fn from_str(code: &str) -> Result<Self, Self::Err> {
+        let known = [Self::Korean, Self::English].into_iter().find(|language| language.code() == code);
+        known.ok_or("expected ko or en")
     }
 }
 
@@ -41,6 +59,28 @@ pub enum Letter {
         /// It.
         password: String,
     },
+    /// What a host missed in a room.
+    HostDigest {
+        /// His service.
+        service: String,
+        /// Who wrote.
+        guest: String,
+        /// What, quoted.
+        excerpt: String,
+        /// Where to answer.
+        link: String,
+    },
+    /// What a guest missed.
+    GuestDigest {
+        /// Whose service answered.
+        service: String,
+        /// What, quoted.
+        excerpt: String,
+        /// Where to go on.
+        link: String,
+        /// Where to end these mails.
+        unsubscribe: String,
+    },
 }
 
 impl Letter {
@@ -57,6 +97,10 @@ impl Letter {
         let context = match self {
             Self::Verification { code } => context! { code, minutes },
             Self::PasswordReset { password } | Self::AccountRestore { password } => context! { password, minutes },
+            Self::HostDigest { service, guest, excerpt, link } => context! { service, guest, excerpt, link },
+            Self::GuestDigest { service, excerpt, link, unsubscribe } => {
+                context! { service, excerpt, link, unsubscribe }
+            }
         };
         let text = Environment::new().render_str(self.template(language), context).ok()?;
         let (subject, body) = text.split_once("\n\n")?;
@@ -65,6 +109,8 @@ impl Letter {
             subject: subject.to_owned(),
             body: body.to_owned(),
             expires_at: until,
+            at_most_once: false,
+            unsubscribe_url: None,
         })
     }
 
@@ -77,6 +123,10 @@ impl Letter {
             (Self::PasswordReset { .. }, Language::English) => include_str!("templates/en/password_reset.txt"),
             (Self::AccountRestore { .. }, Language::Korean) => include_str!("templates/ko/account_restore.txt"),
             (Self::AccountRestore { .. }, Language::English) => include_str!("templates/en/account_restore.txt"),
+            (Self::HostDigest { .. }, Language::Korean) => include_str!("templates/ko/host_digest.txt"),
+            (Self::HostDigest { .. }, Language::English) => include_str!("templates/en/host_digest.txt"),
+            (Self::GuestDigest { .. }, Language::Korean) => include_str!("templates/ko/guest_digest.txt"),
+            (Self::GuestDigest { .. }, Language::English) => include_str!("templates/en/guest_digest.txt"),
         }
     }
 }
@@ -100,6 +150,36 @@ mod tests {
                 assert!(mail.subject.contains("PinTalk") && !mail.subject.contains(['\n', '<']), "{mail:?}");
                 assert!(mail.body.contains("<42&7>") && mail.body.contains("77"), "{mail:?}");
                 assert!(!mail.body.contains("{{"), "{mail:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_users_wrote_is_in_a_digest_and_never_in_its_subject() {
+        let now = DateTime::from_timestamp(1_700_000_000, 0).unwrap();
+        let text = |what: &str| format!("<{what}> {{{{ 1 }}}}\r\nBcc: x");
+        let (service, excerpt, link) = (text("service"), text("excerpt"), text("link"));
+        let (guest, unsubscribe) = (text("guest"), text("unsubscribe"));
+        let to_host = Letter::HostDigest {
+            service: service.clone(),
+            guest: guest.clone(),
+            excerpt: excerpt.clone(),
+            link: link.clone(),
+        };
+        let to_guest = Letter::GuestDigest {
+            service: service.clone(),
+            excerpt: excerpt.clone(),
+            link: link.clone(),
+            unsubscribe: unsubscribe.clone(),
+        };
+        for (letter, shown) in
+            [(to_host, [&service, &excerpt, &link, &guest]), (to_guest, [&service, &excerpt, &link, &unsubscribe])]
+        {
+            for language in [Language::Korean, Language::English] {
+                let mail = letter.write("dev@shop.example", language, now, now).unwrap();
+                assert!(mail.subject.contains("PinTalk") && !mail.subject.contains(['\n', '<']), "{mail:?}");
+                assert!(shown.iter().all(|text| mail.body.contains(text.as_str())), "{mail:?}");
+                assert_eq!(language.code().parse(), Ok(language));
             }
         }
     }

@@ -9,13 +9,13 @@ mod fields;
 mod requests;
 
 pub use answers::{
-    ChatMessage, Chatroom, ChatroomDetail, Client, ClientChatroom, Configs, Detail, Email, ErrorBody, LoggedIn, Page,
-    Refreshed, User,
+    ChatMessage, Chatroom, ChatroomDetail, Client, ClientChatroom, ClientConfigs, Configs, Detail, Email, ErrorBody,
+    LoggedIn, Page, Refreshed, User,
 };
 pub use fields::{FieldErrors, Fields};
 pub use requests::{
-    ChatroomPatch, ConfigsPatch, ConfirmationRequest, EmailRequest, KeysRequest, LeaveRequest, LoginRequest,
-    PasswordChangeRequest, ProfilePatch, RequestBody, SignUpRequest,
+    ChatroomPatch, ConfigsPatch, ConfirmationRequest, ContactRequest, EmailRequest, KeysRequest, LeaveRequest,
+    LoginRequest, PasswordChangeRequest, ProfilePatch, RequestBody, SignUpRequest,
 };
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use crate::protocol::chat::{
 };
 use crate::protocol::status::status_frame;
 use crate::protocol::{Close, frame};
-use crate::rooms::RoomError;
+use crate::rooms::{RoomError, RoomOwner};
 
 /// Typing is relayed at most this often a socket.
 const TYPING_INTERVAL: Duration = Duration::from_secs(1);
@@ -64,7 +64,7 @@ impl Sessions {
         let connection = self.hub.connection(identity);
         // Registered before the history is read: what is published meanwhile raises its target.
         connection.start_after(0);
-        let guard = RoomGuard::enter(self.clone(), owner.key, connection.clone());
+        let guard = RoomGuard::enter(self.clone(), owner, connection.clone());
         // Who comes afresh gets the newest, which may be at hand; who comes back, what he missed.
         let known = if after.is_none() { self.history.known_greeting(name).await } else { None };
         let reads = after.is_none() && known.is_none();
@@ -168,9 +168,7 @@ fn read_after(text: &str) -> Result<Seq, Close> {
 impl ChatSession {
     fn new(context: Arc<Sessions>, guard: RoomGuard, host: &Host, replaying: bool) -> Self {
         let throttle = Throttle::new(context.limits.rate, Instant::now());
-        if guard.connection.side() == Side::Host {
-            guard.note_check();
-        }
+        guard.note_visit();
         Self { throttle, context, guard, host: host.uuid, work: None, reading: None, replaying, typed_at: None }
     }
 
@@ -219,7 +217,7 @@ impl ChatSession {
             }
             Notice::Read { seq, datetime } => {
                 if side == Side::Host {
-                    self.guard.note_check();
+                    self.guard.note_visit();
                 }
                 self.work = Some(self.pass(read_frame(side, seq, &datetime)));
             }
@@ -358,22 +356,32 @@ impl ChatSession {
 struct RoomGuard {
     context: Arc<Sessions>,
     key: RoomKey,
+    /// Whether it matters to anybody when its guest was here.
+    has_contact: bool,
     connection: Arc<Connection>,
     registration: Option<Registration>,
 }
 
 impl RoomGuard {
-    fn enter(context: Arc<Sessions>, key: RoomKey, connection: Arc<Connection>) -> Self {
+    fn enter(context: Arc<Sessions>, owner: RoomOwner, connection: Arc<Connection>) -> Self {
+        let RoomOwner { key, has_contact, .. } = owner;
         let registration = Some(context.hub.register(Place::Room(key.name), connection.clone()));
-        Self { context, key, connection, registration }
+        Self { context, key, has_contact, connection, registration }
     }
 
-    /// Notes that the host has looked at the room, without waiting for it.
-    fn note_check(&self) {
-        let (context, key) = (self.context.clone(), self.key);
+    /// Notes that he has looked at the room, without waiting for it.
+    fn note_visit(&self) {
+        let (context, key, side) = (self.context.clone(), self.key, self.connection.side());
+        if side == Side::Guest && !self.has_contact {
+            return;
+        }
         self.context.tracker.spawn(async move {
-            if let Err(error) = context.rooms.check(key).await {
-                tracing::debug!(%error, room = %key.name, "nobody noted that a host looked at a room");
+            let noted = match side {
+                Side::Host => context.rooms.check(key).await,
+                Side::Guest => context.rooms.see_guest(key).await,
+            };
+            if let Err(error) = noted {
+                tracing::debug!(%error, room = %key.name, "nobody noted that somebody looked at a room");
             }
         });
     }
@@ -382,9 +390,7 @@ impl RoomGuard {
 impl Drop for RoomGuard {
     fn drop(&mut self) {
         drop(self.registration.take());
-        if self.connection.side() == Side::Host {
-            self.note_check();
-        }
+        self.note_visit();
         self.context.members.tell_soon(self.key.name);
     }
 }

@@ -1,6 +1,6 @@
 //! The embedded broker's commit: it numbers messages and writes them in one transaction, before it publishes them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 use sea_orm::{
@@ -12,6 +12,7 @@ use super::advance::{Advance, advance_rooms, insert_messages};
 use super::counts::Counts;
 use super::entity::{chat_message, chatroom};
 use super::messages::to_message;
+use super::unattended::{Contact, UnattendedRooms};
 use super::{Store, StoreError, from_column, millis};
 use crate::domain::{ChatroomId, HostId, Message, MessageId, RoomName, Seq, Side, WallClock};
 
@@ -28,6 +29,8 @@ pub struct Append {
     pub text: String,
     /// The sender's wall clock.
     pub datetime: WallClock,
+    /// Nobody of the other side is in the room: he may have to be mailed.
+    pub unattended: bool,
 }
 
 /// What became of it.
@@ -70,6 +73,7 @@ impl Store {
         let mut rooms = lock_rooms(&tx, batch).await?;
         let mut known = known_messages(&tx, batch, &rooms).await?;
         let mut accepted: Vec<Message> = Vec::new();
+        let mut unattended: HashSet<(ChatroomId, Seq)> = HashSet::new();
         let mut answers = Vec::with_capacity(batch.len());
         for new in batch {
             let Some(room) = rooms.get_mut(new.room.as_str()) else {
@@ -103,6 +107,9 @@ impl Store {
                 seq: message.seq,
             });
             room.counts.add(&message);
+            if new.unattended {
+                unattended.insert((message.chatroom, message.seq));
+            }
             known.insert(key, message.clone());
             accepted.push(message);
         }
@@ -111,6 +118,13 @@ impl Store {
         }
         advance_rooms(&tx, &advances(&rooms, &accepted, now)).await?;
         insert_messages(&tx, &accepted.iter().collect::<Vec<_>>()).await?;
+        let mut missed = UnattendedRooms::default();
+        for message in accepted.iter().filter(|message| unattended.contains(&(message.chatroom, message.seq))) {
+            if let Some(room) = rooms.values().find(|room| room.id == message.chatroom.0) {
+                missed.add(message, &room.contact, room.counts.last_checked_at);
+            }
+        }
+        missed.write(&tx).await?;
         tx.commit().await?;
         Ok(answers)
     }
@@ -128,6 +142,8 @@ struct Locked {
     updated_at: DateTime<Utc>,
     #[sea_orm(nested)]
     counts: Counts,
+    #[sea_orm(nested)]
+    contact: Contact,
 }
 
 /// The batch's rooms by name, under lock. Beside this only single rooms are locked on an embedded node, so the order

@@ -1,7 +1,7 @@
 //! The archiver's write: messages that the broker has accepted, into SQL, as often as need be.
 
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 use sea_orm::{
@@ -12,6 +12,7 @@ use sea_orm::{
 use super::advance::{Advance, advance_rooms, insert_messages};
 use super::counts::Counts;
 use super::entity::{chat_message, chatroom};
+use super::unattended::{Contact, UnattendedRooms};
 use super::{Store, StoreError, from_column, millis, to_column};
 use crate::domain::{ChatroomId, Message, RoomState, Seq};
 
@@ -43,19 +44,30 @@ type Batch<'a> = BTreeMap<i64, BTreeMap<i64, &'a Message>>;
 impl Store {
     /// Writes a batch of accepted messages (best up to 500), of any rooms, in one transaction, and moves the rooms on:
     /// `latest_msg`, `last_seq` and the like only ever rise. Repeating it is harmless. What retention has purged is not
-    /// written again.
+    /// written again. For each message of `unattended` nobody of the other side was in the room: he may have to be mailed.
     ///
     /// # Errors
     /// `Data` when a row can never be written; nothing of the batch was.
-    pub async fn archive(&self, messages: &[Message], lives: &[(ChatroomId, String)]) -> Result<Archived, StoreError> {
+    pub async fn archive(
+        &self,
+        messages: &[Message],
+        lives: &[(ChatroomId, String)],
+        unattended: &[(ChatroomId, Seq)],
+    ) -> Result<Archived, StoreError> {
         if messages.is_empty() {
             return Ok(Archived::default());
         }
         let lives: &HashMap<i64, &str> = &lives.iter().map(|(room, life)| (room.0, life.as_str())).collect();
-        self.run(|| self.archive_once(messages, lives)).await
+        let unattended: &HashSet<(ChatroomId, Seq)> = &unattended.iter().copied().collect();
+        self.run(|| self.archive_once(messages, lives, unattended)).await
     }
 
-    async fn archive_once(&self, messages: &[Message], lives: &HashMap<i64, &str>) -> Result<Archived, DbErr> {
+    async fn archive_once(
+        &self,
+        messages: &[Message],
+        lives: &HashMap<i64, &str>,
+        unattended: &HashSet<(ChatroomId, Seq)>,
+    ) -> Result<Archived, DbErr> {
         let (mut batch, mut conflicts) = group(messages);
         let tx = self.begin().await?;
         let mut rooms = lock_rooms(&tx, batch.keys().copied()).await?;
@@ -73,6 +85,13 @@ impl Store {
         advance_rooms(&tx, &advances).await?;
         let rows: Vec<&Message> = batch.values().flat_map(BTreeMap::values).copied().collect();
         insert_messages(&tx, &rows).await?;
+        let mut missed = UnattendedRooms::default();
+        for message in rows.iter().filter(|message| unattended.contains(&(message.chatroom, message.seq))) {
+            if let Some(room) = rooms.get(&message.chatroom.0) {
+                missed.add(message, &room.contact, room.counts.last_checked_at);
+            }
+        }
+        missed.write(&tx).await?;
         tx.commit().await?;
 
         let mut ids: Vec<i64> = messages.iter().map(|message| message.chatroom.0).collect();
@@ -110,6 +129,8 @@ struct Locked {
     updated_at: DateTime<Utc>,
     #[sea_orm(nested)]
     counts: Counts,
+    #[sea_orm(nested)]
+    contact: Contact,
 }
 
 /// The rooms under lock, taken in the order of ids.

@@ -25,7 +25,7 @@ pub(super) struct Counts {
     pub(super) message_count: i64,
     pub(super) unread_count: i64,
     pub(super) counted_through: i64,
-    last_checked_at: Option<DateTime<Utc>>,
+    pub(super) last_checked_at: Option<DateTime<Utc>>,
 }
 
 impl Counts {

@@ -6,6 +6,7 @@ pub(super) mod chatroom;
 pub(super) mod email_verification;
 pub(super) mod login;
 pub(super) mod mail_outbox;
+pub(super) mod notification;
 pub(super) mod old_key;
 pub(super) mod room_event;
 pub(super) mod user;

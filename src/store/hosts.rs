@@ -112,6 +112,7 @@ impl Store {
         self.run(|| {
             user_config::Entity::update_many()
                 .col_expr(user_config::Column::UseOnlineStatus, config.use_online_status.into())
+                .col_expr(user_config::Column::EmailNotifications, config.email_notifications.into())
                 .filter(user_config::Column::UserId.eq(id.0))
                 .exec(&self.writer)
         })
@@ -145,7 +146,7 @@ pub(super) async fn insert_host(tx: &DatabaseTransaction, new: &NewHost, now: Da
         disabled_at: Set(None),
     };
     let id = user::Entity::insert(row).exec(tx).await?.last_insert_id;
-    let config = user_config::Model { user_id: id, use_online_status: true };
+    let config = user_config::Model { user_id: id, use_online_status: true, email_notifications: true };
     user_config::Entity::insert(user_config::ActiveModel::from(config.clone())).exec_without_returning(tx).await?;
     Ok(Host {
         id: HostId(id),
@@ -173,7 +174,10 @@ pub(crate) fn email_key(email: &str) -> String {
 }
 
 fn to_config(row: Option<user_config::Model>) -> HostConfig {
-    HostConfig { use_online_status: row.is_none_or(|row| row.use_online_status) }
+    HostConfig {
+        use_online_status: row.as_ref().is_none_or(|row| row.use_online_status),
+        email_notifications: row.is_none_or(|row| row.email_notifications),
+    }
 }
 
 pub(super) fn to_host(row: user::Model, config: Option<user_config::Model>) -> Result<Host, DbErr> {

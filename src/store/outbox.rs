@@ -18,6 +18,10 @@ pub struct OutgoingMail {
     pub body: String,
     /// After this it helps nobody.
     pub expires_at: DateTime<Utc>,
+    /// Whether it is better lost than sent twice.
+    pub at_most_once: bool,
+    /// Where a click ends all mails like this one (RFC 8058).
+    pub unsubscribe_url: Option<String>,
 }
 
 /// A mail that this node is to send.
@@ -32,7 +36,8 @@ pub struct DueMail {
 }
 
 impl Store {
-    /// Takes mails that are due, and puts each off until `again`: if this node dies another sends it then.
+    /// Takes mails that are due, and puts each off until `again`: if this node dies another sends it then. One that is to leave
+    /// at most once is put off until it helps nobody: nobody knows how far a node got that died.
     pub async fn take_due_mails(
         &self,
         most: u64,
@@ -59,7 +64,7 @@ impl Store {
         for row in due {
             // Of several nodes that saw it one is the first.
             let mine = mail_outbox::Entity::update_many()
-                .col_expr(mail_outbox::Column::DueAt, again.into())
+                .col_expr(mail_outbox::Column::DueAt, if row.at_most_once { row.expires_at } else { again }.into())
                 .col_expr(mail_outbox::Column::Attempts, (row.attempts + 1).into())
                 .filter(mail_outbox::Column::Id.eq(row.id))
                 .filter(mail_outbox::Column::Attempts.eq(row.attempts))
@@ -74,6 +79,8 @@ impl Store {
                         subject: row.subject,
                         body: row.body,
                         expires_at: row.expires_at,
+                        at_most_once: row.at_most_once,
+                        unsubscribe_url: row.unsubscribe_url,
                     },
                 });
             }
@@ -128,6 +135,8 @@ pub(super) async fn insert_mail(
         attempts: Set(0),
         due_at: Set(millis(now)),
         expires_at: Set(millis(mail.expires_at)),
+        at_most_once: Set(mail.at_most_once),
+        unsubscribe_url: Set(mail.unsubscribe_url.clone()),
     };
     mail_outbox::Entity::insert(row).exec_without_returning(tx).await?;
     Ok(())

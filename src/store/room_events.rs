@@ -10,7 +10,7 @@ use sea_orm::{ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, ExprTrait, Q
 
 use super::entity::{chatroom, room_event};
 use super::rooms::to_room;
-use super::{Store, StoreError, from_column, millis, parse_column};
+use super::{Store, StoreError, from_column, millis, notifications, parse_column};
 use crate::domain::{ChatroomId, HostId, Room, RoomChange, RoomName};
 
 /// A change that the broker may not have heard of yet.
@@ -85,6 +85,7 @@ impl Store {
         let room = match change {
             RoomChange::Delete => {
                 chatroom::Entity::delete_by_id(before.id.0).exec(&tx).await?;
+                notifications::forget(&tx, before.id).await?;
                 before
             }
             RoomChange::Close | RoomChange::Resume => {

@@ -74,6 +74,9 @@ impl Store {
             unread_count: 0,
             counted_through: 0,
             is_purging: false,
+            guest_email: None,
+            guest_language: None,
+            guest_seen_at: None,
         };
         let values = chatroom::ActiveModel { id: NotSet, ..chatroom::ActiveModel::from(row.clone()).reset_all() };
         match chatroom::Entity::insert(values).exec(&self.writer).await {
@@ -161,6 +164,7 @@ fn containing(part: &str) -> LikeExpr {
 pub(super) fn to_room(row: chatroom::Model) -> Result<Room, DbErr> {
     Ok(Room {
         counts: (&row).into(),
+        has_contact: row.guest_email.is_some(),
         id: ChatroomId(row.id),
         host: HostId(row.host_id),
         guest: row.guest,

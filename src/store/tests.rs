@@ -7,6 +7,7 @@ mod hosts;
 mod idle;
 mod keys;
 mod messages;
+mod notifications;
 mod retention;
 mod rooms;
 mod schema;
@@ -102,5 +103,6 @@ fn append(room: &Room, id: &str) -> Append {
         id: id.parse().unwrap(),
         text: format!("text of {id} 🙂"),
         datetime: "2023-03-23T08:15:07".parse().unwrap(),
+        unattended: false,
     }
 }

@@ -14,6 +14,7 @@ mod keys;
 mod limits;
 mod mail;
 mod nginx;
+mod notifications;
 mod readme;
 mod rooms;
 mod status;

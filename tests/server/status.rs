@@ -252,7 +252,7 @@ with_topology! {
             assert!(desk.is_admitted().await);
         }
         // What no other node would hear of.
-        let hide = HostConfig { use_online_status: false };
+        let hide = HostConfig { use_online_status: false, email_notifications: true };
         app.store.set_config(hosts[0].account.id, hide).await.expect("SQL");
         let sid = app.sid_of(&hosts[1]);
         app.store.end_login(&sid, SystemClock.now()).await.expect("SQL");

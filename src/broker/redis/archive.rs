@@ -1,6 +1,6 @@
 //! The archive queues on Redis streams.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -37,7 +37,13 @@ impl ArchiveQueue for RedisBroker {
     async fn read(&self, partition: Partition, limit: usize) -> Result<Vec<QueueEntry>, Unavailable> {
         let (client, queue) = (self.redis.client(), key(partition, "queue"));
         let answer = call(|| client.xrange(&queue, "-", "+", Some(limit as u64))).await?;
-        let entries = answer::entries(answer)?.into_iter().map(|(position, fields)| entry(position, fields)).collect();
+        let found = answer::entries(answer)?;
+        let (mut entries, others): (Vec<QueueEntry>, Vec<String>) =
+            found.into_iter().map(|(position, fields)| entry(position, fields)).unzip();
+        let alive = self.alive_among(&others).await?;
+        for (entry, others) in entries.iter_mut().zip(&others) {
+            entry.unattended = !nodes(others).any(|node| alive.contains(node));
+        }
         if self.wait == 0 { Ok(entries) } else { self.replicated(partition, entries).await }
     }
 
@@ -96,6 +102,22 @@ impl ArchiveQueue for RedisBroker {
 }
 
 impl RedisBroker {
+    /// Which of the nodes in these lists are alive.
+    async fn alive_among<'a>(&self, lists: &'a [String]) -> Result<HashSet<&'a str>, Unavailable> {
+        let named: HashSet<&str> = lists.iter().flat_map(|list| nodes(list)).collect();
+        if named.is_empty() {
+            return Ok(named);
+        }
+        let me = self.redis.node();
+        let is_alive = |alive: &[String], node: &str| node == me.as_str() || alive.iter().any(|known| known == node);
+        let mut alive = self.redis.live_nodes(false).await?;
+        if !named.iter().all(|node| is_alive(&alive, node)) {
+            // A node that has just come is not in a list of two seconds ago.
+            alive = self.redis.live_nodes(true).await?;
+        }
+        Ok(named.into_iter().filter(|node| is_alive(&alive, node)).collect())
+    }
+
     /// What of the queue replicas have: the rest is not for SQL yet, as another server may give its numbers to others. What
     /// nobody accepts again is shown here, once replicas have it.
     async fn replicated(
@@ -127,6 +149,11 @@ impl RedisBroker {
     }
 }
 
+/// The nodes of a list as scripts write it.
+fn nodes(list: &str) -> impl Iterator<Item = &str> {
+    list.split(',').filter(|node| !node.is_empty())
+}
+
 /// The number at the end of a frame.
 fn seq_of(frame: &[u8]) -> Option<Seq> {
     let digits = frame.strip_suffix(b"}")?.rsplit(|byte| *byte == b':').next()?;
@@ -141,9 +168,11 @@ fn next(position: &str) -> Result<String, Unavailable> {
         .ok_or_else(|| strange("entry id"))
 }
 
-/// An entry that lacks something is no message of ours: it comes out without a frame, and goes to the dead letters.
-fn entry(position: String, fields: Answer) -> QueueEntry {
+/// An entry, and the nodes that had somebody of the other side. One that lacks something is no message of ours: it comes out
+/// without a frame, and goes to the dead letters.
+fn entry(position: String, fields: Answer) -> (QueueEntry, String) {
     let (mut room, mut chatroom, mut life, mut at, mut frame) = (None, None, None, None, Bytes::new());
+    let mut others = String::new();
     let mut fields = fields;
     while let (Some(name), Some(value)) = (fields.next(), fields.next()) {
         match name.as_str().as_deref() {
@@ -152,16 +181,19 @@ fn entry(position: String, fields: Answer) -> QueueEntry {
             Some("l") => life = value.as_string(),
             Some("a") => at = value.as_i64().and_then(chrono::DateTime::from_timestamp_millis),
             Some("f") => frame = value.into_bytes().unwrap_or_default(),
+            Some("o") => others = value.as_string().unwrap_or_default(),
             _ => {}
         }
     }
     let whole = room.is_some() && chatroom.is_some() && life.is_some() && at.is_some();
-    QueueEntry {
+    let entry = QueueEntry {
         position,
         room: room.unwrap_or_else(|| RoomName::from_random([0; 16])),
         chatroom: ChatroomId(chatroom.unwrap_or_default()),
         life: life.unwrap_or_default(),
         accepted_at: at.unwrap_or_default(),
         frame: if whole { frame } else { Bytes::new() },
-    }
+        unattended: true,
+    };
+    (entry, others)
 }

@@ -13,6 +13,7 @@ use utoipa::openapi::{
 
 use super::operations::{TAGS, sketch, tag};
 use super::sketch::{Caller, Content, Named, Outcome, Sketch};
+use crate::domain::RoomName;
 use crate::http::callers::{ACCESS_KEY, SECRET_KEY};
 use crate::http::cookie::{REFRESH_COOKIE, SIGN_UP_COOKIE};
 use crate::http::multipart::IMAGE_FIELDS;
@@ -32,9 +33,11 @@ pub(super) fn document(public_url: &str) -> OpenApi {
     let mut paths = Paths::new();
     for route in TABLE {
         let has_id = route.template.contains("{id}");
+        let has_name = route.template.contains("{name}");
         let mut item = PathItem::default();
         for (verb, call) in route.calls {
-            let operation = operation(sketch(*call), tag(*call), has_id, &mut components);
+            let sketch = if has_name { sketch(*call).parameter(room_name()) } else { sketch(*call) };
+            let operation = operation(sketch, tag(*call), has_id, &mut components);
             item.merge_operations(PathItem::new(method(*verb), operation));
         }
         paths.paths.insert(route.template.to_owned(), item);
@@ -73,9 +76,22 @@ fn method(verb: Verb) -> HttpMethod {
     match verb {
         Verb::Get => HttpMethod::Get,
         Verb::Post => HttpMethod::Post,
+        Verb::Put => HttpMethod::Put,
         Verb::Patch => HttpMethod::Patch,
         Verb::Delete => HttpMethod::Delete,
     }
+}
+
+/// `{name}` in a path.
+fn room_name() -> ParameterBuilder {
+    let length = RoomName::LEN;
+    let name = ObjectBuilder::new().schema_type(Type::String).min_length(Some(length)).max_length(Some(length));
+    ParameterBuilder::new()
+        .name("name")
+        .parameter_in(ParameterIn::Path)
+        .required(Required::True)
+        .description(Some("The room's name."))
+        .schema(Some(name.pattern(Some("^[A-Za-z0-9_-]+$"))))
 }
 
 fn operation(sketch: Sketch, tag: &str, has_id: bool, components: &mut Components) -> Operation {

@@ -10,8 +10,8 @@ use crate::http::paging::{DEFAULT_SIZE, MAX_LIMIT, MAX_PAGE_SIZE};
 use crate::http::routes::Call;
 use crate::protocol::api::{
     ChatMessage, Chatroom, ChatroomDetail, ChatroomPatch, Client, ClientChatroom, Configs, ConfigsPatch,
-    ConfirmationRequest, Detail, Email, EmailRequest, KeysRequest, LeaveRequest, LoggedIn, LoginRequest,
-    PasswordChangeRequest, ProfilePatch, Refreshed, SignUpRequest, User,
+    ConfirmationRequest, ContactRequest, Detail, Email, EmailRequest, KeysRequest, LeaveRequest, LoggedIn,
+    LoginRequest, PasswordChangeRequest, ProfilePatch, Refreshed, SignUpRequest, User,
 };
 
 /// The parts of the API, in the order in which one meets them.
@@ -30,7 +30,7 @@ pub(super) const TAGS: [(&str, &str); 6] = [
 /// Which part a call belongs to.
 pub(super) fn tag(call: Call) -> &'static str {
     let at = match call {
-        Call::OpenRoom | Call::ShowClient => 0,
+        Call::OpenRoom | Call::SetContact | Call::ShowClient => 0,
         Call::LogIn | Call::RefreshToken | Call::LogOut => 1,
         Call::CheckEmail | Call::MailCode | Call::ConfirmEmail | Call::SignUp => 2,
         Call::ChangePassword | Call::ResetPassword | Call::Leave | Call::RestoreAccount => 2,
@@ -69,6 +69,18 @@ pub(super) fn sketch(call: Call) -> Sketch {
         )
         .answers::<ClientChatroom<'_>>(201, "The room.")
         .refuses(429, "Too many rooms of this address or service: come back after `Retry-After` seconds."),
+        Call::SetContact => Sketch::new(
+            "setContact",
+            Service,
+            "Leave an address",
+            "Where the guest of a room is mailed when an answer comes and he is not there: once, until he has been back. Another \
+             address takes the place of the first; the link in each mail takes it away.",
+        )
+        .reads::<ContactRequest>()
+        .answers::<Email<'_>>(200, "The address.")
+        .refuses(403, "The page that calls is not on a registered domain of the service, or the room is another service's.")
+        .refuses(404, "There is no such room.")
+        .refuses(429, "Too many addresses of this caller: come back after `Retry-After` seconds."),
         Call::ShowClient => Sketch::new(
             "showClient",
             Service,

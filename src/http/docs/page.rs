@@ -209,7 +209,7 @@ impl Reader<'_> {
         if method != "get" {
             curl.push_str(&format!(" -X {}", method.to_uppercase()));
         }
-        curl.push_str(&format!(" {}{}", self.public_url, path.replace("{id}", "$ID")));
+        curl.push_str(&format!(" {}{}", self.public_url, path.replace("{id}", "$ID").replace("{name}", "$ROOM")));
         let mut more = |text: &str| curl.push_str(&format!(" \\\n  {text}"));
         let (mut reads_cookie, mut sets_cookie) = (false, false);
         for scheme in operation["security"][0].as_object().into_iter().flatten().map(|(name, _)| name.as_str()) {

@@ -2,6 +2,7 @@ use std::collections::VecDeque;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
+use sea_orm::ConnectionTrait as _;
 
 use super::*;
 use crate::clock::ManualClock;
@@ -96,6 +97,27 @@ async fn a_mail_that_fails_is_tried_again_and_one_that_is_refused_is_not() {
             assert_eq!(postman.round().await.unwrap(), 1, "after {wait} s");
         }
         assert_eq!((world.given(), world.store.waiting_mails().await.unwrap()), (3, 0));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_broke_off_half_way_is_sent_again_unless_it_must_not_come_twice() {
+    with_an_outbox(|world| async move {
+        let broke = || Err(Failure::Unknown("the connection broke".into()));
+        let postman = world.postman();
+        for (at_most_once, given) in [(false, 2), (true, 3)] {
+            world.sender.answers.lock().push_back(broke());
+            world.write(&given.to_string()).await;
+            if at_most_once {
+                let once = "UPDATE mail_outbox SET at_most_once = 1";
+                world.store.connection().execute_unprepared(once).await.unwrap();
+            }
+            postman.round().await.unwrap();
+            world.clock.advance(Duration::from_secs(10));
+            postman.round().await.unwrap();
+            assert_eq!((world.given(), world.store.waiting_mails().await.unwrap()), (given, 0));
+        }
     })
     .await;
 }

@@ -143,9 +143,25 @@ impl<'a> Refreshed<'a> {
 pub struct Configs {
     /// Whether guests see if he is online.
     pub use_online_status: bool,
+    /// Whether he is mailed about messages that came while he was not in the room.
+    pub email_notifications: bool,
 }
 
 impl From<HostConfig> for Configs {
+    fn from(config: HostConfig) -> Self {
+        Self { use_online_status: config.use_online_status, email_notifications: config.email_notifications }
+    }
+}
+
+/// Those of a host's settings that matter to guests.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ClientConfigs {
+    /// Whether guests see if he is online.
+    pub use_online_status: bool,
+}
+
+impl From<HostConfig> for ClientConfigs {
     fn from(config: HostConfig) -> Self {
         Self { use_online_status: config.use_online_status }
     }
@@ -171,7 +187,7 @@ pub struct Client<'a> {
     #[schema(required)]
     pub profile_image: Option<String>,
     /// His settings, as far as they matter to guests.
-    pub configs: Configs,
+    pub configs: ClientConfigs,
 }
 
 impl<'a> Client<'a> {

@@ -192,11 +192,17 @@ pub struct ConfigsPatch {
     /// Whether guests see if he is online.
     #[schema(value_type = bool, required = false)]
     pub use_online_status: Option<bool>,
+    /// Whether he is mailed about messages that came while he was not in the room.
+    #[schema(value_type = bool, required = false)]
+    pub email_notifications: Option<bool>,
 }
 
 impl RequestBody for ConfigsPatch {
     fn take(fields: &mut Fields<'_>) -> Self {
-        Self { use_online_status: fields.flag("useOnlineStatus") }
+        Self {
+            use_online_status: fields.flag("useOnlineStatus"),
+            email_notifications: fields.flag("emailNotifications"),
+        }
     }
 }
 
@@ -212,6 +218,20 @@ pub struct KeysRequest {
 impl RequestBody for KeysRequest {
     fn take(fields: &mut Fields<'_>) -> Self {
         Self { revoke_old: fields.flag("revokeOld").unwrap_or(false) }
+    }
+}
+
+/// `PUT /api/chat/<name>/contact/`.
+#[derive(Clone, Debug, PartialEq, Eq, ToSchema)]
+pub struct ContactRequest {
+    /// Where the guest is reached when he is not in the room.
+    #[schema(pattern = r"\S", examples("visitor@mail.example"))]
+    pub email: String,
+}
+
+impl RequestBody for ContactRequest {
+    fn take(fields: &mut Fields<'_>) -> Self {
+        Self { email: fields.text("email").trim().to_owned() }
     }
 }
 

@@ -27,7 +27,7 @@ fn host() -> Host {
         deleted_at: None,
         created_at: at("2023-03-21T03:58:57.178Z"),
         updated_at: at("2023-03-21T03:58:57Z"),
-        config: HostConfig { use_online_status: true },
+        config: HostConfig { use_online_status: true, email_notifications: true },
     }
 }
 
@@ -86,7 +86,10 @@ fn a_message_says_is_host_in_both_spellings_and_has_its_seq_as_id() {
 #[test]
 fn bodies_are_read_in_both_spellings_and_unknown_fields_are_ignored() {
     for body in [json!({"useOnlineStatus": false, "else": [1]}), json!({"use_online_status": false})] {
-        assert_eq!(read(ConfigsPatch::read, body), Ok(ConfigsPatch { use_online_status: Some(false) }));
+        assert_eq!(
+            read(ConfigsPatch::read, body),
+            Ok(ConfigsPatch { use_online_status: Some(false), email_notifications: None })
+        );
     }
     assert_eq!(read(ChatroomPatch::read, json!({"is_fixed": true})), Ok(ChatroomPatch::Pin(true)));
     assert_eq!(read(ChatroomPatch::read, json!({"isFixed": false})), Ok(ChatroomPatch::Pin(false)));
@@ -151,5 +154,6 @@ fn what_is_documented_is_what_is_read() {
     check_that_what_is_documented_is_what_is_read::<ProfilePatch>();
     check_that_what_is_documented_is_what_is_read::<ConfigsPatch>();
     check_that_what_is_documented_is_what_is_read::<KeysRequest>();
+    check_that_what_is_documented_is_what_is_read::<ContactRequest>();
     check_that_what_is_documented_is_what_is_read::<ChatroomPatch>();
 }

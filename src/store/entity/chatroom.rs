@@ -28,6 +28,9 @@ pub struct Model {
     pub unread_count: i64,
     pub counted_through: i64,
     pub is_purging: bool,
+    pub guest_email: Option<String>,
+    pub guest_language: Option<String>,
+    pub guest_seen_at: Option<DateTimeUtc>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -13,6 +13,8 @@ pub struct Model {
     pub attempts: i64,
     pub due_at: DateTimeUtc,
     pub expires_at: DateTimeUtc,
+    pub at_most_once: bool,
+    pub unsubscribe_url: Option<String>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

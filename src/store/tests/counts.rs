@@ -28,12 +28,12 @@ async fn every_way_to_write_is_counted_once(store: Store, _url: String) {
     assert_eq!(counts(&store, &room).await, (0, 0, 0));
     let from_host = |seq| Message { side: Side::Host, ..message(room.id, seq, "hi") };
     let batch = [message(room.id, 5, "a"), from_host(6), message(room.id, 7, "b")];
-    store.archive(&batch, &[]).await.unwrap();
+    store.archive(&batch, &[], &[]).await.unwrap();
     assert_eq!(counts(&store, &room).await, (3, 2, 7));
-    store.archive(&batch, &[]).await.unwrap();
+    store.archive(&batch, &[], &[]).await.unwrap();
     assert_eq!(counts(&store, &room).await, (3, 2, 7));
     // Late ones, with one that is there.
-    store.archive(&[message(room.id, 3, "late"), from_host(4), message(room.id, 5, "a")], &[]).await.unwrap();
+    store.archive(&[message(room.id, 3, "late"), from_host(4), message(room.id, 5, "a")], &[], &[]).await.unwrap();
     assert_eq!(counts(&store, &room).await, (5, 3, 7));
     store.append(&[append(&room, "x"), append(&room, "x"), append(&room, "y")], later(1)).await.unwrap();
     assert_eq!(counts(&store, &room).await, (7, 5, 9));
@@ -46,7 +46,7 @@ async fn every_way_to_write_is_counted_once(store: Store, _url: String) {
 async fn looking_makes_what_was_accepted_before_read(store: Store, _url: String) {
     let room = a_room(&store, &a_host(&store).await).await;
     let batch: Vec<_> = (1..=4).map(|seq| message(room.id, seq, "hi")).collect();
-    store.archive(&batch, &[]).await.unwrap();
+    store.archive(&batch, &[], &[]).await.unwrap();
     // In the moment between the second message and the third.
     store.check_room(room.id, later(2_500)).await.unwrap();
     assert_eq!(counts(&store, &room).await, (4, 2, 4));
@@ -56,7 +56,7 @@ async fn looking_makes_what_was_accepted_before_read(store: Store, _url: String)
     assert_eq!(counts(&store, &room).await, (4, 0, 4));
     // Accepted before he looked, written after; and one that is new.
     let early = Message { accepted_at: later(3_999), ..message(room.id, 5, "hi") };
-    store.archive(&[early, message(room.id, 6, "hi")], &[]).await.unwrap();
+    store.archive(&[early, message(room.id, 6, "hi")], &[], &[]).await.unwrap();
     assert_eq!(counts(&store, &room).await, (6, 1, 6));
     store.check_room(ChatroomId(99), later(1)).await.unwrap();
 }
@@ -64,7 +64,7 @@ async fn looking_makes_what_was_accepted_before_read(store: Store, _url: String)
 async fn what_an_older_release_wrote_is_counted_when_it_is_needed(store: Store, _url: String) {
     let room = a_room(&store, &a_host(&store).await).await;
     store.check_room(room.id, later(1_000)).await.unwrap();
-    store.archive(&(1..=3).map(|seq| message(room.id, seq, "hi")).collect::<Vec<_>>(), &[]).await.unwrap();
+    store.archive(&(1..=3).map(|seq| message(room.id, seq, "hi")).collect::<Vec<_>>(), &[], &[]).await.unwrap();
     let forget = || {
         chatroom::Entity::update_many()
             .col_expr(chatroom::Column::MessageCount, 0.into())
@@ -77,7 +77,7 @@ async fn what_an_older_release_wrote_is_counted_when_it_is_needed(store: Store, 
     assert_eq!(store.count_messages(room.id, None).await.unwrap(), 3);
     assert_eq!(store.count_messages(room.id, Some(2)).await.unwrap(), 2);
     assert_eq!(store.uncounted_unread(room.id, 0, Some(later(1_000))).await.unwrap(), 2);
-    store.archive(&[message(room.id, 4, "hi")], &[]).await.unwrap();
+    store.archive(&[message(room.id, 4, "hi")], &[], &[]).await.unwrap();
     assert_eq!(counts(&store, &room).await, (4, 3, 4));
     forget().await.unwrap();
     store.append(&[append(&room, "x")], later(9_000)).await.unwrap();
@@ -90,8 +90,8 @@ async fn a_page_is_found_by_its_numbers_and_where_some_were_skipped_by_walking(s
     let all = |room: &Room, skip: u64| {
         (1..=1_500).map(|seq| message(room.id, if seq > 700 { seq + skip } else { seq }, "hi")).collect::<Vec<_>>()
     };
-    store.archive(&all(&dense, 0), &[]).await.unwrap();
-    store.archive(&all(&skipped, 10_000), &[]).await.unwrap();
+    store.archive(&all(&dense, 0), &[], &[]).await.unwrap();
+    store.archive(&all(&skipped, 10_000), &[], &[]).await.unwrap();
     for (room, all) in [(&dense, all(&dense, 0)), (&skipped, all(&skipped, 10_000))] {
         for offset in [0, 999, 1_000, 1_200, 1_495, 1_500, 9_999] {
             let expected: Vec<_> = all.iter().rev().skip(offset).take(10).map(|message| message.seq).collect();
@@ -115,13 +115,16 @@ async fn a_room_of_a_hundred_thousand_messages_and_a_host_of_a_thousand_rooms_ar
         a_room(&store, &host).await;
     }
     for batch in (1..=100_000).collect::<Vec<Seq>>().chunks(5_000) {
-        store.archive(&batch.iter().map(|seq| message(room.id, *seq, "hi")).collect::<Vec<_>>(), &[]).await.unwrap();
+        store
+            .archive(&batch.iter().map(|seq| message(room.id, *seq, "hi")).collect::<Vec<_>>(), &[], &[])
+            .await
+            .unwrap();
     }
     // As after a failover: from here on the numbers do not say where a page begins.
     let skipped = a_room(&store, &host).await;
     for batch in (1..=100_000).collect::<Vec<Seq>>().chunks(5_000) {
         let numbered = |seq: &Seq| message(skipped.id, if *seq > 60_000 { seq + 10_000 } else { *seq }, "hi");
-        store.archive(&batch.iter().map(numbered).collect::<Vec<_>>(), &[]).await.unwrap();
+        store.archive(&batch.iter().map(numbered).collect::<Vec<_>>(), &[], &[]).await.unwrap();
     }
     let mut fastest = [Duration::MAX; 6];
     for _ in 0..5 {

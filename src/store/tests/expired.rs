@@ -20,6 +20,8 @@ async fn what_has_ended_goes_in_batches_and_nothing_else(store: Store, _url: Str
             subject: "subject".into(),
             body: "body".into(),
             expires_at: later(ends_at),
+            at_most_once: false,
+            unsubscribe_url: None,
         };
         let verification = Verification {
             ticket: name.to_string().repeat(22),

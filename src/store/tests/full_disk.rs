@@ -17,6 +17,7 @@ async fn what_a_full_disk_refused_is_refused_and_the_rest_is_committed(store: St
         id: format!("id-{at}").parse().unwrap(),
         text: "가".repeat(2_000),
         datetime: "2026-11-25T10:30:00".parse().unwrap(),
+        unattended: false,
     };
     let limit = async |pages: u32| {
         let pragma = format!("PRAGMA max_page_count = {pages}");

@@ -53,8 +53,9 @@ async fn an_accent_makes_another_address(store: Store, _url: String) {
 async fn a_setting_is_kept(store: Store, _url: String) {
     let host = a_host(&store).await;
     for wanted in [false, false, true] {
-        store.set_config(host.id, HostConfig { use_online_status: wanted }).await.unwrap();
-        assert_eq!(store.host(host.id).await.unwrap().unwrap().config.use_online_status, wanted);
+        let config = HostConfig { use_online_status: wanted, email_notifications: !wanted };
+        store.set_config(host.id, config).await.unwrap();
+        assert_eq!(store.host(host.id).await.unwrap().unwrap().config, config);
     }
 }
 

@@ -19,7 +19,7 @@ async fn a_room_is_idle_after_its_last_message_or_change(store: Store, _url: Str
     let host = a_host(&store).await;
     let (new, written) = (a_room(&store, &host).await, a_room(&store, &host).await);
     let (resumed, closed) = (a_room(&store, &host).await, a_room(&store, &host).await);
-    store.archive(&[message(written.id, 5, "hi")], &[]).await.unwrap();
+    store.archive(&[message(written.id, 5, "hi")], &[], &[]).await.unwrap();
     store.change_room(resumed.name, RoomChange::Close, later(1_000)).await.unwrap();
     store.change_room(resumed.name, RoomChange::Resume, later(8_000)).await.unwrap();
     store.change_room(closed.name, RoomChange::Close, later(1_000)).await.unwrap();

@@ -36,19 +36,19 @@ async fn archiving_twice_is_harmless(store: Store, _url: String) {
     let room = a_room(&store, &a_host(&store).await).await;
     let batch: Vec<_> = (1..=3).map(|seq| message(room.id, seq, "안녕 🙂")).collect();
     let lives = [(room.id, "life-2".to_owned())];
-    let first = store.archive(&batch, &lives).await.unwrap();
+    let first = store.archive(&batch, &lives, &[]).await.unwrap();
     assert_eq!(
         first.rooms,
         [ArchivedRoom { chatroom: room.id, exists: true, state: RoomState::Open, state_version: 0 }]
     );
     let after = store.room(room.id).await.unwrap();
     for again in [&batch[..], &batch[..1], &batch[1..]] {
-        let archived = store.archive(again, &lives).await.unwrap();
+        let archived = store.archive(again, &lives, &[]).await.unwrap();
         assert_eq!((archived.rooms, archived.conflicts), (first.rooms.clone(), Vec::new()));
     }
     assert_eq!(store.room(room.id).await.unwrap(), after);
     assert_eq!(all(&store, room.id).await, batch);
-    assert_eq!(store.archive(&[], &[]).await.unwrap().rooms, []);
+    assert_eq!(store.archive(&[], &[], &[]).await.unwrap().rooms, []);
 }
 
 async fn a_batch_moves_each_of_its_rooms_to_its_newest_message(store: Store, _url: String) {
@@ -56,7 +56,7 @@ async fn a_batch_moves_each_of_its_rooms_to_its_newest_message(store: Store, _ur
     let (one, other, still) = (a_room(&store, &host).await, a_room(&store, &host).await, a_room(&store, &host).await);
     store.change_room(other.name, RoomChange::Close, later(1)).await.unwrap();
     let batch = [message(other.id, 1, "c"), message(one.id, 1, "a"), message(one.id, 2, "b")];
-    let archived = store.archive(&batch, &[(one.id, "life-2".to_owned())]).await.unwrap();
+    let archived = store.archive(&batch, &[(one.id, "life-2".to_owned())], &[]).await.unwrap();
     assert_eq!(archived.rooms.iter().map(|room| room.chatroom).collect::<Vec<_>>(), [one.id, other.id]);
     assert_eq!((archived.rooms[1].state, archived.rooms[1].state_version), (RoomState::Closed, 1));
     let after = store.room(one.id).await.unwrap().unwrap();
@@ -72,15 +72,15 @@ async fn a_batch_moves_each_of_its_rooms_to_its_newest_message(store: Store, _ur
 
 async fn an_older_message_never_lowers_what_the_room_knows(store: Store, _url: String) {
     let room = a_room(&store, &a_host(&store).await).await;
-    store.archive(&[message(room.id, 5, "five")], &[(room.id, "life-2".to_owned())]).await.unwrap();
+    store.archive(&[message(room.id, 5, "five")], &[(room.id, "life-2".to_owned())], &[]).await.unwrap();
     let after = store.room(room.id).await.unwrap();
-    store.archive(&[message(room.id, 3, "three")], &[(room.id, "life-1".to_owned())]).await.unwrap();
+    store.archive(&[message(room.id, 3, "three")], &[(room.id, "life-1".to_owned())], &[]).await.unwrap();
     let now = store.room(room.id).await.unwrap();
     assert_eq!(now.map(|room| Room { counts: after.as_ref().unwrap().counts, ..room }), after);
     assert_eq!(all(&store, room.id).await.iter().map(|message| message.seq).collect::<Vec<_>>(), [3, 5]);
 
     store.change_room(after.unwrap().name, RoomChange::Close, later(9_000)).await.unwrap();
-    store.archive(&[message(room.id, 6, "six")], &[]).await.unwrap();
+    store.archive(&[message(room.id, 6, "six")], &[], &[]).await.unwrap();
     let after = store.room(room.id).await.unwrap().unwrap();
     assert_eq!((after.last_seq, after.updated_at, after.latest_msg_at), (6, later(9_000), Some(later(6_000))));
 }
@@ -89,7 +89,7 @@ async fn messages_of_a_deleted_room_are_dropped(store: Store, _url: String) {
     let host = a_host(&store).await;
     let (kept, left) = (a_room(&store, &host).await, a_room(&store, &host).await);
     store.change_room(left.name, RoomChange::Delete, later(1)).await.unwrap();
-    let archived = store.archive(&[message(left.id, 1, "lost"), message(kept.id, 1, "kept")], &[]).await.unwrap();
+    let archived = store.archive(&[message(left.id, 1, "lost"), message(kept.id, 1, "kept")], &[], &[]).await.unwrap();
     assert_eq!(
         archived.rooms[1],
         ArchivedRoom { chatroom: left.id, exists: false, state: RoomState::Deleted, state_version: 0 }
@@ -97,15 +97,15 @@ async fn messages_of_a_deleted_room_are_dropped(store: Store, _url: String) {
     assert!(archived.conflicts.is_empty());
     assert_eq!(all(&store, kept.id).await.len(), 1);
     assert_eq!(store.delete_messages(left.id, 10).await.unwrap(), 0, "nothing of it was written");
-    assert!(!store.archive(&[message(left.id, 1, "lost")], &[]).await.unwrap().rooms[0].exists);
+    assert!(!store.archive(&[message(left.id, 1, "lost")], &[], &[]).await.unwrap().rooms[0].exists);
 }
 
 async fn a_number_with_another_message_is_a_conflict(store: Store, _url: String) {
     let room = a_room(&store, &a_host(&store).await).await;
-    store.archive(&[message(room.id, 1, "first")], &[]).await.unwrap();
+    store.archive(&[message(room.id, 1, "first")], &[], &[]).await.unwrap();
     let other = Message { id: "another".parse().unwrap(), ..message(room.id, 1, "second") };
     let in_batch = Message { id: "twice".parse().unwrap(), ..message(room.id, 2, "twice") };
-    let archived = store.archive(&[other, message(room.id, 2, "two"), in_batch], &[]).await.unwrap();
+    let archived = store.archive(&[other, message(room.id, 2, "two"), in_batch], &[], &[]).await.unwrap();
     let mut conflicts = archived.conflicts;
     conflicts.sort_unstable();
     assert_eq!(conflicts, [(room.id, 1), (room.id, 2)]);
@@ -128,7 +128,7 @@ async fn concurrent_batches_over_the_same_rooms_all_arrive(store: Store, _url: S
                 for round in 0..5 {
                     let seq = round * 6 + archiver + 1;
                     let batch: Vec<_> = rooms.iter().map(|room| message(*room, seq, "hi")).collect();
-                    store.archive(&batch, &[]).await.unwrap();
+                    store.archive(&batch, &[], &[]).await.unwrap();
                 }
             })
         })
@@ -154,7 +154,7 @@ async fn an_archiver_writes_thousands_of_rows_a_second(store: Store, _url: Strin
     for round in 0..8 {
         let batch: Vec<_> =
             rooms.iter().flat_map(|room| [1, 2].map(|seq| message(*room, round * 2 + seq, &text))).collect();
-        store.archive(&batch, &[]).await.unwrap();
+        store.archive(&batch, &[], &[]).await.unwrap();
     }
     let rate = 4_000.0 / start.elapsed().as_secs_f64();
     println!("{:?}: {rate:.0} rows/s, batches of 500 over 250 rooms", store.dialect());
@@ -238,8 +238,8 @@ async fn messages_are_read_forwards_backwards_and_by_page(store: Store, _url: St
     let host = a_host(&store).await;
     let (room, other) = (a_room(&store, &host).await, a_room(&store, &host).await);
     let batch: Vec<_> = (1..=9).map(|seq| message(room.id, seq, "hi")).collect();
-    store.archive(&batch, &[]).await.unwrap();
-    store.archive(&[message(other.id, 1, "elsewhere")], &[]).await.unwrap();
+    store.archive(&batch, &[], &[]).await.unwrap();
+    store.archive(&[message(other.id, 1, "elsewhere")], &[], &[]).await.unwrap();
     let seqs = |messages: Vec<Message>| messages.into_iter().map(|message| message.seq).collect::<Vec<_>>();
     assert_eq!(all(&store, room.id).await, batch);
     assert_eq!(seqs(store.messages_between(room.id, 3, Some(5), 10).await.unwrap()), [4, 5]);
@@ -258,7 +258,7 @@ async fn messages_are_read_forwards_backwards_and_by_page(store: Store, _url: St
 async fn purged_messages_are_hidden_and_go_in_batches(store: Store, _url: String) {
     let room = a_room(&store, &a_host(&store).await).await;
     let batch: Vec<_> = (1..=5).map(|seq| message(room.id, seq, "hi")).collect();
-    store.archive(&batch[..3], &[]).await.unwrap();
+    store.archive(&batch[..3], &[], &[]).await.unwrap();
     assert_eq!(store.delete_messages(room.id, 10).await.unwrap(), 0, "what can be seen is never deleted");
     // What retention does.
     chatroom::Entity::update_many()
@@ -269,13 +269,13 @@ async fn purged_messages_are_hidden_and_go_in_batches(store: Store, _url: String
         .exec(store.connection())
         .await
         .unwrap();
-    store.archive(&batch[3..], &[]).await.unwrap();
+    store.archive(&batch[3..], &[], &[]).await.unwrap();
     assert_eq!(all(&store, room.id).await, batch[3..]);
     assert_eq!(store.messages_before(room.id, Some(5), 9).await.unwrap(), batch[3..4]);
     assert_eq!(store.count_messages(room.id, None).await.unwrap(), 2);
     assert_eq!(store.delete_messages(room.id, 2).await.unwrap(), 2);
     assert_eq!(store.delete_messages(room.id, 2).await.unwrap(), 1);
-    store.archive(&batch, &[]).await.unwrap();
+    store.archive(&batch, &[], &[]).await.unwrap();
     assert_eq!(store.delete_messages(room.id, 2).await.unwrap(), 0, "a late archiver brings nothing back");
     assert_eq!(all(&store, room.id).await, batch[3..]);
 }
@@ -289,7 +289,7 @@ async fn a_message_is_found_by_its_clock_and_by_its_acceptance(store: Store, _ur
         at(3, "2023-03-23T08:15:07"),
         at(4, "2023-03-23T08:15:77"),
     ];
-    store.archive(&batch, &[]).await.unwrap();
+    store.archive(&batch, &[], &[]).await.unwrap();
     for (shown, seq) in
         [("2023-03-23T08:15:07", Some(2)), ("2023-03-23T08:15:77", Some(4)), ("2024-03-23T08:15:07", None)]
     {
@@ -304,7 +304,7 @@ async fn a_message_is_found_by_its_clock_and_by_its_acceptance(store: Store, _ur
 async fn only_a_row_that_can_never_be_written_is_refused_as_data(store: Store, _url: String) {
     let room = a_room(&store, &a_host(&store).await).await;
     let batch = [message(room.id, 1, "good"), message(room.id, 2, &"가".repeat(40_000))];
-    let archived = store.archive(&batch, &[]).await;
+    let archived = store.archive(&batch, &[], &[]).await;
     match store.dialect() {
         Dialect::MySql => {
             assert!(matches!(archived, Err(StoreError::Data(_))), "{archived:?}");

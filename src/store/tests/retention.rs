@@ -19,7 +19,7 @@ on_every_database!(
 async fn a_closed_room(store: &Store, host: &Host, last: Seq, closed_at: DateTime<Utc>) -> Room {
     let room = a_room(store, host).await;
     let messages: Vec<_> = (1..=last).map(|seq| message(room.id, seq, &format!("text {seq}"))).collect();
-    store.archive(&messages, &[]).await.unwrap();
+    store.archive(&messages, &[], &[]).await.unwrap();
     store.change_room(room.name, RoomChange::Close, closed_at).await.unwrap().unwrap().room
 }
 
@@ -65,7 +65,7 @@ async fn a_room_that_was_closed_long_ago_loses_its_messages_and_stays(store: Sto
 async fn a_room_that_is_open_or_was_closed_lately_keeps_everything(store: Store, _url: String) {
     let host = a_host(&store).await;
     let open = a_room(&store, &host).await;
-    store.archive(&[message(open.id, 1, "hi")], &[]).await.unwrap();
+    store.archive(&[message(open.id, 1, "hi")], &[], &[]).await.unwrap();
     let lately = a_closed_room(&store, &host, 1, later(20_000)).await;
     let resumed = a_closed_room(&store, &host, 1, later(5_000)).await;
     store.change_room(resumed.name, RoomChange::Resume, later(6_000)).await.unwrap();
@@ -145,7 +145,7 @@ async fn a_purged_room_goes_on_and_is_purged_again(store: Store, _url: String) {
     store.purge_rooms(later(6_000), 10).await.unwrap();
     // What was on its way is dropped up to where it was purged, and shown above.
     let late = [message(room.id, 2, "late"), message(room.id, 4, "new"), message(room.id, 5, "newer")];
-    store.archive(&late, &[]).await.unwrap();
+    store.archive(&late, &[], &[]).await.unwrap();
     let row = store.room(room.id).await.unwrap().unwrap();
     assert_eq!((row.counts.messages, row.counts.unread, row.latest_msg.as_deref()), (2, 2, Some("newer")));
     assert_eq!(seqs(&store, &room).await, [4, 5]);
@@ -178,7 +178,7 @@ async fn a_room_that_was_purged_again_is_not_finished_with(store: Store, _url: S
     let room = a_closed_room(&store, &host, 2, later(5_000)).await;
     store.purge_rooms(later(6_000), 10).await.unwrap();
     let early = store.purged_rooms(1).await.unwrap()[0];
-    store.archive(&[message(room.id, 3, "late")], &[]).await.unwrap();
+    store.archive(&[message(room.id, 3, "late")], &[], &[]).await.unwrap();
     store.purge_rooms(later(6_000), 10).await.unwrap();
     store.finish_purge(early).await.unwrap();
     assert_eq!(store.purged_rooms(1).await.unwrap(), [PurgedRoom { through: 3, ..early }]);

@@ -86,8 +86,8 @@ async fn the_list_shows_pinned_rooms_first_then_the_last_moved(store: Store, _ur
     }
     store.pin_room(ids[2], true, later(1)).await.unwrap();
     store.pin_room(ids[1], true, later(2)).await.unwrap();
-    store.archive(&[message(ids[0], 1, "hi")], &[]).await.unwrap();
-    store.archive(&[message(ids[2], 2, "hi")], &[]).await.unwrap();
+    store.archive(&[message(ids[0], 1, "hi")], &[], &[]).await.unwrap();
+    store.archive(&[message(ids[2], 2, "hi")], &[], &[]).await.unwrap();
     let wanted = [ids[1], ids[2], ids[0], ids[4], ids[3]];
     assert_eq!(listed(&store, &host, RoomFilter::default()).await, wanted);
 
@@ -172,7 +172,7 @@ async fn a_change_of_state_raises_the_version_and_leaves_an_event(store: Store, 
 
 async fn a_deleted_room_is_gone_and_its_event_remains(store: Store, _url: String) {
     let room = a_room(&store, &a_host(&store).await).await;
-    store.archive(&[message(room.id, 1, "hi"), message(room.id, 2, "ho")], &[]).await.unwrap();
+    store.archive(&[message(room.id, 1, "hi"), message(room.id, 2, "ho")], &[], &[]).await.unwrap();
     let deleted = store.change_room(room.name, RoomChange::Delete, later(1)).await.unwrap().unwrap();
     assert_eq!((deleted.room.id, deleted.room.last_seq), (room.id, 2));
     assert_eq!(deleted.event.unwrap().version, 1);

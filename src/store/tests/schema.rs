@@ -32,7 +32,7 @@ async fn half_a_migration_is_taken_up_again(store: Store, _url: String) {
     }
     Migrator::up(store.connection(), None).await.unwrap();
     let room = a_room(&store, &a_host(&store).await).await;
-    store.archive(&[message(room.id, 1, "hi")], &[]).await.unwrap();
+    store.archive(&[message(room.id, 1, "hi")], &[], &[]).await.unwrap();
 }
 
 async fn the_database_answers_a_ping(store: Store, url: String) {
@@ -45,7 +45,7 @@ async fn the_database_answers_a_ping(store: Store, url: String) {
 
 async fn a_missing_schema_is_not_the_fault_of_the_data(store: Store, _url: String) {
     Migrator::down(store.connection(), None).await.unwrap();
-    let error = store.archive(&[message(ChatroomId(1), 1, "hi")], &[]).await.unwrap_err();
+    let error = store.archive(&[message(ChatroomId(1), 1, "hi")], &[], &[]).await.unwrap_err();
     assert!(matches!(error, StoreError::Unavailable(_)), "{error:?}");
 }
 

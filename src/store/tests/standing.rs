@@ -60,6 +60,8 @@ async fn what_an_operator_disabled_no_mail_brings_back(store: Store, _url: Strin
         subject: "Come back".into(),
         body: "With this".into(),
         expires_at: temporary.until,
+        at_most_once: false,
+        unsubscribe_url: None,
     };
     let is_mailed = async |is_deleted| {
         store.mail_temporary_password(&host.email, is_deleted, &temporary, &mail, noon()).await.unwrap();

@@ -31,11 +31,11 @@ end
 
 local function load(name)
   local hash = redis.call('HMGET', p .. 'room:' .. name, 'state', 'seq', 'archived', 'life', 'at', 'id',
-    'host', 'pub')
+    'host', 'pub', 'guests', 'hosts')
   if not hash[1] then return { stop = 'unseeded' } end
   if hash[1] ~= 'open' then return { stop = hash[1] } end
   local room = { seq = tonumber(hash[2]), archived = tonumber(hash[3]), id = hash[6], host = hash[7], step = 1,
-    before = hash[2], pub = hash[8], has_pub = hash[8] }
+    before = hash[2], pub = hash[8], has_pub = hash[8], others = { h = hash[9] or '', g = hash[10] or '' } }
   -- In a slot that is being moved, a key that is not here is an error: better now than between two writes.
   redis.call('EXISTS', p .. 'log:' .. name, p .. 'ids:' .. name)
   -- More than anybody can have been given since the last number that is known.
@@ -83,7 +83,8 @@ for i = 4, #ARGV, 4 do
       local seq = string.format('%.0f', room.seq)
       local frame = head .. seq .. '}'
       redis.call('XADD', p .. 'log:' .. name, seq .. '-0', 'f', frame, 'a', at)
-      redis.call('XADD', KEYS[1], '*', 'n', name, 'i', room.id, 'l', life, 'a', at, 'f', frame)
+      -- With the nodes that have somebody of the other side in the room.
+      redis.call('XADD', KEYS[1], '*', 'n', name, 'i', room.id, 'l', life, 'a', at, 'f', frame, 'o', room.others[side])
       redis.call('ZADD', p .. 'ids:' .. name, seq, member)
       publish(name, room, prev, room.seq, frame)
       answer = { 'ok', room.seq }

@@ -26,12 +26,23 @@ if hidden[1] and hash[3] and tonumber(hidden[1]) < tonumber(hash[3]) then
   if life == hidden[2] then hash[3] = hidden[1] end
 end
 local all = redis.call('HGETALL', KEYS[1])
+-- Which nodes have guests and hosts here, in a word each: what accepts a message must not look through all fields.
+local nodes, known = { g = {}, h = {} }, {}
 for i = 1, #all, 2 do
   local kind, node = string.match(all[i], '^([gh]):(.+)$')
   if kind then
+    nodes[kind][#nodes[kind] + 1] = node
     hash[#hash + 1] = node
     hash[#hash + 1] = kind == 'g' and tonumber(all[i + 1]) or 0
     hash[#hash + 1] = kind == 'h' and tonumber(all[i + 1]) or 0
+  else
+    known[all[i]] = all[i + 1]
+  end
+end
+if ARGV[1] ~= '' and hash[1] ~= 'deleted' then
+  local guests, hosts = table.concat(nodes.g, ','), table.concat(nodes.h, ',')
+  if guests ~= (known.guests or '') or hosts ~= (known.hosts or '') then
+    redis.call('HSET', KEYS[1], 'guests', guests, 'hosts', hosts)
   end
 end
 return hash

@@ -1,0 +1,98 @@
+//! A guest's address (SPEC 8).
+
+use serde_json::json;
+
+use super::JSON;
+use crate::domain::{ChatroomId, RoomName};
+use crate::http::testing::{SHOP, World};
+
+pub(super) async fn a_guest_leaves_an_address_in_a_room_of_the_service_that_calls(world: World) {
+    let [access, secret] = world.keys();
+    let room = world.app.rooms.open(&world.host, None).await.unwrap();
+    let path = format!("/api/chat/{}/contact/", room.name);
+    let good = r#"{"email": " guest@mail.example "}"#;
+    assert_eq!(world.send("PUT", &path, &[JSON], good).await.status, 400, "without keys");
+    let unknown = [JSON, access, ("x-pintalk-secret-key", "wrong")];
+    assert_eq!(world.send("PUT", &path, &unknown, good).await.status, 401);
+    let elsewhere = [JSON, access, secret, ("origin", "https://evil.example")];
+    assert_eq!(world.send("PUT", &path, &elsewhere, good).await.status, 403);
+    for bad in ["{}", r#"{"email": "x"}"#, r#"{"email": "a@b, c@d"}"#, r#"{"email": "a@b\r\nBcc: c@d"}"#] {
+        let answer = world.send("PUT", &path, &[JSON, access, secret], bad).await;
+        assert!(answer.status == 400 && answer.json()["fields"]["email"].is_string(), "{answer:?}");
+    }
+    assert_eq!(world.app.store.contact(room.id).await.unwrap(), None);
+
+    let here = [JSON, access, secret, ("origin", SHOP), ("accept-language", "en-GB")];
+    let answer = world.send("PUT", &path, &here, good).await;
+    assert_eq!((answer.status.as_u16(), answer.json()), (200, json!({"email": "guest@mail.example"})));
+    assert_eq!(answer.header("access-control-allow-origin"), Some(SHOP));
+    assert_eq!(world.app.store.contact(room.id).await.unwrap().as_deref(), Some("guest@mail.example"));
+
+    let nobody = format!("/api/chat/{}/contact/", RoomName::from_random([7; 16]));
+    assert_eq!(world.send("PUT", &nobody, &[JSON, access, secret], good).await.status, 404);
+    assert_eq!(world.ask("GET", &path, &[]).await.header("allow"), Some("PUT, OPTIONS"));
+}
+
+pub(super) async fn addresses_are_counted_as_the_mails_that_they_cause(world: World) {
+    let [access, secret] = world.keys();
+    let room = world.app.rooms.open(&world.host, None).await.unwrap();
+    let path = format!("/api/chat/{}/contact/", room.name);
+    let page = [JSON, access, secret, ("origin", SHOP), ("x-forwarded-for", "192.0.2.1")];
+    for at in 0..6 {
+        let body = json!({"email": format!("{at}@mail.example")}).to_string();
+        let expected = if at < 5 { 200 } else { 429 };
+        assert_eq!(world.send("PUT", &path, &page, &body).await.status, expected, "{at}");
+        assert_eq!(world.send("PUT", &path, &[JSON, access, secret], &body).await.status, 200, "a server's");
+    }
+}
+
+pub(super) async fn a_link_shows_a_button_and_only_the_button_ends_mails(world: World) {
+    let store = &world.app.store;
+    let room = world.app.rooms.open(&world.host, None).await.unwrap();
+    let is_known = async || store.contact(room.id).await.unwrap().is_some();
+    let contacts = &world.app.contacts;
+    assert!(contacts.set(room.id, "guest@mail.example", crate::mail::Language::English).await.unwrap());
+    let link = |room: ChatroomId, email: &str| {
+        let links = crate::contacts::UnsubscribeLinks::new("", [b"a secret".to_vec()]);
+        links.link(room, email).unwrap()
+    };
+    let path = link(room.id, "guest@mail.example");
+
+    let shown = world.ask("GET", &path, &[("accept-language", "en"), ("accept", "text/html")]).await;
+    assert_eq!((shown.status.as_u16(), shown.header("content-type")), (200, Some("text/html; charset=utf-8")));
+    assert!(shown.body.contains("<form method=\"post\"><button>Unsubscribe</button>"), "{}", shown.body);
+    assert!(shown.header("content-security-policy").unwrap().contains("default-src 'none'"));
+    assert_eq!(shown.header("referrer-policy"), Some("no-referrer"));
+    assert!(world.ask("GET", &path, &[]).await.body.contains("<html lang=\"ko\">"));
+    assert!(is_known().await, "a program that follows links ends nothing");
+
+    let mut forged = path.clone().into_bytes();
+    forged[20] = if forged[20] == b'A' { b'B' } else { b'A' };
+    let forged = String::from_utf8(forged).unwrap();
+    for bad in [forged.as_str(), "/unsubscribe/x"] {
+        assert_eq!(world.ask("GET", bad, &[]).await.status, 404);
+        assert_eq!(world.ask("POST", bad, &[]).await.status, 404);
+    }
+    let of_another = link(room.id, "other@mail.example");
+    assert_eq!(world.ask("POST", &of_another, &[]).await.status, 200);
+    assert!(is_known().await, "the guest has left another address since");
+    assert_eq!(world.ask("PUT", &path, &[]).await.header("allow"), Some("GET, HEAD, POST, OPTIONS"));
+
+    // As a mail program does it (RFC 8058); twice is no error.
+    let form = ("content-type", "application/x-www-form-urlencoded");
+    for _ in 0..2 {
+        let done = world.send("POST", &path, &[form], "List-Unsubscribe=One-Click").await;
+        assert!(done.status == 200 && !done.body.contains("<form"), "{done:?}");
+        assert!(!is_known().await);
+    }
+}
+
+pub(super) async fn a_host_switches_mails_off_and_guests_are_not_told(world: World) {
+    let (bearer, path) = (world.bearer().await, format!("/api/users/{}/configs/", world.host.id.0));
+    for body in [r#"{"emailNotifications": false}"#, r#"{"email_notifications": false}"#, "{}"] {
+        let answer = world.send("PATCH", &path, &[JSON, ("authorization", &bearer)], body).await;
+        assert_eq!(answer.json(), json!({"useOnlineStatus": true, "emailNotifications": false}));
+    }
+    let client = world.ask("GET", "/api/users/client/", &world.keys()).await.json();
+    assert_eq!(client["configs"], json!({"useOnlineStatus": true}));
+}

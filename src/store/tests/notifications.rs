@@ -1,0 +1,263 @@
+//! Who is mailed because he was not there.
+
+use std::time::Duration;
+
+use sea_orm::ConnectionTrait as _;
+
+use super::*;
+use crate::domain::RoomChange;
+use crate::store::{Digest, DueNotification, OutgoingMail, Settled};
+
+on_every_database!(
+    who_was_not_there_is_mailed_once_with_what_came,
+    while_everybody_is_there_nothing_is_written,
+    who_was_back_is_mailed_again_an_hour_later,
+    who_has_read_it_is_not_mailed_and_who_is_there_neither,
+    nobody_is_mailed_about_a_room_that_was_closed_or_left,
+    of_several_nodes_one_mails,
+    what_comes_while_it_is_asked_who_is_there_is_not_forgotten,
+    a_guest_is_mailed_if_he_left_an_address_until_he_takes_it_back,
+    a_host_is_mailed_unless_he_wants_no_mails,
+    a_host_of_the_previous_release_wants_mails,
+    a_mail_that_must_not_come_twice_is_not_given_to_a_second_node,
+);
+
+/// A mail that says what it is about.
+fn write(digest: &Digest) -> Option<OutgoingMail> {
+    let texts: Vec<&str> = digest.messages.iter().map(|message| message.text.as_str()).collect();
+    Some(OutgoingMail {
+        recipient: digest.address.clone(),
+        subject: "News".into(),
+        body: format!("{}{}", texts.join(" "), if digest.more { " …" } else { "" }),
+        expires_at: later(86_400_000),
+        at_most_once: true,
+        unsubscribe_url: Some("https://chat.example/unsubscribe/x".into()),
+    })
+}
+
+async fn miss(store: &Store, message: Message) {
+    let unattended = [(message.chatroom, message.seq)];
+    store.archive(&[message], &[], &unattended).await.unwrap();
+}
+
+fn from_host(room: ChatroomId, seq: Seq, text: &str) -> Message {
+    Message { side: Side::Host, ..message(room, seq, text) }
+}
+
+async fn due(store: &Store, seconds: i64) -> Vec<DueNotification> {
+    store.due_notifications(later(seconds * 1_000), 100).await.unwrap()
+}
+
+/// What becomes of the only one who is due at a time.
+async fn settle(store: &Store, seconds: i64, is_present: bool) -> Settled {
+    let due = due(store, seconds).await;
+    let [due] = &due[..] else { panic!("{due:?}") };
+    store.settle_notification(due, is_present, later(seconds * 1_000), &write).await.unwrap()
+}
+
+/// The mails that wait, which are taken.
+async fn mails(store: &Store) -> Vec<OutgoingMail> {
+    let due = store.take_due_mails(100, later(80_000_000), later(80_000_001)).await.unwrap();
+    for mail in &due {
+        store.remove_mail(mail.id).await.unwrap();
+    }
+    due.into_iter().map(|due| due.mail).collect()
+}
+
+async fn who_was_not_there_is_mailed_once_with_what_came(store: Store, _url: String) {
+    let host = a_host(&store).await;
+    let room = a_room(&store, &host).await;
+    miss(&store, message(room.id, 1, "one")).await;
+    miss(&store, message(room.id, 2, "two")).await;
+    assert_eq!(due(&store, 60).await, [], "gathered for a minute from the first on");
+    assert_eq!(due(&store, 61).await.len(), 1);
+    assert_eq!(settle(&store, 61, false).await, Settled::Mailed);
+    let mail = write_of(&store).await;
+    assert_eq!((mail.recipient.as_str(), mail.body.as_str()), ("host@shop.example", "one two"));
+    assert!(mail.at_most_once && mail.unsubscribe_url.is_some());
+    for seq in 3..20 {
+        miss(&store, message(room.id, seq, "more")).await;
+    }
+    assert_eq!(due(&store, 80_000).await, [], "no other until he has been back");
+}
+
+async fn write_of(store: &Store) -> OutgoingMail {
+    let mut mails = mails(store).await;
+    assert_eq!(mails.len(), 1);
+    mails.remove(0)
+}
+
+async fn while_everybody_is_there_nothing_is_written(store: Store, _url: String) {
+    let host = a_host(&store).await;
+    let room = a_room(&store, &host).await;
+    store.archive(&[message(room.id, 1, "hi"), from_host(room.id, 2, "ho")], &[], &[]).await.unwrap();
+    store.append(&[Append { room: room.name, ..append(&room, "a") }], later(3_000)).await.unwrap();
+    assert_eq!(due(&store, 80_000).await, []);
+    // A guest without an address is nobody's concern.
+    miss(&store, from_host(room.id, 4, "hello?")).await;
+    assert_eq!(due(&store, 80_000).await, []);
+    // What is accepted without a queue is noted with it, too.
+    store.append(&[Append { unattended: true, ..append(&room, "b") }], later(5_000)).await.unwrap();
+    assert_eq!(settle(&store, 65, false).await, Settled::Mailed);
+    assert_eq!(write_of(&store).await.body, "text of b 🙂");
+}
+
+async fn who_was_back_is_mailed_again_an_hour_later(store: Store, _url: String) {
+    let host = a_host(&store).await;
+    let room = a_room(&store, &host).await;
+    miss(&store, message(room.id, 1, "one")).await;
+    assert_eq!(settle(&store, 61, false).await, Settled::Mailed);
+    mails(&store).await;
+    store.check_room(room.id, later(100_000)).await.unwrap();
+    miss(&store, message(room.id, 200, "two")).await;
+    assert_eq!(due(&store, 3_660).await, [], "at most one an hour");
+    assert_eq!(settle(&store, 3_661, false).await, Settled::Mailed);
+    assert_eq!(write_of(&store).await.body, "two");
+    store.check_room(room.id, later(5_000_000)).await.unwrap();
+    for seq in 10_000..10_015 {
+        miss(&store, message(room.id, seq, &seq.to_string())).await;
+    }
+    assert_eq!(due(&store, 10_059).await, []);
+    assert_eq!(settle(&store, 10_060, false).await, Settled::Mailed);
+    let body = write_of(&store).await.body;
+    assert!(body.starts_with("10000 ") && body.ends_with(" 10009 …"), "{body}");
+}
+
+async fn who_has_read_it_is_not_mailed_and_who_is_there_neither(store: Store, _url: String) {
+    let host = a_host(&store).await;
+    let room = a_room(&store, &host).await;
+    miss(&store, message(room.id, 1, "one")).await;
+    store.check_room(room.id, later(30_000)).await.unwrap();
+    assert_eq!(settle(&store, 61, false).await, Settled::Read);
+    miss(&store, message(room.id, 100, "two")).await;
+    assert_eq!(settle(&store, 160, true).await, Settled::Present);
+    assert_eq!(due(&store, 80_000).await, []);
+    // Back in between, and gone again: a minute from what he has not seen.
+    miss(&store, message(room.id, 200, "seen")).await;
+    store.check_room(room.id, later(230_000)).await.unwrap();
+    miss(&store, message(room.id, 240, "unseen")).await;
+    assert_eq!(due(&store, 299).await, []);
+    assert_eq!(settle(&store, 300, false).await, Settled::Mailed);
+    assert_eq!(write_of(&store).await.body, "unseen");
+}
+
+async fn nobody_is_mailed_about_a_room_that_was_closed_or_left(store: Store, _url: String) {
+    let host = a_host(&store).await;
+    let (closed, left) = (a_room(&store, &host).await, a_room(&store, &host).await);
+    miss(&store, message(closed.id, 1, "one")).await;
+    store.change_room(closed.name, RoomChange::Close, later(2_000)).await.unwrap();
+    assert_eq!(settle(&store, 61, false).await, Settled::Closed);
+    store.change_room(closed.name, RoomChange::Resume, later(3_000)).await.unwrap();
+    assert_eq!(due(&store, 80_000).await, []);
+
+    miss(&store, message(left.id, 1, "one")).await;
+    let due_once = due(&store, 61).await.remove(0);
+    store.change_room(left.name, RoomChange::Delete, later(2_000)).await.unwrap();
+    assert_eq!(due(&store, 61).await, [], "nothing is left of it");
+    let late = store.settle_notification(&due_once, false, later(61_000), &write).await.unwrap();
+    assert_eq!(late, Settled::Changed);
+    // A node of the previous release left a room without a word about this.
+    let orphan = "INSERT INTO notification (chatroom_id, to_host, first_seq, since, due_at) SELECT 999999, to_host, 1, since, \
+                  since FROM notification";
+    store.connection().execute_unprepared(orphan).await.unwrap();
+    assert_eq!(settle(&store, 61, false).await, Settled::Closed);
+    assert_eq!((due(&store, 80_000).await, mails(&store).await), (vec![], vec![]));
+}
+
+async fn of_several_nodes_one_mails(store: Store, _url: String) {
+    let host = a_host(&store).await;
+    let room = a_room(&store, &host).await;
+    miss(&store, message(room.id, 1, "one")).await;
+    let due = due(&store, 61).await.remove(0);
+    let settle = || store.settle_notification(&due, false, later(61_000), &write);
+    let (a, b, c) = tokio::join!(settle(), settle(), settle());
+    let mailed = [a, b, c].into_iter().filter(|settled| settled.as_ref().unwrap() == &Settled::Mailed).count();
+    assert_eq!((mailed, mails(&store).await.len()), (1, 1));
+}
+
+async fn what_comes_while_it_is_asked_who_is_there_is_not_forgotten(store: Store, _url: String) {
+    let host = a_host(&store).await;
+    let room = a_room(&store, &host).await;
+    miss(&store, message(room.id, 1, "one")).await;
+    let due_once = due(&store, 61).await.remove(0);
+    // He was there when it was asked, and left before this.
+    miss(&store, message(room.id, 2, "two")).await;
+    let settled = store.settle_notification(&due_once, true, later(61_000), &write).await.unwrap();
+    assert_eq!(settled, Settled::Changed);
+    assert_eq!(settle(&store, 62, false).await, Settled::Mailed);
+}
+
+async fn a_guest_is_mailed_if_he_left_an_address_until_he_takes_it_back(store: Store, _url: String) {
+    let host = a_host(&store).await;
+    let room = a_room(&store, &host).await;
+    store.archive(&[from_host(room.id, 1, "before")], &[], &[]).await.unwrap();
+    assert!(store.set_contact(room.id, "guest@mail.example", "en", later(2_000)).await.unwrap());
+    assert!(!store.set_contact(ChatroomId(999), "guest@mail.example", "en", later(2_000)).await.unwrap());
+    miss(&store, from_host(room.id, 3, "answer")).await;
+    miss(&store, message(room.id, 4, "a guest's own")).await;
+    let both = due(&store, 64).await;
+    assert_eq!(both.iter().map(|due| due.to).collect::<Vec<_>>(), [Side::Guest, Side::Host]);
+    let settled = store.settle_notification(&both[0], false, later(64_000), &write).await.unwrap();
+    assert_eq!(settled, Settled::Mailed);
+    let mail = write_of(&store).await;
+    assert_eq!((mail.recipient.as_str(), mail.body.as_str()), ("guest@mail.example", "answer"));
+    store.settle_notification(&both[1], true, later(64_000), &write).await.unwrap();
+
+    miss(&store, from_host(room.id, 100, "again")).await;
+    assert_eq!(due(&store, 80_000).await, []);
+    store.see_guest(room.id, later(200_000)).await.unwrap();
+    store.see_guest(room.id, later(150_000)).await.unwrap();
+    miss(&store, from_host(room.id, 5_000, "read this")).await;
+    store.see_guest(room.id, later(5_010_000)).await.unwrap();
+    assert_eq!(settle(&store, 5_060, false).await, Settled::Read);
+
+    miss(&store, from_host(room.id, 6_000, "later")).await;
+    store.forget_contact(room.id, "other@mail.example").await.unwrap();
+    assert_eq!(store.contact(room.id).await.unwrap().as_deref(), Some("guest@mail.example"));
+    store.forget_contact(room.id, "guest@mail.example").await.unwrap();
+    assert_eq!(store.contact(room.id).await.unwrap(), None);
+    assert_eq!(settle(&store, 6_060, false).await, Settled::Unwanted);
+    assert!(!store.room(room.id).await.unwrap().unwrap().has_contact);
+}
+
+async fn a_host_is_mailed_unless_he_wants_no_mails(store: Store, _url: String) {
+    let host = a_host(&store).await;
+    let room = a_room(&store, &host).await;
+    let wants = async |email_notifications| {
+        let config = crate::domain::HostConfig { email_notifications, ..host.config };
+        store.set_config(host.id, config).await.unwrap();
+    };
+    wants(false).await;
+    miss(&store, message(room.id, 1, "one")).await;
+    assert_eq!(settle(&store, 61, false).await, Settled::Unwanted);
+    wants(true).await;
+    miss(&store, message(room.id, 100, "two")).await;
+    assert_eq!(settle(&store, 160, false).await, Settled::Mailed);
+    assert_eq!(write_of(&store).await.body, "two");
+}
+
+async fn a_host_of_the_previous_release_wants_mails(store: Store, _url: String) {
+    let host = a_host(&store).await;
+    let again = format!("INSERT INTO user_config (user_id, use_online_status) VALUES ({}, 1)", host.id.0);
+    for statement in ["DELETE FROM user_config", again.as_str()] {
+        store.connection().execute_unprepared(statement).await.unwrap();
+        assert!(store.host(host.id).await.unwrap().unwrap().config.email_notifications, "{statement}");
+    }
+}
+
+async fn a_mail_that_must_not_come_twice_is_not_given_to_a_second_node(store: Store, _url: String) {
+    let host = a_host(&store).await;
+    let room = a_room(&store, &host).await;
+    miss(&store, message(room.id, 1, "one")).await;
+    assert_eq!(settle(&store, 61, false).await, Settled::Mailed);
+    let take = |seconds: i64| {
+        let (now, again) = (later(seconds * 1_000), later(seconds * 1_000) + Duration::from_secs(300));
+        store.take_due_mails(10, now, again)
+    };
+    let taken = take(61).await.unwrap().remove(0);
+    assert_eq!(take(86_399).await.unwrap(), [], "whether the first has sent it nobody knows");
+    // It says that it has not.
+    store.put_off_mail(taken.id, later(70_000)).await.unwrap();
+    assert_eq!(take(70).await.unwrap().len(), 1);
+    assert_eq!(take(86_400).await.unwrap().len(), 1, "to be thrown away");
+}

@@ -1,0 +1,154 @@
+//! Notes who is to be mailed, in the very transaction that writes the messages he was not there for.
+//!
+//! It costs nothing while everybody is there. Else a batch reads the rows of those rooms, and writes at most once: the first
+//! message of an absence makes somebody due, and the others find that he is.
+//!
+//! **Invariant:** whoever changes a row of these holds the lock of its room.
+
+use std::collections::{BTreeMap, HashMap};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use sea_orm::ActiveValue::Set;
+use sea_orm::sea_query::OnConflict;
+use sea_orm::{ColumnTrait, DatabaseTransaction, DbErr, DerivePartialModel, EntityTrait, QueryFilter};
+
+use super::entity::{chatroom, notification};
+use super::{millis, to_column};
+use crate::domain::{Message, Side};
+
+/// How long what comes is gathered before it is mailed (SPEC 8).
+const GATHER: TimeDelta = TimeDelta::seconds(60);
+
+/// The least time between two mails to the same person about the same room (SPEC 8).
+const MAIL_INTERVAL: TimeDelta = TimeDelta::hours(1);
+
+/// What is known of a room's guest while the room's lock is held.
+#[derive(Clone, Debug, DerivePartialModel)]
+#[sea_orm(entity = "chatroom::Entity")]
+pub(super) struct Contact {
+    guest_email: Option<String>,
+    guest_seen_at: Option<DateTime<Utc>>,
+}
+
+/// The first message of a batch that somebody was not there for.
+struct Unattended<'a> {
+    to: Side,
+    message: &'a Message,
+    /// When he was last there.
+    seen_at: Option<DateTime<Utc>>,
+}
+
+/// What of a batch nobody was there for, by room.
+#[derive(Default)]
+pub(super) struct UnattendedRooms<'a>(BTreeMap<(i64, bool), Unattended<'a>>);
+
+impl<'a> UnattendedRooms<'a> {
+    /// Notes a message that nobody of the other side was in the room for. A guest without an address is nobody's concern.
+    pub(super) fn add(&mut self, message: &'a Message, contact: &Contact, host_seen_at: Option<DateTime<Utc>>) {
+        let (to, seen_at) = match message.side {
+            Side::Guest => (Side::Host, host_seen_at),
+            Side::Host if contact.guest_email.is_none() => return,
+            Side::Host => (Side::Guest, contact.guest_seen_at),
+        };
+        self.0.entry((message.chatroom.0, to.is_host())).or_insert(Unattended { to, message, seen_at });
+    }
+
+    /// Makes those due who are not yet, and were not told already in this absence.
+    pub(super) async fn write(&self, tx: &DatabaseTransaction) -> Result<(), DbErr> {
+        use notification::Column::{ChatroomId, DueAt, FirstSeq, Since, ToHost};
+        if self.0.is_empty() {
+            return Ok(());
+        }
+        let known: HashMap<(i64, bool), notification::Model> = notification::Entity::find()
+            .filter(ChatroomId.is_in(self.0.keys().map(|(room, _)| *room)))
+            .all(tx)
+            .await?
+            .into_iter()
+            .map(|row| ((row.chatroom_id, row.to_host), row))
+            .collect();
+        let rows: Vec<_> = self
+            .0
+            .iter()
+            .filter_map(|(key, unattended)| {
+                let since = millis(unattended.message.accepted_at);
+                let due_at = due_at(known.get(key), unattended.seen_at, since)?;
+                Some(notification::ActiveModel {
+                    chatroom_id: Set(key.0),
+                    to_host: Set(unattended.to.is_host()),
+                    first_seq: Set(to_column(unattended.message.seq)),
+                    since: Set(since),
+                    due_at: Set(Some(due_at)),
+                    mailed_at: Set(None),
+                })
+            })
+            .collect();
+        if rows.is_empty() {
+            return Ok(());
+        }
+        // `mailed_at` of a row that is there stays as it is.
+        notification::Entity::insert_many(rows)
+            .on_conflict(OnConflict::columns([ChatroomId, ToHost]).update_columns([FirstSeq, Since, DueAt]).to_owned())
+            .exec_without_returning(tx)
+            .await?;
+        Ok(())
+    }
+}
+
+/// When to mail about a message of `since` that he was not there for; `None` when that is settled already.
+fn due_at(
+    row: Option<&notification::Model>,
+    seen_at: Option<DateTime<Utc>>,
+    since: DateTime<Utc>,
+) -> Option<DateTime<Utc>> {
+    let gathered = since + GATHER;
+    let Some(row) = row else { return Some(gathered) };
+    let was_back_after = |at| seen_at.is_some_and(|seen| seen >= at);
+    let is_settled = match (row.due_at, row.mailed_at) {
+        (Some(_), _) => !was_back_after(row.since),
+        (None, Some(mailed_at)) => !was_back_after(mailed_at),
+        (None, None) => false,
+    };
+    if is_settled {
+        return None;
+    }
+    Some(row.mailed_at.map_or(gathered, |mailed_at| gathered.max(mailed_at + MAIL_INTERVAL)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(1_700_000_000 + seconds, 0).unwrap()
+    }
+
+    fn row(since: i64, due: Option<i64>, mailed: Option<i64>) -> notification::Model {
+        notification::Model {
+            chatroom_id: 1,
+            to_host: true,
+            first_seq: 1,
+            since: at(since),
+            due_at: due.map(at),
+            mailed_at: mailed.map(at),
+        }
+    }
+
+    #[test]
+    fn the_first_message_of_an_absence_makes_him_due_and_the_others_wait_with_it() {
+        assert_eq!(due_at(None, None, at(0)), Some(at(60)));
+        let due = row(0, Some(60), None);
+        assert_eq!(due_at(Some(&due), None, at(30)), None);
+        assert_eq!(due_at(Some(&due), Some(at(-5)), at(30)), None);
+        assert_eq!(due_at(Some(&due), Some(at(10)), at(30)), Some(at(90)), "he was back, and is gone again");
+    }
+
+    #[test]
+    fn who_was_mailed_is_mailed_again_only_after_he_was_back_and_an_hour_later() {
+        let mailed = row(0, None, Some(60));
+        assert_eq!(due_at(Some(&mailed), None, at(10_000)), None);
+        assert_eq!(due_at(Some(&mailed), Some(at(59)), at(10_000)), None);
+        assert_eq!(due_at(Some(&mailed), Some(at(100)), at(200)), Some(at(60 + 3_600)));
+        assert_eq!(due_at(Some(&mailed), Some(at(100)), at(10_000)), Some(at(10_060)));
+        assert_eq!(due_at(Some(&row(0, None, None)), None, at(5)), Some(at(65)), "nothing came of it");
+    }
+}
