@@ -11,6 +11,7 @@ mod operator;
 pub mod passwords;
 mod profile;
 mod recovery;
+mod rules;
 mod sign_up;
 pub mod tokens;
 
@@ -20,11 +21,10 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use dashmap::DashMap;
 use futures_util::future::BoxFuture;
-use lettre::Address;
 
 use crate::clock::{Chance, Clock};
 use crate::control::Control;
-use crate::domain::{Host, HostUuid, normalize_domains};
+use crate::domain::{Host, HostUuid};
 use crate::mail::{Language, Letter, Waker};
 use crate::protocol::api::FieldErrors;
 use crate::store::{Begun, NewHost, OutgoingMail, Rotation, Store, StoreError};
@@ -34,6 +34,8 @@ pub use operator::SetPasswordError;
 use passwords::{PasswordError, Passwords};
 use recovery::Taken;
 pub use recovery::{Forgotten, PasswordChangeError};
+pub(crate) use rules::is_email;
+use rules::{MAX_EMAIL_LEN, MAX_PASSWORD_LEN};
 pub use sign_up::{CHECK_TTL, SignUpError};
 pub use tokens::AccessClaims;
 use tokens::{ACCESS_TTL, REFRESH_TTL, TokenError, TokenKeys};
@@ -52,15 +54,6 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The most logins remembered: some 10 MB. Reaching it forgets what is stale.
 const MAX_REMEMBERED: usize = 100_000;
-
-/// The longest address, in characters (RFC 5321).
-const MAX_EMAIL_LEN: usize = 254;
-
-/// The shortest password, in characters (SPEC 2).
-const MIN_PASSWORD_CHARS: usize = 8;
-
-/// The longest: nobody types more, and Argon2 reads it all.
-const MAX_PASSWORD_LEN: usize = 1024;
 
 /// How often a password is checked that is changed, or whose hash is renewed, while it is checked.
 const LOGIN_TRIES: usize = 3;
@@ -352,7 +345,7 @@ impl Accounts {
     /// # Errors
     /// [`CreateHostError`].
     pub async fn create_host(&self, account: NewAccount) -> Result<Host, CreateHostError> {
-        let service_domain = check(&account).map_err(CreateHostError::Invalid)?;
+        let service_domain = rules::check(&account).map_err(CreateHostError::Invalid)?;
         let host = self.new_host(account, service_domain).await?;
         self.store.create_host(host, self.clock.now()).await.map_err(|error| match error {
             StoreError::Conflict => CreateHostError::EmailTaken,
@@ -410,64 +403,6 @@ impl Accounts {
     fn random_token(&self) -> String {
         HostUuid::from_random(self.chance.bytes()).to_string()
     }
-}
-
-/// The rules of a new account; answers the domains in the form that is stored.
-fn check(account: &NewAccount) -> Result<Option<String>, FieldErrors> {
-    let mut errors = FieldErrors::new();
-    let mut rule = |holds: bool, field: &'static str, why: &str| {
-        if !holds {
-            errors.insert(field, why.to_owned());
-        }
-    };
-    let chars = |text: &str| text.trim().chars().count();
-    rule(is_email(account.email.trim()), "email", "is not an e-mail address");
-    rule(account.password.chars().count() >= MIN_PASSWORD_CHARS, "password", "needs at least 8 characters");
-    rule(account.password.len() <= MAX_PASSWORD_LEN, "password", "is too long");
-    rule((1..=50).contains(&chars(&account.service_name)), "serviceName", "needs 1 to 50 characters");
-    rule(is_a_line(&account.service_name), "serviceName", NO_LINE);
-    rule(chars(&account.service_expl) <= 200, "serviceExpl", "may have at most 200 characters");
-    rule(is_prose(&account.service_expl), "serviceExpl", NO_PROSE);
-    let domains = normalize_domains(account.service_domain.as_deref().unwrap_or_default());
-    if let Err(error) = &domains {
-        rule(false, "serviceDomain", &error.to_string());
-    }
-    match domains {
-        Ok(domains) if errors.is_empty() => Ok(domains),
-        _ => Err(errors),
-    }
-}
-
-/// Whether a name is one line: it stands in mails, in files and in lists.
-fn is_a_line(text: &str) -> bool {
-    !text.contains(|c: char| c.is_control() || is_override(c))
-}
-
-/// Whether a text has nothing in it but what one can see, and line breaks.
-fn is_prose(text: &str) -> bool {
-    !text.contains(|c: char| c.is_control() && !"\n\r\t".contains(c) || is_override(c))
-}
-
-/// What makes a reader see other letters, or in another order, than there are.
-fn is_override(c: char) -> bool {
-    matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
-
-const NO_LINE: &str = "may have no line breaks or control characters";
-const NO_PROSE: &str = "may have no control characters";
-
-/// Whether a text could be an address at all. Only a mail that arrives proves more.
-pub(crate) fn is_email(text: &str) -> bool {
-    let Some((local, domain)) = text.rsplit_once('@') else { return false };
-    let plain =
-        |part: &str| !part.contains(|c: char| c.is_whitespace() || c.is_control() || "@,;<>\"()[]\\".contains(c));
-    text.chars().count() <= MAX_EMAIL_LEN
-        && (1..=64).contains(&local.len())
-        && plain(local)
-        && plain(domain)
-        && domain.split('.').all(|label| !label.is_empty())
-        // What could not even be written onto a mail.
-        && idna::domain_to_ascii(domain).is_ok_and(|domain| Address::new(local, &domain).is_ok())
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -2,7 +2,8 @@
 //!
 //! Everything here may be repeated, and has to be after a [`Fault`]: it is done in steps, of which the first decides.
 
-use super::{Accounts, Fault, MAX_PASSWORD_LEN, MIN_PASSWORD_CHARS};
+use super::rules::{MAX_PASSWORD_LEN, MIN_PASSWORD_CHARS};
+use super::{Accounts, Fault};
 use crate::control::Control;
 use crate::domain::{Host, HostId};
 use crate::store::By;

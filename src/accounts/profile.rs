@@ -1,6 +1,7 @@
 //! What a host tells of himself (SPEC 2).
 
-use super::{Accounts, CreateHostError, Fault, NO_LINE, NO_PROSE, is_a_line, is_prose};
+use super::rules::{NO_LINE, NO_PROSE, is_a_line, is_prose};
+use super::{Accounts, CreateHostError, Fault};
 use crate::domain::{Host, HostId, normalize_domains};
 use crate::protocol::api::{FieldErrors, ProfilePatch};
 use crate::store::ProfileChange;

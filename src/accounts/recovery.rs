@@ -7,7 +7,8 @@ use chrono::TimeDelta;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
-use super::{Accounts, Fault, MAX_PASSWORD_LEN, MIN_PASSWORD_CHARS, hex, is_email};
+use super::rules::{MAX_PASSWORD_LEN, MIN_PASSWORD_CHARS, is_email};
+use super::{Accounts, Fault, hex};
 use crate::control::Control;
 use crate::domain::{Host, HostId};
 use crate::mail::{Language, Letter};

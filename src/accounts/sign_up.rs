@@ -8,7 +8,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::{Accounts, CreateHostError, Fault, NewAccount, hex, is_email};
+use super::rules::{self, is_email};
+use super::{Accounts, CreateHostError, Fault, NewAccount, hex};
 use crate::domain::Host;
 use crate::mail::{Language, Letter};
 use crate::protocol::api::FieldErrors;
@@ -134,7 +135,7 @@ impl Accounts {
     /// # Errors
     /// [`SignUpError`].
     pub async fn sign_up(&self, account: NewAccount, progress: Option<&str>) -> Result<Host, SignUpError> {
-        let service_domain = super::check(&account).map_err(CreateHostError::Invalid)?;
+        let service_domain = rules::check(&account).map_err(CreateHostError::Invalid)?;
         let now = self.clock.now();
         let (too_early, since) = (SignUpError::TooEarly("Confirm this e-mail address first."), now - CONFIRMATION_TTL);
         let progress = self.progress(progress, now).filter(|progress| is_same(&progress.email, &account.email));

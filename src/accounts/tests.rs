@@ -156,7 +156,7 @@ async fn a_login_that_ended_elsewhere_is_noticed_within_five_seconds_or_at_once_
 
 #[test]
 fn a_new_account_must_keep_every_rule() {
-    assert_eq!(check(&account()), Ok(Some("shop.example".into())));
+    assert_eq!(rules::check(&account()), Ok(Some("shop.example".into())));
     let wrong = NewAccount {
         email: "dev".into(),
         password: "1234567".into(),
@@ -164,9 +164,9 @@ fn a_new_account_must_keep_every_rule() {
         service_expl: "가".repeat(201),
         service_domain: Some("a b".into()),
     };
-    let fields: Vec<_> = check(&wrong).unwrap_err().into_keys().collect();
+    let fields: Vec<_> = rules::check(&wrong).unwrap_err().into_keys().collect();
     assert_eq!(fields, ["email", "password", "serviceDomain", "serviceExpl", "serviceName"]);
-    assert!(check(&NewAccount { service_name: "가".repeat(50), ..account() }).is_ok());
+    assert!(rules::check(&NewAccount { service_name: "가".repeat(50), ..account() }).is_ok());
 }
 
 #[test]

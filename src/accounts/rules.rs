@@ -1,0 +1,75 @@
+//! What an account's fields may be.
+
+use lettre::Address;
+
+use super::NewAccount;
+use crate::domain::normalize_domains;
+use crate::protocol::api::FieldErrors;
+
+/// The longest address, in characters (RFC 5321).
+pub(super) const MAX_EMAIL_LEN: usize = 254;
+
+/// The shortest password, in characters (SPEC 2).
+pub(super) const MIN_PASSWORD_CHARS: usize = 8;
+
+/// The longest: nobody types more, and Argon2 reads it all.
+pub(super) const MAX_PASSWORD_LEN: usize = 1024;
+
+/// Why a text is no line, and why it is no prose.
+pub(super) const NO_LINE: &str = "may have no line breaks or control characters";
+pub(super) const NO_PROSE: &str = "may have no control characters";
+
+/// The rules of a new account; answers the domains in the form that is stored.
+pub(super) fn check(account: &NewAccount) -> Result<Option<String>, FieldErrors> {
+    let mut errors = FieldErrors::new();
+    let mut rule = |holds: bool, field: &'static str, why: &str| {
+        if !holds {
+            errors.insert(field, why.to_owned());
+        }
+    };
+    let chars = |text: &str| text.trim().chars().count();
+    rule(is_email(account.email.trim()), "email", "is not an e-mail address");
+    rule(account.password.chars().count() >= MIN_PASSWORD_CHARS, "password", "needs at least 8 characters");
+    rule(account.password.len() <= MAX_PASSWORD_LEN, "password", "is too long");
+    rule((1..=50).contains(&chars(&account.service_name)), "serviceName", "needs 1 to 50 characters");
+    rule(is_a_line(&account.service_name), "serviceName", NO_LINE);
+    rule(chars(&account.service_expl) <= 200, "serviceExpl", "may have at most 200 characters");
+    rule(is_prose(&account.service_expl), "serviceExpl", NO_PROSE);
+    let domains = normalize_domains(account.service_domain.as_deref().unwrap_or_default());
+    if let Err(error) = &domains {
+        rule(false, "serviceDomain", &error.to_string());
+    }
+    match domains {
+        Ok(domains) if errors.is_empty() => Ok(domains),
+        _ => Err(errors),
+    }
+}
+
+/// Whether a name is one line: it stands in mails, in files and in lists.
+pub(super) fn is_a_line(text: &str) -> bool {
+    !text.contains(|c: char| c.is_control() || is_override(c))
+}
+
+/// Whether a text has nothing in it but what one can see, and line breaks.
+pub(super) fn is_prose(text: &str) -> bool {
+    !text.contains(|c: char| c.is_control() && !"\n\r\t".contains(c) || is_override(c))
+}
+
+/// What makes a reader see other letters, or in another order, than there are.
+fn is_override(c: char) -> bool {
+    matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Whether a text could be an address at all. Only a mail that arrives proves more.
+pub(crate) fn is_email(text: &str) -> bool {
+    let Some((local, domain)) = text.rsplit_once('@') else { return false };
+    let plain =
+        |part: &str| !part.contains(|c: char| c.is_whitespace() || c.is_control() || "@,;<>\"()[]\\".contains(c));
+    text.chars().count() <= MAX_EMAIL_LEN
+        && (1..=64).contains(&local.len())
+        && plain(local)
+        && plain(domain)
+        && domain.split('.').all(|label| !label.is_empty())
+        // What could not even be written onto a mail.
+        && idna::domain_to_ascii(domain).is_ok_and(|domain| Address::new(local, &domain).is_ok())
+}
