@@ -41,7 +41,7 @@ pub(super) fn start(node: &Node, store: &Store, redis: Option<&Redis>, shutdown:
             }
         });
     }
-    if redis.is_some() {
+    if let Some(redis) = redis.cloned() {
         let presence = node.presence.clone();
         every(shutdown, PRESENCE_INTERVAL, move || {
             let presence = presence.clone();
@@ -56,7 +56,15 @@ pub(super) fn start(node: &Node, store: &Store, redis: Option<&Redis>, shutdown:
         shutdown.spawn(async move {
             let mut ticks = tokio::time::interval(SWEEP_INTERVAL);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            let mut known = None;
             while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+                // Whoever took an earlier incarnation for dead took its counts out of the rooms.
+                if let Ok(incarnation) = redis.incarnation()
+                    && known.as_ref() != Some(&incarnation)
+                    && known.replace(incarnation).is_some()
+                {
+                    sweep.hurry();
+                }
                 sweep.step().await;
             }
         });

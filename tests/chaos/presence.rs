@@ -2,6 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use reqwest::Method;
+use serde_json::Value;
+
+use crate::socket::{Heard, SHOP, Socket};
+use crate::stage::Stage;
 use crate::statuses::Statuses;
 use crate::{eventually, span};
 
@@ -16,6 +21,22 @@ const RIPE: Duration = Duration::from_secs(16);
 
 fn hosts() -> usize {
     span(300, 5_000).as_secs() as usize
+}
+
+/// Waits until a node's list of rooms says so of the only room's guest.
+async fn the_guest_is(stage: &Stage, node: usize, online: bool, within: Duration) -> Duration {
+    let asked = Instant::now();
+    eventually("the guest's status", within, async || {
+        let (_, list) = stage.call(node, Method::GET, "/api/chat/chatrooms/", Value::Null).await;
+        (list["results"][0]["guestOnline"] == online).then_some(())
+    })
+    .await;
+    asked.elapsed()
+}
+
+/// A socket that stays.
+fn keep(mut socket: Socket) {
+    tokio::spawn(async move { while let Heard::Frame(_) = socket.hear().await {} });
 }
 
 fn slowest(statuses: &Statuses, since: Instant) -> f64 {
@@ -50,16 +71,24 @@ async fn a_killed_nodes_hosts_are_gone_in_time_and_who_came_back_elsewhere_never
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_was_frozen_for_sixteen_seconds_tells_the_truth() {
     let began = Instant::now();
-    let statuses = Statuses::set("a_node_that_was_frozen", hosts(), &[0, 2], 1, &[]).await;
+    let mut statuses = Statuses::set("a_node_that_was_frozen", hosts(), &[0, 2], 1, &[]).await;
+    let room = statuses.stage.open_room().await;
+    let (home, elsewhere) = (statuses.stage.nodes[0].address, statuses.stage.nodes[2].address);
+    keep(Socket::open(home, &statuses.stage.guest_path(room), Some(SHOP)).await.expect("a guest comes"));
+    the_guest_is(&statuses.stage, 1, true, THAWED).await;
     tokio::time::sleep(RIPE.saturating_sub(began.elapsed())).await;
     statuses.stage.nodes[0].signal("-STOP");
     let frozen = Instant::now();
     tokio::time::sleep(Duration::from_secs(16)).await;
+    the_guest_is(&statuses.stage, 1, false, CRASHED).await;
+    // With whoever comes into the room, the dead are taken out of it.
+    keep(Socket::open(elsewhere, &statuses.stage.host_path(room), None).await.expect("the host comes"));
     statuses.stage.nodes[0].signal("-CONT");
     let thawed = Instant::now();
     // Whoever was taken for gone is back; and it stays so once all that was on its way has come.
     statuses.believed(THAWED, |_| true).await;
     let back = thawed.elapsed();
+    let counted = the_guest_is(&statuses.stage, 1, true, THAWED).await;
     tokio::time::sleep(THAWED.saturating_sub(thawed.elapsed())).await;
     statuses.believed(Duration::from_secs(1), |_| true).await;
     for node in 0..3 {
@@ -72,6 +101,7 @@ async fn a_node_that_was_frozen_for_sixteen_seconds_tells_the_truth() {
         .finish(|statuses, figures| {
             figures.note("taken for gone", statuses.desks.iter().filter_map(|desk| desk.gone_after(frozen)).count());
             figures.note("all back after s", format!("{:.1}", back.as_secs_f64()));
+            figures.note("guest counted after s", format!("{:.1}", (back + counted).as_secs_f64()));
         })
         .await;
 }
