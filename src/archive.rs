@@ -103,13 +103,18 @@ impl Archiver {
     async fn run(mut self, stop: CancellationToken) {
         let wakers = self.wakers.clone();
         let Some(waker) = wakers.get(usize::from(self.partition.0)) else { return };
+        let mut waits = false;
         while !stop.is_cancelled() {
-            let pause = match self.work().await {
+            let worked = self.work().await;
+            let waited = std::mem::replace(&mut waits, worked.is_err());
+            let pause = match worked {
                 Ok(true) => IDLE_INTERVAL,
                 Ok(false) => LEASE_INTERVAL,
                 Err(error) => {
                     metrics::counter!(crate::metric::ARCHIVE_FAILURES).increment(1);
-                    tracing::warn!(%error, partition = self.partition.0, "the archive waits");
+                    if !waited {
+                        tracing::warn!(%error, partition = self.partition.0, "the archive waits");
+                    }
                     RETRY
                 }
             };

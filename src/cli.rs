@@ -25,7 +25,7 @@ use clap::{Command, CommandFactory as _, FromArgMatches as _, Parser, Subcommand
 
 use crate::app::AppError;
 use crate::config::{ConfigError, LogFormat};
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, is_made};
 use crate::telemetry;
 
 /// Bad configuration (EX_USAGE): nothing is gained by starting again.
@@ -163,6 +163,18 @@ where
 /// The log of a command that answers on standard output and ends.
 fn log_for_a_command() {
     telemetry::log(LogFormat::Text, "warn");
+}
+
+/// Opens the database of a command that only looks.
+async fn open_store_to_look(database: &crate::config::DatabaseUrl) -> Result<Store, Failure> {
+    if !is_made(database.expose()).map_err(Failure::new)? {
+        return Err(Failure::new(format!("there is no database at {database}")));
+    }
+    let store = Store::connect(database.expose()).await?;
+    match migrate::pending(&store).await? {
+        0 => Ok(store),
+        pending => Err(Failure::new(format!("{pending} migrations are pending: run `pintalk migrate up` first"))),
+    }
 }
 
 /// Opens the database of a command. One of this machine is brought up to date; another must be already.

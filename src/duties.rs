@@ -255,8 +255,9 @@ impl Duties {
         let mut more = rooms.len() as u64 == ROOMS_A_STEP;
         let mut deleted = 0;
         for room in rooms {
-            let rows = self.delete_messages_of(room, batch - deleted).await?;
+            let (rows, is_finished) = self.delete_messages_of(room, batch - deleted).await?;
             deleted += rows;
+            more |= !is_finished;
             if deleted >= batch {
                 more = true;
                 break;
@@ -265,15 +266,14 @@ impl Duties {
         Ok(Step { rows: deleted, more })
     }
 
-    async fn delete_messages_of(&self, room: PurgedRoom, limit: u64) -> Result<u64, DutyError> {
+    /// Returns how many, and whether the room needs no more of it.
+    async fn delete_messages_of(&self, room: PurgedRoom, limit: u64) -> Result<(u64, bool), DutyError> {
         if let Some(broker) = &self.broker {
             broker.purge(room.name, room.through).await?;
         }
         let rows = self.store.delete_messages(room.id, limit).await?;
-        if rows < limit {
-            self.store.finish_purge(room).await?;
-        }
-        Ok(rows)
+        let is_finished = rows < limit && self.store.finish_purge(room).await?;
+        Ok((rows, is_finished))
     }
 }
 

@@ -117,7 +117,8 @@ impl Statuses {
                     return;
                 }
                 Err(error) => {
-                    tracing::warn!(%error, %host, "presence does not know of a host yet");
+                    // As often as there are hosts: that the broker is away is told once.
+                    tracing::debug!(%error, %host, "presence does not know of a host yet");
                     tokio::time::sleep(RETRY).await;
                 }
             }

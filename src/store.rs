@@ -51,7 +51,7 @@ use sea_orm::{
 
 pub use append::{Append, Appended};
 pub use archive::{Archived, ArchivedRoom};
-pub use connect::InvalidUrl;
+pub use connect::{InvalidUrl, is_made};
 pub use error::StoreError;
 pub use expired::Perishable;
 pub(crate) use hosts::email_key;

@@ -338,6 +338,11 @@ fn a_cleanup_counts_what_is_due_and_does_it_once() {
     assert_eq!(clean(&["--dry-run", "--idle-close", "off", "--message-retention", "9000d"]), Vec::<String>::new());
     assert_eq!(clean(&[]), due);
     assert_eq!(clean(&[]), Vec::<String>::new());
+    let nowhere = dir.path().join("nowhere").display().to_string();
+    let output = run(&["cleanup", "--data-dir", &nowhere, "--dry-run"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("there is no database at"), "{}", stderr(&output));
+    assert!(!std::path::Path::new(&nowhere).join("pintalk.sqlite").exists());
     let output = run(&["cleanup", "--data-dir", &data_dir, "--idle-close", "never"]);
     assert_eq!(output.status.code(), Some(64));
     assert!(stderr(&output).contains("--idle-close"), "{}", stderr(&output));

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{FAILED, Failure, block_on, log_for_a_command, open_store};
+use super::{FAILED, Failure, block_on, log_for_a_command, open_store, open_store_to_look};
 use crate::app::Cleaner;
 use crate::clock::Chance;
 use crate::config::{self, DutyArgs, Hidden, StoreArgs};
@@ -30,7 +30,8 @@ pub(super) fn run(args: &CleanupArgs) -> Result<u8, Failure> {
     log_for_a_command();
     let stores = config::stores(&args.store, args.redis_url.as_ref())?;
     block_on(async {
-        let store = open_store(stores.database()).await?;
+        let database = stores.database();
+        let store = if args.dry_run { open_store_to_look(database).await? } else { open_store(database).await? };
         let cleaner = Cleaner::new(store.clone(), stores.redis(), args.duties.into(), &Chance::from_entropy())?;
         let outcomes = if args.dry_run { count(&cleaner).await } else { cleaner.duties().run_once().await };
         cleaner.close().await;

@@ -86,6 +86,18 @@ fn mysql(url: &str) -> Result<Store, InvalidUrl> {
     Ok(Store { dialect: Dialect::MySql, writer: connection.clone(), reader: connection })
 }
 
+/// Whether there is a database to connect to, as far as this machine can tell: one that is a file of its own may not have been made.
+///
+/// # Errors
+/// [`InvalidUrl`].
+pub fn is_made(url: &str) -> Result<bool, InvalidUrl> {
+    if !url.starts_with("sqlite:") {
+        return Ok(true);
+    }
+    let options: SqliteConnectOptions = url.parse().map_err(|error: sqlx::Error| InvalidUrl(error.to_string()))?;
+    Ok(options.get_filename().exists())
+}
+
 fn sqlite(url: &str) -> Result<Store, InvalidUrl> {
     let options: SqliteConnectOptions = url.parse().map_err(|error: sqlx::Error| InvalidUrl(error.to_string()))?;
     let options = options

@@ -4,7 +4,7 @@
 //! leisure; that some may be left is written down with the decision, so whoever comes next finds them.
 
 use chrono::{DateTime, Utc};
-use sea_orm::sea_query::Expr;
+use sea_orm::sea_query::{Expr, Query};
 use sea_orm::{
     ColumnTrait, Condition, DbErr, EntityTrait, ExprTrait as _, JoinType, PaginatorTrait as _, QueryFilter, QueryOrder,
     QuerySelect, RelationDef,
@@ -99,17 +99,27 @@ impl Store {
         Ok(rooms.collect::<Result<_, DbErr>>()?)
     }
 
-    /// Notes that no row is left of what was purged. If the room was purged again meanwhile, there may be.
-    pub async fn finish_purge(&self, room: PurgedRoom) -> Result<(), StoreError> {
-        self.run(|| {
-            chatroom::Entity::update_many()
-                .col_expr(chatroom::Column::IsPurging, false.into())
-                .filter(chatroom::Column::Id.eq(room.id.0))
-                .filter(chatroom::Column::PurgedThrough.eq(to_column(room.through)))
-                .exec(&self.writer)
-        })
-        .await?;
-        Ok(())
+    /// Notes that no row is left of what was purged, if that is so: whoever deletes beside this one may have been faster, or not
+    /// have got round to it, and the room may have been purged again. `false`: there is more to delete.
+    pub async fn finish_purge(&self, room: PurgedRoom) -> Result<bool, StoreError> {
+        let through = to_column(room.through);
+        let left = Query::select()
+            .expr(Expr::val(1))
+            .from(chat_message::Entity)
+            .and_where(chat_message::Column::ChatroomId.eq(room.id.0))
+            .and_where(chat_message::Column::Seq.lte(through))
+            .take();
+        let finished = self
+            .run(|| {
+                chatroom::Entity::update_many()
+                    .col_expr(chatroom::Column::IsPurging, false.into())
+                    .filter(chatroom::Column::Id.eq(room.id.0))
+                    .filter(chatroom::Column::PurgedThrough.eq(through))
+                    .filter(Expr::exists(left.clone()).not())
+                    .exec(&self.writer)
+            })
+            .await?;
+        Ok(finished.rows_affected > 0)
     }
 
     /// How many rows are left of what was purged.

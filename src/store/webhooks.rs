@@ -125,6 +125,13 @@ impl Store {
                     .filter(webhook::Column::HostId.eq(host.0))
                     .exec(&tx)
                     .await?;
+                // So is what has failed: each turn ends with its first failure, so these are few.
+                webhook_event::Entity::update_many()
+                    .col_expr(webhook_event::Column::DueAt, Some(now).into())
+                    .filter(webhook_event::Column::HostId.eq(host.0))
+                    .filter(webhook_event::Column::DueAt.gt(now))
+                    .exec(&tx)
+                    .await?;
                 let webhook::Model { secret, old_secret, old_secret_ends_at, created_at, .. } = known;
                 (webhook::Model { secret, old_secret, old_secret_ends_at, created_at, ..row }, false)
             }

@@ -25,7 +25,7 @@ use crate::store::{DueWebhook, Store, StoreError, Turn, Webhook, WebhookEvent};
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// How many receivers a node speaks to at once.
-const TURNS: usize = 32;
+const TURNS: usize = 128;
 
 /// How many rooms' events one receiver is sent at once.
 const ROOMS_AT_ONCE: usize = 4;

@@ -19,7 +19,7 @@ use super::upgrade::{Stream, count_close};
 use crate::hub::Connection;
 use crate::protocol::Close;
 use crate::protocol::frame::{self, Decoder, Event, FrameError};
-use crate::session::{Appetite, Heartbeat, Session};
+use crate::session::{Appetite, Session};
 
 /// What is read at once.
 const READ_BUFFER: usize = 16 * 1024;
@@ -32,6 +32,12 @@ const WRITE_SLICES: usize = 64;
 
 /// How long a peer may take no byte.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a peer has for its pong, at least.
+const PONG_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A timer that rings so late tells that this node stood still, and not that its peers did.
+const LATE: Duration = Duration::from_secs(1);
 
 /// How long a peer may take to answer a close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -194,8 +200,8 @@ impl Pump {
 
     /// One timer for all: it is moved only when it would ring too late.
     fn set_timer(&mut self, appetite: Appetite) {
-        let Heartbeat { ping, silence } = self.session.heartbeat();
-        let mut next = (self.pinged_at.max(self.heard_at) + ping).min(self.heard_at + silence);
+        let ping = self.session.heartbeat().ping;
+        let mut next = (self.pinged_at.max(self.heard_at) + ping).min(self.silent_at());
         if let Some(stalled) = self.wire.stalled_since {
             next = next.min(stalled + WRITE_TIMEOUT);
         }
@@ -207,9 +213,19 @@ impl Pump {
         }
     }
 
+    /// When a peer that says nothing is taken for gone.
+    fn silent_at(&self) -> Instant {
+        (self.heard_at + self.session.heartbeat().silence).max(self.pinged_at + PONG_TIMEOUT)
+    }
+
     fn on_timer(&mut self) -> Result<(), Gone> {
         let now = Instant::now();
-        let Heartbeat { ping, silence } = self.session.heartbeat();
+        let ping = self.session.heartbeat().ping;
+        if now - self.timer.deadline() >= LATE {
+            // What came meanwhile was not read, what could be written was not: everybody is given another chance.
+            self.wire.stalled_since = self.wire.stalled_since.map(|_| now);
+            self.ping(now);
+        }
         if self.wire.stalled_since.is_some_and(|since| now - since >= WRITE_TIMEOUT) {
             metrics::counter!(crate::metric::SLOW).increment(1);
             return Err(Gone::Close(self.connection.try_later()));
@@ -218,14 +234,18 @@ impl Pump {
             // We do not read on purpose: its silence is ours.
             self.heard_at = now;
         }
-        if now - self.heard_at >= silence {
+        if now >= self.silent_at() {
             return Err(Gone::Peer);
         }
         if now - self.pinged_at.max(self.heard_at) >= ping {
-            self.pinged_at = now;
-            self.wire.send(frame::ping(b""));
+            self.ping(now);
         }
         Ok(())
+    }
+
+    fn ping(&mut self, now: Instant) {
+        self.pinged_at = now;
+        self.wire.send(frame::ping(b""));
     }
 }
 

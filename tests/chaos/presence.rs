@@ -94,6 +94,8 @@ async fn a_node_that_was_frozen_for_sixteen_seconds_tells_the_truth() {
     for node in 0..3 {
         statuses.all_are_online_for_who_asks(node).await;
     }
+    let closed = statuses.stage.nodes[0].metric(&statuses.stage.http, "pintalk_closes_total").await;
+    assert_eq!(closed, 0.0, "its own pause is nobody's silence");
     for desk in statuses.desks.iter().skip(1).step_by(2) {
         assert_eq!(desk.gone_after(frozen), None, "his node was never away");
     }

@@ -12,6 +12,7 @@ on_every_database!(
     a_purged_room_goes_on_and_is_purged_again,
     rooms_are_purged_in_batches_the_longest_closed_first,
     a_room_that_was_purged_again_is_not_finished_with,
+    who_finds_less_than_he_looked_for_has_not_finished_while_rows_are_left,
     a_room_that_is_left_while_it_is_purged_is_no_ones_business,
 );
 
@@ -27,7 +28,7 @@ async fn a_closed_room(store: &Store, host: &Host, last: Seq, closed_at: DateTim
 async fn delete_rows(store: &Store) {
     for room in store.purged_rooms(100).await.unwrap() {
         while store.delete_messages(room.id, 2).await.unwrap() > 0 {}
-        store.finish_purge(room).await.unwrap();
+        assert!(store.finish_purge(room).await.unwrap());
     }
 }
 
@@ -192,4 +193,17 @@ async fn a_room_that_is_left_while_it_is_purged_is_no_ones_business(store: Store
     assert_eq!((store.purged_rooms(1).await, store.count_purged_messages().await), (Ok(Vec::new()), Ok(0)));
     // Its event sees to the rows.
     assert_eq!(store.delete_messages(room.id, 10).await.unwrap(), 2);
+}
+
+/// As two purgers at once see it: the second finds the rows gone that it was about to delete.
+async fn who_finds_less_than_he_looked_for_has_not_finished_while_rows_are_left(store: Store, _url: String) {
+    let host = a_host(&store).await;
+    let room = a_closed_room(&store, &host, 5, later(10_000)).await;
+    store.purge_rooms(later(10_001), 10).await.unwrap();
+    let purged = store.purged_rooms(10).await.unwrap().remove(0);
+    assert_eq!(store.delete_messages(room.id, 2).await, Ok(2));
+    assert_eq!(store.finish_purge(purged).await, Ok(false));
+    assert_eq!((store.purged_rooms(10).await, store.count_purged_messages().await), (Ok(vec![purged]), Ok(3)));
+    delete_rows(&store).await;
+    assert_eq!((store.purged_rooms(10).await, store.count_purged_messages().await), (Ok(Vec::new()), Ok(0)));
 }

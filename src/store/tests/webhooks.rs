@@ -21,6 +21,7 @@ on_every_database!(
     what_did_not_arrive_in_time_is_given_up_and_forgotten,
     a_webhook_that_is_taken_away_takes_its_events_along,
     who_is_gone_is_switched_off_unless_he_moved,
+    what_has_failed_is_due_at_once_when_its_webhook_is_set_again,
 );
 
 fn change(url: &str, events: EventKinds) -> WebhookChange {
@@ -344,4 +345,18 @@ async fn who_is_gone_is_switched_off_unless_he_moved(store: Store, _url: String)
     assert_eq!((off.is_enabled, off.gone_at), (false, Some(later(3))));
     let (on, _) = store.set_webhook(host.id, &change(&off.url, EventKinds::ALL), "", later(4)).await.unwrap();
     assert_eq!((on.is_enabled, on.gone_at), (true, None));
+}
+
+async fn what_has_failed_is_due_at_once_when_its_webhook_is_set_again(store: Store, _url: String) {
+    let host = a_host(&store).await;
+    hook(&store, &host, EventKinds::ALL).await;
+    a_room(&store, &host).await;
+    let event = due(&store, host.id).await.remove(0);
+    let failed = attempt(1, Some(500), Some("answered 500"));
+    store.webhook_event_missed(event.id, &failed, Some(later(21_600_000))).await.unwrap();
+    assert_eq!(store.due_webhook_events(host.id, later(5_000), 10).await, Ok(Vec::new()));
+    let change = change("https://shop.example/new", EventKinds::ALL);
+    store.set_webhook(host.id, &change, "", later(5_000)).await.unwrap();
+    let again = store.due_webhook_events(host.id, later(5_000), 10).await.unwrap();
+    assert_eq!(again.iter().map(|event| event.id).collect::<Vec<_>>(), [event.id]);
 }
