@@ -157,7 +157,12 @@ impl Stage {
         let store = Store::connect(&url).await.expect("the database answers");
         Migrator::up(store.connection(), None).await.expect("the schema is made");
         let host = sign_up(&store).await;
-        let http = reqwest::Client::builder().timeout(Duration::from_secs(20)).build().expect("a client");
+        // A node that died has left its connections in the pool, and another is at its address.
+        let http = reqwest::Client::builder()
+            .timeout(Duration::from_secs(20))
+            .pool_max_idle_per_host(0)
+            .build()
+            .expect("a client");
         let log = folder().join(&case);
         let nodes: Vec<Node> = (0..plan.nodes).map(|_| Node::start(&flags, &log)).collect();
         for node in &nodes {

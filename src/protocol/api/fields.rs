@@ -42,11 +42,11 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// A list of texts, or nothing at all; `null` is nothing.
+    /// A list of texts, or nothing at all.
     pub(super) fn texts(&mut self, name: &'static str) -> Option<Vec<&'a str>> {
         let texts = match self.find(name) {
             Some(Value::Array(values)) => values.iter().map(Value::as_str).collect::<Option<Vec<_>>>(),
-            Some(Value::Null) | None => return None,
+            None => return None,
             Some(_) => None,
         };
         if texts.is_none() {
