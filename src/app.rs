@@ -14,7 +14,7 @@ use crate::broker::embedded::EmbeddedBroker;
 use crate::broker::redis::RedisBroker;
 use crate::broker::{Broker, Unavailable};
 use crate::clock::{Chance, Clock, SystemClock};
-use crate::config::Config;
+use crate::config::{Config, PrivateNetworks};
 use crate::domain::NodeId;
 use crate::http::{self, RenderMetrics};
 use crate::hub::Hub;
@@ -31,6 +31,7 @@ use crate::redis::Redis;
 use crate::shutdown::Shutdown;
 use crate::store::Store;
 use crate::telemetry;
+use crate::webhooks::{self, Courier};
 
 mod announcer;
 mod cleaner;
@@ -77,6 +78,9 @@ pub enum AppError {
         /// What the driver says.
         problem: String,
     },
+    /// TLS cannot be set up.
+    #[error("TLS cannot be set up: {0}")]
+    Tls(String),
     /// An address that cannot be listened on.
     #[error("--metrics-listen: {0}")]
     Listen(std::io::Error),
@@ -89,6 +93,7 @@ pub struct App {
     redis: Option<Redis>,
     mail: Arc<dyn Sender>,
     media: Media,
+    webhook_sender: webhooks::Sender,
     lock: Lock,
     clock: Arc<dyn Clock>,
     chance: Chance,
@@ -126,7 +131,16 @@ pub async fn build(config: Config) -> Result<App, AppError> {
     };
     let media = Media::open(&config.media)
         .map_err(|error| AppError::Url { flag: "media-url", problem: format!("{}: {error}", config.media) })?;
-    Ok(App { config, store, redis, mail, media, lock, clock: Arc::new(SystemClock), chance })
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let webhook_sender = webhooks::Sender::new(allowed(&config.webhook_private), clock.clone())
+        .map_err(|error| AppError::Tls(error.to_string()))?;
+    Ok(App { config, store, redis, mail, media, webhook_sender, lock, clock, chance })
+}
+
+/// Where webhooks may lead beside the internet.
+fn allowed(networks: &PrivateNetworks) -> Option<webhooks::IsAllowed> {
+    let networks = networks.clone();
+    if networks.is_empty() { None } else { Some(Arc::new(move |address| networks.contain(address))) }
 }
 
 /// What the rest of a node is wired from.
@@ -231,6 +245,8 @@ impl App {
         let (sender, waker) = (self.mail.clone(), node.accounts.mail_waker());
         let postman = Postman::new(self.store.clone(), sender, self.clock.clone(), waker);
         shutdown.spawn(postman.run(shutdown.stopping_token()));
+        let courier = Courier::new(self.store.clone(), self.webhook_sender.clone(), self.chance.clone());
+        shutdown.spawn(courier.run(shutdown.stopping_token()));
         shutdown.spawn(node.notifier(self).run(shutdown.stopping_token()));
         tracing::info!(address = %self.config.listen, version = env!("CARGO_PKG_VERSION"), "this node serves");
         Ok(lock)

@@ -19,8 +19,8 @@ pub use args::{DutyArgs, LogArgs, ServeArgs, StoreArgs};
 pub use limits::{Cap, LimitArgs, Limits};
 pub use secrets::{DatabaseUrl, Hidden, JwtSecrets, RedisTopology, RedisUrl, SmtpUrl};
 pub use values::{
-    CookieDomain, InvalidValue, KeyGrace, LogFormat, LongSpan, PublicUrl, Span, SpanOrOff, Switch, TrustedProxies,
-    WebOrigin,
+    CookieDomain, InvalidValue, KeyGrace, LogFormat, LongSpan, PrivateNetworks, PublicUrl, Span, SpanOrOff, Switch,
+    TrustedProxies, WebOrigin,
 };
 
 pub(crate) use files::{hex, keep, new_key, private_dir};
@@ -131,6 +131,8 @@ pub struct Config {
     pub duties: duties::Settings,
     /// How long the keys of a service go on that its host has replaced.
     pub key_grace: Duration,
+    /// Private networks that webhooks may lead to.
+    pub webhook_private: PrivateNetworks,
     /// How long a host may be gone and not be called offline.
     pub presence_grace: Duration,
     /// Redis replicas that must have a batch before it is published.
@@ -195,6 +197,7 @@ impl Config {
             wire_offset: args.wire_offset,
             duties: args.duties.into(),
             key_grace: args.key_grace.0,
+            webhook_private: args.webhook_private,
             presence_grace: args.presence_grace.0,
             redis_wait: args.redis_wait,
             limit_queue: args.limit_queue,

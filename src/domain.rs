@@ -10,6 +10,7 @@ mod nickname;
 mod origin;
 mod room;
 mod wall_clock;
+mod webhook;
 
 pub use host::{Host, HostConfig};
 pub use ids::{ChatroomId, ConnectionId, HostId, HostUuid, MessageId, NodeId, ParseIdError, RoomName, Seq};
@@ -18,3 +19,4 @@ pub use nickname::nickname;
 pub use origin::{InvalidDomain, Origin, normalize_domains};
 pub use room::{Room, RoomChange, RoomCounts, RoomState};
 pub use wall_clock::{WallClock, WireOffset};
+pub use webhook::{Closing, EventKind, EventKinds, UnknownEvent};

@@ -179,6 +179,7 @@ impl Duties {
             Duty::CloseIdle => self.close_idle(walked, batch).await,
             Duty::Purge => Ok(Step::of(self.store.purge_rooms(self.closed_before(), batch).await?, batch)),
             Duty::DeleteMessages => self.delete_messages(batch).await,
+            Duty::GiveUpEvents => Ok(Step::of(self.store.give_up_webhook_events(now, batch).await?, batch)),
             Duty::Forget(what) => Ok(Step::of(self.store.delete_expired(what, now - KEPT, batch).await?, batch)),
             Duty::AdoptOrphans => Ok(Step { rows: self.orphans(true).await?, more: false }),
         }
@@ -199,6 +200,7 @@ impl Duties {
             Duty::DeleteMessages => {
                 store.count_messages_to_purge(self.closed_before()).await? + store.count_purged_messages().await?
             }
+            Duty::GiveUpEvents => store.count_webhook_events_to_give_up(now).await?,
             Duty::Forget(what) => store.count_expired(what, now - KEPT).await?,
             Duty::AdoptOrphans => self.orphans(false).await?,
         };

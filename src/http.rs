@@ -29,6 +29,7 @@ mod server;
 mod sign_up;
 mod sockets;
 mod users;
+mod webhook;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::panic::AssertUnwindSafe;
@@ -50,6 +51,7 @@ use crate::limits::Limits;
 use crate::profile_images::ProfileImages;
 use crate::rooms::Rooms;
 use crate::store::Store;
+use crate::webhooks::Webhooks;
 
 use cors::Audience;
 use request::{Body, Request};
@@ -80,6 +82,8 @@ pub struct HttpContext {
     pub contacts: Contacts,
     /// Profile images.
     pub images: ProfileImages,
+    /// Hosts' own systems.
+    pub webhooks: Webhooks,
     /// SQL, for what must be fresh.
     pub store: Store,
     /// How often anybody may do what.
@@ -264,6 +268,13 @@ async fn dispatch(
         Call::PatchUser => users::patch_user(app, request, id).await,
         Call::PatchConfigs => users::patch_configs(app, request, id).await,
         Call::RotateKeys => keys::rotate_keys(app, request, id).await,
+
+        Call::ShowWebhook => webhook::show(app, request, id).await,
+        Call::SetWebhook => webhook::set(app, request, id).await,
+        Call::DeleteWebhook => webhook::delete(app, request, id).await,
+        Call::RotateWebhookSecret => webhook::rotate_secret(app, request, id).await,
+        Call::TestWebhook => webhook::test(app, request, id).await,
+        Call::ListDeliveries => webhook::list_deliveries(app, request, id).await,
 
         Call::ListRooms => chat::list_rooms(app, request).await,
         Call::ShowRoom => chat::show_room(app, request, id).await,

@@ -7,8 +7,8 @@
 //! | floor | modules | knows |
 //! |---|---|---|
 //! | ground | [`domain`], [`protocol`], [`control`], [`clock`], [`metric`] | words; no tokio, no I/O |
-//! | ports | [`broker`], [`presence`], [`lease`], [`throttle`], [`store`], [`media`] (and [`redis`], the clients that drivers share, and [`turns`]) | what is kept, and where |
-//! | services | [`hub`], [`relay`], [`history`], [`hosts`], [`rooms`], [`accounts`], [`profile_images`], [`statuses`], [`standing`], [`inbox`], [`session`], [`archive`], [`leader`], [`duties`], [`limits`], [`mail`], [`contacts`], [`notifier`] | ports, never a driver, never a socket |
+//! | ports | [`broker`], [`presence`], [`lease`], [`throttle`], [`store`], [`media`] (and [`redis`], the clients that drivers share, `tls`, and [`turns`]) | what is kept, and where |
+//! | services | [`hub`], [`relay`], [`history`], [`hosts`], [`rooms`], [`accounts`], [`profile_images`], [`statuses`], [`standing`], [`inbox`], [`session`], [`archive`], [`leader`], [`duties`], [`limits`], [`mail`], [`webhooks`], [`contacts`], [`notifier`] | ports, never a driver, never a socket |
 //! | transport | [`http`], [`ws`], [`web`] | warp and sockets |
 //! | roof | [`config`], [`telemetry`], [`shutdown`], [`app`], [`cli`] | everything; [`app`] alone names drivers |
 //!
@@ -67,6 +67,8 @@ pub mod statuses;
 pub mod store;
 pub mod telemetry;
 pub mod throttle;
+mod tls;
 pub mod turns;
 pub mod web;
+pub mod webhooks;
 pub mod ws;

@@ -36,6 +36,8 @@ pub struct Quotas {
     pub mails: Option<Quota>,
     /// Mails to one mailbox, whoever causes them.
     pub mails_per_mailbox: Option<Quota>,
+    /// Tests of a host's webhook.
+    pub webhook_tests: Option<Quota>,
 }
 
 /// Above a limit. After that time the same call passes, if nobody else of the same address was faster.
@@ -128,6 +130,14 @@ impl Limits {
     /// [`TooMany`].
     pub async fn mailbox(&self, email: &str) -> Result<(), TooMany> {
         self.count(Kind::Mailbox, Who::account(&email_key(email)), self.quotas.mails_per_mailbox).await.map(|_| ())
+    }
+
+    /// A test of the webhook of a host, who is named by his access key.
+    ///
+    /// # Errors
+    /// [`TooMany`].
+    pub async fn webhook_test(&self, access_key: &str) -> Result<(), TooMany> {
+        self.count(Kind::WebhookTest, Who::service(access_key), self.quotas.webhook_tests).await.map(|_| ())
     }
 
     /// In how long the next one passes.

@@ -65,6 +65,9 @@ table! {
     counter LOGINS "pintalk_logins_total" Count "Logins; label `outcome`.";
     counter MAILS "pintalk_mails_total" Count "Mails; label `outcome` (sent, failed and tried again, refused for good, expired; unknown: one that is never sent twice broke off half-way).";
     counter NOTIFICATIONS "pintalk_notifications_total" Count "Decisions about mails to who was not in a room; labels `to` (host, guest) and `outcome` (mailed, present, read, closed, unwanted).";
-    counter LIMITED "pintalk_limited_total" Count "Calls and handshakes answered with 429; label `kind` (handshake, room, login_address, login_account, mail).";
+    counter WEBHOOKS "pintalk_webhooks_total" Count "Events sent to hosts' own systems; label `outcome` (delivered, failed and sent again, given_up).";
+    histogram WEBHOOK_SECONDS "pintalk_webhook_duration_seconds" Seconds "Sending an event to a host's own system, until its answer.";
+    gauge WEBHOOK_LAG "pintalk_webhook_lag_seconds" Seconds "For how long the event has been due that waits longest, of receivers that are not switched off.";
+    counter LIMITED "pintalk_limited_total" Count "Calls and handshakes answered with 429; label `kind` (handshake, room, login_address, login_account, mail, webhook_test).";
 
 }

@@ -39,6 +39,8 @@ pub(crate) mod testing;
 mod tests;
 mod unattended;
 mod verifications;
+mod webhook_events;
+mod webhooks;
 
 use std::time::Duration;
 
@@ -67,6 +69,8 @@ pub use room_events::{Changed, RoomEvent};
 pub use rooms::{NewRoom, RoomFilter};
 pub use standing::By;
 pub use verifications::{CodeOutcome, Verification};
+pub use webhook_events::TRIED_FOR;
+pub use webhooks::{Attempt, DueWebhook, EventState, RecordedEvent, Turn, Webhook, WebhookChange, WebhookEvent};
 
 /// The longest that one operation takes, its retries and the wait for a connection included.
 pub const OPERATION_TIMEOUT: Duration = Duration::from_secs(10);

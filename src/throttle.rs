@@ -50,11 +50,13 @@ pub enum Kind {
     Mail,
     /// Mails to one mailbox.
     Mailbox,
+    /// Tests of a webhook.
+    WebhookTest,
 }
 
 impl Kind {
     /// How many there are.
-    const COUNT: usize = Kind::Mailbox as usize + 1;
+    const COUNT: usize = Kind::WebhookTest as usize + 1;
 
     /// Its name in keys and metrics.
     pub fn name(self) -> &'static str {
@@ -65,6 +67,7 @@ impl Kind {
             Self::LoginAccount => "login_account",
             Self::Mail => "mail",
             Self::Mailbox => "mailbox",
+            Self::WebhookTest => "webhook_test",
         }
     }
 }

@@ -12,6 +12,7 @@ mod m20261125_000005_old_keys;
 mod m20261127_000006_disabled;
 mod m20261127_000007_duties;
 mod m20261127_000008_notifications;
+mod m20261127_000009_webhooks;
 mod schema;
 
 /// Every change, oldest first.
@@ -30,6 +31,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261127_000006_disabled::Migration),
             Box::new(m20261127_000007_duties::Migration),
             Box::new(m20261127_000008_notifications::Migration),
+            Box::new(m20261127_000009_webhooks::Migration),
         ]
     }
 }

@@ -28,6 +28,7 @@ pub(super) fn limits(app: &App) -> Arc<Limits> {
         mails: every(HOUR, limits.mails_per_hour),
         // Twice as many: whoever asks too often for somebody else leaves him some.
         mails_per_mailbox: limits.mails_per_hour.get().map(|count| Quota::new(count.saturating_mul(2), HOUR)),
+        webhook_tests: every(MINUTE, limits.webhook_tests_per_minute),
     };
     Arc::new(Limits::new(quotas, shared, app.clock.clone()))
 }

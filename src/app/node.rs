@@ -34,6 +34,7 @@ use crate::standing::Standing;
 use crate::statuses::{Grace, Statuses, Watch};
 use crate::store::Store;
 use crate::web;
+use crate::webhooks::Webhooks;
 use crate::ws::Upgrader;
 
 /// How long hosts stay online whom a node has sent away because it ends: they are asked to come back within 1 to 5 s, and need a
@@ -127,6 +128,7 @@ impl Node {
             rooms: self.rooms.clone(),
             contacts: Contacts::new(app.store.clone(), self.clock.clone(), unsubscribe_links(config)),
             images: ProfileImages::new(app.media.clone(), app.store.clone(), self.clock.clone(), app.chance.clone()),
+            webhooks: Webhooks::new(app.store.clone(), app.webhook_sender.clone(), app.chance.clone()),
             store: app.store.clone(),
             limits,
             health: Arc::new(self.health.clone()),

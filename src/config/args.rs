@@ -12,7 +12,8 @@ use lettre::message::Mailbox;
 use super::limits::LimitArgs;
 use super::secrets::Hidden;
 use super::values::{
-    CookieDomain, KeyGrace, LogFormat, LongSpan, PublicUrl, Span, SpanOrOff, Switch, TrustedProxies, WebOrigin,
+    CookieDomain, KeyGrace, LogFormat, LongSpan, PrivateNetworks, PublicUrl, Span, SpanOrOff, Switch, TrustedProxies,
+    WebOrigin,
 };
 use crate::broker::redis::DEFAULT_QUEUE_LIMIT;
 use crate::domain::WireOffset;
@@ -114,6 +115,10 @@ pub struct ServeArgs {
     /// How long the keys of a service go on that its host has replaced.
     #[arg(long, env = "PINTALK_KEY_GRACE", value_name = "SPAN", default_value = "1d")]
     pub key_grace: KeyGrace,
+    /// Addresses or networks that are nobody's on the internet and that webhooks may lead to all the same, also without TLS,
+    /// separated by commas, or none.
+    #[arg(long, env = "PINTALK_WEBHOOK_PRIVATE", value_name = "LIST", default_value = "none")]
+    pub webhook_private: PrivateNetworks,
     /// How long a host may be gone and not be called offline.
     #[arg(long, env = "PINTALK_PRESENCE_GRACE", value_name = "SPAN", default_value = "1s")]
     pub presence_grace: Span,

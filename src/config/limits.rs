@@ -79,6 +79,9 @@ pub struct LimitArgs {
     /// Mails an hour that one address may cause.
     #[arg(long, env = "PINTALK_LIMIT_MAILS_PER_HOUR", value_name = "N", default_value = "5")]
     pub limit_mails_per_hour: Cap,
+    /// Tests a minute of one host's webhook.
+    #[arg(long, env = "PINTALK_LIMIT_WEBHOOK_TESTS_PER_MINUTE", value_name = "N", default_value = "10")]
+    pub limit_webhook_tests_per_minute: Cap,
 }
 
 /// What one client may ask of a node.
@@ -104,6 +107,8 @@ pub struct Limits {
     pub logins_per_account: Cap,
     /// Mails an hour that one address may cause; above, HTTP 429.
     pub mails_per_hour: Cap,
+    /// Tests a minute of one host's webhook; above, HTTP 429.
+    pub webhook_tests_per_minute: Cap,
 }
 
 impl Limits {
@@ -120,6 +125,7 @@ impl Limits {
             logins_per_address: Cap::OFF,
             logins_per_account: Cap::OFF,
             mails_per_hour: Cap::OFF,
+            webhook_tests_per_minute: Cap::OFF,
         }
     }
 }
@@ -141,6 +147,7 @@ impl From<&LimitArgs> for Limits {
             logins_per_address: args.limit_logins_per_address,
             logins_per_account: args.limit_logins_per_account,
             mails_per_hour: args.limit_mails_per_hour,
+            webhook_tests_per_minute: args.limit_webhook_tests_per_minute,
         }
     }
 }

@@ -214,6 +214,32 @@ impl FromStr for TrustedProxies {
     }
 }
 
+/// Private networks that webhooks may lead to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PrivateNetworks(TrustedProxies);
+
+impl PrivateNetworks {
+    /// None.
+    pub const NONE: Self = Self(TrustedProxies::NONE);
+
+    /// Whether an address is in one of them.
+    pub fn contain(&self, address: IpAddr) -> bool {
+        self.0.trusts(address)
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl FromStr for PrivateNetworks {
+    type Err = InvalidValue;
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        text.parse().map(Self)
+    }
+}
+
 /// An address with the number of its leading bits that count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Network {

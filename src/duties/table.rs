@@ -13,6 +13,8 @@ pub enum Duty {
     Purge,
     /// Deletes their rows.
     DeleteMessages,
+    /// Gives up events that their receivers did not take.
+    GiveUpEvents,
     /// Deletes what has expired.
     Forget(Perishable),
     /// Brings what dead nodes left to those who clear it away.
@@ -43,7 +45,7 @@ const OFTEN: Duration = Duration::from_secs(10);
 const SELDOM: Duration = Duration::from_secs(3_600);
 
 /// All there is to do. What a row decides, one below it may carry out.
-pub const TABLE: [Entry; 8] = [
+pub const TABLE: [Entry; 10] = [
     Entry {
         duty: Duty::CloseIdle,
         name: "close_idle_rooms",
@@ -100,6 +102,22 @@ pub const TABLE: [Entry; 8] = [
         batch: 1_000,
         every: SELDOM,
         why: "they open nothing; of a host who never changes his again they would stay",
+    },
+    Entry {
+        duty: Duty::GiveUpEvents,
+        name: "give_up_events",
+        upon: "events of webhooks that did not arrive within three days, as their receivers were away or off",
+        batch: 500,
+        every: OFTEN,
+        why: "who was away for so long asks for what he missed; what is given up holds no message any more",
+    },
+    Entry {
+        duty: Duty::Forget(Perishable::Event),
+        name: "forget_events",
+        upon: "events of webhooks that arrived a day ago, or were given up a week ago",
+        batch: 1_000,
+        every: OFTEN,
+        why: "they only show what became of them; there are as many as messages",
     },
     Entry {
         duty: Duty::AdoptOrphans,

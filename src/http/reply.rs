@@ -12,6 +12,7 @@ use crate::profile_images::ProfileImageError;
 use crate::protocol::api::{ErrorBody, FieldErrors};
 use crate::rooms::RoomError;
 use crate::store::StoreError;
+use crate::webhooks::SetError;
 
 /// Why a call is not answered as asked. Each variant is a status of SPEC 1.
 #[derive(Debug, thiserror::Error)]
@@ -150,6 +151,15 @@ impl From<RoomError> for ApiError {
             RoomError::TooManyPinned => Self::Unprocessable("At most 5 chatrooms can be pinned."),
             RoomError::Closed => Self::Unprocessable("This chatroom is closed."),
             RoomError::Unavailable(why) => Fault::Unavailable(why).into(),
+        }
+    }
+}
+
+impl From<SetError> for ApiError {
+    fn from(error: SetError) -> Self {
+        match error {
+            SetError::Url(problem) => Self::field("url", &problem.to_string()),
+            SetError::Store(error) => error.into(),
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::accounts::NewAccount;
 use crate::accounts::tokens::TokenKeys;
 use crate::broker::Broker;
 use crate::broker::embedded::EmbeddedBroker;
-use crate::clock::{Chance, Clock as _, ManualClock, SystemClock};
+use crate::clock::{Chance, Clock, ManualClock, SystemClock};
 use crate::contacts::{Contacts, UnsubscribeLinks};
 use crate::control::Control;
 use crate::domain::Host;
@@ -26,6 +26,7 @@ use crate::store::Dialect;
 use crate::store::testing::on_fresh;
 use crate::throttle::Quota;
 use crate::throttle::memory::MemoryThrottle;
+use crate::webhooks::{IsAllowed, Sender};
 
 pub(super) const ADMIN: &str = "https://admin.example";
 pub(super) const SHOP: &str = "https://shop.example";
@@ -135,6 +136,9 @@ async fn world(store: Store) -> World {
         Arc::new(SystemClock),
         Chance::from_seed(3),
     );
+    let clock_of_webhooks: Arc<dyn Clock> = clock.clone();
+    let loopback: IsAllowed = Arc::new(|address| address.is_loopback());
+    let sender = Sender::new(Some(loopback), clock_of_webhooks).unwrap();
     let links = UnsubscribeLinks::new("https://chat.example", [b"a secret".to_vec()]);
     let app = HttpContext {
         accounts,
@@ -142,6 +146,7 @@ async fn world(store: Store) -> World {
         rooms,
         contacts: Contacts::new(store.clone(), Arc::new(SystemClock), links),
         images,
+        webhooks: Webhooks::new(store.clone(), sender, Chance::from_seed(4)),
         store,
         limits: Arc::new(Limits::new(quotas(), Arc::new(MemoryThrottle::new(clock.clone())), clock.clone())),
         health: Arc::new(Well),
@@ -169,6 +174,7 @@ fn quotas() -> Quotas {
         logins_per_account: a_minute(10),
         mails: Some(Quota::new(5, Duration::from_secs(3_600))),
         mails_per_mailbox: Some(Quota::new(10, Duration::from_secs(3_600))),
+        webhook_tests: a_minute(10),
     }
 }
 

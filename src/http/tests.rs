@@ -6,6 +6,7 @@ use crate::control::Control;
 
 mod contact;
 mod limits;
+mod webhook;
 
 on_a_server! { contact:
     a_guest_leaves_an_address_in_a_room_of_the_service_that_calls
@@ -18,6 +19,14 @@ on_a_server! { limits:
     an_address_tries_twenty_times_a_minute_and_is_then_not_even_read
     a_page_makes_sixty_rooms_a_minute_by_address_and_a_server_by_access_key
     whoever_may_make_no_room_at_all_uses_nothing_up
+}
+
+on_a_server! { webhook:
+    a_host_sets_his_webhook_and_sees_its_secret_once
+    a_webhook_is_its_hosts_alone
+    what_is_wrong_with_a_webhook_is_told_by_field
+    a_test_says_at_once_what_the_receiver_said
+    a_host_sees_what_became_of_his_events
 }
 
 on_a_server! {

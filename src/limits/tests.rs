@@ -56,6 +56,7 @@ impl Stage {
             logins_per_account: every(10, MINUTE),
             mails: every(5, 60 * MINUTE),
             mails_per_mailbox: None,
+            webhook_tests: None,
         })
     }
 

@@ -94,6 +94,9 @@ impl Postman {
             }
             return self.store.remove_mail(due.id).await;
         }
+        if due.mail.at_most_once && !self.store.mail_leaves(due).await? {
+            return Ok(());
+        }
         match self.sender.send(&due.mail).await {
             Ok(()) => {
                 metrics::counter!(crate::metric::MAILS, "outcome" => "sent").increment(1);

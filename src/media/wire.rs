@@ -1,7 +1,6 @@
-//! How a bucket is spoken to: hyper and rustls with ring, as everywhere in this program, and the machine's authorities
-//! (`SSL_CERT_FILE` names others). `http://` is spoken where an endpoint says so, and to a cloud's own metadata.
+//! How a bucket is spoken to: hyper, over TLS as everywhere in this program ([`tls`](crate::tls)). `http://` is spoken where an
+//! endpoint says so, and to a cloud's own metadata.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -14,6 +13,8 @@ use object_store::ClientOptions;
 use object_store::client::{
     HttpClient, HttpError, HttpErrorKind, HttpRequest, HttpRequestBody, HttpResponse, HttpResponseBody, HttpService,
 };
+
+use crate::tls;
 
 /// How long a bucket may take to be connected to, for one try, and for all tries: less than [`PATIENCE`](super::PATIENCE).
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -32,7 +33,8 @@ pub(super) struct Wire;
 
 impl object_store::client::HttpConnector for Wire {
     fn connect(&self, _: &ClientOptions) -> object_store::Result<HttpClient> {
-        let tls = tls().map_err(|error| object_store::Error::Generic { store: "S3", source: Box::new(error) })?;
+        let tls = tls::client_config()
+            .map_err(|error| object_store::Error::Generic { store: "S3", source: Box::new(error) })?;
         let mut http = HttpConnector::new();
         http.set_connect_timeout(Some(CONNECT_TIMEOUT));
         http.set_nodelay(true);
@@ -44,15 +46,6 @@ impl object_store::client::HttpConnector for Wire {
         builder.pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE_TIMEOUT);
         Ok(HttpClient::new(Connections(builder.build(https))))
     }
-}
-
-/// Without an authority nothing is believed: a machine that has none may still have a bucket on `http://`.
-fn tls() -> Result<rustls::ClientConfig, rustls::Error> {
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-    Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
 #[derive(Debug)]

@@ -7,6 +7,7 @@
 mod answers;
 mod fields;
 mod requests;
+mod webhooks;
 
 pub use answers::{
     ChatMessage, Chatroom, ChatroomDetail, Client, ClientChatroom, ClientConfigs, Configs, Detail, Email, ErrorBody,
@@ -17,6 +18,7 @@ pub use requests::{
     ChatroomPatch, ConfigsPatch, ConfirmationRequest, ContactRequest, EmailRequest, KeysRequest, LeaveRequest,
     LoginRequest, PasswordChangeRequest, ProfilePatch, RequestBody, SignUpRequest,
 };
+pub use webhooks::{Webhook, WebhookDeliveries, WebhookDelivery, WebhookRequest, WebhookSecretRequest, WebhookTest};
 
 #[cfg(test)]
 mod tests;

@@ -13,6 +13,7 @@ use super::counts::Counts;
 use super::entity::{chat_message, chatroom};
 use super::messages::to_message;
 use super::unattended::{Contact, UnattendedRooms};
+use super::webhook_events::{Events, Subject};
 use super::{Store, StoreError, from_column, millis};
 use crate::domain::{ChatroomId, HostId, Message, MessageId, RoomName, Seq, Side, WallClock};
 
@@ -73,6 +74,7 @@ impl Store {
         let mut rooms = lock_rooms(&tx, batch).await?;
         let mut known = known_messages(&tx, batch, &rooms).await?;
         let mut accepted: Vec<Message> = Vec::new();
+        let mut events = Events::default();
         let mut unattended: HashSet<(ChatroomId, Seq)> = HashSet::new();
         let mut answers = Vec::with_capacity(batch.len());
         for new in batch {
@@ -102,11 +104,12 @@ impl Store {
             };
             answers.push(Appended::Accepted {
                 chatroom: message.chatroom,
-                host: HostId(room.host_id),
+                host: HostId(room.subject.host_id),
                 prev,
                 seq: message.seq,
             });
             room.counts.add(&message);
+            events.message(&message, &room.subject);
             if new.unattended {
                 unattended.insert((message.chatroom, message.seq));
             }
@@ -125,6 +128,7 @@ impl Store {
             }
         }
         missed.write(&tx).await?;
+        events.write(&tx).await?;
         tx.commit().await?;
         Ok(answers)
     }
@@ -134,8 +138,6 @@ impl Store {
 #[sea_orm(entity = "chatroom::Entity")]
 struct Locked {
     id: i64,
-    host_id: i64,
-    name: String,
     is_closed: bool,
     last_seq: i64,
     purged_through: i64,
@@ -144,6 +146,8 @@ struct Locked {
     counts: Counts,
     #[sea_orm(nested)]
     contact: Contact,
+    #[sea_orm(nested)]
+    subject: Subject,
 }
 
 /// The batch's rooms by name, under lock. Beside this only single rooms are locked on an embedded node, so the order
@@ -162,7 +166,7 @@ async fn lock_rooms(tx: &DatabaseTransaction, batch: &[Append]) -> Result<HashMa
     for room in &mut rows {
         room.counts.catch_up(tx, room.id, room.last_seq, room.purged_through).await?;
     }
-    Ok(rows.into_iter().map(|room| (room.name.clone(), room)).collect())
+    Ok(rows.into_iter().map(|room| (room.subject.name.clone(), room)).collect())
 }
 
 /// What of the batch is in SQL already, by room, side and id.

@@ -13,6 +13,7 @@ use super::advance::{Advance, advance_rooms, insert_messages};
 use super::counts::Counts;
 use super::entity::{chat_message, chatroom};
 use super::unattended::{Contact, UnattendedRooms};
+use super::webhook_events::{Events, Subject};
 use super::{Store, StoreError, from_column, millis, to_column};
 use crate::domain::{ChatroomId, Message, RoomState, Seq};
 
@@ -44,7 +45,8 @@ type Batch<'a> = BTreeMap<i64, BTreeMap<i64, &'a Message>>;
 impl Store {
     /// Writes a batch of accepted messages (best up to 500), of any rooms, in one transaction, and moves the rooms on:
     /// `latest_msg`, `last_seq` and the like only ever rise. Repeating it is harmless. What retention has purged is not
-    /// written again. For each message of `unattended` nobody of the other side was in the room: he may have to be mailed.
+    /// written again. For each message of `unattended` nobody of the other side was in the room: he may have to be mailed. Hosts' own
+    /// systems that want to be told are told of what is written.
     ///
     /// # Errors
     /// `Data` when a row can never be written; nothing of the batch was.
@@ -92,6 +94,13 @@ impl Store {
             }
         }
         missed.write(&tx).await?;
+        let mut events = Events::default();
+        for message in &rows {
+            if let Some(room) = rooms.get(&message.chatroom.0) {
+                events.message(message, &room.subject);
+            }
+        }
+        events.write(&tx).await?;
         tx.commit().await?;
 
         let mut ids: Vec<i64> = messages.iter().map(|message| message.chatroom.0).collect();
@@ -131,6 +140,8 @@ struct Locked {
     counts: Counts,
     #[sea_orm(nested)]
     contact: Contact,
+    #[sea_orm(nested)]
+    subject: Subject,
 }
 
 /// The rooms under lock, taken in the order of ids.

@@ -11,3 +11,5 @@ pub(super) mod old_key;
 pub(super) mod room_event;
 pub(super) mod user;
 pub(super) mod user_config;
+pub(super) mod webhook;
+pub(super) mod webhook_event;

@@ -5,7 +5,7 @@ use sea_orm::{
     ColumnTrait, DbErr, EntityTrait, PaginatorTrait as _, QueryFilter, QueryOrder, QuerySelect, TryGetable, Value,
 };
 
-use super::entity::{email_verification, login, mail_outbox, old_key};
+use super::entity::{email_verification, login, mail_outbox, old_key, webhook_event};
 use super::{Store, StoreError, millis};
 
 /// What has an end.
@@ -19,6 +19,8 @@ pub enum Perishable {
     Mail,
     /// A pair of keys that was replaced.
     OldKey,
+    /// What became of an event of a webhook. One that waits has been given up by then.
+    Event,
 }
 
 impl Store {
@@ -52,6 +54,10 @@ impl Store {
                     )
                     .await
                 }
+                Perishable::Event => {
+                    let (key, end) = (webhook_event::Column::Id, webhook_event::Column::EndsAt);
+                    self.delete::<webhook_event::Entity, i64>(key, end, by, limit).await
+                }
             }
         })
         .await
@@ -68,6 +74,7 @@ impl Store {
                 }
                 Perishable::Mail => self.count::<mail_outbox::Entity>(mail_outbox::Column::ExpiresAt, by).await,
                 Perishable::OldKey => self.count::<old_key::Entity>(old_key::Column::EndsAt, by).await,
+                Perishable::Event => self.count::<webhook_event::Entity>(webhook_event::Column::EndsAt, by).await,
             }
         })
         .await

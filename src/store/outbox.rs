@@ -36,8 +36,8 @@ pub struct DueMail {
 }
 
 impl Store {
-    /// Takes mails that are due, and puts each off until `again`: if this node dies another sends it then. One that is to leave
-    /// at most once is put off until it helps nobody: nobody knows how far a node got that died.
+    /// Takes mails that are due, and puts each off until `again`: if this node dies another sends it then, unless the mail was
+    /// [about to leave](Self::mail_leaves).
     pub async fn take_due_mails(
         &self,
         most: u64,
@@ -64,7 +64,7 @@ impl Store {
         for row in due {
             // Of several nodes that saw it one is the first.
             let mine = mail_outbox::Entity::update_many()
-                .col_expr(mail_outbox::Column::DueAt, if row.at_most_once { row.expires_at } else { again }.into())
+                .col_expr(mail_outbox::Column::DueAt, again.into())
                 .col_expr(mail_outbox::Column::Attempts, (row.attempts + 1).into())
                 .filter(mail_outbox::Column::Id.eq(row.id))
                 .filter(mail_outbox::Column::Attempts.eq(row.attempts))
@@ -86,6 +86,22 @@ impl Store {
             }
         }
         Ok(taken)
+    }
+
+    /// A mail that is to leave at most once is about to: nobody else sends it from now on, since nobody knows how far a node got
+    /// that died. False if another node has taken it meanwhile.
+    pub async fn mail_leaves(&self, due: &DueMail) -> Result<bool, StoreError> {
+        let expires_at = millis(due.mail.expires_at);
+        let marked = self
+            .run(|| {
+                mail_outbox::Entity::update_many()
+                    .col_expr(mail_outbox::Column::DueAt, expires_at.into())
+                    .filter(mail_outbox::Column::Id.eq(due.id))
+                    .filter(mail_outbox::Column::Attempts.eq(i64::from(due.attempts) + 1))
+                    .exec(&self.writer)
+            })
+            .await?;
+        Ok(marked.rows_affected > 0)
     }
 
     /// A mail that was taken has failed, and is due again at `due_at`.

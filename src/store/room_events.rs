@@ -10,8 +10,8 @@ use sea_orm::{ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, ExprTrait, Q
 
 use super::entity::{chatroom, room_event};
 use super::rooms::to_room;
-use super::{Store, StoreError, from_column, millis, notifications, parse_column};
-use crate::domain::{ChatroomId, HostId, Room, RoomChange, RoomName};
+use super::{Store, StoreError, from_column, millis, notifications, parse_column, webhook_events};
+use crate::domain::{ChatroomId, Closing, HostId, Room, RoomChange, RoomName, RoomState};
 
 /// A change that the broker may not have heard of yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,6 +86,9 @@ impl Store {
             RoomChange::Delete => {
                 chatroom::Entity::delete_by_id(before.id.0).exec(&tx).await?;
                 notifications::forget(&tx, before.id).await?;
+                if before.state() == RoomState::Open {
+                    webhook_events::room_closed(&tx, &before, version, Closing::Deleted, now).await?;
+                }
                 before
             }
             RoomChange::Close | RoomChange::Resume => {
@@ -100,6 +103,10 @@ impl Store {
                     ..before
                 };
                 update_state(&tx, &after).await?;
+                if is_closed {
+                    let why = if idle_since.is_some() { Closing::Idle } else { Closing::Host };
+                    webhook_events::room_closed(&tx, &after, version, why, now).await?;
+                }
                 after
             }
         };

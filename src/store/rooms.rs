@@ -9,7 +9,7 @@ use sea_orm::{
 };
 
 use super::entity::chatroom;
-use super::{Store, StoreError, from_column, millis, parse_column};
+use super::{Store, StoreError, from_column, millis, parse_column, webhook_events};
 use crate::domain::{ChatroomId, HostId, Room, RoomName};
 
 /// A room to be.
@@ -79,13 +79,17 @@ impl Store {
             guest_seen_at: None,
         };
         let values = chatroom::ActiveModel { id: NotSet, ..chatroom::ActiveModel::from(row.clone()).reset_all() };
-        match chatroom::Entity::insert(values).exec(&self.writer).await {
+        let tx = self.begin().await?;
+        match chatroom::Entity::insert(values).exec(&tx).await {
             Ok(inserted) => {
                 row.id = inserted.last_insert_id;
+                webhook_events::room_created(&tx, &row).await?;
+                tx.commit().await?;
                 Ok(row)
             }
             // Another call with the same key was first: its room is the room.
             Err(error) if matches!(error.sql_err(), Some(SqlErr::UniqueConstraintViolation(_))) => {
+                tx.rollback().await?;
                 self.room_by_key(new).await?.ok_or(error)
             }
             Err(error) => Err(error),

@@ -12,6 +12,7 @@ mod retention;
 mod rooms;
 mod schema;
 mod standing;
+mod webhooks;
 
 use chrono::{DateTime, TimeDelta, Utc};
 

@@ -19,3 +19,4 @@ mod readme;
 mod rooms;
 mod status;
 mod support;
+mod webhooks;

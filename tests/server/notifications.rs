@@ -140,3 +140,35 @@ async fn only_room(store: &Store, host: &Host) -> pintalk::domain::ChatroomId {
     let (_, rooms) = store.rooms_of(host.id, filter, 0, 10).await.expect("the database answers");
     rooms.first().expect("a room").id
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_killed_while_it_sends_costs_the_mail_it_was_sending_and_no_other() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let sink = Sink::start(folder.path());
+    let (redis, database) = (RedisServer::start().await, TestDatabase::create(Database::MySql).await);
+    let flags = flags(folder.path(), &sink, &redis, &database);
+    let http = reqwest::Client::builder().timeout(PATIENCE).build().expect("a client");
+    let ca = folder.path().join("ca.pem");
+    let killed = Node::start(&flags, &ca, &http).await;
+    let store = Store::connect(&database.url).await.expect("the database answers");
+    let execute = async |sql: &str| store.connection().execute_unprepared(sql).await.expect("the database answers");
+    execute(
+        "INSERT INTO mail_outbox (recipient, subject, body, attempts, due_at, expires_at, at_most_once) VALUES \
+         ('slow@shop.example', 'first', '1', 0, UTC_TIMESTAMP(3) - INTERVAL 1 SECOND, UTC_TIMESTAMP(3) + INTERVAL 1 DAY, 1), \
+         ('dev@shop.example', 'second', '2', 0, UTC_TIMESTAMP(3), UTC_TIMESTAMP(3) + INTERVAL 1 DAY, 1)",
+    )
+    .await;
+    // Taken together; the mail server has the first, and does not say so.
+    assert_eq!(sink.mail().await["to"], json!(["slow@shop.example"]));
+    drop(killed);
+    // Five minutes later, for all nodes.
+    execute("UPDATE mail_outbox SET due_at = due_at - INTERVAL 5 MINUTE").await;
+    let other = Node::start(&flags, &ca, &http).await;
+    assert_eq!(sink.mail().await["to"], json!(["dev@shop.example"]));
+    let left = async || (store.waiting_mails().await == Ok(1)).then_some(());
+    eventually("the second is out of the box, the first helps nobody any more", left).await;
+    assert!(sink.is_empty(), "no mail comes twice");
+    drop(other);
+    store.close().await;
+    database.drop_it().await;
+}

@@ -15,7 +15,7 @@ use crate::with_topology;
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// The blocks of a language in the README, in order.
-fn blocks(language: &str) -> Vec<String> {
+pub fn blocks(language: &str) -> Vec<String> {
     let readme = std::fs::read_to_string(Path::new(ROOT).join("README.md")).expect("a README");
     let fence = format!("```{language}\n");
     let fenced = readme.split(&fence).skip(1);

@@ -1,5 +1,7 @@
 //! What each call of the route table is for, what it takes, and how it may end beside what its kind says ([`Sketch`]).
 
+mod webhook;
+
 use utoipa::openapi::path::{ParameterBuilder, ParameterIn};
 use utoipa::openapi::{ObjectBuilder, Required, Type};
 
@@ -15,7 +17,7 @@ use crate::protocol::api::{
 };
 
 /// The parts of the API, in the order in which one meets them.
-pub(super) const TAGS: [(&str, &str); 6] = [
+pub(super) const TAGS: [(&str, &str); 7] = [
     ("Widget", "What a site calls for its visitors, with the keys of its host."),
     ("Logins", "An access token for an hour, and a cookie that gets the next one."),
     (
@@ -23,6 +25,7 @@ pub(super) const TAGS: [(&str, &str); 6] = [
         "Four steps to an account; what to do when a password is forgotten; leave and come back.",
     ),
     ("Account", "What a host sees and changes of himself."),
+    ("Webhook", "A host's own systems are told what happens in his rooms."),
     ("Chatrooms", "A host's rooms and what was said in them."),
     ("Operation", "For the machines that run the server."),
 ];
@@ -35,9 +38,11 @@ pub(super) fn tag(call: Call) -> &'static str {
         Call::CheckEmail | Call::MailCode | Call::ConfirmEmail | Call::SignUp => 2,
         Call::ChangePassword | Call::ResetPassword | Call::Leave | Call::RestoreAccount => 2,
         Call::ShowUser | Call::PatchUser | Call::PatchConfigs | Call::RotateKeys => 3,
-        Call::ListRooms | Call::ShowRoom | Call::PatchRoom | Call::DeleteRoom | Call::RestoreRoom => 4,
-        Call::ListMessages | Call::Download => 4,
-        Call::Live | Call::Ready | Call::Metrics => 5,
+        Call::ShowWebhook | Call::SetWebhook | Call::DeleteWebhook | Call::RotateWebhookSecret => 4,
+        Call::TestWebhook | Call::ListDeliveries => 4,
+        Call::ListRooms | Call::ShowRoom | Call::PatchRoom | Call::DeleteRoom | Call::RestoreRoom => 5,
+        Call::ListMessages | Call::Download => 5,
+        Call::Live | Call::Ready | Call::Metrics => 6,
     };
     TAGS[at].0
 }
@@ -224,6 +229,13 @@ pub(super) fn sketch(call: Call) -> Sketch {
         )
         .reads::<KeysRequest>()
         .answers::<User<'_>>(200, "The user, with the new keys."),
+
+        Call::ShowWebhook => webhook::show(),
+        Call::SetWebhook => webhook::set(),
+        Call::DeleteWebhook => webhook::delete(),
+        Call::RotateWebhookSecret => webhook::rotate_secret(),
+        Call::TestWebhook => webhook::test(),
+        Call::ListDeliveries => webhook::list_deliveries(),
 
         Call::ListRooms => Sketch::new(
             "listChatrooms",

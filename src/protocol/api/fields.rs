@@ -42,6 +42,19 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// A list of texts, or nothing at all; `null` is nothing.
+    pub(super) fn texts(&mut self, name: &'static str) -> Option<Vec<&'a str>> {
+        let texts = match self.find(name) {
+            Some(Value::Array(values)) => values.iter().map(Value::as_str).collect::<Option<Vec<_>>>(),
+            Some(Value::Null) | None => return None,
+            Some(_) => None,
+        };
+        if texts.is_none() {
+            self.wrong(name, "must be a list of texts");
+        }
+        texts
+    }
+
     /// A whole number where it may be one, too.
     pub(super) fn number(&self, name: &'static str) -> Option<u64> {
         self.find(name)?.as_u64()

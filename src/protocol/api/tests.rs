@@ -155,5 +155,7 @@ fn what_is_documented_is_what_is_read() {
     check_that_what_is_documented_is_what_is_read::<ConfigsPatch>();
     check_that_what_is_documented_is_what_is_read::<KeysRequest>();
     check_that_what_is_documented_is_what_is_read::<ContactRequest>();
+    check_that_what_is_documented_is_what_is_read::<WebhookRequest>();
+    check_that_what_is_documented_is_what_is_read::<WebhookSecretRequest>();
     check_that_what_is_documented_is_what_is_read::<ChatroomPatch>();
 }

@@ -254,8 +254,12 @@ async fn a_mail_that_must_not_come_twice_is_not_given_to_a_second_node(store: St
         let (now, again) = (later(seconds * 1_000), later(seconds * 1_000) + Duration::from_secs(300));
         store.take_due_mails(10, now, again)
     };
-    let taken = take(61).await.unwrap().remove(0);
-    assert_eq!(take(86_399).await.unwrap(), [], "whether the first has sent it nobody knows");
+    let slow = take(61).await.unwrap().remove(0);
+    assert_eq!(take(360).await.unwrap(), []);
+    let taken = take(361).await.unwrap().remove(0);
+    assert!(!store.mail_leaves(&slow).await.unwrap(), "another node has it");
+    assert!(store.mail_leaves(&taken).await.unwrap());
+    assert_eq!(take(86_399).await.unwrap(), [], "whether it has left nobody knows");
     // It says that it has not.
     store.put_off_mail(taken.id, later(70_000)).await.unwrap();
     assert_eq!(take(70).await.unwrap().len(), 1);

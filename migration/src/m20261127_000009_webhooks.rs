@@ -1,0 +1,93 @@
+//! Webhooks: where a host's own systems are told, and what they are to be told.
+//!
+//! While a node of the previous release runs, what it writes is told nobody.
+
+use sea_orm_migration::prelude::*;
+
+use crate::schema::{Words, id, number, row_id};
+
+/// See the module.
+#[derive(DeriveMigrationName)]
+pub(crate) struct Migration;
+
+const EVENT: &str = "webhook_event";
+
+const INDEXES: [(&str, &[&str]); 3] = [
+    // What is due of a host, the longest first.
+    ("webhook_event_due", &["host_id", "due_at"]),
+    // His newest.
+    ("webhook_event_host", &["host_id", "id"]),
+    // What is to be given up, or forgotten.
+    ("webhook_event_end", &["ends_at"]),
+];
+
+#[async_trait::async_trait]
+impl MigrationTrait for Migration {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let words = Words::of(manager);
+        manager.create_table(webhook(words)).await?;
+        manager.create_table(event(words)).await?;
+        if !manager.has_index(EVENT, "webhook_event_cause").await? {
+            let mut cause = Index::create().table(EVENT).name("webhook_event_cause").unique().to_owned();
+            manager.create_index(cause.col("chatroom_id").col("kind").col("number").to_owned()).await?;
+        }
+        for (name, columns) in INDEXES {
+            if !manager.has_index(EVENT, name).await? {
+                let mut index = Index::create().table(EVENT).name(name).to_owned();
+                for column in columns {
+                    index.col(*column);
+                }
+                manager.create_index(index).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        for table in [EVENT, "webhook"] {
+            manager.drop_table(Table::drop().table(table).if_exists().to_owned()).await?;
+        }
+        Ok(())
+    }
+}
+
+/// One a host.
+fn webhook(words: Words) -> TableCreateStatement {
+    words
+        .table("webhook")
+        .col(id("host_id").primary_key())
+        .col(ColumnDef::new("url").string_len(2000).not_null())
+        .col(ColumnDef::new("events").string_len(200).not_null())
+        .col(ColumnDef::new("is_enabled").boolean().not_null())
+        .col(words.instant("gone_at"))
+        .col(ColumnDef::new("secret").string_len(100).not_null())
+        .col(ColumnDef::new("old_secret").string_len(100))
+        .col(words.instant("old_secret_ends_at"))
+        .col(words.instant("next_turn_at").not_null())
+        .col(number("failed_turns"))
+        .col(words.instant("created_at").not_null())
+        .col(words.instant("updated_at").not_null())
+        .take()
+}
+
+/// One for each thing that happened: its cause is unique, so that what is written twice is told once.
+fn event(words: Words) -> TableCreateStatement {
+    words
+        .table(EVENT)
+        .col(row_id())
+        .col(id("host_id"))
+        .col(id("chatroom_id"))
+        .col(ColumnDef::new("kind").string_len(20).not_null())
+        .col(id("number"))
+        .col(ColumnDef::new("body").text().not_null())
+        .col(words.instant("created_at").not_null())
+        .col(number("attempts"))
+        .col(words.instant("due_at"))
+        .col(ColumnDef::new("state").string_len(10).not_null())
+        .col(words.instant("ends_at").not_null())
+        .col(words.instant("tried_at"))
+        .col(ColumnDef::new("status").big_integer())
+        .col(ColumnDef::new("millis").big_integer())
+        .col(words.prose("problem", Some(200)))
+        .take()
+}

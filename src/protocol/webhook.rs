@@ -1,0 +1,156 @@
+//! What a host's own systems are told: the body of an event, written once, when it happens.
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde::{Serialize, Serializer};
+
+use crate::domain::{ChatroomId, Closing, EventKind, Message, RoomName, Seq};
+
+/// The kind of the event that only tests whether there is somebody.
+pub const PING: &str = "ping";
+
+/// The room that an event is about.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct EventRoom<'a> {
+    /// Row id.
+    pub id: ChatroomId,
+    /// Public name.
+    pub name: &'a str,
+    /// The guest's nickname.
+    pub guest: &'a str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Event<'a, T> {
+    id: &'a str,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    #[serde(serialize_with = "instant")]
+    created_at: DateTime<Utc>,
+    data: T,
+}
+
+#[derive(Serialize)]
+struct Created<'a> {
+    room: EventRoom<'a>,
+}
+
+#[derive(Serialize)]
+struct Written<'a> {
+    room: EventRoom<'a>,
+    message: EventMessage<'a>,
+}
+
+#[derive(Serialize)]
+struct Closed<'a> {
+    room: EventRoom<'a>,
+    reason: &'static str,
+}
+
+#[derive(Serialize)]
+struct Nothing {}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct EventMessage<'a> {
+    seq: Seq,
+    message_id: &'a str,
+    message: &'a str,
+    is_host: bool,
+    datetime: &'a str,
+    #[serde(serialize_with = "instant")]
+    accepted_at: DateTime<Utc>,
+}
+
+/// `room.created`.
+pub fn room_created(room: EventRoom<'_>, at: DateTime<Utc>) -> String {
+    let id = EventKind::RoomCreated.id(room.id, 0);
+    write(&Event { id: &id, kind: EventKind::RoomCreated.as_str(), created_at: at, data: Created { room } })
+}
+
+/// `message.created`.
+pub fn message_created(room: EventRoom<'_>, message: &Message) -> String {
+    let id = EventKind::MessageCreated.id(room.id, message.seq);
+    let written = EventMessage {
+        seq: message.seq,
+        message_id: message.id.as_str(),
+        message: &message.text,
+        is_host: message.side.is_host(),
+        datetime: message.datetime.as_str(),
+        accepted_at: message.accepted_at,
+    };
+    write(&Event {
+        id: &id,
+        kind: EventKind::MessageCreated.as_str(),
+        created_at: message.accepted_at,
+        data: Written { room, message: written },
+    })
+}
+
+/// `room.closed`; `version` is the room's after the change.
+pub fn room_closed(room: EventRoom<'_>, version: u64, why: Closing, at: DateTime<Utc>) -> String {
+    let id = EventKind::RoomClosed.id(room.id, version);
+    let data = Closed { room, reason: why.as_str() };
+    write(&Event { id: &id, kind: EventKind::RoomClosed.as_str(), created_at: at, data })
+}
+
+/// `ping`.
+pub fn ping(id: &str, at: DateTime<Utc>) -> String {
+    write(&Event { id, kind: PING, created_at: at, data: Nothing {} })
+}
+
+impl<'a> EventRoom<'a> {
+    /// Of its parts.
+    pub fn new(id: ChatroomId, name: &'a RoomName, guest: &'a str) -> Self {
+        Self { id, name: name.as_str(), guest }
+    }
+}
+
+fn write<T: Serialize>(event: &Event<'_, T>) -> String {
+    // Texts and numbers under names that are texts.
+    serde_json::to_string(event).unwrap_or_else(|_| unreachable!("nothing of this can fail to be JSON"))
+}
+
+// SPEC 1: times are UTC RFC 3339 with milliseconds and Z.
+fn instant<S: Serializer>(at: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&at.to_rfc3339_opts(SecondsFormat::Millis, true))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::domain::Side;
+
+    #[test]
+    fn an_event_says_what_happened_in_camel_case() {
+        let at = DateTime::from_timestamp_millis(1_679_370_000_178).unwrap();
+        let (id, name) = (ChatroomId(3), RoomName::from_random([7; 16]));
+        let room = EventRoom::new(id, &name, "용감한 고양이");
+        let message = Message {
+            chatroom: id,
+            seq: 9,
+            side: Side::Host,
+            text: "\"hi\"".into(),
+            datetime: "2023-03-23T08:15:77".parse().unwrap(),
+            id: "m-1".parse().unwrap(),
+            accepted_at: at,
+        };
+        let read = |body: &str| serde_json::from_str::<Value>(body).unwrap();
+        let told = json!({"id": 3, "name": name.as_str(), "guest": "용감한 고양이"});
+        assert_eq!(
+            read(&message_created(room, &message)),
+            json!({"id": "evt_3_message_9", "type": "message.created", "createdAt": "2023-03-21T03:40:00.178Z",
+                   "data": {"room": told, "message": {"seq": 9, "messageId": "m-1", "message": "\"hi\"", "isHost": true,
+                            "datetime": "2023-03-23T08:15:77", "acceptedAt": "2023-03-21T03:40:00.178Z"}}})
+        );
+        assert_eq!(
+            read(&room_closed(room, 4, Closing::Idle, at)),
+            json!({"id": "evt_3_closed_4", "type": "room.closed", "createdAt": "2023-03-21T03:40:00.178Z",
+                   "data": {"room": told, "reason": "idle"}})
+        );
+        assert_eq!(read(&room_created(room, at))["data"], json!({"room": told}));
+        assert_eq!(read(&ping("evt_x", at))["data"], json!({}));
+    }
+}

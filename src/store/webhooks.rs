@@ -1,0 +1,232 @@
+//! Webhooks: where a host's own systems are told.
+
+use chrono::{DateTime, Utc};
+use sea_orm::{ActiveModelTrait as _, ColumnTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+
+use super::entity::{webhook, webhook_event};
+use super::{Store, StoreError, millis};
+use crate::domain::{EventKinds, HostId};
+
+mod deliveries;
+mod turns;
+
+pub use deliveries::{Attempt, EventState, RecordedEvent, WebhookEvent};
+pub use turns::{DueWebhook, Turn};
+
+/// How many events of a webhook that is taken away go at once.
+const DELETE_BATCH: u64 = 1_000;
+
+/// Where a host's own systems are told.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Webhook {
+    /// Whose.
+    pub host: HostId,
+    /// Where.
+    pub url: String,
+    /// Of what.
+    pub events: EventKinds,
+    /// Off, nothing is noted and nothing is sent.
+    pub is_enabled: bool,
+    /// When its receiver said that it is gone, which switched it off.
+    pub gone_at: Option<DateTime<Utc>>,
+    /// What is signed with.
+    pub secret: String,
+    /// What is signed with, too, until then.
+    pub old_secret: Option<(String, DateTime<Utc>)>,
+    /// Since when there is one.
+    pub created_at: DateTime<Utc>,
+    /// When the host last changed it.
+    pub updated_at: DateTime<Utc>,
+}
+
+impl std::fmt::Debug for Webhook {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Webhook").field("host", &self.host).finish_non_exhaustive()
+    }
+}
+
+/// What a host decides about his webhook.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WebhookChange {
+    /// Where.
+    pub url: String,
+    /// Of what.
+    pub events: EventKinds,
+    /// Whether anything is to be told.
+    pub is_enabled: bool,
+}
+
+impl Store {
+    /// A host's webhook.
+    pub async fn webhook(&self, host: HostId) -> Result<Option<Webhook>, StoreError> {
+        let row = self.run(|| webhook::Entity::find_by_id(host.0).one(&self.reader)).await?;
+        Ok(row.map(to_webhook).transpose()?)
+    }
+
+    /// Sets a host's webhook. The first time `secret` becomes its secret, and the answer is `true`; after that it keeps its own.
+    pub async fn set_webhook(
+        &self,
+        host: HostId,
+        change: &WebhookChange,
+        secret: &str,
+        now: DateTime<Utc>,
+    ) -> Result<(Webhook, bool), StoreError> {
+        let now = millis(now);
+        let set = || self.run(|| self.set_webhook_once(host, change, secret, now));
+        let (row, is_new) = match set().await {
+            // Another call made the first one a moment ago.
+            Err(StoreError::Conflict) => set().await?,
+            done => done?,
+        };
+        Ok((to_webhook(row)?, is_new))
+    }
+
+    async fn set_webhook_once(
+        &self,
+        host: HostId,
+        change: &WebhookChange,
+        secret: &str,
+        now: DateTime<Utc>,
+    ) -> Result<(webhook::Model, bool), DbErr> {
+        use webhook::Column::{Events, FailedTurns, GoneAt, IsEnabled, NextTurnAt, UpdatedAt, Url};
+        let tx = self.begin().await?;
+        let known = webhook::Entity::find_by_id(host.0).lock_exclusive().one(&tx).await?;
+        let row = webhook::Model {
+            host_id: host.0,
+            url: change.url.clone(),
+            events: change.events.to_string(),
+            is_enabled: change.is_enabled,
+            gone_at: known.as_ref().and_then(|known| known.gone_at).filter(|_| !change.is_enabled),
+            secret: secret.to_owned(),
+            old_secret: None,
+            old_secret_ends_at: None,
+            // A receiver that was put right is tried at once.
+            next_turn_at: now,
+            failed_turns: 0,
+            created_at: now,
+            updated_at: now,
+        };
+        let (row, is_new) = match known {
+            None => {
+                webhook::Entity::insert(webhook::ActiveModel::from(row.clone()).reset_all())
+                    .exec_without_returning(&tx)
+                    .await?;
+                (row, true)
+            }
+            Some(known) => {
+                webhook::Entity::update_many()
+                    .col_expr(Url, row.url.clone().into())
+                    .col_expr(Events, row.events.clone().into())
+                    .col_expr(IsEnabled, row.is_enabled.into())
+                    .col_expr(GoneAt, row.gone_at.into())
+                    .col_expr(NextTurnAt, row.next_turn_at.into())
+                    .col_expr(FailedTurns, 0.into())
+                    .col_expr(UpdatedAt, now.into())
+                    .filter(webhook::Column::HostId.eq(host.0))
+                    .exec(&tx)
+                    .await?;
+                let webhook::Model { secret, old_secret, old_secret_ends_at, created_at, .. } = known;
+                (webhook::Model { secret, old_secret, old_secret_ends_at, created_at, ..row }, false)
+            }
+        };
+        tx.commit().await?;
+        Ok((row, is_new))
+    }
+
+    /// Gives a webhook another secret. Until `old_ends_at`, if that is given, the one until now goes on beside it. `None`: there is no
+    /// webhook.
+    pub async fn rotate_webhook_secret(
+        &self,
+        host: HostId,
+        secret: &str,
+        old_ends_at: Option<DateTime<Utc>>,
+        now: DateTime<Utc>,
+    ) -> Result<Option<Webhook>, StoreError> {
+        let (old_ends_at, now) = (old_ends_at.map(millis), millis(now));
+        let row = self.run(|| self.rotate_webhook_secret_once(host, secret, old_ends_at, now)).await?;
+        Ok(row.map(to_webhook).transpose()?)
+    }
+
+    async fn rotate_webhook_secret_once(
+        &self,
+        host: HostId,
+        secret: &str,
+        old_ends_at: Option<DateTime<Utc>>,
+        now: DateTime<Utc>,
+    ) -> Result<Option<webhook::Model>, DbErr> {
+        use webhook::Column::{OldSecret, OldSecretEndsAt, Secret, UpdatedAt};
+        let tx = self.begin().await?;
+        let Some(mut row) = webhook::Entity::find_by_id(host.0).lock_exclusive().one(&tx).await? else {
+            return Ok(None);
+        };
+        let old = std::mem::replace(&mut row.secret, secret.to_owned());
+        row.old_secret = old_ends_at.map(|_| old);
+        row.old_secret_ends_at = old_ends_at;
+        row.updated_at = now;
+        webhook::Entity::update_many()
+            .col_expr(Secret, row.secret.clone().into())
+            .col_expr(OldSecret, row.old_secret.clone().into())
+            .col_expr(OldSecretEndsAt, old_ends_at.into())
+            .col_expr(UpdatedAt, now.into())
+            .filter(webhook::Column::HostId.eq(host.0))
+            .exec(&tx)
+            .await?;
+        tx.commit().await?;
+        Ok(Some(row))
+    }
+
+    /// Takes a host's webhook away, and all that was to be told. `false`: there was none.
+    pub async fn delete_webhook(&self, host: HostId) -> Result<bool, StoreError> {
+        // First, so that nothing more is noted.
+        let deleted = self.run(|| webhook::Entity::delete_by_id(host.0).exec(&self.writer)).await?;
+        while self.run(|| self.delete_events_once(host)).await? > 0 {}
+        Ok(deleted.rows_affected > 0)
+    }
+
+    async fn delete_events_once(&self, host: HostId) -> Result<u64, DbErr> {
+        let ids: Vec<i64> = webhook_event::Entity::find()
+            .select_only()
+            .column(webhook_event::Column::Id)
+            .filter(webhook_event::Column::HostId.eq(host.0))
+            .order_by_asc(webhook_event::Column::Id)
+            .limit(DELETE_BATCH)
+            .into_tuple()
+            .all(&self.writer)
+            .await?;
+        if ids.is_empty() {
+            return Ok(0);
+        }
+        let gone = webhook_event::Entity::delete_many().filter(webhook_event::Column::Id.is_in(ids));
+        Ok(gone.exec(&self.writer).await?.rows_affected)
+    }
+
+    /// Switches a webhook off whose receiver said that it is gone, unless its host has named another since.
+    pub async fn switch_webhook_off(&self, webhook: &Webhook, now: DateTime<Utc>) -> Result<(), StoreError> {
+        let now = millis(now);
+        self.run(|| {
+            webhook::Entity::update_many()
+                .col_expr(webhook::Column::IsEnabled, false.into())
+                .col_expr(webhook::Column::GoneAt, now.into())
+                .filter(webhook::Column::HostId.eq(webhook.host.0))
+                .filter(webhook::Column::Url.eq(webhook.url.as_str()))
+                .filter(webhook::Column::UpdatedAt.eq(webhook.updated_at))
+                .exec(&self.writer)
+        })
+        .await?;
+        Ok(())
+    }
+}
+
+fn to_webhook(row: webhook::Model) -> Result<Webhook, DbErr> {
+    Ok(Webhook {
+        host: HostId(row.host_id),
+        events: super::parse_column("webhook.events", &row.events)?,
+        url: row.url,
+        is_enabled: row.is_enabled,
+        gone_at: row.gone_at,
+        secret: row.secret,
+        old_secret: row.old_secret.zip(row.old_secret_ends_at),
+        created_at: row.created_at,
+        updated_at: row.updated_at,
+    })
+}

@@ -1,0 +1,280 @@
+//! Brings events to their receivers.
+//!
+//! A receiver is spoken to by one node at a time, in turns ([`Store::take_turn`]). Within a turn the rooms go side by side, a few
+//! at once, and a room's events one after the other. The first failure ends a turn: a receiver that is away, or slow, is left
+//! alone for a while and keeps nobody else waiting. An event is marked after it was sent, so a node that dies in between sends it
+//! once more: at least once, under the same id.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::{StreamExt as _, stream};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::Sender;
+use super::wire::TIME_LIMIT;
+use crate::clock::Chance;
+use crate::domain::HostId;
+use crate::metric;
+use crate::store::{DueWebhook, Store, StoreError, Turn, Webhook, WebhookEvent};
+
+/// How often it is looked what is due.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// How many receivers a node speaks to at once.
+const TURNS: usize = 32;
+
+/// How many rooms' events one receiver is sent at once.
+const ROOMS_AT_ONCE: usize = 4;
+
+/// How many events are looked at together.
+const BATCH: u64 = 50;
+
+/// How long a turn is a node's if it does not prolong it; with what is left of it an event must be sent and marked.
+const LEASE: TimeDelta = TimeDelta::seconds(20);
+const LEFT: TimeDelta = TimeDelta::seconds(TIME_LIMIT.as_secs() as i64 + 3);
+
+/// How long a turn takes at most: others wait, too.
+const TURN: TimeDelta = TimeDelta::seconds(30);
+
+/// How long after its first failure an event is sent again; each further one multiplies it.
+const FIRST_RETRY: TimeDelta = TimeDelta::seconds(5);
+const RETRY_FACTOR: i32 = 4;
+const LAST_RETRY: TimeDelta = TimeDelta::hours(6);
+
+/// How long a receiver is left alone after a turn that brought nothing; each further one doubles it.
+const FIRST_PAUSE: TimeDelta = TimeDelta::seconds(5);
+const LAST_PAUSE: TimeDelta = TimeDelta::minutes(5);
+
+/// How long an event that is on its way may still take when the node is to end.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// What a receiver says that is there no more.
+const GONE: u16 = 410;
+
+/// Sends what is due, again and again. Any number of nodes have one each.
+#[derive(Clone, Debug)]
+pub struct Courier {
+    store: Store,
+    sender: Sender,
+    chance: Chance,
+}
+
+impl Courier {
+    /// From the database to the receivers.
+    pub fn new(store: Store, sender: Sender, chance: Chance) -> Self {
+        Self { store, sender, chance }
+    }
+
+    /// Until it is told to end.
+    pub async fn run(self, stop: CancellationToken) {
+        let mut turns: JoinSet<HostId> = JoinSet::new();
+        let mut served: HashSet<HostId> = HashSet::new();
+        let mut ticks = tokio::time::interval(INTERVAL);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                Some(ended) = turns.join_next() => match ended {
+                    Ok(host) => drop(served.remove(&host)),
+                    Err(error) => {
+                        tracing::error!(%error, "a turn of a webhook ended badly");
+                        // Whose it was is not known; a turn that still goes on is in the database.
+                        served.clear();
+                    }
+                },
+                _ = ticks.tick() => match self.due().await {
+                    Ok(due) => {
+                        for due in due {
+                            if turns.len() < TURNS && served.insert(due.host) {
+                                let (courier, stop) = (self.clone(), stop.clone());
+                                turns.spawn(async move {
+                                    courier.serve_or_tell(due, &stop).await;
+                                    due.host
+                                });
+                            }
+                        }
+                    }
+                    Err(error) => tracing::debug!(%error, "webhooks wait"),
+                },
+            }
+        }
+        while turns.join_next().await.is_some() {}
+    }
+
+    /// One look at what is due, and all turns that come of it, to their ends. Returns how many.
+    ///
+    /// # Errors
+    /// SQL is away; what was not marked is sent again later.
+    pub async fn round(&self) -> Result<usize, StoreError> {
+        let (due, stop) = (self.due().await?, CancellationToken::new());
+        let count = due.len();
+        let turns = stream::iter(due).map(|due| self.serve(due, &stop)).buffer_unordered(TURNS);
+        let ended: Vec<Result<(), StoreError>> = turns.collect().await;
+        ended.into_iter().collect::<Result<Vec<()>, StoreError>>()?;
+        Ok(count)
+    }
+
+    /// Webhooks whose turn it is, those that wait longest first.
+    async fn due(&self) -> Result<Vec<DueWebhook>, StoreError> {
+        let now = self.sender.now();
+        let mut due = self.store.due_webhooks(now).await?;
+        let oldest = due.iter().map(|due| due.since).min().unwrap_or(now);
+        metrics::gauge!(metric::WEBHOOK_LAG).set((now - oldest).as_seconds_f64());
+        due.retain(|due| due.next_turn_at <= now);
+        due.sort_unstable_by_key(|due| due.since.max(due.next_turn_at));
+        Ok(due)
+    }
+
+    async fn serve_or_tell(&self, due: DueWebhook, stop: &CancellationToken) {
+        if let Err(error) = self.serve(due, stop).await {
+            tracing::debug!(%error, host = due.host.0, "a webhook's turn broke off");
+        }
+    }
+
+    /// A turn, from its beginning to its end.
+    async fn serve(&self, due: DueWebhook, stop: &CancellationToken) -> Result<(), StoreError> {
+        let began = self.sender.now();
+        let Some(turn) = self.store.take_turn(&due, began + LEASE).await? else { return Ok(()) };
+        let failed_turns = turn.failed_turns;
+        let serving = Serving {
+            courier: self,
+            turn: tokio::sync::Mutex::new(turn),
+            began,
+            stop,
+            has_arrived: AtomicBool::new(false),
+            has_failed: AtomicBool::new(false),
+            is_lost: AtomicBool::new(false),
+        };
+        let sent = serving.send_due(due.host).await;
+        let (has_arrived, has_failed) = (serving.has_arrived.load(Relaxed), serving.has_failed.load(Relaxed));
+        let (turn, now) = (serving.turn.into_inner(), self.sender.now());
+        let (next_turn_at, failed_turns) = match (has_arrived, has_failed) {
+            (true, _) => (now, 0),
+            (false, true) => (now + self.vary(pause(failed_turns)), failed_turns.saturating_add(1)),
+            (false, false) => (now, failed_turns),
+        };
+        self.store.end_turn(&turn, next_turn_at, failed_turns).await.and(sent)
+    }
+
+    /// A fifth more or less, so that what failed together is not tried together.
+    fn vary(&self, span: TimeDelta) -> TimeDelta {
+        let percent = 80 + i32::try_from(self.chance.below(41)).unwrap_or_default();
+        span * percent / 100
+    }
+}
+
+/// How long an event waits that has failed so often before.
+fn retry(attempts: u32) -> TimeDelta {
+    (FIRST_RETRY * RETRY_FACTOR.saturating_pow(attempts.min(8))).min(LAST_RETRY)
+}
+
+/// How long a receiver is left alone that so many turns before brought nothing.
+fn pause(failed_turns: u32) -> TimeDelta {
+    (FIRST_PAUSE * 2_i32.saturating_pow(failed_turns.min(8))).min(LAST_PAUSE)
+}
+
+/// A turn that goes on.
+struct Serving<'a> {
+    courier: &'a Courier,
+    turn: tokio::sync::Mutex<Turn>,
+    began: DateTime<Utc>,
+    stop: &'a CancellationToken,
+    has_arrived: AtomicBool,
+    has_failed: AtomicBool,
+    /// It is another node's by now, or its host has changed the webhook.
+    is_lost: AtomicBool,
+}
+
+impl Serving<'_> {
+    /// Whether nothing more is to be sent.
+    fn is_over(&self) -> bool {
+        self.has_failed.load(Relaxed)
+            || self.is_lost.load(Relaxed)
+            || self.stop.is_cancelled()
+            || self.courier.sender.now() - self.began > TURN
+    }
+
+    async fn send_due(&self, host: HostId) -> Result<(), StoreError> {
+        let Courier { store, sender, .. } = self.courier;
+        while !self.is_over() {
+            let due = store.due_webhook_events(host, sender.now(), BATCH).await?;
+            if due.is_empty() {
+                break;
+            }
+            let mut rooms: BTreeMap<i64, Vec<WebhookEvent>> = BTreeMap::new();
+            for event in due {
+                rooms.entry(event.chatroom.0).or_default().push(event);
+            }
+            let rooms = stream::iter(rooms.into_values()).map(|events| self.send_in_order(events));
+            let ended: Vec<Result<(), StoreError>> = rooms.buffer_unordered(ROOMS_AT_ONCE).collect().await;
+            ended.into_iter().collect::<Result<Vec<()>, StoreError>>()?;
+        }
+        Ok(())
+    }
+
+    async fn send_in_order(&self, events: Vec<WebhookEvent>) -> Result<(), StoreError> {
+        for event in &events {
+            if self.is_over() {
+                break;
+            }
+            self.send(event).await?;
+        }
+        Ok(())
+    }
+
+    /// Prolongs the turn if what is left of it may be too short.
+    async fn webhook(&self) -> Result<Option<Webhook>, StoreError> {
+        let (store, now) = (&self.courier.store, self.courier.sender.now());
+        let mut turn = self.turn.lock().await;
+        if turn.ends_at - now < LEFT {
+            match store.prolong_turn(&turn, now + LEASE).await? {
+                Some(longer) => *turn = longer,
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(turn.webhook.clone()))
+    }
+
+    async fn send(&self, event: &WebhookEvent) -> Result<(), StoreError> {
+        let Courier { store, sender, .. } = self.courier;
+        let Some(webhook) = self.webhook().await? else {
+            self.is_lost.store(true, Relaxed);
+            return Ok(());
+        };
+        let late = async {
+            self.stop.cancelled().await;
+            tokio::time::sleep(GRACE).await;
+        };
+        let attempt = tokio::select! {
+            attempt = sender.send(&webhook, &event.event_id, &event.body) => attempt,
+            // Not marked: another node sends it again.
+            () = late => return Ok(()),
+        };
+        metrics::histogram!(metric::WEBHOOK_SECONDS).record(Duration::from_millis(attempt.millis).as_secs_f64());
+        if attempt.problem.is_none() {
+            metrics::counter!(metric::WEBHOOKS, "outcome" => "delivered").increment(1);
+            store.webhook_event_arrived(event.id, &attempt).await?;
+            self.has_arrived.store(true, Relaxed);
+            return Ok(());
+        }
+        self.has_failed.store(true, Relaxed);
+        let again = attempt.at + self.courier.vary(retry(event.attempts));
+        let again = (again < event.ends_at).then_some(again);
+        let outcome = if again.is_some() { "failed" } else { "given_up" };
+        metrics::counter!(metric::WEBHOOKS, "outcome" => outcome).increment(1);
+        tracing::debug!(host = webhook.host.0, event = event.event_id, outcome, "an event has not arrived");
+        store.webhook_event_missed(event.id, &attempt, again).await?;
+        if attempt.status == Some(GONE) {
+            tracing::info!(host = webhook.host.0, "a webhook is switched off: its receiver is gone");
+            store.switch_webhook_off(&webhook, attempt.at).await?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

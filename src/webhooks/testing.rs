@@ -1,0 +1,191 @@
+//! A receiver of webhooks, over real HTTP. A whole-server test may include this file by its path: it names nothing of the crate.
+
+use std::collections::HashSet;
+use std::convert::Infallible;
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper::{HeaderMap, Request, Response};
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+/// What came.
+#[derive(Clone, Debug)]
+pub(crate) struct Received {
+    pub(crate) method: String,
+    pub(crate) path: String,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: String,
+}
+
+impl Received {
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+
+    pub(crate) fn id(&self) -> &str {
+        self.header("webhook-id")
+    }
+
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.body).expect("JSON")
+    }
+
+    /// Whether one of its signatures is that of a secret, as OpenSSL computes it.
+    pub(crate) fn is_signed_with(&self, secret: &str) -> bool {
+        let signed = format!("{}.{}.{}", self.id(), self.header("webhook-timestamp"), self.body);
+        let key = STANDARD.decode(secret.strip_prefix("whsec_").expect("a secret")).expect("base64");
+        let key: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
+        let mut openssl = Command::new("openssl")
+            .args(["dgst", "-sha256", "-mac", "HMAC", "-macopt", &format!("hexkey:{key}"), "-binary"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("openssl");
+        openssl.stdin.take().expect("its input").write_all(signed.as_bytes()).expect("openssl reads");
+        let mac = openssl.wait_with_output().expect("openssl ends").stdout;
+        let expected = format!("v1,{}", STANDARD.encode(mac));
+        self.header("webhook-signature").split(' ').any(|signature| signature == expected)
+    }
+}
+
+/// How it answers.
+#[derive(Clone, Debug)]
+pub(crate) enum Reply {
+    Status(u16),
+    /// To there.
+    Redirect(String),
+    /// Never.
+    Silence,
+    /// 200, and a body that does not end.
+    Endless,
+}
+
+/// A receiver that ends with the test.
+pub(crate) struct Receiver {
+    pub(crate) address: SocketAddr,
+    received: Arc<Mutex<Vec<Received>>>,
+    reply: Arc<Mutex<Reply>>,
+    pub(crate) connections: Arc<AtomicUsize>,
+    listens: JoinHandle<()>,
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        self.listens.abort();
+    }
+}
+
+impl Receiver {
+    pub(crate) async fn start() -> Self {
+        Self::start_with(None).await
+    }
+
+    /// Over TLS, if it has a certificate.
+    pub(crate) async fn start_with(tls: Option<tokio_rustls::TlsAcceptor>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let (received, connections) = (Arc::default(), Arc::new(AtomicUsize::new(0)));
+        let reply = Arc::new(Mutex::new(Reply::Status(200)));
+        let (heard, says, counts) = (Arc::clone(&received), reply.clone(), connections.clone());
+        let listens = tokio::spawn(async move {
+            loop {
+                let Ok((stream, _)) = listener.accept().await else { continue };
+                counts.fetch_add(1, SeqCst);
+                let (heard, says, tls) = (Arc::clone(&heard), says.clone(), tls.clone());
+                tokio::spawn(async move {
+                    match tls {
+                        None => serve(stream, heard, says).await,
+                        Some(tls) => {
+                            if let Ok(stream) = tls.accept(stream).await {
+                                serve(stream, heard, says).await;
+                            }
+                        }
+                    }
+                });
+            }
+        });
+        Self { address, received, reply, connections, listens }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}/hooks?of=shop", self.address)
+    }
+
+    pub(crate) fn reply(&self, reply: Reply) {
+        *self.reply.lock() = reply;
+    }
+
+    pub(crate) fn received(&self) -> Vec<Received> {
+        self.received.lock().clone()
+    }
+
+    /// The ids of what came, in order.
+    pub(crate) fn ids(&self) -> Vec<String> {
+        self.received.lock().iter().map(|received| received.id().to_owned()).collect()
+    }
+
+    /// How many different events came.
+    pub(crate) fn different(&self) -> usize {
+        self.ids().into_iter().collect::<HashSet<_>>().len()
+    }
+
+    /// Waits until so many came.
+    pub(crate) async fn wait_for(&self, count: usize, within: Duration) {
+        let waiting = async {
+            while self.received.lock().len() < count {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let came = tokio::time::timeout(within, waiting).await;
+        assert!(came.is_ok(), "{count} in vain: {:?}", self.ids());
+    }
+}
+
+async fn serve(
+    stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
+    heard: Arc<Mutex<Vec<Received>>>,
+    says: Arc<Mutex<Reply>>,
+) {
+    let service = service_fn(|request: Request<Incoming>| {
+        let (heard, says) = (heard.clone(), says.clone());
+        async move {
+            let (head, body) = request.into_parts();
+            let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+            heard.lock().push(Received {
+                method: head.method.to_string(),
+                path: head.uri.to_string(),
+                headers: head.headers,
+                body: String::from_utf8(body.to_vec()).expect("UTF-8"),
+            });
+            let reply = says.lock().clone();
+            let answer = Response::builder();
+            let endless = futures_util::stream::repeat_with(|| {
+                Ok::<_, Infallible>(hyper::body::Frame::data(Bytes::from_static(&[b'x'; 1024])))
+            });
+            let nothing = || Full::new(Bytes::from_static(b"thanks")).boxed_unsync();
+            let answer = match reply {
+                Reply::Status(status) => answer.status(status).body(nothing()),
+                Reply::Redirect(to) => answer.status(307).header("location", to).body(nothing()),
+                Reply::Endless => answer.body(http_body_util::StreamBody::new(endless).boxed_unsync()),
+                Reply::Silence => std::future::pending().await,
+            };
+            Ok::<_, Infallible>(answer.expect("an answer"))
+        }
+    });
+    // However it ends: the other side may have gone.
+    let _ended = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+}

@@ -1,0 +1,77 @@
+//! A node is killed while it sends events: others send what it did not mark, under the same ids, and nothing is left out.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use reqwest::Method;
+use serde_json::json;
+
+use crate::eventually;
+use crate::stage::{Plan, Stage};
+
+use receiver::{Receiver, Reply};
+
+#[allow(dead_code, unreachable_pub, reason = "the crate's own tests use it all")]
+#[path = "../../src/webhooks/testing.rs"]
+mod receiver;
+
+/// How long until another sends, and until all has arrived.
+const TAKEN_OVER: Duration = Duration::from_secs(30);
+const ALL: Duration = Duration::from_secs(60);
+
+const CASE: &str = "a_node_is_killed_between_sending_and_marking";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_is_killed_between_sending_and_marking() {
+    let flags = vec!["--webhook-private".to_owned(), "127.0.0.1".to_owned()];
+    let plan = Plan { flags, nodes: 2, rooms: 3, guests: 1, ..Plan::default() };
+    let mut stage = Stage::set_empty(CASE, &plan).await;
+    let receiver = Receiver::start().await;
+    receiver.reply(Reply::Silence);
+    let path = format!("/api/users/{}/webhook/", stage.host.id.0);
+    let (status, made) = stage.call(0, Method::PUT, &path, json!({"url": receiver.url()})).await;
+    assert_eq!(status, 201, "{made}");
+    let secret = made["secret"].as_str().expect("a secret").to_owned();
+
+    // The other stands still, so it is this one that sends; it hears no answer, and dies without having marked anything.
+    stage.nodes[1].signal("-STOP");
+    stage.open_room().await;
+    receiver.wait_for(1, TAKEN_OVER).await;
+    stage.nodes[0].kill();
+    let killed = Instant::now();
+    stage.nodes[1].signal("-CONT");
+    receiver.reply(Reply::Status(200));
+    receiver.wait_for(2, TAKEN_OVER).await;
+    let taken_over = killed.elapsed();
+    assert_eq!(receiver.different(), 1, "the same event, under the same id: {:?}", receiver.ids());
+
+    // In traffic, the other goes.
+    stage.nodes[0].start_again();
+    for node in &stage.nodes {
+        node.ready(&stage.http).await;
+    }
+    stage.fill(plan.rooms, &plan).await;
+    let before = receiver.received().len();
+    receiver.wait_for(before + 20, TAKEN_OVER).await;
+    stage.nodes[1].kill();
+    let gone = stage.nodes[1].address;
+    stage.open_nodes.lock().retain(|address| *address != gone);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let (mut figures, verdict) = stage.settle().await;
+
+    let mut expected = BTreeSet::new();
+    for (at, room) in stage.rooms.iter().enumerate() {
+        expected.insert(format!("evt_{}_created", room.id.0));
+        expected.extend(stage.stored(at).await.into_iter().map(|(seq, _)| format!("evt_{}_message_{seq}", room.id.0)));
+    }
+    eventually("every event has arrived", ALL, async || (receiver.different() >= expected.len()).then_some(())).await;
+    let came: BTreeSet<String> = receiver.ids().into_iter().collect();
+    assert_eq!(came, expected);
+    assert!(receiver.received().iter().rev().take(20).all(|event| event.is_signed_with(&secret)));
+    figures.note("sent again by another after s", format!("{:.1}", taken_over.as_secs_f64()));
+    figures.note("events", expected.len());
+    figures.note("came more than once", receiver.received().len() - expected.len());
+    figures.show(CASE);
+    stage.complain(&verdict);
+    stage.strike().await;
+}
