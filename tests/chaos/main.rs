@@ -28,6 +28,7 @@ mod socket;
 mod sql_away;
 mod stage;
 mod statuses;
+mod watched;
 mod webhooks;
 
 #[allow(dead_code, reason = "MariaDB is for others")]
