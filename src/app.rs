@@ -105,6 +105,8 @@ impl std::fmt::Debug for App {
 /// # Errors
 /// What no retry could mend.
 pub async fn build(config: Config) -> Result<App, AppError> {
+    // Before anything keeps a handle of a metric: one of before counts nothing.
+    telemetry::metrics(&SystemClock);
     let chance = Chance::from_entropy();
     let lock = Lock::on_files(&config)?;
     let store = Store::connect_lazy(config.mode.database().expose())

@@ -15,12 +15,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use args::{DutyArgs, LogArgs, ServeArgs, StoreArgs};
+pub use args::{DutyArgs, LogArgs, ServeArgs, StoreArgs, TraceArgs};
 pub use limits::{Cap, LimitArgs, Limits};
 pub use secrets::{DatabaseUrl, Hidden, JwtSecrets, RedisTopology, RedisUrl, SmtpUrl};
 pub use values::{
-    CookieDomain, InvalidValue, KeyGrace, LogFormat, LongSpan, PublicUrl, Span, SpanOrOff, Switch, TrustedProxies,
-    WebOrigin,
+    CookieDomain, InvalidValue, KeyGrace, LogFormat, LongSpan, OtlpEndpoint, PublicUrl, Ratio, Span, SpanOrOff, Switch,
+    TrustedProxies, WebOrigin,
 };
 
 pub(crate) use files::{hex, keep, new_key, private_dir};
@@ -145,6 +145,10 @@ pub struct Config {
     pub trusted_proxies: Option<TrustedProxies>,
     /// How a line of the log looks.
     pub log_format: LogFormat,
+    /// Where traces go; `None`: nowhere.
+    pub otlp_endpoint: Option<OtlpEndpoint>,
+    /// Which part of all messages is traced.
+    pub trace_ratio: f64,
     /// What one client may ask.
     pub limits: Limits,
     /// Set by `pintalk demo` only: there is a page at `/demo`.
@@ -202,6 +206,8 @@ impl Config {
             drain: args.drain.0,
             trusted_proxies: args.trusted_proxies,
             log_format: args.log.log_format,
+            otlp_endpoint: otlp_endpoint(args.traces.otlp_endpoint)?,
+            trace_ratio: args.traces.trace_ratio.0,
             limits: Limits::from(&args.limits),
             demo: None,
         })
@@ -292,6 +298,18 @@ fn mode(store: &StoreArgs, redis_url: Option<&Hidden>, data_dir: &Path) -> Resul
         (None, Some(_)) => {
             Err(ConfigError::new("redis-url", "needs --database-url: a cluster keeps its rooms in MySQL"))
         }
+    }
+}
+
+/// The variable that every program of that world reads counts where nothing else is said.
+fn otlp_endpoint(given: Option<OtlpEndpoint>) -> Result<Option<OtlpEndpoint>, ConfigError> {
+    let standard = || std::env::var("OTEL_EXPORTER_OTLP_ENDPOINT").ok().filter(|url| !url.is_empty());
+    match given {
+        Some(endpoint) => Ok(Some(endpoint)),
+        None => standard()
+            .map(|url| url.parse())
+            .transpose()
+            .map_err(|error| ConfigError::new("otlp-endpoint", format!("OTEL_EXPORTER_OTLP_ENDPOINT: {error}"))),
     }
 }
 

@@ -8,7 +8,7 @@
 mod key;
 mod picture;
 mod place;
-mod wire;
+pub(crate) mod wire;
 
 use std::error::Error as _;
 use std::fmt;

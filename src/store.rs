@@ -40,7 +40,8 @@ mod tests;
 mod unattended;
 mod verifications;
 
-use std::time::Duration;
+use std::panic::Location;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, SubsecRound, Utc};
 use sea_orm::{
@@ -67,6 +68,8 @@ pub use room_events::{Changed, RoomEvent};
 pub use rooms::{NewRoom, RoomFilter};
 pub use standing::By;
 pub use verifications::{CodeOutcome, Verification};
+
+use crate::metric;
 
 /// The longest that one operation takes, its retries and the wait for a connection included.
 pub const OPERATION_TIMEOUT: Duration = Duration::from_secs(10);
@@ -122,8 +125,22 @@ impl Store {
     }
 
     /// Runs an operation within [`OPERATION_TIMEOUT`]; one that the database itself rolled back because of others
-    /// (deadlock, lock wait) runs again.
-    async fn run<T, F>(&self, operation: impl Fn() -> F) -> Result<T, StoreError>
+    /// (deadlock, lock wait) runs again. How long it takes is counted under the name of the file that asks.
+    #[track_caller]
+    fn run<T, F>(&self, operation: impl Fn() -> F) -> impl Future<Output = Result<T, StoreError>>
+    where
+        F: Future<Output = Result<T, DbErr>>,
+    {
+        let asks = Location::caller().file();
+        async move {
+            let began = Instant::now();
+            let result = Self::run_for(operation).await;
+            metrics::histogram!(metric::SQL_SECONDS, "operation" => stem(asks)).record(began.elapsed());
+            result
+        }
+    }
+
+    async fn run_for<T, F>(operation: impl Fn() -> F) -> Result<T, StoreError>
     where
         F: Future<Output = Result<T, DbErr>>,
     {
@@ -156,6 +173,12 @@ impl Store {
             })
             .await
     }
+}
+
+/// `rooms` of `src/store/rooms.rs`.
+fn stem(file: &'static str) -> &'static str {
+    let name = file.rsplit(['/', '\\']).next().unwrap_or(file);
+    name.strip_suffix(".rs").unwrap_or(name)
 }
 
 /// What every dialect keeps of an instant. MariaDB would cut, MySQL round, SQLite keep it all.

@@ -98,7 +98,7 @@ impl Node {
             tracker: shutdown.tasks().clone(),
         });
         let inbox = Inbox::new(hub.clone(), shutdown.tasks().clone(), shutdown.stopping_token());
-        let health = NodeHealth::new(shutdown.clone());
+        let health = NodeHealth::new(broker.clone(), shutdown.clone());
         let clock = clock.clone();
         Self { hub, hosts, rooms, accounts, announce, broker, presence, sessions, inbox, standing, health, clock }
     }

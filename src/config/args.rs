@@ -12,7 +12,8 @@ use lettre::message::Mailbox;
 use super::limits::LimitArgs;
 use super::secrets::Hidden;
 use super::values::{
-    CookieDomain, KeyGrace, LogFormat, LongSpan, PublicUrl, Span, SpanOrOff, Switch, TrustedProxies, WebOrigin,
+    CookieDomain, KeyGrace, LogFormat, LongSpan, OtlpEndpoint, PublicUrl, Ratio, Span, SpanOrOff, Switch,
+    TrustedProxies, WebOrigin,
 };
 use crate::broker::redis::DEFAULT_QUEUE_LIMIT;
 use crate::domain::WireOffset;
@@ -28,6 +29,18 @@ pub struct StoreArgs {
     /// Where a node keeps what is its own [default: ./pintalk-data].
     #[arg(long, env = "PINTALK_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
+}
+
+/// Where traces go.
+#[derive(Args, Clone, Debug)]
+pub struct TraceArgs {
+    /// Collector that takes traces by OTLP over HTTP, without /v1/traces [default: OTEL_EXPORTER_OTLP_ENDPOINT; without either,
+    /// nothing is traced].
+    #[arg(long, env = "PINTALK_OTLP_ENDPOINT", value_name = "URL")]
+    pub otlp_endpoint: Option<OtlpEndpoint>,
+    /// Which part of all messages is traced, from 0 to 1.
+    #[arg(long, env = "PINTALK_TRACE_RATIO", value_name = "PART", default_value = "0.01")]
+    pub trace_ratio: Ratio,
 }
 
 /// How the program tells what it does.
@@ -136,6 +149,9 @@ pub struct ServeArgs {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub log: LogArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub traces: TraceArgs,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub limits: LimitArgs,

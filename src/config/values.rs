@@ -45,6 +45,41 @@ pub enum LogFormat {
     Json,
 }
 
+/// Which part of something: from 0 to 1.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Ratio(pub f64);
+
+impl FromStr for Ratio {
+    type Err = InvalidValue;
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        let part = text.parse::<f64>().ok().filter(|part| (0.0..=1.0).contains(part));
+        part.map(Self).ok_or_else(|| InvalidValue::new("expected a number from 0 to 1"))
+    }
+}
+
+/// Where a collector takes OTLP over HTTP: scheme and authority, perhaps a path, never a final slash.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OtlpEndpoint(String);
+
+impl OtlpEndpoint {
+    /// Where it takes traces.
+    pub fn traces(&self) -> String {
+        format!("{}/v1/traces", self.0)
+    }
+}
+
+impl FromStr for OtlpEndpoint {
+    type Err = InvalidValue;
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        let url = Url::parse(text.trim()).ok().filter(|url| {
+            let plain = url.query().is_none() && url.fragment().is_none() && url.username().is_empty();
+            matches!(url.scheme(), "http" | "https") && url.host_str().is_some() && plain
+        });
+        let url = url.ok_or_else(|| InvalidValue::new("expected a URL such as http://collector:4318"))?;
+        Ok(Self(url.as_str().trim_end_matches('/').to_owned()))
+    }
+}
+
 /// A span of time such as `90s`, `15m` or `7d`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span(pub Duration);

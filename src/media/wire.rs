@@ -32,18 +32,22 @@ pub(super) struct Wire;
 
 impl object_store::client::HttpConnector for Wire {
     fn connect(&self, _: &ClientOptions) -> object_store::Result<HttpClient> {
-        let tls = tls().map_err(|error| object_store::Error::Generic { store: "S3", source: Box::new(error) })?;
-        let mut http = HttpConnector::new();
-        http.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        http.set_nodelay(true);
-        // Which of the two it is, is decided above.
-        http.enforce_http(false);
         let https =
-            HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(http);
+            connector().map_err(|error| object_store::Error::Generic { store: "S3", source: Box::new(error) })?;
         let mut builder = Client::builder(TokioExecutor::new());
         builder.pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE_TIMEOUT);
         Ok(HttpClient::new(Connections(builder.build(https))))
     }
+}
+
+/// Opens connections, with TLS or without, as a URL says.
+pub(crate) fn connector() -> Result<HttpsConnector<HttpConnector>, rustls::Error> {
+    let mut http = HttpConnector::new();
+    http.set_connect_timeout(Some(CONNECT_TIMEOUT));
+    http.set_nodelay(true);
+    // Which of the two it is, the URL says.
+    http.enforce_http(false);
+    Ok(HttpsConnectorBuilder::new().with_tls_config(tls()?).https_or_http().enable_http1().wrap_connector(http))
 }
 
 /// Without an authority nothing is believed: a machine that has none may still have a bucket on `http://`.
