@@ -14,7 +14,7 @@ use crate::broker::embedded::EmbeddedBroker;
 use crate::broker::redis::RedisBroker;
 use crate::broker::{Broker, Unavailable};
 use crate::clock::{Chance, Clock, SystemClock};
-use crate::config::{Config, PrivateNetworks};
+use crate::config::{Config, Networks};
 use crate::domain::NodeId;
 use crate::http::{self, RenderMetrics};
 use crate::hub::Hub;
@@ -110,6 +110,8 @@ impl std::fmt::Debug for App {
 /// # Errors
 /// What no retry could mend.
 pub async fn build(config: Config) -> Result<App, AppError> {
+    // Before anything keeps a handle of a metric: one of before counts nothing.
+    telemetry::metrics(&SystemClock);
     let chance = Chance::from_entropy();
     let lock = Lock::on_files(&config)?;
     let store = Store::connect_lazy(config.mode.database().expose())
@@ -138,7 +140,7 @@ pub async fn build(config: Config) -> Result<App, AppError> {
 }
 
 /// Where webhooks may lead beside the internet.
-fn allowed(networks: &PrivateNetworks) -> Option<webhooks::IsAllowed> {
+fn allowed(networks: &Networks) -> Option<webhooks::IsAllowed> {
     let networks = networks.clone();
     if networks.is_empty() { None } else { Some(Arc::new(move |address| networks.contain(address))) }
 }

@@ -9,16 +9,18 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::broker::queue::{ArchiveLease, ArchiveQueue, ArchivedMark, QueueEntry};
+use crate::broker::queue::{ArchiveLease, ArchiveQueue, ArchivedMark, Backlog, QueueEntry};
 use crate::broker::{Partition, Unavailable};
 use crate::domain::{ChatroomId, Message, RoomName, RoomState, Seq};
 use crate::protocol::chat::StoredFrame;
 use crate::store::{Archived, Store, StoreError};
+use crate::trace::Span;
 
 /// The most rows of one transaction.
 const BATCH: usize = 500;
@@ -39,6 +41,9 @@ const RETRY: Duration = Duration::from_secs(1);
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 const ROOM_IDLE: Duration = Duration::from_secs(3_600);
 
+/// How often it is looked how much waits: two cheap questions a partition.
+const LAG_INTERVAL: Duration = Duration::from_secs(5);
+
 /// Higher than any version that SQL gives: the state of a room without a row.
 const GONE: u64 = u32::MAX as u64;
 
@@ -58,6 +63,7 @@ impl Archive {
         stop: &CancellationToken,
     ) -> Self {
         let wakers: Arc<[Notify]> = (0..partitions).map(|_| Notify::new()).collect();
+        let lags: Arc<Mutex<Vec<Backlog>>> = Arc::new(Mutex::new(vec![Backlog::default(); usize::from(partitions)]));
         for partition in (0..partitions).map(Partition) {
             let archiver = Archiver {
                 partition,
@@ -66,6 +72,7 @@ impl Archive {
                 wakers: wakers.clone(),
                 lease: None,
                 swept: Instant::now(),
+                lag: Lag { of_all: lags.clone(), looked: None },
             };
             tracker.spawn(archiver.run(stop.clone()));
         }
@@ -97,6 +104,7 @@ struct Archiver {
     wakers: Arc<[Notify]>,
     lease: Option<(ArchiveLease, Instant)>,
     swept: Instant,
+    lag: Lag,
 }
 
 impl Archiver {
@@ -107,6 +115,7 @@ impl Archiver {
         while !stop.is_cancelled() {
             let worked = self.work().await;
             let waited = std::mem::replace(&mut waits, worked.is_err());
+            self.look_at_backlog().await;
             let pause = match worked {
                 Ok(true) => IDLE_INTERVAL,
                 Ok(false) => LEASE_INTERVAL,
@@ -124,6 +133,7 @@ impl Archiver {
                 () = stop.cancelled() => {}
             }
         }
+        self.lag.show(self.partition, Backlog::default());
         if let Some((lease, _)) = self.lease.take()
             && let Err(error) = self.queue.release(self.partition, &lease).await
         {
@@ -147,11 +157,30 @@ impl Archiver {
                 self.lease = None;
                 return Ok(false);
             }
+            metrics::histogram!(crate::metric::ARCHIVE_BATCH).record(rows as f64);
             metrics::histogram!(crate::metric::ARCHIVE_SECONDS).record(began.elapsed().as_secs_f64());
             metrics::counter!(crate::metric::ARCHIVED).increment(rows as u64);
             if !full {
                 return Ok(true);
             }
+            self.look_at_backlog().await;
+        }
+    }
+
+    /// Shows how much waits, now and then.
+    async fn look_at_backlog(&mut self) {
+        if self.lag.looked.is_some_and(|looked| looked.elapsed() < LAG_INTERVAL) {
+            return;
+        }
+        self.lag.looked = Some(Instant::now());
+        let backlog = match &self.lease {
+            Some(_) => self.queue.backlog(self.partition).await,
+            // It is another node's to show.
+            None => Ok(Backlog::default()),
+        };
+        match backlog {
+            Ok(backlog) => self.lag.show(self.partition, backlog),
+            Err(error) => tracing::debug!(%error, partition = self.partition.0, "how much waits is not known"),
         }
     }
 
@@ -178,7 +207,15 @@ impl Archiver {
                 None => return Ok(false),
             }
         }
-        let archived = match self.commit(&batch).await {
+        let spans: Vec<Span> = batch.iter().filter_map(|(entry, _)| entry.trace?.child("archive.commit")).collect();
+        let committed = self.commit(&batch).await;
+        for mut span in spans {
+            span.note("pintalk.batch", batch.len() as i64);
+            if committed.is_err() {
+                span.fail("SQL did not take the batch");
+            }
+        }
+        let archived = match committed {
             Err(StoreError::Data(_)) => match self.commit_each(lease, &batch).await? {
                 Some(archived) => archived,
                 None => return Ok(false),
@@ -245,6 +282,25 @@ impl Archiver {
             tracing::debug!(removed, partition = self.partition.0, "idle rooms left the broker");
         }
         Ok(())
+    }
+}
+
+/// How much waits in the partitions that this node archives.
+struct Lag {
+    of_all: Arc<Mutex<Vec<Backlog>>>,
+    looked: Option<Instant>,
+}
+
+impl Lag {
+    fn show(&self, partition: Partition, backlog: Backlog) {
+        let mut of_all = self.of_all.lock();
+        if let Some(of_one) = of_all.get_mut(usize::from(partition.0)) {
+            *of_one = backlog;
+        }
+        let messages: u64 = of_all.iter().map(|of_one| of_one.messages).sum();
+        let oldest = of_all.iter().map(|of_one| of_one.oldest).max().unwrap_or_default();
+        metrics::gauge!(crate::metric::ARCHIVE_LAG).set(messages as f64);
+        metrics::gauge!(crate::metric::ARCHIVE_LAG_SECONDS).set(oldest.as_secs_f64());
     }
 }
 

@@ -15,6 +15,7 @@
 //!   [`Broker::log_after`].
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -22,6 +23,7 @@ use chrono::{DateTime, Utc};
 
 use crate::control::Control;
 use crate::domain::{ChatroomId, HostId, MessageId, RoomChange, RoomName, RoomState, Seq, Side, WallClock};
+use crate::trace::Trace;
 
 pub mod embedded;
 pub mod queue;
@@ -72,6 +74,8 @@ pub struct Submission {
     pub datetime: WallClock,
     /// The frame up to the place of its number ([`message_head`](crate::protocol::chat::message_head)).
     pub head: Bytes,
+    /// The trace that it belongs to, if it is traced.
+    pub trace: Option<Trace>,
 }
 
 /// What became of a [`Submission`].
@@ -179,6 +183,19 @@ pub struct Publication<'a> {
     pub seq: Seq,
     /// The complete frame.
     pub frame: &'a [u8],
+    /// How it came here; `None` if that is not known.
+    pub way: Option<Way>,
+    /// The trace that it belongs to, if it is traced.
+    pub trace: Option<Trace>,
+}
+
+/// How a message came here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Way {
+    /// Whether this node sent it to the broker.
+    pub is_own: bool,
+    /// How long ago the broker accepted it, as far as this node knows the broker's clock.
+    pub age: Duration,
 }
 
 /// What arrives from the buses. Called from the driver's own tasks, in order within a room: an implementation never waits.

@@ -15,12 +15,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use args::{DutyArgs, LogArgs, ServeArgs, StoreArgs};
+pub use args::{DutyArgs, LogArgs, ServeArgs, StoreArgs, TraceArgs};
 pub use limits::{Cap, LimitArgs, Limits};
 pub use secrets::{DatabaseUrl, Hidden, JwtSecrets, RedisTopology, RedisUrl, SmtpUrl};
 pub use values::{
-    CookieDomain, InvalidValue, KeyGrace, LogFormat, LongSpan, PrivateNetworks, PublicUrl, Span, SpanOrOff, Switch,
-    TrustedProxies, WebOrigin,
+    CookieDomain, InvalidValue, KeyGrace, LogFormat, LongSpan, Networks, OtlpEndpoint, PublicUrl, Ratio, Span, SpanOrOff,
+    Switch, WebOrigin,
 };
 
 pub(crate) use files::{hex, keep, new_key, private_dir};
@@ -132,7 +132,7 @@ pub struct Config {
     /// How long the keys of a service go on that its host has replaced.
     pub key_grace: Duration,
     /// Private networks that webhooks may lead to.
-    pub webhook_private: PrivateNetworks,
+    pub webhook_private: Networks,
     /// How long a host may be gone and not be called offline.
     pub presence_grace: Duration,
     /// Redis replicas that must have a batch before it is published.
@@ -144,9 +144,13 @@ pub struct Config {
     /// Over how long a leaving node closes its sockets.
     pub drain: Duration,
     /// Whose `X-Forwarded-For` is believed; `None` was not said, and nobody's is.
-    pub trusted_proxies: Option<TrustedProxies>,
+    pub trusted_proxies: Option<Networks>,
     /// How a line of the log looks.
     pub log_format: LogFormat,
+    /// Where traces go; `None`: nowhere.
+    pub otlp_endpoint: Option<OtlpEndpoint>,
+    /// Which part of all messages is traced.
+    pub trace_ratio: f64,
     /// What one client may ask.
     pub limits: Limits,
     /// Set by `pintalk demo` only: there is a page at `/demo`.
@@ -205,6 +209,8 @@ impl Config {
             drain: args.drain.0,
             trusted_proxies: args.trusted_proxies,
             log_format: args.log.log_format,
+            otlp_endpoint: otlp_endpoint(args.traces.otlp_endpoint)?,
+            trace_ratio: args.traces.trace_ratio.0,
             limits: Limits::from(&args.limits),
             demo: None,
         })
@@ -250,7 +256,7 @@ impl Config {
 
     /// What the proxies' list comes down to: unset trusts nobody.
     pub fn trusts_proxy(&self, peer: IpAddr) -> bool {
-        self.trusted_proxies.as_ref().is_some_and(|proxies| proxies.trusts(peer))
+        self.trusted_proxies.as_ref().is_some_and(|proxies| proxies.contain(peer))
     }
 }
 
@@ -295,6 +301,18 @@ fn mode(store: &StoreArgs, redis_url: Option<&Hidden>, data_dir: &Path) -> Resul
         (None, Some(_)) => {
             Err(ConfigError::new("redis-url", "needs --database-url: a cluster keeps its rooms in MySQL"))
         }
+    }
+}
+
+/// The variable that every program of that world reads counts where nothing else is said.
+fn otlp_endpoint(given: Option<OtlpEndpoint>) -> Result<Option<OtlpEndpoint>, ConfigError> {
+    let standard = || std::env::var("OTEL_EXPORTER_OTLP_ENDPOINT").ok().filter(|url| !url.is_empty());
+    match given {
+        Some(endpoint) => Ok(Some(endpoint)),
+        None => standard()
+            .map(|url| url.parse())
+            .transpose()
+            .map_err(|error| ConfigError::new("otlp-endpoint", format!("OTEL_EXPORTER_OTLP_ENDPOINT: {error}"))),
     }
 }
 

@@ -29,6 +29,9 @@ pub use table::{Duty, Entry, TABLE};
 /// How often the leader looks what is due.
 const TICK: Duration = Duration::from_secs(1);
 
+/// How often it is counted how many mails wait.
+const MAILS_INTERVAL: Duration = Duration::from_secs(15);
+
 /// How many times as long as its last step a duty rests: a million rows take minutes, in which a fifth of one connection's time is
 /// theirs.
 const REST: u32 = 4;
@@ -118,7 +121,12 @@ impl Duties {
         let mut due = [Instant::now(); TABLE.len()];
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut looked: Option<Instant> = None;
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+            if looked.is_none_or(|looked| looked.elapsed() >= MAILS_INTERVAL) {
+                looked = Some(Instant::now());
+                self.show_mails(leader.is_leading()).await;
+            }
             for (entry, due) in TABLE.iter().zip(&mut due) {
                 let goes_on = || leader.is_leading() && !stop.is_cancelled();
                 if goes_on() && *due <= Instant::now() {
@@ -126,6 +134,15 @@ impl Duties {
                     *due = Instant::now() + entry.every;
                 }
             }
+        }
+    }
+
+    /// Shows how many mails wait: one node is enough to ask.
+    async fn show_mails(&self, leads: bool) {
+        let waiting = if leads { self.store.waiting_mails().await } else { Ok(0) };
+        match waiting {
+            Ok(waiting) => metrics::gauge!(metric::MAILS_WAITING).set(waiting as f64),
+            Err(error) => tracing::debug!(%error, "how many mails wait is not known"),
         }
     }
 
@@ -168,6 +185,10 @@ impl Duties {
             tokio::time::sleep(step_began.elapsed() * REST).await;
         };
         let word = if outcome.is_ok() { "done" } else { "failed" };
+        if outcome.is_ok() {
+            let now = self.clock.now().timestamp_millis() as f64 / 1_000.0;
+            metrics::gauge!(metric::DUTY_SUCCESS, "duty" => entry.name).set(now);
+        }
         metrics::counter!(metric::DUTY_RUNS, "duty" => entry.name, "outcome" => word).increment(1);
         metrics::histogram!(metric::DUTY_SECONDS, "duty" => entry.name).record(began.elapsed().as_secs_f64());
         outcome

@@ -19,8 +19,10 @@ use crate::domain::{ConnectionId, HostId, HostUuid, RoomName, Seq, Side};
 use crate::protocol::{Close, frame};
 
 mod connection;
+mod meters;
 
-pub use connection::{Connection, Identity, OUTBOX_BYTES, OUTBOX_FRAMES, WINDOW_BYTES, WINDOW_MESSAGES};
+pub use connection::{Connection, Delivery, Identity, OUTBOX_BYTES, OUTBOX_FRAMES, WINDOW_BYTES, WINDOW_MESSAGES};
+use meters::Meters;
 
 /// Where a connection is registered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +43,7 @@ pub struct Hub {
     addresses: DashMap<IpAddr, u32>,
     next_id: AtomicU64,
     chance: Chance,
+    meters: Meters,
 }
 
 impl Hub {
@@ -53,6 +56,7 @@ impl Hub {
             addresses: DashMap::new(),
             next_id: AtomicU64::new(1),
             chance,
+            meters: Meters::default(),
         })
     }
 
@@ -102,14 +106,35 @@ impl Hub {
             .map_or(0, |members| members.iter().filter(|member| member.side() == Side::Host).count() as u32)
     }
 
-    /// Hands a message to everybody in a room: framed once, then counted references.
-    pub fn deliver(&self, publication: &Publication<'_>) {
-        if let Some(members) = self.rooms.get(&publication.room) {
-            let framed = frame::text(publication.frame);
-            for member in members.iter() {
-                member.deliver(publication.prev, publication.seq, &framed);
+    /// Hands a message to everybody in a room: framed once, then counted references. Returns in how many outboxes it is.
+    pub fn deliver(&self, publication: &Publication<'_>) -> u64 {
+        let Some(members) = self.rooms.get(&publication.room) else { return 0 };
+        let framed = frame::text(publication.frame);
+        let (mut queued, mut gap) = (0, false);
+        for member in members.iter() {
+            match member.deliver(publication.prev, publication.seq, &framed) {
+                Delivery::Queued => queued += 1,
+                Delivery::Gap => gap = true,
+                Delivery::NotNow => {}
             }
         }
+        drop(members);
+        self.meters.delivered.increment(queued);
+        if gap {
+            self.meters.gaps.increment(1);
+        }
+        if let Some(way) = publication.way.filter(|_| queued > 0) {
+            let seconds = if way.is_own { &self.meters.local } else { &self.meters.remote };
+            seconds.record(way.age);
+        }
+        queued
+    }
+
+    /// What waits in all outboxes, in bytes.
+    pub fn outbox_bytes(&self) -> u64 {
+        let of = |members: &[Arc<Connection>]| members.iter().map(|member| member.waiting_bytes() as u64).sum::<u64>();
+        let rooms: u64 = self.rooms.iter().map(|entry| of(entry.value())).sum();
+        rooms + self.statuses.iter().map(|entry| of(entry.value())).sum::<u64>()
     }
 
     /// Hands a passing notice to everybody in a room who is up to date.

@@ -6,7 +6,7 @@
 //!
 //! | floor | modules | knows |
 //! |---|---|---|
-//! | ground | [`domain`], [`protocol`], [`control`], [`clock`], [`metric`] | words; no tokio, no I/O |
+//! | ground | [`domain`], [`protocol`], [`control`], [`clock`], [`metric`], [`trace`] | words; no tokio, no I/O |
 //! | ports | [`broker`], [`presence`], [`lease`], [`throttle`], [`store`], [`media`] (and [`redis`], the clients that drivers share, `tls`, and [`turns`]) | what is kept, and where |
 //! | services | [`hub`], [`relay`], [`history`], [`hosts`], [`rooms`], [`accounts`], [`profile_images`], [`statuses`], [`standing`], [`inbox`], [`session`], [`archive`], [`leader`], [`duties`], [`limits`], [`mail`], [`webhooks`], [`contacts`], [`notifier`] | ports, never a driver, never a socket |
 //! | transport | [`http`], [`ws`], [`web`] | warp and sockets |
@@ -68,6 +68,7 @@ pub mod store;
 pub mod telemetry;
 pub mod throttle;
 mod tls;
+pub mod trace;
 pub mod turns;
 pub mod web;
 pub mod webhooks;

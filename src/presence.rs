@@ -29,6 +29,12 @@ pub struct Status {
     pub version: u64,
 }
 
+/// Counts a change.
+fn count(online: bool) {
+    let to = if online { "online" } else { "offline" };
+    metrics::counter!(crate::metric::TRANSITIONS, "to" => to).increment(1);
+}
+
 /// What is heard from the port. Called from the driver's own tasks; an implementation never waits.
 pub trait PresenceSink: Send + Sync + 'static {
     /// A host came online, or went offline.

@@ -4,7 +4,7 @@
 //! is the business of whoever called it. What a Cluster did not run, because the slot is elsewhere or on its way, is asked again.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fred::clients::SubscriberClient;
 use fred::error::ErrorKind;
@@ -13,6 +13,7 @@ use fred::types::config::{Server, TcpConfig, UnresponsiveConfig};
 use fred::types::scripts::Script as FredScript;
 use fred::types::{ClientState, ClusterStateChange, CustomCommand, MultipleKeys, MultipleValues};
 use fred::util::redis_keyslot;
+use metrics::Histogram;
 use parking_lot::Mutex;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
@@ -20,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::broker::Unavailable;
 use crate::domain::NodeId;
+use crate::metric;
 
 mod lease;
 mod nodes;
@@ -76,6 +78,7 @@ pub struct Redis {
 struct Shared {
     lease: Mutex<Lease>,
     scripts: nodes::Scripts,
+    round_trip: Histogram,
 }
 
 impl std::fmt::Debug for Redis {
@@ -114,11 +117,16 @@ impl Redis {
         });
         let client = builder.build()?;
         let subscriber = builder.build_subscriber_client()?;
+        let reconnected = [("commands", client.reconnect_rx()), ("subscriber", subscriber.reconnect_rx())];
         client.connect();
         subscriber.connect();
         let ended = CancellationToken::new();
         tokio::spawn(ended.clone().run_until_cancelled_owned(leave_the_silent(client.clone(), subscriber.clone())));
-        let shared = Shared { lease: Mutex::new(Lease::of(node)), scripts: nodes::Scripts::default() };
+        for (name, events) in reconnected {
+            tokio::spawn(ended.clone().run_until_cancelled_owned(count_reconnects(name, events)));
+        }
+        let round_trip = metrics::histogram!(metric::ROUND_TRIP);
+        let shared = Shared { lease: Mutex::new(Lease::of(node)), scripts: nodes::Scripts::default(), round_trip };
         let redis = Self { client, subscriber, node, ended, shared: Arc::new(shared) };
         tokio::spawn(redis.clone().lose_lease_when_disturbed(Disturbances::of(&redis.client)));
         Ok(redis)
@@ -151,7 +159,10 @@ impl Redis {
     {
         let keys = keys.into();
         let args = args.try_into().map_err(Into::into)?;
-        call(|| self.eval_once(script, keys.clone(), args.clone())).await
+        let began = Instant::now();
+        let answer = call(|| self.eval_once(script, keys.clone(), args.clone())).await;
+        self.shared.round_trip.record(began.elapsed());
+        answer
     }
 
     async fn eval_once(
@@ -237,6 +248,21 @@ impl Redis {
             if let Err(error) = result {
                 tracing::debug!(%error, "redis client did not quit in order");
             }
+        }
+    }
+}
+
+/// Counts the connections that a client makes in the place of others: not the first.
+async fn count_reconnects(client: &'static str, mut events: Receiver<Server>) {
+    let mut is_first = true;
+    loop {
+        match events.recv().await {
+            Ok(_) if is_first => is_first = false,
+            Ok(_) => metrics::counter!(metric::RECONNECTS, "client" => client).increment(1),
+            Err(RecvError::Lagged(missed)) => {
+                metrics::counter!(metric::RECONNECTS, "client" => client).increment(missed);
+            }
+            Err(RecvError::Closed) => return,
         }
     }
 }

@@ -102,7 +102,13 @@ impl Deliveries {
 
 impl Sink for Deliveries {
     fn publication(&self, publication: &Publication<'_>) {
-        self.hub.deliver(publication);
+        let mut span = publication.trace.and_then(|trace| trace.child("message.deliver"));
+        let receivers = self.hub.deliver(publication);
+        if let Some(span) = &mut span {
+            span.note("pintalk.room", publication.room.to_string());
+            span.note("pintalk.seq", publication.seq as i64);
+            span.note("pintalk.receivers", receivers as i64);
+        }
         self.inbox.arrived(publication);
         if let Some(archive) = &self.archive {
             archive.wake(publication.room);

@@ -42,7 +42,8 @@ mod verifications;
 mod webhook_events;
 mod webhooks;
 
-use std::time::Duration;
+use std::panic::Location;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, SubsecRound, Utc};
 use sea_orm::{
@@ -71,6 +72,8 @@ pub use standing::By;
 pub use verifications::{CodeOutcome, Verification};
 pub use webhook_events::TRIED_FOR;
 pub use webhooks::{Attempt, DueWebhook, EventState, RecordedEvent, Turn, Webhook, WebhookChange, WebhookEvent};
+
+use crate::metric;
 
 /// The longest that one operation takes, its retries and the wait for a connection included.
 pub const OPERATION_TIMEOUT: Duration = Duration::from_secs(10);
@@ -126,8 +129,22 @@ impl Store {
     }
 
     /// Runs an operation within [`OPERATION_TIMEOUT`]; one that the database itself rolled back because of others
-    /// (deadlock, lock wait) runs again.
-    async fn run<T, F>(&self, operation: impl Fn() -> F) -> Result<T, StoreError>
+    /// (deadlock, lock wait) runs again. How long it takes is counted under the name of the file that asks.
+    #[track_caller]
+    fn run<T, F>(&self, operation: impl Fn() -> F) -> impl Future<Output = Result<T, StoreError>>
+    where
+        F: Future<Output = Result<T, DbErr>>,
+    {
+        let asks = Location::caller().file();
+        async move {
+            let began = Instant::now();
+            let result = Self::run_for(operation).await;
+            metrics::histogram!(metric::SQL_SECONDS, "operation" => stem(asks)).record(began.elapsed());
+            result
+        }
+    }
+
+    async fn run_for<T, F>(operation: impl Fn() -> F) -> Result<T, StoreError>
     where
         F: Future<Output = Result<T, DbErr>>,
     {
@@ -160,6 +177,12 @@ impl Store {
             })
             .await
     }
+}
+
+/// `rooms` of `src/store/rooms.rs`.
+fn stem(file: &'static str) -> &'static str {
+    let name = file.rsplit(['/', '\\']).next().unwrap_or(file);
+    name.strip_suffix(".rs").unwrap_or(name)
 }
 
 /// What every dialect keeps of an instant. MariaDB would cut, MySQL round, SQLite keep it all.

@@ -1,19 +1,29 @@
-//! What an operator sees: the log, and the numbers behind `/metrics`.
+//! What an operator sees: the log, the numbers behind `/metrics`, and traces.
 //!
-//! Both belong to the process, not to a node: a test runs several nodes in one process, so installing again is fine
+//! All belong to the process, not to a node: a test runs several nodes in one process, so installing again is fine
 //! and changes nothing.
 
+use std::fmt::Write as _;
 use std::io::IsTerminal as _;
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use tracing_subscriber::EnvFilter;
+use tracing::{Level, Metadata};
+use tracing_subscriber::filter::{EnvFilter, filter_fn};
+use tracing_subscriber::fmt;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::clock::Clock;
 use crate::config::LogFormat;
 use crate::metric;
 use crate::shutdown::Shutdown;
+
+mod otlp;
+mod process;
+
+pub use otlp::{Traces, traces};
 
 /// How often the recorder tidies up: without it, the samples of a histogram pile up until somebody scrapes.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
@@ -32,7 +42,14 @@ pub struct Metrics(PrometheusHandle);
 impl Metrics {
     /// All of them in Prometheus' text format.
     pub fn render(&self) -> String {
-        self.0.render()
+        let mut text = self.0.render();
+        if let Some(seconds) = process::cpu_seconds() {
+            let name = metric::CPU_SECONDS;
+            let help = metric::TABLE.iter().find(|metric| metric.name == name).map_or("", |metric| metric.help);
+            // Writing to a string does not fail.
+            let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} counter\n{name} {seconds}\n\n");
+        }
+        text
     }
 
     /// Keeps the numbers tidy until the node stops.
@@ -42,9 +59,8 @@ impl Metrics {
             let mut ticks = tokio::time::interval(UPKEEP_INTERVAL);
             while stopping.run_until_cancelled(ticks.tick()).await.is_some() {
                 handle.run_upkeep();
-                if let Some(bytes) = resident_bytes() {
-                    metrics::gauge!(metric::RESIDENT_BYTES).set(bytes);
-                }
+                // A task that could not be run is one that is not needed any more.
+                let _ = tokio::task::spawn_blocking(process::observe).await;
             }
         });
     }
@@ -54,18 +70,25 @@ impl Metrics {
 /// idle connection that the database ends: that is no news.
 pub const DEFAULT_FILTER: &str = "info,sqlx=warn,sqlx_core=warn";
 
-/// Starts the log on standard error: what RUST_LOG says, else what `default` does.
+/// Whether a line may be in the log at all. What libraries say in detail holds what they carry: messages, tokens, addresses.
+fn is_fit(metadata: &Metadata<'_>) -> bool {
+    let target = metadata.target();
+    let is_ours = target.strip_prefix("pintalk").is_some_and(|rest| rest.is_empty() || rest.starts_with("::"));
+    is_ours || *metadata.level() <= Level::INFO
+}
+
+/// Starts the log on standard error: what RUST_LOG says, else what `default` does; of libraries nothing below info.
 pub fn log(format: LogFormat, default: &str) {
     let given = std::env::var(EnvFilter::DEFAULT_ENV).ok().filter(|directives| !directives.is_empty());
     let parsed = given.as_ref().map(EnvFilter::try_new);
     let unreadable = matches!(parsed, Some(Err(_)));
     let filter = parsed.and_then(Result::ok).unwrap_or_else(|| EnvFilter::new(default));
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let lines = lines.with_ansi(std::io::stderr().is_terminal());
+    let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
+    let log = tracing_subscriber::registry().with(filter).with(filter_fn(is_fit));
     // An error means that somebody in this process has started it already.
     let _ = match format {
-        LogFormat::Text => lines.try_init(),
-        LogFormat::Json => lines.json().flatten_event(true).try_init(),
+        LogFormat::Text => log.with(lines).try_init(),
+        LogFormat::Json => log.with(lines.json().flatten_event(true)).try_init(),
     };
     if unreadable {
         tracing::warn!("RUST_LOG is not readable: logging as without it");
@@ -82,7 +105,10 @@ pub fn metrics(clock: &dyn Clock) -> Metrics {
                 tracing::error!("another metrics recorder is installed: /metrics stays empty");
             }
             metric::describe_all();
-            metrics::gauge!(metric::BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1);
+            let revision = ("revision", env!("PINTALK_BUILD_REVISION"));
+            let rust_version = ("rust_version", env!("PINTALK_BUILD_RUST"));
+            let labels = [("version", env!("CARGO_PKG_VERSION")), revision, rust_version];
+            metrics::gauge!(metric::BUILD_INFO, &labels).set(1);
             metrics::gauge!(metric::START_TIME).set(clock.now().timestamp_millis() as f64 / 1000.0);
             Metrics(handle)
         })
@@ -100,14 +126,6 @@ fn builder() -> PrometheusBuilder {
         .unwrap_or_else(|_| PrometheusBuilder::new())
 }
 
-/// Memory that the process really holds; `None` where there is no `/proc`.
-fn resident_bytes() -> Option<f64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kibibytes: f64 = line.trim().trim_end_matches(" kB").parse().ok()?;
-    Some(kibibytes * 1024.0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,13 +141,14 @@ mod tests {
         // The order of metrics is nobody's business.
         let lines = |text: &str| text.lines().map(str::to_owned).collect::<std::collections::BTreeSet<_>>();
         assert_eq!(lines(&shown), lines(&again));
-        assert!(shown.contains("pintalk_build_info{version="), "{shown}");
+        assert!(shown.contains("pintalk_build_info{version=") && shown.contains("rust_version=\"1."), "{shown}");
+        assert!(shown.contains("pintalk_dead_letters_total 0"), "{shown}");
+        assert!(shown.contains("process_cpu_seconds_total "), "{shown}");
         assert!(shown.contains("# HELP pintalk_http_request_duration_seconds"), "{shown}");
         assert!(shown.contains("pintalk_http_request_duration_seconds_bucket{") && !shown.contains("quantile"));
         let shutdown = Shutdown::new();
         first.keep_up(&shutdown);
         tokio::task::yield_now().await;
         shutdown.finish().await;
-        assert!(resident_bytes().is_some_and(|bytes| bytes > 1e6));
     }
 }

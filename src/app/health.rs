@@ -3,15 +3,23 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
+use crate::broker::Broker;
 use crate::http::{Health, Readiness};
 use crate::metric;
 use crate::shutdown::Shutdown;
 
 /// What the tasks know.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct NodeHealth {
     facts: Arc<Facts>,
+    broker: Arc<dyn Broker>,
     shutdown: Shutdown,
+}
+
+impl std::fmt::Debug for NodeHealth {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NodeHealth").field("facts", &self.facts).finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug, Default)]
@@ -22,8 +30,8 @@ struct Facts {
 }
 
 impl NodeHealth {
-    pub(super) fn new(shutdown: Shutdown) -> Self {
-        Self { facts: Arc::default(), shutdown }
+    pub(super) fn new(broker: Arc<dyn Broker>, shutdown: Shutdown) -> Self {
+        Self { facts: Arc::default(), broker, shutdown }
     }
 
     /// Stores have answered, the schema is right, the buses are heard.
@@ -63,6 +71,8 @@ impl Health for NodeHealth {
             not_ready("This node is starting: it waits for its stores.")
         } else if !self.facts.broker.load(Relaxed) {
             not_ready("The broker does not answer.")
+        } else if !self.broker.hears() {
+            not_ready("What is published is not heard here.")
         } else {
             Readiness::Ready { degraded }
         }

@@ -99,7 +99,7 @@ impl Node {
             tracker: shutdown.tasks().clone(),
         });
         let inbox = Inbox::new(hub.clone(), shutdown.tasks().clone(), shutdown.stopping_token());
-        let health = NodeHealth::new(shutdown.clone());
+        let health = NodeHealth::new(broker.clone(), shutdown.clone());
         let clock = clock.clone();
         Self { hub, hosts, rooms, accounts, announce, broker, presence, sessions, inbox, standing, health, clock }
     }
@@ -141,7 +141,7 @@ impl Node {
                 admin_origins: config.admin_origins.iter().map(|origin| origin.as_str().to_owned()).collect(),
                 cookie_domain: config.cookie_domain.as_ref().map(|domain| domain.as_str().to_owned()),
                 is_trusted_proxy: Arc::new(move |peer: IpAddr| {
-                    proxies.as_ref().is_some_and(|proxies| proxies.trusts(peer))
+                    proxies.as_ref().is_some_and(|proxies| proxies.contain(peer))
                 }),
                 metrics_here: config.metrics_listen.is_none(),
             },

@@ -24,17 +24,20 @@ const SQL_INTERVAL: Duration = Duration::from_secs(5);
 /// How often changes of rooms are looked for whose node did not get round to them.
 const EVENTS_INTERVAL: Duration = Duration::from_secs(5);
 
+/// How often it is added up what waits in the outboxes: a hundred thousand sockets take some milliseconds.
+const OUTBOX_INTERVAL: Duration = Duration::from_secs(5);
+
 /// How often it is looked up whether hosts with open sockets may stay: that a login ran out by itself is announced by nobody.
 const STANDING_INTERVAL: Duration = Duration::from_secs(60);
 
 pub(super) fn start(node: &Node, store: &Store, redis: Option<&Redis>, shutdown: &Shutdown) {
     if let Some(redis) = redis.cloned() {
-        let (health, broker) = (node.health.clone(), node.broker.clone());
+        let health = node.health.clone();
         every(shutdown, HEARTBEAT_INTERVAL, move || {
-            let (redis, health, broker) = (redis.clone(), health.clone(), broker.clone());
+            let (redis, health) = (redis.clone(), health.clone());
             async move {
                 let beat = redis.heartbeat().await;
-                health.set_broker(beat.is_ok() && broker.hears());
+                health.set_broker(beat.is_ok());
                 if let Err(error) = beat {
                     tracing::warn!(%error, "the broker does not answer");
                 }
@@ -83,6 +86,11 @@ pub(super) fn start(node: &Node, store: &Store, redis: Option<&Redis>, shutdown:
                 tracing::warn!(%error, "SQL does not answer");
             }
         }
+    });
+    let hub = node.hub.clone();
+    every(shutdown, OUTBOX_INTERVAL, move || {
+        metrics::gauge!(crate::metric::OUTBOX_BYTES).set(hub.outbox_bytes() as f64);
+        std::future::ready(())
     });
     let standing = node.standing.clone();
     every(shutdown, STANDING_INTERVAL, move || {

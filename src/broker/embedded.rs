@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -15,6 +16,7 @@ use parking_lot::Mutex;
 use super::queue::ArchiveQueue;
 use super::{
     Broker, Change, LogEntry, Outcome, Partition, Publication, RoomStatus, Seed, Sink, Submission, Ticket, Unavailable,
+    Way,
 };
 use crate::clock::Clock;
 use crate::control::Control;
@@ -91,13 +93,16 @@ impl Broker for EmbeddedBroker {
             .collect();
         let _publishing = self.publishing.lock().await;
         let appended = self.store.append(&rows, self.clock.now()).await?;
+        let committed = Instant::now();
         let outcomes = batch.iter().zip(appended).map(|(submission, appended)| match appended {
             Appended::Accepted { host, prev, seq, .. } => {
                 if let Some(sink) = self.sink() {
                     let mut frame = submission.head.to_vec();
                     frame.extend_from_slice(seq.to_string().as_bytes());
                     frame.push(b'}');
-                    sink.publication(&Publication { room: submission.room, host, prev, seq, frame: &frame });
+                    let (room, trace) = (submission.room, submission.trace);
+                    let way = Some(Way { is_own: true, age: committed.elapsed() });
+                    sink.publication(&Publication { room, host, prev, seq, frame: &frame, way, trace });
                 }
                 Outcome::Accepted(seq)
             }

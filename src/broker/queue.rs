@@ -3,11 +3,14 @@
 //! One node at a time works on a partition, under a lease. Losing it half-way is harmless: rows are written under their
 //! number, and whoever holds the lease next reads from the queue's head.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
 use super::{Partition, Unavailable};
 use crate::domain::{ChatroomId, RoomName, RoomState, Seq};
+use crate::trace::Trace;
 
 /// The right to archive a partition, until it runs out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +33,17 @@ pub struct QueueEntry {
     pub frame: bytes::Bytes,
     /// As far as is known, nobody of the other side was in the room when it was accepted.
     pub unattended: bool,
+    /// The trace that it belongs to, if it is traced.
+    pub trace: Option<Trace>,
+}
+
+/// How much of a partition waits for SQL.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// Messages.
+    pub messages: u64,
+    /// How long the oldest has waited.
+    pub oldest: Duration,
 }
 
 /// What SQL says of a room after a batch was committed.
@@ -57,6 +71,9 @@ pub trait ArchiveQueue: Send + Sync + 'static {
     /// The oldest entries, in order, at most `limit`. Nothing is removed.
     async fn read(&self, partition: Partition, limit: usize) -> Result<Vec<QueueEntry>, Unavailable>;
 
+    /// How much waits.
+    async fn backlog(&self, partition: Partition) -> Result<Backlog, Unavailable>;
+
     /// Marks what was committed and removes the queue up to and including `through`. `false`: the lease is lost, nothing was done.
     async fn finish(
         &self,
@@ -76,5 +93,5 @@ pub trait ArchiveQueue: Send + Sync + 'static {
     ) -> Result<bool, Unavailable>;
 
     /// Removes rooms that nobody is in, that nobody used for `idle`, and that SQL has whole. Returns how many went.
-    async fn remove_idle(&self, partition: Partition, idle: std::time::Duration) -> Result<u64, Unavailable>;
+    async fn remove_idle(&self, partition: Partition, idle: Duration) -> Result<u64, Unavailable>;
 }

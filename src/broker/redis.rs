@@ -146,10 +146,7 @@ impl RedisBroker {
         if let Some(now) = self.clocks.now(partition) {
             return Ok(now);
         }
-        let ask = at_key("TIME", &key(partition, "queue"));
-        let client = self.redis.client();
-        let (seconds, micros): (i64, i64) = call(|| client.custom(ask.clone(), Vec::<Value>::new())).await?;
-        self.clocks.set(partition, seconds * 1_000 + micros / 1_000);
+        self.clocks.read(&self.redis, partition).await?;
         Ok(self.clocks.now(partition).unwrap_or_default())
     }
 
@@ -206,6 +203,12 @@ impl RedisBroker {
     }
 }
 
+/// Which messages of a batch are traced, as `accept.lua` reads it.
+fn traces(batch: &[&Submission]) -> String {
+    let traced = batch.iter().enumerate().filter_map(|(place, submission)| Some((place, submission.trace?)));
+    traced.map(|(place, trace)| format!("{place} {trace}\n")).collect()
+}
+
 /// A command of a server's, for the one that has this key.
 fn at_key(command: &'static str, key: &str) -> CustomCommand {
     CustomCommand::new_static(command, ClusterHash::Custom(fred::util::redis_keyslot(key.as_bytes())), false)
@@ -226,15 +229,16 @@ impl Broker for RedisBroker {
     }
 
     async fn subscribe(&self, sink: Arc<dyn Sink>) -> Result<(), Unavailable> {
-        listener::start(self.redis.clone(), sink, self.hearing.clone()).await
+        listener::start(self.redis.clone(), sink, self.hearing.clone(), self.clocks.clone()).await
     }
 
     async fn accept(&self, partition: Partition, batch: &[&Submission]) -> Result<Vec<Outcome>, Unavailable> {
         let not_after = self.clock(partition).await? + ACCEPT_TTL.as_millis() as i64;
-        let mut args: Vec<Value> = Vec::with_capacity(3 + 4 * batch.len());
+        let mut args: Vec<Value> = Vec::with_capacity(5 + 4 * batch.len());
         let bus = key(partition, "bus");
         let published_by_script = if self.wait == 0 { bus.as_str() } else { "" };
         args.extend([not_after.into(), self.queue_limit.into(), published_by_script.into()]);
+        args.extend([self.redis.node().as_str().into(), traces(batch).into()]);
         for submission in batch {
             args.extend([
                 submission.room.as_str().into(),

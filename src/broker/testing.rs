@@ -108,7 +108,7 @@ impl Ear {
 
 impl Sink for Ear {
     fn publication(&self, publication: &Publication<'_>) {
-        let Publication { room, host, prev, seq, frame } = *publication;
+        let Publication { room, host, prev, seq, frame, .. } = *publication;
         self.hear(Heard::Publication { room, host, prev, seq, frame: Bytes::copy_from_slice(frame) });
     }
     fn notice(&self, room: RoomName, from: Side, frame: &[u8]) {
@@ -328,7 +328,7 @@ pub(crate) fn guest(room: &Room, id: &str) -> Submission {
 pub(crate) fn submission(room: &Room, side: Side, id: &str, text: &str, datetime: &str) -> Submission {
     let (id, datetime) = (id.parse().unwrap(), datetime.parse().unwrap());
     let head = message_head(side, text, &datetime, &id).into();
-    Submission { room: room.name, side, id, text: text.into(), datetime, head }
+    Submission { room: room.name, side, id, text: text.into(), datetime, head, trace: None }
 }
 
 /// The very bytes that everybody is sent.

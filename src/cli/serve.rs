@@ -29,6 +29,7 @@ pub(super) async fn node(config: Config, listener: TcpListener, announce: impl F
     // A drain that keeps to its times is never cut short; one that does not is given the same again.
     shutdown.on_signals(config.drain_delay + config.drain * 2).map_err(Failure::new)?;
     telemetry::metrics(&SystemClock).keep_up(&shutdown);
+    let traces = telemetry::traces(&config).map_err(Failure::new)?;
     let life = async {
         let app = tokio::select! {
             app = app::build(config) => app?,
@@ -40,8 +41,12 @@ pub(super) async fn node(config: Config, listener: TcpListener, announce: impl F
         shutdown.finish().await;
         ended
     };
-    tokio::select! {
+    let ended = tokio::select! {
         ended = life => ended.map(|()| shutdown.exit_code()).map_err(Failure::from),
         () = shutdown.forced() => Ok(FORCED),
+    };
+    if let Some(traces) = traces {
+        traces.finish().await;
     }
+    ended
 }

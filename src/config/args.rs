@@ -12,7 +12,7 @@ use lettre::message::Mailbox;
 use super::limits::LimitArgs;
 use super::secrets::Hidden;
 use super::values::{
-    CookieDomain, KeyGrace, LogFormat, LongSpan, PrivateNetworks, PublicUrl, Span, SpanOrOff, Switch, TrustedProxies,
+    CookieDomain, KeyGrace, LogFormat, LongSpan, Networks, OtlpEndpoint, PublicUrl, Ratio, Span, SpanOrOff, Switch,
     WebOrigin,
 };
 use crate::broker::redis::DEFAULT_QUEUE_LIMIT;
@@ -29,6 +29,18 @@ pub struct StoreArgs {
     /// Where a node keeps what is its own [default: ./pintalk-data].
     #[arg(long, env = "PINTALK_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
+}
+
+/// Where traces go.
+#[derive(Args, Clone, Debug)]
+pub struct TraceArgs {
+    /// Collector that takes traces by OTLP over HTTP, without /v1/traces [default: OTEL_EXPORTER_OTLP_ENDPOINT; without either,
+    /// nothing is traced].
+    #[arg(long, env = "PINTALK_OTLP_ENDPOINT", value_name = "URL")]
+    pub otlp_endpoint: Option<OtlpEndpoint>,
+    /// Which part of all messages is traced, from 0 to 1.
+    #[arg(long, env = "PINTALK_TRACE_RATIO", value_name = "PART", default_value = "0.01")]
+    pub trace_ratio: Ratio,
 }
 
 /// How the program tells what it does.
@@ -118,7 +130,7 @@ pub struct ServeArgs {
     /// Addresses or networks that are nobody's on the internet and that webhooks may lead to all the same, also without TLS,
     /// separated by commas, or none.
     #[arg(long, env = "PINTALK_WEBHOOK_PRIVATE", value_name = "LIST", default_value = "none")]
-    pub webhook_private: PrivateNetworks,
+    pub webhook_private: Networks,
     /// How long a host may be gone and not be called offline.
     #[arg(long, env = "PINTALK_PRESENCE_GRACE", value_name = "SPAN", default_value = "1s")]
     pub presence_grace: Span,
@@ -137,10 +149,13 @@ pub struct ServeArgs {
     pub drain: Span,
     /// Addresses or networks whose X-Forwarded-For is believed, separated by commas, or none.
     #[arg(long, env = "PINTALK_TRUSTED_PROXIES", value_name = "LIST")]
-    pub trusted_proxies: Option<TrustedProxies>,
+    pub trusted_proxies: Option<Networks>,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub log: LogArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub traces: TraceArgs,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub limits: LimitArgs,

@@ -45,6 +45,41 @@ pub enum LogFormat {
     Json,
 }
 
+/// Which part of something: from 0 to 1.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Ratio(pub f64);
+
+impl FromStr for Ratio {
+    type Err = InvalidValue;
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        let part = text.parse::<f64>().ok().filter(|part| (0.0..=1.0).contains(part));
+        part.map(Self).ok_or_else(|| InvalidValue::new("expected a number from 0 to 1"))
+    }
+}
+
+/// Where a collector takes OTLP over HTTP: scheme and authority, perhaps a path, never a final slash.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OtlpEndpoint(String);
+
+impl OtlpEndpoint {
+    /// Where it takes traces.
+    pub fn traces(&self) -> String {
+        format!("{}/v1/traces", self.0)
+    }
+}
+
+impl FromStr for OtlpEndpoint {
+    type Err = InvalidValue;
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        let url = Url::parse(text.trim()).ok().filter(|url| {
+            let plain = url.query().is_none() && url.fragment().is_none() && url.username().is_empty();
+            matches!(url.scheme(), "http" | "https") && url.host_str().is_some() && plain
+        });
+        let url = url.ok_or_else(|| InvalidValue::new("expected a URL such as http://collector:4318"))?;
+        Ok(Self(url.as_str().trim_end_matches('/').to_owned()))
+    }
+}
+
 /// A span of time such as `90s`, `15m` or `7d`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span(pub Duration);
@@ -184,47 +219,18 @@ impl FromStr for CookieDomain {
     }
 }
 
-/// Whose `X-Forwarded-For` is believed.
+/// Networks: whose `X-Forwarded-For` is believed, or where webhooks may lead though no other does.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TrustedProxies(Vec<Network>);
+pub struct Networks(Vec<Network>);
 
-impl TrustedProxies {
-    /// Nobody's: the peer's address is the client's.
+impl Networks {
+    /// None at all.
     pub const NONE: Self = Self(Vec::new());
 
-    /// Whether the peer with this address is one of the proxies. An IPv4 address mapped into IPv6, as a socket
-    /// that listens on both shows it, is that IPv4 address.
-    pub fn trusts(&self, peer: IpAddr) -> bool {
-        self.0.iter().any(|network| network.contains(peer))
-    }
-
-    /// Whether nobody is trusted.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
-impl FromStr for TrustedProxies {
-    type Err = InvalidValue;
-    fn from_str(text: &str) -> Result<Self, InvalidValue> {
-        if text.trim() == "none" {
-            return Ok(Self::NONE);
-        }
-        text.split(',').map(|entry| entry.trim().parse()).collect::<Result<_, _>>().map(Self)
-    }
-}
-
-/// Private networks that webhooks may lead to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PrivateNetworks(TrustedProxies);
-
-impl PrivateNetworks {
-    /// None.
-    pub const NONE: Self = Self(TrustedProxies::NONE);
-
-    /// Whether an address is in one of them.
+    /// Whether an address is in one of them. An IPv4 address mapped into IPv6, as a socket that listens on both shows it, is
+    /// that IPv4 address.
     pub fn contain(&self, address: IpAddr) -> bool {
-        self.0.trusts(address)
+        self.0.iter().any(|network| network.contains(address))
     }
 
     /// Whether there are none.
@@ -233,10 +239,13 @@ impl PrivateNetworks {
     }
 }
 
-impl FromStr for PrivateNetworks {
+impl FromStr for Networks {
     type Err = InvalidValue;
     fn from_str(text: &str) -> Result<Self, InvalidValue> {
-        text.parse().map(Self)
+        if text.trim() == "none" {
+            return Ok(Self::NONE);
+        }
+        text.split(',').map(|entry| entry.trim().parse()).collect::<Result<_, _>>().map(Self)
     }
 }
 
@@ -285,19 +294,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_proxy_is_trusted_by_address_or_by_network() {
-        let proxies: TrustedProxies = "10.0.0.0/8, 192.0.2.7,2001:db8::/32".parse().unwrap();
+    fn networks_are_addresses_and_prefixes() {
+        let networks: Networks = "10.0.0.0/8, 192.0.2.7,2001:db8::/32".parse().unwrap();
         for inside in ["10.255.0.1", "192.0.2.7", "2001:db8:ffff::1", "::ffff:10.1.2.3"] {
-            assert!(proxies.trusts(inside.parse().unwrap()), "{inside}");
+            assert!(networks.contain(inside.parse().unwrap()), "{inside}");
         }
         for outside in ["11.0.0.1", "192.0.2.8", "2001:db9::1", "::1", "127.0.0.1"] {
-            assert!(!proxies.trusts(outside.parse().unwrap()), "{outside}");
+            assert!(!networks.contain(outside.parse().unwrap()), "{outside}");
         }
-        let everybody: TrustedProxies = "0.0.0.0/0,::/0".parse().unwrap();
-        assert!(everybody.trusts("203.0.113.9".parse().unwrap()) && everybody.trusts("2001::1".parse().unwrap()));
-        assert!("none".parse::<TrustedProxies>().unwrap().is_empty());
+        let everybody: Networks = "0.0.0.0/0,::/0".parse().unwrap();
+        assert!(everybody.contain("203.0.113.9".parse().unwrap()) && everybody.contain("2001::1".parse().unwrap()));
+        assert!("none".parse::<Networks>().unwrap().is_empty());
         for bad in ["", "10.0.0.0/33", "::/129", "proxy.example", "10.0.0.0/", "10.0.0.1,,10.0.0.2", "10/8"] {
-            assert!(bad.parse::<TrustedProxies>().is_err(), "{bad}");
+            assert!(bad.parse::<Networks>().is_err(), "{bad}");
         }
     }
 

@@ -69,6 +69,17 @@ struct State {
     abandoned: bool,
 }
 
+/// What became of a live message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// It is in the outbox.
+    Queued,
+    /// It showed that something before it is missing.
+    Gap,
+    /// The socket has it already, or will read it, or is at its end.
+    NotNow,
+}
+
 /// A socket that is catching up.
 #[derive(Clone, Copy, Debug)]
 struct Behind {
@@ -117,25 +128,35 @@ impl Connection {
     // ---- what the relay does
 
     /// Queues a live message, or notes that there is one. `prev` is the number before it in the room.
-    pub fn deliver(&self, prev: Seq, seq: Seq, framed: &Bytes) {
+    pub fn deliver(&self, prev: Seq, seq: Seq, framed: &Bytes) -> Delivery {
         let mut state = self.state.lock();
         if state.end.is_some() {
-            return;
+            return Delivery::NotNow;
         }
-        if let Some(behind) = &mut state.behind {
+        let delivery = if let Some(behind) = &mut state.behind {
             behind.target = behind.target.max(seq);
+            Delivery::NotNow
         } else if seq <= state.sent {
-            return;
+            return Delivery::NotNow;
         } else if prev > state.sent || seq - prev > 1 {
             // Something between what was sent and this one was missed, or lost with the broker's last life.
             state.behind = Some(Behind { target: seq });
+            Delivery::Gap
         } else {
             state.sent = seq;
             state.shown(seq);
             self.queue(&mut state, framed.clone());
-        }
+            // It may have been one too many.
+            if state.end.is_none() { Delivery::Queued } else { Delivery::NotNow }
+        };
         drop(state);
         self.changed.notify_one();
+        delivery
+    }
+
+    /// What waits for the socket, in bytes.
+    pub fn waiting_bytes(&self) -> usize {
+        self.state.lock().bytes
     }
 
     /// Queues a passing notice for a socket that is up to date; a client that is behind has no use for it.

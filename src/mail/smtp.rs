@@ -57,7 +57,7 @@ impl Smtp {
 #[async_trait]
 impl Sender for Smtp {
     async fn send(&self, mail: &OutgoingMail) -> Delivery {
-        let permanent = |error: &dyn std::fmt::Display| Failure::Permanent(error.to_string());
+        let permanent = |error: &dyn std::fmt::Display| Failure::Permanent(without_addresses(error));
         let to = address(&mail.recipient).map_err(|error| permanent(&error))?;
         let is_ascii = AsRef::<str>::as_ref(&to).is_ascii();
         // What fails before the mail itself is on its way may be tried again.
@@ -65,7 +65,7 @@ impl Sender for Smtp {
             match self.transport.test_connection().await {
                 Ok(true) => {}
                 Ok(false) => return Err(Failure::Temporary("the mail server is not well".to_owned())),
-                Err(error) => return Err(Failure::Temporary(error.to_string())),
+                Err(error) => return Err(Failure::Temporary(without_addresses(&error))),
             }
         }
         let mut message = Message::builder()
@@ -83,10 +83,17 @@ impl Sender for Smtp {
             Err(error) if error.is_permanent() => Err(permanent(&error)),
             // The server takes ASCII only, and will tomorrow.
             Err(error) if error.is_client() && !is_ascii => Err(permanent(&error)),
-            Err(error) if error.is_transient() => Err(Failure::Temporary(error.to_string())),
-            Err(error) => Err(Failure::Unknown(error.to_string())),
+            Err(error) if error.is_transient() => Err(Failure::Temporary(without_addresses(&error))),
+            Err(error) => Err(Failure::Unknown(without_addresses(&error))),
         }
     }
+}
+
+/// What a mail server says, without the addresses in it: it is logged.
+fn without_addresses(said: &dyn std::fmt::Display) -> String {
+    let said = said.to_string();
+    let words: Vec<&str> = said.split(' ').map(|word| if word.contains('@') { "…" } else { word }).collect();
+    words.join(" ")
 }
 
 /// An address with its domain as mail servers know it.
@@ -115,7 +122,18 @@ pub struct Log;
 #[async_trait]
 impl Sender for Log {
     async fn send(&self, mail: &OutgoingMail) -> Delivery {
-        tracing::info!(to = mail.recipient, subject = mail.subject, "a mail, not sent without --smtp-url");
+        tracing::info!(subject = mail.subject, "a mail, not sent without --smtp-url");
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_told_without_the_address_that_it_names() {
+        let said = "permanent error (550): 5.1.1 <somebody@mail.example>: Recipient address rejected";
+        assert_eq!(without_addresses(&said), "permanent error (550): 5.1.1 … Recipient address rejected");
     }
 }

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use super::{Presence, PresenceSink, Status};
+use super::{Presence, PresenceSink, Status, count};
 use crate::broker::Unavailable;
 use crate::domain::HostUuid;
 
@@ -51,6 +51,7 @@ impl MemoryPresence {
         } else {
             known.online.remove(&host);
         }
+        count(online);
         self.tell(|sink| sink.presence(host, Status { online, version }));
     }
 }

@@ -3,7 +3,7 @@
 --
 -- KEYS 1  pt:{<host>}:presence
 -- ARGV 1  the node's incarnation, <node>.<number>   2  `has`, `none`, or `dead`   3  channel  4  host
--- Returns {whether the host is online now, the version of that}.
+-- Returns {whether the host is online now, the version of that, whether that is new}.
 local function nodes()
   local found = {}
   for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
@@ -34,4 +34,4 @@ if was ~= is then
   if is == 0 then redis.call('EXPIRE', KEYS[1], 3600) else redis.call('PERSIST', KEYS[1]) end
   redis.call('PUBLISH', ARGV[3], string.format('S%s %d %.0f', ARGV[4], is, version))
 end
-return { is, version }
+return { is, version, was ~= is and 1 or 0 }

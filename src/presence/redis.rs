@@ -16,7 +16,7 @@ use fred::prelude::*;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use parking_lot::Mutex;
 
-use super::{Presence, PresenceSink, Status};
+use super::{Presence, PresenceSink, Status, count};
 use crate::broker::Unavailable;
 use crate::domain::HostUuid;
 use crate::redis::{Redis, Script, call};
@@ -92,7 +92,10 @@ impl RedisPresence {
     async fn say(&self, host: HostUuid, incarnation: &str, word: Word) -> Result<Status, Unavailable> {
         let args: Vec<Value> = vec![incarnation.into(), word.as_str().into(), CHANNEL.into(), host.as_str().into()];
         let answer = self.redis.eval(&self.script, key(host), args).await?;
-        let (online, version) = answer.convert::<(bool, u64)>()?;
+        let (online, version, is_new) = answer.convert::<(bool, u64, bool)>()?;
+        if is_new {
+            count(online);
+        }
         Ok(Status { online, version })
     }
 

@@ -18,8 +18,14 @@ use tokio_util::task::TaskTracker;
 use crate::broker::{Broker, MAX_BATCH, MAX_BATCH_BYTES, Outcome, Partition, Submission, Unavailable};
 use crate::domain::{RoomName, Seq};
 use crate::hub::{Connection, Hub};
+use crate::metric;
 use crate::protocol::{Close, frame};
 use crate::rooms::{RoomError, Rooms};
+use crate::trace::Span;
+
+mod meters;
+
+use meters::Meters;
 
 /// How long a message may wait for its number before its sender is asked to come back.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -43,6 +49,8 @@ struct Pending {
     sent: Seq,
     /// Whether a call that carried it may have happened.
     tried: bool,
+    /// From when it was read until it is answered, if it is traced.
+    span: Option<Span>,
 }
 
 impl Pending {
@@ -86,15 +94,18 @@ impl Acceptor {
             awaited: VecDeque::new(),
             released: Arc::default(),
             tracker: tracker.clone(),
+            meters: Meters::default(),
         };
         tracker.spawn(worker.run(stop));
         Self(inbox)
     }
 
-    pub(super) fn submit(&self, connection: Arc<Connection>, submission: Submission) {
+    pub(super) fn submit(&self, connection: Arc<Connection>, mut submission: Submission) {
         connection.submitted(submission.head.len() as u32);
+        let span = Span::root("message.accept");
+        submission.trace = span.as_ref().map(Span::trace);
         let (since, sent) = (Instant::now(), connection.sent());
-        self.0.queue.lock().push_back(Pending { connection, submission, since, sent, tried: false });
+        self.0.queue.lock().push_back(Pending { connection, submission, since, sent, tried: false, span });
         self.0.arrived.notify_one();
     }
 }
@@ -119,6 +130,7 @@ struct Worker {
     awaited: VecDeque<(Instant, RoomName, Arc<Connection>, Seq)>,
     released: Arc<Released>,
     tracker: TaskTracker,
+    meters: Meters,
 }
 
 impl Worker {
@@ -192,18 +204,26 @@ impl Worker {
     async fn call(&mut self) {
         let len = self.batch_len().min(self.ready.len());
         let began = Instant::now();
+        let calls = self.spans("broker.accept", len);
         let answer = {
             let batch: Vec<&Submission> = self.ready.iter().take(len).map(|pending| &pending.submission).collect();
             self.broker.accept(self.partition, &batch).await
         };
-        metrics::histogram!(crate::metric::ACCEPT_SECONDS).record(began.elapsed().as_secs_f64());
-        metrics::histogram!(crate::metric::ACCEPT_BATCH).record(len as f64);
+        let now = Instant::now();
+        for mut call in calls {
+            call.note("pintalk.batch", len as i64);
+            if answer.is_err() {
+                call.fail("the broker did not answer");
+            }
+        }
+        self.meters.call.record(now - began);
+        self.meters.batch.record(len as f64);
         match answer {
             Ok(outcomes) => {
                 let batch: Vec<Pending> = self.ready.drain(..len).collect();
                 let mut again: Vec<Pending> = Vec::new();
                 for (pending, outcome) in batch.into_iter().zip(outcomes) {
-                    self.settle(pending, outcome, &mut again);
+                    self.settle(pending, outcome, now, &mut again);
                 }
                 for pending in again {
                     self.held.entry(pending.submission.room).or_default().push_back(pending);
@@ -212,6 +232,11 @@ impl Worker {
             }
             Err(error) => self.failed(len, &error).await,
         }
+    }
+
+    /// A span for each of the first messages that is traced.
+    fn spans(&self, name: &'static str, len: usize) -> Vec<Span> {
+        self.ready.iter().take(len).filter_map(|pending| pending.submission.trace?.child(name)).collect()
     }
 
     /// Messages of a held room that were not in the batch must not overtake those that were.
@@ -228,39 +253,39 @@ impl Worker {
     }
 
     async fn failed(&mut self, len: usize, error: &Unavailable) {
-        metrics::counter!(crate::metric::ACCEPT_FAILURES).increment(1);
+        metrics::counter!(metric::ACCEPT_FAILURES).increment(1);
         tracing::warn!(%error, partition = self.partition.0, messages = len, "a batch was not accepted; it is sent again");
         // It may have happened all the same.
         self.ready.iter_mut().take(len).for_each(|pending| pending.tried = true);
         tokio::time::sleep(RETRY).await;
     }
 
-    fn settle(&mut self, pending: Pending, outcome: Outcome, again: &mut Vec<Pending>) {
-        let result = match outcome {
+    fn settle(&mut self, mut pending: Pending, outcome: Outcome, now: Instant, again: &mut Vec<Pending>) {
+        let (result, seq) = match outcome {
             Outcome::Accepted(seq) => {
                 self.await_echo(&pending, seq);
-                "accepted"
+                (&self.meters.accepted, Some(seq))
             }
             // Our own first try: it comes over the bus, or came. What he had been sent before was another's.
             Outcome::Known { seq, .. } if pending.tried && seq > pending.sent => {
                 self.await_echo(&pending, seq);
-                "accepted"
+                (&self.meters.accepted, Some(seq))
             }
             Outcome::Known { seq, frame: Some(frame) } => {
                 pending.connection.answer(seq, frame::text(&frame));
-                "duplicate"
+                (&self.meters.duplicate, Some(seq))
             }
             Outcome::Known { seq, frame: None } => {
                 self.answer_from_history(&pending, seq);
-                "duplicate"
+                (&self.meters.duplicate, Some(seq))
             }
             Outcome::Closed => {
                 self.closed(&pending);
-                "refused"
+                (&self.meters.refused, None)
             }
             Outcome::Deleted => {
                 pending.connection.abandon(None, Close::NotFound);
-                "refused"
+                (&self.meters.refused, None)
             }
             Outcome::Unseeded => {
                 if !self.held.contains_key(&pending.submission.room) && !holds(again, pending.submission.room) {
@@ -271,14 +296,21 @@ impl Worker {
             }
             Outcome::Full => {
                 if !self.held.contains_key(&pending.submission.room) && !holds(again, pending.submission.room) {
-                    metrics::counter!(crate::metric::QUEUE_FULL).increment(1);
+                    metrics::counter!(metric::QUEUE_FULL).increment(1);
                     self.release_later(pending.submission.room, FULL_RETRY);
                 }
                 again.push(pending);
                 return;
             }
         };
-        metrics::counter!(crate::metric::MESSAGES, "result" => result).increment(1);
+        result.increment(1);
+        if let Some(seq) = seq {
+            self.meters.acknowledged.record(now - pending.since);
+            if let Some(span) = &mut pending.span {
+                span.note("pintalk.room", pending.submission.room.to_string());
+                span.note("pintalk.seq", seq as i64);
+            }
+        }
         pending.answered();
     }
 
@@ -297,7 +329,7 @@ impl Worker {
                 break;
             }
             if !arrived && missed.insert(*room) {
-                metrics::counter!(crate::metric::GAPS, "reason" => "echo").increment(1);
+                metrics::counter!(metric::GAPS, "reason" => "echo").increment(1);
                 self.hub.fall_behind(*room, *seq);
             }
             self.awaited.pop_front();
@@ -310,7 +342,7 @@ impl Worker {
         let given_up = self.ready.iter().chain(self.held.values().flatten()).filter(|pending| late(pending));
         for pending in given_up {
             if !pending.connection.is_abandoned() {
-                metrics::counter!(crate::metric::MESSAGES, "result" => "given_up").increment(1);
+                metrics::counter!(metric::MESSAGES, "result" => "given_up").increment(1);
                 pending.connection.abandon(None, pending.connection.try_later());
                 pending.connection.end(pending.connection.try_later());
             }

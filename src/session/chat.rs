@@ -194,7 +194,7 @@ impl ChatSession {
                 let side = self.connection().side();
                 let id = id.unwrap_or_else(|| crate::domain::MessageId::from_random(self.context.chance.bytes()));
                 let head = Bytes::from(message_head(side, &text, &datetime, &id));
-                let submission = Submission { room: self.guard.key.name, side, id, text, datetime, head };
+                let submission = Submission { room: self.guard.key.name, side, id, text, datetime, head, trace: None };
                 self.context.relay.submit(self.connection(), submission);
             }
             Inbound::Request(before) => self.work = Some(self.older(before)),

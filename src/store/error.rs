@@ -22,11 +22,22 @@ pub enum StoreError {
 impl From<DbErr> for StoreError {
     fn from(error: DbErr) -> Self {
         match class(&error) {
-            Class::Unavailable | Class::Contention => StoreError::Unavailable(error.to_string()),
+            Class::Unavailable | Class::Contention => StoreError::Unavailable(without_values(&error.to_string())),
             Class::Conflict => StoreError::Conflict,
-            Class::Data => StoreError::Data(error.to_string()),
+            Class::Data => StoreError::Data(without_values(&error.to_string())),
         }
     }
+}
+
+/// A message of MySQL's without the value that it quotes, which may be what a client has written: errors are logged.
+fn without_values(text: &str) -> String {
+    for before in ["value: '", "value '", "entry '"] {
+        let quoted = text.split_once(before).and_then(|(head, rest)| Some((head, rest.rsplit_once("' for ")?.1)));
+        if let Some((head, tail)) = quoted {
+            return format!("{head}{before}…' for {tail}");
+        }
+    }
+    text.to_owned()
 }
 
 /// Whether the database rolled the transaction back only because of others: it may succeed when tried again.
@@ -86,5 +97,27 @@ fn class_of_sqlite(error: &dyn DatabaseError) -> Class {
         // TOOBIG, CONSTRAINT, MISMATCH
         18..=20 => Class::Data,
         _ => Class::Unavailable,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_client_has_written_is_not_in_an_error() {
+        for (said, kept) in [
+            (
+                "1366 (HY000): Incorrect string value: '\\xF0\\x9F it's for ' for column 'message' at row 1",
+                "1366 (HY000): Incorrect string value: '…' for column 'message' at row 1",
+            ),
+            (
+                "1062 (23000): Duplicate entry 'somebody@mail.example' for key 'user.email'",
+                "1062 (23000): Duplicate entry '…' for key 'user.email'",
+            ),
+            ("Data too long for column 'message' at row 1", "Data too long for column 'message' at row 1"),
+        ] {
+            assert_eq!(without_values(said), kept);
+        }
     }
 }

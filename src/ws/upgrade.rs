@@ -66,6 +66,15 @@ impl Door {
             _ => None,
         }
     }
+
+    /// Counts what became of a handshake.
+    fn count(&self, result: &'static str) {
+        let kind = match self {
+            Self::Chat(_) => "chat",
+            Self::Status(_) => "status",
+        };
+        metrics::counter!(crate::metric::HANDSHAKES, "kind" => kind, "result" => result).increment(1);
+    }
 }
 
 impl Upgrades for Upgrader {
@@ -85,12 +94,13 @@ impl Upgrader {
             Err(refusal) => return *refusal,
         };
         if self.draining.is_cancelled() {
+            door.count("draining");
             return ApiError::Unavailable.into_response();
         }
         if let Err(above) = self.limits.handshake(request.peer) {
+            door.count("limited");
             return ApiError::from(above).into_response();
         }
-        metrics::counter!(crate::metric::HANDSHAKES).increment(1);
         let handshake = read_handshake(&request);
         self.tracker.spawn(self.clone().connect(on_upgrade, door, handshake, request.peer));
         let mut response = Response::default();
@@ -110,6 +120,7 @@ impl Upgrader {
             Some(_) => Box::pin(self.admit(&door, &handshake)).await,
             None => Err(Refusal::from(Close::TooMany)),
         };
+        door.count(if admitted.is_ok() { "admitted" } else { "refused" });
         drop((door, handshake));
         match admitted {
             Ok(session) => {

@@ -9,7 +9,7 @@ use fred::prelude::*;
 
 use super::answer::{self, Answer};
 use super::{RedisBroker, TOMBSTONE_TTL, key, state_word, strange};
-use crate::broker::queue::{ArchiveLease, ArchiveQueue, ArchivedMark, QueueEntry};
+use crate::broker::queue::{ArchiveLease, ArchiveQueue, ArchivedMark, Backlog, QueueEntry};
 use crate::broker::{Broker as _, Partition, Unavailable};
 use crate::domain::{ChatroomId, RoomName, Seq};
 use crate::redis::call;
@@ -45,6 +45,15 @@ impl ArchiveQueue for RedisBroker {
             entry.unattended = !nodes(others).any(|node| alive.contains(node));
         }
         if self.wait == 0 { Ok(entries) } else { self.replicated(partition, entries).await }
+    }
+
+    async fn backlog(&self, partition: Partition) -> Result<Backlog, Unavailable> {
+        let (client, queue) = (self.redis.client(), key(partition, "queue"));
+        let messages: u64 = call(|| client.xlen(&queue)).await?;
+        let first = answer::entries(call(|| client.xrange(&queue, "-", "+", Some(1))).await?)?.into_iter().next();
+        let stamp = first.map(|(position, fields)| entry(position, fields).0.accepted_at.timestamp_millis());
+        let oldest = stamp.and_then(|stamp| self.clocks.age(partition, stamp)).unwrap_or_default();
+        Ok(Backlog { messages, oldest })
     }
 
     async fn finish(
@@ -172,7 +181,7 @@ fn next(position: &str) -> Result<String, Unavailable> {
 /// without a frame, and goes to the dead letters.
 fn entry(position: String, fields: Answer) -> (QueueEntry, String) {
     let (mut room, mut chatroom, mut life, mut at, mut frame) = (None, None, None, None, Bytes::new());
-    let mut others = String::new();
+    let (mut others, mut trace) = (String::new(), None);
     let mut fields = fields;
     while let (Some(name), Some(value)) = (fields.next(), fields.next()) {
         match name.as_str().as_deref() {
@@ -182,6 +191,7 @@ fn entry(position: String, fields: Answer) -> (QueueEntry, String) {
             Some("a") => at = value.as_i64().and_then(chrono::DateTime::from_timestamp_millis),
             Some("f") => frame = value.into_bytes().unwrap_or_default(),
             Some("o") => others = value.as_string().unwrap_or_default(),
+            Some("t") => trace = value.as_str().and_then(|text| text.parse().ok()),
             _ => {}
         }
     }
@@ -194,6 +204,7 @@ fn entry(position: String, fields: Answer) -> (QueueEntry, String) {
         accepted_at: at.unwrap_or_default(),
         frame: if whole { frame } else { Bytes::new() },
         unattended: true,
+        trace,
     };
     (entry, others)
 }

@@ -25,12 +25,20 @@ pub(super) struct Hearing {
     unheard: Mutex<[Option<Instant>; PARTITIONS as usize]>,
     /// The buses that brought a probe since they were subscribed.
     heard: Mutex<[bool; PARTITIONS as usize]>,
+    /// When each bus last brought one.
+    heard_at: Mutex<[Option<Instant>; PARTITIONS as usize]>,
     lost: AtomicBool,
 }
 
 impl Hearing {
     pub(super) fn new(me: NodeId) -> Self {
-        Self { me, unheard: Mutex::default(), heard: Mutex::default(), lost: AtomicBool::new(false) }
+        Self {
+            me,
+            unheard: Mutex::default(),
+            heard: Mutex::default(),
+            heard_at: Mutex::default(),
+            lost: AtomicBool::new(false),
+        }
     }
 
     /// A probe goes out.
@@ -50,11 +58,24 @@ impl Hearing {
     /// A probe came over a bus.
     pub(super) fn heard(&self, node: &[u8], partition: u64) {
         let at = usize::try_from(partition).unwrap_or(usize::MAX);
-        if node == self.me.as_str().as_bytes()
+        if self.is_me(node)
+            && let Some(heard_at) = self.heard_at.lock().get_mut(at)
             && let (Some(unheard), Some(heard)) = (self.unheard.lock().get_mut(at), self.heard.lock().get_mut(at))
         {
-            (*unheard, *heard) = (None, true);
+            (*unheard, *heard, *heard_at) = (None, true, Some(Instant::now()));
         }
+    }
+
+    /// Whether that is this node's name.
+    pub(super) fn is_me(&self, node: &[u8]) -> bool {
+        node == self.me.as_str().as_bytes()
+    }
+
+    /// How long ago each bus has brought a probe: the longest. `None` before every one has.
+    pub(super) fn age(&self) -> Option<Duration> {
+        let heard_at = self.heard_at.lock();
+        let oldest = heard_at.iter().min().copied()??;
+        Some(oldest.elapsed())
     }
 
     /// A bus on which two probes were not heard.
@@ -104,6 +125,7 @@ mod tests {
             tokio::time::advance(PROBE_INTERVAL).await;
         }
         assert!(hearing.has_heard_all());
+        assert_eq!(hearing.age(), Some(4 * PROBE_INTERVAL));
         hearing.start_again();
         assert!(hearing.deaf().is_none() && !hearing.has_heard_all());
         hearing.heard(me.as_str().as_bytes(), u64::MAX);

@@ -12,6 +12,7 @@ use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::answer;
+use super::clocks::Clocks;
 use super::hearing::{Hearing, PROBE_INTERVAL};
 use super::publication;
 use super::{CONTROL, PARTITIONS, key};
@@ -31,15 +32,20 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 /// the only news: the server's own is dropped by the client.
 const BUSES_INTERVAL: Duration = Duration::from_secs(1);
 
-pub(super) async fn start(redis: Redis, sink: Arc<dyn Sink>, hearing: Arc<Hearing>) -> Result<(), Unavailable> {
+pub(super) async fn start(
+    redis: Redis,
+    sink: Arc<dyn Sink>,
+    hearing: Arc<Hearing>,
+    clocks: Arc<Clocks>,
+) -> Result<(), Unavailable> {
     let messages = redis.subscriber().message_rx();
     let disturbances = redis.disturbances();
     // What was said before this node came is not news to it.
     let newest = newest_control(&redis).await.unwrap_or_else(|_| "0-0".into());
     let first = resubscribe(&redis).await;
     let news = Arc::<Notify>::default();
-    tokio::spawn(listen(redis.clone(), sink.clone(), messages, news.clone(), hearing.clone()));
-    tokio::spawn(probe(redis.clone(), hearing.clone()));
+    tokio::spawn(listen(redis.clone(), sink.clone(), messages, news.clone(), (hearing.clone(), clocks.clone())));
+    tokio::spawn(probe(redis.clone(), hearing.clone(), clocks));
     tokio::spawn(keep(redis, sink, disturbances, news, newest, first.is_ok(), hearing));
     first
 }
@@ -50,7 +56,7 @@ async fn listen(
     sink: Arc<dyn Sink>,
     mut messages: Receiver<Message>,
     news: Arc<Notify>,
-    hearing: Arc<Hearing>,
+    (hearing, clocks): (Arc<Hearing>, Arc<Clocks>),
 ) {
     loop {
         tokio::select! {
@@ -60,7 +66,7 @@ async fn listen(
                 Ok(message) if !message.channel.ends_with(":bus") => {}
                 Ok(message) => {
                     let bytes = message.value.as_bytes();
-                    let understood = bytes.is_some_and(|bytes| publication::deliver(bytes, &*sink, &hearing));
+                    let understood = bytes.is_some_and(|bytes| publication::deliver(bytes, &*sink, &hearing, &clocks));
                     if !understood {
                         tracing::error!(channel = %message.channel, "a publication could not be read");
                         sink.missed();
@@ -121,7 +127,7 @@ async fn keep(
 
 /// Says something on every bus again and again. Whoever does not hear himself while Redis takes what he says is deaf, however
 /// well his connection looks: it is dropped for a new one.
-async fn probe(redis: Redis, hearing: Arc<Hearing>) {
+async fn probe(redis: Redis, hearing: Arc<Hearing>, clocks: Arc<Clocks>) {
     let mut probes = tokio::time::interval(PROBE_INTERVAL);
     let mut checks = tokio::time::interval(CHECK_INTERVAL);
     for ticks in [&mut probes, &mut checks] {
@@ -130,8 +136,13 @@ async fn probe(redis: Redis, hearing: Arc<Hearing>) {
     loop {
         tokio::select! {
             () = redis.ended() => return,
-            _ = probes.tick() => speak(&redis, &hearing).await,
+            _ = probes.tick() => {
+                tokio::join!(speak(&redis, &hearing), read_clocks(&redis, &clocks));
+            }
             _ = checks.tick() => {
+                if let Some(age) = hearing.age() {
+                    metrics::gauge!(crate::metric::PROBE_AGE).set(age.as_secs_f64());
+                }
                 if let Some(partition) = hearing.deaf() {
                     tracing::warn!(partition = partition.0, "this node does not hear a bus; its subscriber connects anew");
                     metrics::counter!(crate::metric::BUS_DEAF).increment(1);
@@ -160,6 +171,16 @@ async fn speak(redis: &Redis, hearing: &Hearing) {
         }
     });
     futures_util::future::join_all(said).await;
+}
+
+/// Asks for the clocks, so that also a node that accepts nothing knows how old is what it hears.
+async fn read_clocks(redis: &Redis, clocks: &Clocks) {
+    let readings = (0..PARTITIONS).map(Partition).map(|partition| async move {
+        if let Err(error) = clocks.read(redis, partition).await {
+            tracing::debug!(%error, partition = partition.0, "a clock could not be read");
+        }
+    });
+    futures_util::future::join_all(readings).await;
 }
 
 /// Subscribes everything. What is subscribed already stays so; a bus that has moved is an error once, and by the next time the

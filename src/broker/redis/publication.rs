@@ -2,15 +2,20 @@
 //!
 //! | kind | is | a | b | c |
 //! |---|---|---|---|---|
+//! | `A` | who accepted the messages behind it; its room is a node | when, in ms, by the server's clock | partition | 0 |
+//! | `T` | the trace of the message behind it | its number | 0 | 0 |
 //! | `M` | a message | the number before it | its number | the room's host |
 //! | `E` | a change of a room | version | 0 close, 1 resume, 2 delete | 0 |
 //! | `N` | a notice that is not stored | 0 from a guest, 1 from a host | 0 | 0 |
 //! | `P` | a probe; its room is a node | partition | 0 | 0 |
+//!
+//! A node skips kinds that it does not know: they are of a newer release.
 
 use bytes::Bytes;
 
+use super::clocks::Clocks;
 use super::hearing::Hearing;
-use crate::broker::{Change, Partition, Publication, Sink};
+use crate::broker::{Change, Partition, Publication, Sink, Way};
 use crate::domain::{HostId, NodeId, RoomChange, RoomName, Side};
 
 fn record(kind: char, room: RoomName, [a, b, c]: [u64; 3], frame: &[u8]) -> Bytes {
@@ -41,8 +46,8 @@ pub(super) fn probe(node: NodeId, partition: Partition) -> Option<Bytes> {
 
 /// Hands a publication to the sink, record by record. No JSON is read and nothing is copied.
 /// Returns `false` at a record that cannot be read: what follows is lost with it.
-pub(super) fn deliver(publication: &[u8], sink: &dyn Sink, hearing: &Hearing) -> bool {
-    let mut rest = publication;
+pub(super) fn deliver(publication: &[u8], sink: &dyn Sink, hearing: &Hearing, clocks: &Clocks) -> bool {
+    let (mut rest, mut way, mut trace) = (publication, None, None);
     while !rest.is_empty() {
         let Some(record) = Record::split(rest) else { return false };
         rest = record.rest;
@@ -53,7 +58,14 @@ pub(super) fn deliver(publication: &[u8], sink: &dyn Sink, hearing: &Hearing) ->
                 prev: record.a,
                 seq,
                 frame: record.frame,
+                way,
+                trace: trace.take(),
             }),
+            (b'T', _) => trace = std::str::from_utf8(record.frame).ok().and_then(|text| text.parse().ok()),
+            (b'A', partition) => {
+                let age = clocks.age(Partition(partition as u16), record.a as i64);
+                way = age.map(|age| Way { is_own: hearing.is_me(record.room.as_bytes()), age });
+            }
             (b'P', _) => hearing.heard(record.room.as_bytes(), record.a),
             (b'N', _) => sink.notice(record.room, Side::from_is_host(record.a == 1), record.frame),
             (b'E', code @ 0..=2) => {
@@ -118,8 +130,10 @@ mod tests {
 
     impl Sink for Seen {
         fn publication(&self, publication: &Publication<'_>) {
-            let Publication { room, host, prev, seq, frame } = publication;
-            self.0.lock().push(format!("M {room} {prev} {seq} {} {}", host.0, String::from_utf8_lossy(frame)));
+            let Publication { room, host, prev, seq, frame, way, trace } = publication;
+            let (frame, is_own) = (String::from_utf8_lossy(frame), way.map(|way| way.is_own));
+            let trace = trace.map(|trace| trace.to_string());
+            self.0.lock().push(format!("M {room} {prev} {seq} {} {frame} {is_own:?} {trace:?}", host.0));
         }
         fn notice(&self, room: RoomName, from: Side, frame: &[u8]) {
             self.0.lock().push(format!("N {room} {from:?} {}", String::from_utf8_lossy(frame)));
@@ -135,27 +149,41 @@ mod tests {
     fn records_come_out_as_they_went_in() {
         let room = RoomName::from_random([7; 16]);
         let change = Change { room, change: RoomChange::Close, version: 3, notice: Bytes::from_static(b"{}") };
+        let (me, clocks) = (NodeId::from_random([1; 16]), Clocks::default());
         let mut bus = record('M', room, [1, 2, 7], b"{\"a\":1}").to_vec();
+        clocks.set(Partition(3), 10_000);
+        let mine = RoomName::from_bytes(me.as_str().as_bytes()).unwrap();
+        bus.extend_from_slice(&record('A', mine, [9_000, 3, 0], b""));
+        let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        bus.extend_from_slice(&record('T', room, [3, 0, 0], trace.as_bytes()));
+        bus.extend_from_slice(&record('M', room, [2, 3, 7], b"{}"));
+        bus.extend_from_slice(&record('A', room, [9_000, 3, 0], b""));
+        bus.extend_from_slice(&record('M', room, [3, 4, 7], b"{}"));
         bus.extend_from_slice(&record('X', room, [0; 3], b"of the future"));
         bus.extend_from_slice(&notice(room, Side::Host, b"{}"));
         bus.extend_from_slice(&changed(&change));
         let seen = Seen::default();
-        let me = NodeId::from_random([1; 16]);
         let hearing = Hearing::new(me);
         hearing.say(Partition(3));
         bus.extend_from_slice(&probe(me, Partition(3)).unwrap());
-        assert!(deliver(&bus, &seen, &hearing));
+        assert!(deliver(&bus, &seen, &hearing, &clocks));
         assert_eq!(hearing.deaf(), None);
         assert_eq!(
             *seen.0.lock(),
-            [format!("M {room} 1 2 7 {{\"a\":1}}"), format!("N {room} Host {{}}"), format!("E {room} Close 3"),]
+            [
+                format!("M {room} 1 2 7 {{\"a\":1}} None None"),
+                format!("M {room} 2 3 7 {{}} Some(true) Some(\"{trace}\")"),
+                format!("M {room} 3 4 7 {{}} Some(false) None"),
+                format!("N {room} Host {{}}"),
+                format!("E {room} Close 3"),
+            ]
         );
     }
 
     proptest! {
         #[test]
         fn nonsense_on_a_bus_harms_nobody(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            deliver(&bytes, &Seen::default(), &Hearing::new(NodeId::from_random([1; 16])));
+            deliver(&bytes, &Seen::default(), &Hearing::new(NodeId::from_random([1; 16])), &Clocks::default());
         }
     }
 }

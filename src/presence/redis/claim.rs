@@ -42,6 +42,7 @@ impl RedisPresence {
             call(|| client.set::<(), _, _>(&claim, me.as_str(), options.clone(), None, false)).await?;
         }
         self.redis.forget_incarnation(dead).await?;
+        metrics::counter!(crate::metric::CLAIMS).increment(1);
         if looked_after > 0 {
             tracing::info!(node = dead, hosts = looked_after, "a node is dead; its hosts are looked after");
         }

@@ -75,7 +75,7 @@ fn take(told: &mut Told, submission: &Submission, fault: Option<&Fault>, hub: &H
     log.push((submission.side, submission.id.clone(), frame.clone()));
     if !matches!(fault, Some(Fault::Unheard)) {
         let room = submission.room;
-        hub.deliver(&Publication { room, host: HostId(1), prev: seq - 1, seq, frame: &frame });
+        hub.deliver(&Publication { room, host: HostId(1), prev: seq - 1, seq, frame: &frame, way: None, trace: None });
     }
     Outcome::Accepted(seq)
 }
@@ -195,7 +195,8 @@ impl Stage {
         let (id, datetime): (MessageId, _) = (id.parse().unwrap(), "2023-03-23T08:15:07".parse().unwrap());
         let text = "x".repeat(length);
         let head = message_head(Side::Guest, &text, &datetime, &id).into();
-        self.acceptor.submit(connection.clone(), Submission { room, side: Side::Guest, id, text, datetime, head });
+        self.acceptor
+            .submit(connection.clone(), Submission { room, side: Side::Guest, id, text, datetime, head, trace: None });
     }
 
     /// Waits until so many messages of a room were accepted.

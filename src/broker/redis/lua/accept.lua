@@ -4,7 +4,9 @@
 -- ARGV 1  not_after: past this instant (ms, this server's clock) nothing is done any more
 --      2  how many entries the queue may hold
 --      3  the bus; empty: the caller publishes, once replicas have the batch
---      4… four a message: room, side (g or h), id, frame up to the place of its number
+--      4  the calling node
+--      5  traces: a line `<place in the batch, from 0> <traceparent>` for each message that is traced; usually empty
+--      6… four a message: room, side (g or h), id, frame up to the place of its number
 -- Returns {now} and then, a message, {'ok', seq} | {'known', seq, frame or false} | {'closed'} | {'deleted'} |
 -- {'unseeded'} | {'full'}; without a bus also the publication, with what was known before in it, as an earlier call may
 -- have been given up before it was published. Or {now} alone when it is too
@@ -22,9 +24,15 @@ if is_new then mark = string.format('%x', time[1] * 1000000 + time[2]) end
 local life = string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)') .. '.' .. mark
 local free = tonumber(ARGV[2]) - redis.call('XLEN', KEYS[1])
 local at = string.format('%.0f', now)
-local rooms, answers, publication = {}, { now }, {}
+local rooms, answers, publication, traces = {}, { now }, {}, {}
+for place, parent in string.gmatch(ARGV[5], '(%d+) (%S+)\n') do traces[6 + 4 * place] = parent end
 
-local function publish(name, room, prev, seq, frame)
+local function publish(name, room, prev, seq, frame, trace)
+  if not publication[1] then
+    local partition = string.match(p, '{(%d+)}')
+    publication[1] = string.format('A%s %.0f %s 0 0\n', ARGV[4], now, partition)
+  end
+  if trace then publication[#publication + 1] = string.format('T%s %.0f 0 0 %d\n%s', name, seq, #trace, trace) end
   publication[#publication + 1] = string.format('M%s %.0f %.0f %s %d\n', name, prev, seq, room.host, #frame)
   publication[#publication + 1] = frame
 end
@@ -49,12 +57,12 @@ end
 
 -- All that may fail comes before the first write: a script is not rolled back.
 redis.call('EXISTS', p .. 'idle')
-for i = 4, #ARGV, 4 do
+for i = 6, #ARGV, 4 do
   if not rooms[ARGV[i]] then rooms[ARGV[i]] = load(ARGV[i]) end
 end
 
 if is_new then redis.call('SET', p .. 'life', mark) end
-for i = 4, #ARGV, 4 do
+for i = 6, #ARGV, 4 do
   local name, side, id, head = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
   local room = rooms[name]
   local answer
@@ -84,9 +92,15 @@ for i = 4, #ARGV, 4 do
       local frame = head .. seq .. '}'
       redis.call('XADD', p .. 'log:' .. name, seq .. '-0', 'f', frame, 'a', at)
       -- With the nodes that have somebody of the other side in the room.
-      redis.call('XADD', KEYS[1], '*', 'n', name, 'i', room.id, 'l', life, 'a', at, 'f', frame, 'o', room.others[side])
+      local trace = traces[i]
+      if trace then
+        redis.call('XADD', KEYS[1], '*', 'n', name, 'i', room.id, 'l', life, 'a', at, 'f', frame, 'o', room.others[side],
+          't', trace)
+      else
+        redis.call('XADD', KEYS[1], '*', 'n', name, 'i', room.id, 'l', life, 'a', at, 'f', frame, 'o', room.others[side])
+      end
       redis.call('ZADD', p .. 'ids:' .. name, seq, member)
-      publish(name, room, prev, room.seq, frame)
+      publish(name, room, prev, room.seq, frame, trace)
       answer = { 'ok', room.seq }
     end
   end

@@ -1,0 +1,25 @@
+//! The handles of the hub's metrics.
+
+use metrics::{Counter, Histogram};
+
+use crate::metric;
+
+/// What is counted for each message.
+#[derive(Debug)]
+pub(super) struct Meters {
+    pub(super) delivered: Counter,
+    pub(super) local: Histogram,
+    pub(super) remote: Histogram,
+    pub(super) gaps: Counter,
+}
+
+impl Default for Meters {
+    fn default() -> Self {
+        Self {
+            delivered: metrics::counter!(metric::DELIVERED),
+            local: metrics::histogram!(metric::RELAY_SECONDS, "path" => "local"),
+            remote: metrics::histogram!(metric::RELAY_SECONDS, "path" => "remote"),
+            gaps: metrics::counter!(metric::GAPS, "reason" => "bus"),
+        }
+    }
+}

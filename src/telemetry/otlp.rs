@@ -1,0 +1,106 @@
+//! Traces on their way to a collector: OTLP, as protobuf over HTTP.
+//!
+//! What is sent is gathered on a thread of its own; a collector that is away costs spans, and nothing else.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper_rustls::HttpsConnector;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use opentelemetry::global::{BoxedTracer, ObjectSafeTracerProvider as _};
+use opentelemetry::{InstrumentationScope, KeyValue};
+use opentelemetry_http::{HttpClient, HttpError};
+use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig as _, WithHttpConfig as _};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
+use tokio::runtime::Handle;
+
+use crate::clock::Chance;
+use crate::config::{Config, hex};
+use crate::{tls, trace};
+
+/// How long a collector may take to be connected to.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long a collector may take for one parcel, and for the last one, when the process ends.
+const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The most of a collector's answer that is read.
+const MAX_ANSWER: usize = 64 * 1024;
+
+/// Why there are no traces.
+#[derive(Debug, thiserror::Error)]
+#[error("--otlp-endpoint: {0}")]
+pub struct NoTraces(String);
+
+/// The process's traces, as long as it runs.
+#[derive(Debug)]
+pub struct Traces(SdkTracerProvider);
+
+impl Traces {
+    /// Sends what is left.
+    pub async fn finish(self) {
+        let done = tokio::task::spawn_blocking(move || self.0.shutdown_with_timeout(EXPORT_TIMEOUT)).await;
+        if let Ok(Err(error)) = done {
+            tracing::debug!(%error, "the last spans did not reach the collector");
+        }
+    }
+}
+
+/// Begins to take traces if the configuration names a collector. Must be called on the runtime that is to send them.
+///
+/// # Errors
+/// [`NoTraces`], if this machine cannot speak to any collector.
+pub fn traces(config: &Config) -> Result<Option<Traces>, NoTraces> {
+    let Some(endpoint) = &config.otlp_endpoint else { return Ok(None) };
+    let failed = |error: &dyn std::fmt::Display| NoTraces(error.to_string());
+    let connector = tls::connector(CONNECT_TIMEOUT).map_err(|error| failed(&error))?;
+    let client = Client::builder(TokioExecutor::new()).build(connector);
+    let exporter = SpanExporter::builder()
+        .with_http()
+        .with_http_client(Wire { client, runtime: Handle::current() })
+        .with_protocol(Protocol::HttpBinary)
+        .with_endpoint(endpoint.traces())
+        .with_timeout(EXPORT_TIMEOUT)
+        .build()
+        .map_err(|error| failed(&error))?;
+    let named = std::env::var("OTEL_SERVICE_NAME").is_ok_and(|name| !name.is_empty());
+    let resource = Resource::builder();
+    let resource = if named { resource } else { resource.with_service_name("pintalk") };
+    let instance = hex(&Chance::from_entropy().bytes::<8>());
+    let resource = resource.with_attribute(KeyValue::new("service.instance.id", instance));
+    let provider = SdkTracerProvider::builder()
+        .with_batch_exporter(exporter)
+        .with_sampler(Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(config.trace_ratio))))
+        .with_resource(resource.build())
+        .build();
+    let scope = InstrumentationScope::builder("pintalk").with_version(env!("CARGO_PKG_VERSION")).build();
+    trace::start(BoxedTracer::new(provider.boxed_tracer(scope)));
+    Ok(Some(Traces(provider)))
+}
+
+/// What the exporter sends with: the exporter's own thread waits, the runtime works.
+#[derive(Clone, Debug)]
+struct Wire {
+    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    runtime: Handle,
+}
+
+#[async_trait]
+impl HttpClient for Wire {
+    async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
+        let client = self.client.clone();
+        let exchange = async move {
+            let answer = client.request(request.map(Full::new)).await?;
+            let (parts, body) = answer.into_parts();
+            let body = Limited::new(body, MAX_ANSWER).collect().await?.to_bytes();
+            Ok::<_, HttpError>(Response::from_parts(parts, body))
+        };
+        self.runtime.spawn(tokio::time::timeout(EXPORT_TIMEOUT, exchange)).await??
+    }
+}
