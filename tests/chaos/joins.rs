@@ -83,9 +83,15 @@ async fn a_node_that_is_connected_and_deaf_is_found() {
     tokio::time::sleep(Duration::from_secs(3)).await;
     let said = stage.ledger.heads(3);
     assert!(!stage.ledger.everybody_has(&said), "nobody was deaf");
+    eventually("the balancer is told", DEAF, async || {
+        let (status, body) = stage.nodes[1].readiness(&stage.http).await?;
+        (status == 503 && body.contains("not heard")).then_some(())
+    })
+    .await;
     eventually("who listens has what was said", DEAF, async || stage.ledger.everybody_has(&said).then_some(())).await;
     let healed = began.elapsed();
     assert!(healed <= DEAF, "deaf for {healed:?}");
     assert_eq!(stage.ledger.closes(1013) + stage.ledger.closes(1006), 0, "somebody was sent away");
+    stage.readiness_is(200, DEAF).await;
     stage.finish(|_, figures| figures.note("healed after s", format!("{:.1}", healed.as_secs_f64()))).await;
 }

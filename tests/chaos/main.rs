@@ -9,9 +9,11 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod balancer;
+mod collector;
 mod ends;
 mod failover;
 mod figures;
+mod health;
 mod joins;
 mod leader;
 mod ledger;
@@ -28,6 +30,8 @@ mod socket;
 mod sql_away;
 mod stage;
 mod statuses;
+mod telemetry;
+mod traces;
 mod webhooks;
 
 #[allow(dead_code, reason = "MariaDB is for others")]

@@ -15,21 +15,43 @@ pub struct Node {
     pub address: SocketAddr,
     process: Child,
     flags: Vec<String>,
+    /// Where its log is kept, without the port.
+    folder: PathBuf,
     log: PathBuf,
+    level: &'static str,
 }
+
+/// What a node logs if nothing else is asked for.
+pub const LEVEL: &str = "pintalk=debug,warn";
 
 impl Node {
     /// Starts one on a port of its own.
-    pub fn start(flags: &[String], log: &Path) -> Self {
+    pub fn start(flags: &[String], folder: &Path, level: &'static str) -> Self {
         let address = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port");
-        let (flags, log) = (flags.to_vec(), log.with_extension(format!("{}.log", address.port())));
-        Self { address, process: spawn(address, &flags, &log), flags, log }
+        let log = folder.with_extension(format!("{}.log", address.port()));
+        let process = spawn(address, flags, &log, level);
+        Self { address, process, flags: flags.to_vec(), folder: folder.to_owned(), log, level }
+    }
+
+    /// Starts another like it, but for these flags.
+    pub fn start_another(&self, but_for: &[(&str, &str)]) -> Self {
+        let mut flags: Vec<String> = Vec::new();
+        for pair in self.flags.chunks(2).filter(|pair| but_for.iter().all(|(name, _)| pair[0] != *name)) {
+            flags.extend_from_slice(pair);
+        }
+        flags.extend(but_for.iter().flat_map(|(name, value)| [(*name).to_owned(), (*value).to_owned()]));
+        Self::start(&flags, &self.folder, self.level)
+    }
+
+    /// What it has logged.
+    pub fn logged(&self) -> String {
+        std::fs::read_to_string(&self.log).expect("a log")
     }
 
     /// Starts it again where it was, after it has ended.
     pub fn start_again(&mut self) {
         assert!(self.process.try_wait().expect("a process").is_some(), "it still runs");
-        self.process = spawn(self.address, &self.flags, &self.log);
+        self.process = spawn(self.address, &self.flags, &self.log, self.level);
     }
 
     pub fn url(&self, path: &str) -> String {
@@ -88,13 +110,13 @@ impl Drop for Node {
     }
 }
 
-fn spawn(address: SocketAddr, flags: &[String], log: &Path) -> Child {
+fn spawn(address: SocketAddr, flags: &[String], log: &Path, level: &str) -> Child {
     let log = File::options().create(true).append(true).open(log).expect("a log");
     let mut command = Command::new(env!("CARGO_BIN_EXE_pintalk"));
     command.args(["serve", "--listen", &address.to_string()]).args(flags);
     for (variable, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PINTALK_")) {
         command.env_remove(variable);
     }
-    command.env("RUST_LOG", "pintalk=debug,warn").stdin(Stdio::null());
+    command.env("RUST_LOG", level).stdin(Stdio::null());
     command.stdout(log.try_clone().expect("a log")).stderr(log).spawn().expect("the program starts")
 }

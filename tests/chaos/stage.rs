@@ -20,15 +20,15 @@ use crate::database::{Database, TestDatabase};
 use crate::eventually;
 use crate::figures::{Figures, folder};
 use crate::ledger::{Entry, Ledger, Record, Verdict};
-use crate::node::Node;
+use crate::node::{LEVEL, Node};
 use crate::person::{Manner, Mood, Person};
 use crate::proxy::Proxy;
 use crate::servers::{Kind, Servers};
 use crate::socket::SHOP;
 
 pub const JWT_SECRET: &str = "a-secret-of-the-tests-that-is-long-enough";
-const EMAIL: &str = "host@shop.example";
-const PASSWORD: &str = "correct horse battery";
+pub const EMAIL: &str = "host@shop.example";
+pub const PASSWORD: &str = "correct horse battery";
 
 /// How long, once everything is mended, until all is stored and everybody has all of it.
 const SETTLE: Duration = Duration::from_secs(60);
@@ -45,6 +45,8 @@ pub struct Plan {
     pub flags: Vec<String>,
     /// Whether nodes reach Redis through a wire that can be cut; only a Redis that stands alone.
     pub wired_redis: bool,
+    /// What the nodes log.
+    pub level: &'static str,
     pub seed: u64,
 }
 
@@ -58,6 +60,7 @@ impl Default for Plan {
             manner: Manner::default(),
             flags: Vec::new(),
             wired_redis: false,
+            level: LEVEL,
             seed: 7,
         }
     }
@@ -82,7 +85,7 @@ pub struct Stage {
     pub sql_wire: Option<Proxy>,
     /// Where people go.
     pub open_nodes: Arc<Mutex<Vec<SocketAddr>>>,
-    token: String,
+    pub token: String,
     /// The paths of the host in his rooms: the token is in them.
     host_paths: Vec<(usize, Arc<Mutex<String>>)>,
     mood: watch::Sender<Mood>,
@@ -164,7 +167,7 @@ impl Stage {
             .build()
             .expect("a client");
         let log = folder().join(&case);
-        let nodes: Vec<Node> = (0..plan.nodes).map(|_| Node::start(&flags, &log)).collect();
+        let nodes: Vec<Node> = (0..plan.nodes).map(|_| Node::start(&flags, &log, plan.level)).collect();
         for node in &nodes {
             node.ready(&http).await;
         }

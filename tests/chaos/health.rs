@@ -1,0 +1,81 @@
+//! What the probes of a balancer, and of whoever starts and restarts nodes, are told.
+
+use std::time::{Duration, Instant};
+
+use crate::database::{Database, TestDatabase};
+use crate::eventually;
+use crate::node::Node;
+use crate::proxy::Wire;
+use crate::stage::{Plan, Stage};
+
+/// How soon a node must notice.
+const NOTICED: Duration = Duration::from_secs(20);
+
+/// Waits for a status of readiness and a word in its body.
+async fn says(stage: &Stage, node: &Node, status: u16, word: &str) {
+    eventually(&format!("readiness says {status} and {word}"), NOTICED, async || {
+        let (said, body) = node.readiness(&stage.http).await?;
+        (said == status && body.contains(word)).then_some(())
+    })
+    .await;
+}
+
+async fn is_live(stage: &Stage, node: &Node) -> bool {
+    let asked = stage.http.get(node.url("/health/live")).send().await;
+    asked.is_ok_and(|answer| answer.status() == 200)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_starts_without_sql_waits_for_it_does_without_it_later_and_says_so() {
+    let plan = Plan { nodes: 1, rooms: 1, ..Plan::default() };
+    let mut stage = Stage::set("a_node_starts_without_sql", plan).await;
+    says(&stage, &stage.nodes[0], 200, "\"degraded\":false").await;
+    stage.sql_wire().set(Wire::Cut);
+    let late = stage.nodes[0].start_another(&[]);
+    says(&stage, &late, 503, "starting").await;
+    assert!(is_live(&stage, &late).await, "who waits for a store is not to be restarted");
+    // The other one serves on.
+    says(&stage, &stage.nodes[0], 200, "\"degraded\":true").await;
+    assert_eq!(late.readiness(&stage.http).await.map(|(status, _)| status), Some(503), "it has not begun meanwhile");
+    stage.sql_wire().set(Wire::Whole);
+    says(&stage, &late, 200, "\"degraded\":false").await;
+    says(&stage, &stage.nodes[0], 200, "\"degraded\":false").await;
+    stage.nodes.push(late);
+    stage.finish(|_, _| {}).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_goes_away_is_not_ready_and_lives_until_it_has_gone() {
+    let flags = ["--drain-delay", "3s", "--drain", "1s"].map(str::to_owned).to_vec();
+    let stage = Stage::set("a_node_that_goes_away", Plan { nodes: 2, rooms: 1, flags, ..Plan::default() }).await;
+    let going = &stage.nodes[1];
+    stage.open_nodes.lock().retain(|address| *address != going.address);
+    going.signal("-TERM");
+    says(&stage, going, 503, "going away").await;
+    assert!(is_live(&stage, going).await, "it still serves who is there");
+    stage.finish(|_, _| {}).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_whose_schema_is_old_is_never_ready_and_says_what_to_do() {
+    let stage = Stage::set("a_node_whose_schema_is_old", Plan { nodes: 1, rooms: 0, ..Plan::default() }).await;
+    let empty = TestDatabase::create(Database::MySql).await;
+    let mut old = stage.nodes[0].start_another(&[("--database-url", &empty.url)]);
+    eventually("it says why it ends", NOTICED, async || {
+        let ready = old.readiness(&stage.http).await;
+        assert!(ready.is_none_or(|(status, _)| status == 503), "it is ready without a schema");
+        old.logged().contains("run `pintalk migrate up`").then_some(())
+    })
+    .await;
+    let began = Instant::now();
+    let code = loop {
+        if let Some(code) = old.has_ended() {
+            break code;
+        }
+        assert!(began.elapsed() < NOTICED, "it does not end");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    assert_eq!(code, Some(1));
+    empty.drop_it().await;
+    stage.finish(|_, _| {}).await;
+}

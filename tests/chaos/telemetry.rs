@@ -1,0 +1,169 @@
+//! What operators see of a cluster that is used: its numbers and its log.
+
+use std::collections::HashSet;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use pintalk::metric::{Kind, TABLE};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::eventually;
+use crate::proxy::Wire;
+use crate::socket::{Heard, SHOP, Socket};
+use crate::stage::{EMAIL, JWT_SECRET, PASSWORD, Plan, Stage};
+
+/// How long until everything has happened that is counted: duties and mails are looked after within seconds.
+const SHOWN: Duration = Duration::from_secs(30);
+
+/// The metrics of a node as Prometheus gets them.
+async fn scrape(stage: &Stage, node: usize) -> Option<String> {
+    let answer = stage.http.get(stage.nodes[node].url("/metrics")).send().await.ok()?;
+    assert_eq!(answer.headers()["content-type"], "text/plain; version=0.0.4; charset=utf-8");
+    answer.text().await.ok()
+}
+
+/// The names of what is shown, without the endings of a histogram's parts.
+fn shown(text: &str) -> HashSet<&str> {
+    text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect()
+}
+
+/// What Prometheus' own program says of a node's metrics.
+fn promtool(text: &str) -> String {
+    let mut promtool = Command::new("promtool");
+    promtool.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut promtool = promtool.spawn().expect("promtool, as tests/run sees to");
+    promtool.stdin.take().expect("a pipe").write_all(text.as_bytes()).expect("it reads");
+    let said = promtool.wait_with_output().expect("it ends");
+    let said = format!("{}{}", String::from_utf8_lossy(&said.stdout), String::from_utf8_lossy(&said.stderr));
+    assert!(!text.is_empty());
+    said
+}
+
+/// A sample's value: the sum of all whose line begins so.
+fn value(text: &str, begins: &str) -> f64 {
+    let lines = text.lines().filter(|line| line.starts_with(begins));
+    lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_in_use_shows_every_metric_and_prometheus_has_nothing_to_say() {
+    let stage = Stage::set("a_cluster_in_use_shows_every_metric", Plan { nodes: 2, ..Plan::default() }).await;
+    // Somebody whose site is not the host's, a path that is none, and a call that is not allowed.
+    let path = stage.guest_path(0);
+    let mut stranger =
+        Socket::open(stage.nodes[0].address, &path, Some("https://elsewhere.example")).await.expect("open");
+    assert!(matches!(stranger.hear().await, Heard::Closed { .. }));
+    for path in ["/nothing/a", "/nothing/b", &stage.room_path(0)] {
+        stage.call(0, Method::GET, path, Value::Null).await;
+    }
+    let every: HashSet<&str> = TABLE.iter().map(|metric| metric.name).collect();
+    let texts = eventually("every metric is shown", SHOWN, async || {
+        let texts = [scrape(&stage, 0).await?, scrape(&stage, 1).await?];
+        let found: HashSet<&str> = texts.iter().flat_map(|text| shown(text)).collect();
+        assert!(found.is_subset(&every), "not in the table: {:?}", found.difference(&every));
+        let missing: Vec<_> = every.difference(&found).collect();
+        if missing.is_empty() { Some(texts) } else { None }
+    })
+    .await;
+    for text in &texts {
+        assert_eq!(promtool(text), "", "{text}");
+        for metric in TABLE.iter().filter(|metric| metric.kind == Kind::Histogram) {
+            assert!(!text.contains(&format!("{}{{quantile", metric.name)), "{} has no buckets", metric.name);
+        }
+    }
+    let [first, second] = &texts;
+    let both = |begins: &str| value(first, begins) + value(second, begins);
+    for happened in [
+        "pintalk_messages_total{result=\"accepted\"}",
+        "pintalk_messages_delivered_total",
+        "pintalk_relay_duration_seconds_count{path=\"local\"}",
+        "pintalk_relay_duration_seconds_count{path=\"remote\"}",
+        "pintalk_acknowledge_duration_seconds_count",
+        "pintalk_messages_archived_total",
+        "pintalk_handshakes_total{kind=\"chat\",result=\"refused\"}",
+        "pintalk_closes_total{code=\"4",
+        "pintalk_redis_round_trip_seconds_count",
+        "pintalk_sql_duration_seconds_count{operation=\"archive\"}",
+        "process_cpu_seconds_total",
+        "process_open_fds",
+    ] {
+        assert!(both(happened) > 0.0, "{happened} is 0");
+    }
+    assert_eq!(both("pintalk_leader"), 1.0);
+    // More than sixty sockets would be needed for a second's worth: people here are as quick as the machine.
+    let relayed = both("pintalk_relay_duration_seconds_sum") / both("pintalk_relay_duration_seconds_count");
+    assert!(relayed < 1.0, "{relayed} s from acceptance to outbox");
+    let routes: HashSet<&str> = first.split("route=\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+    assert!(
+        routes.contains("/api/chat/chatrooms/{id}/") && !routes.iter().any(|route| route.contains("nothing")),
+        "{routes:?}"
+    );
+    stage.finish(|_, figures| figures.note("relayed ms", format!("{:.1}", relayed * 1_000.0))).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_level_of_the_log_shows_a_secret_and_every_line_has_its_fields() {
+    let flags = ["--log-format", "json"].map(str::to_owned).to_vec();
+    let plan = Plan { nodes: 2, rooms: 2, flags, level: "trace", wired_redis: true, ..Plan::default() };
+    let mut stage = Stage::set("no_level_of_the_log_shows_a_secret", plan).await;
+    let mut secrets: Vec<String> = [JWT_SECRET, EMAIL, PASSWORD, "가가"].map(str::to_owned).to_vec();
+    secrets.extend([stage.host.secret_key.clone(), stage.token.clone()]);
+
+    // Mails to addresses that are known and that are not, logins that fail, codes, tokens that are none.
+    for (path, body) in [
+        ("/api/auth/check-email/", json!({"email": "somebody@mail.example"})),
+        ("/api/auth/login/", json!({"email": "other@mail.example", "password": "a-password-of-mine"})),
+        ("/api/auth/login/", json!({"email": EMAIL, "password": "a-password-of-mine"})),
+        ("/api/auth/password-reset/", json!({"email": EMAIL})),
+        ("/api/auth/email-confirmation/", json!({"verificationCode": "code-of-mine"})),
+    ] {
+        let request = stage.http.post(stage.nodes[0].url(path)).json(&body);
+        let answer = request.header("Cookie", "refreshToken=a-cookie-of-mine").send().await.expect("an answer");
+        let cookies = answer.headers().get_all("set-cookie").iter().filter_map(|cookie| cookie.to_str().ok());
+        let values = cookies.filter_map(|cookie| cookie.split(';').next()?.split_once('=')).map(|(_, value)| value);
+        secrets.extend(values.filter(|value| value.len() > 8).map(str::to_owned));
+    }
+    secrets.extend(["mail.example", "a-password-of-mine", "code-of-mine", "a-cookie-of-mine"].map(str::to_owned));
+    let forged = format!("/ws/chat/{}/?token=a-token-of-mine", stage.rooms[0].name);
+    let mut forger = Socket::open(stage.nodes[0].address, &forged, None).await.expect("open");
+    assert!(matches!(forger.hear().await, Heard::Closed { .. }));
+    secrets.push("a-token-of-mine".to_owned());
+    let mut guest = Socket::open(stage.nodes[1].address, &stage.guest_path(0), Some(SHOP)).await.expect("open");
+    assert!(guest.send("{\"type\":\"chat_message\",\"message\":\"words-of-mine").await);
+    while let Heard::Frame(_) = guest.hear().await {}
+    secrets.push("words-of-mine".to_owned());
+
+    // What goes wrong is told in the most words.
+    stage.redis_wire().reset().await;
+    stage.sql_wire().set(Wire::Cut);
+    eventually("SQL is missed", SHOWN, async || stage.nodes[0].logged().contains("SQL does not answer").then_some(()))
+        .await;
+    stage.sql_wire().set(Wire::Whole);
+    stage.log_in_again().await;
+    secrets.push(stage.token.clone());
+    stage.readiness_is(200, SHOWN).await;
+
+    let logs: Vec<String> = stage.nodes.iter().map(crate::node::Node::logged).collect();
+    let mut levels: HashSet<String> = HashSet::new();
+    for line in logs.iter().flat_map(|log| log.lines()) {
+        for secret in &secrets {
+            assert!(!line.contains(secret.as_str()), "{secret} is in the log: {line}");
+        }
+        let event: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        let field = |name: &str| event[name].as_str().unwrap_or_else(|| panic!("no {name}: {line}")).to_owned();
+        let (level, target) = (field("level"), field("target"));
+        let time = field("timestamp");
+        assert!(chrono::DateTime::parse_from_rfc3339(&time).is_ok_and(|_| time.ends_with('Z')), "{line}");
+        let is_ours = target == "pintalk" || target.starts_with("pintalk::");
+        assert!(is_ours || ["ERROR", "WARN", "INFO"].contains(&level.as_str()), "a library in detail: {line}");
+        // A fixed sentence: what differs stands beside it.
+        assert!(!is_ours || field("message").len() > 3, "{line}");
+        levels.insert(level);
+    }
+    for level in ["DEBUG", "INFO", "WARN"] {
+        assert!(levels.contains(level), "nothing was logged at {level}");
+    }
+    stage.finish(|_, _| {}).await;
+}

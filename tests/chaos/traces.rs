@@ -1,0 +1,54 @@
+//! One message, one trace, over all that it passes.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use crate::collector::{Collector, Span};
+use crate::eventually;
+use crate::stage::{Plan, Stage};
+
+/// Exporters gather spans for five seconds.
+const EXPORTED: Duration = Duration::from_secs(30);
+
+/// The spans of a name that belong to a message's first.
+fn parts<'a>(spans: &'a [Span], first: &Span, name: &str) -> Vec<&'a Span> {
+    spans.iter().filter(|span| span.trace == first.trace && span.parent == first.id && span.name == name).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_is_one_trace_from_its_acceptance_over_delivery_on_another_node_to_sql() {
+    let collector = Collector::start().await;
+    let endpoint = format!("http://{}", collector.address);
+    let flags = ["--otlp-endpoint", &endpoint, "--trace-ratio", "1"].map(str::to_owned).to_vec();
+    let plan = Plan { nodes: 2, rooms: 2, guests: 2, flags, ..Plan::default() };
+    let stage = Stage::set("a_message_is_one_trace", plan).await;
+    let whole = eventually("a message's trace is whole", EXPORTED, async || {
+        let spans = collector.spans();
+        let mut first = spans.iter().filter(|span| span.name == "message.accept");
+        let is_whole = |first: &&Span| {
+            let accepts = parts(&spans, first, "broker.accept");
+            let delivers = parts(&spans, first, "message.deliver");
+            let receivers = |span: &&Span| span.fact("pintalk.receivers").is_some_and(|count| count != "0");
+            let nodes: HashSet<&str> =
+                delivers.iter().filter(|span| receivers(span)).map(|span| span.sent_by()).collect();
+            accepts.len() == 1 && nodes.len() == 2 && parts(&spans, first, "archive.commit").len() == 1
+        };
+        first.find(is_whole).cloned()
+    })
+    .await;
+    let spans = collector.spans();
+    assert!(whole.parent.is_empty(), "it begins the trace");
+    for name in ["broker.accept", "message.deliver", "archive.commit"] {
+        for span in parts(&spans, &whole, name) {
+            // Clocks of one machine.
+            assert!(span.began >= whole.began && span.ended >= span.began, "{span:?}");
+        }
+    }
+    let deliver = parts(&spans, &whole, "message.deliver")[0];
+    for fact in ["pintalk.room", "pintalk.seq"] {
+        assert!(whole.fact(fact).is_some() && whole.fact(fact) == deliver.fact(fact), "{fact}");
+    }
+    assert!(stage.rooms.iter().any(|room| whole.fact("pintalk.room") == Some(&room.name)));
+    assert!(!format!("{spans:?}").contains("가가"), "what people write is in no span");
+    stage.finish(|_, figures| figures.note("spans", spans.len())).await;
+}
