@@ -101,6 +101,7 @@ impl HttpClient for Wire {
             let body = Limited::new(body, MAX_ANSWER).collect().await?.to_bytes();
             Ok::<_, HttpError>(Response::from_parts(parts, body))
         };
-        self.runtime.spawn(tokio::time::timeout(EXPORT_TIMEOUT, exchange)).await??
+        // A timer is made on the runtime, too.
+        self.runtime.spawn(async { tokio::time::timeout(EXPORT_TIMEOUT, exchange).await }).await??
     }
 }
