@@ -19,8 +19,8 @@ pub use args::{DutyArgs, LogArgs, ServeArgs, StoreArgs, TraceArgs};
 pub use limits::{Cap, LimitArgs, Limits};
 pub use secrets::{DatabaseUrl, Hidden, JwtSecrets, RedisTopology, RedisUrl, SmtpUrl};
 pub use values::{
-    CookieDomain, InvalidValue, KeyGrace, LogFormat, LongSpan, Networks, OtlpEndpoint, PublicUrl, Ratio, Span, SpanOrOff,
-    Switch, WebOrigin,
+    CookieDomain, InvalidValue, KeyGrace, LogFormat, LongSpan, Networks, OtlpEndpoint, PublicUrl, Ratio, Span,
+    SpanOrOff, Switch, WebOrigin,
 };
 
 pub(crate) use files::{hex, keep, new_key, private_dir};

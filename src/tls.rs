@@ -23,5 +23,9 @@ pub(crate) fn connector(timeout: Duration) -> Result<HttpsConnector<HttpConnecto
     http.set_nodelay(true);
     // Which of the two it is, the URL says.
     http.enforce_http(false);
-    Ok(HttpsConnectorBuilder::new().with_tls_config(client_config()?).https_or_http().enable_http1().wrap_connector(http))
+    Ok(HttpsConnectorBuilder::new()
+        .with_tls_config(client_config()?)
+        .https_or_http()
+        .enable_http1()
+        .wrap_connector(http))
 }
