@@ -1,0 +1,97 @@
+{{/* The environment of a node, also of what looks at its stores. */}}
+{{- define "pintalk.env" -}}
+- name: PINTALK_LISTEN
+  value: {{ printf "%s:8080" .Values.listenAddress | quote }}
+- name: PINTALK_METRICS_LISTEN
+  value: {{ printf "%s:9090" .Values.listenAddress | quote }}
+- name: PINTALK_DATA_DIR
+  value: /var/lib/pintalk
+- name: PINTALK_AUTO_MIGRATE
+  value: "off"
+- name: PINTALK_DRAIN_DELAY
+  value: {{ printf "%ds" (int .Values.drain.delaySeconds) }}
+- name: PINTALK_DRAIN
+  value: {{ printf "%ds" (int .Values.drain.seconds) }}
+{{- with include "pintalk.publicUrl" . }}
+- name: PINTALK_PUBLIC_URL
+  value: {{ . | quote }}
+{{- end }}
+{{- range $option, $value := omit .Values.config "public-url" }}
+{{- if not (kindIs "invalid" $value) }}
+- name: PINTALK_{{ $option | upper | replace "-" "_" }}
+  value: {{ include "pintalk.optionText" $value | quote }}
+{{- end }}
+{{- end }}
+{{- with .Values.rustLog }}
+- name: RUST_LOG
+  value: {{ . | quote }}
+{{- end }}
+{{- if .Values.media.bucketUrl }}
+- name: PINTALK_MEDIA_URL
+  value: {{ .Values.media.bucketUrl | quote }}
+{{- with .Values.media.region }}
+- name: AWS_REGION
+  value: {{ . | quote }}
+{{- end }}
+{{- with .Values.media.endpoint }}
+- name: AWS_ENDPOINT_URL
+  value: {{ . | quote }}
+{{- end }}
+{{- else }}
+- name: PINTALK_MEDIA_URL
+  value: file:///var/lib/pintalk-media
+{{- end }}
+{{ include "pintalk.secretEnv" (dict "root" . "name" "PINTALK_JWT_SECRET" "key" "jwt-secret") }}
+{{ include "pintalk.secretEnv" (dict "root" . "name" "PINTALK_DATABASE_URL" "key" "database-url") }}
+{{ include "pintalk.secretEnv" (dict "root" . "name" "PINTALK_REDIS_URL" "key" "redis-url") }}
+{{ include "pintalk.secretEnv" (dict "root" . "name" "PINTALK_SMTP_URL" "key" "smtp-url" "optional" true) }}
+{{ include "pintalk.secretEnv" (dict "root" . "name" "AWS_ACCESS_KEY_ID" "key" "aws-access-key-id" "optional" true) }}
+{{ include "pintalk.secretEnv" (dict "root" . "name" "AWS_SECRET_ACCESS_KEY" "key" "aws-secret-access-key" "optional" true) }}
+{{- with .Values.extraEnv }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- define "pintalk.secretEnv" -}}
+- name: {{ .name }}
+  valueFrom:
+    secretKeyRef:
+      name: {{ default (include "pintalk.secretName" .root) .secret }}
+      key: {{ .key }}
+      {{- if .optional }}
+      optional: true
+      {{- end }}
+{{- end }}
+
+{{- define "pintalk.volumeMounts" -}}
+- name: data
+  mountPath: /var/lib/pintalk
+- name: media
+  mountPath: /var/lib/pintalk-media
+{{- with .Values.extraVolumeMounts }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- define "pintalk.volumes" -}}
+# A node of a cluster keeps nothing; it wants to see that it could.
+- name: data
+  emptyDir: {sizeLimit: 16Mi}
+- name: media
+  {{- if .Values.media.existingClaim }}
+  persistentVolumeClaim: {claimName: {{ .Values.media.existingClaim }}}
+  {{- else }}
+  emptyDir: {sizeLimit: 1Gi}
+  {{- end }}
+{{- with .Values.extraVolumes }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/* YAML reads off as false, and Helm a million as 1e+06. */}}
+{{- define "pintalk.optionText" -}}
+{{- if kindIs "bool" . }}{{ ternary "on" "off" . }}
+{{- else if kindIs "float64" . }}{{ int64 . }}
+{{- else }}{{ . }}
+{{- end }}
+{{- end }}
