@@ -1,0 +1,69 @@
+# docker build -t pintalk .
+# docker build -t pintalk --build-arg SOURCE=prebuilt .      with a target/release/pintalk of a system like the builder's
+#
+# The image is the program, the libraries it is linked to, and the world's certificate authorities: no shell, no packages,
+# nothing to patch but them. It has no HEALTHCHECK, which would need a client in it: whoever runs it asks /health/ready.
+
+# What it is built in: Rust, a C compiler and make, on Debian (or anything with ldd).
+ARG BUILDER=rust:1.95-bookworm
+# What it runs on: nothing, or a base of the builder's kind (debian:bookworm-slim), which has LIBRARIES of its own: `none`.
+ARG RUNTIME=scratch
+ARG LIBRARIES=copied
+# `compiled` here, or `prebuilt`.
+ARG SOURCE=compiled
+
+FROM ${BUILDER} AS compiled
+SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
+WORKDIR /source
+# The dependencies, which take minutes and change seldom: a layer of their own, under an empty program.
+COPY Cargo.toml Cargo.lock ./
+COPY migration/Cargo.toml migration/Cargo.toml
+COPY tests/load/Cargo.toml tests/load/Cargo.toml
+RUN mkdir -p src migration/src tests/load/src \
+    && printf '//! Empty.\nfn main() {}\n' | tee src/main.rs >tests/load/src/main.rs \
+    && echo '//! Empty.' | tee src/lib.rs >migration/src/lib.rs \
+    && cargo build --release --locked --bin pintalk \
+    && rm -r src migration/src
+COPY migration migration
+COPY src src
+# By their time, the files would be older than what was built of the empty ones.
+RUN find src migration -name '*.rs' -exec touch {} + \
+    && cargo build --release --locked --bin pintalk \
+    && cp target/release/pintalk /pintalk
+
+FROM ${BUILDER} AS prebuilt
+COPY target/release/pintalk /pintalk
+
+FROM ${SOURCE} AS root
+SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
+ARG LIBRARIES
+RUN mkdir -p /image/usr/local/bin /image/etc/ssl/certs /data \
+    && cp /pintalk /image/usr/local/bin/pintalk \
+    && cp /etc/ssl/certs/ca-certificates.crt /image/etc/ssl/certs/ca-certificates.crt \
+    && echo 'pintalk:x:10001:10001::/var/lib/pintalk:/sbin/nologin' >/image/etc/passwd \
+    && echo 'pintalk:x:10001:' >/image/etc/group \
+    && echo 'hosts: files dns' >/image/etc/nsswitch.conf \
+    && if [ "$LIBRARIES" = copied ]; then \
+        ldd /pintalk | sed -nE 's/.*[[:space:]](\/[^ ]+) \(0x.*/\1/p' | xargs -I{} cp --parents -L {} /image; \
+    fi
+
+FROM ${RUNTIME}
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="PinTalk" \
+    org.opencontainers.image.description="Self-hosted live chat: guests and hosts talk over plain WebSockets" \
+    org.opencontainers.image.licenses="MIT" \
+    org.opencontainers.image.version="${VERSION}" \
+    org.opencontainers.image.revision="${REVISION}"
+COPY --from=root /image /
+COPY --from=root --chown=10001:10001 --chmod=700 /data /var/lib/pintalk
+ENV PATH=/usr/local/bin:/usr/bin:/bin \
+    PINTALK_LISTEN=0.0.0.0:8080 \
+    PINTALK_DATA_DIR=/var/lib/pintalk
+# By number, so that Kubernetes sees that it is not root.
+USER 10001:10001
+WORKDIR /var/lib/pintalk
+EXPOSE 8080
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["/usr/local/bin/pintalk"]
+CMD ["serve"]
