@@ -1,0 +1,197 @@
+//! The alerts and the dashboard: what Prometheus says of them, and that they speak of metrics that there are.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::chart::{CHART, HELMS, rendered, sets};
+use crate::tools::{path, printed, text, yaml};
+
+const ALERTS: &str = "grafana/alerts.yaml";
+const CASES: &str = "grafana/alerts.test.yaml";
+const DASHBOARD: &str = "grafana/dashboard.json";
+
+/// Metrics that the program does not have yet. One that it has must not stand here.
+const NOT_YET: [&str; 20] = [
+    "pintalk_archive_batch_size",
+    "pintalk_archive_lag_messages",
+    "pintalk_archive_lag_seconds",
+    "pintalk_bus_probe_age_seconds",
+    "pintalk_duty_last_success_timestamp_seconds",
+    "pintalk_mails_waiting",
+    "pintalk_messages_delivered_total",
+    "pintalk_outbox_bytes",
+    "pintalk_presence_claims_total",
+    "pintalk_presence_transitions_total",
+    "pintalk_redis_reconnects_total",
+    "pintalk_redis_round_trip_seconds",
+    "pintalk_relay_duration_seconds",
+    "pintalk_sql_duration_seconds",
+    "pintalk_webhook_duration_seconds",
+    "pintalk_webhook_lag_seconds",
+    "pintalk_webhooks_total",
+    "process_cpu_seconds_total",
+    "process_max_fds",
+    "process_open_fds",
+];
+
+fn list(value: &Value) -> impl Iterator<Item = &Value> {
+    value.as_array().into_iter().flatten()
+}
+
+fn word(value: &Value) -> &str {
+    value.as_str().unwrap_or_else(|| panic!("no word: {value}"))
+}
+
+fn alerts() -> Vec<Value> {
+    let file = yaml(&text(ALERTS));
+    let all: Vec<Value> = list(&file["groups"]).flat_map(|group| list(&group["rules"])).cloned().collect();
+    assert!(all.len() > 10);
+    all
+}
+
+fn dashboard() -> Value {
+    serde_json::from_str(&text(DASHBOARD)).expect("JSON")
+}
+
+fn promtool(arguments: &[&str]) -> String {
+    printed(Command::new("promtool").args(arguments).current_dir(path("")))
+}
+
+#[test]
+fn each_alert_fires_when_it_should_and_not_when_it_should_not() {
+    assert!(promtool(&["check", "rules", ALERTS]).contains("SUCCESS"));
+    assert!(promtool(&["test", "rules", CASES]).contains("SUCCESS"));
+    let cases = yaml(&text(CASES));
+    let (mut fires, mut quiet) = (BTreeSet::new(), BTreeSet::new());
+    for case in list(&cases["tests"]) {
+        // What is well stands beside what is not, and is not in what is expected.
+        let beside = list(&case["input_series"]).any(|series| word(&series["series"]).contains(r#"namespace="good""#));
+        for test in list(&case["alert_rule_test"]) {
+            let name = word(&test["alertname"]).to_owned();
+            let expected: Vec<_> = list(&test["exp_alerts"]).collect();
+            assert!(!expected.is_empty(), "{name}: nothing is expected to fire");
+            if beside && expected.iter().all(|alert| alert["exp_labels"]["namespace"] == "bad") {
+                quiet.insert(name.clone());
+            }
+            fires.insert(name);
+        }
+    }
+    let all: BTreeSet<String> = alerts().iter().map(|alert| word(&alert["alert"]).to_owned()).collect();
+    assert_eq!((&fires, &quiet), (&all, &all));
+}
+
+#[test]
+fn the_readme_says_of_each_alert_what_it_means() {
+    let readme = text("README.md");
+    let rows: Vec<&str> = readme.lines().filter(|line| line.starts_with("| <a id=\"pintalk")).collect();
+    let alerts = alerts();
+    assert_eq!(rows.len(), alerts.len());
+    for (row, alert) in rows.iter().zip(&alerts) {
+        let name = word(&alert["alert"]);
+        let severity = word(&alert["labels"]["severity"]);
+        let written = if severity == "critical" { format!("**{name}**") } else { name.to_owned() };
+        let anchor = name.to_lowercase();
+        assert!(row.starts_with(&format!("| <a id=\"{anchor}\"></a>{written} | ")), "{name}, {severity}: {row}");
+        assert!(["critical", "warning"].contains(&severity), "{name}");
+        let annotations = &alert["annotations"];
+        assert_eq!(annotations["runbook_url"], format!("README.md#{anchor}"));
+        assert!(word(&annotations["summary"]).len() > 10, "{name}");
+    }
+}
+
+#[test]
+fn the_chart_brings_these_alerts_and_this_dashboard() {
+    let set = sets().into_iter().find(|set| set.contains("everything")).expect("a set with everything");
+    for program in HELMS {
+        let documents = rendered(program, CHART, &set);
+        let of = |kind: &str| documents.iter().find(|document| document["kind"] == kind).expect("one of a kind");
+        let elsewhere = text(ALERTS).replace("README.md#", "https://wiki.example/pintalk#");
+        assert_eq!(of("PrometheusRule")["spec"], yaml(&elsewhere), "{program}");
+        let shown: Value = serde_json::from_str(word(&of("ConfigMap")["data"]["pintalk.json"])).expect("JSON");
+        assert_eq!(shown, dashboard(), "{program}");
+    }
+}
+
+/// All queries of the dashboard, its own variables' and the alerts' included.
+fn queries() -> Vec<String> {
+    let dashboard = dashboard();
+    let panels = list(&dashboard["panels"]).flat_map(|panel| list(&panel["targets"]));
+    let mut all: Vec<String> = panels.map(|target| word(&target["expr"]).to_owned()).collect();
+    let variables = list(&dashboard["templating"]["list"]).filter_map(|variable| variable["query"]["query"].as_str());
+    all.extend(variables.map(str::to_owned));
+    all.extend(alerts().iter().map(|alert| word(&alert["expr"]).to_owned()));
+    assert!(all.len() > 60);
+    all
+}
+
+/// The metrics that a query names; of a histogram, what its series are of.
+fn metrics(query: &str) -> BTreeSet<String> {
+    let words = query.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
+    let ours = words.filter(|word| word.starts_with("pintalk_") || word.starts_with("process_"));
+    let of_histogram = |word: &str| {
+        let base = ["_bucket", "_sum", "_count"].iter().find_map(|part| word.strip_suffix(part));
+        base.unwrap_or(word).to_owned()
+    };
+    ours.map(of_histogram).collect()
+}
+
+#[test]
+fn every_metric_that_is_asked_for_is_one_of_the_programs() {
+    // Whatever is counted has its row there: without it there is no name to count by.
+    let table = text("src/metric.rs");
+    let has = |name: &str| table.contains(&format!("\"{name}\""));
+    let asked: BTreeSet<String> = queries().iter().flat_map(|query| metrics(query)).collect();
+    let missing: Vec<_> = asked.iter().filter(|name| !has(name) && !NOT_YET.contains(&name.as_str())).collect();
+    assert!(missing.is_empty(), "nobody counts {missing:?}");
+    assert!(asked.contains("pintalk_leader") && asked.len() > 40, "{asked:?}");
+    let come: Vec<_> = NOT_YET.iter().filter(|name| has(name) || !asked.contains(**name)).collect();
+    assert!(come.is_empty(), "{come:?} need not stand in NOT_YET");
+}
+
+#[test]
+fn the_dashboard_is_laid_out_from_users_down_to_capacity() {
+    let dashboard = dashboard();
+    let panels: Vec<&Value> = list(&dashboard["panels"]).collect();
+    let ids: BTreeSet<u64> = panels.iter().filter_map(|panel| panel["id"].as_u64()).collect();
+    assert_eq!(ids.len(), panels.len(), "each has a number of its own");
+    let rows: Vec<&str> = panels.iter().filter(|panel| panel["type"] == "row").map(|row| word(&row["title"])).collect();
+    let asked =
+        ["Are users fine?", "Is delivery whole?", "Are the stores fine?", "Who leads?", "Where does the capacity go?"];
+    assert_eq!(rows, asked);
+    let readme = text("README.md");
+    assert!(rows.iter().all(|row| readme.contains(&format!("| {row} | "))));
+    let (mut taken, mut below) = (BTreeSet::new(), 0);
+    for panel in &panels {
+        let title = word(&panel["title"]);
+        let place = |side: &str| panel["gridPos"][side].as_u64().expect("a number");
+        let (x, y, w, h) = (place("x"), place("y"), place("w"), place("h"));
+        assert!(w > 0 && h > 0 && x + w <= 24 && y >= below, "{title}");
+        for cell in (x..x + w).flat_map(|column| (y..y + h).map(move |line| (column, line))) {
+            assert!(taken.insert(cell), "{title} lies over another");
+        }
+        if panel["type"] == "row" {
+            below = y;
+            continue;
+        }
+        assert!(word(&panel["description"]).len() > 10, "{title} says what it means");
+        assert_eq!(panel["datasource"]["uid"], "${datasource}", "{title}");
+        assert!(list(&panel["targets"]).next().is_some(), "{title} shows nothing");
+        for target in list(&panel["targets"]) {
+            // Chosen on top of the page: which installation, and which of its nodes.
+            let query = word(&target["expr"]);
+            assert_eq!(
+                query.matches("{job=~\"$job\", instance=~\"$instance\"").count(),
+                named(query),
+                "{title}: {query}"
+            );
+        }
+    }
+}
+
+/// How many times a query names a metric.
+fn named(query: &str) -> usize {
+    let words = query.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
+    words.filter(|word| word.starts_with("pintalk_") || word.starts_with("process_")).count()
+}

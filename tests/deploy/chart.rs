@@ -1,0 +1,311 @@
+//! The chart as Helm and Kubernetes see it, and as the program sees what the chart tells it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::tools::{documents, fed, installed, options, path, pintalk, printed, python, said, text, yaml};
+
+pub const CHART: &str = "helm/pintalk";
+pub const HELMS: [&str; 2] = ["helm3", "helm4"];
+
+/// What the chart says itself, so that nobody else may.
+const OWNED: [&str; 10] = [
+    "PINTALK_LISTEN",
+    "PINTALK_METRICS_LISTEN",
+    "PINTALK_DATA_DIR",
+    "PINTALK_AUTO_MIGRATE",
+    "PINTALK_DRAIN_DELAY",
+    "PINTALK_DRAIN",
+    "PINTALK_MEDIA_URL",
+    "PINTALK_JWT_SECRET",
+    "PINTALK_DATABASE_URL",
+    "PINTALK_REDIS_URL",
+];
+
+/// Helm, told nothing by the machine it runs on.
+pub fn helm(program: &str) -> Command {
+    let mut helm = Command::new(installed("bin").join(program));
+    helm.current_dir(path("")).env_clear().env("HOME", std::env::temp_dir());
+    helm
+}
+
+/// Sets of values that the chart is tried with.
+pub fn sets() -> Vec<String> {
+    let folder = std::fs::read_dir(path(CHART).join("ci")).expect("sets of values");
+    let mut sets: Vec<String> = folder
+        .map(|entry| entry.expect("a file").path().display().to_string())
+        .filter(|set| set.ends_with("-values.yaml"))
+        .collect();
+    sets.sort();
+    assert!(sets.len() >= 4, "{sets:?}");
+    sets
+}
+
+/// All that is made of a set of values.
+pub fn rendered(program: &str, chart: &str, set: &str) -> Vec<Value> {
+    documents(&stream(program, chart, set))
+}
+
+fn stream(program: &str, chart: &str, set: &str) -> String {
+    printed(helm(program).args(["template", "release", chart, "--namespace", "chat", "--values", set]))
+}
+
+/// Helm's answer to values on its command line.
+fn refused(values: &[&str]) -> String {
+    let mut helm = helm("helm4");
+    helm.args(["template", "release", CHART]);
+    let output = helm.args(values.iter().flat_map(|value| ["--set", *value])).output().expect("helm");
+    assert!(!output.status.success(), "{values:?} is taken");
+    said(&output)
+}
+
+/// A document's kind and name.
+pub fn title(document: &Value) -> (String, String) {
+    let word = |value: &Value| value.as_str().expect("a word").to_owned();
+    (word(&document["kind"]), word(&document["metadata"]["name"]))
+}
+
+fn by_title(documents: Vec<Value>) -> BTreeMap<(String, String), Value> {
+    let (before, all) = (documents.len(), documents.into_iter().map(|document| (title(&document), document)));
+    let all: BTreeMap<_, _> = all.collect();
+    assert_eq!(all.len(), before, "two of a name");
+    all
+}
+
+#[test]
+fn both_helms_find_no_fault_and_make_the_same() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let destination = folder.path().display().to_string();
+    let package = printed(helm("helm3").args(["package", CHART, "--destination", &destination]));
+    let package = package.rsplit(' ').next().expect("a path").trim();
+    for set in sets() {
+        let [old, new] = HELMS.map(|program| {
+            printed(helm(program).args(["lint", "--strict", CHART, "--values", &set]));
+            by_title(rendered(program, CHART, &set))
+        });
+        assert_eq!(old, new, "{set}");
+        assert_eq!(by_title(rendered("helm4", package, &set)), new, "{set}, packaged");
+    }
+    let inside = printed(Command::new("tar").args(["-tzf", package]));
+    assert!(inside.contains("files/alerts.yaml") && inside.contains("files/dashboard.json"), "{inside}");
+    assert!(!inside.contains("/ci/"), "{inside}");
+}
+
+/// Reads a stream of documents; prints what a version's schemas say against them, and what it has no schema for.
+const KUBERNETES: &str = "
+import sys, yaml, kubernetes_validate as k
+for document in filter(None, yaml.safe_load_all(sys.stdin)):
+    for minor in range(28, 38):
+        try:
+            k.validate(document, f'1.{minor}', strict=True)
+        except k.SchemaNotFoundError:
+            print('unknown', document['kind'])
+        except k.ValidationError as error:
+            sys.exit(f'1.{minor} {document[\"kind\"]}: {error}')
+";
+
+#[test]
+fn kubernetes_from_1_28_to_1_37_takes_all_of_it() {
+    let said_of = |stream: &str| fed(&mut python("kubernetes", KUBERNETES), stream);
+    for set in sets() {
+        let output = said_of(&stream("helm4", CHART, &set));
+        assert!(output.status.success(), "{set}: {}", said(&output));
+        let unknown: BTreeSet<String> = String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect();
+        let known_elsewhere = ["unknown HTTPRoute", "unknown PrometheusRule", "unknown ServiceMonitor"];
+        assert!(unknown.iter().all(|kind| known_elsewhere.contains(&kind.as_str())), "{set}: {unknown:?}");
+    }
+    let misspelt = stream("helm4", CHART, &sets()[1]).replacen("maxUnavailable", "maxUnavailabel", 1);
+    assert!(!said_of(&misspelt).status.success(), "schemas that take anything");
+}
+
+/// Reads a stream of documents; fails if a model of the operator's does not know all that is in one of its kinds.
+const OPERATOR: &str = "
+import sys, yaml
+from cloudcoil.models.prometheus_operator import v1
+seen = 0
+for document in filter(None, yaml.safe_load_all(sys.stdin)):
+    if document['apiVersion'] == 'monitoring.coreos.com/v1':
+        model = getattr(v1, document['kind']).model_validate(document)
+        known = model.model_dump(by_alias=True, exclude_unset=True, mode='json')
+        if known['spec'] != document['spec']:
+            sys.exit(f'{document[\"kind\"]}: {known[\"spec\"]}')
+        seen += 1
+print(seen)
+";
+
+#[test]
+fn the_prometheus_operator_knows_every_word_of_monitors_and_rules() {
+    let set = sets().into_iter().find(|set| set.contains("everything")).expect("a set with everything");
+    let stream = stream("helm4", CHART, &set);
+    let output = fed(&mut python("operator", OPERATOR), &stream);
+    assert_eq!((output.status.success(), said(&output).trim()), (true, "2"));
+    let misspelt = stream.replacen("scrapeTimeout", "scrapeTimeuot", 1);
+    assert!(misspelt != stream && !fed(&mut python("operator", OPERATOR), &misspelt).status.success());
+}
+
+/// The properties of a schema that knows all of them; `None` where anything goes.
+fn properties(schema: &Value) -> Option<&serde_json::Map<String, Value>> {
+    (schema["additionalProperties"] == false).then(|| schema["properties"].as_object().expect("properties"))
+}
+
+fn same_keys(at: &str, schema: &Value, values: &Value) {
+    let (Some(known), Some(given)) = (properties(schema), values.as_object()) else { return };
+    for key in given.keys() {
+        assert!(known.contains_key(key), "{at}.{key} has a default, and the schema refuses it");
+    }
+    for (key, below) in known {
+        // Which options there are, the README tells; what may be asked for of a machine, Kubernetes.
+        if ["config", "resources"].iter().any(|open| at.ends_with(open)) || (at.is_empty() && key == "global") {
+            continue;
+        }
+        assert!(given.contains_key(key), "{at}.{key} is not in values.yaml");
+        same_keys(&format!("{at}.{key}"), below, &values[key]);
+    }
+}
+
+#[test]
+fn every_value_has_a_default_and_a_misspelt_one_is_refused() {
+    let schema: Value = serde_json::from_str(&text("helm/pintalk/values.schema.json")).expect("JSON");
+    let values = text("helm/pintalk/values.yaml");
+    same_keys("", &schema, &yaml(&values));
+    for (value, key) in [
+        ("replicaCuont=2", "replicaCuont"),
+        ("secrets.jwtSekret=x", "jwtSekret"),
+        ("config.public-ulr=https://chat.example.com", "public-ulr"),
+        ("config.redis-url=redis://127.0.0.1", "redis-url"),
+        ("ingress.tsl[0].secretName=x", "tsl"),
+        ("metrics.serviceMonitor.enbaled=true", "enbaled"),
+        ("networkPolicy.egress.redis.prots={6379}", "prots"),
+        ("mysql.pasword=x", "pasword"),
+    ] {
+        let sentence = refused(&[value]);
+        assert!(sentence.contains(key) && sentence.contains("not allowed"), "{value}: {sentence}");
+    }
+    for wrong in ["replicaCount=0", "service.type=ClusterIp", "secrets.databaseUrl=postgres://x", "image.digest=latest"]
+    {
+        let sentence = refused(&[wrong]);
+        assert!(sentence.contains("schema"), "{wrong}: {sentence}");
+    }
+}
+
+#[test]
+fn what_cannot_work_is_refused_with_a_sentence() {
+    let secret = "secrets.jwtSecret=a-secret-of-the-tests-that-is-long-enough";
+    let database = "secrets.databaseUrl=mysql://pintalk@127.0.0.1/pintalk";
+    let redis = "secrets.redisUrl=redis://127.0.0.1";
+    let theirs = "secrets.existingSecret=mine";
+    for (sentence, values) in [
+        ("secrets.jwtSecret must have 32 bytes", vec![]),
+        ("secrets.jwtSecret must have 32 bytes", vec!["secrets.jwtSecret=short", database, redis]),
+        ("secrets.databaseUrl must name a MySQL", vec![secret, redis]),
+        ("secrets.redisUrl must name a Redis", vec![secret, database]),
+        ("mysql.enabled needs mysql.password", vec![secret, redis, "mysql.enabled=true"]),
+        ("redis.enabled needs redis.password", vec![secret, database, "redis.enabled=true"]),
+        (
+            "mysql.enabled and secrets.databaseUrl",
+            vec![secret, database, redis, "mysql.enabled=true", "mysql.password=x"],
+        ),
+        ("secrets.redisUrl is not read with secrets.existingSecret", vec![theirs, redis]),
+        ("do not go with secrets.existingSecret", vec![theirs, "redis.enabled=true", "redis.password=x"]),
+        ("media.bucketUrl and media.existingClaim", vec![theirs, "media.bucketUrl=s3://a", "media.existingClaim=b"]),
+        ("httpRoute.parentRefs must name a Gateway", vec![theirs, "httpRoute.enabled=true"]),
+        ("minReplicas is above maxReplicas", vec![theirs, "autoscaling.enabled=true", "autoscaling.minReplicas=20"]),
+    ] {
+        let said = refused(&values);
+        assert!(said.contains(sentence), "{values:?}: {said}");
+    }
+}
+
+/// The environment of a set's nodes, with what stands in the Secret that the chart makes.
+pub fn environment(documents: &[Value]) -> BTreeMap<String, String> {
+    let node = documents.iter().find(|document| document["kind"] == "Deployment").expect("nodes");
+    let secrets = documents.iter().filter(|document| document["kind"] == "Secret");
+    let secrets: BTreeMap<&str, &Value> =
+        secrets.map(|secret| (secret["metadata"]["name"].as_str().expect("a name"), &secret["stringData"])).collect();
+    let mut all = BTreeMap::new();
+    for variable in node["spec"]["template"]["spec"]["containers"][0]["env"].as_array().expect("variables") {
+        let name = variable["name"].as_str().expect("a name").to_owned();
+        let reference = &variable["valueFrom"]["secretKeyRef"];
+        let value = match reference["name"].as_str() {
+            None => variable["value"].as_str(),
+            Some(secret) => secrets.get(secret).and_then(|secret| secret[reference["key"].as_str()?].as_str()),
+        };
+        all.extend(value.map(|value| (name, value.to_owned())));
+    }
+    all
+}
+
+#[test]
+fn each_option_of_the_program_is_one_of_the_chart_and_understood() {
+    let (known, schema) = (options(), text("helm/pintalk/values.schema.json"));
+    let schema: Value = serde_json::from_str(&schema).expect("JSON");
+    let config = properties(&schema["properties"]["config"]).expect("all options");
+    let variable = |option: &String| format!("PINTALK_{}", option.to_uppercase().replace('-', "_"));
+    let mut told: BTreeSet<String> = config.keys().map(variable).collect();
+    assert!(OWNED.iter().all(|owned| !told.contains(*owned)), "{told:?}");
+    told.extend(OWNED.map(str::to_owned));
+    told.insert("PINTALK_SMTP_URL".to_owned());
+    assert_eq!(told, known.iter().cloned().collect(), "what the chart knows, and what the program does");
+    let readme = text("README.md");
+    assert!(config.keys().all(|option| readme.contains(&format!("`{option}`"))));
+
+    for set in sets().iter().filter(|set| !set.contains("own-secret")) {
+        let environment = environment(&rendered("helm4", CHART, set));
+        let unknown: Vec<_> =
+            environment.keys().filter(|name| name.starts_with("PINTALK_") && !known.contains(name)).collect();
+        assert!(unknown.is_empty(), "{set}: {unknown:?}");
+        // Nobody answers at these addresses; what is asked is whether it understands every word.
+        let data = tempfile::tempdir().expect("a folder");
+        let mut check = pintalk(&["check"]);
+        let nowhere = |url: &String| {
+            ["release-pintalk-mysql:3306", "release-pintalk-redis:6379"]
+                .iter()
+                .fold(url.clone(), |url, store| url.replace(store, "127.0.0.1:1"))
+        };
+        check.envs(environment.iter().map(|(name, value)| (name, nowhere(value))));
+        check.env("PINTALK_DATA_DIR", data.path());
+        if environment["PINTALK_MEDIA_URL"].starts_with("file:") {
+            check.env("PINTALK_MEDIA_URL", format!("file://{}/media", data.path().display()));
+        }
+        let output = check.output().expect("the program");
+        assert_eq!(output.status.code(), Some(1), "{set}: {}", said(&output));
+        assert!(said(&output).contains("a node of a cluster on mysql://"), "{set}: {}", said(&output));
+    }
+}
+
+#[test]
+fn yamls_own_ideas_of_a_value_do_not_reach_the_program() {
+    let set = sets().into_iter().find(|set| set.contains("everything")).expect("a set with everything");
+    for program in HELMS {
+        let environment = environment(&rendered(program, CHART, &set));
+        for (name, value) in [
+            ("PINTALK_IDLE_CLOSE", "off"),
+            ("PINTALK_LIMITS", "on"),
+            ("PINTALK_LIMIT_QUEUE", "2000000"),
+            ("PINTALK_WIRE_OFFSET", "+00:00"),
+            ("PINTALK_LISTEN", "[::]:8080"),
+            ("PINTALK_PUBLIC_URL", "https://chat.example.com"),
+        ] {
+            assert_eq!(environment[name], value, "{program}: {name}");
+        }
+    }
+}
+
+#[test]
+fn a_node_is_given_the_time_that_its_drain_may_take() {
+    for set in sets() {
+        let documents = rendered("helm4", CHART, &set);
+        let node = documents.iter().find(|document| document["kind"] == "Deployment").expect("nodes");
+        let seconds = |name: &str| -> u64 {
+            let environment = environment(&documents);
+            environment[name].strip_suffix('s').and_then(|span| span.parse().ok()).expect("seconds")
+        };
+        let grace = node["spec"]["template"]["spec"]["terminationGracePeriodSeconds"].as_u64().expect("seconds");
+        // Past this the program ends itself: nobody is to be quicker.
+        let longest = seconds("PINTALK_DRAIN_DELAY") + 2 * seconds("PINTALK_DRAIN");
+        assert!(grace > longest, "{set}: {grace} s, and a drain may take {longest} s");
+        assert_eq!(node["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"], 0, "{set}");
+    }
+}

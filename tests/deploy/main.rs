@@ -1,0 +1,12 @@
+//! What an operator takes: the chart, the alerts and the dashboard, the image, each judged by the tools that he will use.
+
+#![allow(unreachable_pub, reason = "a test binary has no outside")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod alerts;
+mod chart;
+mod compose;
+mod image;
+mod readme;
+mod references;
+mod tools;
