@@ -32,6 +32,7 @@ mod stage;
 mod statuses;
 mod telemetry;
 mod traces;
+mod watched;
 mod webhooks;
 
 #[allow(dead_code, reason = "MariaDB is for others")]
