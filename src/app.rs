@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use migration::{Migrator, MigratorTrait as _};
+use migration::SchemaState;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -269,14 +269,18 @@ impl App {
     async fn migrate(&self) -> Result<(), AppError> {
         let failed = |error: sea_orm::DbErr| AppError::Migration(error.to_string());
         let connection = self.store.connection();
-        let pending = Migrator::get_pending_migrations_read_only(connection).await.map_err(failed)?.len();
-        if pending == 0 {
-            return Ok(());
+        let state = SchemaState::read(connection).await.map_err(failed)?;
+        if !state.foreign.is_empty() {
+            tracing::info!(
+                changes = state.foreign.join(", "),
+                "another release has changed the schema; this one goes on with it"
+            );
         }
-        if !self.config.auto_migrate {
-            return Err(AppError::PendingMigrations(pending));
+        match state.pending() {
+            0 => Ok(()),
+            pending if !self.config.auto_migrate => Err(AppError::PendingMigrations(pending)),
+            _ => SchemaState::up(connection, None).await.map_err(failed),
         }
-        Migrator::up(connection, None).await.map_err(failed)
     }
 
     /// Makes this node known and subscribes the buses. The inner error: try again.

@@ -171,7 +171,7 @@ async fn open_store_to_look(database: &crate::config::DatabaseUrl) -> Result<Sto
         return Err(Failure::new(format!("there is no database at {database}")));
     }
     let store = Store::connect(database.expose()).await?;
-    match migrate::pending(&store).await? {
+    match migrate::state(&store).await?.pending() {
         0 => Ok(store),
         pending => Err(Failure::new(format!("{pending} migrations are pending: run `pintalk migrate up` first"))),
     }
@@ -182,7 +182,7 @@ async fn open_store(database: &crate::config::DatabaseUrl) -> Result<Store, Fail
     let store = Store::connect(database.expose()).await?;
     if database.is_sqlite() {
         migrate::apply(&store, None).await?;
-    } else if let pending @ 1.. = migrate::pending(&store).await? {
+    } else if let pending @ 1.. = migrate::state(&store).await?.pending() {
         return Err(Failure::new(format!("{pending} migrations are pending: run `pintalk migrate up` first")));
     }
     Ok(store)

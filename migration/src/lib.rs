@@ -14,6 +14,9 @@ mod m20261127_000007_duties;
 mod m20261127_000008_notifications;
 mod m20261127_000009_webhooks;
 mod schema;
+mod state;
+
+pub use state::SchemaState;
 
 /// Every change, oldest first.
 #[derive(Clone, Copy, Debug)]

@@ -124,16 +124,24 @@ async fn sql(config: &Config) -> Vec<Finding> {
         Ok(store) => store,
         Err(error) => return vec![Finding::wrong(format!("sql: {error}"))],
     };
-    let finding = match (store.ping().await, migrate::pending(&store).await) {
+    let finding = match (store.ping().await, migrate::state(&store).await) {
         (Err(error), _) => Finding::wrong(format!("sql: {error}")),
         (_, Err(failure)) => Finding::wrong(format!("sql: {}", failure.sentence)),
-        (_, Ok(0)) => Finding::good("sql: reached, the schema is up to date"),
-        (_, Ok(pending)) if config.auto_migrate => {
-            Finding::good(format!("sql: reached, {pending} migrations will be applied at start"))
-        }
-        (_, Ok(pending)) => Finding::wrong(format!(
-            "sql: {pending} migrations are pending: run `pintalk migrate up`, or --auto-migrate"
-        )),
+        (_, Ok(state)) => match (state.pending(), state.foreign.len()) {
+            (0, 0) => Finding::good("sql: reached, the schema is up to date"),
+            (0, foreign) => {
+                Finding::risky(format!("sql: reached, another release has changed the schema {foreign} times since"))
+            }
+            (pending, 0) if config.auto_migrate => {
+                Finding::good(format!("sql: reached, {pending} migrations will be applied at start"))
+            }
+            (pending, 0) => Finding::wrong(format!(
+                "sql: {pending} migrations are pending: run `pintalk migrate up`, or --auto-migrate"
+            )),
+            (pending, _) => Finding::wrong(format!(
+                "sql: {pending} migrations are pending, and another release has changed the schema: install the one that is right"
+            )),
+        },
     };
     store.close().await;
     vec![finding]

@@ -1,7 +1,7 @@
 //! `pintalk migrate`: the schema, one dated file a change, up and down.
 
 use clap::{Args, ValueEnum};
-use migration::{Migrator, MigratorTrait as _};
+use migration::SchemaState;
 use sea_orm::DbErr;
 
 use super::{Failure, block_on, log_for_a_command};
@@ -36,12 +36,16 @@ pub(super) fn run(args: &MigrateArgs) -> Result<u8, Failure> {
         match args.to {
             Direction::Up => apply(&store, args.steps).await?,
             Direction::Down => {
-                Migrator::down(store.connection(), Some(args.steps.unwrap_or(1))).await.map_err(failed)?;
+                SchemaState::down(store.connection(), args.steps.unwrap_or(1)).await.map_err(failed)?;
             }
             Direction::Status => {}
         }
-        for migration in Migrator::get_migration_with_status_read_only(store.connection()).await.map_err(failed)? {
-            println!("{:8} {}", migration.status().to_string().to_lowercase(), migration.name());
+        let state = SchemaState::read(store.connection()).await.map_err(failed)?;
+        for (name, is_applied) in &state.changes {
+            println!("{:8} {name}", if *is_applied { "applied" } else { "pending" });
+        }
+        for name in &state.foreign {
+            println!("applied  {name} (by another release)");
         }
         store.close().await;
         Ok(0)
@@ -50,13 +54,12 @@ pub(super) fn run(args: &MigrateArgs) -> Result<u8, Failure> {
 
 /// Applies migrations, all or so many.
 pub(super) async fn apply(store: &Store, steps: Option<u32>) -> Result<(), Failure> {
-    Migrator::up(store.connection(), steps).await.map_err(failed)
+    SchemaState::up(store.connection(), steps).await.map_err(failed)
 }
 
-/// How many migrations are pending; changes nothing.
-pub(super) async fn pending(store: &Store) -> Result<usize, Failure> {
-    let pending = Migrator::get_pending_migrations_read_only(store.connection()).await.map_err(failed)?;
-    Ok(pending.len())
+/// How the schema stands to this release; changes nothing.
+pub(super) async fn state(store: &Store) -> Result<SchemaState, Failure> {
+    SchemaState::read(store.connection()).await.map_err(failed)
 }
 
 fn failed(error: DbErr) -> Failure {

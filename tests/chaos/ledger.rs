@@ -1,6 +1,7 @@
 //! What everybody saw: kept while people talk, and compared with what is stored when all is quiet.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,6 +9,11 @@ use parking_lot::Mutex;
 
 /// A message's number and id.
 pub type Entry = (u64, String);
+
+/// What 99 of 100 are not above, of sorted times.
+pub fn p99(sorted: &[Duration]) -> Duration {
+    sorted.get(sorted.len() * 99 / 100).copied().unwrap_or_default()
+}
 
 /// What one person saw and did.
 #[derive(Debug, Default)]
@@ -134,6 +140,17 @@ impl Ledger {
     /// How many sockets ended with a code.
     pub fn closes(&self, code: u16) -> usize {
         self.sum(|record| record.closes.get(&code).copied().unwrap_or_default())
+    }
+
+    /// How long all acknowledgements took that came between two instants, the shortest first.
+    pub fn waits(&self, between: Range<Instant>) -> Vec<Duration> {
+        let of = |record: &Record| {
+            let times = record.acknowledged_at.iter().zip(&record.waited);
+            times.filter(|(at, _)| between.contains(*at)).map(|(_, waited)| *waited).collect::<Vec<_>>()
+        };
+        let mut all: Vec<Duration> = self.each(of).into_iter().flatten().collect();
+        all.sort();
+        all
     }
 
     /// Until an acknowledgement had come in each of `rooms` after an instant; `None` if one has had none.

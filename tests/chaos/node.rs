@@ -19,7 +19,11 @@ pub struct Node {
     folder: PathBuf,
     log: PathBuf,
     level: &'static str,
+    program: PathBuf,
 }
+
+/// The program of this build.
+pub const BUILT: &str = env!("CARGO_BIN_EXE_pintalk");
 
 /// What a node logs if nothing else is asked for.
 pub const LEVEL: &str = "pintalk=debug,warn";
@@ -29,8 +33,8 @@ impl Node {
     pub fn start(flags: &[String], folder: &Path, level: &'static str) -> Self {
         let address = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port");
         let log = folder.with_extension(format!("{}.log", address.port()));
-        let process = spawn(address, flags, &log, level);
-        Self { address, process, flags: flags.to_vec(), folder: folder.to_owned(), log, level }
+        let process = spawn(Path::new(BUILT), address, flags, &log, level);
+        Self { address, process, flags: flags.to_vec(), folder: folder.to_owned(), log, level, program: BUILT.into() }
     }
 
     /// Starts another like it, but for these flags.
@@ -51,7 +55,18 @@ impl Node {
     /// Starts it again where it was, after it has ended.
     pub fn start_again(&mut self) {
         assert!(self.process.try_wait().expect("a process").is_some(), "it still runs");
-        self.process = spawn(self.address, &self.flags, &self.log, self.level);
+        self.process = spawn(&self.program, self.address, &self.flags, &self.log, self.level);
+    }
+
+    /// Starts it again from another file.
+    pub fn start_again_as(&mut self, program: &Path) {
+        self.program = program.to_owned();
+        self.start_again();
+    }
+
+    /// The file that it runs, as the kernel says.
+    pub fn runs(&self) -> PathBuf {
+        std::fs::read_link(format!("/proc/{}/exe", self.process.id())).expect("a process")
     }
 
     pub fn url(&self, path: &str) -> String {
@@ -110,9 +125,9 @@ impl Drop for Node {
     }
 }
 
-fn spawn(address: SocketAddr, flags: &[String], log: &Path, level: &str) -> Child {
+fn spawn(program: &Path, address: SocketAddr, flags: &[String], log: &Path, level: &str) -> Child {
     let log = File::options().create(true).append(true).open(log).expect("a log");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_pintalk"));
+    let mut command = Command::new(program);
     command.args(["serve", "--listen", &address.to_string()]).args(flags);
     for (variable, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PINTALK_")) {
         command.env_remove(variable);

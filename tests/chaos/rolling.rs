@@ -1,11 +1,32 @@
-//! One node after another is told to end, behind a balancer, while people talk.
+//! One node after another gives way to the next release, behind a balancer, while people talk.
+//!
+//! The next release is a file of its own that a node is started from, and what its migrations have done to the schema: that
+//! comes first, under the nodes of this one.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use sea_orm::ConnectionTrait as _;
+
 use crate::balancer::{Haproxy, Nginx};
+use crate::ledger::p99;
+use crate::node::BUILT;
 use crate::span;
 use crate::stage::{Plan, Stage};
+
+/// What those who are on no node that ends may wait for an acknowledgement, in 99 of 100 cases.
+const GOAL: Duration = Duration::from_millis(100);
+
+/// Adds a column to each table that a message passes, as a migration of the next release would, and says that it was applied.
+async fn migrate_ahead(stage: &Stage) {
+    let tables = ["user", "user_config", "login", "chatroom", "room_event", "chat_message"];
+    let columns = tables.map(|table| format!("ALTER TABLE `{table}` ADD COLUMN of_the_next_release VARCHAR(32)"));
+    let applied =
+        "INSERT INTO seaql_migrations (version, applied_at) VALUES ('m29991231_000001_of_the_next_release', 1)";
+    for statement in columns.iter().map(String::as_str).chain([applied]) {
+        stage.store.connection().execute_unprepared(statement).await.expect("the schema is changed");
+    }
+}
 
 async fn roll(case: &str, before: impl FnOnce(&[SocketAddr]) -> SocketAddr) {
     let (delay, drain) = (span(2, 5), span(5, 20));
@@ -16,6 +37,16 @@ async fn roll(case: &str, before: impl FnOnce(&[SocketAddr]) -> SocketAddr) {
     let nodes: Vec<SocketAddr> = stage.nodes.iter().map(|node| node.address).collect();
     *stage.open_nodes.lock() = vec![before(&nodes)];
     stage.fill(10, &plan).await;
+
+    let migrating = Instant::now();
+    migrate_ahead(&stage).await;
+    // A node of this release that comes up only now, such as one whose machine has died.
+    let late = stage.nodes[0].start_another(&[]);
+    late.ready(&stage.http).await;
+    drop(late);
+    let next_release = tempfile::tempdir().expect("a folder");
+    let next_release = (next_release.path().join("pintalk"), next_release);
+    std::fs::copy(BUILT, &next_release.0).expect("a program");
 
     let (mut slowest, mut spread): (Duration, Vec<f64>) = (Duration::ZERO, Vec::new());
     let rolling = Instant::now();
@@ -39,12 +70,16 @@ async fn roll(case: &str, before: impl FnOnce(&[SocketAddr]) -> SocketAddr) {
         if let (Some(first), Some(last), true) = (gone.first(), gone.last(), gone.len() > 4) {
             spread.push((*last - *first).as_secs_f64() / drain.as_secs_f64());
         }
-        stage.nodes[at].start_again();
+        stage.nodes[at].start_again_as(&next_release.0);
+        assert_eq!(stage.nodes[at].runs(), next_release.0);
         stage.nodes[at].ready(&stage.http).await;
         // The balancer looks twice a second.
         stage.all_acknowledged_since(Instant::now(), Duration::from_secs(10)).await;
     }
     let rolled = rolling.elapsed();
+    let waits = stage.ledger.waits(migrating..Instant::now());
+    assert!(waits.len() > 1_000, "only {} were acknowledged meanwhile", waits.len());
+    assert!(p99(&waits) < GOAL, "99 of 100 were acknowledged within {:?}", p99(&waits));
     let healed = Instant::now();
     let whole = stage.all_acknowledged_since(healed, Duration::from_secs(5)).await;
     let hints: Vec<u64> = stage.ledger.each(|record| record.hints.clone()).into_iter().flatten().collect();
@@ -59,6 +94,7 @@ async fn roll(case: &str, before: impl FnOnce(&[SocketAddr]) -> SocketAddr) {
             figures.note("1012", stage.ledger.closes(1012));
             figures.note("broken sockets", stage.ledger.closes(1006));
             figures.note("hints ms", format!("{least}..{most}"));
+            figures.note("p99 ms", format!("{:.1}", p99(&waits).as_secs_f64() * 1_000.0));
             figures.note("rolled s", format!("{:.1}", rolled.as_secs_f64()));
             figures.note("longest drain s", format!("{:.1}", slowest.as_secs_f64()));
         })

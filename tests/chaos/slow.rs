@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 
-use crate::ledger::Record;
+use crate::ledger::{self, Record};
 use crate::person::Manner;
 use crate::socket::{Heard, SHOP, Socket};
 use crate::stage::{Plan, Stage};
@@ -35,13 +35,7 @@ async fn sleeper(address: SocketAddr, path: &str) -> TcpStream {
 }
 
 fn p99(stage: &Stage, from: Instant, to: Instant) -> Duration {
-    let all = stage.ledger.each(|record| {
-        let times = record.acknowledged_at.iter().zip(&record.waited);
-        times.filter(|(at, _)| (from..to).contains(*at)).map(|(_, waited)| *waited).collect::<Vec<_>>()
-    });
-    let mut all: Vec<Duration> = all.into_iter().flatten().collect();
-    all.sort();
-    all.get(all.len() * 99 / 100).copied().unwrap_or_default()
+    ledger::p99(&stage.ledger.waits(from..to))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use migration::{Migrator, MigratorTrait as _};
+use migration::{Migrator, MigratorTrait as _, SchemaState};
 use sea_orm::ConnectionTrait as _;
 
 use super::*;
@@ -12,6 +12,7 @@ use crate::store::{Dialect, StoreError};
 on_every_database!(
     the_schema_goes_down_and_up_again,
     half_a_migration_is_taken_up_again,
+    a_release_works_with_the_schema_of_the_next_one,
     the_database_answers_a_ping,
     a_missing_schema_is_not_the_fault_of_the_data,
     instants_are_cut_to_milliseconds,
@@ -33,6 +34,35 @@ async fn half_a_migration_is_taken_up_again(store: Store, _url: String) {
     Migrator::up(store.connection(), None).await.unwrap();
     let room = a_room(&store, &a_host(&store).await).await;
     store.archive(&[message(room.id, 1, "hi")], &[], &[]).await.unwrap();
+}
+
+async fn a_release_works_with_the_schema_of_the_next_one(store: Store, _url: String) {
+    let connection = store.connection();
+    let host = a_host(&store).await;
+    let name = "m29991231_000001_of_the_next_release";
+    for statement in [
+        "ALTER TABLE user_config ADD COLUMN of_the_next_release VARCHAR(32)",
+        "ALTER TABLE chatroom ADD COLUMN of_the_next_release VARCHAR(32)",
+        "ALTER TABLE chat_message ADD COLUMN of_the_next_release VARCHAR(32) NOT NULL DEFAULT 'x'",
+        &format!("INSERT INTO seaql_migrations (version, applied_at) VALUES ('{name}', 1)"),
+    ] {
+        connection.execute_unprepared(statement).await.unwrap();
+    }
+    let state = SchemaState::read(connection).await.unwrap();
+    assert_eq!((state.pending(), state.foreign), (0, vec![name.to_owned()]));
+    SchemaState::up(connection, None).await.unwrap();
+    let refused = SchemaState::down(connection, 1).await.unwrap_err().to_string();
+    assert!(refused.contains(name), "{refused}");
+
+    let room = a_room(&store, &host).await;
+    store.archive(&[message(room.id, 1, "hi")], &[], &[]).await.unwrap();
+    assert_eq!(store.messages_between(room.id, 0, None, 10).await.unwrap().len(), 1);
+    assert_eq!(store.host(host.id).await.unwrap(), Some(host));
+
+    // One that was never this release's successor, but has gone another way.
+    connection.execute_unprepared("DELETE FROM seaql_migrations WHERE version LIKE '%_webhooks'").await.unwrap();
+    let refused = SchemaState::up(connection, None).await.unwrap_err().to_string();
+    assert!(refused.contains("1 changes of this release are pending") && refused.contains(name), "{refused}");
 }
 
 async fn the_database_answers_a_ping(store: Store, url: String) {
