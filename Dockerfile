@@ -19,16 +19,19 @@ WORKDIR /source
 COPY Cargo.toml Cargo.lock ./
 COPY migration/Cargo.toml migration/Cargo.toml
 COPY tests/load/Cargo.toml tests/load/Cargo.toml
-RUN mkdir -p src migration/src tests/load/src \
+COPY src/build.rs src/build.rs
+RUN mkdir -p migration/src tests/load/src \
     && printf '//! Empty.\nfn main() {}\n' | tee src/main.rs >tests/load/src/main.rs \
     && echo '//! Empty.' | tee src/lib.rs >migration/src/lib.rs \
     && cargo build --release --locked --bin pintalk \
     && rm -r src migration/src
 COPY migration migration
 COPY src src
+# What `pintalk_build_info` says.
+ARG REVISION=unknown
 # By their time, the files would be older than what was built of the empty ones.
 RUN find src migration -name '*.rs' -exec touch {} + \
-    && cargo build --release --locked --bin pintalk \
+    && PINTALK_REVISION=$REVISION cargo build --release --locked --bin pintalk \
     && cp target/release/pintalk /pintalk
 
 FROM ${BUILDER} AS prebuilt

@@ -91,7 +91,7 @@
 {{/* YAML reads off as false, and Helm a million as 1e+06. */}}
 {{- define "pintalk.optionText" -}}
 {{- if kindIs "bool" . }}{{ ternary "on" "off" . }}
-{{- else if kindIs "float64" . }}{{ int64 . }}
+{{- else if and (kindIs "float64" .) (eq (floor .) .) }}{{ int64 . }}
 {{- else }}{{ . }}
 {{- end }}
 {{- end }}
