@@ -5,6 +5,7 @@
 //! answer that they get against it.
 
 mod asyncapi;
+mod events;
 mod openapi;
 mod operations;
 mod page;

@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Serialize, Serializer};
+use utoipa::ToSchema;
 
 use crate::domain::{ChatroomId, Closing, EventKind, Message, RoomName, Seq};
 
@@ -9,9 +10,10 @@ use crate::domain::{ChatroomId, Closing, EventKind, Message, RoomName, Seq};
 pub const PING: &str = "ping";
 
 /// The room that an event is about.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 pub struct EventRoom<'a> {
     /// Row id.
+    #[schema(value_type = i64)]
     pub id: ChatroomId,
     /// Public name.
     pub name: &'a str,
@@ -30,34 +32,46 @@ struct Event<'a, T> {
     data: T,
 }
 
-#[derive(Serialize)]
-struct Created<'a> {
+/// The data of `room.created`.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct RoomCreated<'a> {
     room: EventRoom<'a>,
 }
 
-#[derive(Serialize)]
-struct Written<'a> {
+/// The data of `message.created`.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct MessageCreated<'a> {
     room: EventRoom<'a>,
     message: EventMessage<'a>,
 }
 
-#[derive(Serialize)]
-struct Closed<'a> {
+/// The data of `room.closed`.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct RoomClosed<'a> {
     room: EventRoom<'a>,
+    /// `host`, `idle`, or `deleted` when the host left a room that was open.
     reason: &'static str,
 }
 
-#[derive(Serialize)]
-struct Nothing {}
+/// The data of `ping`: nothing.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Ping {}
 
-#[derive(Serialize)]
+/// A message as its host's own systems are told it.
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct EventMessage<'a> {
+pub struct EventMessage<'a> {
+    /// Its number: the order of a room's messages.
     seq: Seq,
+    /// Its id: the sender's own, or the server's.
     message_id: &'a str,
+    /// What was written.
     message: &'a str,
+    /// Whether the host wrote it.
     is_host: bool,
+    /// When, by the sender's clock; any text that he took for a time.
     datetime: &'a str,
+    /// When, by the server's clock.
     #[serde(serialize_with = "instant")]
     accepted_at: DateTime<Utc>,
 }
@@ -65,7 +79,7 @@ struct EventMessage<'a> {
 /// `room.created`.
 pub fn room_created(room: EventRoom<'_>, at: DateTime<Utc>) -> String {
     let id = EventKind::RoomCreated.id(room.id, 0);
-    write(&Event { id: &id, kind: EventKind::RoomCreated.as_str(), created_at: at, data: Created { room } })
+    write(&Event { id: &id, kind: EventKind::RoomCreated.as_str(), created_at: at, data: RoomCreated { room } })
 }
 
 /// `message.created`.
@@ -83,20 +97,20 @@ pub fn message_created(room: EventRoom<'_>, message: &Message) -> String {
         id: &id,
         kind: EventKind::MessageCreated.as_str(),
         created_at: message.accepted_at,
-        data: Written { room, message: written },
+        data: MessageCreated { room, message: written },
     })
 }
 
 /// `room.closed`; `version` is the room's after the change.
 pub fn room_closed(room: EventRoom<'_>, version: u64, why: Closing, at: DateTime<Utc>) -> String {
     let id = EventKind::RoomClosed.id(room.id, version);
-    let data = Closed { room, reason: why.as_str() };
+    let data = RoomClosed { room, reason: why.as_str() };
     write(&Event { id: &id, kind: EventKind::RoomClosed.as_str(), created_at: at, data })
 }
 
 /// `ping`.
 pub fn ping(id: &str, at: DateTime<Utc>) -> String {
-    write(&Event { id, kind: PING, created_at: at, data: Nothing {} })
+    write(&Event { id, kind: PING, created_at: at, data: Ping {} })
 }
 
 impl<'a> EventRoom<'a> {

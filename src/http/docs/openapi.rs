@@ -11,6 +11,7 @@ use utoipa::openapi::{
     RefOr, Required, Response, ResponseBuilder, Schema, SchemaFormat, ServerBuilder, Type,
 };
 
+use super::events;
 use super::operations::{TAGS, sketch, tag};
 use super::sketch::{Caller, Content, Named, Outcome, Sketch};
 use crate::domain::RoomName;
@@ -47,6 +48,7 @@ pub(super) fn document(public_url: &str) -> OpenApi {
         .servers(Some([ServerBuilder::new().url(public_url).build()]))
         .tags(Some(TAGS.map(|(name, about)| TagBuilder::new().name(name).description(Some(about)).build())))
         .paths(paths)
+        .webhooks(Some(events::webhooks(&mut components)))
         .components(Some(components))
         .build()
 }
@@ -143,7 +145,7 @@ fn security(caller: Caller) -> Option<SecurityRequirement> {
 }
 
 /// Makes a schema known, and refers to it.
-fn reference(named: &Named, components: &mut Components) -> Ref {
+pub(super) fn reference(named: &Named, components: &mut Components) -> Ref {
     let known = &mut components.schemas;
     known.insert(named.name.clone().into_owned(), named.schema.clone());
     known.extend(named.others.iter().cloned());

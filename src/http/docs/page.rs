@@ -62,6 +62,14 @@ struct Schema {
     rows: Vec<Row>,
 }
 
+/// What a receiver of webhooks is sent.
+#[derive(Serialize)]
+struct Event {
+    kind: String,
+    about: String,
+    rows: Vec<Row>,
+}
+
 #[derive(Serialize)]
 struct Channel {
     address: String,
@@ -87,6 +95,7 @@ pub(super) fn render(public_url: &str, calls: &OpenApi, sockets: &Value) -> Stri
         version => env!("CARGO_PKG_VERSION"),
         public_url,
         parts => reader.parts(calls),
+        events => reader.events(),
         schemas => reader.schemas(),
         sockets_about => sockets["info"]["description"],
         channels => channels(sockets),
@@ -133,13 +142,6 @@ impl Reader<'_> {
     }
 
     fn call(&self, path: &str, method: &str, operation: &Value) -> Call {
-        let parameters = operation["parameters"].as_array().into_iter().flatten().map(|parameter| Row {
-            name: text(&parameter["name"]),
-            place: text(&parameter["in"]),
-            kind: kind(&parameter["schema"]),
-            is_required: parameter["required"] == true,
-            about: text(&parameter["description"]),
-        });
         let answers = operation["responses"].as_object().into_iter().flatten().map(|(status, response)| Answer {
             status: status.clone(),
             about: text(&response["description"]),
@@ -152,12 +154,23 @@ impl Reader<'_> {
             path: path.to_owned(),
             summary: text(&operation["summary"]),
             description: text(&operation["description"]),
-            parameters: parameters.collect(),
+            parameters: parameters(operation).collect(),
             body: self.body(bodies),
             is_form: bodies["multipart/form-data"].is_object(),
             answers: answers.collect(),
             curl: self.curl(path, method, operation),
         }
+    }
+
+    fn events(&self) -> Vec<Event> {
+        let webhooks = self.document["webhooks"].as_object().into_iter().flatten();
+        let told = webhooks.map(|(name, item)| {
+            let operation = &item["post"];
+            let mut rows: Vec<Row> = parameters(operation).collect();
+            rows.extend(self.rows(&operation["requestBody"]["content"]["application/json"]["schema"]));
+            Event { kind: name.clone(), about: text(&operation["summary"]), rows }
+        });
+        told.collect()
     }
 
     fn schemas(&self) -> Vec<Schema> {
@@ -260,6 +273,16 @@ impl Reader<'_> {
         });
         examples.collect()
     }
+}
+
+fn parameters(operation: &Value) -> impl Iterator<Item = Row> {
+    operation["parameters"].as_array().into_iter().flatten().map(|parameter| Row {
+        name: text(&parameter["name"]),
+        place: text(&parameter["in"]),
+        kind: kind(&parameter["schema"]),
+        is_required: parameter["required"] == true,
+        about: text(&parameter["description"]),
+    })
 }
 
 fn channels(sockets: &Value) -> Vec<Channel> {

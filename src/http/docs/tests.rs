@@ -1,11 +1,15 @@
 use std::collections::BTreeSet;
 
+use chrono::DateTime;
+use serde_json::json;
+
 use super::testing::validate;
 use super::*;
-use crate::domain::{RoomName, Side, WallClock};
+use crate::domain::{ChatroomId, Closing, Message, RoomName, Side, WallClock};
 use crate::http::routes::TABLE;
 use crate::protocol::chat::{self, StoredFrame};
 use crate::protocol::status;
+use crate::protocol::webhook::{self, EventRoom};
 
 const URL: &str = "https://chat.example/talk";
 
@@ -66,6 +70,9 @@ fn the_page_shows_every_call_every_frame_and_every_code_and_loads_nothing() {
     for route in TABLE {
         assert!(html.contains(route.template), "{}", route.template);
     }
+    for kind in calls()["webhooks"].as_object().unwrap().keys() {
+        assert!(html.contains(&format!("<article id=\"{kind}\">")), "{kind}");
+    }
     let sockets = asyncapi::document(URL);
     for operation in sockets["operations"].as_object().unwrap().values() {
         let summary = operation["summary"].as_str().unwrap().split('`').next().unwrap();
@@ -120,6 +127,43 @@ fn frames_are_as_the_document_has_them() {
     fits("status", &status::status_frame(false, &at));
     let stored: StoredFrame<'_> = serde_json::from_slice(&delivery).unwrap();
     fits("arrival", &status::arrival_frame(RoomName::from_random([7; 16]), &stored));
+}
+
+#[test]
+fn events_are_as_the_document_has_them() {
+    let (id, name, at) = (ChatroomId(3), RoomName::from_random([7; 16]), DateTime::UNIX_EPOCH);
+    let room = EventRoom::new(id, &name, "a guest");
+    let message = Message {
+        chatroom: id,
+        seq: 9,
+        side: Side::Host,
+        text: "hi".into(),
+        datetime: "2023-03-23T08:15:77".parse().unwrap(),
+        id: "m-1".parse().unwrap(),
+        accepted_at: at,
+    };
+    let document = calls();
+    let mut told = BTreeSet::new();
+    for body in [
+        webhook::room_created(room, at),
+        webhook::message_created(room, &message),
+        webhook::room_closed(room, 4, Closing::Idle, at),
+        webhook::ping("evt_x", at),
+    ] {
+        let body: Value = serde_json::from_str(&body).unwrap();
+        let kind = body["type"].as_str().unwrap();
+        let schema = &document["webhooks"][kind]["post"]["requestBody"]["content"]["application/json"]["schema"];
+        assert!(schema.is_object(), "{kind}");
+        validate(&json!({"allOf": [schema], "components": document["components"]}), &body);
+        // Nothing is told that the document does not have.
+        let data = schema["$ref"].as_str().and_then(|at| document.pointer(&at[1..])).unwrap();
+        let data = data["properties"]["data"]["$ref"].as_str().and_then(|at| document.pointer(&at[1..])).unwrap();
+        let of = |fields: &Value| fields.as_object().into_iter().flatten().map(|(name, _)| name.clone()).collect();
+        let (has, says): (BTreeSet<String>, BTreeSet<String>) = (of(&body["data"]), of(&data["properties"]));
+        assert_eq!(has, says, "{kind}");
+        told.insert(kind.to_owned());
+    }
+    assert_eq!(told, document["webhooks"].as_object().unwrap().keys().cloned().collect());
 }
 
 #[test]
