@@ -33,6 +33,10 @@ mod tests;
 use lease::Lease;
 pub use nodes::{NODES, id_of};
 
+/// The script by which one node at a time has something, and the one that gives it back: the key's value is who has it.
+pub(crate) const HOLD_LEASE: &str = include_str!("redis/hold_lease.lua");
+pub(crate) const RELEASE_LEASE: &str = include_str!("redis/release_lease.lua");
+
 /// How long a call may take before it counts as failed.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(3);
 

@@ -7,7 +7,7 @@ use fred::prelude::*;
 
 use super::{Lease, TTL};
 use crate::broker::Unavailable;
-use crate::redis::{Redis, Script};
+use crate::redis::{HOLD_LEASE, RELEASE_LEASE, Redis, Script};
 
 /// The key.
 const KEY: &str = "pt:lease:leader";
@@ -28,10 +28,7 @@ struct Scripts {
 impl RedisLease {
     /// In the name of the node that these clients are of.
     pub fn new(redis: Redis) -> Self {
-        let scripts = Scripts {
-            hold: Script::new(include_str!("../broker/redis/lua/lease.lua")),
-            release: Script::new(include_str!("../broker/redis/lua/release.lua")),
-        };
+        let scripts = Scripts { hold: Script::new(HOLD_LEASE), release: Script::new(RELEASE_LEASE) };
         Self { redis, scripts: Arc::new(scripts) }
     }
 }

@@ -1,6 +1,6 @@
 //! The scripts, loaded once.
 
-use crate::redis::Script;
+use crate::redis::{HOLD_LEASE, RELEASE_LEASE, Script};
 
 /// Every script of this driver.
 #[derive(Debug)]
@@ -30,13 +30,13 @@ impl Default for Scripts {
             bury_entry: Script::new(include_str!("lua/bury_entry.lua")),
             finish: Script::new(include_str!("lua/finish.lua")),
             finish_seed: Script::new(include_str!("lua/finish_seed.lua")),
-            lease: Script::new(include_str!("lua/lease.lua")),
+            lease: Script::new(HOLD_LEASE),
             life: Script::new(include_str!("lua/life.lua")),
             mark: Script::new(include_str!("lua/mark.lua")),
             members: Script::new(include_str!("lua/members.lua")),
             publish: Script::new(include_str!("lua/publish.lua")),
             purge: Script::new(include_str!("lua/purge.lua")),
-            release: Script::new(include_str!("lua/release.lua")),
+            release: Script::new(RELEASE_LEASE),
             remove_idle: Script::new(include_str!("lua/remove_idle.lua")),
         }
     }
