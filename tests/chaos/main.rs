@@ -38,6 +38,9 @@ mod webhooks;
 #[allow(dead_code, reason = "MariaDB is for others")]
 #[path = "../support/database.rs"]
 mod database;
+#[allow(dead_code, unreachable_pub, reason = "the crate's own tests use it all")]
+#[path = "../../src/webhooks/testing.rs"]
+mod receiver;
 #[allow(dead_code, reason = "the crate's own tests use it all")]
 #[path = "../../src/redis/testing/servers.rs"]
 mod servers;

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::eventually;
 use crate::proxy::Wire;
+use crate::receiver::Receiver;
 use crate::socket::{Heard, SHOP, Socket};
 use crate::stage::{EMAIL, JWT_SECRET, PASSWORD, Plan, Stage};
 
@@ -49,7 +50,12 @@ fn value(text: &str, begins: &str) -> f64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_in_use_shows_every_metric_and_prometheus_has_nothing_to_say() {
-    let stage = Stage::set("a_cluster_in_use_shows_every_metric", Plan { nodes: 2, ..Plan::default() }).await;
+    let flags = ["--webhook-private", "127.0.0.1"].map(str::to_owned).to_vec();
+    let plan = Plan { nodes: 2, flags, ..Plan::default() };
+    let stage = Stage::set("a_cluster_in_use_shows_every_metric", plan).await;
+    let receiver = Receiver::start().await;
+    let webhook = format!("/api/users/{}/webhook/", stage.host.id.0);
+    assert_eq!(stage.call(0, Method::PUT, &webhook, json!({"url": receiver.url()})).await.0, 201);
     // Somebody whose site is not the host's, a path that is none, and a call that is not allowed.
     let path = stage.guest_path(0);
     let mut stranger =
@@ -86,6 +92,7 @@ async fn a_cluster_in_use_shows_every_metric_and_prometheus_has_nothing_to_say()
         "pintalk_closes_total{code=\"4",
         "pintalk_redis_round_trip_seconds_count",
         "pintalk_sql_duration_seconds_count{operation=\"archive\"}",
+        "pintalk_webhook_duration_seconds_count",
         "process_cpu_seconds_total",
         "process_open_fds",
     ] {

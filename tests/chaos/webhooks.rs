@@ -7,13 +7,8 @@ use reqwest::Method;
 use serde_json::json;
 
 use crate::eventually;
+use crate::receiver::{Receiver, Reply};
 use crate::stage::{Plan, Stage};
-
-use receiver::{Receiver, Reply};
-
-#[allow(dead_code, unreachable_pub, reason = "the crate's own tests use it all")]
-#[path = "../../src/webhooks/testing.rs"]
-mod receiver;
 
 /// How long until another sends, and until all has arrived.
 const TAKEN_OVER: Duration = Duration::from_secs(30);

@@ -114,21 +114,40 @@ impl Drop for Node {
     }
 }
 
-/// What every node of a cluster is told that sends its mails there.
-pub fn flags(folder: &Path, sink: &Sink, redis: &RedisServer, database: &TestDatabase) -> Vec<String> {
-    let mut flags = vec!["--auto-migrate".to_owned()];
-    for (flag, value) in [
-        ("--redis-url", redis.url()),
-        ("--database-url", database.url.clone()),
-        ("--trusted-proxies", "none".to_owned()),
-        ("--jwt-secret", JWT_SECRET.to_owned()),
-        ("--data-dir", folder.display().to_string()),
-        ("--smtp-url", format!("smtp://mailer:a%20secret@localhost:{}?tls=required", sink.port)),
-        ("--mail-from", "The Shop <mail@shop.example>".to_owned()),
-    ] {
-        flags.extend([flag.to_owned(), value]);
+/// Stores, a mail server, and nodes that send their mails there.
+pub struct Cluster {
+    pub redis: RedisServer,
+    pub database: TestDatabase,
+    pub sink: Sink,
+    pub http: reqwest::Client,
+    folder: tempfile::TempDir,
+}
+
+impl Cluster {
+    pub async fn start() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let http = reqwest::Client::builder().timeout(PATIENCE).build().expect("a client");
+        let (redis, database) = (RedisServer::start().await, TestDatabase::create(Database::MySql).await);
+        Self { redis, database, sink: Sink::start(folder.path()), http, folder }
     }
-    flags
+
+    /// A node that is ready, with some flags more. The first makes the schema.
+    pub async fn node(&self, more: &[&str]) -> Node {
+        let mut flags = vec!["--auto-migrate".to_owned()];
+        for (flag, value) in [
+            ("--redis-url", self.redis.url()),
+            ("--database-url", self.database.url.clone()),
+            ("--trusted-proxies", "none".to_owned()),
+            ("--jwt-secret", JWT_SECRET.to_owned()),
+            ("--data-dir", self.folder.path().display().to_string()),
+            ("--smtp-url", format!("smtp://mailer:a%20secret@localhost:{}?tls=required", self.sink.port)),
+            ("--mail-from", "The Shop <mail@shop.example>".to_owned()),
+        ] {
+            flags.extend([flag.to_owned(), value]);
+        }
+        flags.extend(more.iter().map(|word| (*word).to_owned()));
+        Node::start(&flags, &self.folder.path().join("ca.pem"), &self.http).await
+    }
 }
 
 /// The word of a mail that looks like this.
@@ -147,14 +166,9 @@ fn is_password(word: &str) -> bool {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_host_signs_up_loses_his_password_leaves_and_comes_back_each_step_on_another_node() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let sink = Sink::start(folder.path());
-    let (redis, database) = (RedisServer::start().await, TestDatabase::create(Database::MySql).await);
-    let flags = flags(folder.path(), &sink, &redis, &database);
-    let http = reqwest::Client::builder().timeout(PATIENCE).build().expect("a client");
-    let ca = folder.path().join("ca.pem");
-    // One after the other: the first makes the schema.
-    let nodes = [Node::start(&flags, &ca, &http).await, Node::start(&flags, &ca, &http).await];
+    let cluster = Cluster::start().await;
+    let nodes = [cluster.node(&[]).await, cluster.node(&[]).await];
+    let Cluster { sink, http, .. } = &cluster;
     let post = async |node: usize, path: &str, body: Value, cookie: &str, language: &str| {
         let request = http.post(nodes[node].url(path)).json(&body).header("Cookie", cookie);
         let answer = request.header("Accept-Language", language).send().await.expect("an answer");
@@ -209,5 +223,5 @@ async fn a_host_signs_up_loses_his_password_leaves_and_comes_back_each_step_on_a
     assert_eq!((status, &user["isDeleted"]), (StatusCode::OK, &json!(false)));
     assert!(sink.is_empty(), "no mail comes twice");
     drop(nodes);
-    database.drop_it().await;
+    cluster.database.drop_it().await;
 }

@@ -11,10 +11,9 @@ use reqwest::StatusCode;
 use sea_orm::ConnectionTrait as _;
 use serde_json::{Value, json};
 
-use crate::mail::{JWT_SECRET, Node, Sink, flags};
+use crate::mail::{Cluster, JWT_SECRET};
 use crate::support::people::{Client, message};
-use crate::support::servers::{Database, RedisServer, TestDatabase};
-use crate::support::{PATIENCE, SHOP, eventually};
+use crate::support::{SHOP, eventually};
 
 async fn a_host(store: &Store) -> Host {
     let keys = TokenKeys::new(&[JWT_SECRET]).expect("keys");
@@ -50,15 +49,11 @@ async fn a_minute_passes(store: &Store) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_is_in_the_room_on_no_node_gets_one_mail_and_a_guest_ends_them_by_its_link() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let sink = Sink::start(folder.path());
-    let (redis, database) = (RedisServer::start().await, TestDatabase::create(Database::MySql).await);
-    let mut flags = flags(folder.path(), &sink, &redis, &database);
-    flags.extend(["--public-url".to_owned(), "https://chat.shop.example".to_owned()]);
-    let http = reqwest::Client::builder().timeout(PATIENCE).build().expect("a client");
-    let ca = folder.path().join("ca.pem");
-    let nodes = [Node::start(&flags, &ca, &http).await, Node::start(&flags, &ca, &http).await];
-    let store = Store::connect(&database.url).await.expect("the database answers");
+    let cluster = Cluster::start().await;
+    let address = ["--public-url", "https://chat.shop.example"];
+    let nodes = [cluster.node(&address).await, cluster.node(&address).await];
+    let Cluster { sink, redis, http, .. } = &cluster;
+    let store = Store::connect(&cluster.database.url).await.expect("the database answers");
     let host = a_host(&store).await;
     let login = json!({"email": "dev@shop.example", "password": "pass word"});
     let login = http.post(nodes[0].url("/api/auth/login/")).json(&login).send().await.expect("an answer");
@@ -132,7 +127,7 @@ async fn who_is_in_the_room_on_no_node_gets_one_mail_and_a_guest_ends_them_by_it
     assert!(sink.is_empty(), "no mail comes twice");
     drop(nodes);
     store.close().await;
-    database.drop_it().await;
+    cluster.database.drop_it().await;
 }
 
 async fn only_room(store: &Store, host: &Host) -> pintalk::domain::ChatroomId {
@@ -143,14 +138,10 @@ async fn only_room(store: &Store, host: &Host) -> pintalk::domain::ChatroomId {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_killed_while_it_sends_costs_the_mail_it_was_sending_and_no_other() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let sink = Sink::start(folder.path());
-    let (redis, database) = (RedisServer::start().await, TestDatabase::create(Database::MySql).await);
-    let flags = flags(folder.path(), &sink, &redis, &database);
-    let http = reqwest::Client::builder().timeout(PATIENCE).build().expect("a client");
-    let ca = folder.path().join("ca.pem");
-    let killed = Node::start(&flags, &ca, &http).await;
-    let store = Store::connect(&database.url).await.expect("the database answers");
+    let cluster = Cluster::start().await;
+    let killed = cluster.node(&[]).await;
+    let sink = &cluster.sink;
+    let store = Store::connect(&cluster.database.url).await.expect("the database answers");
     let execute = async |sql: &str| store.connection().execute_unprepared(sql).await.expect("the database answers");
     execute(
         "INSERT INTO mail_outbox (recipient, subject, body, attempts, due_at, expires_at, at_most_once) VALUES \
@@ -163,12 +154,12 @@ async fn a_node_killed_while_it_sends_costs_the_mail_it_was_sending_and_no_other
     drop(killed);
     // Five minutes later, for all nodes.
     execute("UPDATE mail_outbox SET due_at = due_at - INTERVAL 5 MINUTE").await;
-    let other = Node::start(&flags, &ca, &http).await;
+    let other = cluster.node(&[]).await;
     assert_eq!(sink.mail().await["to"], json!(["dev@shop.example"]));
     let left = async || (store.waiting_mails().await == Ok(1)).then_some(());
     eventually("the second is out of the box, the first helps nobody any more", left).await;
     assert!(sink.is_empty(), "no mail comes twice");
     drop(other);
     store.close().await;
-    database.drop_it().await;
+    cluster.database.drop_it().await;
 }
