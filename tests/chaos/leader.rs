@@ -8,7 +8,7 @@ use pintalk::store::Store;
 use crate::database::{Database, TestDatabase};
 use crate::eventually;
 use crate::figures::{Figures, folder};
-use crate::node::{LEVEL, Node};
+use crate::node::{BUILT, LEVEL, Node};
 use crate::proxy::{Proxy, Wire};
 use crate::servers::{Kind, Servers};
 use crate::stage::{JWT_SECRET, address_of};
@@ -75,7 +75,7 @@ async fn the_leader_is_killed_frozen_and_cut_off() {
             ("redis-url", format!("redis://{}", wire.address)),
         ];
         let flags: Vec<String> = flags.into_iter().flat_map(|(name, value)| [format!("--{name}"), value]).collect();
-        cluster.nodes.push(Node::start(&flags, &folder().join(CASE), LEVEL));
+        cluster.nodes.push(Node::start(BUILT.as_ref(), &flags, &folder().join(CASE), LEVEL));
         cluster.wires.push(wire);
     }
     for node in &cluster.nodes {

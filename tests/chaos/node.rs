@@ -30,11 +30,19 @@ pub const LEVEL: &str = "pintalk=debug,warn";
 
 impl Node {
     /// Starts one on a port of its own.
-    pub fn start(flags: &[String], folder: &Path, level: &'static str) -> Self {
+    pub fn start(program: &Path, flags: &[String], folder: &Path, level: &'static str) -> Self {
         let address = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port");
         let log = folder.with_extension(format!("{}.log", address.port()));
-        let process = spawn(Path::new(BUILT), address, flags, &log, level);
-        Self { address, process, flags: flags.to_vec(), folder: folder.to_owned(), log, level, program: BUILT.into() }
+        let process = spawn(program, address, flags, &log, level);
+        Self {
+            address,
+            process,
+            flags: flags.to_vec(),
+            folder: folder.to_owned(),
+            log,
+            level,
+            program: program.to_owned(),
+        }
     }
 
     /// Starts another like it, but for these flags.
@@ -44,7 +52,7 @@ impl Node {
             flags.extend_from_slice(pair);
         }
         flags.extend(but_for.iter().flat_map(|(name, value)| [(*name).to_owned(), (*value).to_owned()]));
-        Self::start(&flags, &self.folder, self.level)
+        Self::start(&self.program, &flags, &self.folder, self.level)
     }
 
     /// What it has logged.

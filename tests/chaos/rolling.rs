@@ -1,9 +1,10 @@
 //! One node after another gives way to the next release, behind a balancer, while people talk.
 //!
 //! The next release is a file of its own that a node is started from, and what its migrations have done to the schema: that
-//! comes first, under the nodes of this one.
+//! comes first, under the nodes of this one. `PINTALK_CHAOS_FROM` names the program of a true earlier release to begin with.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use sea_orm::ConnectionTrait as _;
@@ -32,7 +33,8 @@ async fn roll(case: &str, before: impl FnOnce(&[SocketAddr]) -> SocketAddr) {
     let (delay, drain) = (span(2, 5), span(5, 20));
     let seconds = |span: Duration| format!("{}s", span.as_secs());
     let flags = ["--trusted-proxies", "127.0.0.1", "--drain-delay", &seconds(delay), "--drain", &seconds(drain)];
-    let plan = Plan { flags: flags.map(str::to_owned).to_vec(), rooms: 0, guests: 3, ..Plan::default() };
+    let program = std::env::var_os("PINTALK_CHAOS_FROM").map_or_else(|| BUILT.into(), PathBuf::from);
+    let plan = Plan { flags: flags.map(str::to_owned).to_vec(), rooms: 0, guests: 3, program, ..Plan::default() };
     let mut stage = Stage::set_empty(case, &plan).await;
     let nodes: Vec<SocketAddr> = stage.nodes.iter().map(|node| node.address).collect();
     *stage.open_nodes.lock() = vec![before(&nodes)];

@@ -1,6 +1,7 @@
 //! Where a case plays: nodes, their stores, and people in rooms.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,7 +21,7 @@ use crate::database::{Database, TestDatabase};
 use crate::eventually;
 use crate::figures::{Figures, folder};
 use crate::ledger::{Entry, Ledger, Record, Verdict};
-use crate::node::{LEVEL, Node};
+use crate::node::{BUILT, LEVEL, Node};
 use crate::person::{Manner, Mood, Person};
 use crate::proxy::Proxy;
 use crate::servers::{Kind, Servers};
@@ -45,6 +46,8 @@ pub struct Plan {
     pub flags: Vec<String>,
     /// Whether nodes reach Redis through a wire that can be cut; only a Redis that stands alone.
     pub wired_redis: bool,
+    /// What the nodes run.
+    pub program: PathBuf,
     /// What the nodes log.
     pub level: &'static str,
     pub seed: u64,
@@ -60,6 +63,7 @@ impl Default for Plan {
             manner: Manner::default(),
             flags: Vec::new(),
             wired_redis: false,
+            program: BUILT.into(),
             level: LEVEL,
             seed: 7,
         }
@@ -167,7 +171,7 @@ impl Stage {
             .build()
             .expect("a client");
         let log = folder().join(&case);
-        let nodes: Vec<Node> = (0..plan.nodes).map(|_| Node::start(&flags, &log, plan.level)).collect();
+        let nodes: Vec<Node> = (0..plan.nodes).map(|_| Node::start(&plan.program, &flags, &log, plan.level)).collect();
         for node in &nodes {
             node.ready(&http).await;
         }
