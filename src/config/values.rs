@@ -73,9 +73,11 @@ impl FromStr for OtlpEndpoint {
     fn from_str(text: &str) -> Result<Self, InvalidValue> {
         let url = Url::parse(text.trim()).ok().filter(|url| {
             let plain = url.query().is_none() && url.fragment().is_none() && url.username().is_empty();
+            let plain = plain && !url.path().trim_end_matches('/').ends_with("/v1/traces");
             matches!(url.scheme(), "http" | "https") && url.host_str().is_some() && plain
         });
-        let url = url.ok_or_else(|| InvalidValue::new("expected a URL such as http://collector:4318"))?;
+        let url =
+            url.ok_or_else(|| InvalidValue::new("expected a URL such as http://collector:4318, without /v1/traces"))?;
         Ok(Self(url.as_str().trim_end_matches('/').to_owned()))
     }
 }

@@ -2,6 +2,10 @@
 //!
 //! What is sent is gathered on a thread of its own; a collector that is away costs spans, and nothing else.
 
+use std::error::Error;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -22,7 +26,7 @@ use tokio::runtime::Handle;
 
 use crate::clock::Chance;
 use crate::config::{Config, hex};
-use crate::{tls, trace};
+use crate::{metric, tls, trace};
 
 /// How long a collector may take to be connected to.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -63,7 +67,7 @@ pub fn traces(config: &Config) -> Result<Option<Traces>, NoTraces> {
     let client = Client::builder(TokioExecutor::new()).build(connector);
     let exporter = SpanExporter::builder()
         .with_http()
-        .with_http_client(Wire { client, runtime: Handle::current() })
+        .with_http_client(Wire { client, runtime: Handle::current(), is_away: Arc::default() })
         .with_protocol(Protocol::HttpBinary)
         .with_endpoint(endpoint.traces())
         .with_timeout(EXPORT_TIMEOUT)
@@ -74,6 +78,7 @@ pub fn traces(config: &Config) -> Result<Option<Traces>, NoTraces> {
     let resource = if named { resource } else { resource.with_service_name("pintalk") };
     let instance = hex(&Chance::from_entropy().bytes::<8>());
     let resource = resource.with_attribute(KeyValue::new("service.instance.id", instance));
+    let resource = resource.with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")));
     let provider = SdkTracerProvider::builder()
         .with_batch_exporter(exporter)
         .with_sampler(Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(config.trace_ratio))))
@@ -89,6 +94,21 @@ pub fn traces(config: &Config) -> Result<Option<Traces>, NoTraces> {
 struct Wire {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     runtime: Handle,
+    /// Whether the collector did not take the last parcel.
+    is_away: Arc<AtomicBool>,
+}
+
+impl Wire {
+    /// Counts a parcel; the first that does not arrive is told, and the first that does again.
+    fn note(&self, problem: Option<&str>) {
+        let outcome = if problem.is_some() { "failed" } else { "sent" };
+        metrics::counter!(metric::TRACE_EXPORTS, "outcome" => outcome).increment(1);
+        match (problem, self.is_away.swap(problem.is_some(), Relaxed)) {
+            (Some(error), false) => tracing::warn!(error, "the collector takes no traces; they are lost until it does"),
+            (None, true) => tracing::info!("the collector takes traces again"),
+            _ => {}
+        }
+    }
 }
 
 #[async_trait]
@@ -102,6 +122,23 @@ impl HttpClient for Wire {
             Ok::<_, HttpError>(Response::from_parts(parts, body))
         };
         // A timer is made on the runtime, too.
-        self.runtime.spawn(async { tokio::time::timeout(EXPORT_TIMEOUT, exchange).await }).await??
+        let exchange = self.runtime.spawn(async { tokio::time::timeout(EXPORT_TIMEOUT, exchange).await });
+        let answer = match exchange.await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(late)) => Err(late.into()),
+            Err(broken) => Err(broken.into()),
+        };
+        match &answer {
+            Ok(answer) if answer.status().is_success() => self.note(None),
+            Ok(answer) => self.note(Some(answer.status().as_str())),
+            Err(error) => self.note(Some(&chain(&**error))),
+        }
+        answer
     }
+}
+
+/// An error with its causes: the outermost says only that something went wrong.
+fn chain(error: &dyn Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause: &&dyn Error| (*cause).source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

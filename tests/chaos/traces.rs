@@ -1,6 +1,7 @@
 //! One message, one trace, over all that it passes.
 
 use std::collections::HashSet;
+use std::net::TcpListener;
 use std::time::Duration;
 
 use crate::collector::{Collector, Span};
@@ -51,4 +52,22 @@ async fn a_message_is_one_trace_from_its_acceptance_over_delivery_on_another_nod
     assert!(stage.rooms.iter().any(|room| whole.fact("pintalk.room") == Some(&room.name)));
     assert!(!format!("{spans:?}").contains("가가"), "what people write is in no span");
     stage.finish(|_, figures| figures.note("spans", spans.len())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_collector_that_is_away_is_told_of_once_and_costs_no_message() {
+    let nobody = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port");
+    let endpoint = format!("http://{nobody}");
+    let flags = ["--otlp-endpoint", &endpoint, "--trace-ratio", "1"].map(str::to_owned).to_vec();
+    let stage = Stage::set("a_collector_that_is_away", Plan { nodes: 1, rooms: 2, flags, ..Plan::default() }).await;
+    let node = &stage.nodes[0];
+    eventually("parcels are lost", EXPORTED, async || {
+        let text = stage.http.get(node.url("/metrics")).send().await.ok()?.text().await.ok()?;
+        let lost =
+            text.lines().find_map(|line| line.strip_prefix("pintalk_trace_exports_total{outcome=\"failed\"} "))?;
+        (lost.parse::<f64>().ok()? >= 2.0).then_some(())
+    })
+    .await;
+    assert_eq!(node.logged().matches("the collector takes no traces").count(), 1);
+    stage.finish(|_, _| {}).await;
 }
