@@ -157,6 +157,12 @@ impl Courier {
             (false, true) => (now + self.vary(pause(failed_turns)), failed_turns.saturating_add(1)),
             (false, false) => (now, failed_turns),
         };
+        let host = due.host.0;
+        if has_arrived && failed_turns >= TOLD_AFTER {
+            tracing::info!(host, "a webhook's receiver takes events again");
+        } else if !has_arrived && has_failed && is_to_be_told(failed_turns + 1) {
+            tracing::warn!(host, turns = failed_turns + 1, "a webhook's receiver does not take events");
+        }
         self.store.end_turn(&turn, next_turn_at, failed_turns).await.and(sent)
     }
 
@@ -175,6 +181,13 @@ fn retry(attempts: u32) -> TimeDelta {
 /// How long a receiver is left alone that so many turns before brought nothing.
 fn pause(failed_turns: u32) -> TimeDelta {
     (FIRST_PAUSE * 2_i32.saturating_pow(failed_turns.min(8))).min(LAST_PAUSE)
+}
+
+/// After so many turns that brought nothing the operator is told, and then at every twelfth, which is an hour's.
+const TOLD_AFTER: u32 = 3;
+
+fn is_to_be_told(failed_turns: u32) -> bool {
+    failed_turns == TOLD_AFTER || failed_turns.is_multiple_of(12)
 }
 
 /// A turn that goes on.
