@@ -98,8 +98,12 @@ where
 {
     let command = without_empty_variables(Cli::command());
     let parsed = command.try_get_matches_from(args).and_then(|matches| Cli::from_arg_matches(&matches));
+    let mut is_json = false;
     let outcome = match parsed {
-        Ok(cli) => cli.task.run(),
+        Ok(cli) => {
+            is_json = matches!(&cli.task, Task::Serve(args) if args.log.log_format == LogFormat::Json);
+            cli.task.run()
+        }
         Err(error) if !error.use_stderr() => {
             // Help and version. A reader that has gone away has read enough.
             let _ = error.print();
@@ -108,7 +112,11 @@ where
         Err(error) => Err(Failure { code: USAGE, sentence: sentence(&error) }),
     };
     ExitCode::from(outcome.unwrap_or_else(|failure| {
-        eprintln!("error: {}", failure.sentence);
+        if is_json {
+            tracing::error!(error = failure.sentence, code = failure.code, "the node could not run, or not go on");
+        } else {
+            eprintln!("error: {}", failure.sentence);
+        }
         failure.code
     }))
 }

@@ -40,6 +40,7 @@ use futures_util::FutureExt as _;
 use http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderMap, HeaderValue, Method};
 use hyper::upgrade::OnUpgrade;
+use tracing::Instrument as _;
 use warp::filters::path::FullPath;
 use warp::reply::Response;
 use warp::{Filter, Rejection};
@@ -167,7 +168,9 @@ async fn answer(app: Arc<HttpContext>, mut request: Request) -> Response {
     let (route, audience) = (target.label(), target.audience());
     let is_socket = matches!(target, Target::Socket(_));
 
-    let work = AssertUnwindSafe(perform(&app, target, &mut request)).catch_unwind();
+    // What goes wrong below is logged with the call that it went wrong in.
+    let call = tracing::error_span!("call", route, method = routes::method_label(&request.method));
+    let work = AssertUnwindSafe(perform(&app, target, &mut request)).catch_unwind().instrument(call);
     let mut response = match tokio::time::timeout(CALL_TIMEOUT, work).await {
         Ok(Ok(Ok(response))) => response,
         Ok(Ok(Err(error))) => error.into_response(),
@@ -203,7 +206,7 @@ fn record(route: &'static str, method: &Method, response: &Response, started: In
         route,
         method,
         status = response.status().as_u16(),
-        duration_ms = started.elapsed().as_millis(),
+        duration_ms = started.elapsed().as_millis() as u64,
         "answered"
     );
 }

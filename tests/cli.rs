@@ -4,6 +4,7 @@
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
 
 use std::io::Write as _;
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -48,6 +49,19 @@ fn stderr(output: &Output) -> String {
 
 fn data_dir(dir: &Path) -> String {
     dir.join("data").to_str().unwrap().to_owned()
+}
+
+#[test]
+fn why_a_node_cannot_run_is_a_line_like_the_others() {
+    let (dir, taken) = (tempfile::tempdir().unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
+    let address = taken.local_addr().unwrap().to_string();
+    let output = run(&["serve", "--log-format", "json", "--listen", &address, "--data-dir", &data_dir(dir.path())]);
+    assert_eq!(output.status.code(), Some(1));
+    let lines: Vec<serde_json::Value> =
+        stderr(&output).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let last = lines.last().unwrap();
+    assert_eq!((&last["level"], &last["code"]), (&"ERROR".into(), &1.into()));
+    assert!(last["error"].as_str().unwrap().contains(&address), "{last}");
 }
 
 #[test]
