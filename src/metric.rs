@@ -133,7 +133,7 @@ table! {
 
     // sockets
     Gauge CONNECTIONS "pintalk_connections" Count [kind: "chat_guest" "chat_host" "status_guest" "status_host";] "Open sockets.";
-    Counter HANDSHAKES "pintalk_handshakes_total" Count [kind: "chat" "status"; result: "admitted" "limited" "draining" "refused";] "WebSocket handshakes; those that were refused got a close code.";
+    Counter HANDSHAKES "pintalk_handshakes_total" Count [kind: "chat" "status"; result: "admitted" "limited" "draining" "not_ready" "refused";] "WebSocket handshakes; those that were refused got a close code.";
     Counter CLOSES "pintalk_closes_total" Count [code:;] "Sockets that have ended, by close code; `peer` went without one.";
     Counter SLOW "pintalk_slow_closes_total" Count [] "Sockets closed because their outbox was full or took no write.";
     Gauge OUTBOX_BYTES "pintalk_outbox_bytes" Bytes [] "What waits in the outboxes of all sockets, looked up every 5 s.";
@@ -190,6 +190,9 @@ table! {
     Counter MAILS "pintalk_mails_total" Count [outcome: "sent" "failed" "refused" "expired" "unknown";] "Mails; `failed` is tried again, `refused` is for good, of `unknown` nobody knows and it is not tried again.";
     Counter NOTIFICATIONS "pintalk_notifications_total" Count [to: "host" "guest"; outcome: "mailed" "present" "read" "closed" "unwanted";] "Decisions about mails to who was not in a room.";
     Gauge MAILS_WAITING "pintalk_mails_waiting" Count [] "Mails that wait to be sent, as the node that leads sees it; 0 on the others.";
+
+    // traces
+    Counter TRACE_EXPORTS "pintalk_trace_exports_total" Count [outcome: "sent" "failed";] "Parcels of traces for the collector; what failed is lost.";
 
     // webhooks
     Counter WEBHOOKS "pintalk_webhooks_total" Count [outcome: "delivered" "failed" "given_up";] "Events sent to hosts' own systems; `failed` is sent again.";

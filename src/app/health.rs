@@ -31,7 +31,10 @@ struct Facts {
 
 impl NodeHealth {
     pub(super) fn new(broker: Arc<dyn Broker>, shutdown: Shutdown) -> Self {
-        Self { facts: Arc::default(), broker, shutdown }
+        let health = Self { facts: Arc::default(), broker, shutdown };
+        // Whoever waits for its stores at its start is seen to.
+        health.show();
+        health
     }
 
     /// Stores have answered, the schema is right, the buses are heard.
@@ -56,8 +59,11 @@ impl NodeHealth {
     fn show(&self) {
         let ready = matches!(self.readiness(), Readiness::Ready { .. });
         metrics::gauge!(metric::READY).set(u8::from(ready));
-        metrics::gauge!(metric::DEGRADED, "store" => "sql").set(u8::from(!self.facts.sql.load(Relaxed)));
-        metrics::gauge!(metric::DEGRADED, "store" => "redis").set(u8::from(!self.facts.broker.load(Relaxed)));
+        // Before the start is over nobody knows which of them is waited for.
+        let started = self.facts.started.load(Relaxed);
+        let is_away = |answers: &AtomicBool| u8::from(started && !answers.load(Relaxed));
+        metrics::gauge!(metric::DEGRADED, "store" => "sql").set(is_away(&self.facts.sql));
+        metrics::gauge!(metric::DEGRADED, "store" => "redis").set(is_away(&self.facts.broker));
     }
 }
 
@@ -76,5 +82,9 @@ impl Health for NodeHealth {
         } else {
             Readiness::Ready { degraded }
         }
+    }
+
+    fn has_stores(&self) -> bool {
+        self.facts.started.load(Relaxed) && self.facts.broker.load(Relaxed)
     }
 }

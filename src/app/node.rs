@@ -119,6 +119,7 @@ impl Node {
             address_sockets: config.limits.sockets_per_address.get(),
             max_message: config.limits.frame_bytes,
             draining: refuse.clone(),
+            health: Arc::new(self.health.clone()),
             tracker: connections.clone(),
         };
         let proxies = config.trusted_proxies.clone();

@@ -33,6 +33,9 @@ pub enum Readiness {
 pub trait Health: Send + Sync {
     /// How it is now.
     fn readiness(&self) -> Readiness;
+
+    /// Whether it has what a socket needs, be it on its way out or not.
+    fn has_stores(&self) -> bool;
 }
 
 /// The answer to `/health/live`.

@@ -88,6 +88,10 @@ impl Health for Well {
     fn readiness(&self) -> Readiness {
         Readiness::NotReady { reason: "draining".into(), degraded: true }
     }
+
+    fn has_stores(&self) -> bool {
+        true
+    }
 }
 
 /// Tells the path and address that it was given.

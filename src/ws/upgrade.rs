@@ -1,5 +1,6 @@
 //! From an HTTP request to a socket. Whoever is refused is still upgraded, so that a browser can read the code (SPEC 4); HTTP
-//! errors are for what is no WebSocket handshake at all, for too many of them, and for a node that is going away.
+//! errors are for what is no WebSocket handshake at all, for too many of them, and for a node that is going away or has not got
+//! its stores: a balancer takes the next node then, and this one, where nobody stays, would always be the one with the fewest sockets.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use tokio_util::task::TaskTracker;
 use warp::reply::Response;
 
 use super::pump::{Pump, refuse};
-use crate::http::{ApiError, UpgradeRequest, Upgrades};
+use crate::http::{ApiError, Health, UpgradeRequest, Upgrades};
 use crate::hub::Hub;
 use crate::limits::Limits;
 use crate::protocol::{Close, frame};
@@ -32,7 +33,7 @@ const VERSION: HeaderName = HeaderName::from_static("sec-websocket-version");
 const ADMISSION_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Takes `/ws/…`.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Upgrader {
     /// What sessions are made of.
     pub sessions: Arc<Sessions>,
@@ -46,6 +47,8 @@ pub struct Upgrader {
     pub max_message: usize,
     /// Once cancelled, nobody is let in.
     pub draining: CancellationToken,
+    /// Whether anybody could be.
+    pub health: Arc<dyn Health>,
     /// Sockets live here.
     pub tracker: TaskTracker,
 }
@@ -95,6 +98,10 @@ impl Upgrader {
         };
         if self.draining.is_cancelled() {
             door.count("draining");
+            return ApiError::Unavailable.into_response();
+        }
+        if !self.health.has_stores() {
+            door.count("not_ready");
             return ApiError::Unavailable.into_response();
         }
         if let Err(above) = self.limits.handshake(request.peer) {

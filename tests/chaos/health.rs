@@ -6,6 +6,7 @@ use crate::database::{Database, TestDatabase};
 use crate::eventually;
 use crate::node::Node;
 use crate::proxy::Wire;
+use crate::socket::SHOP;
 use crate::stage::{Plan, Stage};
 
 /// How soon a node must notice.
@@ -34,6 +35,14 @@ async fn a_node_starts_without_sql_waits_for_it_does_without_it_later_and_says_s
     let late = stage.nodes[0].start_another(&[]);
     says(&stage, &late, 503, "starting").await;
     assert!(is_live(&stage, &late).await, "who waits for a store is not to be restarted");
+    let metrics = stage.http.get(late.url("/metrics")).send().await.expect("an answer").text().await.expect("text");
+    assert!(metrics.contains("\npintalk_ready 0\n"), "the alerts must see who waits: {metrics}");
+    // A balancer that asks nobody for his health takes the next node for whom it sends here.
+    let open = stage.http.get(late.url(&stage.guest_path(0))).header("Origin", SHOP).header("Connection", "Upgrade");
+    let open = open.header("Upgrade", "websocket").header("Sec-WebSocket-Version", "13");
+    let refused = open.header("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==").send().await.expect("an answer");
+    assert_eq!(refused.status(), 503);
+    assert!(refused.headers().contains_key("retry-after"));
     // The other one serves on.
     says(&stage, &stage.nodes[0], 200, "\"degraded\":true").await;
     assert_eq!(late.readiness(&stage.http).await.map(|(status, _)| status), Some(503), "it has not begun meanwhile");
