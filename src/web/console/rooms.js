@@ -1,0 +1,110 @@
+// The host's rooms, as the server orders them: the pinned first, then whoever was spoken to last. News comes over the status
+// socket; a page of the list is read again after it, because only the server knows how much is unread.
+
+const PAGE = 100;
+const FIRST = 20; // what has just moved stands among these
+const AFTER_NEWS_MS = 1000;
+
+const order = (one, other) =>
+  other.isFixed - one.isFixed ||
+  (one.isFixed ? compare(other.fixedAt, one.fixedAt) : 0) ||
+  compare(other.updatedAt, one.updatedAt) ||
+  other.id - one.id;
+const compare = (one, other) => (one < other ? -1 : one > other ? 1 : 0);
+
+export class Rooms {
+  constructor(api, changed) {
+    Object.assign(this, { api, changed, search: "", isClosed: "false", current: "", all: new Map(), list: [], count: 0, turn: 0 });
+  }
+
+  /** Shows another part of them. */
+  filter(search, isClosed) {
+    Object.assign(this, { search, isClosed });
+    return this.load();
+  }
+
+  async fetch(page, size) {
+    const query = new URLSearchParams({ page, page_size: size });
+    if (this.search) query.set("search", this.search);
+    if (this.isClosed) query.set("is_closed", this.isClosed);
+    return this.api.call("GET", `/api/chat/chatrooms/?${query}`);
+  }
+
+  /** The list from its beginning. */
+  async load() {
+    const turn = ++this.turn;
+    const page = await this.fetch(1, PAGE);
+    if (turn !== this.turn) return;
+    this.all = new Map(page.results.map((room) => [room.name, room]));
+    this.pages = 1;
+    this.settle(page);
+  }
+
+  /** What is behind what is there. */
+  async more() {
+    if (this.loading || !this.next) return;
+    this.loading = true;
+    const turn = this.turn;
+    try {
+      const page = await this.fetch(this.pages + 1, PAGE);
+      if (turn !== this.turn) return;
+      this.pages += 1;
+      for (const room of page.results) this.all.set(room.name, room);
+      this.settle(page);
+    } finally {
+      this.loading = false;
+    }
+  }
+
+  settle(page) {
+    this.count = page.count;
+    this.next = page.next;
+    this.sort();
+  }
+
+  sort() {
+    const fits = (room) => !this.isClosed || String(room.isClosed) === this.isClosed;
+    for (const room of this.all.values()) if (room.name === this.current && !document.hidden) room.unread = 0;
+    this.list = [...this.all.values()].filter(fits).sort(order);
+    this.changed();
+  }
+
+  get unread() {
+    return this.list.filter((room) => room.unread).length;
+  }
+
+  /** A room has changed, and this is how it is now. */
+  put(room) {
+    this.all.set(room.name, { ...this.all.get(room.name), ...room });
+    this.sort();
+  }
+
+  remove(name) {
+    this.all.delete(name);
+    this.sort();
+  }
+
+  /** A guest wrote in one of the rooms. */
+  arrived({ chatroom, preview }) {
+    const room = this.all.get(chatroom);
+    if (room) {
+      const now = new Date().toISOString();
+      Object.assign(room, { latestMsg: preview, latestMsgAt: now, updatedAt: now, unread: room.unread + 1, guestOnline: true });
+      this.sort();
+    }
+    this.lookSoon();
+  }
+
+  /** Reads the beginning of the list again, once for all that happens now. */
+  lookSoon() {
+    this.soon ??= setTimeout(async () => {
+      this.soon = null;
+      const turn = this.turn;
+      const page = await this.fetch(1, FIRST).catch(() => null);
+      if (!page || turn !== this.turn) return;
+      for (const room of page.results) this.all.set(room.name, room);
+      this.count = page.count;
+      this.sort();
+    }, AFTER_NEWS_MS);
+  }
+}
