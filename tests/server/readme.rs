@@ -83,15 +83,19 @@ async fn the_first_command_runs_a_demo_in_which_a_guest_really_talks() {
     assert!(
         shown.headers()["content-security-policy"].to_str().is_ok_and(|policy| policy.contains("default-src 'self'"))
     );
-    for asset in ["demo.js", "demo.css"] {
+    assert!(shown.status().is_success());
+    let origin = page.trim_end_matches("/demo");
+    let html = shown.text().await.expect("a page");
+    let assets: Vec<&str> = html.split(['"']).filter(|quoted| quoted.starts_with('/')).collect();
+    assert!(assets.contains(&"/widget.js") && assets.len() > 3, "{assets:?}");
+    for asset in assets {
         assert!(
-            shown.status().is_success()
-                && http.get(format!("{page}/{asset}")).send().await.is_ok_and(|answer| answer.status() == 200)
+            http.get(format!("{origin}{asset}")).send().await.is_ok_and(|answer| answer.status() == 200),
+            "{asset}"
         );
     }
     let facts: Value =
         http.get(format!("{page}/config.json")).send().await.expect("an answer").json().await.expect("JSON");
-    let origin = page.trim_end_matches("/demo");
     let address = origin.trim_start_matches("http://");
     let keys = (facts["accessKey"].as_str().expect("a key"), facts["secretKey"].as_str().expect("a key"));
     talk(&http, address, address, origin, keys).await;

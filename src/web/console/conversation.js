@@ -7,6 +7,7 @@ import { Thread } from "./thread.js";
 import { lang, words } from "./words.js";
 
 const MAX_CHARS = 2000;
+const MAX_TEXT_PX = 160; // as the style has it
 const TYPING_SHOWN_MS = 4000;
 
 export class ConversationView {
@@ -149,8 +150,10 @@ export class ConversationView {
   }
 
   grow() {
-    this.text.style.height = "auto";
-    this.text.style.height = `${this.text.scrollHeight}px`;
+    const { style } = this.text;
+    style.height = "auto";
+    style.height = `${this.text.scrollHeight}px`;
+    style.overflowY = this.text.scrollHeight > MAX_TEXT_PX ? "auto" : "hidden";
   }
 
   say(event) {

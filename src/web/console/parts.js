@@ -119,7 +119,7 @@ export const card = (title, ...children) =>
   h("section", { class: "card", "aria-label": title }, h("h3", { text: title }), ...children);
 
 /** A text that is there to be copied. */
-export function copyable(label, text) {
+export function copyable(label, text, hint) {
   const copy = attempt(async () => {
     await navigator.clipboard.writeText(text);
     toast(words.copied);
@@ -129,5 +129,6 @@ export function copyable(label, text) {
     { class: "field" },
     h("span", { text: label }),
     h("div", { class: "copyable" }, h("code", { text, tabindex: 0 }), tool("copy", `${words.copy}: ${label}`, copy)),
+    hint ? h("small", { text: hint }) : null,
   );
 }

@@ -6,6 +6,7 @@ import { later } from "../shared/time.js";
 
 const MAX_CHARS = 2000;
 const TYPING_SHOWN_MS = 4000;
+const MAX_TEXT_PX = 132; // as the style has it
 const NEAR_PX = 60; // as good as at the end
 
 const BUBBLE = "M21 11.5a8.4 8.4 0 0 1-12.2 7.5L3 21l2-5.8A8.4 8.4 0 1 1 21 11.5z";
@@ -56,7 +57,9 @@ export class Panel {
       if (event.key === "Enter" && !event.shiftKey && !event.isComposing && event.keyCode !== 229) this.say(event);
     };
     this.form.onsubmit = (event) => this.say(event);
-    this.panel.onkeydown = (event) => event.key === "Escape" && this.toggle(false);
+    this.panel.onkeydown = (event) => {
+      if (event.key === "Escape") this.toggle(false);
+    };
     // Once a second: what waits for long says so.
     this.clock = setInterval(() => talk.store.list().length && this.show(), 1000);
     this.looked = () => document.hidden || (this.isOpen && talk.wake(), this.show());
@@ -64,7 +67,6 @@ export class Panel {
     root.append(this.panel, this.launcher);
     this.showPresence(null);
     this.showSound();
-    this.grow();
     this.toggle(tab.get("open") === "1", true);
   }
 
@@ -78,11 +80,15 @@ export class Panel {
     this.isOpen = open;
     this.panel.hidden = !open;
     this.launcher.setAttribute("aria-expanded", open);
+    this.launcher.firstChild.replaceWith(icon(open ? DOWN : BUBBLE));
     tab.set("open", open ? "1" : "");
     this.toggled(open);
     if (open) this.talk.wake();
     this.show();
-    if (open) this.toEnd();
+    if (open) {
+      this.grow();
+      this.toEnd();
+    }
     if (isFirst) return;
     // A keyboard that covers half a phone is not asked for.
     if (open) (matchMedia("(pointer: coarse)").matches ? this.leave : this.text).focus();
@@ -152,8 +158,10 @@ export class Panel {
   }
 
   grow() {
-    this.text.style.height = "auto";
-    this.text.style.height = `${this.text.scrollHeight}px`;
+    const { style } = this.text;
+    style.height = "auto";
+    style.height = `${this.text.scrollHeight}px`;
+    style.overflowY = this.text.scrollHeight > MAX_TEXT_PX ? "auto" : "hidden";
   }
 
   say(event) {

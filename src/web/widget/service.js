@@ -26,12 +26,12 @@ export class Service {
 
   /** Who the host is; asked until somebody answers. Nothing if the server does not want this page. */
   async client() {
-    for (;;) {
+    for (let wait = 1; ; wait = Math.min(2 * wait, 12)) {
       try {
         return await this.call("GET", "/api/users/client/");
       } catch (error) {
         if (!error.retryMs) return null;
-        await new Promise((resolve) => later(error.retryMs, resolve));
+        await new Promise((resolve) => later(error.retryMs * wait, resolve));
       }
     }
   }

@@ -30,7 +30,7 @@ export const STYLE = `
     position: fixed;
     z-index: var(--pintalk-z-index, 2147483000);
     inset: auto var(--offset) var(--offset) auto;
-    font: 15px/1.45 var(--pintalk-font, system-ui, -apple-system, "Segoe UI", "Apple SD Gothic Neo", "Noto Sans KR", "Noto Sans CJK KR", sans-serif);
+    font: 15px/1.45 var(--pintalk-font, system-ui, "Apple SD Gothic Neo", "Noto Sans KR", sans-serif);
     color: var(--ink);
     color-scheme: light dark;
     -webkit-text-size-adjust: 100%;

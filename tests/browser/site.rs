@@ -1,0 +1,156 @@
+//! Where a test plays: nodes and their stores, a host with an account, and his shop, which is a page of another origin.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+use crate::database::{Database, TestDatabase};
+use crate::node::Node;
+use crate::servers::{Kind, Servers};
+
+pub const EMAIL: &str = "host@shop.example";
+pub const PASSWORD: &str = "correct horse battery";
+const JWT_SECRET: &str = "a-secret-of-the-tests-that-is-long-enough";
+
+pub struct Site {
+    pub nodes: Vec<Node>,
+    pub redis: Option<Servers>,
+    pub shop: Shop,
+    pub access_key: String,
+    pub secret_key: String,
+    database: Option<TestDatabase>,
+    _data: tempfile::TempDir,
+}
+
+impl Site {
+    /// One node that needs nothing beside it.
+    pub async fn embedded() -> Self {
+        Self::build(false, &[]).await
+    }
+
+    /// The same, with more flags.
+    pub async fn embedded_with(flags: &[&str]) -> Self {
+        Self::build(false, flags).await
+    }
+
+    /// Two nodes on a Redis that keeps what it has, and on MySQL.
+    pub async fn cluster() -> Self {
+        Self::build(true, &[]).await
+    }
+
+    async fn build(is_cluster: bool, more: &[&str]) -> Self {
+        let data = tempfile::tempdir().expect("a folder");
+        let shop = Shop::open().await;
+        let mut stores = vec!["--data-dir".to_owned(), data.path().display().to_string()];
+        let (mut redis, mut database) = (None, None);
+        let mut flags = vec!["--jwt-secret".to_owned(), JWT_SECRET.to_owned()];
+        if is_cluster {
+            let fresh = TestDatabase::create(Database::MySql).await;
+            stores.extend(["--database-url".to_owned(), fresh.url.clone()]);
+            let servers = tokio::task::spawn_blocking(|| Servers::start_durable(Kind::Redis7));
+            let servers = servers.await.expect("redis starts");
+            flags.extend(["--redis-url".to_owned(), servers.url(), "--trusted-proxies".to_owned(), "none".to_owned()]);
+            (redis, database) = (Some(servers), Some(fresh));
+        }
+        flags.extend(more.iter().map(|flag| (*flag).to_owned()));
+        operate(&["migrate", "up"], &stores);
+        let domain = shop.address.to_string();
+        let account = ["--email", EMAIL, "--password", PASSWORD, "--service-name", "Shop", "--service-domain", &domain];
+        let host = operate(&[&["user", "create", "--json"], &account[..]].concat(), &stores);
+        let host: Value = serde_json::from_str(&host).expect("the account as JSON");
+        flags.extend(stores);
+        let http = reqwest::Client::new();
+        let log = data.path().join("node");
+        let nodes: Vec<Node> = (0..if is_cluster { 2 } else { 1 }).map(|_| Node::start(&flags, &log)).collect();
+        for node in &nodes {
+            node.ready(&http).await;
+        }
+        let text = |name: &str| host[name].as_str().expect("a key").to_owned();
+        let (access_key, secret_key) = (text("accessKey"), text("secretKey"));
+        shop.show(&nodes[0].url("/widget.js"), &access_key, &secret_key);
+        Self { nodes, redis, shop, access_key, secret_key, database, _data: data }
+    }
+
+    /// A node, from the point of view of whoever comes second.
+    pub fn other(&self) -> &Node {
+        self.nodes.last().expect("a node")
+    }
+
+    pub async fn close(mut self) {
+        self.nodes.clear();
+        if let Some(database) = self.database.take() {
+            database.drop_it().await;
+        }
+    }
+}
+
+/// Runs a command of an operator, and returns what it prints.
+fn operate(command: &[&str], flags: &[String]) -> String {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_pintalk"));
+    for (variable, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PINTALK_")) {
+        program.env_remove(variable);
+    }
+    let done = program.args(command).args(flags).stdin(Stdio::null()).output().expect("the program");
+    assert!(done.status.success(), "{command:?}: {}", String::from_utf8_lossy(&done.stderr));
+    String::from_utf8(done.stdout).expect("text")
+}
+
+/// A web server that shows one page, under every path.
+pub struct Shop {
+    pub address: SocketAddr,
+    page: std::sync::Arc<parking_lot::Mutex<String>>,
+    serving: JoinHandle<()>,
+}
+
+impl Shop {
+    pub async fn open() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let page = std::sync::Arc::new(parking_lot::Mutex::new(String::new()));
+        let shown = page.clone();
+        let serving = tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let page = shown.lock().clone();
+                tokio::spawn(async move {
+                    let mut request = [0; 4096];
+                    let _asked = stream.read(&mut request).await;
+                    let head = "HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\nConnection: close\r\n";
+                    let answer = format!("{head}Content-Length: {}\r\n\r\n{page}", page.len());
+                    let _sent = stream.write_all(answer.as_bytes()).await;
+                });
+            }
+        });
+        Self { address, page, serving }
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}/", self.address)
+    }
+
+    /// The tag that the console gives a host, in a page with nothing else.
+    pub fn show(&self, script: &str, access_key: &str, secret_key: &str) {
+        *self.page.lock() = format!(
+            "<!doctype html><html lang=\"en\"><title>Shop</title>\
+             <meta name=\"viewport\" content=\"width=device-width\"><main><h1>Shop</h1><p>Things to buy.</main>\
+             <script src=\"{script}\" data-access-key=\"{access_key}\" data-secret-key=\"{secret_key}\" async></script>"
+        );
+    }
+}
+
+impl Drop for Shop {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+/// Leaves a picture for whoever wants to look: in `target/screenshots`.
+pub async fn keep_picture(page: &crate::browser::Page, name: &str) {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("../screenshots");
+    std::fs::create_dir_all(&folder).expect("a folder");
+    std::fs::write(folder.join(format!("{name}.png")), page.picture().await).expect("a file");
+}
