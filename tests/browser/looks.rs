@@ -129,7 +129,7 @@ async fn the_demo_shows_both_sides_and_says_what_happens() {
     let (_demo, url) = tokio::task::spawn_blocking(Demo::start).await.expect("a demo");
     let browser = Browser::start("en-US").await;
     let page = browser.first_page().await;
-    page.resize(1360, 800, false).await;
+    page.resize(1440, 810, false).await;
     page.visit(&url).await;
     let in_console =
         |selector: &str| format!("document.querySelector('.console').contentDocument?.querySelector('{selector}')");

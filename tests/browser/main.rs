@@ -7,10 +7,12 @@
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod accounts;
 mod browser;
 mod crowds;
 mod faults;
 mod looks;
+mod mail;
 mod people;
 mod site;
 mod talk;

@@ -4,10 +4,13 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use serde_json::Value;
+use futures_util::{SinkExt as _, StreamExt as _};
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 
 use crate::database::{Database, TestDatabase};
 use crate::node::Node;
@@ -79,6 +82,36 @@ impl Site {
     /// A node, from the point of view of whoever comes second.
     pub fn other(&self) -> &Node {
         self.nodes.last().expect("a node")
+    }
+
+    /// Opens a room as a server does, and returns its name.
+    pub async fn open_room(&self, http: &reqwest::Client) -> String {
+        let request = http.post(self.nodes[0].url("/api/chat/"));
+        let keys =
+            request.header("X-PinTalk-Access-Key", &self.access_key).header("X-PinTalk-Secret-Key", &self.secret_key);
+        let room: Value = keys.send().await.expect("an answer").json().await.expect("JSON");
+        room["name"].as_str().expect("a name").to_owned()
+    }
+
+    /// Somebody writes `message 1`, `message 2` … into a room, as fast as it goes.
+    pub async fn write(&self, room: &str, count: usize) {
+        let mut request =
+            format!("ws://{}/ws/chat/{room}/", self.nodes[0].address).into_client_request().expect("a request");
+        request.headers_mut().insert("Origin", self.shop.url().trim_end_matches('/').parse().expect("a header"));
+        let (socket, _) = tokio_tungstenite::connect_async(request).await.expect("an upgrade");
+        let (mut writes, mut reads) = socket.split();
+        let saying = async {
+            for number in 1..=count {
+                let text = format!("message {number}");
+                let frame = json!({"type": "chat_message", "message": text, "datetime": "2023-03-23T08:15:07"});
+                writes.send(Message::text(frame.to_string())).await.expect("the socket takes a frame");
+            }
+        };
+        let last = format!("message {count}");
+        let hearing = async {
+            while !reads.next().await.expect("the socket is open").expect("a frame").to_string().contains(&last) {}
+        };
+        tokio::join!(saying, hearing);
     }
 
     pub async fn close(mut self) {

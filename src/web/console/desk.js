@@ -6,6 +6,7 @@ import { attempt, avatar, tool } from "./parts.js";
 import { RoomList } from "./roomlist.js";
 import { Rooms } from "./rooms.js";
 import { Settings } from "./settings.js";
+import { HostTalk } from "./talk.js";
 import { words } from "./words.js";
 
 const TYPED_MS = 250; // after the last letter of a search
@@ -35,6 +36,7 @@ export class Desk {
     this.put(null);
     this.filter("false");
     this.appear();
+    HostTalk.deliverLeftovers(api);
   }
 
   /** A link to `/console/#<name of a room>` opens it, as soon as it is listed. */

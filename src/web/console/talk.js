@@ -4,6 +4,7 @@ import { socketUrl } from "../shared/line.js";
 import { Store } from "../shared/store.js";
 
 const PAGE = 100;
+const SILENT = { changed() {}, happened() {}, news() {}, typing() {} };
 
 export class HostTalk extends Conversation {
   constructor(api, room, on) {
@@ -25,13 +26,16 @@ export class HostTalk extends Conversation {
     this.state = "ended";
     if (code === 1000 || code === 4009) this.park();
     else if (code === 4001) this.api.refresh().then(() => this.reach(), () => {});
-    else if (code === 4004) this.state = "deleted";
-    else this.trouble = `${code}`;
+    else if (code === 4004) {
+      this.state = "deleted";
+      for (const { id } of this.outbox.list()) this.outbox.remove(id);
+    } else this.trouble = `${code}`;
   }
 
   /** The room is closed. */
   park() {
     super.close();
+    if (this.lingers) return this.store.close();
     this.state = "closed";
     if (!this.messages.length) this.older();
     this.on.changed();
@@ -61,8 +65,27 @@ export class HostTalk extends Conversation {
     this.on.changed();
   }
 
+  acknowledge(frame) {
+    super.acknowledge(frame);
+    if (this.lingers) this.close();
+  }
+
+  /** Nobody looks any more; what is still to be sent is sent before. */
   close() {
+    this.lingers = Boolean(this.line) && this.outbox.list().length > 0;
+    if (this.lingers) {
+      this.on = SILENT;
+      return;
+    }
     super.close();
     this.store.close();
+  }
+
+  /** Sends what was written here, in whatever room, and did not go out before the page was left. */
+  static deliverLeftovers(api) {
+    const names = Object.keys(localStorage).map((key) => /^pintalk:console:([^:]+):out:/.exec(key)?.[1]);
+    for (const name of new Set(names)) {
+      if (name) new HostTalk(api, { name }, SILENT).close();
+    }
   }
 }

@@ -17,8 +17,10 @@ export class Line {
     this.tries = 0;
     this.again = false;
     this.soon = () => this.timer && this.connect();
+    // Whoever looks does not want to wait.
+    this.looked = () => document.hidden || this.soon();
     addEventListener("online", this.soon);
-    document.addEventListener("visibilitychange", this.soon);
+    document.addEventListener("visibilitychange", this.looked);
     this.connect();
   }
 
@@ -74,7 +76,7 @@ export class Line {
   close() {
     this.drop();
     removeEventListener("online", this.soon);
-    document.removeEventListener("visibilitychange", this.soon);
+    document.removeEventListener("visibilitychange", this.looked);
   }
 }
 

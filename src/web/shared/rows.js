@@ -40,7 +40,9 @@ export class Rows {
       const isLast = !joins(message, after);
       const shape = [mine(message) && "mine", !joins(before, message) && "first", isLast && "last", message.state];
       const mark = message.seq && message.seq === newest && (newest <= talk.theirRead ? "read" : "sent");
-      const key = `${mine(message)} ${message.id}`;
+      let key = `${mine(message)} ${message.id}`;
+      // An id may come again when the server has forgotten it.
+      if (used.has(key)) key += ` ${message.seq}`;
       this.use(used, key, `${shape} ${mark}`, () => this.make(message, mine(message), shape, isLast, mark));
     }
     this.known = used;

@@ -62,7 +62,8 @@ export class Talk extends Conversation {
   /** Joins the room. `resume`: opens it again if it is closed, which only a new message may do. */
   connect(resume) {
     this.join((again) => {
-      this.isFresh = resume && !again;
+      // Who has nothing is shown the newest, and not all there ever was.
+      this.isFresh = (resume && !again) || !this.last;
       return socketUrl(this.service.base, `/ws/chat/${this.room.name}/`, this.isFresh ? {} : { after: this.last });
     });
   }
