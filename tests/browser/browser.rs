@@ -15,6 +15,9 @@ use crate::{PATIENCE, eventually};
 /// Under which WebDriver names an element.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
+/// How long a script may take that waits for much.
+const SCRIPT: Duration = Duration::from_secs(120);
+
 /// What it says of an element that the page has replaced meanwhile.
 const STALE: &str = "stale element reference";
 
@@ -79,10 +82,11 @@ impl Browser {
         ]);
         let wanted = json!({"capabilities": {"alwaysMatch": {
             "browserName": "chrome",
+            "timeouts": {"script": SCRIPT.as_millis() as u64},
             "goog:chromeOptions": {"args": arguments, "prefs": {"intl.accept_languages": language}},
             "goog:loggingPrefs": {"browser": "ALL"},
         }}});
-        let http = reqwest::Client::builder().timeout(Duration::from_secs(60)).build().expect("a client");
+        let http = reqwest::Client::builder().timeout(2 * SCRIPT).build().expect("a client");
         let session = post(&http, &url, &wanted).await["sessionId"].as_str().expect("a session").to_owned();
         let session = format!("{url}/{session}");
         let mut browser =
