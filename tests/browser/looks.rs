@@ -120,7 +120,9 @@ impl Demo {
 
 impl Drop for Demo {
     fn drop(&mut self) {
-        let _gone = self.0.kill().and_then(|()| self.0.wait());
+        // In order, so that its directory goes with it.
+        let _told = Command::new("kill").arg(self.0.id().to_string()).status();
+        let _gone = self.0.wait();
     }
 }
 
