@@ -5,16 +5,17 @@ use serde_json::json;
 use crate::browser::{Browser, ENTER, Page};
 use crate::mail::MailServer;
 use crate::people::{Guest, Host};
-use crate::site::Site;
+use crate::site::{Site, readme_tags};
 
 const NEW: &str = "new@shop.example";
 
-async fn fill(page: &Page, name: &str, text: &str) {
+/// Writes into a field of a form.
+pub async fn fill(page: &Page, name: &str, text: &str) {
     page.paste(&format!("document.querySelector('#field-{name}')"), text).await;
 }
 
 /// Presses the button that says so.
-async fn press(page: &Page, text: &str) {
+pub async fn press(page: &Page, text: &str) {
     page.click(&format!("[...document.querySelectorAll('button')].find((one) => one.textContent === '{text}')")).await;
 }
 
@@ -51,12 +52,10 @@ async fn a_host_signs_up_by_mail_works_changes_what_is_his_and_leaves() {
         .run("return [...document.querySelectorAll('.copyable code')].map((one) => one.textContent)", &json!([]))
         .await;
     let (access, secret) = (keys[0].as_str().expect("a key"), keys[1].as_str().expect("a key"));
-    let tag = format!(
-        "<script src=\"{}\" data-access-key=\"{access}\" data-secret-key=\"{secret}\" async></script>",
-        site.nodes[0].url("/widget.js")
-    );
+    let [tag, _] = readme_tags(access, secret);
+    let tag = tag.replace("https://chat.shop.example", &site.nodes[0].url(""));
     assert_eq!(keys[2], tag);
-    site.shop.show(&site.nodes[0].url("/widget.js"), access, secret);
+    site.shop.show_with("", &tag);
     fill(&host.page, "profileName", " and sons").await;
     host.page.click("document.querySelector('.card .form .main')").await;
     host.page
@@ -86,8 +85,35 @@ async fn a_host_signs_up_by_mail_works_changes_what_is_his_and_leaves() {
     host.press("Export as text").await;
     host.page.until("the file has it", "/one\\n\\s+two/.test(window.text)").await;
 
-    // Another password; the old one is none any more.
+    // His picture, which guests see; and the keys, which he copies and makes anew.
     host.press("Settings").await;
+    let choose = "const [to, done] = [document.querySelector('[type=file]'), arguments[0]]; \
+        const canvas = document.createElement('canvas'); canvas.width = canvas.height = 64; \
+        const paper = canvas.getContext('2d'); paper.fillStyle = '#3a7'; paper.fillRect(0, 0, 64, 64); \
+        return new Promise((resolve) => canvas.toBlob((blob) => { const files = new DataTransfer(); \
+          files.items.add(new File([blob], 'me.png', { type: 'image/png' })); to.files = files.files; \
+          to.dispatchEvent(new Event('change')); resolve(true); }))";
+    host.page.run(choose, &json!([])).await;
+    host.page.until("he sees it", "document.querySelector('.me .avatar img')?.naturalWidth > 0").await;
+    guest.page.reload().await;
+    guest.page.until("guests see it", &format!("{}?.naturalWidth > 0", Guest::at(".avatar img"))).await;
+    press(&host.page, "Remove").await;
+    host.page.until("it is gone", "!document.querySelector('.me .avatar img')").await;
+    let copied = "navigator.clipboard.writeText = async (text) => { window.copied = text; }";
+    host.page.run(copied, &json!([])).await;
+    host.press("Copy: Access key").await;
+    host.page.until_with("the key is copied", "window.copied === arguments[0]", &json!([access])).await;
+    press(&host.page, "New keys").await;
+    host.page.click("document.querySelector('dialog input')").await;
+    host.confirm().await;
+    let is_new = "document.querySelector('.copyable code').textContent !== arguments[0]";
+    host.page.until_with("the keys are others", is_new, &json!([access])).await;
+    let keys = "return [...document.querySelectorAll('.copyable code')].map((one) => one.textContent)";
+    let keys = host.page.run(keys, &json!([])).await;
+    let widget = site.nodes[0].url("/widget.js");
+    site.shop.show(&widget, keys[0].as_str().expect("a key"), keys[1].as_str().expect("a key"));
+
+    // Another password; the old one is none any more.
     fill(&host.page, "currentPassword", "a password of mine").await;
     fill(&host.page, "newPassword", "another password").await;
     press(&host.page, "Change password").await;
@@ -102,6 +128,9 @@ async fn a_host_signs_up_by_mail_works_changes_what_is_his_and_leaves() {
     host.is_online().await;
 
     // He leaves, and his widget with him.
+    guest.page.reload().await;
+    // With other keys it is the same conversation.
+    guest.sees(&["me: one\ntwo"]).await;
     host.press("Settings").await;
     fill(&host.page, "password", "another password").await;
     press(&host.page, "Deactivate the account").await;

@@ -217,6 +217,18 @@ impl Page {
         self.act(find, "value", &json!({"text": keys})).await;
     }
 
+    /// Presses a key wherever the focus is.
+    pub async fn press(&self, key: &str) {
+        let value = match key {
+            "Tab" => "\u{e004}",
+            "Enter" => ENTER,
+            "Escape" => ESCAPE,
+            other => other,
+        };
+        let strokes = json!([{"type": "keyDown", "value": value}, {"type": "keyUp", "value": value}]);
+        self.post("/actions", &json!({"actions": [{"type": "key", "id": "keys", "actions": strokes}]})).await;
+    }
+
     /// Puts text into a field as pasting does: also what no key makes.
     pub async fn paste(&self, find: &str, text: &str) {
         self.element(find).await;

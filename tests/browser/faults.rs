@@ -1,5 +1,7 @@
 //! What a guest and a host see when nodes and stores go and come.
 
+use serde_json::json;
+
 use crate::browser::Browser;
 use crate::people::{Guest, Host};
 use crate::site::Site;
@@ -72,6 +74,50 @@ async fn nothing_is_lost_or_doubled_while_a_page_reloads_a_node_is_killed_and_re
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_does_not_go_out_says_so_and_goes_out_when_it_is_tried_again() {
+    let mut site = Site::embedded().await;
+    let browser = Browser::start("en-US").await;
+    let guest = Guest::visit(browser.first_page().await, &site.shop.url()).await;
+    guest.say("before").await;
+    guest.sees(&["me: before"]).await;
+    site.nodes[0].kill();
+    guest.is_told("Connecting again").await;
+    guest.say("into the void").await;
+    guest.sees(&["me: before", "sending me: into the void"]).await;
+    // Half a minute goes by.
+    guest.page.run("const now = Date.now; Date.now = () => now() + 30000", &json!([])).await;
+    guest.sees(&["me: before", "failed me: into the void"]).await;
+    let retry = Guest::at(".failed .meta button");
+    guest.page.until("it can be tried again", &format!("{retry}?.textContent === 'Try again'")).await;
+    site.nodes[0].start_again();
+    site.nodes[0].ready(&reqwest::Client::new()).await;
+    guest.page.run(&format!("{retry}?.click()"), &json!([])).await;
+    guest.sees(&["me: before", "me: into the void"]).await;
+    site.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_widget_comes_back_when_the_server_says_or_after_longer_and_longer_by_chance() {
+    let site = Site::embedded().await;
+    let browser = Browser::start("en-US").await;
+    let guest = Guest::visit(browser.first_page().await, &site.shop.url()).await;
+    // Sockets that end one after the other, before a real one; and a chance that is known.
+    let ends = "window.waits = []; Math.random = () => 0.5; \
+        addEventListener('pintalk', ({ detail }) => detail.type === 'waiting' && window.waits.push(detail.ms)); \
+        const ends = [[1012, 'retry in 123 ms'], [1006, ''], [1006, ''], [1013, 'retry in 45 ms'], [1006, '']]; \
+        const Real = WebSocket; \
+        window.WebSocket = function (url) { const end = ends.shift(); if (!end) return new Real(url); \
+          queueMicrotask(() => this.onclose({ code: end[0], reason: end[1] })); this.close = () => {}; };";
+    guest.page.run(ends, &json!([])).await;
+    guest.say("at last").await;
+    guest.sees(&["me: at last"]).await;
+    // Each try doubles the longest wait, from half a second; chance takes up to a half of it.
+    let waits = guest.page.run("return window.waits", &json!([])).await;
+    assert_eq!(waits, json!([123, 750, 1500, 45, 6000]));
+    site.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_that_is_refused_is_renewed_and_nobody_notices() {
     let site = Site::embedded().await;
     let browser = Browser::start("en-US").await;
@@ -83,7 +129,7 @@ async fn a_token_that_is_refused_is_renewed_and_nobody_notices() {
           return fetch(path, sent); }; \
         window.WebSocket = class extends WebSocket { constructor(url) { const at = new URL(url); \
           if (window.spoilt.socket-- > 0) at.searchParams.set('token', 'spoilt'); super(at); } };";
-    host.page.run(spoil, &serde_json::json!([])).await;
+    host.page.run(spoil, &json!([])).await;
     host.press("Settings").await;
     let online = "document.querySelector('.switch input:not(:disabled)')";
     host.page.click(online).await;

@@ -3,12 +3,21 @@
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
+use base64::Engine as _;
 use serde_json::{Value, json};
 
 use crate::browser::{Browser, Page};
 use crate::people::{Guest, Host};
-use crate::site::{Site, keep_picture};
+use crate::site::{Site, keep_picture, readme_tags};
 use crate::talk::no_complaints;
+
+/// What is said, and what others have said before.
+const QUESTION: &str = "안녕하세요, 제주도까지 배송되나요?";
+const ANSWER: &str = "네, 사흘 안에 도착해요.";
+const OTHERS: [&str; 4] = ["영수증 받을 수 있을까요?", "Do you ship abroad?", "교환은 어떻게 하나요?", "감사합니다!"];
+
+/// What a page says of the widget's looks.
+const LOOK: &str = "pintalk-widget { --pintalk-accent: #006633 }";
 
 /// Nothing that axe-core finds may be worse than these.
 const HARMLESS: [&str; 2] = ["minor", "moderate"];
@@ -34,19 +43,29 @@ async fn is_accessible(page: &Page, what: &str) {
 async fn nobody_is_shut_out_by_light_or_dark_large_or_small_or_a_screen_reader() {
     let site = Site::embedded().await;
     let browser = Browser::start("ko-KR").await;
+    let http = reqwest::Client::new();
+    for text in OTHERS {
+        site.say(&site.open_room(&http).await, &[text]).await;
+    }
     let host = Host::sign_in(browser.open_page().await, &site.nodes[0].url("/console/")).await;
+    let [tag, _] = readme_tags(&site.access_key, &site.secret_key);
+    let tag = tag.replace("https://chat.shop.example", &site.nodes[0].url(""));
+    site.shop.show_with("", &tag.replace(" async", " data-lang=\"ko\" async"));
     let guest = Guest::visit(browser.first_page().await, &site.shop.url()).await;
-    guest.say("Hello, do you ship to Jeju?").await;
+    guest.say(QUESTION).await;
+    let newest = "document.querySelector('.rooms .room')?.textContent.includes(arguments[0])";
+    host.page.until_with("the newest is on top", newest, &json!([QUESTION])).await;
     host.choose_first().await;
-    host.say("We do, within three days.").await;
-    guest.sees(&["me: Hello, do you ship to Jeju?", "they: We do, within three days."]).await;
+    host.say(ANSWER).await;
+    guest.sees(&[&format!("me: {QUESTION}"), &format!("they: {ANSWER}")]).await;
     for scheme in ["light", "dark"] {
         guest.page.prefer(scheme).await;
         is_accessible(&guest.page, "the widget").await;
+        keep_picture(&guest.page, &format!("widget-{scheme}")).await;
         host.page.prefer(scheme).await;
         is_accessible(&host.page, "a conversation").await;
+        keep_picture(&host.page, &format!("console-{scheme}")).await;
     }
-    keep_picture(&host.page, "console-dark").await;
 
     // On a phone the panel is the whole screen, and the console one thing at a time.
     guest.page.resize(390, 780, true).await;
@@ -60,14 +79,91 @@ async fn nobody_is_shut_out_by_light_or_dark_large_or_small_or_a_screen_reader()
         .until("the list is out of the way", "getComputedStyle(document.querySelector('nav')).display === 'none'")
         .await;
     is_accessible(&host.page, "a conversation on a phone").await;
+    keep_picture(&host.page, "console-phone").await;
     host.page.click("document.querySelector('.conversation .narrow')").await;
     host.page.until("the list is back", "document.querySelector('nav').offsetWidth === innerWidth").await;
     is_accessible(&host.page, "the list on a phone").await;
+    keep_picture(&host.page, "console-phone-list").await;
     host.page.click("document.querySelectorAll('.me .tool')[0]").await;
     host.page.until("the settings are there", "document.querySelector('.switch input')").await;
     let wide = host.page.run("return document.documentElement.scrollWidth > innerWidth", &json!([])).await;
     assert_eq!(wide, false, "the settings are wider than a phone");
     is_accessible(&host.page, "the settings").await;
+    let height = host.page.run("return document.querySelector('.cards').scrollHeight + 70", &json!([])).await;
+    let height = u32::try_from(height.as_u64().expect("a height")).expect("a height");
+    for (name, width, height, is_phone) in
+        [("console-phone-settings", 390, height, true), ("console-settings", 1280, height, false)]
+    {
+        host.page.resize(width, height, is_phone).await;
+        keep_picture(&host.page, name).await;
+    }
+    site.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_widget_moves_nothing_asks_nobody_else_and_takes_what_the_page_wants() {
+    let site = Site::embedded().await;
+    let node = site.nodes[0].url("");
+    let sockets = node.replace("http", "ws");
+    // A page that allows no more than README says.
+    let head = format!(
+        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'sha256-{}'; script-src {node}; \
+         connect-src {node} {sockets}; img-src {node}/media/\"><style>{LOOK}</style>",
+        base64::engine::general_purpose::STANDARD.encode(<sha2::Sha256 as sha2::Digest>::digest(LOOK))
+    );
+    let script = format!("<script src=\"{node}/widget.js\" async></script>");
+    // Korean, dark and on the left.
+    let [_, element] = readme_tags(&site.access_key, &site.secret_key);
+    site.shop.show_with(&head, &format!("{element}{script}"));
+    let browser = Browser::start("en-US").await;
+    let page = browser.first_page().await;
+    page.visit(&site.shop.url()).await;
+    let shifts = "window.shifts = []; new PerformanceObserver((list) => window.shifts.push(...list.getEntries())) \
+                  .observe({ type: 'layout-shift', buffered: true })";
+    page.run(shifts, &json!([])).await;
+    page.until("it speaks Korean", &format!("{}?.ariaLabel === '채팅 열기'", Guest::at(".launcher"))).await;
+
+    // With the keyboard alone, and back.
+    let focus = "document.querySelector('pintalk-widget').shadowRoot.activeElement?";
+    page.press("Tab").await;
+    page.until("the launcher has the focus", &format!("{focus}.className === 'launcher'")).await;
+    page.press("Enter").await;
+    page.until("it is open, to be written into", &format!("{focus}.tagName === 'TEXTAREA'")).await;
+    keep_picture(&page, "widget-dark-left-korean").await;
+    page.press("Escape").await;
+    page.until("it is closed", &format!("{}?.hidden && {focus}.className === 'launcher'", Guest::at(".panel"))).await;
+    page.press("Enter").await;
+    page.until("it is open again", &format!("{focus}.tagName === 'TEXTAREA'")).await;
+
+    // What the page asked for.
+    let style = |selector: &str, what: &str| format!("return getComputedStyle({}).{what}", Guest::at(selector));
+    let dark = page.run(&style(".panel", "backgroundColor"), &json!([])).await;
+    let colour = page.run(&style(".launcher", "backgroundColor"), &json!([])).await;
+    assert_eq!((dark, colour), (json!("rgb(23, 25, 31)"), json!("rgb(0, 102, 51)")));
+    let left = format!("return {}.getBoundingClientRect().left", Guest::at(".launcher"));
+    assert_eq!(page.run(&left, &json!([])).await, 20);
+    let sound = format!("return {}.ariaLabel", Guest::at(".tool"));
+    assert_eq!(page.run(&sound, &json!([])).await, "소리 켜기", "it is off");
+
+    // A room is opened by the first message, and not before.
+    let asked = "return performance.getEntriesByType('resource').map((entry) => entry.name)";
+    let asked = async || -> Vec<String> { serde_json::from_value(page.run(asked, &json!([])).await).expect("URLs") };
+    let rooms = format!("{node}/api/chat/");
+    assert!(!asked().await.contains(&rooms));
+    let guest = Guest { page: page.clone() };
+    guest.say("안녕하세요").await;
+    guest.sees(&["me: 안녕하세요"]).await;
+    let asked = asked().await;
+    assert!(asked.contains(&rooms) && asked.contains(&format!("{node}/widget.js")), "{asked:?}");
+    assert_eq!(asked.iter().find(|url| !url.starts_with(&node) && !url.starts_with(&site.shop.url())), None);
+
+    // Nothing has moved; what the observer shows is what moves now.
+    page.run("document.querySelector('main').style.marginTop = '300px'", &json!([])).await;
+    page.until("what moves is seen", "window.shifts.length").await;
+    let moved = "return window.shifts.map((shift) => shift.sources.map(({ node }) => node?.nodeName ?? ''))";
+    let moved = page.run(moved, &json!([])).await;
+    assert_eq!(moved.as_array().map(Vec::len), Some(1), "{moved}");
+    no_complaints(&browser).await;
     site.close().await;
 }
 

@@ -11,6 +11,7 @@ mod accounts;
 mod browser;
 mod crowds;
 mod faults;
+mod hooks;
 mod looks;
 mod mail;
 mod people;
@@ -23,6 +24,9 @@ mod database;
 #[allow(dead_code, reason = "memory and metrics are for others")]
 #[path = "../chaos/node.rs"]
 mod node;
+#[allow(dead_code, reason = "the crate's own tests use it all")]
+#[path = "../../src/webhooks/testing.rs"]
+mod receiver;
 #[allow(dead_code, reason = "the crate's own tests use it all")]
 #[path = "../../src/redis/testing/servers.rs"]
 mod servers;

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use futures_util::{SinkExt as _, StreamExt as _};
+use sea_orm::ConnectionTrait as _;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -13,7 +14,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 
 use crate::database::{Database, TestDatabase};
-use crate::node::Node;
+use crate::node::{LEVEL, Node};
 use crate::servers::{Kind, Servers};
 
 pub const EMAIL: &str = "host@shop.example";
@@ -27,7 +28,7 @@ pub struct Site {
     pub access_key: String,
     pub secret_key: String,
     database: Option<TestDatabase>,
-    _data: tempfile::TempDir,
+    data: tempfile::TempDir,
 }
 
 impl Site {
@@ -69,14 +70,48 @@ impl Site {
         flags.extend(stores);
         let http = reqwest::Client::new();
         let log = data.path().join("node");
-        let nodes: Vec<Node> = (0..if is_cluster { 2 } else { 1 }).map(|_| Node::start(&flags, &log)).collect();
+        let nodes: Vec<Node> = (0..if is_cluster { 2 } else { 1 }).map(|_| Node::start(&flags, &log, LEVEL)).collect();
         for node in &nodes {
             node.ready(&http).await;
         }
         let text = |name: &str| host[name].as_str().expect("a key").to_owned();
         let (access_key, secret_key) = (text("accessKey"), text("secretKey"));
         shop.show(&nodes[0].url("/widget.js"), &access_key, &secret_key);
-        Self { nodes, redis, shop, access_key, secret_key, database, _data: data }
+        Self { nodes, redis, shop, access_key, secret_key, database, data }
+    }
+
+    /// Opens a room in which a guest has written `message 1`, `message 2` …, and as many others in which nobody has said anything.
+    /// The host has pinned it. The first message is written as always; the others are rows that are like it.
+    pub async fn crowd(&mut self, rooms: usize, messages: usize) {
+        let room = self.open_room(&reqwest::Client::new()).await;
+        self.write(&room, 1).await;
+        self.nodes[0].kill();
+        let numbers = |from: usize, to: usize| {
+            format!("WITH RECURSIVE n(i) AS (SELECT {from} UNION ALL SELECT i + 1 FROM n WHERE i < {to})")
+        };
+        let url = format!("sqlite://{}", self.data.path().join("pintalk.sqlite").display());
+        let connection = sea_orm::Database::connect(url).await.expect("its database");
+        for rows in [
+            format!(
+                "{} INSERT INTO chat_message (chatroom_id, seq, is_host, message, datetime, message_id, accepted_at) \
+                 SELECT chatroom_id, i, is_host, 'message ' || i, datetime, 'id-' || i, accepted_at FROM chat_message, n",
+                numbers(2, messages)
+            ),
+            format!(
+                "UPDATE chatroom SET last_seq = {messages}, message_count = {messages}, unread_count = {messages}, \
+                 counted_through = {messages}, latest_msg = 'message {messages}', is_fixed = TRUE, fixed_at = updated_at"
+            ),
+            format!(
+                "{} INSERT INTO chatroom (host_id, guest, name, created_at, updated_at) \
+                 SELECT host_id, 'guest ' || i, printf('%022d', i), created_at, created_at FROM chatroom, n",
+                numbers(2, rooms)
+            ),
+        ] {
+            connection.execute_unprepared(&rows).await.expect("rows");
+        }
+        connection.close().await.expect("the database is closed");
+        self.nodes[0].start_again();
+        self.nodes[0].ready(&reqwest::Client::new()).await;
     }
 
     /// A node, from the point of view of whoever comes second.
@@ -95,19 +130,27 @@ impl Site {
 
     /// Somebody writes `message 1`, `message 2` … into a room, as fast as it goes.
     pub async fn write(&self, room: &str, count: usize) {
+        let texts: Vec<String> = (1..=count).map(|number| format!("message {number}")).collect();
+        self.say(room, &texts).await;
+    }
+
+    /// Somebody writes into a room, as fast as it goes.
+    pub async fn say<T: AsRef<str>>(&self, room: &str, texts: &[T]) {
         let mut request =
             format!("ws://{}/ws/chat/{room}/", self.nodes[0].address).into_client_request().expect("a request");
         request.headers_mut().insert("Origin", self.shop.url().trim_end_matches('/').parse().expect("a header"));
         let (socket, _) = tokio_tungstenite::connect_async(request).await.expect("an upgrade");
         let (mut writes, mut reads) = socket.split();
+        let last = format!("last-{room}");
         let saying = async {
-            for number in 1..=count {
-                let text = format!("message {number}");
-                let frame = json!({"type": "chat_message", "message": text, "datetime": "2023-03-23T08:15:07"});
+            for (at, text) in texts.iter().enumerate() {
+                let id = if at + 1 == texts.len() { last.clone() } else { format!("{at}-{room}") };
+                let frame = json!({
+                    "type": "chat_message", "id": id, "message": text.as_ref(), "datetime": "2023-03-23T08:15:07",
+                });
                 writes.send(Message::text(frame.to_string())).await.expect("the socket takes a frame");
             }
         };
-        let last = format!("message {count}");
         let hearing = async {
             while !reads.next().await.expect("the socket is open").expect("a frame").to_string().contains(&last) {}
         };
@@ -120,6 +163,14 @@ impl Site {
             database.drop_it().await;
         }
     }
+}
+
+/// The tags that README gives a site: the script's, and the element's.
+pub fn readme_tags(access_key: &str, secret_key: &str) -> [String; 2] {
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).expect("a README");
+    let mut tags = readme.split("```html\n").skip(1).filter_map(|rest| rest.split("\n```").next());
+    let mut next = || tags.next().expect("a tag").replacen('…', access_key, 1).replacen('…', secret_key, 1);
+    [next(), next()]
 }
 
 /// Runs a command of an operator, and returns what it prints.
@@ -167,10 +218,19 @@ impl Shop {
 
     /// The tag that the console gives a host, in a page with nothing else.
     pub fn show(&self, script: &str, access_key: &str, secret_key: &str) {
+        self.show_with(
+            "",
+            &format!(
+                "<script src=\"{script}\" data-access-key=\"{access_key}\" data-secret-key=\"{secret_key}\" async></script>"
+            ),
+        );
+    }
+
+    /// A page with something in its head, and something at its end.
+    pub fn show_with(&self, head: &str, end: &str) {
         *self.page.lock() = format!(
-            "<!doctype html><html lang=\"en\"><title>Shop</title>\
-             <meta name=\"viewport\" content=\"width=device-width\"><main><h1>Shop</h1><p>Things to buy.</main>\
-             <script src=\"{script}\" data-access-key=\"{access_key}\" data-secret-key=\"{secret_key}\" async></script>"
+            "<!doctype html><html lang=\"en\"><title>Shop</title><meta name=\"viewport\" content=\"width=device-width\">{head}\
+             <main><h1>Shop</h1><p>Things to buy.</main>{end}"
         );
     }
 }

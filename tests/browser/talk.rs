@@ -36,6 +36,10 @@ async fn a_guest_and_a_host_talk_across_two_nodes_and_text_is_only_ever_text() {
         .until("the guest sees that it was read", &format!("{}?.textContent.includes('Read')", Guest::at(".meta")))
         .await;
 
+    guest.page.keys(&Guest::at("textarea"), "no").await;
+    let types = "document.querySelector('.conversation .notice').textContent.includes('is typing')";
+    host.page.until("the host sees that the guest types", types).await;
+    guest.page.keys(&Guest::at("textarea"), "\u{e003}\u{e003}").await;
     host.page.keys("document.querySelector('.writing textarea')", "yes").await;
     guest.is_told("is typing").await;
     host.say(", I am").await;
@@ -62,8 +66,10 @@ async fn a_guest_and_a_host_talk_across_two_nodes_and_text_is_only_ever_text() {
         let is_wide = page.run("return document.documentElement.scrollWidth > innerWidth", &json!([])).await;
         assert_eq!(is_wide, false, "a long word makes the page wider");
     }
-    guest.page.paste(&Guest::at("textarea"), &"W".repeat(100_000)).await;
-    guest.is_told("100,000 characters").await;
+    guest.page.paste(&Guest::at("textarea"), &"W".repeat(1_000_000)).await;
+    guest.is_told("1,000,000 characters").await;
+    let is_wide = guest.page.run("return document.documentElement.scrollWidth > innerWidth", &json!([])).await;
+    assert_eq!(is_wide, false, "a million of a letter makes the page wider");
     keep_picture(&guest.page, "widget-long-text").await;
     no_complaints(&browser).await;
     site.close().await;
@@ -76,7 +82,7 @@ pub async fn no_complaints(browser: &Browser) {
     assert!(complaints.is_empty(), "{complaints:#?}");
 }
 
-/// Nobody is logged in when the console asks whether somebody is; a server may have no webhooks; and a hint about managers of
+/// Nobody is logged in when the console asks whether somebody is; a host may have no webhook; and a hint about managers of
 /// passwords.
 fn is_expected(line: &str) -> bool {
     line.contains("/api/auth/token/refresh/") && line.contains("401")

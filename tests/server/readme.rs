@@ -106,6 +106,17 @@ async fn the_first_command_runs_a_demo_in_which_a_guest_really_talks() {
     eventually("the demo ends when it is told to", async || http.get(&page).send().await.is_err().then_some(())).await;
 }
 
+#[test]
+fn the_first_picture_is_the_demo_and_all_of_them_are_small() {
+    const MAX_BYTES: u64 = 300 * 1024;
+    let readme = std::fs::read_to_string(Path::new(ROOT).join("README.md")).expect("a README");
+    let pictures = readme.split(['(', '"', ')']).filter(|path| path.ends_with(".png"));
+    let pictures: Vec<&str> = pictures.collect();
+    assert!(pictures[0].ends_with("/demo.png") && pictures.len() > 1, "{pictures:?}");
+    let size = |path: &&str| std::fs::metadata(Path::new(ROOT).join(path)).expect("a picture").len();
+    assert!(pictures.iter().map(size).sum::<u64>() <= MAX_BYTES);
+}
+
 with_topology! {
     #[clusters]
     async fn the_commands_for_two_nodes_make_a_cluster_whose_nodes_share_a_room(topology) {

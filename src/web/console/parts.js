@@ -15,23 +15,34 @@ export function field(name, label, { value = "", hint, tag = "input", ...more } 
   return h("div", { class: "field" }, h("label", { for: id, text: label }), input, h("small", { id: `${id}-hint`, text: hint ?? "" }));
 }
 
+/** A box to tick. */
+export function check(name, label, on) {
+  const box = h("input", { type: "checkbox", name });
+  box.checked = on;
+  return h("label", { class: "check" }, box, h("span", { text: label }));
+}
+
 /** A form: `send(values)` does it, and what is wrong stands where it is wrong. */
 export function form(fields, label, send, more = []) {
   const trouble = h("p", { class: "trouble", role: "alert" });
   const button = h("button", { class: "button main", text: label });
   const element = h("form", { class: "form", novalidate: true }, ...fields, trouble, h("div", { class: "buttons" }, button, ...more));
   const show = (error) => {
-    trouble.textContent = "";
+    const wrong = { ...error?.fields };
+    const isElsewhere = error && !Object.keys(wrong).length;
     for (const input of element.elements) {
-      const why = error?.fields?.[input.name];
-      const hint = input.name && element.querySelector(`#field-${input.name}-hint`);
+      const hint = input.name && element.querySelector(`#field-${CSS.escape(input.name)}-hint`);
       if (!hint) continue;
+      const why = wrong[input.name];
+      delete wrong[input.name];
       hint.dataset.was ??= hint.textContent;
       hint.textContent = why ?? hint.dataset.was;
       hint.classList.toggle("wrong", Boolean(why));
       input.setAttribute("aria-invalid", Boolean(why));
     }
-    if (error && !Object.keys(error.fields ?? {}).length) trouble.textContent = reason(error);
+    // What has no place of its own stands below all.
+    const others = Object.entries(wrong).map(([name, why]) => `${name}: ${why}`);
+    trouble.textContent = isElsewhere ? reason(error) : others.join("; ");
   };
   element.onsubmit = async (event) => {
     event.preventDefault();
@@ -120,15 +131,21 @@ export const card = (title, ...children) =>
 
 /** A text that is there to be copied. */
 export function copyable(label, text, hint) {
+  const code = h("code", { text, tabindex: 0 });
   const copy = attempt(async () => {
-    await navigator.clipboard.writeText(text);
+    if (navigator.clipboard) await navigator.clipboard.writeText(text);
+    else {
+      // A page that came without TLS has no clipboard of that kind.
+      getSelection().selectAllChildren(code);
+      document.execCommand("copy");
+    }
     toast(words.copied);
   });
   return h(
     "div",
     { class: "field" },
     h("span", { text: label }),
-    h("div", { class: "copyable" }, h("code", { text, tabindex: 0 }), tool("copy", `${words.copy}: ${label}`, copy)),
+    h("div", { class: "copyable" }, code, tool("copy", `${words.copy}: ${label}`, copy)),
     hint ? h("small", { text: hint }) : null,
   );
 }

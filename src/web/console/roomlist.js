@@ -42,9 +42,16 @@ export class RoomList {
       row.setAttribute("aria-posinset", at + 1);
       row.setAttribute("aria-setsize", all.length);
       used.set(room.name, { look, row });
-      if (!row.isConnected) list.append(row);
     }
     for (const [name, { row }] of this.shown) if (!used.has(name)) row.remove();
+    // Whoever goes through them with a keyboard, or listens, meets them in the order in which they are seen.
+    const focused = document.activeElement;
+    let next = list.firstChild;
+    for (const { row } of used.values()) {
+      if (row === next) next = next.nextSibling;
+      else list.insertBefore(row, next);
+    }
+    if (list.contains(focused)) focused.focus({ preventScroll: true });
     this.shown = used;
     if (last > all.length - SOON) rooms.more().catch(() => {});
   }

@@ -1,8 +1,8 @@
 // What a host can change about himself and his service, a card for each matter.
 import { h } from "../shared/dom.js";
 import { accountCards } from "./account.js";
-import { ask, attempt, avatar, card, copyable, field, form, toast, toggle, tool } from "./parts.js";
-import { webhookCard } from "./webhook.js";
+import { ask, attempt, avatar, card, check, copyable, field, form, toast, toggle, tool } from "./parts.js";
+import { WebhookCard } from "./webhook.js";
 import { lang, speak, words } from "./words.js";
 
 export class Settings {
@@ -16,7 +16,7 @@ export class Settings {
       "section",
       { class: "settings", "aria-label": words.settings },
       h("header", {}, tool("back", words.back, () => on.left()), h("h2", { text: words.settings })),
-      h("div", { class: "cards" }, this.profile, this.service(), this.keys, this.configs, webhookCard(api), ...accountCards(api), this.language()),
+      h("div", { class: "cards" }, this.profile, this.service(), this.keys, this.configs, new WebhookCard(api).element, ...accountCards(api), this.language()),
     );
     this.showProfile();
     this.showKeys();
@@ -101,8 +101,7 @@ export class Settings {
     const { user } = this.api;
     const embed = `<script src="${location.origin}/widget.js" data-access-key="${user.accessKey}" data-secret-key="${user.secretKey}" async></script>`;
     const rotate = attempt(async () => {
-      const old = h("input", { type: "checkbox", name: "revokeOld" });
-      const wanted = await ask(words.rotateAsk, words.rotateWhy, words.rotate, h("label", { class: "check" }, old, words.revokeOld));
+      const wanted = await ask(words.rotateAsk, words.rotateWhy, words.rotate, check("revokeOld", words.revokeOld, false));
       if (!wanted) return;
       this.api.user = await this.api.call("POST", `${this.path}keys/`, { revokeOld: Boolean(wanted.revokeOld) });
       this.showKeys();
@@ -131,7 +130,7 @@ export class Settings {
       card(
         words.notifications,
         toggle(words.presence, configs.useOnlineStatus, turn("useOnlineStatus")),
-        "emailNotifications" in configs ? toggle(words.mails, configs.emailNotifications, turn("emailNotifications")) : null,
+        toggle(words.mails, configs.emailNotifications, turn("emailNotifications")),
       ),
     );
   }

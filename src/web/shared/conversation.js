@@ -151,9 +151,8 @@ export class Conversation {
   }
 
   typing() {
-    if (Date.now() - this.typedAt < TYPING_MS) return;
-    this.typedAt = Date.now();
-    this.notify("typing");
+    const now = Date.now();
+    if (now - this.typedAt > TYPING_MS && this.notify("typing")) this.typedAt = now;
   }
 
   notify(message, more) {

@@ -24,7 +24,7 @@ class PinTalkWidget extends HTMLElement {
     const client = await service.client();
     if (!client || this.run !== run) return;
     const lang = pick(at("lang"), this.closest("[lang]")?.lang, navigator.language);
-    const store = new Store(at("access-key"), (name) => {
+    const store = new Store(client.uuid, (name) => {
       talk.heardOf(name);
       panel.showSound();
     });
