@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::browser::{Browser, ENTER, Page};
 use crate::mail::MailServer;
 use crate::people::{Guest, Host};
-use crate::site::{Site, readme_tags};
+use crate::site::{Site, keep_picture, readme_tags};
 
 const NEW: &str = "new@shop.example";
 
@@ -38,6 +38,7 @@ async fn a_host_signs_up_by_mail_works_changes_what_is_his_and_leaves() {
     fill(&page, "password", "short").await;
     page.click("document.querySelector('.form .main')").await;
     page.until("the field says why", "document.querySelector('#field-password-hint.wrong')").await;
+    keep_picture(&page, "console-sign-up").await;
     page.run("document.querySelector('#field-password').value = ''", &json!([])).await;
     fill(&page, "password", "a password of mine").await;
     fill(&page, "serviceDomain", &site.shop.address.to_string()).await;
@@ -87,7 +88,7 @@ async fn a_host_signs_up_by_mail_works_changes_what_is_his_and_leaves() {
 
     // His picture, which guests see; and the keys, which he copies and makes anew.
     host.press("Settings").await;
-    let choose = "const [to, done] = [document.querySelector('[type=file]'), arguments[0]]; \
+    let choose = "const to = document.querySelector('[type=file]'); \
         const canvas = document.createElement('canvas'); canvas.width = canvas.height = 64; \
         const paper = canvas.getContext('2d'); paper.fillStyle = '#3a7'; paper.fillRect(0, 0, 64, 64); \
         return new Promise((resolve) => canvas.toBlob((blob) => { const files = new DataTransfer(); \
@@ -134,6 +135,8 @@ async fn a_host_signs_up_by_mail_works_changes_what_is_his_and_leaves() {
     host.press("Settings").await;
     fill(&host.page, "password", "another password").await;
     press(&host.page, "Deactivate the account").await;
+    host.page.until("he is asked", "document.querySelector('dialog[open]')").await;
+    keep_picture(&host.page, "console-question").await;
     host.confirm().await;
     host.page.until("he is at the door", "document.querySelector('.signin')").await;
     guest.page.reload().await;

@@ -247,9 +247,10 @@ impl Page {
         self.chromium("Emulation.setDeviceMetricsOverride", metrics).await;
     }
 
-    /// Light or dark.
+    /// Light or dark, and in either case nothing that moves.
     pub async fn prefer(&self, scheme: &str) {
-        let features = json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]});
+        let still = json!({"name": "prefers-reduced-motion", "value": "reduce"});
+        let features = json!({"features": [{"name": "prefers-color-scheme", "value": scheme}, still]});
         self.chromium("Emulation.setEmulatedMedia", features).await;
     }
 

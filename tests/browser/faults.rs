@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::browser::Browser;
 use crate::people::{Guest, Host};
-use crate::site::Site;
+use crate::site::{Site, keep_picture};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_or_doubled_while_a_page_reloads_a_node_is_killed_and_redis_starts_again() {
@@ -87,6 +87,7 @@ async fn what_does_not_go_out_says_so_and_goes_out_when_it_is_tried_again() {
     // Half a minute goes by.
     guest.page.run("const now = Date.now; Date.now = () => now() + 30000", &json!([])).await;
     guest.sees(&["me: before", "failed me: into the void"]).await;
+    keep_picture(&guest.page, "widget-failed").await;
     let retry = Guest::at(".failed .meta button");
     guest.page.until("it can be tried again", &format!("{retry}?.textContent === 'Try again'")).await;
     site.nodes[0].start_again();

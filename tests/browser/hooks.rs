@@ -81,6 +81,8 @@ async fn a_host_sets_a_webhook_tests_it_and_sees_what_became_of_each_event() {
         host.page.run(&format!("return {delivered}"), &json!([])).await.as_bool().filter(|is| *is)
     })
     .await;
+    host.page.resize(1280, 1000, false).await;
+    host.page.run(&format!("{CARD}.scrollIntoView()"), &json!([])).await;
     keep_picture(&host.page, "console-webhook").await;
 
     // The secret is not shown again; another takes its place.

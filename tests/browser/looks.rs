@@ -68,6 +68,7 @@ async fn nobody_is_shut_out_by_light_or_dark_large_or_small_or_a_screen_reader()
     }
 
     // On a phone the panel is the whole screen, and the console one thing at a time.
+    guest.page.prefer("light").await;
     guest.page.resize(390, 780, true).await;
     let fills = "const { left, top, width, height } = arguments[0].getBoundingClientRect(); \
                  return [left, top, width, height].map(Math.round)";
@@ -117,6 +118,7 @@ async fn the_widget_moves_nothing_asks_nobody_else_and_takes_what_the_page_wants
     site.shop.show_with(&head, &format!("{element}{script}"));
     let browser = Browser::start("en-US").await;
     let page = browser.first_page().await;
+    page.prefer("light").await;
     page.visit(&site.shop.url()).await;
     let shifts = "window.shifts = []; new PerformanceObserver((list) => window.shifts.push(...list.getEntries())) \
                   .observe({ type: 'layout-shift', buffered: true })";
@@ -253,5 +255,15 @@ async fn the_demo_shows_both_sides_and_says_what_happens() {
     guest.page.until("it was read", &format!("{}.textContent.includes('Read')", Guest::at(".talk"))).await;
     is_accessible(&page, "the demo").await;
     keep_picture(&page, "demo").await;
+    page.prefer("dark").await;
+    is_accessible(&page, "the demo in the dark").await;
+    keep_picture(&page, "demo-dark").await;
+    page.resize(390, 780, true).await;
+    keep_picture(&page, "demo-phone").await;
+    page.press("Escape").await;
+    keep_picture(&page, "demo-phone-shop").await;
+    page.click("document.querySelectorAll('.switch-sides button')[1]").await;
+    page.until("the console is there", "document.querySelector('.console').offsetWidth === innerWidth").await;
+    keep_picture(&page, "demo-phone-console").await;
     no_complaints(&browser).await;
 }

@@ -199,10 +199,12 @@ impl Shop {
         let shown = page.clone();
         let serving = tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
-                let page = shown.lock().clone();
+                let shown = shown.clone();
                 tokio::spawn(async move {
                     let mut request = [0; 4096];
                     let _asked = stream.read(&mut request).await;
+                    // Browsers open sockets before they have anything to ask.
+                    let page = shown.lock().clone();
                     let head = "HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\nConnection: close\r\n";
                     let answer = format!("{head}Content-Length: {}\r\n\r\n{page}", page.len());
                     let _sent = stream.write_all(answer.as_bytes()).await;

@@ -150,6 +150,8 @@ async fn a_closed_room_is_explained_and_goes_on_and_a_deleted_one_begins_anew() 
     host.confirm().await;
     guest.is_told("This conversation was closed").await;
     host.page.until("it is out of the list", "!document.querySelector('.rooms .room')").await;
+    keep_picture(&guest.page, "widget-closed").await;
+    keep_picture(&host.page, "console-closed").await;
     host.page.until("nothing can be written", "document.querySelector('.writing').hidden").await;
     // A page that is merely opened does not open the room.
     guest.page.reload().await;

@@ -112,6 +112,7 @@ export class ConversationView {
     const states = { closed: words.isClosed, deleted: words.isDeleted, waiting: words.reconnecting };
     const types = this.typedAt > Date.now() - TYPING_SHOWN_MS ? `${this.room.guest} ${words.typing}` : "";
     const text = count > MAX_CHARS ? words.tooLong(count.toLocaleString()) : (states[talk.state] ?? types);
+    this.notice.classList.toggle("loud", this.form.hidden);
     if (this.notice.textContent !== text) this.notice.textContent = text;
     this.submit.disabled = !count || count > MAX_CHARS;
   }

@@ -28,7 +28,7 @@ export class RoomList {
     const all = rooms.list;
     list.style.height = `${all.length * ROW_PX}px`;
     this.empty.hidden = all.length > 0;
-    this.empty.textContent = rooms.search ? words.noneFound : words.noRooms;
+    this.empty.textContent = rooms.search ? words.noneFound : words.none[rooms.isClosed];
     const first = Math.max(0, Math.floor(element.scrollTop / ROW_PX) - AROUND);
     const last = Math.min(all.length, Math.ceil((element.scrollTop + element.clientHeight) / ROW_PX) + AROUND);
     const used = new Map();
