@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use crate::browser::{Browser, ENTER, Page};
+use crate::looks::is_accessible;
 use crate::mail::MailServer;
 use crate::people::{Guest, Host};
 use crate::site::{Site, keep_picture, readme_tags};
@@ -39,6 +40,7 @@ async fn a_host_signs_up_by_mail_works_changes_what_is_his_and_leaves() {
     page.click("document.querySelector('.form .main')").await;
     page.until("the field says why", "document.querySelector('#field-password-hint.wrong')").await;
     keep_picture(&page, "console-sign-up").await;
+    is_accessible(&page, "signing up").await;
     page.run("document.querySelector('#field-password').value = ''", &json!([])).await;
     fill(&page, "password", "a password of mine").await;
     fill(&page, "serviceDomain", &site.shop.address.to_string()).await;
@@ -137,6 +139,7 @@ async fn a_host_signs_up_by_mail_works_changes_what_is_his_and_leaves() {
     press(&host.page, "Deactivate the account").await;
     host.page.until("he is asked", "document.querySelector('dialog[open]')").await;
     keep_picture(&host.page, "console-question").await;
+    is_accessible(&host.page, "a question").await;
     host.confirm().await;
     host.page.until("he is at the door", "document.querySelector('.signin')").await;
     guest.page.reload().await;

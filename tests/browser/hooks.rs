@@ -4,6 +4,7 @@ use serde_json::json;
 
 use crate::accounts::{fill, press};
 use crate::browser::{Browser, Page};
+use crate::looks::is_accessible;
 use crate::people::{Guest, Host};
 use crate::receiver::{Receiver, Reply};
 use crate::site::{Site, keep_picture};
@@ -84,6 +85,7 @@ async fn a_host_sets_a_webhook_tests_it_and_sees_what_became_of_each_event() {
     host.page.resize(1280, 1000, false).await;
     host.page.run(&format!("{CARD}.scrollIntoView()"), &json!([])).await;
     keep_picture(&host.page, "console-webhook").await;
+    is_accessible(&host.page, "a webhook and its events").await;
 
     // The secret is not shown again; another takes its place.
     host.page.reload().await;

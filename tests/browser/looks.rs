@@ -23,7 +23,7 @@ const LOOK: &str = "pintalk-widget { --pintalk-accent: #006633 }";
 const HARMLESS: [&str; 2] = ["minor", "moderate"];
 
 /// Fails at what a person with another sense than sight, or with a keyboard alone, would stumble over.
-async fn is_accessible(page: &Page, what: &str) {
+pub async fn is_accessible(page: &Page, what: &str) {
     let folder = PathBuf::from(std::env::var("PINTALK_TEST_AXE").expect("axe-core, as tests/run sees to"));
     let axe = std::fs::read_to_string(folder.join("axe_playwright_python/axe.min.js")).expect("axe-core");
     page.run(&axe, &json!([])).await;

@@ -61,10 +61,10 @@ export function form(fields, label, send, more = []) {
 /** Why something failed, for a person. */
 export const reason = (error) => error.message || words.failedCall;
 
-/** A word in passing. */
+/** A word in passing; the newest is enough. */
 export function toast(text) {
   const said = h("p", { text });
-  document.getElementById("toasts").append(said);
+  document.getElementById("toasts").replaceChildren(said);
   setTimeout(() => said.remove(), 4000);
 }
 
