@@ -75,6 +75,35 @@ async fn a_guest_and_a_host_talk_across_two_nodes_and_text_is_only_ever_text() {
     site.close().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_is_listed_as_soon_as_it_is_heard_of_although_the_list_does_not_have_it_yet() {
+    let site = Site::embedded().await;
+    let browser = Browser::start("en-US").await;
+    let host = Host::sign_in(browser.open_page().await, &site.nodes[0].url("/console/")).await;
+    // A list that is late: twice it knows of the room, and not of what was said in it.
+    let late = "const { fetch } = window; window.late = 2; \
+        window.fetch = async (path, sent) => { \
+          const answer = await fetch(path, sent); \
+          if (!path.startsWith('/api/chat/chatrooms/?')) return answer; \
+          const page = await answer.json(); \
+          if (page.results.length && window.late-- > 0) \
+            for (const room of page.results) Object.assign(room, { latestMsg: null, latestMsgAt: null, unread: 0 }); \
+          return new Response(JSON.stringify(page)); }; \
+        window.seen = []; new MutationObserver(() => { const row = document.querySelector('.rooms .room'); \
+          if (row) window.seen.push([row.querySelector('.latest').textContent, Boolean(row.querySelector('.count'))]); }) \
+          .observe(document.querySelector('.rooms'), { childList: true, subtree: true })";
+    host.page.run(late, &json!([])).await;
+    let guest = Guest::visit(browser.first_page().await, &site.shop.url()).await;
+    guest.say("is anybody there?").await;
+    host.page.until("the list has been asked until it had it", "window.late < 0").await;
+    let row = "document.querySelector('.rooms .room .count')";
+    host.page.until("it is unread", row).await;
+    let seen = host.page.run("return window.seen", &json!([])).await;
+    let all_the_time = json!(["is anybody there?", true]);
+    assert!(seen.as_array().is_some_and(|seen| seen.iter().all(|row| *row == all_the_time)), "{seen}");
+    site.close().await;
+}
+
 /// The browser has nothing to say against the pages: no policy was violated, no script failed.
 pub async fn no_complaints(browser: &Browser) {
     let log = browser.log().await;

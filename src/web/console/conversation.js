@@ -120,7 +120,7 @@ export class ConversationView {
   happened(what) {
     if (what.type === "ended" && what.code === 1000) this.rooms.put({ ...this.room, isClosed: true, isFixed: false });
     if (what.type === "ended" && what.code === 4004) this.rooms.remove(this.room.name);
-    if (what.type === "acknowledged") this.rooms.lookSoon();
+    if (what.type === "acknowledged") this.rooms.answered(this.room.name);
     dispatchEvent(new CustomEvent("pintalk", { detail: { ...what, room: this.room.name } }));
   }
 

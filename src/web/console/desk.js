@@ -51,6 +51,7 @@ export class Desk {
     clearInterval(this.looking);
     this.status?.close();
     this.view?.close();
+    this.rooms.close();
     document.title = "PinTalk console";
   }
 

@@ -1,9 +1,11 @@
 // The host's rooms, as the server orders them: the pinned first, then whoever was spoken to last. News comes over the status
-// socket; a page of the list is read again after it, because only the server knows how much is unread.
+// socket; a page of the list is read again after it, because only the server knows how much is unread. The list may say it a
+// moment after the socket: until then what was heard counts.
 
 const PAGE = 100;
 const FIRST = 20; // what has just moved stands among these
 const AFTER_NEWS_MS = 1000;
+const MAX_LOOKS = 15; // for news that the list does not have: it may be of a room that is not in this part of it
 
 const order = (one, other) =>
   other.isFixed - one.isFixed ||
@@ -14,7 +16,7 @@ const compare = (one, other) => (one < other ? -1 : one > other ? 1 : 0);
 
 export class Rooms {
   constructor(api, changed) {
-    Object.assign(this, { api, changed, search: "", isClosed: "false", current: "", all: new Map(), list: [], count: 0, turn: 0 });
+    Object.assign(this, { api, changed, search: "", isClosed: "false", current: "", all: new Map(), news: new Map(), list: [], count: 0, turn: 0 });
   }
 
   /** Shows another part of them. */
@@ -35,7 +37,7 @@ export class Rooms {
     const turn = ++this.turn;
     const page = await this.fetch(1, PAGE);
     if (turn !== this.turn) return;
-    this.all = new Map(page.results.map((room) => [room.name, room]));
+    this.all = new Map(page.results.map((room) => [room.name, this.withNews(room)]));
     this.pages = 1;
     this.settle(page);
   }
@@ -49,7 +51,7 @@ export class Rooms {
       const page = await this.fetch(this.pages + 1, PAGE);
       if (turn !== this.turn) return;
       this.pages += 1;
-      for (const room of page.results) this.all.set(room.name, room);
+      for (const room of page.results) this.all.set(room.name, this.withNews(room));
       this.settle(page);
     } finally {
       this.loading = false;
@@ -81,30 +83,55 @@ export class Rooms {
 
   remove(name) {
     this.all.delete(name);
+    this.news.delete(name);
     this.sort();
   }
 
   /** A guest wrote in one of the rooms. */
   arrived({ chatroom, preview }) {
     const room = this.all.get(chatroom);
-    if (room) {
-      const now = new Date().toISOString();
-      Object.assign(room, { latestMsg: preview, latestMsgAt: now, updatedAt: now, unread: room.unread + 1, guestOnline: true });
-      this.sort();
-    }
+    const was = this.news.get(chatroom)?.was ?? room?.latestMsgAt;
+    this.news.set(chatroom, { preview, was, at: new Date().toISOString(), looks: 0 });
+    if (room) this.all.set(chatroom, this.withNews({ ...room, latestMsgAt: was, unread: room.unread + 1 }));
+    this.sort();
     this.lookSoon();
   }
 
-  /** Reads the beginning of the list again, once for all that happens now. */
+  /** The host wrote in one of them. */
+  answered(name) {
+    this.news.delete(name);
+    this.lookSoon();
+  }
+
+  /** A room as the list has it, or as it must be by what was heard since. */
+  withNews(room) {
+    const news = this.news.get(room.name);
+    if (!news) return room;
+    if (room.latestMsg?.startsWith(news.preview) && room.latestMsgAt !== news.was) {
+      this.news.delete(room.name);
+      return room;
+    }
+    const { preview, at } = news;
+    return { ...room, latestMsg: preview, latestMsgAt: at, updatedAt: at, unread: Math.max(room.unread, 1), guestOnline: true };
+  }
+
+  close() {
+    clearTimeout(this.soon);
+  }
+
+  /** Reads the beginning of the list again, once for all that happens now, and until it has what was heard. */
   lookSoon() {
     this.soon ??= setTimeout(async () => {
       this.soon = null;
       const turn = this.turn;
       const page = await this.fetch(1, FIRST).catch(() => null);
-      if (!page || turn !== this.turn) return;
-      for (const room of page.results) this.all.set(room.name, room);
-      this.count = page.count;
-      this.sort();
+      for (const [name, news] of this.news) if (++news.looks > MAX_LOOKS) this.news.delete(name);
+      if (page && turn === this.turn) {
+        for (const room of page.results) this.all.set(room.name, this.withNews(room));
+        this.count = page.count;
+        this.sort();
+      }
+      if (this.news.size) this.lookSoon();
     }, AFTER_NEWS_MS);
   }
 }
