@@ -116,6 +116,7 @@ export class Rooms {
   }
 
   close() {
+    this.news.clear();
     clearTimeout(this.soon);
   }
 
