@@ -190,6 +190,21 @@ impl Page {
         }
     }
 
+    /// From now on remembers what an element says, however shortly.
+    pub async fn remember(&self, find: &str) {
+        let script = format!(
+            "const said = {find}; window.said = []; new MutationObserver(() => window.said.push(said.textContent)) \
+             .observe(said, {{ childList: true, characterData: true, subtree: true }})"
+        );
+        self.run(&script, &json!([])).await;
+    }
+
+    /// Waits until what is remembered has said something.
+    pub async fn has_said(&self, text: &str) {
+        let said = "window.said.some((said) => said.includes(arguments[0]))";
+        self.until_with(&format!("it has been said: {text}"), said, &json!([text])).await;
+    }
+
     async fn element(&self, find: &str) -> String {
         let found = eventually(find, PATIENCE, async || {
             self.run(&format!("return {find}"), &json!([])).await[ELEMENT].as_str().map(str::to_owned)

@@ -36,12 +36,13 @@ async fn a_guest_and_a_host_talk_across_two_nodes_and_text_is_only_ever_text() {
         .until("the guest sees that it was read", &format!("{}?.textContent.includes('Read')", Guest::at(".meta")))
         .await;
 
+    host.page.remember("document.querySelector('.conversation .notice')").await;
+    guest.page.remember(&Guest::at(".notice")).await;
     guest.page.keys(&Guest::at("textarea"), "no").await;
-    let types = "document.querySelector('.conversation .notice').textContent.includes('is typing')";
-    host.page.until("the host sees that the guest types", types).await;
+    host.page.has_said("is typing").await;
     guest.page.keys(&Guest::at("textarea"), "\u{e003}\u{e003}").await;
     host.page.keys("document.querySelector('.writing textarea')", "yes").await;
-    guest.is_told("is typing").await;
+    guest.page.has_said("is typing").await;
     host.say(", I am").await;
     guest.sees(&["me: is anybody there?", "they: yes, I am"]).await;
 

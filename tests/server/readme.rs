@@ -86,7 +86,8 @@ async fn the_first_command_runs_a_demo_in_which_a_guest_really_talks() {
     assert!(shown.status().is_success());
     let origin = page.trim_end_matches("/demo");
     let html = shown.text().await.expect("a page");
-    let assets: Vec<&str> = html.split(['"']).filter(|quoted| quoted.starts_with('/')).collect();
+    let after = |word: &'static str| html.split(word).skip(1).filter_map(|rest| rest.split('"').next());
+    let assets: Vec<&str> = after("href=\"").chain(after("src=\"")).filter(|path| path.starts_with('/')).collect();
     assert!(assets.contains(&"/widget.js") && assets.len() > 3, "{assets:?}");
     for asset in assets {
         assert!(
