@@ -61,7 +61,7 @@ use routes::{Call, Named, Target, Verb};
 pub use cookie::REFRESH_COOKIE;
 pub use docs::docs;
 pub use operation::{Health, Readiness};
-pub use pages::{Page, Pages};
+pub use pages::{CSS, HTML, JSON, Page, Pages, SCRIPT, SVG, digest, gzip};
 pub use peer::{IsTrustedProxy, Peer};
 pub use reply::{ApiError, empty, json, text};
 pub use request::MAX_BODY;

@@ -1,11 +1,18 @@
-//! Pages that are part of the binary.
+//! Pages and scripts that are part of the binary: the widget for visitors of a site, the console for hosts, and the demo, which
+//! shows both to each other.
+//!
+//! All of it is plain JavaScript as browsers read it. [`assets`] serves the pages' modules as they lie in `src/web/`;
+//! [`widget`] makes of its modules the one script that a site embeds.
 
 use std::fmt;
 
 use bytes::Bytes;
 use serde::Serialize;
 
-use crate::http::Page;
+use crate::http::{JSON, Page, SCRIPT, SVG};
+
+mod assets;
+mod widget;
 
 /// The host of `pintalk demo`, as its page needs him.
 #[derive(Clone, PartialEq, Eq)]
@@ -36,23 +43,21 @@ struct DemoFacts<'a> {
     secret_key: &'a str,
     email: &'a str,
     password: &'a str,
-    host_uuid: &'a str,
 }
 
-/// The demo page with guest and host side by side, for the host of `pintalk demo`.
-pub fn demo(host: &DemoHost) -> Vec<Page> {
-    let facts = DemoFacts {
-        access_key: &host.access_key,
-        secret_key: &host.secret_key,
-        email: &host.email,
-        password: &host.password,
-        host_uuid: &host.uuid,
-    };
-    vec![
-        ("/demo", "text/html; charset=utf-8", Bytes::from_static(include_bytes!("web/demo.html"))),
-        ("/demo/demo.css", "text/css; charset=utf-8", Bytes::from_static(include_bytes!("web/demo.css"))),
-        ("/demo/demo.js", "text/javascript; charset=utf-8", Bytes::from_static(include_bytes!("web/demo.js"))),
-        ("/demo/icon.svg", "image/svg+xml", Bytes::from_static(include_bytes!("web/icon.svg"))),
-        ("/demo/config.json", "application/json", serde_json::to_vec(&facts).unwrap_or_default().into()),
-    ]
+/// The widget's script and the console; and the demo, for the host of `pintalk demo`.
+pub fn pages(demo: Option<&DemoHost>) -> Vec<Page> {
+    let mut pages = assets::pages(demo.is_some());
+    pages.push(Page::new("/widget.js", SCRIPT, widget::script().into()));
+    pages.push(Page::new("/favicon.ico", SVG, Bytes::from_static(include_bytes!("web/icon.svg"))));
+    if let Some(host) = demo {
+        let facts = DemoFacts {
+            access_key: &host.access_key,
+            secret_key: &host.secret_key,
+            email: &host.email,
+            password: &host.password,
+        };
+        pages.push(Page::new("/demo/config.json", JSON, serde_json::to_vec(&facts).unwrap_or_default().into()));
+    }
+    pages
 }

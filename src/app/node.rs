@@ -235,6 +235,5 @@ fn session_limits(config: &Config) -> SessionLimits {
 
 /// What the binary brings along.
 fn pages(config: &Config) -> impl Iterator<Item = Page> {
-    let demo = config.demo.as_ref().map(web::demo).unwrap_or_default();
-    http::docs(config.public_url.as_str()).into_iter().chain(demo)
+    http::docs(config.public_url.as_str()).into_iter().chain(web::pages(config.demo.as_ref()))
 }

@@ -84,7 +84,7 @@ async fn demo_host(config: &Config, address: SocketAddr, chance: &Chance) -> Res
             let account = NewAccount {
                 email: EMAIL.to_owned(),
                 password: password.clone(),
-                service_name: "PinTalk demo".to_owned(),
+                service_name: "Lehm & Moos".to_owned(),
                 service_expl: "A page with guest and host side by side".to_owned(),
                 service_domain: Some(domains),
             };

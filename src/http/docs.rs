@@ -14,17 +14,17 @@ mod sketch;
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::pages::Page;
+use super::pages::{CSS, HTML, JSON, Page};
 
 /// The documents and the page, for a server that is reached at `public_url`.
 pub fn docs(public_url: &str) -> Vec<Page> {
     let (calls, sockets) = (openapi::document(public_url), asyncapi::document(public_url));
     let page = page::render(public_url, &calls, &sockets);
     vec![
-        ("/api/openapi.json", "application/json", to_json(&serde_json::to_value(&calls).unwrap_or_default())),
-        ("/api/asyncapi.json", "application/json", to_json(&sockets)),
-        ("/api/docs", "text/html; charset=utf-8", page.into()),
-        ("/api/docs/docs.css", "text/css; charset=utf-8", Bytes::from_static(include_bytes!("docs/docs.css"))),
+        Page::new("/api/openapi.json", JSON, to_json(&serde_json::to_value(&calls).unwrap_or_default())),
+        Page::new("/api/asyncapi.json", JSON, to_json(&sockets)),
+        Page::new("/api/docs", HTML, page.into()),
+        Page::new("/api/docs/docs.css", CSS, Bytes::from_static(include_bytes!("docs/docs.css"))),
     ]
 }
 

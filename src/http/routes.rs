@@ -236,7 +236,7 @@ impl Target<'_> {
     pub(super) fn label(&self) -> &'static str {
         match self {
             Self::Route(route, _) => route.template,
-            Self::Page(page) => page.path(),
+            Self::Page(page) => page.label(),
             Self::Media(_) => "/media/",
             Self::Unsubscribe(_) => "/unsubscribe/",
             Self::Socket(_) => "/ws/",

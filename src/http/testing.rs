@@ -31,10 +31,12 @@ use crate::webhooks::{IsAllowed, Sender};
 pub(super) const ADMIN: &str = "https://admin.example";
 pub(super) const SHOP: &str = "https://shop.example";
 
-const PAGES: [Page; 2] = [
-    ("/widget.js", "text/javascript; charset=utf-8", Bytes::from_static(b"// hello")),
-    ("/console/", "text/html; charset=utf-8", Bytes::from_static(b"<!doctype html>")),
-];
+fn pages() -> [Page; 2] {
+    [
+        Page::new("/widget.js", SCRIPT, Bytes::from_static(b"// hello")),
+        Page::new("/console/", HTML, Bytes::from_static(b"<!doctype html>")),
+    ]
+}
 
 pub(super) const JSON: (&str, &str) = ("content-type", "application/json");
 
@@ -157,7 +159,7 @@ async fn world(store: Store) -> World {
         metrics: Arc::new(|| "pintalk_up 1\n".into()),
         upgrades: Arc::new(Echo),
         announce,
-        pages: Pages::new(PAGES),
+        pages: Pages::new(pages()),
         settings: Settings {
             public_url: "https://chat.example".into(),
             admin_origins: vec![ADMIN.into()],

@@ -83,15 +83,20 @@ async fn the_first_command_runs_a_demo_in_which_a_guest_really_talks() {
     assert!(
         shown.headers()["content-security-policy"].to_str().is_ok_and(|policy| policy.contains("default-src 'self'"))
     );
-    for asset in ["demo.js", "demo.css"] {
+    assert!(shown.status().is_success());
+    let origin = page.trim_end_matches("/demo");
+    let html = shown.text().await.expect("a page");
+    let after = |word: &'static str| html.split(word).skip(1).filter_map(|rest| rest.split('"').next());
+    let assets: Vec<&str> = after("href=\"").chain(after("src=\"")).filter(|path| path.starts_with('/')).collect();
+    assert!(assets.contains(&"/widget.js") && assets.len() > 3, "{assets:?}");
+    for asset in assets {
         assert!(
-            shown.status().is_success()
-                && http.get(format!("{page}/{asset}")).send().await.is_ok_and(|answer| answer.status() == 200)
+            http.get(format!("{origin}{asset}")).send().await.is_ok_and(|answer| answer.status() == 200),
+            "{asset}"
         );
     }
     let facts: Value =
         http.get(format!("{page}/config.json")).send().await.expect("an answer").json().await.expect("JSON");
-    let origin = page.trim_end_matches("/demo");
     let address = origin.trim_start_matches("http://");
     let keys = (facts["accessKey"].as_str().expect("a key"), facts["secretKey"].as_str().expect("a key"));
     talk(&http, address, address, origin, keys).await;
@@ -100,6 +105,17 @@ async fn the_first_command_runs_a_demo_in_which_a_guest_really_talks() {
     assert_eq!(login.status(), 200);
     demo.signal("-TERM");
     eventually("the demo ends when it is told to", async || http.get(&page).send().await.is_err().then_some(())).await;
+}
+
+#[test]
+fn the_first_picture_is_the_demo_and_all_of_them_are_small() {
+    const MAX_BYTES: u64 = 300 * 1024;
+    let readme = std::fs::read_to_string(Path::new(ROOT).join("README.md")).expect("a README");
+    let pictures = readme.split(['(', '"', ')']).filter(|path| path.ends_with(".png"));
+    let pictures: Vec<&str> = pictures.collect();
+    assert!(pictures[0].ends_with("/demo.png") && pictures.len() > 1, "{pictures:?}");
+    let size = |path: &&str| std::fs::metadata(Path::new(ROOT).join(path)).expect("a picture").len();
+    assert!(pictures.iter().map(size).sum::<u64>() <= MAX_BYTES);
 }
 
 with_topology! {

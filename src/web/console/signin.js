@@ -1,0 +1,100 @@
+// Who is not logged in: signing in, signing up with the mailed code, and passwords that are forgotten.
+import { h, icon } from "../shared/dom.js";
+import { ICONS } from "./icons.js";
+import { field, form, toast } from "./parts.js";
+import { words } from "./words.js";
+
+export class SignIn {
+  /** `done()` once somebody is logged in. */
+  constructor(api, done) {
+    Object.assign(this, { api, done });
+    this.body = h("div");
+    const brand = h("h1", {}, h("span", { class: "brand", "aria-hidden": "true" }, icon(ICONS.bubble)), "PinTalk");
+    this.element = h("main", { class: "signin" }, h("div", { class: "sheet" }, brand, this.body));
+    this.signIn();
+  }
+
+  close() {}
+
+  show(title, text, ...parts) {
+    this.body.replaceChildren(h("h2", { text: title }), h("p", { class: "faint", text }), ...parts);
+    this.body.querySelector("input")?.focus();
+  }
+
+  link(text, go) {
+    return h("button", { class: "link", type: "button", text, onclick: go });
+  }
+
+  links(...links) {
+    return h("p", { class: "links" }, ...links);
+  }
+
+  get back() {
+    return this.links(this.link(words.backToSignIn, () => this.signIn()));
+  }
+
+  signIn() {
+    const fields = [
+      field("email", words.email, { type: "email", autocomplete: "username" }),
+      field("password", words.password, { type: "password", autocomplete: "current-password" }),
+    ];
+    this.show(
+      words.signIn,
+      words.welcome,
+      form(fields, words.signIn, async ({ email, password }) => {
+        await this.api.logIn(email, password);
+        this.done();
+      }),
+      this.links(
+        this.link(words.signUp, () => this.begin()),
+        this.link(words.forgot, () => this.mail(words.forgot, "password-reset")),
+        this.link(words.restore, () => this.mail(words.restore, "restore")),
+      ),
+    );
+  }
+
+  mail(title, call) {
+    const send = async (values) => {
+      const { detail } = await this.api.open("POST", `/api/auth/${call}/`, values);
+      toast(detail);
+      this.signIn();
+    };
+    const email = field("email", words.email, { type: "email", autocomplete: "username" });
+    this.show(title, "", form([email], words.mailPassword, send), this.back);
+  }
+
+  begin() {
+    const send = async (values) => {
+      await this.api.open("POST", "/api/auth/check-email/", values);
+      await this.api.open("POST", "/api/auth/email-verification/", values);
+      this.confirm(values.email);
+    };
+    const email = field("email", words.email, { type: "email", autocomplete: "username" });
+    this.show(words.signUp, "", form([email], words.mailCode, send), this.back);
+  }
+
+  confirm(email) {
+    const send = async ({ verificationCode }) => {
+      await this.api.open("POST", "/api/auth/email-confirmation/", { verificationCode: verificationCode.trim() });
+      this.finish(email);
+    };
+    const code = field("verificationCode", words.code, { inputmode: "numeric", autocomplete: "one-time-code" });
+    this.show(words.signUp, words.codeSent, form([code], words.confirm, send), this.back);
+  }
+
+  finish(email) {
+    const fields = [
+      field("serviceName", words.serviceName),
+      field("serviceExpl", words.serviceExpl),
+      field("serviceDomain", words.serviceDomain, { hint: words.domainRule, placeholder: "shop.example" }),
+      field("password", words.password, { type: "password", autocomplete: "new-password", hint: words.passwordRule }),
+    ];
+    const send = async (values) => {
+      await this.api.open("POST", "/api/auth/signup/", { email, ...values, serviceDomain: values.serviceDomain.trim() || null });
+      await this.api.logIn(email, values.password);
+      toast(words.signedUp);
+      this.done();
+    };
+    this.show(words.signUp, email, form(fields, words.signUp, send), this.back);
+  }
+}

@@ -1,0 +1,72 @@
+//! The widget's script: its modules as one, for a tag in any page.
+//!
+//! The modules import each other by name and nothing else, so leaving out `import` and `export` and putting one after the other
+//! makes a script of them. Comments and indentation stay here.
+
+/// A module before those that use it.
+const MODULES: &[&str] = &[
+    include_str!("shared/time.js"),
+    include_str!("shared/line.js"),
+    include_str!("shared/dom.js"),
+    include_str!("shared/rows.js"),
+    include_str!("shared/conversation.js"),
+    include_str!("widget/words.js"),
+    include_str!("shared/store.js"),
+    include_str!("widget/service.js"),
+    include_str!("widget/talk.js"),
+    include_str!("widget/style.js"),
+    include_str!("widget/panel.js"),
+    include_str!("widget/widget.js"),
+];
+
+/// The script.
+pub(super) fn script() -> String {
+    let mut script = String::from("(() => {\n\"use strict\";\n");
+    for module in MODULES {
+        let mut in_comment = false;
+        for line in module.lines().map(str::trim) {
+            let is_comment = in_comment || line.starts_with("//") || line.starts_with("/**");
+            in_comment = is_comment && !line.starts_with("//") && !line.ends_with("*/");
+            if is_comment || line.is_empty() || line.starts_with("import ") {
+                continue;
+            }
+            script.push_str(line.strip_prefix("export ").unwrap_or(line));
+            script.push('\n');
+        }
+    }
+    script.push_str("})();\n");
+    script
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a visitor's browser may have to fetch before it shows anything.
+    const MAX_GZIPPED: usize = 12 * 1024;
+
+    #[test]
+    fn the_script_is_small() {
+        let gzipped = crate::http::gzip(script().as_bytes()).unwrap();
+        assert!(gzipped.len() <= MAX_GZIPPED, "{} bytes", gzipped.len());
+    }
+
+    #[test]
+    fn the_script_is_one_and_asks_nobody_else_for_anything() {
+        let script = script();
+        for line in script.lines() {
+            assert!(!line.starts_with("import") && !line.starts_with("export") && !line.starts_with("//"), "{line}");
+        }
+        // The namespace of SVG is a name, not a place.
+        let mut urls = script.match_indices("http").map(|(at, _)| &script[at..]);
+        assert!(urls.all(|url| url.starts_with("http\"") || url.starts_with("http://www.w3.org/2000/svg\"")));
+    }
+
+    #[test]
+    fn nothing_that_somebody_wrote_can_become_html() {
+        let script = script();
+        for way in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "DOMParser", "eval(", "srcdoc"] {
+            assert!(!script.contains(way), "{way}");
+        }
+    }
+}

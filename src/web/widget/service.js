@@ -1,0 +1,64 @@
+// The host's service, as its keys open it: calls, who the host is, and whether he is there.
+import { Line, socketUrl } from "../shared/line.js";
+import { later } from "../shared/time.js";
+
+const RETRY_MS = 5000;
+
+export class Service {
+  constructor(base, accessKey, secretKey) {
+    this.base = base;
+    this.keys = { "X-PinTalk-Access-Key": accessKey, "X-PinTalk-Secret-Key": secretKey };
+  }
+
+  /** A guest-side call. An error that time may mend has `retryMs`. */
+  async call(method, path, headers) {
+    const failed = (message, retryMs) => Object.assign(new Error(message), { retryMs });
+    const response = await fetch(new URL(path, this.base), { method, headers: { ...this.keys, ...headers } }).catch(() => {
+      throw failed("network", RETRY_MS);
+    });
+    const body = await response.json().catch(() => null);
+    if (response.ok) return body;
+    if (response.status === 403) this.refused();
+    else if (response.status < 429) this.complain(body?.detail);
+    const asked = 1000 * response.headers.get("Retry-After") || RETRY_MS;
+    throw failed(body?.detail ?? `${response.status}`, response.status >= 429 && asked * (1 + Math.random() / 2));
+  }
+
+  /** Who the host is; asked until somebody answers. Nothing if the server does not want this page. */
+  async client() {
+    for (let wait = 1; ; wait = Math.min(2 * wait, 12)) {
+      try {
+        return await this.call("GET", "/api/users/client/");
+      } catch (error) {
+        if (!error.retryMs) return null;
+        await new Promise((resolve) => later(error.retryMs * wait, resolve));
+      }
+    }
+  }
+
+  /** Says whether the host is there, whenever that changes. */
+  watch(uuid, changed) {
+    return new Line({
+      url: () => socketUrl(this.base, `/ws/status/${uuid}/`),
+      // Nothing is sent while he is away.
+      opened: () => changed(false),
+      frame: (frame) => changed((frame.status ?? frame.message) === "online"),
+      waiting: () => changed(false),
+      ended: () => changed(null),
+    });
+  }
+
+  /** For the developer of the page: the visitor cannot do anything about it. */
+  refused() {
+    const { host, origin } = location;
+    this.complain(
+      `the server does not talk to ${origin}. Register "${host}" as a domain of your service: in the console ` +
+        `(${new URL("/console/", this.base)}) under Settings, Service, or as serviceDomain through the API.`,
+    );
+  }
+
+  complain(what) {
+    if (what !== this.said) console.error(`PinTalk: ${what}`);
+    this.said = what;
+  }
+}

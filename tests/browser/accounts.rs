@@ -1,0 +1,151 @@
+//! A host's life at the console, from signing up to leaving.
+
+use serde_json::json;
+
+use crate::browser::{Browser, ENTER, Page};
+use crate::looks::is_accessible;
+use crate::mail::MailServer;
+use crate::people::{Guest, Host};
+use crate::site::{Site, keep_picture, readme_tags};
+
+const NEW: &str = "new@shop.example";
+
+/// Writes into a field of a form.
+pub async fn fill(page: &Page, name: &str, text: &str) {
+    page.paste(&format!("document.querySelector('#field-{name}')"), text).await;
+}
+
+/// Presses the button that says so.
+pub async fn press(page: &Page, text: &str) {
+    page.click(&format!("[...document.querySelectorAll('button')].find((one) => one.textContent === '{text}')")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_signs_up_by_mail_works_changes_what_is_his_and_leaves() {
+    let mails = MailServer::start().await;
+    let site = Site::embedded_with(&["--smtp-url", &format!("smtp://{}", mails.address)]).await;
+    let browser = Browser::start("en-US").await;
+    let page = browser.open_page().await;
+    page.visit(&site.nodes[0].url("/console/")).await;
+    press(&page, "Create an account").await;
+    fill(&page, "email", NEW).await;
+    press(&page, "Mail me a code").await;
+    let code = mails.code(6).await;
+    fill(&page, "verificationCode", &code).await;
+    press(&page, "Confirm").await;
+    fill(&page, "serviceName", "Second shop").await;
+    fill(&page, "serviceExpl", "Sells other things").await;
+    // What is wrong is said where it is wrong.
+    fill(&page, "password", "short").await;
+    page.click("document.querySelector('.form .main')").await;
+    page.until("the field says why", "document.querySelector('#field-password-hint.wrong')").await;
+    keep_picture(&page, "console-sign-up").await;
+    is_accessible(&page, "signing up").await;
+    page.run("document.querySelector('#field-password').value = ''", &json!([])).await;
+    fill(&page, "password", "a password of mine").await;
+    fill(&page, "serviceDomain", &site.shop.address.to_string()).await;
+    page.click("document.querySelector('.form .main')").await;
+    let host = Host { page };
+    host.is_online().await;
+
+    // The tag that he is given works.
+    host.press("Settings").await;
+    let keys = host
+        .page
+        .run("return [...document.querySelectorAll('.copyable code')].map((one) => one.textContent)", &json!([]))
+        .await;
+    let (access, secret) = (keys[0].as_str().expect("a key"), keys[1].as_str().expect("a key"));
+    let [tag, _] = readme_tags(access, secret);
+    let tag = tag.replace("https://chat.shop.example", &site.nodes[0].url(""));
+    assert_eq!(keys[2], tag);
+    site.shop.show_with("", &tag);
+    fill(&host.page, "profileName", " and sons").await;
+    host.page.click("document.querySelector('.card .form .main')").await;
+    host.page
+        .until("his name is shown", "document.querySelector('.me b').textContent === 'Second shop and sons'")
+        .await;
+    let guest = Guest::visit(browser.first_page().await, &site.shop.url()).await;
+    let name = format!("{}.textContent === 'Second shop and sons'", Guest::at(".name"));
+    guest.page.until("guests see it, too", &name).await;
+    guest.say("one\u{e008}\u{e007}\u{e008}two").await;
+    guest.sees(&["me: one\ntwo"]).await;
+
+    // Pin, search, export.
+    host.choose_first().await;
+    host.sees(&["they: one\ntwo"]).await;
+    host.press("Pin").await;
+    host.page.until("it is pinned", "document.querySelector('.rooms .pinned')").await;
+    host.press("Unpin").await;
+    host.page.until("it is not", "!document.querySelector('.rooms .pinned')").await;
+    let search = "document.querySelector('.filters input')";
+    host.page.keys(search, "nobody").await;
+    host.page.until("nobody is found", "!document.querySelector('.rooms .room')").await;
+    host.page.run(&format!("{search}.value = ''; {search}.oninput()"), &json!([])).await;
+    host.page.until("all are back", "document.querySelector('.rooms .room')").await;
+    let watch = "const make = URL.createObjectURL; URL.createObjectURL = (blob) => { blob.text().then((text) => (window.text = text)); \
+                 return make.call(URL, blob); }";
+    host.page.run(watch, &json!([])).await;
+    host.press("Export as text").await;
+    host.page.until("the file has it", "/one\\n\\s+two/.test(window.text)").await;
+
+    // His picture, which guests see; and the keys, which he copies and makes anew.
+    host.press("Settings").await;
+    let choose = "const to = document.querySelector('[type=file]'); \
+        const canvas = document.createElement('canvas'); canvas.width = canvas.height = 64; \
+        const paper = canvas.getContext('2d'); paper.fillStyle = '#3a7'; paper.fillRect(0, 0, 64, 64); \
+        return new Promise((resolve) => canvas.toBlob((blob) => { const files = new DataTransfer(); \
+          files.items.add(new File([blob], 'me.png', { type: 'image/png' })); to.files = files.files; \
+          to.dispatchEvent(new Event('change')); resolve(true); }))";
+    host.page.run(choose, &json!([])).await;
+    host.page.until("he sees it", "document.querySelector('.me .avatar img')?.naturalWidth > 0").await;
+    guest.page.reload().await;
+    guest.page.until("guests see it", &format!("{}?.naturalWidth > 0", Guest::at(".avatar img"))).await;
+    press(&host.page, "Remove").await;
+    host.page.until("it is gone", "!document.querySelector('.me .avatar img')").await;
+    let copied = "navigator.clipboard.writeText = async (text) => { window.copied = text; }";
+    host.page.run(copied, &json!([])).await;
+    host.press("Copy: Access key").await;
+    host.page.until_with("the key is copied", "window.copied === arguments[0]", &json!([access])).await;
+    press(&host.page, "New keys").await;
+    host.page.click("document.querySelector('dialog input')").await;
+    host.confirm().await;
+    let is_new = "document.querySelector('.copyable code').textContent !== arguments[0]";
+    host.page.until_with("the keys are others", is_new, &json!([access])).await;
+    let keys = "return [...document.querySelectorAll('.copyable code')].map((one) => one.textContent)";
+    let keys = host.page.run(keys, &json!([])).await;
+    let widget = site.nodes[0].url("/widget.js");
+    site.shop.show(&widget, keys[0].as_str().expect("a key"), keys[1].as_str().expect("a key"));
+
+    // Another password; the old one is none any more.
+    fill(&host.page, "currentPassword", "a password of mine").await;
+    fill(&host.page, "newPassword", "another password").await;
+    press(&host.page, "Change password").await;
+    host.page.until("it is changed", "document.querySelector('#toasts').textContent.includes('Changed')").await;
+    host.press("Sign out").await;
+    host.page.keys("document.querySelector('#field-email')", NEW).await;
+    let password = "document.querySelector('#field-password')";
+    host.page.keys(password, &format!("a password of mine{ENTER}")).await;
+    host.page.until("it is refused", "document.querySelector('.trouble').textContent").await;
+    host.page.run(&format!("{password}.value = ''"), &json!([])).await;
+    host.page.keys(password, &format!("another password{ENTER}")).await;
+    host.is_online().await;
+
+    // He leaves, and his widget with him.
+    guest.page.reload().await;
+    // With other keys it is the same conversation.
+    guest.sees(&["me: one\ntwo"]).await;
+    host.press("Settings").await;
+    fill(&host.page, "password", "another password").await;
+    press(&host.page, "Deactivate the account").await;
+    host.page.until("he is asked", "document.querySelector('dialog[open]')").await;
+    keep_picture(&host.page, "console-question").await;
+    is_accessible(&host.page, "a question").await;
+    host.confirm().await;
+    host.page.until("he is at the door", "document.querySelector('.signin')").await;
+    guest.page.reload().await;
+    let told = crate::eventually("the developer is told", crate::PATIENCE, async || {
+        browser.log().await.into_iter().find(|line| line.contains("PinTalk: "))
+    });
+    assert!(told.await.contains("keys are unknown"));
+    site.close().await;
+}

@@ -1,0 +1,288 @@
+//! A Chromium of the test's own, driven over WebDriver, which is a few calls of JSON.
+
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use serde_json::{Value, json};
+use tokio::sync::Mutex;
+
+use crate::{PATIENCE, eventually};
+
+/// Under which WebDriver names an element.
+const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
+
+/// How long a script may take that waits for much.
+const SCRIPT: Duration = Duration::from_secs(120);
+
+/// What it says of an element that the page has replaced meanwhile.
+const STALE: &str = "stale element reference";
+
+/// The key of WebDriver that is Enter.
+pub const ENTER: &str = "\u{e007}";
+
+/// The key of WebDriver that is Escape.
+pub const ESCAPE: &str = "\u{e00c}";
+
+/// A driver and its Chromium. They end with this value, or with the process that has it.
+pub struct Browser {
+    driver: Child,
+    session: String,
+    http: reqwest::Client,
+    /// The window it started with.
+    first: Value,
+    /// The window that commands go to.
+    window: Mutex<String>,
+    _profile: tempfile::TempDir,
+}
+
+/// A window.
+#[derive(Clone)]
+pub struct Page {
+    browser: Arc<Browser>,
+    window: String,
+}
+
+impl Browser {
+    /// Starts one whose visitor speaks a language.
+    pub async fn start(language: &str) -> Arc<Self> {
+        let profile = tempfile::tempdir().expect("a folder");
+        let mut driver = Command::new("chromedriver");
+        driver.arg("--port=0").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).process_group(0);
+        let mut driver = driver.spawn().expect("chromedriver, as tests/run sees to");
+        let reap = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/servers/reap");
+        let owner = std::process::id().to_string();
+        let watched = Command::new(reap).args([&owner, &driver.id().to_string()]).status();
+        assert!(watched.is_ok_and(|status| status.success()), "the driver would outlive a test that is killed");
+        let mut lines = BufReader::new(driver.stdout.take().expect("its output")).lines();
+        let port = lines.by_ref().map_while(Result::ok).find_map(|line| {
+            line.split_once("started successfully on port ").map(|(_, port)| port.trim_end_matches('.').to_owned())
+        });
+        let url = format!("http://127.0.0.1:{}/session", port.expect("the driver listens"));
+        let profile_flag = format!("--user-data-dir={}", profile.path().display());
+        let language_flag = format!("--accept-lang={language}");
+        let arguments = json!([
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--disable-dev-shm-usage",
+            "--window-size=1280,800",
+            // It ends with its driver, however that ends.
+            "--remote-debugging-pipe",
+            profile_flag,
+            language_flag,
+        ]);
+        let wanted = json!({"capabilities": {"alwaysMatch": {
+            "browserName": "chrome",
+            "timeouts": {"script": SCRIPT.as_millis() as u64},
+            "goog:chromeOptions": {"args": arguments, "prefs": {"intl.accept_languages": language}},
+            "goog:loggingPrefs": {"browser": "ALL"},
+        }}});
+        let http = reqwest::Client::builder().timeout(2 * SCRIPT).build().expect("a client");
+        let session = post(&http, &url, &wanted).await["sessionId"].as_str().expect("a session").to_owned();
+        let session = format!("{url}/{session}");
+        let mut browser =
+            Self { driver, session, http, first: Value::Null, window: Mutex::default(), _profile: profile };
+        browser.first = browser.get("/window").await;
+        Arc::new(browser)
+    }
+
+    /// The window it started with.
+    pub async fn first_page(self: &Arc<Self>) -> Page {
+        self.page(&self.first).await
+    }
+
+    /// One more, beside the others.
+    pub async fn open_page(self: &Arc<Self>) -> Page {
+        let opened = self.post("/window/new", &json!({"type": "window"})).await;
+        self.page(&opened["handle"]).await
+    }
+
+    async fn page(self: &Arc<Self>, window: &Value) -> Page {
+        let page = Page { browser: self.clone(), window: window.as_str().expect("a window").to_owned() };
+        // Each has its own person before it, who looks at it and has his hands on its keys.
+        page.chromium("Emulation.setFocusEmulationEnabled", json!({"enabled": true})).await;
+        page
+    }
+
+    /// What all pages have written into their consoles since it was last asked for.
+    pub async fn log(&self) -> Vec<String> {
+        let entries = self.post("/se/log", &json!({"type": "browser"})).await;
+        let entries = entries.as_array().cloned().unwrap_or_default();
+        entries.iter().map(|entry| entry["message"].as_str().unwrap_or_default().to_owned()).collect()
+    }
+
+    async fn get(&self, path: &str) -> Value {
+        read(self.http.get(format!("{}{path}", self.session)).send().await).await
+    }
+
+    async fn post(&self, path: &str, body: &Value) -> Value {
+        post(&self.http, &format!("{}{path}", self.session), body).await
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        let group = format!("-{}", self.driver.id());
+        let sent = Command::new("kill").args(["-KILL", "--", &group]).stderr(Stdio::null()).status();
+        drop(sent);
+        let _gone = self.driver.wait();
+    }
+}
+
+async fn post(http: &reqwest::Client, url: &str, body: &Value) -> Value {
+    read(http.post(url).json(body).send().await).await
+}
+
+async fn read(answer: reqwest::Result<reqwest::Response>) -> Value {
+    let mut body: Value = answer.expect("the driver answers").json().await.expect("JSON");
+    let value = body["value"].take();
+    assert!(value["error"].is_null() || value["error"] == STALE, "{}: {}", value["error"], value["message"]);
+    value
+}
+
+impl Page {
+    /// A call in this window. Nobody else's comes between.
+    async fn post(&self, path: &str, body: &Value) -> Value {
+        let mut current = self.browser.window.lock().await;
+        if *current != self.window {
+            self.browser.post("/window", &json!({"handle": self.window})).await;
+            current.clone_from(&self.window);
+        }
+        self.browser.post(path, body).await
+    }
+
+    pub async fn visit(&self, url: &str) {
+        self.post("/url", &json!({"url": url})).await;
+    }
+
+    pub async fn reload(&self) {
+        self.post("/refresh", &json!({})).await;
+    }
+
+    /// Runs a script in the page, and waits for what it promises.
+    pub async fn run(&self, script: &str, arguments: &Value) -> Value {
+        self.post("/execute/sync", &json!({"script": script, "args": arguments})).await
+    }
+
+    /// Waits until an expression is true.
+    pub async fn until(&self, what: &str, expression: &str) {
+        self.until_with(what, expression, &json!([])).await;
+    }
+
+    /// Likewise, of `arguments`. In vain, it shows what stands on the page.
+    pub async fn until_with(&self, what: &str, expression: &str, arguments: &Value) {
+        let script = format!("return Boolean({expression})");
+        let seen = eventually(what, PATIENCE, async || self.run(&script, arguments).await.as_bool().filter(|is| *is));
+        if tokio::time::timeout(PATIENCE - Duration::from_secs(1), seen).await.is_err() {
+            let deep = "const text = (root) => [...root.querySelectorAll('*')].filter((one) => one.shadowRoot) \
+                        .map((one) => text(one.shadowRoot)).join() + (root.body ?? root.querySelector('.panel'))?.innerText; \
+                        return text(document)";
+            panic!("in vain: {what}\n{}\n{:#?}", self.run(deep, &json!([])).await, self.browser.log().await);
+        }
+    }
+
+    /// From now on remembers what an element says, however shortly.
+    pub async fn remember(&self, find: &str) {
+        let script = format!(
+            "const said = {find}; window.said = []; new MutationObserver(() => window.said.push(said.textContent)) \
+             .observe(said, {{ childList: true, characterData: true, subtree: true }})"
+        );
+        self.run(&script, &json!([])).await;
+    }
+
+    /// Waits until what is remembered has said something.
+    pub async fn has_said(&self, text: &str) {
+        let said = "window.said.some((said) => said.includes(arguments[0]))";
+        self.until_with(&format!("it has been said: {text}"), said, &json!([text])).await;
+    }
+
+    async fn element(&self, find: &str) -> String {
+        let found = eventually(find, PATIENCE, async || {
+            self.run(&format!("return {find}"), &json!([])).await[ELEMENT].as_str().map(str::to_owned)
+        });
+        found.await
+    }
+
+    /// Does something to what an expression finds, as soon as it is there. Lists that live replace their rows.
+    async fn act(&self, find: &str, what: &str, body: &Value) {
+        eventually(find, PATIENCE, async || {
+            let element = self.element(find).await;
+            let done = self.post(&format!("/element/{element}/{what}"), body).await;
+            (done["error"] != STALE).then_some(())
+        })
+        .await;
+    }
+
+    /// Clicks it.
+    pub async fn click(&self, find: &str) {
+        self.act(find, "click", &json!({})).await;
+    }
+
+    /// Presses keys in it.
+    pub async fn keys(&self, find: &str, keys: &str) {
+        self.act(find, "value", &json!({"text": keys})).await;
+    }
+
+    /// Presses a key wherever the focus is.
+    pub async fn press(&self, key: &str) {
+        let value = match key {
+            "Tab" => "\u{e004}",
+            "Enter" => ENTER,
+            "Escape" => ESCAPE,
+            other => other,
+        };
+        let strokes = json!([{"type": "keyDown", "value": value}, {"type": "keyUp", "value": value}]);
+        self.post("/actions", &json!({"actions": [{"type": "key", "id": "keys", "actions": strokes}]})).await;
+    }
+
+    /// Puts text into a field as pasting does: also what no key makes.
+    pub async fn paste(&self, find: &str, text: &str) {
+        self.element(find).await;
+        let script = format!("{find}.focus(); document.execCommand('insertText', false, arguments[0])");
+        self.run(&script, &json!([text])).await;
+    }
+
+    /// A command of Chromium's own.
+    pub async fn chromium(&self, command: &str, parameters: Value) {
+        self.post("/goog/cdp/execute", &json!({"cmd": command, "params": parameters})).await;
+    }
+
+    /// Shows the page as if it were on a screen of another size.
+    pub async fn resize(&self, width: u32, height: u32, is_phone: bool) {
+        let metrics = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": is_phone});
+        self.chromium("Emulation.setDeviceMetricsOverride", metrics).await;
+    }
+
+    /// Light or dark, and in either case nothing that moves.
+    pub async fn prefer(&self, scheme: &str) {
+        let still = json!({"name": "prefers-reduced-motion", "value": "reduce"});
+        let features = json!({"features": [{"name": "prefers-color-scheme", "value": scheme}, still]});
+        self.chromium("Emulation.setEmulatedMedia", features).await;
+    }
+
+    /// What the page looks like, as PNG.
+    pub async fn picture(&self) -> Vec<u8> {
+        let shot = self.post("/goog/cdp/execute", &json!({"cmd": "Page.captureScreenshot", "params": {}})).await;
+        let shot = shot["data"].as_str().expect("a picture");
+        base64::engine::general_purpose::STANDARD.decode(shot).expect("base64")
+    }
+
+    /// From now on, commands are meant for the first frame of the page.
+    pub async fn enter_frame(&self) {
+        self.post("/frame", &json!({"id": 0})).await;
+    }
+
+    /// And from now on for the page again.
+    pub async fn leave_frame(&self) {
+        self.post("/frame", &json!({"id": null})).await;
+    }
+}

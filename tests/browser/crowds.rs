@@ -1,0 +1,88 @@
+//! A host with a thousand rooms, and a room with ten thousand messages: the console stays light.
+
+use serde_json::json;
+
+use crate::browser::{Browser, Page};
+use crate::people::{Guest, Host};
+use crate::site::Site;
+
+const ROOMS: usize = 1_000;
+const MESSAGES: usize = 10_000;
+/// More elements than this would be all of them.
+const MAX_ELEMENTS: u64 = 3_000;
+/// Longer than this nothing may hold up the page. Nothing takes a tenth of it where little else runs; a page that draws all
+/// there is takes seconds.
+const MAX_STUTTER_MS: f64 = 500.0;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_rooms_and_ten_thousand_messages_are_no_burden() {
+    let mut site = Site::embedded().await;
+    site.crowd(ROOMS, MESSAGES).await;
+    let browser = Browser::start("en-US").await;
+    let host = Host::sign_in(browser.first_page().await, &site.nodes[0].url("/console/")).await;
+    let watch = "window.slow = []; new PerformanceObserver((list) => window.slow.push(...list.getEntries().map((one) => \
+                 Math.round(one.duration)))).observe({ type: 'longtask', buffered: true })";
+    host.page.run(watch, &json!([])).await;
+    // To the last room: the list is as long as all of them, and most are no elements.
+    scroll(&host.page, ".rooms", 20, &format!("document.querySelector('.rooms ul').offsetHeight === {ROOMS} * 68"))
+        .await;
+    host.page.run("document.querySelector('.rooms').scrollTop = 0", &json!([])).await;
+    host.choose_first().await;
+
+    // Up to the first message.
+    scroll(&host.page, ".talk", -3, "document.querySelector('.talk .bubble')?.textContent === 'message 1'").await;
+    // And while it is that long, it talks.
+    host.page.run("document.querySelector('.talk').scrollTop = 1e9", &json!([])).await;
+    host.say("the next").await;
+    let last = "[...document.querySelectorAll('.talk li:not(.sending) .bubble')].at(-1)?.textContent === 'the next'";
+    host.page.until("what he says is there", last).await;
+    // What would hold it up is seen: the last of all holds it up on purpose.
+    let block = "const [ms] = arguments; \
+        requestAnimationFrame(() => { const end = performance.now() + ms; while (performance.now() < end); })";
+    host.page.run(block, &json!([2.0 * MAX_STUTTER_MS])).await;
+    let blocked = "window.slow.some((ms) => ms >= arguments[0])";
+    host.page.until_with("a page that stands still is noticed", blocked, &json!([2.0 * MAX_STUTTER_MS])).await;
+    let slow = host.page.run("return window.slow", &json!([])).await;
+    let stutters = slow.as_array().expect("times").iter().filter(|ms| ms.as_f64() >= Some(MAX_STUTTER_MS)).count();
+    assert_eq!(stutters, 1, "the page stood still: {slow}");
+    site.close().await;
+}
+
+/// Scrolls by so many screens at each picture until it is done; there are never more elements than a few screens need.
+async fn scroll(page: &Page, pane: &str, screens: i32, done: &str) {
+    let script = format!(
+        "const pane = document.querySelector('{pane}'); let most = 0; return (async () => {{ while (!({done})) {{ \
+         pane.scrollTop += {screens} * pane.clientHeight; most = Math.max(most, document.querySelectorAll('*').length); \
+         await new Promise(requestAnimationFrame); }} return most; }})()"
+    );
+    let most = page.run(&script, &json!([])).await.as_u64().expect("a number");
+    assert!((1..MAX_ELEMENTS).contains(&most), "{most} elements in {pane}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_guest_who_scrolls_up_finds_the_beginning() {
+    const MANY: usize = 170;
+    let site = Site::embedded_with(&["--limits", "off"]).await;
+    let browser = Browser::start("en-US").await;
+    let guest = Guest::visit(browser.first_page().await, &site.shop.url()).await;
+    guest.say("message 0").await;
+    guest.sees(&["me: message 0"]).await;
+    let name = "return JSON.parse(Object.entries(localStorage).find(([key]) => key.endsWith(':room'))[1]).name";
+    let room = guest.page.run(name, &json!([])).await;
+    site.write(room.as_str().expect("a name"), MANY).await;
+    let pane = Guest::at(".talk");
+    let newest = format!("{pane}?.textContent.includes('message {MANY}')");
+    guest.page.until("the newest is in sight", &newest).await;
+    guest.page.reload().await;
+    guest.page.until("and after a reload", &newest).await;
+    let shown = guest.messages().await.len();
+    assert!(shown < MANY, "all {shown} at once");
+    let up = format!(
+        "(({{ scrollTop }}, pane) => (pane.scrollTop = scrollTop - 500, pane.textContent.includes('message 0')))({pane}, {pane})"
+    );
+    guest.page.until("the first is there", &up).await;
+    let texts: Vec<String> = guest.messages().await.into_iter().map(|(_, _, text)| text).collect();
+    let wanted: Vec<String> = (0..=MANY).map(|number| format!("message {number}")).collect();
+    assert_eq!(texts, wanted, "each once, in order");
+    site.close().await;
+}

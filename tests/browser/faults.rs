@@ -1,0 +1,157 @@
+//! What a guest and a host see when nodes and stores go and come.
+
+use serde_json::json;
+
+use crate::browser::Browser;
+use crate::people::{Guest, Host};
+use crate::site::{Site, keep_picture};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_lost_or_doubled_while_a_page_reloads_a_node_is_killed_and_redis_starts_again() {
+    let mut site = Site::cluster().await;
+    let browser = Browser::start("en-US").await;
+    let host = Host::sign_in(browser.open_page().await, &site.other().url("/console/")).await;
+    let guest = Guest::visit(browser.first_page().await, &site.shop.url()).await;
+    guest.say("before").await;
+    host.choose_first().await;
+    host.say("hello").await;
+    guest.sees(&["me: before", "they: hello"]).await;
+
+    // The guest's node is gone: what he writes waits, is shown to wait, and survives a reload.
+    site.nodes[0].kill();
+    guest.say("while the node is away").await;
+    guest.sees(&["me: before", "they: hello", "sending me: while the node is away"]).await;
+    host.say("are you still there?").await;
+    // His page comes from elsewhere, the widget from the node that is away: it is shown when the node is back.
+    guest.page.reload().await;
+    site.nodes[0].start_again();
+    site.nodes[0].ready(&reqwest::Client::new()).await;
+    guest.page.reload().await;
+    let mut seen = vec!["me: before", "they: hello", "they: are you still there?", "me: while the node is away"];
+    guest.sees(&seen).await;
+
+    // Redis goes and comes: what is written meanwhile arrives, once.
+    let redis = site.redis.as_mut().expect("a Redis");
+    redis.kill_one(0);
+    guest.say("while Redis is away").await;
+    host.say("the host, too").await;
+    redis.restart_one(0);
+    let arrived =
+        "document.querySelectorAll('.talk .bubble').length === 6 && !document.querySelector('.talk .sending')";
+    host.page.until("both arrive", arrived).await;
+    let order: Vec<String> = host.messages().await.into_iter().map(|(_, _, text)| text).collect();
+    if order[4] == "while Redis is away" {
+        seen.extend(["me: while Redis is away", "they: the host, too"]);
+    } else {
+        seen.extend(["they: the host, too", "me: while Redis is away"]);
+    }
+    guest.sees(&seen).await;
+
+    // The host's node is killed: his console comes back by itself.
+    site.nodes[1].kill();
+    host.page.until("the host is shown offline", "!document.querySelector('.me .dot.on')").await;
+    host.say("from a page that was never reloaded").await;
+    guest.say("and so is this").await;
+    site.nodes[1].start_again();
+    host.is_online().await;
+    let all = "document.querySelectorAll('.talk .bubble').length === 8 && !document.querySelector('.talk .sending')";
+    host.page.until("all is there", all).await;
+    let texts =
+        |messages: Vec<(bool, String, String)>| messages.into_iter().map(|(_, _, text)| text).collect::<Vec<_>>();
+    let on_desk = texts(host.messages().await);
+    guest
+        .page
+        .until("the guest has all", &format!("{}.querySelectorAll('.bubble').length === 8", Guest::at(".talk")))
+        .await;
+    assert_eq!(texts(guest.messages().await), on_desk, "both see the same, in the same order");
+    guest.page.reload().await;
+    guest
+        .page
+        .until("and after a reload", &format!("{}?.querySelectorAll('.bubble').length === 8", Guest::at(".talk")))
+        .await;
+    assert_eq!(texts(guest.messages().await), on_desk);
+    site.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_does_not_go_out_says_so_and_goes_out_when_it_is_tried_again() {
+    let mut site = Site::embedded().await;
+    let browser = Browser::start("en-US").await;
+    let guest = Guest::visit(browser.first_page().await, &site.shop.url()).await;
+    guest.say("before").await;
+    guest.sees(&["me: before"]).await;
+    site.nodes[0].kill();
+    guest.is_told("Connecting again").await;
+    guest.say("into the void").await;
+    guest.sees(&["me: before", "sending me: into the void"]).await;
+    // Half a minute goes by.
+    guest.page.run("const now = Date.now; Date.now = () => now() + 30000", &json!([])).await;
+    guest.sees(&["me: before", "failed me: into the void"]).await;
+    keep_picture(&guest.page, "widget-failed").await;
+    let retry = Guest::at(".failed .meta button");
+    guest.page.until("it can be tried again", &format!("{retry}?.textContent === 'Try again'")).await;
+    site.nodes[0].start_again();
+    site.nodes[0].ready(&reqwest::Client::new()).await;
+    guest.page.run(&format!("{retry}?.click()"), &json!([])).await;
+    guest.sees(&["me: before", "me: into the void"]).await;
+    site.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_widget_comes_back_when_the_server_says_or_after_longer_and_longer_by_chance() {
+    let site = Site::embedded().await;
+    let browser = Browser::start("en-US").await;
+    let guest = Guest::visit(browser.first_page().await, &site.shop.url()).await;
+    // Sockets that end one after the other, before a real one; and a chance that is known.
+    let ends = "window.waits = []; Math.random = () => 0.5; \
+        addEventListener('pintalk', ({ detail }) => detail.type === 'waiting' && window.waits.push(detail.ms)); \
+        const ends = [[1012, 'retry in 123 ms'], [1006, ''], [1006, ''], [1013, 'retry in 45 ms']]; \
+        const Real = WebSocket; window.urls = []; \
+        window.WebSocket = function (url) { const end = ends.shift(); \
+          if (!end) { window.urls.push(`${url}`); return (window.socket = new Real(url)); } \
+          queueMicrotask(() => this.onclose({ code: end[0], reason: end[1] })); this.close = () => {}; };";
+    guest.page.run(ends, &json!([])).await;
+    guest.say("at last").await;
+    guest.sees(&["me: at last"]).await;
+    // Each try doubles the longest wait, from half a second; chance takes up to a half of it.
+    let waits = guest.page.run("return window.waits", &json!([])).await;
+    assert_eq!(waits, json!([123, 750, 1500, 45]));
+    // Whoever has something asks for what came after it.
+    guest.page.run("window.socket.onclose({ code: 1006, reason: '' })", &json!([])).await;
+    guest
+        .page
+        .until("he comes back for the rest", "window.urls.length === 2 && window.urls[1].endsWith('/?after=1')")
+        .await;
+    site.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_that_is_refused_is_renewed_and_nobody_notices() {
+    let site = Site::embedded().await;
+    let browser = Browser::start("en-US").await;
+    let host = Host::sign_in(browser.first_page().await, &site.nodes[0].url("/console/")).await;
+    // The next call and the next socket bear a token that the server refuses.
+    let spoil = "const { fetch, WebSocket } = window; window.spoilt = { call: 1, socket: 1 }; \
+        window.fetch = (path, sent) => { \
+          if (path.includes('/configs/') && window.spoilt.call-- > 0) sent.headers.Authorization = 'Bearer spoilt'; \
+          return fetch(path, sent); }; \
+        window.WebSocket = class extends WebSocket { constructor(url) { const at = new URL(url); \
+          if (window.spoilt.socket-- > 0) at.searchParams.set('token', 'spoilt'); super(at); } };";
+    host.page.run(spoil, &json!([])).await;
+    host.press("Settings").await;
+    let online = "document.querySelector('.switch input:not(:disabled)')";
+    host.page.click(online).await;
+    host.page.until("the host is offline", "!document.querySelector('.me .dot.on')").await;
+    host.page.click(online).await;
+    host.is_online().await;
+    host.page.until("both were spoilt", "window.spoilt.call <= 0 && window.spoilt.socket <= 0").await;
+    let log = browser.log().await;
+    assert!(
+        log.iter().any(|line| line.contains("401") && !line.contains("/refresh/")),
+        "nothing was refused: {log:#?}"
+    );
+    // A reload finds the login in its cookie.
+    host.page.reload().await;
+    host.is_online().await;
+    site.close().await;
+}

@@ -1,0 +1,158 @@
+//! A host's webhook and what else he is told, as he sets it at the console.
+
+use serde_json::json;
+
+use crate::accounts::{fill, press};
+use crate::browser::{Browser, Page};
+use crate::looks::is_accessible;
+use crate::people::{Guest, Host};
+use crate::receiver::{Receiver, Reply};
+use crate::site::{Site, keep_picture};
+use crate::{PATIENCE, eventually};
+
+/// What he is looking at.
+const CARD: &str = "document.querySelector('.card[aria-label=\"Webhook\"]')";
+
+async fn says(page: &Page, text: &str) {
+    let shown = format!("{CARD}?.textContent.includes(arguments[0])");
+    page.until_with(&format!("the card says: {text}"), &shown, &json!([text])).await;
+}
+
+/// The secret that the card shows.
+async fn secret(page: &Page) -> String {
+    eventually("a secret is shown", PATIENCE, async || {
+        let shown = page.run(&format!("return {CARD}?.querySelector('.copyable code')?.textContent"), &json!([])).await;
+        shown.as_str().filter(|secret| secret.starts_with("whsec_")).map(str::to_owned)
+    })
+    .await
+}
+
+async fn has_no_secret(page: &Page) {
+    page.until("no secret is shown", &format!("{CARD} && !{CARD}.querySelector('.copyable')")).await;
+}
+
+async fn save(page: &Page) {
+    page.click(&format!("{CARD}.querySelector('.button.main')")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_sets_a_webhook_tests_it_and_sees_what_became_of_each_event() {
+    let receiver = Receiver::start().await;
+    let site = Site::embedded_with(&["--webhook-private", "127.0.0.1"]).await;
+    let browser = Browser::start("en-US").await;
+    let host = Host::sign_in(browser.open_page().await, &site.nodes[0].url("/console/")).await;
+    host.press("Settings").await;
+
+    // What is wrong is said where it is wrong.
+    fill(&host.page, "url", "shop.example").await;
+    save(&host.page).await;
+    host.page.until("the field says why", "document.querySelector('#field-url-hint.wrong')").await;
+    host.page.run("document.querySelector('#field-url').value = ''", &json!([])).await;
+    fill(&host.page, "url", &receiver.url()).await;
+    let boxes = format!("{CARD}.querySelectorAll('fieldset input')");
+    for at in 0..3 {
+        host.page.click(&format!("{boxes}[{at}]")).await;
+    }
+    save(&host.page).await;
+    says(&host.page, "events: must be some of").await;
+    for at in 0..2 {
+        host.page.click(&format!("{boxes}[{at}]")).await;
+    }
+    save(&host.page).await;
+    let first = secret(&host.page).await;
+    says(&host.page, "Nothing has been sent yet").await;
+
+    press(&host.page, "Send a test").await;
+    says(&host.page, "Answered 200 in").await;
+    assert!(receiver.received()[0].is_signed_with(&first));
+    receiver.reply(Reply::Status(500));
+    press(&host.page, "Send a test").await;
+    says(&host.page, "Failed: answered 500").await;
+    receiver.reply(Reply::Status(204));
+
+    // A guest comes and writes: two events, as chosen.
+    let guest = Guest::visit(browser.first_page().await, &site.shop.url()).await;
+    guest.say("anybody there?").await;
+    receiver.wait_for(4, PATIENCE).await;
+    let kinds: Vec<_> = receiver.received()[2..].iter().map(|event| event.json()["type"].clone()).collect();
+    assert_eq!(kinds, ["room.created", "message.created"]);
+    let delivered = format!("{CARD}?.textContent.split('delivered').length === 3");
+    eventually("both are shown to have arrived", PATIENCE, async || {
+        host.press("Look again").await;
+        host.page.run(&format!("return {delivered}"), &json!([])).await.as_bool().filter(|is| *is)
+    })
+    .await;
+    host.page.resize(1280, 1000, false).await;
+    host.page.run(&format!("{CARD}.scrollIntoView()"), &json!([])).await;
+    keep_picture(&host.page, "console-webhook").await;
+    is_accessible(&host.page, "a webhook and its events").await;
+
+    // The secret is not shown again; another takes its place.
+    host.page.reload().await;
+    host.is_online().await;
+    host.press("Settings").await;
+    has_no_secret(&host.page).await;
+    press(&host.page, "New secret").await;
+    host.confirm().await;
+    let second = secret(&host.page).await;
+    assert_ne!(first, second);
+    says(&host.page, "the secret before, too, until").await;
+    press(&host.page, "New secret").await;
+    host.page.click("document.querySelector('dialog input')").await;
+    host.confirm().await;
+    host.page.until("the old one has ended", &format!("!{CARD}.textContent.includes('the secret before')")).await;
+    let third = secret(&host.page).await;
+    guest.say("still there?").await;
+    receiver.wait_for(5, PATIENCE).await;
+    let told = receiver.received();
+    let newest = told.last().expect("an event");
+    assert!(newest.is_signed_with(&third) && !newest.is_signed_with(&second));
+
+    // A receiver that is gone switches it off, and its host is told.
+    receiver.reply(Reply::Status(410));
+    guest.say("and now?").await;
+    receiver.wait_for(6, PATIENCE).await;
+    let gone = format!("{CARD}?.textContent.includes('The receiver said that it is gone')");
+    eventually("its host is told", PATIENCE, async || {
+        host.page.reload().await;
+        host.is_online().await;
+        host.press("Settings").await;
+        host.page.until("the card is there", &format!("{CARD}?.querySelector('.deliveries li')")).await;
+        host.page.run(&format!("return {gone}"), &json!([])).await.as_bool().filter(|is| *is)
+    })
+    .await;
+    assert_eq!(host.page.run("return document.querySelector('[name=enabled]').checked", &json!([])).await, false);
+    receiver.reply(Reply::Status(204));
+    host.page.click("document.querySelector('[name=enabled]')").await;
+    save(&host.page).await;
+    host.page.until("it is on again", &format!("!{gone}")).await;
+    receiver.wait_for(7, PATIENCE).await;
+
+    press(&host.page, "Remove").await;
+    host.confirm().await;
+    host.page.until("it is gone", &format!("!{CARD}.querySelector('.danger')")).await;
+    host.page.reload().await;
+    host.is_online().await;
+    host.press("Settings").await;
+    host.page.until("and stays so", "document.querySelector('#field-url')?.value === ''").await;
+    site.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_switch_of_the_notifications_is_as_it_was_left() {
+    let site = Site::embedded().await;
+    let browser = Browser::start("ko-KR").await;
+    let host = Host::sign_in(browser.first_page().await, &site.nodes[0].url("/console/")).await;
+    host.press("설정").await;
+    let mails = "document.querySelectorAll('.switch input')[1]";
+    for is_on in [false, true] {
+        host.page.until("it is as it was left", &format!("{mails}?.checked === {}", !is_on)).await;
+        host.page.click(mails).await;
+        host.page.until("the server has it", &format!("{mails}.checked === {is_on} && !{mails}.disabled")).await;
+        host.page.reload().await;
+        host.is_online().await;
+        host.press("설정").await;
+        host.page.until("and so it is after a reload", &format!("{mails}?.checked === {is_on}")).await;
+    }
+    site.close().await;
+}

@@ -1,0 +1,50 @@
+//! The widget, the console and the demo in a real Chromium, on real nodes: what a visitor and a host see when all goes well, and
+//! when it does not.
+//!
+//! A test has a [`site::Site`]: nodes, their stores, a host's account, and a shop of another origin that embeds the widget.
+//! [`people`] act on [`browser::Page`]s as people do: they read what is shown, press keys and click.
+
+#![allow(unreachable_pub, reason = "a test binary has no outside")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod accounts;
+mod browser;
+mod crowds;
+mod faults;
+mod hooks;
+mod looks;
+mod mail;
+mod people;
+mod site;
+mod talk;
+
+#[allow(dead_code, reason = "MariaDB is for others")]
+#[path = "../support/database.rs"]
+mod database;
+#[allow(dead_code, reason = "memory and metrics are for others")]
+#[path = "../chaos/node.rs"]
+mod node;
+#[allow(dead_code, reason = "the crate's own tests use it all")]
+#[path = "../../src/webhooks/testing.rs"]
+mod receiver;
+#[allow(dead_code, reason = "the crate's own tests use it all")]
+#[path = "../../src/redis/testing/servers.rs"]
+mod servers;
+
+use std::time::Duration;
+
+/// What must be seen, is seen within this time on the slowest machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Asks again and again until there is an answer.
+async fn eventually<T>(what: &str, within: Duration, ask: impl AsyncFn() -> Option<T>) -> T {
+    let asking = async {
+        loop {
+            if let Some(answer) = ask().await {
+                return answer;
+            }
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+    };
+    tokio::time::timeout(within, asking).await.unwrap_or_else(|_| panic!("in vain for {within:?}: {what}"))
+}

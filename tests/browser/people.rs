@@ -1,0 +1,136 @@
+//! A visitor of the shop, and the host at his console: each acts in one line, through what is shown.
+
+use serde_json::{Value, json};
+
+use crate::browser::{ENTER, Page};
+use crate::site::{EMAIL, PASSWORD};
+
+/// The widget's inside.
+const PANEL: &str = "document.querySelector('pintalk-widget').shadowRoot";
+
+/// The messages of a list: each `[mine, state, text]`.
+fn messages_in(root: &str) -> String {
+    format!(
+        "[...{root}.querySelectorAll('.talk li:not(.day)')].map((row) => [row.classList.contains('mine'), \
+         row.classList.contains('sending') ? 'sending' : row.classList.contains('failed') ? 'failed' : 'said', \
+         row.querySelector('.bubble').textContent])"
+    )
+}
+
+/// Somebody in the shop.
+pub struct Guest {
+    pub page: Page,
+}
+
+impl Guest {
+    /// Comes to a page with the widget, and opens it.
+    pub async fn visit(page: Page, url: &str) -> Self {
+        page.visit(url).await;
+        let guest = Self { page };
+        guest.open().await;
+        guest
+    }
+
+    /// An element of the widget.
+    pub fn at(selector: &str) -> String {
+        format!("document.querySelector('pintalk-widget')?.shadowRoot.querySelector('{selector}')")
+    }
+
+    pub async fn open(&self) {
+        self.page.click(&Self::at(".launcher")).await;
+        self.page.until("the panel is open", &format!("{}?.hidden === false", Self::at(".panel"))).await;
+    }
+
+    pub async fn say(&self, text: &str) {
+        self.page.keys(&Self::at("textarea"), &format!("{text}{ENTER}")).await;
+    }
+
+    /// The same for what no key makes.
+    pub async fn paste(&self, text: &str) {
+        self.page.paste(&Self::at("textarea"), text).await;
+        self.page.click(&Self::at(".send:not(:disabled)")).await;
+    }
+
+    pub async fn messages(&self) -> Vec<(bool, String, String)> {
+        read(&self.page.run(&format!("return {}", messages_in(PANEL)), &json!([])).await)
+    }
+
+    /// Waits until exactly these are shown as said, in this order: a sender's mark (`me: `, `they: `) before each.
+    pub async fn sees(&self, wanted: &[&str]) {
+        sees(&self.page, PANEL, wanted).await;
+    }
+
+    /// Waits until the line below the messages says something.
+    pub async fn is_told(&self, text: &str) {
+        let notice = format!("{}?.textContent.includes(arguments[0])", Self::at(".notice"));
+        self.page.until_with(&format!("the guest is told: {text}"), &notice, &json!([text])).await;
+    }
+}
+
+/// The host at his console.
+pub struct Host {
+    pub page: Page,
+}
+
+impl Host {
+    /// Signs in.
+    pub async fn sign_in(page: Page, url: &str) -> Self {
+        page.visit(url).await;
+        page.keys("document.querySelector('#field-email')", EMAIL).await;
+        page.keys("document.querySelector('#field-password')", &format!("{PASSWORD}{ENTER}")).await;
+        let host = Self { page };
+        host.is_online().await;
+        host
+    }
+
+    pub async fn is_online(&self) {
+        self.page.until("the host is online", "document.querySelector('.me .dot.on')").await;
+    }
+
+    /// Opens the first conversation of the list, once there is one.
+    pub async fn choose_first(&self) {
+        self.page.click("document.querySelector('.rooms .room')").await;
+        self.page.until("the conversation is open", "document.querySelector('.conversation .writing')").await;
+    }
+
+    pub async fn say(&self, text: &str) {
+        self.page.keys("document.querySelector('.writing textarea')", &format!("{text}{ENTER}")).await;
+    }
+
+    pub async fn paste(&self, text: &str) {
+        self.page.paste("document.querySelector('.writing textarea')", text).await;
+        self.page.click("document.querySelector('.writing .send:not(:disabled)')").await;
+    }
+
+    pub async fn sees(&self, wanted: &[&str]) {
+        sees(&self.page, "document", wanted).await;
+    }
+
+    pub async fn messages(&self) -> Vec<(bool, String, String)> {
+        read(&self.page.run(&format!("return {}", messages_in("document")), &json!([])).await)
+    }
+
+    /// Presses one of the tools of a conversation.
+    pub async fn press(&self, label: &str) {
+        self.page.click(&format!("document.querySelector('[aria-label=\"{label}\"]')")).await;
+    }
+
+    /// Says yes to a question.
+    pub async fn confirm(&self) {
+        self.page.click("document.querySelector('dialog .danger')").await;
+        self.page.until("the question is gone", "!document.querySelector('dialog')").await;
+    }
+}
+
+fn read(messages: &Value) -> Vec<(bool, String, String)> {
+    serde_json::from_value(messages.clone()).expect("messages")
+}
+
+async fn sees(page: &Page, root: &str, wanted: &[&str]) {
+    let lines = format!(
+        "JSON.stringify({}.map(([mine, state, text]) => `${{state === 'said' ? '' : state + ' '}}${{mine ? 'me' : 'they'}}: \
+         ${{text}}`)) === JSON.stringify(arguments[0])",
+        messages_in(root)
+    );
+    page.until_with(&format!("exactly this is shown: {wanted:?}"), &lines, &json!([wanted])).await;
+}

@@ -1,0 +1,216 @@
+//! What a guest and a host do with each other when nothing goes wrong.
+
+use serde_json::json;
+
+use crate::browser::{Browser, ESCAPE};
+use crate::people::{Guest, Host};
+use crate::site::{Site, keep_picture};
+
+/// What must stand there as it was typed.
+const TEXTS: [&str; 7] = [
+    "<img src=x onerror=\"document.title='broken'\"><script>document.title='broken'</script>",
+    "\"><svg/onload=document.title='broken'> &lt;b&gt; &amp;",
+    "javascript:document.title='broken'",
+    "שלום, hello, مرحبا 123",
+    "👨‍👩‍👧‍👦 🏳️‍🌈 e\u{301} 각 \u{202e}gnp.exe",
+    "first line\n\n  third line\tafter a tab",
+    "{{7*7}} ${7*7} %s <%= 7 %>",
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_guest_and_a_host_talk_across_two_nodes_and_text_is_only_ever_text() {
+    let site = Site::cluster().await;
+    let browser = Browser::start("en-US").await;
+    let host = Host::sign_in(browser.open_page().await, &site.other().url("/console/")).await;
+    let guest = Guest::visit(browser.first_page().await, &site.shop.url()).await;
+    guest.page.until("the host is shown online", &Guest::at(".presence .dot.on")).await;
+
+    guest.say("is anybody there?").await;
+    guest.sees(&["me: is anybody there?"]).await;
+    host.page.until("the room is unread", "document.querySelector('.rooms .count')").await;
+    host.choose_first().await;
+    host.sees(&["they: is anybody there?"]).await;
+    host.page.until("it is not unread any more", "!document.querySelector('.rooms .count')").await;
+    guest
+        .page
+        .until("the guest sees that it was read", &format!("{}?.textContent.includes('Read')", Guest::at(".meta")))
+        .await;
+
+    host.page.remember("document.querySelector('.conversation .notice')").await;
+    guest.page.remember(&Guest::at(".notice")).await;
+    guest.page.keys(&Guest::at("textarea"), "no").await;
+    host.page.has_said("is typing").await;
+    guest.page.keys(&Guest::at("textarea"), "\u{e003}\u{e003}").await;
+    host.page.keys("document.querySelector('.writing textarea')", "yes").await;
+    guest.page.has_said("is typing").await;
+    host.say(", I am").await;
+    guest.sees(&["me: is anybody there?", "they: yes, I am"]).await;
+
+    let mut shown = (vec!["me: is anybody there?".to_owned(), "they: yes, I am".to_owned()], vec![]);
+    shown.1 = vec!["they: is anybody there?".to_owned(), "me: yes, I am".to_owned()];
+    let long = "W".repeat(2_000);
+    for (at, text) in TEXTS.iter().copied().chain([long.as_str()]).enumerate() {
+        let (of_guest, of_host) = if at % 2 == 0 { ("me", "they") } else { ("they", "me") };
+        if at % 2 == 0 {
+            guest.paste(text).await;
+        } else {
+            host.paste(text).await;
+        }
+        shown.0.push(format!("{of_guest}: {text}"));
+        shown.1.push(format!("{of_host}: {text}"));
+        guest.sees(&shown.0.iter().map(String::as_str).collect::<Vec<_>>()).await;
+        host.sees(&shown.1.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    }
+    for page in [&guest.page, &host.page] {
+        let title = page.run("return document.title", &json!([])).await;
+        assert!(!title.as_str().unwrap_or_default().contains("broken"), "something that was typed has run");
+        let is_wide = page.run("return document.documentElement.scrollWidth > innerWidth", &json!([])).await;
+        assert_eq!(is_wide, false, "a long word makes the page wider");
+    }
+    guest.page.paste(&Guest::at("textarea"), &"W".repeat(1_000_000)).await;
+    guest.is_told("1,000,000 characters").await;
+    let is_wide = guest.page.run("return document.documentElement.scrollWidth > innerWidth", &json!([])).await;
+    assert_eq!(is_wide, false, "a million of a letter makes the page wider");
+    keep_picture(&guest.page, "widget-long-text").await;
+    no_complaints(&browser).await;
+    site.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_is_listed_as_soon_as_it_is_heard_of_although_the_list_does_not_have_it_yet() {
+    let site = Site::embedded().await;
+    let browser = Browser::start("en-US").await;
+    let host = Host::sign_in(browser.open_page().await, &site.nodes[0].url("/console/")).await;
+    // A list that is late: twice it knows of the room, and not of what was said in it.
+    let late = "const { fetch } = window; window.late = 2; \
+        window.fetch = async (path, sent) => { \
+          const answer = await fetch(path, sent); \
+          if (!path.startsWith('/api/chat/chatrooms/?')) return answer; \
+          const page = await answer.json(); \
+          if (page.results.length && window.late-- > 0) \
+            for (const room of page.results) Object.assign(room, { latestMsg: null, latestMsgAt: null, unread: 0 }); \
+          return new Response(JSON.stringify(page)); }; \
+        window.seen = []; new MutationObserver(() => { const row = document.querySelector('.rooms .room'); \
+          if (row) window.seen.push([row.querySelector('.latest').textContent, Boolean(row.querySelector('.count'))]); }) \
+          .observe(document.querySelector('.rooms'), { childList: true, subtree: true })";
+    host.page.run(late, &json!([])).await;
+    let guest = Guest::visit(browser.first_page().await, &site.shop.url()).await;
+    guest.say("is anybody there?").await;
+    host.page.until("the list has been asked until it had it", "window.late < 0").await;
+    let row = "document.querySelector('.rooms .room .count')";
+    host.page.until("it is unread", row).await;
+    let seen = host.page.run("return window.seen", &json!([])).await;
+    let all_the_time = json!(["is anybody there?", true]);
+    assert!(seen.as_array().is_some_and(|seen| seen.iter().all(|row| *row == all_the_time)), "{seen}");
+    site.close().await;
+}
+
+/// The browser has nothing to say against the pages: no policy was violated, no script failed.
+pub async fn no_complaints(browser: &Browser) {
+    let log = browser.log().await;
+    let complaints: Vec<_> = log.iter().filter(|line| !is_expected(line)).collect();
+    assert!(complaints.is_empty(), "{complaints:#?}");
+}
+
+/// Nobody is logged in when the console asks whether somebody is; a host may have no webhook; and a hint about managers of
+/// passwords.
+fn is_expected(line: &str) -> bool {
+    line.contains("/api/auth/token/refresh/") && line.contains("401")
+        || line.contains("/webhook/") && line.contains("404")
+        || line.contains("[DOM]")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tabs_of_one_guest_are_in_step_and_have_one_room() {
+    let site = Site::embedded().await;
+    let browser = Browser::start("en-US").await;
+    let host = Host::sign_in(browser.open_page().await, &site.nodes[0].url("/console/")).await;
+    let one = Guest::visit(browser.first_page().await, &site.shop.url()).await;
+    let other = Guest::visit(browser.open_page().await, &site.shop.url()).await;
+    // Both at the same moment.
+    tokio::join!(one.paste("from the first"), other.paste("from the second"));
+    host.choose_first().await;
+    host.page.until("both arrive in one room", "document.querySelectorAll('.talk .bubble').length === 2").await;
+    assert_eq!(host.page.run("return document.querySelectorAll('.rooms .room').length", &json!([])).await, 1);
+    let said = one.messages().await;
+    host.say("to both").await;
+    let mut texts: Vec<String> = said.iter().map(|(_, _, text)| format!("me: {text}")).collect();
+    texts.push("they: to both".into());
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    one.sees(&texts).await;
+    other.sees(&texts).await;
+
+    // Out of sight it counts, in the title as well; seen in one tab, it is seen in all.
+    one.page.keys(&Guest::at("textarea"), ESCAPE).await;
+    other.page.keys(&Guest::at("textarea"), ESCAPE).await;
+    host.say("are you there?").await;
+    for tab in [&one, &other] {
+        tab.page.until("it is counted", &format!("{}?.textContent === '1'", Guest::at(".badge:not([hidden])"))).await;
+        tab.page.until("the title says so", "document.title === '(1) Shop'").await;
+    }
+    other.open().await;
+    for tab in [&one, &other] {
+        tab.page.until("nothing is unread", &Guest::at(".badge[hidden]")).await;
+        tab.page.until("the title is as it was", "document.title === 'Shop'").await;
+    }
+    // What is not sent yet survives a reload; the panel is as it was.
+    other.page.keys(&Guest::at("textarea"), "half a sent").await;
+    other.page.reload().await;
+    other.page.until("the draft is there", &format!("{}?.value === 'half a sent'", Guest::at("textarea"))).await;
+    other.say("ence").await;
+    let texts = [&texts[..], &["they: are you there?", "me: half a sentence"]].concat();
+    other.sees(&texts).await;
+    one.open().await;
+    one.sees(&texts).await;
+    no_complaints(&browser).await;
+    site.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_closed_room_is_explained_and_goes_on_and_a_deleted_one_begins_anew() {
+    let site = Site::embedded().await;
+    let browser = Browser::start("en-US").await;
+    let host = Host::sign_in(browser.open_page().await, &site.nodes[0].url("/console/")).await;
+    let guest = Guest::visit(browser.first_page().await, &site.shop.url()).await;
+    guest.say("one").await;
+    host.choose_first().await;
+    host.sees(&["they: one"]).await;
+
+    host.press("Close").await;
+    host.confirm().await;
+    guest.is_told("This conversation was closed").await;
+    host.page.until("it is out of the list", "!document.querySelector('.rooms .room')").await;
+    keep_picture(&guest.page, "widget-closed").await;
+    keep_picture(&host.page, "console-closed").await;
+    host.page.until("nothing can be written", "document.querySelector('.writing').hidden").await;
+    // A page that is merely opened does not open the room.
+    guest.page.reload().await;
+    guest.is_told("This conversation was closed").await;
+    guest.sees(&["me: one"]).await;
+    host.press("Restore").await;
+    host.page.until("the host can write", "!document.querySelector('.writing').hidden").await;
+    host.say("two").await;
+    guest.page.reload().await;
+    guest.sees(&["me: one", "they: two"]).await;
+
+    host.press("Close").await;
+    host.confirm().await;
+    guest.is_told("This conversation was closed").await;
+    // A word of the guest opens it.
+    guest.say("three").await;
+    guest.sees(&["me: one", "they: two", "me: three"]).await;
+    host.page.until("it is in the list again", "document.querySelector('.rooms .room')").await;
+    host.choose_first().await;
+    host.sees(&["they: one", "me: two", "they: three"]).await;
+
+    host.press("Delete").await;
+    host.confirm().await;
+    guest.is_told("This conversation was deleted").await;
+    guest.sees(&[]).await;
+    guest.say("four").await;
+    guest.sees(&["me: four"]).await;
+    host.choose_first().await;
+    host.sees(&["they: four"]).await;
+    no_complaints(&browser).await;
+    site.close().await;
+}
