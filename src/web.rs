@@ -57,7 +57,8 @@ pub fn pages(demo: Option<&DemoHost>) -> Vec<Page> {
             email: &host.email,
             password: &host.password,
         };
-        pages.push(Page::new("/demo/config.json", JSON, serde_json::to_vec(&facts).unwrap_or_default().into()));
+        let facts = Page::new("/demo/config.json", JSON, serde_json::to_vec(&facts).unwrap_or_default().into());
+        pages.push(facts.kept_from_others());
     }
     pages
 }

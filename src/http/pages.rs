@@ -15,6 +15,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use sha2::{Digest as _, Sha256};
 use warp::reply::Response;
 
+use super::cors::Audience;
 use super::reply;
 
 /// The type of a page.
@@ -50,17 +51,24 @@ pub struct Page {
     content_type: &'static str,
     bytes: Bytes,
     cache: &'static str,
+    /// Whether pages of other sites may load and read it.
+    is_open: bool,
 }
 
 impl Page {
     /// A page that browsers ask for anew each time they show it.
     pub fn new(path: &'static str, content_type: &'static str, bytes: Bytes) -> Self {
-        Self { path: path.into(), label: path, content_type, bytes, cache: ASK_AGAIN }
+        Self { path: path.into(), label: path, content_type, bytes, cache: ASK_AGAIN, is_open: true }
     }
 
     /// A file whose path names its content, so that browsers keep it for good. `label` is its name in metrics.
     pub fn immutable(label: &'static str, path: String, content_type: &'static str, bytes: Bytes) -> Self {
-        Self { path: path.into(), label, content_type, bytes, cache: FOR_EVER }
+        Self { path: path.into(), label, content_type, bytes, cache: FOR_EVER, is_open: true }
+    }
+
+    /// For the pages of this server alone.
+    pub fn kept_from_others(self) -> Self {
+        Self { is_open: false, ..self }
     }
 
     /// Where it is.
@@ -120,13 +128,17 @@ impl StampedPage {
         Self { page, digest, gzipped: OnceLock::new() }
     }
 
+    pub(super) fn audience(&self) -> Audience {
+        if self.page.is_open { Audience::Everybody } else { Audience::Operators }
+    }
+
     pub(super) fn label(&self) -> &'static str {
         self.page.label
     }
 
     /// The page, or 304 when the caller has it already.
     pub(super) fn show(&self, request: &HeaderMap) -> Response {
-        let Page { content_type, bytes, cache, .. } = &self.page;
+        let Page { content_type, bytes, cache, is_open, .. } = &self.page;
         let gzipped = self.gzipped().filter(|_| takes_gzip(request));
         // Other bytes need another mark.
         let etag = format!("\"{}{}\"", self.digest, if gzipped.is_some() { "-gzip" } else { "" });
@@ -149,8 +161,8 @@ impl StampedPage {
         headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
         headers.insert(REFERRER_POLICY, HeaderValue::from_static("same-origin"));
         // The widget's script is loaded by other sites.
-        headers
-            .insert(HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("cross-origin"));
+        let whose = HeaderValue::from_static(if *is_open { "cross-origin" } else { "same-origin" });
+        headers.insert(HeaderName::from_static("cross-origin-resource-policy"), whose);
         response
     }
 
@@ -204,6 +216,14 @@ mod tests {
         assert!(!shown(page(), &[(ACCEPT_ENCODING, "gzip;q=0")]).headers().contains_key(CONTENT_ENCODING));
         let small = Page::new("/x.js", SCRIPT, Bytes::from_static(b"let x;"));
         assert!(!shown(small, &[(ACCEPT_ENCODING, "gzip")]).headers().contains_key(CONTENT_ENCODING));
+    }
+
+    #[test]
+    fn a_page_may_be_kept_from_other_sites() {
+        let page = || Page::new("/secret.json", JSON, Bytes::from_static(b"{}"));
+        assert_eq!(shown(page(), &[]).headers()["cross-origin-resource-policy"], "cross-origin");
+        assert_eq!(shown(page().kept_from_others(), &[]).headers()["cross-origin-resource-policy"], "same-origin");
+        assert_eq!(Pages::new([page().kept_from_others()]).0[0].audience(), Audience::Operators);
     }
 
     #[test]

@@ -248,7 +248,8 @@ impl Target<'_> {
     pub(super) fn audience(&self) -> Audience {
         match self {
             Self::Route(route, _) => route.audience,
-            Self::Page(_) | Self::Media(_) => Everybody,
+            Self::Page(page) => page.audience(),
+            Self::Media(_) => Everybody,
             // No other page has business there.
             Self::Unsubscribe(_) | Self::Socket(_) => Operators,
             // The admin page may read that it asked for nothing.
