@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use sea_orm::{ConnectionTrait as _, DbBackend, Statement};
@@ -133,6 +133,9 @@ fn banner(address: SocketAddr, demo: &DemoHost) -> String {
     )
 }
 
+/// How long the end of a demo waits for its directory.
+const REMOVAL_TIMEOUT: Duration = Duration::from_secs(3);
+
 /// A directory that goes with the demo.
 struct PassingDir(PathBuf);
 
@@ -151,9 +154,18 @@ impl Drop for PassingDir {
     }
 }
 
+/// Until it is gone: a demo that was told twice to end waits for nobody, and SQLite's own threads may still write there.
 fn remove(path: &Path) {
-    if let Err(error) = std::fs::remove_dir_all(path) {
-        tracing::warn!(path = %path.display(), %error, "the demo's directory is left behind");
+    let began = Instant::now();
+    while let Err(error) = std::fs::remove_dir_all(path) {
+        if !path.exists() {
+            return;
+        }
+        if began.elapsed() > REMOVAL_TIMEOUT {
+            tracing::warn!(path = %path.display(), %error, "the demo's directory is left behind");
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 
