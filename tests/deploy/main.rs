@@ -9,4 +9,5 @@ mod compose;
 mod image;
 mod readme;
 mod references;
+mod refusals;
 mod tools;
