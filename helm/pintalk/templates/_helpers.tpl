@@ -28,8 +28,10 @@ app.kubernetes.io/instance: {{ .root.Release.Name }}
 app.kubernetes.io/component: {{ .component }}
 {{- end }}
 
+{{/* All that is made has them: where nonsense is refused, before a template stumbles over it. */}}
 {{- define "pintalk.labels" -}}
-{{ include "pintalk.selectorLabels" . }}
+{{- $_ := include "pintalk.validate" .root }}
+{{- include "pintalk.selectorLabels" . }}
 app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" }}
