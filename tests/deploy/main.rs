@@ -7,6 +7,7 @@ mod alerts;
 mod chart;
 mod compose;
 mod image;
+mod platform;
 mod readme;
 mod references;
 mod refusals;

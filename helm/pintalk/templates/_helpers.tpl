@@ -48,7 +48,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- end }}
 {{- end }}
 
-{{/* What every pod of the chart may do: nothing that a program which listens and calls does not need. */}}
+{{/* What a pod of a store may do, whose image wants a user of its own. */}}
 {{- define "pintalk.podSecurity" -}}
 runAsNonRoot: true
 runAsUser: {{ . }}
