@@ -40,22 +40,34 @@ fn each_alert_fires_when_it_should_and_not_when_it_should_not() {
     assert!(promtool(&["check", "rules", ALERTS]).contains("SUCCESS"));
     assert!(promtool(&["test", "rules", CASES]).contains("SUCCESS"));
     let cases = yaml(&text(CASES));
-    let (mut fires, mut quiet) = (BTreeSet::new(), BTreeSet::new());
+    let (mut fires, mut quiet, mut explained) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
     for case in list(&cases["tests"]) {
         // What is well stands beside what is not, and is not in what is expected.
-        let beside = list(&case["input_series"]).any(|series| word(&series["series"]).contains(r#"namespace="good""#));
+        let has = |what: &str| list(&case["input_series"]).any(|series| word(&series["series"]).contains(what));
+        let beside = has(r#"namespace="good""#);
+        let away = has(r#"pintalk_degraded{job="pintalk", namespace="away""#);
         for test in list(&case["alert_rule_test"]) {
             let name = word(&test["alertname"]).to_owned();
             let expected: Vec<_> = list(&test["exp_alerts"]).collect();
             assert!(!expected.is_empty(), "{name}: nothing is expected to fire");
             if beside && expected.iter().all(|alert| alert["exp_labels"]["namespace"] == "bad") {
                 quiet.insert(name.clone());
+                explained.extend(away.then(|| name.clone()));
             }
             fires.insert(name);
         }
     }
     let all: BTreeSet<String> = alerts().iter().map(|alert| word(&alert["alert"]).to_owned()).collect();
     assert_eq!((&fires, &quiet), (&all, &all));
+    let silent = alerts().into_iter().filter(|alert| {
+        let query = word(&alert["expr"]);
+        query.split("unless").skip(1).any(|reason| reason.contains("pintalk_degraded"))
+    });
+    let silent: BTreeSet<String> = silent.map(|alert| word(&alert["alert"]).to_owned()).collect();
+    assert!(
+        silent.len() >= 10 && silent == explained,
+        "silent while a store is away: {silent:?}, shown: {explained:?}"
+    );
 }
 
 #[test]

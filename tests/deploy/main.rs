@@ -7,6 +7,8 @@ mod alerts;
 mod chart;
 mod compose;
 mod image;
+mod platform;
 mod readme;
 mod references;
+mod refusals;
 mod tools;

@@ -1,18 +1,32 @@
 //! The README's commands for Kubernetes, as they stand there: Helm is asked what it would put up, and nobody puts it up.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::process::{Command, Output};
 
 use serde_json::Value;
 
 use crate::chart::HELMS;
-use crate::tools::{documents, installed, path, said, text};
+use crate::tools::{documents, installed, path, said, text, yaml};
 
-/// What an operator's shell has in place of a cluster.
+/// What an operator's shell has in place of a cluster. `helm template` takes no `--timeout`, nor has it anything to wait for.
 const NO_CLUSTER: &str = r#"
 helm() {
+    local arguments=() wait=5m
     case $1 in
-    upgrade) shift 2 && "$HELM" template "$@" ;;
+    upgrade)
+        shift
+        while [ $# -gt 0 ]; do
+            case $1 in
+            --timeout) wait=$2 && shift ;;
+            --install) ;;
+            *) arguments+=("$1") ;;
+            esac
+            shift
+        done
+        echo "waits: $wait" >&2
+        "$HELM" template "${arguments[@]}"
+        ;;
     test) echo "tested: $2" >&2 ;;
     *) return 64 ;;
     esac
@@ -20,17 +34,27 @@ helm() {
 kubectl() { echo "kubectl: $*" >&2; }
 "#;
 
-fn blocks() -> Vec<String> {
+/// The commands of the chapter, in order: values to look around, and what brings it up; what people need; an upgrade.
+fn blocks() -> [String; 4] {
     let readme = text("README.md");
-    let fenced = readme.split("```bash\n").skip(1).filter_map(|rest| rest.split("```").next());
-    let blocks: Vec<String> = fenced.filter(|block| block.contains("helm ")).map(str::to_owned).collect();
-    assert_eq!(blocks.len(), 2, "one to look around, one for people");
-    blocks
+    let chapter = readme.split("\n## ").find(|chapter| chapter.starts_with("On Kubernetes")).expect("a chapter");
+    let fenced = chapter.split("```bash\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let blocks: Vec<String> = fenced.map(str::to_owned).collect();
+    let elsewhere = readme.matches("\nhelm ").count() - chapter.matches("\nhelm ").count();
+    assert_eq!(elsewhere, 0, "commands that nobody tries");
+    blocks.try_into().unwrap_or_else(|blocks| panic!("other commands than these: {blocks:?}"))
 }
 
-fn run(program: &str, block: &str) -> (Output, Vec<Value>) {
+/// A folder that has the chart where the repository has it.
+fn place() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::os::unix::fs::symlink(path("helm"), folder.path().join("helm")).expect("the chart");
+    folder
+}
+
+fn run(program: &str, at: &Path, block: &str) -> (Output, Vec<Value>) {
     let mut shell = Command::new("bash");
-    shell.args(["-euo", "pipefail", "-c", &format!("{NO_CLUSTER}{block}")]).current_dir(path(""));
+    shell.args(["-euo", "pipefail", "-c", &format!("{NO_CLUSTER}{block}")]).current_dir(at);
     let output = shell.env("HELM", installed("bin").join(program)).output().expect("bash");
     assert!(output.status.success(), "{program}: {}", said(&output));
     let documents = documents(&String::from_utf8_lossy(&output.stdout));
@@ -41,22 +65,38 @@ fn kinds(documents: &[Value]) -> BTreeSet<&str> {
     documents.iter().filter_map(|document| document["kind"].as_str()).collect()
 }
 
+fn image(documents: &[Value]) -> &Value {
+    let node = documents.iter().find(|document| document["kind"] == "Deployment").expect("nodes");
+    &node["spec"]["template"]["spec"]["containers"][0]["image"]
+}
+
 #[test]
-fn the_commands_to_look_around_bring_stores_along() {
+fn the_commands_to_look_around_bring_stores_along_and_the_same_passwords_again() {
+    let [values, install, ..] = blocks();
     for program in HELMS {
-        let (_, documents) = run(program, &blocks()[0]);
+        let place = place();
+        run(program, place.path(), &values);
+        let (_, documents) = run(program, place.path(), &install);
         let kinds = kinds(&documents);
         assert!(["Deployment", "StatefulSet", "Job"].iter().all(|kind| kinds.contains(kind)), "{program}: {kinds:?}");
-        let node = documents.iter().find(|document| document["kind"] == "Deployment").expect("nodes");
-        let image = &node["spec"]["template"]["spec"]["containers"][0]["image"];
-        assert_eq!(*image, format!("registry.example/pintalk:{}", env!("CARGO_PKG_VERSION")), "{program}");
+        assert_eq!(*image(&documents), format!("registry.example/pintalk:{}", env!("CARGO_PKG_VERSION")), "{program}");
+        assert_eq!(run(program, place.path(), &install).1, documents, "{program}: another time");
     }
+}
+
+/// How long Helm waits for a hook, in seconds.
+fn patience(output: &Output) -> u64 {
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let minutes = said.lines().find_map(|line| line.strip_prefix("waits: ")?.strip_suffix('m')?.parse::<u64>().ok());
+    60 * minutes.unwrap_or_else(|| panic!("no minutes: {said}"))
 }
 
 #[test]
 fn the_commands_for_people_make_the_secret_that_nodes_read() {
+    let [_, _, install, _] = blocks();
     for program in HELMS {
-        let (output, documents) = run(program, &blocks()[1]);
+        let place = place();
+        let (output, documents) = run(program, place.path(), &install);
         let kinds = kinds(&documents);
         let all =
             ["Ingress", "HorizontalPodAutoscaler", "ServiceMonitor", "PrometheusRule", "ConfigMap", "NetworkPolicy"];
@@ -78,5 +118,27 @@ fn the_commands_for_people_make_the_secret_that_nodes_read() {
         }
         assert!(required >= 4, "{program}: three of the nodes, and the Job's");
         assert!(asked.contains("tested: pintalk"));
+    }
+}
+
+#[test]
+fn an_upgrade_changes_the_image_only_and_waits_as_long_as_a_migration_may_take() {
+    let [_, _, install, upgrade] = blocks();
+    let deadline = yaml(&text("helm/pintalk/values.yaml"))["migrations"]["activeDeadlineSeconds"].as_u64();
+    for program in HELMS {
+        let place = place();
+        let [(first, before), (second, after)] =
+            [&install, &upgrade].map(|commands| run(program, place.path(), commands));
+        assert!(
+            Some(patience(&first)) > deadline && Some(patience(&second)) > deadline,
+            "{program}: Helm gives up first"
+        );
+        assert_eq!(*image(&after), "registry.example/pintalk:0.2.0", "{program}");
+        let [before, after] = [before, after].map(|documents| Value::from(documents).to_string());
+        assert_eq!(
+            after,
+            before.replace("registry.example/pintalk:0.1.0", "registry.example/pintalk:0.2.0"),
+            "{program}"
+        );
     }
 }

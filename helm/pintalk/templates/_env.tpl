@@ -1,5 +1,12 @@
 {{/* The environment of a node, also of what looks at its stores. */}}
 {{- define "pintalk.env" -}}
+{{ include "pintalk.ownEnv" . }}
+{{- with .Values.extraEnv }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- define "pintalk.ownEnv" -}}
 - name: PINTALK_LISTEN
   value: {{ printf "%s:8080" .Values.listenAddress | quote }}
 - name: PINTALK_METRICS_LISTEN
@@ -47,9 +54,6 @@
 {{ include "pintalk.secretEnv" (dict "root" . "name" "PINTALK_SMTP_URL" "key" "smtp-url" "optional" true) }}
 {{ include "pintalk.secretEnv" (dict "root" . "name" "AWS_ACCESS_KEY_ID" "key" "aws-access-key-id" "optional" true) }}
 {{ include "pintalk.secretEnv" (dict "root" . "name" "AWS_SECRET_ACCESS_KEY" "key" "aws-secret-access-key" "optional" true) }}
-{{- with .Values.extraEnv }}
-{{ toYaml . }}
-{{- end }}
 {{- end }}
 
 {{- define "pintalk.secretEnv" -}}

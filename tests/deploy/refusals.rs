@@ -1,0 +1,105 @@
+//! What the chart refuses, and how: with a sentence, before anything is put up, and without a password in it.
+
+use serde_json::Value;
+
+use crate::chart::{CHART, HELMS, environment, given, helm, refused, rendered, sets};
+use crate::tools::said;
+
+#[test]
+fn what_cannot_work_is_refused_with_a_sentence() {
+    let secret = "secrets.jwtSecret=a-secret-of-the-tests-that-is-long-enough";
+    let database = "secrets.databaseUrl=mysql://pintalk@127.0.0.1/pintalk";
+    let redis = "secrets.redisUrl=redis://127.0.0.1";
+    let theirs = "secrets.existingSecret=mine";
+    for (sentence, values) in [
+        ("secrets.jwtSecret must have 32 bytes", vec![]),
+        ("secrets.jwtSecret must have 32 bytes", vec!["secrets.jwtSecret=short", database, redis]),
+        ("secrets.databaseUrl must name a MySQL", vec![secret, redis]),
+        ("secrets.redisUrl must name a Redis", vec![secret, database]),
+        ("mysql.enabled needs mysql.password", vec![secret, redis, "mysql.enabled=true"]),
+        ("redis.enabled needs redis.password", vec![secret, database, "redis.enabled=true"]),
+        (
+            "mysql.enabled and secrets.databaseUrl",
+            vec![secret, database, redis, "mysql.enabled=true", "mysql.password=x"],
+        ),
+        ("secrets.redisUrl is not read with secrets.existingSecret", vec![theirs, redis]),
+        ("do not go with secrets.existingSecret", vec![theirs, "redis.enabled=true", "redis.password=x"]),
+        ("media.bucketUrl and media.existingClaim", vec![theirs, "media.bucketUrl=s3://a", "media.existingClaim=b"]),
+        ("httpRoute.parentRefs must name a Gateway", vec![theirs, "httpRoute.enabled=true"]),
+        ("minReplicas is above maxReplicas", vec![theirs, "autoscaling.enabled=true", "autoscaling.minReplicas=20"]),
+        ("config holds options", vec![theirs, "config=null"]),
+        ("listenAddress \"::\": an IPv6 address stands in brackets", vec![theirs, "listenAddress=::"]),
+        ("listenAddress \"0.0.0.0:80\"", vec![theirs, "listenAddress=0.0.0.0:80"]),
+        ("ingress.hosts: \"https://a\" is not a name alone", vec![theirs, "ingress.hosts={https://a}"]),
+        ("ingress.hosts: \"a/chat\" is not a name alone", vec![theirs, "ingress.hosts={b,a/chat}"]),
+        ("httpRoute.hostnames: \"http://a\" is not", vec![theirs, "httpRoute.hostnames={http://a}"]),
+        ("config.public-url must begin with https://", vec![theirs, "config.public-url=chat.shop.example"]),
+        ("config.otlp-endpoint must begin with https://", vec![theirs, "config.otlp-endpoint=collector:4318"]),
+        ("podDisruptionBudget.maxUnavailable is a number", vec![theirs, "podDisruptionBudget.maxUnavailable=-1"]),
+        ("podDisruptionBudget.maxUnavailable is a number", vec![theirs, "podDisruptionBudget.maxUnavailable=few"]),
+    ] {
+        let said = refused(&values);
+        assert!(said.contains(sentence), "{values:?}: {said}");
+    }
+}
+
+#[test]
+fn a_wrong_address_is_refused_without_the_password_in_it() {
+    let secret = "secrets.jwtSecret=a-secret-of-the-tests-that-is-long-enough";
+    let database = "secrets.databaseUrl=mysql://pintalk@127.0.0.1/pintalk";
+    let redis = "secrets.redisUrl=redis://127.0.0.1";
+    for (sentence, values) in [
+        (
+            "secrets.databaseUrl must begin with mysql://",
+            vec![secret, redis, "secrets.databaseUrl=postgres://u:hunter2@db"],
+        ),
+        ("secrets.redisUrl must begin with redis://", vec![secret, database, "secrets.redisUrl=http://:hunter2@r"]),
+        (
+            "secrets.smtpUrl must begin with smtp://",
+            vec![secret, database, redis, "secrets.smtpUrl=mail.example:hunter2"],
+        ),
+        ("mysql.password must be of letters", vec![secret, redis, "mysql.enabled=true", "mysql.password=hunter2/"]),
+        ("redis.password must be of letters", vec![secret, database, "redis.enabled=true", "redis.password=hunter2@"]),
+    ] {
+        let said = refused(&values);
+        assert!(said.contains(sentence) && !said.contains("hunter2"), "{values:?}: {said}");
+    }
+}
+
+#[test]
+fn what_the_chart_says_itself_nobody_says_again() {
+    let theirs = "secrets.existingSecret=mine";
+    let own = ["name", "instance", "component", "version", "managed-by"].map(|key| format!("app.kubernetes.io/{key}"));
+    let places = ["commonLabels", "podLabels", "metrics.serviceMonitor.labels", "metrics.dashboard.labels"];
+    for key in own.iter().map(String::as_str).chain(["helm.sh/chart"]) {
+        for place in places {
+            let said = refused(&[theirs, &format!("{place}.{}=x", key.replace('.', "\\."))]);
+            assert!(said.contains(&format!("{place}: {key} is the chart's own")), "{said}");
+        }
+    }
+    let set = sets().into_iter().find(|set| set.contains("everything")).expect("a set with everything");
+    let variables = environment(&rendered("helm4", CHART, &set));
+    assert!(variables.contains_key("PINTALK_DATABASE_URL") && variables.contains_key("AWS_REGION"), "{variables:?}");
+    for name in variables.keys().filter(|name| *name != "SSL_CERT_FILE") {
+        let mut helm = helm("helm4");
+        helm.args(["template", "release", CHART, "--values", &set, "--set", &format!("extraEnv[0].name={name}")]);
+        let output = helm.output().expect("helm");
+        let said = said(&output);
+        assert!(!output.status.success() && said.contains(&format!("extraEnv: {name} is set by the chart")), "{said}");
+    }
+    let mut helm = helm("helm4");
+    helm.args(["template", "release", CHART, "--values", &set, "--set", "podAnnotations.checksum/secret=x"]);
+    assert!(said(&helm.output().expect("helm")).contains("podAnnotations: checksum/secret is the chart's own"));
+    // What both labels have, the pods' own say.
+    for program in HELMS {
+        let values = ["commonLabels.team=a", "podLabels.team=b", theirs, "podAnnotations.checksum/secret=x"];
+        let documents = given(program, &values);
+        let pods =
+            &documents.iter().find(|document| document["kind"] == "Deployment").expect("nodes")["spec"]["template"];
+        assert_eq!(
+            (&pods["metadata"]["labels"]["team"], &pods["metadata"]["annotations"]["checksum/secret"]),
+            (&Value::from("b"), &Value::from("x")),
+            "{program}"
+        );
+    }
+}
