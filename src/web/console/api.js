@@ -4,7 +4,14 @@
 const WAITS_MS = [500, 1000, 2000, 4000];
 const MAY_PASS = [0, 502, 503, 504]; // what a node that restarts, or nobody, answers
 
-const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+const LONGEST_WAIT_MS = 10_000;
+const WRONG_PASSWORD = "Wrong password."; // a 401 that is not about the token
+
+/** Waits before another try: about so long, and never shorter than the server has asked for. */
+export const pause = (ms, { retryAfter }) =>
+  new Promise((resolve) => setTimeout(resolve, Math.max(ms * (0.5 + Math.random()), 1000 * (retryAfter || 0))));
+/** The same for whoever tries until it goes well: longer and longer. */
+export const pauseBefore = (tries, error) => pause(Math.min(LONGEST_WAIT_MS, 500 * 2 ** tries), error);
 
 export class ApiError extends Error {
   constructor(status, body, retryAfter) {
@@ -25,19 +32,6 @@ async function once(method, path, { token, body } = {}) {
   throw new ApiError(response.status, await response.json().catch(() => null), +response.headers.get("Retry-After"));
 }
 
-/** Asks again where that does no harm: a node that restarts is not worth a word. */
-async function patiently(method, path, options) {
-  for (const wait of WAITS_MS) {
-    try {
-      return await once(method, path, options);
-    } catch (error) {
-      if (method !== "GET" || !MAY_PASS.includes(error.status)) throw error;
-      await sleep(Math.max(wait, 1000 * (error.retryAfter || 0)) * (0.5 + Math.random()));
-    }
-  }
-  return once(method, path, options);
-}
-
 const json = async (response) => (response.status === 204 ? null : response.json());
 
 export class Api {
@@ -45,6 +39,7 @@ export class Api {
     this.user = null;
     this.token = "";
     this.onended = () => {};
+    this.onwaiting = () => {};
   }
 
   /** A call that needs no login. */
@@ -60,12 +55,26 @@ export class Api {
   /** The same; the answer itself. */
   async raw(method, path, body) {
     try {
-      return await patiently(method, path, { token: this.token, body });
+      return await this.patiently(method, path, body);
     } catch (error) {
-      if (error.status !== 401 || path.startsWith("/api/auth/")) throw error;
+      if (error.status !== 401 || error.message === WRONG_PASSWORD) throw error;
       await this.refresh();
-      return patiently(method, path, { token: this.token, body });
+      return this.patiently(method, path, body);
     }
+  }
+
+  /** Asks again where that does no harm: a node that restarts is not worth a word. */
+  async patiently(method, path, body) {
+    for (const wait of WAITS_MS) {
+      try {
+        return await once(method, path, { token: this.token, body });
+      } catch (error) {
+        if (method !== "GET" || !MAY_PASS.includes(error.status)) throw error;
+        this.onwaiting();
+        await pause(wait, error);
+      }
+    }
+    return once(method, path, { token: this.token, body });
   }
 
   /** A new access token, by the cookie; once for all who need one. Until a server can say, it is asked again. */
@@ -81,7 +90,8 @@ export class Api {
             this.end();
             throw error;
           }
-          await sleep(Math.min(10_000, 500 * 2 ** tries) * (0.5 + Math.random()));
+          this.onwaiting();
+          await pauseBefore(tries, error);
         }
       }
     })().finally(() => (this.refreshing = null));
@@ -105,8 +115,14 @@ export class Api {
     Object.assign(this, { token: accessToken, user });
   }
 
+  /** Ends this login. Where that fails he is still logged in, and must know it. */
   async logOut() {
-    await this.call("POST", "/api/auth/logout/").catch(() => {});
+    try {
+      await this.call("POST", "/api/auth/logout/");
+    } catch (error) {
+      // Somebody has ended it before.
+      if (error.status !== 401) throw error;
+    }
     this.end();
   }
 

@@ -2,7 +2,7 @@
 import { h } from "../shared/dom.js";
 import { Line, socketUrl } from "../shared/line.js";
 import { ConversationView } from "./conversation.js";
-import { attempt, avatar, tool } from "./parts.js";
+import { attempt, avatar, reason, toast, tool } from "./parts.js";
 import { RoomList } from "./roomlist.js";
 import { Rooms } from "./rooms.js";
 import { Settings } from "./settings.js";
@@ -87,8 +87,16 @@ export class Desk {
       avatar(user.profileName, user.profileImage),
       h("div", { class: "who" }, h("b", { dir: "auto", text: user.profileName }), h("p", {}, this.light, this.presence)),
       tool("gear", words.settings, () => this.openSettings()),
-      tool("leave", words.signOut, () => this.api.logOut()),
+      tool("leave", words.signOut, () => this.signOut()),
     );
+  }
+
+  async signOut() {
+    try {
+      await this.api.logOut();
+    } catch (error) {
+      toast(`${words.stillSignedIn} ${reason(error)}`);
+    }
   }
 
   show() {

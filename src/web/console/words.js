@@ -66,6 +66,7 @@ const EN = {
   // settings
   settings: "Settings",
   signOut: "Sign out",
+  stillSignedIn: "You are still signed in.",
   profile: "Profile",
   profileName: "Name that visitors see",
   description: "About you",
@@ -194,6 +195,7 @@ const KO = {
   cancel: "취소",
   settings: "설정",
   signOut: "로그아웃",
+  stillSignedIn: "아직 로그아웃되지 않았어요.",
   profile: "프로필",
   profileName: "방문자에게 보이는 이름",
   description: "소개",
