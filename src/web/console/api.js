@@ -87,7 +87,7 @@ export class Api {
           return;
         } catch (error) {
           if (error.status === 401) {
-            this.end();
+            this.end(true);
             throw error;
           }
           this.onwaiting();
@@ -98,7 +98,7 @@ export class Api {
     return this.refreshing;
   }
 
-  /** Who is logged in on this browser, if anybody. */
+  /** Who is logged in on this browser, if anybody. Fails while the server cannot say. */
   async resume() {
     try {
       await this.refresh();
@@ -126,9 +126,10 @@ export class Api {
     this.end();
   }
 
-  end() {
+  /** Nobody is logged in any more. `byOthers`: it was not he who ended it here. */
+  end(byOthers = false) {
     const was = this.user;
     Object.assign(this, { token: "", user: null });
-    if (was) this.onended();
+    if (was) this.onended(byOthers);
   }
 }

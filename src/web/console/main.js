@@ -1,8 +1,10 @@
 // The console: for whoever is logged in his desk, for all others the door.
-import { Api } from "./api.js";
+import { Api, pauseBefore } from "./api.js";
 import { Desk } from "./desk.js";
-import { SignIn } from "./signin.js";
-import { lang } from "./words.js";
+import { SignIn, Waiting } from "./signin.js";
+import { lang, words } from "./words.js";
+
+const SLOW_MS = 3000; // a server that has not answered by then is as good as one that cannot be reached
 
 const api = new Api();
 const place = document.getElementById("app");
@@ -15,9 +17,25 @@ function show(view) {
 }
 
 const enter = () => show(new Desk(api));
-const leave = () => show(new SignIn(api, enter));
+const leave = (byOthers) => show(new SignIn(api, enter, byOthers ? words.signedOut : words.welcome));
+const wait = () => shown ?? show(new Waiting());
+
+/** Whatever the server says, or does not, something is to be seen. */
+async function begin() {
+  const slow = setTimeout(wait, SLOW_MS);
+  for (let tries = 0; ; tries++) {
+    try {
+      const user = await api.resume();
+      clearTimeout(slow);
+      return user ? enter() : leave();
+    } catch (error) {
+      wait();
+      await pauseBefore(tries, error);
+    }
+  }
+}
 
 document.documentElement.lang = lang;
 api.onended = leave;
-if (await api.resume()) enter();
-else leave();
+api.onwaiting = wait;
+await begin();

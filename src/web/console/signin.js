@@ -4,13 +4,26 @@ import { ICONS } from "./icons.js";
 import { field, form, toast } from "./parts.js";
 import { words } from "./words.js";
 
+function sheet(body) {
+  const brand = h("h1", {}, h("span", { class: "brand", "aria-hidden": "true" }, icon(ICONS.bubble)), "PinTalk");
+  return h("main", { class: "signin" }, h("div", { class: "sheet" }, brand, body));
+}
+
+/** As long as the server does not say who is logged in. */
+export class Waiting {
+  constructor() {
+    this.element = sheet(h("p", { role: "status", text: words.unreachable }));
+  }
+
+  close() {}
+}
+
 export class SignIn {
-  /** `done()` once somebody is logged in. */
-  constructor(api, done) {
-    Object.assign(this, { api, done });
+  /** `done()` once somebody is logged in; `greeting` is what he reads before. */
+  constructor(api, done, greeting) {
+    Object.assign(this, { api, done, greeting });
     this.body = h("div");
-    const brand = h("h1", {}, h("span", { class: "brand", "aria-hidden": "true" }, icon(ICONS.bubble)), "PinTalk");
-    this.element = h("main", { class: "signin" }, h("div", { class: "sheet" }, brand, this.body));
+    this.element = sheet(this.body);
     this.signIn();
   }
 
@@ -40,7 +53,7 @@ export class SignIn {
     ];
     this.show(
       words.signIn,
-      words.welcome,
+      this.greeting,
       form(fields, words.signIn, async ({ email, password }) => {
         await this.api.logIn(email, password);
         this.done();
