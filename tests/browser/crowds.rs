@@ -31,11 +31,13 @@ async fn a_thousand_rooms_and_ten_thousand_messages_are_no_burden() {
 
     // Up to the first message.
     scroll(&host.page, ".talk", -3, "document.querySelector('.talk .bubble')?.textContent === 'message 1'").await;
-    // And while it is that long, it talks.
-    host.page.run("document.querySelector('.talk').scrollTop = 1e9", &json!([])).await;
-    host.say("the next").await;
-    let last = "[...document.querySelectorAll('.talk li:not(.sending) .bubble')].at(-1)?.textContent === 'the next'";
-    host.page.until("what he says is there", last).await;
+    // And while it is that long, it talks: whoever says something sees it, however high it is and wherever he was.
+    let high = "line\n".repeat(30);
+    host.paste(&high).await;
+    let last = "const pane = document.querySelector('.talk'); const last = [...pane.querySelectorAll('li:not(.sending) .bubble')].at(-1); \
+        return last?.textContent.startsWith('line') && pane.scrollHeight - pane.scrollTop - pane.clientHeight < 60 && \
+        document.querySelector('.newer').hidden";
+    host.page.until("what he says is in sight", &format!("(() => {{ {last} }})()")).await;
     // What would hold it up is seen: the last of all holds it up on purpose.
     let block = "const [ms] = arguments; \
         requestAnimationFrame(() => { const end = performance.now() + ms; while (performance.now() < end); })";

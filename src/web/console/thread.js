@@ -4,7 +4,7 @@ import { h } from "../shared/dom.js";
 import { allOf, Rows } from "../shared/rows.js";
 
 const CHUNK = 50; // messages
-const AROUND = "1500px 0px"; // from sight
+const AROUND_PX = 1500; // from sight
 const NEAR_PX = 60; // as good as at the end
 const OLDER_PX = 1500; // from the beginning at which more is asked for
 
@@ -21,7 +21,7 @@ export class Thread {
       this.newer,
     );
     const root = this.element;
-    this.observer = new IntersectionObserver((entries) => this.moved(entries), { root, rootMargin: AROUND });
+    this.observer = new IntersectionObserver((entries) => this.moved(entries), { root, rootMargin: `${AROUND_PX}px 0px` });
   }
 
   get isAtEnd() {
@@ -82,22 +82,36 @@ export class Thread {
   }
 
   moved(entries) {
+    const wasAtEnd = this.isAtEnd;
     for (const { target, isIntersecting } of entries) {
       const { chunk } = target;
       if (chunk.isNear === isIntersecting) continue;
       chunk.isNear = isIntersecting;
       if (isIntersecting) {
-        target.style.height = "";
-        chunk.rows.show(this.talk, this.all, ...chunk.range);
+        this.fill(chunk);
       } else {
         target.style.height = `${target.offsetHeight}px`;
         target.replaceChildren();
         chunk.rows.known.clear();
       }
     }
+    if (wasAtEnd) this.toEnd();
   }
 
+  fill(chunk) {
+    chunk.isNear = true;
+    chunk.list.style.height = "";
+    chunk.rows.show(this.talk, this.all, ...chunk.range);
+  }
+
+  /** What comes in sight there is filled in before: it may be higher than it was, and the end further down. */
   toEnd() {
+    let left = this.element.clientHeight + AROUND_PX;
+    for (const [, chunk] of [...this.chunks].sort(([one], [other]) => other - one)) {
+      if (!chunk.isNear) this.fill(chunk);
+      left -= chunk.list.offsetHeight;
+      if (left < 0) break;
+    }
     this.element.scrollTop = this.element.scrollHeight;
   }
 
