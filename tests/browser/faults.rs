@@ -150,8 +150,31 @@ async fn a_token_that_is_refused_is_renewed_and_nobody_notices() {
         log.iter().any(|line| line.contains("401") && !line.contains("/refresh/")),
         "nothing was refused: {log:#?}"
     );
-    // A reload finds the login in its cookie.
+    // A reload finds the login in its cookie, as soon as the server can be asked; until then it says what is the matter.
+    let block = async |urls: serde_json::Value| {
+        host.page.chromium("Network.setBlockedURLs", json!({"urls": urls})).await;
+    };
+    host.page.chromium("Network.enable", json!({})).await;
+    block(json!(["*/token/refresh/*"])).await;
     host.page.reload().await;
+    let says = "document.querySelector('.signin')?.textContent.includes('cannot be reached')";
+    host.page.until("he reads why there is nothing", says).await;
+    block(json!([])).await;
     host.is_online().await;
+
+    // Who could not be signed out is told so; who could, stays out, whatever his token was.
+    block(json!(["*/logout/*"])).await;
+    host.press("Sign out").await;
+    let says = "document.querySelector('#toasts').textContent.includes('still signed in')";
+    host.page.until("he is told", says).await;
+    block(json!([])).await;
+    let spoil = "const { fetch } = window; window.fetch = (path, sent) => { if (path.includes('/logout/') && !window.spoilt) \
+        { window.spoilt = true; sent.headers.Authorization = 'Bearer spoilt'; } return fetch(path, sent); }";
+    host.page.run(spoil, &json!([])).await;
+    host.press("Sign out").await;
+    let door = "document.querySelector('#field-email')";
+    host.page.until("he is at the door, after another try", &format!("window.spoilt && {door}")).await;
+    host.page.reload().await;
+    host.page.until("a reload does not bring him in again", door).await;
     site.close().await;
 }
