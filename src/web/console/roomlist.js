@@ -56,6 +56,10 @@ export class RoomList {
     if (last > all.length - SOON) rooms.more().catch(() => {});
   }
 
+  count(text) {
+    return h("span", { class: "count" }, h("span", { "aria-hidden": "true", text }), h("span", { class: "hear", text: words.unread(text) }));
+  }
+
   /** A row; in place of the one that showed this room before, so that the focus stays. */
   make(room, isCurrent, before) {
     const button = before?.firstChild ?? h("button", { type: "button" });
@@ -71,7 +75,7 @@ export class RoomList {
         "span",
         { class: "marks" },
         room.isFixed ? h("span", { class: "pinned", role: "img", "aria-label": words.pinned }, icon(ICONS.pin)) : null,
-        room.unread ? h("span", { class: "count", text: room.unread > 99 ? "99+" : room.unread }, h("span", { class: "hear", text: ` ${words.unread("")}` })) : null,
+        room.unread ? this.count(room.unread > 99 ? "99+" : room.unread) : null,
       ),
     );
     return before ?? h("li", {}, button);
