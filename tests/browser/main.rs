@@ -9,6 +9,7 @@
 
 mod accounts;
 mod browser;
+mod consoles;
 mod crowds;
 mod faults;
 mod hooks;

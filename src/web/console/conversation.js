@@ -121,6 +121,8 @@ export class ConversationView {
     if (what.type === "ended" && what.code === 1000) this.rooms.put({ ...this.room, isClosed: true, isFixed: false });
     if (what.type === "ended" && what.code === 4004) this.rooms.remove(this.room.name);
     if (what.type === "acknowledged") this.rooms.answered(this.room.name);
+    // Whoever has come in has read all.
+    if (what.type === "connected") this.rooms.tell();
     dispatchEvent(new CustomEvent("pintalk", { detail: { ...what, room: this.room.name } }));
   }
 
@@ -173,6 +175,7 @@ export class ConversationView {
 
   async change(patch) {
     this.rooms.put(await this.api.call("PATCH", this.path, patch));
+    this.rooms.tell();
     this.show();
   }
 
@@ -182,6 +185,7 @@ export class ConversationView {
 
   async restore() {
     this.rooms.put(await this.api.call("PATCH", `${this.path}restore/`));
+    this.rooms.tell();
     this.show();
   }
 
@@ -189,6 +193,7 @@ export class ConversationView {
     if (!(await ask(words.leaveAsk(this.room.guest), words.leaveWhy, words.leave))) return;
     await this.api.call("DELETE", this.path);
     this.rooms.remove(this.room.name);
+    this.rooms.tell();
     this.on.left();
   }
 

@@ -10,6 +10,7 @@ import { HostTalk } from "./talk.js";
 import { words } from "./words.js";
 
 const TYPED_MS = 250; // after the last letter of a search
+const REREAD_MS = 60_000; // about how often all that is loaded is read again while somebody looks
 const LOOK_MS = 30_000; // how often the list is read while no socket brings news: the host does not show that he is there
 
 export class Desk {
@@ -28,8 +29,10 @@ export class Desk {
     for (const [kind, label] of [["false", words.open], ["true", words.closed], ["", words.all]]) {
       this.kinds.append(h("button", { type: "button", value: kind, text: label, onclick: () => this.filter(kind) }));
     }
-    this.looked = () => document.hidden || (this.rooms.lookSoon(), this.rooms.sort());
+    this.looked = () => document.hidden || (this.rooms.reread(), this.rooms.sort());
     document.addEventListener("visibilitychange", this.looked);
+    addEventListener("focus", this.looked);
+    this.rereadLater();
     this.followed = () => this.follow();
     addEventListener("hashchange", this.followed);
     this.showMe();
@@ -39,15 +42,36 @@ export class Desk {
     HostTalk.deliverLeftovers(api);
   }
 
-  /** A link to `/console/#<name of a room>` opens it, as soon as it is listed. */
+  /** A link to `/console/#<name of a room>` opens it, listed or not; one that nobody knows yet, as soon as it is heard of. */
   follow() {
     const name = location.hash.slice(1);
-    if (name !== this.rooms.current && this.rooms.all.has(name)) this.open(name);
+    if (!name || name === this.rooms.current) return;
+    if (this.rooms.all.has(name)) this.open(name);
+    else if (this.sought !== name) attempt(() => this.seek(name))();
+  }
+
+  async seek(name) {
+    this.sought = name;
+    const isThere = await this.rooms.find(name);
+    if (this.rooms.isOver || location.hash.slice(1) !== name) return;
+    if (isThere) this.follow();
+    else toast(words.noneFound);
+  }
+
+  /** By chance, so that not all consoles ask at once. */
+  rereadLater() {
+    this.rereading = setTimeout(() => {
+      if (!document.hidden) this.rooms.reread();
+      this.rereadLater();
+    }, REREAD_MS * (0.75 + Math.random() / 2));
   }
 
   close() {
     document.removeEventListener("visibilitychange", this.looked);
+    removeEventListener("focus", this.looked);
     removeEventListener("hashchange", this.followed);
+    clearTimeout(this.rereading);
+    clearTimeout(this.typed);
     clearInterval(this.looking);
     this.status?.close();
     this.view?.close();
@@ -123,14 +147,14 @@ export class Desk {
     this.view?.close();
     this.view = view;
     this.element.classList.toggle("busy", Boolean(view));
-    if (!isRoom) this.rooms.current = "";
+    if (!isRoom) this.rooms.choose("");
     this.main.replaceChildren(view?.element ?? h("p", { class: "empty faint", text: words.choose }));
     view?.entered?.();
   }
 
   open(name) {
     const room = this.rooms.all.get(name);
-    this.rooms.current = name;
+    this.rooms.choose(name);
     history.replaceState(null, "", `#${name}`);
     this.put(new ConversationView(this.api, this.rooms, { ...room }, { left: () => this.leave() }), true);
     this.rooms.sort();

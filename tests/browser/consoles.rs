@@ -1,0 +1,60 @@
+//! Several consoles of one host, and one that nobody looks at.
+
+use serde_json::json;
+
+use crate::browser::Browser;
+use crate::people::{Guest, Host};
+use crate::site::Site;
+use crate::talk::no_complaints;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn consoles_of_one_host_are_in_step_and_one_that_nobody_looks_at_counts_what_comes() {
+    let site = Site::embedded().await;
+    let browser = Browser::start("en-US").await;
+    let host = Host::sign_in(browser.open_page().await, &site.nodes[0].url("/console/")).await;
+    let other = Host { page: browser.open_page().await };
+    other.page.visit(&site.nodes[0].url("/console/")).await;
+    other.is_online().await;
+    let guest = Guest::visit(browser.first_page().await, &site.shop.url()).await;
+    guest.say("one").await;
+    let unread = "document.querySelector('.rooms .count')";
+    other.page.until("both have it", unread).await;
+
+    // What is done in one tab, the others show at once.
+    host.choose_first().await;
+    other.page.until("it was read there", &format!("!{unread}")).await;
+    host.press("Pin").await;
+    other.page.until("it was pinned there", "document.querySelector('.rooms .pinned')").await;
+
+    // The tab with the open room is out of sight. That its host has read all is what the server says, and not true.
+    let hide = "window.hidden = true; Object.defineProperty(document, 'hidden', { get: () => window.hidden }); \
+        const { fetch } = window; window.read = 0; \
+        window.fetch = async (path, sent) => { \
+          const answer = await fetch(path, sent); const json = answer.json.bind(answer); \
+          answer.json = async () => { const page = await json(); \
+            if (page?.results?.[0]?.latestMsg === 'two' && page.results[0].unread === 0) setTimeout(() => window.read++); \
+            return page; }; \
+          return answer; }";
+    host.page.run(hide, &json!([])).await;
+    guest.say("two").await;
+    host.page.until("the list was read again", "window.read").await;
+    assert_eq!(host.page.run("return document.title", &json!([])).await, "(1) PinTalk console");
+    let look = "window.hidden = false; document.dispatchEvent(new Event('visibilitychange'))";
+    host.page.run(look, &json!([])).await;
+    host.page.until("whoever looks has read it", "document.title === 'PinTalk console'").await;
+
+    // Another browser would not be told; whoever turns to it sees how it is now.
+    host.page.run("BroadcastChannel.prototype.postMessage = () => {}", &json!([])).await;
+    host.press("Close").await;
+    host.confirm().await;
+    host.page.until("it is closed", "document.querySelector('.writing').hidden").await;
+    other.page.run("dispatchEvent(new Event('focus'))", &json!([])).await;
+    other.page.until("it is closed there", "!document.querySelector('.rooms .room')").await;
+
+    // A link leads to a room that is not in the list, too.
+    let room = host.page.run("return location.hash", &json!([])).await;
+    other.page.run("location.hash = arguments[0]", &json!([room])).await;
+    other.sees(&["they: one", "they: two"]).await;
+    no_complaints(&browser).await;
+    site.close().await;
+}
