@@ -34,6 +34,7 @@ const CONSOLE: &[File] = files! {
     "console/parts.js"
     "console/roomlist.js"
     "console/rooms.js"
+    "console/sentences.js"
     "console/settings.js"
     "console/signin.js"
     "console/talk.js"

@@ -90,6 +90,12 @@ async fn a_host_signs_up_by_mail_works_changes_what_is_his_and_leaves() {
 
     // His picture, which guests see; and the keys, which he copies and makes anew.
     host.press("Settings").await;
+    let no_picture = "const to = document.querySelector('[type=file]'); const files = new DataTransfer(); \
+        files.items.add(new File(['no picture'], 'me.png', { type: 'image/png' })); to.files = files.files; \
+        to.dispatchEvent(new Event('change'))";
+    host.page.run(no_picture, &json!([])).await;
+    let says = "document.querySelector('#toasts').textContent.includes('Picture: is not a PNG')";
+    host.page.until("he reads why that is none", says).await;
     let choose = "const to = document.querySelector('[type=file]'); \
         const canvas = document.createElement('canvas'); canvas.width = canvas.height = 64; \
         const paper = canvas.getContext('2d'); paper.fillStyle = '#3a7'; paper.fillRect(0, 0, 64, 64); \

@@ -54,7 +54,7 @@ async fn a_host_sets_a_webhook_tests_it_and_sees_what_became_of_each_event() {
         host.page.click(&format!("{boxes}[{at}]")).await;
     }
     save(&host.page).await;
-    says(&host.page, "events: must be some of").await;
+    says(&host.page, "What is sent: must be some of").await;
     for at in 0..2 {
         host.page.click(&format!("{boxes}[{at}]")).await;
     }

@@ -98,6 +98,11 @@ async fn nobody_is_shut_out_by_light_or_dark_large_or_small_or_a_screen_reader()
         host.page.resize(width, height, is_phone).await;
         keep_picture(&host.page, name).await;
     }
+    // What the server finds wrong is said in the language of all the rest.
+    host.page.run("document.querySelector('#field-serviceName').value = ''", &json!([])).await;
+    host.page.click("[...document.querySelectorAll('.card')][1].querySelector('.button')").await;
+    let says = "document.querySelector('#field-serviceName-hint.wrong')?.textContent === '1~50자로 입력해 주세요.'";
+    host.page.until("the field says why, in Korean", says).await;
     site.close().await;
 }
 

@@ -1,12 +1,14 @@
 // The host's password, and the end of his account.
 import { h } from "../shared/dom.js";
-import { ask, card, field, form, toast } from "./parts.js";
+import { ask, card, field, form, toast, whose } from "./parts.js";
 import { words } from "./words.js";
 
 export function accountCards(api) {
+  const { email } = api.user;
   const password = (name, label, autocomplete, hint) => field(name, label, { type: "password", autocomplete, hint });
   const change = form(
     [
+      whose(email),
       password("currentPassword", words.currentPassword, "current-password"),
       password("newPassword", words.newPassword, "new-password", words.passwordRule),
     ],
@@ -17,7 +19,7 @@ export function accountCards(api) {
       toast(words.passwordChanged);
     },
   );
-  const leave = form([password("password", words.password, "current-password")], words.leaveAccount, async (values) => {
+  const leave = form([whose(email), password("password", words.password, "current-password")], words.leaveAccount, async (values) => {
     if (!(await ask(`${words.leaveAccount}?`, words.leaveAccountWhy, words.leaveAccount))) return;
     await api.call("POST", "/api/auth/leave/", values);
     api.end();

@@ -2,9 +2,10 @@
 import { h } from "../shared/dom.js";
 import { Line, socketUrl } from "../shared/line.js";
 import { ConversationView } from "./conversation.js";
-import { attempt, avatar, reason, toast, tool } from "./parts.js";
+import { attempt, avatar, toast, tool } from "./parts.js";
 import { RoomList } from "./roomlist.js";
 import { Rooms } from "./rooms.js";
+import { reason } from "./sentences.js";
 import { Settings } from "./settings.js";
 import { HostTalk } from "./talk.js";
 import { words } from "./words.js";

@@ -1,6 +1,7 @@
 // Parts of pages: forms whose errors stand beside their fields, questions before what cannot be undone, and words in passing.
 import { h, icon } from "../shared/dom.js";
 import { ICONS } from "./icons.js";
+import { ofField, reason, spoken } from "./sentences.js";
 import { words } from "./words.js";
 
 /** A button with a picture; its words are for who does not see it, and for who wonders. */
@@ -14,6 +15,9 @@ export function field(name, label, { value = "", hint, tag = "input", ...more } 
   input.value = value ?? "";
   return h("div", { class: "field" }, h("label", { for: id, text: label }), input, h("small", { id: `${id}-hint`, text: hint ?? "" }));
 }
+
+/** For managers of passwords: whose password a form is about. It is not seen, and not sent. */
+export const whose = (email) => h("input", { type: "email", autocomplete: "username", value: email, readonly: true, hidden: true });
 
 /** A box to tick. */
 export function check(name, label, on) {
@@ -36,12 +40,12 @@ export function form(fields, label, send, more = []) {
       const why = wrong[input.name];
       delete wrong[input.name];
       hint.dataset.was ??= hint.textContent;
-      hint.textContent = why ?? hint.dataset.was;
+      hint.textContent = why ? spoken(why) : hint.dataset.was;
       hint.classList.toggle("wrong", Boolean(why));
       input.setAttribute("aria-invalid", Boolean(why));
     }
     // What has no place of its own stands below all.
-    const others = Object.entries(wrong).map(([name, why]) => `${name}: ${why}`);
+    const others = Object.entries(wrong).map(ofField);
     trouble.textContent = isElsewhere ? reason(error) : others.join("; ");
   };
   element.onsubmit = async (event) => {
@@ -57,9 +61,6 @@ export function form(fields, label, send, more = []) {
   };
   return element;
 }
-
-/** Why something failed, for a person. */
-export const reason = (error) => error.message || words.failedCall;
 
 /** A word in passing; the newest is enough. */
 export function toast(text) {
@@ -90,7 +91,8 @@ export function ask(title, why, label, ...fields) {
         "div",
         { class: "buttons" },
         h("button", { class: "button main danger", value: "yes", text: label }),
-        h("button", { class: "button", value: "", text: words.cancel }),
+        // Whoever presses Enter without having read has done nothing.
+        h("button", { class: "button", value: "", autofocus: true, text: words.cancel }),
       ),
     );
     const dialog = h("dialog", { "aria-label": title }, form);

@@ -83,18 +83,20 @@ export class Settings {
 
   service() {
     const { user } = this.api;
-    return card(
-      words.service,
-      form(
-        [
-          field("serviceName", words.serviceName, { value: user.serviceName }),
-          field("serviceExpl", words.serviceExpl, { value: user.serviceExpl }),
-          field("serviceDomain", words.serviceDomain, { value: user.serviceDomain, hint: words.domainRule, placeholder: "shop.example" }),
-        ],
-        words.save,
-        (values) => this.patch({ ...values, serviceDomain: values.serviceDomain.trim() || null }),
-      ),
+    const fields = form(
+      [
+        field("serviceName", words.serviceName, { value: user.serviceName }),
+        field("serviceExpl", words.serviceExpl, { value: user.serviceExpl }),
+        field("serviceDomain", words.serviceDomain, { value: user.serviceDomain, hint: words.domainRule, placeholder: "shop.example" }),
+      ],
+      words.save,
+      async (values) => {
+        await this.patch({ ...values, serviceDomain: values.serviceDomain.trim() || null });
+        // Saved is not always what was typed: domains are brought into one form.
+        for (const name of Object.keys(values)) fields.elements[name].value = this.api.user[name] ?? "";
+      },
     );
+    return card(words.service, fields);
   }
 
   showKeys() {

@@ -1,7 +1,8 @@
 // Who is not logged in: signing in, signing up with the mailed code, and passwords that are forgotten.
 import { h, icon } from "../shared/dom.js";
 import { ICONS } from "./icons.js";
-import { field, form, toast } from "./parts.js";
+import { field, form, toast, whose } from "./parts.js";
+import { spoken } from "./sentences.js";
 import { words } from "./words.js";
 
 function sheet(body) {
@@ -31,7 +32,7 @@ export class SignIn {
 
   show(title, text, ...parts) {
     this.body.replaceChildren(h("h2", { text: title }), h("p", { class: "faint", text }), ...parts);
-    this.body.querySelector("input")?.focus();
+    this.body.querySelector("input:not([hidden])")?.focus();
   }
 
   link(text, go) {
@@ -69,7 +70,7 @@ export class SignIn {
   mail(title, call) {
     const send = async (values) => {
       const { detail } = await this.api.open("POST", `/api/auth/${call}/`, values);
-      toast(detail);
+      toast(spoken(detail));
       this.signIn();
     };
     const email = field("email", words.email, { type: "email", autocomplete: "username" });
@@ -97,6 +98,7 @@ export class SignIn {
 
   finish(email) {
     const fields = [
+      whose(email),
       field("serviceName", words.serviceName),
       field("serviceExpl", words.serviceExpl),
       field("serviceDomain", words.serviceDomain, { hint: words.domainRule, placeholder: "shop.example" }),

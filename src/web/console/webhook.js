@@ -2,6 +2,7 @@
 import { h } from "../shared/dom.js";
 import { clockOf } from "../shared/time.js";
 import { ask, attempt, card, check, copyable, field, form, toast, tool } from "./parts.js";
+import { spoken } from "./sentences.js";
 import { lang, words } from "./words.js";
 
 const EVENTS = ["room.created", "message.created", "room.closed"];
@@ -77,7 +78,7 @@ export class WebhookCard {
     this.say("…");
     const came = await this.api.call("POST", `${this.path}test/`).finally(() => this.say(""));
     const { delivered, status, milliseconds, problem } = came;
-    this.say(delivered ? words.testOk(status, milliseconds) : words.testFailed(problem ?? status), !delivered);
+    this.say(delivered ? words.testOk(status, milliseconds) : words.testFailed(problem ? spoken(problem) : status), !delivered);
   }
 
   say(text, isWrong) {
@@ -100,7 +101,7 @@ export class WebhookCard {
     const { results } = await this.api.call("GET", `${this.path}deliveries/`);
     const row = ({ type, state, attempts, createdAt, dueAt, status, problem }) => {
       const next = state === "waiting" && attempts && dueAt ? words.nextTry(shortTime(dueAt)) : "";
-      const said = [words.states[state] ?? state, attempts > 1 ? `×${attempts}` : "", problem ?? status, next];
+      const said = [words.states[state] ?? state, attempts > 1 ? `×${attempts}` : "", problem ? spoken(problem) : status, next];
       return h(
         "li",
         {},

@@ -133,6 +133,9 @@ const EN = {
   save: "Save",
   saved: "Saved",
   failedCall: "The server cannot be reached right now.",
+  tooLarge: "That is too large.",
+  tooMany: "Too many tries: come back a little later.",
+  brokenServer: "Something went wrong on the server.",
 };
 
 const KO = {
@@ -264,6 +267,9 @@ const KO = {
   save: "저장",
   saved: "저장했어요",
   failedCall: "지금은 서버에 연결할 수 없어요.",
+  tooLarge: "너무 커요.",
+  tooMany: "너무 많이 시도했어요. 잠시 후에 다시 시도해 주세요.",
+  brokenServer: "서버에 문제가 생겼어요.",
 };
 
 const KEY = "pintalk-console-language";

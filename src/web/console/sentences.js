@@ -1,0 +1,78 @@
+// What the server says when something is wrong, for a person, in his language. What is not known here is shown as it came.
+import { lang, words } from "./words.js";
+
+const KO = {
+  // a call
+  "Wrong e-mail or password.": "이메일이나 비밀번호가 맞지 않아요.",
+  "Wrong password.": "비밀번호가 맞지 않아요.",
+  "This account is deactivated.": "비활성화된 계정이에요. 아래에서 되살릴 수 있어요.",
+  "This account is no more.": "더 이상 없는 계정이에요.",
+  "There is an account with this e-mail address.": "이미 가입된 이메일이에요.",
+  "This is not the code that was mailed.": "메일로 보낸 인증 코드와 달라요.",
+  "Check this e-mail address first.": "이메일 입력부터 다시 해 주세요.",
+  "Ask for a code first.": "인증 코드를 먼저 받아 주세요.",
+  "This code has ended: ask for another.": "끝난 인증 코드예요. 새로 받아 주세요.",
+  "Confirm this e-mail address first.": "이메일을 먼저 인증해 주세요.",
+  "If there is such an account, a temporary password is on its way to its address.":
+    "해당하는 계정이 있으면 임시 비밀번호를 메일로 보내 드려요.",
+  "The token is not valid.": "로그인이 끝났어요. 다시 로그인해 주세요.",
+  "The token has expired.": "로그인이 끝났어요. 다시 로그인해 주세요.",
+  "This login has ended.": "로그인이 끝났어요. 다시 로그인해 주세요.",
+  "An access token is required.": "로그인이 끝났어요. 다시 로그인해 주세요.",
+  "This chatroom belongs to somebody else.": "다른 사람의 대화예요.",
+  "At most 5 chatrooms can be pinned.": "대화는 5개까지 고정할 수 있어요.",
+  "This chatroom is closed.": "종료된 대화예요.",
+  "There is nothing here.": "이미 사라졌어요.",
+  "Some fields are not valid.": "올바르지 않은 항목이 있어요.",
+  // a field
+  "must not be blank": "입력해 주세요.",
+  "is required": "입력해 주세요.",
+  "is not an e-mail address": "이메일 주소가 아니에요.",
+  "is the present one": "지금 쓰는 비밀번호와 같아요.",
+  "is too long": "너무 길어요.",
+  "may have no line breaks or control characters": "줄바꿈이나 제어 문자는 쓸 수 없어요.",
+  "may have no control characters": "제어 문자는 쓸 수 없어요.",
+  "is not a PNG, JPEG, WebP or GIF": "PNG, JPEG, WebP, GIF 파일이 아니에요.",
+  "has too many pixels: at most 4096 x 4096 are possible": "사진이 너무 커요. 4096 x 4096 픽셀까지 쓸 수 있어요.",
+  "is damaged": "손상된 파일이에요.",
+  "is followed by something else": "사진 뒤에 다른 데이터가 붙어 있어요.",
+  // a webhook
+  "must be some of room.created, message.created, room.closed": "보낼 이벤트를 하나 이상 골라 주세요.",
+  "must be one such as https://shop.example/hooks": "https://shop.example/hooks 같은 주소를 입력해 주세요.",
+  "must have no user, password or fragment": "사용자, 비밀번호, # 뒤의 부분은 쓸 수 없어요.",
+  "must begin with https://": "https:// 로 시작해야 해요.",
+  "must not lead to a private address": "내부 주소는 쓸 수 없어요.",
+  "leads to no public address": "공개된 주소가 아니에요.",
+};
+
+const KO_PATTERNS = [
+  [/^needs at least (\d+) characters$/, "$1자 이상이어야 해요."],
+  [/^needs (\d+) to (\d+) characters$/, "$1~$2자로 입력해 주세요."],
+  [/^(?:may|must) have at most (\d+) characters$/, "$1자까지 쓸 수 있어요."],
+  [/^`(.*)` is not a host name with an optional port$/s, "‘$1’은(는) 호스트 이름이 아니에요. 포트를 붙일 수 있어요."],
+  [/^no answer within (\d+) s$/, "$1초 안에 응답이 없어요."],
+  [/^cannot be reached: (.*)$/s, "연결할 수 없어요: $1"],
+  [/^no proper answer: (.*)$/s, "올바른 응답이 아니에요: $1"],
+];
+
+/** A sentence of the server's. */
+export function spoken(text) {
+  if (lang !== "ko") return text;
+  const [pattern, known] = KO_PATTERNS.find(([pattern]) => pattern.test(text)) ?? [];
+  return KO[text] ?? (pattern ? text.replace(pattern, known) : text);
+}
+
+const LABELS = { profileImage: words.picture, verificationCode: words.code, url: words.webhookUrl };
+
+/** What is wrong with a field, where it has no place beside the field. */
+export const ofField = ([name, why]) => `${LABELS[name] ?? words[name] ?? name}: ${spoken(why)}`;
+
+// What a status means whatever stands in the answer, which may be a proxy's.
+const STATUSES = { 0: words.failedCall, 413: words.tooLarge, 429: words.tooMany, 500: words.brokenServer, 502: words.failedCall, 503: words.failedCall, 504: words.failedCall };
+
+/** Why something failed, for a person. */
+export function reason(error) {
+  const wrong = Object.entries(error.fields ?? {});
+  if (wrong.length) return wrong.map(ofField).join("; ");
+  return STATUSES[error.status] ?? (spoken(error.message) || words.failedCall);
+}
