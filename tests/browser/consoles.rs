@@ -56,5 +56,10 @@ async fn consoles_of_one_host_are_in_step_and_one_that_nobody_looks_at_counts_wh
     other.page.run("location.hash = arguments[0]", &json!([room])).await;
     other.sees(&["they: one", "they: two"]).await;
     no_complaints(&browser).await;
+
+    // Signed out in one tab, he is in the other, too, and reads it there.
+    host.press("Sign out").await;
+    let says = "document.querySelector('.signin')?.textContent.includes('You were signed out')";
+    other.page.until("the other tab says why he is at the door", says).await;
     site.close().await;
 }

@@ -77,7 +77,7 @@ export class ConversationView {
       // Somebody restored it elsewhere, or the guest came back.
       if (room.isClosed && !known.isClosed) talk.unpark();
       Object.assign(room, known);
-    }
+    } else if (talk.state === "closed") talk.state = "deleted"; // elsewhere, and a closed room has no socket that says so
     this.thread.show();
     this.light.className = room.guestOnline ? "dot on" : "dot";
     this.presence.textContent = room.guestOnline ? words.guestHere : words.guestAway;
@@ -129,6 +129,7 @@ export class ConversationView {
   heard(news) {
     this.typedAt = 0;
     this.guestIsHere();
+    this.rooms.heard(news.length);
     this.happened({ type: "received", seq: news.at(-1).seq });
   }
 

@@ -140,10 +140,15 @@ export class Rooms {
     const room = this.all.get(chatroom);
     const was = this.news.get(chatroom)?.was ?? room?.latestMsgAt;
     this.news.set(chatroom, { preview, was, at: new Date().toISOString(), looks: 0 });
-    if (chatroom === this.current) this.missed += 1;
     if (room) this.all.set(chatroom, this.withNews({ ...room, latestMsgAt: was, unread: room.unread + 1 }));
     this.sort();
     this.lookSoon();
+  }
+
+  /** So many messages came into the room that is chosen. */
+  heard(count) {
+    this.missed += count;
+    this.sort();
   }
 
   /** The host wrote in one of them. */
@@ -178,16 +183,17 @@ export class Rooms {
   lookSoon() {
     this.soon ??= setTimeout(async () => {
       this.soon = null;
-      const turn = this.turn;
+      const { turn, deeds } = this;
       const page = await this.fetch(1, FIRST).catch(() => null);
       for (const [name, news] of this.news) if (++news.looks > MAX_LOOKS) this.news.delete(name);
-      if (page && turn === this.turn) {
+      const isLate = deeds !== this.deeds;
+      if (page && turn === this.turn && !isLate) {
         this.know(page.results, true);
         this.count = page.count;
         await this.lookAround();
         this.sort();
       }
-      if (this.news.size) this.lookSoon();
+      if (!this.isOver && (isLate || this.news.size)) this.lookSoon();
     }, AFTER_NEWS_MS);
   }
 
