@@ -143,7 +143,8 @@ async fn a_host_signs_up_by_mail_works_changes_what_is_his_and_leaves() {
     host.press("Settings").await;
     fill(&host.page, "password", "another password").await;
     press(&host.page, "Deactivate the account").await;
-    host.page.until("he is asked", "document.querySelector('dialog[open]')").await;
+    let asked = "document.querySelector('dialog[open]') && document.activeElement.textContent === 'Cancel'";
+    host.page.until("he is asked, and Enter would be a no", asked).await;
     keep_picture(&host.page, "console-question").await;
     is_accessible(&host.page, "a question").await;
     host.confirm().await;

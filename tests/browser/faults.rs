@@ -159,6 +159,7 @@ async fn a_token_that_is_refused_is_renewed_and_nobody_notices() {
     host.page.reload().await;
     let says = "document.querySelector('.signin')?.textContent.includes('cannot be reached')";
     host.page.until("he reads why there is nothing", says).await;
+    keep_picture(&host.page, "console-waiting").await;
     block(json!([])).await;
     host.is_online().await;
 
