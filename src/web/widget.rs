@@ -23,14 +23,14 @@ const MODULES: &[&str] = &[
 pub(super) fn script() -> String {
     let mut script = String::from("(() => {\n\"use strict\";\n");
     for module in MODULES {
-        let mut in_comment = false;
+        let (mut in_comment, mut literal) = (false, None);
         for line in module.lines().map(str::trim) {
             let is_comment = in_comment || line.starts_with("//") || line.starts_with("/**");
             in_comment = is_comment && !line.starts_with("//") && !line.ends_with("*/");
             if is_comment || line.is_empty() || line.starts_with("import ") {
                 continue;
             }
-            script.push_str(line.strip_prefix("export ").unwrap_or(line));
+            push_tight(&mut script, line.strip_prefix("export ").unwrap_or(line), &mut literal);
             script.push('\n');
         }
     }
@@ -38,9 +38,38 @@ pub(super) fn script() -> String {
     script
 }
 
+/// Adds a line without the blanks that mean nothing. `literal`: the quote of the text that it begins in, and then of what it ends in.
+/// What stands in quotes stays as it is. A regular expression is not understood, so blanks beside parentheses stay, too.
+fn push_tight(script: &mut String, line: &str, literal: &mut Option<char>) {
+    const LONE: [char; 10] = ['{', '}', '=', '<', '>', '?', ':', '|', '&', ','];
+    let mut before = '\n';
+    for (at, letter) in line.char_indices() {
+        let after = line[at + letter.len_utf8()..].chars().next().unwrap_or('\n');
+        if letter == ' ' && literal.is_none() && (LONE.contains(&before) || LONE.contains(&after)) {
+            continue;
+        }
+        match *literal {
+            None if ['"', '`', '\''].contains(&letter) => *literal = Some(letter),
+            Some(quote) if quote == letter && before != '\\' => *literal = None,
+            _ => {}
+        }
+        script.push(letter);
+        before = letter;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn blanks_go_where_they_mean_nothing_and_stay_in_what_is_said() {
+        let (mut script, mut literal) = (String::new(), None);
+        for line in ["const say = (it) => it ? `a = ${it},", " b` : \"c, \\\" = d\" + 'e = f';", "return typeof x === \"g\""] {
+            push_tight(&mut script, line, &mut literal);
+        }
+        assert_eq!(script, "const say=(it)=>it?`a = ${it}, b`:\"c, \\\" = d\" + 'e = f';return typeof x===\"g\"");
+    }
 
     /// What a visitor's browser may have to fetch before it shows anything.
     const MAX_GZIPPED: usize = 12 * 1024;
