@@ -176,6 +176,10 @@ async fn a_closed_room_is_explained_and_goes_on_and_a_deleted_one_begins_anew() 
     host.choose_first().await;
     host.sees(&["they: one"]).await;
 
+    // What the guest's page would wait for long comes soon, and how long it would have been is known.
+    let hurry = "const { setTimeout } = window; window.waits = []; \
+        window.setTimeout = (call, ms) => setTimeout(call, ms < 20000 ? ms : (window.waits.push(ms), 50))";
+    guest.page.run(hurry, &json!([])).await;
     host.press("Close").await;
     host.confirm().await;
     guest.is_told("This conversation was closed").await;
@@ -183,19 +187,32 @@ async fn a_closed_room_is_explained_and_goes_on_and_a_deleted_one_begins_anew() 
     keep_picture(&guest.page, "widget-closed").await;
     keep_picture(&host.page, "console-closed").await;
     host.page.until("nothing can be written", "document.querySelector('.writing').hidden").await;
-    // A page that is merely opened does not open the room.
-    guest.page.reload().await;
-    guest.is_told("This conversation was closed").await;
-    guest.sees(&["me: one"]).await;
+    // He looks whether it is open again, nobody notices, and it is not opened by that.
+    guest.page.remember(&Guest::at(".notice")).await;
+    guest.page.until("he has looked", "window.waits.length > 5").await;
+    let waits: Vec<f64> = serde_json::from_value(guest.page.run("return window.waits", &json!([])).await).expect("waits");
+    assert!(waits.iter().all(|wait| (20e3..=60e3).contains(wait)), "{waits:?}");
+    assert_eq!(guest.page.run("return window.said", &json!([])).await, json!([]), "the line below flickers");
+    assert_eq!(host.page.run("return document.querySelectorAll('.rooms .room').length", &json!([])).await, 0);
+    // He hears what the host writes into it when it is, with the panel closed as well.
+    guest.page.keys(&Guest::at("textarea"), ESCAPE).await;
     host.press("Restore").await;
     host.page.until("the host can write", "!document.querySelector('.writing').hidden").await;
     host.say("two").await;
-    guest.page.reload().await;
+    guest.page.until("it is counted", &format!("{}?.textContent === '1'", Guest::at(".badge:not([hidden])"))).await;
+    guest.page.until("the title says so", "document.title === '(1) Shop'").await;
+    guest.open().await;
     guest.sees(&["me: one", "they: two"]).await;
+    guest.page.until("it is as it was", &format!("{}.textContent === ''", Guest::at(".notice"))).await;
 
     host.press("Close").await;
     host.confirm().await;
     guest.is_told("This conversation was closed").await;
+    // A page that is merely opened does not open the room.
+    guest.page.reload().await;
+    guest.is_told("This conversation was closed").await;
+    guest.sees(&["me: one", "they: two"]).await;
+    assert_eq!(host.page.run("return document.querySelectorAll('.rooms .room').length", &json!([])).await, 0);
     // A word of the guest opens it.
     guest.say("three").await;
     guest.sees(&["me: one", "they: two", "me: three"]).await;

@@ -128,7 +128,8 @@ export class Panel {
   showNotice() {
     const { words, talk } = this;
     const count = [...this.text.value.trim()].length;
-    const loud = count > MAX_CHARS ? words.tooLong(count.toLocaleString()) : { closed: words.closed, deleted: words.deleted }[talk.state];
+    const ended = talk.isClosed ? words.closed : talk.state === "deleted" && words.deleted;
+    const loud = count > MAX_CHARS ? words.tooLong(count.toLocaleString()) : ended;
     const typing = this.typedAt > Date.now() - TYPING_SHOWN_MS && `${this.client.profileName} ${words.typing}`;
     const text = loud || (talk.state === "waiting" ? words.waiting : typing || "");
     this.notice.classList.toggle("loud", Boolean(loud));
