@@ -15,6 +15,9 @@ const BELL = "M18 8a6 6 0 0 0-12 0c0 7-3 9-3 9h18s-3-2-3-9M13.7 21a2 2 0 0 1-3.4
 const BELL_OFF = `${BELL}M2 2l20 20`;
 const PLANE = "M12 20V4M5 11l7-7 7 7";
 
+// What stands in the page's title, and what the page itself has it say; one for all widgets of a page.
+const heading = {};
+
 export class Panel {
   constructor(root, client, talk, { words, lang, store, toggled }) {
     Object.assign(this, { client, talk, words, store, toggled, isOpen: false });
@@ -120,9 +123,10 @@ export class Panel {
   }
 
   showTitle(count) {
-    const title = document.title.replace(/^\(\d+\) /, "");
-    const wanted = count && (document.hidden || !this.isOpen) ? `(${count}) ${title}` : title;
+    if (document.title !== heading.shown) heading.own = document.title;
+    const wanted = count && (document.hidden || !this.isOpen) ? `(${count}) ${heading.own}` : heading.own;
     if (document.title !== wanted) document.title = wanted;
+    heading.shown = document.title;
   }
 
   showNotice() {
