@@ -65,7 +65,9 @@ mod tests {
     #[test]
     fn blanks_go_where_they_mean_nothing_and_stay_in_what_is_said() {
         let (mut script, mut literal) = (String::new(), None);
-        for line in ["const say = (it) => it ? `a = ${it},", " b` : \"c, \\\" = d\" + 'e = f';", "return typeof x === \"g\""] {
+        for line in
+            ["const say = (it) => it ? `a = ${it},", " b` : \"c, \\\" = d\" + 'e = f';", "return typeof x === \"g\""]
+        {
             push_tight(&mut script, line, &mut literal);
         }
         assert_eq!(script, "const say=(it)=>it?`a = ${it}, b`:\"c, \\\" = d\" + 'e = f';return typeof x===\"g\"");

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::browser::{Browser, ESCAPE};
 use crate::people::{Guest, Host};
-use crate::site::{Site, keep_picture};
+use crate::site::{Site, keep_picture, readme_tags};
 
 /// What must stand there as it was typed.
 const TEXTS: [&str; 7] = [
@@ -192,7 +192,8 @@ async fn a_closed_room_is_explained_and_goes_on_and_a_deleted_one_begins_anew() 
     // He looks whether it is open again, nobody notices, and it is not opened by that.
     guest.page.remember(&Guest::at(".notice")).await;
     guest.page.until("he has looked", "window.waits.length > 5").await;
-    let waits: Vec<f64> = serde_json::from_value(guest.page.run("return window.waits", &json!([])).await).expect("waits");
+    let waits: Vec<f64> =
+        serde_json::from_value(guest.page.run("return window.waits", &json!([])).await).expect("waits");
     assert!(waits.iter().all(|wait| (20e3..=60e3).contains(wait)), "{waits:?}");
     assert_eq!(guest.page.run("return window.said", &json!([])).await, json!([]), "the line below flickers");
     assert_eq!(host.page.run("return document.querySelectorAll('.rooms .room').length", &json!([])).await, 0);
@@ -231,5 +232,38 @@ async fn a_closed_room_is_explained_and_goes_on_and_a_deleted_one_begins_anew() 
     host.choose_first().await;
     host.sees(&["they: four"]).await;
     no_complaints(&browser).await;
+    site.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tag_that_cannot_work_tells_the_developer_why() {
+    let site = Site::embedded().await;
+    let browser = Browser::start("en-US").await;
+    let page = browser.first_page().await;
+    let script = site.nodes[0].url("/widget.js");
+    let [as_it_stands, _] =
+        readme_tags("…", "…").map(|tag| tag.replace("https://chat.shop.example/widget.js", &script));
+    let [tag, element] = readme_tags(&site.access_key, &site.secret_key);
+    let tag = tag.replace("https://chat.shop.example/widget.js", &script);
+    let bare = tag.replace(" async", " data-server=\"127.0.0.1:48081\" async");
+    let imported = format!("<script type=\"module\">import \"{script}\"</script>{element}");
+    let half = tag.replace("data-access-key", "data-acces-key");
+    let unknown = tag.replace(&site.access_key, &"A".repeat(22));
+    let keys = "The console shows both";
+    for (end, wanted) in [
+        (as_it_stands, keys),
+        (half, keys),
+        (bare, "server=\"127.0.0.1:48081\" is no address"),
+        (imported, "server=\"\" is no address"),
+        (unknown, "401"),
+    ] {
+        site.shop.show_with("", &end);
+        page.visit(&site.shop.url()).await;
+        let told = crate::eventually(wanted, crate::PATIENCE, async || {
+            browser.log().await.into_iter().find(|line| line.contains("PinTalk: "))
+        });
+        let told = told.await.replace('\\', "");
+        assert!(told.contains(wanted), "{end}: {told}");
+    }
     site.close().await;
 }

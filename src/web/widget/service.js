@@ -19,13 +19,21 @@ export class Service {
     const body = await response.json().catch(() => null);
     if (response.ok) return body;
     if (response.status === 403) this.refused();
-    else if (response.status < 429) this.complain(body?.detail);
+    else if (response.status < 429) this.complain([response.status, body?.detail, JSON.stringify(body?.fields)].join(" "));
     const asked = 1000 * response.headers.get("Retry-After") || RETRY_MS;
     throw failed(body?.detail ?? `${response.status}`, response.status >= 429 && asked * (1 + Math.random() / 2));
   }
 
+  /** What is wrong with what the page says of the service. */
+  get wrong() {
+    if (!/^https?:/.test(this.base)) return `server="${this.base ?? ""}" is no address. It begins with https://`;
+    const areKeys = Object.values(this.keys).every((key) => /^\s*[\w-]+\s*$/.test(key));
+    return !areKeys && "the access key and the secret key are not those of a service. The console shows both under Settings.";
+  }
+
   /** Who the host is; asked until somebody answers. Nothing if the server does not want this page. */
   async client() {
+    if (this.wrong) return this.complain(this.wrong);
     for (let wait = 1; ; wait = Math.min(2 * wait, 12)) {
       try {
         return await this.call("GET", "/api/users/client/");

@@ -20,7 +20,7 @@ class PinTalkWidget extends HTMLElement {
   async connectedCallback() {
     const at = (name) => this.getAttribute(name);
     const run = (this.run = {});
-    const service = new Service(at("server") ?? script.src, at("access-key") ?? "", at("secret-key") ?? "");
+    const service = new Service(at("server") ?? script?.src, at("access-key") ?? "", at("secret-key") ?? "");
     const client = await service.client();
     if (!client || this.run !== run) return;
     const lang = pick(at("lang"), this.closest("[lang]")?.lang, navigator.language);
@@ -67,7 +67,8 @@ class PinTalkWidget extends HTMLElement {
 customElements.get("pintalk-widget") ?? customElements.define("pintalk-widget", PinTalkWidget);
 
 const add = () => {
-  if (!script?.dataset.accessKey || document.querySelector("pintalk-widget")) return;
+  const { accessKey, secretKey } = script?.dataset ?? {};
+  if ((accessKey ?? secretKey) == null || document.querySelector("pintalk-widget")) return;
   const widget = document.createElement("pintalk-widget");
   for (const [name, value] of Object.entries(script.dataset)) {
     widget.setAttribute(name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`), value);
