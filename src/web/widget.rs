@@ -14,10 +14,15 @@ const MODULES: &[&str] = &[
     include_str!("shared/store.js"),
     include_str!("widget/service.js"),
     include_str!("widget/talk.js"),
-    include_str!("widget/style.js"),
+    STYLE,
     include_str!("widget/panel.js"),
     include_str!("widget/widget.js"),
 ];
+
+const STYLE: &str = include_str!("widget/style.js");
+
+/// Where a style means the same without its blank.
+const STYLE_BLANKS: [&str; 6] = [": ", " {", "{ ", ", ", "; ", " }"];
 
 /// The script.
 pub(super) fn script() -> String {
@@ -30,7 +35,11 @@ pub(super) fn script() -> String {
             if is_comment || line.is_empty() || line.starts_with("import ") {
                 continue;
             }
-            push_tight(&mut script, line.strip_prefix("export ").unwrap_or(line), &mut literal);
+            let mut line = line.strip_prefix("export ").unwrap_or(line).to_owned();
+            if *module == STYLE {
+                line = STYLE_BLANKS.iter().fold(line, |line, blank| line.replace(blank, blank.trim()));
+            }
+            push_tight(&mut script, &line, &mut literal);
             // Elsewhere it may be the end of what is said.
             if !line.ends_with(['{', ';', ',']) {
                 script.push('\n');
