@@ -216,6 +216,13 @@ async fn a_closed_room_is_explained_and_goes_on_and_a_deleted_one_begins_anew() 
     guest.is_told("This conversation was closed").await;
     guest.sees(&["me: one", "they: two"]).await;
     assert_eq!(host.page.run("return document.querySelectorAll('.rooms .room').length", &json!([])).await, 0);
+    // Of a long conversation his browser has kept the end. The rest comes back when it is open, and he is told so.
+    let forget = "const key = Object.keys(localStorage).find((key) => key.endsWith(':seen')); \
+        localStorage.setItem(key, JSON.stringify(JSON.parse(localStorage.getItem(key)).slice(1)))";
+    guest.page.run(forget, &json!([])).await;
+    guest.page.reload().await;
+    guest.is_told("What was said before will be back").await;
+    guest.sees(&["they: two"]).await;
     // A word of the guest opens it.
     guest.say("three").await;
     guest.sees(&["me: one", "they: two", "me: three"]).await;

@@ -132,7 +132,7 @@ export class Panel {
   showNotice() {
     const { words, talk } = this;
     const count = [...this.text.value.trim()].length;
-    const ended = talk.isClosed ? words.closed : talk.state === "deleted" && words.deleted;
+    const ended = talk.isClosed ? words.closed + (talk.messages[0]?.seq > 1 ? words.before : "") : talk.state === "deleted" && words.deleted;
     const loud = count > MAX_CHARS ? words.tooLong(count.toLocaleString()) : ended;
     const typing = this.typedAt > Date.now() - TYPING_SHOWN_MS && `${this.client.profileName} ${words.typing}`;
     const text = loud || (talk.state === "waiting" ? words.waiting : typing || "");
