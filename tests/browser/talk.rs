@@ -274,3 +274,25 @@ async fn a_tag_that_cannot_work_tells_the_developer_why() {
     }
     site.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_widget_that_nobody_has_answered_yet_opens_when_it_was_asked_to() {
+    let site = Site::embedded().await;
+    let browser = Browser::start("en-US").await;
+    let page = browser.first_page().await;
+    // A server that is away until the page says otherwise, and a clock that the test moves.
+    let head = "<script>{ const { setTimeout, fetch } = window; window.due = []; window.asked = 0; window.isAway = true; \
+        window.setTimeout = (call, ms) => (ms < 5000 ? setTimeout(call, ms) : window.due.push(call)); \
+        window.fetch = (...call) => (window.asked++, window.isAway ? Promise.reject(new TypeError()) : fetch(...call)); \
+        }</script>";
+    let [tag, _] = readme_tags(&site.access_key, &site.secret_key);
+    site.shop.show_with(head, &tag.replace("https://chat.shop.example", &site.nodes[0].url("")));
+    page.visit(&site.shop.url()).await;
+    page.until("nobody answers", "window.asked === 1 && window.due.length === 1").await;
+    page.run("document.querySelector('pintalk-widget').toggle(true); window.isAway = false; due.shift()()", &json!([]))
+        .await;
+    page.until("it is open", &format!("{}?.hidden === false", Guest::at(".panel"))).await;
+    let focus = "document.querySelector('pintalk-widget').shadowRoot.activeElement?.tagName === 'TEXTAREA'";
+    page.until("it can be written into", focus).await;
+    site.close().await;
+}

@@ -39,11 +39,13 @@ class PinTalkWidget extends HTMLElement {
     const toggled = (open) => this.toggleAttribute("open", open);
     panel = new Panel(this.root, client, talk, { words: WORDS[lang], lang, store, toggled });
     this.panel = panel;
+    if (this.wish != null) panel.toggle(this.wish, !this.wish);
     const watch = client.configs.useOnlineStatus && service.watch(client.uuid, (online) => panel.showPresence(online));
     this.stop = () => {
       for (const part of [talk, store, panel]) part.close();
       if (watch) watch.close();
       this.root.replaceChildren();
+      this.panel = this.wish = null;
     };
   }
 
@@ -55,7 +57,9 @@ class PinTalkWidget extends HTMLElement {
 
   /** Opens the panel, or closes it. */
   toggle(open) {
-    this.panel?.toggle(open);
+    if (this.panel) this.panel.toggle(open);
+    // Nobody has answered yet.
+    else this.wish = open ?? !this.wish;
   }
 
   /** Tells the page what happened. */
