@@ -276,7 +276,7 @@ async fn a_tag_that_cannot_work_tells_the_developer_why() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_widget_that_nobody_has_answered_yet_opens_when_it_was_asked_to() {
+async fn a_widget_that_nobody_has_answered_yet_opens_when_it_was_asked_to_and_asks_no_more_when_it_is_gone() {
     let site = Site::embedded().await;
     let browser = Browser::start("en-US").await;
     let page = browser.first_page().await;
@@ -289,6 +289,13 @@ async fn a_widget_that_nobody_has_answered_yet_opens_when_it_was_asked_to() {
     site.shop.show_with(head, &tag.replace("https://chat.shop.example", &site.nodes[0].url("")));
     page.visit(&site.shop.url()).await;
     page.until("nobody answers", "window.asked === 1 && window.due.length === 1").await;
+    let pass = "due.shift()(); await new Promise((go) => setTimeout(go, 0)); return window.asked";
+    assert_eq!(page.run(pass, &json!([])).await, 2, "it asks again");
+    page.until("nobody answers that either", "window.due.length === 1").await;
+    let gone = format!("window.widget = document.querySelector('pintalk-widget'); window.widget.remove(); {pass}");
+    assert_eq!(page.run(&gone, &json!([])).await, 2, "one that is gone asks again");
+    page.run("document.body.append(window.widget)", &json!([])).await;
+    page.until("nobody answers", "window.asked === 3 && window.due.length === 1").await;
     page.run("document.querySelector('pintalk-widget').toggle(true); window.isAway = false; due.shift()()", &json!([]))
         .await;
     page.until("it is open", &format!("{}?.hidden === false", Guest::at(".panel"))).await;

@@ -31,10 +31,10 @@ export class Service {
     return !areKeys && "the access key and the secret key are not those of a service. The console shows both under Settings.";
   }
 
-  /** Who the host is; asked until somebody answers. Nothing if the server does not want this page. */
+  /** Who the host is; asked until somebody answers, or nobody wants to know any more. Nothing if the server does not want this page. */
   async client() {
     if (this.wrong) return this.complain(this.wrong);
-    for (let wait = 1; ; wait = Math.min(2 * wait, 12)) {
+    for (let wait = 1; !this.isOver; wait = Math.min(2 * wait, 12)) {
       try {
         return await this.call("GET", "/api/users/client/");
       } catch (error) {

@@ -39,7 +39,7 @@ export class Talk extends Conversation {
 
   /** Opens a room, one for all tabs. */
   async open() {
-    if (this.opening || this.trouble) return;
+    if (this.opening || this.trouble || this.service.isOver) return;
     this.opening = true;
     try {
       const lock = navigator.locks ?? { request: (_, call) => call() };
@@ -65,6 +65,7 @@ export class Talk extends Conversation {
 
   /** Joins the room. `resume`: opens it again if it is closed, which only a new message may do. */
   connect(resume) {
+    if (this.service.isOver) return;
     this.isClosed &&= !resume;
     this.join((again) => {
       // Who has nothing is shown the newest, and not all there ever was.

@@ -19,10 +19,10 @@ class PinTalkWidget extends HTMLElement {
 
   async connectedCallback() {
     const at = (name) => this.getAttribute(name);
-    const run = (this.run = {});
     const service = new Service(at("server") ?? script?.src, at("access-key") ?? "", at("secret-key") ?? "");
+    this.service = service;
     const client = await service.client();
-    if (!client || this.run !== run) return;
+    if (!client || service.isOver) return;
     const lang = pick(at("lang"), this.closest("[lang]")?.lang, navigator.language);
     const store = new Store(client.uuid, (name) => {
       talk.heardOf(name);
@@ -50,7 +50,7 @@ class PinTalkWidget extends HTMLElement {
   }
 
   disconnectedCallback() {
-    this.run = null;
+    this.service.isOver = true;
     this.stop?.();
     this.stop = null;
   }
