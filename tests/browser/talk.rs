@@ -182,6 +182,16 @@ async fn a_closed_room_is_explained_and_goes_on_and_a_deleted_one_begins_anew() 
     let hurry = "const { setTimeout } = window; window.waits = []; \
         window.setTimeout = (call, ms) => setTimeout(call, ms < 20000 ? ms : (window.waits.push(ms), 50))";
     guest.page.run(hurry, &json!([])).await;
+    // A host who does not show that he is there, and then does.
+    guest.page.until("the host is shown online", &Guest::at(".presence .dot.on")).await;
+    host.press("Settings").await;
+    let shows = "document.querySelector('.switch input:not(:disabled)')";
+    host.page.click(shows).await;
+    guest.page.until("nothing is shown", &Guest::at(".launcher .dot[hidden]")).await;
+    host.page.click(shows).await;
+    guest.page.until("the host is shown online again", &Guest::at(".presence .dot.on")).await;
+    assert_eq!(guest.page.run("return window.waits.splice(0).every((wait) => wait >= 300000)", &json!([])).await, true);
+    host.choose_first().await;
     host.press("Close").await;
     host.confirm().await;
     guest.is_told("This conversation was closed").await;

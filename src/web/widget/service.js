@@ -3,6 +3,7 @@ import { Line, socketUrl } from "../shared/line.js";
 import { later } from "../shared/time.js";
 
 const RETRY_MS = 5000;
+const SHOWN_MS = 300_000; // whether a host shows again that he is there, is asked after one to two times this
 
 export class Service {
   constructor(base, accessKey, secretKey) {
@@ -46,14 +47,18 @@ export class Service {
 
   /** Says whether the host is there, whenever that changes. */
   watch(uuid, changed) {
-    return new Line({
+    const line = new Line({
       url: () => socketUrl(this.base, `/ws/status/${uuid}/`),
       // Nothing is sent while he is away.
       opened: () => changed(false),
       frame: (frame) => changed((frame.status ?? frame.message) === "online"),
       waiting: () => changed(false),
-      ended: () => changed(null),
+      ended: (code) => {
+        changed(null);
+        if (code === 4009) line.timer = later(SHOWN_MS * (1 + Math.random()), line.soon);
+      },
     });
+    return line;
   }
 
   /** For the developer of the page: the visitor cannot do anything about it. */
