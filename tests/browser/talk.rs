@@ -72,6 +72,9 @@ async fn a_guest_and_a_host_talk_across_two_nodes_and_text_is_only_ever_text() {
     let is_wide = guest.page.run("return document.documentElement.scrollWidth > innerWidth", &json!([])).await;
     assert_eq!(is_wide, false, "a million of a letter makes the page wider");
     keep_picture(&guest.page, "widget-long-text").await;
+    guest.page.resize(640, 400, false).await;
+    let room = guest.page.run(&format!("return {}.clientHeight", Guest::at(".talk")), &json!([])).await;
+    assert!(room.as_u64() >= Some(60), "a long draft leaves {room} px of a low window to the messages");
     no_complaints(&browser).await;
     site.close().await;
 }

@@ -6,7 +6,6 @@ import { later } from "../shared/time.js";
 
 const MAX_CHARS = 2000;
 const TYPING_SHOWN_MS = 4000;
-const MAX_TEXT_PX = 132; // as the style has it
 const NEAR_PX = 60; // as good as at the end
 
 const BUBBLE = "M21 11.5a8.4 8.4 0 0 1-12.2 7.5L3 21l2-5.8A8.4 8.4 0 1 1 21 11.5z";
@@ -166,7 +165,7 @@ export class Panel {
     const { style } = this.text;
     style.height = "auto";
     style.height = `${this.text.scrollHeight}px`;
-    style.overflowY = this.text.scrollHeight > MAX_TEXT_PX ? "auto" : "hidden";
+    style.overflowY = this.text.scrollHeight > this.text.clientHeight ? "auto" : "hidden";
   }
 
   say(event) {
