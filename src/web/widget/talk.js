@@ -54,7 +54,8 @@ export class Talk extends Conversation {
         this.store.set("room", this.room);
         this.on.happened({ type: "opened", room: name });
       });
-      this.connect();
+      // Another tab that has opened it may have been heard of by now.
+      if (!this.line) this.connect();
     } catch (error) {
       if (error.retryMs) later(error.retryMs, () => this.flush());
       else this.trouble = error.message;
