@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::browser::{Browser, ESCAPE};
 use crate::people::{Guest, Host};
-use crate::site::{Site, keep_picture};
+use crate::site::{Site, keep_picture, readme_tags};
 
 /// What must stand there as it was typed.
 const TEXTS: [&str; 7] = [
@@ -72,6 +72,9 @@ async fn a_guest_and_a_host_talk_across_two_nodes_and_text_is_only_ever_text() {
     let is_wide = guest.page.run("return document.documentElement.scrollWidth > innerWidth", &json!([])).await;
     assert_eq!(is_wide, false, "a million of a letter makes the page wider");
     keep_picture(&guest.page, "widget-long-text").await;
+    guest.page.resize(640, 400, false).await;
+    let room = guest.page.run(&format!("return {}.clientHeight", Guest::at(".talk")), &json!([])).await;
+    assert!(room.as_u64() >= Some(60), "a long draft leaves {room} px of a low window to the messages");
     no_complaints(&browser).await;
     site.close().await;
 }
@@ -140,18 +143,20 @@ async fn tabs_of_one_guest_are_in_step_and_have_one_room() {
     one.sees(&texts).await;
     other.sees(&texts).await;
 
-    // Out of sight it counts, in the title as well; seen in one tab, it is seen in all.
+    // Out of sight it counts, in the title as well, whatever that is; seen in one tab, it is seen in all.
+    other.page.run("document.title = '(500) Days of Summer'", &json!([])).await;
     one.page.keys(&Guest::at("textarea"), ESCAPE).await;
     other.page.keys(&Guest::at("textarea"), ESCAPE).await;
     host.say("are you there?").await;
-    for tab in [&one, &other] {
+    let titles = [(&one, "Shop"), (&other, "(500) Days of Summer")];
+    for (tab, title) in titles {
         tab.page.until("it is counted", &format!("{}?.textContent === '1'", Guest::at(".badge:not([hidden])"))).await;
-        tab.page.until("the title says so", "document.title === '(1) Shop'").await;
+        tab.page.until("the title says so", &format!("document.title === '(1) {title}'")).await;
     }
     other.open().await;
-    for tab in [&one, &other] {
+    for (tab, title) in titles {
         tab.page.until("nothing is unread", &Guest::at(".badge[hidden]")).await;
-        tab.page.until("the title is as it was", "document.title === 'Shop'").await;
+        tab.page.until("the title is as it was", &format!("document.title === '{title}'")).await;
     }
     // What is not sent yet survives a reload; the panel is as it was.
     other.page.keys(&Guest::at("textarea"), "half a sent").await;
@@ -176,6 +181,20 @@ async fn a_closed_room_is_explained_and_goes_on_and_a_deleted_one_begins_anew() 
     host.choose_first().await;
     host.sees(&["they: one"]).await;
 
+    // What the guest's page would wait for long comes soon, and how long it would have been is known.
+    let hurry = "const { setTimeout } = window; window.waits = []; \
+        window.setTimeout = (call, ms) => setTimeout(call, ms < 20000 ? ms : (window.waits.push(ms), 50))";
+    guest.page.run(hurry, &json!([])).await;
+    // A host who does not show that he is there, and then does.
+    guest.page.until("the host is shown online", &Guest::at(".presence .dot.on")).await;
+    host.press("Settings").await;
+    let shows = "document.querySelector('.switch input:not(:disabled)')";
+    host.page.click(shows).await;
+    guest.page.until("nothing is shown", &Guest::at(".launcher .dot[hidden]")).await;
+    host.page.click(shows).await;
+    guest.page.until("the host is shown online again", &Guest::at(".presence .dot.on")).await;
+    assert_eq!(guest.page.run("return window.waits.splice(0).every((wait) => wait >= 300000)", &json!([])).await, true);
+    host.choose_first().await;
     host.press("Close").await;
     host.confirm().await;
     guest.is_told("This conversation was closed").await;
@@ -183,19 +202,40 @@ async fn a_closed_room_is_explained_and_goes_on_and_a_deleted_one_begins_anew() 
     keep_picture(&guest.page, "widget-closed").await;
     keep_picture(&host.page, "console-closed").await;
     host.page.until("nothing can be written", "document.querySelector('.writing').hidden").await;
-    // A page that is merely opened does not open the room.
-    guest.page.reload().await;
-    guest.is_told("This conversation was closed").await;
-    guest.sees(&["me: one"]).await;
+    // He looks whether it is open again, nobody notices, and it is not opened by that.
+    guest.page.remember(&Guest::at(".notice")).await;
+    guest.page.until("he has looked", "window.waits.length > 5").await;
+    let waits: Vec<f64> =
+        serde_json::from_value(guest.page.run("return window.waits", &json!([])).await).expect("waits");
+    assert!(waits.iter().all(|wait| (20e3..=60e3).contains(wait)), "{waits:?}");
+    assert_eq!(guest.page.run("return window.said", &json!([])).await, json!([]), "the line below flickers");
+    assert_eq!(host.page.run("return document.querySelectorAll('.rooms .room').length", &json!([])).await, 0);
+    // He hears what the host writes into it when it is, with the panel closed as well.
+    guest.page.keys(&Guest::at("textarea"), ESCAPE).await;
     host.press("Restore").await;
     host.page.until("the host can write", "!document.querySelector('.writing').hidden").await;
     host.say("two").await;
-    guest.page.reload().await;
+    guest.page.until("it is counted", &format!("{}?.textContent === '1'", Guest::at(".badge:not([hidden])"))).await;
+    guest.page.until("the title says so", "document.title === '(1) Shop'").await;
+    guest.open().await;
     guest.sees(&["me: one", "they: two"]).await;
+    guest.page.until("it is as it was", &format!("{}.textContent === ''", Guest::at(".notice"))).await;
 
     host.press("Close").await;
     host.confirm().await;
     guest.is_told("This conversation was closed").await;
+    // A page that is merely opened does not open the room.
+    guest.page.reload().await;
+    guest.is_told("This conversation was closed").await;
+    guest.sees(&["me: one", "they: two"]).await;
+    assert_eq!(host.page.run("return document.querySelectorAll('.rooms .room').length", &json!([])).await, 0);
+    // Of a long conversation his browser has kept the end. The rest comes back when it is open, and he is told so.
+    let forget = "const key = Object.keys(localStorage).find((key) => key.endsWith(':seen')); \
+        localStorage.setItem(key, JSON.stringify(JSON.parse(localStorage.getItem(key)).slice(1)))";
+    guest.page.run(forget, &json!([])).await;
+    guest.page.reload().await;
+    guest.is_told("What was said before will be back").await;
+    guest.sees(&["they: two"]).await;
     // A word of the guest opens it.
     guest.say("three").await;
     guest.sees(&["me: one", "they: two", "me: three"]).await;
@@ -212,5 +252,67 @@ async fn a_closed_room_is_explained_and_goes_on_and_a_deleted_one_begins_anew() 
     host.choose_first().await;
     host.sees(&["they: four"]).await;
     no_complaints(&browser).await;
+    site.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tag_that_cannot_work_tells_the_developer_why() {
+    let site = Site::embedded().await;
+    let browser = Browser::start("en-US").await;
+    let page = browser.first_page().await;
+    let script = site.nodes[0].url("/widget.js");
+    let [as_it_stands, _] =
+        readme_tags("…", "…").map(|tag| tag.replace("https://chat.shop.example/widget.js", &script));
+    let [tag, element] = readme_tags(&site.access_key, &site.secret_key);
+    let tag = tag.replace("https://chat.shop.example/widget.js", &script);
+    let bare = tag.replace(" async", " data-server=\"127.0.0.1:48081\" async");
+    let imported = format!("<script type=\"module\">import \"{script}\"</script>{element}");
+    let half = tag.replace("data-access-key", "data-acces-key");
+    let unknown = tag.replace(&site.access_key, &"A".repeat(22));
+    let keys = "The console shows both";
+    for (end, wanted) in [
+        (as_it_stands, keys),
+        (half, keys),
+        (bare, "server=\"127.0.0.1:48081\" is no address"),
+        (imported, "server=\"\" is no address"),
+        (unknown, "401"),
+    ] {
+        site.shop.show_with("", &end);
+        page.visit(&site.shop.url()).await;
+        let told = crate::eventually(wanted, crate::PATIENCE, async || {
+            browser.log().await.into_iter().find(|line| line.contains("PinTalk: "))
+        });
+        let told = told.await.replace('\\', "");
+        assert!(told.contains(wanted), "{end}: {told}");
+    }
+    site.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_widget_that_nobody_has_answered_yet_opens_when_it_was_asked_to_and_asks_no_more_when_it_is_gone() {
+    let site = Site::embedded().await;
+    let browser = Browser::start("en-US").await;
+    let page = browser.first_page().await;
+    // A server that is away until the page says otherwise, and a clock that the test moves.
+    let head = "<script>{ const { setTimeout, fetch } = window; window.due = []; window.asked = 0; window.isAway = true; \
+        window.setTimeout = (call, ms) => (ms < 5000 ? setTimeout(call, ms) : window.due.push(call)); \
+        window.fetch = (...call) => (window.asked++, window.isAway ? Promise.reject(new TypeError()) : fetch(...call)); \
+        }</script>";
+    let [tag, _] = readme_tags(&site.access_key, &site.secret_key);
+    site.shop.show_with(head, &tag.replace("https://chat.shop.example", &site.nodes[0].url("")));
+    page.visit(&site.shop.url()).await;
+    page.until("nobody answers", "window.asked === 1 && window.due.length === 1").await;
+    let pass = "due.shift()(); await new Promise((go) => setTimeout(go, 0)); return window.asked";
+    assert_eq!(page.run(pass, &json!([])).await, 2, "it asks again");
+    page.until("nobody answers that either", "window.due.length === 1").await;
+    let gone = format!("window.widget = document.querySelector('pintalk-widget'); window.widget.remove(); {pass}");
+    assert_eq!(page.run(&gone, &json!([])).await, 2, "one that is gone asks again");
+    page.run("document.body.append(window.widget)", &json!([])).await;
+    page.until("nobody answers", "window.asked === 3 && window.due.length === 1").await;
+    page.run("document.querySelector('pintalk-widget').toggle(true); window.isAway = false; due.shift()()", &json!([]))
+        .await;
+    page.until("it is open", &format!("{}?.hidden === false", Guest::at(".panel"))).await;
+    let focus = "document.querySelector('pintalk-widget').shadowRoot.activeElement?.tagName === 'TEXTAREA'";
+    page.until("it can be written into", focus).await;
     site.close().await;
 }

@@ -32,8 +32,11 @@ function told(from, to, { type, seq, ms: span }) {
 function hear(side, other, detail) {
   if (detail.type === "acknowledged") told(side, other, detail);
   else if (detail.type === "received") told(other, side, detail);
-  else if (detail.type === "opened") say(`Node ${node} opened room ${detail.room}`);
-  else if (detail.type === "waiting") say(`The ${side} lost the node and comes back in ${ms(detail.ms)}; nothing is lost`);
+  else if (detail.type === "opened") {
+    // Its messages are counted from one again.
+    messages.clear();
+    say(`Node ${node} opened room ${detail.room}`);
+  } else if (detail.type === "waiting") say(`The ${side} lost the node and comes back in ${ms(detail.ms)}; nothing is lost`);
   else if (detail.type === "connected") say(`The ${side} is connected to node ${node}`);
   else if (detail.type === "ended") say(`The ${side}’s socket ended with ${detail.code}`);
 }

@@ -6,7 +6,6 @@ import { later } from "../shared/time.js";
 
 const MAX_CHARS = 2000;
 const TYPING_SHOWN_MS = 4000;
-const MAX_TEXT_PX = 132; // as the style has it
 const NEAR_PX = 60; // as good as at the end
 
 const BUBBLE = "M21 11.5a8.4 8.4 0 0 1-12.2 7.5L3 21l2-5.8A8.4 8.4 0 1 1 21 11.5z";
@@ -14,6 +13,9 @@ const DOWN = "M6 9l6 6 6-6";
 const BELL = "M18 8a6 6 0 0 0-12 0c0 7-3 9-3 9h18s-3-2-3-9M13.7 21a2 2 0 0 1-3.4 0";
 const BELL_OFF = `${BELL}M2 2l20 20`;
 const PLANE = "M12 20V4M5 11l7-7 7 7";
+
+// What stands in the page's title, and what the page itself has it say; one for all widgets of a page.
+const heading = {};
 
 export class Panel {
   constructor(root, client, talk, { words, lang, store, toggled }) {
@@ -120,15 +122,17 @@ export class Panel {
   }
 
   showTitle(count) {
-    const title = document.title.replace(/^\(\d+\) /, "");
-    const wanted = count && (document.hidden || !this.isOpen) ? `(${count}) ${title}` : title;
+    if (document.title !== heading.shown) heading.own = document.title;
+    const wanted = count && (document.hidden || !this.isOpen) ? `(${count}) ${heading.own}` : heading.own;
     if (document.title !== wanted) document.title = wanted;
+    heading.shown = document.title;
   }
 
   showNotice() {
     const { words, talk } = this;
     const count = [...this.text.value.trim()].length;
-    const loud = count > MAX_CHARS ? words.tooLong(count.toLocaleString()) : { closed: words.closed, deleted: words.deleted }[talk.state];
+    const ended = talk.isClosed ? words.closed + (talk.messages[0]?.seq > 1 ? words.before : "") : talk.state === "deleted" && words.deleted;
+    const loud = count > MAX_CHARS ? words.tooLong(count.toLocaleString()) : ended;
     const typing = this.typedAt > Date.now() - TYPING_SHOWN_MS && `${this.client.profileName} ${words.typing}`;
     const text = loud || (talk.state === "waiting" ? words.waiting : typing || "");
     this.notice.classList.toggle("loud", Boolean(loud));
@@ -161,7 +165,7 @@ export class Panel {
     const { style } = this.text;
     style.height = "auto";
     style.height = `${this.text.scrollHeight}px`;
-    style.overflowY = this.text.scrollHeight > MAX_TEXT_PX ? "auto" : "hidden";
+    style.overflowY = this.text.scrollHeight > this.text.clientHeight ? "auto" : "hidden";
   }
 
   say(event) {

@@ -3,6 +3,7 @@ import { Line, socketUrl } from "../shared/line.js";
 import { later } from "../shared/time.js";
 
 const RETRY_MS = 5000;
+const SHOWN_MS = 300_000; // whether a host shows again that he is there, is asked after one to two times this
 
 export class Service {
   constructor(base, accessKey, secretKey) {
@@ -19,14 +20,22 @@ export class Service {
     const body = await response.json().catch(() => null);
     if (response.ok) return body;
     if (response.status === 403) this.refused();
-    else if (response.status < 429) this.complain(body?.detail);
+    else if (response.status < 429) this.complain([response.status, body?.detail, JSON.stringify(body?.fields)].join(" "));
     const asked = 1000 * response.headers.get("Retry-After") || RETRY_MS;
     throw failed(body?.detail ?? `${response.status}`, response.status >= 429 && asked * (1 + Math.random() / 2));
   }
 
-  /** Who the host is; asked until somebody answers. Nothing if the server does not want this page. */
+  /** What is wrong with what the page says of the service. */
+  get wrong() {
+    if (!/^https?:/.test(this.base)) return `server="${this.base ?? ""}" is no address. It begins with https://`;
+    const areKeys = Object.values(this.keys).every((key) => /^\s*[\w-]+\s*$/.test(key));
+    return !areKeys && "the access key and the secret key are not those of a service. The console shows both under Settings.";
+  }
+
+  /** Who the host is; asked until somebody answers, or nobody wants to know any more. Nothing if the server does not want this page. */
   async client() {
-    for (let wait = 1; ; wait = Math.min(2 * wait, 12)) {
+    if (this.wrong) return this.complain(this.wrong);
+    for (let wait = 1; !this.isOver; wait = Math.min(2 * wait, 12)) {
       try {
         return await this.call("GET", "/api/users/client/");
       } catch (error) {
@@ -38,14 +47,18 @@ export class Service {
 
   /** Says whether the host is there, whenever that changes. */
   watch(uuid, changed) {
-    return new Line({
+    const line = new Line({
       url: () => socketUrl(this.base, `/ws/status/${uuid}/`),
       // Nothing is sent while he is away.
       opened: () => changed(false),
       frame: (frame) => changed((frame.status ?? frame.message) === "online"),
       waiting: () => changed(false),
-      ended: () => changed(null),
+      ended: (code) => {
+        changed(null);
+        if (code === 4009) line.timer = later(SHOWN_MS * (1 + Math.random()), line.soon);
+      },
     });
+    return line;
   }
 
   /** For the developer of the page: the visitor cannot do anything about it. */

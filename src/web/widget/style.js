@@ -150,7 +150,7 @@ export const STYLE = `
   .notice.loud { padding: 8px 18px; background: var(--raised); color: var(--ink); line-height: 1.4; }
   form { display: flex; align-items: flex-end; gap: 8px; margin: 4px 14px 14px; padding: 5px 5px 5px 16px; border: 1px solid var(--line); border-radius: 23px; }
   form:focus-within { outline: 2px solid var(--accent); outline-offset: -1px; }
-  textarea { flex: 1; min-width: 0; max-height: 132px; padding: 6px 0; resize: none; unicode-bidi: plaintext; scrollbar-width: thin; }
+  textarea { flex: 1; min-width: 0; max-height: min(132px, 20vh); padding: 6px 0; resize: none; unicode-bidi: plaintext; scrollbar-width: thin; }
   textarea::placeholder { color: var(--faint); opacity: 1; }
   .send { flex: none; display: grid; place-items: center; width: 34px; height: 34px; border-radius: 50%; background: var(--accent); color: var(--on-accent); }
   .send svg { width: 18px; height: 18px; }

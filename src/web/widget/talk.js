@@ -5,16 +5,20 @@ import { later, randomId } from "../shared/time.js";
 
 const KEPT = 30; // messages that are shown after a reload before the server has said anything
 const ELSEWHERE_MS = 5000; // what another tab has to say, and has not said after this, is said here
+const LOOK_MS = 20_000; // a closed room is looked at again after one to three times this
+const REFUSAL_MS = 5000; // who has a socket for so long is in a room that is open
 
 export class Talk extends Conversation {
   constructor(service, store, on) {
-    super(false, store, on);
+    // Nobody needs to be told that a closed room is still closed.
+    super(false, store, { ...on, happened: (what) => this.isClosed || on.happened(what) });
     Object.assign(this, { service, store });
     this.recall();
   }
 
   /** What the browser keeps. */
   recall() {
+    this.isClosed = false;
     this.room = this.store.get("room");
     this.add(this.store.get("seen") ?? []);
     this.markRead(this.store.get("hostRead") ?? 0);
@@ -29,13 +33,13 @@ export class Talk extends Conversation {
 
   /** There is something to say, and no line. */
   reach() {
-    if (this.room) this.connect(this.state === "closed");
+    if (this.room) this.connect(this.isClosed);
     else this.open();
   }
 
   /** Opens a room, one for all tabs. */
   async open() {
-    if (this.opening || this.trouble) return;
+    if (this.opening || this.trouble || this.service.isOver) return;
     this.opening = true;
     try {
       const lock = navigator.locks ?? { request: (_, call) => call() };
@@ -50,7 +54,8 @@ export class Talk extends Conversation {
         this.store.set("room", this.room);
         this.on.happened({ type: "opened", room: name });
       });
-      this.connect();
+      // Another tab that has opened it may have been heard of by now.
+      if (!this.line) this.connect();
     } catch (error) {
       if (error.retryMs) later(error.retryMs, () => this.flush());
       else this.trouble = error.message;
@@ -61,17 +66,20 @@ export class Talk extends Conversation {
 
   /** Joins the room. `resume`: opens it again if it is closed, which only a new message may do. */
   connect(resume) {
+    if (this.service.isOver) return;
+    this.isClosed &&= !resume;
     this.join((again) => {
       // Who has nothing is shown the newest, and not all there ever was.
-      this.isFresh = (resume && !again) || !this.last;
+      this.isFresh = (resume && !again) || !(this.last || this.isClosed);
       return socketUrl(this.service.base, `/ws/chat/${this.room.name}/`, this.isFresh ? {} : { after: this.last });
     });
   }
 
   ended(code) {
     this.state = "ended";
-    if (code === 1000) {
-      this.state = "closed";
+    this.isClosed = code === 1000;
+    if (this.isClosed) {
+      this.timer = later(LOOK_MS * (1 + 2 * Math.random()), () => this.wake());
       // What was on its way when the host closed the room opens it again.
       if (this.store.list().length) this.connect(true);
     } else if (code === 4004) {
@@ -94,6 +102,7 @@ export class Talk extends Conversation {
   }
 
   take(frames, isPage) {
+    this.reopened();
     super.take(frames, isPage);
     const kept = ({ seq, id, is_host, message, datetime }) => ({ seq, id, is_host, message, datetime });
     this.store.set("seen", this.messages.slice(-KEPT).map(kept));
@@ -110,9 +119,19 @@ export class Talk extends Conversation {
     if (this.last > (this.store.get("read") ?? 0)) this.store.set("read", this.last);
   }
 
-  /** Looks whether a room that was closed is open again. */
+  /** Looks whether a room that was closed is open again, which does not open it. */
   wake() {
-    if (this.room && !this.line && this.state === "closed") this.connect();
+    if (this.line || !this.isClosed) return;
+    this.connect();
+    const { line } = this;
+    later(REFUSAL_MS, () => this.line === line && line.isOpen && this.reopened());
+  }
+
+  reopened() {
+    if (!this.isClosed) return;
+    this.isClosed = false;
+    this.on.happened({ type: "connected" });
+    this.on.changed();
   }
 
   /** Another tab has changed something. */
@@ -124,7 +143,7 @@ export class Talk extends Conversation {
       this.recall();
     } else if (name.startsWith("out:")) {
       clearTimeout(this.timer);
-      this.timer = later(ELSEWHERE_MS, () => this.flush());
+      this.timer = later(ELSEWHERE_MS, () => (this.flush(), this.wake()));
     } else if (name === "hostRead") {
       this.theirRead = Math.max(this.theirRead, this.store.get(name) ?? 0);
     }

@@ -19,10 +19,10 @@ class PinTalkWidget extends HTMLElement {
 
   async connectedCallback() {
     const at = (name) => this.getAttribute(name);
-    const run = (this.run = {});
-    const service = new Service(at("server") ?? script.src, at("access-key") ?? "", at("secret-key") ?? "");
+    const service = new Service(at("server") ?? script?.src, at("access-key") ?? "", at("secret-key") ?? "");
+    this.service = service;
     const client = await service.client();
-    if (!client || this.run !== run) return;
+    if (!client || service.isOver) return;
     const lang = pick(at("lang"), this.closest("[lang]")?.lang, navigator.language);
     const store = new Store(client.uuid, (name) => {
       talk.heardOf(name);
@@ -39,23 +39,27 @@ class PinTalkWidget extends HTMLElement {
     const toggled = (open) => this.toggleAttribute("open", open);
     panel = new Panel(this.root, client, talk, { words: WORDS[lang], lang, store, toggled });
     this.panel = panel;
+    if (this.wish != null) panel.toggle(this.wish, !this.wish);
     const watch = client.configs.useOnlineStatus && service.watch(client.uuid, (online) => panel.showPresence(online));
     this.stop = () => {
       for (const part of [talk, store, panel]) part.close();
       if (watch) watch.close();
       this.root.replaceChildren();
+      this.panel = this.wish = null;
     };
   }
 
   disconnectedCallback() {
-    this.run = null;
+    this.service.isOver = true;
     this.stop?.();
     this.stop = null;
   }
 
   /** Opens the panel, or closes it. */
   toggle(open) {
-    this.panel?.toggle(open);
+    if (this.panel) this.panel.toggle(open);
+    // Nobody has answered yet.
+    else this.wish = open ?? !this.wish;
   }
 
   /** Tells the page what happened. */
@@ -67,7 +71,8 @@ class PinTalkWidget extends HTMLElement {
 customElements.get("pintalk-widget") ?? customElements.define("pintalk-widget", PinTalkWidget);
 
 const add = () => {
-  if (!script?.dataset.accessKey || document.querySelector("pintalk-widget")) return;
+  const { accessKey, secretKey } = script?.dataset ?? {};
+  if ((accessKey ?? secretKey) == null || document.querySelector("pintalk-widget")) return;
   const widget = document.createElement("pintalk-widget");
   for (const [name, value] of Object.entries(script.dataset)) {
     widget.setAttribute(name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`), value);
