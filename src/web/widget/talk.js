@@ -5,7 +5,7 @@ import { later, randomId } from "../shared/time.js";
 
 const KEPT = 30; // messages that are shown after a reload before the server has said anything
 const ELSEWHERE_MS = 5000; // what another tab has to say, and has not said after this, is said here
-const LOOK_MS = 20_000; // a closed room is looked at again after one to three times this
+const LOOK_MS = 20_000; // a closed room is looked at again after one to three times this, and ever more seldom
 const REFUSAL_MS = 5000; // who has a socket for so long is in a room that is open
 
 export class Talk extends Conversation {
@@ -67,7 +67,7 @@ export class Talk extends Conversation {
   /** Joins the room. `resume`: opens it again if it is closed, which only a new message may do. */
   connect(resume) {
     if (this.service.isOver) return;
-    this.isClosed &&= !resume;
+    this.isClosed = !resume && this.isClosed;
     this.join((again) => {
       // Who has nothing is shown the newest, and not all there ever was.
       this.isFresh = (resume && !again) || !(this.last || this.isClosed);
@@ -77,9 +77,10 @@ export class Talk extends Conversation {
 
   ended(code) {
     this.state = "ended";
-    this.isClosed = code === 1000;
+    // How often it was found to be.
+    this.isClosed = code === 1000 && this.isClosed + 1;
     if (this.isClosed) {
-      this.timer = later(LOOK_MS * (1 + 2 * Math.random()), () => this.wake());
+      this.timer = later(LOOK_MS * this.isClosed * (1 + 2 * Math.random()), () => this.wake());
       // What was on its way when the host closed the room opens it again.
       if (this.store.list().length) this.connect(true);
     } else if (code === 4004) {
