@@ -11,11 +11,12 @@ use tokio_util::task::TaskTracker;
 
 use crate::archive::Archive;
 use crate::broker::embedded::EmbeddedBroker;
+use crate::broker::recovery::Recovery;
 use crate::broker::redis::RedisBroker;
 use crate::broker::{Broker, Unavailable};
 use crate::clock::{Chance, Clock, SystemClock};
 use crate::config::{Config, Networks};
-use crate::domain::NodeId;
+use crate::domain::{InstallationId, NodeId};
 use crate::http::{self, RenderMetrics};
 use crate::hub::Hub;
 use crate::leader::Leader;
@@ -27,6 +28,7 @@ use crate::media::Media;
 use crate::presence::Presence;
 use crate::presence::memory::MemoryPresence;
 use crate::presence::redis::RedisPresence;
+use crate::recovery::Recoverer;
 use crate::redis::Redis;
 use crate::shutdown::Shutdown;
 use crate::store::Store;
@@ -35,7 +37,9 @@ use crate::webhooks::{self, Courier};
 
 mod announcer;
 mod cleaner;
+mod earlier;
 mod health;
+mod installation;
 mod limits;
 mod lock;
 mod node;
@@ -43,6 +47,7 @@ mod upkeep;
 
 pub use announcer::Announcer;
 pub use cleaner::Cleaner;
+pub use installation::ModeMismatch;
 use lock::Lock;
 use node::{DRAINED_GRACE, Node};
 
@@ -67,9 +72,36 @@ pub enum AppError {
     /// The schema could not be read or changed.
     #[error("the schema could not be brought up to date: {0}")]
     Migration(String),
-    /// Redis was set up with another count of partitions.
-    #[error("--redis-url: this Redis belongs to a cluster of {0} partitions, this program has 16")]
-    Partitions(u16),
+    /// The Redis was set up for another number of partitions.
+    #[error(
+        "--redis-url: this Redis was set up for {found} partitions, and a Redis of this kind has {own}: give an empty one"
+    )]
+    Partitions {
+        /// As Redis has it.
+        found: u16,
+        /// As the kind of Redis asks for.
+        own: u16,
+    },
+    /// The Redis belongs to another installation.
+    #[error(
+        "--redis-url: this Redis belongs to another installation ({found}, this database is of {own}): give the Redis of this \
+         installation, or run `pintalk installation adopt` to take this one over"
+    )]
+    OtherInstallation {
+        /// As Redis has it.
+        found: String,
+        /// As SQL has it.
+        own: InstallationId,
+    },
+    /// The database is served in another way.
+    #[error("{0}")]
+    Mode(ModeMismatch),
+    /// The Redis is unavailable, or is not this installation's.
+    #[error("--redis-url: {0}")]
+    Redis(Unavailable),
+    /// The installation could not be read or recorded.
+    #[error("the installation cannot be read from SQL: {0}")]
+    Installation(String),
     /// A URL that its driver cannot read.
     #[error("--{flag}: {problem}")]
     Url {
@@ -149,21 +181,24 @@ fn allowed(networks: &Networks) -> Option<webhooks::IsAllowed> {
 struct Ports {
     broker: Arc<dyn Broker>,
     presence: Arc<dyn Presence>,
+    /// Only a cluster has two stores that can go back in time against each other.
+    recovery: Option<Arc<dyn Recovery>>,
 }
 
 impl App {
     fn ports(&self) -> Ports {
         match &self.redis {
-            Some(redis) => Ports {
-                broker: Arc::new(
-                    RedisBroker::new(redis.clone(), self.chance.clone(), self.config.redis_wait)
-                        .with_queue_limit(self.config.limit_queue),
-                ),
-                presence: Arc::new(RedisPresence::new(redis.clone())),
-            },
+            Some(redis) => {
+                let broker = RedisBroker::new(redis.clone(), self.chance.clone(), self.config.redis_wait)
+                    .with_queue_limit(self.config.limit_queue);
+                let broker = Arc::new(broker);
+                let presence = Arc::new(RedisPresence::new(redis.clone()));
+                Ports { broker: broker.clone(), presence, recovery: Some(broker) }
+            }
             None => Ports {
                 broker: Arc::new(EmbeddedBroker::new(self.store.clone(), self.clock.clone())),
                 presence: Arc::new(MemoryPresence::default()),
+                recovery: None,
             },
         }
     }
@@ -189,7 +224,7 @@ impl App {
     }
 
     async fn serve(&self, listener: TcpListener, shutdown: &Shutdown) -> Result<(), AppError> {
-        let Ports { broker, presence } = self.ports();
+        let Ports { broker, presence, recovery } = self.ports();
         let node = Node::wire(self, broker, presence, shutdown);
         let connections = TaskTracker::new();
         let refuse = CancellationToken::new();
@@ -207,7 +242,7 @@ impl App {
         let serving = shutdown.spawn(http::serve(listener, context, refuse.clone(), connections.clone()));
 
         let ended = tokio::select! {
-            started = self.start(&node, shutdown) => match started {
+            started = self.start(&node, recovery, shutdown) => match started {
                 Ok(mut lock) => tokio::select! {
                     () = shutdown.draining() => Ok(()),
                     error = lock.lost(&self.store) => Err(error),
@@ -226,24 +261,38 @@ impl App {
     }
 
     /// Waits for the stores, and starts what needs them. Returns the lock on the database.
-    async fn start(&self, node: &Node, shutdown: &Shutdown) -> Result<Lock, AppError> {
+    async fn start(
+        &self,
+        node: &Node,
+        recovery: Option<Arc<dyn Recovery>>,
+        shutdown: &Shutdown,
+    ) -> Result<Lock, AppError> {
         while let Err(error) = self.store.ping().await {
             tracing::warn!(%error, "waiting for SQL");
             tokio::time::sleep(START_RETRY).await;
         }
         self.migrate().await?;
         let lock = Lock::on_database(&self.config, &self.store).await?;
-        let archive = node.start_archive(&self.store, shutdown);
-        while let Err(error) = self.join_cluster(node, archive.clone()).await? {
-            tracing::warn!(%error, "waiting for the broker");
-            tokio::time::sleep(START_RETRY).await;
+        let installation = installation::open(self).await?;
+        if let Some(redis) = &self.redis {
+            redis.install(installation.id);
+            while let Err(error) = installation::claim(redis, &self.store).await? {
+                tracing::warn!(%error, "waiting for redis");
+                tokio::time::sleep(START_RETRY).await;
+            }
         }
+        let archive = node.start_archive(&self.store, shutdown);
+        self.subscribe(node, archive).await;
         if let Err(error) = node.accounts.measure_old_hashes().await {
             tracing::warn!(%error, "how long old password hashes take is found out at the first login by one");
         }
         node.health.set_started();
         upkeep::start(node, &self.store, self.redis.as_ref(), shutdown);
-        self.start_duties(node, shutdown);
+        let leader = self.start_duties(node, shutdown);
+        if let (Some(recovery), Some(queue)) = (recovery, node.broker.archive_queue()) {
+            let recoverer = Recoverer::new(installation.id, self.store.clone(), node.broker.clone(), queue, recovery);
+            shutdown.spawn(recoverer.run(leader, shutdown.stopping_token()));
+        }
         let (sender, waker) = (self.mail.clone(), node.accounts.mail_waker());
         let postman = Postman::new(self.store.clone(), sender, self.clock.clone(), waker);
         shutdown.spawn(postman.run(shutdown.stopping_token()));
@@ -255,7 +304,7 @@ impl App {
     }
 
     /// Campaigns, and looks after the duties while this node leads.
-    fn start_duties(&self, node: &Node, shutdown: &Shutdown) {
+    fn start_duties(&self, node: &Node, shutdown: &Shutdown) -> Leader {
         let lease: Arc<dyn Lease> = match &self.redis {
             Some(redis) => Arc::new(RedisLease::new(redis.clone())),
             None => Arc::new(SoleLease),
@@ -263,7 +312,8 @@ impl App {
         let leader = Leader::new(lease);
         shutdown.spawn(leader.clone().run(shutdown.stopping_token()));
         let duties = node.duties(&self.store, self.config.duties);
-        shutdown.spawn(duties.run(leader, shutdown.stopping_token()));
+        shutdown.spawn(duties.run(leader.clone(), shutdown.stopping_token()));
+        leader
     }
 
     async fn migrate(&self) -> Result<(), AppError> {
@@ -283,24 +333,18 @@ impl App {
         }
     }
 
-    /// Makes this node known and subscribes the buses. The inner error: try again.
-    async fn join_cluster(&self, node: &Node, archive: Option<Archive>) -> Result<Result<(), Unavailable>, AppError> {
-        if let Some(redis) = &self.redis {
-            let broker = RedisBroker::new(redis.clone(), self.chance.clone(), self.config.redis_wait);
-            match broker.check_partitions().await {
-                Ok(Ok(())) => {}
-                Ok(Err(found)) => return Err(AppError::Partitions(found)),
-                Err(error) => return Ok(Err(error)),
-            }
-            if let Err(error) = redis.heartbeat().await {
-                return Ok(Err(error));
-            }
+    /// Takes this node's lease and subscribes the buses.
+    async fn subscribe(&self, node: &Node, archive: Option<Archive>) {
+        while let Some(redis) = &self.redis
+            && let Err(error) = redis.heartbeat().await
+        {
+            tracing::warn!(%error, "waiting for redis");
+            tokio::time::sleep(START_RETRY).await;
         }
         if let Err(error) = node.subscribe(archive).await {
-            // The drivers go on trying by themselves; readiness follows the broker.
-            tracing::warn!(%error, "the buses are not heard yet");
+            // The drivers retry; readiness follows the broker.
+            tracing::warn!(%error, "failed to subscribe, retrying");
         }
-        Ok(Ok(()))
     }
 
     /// SPEC and DESIGN: not ready, no new sockets after a while, the open ones closed over a window.

@@ -1,11 +1,12 @@
-//! The archive: what the broker accepted goes to SQL, in batches, one archiver a partition.
+//! The archive: writes what the broker accepted to SQL, in batches, one archiver per partition.
 //!
-//! Every node campaigns for every partition's lease; who has it reads the queue from its head, commits, and only then removes.
-//! Whatever dies in between is done again, harmlessly: a row has its number for a key.
+//! Every node campaigns for every partition's lease. The holder reads the queue from its head, commits, and only then removes.
+//! A batch that was interrupted in between is written again without effect: a row has its number as key.
 //!
-//! **Invariant:** an entry leaves the queue only when SQL has it, when its room is gone, or into the dead letters.
+//! **Invariant:** an entry leaves the queue only when SQL has it, when its room was deleted, or as a dead letter. A row is
+//! matched by id **and** name: after SQL was restored from a backup an id may belong to another room.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,11 +16,11 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::broker::queue::{ArchiveLease, ArchiveQueue, ArchivedMark, Backlog, QueueEntry};
+use crate::broker::queue::{ArchiveLease, ArchiveQueue, ArchivedMark, Backlog, Lost, QueueEntry};
 use crate::broker::{Partition, Unavailable};
-use crate::domain::{ChatroomId, Message, RoomName, RoomState, Seq};
+use crate::domain::{ChatroomId, Message, RoomKey, RoomName, RoomState, Seq};
 use crate::protocol::chat::StoredFrame;
-use crate::store::{Archived, Store, StoreError};
+use crate::store::{Archived, BatchRoom, Store, StoreError};
 use crate::trace::Span;
 
 /// The most rows of one transaction.
@@ -44,6 +45,9 @@ const ROOM_IDLE: Duration = Duration::from_secs(3_600);
 /// How often it is looked how much waits: two cheap questions a partition.
 const LAG_INTERVAL: Duration = Duration::from_secs(5);
 
+/// Why a message becomes a dead letter whose room has no row with its id and name.
+const LOST: &str = "sql has no such room";
+
 /// Higher than any version that SQL gives: the state of a room without a row.
 const GONE: u64 = u32::MAX as u64;
 
@@ -63,7 +67,7 @@ impl Archive {
         stop: &CancellationToken,
     ) -> Self {
         let wakers: Arc<[Notify]> = (0..partitions).map(|_| Notify::new()).collect();
-        let lags: Arc<Mutex<Vec<Backlog>>> = Arc::new(Mutex::new(vec![Backlog::default(); usize::from(partitions)]));
+        let lags = Arc::new(Mutex::new(vec![Backlog::default(); usize::from(partitions)]));
         for partition in (0..partitions).map(Partition) {
             let archiver = Archiver {
                 partition,
@@ -72,7 +76,7 @@ impl Archive {
                 wakers: wakers.clone(),
                 lease: None,
                 swept: Instant::now(),
-                lag: Lag { of_all: lags.clone(), looked: None },
+                lag: Lag { of_all: lags.clone(), looked: None, head: None },
             };
             tracker.spawn(archiver.run(stop.clone()));
         }
@@ -133,7 +137,6 @@ impl Archiver {
                 () = stop.cancelled() => {}
             }
         }
-        self.lag.show(self.partition, Backlog::default());
         if let Some((lease, _)) = self.lease.take()
             && let Err(error) = self.queue.release(self.partition, &lease).await
         {
@@ -167,20 +170,16 @@ impl Archiver {
         }
     }
 
-    /// Shows how much waits, now and then.
+    /// Exports the backlog, at most once per [`LAG_INTERVAL`]. Every node does, whoever holds the lease: a queue that no node
+    /// archives must not look empty.
     async fn look_at_backlog(&mut self) {
         if self.lag.looked.is_some_and(|looked| looked.elapsed() < LAG_INTERVAL) {
             return;
         }
         self.lag.looked = Some(Instant::now());
-        let backlog = match &self.lease {
-            Some(_) => self.queue.backlog(self.partition).await,
-            // It is another node's to show.
-            None => Ok(Backlog::default()),
-        };
-        match backlog {
+        match self.queue.backlog(self.partition).await {
             Ok(backlog) => self.lag.show(self.partition, backlog),
-            Err(error) => tracing::debug!(%error, partition = self.partition.0, "how much waits is not known"),
+            Err(error) => tracing::debug!(%error, partition = self.partition.0, "failed to read archive backlog"),
         }
     }
 
@@ -198,15 +197,17 @@ impl Archiver {
     /// Writes a batch. `false`: the lease is lost.
     async fn write(&self, lease: &ArchiveLease, entries: Vec<QueueEntry>) -> Result<bool, ArchiveError> {
         let Some(last) = entries.last().map(|entry| entry.position.clone()) else { return Ok(true) };
+        let mut bytes: usize = entries.iter().map(|entry| entry.frame.len()).sum();
         let mut batch: Vec<(QueueEntry, Message)> = Vec::with_capacity(entries.len());
         for entry in entries {
             let stored = serde_json::from_slice::<StoredFrame<'_>>(&entry.frame).ok();
             match stored.and_then(|stored| stored.into_message(entry.chatroom, entry.accepted_at)) {
                 Some(message) => batch.push((entry, message)),
-                None if self.bury(lease, &entry, "not a message").await? => {}
+                None if self.dead_letter(lease, &entry, "not a message").await? => bytes -= entry.frame.len(),
                 None => return Ok(false),
             }
         }
+        let mut strangers = self.split_strangers(&mut batch).await?;
         let spans: Vec<Span> = batch.iter().filter_map(|(entry, _)| entry.trace?.child("archive.commit")).collect();
         let committed = self.commit(&batch).await;
         for mut span in spans {
@@ -217,40 +218,136 @@ impl Archiver {
         }
         let archived = match committed {
             Err(StoreError::Data(_)) => match self.commit_each(lease, &batch).await? {
-                Some(archived) => archived,
+                Some((archived, refused)) => {
+                    bytes -= refused;
+                    archived
+                }
                 None => return Ok(false),
             },
             archived => archived?,
         };
         for (entry, message) in &batch {
-            let conflict = archived.conflicts.contains(&(message.chatroom, message.seq));
-            if conflict && !self.bury(lease, entry, "another message has its number").await? {
-                return Ok(false);
+            if archived.conflicts.contains(&(message.chatroom, message.seq)) {
+                if !self.dead_letter(lease, entry, "another message has its number").await? {
+                    return Ok(false);
+                }
+                bytes -= entry.frame.len();
             }
         }
-        Ok(self.queue.finish(self.partition, lease, &last, &marks(&batch, &archived)).await?)
+        let rowless: HashSet<ChatroomId> =
+            archived.rooms.iter().filter(|room| !room.exists).map(|room| room.chatroom).collect();
+        strangers.extend(
+            batch.iter().filter(|(entry, _)| rowless.contains(&entry.chatroom)).map(|(entry, _)| entry.clone()),
+        );
+        let deleted = match self.settle_rowless(lease, &strangers).await? {
+            Some((deleted, refused)) => {
+                bytes -= refused;
+                deleted
+            }
+            None => return Ok(false),
+        };
+        Ok(self.queue.finish(self.partition, lease, &last, bytes, &marks(&batch, &archived, &deleted)).await?)
+    }
+
+    /// Takes those entries out of the batch that share a row's id with entries of another room. Only one of the rooms can own
+    /// the row.
+    async fn split_strangers(&self, batch: &mut Vec<(QueueEntry, Message)>) -> Result<Vec<QueueEntry>, StoreError> {
+        let mut names: HashMap<ChatroomId, RoomName> = HashMap::new();
+        let mut shared: HashSet<ChatroomId> = HashSet::new();
+        for (entry, _) in &*batch {
+            if *names.entry(entry.chatroom).or_insert(entry.room) != entry.room {
+                shared.insert(entry.chatroom);
+            }
+        }
+        let mut strangers = Vec::new();
+        for chatroom in shared {
+            let owner = self.store.room(chatroom).await?.map(|room| room.name);
+            batch.retain(|(entry, _)| {
+                let stays = entry.chatroom != chatroom || Some(entry.room) == owner;
+                if !stays {
+                    strangers.push(entry.clone());
+                }
+                stays
+            });
+        }
+        Ok(strangers)
+    }
+
+    /// Decides about entries whose room has no row with its name. A room whose deletion SQL or the broker knows is dropped;
+    /// any other was lost by SQL, and all that the broker has of it becomes dead letters. Returns the deleted rooms and the
+    /// bytes of entries that became dead letters one by one; `None`: the lease is lost.
+    async fn settle_rowless(
+        &self,
+        lease: &ArchiveLease,
+        entries: &[QueueEntry],
+    ) -> Result<Option<(HashSet<RoomName>, usize)>, ArchiveError> {
+        let (mut deleted, mut refused) = (HashSet::new(), 0);
+        let mut settled: HashMap<(RoomName, ChatroomId), bool> = HashMap::new();
+        for entry in entries {
+            let key = RoomKey { name: entry.room, chatroom: entry.chatroom };
+            let is_covered = match settled.get(&(entry.room, entry.chatroom)) {
+                Some(is_covered) => *is_covered,
+                None => {
+                    let is_covered = self.settle_room(key, &mut deleted).await?;
+                    settled.insert((entry.room, entry.chatroom), is_covered);
+                    is_covered
+                }
+            };
+            if !is_covered {
+                if !self.dead_letter(lease, entry, LOST).await? {
+                    return Ok(None);
+                }
+                refused += entry.frame.len();
+            }
+        }
+        Ok(Some((deleted, refused)))
+    }
+
+    /// Whether nothing is left to do for a rowless room's entries: it was deleted, or all of its messages are dead letters.
+    async fn settle_room(&self, room: RoomKey, deleted: &mut HashSet<RoomName>) -> Result<bool, ArchiveError> {
+        // In this order: an event is removed only after the broker has the tombstone.
+        if self.store.is_being_deleted(room.name).await? {
+            deleted.insert(room.name);
+            return Ok(true);
+        }
+        let has_other_row = self.store.room_by_name(room.name).await?.is_some();
+        match self.queue.lose_room(room.name, room.chatroom, LOST, has_other_row).await? {
+            Lost::Deleted => Ok(true),
+            Lost::Now(messages) if messages > 0 => {
+                metrics::counter!(crate::metric::DEAD_LETTERS).increment(messages);
+                tracing::error!(room = %room.name, chatroom = room.chatroom.0, messages, "sql has lost a room, dead-lettered its messages");
+                Ok(true)
+            }
+            Lost::Now(_) | Lost::Other => Ok(false),
+        }
     }
 
     async fn commit(&self, batch: &[(QueueEntry, Message)]) -> Result<Archived, StoreError> {
         let messages: Vec<Message> = batch.iter().map(|(_, message)| message.clone()).collect();
-        let lives: HashMap<ChatroomId, String> =
-            batch.iter().map(|(entry, _)| (entry.chatroom, entry.life.clone())).collect();
-        let lives: Vec<(ChatroomId, String)> = lives.into_iter().collect();
+        let rooms: HashMap<ChatroomId, BatchRoom> = batch
+            .iter()
+            .map(|(entry, _)| {
+                let key = RoomKey { name: entry.room, chatroom: entry.chatroom };
+                (entry.chatroom, BatchRoom { key, life: entry.life.clone() })
+            })
+            .collect();
+        let rooms: Vec<BatchRoom> = rooms.into_values().collect();
         let unattended: Vec<(ChatroomId, Seq)> = batch
             .iter()
             .filter(|(entry, _)| entry.unattended)
             .map(|(_, message)| (message.chatroom, message.seq))
             .collect();
-        self.store.archive(&messages, &lives, &unattended).await
+        self.store.archive(&messages, &rooms, &unattended).await
     }
 
-    /// Finds the rows that SQL will never take: they go to the dead letters, the others are written. `None`: the lease is lost.
+    /// Writes the batch row by row. Rows that SQL will never take become dead letters; their bytes are returned, too. `None`:
+    /// the lease is lost.
     async fn commit_each(
         &self,
         lease: &ArchiveLease,
         batch: &[(QueueEntry, Message)],
-    ) -> Result<Option<Archived>, ArchiveError> {
-        let mut all = Archived::default();
+    ) -> Result<Option<(Archived, usize)>, ArchiveError> {
+        let (mut all, mut refused) = (Archived::default(), 0);
         for entry in batch {
             match self.commit(std::slice::from_ref(entry)).await {
                 Ok(one) => {
@@ -258,18 +355,20 @@ impl Archiver {
                     all.rooms.extend(one.rooms);
                     all.conflicts.extend(one.conflicts);
                 }
-                Err(StoreError::Data(why)) if self.bury(lease, &entry.0, &why).await? => {}
+                Err(StoreError::Data(why)) if self.dead_letter(lease, &entry.0, &why).await? => {
+                    refused += entry.0.frame.len();
+                }
                 Err(StoreError::Data(_)) => return Ok(None),
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(Some(all))
+        Ok(Some((all, refused)))
     }
 
-    async fn bury(&self, lease: &ArchiveLease, entry: &QueueEntry, why: &str) -> Result<bool, Unavailable> {
+    async fn dead_letter(&self, lease: &ArchiveLease, entry: &QueueEntry, why: &str) -> Result<bool, Unavailable> {
         metrics::counter!(crate::metric::DEAD_LETTERS).increment(1);
-        tracing::error!(room = %entry.room, position = entry.position, why, "a message goes to the dead letters");
-        self.queue.bury_entry(self.partition, lease, &entry.position, why).await
+        tracing::error!(room = %entry.room, position = entry.position, why, "dead-lettered a message");
+        self.queue.dead_letter(self.partition, lease, &entry.position, why).await
     }
 
     async fn sweep(&mut self) -> Result<(), Unavailable> {
@@ -285,14 +384,24 @@ impl Archiver {
     }
 }
 
-/// How much waits in the partitions that this node archives.
+/// The backlogs of all partitions.
 struct Lag {
     of_all: Arc<Mutex<Vec<Backlog>>>,
     looked: Option<Instant>,
+    /// The oldest entry at the last reading, and since when this node knows it.
+    head: Option<(String, Instant)>,
 }
 
 impl Lag {
-    fn show(&self, partition: Partition, backlog: Backlog) {
+    fn show(&mut self, partition: Partition, mut backlog: Backlog) {
+        // By this node's own clock as well: after the broker's clock was put back, its stamps are in the future.
+        self.head = backlog.head.take().map(|head| match self.head.take() {
+            Some((known, since)) if known == head => (known, since),
+            _ => (head, Instant::now()),
+        });
+        if let Some((_, since)) = &self.head {
+            backlog.oldest = backlog.oldest.max(since.elapsed());
+        }
         let mut of_all = self.of_all.lock();
         if let Some(of_one) = of_all.get_mut(usize::from(partition.0)) {
             *of_one = backlog;
@@ -305,17 +414,19 @@ impl Lag {
 }
 
 /// How far each room of a batch is archived, and what SQL says of it.
-fn marks(batch: &[(QueueEntry, Message)], archived: &Archived) -> Vec<ArchivedMark> {
+fn marks(batch: &[(QueueEntry, Message)], archived: &Archived, deleted: &HashSet<RoomName>) -> Vec<ArchivedMark> {
     let mut marks: HashMap<RoomName, ArchivedMark> = HashMap::new();
     for (entry, message) in batch {
         let row = archived.rooms.iter().find(|room| room.chatroom == entry.chatroom);
         let (state, version) = match row {
             Some(row) if row.exists => (row.state, row.state_version),
-            Some(_) => (RoomState::Deleted, GONE),
-            // Nothing of it was written: its only rows are dead letters.
-            None => continue,
+            Some(_) if deleted.contains(&entry.room) => (RoomState::Deleted, GONE),
+            // Nothing of it was written: all of it is dead letters.
+            _ => continue,
         };
-        let mark = marks.entry(entry.room).or_insert(ArchivedMark { room: entry.room, archived: 0, state, version });
+        let stored = row.filter(|row| row.exists).map(|row| row.stored);
+        let mark = ArchivedMark { room: entry.room, archived: 0, state, version, stored };
+        let mark = marks.entry(entry.room).or_insert(mark);
         mark.archived = mark.archived.max(message.seq);
     }
     marks.into_values().collect()

@@ -27,6 +27,7 @@ use crate::trace::Trace;
 
 pub mod embedded;
 pub mod queue;
+pub mod recovery;
 pub mod redis;
 #[cfg(test)]
 mod suite;
@@ -35,6 +36,9 @@ pub(crate) mod testing;
 
 /// The most messages of one [`Broker::accept`].
 pub const MAX_BATCH: usize = 64;
+
+/// The most messages of one [`Broker::accept`] on a Redis of one partition, where one call carries the messages of all rooms.
+pub const MAX_BATCH_OF_ALL: usize = 256;
 
 /// The most bytes of one [`Broker::accept`]: what keeps a call well under a millisecond of the broker's time.
 pub const MAX_BATCH_BYTES: usize = 256 * 1024;
@@ -218,6 +222,11 @@ pub trait Broker: Send + Sync + 'static {
     /// How many partitions there are; fixed for the life of the process.
     fn partitions(&self) -> u16;
 
+    /// The most messages of one [`accept`](Self::accept).
+    fn max_batch(&self) -> usize {
+        MAX_BATCH
+    }
+
     /// The partition of a room.
     fn partition_of(&self, room: RoomName) -> Partition {
         Partition::of(room, self.partitions())
@@ -227,7 +236,8 @@ pub trait Broker: Send + Sync + 'static {
     /// yet: the driver goes on trying.
     async fn subscribe(&self, sink: Arc<dyn Sink>) -> Result<(), Unavailable>;
 
-    /// Numbers, stores and publishes a batch of one partition: at most [`MAX_BATCH`] messages and [`MAX_BATCH_BYTES`].
+    /// Numbers, stores and publishes a batch of one partition: at most [`max_batch`](Self::max_batch) messages and
+    /// [`MAX_BATCH_BYTES`].
     /// Once a room has had [`Outcome::Unseeded`] or [`Outcome::Full`], all its later messages in the batch have it, too.
     async fn accept(&self, partition: Partition, batch: &[&Submission]) -> Result<Vec<Outcome>, Unavailable>;
 

@@ -6,9 +6,8 @@ mod link;
 use std::sync::Arc;
 
 use crate::clock::Clock;
-use crate::domain::ChatroomId;
 use crate::mail::Language;
-use crate::store::{Store, StoreError};
+use crate::store::{RoomRow, Store, StoreError};
 
 pub use link::UnsubscribeLinks;
 use link::Unsubscription;
@@ -37,7 +36,7 @@ impl Contacts {
     ///
     /// # Errors
     /// As of the store.
-    pub async fn set(&self, room: ChatroomId, email: &str, language: Language) -> Result<bool, StoreError> {
+    pub async fn set(&self, room: impl Into<RoomRow>, email: &str, language: Language) -> Result<bool, StoreError> {
         self.store.set_contact(room, email, language.code(), self.clock.now()).await
     }
 

@@ -13,10 +13,12 @@ mod wall_clock;
 mod webhook;
 
 pub use host::{Host, HostConfig};
-pub use ids::{ChatroomId, ConnectionId, HostId, HostUuid, MessageId, NodeId, ParseIdError, RoomName, Seq};
+pub use ids::{
+    ChatroomId, ConnectionId, HostId, HostUuid, InstallationId, MessageId, NodeId, ParseIdError, RoomName, Seq,
+};
 pub use message::{MAX_MESSAGE_CHARS, Message, Side};
 pub use nickname::nickname;
 pub use origin::{InvalidDomain, Origin, normalize_domains};
-pub use room::{Room, RoomChange, RoomCounts, RoomState};
+pub use room::{Room, RoomChange, RoomCounts, RoomKey, RoomState};
 pub use wall_clock::{WallClock, WireOffset};
 pub use webhook::{Closing, EventKind, EventKinds, UnknownEvent};

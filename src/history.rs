@@ -8,7 +8,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::broker::{Broker, LogEntry, Unavailable};
-use crate::domain::{ChatroomId, Message, RoomName, Seq, WallClock};
+pub use crate::domain::RoomKey;
+use crate::domain::{ChatroomId, Message, Seq, WallClock};
 use crate::protocol::chat::{StoredFrame, message_frame};
 use crate::store::{Store, StoreError};
 
@@ -29,15 +30,6 @@ const STEP_BYTES: usize = 128 * 1024 - 64;
 
 /// The most messages of a room that may wait for SQL and still be listed by offset.
 const TAIL: usize = 100_000;
-
-/// Which room to read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RoomKey {
-    /// Its name.
-    pub name: RoomName,
-    /// Its row.
-    pub chatroom: ChatroomId,
-}
 
 /// The broker or SQL could not be read: what is missing is unknown, so nothing is answered.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -190,7 +182,7 @@ impl History {
         entries: &mut Vec<LogEntry>,
     ) -> Result<(), StoreError> {
         let want = PAGE.saturating_sub(entries.len());
-        let rows = self.store.messages_before(room.chatroom, above, want as u64).await?;
+        let rows = self.store.messages_before(room, above, want as u64).await?;
         entries.extend(rows.into_iter().filter(|row| floor.is_none_or(|floor| row.seq > floor)).map(LogEntry::from));
         Ok(())
     }
@@ -203,7 +195,7 @@ impl History {
         through: Option<Seq>,
         step: &mut Step,
     ) -> Result<bool, StoreError> {
-        let rows = self.store.messages_between(room.chatroom, after, through, STEP as u64).await?;
+        let rows = self.store.messages_between(room, after, through, STEP as u64).await?;
         let full = rows.len() == STEP;
         for row in rows {
             if !step.push(row.into()) {
@@ -244,14 +236,14 @@ impl History {
             None => Vec::new(),
         };
         let first = |is_it: &dyn Fn(&LogEntry) -> bool| fresh.iter().find(|entry| is_it(entry)).map(|entry| entry.seq);
-        if let Some(seq) = self.store.seq_of_datetime(room.chatroom, shown.whole_seconds()).await? {
+        if let Some(seq) = self.store.seq_of_datetime(room, shown.whole_seconds()).await? {
             return Ok(Some(seq));
         }
         if let Some(seq) = first(&|entry| bears(&entry.frame, shown)) {
             return Ok(Some(seq));
         }
         let Some(instant) = instant else { return Ok(None) };
-        let stored = self.store.seq_accepted_at(room.chatroom, instant).await?;
+        let stored = self.store.seq_accepted_at(room, instant).await?;
         Ok(stored.or_else(|| first(&|entry| entry.accepted_at >= instant)))
     }
 
@@ -261,12 +253,12 @@ impl History {
     /// If the broker or SQL could not be read.
     pub async fn by_offset(&self, room: RoomKey, offset: u64, limit: u64) -> Result<(u64, Vec<Message>), HistoryError> {
         let Some(archived) = self.archived(room).await? else {
-            let count = self.store.count_messages(room.chatroom, None).await?;
-            return Ok((count, self.store.page_messages(room.chatroom, None, offset, limit).await?));
+            let count = self.store.count_messages(room, None).await?;
+            return Ok((count, self.store.page_messages(room, None, offset, limit).await?));
         };
         // What may not be in SQL yet, from both: after a failover SQL may know more than the log.
         let log = self.broker.log_after(room.name, archived, TAIL).await?;
-        let rows = self.store.messages_between(room.chatroom, archived, None, TAIL as u64).await?;
+        let rows = self.store.messages_between(room, archived, None, TAIL as u64).await?;
         let mut tail: BTreeMap<Seq, Message> = log
             .iter()
             .filter_map(|entry| read_frame(room.chatroom, entry))
@@ -274,12 +266,12 @@ impl History {
             .collect();
         tail.extend(rows.into_iter().map(|row| (row.seq, row)));
         let fresh = tail.len() as u64;
-        let count = fresh + self.store.count_messages(room.chatroom, Some(archived)).await?;
+        let count = fresh + self.store.count_messages(room, Some(archived)).await?;
         let mut page: Vec<Message> = tail.into_values().rev().skip(offset as usize).take(limit as usize).collect();
         let missing = limit.saturating_sub(page.len() as u64);
         if missing > 0 {
             let older = offset.saturating_sub(fresh);
-            page.extend(self.store.page_messages(room.chatroom, Some(archived), older, missing).await?);
+            page.extend(self.store.page_messages(room, Some(archived), older, missing).await?);
         }
         Ok((count, page))
     }

@@ -219,6 +219,13 @@ impl Hub {
         ended
     }
 
+    /// Disconnects every socket of this node with 1013, each with a retry time of its own.
+    pub fn end_all_for_later(&self) {
+        for connection in self.all().into_iter().filter(|connection| !connection.is_ending()) {
+            connection.end(connection.try_later());
+        }
+    }
+
     /// How many connections there are.
     pub fn len(&self) -> usize {
         let rooms: usize = self.rooms.iter().map(|entry| entry.value().len()).sum();

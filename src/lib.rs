@@ -57,6 +57,7 @@ pub mod notifier;
 pub mod presence;
 pub mod profile_images;
 pub mod protocol;
+pub mod recovery;
 pub mod redis;
 pub mod relay;
 pub mod rooms;

@@ -154,8 +154,12 @@ table! {
     Counter ARCHIVE_FAILURES "pintalk_archive_failures_total" Count [] "Rounds of an archiver that failed and are tried again.";
     Histogram ARCHIVE_SECONDS "pintalk_archive_duration_seconds" Seconds [] "One transaction of an archiver.";
     Histogram ARCHIVE_BATCH "pintalk_archive_batch_size" Count [] "Messages in one transaction of an archiver.";
-    Gauge ARCHIVE_LAG "pintalk_archive_lag_messages" Count [] "Messages accepted and not in SQL yet, of the partitions that this node archives.";
+    Gauge ARCHIVE_LAG "pintalk_archive_lag_messages" Count [] "Messages accepted and not in SQL yet, in the whole cluster; every node reports the same.";
     Gauge ARCHIVE_LAG_SECONDS "pintalk_archive_lag_seconds" Seconds [] "How long the oldest of them has waited.";
+
+    // installation
+    Gauge SUSPENDED "pintalk_suspended" Count [] "1 while the node does not use its Redis: it belongs to another installation, or the node's database is not the leader's.";
+    Counter RECOVERIES "pintalk_recoveries_total" Count [store: "redis" "sql";] "Times that a store was found in an earlier state. Any is an alert.";
 
     // Redis
     Histogram ROUND_TRIP "pintalk_redis_round_trip_seconds" Seconds [] "One script of Redis, as the node waits for it.";

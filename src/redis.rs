@@ -23,17 +23,22 @@ use crate::broker::Unavailable;
 use crate::domain::NodeId;
 use crate::metric;
 
+mod keys;
 mod lease;
 mod nodes;
+mod ownership;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use keys::Keys;
 use lease::Lease;
-pub use nodes::{NODES, id_of};
+pub use nodes::id_of;
+pub use ownership::Owner;
+use ownership::Ownership;
 
-/// The script by which one node at a time has something, and the one that gives it back: the key's value is who has it.
+/// Scripts that take and release a lease, whose key holds the name of its holder.
 pub(crate) const HOLD_LEASE: &str = include_str!("redis/hold_lease.lua");
 pub(crate) const RELEASE_LEASE: &str = include_str!("redis/release_lease.lua");
 
@@ -48,6 +53,10 @@ const COMMAND_BUFFER: usize = 20_000;
 
 /// How often each connection for commands is asked whether anybody is at its other end.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Partitions of a Redis Cluster: one slot, queue, bus and call in flight each. Any other Redis is one server at a time, which
+/// needs one.
+const CLUSTER_PARTITIONS: u16 = 16;
 
 /// How long to wait before a Cluster is asked again for what it did not run.
 const MOVING_PAUSE: Duration = Duration::from_millis(50);
@@ -75,13 +84,16 @@ pub struct Redis {
     client: Client,
     subscriber: SubscriberClient,
     node: NodeId,
+    partitions: u16,
     ended: CancellationToken,
     shared: Arc<Shared>,
 }
 
 struct Shared {
     lease: Mutex<Lease>,
+    ownership: Ownership,
     scripts: nodes::Scripts,
+    ownership_scripts: ownership::Scripts,
     round_trip: Histogram,
 }
 
@@ -102,6 +114,7 @@ impl Redis {
 
     fn with_config(mut config: Config, node: NodeId) -> Result<Self, fred::error::Error> {
         config.fail_fast = false;
+        let partitions = if config.server.is_clustered() { CLUSTER_PARTITIONS } else { 1 };
         let mut builder = Builder::from_config(config);
         builder.set_policy(ReconnectPolicy::new_exponential(0, 50, 1_000, 2));
         builder.with_performance_config(|performance| {
@@ -130,8 +143,14 @@ impl Redis {
             tokio::spawn(ended.clone().run_until_cancelled_owned(count_reconnects(name, events)));
         }
         let round_trip = metrics::histogram!(metric::ROUND_TRIP);
-        let shared = Shared { lease: Mutex::new(Lease::of(node)), scripts: nodes::Scripts::default(), round_trip };
-        let redis = Self { client, subscriber, node, ended, shared: Arc::new(shared) };
+        let shared = Shared {
+            lease: Mutex::new(Lease::of(node)),
+            ownership: Ownership::default(),
+            scripts: nodes::Scripts::default(),
+            ownership_scripts: ownership::Scripts::default(),
+            round_trip,
+        };
+        let redis = Self { client, subscriber, node, partitions, ended, shared: Arc::new(shared) };
         tokio::spawn(redis.clone().lose_lease_when_disturbed(Disturbances::of(&redis.client)));
         Ok(redis)
     }
@@ -139,6 +158,11 @@ impl Redis {
     /// This node's id.
     pub fn node(&self) -> NodeId {
         self.node
+    }
+
+    /// How many partitions this kind of Redis has.
+    pub fn partitions(&self) -> u16 {
+        self.partitions
     }
 
     /// The client for commands.
@@ -224,7 +248,7 @@ impl Redis {
     ///
     /// # Errors
     /// [`Unavailable`].
-    pub async fn subscribe(&self, channel: &'static str) -> Result<(), Unavailable> {
+    pub async fn subscribe(&self, channel: &str) -> Result<(), Unavailable> {
         // In a Cluster the client has these channels on the connection of its name's slot.
         let ping = CustomCommand::new_static("PING", redis_keyslot(self.subscriber.id().as_bytes()), false);
         let standing = async {

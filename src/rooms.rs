@@ -295,7 +295,8 @@ impl Rooms {
     /// # Errors
     /// [`RoomError::Unavailable`].
     pub async fn stored_seq(&self, room: RoomKey) -> Result<Seq, RoomError> {
-        Ok(self.store.room(room.chatroom).await?.map_or(0, |room| room.last_seq))
+        let row = self.store.room(room.chatroom).await?.filter(|row| row.name == room.name);
+        Ok(row.map_or(0, |row| row.last_seq))
     }
 
     /// The frame of a message that was sent before; `None` if retention took it.
@@ -324,7 +325,7 @@ impl Rooms {
     /// # Errors
     /// [`RoomError::Unavailable`].
     pub async fn check(&self, room: RoomKey) -> Result<(), RoomError> {
-        Ok(self.store.check_room(room.chatroom, self.clock.now()).await?)
+        Ok(self.store.check_room(room, self.clock.now()).await?)
     }
 
     /// Notes that the guest of a room was in it, if he left an address.
@@ -332,7 +333,7 @@ impl Rooms {
     /// # Errors
     /// [`RoomError::Unavailable`].
     pub async fn see_guest(&self, room: RoomKey) -> Result<(), RoomError> {
-        Ok(self.store.see_guest(room.chatroom, self.clock.now()).await?)
+        Ok(self.store.see_guest(room, self.clock.now()).await?)
     }
 
     /// Forgets what was remembered of a room whose guest left an address. Other nodes remember it for a minute; a guest who

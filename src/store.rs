@@ -20,6 +20,7 @@ mod error;
 mod expired;
 mod hosts;
 mod idle;
+mod installation;
 mod keys;
 mod logins;
 mod messages;
@@ -51,14 +52,16 @@ use sea_orm::{
 };
 
 pub use append::{Append, Appended};
-pub use archive::{Archived, ArchivedRoom};
+pub use archive::{Archived, ArchivedRoom, BatchRoom};
 pub use connect::{InvalidUrl, is_made};
 pub use error::StoreError;
 pub use expired::Perishable;
 pub(crate) use hosts::email_key;
 pub use hosts::{Credentials, NewHost, Temporary};
+pub use installation::{Installation, InstallationMode};
 pub use keys::{KeyHolder, KeyPair, MAX_OLD_PAIRS, OldKeys};
 pub use logins::{Begun, Rotation};
+pub use messages::RoomRow;
 pub use notifications::{Digest, DueNotification, EXCERPT, Settled};
 pub use outbox::{DueMail, OutgoingMail};
 pub use passwords::Replaced;

@@ -1,10 +1,10 @@
-//! Telling the nodes of a cluster from outside of it: a command changed an account.
+//! Publishes account changes that a command made to the nodes of a running cluster.
 
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::AppError;
+use super::{AppError, installation};
 use crate::accounts::Announce;
 use crate::broker::redis::RedisBroker;
 use crate::broker::{Broker as _, Unavailable};
@@ -12,8 +12,9 @@ use crate::clock::Chance;
 use crate::config::RedisUrl;
 use crate::domain::NodeId;
 use crate::redis::Redis;
+use crate::store::Store;
 
-/// A voice on the nodes' channel. It is no node: it subscribes nothing and no lease is in its name.
+/// Publishes control events to a running cluster without joining it: no subscriptions, no lease.
 pub struct Announcer {
     redis: Redis,
     broker: RedisBroker,
@@ -27,15 +28,17 @@ impl std::fmt::Debug for Announcer {
 }
 
 impl Announcer {
-    /// Begins to connect.
+    /// Connects to the Redis of a database's installation. A Redis that is unavailable, or is not this installation's, fails
+    /// later, at [`close`](Self::close).
     ///
     /// # Errors
     /// A URL that cannot be read.
-    pub fn new(url: &RedisUrl, chance: &Chance) -> Result<Self, AppError> {
+    pub async fn connect(url: &RedisUrl, store: &Store, chance: &Chance) -> Result<Self, AppError> {
         let redis = Redis::new(url.expose(), NodeId::from_random(chance.bytes()))
             .map_err(|error| AppError::Url { flag: "redis-url", problem: error.details().to_owned() })?;
         let broker = RedisBroker::new(redis.clone(), chance.clone(), 0);
-        Ok(Self { redis, broker, failure: Arc::default() })
+        let failure = Arc::new(Mutex::new(installation::attach(&redis, store).await.err()));
+        Ok(Self { redis, broker, failure })
     }
 
     /// What [`Accounts`](crate::accounts::Accounts) are to tell the nodes by.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::AppError;
+use super::{AppError, installation};
 use crate::broker::redis::RedisBroker;
 use crate::clock::{Chance, SystemClock};
 use crate::config::RedisUrl;
@@ -21,15 +21,21 @@ pub struct Cleaner {
 }
 
 impl Cleaner {
-    /// Over a database and, in a cluster, its Redis, to which it begins to connect.
+    /// Over a database and, in a cluster, its Redis.
     ///
     /// # Errors
-    /// A URL that cannot be read.
-    pub fn new(store: Store, redis: Option<&RedisUrl>, settings: Settings, chance: &Chance) -> Result<Self, AppError> {
-        let duties = Duties::new(store, Arc::new(SystemClock), settings);
+    /// A URL that cannot be read, or a Redis that is unavailable or not this installation's.
+    pub async fn connect(
+        store: Store,
+        redis: Option<&RedisUrl>,
+        settings: Settings,
+        chance: &Chance,
+    ) -> Result<Self, AppError> {
+        let duties = Duties::new(store.clone(), Arc::new(SystemClock), settings);
         let Some(url) = redis else { return Ok(Self { duties, redis: None }) };
         let redis = Redis::new(url.expose(), NodeId::from_random(chance.bytes()))
             .map_err(|error| AppError::Url { flag: "redis-url", problem: error.details().to_owned() })?;
+        installation::attach(&redis, &store).await.map_err(AppError::Redis)?;
         let broker = RedisBroker::new(redis.clone(), chance.clone(), 0);
         let presence = RedisPresence::new(redis.clone());
         Ok(Self { duties: duties.with_cluster(Arc::new(broker), Arc::new(presence)), redis: Some(redis) })

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
+use parking_lot::Mutex;
+
 use crate::broker::Broker;
 use crate::http::{Health, Readiness};
 use crate::metric;
@@ -27,6 +29,9 @@ struct Facts {
     started: AtomicBool,
     broker: AtomicBool,
     sql: AtomicBool,
+    /// Why Redis must not be used, or refuses writes.
+    refusal: Mutex<Option<String>>,
+    suspended: AtomicBool,
 }
 
 impl NodeHealth {
@@ -56,6 +61,13 @@ impl NodeHealth {
         self.show();
     }
 
+    /// Why Redis must not be used by this node (`suspension`), or refuses writes.
+    pub(super) fn set_redis(&self, suspension: Option<String>, refuses_writes: Option<String>) {
+        self.facts.suspended.store(suspension.is_some(), Relaxed);
+        *self.facts.refusal.lock() = suspension.or(refuses_writes);
+        self.show();
+    }
+
     fn show(&self) {
         let ready = matches!(self.readiness(), Readiness::Ready { .. });
         metrics::gauge!(metric::READY).set(u8::from(ready));
@@ -63,7 +75,8 @@ impl NodeHealth {
         let started = self.facts.started.load(Relaxed);
         let is_away = |answers: &AtomicBool| u8::from(started && !answers.load(Relaxed));
         metrics::gauge!(metric::DEGRADED, "store" => "sql").set(is_away(&self.facts.sql));
-        metrics::gauge!(metric::DEGRADED, "store" => "redis").set(is_away(&self.facts.broker));
+        let refuses = u8::from(started && self.facts.refusal.lock().is_some());
+        metrics::gauge!(metric::DEGRADED, "store" => "redis").set(is_away(&self.facts.broker).max(refuses));
     }
 }
 
@@ -77,6 +90,8 @@ impl Health for NodeHealth {
             not_ready("This node is starting: it waits for its stores.")
         } else if !self.facts.broker.load(Relaxed) {
             not_ready("The broker does not answer.")
+        } else if let Some(refusal) = &*self.facts.refusal.lock() {
+            not_ready(&format!("Redis is not usable: {refusal}."))
         } else if !self.broker.hears() {
             not_ready("What is published is not heard here.")
         } else {
@@ -85,6 +100,7 @@ impl Health for NodeHealth {
     }
 
     fn has_stores(&self) -> bool {
-        self.facts.started.load(Relaxed) && self.facts.broker.load(Relaxed)
+        let is_suspended = self.facts.suspended.load(Relaxed);
+        self.facts.started.load(Relaxed) && self.facts.broker.load(Relaxed) && !is_suspended
     }
 }

@@ -32,14 +32,29 @@ const STANDING_INTERVAL: Duration = Duration::from_secs(60);
 
 pub(super) fn start(node: &Node, store: &Store, redis: Option<&Redis>, shutdown: &Shutdown) {
     if let Some(redis) = redis.cloned() {
-        let health = node.health.clone();
+        let (health, hub) = (node.health.clone(), node.hub.clone());
         every(shutdown, HEARTBEAT_INTERVAL, move || {
-            let (redis, health) = (redis.clone(), health.clone());
+            let (redis, health, hub) = (redis.clone(), health.clone(), hub.clone());
             async move {
-                let beat = redis.heartbeat().await;
+                let verified = redis.verify().await.map(|_| ());
+                let suspension = redis.suspension();
+                if suspension.is_some() {
+                    health.set_redis(suspension, None);
+                    // What their clients send would be accepted by no node that has their rooms.
+                    hub.end_all_for_later();
+                    return;
+                }
+                let beat = match verified {
+                    Ok(()) => redis.heartbeat().await.map(|_| ()),
+                    Err(error) => Err(error),
+                };
                 health.set_broker(beat.is_ok());
                 if let Err(error) = beat {
                     tracing::warn!(%error, "the broker does not answer");
+                } else {
+                    // Logged by what it changes.
+                    let refused = redis.try_writing().await.err().and_then(|_| redis.refuses_writes());
+                    health.set_redis(None, refused);
                 }
             }
         });

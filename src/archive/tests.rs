@@ -1,5 +1,6 @@
 //! The archive between a real Redis and a real database.
 
+use crate::redis::testing::PT;
 use std::collections::BTreeMap;
 
 use sea_orm::ConnectionTrait as _;
@@ -67,11 +68,11 @@ async fn archived(node: &Node, room: &Room) -> Seq {
 }
 
 async fn queue_len(node: &Node, room: &Room) -> u64 {
-    node.redis().raw("XLEN", &[&format!("pt:{{{}}}:queue", node.broker.partition_of(room.name).0)]).await
+    node.redis().raw("XLEN", &[&format!("{PT}{{{}}}:queue", node.broker.partition_of(room.name).0)]).await
 }
 
 async fn dead_letters(node: &Node, room: &Room) -> Vec<BTreeMap<String, String>> {
-    let key = format!("pt:{{{}}}:dead", node.broker.partition_of(room.name).0);
+    let key = format!("{PT}{{{}}}:dead", node.broker.partition_of(room.name).0);
     let dead: Vec<(String, BTreeMap<String, String>)> = node.redis().raw("XRANGE", &[&key, "-", "+"]).await;
     dead.into_iter().map(|(_, fields)| fields).collect()
 }
@@ -136,7 +137,7 @@ async fn while_sql_is_away_messages_wait_and_are_read_from_the_log(stage: Stage)
     let connection = stage.store.connection();
     connection.execute_unprepared("ALTER TABLE chat_message RENAME TO elsewhere").await.unwrap();
     let archivers = Archivers::of(&stage, &node);
-    let lease = format!("pt:{{{}}}:archiver", node.broker.partition_of(room.name).0);
+    let lease = format!("{PT}{{{}}}:archiver", node.broker.partition_of(room.name).0);
     until("somebody archives", || async { node.redis().raw::<u64>("EXISTS", &[&lease]).await == 1 }).await;
     for seq in 1..=20 {
         node.say(&room, [seq]).await;
@@ -156,7 +157,7 @@ async fn while_sql_is_away_messages_wait_and_are_read_from_the_log(stage: Stage)
 async fn one_of_two_archivers_works_and_the_other_takes_over(stage: Stage) {
     let (one, other) = (stage.node().await, stage.node().await);
     let room = one.room().await;
-    let lease = format!("pt:{{{}}}:archiver", one.broker.partition_of(room.name).0);
+    let lease = format!("{PT}{{{}}}:archiver", one.broker.partition_of(room.name).0);
     let holder = || async { one.redis().raw::<Option<String>>("GET", &[&lease]).await };
     let first = Archivers::of(&stage, &one);
     until("the first has the lease", || async { holder().await.as_deref() == Some(one.redis().node().as_str()) }).await;
@@ -206,7 +207,7 @@ async fn what_is_not_a_message_goes_to_the_dead_letters_and_the_rest_goes_on(sta
     }
     poisoned.push(guest(&room, "last"));
     node.accept(&poisoned).await;
-    let queue = format!("pt:{{{}}}:queue", node.broker.partition_of(room.name).0);
+    let queue = format!("{PT}{{{}}}:queue", node.broker.partition_of(room.name).0);
     for frame in ["nonsense", "{\"type\":\"chat_message\"}"] {
         let id = room.id.0.to_string();
         let entry = [&queue, "*", "n", room.name.as_str(), "i", &id, "l", "life", "a", "1", "f", frame];

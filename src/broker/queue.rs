@@ -38,12 +38,25 @@ pub struct QueueEntry {
 }
 
 /// How much of a partition waits for SQL.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Backlog {
     /// Messages.
     pub messages: u64,
-    /// How long the oldest has waited.
+    /// How long the oldest has waited, by the broker's clock.
     pub oldest: Duration,
+    /// The position of the oldest.
+    pub head: Option<String>,
+}
+
+/// What became of a room that SQL has lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lost {
+    /// It was removed, and this many of its messages are dead letters.
+    Now(u64),
+    /// The broker knows it as deleted.
+    Deleted,
+    /// The broker has it under another row.
+    Other,
 }
 
 /// What SQL says of a room after a batch was committed.
@@ -57,6 +70,8 @@ pub struct ArchivedMark {
     pub state: RoomState,
     /// Its version.
     pub version: u64,
+    /// The highest number that SQL had before this batch; `None` without a row.
+    pub stored: Option<Seq>,
 }
 
 /// The port. Each call is atomic.
@@ -74,23 +89,34 @@ pub trait ArchiveQueue: Send + Sync + 'static {
     /// How much waits.
     async fn backlog(&self, partition: Partition) -> Result<Backlog, Unavailable>;
 
-    /// Marks what was committed and removes the queue up to and including `through`. `false`: the lease is lost, nothing was done.
+    /// Marks what was committed and removes the queue up to and including `through`, which is `bytes` of frames. `false`: the
+    /// lease is lost, and nothing was changed.
     async fn finish(
         &self,
         partition: Partition,
         lease: &ArchiveLease,
         through: &str,
+        bytes: usize,
         marks: &[ArchivedMark],
     ) -> Result<bool, Unavailable>;
 
-    /// Takes entries that SQL will never take out of the way: they go to the dead letters, with the reason.
-    async fn bury_entry(
+    /// Moves an entry that SQL will never take to the dead letters, with the reason. `false`: the lease is lost.
+    async fn dead_letter(
         &self,
         partition: Partition,
         lease: &ArchiveLease,
         position: &str,
         why: &str,
     ) -> Result<bool, Unavailable>;
+
+    /// Removes a room that SQL has lost, or has under another id (`seed_again`). Its messages become dead letters.
+    async fn lose_room(
+        &self,
+        room: RoomName,
+        chatroom: ChatroomId,
+        why: &str,
+        seed_again: bool,
+    ) -> Result<Lost, Unavailable>;
 
     /// Removes rooms that nobody is in, that nobody used for `idle`, and that SQL has whole. Returns how many went.
     async fn remove_idle(&self, partition: Partition, idle: Duration) -> Result<u64, Unavailable>;

@@ -1,7 +1,8 @@
 //! The broker of a cluster: Redis keeps the rooms, their logs and the archive queues; Lua makes each call one step.
 //!
-//! Keys of a partition share the hash tag `{k}`, so that a script touches one slot of a Redis Cluster. The scripts are in
-//! `redis/lua`, each with its keys, arguments and answers on top.
+//! Keys of a partition share the hash tag `{k}`, so that a script touches one slot of a Redis Cluster; any other Redis has one
+//! partition. The scripts are in `redis/lua`, each with its keys, arguments and answers on top. Their comments leave out the
+//! prefix `pt:<installation id>:` of every key.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +14,10 @@ use fred::types::streams::{XCapKind, XCapTrim};
 use fred::types::{ClusterHash, CustomCommand};
 
 use super::queue::ArchiveQueue;
-use super::{Broker, Change, LogEntry, Outcome, Partition, RoomStatus, Seed, Sink, Submission, Ticket, Unavailable};
+use super::{
+    Broker, Change, LogEntry, MAX_BATCH, MAX_BATCH_OF_ALL, Outcome, Partition, RoomStatus, Seed, Sink, Submission,
+    Ticket, Unavailable,
+};
 use crate::clock::Chance;
 use crate::control::Control;
 use crate::domain::{RoomName, RoomState, Seq, Side};
@@ -22,18 +26,17 @@ use crate::redis::{Redis, call};
 mod answer;
 mod archive;
 mod clocks;
+pub mod earlier;
 mod hearing;
 mod listener;
 mod publication;
+mod recovery;
 mod scripts;
 
 use answer::Answer;
 use clocks::Clocks;
 use hearing::Hearing;
 use scripts::Scripts;
-
-/// How many partitions a cluster has. Written into Redis at first start; a node with another count refuses to start.
-pub const PARTITIONS: u16 = 16;
 
 /// How long a call of `accept` may run after it was sent: a late one writes nothing.
 const ACCEPT_TTL: Duration = Duration::from_secs(3);
@@ -44,14 +47,17 @@ const TICKET_TTL: Duration = Duration::from_secs(10);
 /// How long a deleted room is remembered as deleted.
 const TOMBSTONE_TTL: Duration = Duration::from_secs(24 * 3600);
 
-/// The most entries of one partition's archive queue if nothing else is said: about 300 MB at 300 bytes a message.
+/// The default bound of a partition's archive queue in messages: about 300 MB at 300 bytes per message.
 pub const DEFAULT_QUEUE_LIMIT: u32 = 1_000_000;
 
-/// How much news about hosts is kept for nodes that were away.
-const CONTROL_LENGTH: i64 = 1_000;
+/// The bound of a partition's archive queue in bytes of frames. It is reached first where messages are long.
+const QUEUE_BYTES: u64 = 512 * 1024 * 1024;
 
-/// The stream of news about hosts, and the channel that says that there is some.
-const CONTROL: &str = "pt:control";
+/// How many bytes of archived messages the log of a room keeps beside those that are not archived: some 250 usual messages.
+const LOG_BYTES: u64 = 64 * 1024;
+
+/// How many account changes are kept for nodes that reconnect.
+const CONTROL_LENGTH: i64 = 1_000;
 
 /// The driver.
 #[derive(Clone, Debug)]
@@ -66,16 +72,11 @@ pub struct RedisBroker {
     queue_limit: u32,
 }
 
-/// The hash tag that keeps a partition's keys together.
-fn key(partition: Partition, kind: &str) -> String {
-    format!("pt:{{{}}}:{kind}", partition.0)
-}
-
 impl RedisBroker {
     /// Over the node's clients. `wait` replicas must have a batch before anybody sees it.
     pub fn new(redis: Redis, chance: Chance, wait: u32) -> Self {
-        let hearing = Arc::new(Hearing::new(redis.node()));
-        let (scripts, clocks) = (Arc::default(), Arc::default());
+        let hearing = Arc::new(Hearing::new(redis.node(), redis.partitions()));
+        let (scripts, clocks) = (Arc::default(), Arc::new(Clocks::of_partitions(redis.partitions())));
         Self { redis, chance, wait, scripts, clocks, hearing, queue_limit: DEFAULT_QUEUE_LIMIT }
     }
 
@@ -92,22 +93,14 @@ impl RedisBroker {
         self.clocks.set(partition, now - delay.as_millis() as i64);
     }
 
-    /// Refuses a Redis that was set up with another count of partitions.
-    ///
-    /// # Errors
-    /// `Ok(Err(count))` is the count found; [`Unavailable`] as everywhere.
-    pub async fn check_partitions(&self) -> Result<Result<(), u16>, Unavailable> {
-        let client = self.redis.client();
-        let _set: Option<String> =
-            call(|| client.set("pt:partitions", i64::from(PARTITIONS), None, Some(fred::types::SetOptions::NX), false))
-                .await?;
-        let found: u16 = call(|| client.get("pt:partitions")).await?;
-        Ok(if found == PARTITIONS { Ok(()) } else { Err(found) })
+    /// The name of a key or channel of a partition.
+    fn key(&self, partition: Partition, kind: &str) -> Result<String, Unavailable> {
+        Ok(self.redis.keys()?.partition(partition, kind))
     }
 
     /// Runs `accept.lua`. Where replicas must have a batch before it is published, waits for them; then `accept` publishes.
     async fn run_accept(&self, partition: Partition, args: Vec<Value>) -> Result<(Value, u32), Unavailable> {
-        let (script, queue) = (&self.scripts.accept, key(partition, "queue"));
+        let (script, queue) = (&self.scripts.accept, self.key(partition, "queue")?);
         if self.wait == 0 {
             return self.redis.eval(script, queue, args).await.map(|answer| (answer, 0));
         }
@@ -121,14 +114,14 @@ impl RedisBroker {
         publication: Bytes,
         newest: impl Iterator<Item = (RoomName, Seq)>,
     ) -> Result<(), Unavailable> {
-        let mut args: Vec<Value> = vec![key(partition, "bus").into(), publication.into()];
+        let mut args: Vec<Value> = vec![self.key(partition, "bus")?.into(), publication.into()];
         args.extend(newest.flat_map(|(room, seq)| [Value::from(room.as_str()), (seq as i64).into()]));
-        self.redis.eval(&self.scripts.publish, key(partition, "queue"), args).await.map(|_| ())
+        self.redis.eval(&self.scripts.publish, self.key(partition, "queue")?, args).await.map(|_| ())
     }
 
     /// Whether replicas have all that was accepted so far.
     pub(super) async fn is_replicated(&self, partition: Partition) -> Result<bool, Unavailable> {
-        let (mark, limit) = (key(partition, "mark"), ACCEPT_TTL / 2);
+        let (mark, limit) = (self.key(partition, "mark")?, ACCEPT_TTL / 2);
         let (_, replicas) = self.redis.eval_replicated(&self.scripts.mark, &mark, &[], self.wait, limit).await?;
         Ok(replicas >= self.wait)
     }
@@ -150,12 +143,12 @@ impl RedisBroker {
         Ok(self.clocks.now(partition).unwrap_or_default())
     }
 
-    fn room_key(&self, kind: &str, room: RoomName) -> String {
-        format!("pt:{{{}}}:{kind}:{room}", self.partition_of(room).0)
+    fn room_key(&self, kind: &str, room: RoomName) -> Result<String, Unavailable> {
+        Ok(self.redis.keys()?.room(self.partition_of(room), kind, room))
     }
 
-    fn key_of(&self, room: RoomName, kind: &str) -> String {
-        key(self.partition_of(room), kind)
+    fn key_of(&self, room: RoomName, kind: &str) -> Result<String, Unavailable> {
+        self.key(self.partition_of(room), kind)
     }
 
     /// Reads a part of a log. The reply is taken as it comes: what the client would make of it first costs as much again.
@@ -167,7 +160,7 @@ impl RedisBroker {
         to: &str,
         limit: usize,
     ) -> Result<Vec<LogEntry>, Unavailable> {
-        let (client, log, limit) = (self.redis.client(), self.room_key("log", room), limit.to_string());
+        let (client, log, limit) = (self.redis.client(), self.room_key("log", room)?, limit.to_string());
         let ask = || async {
             let args = vec![&*log, from, to, "COUNT", &limit];
             answer::checked(client.custom_raw(at_key(command, &log), args).await?)
@@ -181,7 +174,7 @@ impl RedisBroker {
 
     /// Asks for a room and, with `members`, says how many of this node are in it.
     async fn room(&self, room: RoomName, members: Option<(u32, u32)>) -> Result<Option<RoomStatus>, Unavailable> {
-        let keys = vec![self.room_key("room", room), self.key_of(room, "idle")];
+        let keys = vec![self.room_key("room", room)?, self.key_of(room, "idle")?];
         let (node, (guests, hosts)) = match members {
             Some(counts) => (self.redis.node().to_string(), counts),
             None => (String::new(), (0, 0)),
@@ -225,7 +218,11 @@ fn state_word(state: RoomState) -> &'static str {
 #[async_trait]
 impl Broker for RedisBroker {
     fn partitions(&self) -> u16 {
-        PARTITIONS
+        self.redis.partitions()
+    }
+
+    fn max_batch(&self) -> usize {
+        if self.partitions() == 1 { MAX_BATCH_OF_ALL } else { MAX_BATCH }
     }
 
     async fn subscribe(&self, sink: Arc<dyn Sink>) -> Result<(), Unavailable> {
@@ -234,10 +231,11 @@ impl Broker for RedisBroker {
 
     async fn accept(&self, partition: Partition, batch: &[&Submission]) -> Result<Vec<Outcome>, Unavailable> {
         let not_after = self.clock(partition).await? + ACCEPT_TTL.as_millis() as i64;
-        let mut args: Vec<Value> = Vec::with_capacity(5 + 4 * batch.len());
-        let bus = key(partition, "bus");
+        let mut args: Vec<Value> = Vec::with_capacity(7 + 4 * batch.len());
+        let bus = self.key(partition, "bus")?;
         let published_by_script = if self.wait == 0 { bus.as_str() } else { "" };
-        args.extend([not_after.into(), self.queue_limit.into(), published_by_script.into()]);
+        args.extend([not_after.into(), self.queue_limit.into(), (QUEUE_BYTES as i64).into()]);
+        args.extend([(self.clocks.tick(partition) as i64).into(), published_by_script.into()]);
         args.extend([self.redis.node().as_str().into(), traces(batch).into()]);
         for submission in batch {
             args.extend([
@@ -252,10 +250,15 @@ impl Broker for RedisBroker {
         let (answer, replicas) = answer.inspect_err(|_| self.clocks.forget(partition))?;
         let mut answer = Answer::list(answer)?;
         self.clocks.set(partition, answer.number()?);
-        let expected = batch.len() + usize::from(self.wait > 0);
-        if answer.len() != expected {
-            return Err(Unavailable("the call came too late, and did nothing".into()));
-        }
+        let Some(tick) = answer.next() else {
+            return Err(Unavailable("the call arrived too late and had no effect".into()));
+        };
+        let Some(tick) = tick.as_u64() else {
+            // Redis was emptied, or is another one: nothing is accepted before its owner is known.
+            self.redis.verify().await?;
+            return Err(Unavailable("redis had lost this partition; the call had no effect".into()));
+        };
+        self.clocks.saw_tick(partition, tick);
         let outcomes = answer.by_ref().take(batch.len()).map(answer::outcome).collect::<Result<Vec<_>, _>>()?;
         if let Some(publication) = answer.bytes().filter(|publication| !publication.is_empty()) {
             if replicas < self.wait {
@@ -271,13 +274,13 @@ impl Broker for RedisBroker {
     }
 
     async fn life(&self, partition: Partition) -> Result<Option<String>, Unavailable> {
-        let answer = self.redis.eval(&self.scripts.life, key(partition, "queue"), Vec::<Value>::new()).await?;
+        let answer = self.redis.eval(&self.scripts.life, self.key(partition, "life")?, Vec::<Value>::new()).await?;
         Ok(answer.as_string())
     }
 
     async fn begin_seed(&self, room: RoomName) -> Result<Option<Ticket>, Unavailable> {
         let ticket = format!("{:032x}", u128::from_ne_bytes(self.chance.bytes::<16>()));
-        let keys = vec![self.room_key("room", room), self.room_key("seed", room)];
+        let keys = vec![self.room_key("room", room)?, self.room_key("seed", room)?];
         let args: Vec<Value> = vec![ticket.as_str().into(), (TICKET_TTL.as_millis() as i64).into()];
         let given = self.redis.eval(&self.scripts.begin_seed, keys, args).await?;
         Ok((given.as_i64() == Some(1)).then_some(Ticket(ticket)))
@@ -285,10 +288,10 @@ impl Broker for RedisBroker {
 
     async fn finish_seed(&self, room: RoomName, ticket: Ticket, seed: Seed) -> Result<bool, Unavailable> {
         let keys = vec![
-            self.room_key("room", room),
-            self.room_key("seed", room),
-            self.room_key("ids", room),
-            self.key_of(room, "idle"),
+            self.room_key("room", room)?,
+            self.room_key("seed", room)?,
+            self.room_key("ids", room)?,
+            self.key_of(room, "idle")?,
         ];
         let mut args: Vec<Value> = vec![
             ticket.0.into(),
@@ -364,15 +367,12 @@ impl Broker for RedisBroker {
 
     async fn apply(&self, change: Change) -> Result<(), Unavailable> {
         let room = change.room;
-        let keys: Vec<String> = ["room", "log", "ids", "seed"]
-            .iter()
-            .map(|kind| self.room_key(kind, room))
-            .chain([self.key_of(room, "idle")])
-            .collect();
+        let of_room = ["room", "log", "ids", "seed"].iter().map(|kind| self.room_key(kind, room));
+        let keys = of_room.chain([self.key_of(room, "idle")]).collect::<Result<Vec<String>, _>>()?;
         let args: Vec<Value> = vec![
             (change.version as i64).into(),
             state_word(change.change.state()).into(),
-            self.key_of(room, "bus").into(),
+            self.key_of(room, "bus")?.into(),
             publication::changed(&change).into(),
             room.as_str().into(),
             (TOMBSTONE_TTL.as_secs() as i64).into(),
@@ -381,26 +381,26 @@ impl Broker for RedisBroker {
     }
 
     async fn purge(&self, room: RoomName, through: Seq) -> Result<(), Unavailable> {
-        let keys = vec![self.room_key("room", room), self.room_key("log", room)];
+        let keys = vec![self.room_key("room", room)?, self.room_key("log", room)?];
         let args: Vec<Value> = vec![(through as i64).into()];
         self.redis.eval(&self.scripts.purge, keys, args).await.map(|_| ())
     }
 
     async fn notify(&self, room: RoomName, from: Side, frame: Bytes) -> Result<(), Unavailable> {
         let publication = publication::notice(room, from, &frame);
-        let (client, bus) = (self.redis.client(), self.key_of(room, "bus"));
+        let (client, bus) = (self.redis.client(), self.key_of(room, "bus")?);
         call(|| client.spublish::<(), _, _>(&bus, publication.clone())).await
     }
 
     async fn announce(&self, control: Control) -> Result<(), Unavailable> {
         let json = serde_json::to_string(&control).map_err(|error| Unavailable(error.to_string()))?;
-        let client = self.redis.client();
+        let (client, stream) = (self.redis.client(), self.redis.keys()?.control());
         call(|| {
             let cap = (XCapKind::MaxLen, XCapTrim::AlmostExact, CONTROL_LENGTH, None::<i64>);
-            client.xadd::<(), _, _, _, _>(CONTROL, false, cap, "*", ("e", &json))
+            client.xadd::<(), _, _, _, _>(stream, false, cap, "*", ("e", &json))
         })
         .await?;
-        call(|| client.publish::<(), _, _>(CONTROL, "")).await
+        call(|| client.publish::<(), _, _>(stream, "")).await
     }
 
     fn hears(&self) -> bool {

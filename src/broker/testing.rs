@@ -21,7 +21,7 @@ use crate::redis::Redis;
 use crate::redis::testing::{Kind, Servers};
 use crate::rooms::{RoomError, Rooms};
 use crate::store::testing::{Database, on_fresh};
-use crate::store::{NewHost, Store};
+use crate::store::{BatchRoom, NewHost, Store};
 
 /// The longest that anything is waited for.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -273,18 +273,18 @@ impl Node {
     pub(crate) async fn write_to_sql(&self, store: &Store, room: &Room, seqs: std::ops::RangeInclusive<Seq>) -> String {
         let queue = self.broker.archive_queue().unwrap();
         let entries = queue.read(self.broker.partition_of(room.name), 1_000_000).await.unwrap();
-        let (mut messages, mut lives, mut through) = (Vec::new(), Vec::new(), String::new());
+        let (mut messages, mut rooms, mut through) = (Vec::new(), Vec::new(), String::new());
         let mut unattended = Vec::new();
         for entry in entries.into_iter().filter(|entry| entry.room == room.name) {
             let stored: StoredFrame<'_> = serde_json::from_slice(&entry.frame).unwrap();
             if seqs.contains(&stored.seq) {
                 unattended.extend(entry.unattended.then_some((room.id, stored.seq)));
                 messages.push(stored.into_message(room.id, entry.accepted_at).unwrap());
-                lives = vec![(room.id, entry.life)];
+                rooms = vec![BatchRoom { key: key_of(room), life: entry.life }];
                 through = entry.position;
             }
         }
-        store.archive(&messages, &lives, &unattended).await.unwrap();
+        store.archive(&messages, &rooms, &unattended).await.unwrap();
         through
     }
 
@@ -295,8 +295,8 @@ impl Node {
         let lease = queue.lease(partition).await.unwrap().unwrap();
         let row = store.room(room.id).await.unwrap().unwrap();
         let (state, version) = (row.state(), row.state_version);
-        let marks = [ArchivedMark { room: room.name, archived: through, state, version }];
-        assert!(queue.finish(partition, &lease, &position, &marks).await.unwrap());
+        let marks = [ArchivedMark { room: room.name, archived: through, state, version, stored: Some(row.last_seq) }];
+        assert!(queue.finish(partition, &lease, &position, 0, &marks).await.unwrap());
         queue.release(partition, &lease).await.unwrap();
     }
 

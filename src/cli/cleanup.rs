@@ -32,7 +32,8 @@ pub(super) fn run(args: &CleanupArgs) -> Result<u8, Failure> {
     block_on(async {
         let database = stores.database();
         let store = if args.dry_run { open_store_to_look(database).await? } else { open_store(database).await? };
-        let cleaner = Cleaner::new(store.clone(), stores.redis(), args.duties.into(), &Chance::from_entropy())?;
+        let redis = stores.redis();
+        let cleaner = Cleaner::connect(store.clone(), redis, args.duties.into(), &Chance::from_entropy()).await?;
         let outcomes = if args.dry_run { count(&cleaner).await } else { cleaner.duties().run_once().await };
         cleaner.close().await;
         store.close().await;

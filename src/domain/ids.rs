@@ -110,6 +110,11 @@ token22! {
 }
 
 token22! {
+    /// An installation: one SQL database and, in a cluster, the Redis that belongs to it. Created once, in SQL.
+    InstallationId
+}
+
+token22! {
     /// The public name of a host: guests find his status by it (SPEC 5).
     HostUuid
 }

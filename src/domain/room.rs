@@ -51,6 +51,15 @@ impl RoomChange {
     }
 }
 
+/// A room by its row and its name. Rows may be reused after SQL was restored from a backup; names are never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RoomKey {
+    /// Its name.
+    pub name: RoomName,
+    /// Its row.
+    pub chatroom: ChatroomId,
+}
+
 /// A chatroom as SQL has it. A deleted room has no row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Room {

@@ -63,8 +63,7 @@ impl Reading {
             Phase::Start => Ok(None),
             Phase::Over => self.is_whole().await.map(|()| None),
             Phase::Archived(through) => {
-                let (store, chatroom) = (&self.history.store, self.room.chatroom);
-                let rows = store.messages_between(chatroom, self.after, through, PART).await?;
+                let rows = self.history.store.messages_between(self.room, self.after, through, PART).await?;
                 if (rows.len() as u64) < PART {
                     self.phase = if self.history.has_log { Phase::Fresh } else { Phase::Over };
                 }

@@ -1,5 +1,6 @@
 //! Every message is found once and in order, whether the log has it, SQL, or both.
 
+use crate::redis::testing::PT;
 use futures_util::TryStreamExt as _;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -233,7 +234,7 @@ async fn a_split_room_is_whole(stage: &Stage, node: &Node, split: Split) {
         node.archive_through(&stage.store, &room, archived).await;
     }
     // Only what SQL has may be gone from the log: by trimming, or with a former life of Redis.
-    let log = format!("pt:{{{}}}:log:{}", node.broker.partition_of(room.name).0, room.name);
+    let log = format!("{PT}{{{}}}:log:{}", node.broker.partition_of(room.name).0, room.name);
     let trimmed = of(split.trimmed, archived);
     let _: u64 = node.redis().raw("XTRIM", &[&log, "MINID", &format!("{}-0", trimmed + 1)]).await;
     let holes = split.holes.iter().map(|hole| of(*hole, archived)).filter(|hole| *hole > 0 && *hole < split.count);

@@ -37,7 +37,7 @@ pub(super) async fn set_contact(
     if owner.host != host.id {
         return Err(ApiError::Forbidden("This chatroom belongs to another service."));
     }
-    if !app.contacts.set(owner.key.chatroom, &asked.email, sign_up::language(request)).await? {
+    if !app.contacts.set(owner.key, &asked.email, sign_up::language(request)).await? {
         return Err(ApiError::NotFound);
     }
     app.rooms.forget(name).await;

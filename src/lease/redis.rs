@@ -9,9 +9,6 @@ use super::{Lease, TTL};
 use crate::broker::Unavailable;
 use crate::redis::{HOLD_LEASE, RELEASE_LEASE, Redis, Script};
 
-/// The key.
-const KEY: &str = "pt:lease:leader";
-
 /// The driver.
 #[derive(Clone, Debug)]
 pub struct RedisLease {
@@ -31,18 +28,22 @@ impl RedisLease {
         let scripts = Scripts { hold: Script::new(HOLD_LEASE), release: Script::new(RELEASE_LEASE) };
         Self { redis, scripts: Arc::new(scripts) }
     }
+
+    fn key(&self) -> Result<String, Unavailable> {
+        Ok(self.redis.keys()?.shared("lease:leader"))
+    }
 }
 
 #[async_trait]
 impl Lease for RedisLease {
     async fn hold(&self) -> Result<bool, Unavailable> {
         let args: Vec<Value> = vec![self.redis.node().as_str().into(), (TTL.as_millis() as i64).into()];
-        let held = self.redis.eval(&self.scripts.hold, KEY, args).await?;
+        let held = self.redis.eval(&self.scripts.hold, self.key()?, args).await?;
         Ok(held.as_i64() == Some(1))
     }
 
     async fn release(&self) -> Result<(), Unavailable> {
         let args: Vec<Value> = vec![self.redis.node().as_str().into()];
-        self.redis.eval(&self.scripts.release, KEY, args).await.map(|_| ())
+        self.redis.eval(&self.scripts.release, self.key()?, args).await.map(|_| ())
     }
 }

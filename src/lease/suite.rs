@@ -4,6 +4,7 @@ use super::memory::SoleLease;
 use super::redis::RedisLease;
 use super::*;
 use crate::redis::Redis;
+use crate::redis::testing::PT;
 use crate::redis::testing::{Kind, Servers, on_every_redis};
 
 on_every_redis!(
@@ -33,13 +34,13 @@ async fn a_node(servers: &Servers) -> (Redis, RedisLease) {
 
 /// How long the lease goes on, in ms.
 async fn life(redis: &Redis) -> i64 {
-    redis.raw("PTTL", &["pt:lease:leader"]).await
+    redis.raw("PTTL", &[&*format!("{PT}lease:leader")]).await
 }
 
 async fn one_node_at_a_time_has_the_lease(servers: Servers) {
     let ((redis, one), (_, other)) = (a_node(&servers).await, a_node(&servers).await);
     assert_eq!((one.hold().await, other.hold().await), (Ok(true), Ok(false)));
-    let _: i64 = redis.raw("PEXPIRE", &["pt:lease:leader", "5000"]).await;
+    let _: i64 = redis.raw("PEXPIRE", &[&*format!("{PT}lease:leader"), "5000"]).await;
     // Who asks in vain does not make it last; who has it does.
     assert_eq!(other.hold().await, Ok(false));
     assert!(life(&redis).await <= 5_000);
@@ -63,6 +64,6 @@ async fn a_lease_that_nobody_renews_ends_by_itself(servers: Servers) {
     let ((redis, one), (_, other)) = (a_node(&servers).await, a_node(&servers).await);
     assert_eq!(one.hold().await, Ok(true));
     // As if its time were over.
-    let _: i64 = redis.raw("PEXPIRE", &["pt:lease:leader", "0"]).await;
+    let _: i64 = redis.raw("PEXPIRE", &[&*format!("{PT}lease:leader"), "0"]).await;
     assert_eq!((other.hold().await, one.hold().await), (Ok(true), Ok(false)));
 }

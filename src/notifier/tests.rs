@@ -1,3 +1,4 @@
+use crate::redis::testing::PT;
 use chrono::TimeDelta;
 
 use super::*;
@@ -138,7 +139,7 @@ async fn who_was_on_a_node_that_died_is_not_there() {
         let world = World::of(stage).await;
         world.members(0, 1, 0).await;
         let partition = world.nodes[0].broker.partition_of(world.room.name).0;
-        let key = format!("pt:{{{partition}}}:room:{}", world.room.name);
+        let key = format!("{PT}{{{partition}}}:room:{}", world.room.name);
         let _: u64 = world.nodes[0].redis().raw("HSET", &[&key, "hosts", "a-node-that-died"]).await;
         world.say(1, Side::Guest, "are you there?").await;
         assert_eq!(world.a_minute_later().await.1.len(), 1);

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- A node has sockets of a host, or no longer has, or is dead; says so to all nodes if the host came online or went offline by it.
 --
--- KEYS 1  pt:{<host>}:presence
+-- KEYS 1  {<host>}:presence
 -- ARGV 1  the node's incarnation, <node>.<number>   2  `has`, `none`, or `dead`   3  channel  4  host
 -- Returns {whether the host is online now, the version of that, whether that is new}.
 local function nodes()

@@ -1,4 +1,5 @@
-//! Presence of a cluster: a hash a host with the nodes that have sockets of his, and one channel for what changes.
+//! Presence of a cluster: per host a hash of the nodes that have status sockets of that host, and one channel for changes and
+//! guests' greetings: `S<host> <0|1> <version>` and `G<host> <frame>`.
 //!
 //! Beside it each node has a set of its hosts, so that whoever finds it dead knows whom to look after ([`claim`]). The set is
 //! written before the hash: what is in a hash is in a set. Both are written under the node's incarnation, and none of a lease
@@ -19,16 +20,13 @@ use parking_lot::Mutex;
 use super::{Presence, PresenceSink, Status, count};
 use crate::broker::Unavailable;
 use crate::domain::HostUuid;
-use crate::redis::{Redis, Script, call};
+use crate::redis::{HOLD_LEASE, Redis, Script, call};
 use crate::turns::Turns;
 
 mod claim;
 mod listener;
 
 mod orphans;
-
-/// Where changes and greetings are told: `S<host> <0|1> <version>` and `G<host> <frame>`.
-const CHANNEL: &str = "pt:status";
 
 /// How many hosts are written at once, when there are many.
 const AT_ONCE: usize = 64;
@@ -41,6 +39,8 @@ const PART: usize = 500;
 pub struct RedisPresence {
     redis: Redis,
     script: Arc<Script>,
+    /// Takes a lease: here the claim to a dead node.
+    hold: Arc<Script>,
     /// Of one host one thing is written at a time.
     turns: Turns,
     own: Arc<Mutex<Own>>,
@@ -74,24 +74,19 @@ impl Word {
     }
 }
 
-fn key(host: HostUuid) -> String {
-    format!("pt:{{{host}}}:presence")
-}
-
-fn set_of(incarnation: &str) -> String {
-    format!("pt:node:{incarnation}:hosts")
-}
-
 impl RedisPresence {
     /// Over the node's clients.
     pub fn new(redis: Redis) -> Self {
         let script = Arc::new(Script::new(include_str!("presence.lua")));
-        Self { redis, script, turns: Turns::default(), own: Arc::default() }
+        let hold = Arc::new(Script::new(HOLD_LEASE));
+        Self { redis, script, hold, turns: Turns::default(), own: Arc::default() }
     }
 
     async fn say(&self, host: HostUuid, incarnation: &str, word: Word) -> Result<Status, Unavailable> {
-        let args: Vec<Value> = vec![incarnation.into(), word.as_str().into(), CHANNEL.into(), host.as_str().into()];
-        let answer = self.redis.eval(&self.script, key(host), args).await?;
+        let keys = self.redis.keys()?;
+        let args: Vec<Value> =
+            vec![incarnation.into(), word.as_str().into(), keys.status().into(), host.as_str().into()];
+        let answer = self.redis.eval(&self.script, keys.presence(host), args).await?;
         let (online, version, is_new) = answer.convert::<(bool, u64, bool)>()?;
         if is_new {
             count(online);
@@ -126,13 +121,13 @@ impl RedisPresence {
     }
 
     async fn add(&self, incarnation: &str, hosts: &[HostUuid]) -> Result<(), Unavailable> {
-        let set = set_of(incarnation);
+        let set = self.redis.keys()?.hosts_of(incarnation);
         let members: Vec<&str> = hosts.iter().map(HostUuid::as_str).collect();
         call(|| self.redis.client().sadd::<(), _, _>(&set, members.clone())).await
     }
 
     async fn remove(&self, incarnation: &str, hosts: &[HostUuid]) -> Result<(), Unavailable> {
-        let set = set_of(incarnation);
+        let set = self.redis.keys()?.hosts_of(incarnation);
         let members: Vec<&str> = hosts.iter().map(HostUuid::as_str).collect();
         call(|| self.redis.client().srem::<(), _, _>(&set, members.clone())).await
     }
@@ -203,7 +198,8 @@ impl Presence for RedisPresence {
         let mut event = format!("G{host} ").into_bytes();
         event.extend_from_slice(&frame);
         let event = Bytes::from(event);
-        call(|| self.redis.client().publish::<(), _, _>(CHANNEL, event.clone())).await
+        let channel = self.redis.keys()?.status();
+        call(|| self.redis.client().publish::<(), _, _>(channel, event.clone())).await
     }
 
     async fn keep(&self) -> Result<(), Unavailable> {

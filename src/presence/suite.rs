@@ -5,6 +5,7 @@ mod cluster;
 mod cost;
 mod failover;
 
+use crate::redis::testing::PT;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -141,7 +142,9 @@ impl Node {
         let (host, frame) = (a_host(), Bytes::from_static(b"marker"));
         let marker = Heard::Greeting(host, frame.clone());
         let markers = match &self.redis {
-            Some(redis) => redis.everywhere::<i64>("PUBLISH", &["pt:status", &format!("G{host} marker")]).await.len(),
+            Some(redis) => {
+                redis.everywhere::<i64>("PUBLISH", &[&*format!("{PT}status"), &format!("G{host} marker")]).await.len()
+            }
             None => self.presence.greet(host, frame.clone()).await.map(|()| 1).unwrap(),
         };
         let heard = self.ear.until(&marker, markers).await;
@@ -151,7 +154,7 @@ impl Node {
     /// It has died, and its lease has ended.
     async fn dies(&self) {
         let name = self.redis().incarnation().unwrap();
-        self.redis().raw::<i64>("ZADD", &["pt:nodes", "XX", "1", &name]).await;
+        self.redis().raw::<i64>("ZADD", &[&*format!("{PT}nodes"), "XX", "1", &name]).await;
     }
 
     /// Its lease has lasted, and was renewed now.
@@ -170,7 +173,7 @@ impl Node {
     }
 
     async fn left_of(&self, other: &Node) -> Vec<String> {
-        self.redis().keys(&format!("node:{}", other.redis().node())).await
+        self.redis().keys_with(&format!("node:{}", other.redis().node())).await
     }
 
     fn redis(&self) -> &Redis {

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Ends leases early. One that has run out goes; another lasts no longer than it is still given.
 --
--- KEYS 1  pt:nodes
+-- KEYS 1  nodes
 -- ARGV 1  for how many ms at most a lease is to last   2…  incarnations
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

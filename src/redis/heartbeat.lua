@@ -2,7 +2,7 @@
 -- Renews a node's lease or, where that cannot be, gives it another under another name; and tells who lives and who is dead.
 -- A lease that has run out is never renewed: somebody may be taking away what was written under it.
 --
--- KEYS 1  pt:nodes
+-- KEYS 1  nodes
 -- ARGV 1  the incarnation that has a lease; may be empty   2  the one that gets one otherwise; empty to ask only
 --      3  the life of this server in which the first got its lease   4  a lease's life in ms
 -- Returns {life, who has the lease, {alive…}, {dead…}}.

@@ -10,14 +10,12 @@ use super::lease::{Lease, Nodes, Renewal, TTL};
 use super::{Disturbances, Redis, Script};
 use crate::broker::Unavailable;
 
-/// Where the leases are.
-pub const NODES: &str = "pt:nodes";
-
 /// Its scripts.
 #[derive(Debug)]
 pub(super) struct Scripts {
     heartbeat: Script,
     end_lease: Script,
+    pub(super) live_leases: Script,
 }
 
 impl Default for Scripts {
@@ -25,6 +23,7 @@ impl Default for Scripts {
         Self {
             heartbeat: Script::new(include_str!("heartbeat.lua")),
             end_lease: Script::new(include_str!("end_lease.lua")),
+            live_leases: Script::new(include_str!("live_leases.lua")),
         }
     }
 }
@@ -121,7 +120,7 @@ impl Redis {
 
     async fn end_lease(&self, within: Duration, incarnation: &str) -> Result<(), Unavailable> {
         let args: Vec<Value> = vec![(within.as_millis() as i64).into(), incarnation.into()];
-        self.eval(&self.shared.scripts.end_lease, NODES, args).await.map(|_| ())
+        self.eval(&self.shared.scripts.end_lease, self.keys()?.nodes(), args).await.map(|_| ())
     }
 
     async fn ask_nodes(&self, renewal: &Renewal) -> Result<Answer, Unavailable> {
@@ -131,7 +130,7 @@ impl Redis {
             renewal.life.as_str().into(),
             (TTL.as_millis() as i64).into(),
         ];
-        let answer = self.eval(&self.shared.scripts.heartbeat, NODES, args).await?;
+        let answer = self.eval(&self.shared.scripts.heartbeat, self.keys()?.nodes(), args).await?;
         let (life, holder, alive, dead) = answer.convert::<(String, String, Vec<String>, Vec<String>)>()?;
         Ok(Answer { life, holder, nodes: Nodes { alive: alive.into(), dead: dead.into() } })
     }

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Gives a lease back, if it is still held.
+-- Releases a lease, if the caller holds it.
 --
 -- KEYS 1  the lease
 -- ARGV 1  holder

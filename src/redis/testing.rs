@@ -16,6 +16,10 @@ mod servers;
 
 pub(crate) use servers::{Kind, Servers};
 
+/// The installation of tests, and what its names start with.
+pub(crate) const INSTALLED: &str = "test-installation-0001";
+pub(crate) const PT: &str = "pt:test-installation-0001:";
+
 /// Makes a test of each function for each kind of Redis. `$on` runs one on a kind.
 macro_rules! on_every_redis {
     ($on:path: $($name:ident),* $(,)?) => {
@@ -60,11 +64,13 @@ impl Servers {
     /// The clients of a new node that is connected and counts as alive.
     pub(crate) async fn node(&self) -> Redis {
         let redis = self.unknown_node().await;
+        redis.install(INSTALLED.parse().expect("an id"));
+        assert_eq!(redis.verify().await, Ok(super::Owner::Ours));
         redis.heartbeat().await.expect("redis answers");
         redis
     }
 
-    /// The same, of one that has no lease yet.
+    /// The same, of one that has neither an installation nor a lease yet.
     pub(crate) async fn unknown_node(&self) -> Redis {
         let node = NodeId::from_random(Chance::from_entropy().bytes());
         let redis = Redis::with_config(self.config(), node).expect("a configuration");
@@ -81,6 +87,13 @@ impl Redis {
         self.client().custom(command, owned(args)).await.expect("redis does as told")
     }
 
+    /// Puts a key back to a value that `DUMP` returned.
+    pub(crate) async fn restore(&self, key: &str, value: bytes::Bytes) {
+        let restore = CustomCommand::new_static("RESTORE", ClusterHash::FirstKey, false);
+        let args: Vec<Value> = vec![key.into(), 0.into(), Value::Bytes(value), "REPLACE".into()];
+        let _: String = self.client().custom(restore, args).await.expect("redis does as told");
+    }
+
     /// Any command, to every master.
     pub(crate) async fn everywhere<T: FromValue>(&self, command: &'static str, args: &[&str]) -> Vec<T> {
         let mut answers = Vec::new();
@@ -93,7 +106,7 @@ impl Redis {
     }
 
     /// The keys whose names hold a part, in order.
-    pub(crate) async fn keys(&self, part: &str) -> Vec<String> {
+    pub(crate) async fn keys_with(&self, part: &str) -> Vec<String> {
         let keys = self.everywhere::<Vec<String>>("KEYS", &[&format!("*{part}*")]).await;
         let mut keys: Vec<String> = keys.into_iter().flatten().collect();
         keys.sort();

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::broker::{Broker, MAX_BATCH, MAX_BATCH_BYTES, Outcome, Partition, Submission, Unavailable};
+use crate::broker::{Broker, MAX_BATCH_BYTES, Outcome, Partition, Submission, Unavailable};
 use crate::domain::{RoomName, Seq};
 use crate::hub::{Connection, Hub};
 use crate::metric;
@@ -27,7 +27,7 @@ mod meters;
 
 use meters::Meters;
 
-/// How long a message may wait for its number before its sender is asked to come back.
+/// How long a message may wait to be acknowledged or refused before its sender is disconnected with a hint to reconnect.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long after its acceptance a message must have come over the bus; else the room reads the log.
@@ -116,6 +116,22 @@ struct Released {
     rooms: Mutex<Vec<(RoomName, bool)>>,
 }
 
+/// An accepted message until its sender has received it.
+struct Awaited {
+    deadline: Instant,
+    /// When the sender is disconnected.
+    give_up: Instant,
+    room: RoomName,
+    connection: Arc<Connection>,
+    seq: Seq,
+}
+
+impl Awaited {
+    fn is_settled(&self) -> bool {
+        self.connection.sent() >= self.seq || self.connection.is_ending()
+    }
+}
+
 struct Worker {
     partition: Partition,
     broker: Arc<dyn Broker>,
@@ -126,8 +142,8 @@ struct Worker {
     ready: VecDeque<Pending>,
     /// Messages of rooms that wait to be seeded or for room in the queue.
     held: HashMap<RoomName, VecDeque<Pending>>,
-    /// Accepted messages that have not been seen on the bus for certain.
-    awaited: VecDeque<(Instant, RoomName, Arc<Connection>, Seq)>,
+    /// Accepted messages that their senders may not have received yet, by deadline.
+    awaited: VecDeque<Awaited>,
     released: Arc<Released>,
     tracker: TaskTracker,
     meters: Meters,
@@ -143,7 +159,7 @@ impl Worker {
                 if idle && stop.is_cancelled() {
                     return;
                 }
-                let next = self.awaited.front().map(|(deadline, ..)| *deadline);
+                let next = self.awaited.front().map(|awaited| awaited.deadline);
                 let next = next
                     .unwrap_or_else(|| Instant::now() + PATIENCE)
                     .min(Instant::now() + ECHO_TIMEOUT * if idle { 60 } else { 1 });
@@ -192,7 +208,7 @@ impl Worker {
         let mut bytes = 0;
         self.ready
             .iter()
-            .take(MAX_BATCH)
+            .take(self.broker.max_batch())
             .take_while(|pending| {
                 bytes += pending.submission.head.len();
                 bytes <= MAX_BATCH_BYTES
@@ -315,25 +331,38 @@ impl Worker {
     }
 
     fn await_echo(&mut self, pending: &Pending, seq: Seq) {
-        let entry = (Instant::now() + ECHO_TIMEOUT, pending.submission.room, pending.connection.clone(), seq);
-        self.awaited.push_back(entry);
+        let now = Instant::now();
+        let (room, connection) = (pending.submission.room, pending.connection.clone());
+        let (deadline, give_up) = (now + ECHO_TIMEOUT, pending.since + PATIENCE);
+        self.awaited.push_back(Awaited { deadline, give_up, room, connection, seq });
     }
 
-    /// Whoever accepted something and did not get it back reads the log, and so does his room.
+    /// Where an accepted message did not arrive over the bus, its room reads the log. A sender who has not received it after
+    /// [`PATIENCE`] is disconnected: the client reconnects and learns what was stored.
     fn check_awaited(&mut self) {
         let now = Instant::now();
         let mut missed: HashSet<RoomName> = HashSet::new();
-        while let Some((deadline, room, connection, seq)) = self.awaited.front() {
-            let arrived = connection.sent() >= *seq || connection.is_ending();
-            if !arrived && *deadline > now {
+        let mut again = Vec::new();
+        while let Some(first) = self.awaited.front() {
+            if !first.is_settled() && first.deadline > now {
                 break;
             }
-            if !arrived && missed.insert(*room) {
-                metrics::counter!(metric::GAPS, "reason" => "echo").increment(1);
-                self.hub.fall_behind(*room, *seq);
+            let Some(mut first) = self.awaited.pop_front() else { break };
+            if first.is_settled() {
+                continue;
             }
-            self.awaited.pop_front();
+            if first.give_up <= now {
+                first.connection.end(first.connection.try_later());
+                continue;
+            }
+            if missed.insert(first.room) {
+                metrics::counter!(metric::GAPS, "reason" => "echo").increment(1);
+                self.hub.fall_behind(first.room, first.seq);
+            }
+            first.deadline = now + ECHO_TIMEOUT;
+            again.push(first);
         }
+        self.awaited.extend(again);
     }
 
     /// A sender whose message waits too long is asked to come back; what he sent behind it is dropped with it.

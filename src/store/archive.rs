@@ -15,19 +15,30 @@ use super::entity::{chat_message, chatroom};
 use super::unattended::{Contact, UnattendedRooms};
 use super::webhook_events::{Events, Subject};
 use super::{Store, StoreError, from_column, millis, to_column};
-use crate::domain::{ChatroomId, Message, RoomState, Seq};
+use crate::domain::{ChatroomId, Message, RoomKey, RoomState, Seq};
 
 /// A room of an archived batch, as SQL had it under lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ArchivedRoom {
     /// The room.
     pub chatroom: ChatroomId,
-    /// Whether it has a row; the messages of one without were dropped.
+    /// Whether it has a row with its name; without one its messages were not written.
     pub exists: bool,
     /// `Deleted` without a row.
     pub state: RoomState,
     /// 0 without a row.
     pub state_version: u64,
+    /// The highest number that SQL had before the batch; 0 without a row.
+    pub stored: Seq,
+}
+
+/// A room of a batch as the broker has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BatchRoom {
+    /// Its row, which must bear the name.
+    pub key: RoomKey,
+    /// The broker's epoch at its newest message of the batch.
+    pub life: String,
 }
 
 /// What became of a batch.
@@ -45,34 +56,37 @@ type Batch<'a> = BTreeMap<i64, BTreeMap<i64, &'a Message>>;
 impl Store {
     /// Writes a batch of accepted messages (best up to 500), of any rooms, in one transaction, and moves the rooms on:
     /// `latest_msg`, `last_seq` and the like only ever rise. Repeating it is harmless. What retention has purged is not
-    /// written again. For each message of `unattended` nobody of the other side was in the room: he may have to be mailed. Hosts' own
-    /// systems that want to be told are told of what is written.
+    /// written again. `rooms` has each room of the batch once. For each message of `unattended` no connection of the other side
+    /// was in the room: its recipient may have to be e-mailed. Events for hosts' webhooks are written with the messages.
     ///
     /// # Errors
     /// `Data` when a row can never be written; nothing of the batch was.
     pub async fn archive(
         &self,
         messages: &[Message],
-        lives: &[(ChatroomId, String)],
+        rooms: &[BatchRoom],
         unattended: &[(ChatroomId, Seq)],
     ) -> Result<Archived, StoreError> {
         if messages.is_empty() {
             return Ok(Archived::default());
         }
-        let lives: &HashMap<i64, &str> = &lives.iter().map(|(room, life)| (room.0, life.as_str())).collect();
+        let of_batch: &HashMap<i64, &BatchRoom> = &rooms.iter().map(|room| (room.key.chatroom.0, room)).collect();
         let unattended: &HashSet<(ChatroomId, Seq)> = &unattended.iter().copied().collect();
-        self.run(|| self.archive_once(messages, lives, unattended)).await
+        self.run(|| self.archive_once(messages, of_batch, unattended)).await
     }
 
     async fn archive_once(
         &self,
         messages: &[Message],
-        lives: &HashMap<i64, &str>,
+        of_batch: &HashMap<i64, &BatchRoom>,
         unattended: &HashSet<(ChatroomId, Seq)>,
     ) -> Result<Archived, DbErr> {
         let (mut batch, mut conflicts) = group(messages);
         let tx = self.begin().await?;
         let mut rooms = lock_rooms(&tx, batch.keys().copied()).await?;
+        // After SQL was restored a row may belong to another room than the one that the broker has under its id.
+        rooms
+            .retain(|id, room| of_batch.get(id).is_none_or(|of_batch| of_batch.key.name.as_str() == room.subject.name));
 
         // Without a row there is no room to write to, and what is purged stays purged.
         batch.retain(|id, of_room| {
@@ -83,7 +97,8 @@ impl Store {
         drop_known(&tx, &rooms, &mut batch, &mut conflicts).await?;
 
         count(&tx, &mut rooms, &batch).await?;
-        let advances: Vec<_> = batch.iter().filter_map(|(id, new)| advance(*id, rooms.get(id)?, new, lives)).collect();
+        let advances: Vec<_> =
+            batch.iter().filter_map(|(id, new)| advance(*id, rooms.get(id)?, new, of_batch)).collect();
         advance_rooms(&tx, &advances).await?;
         let rows: Vec<&Message> = batch.values().flat_map(BTreeMap::values).copied().collect();
         insert_messages(&tx, &rows).await?;
@@ -222,7 +237,7 @@ fn advance<'a>(
     id: i64,
     room: &Locked,
     new: &BTreeMap<i64, &'a Message>,
-    lives: &HashMap<i64, &'a str>,
+    of_batch: &HashMap<i64, &'a BatchRoom>,
 ) -> Option<Advance<'a>> {
     let (&last_seq, &newest) = new.last_key_value().filter(|(seq, _)| **seq > room.last_seq)?;
     let accepted_at = millis(newest.accepted_at);
@@ -232,7 +247,7 @@ fn advance<'a>(
         latest_msg: &newest.text,
         latest_msg_at: accepted_at,
         updated_at: room.updated_at.max(accepted_at),
-        last_life: lives.get(&id).copied(),
+        last_life: of_batch.get(&id).map(|room| room.life.as_str()),
         counts: room.counts,
     })
 }
@@ -248,5 +263,6 @@ fn archived_room(id: i64, room: Option<&Locked>) -> ArchivedRoom {
         exists: room.is_some(),
         state,
         state_version: room.map_or(0, |room| from_column(room.state_version)),
+        stored: room.map_or(0, |room| from_column(room.last_seq)),
     }
 }

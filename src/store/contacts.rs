@@ -5,19 +5,19 @@ use sea_orm::sea_query::Expr;
 use sea_orm::{ColumnTrait, Condition, EntityTrait, ExprTrait, QueryFilter, QuerySelect};
 
 use super::entity::chatroom;
-use super::{Store, StoreError, millis};
+use super::{RoomRow, Store, StoreError, millis};
 use crate::domain::ChatroomId;
 
 impl Store {
     /// Sets where a room's guest is reached, and in which language. `false`: there is no such room.
     pub async fn set_contact(
         &self,
-        room: ChatroomId,
+        room: impl Into<RoomRow>,
         email: &str,
         language: &str,
         now: DateTime<Utc>,
     ) -> Result<bool, StoreError> {
-        let now = millis(now);
+        let (room, now) = (room.into(), millis(now));
         let changed = self
             .run(|| {
                 chatroom::Entity::update_many()
@@ -25,7 +25,7 @@ impl Store {
                     .col_expr(chatroom::Column::GuestLanguage, language.into())
                     // He is there: what came before he has seen.
                     .col_expr(chatroom::Column::GuestSeenAt, now.into())
-                    .filter(chatroom::Column::Id.eq(room.0))
+                    .filter(room.condition())
                     .exec(&self.writer)
             })
             .await?;
@@ -60,14 +60,14 @@ impl Store {
     }
 
     /// Notes that the guest of a room was in it at `at`, if anybody would mail him.
-    pub async fn see_guest(&self, room: ChatroomId, at: DateTime<Utc>) -> Result<(), StoreError> {
-        use chatroom::Column::{GuestEmail, GuestSeenAt, Id};
-        let at = millis(at);
+    pub async fn see_guest(&self, room: impl Into<RoomRow>, at: DateTime<Utc>) -> Result<(), StoreError> {
+        use chatroom::Column::{GuestEmail, GuestSeenAt};
+        let (room, at) = (room.into(), millis(at));
         let is_later = Condition::any().add(GuestSeenAt.is_null()).add(Expr::col(GuestSeenAt).lt(at));
         self.run(|| {
             chatroom::Entity::update_many()
                 .col_expr(GuestSeenAt, at.into())
-                .filter(Id.eq(room.0))
+                .filter(room.condition())
                 .filter(GuestEmail.is_not_null())
                 .filter(is_later.clone())
                 .exec(&self.writer)

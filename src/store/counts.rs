@@ -11,7 +11,7 @@ use sea_orm::{
 };
 
 use super::entity::{chat_message, chatroom};
-use super::{Store, StoreError, from_column, millis, to_column};
+use super::{RoomRow, Store, StoreError, from_column, millis, to_column};
 use crate::domain::{ChatroomId, Message, RoomCounts, Seq, Side};
 
 /// How many of a room's newest messages are looked at to find those that are younger than "now": whoever looks at a room
@@ -80,13 +80,16 @@ impl From<&chatroom::Model> for RoomCounts {
 
 impl Store {
     /// How many messages a room shows, up to and with `through`. 0 for a room that has no row.
-    pub async fn count_messages(&self, room: ChatroomId, through: Option<Seq>) -> Result<u64, StoreError> {
-        self.run(|| self.count_messages_once(room.0, through.map(to_column))).await
+    pub async fn count_messages(&self, room: impl Into<RoomRow>, through: Option<Seq>) -> Result<u64, StoreError> {
+        let room = room.into();
+        self.run(|| self.count_messages_once(room, through.map(to_column))).await
     }
 
-    async fn count_messages_once(&self, room: i64, through: Option<i64>) -> Result<u64, DbErr> {
+    async fn count_messages_once(&self, key: RoomRow, through: Option<i64>) -> Result<u64, DbErr> {
         use chatroom::Column::{CountedThrough, LastSeq, MessageCount, PurgedThrough};
-        let row: Option<(i64, i64, i64, i64)> = chatroom::Entity::find_by_id(room)
+        let room = key.id.0;
+        let row: Option<(i64, i64, i64, i64)> = chatroom::Entity::find()
+            .filter(key.condition())
             .select_only()
             .columns([MessageCount, CountedThrough, PurgedThrough, LastSeq])
             .into_tuple()
@@ -116,18 +119,20 @@ impl Store {
 
     /// Notes that the host had the room open at `at`: what was accepted until then is read. An earlier instant than the
     /// known one changes nothing.
-    pub async fn check_room(&self, id: ChatroomId, at: DateTime<Utc>) -> Result<(), StoreError> {
-        self.run(|| self.check_room_once(id.0, millis(at))).await
+    pub async fn check_room(&self, room: impl Into<RoomRow>, at: DateTime<Utc>) -> Result<(), StoreError> {
+        let room = room.into();
+        self.run(|| self.check_room_once(room, millis(at))).await
     }
 
-    async fn check_room_once(&self, id: i64, at: DateTime<Utc>) -> Result<(), DbErr> {
-        use chatroom::Column::{Id, LastCheckedAt, LatestMsgAt, UnreadCount};
+    async fn check_room_once(&self, room: RoomRow, at: DateTime<Utc>) -> Result<(), DbErr> {
+        use chatroom::Column::{LastCheckedAt, LatestMsgAt, UnreadCount};
+        let id = room.id.0;
         let is_later = Condition::any().add(LastCheckedAt.is_null()).add(Expr::col(LastCheckedAt).lt(at));
         let check = |unread: i64| {
             chatroom::Entity::update_many()
                 .col_expr(LastCheckedAt, at.into())
                 .col_expr(UnreadCount, unread.into())
-                .filter(Id.eq(id))
+                .filter(room.condition())
                 .filter(is_later.clone())
         };
         let all_is_older = Condition::any().add(LatestMsgAt.is_null()).add(Expr::col(LatestMsgAt).lte(at));
@@ -136,7 +141,8 @@ impl Store {
         }
         // He looked before, or something came at this very moment.
         let tx = self.begin().await?;
-        let Some((purged, through)) = chatroom::Entity::find_by_id(id)
+        let Some((purged, through)) = chatroom::Entity::find()
+            .filter(room.condition())
             .select_only()
             .columns([chatroom::Column::PurgedThrough, chatroom::Column::CountedThrough])
             .lock_exclusive()

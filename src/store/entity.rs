@@ -4,6 +4,7 @@
 pub(super) mod chat_message;
 pub(super) mod chatroom;
 pub(super) mod email_verification;
+pub(super) mod installation;
 pub(super) mod login;
 pub(super) mod mail_outbox;
 pub(super) mod notification;

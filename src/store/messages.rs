@@ -5,11 +5,11 @@
 
 use chrono::{DateTime, Utc};
 use sea_orm::sea_query::{Expr, Func, Order, Query, SelectStatement};
-use sea_orm::{ColumnTrait, DbErr, EntityTrait, ExprTrait, QueryFilter, QueryOrder, QuerySelect, Select};
+use sea_orm::{ColumnTrait, Condition, DbErr, EntityTrait, ExprTrait, QueryFilter, QueryOrder, QuerySelect, Select};
 
 use super::entity::{chat_message, chatroom};
 use super::{Store, StoreError, from_column, millis, parse_column, to_column};
-use crate::domain::{ChatroomId, Message, MessageId, Seq, Side};
+use crate::domain::{ChatroomId, Message, MessageId, RoomKey, RoomName, Seq, Side};
 
 /// A page that begins so many messages from the newest is looked for by number: walking a thousand takes a millisecond.
 const FAR: u64 = 1_000;
@@ -21,12 +21,12 @@ impl Store {
     /// The messages above `after`, up to and with `through`, oldest first.
     pub async fn messages_between(
         &self,
-        room: ChatroomId,
+        room: impl Into<RoomRow>,
         after: Seq,
         through: Option<Seq>,
         limit: u64,
     ) -> Result<Vec<Message>, StoreError> {
-        let mut messages = visible_above(room, after);
+        let mut messages = visible_above(room.into(), after);
         if let Some(through) = through {
             messages = messages.filter(chat_message::Column::Seq.lte(to_column(through)));
         }
@@ -36,11 +36,11 @@ impl Store {
     /// The messages below `before`, or the newest, newest first.
     pub async fn messages_before(
         &self,
-        room: ChatroomId,
+        room: impl Into<RoomRow>,
         before: Option<Seq>,
         limit: u64,
     ) -> Result<Vec<Message>, StoreError> {
-        let mut messages = visible(room);
+        let mut messages = visible(room.into());
         if let Some(before) = before {
             messages = messages.filter(chat_message::Column::Seq.lt(to_column(before)));
         }
@@ -52,11 +52,12 @@ impl Store {
     /// rows on the way nothing is read but their numbers.
     pub async fn page_messages(
         &self,
-        room: ChatroomId,
+        room: impl Into<RoomRow>,
         through: Option<Seq>,
         offset: u64,
         limit: u64,
     ) -> Result<Vec<Message>, StoreError> {
+        let room = room.into();
         let messages = visible_through(room, through).order_by_desc(chat_message::Column::Seq);
         if offset < FAR {
             return self.read(messages.offset(offset).limit(limit)).await;
@@ -68,7 +69,7 @@ impl Store {
     }
 
     /// The number of the message at an offset from the newest up to `through`.
-    async fn seq_at(&self, room: ChatroomId, through: Option<Seq>, offset: u64) -> Result<Option<i64>, StoreError> {
+    async fn seq_at(&self, room: RoomRow, through: Option<Seq>, offset: u64) -> Result<Option<i64>, StoreError> {
         let count = self.count_messages(room, through).await?;
         if offset >= count {
             return Ok(None);
@@ -89,11 +90,11 @@ impl Store {
     /// The message that one side sent under an id; the oldest, should there be several.
     pub async fn message_by_id(
         &self,
-        room: ChatroomId,
+        room: impl Into<RoomRow>,
         side: Side,
         id: &MessageId,
     ) -> Result<Option<Message>, StoreError> {
-        let messages = visible(room)
+        let messages = visible(room.into())
             .filter(chat_message::Column::MessageId.eq(id.as_str()))
             .filter(chat_message::Column::IsHost.eq(side.is_host()))
             .order_by_asc(chat_message::Column::Seq)
@@ -123,8 +124,15 @@ impl Store {
     }
 
     /// The number of the oldest message whose `datetime`, without its decimals, is `whole_seconds`.
-    pub async fn seq_of_datetime(&self, room: ChatroomId, whole_seconds: &str) -> Result<Option<Seq>, StoreError> {
-        let Some(room) = self.room(room).await? else { return Ok(None) };
+    pub async fn seq_of_datetime(
+        &self,
+        room: impl Into<RoomRow>,
+        whole_seconds: &str,
+    ) -> Result<Option<Seq>, StoreError> {
+        let key = room.into();
+        let Some(room) = self.room(key.id).await?.filter(|room| key.name.is_none_or(|name| name == room.name)) else {
+            return Ok(None);
+        };
         // Decimals begin with a dot, and what comes right after the dot is the slash. A range, unlike a pattern, is read from the
         // index on every dialect; what is purged is left out afterwards, as a second range would tempt SQLite to the other one.
         let bears = chat_message::Entity::find()
@@ -142,8 +150,12 @@ impl Store {
 
     /// The number of the oldest message that was accepted at `instant` or later. Time rises with the numbers, so it is
     /// looked for by halves.
-    pub async fn seq_accepted_at(&self, room: ChatroomId, instant: DateTime<Utc>) -> Result<Option<Seq>, StoreError> {
-        let instant = millis(instant);
+    pub async fn seq_accepted_at(
+        &self,
+        room: impl Into<RoomRow>,
+        instant: DateTime<Utc>,
+    ) -> Result<Option<Seq>, StoreError> {
+        let (room, instant) = (room.into(), millis(instant));
         let newest = self.messages_before(room, None, 1).await?.pop();
         let Some(newest) = newest.filter(|newest| newest.accepted_at >= instant) else { return Ok(None) };
         // All up to `low` are older; `found` is not, and between `high` and `found` there is none.
@@ -198,27 +210,57 @@ impl Store {
     }
 }
 
+/// A room's row and, where the caller knows it, its name: a row with another name is another room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RoomRow {
+    /// The row.
+    pub id: ChatroomId,
+    /// The name that it must have.
+    pub name: Option<RoomName>,
+}
+
+impl RoomRow {
+    /// The condition that selects it.
+    pub(super) fn condition(self) -> Condition {
+        let row = Condition::all().add(chatroom::Column::Id.eq(self.id.0));
+        row.add_option(self.name.map(|name| chatroom::Column::Name.eq(name.as_str())))
+    }
+}
+
+impl From<ChatroomId> for RoomRow {
+    fn from(id: ChatroomId) -> Self {
+        Self { id, name: None }
+    }
+}
+
+impl From<RoomKey> for RoomRow {
+    fn from(key: RoomKey) -> Self {
+        Self { id: key.chatroom, name: Some(key.name) }
+    }
+}
+
 /// What a reader of the room sees. Without a row of the room the bound is null, and nothing is above null.
-fn visible(room: ChatroomId) -> Select<chat_message::Entity> {
+fn visible(room: RoomRow) -> Select<chat_message::Entity> {
     visible_above(room, 0)
 }
 
 /// Likewise, above a number. One bound, as of two SQLite looks for the wrong one and walks from there.
-fn visible_above(room: ChatroomId, after: Seq) -> Select<chat_message::Entity> {
+fn visible_above(room: RoomRow, after: Seq) -> Select<chat_message::Entity> {
     let purged_through: SelectStatement = Query::select()
         .column(chatroom::Column::PurgedThrough)
         .from(chatroom::Entity)
-        .and_where(Expr::col(chatroom::Column::Id).eq(room.0))
+        .and_where(Expr::col(chatroom::Column::Id).eq(room.id.0))
+        .and_where_option(room.name.map(|name| Expr::col(chatroom::Column::Name).eq(name.as_str())))
         .take();
     let purged_through = Expr::SubQuery(None, Box::new(purged_through.into()));
     let bound =
         if after == 0 { purged_through } else { Func::greatest([to_column(after).into(), purged_through]).into() };
     chat_message::Entity::find()
-        .filter(chat_message::Column::ChatroomId.eq(room.0))
+        .filter(chat_message::Column::ChatroomId.eq(room.id.0))
         .filter(Expr::col((chat_message::Entity, chat_message::Column::Seq)).gt(bound))
 }
 
-fn visible_through(room: ChatroomId, through: Option<Seq>) -> Select<chat_message::Entity> {
+fn visible_through(room: RoomRow, through: Option<Seq>) -> Select<chat_message::Entity> {
     match through {
         Some(through) => visible(room).filter(chat_message::Column::Seq.lte(to_column(through))),
         None => visible(room),

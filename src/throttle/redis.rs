@@ -41,7 +41,7 @@ impl RedisThrottle {
 #[async_trait]
 impl Throttle for RedisThrottle {
     async fn take(&self, kind: Kind, who: &Who, quota: Quota) -> Result<Verdict, Unavailable> {
-        let key = format!("pt:limit:{}:{who}", kind.name());
+        let key = self.redis.keys()?.shared(&format!("limit:{}:{who}", kind.name()));
         let now = self.clock.as_ref().map(|clock| clock.now().timestamp_micros());
         let now = now.map_or_else(String::new, |now| now.to_string());
         let args: Vec<Value> = vec![quota.burst.into(), quota.interval.into(), now.into()];

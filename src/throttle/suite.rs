@@ -1,5 +1,6 @@
 //! The promises of the throttle, kept by every driver; the last of them need several nodes.
 
+use crate::redis::testing::PT;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -198,8 +199,8 @@ async fn a_bucket_is_kept_until_it_is_full_under_a_name_that_tells_nothing(stage
     assert_eq!(passing(&node, 9).await, 5);
     let account = Who::account("dev@shop.example");
     node.take(Kind::LoginAccount, &account, five()).await.unwrap();
-    let keys = redis.keys("limit").await;
-    assert_eq!(keys, [format!("pt:limit:login_account:{account}"), "pt:limit:mail:192.0.2.7".to_owned()]);
+    let keys = redis.keys_with("limit").await;
+    assert_eq!(keys, [format!("{PT}limit:login_account:{account}"), format!("{PT}limit:mail:192.0.2.7")]);
     for (key, span) in keys.iter().zip([EACH, HOUR]) {
         let kept = Duration::from_millis(redis.raw::<u64>("PTTL", &[key]).await);
         assert!(span - Duration::from_secs(60) < kept && kept <= span, "{key}: {kept:?}");

@@ -1,7 +1,7 @@
 -- Takes one out of a bucket that fills steadily, if there is one. The key is the instant at which the bucket is full again, in
 -- µs since 1970, and lives that long.
 --
--- KEYS 1  pt:limit:<kind>:<who>
+-- KEYS 1  limit:<kind>:<who>
 -- ARGV 1  how many a full bucket holds  2  how long one takes to come back, in µs  3  now, or '' for this server's clock
 -- Returns whether there was one, and in how many µs there will be the next.
 local burst, interval, now = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])

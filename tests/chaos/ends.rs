@@ -142,10 +142,8 @@ async fn nothing_left(stage: &Stage) -> Option<()> {
     let redis = stage.redis.as_ref().expect("a Redis");
     for room in 0..stage.rooms.len() {
         let kept = ["log", "ids", "seed"].map(|kind| {
-            let partition = pintalk::broker::Partition::of(stage.rooms[room].name.parse().expect("a name"), 16).0;
-            redis
-                .ask_one(0, &format!("EXISTS pt:{{{partition}}}:{kind}:{}", stage.rooms[room].name))
-                .expect("redis answers")
+            let key = stage.key(&format!("{kind}:{}", stage.rooms[room].name));
+            redis.ask_one(0, &format!("EXISTS {key}")).expect("redis answers")
         });
         let row = stage.store.room(stage.rooms[room].id).await.expect("SQL");
         if row.is_some() || !stage.stored(room).await.is_empty() || kept.iter().any(|kept| kept.trim() != ":0") {

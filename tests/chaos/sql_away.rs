@@ -115,17 +115,17 @@ async fn a_full_queue_refuses_clearly_and_heals_by_itself() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_row_that_cannot_be_stored_ends_in_the_dead_letters() {
     let mut stage = Stage::set("a_poison_row_ends_in_the_dead_letters", Plan::default()).await;
-    let partition = pintalk::broker::Partition::of(stage.rooms[0].name.parse().expect("a name"), 16).0;
+    let (queue, dead) = (stage.key("queue"), stage.key("dead"));
     let (name, id) = (stage.rooms[0].name.clone(), stage.rooms[0].id.0);
     for frame in ["nothing-that-anybody-wrote", "{}"] {
-        let add = format!("XADD pt:{{{partition}}}:queue * n {name} i {id} l life a 1795000000000 f {frame}");
+        let add = format!("XADD {queue} * n {name} i {id} l life a 1795000000000 f {frame}");
         stage.redis().ask_one(0, &add).expect("redis answers");
     }
     let poisoned = Instant::now();
     let whole = stage.all_acknowledged_since(poisoned, Duration::from_secs(5)).await;
     let redis = stage.redis.as_ref().expect("a Redis");
     eventually("the dead letters have both", Duration::from_secs(20), async || {
-        let dead = redis.ask_one(0, &format!("XLEN pt:{{{partition}}}:dead")).ok()?;
+        let dead = redis.ask_one(0, &format!("XLEN {dead}")).ok()?;
         (dead.trim() == ":2").then_some(())
     })
     .await;

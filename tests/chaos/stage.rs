@@ -464,11 +464,20 @@ impl Stage {
     /// Messages that wait for SQL.
     pub fn queued(&self) -> u64 {
         let redis = self.redis.as_ref().expect("the case has a Redis");
-        let length = |partition: u16| {
-            let answer = redis.ask_one(0, &format!("XLEN pt:{{{partition}}}:queue")).unwrap_or_default();
-            answer.trim().trim_start_matches(':').parse::<u64>().unwrap_or_default()
-        };
-        (0..pintalk::broker::redis::PARTITIONS).map(length).sum()
+        let answer = redis.ask_one(0, &format!("XLEN {}", self.key("queue"))).unwrap_or_default();
+        answer.trim().trim_start_matches(':').parse::<u64>().unwrap_or_default()
+    }
+
+    /// A key of the only partition that a standalone Redis has.
+    pub fn key(&self, kind: &str) -> String {
+        format!("{}{{0}}:{kind}", self.prefix())
+    }
+
+    /// What every key of the installation starts with.
+    pub fn prefix(&self) -> String {
+        let redis = self.redis.as_ref().expect("the case has a Redis");
+        let answer = redis.ask_one(0, "GET pt:installation").unwrap_or_default();
+        format!("pt:{}:", answer.trim())
     }
 }
 

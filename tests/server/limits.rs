@@ -237,7 +237,7 @@ with_topology! {
         for answer in futures_util::future::join_all(flood).await {
             assert_eq!(answer.status(), 400);
         }
-        let kept = app.redis.as_ref().expect("a Redis").spans_kept("pt:limit:").await;
+        let kept = app.redis.as_ref().expect("a Redis").spans_kept(":limit:").await;
         assert!(kept.iter().all(|span| (1..=60_000).contains(span)), "{kept:?}");
         app.stop().await;
     }

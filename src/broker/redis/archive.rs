@@ -8,10 +8,11 @@ use bytes::Bytes;
 use fred::prelude::*;
 
 use super::answer::{self, Answer};
-use super::{RedisBroker, TOMBSTONE_TTL, key, state_word, strange};
-use crate::broker::queue::{ArchiveLease, ArchiveQueue, ArchivedMark, Backlog, QueueEntry};
-use crate::broker::{Broker as _, Partition, Unavailable};
-use crate::domain::{ChatroomId, RoomName, Seq};
+use super::publication;
+use super::{LOG_BYTES, RedisBroker, TOMBSTONE_TTL, state_word, strange};
+use crate::broker::queue::{ArchiveLease, ArchiveQueue, ArchivedMark, Backlog, Lost, QueueEntry};
+use crate::broker::{Broker as _, Change, Partition, Unavailable};
+use crate::domain::{ChatroomId, RoomChange, RoomName, Seq};
 use crate::redis::call;
 
 /// How long a partition's archiver may be silent before another node takes over.
@@ -25,17 +26,17 @@ impl ArchiveQueue for RedisBroker {
     async fn lease(&self, partition: Partition) -> Result<Option<ArchiveLease>, Unavailable> {
         let holder = self.redis.node().to_string();
         let args: Vec<Value> = vec![holder.as_str().into(), (LEASE_TTL.as_millis() as i64).into()];
-        let held = self.redis.eval(&self.scripts.lease, key(partition, "archiver"), args).await?;
+        let held = self.redis.eval(&self.scripts.lease, self.key(partition, "archiver")?, args).await?;
         Ok((held.as_i64() == Some(1)).then_some(ArchiveLease(holder)))
     }
 
     async fn release(&self, partition: Partition, lease: &ArchiveLease) -> Result<(), Unavailable> {
         let args: Vec<Value> = vec![lease.0.as_str().into()];
-        self.redis.eval(&self.scripts.release, key(partition, "archiver"), args).await.map(|_| ())
+        self.redis.eval(&self.scripts.release, self.key(partition, "archiver")?, args).await.map(|_| ())
     }
 
     async fn read(&self, partition: Partition, limit: usize) -> Result<Vec<QueueEntry>, Unavailable> {
-        let (client, queue) = (self.redis.client(), key(partition, "queue"));
+        let (client, queue) = (self.redis.client(), self.key(partition, "queue")?);
         let answer = call(|| client.xrange(&queue, "-", "+", Some(limit as u64))).await?;
         let found = answer::entries(answer)?;
         let (mut entries, others): (Vec<QueueEntry>, Vec<String>) =
@@ -48,12 +49,13 @@ impl ArchiveQueue for RedisBroker {
     }
 
     async fn backlog(&self, partition: Partition) -> Result<Backlog, Unavailable> {
-        let (client, queue) = (self.redis.client(), key(partition, "queue"));
+        let (client, queue) = (self.redis.client(), self.key(partition, "queue")?);
         let messages: u64 = call(|| client.xlen(&queue)).await?;
         let first = answer::entries(call(|| client.xrange(&queue, "-", "+", Some(1))).await?)?.into_iter().next();
-        let stamp = first.map(|(position, fields)| entry(position, fields).0.accepted_at.timestamp_millis());
+        let head = first.map(|(position, fields)| entry(position, fields).0);
+        let stamp = head.as_ref().map(|head| head.accepted_at.timestamp_millis());
         let oldest = stamp.and_then(|stamp| self.clocks.age(partition, stamp)).unwrap_or_default();
-        Ok(Backlog { messages, oldest })
+        Ok(Backlog { messages, oldest, head: head.map(|head| head.position) })
     }
 
     async fn finish(
@@ -61,34 +63,67 @@ impl ArchiveQueue for RedisBroker {
         partition: Partition,
         lease: &ArchiveLease,
         through: &str,
+        bytes: usize,
         marks: &[ArchivedMark],
     ) -> Result<bool, Unavailable> {
-        let keys = vec![key(partition, "archiver"), key(partition, "queue")];
+        let keys = vec![self.key(partition, "archiver")?, self.key(partition, "queue")?];
         let mut args: Vec<Value> =
             vec![lease.0.as_str().into(), next(through)?.into(), (TOMBSTONE_TTL.as_secs() as i64).into()];
+        args.extend([(bytes as i64).into(), (LOG_BYTES as i64).into()]);
         for mark in marks {
             args.extend([
                 mark.room.as_str().into(),
                 (mark.archived as i64).into(),
                 state_word(mark.state).into(),
                 (mark.version as i64).into(),
+                mark.stored.map_or(-1, |seq| seq as i64).into(),
             ]);
         }
         let done = self.redis.eval(&self.scripts.finish, keys, args).await?;
         Ok(done.as_i64() == Some(1))
     }
 
-    async fn bury_entry(
+    async fn dead_letter(
         &self,
         partition: Partition,
         lease: &ArchiveLease,
         position: &str,
         why: &str,
     ) -> Result<bool, Unavailable> {
-        let keys = vec![key(partition, "archiver"), key(partition, "queue"), key(partition, "dead")];
+        let kinds = ["archiver", "queue", "dead"];
+        let keys = kinds.iter().map(|kind| self.key(partition, kind)).collect::<Result<Vec<String>, _>>()?;
         let args: Vec<Value> = vec![lease.0.as_str().into(), position.into(), why.into()];
-        let done = self.redis.eval(&self.scripts.bury_entry, keys, args).await?;
+        let done = self.redis.eval(&self.scripts.dead_letter, keys, args).await?;
         Ok(done.as_i64() == Some(1))
+    }
+
+    async fn lose_room(
+        &self,
+        room: RoomName,
+        chatroom: ChatroomId,
+        why: &str,
+        seed_again: bool,
+    ) -> Result<Lost, Unavailable> {
+        let of_room = ["room", "log", "ids", "seed"].iter().map(|kind| self.room_key(kind, room));
+        let of_partition = ["idle", "dead"].iter().map(|kind| self.key_of(room, kind));
+        let keys = of_room.chain(of_partition).collect::<Result<Vec<String>, _>>()?;
+        let deletion = Change { room, change: RoomChange::Delete, version: u64::from(u32::MAX), notice: Bytes::new() };
+        let tombstone = if seed_again { String::new() } else { TOMBSTONE_TTL.as_secs().to_string() };
+        let args: Vec<Value> = vec![
+            room.as_str().into(),
+            chatroom.0.into(),
+            why.into(),
+            tombstone.into(),
+            self.key_of(room, "bus")?.into(),
+            publication::changed(&deletion).into(),
+        ];
+        let dead = self.redis.eval(&self.scripts.lose_room, keys, args).await?;
+        match dead.as_i64() {
+            Some(dead @ 0..) => Ok(Lost::Now(dead as u64)),
+            Some(-1) => Ok(Lost::Deleted),
+            Some(_) => Ok(Lost::Other),
+            None => Err(strange("a number of dead letters")),
+        }
     }
 
     async fn remove_idle(&self, partition: Partition, idle: Duration) -> Result<u64, Unavailable> {
@@ -99,7 +134,7 @@ impl ArchiveQueue for RedisBroker {
                 .into_iter()
                 .chain(alive.iter().map(|node| node.as_str().into()))
                 .collect();
-            let answer = self.redis.eval(&self.scripts.remove_idle, key(partition, "idle"), args).await?;
+            let answer = self.redis.eval(&self.scripts.remove_idle, self.key(partition, "idle")?, args).await?;
             let mut answer = Answer::list(answer)?;
             let looked = answer.number()?;
             removed += answer.number()? as u64;
@@ -179,7 +214,7 @@ fn next(position: &str) -> Result<String, Unavailable> {
 
 /// An entry, and the nodes that had somebody of the other side. One that lacks something is no message of ours: it comes out
 /// without a frame, and goes to the dead letters.
-fn entry(position: String, fields: Answer) -> (QueueEntry, String) {
+pub(super) fn entry(position: String, fields: Answer) -> (QueueEntry, String) {
     let (mut room, mut chatroom, mut life, mut at, mut frame) = (None, None, None, None, Bytes::new());
     let (mut others, mut trace) = (String::new(), None);
     let mut fields = fields;

@@ -1,12 +1,13 @@
-//! What the servers' clocks show. Each partition has its own: in a Cluster another server may have it, and after a failover
-//! another one does.
+//! What a node knows of the server behind each partition: its clock, and the highest tick that it has shown. In a Cluster
+//! another server may have the partition, and after a failover another one does.
 
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use fred::prelude::*;
 use parking_lot::Mutex;
 
-use super::{PARTITIONS, at_key, key};
+use super::at_key;
 use crate::broker::{Partition, Unavailable};
 use crate::redis::{Redis, call};
 
@@ -35,15 +36,32 @@ struct Known {
     best: Option<Reading>,
 }
 
-/// Of each partition, what its server's answers have told.
-#[derive(Debug, Default)]
-pub(super) struct Clocks([Mutex<Known>; PARTITIONS as usize]);
+/// The clocks and ticks of all partitions.
+#[derive(Debug)]
+pub(super) struct Clocks(Box<[(Mutex<Known>, AtomicU64)]>);
 
 impl Clocks {
+    pub(super) fn of_partitions(count: u16) -> Self {
+        Self((0..count).map(|_| Default::default()).collect())
+    }
+
+    /// The highest tick that this node has seen of a partition.
+    pub(super) fn tick(&self, partition: Partition) -> u64 {
+        self.0.get(usize::from(partition.0)).map_or(0, |(_, tick)| tick.load(Relaxed))
+    }
+
+    /// Notes a tick that the server has shown, here or to another node.
+    pub(super) fn saw_tick(&self, partition: Partition, seen: u64) {
+        if let Some((_, tick)) = self.0.get(usize::from(partition.0)) {
+            tick.fetch_max(seen, Relaxed);
+        }
+    }
+
     /// Notes what the clock shows.
     pub(super) fn set(&self, partition: Partition, shown: i64) {
         let reading = Reading { shown, at: Instant::now() };
-        let mut known = self.of(partition).lock();
+        let Some((known, _)) = self.0.get(usize::from(partition.0)) else { return };
+        let mut known = known.lock();
         known.newest = Some(reading);
         if known.best.is_none_or(|best| best.at.elapsed() > BEST_FOR || best.now() <= shown) {
             known.best = Some(reading);
@@ -52,7 +70,7 @@ impl Clocks {
 
     /// Asks the server that has a partition.
     pub(super) async fn read(&self, redis: &Redis, partition: Partition) -> Result<(), Unavailable> {
-        let ask = at_key("TIME", &key(partition, "queue"));
+        let ask = at_key("TIME", &redis.keys()?.partition(partition, "queue"));
         let client = redis.client();
         let (seconds, micros): (i64, i64) = call(|| client.custom(ask.clone(), Vec::<Value>::new())).await?;
         self.set(partition, seconds * 1_000 + micros / 1_000);
@@ -61,22 +79,20 @@ impl Clocks {
 
     /// What it shows now, or a little less; `None` where it has to be asked for.
     pub(super) fn now(&self, partition: Partition) -> Option<i64> {
-        self.of(partition).lock().newest.map(Reading::now)
+        self.0.get(usize::from(partition.0))?.0.lock().newest.map(Reading::now)
     }
 
     /// How long ago something happened that the server has stamped.
     pub(super) fn age(&self, partition: Partition, stamp: i64) -> Option<Duration> {
-        let now = self.of(partition).lock().best?.now();
+        let now = self.0.get(usize::from(partition.0))?.0.lock().best?.now();
         Some(Duration::from_millis(u64::try_from(now - stamp).unwrap_or_default()))
     }
 
     /// It may be another one by now.
     pub(super) fn forget(&self, partition: Partition) {
-        *self.of(partition).lock() = Known::default();
-    }
-
-    fn of(&self, partition: Partition) -> &Mutex<Known> {
-        &self.0[usize::from(partition.0 % PARTITIONS)]
+        if let Some((known, _)) = self.0.get(usize::from(partition.0)) {
+            *known.lock() = Known::default();
+        }
     }
 }
 
@@ -86,7 +102,7 @@ mod tests {
 
     #[test]
     fn an_answer_that_was_long_under_way_makes_nothing_younger() {
-        let (clocks, partition) = (Clocks::default(), Partition(3));
+        let (clocks, partition) = (Clocks::of_partitions(4), Partition(3));
         assert_eq!(clocks.age(partition, 0), None);
         clocks.set(partition, 10_000);
         // This one says that the clock is behind: it has waited.

@@ -1,5 +1,5 @@
-//! Whether this node hears its buses. It says something on each of them, by the way that messages take, and listens for it: a
-//! subscriber that is connected and hears nothing looks well in every other respect.
+//! Whether this node receives what is published. It publishes a probe on each bus over the path of messages: a subscriber
+//! that is connected and receives nothing looks healthy in every other respect.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
@@ -7,62 +7,54 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::PARTITIONS;
 use crate::broker::Partition;
 use crate::domain::NodeId;
 
-/// How often something is said on each bus.
+/// How often a probe is published on each bus.
 pub(super) const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How long a probe may be on its way: two are missed by then.
 const PATIENCE: Duration = Duration::from_secs(6);
 
-/// What a node has said and not heard, a bus.
+/// The probes of one bus.
+#[derive(Clone, Copy, Debug, Default)]
+struct Probes {
+    /// When the oldest probe was due that has not been received.
+    missing_since: Option<Instant>,
+    /// Whether a probe was received since the bus was subscribed.
+    received: bool,
+    /// When the newest one was received.
+    received_at: Option<Instant>,
+}
+
+/// The probes that this node has sent and received, per bus.
 #[derive(Debug)]
 pub(super) struct Hearing {
     me: NodeId,
-    /// When the oldest probe was published that has not come back.
-    unheard: Mutex<[Option<Instant>; PARTITIONS as usize]>,
-    /// The buses that brought a probe since they were subscribed.
-    heard: Mutex<[bool; PARTITIONS as usize]>,
-    /// When each bus last brought one.
-    heard_at: Mutex<[Option<Instant>; PARTITIONS as usize]>,
+    buses: Mutex<Box<[Probes]>>,
     lost: AtomicBool,
 }
 
 impl Hearing {
-    pub(super) fn new(me: NodeId) -> Self {
-        Self {
-            me,
-            unheard: Mutex::default(),
-            heard: Mutex::default(),
-            heard_at: Mutex::default(),
-            lost: AtomicBool::new(false),
+    pub(super) fn new(me: NodeId, partitions: u16) -> Self {
+        let buses = Mutex::new(vec![Probes::default(); usize::from(partitions)].into());
+        Self { me, buses, lost: AtomicBool::new(false) }
+    }
+
+    /// A probe is due. One that cannot be published is missing as well.
+    pub(super) fn sends(&self, partition: Partition) {
+        if let Some(bus) = self.buses.lock().get_mut(usize::from(partition.0)) {
+            bus.missing_since.get_or_insert_with(Instant::now);
         }
     }
 
-    /// A probe goes out.
-    pub(super) fn say(&self, partition: Partition) {
-        if let Some(unheard) = self.unheard.lock().get_mut(usize::from(partition.0)) {
-            unheard.get_or_insert_with(Instant::now);
-        }
-    }
-
-    /// Redis has not taken it: there is nothing to hear.
-    pub(super) fn take_back(&self, partition: Partition) {
-        if let Some(unheard) = self.unheard.lock().get_mut(usize::from(partition.0)) {
-            *unheard = None;
-        }
-    }
-
-    /// A probe came over a bus.
+    /// A probe was received over a bus.
     pub(super) fn heard(&self, node: &[u8], partition: u64) {
         let at = usize::try_from(partition).unwrap_or(usize::MAX);
         if self.is_me(node)
-            && let Some(heard_at) = self.heard_at.lock().get_mut(at)
-            && let (Some(unheard), Some(heard)) = (self.unheard.lock().get_mut(at), self.heard.lock().get_mut(at))
+            && let Some(bus) = self.buses.lock().get_mut(at)
         {
-            (*unheard, *heard, *heard_at) = (None, true, Some(Instant::now()));
+            *bus = Probes { missing_since: None, received: true, received_at: Some(Instant::now()) };
         }
     }
 
@@ -71,36 +63,36 @@ impl Hearing {
         node == self.me.as_str().as_bytes()
     }
 
-    /// How long ago each bus has brought a probe: the longest. `None` before every one has.
+    /// The time since each bus last delivered a probe: the longest. `None` before every bus has delivered one.
     pub(super) fn age(&self) -> Option<Duration> {
-        let heard_at = self.heard_at.lock();
-        let oldest = heard_at.iter().min().copied()??;
+        let buses = self.buses.lock();
+        let oldest = buses.iter().map(|bus| bus.received_at).min()??;
         Some(oldest.elapsed())
     }
 
-    /// A bus on which two probes were not heard.
+    /// A bus of which two probes are missing.
     pub(super) fn deaf(&self) -> Option<Partition> {
-        let is_late = |unheard: &Option<Instant>| unheard.is_some_and(|since| since.elapsed() > PATIENCE);
-        self.unheard.lock().iter().position(is_late).map(|at| Partition(at as u16))
+        let is_late = |bus: &Probes| bus.missing_since.is_some_and(|since| since.elapsed() > PATIENCE);
+        self.buses.lock().iter().position(is_late).map(|at| Partition(at as u16))
     }
 
-    /// Whether a whole round of probes was said and has come back since the buses were subscribed.
+    /// Whether every bus has delivered a probe since it was subscribed.
     pub(super) fn has_heard_all(&self) -> bool {
-        self.heard.lock().iter().all(|heard| *heard)
+        self.buses.lock().iter().all(|bus| bus.received)
     }
 
-    /// The buses are subscribed anew: what was said before counts no more.
+    /// The buses are subscribed anew: earlier probes do not count.
     pub(super) fn start_again(&self) {
-        *self.unheard.lock() = [None; PARTITIONS as usize];
-        *self.heard.lock() = [false; PARTITIONS as usize];
+        for bus in &mut *self.buses.lock() {
+            *bus = Probes { received_at: bus.received_at, ..Probes::default() };
+        }
     }
 
-    /// Whether this node hears; not from when it was found deaf until it hears itself again.
+    /// Whether this node receives what is published; not from when a bus was found silent until all deliver again.
     pub(super) fn hears(&self) -> bool {
         !self.lost.load(Relaxed)
     }
 
-    /// Notes that it does, or does not.
     pub(super) fn set_hears(&self, hears: bool) {
         self.lost.store(!hears, Relaxed);
     }
@@ -111,13 +103,14 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn who_does_not_hear_himself_on_a_bus_is_deaf_after_two_probes() {
+    async fn a_bus_is_found_silent_after_two_missing_probes() {
+        const PARTITIONS: u16 = 16;
         let (me, other) = (NodeId::from_random([1; 16]), NodeId::from_random([2; 16]));
-        let hearing = Hearing::new(me);
+        let hearing = Hearing::new(me, PARTITIONS);
         for at in 0..4 {
-            (0..PARTITIONS).for_each(|partition| hearing.say(Partition(partition)));
+            (0..PARTITIONS).for_each(|partition| hearing.sends(Partition(partition)));
             for partition in 0..u64::from(PARTITIONS) {
-                // After the first, one bus brings only what others say.
+                // After the first, one bus delivers only the probes of others.
                 let node = if partition == 7 && at > 0 { other } else { me };
                 hearing.heard(node.as_str().as_bytes(), partition);
             }

@@ -15,7 +15,6 @@ use super::answer;
 use super::clocks::Clocks;
 use super::hearing::{Hearing, PROBE_INTERVAL};
 use super::publication;
-use super::{CONTROL, PARTITIONS, key};
 use crate::broker::{Partition, Sink, Unavailable};
 use crate::redis::{Disturbances, Redis, call, within};
 
@@ -44,7 +43,15 @@ pub(super) async fn start(
     let newest = newest_control(&redis).await.unwrap_or_else(|_| "0-0".into());
     let first = resubscribe(&redis).await;
     let news = Arc::<Notify>::default();
-    tokio::spawn(listen(redis.clone(), sink.clone(), messages, news.clone(), (hearing.clone(), clocks.clone())));
+    let control = redis.keys()?.control().to_owned();
+    tokio::spawn(listen(
+        redis.clone(),
+        control,
+        sink.clone(),
+        messages,
+        news.clone(),
+        (hearing.clone(), clocks.clone()),
+    ));
     tokio::spawn(probe(redis.clone(), hearing.clone(), clocks));
     tokio::spawn(keep(redis, sink, disturbances, news, newest, first.is_ok(), hearing));
     first
@@ -53,6 +60,7 @@ pub(super) async fn start(
 /// Hands on what comes. It asks Redis nothing: what one master does not answer must not hold up what another says.
 async fn listen(
     redis: Redis,
+    control: String,
     sink: Arc<dyn Sink>,
     mut messages: Receiver<Message>,
     news: Arc<Notify>,
@@ -62,7 +70,7 @@ async fn listen(
         tokio::select! {
             () = redis.ended() => return,
             message = messages.recv() => match message {
-                Ok(message) if &*message.channel == CONTROL => news.notify_one(),
+                Ok(message) if *message.channel == *control => news.notify_one(),
                 Ok(message) if !message.channel.ends_with(":bus") => {}
                 Ok(message) => {
                     let bytes = message.value.as_bytes();
@@ -137,7 +145,7 @@ async fn probe(redis: Redis, hearing: Arc<Hearing>, clocks: Arc<Clocks>) {
         tokio::select! {
             () = redis.ended() => return,
             _ = probes.tick() => {
-                tokio::join!(speak(&redis, &hearing), read_clocks(&redis, &clocks));
+                tokio::join!(send_probes(&redis, &hearing), read_clocks(&redis, &clocks));
             }
             _ = checks.tick() => {
                 if let Some(age) = hearing.age() {
@@ -160,22 +168,27 @@ async fn probe(redis: Redis, hearing: Arc<Hearing>, clocks: Arc<Clocks>) {
     }
 }
 
-/// Says something on every bus. Where Redis does not take it there is nothing to hear.
-async fn speak(redis: &Redis, hearing: &Hearing) {
-    let said = (0..PARTITIONS).map(Partition).map(|partition| async move {
+/// Publishes a probe on every bus. One that Redis refuses counts as missing: messages are refused, too.
+async fn send_probes(redis: &Redis, hearing: &Hearing) {
+    let probes = (0..redis.partitions()).map(Partition).map(|partition| async move {
         let Some(probe) = publication::probe(redis.node(), partition) else { return };
-        // Before it is on its way: it may be back before Redis has answered.
-        hearing.say(partition);
-        if within(redis.client().spublish::<(), _, _>(key(partition, "bus"), probe)).await.is_err() {
-            hearing.take_back(partition);
+        // Before it is published: it may be received before Redis has answered.
+        hearing.sends(partition);
+        let bus = redis.keys().map(|keys| keys.partition(partition, "bus"));
+        let published = match bus {
+            Ok(bus) => within(redis.client().spublish::<(), _, _>(bus, probe)).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = published {
+            tracing::debug!(%error, partition = partition.0, "failed to publish probe");
         }
     });
-    futures_util::future::join_all(said).await;
+    futures_util::future::join_all(probes).await;
 }
 
 /// Asks for the clocks, so that also a node that accepts nothing knows how old is what it hears.
 async fn read_clocks(redis: &Redis, clocks: &Clocks) {
-    let readings = (0..PARTITIONS).map(Partition).map(|partition| async move {
+    let readings = (0..redis.partitions()).map(Partition).map(|partition| async move {
         if let Err(error) = clocks.read(redis, partition).await {
             tracing::debug!(%error, partition = partition.0, "a clock could not be read");
         }
@@ -186,25 +199,26 @@ async fn read_clocks(redis: &Redis, clocks: &Clocks) {
 /// Subscribes everything. What is subscribed already stays so; a bus that has moved is an error once, and by the next time the
 /// client knows where to.
 async fn resubscribe(redis: &Redis) -> Result<(), Unavailable> {
-    let subscriber = redis.subscriber();
-    for partition in (0..PARTITIONS).map(Partition) {
-        within(subscriber.ssubscribe(key(partition, "bus"))).await?;
+    let (subscriber, keys) = (redis.subscriber(), redis.keys()?);
+    for partition in (0..redis.partitions()).map(Partition) {
+        within(subscriber.ssubscribe(keys.partition(partition, "bus"))).await?;
     }
-    redis.subscribe(CONTROL).await
+    redis.subscribe(keys.control()).await
 }
 
 async fn newest_control(redis: &Redis) -> Result<String, Unavailable> {
-    let answer = call(|| redis.client().xrevrange(CONTROL, "+", "-", Some(1))).await?;
+    let control = redis.keys()?.control();
+    let answer = call(|| redis.client().xrevrange(control, "+", "-", Some(1))).await?;
     Ok(answer::entries(answer)?.into_iter().next().map_or_else(|| "0-0".into(), |(id, _)| id))
 }
 
 async fn read_control(redis: &Redis, sink: &dyn Sink, newest: &mut String) {
     let from = format!("({newest}");
-    let entries = match call(|| redis.client().xrange(CONTROL, &from, "+", None)).await {
-        Ok(answer) => answer::entries(answer),
-        Err(error) => Err(error),
+    let read = async {
+        let control = redis.keys()?.control();
+        answer::entries(call(|| redis.client().xrange(control, &from, "+", None)).await?)
     };
-    match entries {
+    match read.await {
         Ok(entries) => {
             for (id, mut fields) in entries {
                 *newest = id;

@@ -2,7 +2,7 @@
 //!
 //! | kind | is | a | b | c |
 //! |---|---|---|---|---|
-//! | `A` | who accepted the messages behind it; its room is a node | when, in ms, by the server's clock | partition | 0 |
+//! | `A` | the node that accepted the messages behind it, in place of a room | when, in ms, by the server's clock | partition | tick |
 //! | `T` | the trace of the message behind it | its number | 0 | 0 |
 //! | `M` | a message | the number before it | its number | the room's host |
 //! | `E` | a change of a room | version | 0 close, 1 resume, 2 delete | 0 |
@@ -63,7 +63,9 @@ pub(super) fn deliver(publication: &[u8], sink: &dyn Sink, hearing: &Hearing, cl
             }),
             (b'T', _) => trace = std::str::from_utf8(record.frame).ok().and_then(|text| text.parse().ok()),
             (b'A', partition) => {
-                let age = clocks.age(Partition(partition as u16), record.a as i64);
+                let partition = Partition(partition as u16);
+                clocks.saw_tick(partition, record.c);
+                let age = clocks.age(partition, record.a as i64);
                 way = age.map(|age| Way { is_own: hearing.is_me(record.room.as_bytes()), age });
             }
             (b'P', _) => hearing.heard(record.room.as_bytes(), record.a),
@@ -149,7 +151,7 @@ mod tests {
     fn records_come_out_as_they_went_in() {
         let room = RoomName::from_random([7; 16]);
         let change = Change { room, change: RoomChange::Close, version: 3, notice: Bytes::from_static(b"{}") };
-        let (me, clocks) = (NodeId::from_random([1; 16]), Clocks::default());
+        let (me, clocks) = (NodeId::from_random([1; 16]), Clocks::of_partitions(16));
         let mut bus = record('M', room, [1, 2, 7], b"{\"a\":1}").to_vec();
         clocks.set(Partition(3), 10_000);
         let mine = RoomName::from_bytes(me.as_str().as_bytes()).unwrap();
@@ -163,8 +165,8 @@ mod tests {
         bus.extend_from_slice(&notice(room, Side::Host, b"{}"));
         bus.extend_from_slice(&changed(&change));
         let seen = Seen::default();
-        let hearing = Hearing::new(me);
-        hearing.say(Partition(3));
+        let hearing = Hearing::new(me, 16);
+        hearing.sends(Partition(3));
         bus.extend_from_slice(&probe(me, Partition(3)).unwrap());
         assert!(deliver(&bus, &seen, &hearing, &clocks));
         assert_eq!(hearing.deaf(), None);
@@ -183,7 +185,7 @@ mod tests {
     proptest! {
         #[test]
         fn nonsense_on_a_bus_harms_nobody(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            deliver(&bytes, &Seen::default(), &Hearing::new(NodeId::from_random([1; 16])), &Clocks::default());
+            deliver(&bytes, &Seen::default(), &Hearing::new(NodeId::from_random([1; 16]), 16), &Clocks::of_partitions(16));
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What happens when a partition gets another master: by a failover, or because its slot moves.
 
+use crate::redis::testing::PT;
 use fred::util::redis_keyslot;
 
 use super::*;
@@ -16,7 +17,7 @@ on_redis!(redis_sentinel, Sentinel, crate::broker::testing::Stage::on:
 );
 
 fn slot_of(node: &Node, room: &Room) -> u16 {
-    redis_keyslot(format!("pt:{{{}}}:queue", node.broker.partition_of(room.name).0).as_bytes())
+    redis_keyslot(format!("{PT}{{{}}}:queue", node.broker.partition_of(room.name).0).as_bytes())
 }
 
 /// Sends a message until it has a number, as its sender's node does.
@@ -75,7 +76,7 @@ async fn a_partition_that_moves_pauses_and_then_goes_on(stage: Stage) {
     }
     let (servers, slot) = (stage.servers.as_ref().unwrap(), slot_of(&node, &room));
     let partition = node.broker.partition_of(room.name);
-    let keys = node.redis().keys(&format!("{{{}}}:", partition.0)).await;
+    let keys = node.redis().keys_with(&format!("{{{}}}:", partition.0)).await;
     let (ahead, behind): (Vec<_>, Vec<_>) =
         keys.into_iter().partition(|key| key.ends_with(":idle") || key.ends_with(beside.name.as_str()));
 

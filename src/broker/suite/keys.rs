@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::broker::queue::ArchivedMark;
-use crate::broker::redis::{PARTITIONS, RedisBroker};
+use crate::broker::recovery::Recovery as _;
+use crate::broker::redis::RedisBroker;
 use crate::broker::{Broker as _, Partition};
 use crate::clock::Chance;
 use crate::domain::HostUuid;
@@ -13,7 +14,7 @@ use crate::lease::Lease as _;
 use crate::lease::redis::RedisLease;
 use crate::presence::Presence as _;
 use crate::presence::redis::RedisPresence;
-use crate::redis::testing::on_redis;
+use crate::redis::testing::{PT, on_redis};
 
 on_redis!(redis_cluster, Cluster, crate::broker::testing::Stage::on: every_key_is_in_the_slot_of_its_partition);
 
@@ -21,14 +22,19 @@ on_redis!(redis_cluster, Cluster, crate::broker::testing::Stage::on: every_key_i
 const OF_A_ROOM: [&str; 4] = ["room", "log", "ids", "seed"];
 
 /// Of a partition.
-const OF_A_PARTITION: [&str; 6] = ["queue", "idle", "archiver", "dead", "life", "mark"];
+const OF_A_PARTITION: [&str; 7] = ["queue", "idle", "archiver", "dead", "life", "mark", "trial"];
+
+/// Of a Redis Cluster.
+const PARTITIONS: u16 = 16;
 
 /// What a key keeps; `None` if it is in no list, or not where it belongs.
 fn kind_of(key: &str) -> Option<&str> {
-    let rest = key.strip_prefix("pt:")?;
+    let Some(rest) = key.strip_prefix(PT) else {
+        return ["pt:installation", "pt:partitions"].into_iter().find(|known| *known == key);
+    };
     let Some((tag, rest)) = rest.strip_prefix('{').and_then(|rest| rest.split_once("}:")) else {
         return match rest.split(':').collect::<Vec<_>>()[..] {
-            [kind @ ("nodes" | "control" | "partitions")] => Some(kind),
+            [kind @ ("nodes" | "control" | "partitions" | "generation")] => Some(kind),
             ["node", _, kind @ "hosts"] => Some(kind),
             ["lease", kind @ "leader"] => Some(kind),
             _ => None,
@@ -63,9 +69,10 @@ async fn every_key_is_in_the_slot_of_its_partition(stage: Stage) {
         let (queue, partition) = (node.broker.archive_queue().unwrap(), node.broker.partition_of(room.name));
         let lease = queue.lease(partition).await.unwrap().unwrap();
         let entries = queue.read(partition, 10).await.unwrap();
-        let marks = [ArchivedMark { room: room.name, archived: 1, state: RoomState::Open, version: 0 }];
-        assert!(queue.bury_entry(partition, &lease, &entries[1].position, "why").await.unwrap());
-        assert!(queue.finish(partition, &lease, &entries[0].position, &marks).await.unwrap());
+        let marks =
+            [ArchivedMark { room: room.name, archived: 1, state: RoomState::Open, version: 0, stored: Some(0) }];
+        assert!(queue.dead_letter(partition, &lease, &entries[1].position, "why").await.unwrap());
+        assert!(queue.finish(partition, &lease, &entries[0].position, 0, &marks).await.unwrap());
         queue.remove_idle(partition, Duration::from_secs(3_600)).await.unwrap();
         node.rooms.change(room.name, RoomChange::Close).await.unwrap();
         node.rooms.change(room.name, RoomChange::Resume).await.unwrap();
@@ -76,7 +83,8 @@ async fn every_key_is_in_the_slot_of_its_partition(stage: Stage) {
     node.broker.begin_seed(waiting.name).await.unwrap().unwrap();
     node.broker.announce(Control::LoginEnded { sid: "sid".into() }).await.unwrap();
     let broker = RedisBroker::new(node.redis().clone(), Chance::from_seed(1), 0);
-    broker.check_partitions().await.unwrap().unwrap();
+    broker.raise_generation(1).await.unwrap();
+    node.redis().try_writing().await.unwrap();
     let careful = RedisBroker::new(node.redis().clone(), Chance::from_seed(1), 1);
     let room = node.room().await;
     careful.accept(careful.partition_of(room.name), &[&guest(&room, "a")]).await.unwrap();
@@ -93,10 +101,20 @@ async fn every_key_is_in_the_slot_of_its_partition(stage: Stage) {
 
     assert!(RedisLease::new(node.redis().clone()).hold().await.unwrap());
 
-    let keys = node.redis().keys("").await;
+    let keys = node.redis().keys_with("").await;
     let strange: Vec<_> = keys.iter().filter(|key| kind_of(key).is_none()).collect();
     assert!(strange.is_empty(), "{strange:?}");
     let kinds: BTreeSet<_> = keys.iter().filter_map(|key| kind_of(key)).collect();
-    let without = ["nodes", "control", "partitions", "hosts", "leader", "presence"];
+    let without = [
+        "nodes",
+        "control",
+        "partitions",
+        "generation",
+        "hosts",
+        "leader",
+        "presence",
+        "pt:installation",
+        "pt:partitions",
+    ];
     assert_eq!(kinds, OF_A_ROOM.into_iter().chain(OF_A_PARTITION).chain(without).collect());
 }

@@ -1,5 +1,6 @@
 //! The archive queues: leases, marks, dead letters, idle rooms, and the log of a closed room.
 
+use crate::redis::testing::PT;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,7 +33,7 @@ fn queue(node: &Node) -> Arc<dyn ArchiveQueue> {
 }
 
 fn mark(room: &Room, archived: Seq) -> ArchivedMark {
-    ArchivedMark { room: room.name, archived, state: RoomState::Open, version: 0 }
+    ArchivedMark { room: room.name, archived, state: RoomState::Open, version: 0, stored: Some(0) }
 }
 
 /// Archives a room by hand: the first so many of its messages, which are at the head of the queue.
@@ -44,7 +45,7 @@ pub(super) async fn archive_through(node: &Node, room: &Room, through: Seq) {
     let last = entries.iter().find(|entry| entry.frame.ends_with(end.as_bytes())).unwrap();
     let version = node.broker.status(&[room.name]).await.unwrap().remove(0).unwrap().version;
     let marks = [ArchivedMark { version, ..mark(room, through) }];
-    assert!(queue.finish(partition, &lease, &last.position, &marks).await.unwrap());
+    assert!(queue.finish(partition, &lease, &last.position, 0, &marks).await.unwrap());
     queue.release(partition, &lease).await.unwrap();
 }
 
@@ -99,8 +100,8 @@ async fn without_the_lease_nothing_is_done(stage: Stage) {
     queue(&one).release(partition, &lost).await.unwrap();
     queue(&other).lease(partition).await.unwrap().unwrap();
     let last = queue(&one).read(partition, 10).await.unwrap().pop().unwrap().position;
-    assert!(!queue(&one).finish(partition, &lost, &last, &[mark(&room, 2)]).await.unwrap());
-    assert!(!queue(&one).bury_entry(partition, &lost, &last, "why").await.unwrap());
+    assert!(!queue(&one).finish(partition, &lost, &last, 0, &[mark(&room, 2)]).await.unwrap());
+    assert!(!queue(&one).dead_letter(partition, &lost, &last, "why").await.unwrap());
     assert_eq!(status(&one, &room).await.archived, 0);
     assert_eq!(queue(&one).read(partition, 10).await.unwrap().len(), 2);
 }
@@ -112,7 +113,7 @@ async fn a_mark_never_falls(stage: Stage) {
     archive_through(&node, &room, 2).await;
     let partition = node.broker.partition_of(room.name);
     let lease = queue(&node).lease(partition).await.unwrap().unwrap();
-    assert!(queue(&node).finish(partition, &lease, "0-1", &[mark(&room, 1)]).await.unwrap());
+    assert!(queue(&node).finish(partition, &lease, "0-1", 0, &[mark(&room, 1)]).await.unwrap());
     assert_eq!(status(&node, &room).await.archived, 2);
     assert_eq!(queue(&node).read(partition, 10).await.unwrap().len(), 1);
 }
@@ -156,7 +157,7 @@ async fn a_change_that_the_archiver_told_first_is_heard_all_the_same(stage: Stag
         let lease = queue(&node).lease(partition).await.unwrap().unwrap();
         let last = queue(&node).read(partition, 10).await.unwrap().pop().unwrap().position;
         let marks = [ArchivedMark { state, version, ..mark(&room, 1) }];
-        assert!(queue(&node).finish(partition, &lease, &last, &marks).await.unwrap());
+        assert!(queue(&node).finish(partition, &lease, &last, 0, &marks).await.unwrap());
         node.ear.clear();
         let event = Change { room: room.name, change, version: 1, notice: "{}".into() };
         node.broker.apply(event.clone()).await.unwrap();
@@ -173,8 +174,11 @@ async fn a_room_that_sql_no_longer_has_becomes_a_tombstone(stage: Stage) {
     let lease = queue(&node).lease(partition).await.unwrap().unwrap();
     let last = queue(&node).read(partition, 10).await.unwrap().pop().unwrap().position;
     let gone = ArchivedMark { state: RoomState::Deleted, version: u64::from(u32::MAX), ..mark(&room, 2) };
-    assert!(queue(&node).finish(partition, &lease, &last, &[gone]).await.unwrap());
-    assert_eq!(node.redis().keys(room.name.as_str()).await, [format!("pt:{{{}}}:room:{}", partition.0, room.name)]);
+    assert!(queue(&node).finish(partition, &lease, &last, 0, &[gone]).await.unwrap());
+    assert_eq!(
+        node.redis().keys_with(room.name.as_str()).await,
+        [format!("{PT}{{{}}}:room:{}", partition.0, room.name)]
+    );
     assert_eq!(node.accept(&[guest(&room, "id-3")]).await, [Outcome::Deleted]);
 }
 
@@ -186,7 +190,7 @@ async fn a_dead_letter_is_kept_with_its_reason_and_stays_readable(stage: Stage) 
     let lease = queue(&node).lease(partition).await.unwrap().unwrap();
     let entries = queue(&node).read(partition, 10).await.unwrap();
     for _ in 0..2 {
-        assert!(queue(&node).bury_entry(partition, &lease, &entries[1].position, "poison").await.unwrap());
+        assert!(queue(&node).dead_letter(partition, &lease, &entries[1].position, "poison").await.unwrap());
     }
     let left = queue(&node).read(partition, 10).await.unwrap();
     assert_eq!(
@@ -194,11 +198,11 @@ async fn a_dead_letter_is_kept_with_its_reason_and_stays_readable(stage: Stage) 
         [&entries[0].position, &entries[2].position]
     );
     let dead: Vec<(String, std::collections::BTreeMap<String, String>)> =
-        node.redis().raw("XRANGE", &[&format!("pt:{{{}}}:dead", partition.0), "-", "+"]).await;
+        node.redis().raw("XRANGE", &[&format!("{PT}{{{}}}:dead", partition.0), "-", "+"]).await;
     assert_eq!(dead.len(), 1, "burying twice is harmless");
     assert_eq!((dead[0].1["why"].as_str(), dead[0].1["n"].as_str()), ("poison", room.name.as_str()));
     // The mark stays below what SQL does not have: so the log keeps it, also when the room is closed.
-    assert!(queue(&node).finish(partition, &lease, &entries[2].position, &[mark(&room, 3)]).await.unwrap());
+    assert!(queue(&node).finish(partition, &lease, &entries[2].position, 0, &[mark(&room, 3)]).await.unwrap());
     assert_eq!(status(&node, &room).await.archived, 1);
     assert!(queue(&node).read(partition, 10).await.unwrap().is_empty());
     node.rooms.change(room.name, RoomChange::Close).await.unwrap();
@@ -212,8 +216,8 @@ async fn what_retention_took_is_in_no_log_though_a_dead_letter_kept_it(stage: St
     let partition = node.broker.partition_of(room.name);
     let lease = queue(&node).lease(partition).await.unwrap().unwrap();
     let entries = queue(&node).read(partition, 10).await.unwrap();
-    assert!(queue(&node).bury_entry(partition, &lease, &entries[1].position, "poison").await.unwrap());
-    assert!(queue(&node).finish(partition, &lease, &entries[2].position, &[mark(&room, 3)]).await.unwrap());
+    assert!(queue(&node).dead_letter(partition, &lease, &entries[1].position, "poison").await.unwrap());
+    assert!(queue(&node).finish(partition, &lease, &entries[2].position, 0, &[mark(&room, 3)]).await.unwrap());
     node.rooms.change(room.name, RoomChange::Close).await.unwrap();
     assert_eq!(log(&node, &room).await, [1, 2, 3]);
     for (through, left) in [(0, vec![1, 2, 3]), (1, vec![2, 3]), (3, vec![]), (3, vec![])] {
@@ -229,7 +233,7 @@ async fn what_retention_took_is_in_no_log_though_a_dead_letter_kept_it(stage: St
     // A room that is not here is none the less purged, and does not come into being by that.
     let unknown = node.unseeded_room().await;
     node.broker.purge(unknown.name, 9).await.unwrap();
-    assert!(node.redis().keys(unknown.name.as_str()).await.is_empty());
+    assert!(node.redis().keys_with(unknown.name.as_str()).await.is_empty());
     assert_eq!(status(&node, &other).await.archived, 0);
 }
 
@@ -297,7 +301,7 @@ async fn an_idle_room_goes_unless_somebody_or_something_needs_it(stage: Stage) {
     let there: Vec<_> = node.broker.status(&names).await.unwrap().iter().map(Option::is_some).collect();
     assert_eq!(there, [false, false, true, true, true]);
     for gone in [&archived, &left] {
-        assert_eq!(node.redis().keys(gone.name.as_str()).await, Vec::<String>::new());
+        assert_eq!(node.redis().keys_with(gone.name.as_str()).await, Vec::<String>::new());
     }
 }
 

@@ -4,6 +4,7 @@ use super::*;
 use crate::broker::Seed;
 use crate::broker::testing::{Node, until};
 use crate::domain::{Room, Seq};
+use crate::redis::testing::PT;
 use crate::rooms::RoomError;
 
 on_a_cluster!(
@@ -88,7 +89,7 @@ async fn a_ticket_is_good_for_its_own_room_and_holder(stage: Stage) {
     let ticket = node.broker.begin_seed(room.name).await.unwrap().unwrap();
     node.broker.begin_seed(other.name).await.unwrap().unwrap();
     assert!(!node.broker.finish_seed(other.name, ticket, seed_of(&node, &other, 0, None).await).await.unwrap());
-    let key = node.redis().keys(&format!("seed:{}", room.name)).await.remove(0);
+    let key = node.redis().keys_with(&format!("seed:{}", room.name)).await.remove(0);
     let left: i64 = node.redis().raw("PTTL", &[&key]).await;
     assert!((1..=10_000).contains(&left), "{left}");
 }
@@ -102,8 +103,8 @@ async fn a_deletion_leaves_a_tombstone_and_nothing_else(stage: Stage) {
     let ticket = node.broker.begin_seed(absent.name).await.unwrap().unwrap();
     for gone in [&room, &absent] {
         node.rooms.change(gone.name, RoomChange::Delete).await.unwrap();
-        let keys = node.redis().keys(gone.name.as_str()).await;
-        let tombstone = format!("pt:{{{}}}:room:{}", node.broker.partition_of(gone.name).0, gone.name);
+        let keys = node.redis().keys_with(gone.name.as_str()).await;
+        let tombstone = format!("{PT}{{{}}}:room:{}", node.broker.partition_of(gone.name).0, gone.name);
         assert_eq!(keys, std::slice::from_ref(&tombstone));
         let fields: std::collections::BTreeMap<String, String> = node.redis().raw("HGETALL", &[&tombstone]).await;
         assert_eq!(fields.keys().collect::<Vec<_>>(), ["state", "sv"]);
@@ -120,7 +121,7 @@ async fn a_deletion_leaves_a_tombstone_and_nothing_else(stage: Stage) {
         assert_eq!((status.state, status.guests, status.hosts), (RoomState::Deleted, 0, 0));
         let late = Change { room: gone.name, change: RoomChange::Close, version: 1, notice: "{}".into() };
         node.broker.apply(late).await.unwrap();
-        assert_eq!(node.redis().keys(gone.name.as_str()).await, keys);
+        assert_eq!(node.redis().keys_with(gone.name.as_str()).await, keys);
     }
     let seed = seed_of(&node, &absent, 0, None).await;
     assert!(!node.broker.finish_seed(absent.name, ticket, seed).await.unwrap());

@@ -126,7 +126,7 @@ fn change(
     block_on(async {
         let store = open_store(stores.database()).await?;
         let announcer = match stores.redis() {
-            Some(url) => Some(Announcer::new(url, &Chance::from_entropy())?),
+            Some(url) => Some(Announcer::connect(url, &store, &Chance::from_entropy()).await?),
             None => None,
         };
         let changed = async {

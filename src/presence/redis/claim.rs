@@ -6,10 +6,9 @@
 use std::time::Duration;
 
 use fred::prelude::*;
-use fred::types::{Expiration, SetOptions};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 
-use super::{AT_ONCE, PART, RedisPresence, Status, Word, key, set_of};
+use super::{AT_ONCE, PART, RedisPresence, Status, Word};
 use crate::broker::Unavailable;
 use crate::domain::HostUuid;
 use crate::redis::call;
@@ -20,12 +19,8 @@ const CLAIM_TTL: Duration = Duration::from_secs(2);
 impl RedisPresence {
     /// Looks after a dead node, unless another does.
     pub(super) async fn claim(&self, dead: &str) -> Result<(), Unavailable> {
-        let claim = format!("pt:node:{dead}:claim");
-        let (client, me) = (self.redis.client(), self.redis.node());
-        let options = Some(Expiration::PX(CLAIM_TTL.as_millis() as i64));
-        let mine: Option<String> =
-            call(|| client.set(&claim, me.as_str(), options.clone(), Some(SetOptions::NX), false)).await?;
-        if mine.is_none() {
+        let claim = self.redis.keys()?.shared(&format!("node:{dead}:claim"));
+        if !self.hold(&claim).await? {
             return Ok(());
         }
         let mut looked_after = 0;
@@ -39,14 +34,22 @@ impl RedisPresence {
                 // What was known of the dead may be wrong by now.
                 return Ok(());
             }
-            call(|| client.set::<(), _, _>(&claim, me.as_str(), options.clone(), None, false)).await?;
+            if !self.hold(&claim).await? {
+                return Ok(());
+            }
         }
         self.redis.forget_incarnation(dead).await?;
         metrics::counter!(crate::metric::CLAIMS).increment(1);
         if looked_after > 0 {
             tracing::info!(node = dead, hosts = looked_after, "a node is dead; its hosts are looked after");
         }
-        call(|| client.del::<(), _>(&claim)).await
+        call(|| self.redis.client().del::<(), _>(&claim)).await
+    }
+
+    /// Takes or renews the claim. `false`: another node has it.
+    async fn hold(&self, claim: &str) -> Result<bool, Unavailable> {
+        let args: Vec<Value> = vec![self.redis.node().as_str().into(), (CLAIM_TTL.as_millis() as i64).into()];
+        Ok(self.redis.eval(&self.hold, claim, args).await?.as_i64() == Some(1))
     }
 
     /// Takes back all that was said under an incarnation.
@@ -57,7 +60,7 @@ impl RedisPresence {
 
     /// A part of it, so that nothing is forgotten when it is interrupted: out of the set last. Returns of how many hosts.
     pub(super) async fn take_back_part(&self, dead: &str) -> Result<usize, Unavailable> {
-        let set = set_of(dead);
+        let set = self.redis.keys()?.hosts_of(dead);
         let names: Vec<String> = call(|| self.redis.client().srandmember(&set, Some(PART))).await?;
         let hosts: Vec<HostUuid> = names.iter().filter_map(|name| name.parse().ok()).collect();
         let said = futures_util::stream::iter(hosts).map(|host| self.say(host, dead, Word::Dead));
@@ -71,7 +74,8 @@ impl RedisPresence {
 
     /// A host as his hash has him, and the incarnations in it.
     pub(super) async fn read(&self, host: HostUuid) -> Result<(Status, Vec<String>), Unavailable> {
-        let fields: Vec<(String, String)> = call(|| self.redis.client().hgetall(key(host))).await?;
+        let key = self.redis.keys()?.presence(host);
+        let fields: Vec<(String, String)> = call(|| self.redis.client().hgetall(&key)).await?;
         let version = fields.iter().find(|(name, _)| name == "version");
         let version = version.and_then(|(_, version)| version.parse().ok()).unwrap_or_default();
         let nodes: Vec<String> =

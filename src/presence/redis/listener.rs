@@ -10,7 +10,7 @@ use fred::types::Message;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
-use super::{CHANNEL, PresenceSink, Status};
+use super::{PresenceSink, Status};
 use crate::broker::Unavailable;
 use crate::domain::HostUuid;
 use crate::redis::{Disturbances, Redis};
@@ -21,16 +21,17 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 pub(super) async fn start(redis: Redis, sink: Arc<dyn PresenceSink>) -> Result<(), Unavailable> {
     // Before the subscription: what happens from then on is heard.
     let (messages, disturbances) = (redis.subscriber().message_rx(), redis.disturbances());
-    let first = redis.subscribe(CHANNEL).await;
-    tokio::spawn(listen(redis, sink, messages, disturbances, first.is_ok()));
+    let channel = redis.keys()?.status().to_owned();
+    let first = redis.subscribe(&channel).await;
+    tokio::spawn(listen(redis, channel, sink, (messages, disturbances), first.is_ok()));
     first
 }
 
 async fn listen(
     redis: Redis,
+    channel: String,
     sink: Arc<dyn PresenceSink>,
-    mut messages: Receiver<Message>,
-    mut disturbances: Disturbances,
+    (mut messages, mut disturbances): (Receiver<Message>, Disturbances),
     mut subscribed: bool,
 ) {
     let mut retry = tokio::time::interval(RETRY_INTERVAL);
@@ -38,7 +39,7 @@ async fn listen(
         tokio::select! {
             () = redis.ended() => return,
             message = messages.recv() => match message {
-                Ok(message) if &*message.channel == CHANNEL => {
+                Ok(message) if *message.channel == *channel => {
                     if message.value.as_bytes().and_then(|bytes| deliver(bytes, &*sink)).is_none() {
                         tracing::warn!("a status event could not be read");
                     }
@@ -52,7 +53,7 @@ async fn listen(
                 None => return,
             },
             _ = retry.tick(), if !subscribed => {
-                subscribed = redis.subscribe(CHANNEL).await.is_ok();
+                subscribed = redis.subscribe(&channel).await.is_ok();
                 if subscribed {
                     sink.missed();
                 }

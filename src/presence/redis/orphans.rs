@@ -6,7 +6,7 @@ use fred::prelude::*;
 use fred::types::{ClusterHash, CustomCommand, SetOptions};
 
 use crate::broker::Unavailable;
-use crate::redis::{NODES, Redis, call};
+use crate::redis::{Keys, Redis, call};
 
 /// How many keys a server looks through at a time: well under a millisecond.
 const PART: &str = "500";
@@ -14,17 +14,18 @@ const PART: &str = "500";
 /// Counts them and, with `adopt`, puts their nodes into the list again, as nodes that are dead. One that lives finds its lease
 /// ended by that, and begins another.
 pub(super) async fn adopt(redis: &Redis, adopt: bool) -> Result<u64, Unavailable> {
-    let mut orphans = 0;
-    for set in sets(redis).await? {
-        let Some(node) = set.strip_prefix("pt:node:").and_then(|rest| rest.strip_suffix(":hosts")) else { continue };
-        let lease: Option<f64> = call(|| redis.client().zscore(NODES, node)).await?;
+    let (mut orphans, keys) = (0, redis.keys()?);
+    for set in sets(redis, keys).await? {
+        let Some(node) = keys.incarnation_in(&set) else { continue };
+        let lease: Option<f64> = call(|| redis.client().zscore(keys.nodes(), node)).await?;
         if lease.is_some() {
             continue;
         }
         orphans += 1;
         if adopt {
             let only_new = Some(SetOptions::NX);
-            call(|| redis.client().zadd::<(), _, _>(NODES, only_new.clone(), None, false, false, (0.0, node))).await?;
+            call(|| redis.client().zadd::<(), _, _>(keys.nodes(), only_new.clone(), None, false, false, (0.0, node)))
+                .await?;
             tracing::warn!(
                 node,
                 "a node that nobody knew has left hosts online; it is looked after as one that is dead"
@@ -35,14 +36,14 @@ pub(super) async fn adopt(redis: &Redis, adopt: bool) -> Result<u64, Unavailable
 }
 
 /// The sets there are, on whatever server.
-async fn sets(redis: &Redis) -> Result<Vec<String>, Unavailable> {
-    let mut sets = Vec::new();
+async fn sets(redis: &Redis, keys: &Keys) -> Result<Vec<String>, Unavailable> {
+    let (mut sets, pattern) = (Vec::new(), keys.hosts_pattern());
     for server in redis.client().active_connections() {
         let server = redis.client().with_cluster_node(server);
         let mut cursor = "0".to_owned();
         loop {
             let scan = CustomCommand::new_static("SCAN", ClusterHash::FirstKey, false);
-            let args: Vec<String> = [&*cursor, "MATCH", "pt:node:*:hosts", "COUNT", PART].map(str::to_owned).into();
+            let args: Vec<String> = [&*cursor, "MATCH", &pattern, "COUNT", PART].map(str::to_owned).into();
             let (next, found): (String, Vec<String>) = call(|| server.custom(scan.clone(), args.clone())).await?;
             sets.extend(found);
             cursor = next;

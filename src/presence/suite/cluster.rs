@@ -1,6 +1,7 @@
 //! What many nodes on one Redis need: hosts on several, greetings to all, listeners that come back.
 
 use super::*;
+use crate::redis::testing::PT;
 
 on_every_redis!(crate::presence::suite::Stage::on:
     a_host_with_sockets_on_two_nodes_goes_with_the_last,
@@ -40,13 +41,13 @@ async fn hosts_of_a_node_that_is_in_no_list_are_found_and_it_is_dead(stage: Stag
     assert_eq!(node.presence.adopt_orphans(true).await, Ok(0), "its own node is in the list");
     // As after a failover that forgot the list, and not the sets.
     for orphan in ["one", "other"] {
-        let set = format!("pt:node:{orphan}:hosts");
+        let set = format!("{PT}node:{orphan}:hosts");
         let _: i64 = node.redis().raw("SADD", &[&set, a_host().as_str()]).await;
     }
     for (adopt, found) in [(false, 2), (true, 2), (true, 0), (false, 0)] {
         assert_eq!(node.presence.adopt_orphans(adopt).await, Ok(found));
     }
-    let lease: String = node.redis().raw("ZSCORE", &["pt:nodes", "one"]).await;
+    let lease: String = node.redis().raw("ZSCORE", &[&*format!("{PT}nodes"), "one"]).await;
     assert_eq!(lease, "0");
 }
 
@@ -75,7 +76,7 @@ async fn a_node_says_which_hosts_to_look_after_when_it_dies(stage: Stage) {
         other.enter(host).await;
     }
     one.leave(gone).await;
-    let set = format!("pt:node:{}:hosts", one.redis().incarnation().unwrap());
+    let set = format!("{PT}node:{}:hosts", one.redis().incarnation().unwrap());
     assert_eq!(one.redis().raw::<Vec<String>>("SMEMBERS", &[&set]).await, [host.to_string()]);
 }
 
@@ -111,7 +112,7 @@ async fn the_hosts_of_a_dead_node_go_offline_unless_they_are_elsewhere(stage: St
     }
     assert_eq!(other.left_of(&dying).await, Vec::<String>::new());
     let name = dying.redis().incarnation().unwrap();
-    assert_eq!(other.redis().raw::<Option<String>>("ZSCORE", &["pt:nodes", &name]).await, None);
+    assert_eq!(other.redis().raw::<Option<String>>("ZSCORE", &[&*format!("{PT}nodes"), &name]).await, None);
 }
 
 async fn what_one_who_looks_after_the_dead_has_begun_another_ends(stage: Stage) {
@@ -123,13 +124,13 @@ async fn what_one_who_looks_after_the_dead_has_begun_another_ends(stage: Stage) 
     let name = dying.redis().incarnation().unwrap();
     dying.dies().await;
     // One died after he had claimed it and taken two hosts back, of whom one is out of the set.
-    let claim = format!("pt:node:{name}:claim");
+    let claim = format!("{PT}node:{name}:claim");
     other.redis().raw::<String>("SET", &[&claim, "somebody", "PX", "700"]).await;
     for host in &hosts[..2] {
-        let key = format!("pt:{{{host}}}:presence");
+        let key = format!("{PT}{{{host}}}:presence");
         other.redis().raw::<i64>("HDEL", &[&key, &format!("n:{name}")]).await;
     }
-    other.redis().raw::<i64>("SREM", &[&format!("pt:node:{name}:hosts"), hosts[0].as_str()]).await;
+    other.redis().raw::<i64>("SREM", &[&format!("{PT}node:{name}:hosts"), hosts[0].as_str()]).await;
     other.ripens().await;
     other.presence.keep().await.unwrap();
     assert!(!other.heard().await.contains(&Heard::Offline(hosts[5])), "another looks after it");
@@ -184,19 +185,19 @@ async fn a_node_that_may_have_been_forgotten_says_again_whom_it_has_and_nobody_f
         if round == 1 {
             // A server has lost what it knew of some.
             for host in &hosts[..10] {
-                one.redis().raw::<i64>("DEL", &[&format!("pt:{{{host}}}:presence")]).await;
+                one.redis().raw::<i64>("DEL", &[&format!("{PT}{{{host}}}:presence")]).await;
             }
         }
         one.redis().lose_lease();
         one.beats().await;
         let after = one.redis().incarnation().unwrap();
         assert_ne!(after, before);
-        let sets = one.redis().keys(&format!("node:{}", one.redis().node())).await;
-        assert_eq!(sets, [format!("pt:node:{after}:hosts")]);
+        let sets = one.redis().keys_with(&format!("node:{}", one.redis().node())).await;
+        assert_eq!(sets, [format!("{PT}node:{after}:hosts")]);
         assert_eq!(one.redis().raw::<usize>("SCARD", &[&sets[0]]).await, hosts.len());
         for host in hosts.iter().step_by(97).chain(&hosts[..10]) {
             assert!(other.is_online(*host).await);
-            let fields: Vec<String> = one.redis().raw("HKEYS", &[&format!("pt:{{{host}}}:presence")]).await;
+            let fields: Vec<String> = one.redis().raw("HKEYS", &[&format!("{PT}{{{host}}}:presence")]).await;
             assert_eq!(fields.len(), 2, "{fields:?}");
         }
     }
@@ -267,7 +268,7 @@ async fn a_host_whom_no_list_names_is_found_gone_when_he_is_asked_for(stage: Sta
     let host = a_host();
     dying.enter(host).await;
     let name = dying.redis().incarnation().unwrap();
-    other.redis().raw::<i64>("DEL", &[&format!("pt:node:{name}:hosts")]).await;
+    other.redis().raw::<i64>("DEL", &[&format!("{PT}node:{name}:hosts")]).await;
     dying.dies().await;
     other.ripens().await;
     other.presence.keep().await.unwrap();

@@ -1,5 +1,6 @@
 //! A master is gone, and with it perhaps what it was told last: nodes say again whom they have.
 
+use crate::redis::testing::PT;
 use fred::util::redis_keyslot;
 
 use super::*;
@@ -54,9 +55,9 @@ async fn fail_over(mut stage: Stage, key: impl Fn(HostUuid) -> String) {
 }
 
 async fn a_failover_of_whom_it_knows_makes_nobody_flicker_and_nobody_is_forgotten(stage: Stage) {
-    fail_over(stage, |host| format!("pt:{{{host}}}:presence")).await;
+    fail_over(stage, |host| format!("{PT}{{{host}}}:presence")).await;
 }
 
 async fn a_failover_of_who_lives_makes_nobody_flicker_and_nobody_is_forgotten(stage: Stage) {
-    fail_over(stage, |_| "pt:nodes".to_owned()).await;
+    fail_over(stage, |_| format!("{PT}nodes")).await;
 }

@@ -90,7 +90,7 @@ impl Broker for FakeBroker {
     }
     async fn accept(&self, _: Partition, batch: &[&Submission]) -> Result<Vec<Outcome>, Unavailable> {
         tokio::time::sleep(self.takes).await;
-        assert!(batch.len() <= MAX_BATCH);
+        assert!(batch.len() <= self.max_batch());
         let mut told = self.told.lock();
         told.calls.push(batch.iter().map(|submission| submission.id.to_string()).collect());
         let fault = told.faults.pop_front().or_else(|| told.forever.clone());

@@ -6,15 +6,16 @@ use sea_orm::sea_query::Expr;
 use sea_orm::{ColumnTrait as _, EntityTrait as _, QueryFilter as _};
 
 use super::*;
-use crate::domain::{RoomChange, RoomState};
+use crate::domain::{RoomChange, RoomKey, RoomName, RoomState};
 use crate::store::entity::chatroom;
-use crate::store::{Appended, ArchivedRoom, Dialect, StoreError};
+use crate::store::{Appended, ArchivedRoom, BatchRoom, Dialect, StoreError};
 
 on_every_database!(
     archiving_twice_is_harmless,
     a_batch_moves_each_of_its_rooms_to_its_newest_message,
     an_older_message_never_lowers_what_the_room_knows,
     messages_of_a_deleted_room_are_dropped,
+    a_row_with_another_name_takes_and_shows_nothing,
     a_number_with_another_message_is_a_conflict,
     concurrent_batches_over_the_same_rooms_all_arrive,
     an_archiver_writes_thousands_of_rows_a_second,
@@ -32,19 +33,53 @@ async fn all(store: &Store, room: ChatroomId) -> Vec<Message> {
     store.messages_between(room, 0, None, 1_000).await.unwrap()
 }
 
+fn of_batch(room: &Room, life: &str) -> BatchRoom {
+    BatchRoom { key: key_of(room), life: life.to_owned() }
+}
+
+fn key_of(room: &Room) -> RoomKey {
+    RoomKey { name: room.name, chatroom: room.id }
+}
+
+async fn a_row_with_another_name_takes_and_shows_nothing(store: Store, _url: String) {
+    let host = a_host(&store).await;
+    let owner = a_room(&store, &host).await;
+    store.archive(&[message(owner.id, 1, "of the owner")], &[of_batch(&owner, "life-1")], &[]).await.unwrap();
+    // As after SQL was restored: the broker knows a room by an id that belongs to another one by now.
+    let lost = RoomKey { name: RoomName::from_random([7; 16]), chatroom: owner.id };
+    let of_lost = BatchRoom { key: lost, life: "life-1".to_owned() };
+    let archived = store.archive(&[message(owner.id, 2, "private")], &[of_lost], &[]).await.unwrap();
+    assert!(!archived.rooms[0].exists);
+    assert_eq!(all(&store, owner.id).await.len(), 1);
+    assert_eq!(store.messages_between(lost, 0, None, 10).await.unwrap(), []);
+    assert_eq!(store.messages_before(lost, None, 10).await.unwrap(), []);
+    assert_eq!(store.page_messages(lost, None, 0, 10).await.unwrap(), []);
+    assert_eq!(store.count_messages(lost, None).await.unwrap(), 0);
+    assert_eq!(store.seq_of_datetime(lost, "2023-03-23T08:15:77").await.unwrap(), None);
+    assert_eq!(store.seq_accepted_at(lost, later(0)).await.unwrap(), None);
+    assert_eq!(store.messages_between(key_of(&owner), 0, None, 10).await.unwrap().len(), 1);
+    // Nor is the owner's row changed by what happens in the other room.
+    assert!(!store.set_contact(lost, "guest@mail.example", "en", later(1)).await.unwrap());
+    store.check_room(lost, later(9_000)).await.unwrap();
+    store.see_guest(lost, later(9_000)).await.unwrap();
+    let row = store.room(owner.id).await.unwrap().unwrap();
+    assert_eq!((row.last_checked_at, row.has_contact), (None, false));
+}
+
 async fn archiving_twice_is_harmless(store: Store, _url: String) {
     let room = a_room(&store, &a_host(&store).await).await;
     let batch: Vec<_> = (1..=3).map(|seq| message(room.id, seq, "안녕 🙂")).collect();
-    let lives = [(room.id, "life-2".to_owned())];
-    let first = store.archive(&batch, &lives, &[]).await.unwrap();
+    let rooms = [of_batch(&room, "life-2")];
+    let first = store.archive(&batch, &rooms, &[]).await.unwrap();
     assert_eq!(
         first.rooms,
-        [ArchivedRoom { chatroom: room.id, exists: true, state: RoomState::Open, state_version: 0 }]
+        [ArchivedRoom { chatroom: room.id, exists: true, state: RoomState::Open, state_version: 0, stored: 0 }]
     );
     let after = store.room(room.id).await.unwrap();
     for again in [&batch[..], &batch[..1], &batch[1..]] {
-        let archived = store.archive(again, &lives, &[]).await.unwrap();
-        assert_eq!((archived.rooms, archived.conflicts), (first.rooms.clone(), Vec::new()));
+        let archived = store.archive(again, &rooms, &[]).await.unwrap();
+        let had = ArchivedRoom { stored: 3, ..first.rooms[0] };
+        assert_eq!((archived.rooms, archived.conflicts), (vec![had], Vec::new()));
     }
     assert_eq!(store.room(room.id).await.unwrap(), after);
     assert_eq!(all(&store, room.id).await, batch);
@@ -56,7 +91,7 @@ async fn a_batch_moves_each_of_its_rooms_to_its_newest_message(store: Store, _ur
     let (one, other, still) = (a_room(&store, &host).await, a_room(&store, &host).await, a_room(&store, &host).await);
     store.change_room(other.name, RoomChange::Close, later(1)).await.unwrap();
     let batch = [message(other.id, 1, "c"), message(one.id, 1, "a"), message(one.id, 2, "b")];
-    let archived = store.archive(&batch, &[(one.id, "life-2".to_owned())], &[]).await.unwrap();
+    let archived = store.archive(&batch, &[of_batch(&one, "life-2")], &[]).await.unwrap();
     assert_eq!(archived.rooms.iter().map(|room| room.chatroom).collect::<Vec<_>>(), [one.id, other.id]);
     assert_eq!((archived.rooms[1].state, archived.rooms[1].state_version), (RoomState::Closed, 1));
     let after = store.room(one.id).await.unwrap().unwrap();
@@ -72,9 +107,9 @@ async fn a_batch_moves_each_of_its_rooms_to_its_newest_message(store: Store, _ur
 
 async fn an_older_message_never_lowers_what_the_room_knows(store: Store, _url: String) {
     let room = a_room(&store, &a_host(&store).await).await;
-    store.archive(&[message(room.id, 5, "five")], &[(room.id, "life-2".to_owned())], &[]).await.unwrap();
+    store.archive(&[message(room.id, 5, "five")], &[of_batch(&room, "life-2")], &[]).await.unwrap();
     let after = store.room(room.id).await.unwrap();
-    store.archive(&[message(room.id, 3, "three")], &[(room.id, "life-1".to_owned())], &[]).await.unwrap();
+    store.archive(&[message(room.id, 3, "three")], &[of_batch(&room, "life-1")], &[]).await.unwrap();
     let now = store.room(room.id).await.unwrap();
     assert_eq!(now.map(|room| Room { counts: after.as_ref().unwrap().counts, ..room }), after);
     assert_eq!(all(&store, room.id).await.iter().map(|message| message.seq).collect::<Vec<_>>(), [3, 5]);
@@ -92,7 +127,7 @@ async fn messages_of_a_deleted_room_are_dropped(store: Store, _url: String) {
     let archived = store.archive(&[message(left.id, 1, "lost"), message(kept.id, 1, "kept")], &[], &[]).await.unwrap();
     assert_eq!(
         archived.rooms[1],
-        ArchivedRoom { chatroom: left.id, exists: false, state: RoomState::Deleted, state_version: 0 }
+        ArchivedRoom { chatroom: left.id, exists: false, state: RoomState::Deleted, state_version: 0, stored: 0 }
     );
     assert!(archived.conflicts.is_empty());
     assert_eq!(all(&store, kept.id).await.len(), 1);

@@ -6,13 +6,12 @@ use std::net::TcpStream;
 use crate::Failure;
 use crate::socket::PATIENCE;
 
-/// Queues `pt:{0}:queue` to `pt:{15}:queue`.
-const PARTITIONS: usize = 16;
-
 /// A connection to Redis that asks one thing.
 pub(crate) struct Queues {
     address: String,
     redis: BufReader<TcpStream>,
+    /// The command that reads each queue's length.
+    commands: Vec<String>,
 }
 
 impl Queues {
@@ -21,7 +20,10 @@ impl Queues {
         let failed = |error| Failure::new(format!("--await-archive: {address}: {error}"));
         let stream = TcpStream::connect(address).map_err(failed)?;
         stream.set_read_timeout(Some(PATIENCE)).map_err(failed)?;
-        Ok(Self { address: address.to_owned(), redis: BufReader::new(stream) })
+        let mut queues = Self { address: address.to_owned(), redis: BufReader::new(stream), commands: Vec::new() };
+        queues.commands =
+            queues.find().map_err(|error| Failure::new(format!("--await-archive: {address}: {error}")))?;
+        Ok(queues)
     }
 
     /// Messages that wait for the archive.
@@ -29,16 +31,38 @@ impl Queues {
         self.ask().map_err(|error| Failure::new(format!("--await-archive: {}: {error}", self.address)))
     }
 
+    /// The queues of the installation that owns this Redis.
+    fn find(&mut self) -> Result<Vec<String>, String> {
+        let installation = self.get("pt:installation")?;
+        let partitions = self.get(&format!("pt:{installation}:partitions"))?;
+        let partitions: u16 = partitions.parse().map_err(|_| format!("{partitions:?} partitions"))?;
+        Ok((0..partitions).map(|partition| format!("XLEN pt:{installation}:{{{partition}}}:queue\r\n")).collect())
+    }
+
+    fn get(&mut self, key: &str) -> Result<String, String> {
+        self.redis.get_mut().write_all(format!("GET {key}\r\n").as_bytes()).map_err(|error| error.to_string())?;
+        let length = self.line()?;
+        if !length.starts_with('$') || length == "$-1" {
+            return Err(format!("no node has started on this Redis: {key} is {length:?}"));
+        }
+        self.line()
+    }
+
     fn ask(&mut self) -> Result<u64, String> {
-        let commands: String = (0..PARTITIONS).map(|partition| format!("XLEN pt:{{{partition}}}:queue\r\n")).collect();
+        let commands = self.commands.concat();
         self.redis.get_mut().write_all(commands.as_bytes()).map_err(|error| error.to_string())?;
         let mut sum = 0;
-        for _ in 0..PARTITIONS {
-            let mut line = String::new();
-            self.redis.read_line(&mut line).map_err(|error| error.to_string())?;
-            let number = line.trim_end().strip_prefix(':').and_then(|number| number.parse::<u64>().ok());
-            sum += number.ok_or_else(|| format!("Redis answers {:?}", line.trim_end()))?;
+        for _ in 0..self.commands.len() {
+            let line = self.line()?;
+            let number = line.strip_prefix(':').and_then(|number| number.parse::<u64>().ok());
+            sum += number.ok_or_else(|| format!("Redis answers {line:?}"))?;
         }
         Ok(sum)
+    }
+
+    fn line(&mut self) -> Result<String, String> {
+        let mut line = String::new();
+        self.redis.read_line(&mut line).map_err(|error| error.to_string())?;
+        Ok(line.trim_end().to_owned())
     }
 }

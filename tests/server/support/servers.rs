@@ -42,19 +42,23 @@ impl RedisServer {
     /// Messages that wait for SQL, in all partitions.
     pub async fn queued_messages(&self) -> i64 {
         let client = self.client().await;
+        let installation: String = client.get("pt:installation").await.expect("redis answers");
+        let partitions = format!("pt:{installation}:partitions");
+        let partitions: u16 = client.get(&partitions).await.expect("redis answers");
         let mut queued = 0;
-        for partition in 0..pintalk::broker::redis::PARTITIONS {
-            queued += client.xlen::<i64, _>(format!("pt:{{{partition}}}:queue")).await.expect("redis answers");
+        for partition in 0..partitions {
+            let queue = format!("pt:{installation}:{{{partition}}}:queue");
+            queued += client.xlen::<i64, _>(queue).await.expect("redis answers");
         }
         client.quit().await.expect("redis answers");
         queued
     }
 
-    /// For how many milliseconds it still keeps each of the keys that begin so; -1: for good.
-    pub async fn spans_kept(&self, prefix: &str) -> Vec<i64> {
+    /// For how many milliseconds it still keeps each key that holds a part; -1: for good.
+    pub async fn spans_kept(&self, part: &str) -> Vec<i64> {
         let client = self.client().await;
         let keys: Vec<String> =
-            client.custom(fred::cmd!("KEYS"), vec![format!("{prefix}*")]).await.expect("redis answers");
+            client.custom(fred::cmd!("KEYS"), vec![format!("*{part}*")]).await.expect("redis answers");
         let mut spans = Vec::new();
         for key in keys {
             spans.push(client.pttl::<i64, _>(key).await.expect("redis answers"));

@@ -1,17 +1,17 @@
 #!lua flags=allow-oom
--- Applies a change of a room's state that SQL has decided, and publishes it, unless a newer one came first.
+-- Applies a change of a room's state that SQL has decided, and publishes it, unless a newer one was applied first.
 --
--- KEYS 1  pt:{k}:room:<name>  2  pt:{k}:log:<name>  3  pt:{k}:ids:<name>  4  pt:{k}:seed:<name>  5  pt:{k}:idle
--- ARGV 1  version  2  open | closed | deleted  3  the bus  4  the publication  5  room  6  tombstone's life in s
+-- KEYS 1  {k}:room:<name>  2  {k}:log:<name>  3  {k}:ids:<name>  4  {k}:seed:<name>  5  {k}:idle
+-- ARGV 1  version  2  open | closed | deleted  3  the bus  4  the publication  5  room  6  lifetime of a tombstone in s
 -- Returns 1 if it was applied, 0 if it was old or known.
 local hash = redis.call('HMGET', KEYS[1], 'sv', 'seq', 'archived', 'state')
 local version, known = tonumber(ARGV[1]), tonumber(hash[1] or -1)
 if known >= version then
-  -- An archiver or a seeder may have brought this very state from SQL first, and they tell nobody. Twice is harmless.
+  -- An archiver or a seeder may have applied this very state first, and neither publishes. Twice is harmless.
   if hash[4] == ARGV[2] and (known == version or ARGV[2] == 'deleted') then redis.call('SPUBLISH', ARGV[3], ARGV[4]) end
   return 0
 end
--- Whoever is seeding read SQL before this change: he reads it again.
+-- A node that is seeding read SQL before this change: it reads SQL again.
 redis.call('DEL', KEYS[4])
 if ARGV[2] == 'deleted' then
   redis.call('DEL', KEYS[1], KEYS[2], KEYS[3])
@@ -20,7 +20,10 @@ if ARGV[2] == 'deleted' then
   redis.call('ZREM', KEYS[5], ARGV[5])
 elseif hash[1] then
   redis.call('HSET', KEYS[1], 'state', ARGV[2], 'sv', ARGV[1])
-  if ARGV[2] == 'closed' and tonumber(hash[3]) >= tonumber(hash[2]) then redis.call('DEL', KEYS[2]) end
+  if ARGV[2] == 'closed' and tonumber(hash[3]) >= tonumber(hash[2]) then
+    redis.call('DEL', KEYS[2])
+    redis.call('HDEL', KEYS[1], 'bytes')
+  end
 end
 redis.call('SPUBLISH', ARGV[3], ARGV[4])
 return 1

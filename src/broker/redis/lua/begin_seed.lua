@@ -1,7 +1,10 @@
--- Gives out the right to seed a room that is not there.
+-- Gives the caller the right to seed a room that is not here. A ticket that would outlive its lifetime was given before the
+-- server's clock was put back: it is not valid.
 --
--- KEYS 1  pt:{k}:room:<name>  2  pt:{k}:seed:<name>
--- ARGV 1  ticket  2  its life in ms
+-- KEYS 1  {k}:room:<name>  2  {k}:seed:<name>
+-- ARGV 1  ticket  2  its lifetime in ms
+-- Returns 1 if the ticket was given.
 if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+if redis.call('PTTL', KEYS[2]) > tonumber(ARGV[2]) then redis.call('DEL', KEYS[2]) end
 if redis.call('SET', KEYS[2], ARGV[1], 'NX', 'PX', ARGV[2]) then return 1 end
 return 0

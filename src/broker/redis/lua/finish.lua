@@ -1,17 +1,46 @@
 #!lua flags=allow-oom
 -- After a batch of the archive queue was committed: marks the rooms, trims their logs, and removes the batch.
 --
--- KEYS 1  pt:{k}:archiver  2  pt:{k}:queue
--- ARGV 1  holder of the lease  2  first entry that stays  3  tombstone's life in s  4… four a room: room, archived, state,
---      version, as SQL has them
--- Returns 0, and does nothing, if the lease is lost.
+-- KEYS 1  {k}:archiver  2  {k}:queue
+-- ARGV 1  holder of the lease  2  first entry that stays  3  lifetime of a tombstone in s  4  bytes of the frames removed
+--      5  how many bytes of archived messages a log may keep
+--      6… five per room: room, archived, state and version as SQL has them, the highest number that SQL had before (-1: no row)
+-- Returns 0, and changes nothing, if the lease is lost.
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 local p = string.sub(KEYS[2], 1, -6)
-for i = 4, #ARGV, 4 do
+
+-- Removes the oldest archived messages until the log fits. Returns the bytes that are left.
+local function trim(log, bytes, archived)
+  while bytes > tonumber(ARGV[5]) do
+    local entries = redis.call('XRANGE', log, '-', string.format('%.0f', archived), 'COUNT', 16)
+    if not entries[1] then break end
+    local last
+    for _, entry in ipairs(entries) do
+      bytes = bytes - #entry[2][2]
+      last = tonumber(string.match(entry[1], '^%d+'))
+      if bytes <= tonumber(ARGV[5]) then break end
+    end
+    redis.call('XTRIM', log, 'MINID', string.format('%.0f', last + 1))
+  end
+  return bytes
+end
+
+for i = 6, #ARGV, 5 do
   local room, log = p .. 'room:' .. ARGV[i], p .. 'log:' .. ARGV[i]
-  local hash = redis.call('HMGET', room, 'state', 'sv', 'seq', 'archived', 'dead')
+  local hash = redis.call('HMGET', room, 'state', 'sv', 'seq', 'archived', 'dead', 'bytes')
   if hash[1] and hash[1] ~= 'deleted' then
-    local state, archived = hash[1], tonumber(ARGV[i + 1])
+    local state, archived, seq = hash[1], tonumber(ARGV[i + 1]), tonumber(hash[3])
+    local bytes, had = tonumber(hash[6] or 0), tonumber(ARGV[i + 4])
+    if had >= 0 and had < tonumber(hash[4]) then
+      -- SQL had everything up to `archived`, and has it no longer.
+      redis.call('HSET', p .. 'life', 'suspect', 'sql')
+    end
+    if archived > seq then
+      -- A number above all that this server has assigned: it is back in an earlier state. The room's next number jumps.
+      redis.call('HSET', room, 'seq', string.format('%.0f', archived), 'life', 'behind')
+      redis.call('HSET', p .. 'life', 'suspect', 'redis')
+      seq = archived
+    end
     -- A dead letter is not in SQL.
     if hash[5] then archived = math.min(archived, tonumber(hash[5]) - 1) end
     archived = math.max(archived, tonumber(hash[4]))
@@ -23,16 +52,17 @@ for i = 4, #ARGV, 4 do
       redis.call('DEL', room, log, p .. 'ids:' .. ARGV[i])
       redis.call('HSET', room, 'state', 'deleted', 'sv', ARGV[i + 3])
       redis.call('EXPIRE', room, ARGV[3])
+    elseif state == 'closed' and archived >= seq then
+      redis.call('DEL', log)
+      redis.call('HSET', room, 'archived', string.format('%.0f', archived), 'bytes', 0)
     else
-      redis.call('HSET', room, 'archived', string.format('%.0f', archived))
-      local seq = tonumber(hash[3])
-      if state == 'closed' and archived >= seq then
-        redis.call('DEL', log)
-      elseif seq > 1000 then
-        redis.call('XTRIM', log, 'MINID', '~', string.format('%.0f', math.min(seq - 999, archived + 1)))
-      end
+      bytes = trim(log, bytes, archived)
+      redis.call('HSET', room, 'archived', string.format('%.0f', archived), 'bytes', string.format('%.0f', bytes))
     end
   end
 end
 redis.call('XTRIM', KEYS[2], 'MINID', ARGV[2])
+local queued = tonumber(redis.call('HGET', p .. 'life', 'queued') or 0) - tonumber(ARGV[4])
+if redis.call('XLEN', KEYS[2]) == 0 then queued = 0 end
+redis.call('HSET', p .. 'life', 'queued', string.format('%.0f', math.max(0, queued)))
 return 1

@@ -1,8 +1,9 @@
--- Makes a room, if the ticket still holds and nobody else has made it.
+-- Creates a room, if the ticket is still valid and no other node has created it.
 --
--- KEYS 1  pt:{k}:room:<name>  2  pt:{k}:seed:<name>  3  pt:{k}:ids:<name>  4  pt:{k}:idle
--- ARGV 1  ticket  2  chatroom  3  host  4  state  5  version  6  seq  7  life  8  last accepted at, ms  9  room
---      10… two an id: seq, side:id
+-- KEYS 1  {k}:room:<name>  2  {k}:seed:<name>  3  {k}:ids:<name>  4  {k}:idle
+-- ARGV 1  ticket  2  chatroom  3  host  4  state  5  version  6  seq  7  epoch  8  last accepted at, ms  9  room
+--      10… two per id: seq, side:id
+-- Returns 1 if it was created.
 if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end
 redis.call('DEL', KEYS[2])
 if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
--- Writes something, so that replicas can be waited for.
+-- Writes a value, so that a caller can wait until replicas have it.
 --
--- KEYS 1  pt:{k}:mark
+-- KEYS 1  {k}:mark
 local time = redis.call('TIME')
 redis.call('SET', KEYS[1], time[1])
 return 1

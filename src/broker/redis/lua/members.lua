@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
--- Sets how many guests and hosts a node has in a room, in absolute numbers, and tells how the room is.
+-- Sets how many guests and hosts a node has in a room, in absolute numbers, and returns the state of the room.
 --
--- KEYS 1  pt:{k}:room:<name>   2  pt:{k}:idle
+-- KEYS 1  {k}:room:<name>   2  {k}:idle
 -- ARGV 1  node; empty to ask only   2  guests   3  hosts   4  room   5… nodes that are known to be dead
 -- Returns false without such a room, else {state, version, seq, archived, chatroom, host, node, guests, hosts, …}.
 local hash = redis.call('HMGET', KEYS[1], 'state', 'sv', 'seq', 'archived', 'id', 'host')
@@ -18,15 +18,15 @@ if ARGV[1] ~= '' and hash[1] ~= 'deleted' then
   local time = redis.call('TIME')
   redis.call('ZADD', KEYS[2], string.format('%.0f', time[1] * 1000), ARGV[4])
 end
--- What still waits for replicas is not told, unless this is one of them that took over.
+-- What still waits for replicas is not visible, unless this server is one of them that was promoted.
 local hidden = redis.call('HMGET', KEYS[1], 'pub', 'life')
 if hidden[1] and hash[3] and tonumber(hidden[1]) < tonumber(hash[3]) then
-  local mark = redis.call('GET', string.sub(KEYS[2], 1, -5) .. 'life') or ''
+  local mark = redis.call('HGET', string.sub(KEYS[2], 1, -5) .. 'life', 'mark') or ''
   local life = string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)') .. '.' .. mark
   if life == hidden[2] then hash[3] = hidden[1] end
 end
 local all = redis.call('HGETALL', KEYS[1])
--- Which nodes have guests and hosts here, in a word each: what accepts a message must not look through all fields.
+-- The nodes that have guests and hosts here, in one field each: accept.lua must not read all fields.
 local nodes, known = { g = {}, h = {} }, {}
 for i = 1, #all, 2 do
   local kind, node = string.match(all[i], '^([gh]):(.+)$')

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
--- Replicas have what was accepted: shows it, and publishes it.
+-- After replicas have an accepted batch: makes it visible to readers, and publishes it.
 --
--- KEYS 1  pt:{k}:queue
+-- KEYS 1  {k}:queue
 -- ARGV 1  the bus  2  the publication; empty: nothing is published  3… two a room: room, the newest that replicas have
 local p = string.sub(KEYS[1], 1, -6)
 for i = 3, #ARGV, 2 do

@@ -1,16 +1,20 @@
 #!lua flags=allow-oom
 -- Takes out of a room's log what retention has taken. A closed room has none, unless dead letters have kept it.
 --
--- KEYS 1  pt:{k}:room:<name>  2  pt:{k}:log:<name>
+-- KEYS 1  {k}:room:<name>  2  {k}:log:<name>
 -- ARGV 1  the highest number that was taken; SQL has, or will never have, what is below
 -- Returns how many entries went.
 local through = tonumber(ARGV[1])
+local bytes = tonumber(redis.call('HGET', KEYS[1], 'bytes') or 0)
+for _, entry in ipairs(redis.call('XRANGE', KEYS[2], '-', string.format('%.0f', through))) do
+  bytes = bytes - #entry[2][2]
+end
 local gone = redis.call('XTRIM', KEYS[2], 'MINID', string.format('%.0f', through + 1))
 if redis.call('XLEN', KEYS[2]) == 0 then redis.call('DEL', KEYS[2]) end
 local hash = redis.call('HMGET', KEYS[1], 'seq', 'archived', 'dead')
 if hash[1] then
   if hash[3] and tonumber(hash[3]) <= through then redis.call('HDEL', KEYS[1], 'dead') end
   local archived = math.max(tonumber(hash[2]), math.min(through, tonumber(hash[1])))
-  redis.call('HSET', KEYS[1], 'archived', string.format('%.0f', archived))
+  redis.call('HSET', KEYS[1], 'archived', string.format('%.0f', archived), 'bytes', string.format('%.0f', math.max(0, bytes)))
 end
 return gone

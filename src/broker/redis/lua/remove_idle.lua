@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
--- Removes rooms that nobody used for long, that nobody is in, and that SQL has whole.
+-- Removes rooms that were not used for a while, have no connections, and are completely in SQL.
 --
--- KEYS 1  pt:{k}:idle
+-- KEYS 1  {k}:idle
 -- ARGV 1  used before, in ms of age  2  at most so many  3… nodes that are alive
 -- Returns how many were looked at, and how many went.
 local p = string.sub(KEYS[1], 1, -5)

@@ -1,14 +1,17 @@
 #!lua flags=allow-oom
--- Moves an entry that SQL will never take to the dead letters. Its room's mark stays below it, so that the log keeps it.
+-- Moves a message that SQL will never take from the queue to the dead letters. Its room's `archived` stays below it, so that the
+-- log keeps it.
 --
--- KEYS 1  pt:{k}:archiver  2  pt:{k}:queue  3  pt:{k}:dead
+-- KEYS 1  {k}:archiver  2  {k}:queue  3  {k}:dead
 -- ARGV 1  holder of the lease  2  entry  3  why
+-- Returns 0, and changes nothing, if the lease is lost.
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+local p = string.sub(KEYS[2], 1, -6)
 local entry = redis.call('XRANGE', KEYS[2], ARGV[2], ARGV[2])[1]
 if entry then
   local fields, of = entry[2], {}
   for i = 1, #fields, 2 do of[fields[i]] = fields[i + 1] end
-  local room = string.sub(KEYS[2], 1, -6) .. 'room:' .. (of.n or '')
+  local room = p .. 'room:' .. (of.n or '')
   local seq = tonumber(string.match(of.f or '', '"seq":(%d+)}$') or '')
   if seq and redis.call('HEXISTS', room, 'seq') == 1 then
     local dead = tonumber(redis.call('HGET', room, 'dead') or '')
@@ -18,5 +21,7 @@ if entry then
   fields[#fields + 1] = ARGV[3]
   redis.call('XADD', KEYS[3], '*', unpack(fields))
   redis.call('XDEL', KEYS[2], ARGV[2])
+  local queued = tonumber(redis.call('HGET', p .. 'life', 'queued') or 0) - #(of.f or '')
+  redis.call('HSET', p .. 'life', 'queued', string.format('%.0f', math.max(0, queued)))
 end
 return 1

@@ -1,0 +1,29 @@
+#!lua flags=allow-oom
+-- Removes a room that SQL has lost. Everything that its log still has becomes dead letters.
+--
+-- KEYS 1  {k}:room:<name>  2  {k}:log:<name>  3  {k}:ids:<name>  4  {k}:seed:<name>  5  {k}:idle  6  {k}:dead
+-- ARGV 1  room  2  chatroom  3  why  4  lifetime of the tombstone in s; empty: SQL has this name under another id, and the room
+--      is to be seeded again  5  the bus  6  the publication
+-- Returns how many dead letters were written; -1 if the room is deleted, -2 if it has another id.
+local hash = redis.call('HMGET', KEYS[1], 'state', 'id', 'life', 'sv')
+if hash[1] == 'deleted' then return -1 end
+if hash[2] and hash[2] ~= ARGV[2] then return -2 end
+local from, dead = '-', 0
+while true do
+  local entries = redis.call('XRANGE', KEYS[2], from, '+', 'COUNT', 100)
+  if not entries[1] then break end
+  for _, entry in ipairs(entries) do
+    redis.call('XADD', KEYS[6], '*', 'n', ARGV[1], 'i', ARGV[2], 'l', hash[3] or 'unknown', 'a', entry[2][4], 'f', entry[2][2],
+      'why', ARGV[3])
+    dead = dead + 1
+    from = '(' .. entry[1]
+  end
+end
+redis.call('DEL', KEYS[1], KEYS[2], KEYS[3], KEYS[4])
+redis.call('ZREM', KEYS[5], ARGV[1])
+if ARGV[4] ~= '' then
+  redis.call('HSET', KEYS[1], 'state', 'deleted', 'sv', '4294967295')
+  redis.call('EXPIRE', KEYS[1], ARGV[4])
+end
+redis.call('SPUBLISH', ARGV[5], ARGV[6])
+return dead

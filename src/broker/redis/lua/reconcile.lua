@@ -1,0 +1,32 @@
+#!lua flags=allow-oom
+-- Brings a room in line with its row after a store went back in time.
+--
+-- KEYS 1  {k}:room:<name>  2  {k}:log:<name>  3  {k}:queue
+-- ARGV 1  room  2  chatroom  3  state and  4  version as SQL has them  5  the highest number in SQL  6  the calling node
+--      7… numbers that the log has and SQL has not, ascending
+-- Returns how many messages were queued again, or -1 if the room is another one by now.
+local hash = redis.call('HMGET', KEYS[1], 'state', 'seq', 'archived', 'id', 'life')
+if not hash[1] or hash[1] == 'deleted' or hash[4] ~= ARGV[2] then return -1 end
+local life = string.sub(KEYS[3], 1, -6) .. 'life'
+local seq, archived, again, bytes = tonumber(hash[2]), tonumber(hash[3]), 0, 0
+for i = 7, #ARGV do
+  -- What is above `archived` is in the queue already.
+  local entry = tonumber(ARGV[i]) <= archived and redis.call('XRANGE', KEYS[2], ARGV[i], ARGV[i])[1]
+  if entry then
+    -- The caller counts as present: recipients were notified when the message was archived first.
+    redis.call('XADD', KEYS[3], '*', 'n', ARGV[1], 'i', hash[4], 'l', hash[5], 'a', entry[2][4], 'f', entry[2][2], 'o', ARGV[6])
+    again = again + 1
+    bytes = bytes + #entry[2][2]
+  end
+end
+if again > 0 then
+  redis.call('HINCRBY', life, 'queued', bytes)
+  archived = math.min(archived, tonumber(ARGV[7]) - 1)
+end
+if tonumber(ARGV[5]) > seq then
+  seq = tonumber(ARGV[5])
+  redis.call('HSET', KEYS[1], 'life', 'behind')
+end
+redis.call('HSET', KEYS[1], 'state', ARGV[3], 'sv', ARGV[4], 'seq', string.format('%.0f', seq), 'archived',
+  string.format('%.0f', archived))
+return again

@@ -1,0 +1,227 @@
+//! Recovery after a store went back in time.
+//!
+//! SQL and the broker both hold a generation. The leader raises it in SQL first, then in the broker: at the start of each
+//! leadership and every minute. SQL below the broker means that SQL was restored to an earlier state; the broker below SQL means
+//! the same of Redis. Accepting and archiving report what the generation is too coarse for ([`Recovery::suspect`]).
+//!
+//! Recovery makes every number jump and compares each room of the broker with its row: the state is taken from SQL, messages
+//! that the log has and SQL lacks are archived again, and rooms that SQL has lost become dead letters.
+//!
+//! **Invariant:** the generation rises only after a recovery was completed, so one that was interrupted is repeated.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use tokio::time::{Instant, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+
+use crate::broker::queue::{ArchiveQueue, Lost};
+use crate::broker::recovery::{Reconciled, Recovery, WentBack};
+use crate::broker::{Broker, Partition, Unavailable};
+use crate::domain::{InstallationId, Room, RoomName, Seq};
+use crate::leader::Leader;
+use crate::metric;
+use crate::store::{Store, StoreError};
+
+/// How often the generations are compared.
+const INTERVAL: Duration = Duration::from_secs(5);
+
+/// How often the leader raises the generation.
+const RAISE_INTERVAL: Duration = Duration::from_secs(60);
+
+/// How long a node's database may be behind the broker before the node stops using the broker: the leader needs a moment to
+/// notice, and minutes for a hundred thousand rooms.
+const GRACE: Duration = Duration::from_secs(300);
+
+/// How many rooms are compared at once.
+const AT_ONCE: usize = 32;
+
+/// The most messages of a log that are compared with SQL.
+const LOG: usize = 100_000;
+
+/// Why a dead letter is one.
+const LOST: &str = "sql has lost this room";
+
+/// A store that recovery needs is unavailable; the next tick starts again.
+#[derive(Debug, thiserror::Error)]
+pub enum RecoveryError {
+    /// The broker.
+    #[error(transparent)]
+    Broker(#[from] Unavailable),
+    /// SQL.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// What a recovery did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Recovered {
+    /// Rooms that were compared.
+    pub rooms: u64,
+    /// Messages that are archived again.
+    pub archived_again: u64,
+    /// Rooms that SQL has lost.
+    pub lost_rooms: u64,
+    /// Their messages.
+    pub dead_letters: u64,
+}
+
+/// Compares the stores of one node, and recovers them while it leads.
+pub struct Recoverer {
+    installation: InstallationId,
+    store: Store,
+    broker: Arc<dyn Broker>,
+    queue: Arc<dyn ArchiveQueue>,
+    recovery: Arc<dyn Recovery>,
+    raised: Option<Instant>,
+    behind_since: Option<Instant>,
+}
+
+impl std::fmt::Debug for Recoverer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Recoverer").field("installation", &self.installation).finish_non_exhaustive()
+    }
+}
+
+impl Recoverer {
+    /// Over the stores of one installation.
+    pub fn new(
+        installation: InstallationId,
+        store: Store,
+        broker: Arc<dyn Broker>,
+        queue: Arc<dyn ArchiveQueue>,
+        recovery: Arc<dyn Recovery>,
+    ) -> Self {
+        Self { installation, store, broker, queue, recovery, raised: None, behind_since: None }
+    }
+
+    /// Compares again and again until `stop`.
+    pub async fn run(mut self, leader: Leader, stop: CancellationToken) {
+        let mut ticks = tokio::time::interval(INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+            if let Some(Err(error)) = stop.run_until_cancelled(self.tick(leader.is_leading())).await {
+                tracing::debug!(%error, "failed to compare generations, retrying");
+            }
+        }
+    }
+
+    /// Compares once. Returns what was recovered, if anything had to be.
+    ///
+    /// # Errors
+    /// [`RecoveryError`]: nothing is completed, and the next call starts again.
+    pub async fn tick(&mut self, leads: bool) -> Result<Option<Recovered>, RecoveryError> {
+        // The broker first: SQL's is raised before the broker's, so that read in this order SQL's is never lower.
+        let known = self.recovery.generation().await?;
+        let Some(row) = self.store.installation().await?.filter(|row| row.id == self.installation) else {
+            // Restored from before its first start, or another installation's.
+            self.recovery.suspend(true);
+            return Ok(None);
+        };
+        let is_behind = known.is_some_and(|known| row.generation < known);
+        if !leads {
+            self.raised = None;
+            self.behind_since = is_behind.then(|| self.behind_since.unwrap_or_else(Instant::now));
+            self.recovery.suspend(self.behind_since.is_some_and(|since| since.elapsed() > GRACE));
+            return Ok(None);
+        }
+        self.recovery.suspend(false);
+        let went_back = if is_behind {
+            Some(WentBack::Sql)
+        } else if known.is_some_and(|known| known + 1 < row.generation) {
+            Some(WentBack::Redis)
+        } else {
+            self.recovery.suspect().await?
+        };
+        let recovered = match went_back {
+            Some(store) => Some(self.recover(store).await?),
+            None => None,
+        };
+        let is_due = self.raised.is_none_or(|raised| raised.elapsed() >= RAISE_INTERVAL);
+        if is_due || recovered.is_some() {
+            let next = known.unwrap_or_default().max(row.generation) + 1;
+            self.store.raise_generation(next).await?;
+            self.recovery.raise_generation(next).await?;
+            self.raised = Some(Instant::now());
+        }
+        Ok(recovered)
+    }
+
+    async fn recover(&self, store: WentBack) -> Result<Recovered, RecoveryError> {
+        metrics::counter!(metric::RECOVERIES, "store" => store.store()).increment(1);
+        tracing::error!(store = store.store(), "store is in an earlier state, recovering: every room's number jumps");
+        let mut all = Recovered::default();
+        let partitions = || (0..self.broker.partitions()).map(Partition);
+        for partition in partitions() {
+            self.recovery.begin_epoch(partition).await?;
+        }
+        for partition in partitions() {
+            let mut from = None;
+            loop {
+                let page = self.recovery.rooms(partition, from).await?;
+                self.reconcile(store, &page.rooms, &mut all).await?;
+                from = page.next;
+                if from.is_none() {
+                    break;
+                }
+            }
+            self.recovery.clear_suspect(partition).await?;
+        }
+        let Recovered { rooms, archived_again, lost_rooms, dead_letters } = all;
+        tracing::warn!(store = store.store(), rooms, archived_again, lost_rooms, dead_letters, "recovered");
+        Ok(all)
+    }
+
+    async fn reconcile(&self, store: WentBack, names: &[RoomName], all: &mut Recovered) -> Result<(), RecoveryError> {
+        let rows = self.store.rooms_named(names).await?;
+        let rows: HashMap<RoomName, Room> = rows.into_iter().map(|row| (row.name, row)).collect();
+        let rooms: Vec<(RoomName, Option<Room>)> = names.iter().map(|name| (*name, rows.get(name).cloned())).collect();
+        let outcomes = futures_util::stream::iter(rooms).map(|(name, row)| self.reconcile_room(store, name, row));
+        let outcomes: Vec<Recovered> = outcomes.buffer_unordered(AT_ONCE).try_collect().await?;
+        for outcome in outcomes {
+            all.rooms += 1;
+            all.archived_again += outcome.archived_again;
+            all.lost_rooms += outcome.lost_rooms;
+            all.dead_letters += outcome.dead_letters;
+        }
+        Ok(())
+    }
+
+    async fn reconcile_room(
+        &self,
+        store: WentBack,
+        name: RoomName,
+        row: Option<Room>,
+    ) -> Result<Recovered, RecoveryError> {
+        let mut outcome = Recovered::default();
+        let Some(status) = self.broker.status(&[name]).await?.pop().flatten() else { return Ok(outcome) };
+        match row {
+            // Redis went back to before the room was deleted.
+            None if store == WentBack::Redis => self.broker.bury(name).await?,
+            Some(row) if row.id == status.chatroom => {
+                let missing = if store == WentBack::Sql { self.missing(&row).await? } else { Vec::new() };
+                let (state, version, stored) = (row.state(), row.state_version, row.last_seq);
+                let room = Reconciled { room: name, chatroom: row.id, state, version, stored, missing };
+                outcome.archived_again = self.recovery.reconcile(&room).await?.unwrap_or_default();
+            }
+            _ => {
+                if let Lost::Now(dead) = self.queue.lose_room(name, status.chatroom, LOST, row.is_some()).await? {
+                    metrics::counter!(metric::DEAD_LETTERS).increment(dead);
+                    tracing::error!(room = %name, messages = dead, "sql has lost a room, dead-lettered its messages");
+                    (outcome.lost_rooms, outcome.dead_letters) = (1, dead);
+                }
+            }
+        }
+        Ok(outcome)
+    }
+
+    /// The numbers that the broker's log has of a room and SQL has not.
+    async fn missing(&self, row: &Room) -> Result<Vec<Seq>, RecoveryError> {
+        let log = self.broker.log_after(row.name, row.purged_through, LOG).await?;
+        let Some(first) = log.first() else { return Ok(Vec::new()) };
+        let stored: HashSet<Seq> = self.store.seqs_from(row.id, first.seq).await?.into_iter().collect();
+        Ok(log.iter().map(|entry| entry.seq).filter(|seq| !stored.contains(seq)).collect())
+    }
+}

@@ -1,0 +1,176 @@
+//! The installation that this database belongs to: its id, whether it is a cluster, and its generation.
+
+use chrono::{DateTime, Utc};
+use sea_orm::sea_query::Expr;
+use sea_orm::{ColumnTrait, DbErr, EntityTrait, ExprTrait, QueryFilter, QuerySelect, Set, SqlErr};
+
+use super::entity::{chat_message, chatroom, installation, room_event};
+use super::{Store, StoreError, from_column, millis, parse_column, to_column};
+use crate::domain::{ChatroomId, InstallationId, Room, RoomChange, RoomName, Seq};
+
+/// The key of the only row.
+const ROW: i32 = 1;
+
+/// How the database is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InstallationMode {
+    /// By nodes that share a Redis.
+    Cluster,
+    /// By one node alone.
+    Single,
+}
+
+impl InstallationMode {
+    /// The word in the column, and on the command line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Cluster => "cluster",
+            Self::Single => "single",
+        }
+    }
+
+    fn parse(word: &str) -> Option<Self> {
+        [Self::Cluster, Self::Single].into_iter().find(|mode| mode.as_str() == word)
+    }
+}
+
+/// What the database records of its installation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Installation {
+    /// Random; created once.
+    pub id: InstallationId,
+    /// How it is served.
+    pub mode: InstallationMode,
+    /// Raised by the leader; lower than Redis' after this database was restored to an earlier state.
+    pub generation: u64,
+}
+
+impl Store {
+    /// The installation, if the database has one.
+    pub async fn installation(&self) -> Result<Option<Installation>, StoreError> {
+        let row = self.run(|| installation::Entity::find_by_id(ROW).one(&self.writer)).await?;
+        Ok(row.map(to_installation).transpose()?)
+    }
+
+    /// The installation. A database without one gets `candidate` and the mode of its first start; one that a cluster of an
+    /// earlier release has served is a cluster's.
+    pub async fn ensure_installation(
+        &self,
+        candidate: InstallationId,
+        mode: InstallationMode,
+        now: DateTime<Utc>,
+    ) -> Result<Installation, StoreError> {
+        if let Some(known) = self.installation().await? {
+            return Ok(known);
+        }
+        let mode = if self.run(|| self.was_served_by_a_cluster()).await? { InstallationMode::Cluster } else { mode };
+        let row = installation::ActiveModel {
+            id: Set(ROW),
+            installation_id: Set(candidate.to_string()),
+            mode: Set(mode.as_str().to_owned()),
+            generation: Set(0),
+            created_at: Set(millis(now)),
+        };
+        let insert = || async {
+            match installation::Entity::insert(row.clone()).exec_without_returning(&self.writer).await {
+                // Another node was first.
+                Err(error) if matches!(error.sql_err(), Some(SqlErr::UniqueConstraintViolation(_))) => Ok(()),
+                inserted => inserted.map(|_| ()),
+            }
+        };
+        self.run(insert).await?;
+        let made = self.installation().await?;
+        made.ok_or_else(|| StoreError::Unavailable("the installation's row was deleted at once".to_owned()))
+    }
+
+    /// Only the broker of a cluster leaves its epoch with a room.
+    async fn was_served_by_a_cluster(&self) -> Result<bool, DbErr> {
+        let found = chatroom::Entity::find()
+            .select_only()
+            .column(chatroom::Column::Id)
+            .filter(chatroom::Column::LastLife.is_not_null())
+            .limit(1)
+            .into_tuple::<i64>()
+            .one(&self.reader)
+            .await?;
+        Ok(found.is_some())
+    }
+
+    /// Changes how the database is served.
+    pub async fn set_installation_mode(&self, mode: InstallationMode) -> Result<(), StoreError> {
+        self.run(|| {
+            installation::Entity::update_many()
+                .col_expr(installation::Column::Mode, mode.as_str().into())
+                .filter(installation::Column::Id.eq(ROW))
+                .exec(&self.writer)
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// Raises the generation. A lower one has no effect.
+    pub async fn raise_generation(&self, generation: u64) -> Result<(), StoreError> {
+        let generation = to_column(generation);
+        self.run(|| {
+            installation::Entity::update_many()
+                .col_expr(installation::Column::Generation, generation.into())
+                .filter(installation::Column::Id.eq(ROW))
+                .filter(Expr::col(installation::Column::Generation).lt(generation))
+                .exec(&self.writer)
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// Whether a room's deletion was decided and is still to be carried out.
+    pub async fn is_being_deleted(&self, room: RoomName) -> Result<bool, StoreError> {
+        let found = self
+            .run(|| {
+                room_event::Entity::find()
+                    .filter(room_event::Column::Room.eq(room.as_str()))
+                    .filter(room_event::Column::Kind.eq(RoomChange::Delete.as_str()))
+                    .one(&self.writer)
+            })
+            .await?;
+        Ok(found.is_some())
+    }
+
+    /// The rooms with these names that have a row.
+    pub async fn rooms_named(&self, names: &[RoomName]) -> Result<Vec<Room>, StoreError> {
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let rows = self
+            .run(|| {
+                let names = names.iter().map(RoomName::as_str);
+                chatroom::Entity::find().filter(chatroom::Column::Name.is_in(names)).all(&self.reader)
+            })
+            .await?;
+        Ok(rows.into_iter().map(super::rooms::to_room).collect::<Result<_, _>>()?)
+    }
+
+    /// The numbers of a room's messages from `first` on, ascending.
+    pub async fn seqs_from(&self, room: ChatroomId, first: Seq) -> Result<Vec<Seq>, StoreError> {
+        let seqs: Vec<i64> = self
+            .run(|| {
+                chat_message::Entity::find()
+                    .select_only()
+                    .column(chat_message::Column::Seq)
+                    .filter(chat_message::Column::ChatroomId.eq(room.0))
+                    .filter(chat_message::Column::Seq.gte(to_column(first)))
+                    .into_tuple()
+                    .all(&self.reader)
+            })
+            .await?;
+        Ok(seqs.into_iter().map(from_column).collect())
+    }
+}
+
+fn to_installation(row: installation::Model) -> Result<Installation, DbErr> {
+    Ok(Installation {
+        id: parse_column("installation.installation_id", &row.installation_id)?,
+        mode: InstallationMode::parse(&row.mode)
+            .ok_or_else(|| DbErr::Type("installation.mode holds an unknown word".to_owned()))?,
+        generation: from_column(row.generation),
+    })
+}
