@@ -49,6 +49,7 @@ pub use announcer::Announcer;
 pub use cleaner::Cleaner;
 pub use installation::ModeMismatch;
 use lock::Lock;
+pub use lock::SoleNode;
 use node::{DRAINED_GRACE, Node};
 
 /// How long a store that does not answer is left alone at the start.

@@ -10,6 +10,7 @@
 mod check;
 mod cleanup;
 mod demo;
+mod installation;
 mod migrate;
 mod serve;
 mod user;
@@ -47,8 +48,11 @@ enum Task {
     Serve(Box<crate::config::ServeArgs>),
     /// Run a complete node with a demo host and a page with guest and host side by side.
     Demo(Box<demo::DemoArgs>),
-    /// Bring the database's schema up or down, or tell where it is.
+    /// Change the schema of the database, or how the database is served; or show both.
     Migrate(migrate::MigrateArgs),
+    /// Show which installation the stores belong to, or adopt a Redis.
+    #[command(subcommand)]
+    Installation(installation::InstallationCommand),
     /// Hosts.
     #[command(subcommand)]
     User(user::UserCommand),
@@ -80,7 +84,8 @@ impl From<ConfigError> for Failure {
 
 impl From<AppError> for Failure {
     fn from(error: AppError) -> Self {
-        Self::new(error)
+        let code = if matches!(error, AppError::Mode(_)) { USAGE } else { FAILED };
+        Self { code, sentence: error.to_string() }
     }
 }
 
@@ -127,6 +132,7 @@ impl Task {
             Task::Serve(args) => serve::run(*args),
             Task::Demo(args) => demo::run(*args),
             Task::Migrate(args) => migrate::run(&args),
+            Task::Installation(command) => installation::run(&command),
             Task::User(command) => user::run(command),
             Task::Cleanup(args) => cleanup::run(&args),
             Task::Check(args) => check::run(*args),

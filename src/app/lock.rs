@@ -77,6 +77,30 @@ impl Lock {
     }
 }
 
+/// Held while no single node serves a MySQL database.
+pub struct SoleNode {
+    _held: DatabaseTransaction,
+}
+
+impl std::fmt::Debug for SoleNode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SoleNode").finish_non_exhaustive()
+    }
+}
+
+impl SoleNode {
+    /// Takes the lock that a single node holds while it runs.
+    ///
+    /// # Errors
+    /// [`AppError::InUse`] while a single node runs; [`AppError::Lock`].
+    pub async fn acquire(store: &Store) -> Result<Self, AppError> {
+        match take(store).await.map_err(|error| AppError::Lock(error.to_string()))? {
+            Some(held) => Ok(Self { _held: held }),
+            None => Err(AppError::InUse(DATABASE.to_owned())),
+        }
+    }
+}
+
 /// Takes the lock; `None`: somebody else has it.
 async fn take(store: &Store) -> Result<Option<DatabaseTransaction>, DbErr> {
     // A pool lends a connection for one statement; a transaction keeps it.

@@ -93,6 +93,19 @@ impl RedisBroker {
         self.clocks.set(partition, now - delay.as_millis() as i64);
     }
 
+    /// How many messages are not in SQL yet, in all partitions.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn backlog_of_all(&self) -> Result<u64, Unavailable> {
+        let mut waiting: u64 = 0;
+        for partition in (0..self.partitions()).map(Partition) {
+            let queue = self.key(partition, "queue")?;
+            waiting += call(|| self.redis.client().xlen::<u64, _>(&queue)).await?;
+        }
+        Ok(waiting)
+    }
+
     /// The name of a key or channel of a partition.
     fn key(&self, partition: Partition, kind: &str) -> Result<String, Unavailable> {
         Ok(self.redis.keys()?.partition(partition, kind))

@@ -1,24 +1,34 @@
-//! `pintalk migrate`: the schema, one dated file a change, up and down.
+//! `pintalk migrate`: the schema, one dated file per change, up and down; and how the database is served.
 
 use clap::{Args, ValueEnum};
 use migration::SchemaState;
 use sea_orm::DbErr;
 
-use super::{Failure, block_on, log_for_a_command};
-use crate::config::{self, StoreArgs};
+use super::installation::{self, ServedBy};
+use super::{Failure, block_on, log_for_a_command, open_store_to_look};
+use crate::config::{self, Hidden, StoreArgs};
 use crate::store::Store;
 
 /// Where the schema should go.
 #[derive(Args)]
 pub(super) struct MigrateArgs {
-    /// Apply what is pending, take back the newest, or tell which are applied.
+    /// Apply what is pending, take back the newest, list which are applied, or change how the database is served.
     #[arg(value_enum)]
     to: Direction,
+    /// With `mode`: how the database is served from now on. Refused while nodes are running.
+    #[arg(value_enum, required_if_eq("to", "mode"))]
+    served_by: Option<ServedBy>,
     /// How many: all that are pending when up, one when down.
     #[arg(short = 'n', long = "steps", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     steps: Option<u32>,
     #[command(flatten)]
     store: StoreArgs,
+    /// With `mode single`: Redis of the cluster that served the database.
+    #[arg(long, env = "PINTALK_REDIS_URL", value_name = "URL", hide_env_values = true)]
+    redis_url: Option<Hidden>,
+    /// With `mode single`: that Redis no longer exists, and neither do the messages that only it had.
+    #[arg(long, conflicts_with = "redis_url")]
+    redis_lost: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -26,19 +36,27 @@ enum Direction {
     Up,
     Down,
     Status,
+    Mode,
 }
 
 pub(super) fn run(args: &MigrateArgs) -> Result<u8, Failure> {
     log_for_a_command();
     let database = config::database(&args.store)?;
     block_on(async {
+        if let (Direction::Mode, Some(served_by)) = (args.to, args.served_by) {
+            let stores = config::stores(&args.store, args.redis_url.as_ref())?;
+            let store = open_store_to_look(stores.database()).await?;
+            let done = installation::set_mode(&store, &stores, served_by, args.redis_lost).await;
+            store.close().await;
+            return done.map(|()| 0);
+        }
         let store = Store::connect(database.expose()).await?;
         match args.to {
             Direction::Up => apply(&store, args.steps).await?,
             Direction::Down => {
                 SchemaState::down(store.connection(), args.steps.unwrap_or(1)).await.map_err(failed)?;
             }
-            Direction::Status => {}
+            Direction::Status | Direction::Mode => {}
         }
         let state = SchemaState::read(store.connection()).await.map_err(failed)?;
         for (name, is_applied) in &state.changes {

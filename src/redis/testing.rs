@@ -64,14 +64,20 @@ impl Servers {
     /// The clients of a new node that is connected and counts as alive.
     pub(crate) async fn node(&self) -> Redis {
         let redis = self.unknown_node().await;
-        redis.install(INSTALLED.parse().expect("an id"));
-        assert_eq!(redis.verify().await, Ok(super::Owner::Ours));
         redis.heartbeat().await.expect("redis answers");
         redis
     }
 
-    /// The same, of one that has neither an installation nor a lease yet.
+    /// The same, of one that has no lease yet.
     pub(crate) async fn unknown_node(&self) -> Redis {
+        let redis = self.uninstalled_node().await;
+        redis.install(INSTALLED.parse().expect("an id"));
+        assert_eq!(redis.verify().await, Ok(super::Owner::Ours));
+        redis
+    }
+
+    /// The same, of one that has no installation yet.
+    pub(crate) async fn uninstalled_node(&self) -> Redis {
         let node = NodeId::from_random(Chance::from_entropy().bytes());
         let redis = Redis::with_config(self.config(), node).expect("a configuration");
         redis.client().wait_for_connect().await.expect("redis answers");

@@ -236,7 +236,7 @@ async fn another_number_of_partitions_is_refused(stage: Stage) {
     let node = stage.node().await;
     let own = node.broker.partitions();
     let _: String = node.redis().raw("SET", &[&format!("{PT}partitions"), &(own + 1).to_string()]).await;
-    let another = stage.servers.as_ref().unwrap().unknown_node().await;
+    let another = stage.servers.as_ref().unwrap().uninstalled_node().await;
     another.install(INSTALLED.parse().unwrap());
     assert_eq!(another.verify().await, Ok(Owner::Partitions(own + 1)));
     assert!(another.keys().is_err(), "it is not used");
@@ -269,7 +269,7 @@ async fn a_server_that_went_back_in_time_assigns_no_number_again(stage: Stage) {
 async fn another_installations_redis_is_not_used(stage: Stage) {
     let node = stage.node().await;
     let room = node.room().await;
-    let stranger = stage.servers.as_ref().unwrap().unknown_node().await;
+    let stranger = stage.servers.as_ref().unwrap().uninstalled_node().await;
     stranger.install("test-installation-0002".parse().unwrap());
     assert_eq!(stranger.verify().await, Ok(Owner::Other(INSTALLED.to_owned())));
     let broker = RedisBroker::new(stranger.clone(), Chance::from_seed(1), 0);

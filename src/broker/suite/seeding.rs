@@ -182,6 +182,7 @@ async fn a_server_that_was_emptied_gives_no_number_again(stage: Stage) {
     assert_eq!(node.say(&room, 1..=3).await, [1, 2, 3]);
     let life = node.broker.life(node.broker.partition_of(room.name)).await.unwrap();
     let _: Vec<String> = node.redis().everywhere("FLUSHALL", &[]).await;
+    node.redis().verify().await.unwrap();
     // SQL had none of the three.
     let ticket = node.broker.begin_seed(room.name).await.unwrap().unwrap();
     let seed = seed_of(&node, &room, 0, life.as_deref()).await;

@@ -1,0 +1,179 @@
+//! `pintalk installation`: which installation a database and a Redis belong to; and `pintalk migrate mode`.
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::{Failure, block_on, log_for_a_command, open_store_to_look};
+use crate::app::{AppError, SoleNode};
+use crate::broker::redis::RedisBroker;
+use crate::clock::{Chance, Clock as _, SystemClock};
+use crate::config::{self, Hidden, Mode, RedisUrl, StoreArgs};
+use crate::domain::{InstallationId, NodeId};
+use crate::redis::Redis;
+use crate::store::{Installation, InstallationMode, Store};
+
+/// The stores of an installation.
+#[derive(Args)]
+pub(super) struct InstallationArgs {
+    #[command(flatten)]
+    store: StoreArgs,
+    /// Redis of the cluster.
+    #[arg(long, env = "PINTALK_REDIS_URL", value_name = "URL", hide_env_values = true)]
+    redis_url: Option<Hidden>,
+}
+
+#[derive(Subcommand)]
+pub(super) enum InstallationCommand {
+    /// Print the id of this database's installation, how it is served, and the owner of the Redis.
+    Show(InstallationArgs),
+    /// Make this database's installation the owner of the Redis. Refused while nodes of the present owner are running.
+    Adopt(InstallationArgs),
+}
+
+/// How a database is to be served.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum ServedBy {
+    /// Nodes that share a Redis.
+    Cluster,
+    /// One node alone.
+    Single,
+}
+
+pub(super) fn run(command: &InstallationCommand) -> Result<u8, Failure> {
+    log_for_a_command();
+    match command {
+        InstallationCommand::Show(args) => with_stores(args, show),
+        InstallationCommand::Adopt(args) => with_stores(args, adopt),
+    }
+}
+
+fn with_stores(
+    args: &InstallationArgs,
+    work: impl AsyncFnOnce(Installation, Option<&Redis>) -> Result<(), Failure>,
+) -> Result<u8, Failure> {
+    let stores = config::stores(&args.store, args.redis_url.as_ref())?;
+    block_on(async {
+        let store = open_store_to_look(stores.database()).await?;
+        let installation = recorded(&store).await?;
+        let redis = stores.redis().map(connect).transpose()?;
+        if let Some(redis) = &redis {
+            redis.install(installation.id);
+        }
+        let done = work(installation, redis.as_ref()).await;
+        if let Some(redis) = redis {
+            redis.quit().await;
+        }
+        store.close().await;
+        done.map(|()| 0)
+    })
+}
+
+async fn show(installation: Installation, redis: Option<&Redis>) -> Result<(), Failure> {
+    println!("installation {}, served by a {}", installation.id, name(installation.mode));
+    if let Some(redis) = redis {
+        match redis.owner().await.map_err(unreachable)? {
+            Some(owner) if owner == installation.id.as_str() => println!("redis belongs to it"),
+            Some(owner) => println!("redis belongs to another installation, {owner}"),
+            None => println!("redis belongs to no installation"),
+        }
+    }
+    Ok(())
+}
+
+async fn adopt(installation: Installation, redis: Option<&Redis>) -> Result<(), Failure> {
+    let redis = redis.ok_or_else(|| Failure::new("--redis-url is required: the Redis to adopt"))?;
+    let owner = redis.owner().await.map_err(unreachable)?;
+    if let Some(owner) = owner.as_deref().filter(|owner| *owner != installation.id.as_str()) {
+        // Another text than an id was not written by a node, and no node runs under it.
+        if let Ok(owner) = owner.parse::<InstallationId>() {
+            refuse_live_leases(redis, owner).await?;
+        }
+    }
+    redis.adopt().await.map_err(unreachable)?;
+    println!("redis belongs to installation {}", installation.id);
+    if let Some(owner) = owner.filter(|owner| owner != installation.id.as_str()) {
+        println!("keys of its last owner remain under pt:{owner}:");
+    }
+    Ok(())
+}
+
+/// `pintalk migrate mode`: records that a database is served in another way from now on.
+pub(super) async fn set_mode(store: &Store, stores: &Mode, to: ServedBy, redis_is_lost: bool) -> Result<(), Failure> {
+    let to = match to {
+        ServedBy::Cluster => InstallationMode::Cluster,
+        ServedBy::Single => InstallationMode::Single,
+    };
+    if to == InstallationMode::Cluster && stores.database().is_sqlite() {
+        return Err(Failure::new("--database-url: a cluster needs MySQL, and this database is SQLite"));
+    }
+    let candidate = InstallationId::from_random(Chance::from_entropy().bytes());
+    let installation = store.ensure_installation(candidate, to, SystemClock.now()).await?;
+    if installation.mode != to {
+        match (installation.mode, stores.redis()) {
+            (InstallationMode::Single, _) => drop(SoleNode::acquire(store).await?),
+            (InstallationMode::Cluster, Some(url)) => check_cluster_stopped(url, installation.id).await?,
+            (InstallationMode::Cluster, None) if redis_is_lost => {}
+            (InstallationMode::Cluster, None) => {
+                return Err(Failure::new(
+                    "--redis-url is required: messages that are not in SQL yet are in the cluster's Redis; if that Redis no \
+                     longer exists, add --redis-lost",
+                ));
+            }
+        }
+        store.set_installation_mode(to).await?;
+    }
+    println!("a {} serves this database", name(to));
+    Ok(())
+}
+
+/// Refuses while a cluster's nodes run, or while its Redis has messages that SQL does not have.
+async fn check_cluster_stopped(url: &RedisUrl, id: InstallationId) -> Result<(), Failure> {
+    let redis = connect(url)?;
+    redis.install(id);
+    let checked = async {
+        redis.attach().await.map_err(unreachable)?;
+        refuse_live_leases(&redis, id).await?;
+        let waiting = RedisBroker::new(redis.clone(), Chance::from_entropy(), 0).backlog_of_all().await;
+        match waiting.map_err(unreachable)? {
+            0 => Ok(()),
+            waiting => Err(Failure::new(format!(
+                "{waiting} messages are not in SQL yet: start a node of the cluster, and wait until \
+                 pintalk_archive_lag_messages is 0"
+            ))),
+        }
+    };
+    let checked = checked.await;
+    redis.quit().await;
+    checked
+}
+
+async fn refuse_live_leases(redis: &Redis, id: InstallationId) -> Result<(), Failure> {
+    match redis.live_leases_of(id).await.map_err(unreachable)? {
+        0 => Ok(()),
+        live => Err(Failure::new(format!(
+            "{live} nodes of installation {id} are running on this Redis: stop them first (a lease of a node that was killed \
+             ends after 15 s)"
+        ))),
+    }
+}
+
+async fn recorded(store: &Store) -> Result<Installation, Failure> {
+    let installation = store.installation().await?;
+    installation.ok_or_else(|| Failure::new("this database has no installation yet: no node has started on it"))
+}
+
+fn connect(url: &RedisUrl) -> Result<Redis, Failure> {
+    let node = NodeId::from_random(Chance::from_entropy().bytes());
+    Redis::new(url.expose(), node)
+        .map_err(|error| AppError::Url { flag: "redis-url", problem: error.details().to_owned() }.into())
+}
+
+fn unreachable(error: crate::broker::Unavailable) -> Failure {
+    Failure::new(format!("--redis-url: {error}"))
+}
+
+fn name(mode: InstallationMode) -> &'static str {
+    match mode {
+        InstallationMode::Cluster => "cluster",
+        InstallationMode::Single => "single node",
+    }
+}
