@@ -225,3 +225,6 @@ impl Recoverer {
         Ok(log.iter().map(|entry| entry.seq).filter(|seq| !stored.contains(seq)).collect())
     }
 }
+
+#[cfg(test)]
+mod tests;

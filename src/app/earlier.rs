@@ -89,8 +89,7 @@ impl Taken<'_> {
                 entries.into_iter().partition(|entry| rows.get(&entry.room) == Some(&entry.chatroom));
             let mut done = self.archive(own).await?;
             for entry in other {
-                if self.keys.is_deleted(partition, entry.room).await? || self.store.is_being_deleted(entry.room).await?
-                {
+                if self.is_deleted(partition, entry.room).await? {
                     done.push(entry.position);
                 } else {
                     self.left += 1;
@@ -198,8 +197,11 @@ impl Taken<'_> {
             let (rooms, next) = self.keys.rooms(partition, &from).await?;
             let rows = self.rows(rooms.iter().copied()).await?;
             for room in rooms {
-                let Some(row) = rows.get(&room) else { continue };
-                if self.keys.chatroom(partition, room).await?.is_none_or(|chatroom| chatroom == row.0) {
+                let is_own = match rows.get(&room) {
+                    Some(row) => self.keys.chatroom(partition, room).await?.is_none_or(|chatroom| chatroom == row.0),
+                    None => self.is_deleted(partition, room).await?,
+                };
+                if is_own {
                     self.keys.remove_room(partition, room).await?;
                     self.rooms += 1;
                 }
@@ -207,6 +209,11 @@ impl Taken<'_> {
             cursor = next;
         }
         Ok(())
+    }
+
+    /// Whether a room without a row was deleted by its host.
+    async fn is_deleted(&self, partition: Partition, room: RoomName) -> Result<bool, Unavailable> {
+        Ok(self.keys.is_deleted(partition, room).await? || self.store.is_being_deleted(room).await?)
     }
 
     /// The row's ids of those rooms that this database has.
@@ -223,3 +230,6 @@ fn room_of(fields: &Fields) -> Option<RoomName> {
     let (_, name) = fields.iter().find(|(field, _)| field == "n")?;
     RoomName::from_bytes(name).ok()
 }
+
+#[cfg(test)]
+mod tests;

@@ -27,7 +27,8 @@ if not mark then return { now, false } end
 local went_back = tick < tonumber(ARGV[4])
 if went_back then
   tick = tonumber(ARGV[4])
-  mark = string.format('%x.%.0f', time[1] * 1000000 + time[2], tick)
+  -- Fits into the column of a room's epoch: 40 characters of the replication id, and 24 at most.
+  mark = string.format('%x.%x', time[1] * 1000000 + time[2], tick % 65536)
 end
 tick = tick + 1
 
