@@ -8,7 +8,7 @@ use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, Statement,
 
 use super::AppError;
 use crate::config::{Config, Mode};
-use crate::store::Store;
+use crate::store::{Store, is_temporary};
 
 /// How often the database is shown that we are still there; it drops a connection that is silent for 10 s.
 const KEEP_ALIVE: Duration = Duration::from_secs(3);
@@ -51,21 +51,34 @@ impl Lock {
         if !matches!(&config.mode, Mode::SingleOnDatabase { database } if !database.is_sqlite()) {
             return Ok(Self::None);
         }
-        match take(store).await.map_err(|error| AppError::Lock(error.to_string()))? {
-            Some(held) => Ok(Self::Database(held)),
-            None => Err(AppError::InUse(DATABASE.to_owned())),
+        loop {
+            match take(store).await {
+                Ok(Some(held)) => return Ok(Self::Database(held)),
+                Ok(None) => return Err(AppError::InUse(DATABASE.to_owned())),
+                Err(error) if is_temporary(&error) => tracing::warn!(%error, "failed to lock the database, retrying"),
+                Err(error) => return Err(AppError::Lock(error.to_string())),
+            }
+            tokio::time::sleep(KEEP_ALIVE).await;
         }
     }
 
-    /// Returns when another process has the lock. A database that was away is locked again when it is back: nothing was written
-    /// meanwhile, and whoever writes to a room locks its row.
+    /// Returns when another process has the lock. A database that was unreachable is locked again once it is reachable: nothing
+    /// was written meanwhile, and each write to a room locks its row. After connections were replaced, the lock is taken
+    /// again on a new one: the server behind the same name may be another.
     pub(super) async fn lost(&mut self, store: &Store) -> AppError {
         let Self::Database(held) = self else { return std::future::pending().await };
+        let mut replaced = store.connections_replaced();
         loop {
             tokio::time::sleep(KEEP_ALIVE).await;
-            let Err(error) = held.execute_unprepared("DO 1").await else { continue };
-            tracing::warn!(%error, "the lock on the database is taken again");
+            let is_current = replaced == store.connections_replaced();
+            let keep = if is_current { "DO 1" } else { RELEASE };
+            match held.execute_unprepared(keep).await {
+                Ok(_) if is_current => continue,
+                Ok(_) => tracing::debug!("sql connections were replaced, locking the database again"),
+                Err(error) => tracing::warn!(%error, "the lock on the database is taken again"),
+            }
             loop {
+                replaced = store.connections_replaced();
                 match take(store).await {
                     Ok(Some(again)) => break *held = again,
                     Ok(None) => return AppError::InUse(DATABASE.to_owned()),
@@ -76,6 +89,9 @@ impl Lock {
         }
     }
 }
+
+/// Releases the lock and keeps the connection.
+const RELEASE: &str = "DO RELEASE_LOCK(CONCAT('pintalk.', MD5(DATABASE())))";
 
 /// Takes the lock; `None`: somebody else has it.
 async fn take(store: &Store) -> Result<Option<DatabaseTransaction>, DbErr> {

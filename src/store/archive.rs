@@ -71,7 +71,7 @@ impl Store {
         unattended: &HashSet<(ChatroomId, Seq)>,
     ) -> Result<Archived, DbErr> {
         let (mut batch, mut conflicts) = group(messages);
-        let tx = self.begin().await?;
+        let tx = self.begin_batch().await?;
         let mut rooms = lock_rooms(&tx, batch.keys().copied()).await?;
 
         // Without a row there is no room to write to, and what is purged stays purged.
