@@ -99,5 +99,9 @@ fn is_busy(error: &DbErr) -> bool {
     };
     let sqlx::Error::Database(error) = &**error else { return false };
     // The low byte is the primary code. MySQL's codes are SQL states of five characters.
-    error.code().filter(|code| code.len() < 5).and_then(|code| code.parse::<u32>().ok()).is_some_and(|code| code & 0xff == 5)
+    error
+        .code()
+        .filter(|code| code.len() < 5)
+        .and_then(|code| code.parse::<u32>().ok())
+        .is_some_and(|code| code & 0xff == 5)
 }

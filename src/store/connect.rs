@@ -161,7 +161,8 @@ fn sqlite(url: &str) -> Result<Store, InvalidUrl> {
     let writing = options.clone().journal_mode(SqliteJournalMode::Wal).synchronous(SqliteSynchronous::Full);
     let reading = options.pragma("query_only", "ON");
     let writer = SqlxSqliteConnector::from_sqlx_sqlite_pool(sqlite_writer(&recycle, &files).connect_lazy_with(writing));
-    let reader = SqlxSqliteConnector::from_sqlx_sqlite_pool(sqlite_readers(&recycle, &files).connect_lazy_with(reading));
+    let reader =
+        SqlxSqliteConnector::from_sqlx_sqlite_pool(sqlite_readers(&recycle, &files).connect_lazy_with(reading));
     Ok(Store {
         dialect: Dialect::Sqlite,
         archiver: writer.clone(),

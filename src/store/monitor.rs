@@ -180,7 +180,8 @@ impl Store {
             filler: ActiveValue::Set(filler),
         };
         let count = Expr::col((write_probe::Entity, write_probe::Column::Counter)).add(1);
-        let count_up = OnConflict::column(write_probe::Column::Id).value(write_probe::Column::Counter, count).to_owned();
+        let count_up =
+            OnConflict::column(write_probe::Column::Id).value(write_probe::Column::Counter, count).to_owned();
         write_probe::Entity::insert(row(ROW, None)).on_conflict(count_up).exec_without_returning(&self.writer).await?;
         if is_full {
             let tx = self.begin().await?;
@@ -192,8 +193,11 @@ impl Store {
     }
 
     async fn insert_nothing<E: EntityTrait>(&self, entity: E) -> Result<(), DbErr> {
-        let nothing =
-            Query::select().columns(E::Column::iter()).from(entity.table_ref()).and_where(Expr::cust("1 = 0")).to_owned();
+        let nothing = Query::select()
+            .columns(E::Column::iter())
+            .from(entity.table_ref())
+            .and_where(Expr::cust("1 = 0"))
+            .to_owned();
         let insert = Query::insert()
             .into_table(entity.table_ref())
             .columns(E::Column::iter())
