@@ -61,6 +61,7 @@ pub use archive::{Archived, ArchivedRoom};
 pub use connect::{InvalidUrl, is_made};
 pub use error::StoreError;
 pub use expired::Perishable;
+pub(crate) use fault::is_missing_function;
 pub use fault::{Fault, is_temporary};
 pub(crate) use hosts::email_key;
 pub use hosts::{Credentials, NewHost, Temporary};

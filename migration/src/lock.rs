@@ -63,8 +63,8 @@ impl SchemaLock {
     }
 }
 
-/// At most 64 characters, one per database of a server.
-const NAME: &str = "CONCAT('pintalk.schema.', MD5(DATABASE()))";
+/// At most 64 characters, one per database of a server. MySQL 9.7 has no `MD5()`.
+const NAME: &str = "CONCAT('pintalk.schema.', LEFT(SHA2(DATABASE(), 256), 32))";
 
 /// `None` if another process holds the lock.
 async fn attempt(connection: &DatabaseConnection) -> Result<Option<DatabaseTransaction>, DbErr> {

@@ -8,7 +8,7 @@ use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, Statement,
 
 use super::AppError;
 use crate::config::{Config, Mode};
-use crate::store::{Store, is_temporary};
+use crate::store::{Store, is_missing_function, is_temporary};
 
 /// How often the database is shown that we are still there; it drops a connection that is silent for 10 s.
 const KEEP_ALIVE: Duration = Duration::from_secs(3);
@@ -91,14 +91,23 @@ impl Lock {
 }
 
 /// Releases the lock and keeps the connection.
-const RELEASE: &str = "DO RELEASE_LOCK(CONCAT('pintalk.', MD5(DATABASE())))";
+const RELEASE: &str = "DO RELEASE_ALL_LOCKS()";
 
-/// Takes the lock; `None`: somebody else has it.
+/// What stands for the database in the lock's name. Earlier releases use the first; MySQL 9.7 has no `MD5()`.
+const DIGESTS: [&str; 2] = ["MD5(DATABASE())", "LEFT(SHA2(DATABASE(), 256), 32)"];
+
+/// Takes the lock; `None`: another process has it.
 async fn take(store: &Store) -> Result<Option<DatabaseTransaction>, DbErr> {
     // A pool lends a connection for one statement; a transaction keeps it.
     let held = store.connection().begin().await?;
-    let ask = "SELECT CAST(GET_LOCK(CONCAT('pintalk.', MD5(DATABASE())), 0) AS SIGNED) AS held";
-    let row = held.query_one_raw(Statement::from_string(DbBackend::MySql, ask)).await?;
+    let lock = async |digest: &str| {
+        let lock = format!("SELECT CAST(GET_LOCK(CONCAT('pintalk.', {digest}), 0) AS SIGNED) AS held");
+        held.query_one_raw(Statement::from_string(DbBackend::MySql, lock)).await
+    };
+    let row = match lock(DIGESTS[0]).await {
+        Err(error) if is_missing_function(&error) => lock(DIGESTS[1]).await?,
+        row => row?,
+    };
     let got: Option<i64> = row.and_then(|row| row.try_get("", "held").ok());
     Ok((got == Some(1)).then_some(held))
 }

@@ -118,6 +118,15 @@ pub fn is_temporary(error: &DbErr) -> bool {
     matches!(Fault::of(error), Fault::Unreachable | Fault::ReadOnly | Fault::Full | Fault::Locked)
 }
 
+/// Whether the server does not have a function that a statement calls.
+pub(crate) fn is_missing_function(error: &DbErr) -> bool {
+    let (DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error))) = error else {
+        return false;
+    };
+    let sqlx::Error::Database(error) = &**error else { return false };
+    error.try_downcast_ref::<MySqlDatabaseError>().is_some_and(|error| error.number() == 1305)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -169,9 +169,10 @@ impl Files {
             let reason = format!("{} {what} while it was open", path.display());
             tracing::error!(
                 file = %path.display(),
+                problem = what,
                 pid = std::process::id(),
-                "sqlite file {what} while it was open: this node accepts nothing until it is restarted; before that, copy the \
-                 database and its -wal from /proc/<pid>/fd if you need what they held"
+                "sqlite file lost while it was open, refusing every operation until a restart; deleted files can be copied from \
+                 /proc/<pid>/fd before that"
             );
             reason
         });

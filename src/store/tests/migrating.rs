@@ -63,7 +63,9 @@ async fn a_process_that_waits_goes_on_when_the_holder_is_killed(store: Store, ur
     let holder = Store::connect(&url).await.unwrap();
     let held = holder.begin().await.unwrap();
     if store.dialect() == Dialect::MySql {
-        held.execute_unprepared("DO GET_LOCK(CONCAT('pintalk.schema.', MD5(DATABASE())), 0)").await.unwrap();
+        held.execute_unprepared("DO GET_LOCK(CONCAT('pintalk.schema.', LEFT(SHA2(DATABASE(), 256), 32)), 0)")
+            .await
+            .unwrap();
     }
     let waiting = tokio::spawn({
         let store = store.clone();
@@ -78,7 +80,7 @@ async fn a_process_that_waits_goes_on_when_the_holder_is_killed(store: Store, ur
     if store.dialect() == Dialect::MySql {
         let (server, database) = url.rsplit_once('/').unwrap();
         let mut root = Root::connect(server).await;
-        let lock = format!("IS_USED_LOCK(CONCAT('pintalk.schema.', MD5('{database}')))");
+        let lock = format!("IS_USED_LOCK(CONCAT('pintalk.schema.', LEFT(SHA2('{database}', 256), 32)))");
         let id: Option<u64> = sea_orm::sqlx::query_scalar(sea_orm::sqlx::AssertSqlSafe(format!("SELECT {lock}")))
             .fetch_one(&mut root.0)
             .await
