@@ -236,7 +236,7 @@ async fn cancelled_calls_give_their_connections_back(of: Database) {
     let host = a_host(&store).await;
     assert_eq!(failed_of(&store, &host, 20).await, 0);
     root.run(&format!("LOCK TABLES {name}.chatroom READ")).await;
-    // More than there are connections, each cut short while its statement waits; and the server is never heard of again.
+    // More than there are connections, each cancelled while its statement waits; and the server never answers.
     for _ in 0..3 {
         let waiting = tokio::time::timeout(Duration::from_millis(300), failed_of(&store, &host, 30)).await;
         assert!(waiting.is_err());
