@@ -117,7 +117,12 @@ impl Recycle {
             return Ok(true);
         }
         match tokio::time::timeout(ANSWER, connection.ping()).await {
-            Ok(answer) => answer.map(|()| true),
+            Ok(Ok(())) => Ok(true),
+            // The error of the cancelled statement, or of the connection.
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "sql connection of a cancelled operation was closed");
+                Ok(false)
+            }
             Err(_) => Ok(false),
         }
     }
