@@ -145,7 +145,7 @@ impl Proxy {
                     let Ok(mut server) = TcpStream::connect(target).await else { return };
                     tokio::select! {
                         _ = copy_bidirectional(&mut client, &mut server) => {}
-                        () = frozen(&mut freezing, number) => std::future::pending().await,
+                        () = until_frozen(&mut freezing, number) => std::future::pending().await,
                     }
                 });
             }
@@ -166,7 +166,7 @@ impl Proxy {
     }
 }
 
-async fn frozen(freezing: &mut watch::Receiver<usize>, number: usize) {
+async fn until_frozen(freezing: &mut watch::Receiver<usize>, number: usize) {
     if freezing.wait_for(|frozen| *frozen >= number).await.is_err() {
         // The proxy has ended; the connection has not.
         std::future::pending::<()>().await;
