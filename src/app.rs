@@ -31,7 +31,7 @@ use crate::presence::redis::RedisPresence;
 use crate::recovery::Recoverer;
 use crate::redis::Redis;
 use crate::shutdown::Shutdown;
-use crate::store::Store;
+use crate::store::{Store, is_temporary};
 use crate::telemetry;
 use crate::webhooks::{self, Courier};
 
@@ -272,7 +272,10 @@ impl App {
             tracing::warn!(%error, "waiting for SQL");
             tokio::time::sleep(START_RETRY).await;
         }
-        self.migrate().await?;
+        while let Err(error) = self.migrate().await? {
+            tracing::warn!(%error, "failed to bring the schema up to date, retrying");
+            tokio::time::sleep(START_RETRY).await;
+        }
         let lock = Lock::on_database(&self.config, &self.store).await?;
         let installation = installation::open(self).await?;
         if let Some(redis) = &self.redis {
@@ -286,6 +289,9 @@ impl App {
         self.subscribe(node, archive).await;
         if let Err(error) = node.accounts.measure_old_hashes().await {
             tracing::warn!(%error, "how long old password hashes take is found out at the first login by one");
+        }
+        if let Err(fault) = self.store.probe().await {
+            tracing::warn!(%fault, "starting although sql cannot be written");
         }
         node.health.set_started();
         upkeep::start(node, &self.store, self.redis.as_ref(), shutdown);
@@ -317,20 +323,28 @@ impl App {
         leader
     }
 
-    async fn migrate(&self) -> Result<(), AppError> {
-        let failed = |error: sea_orm::DbErr| AppError::Migration(error.to_string());
+    /// Checks the schema, or applies what is pending. The inner error: try again.
+    async fn migrate(&self) -> Result<Result<(), sea_orm::DbErr>, AppError> {
         let connection = self.store.connection();
-        let state = SchemaState::read(connection).await.map_err(failed)?;
-        if !state.foreign.is_empty() {
-            tracing::info!(
-                changes = state.foreign.join(", "),
-                "another release has changed the schema; this one goes on with it"
-            );
-        }
-        match state.pending() {
-            0 => Ok(()),
-            pending if !self.config.auto_migrate => Err(AppError::PendingMigrations(pending)),
-            _ => SchemaState::up(connection, None).await.map_err(failed),
+        let outcome = match SchemaState::read(connection).await {
+            Ok(state) => {
+                if !state.foreign.is_empty() {
+                    tracing::info!(
+                        changes = state.foreign.join(", "),
+                        "another release has changed the schema; this one goes on with it"
+                    );
+                }
+                match state.pending() {
+                    0 => Ok(()),
+                    pending if !self.config.auto_migrate => return Err(AppError::PendingMigrations(pending)),
+                    _ => SchemaState::up(connection, None).await,
+                }
+            }
+            Err(error) => Err(error),
+        };
+        match outcome {
+            Err(error) if !is_temporary(&error) => Err(AppError::Migration(error.to_string())),
+            outcome => Ok(outcome),
         }
     }
 

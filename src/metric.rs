@@ -129,7 +129,7 @@ table! {
     Gauge OPEN_FDS "process_open_fds" Count [] "Open files and sockets.";
     Gauge MAX_FDS "process_max_fds" Count [] "How many files and sockets may be open.";
     Gauge READY "pintalk_ready" Count [] "1 while /health/ready answers 200.";
-    Gauge DEGRADED "pintalk_degraded" Count [store: "sql" "redis";] "1 while a store is away.";
+    Gauge DEGRADED "pintalk_degraded" Count [store: "sql" "redis";] "1 while a store is unreachable, or SQL is read-only, full or otherwise cannot be written.";
 
     // sockets
     Gauge CONNECTIONS "pintalk_connections" Count [kind: "chat_guest" "chat_host" "status_guest" "status_host";] "Open sockets.";

@@ -18,18 +18,22 @@ mod counts;
 mod entity;
 mod error;
 mod expired;
+mod fault;
+mod files;
 mod hosts;
 mod idle;
 mod installation;
 mod keys;
 mod logins;
 mod messages;
+mod monitor;
 mod notifications;
 mod outbox;
 mod passwords;
 mod pins;
 mod profile_image;
 mod profiles;
+mod recycle;
 mod retention;
 mod room_events;
 mod rooms;
@@ -44,6 +48,8 @@ mod webhook_events;
 mod webhooks;
 
 use std::panic::Location;
+use std::pin::pin;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, SubsecRound, Utc};
@@ -56,6 +62,8 @@ pub use archive::{Archived, ArchivedRoom, BatchRoom};
 pub use connect::{InvalidUrl, is_made};
 pub use error::StoreError;
 pub use expired::Perishable;
+pub(crate) use fault::is_missing_function;
+pub use fault::{Fault, is_temporary};
 pub(crate) use hosts::email_key;
 pub use hosts::{Credentials, NewHost, Temporary};
 pub use installation::{Installation, InstallationMode};
@@ -76,6 +84,10 @@ pub use verifications::{CodeOutcome, Verification};
 pub use webhook_events::TRIED_FOR;
 pub use webhooks::{Attempt, DueWebhook, EventState, RecordedEvent, Turn, Webhook, WebhookChange, WebhookEvent};
 
+use files::Files;
+use monitor::Monitor;
+use recycle::Recycle;
+
 use crate::metric;
 
 /// The longest that one operation takes, its retries and the wait for a connection included.
@@ -83,6 +95,9 @@ pub const OPERATION_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How often a deadlock or a lock wait is tried again.
 const RETRIES: u32 = 3;
+
+/// How long [`Store::close`] waits for connections whose server does not answer.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Which database is behind a [`Store`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,9 +112,24 @@ pub enum Dialect {
 #[derive(Clone, Debug)]
 pub struct Store {
     dialect: Dialect,
-    /// SQLite has one writer; on MySQL this is the same pool as `reader`.
+    /// SQLite has one writer, a single connection that also archives and migrates. On a server each of the four is a pool of its
+    /// own: what waits in one of them, for a lock or for a disk, takes no connection from the others.
     writer: DatabaseConnection,
+    /// For batches of messages.
+    archiver: DatabaseConnection,
     reader: DatabaseConnection,
+    /// Without a limit of time per statement.
+    schema: DatabaseConnection,
+    shared: Arc<Shared>,
+}
+
+/// What the clones of a store share beside their connections.
+#[derive(Debug)]
+struct Shared {
+    monitor: Monitor,
+    recycle: Arc<Recycle>,
+    /// Of SQLite.
+    files: Option<Arc<Files>>,
 }
 
 impl Store {
@@ -110,7 +140,12 @@ impl Store {
 
     /// The connection that may change the schema: for migrations.
     pub fn connection(&self) -> &DatabaseConnection {
-        &self.writer
+        &self.schema
+    }
+
+    /// Changes whenever the connections were replaced because a new one may work where they did not.
+    pub fn connections_replaced(&self) -> u64 {
+        self.shared.recycle.discarded()
     }
 
     /// Whether the database answers.
@@ -118,16 +153,23 @@ impl Store {
         self.run(|| self.writer.ping()).await
     }
 
-    /// Closes every connection, once what runs on it has ended.
+    /// Closes every connection, once what runs on it has ended, after [`CLOSE_TIMEOUT`] at the latest.
     pub async fn close(self) {
-        // A pool that fails to close has nothing left that could be saved.
-        if let Err(error) = self.reader.close().await {
-            tracing::debug!(%error, "store did not close cleanly");
+        if let Some(files) = &self.shared.files {
+            files.close();
         }
-        if self.dialect == Dialect::Sqlite
-            && let Err(error) = self.writer.close().await
-        {
-            tracing::debug!(%error, "store did not close cleanly");
+        let mut pools = vec![self.reader, self.writer];
+        if self.dialect == Dialect::MySql {
+            pools.extend([self.archiver, self.schema]);
+        }
+        // A pool that fails to close has nothing left that could be saved.
+        let closed = pools.into_iter().map(async |pool| {
+            if let Err(error) = pool.close().await {
+                tracing::debug!(%error, "store did not close cleanly");
+            }
+        });
+        if tokio::time::timeout(CLOSE_TIMEOUT, futures_util::future::join_all(closed)).await.is_err() {
+            tracing::debug!("store did not close in time");
         }
     }
 
@@ -141,45 +183,104 @@ impl Store {
         let asks = Location::caller().file();
         async move {
             let began = Instant::now();
-            let result = Self::run_for(operation).await;
+            let result = self.run_for(operation).await;
             metrics::histogram!(metric::SQL_SECONDS, "operation" => stem(asks)).record(began.elapsed());
             result
         }
     }
 
-    async fn run_for<T, F>(operation: impl Fn() -> F) -> Result<T, StoreError>
+    async fn run_for<T, F>(&self, operation: impl Fn() -> F) -> Result<T, StoreError>
     where
         F: Future<Output = Result<T, DbErr>>,
     {
-        let attempts = async {
-            let mut attempt = 0;
-            loop {
-                match operation().await {
-                    Err(error) if attempt < RETRIES && error::is_contention(&error) => {
-                        attempt += 1;
-                        tracing::debug!(%error, attempt, "another transaction was in the way, trying again");
-                        tokio::time::sleep(Duration::from_millis(10) * attempt * attempt).await;
-                    }
-                    result => return result.map_err(StoreError::from),
-                }
+        let unavailable = |(_, reason): (Fault, String)| StoreError::Unavailable(reason);
+        self.verify_files().await.map_err(unavailable)?;
+        let Shared { monitor, recycle, .. } = &*self.shared;
+        let result = {
+            let mut attempts = pin!(self.attempts(operation));
+            // Dropped before the attempts and their connection if the caller drops this future.
+            let running = recycle.running();
+            let result = tokio::time::timeout(OPERATION_TIMEOUT, attempts.as_mut()).await;
+            if result.is_err() {
+                recycle.discard();
+            } else {
+                running.done();
             }
+            result
         };
-        match tokio::time::timeout(OPERATION_TIMEOUT, attempts).await {
-            Ok(result) => result,
-            Err(_) => Err(StoreError::Unavailable(format!("no answer within {} s", OPERATION_TIMEOUT.as_secs()))),
+        match result {
+            // A commit to a file that was deleted meanwhile is lost: it must not be acknowledged.
+            Ok(Ok(done)) => self.verify_files().await.map(|()| done).map_err(unavailable),
+            Ok(Err(error)) => {
+                let fault = Fault::of(&error);
+                let error = StoreError::from(error);
+                if matches!(error, StoreError::Unavailable(_)) {
+                    monitor.operation_failed(fault, &error);
+                }
+                Err(error)
+            }
+            Err(_) => {
+                let error = StoreError::Unavailable(format!("no answer within {} s", OPERATION_TIMEOUT.as_secs()));
+                monitor.operation_failed(Fault::Unreachable, &error);
+                Err(error)
+            }
+        }
+    }
+
+    /// Runs an operation until it succeeds or another attempt would not. What fails because of its connection is tried once more
+    /// on a new one if the database has certainly not executed it.
+    async fn attempts<T, F>(&self, operation: impl Fn() -> F) -> Result<T, DbErr>
+    where
+        F: Future<Output = Result<T, DbErr>>,
+    {
+        let (mut attempt, mut is_first_refusal) = (0, true);
+        loop {
+            let error = match operation().await {
+                Ok(done) => return Ok(done),
+                Err(error) => error,
+            };
+            if error::is_contention(&error) {
+                if attempt == RETRIES {
+                    return Err(error);
+                }
+                attempt += 1;
+                tracing::debug!(%error, attempt, "another transaction was in the way, trying again");
+                tokio::time::sleep(Duration::from_millis(10) * attempt * attempt).await;
+                continue;
+            }
+            if !error::is_unavailable(&error) {
+                return Err(error);
+            }
+            let fault = Fault::of(&error);
+            if fault.is_of_connection() {
+                self.shared.recycle.discard();
+            }
+            if !(is_first_refusal && matches!(fault, Fault::ReadOnly | Fault::Denied)) {
+                return Err(error);
+            }
+            is_first_refusal = false;
+            tracing::debug!(%error, "sql connection refused a write, trying again on a new one");
         }
     }
 
     /// Begins a transaction that will write. SQLite takes the write lock at once: a transaction that reads first and
     /// writes later fails when another process wrote in between.
     async fn begin(&self) -> Result<DatabaseTransaction, DbErr> {
-        self.writer
-            .begin_with_options(TransactionOptions {
-                sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
-                ..Default::default()
-            })
-            .await
+        begin_on(&self.writer).await
     }
+
+    /// Like [`begin`](Self::begin), for a batch of messages.
+    async fn begin_batch(&self) -> Result<DatabaseTransaction, DbErr> {
+        begin_on(&self.archiver).await
+    }
+}
+
+async fn begin_on(pool: &DatabaseConnection) -> Result<DatabaseTransaction, DbErr> {
+    pool.begin_with_options(TransactionOptions {
+        sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+        ..Default::default()
+    })
+    .await
 }
 
 /// `rooms` of `src/store/rooms.rs`.

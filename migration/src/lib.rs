@@ -4,6 +4,7 @@
 pub use sea_orm_migration::prelude::MigratorTrait;
 use sea_orm_migration::prelude::{MigrationTrait, async_trait};
 
+mod lock;
 mod m20261123_000001_initial;
 mod m20261125_000002_room_counts;
 mod m20261125_000003_message_datetime;
@@ -14,6 +15,7 @@ mod m20261127_000007_duties;
 mod m20261127_000008_notifications;
 mod m20261127_000009_webhooks;
 mod m20261130_000010_installation;
+mod m20261130_000011_write_probe;
 mod schema;
 mod state;
 
@@ -37,6 +39,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261127_000008_notifications::Migration),
             Box::new(m20261127_000009_webhooks::Migration),
             Box::new(m20261130_000010_installation::Migration),
+            Box::new(m20261130_000011_write_probe::Migration),
         ]
     }
 }

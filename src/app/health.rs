@@ -9,12 +9,15 @@ use crate::broker::Broker;
 use crate::http::{Health, Readiness};
 use crate::metric;
 use crate::shutdown::Shutdown;
+use crate::store::Fault;
 
 /// What the tasks know.
 #[derive(Clone)]
 pub(super) struct NodeHealth {
     facts: Arc<Facts>,
     broker: Arc<dyn Broker>,
+    /// A single node accepts into SQL.
+    sql_is_broker: bool,
     shutdown: Shutdown,
 }
 
@@ -28,7 +31,8 @@ impl std::fmt::Debug for NodeHealth {
 struct Facts {
     started: AtomicBool,
     broker: AtomicBool,
-    sql: AtomicBool,
+    /// Why SQL cannot be written.
+    sql: Mutex<Option<Fault>>,
     /// Why Redis must not be used, or refuses writes.
     refusal: Mutex<Option<String>>,
     suspended: AtomicBool,
@@ -36,7 +40,8 @@ struct Facts {
 
 impl NodeHealth {
     pub(super) fn new(broker: Arc<dyn Broker>, shutdown: Shutdown) -> Self {
-        let health = Self { facts: Arc::default(), broker, shutdown };
+        let sql_is_broker = broker.archive_queue().is_none();
+        let health = Self { facts: Arc::default(), broker, sql_is_broker, shutdown };
         // Whoever waits for its stores at its start is seen to.
         health.show();
         health
@@ -46,7 +51,7 @@ impl NodeHealth {
     pub(super) fn set_started(&self) {
         self.facts.started.store(true, Relaxed);
         self.set_broker(true);
-        self.set_sql(true);
+        self.set_sql(None);
     }
 
     /// Whether the broker answers.
@@ -55,9 +60,9 @@ impl NodeHealth {
         self.show();
     }
 
-    /// Whether SQL answers: without it a node serves on for a time.
-    pub(super) fn set_sql(&self, answers: bool) {
-        self.facts.sql.store(answers, Relaxed);
+    /// Why SQL cannot be written, if so: a node of a cluster continues without it for a time.
+    pub(super) fn set_sql(&self, fault: Option<Fault>) {
+        *self.facts.sql.lock() = fault;
         self.show();
     }
 
@@ -73,23 +78,29 @@ impl NodeHealth {
         metrics::gauge!(metric::READY).set(u8::from(ready));
         // Before the start is over nobody knows which of them is waited for.
         let started = self.facts.started.load(Relaxed);
-        let is_away = |answers: &AtomicBool| u8::from(started && !answers.load(Relaxed));
-        metrics::gauge!(metric::DEGRADED, "store" => "sql").set(is_away(&self.facts.sql));
-        let refuses = u8::from(started && self.facts.refusal.lock().is_some());
-        metrics::gauge!(metric::DEGRADED, "store" => "redis").set(is_away(&self.facts.broker).max(refuses));
+        let sql = u8::from(started && self.facts.sql.lock().is_some());
+        let refuses = self.facts.refusal.lock().is_some();
+        let redis = u8::from(started && (refuses || !self.facts.broker.load(Relaxed)));
+        metrics::gauge!(metric::DEGRADED, "store" => "sql").set(sql);
+        metrics::gauge!(metric::DEGRADED, "store" => "redis").set(redis);
     }
 }
 
 impl Health for NodeHealth {
     fn readiness(&self) -> Readiness {
-        let degraded = !self.facts.sql.load(Relaxed);
+        let fault = *self.facts.sql.lock();
+        // Before its start is over, a node has not written to SQL.
+        let degraded = fault.is_some() || !self.facts.started.load(Relaxed);
         let not_ready = |reason: &str| Readiness::NotReady { reason: reason.to_owned(), degraded };
         if self.shutdown.is_draining() {
             not_ready("This node is going away.")
         } else if !self.facts.started.load(Relaxed) {
             not_ready("This node is starting: it waits for its stores.")
         } else if !self.facts.broker.load(Relaxed) {
-            not_ready("The broker does not answer.")
+            match fault.filter(|_| self.sql_is_broker) {
+                Some(fault) => not_ready(&format!("SQL cannot be written: {fault}.")),
+                None => not_ready("The broker does not answer."),
+            }
         } else if let Some(refusal) = &*self.facts.refusal.lock() {
             not_ready(&format!("Redis is not usable: {refusal}."))
         } else if !self.broker.hears() {

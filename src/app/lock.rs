@@ -8,7 +8,7 @@ use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, Statement,
 
 use super::AppError;
 use crate::config::{Config, Mode};
-use crate::store::Store;
+use crate::store::{Store, is_missing_function, is_temporary};
 
 /// How often the database is shown that we are still there; it drops a connection that is silent for 10 s.
 const KEEP_ALIVE: Duration = Duration::from_secs(3);
@@ -51,21 +51,34 @@ impl Lock {
         if !matches!(&config.mode, Mode::SingleOnDatabase { database } if !database.is_sqlite()) {
             return Ok(Self::None);
         }
-        match take(store).await.map_err(|error| AppError::Lock(error.to_string()))? {
-            Some(held) => Ok(Self::Database(held)),
-            None => Err(AppError::InUse(DATABASE.to_owned())),
+        loop {
+            match take(store).await {
+                Ok(Some(held)) => return Ok(Self::Database(held)),
+                Ok(None) => return Err(AppError::InUse(DATABASE.to_owned())),
+                Err(error) if is_temporary(&error) => tracing::warn!(%error, "failed to lock the database, retrying"),
+                Err(error) => return Err(AppError::Lock(error.to_string())),
+            }
+            tokio::time::sleep(KEEP_ALIVE).await;
         }
     }
 
-    /// Returns when another process has the lock. A database that was away is locked again when it is back: nothing was written
-    /// meanwhile, and whoever writes to a room locks its row.
+    /// Returns when another process has the lock. A database that was unreachable is locked again once it is reachable: nothing
+    /// was written meanwhile, and each write to a room locks its row. After connections were replaced, the lock is taken
+    /// again on a new one: the server behind the same name may be another.
     pub(super) async fn lost(&mut self, store: &Store) -> AppError {
         let Self::Database(held) = self else { return std::future::pending().await };
+        let mut replaced = store.connections_replaced();
         loop {
             tokio::time::sleep(KEEP_ALIVE).await;
-            let Err(error) = held.execute_unprepared("DO 1").await else { continue };
-            tracing::warn!(%error, "the lock on the database is taken again");
+            let is_current = replaced == store.connections_replaced();
+            let keep = if is_current { "DO 1" } else { RELEASE };
+            match held.execute_unprepared(keep).await {
+                Ok(_) if is_current => continue,
+                Ok(_) => tracing::debug!("sql connections were replaced, locking the database again"),
+                Err(error) => tracing::warn!(%error, "the lock on the database is taken again"),
+            }
             loop {
+                replaced = store.connections_replaced();
                 match take(store).await {
                     Ok(Some(again)) => break *held = again,
                     Ok(None) => return AppError::InUse(DATABASE.to_owned()),
@@ -76,6 +89,12 @@ impl Lock {
         }
     }
 }
+
+/// Releases the lock and keeps the connection.
+const RELEASE: &str = "DO RELEASE_ALL_LOCKS()";
+
+/// What stands for the database in the lock's name. Earlier releases use the first; MySQL 9.7 has no `MD5()`.
+const DIGESTS: [&str; 2] = ["MD5(DATABASE())", "LEFT(SHA2(DATABASE(), 256), 32)"];
 
 /// Held while no single node serves a MySQL database.
 pub struct SoleNode {
@@ -101,12 +120,18 @@ impl SoleNode {
     }
 }
 
-/// Takes the lock; `None`: somebody else has it.
+/// Takes the lock; `None`: another process has it.
 async fn take(store: &Store) -> Result<Option<DatabaseTransaction>, DbErr> {
     // A pool lends a connection for one statement; a transaction keeps it.
     let held = store.connection().begin().await?;
-    let ask = "SELECT CAST(GET_LOCK(CONCAT('pintalk.', MD5(DATABASE())), 0) AS SIGNED) AS held";
-    let row = held.query_one_raw(Statement::from_string(DbBackend::MySql, ask)).await?;
+    let lock = async |digest: &str| {
+        let lock = format!("SELECT CAST(GET_LOCK(CONCAT('pintalk.', {digest}), 0) AS SIGNED) AS held");
+        held.query_one_raw(Statement::from_string(DbBackend::MySql, lock)).await
+    };
+    let row = match lock(DIGESTS[0]).await {
+        Err(error) if is_missing_function(&error) => lock(DIGESTS[1]).await?,
+        row => row?,
+    };
     let got: Option<i64> = row.and_then(|row| row.try_get("", "held").ok());
     Ok((got == Some(1)).then_some(held))
 }

@@ -9,7 +9,7 @@ use super::node::Node;
 use crate::redis::Redis;
 use crate::relay::SWEEP_INTERVAL;
 use crate::shutdown::Shutdown;
-use crate::store::Store;
+use crate::store::{Fault, Store};
 
 /// How often a node renews its lease, and asks whether the broker answers.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
@@ -17,9 +17,6 @@ const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
 /// How often it is looked whether a node has died, or this one has to say anew whom it has: it asks Redis nothing if not. A lease
 /// of 15 s, a heartbeat, this, and the work itself are under the 20 s of SPEC 5.
 const PRESENCE_INTERVAL: Duration = Duration::from_millis(500);
-
-/// How often SQL is asked whether it answers.
-const SQL_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How often changes of rooms are looked for whose node did not get round to them.
 const EVENTS_INTERVAL: Duration = Duration::from_secs(5);
@@ -87,21 +84,7 @@ pub(super) fn start(node: &Node, store: &Store, redis: Option<&Redis>, shutdown:
             }
         });
     }
-    let (health, watched, is_broker) = (node.health.clone(), store.clone(), redis.is_none());
-    every(shutdown, SQL_INTERVAL, move || {
-        let (health, store) = (health.clone(), watched.clone());
-        async move {
-            let answer = store.ping().await;
-            health.set_sql(answer.is_ok());
-            if is_broker {
-                // A single node accepts into SQL.
-                health.set_broker(answer.is_ok());
-            }
-            if let Err(error) = answer {
-                tracing::warn!(%error, "SQL does not answer");
-            }
-        }
-    });
+    follow_sql(node, store, redis.is_none(), shutdown);
     let hub = node.hub.clone();
     every(shutdown, OUTBOX_INTERVAL, move || {
         metrics::gauge!(crate::metric::OUTBOX_BYTES).set(hub.outbox_bytes() as f64);
@@ -123,6 +106,25 @@ pub(super) fn start(node: &Node, store: &Store, redis: Option<&Redis>, shutdown:
             if let Err(error) = rooms.redo_events().await {
                 tracing::debug!(%error, "changes of rooms wait");
             }
+        }
+    });
+}
+
+/// Probes SQL and keeps this node's readiness up to date with what it and the operations find.
+fn follow_sql(node: &Node, store: &Store, is_broker: bool, shutdown: &Shutdown) {
+    let (health, mut condition, stop) = (node.health.clone(), store.condition(), shutdown.stopping_token());
+    let report = move |fault: Option<Fault>| {
+        health.set_sql(fault);
+        if is_broker {
+            // A single node accepts into SQL.
+            health.set_broker(fault.is_none());
+        }
+    };
+    report(*condition.borrow_and_update());
+    shutdown.spawn(store.clone().monitor(stop.clone()));
+    shutdown.spawn(async move {
+        while let Some(Ok(())) = stop.run_until_cancelled(condition.changed()).await {
+            report(*condition.borrow_and_update());
         }
     });
 }

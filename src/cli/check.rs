@@ -126,7 +126,9 @@ async fn sql(config: &Config) -> Vec<Finding> {
         Ok(store) => store,
         Err(error) => return vec![Finding::wrong(format!("sql: {error}"))],
     };
-    let finding = match (store.ping().await, migrate::state(&store).await) {
+    let (answer, state) = (store.ping().await, migrate::state(&store).await);
+    let is_current = matches!(&state, Ok(state) if state.pending() == 0);
+    let finding = match (answer, state) {
         (Err(error), _) => Finding::wrong(format!("sql: {error}")),
         (_, Err(failure)) => Finding::wrong(format!("sql: {}", failure.sentence)),
         (_, Ok(state)) => match (state.pending(), state.foreign.len()) {
@@ -145,8 +147,12 @@ async fn sql(config: &Config) -> Vec<Finding> {
             )),
         },
     };
+    let mut findings = vec![finding];
+    if is_current && let Err(fault) = store.probe().await {
+        findings.push(Finding::wrong(format!("sql: cannot be written: {fault}")));
+    }
     store.close().await;
-    vec![finding]
+    findings
 }
 
 async fn smtp(url: &SmtpUrl) -> Vec<Finding> {

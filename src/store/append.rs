@@ -70,7 +70,7 @@ impl Store {
     }
 
     async fn append_once(&self, batch: &[Append], now: DateTime<Utc>) -> Result<Vec<Appended>, DbErr> {
-        let tx = self.begin().await?;
+        let tx = self.begin_batch().await?;
         let mut rooms = lock_rooms(&tx, batch).await?;
         let mut known = known_messages(&tx, batch, &rooms).await?;
         let mut accepted: Vec<Message> = Vec::new();

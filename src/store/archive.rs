@@ -82,7 +82,7 @@ impl Store {
         unattended: &HashSet<(ChatroomId, Seq)>,
     ) -> Result<Archived, DbErr> {
         let (mut batch, mut conflicts) = group(messages);
-        let tx = self.begin().await?;
+        let tx = self.begin_batch().await?;
         let mut rooms = lock_rooms(&tx, batch.keys().copied()).await?;
         // After SQL was restored a row may belong to another room than the one that the broker has under its id.
         rooms

@@ -14,3 +14,4 @@ pub(super) mod user;
 pub(super) mod user_config;
 pub(super) mod webhook;
 pub(super) mod webhook_event;
+pub(super) mod write_probe;

@@ -45,6 +45,11 @@ pub(super) fn is_contention(error: &DbErr) -> bool {
     class(error) == Class::Contention
 }
 
+/// Whether an error is neither the fault of the data nor of other transactions.
+pub(super) fn is_unavailable(error: &DbErr) -> bool {
+    class(error) == Class::Unavailable
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Class {
     Unavailable,

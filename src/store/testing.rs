@@ -1,5 +1,6 @@
-//! A fresh database a test, on each kind of server. A whole-server test may include this file by its path: it names the
-//! crate only through `crate::clock` and `crate::store`.
+//! A fresh database a test, on each kind of server.
+
+pub(crate) mod server;
 
 use std::panic::resume_unwind;
 

@@ -2,11 +2,14 @@
 
 mod counts;
 mod expired;
+mod faults;
+mod files;
 mod full_disk;
 mod hosts;
 mod idle;
 mod keys;
 mod messages;
+mod migrating;
 mod notifications;
 mod retention;
 mod rooms;

@@ -28,6 +28,7 @@ mod rolling;
 mod slow;
 mod socket;
 mod sql_away;
+mod sql_partly;
 mod stage;
 mod statuses;
 mod telemetry;

@@ -231,6 +231,11 @@ impl Stage {
         self.rooms.len() - 1
     }
 
+    /// The database of a node without Redis.
+    pub fn sqlite(&self) -> PathBuf {
+        self.data.path().join("pintalk.sqlite")
+    }
+
     pub fn guest_path(&self, room: usize) -> String {
         format!("/ws/chat/{}/", self.rooms[room].name)
     }

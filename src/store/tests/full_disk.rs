@@ -1,12 +1,46 @@
 //! A disk that is full, as SQLite says it: what cannot be committed is refused, and nothing is believed to be.
 
+use std::time::Duration;
+
 use sea_orm::ConnectionTrait as _;
 
 use super::*;
-use crate::store::Appended;
 use crate::store::tests::on_database;
+use crate::store::{Appended, Fault};
 
-on_database!(sqlite, Sqlite: what_a_full_disk_refused_is_refused_and_the_rest_is_committed);
+on_database!(
+    sqlite, Sqlite:
+    what_a_full_disk_refused_is_refused_and_the_rest_is_committed,
+    a_full_disk_is_noticed_at_once_and_its_end_within_five_seconds
+);
+
+async fn a_full_disk_is_noticed_at_once_and_its_end_within_five_seconds(store: Store, _: String) {
+    let host = store.create_host(new_host("dev@shop.example"), noon()).await.unwrap();
+    let room = a_room(&store, &host).await;
+    let stop = tokio_util::sync::CancellationToken::new();
+    let monitor = tokio::spawn(store.clone().monitor(stop.clone()));
+    store.connection().execute_unprepared("PRAGMA max_page_count = 60").await.unwrap();
+    let mut at = 0;
+    loop {
+        let text = "가".repeat(2_000);
+        at += 1;
+        if store.append(&[Append { text, ..append(&room, &format!("id-{at}")) }], noon()).await.is_err() {
+            break;
+        }
+        assert_eq!(*store.condition().borrow(), None);
+    }
+    assert_eq!(*store.condition().borrow(), Some(Fault::Full));
+    // Longer than an operation's failure counts by itself: the probe finds that nothing has changed.
+    let mut condition = store.condition();
+    let changed = tokio::time::timeout(Duration::from_millis(4_500), condition.wait_for(Option::is_none)).await.is_ok();
+    assert!(!changed, "the disk is still full");
+    store.connection().execute_unprepared("PRAGMA max_page_count = 1000000").await.unwrap();
+    let ended = tokio::time::timeout(Duration::from_secs(5), condition.wait_for(Option::is_none)).await.is_ok();
+    assert!(ended, "the disk has room again");
+    store.append(&[append(&room, "after")], noon()).await.unwrap();
+    stop.cancel();
+    monitor.await.unwrap();
+}
 
 async fn what_a_full_disk_refused_is_refused_and_the_rest_is_committed(store: Store, _: String) {
     let host = store.create_host(new_host("dev@shop.example"), noon()).await.unwrap();

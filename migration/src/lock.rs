@@ -1,0 +1,107 @@
+//! The lock under which the schema is changed: one process at a time, the others wait.
+//!
+//! The lock and the changes share one connection. If that connection is lost, the server releases the lock and the next change
+//! fails: no process goes on without the lock.
+
+use sea_orm_migration::sea_orm::{
+    ConnectionTrait as _, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, RuntimeErr, SqliteTransactionMode,
+    Statement, TransactionOptions, TransactionTrait as _, sqlx,
+};
+
+/// Seconds that one attempt waits. SQLite waits as long as its connection's busy time-out.
+const ATTEMPT: u8 = 5;
+
+/// A log line every minute while the lock is held by another process.
+const ATTEMPTS_PER_LINE: u32 = 12;
+
+/// The lock of one schema. On MySQL it is a named lock of the session, because each change of a schema commits; on SQLite it is
+/// the write lock of a transaction that contains all changes.
+pub(crate) struct SchemaLock {
+    connection: DatabaseTransaction,
+}
+
+impl SchemaLock {
+    /// Waits until no other process holds the lock.
+    ///
+    /// # Errors
+    /// If the database fails or cannot be reached. A lock that is held is not an error.
+    pub(crate) async fn acquire(connection: &DatabaseConnection) -> Result<Self, DbErr> {
+        let mut attempts: u32 = 0;
+        loop {
+            if let Some(connection) = attempt(connection).await? {
+                return Ok(Self { connection });
+            }
+            if attempts.is_multiple_of(ATTEMPTS_PER_LINE) {
+                tracing::warn!("another process is changing the schema, waiting for it");
+            }
+            attempts += 1;
+        }
+    }
+
+    /// The connection that holds the lock, for the changes.
+    pub(crate) fn connection(&self) -> &DatabaseTransaction {
+        &self.connection
+    }
+
+    /// Commits and releases, or rolls back what the database can roll back and releases.
+    pub(crate) async fn release(self, outcome: Result<(), DbErr>) -> Result<(), DbErr> {
+        let Self { connection } = self;
+        let is_mysql = connection.get_database_backend() == DbBackend::MySql;
+        if is_mysql && let Err(error) = connection.execute_unprepared(&format!("DO RELEASE_LOCK({NAME})")).await {
+            // The connection is lost, and the lock with it.
+            tracing::debug!(%error, "schema lock was not released by this process");
+        }
+        match outcome {
+            Ok(()) => connection.commit().await,
+            Err(error) => {
+                if let Err(error) = connection.rollback().await {
+                    tracing::debug!(%error, "failed to roll back the schema change");
+                }
+                Err(error)
+            }
+        }
+    }
+}
+
+/// At most 64 characters, one per database of a server. MySQL 9.7 has no `MD5()`.
+const NAME: &str = "CONCAT('pintalk.schema.', LEFT(SHA2(DATABASE(), 256), 32))";
+
+/// `None` if another process holds the lock.
+async fn attempt(connection: &DatabaseConnection) -> Result<Option<DatabaseTransaction>, DbErr> {
+    let immediate = TransactionOptions {
+        sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+        ..TransactionOptions::default()
+    };
+    // A pool lends a connection for one statement; a transaction keeps it.
+    let held = match connection.begin_with_options(immediate).await {
+        Err(error) if is_busy(&error) => return Ok(None),
+        held => held?,
+    };
+    if held.get_database_backend() != DbBackend::MySql {
+        return Ok(Some(held));
+    }
+    let lock = format!("SELECT CAST(GET_LOCK({NAME}, {ATTEMPT}) AS SIGNED) AS held");
+    let row = held.query_one_raw(Statement::from_string(DbBackend::MySql, lock)).await?;
+    match row.map(|row| row.try_get::<Option<i64>>("", "held")).transpose()?.flatten() {
+        Some(1) => Ok(Some(held)),
+        Some(_) => Ok(None),
+        None => Err(DbErr::Custom("the server does not lock the schema".to_owned())),
+    }
+}
+
+/// SQLite: another process is writing.
+fn is_busy(error: &DbErr) -> bool {
+    let (DbErr::Exec(RuntimeErr::SqlxError(error))
+    | DbErr::Query(RuntimeErr::SqlxError(error))
+    | DbErr::Conn(RuntimeErr::SqlxError(error))) = error
+    else {
+        return false;
+    };
+    let sqlx::Error::Database(error) = &**error else { return false };
+    // The low byte is the primary code. MySQL's codes are SQL states of five characters.
+    error
+        .code()
+        .filter(|code| code.len() < 5)
+        .and_then(|code| code.parse::<u32>().ok())
+        .is_some_and(|code| code & 0xff == 5)
+}

@@ -1,0 +1,231 @@
+//! The files of a SQLite database, watched while they are open.
+//!
+//! SQLite keeps writing to a file that was deleted or moved: each commit succeeds and is lost at the end of the process. So the
+//! files that carry the names now are compared with those that were opened, before and after each operation: three calls of
+//! `stat`, about 1 µs each. An operation whose commit may have gone to a lost file is not acknowledged.
+//!
+//! **Invariant:** no file is opened here once SQLite has it open. Closing any descriptor of a file releases all POSIX locks that
+//! the process holds on it, those of SQLite included.
+
+use std::ffi::OsString;
+use std::fs::{File, Metadata};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use parking_lot::Mutex;
+
+/// What is wrong with the files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Problem {
+    /// They are not the files that were opened. Permanent.
+    Lost(String),
+    /// It cannot be found out now.
+    Unknown(String),
+    /// One is shorter than before: truncated, or shortened by SQLite itself (`VACUUM`, a checkpoint of another program).
+    Shorter,
+}
+
+/// Device and inode.
+type Identity = (u64, u64);
+
+#[derive(Debug)]
+pub(super) struct Files {
+    database: PathBuf,
+    /// Write-ahead log and its index.
+    beside: [PathBuf; 2],
+    opened: Mutex<Opened>,
+    lost: OnceLock<String>,
+}
+
+#[derive(Debug, Default)]
+struct Opened {
+    database: Option<Identity>,
+    /// `None` until the writer is connected: SQLite creates these files, and deletes them when its last connection closes.
+    beside: Option<[Identity; 2]>,
+    /// The greatest size seen of the database and of its log.
+    sizes: [u64; 2],
+    is_closed: bool,
+}
+
+impl Files {
+    pub(super) fn of(database: &Path) -> Self {
+        let with = |suffix: &str| {
+            let mut name = OsString::from(database);
+            name.push(suffix);
+            PathBuf::from(name)
+        };
+        Self {
+            database: database.to_owned(),
+            beside: [with("-wal"), with("-shm")],
+            opened: Mutex::default(),
+            lost: OnceLock::new(),
+        }
+    }
+
+    /// Creates the database before it is opened for the first time. Connections do not create it: a file that disappears later
+    /// must not be replaced by an empty one.
+    pub(super) fn create(&self) -> io::Result<()> {
+        if self.opened.lock().database.is_some() {
+            return Ok(());
+        }
+        match File::create_new(&self.database) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// A connection has opened the database.
+    pub(super) fn connected(&self, is_writer: bool) -> Result<(), Problem> {
+        let found = identity(&self.stat(&self.database)?);
+        let mut opened = self.opened.lock();
+        if *opened.database.get_or_insert(found) != found {
+            drop(opened);
+            return Err(self.lose(&self.database, "was replaced"));
+        }
+        if is_writer {
+            let [log, index] = &self.beside;
+            opened.beside = match (std::fs::metadata(log), std::fs::metadata(index)) {
+                (Ok(log), Ok(index)) => Some([identity(&log), identity(&index)]),
+                _ => None,
+            };
+            opened.sizes[1] = 0;
+        }
+        Ok(())
+    }
+
+    /// The writer closes its connection, perhaps as the last one: SQLite may delete the log.
+    pub(super) fn writer_closes(&self) {
+        self.opened.lock().beside = None;
+    }
+
+    /// The store is closed: its files may go.
+    pub(super) fn close(&self) {
+        self.opened.lock().is_closed = true;
+    }
+
+    /// Compares the files with those that were opened.
+    pub(super) fn check(&self) -> Result<(), Problem> {
+        if let Some(reason) = self.lost.get() {
+            return Err(Problem::Lost(reason.clone()));
+        }
+        let mut opened = self.opened.lock();
+        let (Some(known), false) = (opened.database, opened.is_closed) else { return Ok(()) };
+        let database = self.stat(&self.database)?;
+        if identity(&database) != known {
+            return Err(self.lose(&self.database, "was replaced"));
+        }
+        if database.len() == 0 && opened.sizes[0] > 0 {
+            return Err(self.lose(&self.database, "was truncated"));
+        }
+        let mut sizes = [database.len(), opened.sizes[1]];
+        if let Some(known) = opened.beside {
+            for (at, (path, known)) in self.beside.iter().zip(known).enumerate() {
+                let found = self.stat(path)?;
+                if identity(&found) != known {
+                    return Err(self.lose(path, "was replaced"));
+                }
+                if at == 0 {
+                    sizes[1] = found.len();
+                }
+            }
+        }
+        if sizes.iter().zip(opened.sizes).any(|(now, before)| *now < before) {
+            return Err(Problem::Shorter);
+        }
+        opened.sizes = sizes;
+        Ok(())
+    }
+
+    /// Judges files that are shorter than before by what SQLite expects: so many bytes of database and log at least.
+    pub(super) fn judge(&self, database: u64, log: u64) -> Result<(), Problem> {
+        let sizes = [self.stat(&self.database)?.len(), std::fs::metadata(&self.beside[0]).map_or(0, |log| log.len())];
+        if sizes[1] < log {
+            return Err(self.lose(&self.beside[0], "was truncated"));
+        }
+        if sizes[0] < database {
+            return Err(self.lose(&self.database, "was truncated"));
+        }
+        self.opened.lock().sizes = sizes;
+        Ok(())
+    }
+
+    /// Judges files that are shorter than before and that SQLite cannot read.
+    pub(super) fn lose_shorter(&self) -> Problem {
+        self.lose(&self.database, "was truncated")
+    }
+
+    fn stat(&self, path: &Path) -> Result<Metadata, Problem> {
+        std::fs::metadata(path).map_err(|error| match error.kind() {
+            ErrorKind::NotFound | ErrorKind::NotADirectory => self.lose(path, "was deleted or moved"),
+            _ => Problem::Unknown(format!("{}: {error}", path.display())),
+        })
+    }
+
+    /// Permanent, also if the name leads to the right file again: another process may have written meanwhile.
+    fn lose(&self, path: &Path, what: &str) -> Problem {
+        let reason = self.lost.get_or_init(|| {
+            let reason = format!("{} {what} while it was open", path.display());
+            tracing::error!(
+                file = %path.display(),
+                problem = what,
+                pid = std::process::id(),
+                "sqlite file lost while it was open, refusing every operation until a restart; deleted files can be copied from \
+                 /proc/<pid>/fd before that"
+            );
+            reason
+        });
+        Problem::Lost(reason.clone())
+    }
+}
+
+fn identity(file: &Metadata) -> Identity {
+    (file.dev(), file.ino())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn opened() -> (tempfile::TempDir, Files, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("db.sqlite");
+        let files = Files::of(&path);
+        files.create().unwrap();
+        for name in ["db.sqlite", "db.sqlite-wal", "db.sqlite-shm"] {
+            std::fs::write(folder.path().join(name), "12345678").unwrap();
+        }
+        files.connected(true).unwrap();
+        files.check().unwrap();
+        (folder, files, path)
+    }
+
+    #[test]
+    fn files_that_were_never_opened_are_not_missed() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(Files::of(&folder.path().join("db.sqlite")).check(), Ok(()));
+    }
+
+    #[test]
+    fn a_lost_file_stays_lost_when_it_is_put_back() {
+        let (folder, files, path) = opened();
+        let aside = folder.path().join("aside");
+        std::fs::rename(&path, &aside).unwrap();
+        assert!(matches!(files.check(), Err(Problem::Lost(_))));
+        std::fs::rename(&aside, &path).unwrap();
+        assert!(matches!(files.check(), Err(Problem::Lost(_))));
+    }
+
+    #[test]
+    fn a_shorter_file_is_judged_by_what_sqlite_expects() {
+        let (folder, files, path) = opened();
+        File::options().write(true).open(&path).unwrap().set_len(4).unwrap();
+        assert_eq!(files.check(), Err(Problem::Shorter));
+        assert_eq!(files.judge(4, 0), Ok(()), "sqlite itself has shortened it");
+        assert_eq!(files.check(), Ok(()));
+        File::options().write(true).open(folder.path().join("db.sqlite-wal")).unwrap().set_len(0).unwrap();
+        assert_eq!(files.check(), Err(Problem::Shorter));
+        assert!(matches!(files.judge(4, 8), Err(Problem::Lost(_))));
+    }
+}

@@ -1,0 +1,256 @@
+//! Whether the database can be written: found out by a probe, and by operations that fail.
+
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use sea_orm::sea_query::{Expr, OnConflict, Query};
+use sea_orm::{
+    ActiveValue, ColumnTrait, ConnectionTrait, DbErr, EntityTrait, ExprTrait, Iterable, QueryFilter, Statement,
+};
+use tokio::sync::{Notify, watch};
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use super::entity::{chat_message, chatroom, room_event, write_probe};
+use super::fault::Fault;
+use super::files::Problem;
+use super::{Dialect, Store, StoreError};
+
+/// How often the files of SQLite are checked, and at most how often the probe runs.
+const TICK: Duration = Duration::from_millis(500);
+
+/// Between two probes of a server that can be written.
+const INTERVAL: Duration = Duration::from_secs(2);
+
+/// The same for SQLite: each probe is a commit to disk, and operations notice most faults first.
+const SQLITE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How long a probe may take. With the interval, a store that is lost without an error is noticed within 5 s; a recovery within 4.
+const TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long a fault that the probe cannot rule out is assumed to last after the last operation that met it. Recovery must be
+/// noticed within 5 s.
+const HELD: Duration = Duration::from_secs(3);
+
+/// While the store is full, the probe writes as much as a long message: the largest value of the column.
+const FILLER: usize = 60_000;
+
+/// The row that every node counts up.
+const ROW: i64 = 1;
+
+/// The row that exists only inside a transaction.
+const FILLER_ROW: i64 = 2;
+
+/// What is known about the database.
+#[derive(Debug)]
+pub(super) struct Monitor {
+    condition: watch::Sender<Option<Fault>>,
+    wake: Notify,
+    /// When an operation last met a fault that the probe cannot rule out.
+    met: Mutex<Option<Instant>>,
+    faulty_since: Mutex<Option<Instant>>,
+}
+
+impl Monitor {
+    pub(super) fn new() -> Self {
+        Self {
+            condition: watch::Sender::new(None),
+            wake: Notify::new(),
+            met: Mutex::default(),
+            faulty_since: Mutex::default(),
+        }
+    }
+
+    /// An operation has failed, and not because of its data.
+    pub(super) fn operation_failed(&self, fault: Fault, error: &dyn std::fmt::Display) {
+        if fault.outlasts_probe() {
+            *self.met.lock() = Some(Instant::now());
+        }
+        if fault.is_certain() {
+            self.set(Some(fault), error);
+        }
+        self.wake.notify_one();
+    }
+
+    fn probe_succeeded(&self) {
+        let is_held = self.met.lock().is_some_and(|met| met.elapsed() < HELD);
+        if !is_held {
+            self.set(None, &"");
+        }
+    }
+
+    fn set(&self, condition: Option<Fault>, error: &dyn std::fmt::Display) {
+        let is_new = self.condition.send_if_modified(|known| {
+            let is_new = *known != condition && *known != Some(Fault::FilesLost);
+            if is_new {
+                *known = condition;
+            }
+            is_new
+        });
+        if !is_new {
+            return;
+        }
+        let mut since = self.faulty_since.lock();
+        match condition {
+            Some(fault) => {
+                since.get_or_insert_with(Instant::now);
+                tracing::warn!(%fault, %error, "sql cannot be written");
+            }
+            None => {
+                let seconds = since.take().map_or(0.0, |since| since.elapsed().as_secs_f64());
+                tracing::info!(seconds, "sql can be written again");
+            }
+        }
+    }
+}
+
+impl Store {
+    /// Whether the database can be written, and if not, why. Changes within seconds, and at once if an operation shows it.
+    pub fn condition(&self) -> watch::Receiver<Option<Fault>> {
+        self.shared.monitor.condition.subscribe()
+    }
+
+    /// Keeps [`condition`](Self::condition) up to date until `stop`.
+    pub async fn monitor(self, stop: CancellationToken) {
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let interval = if self.dialect == Dialect::Sqlite { SQLITE_INTERVAL } else { INTERVAL };
+        let (mut probed, mut is_woken): (Option<Instant>, bool) = (None, false);
+        while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+            is_woken |= tokio::time::timeout(Duration::ZERO, self.shared.monitor.wake.notified()).await.is_ok();
+            let is_faulty = self.shared.monitor.condition.borrow().is_some();
+            let is_due = probed.is_none_or(|at| at.elapsed() >= interval);
+            if is_woken || is_faulty || is_due {
+                is_woken = false;
+                if stop.run_until_cancelled(self.probe()).await.is_none() {
+                    return;
+                }
+                probed = Some(Instant::now());
+            } else if let Err((fault, error)) = self.verify_files().await {
+                tracing::debug!(%fault, error, "sqlite files are not as they were opened");
+            }
+        }
+    }
+
+    /// Writes to the database and sets [`condition`](Self::condition) by the result.
+    ///
+    /// # Errors
+    /// Why it cannot be written.
+    pub async fn probe(&self) -> Result<(), Fault> {
+        let monitor = &self.shared.monitor;
+        let is_full = *monitor.condition.borrow() == Some(Fault::Full);
+        let (fault, error) = match tokio::time::timeout(TIMEOUT, self.probe_once(is_full)).await {
+            Ok(Ok(())) => {
+                monitor.probe_succeeded();
+                return Ok(());
+            }
+            Ok(Err(failed)) => failed,
+            Err(_) => (Fault::Unreachable, format!("no answer within {} s", TIMEOUT.as_secs())),
+        };
+        monitor.set(Some(fault), &error);
+        Err(fault)
+    }
+
+    async fn probe_once(&self, is_full: bool) -> Result<(), (Fault, String)> {
+        self.verify_files().await?;
+        let running = self.shared.recycle.running();
+        let outcome = self.attempts(|| self.write_probe(is_full)).await;
+        running.done();
+        outcome.map_err(|error| (Fault::of(&error), StoreError::from(error).to_string()))?;
+        self.verify_files().await
+    }
+
+    /// Writes without a change to any room. On a server the rights and locks of the tables that matter most are tried as well, by
+    /// statements that match no row; each commits by itself, so that a node that is frozen meanwhile keeps no lock.
+    async fn write_probe(&self, is_full: bool) -> Result<(), DbErr> {
+        if self.dialect == Dialect::MySql {
+            self.insert_nothing(chat_message::Entity).await?;
+            self.insert_nothing(chatroom::Entity).await?;
+            let never = Expr::cust("1 = 0");
+            chatroom::Entity::update_many()
+                .col_expr(chatroom::Column::LastSeq, Expr::col(chatroom::Column::LastSeq))
+                .filter(never.clone())
+                .exec(&self.writer)
+                .await?;
+            room_event::Entity::delete_many().filter(never).exec(&self.writer).await?;
+        }
+        let row = |id, filler| write_probe::ActiveModel {
+            id: ActiveValue::Set(id),
+            counter: ActiveValue::Set(0),
+            filler: ActiveValue::Set(filler),
+        };
+        let count = Expr::col((write_probe::Entity, write_probe::Column::Counter)).add(1);
+        let count_up =
+            OnConflict::column(write_probe::Column::Id).value(write_probe::Column::Counter, count).to_owned();
+        write_probe::Entity::insert(row(ROW, None)).on_conflict(count_up).exec_without_returning(&self.writer).await?;
+        if is_full {
+            let tx = self.begin().await?;
+            write_probe::Entity::insert(row(FILLER_ROW, Some(vec![0x5a; FILLER]))).exec_without_returning(&tx).await?;
+            write_probe::Entity::delete_many().filter(write_probe::Column::Id.eq(FILLER_ROW)).exec(&tx).await?;
+            tx.commit().await?;
+        }
+        Ok(())
+    }
+
+    async fn insert_nothing<E: EntityTrait>(&self, entity: E) -> Result<(), DbErr> {
+        let nothing = Query::select()
+            .columns(E::Column::iter())
+            .from(entity.table_ref())
+            .and_where(Expr::cust("1 = 0"))
+            .to_owned();
+        let insert = Query::insert()
+            .into_table(entity.table_ref())
+            .columns(E::Column::iter())
+            .select_from(nothing)
+            .map_err(|error| DbErr::Custom(error.to_string()))?
+            .to_owned();
+        self.writer.execute(&insert).await?;
+        Ok(())
+    }
+
+    /// Whether the files of SQLite are those that were opened.
+    pub(super) async fn verify_files(&self) -> Result<(), FileFault> {
+        let Some(files) = &self.shared.files else { return Ok(()) };
+        files.create().map_err(|error| (Fault::Unreachable, error.to_string()))?;
+        let problem = match files.check() {
+            Ok(()) => return Ok(()),
+            Err(Problem::Shorter) => match self.expected_sizes().await {
+                Ok((database, log)) => match files.judge(database, log) {
+                    Ok(()) => return Ok(()),
+                    Err(problem) => problem,
+                },
+                Err(error) if Fault::of(&error) == Fault::Failing => files.lose_shorter(),
+                Err(error) => Problem::Unknown(error.to_string()),
+            },
+            Err(problem) => problem,
+        };
+        match problem {
+            Problem::Lost(reason) => {
+                self.shared.monitor.set(Some(Fault::FilesLost), &reason);
+                Err((Fault::FilesLost, reason))
+            }
+            Problem::Unknown(reason) => Err((Fault::Unreachable, reason)),
+            Problem::Shorter => Ok(()),
+        }
+    }
+
+    /// How many bytes SQLite expects the database and its log to have at least.
+    async fn expected_sizes(&self) -> Result<(u64, u64), DbErr> {
+        let number = async |pragma: &str, column: usize| {
+            let statement = Statement::from_string(self.writer.get_database_backend(), format!("PRAGMA {pragma}"));
+            let row = self.writer.query_one_raw(statement).await?;
+            let value = row.map(|row| row.try_get_by_index::<i64>(column)).transpose()?;
+            Ok::<u64, DbErr>(value.and_then(|value| u64::try_from(value).ok()).unwrap_or_default())
+        };
+        let page = number("page_size", 0).await?;
+        let database = number("page_count", 0).await? * page;
+        // Frames in the log; this mode moves none of them.
+        let frames = number("wal_checkpoint(NOOP)", 1).await?;
+        // A header of 32 bytes, and of 24 per frame.
+        let log = if frames == 0 { 0 } else { 32 + frames * (24 + page) };
+        Ok((database, log))
+    }
+}
+
+/// A fault of the files, with the reason for the log.
+type FileFault = (Fault, String);

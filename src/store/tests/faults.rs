@@ -1,0 +1,251 @@
+//! Servers that work only partly: read-only, without rights, locked, silent.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use migration::{Migrator, MigratorTrait as _};
+
+use super::*;
+use crate::store::testing::Database;
+use crate::store::testing::server::{OwnServer, Proxy, Root};
+use crate::store::{Fault, RoomFilter, StoreError};
+
+/// In each module one function per kind of server.
+macro_rules! on_servers {
+    ($($name:ident),* $(,)?) => {
+        mod mysql { $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() { super::$name(crate::store::testing::Database::MySql).await; })* }
+        mod mariadb { $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() { super::$name(crate::store::testing::Database::MariaDb).await; })* }
+    };
+}
+
+on_servers!(
+    a_server_that_turns_read_only_is_noticed_and_writes_succeed_as_soon_as_it_is_writable,
+    the_writer_behind_the_same_name_is_found_without_a_failed_call,
+    a_revoked_right_is_noticed_by_the_probe_and_a_granted_one_too,
+    reads_answer_while_writers_wait_for_locked_tables,
+    connections_that_do_not_answer_are_replaced,
+    killed_sessions_fail_no_later_call,
+    cancelled_calls_give_their_connections_back,
+);
+
+/// Recovery is noticed within this time.
+const RECOVERED: Duration = Duration::from_secs(5);
+
+fn server(of: Database) -> String {
+    let variable = match of {
+        Database::MariaDb => "PINTALK_TEST_MARIADB_URL",
+        _ => "PINTALK_TEST_MYSQL_URL",
+    };
+    std::env::var(variable).unwrap_or_else(|_| panic!("{variable} must name a server, as tests/run sees to"))
+}
+
+fn address_of(server: &str) -> SocketAddr {
+    server.rsplit('@').next().unwrap().parse().unwrap()
+}
+
+async fn open(user: &str, address: SocketAddr, name: &str) -> Store {
+    let store = Store::connect(&format!("mysql://{user}:p@{address}/{name}")).await.unwrap();
+    Migrator::up(store.connection(), None).await.unwrap();
+    store
+}
+
+/// Creates rooms at once, and returns how many calls failed.
+async fn failed_of(store: &Store, host: &Host, calls: usize) -> usize {
+    let calls = (0..calls).map(|_| store.create_room(new_room(host), noon()));
+    futures_util::future::join_all(calls).await.iter().filter(|room| room.is_err()).count()
+}
+
+async fn recovered(store: &Store) -> Duration {
+    let began = Instant::now();
+    let mut condition = store.condition();
+    let healthy = condition.wait_for(Option::is_none);
+    tokio::time::timeout(RECOVERED, healthy).await.expect("recovery is noticed").unwrap();
+    began.elapsed()
+}
+
+async fn a_server_that_turns_read_only_is_noticed_and_writes_succeed_as_soon_as_it_is_writable(of: Database) {
+    let own = OwnServer::start(of).await;
+    let mut root = Root::connect(&own.url()).await;
+    let (name, user) = root.create_database().await;
+    let store = open(&user, own.address, &name).await;
+    let stop = tokio_util::sync::CancellationToken::new();
+    let monitor = tokio::spawn(store.clone().monitor(stop.clone()));
+    let host = a_host(&store).await;
+    assert_eq!(failed_of(&store, &host, 20).await, 0);
+    for round in 0..3 {
+        root.run("SET GLOBAL read_only = 1").await;
+        // Without a single write.
+        let mut condition = store.condition();
+        let noticed = condition.wait_for(|fault| *fault == Some(Fault::ReadOnly));
+        tokio::time::timeout(RECOVERED, noticed).await.expect("the probe notices it").unwrap();
+        assert_eq!(failed_of(&store, &host, 20).await, 20, "round {round}");
+        assert_eq!(store.host(host.id).await.unwrap().map(|host| host.id), Some(host.id), "reads go on");
+        root.run("SET GLOBAL read_only = 0").await;
+        assert_eq!(failed_of(&store, &host, 50).await, 0, "round {round}");
+        recovered(&store).await;
+    }
+    // An operation reports it at once, before the next probe.
+    root.run("SET GLOBAL read_only = 1").await;
+    assert!(store.create_room(new_room(&host), noon()).await.is_err());
+    assert_eq!(*store.condition().borrow(), Some(Fault::ReadOnly));
+    root.run("SET GLOBAL read_only = 0").await;
+    recovered(&store).await;
+    stop.cancel();
+    monitor.await.unwrap();
+    store.close().await;
+}
+
+async fn the_writer_behind_the_same_name_is_found_without_a_failed_call(of: Database) {
+    let (own, shared) = (OwnServer::start(of).await, server(of));
+    let (mut old, mut new) = (Root::connect(&own.url()).await, Root::connect(&shared).await);
+    let (name, user) = old.create_database().await;
+    new.create_database_of(&name, &user).await;
+    let proxy = Proxy::before(address_of(&shared)).await;
+    let on_new = open(&user, proxy.address, &name).await;
+    let host = a_host(&on_new).await;
+    proxy.lead_to(own.address);
+    let store = open(&user, proxy.address, &name).await;
+    // What replication would have brought.
+    let same = store.create_host(new_host("host@shop.example"), noon()).await.unwrap();
+    assert_eq!(same.id, host.id);
+    assert_eq!(failed_of(&store, &host, 30).await, 0);
+    proxy.lead_to(address_of(&shared));
+    old.run("SET GLOBAL read_only = 1").await;
+    assert_eq!(failed_of(&store, &host, 30).await, 0);
+    let created = on_new.rooms_of(host.id, RoomFilter::default(), 0, 100).await.unwrap();
+    assert_eq!(created.0, 30, "all of them are on the new writer");
+    // Reads have left the old one, too.
+    let there = store.rooms_of(host.id, RoomFilter::default(), 0, 100).await.unwrap();
+    assert_eq!(there.0, 30);
+    store.close().await;
+    on_new.close().await;
+    new.drop_database(&(name, user)).await;
+}
+
+async fn a_revoked_right_is_noticed_by_the_probe_and_a_granted_one_too(of: Database) {
+    let server = server(of);
+    let mut root = Root::connect(&server).await;
+    let database = root.create_database().await;
+    let (name, user) = &database;
+    let store = open(user, address_of(&server), name).await;
+    let host = a_host(&store).await;
+    for right in ["INSERT", "UPDATE", "DELETE"] {
+        assert_eq!(store.probe().await, Ok(()), "{right}");
+        root.run(&format!("REVOKE {right} ON {name}.* FROM {user}@'%'")).await;
+        // Rights on a database hold for a session until it chooses the database again: those of new sessions are as revoked.
+        root.kill_sessions_of(user).await;
+        assert_eq!(store.probe().await, Err(Fault::Denied), "{right}");
+        root.run(&format!("GRANT {right} ON {name}.* TO {user}@'%'")).await;
+        assert_eq!(failed_of(&store, &host, 10).await, 0, "{right}");
+    }
+    store.close().await;
+    root.drop_database(&database).await;
+}
+
+async fn reads_answer_while_writers_wait_for_locked_tables(of: Database) {
+    let server = server(of);
+    let mut root = Root::connect(&server).await;
+    let database = root.create_database().await;
+    let (name, user) = &database;
+    let store = open(user, address_of(&server), name).await;
+    let host = a_host(&store).await;
+    let room = a_room(&store, &host).await;
+    root.run(&format!("LOCK TABLES {name}.chat_message READ, {name}.chatroom READ")).await;
+    let mut writers = tokio::task::JoinSet::new();
+    for seq in 1..=40 {
+        let (store, host, room) = (store.clone(), host.clone(), room.clone());
+        writers.spawn(async move {
+            let began = Instant::now();
+            let failed = if seq % 2 == 0 {
+                store.create_room(new_room(&host), noon()).await.err()
+            } else {
+                store.archive(&[message(room.id, seq, "hi")], &[], &[]).await.err()
+            };
+            (failed, began.elapsed())
+        });
+    }
+    // The writers wait; reads do not.
+    let mut waits = 0;
+    while !writers.is_empty() {
+        let began = Instant::now();
+        assert_eq!(store.room(room.id).await.unwrap().map(|room| room.id), Some(room.id));
+        assert!(store.messages_before(room.id, None, 50).await.unwrap().is_empty());
+        assert!(began.elapsed() < Duration::from_secs(1), "a read took {:?}", began.elapsed());
+        waits += usize::from(writers.len() == 40);
+        while let Some(done) = writers.try_join_next() {
+            let (failed, took) = done.unwrap();
+            assert!(matches!(failed, Some(StoreError::Unavailable(_))), "{failed:?}");
+            assert!(took < Duration::from_secs(12), "a writer took {took:?}");
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(waits > 10, "reads were tried while all writers waited");
+    assert!(store.probe().await.is_err());
+    root.run("UNLOCK TABLES").await;
+    assert_eq!(store.probe().await, Ok(()));
+    assert_eq!(failed_of(&store, &host, 20).await, 0);
+    store.close().await;
+    root.drop_database(&database).await;
+}
+
+async fn connections_that_do_not_answer_are_replaced(of: Database) {
+    let server = server(of);
+    let mut root = Root::connect(&server).await;
+    let database = root.create_database().await;
+    let (name, user) = &database;
+    let proxy = Proxy::before(address_of(&server)).await;
+    let store = open(user, proxy.address, name).await;
+    let host = a_host(&store).await;
+    assert_eq!(failed_of(&store, &host, 20).await, 0);
+    let frozen = proxy.freeze();
+    assert!(frozen > 5, "only {frozen} connections");
+    let began = Instant::now();
+    assert_eq!(failed_of(&store, &host, 20).await, 0);
+    for _ in 0..20 {
+        store.host(host.id).await.unwrap();
+    }
+    assert!(began.elapsed() < Duration::from_secs(4), "it took {:?}", began.elapsed());
+    store.close().await;
+    root.drop_database(&database).await;
+}
+
+async fn killed_sessions_fail_no_later_call(of: Database) {
+    let server = server(of);
+    let mut root = Root::connect(&server).await;
+    let database = root.create_database().await;
+    let (name, user) = &database;
+    let store = open(user, address_of(&server), name).await;
+    let host = a_host(&store).await;
+    assert_eq!(failed_of(&store, &host, 20).await, 0);
+    assert!(root.kill_sessions_of(user).await > 5);
+    assert_eq!(failed_of(&store, &host, 20).await, 0);
+    store.host(host.id).await.unwrap();
+    store.close().await;
+    root.drop_database(&database).await;
+}
+
+async fn cancelled_calls_give_their_connections_back(of: Database) {
+    let server = server(of);
+    let mut root = Root::connect(&server).await;
+    let database = root.create_database().await;
+    let (name, user) = &database;
+    let proxy = Proxy::before(address_of(&server)).await;
+    let store = open(user, proxy.address, name).await;
+    let host = a_host(&store).await;
+    assert_eq!(failed_of(&store, &host, 20).await, 0);
+    root.run(&format!("LOCK TABLES {name}.chatroom READ")).await;
+    // More than there are connections, each cancelled while its statement waits; and the server never answers.
+    for _ in 0..3 {
+        let waiting = tokio::time::timeout(Duration::from_millis(300), failed_of(&store, &host, 30)).await;
+        assert!(waiting.is_err());
+    }
+    proxy.freeze();
+    root.run("UNLOCK TABLES").await;
+    let began = Instant::now();
+    assert_eq!(failed_of(&store, &host, 30).await, 0);
+    assert!(began.elapsed() < RECOVERED, "it took {:?}", began.elapsed());
+    store.close().await;
+    root.drop_database(&database).await;
+}

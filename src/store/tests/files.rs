@@ -1,0 +1,117 @@
+//! SQLite's files are deleted, replaced or changed under a node.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sea_orm::sqlx::{self, Connection as _, Executor as _};
+
+use super::*;
+use crate::store::tests::on_database;
+use crate::store::{Appended, Fault, StoreError};
+
+on_database!(
+    sqlite, Sqlite:
+    a_lost_file_ends_all_acknowledgements_and_is_not_made_anew,
+    a_lost_file_is_noticed_within_a_second_without_any_operation,
+    what_sqlite_itself_shortens_is_not_lost,
+    a_writer_that_turned_read_only_is_replaced
+);
+
+fn path_of(url: &str) -> PathBuf {
+    url.strip_prefix("sqlite://").unwrap().into()
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    format!("{}{suffix}", path.display()).into()
+}
+
+async fn accepted(store: &Store, room: &Room, id: &str) -> Result<Vec<Appended>, StoreError> {
+    store.append(&[append(room, id)], noon()).await
+}
+
+async fn a_lost_file_ends_all_acknowledgements_and_is_not_made_anew(_: Store, _: String) {
+    type Mishap = fn(&Path);
+    let mishaps: [(&str, Mishap); 8] = [
+        ("database deleted", |path| std::fs::remove_file(path).unwrap()),
+        ("log deleted", |path| std::fs::remove_file(beside(path, "-wal")).unwrap()),
+        ("index deleted", |path| std::fs::remove_file(beside(path, "-shm")).unwrap()),
+        ("folder moved", |path| {
+            std::fs::rename(path.parent().unwrap(), path.parent().unwrap().join("../moved")).unwrap()
+        }),
+        ("database replaced by a copy", |path| {
+            std::fs::copy(path, beside(path, ".copy")).unwrap();
+            std::fs::rename(beside(path, ".copy"), path).unwrap();
+        }),
+        ("database emptied", |path| cut(path, 0)),
+        ("database cut in half", |path| cut(path, std::fs::metadata(path).unwrap().len() / 2)),
+        ("log emptied", |path| cut(&beside(path, "-wal"), 0)),
+    ];
+    for (name, mishap) in mishaps {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("data")).unwrap();
+        let path = folder.path().join("data/db.sqlite");
+        let store = Store::connect(&format!("sqlite://{}", path.display())).await.unwrap();
+        migration::SchemaState::up(store.connection(), None).await.unwrap();
+        // The schema is in the database, the rest in the log.
+        sqlx::query("PRAGMA wal_checkpoint(PASSIVE)")
+            .execute(store.connection().get_sqlite_connection_pool())
+            .await
+            .unwrap();
+        let host = a_host(&store).await;
+        let room = a_room(&store, &host).await;
+        accepted(&store, &room, "before").await.unwrap();
+        assert_eq!(store.probe().await, Ok(()));
+        mishap(&path);
+        let refused = accepted(&store, &room, "after").await;
+        assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{name}: {refused:?}");
+        assert_eq!(*store.condition().borrow(), Some(Fault::FilesLost), "{name}");
+        assert!(store.host(host.id).await.is_err(), "{name}: it is not read either");
+        assert_eq!(store.probe().await, Err(Fault::FilesLost), "{name}");
+        if name.contains("deleted") || name.contains("moved") {
+            let is_complete = ["", "-wal", "-shm"].iter().all(|suffix| beside(&path, suffix).exists());
+            assert!(!is_complete, "{name}: a file was made anew");
+        }
+        store.close().await;
+    }
+}
+
+fn cut(path: &Path, len: u64) {
+    std::fs::File::options().write(true).open(path).unwrap().set_len(len).unwrap();
+}
+
+async fn a_lost_file_is_noticed_within_a_second_without_any_operation(store: Store, url: String) {
+    let stop = tokio_util::sync::CancellationToken::new();
+    let monitor = tokio::spawn(store.clone().monitor(stop.clone()));
+    a_host(&store).await;
+    std::fs::remove_file(path_of(&url)).unwrap();
+    let mut condition = store.condition();
+    let lost = condition.wait_for(|fault| *fault == Some(Fault::FilesLost));
+    assert!(tokio::time::timeout(Duration::from_secs(1), lost).await.is_ok());
+    stop.cancel();
+    monitor.await.unwrap();
+}
+
+async fn what_sqlite_itself_shortens_is_not_lost(store: Store, url: String) {
+    let room = a_room(&store, &a_host(&store).await).await;
+    for at in 0..50 {
+        accepted(&store, &room, &format!("id-{at}")).await.unwrap();
+    }
+    let mut other = sqlx::SqliteConnection::connect(&url).await.unwrap();
+    for (at, statement) in ["PRAGMA wal_checkpoint(TRUNCATE)", "DELETE FROM chat_message", "VACUUM"].iter().enumerate()
+    {
+        other.execute(*statement).await.unwrap();
+        other.execute("PRAGMA wal_checkpoint(TRUNCATE)").await.unwrap();
+        accepted(&store, &room, &format!("after-{at}")).await.unwrap();
+        assert_eq!(store.probe().await, Ok(()), "{statement}");
+    }
+    other.close().await.unwrap();
+    accepted(&store, &room, "at-the-end").await.unwrap();
+}
+
+async fn a_writer_that_turned_read_only_is_replaced(store: Store, _: String) {
+    let room = a_room(&store, &a_host(&store).await).await;
+    let read_only = "PRAGMA query_only = ON";
+    sqlx::query(read_only).execute(store.connection().get_sqlite_connection_pool()).await.unwrap();
+    accepted(&store, &room, "on-a-new-connection").await.unwrap();
+    assert_eq!(store.probe().await, Ok(()));
+}

@@ -1,0 +1,94 @@
+//! Processes that change the schema at the same time.
+
+use std::time::Duration;
+
+use migration::{Migrator, MigratorTrait as _, SchemaState};
+use sea_orm::ConnectionTrait as _;
+
+use super::*;
+use crate::store::testing::server::Root;
+use crate::store::{Dialect, is_temporary};
+
+on_every_database!(
+    of_processes_that_migrate_an_empty_database_at_once_none_fails,
+    an_error_of_a_migration_is_an_error_and_releases_the_lock,
+    a_process_that_waits_goes_on_when_the_holder_is_killed,
+);
+
+async fn of_processes_that_migrate_an_empty_database_at_once_none_fails(store: Store, url: String) {
+    for _ in 0..3 {
+        Migrator::down(store.connection(), None).await.unwrap();
+        store.connection().execute_unprepared("DROP TABLE seaql_migrations").await.unwrap();
+        let mut processes = tokio::task::JoinSet::new();
+        for at in 0..5 {
+            let url = url.clone();
+            processes.spawn(async move {
+                let store = Store::connect(&url).await.unwrap();
+                // One of them in steps, as an operator may.
+                let steps = (at == 0).then_some(2);
+                let outcome = SchemaState::up(store.connection(), steps).await;
+                store.close().await;
+                outcome
+            });
+        }
+        while let Some(outcome) = processes.join_next().await {
+            outcome.unwrap().unwrap();
+        }
+        assert_eq!(SchemaState::read(store.connection()).await.unwrap().pending(), 0);
+    }
+    a_room(&store, &a_host(&store).await).await;
+}
+
+async fn an_error_of_a_migration_is_an_error_and_releases_the_lock(store: Store, url: String) {
+    Migrator::down(store.connection(), Some(1)).await.unwrap();
+    let newest = SchemaState::read(store.connection()).await.unwrap().changes.pop().unwrap().0;
+    // A table of another program has the name of a new one: the insert of its own row fails.
+    let taken = "CREATE TABLE taken (id INT PRIMARY KEY)";
+    store.connection().execute_unprepared(taken).await.unwrap();
+    store.connection().execute_unprepared("ALTER TABLE seaql_migrations RENAME TO moved").await.unwrap();
+    store.connection().execute_unprepared("CREATE TABLE seaql_migrations (version INT PRIMARY KEY)").await.unwrap();
+    let refused = SchemaState::up(store.connection(), None).await.unwrap_err();
+    assert!(!is_temporary(&refused), "{refused}");
+    store.connection().execute_unprepared("DROP TABLE seaql_migrations").await.unwrap();
+    store.connection().execute_unprepared("ALTER TABLE moved RENAME TO seaql_migrations").await.unwrap();
+    let other = Store::connect(&url).await.unwrap();
+    let up = tokio::time::timeout(Duration::from_secs(10), SchemaState::up(other.connection(), None));
+    up.await.expect("the lock was released").unwrap();
+    assert_eq!(SchemaState::read(other.connection()).await.unwrap().changes.pop(), Some((newest, true)));
+    other.close().await;
+}
+
+async fn a_process_that_waits_goes_on_when_the_holder_is_killed(store: Store, url: String) {
+    Migrator::down(store.connection(), None).await.unwrap();
+    let holder = Store::connect(&url).await.unwrap();
+    let held = holder.begin().await.unwrap();
+    if store.dialect() == Dialect::MySql {
+        held.execute_unprepared("DO GET_LOCK(CONCAT('pintalk.schema.', LEFT(SHA2(DATABASE(), 256), 32)), 0)")
+            .await
+            .unwrap();
+    }
+    let waiting = tokio::spawn({
+        let store = store.clone();
+        async move { SchemaState::up(store.connection(), None).await }
+    });
+    let is_early = tokio::time::timeout(Duration::from_millis(500), async {
+        while !waiting.is_finished() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    assert!(is_early.await.is_err(), "it does not wait");
+    if store.dialect() == Dialect::MySql {
+        let (server, database) = url.rsplit_once('/').unwrap();
+        let mut root = Root::connect(server).await;
+        let lock = format!("IS_USED_LOCK(CONCAT('pintalk.schema.', LEFT(SHA2('{database}', 256), 32)))");
+        let id: Option<u64> = sea_orm::sqlx::query_scalar(sea_orm::sqlx::AssertSqlSafe(format!("SELECT {lock}")))
+            .fetch_one(&mut root.0)
+            .await
+            .unwrap();
+        root.run(&format!("KILL {}", id.expect("the lock is held"))).await;
+    }
+    drop(held);
+    waiting.await.unwrap().unwrap();
+    assert_eq!(SchemaState::read(store.connection()).await.unwrap().pending(), 0);
+    holder.close().await;
+}
