@@ -14,6 +14,7 @@ mod ends;
 mod failover;
 mod figures;
 mod health;
+mod installation;
 mod joins;
 mod leader;
 mod ledger;

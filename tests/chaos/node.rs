@@ -55,6 +55,11 @@ impl Node {
         Self::start(&self.program, &flags, &self.folder, self.level)
     }
 
+    /// Starts another like it from another file.
+    pub fn start_another_as(&self, program: &Path) -> Self {
+        Self::start(program, &self.flags, &self.folder, self.level)
+    }
+
     /// What it has logged.
     pub fn logged(&self) -> String {
         std::fs::read_to_string(&self.log).expect("a log")

@@ -365,6 +365,17 @@ impl Stage {
         self.ledger.sum(|record| if record.over.is_none() { record.pending.len() } else { 0 })
     }
 
+    /// Stops everything new, and waits until all that was written is acknowledged.
+    pub async fn pause(&mut self) {
+        self.mood.send_replace(Mood::Finish);
+        eventually("all is acknowledged", SETTLE, async || (self.pending() == 0).then_some(())).await;
+    }
+
+    /// Lets everything go on after [`pause`](Self::pause).
+    pub fn resume(&self) {
+        self.mood.send_replace(Mood::Talk);
+    }
+
     /// Nobody writes anything new: waits until all that was written is acknowledged, stored, and seen by everybody, or until
     /// it is clear that it will never be. Returns what is left to complain of.
     pub async fn settle(&mut self) -> (Figures, Verdict) {

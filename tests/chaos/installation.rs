@@ -1,0 +1,164 @@
+//! Operators' faults: stores that do not belong together or go back in time, and an upgrade from another layout.
+//!
+//! `PINTALK_CHAOS_FROM` names the program of an earlier release; without it, the upgrade starts from this one.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use sea_orm::ConnectionTrait as _;
+
+use crate::database::{Database, TestDatabase};
+use crate::eventually;
+use crate::node::{BUILT, Node};
+use crate::stage::{Plan, Stage};
+
+/// Keeps a copy of every key in the server itself, or puts all of them back.
+const COPY: &str = "for _, key in ipairs(redis.call('KEYS', ARGV[1]..'pt:*')) do \
+     redis.call('COPY', key, ARGV[2]..string.sub(key, #ARGV[1] + 1), 'REPLACE') end return 1";
+const CLEAR: &str = "for _, key in ipairs(redis.call('KEYS', 'pt:*')) do redis.call('DEL', key) end return 1";
+
+fn eval(stage: &Stage, script: &str, args: [&str; 2]) {
+    let [from, to] = args;
+    let redis = stage.redis.as_ref().expect("a Redis");
+    let answer = redis.ask_one(0, &format!("EVAL \"{script}\" 0 \"{from}\" \"{to}\"")).expect("redis answers");
+    assert_eq!(answer.trim(), ":1");
+}
+
+async fn drained(stage: &Stage) {
+    eventually("everything is in SQL", Duration::from_secs(20), async || (stage.queued() == 0).then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn redis_returns_to_an_earlier_state() {
+    let mut stage = Stage::set("redis_returns_to_an_earlier_state", Plan::default()).await;
+    stage.all_acknowledged_since(Instant::now(), Duration::from_secs(5)).await;
+    eval(&stage, COPY, ["", "snapshot:"]);
+    stage.all_acknowledged_since(Instant::now(), Duration::from_secs(5)).await;
+    // What only Redis has is lost with it: all else must not be.
+    stage.pause().await;
+    drained(&stage).await;
+    eval(&stage, CLEAR, ["", ""]);
+    eval(&stage, COPY, ["snapshot:", ""]);
+    stage.resume();
+    let whole = stage.all_acknowledged_since(Instant::now(), Duration::from_secs(5)).await;
+    eventually("the leader has recovered", Duration::from_secs(20), async || {
+        let mut recovered = 0.0;
+        for node in &stage.nodes {
+            recovered += node.metric(&stage.http, "pintalk_recoveries_total").await;
+        }
+        (recovered > 0.0).then_some(())
+    })
+    .await;
+    let mut dead = 0.0;
+    for node in &stage.nodes {
+        dead += node.metric(&stage.http, "pintalk_dead_letters_total").await;
+    }
+    assert_eq!(dead, 0.0, "no number was assigned twice");
+    stage.finish(|_, figures| figures.whole = Some(whole.as_secs_f64())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sql_is_restored_to_an_earlier_state() {
+    let stage = Stage::set("sql_is_restored_to_an_earlier_state", Plan::default()).await;
+    stage.all_acknowledged_since(Instant::now(), Duration::from_secs(5)).await;
+    let run = async |statement: &str| {
+        stage.store.connection().execute_unprepared(statement).await.expect("SQL does as told");
+    };
+    run("CREATE TABLE backup_message AS SELECT chatroom_id, seq FROM chat_message").await;
+    run("CREATE TABLE backup_room AS SELECT id, last_seq, message_count, unread_count, counted_through FROM chatroom")
+        .await;
+    stage.all_acknowledged_since(Instant::now() + Duration::from_secs(1), Duration::from_secs(8)).await;
+    run("DELETE m FROM chat_message m LEFT JOIN backup_message b ON b.chatroom_id = m.chatroom_id AND b.seq = m.seq \
+         WHERE b.seq IS NULL")
+    .await;
+    run("UPDATE chatroom c JOIN backup_room b ON b.id = c.id SET c.last_seq = b.last_seq, \
+         c.message_count = b.message_count, c.unread_count = b.unread_count, c.counted_through = b.counted_through")
+    .await;
+    let whole = stage.all_acknowledged_since(Instant::now(), Duration::from_secs(5)).await;
+    // Nothing was long ago enough to have left the logs: SQL gets all of it again.
+    stage.finish(|_, figures| figures.whole = Some(whole.as_secs_f64())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_serves_one_installation_per_index_and_a_database_one_mode() {
+    let stage = Stage::set("a_redis_serves_one_installation", Plan { nodes: 2, ..Plan::default() }).await;
+    let url = stage.redis.as_ref().expect("a Redis").url();
+    let other = TestDatabase::create(Database::MySql).await;
+    let store = pintalk::store::Store::connect(&other.url).await.expect("SQL answers");
+    migration::SchemaState::up(store.connection(), None).await.expect("the schema is made");
+    store.close().await;
+
+    let refused = |why: &'static str, code: i32, but_for: Vec<(&'static str, String)>| {
+        let but_for: Vec<(&str, &str)> = but_for.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let mut node = stage.nodes[0].start_another(&but_for);
+        async move {
+            let began = Instant::now();
+            let found = loop {
+                if let Some(code) = node.has_ended() {
+                    break code;
+                }
+                assert!(began.elapsed() < Duration::from_secs(20), "{why}: the node does not end");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            };
+            assert_eq!(found, Some(code), "{why}: {}", node.logged());
+            assert!(node.logged().contains(why), "{why}: {}", node.logged());
+        }
+    };
+    refused("pintalk installation adopt", 1, vec![("--database-url", other.url.clone())]).await;
+    // The other database index is another Redis, and the other installation runs beside the first.
+    let beside = stage.nodes[0].start_another(&[("--database-url", &other.url), ("--redis-url", &format!("{url}/1"))]);
+    beside.ready(&stage.http).await;
+    drop(beside);
+    stage.finish(|_, _| {}).await;
+    other.drop_it().await;
+}
+
+/// All nodes of one release stop, those of the next start.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_nodes_are_replaced_by_those_of_another_layout() {
+    let earlier = std::env::var_os("PINTALK_CHAOS_FROM").map(PathBuf::from);
+    let program = earlier.clone().unwrap_or_else(|| BUILT.into());
+    let drain = ["--drain-delay", "0s", "--drain", "1s"].map(str::to_owned).to_vec();
+    let plan = Plan { program, flags: drain, ..Plan::default() };
+    let mut stage = Stage::set("all_nodes_are_replaced", plan).await;
+    stage.all_acknowledged_since(Instant::now(), Duration::from_secs(5)).await;
+    // One is killed: its messages are in the queue, and its lease has to end.
+    stage.nodes[0].kill();
+    for node in &stage.nodes[1..] {
+        node.signal("-TERM");
+    }
+    let stopped = Instant::now();
+    for node in &mut stage.nodes[1..] {
+        while node.has_ended().is_none() {
+            assert!(stopped.elapsed() < Duration::from_secs(20), "a node does not end");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    for node in &mut stage.nodes {
+        node.start_again_as(Path::new(BUILT));
+    }
+    for node in &stage.nodes {
+        node.ready(&stage.http).await;
+    }
+    let waited = stopped.elapsed();
+    let whole = stage.all_acknowledged_since(Instant::now(), Duration::from_secs(10)).await;
+    if let Some(earlier) = &earlier {
+        let mut late: Node = stage.nodes[0].start_another_as(earlier);
+        let began = Instant::now();
+        let code = loop {
+            if let Some(code) = late.has_ended() {
+                break code;
+            }
+            assert!(began.elapsed() < Duration::from_secs(20), "a node of the earlier release runs");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        };
+        assert_ne!(code, Some(0), "{}", late.logged());
+        stage.all_acknowledged_since(Instant::now(), Duration::from_secs(5)).await;
+    }
+    stage
+        .finish(|_, figures| {
+            figures.whole = Some(whole.as_secs_f64());
+            figures.note("stopped s", format!("{:.1}", waited.as_secs_f64()));
+        })
+        .await;
+}
