@@ -186,6 +186,8 @@ fn sqlite_writer(recycle: &Arc<Recycle>, files: &Arc<Files>) -> SqlitePoolOption
     sqlite_pool(1, true, files)
         .idle_timeout(None)
         .max_lifetime(None)
+        // It was tested when it was released.
+        .test_before_acquire(false)
         .before_acquire(move |_, metadata| {
             let (recycle, files) = acquired.clone();
             Box::pin(async move { Ok(stays(&files, !recycle.is_discarded(Use::Write, metadata))) })
