@@ -96,7 +96,7 @@ fn mysql(url: &str) -> Result<Store, InvalidUrl> {
     let recycle = Arc::new(Recycle::new());
     let options = options.disable_statement_logging();
     let pool = |connections, of, limits| {
-        let pool = mysql_pool(connections, of, limits, &recycle).connect_lazy_with(options.clone());
+        let pool = mysql_pool(connections, of, limits, &recycle, &options).connect_lazy_with(options.clone());
         SqlxMySqlConnector::from_sqlx_mysql_pool(pool)
     };
     Ok(Store {
@@ -109,8 +109,15 @@ fn mysql(url: &str) -> Result<Store, InvalidUrl> {
     })
 }
 
-fn mysql_pool(connections: u32, of: Use, limits: &'static str, recycle: &Arc<Recycle>) -> MySqlPoolOptions {
-    let (acquired, released) = (recycle.clone(), recycle.clone());
+fn mysql_pool(
+    connections: u32,
+    of: Use,
+    limits: &'static str,
+    recycle: &Arc<Recycle>,
+    options: &MySqlConnectOptions,
+) -> MySqlPoolOptions {
+    let acquired = (recycle.clone(), Arc::new(options.clone()));
+    let released = acquired.clone();
     MySqlPoolOptions::new()
         .max_connections(connections)
         .acquire_timeout(ACQUIRE_TIMEOUT)
@@ -118,12 +125,12 @@ fn mysql_pool(connections: u32, of: Use, limits: &'static str, recycle: &Arc<Rec
         // `Recycle` does so, with a limit of time.
         .test_before_acquire(false)
         .before_acquire(move |connection, metadata| {
-            let recycle = acquired.clone();
-            Box::pin(async move { recycle.may_use(of, connection, metadata).await })
+            let (recycle, options) = acquired.clone();
+            Box::pin(async move { Ok(recycle.may_use(of, connection, metadata, &options).await) })
         })
         .after_release(move |connection, metadata| {
-            let recycle = released.clone();
-            Box::pin(async move { recycle.may_return(of, connection, metadata).await })
+            let (recycle, options) = released.clone();
+            Box::pin(async move { Ok(recycle.may_return(of, connection, metadata, &options).await) })
         })
         .after_connect(move |connection, _| {
             Box::pin(async move {
@@ -173,45 +180,41 @@ fn sqlite(url: &str) -> Result<Store, InvalidUrl> {
     })
 }
 
+/// A file answers, or its operation fails: only the connections of before a fault are closed.
 fn sqlite_writer(recycle: &Arc<Recycle>, files: &Arc<Files>) -> SqlitePoolOptions {
     let (acquired, released) = ((recycle.clone(), files.clone()), (recycle.clone(), files.clone()));
     sqlite_pool(1, true, files)
         .idle_timeout(None)
         .max_lifetime(None)
+        // It was tested when it was released.
         .test_before_acquire(false)
-        .before_acquire(move |connection, metadata| {
+        .before_acquire(move |_, metadata| {
             let (recycle, files) = acquired.clone();
-            Box::pin(async move {
-                let may = recycle.may_use(Use::Write, connection, metadata).await;
-                if !matches!(may, Ok(true)) {
-                    files.writer_closes();
-                }
-                may
-            })
+            Box::pin(async move { Ok(stays(&files, !recycle.is_discarded(Use::Write, metadata))) })
         })
         .after_release(move |connection, metadata| {
             let (recycle, files) = released.clone();
             Box::pin(async move {
                 // A disk that is full rolls a transaction back by itself, and the driver still believes to be in it: what comes
                 // next would only be a part of it, and never be committed.
-                let may = match connection.ping().await {
-                    Ok(()) if connection.is_in_transaction() => Ok(false),
-                    Ok(()) => recycle.may_return(Use::Write, connection, metadata).await,
-                    Err(error) => Err(error),
-                };
-                if !matches!(may, Ok(true)) {
-                    files.writer_closes();
-                }
-                may
+                let is_clean = connection.ping().await.is_ok() && !connection.is_in_transaction();
+                Ok(stays(&files, is_clean && !recycle.is_discarded(Use::Write, metadata)))
             })
         })
 }
 
+fn stays(files: &Files, stays: bool) -> bool {
+    if !stays {
+        files.writer_closes();
+    }
+    stays
+}
+
 fn sqlite_readers(recycle: &Arc<Recycle>, files: &Arc<Files>) -> SqlitePoolOptions {
     let recycle = recycle.clone();
-    sqlite_pool(SQLITE_READERS, false, files).test_before_acquire(false).before_acquire(move |connection, metadata| {
-        let recycle = recycle.clone();
-        Box::pin(async move { recycle.may_use(Use::Read, connection, metadata).await })
+    sqlite_pool(SQLITE_READERS, false, files).before_acquire(move |_, metadata| {
+        let may_use = !recycle.is_discarded(Use::Read, metadata);
+        Box::pin(std::future::ready(Ok(may_use)))
     })
 }
 

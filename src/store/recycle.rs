@@ -11,6 +11,9 @@ use sea_orm::sqlx::pool::PoolConnectionMetadata;
 /// How long an idle or cancelled connection may take to answer before it is closed: a round trip, with room for a slow server.
 const ANSWER: Duration = Duration::from_secs(1);
 
+/// Between two attempts to reach a server that does not answer.
+const RECONNECT: Duration = Duration::from_millis(250);
+
 /// Readers are replaced at most this often: while a server stays read-only, each failed write would replace all of them.
 const READERS_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -31,6 +34,8 @@ pub(super) struct Recycle {
     writers: AtomicU64,
     readers: AtomicU64,
     cancelled: AtomicU64,
+    /// When a connection last did not answer.
+    silent: AtomicU64,
 }
 
 impl Recycle {
@@ -40,6 +45,7 @@ impl Recycle {
             writers: AtomicU64::default(),
             readers: AtomicU64::default(),
             cancelled: AtomicU64::default(),
+            silent: AtomicU64::default(),
         }
     }
 
@@ -67,38 +73,28 @@ impl Recycle {
         Running { recycle: self, is_done: false }
     }
 
-    fn is_discarded(&self, of: Use, connection: PoolConnectionMetadata) -> bool {
+    /// Whether a connection is older than the last fault that a new one may be free of.
+    pub(super) fn is_discarded(&self, of: Use, connection: PoolConnectionMetadata) -> bool {
         let before = match of {
             Use::Read => self.readers.load(Relaxed),
             Use::Write => self.writers.load(Relaxed),
         };
-        let opened = self.began.elapsed().saturating_sub(connection.age);
-        // Rounded down: one that was opened in the same millisecond is closed, too.
-        before > 0 && opened.as_millis() <= u128::from(before)
+        before > 0 && self.opened(connection) <= u128::from(before)
     }
 
-    /// Whether an idle connection may be used. It is closed if it does not answer in time, and the others of its age with it.
+    /// Whether an idle connection may be used. The pool closes one that may not.
     pub(super) async fn may_use<C: sqlx::Connection>(
         &self,
         of: Use,
         connection: &mut C,
         metadata: PoolConnectionMetadata,
-    ) -> Result<bool, sqlx::Error> {
-        if self.is_discarded(of, metadata) {
-            return Ok(false);
+        options: &C::Options,
+    ) -> bool {
+        if self.is_silent(metadata) {
+            abandon(connection, options).await;
+            return false;
         }
-        match tokio::time::timeout(ANSWER, connection.ping()).await {
-            Ok(Ok(())) => Ok(true),
-            Ok(Err(error)) => {
-                tracing::debug!(%error, "idle sql connection was lost");
-                Ok(false)
-            }
-            Err(_) => {
-                tracing::debug!("idle sql connection does not answer");
-                self.discard();
-                Ok(false)
-            }
-        }
+        self.answers(connection, options).await && !self.is_discarded(of, metadata)
     }
 
     /// Whether a connection goes back to its pool. One whose operation was cancelled still has its answer to receive, which a
@@ -108,23 +104,55 @@ impl Recycle {
         of: Use,
         connection: &mut C,
         metadata: PoolConnectionMetadata,
-    ) -> Result<bool, sqlx::Error> {
-        if self.is_discarded(of, metadata) {
-            return Ok(false);
-        }
+        options: &C::Options,
+    ) -> bool {
         let cancelled = self.cancelled.load(Relaxed);
-        if cancelled == 0 || self.now().saturating_sub(cancelled) > CANCELLED_FOR.as_millis() as u64 {
-            return Ok(true);
+        let is_discarded = self.is_discarded(of, metadata);
+        let is_clean = cancelled == 0 || self.now().saturating_sub(cancelled) > CANCELLED_FOR.as_millis() as u64;
+        if is_clean && !is_discarded {
+            return true;
         }
+        self.answers(connection, options).await && !is_discarded
+    }
+
+    /// Whether a connection answers in time. One that does not is abandoned, and the idle ones of its age with it.
+    async fn answers<C: sqlx::Connection>(&self, connection: &mut C, options: &C::Options) -> bool {
         match tokio::time::timeout(ANSWER, connection.ping()).await {
-            Ok(Ok(())) => Ok(true),
-            // The error of the cancelled statement, or of the connection.
+            Ok(Ok(())) => true,
             Ok(Err(error)) => {
-                tracing::debug!(%error, "sql connection of a cancelled operation was closed");
-                Ok(false)
+                tracing::debug!(%error, "sql connection was lost, or its cancelled operation has failed");
+                false
             }
-            Err(_) => Ok(false),
+            Err(_) => {
+                tracing::debug!("sql connection does not answer");
+                self.silent.fetch_max(self.now(), Relaxed);
+                abandon(connection, options).await;
+                false
+            }
         }
+    }
+
+    fn is_silent(&self, connection: PoolConnectionMetadata) -> bool {
+        let before = self.silent.load(Relaxed);
+        before > 0 && self.opened(connection) <= u128::from(before)
+    }
+
+    /// In milliseconds, rounded down: of two in the same millisecond the connection is taken for the older.
+    fn opened(&self, connection: PoolConnectionMetadata) -> u128 {
+        self.began.elapsed().saturating_sub(connection.age).as_millis()
+    }
+}
+
+/// Drops a connection that does not answer and puts a new one in its place, for the pool to close. The pool would wait for the old
+/// one without a limit: over TLS, the driver closes a connection only after the peer has sent something.
+async fn abandon<C: sqlx::Connection>(connection: &mut C, options: &C::Options) {
+    loop {
+        if let Ok(Ok(fresh)) = tokio::time::timeout(ANSWER, C::connect_with(options)).await {
+            *connection = fresh;
+            return;
+        }
+        // The pool's place stays taken while the server is unreachable, which makes no difference.
+        tokio::time::sleep(RECONNECT).await;
     }
 }
 

@@ -81,10 +81,11 @@ async fn a_process_that_waits_goes_on_when_the_holder_is_killed(store: Store, ur
         let (server, database) = url.rsplit_once('/').unwrap();
         let mut root = Root::connect(server).await;
         let lock = format!("IS_USED_LOCK(CONCAT('pintalk.schema.', LEFT(SHA2('{database}', 256), 32)))");
-        let id: Option<u64> = sea_orm::sqlx::query_scalar(sea_orm::sqlx::AssertSqlSafe(format!("SELECT {lock}")))
-            .fetch_one(&mut root.0)
-            .await
-            .unwrap();
+        let id: Option<i64> =
+            sea_orm::sqlx::query_scalar(sea_orm::sqlx::AssertSqlSafe(format!("SELECT CAST({lock} AS SIGNED)")))
+                .fetch_one(&mut root.0)
+                .await
+                .unwrap();
         root.run(&format!("KILL {}", id.expect("the lock is held"))).await;
     }
     drop(held);
