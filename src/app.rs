@@ -13,7 +13,7 @@ use crate::archive::Archive;
 use crate::broker::embedded::EmbeddedBroker;
 use crate::broker::redis::RedisBroker;
 use crate::broker::{Broker, Unavailable};
-use crate::clock::{Chance, Clock, SystemClock};
+use crate::clock::{Agreement, Chance, Clock, SystemClock};
 use crate::config::{Config, Networks};
 use crate::domain::NodeId;
 use crate::http::{self, RenderMetrics};
@@ -29,6 +29,7 @@ use crate::presence::memory::MemoryPresence;
 use crate::presence::redis::RedisPresence;
 use crate::redis::Redis;
 use crate::shutdown::Shutdown;
+use crate::skew::Skew;
 use crate::store::Store;
 use crate::telemetry;
 use crate::webhooks::{self, Courier};
@@ -96,6 +97,7 @@ pub struct App {
     webhook_sender: webhooks::Sender,
     lock: Lock,
     clock: Arc<dyn Clock>,
+    skew: Option<Skew>,
     chance: Chance,
 }
 
@@ -133,10 +135,12 @@ pub async fn build(config: Config) -> Result<App, AppError> {
     };
     let media = Media::open(&config.media)
         .map_err(|error| AppError::Url { flag: "media-url", problem: format!("{}: {error}", config.media) })?;
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let skew = Skew::new(store.clone(), redis.clone());
+    let clock: Arc<dyn Clock> = skew.as_ref().map_or_else(|| Arc::new(SystemClock), Skew::clock);
+    let store = store.with_clock(clock.clone());
     let webhook_sender = webhooks::Sender::new(allowed(&config.webhook_private), clock.clone())
         .map_err(|error| AppError::Tls(error.to_string()))?;
-    Ok(App { config, store, redis, mail, media, webhook_sender, lock, clock, chance })
+    Ok(App { config, store, redis, mail, media, webhook_sender, lock, clock, skew, chance })
 }
 
 /// Where webhooks may lead beside the internet.
@@ -231,6 +235,12 @@ impl App {
             tracing::warn!(%error, "waiting for SQL");
             tokio::time::sleep(START_RETRY).await;
         }
+        if let Some(skew) = &self.skew {
+            while let Err(error) = skew.measure().await {
+                tracing::warn!(%error, "waiting for SQL's clock");
+                tokio::time::sleep(START_RETRY).await;
+            }
+        }
         self.migrate().await?;
         let lock = Lock::on_database(&self.config, &self.store).await?;
         let archive = node.start_archive(&self.store, shutdown);
@@ -243,6 +253,9 @@ impl App {
         }
         node.health.set_started();
         upkeep::start(node, &self.store, self.redis.as_ref(), shutdown);
+        if let Some(skew) = &self.skew {
+            upkeep::measure_skew(skew, shutdown);
+        }
         self.start_duties(node, shutdown);
         let (sender, waker) = (self.mail.clone(), node.accounts.mail_waker());
         let postman = Postman::new(self.store.clone(), sender, self.clock.clone(), waker);
@@ -260,10 +273,14 @@ impl App {
             Some(redis) => Arc::new(RedisLease::new(redis.clone())),
             None => Arc::new(SoleLease),
         };
-        let leader = Leader::new(lease);
+        let leader = Leader::new(lease).while_clocks_agree(self.agreement());
         shutdown.spawn(leader.clone().run(shutdown.stopping_token()));
-        let duties = node.duties(&self.store, self.config.duties);
+        let duties = node.duties(&self.store, self.config.duties).while_clocks_agree(self.agreement());
         shutdown.spawn(duties.run(leader, shutdown.stopping_token()));
+    }
+
+    fn agreement(&self) -> Agreement {
+        self.skew.as_ref().map_or_else(Agreement::assumed, Skew::agreement)
     }
 
     async fn migrate(&self) -> Result<(), AppError> {

@@ -37,12 +37,14 @@ mod standing;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+mod time;
 mod unattended;
 mod verifications;
 mod webhook_events;
 mod webhooks;
 
 use std::panic::Location;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, SubsecRound, Utc};
@@ -73,6 +75,7 @@ pub use verifications::{CodeOutcome, Verification};
 pub use webhook_events::TRIED_FOR;
 pub use webhooks::{Attempt, DueWebhook, EventState, RecordedEvent, Turn, Webhook, WebhookChange, WebhookEvent};
 
+use crate::clock::Clock;
 use crate::metric;
 
 /// The longest that one operation takes, its retries and the wait for a connection included.
@@ -97,9 +100,24 @@ pub struct Store {
     /// SQLite has one writer; on MySQL this is the same pool as `reader`.
     writer: DatabaseConnection,
     reader: DatabaseConnection,
+    /// See [`Store::with_clock`].
+    clock: Option<Arc<dyn Clock>>,
 }
 
 impl Store {
+    /// Stamps by `clock` what becomes due in SQL because of a message. Without it the message's own time of acceptance counts,
+    /// which is right where one clock stamps both.
+    #[must_use]
+    pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = Some(clock);
+        self
+    }
+
+    /// The time by which something is due that a message of `accepted_at` causes.
+    fn due_from(&self, accepted_at: DateTime<Utc>) -> DateTime<Utc> {
+        millis(self.clock.as_ref().map_or(accepted_at, |clock| clock.now()))
+    }
+
     /// Which database this is.
     pub fn dialect(&self) -> Dialect {
         self.dialect

@@ -87,4 +87,8 @@ impl Health for NodeHealth {
     fn has_stores(&self) -> bool {
         self.facts.started.load(Relaxed) && self.facts.broker.load(Relaxed)
     }
+
+    fn is_started(&self) -> bool {
+        self.facts.started.load(Relaxed)
+    }
 }

@@ -83,7 +83,7 @@ fn mysql(url: &str) -> Result<Store, InvalidUrl> {
         })
         .connect_lazy_with(options.disable_statement_logging());
     let connection = SqlxMySqlConnector::from_sqlx_mysql_pool(pool);
-    Ok(Store { dialect: Dialect::MySql, writer: connection.clone(), reader: connection })
+    Ok(Store { dialect: Dialect::MySql, writer: connection.clone(), reader: connection, clock: None })
 }
 
 /// Whether there is a database to connect to, as far as this machine can tell: one that is a file of its own may not have been made.
@@ -123,5 +123,6 @@ fn sqlite(url: &str) -> Result<Store, InvalidUrl> {
         dialect: Dialect::Sqlite,
         writer: SqlxSqliteConnector::from_sqlx_sqlite_pool(writer),
         reader: SqlxSqliteConnector::from_sqlx_sqlite_pool(reader),
+        clock: None,
     })
 }
