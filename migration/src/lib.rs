@@ -13,6 +13,7 @@ mod m20261127_000006_disabled;
 mod m20261127_000007_duties;
 mod m20261127_000008_notifications;
 mod m20261127_000009_webhooks;
+mod m20261130_000012_seen;
 mod schema;
 mod state;
 
@@ -35,6 +36,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261127_000007_duties::Migration),
             Box::new(m20261127_000008_notifications::Migration),
             Box::new(m20261127_000009_webhooks::Migration),
+            Box::new(m20261130_000012_seen::Migration),
         ]
     }
 }
