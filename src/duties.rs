@@ -62,7 +62,7 @@ pub enum DutyError {
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
     /// One of the clocks is wrong, perhaps the one that this duty would judge by.
-    #[error("the clocks of this machine and of the stores disagree")]
+    #[error("the clocks of this machine and of the stores disagree, or are not measured")]
     ClockSkew,
 }
 
@@ -261,12 +261,7 @@ impl Duties {
     }
 
     /// Closes idle rooms as their hosts would.
-    async fn close_idle(
-        &self,
-        walked: &mut Option<Room>,
-        now: DateTime<Utc>,
-        batch: u64,
-    ) -> Result<Step, DutyError> {
+    async fn close_idle(&self, walked: &mut Option<Room>, now: DateTime<Utc>, batch: u64) -> Result<Step, DutyError> {
         let Some(since) = self.idle_since(now) else { return Ok(Step::of(0, batch)) };
         let rooms = self.store.idle_rooms(since, walked.as_ref(), batch).await?;
         let (found, mut closed) = (rooms.len() as u64, 0);

@@ -50,8 +50,7 @@ impl Skews {
             (self.stores, "SQL's clock", "Redis'"),
         ];
         let above = named.into_iter().filter_map(|(skew, whose, than)| Some((skew?, whose, than)));
-        let (skew, whose, than) =
-            above.filter(|(skew, ..)| skew.abs() > limit).max_by_key(|(skew, ..)| skew.abs())?;
+        let (skew, whose, than) = above.filter(|(skew, ..)| skew.abs() > limit).max_by_key(|(skew, ..)| skew.abs())?;
         let side = if skew > TimeDelta::zero() { "ahead of" } else { "behind" };
         Some(format!("{whose} is {:.1} s {side} {than}", skew.abs().as_seconds_f64()))
     }
@@ -74,6 +73,8 @@ struct State {
     redis: HashMap<String, StoreClock>,
     /// Whether the last reading of SQL contradicts those before.
     suspect: bool,
+    /// Whether jobs were forbidden and this was logged.
+    is_forbidden: bool,
     skews: Skews,
 }
 
@@ -151,7 +152,7 @@ impl Skew {
         let suspect = matches!(observed, Observed::Suspect(_));
         self.state.lock().suspect = suspect;
         if suspect {
-            // Before the clock follows: whoever reads a time after the step finds that jobs are forbidden.
+            // Before the clock follows: a job that reads a time after the step finds that it is forbidden.
             self.forbid_jobs("sql clock stepped");
         }
         log_step("sql", observed);
@@ -178,7 +179,8 @@ impl Skew {
     }
 
     fn forbid_jobs(&self, reason: &str) {
-        if self.agreement.set(false) {
+        self.agreement.set(false);
+        if !std::mem::replace(&mut self.state.lock().is_forbidden, true) {
             tracing::warn!(reason, "clocks disagree, not leading and running no jobs");
         }
     }
@@ -205,8 +207,12 @@ impl Skew {
         match now.above(JOBS_LIMIT) {
             Some(reason) => self.forbid_jobs(&reason),
             None if suspect || !complete => {}
-            None if !self.agreement.set(true) => tracing::info!("clocks agree, free to lead and to run jobs"),
-            None => {}
+            None => {
+                self.agreement.set(true);
+                if std::mem::take(&mut self.state.lock().is_forbidden) {
+                    tracing::info!("clocks agree again, free to lead and to run jobs");
+                }
+            }
         }
     }
 
@@ -217,6 +223,16 @@ impl Skew {
         let furthest = |from| redis.iter().map(|redis| from - *redis).max_by_key(TimeDelta::abs);
         Skews { sql: sql.map(|sql| machine - sql), redis: furthest(machine), stores: sql.and_then(furthest) }
     }
+}
+
+/// Clock that a command stamps and judges the data of `store` by.
+///
+/// # Errors
+/// SQL could not be read.
+pub async fn clock_of(store: &Store) -> Result<Arc<dyn Clock>, StoreError> {
+    let Some(skew) = Skew::new(store.clone(), None) else { return Ok(Arc::new(SystemClock)) };
+    skew.measure_well().await?;
+    Ok(skew.clock())
 }
 
 fn log_step(store: &str, observed: Observed) {

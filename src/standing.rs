@@ -196,6 +196,29 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn while_the_clocks_disagree_a_login_expires_on_no_socket_but_may_be_ended() {
+        on_fresh(Dialect::Sqlite, |store, _| async move {
+            let mut stage = Stage::on(store);
+            let clocks = Agreement::assumed();
+            stage.standing = stage.standing.while_clocks_agree(clocks.clone());
+            let (_, sockets) = stage.host("dev").await;
+            clocks.set(false);
+            stage.clock.advance(Duration::from_secs(8 * 24 * 3_600));
+            assert_eq!(stage.endings(&sockets).await, [None, None, None]);
+            // The clock is corrected: nothing has happened.
+            stage.clock.set(SystemClock.now());
+            clocks.set(true);
+            assert_eq!(stage.endings(&sockets).await, [None, None, None]);
+            clocks.set(false);
+            let login = stage.hub.logins().into_iter().next().unwrap();
+            stage.store.end_login(&login, stage.clock.now()).await.unwrap();
+            let over = Some(Close::Unauthenticated);
+            assert_eq!(stage.endings(&sockets).await, [over, over, None]);
+        })
+        .await;
+    }
+
+    #[tokio::test]
     async fn who_was_deactivated_or_hides_his_status_without_a_word_loses_his_sockets() {
         for dialect in [Dialect::Sqlite, Dialect::MySql] {
             on_fresh(dialect, |store, _| async move {

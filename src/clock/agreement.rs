@@ -24,8 +24,8 @@ impl Agreement {
         self.0.load(SeqCst)
     }
 
-    /// Sets the answer, and returns the one before.
-    pub(crate) fn set(&self, holds: bool) -> bool {
-        self.0.swap(holds, SeqCst)
+    /// Sets the answer.
+    pub(crate) fn set(&self, holds: bool) {
+        self.0.store(holds, SeqCst);
     }
 }

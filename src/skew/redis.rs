@@ -10,14 +10,15 @@ use fred::types::{ClusterHash, CustomCommand, Value};
 
 use crate::broker::Unavailable;
 use crate::clock::Reading;
-use crate::redis::{Redis, call};
+use crate::redis::{Redis, call, within};
 
 /// Reads the clock of every server that the node has a connection to: the primary, or each primary of a Cluster.
 pub(super) async fn readings(redis: &Redis) -> Result<Vec<(String, Reading)>, Unavailable> {
     let client = redis.client();
-    let servers = client.active_connections();
+    let mut servers = client.active_connections();
     if servers.is_empty() {
-        return Err(Unavailable("no connection".to_owned()));
+        within(client.wait_for_connect()).await?;
+        servers = client.active_connections();
     }
     let reading = servers.iter().map(|server| async move {
         let reading = call(|| read(client, server)).await?;
