@@ -318,7 +318,7 @@ impl Accounts {
         let now = self.clock.now();
         let seen = self.logins.get(sid).map(|seen| *seen);
         // An ended login never comes back.
-        if let Some(seen) = seen.filter(|seen| !seen.alive || now - seen.at < ALIVE_TTL) {
+        if let Some(seen) = seen.filter(|seen| !seen.alive || (now - seen.at).abs() < ALIVE_TTL) {
             return Ok(seen.alive);
         }
         match tokio::time::timeout(PATIENCE, self.store.login_is_alive(sid, now)).await {

@@ -14,7 +14,7 @@ use crate::broker::embedded::EmbeddedBroker;
 use crate::broker::recovery::Recovery;
 use crate::broker::redis::RedisBroker;
 use crate::broker::{Broker, Unavailable};
-use crate::clock::{Chance, Clock, SystemClock};
+use crate::clock::{Agreement, Chance, Clock, SystemClock};
 use crate::config::{Config, Networks};
 use crate::domain::{InstallationId, NodeId};
 use crate::http::{self, RenderMetrics};
@@ -31,6 +31,7 @@ use crate::presence::redis::RedisPresence;
 use crate::recovery::Recoverer;
 use crate::redis::Redis;
 use crate::shutdown::Shutdown;
+use crate::skew::Skew;
 use crate::store::{Store, is_temporary};
 use crate::telemetry;
 use crate::webhooks::{self, Courier};
@@ -129,6 +130,7 @@ pub struct App {
     webhook_sender: webhooks::Sender,
     lock: Lock,
     clock: Arc<dyn Clock>,
+    skew: Option<Skew>,
     chance: Chance,
 }
 
@@ -166,10 +168,12 @@ pub async fn build(config: Config) -> Result<App, AppError> {
     };
     let media = Media::open(&config.media)
         .map_err(|error| AppError::Url { flag: "media-url", problem: format!("{}: {error}", config.media) })?;
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let skew = Skew::new(store.clone(), redis.clone());
+    let clock: Arc<dyn Clock> = skew.as_ref().map_or_else(|| Arc::new(SystemClock), Skew::clock);
+    let store = store.with_clock(clock.clone());
     let webhook_sender = webhooks::Sender::new(allowed(&config.webhook_private), clock.clone())
         .map_err(|error| AppError::Tls(error.to_string()))?;
-    Ok(App { config, store, redis, mail, media, webhook_sender, lock, clock, chance })
+    Ok(App { config, store, redis, mail, media, webhook_sender, lock, clock, skew, chance })
 }
 
 /// Where webhooks may lead beside the internet.
@@ -272,6 +276,12 @@ impl App {
             tracing::warn!(%error, "waiting for SQL");
             tokio::time::sleep(START_RETRY).await;
         }
+        if let Some(skew) = &self.skew {
+            while let Err(error) = skew.measure().await {
+                tracing::warn!(%error, "waiting for the clock of sql");
+                tokio::time::sleep(START_RETRY).await;
+            }
+        }
         while let Err(error) = self.migrate().await? {
             tracing::warn!(%error, "failed to bring the schema up to date, retrying");
             tokio::time::sleep(START_RETRY).await;
@@ -295,6 +305,9 @@ impl App {
         }
         node.health.set_started();
         upkeep::start(node, &self.store, self.redis.as_ref(), shutdown);
+        if let Some(skew) = &self.skew {
+            upkeep::measure_skew(skew, shutdown);
+        }
         let leader = self.start_duties(node, shutdown);
         if let (Some(recovery), Some(queue)) = (recovery, node.broker.archive_queue()) {
             let recoverer = Recoverer::new(installation.id, self.store.clone(), node.broker.clone(), queue, recovery);
@@ -316,11 +329,15 @@ impl App {
             Some(redis) => Arc::new(RedisLease::new(redis.clone())),
             None => Arc::new(SoleLease),
         };
-        let leader = Leader::new(lease);
+        let leader = Leader::new(lease).while_clocks_agree(self.agreement());
         shutdown.spawn(leader.clone().run(shutdown.stopping_token()));
-        let duties = node.duties(&self.store, self.config.duties);
+        let duties = node.duties(&self.store, self.config.duties).while_clocks_agree(self.agreement());
         shutdown.spawn(duties.run(leader.clone(), shutdown.stopping_token()));
         leader
+    }
+
+    fn agreement(&self) -> Agreement {
+        self.skew.as_ref().map_or_else(Agreement::assumed, Skew::agreement)
     }
 
     /// Checks the schema, or applies what is pending. The inner error: try again.

@@ -1,5 +1,8 @@
 //! Time and chance as parameters: what a test can set, and the only place that reads the real ones.
 
+mod agreement;
+mod store;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,8 +11,11 @@ use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
 
+pub use agreement::Agreement;
+pub use store::{Observed, Reading, StoreClock};
+
 /// The present, in whole milliseconds: what every store keeps of an instant.
-pub trait Clock: Send + Sync + 'static {
+pub trait Clock: std::fmt::Debug + Send + Sync + 'static {
     /// Now.
     fn now(&self) -> DateTime<Utc>;
 }
@@ -38,6 +44,11 @@ impl ManualClock {
     /// Lets time pass.
     pub fn advance(&self, by: Duration) {
         *self.0.lock() += by;
+    }
+
+    /// Steps to `now`, forward or back.
+    pub fn set(&self, now: DateTime<Utc>) {
+        *self.0.lock() = now.trunc_subsecs(3);
     }
 }
 

@@ -14,7 +14,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::broker::{Broker, RoomStatus, Unavailable};
-use crate::clock::Clock;
+use crate::clock::{Agreement, Clock};
 use crate::domain::Room;
 use crate::leader::Leader;
 use crate::metric;
@@ -61,6 +61,9 @@ pub enum DutyError {
     /// The broker, or presence.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
+    /// One of the clocks is wrong, perhaps the one that this duty would judge by.
+    #[error("the clocks of this machine and of the stores disagree, or are not measured")]
+    ClockSkew,
 }
 
 /// One step of a duty.
@@ -84,6 +87,7 @@ impl Step {
 pub struct Duties {
     store: Store,
     clock: Arc<dyn Clock>,
+    clocks: Agreement,
     settings: Settings,
     broker: Option<Arc<dyn Broker>>,
     presence: Option<Arc<dyn Presence>>,
@@ -99,7 +103,14 @@ impl std::fmt::Debug for Duties {
 impl Duties {
     /// Over SQL alone, as beside a single node that runs.
     pub fn new(store: Store, clock: Arc<dyn Clock>, settings: Settings) -> Self {
-        Self { store, clock, settings, broker: None, presence: None, rooms: None }
+        Self { store, clock, clocks: Agreement::assumed(), settings, broker: None, presence: None, rooms: None }
+    }
+
+    /// Changes nothing while the clocks disagree.
+    #[must_use]
+    pub fn while_clocks_agree(mut self, clocks: Agreement) -> Self {
+        self.clocks = clocks;
+        self
     }
 
     /// With what a cluster has beside SQL.
@@ -196,9 +207,13 @@ impl Duties {
 
     async fn step(&self, entry: &Entry, walked: &mut Option<Room>) -> Result<Step, DutyError> {
         let (batch, now) = (entry.batch, self.clock.now());
+        // After the clock was read: see `Agreement`.
+        if !self.clocks.holds() {
+            return Err(DutyError::ClockSkew);
+        }
         match entry.duty {
-            Duty::CloseIdle => self.close_idle(walked, batch).await,
-            Duty::Purge => Ok(Step::of(self.store.purge_rooms(self.closed_before(), batch).await?, batch)),
+            Duty::CloseIdle => self.close_idle(walked, now, batch).await,
+            Duty::Purge => Ok(Step::of(self.store.purge_rooms(self.closed_before(now), batch).await?, batch)),
             Duty::DeleteMessages => self.delete_messages(batch).await,
             Duty::GiveUpEvents => Ok(Step::of(self.store.give_up_webhook_events(now, batch).await?, batch)),
             Duty::Forget(what) => Ok(Step::of(self.store.delete_expired(what, now - KEPT, batch).await?, batch)),
@@ -213,13 +228,13 @@ impl Duties {
     pub async fn count(&self, duty: Duty) -> Result<u64, DutyError> {
         let (store, now) = (&self.store, self.clock.now());
         let counted = match duty {
-            Duty::CloseIdle => match self.idle_since() {
+            Duty::CloseIdle => match self.idle_since(now) {
                 Some(since) => store.count_idle_rooms(since).await?,
                 None => 0,
             },
-            Duty::Purge => store.count_rooms_to_purge(self.closed_before()).await?,
+            Duty::Purge => store.count_rooms_to_purge(self.closed_before(now)).await?,
             Duty::DeleteMessages => {
-                store.count_messages_to_purge(self.closed_before()).await? + store.count_purged_messages().await?
+                store.count_messages_to_purge(self.closed_before(now)).await? + store.count_purged_messages().await?
             }
             Duty::GiveUpEvents => store.count_webhook_events_to_give_up(now).await?,
             Duty::Forget(what) => store.count_expired(what, now - KEPT).await?,
@@ -236,18 +251,18 @@ impl Duties {
     }
 
     /// SPEC 6.4.
-    fn closed_before(&self) -> DateTime<Utc> {
-        ago(self.clock.now(), self.settings.message_retention)
+    fn closed_before(&self, now: DateTime<Utc>) -> DateTime<Utc> {
+        ago(now, self.settings.message_retention)
     }
 
     /// SPEC 6.5.
-    fn idle_since(&self) -> Option<DateTime<Utc>> {
-        Some(ago(self.clock.now(), self.settings.idle_close?))
+    fn idle_since(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        Some(ago(now, self.settings.idle_close?))
     }
 
     /// Closes idle rooms as their hosts would.
-    async fn close_idle(&self, walked: &mut Option<Room>, batch: u64) -> Result<Step, DutyError> {
-        let Some(since) = self.idle_since() else { return Ok(Step::of(0, batch)) };
+    async fn close_idle(&self, walked: &mut Option<Room>, now: DateTime<Utc>, batch: u64) -> Result<Step, DutyError> {
+        let Some(since) = self.idle_since(now) else { return Ok(Step::of(0, batch)) };
         let rooms = self.store.idle_rooms(since, walked.as_ref(), batch).await?;
         let (found, mut closed) = (rooms.len() as u64, 0);
         let statuses = match &self.broker {
@@ -259,7 +274,7 @@ impl Duties {
             if is_behind(room, status.as_ref()) {
                 continue;
             }
-            if let Some(event) = self.store.close_idle_room(room.name, since, self.clock.now()).await? {
+            if let Some(event) = self.store.close_idle_room(room.name, since, now).await? {
                 closed += 1;
                 if let Some(rooms) = &self.rooms {
                     rooms.tell(&event).await;

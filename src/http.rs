@@ -238,6 +238,9 @@ async fn perform(app: &HttpContext, target: Target<'_>, request: &mut Request) -
             if is_api && !welcome {
                 return Err(ApiError::NotAcceptable);
             }
+            if is_api && !app.health.is_started() {
+                return Err(ApiError::Unavailable);
+            }
             dispatch(app, call, named, request).await
         }
     }

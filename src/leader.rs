@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::Agreement;
 use crate::lease::{Lease, TTL};
 use crate::metric;
 
@@ -24,6 +25,7 @@ const CAMPAIGN_INTERVAL: Duration = Duration::from_secs(2);
 #[derive(Clone)]
 pub struct Leader {
     lease: Arc<dyn Lease>,
+    clocks: Agreement,
     until: Arc<Mutex<Option<Instant>>>,
 }
 
@@ -36,12 +38,19 @@ impl std::fmt::Debug for Leader {
 impl Leader {
     /// A node that does not lead yet.
     pub fn new(lease: Arc<dyn Lease>) -> Self {
-        Self { lease, until: Arc::default() }
+        Self { lease, clocks: Agreement::assumed(), until: Arc::default() }
+    }
+
+    /// Leads only while the clocks agree, and releases the lease when they do not.
+    #[must_use]
+    pub fn while_clocks_agree(mut self, clocks: Agreement) -> Self {
+        self.clocks = clocks;
+        self
     }
 
     /// Whether it leads now.
     pub fn is_leading(&self) -> bool {
-        self.until.lock().is_some_and(|until| Instant::now() < until)
+        self.clocks.holds() && self.until.lock().is_some_and(|until| Instant::now() < until)
     }
 
     /// Asks for the lease, again and again until it is told to end; then gives it back.
@@ -69,8 +78,12 @@ impl Leader {
         }
     }
 
-    /// Asks once. Whether the lease was given.
+    /// Asks once, if the clocks agree. Whether the lease was given.
     async fn campaign(&self) -> bool {
+        if !self.clocks.holds() {
+            self.step_down().await;
+            return false;
+        }
         let asked = Instant::now();
         match self.lease.hold().await {
             Ok(held) => {

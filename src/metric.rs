@@ -177,6 +177,9 @@ table! {
     Counter TRANSITIONS "pintalk_presence_transitions_total" Count [to: "online" "offline";] "Hosts who came online or went offline by what this node said.";
     Counter CLAIMS "pintalk_presence_claims_total" Count [] "Dead nodes whose hosts this node has looked after.";
 
+    // clocks
+    Gauge CLOCK_SKEW "pintalk_clock_skew_seconds" Seconds [store: "sql" "redis";] "This machine's clock minus the store's; of several servers of Redis, the one that differs most. A node with SQLite has none.";
+
     // what is done by the clock
     Gauge LEADER "pintalk_leader" Count [] "1 on the node that leads; 0 on the others.";
     Counter DUTY_RUNS "pintalk_duty_runs_total" Count [duty:; outcome: "done" "failed";] "Times that the leader looked after a duty; what failed is tried again.";

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::{Stream, TryStreamExt as _};
 use moka::future::Cache;
 
@@ -113,6 +114,17 @@ impl std::fmt::Debug for Rooms {
     }
 }
 
+/// `lastCheckedAt` as clients compare it with `latestMsgAt`, which may be of another clock: a room has unread messages exactly if
+/// it is earlier.
+fn shown_check(room: &Room, unread: u64) -> Option<DateTime<Utc>> {
+    let checked = room.last_checked_at?;
+    Some(match room.latest_msg_at {
+        Some(latest) if unread > 0 => checked.min(latest - TimeDelta::milliseconds(1)),
+        Some(latest) => checked.max(latest),
+        None => checked,
+    })
+}
+
 impl Rooms {
     /// Over a store and a broker. `wire` is where the clients' wall clocks hang.
     pub fn new(
@@ -177,7 +189,7 @@ impl Rooms {
         let mut uncounted = HashMap::new();
         for room in rooms.iter().filter(|room| room.counts.through < room.last_seq) {
             let above = room.counts.through.max(room.purged_through);
-            uncounted.insert(room.id, self.store.uncounted_unread(room.id, above, room.last_checked_at).await?);
+            uncounted.insert(room.id, self.store.uncounted_unread(room, above).await?);
         }
         // A list without a broker is better than none: who is in a room is an extra.
         let statuses = match self.broker.status(&names).await {
@@ -195,6 +207,7 @@ impl Rooms {
                 unread = 0;
                 room.last_checked_at = room.last_checked_at.max(room.latest_msg_at);
             }
+            room.last_checked_at = shown_check(&room, unread);
             RoomView { room, unread, guest_online: guests > 0 }
         };
         Ok(rooms.into_iter().zip(statuses).map(view).collect())
@@ -320,20 +333,20 @@ impl Rooms {
         }
     }
 
-    /// Notes that the host has looked at a room.
+    /// Notes that the host has looked at a room and has seen it up to `through`.
     ///
     /// # Errors
     /// [`RoomError::Unavailable`].
-    pub async fn check(&self, room: RoomKey) -> Result<(), RoomError> {
-        Ok(self.store.check_room(room, self.clock.now()).await?)
+    pub async fn check(&self, room: RoomKey, through: Seq) -> Result<(), RoomError> {
+        Ok(self.store.check_room(room, through, self.clock.now()).await?)
     }
 
-    /// Notes that the guest of a room was in it, if he left an address.
+    /// Notes that the guest of a room was in it and has seen it up to `through`, if they left an address.
     ///
     /// # Errors
     /// [`RoomError::Unavailable`].
-    pub async fn see_guest(&self, room: RoomKey) -> Result<(), RoomError> {
-        Ok(self.store.see_guest(room, self.clock.now()).await?)
+    pub async fn see_guest(&self, room: RoomKey, through: Seq) -> Result<(), RoomError> {
+        Ok(self.store.see_guest(room, through, self.clock.now()).await?)
     }
 
     /// Forgets what was remembered of a room whose guest left an address. Other nodes remember it for a minute; a guest who

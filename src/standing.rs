@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use chrono::DateTime;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::accounts::Accounts;
-use crate::clock::Clock;
+use crate::clock::{Agreement, Clock};
 use crate::domain::{HostId, HostUuid};
 use crate::hosts::Hosts;
 use crate::hub::Hub;
@@ -34,6 +35,7 @@ pub struct Standing {
     accounts: Accounts,
     hosts: Hosts,
     clock: Arc<dyn Clock>,
+    clocks: Agreement,
     /// Whether a look is to be taken that has not begun.
     is_due: Arc<AtomicBool>,
     one_at_a_time: Arc<Mutex<()>>,
@@ -59,7 +61,15 @@ impl Standing {
         stop: CancellationToken,
     ) -> Self {
         let (is_due, one_at_a_time) = (Arc::default(), Arc::default());
-        Self { hub, store, accounts, hosts, clock, is_due, one_at_a_time, tracker, stop }
+        let clocks = Agreement::assumed();
+        Self { hub, store, accounts, hosts, clock, clocks, is_due, one_at_a_time, tracker, stop }
+    }
+
+    /// Closes no socket because of an expired login while the clocks disagree.
+    #[must_use]
+    pub fn while_clocks_agree(mut self, clocks: Agreement) -> Self {
+        self.clocks = clocks;
+        self
     }
 
     /// News about hosts may have been missed: looks soon, until SQL has answered.
@@ -87,10 +97,13 @@ impl Standing {
     /// # Errors
     /// [`StoreError`]: some are left to be looked up.
     pub async fn check(&self) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        // An expiry by a wrong clock is not an end; a login that was ended is over at any time.
+        let now = if self.clocks.holds() { now } else { DateTime::UNIX_EPOCH };
         let logins: Vec<Box<str>> = self.hub.logins().into_iter().collect();
         for part in logins.chunks(PART) {
             let part: Vec<&str> = part.iter().map(|sid| &**sid).collect();
-            let alive = self.store.live_logins(&part, self.clock.now()).await?;
+            let alive = self.store.live_logins(&part, now).await?;
             for sid in part.into_iter().filter(|sid| !alive.iter().any(|alive| alive == sid)) {
                 self.accounts.login_ended(sid);
                 self.hub.end_login(sid);
@@ -176,6 +189,29 @@ mod tests {
             let (_, sockets) = stage.host("dev").await;
             assert_eq!(stage.endings(&sockets).await, [None, None, None]);
             stage.clock.advance(Duration::from_secs(7 * 24 * 3_600 + 1));
+            let over = Some(Close::Unauthenticated);
+            assert_eq!(stage.endings(&sockets).await, [over, over, None]);
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn while_the_clocks_disagree_a_login_expires_on_no_socket_but_may_be_ended() {
+        on_fresh(Dialect::Sqlite, |store, _| async move {
+            let mut stage = Stage::on(store);
+            let clocks = Agreement::assumed();
+            stage.standing = stage.standing.while_clocks_agree(clocks.clone());
+            let (_, sockets) = stage.host("dev").await;
+            clocks.set(false);
+            stage.clock.advance(Duration::from_secs(8 * 24 * 3_600));
+            assert_eq!(stage.endings(&sockets).await, [None, None, None]);
+            // The clock is corrected: nothing has happened.
+            stage.clock.set(SystemClock.now());
+            clocks.set(true);
+            assert_eq!(stage.endings(&sockets).await, [None, None, None]);
+            clocks.set(false);
+            let login = stage.hub.logins().into_iter().next().unwrap();
+            stage.store.end_login(&login, stage.clock.now()).await.unwrap();
             let over = Some(Close::Unauthenticated);
             assert_eq!(stage.endings(&sockets).await, [over, over, None]);
         })

@@ -42,6 +42,7 @@ mod standing;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+mod time;
 mod unattended;
 mod verifications;
 mod webhook_events;
@@ -88,6 +89,7 @@ use files::Files;
 use monitor::Monitor;
 use recycle::Recycle;
 
+use crate::clock::Clock;
 use crate::metric;
 
 /// The longest that one operation takes, its retries and the wait for a connection included.
@@ -121,6 +123,8 @@ pub struct Store {
     /// Without a limit of time per statement.
     schema: DatabaseConnection,
     shared: Arc<Shared>,
+    /// See [`Store::with_clock`].
+    clock: Option<Arc<dyn Clock>>,
 }
 
 /// What the clones of a store share beside their connections.
@@ -133,6 +137,19 @@ struct Shared {
 }
 
 impl Store {
+    /// Stamps by `clock` what becomes due in SQL because of a message. Without it the message's own time of acceptance counts,
+    /// which is right where one clock stamps both.
+    #[must_use]
+    pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = Some(clock);
+        self
+    }
+
+    /// The time by which something is due that a message of `accepted_at` causes.
+    fn due_from(&self, accepted_at: DateTime<Utc>) -> DateTime<Utc> {
+        millis(self.clock.as_ref().map_or(accepted_at, |clock| clock.now()))
+    }
+
     /// Which database this is.
     pub fn dialect(&self) -> Dialect {
         self.dialect

@@ -16,6 +16,7 @@ mod m20261127_000008_notifications;
 mod m20261127_000009_webhooks;
 mod m20261130_000010_installation;
 mod m20261130_000011_write_probe;
+mod m20261130_000012_seen;
 mod schema;
 mod state;
 
@@ -40,6 +41,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261127_000009_webhooks::Migration),
             Box::new(m20261130_000010_installation::Migration),
             Box::new(m20261130_000011_write_probe::Migration),
+            Box::new(m20261130_000012_seen::Migration),
         ]
     }
 }

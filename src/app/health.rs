@@ -114,4 +114,8 @@ impl Health for NodeHealth {
         let is_suspended = self.facts.suspended.load(Relaxed);
         self.facts.started.load(Relaxed) && self.facts.broker.load(Relaxed) && !is_suspended
     }
+
+    fn is_started(&self) -> bool {
+        self.facts.started.load(Relaxed)
+    }
 }

@@ -81,7 +81,8 @@ impl Node {
         let statuses =
             Statuses::new(hub.clone(), presence.clone(), watch, grace(config), tracker.clone(), stop.clone());
         let standing =
-            Standing::new(hub.clone(), store.clone(), accounts.clone(), hosts.clone(), clock.clone(), tracker, stop);
+            Standing::new(hub.clone(), store.clone(), accounts.clone(), hosts.clone(), clock.clone(), tracker, stop)
+                .while_clocks_agree(app.agreement());
         let sessions = Arc::new(Sessions {
             accounts: accounts.clone(),
             hosts: hosts.clone(),

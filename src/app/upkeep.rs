@@ -9,6 +9,7 @@ use super::node::Node;
 use crate::redis::Redis;
 use crate::relay::SWEEP_INTERVAL;
 use crate::shutdown::Shutdown;
+use crate::skew::Skew;
 use crate::store::{Fault, Store};
 
 /// How often a node renews its lease, and asks whether the broker answers.
@@ -26,6 +27,9 @@ const OUTBOX_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How often it is looked up whether hosts with open sockets may stay: that a login ran out by itself is announced by nobody.
 const STANDING_INTERVAL: Duration = Duration::from_secs(60);
+
+/// How often the clocks of the stores are read: a step of one of them is followed within this.
+const CLOCK_INTERVAL: Duration = Duration::from_secs(5);
 
 pub(super) fn start(node: &Node, store: &Store, redis: Option<&Redis>, shutdown: &Shutdown) {
     if let Some(redis) = redis.cloned() {
@@ -125,6 +129,19 @@ fn follow_sql(node: &Node, store: &Store, is_broker: bool, shutdown: &Shutdown) 
     shutdown.spawn(async move {
         while let Some(Ok(())) = stop.run_until_cancelled(condition.changed()).await {
             report(*condition.borrow_and_update());
+        }
+    });
+}
+
+/// Measures clock skew, on nodes whose stores have clocks of their own.
+pub(super) fn measure_skew(skew: &Skew, shutdown: &Shutdown) {
+    let skew = skew.clone();
+    every(shutdown, CLOCK_INTERVAL, move || {
+        let skew = skew.clone();
+        async move {
+            if let Err(error) = skew.measure().await {
+                tracing::debug!(%error, "failed to read sql clock");
+            }
         }
     });
 }

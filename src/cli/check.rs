@@ -3,6 +3,7 @@
 //! It changes nothing but what `serve` would make at once: the data directory, the tokens' key in it, the folder of images.
 //! What it puts there to see whether it can, it takes away.
 
+mod clocks;
 mod ownership;
 mod redis;
 
@@ -72,6 +73,7 @@ pub(super) fn run(args: ServeArgs) -> Result<u8, Failure> {
             findings.extend(in_time("redis", redis::check(redis)).await);
         }
         findings.extend(in_time("installation", ownership::check(&config.mode)).await);
+        findings.extend(in_time("clocks", clocks::check(&config.mode)).await);
         if let Some(url) = &config.smtp_url {
             findings.extend(in_time("smtp", smtp(url)).await);
         }

@@ -34,6 +34,10 @@ pub(super) fn run(args: &CleanupArgs) -> Result<u8, Failure> {
         let store = if args.dry_run { open_store_to_look(database).await? } else { open_store(database).await? };
         let redis = stores.redis();
         let cleaner = Cleaner::connect(store.clone(), redis, args.duties.into(), &Chance::from_entropy()).await?;
+        let skew = cleaner.measure_skew().await?;
+        if let Some(skew) = skew.filter(|_| !args.dry_run) {
+            return Err(Failure::new(format!("{skew}: nothing is cleaned up until the clocks agree to 30 s")));
+        }
         let outcomes = if args.dry_run { count(&cleaner).await } else { cleaner.duties().run_once().await };
         cleaner.close().await;
         store.close().await;

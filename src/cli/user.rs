@@ -13,10 +13,11 @@ use clap::Subcommand;
 use super::{Failure, USAGE, block_on, log_for_a_command, open_store};
 use crate::accounts::tokens::TokenKeys;
 use crate::accounts::{Accounts, Announce};
-use crate::clock::{Chance, SystemClock};
+use crate::clock::Chance;
 use crate::config::{ConfigError, Hidden};
 use crate::domain::{Host, HostId};
 use crate::protocol::api::User;
+use crate::skew;
 use crate::store::Store;
 
 pub(super) use create::create;
@@ -86,12 +87,12 @@ impl Who {
     }
 }
 
-/// Accounts in an open store, with a voice of the caller's.
-fn accounts(store: &Store, announce: Announce) -> Result<Accounts, Failure> {
+/// Accounts in an open store, whose clock counts, with a voice of the caller's.
+async fn accounts(store: &Store, announce: Announce) -> Result<Accounts, Failure> {
     let chance = Chance::from_entropy();
     // No token is signed here: any key will do.
     let keys = TokenKeys::new(&[chance.bytes::<32>()]).ok_or_else(|| Failure::new("no key for tokens"))?;
-    Ok(Accounts::new(store.clone(), Arc::new(SystemClock), chance, keys, announce))
+    Ok(Accounts::new(store.clone(), skew::clock_of(store).await?, chance, keys, announce))
 }
 
 /// Nobody is told.

@@ -77,6 +77,8 @@ pub struct Room {
     pub latest_msg_at: Option<DateTime<Utc>>,
     /// When the host last had the room open.
     pub last_checked_at: Option<DateTime<Utc>>,
+    /// The host has seen the messages up to this number; `None` where only the time of the last look is known.
+    pub checked_seq: Option<Seq>,
     /// Closed.
     pub is_closed: bool,
     /// Since when.
@@ -108,7 +110,7 @@ pub struct Room {
 pub struct RoomCounts {
     /// Messages.
     pub messages: u64,
-    /// Messages of the guest that were accepted after `last_checked_at`.
+    /// Messages of the guest that the host has not seen.
     pub unread: u64,
     /// Both count the messages up to this number.
     pub through: Seq,

@@ -36,6 +36,7 @@ on_both!(
     an_idle_room_is_closed_on_every_node_as_by_its_host,
     rooms_are_idle_for_ever_where_that_is_off,
     who_leads_no_more_stops_between_two_steps,
+    while_the_clocks_disagree_nothing_is_changed,
     what_is_counted_is_what_is_done_and_counting_does_nothing,
     the_leader_looks_after_what_is_due_until_it_is_told_to_end,
     beside_a_node_that_runs_an_idle_room_is_closed_in_sql_and_the_node_tells,
@@ -265,6 +266,24 @@ async fn a_room_whose_newest_message_is_not_in_sql_yet_is_not_idle() {
         assert!(!stage.store.room(waiting.id).await.unwrap().unwrap().is_closed);
     })
     .await;
+}
+
+async fn while_the_clocks_disagree_nothing_is_changed(stage: Stage) {
+    let node = stage.node().await;
+    let mut world = duties_of(&stage, &node);
+    let (closed, idle) = (a_closed_room(&stage, &node, 3).await, a_room(&stage, &node, 1).await);
+    let clocks = Agreement::assumed();
+    world.duties = world.duties.while_clocks_agree(clocks.clone());
+    clocks.set(false);
+    world.clock.advance(8 * DAY);
+    for (entry, outcome) in world.duties.run_once().await {
+        assert!(matches!(outcome, Err(DutyError::ClockSkew)), "{}: {outcome:?}", entry.name);
+    }
+    assert!(!stage.store.room(idle.id).await.unwrap().unwrap().is_closed);
+    assert_eq!(stage.store.room(closed.id).await.unwrap().unwrap().counts.messages, 3);
+    clocks.set(true);
+    let done: Vec<_> = world.run().await.into_iter().map(|(name, _)| name).collect();
+    assert_eq!(done, ["close_idle_rooms", "purge_rooms", "delete_messages"]);
 }
 
 #[test]

@@ -36,6 +36,9 @@ pub trait Health: Send + Sync {
 
     /// Whether it has what a socket needs, be it on its way out or not.
     fn has_stores(&self) -> bool;
+
+    /// Whether the start is complete. Before, calls of the API are answered with 503: the clock may not be measured yet.
+    fn is_started(&self) -> bool;
 }
 
 /// The answer to `/health/live`.

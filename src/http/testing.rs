@@ -94,6 +94,10 @@ impl Health for Well {
     fn has_stores(&self) -> bool {
         true
     }
+
+    fn is_started(&self) -> bool {
+        true
+    }
 }
 
 /// Tells the path and address that it was given.

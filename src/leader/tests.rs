@@ -171,3 +171,29 @@ async fn a_single_node_leads_from_the_start() {
     task.await.unwrap();
     assert!(!node.is_leading());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_node_whose_clocks_disagree_steps_down_at_once_and_does_not_campaign() {
+    let keeper = Arc::<Keeper>::default();
+    let clocks = Agreement::assumed();
+    let node = |node| Leader::new(Arc::new(Way { node, keeper: keeper.clone() }));
+    let (skewed, other) = (node(0).while_clocks_agree(clocks.clone()), node(1));
+    let stop = CancellationToken::new();
+    let mut tasks = vec![tokio::spawn(skewed.clone().run(stop.clone()))];
+    tokio::task::yield_now().await;
+    assert!(skewed.is_leading());
+    clocks.set(false);
+    assert!(!skewed.is_leading(), "no job begins any more");
+    tasks.push(tokio::spawn(other.clone().run(stop.clone())));
+    // The lease is released, not left to expire.
+    tokio::time::sleep(RENEWAL_INTERVAL + CAMPAIGN_INTERVAL).await;
+    assert_eq!((skewed.is_leading(), other.is_leading()), (false, true));
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(other.is_leading());
+    clocks.set(true);
+    tasks.remove(1).abort();
+    tokio::time::sleep(TTL + RENEWAL_INTERVAL).await;
+    assert!(skewed.is_leading(), "free to lead again");
+    stop.cancel();
+    tasks.remove(0).await.unwrap();
+}

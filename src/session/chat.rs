@@ -372,13 +372,14 @@ impl RoomGuard {
     /// Notes that he has looked at the room, without waiting for it.
     fn note_visit(&self) {
         let (context, key, side) = (self.context.clone(), self.key, self.connection.side());
+        let through = self.connection.sent();
         if side == Side::Guest && !self.has_contact {
             return;
         }
         self.context.tracker.spawn(async move {
             let noted = match side {
-                Side::Host => context.rooms.check(key).await,
-                Side::Guest => context.rooms.see_guest(key).await,
+                Side::Host => context.rooms.check(key, through).await,
+                Side::Guest => context.rooms.see_guest(key, through).await,
             };
             if let Err(error) = noted {
                 tracing::debug!(%error, room = %key.name, "nobody noted that somebody looked at a room");

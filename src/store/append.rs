@@ -74,7 +74,7 @@ impl Store {
         let mut rooms = lock_rooms(&tx, batch).await?;
         let mut known = known_messages(&tx, batch, &rooms).await?;
         let mut accepted: Vec<Message> = Vec::new();
-        let mut events = Events::default();
+        let mut events = Events::due_from(|at| self.due_from(at));
         let mut unattended: HashSet<(ChatroomId, Seq)> = HashSet::new();
         let mut answers = Vec::with_capacity(batch.len());
         for new in batch {
@@ -124,10 +124,10 @@ impl Store {
         let mut missed = UnattendedRooms::default();
         for message in accepted.iter().filter(|message| unattended.contains(&(message.chatroom, message.seq))) {
             if let Some(room) = rooms.values().find(|room| room.id == message.chatroom.0) {
-                missed.add(message, &room.contact, room.counts.last_checked_at);
+                missed.add(message, &room.contact, room.counts.seen());
             }
         }
-        missed.write(&tx).await?;
+        missed.write(&tx, |at| self.due_from(at)).await?;
         events.write(&tx).await?;
         tx.commit().await?;
         Ok(answers)

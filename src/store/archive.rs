@@ -98,18 +98,18 @@ impl Store {
 
         count(&tx, &mut rooms, &batch).await?;
         let advances: Vec<_> =
-            batch.iter().filter_map(|(id, new)| advance(*id, rooms.get(id)?, new, of_batch)).collect();
+            batch.iter().filter_map(|(id, new)| self.advance(*id, rooms.get(id)?, new, of_batch)).collect();
         advance_rooms(&tx, &advances).await?;
         let rows: Vec<&Message> = batch.values().flat_map(BTreeMap::values).copied().collect();
         insert_messages(&tx, &rows).await?;
         let mut missed = UnattendedRooms::default();
         for message in rows.iter().filter(|message| unattended.contains(&(message.chatroom, message.seq))) {
             if let Some(room) = rooms.get(&message.chatroom.0) {
-                missed.add(message, &room.contact, room.counts.last_checked_at);
+                missed.add(message, &room.contact, room.counts.seen());
             }
         }
-        missed.write(&tx).await?;
-        let mut events = Events::default();
+        missed.write(&tx, |at| self.due_from(at)).await?;
+        let mut events = Events::due_from(|at| self.due_from(at));
         for message in &rows {
             if let Some(room) = rooms.get(&message.chatroom.0) {
                 events.message(message, &room.subject);
@@ -123,6 +123,28 @@ impl Store {
         ids.dedup();
         let rooms = ids.into_iter().map(|id| archived_room(id, rooms.get(&id))).collect();
         Ok(Archived { rooms, conflicts })
+    }
+
+    /// The room after its newest message, if that is newer than what the room knows.
+    fn advance<'a>(
+        &self,
+        id: i64,
+        room: &Locked,
+        new: &BTreeMap<i64, &'a Message>,
+        of_batch: &HashMap<i64, &'a BatchRoom>,
+    ) -> Option<Advance<'a>> {
+        let (&last_seq, &newest) = new.last_key_value().filter(|(seq, _)| **seq > room.last_seq)?;
+        let accepted_at = millis(newest.accepted_at);
+        Some(Advance {
+            id,
+            last_seq,
+            latest_msg: &newest.text,
+            latest_msg_at: accepted_at,
+            // Never in the future, where it would stay on top of its host's list.
+            updated_at: room.updated_at.max(accepted_at.min(self.due_from(accepted_at))),
+            last_life: of_batch.get(&id).map(|room| room.life.as_str()),
+            counts: room.counts,
+        })
     }
 }
 
@@ -230,26 +252,6 @@ async fn drop_known(
         }
     }
     Ok(())
-}
-
-/// The room after its newest message, if that is newer than what the room knows.
-fn advance<'a>(
-    id: i64,
-    room: &Locked,
-    new: &BTreeMap<i64, &'a Message>,
-    of_batch: &HashMap<i64, &'a BatchRoom>,
-) -> Option<Advance<'a>> {
-    let (&last_seq, &newest) = new.last_key_value().filter(|(seq, _)| **seq > room.last_seq)?;
-    let accepted_at = millis(newest.accepted_at);
-    Some(Advance {
-        id,
-        last_seq,
-        latest_msg: &newest.text,
-        latest_msg_at: accepted_at,
-        updated_at: room.updated_at.max(accepted_at),
-        last_life: of_batch.get(&id).map(|room| room.life.as_str()),
-        counts: room.counts,
-    })
 }
 
 fn archived_room(id: i64, room: Option<&Locked>) -> ArchivedRoom {

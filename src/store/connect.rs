@@ -176,6 +176,7 @@ fn sqlite(url: &str) -> Result<Store, InvalidUrl> {
         schema: writer.clone(),
         writer,
         reader,
+        clock: None,
         shared: Arc::new(Shared { monitor: Monitor::new(), recycle, files: Some(files) }),
     })
 }

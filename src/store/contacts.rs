@@ -1,12 +1,12 @@
 //! Where a guest is reached who left an address, and when he was last in his room.
 
 use chrono::{DateTime, Utc};
-use sea_orm::sea_query::Expr;
+use sea_orm::sea_query::{Expr, Value};
 use sea_orm::{ColumnTrait, Condition, EntityTrait, ExprTrait, QueryFilter, QuerySelect};
 
 use super::entity::chatroom;
-use super::{RoomRow, Store, StoreError, millis};
-use crate::domain::ChatroomId;
+use super::{RoomRow, Store, StoreError, millis, to_column};
+use crate::domain::{ChatroomId, Seq};
 
 impl Store {
     /// Sets where a room's guest is reached, and in which language. `false`: there is no such room.
@@ -25,6 +25,7 @@ impl Store {
                     .col_expr(chatroom::Column::GuestLanguage, language.into())
                     // He is there: what came before he has seen.
                     .col_expr(chatroom::Column::GuestSeenAt, now.into())
+                    .col_expr(chatroom::Column::GuestSeenSeq, Expr::col(chatroom::Column::LastSeq))
                     .filter(room.condition())
                     .exec(&self.writer)
             })
@@ -59,17 +60,25 @@ impl Store {
         Ok(())
     }
 
-    /// Notes that the guest of a room was in it at `at`, if anybody would mail him.
-    pub async fn see_guest(&self, room: impl Into<RoomRow>, at: DateTime<Utc>) -> Result<(), StoreError> {
-        use chatroom::Column::{GuestEmail, GuestSeenAt};
-        let (room, at) = (room.into(), millis(at));
-        let is_later = Condition::any().add(GuestSeenAt.is_null()).add(Expr::col(GuestSeenAt).lt(at));
+    /// Notes that the guest of a room was in it at `at` and has seen it up to `through`, if anybody would e-mail them. Neither
+    /// goes back.
+    pub async fn see_guest(&self, room: impl Into<RoomRow>, through: Seq, at: DateTime<Utc>) -> Result<(), StoreError> {
+        use chatroom::Column::{GuestEmail, GuestSeenAt, GuestSeenSeq};
+        if through == 0 {
+            // They were not admitted, or there is nothing to see.
+            return Ok(());
+        }
+        let (room, through, at) = (room.into(), to_column(through), millis(at));
+        let later = |column: chatroom::Column, to: Value| {
+            let is_later = Condition::any().add(column.is_null()).add(Expr::col(column).lt(to.clone()));
+            Expr::case(is_later, Expr::value(to)).finally(Expr::col(column))
+        };
         self.run(|| {
             chatroom::Entity::update_many()
-                .col_expr(GuestSeenAt, at.into())
+                .col_expr(GuestSeenAt, later(GuestSeenAt, at.into()).into())
+                .col_expr(GuestSeenSeq, later(GuestSeenSeq, through.into()).into())
                 .filter(room.condition())
                 .filter(GuestEmail.is_not_null())
-                .filter(is_later.clone())
                 .exec(&self.writer)
         })
         .await?;

@@ -7,16 +7,40 @@ use chrono::{DateTime, Utc};
 use sea_orm::sea_query::Expr;
 use sea_orm::{
     ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, DbErr, DerivePartialModel, EntityTrait, ExprTrait,
-    QueryFilter, QueryOrder, QuerySelect,
+    QueryFilter, QuerySelect,
 };
 
 use super::entity::{chat_message, chatroom};
 use super::{RoomRow, Store, StoreError, from_column, millis, to_column};
-use crate::domain::{ChatroomId, Message, RoomCounts, Seq, Side};
+use crate::domain::{ChatroomId, Message, Room, RoomCounts, Seq, Side};
 
-/// How many of a room's newest messages are looked at to find those that are younger than "now": whoever looks at a room
-/// looks at it now, so only those can be that were accepted within the blink of an eye.
-const YOUNGEST: u64 = 1_000;
+/// How far one side has seen a room. The number decides; the time does where a room has not been looked at since numbers are
+/// noted, because the messages and the look may be stamped by different clocks.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Seen {
+    pub(super) seq: Option<i64>,
+    pub(super) at: Option<DateTime<Utc>>,
+}
+
+impl Seen {
+    /// Whether a message has been seen.
+    pub(super) fn covers(self, seq: i64, accepted_at: DateTime<Utc>) -> bool {
+        match (self.seq, self.at) {
+            (Some(seen), _) => seq <= seen,
+            (None, Some(at)) => accepted_at <= at,
+            (None, None) => false,
+        }
+    }
+
+    /// Of these messages, those that have not been seen.
+    pub(super) fn missed(self, messages: Condition) -> Condition {
+        match (self.seq, self.at) {
+            (Some(seen), _) => messages.add(chat_message::Column::Seq.gt(seen)),
+            (None, Some(at)) => messages.add(chat_message::Column::AcceptedAt.gt(at)),
+            (None, None) => messages,
+        }
+    }
+}
 
 /// A room's counts while its lock is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, DerivePartialModel)]
@@ -26,9 +50,15 @@ pub(super) struct Counts {
     pub(super) unread_count: i64,
     pub(super) counted_through: i64,
     pub(super) last_checked_at: Option<DateTime<Utc>>,
+    pub(super) checked_seq: Option<i64>,
 }
 
 impl Counts {
+    /// How far the host has seen the room.
+    pub(super) fn seen(&self) -> Seen {
+        Seen { seq: self.checked_seq, at: self.last_checked_at }
+    }
+
     /// Counts what SQL has up to `last_seq` and these counts do not know of.
     pub(super) async fn catch_up(
         &mut self,
@@ -42,7 +72,7 @@ impl Counts {
         }
         let above = range(room, Ord::max(self.counted_through, purged_through), last_seq);
         self.message_count += count(tx, above.clone()).await?;
-        self.unread_count += count(tx, unseen(above, self.last_checked_at)).await?;
+        self.unread_count += count(tx, unseen(above, self.seen())).await?;
         self.counted_through = last_seq;
         Ok(())
     }
@@ -50,7 +80,7 @@ impl Counts {
     /// Counts a message that is being written.
     pub(super) fn add(&mut self, message: &Message) {
         self.message_count += 1;
-        let is_new = self.last_checked_at.is_none_or(|checked| millis(message.accepted_at) > checked);
+        let is_new = !self.seen().covers(to_column(message.seq), millis(message.accepted_at));
         self.unread_count += i64::from(message.side == Side::Guest && is_new);
         self.counted_through = Ord::max(self.counted_through, to_column(message.seq));
     }
@@ -106,63 +136,62 @@ impl Store {
         Ok(from_column(all))
     }
 
-    /// How many messages of guests were accepted after the host last looked and are not counted in the room's row.
-    pub async fn uncounted_unread(
-        &self,
-        room: ChatroomId,
-        above: Seq,
-        last_checked_at: Option<DateTime<Utc>>,
-    ) -> Result<u64, StoreError> {
-        let rows = unseen(range(room.0, to_column(above), i64::MAX), last_checked_at);
+    /// How many messages of guests the host has not seen that are not counted in the room's row.
+    pub async fn uncounted_unread(&self, room: &Room, above: Seq) -> Result<u64, StoreError> {
+        let seen = Seen { seq: room.checked_seq.map(to_column), at: room.last_checked_at };
+        let rows = unseen(range(room.id.0, to_column(above), i64::MAX), seen);
         Ok(from_column(self.run(|| count(&self.reader, rows.clone())).await?))
     }
 
-    /// Notes that the host had the room open at `at`: what was accepted until then is read. An earlier instant than the
-    /// known one changes nothing.
-    pub async fn check_room(&self, room: impl Into<RoomRow>, at: DateTime<Utc>) -> Result<(), StoreError> {
+    /// Notes that the host had the room open at `at` and has seen it up to `through`. Neither goes back: an earlier look changes
+    /// nothing.
+    pub async fn check_room(
+        &self,
+        room: impl Into<RoomRow>,
+        through: Seq,
+        at: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
         let room = room.into();
-        self.run(|| self.check_room_once(room, millis(at))).await
+        self.run(|| self.check_room_once(room, to_column(through), millis(at))).await
     }
 
-    async fn check_room_once(&self, room: RoomRow, at: DateTime<Utc>) -> Result<(), DbErr> {
-        use chatroom::Column::{LastCheckedAt, LatestMsgAt, UnreadCount};
+    async fn check_room_once(&self, room: RoomRow, through: i64, at: DateTime<Utc>) -> Result<(), DbErr> {
+        use chatroom::Column::{CheckedSeq, LastCheckedAt, LastSeq, UnreadCount};
         let id = room.id.0;
-        let is_later = Condition::any().add(LastCheckedAt.is_null()).add(Expr::col(LastCheckedAt).lt(at));
-        let check = |unread: i64| {
+        let check = |through: i64, at: DateTime<Utc>, unread: i64| {
             chatroom::Entity::update_many()
                 .col_expr(LastCheckedAt, at.into())
+                .col_expr(CheckedSeq, through.into())
                 .col_expr(UnreadCount, unread.into())
                 .filter(room.condition())
-                .filter(is_later.clone())
         };
-        let all_is_older = Condition::any().add(LatestMsgAt.is_null()).add(Expr::col(LatestMsgAt).lte(at));
-        if check(0).filter(all_is_older).exec(&self.writer).await?.rows_affected > 0 {
+        // As a rule the host has seen everything, and later than before.
+        let is_later = Condition::all()
+            .add(Condition::any().add(LastCheckedAt.is_null()).add(Expr::col(LastCheckedAt).lt(at)))
+            .add(Condition::any().add(CheckedSeq.is_null()).add(Expr::col(CheckedSeq).lte(through)));
+        let has_seen_all = check(through, at, 0).filter(is_later).filter(Expr::col(LastSeq).lte(through));
+        if has_seen_all.exec(&self.writer).await?.rows_affected > 0 {
             return Ok(());
         }
-        // He looked before, or something came at this very moment.
         let tx = self.begin().await?;
-        let Some((purged, through)) = chatroom::Entity::find()
+        let Some((before_at, before, purged, counted)) = chatroom::Entity::find()
             .filter(room.condition())
             .select_only()
-            .columns([chatroom::Column::PurgedThrough, chatroom::Column::CountedThrough])
+            .columns([LastCheckedAt, CheckedSeq, chatroom::Column::PurgedThrough, chatroom::Column::CountedThrough])
             .lock_exclusive()
-            .into_tuple::<(i64, i64)>()
+            .into_tuple::<(Option<DateTime<Utc>>, Option<i64>, i64, i64)>()
             .one(&tx)
             .await?
         else {
             return Ok(());
         };
-        let youngest: Vec<(bool, DateTime<Utc>)> = chat_message::Entity::find()
-            .select_only()
-            .columns([chat_message::Column::IsHost, chat_message::Column::AcceptedAt])
-            .filter(range(id, purged, through))
-            .order_by_desc(chat_message::Column::Seq)
-            .limit(YOUNGEST)
-            .into_tuple()
-            .all(&tx)
-            .await?;
-        let unread = youngest.iter().filter(|(is_host, accepted_at)| !is_host && *accepted_at > at).count();
-        check(to_column(unread as u64)).exec(&tx).await?;
+        let before = match (before, before_at) {
+            (None, Some(at)) => last_accepted_by(&tx, id, at).await?,
+            (before, _) => before,
+        };
+        let seen = Seen { seq: Ord::max(before, Some(through)), at: Ord::max(before_at, Some(at)) };
+        let unread = count(&tx, unseen(range(id, purged, counted), seen)).await?;
+        check(seen.seq.unwrap_or(through), seen.at.unwrap_or(at), unread).exec(&tx).await?;
         tx.commit().await
     }
 }
@@ -176,12 +205,21 @@ fn range(room: i64, after: i64, through: i64) -> Condition {
 }
 
 /// Of these rows, those that the host has not seen.
-fn unseen(rows: Condition, last_checked_at: Option<DateTime<Utc>>) -> Condition {
-    let of_guests = rows.add(chat_message::Column::IsHost.eq(false));
-    match last_checked_at {
-        Some(checked) => of_guests.add(chat_message::Column::AcceptedAt.gt(checked)),
-        None => of_guests,
-    }
+fn unseen(rows: Condition, seen: Seen) -> Condition {
+    seen.missed(rows.add(chat_message::Column::IsHost.eq(false)))
+}
+
+/// The highest number among a room's messages that were accepted by a time.
+async fn last_accepted_by(tx: &DatabaseTransaction, room: i64, at: DateTime<Utc>) -> Result<Option<i64>, DbErr> {
+    let found: Option<Option<i64>> = chat_message::Entity::find()
+        .select_only()
+        .column_as(chat_message::Column::Seq.max(), "last")
+        .filter(chat_message::Column::ChatroomId.eq(room))
+        .filter(chat_message::Column::AcceptedAt.lte(at))
+        .into_tuple()
+        .one(tx)
+        .await?;
+    Ok(found.flatten())
 }
 
 async fn count(connection: &impl ConnectionTrait, rows: Condition) -> Result<i64, DbErr> {

@@ -4,12 +4,13 @@
 use chrono::{DateTime, Utc};
 use sea_orm::{ColumnTrait, Condition, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
+use super::counts::Seen;
 use super::entity::{chat_message, chatroom, notification, user, user_config};
 use super::hosts::to_host;
 use super::messages::to_message;
 use super::outbox::insert_mail;
 use super::rooms::to_room;
-use super::{OutgoingMail, Store, StoreError, from_column, millis};
+use super::{OutgoingMail, Store, StoreError, from_column, millis, to_column, unattended};
 use crate::domain::{ChatroomId, Host, Message, Room, RoomName, Seq, Side};
 
 /// The most messages that a mail shows.
@@ -75,7 +76,11 @@ impl Store {
 
     async fn due_notifications_once(&self, now: DateTime<Utc>, most: u64) -> Result<Vec<DueNotification>, DbErr> {
         let rows = notification::Entity::find()
-            .filter(notification::Column::DueAt.lte(now))
+            .filter(
+                Condition::any()
+                    .add(notification::Column::DueAt.lte(now))
+                    .add(notification::Column::DueAt.gt(unattended::latest_due(now))),
+            )
             .order_by_asc(notification::Column::DueAt)
             .limit(most)
             .all(&self.reader)
@@ -132,6 +137,7 @@ impl Store {
             tx.commit().await?;
             return Ok(Settled::Closed);
         };
+        let mut first_missed = known.first_seq;
         let settled = if row.is_closed {
             Settled::Closed
         } else if is_present && from_column(row.last_seq) != due.last_seq {
@@ -143,6 +149,7 @@ impl Store {
             match digest(&tx, row, &known).await? {
                 Ok(digest) => match write(&digest) {
                     Some(mail) => {
+                        first_missed = digest.messages.first().map_or(first_missed, |message| to_column(message.seq));
                         insert_mail(&tx, &mail, now).await?;
                         Settled::Mailed
                     }
@@ -154,7 +161,10 @@ impl Store {
         let mut update = notification::Entity::update_many()
             .col_expr(notification::Column::DueAt, Option::<DateTime<Utc>>::None.into());
         if settled == Settled::Mailed {
-            update = update.col_expr(notification::Column::MailedAt, now.into());
+            // A recipient who has seen this message has been back since the e-mail.
+            update = update
+                .col_expr(notification::Column::MailedAt, now.into())
+                .col_expr(notification::Column::FirstSeq, first_missed.into());
         }
         update.filter(is_row(key)).exec(&tx).await?;
         tx.commit().await?;
@@ -183,20 +193,19 @@ async fn digest(
         return Ok(Err(Settled::Unwanted));
     };
     let host = to_host(user, config)?;
-    let (to, address, language, seen_at) = if known.to_host {
+    let (to, address, language, seen) = if known.to_host {
         let address = host.config.email_notifications.then(|| host.email.clone());
-        (Side::Host, address, None, row.last_checked_at)
+        (Side::Host, address, None, Seen { seq: row.checked_seq, at: row.last_checked_at })
     } else {
-        (Side::Guest, row.guest_email.clone(), row.guest_language.clone(), row.guest_seen_at)
+        let seen = Seen { seq: row.guest_seen_seq, at: row.guest_seen_at };
+        (Side::Guest, row.guest_email.clone(), row.guest_language.clone(), seen)
     };
     let Some(address) = address else { return Ok(Err(Settled::Unwanted)) };
-    let mut missed = chat_message::Entity::find()
-        .filter(chat_message::Column::ChatroomId.eq(known.chatroom_id))
-        .filter(chat_message::Column::Seq.gte(Ord::max(known.first_seq, row.purged_through + 1)))
-        .filter(chat_message::Column::IsHost.eq(!known.to_host));
-    if let Some(seen_at) = seen_at {
-        missed = missed.filter(chat_message::Column::AcceptedAt.gt(seen_at));
-    }
+    let of_others = Condition::all()
+        .add(chat_message::Column::ChatroomId.eq(known.chatroom_id))
+        .add(chat_message::Column::Seq.gte(Ord::max(known.first_seq, row.purged_through + 1)))
+        .add(chat_message::Column::IsHost.eq(!known.to_host));
+    let missed = chat_message::Entity::find().filter(seen.missed(of_others));
     let rows = missed.order_by_asc(chat_message::Column::Seq).limit(EXCERPT as u64 + 1).all(tx).await?;
     let mut messages = rows.into_iter().map(to_message).collect::<Result<Vec<_>, _>>()?;
     if messages.is_empty() {

@@ -1,11 +1,18 @@
 //! Mails on their way: written with what causes them, sent by whichever node comes first, gone once a mail server has them.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use sea_orm::ActiveValue::{NotSet, Set};
-use sea_orm::{ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::sea_query::Expr;
+use sea_orm::{
+    ColumnTrait, Condition, DatabaseTransaction, DbErr, EntityTrait, ExprTrait as _, QueryFilter, QueryOrder,
+    QuerySelect,
+};
 
 use super::entity::mail_outbox;
 use super::{Store, StoreError, millis};
+
+/// No e-mail is put off for longer, so one that is due later was written by a clock that was ahead.
+const LATEST_DUE: TimeDelta = TimeDelta::minutes(15);
 
 /// A mail to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,7 +62,14 @@ impl Store {
         again: DateTime<Utc>,
     ) -> Result<Vec<DueMail>, DbErr> {
         let due = mail_outbox::Entity::find()
-            .filter(mail_outbox::Column::DueAt.lte(now))
+            .filter(
+                Condition::any().add(mail_outbox::Column::DueAt.lte(now)).add(
+                    // Not what is about to leave: that is due at its end.
+                    Condition::all()
+                        .add(mail_outbox::Column::DueAt.gt(now + LATEST_DUE))
+                        .add(Expr::col(mail_outbox::Column::DueAt).lt(Expr::col(mail_outbox::Column::ExpiresAt))),
+                ),
+            )
             .order_by_asc(mail_outbox::Column::DueAt)
             .limit(most)
             .all(&self.reader)

@@ -3,15 +3,17 @@
 //! **Invariant:** a change and its event are one transaction. Whoever finds the event may apply it, any number of times:
 //! the version decides.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use sea_orm::ActiveValue::{NotSet, Set};
-use sea_orm::sea_query::Expr;
-use sea_orm::{ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, ExprTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::{ColumnTrait, Condition, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
 use super::entity::{chatroom, room_event};
 use super::rooms::to_room;
 use super::{Store, StoreError, from_column, millis, notifications, parse_column, webhook_events};
 use crate::domain::{ChatroomId, Closing, HostId, Room, RoomChange, RoomName, RoomState};
+
+/// An event of so much later was written by a clock that was ahead: nodes that are in step write none of the next seconds.
+const CLOCK_WAS_AHEAD: TimeDelta = TimeDelta::minutes(1);
 
 /// A change that the broker may not have heard of yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,12 +119,17 @@ impl Store {
         Ok(Some(Changed { room, event: Some(event) }))
     }
 
-    /// Events that have waited since before `before`, oldest first.
+    /// Events that have waited since before `before`, oldest first, and those whose time is so much later that a clock was ahead
+    /// when they were written.
     pub async fn pending_events(&self, before: DateTime<Utc>, limit: u64) -> Result<Vec<RoomEvent>, StoreError> {
         let rows = self
             .run(|| {
                 room_event::Entity::find()
-                    .filter(Expr::col(room_event::Column::CreatedAt).lt(millis(before)))
+                    .filter(
+                        Condition::any()
+                            .add(room_event::Column::CreatedAt.lt(millis(before)))
+                            .add(room_event::Column::CreatedAt.gt(millis(before) + CLOCK_WAS_AHEAD)),
+                    )
                     .order_by_asc(room_event::Column::CreatedAt)
                     .order_by_asc(room_event::Column::Id)
                     .limit(limit)

@@ -77,6 +77,8 @@ impl Store {
             guest_email: None,
             guest_language: None,
             guest_seen_at: None,
+            checked_seq: None,
+            guest_seen_seq: None,
         };
         let values = chatroom::ActiveModel { id: NotSet, ..chatroom::ActiveModel::from(row.clone()).reset_all() };
         let tx = self.begin().await?;
@@ -176,6 +178,7 @@ pub(super) fn to_room(row: chatroom::Model) -> Result<Room, DbErr> {
         latest_msg: row.latest_msg,
         latest_msg_at: row.latest_msg_at,
         last_checked_at: row.last_checked_at,
+        checked_seq: row.checked_seq.map(from_column),
         is_closed: row.is_closed,
         closed_at: row.closed_at,
         is_fixed: row.is_fixed,

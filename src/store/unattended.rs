@@ -12,6 +12,7 @@ use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{ColumnTrait, DatabaseTransaction, DbErr, DerivePartialModel, EntityTrait, QueryFilter};
 
+use super::counts::Seen;
 use super::entity::{chatroom, notification};
 use super::{millis, to_column};
 use crate::domain::{Message, Side};
@@ -28,14 +29,15 @@ const MAIL_INTERVAL: TimeDelta = TimeDelta::hours(1);
 pub(super) struct Contact {
     guest_email: Option<String>,
     guest_seen_at: Option<DateTime<Utc>>,
+    guest_seen_seq: Option<i64>,
 }
 
 /// The first message of a batch that somebody was not there for.
 struct Unattended<'a> {
     to: Side,
     message: &'a Message,
-    /// When he was last there.
-    seen_at: Option<DateTime<Utc>>,
+    /// How far they had seen the room.
+    seen: Seen,
 }
 
 /// What of a batch nobody was there for, by room.
@@ -44,17 +46,22 @@ pub(super) struct UnattendedRooms<'a>(BTreeMap<(i64, bool), Unattended<'a>>);
 
 impl<'a> UnattendedRooms<'a> {
     /// Notes a message that nobody of the other side was in the room for. A guest without an address is nobody's concern.
-    pub(super) fn add(&mut self, message: &'a Message, contact: &Contact, host_seen_at: Option<DateTime<Utc>>) {
-        let (to, seen_at) = match message.side {
-            Side::Guest => (Side::Host, host_seen_at),
+    pub(super) fn add(&mut self, message: &'a Message, contact: &Contact, host_seen: Seen) {
+        let (to, seen) = match message.side {
+            Side::Guest => (Side::Host, host_seen),
             Side::Host if contact.guest_email.is_none() => return,
-            Side::Host => (Side::Guest, contact.guest_seen_at),
+            Side::Host => (Side::Guest, Seen { seq: contact.guest_seen_seq, at: contact.guest_seen_at }),
         };
-        self.0.entry((message.chatroom.0, to.is_host())).or_insert(Unattended { to, message, seen_at });
+        self.0.entry((message.chatroom.0, to.is_host())).or_insert(Unattended { to, message, seen });
     }
 
-    /// Makes those due who are not yet, and were not told already in this absence.
-    pub(super) async fn write(&self, tx: &DatabaseTransaction) -> Result<(), DbErr> {
+    /// Makes those due who are not yet, and were not told already in this absence. `due_from` is the time that the span before
+    /// the e-mail is counted from, given that of the message.
+    pub(super) async fn write(
+        &self,
+        tx: &DatabaseTransaction,
+        due_from: impl Fn(DateTime<Utc>) -> DateTime<Utc>,
+    ) -> Result<(), DbErr> {
         use notification::Column::{ChatroomId, DueAt, FirstSeq, Since, ToHost};
         if self.0.is_empty() {
             return Ok(());
@@ -71,7 +78,7 @@ impl<'a> UnattendedRooms<'a> {
             .iter()
             .filter_map(|(key, unattended)| {
                 let since = millis(unattended.message.accepted_at);
-                let due_at = due_at(known.get(key), unattended.seen_at, since)?;
+                let due_at = due_at(known.get(key), unattended.seen, due_from(since))?;
                 Some(notification::ActiveModel {
                     chatroom_id: Set(key.0),
                     to_host: Set(unattended.to.is_host()),
@@ -94,15 +101,15 @@ impl<'a> UnattendedRooms<'a> {
     }
 }
 
-/// When to mail about a message of `since` that he was not there for; `None` when that is settled already.
-fn due_at(
-    row: Option<&notification::Model>,
-    seen_at: Option<DateTime<Utc>>,
-    since: DateTime<Utc>,
-) -> Option<DateTime<Utc>> {
-    let gathered = since + GATHER;
+/// When to e-mail about a message that arrives `now` and was missed; `None` when that is settled already.
+fn due_at(row: Option<&notification::Model>, seen: Seen, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    let gathered = now + GATHER;
     let Some(row) = row else { return Some(gathered) };
-    let was_back_after = |at| seen_at.is_some_and(|seen| seen >= at);
+    // `first_seq` is the first message missed in that absence: a recipient who has seen it has been back since.
+    let was_back_after = |at| match seen.seq {
+        Some(seq) => seq >= row.first_seq,
+        None => seen.at.is_some_and(|seen| seen >= at),
+    };
     let is_settled = match (row.due_at, row.mailed_at) {
         (Some(_), _) => !was_back_after(row.since),
         (None, Some(mailed_at)) => !was_back_after(mailed_at),
@@ -111,7 +118,13 @@ fn due_at(
     if is_settled {
         return None;
     }
-    Some(row.mailed_at.map_or(gathered, |mailed_at| gathered.max(mailed_at + MAIL_INTERVAL)))
+    // A clock that was ahead when the last e-mail was written delays this one by no more than the interval.
+    Some(row.mailed_at.map_or(gathered, |mailed_at| gathered.max(mailed_at.min(now) + MAIL_INTERVAL)))
+}
+
+/// The latest that an e-mail can be due: a later time was written by a clock that was ahead.
+pub(super) fn latest_due(now: DateTime<Utc>) -> DateTime<Utc> {
+    now + GATHER + MAIL_INTERVAL
 }
 
 #[cfg(test)]
@@ -133,22 +146,35 @@ mod tests {
         }
     }
 
+    fn seen(seq: Option<i64>, seconds: i64) -> Seen {
+        Seen { seq, at: Some(at(seconds)) }
+    }
+
     #[test]
     fn the_first_message_of_an_absence_makes_him_due_and_the_others_wait_with_it() {
-        assert_eq!(due_at(None, None, at(0)), Some(at(60)));
+        let nothing = Seen::default();
+        assert_eq!(due_at(None, nothing, at(0)), Some(at(60)));
         let due = row(0, Some(60), None);
-        assert_eq!(due_at(Some(&due), None, at(30)), None);
-        assert_eq!(due_at(Some(&due), Some(at(-5)), at(30)), None);
-        assert_eq!(due_at(Some(&due), Some(at(10)), at(30)), Some(at(90)), "he was back, and is gone again");
+        assert_eq!(due_at(Some(&due), nothing, at(30)), None);
+        // The number decides, regardless of the times.
+        assert_eq!(due_at(Some(&due), seen(Some(0), 10), at(30)), None);
+        assert_eq!(due_at(Some(&due), seen(Some(1), -5), at(30)), Some(at(90)), "back, and away again");
+        // Without one, the time.
+        assert_eq!(due_at(Some(&due), seen(None, -5), at(30)), None);
+        assert_eq!(due_at(Some(&due), seen(None, 10), at(30)), Some(at(90)));
     }
 
     #[test]
     fn who_was_mailed_is_mailed_again_only_after_he_was_back_and_an_hour_later() {
         let mailed = row(0, None, Some(60));
-        assert_eq!(due_at(Some(&mailed), None, at(10_000)), None);
-        assert_eq!(due_at(Some(&mailed), Some(at(59)), at(10_000)), None);
-        assert_eq!(due_at(Some(&mailed), Some(at(100)), at(200)), Some(at(60 + 3_600)));
-        assert_eq!(due_at(Some(&mailed), Some(at(100)), at(10_000)), Some(at(10_060)));
-        assert_eq!(due_at(Some(&row(0, None, None)), None, at(5)), Some(at(65)), "nothing came of it");
+        assert_eq!(due_at(Some(&mailed), Seen::default(), at(10_000)), None);
+        assert_eq!(due_at(Some(&mailed), seen(Some(0), 100), at(10_000)), None);
+        assert_eq!(due_at(Some(&mailed), seen(Some(1), 100), at(200)), Some(at(60 + 3_600)));
+        assert_eq!(due_at(Some(&mailed), seen(Some(1), -100), at(10_000)), Some(at(10_060)));
+        assert_eq!(due_at(Some(&mailed), seen(None, 59), at(10_000)), None);
+        assert_eq!(due_at(Some(&mailed), seen(None, 100), at(10_000)), Some(at(10_060)));
+        assert_eq!(due_at(Some(&row(0, None, None)), Seen::default(), at(5)), Some(at(65)), "nothing came of it");
+        let ahead = row(0, None, Some(86_400));
+        assert_eq!(due_at(Some(&ahead), seen(Some(1), 100), at(200)), Some(at(200 + 3_600)), "not a day later");
     }
 }

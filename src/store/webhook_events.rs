@@ -49,10 +49,17 @@ fn wanted() -> Expr {
 }
 
 /// What is to be told of a transaction.
-#[derive(Default)]
-pub(super) struct Events(Vec<webhook_event::ActiveModel>);
+pub(super) struct Events<F> {
+    rows: Vec<webhook_event::ActiveModel>,
+    due_from: F,
+}
 
-impl Events {
+impl<F: Fn(DateTime<Utc>) -> DateTime<Utc>> Events<F> {
+    /// No event yet. `due_from` is the time from which one is due, given the time of its message.
+    pub(super) fn due_from(due_from: F) -> Self {
+        Self { rows: Vec::new(), due_from }
+    }
+
     /// Notes a message, if its host wants to be told.
     pub(super) fn message(&mut self, message: &Message, subject: &Subject) {
         let wanted = subject.wanted.as_deref().and_then(|kinds| kinds.parse::<EventKinds>().ok());
@@ -60,20 +67,27 @@ impl Events {
             let room = EventRoom { id: message.chatroom, name: &subject.name, guest: &subject.guest };
             let (kind, at) = (EventKind::MessageCreated, message.accepted_at);
             let text = body::message_created(room, message);
-            self.0.push(row(HostId(subject.host_id), message.chatroom, kind, message.seq, text, at));
+            let mut row = row(HostId(subject.host_id), message.chatroom, kind, message.seq, text, at);
+            let due_at = (self.due_from)(at);
+            (row.due_at, row.ends_at) = (Set(Some(due_at)), Set(due_at + TRIED_FOR));
+            self.rows.push(row);
         }
     }
 
     pub(super) async fn write(self, tx: &DatabaseTransaction) -> Result<(), DbErr> {
-        use webhook_event::Column::{ChatroomId, Kind, Number};
-        for rows in self.0.chunks(ROWS_A_STATEMENT) {
-            webhook_event::Entity::insert_many(rows.to_vec())
-                .on_conflict(OnConflict::columns([ChatroomId, Kind, Number]).update_column(Number).to_owned())
-                .exec_without_returning(tx)
-                .await?;
-        }
-        Ok(())
+        insert(tx, &self.rows).await
     }
+}
+
+async fn insert(tx: &DatabaseTransaction, rows: &[webhook_event::ActiveModel]) -> Result<(), DbErr> {
+    use webhook_event::Column::{ChatroomId, Kind, Number};
+    for rows in rows.chunks(ROWS_A_STATEMENT) {
+        webhook_event::Entity::insert_many(rows.to_vec())
+            .on_conflict(OnConflict::columns([ChatroomId, Kind, Number]).update_column(Number).to_owned())
+            .exec_without_returning(tx)
+            .await?;
+    }
+    Ok(())
 }
 
 /// Notes that a guest opened a room.
@@ -83,7 +97,7 @@ pub(super) async fn room_created(tx: &DatabaseTransaction, room: &chatroom::Mode
         return Ok(());
     }
     let text = body::room_created(EventRoom { id, name: &room.name, guest: &room.guest }, room.created_at);
-    Events(vec![row(host, id, EventKind::RoomCreated, 0, text, room.created_at)]).write(tx).await
+    insert(tx, &[row(host, id, EventKind::RoomCreated, 0, text, room.created_at)]).await
 }
 
 /// Notes that a room was closed by the change that made it `version`.
@@ -98,7 +112,7 @@ pub(super) async fn room_closed(
         return Ok(());
     }
     let text = body::room_closed(EventRoom::new(room.id, &room.name, &room.guest), version, why, at);
-    Events(vec![row(room.host, room.id, EventKind::RoomClosed, version, text, at)]).write(tx).await
+    insert(tx, &[row(room.host, room.id, EventKind::RoomClosed, version, text, at)]).await
 }
 
 async fn wants(tx: &DatabaseTransaction, host: HostId, kind: EventKind) -> Result<bool, DbErr> {

@@ -49,6 +49,9 @@ const LAST_RETRY: TimeDelta = TimeDelta::hours(6);
 const FIRST_PAUSE: TimeDelta = TimeDelta::seconds(5);
 const LAST_PAUSE: TimeDelta = TimeDelta::minutes(5);
 
+/// No turn is put off for longer, so a later one was written by a clock that was ahead.
+const LATEST_TURN: TimeDelta = TimeDelta::minutes(10);
+
 /// How long an event that is on its way may still take when the node is to end.
 const GRACE: Duration = Duration::from_secs(3);
 
@@ -124,7 +127,7 @@ impl Courier {
         let mut due = self.store.due_webhooks(now).await?;
         let oldest = due.iter().map(|due| due.since).min().unwrap_or(now);
         metrics::gauge!(metric::WEBHOOK_LAG).set((now - oldest).as_seconds_f64());
-        due.retain(|due| due.next_turn_at <= now);
+        due.retain(|due| due.next_turn_at <= now || due.next_turn_at > now + LATEST_TURN);
         due.sort_unstable_by_key(|due| due.since.max(due.next_turn_at));
         Ok(due)
     }

@@ -9,6 +9,8 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod balancer;
+mod clocks;
+mod clocks_of_stores;
 mod collector;
 mod ends;
 mod failover;

@@ -20,6 +20,8 @@ pub struct Node {
     log: PathBuf,
     level: &'static str,
     program: PathBuf,
+    /// File that the offset of its machine's clock is read from, if that is not the real one.
+    clock: Option<PathBuf>,
 }
 
 /// The program of this build.
@@ -33,7 +35,7 @@ impl Node {
     pub fn start(program: &Path, flags: &[String], folder: &Path, level: &'static str) -> Self {
         let address = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port");
         let log = folder.with_extension(format!("{}.log", address.port()));
-        let process = spawn(program, address, flags, &log, level);
+        let process = spawn(program, address, flags, &log, level, None);
         Self {
             address,
             process,
@@ -42,7 +44,24 @@ impl Node {
             log,
             level,
             program: program.to_owned(),
+            clock: None,
         }
+    }
+
+    /// Starts another like it on a machine whose clock is off, as in `+8d`. Its monotonic clock is right.
+    pub fn start_another_at(&self, offset: &str) -> Self {
+        let mut node = self.start_another(&[]);
+        node.kill();
+        let clock = node.log.with_extension("clock");
+        std::fs::write(&clock, offset).expect("a file");
+        node.clock = Some(clock);
+        node.start_again();
+        node
+    }
+
+    /// Steps the clock of its machine, if it was started [so](Self::start_another_at).
+    pub fn step_clock(&self, offset: &str) {
+        std::fs::write(self.clock.as_ref().expect("a clock"), offset).expect("a file");
     }
 
     /// Starts another like it, but for these flags.
@@ -68,7 +87,8 @@ impl Node {
     /// Starts it again where it was, after it has ended.
     pub fn start_again(&mut self) {
         assert!(self.process.try_wait().expect("a process").is_some(), "it still runs");
-        self.process = spawn(&self.program, self.address, &self.flags, &self.log, self.level);
+        let clock = self.clock.as_deref();
+        self.process = spawn(&self.program, self.address, &self.flags, &self.log, self.level, clock);
     }
 
     /// Starts it again from another file.
@@ -131,6 +151,15 @@ impl Node {
     }
 }
 
+impl Node {
+    /// One sample of its `/metrics`, by its name and labels as they are written there; 0 if there is none.
+    pub async fn sample(&self, http: &reqwest::Client, sample: &str) -> f64 {
+        let text = http.get(self.url("/metrics")).send().await.expect("metrics").text().await.expect("text");
+        let values = text.lines().filter_map(|line| line.strip_prefix(sample)?.trim().parse::<f64>().ok());
+        values.sum()
+    }
+}
+
 impl Drop for Node {
     fn drop(&mut self) {
         // A case that ends in order has nothing left to ask of it.
@@ -138,7 +167,27 @@ impl Drop for Node {
     }
 }
 
-fn spawn(program: &Path, address: SocketAddr, flags: &[String], log: &Path, level: &str) -> Child {
+/// The library of the package `faketime`.
+fn faketime() -> PathBuf {
+    let folders = std::fs::read_dir("/usr/lib").expect("a folder").filter_map(|entry| Some(entry.ok()?.path()));
+    let mut libraries = folders.map(|folder| folder.join("faketime/libfaketimeMT.so.1"));
+    libraries.find(|library| library.exists()).expect("faketime, as tests/run sees to")
+}
+
+/// Has a program see a clock that is off by what the file says, at most a second later. Its monotonic clock is right.
+pub fn fake_clock(command: &mut Command, clock: &Path) {
+    command.env("LD_PRELOAD", faketime()).env("FAKETIME_TIMESTAMP_FILE", clock);
+    command.envs([("FAKETIME_DONT_FAKE_MONOTONIC", "1"), ("FAKETIME_CACHE_DURATION", "1"), ("NO_FAKE_STAT", "1")]);
+}
+
+fn spawn(
+    program: &Path,
+    address: SocketAddr,
+    flags: &[String],
+    log: &Path,
+    level: &str,
+    clock: Option<&Path>,
+) -> Child {
     let log = File::options().create(true).append(true).open(log).expect("a log");
     let mut command = Command::new(program);
     command.args(["serve", "--listen", &address.to_string()]).args(flags);
@@ -146,5 +195,8 @@ fn spawn(program: &Path, address: SocketAddr, flags: &[String], log: &Path, leve
         command.env_remove(variable);
     }
     command.env("RUST_LOG", level).stdin(Stdio::null());
+    if let Some(clock) = clock {
+        fake_clock(&mut command, clock);
+    }
     command.stdout(log.try_clone().expect("a log")).stderr(log).spawn().expect("the program starts")
 }

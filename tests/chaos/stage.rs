@@ -497,7 +497,7 @@ impl Stage {
     }
 }
 
-async fn sign_up(store: &Store) -> Host {
+pub async fn sign_up(store: &Store) -> Host {
     let keys = TokenKeys::new(&[JWT_SECRET]).expect("keys");
     let nobody = Arc::new(|_| Box::pin(async {}) as futures_util::future::BoxFuture<'static, ()>);
     let accounts = Accounts::new(store.clone(), Arc::new(SystemClock), Chance::from_entropy(), keys, nobody);

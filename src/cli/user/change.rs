@@ -130,7 +130,7 @@ fn change(
             None => None,
         };
         let changed = async {
-            let accounts = accounts(&store, announcer.as_ref().map_or_else(in_silence, Announcer::announce))?;
+            let accounts = accounts(&store, announcer.as_ref().map_or_else(in_silence, Announcer::announce)).await?;
             let host = who.find(&store).await?;
             work(accounts, host.id).await?.ok_or_else(Who::unknown)
         };

@@ -52,7 +52,7 @@ pub(super) fn run(args: CreateArgs) -> Result<u8, Failure> {
 
 /// Makes a host in an open store.
 pub(in crate::cli) async fn create(store: &Store, account: NewAccount) -> Result<Host, Failure> {
-    let accounts = accounts(store, in_silence())?;
+    let accounts = accounts(store, in_silence()).await?;
     accounts.create_host(account).await.map_err(|error| match error {
         CreateHostError::Invalid(fields) => {
             let why = fields.iter().map(|(field, why)| format!("--{}: {why}", flag(field))).collect::<Vec<_>>();

@@ -31,6 +31,8 @@ pub struct Model {
     pub guest_email: Option<String>,
     pub guest_language: Option<String>,
     pub guest_seen_at: Option<DateTimeUtc>,
+    pub checked_seq: Option<i64>,
+    pub guest_seen_seq: Option<i64>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

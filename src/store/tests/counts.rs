@@ -11,8 +11,9 @@ use crate::store::entity::chatroom;
 
 on_every_database!(
     every_way_to_write_is_counted_once,
-    looking_makes_what_was_accepted_before_read,
+    looking_makes_read_what_was_seen,
     what_an_older_release_wrote_is_counted_when_it_is_needed,
+    a_look_of_an_older_release_counts_by_its_time,
     a_page_is_found_by_its_numbers_and_where_some_were_skipped_by_walking,
     a_room_of_a_hundred_thousand_messages_and_a_host_of_a_thousand_rooms_are_listed_in_no_time,
 );
@@ -43,27 +44,26 @@ async fn every_way_to_write_is_counted_once(store: Store, _url: String) {
     assert_eq!(store.count_messages(ChatroomId(99), None).await.unwrap(), 0);
 }
 
-async fn looking_makes_what_was_accepted_before_read(store: Store, _url: String) {
+async fn looking_makes_read_what_was_seen(store: Store, _url: String) {
     let room = a_room(&store, &a_host(&store).await).await;
     let batch: Vec<_> = (1..=4).map(|seq| message(room.id, seq, "hi")).collect();
     store.archive(&batch, &[], &[]).await.unwrap();
-    // In the moment between the second message and the third.
-    store.check_room(room.id, later(2_500)).await.unwrap();
+    store.check_room(room.id, 2, later(2_500)).await.unwrap();
     assert_eq!(counts(&store, &room).await, (4, 2, 4));
-    store.check_room(room.id, later(1_500)).await.unwrap();
+    store.check_room(room.id, 1, later(1_500)).await.unwrap();
     assert_eq!(counts(&store, &room).await, (4, 2, 4), "an earlier look changes nothing");
-    store.check_room(room.id, later(4_000)).await.unwrap();
+    store.check_room(room.id, 5, later(4_000)).await.unwrap();
     assert_eq!(counts(&store, &room).await, (4, 0, 4));
-    // Accepted before he looked, written after; and one that is new.
-    let early = Message { accepted_at: later(3_999), ..message(room.id, 5, "hi") };
-    store.archive(&[early, message(room.id, 6, "hi")], &[], &[]).await.unwrap();
+    // Seen before SQL has it, and one that is new; the clock that stamps messages is behind.
+    let early = Message { accepted_at: later(1), ..message(room.id, 5, "hi") };
+    store.archive(&[early.clone(), Message { seq: 6, id: "late".parse().unwrap(), ..early }], &[], &[]).await.unwrap();
     assert_eq!(counts(&store, &room).await, (6, 1, 6));
-    store.check_room(ChatroomId(99), later(1)).await.unwrap();
+    store.check_room(ChatroomId(99), 1, later(1)).await.unwrap();
 }
 
 async fn what_an_older_release_wrote_is_counted_when_it_is_needed(store: Store, _url: String) {
     let room = a_room(&store, &a_host(&store).await).await;
-    store.check_room(room.id, later(1_000)).await.unwrap();
+    store.check_room(room.id, 1, later(1_000)).await.unwrap();
     store.archive(&(1..=3).map(|seq| message(room.id, seq, "hi")).collect::<Vec<_>>(), &[], &[]).await.unwrap();
     let forget = || {
         chatroom::Entity::update_many()
@@ -76,12 +76,32 @@ async fn what_an_older_release_wrote_is_counted_when_it_is_needed(store: Store, 
     forget().await.unwrap();
     assert_eq!(store.count_messages(room.id, None).await.unwrap(), 3);
     assert_eq!(store.count_messages(room.id, Some(2)).await.unwrap(), 2);
-    assert_eq!(store.uncounted_unread(room.id, 0, Some(later(1_000))).await.unwrap(), 2);
+    let row = store.room(room.id).await.unwrap().unwrap();
+    assert_eq!(store.uncounted_unread(&row, 0).await.unwrap(), 2);
     store.archive(&[message(room.id, 4, "hi")], &[], &[]).await.unwrap();
     assert_eq!(counts(&store, &room).await, (4, 3, 4));
     forget().await.unwrap();
     store.append(&[append(&room, "x")], later(9_000)).await.unwrap();
     assert_eq!(counts(&store, &room).await, (5, 4, 5));
+}
+
+async fn a_look_of_an_older_release_counts_by_its_time(store: Store, _url: String) {
+    let room = a_room(&store, &a_host(&store).await).await;
+    store.archive(&(1..=3).map(|seq| message(room.id, seq, "hi")).collect::<Vec<_>>(), &[], &[]).await.unwrap();
+    chatroom::Entity::update_many()
+        .col_expr(chatroom::Column::LastCheckedAt, later(2_000).into())
+        .col_expr(chatroom::Column::UnreadCount, 1.into())
+        .filter(chatroom::Column::Id.eq(room.id.0))
+        .exec(store.connection())
+        .await
+        .unwrap();
+    let late = Message { accepted_at: later(1_999), ..message(room.id, 4, "hi") };
+    store.archive(&[late, message(room.id, 5, "hi")], &[], &[]).await.unwrap();
+    assert_eq!(counts(&store, &room).await, (5, 2, 5));
+    // A host who is refused at the door has seen nothing more.
+    store.check_room(room.id, 0, later(9_000)).await.unwrap();
+    assert_eq!(counts(&store, &room).await, (5, 1, 5));
+    assert_eq!(store.room(room.id).await.unwrap().unwrap().checked_seq, Some(4));
 }
 
 async fn a_page_is_found_by_its_numbers_and_where_some_were_skipped_by_walking(store: Store, _url: String) {

@@ -24,7 +24,7 @@ async fn a_room_is_idle_after_its_last_message_or_change(store: Store, _url: Str
     store.change_room(resumed.name, RoomChange::Resume, later(8_000)).await.unwrap();
     store.change_room(closed.name, RoomChange::Close, later(1_000)).await.unwrap();
     // Looking and pinning move nothing.
-    store.check_room(new.id, later(9_000)).await.unwrap();
+    store.check_room(new.id, 0, later(9_000)).await.unwrap();
     store.pin_room(new.id, true, later(9_000)).await.unwrap();
     assert_eq!(idle(&store, 0).await, []);
     assert_eq!(idle(&store, 1).await, [new.id]);

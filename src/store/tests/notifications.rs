@@ -1,10 +1,12 @@
 //! Who is mailed because he was not there.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use sea_orm::ConnectionTrait as _;
 
 use super::*;
+use crate::clock::{Clock as _, ManualClock};
 use crate::domain::RoomChange;
 use crate::store::{Digest, DueNotification, OutgoingMail, Settled};
 
@@ -12,6 +14,8 @@ on_every_database!(
     who_was_not_there_is_mailed_once_with_what_came,
     while_everybody_is_there_nothing_is_written,
     who_was_back_is_mailed_again_an_hour_later,
+    the_clock_of_the_messages_decides_nothing,
+    what_a_clock_that_was_ahead_put_off_is_due_at_once,
     who_has_read_it_is_not_mailed_and_who_is_there_neither,
     nobody_is_mailed_about_a_room_that_was_closed_or_left,
     of_several_nodes_one_mails,
@@ -108,12 +112,12 @@ async fn who_was_back_is_mailed_again_an_hour_later(store: Store, _url: String) 
     miss(&store, message(room.id, 1, "one")).await;
     assert_eq!(settle(&store, 61, false).await, Settled::Mailed);
     mails(&store).await;
-    store.check_room(room.id, later(100_000)).await.unwrap();
+    store.check_room(room.id, 1, later(100_000)).await.unwrap();
     miss(&store, message(room.id, 200, "two")).await;
     assert_eq!(due(&store, 3_660).await, [], "at most one an hour");
     assert_eq!(settle(&store, 3_661, false).await, Settled::Mailed);
     assert_eq!(write_of(&store).await.body, "two");
-    store.check_room(room.id, later(5_000_000)).await.unwrap();
+    store.check_room(room.id, 200, later(5_000_000)).await.unwrap();
     for seq in 10_000..10_015 {
         miss(&store, message(room.id, seq, &seq.to_string())).await;
     }
@@ -123,18 +127,65 @@ async fn who_was_back_is_mailed_again_an_hour_later(store: Store, _url: String) 
     assert!(body.starts_with("10000 ") && body.ends_with(" 10009 …"), "{body}");
 }
 
+/// The host looks by SQL's clock, messages are stamped by that of Redis.
+async fn the_clock_of_the_messages_decides_nothing(store: Store, _url: String) {
+    let host = a_host(&store).await;
+    for skew in [-300_000, 300_000] {
+        let room = a_room(&store, &host).await;
+        let stamped = |seq, at: i64| Message {
+            accepted_at: later(1_000_000 + at + skew),
+            ..message(room.id, seq, &seq.to_string())
+        };
+        let (clock, store) = (Arc::new(ManualClock::new(later(1_000_000))), &store);
+        let clocked = store.clone().with_clock(clock.clone());
+        clocked.archive(&[stamped(1, 0)], &[], &[]).await.unwrap();
+        clocked.check_room(room.id, 1, later(1_010_000)).await.unwrap();
+        clock.advance(Duration::from_secs(20));
+        miss(&clocked, stamped(2, 20_000)).await;
+        let row = store.room(room.id).await.unwrap().unwrap();
+        assert_eq!((row.counts.unread, row.updated_at <= clock.now()), (1, true), "{skew}");
+        assert_eq!(due(store, 1_079).await, [], "{skew}: a minute by the clock of SQL");
+        assert_eq!(settle(store, 1_080, false).await, Settled::Mailed, "{skew}");
+        assert_eq!(write_of(store).await.body, "2", "{skew}");
+        // Back and away again, which the times would deny or claim too early.
+        clocked.check_room(room.id, 2, later(1_090_000)).await.unwrap();
+        clock.set(later(9_000_000));
+        miss(&clocked, stamped(3, 8_000_000)).await;
+        assert_eq!(settle(store, 9_060, false).await, Settled::Mailed, "{skew}");
+        assert_eq!(write_of(store).await.body, "3", "{skew}");
+    }
+}
+
+async fn what_a_clock_that_was_ahead_put_off_is_due_at_once(store: Store, _url: String) {
+    let host = a_host(&store).await;
+    let room = a_room(&store, &host).await;
+    // Everything is stamped a day ahead; then the clock is corrected.
+    let ahead = 86_400_000;
+    miss(&store, Message { accepted_at: later(ahead), ..message(room.id, 1, "one") }).await;
+    assert_eq!(settle(&store, 1, false).await, Settled::Mailed);
+    let taken = store.take_due_mails(10, later(1_000), later(ahead)).await.unwrap();
+    assert_eq!(taken.len(), 1);
+    store.put_off_mail(taken[0].id, later(ahead - 1)).await.unwrap();
+    let again = store.take_due_mails(10, later(2_000), later(302_000)).await.unwrap();
+    assert_eq!(again.len(), 1, "no e-mail is put off for a day");
+    assert_eq!(store.take_due_mails(10, later(3_000), later(303_000)).await.unwrap(), []);
+    store.change_room(room.name, RoomChange::Close, later(ahead)).await.unwrap();
+    assert_eq!(store.pending_events(later(-4_000), 10).await.unwrap().len(), 1);
+    assert_eq!(store.pending_events(later(ahead - 5_000), 10).await.unwrap(), [], "a moment ago is no clock ahead");
+}
+
 async fn who_has_read_it_is_not_mailed_and_who_is_there_neither(store: Store, _url: String) {
     let host = a_host(&store).await;
     let room = a_room(&store, &host).await;
     miss(&store, message(room.id, 1, "one")).await;
-    store.check_room(room.id, later(30_000)).await.unwrap();
+    store.check_room(room.id, 1, later(30_000)).await.unwrap();
     assert_eq!(settle(&store, 61, false).await, Settled::Read);
     miss(&store, message(room.id, 100, "two")).await;
     assert_eq!(settle(&store, 160, true).await, Settled::Present);
     assert_eq!(due(&store, 80_000).await, []);
     // Back in between, and gone again: a minute from what he has not seen.
     miss(&store, message(room.id, 200, "seen")).await;
-    store.check_room(room.id, later(230_000)).await.unwrap();
+    store.check_room(room.id, 200, later(230_000)).await.unwrap();
     miss(&store, message(room.id, 240, "unseen")).await;
     assert_eq!(due(&store, 299).await, []);
     assert_eq!(settle(&store, 300, false).await, Settled::Mailed);
@@ -205,10 +256,10 @@ async fn a_guest_is_mailed_if_he_left_an_address_until_he_takes_it_back(store: S
 
     miss(&store, from_host(room.id, 100, "again")).await;
     assert_eq!(due(&store, 80_000).await, []);
-    store.see_guest(room.id, later(200_000)).await.unwrap();
-    store.see_guest(room.id, later(150_000)).await.unwrap();
+    store.see_guest(room.id, 100, later(200_000)).await.unwrap();
+    store.see_guest(room.id, 99, later(150_000)).await.unwrap();
     miss(&store, from_host(room.id, 5_000, "read this")).await;
-    store.see_guest(room.id, later(5_010_000)).await.unwrap();
+    store.see_guest(room.id, 5_000, later(5_010_000)).await.unwrap();
     assert_eq!(settle(&store, 5_060, false).await, Settled::Read);
 
     miss(&store, from_host(room.id, 6_000, "later")).await;

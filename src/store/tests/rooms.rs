@@ -205,8 +205,8 @@ async fn concurrent_closes_make_one_event(store: Store, _url: String) {
 async fn looking_moves_nothing_but_last_checked(store: Store, _url: String) {
     let room = a_room(&store, &a_host(&store).await).await;
     for (at, expected) in [(5, 5), (3, 5), (7, 7)] {
-        store.check_room(room.id, later(at)).await.unwrap();
+        store.check_room(room.id, 0, later(at)).await.unwrap();
         let checked = store.room(room.id).await.unwrap().unwrap();
-        assert_eq!(checked, Room { last_checked_at: Some(later(expected)), ..room.clone() });
+        assert_eq!(checked, Room { last_checked_at: Some(later(expected)), checked_seq: Some(0), ..room.clone() });
     }
 }

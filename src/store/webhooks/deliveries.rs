@@ -3,7 +3,8 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use sea_orm::sea_query::Expr;
 use sea_orm::{
-    ColumnTrait, DbErr, EntityTrait, ExprTrait as _, PaginatorTrait as _, QueryFilter, QueryOrder, QuerySelect,
+    ColumnTrait, Condition, DbErr, EntityTrait, ExprTrait as _, PaginatorTrait as _, QueryFilter, QueryOrder,
+    QuerySelect,
 };
 
 use super::super::entity::webhook_event;
@@ -14,6 +15,9 @@ use crate::domain::{ChatroomId, HostId};
 /// How long it is remembered that an event has arrived, and that one did not.
 const KEPT_DELIVERED: TimeDelta = TimeDelta::days(1);
 const KEPT_FAILED: TimeDelta = TimeDelta::days(7);
+
+/// No event is put off for longer, so one that is due later was written by a clock that was ahead.
+pub(super) const LATEST_DUE: TimeDelta = TimeDelta::hours(8);
 
 /// The longest problem that is noted, in characters.
 const MAX_PROBLEM: usize = 200;
@@ -111,7 +115,7 @@ impl Store {
             .run(|| {
                 webhook_event::Entity::find()
                     .filter(HostId.eq(host.0))
-                    .filter(DueAt.lte(now))
+                    .filter(Condition::any().add(DueAt.lte(now)).add(DueAt.gt(now + LATEST_DUE)))
                     .order_by_asc(DueAt)
                     .order_by_asc(Id)
                     .limit(most)

@@ -13,6 +13,7 @@ use sea_orm::{
 
 use super::super::entity::{user, webhook, webhook_event};
 use super::super::{Store, StoreError, millis, to_column};
+use super::deliveries::LATEST_DUE;
 use super::{Webhook, to_webhook};
 use crate::domain::HostId;
 
@@ -69,7 +70,7 @@ impl Store {
         let found = self.run(|| due.clone().into_model::<Found>().all(&self.reader)).await?;
         let now = millis(now);
         let due = found.into_iter().filter_map(|row| {
-            let since = row.since.filter(|since| *since <= now)?;
+            let since = row.since.filter(|since| *since <= now || *since > now + LATEST_DUE)?;
             Some(DueWebhook { host: HostId(row.host_id), since, next_turn_at: row.next_turn_at })
         });
         Ok(due.collect())

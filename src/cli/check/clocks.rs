@@ -1,0 +1,62 @@
+//! Whether the clocks of this machine and of the stores agree.
+
+use super::Finding;
+use crate::clock::Chance;
+use crate::config::Mode;
+use crate::domain::NodeId;
+use crate::redis::Redis;
+use crate::skew::{JOBS_LIMIT, REPORTED, Skew, Skews};
+use crate::store::Store;
+
+/// A store that is not reached is reported elsewhere.
+pub(super) async fn check(mode: &Mode) -> Vec<Finding> {
+    let Ok(store) = Store::connect_lazy(mode.database().expose()).await else { return Vec::new() };
+    let node = NodeId::from_random(Chance::from_entropy().bytes());
+    let redis = mode.redis().and_then(|url| Redis::new(url.expose(), node).ok());
+    let mut findings = Vec::new();
+    if let Some(skew) = Skew::new(store.clone(), redis.clone())
+        && skew.measure_well().await.is_ok()
+    {
+        findings.push(judge(skew.skews()));
+    }
+    if let Some(redis) = redis {
+        redis.quit().await;
+    }
+    store.close().await;
+    findings
+}
+
+fn judge(skews: Skews) -> Finding {
+    if let Some(skew) = skews.above(JOBS_LIMIT) {
+        return Finding::wrong(format!("clocks: {skew}: nodes neither lead nor run jobs above 30 s"));
+    }
+    match skews.above(REPORTED) {
+        Some(skew) => Finding::risky(format!("clocks: {skew}: let NTP set all of them")),
+        None if skews.redis.is_some() => Finding::good("clocks: this machine, SQL and Redis agree to 1 s"),
+        None => Finding::good("clocks: this machine and SQL agree to 1 s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeDelta;
+
+    use super::super::Weight;
+    use super::*;
+
+    #[test]
+    fn the_largest_skew_is_named_and_weighed() {
+        let finding = |sql, redis, stores| {
+            let skew = |seconds: f64| Some(TimeDelta::milliseconds((seconds * 1_000.0) as i64));
+            judge(Skews { sql: skew(sql), redis: skew(redis), stores: skew(stores) })
+        };
+        assert_eq!(finding(0.9, -0.9, 0.0).weight, Weight::Good);
+        let risky = finding(-1.5, 0.2, 1.7);
+        assert_eq!(risky.weight, Weight::Risky);
+        assert!(risky.what.contains("SQL's clock is 1.7 s ahead of Redis'"), "{}", risky.what);
+        let wrong = finding(-31.0, 0.0, 31.0 - 0.5);
+        assert_eq!(wrong.weight, Weight::Wrong);
+        assert!(wrong.what.contains("this machine's clock is 31.0 s behind SQL's"), "{}", wrong.what);
+        assert_eq!(judge(Skews::default()).weight, Weight::Good);
+    }
+}

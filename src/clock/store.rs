@@ -1,0 +1,231 @@
+//! The clock of a store, followed from a node.
+
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
+use parking_lot::Mutex;
+
+use super::{Clock, SystemClock};
+
+/// A correction above this is a step of a clock, which two readings in a row must show. Drift between two measurements is
+/// below a millisecond.
+const STEP: i64 = 1_000_000;
+
+/// Finest unit of the time that a store returns, in µs: its true time is up to this much later.
+const RESOLUTION: i64 = 1_000;
+
+/// What a store's clock showed at some moment between `asked` and `answered`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// Time of the store.
+    pub shown: DateTime<Utc>,
+    /// When the question was sent.
+    pub asked: Instant,
+    /// When the answer was received.
+    pub answered: Instant,
+}
+
+/// Effect of a reading.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Observed {
+    /// The clock follows, corrected by less than a second.
+    Followed,
+    /// The reading contradicts the earlier ones by this much. The clock is unchanged until the next reading confirms it.
+    Suspect(TimeDelta),
+    /// The second such reading in a row: the clock has stepped by this much.
+    Stepped(TimeDelta),
+}
+
+/// Clock of a store: what its last readings showed, carried on by this process's monotonic clock.
+///
+/// Steps of the machine's clock have no effect. While the store is unavailable the clock continues from the last reading. A
+/// suspended machine is behind by the time of its suspension until the next reading. Before the first reading it shows the
+/// machine's time.
+///
+/// A reading only bounds the store's time, by half of its round trip. The clock is corrected to the nearest bound, and not at
+/// all if it is within them, so a slow answer never makes it worse.
+#[derive(Debug)]
+pub struct StoreClock {
+    origin: Instant,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Time of the store at `origin`, in µs since 1970.
+    offset: Option<i64>,
+    suspect: bool,
+}
+
+impl Default for StoreClock {
+    fn default() -> Self {
+        Self { origin: Instant::now(), state: Mutex::default() }
+    }
+}
+
+impl StoreClock {
+    /// Follows a reading.
+    pub fn observe(&self, reading: &Reading) -> Observed {
+        let shown = reading.shown.timestamp_micros();
+        let low = shown - self.since_origin(reading.answered);
+        let high = shown + RESOLUTION - self.since_origin(reading.asked);
+        let mut state = self.state.lock();
+        let Some(offset) = state.offset else {
+            state.offset = Some(low.midpoint(high));
+            return Observed::Followed;
+        };
+        let corrected = offset.clamp(low, Ord::max(low, high));
+        let by = corrected - offset;
+        let is_step = by.abs() > STEP;
+        if is_step && !state.suspect {
+            state.suspect = true;
+            return Observed::Suspect(TimeDelta::microseconds(by));
+        }
+        *state = State { offset: Some(corrected), suspect: false };
+        if is_step { Observed::Stepped(TimeDelta::microseconds(by)) } else { Observed::Followed }
+    }
+
+    /// Whether there has been a reading.
+    pub fn is_measured(&self) -> bool {
+        self.state.lock().offset.is_some()
+    }
+
+    fn at(&self, instant: Instant) -> Option<DateTime<Utc>> {
+        let offset = self.state.lock().offset?;
+        DateTime::from_timestamp_micros(offset + self.since_origin(instant))
+    }
+
+    fn since_origin(&self, instant: Instant) -> i64 {
+        let micros = |span: Duration| i64::try_from(span.as_micros()).unwrap_or(i64::MAX);
+        micros(instant.saturating_duration_since(self.origin))
+    }
+}
+
+impl Clock for StoreClock {
+    fn now(&self) -> DateTime<Utc> {
+        self.at(Instant::now()).map_or_else(|| SystemClock.now(), |now| now.trunc_subsecs(3))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A store's clock that is read from a node: milliseconds since the node's start are its time.
+    struct Stage {
+        clock: StoreClock,
+        start: Instant,
+        /// Store's time at the node's start.
+        base: DateTime<Utc>,
+    }
+
+    impl Stage {
+        fn new() -> Self {
+            let clock = StoreClock::default();
+            let start = clock.origin;
+            Self { clock, start, base: DateTime::from_timestamp(1_700_000_000, 0).unwrap() }
+        }
+
+        fn instant(&self, millis: u64) -> Instant {
+            self.start + Duration::from_millis(millis)
+        }
+
+        /// Reads the store, which is asked at `asked`, reads its clock at `read` and is answered at `answered`.
+        fn read(&self, asked: u64, read: u64, answered: u64) -> Observed {
+            let shown = self.base + Duration::from_millis(read);
+            self.clock.observe(&Reading { shown, asked: self.instant(asked), answered: self.instant(answered) })
+        }
+
+        /// How far the clock is ahead of the store's at a moment.
+        fn error(&self, at: u64) -> i64 {
+            let shown = self.clock.at(self.instant(at)).unwrap();
+            (shown - (self.base + Duration::from_millis(at))).num_milliseconds()
+        }
+    }
+
+    #[test]
+    fn without_a_reading_it_shows_the_time_of_the_machine() {
+        let clock = StoreClock::default();
+        assert!(!clock.is_measured());
+        assert!((clock.now() - SystemClock.now()).abs() < TimeDelta::seconds(5));
+    }
+
+    #[test]
+    fn it_shows_the_time_of_the_store_whatever_the_machine_shows() {
+        let stage = Stage::new();
+        stage.read(100, 110, 120);
+        assert!(stage.clock.is_measured());
+        assert!(stage.error(120).abs() <= 10);
+        assert!(stage.error(86_400_000).abs() <= 10, "the store is unavailable for a day");
+        assert!((stage.clock.now() - stage.base).num_seconds() < 60, "seven days and more from the machine's");
+    }
+
+    #[test]
+    fn a_slow_answer_changes_nothing_and_a_quick_one_narrows() {
+        let stage = Stage::new();
+        // Read right at the end of a round trip of 400 ms: half of it is the error.
+        stage.read(0, 400, 400);
+        assert_eq!(stage.error(400).abs(), 200);
+        stage.read(1_000, 1_001, 1_002);
+        assert!(stage.error(1_002).abs() <= 2);
+        for slow in [2_000, 4_000] {
+            assert_eq!(stage.read(slow, slow + 1_900, slow + 1_900), Observed::Followed);
+            assert_eq!(stage.read(slow, slow, slow + 1_900), Observed::Followed);
+            assert!(stage.error(slow).abs() <= 2);
+        }
+    }
+
+    #[test]
+    fn drift_is_followed_in_small_corrections() {
+        let mut stage = Stage::new();
+        stage.read(0, 1, 2);
+        for round in 1..1_000 {
+            // 200 ppm at a measurement each 5 s.
+            stage.base += TimeDelta::milliseconds(1);
+            let at = round * 5_000;
+            assert_eq!(stage.read(at, at + 1, at + 2), Observed::Followed);
+            assert!(stage.error(at + 2).abs() <= 3, "{}", stage.error(at + 2));
+        }
+    }
+
+    #[test]
+    fn a_step_takes_two_readings() {
+        for step in [86_400_000, -86_400_000] {
+            let mut stage = Stage::new();
+            stage.read(0, 1, 2);
+            let before = stage.clock.at(stage.instant(10));
+            stage.base += TimeDelta::milliseconds(step);
+            let near = |by: TimeDelta| (by.num_milliseconds() - step).abs() <= 5;
+            assert!(matches!(stage.read(5_000, 5_001, 5_002), Observed::Suspect(by) if near(by)));
+            assert_eq!(stage.clock.at(stage.instant(10)), before);
+            assert!(matches!(stage.read(5_003, 5_004, 5_005), Observed::Stepped(by) if near(by)));
+            assert!(stage.error(5_005).abs() <= 3);
+            assert_eq!(stage.read(10_000, 10_001, 10_002), Observed::Followed);
+        }
+    }
+
+    #[test]
+    fn one_odd_answer_between_right_ones_is_ignored() {
+        let mut stage = Stage::new();
+        stage.read(0, 1, 2);
+        for round in 1..5 {
+            stage.base += TimeDelta::hours(1);
+            assert!(matches!(stage.read(round * 5_000, round * 5_000, round * 5_000 + 2), Observed::Suspect(_)));
+            stage.base -= TimeDelta::hours(1);
+            assert_eq!(stage.read(round * 5_000 + 10, round * 5_000 + 11, round * 5_000 + 12), Observed::Followed);
+            assert!(stage.error(round * 5_000).abs() <= 3);
+        }
+    }
+
+    #[test]
+    fn a_suspended_machine_is_right_again_after_two_readings() {
+        let mut stage = Stage::new();
+        stage.read(0, 1, 2);
+        // The monotonic clock stood still for an hour, also between a question and its answer.
+        stage.read(5_000, 5_001, 5_003);
+        stage.base += TimeDelta::hours(1);
+        assert!(matches!(stage.read(10_000, 10_001, 10_002), Observed::Suspect(_)));
+        assert!(matches!(stage.read(10_003, 10_004, 10_005), Observed::Stepped(_)));
+        assert!(stage.error(10_005).abs() <= 3);
+    }
+}

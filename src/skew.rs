@@ -1,0 +1,242 @@
+//! Clock skew: how far this node's clock is from the clocks of SQL and Redis, and those from each other.
+//!
+//! Data is stamped and judged by the clock of the store that holds it ([`StoreClock`]), so skew alone breaks nothing. It is
+//! exported and logged, because logs and certificates depend on the machine's clock, and because a large skew means that one of
+//! the clocks is wrong, perhaps the store's own. Above [`JOBS_LIMIT`] the [`Agreement`] does not hold: the node neither leads nor
+//! runs jobs, so that a wrong clock deletes nothing.
+
+mod redis;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use chrono::TimeDelta;
+use parking_lot::Mutex;
+
+use crate::broker::Unavailable;
+use crate::clock::{Agreement, Clock, Observed, Reading, StoreClock, SystemClock};
+use crate::metric;
+use crate::redis::Redis;
+use crate::store::{Dialect, Store, StoreError};
+
+/// A skew above this is logged; the alert has the same limit.
+pub(crate) const REPORTED: TimeDelta = TimeDelta::seconds(1);
+
+/// A skew above this forbids leading and jobs.
+pub(crate) const JOBS_LIMIT: TimeDelta = TimeDelta::seconds(30);
+
+/// Readings of a command that runs once: the quickest of them determines the error.
+const READINGS_OF_A_COMMAND: usize = 3;
+
+/// Measured skew. A positive one is ahead; `None` is not measured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Skews {
+    /// The machine against SQL.
+    pub(crate) sql: Option<TimeDelta>,
+    /// The machine against the server of Redis that it differs from most.
+    pub(crate) redis: Option<TimeDelta>,
+    /// SQL against the server of Redis that it differs from most.
+    pub(crate) stores: Option<TimeDelta>,
+}
+
+impl Skews {
+    /// The largest of them that is above a limit, as a sentence.
+    pub(crate) fn above(&self, limit: TimeDelta) -> Option<String> {
+        let named = [
+            (self.sql, "this machine's clock", "SQL's"),
+            (self.redis, "this machine's clock", "Redis'"),
+            (self.stores, "SQL's clock", "Redis'"),
+        ];
+        let above = named.into_iter().filter_map(|(skew, whose, than)| Some((skew?, whose, than)));
+        let (skew, whose, than) = above.filter(|(skew, ..)| skew.abs() > limit).max_by_key(|(skew, ..)| skew.abs())?;
+        let side = if skew > TimeDelta::zero() { "ahead of" } else { "behind" };
+        Some(format!("{whose} is {:.1} s {side} {than}", skew.abs().as_seconds_f64()))
+    }
+}
+
+/// Measures skew. Clones share what was measured.
+#[derive(Clone)]
+pub struct Skew {
+    store: Store,
+    redis: Option<Redis>,
+    machine: Arc<dyn Clock>,
+    sql: Arc<StoreClock>,
+    agreement: Agreement,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    /// By server.
+    redis: HashMap<String, StoreClock>,
+    /// Whether the last reading of SQL contradicts those before.
+    suspect: bool,
+    /// Whether jobs were forbidden and this was logged.
+    is_forbidden: bool,
+    skews: Skews,
+}
+
+impl std::fmt::Debug for Skew {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Skew").field("agreement", &self.agreement).finish_non_exhaustive()
+    }
+}
+
+impl Skew {
+    /// Skew against the servers of `store` and `redis`. `None`: SQLite has the machine's clock.
+    pub fn new(store: Store, redis: Option<Redis>) -> Option<Self> {
+        let measures = store.dialect() == Dialect::MySql;
+        measures.then(|| Self {
+            store,
+            redis,
+            machine: Arc::new(SystemClock),
+            sql: Arc::default(),
+            agreement: Agreement::unknown(),
+            state: Arc::default(),
+        })
+    }
+
+    /// Clock of SQL. It shows the machine's time until [`measure`](Self::measure) has succeeded once.
+    pub fn clock(&self) -> Arc<dyn Clock> {
+        self.sql.clone()
+    }
+
+    /// Whether the clocks agree; never before all of them have been measured.
+    pub fn agreement(&self) -> Agreement {
+        self.agreement.clone()
+    }
+
+    pub(crate) fn skews(&self) -> Skews {
+        self.state.lock().skews
+    }
+
+    /// Reads the clocks of the stores and updates everything that depends on them.
+    ///
+    /// # Errors
+    /// SQL could not be read. Redis that could not be read is logged: its last readings remain.
+    pub async fn measure(&self) -> Result<(), StoreError> {
+        let (sql, redis) = tokio::join!(self.read_sql(), self.read_redis());
+        if let Err(error) = redis {
+            tracing::debug!(%error, "failed to read redis clock");
+        }
+        self.judge();
+        sql
+    }
+
+    /// Measures until the error is small, for a command that runs once.
+    ///
+    /// # Errors
+    /// SQL could not be read.
+    pub async fn measure_well(&self) -> Result<(), StoreError> {
+        for _ in 0..READINGS_OF_A_COMMAND {
+            self.measure().await?;
+        }
+        Ok(())
+    }
+
+    async fn read_sql(&self) -> Result<(), StoreError> {
+        // A step is read twice.
+        while let Some(reading) = self.store.read_clock().await? {
+            if !self.observe_sql(&reading) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the clock is to be read again at once.
+    fn observe_sql(&self, reading: &Reading) -> bool {
+        let observed = self.sql.observe(reading);
+        let suspect = matches!(observed, Observed::Suspect(_));
+        self.state.lock().suspect = suspect;
+        if suspect {
+            // Before the clock follows: a job that reads a time after the step finds that it is forbidden.
+            self.forbid_jobs("sql clock stepped");
+        }
+        log_step("sql", observed);
+        suspect
+    }
+
+    async fn read_redis(&self) -> Result<(), Unavailable> {
+        let Some(redis) = &self.redis else { return Ok(()) };
+        while self.observe_redis(&redis::readings(redis).await?) {}
+        Ok(())
+    }
+
+    /// Whether the clocks are to be read again at once.
+    fn observe_redis(&self, readings: &[(String, Reading)]) -> bool {
+        let mut state = self.state.lock();
+        state.redis.retain(|server, _| readings.iter().any(|(read, _)| read == server));
+        let mut again = false;
+        for (server, reading) in readings {
+            let observed = state.redis.entry(server.clone()).or_default().observe(reading);
+            again |= matches!(observed, Observed::Suspect(_));
+            log_step(server, observed);
+        }
+        again
+    }
+
+    fn forbid_jobs(&self, reason: &str) {
+        self.agreement.set(false);
+        if !std::mem::replace(&mut self.state.lock().is_forbidden, true) {
+            tracing::warn!(reason, "clocks disagree, not leading and running no jobs");
+        }
+    }
+
+    /// Exports and logs the skews, and decides whether the clocks agree.
+    fn judge(&self) {
+        let (before, now, suspect) = {
+            let mut state = self.state.lock();
+            let skews = self.skews_of(&state.redis);
+            (std::mem::replace(&mut state.skews, skews), skews, state.suspect)
+        };
+        for (store, before, now) in [("sql", before.sql, now.sql), ("redis", before.redis, now.redis)] {
+            let Some(skew) = now else { continue };
+            metrics::gauge!(metric::CLOCK_SKEW, "store" => store).set(skew.as_seconds_f64());
+            let is_large = |skew: TimeDelta| skew.abs() > REPORTED;
+            let skew_seconds = skew.as_seconds_f64();
+            match (before.is_some_and(is_large), is_large(skew)) {
+                (false, true) => tracing::warn!(store, skew_seconds, "clock skew above 1 s"),
+                (true, false) => tracing::info!(store, skew_seconds, "clock skew below 1 s"),
+                _ => {}
+            }
+        }
+        let complete = now.sql.is_some() && (self.redis.is_none() || now.redis.is_some());
+        match now.above(JOBS_LIMIT) {
+            Some(reason) => self.forbid_jobs(&reason),
+            None if suspect || !complete => {}
+            None => {
+                self.agreement.set(true);
+                if std::mem::take(&mut self.state.lock().is_forbidden) {
+                    tracing::info!("clocks agree again, free to lead and to run jobs");
+                }
+            }
+        }
+    }
+
+    fn skews_of(&self, redis: &HashMap<String, StoreClock>) -> Skews {
+        let machine = self.machine.now();
+        let sql = self.sql.is_measured().then(|| self.sql.now());
+        let redis: Vec<_> = redis.values().filter(|clock| clock.is_measured()).map(Clock::now).collect();
+        let furthest = |from| redis.iter().map(|redis| from - *redis).max_by_key(TimeDelta::abs);
+        Skews { sql: sql.map(|sql| machine - sql), redis: furthest(machine), stores: sql.and_then(furthest) }
+    }
+}
+
+/// Clock that a command stamps and judges the data of `store` by.
+///
+/// # Errors
+/// SQL could not be read.
+pub async fn clock_of(store: &Store) -> Result<Arc<dyn Clock>, StoreError> {
+    let Some(skew) = Skew::new(store.clone(), None) else { return Ok(Arc::new(SystemClock)) };
+    skew.measure_well().await?;
+    Ok(skew.clock())
+}
+
+fn log_step(store: &str, observed: Observed) {
+    if let Observed::Stepped(by) = observed {
+        tracing::warn!(store, step_seconds = by.as_seconds_f64(), "clock of a store stepped");
+    }
+}

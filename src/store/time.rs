@@ -1,0 +1,31 @@
+//! The time of the database server.
+
+use std::time::Instant;
+
+use chrono::{DateTime, Utc};
+use sea_orm::sea_query::{Expr, Query};
+use sea_orm::{ConnectionTrait as _, DbErr};
+
+use super::{Dialect, Store, StoreError};
+use crate::clock::Reading;
+
+impl Store {
+    /// Reads the server's clock. `None`: SQLite has none but the machine's.
+    pub async fn read_clock(&self) -> Result<Option<Reading>, StoreError> {
+        match self.dialect {
+            Dialect::Sqlite => Ok(None),
+            Dialect::MySql => self.run(|| self.read_clock_once()).await.map(Some),
+        }
+    }
+
+    async fn read_clock_once(&self) -> Result<Reading, DbErr> {
+        // sea-query has no word for it.
+        let query = Query::select().expr_as(Expr::cust("UTC_TIMESTAMP(6)"), "shown").to_owned();
+        let asked = Instant::now();
+        let row = self.reader.query_one(&query).await?;
+        let answered = Instant::now();
+        let row = row.ok_or_else(|| DbErr::RecordNotFound("UTC_TIMESTAMP".to_owned()))?;
+        let shown: DateTime<Utc> = row.try_get("", "shown")?;
+        Ok(Reading { shown, asked, answered })
+    }
+}

@@ -1,0 +1,221 @@
+//! Machines whose clocks are wrong, or step: nodes agree on every decision all the same.
+
+use std::time::{Duration, Instant};
+
+use reqwest::Method;
+use sea_orm::ConnectionTrait as _;
+use serde_json::{Value, json};
+
+use crate::eventually;
+use crate::node::Node;
+use crate::socket::{Heard, SHOP, Socket};
+use crate::stage::{EMAIL, PASSWORD, Plan, Stage};
+
+const OFFSETS: [&str; 4] = ["+8d", "+1h", "+5m", "-5m"];
+
+/// For how long no node may lead that must not: longer than a lease lasts, and than it takes to be given one.
+const LEASE_AND_MORE: Duration = Duration::from_secs(22);
+
+/// What the start and the succession of nodes take on a machine that is busy.
+const PATIENCE: Duration = Duration::from_secs(40);
+
+/// Logs in at a node. Returns the access token and the refresh cookie.
+async fn log_in(stage: &Stage, node: &Node) -> (String, String) {
+    let body = json!({"email": EMAIL, "password": PASSWORD});
+    let answer = stage.http.post(node.url("/api/auth/login/")).json(&body).send().await.expect("an answer");
+    let cookie = cookie_of(&answer);
+    let body: Value = answer.json().await.expect("JSON");
+    (body["accessToken"].as_str().expect("a token").to_owned(), cookie)
+}
+
+fn cookie_of(answer: &reqwest::Response) -> String {
+    let cookie = answer.headers().get("set-cookie").and_then(|cookie| cookie.to_str().ok()).expect("a cookie");
+    cookie.split(';').next().expect("a pair").to_owned()
+}
+
+/// Spends a refresh token. Returns the next one.
+async fn refresh(stage: &Stage, node: &Node, cookie: &str) -> Result<String, u16> {
+    let request = stage.http.post(node.url("/api/auth/token/refresh/")).header("Cookie", cookie);
+    let answer = request.send().await.expect("an answer");
+    if answer.status() == 201 { Ok(cookie_of(&answer)) } else { Err(answer.status().as_u16()) }
+}
+
+/// The row of a room in its host's list at a node.
+async fn listed(stage: &Stage, node: usize, room: usize) -> Option<Value> {
+    let (status, list) = stage.call(node, Method::GET, "/api/chat/chatrooms/?page_size=100", Value::Null).await;
+    let id = stage.rooms[room].id.0;
+    (status == 200).then(|| list["results"].as_array()?.iter().find(|row| row["id"] == id).cloned()).flatten()
+}
+
+async fn leaders(stage: &Stage, nodes: &[usize]) -> Vec<usize> {
+    let mut leaders = Vec::new();
+    for node in nodes {
+        if stage.nodes[*node].metric(&stage.http, "pintalk_leader").await > 0.0 {
+            leaders.push(*node);
+        }
+    }
+    leaders
+}
+
+/// Tokens of each node are good on each, and the spent refresh token of one tab is not theft on another node.
+async fn tokens_are_good_everywhere(stage: &Stage) {
+    let path = format!("/api/users/{}/", stage.host.id.0);
+    for issuer in &stage.nodes {
+        let (token, mut cookie) = log_in(stage, issuer).await;
+        for verifier in &stage.nodes {
+            let answer = stage.http.get(verifier.url(&path)).bearer_auth(&token).send().await.expect("an answer");
+            assert_eq!(answer.status(), 200, "a token of {} at {}", issuer.address, verifier.address);
+            let status = format!("/ws/chat/{}/status/?token={token}", stage.host.uuid);
+            let mut socket = Socket::open(verifier.address, &status, None).await.expect("open");
+            let heard = tokio::time::timeout(Duration::from_millis(200), socket.hear()).await;
+            assert!(!matches!(heard, Ok(Heard::Closed { .. } | Heard::Broken)), "{heard:?}");
+            let next = refresh(stage, issuer, &cookie).await;
+            assert_eq!(refresh(stage, verifier, &cookie).await, next, "the second tab");
+            cookie = next.expect("a token");
+        }
+    }
+}
+
+/// A host looks into a room at one node; what arrives at another after that is unread, and they are e-mailed about it.
+async fn what_arrives_after_a_look_is_unread_and_mailed(stage: &mut Stage) {
+    for looks_at in 0..stage.nodes.len() {
+        let room = stage.open_room().await;
+        let guest_path = stage.guest_path(room);
+        let message = |text: &str| {
+            json!({"type": "chat_message", "is_host": false, "message": text, "datetime": "2026-11-30T12:00:00"})
+                .to_string()
+        };
+        let mut guest = Socket::open(stage.nodes[0].address, &guest_path, Some(SHOP)).await.expect("open");
+        assert!(guest.send(&message("before")).await);
+        assert!(matches!(guest.hear().await, Heard::Frame(_)));
+        let mut host = Socket::open(stage.nodes[looks_at].address, &stage.host_path(room), None).await.expect("open");
+        assert!(matches!(host.hear().await, Heard::Frame(_)), "the history");
+        host.drop_hard();
+        eventually("the host has looked", PATIENCE, async || {
+            let row = listed(stage, 0, room).await?;
+            (row["unread"] == 0 && row["lastCheckedAt"].as_str()? >= row["latestMsgAt"].as_str()?).then_some(())
+        })
+        .await;
+        // Until one arrives after the host was noticed to have left.
+        let began = Instant::now();
+        while listed(stage, 0, room).await.is_none_or(|row| row["unread"] == 0) {
+            assert!(began.elapsed() < PATIENCE, "nothing is unread after a look at node {looks_at}");
+            assert!(guest.send(&message("after")).await);
+            assert!(matches!(guest.hear().await, Heard::Frame(_)));
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        let unread = listed(stage, 0, room).await.expect("a row")["unread"].clone();
+        for node in 0..stage.nodes.len() {
+            eventually("the message is unread", PATIENCE, async || {
+                let row = listed(stage, node, room).await?;
+                (row["unread"] == unread && row["latestMsgAt"].as_str()? > row["lastCheckedAt"].as_str()?).then_some(())
+            })
+            .await;
+        }
+        let id = stage.rooms[room].id.0;
+        let due = format!("UPDATE notification SET due_at = due_at - INTERVAL 60 SECOND WHERE chatroom_id = {id}");
+        let before = mailed(stage).await;
+        stage.store.connection().execute_unprepared(&due).await.expect("SQL");
+        eventually("an e-mail is written", PATIENCE, async || (mailed(stage).await > before).then_some(())).await;
+    }
+}
+
+async fn mailed(stage: &Stage) -> f64 {
+    let mut mailed = 0.0;
+    for node in &stage.nodes {
+        let name = r#"pintalk_notifications_total{to="host",outcome="mailed"}"#;
+        mailed += node.sample(&stage.http, name).await;
+    }
+    mailed
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_with_wrong_clocks_agree_on_tokens_and_unread_and_do_not_lead() {
+    let plan = Plan { nodes: 1, rooms: 3, guests: 1, ..Plan::default() };
+    let mut stage = Stage::set("nodes_with_wrong_clocks_agree", plan).await;
+    for offset in OFFSETS {
+        let node = stage.nodes[0].start_another_at(offset);
+        node.ready(&stage.http).await;
+        stage.open_nodes.lock().push(node.address);
+        stage.nodes.push(node);
+    }
+    for (node, seconds) in stage.nodes.iter().zip([0.0, 691_200.0, 3_600.0, 300.0, -300.0]) {
+        for store in ["sql", "redis"] {
+            let skew = node.sample(&stage.http, &format!("pintalk_clock_skew_seconds{{store=\"{store}\"}}")).await;
+            assert!((skew - seconds).abs() < 1.0, "{skew} against {store}, not {seconds}");
+        }
+    }
+    tokens_are_good_everywhere(&stage).await;
+    what_arrives_after_a_look_is_unread_and_mailed(&mut stage).await;
+
+    // The only node whose clock is right is killed: no other takes the lead, and nothing is purged or closed.
+    let closed = stage.open_room().await;
+    let mut guest = Socket::open(stage.nodes[1].address, &stage.guest_path(closed), Some(SHOP)).await.expect("open");
+    let keep = json!({"type": "chat_message", "is_host": false, "message": "keep", "datetime": "2026-11-30T12:00:00"});
+    assert!(guest.send(&keep.to_string()).await);
+    assert!(matches!(guest.hear().await, Heard::Frame(_)));
+    let (status, _) = stage.call(1, Method::PATCH, &stage.room_path(closed), json!({"isClosed": true})).await;
+    assert_eq!(status, 200);
+    let right = stage.nodes[0].address;
+    stage.open_nodes.lock().retain(|address| *address != right);
+    stage.nodes[0].kill();
+    let killed = Instant::now();
+    while killed.elapsed() < LEASE_AND_MORE {
+        assert_eq!(leaders(&stage, &[1, 2, 3, 4]).await, [] as [usize; 0]);
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    stage.nodes[0].start_again();
+    stage.nodes[0].ready(&stage.http).await;
+    stage.open_nodes.lock().push(right);
+    eventually("the node whose clock is right leads", PATIENCE, async || {
+        (leaders(&stage, &[0, 1, 2, 3, 4]).await == [0]).then_some(())
+    })
+    .await;
+    for room in 0..stage.rooms.len() {
+        let row = stage.store.room(stage.rooms[room].id).await.expect("SQL").expect("a room");
+        assert_eq!((row.is_closed, row.purged_through), (room == closed, 0), "{}", stage.rooms[room].name);
+    }
+    assert_eq!(stage.stored(closed).await.len(), 1);
+    for (node, offset) in stage.nodes[1..].iter().zip(OFFSETS) {
+        assert!(node.logged().contains("clock skew above 1 s"), "{offset}");
+        assert!(node.logged().contains("clocks disagree, not leading and running no jobs"), "{offset}");
+    }
+    stage.finish(|stage, figures| figures.note("nodes", stage.nodes.len())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_whose_machine_steps_its_clock_steps_down_and_changes_nothing() {
+    let plan = Plan { nodes: 1, rooms: 2, guests: 1, ..Plan::default() };
+    let mut stage = Stage::set("a_leader_whose_machine_steps_its_clock", plan).await;
+    let node = stage.nodes[0].start_another_at("+0s");
+    node.ready(&stage.http).await;
+    stage.nodes.push(node);
+    stage.nodes[0].kill();
+    let right = stage.nodes[0].address;
+    let stepping = stage.nodes[1].address;
+    *stage.open_nodes.lock() = vec![stepping];
+    eventually("it leads", PATIENCE, async || (leaders(&stage, &[1]).await == [1]).then_some(())).await;
+    let (token, cookie) = log_in(&stage, &stage.nodes[1]).await;
+    let path = format!("/api/users/{}/", stage.host.id.0);
+    for offset in ["+8d", "-8d", "+31s"] {
+        stage.nodes[1].step_clock(offset);
+        eventually("it steps down", PATIENCE, async || leaders(&stage, &[1]).await.is_empty().then_some(())).await;
+        let answer = stage.http.get(stage.nodes[1].url(&path)).bearer_auth(&token).send().await.expect("an answer");
+        assert_eq!(answer.status(), 200, "{offset}");
+        stage.nodes[1].step_clock("+0s");
+        eventually("it leads again", PATIENCE, async || (leaders(&stage, &[1]).await == [1]).then_some(())).await;
+    }
+    stage.nodes[1].step_clock("+8d");
+    stage.nodes[0].start_again();
+    stage.nodes[0].ready(&stage.http).await;
+    stage.open_nodes.lock().push(right);
+    eventually("the other leads", PATIENCE, async || (leaders(&stage, &[0, 1]).await == [0]).then_some(())).await;
+    let next = refresh(&stage, &stage.nodes[0], &cookie).await;
+    assert_eq!(refresh(&stage, &stage.nodes[1], &cookie).await, next);
+    assert!(next.is_ok());
+    for room in &stage.rooms {
+        let row = stage.store.room(room.id).await.expect("SQL").expect("a room");
+        assert_eq!((row.is_closed, row.purged_through), (false, 0));
+    }
+    stage.finish(|_, _| ()).await;
+}
