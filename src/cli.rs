@@ -111,14 +111,16 @@ where
         }
         Err(error) => Err(Failure { code: USAGE, sentence: sentence(&error) }),
     };
-    ExitCode::from(outcome.unwrap_or_else(|failure| {
+    let code = outcome.unwrap_or_else(|failure| {
         if is_json {
             tracing::error!(error = failure.sentence, code = failure.code, "the node could not run, or not go on");
         } else {
-            eprintln!("error: {}", failure.sentence);
+            telemetry::print(std::io::stderr(), format!("error: {}", failure.sentence));
         }
         failure.code
-    }))
+    });
+    telemetry::flush();
+    ExitCode::from(code)
 }
 
 impl Task {

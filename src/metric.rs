@@ -128,6 +128,7 @@ table! {
     Counter CPU_SECONDS "process_cpu_seconds_total" Seconds [] "Time that processors gave the process.";
     Gauge OPEN_FDS "process_open_fds" Count [] "Open files and sockets.";
     Gauge MAX_FDS "process_max_fds" Count [] "How many files and sockets may be open.";
+    Counter LOG_LINES_DROPPED "pintalk_log_lines_dropped_total" Count [reason: "buffer_full" "write_failed";] "Log lines dropped because standard error did not take them.";
     Gauge READY "pintalk_ready" Count [] "1 while /health/ready answers 200.";
     Gauge DEGRADED "pintalk_degraded" Count [store: "sql" "redis";] "1 while a store is away.";
 

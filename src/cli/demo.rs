@@ -35,6 +35,7 @@ pub(super) struct DemoArgs {
 
 pub(super) fn run(args: DemoArgs) -> Result<u8, Failure> {
     telemetry::log(args.log.log_format, telemetry::DEFAULT_FILTER);
+    telemetry::log_panics();
     let chance = Chance::from_entropy();
     let passing = match args.data_dir {
         Some(_) => None,
@@ -54,7 +55,7 @@ pub(super) fn run(args: DemoArgs) -> Result<u8, Failure> {
         let demo = demo_host(&config, address, &chance).await?;
         let banner = banner(address, &demo);
         config.demo = Some(demo);
-        serve::node(config, listener, || println!("{banner}")).await
+        serve::node(config, listener, || telemetry::print(std::io::stdout(), banner)).await
     })
 }
 

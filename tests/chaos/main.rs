@@ -17,6 +17,7 @@ mod health;
 mod joins;
 mod leader;
 mod ledger;
+mod log_output;
 mod node;
 mod nodes;
 mod person;
