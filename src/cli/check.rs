@@ -106,7 +106,7 @@ fn settings(config: &Config) -> Vec<Finding> {
             config.media
         )));
     }
-    if config.limits == Limits::off(config.limits.frame_bytes) {
+    if config.limits == Limits::off(config.limits.frame_bytes, config.limits.joins_waiting) {
         findings.push(Finding::risky("--limits: off, so no client is limited"));
     }
     if config.smtp_url.is_none() {

@@ -33,7 +33,7 @@ static LOG: OnceLock<Log> = OnceLock::new();
 /// The log of the process.
 struct Log {
     lines: Arc<Lines>,
-    /// Formats events and queues them, whatever RUST_LOG says.
+    /// Formats events and queues them, unfiltered by RUST_LOG.
     unfiltered: Dispatch,
 }
 
@@ -195,7 +195,7 @@ where
     QueuedLines(log.lines.clone())
 }
 
-/// Logs panics as errors, whatever RUST_LOG says: the standard hook writes to standard error itself and would block.
+/// Logs panics as errors, unfiltered by RUST_LOG: the standard hook writes to standard error itself and would block.
 pub fn log_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let Some(log) = LOG.get() else { return };
