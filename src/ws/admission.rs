@@ -127,6 +127,8 @@ impl Admission {
             duration: FIRST_GUESS,
             booked_until: Instant::now(),
         };
+        // Shown as 0 until a join waits.
+        metrics::gauge!(metric::JOINS_WAITING).increment(0.0);
         Arc::new(Self { state: Mutex::new(state), max_waiting, chance })
     }
 
