@@ -17,6 +17,7 @@ mod user;
 use std::ffi::OsString;
 use std::fmt;
 use std::future::Future;
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::builder::Resettable;
@@ -168,6 +169,14 @@ where
     let outcome = runtime.block_on(work);
     runtime.shutdown_background();
     outcome
+}
+
+/// Writes a line to standard output. A reader that has closed its end needs no more.
+fn print_line(text: &str) -> Result<(), Failure> {
+    match writeln!(std::io::stdout().lock(), "{text}") {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::new(error)),
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 /// The log of a command that answers on standard output and ends.

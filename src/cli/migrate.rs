@@ -4,7 +4,7 @@ use clap::{Args, ValueEnum};
 use migration::SchemaState;
 use sea_orm::DbErr;
 
-use super::{Failure, block_on, log_for_a_command};
+use super::{Failure, block_on, log_for_a_command, print_line};
 use crate::config::{self, StoreArgs};
 use crate::store::Store;
 
@@ -42,10 +42,10 @@ pub(super) fn run(args: &MigrateArgs) -> Result<u8, Failure> {
         }
         let state = SchemaState::read(store.connection()).await.map_err(failed)?;
         for (name, is_applied) in &state.changes {
-            println!("{:8} {name}", if *is_applied { "applied" } else { "pending" });
+            print_line(&format!("{:8} {name}", if *is_applied { "applied" } else { "pending" }))?;
         }
         for name in &state.foreign {
-            println!("applied  {name} (by another release)");
+            print_line(&format!("applied  {name} (by another release)"))?;
         }
         store.close().await;
         Ok(0)

@@ -189,3 +189,22 @@ fn a_command_whose_standard_error_is_blocked_ends_with_its_exit_code() {
         assert_eq!(ended.code(), Some(code));
     }
 }
+
+#[test]
+fn a_command_whose_output_is_rejected_does_not_panic() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let run = |args: &[&str], stdout: Stdio| {
+        let mut command = Command::new(BUILT);
+        command.args(args).env("PINTALK_DATA_DIR", folder.path());
+        let output = command.stdout(stdout).stderr(Stdio::piped()).output().expect("the program runs");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    for args in [["migrate", "up"].as_slice(), &["migrate", "status"], &["check"], &["cleanup"]] {
+        let (reader, ended) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        assert_eq!(run(args, ended.into()).0, Some(0), "{args:?}: a reader that has ended needs no more");
+        let full = File::options().write(true).open("/dev/full").expect("a device");
+        let (code, stderr) = run(args, full.into());
+        assert!(code == Some(1) && stderr.starts_with("error: ") && stderr.contains("space"), "{args:?}: {stderr}");
+    }
+}
