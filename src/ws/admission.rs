@@ -24,18 +24,18 @@ use tokio::time::Instant;
 use crate::clock::Chance;
 use crate::metric;
 
-/// Joins that call the stores at a time. More make each slower and none faster: a node has 16 connections to SQL, and its
-/// calls to Redis share one connection.
-const JOINS: usize = 64;
+/// Joins that call the stores at a time. While a node accepts thousands of connections, each step of a join waits behind
+/// these: with 64 joins at a time a saturated node served a third of what it could.
+const JOINS: usize = 256;
 
 /// A join that has taken this long waits for a store, not for this node: it gives its place to the next, so that rooms on
 /// a part of Redis that does not answer do not hold up the others.
 pub(super) const SLOW: Duration = Duration::from_secs(1);
 
 /// Joins that may have given their place away and still run.
-const SLOW_JOINS: usize = 4 * JOINS;
+const SLOW_JOINS: usize = JOINS / 4;
 
-/// How long a join waits for its place before it is refused. A full queue of the default length takes half of that.
+/// How long a join waits for its place before it is refused.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Bounds of the hint when to retry, before it is spread.
@@ -43,7 +43,7 @@ const MIN_RETRY: Duration = Duration::from_secs(1);
 const MAX_RETRY: Duration = Duration::from_secs(30);
 
 /// What a join is assumed to take until some were measured.
-const FIRST_GUESS: Duration = Duration::from_millis(50);
+const FIRST_GUESS: Duration = Duration::from_millis(200);
 
 /// The two kinds of joins that do not displace each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -15,9 +15,9 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 use crate::support::{Node, PATIENCE, Room, SHOP, TestApp, eventually};
 use crate::with_topology;
 
-/// Sockets at once: more than may run (64), run slowly (256) and wait (8) together.
+/// Sockets at once: more than may run (256), run slowly (64) and wait (8) together.
 const SOCKETS: usize = 400;
-const PLACES: usize = 64 + 256 + 8;
+const PLACES: usize = 256 + 64 + 8;
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
@@ -92,7 +92,7 @@ with_topology! {
                 None => joined += 1,
             }
         }
-        assert!(joined >= 64 + 8, "{joined}");
+        assert!(joined >= 256 + 8, "{joined}");
         assert!(talked < Duration::from_secs(1), "{talked:?}");
         let mut hints = BTreeSet::new();
         for (code, reason, after) in &refused {
