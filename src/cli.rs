@@ -18,6 +18,7 @@ mod user;
 use std::ffi::OsString;
 use std::fmt;
 use std::future::Future;
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::builder::Resettable;
@@ -116,14 +117,16 @@ where
         }
         Err(error) => Err(Failure { code: USAGE, sentence: sentence(&error) }),
     };
-    ExitCode::from(outcome.unwrap_or_else(|failure| {
+    let code = outcome.unwrap_or_else(|failure| {
         if is_json {
             tracing::error!(error = failure.sentence, code = failure.code, "the node could not run, or not go on");
         } else {
-            eprintln!("error: {}", failure.sentence);
+            telemetry::print(std::io::stderr(), format!("error: {}", failure.sentence));
         }
         failure.code
-    }))
+    });
+    telemetry::flush();
+    ExitCode::from(code)
 }
 
 impl Task {
@@ -172,6 +175,14 @@ where
     let outcome = runtime.block_on(work);
     runtime.shutdown_background();
     outcome
+}
+
+/// Writes a line to standard output. A reader that has closed its end needs no more.
+fn print_line(text: &str) -> Result<(), Failure> {
+    match writeln!(std::io::stdout().lock(), "{text}") {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::new(error)),
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 /// The log of a command that answers on standard output and ends.

@@ -244,7 +244,7 @@ impl Config {
                  folder mounted; give s3://bucket/prefix"
             );
         }
-        if self.limits == Limits::off(self.limits.frame_bytes) {
+        if self.limits == Limits::off(self.limits.frame_bytes, self.limits.joins_waiting) {
             tracing::warn!("--limits is off: no client is limited, which is for load tests only");
         }
     }

@@ -128,12 +128,14 @@ table! {
     Counter CPU_SECONDS "process_cpu_seconds_total" Seconds [] "Time that processors gave the process.";
     Gauge OPEN_FDS "process_open_fds" Count [] "Open files and sockets.";
     Gauge MAX_FDS "process_max_fds" Count [] "How many files and sockets may be open.";
+    Counter LOG_LINES_DROPPED "pintalk_log_lines_dropped_total" Count [reason: "buffer_full" "write_failed";] "Log lines dropped because standard error did not take them.";
     Gauge READY "pintalk_ready" Count [] "1 while /health/ready answers 200.";
     Gauge DEGRADED "pintalk_degraded" Count [store: "sql" "redis";] "1 while a store is unreachable, or SQL is read-only, full or otherwise cannot be written.";
 
     // sockets
     Gauge CONNECTIONS "pintalk_connections" Count [kind: "chat_guest" "chat_host" "status_guest" "status_host";] "Open sockets.";
-    Counter HANDSHAKES "pintalk_handshakes_total" Count [kind: "chat" "status"; result: "admitted" "limited" "draining" "not_ready" "refused";] "WebSocket handshakes; those that were refused got a close code.";
+    Counter HANDSHAKES "pintalk_handshakes_total" Count [kind: "chat" "status"; result: "admitted" "limited" "draining" "not_ready" "refused" "overloaded";] "WebSocket handshakes; those that were refused got a close code, and 1013 if too many joins waited (`overloaded`).";
+    Gauge JOINS_WAITING "pintalk_joins_waiting" Count [] "Upgraded sockets that wait to be joined to their room or status.";
     Counter CLOSES "pintalk_closes_total" Count [code:;] "Sockets that have ended, by close code; `peer` went without one.";
     Counter SLOW "pintalk_slow_closes_total" Count [] "Sockets closed because their outbox was full or took no write.";
     Gauge OUTBOX_BYTES "pintalk_outbox_bytes" Bytes [] "What waits in the outboxes of all sockets, looked up every 5 s.";

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing::{Level, Metadata};
+use tracing_subscriber::Registry;
 use tracing_subscriber::filter::{EnvFilter, filter_fn};
 use tracing_subscriber::fmt;
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -20,9 +21,11 @@ use crate::config::LogFormat;
 use crate::metric;
 use crate::shutdown::Shutdown;
 
+mod log;
 mod otlp;
 mod process;
 
+pub use log::{flush, log_panics, print};
 pub use otlp::{Traces, traces};
 
 /// How often the recorder tidies up: without it, the samples of a histogram pile up until somebody scrapes.
@@ -42,6 +45,7 @@ pub struct Metrics(PrometheusHandle);
 impl Metrics {
     /// All of them in Prometheus' text format.
     pub fn render(&self) -> String {
+        log::observe();
         let mut text = self.0.render();
         if let Some(seconds) = process::cpu_seconds() {
             let name = metric::CPU_SECONDS;
@@ -83,9 +87,18 @@ pub fn log(format: LogFormat, default: &str) {
     let parsed = given.as_ref().map(EnvFilter::try_new);
     let unreadable = matches!(parsed, Some(Err(_)));
     let filter = parsed.and_then(Result::ok).unwrap_or_else(|| EnvFilter::new(default));
-    let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
+    let ansi = std::io::stderr().is_terminal();
+    let lines = fmt::layer().with_ansi(ansi).log_internal_errors(false);
+    let writer = log::start(|writer| {
+        let lines = fmt::layer::<Registry>().with_ansi(ansi).log_internal_errors(false).with_writer(writer);
+        match format {
+            LogFormat::Text => Registry::default().with(lines).into(),
+            LogFormat::Json => Registry::default().with(lines.json().flatten_event(true)).into(),
+        }
+    });
+    let lines = lines.with_writer(writer);
     let log = tracing_subscriber::registry().with(filter).with(filter_fn(is_fit));
-    // An error means that somebody in this process has started it already.
+    // An error means that the process has a log already.
     let _ = match format {
         LogFormat::Text => log.with(lines).try_init(),
         LogFormat::Json => log.with(lines.json().flatten_event(true)).try_init(),

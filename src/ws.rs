@@ -2,7 +2,9 @@
 //!
 //! [`Upgrader`] answers the handshake; [`pump`] moves bytes. Nothing else in the server knows that there are sockets.
 
+mod admission;
 mod pump;
 mod upgrade;
 
+pub use admission::Admission;
 pub use upgrade::Upgrader;

@@ -35,7 +35,7 @@ use crate::statuses::{Grace, Statuses, Watch};
 use crate::store::Store;
 use crate::web;
 use crate::webhooks::Webhooks;
-use crate::ws::Upgrader;
+use crate::ws::{Admission, Upgrader};
 
 /// How long hosts stay online whom a node has sent away because it ends: they are asked to come back within 1 to 5 s, and need a
 /// moment to connect. With what others need to find out that a lease has ended, well under the 20 s of SPEC 5.
@@ -119,6 +119,7 @@ impl Node {
             limits: limits.clone(),
             address_sockets: config.limits.sockets_per_address.get(),
             max_message: config.limits.frame_bytes,
+            admission: Admission::new(config.limits.joins_waiting, app.chance.clone()),
             draining: refuse.clone(),
             health: Arc::new(self.health.clone()),
             tracker: connections.clone(),

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use lettre::{AsyncSmtpTransport, Tokio1Executor};
 
-use super::{FAILED, Failure, block_on, log_for_a_command, migrate};
+use super::{FAILED, Failure, block_on, log_for_a_command, migrate, print_line};
 use crate::clock::Chance;
 use crate::config::{Config, Limits, Mode, ServeArgs, SmtpUrl};
 use crate::media::{Media, Place};
@@ -80,7 +80,7 @@ pub(super) fn run(args: ServeArgs) -> Result<u8, Failure> {
         findings.extend(in_time("media", media(&config.media)).await);
         findings.push(writable("data-dir", &config.data_dir));
         for finding in &findings {
-            println!("{finding}");
+            print_line(&finding.to_string())?;
         }
         let wrong = findings.iter().any(|finding| finding.weight == Weight::Wrong);
         Ok(if wrong { FAILED } else { 0 })
@@ -110,7 +110,7 @@ fn settings(config: &Config) -> Vec<Finding> {
             config.media
         )));
     }
-    if config.limits == Limits::off(config.limits.frame_bytes) {
+    if config.limits == Limits::off(config.limits.frame_bytes, config.limits.joins_waiting) {
         findings.push(Finding::risky("--limits: off, so no client is limited"));
     }
     if config.smtp_url.is_none() {

@@ -2,11 +2,12 @@
 
 use clap::Args;
 
-use super::{FAILED, Failure, block_on, log_for_a_command, open_store, open_store_to_look};
+use super::{FAILED, Failure, block_on, log_for_a_command, open_store, open_store_to_look, print_line};
 use crate::app::Cleaner;
 use crate::clock::Chance;
 use crate::config::{self, DutyArgs, Hidden, StoreArgs};
 use crate::duties::{DutyError, Entry, TABLE};
+use crate::telemetry;
 
 /// How it goes with nodes that run.
 pub(super) const WHEN: &str = "Nodes may be running: they do the same by themselves, and neither is in the other's way. Rooms that \
@@ -44,10 +45,10 @@ pub(super) fn run(args: &CleanupArgs) -> Result<u8, Failure> {
         let mut failed = false;
         for (entry, outcome) in outcomes {
             match outcome {
-                Ok(rows) => println!("{:20}  {rows:>9}  {}", entry.name, entry.upon),
+                Ok(rows) => print_line(&format!("{:20}  {rows:>9}  {}", entry.name, entry.upon))?,
                 Err(error) => {
                     failed = true;
-                    eprintln!("{}: {error}", entry.name);
+                    telemetry::print(std::io::stderr(), format!("{}: {error}", entry.name));
                 }
             }
         }

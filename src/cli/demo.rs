@@ -18,6 +18,8 @@ use crate::telemetry;
 use crate::web::DemoHost;
 
 const EMAIL: &str = "demo@pintalk.local";
+/// Without the migrations that every start applies: the address is the first line that a demo prints.
+const FILTER: &str = "info,sqlx=warn,sqlx_core=warn,sea_orm_migration=warn";
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 
 /// The demo's few options: everything else is as `serve` has it by default, whatever the environment says.
@@ -34,7 +36,8 @@ pub(super) struct DemoArgs {
 }
 
 pub(super) fn run(args: DemoArgs) -> Result<u8, Failure> {
-    telemetry::log(args.log.log_format, telemetry::DEFAULT_FILTER);
+    telemetry::log(args.log.log_format, FILTER);
+    telemetry::log_panics();
     let chance = Chance::from_entropy();
     let passing = match args.data_dir {
         Some(_) => None,
@@ -54,7 +57,7 @@ pub(super) fn run(args: DemoArgs) -> Result<u8, Failure> {
         let demo = demo_host(&config, address, &chance).await?;
         let banner = banner(address, &demo);
         config.demo = Some(demo);
-        serve::node(config, listener, || println!("{banner}")).await
+        serve::node(config, listener, || telemetry::print(std::io::stdout(), banner)).await
     })
 }
 

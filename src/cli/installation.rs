@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{Failure, block_on, log_for_a_command, open_store_to_look};
+use super::{Failure, block_on, log_for_a_command, open_store_to_look, print_line};
 use crate::app::{AppError, SoleNode};
 use crate::broker::redis::RedisBroker;
 use crate::clock::{Chance, Clock as _, SystemClock};
@@ -68,12 +68,12 @@ fn with_stores(
 }
 
 async fn show(installation: Installation, redis: Option<&Redis>) -> Result<(), Failure> {
-    println!("installation {}, served by a {}", installation.id, name(installation.mode));
+    print_line(&format!("installation {}, served by a {}", installation.id, name(installation.mode)))?;
     if let Some(redis) = redis {
         match redis.owner().await.map_err(unreachable)? {
-            Some(owner) if owner == installation.id.as_str() => println!("redis belongs to it"),
-            Some(owner) => println!("redis belongs to another installation, {owner}"),
-            None => println!("redis belongs to no installation"),
+            Some(owner) if owner == installation.id.as_str() => print_line("redis belongs to it")?,
+            Some(owner) => print_line(&format!("redis belongs to another installation, {owner}"))?,
+            None => print_line("redis belongs to no installation")?,
         }
     }
     Ok(())
@@ -89,9 +89,9 @@ async fn adopt(installation: Installation, redis: Option<&Redis>) -> Result<(), 
         }
     }
     redis.adopt().await.map_err(unreachable)?;
-    println!("redis belongs to installation {}", installation.id);
+    print_line(&format!("redis belongs to installation {}", installation.id))?;
     if let Some(owner) = owner.filter(|owner| owner != installation.id.as_str()) {
-        println!("keys of its last owner remain under pt:{owner}:");
+        print_line(&format!("keys of its last owner remain under pt:{owner}:"))?;
     }
     Ok(())
 }
@@ -121,7 +121,7 @@ pub(super) async fn set_mode(store: &Store, stores: &Mode, to: ServedBy, redis_i
         }
         store.set_installation_mode(to).await?;
     }
-    println!("a {} serves this database", name(to));
+    print_line(&format!("a {} serves this database", name(to)))?;
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use migration::SchemaState;
 use sea_orm::DbErr;
 
 use super::installation::{self, ServedBy};
-use super::{Failure, block_on, log_for_a_command, open_store_to_look};
+use super::{Failure, block_on, log_for_a_command, open_store_to_look, print_line};
 use crate::config::{self, Hidden, StoreArgs};
 use crate::store::Store;
 
@@ -60,10 +60,10 @@ pub(super) fn run(args: &MigrateArgs) -> Result<u8, Failure> {
         }
         let state = SchemaState::read(store.connection()).await.map_err(failed)?;
         for (name, is_applied) in &state.changes {
-            println!("{:8} {name}", if *is_applied { "applied" } else { "pending" });
+            print_line(&format!("{:8} {name}", if *is_applied { "applied" } else { "pending" }))?;
         }
         for name in &state.foreign {
-            println!("applied  {name} (by another release)");
+            print_line(&format!("applied  {name} (by another release)"))?;
         }
         store.close().await;
         Ok(0)

@@ -11,6 +11,7 @@ use crate::telemetry;
 
 pub(super) fn run(args: ServeArgs) -> Result<u8, Failure> {
     telemetry::log(args.log.log_format, telemetry::DEFAULT_FILTER);
+    telemetry::log_panics();
     let mut config = Config::from_args(args, &Chance::from_entropy())?;
     config.warn();
     block_on(async move {

@@ -4,13 +4,13 @@ mod change;
 mod create;
 mod list;
 
-use std::io::{BufRead as _, Write as _};
+use std::io::BufRead as _;
 use std::str::FromStr;
 use std::sync::Arc;
 
 use clap::Subcommand;
 
-use super::{Failure, USAGE, block_on, log_for_a_command, open_store};
+use super::{Failure, USAGE, block_on, log_for_a_command, open_store, print_line};
 use crate::accounts::tokens::TokenKeys;
 use crate::accounts::{Accounts, Announce};
 use crate::clock::Chance;
@@ -118,7 +118,7 @@ fn password(given: Option<&Hidden>) -> Result<String, ConfigError> {
 /// Prints a host with his keys, for a person or as the API answers him.
 fn print(host: &Host, json: bool) -> Result<(), Failure> {
     if json {
-        return say(&serde_json::to_string(&User::new(host, "")).map_err(Failure::new)?);
+        return print_line(&serde_json::to_string(&User::new(host, "")).map_err(Failure::new)?);
     }
     let facts = [
         ("id", host.id.0.to_string()),
@@ -130,15 +130,7 @@ fn print(host: &Host, json: bool) -> Result<(), Failure> {
         ("secret key", host.secret_key.clone()),
     ];
     let lines: Vec<_> = facts.iter().map(|(name, fact)| format!("{name:14}  {fact}")).collect();
-    say(&lines.join("\n"))
-}
-
-/// Writes to standard output. A reader that has gone away has read enough.
-fn say(text: &str) -> Result<(), Failure> {
-    match writeln!(std::io::stdout().lock(), "{text}") {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::new(error)),
-        Ok(()) | Err(_) => Ok(()),
-    }
+    print_line(&lines.join("\n"))
 }
 
 /// What somebody else wrote, so that it cannot play with a terminal.

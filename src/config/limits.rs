@@ -67,6 +67,10 @@ pub struct LimitArgs {
     /// WebSocket handshakes a minute from one address.
     #[arg(long, env = "PINTALK_LIMIT_HANDSHAKES_PER_MINUTE", value_name = "N", default_value = "600")]
     pub limit_handshakes_per_minute: Cap,
+    /// Joins that wait on this node while others run; above, close 1013. Not switched off by --limits off.
+    #[arg(long, env = "PINTALK_LIMIT_JOINS_WAITING", value_name = "N", default_value_t = 1024,
+          value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub limit_joins_waiting: u32,
     /// Rooms made in a minute from one address.
     #[arg(long, env = "PINTALK_LIMIT_ROOMS_PER_MINUTE", value_name = "N", default_value = "60")]
     pub limit_rooms_per_minute: Cap,
@@ -99,6 +103,8 @@ pub struct Limits {
     pub sockets_per_room: Cap,
     /// WebSocket handshakes a minute from one address; above, HTTP 429.
     pub handshakes_per_minute: Cap,
+    /// Joins that wait on this node; above, close 1013. The node's own bound: it is always there.
+    pub joins_waiting: usize,
     /// Rooms made in a minute from one address; above, HTTP 429.
     pub rooms_per_minute: Cap,
     /// Logins a minute from one address; above, HTTP 429.
@@ -112,8 +118,8 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// No limits but the frame's size.
-    pub fn off(frame_bytes: usize) -> Self {
+    /// No limits but the frame's size and the joins that wait.
+    pub fn off(frame_bytes: usize, joins_waiting: usize) -> Self {
         Self {
             messages_per_second: Cap::OFF,
             message_burst: Cap::OFF,
@@ -121,6 +127,7 @@ impl Limits {
             sockets_per_address: Cap::OFF,
             sockets_per_room: Cap::OFF,
             handshakes_per_minute: Cap::OFF,
+            joins_waiting,
             rooms_per_minute: Cap::OFF,
             logins_per_address: Cap::OFF,
             logins_per_account: Cap::OFF,
@@ -132,9 +139,9 @@ impl Limits {
 
 impl From<&LimitArgs> for Limits {
     fn from(args: &LimitArgs) -> Self {
-        let frame_bytes = args.limit_frame_bytes as usize;
+        let (frame_bytes, joins_waiting) = (args.limit_frame_bytes as usize, args.limit_joins_waiting as usize);
         if !args.limits.is_on() {
-            return Self::off(frame_bytes);
+            return Self::off(frame_bytes, joins_waiting);
         }
         Self {
             messages_per_second: args.limit_messages_per_second,
@@ -143,6 +150,7 @@ impl From<&LimitArgs> for Limits {
             sockets_per_address: args.limit_sockets_per_address,
             sockets_per_room: args.limit_sockets_per_room,
             handshakes_per_minute: args.limit_handshakes_per_minute,
+            joins_waiting,
             rooms_per_minute: args.limit_rooms_per_minute,
             logins_per_address: args.limit_logins_per_address,
             logins_per_account: args.limit_logins_per_account,

@@ -127,6 +127,7 @@ fn a_value_of_the_wrong_form_is_refused_by_flag() {
         ("limit-sockets-per-address", "-3"),
         ("limit-sockets-per-room", "0"),
         ("limit-handshakes-per-minute", "1.5"),
+        ("limit-joins-waiting", "off"),
         ("limit-rooms-per-minute", ""),
         ("limit-logins-per-address", "x"),
         ("limit-logins-per-account", "x"),
@@ -149,11 +150,11 @@ fn every_option_has_its_environment_variable() {
 }
 
 #[test]
-fn limits_may_go_one_by_one_or_all_at_once_but_never_the_frames() {
+fn limits_may_go_one_by_one_or_all_at_once_but_never_the_bounds_of_the_node() {
     let one = config(&["--limit-sockets-per-room=off", "--limit-message-burst=7"]).unwrap().limits;
     assert_eq!((one.sockets_per_room, one.message_burst, one.mails_per_hour), (Cap::OFF, Cap::at(7), Cap::at(5)));
     let off = config(&["--limits", "off", "--limit-frame-bytes", "4096"]).unwrap().limits;
-    assert_eq!(off, Limits::off(4096));
+    assert_eq!(off, Limits::off(4096, 1024));
     assert!(Cap::at(2).is_reached_by(2) && !Cap::at(2).is_reached_by(1) && !Cap::OFF.is_reached_by(u64::MAX));
 }
 

@@ -12,7 +12,7 @@ use sea_orm::{
 
 use super::entity::{chat_message, chatroom};
 use super::{RoomRow, Store, StoreError, from_column, millis, to_column};
-use crate::domain::{ChatroomId, Message, Room, RoomCounts, Seq, Side};
+use crate::domain::{Message, Room, RoomCounts, Seq, Side};
 
 /// How far one side has seen a room. The number decides; the time does where a room has not been looked at since numbers are
 /// noted, because the messages and the look may be stamped by different clocks.

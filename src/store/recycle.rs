@@ -74,7 +74,7 @@ impl Recycle {
     }
 
     /// Whether a connection is older than the last fault that a new one may be free of.
-    pub(super) fn is_discarded(&self, of: Use, connection: PoolConnectionMetadata) -> bool {
+    pub(super) fn is_discarded(&self, of: Use, connection: &PoolConnectionMetadata) -> bool {
         let before = match of {
             Use::Read => self.readers.load(Relaxed),
             Use::Write => self.writers.load(Relaxed),
@@ -90,11 +90,11 @@ impl Recycle {
         metadata: PoolConnectionMetadata,
         options: &C::Options,
     ) -> bool {
-        if self.is_silent(metadata) {
+        if self.is_silent(&metadata) {
             abandon(connection, options).await;
             return false;
         }
-        self.answers(connection, options).await && !self.is_discarded(of, metadata)
+        self.answers(connection, options).await && !self.is_discarded(of, &metadata)
     }
 
     /// Whether a connection goes back to its pool. One whose operation was cancelled still has its answer to receive, which a
@@ -107,7 +107,7 @@ impl Recycle {
         options: &C::Options,
     ) -> bool {
         let cancelled = self.cancelled.load(Relaxed);
-        let is_discarded = self.is_discarded(of, metadata);
+        let is_discarded = self.is_discarded(of, &metadata);
         let is_clean = cancelled == 0 || self.now().saturating_sub(cancelled) > CANCELLED_FOR.as_millis() as u64;
         if is_clean && !is_discarded {
             return true;
@@ -132,13 +132,13 @@ impl Recycle {
         }
     }
 
-    fn is_silent(&self, connection: PoolConnectionMetadata) -> bool {
+    fn is_silent(&self, connection: &PoolConnectionMetadata) -> bool {
         let before = self.silent.load(Relaxed);
         before > 0 && self.opened(connection) <= u128::from(before)
     }
 
     /// In milliseconds, rounded down: of two in the same millisecond the connection is taken for the older.
-    fn opened(&self, connection: PoolConnectionMetadata) -> u128 {
+    fn opened(&self, connection: &PoolConnectionMetadata) -> u128 {
         self.began.elapsed().saturating_sub(connection.age).as_millis()
     }
 }

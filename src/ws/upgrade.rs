@@ -2,7 +2,9 @@
 //! errors are for what is no WebSocket handshake at all, for too many of them, and for a node that is going away or has not got
 //! its stores: a balancer takes the next node then, and this one, where nobody stays, would always be the one with the fewest sockets.
 
+use std::collections::VecDeque;
 use std::net::IpAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use warp::reply::Response;
 
+use super::admission::{Admission, Lane, Overloaded, Place, SLOW};
 use super::pump::{Pump, refuse};
 use crate::http::{ApiError, Health, UpgradeRequest, Upgrades};
 use crate::hub::Hub;
@@ -47,6 +50,8 @@ pub struct Upgrader {
     pub max_message: usize,
     /// Once cancelled, nobody is let in.
     pub draining: CancellationToken,
+    /// Bounds the joins.
+    pub admission: Arc<Admission>,
     /// Whether anybody could be.
     pub health: Arc<dyn Health>,
     /// Sockets live here.
@@ -124,10 +129,14 @@ impl Upgrader {
         // The way in needs far more room than an open socket: it is gone once somebody is in.
         let slot = self.hub.admit_address(throttle::network(address), self.address_sockets);
         let admitted = match &slot {
-            Some(_) => Box::pin(self.admit(&door, &handshake)).await,
-            None => Err(Refusal::from(Close::TooMany)),
+            Some(_) => Box::pin(self.enter(&stream, &door, &handshake, address)).await,
+            None => Err(NotIn::Refused(Close::TooMany.into())),
         };
-        door.count(if admitted.is_ok() { "admitted" } else { "refused" });
+        door.count(match &admitted {
+            Ok(_) => "admitted",
+            Err(NotIn::Overloaded(_)) => "overloaded",
+            Err(NotIn::Refused(_) | NotIn::Gone) => "refused",
+        });
         drop((door, handshake));
         match admitted {
             Ok(session) => {
@@ -138,26 +147,78 @@ impl Upgrader {
                 Pump::new(stream, session, max_message).run().await;
                 open.decrement(1.0);
             }
-            Err(refusal) => {
-                count_close(refusal.close);
-                refuse(stream, refusal.frame.into_iter().collect(), refusal.close).await;
+            Err(NotIn::Refused(Refusal { frame, close })) => {
+                count_close(close);
+                refuse(stream, frame.into_iter().collect(), close).await;
             }
+            Err(NotIn::Overloaded(Overloaded { retry })) => {
+                let close = Close::TryLater { retry };
+                count_close(close);
+                refuse(stream, VecDeque::new(), close).await;
+            }
+            Err(NotIn::Gone) => {}
         }
         drop(slot);
     }
 
-    async fn admit(&self, door: &Door, handshake: &Handshake) -> Result<Session, Refusal> {
+    /// Waits for a place among the joins, then joins. Nothing calls a store before that.
+    async fn enter(
+        &self,
+        stream: &Stream,
+        door: &Door,
+        handshake: &Handshake,
+        address: IpAddr,
+    ) -> Result<Session, NotIn> {
+        let is_established = handshake.after.is_some() || handshake.token.is_some();
+        let lane = if is_established { Lane::Established } else { Lane::Fresh };
+        let place = tokio::select! {
+            biased;
+            place = self.admission.enter(throttle::network(address), lane) => place.map_err(NotIn::Overloaded)?,
+            () = self.draining.cancelled() => {
+                let retry = Duration::from_millis(1_000 + self.sessions.chance.below(4_000));
+                return Err(NotIn::Refused(Close::Restarting { retry }.into()));
+            }
+        };
+        if has_ended(&stream.tcp) {
+            return Err(NotIn::Gone);
+        }
+        self.admit(door, handshake, place).await.map_err(NotIn::Refused)
+    }
+
+    async fn admit(&self, door: &Door, handshake: &Handshake, mut place: Place) -> Result<Session, Refusal> {
         let admission = async {
             match door {
                 Door::Chat(name) => self.sessions.open_chat(name, handshake).await.map(Session::Chat),
                 Door::Status(host) => self.sessions.open_status(host, handshake).await.map(Session::Status),
             }
         };
-        match tokio::time::timeout(ADMISSION_TIMEOUT, admission).await {
+        let mut admission = pin!(tokio::time::timeout(ADMISSION_TIMEOUT, admission));
+        let admitted = tokio::select! {
+            biased;
+            admitted = admission.as_mut() => admitted,
+            () = tokio::time::sleep(SLOW) => {
+                place.yield_to_next();
+                admission.await
+            }
+        };
+        match admitted {
             Ok(admitted) => admitted,
             Err(_) => Err(Close::TryLater { retry: Duration::from_secs(2) }.into()),
         }
     }
+}
+
+/// Why a handshake led to no session.
+enum NotIn {
+    Refused(Refusal),
+    Overloaded(Overloaded),
+    /// The peer disconnected while it waited.
+    Gone,
+}
+
+/// Whether a peer has disconnected. Bytes that it sent stay in the kernel.
+fn has_ended(tcp: &TcpStream) -> bool {
+    matches!(tcp.peek(&mut [0]).now_or_never(), Some(Ok(0) | Err(_)))
 }
 
 pub(super) fn count_close(close: Close) {

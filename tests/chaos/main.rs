@@ -20,6 +20,7 @@ mod installation;
 mod joins;
 mod leader;
 mod ledger;
+mod log_output;
 mod node;
 mod nodes;
 mod person;

@@ -36,16 +36,17 @@ impl Node {
         let address = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port");
         let log = folder.with_extension(format!("{}.log", address.port()));
         let process = spawn(program, address, flags, &log, level, None);
-        Self {
-            address,
-            process,
-            flags: flags.to_vec(),
-            folder: folder.to_owned(),
-            log,
-            level,
-            program: program.to_owned(),
-            clock: None,
-        }
+        let (flags, folder, program) = (flags.to_vec(), folder.to_owned(), program.to_owned());
+        Self { address, process, flags, folder, log, level, program, clock: None }
+    }
+
+    /// Starts another with the same flags whose standard output and standard error are these.
+    pub fn start_another_onto(&self, stdout: Stdio, stderr: Stdio) -> Self {
+        let address = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port");
+        let mut command = command(&self.program, address, &self.flags, self.level);
+        let process = command.stdout(stdout).stderr(stderr).spawn().expect("the program starts");
+        let (flags, folder, log) = (self.flags.clone(), self.folder.clone(), PathBuf::new());
+        Self { address, process, flags, folder, log, level: self.level, program: self.program.clone(), clock: None }
     }
 
     /// Starts another like it on a machine whose clock is off, as in `+8d`. Its monotonic clock is right.
@@ -189,14 +190,19 @@ fn spawn(
     clock: Option<&Path>,
 ) -> Child {
     let log = File::options().create(true).append(true).open(log).expect("a log");
+    let mut command = command(program, address, flags, level);
+    if let Some(clock) = clock {
+        fake_clock(&mut command, clock);
+    }
+    command.stdout(log.try_clone().expect("a log")).stderr(log).spawn().expect("the program starts")
+}
+
+fn command(program: &Path, address: SocketAddr, flags: &[String], level: &str) -> Command {
     let mut command = Command::new(program);
     command.args(["serve", "--listen", &address.to_string()]).args(flags);
     for (variable, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PINTALK_")) {
         command.env_remove(variable);
     }
     command.env("RUST_LOG", level).stdin(Stdio::null());
-    if let Some(clock) = clock {
-        fake_clock(&mut command, clock);
-    }
-    command.stdout(log.try_clone().expect("a log")).stderr(log).spawn().expect("the program starts")
+    command
 }

@@ -15,6 +15,7 @@ mod limits;
 mod mail;
 mod nginx;
 mod notifications;
+mod overload;
 mod readme;
 mod rooms;
 mod status;

@@ -33,6 +33,12 @@ impl Shell {
     fn run(script: &str, variables: &[(&str, &str)]) -> Self {
         let mut shell = Command::new("bash");
         shell.args(["-euo", "pipefail", "-c", script]).current_dir(ROOT);
+        // What cargo sets for a test: with it, build scripts of dependencies run again and what depends on them is compiled anew.
+        for (name, _) in std::env::vars_os() {
+            if ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
+                shell.env_remove(name);
+            }
+        }
         shell.stdin(Stdio::null()).stdout(Stdio::piped()).process_group(0).envs(variables.iter().copied());
         Self(shell.spawn().expect("bash"))
     }
@@ -69,15 +75,27 @@ async fn talk(http: &reqwest::Client, opens: &str, joins: &str, origin: &str, ke
     assert_eq!(guest.frame().await["seq"], 1);
 }
 
+/// The folder of this build's intermediate files, which cargo's calls here share, and one of their own for programs: those of
+/// this build are in use by other tests.
+fn cargo_folders() -> [(&'static str, String); 2] {
+    let target = Path::new(env!("CARGO_BIN_EXE_pintalk")).ancestors().nth(2).expect("a folder").display().to_string();
+    [("CARGO_TARGET_DIR", format!("{target}/readme")), ("CARGO_BUILD_BUILD_DIR", target)]
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_first_command_runs_a_demo_in_which_a_guest_really_talks() {
     let commands = shell_blocks();
-    assert!(commands[0].starts_with("cargo run --release -- demo "), "{}", commands[0]);
+    assert!(commands[0].starts_with("cargo run -- demo "), "{}", commands[0]);
     assert!(commands[1].starts_with("tests/run "), "{}", commands[1]);
-    let mut demo = Shell::run(&commands[0], &[("PINTALK_LISTEN", "127.0.0.1:0")]);
-    let mut lines = demo.lines();
-    let page =
-        lines.find_map(|line| line.trim().strip_prefix("page").map(|url| url.trim().to_owned())).expect("a page");
+    let [target, build] = cargo_folders();
+    let [target, build] = [(target.0, target.1.as_str()), (build.0, build.1.as_str())];
+    let variables = [target, build, ("PINTALK_LISTEN", "127.0.0.1:0"), ("CARGO_TERM_QUIET", "true")];
+    // The log as well: the demo prints its address before it logs anything.
+    let mut demo = Shell::run(&format!("exec 2>&1\n{}", commands[0]), &variables);
+    let mut lines = demo.lines().filter(|line| !line.trim().is_empty());
+    assert_eq!(lines.next().as_deref().map(str::trim), Some("PinTalk demo"), "the first line");
+    let page = lines.next().and_then(|line| line.trim().strip_prefix("page").map(|url| url.trim().to_owned()));
+    let page = page.expect("a page");
     let http = reqwest::Client::new();
     let shown = http.get(&page).send().await.expect("an answer");
     assert!(
@@ -179,7 +197,13 @@ with_topology! {
 async fn the_benchmark_prints_its_table_and_finds_nothing_lost() {
     let commands = shell_blocks();
     assert!(commands[4].starts_with("tests/bench "), "{}", commands[4]);
-    let mut bench = Shell::run(&commands[4].replacen("tests/bench", "tests/bench --quick", 1), &[]);
+    let [target, build] = cargo_folders();
+    let folders = [(target.0, target.1.as_str()), (build.0, build.1.as_str())];
+    let mut cargo = Shell::run("cargo build --quiet --package pintalk --package pintalk-load", &folders);
+    assert!(cargo.0.wait().is_ok_and(|status| status.success()), "the programs are built");
+    let programs = format!("{}/debug", target.1);
+    let variables = [("PINTALK_BENCH_BINARIES", programs.as_str())];
+    let mut bench = Shell::run(&commands[4].replacen("tests/bench", "tests/bench --quick", 1), &variables);
     let table: Vec<String> = bench.lines().collect();
     assert!(bench.0.wait().is_ok_and(|status| status.success()), "{table:#?}");
     for figure in [

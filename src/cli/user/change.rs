@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{Failure, USAGE, Who, accounts, block_on, in_silence, open_store, password, plain, print, say};
+use super::{Failure, USAGE, Who, accounts, block_on, in_silence, open_store, password, plain, print, print_line};
 use crate::accounts::{Accounts, SetPasswordError};
 use crate::app::Announcer;
 use crate::clock::Chance;
@@ -69,7 +69,7 @@ pub(super) fn disable(args: &StandingArgs) -> Result<u8, Failure> {
         &args.cluster,
         &args.who,
         async |accounts, id| accounts.disable_host(id).await.map_err(Failure::new),
-        |host| say(&format!("{} is disabled", plain(&host.email))),
+        |host| print_line(&format!("{} is disabled", plain(&host.email))),
     )
 }
 
@@ -78,7 +78,7 @@ pub(super) fn enable(args: &StandingArgs) -> Result<u8, Failure> {
         &args.cluster,
         &args.who,
         async |accounts, id| accounts.enable_host(id).await.map_err(Failure::new),
-        |host| say(&format!("{} is enabled", plain(&host.email))),
+        |host| print_line(&format!("{} is enabled", plain(&host.email))),
     )
 }
 
@@ -98,7 +98,11 @@ pub(super) fn reset_password(args: &PasswordArgs) -> Result<u8, Failure> {
             })
         },
         |host| {
-            if args.generate { say(&password) } else { say(&format!("{} has a new password", plain(&host.email))) }
+            if args.generate {
+                print_line(&password)
+            } else {
+                print_line(&format!("{} has a new password", plain(&host.email)))
+            }
         },
     )
 }

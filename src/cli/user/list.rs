@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{Failure, block_on, open_store, plain, say};
+use super::{Failure, block_on, open_store, plain, print_line};
 use crate::config::{self, StoreArgs};
 use crate::domain::{Host, HostId};
 use crate::protocol::api::User;
@@ -28,9 +28,9 @@ pub(super) fn run(args: &ListArgs) -> Result<u8, Failure> {
         store.close().await;
         let hosts = hosts?;
         if args.json {
-            say(&json(&hosts)?)?
+            print_line(&json(&hosts)?)?
         } else {
-            say(&table(&hosts))?
+            print_line(&table(&hosts))?
         }
         Ok(0)
     })

@@ -60,8 +60,8 @@ async fn a_row_with_another_name_takes_and_shows_nothing(store: Store, _url: Str
     assert_eq!(store.messages_between(key_of(&owner), 0, None, 10).await.unwrap().len(), 1);
     // Nor is the owner's row changed by what happens in the other room.
     assert!(!store.set_contact(lost, "guest@mail.example", "en", later(1)).await.unwrap());
-    store.check_room(lost, later(9_000)).await.unwrap();
-    store.see_guest(lost, later(9_000)).await.unwrap();
+    store.check_room(lost, 9, later(9_000)).await.unwrap();
+    store.see_guest(lost, 9, later(9_000)).await.unwrap();
     let row = store.room(owner.id).await.unwrap().unwrap();
     assert_eq!((row.last_checked_at, row.has_contact), (None, false));
 }

@@ -1,0 +1,111 @@
+//! More joins than a node can serve (DESIGN "Bounds").
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt as _;
+use futures_util::future::join_all;
+use sea_orm::{ConnectionTrait as _, TransactionTrait as _};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+
+use crate::support::{Node, PATIENCE, Room, SHOP, TestApp, eventually};
+use crate::with_topology;
+
+/// Sockets at once: more than may run (256), run slowly (64) and wait (8) together.
+const SOCKETS: usize = 400;
+const PLACES: usize = 256 + 64 + 8;
+
+type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+async fn connect(node: &Node, room: &Room) -> Socket {
+    let mut request = format!("ws://{}/ws/chat/{}/", node.address, room.name).into_client_request().expect("a request");
+    request.headers_mut().insert("Origin", SHOP.parse().expect("a header"));
+    tokio_tungstenite::connect_async(request).await.expect("an upgrade").0
+}
+
+/// What a socket ends with, after how long; `None` once a ping is answered.
+async fn outcome(mut socket: Socket) -> Option<(u16, String, Duration)> {
+    use futures_util::SinkExt as _;
+    let began = Instant::now();
+    // One that is closed meanwhile is read below.
+    let _ = socket.send(Message::Ping("joined".into())).await;
+    loop {
+        match tokio::time::timeout(PATIENCE, socket.next()).await.expect("a decision in time") {
+            Some(Ok(Message::Pong(_))) => return None,
+            Some(Ok(Message::Close(Some(close)))) => {
+                return Some((close.code.into(), close.reason.to_string(), began.elapsed()));
+            }
+            Some(Ok(_)) => {}
+            ended => panic!("ended without a code: {ended:?}"),
+        }
+    }
+}
+
+async fn handshakes(app: &TestApp, node: &Node, result: &str) -> f64 {
+    let text = app.http.get(node.url("/metrics")).send().await.expect("metrics").text().await.expect("text");
+    let series = format!("pintalk_handshakes_total{{kind=\"chat\",result=\"{result}\"}} ");
+    text.lines().find_map(|line| line.strip_prefix(&series)?.parse().ok()).expect("a count")
+}
+
+with_topology! {
+    #[clusters]
+    async fn joins_beyond_the_bound_are_refused_at_once_and_the_others_complete_when_the_store_answers(topology) {
+        let flags = ["--limit-joins-waiting", "8", "--limit-handshakes-per-minute", "off", "--limit-sockets-per-room", "off"];
+        let app = TestApp::start_with(topology, &flags).await;
+        let (a, b) = app.two();
+        let host = app.host("host@shop.example").await;
+        let (talking, wanted) = (Room::open(&app, a, &host).await, Room::open(&app, a, &host).await);
+        let (mut guest, mut answering) = (talking.join(b).await, host.join(b, &talking).await);
+        guest.say("before").await;
+        answering.frame().await;
+        let before = handshakes(&app, b, "overloaded").await;
+
+        // Node b has not seen the wanted room: it asks SQL, which holds the question.
+        let lock = app.store.connection().begin().await.expect("a transaction");
+        lock.execute_unprepared("LOCK TABLES chatroom WRITE").await.expect("a lock");
+        let sockets = join_all((0..SOCKETS).map(|_| connect(b, &wanted))).await;
+        let (sender, mut outcomes) = mpsc::unbounded_channel();
+        for socket in sockets {
+            let sender = sender.clone();
+            tokio::spawn(async move { sender.send(outcome(socket).await) });
+        }
+        let mut refused = Vec::new();
+        while refused.len() < SOCKETS - PLACES {
+            let outcome = tokio::time::timeout(PATIENCE, outcomes.recv()).await.expect("in time").expect("an outcome");
+            refused.push(outcome.expect("no join completes without SQL"));
+        }
+        let began = Instant::now();
+        guest.say("meanwhile").await;
+        assert_eq!(answering.frame().await["message"], "meanwhile");
+        let talked = began.elapsed();
+        lock.execute_unprepared("UNLOCK TABLES").await.expect("unlocked");
+        lock.rollback().await.expect("an end");
+
+        let mut joined = 0;
+        while refused.len() + joined < SOCKETS {
+            match tokio::time::timeout(PATIENCE, outcomes.recv()).await.expect("in time").expect("an outcome") {
+                Some(refusal) => refused.push(refusal),
+                None => joined += 1,
+            }
+        }
+        assert!(joined >= 256 + 8, "{joined}");
+        assert!(talked < Duration::from_secs(1), "{talked:?}");
+        let mut hints = BTreeSet::new();
+        for (code, reason, after) in &refused {
+            assert_eq!(*code, 1013, "{reason}");
+            let hint = reason.strip_prefix("retry in ").and_then(|rest| rest.strip_suffix(" ms")).expect("a hint");
+            let hint: u64 = hint.parse().expect("a number");
+            assert!((1_000..=45_000).contains(&hint) && *after < Duration::from_secs(2), "{hint} after {after:?}");
+            hints.insert(hint);
+        }
+        assert!(hints.len() > refused.len() / 2, "{hints:?}");
+        assert!(handshakes(&app, b, "overloaded").await - before >= refused.len() as f64);
+        eventually("a guest joins at once", async || wanted.join(b).await.is_admitted().await.then_some(())).await;
+        drop((guest, answering));
+        app.stop().await;
+    }
+}
