@@ -127,11 +127,11 @@ fn mysql_pool(
         .test_before_acquire(false)
         .before_acquire(move |connection, metadata| {
             let (recycle, options) = acquired.clone();
-            Box::pin(async move { Ok(recycle.may_use(of, connection, metadata, &options).await) })
+            Box::pin(async move { Ok(recycle.may_use(of, connection, metadata.age, &options).await) })
         })
         .after_release(move |connection, metadata| {
             let (recycle, options) = released.clone();
-            Box::pin(async move { Ok(recycle.may_return(of, connection, metadata, &options).await) })
+            Box::pin(async move { Ok(recycle.may_return(of, connection, metadata.age, &options).await) })
         })
         .after_connect(move |connection, _| {
             Box::pin(async move {
@@ -192,7 +192,7 @@ fn sqlite_writer(recycle: &Arc<Recycle>, files: &Arc<Files>) -> SqlitePoolOption
         .test_before_acquire(false)
         .before_acquire(move |_, metadata| {
             let (recycle, files) = acquired.clone();
-            Box::pin(async move { Ok(stays(&files, !recycle.is_discarded(Use::Write, &metadata))) })
+            Box::pin(async move { Ok(stays(&files, !recycle.is_discarded(Use::Write, metadata.age))) })
         })
         .after_release(move |connection, metadata| {
             let (recycle, files) = released.clone();
@@ -200,7 +200,7 @@ fn sqlite_writer(recycle: &Arc<Recycle>, files: &Arc<Files>) -> SqlitePoolOption
                 // A disk that is full rolls a transaction back by itself, and the driver still believes to be in it: what comes
                 // next would only be a part of it, and never be committed.
                 let is_clean = connection.ping().await.is_ok() && !connection.is_in_transaction();
-                Ok(stays(&files, is_clean && !recycle.is_discarded(Use::Write, &metadata)))
+                Ok(stays(&files, is_clean && !recycle.is_discarded(Use::Write, metadata.age)))
             })
         })
 }
@@ -215,7 +215,7 @@ fn stays(files: &Files, stays: bool) -> bool {
 fn sqlite_readers(recycle: &Arc<Recycle>, files: &Arc<Files>) -> SqlitePoolOptions {
     let recycle = recycle.clone();
     sqlite_pool(SQLITE_READERS, false, files).before_acquire(move |_, metadata| {
-        let may_use = !recycle.is_discarded(Use::Read, &metadata);
+        let may_use = !recycle.is_discarded(Use::Read, metadata.age);
         Box::pin(std::future::ready(Ok(may_use)))
     })
 }

@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use sea_orm::sqlx;
-use sea_orm::sqlx::pool::PoolConnectionMetadata;
 
 /// How long an idle or cancelled connection may take to answer before it is closed: a round trip, with room for a slow server.
 const ANSWER: Duration = Duration::from_secs(1);
@@ -74,12 +73,12 @@ impl Recycle {
     }
 
     /// Whether a connection is older than the last fault that a new one may be free of.
-    pub(super) fn is_discarded(&self, of: Use, connection: &PoolConnectionMetadata) -> bool {
+    pub(super) fn is_discarded(&self, of: Use, age: Duration) -> bool {
         let before = match of {
             Use::Read => self.readers.load(Relaxed),
             Use::Write => self.writers.load(Relaxed),
         };
-        before > 0 && self.opened(connection) <= u128::from(before)
+        before > 0 && self.opened(age) <= u128::from(before)
     }
 
     /// Whether an idle connection may be used. The pool closes one that may not.
@@ -87,14 +86,14 @@ impl Recycle {
         &self,
         of: Use,
         connection: &mut C,
-        metadata: PoolConnectionMetadata,
+        age: Duration,
         options: &C::Options,
     ) -> bool {
-        if self.is_silent(&metadata) {
+        if self.is_silent(age) {
             abandon(connection, options).await;
             return false;
         }
-        self.answers(connection, options).await && !self.is_discarded(of, &metadata)
+        self.answers(connection, options).await && !self.is_discarded(of, age)
     }
 
     /// Whether a connection goes back to its pool. One whose operation was cancelled still has its answer to receive, which a
@@ -103,11 +102,11 @@ impl Recycle {
         &self,
         of: Use,
         connection: &mut C,
-        metadata: PoolConnectionMetadata,
+        age: Duration,
         options: &C::Options,
     ) -> bool {
         let cancelled = self.cancelled.load(Relaxed);
-        let is_discarded = self.is_discarded(of, &metadata);
+        let is_discarded = self.is_discarded(of, age);
         let is_clean = cancelled == 0 || self.now().saturating_sub(cancelled) > CANCELLED_FOR.as_millis() as u64;
         if is_clean && !is_discarded {
             return true;
@@ -132,14 +131,14 @@ impl Recycle {
         }
     }
 
-    fn is_silent(&self, connection: &PoolConnectionMetadata) -> bool {
+    fn is_silent(&self, age: Duration) -> bool {
         let before = self.silent.load(Relaxed);
-        before > 0 && self.opened(connection) <= u128::from(before)
+        before > 0 && self.opened(age) <= u128::from(before)
     }
 
     /// In milliseconds, rounded down: of two in the same millisecond the connection is taken for the older.
-    fn opened(&self, connection: &PoolConnectionMetadata) -> u128 {
-        self.began.elapsed().saturating_sub(connection.age).as_millis()
+    fn opened(&self, age: Duration) -> u128 {
+        self.began.elapsed().saturating_sub(age).as_millis()
     }
 }
 
