@@ -170,8 +170,8 @@ impl Archiver {
         }
     }
 
-    /// Exports the backlog, at most once per [`LAG_INTERVAL`]. Every node does, whoever holds the lease: a queue that no node
-    /// archives must not look empty.
+    /// Exports the backlog, at most once per [`LAG_INTERVAL`]. Every node does, with or without the lease: a queue that no
+    /// node archives must not look empty.
     async fn look_at_backlog(&mut self) {
         if self.lag.looked.is_some_and(|looked| looked.elapsed() < LAG_INTERVAL) {
             return;
@@ -324,14 +324,7 @@ impl Archiver {
 
     async fn commit(&self, batch: &[(QueueEntry, Message)]) -> Result<Archived, StoreError> {
         let messages: Vec<Message> = batch.iter().map(|(_, message)| message.clone()).collect();
-        let rooms: HashMap<ChatroomId, BatchRoom> = batch
-            .iter()
-            .map(|(entry, _)| {
-                let key = RoomKey { name: entry.room, chatroom: entry.chatroom };
-                (entry.chatroom, BatchRoom { key, life: entry.life.clone() })
-            })
-            .collect();
-        let rooms: Vec<BatchRoom> = rooms.into_values().collect();
+        let rooms = rooms_of(batch.iter().map(|(entry, _)| entry));
         let unattended: Vec<(ChatroomId, Seq)> = batch
             .iter()
             .filter(|(entry, _)| entry.unattended)
@@ -382,6 +375,16 @@ impl Archiver {
         }
         Ok(())
     }
+}
+
+/// Each room of a batch once, with the epoch of its newest entry.
+pub(crate) fn rooms_of<'a>(entries: impl Iterator<Item = &'a QueueEntry>) -> Vec<BatchRoom> {
+    let of_entry = |entry: &QueueEntry| {
+        let key = RoomKey { name: entry.room, chatroom: entry.chatroom };
+        (entry.chatroom, BatchRoom { key, life: entry.life.clone() })
+    };
+    let rooms: HashMap<ChatroomId, BatchRoom> = entries.map(of_entry).collect();
+    rooms.into_values().collect()
 }
 
 /// The backlogs of all partitions.

@@ -3,18 +3,19 @@
 //! Its nodes must have stopped: they use other keys, so both would assign the same numbers. Every step may be repeated and may
 //! run on several nodes at once: rows have their number as key, and what is removed was archived before.
 //!
-//! **Invariant:** only what matches a row of this database by name and id is archived or removed. Whatever else uses the same
+//! **Invariant:** only what matches a row of this database by name and id is archived or removed. Everything else in the same
 //! Redis keeps its keys.
 
 use std::collections::{HashMap, HashSet};
 
+use crate::archive::rooms_of;
 use crate::broker::queue::QueueEntry;
 use crate::broker::redis::earlier::{EarlierKeys, Fields, PARTITIONS};
 use crate::broker::{Partition, Unavailable};
-use crate::domain::{ChatroomId, Message, RoomKey, RoomName};
+use crate::domain::{ChatroomId, Message, RoomName};
 use crate::protocol::chat::StoredFrame;
 use crate::redis::Redis;
-use crate::store::{BatchRoom, Store, StoreError};
+use crate::store::{Store, StoreError};
 
 /// Fails while nodes of the earlier release hold leases.
 pub(super) async fn wait_for_nodes(redis: &Redis) -> Result<(), Unavailable> {
@@ -143,14 +144,7 @@ impl Taken<'_> {
     /// Returns the messages whose number another message has.
     async fn commit(&self, batch: &[(QueueEntry, Message)]) -> Result<HashSet<(ChatroomId, u64)>, StoreError> {
         let messages: Vec<Message> = batch.iter().map(|(_, message)| message.clone()).collect();
-        let rooms: HashMap<ChatroomId, BatchRoom> = batch
-            .iter()
-            .map(|(entry, _)| {
-                let key = RoomKey { name: entry.room, chatroom: entry.chatroom };
-                (entry.chatroom, BatchRoom { key, life: entry.life.clone() })
-            })
-            .collect();
-        let rooms: Vec<BatchRoom> = rooms.into_values().collect();
+        let rooms = rooms_of(batch.iter().map(|(entry, _)| entry));
         let unattended: Vec<_> = batch.iter().map(|(_, message)| (message.chatroom, message.seq)).collect();
         Ok(self.store.archive(&messages, &rooms, &unattended).await?.conflicts.into_iter().collect())
     }

@@ -1,11 +1,14 @@
 //! What every node does by the clock, all the time: shows that it lives, watches its stores, and finishes what others left. What
 //! one node does for all of them is in `duties`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::MissedTickBehavior;
 
+use super::health::NodeHealth;
 use super::node::Node;
+use crate::hub::Hub;
 use crate::redis::Redis;
 use crate::relay::SWEEP_INTERVAL;
 use crate::shutdown::Shutdown;
@@ -34,31 +37,7 @@ const CLOCK_INTERVAL: Duration = Duration::from_secs(5);
 pub(super) fn start(node: &Node, store: &Store, redis: Option<&Redis>, shutdown: &Shutdown) {
     if let Some(redis) = redis.cloned() {
         let (health, hub) = (node.health.clone(), node.hub.clone());
-        every(shutdown, HEARTBEAT_INTERVAL, move || {
-            let (redis, health, hub) = (redis.clone(), health.clone(), hub.clone());
-            async move {
-                let verified = redis.verify().await.map(|_| ());
-                let suspension = redis.suspension();
-                if suspension.is_some() {
-                    health.set_redis(suspension, None);
-                    // What their clients send would be accepted by no node that has their rooms.
-                    hub.end_all_for_later();
-                    return;
-                }
-                let beat = match verified {
-                    Ok(()) => redis.heartbeat().await.map(|_| ()),
-                    Err(error) => Err(error),
-                };
-                health.set_broker(beat.is_ok());
-                if let Err(error) = beat {
-                    tracing::warn!(%error, "the broker does not answer");
-                } else {
-                    // Logged by what it changes.
-                    let refused = redis.try_writing().await.err().and_then(|_| redis.refuses_writes());
-                    health.set_redis(None, refused);
-                }
-            }
-        });
+        every(shutdown, HEARTBEAT_INTERVAL, move || follow_redis(redis.clone(), health.clone(), hub.clone()));
     }
     if let Some(redis) = redis.cloned() {
         let presence = node.presence.clone();
@@ -144,6 +123,31 @@ pub(super) fn measure_skew(skew: &Skew, shutdown: &Shutdown) {
             }
         }
     });
+}
+
+/// Verifies that Redis belongs to this installation, renews this node's lease, and tries whether Redis accepts writes. Readiness
+/// follows.
+async fn follow_redis(redis: Redis, health: NodeHealth, hub: Arc<Hub>) {
+    let verified = redis.verify().await.map(|_| ());
+    let suspension = redis.suspension();
+    if suspension.is_some() {
+        health.set_redis(suspension, None);
+        // Their messages would be accepted by no node that serves their rooms.
+        hub.end_all_for_later();
+        return;
+    }
+    let beat = match verified {
+        Ok(()) => redis.heartbeat().await.map(|_| ()),
+        Err(error) => Err(error),
+    };
+    health.set_broker(beat.is_ok());
+    if let Err(error) = beat {
+        tracing::warn!(%error, "the broker does not answer");
+    } else {
+        // Its begin and end are logged where it is tried.
+        let refused = redis.try_writing().await.err().and_then(|_| redis.refuses_writes());
+        health.set_redis(None, refused);
+    }
 }
 
 /// Does something again and again until background work is to end.

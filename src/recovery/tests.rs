@@ -200,7 +200,7 @@ async fn a_room_that_sql_lost_becomes_dead_letters_and_no_other_rooms_messages(s
         assert_eq!(step.len(), 2);
         assert!(step.iter().all(|entry| !entry.frame.windows(7).any(|part| part == b"private")));
     }
-    // Whoever still reads the lost room under its old id sees nothing of the other one.
+    // A reader of the lost room under its old id sees nothing of the other one.
     assert!(cluster.node.history.before(key_of(&lost), u64::MAX).await.unwrap().is_empty());
     assert_eq!(cluster.stored(&kept).await, [1, 2, 3]);
     assert_eq!(cluster.node.say(&kept, [4]).await, [4]);

@@ -96,7 +96,7 @@ impl Redis {
         }
     }
 
-    /// The names of this installation, whoever owns the Redis.
+    /// The names of this installation, also while another one owns the Redis.
     pub(crate) fn installed(&self) -> Result<&Keys, Unavailable> {
         let keys = self.shared.ownership.keys.get();
         keys.ok_or_else(|| Unavailable("the installation id is not read from SQL yet".into()))
@@ -169,7 +169,7 @@ impl Redis {
         }
     }
 
-    /// Makes this installation the owner, whatever the owner was.
+    /// Makes this installation the owner, in place of any other.
     ///
     /// # Errors
     /// [`Unavailable`].

@@ -23,8 +23,10 @@ use crate::protocol::{Close, frame};
 use crate::rooms::{RoomError, Rooms};
 use crate::trace::Span;
 
+mod awaited;
 mod meters;
 
+use awaited::Awaited;
 use meters::Meters;
 
 /// How long a message may wait to be acknowledged or refused before its sender is disconnected with a hint to reconnect.
@@ -114,22 +116,6 @@ impl Acceptor {
 #[derive(Debug, Default)]
 struct Released {
     rooms: Mutex<Vec<(RoomName, bool)>>,
-}
-
-/// An accepted message until its sender has received it.
-struct Awaited {
-    deadline: Instant,
-    /// When the sender is disconnected.
-    give_up: Instant,
-    room: RoomName,
-    connection: Arc<Connection>,
-    seq: Seq,
-}
-
-impl Awaited {
-    fn is_settled(&self) -> bool {
-        self.connection.sent() >= self.seq || self.connection.is_ending()
-    }
 }
 
 struct Worker {
