@@ -28,7 +28,7 @@ use crate::media::Media;
 use crate::presence::Presence;
 use crate::presence::memory::MemoryPresence;
 use crate::presence::redis::RedisPresence;
-use crate::recovery::Recoverer;
+use crate::recovery::{Recoverer, RecoveryError};
 use crate::redis::Redis;
 use crate::shutdown::Shutdown;
 use crate::skew::Skew;
@@ -49,6 +49,7 @@ mod upkeep;
 pub use announcer::Announcer;
 pub use cleaner::Cleaner;
 pub use installation::ModeMismatch;
+pub(crate) use installation::no_other_redis;
 use lock::Lock;
 pub use lock::SoleNode;
 use node::{DRAINED_GRACE, Node};
@@ -295,6 +296,10 @@ impl App {
                 tokio::time::sleep(START_RETRY).await;
             }
         }
+        let recoverer = recovery.zip(node.broker.archive_queue()).map(|(recovery, queue)| {
+            Recoverer::new(installation.id, self.store.clone(), node.broker.clone(), queue, recovery)
+        });
+        self.compare_stores(recoverer.as_ref()).await;
         let archive = node.start_archive(&self.store, shutdown);
         self.subscribe(node, archive).await;
         if let Err(error) = node.accounts.measure_old_hashes().await {
@@ -309,8 +314,7 @@ impl App {
             upkeep::measure_skew(skew, shutdown);
         }
         let leader = self.start_duties(node, shutdown);
-        if let (Some(recovery), Some(queue)) = (recovery, node.broker.archive_queue()) {
-            let recoverer = Recoverer::new(installation.id, self.store.clone(), node.broker.clone(), queue, recovery);
+        if let Some(recoverer) = recoverer {
             shutdown.spawn(recoverer.run(leader, shutdown.stopping_token()));
         }
         let (sender, waker) = (self.mail.clone(), node.accounts.mail_waker());
@@ -362,6 +366,21 @@ impl App {
         match outcome {
             Err(error) if !is_temporary(&error) => Err(AppError::Migration(error.to_string())),
             outcome => Ok(outcome),
+        }
+    }
+
+    /// Compares the stores of a cluster of which no node is running.
+    async fn compare_stores(&self, recoverer: Option<&Recoverer>) {
+        let (Some(redis), Some(recoverer)) = (&self.redis, recoverer) else { return };
+        let compare = async || {
+            if redis.live_leases().await? == 0 {
+                recoverer.compare().await?;
+            }
+            Ok::<(), RecoveryError>(())
+        };
+        while let Err(error) = compare().await {
+            tracing::warn!(%error, "failed to compare the stores, retrying");
+            tokio::time::sleep(START_RETRY).await;
         }
     }
 

@@ -38,12 +38,18 @@ const IDLE_INTERVAL: Duration = Duration::from_secs(1);
 /// How long an archiver waits for a database or a broker that is away.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// How long an archiver may take for what is left when its node stops.
+const LAST_ROUND: Duration = Duration::from_secs(5);
+
 /// How often rooms that nobody uses are looked for, and how long a room must be unused.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 const ROOM_IDLE: Duration = Duration::from_secs(3_600);
 
 /// How often it is looked how much waits: two cheap questions a partition.
 const LAG_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Why a message becomes a dead letter whose number another one has in SQL.
+const CONFLICT: &str = "another message has its number";
 
 /// Why a message becomes a dead letter whose room has no row with its id and name.
 const LOST: &str = "sql has no such room";
@@ -137,6 +143,12 @@ impl Archiver {
                 () = stop.cancelled() => {}
             }
         }
+        // The last node that stops leaves nothing behind; another one may have the lease by now.
+        match tokio::time::timeout(LAST_ROUND, self.work()).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::warn!(%error, partition = self.partition.0, "failed to archive before the end"),
+            Err(_) => tracing::warn!(partition = self.partition.0, "no time left to archive before the end"),
+        }
         if let Some((lease, _)) = self.lease.take()
             && let Err(error) = self.queue.release(self.partition, &lease).await
         {
@@ -228,7 +240,7 @@ impl Archiver {
         };
         for (entry, message) in &batch {
             if archived.conflicts.contains(&(message.chatroom, message.seq)) {
-                if !self.dead_letter(lease, entry, "another message has its number").await? {
+                if !self.dead_letter(lease, entry, CONFLICT).await? {
                     return Ok(false);
                 }
                 bytes -= entry.frame.len();
@@ -361,7 +373,7 @@ impl Archiver {
     async fn dead_letter(&self, lease: &ArchiveLease, entry: &QueueEntry, why: &str) -> Result<bool, Unavailable> {
         metrics::counter!(crate::metric::DEAD_LETTERS).increment(1);
         tracing::error!(room = %entry.room, position = entry.position, why, "dead-lettered a message");
-        self.queue.dead_letter(self.partition, lease, &entry.position, why).await
+        self.queue.dead_letter(self.partition, lease, &entry.position, why, why == CONFLICT).await
     }
 
     async fn sweep(&mut self) -> Result<(), Unavailable> {

@@ -1,11 +1,12 @@
 //! Recovery after a store went back in time.
 //!
 //! SQL and the broker both hold a generation. The leader raises it in SQL first, then in the broker: at the start of each
-//! leadership and every minute. SQL below the broker means that SQL was restored to an earlier state; the broker below SQL means
+//! leadership and every 5 s. SQL below the broker means that SQL was restored to an earlier state; the broker below SQL means
 //! the same of Redis. Accepting and archiving report what the generation is too coarse for ([`Recovery::suspect`]).
 //!
 //! Recovery makes every number jump and compares each room of the broker with its row: the state is taken from SQL, messages
-//! that the log has and SQL lacks are archived again, and rooms that SQL has lost become dead letters.
+//! that the log has and SQL lacks are archived again, and rooms that SQL has lost become dead letters. The first node of a
+//! cluster makes the same comparison before it accepts anything: no other node remembers what the stores have shown.
 //!
 //! **Invariant:** the generation rises only after a recovery was completed, so one that was interrupted is repeated.
 
@@ -23,13 +24,11 @@ use crate::broker::{Broker, Partition, Unavailable};
 use crate::domain::{InstallationId, Room, RoomName, Seq};
 use crate::leader::Leader;
 use crate::metric;
-use crate::store::{Store, StoreError};
+use crate::store::{Installation, InstallationMode, Store, StoreError};
 
-/// How often the generations are compared.
-const INTERVAL: Duration = Duration::from_secs(5);
-
-/// How often the leader raises the generation.
-const RAISE_INTERVAL: Duration = Duration::from_secs(60);
+/// How often the generations are compared, and raised by the leader. A store that went back by more is noticed even where it
+/// is in an earlier state of rooms that are quiet.
+pub(crate) const INTERVAL: Duration = Duration::from_secs(5);
 
 /// How long a node's database may be behind the broker before the node stops using the broker: the leader needs a moment to
 /// notice, and minutes for a hundred thousand rooms.
@@ -60,6 +59,8 @@ pub enum RecoveryError {
 pub struct Recovered {
     /// Rooms that were compared.
     pub rooms: u64,
+    /// Rooms whose numbers were behind those in SQL.
+    pub behind: u64,
     /// Messages that are archived again.
     pub archived_again: u64,
     /// Rooms that SQL has lost.
@@ -75,7 +76,6 @@ pub struct Recoverer {
     broker: Arc<dyn Broker>,
     queue: Arc<dyn ArchiveQueue>,
     recovery: Arc<dyn Recovery>,
-    raised: Option<Instant>,
     behind_since: Option<Instant>,
 }
 
@@ -94,7 +94,7 @@ impl Recoverer {
         queue: Arc<dyn ArchiveQueue>,
         recovery: Arc<dyn Recovery>,
     ) -> Self {
-        Self { installation, store, broker, queue, recovery, raised: None, behind_since: None }
+        Self { installation, store, broker, queue, recovery, behind_since: None }
     }
 
     /// Compares again and again until `stop`.
@@ -115,14 +115,14 @@ impl Recoverer {
     pub async fn tick(&mut self, leads: bool) -> Result<Option<Recovered>, RecoveryError> {
         // The broker first: SQL's is raised before the broker's, so that read in this order SQL's is never lower.
         let known = self.recovery.generation().await?;
-        let Some(row) = self.store.installation().await?.filter(|row| row.id == self.installation) else {
-            // Restored from before its first start, or another installation's.
+        let is_own = |row: &Installation| row.id == self.installation && row.mode == InstallationMode::Cluster;
+        let Some(row) = self.store.installation().await?.filter(is_own) else {
+            // Restored from before its first start, another installation's, or served by a single node by now.
             self.recovery.suspend(true);
             return Ok(None);
         };
         let is_behind = known.is_some_and(|known| row.generation < known);
         if !leads {
-            self.raised = None;
             self.behind_since = is_behind.then(|| self.behind_since.unwrap_or_else(Instant::now));
             self.recovery.suspend(self.behind_since.is_some_and(|since| since.elapsed() > GRACE));
             return Ok(None);
@@ -139,25 +139,51 @@ impl Recoverer {
             Some(store) => Some(self.recover(store).await?),
             None => None,
         };
-        let is_due = self.raised.is_none_or(|raised| raised.elapsed() >= RAISE_INTERVAL);
-        if is_due || recovered.is_some() {
-            let next = known.unwrap_or_default().max(row.generation) + 1;
-            self.store.raise_generation(next).await?;
-            self.recovery.raise_generation(next).await?;
-            self.raised = Some(Instant::now());
-        }
+        let next = known.unwrap_or_default().max(row.generation) + 1;
+        self.store.raise_generation(next).await?;
+        self.recovery.raise_generation(next).await?;
         Ok(recovered)
+    }
+
+    /// Compares every room of the broker with its row, before the first node of a cluster accepts anything.
+    ///
+    /// # Errors
+    /// [`RecoveryError`]: call it again.
+    pub async fn compare(&self) -> Result<Recovered, RecoveryError> {
+        let known = self.recovery.generation().await?;
+        let row = self.store.installation().await?;
+        let is_behind = row.zip(known).is_some_and(|(row, known)| row.generation < known);
+        let store = if is_behind { WentBack::Sql } else { WentBack::Redis };
+        let compared = self.reconcile_all(store).await?;
+        if compared != (Recovered { rooms: compared.rooms, ..Recovered::default() }) {
+            let Recovered { rooms, behind, archived_again, lost_rooms, dead_letters } = compared;
+            tracing::error!(
+                rooms,
+                behind,
+                archived_again,
+                lost_rooms,
+                dead_letters,
+                "stores were not in the same state at the start, recovered"
+            );
+        }
+        Ok(compared)
     }
 
     async fn recover(&self, store: WentBack) -> Result<Recovered, RecoveryError> {
         metrics::counter!(metric::RECOVERIES, "store" => store.store()).increment(1);
         tracing::error!(store = store.store(), "store is in an earlier state, recovering: every room's number jumps");
-        let mut all = Recovered::default();
-        let partitions = || (0..self.broker.partitions()).map(Partition);
-        for partition in partitions() {
+        for partition in (0..self.broker.partitions()).map(Partition) {
             self.recovery.begin_epoch(partition).await?;
         }
-        for partition in partitions() {
+        let all = self.reconcile_all(store).await?;
+        let Recovered { rooms, behind, archived_again, lost_rooms, dead_letters } = all;
+        tracing::warn!(store = store.store(), rooms, behind, archived_again, lost_rooms, dead_letters, "recovered");
+        Ok(all)
+    }
+
+    async fn reconcile_all(&self, store: WentBack) -> Result<Recovered, RecoveryError> {
+        let mut all = Recovered::default();
+        for partition in (0..self.broker.partitions()).map(Partition) {
             let mut from = None;
             loop {
                 let page = self.recovery.rooms(partition, from).await?;
@@ -169,8 +195,6 @@ impl Recoverer {
             }
             self.recovery.clear_suspect(partition).await?;
         }
-        let Recovered { rooms, archived_again, lost_rooms, dead_letters } = all;
-        tracing::warn!(store = store.store(), rooms, archived_again, lost_rooms, dead_letters, "recovered");
         Ok(all)
     }
 
@@ -182,6 +206,7 @@ impl Recoverer {
         let outcomes: Vec<Recovered> = outcomes.buffer_unordered(AT_ONCE).try_collect().await?;
         for outcome in outcomes {
             all.rooms += 1;
+            all.behind += outcome.behind;
             all.archived_again += outcome.archived_again;
             all.lost_rooms += outcome.lost_rooms;
             all.dead_letters += outcome.dead_letters;
@@ -201,10 +226,14 @@ impl Recoverer {
             // Redis went back to before the room was deleted.
             None if store == WentBack::Redis => self.broker.bury(name).await?,
             Some(row) if row.id == status.chatroom => {
-                let missing = if store == WentBack::Sql { self.missing(&row).await? } else { Vec::new() };
+                let is_forced = store == WentBack::Sql || status.archived > row.last_seq;
+                let missing = if is_forced { self.missing(&row).await? } else { Vec::new() };
                 let (state, version, stored) = (row.state(), row.state_version, row.last_seq);
-                let room = Reconciled { room: name, chatroom: row.id, state, version, stored, missing };
-                outcome.archived_again = self.recovery.reconcile(&room).await?.unwrap_or_default();
+                outcome.behind = u64::from(stored > status.seq);
+                if is_forced || version > status.version || stored > status.seq {
+                    let room = Reconciled { room: name, chatroom: row.id, state, version, stored, is_forced, missing };
+                    outcome.archived_again = self.recovery.reconcile(&room).await?.unwrap_or_default();
+                }
             }
             _ => {
                 if let Lost::Now(dead) = self.queue.lose_room(name, status.chatroom, LOST, row.is_some()).await? {

@@ -513,6 +513,14 @@ async fn a_database_is_served_in_one_mode_and_a_redis_belongs_to_one_installatio
     let data = data_dir(dir.path());
     let serve = ["serve", "--listen", &listen, "--data-dir", &data];
     printed(&mut on_stores(&["migrate", "up"], &url, None));
+    ask("SET pt:installation installation-of-others");
+    let check = on_stores(&["check"], &url, Some(&redis_url)).output().unwrap();
+    assert!(
+        stdout(&check).contains("WRONG  installation: redis belongs to another installation"),
+        "{}",
+        stdout(&check)
+    );
+    ask("DEL pt:installation");
     refused(&mut on_stores(&["installation", "show"], &url, Some(&redis_url)), 1, "no node has started");
 
     // As a cluster's first start records it.
@@ -545,12 +553,16 @@ async fn a_database_is_served_in_one_mode_and_a_redis_belongs_to_one_installatio
     let mode = |to: &'static str, redis: Option<&str>| on_stores(&["migrate", "mode", to], &url, redis);
     refused(&mut mode("single", None), 1, "--redis-url is required");
     ask(&format!("ZADD pt:an-installation-of-own:nodes {} own.1", (now + 10) * 1_000));
-    refused(&mut mode("single", Some(&redis_url)), 1, "stop them first");
+    refused(&mut mode("single", Some(&redis_url)), 1, "1 nodes of installation an-installation-of-own");
     ask("DEL pt:an-installation-of-own:nodes");
     ask("XADD pt:an-installation-of-own:{0}:queue * f waits");
     refused(&mut mode("single", Some(&redis_url)), 1, "1 messages are not in SQL yet");
     ask("DEL pt:an-installation-of-own:{0}:queue");
+    ask("HSET pt:an-installation-of-own:{0}:life mark 5f");
     printed(&mut mode("single", Some(&redis_url)));
+    // A node of the cluster that was suspended, and resumes, can accept nothing there.
+    assert_eq!(ask("GET pt:installation").trim(), "an-installation-of-own:single");
+    assert_eq!(ask("HEXISTS pt:an-installation-of-own:{0}:life mark").trim(), ":0");
     refused(&mut on_stores(&serve, &url, Some(&redis_url)), 64, "--redis-url: must not be given");
     let mut single = on_stores(&serve, &url, None).stderr(Stdio::null()).spawn().unwrap();
     let began = Instant::now();

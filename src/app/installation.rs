@@ -1,6 +1,7 @@
 //! The installation at a node's start: whether the database is served this way, and whether the Redis belongs to it.
 
 use std::fmt;
+use std::time::Duration;
 
 use super::{App, AppError, START_RETRY, earlier};
 use crate::broker::Unavailable;
@@ -8,6 +9,9 @@ use crate::config::Mode;
 use crate::domain::InstallationId;
 use crate::redis::{Owner, Redis};
 use crate::store::{Installation, InstallationMode, Store, StoreError};
+
+/// How long an empty Redis is not claimed, to see whether a leader on another Redis raises the generation meanwhile.
+const OTHER_LEADER: Duration = Duration::from_secs(12);
 
 /// A node was started in another way than the database is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +79,14 @@ pub(super) async fn attach(redis: &Redis, store: &Store) -> Result<(), Unavailab
 
 /// Verifies or claims the Redis, after what an earlier release left in it was taken over. The inner error: try again.
 pub(super) async fn claim(redis: &Redis, store: &Store) -> Result<Result<(), Unavailable>, AppError> {
-    if let Err(error) = earlier::wait_for_nodes(redis).await {
+    let prepared = async {
+        earlier::wait_for_nodes(redis).await?;
+        if redis.is_retired().await? {
+            return redis.adopt().await;
+        }
+        if redis.owner().await?.is_none() { no_other_redis(store).await } else { Ok(()) }
+    };
+    if let Err(error) = prepared.await {
         return Ok(Err(error));
     }
     match redis.verify().await {
@@ -91,4 +102,22 @@ pub(super) async fn claim(redis: &Redis, store: &Store) -> Result<Result<(), Una
         Err(error) => return Ok(Err(error)),
     }
     Ok(earlier::take_over(redis, store).await)
+}
+
+/// Fails if nodes of this installation run on another Redis: their leader raises the generation every 5 s.
+pub(crate) async fn no_other_redis(store: &Store) -> Result<(), Unavailable> {
+    let generation = async || Ok::<_, Unavailable>(store.installation().await?.map_or(0, |row| row.generation));
+    let before = generation().await?;
+    if before == 0 {
+        // No node has led yet.
+        return Ok(());
+    }
+    tokio::time::sleep(OTHER_LEADER).await;
+    if generation().await? == before {
+        return Ok(());
+    }
+    Err(Unavailable(
+        "this redis is empty, and nodes of this installation are running on another one: compare --redis-url with theirs"
+            .into(),
+    ))
 }

@@ -100,13 +100,15 @@ pub trait ArchiveQueue: Send + Sync + 'static {
         marks: &[ArchivedMark],
     ) -> Result<bool, Unavailable>;
 
-    /// Moves an entry that SQL will never take to the dead letters, with the reason. `false`: the lease is lost.
+    /// Moves an entry that SQL will never take to the dead letters, with the reason. With `is_conflict` another message has its
+    /// number, so the broker may have gone back in time. `false`: the lease is lost.
     async fn dead_letter(
         &self,
         partition: Partition,
         lease: &ArchiveLease,
         position: &str,
         why: &str,
+        is_conflict: bool,
     ) -> Result<bool, Unavailable>;
 
     /// Removes a room that SQL has lost, or has under another id (`seed_again`). Its messages become dead letters.

@@ -48,6 +48,8 @@ pub struct Reconciled {
     pub version: u64,
     /// The highest number in SQL.
     pub stored: Seq,
+    /// Whether SQL's state counts although its version is lower than the broker's: SQL went back.
+    pub is_forced: bool,
     /// Numbers that the broker's log has and SQL has not, ascending.
     pub missing: Vec<Seq>,
 }

@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::{Failure, block_on, log_for_a_command, open_store_to_look, print_line};
-use crate::app::{AppError, SoleNode};
+use crate::app::{AppError, SoleNode, no_other_redis};
 use crate::broker::redis::RedisBroker;
 use crate::clock::{Chance, Clock as _, SystemClock};
 use crate::config::{self, Hidden, Mode, RedisUrl, StoreArgs};
@@ -41,19 +41,20 @@ pub(super) enum ServedBy {
 pub(super) fn run(command: &InstallationCommand) -> Result<u8, Failure> {
     log_for_a_command();
     match command {
-        InstallationCommand::Show(args) => with_stores(args, show),
-        InstallationCommand::Adopt(args) => with_stores(args, adopt),
+        InstallationCommand::Show(args) => with_stores(args, recorded, show),
+        InstallationCommand::Adopt(args) => with_stores(args, ensured, adopt),
     }
 }
 
 fn with_stores(
     args: &InstallationArgs,
+    read: impl AsyncFnOnce(&Store) -> Result<Installation, Failure>,
     work: impl AsyncFnOnce(Installation, Option<&Redis>) -> Result<(), Failure>,
 ) -> Result<u8, Failure> {
     let stores = config::stores(&args.store, args.redis_url.as_ref())?;
     block_on(async {
         let store = open_store_to_look(stores.database()).await?;
-        let installation = recorded(&store).await?;
+        let installation = read(&store).await?;
         let redis = stores.redis().map(connect).transpose()?;
         if let Some(redis) = &redis {
             redis.install(installation.id);
@@ -72,6 +73,9 @@ async fn show(installation: Installation, redis: Option<&Redis>) -> Result<(), F
     if let Some(redis) = redis {
         match redis.owner().await.map_err(unreachable)? {
             Some(owner) if owner == installation.id.as_str() => print_line("redis belongs to it")?,
+            Some(_) if redis.is_retired().await.map_err(unreachable)? => {
+                print_line("redis belonged to it, until a single node took over")?;
+            }
             Some(owner) => print_line(&format!("redis belongs to another installation, {owner}"))?,
             None => print_line("redis belongs to no installation")?,
         }
@@ -110,8 +114,12 @@ pub(super) async fn set_mode(store: &Store, stores: &Mode, to: ServedBy, redis_i
     if installation.mode != to {
         match (installation.mode, stores.redis()) {
             (InstallationMode::Single, _) => drop(SoleNode::acquire(store).await?),
-            (InstallationMode::Cluster, Some(url)) => check_cluster_stopped(url, installation.id).await?,
-            (InstallationMode::Cluster, None) if redis_is_lost => {}
+            (InstallationMode::Cluster, Some(url)) => retire(url, installation.id).await?,
+            // Nodes that still run cannot be seen in a Redis that is lost, but their leader writes to SQL.
+            (InstallationMode::Cluster, None) if redis_is_lost => {
+                let running = |_| Failure::new("nodes of this cluster are running: stop them first");
+                no_other_redis(store).await.map_err(running)?;
+            }
             (InstallationMode::Cluster, None) => {
                 return Err(Failure::new(
                     "--redis-url is required: messages that are not in SQL yet are in the cluster's Redis; if that Redis no \
@@ -125,8 +133,8 @@ pub(super) async fn set_mode(store: &Store, stores: &Mode, to: ServedBy, redis_i
     Ok(())
 }
 
-/// Refuses while a cluster's nodes run, or while its Redis has messages that SQL does not have.
-async fn check_cluster_stopped(url: &RedisUrl, id: InstallationId) -> Result<(), Failure> {
+/// Ends a cluster's use of its Redis. Refused while its nodes run, or while the Redis has messages that SQL does not have.
+async fn retire(url: &RedisUrl, id: InstallationId) -> Result<(), Failure> {
     let redis = connect(url)?;
     redis.install(id);
     let checked = async {
@@ -134,7 +142,7 @@ async fn check_cluster_stopped(url: &RedisUrl, id: InstallationId) -> Result<(),
         refuse_live_leases(&redis, id).await?;
         let waiting = RedisBroker::new(redis.clone(), Chance::from_entropy(), 0).backlog_of_all().await;
         match waiting.map_err(unreachable)? {
-            0 => Ok(()),
+            0 => redis.retire().await.map_err(unreachable),
             waiting => Err(Failure::new(format!(
                 "{waiting} messages are not in SQL yet: start a node of the cluster, and wait until \
                  pintalk_archive_lag_messages is 0"
@@ -150,8 +158,8 @@ async fn refuse_live_leases(redis: &Redis, id: InstallationId) -> Result<(), Fai
     match redis.live_leases_of(id).await.map_err(unreachable)? {
         0 => Ok(()),
         live => Err(Failure::new(format!(
-            "{live} nodes of installation {id} are running on this Redis: stop them first (a lease of a node that was killed \
-             ends after 15 s)"
+            "{live} nodes of installation {id} are running on this Redis, or have stopped within the last 15 s: stop them, and \
+             wait until their leases have ended"
         ))),
     }
 }
@@ -159,6 +167,12 @@ async fn refuse_live_leases(redis: &Redis, id: InstallationId) -> Result<(), Fai
 async fn recorded(store: &Store) -> Result<Installation, Failure> {
     let installation = store.installation().await?;
     installation.ok_or_else(|| Failure::new("this database has no installation yet: no node has started on it"))
+}
+
+/// The installation; a database on which no node has started yet becomes a cluster's.
+async fn ensured(store: &Store) -> Result<Installation, Failure> {
+    let candidate = InstallationId::from_random(Chance::from_entropy().bytes());
+    Ok(store.ensure_installation(candidate, InstallationMode::Cluster, SystemClock.now()).await?)
 }
 
 fn connect(url: &RedisUrl) -> Result<Redis, Failure> {

@@ -37,6 +37,9 @@ on_every_database!(
     a_room_that_sql_lost_becomes_dead_letters_and_no_other_rooms_messages,
     an_earlier_redis_takes_over_what_sql_decided,
     an_interrupted_recovery_is_repeated,
+    the_first_node_of_a_cluster_compares_the_stores,
+    a_number_that_was_assigned_twice_starts_a_recovery,
+    a_retired_redis_accepts_nothing_and_begins_another_epoch,
     a_node_on_another_database_stops_using_redis,
 );
 
@@ -266,6 +269,63 @@ async fn an_interrupted_recovery_is_repeated(stage: Stage) {
     assert_eq!(cluster.tick().await, None);
 }
 
+async fn the_first_node_of_a_cluster_compares_the_stores(stage: Stage) {
+    let mut cluster = Cluster::on(stage).await;
+    let (back, lost) = (cluster.node.room().await, cluster.node.room().await);
+    cluster.tick().await;
+    cluster.node.say(&back, 1..=5).await;
+    cluster.node.say(&lost, 1..=5).await;
+    cluster.archived(&lost, 5).await;
+    cluster.archived(&back, 5).await;
+    let key = format!("{PT}{{0}}:room:{}", back.name);
+    let before: bytes::Bytes = cluster.node.redis().raw("DUMP", &[&key]).await;
+    cluster.node.say(&back, 6..=10).await;
+    cluster.archived(&back, 10).await;
+    cluster.stop_archive().await;
+    assert_eq!(cluster.recoverer.compare().await.unwrap(), Recovered { rooms: 2, ..Recovered::default() });
+    // No node runs: none remembers a tick, and both stores agree on the generation.
+    cluster.node.redis().restore(&key, before).await;
+    cluster.restore_sql(&lost, 2, 1).await;
+    let compared = cluster.recoverer.compare().await.unwrap();
+    assert_eq!((compared.behind, compared.archived_again, compared.dead_letters), (1, 3, 0));
+    cluster.start_archive();
+    let first = cluster.stage.node().await;
+    assert!(first.say(&back, [11]).await[0] > 10_000);
+    until("sql has all of it again", || async { cluster.stored(&lost).await == [1, 2, 3, 4, 5] }).await;
+}
+
+async fn a_number_that_was_assigned_twice_starts_a_recovery(stage: Stage) {
+    let mut cluster = Cluster::on(stage).await;
+    let room = cluster.node.room().await;
+    cluster.node.say(&room, 1..=3).await;
+    cluster.archived(&room, 3).await;
+    cluster.tick().await;
+    let key = format!("{PT}{{0}}:room:{}", room.name);
+    cluster.node.redis().raw::<i64>("HSET", &[&key, "seq", "1", "archived", "1"]).await;
+    cluster.node.redis().raw::<u64>("DEL", &[&format!("{PT}{{0}}:log:{}", room.name)]).await;
+    assert_eq!(cluster.node.say(&room, [4]).await, [2]);
+    until("it is a dead letter", || async { cluster.dead_letters().await.len() == 1 }).await;
+    assert_eq!(cluster.tick().await.unwrap().rooms, 1);
+    assert!(cluster.node.say(&room, [5]).await[0] > 10_000);
+    assert_eq!(cluster.stored(&room).await.len(), 3);
+}
+
+async fn a_retired_redis_accepts_nothing_and_begins_another_epoch(stage: Stage) {
+    let cluster = Cluster::on(stage).await;
+    let room = cluster.node.room().await;
+    assert_eq!(cluster.node.say(&room, [1]).await, [1]);
+    cluster.archived(&room, 1).await;
+    cluster.node.redis().retire().await.unwrap();
+    let partition = cluster.node.broker.partition_of(room.name);
+    for _ in 0..2 {
+        assert!(cluster.node.broker.accept(partition, &[&guest(&room, "a")]).await.is_err());
+    }
+    assert!(cluster.node.redis().is_retired().await.unwrap());
+    cluster.node.redis().adopt().await.unwrap();
+    assert_eq!(cluster.node.redis().verify().await, Ok(crate::redis::Owner::Ours));
+    assert!(cluster.node.say(&room, [2]).await[0] > 10_000);
+}
+
 async fn a_node_on_another_database_stops_using_redis(stage: Stage) {
     let mut cluster = Cluster::on(stage).await;
     let room = cluster.node.room().await;
@@ -282,6 +342,12 @@ async fn a_node_on_another_database_stops_using_redis(stage: Stage) {
     cluster.sql("UPDATE installation SET generation = 9".to_owned()).await;
     cluster.recoverer.tick(false).await.unwrap();
     assert_eq!(cluster.node.say(&room, [1]).await, [1]);
+    cluster.sql("UPDATE installation SET mode = 'single'".to_owned()).await;
+    cluster.recoverer.tick(true).await.unwrap();
+    assert!(cluster.node.redis().suspension().is_some(), "a single node serves the database");
+    cluster.sql("UPDATE installation SET mode = 'cluster'".to_owned()).await;
+    cluster.recoverer.tick(true).await.unwrap();
+    assert_eq!(cluster.node.redis().suspension(), None);
     cluster.sql("UPDATE installation SET installation_id = 'test-installation-0002'".to_owned()).await;
     cluster.recoverer.tick(true).await.unwrap();
     assert!(cluster.node.redis().suspension().is_some(), "another installation's database");

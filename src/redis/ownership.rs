@@ -145,6 +145,14 @@ impl Redis {
         Ok(Owner::Ours)
     }
 
+    /// How many leases of this installation's nodes are live.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn live_leases(&self) -> Result<u64, Unavailable> {
+        self.live_leases_in(self.installed()?.nodes()).await
+    }
+
     /// The installation that owns this Redis, if any does.
     ///
     /// # Errors
@@ -176,6 +184,32 @@ impl Redis {
     pub async fn adopt(&self) -> Result<(), Unavailable> {
         let id = self.installed()?.id();
         call(|| self.client().set::<(), _, _>(INSTALLATION, id.as_str(), None, None, false)).await
+    }
+
+    /// Ends the use of this Redis by a cluster: its owner is a text that no running node accepts, and no partition accepts
+    /// messages. The next start of the cluster claims it again, in another epoch.
+    ///
+    /// # Errors
+    /// [`Unavailable`]: call it again.
+    pub async fn retire(&self) -> Result<(), Unavailable> {
+        let keys = self.keys()?;
+        let retired = retired(keys.id());
+        call(|| self.client().set::<(), _, _>(INSTALLATION, &retired, None, None, false)).await?;
+        for partition in (0..self.partitions()).map(Partition) {
+            let life = keys.partition(partition, "life");
+            call(|| self.client().hdel::<(), _, _>(&life, "mark")).await?;
+        }
+        let count = keys.shared("partitions");
+        call(|| self.client().del::<(), _>(&count)).await
+    }
+
+    /// Whether this installation has [retired](Self::retire) this Redis.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn is_retired(&self) -> Result<bool, Unavailable> {
+        let id = self.installed()?.id();
+        Ok(self.owner().await?.is_some_and(|owner| owner == retired(id)))
     }
 
     /// How many nodes of a release before installations had an id are running.
@@ -288,4 +322,9 @@ impl Redis {
         let (key, count) = (keys.shared("partitions"), i64::from(self.partitions()));
         call(|| self.client().set::<(), _, _>(&key, count, None, None, false)).await
     }
+}
+
+/// What the owner's key holds while a single node serves the database of an installation.
+fn retired(id: InstallationId) -> String {
+    format!("{id}:single")
 }

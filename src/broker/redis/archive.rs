@@ -89,10 +89,12 @@ impl ArchiveQueue for RedisBroker {
         lease: &ArchiveLease,
         position: &str,
         why: &str,
+        is_conflict: bool,
     ) -> Result<bool, Unavailable> {
         let kinds = ["archiver", "queue", "dead"];
         let keys = kinds.iter().map(|kind| self.key(partition, kind)).collect::<Result<Vec<String>, _>>()?;
-        let args: Vec<Value> = vec![lease.0.as_str().into(), position.into(), why.into()];
+        let args: Vec<Value> =
+            vec![lease.0.as_str().into(), position.into(), why.into(), i64::from(is_conflict).into()];
         let done = self.redis.eval(&self.scripts.dead_letter, keys, args).await?;
         Ok(done.as_i64() == Some(1))
     }

@@ -81,6 +81,7 @@ impl Recovery for RedisBroker {
             (room.version as i64).into(),
             (room.stored as i64).into(),
             self.redis.node().as_str().into(),
+            i64::from(room.is_forced).into(),
         ];
         args.extend(room.missing.iter().map(|seq| Value::from(*seq as i64)));
         let again = self.redis.eval(&self.scripts.reconcile, keys, args).await?;

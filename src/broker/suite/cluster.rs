@@ -372,6 +372,22 @@ async fn a_node_that_is_connected_and_deaf_is_found_and_hears_again() {
     .await;
 }
 
+/// A probe that Redis refuses is a missing probe.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_may_not_publish_is_found_and_recovers() {
+    Stage::cluster(crate::store::Dialect::Sqlite, |stage| async move {
+        let node = stage.node().await;
+        let room = node.room().await;
+        let _: Vec<String> = node.redis().everywhere("ACL", &["SETUSER", "default", "resetchannels"]).await;
+        until("it is found", || async { !node.broker.hears() }).await;
+        let _: Vec<String> = node.redis().everywhere("ACL", &["SETUSER", "default", "allchannels"]).await;
+        until("it receives", || async { node.broker.hears() }).await;
+        node.say(&room, [1]).await;
+        node.ear.publications(room.name, 1).await;
+    })
+    .await;
+}
+
 /// What was given up before replicas had it is shown by the archive, once they do.
 async fn what_nobody_sends_again_is_shown_once_replicas_have_it(mut stage: Stage) {
     let node = stage.node().await;

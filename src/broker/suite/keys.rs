@@ -71,7 +71,7 @@ async fn every_key_is_in_the_slot_of_its_partition(stage: Stage) {
         let entries = queue.read(partition, 10).await.unwrap();
         let marks =
             [ArchivedMark { room: room.name, archived: 1, state: RoomState::Open, version: 0, stored: Some(0) }];
-        assert!(queue.dead_letter(partition, &lease, &entries[1].position, "why").await.unwrap());
+        assert!(queue.dead_letter(partition, &lease, &entries[1].position, "why", false).await.unwrap());
         assert!(queue.finish(partition, &lease, &entries[0].position, 0, &marks).await.unwrap());
         queue.remove_idle(partition, Duration::from_secs(3_600)).await.unwrap();
         node.rooms.change(room.name, RoomChange::Close).await.unwrap();

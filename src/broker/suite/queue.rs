@@ -15,6 +15,7 @@ use crate::domain::{Room, Seq};
 on_a_cluster!(
     what_is_accepted_is_queued_in_order_with_its_life,
     one_node_at_a_time_holds_a_lease,
+    leases_and_tickets_of_a_clock_that_was_ahead_are_not_valid,
     without_the_lease_nothing_is_done,
     a_mark_never_falls,
     closing_a_room_that_is_archived_deletes_its_log,
@@ -91,6 +92,22 @@ async fn one_node_at_a_time_holds_a_lease(stage: Stage) {
     assert_eq!(queue(&one).lease(partition).await.unwrap(), None);
 }
 
+async fn leases_and_tickets_of_a_clock_that_was_ahead_are_not_valid(stage: Stage) {
+    let (one, other) = (stage.node().await, stage.node().await);
+    let room = one.unseeded_room().await;
+    let partition = one.broker.partition_of(room.name);
+    queue(&one).lease(partition).await.unwrap().unwrap();
+    one.broker.begin_seed(room.name).await.unwrap().unwrap();
+    assert_eq!(queue(&other).lease(partition).await.unwrap(), None);
+    // As after the server's clock was put back by an hour.
+    for key in one.redis().keys_with(":archiver").await.iter().chain(&one.redis().keys_with(":seed:").await) {
+        assert_eq!(one.redis().raw::<i64>("PEXPIRE", &[key, "3600000"]).await, 1);
+    }
+    assert!(queue(&other).lease(partition).await.unwrap().is_some());
+    assert!(other.broker.begin_seed(room.name).await.unwrap().is_some());
+    assert_eq!(queue(&one).lease(partition).await.unwrap(), None);
+}
+
 async fn without_the_lease_nothing_is_done(stage: Stage) {
     let (one, other) = (stage.node().await, stage.node().await);
     let room = one.room().await;
@@ -101,7 +118,7 @@ async fn without_the_lease_nothing_is_done(stage: Stage) {
     queue(&other).lease(partition).await.unwrap().unwrap();
     let last = queue(&one).read(partition, 10).await.unwrap().pop().unwrap().position;
     assert!(!queue(&one).finish(partition, &lost, &last, 0, &[mark(&room, 2)]).await.unwrap());
-    assert!(!queue(&one).dead_letter(partition, &lost, &last, "why").await.unwrap());
+    assert!(!queue(&one).dead_letter(partition, &lost, &last, "why", false).await.unwrap());
     assert_eq!(status(&one, &room).await.archived, 0);
     assert_eq!(queue(&one).read(partition, 10).await.unwrap().len(), 2);
 }
@@ -190,7 +207,7 @@ async fn a_dead_letter_is_kept_with_its_reason_and_stays_readable(stage: Stage) 
     let lease = queue(&node).lease(partition).await.unwrap().unwrap();
     let entries = queue(&node).read(partition, 10).await.unwrap();
     for _ in 0..2 {
-        assert!(queue(&node).dead_letter(partition, &lease, &entries[1].position, "poison").await.unwrap());
+        assert!(queue(&node).dead_letter(partition, &lease, &entries[1].position, "poison", false).await.unwrap());
     }
     let left = queue(&node).read(partition, 10).await.unwrap();
     assert_eq!(
@@ -216,7 +233,7 @@ async fn what_retention_took_is_in_no_log_though_a_dead_letter_kept_it(stage: St
     let partition = node.broker.partition_of(room.name);
     let lease = queue(&node).lease(partition).await.unwrap().unwrap();
     let entries = queue(&node).read(partition, 10).await.unwrap();
-    assert!(queue(&node).dead_letter(partition, &lease, &entries[1].position, "poison").await.unwrap());
+    assert!(queue(&node).dead_letter(partition, &lease, &entries[1].position, "poison", false).await.unwrap());
     assert!(queue(&node).finish(partition, &lease, &entries[2].position, 0, &[mark(&room, 3)]).await.unwrap());
     node.rooms.change(room.name, RoomChange::Close).await.unwrap();
     assert_eq!(log(&node, &room).await, [1, 2, 3]);
@@ -312,6 +329,8 @@ async fn a_redis_without_memory_is_archived_and_goes_on(stage: Stage) {
     let _: Vec<String> = node.redis().everywhere("CONFIG", &["SET", "maxmemory", "1"]).await;
     let partition = node.broker.partition_of(room.name);
     assert!(node.broker.accept(partition, &[&guest(&room, "refused")]).await.is_err());
+    assert!(node.redis().try_writing().await.is_err());
+    assert!(node.redis().refuses_writes().is_some_and(|why| why.contains("OOM")));
     // What frees memory goes on, and so does what shows that nodes live and who is where.
     node.redis().heartbeat().await.unwrap();
     node.broker.set_members(room.name, 1, 0).await.unwrap();
@@ -320,4 +339,6 @@ async fn a_redis_without_memory_is_archived_and_goes_on(stage: Stage) {
     assert_eq!(queue(&node).read(partition, 10).await.unwrap().len(), 0);
     let _: Vec<String> = node.redis().everywhere("CONFIG", &["SET", "maxmemory", "0"]).await;
     assert_eq!(node.say(&room, [4]).await, [4]);
+    node.redis().try_writing().await.unwrap();
+    assert_eq!(node.redis().refuses_writes(), None);
 }

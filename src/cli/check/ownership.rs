@@ -17,7 +17,11 @@ pub(super) async fn check(mode: &Mode) -> Vec<Finding> {
     let Ok(store) = Store::connect(url).await else { return Vec::new() };
     let recorded = store.installation().await;
     store.close().await;
-    let Ok(Some(recorded)) = recorded else { return Vec::new() };
+    let recorded = match recorded {
+        Ok(Some(recorded)) => recorded,
+        Ok(None) => return unclaimed(mode).await,
+        Err(_) => return Vec::new(),
+    };
     let mut findings = vec![if recorded.mode == mode.of_installation() {
         Finding::good(format!("installation: {}", recorded.id))
     } else {
@@ -29,13 +33,24 @@ pub(super) async fn check(mode: &Mode) -> Vec<Finding> {
     findings
 }
 
+/// A database on which no node has started yet can only use a Redis that has no owner.
+async fn unclaimed(mode: &Mode) -> Vec<Finding> {
+    let Some(url) = mode.redis() else { return Vec::new() };
+    let candidate = InstallationId::from_random(Chance::from_entropy().bytes());
+    owner(url, candidate).await.into_iter().collect()
+}
+
 async fn owner(url: &RedisUrl, own: InstallationId) -> Option<Finding> {
     let node = NodeId::from_random(Chance::from_entropy().bytes());
     let redis = Redis::new(url.expose(), node).ok()?;
-    let owner = redis.owner().await;
+    redis.install(own);
+    let (owner, is_retired) = (redis.owner().await, redis.is_retired().await);
     redis.quit().await;
     // A Redis that does not answer is a finding of its own already.
     Some(match owner.ok()? {
+        Some(_) if is_retired == Ok(true) => {
+            Finding::good("installation: redis belonged to it, a node will claim it again")
+        }
         Some(owner) if owner == own.as_str() => Finding::good("installation: redis belongs to it"),
         Some(owner) => Finding::wrong(format!(
             "installation: redis belongs to another installation, {owner}: give the Redis of this installation, or run \

@@ -389,6 +389,18 @@ async fn what_does_not_come_back_in_a_second_is_read_from_the_log() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_sender_who_never_receives_an_accepted_message_is_disconnected() {
+    let stage = Stage::new([Fault::Unheard]).await;
+    let (guest, _guard) = stage.guest(room(1));
+    let began = Instant::now();
+    stage.say(&guest, room(1), "a");
+    assert!(matches!(ended(&guest).await, Close::TryLater { .. }));
+    let waited = began.elapsed();
+    assert!((PATIENCE..PATIENCE + ECHO_TIMEOUT * 2).contains(&waited), "{waited:?}");
+    stage.end().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_arrives_during_a_call_goes_with_the_next() {
     let stage = Stage::slow([], Duration::from_millis(50)).await;
     let (guest, _guard) = stage.guest(room(1));

@@ -3,7 +3,7 @@
 -- log keeps it.
 --
 -- KEYS 1  {k}:archiver  2  {k}:queue  3  {k}:dead
--- ARGV 1  holder of the lease  2  entry  3  why
+-- ARGV 1  holder of the lease  2  entry  3  why  4  `1` if another message has its number: then this server assigned it twice
 -- Returns 0, and changes nothing, if the lease is lost.
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 local p = string.sub(KEYS[2], 1, -6)
@@ -24,4 +24,5 @@ if entry then
   local queued = tonumber(redis.call('HGET', p .. 'life', 'queued') or 0) - #(of.f or '')
   redis.call('HSET', p .. 'life', 'queued', string.format('%.0f', math.max(0, queued)))
 end
+if ARGV[4] == '1' then redis.call('HSET', p .. 'life', 'suspect', 'redis') end
 return 1

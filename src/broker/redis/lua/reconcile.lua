@@ -1,15 +1,15 @@
 #!lua flags=allow-oom
--- Brings a room in line with its row after a store went back in time.
+-- Brings a room in line with its row after a store may have gone back in time.
 --
 -- KEYS 1  {k}:room:<name>  2  {k}:log:<name>  3  {k}:queue
 -- ARGV 1  room  2  chatroom  3  state and  4  version as SQL has them  5  the highest number in SQL  6  the calling node
---      7… numbers that the log has and SQL has not, ascending
+--      7  `1` if the state of SQL counts although its version is lower  8… numbers that the log has and SQL has not, ascending
 -- Returns how many messages were queued again, or -1 if the room is another one by now.
-local hash = redis.call('HMGET', KEYS[1], 'state', 'seq', 'archived', 'id', 'life')
+local hash = redis.call('HMGET', KEYS[1], 'state', 'seq', 'archived', 'id', 'life', 'sv')
 if not hash[1] or hash[1] == 'deleted' or hash[4] ~= ARGV[2] then return -1 end
 local life = string.sub(KEYS[3], 1, -6) .. 'life'
 local seq, archived, again, bytes = tonumber(hash[2]), tonumber(hash[3]), 0, 0
-for i = 7, #ARGV do
+for i = 8, #ARGV do
   -- What is above `archived` is in the queue already.
   local entry = tonumber(ARGV[i]) <= archived and redis.call('XRANGE', KEYS[2], ARGV[i], ARGV[i])[1]
   if entry then
@@ -21,12 +21,14 @@ for i = 7, #ARGV do
 end
 if again > 0 then
   redis.call('HINCRBY', life, 'queued', bytes)
-  archived = math.min(archived, tonumber(ARGV[7]) - 1)
+  archived = math.min(archived, tonumber(ARGV[8]) - 1)
 end
 if tonumber(ARGV[5]) > seq then
   seq = tonumber(ARGV[5])
   redis.call('HSET', KEYS[1], 'life', 'behind')
 end
-redis.call('HSET', KEYS[1], 'state', ARGV[3], 'sv', ARGV[4], 'seq', string.format('%.0f', seq), 'archived',
-  string.format('%.0f', archived))
+if ARGV[7] == '1' or tonumber(ARGV[4]) > tonumber(hash[6]) then
+  redis.call('HSET', KEYS[1], 'state', ARGV[3], 'sv', ARGV[4])
+end
+redis.call('HSET', KEYS[1], 'seq', string.format('%.0f', seq), 'archived', string.format('%.0f', archived))
 return again
