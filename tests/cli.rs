@@ -507,11 +507,9 @@ async fn a_database_is_served_in_one_mode_and_a_redis_belongs_to_one_installatio
     let ask = |what: &str| redis.ask_one(0, what).unwrap();
     let database = TestDatabase::create(Database::MySql).await;
     let (url, redis_url) = (database.url.clone(), redis.url());
-    let (dir, port) = (tempfile::tempdir().unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
-    let listen = port.local_addr().unwrap().to_string();
-    drop(port);
+    let dir = tempfile::tempdir().unwrap();
     let data = data_dir(dir.path());
-    let serve = ["serve", "--listen", &listen, "--data-dir", &data];
+    let serve = ["serve", "--listen", "127.0.0.1:0", "--data-dir", &data];
     printed(&mut on_stores(&["migrate", "up"], &url, None));
     ask("SET pt:installation installation-of-others");
     let check = on_stores(&["check"], &url, Some(&redis_url)).output().unwrap();
@@ -564,7 +562,9 @@ async fn a_database_is_served_in_one_mode_and_a_redis_belongs_to_one_installatio
     assert_eq!(ask("GET pt:installation").trim(), "an-installation-of-own:single");
     assert_eq!(ask("HEXISTS pt:an-installation-of-own:{0}:life mark").trim(), ":0");
     refused(&mut on_stores(&serve, &url, Some(&redis_url)), 64, "--redis-url: must not be given");
-    let mut single = on_stores(&serve, &url, None).stderr(Stdio::null()).spawn().unwrap();
+    let listen = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let serve_here = ["serve", "--listen", &listen, "--data-dir", &data];
+    let mut single = on_stores(&serve_here, &url, None).stderr(Stdio::null()).spawn().unwrap();
     let began = Instant::now();
     while !is_ready(&listen) {
         assert!(began.elapsed() < Duration::from_secs(20), "the single node is not ready");
