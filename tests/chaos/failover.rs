@@ -197,8 +197,13 @@ async fn what_the_replicas_lack_and_sql_has_is_kept() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_neither_the_replicas_nor_sql_have_is_all_that_is_lost() {
-    let lost = lagging("what_neither_replicas_nor_sql_have", Wire::Cut, false).await;
-    assert!(lost > 0, "the replicas were not behind");
+    // On a slow machine the sentinels may have pointed the replicas at the master again before it is killed.
+    for _ in 0..3 {
+        if lagging("what_neither_replicas_nor_sql_have", Wire::Cut, false).await > 0 {
+            return;
+        }
+    }
+    panic!("the replicas were never behind");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
