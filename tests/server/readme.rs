@@ -35,7 +35,10 @@ impl Shell {
         shell.args(["-euo", "pipefail", "-c", script]).current_dir(ROOT);
         // What cargo sets for a test: with it, build scripts of dependencies run again and what depends on them is compiled anew.
         for (name, _) in std::env::vars_os() {
-            if ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
+            if ["CARGO_PKG_", "CARGO_MANIFEST_", "OUT_DIR"]
+                .iter()
+                .any(|prefix| name.to_string_lossy().starts_with(prefix))
+            {
                 shell.env_remove(name);
             }
         }
