@@ -3,22 +3,26 @@
 --
 -- KEYS 1  {k}:archiver  2  {k}:queue
 -- ARGV 1  holder of the lease  2  first entry that stays  3  lifetime of a tombstone in s  4  bytes of the frames removed
---      5  how many bytes of archived messages a log may keep
+--      5  how many bytes of archived messages a log may keep; one that has more keeps three quarters of that
 --      6… five per room: room, archived, state and version as SQL has them, the highest number that SQL had before (-1: no row)
 -- Returns 0, and changes nothing, if the lease is lost.
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 local p = string.sub(KEYS[2], 1, -6)
 
--- Removes the oldest archived messages until the log fits. Returns the bytes that are left.
+-- Removes the oldest archived messages until the log fits, with room for more: trimming costs as much as several messages.
+-- Returns the bytes that are left.
 local function trim(log, bytes, archived)
-  while bytes > tonumber(ARGV[5]) do
+  local most = tonumber(ARGV[5])
+  if bytes <= most then return bytes end
+  most = most * 3 / 4
+  while bytes > most do
     local entries = redis.call('XRANGE', log, '-', string.format('%.0f', archived), 'COUNT', 16)
     if not entries[1] then break end
     local last
     for _, entry in ipairs(entries) do
       bytes = bytes - #entry[2][2]
       last = tonumber(string.match(entry[1], '^%d+'))
-      if bytes <= tonumber(ARGV[5]) then break end
+      if bytes <= most then break end
     end
     redis.call('XTRIM', log, 'MINID', string.format('%.0f', last + 1))
   end
