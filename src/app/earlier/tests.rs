@@ -78,7 +78,7 @@ async fn what_it_left_is_archived_and_removed(stage: Stage) {
     assert_eq!(outcomes[0], Outcome::Known { seq: 1_200, frame: None });
     assert!(matches!(outcomes[1], Outcome::Accepted(seq) if seq > 10_000), "{outcomes:?}");
 
-    // Once the stranger is gone, nothing is left but what keeps a suspended node of the earlier release out.
+    // Without the other installation, only the keys remain that keep a suspended node of the earlier release from accepting.
     for kind in ["room:", "log:", "ids:"] {
         let key = format!("pt:{{{}}}:{kind}{}", Partition::of(stranger.name, PARTITIONS).0, stranger.name);
         let _: i64 = node.redis().raw("DEL", &[&key]).await;

@@ -254,7 +254,7 @@ async fn a_server_that_went_back_in_time_assigns_no_number_again(stage: Stage) {
     }
     assert_eq!(node.say(&room, 3..=5).await, [3, 4, 5]);
     other.ear.publications(room.name, 5).await;
-    // Every key is as it was, and so is everything that the server says of itself.
+    // Every key has its earlier value, and the replication id is the same.
     for (value, key) in &snapshot {
         node.redis().restore(key, value.clone()).await;
     }

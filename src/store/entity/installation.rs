@@ -1,4 +1,4 @@
-//! The one row that says which installation this is.
+//! The only row: id, mode and generation of the installation.
 
 use sea_orm::entity::prelude::*;
 
