@@ -23,6 +23,10 @@ use crate::protocol::chat::StoredFrame;
 use crate::store::{Archived, BatchRoom, Store, StoreError};
 use crate::trace::Span;
 
+mod lag;
+
+use lag::Lag;
+
 /// The most rows of one transaction. Each also updates the rooms of its rows: with 500 rows, a saturated cluster spends a third
 /// more of SQL per message.
 const BATCH: usize = 2_000;
@@ -414,35 +418,6 @@ pub(crate) fn rooms_of<'a>(entries: impl Iterator<Item = &'a QueueEntry>) -> Vec
     };
     let rooms: HashMap<ChatroomId, BatchRoom> = entries.map(of_entry).collect();
     rooms.into_values().collect()
-}
-
-/// The backlogs of all partitions.
-struct Lag {
-    of_all: Arc<Mutex<Vec<Backlog>>>,
-    looked: Option<Instant>,
-    /// The oldest entry at the last reading, and since when this node knows it.
-    head: Option<(String, Instant)>,
-}
-
-impl Lag {
-    fn show(&mut self, partition: Partition, mut backlog: Backlog) {
-        // By this node's own clock as well: after the broker's clock was put back, its stamps are in the future.
-        self.head = backlog.head.take().map(|head| match self.head.take() {
-            Some((known, since)) if known == head => (known, since),
-            _ => (head, Instant::now()),
-        });
-        if let Some((_, since)) = &self.head {
-            backlog.oldest = backlog.oldest.max(since.elapsed());
-        }
-        let mut of_all = self.of_all.lock();
-        if let Some(of_one) = of_all.get_mut(usize::from(partition.0)) {
-            *of_one = backlog;
-        }
-        let messages: u64 = of_all.iter().map(|of_one| of_one.messages).sum();
-        let oldest = of_all.iter().map(|of_one| of_one.oldest).max().unwrap_or_default();
-        metrics::gauge!(crate::metric::ARCHIVE_LAG).set(messages as f64);
-        metrics::gauge!(crate::metric::ARCHIVE_LAG_SECONDS).set(oldest.as_secs_f64());
-    }
 }
 
 /// How far each room of a batch is archived, and what SQL says of it.
