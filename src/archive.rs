@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::broker::queue::{ArchiveLease, ArchiveQueue, ArchivedMark, Backlog, Lost, QueueEntry};
+use crate::broker::queue::{ArchiveLease, ArchiveQueue, ArchivedMark, Backlog, Idle, Lost, QueueEntry};
 use crate::broker::{Partition, Unavailable};
 use crate::domain::{ChatroomId, Message, RoomKey, RoomName, RoomState, Seq};
 use crate::protocol::chat::StoredFrame;
@@ -34,6 +34,9 @@ const BATCH: usize = 2_000;
 /// The most bytes of frames in one transaction: half of the smallest usual `max_allowed_packet`.
 const BATCH_BYTES: usize = 512 * 1024;
 
+/// Entries of the first read of a queue; the following ones adapt to the size of its messages.
+const FIRST_READ: usize = 256;
+
 /// How often a lease is renewed, or asked for: a third of its life.
 const LEASE_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -49,9 +52,12 @@ const RETRY: Duration = Duration::from_secs(1);
 /// How long an archiver may take for what is left when its node stops.
 const LAST_ROUND: Duration = Duration::from_secs(5);
 
-/// How often rooms that nobody uses are looked for, and how long a room must be unused.
+/// How often unused rooms are removed from the broker, and how long a room must have been unused: usually, and while the broker
+/// is short of memory.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 const ROOM_IDLE: Duration = Duration::from_secs(3_600);
+const SHORT_SWEEP_INTERVAL: Duration = Duration::from_secs(5);
+const SHORT_ROOM_IDLE: Duration = Duration::from_secs(30);
 
 /// How often it is looked how much waits: two cheap questions a partition.
 const LAG_INTERVAL: Duration = Duration::from_secs(5);
@@ -90,6 +96,8 @@ impl Archive {
                 wakers: wakers.clone(),
                 lease: None,
                 swept: Instant::now(),
+                is_memory_short: false,
+                count: FIRST_READ,
                 lag: Lag { of_all: lags.clone(), looked: None, head: None },
             };
             tracker.spawn(archiver.run(stop.clone()));
@@ -121,7 +129,10 @@ struct Archiver {
     store: Store,
     wakers: Arc<[Notify]>,
     lease: Option<(ArchiveLease, Instant)>,
+    /// Entries of the next read: about as many as fit into a transaction.
+    count: usize,
     swept: Instant,
+    is_memory_short: bool,
     lag: Lag,
 }
 
@@ -139,6 +150,8 @@ impl Archiver {
                 Ok(false) => LEASE_INTERVAL,
                 Err(error) => {
                     metrics::counter!(crate::metric::ARCHIVE_FAILURES).increment(1);
+                    // The size of the batch may be the reason: a database closes the connection of a packet that is too large.
+                    self.count = (self.count / 4).max(1);
                     if !waited {
                         tracing::warn!(%error, partition = self.partition.0, "the archive waits");
                     }
@@ -168,14 +181,15 @@ impl Archiver {
     async fn work(&mut self) -> Result<bool, ArchiveError> {
         loop {
             let Some(lease) = self.hold_lease().await? else { return Ok(false) };
-            let mut entries = self.queue.read(self.partition, BATCH).await?;
+            self.sweep().await?;
+            let mut entries = self.queue.read(self.partition, self.count).await?;
             let read = entries.len();
             bound(&mut entries);
             if entries.is_empty() {
-                self.sweep().await?;
                 return Ok(true);
             }
-            let full = read == BATCH || entries.len() < read;
+            let full = read == self.count || entries.len() < read;
+            self.count = next_count(&entries, self.count);
             let began = Instant::now();
             let rows = entries.len();
             if !self.write(&lease, entries).await? {
@@ -239,7 +253,7 @@ impl Archiver {
             }
         }
         let archived = match committed {
-            Err(StoreError::Data(_)) => match self.commit_each(lease, &batch).await? {
+            Err(StoreError::Data(_)) => match self.commit_halves(lease, &batch).await? {
                 Some((archived, refused)) => {
                     bytes -= refused;
                     archived
@@ -355,25 +369,35 @@ impl Archiver {
         self.store.archive(&messages, &rooms, &unattended).await
     }
 
-    /// Writes the batch row by row. Rows that SQL will never take become dead letters; their bytes are returned, too. `None`:
-    /// the lease is lost.
-    async fn commit_each(
+    /// Writes a batch that SQL refused: in halves, down to the rows that are the reason. Those become dead letters; their bytes
+    /// are returned, too. `None`: the lease is lost.
+    async fn commit_halves(
         &self,
         lease: &ArchiveLease,
         batch: &[(QueueEntry, Message)],
     ) -> Result<Option<(Archived, usize)>, ArchiveError> {
         let (mut all, mut refused) = (Archived::default(), 0);
-        for entry in batch {
-            match self.commit(std::slice::from_ref(entry)).await {
-                Ok(one) => {
-                    all.rooms.retain(|room| one.rooms.iter().all(|new| new.chatroom != room.chatroom));
-                    all.rooms.extend(one.rooms);
-                    all.conflicts.extend(one.conflicts);
+        let mut parts = vec![batch];
+        while let Some(part) = parts.pop() {
+            match self.commit(part).await {
+                Ok(written) => {
+                    all.rooms.retain(|room| written.rooms.iter().all(|new| new.chatroom != room.chatroom));
+                    all.rooms.extend(written.rooms);
+                    all.conflicts.extend(written.conflicts);
                 }
-                Err(StoreError::Data(why)) if self.dead_letter(lease, &entry.0, &why).await? => {
-                    refused += entry.0.frame.len();
+                // In order: a room's state must not fall back.
+                Err(StoreError::Data(_)) if part.len() > 1 => {
+                    let (first, second) = part.split_at(part.len() / 2);
+                    parts.extend([second, first]);
                 }
-                Err(StoreError::Data(_)) => return Ok(None),
+                Err(StoreError::Data(why)) => {
+                    for (entry, _) in part {
+                        if !self.dead_letter(lease, entry, &why).await? {
+                            return Ok(None);
+                        }
+                        refused += entry.frame.len();
+                    }
+                }
                 Err(error) => return Err(error.into()),
             }
         }
@@ -387,14 +411,22 @@ impl Archiver {
     }
 
     async fn sweep(&mut self) -> Result<(), Unavailable> {
-        if self.swept.elapsed() < SWEEP_INTERVAL {
+        let interval = if self.is_memory_short { SHORT_SWEEP_INTERVAL } else { SWEEP_INTERVAL };
+        if self.swept.elapsed() < interval {
             return Ok(());
         }
         self.swept = Instant::now();
-        let removed = self.queue.remove_idle(self.partition, ROOM_IDLE).await?;
-        if removed > 0 {
-            tracing::debug!(removed, partition = self.partition.0, "idle rooms left the broker");
+        let idle = Idle { usual: ROOM_IDLE, short_of_memory: SHORT_ROOM_IDLE };
+        let swept = self.queue.remove_idle(self.partition, idle).await?;
+        if swept.removed > 0 {
+            tracing::debug!(removed = swept.removed, partition = self.partition.0, "removed idle rooms from redis");
         }
+        if swept.is_memory_short && !self.is_memory_short {
+            tracing::warn!(partition = self.partition.0, "redis memory short, removing idle rooms early");
+        } else if self.is_memory_short && !swept.is_memory_short {
+            tracing::info!(partition = self.partition.0, "redis memory no longer short");
+        }
+        self.is_memory_short = swept.is_memory_short;
         Ok(())
     }
 }
@@ -408,6 +440,13 @@ fn bound(entries: &mut Vec<QueueEntry>) {
     };
     let fitting = entries.iter().take_while(fits).count().max(1);
     entries.truncate(fitting);
+}
+
+/// How many entries to read next, after a batch of these was cut from a read of `count`.
+fn next_count(batch: &[QueueEntry], count: usize) -> usize {
+    let bytes: usize = batch.iter().map(|entry| entry.frame.len()).sum();
+    let mean = (bytes / batch.len().max(1)).max(1);
+    (BATCH_BYTES / mean + 1).min(count * 4).clamp(1, BATCH)
 }
 
 /// Each room of a batch once, with the epoch of its newest entry.

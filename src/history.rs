@@ -2,14 +2,14 @@
 //!
 //! **Invariant:** a message that was acknowledged is found. The log is read before SQL, and what leaves the log is in SQL.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::broker::{Broker, LogEntry, Unavailable};
 pub use crate::domain::RoomKey;
-use crate::domain::{ChatroomId, Message, Seq, WallClock};
+use crate::domain::{ChatroomId, Message, RoomName, Seq, WallClock};
 use crate::protocol::chat::{StoredFrame, message_frame};
 use crate::store::{Store, StoreError};
 
@@ -19,16 +19,25 @@ mod greeting;
 pub use greeting::Greeting;
 use greeting::Greetings;
 
-/// The messages of a page.
+/// The most messages of a page.
 pub const PAGE: usize = 50;
 
-/// The most messages that are read at once on the way to the present.
+/// The most messages of a frame while a socket catches up.
 const STEP: usize = 128;
 
-/// The most bytes that are sent at once on the way to the present (SPEC 4: 128 KiB a frame), less room for the wrapping.
-const STEP_BYTES: usize = 128 * 1024 - 64;
+/// The most bytes of messages in a frame of history (SPEC 4: 128 KiB), less the bytes around them.
+const FRAME_BYTES: usize = 128 * 1024 - 64;
 
-/// The most messages of a room that may wait for SQL and still be listed by offset.
+/// The most bytes of a page by offset (HTTP).
+const PAGE_BYTES: usize = 1024 * 1024;
+
+/// Messages of the first read of a log; the following ones adapt to the size of its messages.
+const FIRST_READ: usize = 16;
+
+/// The most messages of one read of a log that looks for something and keeps none of them.
+const SCAN: usize = 256;
+
+/// The most messages of a room that may be missing in SQL and still be listed by offset.
 const TAIL: usize = 100_000;
 
 /// The broker or SQL could not be read: what is missing is unknown, so nothing is answered.
@@ -42,7 +51,7 @@ pub enum HistoryError {
     Store(#[from] StoreError),
 }
 
-/// A step toward the present, ascending.
+/// Messages that follow a number, ascending: as many as fit into one frame.
 #[derive(Debug, Default)]
 pub struct Step {
     /// The messages.
@@ -56,7 +65,7 @@ impl Step {
     /// Takes an entry if it still fits. The first always does.
     fn push(&mut self, entry: LogEntry) -> bool {
         let size = entry.frame.len() + 1;
-        let fits = self.entries.is_empty() || (self.bytes + size <= STEP_BYTES && self.entries.len() < STEP);
+        let fits = self.entries.is_empty() || (self.bytes + size <= FRAME_BYTES && self.entries.len() < STEP);
         if fits {
             self.bytes += size;
             self.entries.push(entry);
@@ -96,32 +105,40 @@ impl History {
         Self { broker, store, has_log, greetings: Greetings::default() }
     }
 
-    /// What follows a number, ascending, as much as goes at once.
+    /// The messages after a number, ascending, as many as fit into one frame.
     ///
     /// # Errors
     /// If the broker, or SQL where it is needed, could not be read.
     pub async fn after(&self, room: RoomKey, after: Seq) -> Result<Step, HistoryError> {
-        let log = if self.has_log { self.broker.log_after(room.name, after, STEP).await? } else { Vec::new() };
-        let mut step = Step { more: log.len() == STEP, ..Step::default() };
-        if log.is_empty() {
-            if self.has_log && self.is_level(room, after).await? {
-                return Ok(step);
-            }
+        let mut step = Step::default();
+        if !self.has_log {
             self.between(room, after, None, &mut step).await?;
             return Ok(step);
         }
-        let mut at = after;
-        for entry in log {
-            // Before the log's first, and where a broker's life ended, SQL may know more.
-            if entry.seq > at + 1 && !self.between(room, at, Some(entry.seq - 1), &mut step).await? {
+        let (mut at, mut mean) = (after, None);
+        loop {
+            let count = count_within(FRAME_BYTES - step.bytes, mean, STEP + 1 - step.entries.len());
+            let log = self.broker.log_after(room.name, at, count).await?;
+            let is_end = log.len() < count;
+            if log.is_empty() && at == after && !self.is_up_to_date(room, after).await? {
+                self.between(room, after, None, &mut step).await?;
                 return Ok(step);
             }
-            at = entry.seq;
-            if !step.push(entry) {
+            mean = mean_size(&log);
+            for entry in log {
+                // SQL may have more before the first entry, and where an epoch of the broker ended.
+                if entry.seq > at + 1 && !self.between(room, at, Some(entry.seq - 1), &mut step).await? {
+                    return Ok(step);
+                }
+                at = entry.seq;
+                if !step.push(entry) {
+                    return Ok(step);
+                }
+            }
+            if is_end {
                 return Ok(step);
             }
         }
-        Ok(step)
     }
 
     /// The newest messages, ascending, at most [`PAGE`], of a room whose highest number is `seq`; `log` is what the broker
@@ -139,7 +156,11 @@ impl History {
             return Ok(log);
         }
         let mut entries = match self.page(room, None, log.clone()).await {
-            Err(_) if !log.is_empty() => log,
+            Err(_) if !log.is_empty() => {
+                let mut log = log;
+                bound(&mut log);
+                log
+            }
             page => page?,
         };
         entries.reverse();
@@ -155,7 +176,8 @@ impl History {
         Ok(self.page(room, Some(before), log).await?)
     }
 
-    /// A page below `before`, newest first: the log, and what SQL has where the log has nothing.
+    /// A page below `before`, newest first: the log, and SQL where the log has nothing. At most [`PAGE`] messages, and no more
+    /// than fit into one frame.
     async fn page(&self, room: RoomKey, before: Option<Seq>, log: Vec<LogEntry>) -> Result<Vec<LogEntry>, StoreError> {
         let mut entries: Vec<LogEntry> = Vec::with_capacity(PAGE);
         let mut above = before;
@@ -166,10 +188,10 @@ impl History {
             above = Some(entry.seq);
             entries.push(entry);
         }
-        if above != Some(1) && entries.len() < PAGE {
+        if above != Some(1) && entries.len() < PAGE && size_of(&entries) < FRAME_BYTES {
             self.fill(room, above, None, &mut entries).await?;
         }
-        entries.truncate(PAGE);
+        bound(&mut entries);
         Ok(entries)
     }
 
@@ -206,8 +228,8 @@ impl History {
         Ok(!full)
     }
 
-    /// Whether nothing was ever given a number above this one, as far as the broker knows.
-    async fn is_level(&self, room: RoomKey, seq: Seq) -> Result<bool, Unavailable> {
+    /// Whether no message of the room has a higher number, as far as the broker knows.
+    async fn is_up_to_date(&self, room: RoomKey, seq: Seq) -> Result<bool, Unavailable> {
         let status = self.broker.status(&[room.name]).await?.into_iter().flatten().next();
         Ok(status.is_some_and(|status| status.seq <= seq))
     }
@@ -230,48 +252,95 @@ impl History {
                 return Ok(Some(oldest));
             }
         }
-        // What may not be in SQL yet is read first; it is younger than what is.
-        let fresh = match self.archived(room).await? {
-            Some(archived) => self.broker.log_after(room.name, archived, TAIL).await?,
-            None => Vec::new(),
-        };
-        let first = |is_it: &dyn Fn(&LogEntry) -> bool| fresh.iter().find(|entry| is_it(entry)).map(|entry| entry.seq);
+        // Messages in SQL are older than those that only the log has. Messages move from the log to SQL meanwhile: if some have,
+        // SQL is read again.
+        let archived = self.archived(room).await?;
         if let Some(seq) = self.store.seq_of_datetime(room, shown.whole_seconds()).await? {
             return Ok(Some(seq));
         }
-        if let Some(seq) = first(&|entry| bears(&entry.frame, shown)) {
+        let Some(archived) = archived else {
+            return Ok(match instant {
+                Some(instant) => self.store.seq_accepted_at(room, instant).await?,
+                None => None,
+            });
+        };
+        let fresh = self.scan(room, archived, shown, instant).await?;
+        if self.archived(room).await? != Some(archived)
+            && let Some(seq) = self.store.seq_of_datetime(room, shown.whole_seconds()).await?
+        {
             return Ok(Some(seq));
         }
+        if fresh.bears.is_some() {
+            return Ok(fresh.bears);
+        }
         let Some(instant) = instant else { return Ok(None) };
-        let stored = self.store.seq_accepted_at(room, instant).await?;
-        Ok(stored.or_else(|| first(&|entry| entry.accepted_at >= instant)))
+        Ok(self.store.seq_accepted_at(room, instant).await?.or(fresh.accepted))
     }
 
-    /// A page by offset from the newest, and how many messages there are (SPEC 3, `chat-messages`).
+    /// Looks through the log after a number for the first message that bears a wall clock, and the first that was accepted at an
+    /// instant or later. Keeps one read of the log in memory.
+    async fn scan(
+        &self,
+        room: RoomKey,
+        after: Seq,
+        shown: &WallClock,
+        instant: Option<chrono::DateTime<chrono::Utc>>,
+    ) -> Result<Found, HistoryError> {
+        let (mut at, mut mean, mut found) = (after, None, Found::default());
+        loop {
+            let count = count_within(FRAME_BYTES, mean, SCAN);
+            let log = self.broker.log_after(room.name, at, count).await?;
+            for entry in &log {
+                if found.accepted.is_none() && instant.is_some_and(|instant| entry.accepted_at >= instant) {
+                    found.accepted = Some(entry.seq);
+                }
+                if bears(&entry.frame, shown) {
+                    return Ok(Found { bears: Some(entry.seq), ..found });
+                }
+            }
+            if log.len() < count {
+                return Ok(found);
+            }
+            (at, mean) = (log.last().map_or(at, |entry| entry.seq), mean_size(&log));
+        }
+    }
+
+    /// A page by offset from the newest, and how many messages there are (SPEC 3, `chat-messages`). The page ends early where it
+    /// would exceed 1 MiB.
     ///
     /// # Errors
     /// If the broker or SQL could not be read.
     pub async fn by_offset(&self, room: RoomKey, offset: u64, limit: u64) -> Result<(u64, Vec<Message>), HistoryError> {
         let Some(archived) = self.archived(room).await? else {
             let count = self.store.count_messages(room, None).await?;
-            return Ok((count, self.store.page_messages(room, None, offset, limit).await?));
+            return Ok((count, self.store.page_messages(room, None, offset, limit, PAGE_BYTES).await?));
         };
-        // What may not be in SQL yet, from both: after a failover SQL may know more than the log.
-        let log = self.broker.log_after(room.name, archived, TAIL).await?;
-        let rows = self.store.messages_between(room, archived, None, TAIL as u64).await?;
-        let mut tail: BTreeMap<Seq, Message> = log
-            .iter()
-            .filter_map(|entry| read_frame(room.chatroom, entry))
-            .map(|message| (message.seq, message))
-            .collect();
-        tail.extend(rows.into_iter().map(|row| (row.seq, row)));
-        let fresh = tail.len() as u64;
-        let count = fresh + self.store.count_messages(room, Some(archived)).await?;
-        let mut page: Vec<Message> = tail.into_values().rev().skip(offset as usize).take(limit as usize).collect();
+        // Messages that may be missing in SQL, from both: after a failover SQL may have more than the log.
+        let mut fresh: BTreeSet<Seq> =
+            self.store.numbers_between(room, archived, TAIL as u64).await?.into_iter().collect();
+        fresh.extend(log_numbers(&*self.broker, room.name, archived, TAIL).await?);
+        let count = fresh.len() as u64 + self.store.count_messages(room, Some(archived)).await?;
+        let mut page: Vec<Message> = Vec::new();
+        let mut bytes = 0;
+        let mut of_page = fresh.iter().rev().skip(offset as usize).take(limit as usize).copied().peekable();
+        // From the highest number down, a frame of messages at a time.
+        while let Some(highest) = of_page.peek().copied() {
+            let read = self.before(room, highest.saturating_add(1)).await?;
+            let lowest = read.last().map_or(highest, |entry| entry.seq);
+            let wanted: BTreeSet<Seq> = std::iter::from_fn(|| of_page.next_if(|seq| *seq >= lowest)).collect();
+            for message in read.iter().filter(|entry| wanted.contains(&entry.seq)) {
+                bytes += message.frame.len();
+                if bytes > PAGE_BYTES && !page.is_empty() {
+                    return Ok((count, page));
+                }
+                page.extend(read_frame(room.chatroom, message));
+            }
+        }
         let missing = limit.saturating_sub(page.len() as u64);
-        if missing > 0 {
-            let older = offset.saturating_sub(fresh);
-            page.extend(self.store.page_messages(room, Some(archived), older, missing).await?);
+        if missing > 0 && bytes < PAGE_BYTES {
+            let older = offset.saturating_sub(fresh.len() as u64);
+            let left = PAGE_BYTES - bytes;
+            page.extend(self.store.page_messages(room, Some(archived), older, missing, left).await?);
         }
         Ok((count, page))
     }
@@ -282,6 +351,60 @@ impl History {
         }
         Ok(self.broker.status(&[room.name]).await?.into_iter().flatten().next().map(|status| status.archived))
     }
+}
+
+/// What a scan of the log found: numbers of messages.
+#[derive(Debug, Default)]
+struct Found {
+    bears: Option<Seq>,
+    accepted: Option<Seq>,
+}
+
+/// The numbers that a room's log has after one, ascending, about `most` at most. Keeps one small read in memory.
+///
+/// # Errors
+/// If the broker could not be read.
+pub(crate) async fn log_numbers(
+    broker: &dyn Broker,
+    room: RoomName,
+    after: Seq,
+    most: usize,
+) -> Result<Vec<Seq>, Unavailable> {
+    let (mut numbers, mut mean) = (Vec::new(), None);
+    loop {
+        let count = count_within(FRAME_BYTES, mean, SCAN);
+        let log = broker.log_after(room, numbers.last().copied().unwrap_or(after), count).await?;
+        numbers.extend(log.iter().map(|entry| entry.seq));
+        if log.len() < count || numbers.len() >= most {
+            return Ok(numbers);
+        }
+        mean = mean_size(&log);
+    }
+}
+
+/// How many messages to read so that they have about `bytes`, given the mean size of the last read: Redis bounds a read by
+/// count alone.
+fn count_within(bytes: usize, mean: Option<usize>, most: usize) -> usize {
+    mean.map_or(FIRST_READ, |mean| (bytes / mean.max(1)).max(FIRST_READ)).min(most)
+}
+
+fn mean_size(entries: &[LogEntry]) -> Option<usize> {
+    size_of(entries).checked_div(entries.len())
+}
+
+fn size_of(entries: &[LogEntry]) -> usize {
+    entries.iter().map(|entry| entry.frame.len() + 1).sum()
+}
+
+/// Keeps the first messages that fit into one frame, one at least.
+fn bound(entries: &mut Vec<LogEntry>) {
+    let mut bytes = 0;
+    let fits = |entry: &&LogEntry| {
+        bytes += entry.frame.len() + 1;
+        bytes <= FRAME_BYTES
+    };
+    let fitting = entries.iter().take_while(fits).count().max(1);
+    entries.truncate(fitting.min(PAGE));
 }
 
 /// A message out of its frame.

@@ -22,6 +22,7 @@ use crate::broker::queue::{ArchiveQueue, Lost};
 use crate::broker::recovery::{Reconciled, Recovery, WentBack};
 use crate::broker::{Broker, Partition, Unavailable};
 use crate::domain::{InstallationId, Room, RoomName, Seq};
+use crate::history::log_numbers;
 use crate::leader::Leader;
 use crate::metric;
 use crate::store::{Installation, InstallationMode, Store, StoreError};
@@ -248,10 +249,11 @@ impl Recoverer {
 
     /// The numbers that the broker's log has of a room and SQL has not.
     async fn missing(&self, row: &Room) -> Result<Vec<Seq>, RecoveryError> {
-        let log = self.broker.log_after(row.name, row.purged_through, LOG).await?;
-        let Some(first) = log.first() else { return Ok(Vec::new()) };
-        let stored: HashSet<Seq> = self.store.seqs_from(row.id, first.seq).await?.into_iter().collect();
-        Ok(log.iter().map(|entry| entry.seq).filter(|seq| !stored.contains(seq)).collect())
+        let mut numbers = log_numbers(&*self.broker, row.name, row.purged_through, LOG).await?;
+        let Some(first) = numbers.first() else { return Ok(numbers) };
+        let stored: HashSet<Seq> = self.store.seqs_from(row.id, *first).await?.into_iter().collect();
+        numbers.retain(|seq| !stored.contains(seq));
+        Ok(numbers)
     }
 }
 

@@ -59,6 +59,24 @@ pub enum Lost {
     Other,
 }
 
+/// For how long a room must have been unused to be removed from the broker.
+#[derive(Clone, Copy, Debug)]
+pub struct Idle {
+    /// Usually.
+    pub usual: Duration,
+    /// While the broker is short of memory.
+    pub short_of_memory: Duration,
+}
+
+/// Result of [`ArchiveQueue::remove_idle`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Swept {
+    /// Rooms that were removed.
+    pub removed: u64,
+    /// Whether the broker is short of memory.
+    pub is_memory_short: bool,
+}
+
 /// What SQL says of a room after a batch was committed.
 #[derive(Clone, Debug)]
 pub struct ArchivedMark {
@@ -120,6 +138,7 @@ pub trait ArchiveQueue: Send + Sync + 'static {
         seed_again: bool,
     ) -> Result<Lost, Unavailable>;
 
-    /// Removes rooms that nobody is in, that nobody used for `idle`, and that SQL has whole. Returns how many went.
-    async fn remove_idle(&self, partition: Partition, idle: Duration) -> Result<u64, Unavailable>;
+    /// Removes rooms without connections that were not used for a while and that SQL has completely. Where the broker is short of
+    /// memory, rooms with connections lose the part of their log that SQL has.
+    async fn remove_idle(&self, partition: Partition, idle: Idle) -> Result<Swept, Unavailable>;
 }

@@ -5,6 +5,7 @@
 //! prefix `pt:<installation id>:` of every key.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -20,7 +21,7 @@ use super::{
 };
 use crate::clock::Chance;
 use crate::control::Control;
-use crate::domain::{RoomName, RoomState, Seq, Side};
+use crate::domain::{RoomChange, RoomName, RoomState, Seq, Side};
 use crate::redis::{Redis, call};
 
 mod answer;
@@ -56,6 +57,9 @@ const QUEUE_BYTES: u64 = 512 * 1024 * 1024;
 /// How many bytes of archived messages the log of a room keeps beside those that are not archived: some 250 usual messages.
 const LOG_BYTES: u64 = 64 * 1024;
 
+/// How many dead letters one call looks at.
+const DEAD_BATCH: i64 = 500;
+
 /// How many account changes are kept for nodes that reconnect.
 const CONTROL_LENGTH: i64 = 1_000;
 
@@ -70,6 +74,8 @@ pub struct RedisBroker {
     clocks: Arc<Clocks>,
     hearing: Arc<Hearing>,
     queue_limit: u32,
+    /// As the archiver of this node last saw it.
+    is_memory_short: Arc<AtomicBool>,
 }
 
 impl RedisBroker {
@@ -77,7 +83,7 @@ impl RedisBroker {
     pub fn new(redis: Redis, chance: Chance, wait: u32) -> Self {
         let hearing = Arc::new(Hearing::new(redis.node(), redis.partitions()));
         let (scripts, clocks) = (Arc::default(), Arc::new(Clocks::of_partitions(redis.partitions())));
-        Self { redis, chance, wait, scripts, clocks, hearing, queue_limit: DEFAULT_QUEUE_LIMIT }
+        Self { redis, chance, wait, scripts, clocks, hearing, queue_limit: DEFAULT_QUEUE_LIMIT, is_memory_short: Arc::default() }
     }
 
     /// With another bound of the archive queues.
@@ -162,6 +168,18 @@ impl RedisBroker {
 
     fn key_of(&self, room: RoomName, kind: &str) -> Result<String, Unavailable> {
         self.key(self.partition_of(room), kind)
+    }
+
+    /// Deletes a room's dead letters, up to a number or all of them (SPEC 6.7).
+    async fn delete_dead_letters(&self, room: RoomName, through: Option<Seq>) -> Result<(), Unavailable> {
+        let mut from = "-".to_owned();
+        while !from.is_empty() {
+            let through = through.map(|seq| seq.to_string()).unwrap_or_default();
+            let args: Vec<Value> = vec![room.as_str().into(), through.into(), from.into(), DEAD_BATCH.into()];
+            let next = self.redis.eval(&self.scripts.delete_dead, self.key_of(room, "dead")?, args).await?;
+            from = next.as_string().unwrap_or_default();
+        }
+        Ok(())
     }
 
     /// Reads a part of a log. The reply is taken as it comes: what the client would make of it first costs as much again.
@@ -328,7 +346,7 @@ impl Broker for RedisBroker {
         // No version of SQL's is as high: a row that is gone does not come back.
         let change = Change {
             room,
-            change: crate::domain::RoomChange::Delete,
+            change: RoomChange::Delete,
             version: u64::from(u32::MAX),
             notice: Bytes::new(),
         };
@@ -390,13 +408,18 @@ impl Broker for RedisBroker {
             room.as_str().into(),
             (TOMBSTONE_TTL.as_secs() as i64).into(),
         ];
-        self.redis.eval(&self.scripts.apply, keys, args).await.map(|_| ())
+        self.redis.eval(&self.scripts.apply, keys, args).await?;
+        if change.change == RoomChange::Delete {
+            self.delete_dead_letters(room, None).await?;
+        }
+        Ok(())
     }
 
     async fn purge(&self, room: RoomName, through: Seq) -> Result<(), Unavailable> {
         let keys = vec![self.room_key("room", room)?, self.room_key("log", room)?];
         let args: Vec<Value> = vec![(through as i64).into()];
-        self.redis.eval(&self.scripts.purge, keys, args).await.map(|_| ())
+        self.redis.eval(&self.scripts.purge, keys, args).await?;
+        self.delete_dead_letters(room, Some(through)).await
     }
 
     async fn notify(&self, room: RoomName, from: Side, frame: Bytes) -> Result<(), Unavailable> {

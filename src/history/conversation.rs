@@ -7,8 +7,9 @@ use super::{History, HistoryError, RoomKey, read_frame};
 use crate::domain::{Message, Seq};
 use crate::store::StoreError;
 
-/// The messages that are read at once of what SQL has: at most some 8 MB of the longest.
-const PART: u64 = 1_000;
+/// The bytes of messages that one read of SQL aims at, and the bounds of its count.
+const PART_BYTES: usize = 512 * 1024;
+const PART: std::ops::RangeInclusive<u64> = 32..=1_000;
 
 /// How far the reading is.
 #[derive(Clone, Copy)]
@@ -30,12 +31,14 @@ struct Reading {
     /// What retention had taken when the reading began.
     purged_through: Seq,
     phase: Phase,
+    /// Messages of the next read of SQL.
+    part: u64,
 }
 
 impl History {
     /// All messages, ascending, in parts.
     pub fn whole(&self, room: RoomKey) -> impl Stream<Item = Result<Vec<Message>, HistoryError>> + Send + use<> {
-        let reading = Reading { history: self.clone(), room, after: 0, purged_through: 0, phase: Phase::Start };
+        let reading = Reading { history: self.clone(), room, after: 0, purged_through: 0, phase: Phase::Start, part: *PART.start() };
         futures_util::stream::try_unfold(reading, |mut reading| async move {
             Ok(reading.next_part().await?.map(|part| (part, reading)))
         })
@@ -63,8 +66,13 @@ impl Reading {
             Phase::Start => Ok(None),
             Phase::Over => self.is_whole().await.map(|()| None),
             Phase::Archived(through) => {
-                let rows = self.history.store.messages_between(self.room, self.after, through, PART).await?;
-                if (rows.len() as u64) < PART {
+                let rows = self.history.store.messages_between(self.room, self.after, through, self.part).await?;
+                let bytes: usize = rows.iter().map(|row| row.text.len()).sum();
+                // A read of short messages is followed by one of more.
+                let fitting = (PART_BYTES / (bytes / rows.len().max(1)).max(1)) as u64;
+                let is_end = (rows.len() as u64) < self.part;
+                self.part = fitting.min(self.part * 4).clamp(*PART.start(), *PART.end());
+                if is_end {
                     self.phase = if self.history.has_log { Phase::Fresh } else { Phase::Over };
                 }
                 self.after = rows.last().map_or(self.after, |row| row.seq);

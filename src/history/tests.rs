@@ -39,6 +39,7 @@ on_every_driver!(
     a_room_is_read_forwards_backwards_and_by_offset,
     an_empty_room_has_nothing,
     steps_toward_the_present_fit_into_a_frame,
+    pages_are_bounded_by_bytes_and_lose_nothing,
     a_wall_clock_means_what_was_shown_first,
     a_greeting_is_written_once_until_there_is_a_newer_message,
     a_conversation_that_is_deleted_while_it_is_read_is_no_whole_one,
@@ -162,6 +163,62 @@ async fn steps_toward_the_present_fit_into_a_frame(stage: Stage, archived: bool)
         }
     }
     assert_eq!((at, steps), (60, 3));
+}
+
+async fn pages_are_bounded_by_bytes_and_lose_nothing(stage: Stage, archived: bool) {
+    let node = stage.node().await;
+    let room = node.room().await;
+    let key = key_of(&room);
+    // Each is 30 KiB: a page of the usual count would be 2.4 MB.
+    let long = |id: u64| submission(&room, Side::Guest, &format!("id-{id}"), &"x".repeat(30_000), "2023-03-23T08:15:07");
+    for id in 1..=80 {
+        node.accept(&[long(id)]).await;
+    }
+    archive(&stage, &node, &room, 80, archived).await;
+    let of_frame = |entries: &[LogEntry]| entries.iter().map(|entry| entry.frame.len()).sum::<usize>() <= 128 * 1024;
+    let newest = node.newest(&room).await;
+    assert!(of_frame(&newest) && numbers(&newest) == [77, 78, 79, 80], "{:?}", numbers(&newest));
+    let (mut before, mut read) = (81, Vec::new());
+    while before > 1 {
+        let page = node.history.before(key, before).await.unwrap();
+        assert!(of_frame(&page));
+        read.extend(numbers(&page));
+        before = page.last().unwrap().seq;
+    }
+    assert_eq!(read, (1..=80).rev().collect::<Vec<_>>());
+    let (mut offset, mut read) = (0, Vec::new());
+    while offset < 80 {
+        let (count, page) = node.history.by_offset(key, offset, 1_000).await.unwrap();
+        assert_eq!(count, 80);
+        assert!(page.iter().map(|message| message.text.len()).sum::<usize>() <= 1024 * 1024);
+        offset += page.len() as u64;
+        read.extend(page.iter().map(|message| message.seq));
+    }
+    assert_eq!(read, (1..=80).rev().collect::<Vec<_>>());
+    let whole: Vec<Vec<_>> = node.history.whole(key).try_collect().await.unwrap();
+    assert_eq!(whole.into_iter().flatten().map(|message| message.seq).collect::<Vec<_>>(), (1..=80).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_that_only_the_log_has_are_found_by_their_wall_clock() {
+    Stage::cluster(Dialect::Sqlite, |stage| async move {
+        let node = stage.node().await;
+        let room = node.room().await;
+        let key = key_of(&room);
+        for seq in 1..=1_000_u64 {
+            let clock = format!("2023-03-23T08:{:02}:{:02}", seq / 60, seq % 60);
+            node.accept(&[submission(&room, Side::Guest, &format!("id-{seq}"), "hi", &clock)]).await;
+        }
+        node.archive_through(&stage.store, &room, 100).await;
+        for seq in [1_u64, 99, 100, 101, 116, 117, 356, 357, 999, 1_000] {
+            let shown: WallClock = format!("2023-03-23T08:{:02}:{:02}", seq / 60, seq % 60).parse().unwrap();
+            assert_eq!(node.history.find(key, &shown, None, None).await.unwrap(), Some(seq));
+        }
+        let (count, page) = node.history.by_offset(key, 890, 20).await.unwrap();
+        let read: Vec<_> = page.iter().map(|message| message.seq).collect();
+        assert_eq!((count, read), (1_000, (91..=110).rev().collect()));
+    })
+    .await;
 }
 
 async fn a_wall_clock_means_what_was_shown_first(stage: Stage, archived: bool) {

@@ -11,7 +11,7 @@ pub(super) const DEFAULT_SIZE: u64 = 20;
 /// The most rows of a page.
 pub(super) const MAX_PAGE_SIZE: u64 = 100;
 
-/// The most rows by offset: some 4 MB of the longest messages.
+/// The most rows by offset. A page of messages ends early where it would exceed 1 MiB.
 pub(super) const MAX_LIMIT: u64 = 1_000;
 
 /// No list is longer; keeps sums far from any overflow.
@@ -85,14 +85,16 @@ impl Cut {
             }
             format!("{url}?{}", query.finish())
         };
-        let more = self.offset().saturating_add(self.limit()) < count;
+        // A page may end early, bounded in bytes: the next one begins where it ends.
+        let shown = if results.is_empty() { self.limit() } else { self.limit().min(results.len() as u64) };
+        let more = self.offset().saturating_add(shown) < count;
         let (next, previous) = match self {
             Self::Page { page, size } => (
                 more.then_some(Self::Page { page: page + 1, size }),
                 (page > 1).then_some(Self::Page { page: page - 1, size }),
             ),
             Self::Offset { offset, limit } => (
-                more.then_some(Self::Offset { offset: offset + limit, limit }),
+                more.then_some(Self::Offset { offset: offset + shown, limit }),
                 (offset > 0).then_some(Self::Offset { offset: offset.saturating_sub(limit), limit }),
             ),
         };
@@ -146,6 +148,15 @@ mod tests {
         assert_eq!(links(cut(0), 11), (None, Some("?limit=10&offset=10".into())));
         assert_eq!(links(cut(5), 15), (Some("?limit=10&offset=0".into()), None));
         assert_eq!(links(cut(MAX_OFFSET), 3).1, None);
+    }
+
+    #[test]
+    fn a_page_that_ended_early_is_followed_by_what_it_left() {
+        let cut = Cut::Offset { offset: 5, limit: 10 };
+        let page = cut.envelope(URL, &[], 30, vec![(), (), ()]).unwrap();
+        assert_eq!(page.next.unwrap(), format!("{URL}?limit=10&offset=8"));
+        let last = Cut::Offset { offset: 27, limit: 10 };
+        assert_eq!(last.envelope(URL, &[], 30, vec![(), (), ()]).unwrap().next, None);
     }
 
     #[test]

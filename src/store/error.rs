@@ -84,6 +84,8 @@ fn class_of_mysql(error: &MySqlDatabaseError) -> Class {
         1022 | 1062 | 1169 | 1586 => Class::Conflict,
         // Null in a NOT NULL column; text that is not of the column's character set, twice; a failed check, twice.
         1048 | 1300 | 1366 | 3819 | 4025 => Class::Data,
+        // A packet above `max_allowed_packet`, as the server and as a function report it: a part of the batch may fit.
+        1153 | 1301 => Class::Data,
         // 22: data exceptions (too long, out of range, not a date).
         _ if error.code().is_some_and(|state| state.starts_with("22")) => Class::Data,
         _ => Class::Unavailable,

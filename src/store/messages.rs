@@ -14,6 +14,9 @@ use crate::domain::{ChatroomId, Message, MessageId, RoomKey, RoomName, Seq, Side
 /// A page that begins so many messages from the newest is looked for by number: walking a thousand takes a millisecond.
 const FAR: u64 = 1_000;
 
+/// Messages of one read of a page: 2 MiB of the longest.
+const ONE_READ: u64 = 100;
+
 /// How many messages of one second are looked at to find the oldest: nobody writes more.
 const WITHIN_A_SECOND: u64 = 200;
 
@@ -47,7 +50,23 @@ impl Store {
         self.read(messages.order_by_desc(chat_message::Column::Seq).limit(limit)).await
     }
 
-    /// A page of a room's messages up to and with `through`, newest first. Far from the newest the way is not walked: where no
+    /// The numbers of the messages above `after`, ascending.
+    pub async fn numbers_between(
+        &self,
+        room: impl Into<RoomRow>,
+        after: Seq,
+        limit: u64,
+    ) -> Result<Vec<Seq>, StoreError> {
+        let numbers = visible_above(room.into(), after)
+            .select_only()
+            .column(chat_message::Column::Seq)
+            .order_by_asc(chat_message::Column::Seq)
+            .limit(limit);
+        let numbers: Vec<i64> = self.run(|| numbers.clone().into_tuple().all(&self.reader)).await?;
+        Ok(numbers.into_iter().map(from_column).collect())
+    }
+
+    /// A page of a room's messages up to and with `through`, newest first. It ends early once it has `bytes` of text. Far from the newest the way is not walked: where no
     /// number was skipped, the numbers themselves say where the page begins; else it is walked from the nearer end, and of the
     /// rows on the way nothing is read but their numbers.
     pub async fn page_messages(
@@ -56,16 +75,31 @@ impl Store {
         through: Option<Seq>,
         offset: u64,
         limit: u64,
+        bytes: usize,
     ) -> Result<Vec<Message>, StoreError> {
         let room = room.into();
         let messages = visible_through(room, through).order_by_desc(chat_message::Column::Seq);
-        if offset < FAR {
-            return self.read(messages.offset(offset).limit(limit)).await;
+        let mut page = if offset < FAR {
+            self.read(messages.offset(offset).limit(Ord::min(limit, ONE_READ))).await?
+        } else {
+            let Some(first) = self.seq_at(room, through, offset).await? else { return Ok(Vec::new()) };
+            self.read(messages.filter(chat_message::Column::Seq.lte(first)).limit(Ord::min(limit, ONE_READ))).await?
+        };
+        let mut size: usize = page.iter().map(|message| message.text.len()).sum();
+        while page.len() as u64 % ONE_READ == 0 && (page.len() as u64) < limit && size < bytes {
+            let Some(last) = page.last() else { break };
+            let wanted = Ord::min(limit - page.len() as u64, ONE_READ);
+            let read = self.messages_before(room, Some(last.seq), wanted).await?;
+            if read.is_empty() {
+                break;
+            }
+            size += read.iter().map(|message| message.text.len()).sum::<usize>();
+            page.extend(read);
         }
-        match self.seq_at(room, through, offset).await? {
-            Some(first) => self.read(messages.filter(chat_message::Column::Seq.lte(first)).limit(limit)).await,
-            None => Ok(Vec::new()),
+        while size > bytes && page.len() > 1 {
+            size -= page.pop().map_or(0, |message| message.text.len());
         }
+        Ok(page)
     }
 
     /// The number of the message at an offset from the newest up to `through`.

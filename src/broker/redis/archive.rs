@@ -1,6 +1,7 @@
 //! The archive queues on Redis streams.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -10,7 +11,7 @@ use fred::prelude::*;
 use super::answer::{self, Answer};
 use super::publication;
 use super::{LOG_BYTES, RedisBroker, TOMBSTONE_TTL, state_word, strange};
-use crate::broker::queue::{ArchiveLease, ArchiveQueue, ArchivedMark, Backlog, Lost, QueueEntry};
+use crate::broker::queue::{ArchiveLease, ArchiveQueue, ArchivedMark, Backlog, Idle, Lost, QueueEntry, Swept};
 use crate::broker::{Broker as _, Change, Partition, Unavailable};
 use crate::domain::{ChatroomId, RoomChange, RoomName, Seq};
 use crate::redis::call;
@@ -20,6 +21,12 @@ const LEASE_TTL: Duration = Duration::from_secs(15);
 
 /// How many idle rooms are looked at in one step.
 const IDLE_BATCH: i64 = 100;
+
+/// Redis is short of memory when it uses more than this share of `maxmemory`, or without one of the machine's memory.
+const MEMORY_PERCENT: i64 = 75;
+
+/// How many bytes of archived messages the log of a room keeps while Redis is short of memory.
+const SHORT_LOG_BYTES: u64 = LOG_BYTES / 16;
 
 #[async_trait]
 impl ArchiveQueue for RedisBroker {
@@ -69,7 +76,8 @@ impl ArchiveQueue for RedisBroker {
         let keys = vec![self.key(partition, "archiver")?, self.key(partition, "queue")?];
         let mut args: Vec<Value> =
             vec![lease.0.as_str().into(), next(through)?.into(), (TOMBSTONE_TTL.as_secs() as i64).into()];
-        args.extend([(bytes as i64).into(), (LOG_BYTES as i64).into()]);
+        let log_bytes = if self.is_memory_short.load(Ordering::Relaxed) { SHORT_LOG_BYTES } else { LOG_BYTES };
+        args.extend([(bytes as i64).into(), (log_bytes as i64).into()]);
         for mark in marks {
             args.extend([
                 mark.room.as_str().into(),
@@ -128,20 +136,24 @@ impl ArchiveQueue for RedisBroker {
         }
     }
 
-    async fn remove_idle(&self, partition: Partition, idle: Duration) -> Result<u64, Unavailable> {
+    async fn remove_idle(&self, partition: Partition, idle: Idle) -> Result<Swept, Unavailable> {
         let alive = self.redis.live_nodes(true).await?;
         let mut removed = 0;
         loop {
-            let args: Vec<Value> = [(idle.as_millis() as i64).into(), IDLE_BATCH.into()]
+            let ages = [idle.usual, idle.short_of_memory].map(|age| Value::from(age.as_millis() as i64));
+            let args: Vec<Value> = ages
                 .into_iter()
+                .chain([MEMORY_PERCENT.into(), IDLE_BATCH.into()])
                 .chain(alive.iter().map(|node| node.as_str().into()))
                 .collect();
             let answer = self.redis.eval(&self.scripts.remove_idle, self.key(partition, "idle")?, args).await?;
             let mut answer = Answer::list(answer)?;
             let looked = answer.number()?;
             removed += answer.number()? as u64;
+            let is_memory_short = answer.number()? == 1;
+            self.is_memory_short.store(is_memory_short, Ordering::Relaxed);
             if looked < IDLE_BATCH {
-                return Ok(removed);
+                return Ok(Swept { removed, is_memory_short });
             }
         }
     }

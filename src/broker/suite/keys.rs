@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use super::queue::idle;
 use super::*;
 use crate::broker::queue::ArchivedMark;
 use crate::broker::recovery::Recovery as _;
@@ -73,7 +74,7 @@ async fn every_key_is_in_the_slot_of_its_partition(stage: Stage) {
             [ArchivedMark { room: room.name, archived: 1, state: RoomState::Open, version: 0, stored: Some(0) }];
         assert!(queue.dead_letter(partition, &lease, &entries[1].position, "why", false).await.unwrap());
         assert!(queue.finish(partition, &lease, &entries[0].position, 0, &marks).await.unwrap());
-        queue.remove_idle(partition, Duration::from_secs(3_600)).await.unwrap();
+        queue.remove_idle(partition, idle(Duration::from_secs(3_600))).await.unwrap();
         node.rooms.change(room.name, RoomChange::Close).await.unwrap();
         node.rooms.change(room.name, RoomChange::Resume).await.unwrap();
     }

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use super::*;
 use crate::broker::Broker as _;
-use crate::broker::queue::{ArchiveLease, ArchiveQueue, ArchivedMark};
+use crate::broker::queue::{ArchiveLease, ArchiveQueue, ArchivedMark, Idle, Swept};
 use crate::broker::redis::RedisBroker;
-use crate::broker::testing::{Node, PATIENCE};
+use crate::broker::testing::{Node, PATIENCE, until};
 use crate::clock::Chance;
 use crate::domain::{Room, Seq};
 
@@ -23,10 +23,12 @@ on_a_cluster!(
     a_change_that_the_archiver_told_first_is_heard_all_the_same,
     a_room_that_sql_no_longer_has_becomes_a_tombstone,
     a_dead_letter_is_kept_with_its_reason_and_stays_readable,
+    leaving_and_retention_delete_the_dead_letters_of_a_room,
     what_retention_took_is_in_no_log_though_a_dead_letter_kept_it,
     a_full_queue_refuses_until_it_is_archived,
     a_redis_without_memory_is_archived_and_goes_on,
     an_idle_room_goes_unless_somebody_or_something_needs_it,
+    idle_rooms_are_removed_early_while_memory_is_short,
 );
 
 fn queue(node: &Node) -> Arc<dyn ArchiveQueue> {
@@ -226,6 +228,40 @@ async fn a_dead_letter_is_kept_with_its_reason_and_stays_readable(stage: Stage) 
     assert_eq!(log(&node, &room).await, [1, 2, 3]);
 }
 
+/// Makes the second message of a room a dead letter and archives the others.
+async fn with_dead_letter(node: &Node, room: &Room) {
+    let partition = node.broker.partition_of(room.name);
+    let lease = queue(node).lease(partition).await.unwrap().unwrap();
+    let entries = queue(node).read(partition, 10).await.unwrap();
+    assert!(queue(node).dead_letter(partition, &lease, &entries[1].position, "poison", false).await.unwrap());
+    assert!(queue(node).finish(partition, &lease, &entries[2].position, 0, &[mark(room, 3)]).await.unwrap());
+}
+
+async fn leaving_and_retention_delete_the_dead_letters_of_a_room(stage: Stage) {
+    let node = stage.node().await;
+    let left = node.room().await;
+    let (purged, other) = (node.room_beside(&left).await, node.room_beside(&left).await);
+    for room in [&left, &purged, &other] {
+        node.say(room, 1..=3).await;
+        with_dead_letter(&node, room).await;
+    }
+    let stream = format!("{PT}{{{}}}:dead", node.broker.partition_of(left.name).0);
+    let rooms = || async {
+        let dead: Vec<(String, std::collections::BTreeMap<String, String>)> =
+            node.redis().raw("XRANGE", &[&stream, "-", "+"]).await;
+        dead.into_iter().map(|(_, fields)| fields["n"].parse::<crate::domain::RoomName>().unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!(rooms().await, [left.name, purged.name, other.name]);
+    node.broker.purge(purged.name, 1).await.unwrap();
+    assert_eq!(rooms().await, [left.name, purged.name, other.name], "retention has not reached it");
+    node.broker.purge(purged.name, 2).await.unwrap();
+    assert_eq!(rooms().await, [left.name, other.name]);
+    node.rooms.change(left.name, RoomChange::Delete).await.unwrap();
+    assert_eq!(rooms().await, [other.name]);
+    node.rooms.change(other.name, RoomChange::Delete).await.unwrap();
+    assert_eq!(node.redis().keys_with(":dead").await, Vec::<String>::new());
+}
+
 async fn what_retention_took_is_in_no_log_though_a_dead_letter_kept_it(stage: Stage) {
     let node = stage.node().await;
     let (room, other) = (node.room().await, node.room().await);
@@ -306,12 +342,12 @@ async fn an_idle_room_goes_unless_somebody_or_something_needs_it(stage: Stage) {
     dying.redis().sign_off(Duration::ZERO).await.unwrap();
     node.rooms.change(deleted.name, RoomChange::Delete).await.unwrap();
 
-    assert_eq!(queue(&node).remove_idle(partition, Duration::from_secs(3_600)).await.unwrap(), 0);
+    assert_eq!(queue(&node).remove_idle(partition, idle(Duration::from_secs(3_600))).await.unwrap().removed, 0);
     let mut removed = 0;
     // Of those that are used in this very second none goes.
     let began = std::time::Instant::now();
     while removed < 2 && began.elapsed() < PATIENCE {
-        removed += queue(&node).remove_idle(partition, Duration::ZERO).await.unwrap();
+        removed += queue(&node).remove_idle(partition, idle(Duration::ZERO)).await.unwrap().removed;
     }
     assert_eq!(removed, 2);
     let names = [&archived, &left, &occupied, &waiting, &deleted].map(|room| room.name);
@@ -320,6 +356,45 @@ async fn an_idle_room_goes_unless_somebody_or_something_needs_it(stage: Stage) {
     for gone in [&archived, &left] {
         assert_eq!(node.redis().keys_with(gone.name.as_str()).await, Vec::<String>::new());
     }
+}
+
+/// Idle after the same time whether memory is short or not.
+pub(super) fn idle(age: Duration) -> Idle {
+    Idle { usual: age, short_of_memory: age }
+}
+
+async fn idle_rooms_are_removed_early_while_memory_is_short(stage: Stage) {
+    let node = stage.node().await;
+    let (archived, occupied) = (node.room().await, node.room().await);
+    for room in [&archived, &occupied] {
+        node.say(room, 1..=2).await;
+        archive_through(&node, room, 2).await;
+    }
+    node.broker.set_members(occupied.name, 1, 0).await.unwrap();
+    let idle = Idle { usual: Duration::from_secs(3_600), short_of_memory: Duration::ZERO };
+    let sweep = |room: &Room| {
+        let partition = node.broker.partition_of(room.name);
+        let queue = queue(&node);
+        async move { queue.remove_idle(partition, idle).await.unwrap() }
+    };
+    for room in [&archived, &occupied] {
+        assert_eq!(sweep(room).await, Swept { removed: 0, is_memory_short: false });
+    }
+    let _: Vec<String> = node.redis().everywhere("CONFIG", &["SET", "maxmemory", "1"]).await;
+    assert!(sweep(&occupied).await.is_memory_short);
+    // Rooms that are used in this very second stay.
+    until("the archived room is removed and the log of the other", || async {
+        sweep(&archived).await;
+        sweep(&occupied).await;
+        node.broker.status(&[archived.name]).await.unwrap() == [None]
+            && node.broker.log_after(occupied.name, 0, 10).await.unwrap().is_empty()
+    })
+    .await;
+    let _: Vec<String> = node.redis().everywhere("CONFIG", &["SET", "maxmemory", "0"]).await;
+    let there = node.broker.status(&[archived.name, occupied.name]).await.unwrap();
+    assert_eq!(there.iter().map(Option::is_some).collect::<Vec<_>>(), [false, true]);
+    assert_eq!(node.say(&occupied, [3]).await, [3]);
+    assert_eq!(log(&node, &occupied).await, [3]);
 }
 
 async fn a_redis_without_memory_is_archived_and_goes_on(stage: Stage) {

@@ -115,11 +115,11 @@ async fn a_page_is_found_by_its_numbers_and_where_some_were_skipped_by_walking(s
     for (room, all) in [(&dense, all(&dense, 0)), (&skipped, all(&skipped, 10_000))] {
         for offset in [0, 999, 1_000, 1_200, 1_495, 1_500, 9_999] {
             let expected: Vec<_> = all.iter().rev().skip(offset).take(10).map(|message| message.seq).collect();
-            let page = store.page_messages(room.id, None, offset as u64, 10).await.unwrap();
+            let page = store.page_messages(room.id, None, offset as u64, 10, usize::MAX).await.unwrap();
             assert_eq!(page.iter().map(|message| message.seq).collect::<Vec<_>>(), expected, "offset {offset}");
         }
         let through = all[1_400].seq;
-        let page = store.page_messages(room.id, Some(through), 1_100, 2).await.unwrap();
+        let page = store.page_messages(room.id, Some(through), 1_100, 2, usize::MAX).await.unwrap();
         assert_eq!(page, [all[300].clone(), all[299].clone()]);
     }
 }
@@ -151,7 +151,7 @@ async fn a_room_of_a_hundred_thousand_messages_and_a_host_of_a_thousand_rooms_ar
         let began = Instant::now();
         assert_eq!(store.count_messages(room.id, None).await.unwrap(), 100_000);
         let counted = Instant::now();
-        assert_eq!(store.page_messages(room.id, None, 99_950, 50).await.unwrap().len(), 50);
+        assert_eq!(store.page_messages(room.id, None, 99_950, 50, usize::MAX).await.unwrap().len(), 50);
         let paged = Instant::now();
         let (count, rooms) = store.rooms_of(host.id, RoomFilter::default(), 0, 20).await.unwrap();
         assert_eq!((count, rooms[0].counts.unread), (1_000, 100_000));
@@ -161,7 +161,7 @@ async fn a_room_of_a_hundred_thousand_messages_and_a_host_of_a_thousand_rooms_ar
             .await
             .unwrap();
         let searched = Instant::now();
-        assert_eq!(store.page_messages(skipped.id, None, 50_000, 50).await.unwrap()[0].seq, 50_000);
+        assert_eq!(store.page_messages(skipped.id, None, 50_000, 50, usize::MAX).await.unwrap()[0].seq, 50_000);
         let walked = Instant::now();
         assert_eq!(store.seq_of_datetime(room.id, "2023-03-23T08:15:78").await.unwrap(), None);
         let found = walked.elapsed();

@@ -53,7 +53,7 @@ async fn a_row_with_another_name_takes_and_shows_nothing(store: Store, _url: Str
     assert_eq!(all(&store, owner.id).await.len(), 1);
     assert_eq!(store.messages_between(lost, 0, None, 10).await.unwrap(), []);
     assert_eq!(store.messages_before(lost, None, 10).await.unwrap(), []);
-    assert_eq!(store.page_messages(lost, None, 0, 10).await.unwrap(), []);
+    assert_eq!(store.page_messages(lost, None, 0, 10, usize::MAX).await.unwrap(), []);
     assert_eq!(store.count_messages(lost, None).await.unwrap(), 0);
     assert_eq!(store.seq_of_datetime(lost, "2023-03-23T08:15:77").await.unwrap(), None);
     assert_eq!(store.seq_accepted_at(lost, later(0)).await.unwrap(), None);
@@ -281,7 +281,7 @@ async fn messages_are_read_forwards_backwards_and_by_page(store: Store, _url: St
     assert_eq!(seqs(store.messages_between(room.id, 3, None, 2).await.unwrap()), [4, 5]);
     assert_eq!(seqs(store.messages_before(room.id, None, 3).await.unwrap()), [9, 8, 7]);
     assert_eq!(seqs(store.messages_before(room.id, Some(3), 5).await.unwrap()), [2, 1]);
-    assert_eq!(seqs(store.page_messages(room.id, None, 2, 3).await.unwrap()), [7, 6, 5]);
+    assert_eq!(seqs(store.page_messages(room.id, None, 2, 3, usize::MAX).await.unwrap()), [7, 6, 5]);
     assert_eq!(store.count_messages(room.id, None).await.unwrap(), 9);
     let ids = store.newest_ids(room.id, 2).await.unwrap();
     assert_eq!(ids, [(Side::Guest, batch[8].id.clone(), 9), (Side::Guest, batch[7].id.clone(), 8)]);

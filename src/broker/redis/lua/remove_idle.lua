@@ -1,17 +1,26 @@
 #!lua flags=allow-oom
--- Removes rooms that were not used for a while, have no connections, and are completely in SQL.
+-- Removes rooms that were not used for a while, have no connections, and are completely in SQL. Where memory is short, unused rooms
+-- with connections lose their log as well: SQL has it.
 --
 -- KEYS 1  {k}:idle
--- ARGV 1  used before, in ms of age  2  at most so many  3… nodes that are alive
--- Returns how many were looked at, and how many went.
+-- ARGV 1  age in ms from which a room is idle: usually  2  while memory is short  3  percent of memory from which it is short
+--      4  how many rooms to look at  5… nodes that are alive
+-- Returns how many were looked at, how many were removed, and 1 if memory is short.
 local p = string.sub(KEYS[1], 1, -5)
 local time = redis.call('TIME')
 local now = time[1] * 1000
+local memory = redis.call('INFO', 'memory')
+local function figure(name) return tonumber(string.match(memory, '\n' .. name .. ':(%d+)') or 0) end
+local most = figure('maxmemory')
+if most == 0 then most = figure('total_system_memory') end
+local is_short = most > 0 and figure('used_memory') * 100 > most * ARGV[3]
+
 local alive, looked, gone = {}, 0, 0
-for i = 3, #ARGV do alive[ARGV[i]] = true end
-for _, name in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[1], 'LIMIT', 0, ARGV[2])) do
+for i = 5, #ARGV do alive[ARGV[i]] = true end
+local before = now - (is_short and ARGV[2] or ARGV[1])
+for _, name in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', before, 'LIMIT', 0, ARGV[4])) do
   looked = looked + 1
-  local room = p .. 'room:' .. name
+  local room, log = p .. 'room:' .. name, p .. 'log:' .. name
   local hash, busy, seq, archived, state = redis.call('HGETALL', room), false, 0, 0, nil
   for i = 1, #hash, 2 do
     local node = string.match(hash[i], '^[gh]:(.+)$')
@@ -24,10 +33,14 @@ for _, name in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[1]
     redis.call('ZREM', KEYS[1], name)
   elseif busy or archived < seq then
     redis.call('ZADD', KEYS[1], string.format('%.0f', now), name)
+    if is_short and archived >= seq then
+      redis.call('DEL', log)
+      redis.call('HSET', room, 'bytes', 0)
+    end
   else
-    redis.call('DEL', room, p .. 'log:' .. name, p .. 'ids:' .. name)
+    redis.call('DEL', room, log, p .. 'ids:' .. name)
     redis.call('ZREM', KEYS[1], name)
     gone = gone + 1
   end
 end
-return { looked, gone }
+return { looked, gone, is_short and 1 or 0 }

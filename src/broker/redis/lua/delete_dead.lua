@@ -1,0 +1,20 @@
+#!lua flags=allow-oom
+-- Deletes a room's dead letters, a part of the stream per call.
+--
+-- KEYS 1  {k}:dead
+-- ARGV 1  room  2  the highest number to delete; empty: all  3  where to begin  4  how many entries to look at
+-- Returns where to go on; empty at the end.
+local entries = redis.call('XRANGE', KEYS[1], ARGV[3], '+', 'COUNT', ARGV[4])
+local through = tonumber(ARGV[2])
+for _, entry in ipairs(entries) do
+  local fields, of = entry[2], {}
+  for i = 1, #fields, 2 do of[fields[i]] = fields[i + 1] end
+  local seq = tonumber(string.match(of.f or '', '"seq":(%d+)}$') or '')
+  if of.n == ARGV[1] and (not through or (seq and seq <= through)) then redis.call('XDEL', KEYS[1], entry[1]) end
+end
+if #entries < tonumber(ARGV[4]) then
+  -- An empty stream is not kept.
+  if redis.call('XLEN', KEYS[1]) == 0 then redis.call('DEL', KEYS[1]) end
+  return ''
+end
+return '(' .. entries[#entries][1]
