@@ -37,6 +37,9 @@ const BATCH_BYTES: usize = 512 * 1024;
 /// Entries of the first read of a queue; the following ones adapt to the size of its messages.
 const FIRST_READ: usize = 256;
 
+/// How often the database's limit of a statement is read.
+const PACKET_INTERVAL: Duration = Duration::from_secs(60);
+
 /// How often a lease is renewed, or asked for: a third of its life.
 const LEASE_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -97,6 +100,7 @@ impl Archive {
                 lease: None,
                 swept: Instant::now(),
                 is_memory_short: false,
+                max_statement: None,
                 count: FIRST_READ,
                 lag: Lag { of_all: lags.clone(), looked: None, head: None },
             };
@@ -129,6 +133,8 @@ struct Archiver {
     store: Store,
     wakers: Arc<[Notify]>,
     lease: Option<(ArchiveLease, Instant)>,
+    /// The most bytes of one statement, and when that was read.
+    max_statement: Option<(usize, Instant)>,
     /// Entries of the next read: about as many as fit into a transaction.
     count: usize,
     swept: Instant,
@@ -150,7 +156,8 @@ impl Archiver {
                 Ok(false) => LEASE_INTERVAL,
                 Err(error) => {
                     metrics::counter!(crate::metric::ARCHIVE_FAILURES).increment(1);
-                    // The size of the batch may be the reason: a database closes the connection of a packet that is too large.
+                    self.max_statement = None;
+                    // The size of the batch may be the reason: a proxy's limit ends the connection as well.
                     self.count = (self.count / 4).max(1);
                     if !waited {
                         tracing::warn!(%error, partition = self.partition.0, "the archive waits");
@@ -182,11 +189,18 @@ impl Archiver {
         loop {
             let Some(lease) = self.hold_lease().await? else { return Ok(false) };
             self.sweep().await?;
+            let most = self.statement_bytes().await?;
             let mut entries = self.queue.read(self.partition, self.count).await?;
             let read = entries.len();
-            bound(&mut entries);
-            if entries.is_empty() {
-                return Ok(true);
+            // Events for webhooks are up to three times as long as their messages.
+            bound(&mut entries, BATCH_BYTES.min(most / 3));
+            let Some(first) = entries.first() else { return Ok(true) };
+            if first.frame.len() > most {
+                if !self.dead_letter(&lease, first, "larger than max_allowed_packet").await? {
+                    self.lease = None;
+                    return Ok(false);
+                }
+                continue;
             }
             let full = read == self.count || entries.len() < read;
             self.count = next_count(&entries, self.count);
@@ -216,6 +230,18 @@ impl Archiver {
         match self.queue.backlog(self.partition).await {
             Ok(backlog) => self.lag.show(self.partition, backlog),
             Err(error) => tracing::debug!(%error, partition = self.partition.0, "failed to read archive backlog"),
+        }
+    }
+
+    /// The most bytes that the database takes in one statement, read again every [`PACKET_INTERVAL`].
+    async fn statement_bytes(&mut self) -> Result<usize, StoreError> {
+        match self.max_statement {
+            Some((bytes, read)) if read.elapsed() < PACKET_INTERVAL => Ok(bytes),
+            _ => {
+                let bytes = self.store.max_statement_bytes().await?;
+                self.max_statement = Some((bytes, Instant::now()));
+                Ok(bytes)
+            }
         }
     }
 
@@ -431,12 +457,12 @@ impl Archiver {
     }
 }
 
-/// Keeps the first entries that fit into one transaction, one at least.
-fn bound(entries: &mut Vec<QueueEntry>) {
+/// Keeps the first entries that have no more than `most` bytes, one at least.
+fn bound(entries: &mut Vec<QueueEntry>, most: usize) {
     let mut bytes = 0;
     let fits = |entry: &&QueueEntry| {
         bytes += entry.frame.len();
-        bytes <= BATCH_BYTES
+        bytes <= most
     };
     let fitting = entries.iter().take_while(fits).count().max(1);
     entries.truncate(fitting);

@@ -39,6 +39,7 @@ on_every_database!(
     what_is_not_a_message_goes_to_the_dead_letters_and_the_rest_goes_on,
     a_number_that_is_taken_goes_to_the_dead_letters,
     a_closed_room_leaves_the_broker_once_it_is_archived,
+    a_backlog_of_long_messages_is_archived_in_order,
 );
 
 /// The archivers of a node.
@@ -256,6 +257,26 @@ async fn a_number_that_is_taken_goes_to_the_dead_letters(stage: Stage) {
     let dead = dead_letters(&node, &room).await;
     assert_eq!((dead.len(), dead[0]["why"].as_str()), (1, "another message has its number"));
     assert!(dead[0]["f"].contains("id-2"), "{dead:?}");
+    archivers.end().await;
+}
+
+/// Run against a server with a small `max_allowed_packet` as well, it shows that batches shrink until they fit.
+async fn a_backlog_of_long_messages_is_archived_in_order(stage: Stage) {
+    let node = stage.node().await;
+    let room = node.room().await;
+    let long = |id: u64| submission(&room, Side::Guest, &format!("id-{id}"), &"x".repeat(8_000), "2023-03-23T08:15:07");
+    let all: Vec<_> = (1..=400).map(long).collect();
+    for batch in all.chunks(20) {
+        node.accept(batch).await;
+    }
+    // Short ones make the next read larger than what fits.
+    node.say(&room, 401..=700).await;
+    node.accept(&(701..=720).map(long).collect::<Vec<_>>()).await;
+    let archivers = Archivers::of(&stage, &node);
+    until("all is archived", || async { archived(&node, &room).await == 720 }).await;
+    let numbers: Vec<_> = stored(&stage, &room).await.iter().map(|message| message.seq).collect();
+    assert_eq!(numbers, (1..=720).collect::<Vec<_>>());
+    assert_eq!((queue_len(&node, &room).await, dead_letters(&node, &room).await.len()), (0, 0));
     archivers.end().await;
 }
 

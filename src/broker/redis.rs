@@ -83,7 +83,16 @@ impl RedisBroker {
     pub fn new(redis: Redis, chance: Chance, wait: u32) -> Self {
         let hearing = Arc::new(Hearing::new(redis.node(), redis.partitions()));
         let (scripts, clocks) = (Arc::default(), Arc::new(Clocks::of_partitions(redis.partitions())));
-        Self { redis, chance, wait, scripts, clocks, hearing, queue_limit: DEFAULT_QUEUE_LIMIT, is_memory_short: Arc::default() }
+        Self {
+            redis,
+            chance,
+            wait,
+            scripts,
+            clocks,
+            hearing,
+            queue_limit: DEFAULT_QUEUE_LIMIT,
+            is_memory_short: Arc::default(),
+        }
     }
 
     /// With another bound of the archive queues.
@@ -344,12 +353,7 @@ impl Broker for RedisBroker {
 
     async fn bury(&self, room: RoomName) -> Result<(), Unavailable> {
         // No version of SQL's is as high: a row that is gone does not come back.
-        let change = Change {
-            room,
-            change: RoomChange::Delete,
-            version: u64::from(u32::MAX),
-            notice: Bytes::new(),
-        };
+        let change = Change { room, change: RoomChange::Delete, version: u64::from(u32::MAX), notice: Bytes::new() };
         self.apply(change).await
     }
 

@@ -38,7 +38,14 @@ struct Reading {
 impl History {
     /// All messages, ascending, in parts.
     pub fn whole(&self, room: RoomKey) -> impl Stream<Item = Result<Vec<Message>, HistoryError>> + Send + use<> {
-        let reading = Reading { history: self.clone(), room, after: 0, purged_through: 0, phase: Phase::Start, part: *PART.start() };
+        let reading = Reading {
+            history: self.clone(),
+            room,
+            after: 0,
+            purged_through: 0,
+            phase: Phase::Start,
+            part: *PART.start(),
+        };
         futures_util::stream::try_unfold(reading, |mut reading| async move {
             Ok(reading.next_part().await?.map(|part| (part, reading)))
         })

@@ -170,7 +170,8 @@ async fn pages_are_bounded_by_bytes_and_lose_nothing(stage: Stage, archived: boo
     let room = node.room().await;
     let key = key_of(&room);
     // Each is 30 KiB: a page of the usual count would be 2.4 MB.
-    let long = |id: u64| submission(&room, Side::Guest, &format!("id-{id}"), &"x".repeat(30_000), "2023-03-23T08:15:07");
+    let long =
+        |id: u64| submission(&room, Side::Guest, &format!("id-{id}"), &"x".repeat(30_000), "2023-03-23T08:15:07");
     for id in 1..=80 {
         node.accept(&[long(id)]).await;
     }
@@ -196,7 +197,10 @@ async fn pages_are_bounded_by_bytes_and_lose_nothing(stage: Stage, archived: boo
     }
     assert_eq!(read, (1..=80).rev().collect::<Vec<_>>());
     let whole: Vec<Vec<_>> = node.history.whole(key).try_collect().await.unwrap();
-    assert_eq!(whole.into_iter().flatten().map(|message| message.seq).collect::<Vec<_>>(), (1..=80).collect::<Vec<_>>());
+    assert_eq!(
+        whole.into_iter().flatten().map(|message| message.seq).collect::<Vec<_>>(),
+        (1..=80).collect::<Vec<_>>()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

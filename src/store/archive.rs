@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 use sea_orm::{
-    ColumnTrait, Condition, DatabaseTransaction, DbErr, DerivePartialModel, EntityTrait, QueryFilter, QueryOrder,
-    QuerySelect,
+    ColumnTrait, Condition, ConnectionTrait as _, DatabaseTransaction, DbErr, DerivePartialModel, EntityTrait,
+    QueryFilter, QueryOrder, QuerySelect, Statement,
 };
 
 use super::advance::{Advance, advance_rooms, insert_messages};
@@ -14,7 +14,7 @@ use super::counts::Counts;
 use super::entity::{chat_message, chatroom};
 use super::unattended::{Contact, UnattendedRooms};
 use super::webhook_events::{Events, Subject};
-use super::{Store, StoreError, from_column, millis, to_column};
+use super::{Dialect, Store, StoreError, from_column, millis, to_column};
 use crate::domain::{ChatroomId, Message, RoomKey, RoomState, Seq};
 
 /// A room of an archived batch, as SQL had it under lock.
@@ -73,6 +73,19 @@ impl Store {
         let of_batch: &HashMap<i64, &BatchRoom> = &rooms.iter().map(|room| (room.key.chatroom.0, room)).collect();
         let unattended: &HashSet<(ChatroomId, Seq)> = &unattended.iter().copied().collect();
         self.run(|| self.archive_once(messages, of_batch, unattended)).await
+    }
+
+    /// The most bytes of one statement with its values: MySQL's `max_allowed_packet`. A larger one ends the connection, mostly
+    /// without an error that says so.
+    pub async fn max_statement_bytes(&self) -> Result<usize, StoreError> {
+        if self.dialect() == Dialect::Sqlite {
+            return Ok(usize::MAX);
+        }
+        let select = "SELECT CAST(@@max_allowed_packet AS SIGNED)";
+        let statement = Statement::from_string(self.reader.get_database_backend(), select);
+        let row = self.run(|| self.reader.query_one_raw(statement.clone())).await?;
+        let bytes: Option<i64> = row.map(|row| row.try_get_by_index(0)).transpose()?;
+        Ok(bytes.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(usize::MAX))
     }
 
     async fn archive_once(
