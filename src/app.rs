@@ -196,7 +196,7 @@ impl App {
         match &self.redis {
             Some(redis) => {
                 let broker = RedisBroker::new(redis.clone(), self.chance.clone(), self.config.redis_wait)
-                    .with_queue_limit(self.config.limit_queue);
+                    .with_capacity(self.config.capacity);
                 let broker = Arc::new(broker);
                 let presence = Arc::new(RedisPresence::new(redis.clone()));
                 Ports { broker: broker.clone(), presence, recovery: Some(broker) }

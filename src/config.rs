@@ -29,6 +29,7 @@ use lettre::Address;
 use lettre::message::Mailbox;
 use url::Url;
 
+use crate::broker::redis::Capacity;
 use crate::clock::Chance;
 use crate::domain::WireOffset;
 use crate::duties;
@@ -137,8 +138,8 @@ pub struct Config {
     pub presence_grace: Duration,
     /// Redis replicas that must have a batch before it is published.
     pub redis_wait: u32,
-    /// Messages of one partition that may wait for SQL.
-    pub limit_queue: u32,
+    /// How much Redis keeps.
+    pub capacity: Capacity,
     /// How long a leaving node still accepts connections.
     pub drain_delay: Duration,
     /// Over how long a leaving node closes its sockets.
@@ -204,7 +205,11 @@ impl Config {
             webhook_private: args.webhook_private,
             presence_grace: args.presence_grace.0,
             redis_wait: args.redis_wait,
-            limit_queue: args.limit_queue,
+            capacity: Capacity {
+                queue_messages: args.limit_queue,
+                queue_bytes: args.limit_queue_bytes,
+                log_bytes: args.limit_log_bytes,
+            },
             drain_delay: args.drain_delay.0,
             drain: args.drain.0,
             trusted_proxies: args.trusted_proxies,

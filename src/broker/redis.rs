@@ -48,14 +48,21 @@ const TICKET_TTL: Duration = Duration::from_secs(10);
 /// How long a deleted room is remembered as deleted.
 const TOMBSTONE_TTL: Duration = Duration::from_secs(24 * 3600);
 
-/// The default bound of a partition's archive queue in messages: about 300 MB at 300 bytes per message.
-pub const DEFAULT_QUEUE_LIMIT: u32 = 1_000_000;
+/// How much Redis keeps, of a partition and of a room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capacity {
+    /// Messages that the archive queue of a partition may hold.
+    pub queue_messages: u32,
+    /// Bytes of frames that the archive queue of a partition may hold. Reached first where messages are long.
+    pub queue_bytes: u64,
+    /// Bytes of archived messages that the log of a room keeps beside those that are not archived.
+    pub log_bytes: u64,
+}
 
-/// The bound of a partition's archive queue in bytes of frames. It is reached first where messages are long.
-const QUEUE_BYTES: u64 = 512 * 1024 * 1024;
-
-/// How many bytes of archived messages the log of a room keeps beside those that are not archived: some 250 usual messages.
-const LOG_BYTES: u64 = 64 * 1024;
+impl Capacity {
+    /// About 300 MB of queue at 300 bytes per message, and some 250 usual messages of a room.
+    pub const DEFAULT: Self = Self { queue_messages: 1_000_000, queue_bytes: 512 * 1024 * 1024, log_bytes: 64 * 1024 };
+}
 
 /// How many dead letters one call looks at.
 const DEAD_BATCH: i64 = 500;
@@ -73,7 +80,7 @@ pub struct RedisBroker {
     scripts: Arc<Scripts>,
     clocks: Arc<Clocks>,
     hearing: Arc<Hearing>,
-    queue_limit: u32,
+    capacity: Capacity,
     /// As the archiver of this node last saw it.
     is_memory_short: Arc<AtomicBool>,
 }
@@ -90,14 +97,14 @@ impl RedisBroker {
             scripts,
             clocks,
             hearing,
-            queue_limit: DEFAULT_QUEUE_LIMIT,
+            capacity: Capacity::DEFAULT,
             is_memory_short: Arc::default(),
         }
     }
 
-    /// With another bound of the archive queues.
-    pub fn with_queue_limit(self, queue_limit: u32) -> Self {
-        Self { queue_limit, ..self }
+    /// With another capacity.
+    pub fn with_capacity(self, capacity: Capacity) -> Self {
+        Self { capacity, ..self }
     }
 
     /// As if calls took so long to arrive.
@@ -274,7 +281,7 @@ impl Broker for RedisBroker {
         let mut args: Vec<Value> = Vec::with_capacity(7 + 4 * batch.len());
         let bus = self.key(partition, "bus")?;
         let published_by_script = if self.wait == 0 { bus.as_str() } else { "" };
-        args.extend([not_after.into(), self.queue_limit.into(), (QUEUE_BYTES as i64).into()]);
+        args.extend([not_after.into(), self.capacity.queue_messages.into(), (self.capacity.queue_bytes as i64).into()]);
         args.extend([(self.clocks.tick(partition) as i64).into(), published_by_script.into()]);
         args.extend([self.redis.node().as_str().into(), traces(batch).into()]);
         for submission in batch {

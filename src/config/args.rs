@@ -15,7 +15,7 @@ use super::values::{
     CookieDomain, KeyGrace, LogFormat, LongSpan, Networks, OtlpEndpoint, PublicUrl, Ratio, Span, SpanOrOff, Switch,
     WebOrigin,
 };
-use crate::broker::redis::DEFAULT_QUEUE_LIMIT;
+use crate::broker::redis::Capacity;
 use crate::domain::WireOffset;
 use crate::duties::Settings;
 use crate::mail::Language;
@@ -138,9 +138,17 @@ pub struct ServeArgs {
     #[arg(long, env = "PINTALK_REDIS_WAIT", value_name = "N", default_value_t = 0)]
     pub redis_wait: u32,
     /// Messages of one partition that may wait for SQL; more are refused until there are fewer.
-    #[arg(long, env = "PINTALK_LIMIT_QUEUE", value_name = "N", default_value_t = DEFAULT_QUEUE_LIMIT,
+    #[arg(long, env = "PINTALK_LIMIT_QUEUE", value_name = "N", default_value_t = Capacity::DEFAULT.queue_messages,
           value_parser = clap::value_parser!(u32).range(1..))]
     pub limit_queue: u32,
+    /// Bytes of such messages.
+    #[arg(long, env = "PINTALK_LIMIT_QUEUE_BYTES", value_name = "BYTES", default_value_t = Capacity::DEFAULT.queue_bytes,
+          value_parser = clap::value_parser!(u64).range(1024 * 1024..))]
+    pub limit_queue_bytes: u64,
+    /// Bytes of messages that are in SQL already and that Redis keeps per room, for faster joins.
+    #[arg(long, env = "PINTALK_LIMIT_LOG_BYTES", value_name = "BYTES", default_value_t = Capacity::DEFAULT.log_bytes,
+          value_parser = clap::value_parser!(u64).range(..=16 * 1024 * 1024))]
+    pub limit_log_bytes: u64,
     /// How long a leaving node still accepts connections, until the balancer has seen it.
     #[arg(long, env = "PINTALK_DRAIN_DELAY", value_name = "SPAN", default_value = "5s")]
     pub drain_delay: Span,

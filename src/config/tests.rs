@@ -116,6 +116,8 @@ fn a_value_of_the_wrong_form_is_refused_by_flag() {
         ("presence-grace", "1"),
         ("redis-wait", "-1"),
         ("limit-queue", "0"),
+        ("limit-queue-bytes", "1"),
+        ("limit-log-bytes", "1000000000"),
         ("drain-delay", "soon"),
         ("drain", "-5s"),
         ("trusted-proxies", "10.0.0.0/40"),

@@ -10,7 +10,7 @@ use fred::prelude::*;
 
 use super::answer::{self, Answer};
 use super::publication;
-use super::{LOG_BYTES, RedisBroker, TOMBSTONE_TTL, state_word, strange};
+use super::{RedisBroker, TOMBSTONE_TTL, state_word, strange};
 use crate::broker::queue::{ArchiveLease, ArchiveQueue, ArchivedMark, Backlog, Idle, Lost, QueueEntry, Swept};
 use crate::broker::{Broker as _, Change, Partition, Unavailable};
 use crate::domain::{ChatroomId, RoomChange, RoomName, Seq};
@@ -25,8 +25,8 @@ const IDLE_BATCH: i64 = 100;
 /// Redis is short of memory when it uses more than this share of `maxmemory`, or without one of the machine's memory.
 const MEMORY_PERCENT: i64 = 75;
 
-/// How many bytes of archived messages the log of a room keeps while Redis is short of memory.
-const SHORT_LOG_BYTES: u64 = LOG_BYTES / 16;
+/// The share of its usual bytes that the log of a room keeps while Redis is short of memory.
+const SHORT_LOG: u64 = 16;
 
 #[async_trait]
 impl ArchiveQueue for RedisBroker {
@@ -76,7 +76,8 @@ impl ArchiveQueue for RedisBroker {
         let keys = vec![self.key(partition, "archiver")?, self.key(partition, "queue")?];
         let mut args: Vec<Value> =
             vec![lease.0.as_str().into(), next(through)?.into(), (TOMBSTONE_TTL.as_secs() as i64).into()];
-        let log_bytes = if self.is_memory_short.load(Ordering::Relaxed) { SHORT_LOG_BYTES } else { LOG_BYTES };
+        let share = if self.is_memory_short.load(Ordering::Relaxed) { SHORT_LOG } else { 1 };
+        let log_bytes = self.capacity.log_bytes / share;
         args.extend([(bytes as i64).into(), (log_bytes as i64).into()]);
         for mark in marks {
             args.extend([

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::*;
 use crate::broker::Broker as _;
 use crate::broker::queue::{ArchiveLease, ArchiveQueue, ArchivedMark, Idle, Swept};
-use crate::broker::redis::RedisBroker;
+use crate::broker::redis::{Capacity, RedisBroker};
 use crate::broker::testing::{Node, PATIENCE, until};
 use crate::clock::Chance;
 use crate::domain::{Room, Seq};
@@ -294,7 +294,8 @@ async fn a_full_queue_refuses_until_it_is_archived(stage: Stage) {
     let node = stage.node().await;
     let one = node.room().await;
     let other = node.room_beside(&one).await;
-    let small = RedisBroker::new(node.redis().clone(), Chance::from_seed(1), 0).with_queue_limit(3);
+    let small = RedisBroker::new(node.redis().clone(), Chance::from_seed(1), 0)
+        .with_capacity(Capacity { queue_messages: 3, ..Capacity::DEFAULT });
     let partition = node.broker.partition_of(one.name);
     let batch = [
         guest(&one, "id-1"),
