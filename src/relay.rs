@@ -60,6 +60,12 @@ impl Relay {
             acceptor.submit(connection.clone(), submission);
         }
     }
+
+    /// Whether so much waits for the broker that sockets of this room should not be read.
+    pub fn is_full(&self, room: RoomName) -> bool {
+        let partition = Partition::of(room, self.acceptors.len() as u16);
+        self.acceptors.get(usize::from(partition.0)).is_some_and(Acceptor::is_full)
+    }
 }
 
 /// What hears the bus: hands everything to whom it concerns.

@@ -7,6 +7,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -35,6 +36,12 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How long after its acceptance a message must have come over the bus; else the room reads the log.
 const ECHO_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// How often messages that wait too long are looked for.
+const CHECK_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Bytes of messages that may wait for the broker per partition; beyond, sockets are not read.
+const INBOX_BYTES: usize = 64 * 1024 * 1024;
+
 /// How long a partition waits after a call that failed.
 const RETRY: Duration = Duration::from_millis(100);
 
@@ -60,7 +67,8 @@ impl Pending {
         self.submission.head.len() as u32
     }
 
-    fn answered(&self) {
+    fn answered(&self, inbox: &Inbox) {
+        inbox.bytes.fetch_sub(self.bytes() as usize, Ordering::Relaxed);
         self.connection.answered(self.bytes());
     }
 }
@@ -73,6 +81,8 @@ pub(super) struct Acceptor(Arc<Inbox>);
 struct Inbox {
     queue: Mutex<VecDeque<Pending>>,
     arrived: Notify,
+    /// Of all messages that are not answered.
+    bytes: AtomicUsize,
 }
 
 impl Acceptor {
@@ -97,6 +107,7 @@ impl Acceptor {
             released: Arc::default(),
             tracker: tracker.clone(),
             meters: Meters::default(),
+            checked: Instant::now(),
         };
         tracker.spawn(worker.run(stop));
         Self(inbox)
@@ -107,8 +118,14 @@ impl Acceptor {
         let span = Span::root("message.accept");
         submission.trace = span.as_ref().map(Span::trace);
         let (since, sent) = (Instant::now(), connection.sent());
+        self.0.bytes.fetch_add(submission.head.len(), Ordering::Relaxed);
         self.0.queue.lock().push_back(Pending { connection, submission, since, sent, tried: false, span });
         self.0.arrived.notify_one();
+    }
+
+    /// Whether so many bytes wait for the broker that no socket should be read.
+    pub(super) fn is_full(&self) -> bool {
+        self.0.bytes.load(Ordering::Relaxed) >= INBOX_BYTES
     }
 }
 
@@ -133,6 +150,8 @@ struct Worker {
     released: Arc<Released>,
     tracker: TaskTracker,
     meters: Meters,
+    /// When late messages were last looked for.
+    checked: Instant,
 }
 
 impl Worker {
@@ -170,7 +189,7 @@ impl Worker {
                 // To the front, as all others of this room came later.
                 held.into_iter().rev().for_each(|pending| self.ready.push_front(pending));
             } else {
-                held.into_iter().for_each(|pending| end(&pending, Close::NotFound));
+                held.into_iter().for_each(|pending| end(&pending, &self.inbox, Close::NotFound));
             }
         }
         let arrived = std::mem::take(&mut *self.inbox.queue.lock());
@@ -180,35 +199,41 @@ impl Worker {
                 None => self.ready.push_back(pending),
             }
         }
-        // An end that came meanwhile drops what is behind it.
-        self.ready.retain(|pending| {
-            let keep = !pending.connection.is_abandoned();
-            if !keep {
-                pending.answered();
-            }
-            keep
-        });
     }
 
-    fn batch_len(&self) -> usize {
-        let mut bytes = 0;
-        self.ready
-            .iter()
-            .take(self.broker.max_batch())
-            .take_while(|pending| {
-                bytes += pending.submission.head.len();
-                bytes <= MAX_BATCH_BYTES
-            })
-            .count()
-            .max(1)
+    /// The messages of the next call. Those of a connection that was abandoned meanwhile are dropped.
+    fn next_batch(&mut self) -> Vec<Pending> {
+        let (mut batch, mut bytes) = (Vec::new(), 0);
+        while batch.len() < self.broker.max_batch() {
+            let Some(next) = self.ready.front() else { break };
+            let is_abandoned = next.connection.is_abandoned();
+            if !is_abandoned {
+                bytes += next.submission.head.len();
+                if bytes > MAX_BATCH_BYTES && !batch.is_empty() {
+                    break;
+                }
+            }
+            let Some(next) = self.ready.pop_front() else { break };
+            if is_abandoned {
+                next.answered(&self.inbox);
+            } else {
+                batch.push(next);
+            }
+        }
+        batch
     }
 
     async fn call(&mut self) {
-        let len = self.batch_len().min(self.ready.len());
+        let batch = self.next_batch();
+        let len = batch.len();
+        if len == 0 {
+            return;
+        }
         let began = Instant::now();
-        let calls = self.spans("broker.accept", len);
+        let calls: Vec<Span> =
+            batch.iter().filter_map(|pending| pending.submission.trace?.child("broker.accept")).collect();
         let answer = {
-            let batch: Vec<&Submission> = self.ready.iter().take(len).map(|pending| &pending.submission).collect();
+            let batch: Vec<&Submission> = batch.iter().map(|pending| &pending.submission).collect();
             self.broker.accept(self.partition, &batch).await
         };
         let now = Instant::now();
@@ -222,7 +247,6 @@ impl Worker {
         self.meters.batch.record(len as f64);
         match answer {
             Ok(outcomes) => {
-                let batch: Vec<Pending> = self.ready.drain(..len).collect();
                 let mut again: Vec<Pending> = Vec::new();
                 for (pending, outcome) in batch.into_iter().zip(outcomes) {
                     self.settle(pending, outcome, now, &mut again);
@@ -232,13 +256,8 @@ impl Worker {
                 }
                 self.hold_the_rest();
             }
-            Err(error) => self.failed(len, &error).await,
+            Err(error) => self.failed(batch, &error).await,
         }
-    }
-
-    /// A span for each of the first messages that is traced.
-    fn spans(&self, name: &'static str, len: usize) -> Vec<Span> {
-        self.ready.iter().take(len).filter_map(|pending| pending.submission.trace?.child(name)).collect()
     }
 
     /// Messages of a held room that were not in the batch must not overtake those that were.
@@ -254,11 +273,12 @@ impl Worker {
         }
     }
 
-    async fn failed(&mut self, len: usize, error: &Unavailable) {
+    async fn failed(&mut self, batch: Vec<Pending>, error: &Unavailable) {
         metrics::counter!(metric::ACCEPT_FAILURES).increment(1);
-        tracing::warn!(%error, partition = self.partition.0, messages = len, "a batch was not accepted; it is sent again");
+        let messages = batch.len();
+        tracing::warn!(%error, partition = self.partition.0, messages, "a batch was not accepted; it is sent again");
         // It may have happened all the same.
-        self.ready.iter_mut().take(len).for_each(|pending| pending.tried = true);
+        batch.into_iter().rev().for_each(|pending| self.ready.push_front(Pending { tried: true, ..pending }));
         tokio::time::sleep(RETRY).await;
     }
 
@@ -313,7 +333,7 @@ impl Worker {
                 span.note("pintalk.seq", seq as i64);
             }
         }
-        pending.answered();
+        pending.answered(&self.inbox);
     }
 
     fn await_echo(&mut self, pending: &Pending, seq: Seq) {
@@ -351,9 +371,15 @@ impl Worker {
         self.awaited.extend(again);
     }
 
-    /// A sender whose message waits too long is asked to come back; what he sent behind it is dropped with it.
+    /// Disconnects senders whose message waits too long; their messages behind it are dropped. Looks at all that wait, and
+    /// therefore only every [`CHECK_INTERVAL`].
     fn give_up_late(&mut self) {
-        let late = |pending: &Pending| pending.since.elapsed() > PATIENCE;
+        let now = Instant::now();
+        if now - self.checked < CHECK_INTERVAL {
+            return;
+        }
+        self.checked = now;
+        let late = |pending: &Pending| now - pending.since > PATIENCE;
         let given_up = self.ready.iter().chain(self.held.values().flatten()).filter(|pending| late(pending));
         for pending in given_up {
             if !pending.connection.is_abandoned() {
@@ -362,11 +388,11 @@ impl Worker {
                 pending.connection.end(pending.connection.try_later());
             }
         }
-        for held in self.held.values_mut() {
-            held.retain(|pending| {
+        for waiting in self.held.values_mut().chain([&mut self.ready]) {
+            waiting.retain(|pending| {
                 let keep = !pending.connection.is_abandoned();
                 if !keep {
-                    pending.answered();
+                    pending.answered(&self.inbox);
                 }
                 keep
             });
@@ -428,9 +454,9 @@ fn holds(again: &[Pending], room: RoomName) -> bool {
     again.iter().any(|pending| pending.submission.room == room)
 }
 
-fn end(pending: &Pending, close: Close) {
+fn end(pending: &Pending, inbox: &Inbox, close: Close) {
     pending.connection.abandon(None, close);
-    pending.answered();
+    pending.answered(inbox);
 }
 
 #[cfg(test)]

@@ -26,6 +26,9 @@ const TYPING_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a reading of the log waits that the broker did not answer.
 const READ_RETRY: Duration = Duration::from_millis(500);
 
+/// How long a socket is not read while too much waits for the broker.
+const FULL_PAUSE: Duration = Duration::from_millis(100);
+
 type Reading = std::pin::Pin<Box<dyn Future<Output = Result<(Step, Seq), HistoryError>> + Send>>;
 
 /// A guest or a host in a room.
@@ -181,7 +184,11 @@ impl ChatSession {
         if self.work.is_some() || self.connection().window_is_full() {
             return Appetite::Busy;
         }
-        match self.throttle.next(Instant::now()) {
+        let now = Instant::now();
+        if self.context.relay.is_full(self.guard.key.name) {
+            return Appetite::Until(now + FULL_PAUSE);
+        }
+        match self.throttle.next(now) {
             Some(next) => Appetite::Until(next),
             None => Appetite::Hungry,
         }

@@ -215,6 +215,7 @@ impl Stage {
         self.stop.cancel();
         self.tracker.close();
         tokio::time::timeout(Duration::from_secs(60), self.tracker.wait()).await.expect("it ends");
+        assert_eq!(self.acceptor.0.bytes.load(Ordering::Relaxed), 0, "every message is accounted for once");
     }
 }
 
@@ -424,6 +425,23 @@ async fn a_call_carries_256_kib_at_most() {
     stage.end().await;
     let sizes: Vec<_> = stage.broker.calls().iter().map(Vec::len).collect();
     assert_eq!(sizes, [8, 8, 4]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn bytes_that_wait_for_the_broker_are_bounded() {
+    let stage = Stage::new([]).await;
+    stage.broker.told.lock().forever = Some(Fault::Lost);
+    let (guest, _guard) = stage.guest(room(1));
+    let mut sent = 0;
+    while !stage.acceptor.is_full() {
+        stage.say_at_length(&guest, room(1), &format!("id-{sent}"), 1024 * 1024);
+        sent += 1;
+        assert!(sent <= 64, "64 MiB");
+    }
+    stage.broker.told.lock().forever = None;
+    stage.end().await;
+    assert!(!stage.acceptor.is_full());
+    assert_eq!(stage.broker.accepted(room(1)).len(), sent);
 }
 
 /// What the broker does with a call, drawn by chance.
