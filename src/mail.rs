@@ -9,4 +9,4 @@ mod template;
 
 pub use postman::{Postman, Waker};
 pub use smtp::{Delivery, Failure, Log, Sender, Smtp};
-pub use template::{Language, Letter};
+pub use template::{Language, Letter, RoomText};
