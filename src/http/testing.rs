@@ -21,6 +21,7 @@ use crate::control::Control;
 use crate::domain::Host;
 use crate::history::History;
 use crate::limits::Quotas;
+use crate::mail::Waker;
 use crate::media::{Media, Place};
 use crate::store::Dialect;
 use crate::store::testing::on_fresh;
