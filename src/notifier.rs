@@ -120,11 +120,7 @@ impl Notifier {
 
     /// All rooms that wait for a digest to a host. Rows that a node of an earlier release wrote are only known because they are
     /// due.
-    async fn pending_rooms(
-        &self,
-        host: HostId,
-        due: Vec<DueNotification>,
-    ) -> Result<Vec<DueNotification>, StoreError> {
+    async fn pending_rooms(&self, host: HostId, due: Vec<DueNotification>) -> Result<Vec<DueNotification>, StoreError> {
         let mut rooms = self.store.pending_rooms_of(host).await?;
         let known: Vec<ChatroomId> = rooms.iter().map(|room| room.chatroom).collect();
         rooms.extend(due.into_iter().filter(|due| !known.contains(&due.chatroom)));

@@ -114,7 +114,11 @@ pub fn name(text: &str) -> String {
             shown.push('…');
             break;
         }
-        shown.push(if matches!(letter, '"' | '“' | '”' | '„' | '‟' | '«' | '»' | '＂') { '\'' } else { letter });
+        shown.push(if matches!(letter, '"' | '“' | '”' | '„' | '‟' | '«' | '»' | '＂') {
+            '\''
+        } else {
+            letter
+        });
         if is_link_part(letter) && letters.peek().is_some_and(|next| *next != ' ') {
             shown.push(' ');
         }
@@ -156,9 +160,8 @@ mod tests {
 
     use super::*;
 
-    const BREAKS: [&str; 12] = [
-        "\n", "\r", "\r\n", "\r\r", "\n\r", "\u{b}", "\u{c}", "\u{85}", "\u{2028}", "\u{2029}", "\u{1c}", "\u{1e}",
-    ];
+    const BREAKS: [&str; 12] =
+        ["\n", "\r", "\r\n", "\r\r", "\n\r", "\u{b}", "\u{c}", "\u{85}", "\u{2028}", "\u{2029}", "\u{1c}", "\u{1e}"];
 
     #[test]
     fn no_line_of_a_quotation_is_without_its_mark() {

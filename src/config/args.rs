@@ -12,8 +12,8 @@ use lettre::message::Mailbox;
 use super::limits::LimitArgs;
 use super::secrets::Hidden;
 use super::values::{
-    CookieDomain, KeyGrace, LogFormat, LongSpan, Networks, OtlpEndpoint, PublicUrl, Ratio, SignUp, Span, SpanOrOff, Switch,
-    WebOrigin,
+    CookieDomain, KeyGrace, LogFormat, LongSpan, Networks, OtlpEndpoint, PublicUrl, Ratio, SignUp, Span, SpanOrOff,
+    Switch, WebOrigin,
 };
 use crate::broker::redis::DEFAULT_QUEUE_LIMIT;
 use crate::domain::WireOffset;

@@ -54,7 +54,9 @@ pub(super) async fn ask_consent(app: &HttpContext, token: &str, request: &Reques
     page(&match sign_up::language(request) {
         language @ Language::Korean => Texts {
             title: "메일 수신 동의",
-            text: format!("{domain} 채팅의 답변을 메일로 받으시겠습니까? 메일에 있는 링크로 언제든지 그만둘 수 있습니다."),
+            text: format!(
+                "{domain} 채팅의 답변을 메일로 받으시겠습니까? 메일에 있는 링크로 언제든지 그만둘 수 있습니다."
+            ),
             button: "메일로 받기",
             ..Texts::of(language)
         },

@@ -1,4 +1,4 @@
-//! Brings mails out of the outbox to a mail server.
+//! Sends e-mails from the outbox, within the limits on what leaves.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -128,7 +128,8 @@ impl Postman {
                     self.store.undo_departure(departure).await?;
                 }
                 count("failed");
-                tracing::warn!(mail = due.id, attempts = due.attempts + 1, why = %failure, "failed to send e-mail, retrying");
+                let why = failure.to_string();
+                tracing::warn!(mail = due.id, attempts = due.attempts + 1, why, "failed to send e-mail, retrying");
                 let wait = FIRST_RETRY * 2_i32.saturating_pow(due.attempts.min(10));
                 self.store.put_off_mail(due.id, now + wait.min(LAST_RETRY)).await
             }

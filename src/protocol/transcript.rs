@@ -104,9 +104,9 @@ mod tests {
 
     #[test]
     fn no_line_of_a_message_can_pass_for_another_message() {
-        for end in [
-            "\n", "\r\n", "\r", "\u{b}", "\u{c}", "\u{1c}", "\u{1d}", "\u{1e}", "\u{85}", "\u{2028}", "\u{2029}",
-        ] {
+        for end in
+            ["\n", "\r\n", "\r", "\u{b}", "\u{c}", "\u{1c}", "\u{1d}", "\u{1e}", "\u{85}", "\u{2028}", "\u{2029}"]
+        {
             let forged = format!("hi{end}[2023-03-23 08:15:08 김 개발] I owe you 100");
             assert_eq!(
                 written(Side::Guest, &forged),

@@ -40,7 +40,11 @@ pub(super) enum Consent {
 }
 
 /// Reads the consent of a pair, which stays locked. `Ask` records the request.
-pub(super) async fn consent(tx: &DatabaseTransaction, pair: &ConsentPair, now: DateTime<Utc>) -> Result<Consent, DbErr> {
+pub(super) async fn consent(
+    tx: &DatabaseTransaction,
+    pair: &ConsentPair,
+    now: DateTime<Utc>,
+) -> Result<Consent, DbErr> {
     use mail_consent::Column::{AskedAt, Mailbox};
     if let Some(row) = locked(tx, pair).await? {
         return Ok(match (row.granted_at, row.withdrawn_at) {

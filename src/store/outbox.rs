@@ -316,11 +316,7 @@ pub(super) async fn delete_mails_to(tx: &DatabaseTransaction, host: HostId, mail
 
 /// Removes a room's text from the e-mails that wait, all of it or what is no newer than `through` (SPEC 6.7). An e-mail of which
 /// nothing else is left is deleted.
-pub(super) async fn remove_text(
-    tx: &DatabaseTransaction,
-    room: ChatroomId,
-    through: Option<i64>,
-) -> Result<(), DbErr> {
+pub(super) async fn remove_text(tx: &DatabaseTransaction, room: ChatroomId, through: Option<i64>) -> Result<(), DbErr> {
     let of_room = mail_part::Entity::find()
         .filter(mail_part::Column::ChatroomId.eq(room.0))
         .filter(Condition::all().add_option(through.map(|through| mail_part::Column::LastSeq.lte(through))));

@@ -3,7 +3,8 @@
 //! It costs nothing while everybody is there. Else a batch reads the rows of those rooms, and writes at most once: the first
 //! message of an absence makes somebody due, and the others find that he is.
 //!
-//! **Invariant:** whoever changes a row of these holds the lock of its room.
+//! **Invariant:** a row is changed under the lock of its room. Only `due_at` of an existing row may also be moved without it: by
+//! consent, and when a digest is deferred.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -192,7 +193,11 @@ mod tests {
         assert_eq!(due_at(Some(&row(0, None, None)), Seen::default(), at(5)), Some(at(65)), "nothing came of it");
         let of_host = notification::Model { to_host: true, ..mailed.clone() };
         assert_eq!(due_at(Some(&of_host), Seen::default(), at(10_000)), None);
-        assert_eq!(due_at(Some(&of_host), seen(Some(1), 100), at(200)), Some(at(260)), "digests have an interval of their own");
+        assert_eq!(
+            due_at(Some(&of_host), seen(Some(1), 100), at(200)),
+            Some(at(260)),
+            "digests have an interval of their own"
+        );
         let waiting = notification::Model { awaits_consent: Some("mailbox".into()), ..row(0, None, None) };
         assert_eq!(due_at(Some(&waiting), Seen::default(), at(10_000)), None, "waits for consent");
         assert_eq!(due_at(Some(&waiting), seen(Some(1), 100), at(200)), Some(at(260)));

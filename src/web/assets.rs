@@ -115,7 +115,8 @@ mod tests {
 
     #[test]
     fn no_page_has_anything_inline() {
-        for page in pages(true, SignUp::Open).iter().filter(|page| page.path() == "/console/" || page.path() == "/demo") {
+        for page in pages(true, SignUp::Open).iter().filter(|page| page.path() == "/console/" || page.path() == "/demo")
+        {
             let text = text(page);
             assert!(!text.contains(" style=") && !text.contains("<style") && !text.contains(" on"), "{}", page.path());
             assert!(text.split("<script").skip(1).all(|tag| tag.starts_with(" type=\"module\" src=")));
@@ -124,7 +125,9 @@ mod tests {
 
     #[test]
     fn the_console_knows_whether_sign_up_is_open() {
-        for (sign_up, attribute) in [(SignUp::Open, "data-sign-up=\"open\""), (SignUp::Closed, "data-sign-up=\"closed\"")] {
+        for (sign_up, attribute) in
+            [(SignUp::Open, "data-sign-up=\"open\""), (SignUp::Closed, "data-sign-up=\"closed\"")]
+        {
             let pages = pages(false, sign_up);
             let console = pages.iter().find(|page| page.path() == "/console/").unwrap();
             assert!(text(console).contains(attribute), "{sign_up:?}");

@@ -64,10 +64,9 @@ pub(super) async fn a_link_shows_a_button_and_only_the_button_changes_consent(wo
         rows.await.unwrap().first().map(|row| row.try_get_by_index::<bool>(0).unwrap())
     };
     let (consent, unsubscribe) = (links.consent(&pair).unwrap(), links.unsubscribe(&pair).unwrap());
-    for (path, button, named) in [
-        (&consent, "Yes, send me e-mail", "shop.example"),
-        (&unsubscribe, "Unsubscribe", "this service"),
-    ] {
+    for (path, button, named) in
+        [(&consent, "Yes, send me e-mail", "shop.example"), (&unsubscribe, "Unsubscribe", "this service")]
+    {
         let shown = world.ask("GET", path, &[("accept-language", "en"), ("accept", "text/html")]).await;
         assert_eq!((shown.status.as_u16(), shown.header("content-type")), (200, Some("text/html; charset=utf-8")));
         assert!(shown.body.contains(&format!("<form method=\"post\"><button>{button}</button>")), "{}", shown.body);
