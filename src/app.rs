@@ -318,7 +318,8 @@ impl App {
             shutdown.spawn(recoverer.run(leader, shutdown.stopping_token()));
         }
         let (sender, waker) = (self.mail.clone(), node.accounts.mail_waker());
-        let postman = Postman::new(self.store.clone(), sender, self.clock.clone(), waker);
+        let postman = Postman::new(self.store.clone(), sender, self.clock.clone(), waker)
+            .with_quotas(limits::mail_quotas(&self.config));
         shutdown.spawn(postman.run(shutdown.stopping_token()));
         let courier = Courier::new(self.store.clone(), self.webhook_sender.clone(), self.chance.clone());
         shutdown.spawn(courier.run(shutdown.stopping_token()));

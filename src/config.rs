@@ -19,7 +19,7 @@ pub use args::{DutyArgs, LogArgs, ServeArgs, StoreArgs, TraceArgs};
 pub use limits::{Cap, LimitArgs, Limits};
 pub use secrets::{DatabaseUrl, Hidden, JwtSecrets, RedisTopology, RedisUrl, SmtpUrl};
 pub use values::{
-    CookieDomain, InvalidValue, KeyGrace, LogFormat, LongSpan, Networks, OtlpEndpoint, PublicUrl, Ratio, Span,
+    CookieDomain, InvalidValue, KeyGrace, LogFormat, LongSpan, Networks, OtlpEndpoint, PublicUrl, Ratio, SignUp, Span,
     SpanOrOff, Switch, WebOrigin,
 };
 
@@ -122,6 +122,8 @@ pub struct Config {
     pub mail_from: Mailbox,
     /// Language of mails to hosts that nobody's request caused.
     pub mail_language: Language,
+    /// Whether visitors may create accounts.
+    pub sign_up: SignUp,
     /// Where the profile images are.
     pub media: media::Place,
     /// Where the node keeps what is its own, absolute; exists.
@@ -193,6 +195,7 @@ impl Config {
             jwt_secrets,
             mail_from: args.mail_from.map_or_else(|| mail_from(&public_url), Ok)?,
             mail_language: args.mail_language,
+            sign_up: args.sign_up,
             public_url,
             admin_origins: args.admin_origins,
             cookie_domain: args.cookie_domain,

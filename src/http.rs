@@ -117,6 +117,8 @@ pub struct Settings {
     pub cookie_domain: Option<String>,
     /// Whose `X-Forwarded-For` is believed.
     pub is_trusted_proxy: IsTrustedProxy,
+    /// Whether visitors may create accounts.
+    pub is_sign_up_open: bool,
     /// Whether `/metrics` is answered here (to direct loopback callers) because it has no port of its own.
     pub metrics_here: bool,
 }
@@ -128,6 +130,7 @@ impl Default for Settings {
             admin_origins: Vec::new(),
             cookie_domain: None,
             is_trusted_proxy: Arc::new(|_| false),
+            is_sign_up_open: true,
             metrics_here: true,
         }
     }
@@ -227,9 +230,13 @@ async fn perform(app: &HttpContext, target: Target<'_>, request: &mut Request) -
         Target::Page(page) if verb == Verb::Get => Ok(page.show(&request.headers)),
         Target::Media(key) if verb == Verb::Get => media::show(app, &key, &request.headers).await,
         Target::Socket(path) if verb == Verb::Get => Ok(sockets::hand_over(app, path, request).await),
-        Target::Unsubscribe(token) if verb == Verb::Get => contact::ask(app, &token, request),
+        Target::Unsubscribe(token) if verb == Verb::Get => contact::ask_unsubscribe(app, &token, request),
         Target::Unsubscribe(token) if verb == Verb::Post => contact::unsubscribe(app, &token, request).await,
-        Target::Page(_) | Target::Media(_) | Target::Unsubscribe(_) | Target::Socket(_) => Err(not_allowed()),
+        Target::Consent(token) if verb == Verb::Get => contact::ask_consent(app, &token, request).await,
+        Target::Consent(token) if verb == Verb::Post => contact::consent(app, &token, request).await,
+        Target::Page(_) | Target::Media(_) | Target::Unsubscribe(_) | Target::Consent(_) | Target::Socket(_) => {
+            Err(not_allowed())
+        }
         Target::Route(route, named) => {
             let call = route.call(verb).ok_or_else(not_allowed)?;
             let is_api = matches!(route.audience, Audience::Guests | Audience::Hosts);

@@ -68,6 +68,7 @@ pub mod standing;
 pub mod statuses;
 pub mod store;
 pub mod telemetry;
+pub mod text;
 pub mod throttle;
 mod tls;
 pub mod trace;

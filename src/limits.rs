@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::metric;
-use crate::store::email_key;
+use crate::store::{email_key, mailbox_key};
 use crate::throttle::{Buckets, Kind, Quota, Throttle, Verdict, Who};
 
 #[cfg(test)]
@@ -129,7 +129,7 @@ impl Limits {
     /// # Errors
     /// [`TooMany`].
     pub async fn mailbox(&self, email: &str) -> Result<(), TooMany> {
-        self.count(Kind::Mailbox, Who::account(&email_key(email)), self.quotas.mails_per_mailbox).await.map(|_| ())
+        self.count(Kind::Mailbox, Who::account(&mailbox_key(email)), self.quotas.mails_per_mailbox).await.map(|_| ())
     }
 
     /// A test of the webhook of a host, who is named by his access key.

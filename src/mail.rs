@@ -1,7 +1,7 @@
-//! Mail: what it says, and how it leaves.
+//! E-mail: its templates, and how it leaves.
 //!
-//! A mail is written into the outbox with what causes it, in one transaction, and sent by whichever node comes first
-//! ([`Postman`]). What a mail says is in files, one a language; a subject never holds anything that a user wrote.
+//! An e-mail is written into the outbox with what causes it, in one transaction, and sent by whichever node takes it first
+//! ([`Postman`]). Templates are files, one for each language; a subject holds no text of a user.
 
 mod postman;
 mod smtp;
@@ -9,4 +9,4 @@ mod template;
 
 pub use postman::{Postman, Waker};
 pub use smtp::{Delivery, Failure, Log, Sender, Smtp};
-pub use template::{Language, Letter};
+pub use template::{Language, Letter, RoomText};

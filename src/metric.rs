@@ -197,7 +197,8 @@ table! {
 
     // mail
     Counter MAILS "pintalk_mails_total" Count [outcome: "sent" "failed" "refused" "expired" "unknown";] "Mails; `failed` is tried again, `refused` is for good, of `unknown` nobody knows and it is not tried again.";
-    Counter NOTIFICATIONS "pintalk_notifications_total" Count [to: "host" "guest"; outcome: "mailed" "present" "read" "closed" "unwanted";] "Decisions about mails to who was not in a room.";
+    Counter MAILS_LIMITED "pintalk_mails_limited_total" Count [scope: "mailbox" "host" "installation"; class: "account" "host" "guest";] "E-mails delayed because a limit was reached, each time that happens; one that expires first is dropped (`expired` above).";
+    Counter NOTIFICATIONS "pintalk_notifications_total" Count [to: "host" "guest"; outcome: "mailed" "asked" "unconsented" "present" "read" "closed" "unwanted";] "Decisions about e-mails to who was not in a room; `asked` is a request for consent, `unconsented` waits for it.";
     Gauge MAILS_WAITING "pintalk_mails_waiting" Count [] "Mails that wait to be sent, as the node that leads sees it; 0 on the others.";
 
     // traces

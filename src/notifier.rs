@@ -1,13 +1,13 @@
-//! The notifier: mails whoever was not in a room when something came (SPEC 8).
+//! Notifier: e-mails recipients who were not in a room when a message arrived (SPEC 8).
 //!
-//! That somebody is due is noted with the messages themselves ([`Store::archive`], [`Store::append`]). Here it is decided a
-//! minute later: is he still away, is there still something that he has not seen, does he want mails? Every node looks; each
-//! decision is one transaction under the room's lock, which also writes the mail into the outbox. So a mail is written once,
-//! and the outbox lets it leave at most once.
+//! The store notes who is due with the messages themselves ([`Store::archive`], [`Store::append`]). The notifier decides a minute
+//! later whether they are still absent, missed something and want e-mail: about each room of a guest, and about all rooms of a
+//! host together. Every node runs one; each decision is one transaction under the rooms' locks, which also writes the e-mail
+//! into the outbox. So an e-mail is written once, and the outbox sends it at most once.
 
 mod letter;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,11 +15,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::broker::{Broker, RoomStatus, Unavailable};
 use crate::clock::Clock;
-use crate::domain::{RoomName, Side};
+use crate::domain::{ChatroomId, HostId, RoomName, Side};
 use crate::mail::Waker;
-use crate::store::{DueNotification, Settled, Store, StoreError};
+use crate::metric;
+use crate::store::{DueNotification, HostDigestOutcome, Settled, Store, StoreError};
 
-pub use letter::Letters;
+pub use letter::{Letters, service_domain};
 
 /// How often it is looked who is due.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -75,47 +76,99 @@ impl Notifier {
         }
     }
 
-    /// Decides about those who are due now. Returns for how many something was decided.
+    /// Decides about those who are due now. Returns about how many it decided.
     ///
     /// # Errors
     /// [`RoundError`].
     pub async fn round(&self) -> Result<usize, RoundError> {
-        let due = self.store.due_notifications(self.clock.now(), BATCH).await?;
-        let names: Vec<RoomName> = due.iter().filter_map(|due| due.room).collect();
-        // Asked after the rooms' numbers were read: who left since, left before what comes next.
-        let found = if names.is_empty() { Vec::new() } else { self.broker.status(&names).await? };
-        let statuses: HashMap<RoomName, RoomStatus> =
-            names.into_iter().zip(found).filter_map(|(name, status)| Some((name, status?))).collect();
-        let mut settled = 0;
-        for due in &due {
-            let status = due.room.and_then(|room| statuses.get(&room));
-            let is_present = status.is_some_and(|status| match due.to {
-                Side::Host => status.hosts > 0,
-                Side::Guest => status.guests > 0,
-            });
-            settled += usize::from(self.settle(due, is_present).await? != Settled::Changed);
+        let now = self.clock.now();
+        let due = self.store.due_notifications(now, BATCH).await?;
+        let (to_hosts, others): (Vec<_>, Vec<_>) =
+            due.into_iter().partition(|due| due.to == Side::Host && due.host.is_some());
+        let mut decided = 0;
+        let mut hosts: BTreeMap<HostId, Vec<DueNotification>> = BTreeMap::new();
+        for due in to_hosts {
+            if let Some(host) = due.host {
+                hosts.entry(host).or_default().push(due);
+            }
         }
-        Ok(settled)
+        let mut pending = Vec::new();
+        for (host, due) in hosts {
+            let rooms: Vec<ChatroomId> = due.iter().map(|due| due.chatroom).collect();
+            if self.store.defer_digest(host, &rooms, now).await? {
+                decided += rooms.len();
+            } else {
+                pending.push((host, self.pending_rooms(host, due).await?));
+            }
+        }
+        // Asked after the rooms' numbers were read: a member who left since, left before the next message.
+        let members = self.members(pending.iter().flat_map(|(_, rooms)| rooms).chain(&others)).await?;
+        for due in &others {
+            let is_present = members.include(due);
+            let settled = self.store.settle_notification(due, is_present, self.clock.now(), &self.writer()).await?;
+            decided += usize::from(self.record(due.to, settled));
+        }
+        for (host, rooms) in pending {
+            let rooms: Vec<_> = rooms.into_iter().map(|due| (members.include(&due), due)).collect();
+            let outcome = self.store.settle_host(host, &rooms, self.clock.now(), &self.writer()).await?;
+            if let HostDigestOutcome::Settled(settled) = outcome {
+                decided += settled.into_iter().filter(|settled| self.record(Side::Host, *settled)).count();
+            }
+        }
+        Ok(decided)
     }
 
-    async fn settle(&self, due: &DueNotification, is_present: bool) -> Result<Settled, StoreError> {
-        let now = self.clock.now();
-        let write = |digest: &_| self.letters.write(digest, now);
-        let settled = self.store.settle_notification(due, is_present, now, &write).await?;
+    /// All rooms that wait for a digest to a host. Rows that a node of an earlier release wrote are only known because they are
+    /// due.
+    async fn pending_rooms(&self, host: HostId, due: Vec<DueNotification>) -> Result<Vec<DueNotification>, StoreError> {
+        let mut rooms = self.store.pending_rooms_of(host).await?;
+        let known: Vec<ChatroomId> = rooms.iter().map(|room| room.chatroom).collect();
+        rooms.extend(due.into_iter().filter(|due| !known.contains(&due.chatroom)));
+        Ok(rooms)
+    }
+
+    async fn members(&self, due: impl Iterator<Item = &DueNotification>) -> Result<Members, RoundError> {
+        let names: Vec<RoomName> = due.filter_map(|due| due.room).collect();
+        let found = if names.is_empty() { Vec::new() } else { self.broker.status(&names).await? };
+        Ok(Members(names.into_iter().zip(found).filter_map(|(name, status)| Some((name, status?))).collect()))
+    }
+
+    fn writer(&self) -> letter::Writer<'_> {
+        self.letters.at(self.clock.now())
+    }
+
+    /// Counts a decision and wakes the sender. `false`: nothing was decided.
+    fn record(&self, to: Side, settled: Settled) -> bool {
         let outcome = match settled {
             Settled::Mailed => "mailed",
+            Settled::Asked => "asked",
+            Settled::Unconsented => "unconsented",
             Settled::Present => "present",
             Settled::Read => "read",
             Settled::Closed => "closed",
             Settled::Unwanted => "unwanted",
-            Settled::Changed => return Ok(settled),
+            Settled::Changed => return false,
         };
-        let to = if due.to.is_host() { "host" } else { "guest" };
-        metrics::counter!(crate::metric::NOTIFICATIONS, "to" => to, "outcome" => outcome).increment(1);
-        if settled == Settled::Mailed {
+        let to = if to.is_host() { "host" } else { "guest" };
+        metrics::counter!(metric::NOTIFICATIONS, "to" => to, "outcome" => outcome).increment(1);
+        if settled.has_mail() {
             self.mail.wake();
         }
-        Ok(settled)
+        true
+    }
+}
+
+/// The members of rooms, on all nodes.
+struct Members(HashMap<RoomName, RoomStatus>);
+
+impl Members {
+    /// Whether a recipient is in their room.
+    fn include(&self, due: &DueNotification) -> bool {
+        let status = due.room.and_then(|room| self.0.get(&room));
+        status.is_some_and(|status| match due.to {
+            Side::Host => status.hosts > 0,
+            Side::Guest => status.guests > 0,
+        })
     }
 }
 

@@ -9,6 +9,7 @@ use std::fmt;
 use bytes::Bytes;
 use serde::Serialize;
 
+use crate::config::SignUp;
 use crate::http::{JSON, Page, SCRIPT, SVG};
 
 mod assets;
@@ -45,9 +46,10 @@ struct DemoFacts<'a> {
     password: &'a str,
 }
 
-/// The widget's script and the console; and the demo, for the host of `pintalk demo`.
-pub fn pages(demo: Option<&DemoHost>) -> Vec<Page> {
-    let mut pages = assets::pages(demo.is_some());
+/// The widget's script and the console, which offers to create accounts if sign-up is open; and the demo, for the host of
+/// `pintalk demo`.
+pub fn pages(demo: Option<&DemoHost>, sign_up: SignUp) -> Vec<Page> {
+    let mut pages = assets::pages(demo.is_some(), sign_up);
     pages.push(Page::new("/widget.js", SCRIPT, widget::script().into()));
     pages.push(Page::new("/favicon.ico", SVG, Bytes::from_static(include_bytes!("web/icon.svg"))));
     if let Some(host) = demo {

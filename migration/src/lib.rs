@@ -17,9 +17,12 @@ mod m20261127_000009_webhooks;
 mod m20261130_000010_installation;
 mod m20261130_000011_write_probe;
 mod m20261130_000012_seen;
+mod m20261130_000013_consent;
+mod mailbox;
 mod schema;
 mod state;
 
+pub use mailbox::{MAILBOX_DIGEST, canonical_mailbox, mailbox_digest, mailbox_key};
 pub use state::SchemaState;
 
 /// Every change, oldest first.
@@ -42,6 +45,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261130_000010_installation::Migration),
             Box::new(m20261130_000011_write_probe::Migration),
             Box::new(m20261130_000012_seen::Migration),
+            Box::new(m20261130_000013_consent::Migration),
         ]
     }
 }

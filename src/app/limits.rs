@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::App;
-use crate::config::Cap;
+use crate::config::{Cap, Config};
 use crate::limits::{Limits, Quotas};
+use crate::store::MailQuotas;
 use crate::throttle::memory::MemoryThrottle;
 use crate::throttle::redis::RedisThrottle;
 use crate::throttle::{Quota, Throttle};
@@ -31,4 +32,14 @@ pub(super) fn limits(app: &App) -> Arc<Limits> {
         webhook_tests: every(MINUTE, limits.webhook_tests_per_minute),
     };
     Arc::new(Limits::new(quotas, shared, app.clock.clone()))
+}
+
+/// What may leave in an hour.
+pub(super) fn mail_quotas(config: &Config) -> MailQuotas {
+    let limits = &config.limits;
+    MailQuotas {
+        per_mailbox: limits.mails_per_mailbox.get(),
+        per_host: limits.mails_per_host.get(),
+        total: limits.mails_per_installation.get(),
+    }
 }

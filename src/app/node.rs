@@ -16,7 +16,7 @@ use crate::archive::Archive;
 use crate::broker::{Broker, Unavailable};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::contacts::{Contacts, UnsubscribeLinks};
+use crate::contacts::{Contacts, MailLinks};
 use crate::duties::{self, Duties};
 use crate::history::History;
 use crate::hosts::Hosts;
@@ -129,7 +129,12 @@ impl Node {
             accounts: self.accounts.clone(),
             hosts: self.hosts.clone(),
             rooms: self.rooms.clone(),
-            contacts: Contacts::new(app.store.clone(), self.clock.clone(), unsubscribe_links(config)),
+            contacts: Contacts::new(
+                app.store.clone(),
+                self.clock.clone(),
+                mail_links(config),
+                self.accounts.mail_waker(),
+            ),
             images: ProfileImages::new(app.media.clone(), app.store.clone(), self.clock.clone(), app.chance.clone()),
             webhooks: Webhooks::new(app.store.clone(), app.webhook_sender.clone(), app.chance.clone()),
             store: app.store.clone(),
@@ -146,6 +151,7 @@ impl Node {
                 is_trusted_proxy: Arc::new(move |peer: IpAddr| {
                     proxies.as_ref().is_some_and(|proxies| proxies.contain(peer))
                 }),
+                is_sign_up_open: config.sign_up.is_open(),
                 metrics_here: config.metrics_listen.is_none(),
             },
         }
@@ -158,7 +164,7 @@ impl Node {
             Some(origin) => origin.as_str().to_owned(),
             None => format!("{public_url}/console/"),
         };
-        let letters = Letters::new(&admin_url, public_url, unsubscribe_links(config), config.mail_language);
+        let letters = Letters::new(&admin_url, public_url, mail_links(config), config.mail_language);
         let waker = self.accounts.mail_waker();
         Notifier::new(store.clone(), self.broker.clone(), self.clock.clone(), letters, waker)
     }
@@ -206,8 +212,8 @@ fn announce(broker: Arc<dyn Broker>) -> Announce {
     })
 }
 
-fn unsubscribe_links(config: &Config) -> UnsubscribeLinks {
-    UnsubscribeLinks::new(config.public_url.as_str(), config.jwt_secrets.verifying().map(<[u8]>::to_vec))
+fn mail_links(config: &Config) -> MailLinks {
+    MailLinks::new(config.public_url.as_str(), config.jwt_secrets.verifying().map(<[u8]>::to_vec))
 }
 
 fn keys(config: &Config) -> TokenKeys {
@@ -237,5 +243,5 @@ fn session_limits(config: &Config) -> SessionLimits {
 
 /// What the binary brings along.
 fn pages(config: &Config) -> impl Iterator<Item = Page> {
-    http::docs(config.public_url.as_str()).into_iter().chain(web::pages(config.demo.as_ref()))
+    http::docs(config.public_url.as_str()).into_iter().chain(web::pages(config.demo.as_ref(), config.sign_up))
 }

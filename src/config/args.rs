@@ -12,8 +12,8 @@ use lettre::message::Mailbox;
 use super::limits::LimitArgs;
 use super::secrets::Hidden;
 use super::values::{
-    CookieDomain, KeyGrace, LogFormat, LongSpan, Networks, OtlpEndpoint, PublicUrl, Ratio, Span, SpanOrOff, Switch,
-    WebOrigin,
+    CookieDomain, KeyGrace, LogFormat, LongSpan, Networks, OtlpEndpoint, PublicUrl, Ratio, SignUp, Span, SpanOrOff,
+    Switch, WebOrigin,
 };
 use crate::broker::redis::Capacity;
 use crate::domain::WireOffset;
@@ -108,6 +108,9 @@ pub struct ServeArgs {
     /// Language of mails to hosts that nobody's request caused: ko or en.
     #[arg(long, env = "PINTALK_MAIL_LANGUAGE", value_name = "LANGUAGE", default_value = "ko")]
     pub mail_language: Language,
+    /// Whether visitors may create accounts: open or closed; `pintalk user create` works in either case.
+    #[arg(long, env = "PINTALK_SIGN_UP", value_enum, default_value = "open")]
+    pub sign_up: SignUp,
     /// Where profile images are kept: file:///path, or s3://bucket/prefix with AWS_… variables [default: media in the data
     /// directory].
     #[arg(long, env = "PINTALK_MEDIA_URL", value_name = "URL", hide_env_values = true)]

@@ -83,6 +83,15 @@ pub struct LimitArgs {
     /// Mails an hour that one address may cause.
     #[arg(long, env = "PINTALK_LIMIT_MAILS_PER_HOUR", value_name = "N", default_value = "5")]
     pub limit_mails_per_hour: Cap,
+    /// E-mails of a class (to accounts, to hosts, to guests) that leave for one mailbox in an hour.
+    #[arg(long, env = "PINTALK_LIMIT_MAILS_PER_MAILBOX", value_name = "N", default_value = "10")]
+    pub limit_mails_per_mailbox: Cap,
+    /// E-mails of a class that leave on behalf of one host in an hour.
+    #[arg(long, env = "PINTALK_LIMIT_MAILS_PER_HOST", value_name = "N", default_value = "100")]
+    pub limit_mails_per_host: Cap,
+    /// E-mails of a class that leave the installation in an hour.
+    #[arg(long, env = "PINTALK_LIMIT_MAILS_PER_INSTALLATION", value_name = "N", default_value = "1000")]
+    pub limit_mails_per_installation: Cap,
     /// Tests a minute of one host's webhook.
     #[arg(long, env = "PINTALK_LIMIT_WEBHOOK_TESTS_PER_MINUTE", value_name = "N", default_value = "10")]
     pub limit_webhook_tests_per_minute: Cap,
@@ -113,6 +122,12 @@ pub struct Limits {
     pub logins_per_account: Cap,
     /// Mails an hour that one address may cause; above, HTTP 429.
     pub mails_per_hour: Cap,
+    /// E-mails of a class that leave for one mailbox in an hour; above, they are delayed.
+    pub mails_per_mailbox: Cap,
+    /// E-mails of a class that leave on behalf of one host in an hour; above, they are delayed.
+    pub mails_per_host: Cap,
+    /// E-mails of a class that leave the installation in an hour; above, they are delayed.
+    pub mails_per_installation: Cap,
     /// Tests a minute of one host's webhook; above, HTTP 429.
     pub webhook_tests_per_minute: Cap,
 }
@@ -132,6 +147,9 @@ impl Limits {
             logins_per_address: Cap::OFF,
             logins_per_account: Cap::OFF,
             mails_per_hour: Cap::OFF,
+            mails_per_mailbox: Cap::OFF,
+            mails_per_host: Cap::OFF,
+            mails_per_installation: Cap::OFF,
             webhook_tests_per_minute: Cap::OFF,
         }
     }
@@ -155,6 +173,9 @@ impl From<&LimitArgs> for Limits {
             logins_per_address: args.limit_logins_per_address,
             logins_per_account: args.limit_logins_per_account,
             mails_per_hour: args.limit_mails_per_hour,
+            mails_per_mailbox: args.limit_mails_per_mailbox,
+            mails_per_host: args.limit_mails_per_host,
+            mails_per_installation: args.limit_mails_per_installation,
             webhook_tests_per_minute: args.limit_webhook_tests_per_minute,
         }
     }

@@ -39,6 +39,8 @@ fn without_flags_a_node_is_complete_in_itself() {
     assert_eq!((limits.handshakes_per_minute, limits.rooms_per_minute), (Cap::at(600), Cap::at(60)));
     assert_eq!((limits.logins_per_address, limits.logins_per_account), (Cap::at(20), Cap::at(10)));
     assert_eq!(limits.mails_per_hour, Cap::at(5));
+    assert_eq!((limits.mails_per_mailbox, limits.mails_per_host), (Cap::at(10), Cap::at(100)));
+    assert_eq!((limits.mails_per_installation, config.sign_up), (Cap::at(1000), SignUp::Open));
     assert_eq!(config.trusted_proxies, None);
 }
 
@@ -134,6 +136,10 @@ fn a_value_of_the_wrong_form_is_refused_by_flag() {
         ("limit-logins-per-address", "x"),
         ("limit-logins-per-account", "x"),
         ("limit-mails-per-hour", "x"),
+        ("limit-mails-per-mailbox", "0"),
+        ("limit-mails-per-host", "-1"),
+        ("limit-mails-per-installation", "x"),
+        ("sign-up", "on"),
     ] {
         let error = ServeArgs::from_flags([format!("--{flag}={value}")]).unwrap_err();
         assert!(error.to_string().contains(&format!("--{flag}")), "{error}");

@@ -18,6 +18,23 @@ impl InvalidValue {
     }
 }
 
+/// Whether visitors may create accounts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum SignUp {
+    /// They may.
+    #[default]
+    Open,
+    /// Only `pintalk user create` creates accounts.
+    Closed,
+}
+
+impl SignUp {
+    /// Whether they may.
+    pub fn is_open(self) -> bool {
+        self == Self::Open
+    }
+}
+
 /// `on` or `off`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Switch {

@@ -1,124 +1,199 @@
-//! The link that ends mails: signed, so that nobody ends another's, and complete in itself, so that any node reads it without
-//! looking anything up.
+//! Links in e-mails to guests: consent and unsubscribe. They are signed, so that only the recipient has them, and complete in
+//! themselves, so that any node reads them without looking anything up.
 
 use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
+use migration::MAILBOX_DIGEST;
 use sha2::{Digest as _, Sha256};
 
-use crate::domain::ChatroomId;
+use crate::domain::{ChatroomId, HostId};
+use crate::store::ConsentPair;
 
-/// What is signed is for nothing else that these secrets sign.
-const PURPOSE: &[u8] = b"pintalk unsubscribe 1\0";
+/// What a signature is for; one for another purpose is not valid.
+#[derive(Clone, Copy)]
+enum Purpose {
+    /// Of a room and a digest of the address as it was given: links of earlier releases.
+    UnsubscribeRoom,
+    Unsubscribe,
+    Consent,
+}
 
-/// Bytes of the room, of the address's digest, and of the signature.
-const ROOM: usize = 8;
-const DIGEST: usize = 16;
+impl Purpose {
+    fn prefix(self) -> &'static [u8] {
+        match self {
+            Self::UnsubscribeRoom => b"pintalk unsubscribe 1\0",
+            Self::Unsubscribe => b"pintalk unsubscribe 2\0",
+            Self::Consent => b"pintalk consent 1\0",
+        }
+    }
+}
+
+/// Bytes of the row id, of the digest, and of the signature.
+const ID: usize = 8;
+const DIGEST: usize = MAILBOX_DIGEST;
 const SIGNATURE: usize = 16;
 
 /// Makes and reads links, under the secrets of the tokens: the first signs, each verifies.
 #[derive(Clone)]
-pub struct UnsubscribeLinks {
+pub struct MailLinks {
     public_url: Arc<str>,
     secrets: Arc<[Vec<u8>]>,
 }
 
-/// What a link asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Unsubscription {
+/// What an unsubscribe link is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unsubscription {
+    /// E-mail from a host to a mailbox.
+    Pair(ConsentPair),
+    /// The same, by one of the host's rooms: a link of an earlier release.
+    Room(OfRoom),
+}
+
+/// A room and the address that its guest had.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OfRoom {
     /// The room.
     pub room: ChatroomId,
     digest: [u8; DIGEST],
 }
 
-impl Unsubscription {
-    /// Whether it was mailed to this address.
+impl OfRoom {
+    /// Whether the link was mailed to this address.
     pub fn is_of(&self, email: &str) -> bool {
-        digest(email) == self.digest
+        Sha256::digest(email)[..DIGEST] == self.digest
     }
 }
 
-impl UnsubscribeLinks {
+impl MailLinks {
     /// Under `secrets`, on a server that is reached at `public_url` (no slash at its end).
     pub fn new(public_url: &str, secrets: impl IntoIterator<Item = Vec<u8>>) -> Self {
         Self { public_url: public_url.into(), secrets: secrets.into_iter().collect() }
     }
 
-    /// The link that ends mails to an address about a room. `None` without a secret.
-    pub fn link(&self, room: ChatroomId, email: &str) -> Option<String> {
-        let mut token = room.0.to_be_bytes().to_vec();
-        token.extend_from_slice(&digest(email));
-        let signature = sign(self.secrets.first()?, &token)?.finalize().into_bytes();
-        token.extend_from_slice(&signature[..SIGNATURE]);
-        Some(format!("{}/unsubscribe/{}", self.public_url, URL_SAFE_NO_PAD.encode(token)))
+    /// The link that withdraws consent. `None` without a secret.
+    pub fn unsubscribe(&self, pair: &ConsentPair) -> Option<String> {
+        Some(format!("{}/unsubscribe/{}", self.public_url, self.token(Purpose::Unsubscribe, pair)?))
     }
 
-    /// What a token asks for; `None` if it is none of ours.
-    pub fn read(&self, token: &str) -> Option<Unsubscription> {
-        let bytes = URL_SAFE_NO_PAD.decode(token).ok().filter(|bytes| bytes.len() == ROOM + DIGEST + SIGNATURE)?;
-        let (signed, signature) = bytes.split_at_checked(ROOM + DIGEST)?;
-        let is_ours =
-            |secret: &Vec<u8>| sign(secret, signed).is_some_and(|mac| mac.verify_truncated_left(signature).is_ok());
-        if !self.secrets.iter().any(is_ours) {
+    /// The link that leads to the page where consent is given. `None` without a secret.
+    pub fn consent(&self, pair: &ConsentPair) -> Option<String> {
+        Some(format!("{}/consent/{}", self.public_url, self.token(Purpose::Consent, pair)?))
+    }
+
+    /// What an unsubscribe link's token is for; `None` if it was not signed here.
+    pub fn read_unsubscribe(&self, token: &str) -> Option<Unsubscription> {
+        if let Some(pair) = self.pair(Purpose::Unsubscribe, token) {
+            return Some(Unsubscription::Pair(pair));
+        }
+        let (id, digest) = self.read(Purpose::UnsubscribeRoom, token)?;
+        Some(Unsubscription::Room(OfRoom { room: ChatroomId(id), digest }))
+    }
+
+    /// What a consent link's token is for; `None` if it was not signed here.
+    pub fn read_consent(&self, token: &str) -> Option<ConsentPair> {
+        self.pair(Purpose::Consent, token)
+    }
+
+    fn pair(&self, purpose: Purpose, token: &str) -> Option<ConsentPair> {
+        let (id, digest) = self.read(purpose, token)?;
+        Some(ConsentPair { host: HostId(id), mailbox: URL_SAFE_NO_PAD.encode(digest) })
+    }
+
+    fn token(&self, purpose: Purpose, pair: &ConsentPair) -> Option<String> {
+        let digest = URL_SAFE_NO_PAD.decode(&pair.mailbox).ok().filter(|digest| digest.len() == DIGEST)?;
+        let mut token = pair.host.0.to_be_bytes().to_vec();
+        token.extend_from_slice(&digest);
+        let signature = sign(self.secrets.first()?, purpose, &token)?.finalize().into_bytes();
+        token.extend_from_slice(&signature[..SIGNATURE]);
+        Some(URL_SAFE_NO_PAD.encode(token))
+    }
+
+    fn read(&self, purpose: Purpose, token: &str) -> Option<(i64, [u8; DIGEST])> {
+        let bytes = URL_SAFE_NO_PAD.decode(token).ok().filter(|bytes| bytes.len() == ID + DIGEST + SIGNATURE)?;
+        let (signed, signature) = bytes.split_at_checked(ID + DIGEST)?;
+        let is_signed = |secret: &Vec<u8>| {
+            sign(secret, purpose, signed).is_some_and(|mac| mac.verify_truncated_left(signature).is_ok())
+        };
+        if !self.secrets.iter().any(is_signed) {
             return None;
         }
-        let (room, digest) = signed.split_at_checked(ROOM)?;
-        Some(Unsubscription {
-            room: ChatroomId(i64::from_be_bytes(room.try_into().ok()?)),
-            digest: digest.try_into().ok()?,
-        })
+        let (id, digest) = signed.split_at_checked(ID)?;
+        Some((i64::from_be_bytes(id.try_into().ok()?), digest.try_into().ok()?))
     }
 }
 
-fn sign(secret: &[u8], signed: &[u8]) -> Option<Hmac<Sha256>> {
+fn sign(secret: &[u8], purpose: Purpose, signed: &[u8]) -> Option<Hmac<Sha256>> {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret).ok()?;
-    mac.update(PURPOSE);
+    mac.update(purpose.prefix());
     mac.update(signed);
     Some(mac)
-}
-
-fn digest(email: &str) -> [u8; DIGEST] {
-    let mut digest = [0; DIGEST];
-    digest.copy_from_slice(&Sha256::digest(email)[..DIGEST]);
-    digest
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::mailbox_key;
 
-    fn links(secrets: &[&str]) -> UnsubscribeLinks {
-        UnsubscribeLinks::new("https://chat.example", secrets.iter().map(|secret| secret.as_bytes().to_vec()))
+    fn links(secrets: &[&str]) -> MailLinks {
+        MailLinks::new("https://chat.example", secrets.iter().map(|secret| secret.as_bytes().to_vec()))
+    }
+
+    fn pair() -> ConsentPair {
+        ConsentPair { host: HostId(42), mailbox: mailbox_key("guest@mail.example") }
     }
 
     fn token(link: &str) -> &str {
-        link.strip_prefix("https://chat.example/unsubscribe/").unwrap()
+        link.rsplit_once('/').unwrap().1
     }
 
     #[test]
-    fn a_link_says_on_every_node_which_room_and_whose_address_also_after_a_change_of_secrets() {
-        let link = links(&["old"]).link(ChatroomId(42), "guest@mail.example").unwrap();
-        let read = links(&["new", "old"]).read(token(&link)).unwrap();
-        assert_eq!(read.room, ChatroomId(42));
-        assert!(read.is_of("guest@mail.example") && !read.is_of("other@mail.example"));
-        assert_eq!(links(&["new"]).read(token(&link)), None);
+    fn every_node_reads_a_link_also_after_a_change_of_secrets() {
+        let (unsubscribe, consent) =
+            (links(&["old"]).unsubscribe(&pair()).unwrap(), links(&["old"]).consent(&pair()).unwrap());
+        assert!(unsubscribe.starts_with("https://chat.example/unsubscribe/"), "{unsubscribe}");
+        assert!(consent.starts_with("https://chat.example/consent/"), "{consent}");
+        let both = links(&["new", "old"]);
+        assert_eq!(both.read_unsubscribe(token(&unsubscribe)), Some(Unsubscription::Pair(pair())));
+        assert_eq!(both.read_consent(token(&consent)), Some(pair()));
+        assert_eq!(links(&["new"]).read_unsubscribe(token(&unsubscribe)), None);
+        // No link is good for what another one is for.
+        assert_eq!(both.read_consent(token(&unsubscribe)), None);
+        assert_eq!(both.read_unsubscribe(token(&consent)), None);
     }
 
     #[test]
-    fn a_link_that_anybody_changed_is_none() {
+    fn a_link_of_an_earlier_release_names_a_room() {
+        let of_room = |secret: &[u8]| {
+            let mut token = 7_i64.to_be_bytes().to_vec();
+            token.extend_from_slice(&Sha256::digest("guest@mail.example")[..DIGEST]);
+            let signature = sign(secret, Purpose::UnsubscribeRoom, &token).unwrap().finalize().into_bytes();
+            token.extend_from_slice(&signature[..SIGNATURE]);
+            URL_SAFE_NO_PAD.encode(token)
+        };
+        let read = links(&["secret"]).read_unsubscribe(&of_room(b"secret"));
+        let Some(Unsubscription::Room(read)) = read else { panic!("{read:?}") };
+        assert!(read.room == ChatroomId(7) && read.is_of("guest@mail.example") && !read.is_of("other@mail.example"));
+        assert_eq!(links(&["secret"]).read_consent(&of_room(b"secret")), None);
+        assert_eq!(links(&["secret"]).read_unsubscribe(&of_room(b"other")), None);
+    }
+
+    #[test]
+    fn a_link_that_was_changed_is_not_valid() {
         let links = links(&["secret"]);
-        let link = links.link(ChatroomId(42), "guest@mail.example").unwrap();
+        let link = links.consent(&pair()).unwrap();
         let whole = URL_SAFE_NO_PAD.decode(token(&link)).unwrap();
         for at in 0..whole.len() {
             let mut changed = whole.clone();
             changed[at] ^= 1;
-            assert_eq!(links.read(&URL_SAFE_NO_PAD.encode(&changed)), None);
-            assert_eq!(links.read(&URL_SAFE_NO_PAD.encode(&whole[..at])), None);
+            assert_eq!(links.read_consent(&URL_SAFE_NO_PAD.encode(&changed)), None);
+            assert_eq!(links.read_consent(&URL_SAFE_NO_PAD.encode(&whole[..at])), None);
         }
         for nonsense in ["", "x", "%", "가", &"A".repeat(10_000)] {
-            assert_eq!(links.read(nonsense), None);
+            assert_eq!(links.read_consent(nonsense), None);
+            assert_eq!(links.read_unsubscribe(nonsense), None);
         }
     }
 }

@@ -45,7 +45,7 @@ const OFTEN: Duration = Duration::from_secs(10);
 const SELDOM: Duration = Duration::from_secs(3_600);
 
 /// All there is to do. What a row decides, one below it may carry out.
-pub const TABLE: [Entry; 10] = [
+pub const TABLE: [Entry; 11] = [
     Entry {
         duty: Duty::CloseIdle,
         name: "close_idle_rooms",
@@ -94,6 +94,14 @@ pub const TABLE: [Entry; 10] = [
         batch: 1_000,
         every: SELDOM,
         why: "they help nobody any more, and codes and passwords are in them",
+    },
+    Entry {
+        duty: Duty::Forget(Perishable::Departure),
+        name: "forget_departures",
+        upon: "e-mails that left two hours ago",
+        batch: 1_000,
+        every: SELDOM,
+        why: "limits count the last hour; who was e-mailed is not kept for longer",
     },
     Entry {
         duty: Duty::Forget(Perishable::OldKey),

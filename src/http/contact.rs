@@ -1,15 +1,18 @@
-//! A guest's address (SPEC 8): left by the widget, and taken back through the link in a mail.
+//! A guest's address (SPEC 8): left by the widget; its owner consents to e-mail, or unsubscribes, on pages that e-mails link to.
 
 use bytes::Bytes;
 use http::header::{CONTENT_SECURITY_POLICY, ORIGIN, REFERRER_POLICY};
 use http::{HeaderValue, StatusCode};
-use minijinja::{Environment, context};
+use minijinja::Environment;
+use serde::Serialize;
 use warp::reply::Response;
 
 use crate::accounts::is_email;
 use crate::domain::RoomName;
 use crate::mail::Language;
+use crate::notifier::service_domain;
 use crate::protocol::api::{ContactRequest, Email, RequestBody as _};
+use crate::store::ConsentPair;
 
 use super::reply::{self, ApiError};
 use super::request::Request;
@@ -44,36 +47,129 @@ pub(super) async fn set_contact(
     Ok(reply::json(StatusCode::OK, &Email { email: &asked.email }))
 }
 
-/// Asks whether mails are to end. Programs that follow every link of a mail change nothing by it.
-pub(super) fn ask(app: &HttpContext, token: &str, request: &Request) -> Result<Response, ApiError> {
-    app.contacts.read(token).ok_or(ApiError::NotFound)?;
-    page(request, false)
+/// Asks for consent. Programs that follow every link of an e-mail change nothing by it.
+pub(super) async fn ask_consent(app: &HttpContext, token: &str, request: &Request) -> Result<Response, ApiError> {
+    let pair = app.contacts.read_consent(token).ok_or(ApiError::NotFound)?;
+    let domain = domain_of(app, &pair).await?;
+    page(&match sign_up::language(request) {
+        language @ Language::Korean => Texts {
+            title: "메일 수신 동의",
+            text: format!(
+                "{domain} 채팅의 답변을 메일로 받으시겠습니까? 메일에 있는 링크로 언제든지 그만둘 수 있습니다."
+            ),
+            button: "메일로 받기",
+            ..Texts::of(language)
+        },
+        language @ Language::English => Texts {
+            title: "Answers by e-mail",
+            text: format!(
+                "Do you want answers from the chat on {domain} by e-mail? The link in each e-mail ends this at any time."
+            ),
+            button: "Yes, send me e-mail",
+            ..Texts::of(language)
+        },
+    })
 }
 
-/// Ends them: the page's button, or a mail program's (RFC 8058), which sends no cookie and follows no redirect.
+/// Records consent: the page's button.
+pub(super) async fn consent(app: &HttpContext, token: &str, request: &Request) -> Result<Response, ApiError> {
+    let pair = app.contacts.read_consent(token).ok_or(ApiError::NotFound)?;
+    let domain = domain_of(app, &pair).await?;
+    app.contacts.consent(&pair).await?;
+    page(&match sign_up::language(request) {
+        language @ Language::Korean => Texts {
+            title: "메일 수신 동의",
+            text: format!("이제 {domain} 채팅의 답변을 메일로 보내 드립니다."),
+            ..Texts::of(language)
+        },
+        language @ Language::English => Texts {
+            title: "Answers by e-mail",
+            text: format!("You get answers from the chat on {domain} by e-mail from now on."),
+            ..Texts::of(language)
+        },
+    })
+}
+
+/// The domain by which the host of a pair is known.
+async fn domain_of(app: &HttpContext, pair: &ConsentPair) -> Result<String, ApiError> {
+    let host = app.store.host(pair.host).await?.filter(|host| !host.is_deleted).ok_or(ApiError::NotFound)?;
+    Ok(service_domain(host.service_domain.as_deref()).unwrap_or_else(|| app.settings.public_url.clone()))
+}
+
+/// Asks whether e-mails are to end. Programs that follow every link of an e-mail change nothing by it.
+pub(super) fn ask_unsubscribe(app: &HttpContext, token: &str, request: &Request) -> Result<Response, ApiError> {
+    app.contacts.read_unsubscribe(token).ok_or(ApiError::NotFound)?;
+    page(&match sign_up::language(request) {
+        language @ Language::Korean => Texts {
+            title: "메일 수신 거부",
+            text: "이 서비스의 채팅에 대한 메일을 더 이상 받지 않으시겠습니까?".to_owned(),
+            button: "수신 거부",
+            ..Texts::of(language)
+        },
+        language @ Language::English => Texts {
+            title: "Unsubscribe",
+            text: "No more e-mails about your conversations with this service?".to_owned(),
+            button: "Unsubscribe",
+            ..Texts::of(language)
+        },
+    })
+}
+
+/// Ends e-mails: the page's button, or a mail program's (RFC 8058), which sends no cookie and follows no redirect.
 pub(super) async fn unsubscribe(app: &HttpContext, token: &str, request: &Request) -> Result<Response, ApiError> {
-    let asked = app.contacts.read(token).ok_or(ApiError::NotFound)?;
-    app.contacts.unsubscribe(&asked).await?;
-    page(request, true)
+    let asked = app.contacts.read_unsubscribe(token).ok_or(ApiError::NotFound)?;
+    let pair = app.contacts.unsubscribe(&asked).await?;
+    let link = pair.and_then(|pair| app.contacts.consent_link(&pair)).unwrap_or_default();
+    page(&match sign_up::language(request) {
+        language @ Language::Korean => Texts {
+            title: "메일 수신 거부",
+            text: "이 서비스의 채팅에 대한 메일을 더 이상 보내지 않습니다.".to_owned(),
+            link,
+            link_text: "다시 받기",
+            ..Texts::of(language)
+        },
+        language @ Language::English => Texts {
+            title: "Unsubscribe",
+            text: "You get no more e-mails about your conversations with this service.".to_owned(),
+            link,
+            link_text: "Get them again",
+            ..Texts::of(language)
+        },
+    })
 }
 
-/// Nothing is loaded, nothing runs, and the button leads nowhere else; the address of the page is a key, so it is told nobody.
+/// Nothing is loaded, nothing runs, and the button leads nowhere else; the page's address is a key, so no `Referer` has it.
 const POLICY: &str = "default-src 'none'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
-fn page(request: &Request, done: bool) -> Result<Response, ApiError> {
-    let language = sign_up::language(request);
-    let (title, text, button) = match (language, done) {
-        (Language::Korean, false) => {
-            ("메일 수신 거부", "이 대화에 대한 메일을 더 이상 받지 않으시겠습니까?", "수신 거부")
+/// What a page shows; what is empty is not shown.
+#[derive(Serialize)]
+struct Texts {
+    language: &'static str,
+    title: &'static str,
+    text: String,
+    button: &'static str,
+    link: String,
+    link_text: &'static str,
+}
+
+impl Texts {
+    fn of(language: Language) -> Self {
+        Self {
+            language: language.code(),
+            title: "",
+            text: String::new(),
+            button: "",
+            link: String::new(),
+            link_text: "",
         }
-        (Language::Korean, true) => ("메일 수신 거부", "이 대화에 대한 메일을 더 이상 보내지 않습니다.", ""),
-        (Language::English, false) => ("Unsubscribe", "No more mails about this conversation?", "Unsubscribe"),
-        (Language::English, true) => ("Unsubscribe", "There will be no more mails about this conversation.", ""),
-    };
-    let context = context! { language => language.code(), title, text, button };
-    let html = Environment::new().render_str(include_str!("unsubscribe.html"), context);
+    }
+}
+
+fn page(texts: &Texts) -> Result<Response, ApiError> {
+    // The name's ending makes what is put in be escaped.
+    let html = Environment::new().render_named_str("contact.html", include_str!("contact.html"), texts);
     let html = html.map_err(|error| {
-        tracing::error!(%error, "a page could not be written");
+        tracing::error!(%error, "failed to render page");
         ApiError::Internal
     })?;
     let mut response = reply::text(StatusCode::OK, "text/html; charset=utf-8", Bytes::from(html));

@@ -197,6 +197,8 @@ pub(super) enum Target<'a> {
     Media(String),
     /// Where a mail's link ends mails like it, by its token.
     Unsubscribe(String),
+    /// Where a guest's mailbox consents to e-mail.
+    Consent(String),
     /// A socket; its path, decoded, without the slash at its end.
     Socket(String),
     /// Nothing.
@@ -225,6 +227,11 @@ pub(super) fn find<'a>(path: &str, pages: &'a Pages) -> Target<'a> {
     {
         return Target::Unsubscribe(token.to_string());
     }
+    if let [first, token] = &segments[..]
+        && first == "consent"
+    {
+        return Target::Consent(token.to_string());
+    }
     if let Some((route, named)) = TABLE.iter().find_map(|route| Some((route, route.matches(&segments)?))) {
         return Target::Route(route, named);
     }
@@ -239,6 +246,7 @@ impl Target<'_> {
             Self::Page(page) => page.label(),
             Self::Media(_) => "/media/",
             Self::Unsubscribe(_) => "/unsubscribe/",
+            Self::Consent(_) => "/consent/",
             Self::Socket(_) => "/ws/",
             Self::Nothing => "unmatched",
         }
@@ -251,7 +259,7 @@ impl Target<'_> {
             Self::Page(page) => page.audience(),
             Self::Media(_) => Everybody,
             // No other page has business there.
-            Self::Unsubscribe(_) | Self::Socket(_) => Operators,
+            Self::Unsubscribe(_) | Self::Consent(_) | Self::Socket(_) => Operators,
             // The admin page may read that it asked for nothing.
             Self::Nothing => Hosts,
         }
@@ -261,7 +269,7 @@ impl Target<'_> {
     pub(super) fn allow(&self) -> String {
         let mut methods: Vec<&str> = match self {
             Self::Route(route, _) => route.calls.iter().map(|(verb, _)| verb.allow()).collect(),
-            Self::Unsubscribe(_) => vec![Get.allow(), Post.allow()],
+            Self::Unsubscribe(_) | Self::Consent(_) => vec![Get.allow(), Post.allow()],
             Self::Page(_) | Self::Media(_) | Self::Socket(_) => vec![Get.allow()],
             Self::Nothing => Vec::new(),
         };

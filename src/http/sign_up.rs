@@ -13,6 +13,7 @@ use super::request::Request;
 use super::{HttpContext, cookie};
 
 pub(super) async fn check_email(app: &HttpContext, request: &mut Request) -> Result<Response, ApiError> {
+    is_open(app)?;
     let asked = EmailRequest::read(&request.json().await?)?;
     let progress = app.accounts.check_email(&asked.email).await?;
     let mut response = reply::json(StatusCode::OK, &Email { email: &asked.email });
@@ -21,6 +22,7 @@ pub(super) async fn check_email(app: &HttpContext, request: &mut Request) -> Res
 }
 
 pub(super) async fn mail_code(app: &HttpContext, request: &mut Request) -> Result<Response, ApiError> {
+    is_open(app)?;
     let asked = EmailRequest::read(&request.json().await?)?;
     app.limits.mail(request.client, &asked.email).await?;
     let progress = cookie::sign_up(&request.headers);
@@ -31,12 +33,14 @@ pub(super) async fn mail_code(app: &HttpContext, request: &mut Request) -> Resul
 }
 
 pub(super) async fn confirm_email(app: &HttpContext, request: &mut Request) -> Result<Response, ApiError> {
+    is_open(app)?;
     let asked = ConfirmationRequest::read(&request.json().await?)?;
     app.accounts.confirm_email(&asked.code, cookie::sign_up(&request.headers)).await?;
     Ok(reply::empty(StatusCode::NO_CONTENT))
 }
 
 pub(super) async fn sign_up(app: &HttpContext, request: &mut Request) -> Result<Response, ApiError> {
+    is_open(app)?;
     let asked = SignUpRequest::read(&request.json().await?)?;
     let account = NewAccount {
         email: asked.email,
@@ -49,6 +53,14 @@ pub(super) async fn sign_up(app: &HttpContext, request: &mut Request) -> Result<
     let mut response = reply::json(StatusCode::CREATED, &User::new(&host, &app.settings.public_url));
     cookie::clear_sign_up(&mut response, &app.settings);
     Ok(response)
+}
+
+/// Rejects every step while sign-up is closed.
+fn is_open(app: &HttpContext) -> Result<(), ApiError> {
+    if app.settings.is_sign_up_open {
+        return Ok(());
+    }
+    Err(ApiError::Forbidden("Sign-up is closed on this server: ask its operator for an account."))
 }
 
 /// What the caller wants to be written to in.

@@ -16,11 +16,12 @@ use crate::accounts::tokens::TokenKeys;
 use crate::broker::Broker;
 use crate::broker::embedded::EmbeddedBroker;
 use crate::clock::{Chance, Clock, ManualClock, SystemClock};
-use crate::contacts::{Contacts, UnsubscribeLinks};
+use crate::contacts::{Contacts, MailLinks};
 use crate::control::Control;
 use crate::domain::Host;
 use crate::history::History;
 use crate::limits::Quotas;
+use crate::mail::Waker;
 use crate::media::{Media, Place};
 use crate::store::Dialect;
 use crate::store::testing::on_fresh;
@@ -149,12 +150,12 @@ async fn world(store: Store) -> World {
     let clock_of_webhooks: Arc<dyn Clock> = clock.clone();
     let loopback: IsAllowed = Arc::new(|address| address.is_loopback());
     let sender = Sender::new(Some(loopback), clock_of_webhooks).unwrap();
-    let links = UnsubscribeLinks::new("https://chat.example", [b"a secret".to_vec()]);
+    let links = MailLinks::new("https://chat.example", [b"a secret".to_vec()]);
     let app = HttpContext {
         accounts,
         hosts: Hosts::new(store.clone()),
         rooms,
-        contacts: Contacts::new(store.clone(), Arc::new(SystemClock), links),
+        contacts: Contacts::new(store.clone(), Arc::new(SystemClock), links, Waker::default()),
         images,
         webhooks: Webhooks::new(store.clone(), sender, Chance::from_seed(4)),
         store,

@@ -11,7 +11,7 @@ mod webhook;
 on_a_server! { contact:
     a_guest_leaves_an_address_in_a_room_of_the_service_that_calls
     addresses_are_counted_as_the_mails_that_they_cause
-    a_link_shows_a_button_and_only_the_button_ends_mails
+    a_link_shows_a_button_and_only_the_button_changes_consent
     a_host_switches_mails_off_and_guests_are_not_told
 }
 on_a_server! { limits:
@@ -43,6 +43,7 @@ on_a_server! {
     changing_configs_tells_all_nodes_once
     a_profile_changes_field_by_field_and_tells_all_nodes
     somebody_signs_up_with_what_his_browser_carries
+    while_sign_up_is_closed_no_step_of_it_works
     a_forgotten_password_and_a_left_account_come_back_by_mail
     a_password_changes_for_who_knows_it
     a_host_changes_his_keys_and_the_old_ones_go_on_or_not
@@ -257,6 +258,19 @@ mod sentences {
 
     fn cookie_of(answer: &super::super::testing::Answer) -> String {
         answer.header("set-cookie").unwrap().split(';').next().unwrap().to_owned()
+    }
+
+    pub(super) async fn while_sign_up_is_closed_no_step_of_it_works(mut world: World) {
+        std::sync::Arc::get_mut(&mut world.app).unwrap().settings.is_sign_up_open = false;
+        for step in ["check-email", "email-verification", "email-confirmation", "signup"] {
+            for body in [r#"{"email": "new@shop.example"}"#, "nonsense"] {
+                let answer = world.send("POST", &format!("/api/auth/{step}/"), &[JSON], body).await;
+                assert_eq!(answer.status, 403, "{step}");
+                assert!(answer.json()["detail"].as_str().unwrap().contains("Sign-up is closed"), "{answer:?}");
+            }
+        }
+        let login = json!({"email": "dev@shop.example", "password": "pass word"}).to_string();
+        assert_eq!(world.send("POST", "/api/auth/login/", &[JSON], login).await.status, 200);
     }
 
     pub(super) async fn somebody_signs_up_with_what_his_browser_carries(world: World) {

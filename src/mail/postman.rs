@@ -1,15 +1,16 @@
-//! Brings mails out of the outbox to a mail server.
+//! Sends e-mails from the outbox, within the limits on what leaves.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::smtp::{Failure, Sender};
 use crate::clock::Clock;
-use crate::store::{DueMail, Store, StoreError};
+use crate::metric;
+use crate::store::{Departure, DueMail, MailQuotas, MailScope, OutgoingMail, Store, StoreError};
 
 /// How often the outbox is looked into when nobody says that there is something.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -41,14 +42,22 @@ impl Waker {
 pub struct Postman {
     store: Store,
     sender: Arc<dyn Sender>,
+    quotas: MailQuotas,
     clock: Arc<dyn Clock>,
     waker: Waker,
 }
 
 impl Postman {
-    /// From the outbox of `store` to `sender`.
+    /// From the outbox of `store` to `sender`, without limits.
     pub fn new(store: Store, sender: Arc<dyn Sender>, clock: Arc<dyn Clock>, waker: Waker) -> Self {
-        Self { store, sender, clock, waker }
+        Self { store, sender, quotas: MailQuotas::default(), clock, waker }
+    }
+
+    /// Limits what leaves.
+    #[must_use]
+    pub fn with_quotas(mut self, quotas: MailQuotas) -> Self {
+        self.quotas = quotas;
+        self
     }
 
     /// Until it is told to end.
@@ -87,39 +96,59 @@ impl Postman {
     async fn deliver(&self, due: &DueMail) -> Result<(), StoreError> {
         let now = self.clock.now();
         if now >= due.mail.expires_at {
-            // A mail to nobody is written so that an address which is unknown takes as long as one that is known.
+            // An e-mail without a recipient is written so that an unknown address takes as long as a known one.
             if !due.mail.recipient.is_empty() {
-                metrics::counter!(crate::metric::MAILS, "outcome" => "expired").increment(1);
-                tracing::warn!(mail = due.id, subject = due.mail.subject, "a mail could not be sent in time");
+                count("expired");
+                tracing::warn!(mail = due.id, subject = due.mail.subject, "e-mail expired before it could be sent");
             }
-            return self.store.remove_mail(due.id).await;
+            return self.store.drop_mail(due).await;
         }
-        if due.mail.at_most_once && !self.store.mail_leaves(due).await? {
-            return Ok(());
-        }
-        match self.sender.send(&due.mail).await {
+        let (departure, body) = match self.store.depart(due, &self.quotas, now).await? {
+            Departure::Leaves { id, body } => (id, body),
+            Departure::Gone => return Ok(()),
+            Departure::Limited { scope, until } => return self.delay(due, scope, until).await,
+        };
+        match self.sender.send(&OutgoingMail { body, ..due.mail.clone() }).await {
             Ok(()) => {
-                metrics::counter!(crate::metric::MAILS, "outcome" => "sent").increment(1);
+                count("sent");
                 self.store.remove_mail(due.id).await
             }
             Err(Failure::Permanent(why)) => {
-                metrics::counter!(crate::metric::MAILS, "outcome" => "refused").increment(1);
-                tracing::warn!(mail = due.id, subject = due.mail.subject, why, "a mail was refused for good");
+                count("refused");
+                tracing::warn!(mail = due.id, subject = due.mail.subject, why, "e-mail rejected");
                 self.store.remove_mail(due.id).await
             }
             Err(Failure::Unknown(why)) if due.mail.at_most_once => {
-                metrics::counter!(crate::metric::MAILS, "outcome" => "unknown").increment(1);
-                tracing::warn!(mail = due.id, subject = due.mail.subject, why, "nobody knows whether a mail has left");
+                count("unknown");
+                tracing::warn!(mail = due.id, subject = due.mail.subject, why, "e-mail may or may not have been sent");
                 self.store.remove_mail(due.id).await
             }
-            Err(Failure::Temporary(why) | Failure::Unknown(why)) => {
-                metrics::counter!(crate::metric::MAILS, "outcome" => "failed").increment(1);
-                tracing::warn!(mail = due.id, attempts = due.attempts + 1, why, "a mail is tried again");
+            Err(failure) => {
+                if matches!(failure, Failure::Temporary(_)) {
+                    self.store.undo_departure(departure).await?;
+                }
+                count("failed");
+                let why = failure.to_string();
+                tracing::warn!(mail = due.id, attempts = due.attempts + 1, why, "failed to send e-mail, retrying");
                 let wait = FIRST_RETRY * 2_i32.saturating_pow(due.attempts.min(10));
                 self.store.put_off_mail(due.id, now + wait.min(LAST_RETRY)).await
             }
         }
     }
+
+    /// Delays an e-mail over a limit, and what the same limit holds back with it.
+    async fn delay(&self, due: &DueMail, scope: MailScope, until: DateTime<Utc>) -> Result<(), StoreError> {
+        let delayed = self.store.delay_mails(due, scope, until, self.clock.now()).await?;
+        let (scope, class) = (scope.as_str(), due.mail.kind.class().as_str());
+        metrics::counter!(metric::MAILS_LIMITED, "scope" => scope, "class" => class).increment(delayed);
+        let host = due.mail.host.map(|host| host.0);
+        tracing::warn!(mail = due.id, class, scope, host, delayed, %until, "e-mail rate limited, delayed");
+        Ok(())
+    }
+}
+
+fn count(outcome: &'static str) {
+    metrics::counter!(metric::MAILS, "outcome" => outcome).increment(1);
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use lettre::message::{Mailbox, Message};
 use lettre::{Address, AsyncSmtpTransport, AsyncTransport as _, Tokio1Executor};
 
 use crate::store::OutgoingMail;
+use crate::text::{is_hidden, is_line_break};
 
 /// How long a mail server may take over one command.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -89,10 +90,20 @@ impl Sender for Smtp {
     }
 }
 
-/// What a mail server says, without the addresses in it: it is logged.
-fn without_addresses(said: &dyn std::fmt::Display) -> String {
-    let said = said.to_string();
-    let words: Vec<&str> = said.split(' ').map(|word| if word.contains('@') { "…" } else { word }).collect();
+/// A mail server's response as one line of the log, without the addresses in it.
+fn without_addresses(response: &dyn std::fmt::Display) -> String {
+    let response = response.to_string();
+    let words: Vec<String> = response
+        .split(|letter| letter == ' ' || is_line_break(letter))
+        .filter(|word| !word.is_empty())
+        .map(|word| {
+            if word.contains('@') {
+                "…".to_owned()
+            } else {
+                word.chars().filter(|letter| !is_hidden(*letter)).collect()
+            }
+        })
+        .collect();
     words.join(" ")
 }
 
@@ -135,5 +146,7 @@ mod tests {
     fn a_refusal_is_told_without_the_address_that_it_names() {
         let said = "permanent error (550): 5.1.1 <somebody@mail.example>: Recipient address rejected";
         assert_eq!(without_addresses(&said), "permanent error (550): 5.1.1 … Recipient address rejected");
+        let said = "550 no\r\n2026-11-30 ERROR \u{1b}[31mforged\u{2028}line";
+        assert_eq!(without_addresses(&said), "550 no 2026-11-30 ERROR [31mforged line");
     }
 }

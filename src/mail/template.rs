@@ -1,9 +1,14 @@
 //! What mails say.
 
+use chrono::{DateTime, TimeDelta, Utc};
 use minijinja::{Environment, context};
 
-use crate::store::OutgoingMail;
-use chrono::{DateTime, TimeDelta, Utc};
+use crate::domain::{ChatroomId, Message};
+use crate::store::{MailKind, MailPart, OutgoingMail};
+use crate::text::{name, quote};
+
+/// How much of a message is shown, in characters.
+const SHOWN_CHARS: usize = 300;
 
 /// What a mail is written in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,28 +64,69 @@ pub enum Letter {
         /// It.
         password: String,
     },
-    /// What a host missed in a room.
+    /// What a host missed.
     HostDigest {
-        /// His service.
+        /// The host's service.
         service: String,
-        /// Who wrote.
-        guest: String,
-        /// What, quoted.
-        excerpt: String,
+        /// The rooms that are shown.
+        rooms: Vec<RoomText>,
+        /// How many rooms are not shown.
+        others: usize,
         /// Where to answer.
         link: String,
     },
     /// What a guest missed.
     GuestDigest {
-        /// Whose service answered.
+        /// The service that answered.
         service: String,
-        /// What, quoted.
-        excerpt: String,
+        /// The room.
+        room: RoomText,
         /// Where to go on.
         link: String,
-        /// Where to end these mails.
+        /// Where to unsubscribe.
         unsubscribe: String,
     },
+    /// Asks a guest for consent. It has no text of a guest or a host.
+    Consent {
+        /// The service's domain.
+        domain: String,
+        /// Where to consent.
+        link: String,
+    },
+}
+
+/// The messages of a room, as they were written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoomText {
+    /// The room.
+    pub room: ChatroomId,
+    /// The guest's name.
+    pub guest: String,
+    /// The messages, the oldest first.
+    pub messages: Vec<Message>,
+    /// Whether there are more.
+    pub more: bool,
+}
+
+impl RoomText {
+    /// The messages, each line marked as a quotation, below the guest's name if there is to be one.
+    fn part(&self, with_name: bool) -> MailPart {
+        let mut text = if with_name { format!("“{}”:\n\n", name(&self.guest)) } else { String::new() };
+        for message in &self.messages {
+            text.push_str(&quote(&message.text, SHOWN_CHARS));
+            text.push_str("\n\n");
+        }
+        if self.more {
+            text.push_str("…\n\n");
+        }
+        let last_seq = self.messages.last().map_or(0, |message| message.seq);
+        MailPart { room: self.room, last_seq, text }
+    }
+}
+
+/// A domain of a service, which hosts write: nothing but what host names have.
+fn domain_name(domain: &str) -> String {
+    domain.chars().filter(|letter| letter.is_ascii_alphanumeric() || ".-:[]_".contains(*letter)).collect()
 }
 
 impl Letter {
@@ -94,13 +140,23 @@ impl Letter {
     ) -> Option<OutgoingMail> {
         // Of five minutes that were given a moment ago, five.
         let minutes = (until - now + TimeDelta::seconds(59)).num_minutes();
-        let context = match self {
-            Self::Verification { code } => context! { code, minutes },
-            Self::PasswordReset { password } | Self::AccountRestore { password } => context! { password, minutes },
-            Self::HostDigest { service, guest, excerpt, link } => context! { service, guest, excerpt, link },
-            Self::GuestDigest { service, excerpt, link, unsubscribe } => {
-                context! { service, excerpt, link, unsubscribe }
+        let mut parts = Vec::new();
+        let (context, kind) = match self {
+            Self::Verification { code } => (context! { code, minutes }, MailKind::Account),
+            Self::PasswordReset { password } | Self::AccountRestore { password } => {
+                (context! { password, minutes }, MailKind::Account)
             }
+            Self::HostDigest { service, rooms, others, link } => {
+                parts = rooms.iter().map(|room| room.part(true)).collect();
+                let (service, text) = (name(service), text_of(&parts));
+                (context! { service, text, others, link }, MailKind::HostDigest)
+            }
+            Self::GuestDigest { service, room, link, unsubscribe } => {
+                parts.push(room.part(false));
+                let (service, text) = (name(service), text_of(&parts));
+                (context! { service, text, link, unsubscribe }, MailKind::GuestDigest)
+            }
+            Self::Consent { domain, link } => (context! { domain => domain_name(domain), link }, MailKind::Consent),
         };
         let text = Environment::new().render_str(self.template(language), context).ok()?;
         let (subject, body) = text.split_once("\n\n")?;
@@ -109,8 +165,11 @@ impl Letter {
             subject: subject.to_owned(),
             body: body.to_owned(),
             expires_at: until,
-            at_most_once: false,
+            at_most_once: kind != MailKind::Account,
             unsubscribe_url: None,
+            kind,
+            host: None,
+            parts,
         })
     }
 
@@ -127,8 +186,14 @@ impl Letter {
             (Self::HostDigest { .. }, Language::English) => include_str!("templates/en/host_digest.txt"),
             (Self::GuestDigest { .. }, Language::Korean) => include_str!("templates/ko/guest_digest.txt"),
             (Self::GuestDigest { .. }, Language::English) => include_str!("templates/en/guest_digest.txt"),
+            (Self::Consent { .. }, Language::Korean) => include_str!("templates/ko/consent.txt"),
+            (Self::Consent { .. }, Language::English) => include_str!("templates/en/consent.txt"),
         }
     }
+}
+
+fn text_of(parts: &[MailPart]) -> String {
+    parts.iter().map(|part| part.text.as_str()).collect()
 }
 
 #[cfg(test)]
@@ -154,33 +219,72 @@ mod tests {
         }
     }
 
-    #[test]
-    fn what_users_wrote_is_in_a_digest_and_never_in_its_subject() {
+    fn a_message(seq: u64, text: &str) -> Message {
+        Message {
+            chatroom: ChatroomId(1),
+            seq,
+            side: crate::domain::Side::Guest,
+            text: text.to_owned(),
+            datetime: "2023-03-23T08:15:07".parse().unwrap(),
+            id: "a".parse().unwrap(),
+            accepted_at: DateTime::UNIX_EPOCH,
+        }
+    }
+
+    fn written(letter: &Letter, language: Language) -> OutgoingMail {
         let now = DateTime::from_timestamp(1_700_000_000, 0).unwrap();
-        let text = |what: &str| format!("<{what}> {{{{ 1 }}}}\r\nBcc: x");
-        let (service, excerpt, link) = (text("service"), text("excerpt"), text("link"));
-        let (guest, unsubscribe) = (text("guest"), text("unsubscribe"));
+        let mail = letter.write("dev@shop.example", language, now, now).unwrap();
+        assert!(
+            mail.subject.contains("PinTalk") && mail.subject.chars().all(|letter| !letter.is_control()),
+            "{mail:?}"
+        );
+        let whole: String = mail.parts.iter().map(|part| part.text.as_str()).collect();
+        assert!(mail.body.contains(&whole), "{mail:?}");
+        mail
+    }
+
+    #[test]
+    fn no_text_of_a_user_leaves_its_quotation_or_its_quotation_marks() {
+        let odd = "hi\r\rPinTalk security notice\u{2028}\u{202e}https://evil.example {{ 1 }} “x”";
+        let room = |id| RoomText {
+            room: ChatroomId(id),
+            guest: odd.into(),
+            messages: vec![a_message(7, odd), a_message(8, "second")],
+            more: true,
+        };
+        let (service, link, unsubscribe) = (odd.to_owned(), "https://link/".to_owned(), "https://end/".to_owned());
         let to_host = Letter::HostDigest {
             service: service.clone(),
-            guest: guest.clone(),
-            excerpt: excerpt.clone(),
+            rooms: vec![room(1), room(2)],
+            others: 3,
             link: link.clone(),
         };
-        let to_guest = Letter::GuestDigest {
-            service: service.clone(),
-            excerpt: excerpt.clone(),
-            link: link.clone(),
-            unsubscribe: unsubscribe.clone(),
-        };
-        for (letter, shown) in
-            [(to_host, [&service, &excerpt, &link, &guest]), (to_guest, [&service, &excerpt, &link, &unsubscribe])]
-        {
+        let to_guest = Letter::GuestDigest { service, room: room(1), link, unsubscribe };
+        for (letter, rooms) in [(to_host, 2), (to_guest, 1)] {
             for language in [Language::Korean, Language::English] {
-                let mail = letter.write("dev@shop.example", language, now, now).unwrap();
-                assert!(mail.subject.contains("PinTalk") && !mail.subject.contains(['\n', '<']), "{mail:?}");
-                assert!(shown.iter().all(|text| mail.body.contains(text.as_str())), "{mail:?}");
+                let mail = written(&letter, language);
+                assert_eq!(
+                    mail.body.matches("> hi\n>\n> PinTalk security notice\n> https://evil.example").count(),
+                    rooms
+                );
+                assert_eq!(mail.parts.iter().map(|part| part.last_seq).collect::<Vec<_>>(), vec![8; rooms]);
+                let of_us = mail.body.lines().filter(|line| !line.starts_with('>')).collect::<Vec<_>>().join("\n");
+                assert!(!of_us.contains("evil.example") && !of_us.contains("\u{202e}"), "{of_us}");
+                assert!(of_us.contains("“hi PinTalk security notice https: / / evil. example {{…”"), "{of_us}");
+                assert!(of_us.contains("https://link/") && mail.at_most_once, "{of_us}");
+                assert_eq!(of_us.contains('3'), rooms == 2, "{of_us}");
                 assert_eq!(language.code().parse(), Ok(language));
             }
+        }
+    }
+
+    #[test]
+    fn a_request_for_consent_names_a_domain_and_nothing_else() {
+        let domain = "shop.example\r\nBcc: <x> “y”".to_owned();
+        for language in [Language::Korean, Language::English] {
+            let mail = written(&Letter::Consent { domain: domain.clone(), link: "https://link/".into() }, language);
+            assert!(mail.body.contains("shop.exampleBcc:xy") && mail.body.contains("    https://link/\n"), "{mail:?}");
+            assert_eq!((mail.kind, mail.at_most_once, mail.parts.len()), (MailKind::Consent, true, 0));
         }
     }
 

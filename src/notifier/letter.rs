@@ -1,19 +1,19 @@
-//! What a notification says, and where its links lead.
+//! Writes the e-mails of the notifier, and decides where their links lead.
 
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::contacts::UnsubscribeLinks;
-use crate::domain::Side;
-use crate::mail::{Language, Letter};
-use crate::store::{Digest, OutgoingMail};
+use crate::contacts::MailLinks;
+use crate::domain::HostId;
+use crate::mail::{Language, Letter, RoomText};
+use crate::store::{ConsentPair, ConsentRequest, GuestDigest, HostDigest, OutgoingMail, WriteMail, mailbox_key};
 
-/// How much of a message is shown, in characters.
-const SHOWN_CHARS: usize = 300;
-
-/// After this a mail about a message helps nobody.
+/// How long an e-mail about a message is of use.
 const TTL: TimeDelta = TimeDelta::days(1);
+
+/// How long a request for consent is of use.
+const CONSENT_TTL: TimeDelta = TimeDelta::days(7);
 
 /// Writes notifications.
 #[derive(Clone)]
@@ -22,35 +22,28 @@ pub struct Letters {
     admin_url: Arc<str>,
     /// Where guests go whose host has no domain of his own.
     public_url: Arc<str>,
-    links: UnsubscribeLinks,
+    links: MailLinks,
     /// What hosts are written to in.
     language: Language,
 }
 
 impl Letters {
     /// Hosts answer at `admin_url`, and are written to in `language`.
-    pub fn new(admin_url: &str, public_url: &str, links: UnsubscribeLinks, language: Language) -> Self {
+    pub fn new(admin_url: &str, public_url: &str, links: MailLinks, language: Language) -> Self {
         Self { admin_url: admin_url.into(), public_url: public_url.into(), links, language }
     }
 
-    /// The mail of a digest. `None` if it cannot be written: a template is broken, or a guest's mail could not be ended.
-    pub(super) fn write(&self, digest: &Digest, now: DateTime<Utc>) -> Option<OutgoingMail> {
-        let (service, excerpt) = (digest.host.service_name.clone(), excerpt(digest));
-        let (letter, language, unsubscribe_url) = match digest.to {
-            Side::Host => {
-                let (guest, link) = (digest.room.guest.clone(), self.admin_url.to_string());
-                (Letter::HostDigest { service, guest, excerpt, link }, self.language, None)
-            }
-            Side::Guest => {
-                let unsubscribe = self.links.link(digest.room.id, &digest.address)?;
-                let link = self.page_of(digest.host.service_domain.as_deref());
-                let language = digest.language.as_deref().and_then(|code| code.parse().ok()).unwrap_or_default();
-                let letter = Letter::GuestDigest { service, excerpt, link, unsubscribe: unsubscribe.clone() };
-                (letter, language, Some(unsubscribe))
-            }
-        };
-        let mail = letter.write(&digest.address, language, now, now + TTL)?;
-        Some(OutgoingMail { at_most_once: true, unsubscribe_url, ..mail })
+    /// A writer for e-mails that are sent from now on.
+    pub(super) fn at(&self, now: DateTime<Utc>) -> Writer<'_> {
+        Writer { letters: self, now }
+    }
+
+    /// The domain by which a request for consent names a service: the first of its domains, or the base of a pattern.
+    fn domain_of(&self, domains: Option<&str>) -> String {
+        service_domain(domains).unwrap_or_else(|| {
+            let url = url::Url::parse(&self.public_url).ok();
+            url.as_ref().and_then(url::Url::host_str).unwrap_or("PinTalk").to_owned()
+        })
     }
 
     /// The first page of a service: the first of its domains that is no pattern.
@@ -64,28 +57,78 @@ impl Letters {
     }
 }
 
+/// Writes e-mails at a time.
+pub(super) struct Writer<'a> {
+    letters: &'a Letters,
+    now: DateTime<Utc>,
+}
+
+impl WriteMail for Writer<'_> {
+    fn guest_digest(&self, digest: &GuestDigest) -> Option<OutgoingMail> {
+        let Letters { links, .. } = self.letters;
+        let unsubscribe = links.unsubscribe(&pair(digest.host.id, &digest.address))?;
+        let letter = Letter::GuestDigest {
+            service: digest.host.service_name.clone(),
+            room: RoomText {
+                room: digest.room.id,
+                guest: digest.room.guest.clone(),
+                messages: digest.messages.clone(),
+                more: digest.more,
+            },
+            link: self.letters.page_of(digest.host.service_domain.as_deref()),
+            unsubscribe: unsubscribe.clone(),
+        };
+        let language = language(digest.language.as_deref());
+        let mail = letter.write(&digest.address, language, self.now, self.now + TTL)?;
+        Some(OutgoingMail { host: Some(digest.host.id), unsubscribe_url: Some(unsubscribe), ..mail })
+    }
+
+    fn host_digest(&self, digest: &HostDigest) -> Option<OutgoingMail> {
+        let rooms = digest.rooms.iter().map(|missed| RoomText {
+            room: missed.room.id,
+            guest: missed.room.guest.clone(),
+            messages: missed.messages.clone(),
+            more: missed.more,
+        });
+        let letter = Letter::HostDigest {
+            service: digest.host.service_name.clone(),
+            rooms: rooms.collect(),
+            others: digest.others,
+            link: self.letters.admin_url.to_string(),
+        };
+        let mail = letter.write(&digest.host.email, self.letters.language, self.now, self.now + TTL)?;
+        Some(OutgoingMail { host: Some(digest.host.id), ..mail })
+    }
+
+    fn consent_request(&self, request: &ConsentRequest) -> Option<OutgoingMail> {
+        let letter = Letter::Consent {
+            domain: self.letters.domain_of(request.host.service_domain.as_deref()),
+            link: self.letters.links.consent(&pair(request.host.id, &request.address))?,
+        };
+        let language = language(request.language.as_deref());
+        let mail = letter.write(&request.address, language, self.now, self.now + CONSENT_TTL)?;
+        Some(OutgoingMail { host: Some(request.host.id), ..mail })
+    }
+}
+
+/// The domain that stands for a service: the first that is no pattern, or else the base of the first pattern.
+pub fn service_domain(domains: Option<&str>) -> Option<String> {
+    let names = || domains.unwrap_or_default().split(',').map(str::trim).filter(|name| !name.is_empty());
+    let name = names().find(|name| !name.contains('*')).or_else(|| names().next())?;
+    Some(name.trim_start_matches("*.").to_owned())
+}
+
+fn pair(host: HostId, address: &str) -> ConsentPair {
+    ConsentPair { host, mailbox: mailbox_key(address) }
+}
+
+fn language(code: Option<&str>) -> Language {
+    code.and_then(|code| code.parse().ok()).unwrap_or_default()
+}
+
 fn is_this_machine(domain: &str) -> bool {
     let name = domain.rsplit_once(':').map_or(domain, |(name, _)| name);
     matches!(name, "localhost" | "127.0.0.1" | "[::1]")
-}
-
-/// The messages, each line marked as a quotation.
-fn excerpt(digest: &Digest) -> String {
-    let mut quoted = String::new();
-    for message in &digest.messages {
-        let mut shown: String = message.text.chars().take(SHOWN_CHARS).collect();
-        if shown.len() < message.text.len() {
-            shown.push('…');
-        }
-        for line in shown.lines() {
-            quoted.push_str(&format!("> {line}\n"));
-        }
-        quoted.push('\n');
-    }
-    if digest.more {
-        quoted.push_str("…\n");
-    }
-    quoted.trim_end().to_owned()
 }
 
 #[cfg(test)]
@@ -94,7 +137,7 @@ mod tests {
 
     #[test]
     fn a_guest_is_led_to_the_page_where_he_talked() {
-        let links = UnsubscribeLinks::new("https://chat.example", [b"secret".to_vec()]);
+        let links = MailLinks::new("https://chat.example", [b"secret".to_vec()]);
         let letters = Letters::new("https://admin.example", "https://chat.example", links, Language::Korean);
         for (domains, page) in [
             (Some("shop.example"), "https://shop.example/"),
@@ -104,6 +147,14 @@ mod tests {
             (None, "https://chat.example"),
         ] {
             assert_eq!(letters.page_of(domains), page, "{domains:?}");
+        }
+        for (domains, named) in [
+            (Some("*.a.example, www.shop.example:8443"), "www.shop.example:8443"),
+            (Some("*.shop.example"), "shop.example"),
+            (Some(""), "chat.example"),
+            (None, "chat.example"),
+        ] {
+            assert_eq!(letters.domain_of(domains), named, "{domains:?}");
         }
     }
 }

@@ -4,11 +4,15 @@ use chrono::TimeDelta;
 use super::*;
 use crate::broker::testing::{Node, Stage, guest, submission};
 use crate::clock::{ManualClock, SystemClock};
-use crate::contacts::UnsubscribeLinks;
+use crate::contacts::{Contacts, MailLinks};
 use crate::domain::{Room, Seq};
 use crate::mail::Language;
 use crate::store::OutgoingMail;
 use crate::store::testing::Database;
+
+fn links() -> MailLinks {
+    MailLinks::new("https://chat.example", [b"secret".to_vec()])
+}
 
 /// A room, two nodes, and a clock for what is due.
 struct World {
@@ -28,8 +32,7 @@ impl World {
     }
 
     fn notifier(&self, node: usize) -> Notifier {
-        let links = UnsubscribeLinks::new("https://chat.example", [b"secret".to_vec()]);
-        let letters = Letters::new("https://admin.example", "https://chat.example", links, Language::English);
+        let letters = Letters::new("https://admin.example", "https://chat.example", links(), Language::English);
         let (store, broker) = (self.stage.store.clone(), self.nodes[node].broker.clone());
         Notifier::new(store, broker, self.clock.clone(), letters, Waker::default())
     }
@@ -125,6 +128,21 @@ async fn a_guest_who_left_an_address_gets_a_mail_that_he_can_end() {
         world.say(3, Side::Host, "an\nanswer").await;
         let (_, mails) = world.a_minute_later().await;
         assert_eq!(mails.len(), 1);
+        // The first one asks, and has nothing in it that a guest or a host wrote but the service's domain.
+        let asked = &mails[0];
+        assert_eq!((asked.recipient.as_str(), &asked.unsubscribe_url), ("guest@mail.example", &None));
+        let text = format!("{} {}", asked.subject, asked.body);
+        // The service of these tests has no domain: that of the installation stands for it.
+        assert!(
+            text.contains("chat on chat.example") && !text.contains("answer\n") && !text.contains("Shop"),
+            "{text}"
+        );
+        let link = asked.body.split_whitespace().find(|word| word.starts_with("https://chat.example/consent/"));
+        let contacts = Contacts::new(store.clone(), world.clock.clone(), links(), Waker::default());
+        let pair = contacts.read_consent(link.unwrap().rsplit_once('/').unwrap().1).unwrap();
+        contacts.consent(&pair).await.unwrap();
+        let (decided, mails) = world.a_minute_later().await;
+        assert_eq!((decided, mails.len()), (1, 1));
         let url = mails[0].unsubscribe_url.as_deref().unwrap();
         assert_eq!(mails[0].recipient, "guest@mail.example");
         assert!(mails[0].body.contains("> an\n> answer\n") && mails[0].body.contains(url), "{mails:?}");

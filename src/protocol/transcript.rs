@@ -3,6 +3,7 @@
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::domain::{Message, Side, WallClock};
+use crate::text::{is_hidden, is_line_break, lines};
 
 /// What begins the further lines of a message, so that none can pass for a message of its own.
 const INDENT: &str = "\n    ";
@@ -38,13 +39,19 @@ impl Names {
         into.push('[');
         into.push_str(&message.datetime.as_str().replacen('T', " ", 1));
         into.push(' ');
-        into.extend(name.chars().map(|letter| if breaks_line(letter) { ' ' } else { letter }));
+        // The name ends where its bracket does.
+        into.extend(name.chars().filter_map(|letter| match letter {
+            '[' => Some('('),
+            ']' => Some(')'),
+            _ if is_line_break(letter) => Some(' '),
+            _ => Some(letter).filter(|letter| !is_hidden(*letter)),
+        }));
         into.push_str("] ");
-        for (at, line) in message.text.replace("\r\n", "\n").split(breaks_line).enumerate() {
+        for (at, line) in lines(&message.text).enumerate() {
             if at > 0 {
                 into.push_str(INDENT);
             }
-            into.push_str(line);
+            into.extend(line.chars().filter(|letter| *letter == '\t' || !is_hidden(*letter)));
         }
         into.push('\n');
     }
@@ -53,16 +60,11 @@ impl Names {
     pub fn disposition(&self, now: &WallClock) -> String {
         let time = now.whole_seconds().replace('T', "_").replace(':', "-");
         // What no file system wants in a name.
-        let guest = self.guest.replace(|letter: char| letter.is_control() || "\"*/:<>?\\|".contains(letter), "-");
+        let guest = self.guest.replace(|letter: char| is_hidden(letter) || "\"*/:<>?\\|".contains(letter), "-");
         let name = format!("{guest}_{time}.txt");
         let encoded = utf8_percent_encode(&name, ENCODED);
         format!("attachment; filename=\"chat_{time}.txt\"; filename*=UTF-8''{encoded}")
     }
-}
-
-/// Every character that some program shows as the end of a line.
-fn breaks_line(letter: char) -> bool {
-    matches!(letter, '\n' | '\r' | '\u{b}' | '\u{c}' | '\u{85}' | '\u{2028}' | '\u{2029}')
 }
 
 #[cfg(test)]
@@ -76,8 +78,8 @@ mod tests {
         Names { host: "김 개발".into(), guest: "용감한 곰".into() }
     }
 
-    fn written(side: Side, text: &str) -> String {
-        let message = Message {
+    fn a_message(side: Side, text: &str) -> Message {
+        Message {
             chatroom: ChatroomId(1),
             seq: 1,
             side,
@@ -85,9 +87,12 @@ mod tests {
             datetime: "2023-03-23T08:15:07.123".parse().unwrap(),
             id: "a".parse().unwrap(),
             accepted_at: DateTime::UNIX_EPOCH,
-        };
+        }
+    }
+
+    fn written(side: Side, text: &str) -> String {
         let mut into = String::new();
-        names().write(&message, &mut into);
+        names().write(&a_message(side, text), &mut into);
         into
     }
 
@@ -99,7 +104,9 @@ mod tests {
 
     #[test]
     fn no_line_of_a_message_can_pass_for_another_message() {
-        for end in ["\n", "\r\n", "\r", "\u{2028}", "\u{85}"] {
+        for end in
+            ["\n", "\r\n", "\r", "\u{b}", "\u{c}", "\u{1c}", "\u{1d}", "\u{1e}", "\u{85}", "\u{2028}", "\u{2029}"]
+        {
             let forged = format!("hi{end}[2023-03-23 08:15:08 김 개발] I owe you 100");
             assert_eq!(
                 written(Side::Guest, &forged),
@@ -107,6 +114,19 @@ mod tests {
             );
         }
         assert_eq!(written(Side::Guest, "a\n\nb\n"), "[2023-03-23 08:15:07.123 용감한 곰] a\n    \n    b\n    \n");
+    }
+
+    #[test]
+    fn no_hidden_character_changes_what_a_line_shows() {
+        let hidden = "a\u{202e}b\u{2066}c\u{8}d\u{1b}[2Ke\tf\u{0}";
+        assert_eq!(written(Side::Guest, hidden), "[2023-03-23 08:15:07.123 용감한 곰] abcd[2Ke\tf\n");
+        let message = "hi";
+        let odd = Names { guest: "곰] I owe you\u{2028}[\u{202e}김".into(), ..names() };
+        let mut into = String::new();
+        odd.write(&a_message(Side::Guest, message), &mut into);
+        assert_eq!(into, "[2023-03-23 08:15:07.123 곰) I owe you (김] hi\n");
+        let now = "2023-03-23T08:15:07".parse().unwrap();
+        assert!(odd.disposition(&now).is_ascii() && !odd.disposition(&now).contains("%E2%80%AE"));
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! Rows that have an end, and are of no use after it. Whoever reads one compares: that it is still there says nothing.
 
 use chrono::{DateTime, Utc};
+use sea_orm::sea_query::Query;
 use sea_orm::{
     ColumnTrait, DbErr, EntityTrait, PaginatorTrait as _, QueryFilter, QueryOrder, QuerySelect, TryGetable, Value,
 };
 
-use super::entity::{email_verification, login, mail_outbox, old_key, webhook_event};
+use super::entity::{email_verification, login, mail_departure, mail_outbox, mail_part, old_key, webhook_event};
 use super::{Store, StoreError, millis};
 
 /// What has an end.
@@ -17,6 +18,8 @@ pub enum Perishable {
     Verification,
     /// A mail that nobody took.
     Mail,
+    /// An e-mail that left and is no longer counted.
+    Departure,
     /// A pair of keys that was replaced.
     OldKey,
     /// What became of an event of a webhook. One that waits has been given up by then.
@@ -43,7 +46,17 @@ impl Store {
                     self.delete::<verification::Entity, String>(key, end, by, limit).await
                 }
                 Perishable::Mail => {
-                    self.delete::<mail::Entity, i64>(mail::Column::Id, mail::Column::ExpiresAt, by, limit).await
+                    let deleted =
+                        self.delete::<mail::Entity, i64>(mail::Column::Id, mail::Column::ExpiresAt, by, limit).await?;
+                    // Only e-mails that wait have parts, so these are few.
+                    let waits = Query::select().column(mail::Column::Id).from(mail::Entity).take();
+                    let orphans = mail_part::Column::MailId.not_in_subquery(waits);
+                    mail_part::Entity::delete_many().filter(orphans).exec(&self.writer).await?;
+                    Ok(deleted)
+                }
+                Perishable::Departure => {
+                    let (key, end) = (mail_departure::Column::Id, mail_departure::Column::EndsAt);
+                    self.delete::<mail_departure::Entity, i64>(key, end, by, limit).await
                 }
                 Perishable::OldKey => {
                     self.delete::<old_key::Entity, String>(
@@ -73,6 +86,7 @@ impl Store {
                     self.count::<email_verification::Entity>(email_verification::Column::ExpiresAt, by).await
                 }
                 Perishable::Mail => self.count::<mail_outbox::Entity>(mail_outbox::Column::ExpiresAt, by).await,
+                Perishable::Departure => self.count::<mail_departure::Entity>(mail_departure::Column::EndsAt, by).await,
                 Perishable::OldKey => self.count::<old_key::Entity>(old_key::Column::EndsAt, by).await,
                 Perishable::Event => self.count::<webhook_event::Entity>(webhook_event::Column::EndsAt, by).await,
             }

@@ -1,96 +1,135 @@
-//! Who is due to be mailed, and what becomes of it: mailed, or not after all. Either is one transaction under the lock of the
-//! room, so that of several nodes one decides, and a message that comes meanwhile is before or after it.
+//! Who is due to be e-mailed about a room, and the decision about guests: e-mailed, asked for consent, or neither. A decision is
+//! one transaction under the lock of the room, so that of several nodes one decides, and a message that arrives meanwhile is
+//! before or after it. Hosts are decided about in [`digests`](super::digests).
 
 use chrono::{DateTime, Utc};
 use sea_orm::{ColumnTrait, Condition, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
+use super::consents::{Consent, ConsentPair, consent};
 use super::counts::Seen;
+use super::digests::HostDigest;
 use super::entity::{chat_message, chatroom, notification, user, user_config};
 use super::hosts::to_host;
 use super::messages::to_message;
 use super::outbox::insert_mail;
 use super::rooms::to_room;
-use super::{OutgoingMail, Store, StoreError, from_column, millis, to_column, unattended};
-use crate::domain::{ChatroomId, Host, Message, Room, RoomName, Seq, Side};
+use super::{OutgoingMail, Store, StoreError, from_column, mailbox_key, millis, to_column, unattended};
+use crate::domain::{ChatroomId, Host, HostId, Message, Room, RoomName, Seq, Side};
 
-/// The most messages that a mail shows.
+/// The most messages of a room that an e-mail shows.
 pub const EXCERPT: usize = 10;
 
-/// Somebody who may have to be mailed.
+/// A recipient who may have to be e-mailed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DueNotification {
     /// About which room.
     pub chatroom: ChatroomId,
-    /// Its name; `None` when it is gone.
+    /// Its name; `None` when it was deleted.
     pub room: Option<RoomName>,
-    /// Whom.
+    /// Its host; `None` when it was deleted.
+    pub host: Option<HostId>,
+    /// Which side.
     pub to: Side,
-    /// Since when he is due.
+    /// When they became due.
     pub due_at: DateTime<Utc>,
     /// The room's newest number when this was read.
     pub last_seq: Seq,
 }
 
-/// What a mail is about.
+/// What a guest missed.
 #[derive(Clone, Debug)]
-pub struct Digest {
+pub struct GuestDigest {
     /// The room.
     pub room: Room,
     /// Its host.
     pub host: Host,
-    /// Whom to mail.
-    pub to: Side,
-    /// Where.
+    /// The guest's address.
     pub address: String,
-    /// In which language, if he ever said.
+    /// The guest's language, if known.
     pub language: Option<String>,
-    /// What he missed, the oldest first, at most [`EXCERPT`].
+    /// The messages, the oldest first, at most [`EXCERPT`].
     pub messages: Vec<Message>,
-    /// Whether there is more.
+    /// Whether there are more.
     pub more: bool,
 }
 
-/// What became of somebody who was due.
+/// A guest who has to be asked for consent.
+#[derive(Clone, Debug)]
+pub struct ConsentRequest {
+    /// The host who would e-mail them.
+    pub host: Host,
+    /// The guest's address.
+    pub address: String,
+    /// The guest's language, if known.
+    pub language: Option<String>,
+}
+
+/// Writes e-mails; `None` for "not at all".
+pub trait WriteMail: Sync {
+    /// What a guest missed.
+    fn guest_digest(&self, digest: &GuestDigest) -> Option<OutgoingMail>;
+    /// What a host missed in all rooms.
+    fn host_digest(&self, digest: &HostDigest) -> Option<OutgoingMail>;
+    /// A request for consent.
+    fn consent_request(&self, request: &ConsentRequest) -> Option<OutgoingMail>;
+}
+
+/// The decision about a recipient who was due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Settled {
-    /// A mail is in the outbox.
+    /// An e-mail is in the outbox.
     Mailed,
-    /// He is in the room again.
+    /// A request for consent is in the outbox.
+    Asked,
+    /// The mailbox has not consented to e-mail from this host.
+    Unconsented,
+    /// They are in the room again.
     Present,
-    /// He has been there since, and saw it all.
+    /// They have been in the room since, and saw it all.
     Read,
-    /// The room is closed, or gone.
+    /// The room was closed or deleted.
     Closed,
-    /// He wants no mails, or nobody knows where to.
+    /// They switched e-mails off or unsubscribed, or have no address.
     Unwanted,
-    /// Somebody else settled it, or more came: it is looked at again if it is still due.
+    /// Another node decided, or more messages arrived: they are looked at again if still due.
     Changed,
+}
+
+impl Settled {
+    /// Whether an e-mail was written.
+    pub fn has_mail(self) -> bool {
+        matches!(self, Self::Mailed | Self::Asked)
+    }
 }
 
 impl Store {
     /// Who is due, the longest first.
     pub async fn due_notifications(&self, now: DateTime<Utc>, most: u64) -> Result<Vec<DueNotification>, StoreError> {
         let now = millis(now);
-        self.run(|| self.due_notifications_once(now, most)).await
-    }
-
-    async fn due_notifications_once(&self, now: DateTime<Utc>, most: u64) -> Result<Vec<DueNotification>, DbErr> {
-        let rows = notification::Entity::find()
+        let due = notification::Entity::find()
             .filter(
                 Condition::any()
                     .add(notification::Column::DueAt.lte(now))
                     .add(notification::Column::DueAt.gt(unattended::latest_due(now))),
             )
             .order_by_asc(notification::Column::DueAt)
-            .limit(most)
-            .all(&self.reader)
-            .await?;
+            .limit(most);
+        self.run(|| async { self.with_rooms(due.clone().all(&self.reader).await?).await }).await
+    }
+
+    /// Notifications with what is needed of their rooms.
+    pub(super) async fn with_rooms(&self, rows: Vec<notification::Model>) -> Result<Vec<DueNotification>, DbErr> {
         if rows.is_empty() {
             return Ok(Vec::new());
         }
-        let rooms: Vec<(i64, String, i64)> = chatroom::Entity::find()
+        let rooms: Vec<(i64, String, i64, i64)> = chatroom::Entity::find()
             .select_only()
-            .columns([chatroom::Column::Id, chatroom::Column::Name, chatroom::Column::LastSeq])
+            .columns([
+                chatroom::Column::Id,
+                chatroom::Column::Name,
+                chatroom::Column::LastSeq,
+                chatroom::Column::HostId,
+            ])
             .filter(chatroom::Column::Id.is_in(rows.iter().map(|row| row.chatroom_id)))
             .into_tuple()
             .all(&self.reader)
@@ -99,23 +138,24 @@ impl Store {
             let room = rooms.iter().find(|(id, ..)| *id == row.chatroom_id);
             Some(DueNotification {
                 chatroom: ChatroomId(row.chatroom_id),
-                room: room.and_then(|(_, name, _)| name.parse().ok()),
+                room: room.and_then(|(_, name, ..)| name.parse().ok()),
+                host: room.map(|(.., host)| HostId(*host)),
                 to: Side::from_is_host(row.to_host),
                 due_at: row.due_at?,
-                last_seq: room.map_or(0, |(.., last_seq)| from_column(*last_seq)),
+                last_seq: room.map_or(0, |(_, _, last_seq, _)| from_column(*last_seq)),
             })
         });
         Ok(due.collect())
     }
 
-    /// Decides about somebody who is due. With `is_present`, which must have been asked after `due` was read, he is not mailed;
-    /// else he is, with what `write` makes of it, unless he has no reason any more. `write` answers `None` for "not at all".
+    /// Decides about a guest who is due, or about either side of a room that was deleted. With `is_present`, which must have been
+    /// asked after `due` was read, they are not e-mailed; else they are, if they consented and missed something.
     pub async fn settle_notification(
         &self,
         due: &DueNotification,
         is_present: bool,
         now: DateTime<Utc>,
-        write: &(dyn Fn(&Digest) -> Option<OutgoingMail> + Sync),
+        write: &dyn WriteMail,
     ) -> Result<Settled, StoreError> {
         self.run(|| self.settle_notification_once(due, is_present, millis(now), write)).await
     }
@@ -125,7 +165,7 @@ impl Store {
         due: &DueNotification,
         is_present: bool,
         now: DateTime<Utc>,
-        write: &(dyn Fn(&Digest) -> Option<OutgoingMail> + Sync),
+        write: &dyn WriteMail,
     ) -> Result<Settled, DbErr> {
         let tx = self.begin().await?;
         let row = chatroom::Entity::find_by_id(due.chatroom.0).lock_exclusive().one(&tx).await?;
@@ -137,29 +177,31 @@ impl Store {
             tx.commit().await?;
             return Ok(Settled::Closed);
         };
+        let host = row.host_id;
+        let mut awaits_consent: Option<String> = None;
         let mut first_missed = known.first_seq;
-        let settled = if row.is_closed {
-            Settled::Closed
-        } else if is_present && from_column(row.last_seq) != due.last_seq {
-            // He may have left before what came meanwhile.
-            return Ok(Settled::Changed);
-        } else if is_present {
-            Settled::Present
-        } else {
-            match digest(&tx, row, &known).await? {
-                Ok(digest) => match write(&digest) {
-                    Some(mail) => {
-                        first_missed = digest.messages.first().map_or(first_missed, |message| to_column(message.seq));
-                        insert_mail(&tx, &mail, now).await?;
-                        Settled::Mailed
+        let settled = match without_mail(&row, due, is_present) {
+            Some(settled) => settled,
+            None => match guest_digest(&tx, row, &known).await? {
+                Ok(digest) => {
+                    let pair = ConsentPair { host: digest.host.id, mailbox: mailbox_key(&digest.address) };
+                    first_missed = digest.messages.first().map_or(first_missed, |message| to_column(message.seq));
+                    let settled = mail_guest(&tx, &digest, &pair, now, write).await?;
+                    if matches!(settled, Settled::Asked | Settled::Unconsented) {
+                        awaits_consent = Some(pair.mailbox);
                     }
-                    None => Settled::Unwanted,
-                },
+                    settled
+                }
                 Err(why_not) => why_not,
-            }
+            },
         };
+        if settled == Settled::Changed {
+            return Ok(settled);
+        }
         let mut update = notification::Entity::update_many()
-            .col_expr(notification::Column::DueAt, Option::<DateTime<Utc>>::None.into());
+            .col_expr(notification::Column::DueAt, Option::<DateTime<Utc>>::None.into())
+            .col_expr(notification::Column::HostId, host.into())
+            .col_expr(notification::Column::AwaitsConsent, awaits_consent.into());
         if settled == Settled::Mailed {
             // A recipient who has seen this message has been back since the e-mail.
             update = update
@@ -172,7 +214,41 @@ impl Store {
     }
 }
 
-fn is_row((chatroom, to_host): (i64, bool)) -> Condition {
+/// The decision about a recipient whose room is locked, if nothing they missed matters to it.
+pub(super) fn without_mail(row: &chatroom::Model, due: &DueNotification, is_present: bool) -> Option<Settled> {
+    if row.is_closed {
+        Some(Settled::Closed)
+    } else if is_present && from_column(row.last_seq) != due.last_seq {
+        // They may have left before the newest messages arrived.
+        Some(Settled::Changed)
+    } else {
+        is_present.then_some(Settled::Present)
+    }
+}
+
+/// Writes the e-mail that the consent of the guest's mailbox permits.
+async fn mail_guest(
+    tx: &DatabaseTransaction,
+    digest: &GuestDigest,
+    pair: &ConsentPair,
+    now: DateTime<Utc>,
+    write: &dyn WriteMail,
+) -> Result<Settled, DbErr> {
+    let (mail, settled) = match consent(tx, pair, now).await? {
+        Consent::Given => (write.guest_digest(digest), Settled::Mailed),
+        Consent::Ask => {
+            let GuestDigest { host, address, language, .. } = digest.clone();
+            (write.consent_request(&ConsentRequest { host, address, language }), Settled::Asked)
+        }
+        Consent::Missing => return Ok(Settled::Unconsented),
+        Consent::Withdrawn => return Ok(Settled::Unwanted),
+    };
+    let Some(mail) = mail else { return Ok(Settled::Unwanted) };
+    insert_mail(tx, &mail, now).await?;
+    Ok(settled)
+}
+
+pub(super) fn is_row((chatroom, to_host): (i64, bool)) -> Condition {
     Condition::all().add(notification::Column::ChatroomId.eq(chatroom)).add(notification::Column::ToHost.eq(to_host))
 }
 
@@ -182,36 +258,48 @@ pub(super) async fn forget(tx: &DatabaseTransaction, room: ChatroomId) -> Result
     Ok(())
 }
 
-/// What there is to mail, or why there is nothing.
-async fn digest(
+/// A host whose account is active.
+pub(super) async fn active_host(tx: &DatabaseTransaction, id: i64) -> Result<Option<Host>, DbErr> {
+    let found = user::Entity::find_by_id(id).find_also_related(user_config::Entity).one(tx).await?;
+    found.filter(|(user, _)| !user.is_deleted).map(|(user, config)| to_host(user, config)).transpose()
+}
+
+/// What a recipient missed of a room that is locked: the oldest messages, at most `most`, and whether there are more.
+pub(super) async fn missed(
     tx: &DatabaseTransaction,
-    row: chatroom::Model,
+    row: &chatroom::Model,
     known: &notification::Model,
-) -> Result<Result<Digest, Settled>, DbErr> {
-    let found = user::Entity::find_by_id(row.host_id).find_also_related(user_config::Entity).one(tx).await?;
-    let Some((user, config)) = found.filter(|(user, _)| !user.is_deleted) else {
-        return Ok(Err(Settled::Unwanted));
-    };
-    let host = to_host(user, config)?;
-    let (to, address, language, seen) = if known.to_host {
-        let address = host.config.email_notifications.then(|| host.email.clone());
-        (Side::Host, address, None, Seen { seq: row.checked_seq, at: row.last_checked_at })
+    most: usize,
+) -> Result<(Vec<Message>, bool), DbErr> {
+    let seen = if known.to_host {
+        Seen { seq: row.checked_seq, at: row.last_checked_at }
     } else {
-        let seen = Seen { seq: row.guest_seen_seq, at: row.guest_seen_at };
-        (Side::Guest, row.guest_email.clone(), row.guest_language.clone(), seen)
+        Seen { seq: row.guest_seen_seq, at: row.guest_seen_at }
     };
-    let Some(address) = address else { return Ok(Err(Settled::Unwanted)) };
     let of_others = Condition::all()
         .add(chat_message::Column::ChatroomId.eq(known.chatroom_id))
         .add(chat_message::Column::Seq.gte(Ord::max(known.first_seq, row.purged_through + 1)))
         .add(chat_message::Column::IsHost.eq(!known.to_host));
     let missed = chat_message::Entity::find().filter(seen.missed(of_others));
-    let rows = missed.order_by_asc(chat_message::Column::Seq).limit(EXCERPT as u64 + 1).all(tx).await?;
+    let rows = missed.order_by_asc(chat_message::Column::Seq).limit(most as u64 + 1).all(tx).await?;
     let mut messages = rows.into_iter().map(to_message).collect::<Result<Vec<_>, _>>()?;
+    let more = messages.len() > most;
+    messages.truncate(most);
+    Ok((messages, more))
+}
+
+/// What there is to e-mail, or why there is nothing.
+async fn guest_digest(
+    tx: &DatabaseTransaction,
+    row: chatroom::Model,
+    known: &notification::Model,
+) -> Result<Result<GuestDigest, Settled>, DbErr> {
+    let Some(host) = active_host(tx, row.host_id).await? else { return Ok(Err(Settled::Unwanted)) };
+    let Some(address) = row.guest_email.clone() else { return Ok(Err(Settled::Unwanted)) };
+    let (messages, more) = missed(tx, &row, known, EXCERPT).await?;
     if messages.is_empty() {
         return Ok(Err(Settled::Read));
     }
-    let more = messages.len() > EXCERPT;
-    messages.truncate(EXCERPT);
-    Ok(Ok(Digest { room: to_room(row)?, host, to, address, language, messages, more }))
+    let language = row.guest_language.clone();
+    Ok(Ok(GuestDigest { room: to_room(row)?, host, address, language, messages, more }))
 }

@@ -1,4 +1,6 @@
-//! Mails on their way: written with what causes them, sent by whichever node comes first, gone once a mail server has them.
+//! E-mails that wait: written with what causes them, sent by whichever node takes them first, deleted once a mail server has them.
+//!
+//! What may leave is decided in [`departures`](super::departures).
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sea_orm::ActiveValue::{NotSet, Set};
@@ -8,43 +10,133 @@ use sea_orm::{
     QuerySelect,
 };
 
-use super::entity::mail_outbox;
-use super::{Store, StoreError, millis};
+use super::entity::{mail_consent, mail_outbox, mail_part};
+use super::{Store, StoreError, mailbox_key, millis, to_column};
+use crate::domain::{ChatroomId, HostId, Seq};
 
-/// No e-mail is put off for longer, so one that is due later was written by a clock that was ahead.
-const LATEST_DUE: TimeDelta = TimeDelta::minutes(15);
+/// No e-mail is delayed for longer, so one that is due later was written by a clock that was ahead. A limit's span and a margin.
+const LATEST_DUE: TimeDelta = TimeDelta::minutes(75);
 
-/// A mail to be.
+/// What an e-mail is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MailKind {
+    /// A code or a temporary password.
+    Account,
+    /// What a host missed.
+    HostDigest,
+    /// What a guest missed.
+    GuestDigest,
+    /// Asks a guest for consent.
+    Consent,
+}
+
+/// What limits count separately, so that no class of e-mail holds up another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MailClass {
+    /// To owners of accounts, on their request.
+    Account,
+    /// To hosts.
+    Host,
+    /// To guests.
+    Guest,
+}
+
+impl MailKind {
+    const ALL: [Self; 4] = [Self::Account, Self::HostDigest, Self::GuestDigest, Self::Consent];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Account => "account",
+            Self::HostDigest => "host_digest",
+            Self::GuestDigest => "guest_digest",
+            Self::Consent => "consent",
+        }
+    }
+
+    /// Reads a column. A node of an earlier release leaves it empty, and only its digests are sent at most once.
+    fn of(row: &mail_outbox::Model) -> Self {
+        let named = row.kind.as_deref().and_then(|kind| Self::ALL.into_iter().find(|known| known.as_str() == kind));
+        named.unwrap_or(match (row.at_most_once, &row.unsubscribe_url) {
+            (false, _) => Self::Account,
+            (true, None) => Self::HostDigest,
+            (true, Some(_)) => Self::GuestDigest,
+        })
+    }
+
+    /// Its class.
+    pub fn class(self) -> MailClass {
+        match self {
+            Self::Account => MailClass::Account,
+            Self::HostDigest => MailClass::Host,
+            Self::GuestDigest | Self::Consent => MailClass::Guest,
+        }
+    }
+}
+
+impl MailClass {
+    /// Its name in SQL and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Account => "account",
+            Self::Host => "host",
+            Self::Guest => "guest",
+        }
+    }
+
+    /// The kinds of this class, as their column has them.
+    pub(super) fn kinds(self) -> impl Iterator<Item = &'static str> {
+        MailKind::ALL.into_iter().filter(move |kind| kind.class() == self).map(MailKind::as_str)
+    }
+}
+
+/// The text of one room in an e-mail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MailPart {
+    /// The room.
+    pub room: ChatroomId,
+    /// The newest message in it.
+    pub last_seq: Seq,
+    /// The text, as the body has it.
+    pub text: String,
+}
+
+/// An e-mail to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutgoingMail {
     /// One address.
     pub recipient: String,
     /// A line; nothing in it comes from a user.
     pub subject: String,
-    /// Plain text.
+    /// Plain text. It contains the texts of [`parts`](Self::parts) one after the other.
     pub body: String,
-    /// After this it helps nobody.
+    /// It is not sent after this.
     pub expires_at: DateTime<Utc>,
     /// Whether it is better lost than sent twice.
     pub at_most_once: bool,
-    /// Where a click ends all mails like this one (RFC 8058).
+    /// Where a click ends all e-mails like this one (RFC 8058).
     pub unsubscribe_url: Option<String>,
+    /// What it is.
+    pub kind: MailKind,
+    /// On whose behalf it is sent.
+    pub host: Option<HostId>,
+    /// The rooms whose text it has, in the order of their ids. Empty for e-mails taken out of the outbox.
+    pub parts: Vec<MailPart>,
 }
 
-/// A mail that this node is to send.
+/// An e-mail that this node is to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DueMail {
     /// Row id.
     pub id: i64,
     /// How often it has been tried before.
     pub attempts: u32,
-    /// What it says.
+    /// The e-mail.
     pub mail: OutgoingMail,
 }
 
 impl Store {
-    /// Takes mails that are due, and puts each off until `again`: if this node dies another sends it then, unless the mail was
-    /// [about to leave](Self::mail_leaves).
+    /// Takes e-mails that are due and delays each until `again`: if this node dies another sends it then, unless the e-mail has
+    /// [departed](Self::depart) and must not be sent twice.
     pub async fn take_due_mails(
         &self,
         most: u64,
@@ -64,7 +156,7 @@ impl Store {
         let due = mail_outbox::Entity::find()
             .filter(
                 Condition::any().add(mail_outbox::Column::DueAt.lte(now)).add(
-                    // Not what is about to leave: that is due at its end.
+                    // Not what has departed: that is due when it expires.
                     Condition::all()
                         .add(mail_outbox::Column::DueAt.gt(now + LATEST_DUE))
                         .add(Expr::col(mail_outbox::Column::DueAt).lt(Expr::col(mail_outbox::Column::ExpiresAt))),
@@ -85,40 +177,13 @@ impl Store {
                 .exec(&self.writer)
                 .await?;
             if mine.rows_affected > 0 {
-                taken.push(DueMail {
-                    id: row.id,
-                    attempts: u32::try_from(row.attempts).unwrap_or(u32::MAX),
-                    mail: OutgoingMail {
-                        recipient: row.recipient,
-                        subject: row.subject,
-                        body: row.body,
-                        expires_at: row.expires_at,
-                        at_most_once: row.at_most_once,
-                        unsubscribe_url: row.unsubscribe_url,
-                    },
-                });
+                taken.push(to_due(row));
             }
         }
         Ok(taken)
     }
 
-    /// A mail that is to leave at most once is about to: nobody else sends it from now on, since nobody knows how far a node got
-    /// that died. False if another node has taken it meanwhile.
-    pub async fn mail_leaves(&self, due: &DueMail) -> Result<bool, StoreError> {
-        let expires_at = millis(due.mail.expires_at);
-        let marked = self
-            .run(|| {
-                mail_outbox::Entity::update_many()
-                    .col_expr(mail_outbox::Column::DueAt, expires_at.into())
-                    .filter(mail_outbox::Column::Id.eq(due.id))
-                    .filter(mail_outbox::Column::Attempts.eq(i64::from(due.attempts) + 1))
-                    .exec(&self.writer)
-            })
-            .await?;
-        Ok(marked.rows_affected > 0)
-    }
-
-    /// A mail that was taken has failed, and is due again at `due_at`.
+    /// Makes an e-mail that was taken due again at `due_at`.
     pub async fn put_off_mail(&self, id: i64, due_at: DateTime<Utc>) -> Result<(), StoreError> {
         let due_at = millis(due_at);
         self.run(|| {
@@ -131,13 +196,36 @@ impl Store {
         Ok(())
     }
 
-    /// A mail has left, or never will.
+    /// Deletes an e-mail that a mail server has taken or rejected for good.
     pub async fn remove_mail(&self, id: i64) -> Result<(), StoreError> {
-        self.run(|| mail_outbox::Entity::delete_by_id(id).exec(&self.writer)).await?;
-        Ok(())
+        self.run(|| async {
+            let tx = self.begin().await?;
+            delete_mails(&tx, &[id]).await?;
+            tx.commit().await
+        })
+        .await
     }
 
-    /// How many mails wait.
+    /// Deletes an e-mail that no mail server was given. A request for consent counts as not made.
+    pub async fn drop_mail(&self, due: &DueMail) -> Result<(), StoreError> {
+        self.run(|| async {
+            let tx = self.begin().await?;
+            delete_mails(&tx, &[due.id]).await?;
+            if let (MailKind::Consent, Some(host)) = (due.mail.kind, due.mail.host) {
+                mail_consent::Entity::delete_many()
+                    .filter(mail_consent::Column::HostId.eq(host.0))
+                    .filter(mail_consent::Column::Mailbox.eq(mailbox_key(&due.mail.recipient)))
+                    .filter(mail_consent::Column::GrantedAt.is_null())
+                    .filter(mail_consent::Column::WithdrawnAt.is_null())
+                    .exec(&tx)
+                    .await?;
+            }
+            tx.commit().await
+        })
+        .await
+    }
+
+    /// How many e-mails wait.
     pub async fn waiting_mails(&self) -> Result<u64, StoreError> {
         let count: Option<i64> = self
             .run(|| {
@@ -149,6 +237,25 @@ impl Store {
             })
             .await?;
         Ok(super::from_column(count.unwrap_or_default()))
+    }
+}
+
+fn to_due(row: mail_outbox::Model) -> DueMail {
+    let kind = MailKind::of(&row);
+    DueMail {
+        id: row.id,
+        attempts: u32::try_from(row.attempts).unwrap_or(u32::MAX),
+        mail: OutgoingMail {
+            recipient: row.recipient,
+            subject: row.subject,
+            body: row.body,
+            expires_at: row.expires_at,
+            at_most_once: row.at_most_once,
+            unsubscribe_url: row.unsubscribe_url,
+            kind,
+            host: row.host_id.map(HostId),
+            parts: Vec::new(),
+        },
     }
 }
 
@@ -167,7 +274,75 @@ pub(super) async fn insert_mail(
         expires_at: Set(millis(mail.expires_at)),
         at_most_once: Set(mail.at_most_once),
         unsubscribe_url: Set(mail.unsubscribe_url.clone()),
+        kind: Set(Some(mail.kind.as_str().to_owned())),
+        host_id: Set(mail.host.map(|host| host.0)),
+        mailbox: Set(Some(mailbox_key(&mail.recipient))),
     };
-    mail_outbox::Entity::insert(row).exec_without_returning(tx).await?;
+    let inserted = mail_outbox::Entity::insert(row).exec(tx).await?;
+    if mail.parts.is_empty() {
+        return Ok(());
+    }
+    let parts = mail.parts.iter().map(|part| {
+        mail_part::ActiveModel::from(mail_part::Model {
+            mail_id: inserted.last_insert_id,
+            chatroom_id: part.room.0,
+            last_seq: to_column(part.last_seq),
+            text: part.text.clone(),
+        })
+    });
+    mail_part::Entity::insert_many(parts).exec_without_returning(tx).await?;
+    Ok(())
+}
+
+async fn delete_mails(tx: &DatabaseTransaction, ids: &[i64]) -> Result<(), DbErr> {
+    mail_part::Entity::delete_many().filter(mail_part::Column::MailId.is_in(ids.iter().copied())).exec(tx).await?;
+    mail_outbox::Entity::delete_many().filter(mail_outbox::Column::Id.is_in(ids.iter().copied())).exec(tx).await?;
+    Ok(())
+}
+
+/// Deletes the e-mails to a guest's mailbox that wait, from all rooms of a host.
+pub(super) async fn delete_mails_to(tx: &DatabaseTransaction, host: HostId, mailbox: &str) -> Result<(), DbErr> {
+    let ids: Vec<i64> = mail_outbox::Entity::find()
+        .select_only()
+        .column(mail_outbox::Column::Id)
+        .filter(mail_outbox::Column::HostId.eq(host.0))
+        .filter(mail_outbox::Column::Mailbox.eq(mailbox))
+        .filter(mail_outbox::Column::Kind.is_in(MailClass::Guest.kinds()))
+        .into_tuple()
+        .all(tx)
+        .await?;
+    if ids.is_empty() { Ok(()) } else { delete_mails(tx, &ids).await }
+}
+
+/// Removes a room's text from the e-mails that wait, all of it or what is no newer than `through` (SPEC 6.7). An e-mail of which
+/// nothing else is left is deleted.
+pub(super) async fn remove_text(tx: &DatabaseTransaction, room: ChatroomId, through: Option<i64>) -> Result<(), DbErr> {
+    let of_room = mail_part::Entity::find()
+        .filter(mail_part::Column::ChatroomId.eq(room.0))
+        .filter(Condition::all().add_option(through.map(|through| mail_part::Column::LastSeq.lte(through))));
+    for removed in of_room.all(tx).await? {
+        let id = removed.mail_id;
+        let row = mail_outbox::Entity::find_by_id(id).lock_exclusive().one(tx).await?;
+        let parts = mail_part::Entity::find()
+            .filter(mail_part::Column::MailId.eq(id))
+            .order_by_asc(mail_part::Column::ChatroomId)
+            .all(tx)
+            .await?;
+        let text = |keeps: &dyn Fn(&&mail_part::Model) -> bool| -> String {
+            parts.iter().filter(keeps).map(|part| part.text.as_str()).collect()
+        };
+        let (whole, left) = (text(&|_| true), text(&|part| part.chatroom_id != room.0));
+        match row.filter(|row| !left.is_empty() && row.body.contains(&whole)) {
+            Some(row) => {
+                mail_outbox::Entity::update_many()
+                    .col_expr(mail_outbox::Column::Body, row.body.replacen(&whole, &left, 1).into())
+                    .filter(mail_outbox::Column::Id.eq(id))
+                    .exec(tx)
+                    .await?;
+                mail_part::Entity::delete_by_id((id, room.0)).exec(tx).await?;
+            }
+            None => delete_mails(tx, &[id]).await?,
+        }
+    }
     Ok(())
 }

@@ -11,7 +11,7 @@ use sea_orm::{
 };
 
 use super::entity::{chat_message, chatroom};
-use super::{Store, StoreError, from_column, millis, parse_column, to_column};
+use super::{Store, StoreError, from_column, millis, outbox, parse_column, to_column};
 use crate::domain::{ChatroomId, RoomName, Seq};
 
 /// `last_seq > purged_through`, as the index has it. No column of the entity: nobody writes it.
@@ -99,7 +99,7 @@ impl Store {
         Ok(rooms.collect::<Result<_, DbErr>>()?)
     }
 
-    /// Notes that no row is left of what was purged, if that is so: whoever deletes beside this one may have been faster, or not
+    /// Removes what was purged from e-mails that wait (SPEC 6.7), and notes that no row is left of it, if that is so: whoever deletes beside this one may have been faster, or not
     /// have got round to it, and the room may have been purged again. `false`: there is more to delete.
     pub async fn finish_purge(&self, room: PurgedRoom) -> Result<bool, StoreError> {
         let through = to_column(room.through);
@@ -110,13 +110,18 @@ impl Store {
             .and_where(chat_message::Column::Seq.lte(through))
             .take();
         let finished = self
-            .run(|| {
-                chatroom::Entity::update_many()
+            .run(|| async {
+                let tx = self.begin().await?;
+                outbox::remove_text(&tx, room.id, Some(through)).await?;
+                let finished = chatroom::Entity::update_many()
                     .col_expr(chatroom::Column::IsPurging, false.into())
                     .filter(chatroom::Column::Id.eq(room.id.0))
                     .filter(chatroom::Column::PurgedThrough.eq(through))
                     .filter(Expr::exists(left.clone()).not())
-                    .exec(&self.writer)
+                    .exec(&tx)
+                    .await?;
+                tx.commit().await?;
+                Ok(finished)
             })
             .await?;
         Ok(finished.rows_affected > 0)

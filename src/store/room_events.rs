@@ -9,7 +9,7 @@ use sea_orm::{ColumnTrait, Condition, DatabaseTransaction, DbErr, EntityTrait, Q
 
 use super::entity::{chatroom, room_event};
 use super::rooms::to_room;
-use super::{Store, StoreError, from_column, millis, notifications, parse_column, webhook_events};
+use super::{Store, StoreError, from_column, millis, notifications, outbox, parse_column, webhook_events};
 use crate::domain::{ChatroomId, Closing, HostId, Room, RoomChange, RoomName, RoomState};
 
 /// An event of so much later was written by a clock that was ahead: nodes that are in step write none of the next seconds.
@@ -88,6 +88,7 @@ impl Store {
             RoomChange::Delete => {
                 chatroom::Entity::delete_by_id(before.id.0).exec(&tx).await?;
                 notifications::forget(&tx, before.id).await?;
+                outbox::remove_text(&tx, before.id, None).await?;
                 if before.state() == RoomState::Open {
                     webhook_events::room_closed(&tx, &before, version, Closing::Deleted, now).await?;
                 }

@@ -8,6 +8,7 @@ mod full_disk;
 mod hosts;
 mod idle;
 mod keys;
+mod mail;
 mod messages;
 mod migrating;
 mod notifications;

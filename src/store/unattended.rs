@@ -3,7 +3,8 @@
 //! It costs nothing while everybody is there. Else a batch reads the rows of those rooms, and writes at most once: the first
 //! message of an absence makes somebody due, and the others find that he is.
 //!
-//! **Invariant:** whoever changes a row of these holds the lock of its room.
+//! **Invariant:** a row is changed under the lock of its room. Only `due_at` of an existing row may also be moved without it: by
+//! consent, and when a digest is deferred.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -20,7 +21,7 @@ use crate::domain::{Message, Side};
 /// How long what comes is gathered before it is mailed (SPEC 8).
 const GATHER: TimeDelta = TimeDelta::seconds(60);
 
-/// The least time between two mails to the same person about the same room (SPEC 8).
+/// The least time between two e-mails to the guest of a room (SPEC 8). Hosts get digests: [`digests`](super::digests).
 const MAIL_INTERVAL: TimeDelta = TimeDelta::hours(1);
 
 /// What is known of a room's guest while the room's lock is held.
@@ -30,6 +31,7 @@ pub(super) struct Contact {
     guest_email: Option<String>,
     guest_seen_at: Option<DateTime<Utc>>,
     guest_seen_seq: Option<i64>,
+    host_id: i64,
 }
 
 /// The first message of a batch that somebody was not there for.
@@ -38,6 +40,7 @@ struct Unattended<'a> {
     message: &'a Message,
     /// How far they had seen the room.
     seen: Seen,
+    host_id: i64,
 }
 
 /// What of a batch nobody was there for, by room.
@@ -52,7 +55,12 @@ impl<'a> UnattendedRooms<'a> {
             Side::Host if contact.guest_email.is_none() => return,
             Side::Host => (Side::Guest, Seen { seq: contact.guest_seen_seq, at: contact.guest_seen_at }),
         };
-        self.0.entry((message.chatroom.0, to.is_host())).or_insert(Unattended { to, message, seen });
+        self.0.entry((message.chatroom.0, to.is_host())).or_insert(Unattended {
+            to,
+            message,
+            seen,
+            host_id: contact.host_id,
+        });
     }
 
     /// Makes those due who are not yet, and were not told already in this absence. `due_from` is the time that the span before
@@ -62,7 +70,7 @@ impl<'a> UnattendedRooms<'a> {
         tx: &DatabaseTransaction,
         due_from: impl Fn(DateTime<Utc>) -> DateTime<Utc>,
     ) -> Result<(), DbErr> {
-        use notification::Column::{ChatroomId, DueAt, FirstSeq, Since, ToHost};
+        use notification::Column::{AwaitsConsent, ChatroomId, DueAt, FirstSeq, HostId, Since, ToHost};
         if self.0.is_empty() {
             return Ok(());
         }
@@ -86,6 +94,8 @@ impl<'a> UnattendedRooms<'a> {
                     since: Set(since),
                     due_at: Set(Some(due_at)),
                     mailed_at: Set(None),
+                    host_id: Set(Some(unattended.host_id)),
+                    awaits_consent: Set(None),
                 })
             })
             .collect();
@@ -94,7 +104,11 @@ impl<'a> UnattendedRooms<'a> {
         }
         // `mailed_at` of a row that is there stays as it is.
         notification::Entity::insert_many(rows)
-            .on_conflict(OnConflict::columns([ChatroomId, ToHost]).update_columns([FirstSeq, Since, DueAt]).to_owned())
+            .on_conflict(
+                OnConflict::columns([ChatroomId, ToHost])
+                    .update_columns([FirstSeq, Since, DueAt, HostId, AwaitsConsent])
+                    .to_owned(),
+            )
             .exec_without_returning(tx)
             .await?;
         Ok(())
@@ -113,13 +127,14 @@ fn due_at(row: Option<&notification::Model>, seen: Seen, now: DateTime<Utc>) -> 
     let is_settled = match (row.due_at, row.mailed_at) {
         (Some(_), _) => !was_back_after(row.since),
         (None, Some(mailed_at)) => !was_back_after(mailed_at),
-        (None, None) => false,
+        (None, None) => row.awaits_consent.is_some() && !was_back_after(row.since),
     };
     if is_settled {
         return None;
     }
     // A clock that was ahead when the last e-mail was written delays this one by no more than the interval.
-    Some(row.mailed_at.map_or(gathered, |mailed_at| gathered.max(mailed_at.min(now) + MAIL_INTERVAL)))
+    let mailed_at = row.mailed_at.filter(|_| !row.to_host);
+    Some(mailed_at.map_or(gathered, |mailed_at| gathered.max(mailed_at.min(now) + MAIL_INTERVAL)))
 }
 
 /// The latest that an e-mail can be due: a later time was written by a clock that was ahead.
@@ -138,11 +153,13 @@ mod tests {
     fn row(since: i64, due: Option<i64>, mailed: Option<i64>) -> notification::Model {
         notification::Model {
             chatroom_id: 1,
-            to_host: true,
+            to_host: false,
             first_seq: 1,
             since: at(since),
             due_at: due.map(at),
             mailed_at: mailed.map(at),
+            host_id: Some(1),
+            awaits_consent: None,
         }
     }
 
@@ -174,6 +191,16 @@ mod tests {
         assert_eq!(due_at(Some(&mailed), seen(None, 59), at(10_000)), None);
         assert_eq!(due_at(Some(&mailed), seen(None, 100), at(10_000)), Some(at(10_060)));
         assert_eq!(due_at(Some(&row(0, None, None)), Seen::default(), at(5)), Some(at(65)), "nothing came of it");
+        let of_host = notification::Model { to_host: true, ..mailed.clone() };
+        assert_eq!(due_at(Some(&of_host), Seen::default(), at(10_000)), None);
+        assert_eq!(
+            due_at(Some(&of_host), seen(Some(1), 100), at(200)),
+            Some(at(260)),
+            "digests have an interval of their own"
+        );
+        let waiting = notification::Model { awaits_consent: Some("mailbox".into()), ..row(0, None, None) };
+        assert_eq!(due_at(Some(&waiting), Seen::default(), at(10_000)), None, "waits for consent");
+        assert_eq!(due_at(Some(&waiting), seen(Some(1), 100), at(200)), Some(at(260)));
         let ahead = row(0, None, Some(86_400));
         assert_eq!(due_at(Some(&ahead), seen(Some(1), 100), at(200)), Some(at(200 + 3_600)), "not a day later");
     }

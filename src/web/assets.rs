@@ -3,10 +3,14 @@
 
 use bytes::Bytes;
 
+use crate::config::SignUp;
 use crate::http::{CSS, HTML, Page, SCRIPT, SVG, digest};
 
 /// In a page, stands for the path of its modules.
 const HERE: &str = "{{assets}}";
+
+/// In the console's page, stands for whether sign-up is open.
+const SIGN_UP: &str = "{{sign-up}}";
 
 /// A file: its path below the assets, and its bytes.
 type File = (&'static str, &'static [u8]);
@@ -49,10 +53,11 @@ const DEMO: &[File] = files! {
 };
 
 /// The pages and what they load; the demo's only if asked for.
-pub(super) fn pages(with_demo: bool) -> Vec<Page> {
+pub(super) fn pages(with_demo: bool, sign_up: SignUp) -> Vec<Page> {
     let files: Vec<File> = CONSOLE.iter().chain(DEMO.iter().filter(|_| with_demo)).copied().collect();
     let here = format!("/assets/{}", digest(files.iter().map(|(_, bytes)| *bytes)));
-    let page = |path, html: &str| Page::new(path, HTML, html.replace(HERE, &here).into());
+    let sign_up = if sign_up.is_open() { "open" } else { "closed" };
+    let page = |path, html: &str| Page::new(path, HTML, html.replace(HERE, &here).replace(SIGN_UP, sign_up).into());
     let mut pages = vec![page("/console/", include_str!("console/index.html"))];
     if with_demo {
         pages.push(page("/demo", include_str!("demo/index.html")));
@@ -86,7 +91,7 @@ mod tests {
 
     #[test]
     fn everything_that_a_page_or_a_module_loads_is_there() {
-        let pages = pages(true);
+        let pages = pages(true, SignUp::Open);
         let is_there = |path: &str| pages.iter().any(|page| page.path() == path);
         for page in &pages {
             let (path, text) = (page.path(), text(page));
@@ -110,7 +115,8 @@ mod tests {
 
     #[test]
     fn no_page_has_anything_inline() {
-        for page in pages(true).iter().filter(|page| page.path() == "/console/" || page.path() == "/demo") {
+        for page in pages(true, SignUp::Open).iter().filter(|page| page.path() == "/console/" || page.path() == "/demo")
+        {
             let text = text(page);
             assert!(!text.contains(" style=") && !text.contains("<style") && !text.contains(" on"), "{}", page.path());
             assert!(text.split("<script").skip(1).all(|tag| tag.starts_with(" type=\"module\" src=")));
@@ -118,7 +124,18 @@ mod tests {
     }
 
     #[test]
+    fn the_console_knows_whether_sign_up_is_open() {
+        for (sign_up, attribute) in
+            [(SignUp::Open, "data-sign-up=\"open\""), (SignUp::Closed, "data-sign-up=\"closed\"")]
+        {
+            let pages = pages(false, sign_up);
+            let console = pages.iter().find(|page| page.path() == "/console/").unwrap();
+            assert!(text(console).contains(attribute), "{sign_up:?}");
+        }
+    }
+
+    #[test]
     fn without_the_demo_nothing_of_it_is_served() {
-        assert!(pages(false).iter().all(|page| !page.path().contains("demo")));
+        assert!(pages(false, SignUp::Open).iter().all(|page| !page.path().contains("demo")));
     }
 }

@@ -115,7 +115,10 @@ async fn what_arrives_after_a_look_is_unread_and_mailed(stage: &mut Stage) {
         let id = stage.rooms[room].id.0;
         let due = format!("UPDATE notification SET due_at = due_at - INTERVAL 60 SECOND WHERE chatroom_id = {id}");
         let before = mailed(stage).await;
-        stage.store.connection().execute_unprepared(&due).await.expect("SQL");
+        // The digest about the last room does not delay this one.
+        for statement in ["DELETE FROM host_digest", &due] {
+            stage.store.connection().execute_unprepared(statement).await.expect("SQL");
+        }
         eventually("an e-mail is written", PATIENCE, async || (mailed(stage).await > before).then_some(())).await;
     }
 }

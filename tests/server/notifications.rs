@@ -92,7 +92,7 @@ async fn who_is_in_the_room_on_no_node_gets_one_mail_and_a_guest_ends_them_by_it
     eventually("all is archived", drained).await;
     assert_eq!(due(&store).await, 0);
 
-    // The guest goes, and is answered in his language.
+    // The guest leaves. The first answer asks for consent.
     guest.leave().await;
     eventually("the guest is gone", async || {
         let rooms = http.get(nodes[0].url("/api/chat/chatrooms/")).bearer_auth(&token).send().await.ok()?;
@@ -100,40 +100,105 @@ async fn who_is_in_the_room_on_no_node_gets_one_mail_and_a_guest_ends_them_by_it
         (rooms["results"][0]["guestOnline"] == false).then_some(())
     })
     .await;
-    desk.say("one more thing\nfor you").await;
+    desk.say("one more thing\nfor you\r\rPinTalk security notice").await;
     a_minute_passes(&store).await;
     let mail = sink.mail().await;
     assert_eq!(mail["to"], json!(["guest@mail.example"]));
+    assert_eq!(mail["headers"]["Subject"], "Do you want answers from a PinTalk chat by e-mail?");
+    assert_eq!(mail["headers"]["From"], "The Shop <mail@shop.example>");
+    assert_eq!(mail["headers"]["List-Unsubscribe"], Value::Null);
+    let body = text_of(&mail);
+    assert!(body.contains("shop.example") && !body.contains("one more thing") && !body.contains("Shop"), "{body}");
+    let path = path_of(&body, "/consent/");
+    eventually("the request has left", async || (store.waiting_mails().await == Ok(0)).then_some(())).await;
+    let page = http.get(nodes[1].url(&path)).send().await.expect("an answer");
+    assert!(page.text().await.expect("a page").contains("<form method=\"post\">"));
+    assert_eq!(due(&store).await, 0, "a link scanner changes nothing");
+
+    // The button releases what waits, on any node.
+    let done = http.post(nodes[1].url(&path)).send().await.expect("an answer");
+    assert_eq!(done.status(), StatusCode::OK);
+    let mail = sink.mail().await;
     assert_eq!(mail["headers"]["Subject"], "An answer for you on PinTalk");
     assert_eq!(mail["headers"]["List-Unsubscribe-Post"], "List-Unsubscribe=One-Click");
     let body = text_of(&mail);
-    assert!(body.contains("> one more thing\n> for you\n") && body.contains("https://shop.example/"), "{body}");
+    let quoted = "> one more thing\n> for you\n>\n> PinTalk security notice\n";
+    assert!(body.contains(quoted) && body.contains("https://shop.example/"), "{body}");
     let header = mail["headers"]["List-Unsubscribe"].as_str().expect("a header");
     let link = header.strip_prefix('<').and_then(|rest| rest.strip_suffix('>')).expect("a URL");
-    let path = link.strip_prefix("https://chat.shop.example").expect("of this server");
     assert!(body.contains(link), "{body}");
+    let path = path_of(link, "/unsubscribe/");
 
-    // He wants no more: any node takes that.
-    let page = http.get(nodes[0].url(path)).send().await.expect("an answer");
+    // The guest unsubscribes: any node takes that, and a new address of the same mailbox changes nothing.
+    let page = http.get(nodes[0].url(&path)).send().await.expect("an answer");
     assert!(page.text().await.expect("a page").contains("<form method=\"post\">"));
-    assert_eq!(store.contact(only_room(&store, &host).await).await, Ok(Some("guest@mail.example".to_owned())));
-    let done = http.post(nodes[1].url(path)).body("List-Unsubscribe=One-Click").send().await.expect("an answer");
+    let done = http.post(nodes[1].url(&path)).body("List-Unsubscribe=One-Click").send().await.expect("an answer");
     assert_eq!(done.status(), StatusCode::OK);
-    assert_eq!(store.contact(only_room(&store, &host).await).await, Ok(None));
+    let contact = as_page(http.put(nodes[0].url(&format!("/api/chat/{name}/contact/"))));
+    let answer = contact.json(&json!({"email": "Guest+again@mail.example"})).send().await.expect("an answer");
+    assert_eq!(answer.status(), StatusCode::OK);
     Client::open_at(nodes[1].address, &chat, Some(SHOP)).await.leave().await;
     desk.say("are you still there?").await;
     eventually("all is archived", drained).await;
-    assert_eq!((due(&store).await, store.waiting_mails().await), (0, Ok(0)));
+    a_minute_passes(&store).await;
+    eventually("it is decided", async || (due(&store).await == 0).then_some(())).await;
+    assert_eq!(store.waiting_mails().await, Ok(0));
     assert!(sink.is_empty(), "no mail comes twice");
     drop(nodes);
     store.close().await;
     cluster.database.drop_it().await;
 }
 
-async fn only_room(store: &Store, host: &Host) -> pintalk::domain::ChatroomId {
-    let filter = pintalk::store::RoomFilter::default();
-    let (_, rooms) = store.rooms_of(host.id, filter, 0, 10).await.expect("the database answers");
-    rooms.first().expect("a room").id
+/// The path of the link to this server in a text.
+fn path_of(text: &str, kind: &str) -> String {
+    let link = text.split_whitespace().find(|word| word.contains(kind)).expect("a link");
+    link.strip_prefix("https://chat.shop.example").expect("of this server").to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_that_e_mails_strangers_is_limited_and_delays_no_e_mail_of_others() {
+    let cluster = Cluster::start().await;
+    let flags = ["--public-url", "https://chat.shop.example", "--limit-mails-per-host", "3"];
+    let nodes = [cluster.node(&flags).await, cluster.node(&flags).await];
+    let Cluster { sink, http, .. } = &cluster;
+    let store = Store::connect(&cluster.database.url).await.expect("the database answers");
+    let host = a_host(&store).await;
+    let login = json!({"email": "dev@shop.example", "password": "pass word"});
+    let login = http.post(nodes[0].url("/api/auth/login/")).json(&login).send().await.expect("an answer");
+    let token = login.json::<Value>().await.expect("JSON")["accessToken"].as_str().expect("a token").to_owned();
+    let as_server = |request: reqwest::RequestBuilder| {
+        let request = request.header("X-PinTalk-Access-Key", &host.access_key);
+        request.header("X-PinTalk-Secret-Key", &host.secret_key).header("Accept-Language", "en")
+    };
+    for stranger in 0..12 {
+        let node = &nodes[stranger % 2];
+        let answer = as_server(http.post(node.url("/api/chat/"))).send().await.expect("an answer");
+        let name = answer.json::<Value>().await.expect("JSON")["name"].as_str().expect("a name").to_owned();
+        let contact = as_server(http.put(node.url(&format!("/api/chat/{name}/contact/"))));
+        let email = json!({"email": format!("stranger{stranger}@mail.example")});
+        assert_eq!(contact.json(&email).send().await.expect("an answer").status(), StatusCode::OK);
+        let mut desk = Client::open_at(node.address, &format!("/ws/chat/{name}/?token={token}"), None).await;
+        desk.say("buy at https://evil.example").await;
+        desk.leave().await;
+    }
+    eventually("all are due", async || (due(&store).await == 12).then_some(())).await;
+    let earlier = "UPDATE notification SET due_at = DATE_SUB(due_at, INTERVAL 60 SECOND)";
+    store.connection().execute_unprepared(earlier).await.expect("the database answers");
+    for _ in 0..3 {
+        let mail = sink.mail().await;
+        let text = format!("{} {}", mail["headers"], text_of(&mail));
+        assert!(!text.contains("evil.example") && !text.contains("buy at"), "{text}");
+    }
+    // Account mail of anybody leaves meanwhile, and nothing else.
+    let reset = json!({"email": "dev@shop.example"});
+    let reset = http.post(nodes[1].url("/api/auth/password-reset/")).json(&reset).send().await.expect("an answer");
+    assert_eq!(reset.status(), StatusCode::OK);
+    assert_eq!(sink.mail().await["to"], json!(["dev@shop.example"]));
+    eventually("the others wait", async || (store.waiting_mails().await == Ok(9)).then_some(())).await;
+    assert!(sink.is_empty(), "a limit per host");
+    drop(nodes);
+    store.close().await;
+    cluster.database.drop_it().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -30,6 +30,9 @@ pub(super) const TAGS: [(&str, &str); 7] = [
     ("Operation", "For the machines that run the server."),
 ];
 
+/// What each step of a sign-up returns while `sign-up` is `closed`.
+const SIGN_UP_CLOSED: &str = "Sign-up is closed on this server.";
+
 /// Which part a call belongs to.
 pub(super) fn tag(call: Call) -> &'static str {
     let at = match call {
@@ -78,8 +81,9 @@ pub(super) fn sketch(call: Call) -> Sketch {
             "setContact",
             Service,
             "Leave an address",
-            "Where the guest of a room is mailed when an answer comes and he is not there: once, until he has been back. Another \
-             address takes the place of the first; the link in each mail takes it away.",
+            "Sets the address to which a guest is e-mailed when an answer arrives while they are absent: once, until they have \
+             been back. The first e-mail of a service to a mailbox asks for consent; answers are sent after it was given. \
+             Another address replaces the first; the link in each e-mail unsubscribes the mailbox from the service.",
         )
         .reads::<ContactRequest>()
         .answers::<Email<'_>>(200, "The address.")
@@ -129,6 +133,7 @@ pub(super) fn sketch(call: Call) -> Sketch {
         .reads::<EmailRequest>()
         .answers::<Email<'_>>(200, "It is free.")
         .sets_cookie()
+        .refuses(403, SIGN_UP_CLOSED)
         .refuses(409, "There is an account with this address."),
         Call::MailCode => Sketch::new(
             "mailCode",
@@ -139,6 +144,7 @@ pub(super) fn sketch(call: Call) -> Sketch {
         .reads::<EmailRequest>()
         .answers::<Detail>(200, "The code is on its way.")
         .sets_cookie()
+        .refuses(403, SIGN_UP_CLOSED)
         .refuses(409, "There is an account with this address.")
         .refuses(422, "This address was not checked before.")
         .refuses(429, "Too many mails from where you are, or to this mailbox: come back after `Retry-After` seconds."),
@@ -150,6 +156,7 @@ pub(super) fn sketch(call: Call) -> Sketch {
         )
         .reads::<ConfirmationRequest>()
         .ends(204, "Confirmed.", Content::Nothing)
+        .refuses(403, SIGN_UP_CLOSED)
         .refuses(409, "This is not the code.")
         .refuses(422, "No code was mailed, or it is no longer good."),
         Call::SignUp => Sketch::new(
@@ -160,6 +167,7 @@ pub(super) fn sketch(call: Call) -> Sketch {
         )
         .reads::<SignUpRequest>()
         .answers::<User<'_>>(201, "The new user. His keys go into the widget.")
+        .refuses(403, SIGN_UP_CLOSED)
         .refuses(409, "There is an account with this address.")
         .refuses(422, "This address was not confirmed before."),
         Call::ChangePassword => Sketch::new(

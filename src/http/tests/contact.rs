@@ -1,10 +1,12 @@
 //! A guest's address (SPEC 8).
 
+use sea_orm::ConnectionTrait as _;
 use serde_json::json;
 
 use super::JSON;
-use crate::domain::{ChatroomId, RoomName};
+use crate::domain::RoomName;
 use crate::http::testing::{SHOP, World};
+use crate::store::{ConsentPair, mailbox_key};
 
 pub(super) async fn a_guest_leaves_an_address_in_a_room_of_the_service_that_calls(world: World) {
     let [access, secret] = world.keys();
@@ -46,45 +48,60 @@ pub(super) async fn addresses_are_counted_as_the_mails_that_they_cause(world: Wo
     }
 }
 
-pub(super) async fn a_link_shows_a_button_and_only_the_button_ends_mails(world: World) {
+pub(super) async fn a_link_shows_a_button_and_only_the_button_changes_consent(world: World) {
     let store = &world.app.store;
     let room = world.app.rooms.open(&world.host, None).await.unwrap();
-    let is_known = async || store.contact(room.id).await.unwrap().is_some();
     let contacts = &world.app.contacts;
     assert!(contacts.set(room.id, "guest@mail.example", crate::mail::Language::English).await.unwrap());
-    let link = |room: ChatroomId, email: &str| {
-        let links = crate::contacts::UnsubscribeLinks::new("", [b"a secret".to_vec()]);
-        links.link(room, email).unwrap()
+    let links = crate::contacts::MailLinks::new("", [b"a secret".to_vec()]);
+    let pair = ConsentPair { host: world.host.id, mailbox: mailbox_key("guest@mail.example") };
+    // What the mailbox is sent: `None` before consent.
+    let state = async || {
+        let rows = store.connection().query_all_raw(sea_orm::Statement::from_string(
+            sea_orm::DbBackend::Sqlite,
+            "SELECT granted_at IS NOT NULL AND withdrawn_at IS NULL FROM mail_consent",
+        ));
+        rows.await.unwrap().first().map(|row| row.try_get_by_index::<bool>(0).unwrap())
     };
-    let path = link(room.id, "guest@mail.example");
-
-    let shown = world.ask("GET", &path, &[("accept-language", "en"), ("accept", "text/html")]).await;
-    assert_eq!((shown.status.as_u16(), shown.header("content-type")), (200, Some("text/html; charset=utf-8")));
-    assert!(shown.body.contains("<form method=\"post\"><button>Unsubscribe</button>"), "{}", shown.body);
-    assert!(shown.header("content-security-policy").unwrap().contains("default-src 'none'"));
-    assert_eq!(shown.header("referrer-policy"), Some("no-referrer"));
-    assert!(world.ask("GET", &path, &[]).await.body.contains("<html lang=\"ko\">"));
-    assert!(is_known().await, "a program that follows links ends nothing");
-
-    let mut forged = path.clone().into_bytes();
-    forged[20] = if forged[20] == b'A' { b'B' } else { b'A' };
-    let forged = String::from_utf8(forged).unwrap();
-    for bad in [forged.as_str(), "/unsubscribe/x"] {
-        assert_eq!(world.ask("GET", bad, &[]).await.status, 404);
-        assert_eq!(world.ask("POST", bad, &[]).await.status, 404);
+    let (consent, unsubscribe) = (links.consent(&pair).unwrap(), links.unsubscribe(&pair).unwrap());
+    for (path, button, named) in
+        [(&consent, "Yes, send me e-mail", "shop.example"), (&unsubscribe, "Unsubscribe", "this service")]
+    {
+        let shown = world.ask("GET", path, &[("accept-language", "en"), ("accept", "text/html")]).await;
+        assert_eq!((shown.status.as_u16(), shown.header("content-type")), (200, Some("text/html; charset=utf-8")));
+        assert!(shown.body.contains(&format!("<form method=\"post\"><button>{button}</button>")), "{}", shown.body);
+        assert!(shown.body.contains(named) && !shown.body.contains("Shop<"), "{}", shown.body);
+        assert!(shown.header("content-security-policy").unwrap().contains("default-src 'none'"));
+        assert_eq!(shown.header("referrer-policy"), Some("no-referrer"));
+        assert!(world.ask("GET", path, &[]).await.body.contains("<html lang=\"ko\">"));
+        assert_eq!(world.ask("HEAD", path, &[]).await.status, 200);
+        assert_eq!(world.ask("PUT", path, &[]).await.header("allow"), Some("GET, HEAD, POST, OPTIONS"));
+        let mut forged = path.clone().into_bytes();
+        forged[20] = if forged[20] == b'A' { b'B' } else { b'A' };
+        let (kind, of_other) = if path == &consent { ("/consent/", &unsubscribe) } else { ("/unsubscribe/", &consent) };
+        let crossed = format!("{kind}{}", of_other.rsplit_once('/').unwrap().1);
+        for bad in [&String::from_utf8(forged).unwrap(), &format!("{kind}x"), &crossed] {
+            assert_eq!(world.ask("GET", bad, &[]).await.status, 404);
+            assert_eq!(world.ask("POST", bad, &[]).await.status, 404);
+        }
+        assert_eq!(state().await, None, "a program that follows links changes nothing");
     }
-    let of_another = link(room.id, "other@mail.example");
-    assert_eq!(world.ask("POST", &of_another, &[]).await.status, 200);
-    assert!(is_known().await, "the guest has left another address since");
-    assert_eq!(world.ask("PUT", &path, &[]).await.header("allow"), Some("GET, HEAD, POST, OPTIONS"));
-
-    // As a mail program does it (RFC 8058); twice is no error.
+    // Twice is no error.
+    for _ in 0..2 {
+        let done = world.send("POST", &consent, &[("accept-language", "en")], "").await;
+        assert!(done.status == 200 && !done.body.contains("<form") && done.body.contains("shop.example"), "{done:?}");
+        assert_eq!(state().await, Some(true));
+    }
+    // As a mail program does it (RFC 8058).
     let form = ("content-type", "application/x-www-form-urlencoded");
     for _ in 0..2 {
-        let done = world.send("POST", &path, &[form], "List-Unsubscribe=One-Click").await;
+        let done = world.send("POST", &unsubscribe, &[form], "List-Unsubscribe=One-Click").await;
         assert!(done.status == 200 && !done.body.contains("<form"), "{done:?}");
-        assert!(!is_known().await);
+        assert!(done.body.contains(&consent.replace('/', "&#x2f;")), "the way back: {}", done.body);
+        assert_eq!(state().await, Some(false));
     }
+    assert_eq!(world.send("POST", &consent, &[], "").await.status, 200);
+    assert_eq!(state().await, Some(true));
 }
 
 pub(super) async fn a_host_switches_mails_off_and_guests_are_not_told(world: World) {

@@ -123,6 +123,38 @@ async fn what_broke_off_half_way_is_sent_again_unless_it_must_not_come_twice() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_e_mail_over_a_limit_leaves_when_the_limit_permits_it_and_is_dropped_if_it_expires_first() {
+    with_an_outbox(|world| async move {
+        let quotas = MailQuotas { per_mailbox: Some(2), ..MailQuotas::default() };
+        // A mail server that is busy for a while: what it did not take does not count.
+        let busy = || Err(Failure::Temporary("busy".into()));
+        world.sender.answers.lock().extend([busy(), busy(), busy()]);
+        world.write("1").await;
+        for wait in [0, 5, 10, 20] {
+            world.clock.advance(Duration::from_secs(wait));
+            world.postman().with_quotas(quotas).round().await.unwrap();
+        }
+        assert_eq!((world.given(), world.store.waiting_mails().await.unwrap()), (4, 0));
+        for at in 2..5 {
+            world.write(&at.to_string()).await;
+        }
+        let (a, b) = (world.postman().with_quotas(quotas), world.postman().with_quotas(quotas));
+        let (a, b) = tokio::join!(a.round(), b.round());
+        assert_eq!(a.unwrap() + b.unwrap(), 3);
+        assert_eq!((world.given(), world.store.waiting_mails().await.unwrap()), (5, 2));
+        world.clock.advance(Duration::from_secs(300));
+        assert_eq!(world.postman().with_quotas(quotas).round().await.unwrap(), 2, "they expired");
+        assert_eq!((world.given(), world.store.waiting_mails().await.unwrap()), (5, 0));
+        // An hour after the first.
+        world.clock.advance(Duration::from_secs(3_600));
+        world.write("5").await;
+        assert_eq!(world.postman().with_quotas(quotas).round().await.unwrap(), 1);
+        assert_eq!(world.given(), 6);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_dead_node_took_is_sent_by_another_while_it_still_helps() {
     with_an_outbox(|world| async move {
         let dead = |now| world.store.take_due_mails(10, now, now + TimeDelta::minutes(1));

@@ -15,6 +15,12 @@ pub struct Model {
     pub expires_at: DateTimeUtc,
     pub at_most_once: bool,
     pub unsubscribe_url: Option<String>,
+    /// Null if a node of an earlier release wrote the row.
+    pub kind: Option<String>,
+    /// On whose behalf it is sent.
+    pub host_id: Option<i64>,
+    /// Digest of the canonical mailbox.
+    pub mailbox: Option<String>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -16,6 +16,10 @@ pub struct Model {
     /// When to mail; nothing while nothing is to be.
     pub due_at: Option<DateTimeUtc>,
     pub mailed_at: Option<DateTimeUtc>,
+    /// The room's host; null if a node of an earlier release wrote the row.
+    pub host_id: Option<i64>,
+    /// The mailbox whose consent is waited for.
+    pub awaits_consent: Option<String>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

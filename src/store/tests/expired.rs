@@ -1,9 +1,13 @@
 //! What has an end goes after it.
 
 use super::*;
-use crate::store::{Begun, KeyPair, OldKeys, OutgoingMail, Perishable, Verification};
+use crate::store::{Begun, Departure, KeyPair, MailKind, MailQuotas, OldKeys, OutgoingMail, Perishable, Verification};
 
-on_every_database!(what_has_ended_goes_in_batches_and_nothing_else, a_login_that_was_renewed_stays);
+on_every_database!(
+    what_has_ended_goes_in_batches_and_nothing_else,
+    who_was_e_mailed_is_forgotten_when_no_limit_counts_it,
+    a_login_that_was_renewed_stays,
+);
 
 async fn a_login(store: &Store, host: &Host, sid: char, ends_at: i64) {
     let sid = sid.to_string().repeat(22);
@@ -22,6 +26,9 @@ async fn what_has_ended_goes_in_batches_and_nothing_else(store: Store, _url: Str
             expires_at: later(ends_at),
             at_most_once: false,
             unsubscribe_url: None,
+            kind: MailKind::Account,
+            host: None,
+            parts: vec![],
         };
         let verification = Verification {
             ticket: name.to_string().repeat(22),
@@ -44,6 +51,29 @@ async fn what_has_ended_goes_in_batches_and_nothing_else(store: Store, _url: Str
         assert_eq!(store.count_expired(what, later(9_000)).await, Ok(2), "{what:?}");
     }
     assert!(store.login_is_alive(&"d".repeat(22), later(3_000)).await.unwrap());
+}
+
+async fn who_was_e_mailed_is_forgotten_when_no_limit_counts_it(store: Store, _url: String) {
+    let mail = OutgoingMail {
+        recipient: "dev@shop.example".into(),
+        subject: "subject".into(),
+        body: "body".into(),
+        expires_at: later(86_400_000),
+        at_most_once: false,
+        unsubscribe_url: None,
+        kind: MailKind::Account,
+        host: None,
+        parts: vec![],
+    };
+    let due = crate::store::DueMail { id: 1, attempts: 0, mail };
+    for at in 0..3 {
+        let departure = store.depart(&due, &MailQuotas::default(), later(at * 1_000)).await.unwrap();
+        assert!(matches!(departure, Departure::Leaves { .. }), "{departure:?}");
+    }
+    let an_hour_later = later(3_601_000);
+    assert_eq!(store.count_expired(Perishable::Departure, an_hour_later).await, Ok(2));
+    assert_eq!(store.delete_expired(Perishable::Departure, an_hour_later, 10).await, Ok(2));
+    assert_eq!(store.count_expired(Perishable::Departure, later(9_000_000)).await, Ok(1));
 }
 
 async fn a_login_that_was_renewed_stays(store: Store, _url: String) {

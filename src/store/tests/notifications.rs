@@ -8,12 +8,15 @@ use sea_orm::ConnectionTrait as _;
 use super::*;
 use crate::clock::{Clock as _, ManualClock};
 use crate::domain::RoomChange;
-use crate::store::{Digest, DueNotification, OutgoingMail, Settled};
+use crate::store::{
+    ConsentPair, ConsentRequest, Departure, DueNotification, GuestDigest, HostDigest, HostDigestOutcome, MailKind,
+    MailPart, MailQuotas, OutgoingMail, Settled, WriteMail, mailbox_key,
+};
 
 on_every_database!(
     who_was_not_there_is_mailed_once_with_what_came,
     while_everybody_is_there_nothing_is_written,
-    who_was_back_is_mailed_again_an_hour_later,
+    who_was_back_is_mailed_again_and_a_guest_at_most_once_an_hour,
     the_clock_of_the_messages_decides_nothing,
     what_a_clock_that_was_ahead_put_off_is_due_at_once,
     who_has_read_it_is_not_mailed_and_who_is_there_neither,
@@ -26,41 +29,93 @@ on_every_database!(
     a_mail_that_must_not_come_twice_is_not_given_to_a_second_node,
 );
 
-/// A mail that says what it is about.
-fn write(digest: &Digest) -> Option<OutgoingMail> {
-    let texts: Vec<&str> = digest.messages.iter().map(|message| message.text.as_str()).collect();
+/// Writes e-mails that hold what they are about.
+pub(super) struct Write;
+
+fn mail(kind: MailKind, host: &Host, recipient: &str, parts: Vec<MailPart>) -> Option<OutgoingMail> {
     Some(OutgoingMail {
-        recipient: digest.address.clone(),
+        recipient: recipient.to_owned(),
         subject: "News".into(),
-        body: format!("{}{}", texts.join(" "), if digest.more { " …" } else { "" }),
+        body: parts.iter().map(|part| part.text.as_str()).collect(),
         expires_at: later(86_400_000),
         at_most_once: true,
-        unsubscribe_url: Some("https://chat.example/unsubscribe/x".into()),
+        unsubscribe_url: (kind == MailKind::GuestDigest).then(|| "https://chat.example/unsubscribe/x".into()),
+        kind,
+        host: Some(host.id),
+        parts,
     })
 }
 
-async fn miss(store: &Store, message: Message) {
+fn part(room: &Room, messages: &[Message], more: bool) -> MailPart {
+    let texts: Vec<&str> = messages.iter().map(|message| message.text.as_str()).collect();
+    let text = format!("{}{}", texts.join(" "), if more { " …" } else { "" });
+    MailPart { room: room.id, last_seq: messages.last().unwrap().seq, text }
+}
+
+impl WriteMail for Write {
+    fn guest_digest(&self, digest: &GuestDigest) -> Option<OutgoingMail> {
+        let parts = vec![part(&digest.room, &digest.messages, digest.more)];
+        mail(MailKind::GuestDigest, &digest.host, &digest.address, parts)
+    }
+
+    fn host_digest(&self, digest: &HostDigest) -> Option<OutgoingMail> {
+        let parts = digest.rooms.iter().map(|missed| part(&missed.room, &missed.messages, missed.more)).collect();
+        let mail = mail(MailKind::HostDigest, &digest.host, &digest.host.email, parts)?;
+        let more = if digest.others > 0 { format!(" and {} rooms", digest.others) } else { String::new() };
+        Some(OutgoingMail { body: mail.body + &more, ..mail })
+    }
+
+    fn consent_request(&self, request: &ConsentRequest) -> Option<OutgoingMail> {
+        let mail = mail(MailKind::Consent, &request.host, &request.address, vec![])?;
+        Some(OutgoingMail { body: "consent?".into(), ..mail })
+    }
+}
+
+pub(super) async fn miss(store: &Store, message: Message) {
     let unattended = [(message.chatroom, message.seq)];
     store.archive(&[message], &[], &unattended).await.unwrap();
 }
 
-fn from_host(room: ChatroomId, seq: Seq, text: &str) -> Message {
+pub(super) fn from_host(room: ChatroomId, seq: Seq, text: &str) -> Message {
     Message { side: Side::Host, ..message(room, seq, text) }
 }
 
-async fn due(store: &Store, seconds: i64) -> Vec<DueNotification> {
+pub(super) async fn due(store: &Store, seconds: i64) -> Vec<DueNotification> {
     store.due_notifications(later(seconds * 1_000), 100).await.unwrap()
 }
 
-/// What becomes of the only one who is due at a time.
-async fn settle(store: &Store, seconds: i64, is_present: bool) -> Settled {
+/// The decision about those of one side who are due at a time, and about whom a digest to the same host decides.
+pub(super) async fn settle_all(store: &Store, seconds: i64, is_present: bool) -> Vec<Settled> {
+    let now = later(seconds * 1_000);
     let due = due(store, seconds).await;
-    let [due] = &due[..] else { panic!("{due:?}") };
-    store.settle_notification(due, is_present, later(seconds * 1_000), &write).await.unwrap()
+    let first = due.first().unwrap_or_else(|| panic!("nobody is due after {seconds} s"));
+    match first.host.filter(|_| first.to == Side::Host) {
+        Some(host) => {
+            let rooms: Vec<_> =
+                store.pending_rooms_of(host).await.unwrap().into_iter().map(|due| (is_present, due)).collect();
+            let outcome = store.settle_host(host, &rooms, now, &Write).await.unwrap();
+            let HostDigestOutcome::Settled(settled) = outcome else { panic!("{outcome:?}") };
+            settled
+        }
+        None => vec![store.settle_notification(first, is_present, now, &Write).await.unwrap()],
+    }
+}
+
+/// The decision about the only one who is due at a time.
+pub(super) async fn settle(store: &Store, seconds: i64, is_present: bool) -> Settled {
+    let settled = settle_all(store, seconds, is_present).await;
+    let [settled] = settled[..] else { panic!("{settled:?}") };
+    settled
+}
+
+/// Lets a mailbox consent to e-mail from a host.
+pub(super) async fn consents(store: &Store, host: &Host, address: &str) {
+    let pair = ConsentPair { host: host.id, mailbox: mailbox_key(address) };
+    store.grant_consent(&pair, noon()).await.unwrap();
 }
 
 /// The mails that wait, which are taken.
-async fn mails(store: &Store) -> Vec<OutgoingMail> {
+pub(super) async fn mails(store: &Store) -> Vec<OutgoingMail> {
     let due = store.take_due_mails(100, later(80_000_000), later(80_000_001)).await.unwrap();
     for mail in &due {
         store.remove_mail(mail.id).await.unwrap();
@@ -78,14 +133,14 @@ async fn who_was_not_there_is_mailed_once_with_what_came(store: Store, _url: Str
     assert_eq!(settle(&store, 61, false).await, Settled::Mailed);
     let mail = write_of(&store).await;
     assert_eq!((mail.recipient.as_str(), mail.body.as_str()), ("host@shop.example", "one two"));
-    assert!(mail.at_most_once && mail.unsubscribe_url.is_some());
+    assert!(mail.at_most_once && mail.unsubscribe_url.is_none() && mail.kind == MailKind::HostDigest);
     for seq in 3..20 {
         miss(&store, message(room.id, seq, "more")).await;
     }
     assert_eq!(due(&store, 80_000).await, [], "no other until he has been back");
 }
 
-async fn write_of(store: &Store) -> OutgoingMail {
+pub(super) async fn write_of(store: &Store) -> OutgoingMail {
     let mut mails = mails(store).await;
     assert_eq!(mails.len(), 1);
     mails.remove(0)
@@ -106,20 +161,22 @@ async fn while_everybody_is_there_nothing_is_written(store: Store, _url: String)
     assert_eq!(write_of(&store).await.body, "text of b 🙂");
 }
 
-async fn who_was_back_is_mailed_again_an_hour_later(store: Store, _url: String) {
+async fn who_was_back_is_mailed_again_and_a_guest_at_most_once_an_hour(store: Store, _url: String) {
     let host = a_host(&store).await;
     let room = a_room(&store, &host).await;
-    miss(&store, message(room.id, 1, "one")).await;
+    assert!(store.set_contact(room.id, "guest@mail.example", "en", later(0)).await.unwrap());
+    consents(&store, &host, "guest@mail.example").await;
+    miss(&store, from_host(room.id, 1, "one")).await;
     assert_eq!(settle(&store, 61, false).await, Settled::Mailed);
     mails(&store).await;
-    store.check_room(room.id, 1, later(100_000)).await.unwrap();
-    miss(&store, message(room.id, 200, "two")).await;
+    store.see_guest(room.id, 1, later(100_000)).await.unwrap();
+    miss(&store, from_host(room.id, 200, "two")).await;
     assert_eq!(due(&store, 3_660).await, [], "at most one an hour");
     assert_eq!(settle(&store, 3_661, false).await, Settled::Mailed);
     assert_eq!(write_of(&store).await.body, "two");
-    store.check_room(room.id, 200, later(5_000_000)).await.unwrap();
+    store.see_guest(room.id, 200, later(5_000_000)).await.unwrap();
     for seq in 10_000..10_015 {
-        miss(&store, message(room.id, seq, &seq.to_string())).await;
+        miss(&store, from_host(room.id, seq, &seq.to_string())).await;
     }
     assert_eq!(due(&store, 10_059).await, []);
     assert_eq!(settle(&store, 10_060, false).await, Settled::Mailed);
@@ -129,8 +186,8 @@ async fn who_was_back_is_mailed_again_an_hour_later(store: Store, _url: String) 
 
 /// The host looks by SQL's clock, messages are stamped by that of Redis.
 async fn the_clock_of_the_messages_decides_nothing(store: Store, _url: String) {
-    let host = a_host(&store).await;
     for skew in [-300_000, 300_000] {
+        let host = store.create_host(new_host(&format!("host{skew}@shop.example")), noon()).await.unwrap();
         let room = a_room(&store, &host).await;
         let stamped = |seq, at: i64| Message {
             accepted_at: later(1_000_000 + at + skew),
@@ -205,7 +262,7 @@ async fn nobody_is_mailed_about_a_room_that_was_closed_or_left(store: Store, _ur
     let due_once = due(&store, 61).await.remove(0);
     store.change_room(left.name, RoomChange::Delete, later(2_000)).await.unwrap();
     assert_eq!(due(&store, 61).await, [], "nothing is left of it");
-    let late = store.settle_notification(&due_once, false, later(61_000), &write).await.unwrap();
+    let late = store.settle_notification(&due_once, false, later(61_000), &Write).await.unwrap();
     assert_eq!(late, Settled::Changed);
     // A node of the previous release left a room without a word about this.
     let orphan = "INSERT INTO notification (chatroom_id, to_host, first_seq, since, due_at) SELECT 999999, to_host, 1, since, \
@@ -220,9 +277,11 @@ async fn of_several_nodes_one_mails(store: Store, _url: String) {
     let room = a_room(&store, &host).await;
     miss(&store, message(room.id, 1, "one")).await;
     let due = due(&store, 61).await.remove(0);
-    let settle = || store.settle_notification(&due, false, later(61_000), &write);
+    let rooms = [(false, due)];
+    let settle = || store.settle_host(host.id, &rooms, later(61_000), &Write);
     let (a, b, c) = tokio::join!(settle(), settle(), settle());
-    let mailed = [a, b, c].into_iter().filter(|settled| settled.as_ref().unwrap() == &Settled::Mailed).count();
+    let mailed = HostDigestOutcome::Settled(vec![Settled::Mailed]);
+    let mailed = [a, b, c].into_iter().filter(|settled| settled.as_ref().unwrap() == &mailed).count();
     assert_eq!((mailed, mails(&store).await.len()), (1, 1));
 }
 
@@ -233,8 +292,8 @@ async fn what_comes_while_it_is_asked_who_is_there_is_not_forgotten(store: Store
     let due_once = due(&store, 61).await.remove(0);
     // He was there when it was asked, and left before this.
     miss(&store, message(room.id, 2, "two")).await;
-    let settled = store.settle_notification(&due_once, true, later(61_000), &write).await.unwrap();
-    assert_eq!(settled, Settled::Changed);
+    let settled = store.settle_host(host.id, &[(true, due_once)], later(61_000), &Write).await.unwrap();
+    assert_eq!(settled, HostDigestOutcome::Settled(vec![Settled::Changed]));
     assert_eq!(settle(&store, 62, false).await, Settled::Mailed);
 }
 
@@ -244,15 +303,16 @@ async fn a_guest_is_mailed_if_he_left_an_address_until_he_takes_it_back(store: S
     store.archive(&[from_host(room.id, 1, "before")], &[], &[]).await.unwrap();
     assert!(store.set_contact(room.id, "guest@mail.example", "en", later(2_000)).await.unwrap());
     assert!(!store.set_contact(ChatroomId(999), "guest@mail.example", "en", later(2_000)).await.unwrap());
+    consents(&store, &host, "guest@mail.example").await;
     miss(&store, from_host(room.id, 3, "answer")).await;
     miss(&store, message(room.id, 4, "a guest's own")).await;
     let both = due(&store, 64).await;
     assert_eq!(both.iter().map(|due| due.to).collect::<Vec<_>>(), [Side::Guest, Side::Host]);
-    let settled = store.settle_notification(&both[0], false, later(64_000), &write).await.unwrap();
+    let settled = store.settle_notification(&both[0], false, later(64_000), &Write).await.unwrap();
     assert_eq!(settled, Settled::Mailed);
     let mail = write_of(&store).await;
     assert_eq!((mail.recipient.as_str(), mail.body.as_str()), ("guest@mail.example", "answer"));
-    store.settle_notification(&both[1], true, later(64_000), &write).await.unwrap();
+    store.settle_host(host.id, &[(true, both[1].clone())], later(64_000), &Write).await.unwrap();
 
     miss(&store, from_host(room.id, 100, "again")).await;
     assert_eq!(due(&store, 80_000).await, []);
@@ -308,8 +368,9 @@ async fn a_mail_that_must_not_come_twice_is_not_given_to_a_second_node(store: St
     let slow = take(61).await.unwrap().remove(0);
     assert_eq!(take(360).await.unwrap(), []);
     let taken = take(361).await.unwrap().remove(0);
-    assert!(!store.mail_leaves(&slow).await.unwrap(), "another node has it");
-    assert!(store.mail_leaves(&taken).await.unwrap());
+    let depart = async |mail| store.depart(mail, &MailQuotas::default(), later(361_000)).await.unwrap();
+    assert_eq!(depart(&slow).await, Departure::Gone, "another node has it");
+    assert!(matches!(depart(&taken).await, Departure::Leaves { body, .. } if body == "one"));
     assert_eq!(take(86_399).await.unwrap(), [], "whether it has left nobody knows");
     // It says that it has not.
     store.put_off_mail(taken.id, later(70_000)).await.unwrap();

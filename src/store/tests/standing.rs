@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::domain::HostId;
-use crate::store::{By, OutgoingMail, Replaced, Temporary};
+use crate::store::{By, MailKind, OutgoingMail, Replaced, Temporary};
 
 on_every_database!(
     hosts_are_listed_behind_an_id,
@@ -62,6 +62,9 @@ async fn what_an_operator_disabled_no_mail_brings_back(store: Store, _url: Strin
         expires_at: temporary.until,
         at_most_once: false,
         unsubscribe_url: None,
+        kind: MailKind::Account,
+        host: None,
+        parts: vec![],
     };
     let is_mailed = async |is_deleted| {
         store.mail_temporary_password(&host.email, is_deleted, &temporary, &mail, noon()).await.unwrap();

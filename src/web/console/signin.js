@@ -5,6 +5,9 @@ import { field, form, toast, whose } from "./parts.js";
 import { spoken } from "./sentences.js";
 import { words } from "./words.js";
 
+/** The page says whether the server lets visitors create accounts. */
+const isSignUpOpen = document.documentElement.dataset.signUp !== "closed";
+
 function sheet(body) {
   const brand = h("h1", {}, h("span", { class: "brand", "aria-hidden": "true" }, icon(ICONS.bubble)), "PinTalk");
   return h("main", { class: "signin" }, h("div", { class: "sheet" }, brand, body));
@@ -60,7 +63,7 @@ export class SignIn {
         this.done();
       }),
       this.links(
-        this.link(words.signUp, () => this.begin()),
+        ...(isSignUpOpen ? [this.link(words.signUp, () => this.begin())] : []),
         this.link(words.forgot, () => this.mail(words.forgot, "password-reset")),
         this.link(words.restore, () => this.mail(words.restore, "restore")),
       ),

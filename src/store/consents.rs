@@ -1,0 +1,136 @@
+//! Consent of guests' mailboxes to e-mail from a host (SPEC 8): asked for once, given and withdrawn by the mailbox's owner.
+//!
+//! The row of a pair is the lock of its consent. It is taken after that of the room that wants to send.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use sea_orm::ActiveValue::Set;
+use sea_orm::sea_query::OnConflict;
+use sea_orm::{ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QuerySelect};
+
+use super::entity::{mail_consent, notification};
+use super::outbox::delete_mails_to;
+use super::{Store, StoreError, millis};
+use crate::domain::HostId;
+
+/// Requests to one mailbox within [`MONTH`], over all hosts.
+const MAX_REQUESTS: usize = 5;
+
+const MONTH: TimeDelta = TimeDelta::days(30);
+
+/// A host and a mailbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConsentPair {
+    /// The host.
+    pub host: HostId,
+    /// The [key](migration::mailbox_key) of the mailbox.
+    pub mailbox: String,
+}
+
+/// Whether a host may e-mail a mailbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Consent {
+    /// The mailbox agreed.
+    Given,
+    /// It has to be asked; this counts as done.
+    Ask,
+    /// It was asked and has not answered, or must not be asked now.
+    Missing,
+    /// It was withdrawn.
+    Withdrawn,
+}
+
+/// Reads the consent of a pair, which stays locked. `Ask` records the request.
+pub(super) async fn consent(
+    tx: &DatabaseTransaction,
+    pair: &ConsentPair,
+    now: DateTime<Utc>,
+) -> Result<Consent, DbErr> {
+    use mail_consent::Column::{AskedAt, Mailbox};
+    if let Some(row) = locked(tx, pair).await? {
+        return Ok(match (row.granted_at, row.withdrawn_at) {
+            (_, Some(_)) => Consent::Withdrawn,
+            (Some(_), None) => Consent::Given,
+            (None, None) => Consent::Missing,
+        });
+    }
+    // Inserted first: of two hosts that ask at the same time each counts the other's request.
+    mail_consent::Entity::insert(row(pair, Some(now), None, None)).exec_without_returning(tx).await?;
+    let asked: Vec<i64> = mail_consent::Entity::find()
+        .select_only()
+        .column(mail_consent::Column::HostId)
+        .filter(Mailbox.eq(pair.mailbox.as_str()))
+        .filter(AskedAt.gt(now - MONTH))
+        .lock_exclusive()
+        .into_tuple()
+        .all(tx)
+        .await?;
+    if asked.len() <= MAX_REQUESTS {
+        return Ok(Consent::Ask);
+    }
+    mail_consent::Entity::delete_by_id((pair.host.0, pair.mailbox.clone())).exec(tx).await?;
+    Ok(Consent::Missing)
+}
+
+async fn locked(tx: &DatabaseTransaction, pair: &ConsentPair) -> Result<Option<mail_consent::Model>, DbErr> {
+    mail_consent::Entity::find_by_id((pair.host.0, pair.mailbox.clone())).lock_exclusive().one(tx).await
+}
+
+fn row(
+    pair: &ConsentPair,
+    asked_at: Option<DateTime<Utc>>,
+    granted_at: Option<DateTime<Utc>>,
+    withdrawn_at: Option<DateTime<Utc>>,
+) -> mail_consent::ActiveModel {
+    mail_consent::ActiveModel {
+        host_id: Set(pair.host.0),
+        mailbox: Set(pair.mailbox.clone()),
+        asked_at: Set(asked_at),
+        granted_at: Set(granted_at),
+        withdrawn_at: Set(withdrawn_at),
+    }
+}
+
+impl Store {
+    /// Records consent, also after it was withdrawn, and makes due what waited for it. Returns how many notifications that were;
+    /// doing it twice is harmless.
+    pub async fn grant_consent(&self, pair: &ConsentPair, now: DateTime<Utc>) -> Result<u64, StoreError> {
+        self.run(|| self.grant_consent_once(pair, millis(now))).await
+    }
+
+    async fn grant_consent_once(&self, pair: &ConsentPair, now: DateTime<Utc>) -> Result<u64, DbErr> {
+        use mail_consent::Column::{GrantedAt, HostId, Mailbox, WithdrawnAt};
+        let tx = self.begin().await?;
+        let again = OnConflict::columns([HostId, Mailbox]).update_columns([GrantedAt, WithdrawnAt]).to_owned();
+        mail_consent::Entity::insert(row(pair, None, Some(now), None))
+            .on_conflict(again)
+            .exec_without_returning(&tx)
+            .await?;
+        // The pair is locked, so a room that is just deciding about it has done so before, or sees the consent.
+        let released = notification::Entity::update_many()
+            .col_expr(notification::Column::DueAt, now.into())
+            .col_expr(notification::Column::AwaitsConsent, Option::<String>::None.into())
+            .filter(notification::Column::AwaitsConsent.eq(pair.mailbox.as_str()))
+            .filter(notification::Column::HostId.eq(pair.host.0))
+            .exec(&tx)
+            .await?;
+        tx.commit().await?;
+        Ok(released.rows_affected)
+    }
+
+    /// Withdraws consent and deletes the pair's e-mails that wait. Doing it twice is harmless.
+    pub async fn withdraw_consent(&self, pair: &ConsentPair, now: DateTime<Utc>) -> Result<(), StoreError> {
+        use mail_consent::Column::{HostId, Mailbox, WithdrawnAt};
+        let now = millis(now);
+        self.run(|| async {
+            let tx = self.begin().await?;
+            let again = OnConflict::columns([HostId, Mailbox]).update_columns([WithdrawnAt]).to_owned();
+            mail_consent::Entity::insert(row(pair, None, None, Some(now)))
+                .on_conflict(again)
+                .exec_without_returning(&tx)
+                .await?;
+            delete_mails_to(&tx, pair.host, &pair.mailbox).await?;
+            tx.commit().await
+        })
+        .await
+    }
+}

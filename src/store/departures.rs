@@ -1,0 +1,202 @@
+//! Limits on e-mail, applied when it leaves, for all nodes together.
+//!
+//! An e-mail that is about to leave is counted under the lock of its class; those of the last hour decide. Classes are counted
+//! separately, so that a flood of one holds up no e-mail of another, and one host's share is bounded below that of the
+//! installation. An e-mail over a limit is delayed until the limit permits it, together with all others that the same limit
+//! holds back; one that expires first is dropped.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use sea_orm::ActiveValue::{NotSet, Set};
+use sea_orm::sea_query::Expr;
+use sea_orm::{
+    ColumnTrait, Condition, DatabaseTransaction, DbErr, EntityTrait, ExprTrait as _, QueryFilter, QueryOrder,
+    QuerySelect,
+};
+
+use super::entity::{mail_class, mail_departure, mail_outbox};
+use super::{DueMail, MailClass, Store, StoreError, mailbox_key, millis};
+use crate::domain::HostId;
+
+/// The span that limits count.
+const SPAN: TimeDelta = TimeDelta::hours(1);
+
+/// E-mails of each class that may leave in an hour; `None`: no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MailQuotas {
+    /// To one canonical mailbox.
+    pub per_mailbox: Option<u32>,
+    /// On behalf of one host.
+    pub per_host: Option<u32>,
+    /// Of the whole installation.
+    pub total: Option<u32>,
+}
+
+/// What a limit counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MailScope {
+    /// E-mails to one mailbox.
+    Mailbox,
+    /// E-mails on behalf of one host.
+    Host,
+    /// E-mails of the installation.
+    Installation,
+}
+
+impl MailScope {
+    /// Its name in metrics and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Mailbox => "mailbox",
+            Self::Host => "host",
+            Self::Installation => "installation",
+        }
+    }
+}
+
+/// Whether an e-mail may leave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Departure {
+    /// It may, and has been counted.
+    Leaves {
+        /// The row that counts it.
+        id: i64,
+        /// Its text as it is now: a room may have been deleted since the e-mail was taken.
+        body: String,
+    },
+    /// Another node has taken it, or it was deleted.
+    Gone,
+    /// A limit holds it back.
+    Limited {
+        /// Which.
+        scope: MailScope,
+        /// When the limit permits it.
+        until: DateTime<Utc>,
+    },
+}
+
+impl Store {
+    /// Decides whether an e-mail that was taken may leave, and counts it. One that is to leave at most once is from now on taken
+    /// by no other node, because it is not known how far a node got that died.
+    pub async fn depart(
+        &self,
+        due: &DueMail,
+        quotas: &MailQuotas,
+        now: DateTime<Utc>,
+    ) -> Result<Departure, StoreError> {
+        self.run(|| self.depart_once(due, quotas, millis(now))).await
+    }
+
+    async fn depart_once(&self, due: &DueMail, quotas: &MailQuotas, now: DateTime<Utc>) -> Result<Departure, DbErr> {
+        let (class, mailbox) = (due.mail.kind.class(), mailbox_key(&due.mail.recipient));
+        let tx = self.begin().await?;
+        mail_class::Entity::find_by_id(class.as_str()).lock_exclusive().one(&tx).await?;
+        let counted = |scope| is_counted(scope, class, &mailbox, due.mail.host);
+        for (scope, quota) in [
+            (MailScope::Host, quotas.per_host.filter(|_| due.mail.host.is_some())),
+            (MailScope::Mailbox, quotas.per_mailbox),
+            (MailScope::Installation, quotas.total),
+        ] {
+            let Some(quota) = quota else { continue };
+            if let Some(until) = reached_until(&tx, counted(scope), quota, now).await? {
+                return Ok(Departure::Limited { scope, until });
+            }
+        }
+        let row = mail_departure::ActiveModel {
+            id: NotSet,
+            class: Set(class.as_str().to_owned()),
+            mailbox: Set(mailbox),
+            host_id: Set(due.mail.host.map(|host| host.0)),
+            ends_at: Set(now + SPAN),
+        };
+        let id = mail_departure::Entity::insert(row).exec(&tx).await?.last_insert_id;
+        let mut body = Some(due.mail.body.clone());
+        if due.mail.at_most_once {
+            let marked = mail_outbox::Entity::update_many()
+                .col_expr(mail_outbox::Column::DueAt, millis(due.mail.expires_at).into())
+                .filter(mail_outbox::Column::Id.eq(due.id))
+                .filter(mail_outbox::Column::Attempts.eq(i64::from(due.attempts) + 1))
+                .exec(&tx)
+                .await?;
+            if marked.rows_affected == 0 {
+                return Ok(Departure::Gone);
+            }
+            body = mail_outbox::Entity::find_by_id(due.id)
+                .select_only()
+                .column(mail_outbox::Column::Body)
+                .into_tuple()
+                .one(&tx)
+                .await?;
+        }
+        let Some(body) = body else { return Ok(Departure::Gone) };
+        tx.commit().await?;
+        Ok(Departure::Leaves { id, body })
+    }
+
+    /// Stops counting an e-mail that certainly has not left.
+    pub async fn undo_departure(&self, id: i64) -> Result<(), StoreError> {
+        self.run(|| mail_departure::Entity::delete_by_id(id).exec(&self.writer)).await?;
+        Ok(())
+    }
+
+    /// Delays an e-mail that a limit holds back, and all others that are due and that the same limit holds back, until the limit
+    /// permits them or they expire. Returns how many.
+    pub async fn delay_mails(
+        &self,
+        due: &DueMail,
+        scope: MailScope,
+        until: DateTime<Utc>,
+        now: DateTime<Utc>,
+    ) -> Result<u64, StoreError> {
+        use mail_outbox::Column::{DueAt, ExpiresAt, HostId, Id, Kind, Mailbox};
+        let (now, until) = (millis(now), millis(until));
+        let held_back = Condition::all()
+            .add(DueAt.lte(now))
+            .add(Kind.is_in(due.mail.kind.class().kinds()))
+            .add_option((scope == MailScope::Mailbox).then(|| Mailbox.eq(mailbox_key(&due.mail.recipient))))
+            .add_option((scope == MailScope::Host).then(|| HostId.eq(due.mail.host.map(|host| host.0))));
+        let is_late = Expr::col(ExpiresAt).lt(until);
+        let delayed = self
+            .run(|| {
+                mail_outbox::Entity::update_many()
+                    .col_expr(
+                        DueAt,
+                        Expr::case(is_late.clone(), Expr::col(ExpiresAt)).finally(Expr::value(until)).into(),
+                    )
+                    .filter(Condition::any().add(Id.eq(due.id)).add(held_back.clone()))
+                    .exec(&self.writer)
+            })
+            .await?;
+        Ok(delayed.rows_affected)
+    }
+}
+
+fn is_counted(scope: MailScope, class: MailClass, mailbox: &str, host: Option<HostId>) -> Condition {
+    use mail_departure::Column;
+    let of_class = Condition::all().add(Column::Class.eq(class.as_str()));
+    match scope {
+        MailScope::Mailbox => of_class.add(Column::Mailbox.eq(mailbox)),
+        MailScope::Host => of_class.add(Column::HostId.eq(host.map(|host| host.0))),
+        MailScope::Installation => of_class,
+    }
+}
+
+/// When fewer than `quota` of these departures count; `None` if that is so now. Rows that end too late were written by a clock
+/// that was ahead.
+async fn reached_until(
+    tx: &DatabaseTransaction,
+    counted: Condition,
+    quota: u32,
+    now: DateTime<Utc>,
+) -> Result<Option<DateTime<Utc>>, DbErr> {
+    use mail_departure::Column::EndsAt;
+    mail_departure::Entity::find()
+        .select_only()
+        .column(EndsAt)
+        .filter(counted.add(EndsAt.gt(now)).add(EndsAt.lte(now + SPAN)))
+        .order_by_desc(EndsAt)
+        .offset(u64::from(quota).saturating_sub(1))
+        .limit(1)
+        .into_tuple()
+        .one(tx)
+        .await
+}

@@ -1,0 +1,15 @@
+//! One row a class of e-mail: the lock under which its departures are counted.
+
+use sea_orm::entity::prelude::*;
+
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "mail_class")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub class: String,
+}
+
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}

@@ -1,0 +1,22 @@
+//! Whether a mailbox agreed to e-mail from a host. One row a pair, kept for good: nobody is asked twice.
+
+use sea_orm::entity::prelude::*;
+
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "mail_consent")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub host_id: i64,
+    /// Digest of the canonical mailbox.
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub mailbox: String,
+    /// When the request was written; null for pairs that were e-mailed before consent was asked for.
+    pub asked_at: Option<DateTimeUtc>,
+    pub granted_at: Option<DateTimeUtc>,
+    pub withdrawn_at: Option<DateTimeUtc>,
+}
+
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}

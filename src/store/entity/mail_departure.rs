@@ -1,0 +1,22 @@
+//! An e-mail that left within the last hour. Limits count these rows.
+
+use sea_orm::entity::prelude::*;
+
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "mail_departure")]
+pub struct Model {
+    #[sea_orm(primary_key)]
+    pub id: i64,
+    pub class: String,
+    /// Digest of the canonical mailbox.
+    pub mailbox: String,
+    /// On whose behalf it was sent.
+    pub host_id: Option<i64>,
+    /// When it no longer counts.
+    pub ends_at: DateTimeUtc,
+}
+
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}

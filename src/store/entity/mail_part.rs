@@ -1,0 +1,20 @@
+//! The text of one room in a waiting e-mail. The e-mail's body holds the texts of its parts, in the order of the rooms.
+
+use sea_orm::entity::prelude::*;
+
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "mail_part")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub mail_id: i64,
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub chatroom_id: i64,
+    /// The newest message in it.
+    pub last_seq: i64,
+    pub text: String,
+}
+
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}

@@ -1,0 +1,397 @@
+//! Consent, digests and limits of e-mail.
+
+use migration::{Migrator, MigratorTrait as _};
+use sea_orm::ConnectionTrait as _;
+
+use super::notifications::{Write, consents, due, from_host, mails, miss, settle, settle_all, write_of};
+use super::*;
+use crate::domain::{HostId, RoomChange};
+use crate::store::{
+    ConsentPair, Departure, DueMail, MailKind, MailPart, MailQuotas, MailScope, OutgoingMail, Settled, Verification,
+    mailbox_key,
+};
+
+on_every_database!(
+    a_mailbox_is_asked_once_and_consent_releases_what_waits,
+    of_rooms_and_nodes_that_ask_at_the_same_time_one_asks,
+    a_mailbox_is_asked_five_times_in_a_month,
+    withdrawal_ends_e_mail_from_all_rooms_of_a_host_until_consent_is_given_again,
+    a_request_that_never_left_may_be_made_again,
+    pairs_that_were_mailed_before_the_rule_have_consent,
+    a_host_gets_one_digest_for_all_rooms_and_the_next_a_quarter_of_an_hour_later,
+    rows_of_an_earlier_release_are_in_the_digest,
+    no_e_mail_holds_text_of_a_room_that_was_left,
+    no_e_mail_holds_text_that_retention_has_taken,
+    limits_hold_for_all_nodes_together,
+    a_flood_of_one_host_delays_no_e_mail_of_others,
+    an_e_mail_that_did_not_leave_is_not_counted,
+);
+
+const ADDRESS: &str = "guest@mail.example";
+
+async fn another_host(store: &Store, name: &str) -> Host {
+    store.create_host(new_host(&format!("{name}@shop.example")), noon()).await.unwrap()
+}
+
+/// A room whose guest left an address.
+async fn a_room_with(store: &Store, host: &Host, address: &str) -> Room {
+    let room = a_room(store, host).await;
+    assert!(store.set_contact(room.id, address, "en", later(0)).await.unwrap());
+    room
+}
+
+fn pair(host: &Host, address: &str) -> ConsentPair {
+    ConsentPair { host: host.id, mailbox: mailbox_key(address) }
+}
+
+async fn a_mailbox_is_asked_once_and_consent_releases_what_waits(store: Store, _url: String) {
+    let host = a_host(&store).await;
+    let rooms = [a_room_with(&store, &host, ADDRESS).await, a_room_with(&store, &host, "Guest+2@mail.example").await];
+    miss(&store, from_host(rooms[0].id, 1, "one")).await;
+    miss(&store, from_host(rooms[0].id, 2, "two")).await;
+    assert_eq!(settle(&store, 61, false).await, Settled::Asked);
+    let mail = write_of(&store).await;
+    assert_eq!((mail.kind, mail.recipient.as_str(), mail.body.as_str()), (MailKind::Consent, ADDRESS, "consent?"));
+    miss(&store, from_host(rooms[0].id, 70, "three")).await;
+    assert_eq!(due(&store, 3_000).await, [], "nothing else happens in this absence");
+    // Another room, another spelling: the same mailbox.
+    miss(&store, from_host(rooms[1].id, 100, "elsewhere")).await;
+    assert_eq!(settle(&store, 160, false).await, Settled::Unconsented);
+    // Back, and away again.
+    store.see_guest(rooms[0].id, 70, later(200_000)).await.unwrap();
+    miss(&store, from_host(rooms[0].id, 300, "four")).await;
+    assert_eq!(settle(&store, 360, false).await, Settled::Unconsented);
+    assert_eq!(mails(&store).await, []);
+
+    let other = another_host(&store, "other").await;
+    assert_eq!(store.grant_consent(&pair(&other, ADDRESS), later(400_000)).await.unwrap(), 0, "another host's");
+    assert_eq!(store.grant_consent(&pair(&host, "GUEST@mail.example"), later(400_000)).await.unwrap(), 2);
+    assert_eq!(store.grant_consent(&pair(&host, ADDRESS), later(400_000)).await.unwrap(), 0, "once");
+    for due in due(&store, 400).await {
+        let settled = store.settle_notification(&due, false, later(400_000), &Write).await.unwrap();
+        assert_eq!(settled, Settled::Mailed);
+    }
+    let mut bodies: Vec<String> = mails(&store).await.into_iter().map(|mail| mail.body).collect();
+    bodies.sort();
+    assert_eq!(bodies, ["elsewhere", "four"]);
+}
+
+async fn of_rooms_and_nodes_that_ask_at_the_same_time_one_asks(store: Store, _url: String) {
+    let host = a_host(&store).await;
+    for at in 0..6 {
+        let room = a_room_with(&store, &host, &format!("guest+{at}@mail.example")).await;
+        miss(&store, from_host(room.id, 1, "one")).await;
+    }
+    let due = due(&store, 61).await;
+    let settled = due.iter().map(|due| store.settle_notification(due, false, later(61_000), &Write));
+    let settled = futures_util::future::join_all(settled).await;
+    let asked = settled.into_iter().filter(|settled| settled.as_ref().is_ok_and(|settled| *settled == Settled::Asked));
+    assert_eq!((asked.count(), mails(&store).await.len()), (1, 1));
+}
+
+async fn a_mailbox_is_asked_five_times_in_a_month(store: Store, _url: String) {
+    let mut rooms = Vec::new();
+    for at in 0..8 {
+        let host = another_host(&store, &format!("host{at}")).await;
+        rooms.push(a_room_with(&store, &host, "g.uest+x@gmail.com").await);
+    }
+    for room in &rooms {
+        miss(&store, from_host(room.id, 1, "one")).await;
+    }
+    // Of hosts that ask at the same time, too.
+    let now = due(&store, 61).await;
+    let settled = now.iter().map(|due| store.settle_notification(due, false, later(61_000), &Write));
+    futures_util::future::join_all(settled).await;
+    for due in due(&store, 61).await {
+        store.settle_notification(&due, false, later(61_000), &Write).await.unwrap();
+    }
+    assert_eq!(mails(&store).await.len(), 5);
+    let a_month_later = 31 * 86_400;
+    for room in &rooms {
+        store.see_guest(room.id, 1, later(1_000_000)).await.unwrap();
+        miss(&store, from_host(room.id, a_month_later, "again")).await;
+    }
+    for due in due(&store, i64::try_from(a_month_later).unwrap() + 60).await {
+        let now = later(1_000 * (i64::try_from(a_month_later).unwrap() + 60));
+        store.settle_notification(&due, false, now, &Write).await.unwrap();
+    }
+    let waiting = store.waiting_mails().await.unwrap();
+    assert_eq!(waiting, 3, "those that have not asked yet; none asks twice");
+}
+
+async fn withdrawal_ends_e_mail_from_all_rooms_of_a_host_until_consent_is_given_again(store: Store, _url: String) {
+    let (host, other) = (a_host(&store).await, another_host(&store, "other").await);
+    let rooms = [a_room_with(&store, &host, ADDRESS).await, a_room_with(&store, &host, ADDRESS).await];
+    let elsewhere = a_room_with(&store, &other, ADDRESS).await;
+    for host in [&host, &other] {
+        consents(&store, host, ADDRESS).await;
+    }
+    for room in [&rooms[0], &elsewhere] {
+        miss(&store, from_host(room.id, 1, "one")).await;
+    }
+    for due in due(&store, 61).await {
+        store.settle_notification(&due, false, later(61_000), &Write).await.unwrap();
+    }
+    assert_eq!(store.waiting_mails().await.unwrap(), 2);
+    store.withdraw_consent(&pair(&host, "Guest@mail.example"), later(62_000)).await.unwrap();
+    assert_eq!(store.waiting_mails().await.unwrap(), 1, "what waited is not sent");
+    assert_eq!(write_of(&store).await.host, Some(other.id));
+    miss(&store, from_host(rooms[1].id, 100, "two")).await;
+    assert_eq!(settle(&store, 160, false).await, Settled::Unwanted);
+    // The address was left again, which is no consent, and nobody is asked twice.
+    assert!(store.set_contact(rooms[1].id, "guest+new@mail.example", "en", later(200_000)).await.unwrap());
+    miss(&store, from_host(rooms[1].id, 300, "three")).await;
+    assert_eq!(settle(&store, 360, false).await, Settled::Unwanted);
+    store.grant_consent(&pair(&host, ADDRESS), later(400_000)).await.unwrap();
+    store.see_guest(rooms[1].id, 300, later(410_000)).await.unwrap();
+    miss(&store, from_host(rooms[1].id, 500, "four")).await;
+    assert_eq!(settle(&store, 560, false).await, Settled::Mailed);
+    assert_eq!(write_of(&store).await.body, "four");
+}
+
+async fn a_request_that_never_left_may_be_made_again(store: Store, _url: String) {
+    let host = a_host(&store).await;
+    let room = a_room_with(&store, &host, ADDRESS).await;
+    for (seq, expected) in [(1, Settled::Asked), (100, Settled::Asked)] {
+        miss(&store, from_host(room.id, seq, "one")).await;
+        assert_eq!(settle(&store, i64::try_from(seq).unwrap() + 60, false).await, expected);
+        store.see_guest(room.id, seq, later(90_000)).await.unwrap();
+        let taken = take(&store, 200).await.remove(0);
+        store.drop_mail(&taken).await.unwrap();
+    }
+    miss(&store, from_host(room.id, 200, "one")).await;
+    assert_eq!(settle(&store, 260, false).await, Settled::Asked);
+    let taken = take(&store, 300).await.remove(0);
+    assert_eq!(taken.mail.kind, MailKind::Consent);
+    store.remove_mail(taken.id).await.unwrap();
+    store.see_guest(room.id, 200, later(300_000)).await.unwrap();
+    miss(&store, from_host(room.id, 400, "one")).await;
+    assert_eq!(settle(&store, 460, false).await, Settled::Unconsented, "it has left");
+}
+
+async fn pairs_that_were_mailed_before_the_rule_have_consent(store: Store, _url: String) {
+    Migrator::down(store.connection(), Some(1)).await.unwrap();
+    let run = async |sql: String| store.connection().execute_unprepared(&sql).await.unwrap();
+    for (id, host, address, mailed) in [
+        (1, 7, "'Old.Guest+1@GMail.com'", "'2026-01-01 00:00:00'"),
+        (2, 7, "'oldguest@gmail.com'", "'2026-01-02 00:00:00'"),
+        (3, 7, "'new@mail.example'", "NULL"),
+        (4, 7, "NULL", "'2026-01-01 00:00:00'"),
+    ] {
+        run(format!(
+            "INSERT INTO chatroom (id, host_id, guest, name, created_at, updated_at, guest_email) VALUES ({id}, {host}, 'x', \
+             '{id:0>22}', '2026-01-01 00:00:00', '2026-01-01 00:00:00', {address})"
+        ))
+        .await;
+        for to_host in [0, 1] {
+            run(format!(
+                "INSERT INTO notification (chatroom_id, to_host, first_seq, since, mailed_at) VALUES ({id}, {to_host}, 1, \
+                 '2026-01-01 00:00:00', {mailed})"
+            ))
+            .await;
+        }
+    }
+    Migrator::up(store.connection(), None).await.unwrap();
+    let tx = store.begin().await.unwrap();
+    let mut given = Vec::new();
+    for address in ["oldguest@gmail.com", "new@mail.example", "other@mail.example"] {
+        let pair = ConsentPair { host: HostId(7), mailbox: mailbox_key(address) };
+        let consent = crate::store::consents::consent(&tx, &pair, noon()).await.unwrap();
+        given.push(consent == crate::store::consents::Consent::Given);
+    }
+    assert_eq!(given, [true, false, false]);
+}
+
+async fn a_host_gets_one_digest_for_all_rooms_and_the_next_a_quarter_of_an_hour_later(store: Store, _url: String) {
+    let host = a_host(&store).await;
+    let mut rooms = Vec::new();
+    for at in 0..60 {
+        let room = a_room(&store, &host).await;
+        miss(&store, message(room.id, 1 + at / 2, &format!("m{at}"))).await;
+        rooms.push(room);
+    }
+    assert_eq!(settle_all(&store, 61, false).await, vec![Settled::Mailed; 60]);
+    let mail = write_of(&store).await;
+    assert!(mail.body.starts_with("m0m1") && mail.body.ends_with("m9 and 50 rooms"), "{}", mail.body);
+    // No room twice in one absence.
+    miss(&store, message(rooms[0].id, 100, "more")).await;
+    assert_eq!(due(&store, 80_000).await, []);
+    // A new room waits for the next digest, with one whose host was back.
+    let new = a_room(&store, &host).await;
+    miss(&store, message(new.id, 100, "new")).await;
+    store.check_room(rooms[1].id, 100, later(150_000)).await.unwrap();
+    miss(&store, message(rooms[1].id, 200, "back")).await;
+    let ids: Vec<_> = due(&store, 300).await.iter().map(|due| due.chatroom).collect();
+    assert_eq!(ids, [new.id, rooms[1].id]);
+    assert!(store.defer_digest(host.id, &ids, later(300_000)).await.unwrap());
+    assert_eq!(due(&store, 960).await, []);
+    assert_eq!(settle_all(&store, 961, false).await, [Settled::Mailed, Settled::Mailed]);
+    let mail = write_of(&store).await;
+    assert_eq!(mail.body, "backnew");
+    assert!(!store.defer_digest(host.id, &ids, later(2_000_000)).await.unwrap());
+    // What another host is e-mailed about is nothing to this one.
+    let other = another_host(&store, "other").await;
+    let room = a_room(&store, &other).await;
+    miss(&store, message(room.id, 1_000, "other")).await;
+    assert_eq!(settle(&store, 1_060, false).await, Settled::Mailed);
+}
+
+async fn rows_of_an_earlier_release_are_in_the_digest(store: Store, _url: String) {
+    let host = a_host(&store).await;
+    let room = a_room(&store, &host).await;
+    miss(&store, message(room.id, 1, "one")).await;
+    store.connection().execute_unprepared("UPDATE notification SET host_id = NULL").await.unwrap();
+    let found = due(&store, 61).await;
+    assert_eq!(found[0].host, Some(host.id));
+    let rooms: Vec<_> = found.into_iter().map(|due| (false, due)).collect();
+    store.settle_host(host.id, &rooms, later(61_000), &Write).await.unwrap();
+    assert_eq!(write_of(&store).await.body, "one");
+}
+
+async fn no_e_mail_holds_text_of_a_room_that_was_left(store: Store, _url: String) {
+    let host = a_host(&store).await;
+    consents(&store, &host, ADDRESS).await;
+    let rooms = [a_room_with(&store, &host, ADDRESS).await, a_room(&store, &host).await, a_room(&store, &host).await];
+    // Each text begins the next.
+    for (room, text) in rooms.iter().zip(["x", "xx", "xxx"]) {
+        miss(&store, message(room.id, 1, text)).await;
+    }
+    assert_eq!(settle_all(&store, 61, false).await, vec![Settled::Mailed; 3]);
+    miss(&store, from_host(rooms[0].id, 2, "to the guest")).await;
+    assert_eq!(settle(&store, 70, false).await, Settled::Mailed);
+    assert_eq!(store.waiting_mails().await.unwrap(), 2);
+    store.change_room(rooms[0].name, RoomChange::Delete, later(71_000)).await.unwrap();
+    assert_eq!(store.waiting_mails().await.unwrap(), 1);
+    // One that was taken before leaves as it is now.
+    let taken = take(&store, 72).await.remove(0);
+    assert_eq!(taken.mail.body, "xxxxx");
+    store.change_room(rooms[2].name, RoomChange::Delete, later(73_000)).await.unwrap();
+    let departure = store.depart(&taken, &MailQuotas::default(), later(74_000)).await.unwrap();
+    assert!(matches!(departure, Departure::Leaves { ref body, .. } if body == "xx"), "{departure:?}");
+    store.change_room(rooms[1].name, RoomChange::Delete, later(75_000)).await.unwrap();
+    assert_eq!(store.waiting_mails().await.unwrap(), 0);
+    let departure = store.depart(&taken, &MailQuotas::default(), later(76_000)).await.unwrap();
+    assert_eq!(departure, Departure::Gone);
+}
+
+async fn no_e_mail_holds_text_that_retention_has_taken(store: Store, _url: String) {
+    let host = a_host(&store).await;
+    let (old, kept) = (a_room(&store, &host).await, a_room(&store, &host).await);
+    miss(&store, message(old.id, 1, "old")).await;
+    miss(&store, message(kept.id, 1, "kept")).await;
+    assert_eq!(settle_all(&store, 61, false).await, vec![Settled::Mailed; 2]);
+    store.change_room(old.name, RoomChange::Close, later(62_000)).await.unwrap();
+    assert_eq!(store.purge_rooms(later(63_000), 10).await.unwrap(), 1);
+    for room in store.purged_rooms(10).await.unwrap() {
+        while store.delete_messages(room.id, 10).await.unwrap() > 0 {}
+        assert!(store.finish_purge(room).await.unwrap());
+    }
+    assert_eq!(write_of(&store).await.body, "kept");
+}
+
+async fn take(store: &Store, seconds: i64) -> Vec<DueMail> {
+    store.take_due_mails(1_000, later(seconds * 1_000), later(seconds * 1_000 + 300_000)).await.unwrap()
+}
+
+/// Puts an e-mail into the outbox as the first e-mail of a sign-up.
+async fn write_mail(store: &Store, ticket: &str, kind: MailKind, host: Option<HostId>, recipient: &str) {
+    let mail = OutgoingMail {
+        recipient: recipient.to_owned(),
+        subject: "News".into(),
+        body: "text".into(),
+        expires_at: later(86_400_000),
+        at_most_once: kind != MailKind::Account,
+        unsubscribe_url: None,
+        kind,
+        host,
+        parts: Vec::<MailPart>::new(),
+    };
+    let verification = Verification {
+        ticket: format!("{ticket:0>22}"),
+        email: recipient.to_owned(),
+        code_hash: "0".repeat(64),
+        expires_at: later(300_000),
+    };
+    store.begin_verification(&verification, &mail, later(0)).await.unwrap();
+}
+
+/// Lets everything leave that is due, as a node does. Returns to whom.
+async fn send(store: &Store, quotas: &MailQuotas, seconds: i64) -> Vec<String> {
+    let mut sent = Vec::new();
+    for due in take(store, seconds).await {
+        match store.depart(&due, quotas, later(seconds * 1_000)).await.unwrap() {
+            Departure::Leaves { .. } => {
+                store.remove_mail(due.id).await.unwrap();
+                sent.push(due.mail.recipient);
+            }
+            Departure::Limited { scope, until } => {
+                store.delay_mails(&due, scope, until, later(seconds * 1_000)).await.unwrap();
+            }
+            Departure::Gone => {}
+        }
+    }
+    sent
+}
+
+async fn limits_hold_for_all_nodes_together(store: Store, url: String) {
+    let quotas = MailQuotas { per_mailbox: Some(3), per_host: None, total: Some(7) };
+    for at in 0..6 {
+        write_mail(&store, &format!("a{at}"), MailKind::Account, None, &format!("victim+{at}@mail.example")).await;
+    }
+    for at in 0..6 {
+        write_mail(&store, &format!("b{at}"), MailKind::Account, None, &format!("guest{at}@mail.example")).await;
+    }
+    let second = Store::connect(&url).await.unwrap();
+    let (a, b) = tokio::join!(send(&store, &quotas, 10), send(&second, &quotas, 10));
+    let sent = [a, b].concat();
+    assert!(sent.iter().filter(|to| to.starts_with("victim")).count() <= 3, "{sent:?}");
+    assert_eq!(sent.len(), 7, "{sent:?}");
+    assert_eq!(send(&store, &quotas, 3_000).await, [""; 0], "delayed for an hour");
+    let mut left = sent.len();
+    for seconds in [3_700, 7_400, 11_100] {
+        let sent = send(&second, &quotas, seconds).await;
+        assert!(sent.iter().filter(|to| to.starts_with("victim")).count() <= 3 && sent.len() <= 7, "{sent:?}");
+        left += sent.len();
+    }
+    assert_eq!((left, store.waiting_mails().await.unwrap()), (12, 0), "none is lost");
+    second.close().await;
+}
+
+async fn a_flood_of_one_host_delays_no_e_mail_of_others(store: Store, _url: String) {
+    let quotas = MailQuotas { per_mailbox: Some(2), per_host: Some(5), total: Some(20) };
+    let (flood, host) = (HostId(1), HostId(2));
+    for at in 0..50 {
+        write_mail(&store, &format!("f{at}"), MailKind::Consent, Some(flood), &format!("{at}@stranger.example")).await;
+    }
+    // One mailbox, of which the flood takes all that its class may have.
+    for at in 0..5 {
+        write_mail(&store, &format!("v{at}"), MailKind::GuestDigest, Some(flood), "dev@shop.example").await;
+    }
+    write_mail(&store, "g", MailKind::GuestDigest, Some(host), "guest@mail.example").await;
+    write_mail(&store, "h", MailKind::HostDigest, Some(flood), "dev@shop.example").await;
+    write_mail(&store, "p", MailKind::Account, None, "dev@shop.example").await;
+    let sent = send(&store, &quotas, 10).await;
+    assert_eq!(sent.len(), 5 + 3, "{sent:?}");
+    assert_eq!(sent[5..], ["guest@mail.example", "dev@shop.example", "dev@shop.example"]);
+    // What is held back does not even have to be looked at before its time.
+    assert_eq!(take(&store, 3_600).await, []);
+    assert_eq!(send(&store, &quotas, 3_610).await.len(), 5);
+    // What cannot leave before it expires is due then, to be dropped.
+    let held = take(&store, 7_300).await.remove(0);
+    let scope = MailScope::Host;
+    assert!(store.delay_mails(&held, scope, later(90_000_000), later(7_300_000)).await.unwrap() >= 1);
+    assert!(take(&store, 86_400).await.iter().any(|due| due.id == held.id));
+}
+
+async fn an_e_mail_that_did_not_leave_is_not_counted(store: Store, _url: String) {
+    let quotas = MailQuotas { per_mailbox: Some(1), ..MailQuotas::default() };
+    write_mail(&store, "a", MailKind::Account, None, "dev@shop.example").await;
+    let taken = take(&store, 1).await.remove(0);
+    for _ in 0..3 {
+        let departure = store.depart(&taken, &quotas, later(1_000)).await.unwrap();
+        let Departure::Leaves { id, .. } = departure else { panic!("{departure:?}") };
+        let over = store.depart(&taken, &quotas, later(1_000)).await.unwrap();
+        assert_eq!(over, Departure::Limited { scope: MailScope::Mailbox, until: later(3_601_000) });
+        store.undo_departure(id).await.unwrap();
+    }
+}
