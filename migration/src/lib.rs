@@ -17,6 +17,7 @@ mod m20261127_000009_webhooks;
 mod m20261130_000010_installation;
 mod m20261130_000011_write_probe;
 mod m20261130_000012_seen;
+mod m20261130_000015_room_list;
 mod schema;
 mod state;
 
@@ -42,6 +43,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261130_000010_installation::Migration),
             Box::new(m20261130_000011_write_probe::Migration),
             Box::new(m20261130_000012_seen::Migration),
+            Box::new(m20261130_000015_room_list::Migration),
         ]
     }
 }

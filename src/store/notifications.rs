@@ -11,7 +11,7 @@ use super::messages::to_message;
 use super::outbox::insert_mail;
 use super::rooms::to_room;
 use super::{OutgoingMail, Store, StoreError, from_column, millis, to_column, unattended};
-use crate::domain::{ChatroomId, Host, Message, Room, RoomName, Seq, Side};
+use crate::domain::{ChatroomId, Host, Message, Room, RoomName, Seq, Side, WireOffset};
 
 /// The most messages that a mail shows.
 pub const EXCERPT: usize = 10;
@@ -207,7 +207,8 @@ async fn digest(
         .add(chat_message::Column::IsHost.eq(!known.to_host));
     let missed = chat_message::Entity::find().filter(seen.missed(of_others));
     let rows = missed.order_by_asc(chat_message::Column::Seq).limit(EXCERPT as u64 + 1).all(tx).await?;
-    let mut messages = rows.into_iter().map(to_message).collect::<Result<Vec<_>, _>>()?;
+    let mut messages = // No e-mail shows a wall clock.
+        rows.into_iter().map(|row| to_message(row, WireOffset::default())).collect::<Result<Vec<_>, _>>()?;
     if messages.is_empty() {
         return Ok(Err(Settled::Read));
     }
