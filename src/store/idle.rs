@@ -12,7 +12,7 @@ use super::rooms::to_room;
 use super::{Store, StoreError, millis};
 use crate::domain::Room;
 
-/// `last_seq = 0`, as the index has it. No column of the entity: nobody writes it.
+/// `last_seq = 0`, as the index has it. Not a column of the entity: it is never written.
 const IS_EMPTY: &str = "is_empty";
 
 impl Store {

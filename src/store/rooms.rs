@@ -8,8 +8,8 @@ use sea_orm::ActiveValue::NotSet;
 use sea_orm::sea_query::IntoCondition;
 use sea_orm::sea_query::{Expr, LikeExpr};
 use sea_orm::{
-    ActiveModelTrait, ColumnTrait, Condition, DbErr, EntityTrait, ExprTrait, PaginatorTrait, QueryFilter, QueryOrder,
-    QuerySelect, Select, SqlErr,
+    ActiveModelTrait, ColumnTrait, Condition, DbErr, EntityTrait, ExprTrait, QueryFilter, QueryOrder, QuerySelect,
+    Select, SqlErr,
 };
 
 use super::entity::chatroom;
@@ -203,22 +203,21 @@ impl Store {
     }
 
     async fn count_rooms(&self, host: HostId, filter: &RoomFilter, listed: &Listed) -> Result<u64, StoreError> {
-        let first = listed.select().column(chatroom::Column::Id).limit(COUNTED + 1);
-        let count = self.run(|| first.clone().count(&self.reader)).await?;
-        if count <= COUNTED {
-            return Ok(count);
-        }
-        let all = async {
-            let all = listed.select().column_as(chatroom::Column::Id.count(), "rooms");
+        let all = listed.select().column_as(chatroom::Column::Id.count(), "rooms");
+        let count = async {
             let counted: Option<i64> = self.run(|| all.clone().into_tuple().one(&self.reader)).await?;
-            Ok(counted.map_or(count, from_column))
+            Ok(counted.map_or(0, from_column))
         };
-        let counted = self.shared.room_counts.try_get_with((host, filter.clone()), all).await;
+        let beyond = listed.select().column(chatroom::Column::Id).offset(COUNTED);
+        if self.run(|| beyond.clone().into_tuple::<i64>().one(&self.reader)).await?.is_none() {
+            return count.await;
+        }
+        let counted = self.shared.room_counts.try_get_with((host, filter.clone()), count).await;
         counted.map_err(|error: Arc<StoreError>| (*error).clone())
     }
 }
 
-/// How many rooms of a list are counted at each call.
+/// The longest list that is counted at each call.
 const COUNTED: u64 = 10_000;
 
 /// How many rooms of a search are sorted rather than walked to.

@@ -77,7 +77,7 @@ export class ConversationView {
     if (!matchMedia("(pointer: coarse)").matches) this.text.focus();
   }
 
-  /** Whoever does not look, or has left the desk, has not read what arrives. */
+  /** What arrives while the page is hidden, or the host is idle, is not read. */
   showAway() {
     this.talk.setAway(document.hidden || Date.now() - this.usedAt >= IDLE_MS);
   }
