@@ -171,7 +171,7 @@ pub async fn build(config: Config) -> Result<App, AppError> {
         .map_err(|error| AppError::Url { flag: "media-url", problem: format!("{}: {error}", config.media) })?;
     let skew = Skew::new(store.clone(), redis.clone());
     let clock: Arc<dyn Clock> = skew.as_ref().map_or_else(|| Arc::new(SystemClock), Skew::clock);
-    let store = store.with_clock(clock.clone());
+    let store = store.with_clock(clock.clone()).with_wire(config.wire_offset);
     let webhook_sender = webhooks::Sender::new(allowed(&config.webhook_private), clock.clone())
         .map_err(|error| AppError::Tls(error.to_string()))?;
     Ok(App { config, store, redis, mail, media, webhook_sender, lock, clock, skew, chance })
@@ -196,6 +196,7 @@ impl App {
         match &self.redis {
             Some(redis) => {
                 let broker = RedisBroker::new(redis.clone(), self.chance.clone(), self.config.redis_wait)
+                    .with_wire(self.config.wire_offset)
                     .with_capacity(self.config.capacity);
                 let broker = Arc::new(broker);
                 let presence = Arc::new(RedisPresence::new(redis.clone()));

@@ -104,6 +104,17 @@ pub enum Outcome {
     Full,
 }
 
+/// Connections of one node in a room.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemberCounts {
+    /// Of guests.
+    pub guests: u32,
+    /// Of hosts who are present: messages count as read, and cause no e-mail.
+    pub hosts: u32,
+    /// Of hosts who are away.
+    pub away: u32,
+}
+
 /// A room as the broker has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RoomStatus {
@@ -121,8 +132,34 @@ pub struct RoomStatus {
     pub archived: Seq,
     /// Guests in the room, on all nodes that are alive.
     pub guests: u32,
-    /// Hosts in the room, likewise.
+    /// Connections of hosts who are present, likewise.
     pub hosts: u32,
+    /// Connections of hosts who are away, likewise.
+    pub away: u32,
+}
+
+/// Messages of a room that its row in SQL does not count yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TailQuery {
+    /// The room.
+    pub room: RoomName,
+    /// The row counts what is up to here.
+    pub after: Seq,
+    /// The newest message that is visible.
+    pub through: Seq,
+    /// The host has seen the messages up to here.
+    pub seen: Seq,
+    /// Without a number: the host has seen the messages accepted until then.
+    pub seen_at: Option<DateTime<Utc>>,
+}
+
+/// The answer to a [`TailQuery`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tail {
+    /// The newest message.
+    pub newest: LogEntry,
+    /// How many messages of the guest the host has not seen.
+    pub unread: u64,
 }
 
 /// What a room is made of when the broker does not have it: read from SQL under a [`Ticket`].
@@ -253,21 +290,41 @@ pub trait Broker: Send + Sync + 'static {
     /// Says that a room was deleted, as SQL has no row of it.
     async fn bury(&self, room: RoomName) -> Result<(), Unavailable>;
 
-    /// Sets how many guests and hosts this node has in a room, in absolute numbers. `None`: the room must be seeded first.
-    async fn set_members(&self, room: RoomName, guests: u32, hosts: u32) -> Result<Option<RoomStatus>, Unavailable>;
+    /// Begins to delete a room that never had a message: from now on it takes none. `false`, without an effect: it has a message by
+    /// now, or a connection is in it. `version` is that of the deletion, which SQL follows with.
+    async fn bury_empty(&self, _room: RoomName, _version: u64) -> Result<bool, Unavailable> {
+        Ok(false)
+    }
 
-    /// [`set_members`](Self::set_members) and, in the same round trip, the newest of the log, descending, at most `newest`: all
+    /// Sets how many connections this node has in a room, in absolute numbers. `None`: the room must be seeded first.
+    async fn set_counts(&self, room: RoomName, counts: MemberCounts) -> Result<Option<RoomStatus>, Unavailable>;
+
+    /// [`set_counts`](Self::set_counts) where all hosts are present.
+    async fn set_members(&self, room: RoomName, guests: u32, hosts: u32) -> Result<Option<RoomStatus>, Unavailable> {
+        self.set_counts(room, MemberCounts { guests, hosts, away: 0 }).await
+    }
+
+    /// [`set_counts`](Self::set_counts) and, in the same round trip, the newest of the log, descending, at most `newest`: all
     /// that a fresh join asks of the broker. What is accepted meanwhile may be in the status and not yet in the log.
     async fn enter(
         &self,
         room: RoomName,
-        guests: u32,
-        hosts: u32,
+        counts: MemberCounts,
         newest: usize,
     ) -> Result<Option<(RoomStatus, Vec<LogEntry>)>, Unavailable>;
 
     /// Rooms as they are; `None` for those that the broker does not have.
     async fn status(&self, rooms: &[RoomName]) -> Result<Vec<Option<RoomStatus>>, Unavailable>;
+
+    /// Rooms of a host with messages that are not in SQL yet, at most `limit` per partition.
+    async fn unarchived_rooms(&self, _host: HostId, _limit: usize) -> Result<Vec<RoomName>, Unavailable> {
+        Ok(Vec::new())
+    }
+
+    /// What SQL does not have of rooms; `None` where nothing was found.
+    async fn tails(&self, queries: &[TailQuery]) -> Result<Vec<Option<Tail>>, Unavailable> {
+        Ok(vec![None; queries.len()])
+    }
 
     /// The log after a number, ascending, at most `limit`. Steps of more than one, and what lies before the first, may be in SQL.
     async fn log_after(&self, room: RoomName, after: Seq, limit: usize) -> Result<Vec<LogEntry>, Unavailable>;

@@ -16,7 +16,7 @@ pub use host::{Host, HostConfig};
 pub use ids::{
     ChatroomId, ConnectionId, HostId, HostUuid, InstallationId, MessageId, NodeId, ParseIdError, RoomName, Seq,
 };
-pub use message::{MAX_MESSAGE_CHARS, Message, Side};
+pub use message::{Message, Side};
 pub use nickname::nickname;
 pub use origin::{InvalidDomain, Origin, normalize_domains};
 pub use room::{Room, RoomChange, RoomCounts, RoomKey, RoomState};

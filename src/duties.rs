@@ -212,6 +212,7 @@ impl Duties {
             return Err(DutyError::ClockSkew);
         }
         match entry.duty {
+            Duty::DeleteEmpty => self.delete_empty(walked, now, batch).await,
             Duty::CloseIdle => self.close_idle(walked, now, batch).await,
             Duty::Purge => Ok(Step::of(self.store.purge_rooms(self.closed_before(now), batch).await?, batch)),
             Duty::DeleteMessages => self.delete_messages(batch).await,
@@ -228,6 +229,10 @@ impl Duties {
     pub async fn count(&self, duty: Duty) -> Result<u64, DutyError> {
         let (store, now) = (&self.store, self.clock.now());
         let counted = match duty {
+            Duty::DeleteEmpty => match self.idle_since(now) {
+                Some(since) => store.count_empty_rooms(since).await?,
+                None => 0,
+            },
             Duty::CloseIdle => match self.idle_since(now) {
                 Some(since) => store.count_idle_rooms(since).await?,
                 None => 0,
@@ -258,6 +263,29 @@ impl Duties {
     /// SPEC 6.5.
     fn idle_since(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         Some(ago(now, self.settings.idle_close?))
+    }
+
+    /// Deletes rooms that never had a message (SPEC 6.6). Without a broker, SQL alone decides: a node that runs disconnects who is in
+    /// such a room.
+    async fn delete_empty(&self, walked: &mut Option<Room>, now: DateTime<Utc>, batch: u64) -> Result<Step, DutyError> {
+        let Some(since) = self.idle_since(now) else { return Ok(Step::of(0, batch)) };
+        let rooms = self.store.empty_rooms(since, walked.as_ref(), batch).await?;
+        let (found, mut deleted) = (rooms.len() as u64, 0);
+        for room in &rooms {
+            if let Some(broker) = &self.broker
+                && !broker.bury_empty(room.name, room.state_version + 1).await?
+            {
+                continue;
+            }
+            if let Some(event) = self.store.delete_empty_room(room.name, now).await? {
+                deleted += 1;
+                if let Some(rooms) = &self.rooms {
+                    rooms.tell(&event).await;
+                }
+            }
+        }
+        *walked = rooms.into_iter().last().or(walked.take());
+        Ok(Step { rows: deleted, more: found >= batch })
     }
 
     /// Closes idle rooms as their hosts would.

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use dashmap::DashMap;
 
-use crate::broker::Publication;
+use crate::broker::{MemberCounts, Publication};
 use crate::clock::Chance;
 use crate::domain::{ConnectionId, HostId, HostUuid, RoomName, Seq, Side};
 use crate::protocol::{Close, frame};
@@ -62,9 +62,14 @@ impl Hub {
 
     /// A handle for a new socket; nobody finds it before [`register`](Self::register).
     pub fn connection(&self, identity: Identity) -> Arc<Connection> {
+        self.connection_with(identity, false)
+    }
+
+    /// Likewise; `extras`: the client asked for the frames of later versions (`?v=2`).
+    pub fn connection_with(&self, identity: Identity, extras: bool) -> Arc<Connection> {
         let id = ConnectionId(self.next_id.fetch_add(1, Ordering::Relaxed));
         // Spread over four seconds, so that those who were closed together do not come back together.
-        Arc::new(Connection::new(id, identity, 1_000 + self.chance.below(4_000) as u16))
+        Arc::new(Connection::new(id, identity, extras, 1_000 + self.chance.below(4_000) as u16))
     }
 
     /// Makes a connection known at its place for as long as the guard lives.
@@ -91,12 +96,17 @@ impl Hub {
         Some(AddressSlot { hub: self.clone(), address })
     }
 
-    /// How many guests and hosts this node has in a room.
-    pub fn members(&self, room: RoomName) -> (u32, u32) {
-        self.rooms.get(&room).map_or((0, 0), |members| {
-            let hosts = members.iter().filter(|member| member.side() == Side::Host).count() as u32;
-            (members.len() as u32 - hosts, hosts)
-        })
+    /// How many connections this node has in a room.
+    pub fn members(&self, room: RoomName) -> MemberCounts {
+        let mut counts = MemberCounts::default();
+        for member in self.rooms.get(&room).iter().flat_map(|members| members.iter()) {
+            match member.side() {
+                Side::Guest => counts.guests += 1,
+                Side::Host if member.is_away() => counts.away += 1,
+                Side::Host => counts.hosts += 1,
+            }
+        }
+        counts
     }
 
     /// How many sockets of a host's own are at his status here.
@@ -137,13 +147,12 @@ impl Hub {
         rooms + self.statuses.iter().map(|entry| of(entry.value())).sum::<u64>()
     }
 
-    /// Hands a passing notice to everybody in a room who is up to date.
+    /// Queues a relayed notice for the connections of a room that asked for such frames and are up to date.
     pub fn notify(&self, room: RoomName, json: &[u8]) {
-        if let Some(members) = self.rooms.get(&room) {
-            let framed = frame::text(json);
-            for member in members.iter() {
-                member.pass(&framed);
-            }
+        let Some(members) = self.rooms.get(&room) else { return };
+        let mut framed: Option<Bytes> = None;
+        for member in members.iter().filter(|member| member.wants_extras()) {
+            member.pass(framed.get_or_insert_with(|| frame::text(json)));
         }
     }
 
@@ -180,10 +189,13 @@ impl Hub {
         }
     }
 
-    /// Ends everybody's socket at a host's status.
-    pub fn end_status(&self, host: HostUuid, close: Close) {
+    /// Closes the status sockets of a host; guests receive a last frame.
+    pub fn end_status(&self, host: HostUuid, last: &[u8], close: Close) {
         if let Some(members) = self.statuses.get(&host) {
-            members.iter().for_each(|member| member.end(close));
+            let framed = frame::text(last);
+            for member in members.iter() {
+                member.end_after_all((member.side() == Side::Guest).then(|| framed.clone()), close);
+            }
         }
     }
 
@@ -368,7 +380,52 @@ mod tests {
         let old = hub.register(Place::Room(room()), hub.connection(Identity::Guest));
         let _new = hub.register(Place::Room(room()), hub.connection(Identity::Guest));
         drop(old);
-        assert_eq!(hub.members(room()), (1, 0));
+        assert_eq!(hub.members(room()), MemberCounts { guests: 1, hosts: 0, away: 0 });
+    }
+
+    #[test]
+    fn a_relayed_notice_is_sent_only_to_connections_that_asked_for_such_frames() {
+        let hub = Hub::new(Chance::from_seed(1));
+        let host = || Identity::Host { host: HostId(1), sid: "a".into() };
+        let connections = [
+            hub.connection(Identity::Guest),
+            hub.connection_with(Identity::Guest, true),
+            hub.connection(host()),
+            hub.connection_with(host(), true),
+        ];
+        let _guards = connections.each_ref().map(|connection| {
+            connection.start_after(0);
+            connection.level(0, 0);
+            hub.register(Place::Room(room()), connection.clone())
+        });
+        hub.notify(room(), b"{}");
+        let received = connections.each_ref().map(|connection| {
+            let mut frames = std::collections::VecDeque::new();
+            connection.take(&mut frames, usize::MAX);
+            frames.len()
+        });
+        assert_eq!(received, [0, 1, 0, 1]);
+        connections[3].set_away(true);
+        assert_eq!(hub.members(room()), MemberCounts { guests: 2, hosts: 1, away: 1 });
+    }
+
+    #[test]
+    fn guests_receive_a_last_status_before_the_close_and_hosts_do_not() {
+        let hub = Hub::new(Chance::from_seed(1));
+        let uuid = HostUuid::from_random([1; 16]);
+        let connections =
+            [hub.connection(Identity::Guest), hub.connection(Identity::Host { host: HostId(1), sid: "a".into() })];
+        let _guards = connections.each_ref().map(|connection| hub.register(Place::Status(uuid), connection.clone()));
+        hub.end_status(uuid, b"{}", Close::Unavailable);
+        // What a pending answer would add is too late.
+        connections[0].push(frame::text(b"late"));
+        let received = connections.each_ref().map(|connection| {
+            let mut frames = std::collections::VecDeque::new();
+            let end = connection.take(&mut frames, usize::MAX);
+            assert_eq!(end, Some(Close::Unavailable));
+            frames.into_iter().map(|framed| frame::payload_of(&framed).to_vec()).collect::<Vec<_>>()
+        });
+        assert_eq!(received, [vec![b"{}".to_vec()], vec![]]);
     }
 
     #[test]

@@ -21,6 +21,7 @@ use crate::inbox::Inbox;
 use crate::protocol::Close;
 use crate::rooms::Rooms;
 use crate::standing::Standing;
+use crate::statuses::Watch;
 
 mod acceptor;
 mod members;
@@ -80,6 +81,8 @@ pub struct Deliveries {
     pub inbox: Inbox,
     /// Who looks again whether hosts may stay, where news about them may have been missed.
     pub standing: Standing,
+    /// Reports to guests that a host no longer shows whether they are online.
+    pub watch: Watch,
     /// Woken by every message, as there is something to write.
     pub archive: Option<Archive>,
     /// What needs a moment runs here.
@@ -93,12 +96,12 @@ impl std::fmt::Debug for Deliveries {
 }
 
 impl Deliveries {
-    /// A host changed his settings: if he no longer shows his status, those who watch it are sent away.
+    /// Closes the status sockets of a host whose settings changed, if the status is switched off.
     fn end_hidden_status(&self, id: HostId) {
-        let (hosts, hub) = (self.hosts.clone(), self.hub.clone());
+        let (hosts, watch) = (self.hosts.clone(), self.watch.clone());
         self.tracker.spawn(async move {
             match hosts.by_id(id).await {
-                Ok(Some(host)) if !host.config.use_online_status => hub.end_status(host.uuid, Close::Unavailable),
+                Ok(Some(host)) if !host.config.use_online_status => watch.hide(host.uuid),
                 Ok(_) => {}
                 Err(error) => tracing::warn!(%error, host = id.0, "whether a host shows his status is not known"),
             }

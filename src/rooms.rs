@@ -4,16 +4,14 @@
 //! event and tells everybody, and the event goes. A node that dies in between loses nothing: any node redoes what is older
 //! than a few seconds ([`Rooms::redo_events`]).
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::{Stream, TryStreamExt as _};
 use moka::future::Cache;
 
-use crate::broker::{Broker, Change, RoomStatus, Unavailable};
+use crate::broker::{Broker, Change, Unavailable};
 use crate::clock::{Chance, Clock};
 use crate::domain::{
     ChatroomId, Host, HostId, Message, Room, RoomChange, RoomName, Seq, WallClock, WireOffset, nickname,
@@ -22,6 +20,7 @@ use crate::history::{History, HistoryError, RoomKey};
 use crate::protocol::chat::closed_frame;
 use crate::store::{NewRoom, PinOutcome, RoomEvent, Store, StoreError};
 
+mod list;
 mod seeding;
 
 pub use crate::store::RoomFilter;
@@ -114,17 +113,6 @@ impl std::fmt::Debug for Rooms {
     }
 }
 
-/// `lastCheckedAt` as clients compare it with `latestMsgAt`, which may be of another clock: a room has unread messages exactly if
-/// it is earlier.
-fn shown_check(room: &Room, unread: u64) -> Option<DateTime<Utc>> {
-    let checked = room.last_checked_at?;
-    Some(match room.latest_msg_at {
-        Some(latest) if unread > 0 => checked.min(latest - TimeDelta::milliseconds(1)),
-        Some(latest) => checked.max(latest),
-        None => checked,
-    })
-}
-
 impl Rooms {
     /// Over a store and a broker. `wire` is where the clients' wall clocks hang.
     pub fn new(
@@ -152,21 +140,6 @@ impl Rooms {
         Ok(self.store.create_room(room, self.clock.now()).await?)
     }
 
-    /// A part of a host's list, and how many rooms it has in all.
-    ///
-    /// # Errors
-    /// [`RoomError::Unavailable`].
-    pub async fn list(
-        &self,
-        host: HostId,
-        filter: RoomFilter,
-        offset: u64,
-        limit: u64,
-    ) -> Result<(u64, Vec<RoomView>), RoomError> {
-        let (count, rooms) = self.store.rooms_of(host, filter, offset, limit).await?;
-        Ok((count, self.views(rooms).await?))
-    }
-
     /// A room of this host.
     ///
     /// # Errors
@@ -174,43 +147,6 @@ impl Rooms {
     pub async fn owned(&self, host: HostId, id: ChatroomId) -> Result<Room, RoomError> {
         let room = self.store.room(id).await?.ok_or(RoomError::NotFound)?;
         if room.host == host { Ok(room) } else { Err(RoomError::NotYours) }
-    }
-
-    /// A room with what its host sees beside it.
-    ///
-    /// # Errors
-    /// [`RoomError::Unavailable`].
-    pub async fn view(&self, room: Room) -> Result<RoomView, RoomError> {
-        self.views(vec![room]).await?.pop().ok_or(RoomError::NotFound)
-    }
-
-    async fn views(&self, rooms: Vec<Room>) -> Result<Vec<RoomView>, RoomError> {
-        let names: Vec<RoomName> = rooms.iter().map(|room| room.name).collect();
-        let mut uncounted = HashMap::new();
-        for room in rooms.iter().filter(|room| room.counts.through < room.last_seq) {
-            let above = room.counts.through.max(room.purged_through);
-            uncounted.insert(room.id, self.store.uncounted_unread(room, above).await?);
-        }
-        // A list without a broker is better than none: who is in a room is an extra.
-        let statuses = match self.broker.status(&names).await {
-            Ok(statuses) => statuses,
-            Err(error) => {
-                tracing::debug!(%error, "rooms are listed without who is in them");
-                vec![None; rooms.len()]
-            }
-        };
-        let view = |(mut room, status): (Room, Option<RoomStatus>)| {
-            let mut unread = room.counts.unread + uncounted.get(&room.id).copied().unwrap_or(0);
-            let (guests, hosts) = status.map_or((0, 0), |status| (status.guests, status.hosts));
-            if hosts > 0 {
-                // While a host's socket is in the room, its messages count as read (SPEC 4).
-                unread = 0;
-                room.last_checked_at = room.last_checked_at.max(room.latest_msg_at);
-            }
-            room.last_checked_at = shown_check(&room, unread);
-            RoomView { room, unread, guest_online: guests > 0 }
-        };
-        Ok(rooms.into_iter().zip(statuses).map(view).collect())
     }
 
     /// Pins a room, or unpins it.

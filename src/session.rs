@@ -39,6 +39,15 @@ pub struct Handshake {
     pub token: Option<String>,
     /// The `after` of the query.
     pub after: Option<String>,
+    /// Whether the `v` of the query asks for the frames of later versions ([`wants_extras`]).
+    pub extras: bool,
+}
+
+/// Whether a `v` asks for the frames that were added since the first version (SPEC 4): 2 or any later version. What is not a
+/// number is a client of the first version.
+pub fn wants_extras(version: &str) -> bool {
+    let is_number = !version.is_empty() && version.bytes().all(|byte| byte.is_ascii_digit());
+    is_number && version.parse::<u64>().unwrap_or(u64::MAX) >= 2
 }
 
 /// A connection that was not admitted: a last frame, perhaps, and a code.
@@ -233,5 +242,20 @@ async fn run<T>(slot: &mut Option<std::pin::Pin<Box<dyn Future<Output = T> + Sen
             result
         }
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_version_from_2_on_asks_for_extras_and_other_text_does_not() {
+        for version in ["2", "3", "02", "99999999999999999999999999"] {
+            assert!(wants_extras(version), "{version}");
+        }
+        for version in ["", "0", "1", "-2", "+2", "2.0", " 2", "v2", "two", "２"] {
+            assert!(!wants_extras(version), "{version}");
+        }
     }
 }

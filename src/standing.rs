@@ -19,6 +19,7 @@ use crate::domain::{HostId, HostUuid};
 use crate::hosts::Hosts;
 use crate::hub::Hub;
 use crate::protocol::Close;
+use crate::protocol::status::status_frame;
 use crate::store::{Store, StoreError};
 
 /// How many are looked up with one query.
@@ -116,7 +117,8 @@ impl Standing {
         let statuses: Vec<HostUuid> = self.hub.statuses();
         for part in statuses.chunks(PART) {
             let hidden = self.store.hidden(part).await?;
-            hidden.into_iter().for_each(|host| self.hub.end_status(host, Close::Unavailable));
+            let offline = status_frame(false, &self.store.wire().wall_clock(self.clock.now()));
+            hidden.into_iter().for_each(|host| self.hub.end_status(host, &offline, Close::Unavailable));
         }
         Ok(())
     }

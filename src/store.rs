@@ -97,6 +97,7 @@ use monitor::Monitor;
 use recycle::Recycle;
 
 use crate::clock::Clock;
+use crate::domain::WireOffset;
 use crate::metric;
 
 /// The longest that one operation takes, its retries and the wait for a connection included.
@@ -132,6 +133,8 @@ pub struct Store {
     shared: Arc<Shared>,
     /// See [`Store::with_clock`].
     clock: Option<Arc<dyn Clock>>,
+    /// See [`Store::with_wire`].
+    wire: WireOffset,
 }
 
 /// What the clones of a store share beside their connections.
@@ -141,6 +144,7 @@ struct Shared {
     recycle: Arc<Recycle>,
     /// Of SQLite.
     files: Option<Arc<Files>>,
+    room_counts: rooms::RoomCountCache,
 }
 
 impl Store {
@@ -150,6 +154,18 @@ impl Store {
     pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = Some(clock);
         self
+    }
+
+    /// With another offset of the clients' clocks from UTC: wall clocks that are no time of the calendar are replaced on reading.
+    #[must_use]
+    pub fn with_wire(mut self, wire: WireOffset) -> Self {
+        self.wire = wire;
+        self
+    }
+
+    /// See [`with_wire`](Self::with_wire).
+    pub fn wire(&self) -> WireOffset {
+        self.wire
     }
 
     /// The time by which something is due that a message of `accepted_at` causes.

@@ -18,6 +18,7 @@ mod m20261130_000010_installation;
 mod m20261130_000011_write_probe;
 mod m20261130_000012_seen;
 mod m20261130_000013_consent;
+mod m20261130_000015_room_list;
 mod mailbox;
 mod schema;
 mod state;
@@ -46,6 +47,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261130_000011_write_probe::Migration),
             Box::new(m20261130_000012_seen::Migration),
             Box::new(m20261130_000013_consent::Migration),
+            Box::new(m20261130_000015_room_list::Migration),
         ]
     }
 }

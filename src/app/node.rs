@@ -192,6 +192,7 @@ impl Node {
             hosts: self.hosts.clone(),
             accounts: self.accounts.clone(),
             standing: self.standing.clone(),
+            watch: self.sessions.statuses.watch().clone(),
             archive,
             tracker: self.sessions.tracker.clone(),
         };

@@ -15,8 +15,8 @@ use parking_lot::Mutex;
 
 use super::queue::ArchiveQueue;
 use super::{
-    Broker, Change, LogEntry, Outcome, Partition, Publication, RoomStatus, Seed, Sink, Submission, Ticket, Unavailable,
-    Way,
+    Broker, Change, LogEntry, MemberCounts, Outcome, Partition, Publication, RoomStatus, Seed, Sink, Submission,
+    Ticket, Unavailable, Way,
 };
 use crate::clock::Clock;
 use crate::control::Control;
@@ -29,7 +29,7 @@ pub struct EmbeddedBroker {
     store: Store,
     clock: Arc<dyn Clock>,
     sink: OnceLock<Arc<dyn Sink>>,
-    members: Mutex<HashMap<RoomName, (u32, u32)>>,
+    members: Mutex<HashMap<RoomName, MemberCounts>>,
     /// A batch is committed and published, or a change published, before the next: publications keep the order of numbers.
     publishing: tokio::sync::Mutex<()>,
 }
@@ -75,20 +75,20 @@ impl Broker for EmbeddedBroker {
     }
 
     async fn accept(&self, _: Partition, batch: &[&Submission]) -> Result<Vec<Outcome>, Unavailable> {
-        let members: Vec<(u32, u32)> = {
+        let members: Vec<MemberCounts> = {
             let members = self.members.lock();
             batch.iter().map(|submission| members.get(&submission.room).copied().unwrap_or_default()).collect()
         };
         let rows: Vec<Append> = batch
             .iter()
             .zip(members)
-            .map(|(submission, (guests, hosts))| Append {
+            .map(|(submission, members)| Append {
                 room: submission.room,
                 side: submission.side,
                 id: submission.id.clone(),
                 text: submission.text.clone(),
                 datetime: submission.datetime.clone(),
-                unattended: if submission.side.is_host() { guests == 0 } else { hosts == 0 },
+                unattended: if submission.side.is_host() { members.guests == 0 } else { members.hosts == 0 },
             })
             .collect();
         let _publishing = self.publishing.lock().await;
@@ -129,13 +129,18 @@ impl Broker for EmbeddedBroker {
         Ok(())
     }
 
-    async fn set_members(&self, room: RoomName, guests: u32, hosts: u32) -> Result<Option<RoomStatus>, Unavailable> {
+    async fn bury_empty(&self, room: RoomName, _: u64) -> Result<bool, Unavailable> {
+        // SQL decides whether there is a message.
+        Ok(!self.members.lock().contains_key(&room))
+    }
+
+    async fn set_counts(&self, room: RoomName, counts: MemberCounts) -> Result<Option<RoomStatus>, Unavailable> {
         {
             let mut members = self.members.lock();
-            if (guests, hosts) == (0, 0) {
+            if counts == MemberCounts::default() {
                 members.remove(&room);
             } else {
-                members.insert(room, (guests, hosts));
+                members.insert(room, counts);
             }
         }
         Ok(self.status(&[room]).await?.into_iter().next().flatten())
@@ -144,17 +149,16 @@ impl Broker for EmbeddedBroker {
     async fn enter(
         &self,
         room: RoomName,
-        guests: u32,
-        hosts: u32,
+        counts: MemberCounts,
         _: usize,
     ) -> Result<Option<(RoomStatus, Vec<LogEntry>)>, Unavailable> {
-        Ok(self.set_members(room, guests, hosts).await?.map(|status| (status, Vec::new())))
+        Ok(self.set_counts(room, counts).await?.map(|status| (status, Vec::new())))
     }
 
     async fn status(&self, rooms: &[RoomName]) -> Result<Vec<Option<RoomStatus>>, Unavailable> {
         let mut statuses = Vec::with_capacity(rooms.len());
         for room in rooms {
-            let (guests, hosts) = self.members.lock().get(room).copied().unwrap_or_default();
+            let MemberCounts { guests, hosts, away } = self.members.lock().get(room).copied().unwrap_or_default();
             let row = self.store.room_by_name(*room).await?;
             statuses.push(row.map(|row| RoomStatus {
                 chatroom: row.id,
@@ -165,6 +169,7 @@ impl Broker for EmbeddedBroker {
                 archived: row.last_seq,
                 guests,
                 hosts,
+                away,
             }));
         }
         Ok(statuses)

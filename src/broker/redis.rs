@@ -16,12 +16,13 @@ use fred::types::{ClusterHash, CustomCommand};
 
 use super::queue::ArchiveQueue;
 use super::{
-    Broker, Change, LogEntry, MAX_BATCH, MAX_BATCH_OF_ALL, Outcome, Partition, RoomStatus, Seed, Sink, Submission,
-    Ticket, Unavailable,
+    Broker, Change, LogEntry, MAX_BATCH, MAX_BATCH_OF_ALL, MemberCounts, Outcome, Partition, RoomStatus, Seed, Sink,
+    Submission, Tail, TailQuery, Ticket, Unavailable,
 };
 use crate::clock::Chance;
 use crate::control::Control;
-use crate::domain::{RoomChange, RoomName, RoomState, Seq, Side};
+use crate::domain::{HostId, RoomChange, RoomName, RoomState, Seq, Side, WireOffset};
+use crate::protocol::chat::{needs_repair, repaired_frame};
 use crate::redis::{Redis, call};
 
 mod answer;
@@ -33,6 +34,7 @@ mod listener;
 mod publication;
 mod recovery;
 mod scripts;
+mod unarchived;
 
 use answer::Answer;
 use clocks::Clocks;
@@ -83,6 +85,7 @@ pub struct RedisBroker {
     capacity: Capacity,
     /// As the archiver of this node last saw it.
     is_memory_short: Arc<AtomicBool>,
+    wire: WireOffset,
 }
 
 impl RedisBroker {
@@ -99,7 +102,13 @@ impl RedisBroker {
             hearing,
             capacity: Capacity::DEFAULT,
             is_memory_short: Arc::default(),
+            wire: WireOffset::default(),
         }
+    }
+
+    /// With another offset of the clients' clocks from UTC.
+    pub fn with_wire(self, wire: WireOffset) -> Self {
+        Self { wire, ..self }
     }
 
     /// With another capacity.
@@ -216,17 +225,20 @@ impl RedisBroker {
         let shown = self.shown(room).await?;
         let mut entries = answer::log(call(ask).await?)?;
         entries.retain(|entry| shown.is_none_or(|shown| entry.seq <= shown));
+        for entry in &mut entries {
+            if let Some(repaired) = repaired_frame(&entry.frame, self.wire, entry.accepted_at) {
+                entry.frame = repaired;
+            }
+        }
         Ok(entries)
     }
 
-    /// Asks for a room and, with `members`, says how many of this node are in it.
-    async fn room(&self, room: RoomName, members: Option<(u32, u32)>) -> Result<Option<RoomStatus>, Unavailable> {
+    /// Reads the status of a room and, with `members`, sets how many connections of this node are in it.
+    async fn room(&self, room: RoomName, members: Option<MemberCounts>) -> Result<Option<RoomStatus>, Unavailable> {
         let keys = vec![self.room_key("room", room)?, self.key_of(room, "idle")?];
-        let (node, (guests, hosts)) = match members {
-            Some(counts) => (self.redis.node().to_string(), counts),
-            None => (String::new(), (0, 0)),
-        };
-        let args: Vec<Value> = vec![node.into(), guests.into(), hosts.into(), room.as_str().into()];
+        let node = if members.is_some() { self.redis.node().to_string() } else { String::new() };
+        let MemberCounts { guests, hosts, away } = members.unwrap_or_default();
+        let args: Vec<Value> = vec![node.into(), guests.into(), hosts.into(), away.into(), room.as_str().into()];
         let answer = self.redis.eval(&self.scripts.members, keys.clone(), args.clone()).await?;
         let Some(found) = answer::room(answer)? else { return Ok(None) };
         let mut alive = self.redis.live_nodes(false).await?;
@@ -306,7 +318,13 @@ impl Broker for RedisBroker {
             return Err(Unavailable("redis had lost this partition; the call had no effect".into()));
         };
         self.clocks.saw_tick(partition, tick);
-        let outcomes = answer.by_ref().take(batch.len()).map(answer::outcome).collect::<Result<Vec<_>, _>>()?;
+        let mut outcomes = answer.by_ref().take(batch.len()).map(answer::outcome).collect::<Result<Vec<_>, _>>()?;
+        for outcome in &mut outcomes {
+            // The log's frame, which is repaired where it is read with its time of acceptance.
+            if let Outcome::Known { frame, .. } = outcome {
+                *frame = frame.take().filter(|frame| !needs_repair(frame));
+            }
+        }
         if let Some(publication) = answer.bytes().filter(|publication| !publication.is_empty()) {
             if replicas < self.wait {
                 return Err(Unavailable(format!("{replicas} of {} replicas have the batch", self.wait)));
@@ -364,22 +382,31 @@ impl Broker for RedisBroker {
         self.apply(change).await
     }
 
-    async fn set_members(&self, room: RoomName, guests: u32, hosts: u32) -> Result<Option<RoomStatus>, Unavailable> {
-        self.room(room, Some((guests, hosts))).await
+    async fn bury_empty(&self, room: RoomName, version: u64) -> Result<bool, Unavailable> {
+        let of_room = ["room", "log", "ids", "seed"].iter().map(|kind| self.room_key(kind, room));
+        let keys = of_room.chain([self.key_of(room, "idle")]).collect::<Result<Vec<String>, _>>()?;
+        let mut args: Vec<Value> =
+            vec![(version as i64).into(), room.as_str().into(), (TOMBSTONE_TTL.as_secs() as i64).into()];
+        args.extend(self.redis.live_nodes(true).await?.into_iter().map(Value::from));
+        let buried = self.redis.eval(&self.scripts.bury_empty, keys, args).await?;
+        Ok(buried.as_i64() == Some(1))
+    }
+
+    async fn set_counts(&self, room: RoomName, counts: MemberCounts) -> Result<Option<RoomStatus>, Unavailable> {
+        self.room(room, Some(counts)).await
     }
 
     async fn enter(
         &self,
         room: RoomName,
-        guests: u32,
-        hosts: u32,
+        counts: MemberCounts,
         newest: usize,
     ) -> Result<Option<(RoomStatus, Vec<LogEntry>)>, Unavailable> {
         if newest == 0 {
-            return Ok(self.set_members(room, guests, hosts).await?.map(|status| (status, Vec::new())));
+            return Ok(self.set_counts(room, counts).await?.map(|status| (status, Vec::new())));
         }
         // Both are under way at once. A script that read the log would take three times as long: Lua unpacks every entry.
-        let told = self.set_members(room, guests, hosts);
+        let told = self.set_counts(room, counts);
         let (status, log) = tokio::try_join!(told, self.log_before(room, None, newest))?;
         Ok(status.map(|status| (status, log)))
     }
@@ -387,6 +414,15 @@ impl Broker for RedisBroker {
     async fn status(&self, rooms: &[RoomName]) -> Result<Vec<Option<RoomStatus>>, Unavailable> {
         // The client pipelines what is asked at once.
         futures_util::future::try_join_all(rooms.iter().map(|room| self.room(*room, None))).await
+    }
+
+    async fn unarchived_rooms(&self, host: HostId, limit: usize) -> Result<Vec<RoomName>, Unavailable> {
+        self.unarchived(host, limit).await
+    }
+
+    async fn tails(&self, queries: &[TailQuery]) -> Result<Vec<Option<Tail>>, Unavailable> {
+        // The client pipelines what is asked at once.
+        futures_util::future::try_join_all(queries.iter().map(|query| self.tail(query))).await
     }
 
     async fn log_after(&self, room: RoomName, after: Seq, limit: usize) -> Result<Vec<LogEntry>, Unavailable> {

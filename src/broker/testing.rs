@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use super::embedded::EmbeddedBroker;
 use super::queue::ArchivedMark;
 use super::redis::RedisBroker;
-use super::{Broker, Change, LogEntry, Outcome, Publication, Sink, Submission};
+use super::{Broker, Change, LogEntry, MemberCounts, Outcome, Publication, Sink, Submission};
 use crate::clock::{Chance, Clock, SystemClock};
 use crate::control::Control;
 use crate::domain::{Host, HostId, HostUuid, Room, RoomName, Seq, Side};
@@ -256,7 +256,7 @@ impl Node {
 
     /// What somebody who comes into a room is shown.
     pub(crate) async fn newest(&self, room: &Room) -> Vec<LogEntry> {
-        match self.rooms.enter(room.name, 0, 0, PAGE).await {
+        match self.rooms.enter(room.name, MemberCounts::default(), PAGE).await {
             Ok((status, log)) => self.history.newest(key_of(room), status.seq, log).await.unwrap(),
             Err(RoomError::NotFound) => Vec::new(),
             Err(error) => panic!("{error}"),
@@ -321,7 +321,7 @@ pub(crate) fn key_of(room: &Room) -> RoomKey {
 
 /// A message of the guest's.
 pub(crate) fn guest(room: &Room, id: &str) -> Submission {
-    submission(room, Side::Guest, id, &format!("text of {id} \"🙂\""), "2023-03-23T08:15:77.123")
+    submission(room, Side::Guest, id, &format!("text of {id} \"🙂\""), "2023-03-23T08:15:07.123")
 }
 
 /// Any message.

@@ -57,7 +57,7 @@ pub struct DutyArgs {
     /// How long a closed room keeps its messages.
     #[arg(long, env = "PINTALK_MESSAGE_RETENTION", value_name = "SPAN", default_value = "7d")]
     pub message_retention: LongSpan,
-    /// After how long without a message a room is closed, or off.
+    /// After how long without a message a room is closed, and one that never had a message is deleted, or off.
     #[arg(long, env = "PINTALK_IDLE_CLOSE", value_name = "SPAN", default_value = "7d")]
     pub idle_close: SpanOrOff,
 }

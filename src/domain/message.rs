@@ -4,9 +4,6 @@ use chrono::{DateTime, Utc};
 
 use super::{ChatroomId, MessageId, Seq, WallClock};
 
-/// The longest message, in code points (SPEC 4).
-pub const MAX_MESSAGE_CHARS: usize = 2_000;
-
 /// Who wrote a message: decided by who is connected, never by what a frame claims (SPEC 4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Side {
@@ -45,7 +42,7 @@ pub struct Message {
     pub seq: Seq,
     /// Who wrote it.
     pub side: Side,
-    /// 1 to [`MAX_MESSAGE_CHARS`] code points.
+    /// Not empty; its frame has at most 32 KiB (SPEC 4).
     pub text: String,
     /// The sender's wall clock, as he wrote it.
     pub datetime: WallClock,

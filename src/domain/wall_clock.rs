@@ -1,12 +1,12 @@
-//! The sender's wall clock: a string whose shape is checked and which is otherwise handed on as it came.
+//! The sender's wall clock: a string of a checked shape. One that names a time of the calendar is kept unchanged; any other is
+//! replaced by the server's time ([`WireOffset::repaired`]).
 
 use std::fmt;
 use std::str::FromStr;
 
-use chrono::{DateTime, FixedOffset, Utc};
+use chrono::{DateTime, FixedOffset, NaiveDate, Utc};
 
-/// `YYYY-MM-DDTHH:MM:SS` with 0 to 6 decimals and no zone (SPEC 4). Only the shape is right for certain: the contract's
-/// own example has 77 seconds.
+/// `YYYY-MM-DDTHH:MM:SS` with 0 to 6 decimals and no zone (SPEC 4). Only the shape is certain: see [`is_valid`](Self::is_valid).
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct WallClock(Box<str>);
 
@@ -22,6 +22,16 @@ impl WallClock {
     /// As it came.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Whether it is a time of the calendar: a day that exists, from the year 1 on, and 00:00:00 to 23:59:59.
+    pub fn is_valid(&self) -> bool {
+        let number = |at: std::ops::Range<usize>| {
+            self.0.as_bytes()[at].iter().fold(0, |number, digit| number * 10 + u32::from(digit - b'0'))
+        };
+        let year = number(0..4);
+        let is_day = NaiveDate::from_ymd_opt(year as i32, number(5..7), number(8..10)).is_some();
+        year > 0 && is_day && number(11..13) < 24 && number(14..16) < 60 && number(17..19) < 60
     }
 
     /// Without decimals: what the widget sends back when it asks for older messages.
@@ -62,14 +72,35 @@ impl fmt::Debug for WallClock {
     }
 }
 
-/// Where the clients' wall clocks hang: Korea, unless set otherwise (`wire-offset`).
+/// The clients' offset from UTC: that of Korea, unless set otherwise (`wire-offset`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WireOffset(FixedOffset);
+
+/// UTC+9.
+const KOREA: FixedOffset = match FixedOffset::east_opt(9 * 3_600) {
+    Some(offset) => offset,
+    None => panic!("less than a day"),
+};
+
+impl Default for WireOffset {
+    fn default() -> Self {
+        Self(KOREA)
+    }
+}
 
 impl WireOffset {
     /// An instant as a client's clock would show it, in whole seconds.
     pub fn wall_clock(self, at: DateTime<Utc>) -> WallClock {
         WallClock(at.with_timezone(&self.0).format("%Y-%m-%dT%H:%M:%S").to_string().into())
+    }
+
+    /// A message's wall clock: as the sender wrote it if it is a time of the calendar, else the time of its acceptance. Clients of
+    /// the first releases fail on other values (SPEC 4).
+    pub fn repaired(self, written: WallClock, accepted_at: DateTime<Utc>) -> WallClock {
+        if written.is_valid() {
+            return written;
+        }
+        WallClock(accepted_at.with_timezone(&self.0).format("%Y-%m-%dT%H:%M:%S%.3f").to_string().into())
     }
 
     /// The instant that a client's clock shows, if there is such a day. Seconds beyond the minute, as the contract's own example
@@ -129,6 +160,40 @@ mod tests {
             "２023-03-23T08:15:07",
         ] {
             assert!(bad.parse::<WallClock>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_time_that_is_not_in_the_calendar_is_replaced_by_that_of_acceptance() {
+        let korea = WireOffset::default();
+        let accepted_at = DateTime::from_timestamp_millis(1_679_527_007_900).unwrap();
+        let repaired = |text: &str| korea.repaired(text.parse().unwrap(), accepted_at).to_string();
+        for valid in [
+            "2023-03-23T08:15:07",
+            "2024-02-29T23:59:59.999999",
+            "0001-01-01T00:00:00",
+            "9999-12-31T23:59:59.9",
+            "2000-02-29T00:00:00.0",
+        ] {
+            assert_eq!(repaired(valid), valid);
+        }
+        for invalid in [
+            "2023-03-23T08:15:77",
+            "2023-03-23T08:15:60",
+            "2016-12-31T23:59:60.5",
+            "2023-03-23T08:60:07",
+            "2023-03-23T24:00:00",
+            "2023-13-23T08:15:07",
+            "2023-00-23T08:15:07",
+            "2023-03-32T08:15:07",
+            "2023-03-00T08:15:07",
+            "2023-02-29T08:15:07",
+            "1900-02-29T08:15:07",
+            "2023-04-31T08:15:07.123456",
+            "0000-01-01T00:00:00",
+            "9999-99-99T99:99:99",
+        ] {
+            assert_eq!(repaired(invalid), "2023-03-23T08:16:47.900", "{invalid}");
         }
     }
 

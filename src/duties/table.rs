@@ -7,6 +7,8 @@ use crate::store::Perishable;
 /// Something to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Duty {
+    /// Deletes rooms that never had a message.
+    DeleteEmpty,
     /// Closes rooms that nobody writes in.
     CloseIdle,
     /// Decides that the messages of a closed room go.
@@ -45,7 +47,15 @@ const OFTEN: Duration = Duration::from_secs(10);
 const SELDOM: Duration = Duration::from_secs(3_600);
 
 /// All there is to do. What a row decides, one below it may carry out.
-pub const TABLE: [Entry; 11] = [
+pub const TABLE: [Entry; 12] = [
+    Entry {
+        duty: Duty::DeleteEmpty,
+        name: "delete_empty_rooms",
+        upon: "rooms that were opened --idle-close ago, never had a message, and have no connection",
+        batch: 100,
+        every: OFTEN,
+        why: "SPEC 6.6: visitors who write nothing leave a room each",
+    },
     Entry {
         duty: Duty::CloseIdle,
         name: "close_idle_rooms",

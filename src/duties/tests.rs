@@ -35,6 +35,8 @@ on_both!(
     what_an_interrupted_run_has_left_the_next_finishes,
     an_idle_room_is_closed_on_every_node_as_by_its_host,
     rooms_are_idle_for_ever_where_that_is_off,
+    a_room_without_a_message_is_deleted_once_no_connection_is_in_it,
+    a_first_message_that_meets_the_deletion_of_its_room_is_not_lost,
     who_leads_no_more_stops_between_two_steps,
     while_the_clocks_disagree_nothing_is_changed,
     what_is_counted_is_what_is_done_and_counting_does_nothing,
@@ -188,7 +190,7 @@ async fn who_leads_no_more_stops_between_two_steps(stage: Stage) {
         a_room(&stage, &node, 1).await;
     }
     world.clock.advance(8 * DAY);
-    let one_by_one = Entry { batch: 1, ..TABLE[0] };
+    let one_by_one = Entry { batch: 1, ..TABLE[1] };
     assert_eq!(world.duties.look_after(&one_by_one, || false).await.unwrap(), 1);
     assert_eq!(world.duties.count(Duty::CloseIdle).await.unwrap(), 2);
     assert_eq!(world.duties.look_after(&one_by_one, || true).await.unwrap(), 2);
@@ -212,6 +214,57 @@ async fn what_is_counted_is_what_is_done_and_counting_does_nothing(stage: Stage)
         assert_eq!(counted, [("close_idle_rooms", 1), ("purge_rooms", 1), ("delete_messages", left)]);
     }
     assert_eq!(world.run().await, [("close_idle_rooms", 1), ("purge_rooms", 1), ("delete_messages", left)]);
+}
+
+async fn a_room_without_a_message_is_deleted_once_no_connection_is_in_it(stage: Stage) {
+    let node = stage.node().await;
+    let world = duties_of(&stage, &node);
+    let (seeded, unseeded, written) = (node.room().await, node.unseeded_room().await, a_room(&stage, &node, 1).await);
+    node.broker.set_members(seeded.name, 1, 0).await.unwrap();
+    world.clock.advance(7 * DAY - Duration::from_secs(60));
+    assert_eq!(world.run().await, []);
+    world.clock.advance(Duration::from_secs(120));
+    assert_eq!(world.duties.count(Duty::DeleteEmpty).await.unwrap(), 2);
+    // The one with a guest in it is closed, like any other that is idle.
+    assert_eq!(world.run().await, [("delete_empty_rooms", 1), ("close_idle_rooms", 2)]);
+    assert_eq!(stage.store.room(unseeded.id).await, Ok(None));
+    let is_deletion = |one: &Heard| matches!(one, Heard::Changed(Change { change: RoomChange::Delete, room, .. }) if *room == unseeded.name);
+    node.ear.until("the deletion", |heard| heard.iter().any(is_deletion)).await;
+    assert_eq!(
+        node.accept(&[crate::broker::testing::guest(&unseeded, "late")]).await,
+        [crate::broker::Outcome::Deleted]
+    );
+    assert_eq!(stage.store.pending_events(world.clock.now() + DAY, 9).await, Ok(Vec::new()));
+    node.broker.set_members(seeded.name, 0, 0).await.unwrap();
+    assert_eq!(world.run().await, [("delete_empty_rooms", 1)]);
+    assert_eq!(stage.store.room(seeded.id).await, Ok(None));
+    assert!(stage.store.room(written.id).await.unwrap().is_some());
+}
+
+async fn a_first_message_that_meets_the_deletion_of_its_room_is_not_lost(stage: Stage) {
+    let node = stage.node().await;
+    let world = duties_of(&stage, &node);
+    world.clock.advance(8 * DAY);
+    for first in 0..20 {
+        let room = node.room().await;
+        let message = crate::broker::testing::guest(&room, "first");
+        let write = async {
+            if first % 2 == 1 {
+                tokio::task::yield_now().await;
+            }
+            node.accept(std::slice::from_ref(&message)).await.remove(0)
+        };
+        let (outcome, _) = tokio::join!(write, world.duties.run_once());
+        let row = stage.store.room(room.id).await.unwrap();
+        match outcome {
+            crate::broker::Outcome::Accepted(seq) => {
+                assert!(row.is_some(), "a room with a message stays");
+                assert_eq!(numbers(&node.history.after(key_of(&room), 0).await.unwrap().entries), [seq]);
+            }
+            crate::broker::Outcome::Deleted => assert_eq!(row, None),
+            other => panic!("{other:?}"),
+        }
+    }
 }
 
 async fn the_leader_looks_after_what_is_due_until_it_is_told_to_end(stage: Stage) {
@@ -243,7 +296,7 @@ async fn beside_a_node_that_runs_an_idle_room_is_closed_in_sql_and_the_node_tell
     duties.rooms = None;
     let room = a_room(&stage, &node, 1).await;
     clock.advance(8 * DAY);
-    assert_eq!(duties.look_after(&TABLE[0], || true).await.unwrap(), 1);
+    assert_eq!(duties.look_after(&TABLE[1], || true).await.unwrap(), 1);
     assert_eq!(node.ear.changes(), []);
     let events = stage.store.pending_events(clock.now() + DAY, 9).await.unwrap();
     assert_eq!(
@@ -260,7 +313,7 @@ async fn a_room_whose_newest_message_is_not_in_sql_yet_is_not_idle() {
         let (waiting, idle) = (a_room(&stage, &node, 1).await, a_room(&stage, &node, 1).await);
         node.say(&waiting, [2]).await;
         world.clock.advance(8 * DAY);
-        let one_by_one = Entry { batch: 1, ..TABLE[0] };
+        let one_by_one = Entry { batch: 1, ..TABLE[1] };
         assert_eq!(world.duties.look_after(&one_by_one, || true).await.unwrap(), 1);
         assert!(stage.store.room(idle.id).await.unwrap().unwrap().is_closed);
         assert!(!stage.store.room(waiting.id).await.unwrap().unwrap().is_closed);

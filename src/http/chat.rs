@@ -56,6 +56,7 @@ pub(super) async fn list_rooms(app: &HttpContext, request: &Request) -> Result<R
 pub(super) async fn show_room(app: &HttpContext, request: &Request, id: i64) -> Result<Response, ApiError> {
     let caller = callers::host(app, request).await?;
     let room = app.rooms.owned(caller.host.id, ChatroomId(id)).await?;
+    let RoomView { room, .. } = app.rooms.view(room).await?;
     let shown = ClientChatroom::new(&room, &caller.host, &app.settings.public_url);
     let detail = ChatroomDetail { id: room.id, room: shown };
     Ok(reply::json(StatusCode::OK, &detail))

@@ -77,7 +77,12 @@ async fn collect(mut parts: Multipart<'_>) -> Result<Form, ApiError> {
         } else if let Some((known, _)) = TEXT_FIELDS.iter().find(|(camel, snake)| [camel, snake].contains(&&&*name)) {
             let text = String::from_utf8(part.bytes().await?.into());
             let text = text.map_err(|_| ApiError::field(known, "must be a text in UTF-8"))?;
-            form.fields.insert((*known).to_owned(), Value::String(text));
+            // What a script makes of `formData.append("serviceName", null)`.
+            if text == "null" {
+                form.fields.entry(*known).or_insert(Value::Null);
+            } else {
+                form.fields.insert((*known).to_owned(), Value::String(text));
+            }
         } else {
             while part.chunk().await?.is_some() {}
         }

@@ -7,6 +7,7 @@
 //! **Invariant:** a socket is queued each number once, in rising order.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -47,6 +48,8 @@ pub enum Identity {
 pub struct Connection {
     id: ConnectionId,
     identity: Identity,
+    extras: bool,
+    away: AtomicBool,
     retry_ms: u16,
     state: Mutex<State>,
     changed: Notify,
@@ -88,8 +91,9 @@ struct Behind {
 }
 
 impl Connection {
-    pub(super) fn new(id: ConnectionId, identity: Identity, retry_ms: u16) -> Self {
-        Self { id, identity, retry_ms, state: Mutex::default(), changed: Notify::new() }
+    pub(super) fn new(id: ConnectionId, identity: Identity, extras: bool, retry_ms: u16) -> Self {
+        let away = AtomicBool::new(false);
+        Self { id, identity, extras, away, retry_ms, state: Mutex::default(), changed: Notify::new() }
     }
 
     /// Its number in this process.
@@ -108,6 +112,21 @@ impl Connection {
             Identity::Guest => Side::Guest,
             Identity::Host { .. } => Side::Host,
         }
+    }
+
+    /// Whether the client asked for the frames of later versions (SPEC 4, `v=2`).
+    pub fn wants_extras(&self) -> bool {
+        self.extras
+    }
+
+    /// Whether the host's page is not being looked at.
+    pub fn is_away(&self) -> bool {
+        self.away.load(Ordering::Relaxed)
+    }
+
+    /// Sets [`is_away`](Self::is_away). Returns what it was.
+    pub fn set_away(&self, away: bool) -> bool {
+        self.away.swap(away, Ordering::Relaxed)
     }
 
     /// When this client is asked to come back, if it must go: a random time of its own.

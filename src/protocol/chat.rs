@@ -8,14 +8,18 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use super::surrogate;
-use crate::domain::{ChatroomId, MAX_MESSAGE_CHARS, Message, MessageId, Seq, Side, WallClock};
+use crate::domain::{ChatroomId, Message, MessageId, Seq, Side, WallClock, WireOffset};
+
+/// The longest frame of a message, in bytes: with the rest of a webhook's body it fits into a TEXT column of MySQL. It only matters
+/// where the operator has allowed longer frames than the usual 32 KiB.
+const MAX_MESSAGE_FRAME: usize = 60 * 1024;
 
 /// What a client may say on a chat socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Inbound {
     /// A message for everybody in the room.
     Message {
-        /// 1 to [`MAX_MESSAGE_CHARS`] code points.
+        /// Not empty.
         text: String,
         /// The sender's wall clock.
         datetime: WallClock,
@@ -53,6 +57,12 @@ pub enum Notice {
     },
     /// A guest asks whether the host is online.
     Online,
+    /// Asks for a `pong`.
+    Ping,
+    /// The host's page is not being looked at.
+    Away,
+    /// It is again.
+    Back,
     /// Of the right form, and nothing we know.
     Other,
 }
@@ -90,6 +100,7 @@ impl Inbound {
         let text = surrogate::mend(text);
         let raw: Raw<'_> = serde_json::from_str(&text).map_err(|_| "not a frame of the agreed form")?;
         match &*raw.kind {
+            "chat_message" if text.len() > MAX_MESSAGE_FRAME => Err("message is longer than 60 KiB"),
             "chat_message" => Self::message(raw),
             "request" => Self::request(raw).map(Self::Request),
             "notice" => Notice::read(raw).map(Self::Notice),
@@ -99,12 +110,8 @@ impl Inbound {
 
     fn message(raw: Raw<'_>) -> Result<Self, Refusal> {
         let text = raw.message.ok_or("message is missing")?;
-        // A code point has at most four bytes: most lengths are told without counting.
         if text.is_empty() {
             return Err("message is empty");
-        }
-        if text.len() > MAX_MESSAGE_CHARS && text.chars().count() > MAX_MESSAGE_CHARS {
-            return Err("message is longer than 2000 characters");
         }
         Ok(Self::Message {
             text: text.into_owned(),
@@ -128,6 +135,9 @@ impl Notice {
         Ok(match &*message {
             "close" => Self::Close,
             "online" => Self::Online,
+            "ping" => Self::Ping,
+            "away" => Self::Away,
+            "back" => Self::Back,
             "typing" => Self::Typing(datetime?),
             "read" => Self::Read { seq: raw.seq.ok_or("seq is missing")?, datetime: datetime? },
             _ => Self::Other,
@@ -170,6 +180,35 @@ pub fn message_frame(message: &Message) -> Bytes {
     json.extend_from_slice(message.seq.to_string().as_bytes());
     json.push(b'}');
     json.into()
+}
+
+/// A message's frame with its wall clock replaced by the time of acceptance; `None` if the frame can be sent as it is. Only nodes
+/// of earlier releases stored other frames ([`WireOffset::repaired`]).
+pub fn repaired_frame(frame: &[u8], wire: WireOffset, accepted_at: DateTime<Utc>) -> Option<Bytes> {
+    let at = datetime_in(frame)?;
+    let written: WallClock = std::str::from_utf8(&frame[at.clone()]).ok()?.parse().ok()?;
+    if written.is_valid() {
+        return None;
+    }
+    let repaired = wire.repaired(written, accepted_at);
+    Some([&frame[..at.start], repaired.as_str().as_bytes(), &frame[at.end..]].concat().into())
+}
+
+/// Whether [`repaired_frame`] would replace the wall clock of a frame.
+pub fn needs_repair(frame: &[u8]) -> bool {
+    repaired_frame(frame, WireOffset::default(), DateTime::UNIX_EPOCH).is_some()
+}
+
+/// Where the wall clock stands in a message's frame, found from its end without reading the JSON. [`message_head`] writes it
+/// behind the text, in which a quotation mark is never followed by a comma and another one: all of them are escaped.
+fn datetime_in(frame: &[u8]) -> Option<std::ops::Range<usize>> {
+    const KEY: &[u8] = br#"","datetime":""#;
+    /// At most: the key, the wall clock, an id of 64 characters and a number of 20 digits, with their names.
+    const TAIL: usize = 160;
+    let tail = frame.len().saturating_sub(TAIL);
+    let start = tail + frame[tail..].windows(KEY.len()).rposition(|window| window == KEY)? + KEY.len();
+    let len = frame[start..].iter().position(|byte| *byte == b'"')?;
+    Some(start..start + len)
 }
 
 /// Whether a message's frame is a guest's, without reading it: [`message_head`] begins so.
@@ -243,6 +282,11 @@ pub fn typing_frame(side: Side, datetime: &WallClock) -> Bytes {
     notice(side.is_host(), "typing", datetime, None)
 }
 
+/// The answer to a `ping`.
+pub fn pong_frame(datetime: &WallClock) -> Bytes {
+    notice(true, "pong", datetime, None)
+}
+
 /// The notice that somebody has read up to a number.
 pub fn read_frame(side: Side, seq: Seq, datetime: &WallClock) -> Bytes {
     notice(side.is_host(), "read", datetime, Some(seq))
@@ -275,13 +319,47 @@ mod tests {
     }
 
     #[test]
-    fn length_is_counted_in_code_points() {
+    fn a_message_may_be_as_long_as_its_frame() {
         let long = |letter: &str, count| Inbound::parse(&message(&format!("\"{}\"", letter.repeat(count))));
-        assert!(long("한", 2_000).is_ok());
-        assert!(long("한", 2_001).is_err());
-        assert!(long("😀", 2_000).is_ok());
-        assert!(long("a", 2_001).is_err());
+        for (letter, count) in
+            [("a", 2_001), ("a", 32_000), ("한", 10_000), ("😀", 8_000), ("\\u0001", 5_000), (" ", 1)]
+        {
+            assert!(long(letter, count).is_ok(), "{letter}");
+        }
         assert!(long("a", 0).is_err());
+    }
+
+    #[test]
+    fn an_impossible_time_in_a_stored_frame_is_replaced_and_nothing_else_is() {
+        let accepted_at = DateTime::from_timestamp_millis(1_679_527_007_900).unwrap();
+        let frame = |text: &str, datetime: &str| {
+            let (datetime, id) = (datetime.parse().unwrap(), "i".repeat(64).parse().unwrap());
+            let mut frame = message_head(Side::Guest, text, &datetime, &id);
+            frame.extend_from_slice(b"18446744073709551615}");
+            frame
+        };
+        let repaired = |frame: &[u8]| repaired_frame(frame, WireOffset::default(), accepted_at);
+        for text in ["hi", "\",\"datetime\":\"2023-99-99T08:15:07\",\"id\":\"x", "\\", &"한".repeat(9_000)] {
+            let valid = frame(text, "2023-03-23T08:15:07.123456");
+            assert_eq!(repaired(&valid), None, "{text}");
+            assert!(!needs_repair(&valid));
+            let invalid = frame(text, "2023-03-23T08:15:77");
+            assert!(needs_repair(&invalid));
+            assert_eq!(repaired(&invalid).unwrap(), frame(text, "2023-03-23T08:16:47.900"), "{text}");
+        }
+        for other in [&b""[..], b"{}", b"{\"seq\":1}", br#"{"a":"","datetime":"now"}"#, br#"{"a":"","datetime":""#] {
+            assert_eq!(repaired(other), None);
+        }
+    }
+
+    #[test]
+    fn notices_that_are_not_known_are_of_the_right_form() {
+        let notice = |word: &str| Inbound::parse(&format!(r#"{{"type":"notice","message":"{word}"}}"#));
+        for (word, meant) in
+            [("ping", Notice::Ping), ("away", Notice::Away), ("back", Notice::Back), ("hello", Notice::Other)]
+        {
+            assert_eq!(notice(word), Ok(Inbound::Notice(meant)));
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 
-use crate::domain::{ChatroomId, Closing, EventKind, Message, RoomName, Seq};
+use crate::domain::{ChatroomId, Closing, EventKind, Message, RoomName, Seq, WallClock, WireOffset};
 
 /// The kind of the event that only tests whether there is somebody.
 pub const PING: &str = "ping";
@@ -69,7 +69,7 @@ pub struct EventMessage<'a> {
     message: &'a str,
     /// Whether the host wrote it.
     is_host: bool,
-    /// When, by the sender's clock; any text that he took for a time.
+    /// When, by the sender's clock.
     datetime: &'a str,
     /// When, by the server's clock.
     #[serde(serialize_with = "instant")]
@@ -99,6 +99,25 @@ pub fn message_created(room: EventRoom<'_>, message: &Message) -> String {
         created_at: message.accepted_at,
         data: MessageCreated { room, message: written },
     })
+}
+
+/// A stored body as it is to be sent: a wall clock that nodes of earlier releases took although it is no time of the calendar is
+/// replaced by the time of acceptance.
+pub fn repaired(body: String, wire: WireOffset) -> String {
+    try_repair(&body, wire).unwrap_or(body)
+}
+
+/// `None` if nothing is to be replaced. The two times are the last texts of a body.
+fn try_repair(body: &str, wire: WireOffset) -> Option<String> {
+    let (head, times) = body.rsplit_once(r#","datetime":""#)?;
+    let (written, rest) = times.split_once('"')?;
+    let written: WallClock = written.parse().ok()?;
+    if written.is_valid() {
+        return None;
+    }
+    let accepted_at = rest.strip_prefix(r#","acceptedAt":""#)?.split('"').next()?;
+    let accepted_at = DateTime::parse_from_rfc3339(accepted_at).ok()?.with_timezone(&Utc);
+    Some(format!("{head},\"datetime\":\"{}\"{rest}", wire.repaired(written, accepted_at)))
 }
 
 /// `room.closed`; `version` is the room's after the change.
@@ -164,6 +183,13 @@ mod tests {
             json!({"id": "evt_3_closed_4", "type": "room.closed", "createdAt": "2023-03-21T03:40:00.178Z",
                    "data": {"room": told, "reason": "idle"}})
         );
+        let mended: Value =
+            serde_json::from_str(&repaired(message_created(room, &message), WireOffset::default())).unwrap();
+        assert_eq!(mended["data"]["message"]["datetime"], "2023-03-21T12:40:00.178");
+        let valid = Message { datetime: "2023-03-23T08:15:07".parse().unwrap(), ..message };
+        for body in [message_created(room, &valid), room_created(room, at), room_closed(room, 4, Closing::Idle, at)] {
+            assert_eq!(repaired(body.clone(), WireOffset::default()), body);
+        }
         assert_eq!(read(&room_created(room, at))["data"], json!({"room": told}));
         assert_eq!(read(&ping("evt_x", at))["data"], json!({}));
     }

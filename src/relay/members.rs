@@ -92,8 +92,7 @@ impl Members {
         if let Some(mut untold) = self.left.get_mut(&room) {
             *untold = false;
         }
-        let (guests, hosts) = self.hub.members(room);
-        self.rooms.enter(room, guests, hosts, newest).await
+        self.rooms.enter(room, self.hub.members(room), newest).await
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{RoomError, Rooms};
-use crate::broker::{LogEntry, RoomStatus, Seed};
+use crate::broker::{LogEntry, MemberCounts, RoomStatus, Seed};
 use crate::domain::RoomName;
 
 /// How many of the newest messages' ids the broker remembers of a room.
@@ -45,27 +45,19 @@ impl Rooms {
         Ok(())
     }
 
-    /// Sets how many of this node are in a room, bringing the room into the broker if need be.
-    ///
-    /// # Errors
-    /// [`RoomError::NotFound`] if there is no such room; [`RoomError::Unavailable`].
-    pub async fn set_members(&self, name: RoomName, guests: u32, hosts: u32) -> Result<RoomStatus, RoomError> {
-        Ok(self.enter(name, guests, hosts, 0).await?.0)
-    }
-
-    /// Likewise, and the newest of the broker's log, descending, at most `newest`.
+    /// Sets how many connections of this node are in a room, seeding the room if necessary. Returns its status and the newest
+    /// entries of the broker's log, descending, at most `newest`.
     ///
     /// # Errors
     /// [`RoomError::NotFound`] if there is no such room; [`RoomError::Unavailable`].
     pub async fn enter(
         &self,
         name: RoomName,
-        guests: u32,
-        hosts: u32,
+        counts: MemberCounts,
         newest: usize,
     ) -> Result<(RoomStatus, Vec<LogEntry>), RoomError> {
         for _ in 0..ATTEMPTS {
-            match self.broker.enter(name, guests, hosts, newest).await? {
+            match self.broker.enter(name, counts, newest).await? {
                 Some(entered) => return Ok(entered),
                 None if self.broker.archive_queue().is_none() => return Err(RoomError::NotFound),
                 None => self.seed(name).await?,

@@ -10,11 +10,11 @@ use tokio::time::Instant;
 use super::throttle::Throttle;
 use super::{Appetite, Handshake, Refusal, Sessions, Work, run};
 use crate::broker::{RoomStatus, Submission};
-use crate::domain::{Host, HostUuid, RoomChange, RoomName, RoomState, Seq, Side};
+use crate::domain::{Host, HostUuid, RoomChange, RoomName, RoomState, Seq, Side, WallClock};
 use crate::history::{Greeting, HistoryError, PAGE, RoomKey, Step};
 use crate::hub::{Connection, Identity, Place, Registration};
 use crate::protocol::chat::{
-    Before, Inbound, Notice, closed_frame, history_frame, message_head, read_frame, typing_frame,
+    Before, Inbound, Notice, closed_frame, history_frame, message_head, pong_frame, read_frame, typing_frame,
 };
 use crate::protocol::status::status_frame;
 use crate::protocol::{Close, frame};
@@ -64,7 +64,7 @@ impl Sessions {
         if matches!(&identity, Identity::Host { host, .. } if *host != owner.host) {
             return Err(Close::Forbidden.into());
         }
-        let connection = self.hub.connection(identity);
+        let connection = self.hub.connection_with(identity, handshake.extras);
         // Registered before the history is read: what is published meanwhile raises its target.
         connection.start_after(0);
         let guard = RoomGuard::enter(self.clone(), owner, connection.clone());
@@ -76,7 +76,7 @@ impl Sessions {
         // Each side for itself: guests shall not keep the host out.
         let side = match connection.side() {
             Side::Guest => status.guests,
-            Side::Host => status.hosts,
+            Side::Host => status.hosts + status.away,
         };
         if self.limits.room_sockets.is_some_and(|limit| side > limit) {
             return Err(Close::TooMany.into());
@@ -198,6 +198,7 @@ impl ChatSession {
         self.throttle.take(Instant::now());
         match Inbound::parse(text).map_err(Close::BadForm)? {
             Inbound::Message { text, datetime, id } => {
+                let datetime = self.repaired(datetime);
                 let side = self.connection().side();
                 let id = id.unwrap_or_else(|| crate::domain::MessageId::from_random(self.context.chance.bytes()));
                 let head = Bytes::from(message_head(side, &text, &datetime, &id));
@@ -216,6 +217,7 @@ impl ChatSession {
             Notice::Close if side == Side::Guest => return Err(Close::Forbidden),
             Notice::Close => self.work = Some(self.close()),
             Notice::Typing(datetime) => {
+                let datetime = self.repaired(datetime);
                 let now = Instant::now();
                 if self.typed_at.is_none_or(|before| now - before >= TYPING_INTERVAL) {
                     self.typed_at = Some(now);
@@ -224,14 +226,51 @@ impl ChatSession {
             }
             Notice::Read { seq, datetime } => {
                 if side == Side::Host {
-                    self.guard.note_visit();
+                    self.guard.note_read(seq);
                 }
-                self.work = Some(self.pass(read_frame(side, seq, &datetime)));
+                self.work = Some(self.pass(read_frame(side, seq, &self.repaired(datetime))));
             }
             Notice::Online if side == Side::Guest => self.work = Some(self.tell_status()),
-            Notice::Online | Notice::Other => {}
+            Notice::Ping if self.connection().wants_extras() => {
+                let now = self.context.wire.wall_clock(self.context.clock.now());
+                self.connection().push(frame::text(&pong_frame(&now)));
+            }
+            Notice::Away | Notice::Back if side == Side::Host && self.connection().wants_extras() => {
+                self.set_away(notice == Notice::Away);
+            }
+            Notice::Online | Notice::Ping | Notice::Away | Notice::Back | Notice::Other => {}
         }
         Ok(())
+    }
+
+    /// A client's wall clock as it is relayed and stored.
+    fn repaired(&self, datetime: WallClock) -> WallClock {
+        self.context.wire.repaired(datetime, self.context.clock.now())
+    }
+
+    /// Counts the host's connection as away, or as present. What was sent to it while it was present counts as read.
+    fn set_away(&mut self, away: bool) {
+        if self.connection().is_away() == away {
+            return;
+        }
+        if away {
+            self.guard.note_visit();
+        }
+        self.connection().set_away(away);
+        if !away {
+            self.guard.note_visit();
+        }
+        let (context, room) = (self.context.clone(), self.guard.key.name);
+        self.work = Some(
+            async move {
+                if let Err(error) = context.members.tell(room).await {
+                    tracing::debug!(%error, %room, "failed to report that a host is away or back, retrying");
+                    context.members.tell_soon(room);
+                }
+                Ok(())
+            }
+            .boxed(),
+        );
     }
 
     /// Does what is to be done. What it waits for is kept, so it may be dropped at any time.
@@ -376,10 +415,21 @@ impl RoomGuard {
         Self { context, key, has_contact, connection, registration }
     }
 
-    /// Notes that he has looked at the room, without waiting for it.
+    /// Notes that a side has seen the room up to what it was sent, without waiting for it. A host who is away has not.
     fn note_visit(&self) {
+        if !self.connection.is_away() {
+            self.note_seen(self.connection.sent());
+        }
+    }
+
+    /// Notes that the host has read the room up to a number. While the host is present, all that was sent counts as read.
+    fn note_read(&self, seq: Seq) {
+        let sent = self.connection.sent();
+        self.note_seen(if self.connection.is_away() { seq.min(sent) } else { sent });
+    }
+
+    fn note_seen(&self, through: Seq) {
         let (context, key, side) = (self.context.clone(), self.key, self.connection.side());
-        let through = self.connection.sent();
         if side == Side::Guest && !self.has_contact {
             return;
         }

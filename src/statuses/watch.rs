@@ -21,8 +21,8 @@ use crate::clock::Clock;
 use crate::domain::{HostUuid, Side, WireOffset};
 use crate::hub::{Connection, Hub};
 use crate::presence::{Presence, PresenceSink, Status};
-use crate::protocol::frame;
 use crate::protocol::status::status_frame;
+use crate::protocol::{Close, frame};
 
 /// How long a host must be gone who is found gone after something was missed. A store that has lost what it knew is told it again
 /// within this time, by the nodes that have him.
@@ -91,6 +91,11 @@ impl Watch {
     /// Forgets a host whom nobody watches here any more.
     pub(super) fn forget_unwatched(&self, host: HostUuid) {
         self.known.remove_if(&host, |_, _| !self.hub.is_watched(host));
+    }
+
+    /// Closes the status sockets of a host who no longer shows whether they are online. Guests receive `offline` first.
+    pub fn hide(&self, host: HostUuid) {
+        self.hub.end_status(host, &self.frame(false), Close::Unavailable);
     }
 
     fn frame(&self, online: bool) -> bytes::Bytes {

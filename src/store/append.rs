@@ -15,7 +15,7 @@ use super::messages::to_message;
 use super::unattended::{Contact, UnattendedRooms};
 use super::webhook_events::{Events, Subject};
 use super::{Store, StoreError, from_column, millis};
-use crate::domain::{ChatroomId, HostId, Message, MessageId, RoomName, Seq, Side, WallClock};
+use crate::domain::{ChatroomId, HostId, Message, MessageId, RoomName, Seq, Side, WallClock, WireOffset};
 
 /// A message to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,7 +72,7 @@ impl Store {
     async fn append_once(&self, batch: &[Append], now: DateTime<Utc>) -> Result<Vec<Appended>, DbErr> {
         let tx = self.begin_batch().await?;
         let mut rooms = lock_rooms(&tx, batch).await?;
-        let mut known = known_messages(&tx, batch, &rooms).await?;
+        let mut known = known_messages(&tx, batch, &rooms, self.wire).await?;
         let mut accepted: Vec<Message> = Vec::new();
         let mut events = Events::due_from(|at| self.due_from(at));
         let mut unattended: HashSet<(ChatroomId, Seq)> = HashSet::new();
@@ -174,6 +174,7 @@ async fn known_messages(
     tx: &DatabaseTransaction,
     batch: &[Append],
     rooms: &HashMap<String, Locked>,
+    wire: WireOffset,
 ) -> Result<HashMap<(i64, Side, MessageId), Message>, DbErr> {
     let mut ids: HashMap<i64, Vec<&str>> = HashMap::new();
     for new in batch {
@@ -201,7 +202,7 @@ async fn known_messages(
     let bounds: HashMap<i64, i64> = rooms.values().map(|room| (room.id, room.purged_through)).collect();
     let visible = rows.into_iter().filter(|row| bounds.get(&row.chatroom_id).is_some_and(|bound| row.seq > *bound));
     let messages = visible.map(|row| {
-        let message = to_message(row)?;
+        let message = to_message(row, wire)?;
         Ok(((message.chatroom.0, message.side, message.id.clone()), message))
     });
     messages.collect()

@@ -12,7 +12,9 @@ use sea_orm::{SqlxMySqlConnector, SqlxSqliteConnector};
 use super::files::Files;
 use super::monitor::Monitor;
 use super::recycle::{Recycle, Use};
+use super::rooms::room_count_cache;
 use super::{Dialect, Shared, Store, StoreError};
+use crate::domain::WireOffset;
 
 /// How long an operation waits for a connection, new or free.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -106,7 +108,8 @@ fn mysql(url: &str) -> Result<Store, InvalidUrl> {
         reader: pool(MYSQL_READERS, Use::Read, MYSQL_LIMITS),
         schema: pool(MYSQL_SCHEMA, Use::Write, MYSQL_SCHEMA_LIMITS),
         clock: None,
-        shared: Arc::new(Shared { monitor: Monitor::new(), recycle, files: None }),
+        wire: WireOffset::default(),
+        shared: Arc::new(Shared { monitor: Monitor::new(), recycle, files: None, room_counts: room_count_cache() }),
     })
 }
 
@@ -178,7 +181,13 @@ fn sqlite(url: &str) -> Result<Store, InvalidUrl> {
         writer,
         reader,
         clock: None,
-        shared: Arc::new(Shared { monitor: Monitor::new(), recycle, files: Some(files) }),
+        wire: WireOffset::default(),
+        shared: Arc::new(Shared {
+            monitor: Monitor::new(),
+            recycle,
+            files: Some(files),
+            room_counts: room_count_cache(),
+        }),
     })
 }
 

@@ -9,7 +9,7 @@ use sea_orm::{ColumnTrait, Condition, DbErr, EntityTrait, ExprTrait, QueryFilter
 
 use super::entity::{chat_message, chatroom};
 use super::{Store, StoreError, from_column, millis, parse_column, to_column};
-use crate::domain::{ChatroomId, Message, MessageId, RoomKey, RoomName, Seq, Side};
+use crate::domain::{ChatroomId, Message, MessageId, RoomKey, RoomName, Seq, Side, WallClock, WireOffset};
 
 /// A page that begins so many messages from the newest is looked for by number: walking a thousand takes a millisecond.
 const FAR: u64 = 1_000;
@@ -240,7 +240,7 @@ impl Store {
 
     async fn read(&self, messages: Select<chat_message::Entity>) -> Result<Vec<Message>, StoreError> {
         let rows = self.run(|| messages.clone().all(&self.reader)).await?;
-        Ok(rows.into_iter().map(to_message).collect::<Result<_, _>>()?)
+        Ok(rows.into_iter().map(|row| to_message(row, self.wire)).collect::<Result<_, _>>()?)
     }
 }
 
@@ -301,13 +301,15 @@ fn visible_through(room: RoomRow, through: Option<Seq>) -> Select<chat_message::
     }
 }
 
-pub(super) fn to_message(row: chat_message::Model) -> Result<Message, DbErr> {
+/// A wall clock that a node of an earlier release stored may be no time of the calendar: `accepted_at` takes its place.
+pub(super) fn to_message(row: chat_message::Model, wire: WireOffset) -> Result<Message, DbErr> {
+    let datetime: WallClock = parse_column("chat_message.datetime", &row.datetime)?;
     Ok(Message {
         chatroom: ChatroomId(row.chatroom_id),
         seq: from_column(row.seq),
         side: Side::from_is_host(row.is_host),
         text: row.message,
-        datetime: parse_column("chat_message.datetime", &row.datetime)?,
+        datetime: wire.repaired(datetime, row.accepted_at),
         id: parse_column("chat_message.message_id", &row.message_id)?,
         accepted_at: row.accepted_at,
     })

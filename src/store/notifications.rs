@@ -14,7 +14,7 @@ use super::messages::to_message;
 use super::outbox::insert_mail;
 use super::rooms::to_room;
 use super::{OutgoingMail, Store, StoreError, from_column, mailbox_key, millis, to_column, unattended};
-use crate::domain::{ChatroomId, Host, HostId, Message, Room, RoomName, Seq, Side};
+use crate::domain::{ChatroomId, Host, HostId, Message, Room, RoomName, Seq, Side, WireOffset};
 
 /// The most messages of a room that an e-mail shows.
 pub const EXCERPT: usize = 10;
@@ -282,7 +282,9 @@ pub(super) async fn missed(
         .add(chat_message::Column::IsHost.eq(!known.to_host));
     let missed = chat_message::Entity::find().filter(seen.missed(of_others));
     let rows = missed.order_by_asc(chat_message::Column::Seq).limit(most as u64 + 1).all(tx).await?;
-    let mut messages = rows.into_iter().map(to_message).collect::<Result<Vec<_>, _>>()?;
+    // No e-mail shows a wall clock.
+    let mut messages =
+        rows.into_iter().map(|row| to_message(row, WireOffset::default())).collect::<Result<Vec<_>, _>>()?;
     let more = messages.len() > most;
     messages.truncate(most);
     Ok((messages, more))

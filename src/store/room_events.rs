@@ -43,6 +43,27 @@ pub struct Changed {
     pub event: Option<RoomEvent>,
 }
 
+/// Under which condition, checked with the row's lock held, a room is changed.
+#[derive(Clone, Copy)]
+enum Only {
+    /// None.
+    Always,
+    /// Nothing has moved the room since then.
+    IdleSince(DateTime<Utc>),
+    /// The room never had a message.
+    Empty,
+}
+
+impl Only {
+    fn holds(self, room: &Room) -> bool {
+        match self {
+            Self::Always => true,
+            Self::IdleSince(since) => room.updated_at < since,
+            Self::Empty => room.last_seq == 0,
+        }
+    }
+}
+
 impl Store {
     /// Closes, resumes or deletes a room, in one transaction with the event that says so. Closing unpins. `None` when
     /// there is no such room (any more).
@@ -52,7 +73,7 @@ impl Store {
         change: RoomChange,
         now: DateTime<Utc>,
     ) -> Result<Option<Changed>, StoreError> {
-        self.run(|| self.change_room_once(name, change, millis(now), None)).await
+        self.run(|| self.change_room_once(name, change, millis(now), Only::Always)).await
     }
 
     /// Closes a room that nothing has moved since before `idle_since`, and returns the event that says so. `None`: something has,
@@ -63,8 +84,15 @@ impl Store {
         idle_since: DateTime<Utc>,
         now: DateTime<Utc>,
     ) -> Result<Option<RoomEvent>, StoreError> {
-        let (idle_since, now) = (Some(millis(idle_since)), millis(now));
-        let changed = self.run(|| self.change_room_once(name, RoomChange::Close, now, idle_since)).await?;
+        let (only, now) = (Only::IdleSince(millis(idle_since)), millis(now));
+        let changed = self.run(|| self.change_room_once(name, RoomChange::Close, now, only)).await?;
+        Ok(changed.and_then(|changed| changed.event))
+    }
+
+    /// Deletes a room that never had a message, and returns the event that says so. `None`: it has one, or is deleted by now.
+    pub async fn delete_empty_room(&self, name: RoomName, now: DateTime<Utc>) -> Result<Option<RoomEvent>, StoreError> {
+        let now = millis(now);
+        let changed = self.run(|| self.change_room_once(name, RoomChange::Delete, now, Only::Empty)).await?;
         Ok(changed.and_then(|changed| changed.event))
     }
 
@@ -73,14 +101,14 @@ impl Store {
         name: RoomName,
         change: RoomChange,
         now: DateTime<Utc>,
-        idle_since: Option<DateTime<Utc>>,
+        only: Only,
     ) -> Result<Option<Changed>, DbErr> {
         let tx = self.begin().await?;
         let row =
             chatroom::Entity::find().filter(chatroom::Column::Name.eq(name.as_str())).lock_exclusive().one(&tx).await?;
         let Some(row) = row else { return Ok(None) };
         let before = to_room(row)?;
-        if before.state() == change.state() || idle_since.is_some_and(|since| before.updated_at >= since) {
+        if before.state() == change.state() || !only.holds(&before) {
             return Ok(Some(Changed { room: before, event: None }));
         }
         let version = before.state_version + 1;
@@ -107,7 +135,7 @@ impl Store {
                 };
                 update_state(&tx, &after).await?;
                 if is_closed {
-                    let why = if idle_since.is_some() { Closing::Idle } else { Closing::Host };
+                    let why = if matches!(only, Only::IdleSince(_)) { Closing::Idle } else { Closing::Host };
                     webhook_events::room_closed(&tx, &after, version, why, now).await?;
                 }
                 after

@@ -1,11 +1,15 @@
 //! Rooms: opening, finding and listing them.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use sea_orm::ActiveValue::NotSet;
+use sea_orm::sea_query::IntoCondition;
 use sea_orm::sea_query::{Expr, LikeExpr};
 use sea_orm::{
-    ActiveModelTrait, ColumnTrait, Condition, DbErr, EntityTrait, ExprTrait, PaginatorTrait, QueryFilter, QueryOrder,
-    QuerySelect, SqlErr,
+    ActiveModelTrait, ColumnTrait, Condition, DbErr, EntityTrait, ExprTrait, QueryFilter, QueryOrder, QuerySelect,
+    Select, SqlErr,
 };
 
 use super::entity::chatroom;
@@ -28,7 +32,7 @@ pub struct NewRoom {
 }
 
 /// Which rooms of a host's list are wanted.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct RoomFilter {
     /// A part of the guest's nickname.
     pub search: Option<String>,
@@ -120,8 +124,8 @@ impl Store {
         Ok(row.map(to_room).transpose()?)
     }
 
-    /// A part of a host's list, and how many it has in all: pinned first, the newest pin on top, then by `updated_at`
-    /// descending.
+    /// A page of a host's list, and how many rooms it has in all: pinned first, the newest pin on top, then by `updated_at`
+    /// descending. More than [`COUNTED`] are counted once a minute.
     pub async fn rooms_of(
         &self,
         host: HostId,
@@ -129,27 +133,128 @@ impl Store {
         offset: u64,
         limit: u64,
     ) -> Result<(u64, Vec<Room>), StoreError> {
+        self.rooms_beside(host, filter, &[], offset, limit).await
+    }
+
+    /// Likewise, with a page of the list without some rooms. These are counted.
+    pub async fn rooms_beside(
+        &self,
+        host: HostId,
+        filter: RoomFilter,
+        others: &[ChatroomId],
+        offset: u64,
+        limit: u64,
+    ) -> Result<(u64, Vec<Room>), StoreError> {
+        let listed = Listed::of(host, &filter);
+        let mut page = listed.clone();
+        let count = match self.few(&listed, filter.search.is_some()).await? {
+            Some(few) => {
+                let count = few.len() as u64;
+                page = Listed(Condition::all().add(chatroom::Column::Id.is_in(few)));
+                count
+            }
+            None => self.count_rooms(host, &filter, &listed).await?,
+        };
+        if count <= offset {
+            return Ok((count, Vec::new()));
+        }
+        if !others.is_empty() {
+            page.0 = page.0.add(chatroom::Column::Id.is_not_in(others.iter().map(|room| room.0)));
+        }
+        let ids = page.ids().offset(offset).limit(limit);
+        let ids: Vec<i64> = self.run(|| ids.clone().into_tuple().all(&self.reader)).await?;
+        let mut rooms = self.rooms_where(chatroom::Column::Id.is_in(ids.clone())).await?;
+        rooms.sort_by_key(|room| ids.iter().position(|id| *id == room.id.0));
+        Ok((count, rooms))
+    }
+
+    /// Those of a host's rooms that have one of these names and pass a filter.
+    pub async fn listed_rooms(
+        &self,
+        host: HostId,
+        filter: &RoomFilter,
+        names: &[RoomName],
+    ) -> Result<Vec<Room>, StoreError> {
+        let Listed(wanted) = Listed::of(host, filter);
+        let named = chatroom::Column::Name.is_in(names.iter().map(|name| name.as_str()));
+        self.rooms_where(wanted.add(named)).await
+    }
+
+    /// Rooms by their rows, in no order.
+    pub async fn rooms(&self, ids: &[ChatroomId]) -> Result<Vec<Room>, StoreError> {
+        self.rooms_where(chatroom::Column::Id.is_in(ids.iter().map(|id| id.0))).await
+    }
+
+    async fn rooms_where(&self, wanted: impl IntoCondition) -> Result<Vec<Room>, StoreError> {
+        let rooms = chatroom::Entity::find().filter(wanted);
+        let rows = self.run(|| rooms.clone().all(&self.reader)).await?;
+        Ok(rows.into_iter().map(to_room).collect::<Result<_, _>>()?)
+    }
+
+    /// All rooms of a search, if there are at most [`FEW`]. Those are sorted; to find one after the other in the order of the list
+    /// would take a walk through all of it.
+    async fn few(&self, listed: &Listed, is_search: bool) -> Result<Option<Vec<i64>>, StoreError> {
+        if !is_search {
+            return Ok(None);
+        }
+        let matches = listed.select().column(chatroom::Column::Id).limit(FEW + 1);
+        let few: Vec<i64> = self.run(|| matches.clone().into_tuple().all(&self.reader)).await?;
+        Ok((few.len() as u64 <= FEW).then_some(few))
+    }
+
+    async fn count_rooms(&self, host: HostId, filter: &RoomFilter, listed: &Listed) -> Result<u64, StoreError> {
+        let all = listed.select().column_as(chatroom::Column::Id.count(), "rooms");
+        let count = async {
+            let counted: Option<i64> = self.run(|| all.clone().into_tuple().one(&self.reader)).await?;
+            Ok(counted.map_or(0, from_column))
+        };
+        let beyond = listed.select().column(chatroom::Column::Id).offset(COUNTED);
+        if self.run(|| beyond.clone().into_tuple::<i64>().one(&self.reader)).await?.is_none() {
+            return count.await;
+        }
+        let counted = self.shared.room_counts.try_get_with((host, filter.clone()), count).await;
+        counted.map_err(|error: Arc<StoreError>| (*error).clone())
+    }
+}
+
+/// The longest list that is counted at each call.
+const COUNTED: u64 = 10_000;
+
+/// How many rooms of a search are sorted rather than walked to.
+const FEW: u64 = 1_000;
+
+/// Numbers of rooms of long lists, by host and filter, each for a minute.
+pub(super) type RoomCountCache = moka::future::Cache<(HostId, RoomFilter), u64>;
+
+pub(super) fn room_count_cache() -> RoomCountCache {
+    moka::future::Cache::builder().max_capacity(1_000).time_to_live(Duration::from_secs(60)).build()
+}
+
+/// Rooms of a host's list. What is selected by them comes from `chatroom_listed` alone, without a row being read.
+#[derive(Clone)]
+pub(super) struct Listed(Condition);
+
+impl Listed {
+    pub(super) fn of(host: HostId, filter: &RoomFilter) -> Self {
         let mut wanted = Condition::all().add(chatroom::Column::HostId.eq(host.0));
         if let Some(is_closed) = filter.is_closed {
             wanted = wanted.add(chatroom::Column::IsClosed.eq(is_closed));
         }
-        if let Some(search) = filter.search.filter(|search| !search.is_empty()) {
-            wanted = wanted.add(Expr::col(chatroom::Column::Guest).like(containing(&search)));
+        if let Some(search) = filter.search.as_ref().filter(|search| !search.is_empty()) {
+            wanted = wanted.add(Expr::col(chatroom::Column::Guest).like(containing(search)));
         }
-        let rooms = chatroom::Entity::find().filter(wanted);
-        let count = self.run(|| rooms.clone().count(&self.reader)).await?;
-        if count <= offset {
-            return Ok((count, Vec::new()));
-        }
-        let page = rooms
-            .order_by_desc(chatroom::Column::IsFixed)
-            .order_by_desc(chatroom::Column::FixedAt)
-            .order_by_desc(chatroom::Column::UpdatedAt)
-            .order_by_desc(chatroom::Column::Id)
-            .offset(offset)
-            .limit(limit);
-        let rows = self.run(|| page.clone().all(&self.reader)).await?;
-        Ok((count, rows.into_iter().map(to_room).collect::<Result<_, _>>()?))
+        Self(wanted)
+    }
+
+    fn select(&self) -> Select<chatroom::Entity> {
+        chatroom::Entity::find().select_only().filter(self.0.clone())
+    }
+
+    /// Their ids in the order of the list, which is that of the index.
+    pub(super) fn ids(&self) -> Select<chatroom::Entity> {
+        use chatroom::Column::{FixedAt, Guest, Id, IsClosed, IsFixed, UpdatedAt};
+        let ids = self.select().column(Id);
+        [IsFixed, FixedAt, UpdatedAt, IsClosed, Guest, Id].into_iter().fold(ids, QueryOrder::order_by_desc)
     }
 }
 

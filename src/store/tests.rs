@@ -95,7 +95,7 @@ fn message(room: ChatroomId, seq: Seq, text: &str) -> Message {
         seq,
         side: Side::Guest,
         text: text.to_owned(),
-        datetime: "2023-03-23T08:15:77.123".parse().unwrap(),
+        datetime: "2023-03-23T08:15:07.123".parse().unwrap(),
         id: format!("id-{seq}").parse().unwrap(),
         accepted_at: later(i64::try_from(seq).unwrap() * 1_000),
     }

@@ -25,7 +25,7 @@ use crate::http::{ApiError, Health, UpgradeRequest, Upgrades};
 use crate::hub::Hub;
 use crate::limits::Limits;
 use crate::protocol::{Close, frame};
-use crate::session::{Handshake, Refusal, Session, Sessions};
+use crate::session::{Handshake, Refusal, Session, Sessions, wants_extras};
 use crate::throttle;
 
 const KEY: HeaderName = HeaderName::from_static("sec-websocket-key");
@@ -277,6 +277,7 @@ fn read_handshake(request: &UpgradeRequest) -> Handshake {
         match &*name {
             "token" => handshake.token = Some(value.into_owned()),
             "after" => handshake.after = Some(value.into_owned()),
+            "v" => handshake.extras = wants_extras(&value),
             _ => {}
         }
     }

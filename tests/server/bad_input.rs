@@ -1,6 +1,5 @@
 //! Whatever is sent, its sender gets its code and nobody else notices (SPEC 4).
 
-use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_tungstenite::tungstenite::Message;
 
@@ -14,9 +13,8 @@ on_both! {
         let room = Room::open(app, a, &host).await;
         let (mut good, mut desk) = (room.join(a).await, host.join(b, &room).await);
         let nested = format!(r#"{{"type":"chat_message","message":{}"#, "[".repeat(8_000));
-        let long = json!({"type": "chat_message", "message": "x".repeat(2_001), "datetime": "2023-03-23T08:15:07"}).to_string();
         let frames: Vec<(Message, u16)> = [
-            "", "hi", "null", "[]", "{}", "{\"type\":\"chat_message\"}", "{\"type\":\"nonsense\"}", &nested, &long,
+            "", "hi", "null", "[]", "{}", "{\"type\":\"chat_message\"}", "{\"type\":\"nonsense\"}", &nested,
             r#"{"type":"chat_message","message":"","datetime":"2023-03-23T08:15:07"}"#,
             r#"{"type":"chat_message","message":"hi","datetime":"yesterday"}"#,
             r#"{"type":"chat_message","message":"hi","datetime":"2023-03-23T08:15:07","id":"a b"}"#,

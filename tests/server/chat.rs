@@ -165,7 +165,7 @@ on_both! {
         let (a, b) = app.two();
         let host = app.host("host@shop.example").await;
         let room = Room::open(app, a, &host).await;
-        let (mut guest, mut desk) = (room.join(a).await, host.join(b, &room).await);
+        let (mut guest, mut desk) = (room.join_v2(a).await, host.join_v2(b, &room).await);
         guest.say("hi").await;
         desk.frame().await;
         let typing = json!({"type": "notice", "is_host": false, "message": "typing", "datetime": "2023-03-23T08:15:07"});

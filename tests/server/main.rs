@@ -11,6 +11,7 @@ mod duties;
 mod ends;
 mod images;
 mod keys;
+mod legacy;
 mod limits;
 mod mail;
 mod nginx;

@@ -6,7 +6,7 @@ use fred::error::{Error, ErrorKind};
 use fred::types::{Resp3Frame, Value};
 
 use super::strange;
-use crate::broker::{LogEntry, Outcome, RoomStatus, Unavailable};
+use crate::broker::{LogEntry, MemberCounts, Outcome, RoomStatus, Unavailable};
 use crate::domain::{ChatroomId, HostId, NodeId, RoomState, Seq};
 
 /// A list of Redis, read from its front.
@@ -60,7 +60,7 @@ pub(super) fn outcome(value: Value) -> Result<Outcome, Unavailable> {
 /// A room, and who is in it on which node.
 pub(super) struct FoundRoom {
     room: RoomStatus,
-    members: Vec<(String, u32, u32)>,
+    members: Vec<(String, MemberCounts)>,
 }
 
 impl FoundRoom {
@@ -75,10 +75,11 @@ impl FoundRoom {
     /// The room with the members of those nodes that are alive; this one always is.
     pub(super) fn status(self, alive: &[String], me: NodeId) -> RoomStatus {
         let mut room = self.room;
-        for (node, guests, hosts) in self.members {
+        for (node, counts) in self.members {
             if node == me.as_str() || alive.contains(&node) {
-                room.guests += guests;
-                room.hosts += hosts;
+                room.guests += counts.guests;
+                room.hosts += counts.hosts;
+                room.away += counts.away;
             }
         }
         room
@@ -102,6 +103,7 @@ pub(super) fn room(value: Value) -> Result<Option<FoundRoom>, Unavailable> {
             archived: 0,
             guests: 0,
             hosts: 0,
+            away: 0,
         };
         return Ok(Some(FoundRoom { room, members: Vec::new() }));
     }
@@ -111,9 +113,11 @@ pub(super) fn room(value: Value) -> Result<Option<FoundRoom>, Unavailable> {
     let host = HostId(answer.number()?);
     let mut members = Vec::new();
     while answer.len() > 0 {
-        members.push((answer.text()?, answer.number()? as u32, answer.number()? as u32));
+        let node = answer.text()?;
+        let (guests, hosts, away) = (answer.number()? as u32, answer.number()? as u32, answer.number()? as u32);
+        members.push((node, MemberCounts { guests, hosts, away }));
     }
-    let room = RoomStatus { chatroom, host, state, version, seq, archived, guests: 0, hosts: 0 };
+    let room = RoomStatus { chatroom, host, state, version, seq, archived, guests: 0, hosts: 0, away: 0 };
     Ok(Some(FoundRoom { room, members }))
 }
 

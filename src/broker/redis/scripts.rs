@@ -9,6 +9,7 @@ pub(super) struct Scripts {
     pub(super) apply: Script,
     pub(super) begin_epoch: Script,
     pub(super) begin_seed: Script,
+    pub(super) bury_empty: Script,
     pub(super) dead_letter: Script,
     pub(super) delete_dead: Script,
     pub(super) finish: Script,
@@ -23,6 +24,8 @@ pub(super) struct Scripts {
     pub(super) reconcile: Script,
     pub(super) release: Script,
     pub(super) remove_idle: Script,
+    pub(super) tail: Script,
+    pub(super) unarchived: Script,
 }
 
 impl Default for Scripts {
@@ -32,6 +35,7 @@ impl Default for Scripts {
             apply: Script::new(include_str!("lua/apply.lua")),
             begin_epoch: Script::new(include_str!("lua/begin_epoch.lua")),
             begin_seed: Script::new(include_str!("lua/begin_seed.lua")),
+            bury_empty: Script::new(include_str!("lua/bury_empty.lua")),
             dead_letter: Script::new(include_str!("lua/dead_letter.lua")),
             delete_dead: Script::new(include_str!("lua/delete_dead.lua")),
             finish: Script::new(include_str!("lua/finish.lua")),
@@ -46,6 +50,8 @@ impl Default for Scripts {
             reconcile: Script::new(include_str!("lua/reconcile.lua")),
             release: Script::new(RELEASE_LEASE),
             remove_idle: Script::new(include_str!("lua/remove_idle.lua")),
+            tail: Script::new(include_str!("lua/tail.lua")),
+            unarchived: Script::new(include_str!("lua/unarchived.lua")),
         }
     }
 }

@@ -47,6 +47,7 @@ fn kind_of(key: &str) -> Option<&str> {
     let partition = tag.parse().ok().filter(|partition| *partition < PARTITIONS).map(Partition)?;
     match rest.split_once(':') {
         None => OF_A_PARTITION.into_iter().find(|kind| *kind == rest),
+        Some((kind @ "fresh", host)) => host.parse::<i64>().is_ok().then_some(kind),
         Some((kind, room)) => {
             let room = RoomName::from_bytes(room.as_bytes()).ok()?;
             let here = Partition::of(room, PARTITIONS) == partition;
@@ -114,6 +115,7 @@ async fn every_key_is_in_the_slot_of_its_partition(stage: Stage) {
         "hosts",
         "leader",
         "presence",
+        "fresh",
         "pt:installation",
         "pt:partitions",
     ];

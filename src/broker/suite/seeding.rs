@@ -1,8 +1,8 @@
 //! How a room comes from SQL into the broker of a cluster, and which number it goes on with.
 
 use super::*;
-use crate::broker::Seed;
 use crate::broker::testing::{Node, until};
+use crate::broker::{MemberCounts, Seed};
 use crate::domain::{Room, Seq};
 use crate::redis::testing::PT;
 use crate::rooms::RoomError;
@@ -215,7 +215,9 @@ async fn many_who_need_a_room_seed_it_once(stage: Stage) {
     let room = nodes[0].unseeded_room().await;
     let all = (0..10).map(|at| {
         let (node, name) = (nodes[at % 2].clone(), room.name);
-        tokio::spawn(async move { node.rooms.set_members(name, 1, 0).await.unwrap() })
+        tokio::spawn(async move {
+            node.rooms.enter(name, MemberCounts { guests: 1, ..MemberCounts::default() }, 0).await.unwrap().0
+        })
     });
     for status in all.collect::<Vec<_>>() {
         assert_eq!(status.await.unwrap().state, RoomState::Open);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 use url::Url;
 
-use crate::domain::{MAX_MESSAGE_CHARS, MessageId};
+use crate::domain::MessageId;
 use crate::protocol::close::Close;
 
 const ABOUT: &str = "Plain WebSockets, text frames of JSON. A guest is admitted by the `Origin` of his page, a host by an access \
@@ -51,6 +51,8 @@ fn chat() -> Value {
         json!({
             "token": {"type": "string", "description": "A host's access token. A guest has none."},
             "after": {"type": "integer", "minimum": 0, "description": "The highest `seq` that a reconnecting client saw."},
+            "v": {"type": "integer", "minimum": 1, "description": "2: also receives `typing`, `read` and `pong`, and may be \
+                counted as away. Without it, only the frames of the first version are sent."},
         }),
         &RECEIVED_IN_CHAT.iter().chain(&SENT_IN_CHAT).map(|(_, message, _)| *message).collect::<Vec<_>>(),
     )
@@ -84,16 +86,23 @@ fn channel(address: &str, about: &str, parameters: Value, query: Value, messages
 /// Operation, message, and what it is for.
 type Words = (&'static str, &'static str, &'static str);
 
-const RECEIVED_IN_CHAT: [Words; 6] = [
+const RECEIVED_IN_CHAT: [Words; 9] = [
     ("say", "message", "Says something to everybody in the room."),
     ("askForOlder", "request", "Asks for the 50 messages before a point."),
     ("closeRoom", "close", "The host closes the room. A guest who tries is closed with 4003."),
     ("type", "typing", "Tells the others that somebody is typing; relayed at most once a second, and not stored."),
     ("read", "read", "Tells the others how far one has read. The host's also sets `lastCheckedAt`."),
     ("askWhetherOnline", "ask", "A guest asks whether the host is online."),
+    ("ping", "ping", "Asks for a `pong`. With `v=2`; ignored otherwise."),
+    (
+        "goAway",
+        "away",
+        "The host's page is not being looked at: the host counts as absent for reading and e-mails. With `v=2`; ignored otherwise.",
+    ),
+    ("comeBack", "back", "Ends `away`."),
 ];
 
-const SENT_IN_CHAT: [Words; 6] = [
+const SENT_IN_CHAT: [Words; 7] = [
     (
         "deliver",
         "delivery",
@@ -101,8 +110,9 @@ const SENT_IN_CHAT: [Words; 6] = [
     ),
     ("deliverHistory", "history", "Older messages: on joining, after `?after=`, or as asked for."),
     ("tellClosed", "closed", "The host closed the room; close code 1000 follows."),
-    ("relayTyping", "typing", "Somebody is typing."),
-    ("relayRead", "read", "Somebody has read so far."),
+    ("relayTyping", "typing", "The other side is typing. With `v=2`."),
+    ("relayRead", "read", "The other side has read up to a number. With `v=2`."),
+    ("pong", "pong", "The answer to a `ping`. With `v=2`."),
     ("tellStatusInChat", "status", "To a guest who asked."),
 ];
 
@@ -160,9 +170,9 @@ fn frame(title: &str, mut properties: Value, optional: &[&str], example: Value) 
 }
 
 fn messages() -> Value {
-    let datetime =
-        json!({"type": "string", "pattern": DATETIME, "description": "The sender's wall clock, without a zone."});
-    let text = json!({"type": "string", "minLength": 1, "maxLength": MAX_MESSAGE_CHARS});
+    let datetime = json!({"type": "string", "pattern": DATETIME, "description": "The sender's wall clock, without a zone. One that \
+            is no time of the calendar is replaced by the server's."});
+    let text = json!({"type": "string", "minLength": 1, "description": "Any text whose frame has at most 32 KiB."});
     let id = json!({"type": "string", "pattern": "^[A-Za-z0-9_-]+$", "minLength": 1, "maxLength": MessageId::MAX_LEN,
         "description": "The client's own id: sent again, it is not a new message. Without one, the server gives one."});
     let seq = json!({"type": "integer", "minimum": 1, "description": "Its number in the room: always rising."});
@@ -233,6 +243,15 @@ fn messages() -> Value {
             &["is_host"],
             json!({"type": "notice", "is_host": true, "message": "read", "seq": 7, "datetime": "2023-03-23T08:15:07"}),
         ),
+        "ping": presence("A question whether the connection works", "ping"),
+        "away": presence("The host's page is not being looked at", "away"),
+        "back": presence("The host's page is being looked at again", "back"),
+        "pong": frame(
+            "The connection works",
+            json!({"type": {"const": "notice"}, "is_host": host, "message": {"const": "pong"}, "datetime": datetime}),
+            &[],
+            json!({"type": "notice", "is_host": true, "message": "pong", "datetime": "2023-03-23T08:15:07"}),
+        ),
         "ask": frame(
             "A guest is there, and asks whether the host is",
             json!({"type": {"const": "notice"}, "is_host": {"const": false}, "message": {"const": "online"},
@@ -259,6 +278,17 @@ fn messages() -> Value {
                 "preview": "hi", "seq": 8, "datetime": "2023-03-23T08:15:07.123"}),
         ),
     })
+}
+
+/// A notice of a client that consists of one word.
+fn presence(title: &str, word: &str) -> Value {
+    let datetime = json!({"type": "string", "pattern": DATETIME});
+    frame(
+        title,
+        json!({"type": {"const": "notice"}, "is_host": {"type": "boolean"}, "message": {"const": word}, "datetime": datetime}),
+        &["is_host", "datetime"],
+        json!({"type": "notice", "is_host": true, "message": word, "datetime": "2023-03-23T08:15:07"}),
+    )
 }
 
 fn close_codes() -> Value {

@@ -122,6 +122,7 @@ fn frames_are_as_the_document_has_them() {
     fits("closed", &chat::closed_frame(&at));
     fits("typing", &chat::typing_frame(Side::Guest, &at));
     fits("read", &chat::read_frame(Side::Host, 7, &at));
+    fits("pong", &chat::pong_frame(&at));
     fits("ask", &status::guest_frame(&at));
     fits("status", &status::status_frame(true, &at));
     fits("status", &status::status_frame(false, &at));

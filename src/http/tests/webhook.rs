@@ -78,7 +78,7 @@ pub(super) async fn what_is_wrong_with_a_webhook_is_told_by_field(world: World) 
         (r#"{"url": "https://shop.example/", "events": []}"#, "events"),
         (r#"{"url": "https://shop.example/", "events": ["room.opened"]}"#, "events"),
         (r#"{"url": "https://shop.example/", "events": "room.created"}"#, "events"),
-        (r#"{"url": "https://shop.example/", "events": null}"#, "events"),
+        (r#"{"url": null}"#, "url"),
         (r#"{"url": "https://shop.example/", "enabled": "yes"}"#, "enabled"),
     ] {
         let answer = world.send("PUT", &path, &[JSON, auth], body).await;

@@ -7,7 +7,8 @@ use serde_json::{Map, Value};
 /// What is wrong, by the field's camelCase name: the `fields` of a validation error (SPEC 1).
 pub type FieldErrors = BTreeMap<&'static str, String>;
 
-/// A request body on its way into a value. Each field is looked up in camelCase and in snake_case; the real clients mix both.
+/// A request body on its way into a value. Each field is looked up in camelCase and in snake_case; the real clients mix both. `null`
+/// counts as absent; where both spellings have a value, camelCase is read.
 pub struct Fields<'a> {
     body: &'a Map<String, Value>,
     errors: FieldErrors,
@@ -30,11 +31,11 @@ impl<'a> Fields<'a> {
         String::new()
     }
 
-    /// A text, or nothing at all; `null` is nothing.
+    /// A text, or nothing at all.
     pub(super) fn maybe_text(&mut self, name: &'static str) -> Option<String> {
         match self.find(name) {
             Some(Value::String(text)) => Some(text.clone()),
-            Some(Value::Null) | None => None,
+            None => None,
             Some(_) => {
                 self.wrong(name, "must be a text");
                 None
@@ -60,8 +61,9 @@ impl<'a> Fields<'a> {
         self.find(name)?.as_u64()
     }
 
+    /// Whether a field that can be null is there, has no value, and has one in neither spelling.
     pub(super) fn is_null(&self, name: &'static str) -> bool {
-        self.find(name).is_some_and(Value::is_null)
+        self.find(name).is_none() && self.spellings(name).next().is_some()
     }
 
     /// `true` or `false`, or nothing at all.
@@ -89,7 +91,11 @@ impl<'a> Fields<'a> {
     }
 
     fn find(&self, name: &str) -> Option<&'a Value> {
-        self.body.get(name).or_else(|| self.body.get(&snake_case(name)))
+        self.spellings(name).find(|value| !value.is_null())
+    }
+
+    fn spellings(&self, name: &str) -> impl Iterator<Item = &'a Value> + use<'a> {
+        [self.body.get(name), self.body.get(&snake_case(name))].into_iter().flatten()
     }
 }
 

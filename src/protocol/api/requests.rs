@@ -97,7 +97,7 @@ pub struct SignUpRequest {
     #[schema(pattern = r"\S", max_length = 50, examples("Shop"))]
     pub service_name: String,
     /// What the service is.
-    #[schema(required = false, max_length = 200, examples("Shoes"))]
+    #[schema(value_type = Option<String>, max_length = 200, examples("Shoes"))]
     pub service_expl: String,
     /// Where its pages are: host names with optional ports, separated by commas; a leading `*.` stands for any subdomain.
     /// At most 200 characters, without what a pasted URL has beside.
@@ -190,10 +190,10 @@ impl RequestBody for ProfilePatch {
 #[schema(rename_all = "camelCase")]
 pub struct ConfigsPatch {
     /// Whether guests see if he is online.
-    #[schema(value_type = bool, required = false)]
+    #[schema(value_type = Option<bool>)]
     pub use_online_status: Option<bool>,
     /// Whether he is mailed about messages that came while he was not in the room.
-    #[schema(value_type = bool, required = false)]
+    #[schema(value_type = Option<bool>)]
     pub email_notifications: Option<bool>,
 }
 
@@ -211,7 +211,7 @@ impl RequestBody for ConfigsPatch {
 #[schema(rename_all = "camelCase")]
 pub struct KeysRequest {
     /// Whether the keys until now end at once. Else they go on for a while.
-    #[schema(required = false)]
+    #[schema(value_type = Option<bool>)]
     pub revoke_old: bool,
 }
 

@@ -98,6 +98,48 @@ fn bodies_are_read_in_both_spellings_and_unknown_fields_are_ignored() {
 }
 
 #[test]
+fn null_counts_as_absent_unless_the_field_can_be_null() {
+    let none = ConfigsPatch { use_online_status: None, email_notifications: None };
+    assert_eq!(read(ConfigsPatch::read, json!({"use_online_status": null, "emailNotifications": null})), Ok(none));
+    // The spelling that has a value is read, whichever it is.
+    let off = ConfigsPatch { use_online_status: Some(false), ..none };
+    for body in [
+        json!({"use_online_status": null, "useOnlineStatus": false}),
+        json!({"useOnlineStatus": null, "use_online_status": false}),
+        json!({"useOnlineStatus": false, "use_online_status": true}),
+    ] {
+        assert_eq!(read(ConfigsPatch::read, body), Ok(off));
+    }
+    assert_eq!(read(ChatroomPatch::read, json!({"isFixed": null, "is_closed": true})), Ok(ChatroomPatch::Close));
+    assert_eq!(read(ChatroomPatch::read, json!({"isFixed": true, "isClosed": null})), Ok(ChatroomPatch::Pin(true)));
+    assert_eq!(
+        read(ChatroomPatch::read, json!({"isFixed": null})).unwrap_err()["isFixed"],
+        "isFixed or isClosed is required"
+    );
+    assert_eq!(read(KeysRequest::read, json!({"revokeOld": null})), Ok(KeysRequest { revoke_old: false }));
+    let missing = read(LoginRequest::read, json!({"email": null, "password": null})).err().unwrap();
+    assert_eq!((missing["email"].as_str(), missing["password"].as_str()), ("is required", "is required"));
+    assert_eq!(
+        read(ConfirmationRequest::read, json!({"verificationCode": null, "verification_code": 12345}))
+            .ok()
+            .unwrap()
+            .code,
+        "012345"
+    );
+    let domain = |body| read(ProfilePatch::read, body).unwrap().service_domain;
+    assert_eq!(domain(json!({})), None);
+    assert_eq!(domain(json!({"serviceDomain": null})), Some(None));
+    assert_eq!(domain(json!({"service_domain": null})), Some(None));
+    assert_eq!(
+        domain(json!({"serviceDomain": null, "service_domain": "shop.example"})),
+        Some(Some("shop.example".into()))
+    );
+    let blank = ProfilePatch::default();
+    let nothing = json!({"profileName": null, "description": null, "service_name": null, "serviceExpl": null});
+    assert_eq!(read(ProfilePatch::read, nothing), Ok(blank));
+}
+
+#[test]
 fn every_wrong_field_is_named() {
     let errors = read(LoginRequest::read, json!({"email": 5})).err().unwrap();
     assert_eq!(errors["email"], "must be a text");

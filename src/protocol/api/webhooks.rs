@@ -19,7 +19,7 @@ pub struct WebhookRequest {
     #[schema(value_type = Vec<String>, required = false, min_items = 1, examples(json!(["room.created", "message.created"])))]
     pub events: EventKinds,
     /// Whether any are sent. Left out, they are.
-    #[schema(required = false)]
+    #[schema(value_type = Option<bool>)]
     pub enabled: bool,
 }
 
@@ -45,7 +45,7 @@ impl RequestBody for WebhookRequest {
 #[schema(rename_all = "camelCase")]
 pub struct WebhookSecretRequest {
     /// Whether the secret until now ends at once. Else events are signed with both for a day.
-    #[schema(required = false)]
+    #[schema(value_type = Option<bool>)]
     pub revoke_old: bool,
 }
 

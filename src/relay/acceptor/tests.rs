@@ -5,7 +5,7 @@ use chrono::Utc;
 
 use super::*;
 use crate::broker::queue::ArchiveQueue;
-use crate::broker::{Change, LogEntry, Publication, RoomStatus, Seed, Sink, Ticket};
+use crate::broker::{Change, LogEntry, MemberCounts, Publication, RoomStatus, Seed, Sink, Ticket};
 use crate::clock::{Chance, ManualClock};
 use crate::control::Control;
 use crate::domain::{HostId, MessageId, Side};
@@ -112,14 +112,13 @@ impl Broker for FakeBroker {
     async fn bury(&self, _: RoomName) -> Result<(), Unavailable> {
         Ok(())
     }
-    async fn set_members(&self, _: RoomName, _: u32, _: u32) -> Result<Option<RoomStatus>, Unavailable> {
+    async fn set_counts(&self, _: RoomName, _: MemberCounts) -> Result<Option<RoomStatus>, Unavailable> {
         Ok(None)
     }
     async fn enter(
         &self,
         _: RoomName,
-        _: u32,
-        _: u32,
+        _: MemberCounts,
         _: usize,
     ) -> Result<Option<(RoomStatus, Vec<LogEntry>)>, Unavailable> {
         Ok(None)

@@ -7,6 +7,8 @@ on_every_database!(
     a_room_is_idle_after_its_last_message_or_change,
     an_idle_room_is_closed_like_any_other_and_only_while_it_is_idle,
     idle_rooms_are_walked_through_to_the_end,
+    a_room_is_empty_until_its_first_message_and_only_then_deleted,
+    empty_rooms_are_found_in_the_index_and_walked_through_to_the_end,
 );
 
 async fn idle(store: &Store, since: i64) -> Vec<ChatroomId> {
@@ -57,6 +59,54 @@ async fn idle_rooms_are_walked_through_to_the_end(store: Store, _url: String) {
     let mut last: Option<Room> = None;
     loop {
         let rooms = store.idle_rooms(later(9), last.as_ref(), 2).await.unwrap();
+        let Some(end) = rooms.last() else { break };
+        last = Some(end.clone());
+        walked.extend(rooms.iter().map(|room| room.id));
+    }
+    assert_eq!(walked, [ids[1], ids[2], ids[3], ids[0], ids[4]]);
+}
+
+async fn empty(store: &Store, since: i64) -> Vec<ChatroomId> {
+    let rooms = store.empty_rooms(later(since), None, 100).await.unwrap();
+    assert_eq!(store.count_empty_rooms(later(since)).await.unwrap(), rooms.len() as u64);
+    rooms.into_iter().map(|room| room.id).collect()
+}
+
+async fn a_room_is_empty_until_its_first_message_and_only_then_deleted(store: Store, _url: String) {
+    let host = a_host(&store).await;
+    let (new, written) = (a_room(&store, &host).await, a_room(&store, &host).await);
+    let (resumed, closed) = (a_room(&store, &host).await, a_room(&store, &host).await);
+    assert_eq!(empty(&store, 0).await, []);
+    assert_eq!(empty(&store, 1).await, [new.id, written.id, resumed.id, closed.id]);
+    store.archive(&[message(written.id, 1, "hi")], &[], &[]).await.unwrap();
+    store.change_room(resumed.name, RoomChange::Close, later(1_000)).await.unwrap();
+    store.change_room(resumed.name, RoomChange::Resume, later(8_000)).await.unwrap();
+    store.change_room(closed.name, RoomChange::Close, later(8_000)).await.unwrap();
+    assert_eq!(empty(&store, 5_000).await, [new.id, closed.id], "a guest who was back keeps the room");
+    assert_eq!(empty(&store, 9_000).await, [new.id, resumed.id, closed.id]);
+    // A room that was found empty, and has its first message by now.
+    store.append(&[append(&new, "a")], later(9_000)).await.unwrap();
+    assert_eq!(store.delete_empty_room(new.name, later(9_000)).await.unwrap(), None);
+    // Nor is a room empty whose messages retention has taken.
+    store.change_room(written.name, RoomChange::Close, later(1)).await.unwrap();
+    assert_eq!(store.purge_rooms(later(9_000), 9).await.unwrap(), 1);
+    assert_eq!(store.delete_empty_room(written.name, later(9_000)).await.unwrap(), None);
+    let event = store.delete_empty_room(closed.name, later(9_000)).await.unwrap().unwrap();
+    assert_eq!((event.change, event.version, event.chatroom), (RoomChange::Delete, 2, closed.id));
+    assert_eq!(store.room(closed.id).await.unwrap(), None);
+    assert_eq!(store.delete_empty_room(closed.name, later(9_000)).await.unwrap(), None, "once");
+    assert_eq!(empty(&store, 9_000).await, [resumed.id]);
+}
+
+async fn empty_rooms_are_found_in_the_index_and_walked_through_to_the_end(store: Store, _url: String) {
+    let host = a_host(&store).await;
+    let mut ids = Vec::new();
+    for at in [2, 1, 1, 1, 3] {
+        ids.push(store.create_room(new_room(&host), later(at)).await.unwrap().id);
+    }
+    let (mut walked, mut last) = (Vec::new(), None::<Room>);
+    loop {
+        let rooms = store.empty_rooms(later(9), last.as_ref(), 2).await.unwrap();
         let Some(end) = rooms.last() else { break };
         last = Some(end.clone());
         walked.extend(rooms.iter().map(|room| room.id));

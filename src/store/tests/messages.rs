@@ -11,6 +11,7 @@ use crate::store::entity::chatroom;
 use crate::store::{Appended, ArchivedRoom, BatchRoom, Dialect, StoreError};
 
 on_every_database!(
+    an_impossible_time_of_an_earlier_release_is_replaced_on_reading,
     archiving_twice_is_harmless,
     a_batch_moves_each_of_its_rooms_to_its_newest_message,
     an_older_message_never_lowers_what_the_room_knows,
@@ -349,4 +350,22 @@ async fn only_a_row_that_can_never_be_written_is_refused_as_data(store: Store, _
         // SQLite knows no such bound.
         Dialect::Sqlite => assert_eq!(all(&store, room.id).await, batch),
     }
+}
+
+async fn an_impossible_time_of_an_earlier_release_is_replaced_on_reading(store: Store, _url: String) {
+    let host = a_host(&store).await;
+    let room = a_room(&store, &host).await;
+    let mut odd = message(room.id, 1, "hi");
+    odd.datetime = "2023-03-23T08:15:77".parse().unwrap();
+    store.archive(&[odd.clone()], &[], &[]).await.unwrap();
+    let store = store.with_wire("-03:00".parse().unwrap());
+    let read = store.messages_between(room.id, 0, None, 9).await.unwrap().remove(0);
+    // 03:40:01.178 UTC.
+    assert_eq!(read.datetime.as_str(), "2023-03-21T00:40:01.178");
+    assert_eq!(Message { datetime: odd.datetime.clone(), ..read.clone() }, odd, "nothing else changes");
+    let again = store.append(&[Append { id: odd.id.clone(), ..append(&room, "x") }], later(9_000)).await.unwrap();
+    assert_eq!(again, [Appended::Known { message: read }]);
+    // A page that shows the replaced time asks with it.
+    let shown = store.wire().instant(&"2023-03-21T00:40:01".parse().unwrap()).unwrap();
+    assert_eq!(store.seq_accepted_at(room.id, shown).await.unwrap(), Some(1));
 }

@@ -1,7 +1,10 @@
 //! Rooms, pins and changes of state.
 
+use sea_orm::{ConnectionTrait as _, DbBackend, QuerySelect as _, QueryTrait as _, Statement};
+
 use super::*;
 use crate::domain::{RoomChange, RoomState};
+use crate::store::rooms::Listed;
 use crate::store::{PinOutcome, RoomFilter, StoreError};
 
 on_every_database!(
@@ -11,6 +14,7 @@ on_every_database!(
     keys_of_different_hosts_do_not_meet,
     the_list_shows_pinned_rooms_first_then_the_last_moved,
     the_list_is_searched_by_a_part_of_the_nickname,
+    a_list_of_any_length_is_counted_searched_and_read_from_any_place,
     of_ten_concurrent_pins_five_succeed,
     a_closed_room_cannot_be_pinned_and_closing_unpins,
     a_change_of_state_raises_the_version_and_leaves_an_event,
@@ -112,6 +116,76 @@ async fn the_list_is_searched_by_a_part_of_the_nickname(store: Store, _url: Stri
     }
     assert_eq!(listed(&store, &host, search("", None)).await.len(), 3);
     assert!(listed(&store, &host, search("호랑이", None)).await.is_empty());
+}
+
+/// 12,000 rooms of a host: every sixth guest is a cat, one is a tiger.
+async fn many_rooms(store: &Store, host: &Host) -> Vec<ChatroomId> {
+    let tiger =
+        store.create_room(NewRoom { guest: "드문 호랑이".to_owned(), ..new_room(host) }, later(1)).await.unwrap();
+    let digits = "(SELECT 0 AS d UNION ALL SELECT 1 UNION ALL SELECT 2 UNION ALL SELECT 3 UNION ALL SELECT 4 UNION ALL \
+        SELECT 5 UNION ALL SELECT 6 UNION ALL SELECT 7 UNION ALL SELECT 8 UNION ALL SELECT 9)";
+    let number = "(12000 - (1000 * a.d + 100 * b.d + 10 * c.d + e.d) - 10000 * f.d)";
+    let insert = format!(
+        "INSERT INTO chatroom (host_id, guest, name, created_at, updated_at) \
+         SELECT host_id, CASE WHEN {number} % 6 = 0 THEN '용감한 고양이' ELSE '느긋한 곰' END, \
+         CONCAT('AAAAAAAAAAAAAAAAA', 20000 + {number}), created_at, updated_at \
+         FROM chatroom, {digits} a, {digits} b, {digits} c, {digits} e, {digits} f \
+         WHERE chatroom.id = {} AND f.d < 2 AND {number} > 1 ORDER BY {number}",
+        tiger.id.0
+    );
+    store.connection().execute_unprepared(&insert).await.unwrap();
+    // The rooms of one moment are listed by the guest's name, then the newest first: bears are between cats and tigers.
+    let ids = Listed::of(host.id, &RoomFilter::default()).ids();
+    let ids: Vec<i64> = ids.into_tuple().all(store.connection()).await.unwrap();
+    ids.into_iter().map(ChatroomId).collect()
+}
+
+async fn a_list_of_any_length_is_counted_searched_and_read_from_any_place(store: Store, _url: String) {
+    let host = a_host(&store).await;
+    let all = many_rooms(&store, &host).await;
+    assert_eq!(all.len(), 12_000);
+    let page = async |filter: RoomFilter, offset, limit| {
+        let (count, rooms) = store.rooms_of(host.id, filter, offset, limit).await.unwrap();
+        (count, rooms.into_iter().map(|room| room.id).collect::<Vec<_>>())
+    };
+    for offset in [0, 6_000, 11_990, 12_000] {
+        let at = offset as usize;
+        let wanted = all[at..(at + 20).min(all.len())].to_vec();
+        assert_eq!(page(RoomFilter::default(), offset, 20).await, (12_000, wanted));
+    }
+    let search = |part: &str| RoomFilter { search: Some(part.to_owned()), is_closed: Some(false) };
+    let (cats, first) = page(search("고양이"), 0, 20).await;
+    assert_eq!((cats, first.len()), (2_000, 20));
+    let (bears, last) = page(search("느긋"), 9_990, 20).await;
+    assert_eq!((bears, last.len()), (9_999, 9));
+    assert_eq!(page(search("호랑"), 0, 20).await.0, 1);
+    assert_eq!(page(search("여우"), 0, 20).await, (0, Vec::new()));
+    // Rooms that are put in their places by the caller are counted, and are not on the page.
+    let (count, rooms) = store.rooms_beside(host.id, RoomFilter::default(), &all[1..3], 0, 2).await.unwrap();
+    assert_eq!((count, rooms.iter().map(|room| room.id).collect::<Vec<_>>()), (12_000, vec![all[0], all[3]]));
+}
+
+#[tokio::test]
+async fn the_list_is_read_from_its_index_alone_and_in_its_order() {
+    crate::store::testing::on_fresh(crate::store::Dialect::Sqlite, |store, _| async move {
+        let plan = async |statement: String| {
+            let statement = Statement::from_string(DbBackend::Sqlite, format!("EXPLAIN QUERY PLAN {statement}"));
+            let rows = store.connection().query_all_raw(statement).await.unwrap();
+            rows.iter().map(|row| row.try_get::<String>("", "detail").unwrap()).collect::<Vec<_>>().join("; ")
+        };
+        for is_closed in [None, Some(false), Some(true)] {
+            for search in [None, Some("고양이".to_owned())] {
+                let listed = Listed::of(crate::domain::HostId(1), &RoomFilter { search, is_closed });
+                let read = plan(listed.ids().limit(20).build(DbBackend::Sqlite).to_string()).await;
+                assert!(read.contains("COVERING INDEX chatroom_listed") && !read.contains("TEMP B-TREE"), "{read}");
+            }
+        }
+        let empty =
+            "SELECT * FROM chatroom WHERE is_empty = TRUE AND created_at < '2023' ORDER BY created_at, id LIMIT 100";
+        let read = plan(empty.to_owned()).await;
+        assert!(read.contains("INDEX chatroom_empty") && !read.contains("TEMP B-TREE"), "{read}");
+    })
+    .await;
 }
 
 async fn of_ten_concurrent_pins_five_succeed(store: Store, _url: String) {

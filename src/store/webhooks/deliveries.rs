@@ -128,7 +128,7 @@ impl Store {
                 id: row.id,
                 chatroom: ChatroomId(row.chatroom_id),
                 event_id,
-                body: row.body,
+                body: crate::protocol::webhook::repaired(row.body, self.wire),
                 attempts: u32::try_from(row.attempts).unwrap_or(u32::MAX),
                 ends_at: row.ends_at,
             })

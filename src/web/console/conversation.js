@@ -1,4 +1,5 @@
 // The middle of the desk: one conversation, and what can be done with it.
+import { fits } from "../shared/conversation.js";
 import { h, icon } from "../shared/dom.js";
 import { ICONS } from "./icons.js";
 import { ask, attempt, tool } from "./parts.js";
@@ -6,9 +7,12 @@ import { HostTalk } from "./talk.js";
 import { Thread } from "./thread.js";
 import { lang, words } from "./words.js";
 
-const MAX_CHARS = 2000;
+const IDLE_MS = 300_000; // after this without a key or a pointer the host counts as away
+const IDLE_CHECK_MS = 10_000;
 const MAX_TEXT_PX = 160; // as the style has it
 const TYPING_SHOWN_MS = 4000;
+
+const USES = ["pointermove", "pointerdown", "keydown", "wheel", "touchstart"];
 
 export class ConversationView {
   /** `on.left()` when it is to go. */
@@ -51,8 +55,18 @@ export class ConversationView {
       if (event.key === "Enter" && !event.shiftKey && !event.isComposing && event.keyCode !== 229) this.say(event);
     };
     this.form.onsubmit = (event) => this.say(event);
-    this.looked = () => document.hidden || this.show();
+    this.looked = () => {
+      this.used();
+      document.hidden || this.show();
+    };
     document.addEventListener("visibilitychange", this.looked);
+    this.used = () => {
+      this.usedAt = Date.now();
+      this.showAway();
+    };
+    for (const event of USES) document.addEventListener(event, this.used, { passive: true });
+    this.used();
+    this.idleness = setInterval(() => this.showAway(), IDLE_CHECK_MS);
     this.clock = setInterval(() => this.talk.outbox.list().length && this.show(), 1000);
   }
 
@@ -63,8 +77,15 @@ export class ConversationView {
     if (!matchMedia("(pointer: coarse)").matches) this.text.focus();
   }
 
+  /** What arrives while the page is hidden, or the host is idle, is not read. */
+  showAway() {
+    this.talk.setAway(document.hidden || Date.now() - this.usedAt >= IDLE_MS);
+  }
+
   close() {
     clearInterval(this.clock);
+    clearInterval(this.idleness);
+    for (const event of USES) document.removeEventListener(event, this.used);
     document.removeEventListener("visibilitychange", this.looked);
     this.talk.close();
     this.thread.close();
@@ -108,13 +129,14 @@ export class ConversationView {
 
   showNotice() {
     const { talk } = this;
-    const count = [...this.text.value.trim()].length;
+    const written = this.text.value.trim();
+    const isTooLong = !fits(written);
     const states = { closed: words.isClosed, deleted: words.isDeleted, waiting: words.reconnecting };
     const types = this.typedAt > Date.now() - TYPING_SHOWN_MS ? `${this.room.guest} ${words.typing}` : "";
-    const text = count > MAX_CHARS ? words.tooLong(count.toLocaleString()) : (states[talk.state] ?? types);
+    const text = isTooLong ? words.tooLong : (states[talk.state] ?? types);
     this.notice.classList.toggle("loud", this.form.hidden);
     if (this.notice.textContent !== text) this.notice.textContent = text;
-    this.submit.disabled = !count || count > MAX_CHARS;
+    this.submit.disabled = !written || isTooLong;
   }
 
   happened(what) {
@@ -163,7 +185,7 @@ export class ConversationView {
   say(event) {
     event.preventDefault();
     const text = this.text.value.trim();
-    if (!text || [...text].length > MAX_CHARS) return;
+    if (!text || !fits(text)) return;
     this.text.value = "";
     this.wrote();
     this.talk.say(text);

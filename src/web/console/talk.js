@@ -18,8 +18,15 @@ export class HostTalk extends Conversation {
   reach() {
     this.join((again) => {
       const after = again || this.last ? { after: this.last } : {};
-      return socketUrl(location.href, `/ws/chat/${this.room.name}/`, { token: this.api.token, ...after });
+      return socketUrl(location.href, `/ws/chat/${this.room.name}/`, { v: 2, token: this.api.token, ...after });
     });
+  }
+
+  /** Says whether the host looks at the conversation; a new socket is told again. */
+  setAway(isAway) {
+    if (isAway === Boolean(this.isAway)) return;
+    this.isAway = isAway;
+    this.notify(isAway ? "away" : "back");
   }
 
   ended(code) {
@@ -85,7 +92,10 @@ export class HostTalk extends Conversation {
   static deliverLeftovers(api) {
     const names = Object.keys(localStorage).map((key) => /^pintalk:console:([^:]+):out:/.exec(key)?.[1]);
     for (const name of new Set(names)) {
-      if (name) new HostTalk(api, { name }, SILENT).close();
+      if (!name) continue;
+      const talk = new HostTalk(api, { name }, SILENT);
+      talk.setAway(true);
+      talk.close();
     }
   }
 }

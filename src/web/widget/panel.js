@@ -1,10 +1,10 @@
 // What a guest sees: the launcher, and the panel with the conversation.
+import { fits } from "../shared/conversation.js";
 import { h, icon } from "../shared/dom.js";
 import { allOf, Rows } from "../shared/rows.js";
 import { tab } from "../shared/store.js";
 import { later } from "../shared/time.js";
 
-const MAX_CHARS = 2000;
 const TYPING_SHOWN_MS = 4000;
 const NEAR_PX = 60; // as good as at the end
 
@@ -130,14 +130,15 @@ export class Panel {
 
   showNotice() {
     const { words, talk } = this;
-    const count = [...this.text.value.trim()].length;
+    const text = this.text.value.trim();
+    const isTooLong = !fits(text);
     const ended = talk.isClosed ? words.closed + (talk.messages[0]?.seq > 1 ? words.before : "") : talk.state === "deleted" && words.deleted;
-    const loud = count > MAX_CHARS ? words.tooLong(count.toLocaleString()) : ended;
+    const loud = isTooLong ? words.tooLong : ended;
     const typing = this.typedAt > Date.now() - TYPING_SHOWN_MS && `${this.client.profileName} ${words.typing}`;
-    const text = loud || (talk.state === "waiting" ? words.waiting : typing || "");
+    const shown = loud || (talk.state === "waiting" ? words.waiting : typing || "");
     this.notice.classList.toggle("loud", Boolean(loud));
-    if (this.notice.textContent !== text) this.notice.textContent = text;
-    this.submit.disabled = !count || count > MAX_CHARS;
+    if (this.notice.textContent !== shown) this.notice.textContent = shown;
+    this.submit.disabled = !text || isTooLong;
   }
 
   showTyping() {
@@ -171,7 +172,7 @@ export class Panel {
   say(event) {
     event.preventDefault();
     const text = this.text.value.trim();
-    if (!text || [...text].length > MAX_CHARS) return;
+    if (!text || !fits(text)) return;
     this.text.value = "";
     this.wrote();
     this.talk.say(text);

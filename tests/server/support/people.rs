@@ -93,6 +93,11 @@ impl Host {
         Client::open(node, &format!("/ws/chat/{}/?token={}", room.name, self.token), None).await
     }
 
+    /// The host's socket in a room, of a client of the second version.
+    pub async fn join_v2(&self, node: &Node, room: &Room) -> Client {
+        Client::open(node, &format!("/ws/chat/{}/?v=2&token={}", room.name, self.token), None).await
+    }
+
     /// His socket at his status.
     pub async fn appear(&self, node: &Node) -> Client {
         Client::open(node, &format!("/ws/chat/{}/status/?token={}", self.account.uuid, self.token), None).await
@@ -127,6 +132,11 @@ impl Room {
     /// The guest's socket.
     pub async fn join(&self, node: &Node) -> Client {
         Client::open(node, &format!("/ws/chat/{}/", self.name), Some(SHOP)).await
+    }
+
+    /// The guest's socket, of a client of the second version.
+    pub async fn join_v2(&self, node: &Node) -> Client {
+        Client::open(node, &format!("/ws/chat/{}/?v=2", self.name), Some(SHOP)).await
     }
 
     /// The guest's socket, come back.

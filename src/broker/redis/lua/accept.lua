@@ -57,8 +57,10 @@ local function load(name)
   if hash[1] ~= 'open' then return { stop = hash[1] } end
   local room = { seq = tonumber(hash[2]), id = hash[6], host = hash[7], step = 1, bytes = tonumber(hash[11] or 0),
     before = hash[2], pub = hash[8], has_pub = hash[8], others = { h = hash[9] or '', g = hash[10] or '' } }
+  -- All that the room had is in SQL: with its first message that is not, the room joins those of its host.
+  room.is_archived = tonumber(hash[3]) >= room.seq
   -- In a slot that is being moved, a key that is not here is an error: better now than between two writes.
-  redis.call('EXISTS', p .. 'log:' .. name, p .. 'ids:' .. name)
+  redis.call('EXISTS', p .. 'log:' .. name, p .. 'ids:' .. name, p .. 'fresh:' .. hash[7])
   -- More than could have been assigned since the last number that is known.
   if hash[4] ~= life then
     room.step = 10000 + 2 * math.max(0, now - tonumber(hash[5]))
@@ -133,6 +135,7 @@ for name, room in pairs(rooms) do
     end
     redis.call('ZREMRANGEBYRANK', p .. 'ids:' .. name, 0, -2001)
     redis.call('ZADD', p .. 'idle', at, name)
+    if room.is_archived then redis.call('ZADD', p .. 'fresh:' .. room.host, at, name) end
   end
 end
 redis.call('HSET', p .. 'life', 'tick', string.format('%.0f', tick), 'queued', string.format('%.0f', queued))

@@ -4,7 +4,7 @@
 -- KEYS 1  {k}:room:<name>  2  {k}:log:<name>  3  {k}:ids:<name>  4  {k}:seed:<name>  5  {k}:idle
 -- ARGV 1  version  2  open | closed | deleted  3  the bus  4  the publication  5  room  6  lifetime of a tombstone in s
 -- Returns 1 if it was applied, 0 if it was old or known.
-local hash = redis.call('HMGET', KEYS[1], 'sv', 'seq', 'archived', 'state')
+local hash = redis.call('HMGET', KEYS[1], 'sv', 'seq', 'archived', 'state', 'host')
 local version, known = tonumber(ARGV[1]), tonumber(hash[1] or -1)
 if known >= version then
   -- An archiver or a seeder may have applied this very state first, and neither publishes. Twice is harmless.
@@ -18,6 +18,7 @@ if ARGV[2] == 'deleted' then
   redis.call('HSET', KEYS[1], 'state', 'deleted', 'sv', ARGV[1])
   redis.call('EXPIRE', KEYS[1], ARGV[6])
   redis.call('ZREM', KEYS[5], ARGV[5])
+  if hash[5] then redis.call('ZREM', string.sub(KEYS[5], 1, -5) .. 'fresh:' .. hash[5], ARGV[5]) end
 elseif hash[1] then
   redis.call('HSET', KEYS[1], 'state', ARGV[2], 'sv', ARGV[1])
   if ARGV[2] == 'closed' and tonumber(hash[3]) >= tonumber(hash[2]) then

@@ -31,7 +31,7 @@ end
 
 for i = 6, #ARGV, 5 do
   local room, log = p .. 'room:' .. ARGV[i], p .. 'log:' .. ARGV[i]
-  local hash = redis.call('HMGET', room, 'state', 'sv', 'seq', 'archived', 'dead', 'bytes')
+  local hash = redis.call('HMGET', room, 'state', 'sv', 'seq', 'archived', 'dead', 'bytes', 'host')
   if hash[1] and hash[1] ~= 'deleted' then
     local state, archived, seq = hash[1], tonumber(ARGV[i + 1]), tonumber(hash[3])
     local bytes, had = tonumber(hash[6] or 0), tonumber(ARGV[i + 4])
@@ -48,6 +48,7 @@ for i = 6, #ARGV, 5 do
     -- A dead letter is not in SQL.
     if hash[5] then archived = math.min(archived, tonumber(hash[5]) - 1) end
     archived = math.max(archived, tonumber(hash[4]))
+    if archived >= seq then redis.call('ZREM', p .. 'fresh:' .. hash[7], ARGV[i]) end
     if tonumber(ARGV[i + 3]) > tonumber(hash[2]) then
       state = ARGV[i + 2]
       redis.call('HSET', room, 'state', state, 'sv', ARGV[i + 3])

@@ -5,7 +5,7 @@
 -- ARGV 1  room  2  chatroom  3  why  4  lifetime of the tombstone in s; empty: SQL has this name under another id, and the room
 --      is to be seeded again  5  the bus  6  the publication
 -- Returns how many dead letters were written; -1 if the room is deleted, -2 if it has another id.
-local hash = redis.call('HMGET', KEYS[1], 'state', 'id', 'life', 'sv')
+local hash = redis.call('HMGET', KEYS[1], 'state', 'id', 'life', 'sv', 'host')
 if hash[1] == 'deleted' then return -1 end
 if hash[2] and hash[2] ~= ARGV[2] then return -2 end
 local from, dead = '-', 0
@@ -21,6 +21,7 @@ while true do
 end
 redis.call('DEL', KEYS[1], KEYS[2], KEYS[3], KEYS[4])
 redis.call('ZREM', KEYS[5], ARGV[1])
+if hash[5] then redis.call('ZREM', string.sub(KEYS[5], 1, -5) .. 'fresh:' .. hash[5], ARGV[1]) end
 if ARGV[4] ~= '' then
   redis.call('HSET', KEYS[1], 'state', 'deleted', 'sv', '4294967295')
   redis.call('EXPIRE', KEYS[1], ARGV[4])

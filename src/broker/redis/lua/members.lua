@@ -1,22 +1,23 @@
 #!lua flags=allow-oom
--- Sets how many guests and hosts a node has in a room, in absolute numbers, and returns the state of the room.
+-- Sets how many connections a node has in a room, in absolute numbers, and returns the state of the room.
 --
 -- KEYS 1  {k}:room:<name>   2  {k}:idle
--- ARGV 1  node; empty to ask only   2  guests   3  hosts   4  room   5… nodes that are known to be dead
--- Returns false without such a room, else {state, version, seq, archived, chatroom, host, node, guests, hosts, …}.
+-- ARGV 1  node; empty to ask only   2  guests   3  hosts who are present   4  hosts who are away   5  room
+--      6… nodes that are known to be dead
+-- Returns false without such a room, else {state, version, seq, archived, chatroom, host, node, guests, hosts, away, …}.
 local hash = redis.call('HMGET', KEYS[1], 'state', 'sv', 'seq', 'archived', 'id', 'host')
 if not hash[1] then return false end
 if ARGV[1] ~= '' and hash[1] ~= 'deleted' then
-  for at, kind in ipairs({ 'g:', 'h:' }) do
+  for at, kind in ipairs({ 'g:', 'h:', 'a:' }) do
     if tonumber(ARGV[at + 1]) > 0 then
       redis.call('HSET', KEYS[1], kind .. ARGV[1], ARGV[at + 1])
     else
       redis.call('HDEL', KEYS[1], kind .. ARGV[1])
     end
-    for dead = 5, #ARGV do redis.call('HDEL', KEYS[1], kind .. ARGV[dead]) end
+    for dead = 6, #ARGV do redis.call('HDEL', KEYS[1], kind .. ARGV[dead]) end
   end
   local time = redis.call('TIME')
-  redis.call('ZADD', KEYS[2], string.format('%.0f', time[1] * 1000), ARGV[4])
+  redis.call('ZADD', KEYS[2], string.format('%.0f', time[1] * 1000), ARGV[5])
 end
 -- What still waits for replicas is not visible, unless this server is one of them that was promoted.
 local hidden = redis.call('HMGET', KEYS[1], 'pub', 'life')
@@ -26,15 +27,16 @@ if hidden[1] and hash[3] and tonumber(hidden[1]) < tonumber(hash[3]) then
   if life == hidden[2] then hash[3] = hidden[1] end
 end
 local all = redis.call('HGETALL', KEYS[1])
--- The nodes that have guests and hosts here, in one field each: accept.lua must not read all fields.
-local nodes, known = { g = {}, h = {} }, {}
+-- The nodes that have guests, and hosts who are present, in one field each: accept.lua must not read all fields.
+local nodes, known = { g = {}, h = {}, a = {} }, {}
 for i = 1, #all, 2 do
-  local kind, node = string.match(all[i], '^([gh]):(.+)$')
+  local kind, node = string.match(all[i], '^([gha]):(.+)$')
   if kind then
     nodes[kind][#nodes[kind] + 1] = node
     hash[#hash + 1] = node
     hash[#hash + 1] = kind == 'g' and tonumber(all[i + 1]) or 0
     hash[#hash + 1] = kind == 'h' and tonumber(all[i + 1]) or 0
+    hash[#hash + 1] = kind == 'a' and tonumber(all[i + 1]) or 0
   else
     known[all[i]] = all[i + 1]
   end

@@ -23,7 +23,7 @@ for _, name in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', before, 'LIMI
   local room, log = p .. 'room:' .. name, p .. 'log:' .. name
   local hash, busy, seq, archived, state = redis.call('HGETALL', room), false, 0, 0, nil
   for i = 1, #hash, 2 do
-    local node = string.match(hash[i], '^[gh]:(.+)$')
+    local node = string.match(hash[i], '^[gha]:(.+)$')
     if node and alive[node] then busy = true end
     if hash[i] == 'seq' then seq = tonumber(hash[i + 1]) end
     if hash[i] == 'archived' then archived = tonumber(hash[i + 1]) end

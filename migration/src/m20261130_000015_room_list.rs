@@ -1,0 +1,74 @@
+//! A host's list of rooms, of any length, is read from one index: its pages, whether open or closed rooms or a nickname are asked
+//! for, and its length. Rooms that never had a message are found by the time at which they were opened.
+//!
+//! A node of the previous release lists through the new index as well: it begins with the columns of the one that it replaces.
+
+use sea_orm_migration::prelude::*;
+
+/// See the module.
+#[derive(DeriveMigrationName)]
+pub(crate) struct Migration;
+
+const ROOM: &str = "chatroom";
+
+/// Whether a room never had a message: follows from its highest number.
+const IS_EMPTY: &str = "is_empty";
+
+const INDEXES: [(&str, &[&str]); 2] = [
+    ("chatroom_listed", &["host_id", "is_fixed", "fixed_at", "updated_at", "is_closed", "guest"]),
+    ("chatroom_empty", &[IS_EMPTY, "created_at"]),
+];
+
+/// What `chatroom_listed` replaces.
+const OLD: (&str, &[&str]) = ("chatroom_list", &["host_id", "is_fixed", "fixed_at", "updated_at"]);
+
+#[async_trait::async_trait]
+impl MigrationTrait for Migration {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        if !has_room_column(manager, IS_EMPTY).await {
+            let mut is_empty = ColumnDef::new(IS_EMPTY);
+            is_empty.boolean().generated(Expr::col("last_seq").eq(0), false);
+            manager.alter_table(Table::alter().table(ROOM).add_column(is_empty).to_owned()).await?;
+        }
+        for (name, columns) in INDEXES {
+            create(manager, name, columns).await?;
+        }
+        drop(manager, OLD.0).await
+    }
+
+    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        create(manager, OLD.0, OLD.1).await?;
+        for (name, _) in INDEXES {
+            drop(manager, name).await?;
+        }
+        if has_room_column(manager, IS_EMPTY).await {
+            manager.alter_table(Table::alter().table(ROOM).drop_column(IS_EMPTY).to_owned()).await?;
+        }
+        Ok(())
+    }
+}
+
+async fn create(manager: &SchemaManager<'_>, name: &'static str, columns: &[&'static str]) -> Result<(), DbErr> {
+    if manager.has_index(ROOM, name).await? {
+        return Ok(());
+    }
+    let mut index = Index::create();
+    index.table(ROOM).name(name);
+    for column in columns {
+        index.col(*column);
+    }
+    manager.create_index(index).await
+}
+
+async fn drop(manager: &SchemaManager<'_>, name: &'static str) -> Result<(), DbErr> {
+    if manager.has_index(ROOM, name).await? {
+        manager.drop_index(Index::drop().table(ROOM).name(name).to_owned()).await?;
+    }
+    Ok(())
+}
+
+/// SQLite's list of columns leaves out generated ones: a query shows whether there is one.
+async fn has_room_column(manager: &SchemaManager<'_>, name: &str) -> bool {
+    let query = format!("SELECT {name} FROM {ROOM} WHERE 1 = 0");
+    manager.get_connection().execute_unprepared(&query).await.is_ok()
+}

@@ -1,0 +1,18 @@
+#!lua flags=no-writes
+-- Counts guests' messages in a part of a room's log.
+--
+-- KEYS 1  {k}:log:<name>
+-- ARGV 1  after this number  2  through this number  3  only messages accepted after this time, in ms  4  at most so many entries
+-- Returns {guests' messages, the number up to which they were counted} and, if there is one, {frame, accepted at} of the newest
+-- message through that number.
+local counted, last, looked = 0, tonumber(ARGV[1]), 0
+for _, entry in ipairs(redis.call('XRANGE', KEYS[1], '(' .. ARGV[1] .. '-0', ARGV[2] .. '-0', 'COUNT', ARGV[4])) do
+  looked = looked + 1
+  last = tonumber(string.match(entry[1], '^%d+'))
+  local is_guest = string.sub(entry[2][2], 1, 39) == '{"type":"chat_message","is_host":false,'
+  if is_guest and tonumber(entry[2][4]) > tonumber(ARGV[3]) then counted = counted + 1 end
+end
+if looked < tonumber(ARGV[4]) then last = math.max(last, tonumber(ARGV[2])) end
+local newest = redis.call('XREVRANGE', KEYS[1], ARGV[2] .. '-0', '-', 'COUNT', 1)[1]
+if not newest then return { counted, last } end
+return { counted, last, newest[2][2], newest[2][4] }

@@ -1,0 +1,15 @@
+#!lua flags=allow-oom
+-- Returns the rooms of a host that have messages which are not in SQL, and forgets the others.
+--
+-- KEYS 1  {k}:fresh:<host>
+-- ARGV 1  the prefix of the keys of rooms  2  at most so many rooms
+local rooms = {}
+for _, name in ipairs(redis.call('ZREVRANGE', KEYS[1], 0, ARGV[2] - 1)) do
+  local hash = redis.call('HMGET', ARGV[1] .. name, 'state', 'seq', 'archived')
+  if hash[1] and hash[1] ~= 'deleted' and tonumber(hash[2]) > tonumber(hash[3]) then
+    rooms[#rooms + 1] = name
+  else
+    redis.call('ZREM', KEYS[1], name)
+  end
+end
+return rooms

@@ -1,0 +1,55 @@
+//! What SQL does not have yet, for the lists of hosts.
+
+use fred::prelude::*;
+
+use super::answer::Answer;
+use super::{RedisBroker, strange};
+use crate::broker::{Broker as _, LogEntry, Partition, Tail, TailQuery, Unavailable};
+use crate::domain::{HostId, RoomName};
+use crate::protocol::chat::repaired_frame;
+
+/// Entries of a log that one call of the script walks: well under a millisecond of Redis' time.
+const TAIL_STEP: i64 = 500;
+
+impl RedisBroker {
+    /// The rooms of a host with messages that are not in SQL yet, in all partitions.
+    pub(super) async fn unarchived(&self, host: HostId, limit: usize) -> Result<Vec<RoomName>, Unavailable> {
+        let of_partition = async |partition| {
+            let key = self.key(partition, &format!("fresh:{}", host.0))?;
+            let args: Vec<Value> = vec![self.key(partition, "room:")?.into(), (limit as i64).into()];
+            self.redis.eval(&self.scripts.unarchived, key, args).await
+        };
+        let found = futures_util::future::try_join_all((0..self.partitions()).map(Partition).map(of_partition)).await?;
+        let mut rooms = Vec::new();
+        for answer in found {
+            for name in Answer::list(answer)? {
+                let name = name.as_string().and_then(|name| name.parse().ok());
+                rooms.push(name.ok_or_else(|| strange("the name of a room"))?);
+            }
+        }
+        Ok(rooms)
+    }
+
+    /// Reads what SQL does not have of a room. `None`: nothing is there.
+    pub(super) async fn tail(&self, query: &TailQuery) -> Result<Option<Tail>, Unavailable> {
+        let log = self.room_key("log", query.room)?;
+        let seen_at = query.seen_at.map_or(0, |at| at.timestamp_millis());
+        let (mut after, mut unread) = (query.after.max(query.seen), 0);
+        loop {
+            let args: Vec<Value> =
+                vec![(after as i64).into(), (query.through as i64).into(), seen_at.into(), TAIL_STEP.into()];
+            let mut answer = Answer::list(self.redis.eval(&self.scripts.tail, &log, args).await?)?;
+            unread += answer.number()? as u64;
+            after = answer.number()? as u64;
+            if after < query.through {
+                continue;
+            }
+            let Some(frame) = answer.bytes() else { return Ok(None) };
+            let accepted_at = chrono::DateTime::from_timestamp_millis(answer.number()?);
+            let accepted_at = accepted_at.ok_or_else(|| strange("the time of a message"))?;
+            let frame = repaired_frame(&frame, self.wire, accepted_at).unwrap_or(frame);
+            let newest = LogEntry { seq: query.through, accepted_at, frame };
+            return Ok(Some(Tail { newest, unread }));
+        }
+    }
+}
