@@ -37,7 +37,7 @@ fn is_blank(letter: char) -> bool {
     letter.is_whitespace() || matches!(letter, '\u{115f}' | '\u{1160}' | '\u{2800}' | '\u{3164}' | '\u{ffa0}')
 }
 
-/// The lines of a text, whatever ends them; CR LF is one end.
+/// The lines of a text, split at every line break; CR LF is one.
 pub fn lines(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = Some(text);
     std::iter::from_fn(move || {

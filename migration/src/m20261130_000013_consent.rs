@@ -158,7 +158,7 @@ async fn mark_mailed(manager: &SchemaManager<'_>) -> Result<(), DbErr> {
         for row in &rows {
             after = row.try_get_by_index(0)?;
             let (host, address): (i64, String) = (row.try_get_by_index(1)?, row.try_get_by_index(2)?);
-            insert.values_panic([host.into(), mailbox_key(&address).into(), Expr::current_timestamp().into()]);
+            insert.values_panic([host.into(), mailbox_key(&address).into(), Expr::current_timestamp()]);
         }
         if rows.is_empty() {
             return Ok(());

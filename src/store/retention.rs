@@ -99,8 +99,8 @@ impl Store {
         Ok(rooms.collect::<Result<_, DbErr>>()?)
     }
 
-    /// Removes what was purged from e-mails that wait (SPEC 6.7), and notes that no row is left of it, if that is so: whoever deletes beside this one may have been faster, or not
-    /// have got round to it, and the room may have been purged again. `false`: there is more to delete.
+    /// Removes what was purged from e-mails that wait (SPEC 6.7), and notes that no row of it is left, if that is so. `false`: there
+    /// is more to delete, because another process deletes at the same time or the room was purged again.
     pub async fn finish_purge(&self, room: PurgedRoom) -> Result<bool, StoreError> {
         let through = to_column(room.through);
         let left = Query::select()

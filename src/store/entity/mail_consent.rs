@@ -1,4 +1,4 @@
-//! Whether a mailbox agreed to e-mail from a host. One row a pair, kept for good: nobody is asked twice.
+//! Whether a mailbox agreed to e-mail from a host. One row a pair, kept for good, because no mailbox is asked twice.
 
 use sea_orm::entity::prelude::*;
 

@@ -138,7 +138,7 @@ async fn withdrawal_ends_e_mail_from_all_rooms_of_a_host_until_consent_is_given_
     assert_eq!(write_of(&store).await.host, Some(other.id));
     miss(&store, from_host(rooms[1].id, 100, "two")).await;
     assert_eq!(settle(&store, 160, false).await, Settled::Unwanted);
-    // The address was left again, which is no consent, and nobody is asked twice.
+    // The address was left again, which is no consent, and no mailbox is asked twice.
     assert!(store.set_contact(rooms[1].id, "guest+new@mail.example", "en", later(200_000)).await.unwrap());
     miss(&store, from_host(rooms[1].id, 300, "three")).await;
     assert_eq!(settle(&store, 360, false).await, Settled::Unwanted);

@@ -88,7 +88,7 @@ pub(super) async fn due(store: &Store, seconds: i64) -> Vec<DueNotification> {
 pub(super) async fn settle_all(store: &Store, seconds: i64, is_present: bool) -> Vec<Settled> {
     let now = later(seconds * 1_000);
     let due = due(store, seconds).await;
-    let first = due.first().unwrap_or_else(|| panic!("nobody is due after {seconds} s"));
+    let first = due.first().unwrap_or_else(|| panic!("no recipient is due after {seconds} s"));
     match first.host.filter(|_| first.to == Side::Host) {
         Some(host) => {
             let rooms: Vec<_> =
