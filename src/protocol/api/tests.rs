@@ -112,16 +112,28 @@ fn null_counts_as_absent_unless_the_field_can_be_null() {
     }
     assert_eq!(read(ChatroomPatch::read, json!({"isFixed": null, "is_closed": true})), Ok(ChatroomPatch::Close));
     assert_eq!(read(ChatroomPatch::read, json!({"isFixed": true, "isClosed": null})), Ok(ChatroomPatch::Pin(true)));
-    assert_eq!(read(ChatroomPatch::read, json!({"isFixed": null})).unwrap_err()["isFixed"], "isFixed or isClosed is required");
+    assert_eq!(
+        read(ChatroomPatch::read, json!({"isFixed": null})).unwrap_err()["isFixed"],
+        "isFixed or isClosed is required"
+    );
     assert_eq!(read(KeysRequest::read, json!({"revokeOld": null})), Ok(KeysRequest { revoke_old: false }));
     let missing = read(LoginRequest::read, json!({"email": null, "password": null})).err().unwrap();
     assert_eq!((missing["email"].as_str(), missing["password"].as_str()), ("is required", "is required"));
-    assert_eq!(read(ConfirmationRequest::read, json!({"verificationCode": null, "verification_code": 12345})).ok().unwrap().code, "012345");
+    assert_eq!(
+        read(ConfirmationRequest::read, json!({"verificationCode": null, "verification_code": 12345}))
+            .ok()
+            .unwrap()
+            .code,
+        "012345"
+    );
     let domain = |body| read(ProfilePatch::read, body).unwrap().service_domain;
     assert_eq!(domain(json!({})), None);
     assert_eq!(domain(json!({"serviceDomain": null})), Some(None));
     assert_eq!(domain(json!({"service_domain": null})), Some(None));
-    assert_eq!(domain(json!({"serviceDomain": null, "service_domain": "shop.example"})), Some(Some("shop.example".into())));
+    assert_eq!(
+        domain(json!({"serviceDomain": null, "service_domain": "shop.example"})),
+        Some(Some("shop.example".into()))
+    );
     let blank = ProfilePatch::default();
     let nothing = json!({"profileName": null, "description": null, "service_name": null, "serviceExpl": null});
     assert_eq!(read(ProfilePatch::read, nothing), Ok(blank));
