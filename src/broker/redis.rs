@@ -387,7 +387,7 @@ impl Broker for RedisBroker {
         let keys = of_room.chain([self.key_of(room, "idle")]).collect::<Result<Vec<String>, _>>()?;
         let mut args: Vec<Value> =
             vec![(version as i64).into(), room.as_str().into(), (TOMBSTONE_TTL.as_secs() as i64).into()];
-        args.extend(self.redis.live_nodes(true).await?.into_iter().map(Value::from));
+        args.extend(self.redis.live_nodes(true).await?.iter().map(|node| Value::from(node.as_str())));
         let buried = self.redis.eval(&self.scripts.bury_empty, keys, args).await?;
         Ok(buried.as_i64() == Some(1))
     }

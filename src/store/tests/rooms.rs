@@ -177,7 +177,9 @@ async fn the_list_is_read_from_its_index_alone_and_in_its_order() {
             for search in [None, Some("고양이".to_owned())] {
                 let listed = Listed::of(crate::domain::HostId(1), &RoomFilter { search, is_closed });
                 let read = plan(listed.ids().limit(20).build(DbBackend::Sqlite).to_string()).await;
-                assert!(read.contains("COVERING INDEX chatroom_listed") && !read.contains("TEMP B-TREE"), "{read}");
+                // Rooms of the same moment may be sorted, but never the list.
+                let is_sorted = read.contains("TEMP B-TREE FOR ORDER BY");
+                assert!(read.contains("COVERING INDEX chatroom_listed") && !is_sorted, "{read}");
             }
         }
         let empty =

@@ -22,7 +22,13 @@ export class HostTalk extends Conversation {
     });
   }
 
-  /** Says whether the host looks at the conversation; a new socket is told again. */
+  /** A new socket has to be told that the host is away. */
+  flush(again) {
+    if (again && this.isAway) this.notify("away");
+    super.flush(again);
+  }
+
+  /** Says whether the host looks at the conversation. */
   setAway(isAway) {
     if (isAway === Boolean(this.isAway)) return;
     this.isAway = isAway;

@@ -6,15 +6,12 @@
 import { Line } from "./line.js";
 import { later, randomId, wallClock } from "./time.js";
 
-const MAX_BYTES = 32_000; // of a text in JSON: with the rest of its frame it stays below the 32 KiB of a frame
 const PAGE = 50; // what the server sends of older messages at once
 const OVERDUE_MS = 15_000; // after this without an acknowledgement a socket is not believed to be alive
 const TYPING_MS = 2000;
 
-const encoder = new TextEncoder();
-
-/** Whether a text fits into one message. */
-export const fits = (text) => encoder.encode(JSON.stringify(text)).length <= MAX_BYTES;
+/** Whether a text fits into one message: in JSON, with the rest of its frame, it stays below the 32 KiB of a frame. */
+export const fits = (text) => new Blob([JSON.stringify(text)]).size <= 32e3;
 
 export class Conversation {
   /**
@@ -82,7 +79,6 @@ export class Conversation {
       url,
       opened: () => {
         Object.assign(this, { state: "open", loading: false, told: 0 });
-        if (this.isAway) this.notify("away");
         this.on.happened({ type: "connected" });
         this.flush(true);
       },

@@ -130,15 +130,14 @@ export class Panel {
 
   showNotice() {
     const { words, talk } = this;
-    const text = this.text.value.trim();
-    const isTooLong = !fits(text);
+    const written = this.text.value.trim();
     const ended = talk.isClosed ? words.closed + (talk.messages[0]?.seq > 1 ? words.before : "") : talk.state === "deleted" && words.deleted;
-    const loud = isTooLong ? words.tooLong : ended;
+    const loud = fits(written) ? ended : words.tooLong;
     const typing = this.typedAt > Date.now() - TYPING_SHOWN_MS && `${this.client.profileName} ${words.typing}`;
-    const shown = loud || (talk.state === "waiting" ? words.waiting : typing || "");
+    const text = loud || (talk.state === "waiting" ? words.waiting : typing || "");
     this.notice.classList.toggle("loud", Boolean(loud));
-    if (this.notice.textContent !== shown) this.notice.textContent = shown;
-    this.submit.disabled = !text || isTooLong;
+    if (this.notice.textContent !== text) this.notice.textContent = text;
+    this.submit.disabled = !written || loud === words.tooLong;
   }
 
   showTyping() {
@@ -171,8 +170,8 @@ export class Panel {
 
   say(event) {
     event.preventDefault();
+    if (this.submit.disabled) return;
     const text = this.text.value.trim();
-    if (!text || !fits(text)) return;
     this.text.value = "";
     this.wrote();
     this.talk.say(text);

@@ -71,7 +71,7 @@ export class Talk extends Conversation {
     this.join((again) => {
       // Who has nothing is shown the newest, and not all there ever was.
       this.isFresh = (resume && !again) || !(this.last || this.isClosed);
-      return socketUrl(this.service.base, `/ws/chat/${this.room.name}/`, { v: 2, ...(this.isFresh ? {} : { after: this.last }) });
+      return socketUrl(this.service.base, `/ws/chat/${this.room.name}/`, { v: 2, ...(!this.isFresh && { after: this.last }) });
     });
   }
 
