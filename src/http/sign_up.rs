@@ -13,6 +13,7 @@ use super::request::Request;
 use super::{HttpContext, cookie};
 
 pub(super) async fn check_email(app: &HttpContext, request: &mut Request) -> Result<Response, ApiError> {
+    app.limits.sign_up(request.client).await?;
     let asked = EmailRequest::read(&request.json().await?)?;
     let progress = app.accounts.check_email(&asked.email).await?;
     let mut response = reply::json(StatusCode::OK, &Email { email: &asked.email });
@@ -31,12 +32,14 @@ pub(super) async fn mail_code(app: &HttpContext, request: &mut Request) -> Resul
 }
 
 pub(super) async fn confirm_email(app: &HttpContext, request: &mut Request) -> Result<Response, ApiError> {
+    app.limits.sign_up(request.client).await?;
     let asked = ConfirmationRequest::read(&request.json().await?)?;
     app.accounts.confirm_email(&asked.code, cookie::sign_up(&request.headers)).await?;
     Ok(reply::empty(StatusCode::NO_CONTENT))
 }
 
 pub(super) async fn sign_up(app: &HttpContext, request: &mut Request) -> Result<Response, ApiError> {
+    app.limits.sign_up(request.client).await?;
     let asked = SignUpRequest::read(&request.json().await?)?;
     let account = NewAccount {
         email: asked.email,

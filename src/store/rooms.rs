@@ -134,6 +134,10 @@ impl Store {
             wanted = wanted.add(chatroom::Column::IsClosed.eq(is_closed));
         }
         if let Some(search) = filter.search.filter(|search| !search.is_empty()) {
+            // No nickname has one. For SQLite a NUL ends the pattern, and what is left of it matches everything.
+            if search.contains(char::is_control) {
+                return Ok((0, Vec::new()));
+            }
             wanted = wanted.add(Expr::col(chatroom::Column::Guest).like(containing(&search)));
         }
         let rooms = chatroom::Entity::find().filter(wanted);
