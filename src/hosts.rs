@@ -35,9 +35,9 @@ pub struct Hosts {
     by_id: Cache<HostId, Found>,
     by_uuid: Cache<HostUuid, Arc<Host>>,
     by_access_key: Cache<String, Arc<KeyHolder>>,
-    /// Access keys that nobody has. Apart and few: what strangers make up does not displace what is known.
+    /// Access keys without a host. In a small cache of their own: keys that strangers make up do not evict known ones.
     unknown_keys: Cache<String, ()>,
-    /// Likewise public names.
+    /// Public names without a host, likewise.
     unknown_uuids: Cache<HostUuid, ()>,
     remembered: Cache<HostId, Arc<Host>>,
 }

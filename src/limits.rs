@@ -1,6 +1,6 @@
 //! Limits: what one client may ask of the server, and what he is told when it is too much (DESIGN "Limits").
 //!
-//! Asked by the calls that are limited, before they do anything. Tries are counted, whatever comes of them; failed logins are
+//! Asked by the calls that are limited, before they do anything. Tries are counted, successful or not; failed logins are
 //! counted as such ([`Attempt`]). Handshakes, unknown keys and images are counted by each node for itself, everything else
 //! across nodes; while what nodes share is away, each counts alone.
 //!
@@ -158,7 +158,7 @@ impl Limits {
         self.count_here(Kind::Image, address, self.quotas.images)
     }
 
-    /// An e-mail that a call from this address may cause, whoever it is for. To be asked before anything is looked up.
+    /// An e-mail that a call from this address may cause, to any recipient. To be asked before anything is looked up.
     ///
     /// # Errors
     /// [`TooMany`].

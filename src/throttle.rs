@@ -108,7 +108,7 @@ impl Who {
         Self(Is::Network(network(address)))
     }
 
-    /// A host, whatever keys the service has at the moment.
+    /// A host; independent of the keys that the service has at the moment.
     pub fn host(id: HostId) -> Self {
         Self(Is::Host(id))
     }

@@ -2,7 +2,7 @@
 //!
 //! Hashing takes a core for tens of milliseconds, so only one password per core is hashed at a time and the others wait. Devices
 //! that were logged in before come first, then addresses that have tried least often lately: one address, or some, that try
-//! without a break delay themselves and nobody else. The queue is bounded; when it is full, the last in that order is refused.
+//! without a break delay only themselves. The queue is bounded; when it is full, the last in that order is refused.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;

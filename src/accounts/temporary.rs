@@ -10,7 +10,7 @@ use super::tokens::TokenKeys;
 use super::{Accounts, hex};
 use crate::store::Credentials;
 
-/// Letters and digits that nobody mistakes for another: 5 bits each.
+/// Letters and digits that are not mistaken for each other: 5 bits each.
 const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
 
 /// What stands between the groups, 2 bits each. Of the symbols that the legacy admin page asks for, those that no mail program

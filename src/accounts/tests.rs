@@ -331,7 +331,7 @@ async fn of_a_device_only_its_own_account_is_known() {
         world.clock.advance(Duration::from_secs(100 * 86_400));
         assert!(accounts.device_of("DEV@shop.example", &["x.y.z", &token]).await.is_some(), "expired or not");
         assert_eq!(accounts.device_of("other@shop.example", &[&token]).await, None);
-        assert_eq!(accounts.device_of("nobody@shop.example", &[&token]).await, None);
+        assert_eq!(accounts.device_of("unknown@shop.example", &[&token]).await, None);
         assert_eq!(accounts.device_of("dev@shop.example", &[]).await, None);
     })
     .await;

@@ -134,7 +134,7 @@ impl TokenKeys {
         }
     }
 
-    /// 32 bytes that follow from `text` and the first secret, and that nobody without it can compute. No token is signed over
+    /// 32 bytes that follow from `text` and the first secret, and that cannot be computed without it. No token is signed over
     /// such a text: it begins with a word and a NUL.
     pub(super) fn derive(&self, purpose: &str, text: &str) -> [u8; 32] {
         let mac = Hmac::<Sha256>::new_from_slice(self.sign.as_bytes());

@@ -13,7 +13,7 @@ const KEY_BYTES: usize = 32;
 /// What a node puts into its data directory, and how the names of drafts and of SQLite's further files begin.
 const OWN_FILES: [&str; 6] = ["pintalk.sqlite", "pintalk.lock", "jwt-secret", "demo-password", "media", "lost+found"];
 
-/// Makes a directory that only its owner may look into, whatever the umask. One that exists is restricted if nothing else is in it:
+/// Makes a directory that only its owner may look into, under any umask. One that exists is restricted if nothing else is in it:
 /// an operator may have named one that other programs share.
 pub(crate) fn private_dir(path: &Path) -> io::Result<()> {
     let exists = path.exists();

@@ -95,7 +95,7 @@ async fn unless_wrong<T>(trial: Trial<'_>, outcome: Result<T, PasswordChangeErro
     outcome
 }
 
-/// The same answer whatever the address (SPEC 2). Counted by the caller's address only: what strangers ask for does not keep the
+/// The same answer for every address (SPEC 2). Counted by the caller's address only: what strangers ask for does not keep the
 /// owner of a mailbox from asking.
 pub(super) async fn mail_password(
     app: &HttpContext,

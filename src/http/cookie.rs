@@ -33,7 +33,7 @@ pub(super) fn sign_up(headers: &HeaderMap) -> Option<&str> {
     all(headers, SIGN_UP_COOKIE).into_iter().next()
 }
 
-/// Each cookie is read by itself, whatever bytes the others hold.
+/// Reads each cookie by itself: bytes in one that are no text do not hide the others.
 fn all<'a>(headers: &'a HeaderMap, wanted: &str) -> Vec<&'a str> {
     headers
         .get_all(COOKIE)
@@ -52,7 +52,7 @@ pub(super) fn set(response: &mut Response, token: &str, settings: &Settings) {
     expire_other(response, settings);
 }
 
-/// Takes the refresh token away, whatever its name.
+/// Expires the refresh token under both names.
 pub(super) fn clear(response: &mut Response, settings: &Settings) {
     write(response, own_name(settings), "", 0, settings);
     expire_other(response, settings);

@@ -22,7 +22,7 @@ pub(super) fn is_forwarded(headers: &HeaderMap) -> bool {
 pub type IsTrustedProxy = Arc<dyn Fn(IpAddr) -> bool + Send + Sync>;
 
 /// The client of a request: from the right of `X-Forwarded-For`, the first address that is not a trusted proxy. Each entry is
-/// read by itself, whatever bytes the others hold; empty ones are skipped.
+/// read by itself: bytes in one that are no text do not hide the others. Empty ones are skipped.
 pub(super) fn client(peer: IpAddr, headers: &HeaderMap, is_trusted: &IsTrustedProxy) -> IpAddr {
     let mut client = peer.to_canonical();
     if !is_trusted(client) {

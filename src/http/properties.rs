@@ -59,7 +59,7 @@ const FORWARDED: &[&[u8]] = &[
     b"\t1.2.3.4\t",
 ];
 
-/// What a client writes to the left of what a trusted proxy adds changes nothing; and nobody else is believed.
+/// What a client writes to the left of what a trusted proxy adds changes nothing, and only a trusted proxy is believed.
 fn check_forwarded(left: &[Vec<u8>], real: IpAddr) {
     let mut all = left.to_vec();
     all.push(format!("{real}, 10.0.0.2").into_bytes());
@@ -67,7 +67,7 @@ fn check_forwarded(left: &[Vec<u8>], real: IpAddr) {
     assert_eq!(client(proxy, &lines(FORWARDED_FOR, &all), &trusted()), real);
     let stranger: IpAddr = "192.0.2.1".parse().unwrap();
     assert_eq!(client(stranger, &lines(FORWARDED_FOR, &all), &trusted()), stranger);
-    // The client alone: some address, whatever it is.
+    // Without a proxy in between any address may result.
     client(proxy, &lines(FORWARDED_FOR, left), &trusted());
 }
 
@@ -89,7 +89,7 @@ const COOKIES: &[&[u8]] = &[
     b"$Version=1; pintalk_refresh_token=evil; $Path=/",
 ];
 
-/// The server's own cookie is found, and the only one, whatever other sites have set beside it.
+/// The server's own cookie is found as the only one, beside any cookies that other sites have set.
 fn check_cookies(beside: &[Vec<u8>], at: usize) {
     let own = format!("{HOST_REFRESH_COOKIE}=own");
     let is_own_name =
@@ -211,7 +211,7 @@ proptest! {
     }
 
     #[test]
-    fn whatever_host_is_named_it_is_read(host in text(b"abc.:[]@/0123456789", 30), target in "[a-z:/@.0-9]{0,20}") {
+    fn any_host_header_is_read_or_refused(host in text(b"abc.:[]@/0123456789", 30), target in "[a-z:/@.0-9]{0,20}") {
         let headers = lines(http::header::HOST, &[host]);
         authority::is_own_name(&headers, "https://chat.example");
         let request = http::Request::builder().uri(target);

@@ -84,7 +84,7 @@ impl Files {
             return Ok(());
         }
         match File::options().write(true).create_new(true).mode(PRIVATE).open(&self.database) {
-            // Whatever the umask has taken away.
+            // The umask may have taken bits away.
             Ok(_) => std::fs::set_permissions(&self.database, Permissions::from_mode(PRIVATE))?,
             Err(error) if error.kind() == ErrorKind::AlreadyExists => self.restrict(),
             Err(error) => return Err(error),

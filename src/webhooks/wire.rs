@@ -77,7 +77,7 @@ pub(super) enum Problem {
     #[error("the URL {0}")]
     Url(#[from] UrlProblem),
     /// The name leads nowhere, or only to addresses that must not be connected to: which of them is not shown, as it would
-    /// tell a host which names of the operator's network exist.
+    /// reveal to a host which names of the operator's network exist.
     #[error("the name of the URL leads to no public address")]
     Unresolved,
     /// No answer in time.

@@ -92,7 +92,7 @@ pub(super) fn sketch(call: Call) -> Sketch {
             "Whose service this is",
             "What the widget shows of the host.",
         )
-        .answers::<Client<'_>>(200, "The host, as guests see him.")
+        .answers::<Client<'_>>(200, "The host, as guests see it.")
         .refuses(429, "Too many calls with unknown keys from where you are: retry after `Retry-After` seconds."),
 
         Call::LogIn => Sketch::new(
@@ -221,7 +221,7 @@ pub(super) fn sketch(call: Call) -> Sketch {
         )
         .reads::<ProfilePatch>()
         .takes_image()
-        .answers::<User<'_>>(200, "The user as he is now.")
+        .answers::<User<'_>>(200, "The changed user.")
         .refuses(429, "The host or the address sends too many images at a time: retry after `Retry-After` seconds."),
         Call::PatchConfigs => Sketch::new(
             "changeConfigs",

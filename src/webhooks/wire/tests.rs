@@ -151,7 +151,7 @@ async fn connections_are_used_again_and_failures_say_what_they_are() {
     let refused = wire.post("http://127.0.0.1:1/", &[], "{}").await;
     assert!(matches!(&refused, Err(Problem::Unreachable(why)) if why.contains("refused")), "{refused:?}");
     wire.time_limit = TIME_LIMIT;
-    assert_eq!(wire.post("https://nobody.invalid/", &[], "{}").await, Err(Problem::Unresolved));
+    assert_eq!(wire.post("https://unknown.invalid/", &[], "{}").await, Err(Problem::Unresolved));
 }
 
 #[tokio::test(start_paused = true)]
