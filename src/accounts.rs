@@ -5,7 +5,9 @@
 //!
 //! **Invariant:** what ends a login is told to all nodes ([`Announce`]), so that its sockets close and no cache outlives it.
 
+mod device;
 mod django;
+mod hashing;
 mod keys;
 mod operator;
 pub mod passwords;
@@ -13,6 +15,7 @@ mod profile;
 mod recovery;
 mod rules;
 mod sign_up;
+mod temporary;
 pub mod tokens;
 
 use std::sync::Arc;
@@ -29,6 +32,7 @@ use crate::mail::{Language, Letter, Waker};
 use crate::protocol::api::FieldErrors;
 use crate::store::{Begun, NewHost, OutgoingMail, Rotation, Store, StoreError};
 
+pub use hashing::Source;
 pub use keys::DEFAULT_KEY_GRACE;
 pub use operator::SetPasswordError;
 use passwords::{PasswordError, Passwords};
@@ -37,6 +41,7 @@ pub use recovery::{Forgotten, PasswordChangeError};
 pub(crate) use rules::is_email;
 use rules::{MAX_EMAIL_LEN, MAX_PASSWORD_LEN};
 pub use sign_up::{CHECK_TTL, SignUpError};
+pub use temporary::readable_password;
 pub use tokens::AccessClaims;
 use tokens::{ACCESS_TTL, REFRESH_TTL, TokenError, TokenKeys};
 
@@ -223,8 +228,16 @@ impl Accounts {
     /// # Errors
     /// [`LoginError`].
     pub async fn login(&self, email: &str, password: &str) -> Result<Login, LoginError> {
+        self.login_from(Source::default(), email, password).await
+    }
+
+    /// [`login`](Self::login) of a caller whose passwords wait behind those of other callers.
+    ///
+    /// # Errors
+    /// [`LoginError`].
+    pub async fn login_from(&self, source: Source, email: &str, password: &str) -> Result<Login, LoginError> {
         for _ in 0..LOGIN_TRIES {
-            if let Some(login) = self.try_login(email, password).await? {
+            if let Some(login) = self.try_login(source, email, password).await? {
                 return Ok(login);
             }
         }
@@ -232,12 +245,12 @@ impl Accounts {
     }
 
     /// `None`: what was checked was changed meanwhile.
-    async fn try_login(&self, email: &str, password: &str) -> Result<Option<Login>, LoginError> {
+    async fn try_login(&self, source: Source, email: &str, password: &str) -> Result<Option<Login>, LoginError> {
         let absurd = email.chars().count() > MAX_EMAIL_LEN || password.len() > MAX_PASSWORD_LEN;
         let known = if absurd { None } else { self.store.credentials(email).await.map_err(Fault::from)? };
         let password = if absurd { "" } else { password };
         let hash = known.as_ref().map(|known| known.password_hash.clone());
-        let right = self.passwords.verify(password, hash).await.map_err(Fault::from)?;
+        let right = self.passwords.of(source).verify(password, hash).await.map_err(Fault::from)?;
         let known = known.ok_or(LoginError::WrongCredentials)?;
         if !passwords::is_readable(&known.password_hash) {
             tracing::error!(host = known.host.id.0, "a stored password hash cannot be read: no password is right");

@@ -102,6 +102,8 @@ where
     I: IntoIterator<Item = T>,
     T: Into<OsString> + Clone,
 {
+    // Files that this program creates are for the program's user alone.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let command = without_empty_variables(Cli::command());
     let parsed = command.try_get_matches_from(args).and_then(|matches| Cli::from_arg_matches(&matches));
     let mut is_json = false;

@@ -23,7 +23,7 @@ pub use values::{
     SpanOrOff, Switch, WebOrigin,
 };
 
-pub(crate) use files::{hex, keep, new_key, private_dir};
+pub(crate) use files::{hex, keep, new_key, private_dir, restrict};
 
 use lettre::Address;
 use lettre::message::Mailbox;

@@ -23,6 +23,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// How many hosts are kept: about 10 MB.
 const CAPACITY: u64 = 10_000;
 
+/// How many names without a host are kept: about 100 KB.
+const UNKNOWN_CAPACITY: u64 = 1_000;
+
 type Found = Option<Arc<Host>>;
 
 /// The cache. Each key asks SQL once at a time, however many wait.
@@ -30,8 +33,12 @@ type Found = Option<Arc<Host>>;
 pub struct Hosts {
     store: Store,
     by_id: Cache<HostId, Found>,
-    by_uuid: Cache<HostUuid, Found>,
-    by_access_key: Cache<String, Option<Arc<KeyHolder>>>,
+    by_uuid: Cache<HostUuid, Arc<Host>>,
+    by_access_key: Cache<String, Arc<KeyHolder>>,
+    /// Access keys without a host. In a small cache of their own: keys that strangers make up do not evict known ones.
+    unknown_keys: Cache<String, ()>,
+    /// Public names without a host, likewise.
+    unknown_uuids: Cache<HostUuid, ()>,
     remembered: Cache<HostId, Arc<Host>>,
 }
 
@@ -43,11 +50,17 @@ where
     Cache::builder().max_capacity(CAPACITY).time_to_live(ttl).support_invalidation_closures().build()
 }
 
+/// Names that lead to no host.
+fn unknown<K: std::hash::Hash + Eq + Send + Sync + 'static>() -> Cache<K, ()> {
+    Cache::builder().max_capacity(UNKNOWN_CAPACITY).time_to_live(TTL).build()
+}
+
 impl Hosts {
     /// Over a store.
     pub fn new(store: Store) -> Self {
         let (by_id, by_uuid, by_access_key) = (cache(TTL), cache(TTL), cache(TTL));
-        Self { store, by_id, by_uuid, by_access_key, remembered: cache(REMEMBERED) }
+        let (unknown_keys, unknown_uuids) = (unknown(), unknown());
+        Self { store, by_id, by_uuid, by_access_key, unknown_keys, unknown_uuids, remembered: cache(REMEMBERED) }
     }
 
     /// A host by his row. While SQL is away, as he was remembered.
@@ -83,8 +96,15 @@ impl Hosts {
     /// # Errors
     /// As of the store; nothing is cached then.
     pub async fn by_uuid(&self, uuid: HostUuid) -> Result<Found, StoreError> {
-        let ask = async { Ok(self.store.host_by_uuid(uuid).await?.map(Arc::new)) };
-        self.by_uuid.try_get_with(uuid, ask).await.map_err(unshare)
+        if self.unknown_uuids.contains_key(&uuid) {
+            return Ok(None);
+        }
+        let ask = async { self.store.host_by_uuid(uuid).await?.map(Arc::new).ok_or(Miss::Unknown) };
+        let found = known(self.by_uuid.try_get_with(uuid, ask).await)?;
+        if found.is_none() {
+            self.unknown_uuids.insert(uuid, ()).await;
+        }
+        Ok(found)
     }
 
     /// A host by his access key, also by one that he has replaced: whether it still opens anything is
@@ -93,8 +113,20 @@ impl Hosts {
     /// # Errors
     /// As of the store; nothing is cached then.
     pub async fn by_access_key(&self, key: &str) -> Result<Option<Arc<KeyHolder>>, StoreError> {
-        let ask = async { Ok(self.store.key_holder(key).await?.map(Arc::new)) };
-        self.by_access_key.try_get_with_by_ref(key, ask).await.map_err(unshare)
+        if self.unknown_keys.contains_key(key) {
+            return Ok(None);
+        }
+        let ask = async { self.store.key_holder(key).await?.map(Arc::new).ok_or(Miss::Unknown) };
+        let found = known(self.by_access_key.try_get_with_by_ref(key, ask).await)?;
+        if found.is_none() {
+            self.unknown_keys.insert(key.to_owned(), ()).await;
+        }
+        Ok(found)
+    }
+
+    /// A host by an access key, if this node knows it already.
+    pub async fn cached_by_access_key(&self, key: &str) -> Option<Arc<KeyHolder>> {
+        self.by_access_key.get(key).await
     }
 
     /// Forgets what is at hand of all hosts: any of them may have changed. For a time without SQL they are remembered.
@@ -102,6 +134,8 @@ impl Hosts {
         self.by_id.invalidate_all();
         self.by_uuid.invalidate_all();
         self.by_access_key.invalidate_all();
+        self.unknown_keys.invalidate_all();
+        self.unknown_uuids.invalidate_all();
     }
 
     /// Forgets a host who has changed.
@@ -117,9 +151,34 @@ impl Hosts {
         }
         let is_his = move |found: &Found| found.as_ref().is_some_and(|host| host.id == id);
         forget(&self.by_id, move |_, found| is_his(found));
-        forget(&self.by_uuid, move |_, found| is_his(found));
-        forget(&self.by_access_key, move |_, found| found.as_ref().is_some_and(|holder| holder.host.id == id));
+        forget(&self.by_uuid, move |_, host| host.id == id);
+        forget(&self.by_access_key, move |_, holder| holder.host.id == id);
         forget(&self.remembered, move |known, _| *known == id);
+        // Some of them may be the host's by now.
+        self.unknown_keys.invalidate_all();
+    }
+}
+
+/// Why a name leads to no host; neither is kept beside the hosts.
+#[derive(Debug)]
+enum Miss {
+    Unknown,
+    Store(StoreError),
+}
+
+impl From<StoreError> for Miss {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+fn known<T>(found: Result<T, Arc<Miss>>) -> Result<Option<T>, StoreError> {
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(miss) => match &*miss {
+            Miss::Unknown => Ok(None),
+            Miss::Store(error) => Err(error.clone()),
+        },
     }
 }
 

@@ -7,6 +7,7 @@
 //! and no error holds a path as it came, a query or a token.
 
 mod auth;
+mod authority;
 mod callers;
 mod chat;
 mod contact;
@@ -227,8 +228,14 @@ async fn perform(app: &HttpContext, target: Target<'_>, request: &mut Request) -
     let verb = Verb::of(&request.method).ok_or_else(not_allowed)?;
     match target {
         Target::Nothing => Err(ApiError::NotFound),
-        Target::Page(page) if verb == Verb::Get => Ok(page.show(&request.headers)),
-        Target::Media(key) if verb == Verb::Get => media::show(app, &key, &request.headers).await,
+        Target::Page(page) if verb == Verb::Get => {
+            // A page with keys in it is for its own pages only.
+            if !page.is_open() && !authority::is_own_name(&request.headers, &app.settings.public_url) {
+                return Err(ApiError::NotFound);
+            }
+            Ok(page.show(&request.headers))
+        }
+        Target::Media(key) if verb == Verb::Get => media::show(app, &key, request).await,
         Target::Socket(path) if verb == Verb::Get => Ok(sockets::hand_over(app, path, request).await),
         Target::Unsubscribe(token) if verb == Verb::Get => contact::ask_unsubscribe(app, &token, request),
         Target::Unsubscribe(token) if verb == Verb::Post => contact::unsubscribe(app, &token, request).await,
@@ -303,6 +310,8 @@ async fn dispatch(
     }
 }
 
+#[cfg(test)]
+mod properties;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]

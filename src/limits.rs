@@ -1,7 +1,8 @@
 //! Limits: what one client may ask of the server, and what he is told when it is too much (DESIGN "Limits").
 //!
-//! Asked by the calls that are limited, before they do anything. Tries are counted, whatever comes of them. Handshakes are
-//! counted by each node for itself, everything else across nodes; while what nodes share is away, each counts alone.
+//! Asked by the calls that are limited, before they do anything. Tries are counted, successful or not; failed logins are
+//! counted as such ([`Attempt`]). Handshakes, unknown keys and images are counted by each node for itself, everything else
+//! across nodes; while what nodes share is away, each counts alone.
 //!
 //! **Invariant:** no limit is ever without a count, and none waits longer than a call to Redis may.
 
@@ -11,12 +12,16 @@ use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::time::Duration;
 
 use crate::clock::Clock;
+use crate::domain::HostId;
 use crate::metric;
-use crate::store::{email_key, mailbox_key};
+use crate::store::mailbox_key;
 use crate::throttle::{Buckets, Kind, Quota, Throttle, Verdict, Who};
 
+mod logins;
 #[cfg(test)]
 mod tests;
+
+pub use logins::{Attempt, Trial};
 
 /// How long a node counts alone before it asks again, in µs. Each asking may cost somebody the time limit of a call.
 const ALONE: i64 = 2_000_000;
@@ -26,18 +31,30 @@ const ALONE: i64 = 2_000_000;
 pub struct Quotas {
     /// WebSocket handshakes of an address, on each node.
     pub handshakes: Option<Quota>,
-    /// Rooms that an address makes, or a service that calls by itself.
+    /// Rooms that an address makes.
     pub rooms: Option<Quota>,
+    /// Rooms that are made for a host by calls without `Origin`, from all addresses.
+    pub rooms_per_host: Option<Quota>,
     /// Logins from an address.
     pub logins_per_address: Option<Quota>,
-    /// Logins for an account.
-    pub logins_per_account: Option<Quota>,
+    /// Failed logins for an account from one address, per minute.
+    pub login_failures_per_pair: Option<Quota>,
+    /// Failed logins for an account from one address, per hour: one address never uses up what the account has.
+    pub login_failures_per_pair_hour: Option<Quota>,
+    /// Failed logins for an account from all addresses, per hour.
+    pub login_failures_per_account: Option<Quota>,
     /// Mails that an address causes.
     pub mails: Option<Quota>,
     /// Mails to one mailbox, whoever causes them.
     pub mails_per_mailbox: Option<Quota>,
     /// Tests of a host's webhook.
     pub webhook_tests: Option<Quota>,
+    /// Calls of an address with unknown keys, on each node.
+    pub unknown_keys: Option<Quota>,
+    /// Steps of signing up that an address takes and that send no e-mail.
+    pub sign_ups: Option<Quota>,
+    /// Profile images that an address reads, on each node.
+    pub images: Option<Quota>,
 }
 
 /// Above a limit. After that time the same call passes, if nobody else of the same address was faster.
@@ -53,6 +70,11 @@ impl TooMany {
     pub fn seconds(&self) -> u64 {
         let started = u64::from(self.retry_after.subsec_nanos() > 0);
         (self.retry_after.as_secs() + started).max(1)
+    }
+
+    /// The later of this time and another one.
+    fn or_later(self, other: Duration) -> Self {
+        Self { retry_after: self.retry_after.max(other) }
     }
 }
 
@@ -72,15 +94,6 @@ impl std::fmt::Debug for Limits {
     }
 }
 
-/// A login whose address may try it.
-#[derive(Debug)]
-#[must_use = "its account is counted, too"]
-pub struct Attempt<'a> {
-    limits: &'a Limits,
-    /// When its address may try the next one.
-    next_in: Duration,
-}
-
 impl Limits {
     /// Counts across nodes with `shared`.
     pub fn new(quotas: Quotas, shared: Arc<dyn Throttle>, clock: Arc<dyn Clock>) -> Self {
@@ -92,26 +105,65 @@ impl Limits {
     /// # Errors
     /// [`TooMany`].
     pub fn handshake(&self, address: IpAddr) -> Result<(), TooMany> {
-        let Some(quota) = self.quotas.handshakes else { return Ok(()) };
-        let verdict = self.own.take(Kind::Handshake, &Who::address(address), quota, self.clock.now());
-        judge(Kind::Handshake, verdict).map(|_| ())
+        self.count_here(Kind::Handshake, address, self.quotas.handshakes)
     }
 
-    /// A room that is to be made.
+    /// A room that is to be made by an address.
     ///
     /// # Errors
     /// [`TooMany`].
-    pub async fn room(&self, maker: Who) -> Result<(), TooMany> {
-        self.count(Kind::Room, maker, self.quotas.rooms).await.map(|_| ())
+    pub async fn room(&self, address: IpAddr) -> Result<(), TooMany> {
+        self.count(Kind::Room, Who::address(address), self.quotas.rooms).await.map(|_| ())
     }
 
-    /// A login, of whom it is not known yet.
+    /// A room that is to be made for a host by a call without `Origin`. The address is counted first: one of them never uses up
+    /// what the host has.
     ///
     /// # Errors
-    /// [`TooMany`]; the time is the address's, and the account may ask for more.
-    pub async fn login(&self, address: IpAddr) -> Result<Attempt<'_>, TooMany> {
-        let next_in = self.count(Kind::LoginAddress, Who::address(address), self.quotas.logins_per_address).await?;
-        Ok(Attempt { limits: self, next_in })
+    /// [`TooMany`]; the time is one at which both pass.
+    pub async fn room_of(&self, host: HostId, address: IpAddr) -> Result<(), TooMany> {
+        let next_in = self.count(Kind::Room, Who::address(address), self.quotas.rooms).await?;
+        let counted = self.count(Kind::Room, Who::host(host), self.quotas.rooms_per_host).await;
+        counted.map(|_| ()).map_err(|above| above.or_later(next_in))
+    }
+
+    /// A call whose keys are not known yet. Counted on this node, without asking another; see [`Limits::known_keys`].
+    ///
+    /// # Errors
+    /// [`TooMany`].
+    pub fn unknown_keys(&self, address: IpAddr) -> Result<(), TooMany> {
+        self.count_here(Kind::UnknownKeys, address, self.quotas.unknown_keys)
+    }
+
+    /// The keys of a call that was counted by [`Limits::unknown_keys`] are right: it does not count.
+    pub fn known_keys(&self, address: IpAddr) {
+        if let Some(quota) = self.quotas.unknown_keys {
+            self.own.give_back(Kind::UnknownKeys, &Who::address(address), quota, self.clock.now());
+        }
+    }
+
+    /// A step of signing up that sends no e-mail.
+    ///
+    /// # Errors
+    /// [`TooMany`].
+    pub async fn sign_up(&self, address: IpAddr) -> Result<(), TooMany> {
+        self.count(Kind::SignUp, Who::address(address), self.quotas.sign_ups).await.map(|_| ())
+    }
+
+    /// A profile image that is to be read. Counted on this node, without asking another.
+    ///
+    /// # Errors
+    /// [`TooMany`].
+    pub fn image(&self, address: IpAddr) -> Result<(), TooMany> {
+        self.count_here(Kind::Image, address, self.quotas.images)
+    }
+
+    /// An e-mail that a call from this address may cause, to any recipient. To be asked before anything is looked up.
+    ///
+    /// # Errors
+    /// [`TooMany`].
+    pub async fn mail_from(&self, address: IpAddr) -> Result<(), TooMany> {
+        self.count(Kind::Mail, Who::address(address), self.quotas.mails).await.map(|_| ())
     }
 
     /// A mail to `email` that a call from this address may cause. To be asked before anything is looked up, so that a refusal
@@ -132,12 +184,17 @@ impl Limits {
         self.count(Kind::Mailbox, Who::account(&mailbox_key(email)), self.quotas.mails_per_mailbox).await.map(|_| ())
     }
 
-    /// A test of the webhook of a host, who is named by his access key.
+    /// A test of the webhook of a host.
     ///
     /// # Errors
     /// [`TooMany`].
-    pub async fn webhook_test(&self, access_key: &str) -> Result<(), TooMany> {
-        self.count(Kind::WebhookTest, Who::service(access_key), self.quotas.webhook_tests).await.map(|_| ())
+    pub async fn webhook_test(&self, host: HostId) -> Result<(), TooMany> {
+        self.count(Kind::WebhookTest, Who::host(host), self.quotas.webhook_tests).await.map(|_| ())
+    }
+
+    fn count_here(&self, kind: Kind, address: IpAddr, quota: Option<Quota>) -> Result<(), TooMany> {
+        let Some(quota) = quota else { return Ok(()) };
+        judge(kind, self.own.take(kind, &Who::address(address), quota, self.clock.now())).map(|_| ())
     }
 
     /// In how long the next one passes.
@@ -148,6 +205,16 @@ impl Limits {
             None => self.own.take(kind, &who, quota, self.clock.now()),
         };
         judge(kind, verdict)
+    }
+
+    /// Puts one back that [`count`](Self::count) took. Should that fail, the bucket fills by itself.
+    async fn give_back(&self, kind: Kind, who: &Who, quota: Quota) {
+        let is_alone = self.alone_until.load(Relaxed) != 0;
+        if is_alone {
+            self.own.give_back(kind, who, quota, self.clock.now());
+        } else if let Err(error) = self.shared.give_back(kind, who, quota).await {
+            tracing::debug!(%error, kind = kind.name(), "failed to give back to a limit");
+        }
     }
 
     /// What all nodes together have counted; `None` while nobody knows.
@@ -177,20 +244,6 @@ impl Limits {
 
     fn now(&self) -> i64 {
         self.clock.now().timestamp_micros()
-    }
-}
-
-impl Attempt<'_> {
-    /// Now it is known for whom; an account that does not exist is counted like one that does.
-    ///
-    /// # Errors
-    /// [`TooMany`]; the time is one at which the address may try again as well.
-    pub async fn at(self, email: &str) -> Result<(), TooMany> {
-        let who = Who::account(&email_key(email));
-        match self.limits.count(Kind::LoginAccount, who, self.limits.quotas.logins_per_account).await {
-            Ok(_) => Ok(()),
-            Err(TooMany { retry_after }) => Err(TooMany { retry_after: retry_after.max(self.next_in) }),
-        }
     }
 }
 

@@ -193,7 +193,7 @@ table! {
     Histogram HTTP_SECONDS "pintalk_http_request_duration_seconds" Seconds [route:; method:; status:;] "Answering a request.";
     Counter HTTP_REQUESTS "pintalk_http_requests_total" Count [route:; method:; status:;] "Requests; `route` is the template, one value for whatever is no route.";
     Counter LOGINS "pintalk_logins_total" Count [outcome: "ok" "wrong" "deactivated" "failed";] "Logins.";
-    Counter LIMITED "pintalk_limited_total" Count [kind: "handshake" "room" "login_address" "login_account" "mail" "webhook_test";] "Calls and handshakes answered with 429.";
+    Counter LIMITED "pintalk_limited_total" Count [kind: "handshake" "room" "login_address" "login_pair" "login_pair_hour" "login_account" "mail" "webhook_test" "unknown_keys" "sign_up" "image";] "Calls and handshakes answered with 429.";
 
     // mail
     Counter MAILS "pintalk_mails_total" Count [outcome: "sent" "failed" "refused" "expired" "unknown";] "Mails; `failed` is tried again, `refused` is for good, of `unknown` nobody knows and it is not tried again.";

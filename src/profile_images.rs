@@ -3,20 +3,27 @@
 //! **Invariant:** SQL never refers to an image that is not there. An image is put before SQL knows of it, and deleted after SQL
 //! has forgotten it; who dies in between, or does not learn what SQL did, leaves an image that nobody refers to.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 
 use crate::accounts::Fault;
 use crate::clock::{Chance, Clock};
 use crate::domain::HostId;
 use crate::media::{ImageKey, ImageType, Media, MediaError, Picture, Refusal};
 use crate::store::{ImageSwap, Store};
+use crate::throttle::network;
 
-/// Uploads that are in memory at a time, 5 MiB each. More are asked to come back.
+/// Uploads that are in memory at a time, 5 MiB each; of one host, and from one address.
 const UPLOADS: usize = 16;
+const UPLOADS_OF_HOST: usize = 2;
+const UPLOADS_FROM_ADDRESS: usize = 4;
 
 /// Pictures that are decoded at a time, up to 200 MB each: whoever sends the worst leaves the node its memory and a core.
 const DECODERS: usize = 2;
@@ -31,8 +38,67 @@ pub struct ProfileImages {
     store: Store,
     clock: Arc<dyn Clock>,
     chance: Chance,
-    uploads: Arc<Semaphore>,
+    uploads: Uploads,
     decoders: Arc<Semaphore>,
+}
+
+/// Uploads that are in memory, as they are counted. Clones share them.
+#[derive(Clone, Default)]
+struct Uploads(Arc<Mutex<HashMap<Counted, usize>>>);
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Counted {
+    All,
+    Host(HostId),
+    Address(IpAddr),
+}
+
+/// Room for one upload, until it is dropped.
+pub struct UploadPlace {
+    uploads: Uploads,
+    counted: [Counted; 3],
+}
+
+/// Why there is no room for an upload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoUploadPlace {
+    /// The host, or the address, has as many as it may have.
+    #[error("too many uploads of this host or address")]
+    Own,
+    /// All are in use.
+    #[error("too many uploads")]
+    All,
+}
+
+impl Uploads {
+    fn try_enter(&self, host: HostId, address: IpAddr) -> Result<UploadPlace, NoUploadPlace> {
+        let counted = [Counted::Host(host), Counted::Address(network(address)), Counted::All];
+        let bounds = [UPLOADS_OF_HOST, UPLOADS_FROM_ADDRESS, UPLOADS];
+        let mut counts = self.0.lock();
+        for (counted, bound) in counted.iter().zip(bounds) {
+            if counts.get(counted).is_some_and(|count| *count >= bound) {
+                return Err(if *counted == Counted::All { NoUploadPlace::All } else { NoUploadPlace::Own });
+            }
+        }
+        for counted in counted {
+            *counts.entry(counted).or_default() += 1;
+        }
+        Ok(UploadPlace { uploads: self.clone(), counted })
+    }
+}
+
+impl Drop for UploadPlace {
+    fn drop(&mut self) {
+        let mut counts = self.uploads.0.lock();
+        for counted in self.counted {
+            if let Entry::Occupied(mut count) = counts.entry(counted) {
+                *count.get_mut() -= 1;
+                if *count.get() == 0 {
+                    count.remove();
+                }
+            }
+        }
+    }
 }
 
 /// An image as it is shown.
@@ -67,13 +133,16 @@ impl From<MediaError> for Fault {
 impl ProfileImages {
     /// Images at `media`, referred to by `store`, named by `chance`.
     pub fn new(media: Media, store: Store, clock: Arc<dyn Clock>, chance: Chance) -> Self {
-        let (uploads, decoders) = (Arc::new(Semaphore::new(UPLOADS)), Arc::new(Semaphore::new(DECODERS)));
-        Self { media, store, clock, chance, uploads, decoders }
+        let decoders = Arc::new(Semaphore::new(DECODERS));
+        Self { media, store, clock, chance, uploads: Uploads::default(), decoders }
     }
 
-    /// A place for an upload, to be held until it has been dealt with; `None` when there is none right now.
-    pub fn try_upload(&self) -> Option<OwnedSemaphorePermit> {
-        self.uploads.clone().try_acquire_owned().ok()
+    /// Room for an upload of a host from an address, to be held until the upload has been processed.
+    ///
+    /// # Errors
+    /// [`NoUploadPlace`].
+    pub fn try_upload(&self, host: HostId, address: IpAddr) -> Result<UploadPlace, NoUploadPlace> {
+        self.uploads.try_enter(host, address)
     }
 
     /// Makes a picture of an upload; nothing is kept yet.

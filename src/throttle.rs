@@ -19,6 +19,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest as _, Sha256};
 
 use crate::broker::Unavailable;
+use crate::domain::HostId;
 
 mod buckets;
 pub mod memory;
@@ -33,6 +34,9 @@ pub use buckets::Buckets;
 pub trait Throttle: Send + Sync + 'static {
     /// Takes one out of somebody's bucket, if there is one. Cancelled or `Unavailable`, it may have been taken.
     async fn take(&self, kind: Kind, who: &Who, quota: Quota) -> Result<Verdict, Unavailable>;
+
+    /// Puts one back that was taken for something that does not count after all. Cancelled or `Unavailable`, it may stay taken.
+    async fn give_back(&self, kind: Kind, who: &Who, quota: Quota) -> Result<(), Unavailable>;
 }
 
 /// What is counted; each kind for itself.
@@ -44,7 +48,11 @@ pub enum Kind {
     Room,
     /// Logins from an address.
     LoginAddress,
-    /// Logins for an account.
+    /// Failed logins for an account from one address, or from one device, per minute.
+    LoginPair,
+    /// Failed logins for an account from one address, per hour.
+    LoginPairHour,
+    /// Failed logins for an account from all addresses, or from one device, per hour.
     LoginAccount,
     /// Mails that are caused.
     Mail,
@@ -52,11 +60,17 @@ pub enum Kind {
     Mailbox,
     /// Tests of a webhook.
     WebhookTest,
+    /// Calls with unknown keys.
+    UnknownKeys,
+    /// Steps of signing up that send no e-mail.
+    SignUp,
+    /// Profile images that are read from where they are stored.
+    Image,
 }
 
 impl Kind {
     /// How many there are.
-    const COUNT: usize = Kind::WebhookTest as usize + 1;
+    const COUNT: usize = Kind::Image as usize + 1;
 
     /// Its name in keys and metrics.
     pub fn name(self) -> &'static str {
@@ -64,10 +78,15 @@ impl Kind {
             Self::Handshake => "handshake",
             Self::Room => "room",
             Self::LoginAddress => "login_address",
+            Self::LoginPair => "login_pair",
+            Self::LoginPairHour => "login_pair_hour",
             Self::LoginAccount => "login_account",
             Self::Mail => "mail",
             Self::Mailbox => "mailbox",
             Self::WebhookTest => "webhook_test",
+            Self::UnknownKeys => "unknown_keys",
+            Self::SignUp => "sign_up",
+            Self::Image => "image",
         }
     }
 }
@@ -79,8 +98,8 @@ pub struct Who(Is);
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Is {
     Network(IpAddr),
-    Service(Box<str>),
-    Account([u8; 16]),
+    Host(HostId),
+    Digest([u8; 16]),
 }
 
 impl Who {
@@ -89,15 +108,29 @@ impl Who {
         Self(Is::Network(network(address)))
     }
 
-    /// A service, by its access key.
-    pub fn service(access_key: &str) -> Self {
-        Self(Is::Service(access_key.into()))
+    /// A host; independent of the keys that the service has at the moment.
+    pub fn host(id: HostId) -> Self {
+        Self(Is::Host(id))
     }
 
     /// An account, by what tells addresses for mail apart; there need not be one. Only a digest is kept.
     pub fn account(email_key: &str) -> Self {
-        let digest = Sha256::digest(email_key);
-        Self(Is::Account(std::array::from_fn(|at| digest[at])))
+        Self::digest(&[email_key])
+    }
+
+    /// An account as it is tried from one address; there need not be one.
+    pub fn account_from(email_key: &str, address: IpAddr) -> Self {
+        Self::digest(&[email_key, "\0from\0", &network(address).to_string()])
+    }
+
+    /// A device, by the login that its refresh cookie names.
+    pub fn device(sid: &str) -> Self {
+        Self::digest(&["\0device\0", sid])
+    }
+
+    fn digest(parts: &[&str]) -> Self {
+        let digest = parts.iter().fold(Sha256::new(), |digest, part| digest.chain_update(part)).finalize();
+        Self(Is::Digest(std::array::from_fn(|at| digest[at])))
     }
 }
 
@@ -106,8 +139,8 @@ impl fmt::Display for Who {
         match &self.0 {
             Is::Network(IpAddr::V4(address)) => address.fmt(f),
             Is::Network(IpAddr::V6(network)) => write!(f, "{network}/64"),
-            Is::Service(access_key) => f.write_str(access_key),
-            Is::Account(digest) => f.write_str(&URL_SAFE_NO_PAD.encode(digest)),
+            Is::Host(id) => write!(f, "host-{}", id.0),
+            Is::Digest(digest) => f.write_str(&URL_SAFE_NO_PAD.encode(digest)),
         }
     }
 }
@@ -149,6 +182,11 @@ impl Quota {
         let next_in = (full_at - (burst - 1) * interval - now).max(0);
         (full_at, Verdict { passes, next_in: micros(next_in) })
     }
+
+    /// Puts one back into a bucket.
+    fn give_back(self, full_at: i64, now: i64) -> i64 {
+        (full_at - self.interval).max(now)
+    }
 }
 
 /// What came of a try.
@@ -187,6 +225,15 @@ mod tests {
         assert_eq!(shown.len(), 22);
         assert!(!shown.contains("dev"));
         assert_ne!(shown, Who::account("dev@shop.exampl").to_string());
+    }
+
+    #[test]
+    fn an_account_and_an_address_are_counted_together_and_an_ipv6_address_as_its_network() {
+        let pair = |email, address: &str| Who::account_from(email, address.parse().unwrap());
+        assert_eq!(pair("a@b", "2001:db8::1"), pair("a@b", "2001:db8::2"));
+        assert_ne!(pair("a@b", "192.0.2.1"), pair("a@b", "192.0.2.2"));
+        assert_ne!(pair("a@b", "192.0.2.1"), pair("a@c", "192.0.2.1"));
+        assert_ne!(Who::account("a@b"), Who::device("a@b"));
     }
 
     #[test]

@@ -274,12 +274,61 @@ fn a_password_is_set_from_standard_input_the_environment_or_made_up() {
     printed(reset(&[]).env("PINTALK_USER_PASSWORD", "yet another"));
     let made = [printed(&mut reset(&["--generate"])), printed(&mut reset(&["--generate"]))];
     assert!(
-        made[0] != made[1] && made.iter().all(|line| line.trim().len() == 20 && line.lines().count() == 1),
+        made[0] != made[1] && made.iter().all(|line| line.trim().len() == 19 && line.lines().count() == 1),
         "{made:?}"
     );
     let output = reset(&[]).env("PINTALK_USER_PASSWORD", "s3cret").output().unwrap();
     assert_eq!(output.status.code(), Some(64));
     assert!(stderr(&output).contains("--password") && !stderr(&output).contains("s3cret"), "{}", stderr(&output));
+}
+
+/// The modes of all that is in a folder, and of the folder itself.
+fn modes(folder: &Path) -> Vec<(String, u32)> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    let mut found = vec![(".".to_owned(), mode(folder))];
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let more = if path.is_dir() { modes(&path) } else { vec![(String::new(), mode(&path))] };
+        found.extend(more.into_iter().map(|(name, mode)| (format!("{}/{name}", path.display()), mode)));
+    }
+    found
+}
+
+#[test]
+fn what_a_node_keeps_is_for_its_owner_alone_whatever_the_umask() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let secure = |found: &[(String, u32)]| {
+        found.iter().all(|(name, mode)| *mode == if name.ends_with('.') { 0o700 } else { 0o600 })
+    };
+    for umask in ["000", "022", "777"] {
+        let _ = std::fs::remove_dir_all(&data);
+        // Once with files that are new, once with those of an earlier release.
+        for is_old in [false, true] {
+            if is_old {
+                for (name, mode) in modes(&data).into_iter().filter(|(name, _)| !name.ends_with('.')) {
+                    std::fs::set_permissions(name.trim_end_matches('/'), std::fs::Permissions::from_mode(mode | 0o066))
+                        .unwrap();
+                }
+                std::fs::set_permissions(&data, std::fs::Permissions::from_mode(0o755)).unwrap();
+            }
+            let mut node = Command::new("sh");
+            let script = format!("umask {umask}; exec \"$@\"");
+            node.args(["-c", &script, "sh", env!("CARGO_BIN_EXE_pintalk"), "serve", "--listen", "127.0.0.1:0"]);
+            let data_dir = data.to_str().unwrap();
+            let mut node =
+                node.args(["--data-dir", data_dir]).stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+            let lines = std::io::BufReader::new(node.stderr.take().unwrap());
+            let mut lines = std::io::BufRead::lines(lines);
+            assert!(lines.any(|line| line.unwrap().contains("this node serves")), "umask {umask}");
+            let found = modes(&data);
+            assert!(found.len() >= 6 && secure(&found), "umask {umask}, old files {is_old}: {found:?}");
+            node.kill().unwrap();
+            node.wait().unwrap();
+        }
+    }
 }
 
 #[test]

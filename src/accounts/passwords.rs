@@ -6,17 +6,14 @@ use std::time::{Duration, Instant};
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
 use argon2::{Algorithm, Argon2, Params, Version};
-use tokio::sync::Semaphore;
 
 use super::django::{DjangoHash, OldHashes};
+use super::hashing::{Slots, Source};
 use crate::clock::Chance;
 
 /// Memory of one hash: 19 MiB in KiB, OWASP's first choice with [`PASSES`].
 const MEMORY_KIB: u32 = 19 * 1024;
 const PASSES: u32 = 2;
-
-/// How long a password may wait for a core. Past that there is a flood, and the caller should come back.
-const WAIT: Duration = Duration::from_secs(5);
 
 /// A hash that no password was made into: what is checked when the address is unknown, so that time tells nothing.
 const NOBODY: &str =
@@ -53,7 +50,7 @@ pub(super) fn is_readable(stored: &str) -> bool {
 /// A password could not be worked on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PasswordError {
-    /// Too many wait for a core: come back.
+    /// Too many wait for a core: retry later.
     #[error("too many passwords wait to be checked")]
     Busy,
     /// Argon2 itself failed.
@@ -64,7 +61,8 @@ pub enum PasswordError {
 /// Hashes passwords and checks them, at most one a core at a time.
 #[derive(Clone)]
 pub struct Passwords {
-    gate: Arc<Semaphore>,
+    slots: Slots,
+    source: Source,
     chance: Chance,
     old_hashes: Arc<OldHashes>,
 }
@@ -73,7 +71,12 @@ impl Passwords {
     /// With salts from `chance`.
     pub fn new(chance: Chance) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Self { gate: Arc::new(Semaphore::new(cores)), chance, old_hashes: Arc::default() }
+        Self { slots: Slots::new(cores), source: Source::default(), chance, old_hashes: Arc::default() }
+    }
+
+    /// The same for passwords that come from `source`.
+    pub(super) fn of(&self, source: Source) -> Self {
+        Self { source, ..self.clone() }
     }
 
     /// The PHC string of a password under a new salt.
@@ -130,13 +133,10 @@ impl Passwords {
         &self,
         work: impl FnOnce() -> Option<T> + Send + 'static,
     ) -> Result<T, PasswordError> {
-        let permit = tokio::time::timeout(WAIT, self.gate.clone().acquire_owned())
-            .await
-            .map_err(|_| PasswordError::Busy)?
-            .map_err(|_| PasswordError::Failed)?;
-        // The permit goes with the work: a caller that goes away does not make the core free.
+        let slot = self.slots.acquire(self.source).await?;
+        // The slot belongs to the work: a caller that disconnects does not make the core free.
         tokio::task::spawn_blocking(move || {
-            let _permit = permit;
+            let _slot = slot;
             work()
         })
         .await

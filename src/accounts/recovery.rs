@@ -1,14 +1,14 @@
 //! Passwords that are changed or forgotten, and accounts that end and come back (SPEC 2).
 //!
-//! A forgotten password is not replaced by whoever asks: a second one is mailed, and takes the first one's place when it is
-//! used. It is random enough that its plain SHA-256 is kept, so that looking at it takes no time which could tell anything.
+//! A request does not replace a forgotten password: a second one is e-mailed ([`temporary`](super::temporary)), and takes the
+//! first one's place when it is used.
 
 use chrono::TimeDelta;
-use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
 use super::rules::{MAX_PASSWORD_LEN, MIN_PASSWORD_CHARS, is_email};
-use super::{Accounts, Fault, hex};
+use super::temporary::temporary_hash;
+use super::{Accounts, Fault};
 use crate::control::Control;
 use crate::domain::{Host, HostId};
 use crate::mail::{Language, Letter};
@@ -17,12 +17,6 @@ use crate::store::{By, Credentials, Replaced, StoreError, Temporary};
 
 /// How long a password that was mailed is good.
 const TEMPORARY_TTL: TimeDelta = TimeDelta::hours(1);
-
-/// What such a password is made of: what nobody mistakes for another.
-const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
-
-/// 80 random bits, in groups of four.
-const GROUPS: usize = 4;
 
 /// What a mailed password is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +66,9 @@ impl Accounts {
         if !is_email(email) {
             return Ok(());
         }
-        let (password, now) = (self.readable_password(), self.clock.now());
+        let now = self.clock.now();
+        let known = self.store.credentials(email).await?;
+        let password = self.temporary_password(known.as_ref(), now);
         let temporary = Temporary { hash: temporary_hash(&password), until: now + TEMPORARY_TTL };
         let letter = match forgotten {
             Forgotten::Password => Letter::PasswordReset { password },
@@ -160,18 +156,4 @@ impl Accounts {
         }
         Ok(())
     }
-
-    fn readable_password(&self) -> String {
-        let groups: Vec<String> = (0..GROUPS)
-            .map(|_| {
-                let random = self.chance.bytes::<4>();
-                random.iter().map(|byte| char::from(LETTERS[usize::from(byte % 32)])).collect()
-            })
-            .collect();
-        groups.join("-")
-    }
-}
-
-fn temporary_hash(password: &str) -> String {
-    hex(&Sha256::digest(password.trim()))
 }

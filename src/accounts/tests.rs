@@ -54,7 +54,8 @@ impl World {
         }
         mails.retain(|due| due.mail.expires_at > now);
         let mail = mails.pop()?.mail;
-        let is_secret = |word: &&str| word.split('-').count() == 4 || (word.len() == 6 && word.parse::<u32>().is_ok());
+        let is_secret =
+            |word: &&str| word.is_ascii() && word.len() == 19 || (word.len() == 6 && word.parse::<u32>().is_ok());
         let secret = mail.body.split_whitespace().find(is_secret).unwrap().to_owned();
         Some((mail.recipient, secret))
     }
@@ -288,11 +289,50 @@ async fn a_mailed_password_is_good_beside_the_old_one_until_it_is_used() {
         let (to, password) = world.mailed().await.unwrap();
         assert_eq!(to, "dev@shop.example");
         let old = world.log_in().await;
-        assert!(accounts.login("dev@shop.example", &password.replace('-', "_")).await.is_err());
+        assert!(accounts.login("dev@shop.example", &password.replace(['!', '#', '$', '%'], "-")).await.is_err());
         assert!(accounts.login("dev@shop.example", &password).await.is_ok());
         assert_eq!(accounts.login("dev@shop.example", "pass word").await.err(), Some(LoginError::WrongCredentials));
         assert_eq!(accounts.authenticate(&old.access).await.err(), Some(AuthError::Ended), "what the old one opened");
         assert!(accounts.login("dev@shop.example", &password).await.is_ok(), "it is the password now");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn asking_again_does_not_end_the_password_that_was_mailed() {
+    with_a_host(|world| async move {
+        let (accounts, minute) = (&world.accounts, Duration::from_secs(60));
+        let ask = async || {
+            accounts.mail_password("dev@shop.example", Forgotten::Password, Language::Korean).await.unwrap();
+            world.mailed().await.unwrap().1
+        };
+        // The clock starts at 22:13, so that a day ends in between.
+        let first = ask().await;
+        for _ in 0..30 {
+            world.clock.advance(5 * minute);
+            assert_eq!(ask().await, first, "one that is good is mailed again");
+        }
+        world.clock.advance(59 * minute);
+        assert!(accounts.login("dev@shop.example", &first).await.is_ok(), "for an hour from the last e-mail");
+        let second = ask().await;
+        assert_ne!(second, first, "it was used");
+        world.clock.advance(48 * 60 * minute);
+        assert_ne!(ask().await, second, "it had ended");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_a_device_only_its_own_account_is_known() {
+    with_a_host(|world| async move {
+        let accounts = &world.accounts;
+        accounts.create_host(new_account("other@shop.example")).await.unwrap();
+        let token = world.log_in().await.refresh;
+        world.clock.advance(Duration::from_secs(100 * 86_400));
+        assert!(accounts.device_of("DEV@shop.example", &["x.y.z", &token]).await.is_some(), "expired or not");
+        assert_eq!(accounts.device_of("other@shop.example", &[&token]).await, None);
+        assert_eq!(accounts.device_of("unknown@shop.example", &[&token]).await, None);
+        assert_eq!(accounts.device_of("dev@shop.example", &[]).await, None);
     })
     .await;
 }

@@ -120,7 +120,29 @@ impl TokenKeys {
     /// # Errors
     /// [`TokenError`].
     pub fn read_refresh(&self, token: &str, now: DateTime<Utc>) -> Result<RefreshClaims, TokenError> {
-        let claims = self.read(token, "refresh", now)?;
+        Self::refresh_claims(self.read(token, "refresh", now)?)
+    }
+
+    /// Reads a refresh token, expired or not.
+    ///
+    /// # Errors
+    /// [`TokenError::Invalid`].
+    pub fn read_any_refresh(&self, token: &str) -> Result<RefreshClaims, TokenError> {
+        match self.read_claims::<Claims>(token)? {
+            claims if claims.token_type == "refresh" => Self::refresh_claims(claims),
+            _ => Err(TokenError::Invalid),
+        }
+    }
+
+    /// 32 bytes that follow from `text` and the first secret, and that cannot be computed without it. No token is signed over
+    /// such a text: it begins with a word and a NUL.
+    pub(super) fn derive(&self, purpose: &str, text: &str) -> [u8; 32] {
+        let mac = Hmac::<Sha256>::new_from_slice(self.sign.as_bytes());
+        let mac = mac.unwrap_or_else(|_| unreachable!("HMAC takes a key of any length"));
+        mac.chain_update(purpose).chain_update([0]).chain_update(text).finalize().into_bytes().into()
+    }
+
+    fn refresh_claims(claims: Claims) -> Result<RefreshClaims, TokenError> {
         let generation = claims
             .jti
             .strip_prefix(claims.sid.as_str())
@@ -309,6 +331,28 @@ mod tests {
             absurd,
         ] {
             assert_eq!(keys().read_access(&forged, noon()), Err(TokenError::Invalid));
+        }
+    }
+
+    #[test]
+    fn an_expired_refresh_token_shows_its_device_and_a_forged_one_does_not() {
+        let token = keys().refresh(HostId(7), SID, 3, noon()).unwrap();
+        assert_eq!(keys().read_refresh(&token, noon() + REFRESH_TTL), Err(TokenError::Expired));
+        assert_eq!(keys().read_any_refresh(&token).unwrap().sid, SID);
+        let forged = TokenKeys::new(&["another secret of thirty-two char"]).unwrap();
+        let forged = forged.refresh(HostId(7), SID, 3, noon()).unwrap();
+        let access = keys().access(HostId(7), SID, "j".into(), noon()).unwrap();
+        for bad in [forged.as_str(), access.as_str(), "x"] {
+            assert_eq!(keys().read_any_refresh(bad), Err(TokenError::Invalid));
+        }
+    }
+
+    #[test]
+    fn what_is_derived_follows_from_the_secret_the_purpose_and_the_text() {
+        let other = TokenKeys::new(&["another secret of thirty-two char"]).unwrap();
+        assert_eq!(keys().derive("a", "b"), keys().derive("a", "b"));
+        for different in [keys().derive("a", "c"), keys().derive("ab", ""), other.derive("a", "b")] {
+            assert_ne!(keys().derive("a", "b"), different);
         }
     }
 

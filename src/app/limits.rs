@@ -14,22 +14,35 @@ use crate::throttle::{Quota, Throttle};
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
 
+/// How many times as many rooms as one address a host's servers and all visitors without `Origin` make together.
+const ROOMS_OF_HOST: u32 = 10;
+
+/// How many times as many images as other things an address may look up: a page shows several, and browsers keep them.
+const IMAGES: u32 = 10;
+
 pub(super) fn limits(app: &App) -> Arc<Limits> {
     let shared: Arc<dyn Throttle> = match &app.redis {
         Some(redis) => Arc::new(RedisThrottle::new(redis.clone())),
         None => Arc::new(MemoryThrottle::new(app.clock.clone())),
     };
-    let every = |span: Duration, cap: Cap| cap.get().map(|count| Quota::new(count, span));
+    let times = |factor: u32, span, cap: Cap| cap.get().map(|count| Quota::new(count.saturating_mul(factor), span));
+    let every = |span, cap| times(1, span, cap);
     let limits = &app.config.limits;
     let quotas = Quotas {
         handshakes: every(MINUTE, limits.handshakes_per_minute),
         rooms: every(MINUTE, limits.rooms_per_minute),
+        rooms_per_host: times(ROOMS_OF_HOST, MINUTE, limits.rooms_per_minute),
         logins_per_address: every(MINUTE, limits.logins_per_address),
-        logins_per_account: every(MINUTE, limits.logins_per_account),
+        login_failures_per_pair: every(MINUTE, limits.logins_per_account),
+        login_failures_per_pair_hour: limits.login_failures_per_hour.get().map(|count| Quota::new(count / 2, HOUR)),
+        login_failures_per_account: every(HOUR, limits.login_failures_per_hour),
         mails: every(HOUR, limits.mails_per_hour),
         // Twice as many: whoever asks too often for somebody else leaves him some.
-        mails_per_mailbox: limits.mails_per_hour.get().map(|count| Quota::new(count.saturating_mul(2), HOUR)),
+        mails_per_mailbox: times(2, HOUR, limits.mails_per_hour),
         webhook_tests: every(MINUTE, limits.webhook_tests_per_minute),
+        unknown_keys: every(MINUTE, limits.lookups_per_minute),
+        sign_ups: every(MINUTE, limits.lookups_per_minute),
+        images: times(IMAGES, MINUTE, limits.lookups_per_minute),
     };
     Arc::new(Limits::new(quotas, shared, app.clock.clone()))
 }

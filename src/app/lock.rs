@@ -1,13 +1,14 @@
 //! A single node is alone on its database: two would give the same numbers.
 
 use std::fs::{File, TryLockError};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, Statement, TransactionTrait};
 
 use super::AppError;
-use crate::config::{Config, Mode};
+use crate::config::{Config, Mode, restrict};
 use crate::store::{Store, is_missing_function, is_temporary};
 
 /// How often the database is shown that we are still there; it drops a connection that is silent for 10 s.
@@ -38,7 +39,9 @@ impl Lock {
             Mode::SingleOnDatabase { .. } | Mode::Cluster { .. } => return Ok(Self::None),
         };
         let unusable = |error: std::io::Error| AppError::Lock(format!("{}: {error}", path.display()));
-        let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(unusable)?;
+        let file =
+            File::options().create(true).truncate(false).write(true).mode(0o600).open(&path).map_err(unusable)?;
+        restrict(&path, 0o600);
         match file.try_lock() {
             Ok(()) => Ok(Self::File { _file: file }),
             Err(TryLockError::WouldBlock) => Err(AppError::InUse(path.display().to_string())),

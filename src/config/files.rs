@@ -2,7 +2,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use crate::clock::Chance;
@@ -10,9 +10,52 @@ use crate::clock::Chance;
 /// Bytes of randomness in a key that a node makes for itself.
 const KEY_BYTES: usize = 32;
 
-/// Makes a directory that only its owner may look into; one that is there stays as it is.
+/// What a node puts into its data directory, and how the names of drafts and of SQLite's further files begin.
+const OWN_FILES: [&str; 6] = ["pintalk.sqlite", "pintalk.lock", "jwt-secret", "demo-password", "media", "lost+found"];
+
+/// Makes a directory that only its owner may look into, under any umask. One that exists is restricted if nothing else is in it:
+/// an operator may have named one that other programs share.
 pub(crate) fn private_dir(path: &Path) -> io::Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+    let exists = path.exists();
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    let mode = fs::metadata(path)?.mode() & 0o7777;
+    if mode & 0o077 == 0 && mode & 0o700 == 0o700 {
+        return Ok(());
+    }
+    if exists && (mode & STICKY != 0 || !holds_only_own(path)?) {
+        tracing::warn!(path = %path.display(), "others may look into the data directory, which holds files of theirs");
+        return Ok(());
+    }
+    restrict(path, 0o700);
+    Ok(())
+}
+
+/// Set on directories that everybody may write to.
+const STICKY: u32 = 0o1000;
+
+fn holds_only_own(path: &Path) -> io::Result<bool> {
+    for entry in fs::read_dir(path)? {
+        let name = entry?.file_name();
+        if !OWN_FILES.iter().any(|own| name.to_string_lossy().starts_with(own)) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Leaves a file or a directory to its owner, this process's user. What belongs to another user, as a mounted volume does, stays as
+/// it is.
+pub(crate) fn restrict(path: &Path, mode: u32) {
+    let change = || {
+        let found = fs::metadata(path)?;
+        if found.mode() & 0o7777 == mode || found.uid() != rustix::process::geteuid().as_raw() {
+            return Ok(());
+        }
+        fs::set_permissions(path, fs::Permissions::from_mode(mode))
+    };
+    if let Err(error) = change() {
+        tracing::warn!(path = %path.display(), %error, "failed to restrict a file to its owner");
+    }
 }
 
 /// What stands in the file, which is written first when it is not there: readable by its owner alone, whole or not
@@ -20,7 +63,10 @@ pub(crate) fn private_dir(path: &Path) -> io::Result<()> {
 pub(crate) fn keep(path: &Path, chance: &Chance, make: impl FnOnce() -> String) -> io::Result<String> {
     match fs::read_to_string(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        found => return found,
+        found => {
+            restrict(path, 0o600);
+            return found;
+        }
     }
     let draft = path.with_extension(format!("{}.new", hex(&chance.bytes::<8>())));
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
@@ -47,9 +93,40 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
     use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().mode() & 0o7777
+    }
+
+    #[test]
+    fn a_data_directory_of_an_earlier_release_is_restricted_and_one_that_others_share_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str, mode| {
+            let path = dir.path().join(name);
+            private_dir(&path).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            path
+        };
+        let own = at("own", 0o755);
+        for name in ["pintalk.sqlite", "pintalk.sqlite-wal", "jwt-secret", "media"] {
+            fs::write(own.join(name), "x").unwrap();
+        }
+        private_dir(&own).unwrap();
+        assert_eq!(mode(&own), 0o700);
+        let chance = Chance::from_seed(1);
+        fs::set_permissions(own.join("jwt-secret"), fs::Permissions::from_mode(0o644)).unwrap();
+        assert_eq!(keep(&own.join("jwt-secret"), &chance, || unreachable!("it is there")).unwrap(), "x");
+        assert_eq!(mode(&own.join("jwt-secret")), 0o600);
+
+        let shared = at("shared", 0o755);
+        fs::write(shared.join("index.html"), "x").unwrap();
+        let sticky = at("sticky", 0o1777);
+        for (path, expected) in [(shared, 0o755), (sticky, 0o1777)] {
+            private_dir(&path).unwrap();
+            assert_eq!(mode(&path), expected);
+        }
+    }
 
     #[test]
     fn a_key_is_made_once_and_is_its_owners_alone() {

@@ -77,9 +77,15 @@ pub struct LimitArgs {
     /// Logins a minute from one address.
     #[arg(long, env = "PINTALK_LIMIT_LOGINS_PER_ADDRESS", value_name = "N", default_value = "20")]
     pub limit_logins_per_address: Cap,
-    /// Logins a minute for one account.
+    /// Failed logins a minute for one account from one address.
     #[arg(long, env = "PINTALK_LIMIT_LOGINS_PER_ACCOUNT", value_name = "N", default_value = "10")]
     pub limit_logins_per_account: Cap,
+    /// Failed logins an hour for one account; above, only devices that were logged in to it may try.
+    #[arg(long, env = "PINTALK_LIMIT_LOGIN_FAILURES_PER_HOUR", value_name = "N", default_value = "100")]
+    pub limit_login_failures_per_hour: Cap,
+    /// Calls a minute from one address with unknown keys, and as many steps of signing up.
+    #[arg(long, env = "PINTALK_LIMIT_LOOKUPS_PER_MINUTE", value_name = "N", default_value = "60")]
+    pub limit_lookups_per_minute: Cap,
     /// Mails an hour that one address may cause.
     #[arg(long, env = "PINTALK_LIMIT_MAILS_PER_HOUR", value_name = "N", default_value = "5")]
     pub limit_mails_per_hour: Cap,
@@ -118,8 +124,12 @@ pub struct Limits {
     pub rooms_per_minute: Cap,
     /// Logins a minute from one address; above, HTTP 429.
     pub logins_per_address: Cap,
-    /// Logins a minute for one account; above, HTTP 429.
+    /// Failed logins a minute for one account from one address; above, HTTP 429.
     pub logins_per_account: Cap,
+    /// Failed logins an hour for one account; above, HTTP 429 unless the device was logged in to it.
+    pub login_failures_per_hour: Cap,
+    /// Calls a minute from one address with unknown keys, and as many steps of signing up; above, HTTP 429.
+    pub lookups_per_minute: Cap,
     /// Mails an hour that one address may cause; above, HTTP 429.
     pub mails_per_hour: Cap,
     /// E-mails of a class that leave for one mailbox in an hour; above, they are delayed.
@@ -146,6 +156,8 @@ impl Limits {
             rooms_per_minute: Cap::OFF,
             logins_per_address: Cap::OFF,
             logins_per_account: Cap::OFF,
+            login_failures_per_hour: Cap::OFF,
+            lookups_per_minute: Cap::OFF,
             mails_per_hour: Cap::OFF,
             mails_per_mailbox: Cap::OFF,
             mails_per_host: Cap::OFF,
@@ -172,6 +184,8 @@ impl From<&LimitArgs> for Limits {
             rooms_per_minute: args.limit_rooms_per_minute,
             logins_per_address: args.limit_logins_per_address,
             logins_per_account: args.limit_logins_per_account,
+            login_failures_per_hour: args.limit_login_failures_per_hour,
+            lookups_per_minute: args.limit_lookups_per_minute,
             mails_per_hour: args.limit_mails_per_hour,
             mails_per_mailbox: args.limit_mails_per_mailbox,
             mails_per_host: args.limit_mails_per_host,

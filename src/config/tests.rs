@@ -38,6 +38,7 @@ fn without_flags_a_node_is_complete_in_itself() {
     let limits = &config.limits;
     assert_eq!((limits.handshakes_per_minute, limits.rooms_per_minute), (Cap::at(600), Cap::at(60)));
     assert_eq!((limits.logins_per_address, limits.logins_per_account), (Cap::at(20), Cap::at(10)));
+    assert_eq!((limits.login_failures_per_hour, limits.lookups_per_minute), (Cap::at(100), Cap::at(60)));
     assert_eq!(limits.mails_per_hour, Cap::at(5));
     assert_eq!((limits.mails_per_mailbox, limits.mails_per_host), (Cap::at(10), Cap::at(100)));
     assert_eq!((limits.mails_per_installation, config.sign_up), (Cap::at(1000), SignUp::Open));
@@ -135,6 +136,8 @@ fn a_value_of_the_wrong_form_is_refused_by_flag() {
         ("limit-rooms-per-minute", ""),
         ("limit-logins-per-address", "x"),
         ("limit-logins-per-account", "x"),
+        ("limit-login-failures-per-hour", "0"),
+        ("limit-lookups-per-minute", "x"),
         ("limit-mails-per-hour", "x"),
         ("limit-mails-per-mailbox", "0"),
         ("limit-mails-per-host", "-1"),

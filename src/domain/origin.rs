@@ -2,12 +2,15 @@
 
 use url::Url;
 
-/// A text that no service domain can be made of, and why.
+/// A text that no service domain can be made of, and why. Each holds the entry as it was written.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{entry}` is not a host name with an optional port")]
-pub struct InvalidDomain {
-    /// The entry as it was written.
-    pub entry: String,
+pub enum InvalidDomain {
+    /// No name at all.
+    #[error("`{0}` is not a host name with an optional port")]
+    Malformed(String),
+    /// Below it anybody can have a site.
+    #[error("`{0}` is a public suffix: its subdomains belong to others")]
+    PublicSuffix(String),
 }
 
 /// The longest list of domains that is stored, in characters.
@@ -17,21 +20,23 @@ const MAX_DOMAINS_LEN: usize = 200;
 /// ASCII, each with an optional leading `*.`. A pasted URL loses its scheme and path. An empty text is `None`.
 ///
 /// # Errors
-/// The first entry that is no domain, or the whole text if it is too long.
+/// The first entry that is no domain or a public suffix, or the whole text if it is too long.
 pub fn normalize_domains(text: &str) -> Result<Option<String>, InvalidDomain> {
     let entries = text
         .split(',')
         .map(str::trim)
         .filter(|entry| !entry.is_empty())
         .map(|entry| {
-            Entry::parse(entry)
-                .map(|parsed| parsed.to_string())
-                .ok_or_else(|| InvalidDomain { entry: entry.to_owned() })
+            let parsed = Entry::parse(entry).ok_or_else(|| InvalidDomain::Malformed(entry.to_owned()))?;
+            if parsed.is_public_suffix() {
+                return Err(InvalidDomain::PublicSuffix(entry.to_owned()));
+            }
+            Ok(parsed.to_string())
         })
         .collect::<Result<Vec<_>, _>>()?;
     let list = entries.join(",");
     if list.len() > MAX_DOMAINS_LEN {
-        return Err(InvalidDomain { entry: text.chars().take(40).collect() });
+        return Err(InvalidDomain::Malformed(text.chars().take(40).collect()));
     }
     Ok(if list.is_empty() { None } else { Some(list) })
 }
@@ -66,10 +71,26 @@ impl Entry {
             .is_some_and(|(_, port)| !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()));
         let port = if text.contains("://") || !explicit { url.port() } else { url.port_or_known_default() };
         let host = url.host_str()?.trim_end_matches('.').to_owned();
-        if host.is_empty() || host.contains('*') {
+        let is_name = url.domain().is_some();
+        if host.is_empty() || host.contains('*') || wildcard && !is_name {
             return None;
         }
         Some(Self { wildcard, host, port })
+    }
+
+    /// Whether subdomains of it belong to people who have nothing to do with each other (`*.co.kr`, `github.io`), by the public
+    /// suffix list. A name under a suffix that the list does not have, as networks have for themselves, is none.
+    fn is_public_suffix(&self) -> bool {
+        let is_suffix = |name: &str| {
+            let suffix = psl::suffix(name.as_bytes());
+            suffix.is_some_and(|suffix| suffix.is_known() && suffix.as_bytes() == name.as_bytes())
+        };
+        // The list is written in Unicode and in ASCII; which of them a name is compared with is the crate's to decide.
+        let (unicode, _) = idna::domain_to_unicode(&self.host);
+        [self.host.as_str(), unicode.as_str()].into_iter().any(|name| {
+            // Rules such as `*.ck` make suffixes of what a wildcard covers.
+            is_suffix(name) || self.wildcard && is_suffix(&format!("a.{name}"))
+        })
     }
 
     fn matches(&self, origin: &Origin) -> bool {
@@ -133,7 +154,8 @@ impl Origin {
             .unwrap_or_default()
             .split(',')
             .filter_map(|entry| Entry::parse(entry.trim()))
-            .any(|entry| entry.matches(self))
+            // Earlier releases have stored wildcards over public suffixes.
+            .any(|entry| entry.matches(self) && !(entry.wildcard && entry.is_public_suffix()))
     }
 }
 
@@ -159,6 +181,71 @@ mod tests {
         for bad in ["file:///etc", "a b", "ftp://x.example", "user@x.example", "*", "https://", "x:99999"] {
             assert!(normalize_domains(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_public_suffix_is_no_service_domain() {
+        for bad in [
+            "*.co.kr",
+            "co.kr",
+            "*.CO.KR",
+            "*.co.kr.",
+            "*.co.kr:8443",
+            "https://*.co.kr/path",
+            "shop.example, *.co.kr",
+            "*.com",
+            "com",
+            "*.github.io",
+            "github.io",
+            "*.vercel.app",
+            // A rule with a wildcard of its own.
+            "*.ck",
+            "*.kawasaki.jp",
+            "*.city-of-ten.kawasaki.jp",
+            // IDN, in both spellings, and full-width letters.
+            "*.한국",
+            "*.xn--3e0b707e",
+            "*.公司.cn",
+            "*.xn--55qx5d.cn",
+            "*.ｃｏ．ｋｒ",
+            "*.c%6f.kr",
+        ] {
+            assert!(matches!(normalize_domains(bad), Err(InvalidDomain::PublicSuffix(_))), "{bad}");
+        }
+        for good in [
+            "shop.co.kr",
+            "*.shop.co.kr",
+            "me.github.io",
+            "*.shop.com",
+            "localhost",
+            "localhost:3000",
+            "*.localhost",
+            "127.0.0.1:3000",
+            "[::1]:3000",
+            "intranet",
+            "*.shop.example",
+            "*.corp.internal",
+            "www.ck",
+            "city.kawasaki.jp",
+            "shop.한국",
+        ] {
+            assert!(normalize_domains(good).is_ok(), "{good}: {:?}", normalize_domains(good));
+        }
+        assert!(normalize_domains("*.127.0.0.1").is_err() && normalize_domains("*.[::1]").is_err());
+    }
+
+    #[test]
+    fn a_stored_wildcard_over_a_public_suffix_is_not_honoured() {
+        for (origin, stored) in [
+            ("https://evil.co.kr", "*.co.kr"),
+            ("https://evil.github.io", "*.github.io"),
+            ("https://evil.com", "*.com"),
+            ("https://evil.xn--3e0b707e", "*.xn--3e0b707e"),
+        ] {
+            assert!(!allowed(origin, stored), "{stored}");
+            assert!(allowed("https://shop.example", &format!("{stored},shop.example")), "{stored}");
+        }
+        assert!(allowed("https://a.shop.co.kr", "*.shop.co.kr"));
     }
 
     #[test]
@@ -191,5 +278,95 @@ mod tests {
             assert!(Origin::parse(origin).is_none(), "{origin}");
         }
         assert!(!Origin::parse("https://shop.example").unwrap().is_allowed(None));
+    }
+
+    /// What once was wrong, or is likely to be.
+    const CORPUS: &[&str] = &[
+        "",
+        ",",
+        "*",
+        "*.",
+        "*.*.a",
+        "a:",
+        "a:0",
+        "a:65536",
+        "[::1]",
+        "[::1",
+        "*.co.kr.",
+        "xn--",
+        "xn--a",
+        "a..b",
+        ".a",
+        "a.",
+        "a%2eb",
+        "a%00b",
+        "a\\b",
+        "a@b",
+        "//a",
+        "http:a",
+        "http:///a",
+        "https://a:443",
+        "1",
+        "0x7f.1",
+        "ａ．ｂ",
+        "a\u{ad}b",
+        "ß.example",
+        "한국",
+        "*.한국",
+    ];
+
+    /// What is stored is stored again as it is, and allows its own sites and no wildcard over a public suffix.
+    fn check(text: &str) {
+        let Ok(Some(stored)) = normalize_domains(text) else { return };
+        assert_eq!(normalize_domains(&stored), Ok(Some(stored.clone())), "{text:?}");
+        for entry in stored.split(',') {
+            let Some(base) = entry.strip_prefix("*.") else {
+                assert!(allowed(&format!("http://{entry}"), &stored), "{text:?}");
+                continue;
+            };
+            assert!(allowed(&format!("http://a.{base}"), &stored), "{text:?}");
+            assert!(psl::suffix(base.as_bytes()).is_none_or(|suffix| !suffix.is_known() || suffix != base), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn the_corpus_holds() {
+        for text in CORPUS {
+            check(text);
+            Origin::parse(text);
+            Origin::parse(&format!("https://{text}"));
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_stored_is_stored_again_as_it_is(
+            text in proptest::prop_oneof![
+                "(https?://)?(\\*\\.)?[a-zA-Z0-9.:%_\\-\\[\\]]{0,20}(,[a-z*.:0-9]{0,12})?",
+                "(\\*\\.)?(shop\\.)?(co\\.kr|github\\.io|com|ck|한국|公司\\.cn|example)\\.?(:[0-9]{1,5})?",
+                "\\PC{0,30}",
+            ],
+        ) {
+            check(&text);
+        }
+
+        #[test]
+        fn no_origin_is_allowed_by_another_name(
+            origin in "[a-z]{1,6}(\\.[a-z]{1,6}){0,3}(:[0-9]{1,4})?",
+            entry in "[a-z]{1,6}(\\.[a-z]{1,6}){0,3}(:[0-9]{1,4})?",
+        ) {
+            let is_allowed = allowed(&format!("https://{origin}"), &entry);
+            let port = |text: &str| text.split_once(':').map_or(443, |(_, port)| port.parse::<u16>().unwrap());
+            let name = |text: &str| text.split(':').next().unwrap().to_owned();
+            let is_same = name(&origin) == name(&entry) && port(&origin) == port(&entry);
+            proptest::prop_assert_eq!(is_allowed, is_same);
+        }
+
+        #[test]
+        fn any_origin_is_read_or_is_none(text in "\\PC{0,40}", list in "\\PC{0,40}") {
+            if let Some(origin) = Origin::parse(&text) {
+                origin.is_allowed(Some(&list));
+            }
+        }
     }
 }

@@ -3,7 +3,8 @@
 use http::StatusCode;
 use warp::reply::Response;
 
-use crate::accounts::{AuthError, Forgotten, LoginError, Tokens};
+use crate::accounts::{AuthError, Forgotten, LoginError, PasswordChangeError, Source};
+use crate::limits::Trial;
 use crate::protocol::api::{
     Detail, EmailRequest, LeaveRequest, LoggedIn, LoginRequest, PasswordChangeRequest, Refreshed, RequestBody as _,
     User,
@@ -16,8 +17,13 @@ use super::{HttpContext, callers, cookie, sign_up};
 pub(super) async fn log_in(app: &HttpContext, request: &mut Request) -> Result<Response, ApiError> {
     let attempt = app.limits.login(request.client).await?;
     let asked = LoginRequest::read(&request.json().await?)?;
-    attempt.at(&asked.email).await?;
-    let outcome = app.accounts.login(&asked.email, &asked.password).await;
+    let device = app.accounts.device_of(&asked.email, &cookie::refresh_tokens(&request.headers, &app.settings)).await;
+    let trial = attempt.at(&asked.email, device.as_deref()).await?;
+    let source = Source::new(request.client, device.is_some());
+    let outcome = app.accounts.login_from(source, &asked.email, &asked.password).await;
+    if !matches!(outcome, Err(LoginError::WrongCredentials)) {
+        trial.passed().await;
+    }
     let outcome_label = match &outcome {
         Ok(_) => "ok",
         Err(LoginError::WrongCredentials) => "wrong",
@@ -32,9 +38,10 @@ pub(super) async fn log_in(app: &HttpContext, request: &mut Request) -> Result<R
     Ok(response)
 }
 
-/// A cookie that is dead, or no cookie, is 401 and the cookie goes.
+/// A cookie that is dead, or no cookie, is 401 and the cookie goes. Of several cookies one may be another site's: they stay.
 pub(super) async fn refresh_token(app: &HttpContext, request: &Request) -> Result<Response, ApiError> {
-    let mut response = match refresh(app, request).await {
+    let tokens = cookie::refresh_tokens(&request.headers, &app.settings);
+    let mut response = match app.accounts.refresh_one_of(&tokens).await {
         Ok(tokens) => {
             let mut response = reply::json(StatusCode::CREATED, &Refreshed::new(&tokens.access));
             cookie::set(&mut response, &tokens.refresh, &app.settings);
@@ -43,20 +50,10 @@ pub(super) async fn refresh_token(app: &HttpContext, request: &Request) -> Resul
         Err(AuthError::Fault(fault)) => return Err(fault.into()),
         Err(error) => ApiError::from(error).into_response(),
     };
-    cookie::clear(&mut response, &app.settings);
-    Ok(response)
-}
-
-async fn refresh(app: &HttpContext, request: &Request) -> Result<Tokens, AuthError> {
-    let mut outcome = Err(AuthError::Invalid);
-    // With cookies of two domains, one may be a stranger's: the first that is ours decides.
-    for token in cookie::refresh_tokens(&request.headers) {
-        outcome = app.accounts.refresh(token).await;
-        if !matches!(outcome, Err(AuthError::Invalid | AuthError::Expired)) {
-            break;
-        }
+    if tokens.len() <= 1 {
+        cookie::clear(&mut response, &app.settings);
     }
-    outcome
+    Ok(response)
 }
 
 pub(super) async fn log_out(app: &HttpContext, request: &Request) -> Result<Response, ApiError> {
@@ -71,9 +68,10 @@ pub(super) async fn change_password(app: &HttpContext, request: &mut Request) ->
     let caller = callers::host(app, request).await?;
     let attempt = app.limits.login(request.client).await?;
     let asked = PasswordChangeRequest::read(&request.json().await?)?;
-    // Whoever has got hold of a token does not guess the password more often here than by logging in.
-    attempt.at(&caller.host.email).await?;
-    let host = app.accounts.change_password(caller.host.id, &caller.sid, &asked.current, &asked.new).await?;
+    // A stolen token allows no more guesses than a login. Failures of strangers do not count: it is a device of the account.
+    let trial = attempt.at(&caller.host.email, Some(&caller.sid)).await?;
+    let changed = app.accounts.change_password(caller.host.id, &caller.sid, &asked.current, &asked.new).await;
+    let host = unless_wrong(trial, changed).await?;
     Ok(reply::json(StatusCode::OK, &User::new(&host, &app.settings.public_url)))
 }
 
@@ -81,22 +79,31 @@ pub(super) async fn leave(app: &HttpContext, request: &mut Request) -> Result<Re
     let caller = callers::host(app, request).await?;
     let attempt = app.limits.login(request.client).await?;
     let asked = LeaveRequest::read(&request.json().await?)?;
-    attempt.at(&caller.host.email).await?;
-    let host = app.accounts.leave(caller.host.id, &asked.password).await?;
+    let trial = attempt.at(&caller.host.email, Some(&caller.sid)).await?;
+    let host = unless_wrong(trial, app.accounts.leave(caller.host.id, &asked.password).await).await?;
     app.hosts.forget(host.id);
     let mut response = reply::json(StatusCode::OK, &User::new(&host, &app.settings.public_url));
     cookie::clear(&mut response, &app.settings);
     Ok(response)
 }
 
-/// The same answer whatever the address (SPEC 2).
+/// Gives back what was counted as a failure, unless the password was wrong.
+async fn unless_wrong<T>(trial: Trial<'_>, outcome: Result<T, PasswordChangeError>) -> Result<T, PasswordChangeError> {
+    if !matches!(outcome, Err(PasswordChangeError::WrongPassword)) {
+        trial.passed().await;
+    }
+    outcome
+}
+
+/// The same answer for every address (SPEC 2). Counted by the caller's address only: what strangers ask for does not keep the
+/// owner of a mailbox from asking.
 pub(super) async fn mail_password(
     app: &HttpContext,
     request: &mut Request,
     forgotten: Forgotten,
 ) -> Result<Response, ApiError> {
     let asked = EmailRequest::read(&request.json().await?)?;
-    app.limits.mail(request.client, &asked.email).await?;
+    app.limits.mail_from(request.client).await?;
     app.accounts.mail_password(&asked.email, forgotten, sign_up::language(request)).await?;
     let detail = "If there is such an account, a temporary password is on its way to its address.";
     Ok(reply::json(StatusCode::OK, &Detail { detail }))

@@ -6,7 +6,7 @@ use http::header::{AUTHORIZATION, ORIGIN};
 
 use crate::domain::{Host, HostId, Origin};
 use crate::protocol::api::FieldErrors;
-use crate::throttle::Who;
+use crate::store::KeyHolder;
 
 use super::HttpContext;
 use super::reply::ApiError;
@@ -40,11 +40,18 @@ pub(super) async fn guest_side(app: &HttpContext, request: &Request) -> Result<A
     if access.len() > 64 || !access.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
         return Err(unknown());
     }
-    let holder = app.hosts.by_access_key(access).await?.ok_or_else(unknown)?;
-    if !app.accounts.opens(&holder, secret) || holder.host.is_deleted {
-        return Err(unknown());
-    }
-    let host = holder.host.clone();
+    let opens = |holder: &KeyHolder| app.accounts.opens(holder, secret) && !holder.host.is_deleted;
+    let cached = app.hosts.cached_by_access_key(access).await.filter(|holder| opens(holder));
+    let host = match cached {
+        Some(holder) => holder.host.clone(),
+        None => {
+            // Counted before SQL is asked. Keys that this node knows are not affected by an address that guesses.
+            app.limits.unknown_keys(request.client)?;
+            let found = app.hosts.by_access_key(access).await?.filter(|holder| opens(holder)).ok_or_else(unknown)?;
+            app.limits.known_keys(request.client);
+            found.host.clone()
+        }
+    };
     match headers.get(ORIGIN) {
         None => Ok(host),
         Some(origin) => {
@@ -58,9 +65,15 @@ pub(super) async fn guest_side(app: &HttpContext, request: &Request) -> Result<A
     }
 }
 
-/// As whom a guest-side call is counted: a browser by its address; a server, which calls for many, by its service.
-pub(super) fn counted_as(host: &Host, request: &Request) -> Who {
-    if request.headers.contains_key(ORIGIN) { Who::address(request.client) } else { Who::service(&host.access_key) }
+/// Counts what a guest-side call makes or changes: a browser by its address; a call without `Origin` by its address and by the
+/// host, as a server calls for many and everybody can leave `Origin` out.
+pub(super) async fn count(app: &HttpContext, host: &Host, request: &Request) -> Result<(), ApiError> {
+    if request.headers.contains_key(ORIGIN) {
+        app.limits.room(request.client).await?;
+    } else {
+        app.limits.room_of(host.id, request.client).await?;
+    }
+    Ok(())
 }
 
 /// The host whose access token a call carries.

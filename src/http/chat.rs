@@ -21,7 +21,7 @@ pub(super) const MAX_SEARCH_CHARS: usize = 100;
 pub(super) async fn open_room(app: &HttpContext, request: &Request) -> Result<Response, ApiError> {
     let host = callers::guest_side(app, request).await?;
     let key = idempotency_key(request)?;
-    app.limits.room(callers::counted_as(&host, request)).await?;
+    callers::count(app, &host, request).await?;
     let room = app.rooms.open(&host, key).await?;
     Ok(reply::json(StatusCode::CREATED, &ClientChatroom::new(&room, &host, &app.settings.public_url)))
 }

@@ -32,7 +32,7 @@ pub(super) async fn set_contact(
     if request.headers.contains_key(ORIGIN) {
         app.limits.mail(request.client, &asked.email).await?;
     } else {
-        app.limits.room(callers::counted_as(&host, request)).await?;
+        callers::count(app, &host, request).await?;
         app.limits.mailbox(&asked.email).await?;
     }
     let name = room.ok_or(ApiError::NotFound)?;

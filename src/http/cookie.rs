@@ -9,15 +9,23 @@ use crate::accounts::tokens::REFRESH_TTL;
 
 use super::Settings;
 
-/// Holds the refresh token.
+/// Holds the refresh token where it cannot have a prefix, and in earlier releases.
 pub const REFRESH_COOKIE: &str = "pintalk_refresh_token";
+
+/// Holds the refresh token: set by this server alone, not by its siblings in the domain (RFC 6265bis, `__Host-`).
+pub(super) const HOST_REFRESH_COOKIE: &str = "__Host-pintalk_refresh_token";
+
+/// The same under a path, which `__Host-` does not allow.
+const SECURE_REFRESH_COOKIE: &str = "__Secure-pintalk_refresh_token";
 
 /// Holds how far somebody is who signs up.
 pub(super) const SIGN_UP_COOKIE: &str = "pintalk_sign_up";
 
-/// Every refresh token that the caller sends; there may be one per domain.
-pub(super) fn refresh_tokens(headers: &HeaderMap) -> Vec<&str> {
-    all(headers, REFRESH_COOKIE)
+/// Every refresh token that the caller sends. A prefixed cookie is the only one that counts: another site of the domain can have
+/// set the plain one, and there may be several of them.
+pub(super) fn refresh_tokens<'a>(headers: &'a HeaderMap, settings: &Settings) -> Vec<&'a str> {
+    let prefixed = all(headers, prefixed_name(settings));
+    if prefixed.is_empty() { all(headers, REFRESH_COOKIE) } else { prefixed }
 }
 
 /// How far the caller says he is.
@@ -25,26 +33,58 @@ pub(super) fn sign_up(headers: &HeaderMap) -> Option<&str> {
     all(headers, SIGN_UP_COOKIE).into_iter().next()
 }
 
+/// Reads each cookie by itself: bytes in one that are no text do not hide the others.
 fn all<'a>(headers: &'a HeaderMap, wanted: &str) -> Vec<&'a str> {
     headers
         .get_all(COOKIE)
         .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|pairs| pairs.split(';'))
-        .filter_map(|pair| pair.trim().split_once('='))
-        .filter(|(name, value)| *name == wanted && !value.is_empty())
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b';'))
+        .filter_map(|pair| std::str::from_utf8(pair.trim_ascii()).ok()?.split_once('='))
+        .filter(|(name, _)| *name == wanted)
         .map(|(_, value)| value.trim_matches('"'))
+        .filter(|value| !value.is_empty())
         .collect()
 }
 
-/// Gives the caller a new refresh token.
+/// Gives the caller a new refresh token; one under the other name expires.
 pub(super) fn set(response: &mut Response, token: &str, settings: &Settings) {
-    write(response, REFRESH_COOKIE, token, REFRESH_TTL.num_seconds(), settings);
+    write(response, own_name(settings), token, REFRESH_TTL.num_seconds(), settings);
+    expire_other(response, settings);
 }
 
-/// Takes the refresh token away.
+/// Expires the refresh token under both names.
 pub(super) fn clear(response: &mut Response, settings: &Settings) {
-    write(response, REFRESH_COOKIE, "", 0, settings);
+    write(response, own_name(settings), "", 0, settings);
+    expire_other(response, settings);
+}
+
+fn expire_other(response: &mut Response, settings: &Settings) {
+    let prefixed = prefixed_name(settings);
+    match own_name(settings) {
+        REFRESH_COOKIE if is_secure(settings) => write(response, prefixed, "", 0, settings),
+        // Without TLS no browser has a prefixed one.
+        REFRESH_COOKIE => {}
+        _ => write(response, REFRESH_COOKIE, "", 0, settings),
+    }
+}
+
+fn is_secure(settings: &Settings) -> bool {
+    settings.public_url.starts_with("https://")
+}
+
+/// The path of `public-url`, `/` if it has none.
+fn path(settings: &Settings) -> String {
+    url::Url::parse(&settings.public_url).map_or_else(|_| "/".to_owned(), |url| url.path().to_owned())
+}
+
+fn prefixed_name(settings: &Settings) -> &'static str {
+    if path(settings) == "/" { HOST_REFRESH_COOKIE } else { SECURE_REFRESH_COOKIE }
+}
+
+/// The name under which the refresh token is set (SPEC 2).
+fn own_name(settings: &Settings) -> &'static str {
+    let may_be_prefixed = is_secure(settings) && settings.cookie_domain.is_none();
+    if may_be_prefixed { prefixed_name(settings) } else { REFRESH_COOKIE }
 }
 
 /// Remembers how far the caller is.
@@ -58,11 +98,13 @@ pub(super) fn clear_sign_up(response: &mut Response, settings: &Settings) {
 }
 
 fn write(response: &mut Response, name: &str, value: &str, max_age: i64, settings: &Settings) {
-    let mut cookie = format!("{name}={value}; Path=/; Max-Age={max_age}; HttpOnly; SameSite=Lax");
-    if settings.public_url.starts_with("https://") {
+    let path = if name == SECURE_REFRESH_COOKIE { path(settings) } else { "/".to_owned() };
+    let mut cookie = format!("{name}={value}; Path={path}; Max-Age={max_age}; HttpOnly; SameSite=Lax");
+    if is_secure(settings) {
         cookie.push_str("; Secure");
     }
-    if let Some(domain) = &settings.cookie_domain {
+    let may_have_domain = ![HOST_REFRESH_COOKIE, SECURE_REFRESH_COOKIE].contains(&name);
+    if let Some(domain) = settings.cookie_domain.as_ref().filter(|_| may_have_domain) {
         cookie.push_str("; Domain=");
         cookie.push_str(domain);
     }
@@ -79,32 +121,81 @@ mod tests {
     use super::*;
     use crate::http::reply;
 
-    fn cookie_of(settings: &Settings) -> String {
+    fn cookies_of(settings: &Settings) -> Vec<String> {
         let mut response = reply::empty(StatusCode::OK);
         set(&mut response, "a.b.c", settings);
-        response.headers()[SET_COOKIE].to_str().unwrap().to_owned()
+        let cookies = response.headers().get_all(SET_COOKIE).iter();
+        cookies.map(|cookie| cookie.to_str().unwrap().to_owned()).collect()
+    }
+
+    fn settings(public_url: &str, cookie_domain: Option<&str>) -> Settings {
+        let (public_url, cookie_domain) = (public_url.to_owned(), cookie_domain.map(str::to_owned));
+        Settings { public_url, cookie_domain, ..Settings::default() }
     }
 
     #[test]
-    fn the_cookie_is_out_of_reach_of_scripts_and_of_other_sites_for_seven_days() {
+    fn the_cookie_has_the_prefix_that_its_place_allows_and_the_other_name_expires() {
+        const REST: &str = "HttpOnly; SameSite=Lax";
         assert_eq!(
-            cookie_of(&Settings { public_url: "http://localhost:8080".into(), ..Settings::default() }),
-            "pintalk_refresh_token=a.b.c; Path=/; Max-Age=604800; HttpOnly; SameSite=Lax"
+            cookies_of(&settings("http://localhost:8080", None)),
+            [format!("pintalk_refresh_token=a.b.c; Path=/; Max-Age=604800; {REST}")]
         );
-        let settings = Settings {
-            public_url: "https://chat.example".into(),
-            cookie_domain: Some("chat.example".into()),
-            ..Settings::default()
-        };
-        assert!(cookie_of(&settings).ends_with("; Secure; Domain=chat.example"));
+        assert_eq!(
+            cookies_of(&settings("https://chat.example", None)),
+            [
+                format!("__Host-pintalk_refresh_token=a.b.c; Path=/; Max-Age=604800; {REST}; Secure"),
+                format!("pintalk_refresh_token=; Path=/; Max-Age=0; {REST}; Secure"),
+            ]
+        );
+        assert_eq!(
+            cookies_of(&settings("https://chat.example/pin", None)),
+            [
+                format!("__Secure-pintalk_refresh_token=a.b.c; Path=/pin; Max-Age=604800; {REST}; Secure"),
+                format!("pintalk_refresh_token=; Path=/; Max-Age=0; {REST}; Secure"),
+            ]
+        );
+        assert_eq!(
+            cookies_of(&settings("https://chat.example", Some("example.com"))),
+            [
+                format!("pintalk_refresh_token=a.b.c; Path=/; Max-Age=604800; {REST}; Secure; Domain=example.com"),
+                format!("__Host-pintalk_refresh_token=; Path=/; Max-Age=0; {REST}; Secure"),
+            ]
+        );
+        assert_eq!(
+            cookies_of(&settings("http://chat.example", Some("example.com"))),
+            [format!("pintalk_refresh_token=a.b.c; Path=/; Max-Age=604800; {REST}; Domain=example.com")]
+        );
+    }
+
+    fn read(public_url: &str, lines: &[&[u8]]) -> Vec<String> {
+        let mut headers = HeaderMap::new();
+        for line in lines {
+            headers.append(COOKIE, HeaderValue::from_bytes(line).unwrap());
+        }
+        refresh_tokens(&headers, &settings(public_url, None)).into_iter().map(str::to_owned).collect()
     }
 
     #[test]
-    fn every_cookie_of_the_name_is_found() {
-        let headers = [
-            (COOKIE, HeaderValue::from_static("a=b; pintalk_refresh_token=x.y.z; pintalk_refresh_token=")),
-            (COOKIE, HeaderValue::from_static("pintalk_refresh_token=\"u.v.w\"; other=1")),
+    fn a_prefixed_cookie_wins_over_every_plain_one() {
+        const SITE: &str = "https://chat.example";
+        let tossed = b"pintalk_refresh_token=evil; __Host-pintalk_refresh_token=mine; pintalk_refresh_token=evil2";
+        assert_eq!(read(SITE, &[tossed]), ["mine"]);
+        assert_eq!(read(SITE, &[b"pintalk_refresh_token=old"]), ["old"], "the name of earlier releases");
+        // Which siblings in the domain may set, other than the one in use.
+        let secure = b"__Secure-pintalk_refresh_token=evil; pintalk_refresh_token=old";
+        assert_eq!(read(SITE, &[secure]), ["old"]);
+        assert_eq!(read("https://chat.example/pin", &[secure]), ["evil"]);
+        let other_case = b"__host-pintalk_refresh_token=evil; __HOST-pintalk_refresh_token=evil";
+        assert!(read(SITE, &[other_case]).is_empty());
+    }
+
+    #[test]
+    fn every_cookie_of_the_name_is_found_whatever_stands_beside_it() {
+        let lines: [&[u8]; 2] = [
+            b"a=b; pintalk_refresh_token=x.y.z; pintalk_refresh_token=; pintalk_refresh_token=\"\"",
+            b"pintalk_refresh_token=\"u.v.w\"; other=\xe9; =; ; ;pintalk_refresh_token=a=b",
         ];
-        assert_eq!(refresh_tokens(&headers.into_iter().collect()), ["x.y.z", "u.v.w"]);
+        assert_eq!(read("http://localhost", &lines), ["x.y.z", "u.v.w", "a=b"]);
+        assert!(read("http://localhost", &[b"pintalk_refresh_token=\xff"]).is_empty());
     }
 }

@@ -1,7 +1,7 @@
 //! Profile images, for anybody who knows their address (SPEC 2).
 
 use http::header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_SECURITY_POLICY, ETAG};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode};
 use warp::reply::Response;
 
 use crate::media::ImageKey;
@@ -9,6 +9,7 @@ use crate::media::ImageKey;
 use super::HttpContext;
 use super::pages;
 use super::reply::{self, ApiError};
+use super::request::Request;
 
 /// Should a browser take an image for a page: it loads nothing, runs nothing, and is nobody's origin.
 const POLICY: &str = "default-src 'none'; sandbox";
@@ -16,8 +17,10 @@ const POLICY: &str = "default-src 'none'; sandbox";
 /// A name never means another image.
 const FOR_EVER: &str = "public, max-age=31536000, immutable";
 
-pub(super) async fn show(app: &HttpContext, key: &str, request: &HeaderMap) -> Result<Response, ApiError> {
+pub(super) async fn show(app: &HttpContext, key: &str, asked: &Request) -> Result<Response, ApiError> {
     let key: ImageKey = key.parse().map_err(|_| ApiError::NotFound)?;
+    app.limits.image(asked.client)?;
+    let request = &asked.headers;
     let etag = format!("\"{key}\"");
     let mut response = if pages::is_known(&etag, request) {
         if !app.images.has(&key).await? {

@@ -1,12 +1,17 @@
 //! `multipart/form-data`: how a host sends his profile image, perhaps with fields of his profile beside it (SPEC 2).
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
+
 use bytes::Bytes;
+use futures_util::TryStreamExt as _;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use multer::{Constraints, Multipart, SizeLimit};
 use serde_json::{Map, Value};
 
 use super::reply::ApiError;
-use super::request::{MAX_BODY, Request, UPLOAD_TIMEOUT};
+use super::request::{MAX_BODY, RATE_BYTES, RATE_SPAN, Request, UPLOAD_TIMEOUT};
 
 /// The largest image that is taken, in bytes.
 pub(super) const MAX_IMAGE: usize = 5 * 1024 * 1024;
@@ -61,8 +66,28 @@ pub(super) async fn read(request: &mut Request) -> Result<Form, ApiError> {
         .fold(SizeLimit::new().whole_stream(MAX_UPLOAD as u64).per_field(MAX_BODY as u64), |limits, name| {
             limits.for_field(*name, MAX_IMAGE as u64)
         });
-    let parts = Multipart::with_constraints(request.body.chunks(), boundary, Constraints::new().size_limit(limits));
-    tokio::time::timeout(UPLOAD_TIMEOUT, collect(parts)).await.unwrap_or(Err(ApiError::TooSlow))
+    let read = Arc::new(AtomicUsize::new(0));
+    let counted = read.clone();
+    let chunks = request.body.chunks().inspect_ok(move |chunk| _ = counted.fetch_add(chunk.len(), Relaxed));
+    let parts = Multipart::with_constraints(chunks, boundary, Constraints::new().size_limit(limits));
+    tokio::select! {
+        form = collect(parts) => form,
+        () = tokio::time::sleep(UPLOAD_TIMEOUT) => Err(ApiError::TooSlow),
+        () = stall(&read) => Err(ApiError::TooSlow),
+    }
+}
+
+/// Returns once a span has brought less than it must.
+async fn stall(read: &AtomicUsize) {
+    let mut before = 0;
+    loop {
+        tokio::time::sleep(RATE_SPAN).await;
+        let now = read.load(Relaxed);
+        if now - before < RATE_BYTES {
+            return;
+        }
+        before = now;
+    }
 }
 
 async fn collect(mut parts: Multipart<'_>) -> Result<Form, ApiError> {

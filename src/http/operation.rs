@@ -7,7 +7,7 @@ use warp::reply::Response;
 
 use super::reply::{self, ApiError};
 use super::request::Request;
-use super::{HttpContext, peer};
+use super::{HttpContext, authority, peer};
 
 /// Prometheus' text format.
 pub(super) const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -77,10 +77,12 @@ pub(super) fn ready(app: &HttpContext) -> Response {
     reply::json(status, &body)
 }
 
-/// On the main port the numbers are for somebody on this machine only, and not for whoever comes through a proxy on it.
+/// On the main port the numbers are for programs on this machine only: not for what comes through a proxy, and not for a web page
+/// whose name leads here.
 pub(super) fn metrics(app: &HttpContext, request: &Request) -> Result<Response, ApiError> {
     let direct = request.peer.is_some_and(|peer| peer.to_canonical().is_loopback());
-    if app.settings.metrics_here && direct && !peer::is_forwarded(&request.headers) {
+    let is_own_name = authority::is_own_name(&request.headers, &app.settings.public_url);
+    if app.settings.metrics_here && direct && is_own_name && !peer::is_forwarded(&request.headers) {
         Ok(reply::text(StatusCode::OK, METRICS_TYPE, (app.metrics)().into()))
     } else {
         Err(ApiError::NotFound)

@@ -132,6 +132,10 @@ impl StampedPage {
         if self.page.is_open { Audience::Everybody } else { Audience::Operators }
     }
 
+    pub(super) fn is_open(&self) -> bool {
+        self.page.is_open
+    }
+
     pub(super) fn label(&self) -> &'static str {
         self.page.label
     }

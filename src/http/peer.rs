@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 
 /// The peer of a connection, put into each request's extensions by the accept loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,37 +21,46 @@ pub(super) fn is_forwarded(headers: &HeaderMap) -> bool {
 /// Whether an address is one of the operator's own proxies (`trusted-proxies`).
 pub type IsTrustedProxy = Arc<dyn Fn(IpAddr) -> bool + Send + Sync>;
 
-/// The client of a request: from the right of `X-Forwarded-For`, the first address that is not a trusted proxy.
+/// The client of a request: from the right of `X-Forwarded-For`, the first address that is not a trusted proxy. Each entry is
+/// read by itself: bytes in one that are no text do not hide the others. Empty ones are skipped.
 pub(super) fn client(peer: IpAddr, headers: &HeaderMap, is_trusted: &IsTrustedProxy) -> IpAddr {
-    let hops: Vec<&str> = headers
-        .get_all("x-forwarded-for")
-        .iter()
-        .flat_map(|value| value.to_str().unwrap_or_default().split(','))
-        .map(str::trim)
-        .collect();
     let mut client = peer.to_canonical();
-    for hop in hops.iter().rev() {
-        if !is_trusted(client) {
-            break;
-        }
+    if !is_trusted(client) {
+        return client;
+    }
+    let lines: Vec<&HeaderValue> = headers.get_all("x-forwarded-for").iter().collect();
+    let hops = lines.iter().rev().flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b','));
+    for hop in hops.map(<[u8]>::trim_ascii).filter(|hop| !hop.is_empty()) {
         match address(hop) {
             Some(address) => client = address,
-            // Nothing left of nonsense is believed.
+            // Nothing left of an unreadable entry is believed.
             None => break,
+        }
+        if !is_trusted(client) {
+            break;
         }
     }
     client
 }
 
-/// One entry of `X-Forwarded-For`; some proxies add a port.
-fn address(text: &str) -> Option<IpAddr> {
-    let bare = text.trim_matches('"');
-    let parsed = bare
-        .parse::<IpAddr>()
-        .ok()
-        .or_else(|| bare.parse::<SocketAddr>().ok().map(|address| address.ip()))
-        .or_else(|| bare.strip_prefix('[')?.strip_suffix(']')?.parse().ok())?;
-    Some(parsed.to_canonical())
+/// One entry of `X-Forwarded-For`: an address, with a port or a zone as some proxies add them.
+fn address(entry: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(entry).ok()?;
+    let text = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
+    let bare = match text.strip_prefix('[') {
+        Some(rest) => {
+            let (inside, port) = rest.split_once(']')?;
+            let is_port = |port: &str| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+            if !port.is_empty() && !port.strip_prefix(':').is_some_and(is_port) {
+                return None;
+            }
+            inside
+        }
+        None => text,
+    };
+    let bare = bare.split_once('%').map_or(bare, |(address, _zone)| address);
+    let with_port = || bare.parse::<SocketAddr>().ok().map(|address| address.ip());
+    bare.parse::<IpAddr>().ok().or_else(with_port).map(|address| address.to_canonical())
 }
 
 #[cfg(test)]
@@ -80,9 +89,37 @@ mod tests {
     }
 
     #[test]
+    fn one_unreadable_entry_does_not_hide_the_others() {
+        let is_trusted: IsTrustedProxy = Arc::new(|address| address.to_string().starts_with("10."));
+        let seen = |lines: &[&[u8]]| {
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                headers.append("x-forwarded-for", HeaderValue::from_bytes(line).unwrap());
+            }
+            client("10.0.0.1".parse().unwrap(), &headers, &is_trusted).to_string()
+        };
+        assert_eq!(seen(&[b"\xe9, 1.2.3.4"]), "1.2.3.4");
+        assert_eq!(seen(&[b"6.6.6.6\xff, 1.2.3.4, 10.0.0.2"]), "1.2.3.4");
+        assert_eq!(seen(&[b"1.2.3.4, \xe9, 10.0.0.2"]), "10.0.0.2");
+        assert_eq!(seen(&[b"\xff\xfe", b"1.2.3.4", b"10.0.0.2"]), "1.2.3.4", "several lines are one list");
+        assert_eq!(seen(&[b"1.2.3.4", b"5.6.7.8"]), "5.6.7.8");
+        assert_eq!(seen(&[b"1.2.3.4, , 10.0.0.2,,", b" , "]), "1.2.3.4", "empty entries are none");
+        assert_eq!(seen(&[b"1.2.3.4, unknown, 10.0.0.2"]), "10.0.0.2");
+        assert_eq!(seen(&[b"1.2.3.4,_hidden"]), "10.0.0.1");
+        assert_eq!(seen(&[b""]), "10.0.0.1");
+    }
+
+    #[test]
     fn addresses_are_read_in_every_common_spelling() {
         assert_eq!(seen("127.", "::ffff:127.0.0.1", "1.2.3.4:5678"), "1.2.3.4");
         assert_eq!(seen("::1", "::1", "[2001:db8::1]:443"), "2001:db8::1");
         assert_eq!(seen("::1", "::1", "[2001:db8::1]"), "2001:db8::1");
+        assert_eq!(seen("::1", "::1", "\"[2001:db8::1]:443\""), "2001:db8::1");
+        assert_eq!(seen("::1", "::1", "fe80::1%eth0"), "fe80::1");
+        assert_eq!(seen("::1", "::1", "\"1.2.3.4\""), "1.2.3.4");
+        assert_eq!(seen("::1", "::1", "::ffff:1.2.3.4"), "1.2.3.4");
+        for bad in ["[2001:db8::1]x", "[2001:db8::1]:", "[2001:db8::1", "1.2.3", "1.2.3.4:x", "01.2.3.4", "localhost"] {
+            assert_eq!(seen("::1", "::1", bad), "::1", "{bad}");
+        }
     }
 }

@@ -8,11 +8,13 @@ use warp::reply::Response;
 
 use crate::accounts::{AuthError, CreateHostError, Fault, LoginError, PasswordChangeError};
 use crate::limits::TooMany;
-use crate::profile_images::ProfileImageError;
+use crate::profile_images::{NoUploadPlace, ProfileImageError};
 use crate::protocol::api::{ErrorBody, FieldErrors};
 use crate::rooms::RoomError;
 use crate::store::StoreError;
 use crate::webhooks::SetError;
+
+use super::request::RATE_SPAN;
 
 /// Why a call is not answered as asked. Each variant is a status of SPEC 1.
 #[derive(Debug, thiserror::Error)]
@@ -191,6 +193,15 @@ impl From<ProfileImageError> for ApiError {
             ProfileImageError::Refused(why) => Self::field("profileImage", &why.to_string()),
             ProfileImageError::NoHost => Self::NotFound,
             ProfileImageError::Fault(fault) => fault.into(),
+        }
+    }
+}
+
+impl From<NoUploadPlace> for ApiError {
+    fn from(none: NoUploadPlace) -> Self {
+        match none {
+            NoUploadPlace::Own => Self::TooMany { retry_after: RATE_SPAN.as_secs() },
+            NoUploadPlace::All => Self::Unavailable,
         }
     }
 }

@@ -22,6 +22,10 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a body with an image may take: 5 MiB over 2 Mbit/s. What is left of a call's 30 s is for decoder and stores.
 pub(super) const UPLOAD_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// What a body with an image must bring in each [`RATE_SPAN`], in bytes, until it ends: one that stalls takes the room of others.
+pub(super) const RATE_BYTES: usize = 32 * 1024;
+pub(super) const RATE_SPAN: Duration = Duration::from_secs(5);
+
 /// How much of an unwanted body is still read, so that its sender gets to see the answer, and for how long: what a camera
 /// makes, which is too large for a profile.
 const DRAIN: usize = 8 * 1024 * 1024;

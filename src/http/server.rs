@@ -6,6 +6,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::{Either, ready};
 use http::StatusCode;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -21,7 +22,7 @@ use warp::{Filter, Rejection};
 
 use super::operation::METRICS_TYPE;
 use super::peer::Peer;
-use super::{HttpContext, RenderMetrics, filter, reply};
+use super::{HttpContext, RenderMetrics, authority, filter, reply};
 
 /// How long a peer may take for the head of a request, the silence before it included: also what bounds keep-alive.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -113,9 +114,19 @@ async fn connection<F>(
     }
     let inner = TowerToHyperService::new(warp::service(filter));
     let service = service_fn(move |mut request: http::Request<Incoming>| {
+        let is_last = authority::is_last(&request);
         request.extensions_mut().insert(Peer(peer));
-        let answered = inner.call(request);
-        async move { Ok::<Response, Infallible>(answered.await.unwrap_or_else(|never| match never {})) }
+        let answered = match authority::refusal(&request) {
+            Some(refusal) => Either::Left(ready(Ok(refusal))),
+            None => Either::Right(inner.call(request)),
+        };
+        async move {
+            let mut response = answered.await.unwrap_or_else(|never: Infallible| match never {});
+            if is_last {
+                authority::close(&mut response);
+            }
+            Ok::<Response, Infallible>(response)
+        }
     });
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(head_timeout).max_buf_size(MAX_HEAD);

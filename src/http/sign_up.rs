@@ -14,6 +14,7 @@ use super::{HttpContext, cookie};
 
 pub(super) async fn check_email(app: &HttpContext, request: &mut Request) -> Result<Response, ApiError> {
     is_open(app)?;
+    app.limits.sign_up(request.client).await?;
     let asked = EmailRequest::read(&request.json().await?)?;
     let progress = app.accounts.check_email(&asked.email).await?;
     let mut response = reply::json(StatusCode::OK, &Email { email: &asked.email });
@@ -34,6 +35,7 @@ pub(super) async fn mail_code(app: &HttpContext, request: &mut Request) -> Resul
 
 pub(super) async fn confirm_email(app: &HttpContext, request: &mut Request) -> Result<Response, ApiError> {
     is_open(app)?;
+    app.limits.sign_up(request.client).await?;
     let asked = ConfirmationRequest::read(&request.json().await?)?;
     app.accounts.confirm_email(&asked.code, cookie::sign_up(&request.headers)).await?;
     Ok(reply::empty(StatusCode::NO_CONTENT))
@@ -41,6 +43,7 @@ pub(super) async fn confirm_email(app: &HttpContext, request: &mut Request) -> R
 
 pub(super) async fn sign_up(app: &HttpContext, request: &mut Request) -> Result<Response, ApiError> {
     is_open(app)?;
+    app.limits.sign_up(request.client).await?;
     let asked = SignUpRequest::read(&request.json().await?)?;
     let account = NewAccount {
         email: asked.email,

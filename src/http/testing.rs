@@ -32,8 +32,9 @@ use crate::webhooks::{IsAllowed, Sender};
 pub(super) const ADMIN: &str = "https://admin.example";
 pub(super) const SHOP: &str = "https://shop.example";
 
-fn pages() -> [Page; 2] {
+fn pages() -> [Page; 3] {
     [
+        Page::new("/demo/config.json", "application/json", Bytes::from_static(b"{}")).kept_from_others(),
         Page::new("/widget.js", SCRIPT, Bytes::from_static(b"// hello")),
         Page::new("/console/", HTML, Bytes::from_static(b"<!doctype html>")),
     ]
@@ -178,14 +179,21 @@ async fn world(store: Store) -> World {
 /// The default ones.
 fn quotas() -> Quotas {
     let a_minute = |count| Some(Quota::new(count, Duration::from_secs(60)));
+    let an_hour = |count| Some(Quota::new(count, Duration::from_secs(3_600)));
     Quotas {
         handshakes: a_minute(600),
         rooms: a_minute(60),
+        rooms_per_host: a_minute(600),
         logins_per_address: a_minute(20),
-        logins_per_account: a_minute(10),
-        mails: Some(Quota::new(5, Duration::from_secs(3_600))),
-        mails_per_mailbox: Some(Quota::new(10, Duration::from_secs(3_600))),
+        login_failures_per_pair: a_minute(10),
+        login_failures_per_pair_hour: an_hour(50),
+        login_failures_per_account: an_hour(100),
+        mails: an_hour(5),
+        mails_per_mailbox: an_hour(10),
         webhook_tests: a_minute(10),
+        unknown_keys: a_minute(60),
+        sign_ups: a_minute(60),
+        images: a_minute(600),
     }
 }
 
@@ -216,6 +224,18 @@ impl World {
         let answer = Answer { status: parts.status, headers: parts.headers, body, bytes };
         docs::testing::check(method, path, &answer);
         answer
+    }
+
+    /// Makes another host, whose password is "pass word".
+    pub(super) async fn another_host(&self, email: &str) -> Host {
+        let account = NewAccount {
+            email: email.into(),
+            password: "pass word".into(),
+            service_name: "Other".into(),
+            service_expl: String::new(),
+            service_domain: None,
+        };
+        self.app.accounts.create_host(account).await.unwrap()
     }
 
     /// Sends a form as the host, to his own account.

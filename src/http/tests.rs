@@ -6,6 +6,7 @@ use crate::control::Control;
 
 mod contact;
 mod limits;
+mod sites;
 mod webhook;
 
 on_a_server! { contact:
@@ -15,12 +16,21 @@ on_a_server! { contact:
     a_host_switches_mails_off_and_guests_are_not_told
 }
 on_a_server! { limits:
-    an_account_is_tried_ten_times_a_minute_whether_it_exists_or_not
+    ten_wrong_passwords_a_minute_close_an_account_to_one_address_and_no_other
+    a_hundred_failures_close_an_account_to_all_but_its_devices
+    who_is_logged_in_changes_a_password_in_spite_of_strangers_failures
+    password_resets_close_nothing
+    what_costs_sql_without_a_login_is_counted_by_address
+    new_keys_do_not_fill_a_hosts_buckets
     an_address_tries_twenty_times_a_minute_and_is_then_not_even_read
-    a_page_makes_sixty_rooms_a_minute_by_address_and_a_server_by_access_key
+    a_page_makes_sixty_rooms_a_minute_by_address_and_so_does_a_server
     whoever_may_make_no_room_at_all_uses_nothing_up
 }
 
+on_a_server! { sites:
+    a_cookie_of_another_site_neither_wins_nor_logs_out
+    metrics_and_pages_with_keys_refuse_a_foreign_host
+}
 on_a_server! { webhook:
     a_host_sets_his_webhook_and_sees_its_secret_once
     a_webhook_is_its_hosts_alone
@@ -141,7 +151,10 @@ mod sentences {
         assert!(answer.json()["accessToken"].is_string());
         assert_eq!(answer.header("cache-control"), Some("no-store"));
         let cookie = answer.header("set-cookie").unwrap();
-        assert!(cookie.starts_with("pintalk_refresh_token=ey") && cookie.ends_with("SameSite=Lax; Secure"), "{cookie}");
+        assert!(cookie.starts_with("__Host-pintalk_refresh_token=ey"), "{cookie}");
+        assert!(cookie.ends_with("SameSite=Lax; Secure"), "{cookie}");
+        let expired = answer.headers.get_all("set-cookie").iter().nth(1).unwrap().to_str().unwrap();
+        assert!(expired.starts_with("pintalk_refresh_token=; Path=/; Max-Age=0;"), "{expired}");
 
         let wrong = json!({"email": "dev@shop.example", "password": "pass wort"});
         let unknown = json!({"email": "who@shop.example", "password": "pass word"});
@@ -183,7 +196,11 @@ mod sentences {
         for cookie in ["", "pintalk_refresh_token=x.y.z"] {
             let answer = world.ask("POST", "/api/auth/token/refresh/", &[("cookie", cookie)]).await;
             assert_eq!(answer.json()["code"], 401);
-            assert!(answer.header("set-cookie").unwrap().contains("pintalk_refresh_token=; Path=/; Max-Age=0;"));
+            let cleared: Vec<_> =
+                answer.headers.get_all("set-cookie").iter().map(|cookie| cookie.to_str().unwrap()).collect();
+            assert_eq!(cleared.len(), 2);
+            assert!(cleared[0].starts_with("__Host-pintalk_refresh_token=; Path=/; Max-Age=0;"));
+            assert!(cleared[1].starts_with("pintalk_refresh_token=; Path=/; Max-Age=0;"));
         }
     }
 

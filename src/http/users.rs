@@ -30,7 +30,7 @@ pub(super) async fn patch_user(app: &HttpContext, request: &mut Request, id: i64
     // Held to the end: so many bodies of that size are in memory, and no more.
     let _place;
     let form = if multipart::is_multipart(request) {
-        _place = app.images.try_upload().ok_or(ApiError::Unavailable)?;
+        _place = app.images.try_upload(caller.host.id, request.client)?;
         multipart::read(request).await?
     } else {
         let fields = request.json().await?;

@@ -45,7 +45,7 @@ pub(super) async fn rotate_secret(app: &HttpContext, request: &mut Request, id: 
 
 pub(super) async fn test(app: &HttpContext, request: &Request, id: i64) -> Result<Response, ApiError> {
     let caller = callers::that_host(app, request, id).await?;
-    app.limits.webhook_test(&caller.host.access_key).await?;
+    app.limits.webhook_test(caller.host.id).await?;
     let attempt = app.webhooks.test(caller.host.id).await?.ok_or(ApiError::NotFound)?;
     let answer = WebhookTest {
         delivered: attempt.problem.is_none(),

@@ -27,6 +27,10 @@ impl Throttle for Flaky {
         self.asked.fetch_add(1, Relaxed);
         if *self.away.lock() { Err(Unavailable("away".into())) } else { self.inner.take(kind, who, quota).await }
     }
+
+    async fn give_back(&self, kind: Kind, who: &Who, quota: Quota) -> Result<(), Unavailable> {
+        self.inner.give_back(kind, who, quota).await
+    }
 }
 
 struct Stage {
@@ -52,11 +56,14 @@ impl Stage {
         Self::with(Quotas {
             handshakes: every(600, MINUTE),
             rooms: every(60, MINUTE),
+            rooms_per_host: every(600, MINUTE),
             logins_per_address: every(20, MINUTE),
-            logins_per_account: every(10, MINUTE),
+            login_failures_per_pair: every(10, MINUTE),
+            login_failures_per_pair_hour: every(50, 60 * MINUTE),
+            login_failures_per_account: every(100, 60 * MINUTE),
             mails: every(5, 60 * MINUTE),
-            mails_per_mailbox: None,
-            webhook_tests: None,
+            unknown_keys: every(60, MINUTE),
+            ..Quotas::default()
         })
     }
 
@@ -68,9 +75,17 @@ impl Stage {
         self.throttle.asked.swap(0, Relaxed)
     }
 
-    async fn log_in(&self, email: &str) -> Result<(), u64> {
-        let attempt = self.limits.login(HOME).await.map_err(|above| above.seconds())?;
-        attempt.at(email).await.map_err(|above| above.seconds())
+    /// A password that is wrong; in how many seconds the next may be tried, if this one was not checked.
+    async fn fail(&self, from: IpAddr, email: &str, device: Option<&str>) -> Result<(), u64> {
+        let attempt = self.limits.login(from).await.map_err(|above| above.seconds())?;
+        attempt.at(email, device).await.map(drop).map_err(|above| above.seconds())
+    }
+
+    /// A password that is right.
+    async fn pass(&self, from: IpAddr, email: &str, device: Option<&str>) -> Result<(), u64> {
+        let attempt = self.limits.login(from).await.map_err(|above| above.seconds())?;
+        attempt.at(email, device).await.map_err(|above| above.seconds())?.passed().await;
+        Ok(())
     }
 
     /// How many of so many mails pass.
@@ -109,40 +124,143 @@ async fn a_mailbox_gets_so_many_mails_whoever_causes_them() {
     assert!(stage.limits.mail(from(10), "other@shop.example").await.is_ok());
 }
 
+fn from(at: u16) -> IpAddr {
+    let [high, low] = at.to_be_bytes();
+    IpAddr::V4(Ipv4Addr::new(198, 18, high, low))
+}
+
 #[tokio::test]
 async fn an_account_is_one_however_it_is_spelled_and_whether_it_exists_or_not() {
     let stage = Stage::usual();
     for at in 0..10 {
         let email = if at % 2 == 0 { "dev@shop.example" } else { "Dev@SHOP.example" };
-        assert_eq!(stage.log_in(email).await, Ok(()));
+        assert_eq!(stage.fail(HOME, email, None).await, Ok(()));
     }
-    assert_eq!(stage.log_in("dev@shop.example").await, Err(6));
-    assert_eq!(stage.log_in("other@shop.example").await, Ok(()));
+    assert_eq!(stage.fail(HOME, "dev@shop.example", None).await, Err(6));
+    assert_eq!(stage.fail(HOME, "other@shop.example", None).await, Ok(()));
     stage.clock.advance(Duration::from_secs(6));
-    assert_eq!(stage.log_in("DEV@shop.example").await, Ok(()));
-    assert_eq!(stage.log_in("dev@shop.example").await, Err(6));
+    assert_eq!(stage.fail(HOME, "DEV@shop.example", None).await, Ok(()));
+    assert_eq!(stage.fail(HOME, "dev@shop.example", None).await, Err(6));
+}
+
+#[tokio::test]
+async fn wrong_passwords_from_one_address_lock_the_account_nowhere_else() {
+    let stage = Stage::usual();
+    let mut failures = 0;
+    // All that one address can do in an hour.
+    for _ in 0..600 {
+        failures += usize::from(stage.fail(HOME, "dev@shop.example", None).await.is_ok());
+        stage.clock.advance(Duration::from_secs(6));
+    }
+    assert!((50..=100).contains(&failures), "{failures}");
+    assert_eq!(stage.pass(from(1), "dev@shop.example", None).await, Ok(()));
+}
+
+#[tokio::test]
+async fn a_right_password_is_no_failure() {
+    let stage = Stage::usual();
+    for at in 0..300 {
+        assert_eq!(stage.pass(from(at % 20), "dev@shop.example", None).await, Ok(()), "{at}");
+        stage.clock.advance(Duration::from_secs(1));
+    }
+}
+
+#[tokio::test]
+async fn after_a_hundred_failures_only_devices_of_the_account_may_try() {
+    let stage = Stage::usual();
+    for at in 0..100 {
+        assert_eq!(stage.fail(from(at), "dev@shop.example", None).await, Ok(()));
+    }
+    assert_eq!(stage.fail(from(100), "dev@shop.example", None).await, Err(36));
+    assert_eq!(stage.fail(from(101), "other@shop.example", None).await, Ok(()));
+    // A device is counted by its login, from wherever it tries.
+    for at in 0..10 {
+        assert_eq!(stage.fail(from(200 + at), "dev@shop.example", Some("sid")).await, Ok(()));
+    }
+    assert_eq!(stage.fail(from(300), "dev@shop.example", Some("sid")).await, Err(6));
+    assert_eq!(stage.pass(from(300), "dev@shop.example", Some("another")).await, Ok(()));
+    stage.clock.advance(Duration::from_secs(36));
+    assert_eq!(stage.fail(from(100), "dev@shop.example", None).await, Ok(()), "the time was true");
+}
+
+#[tokio::test]
+async fn a_refusal_counts_no_failure() {
+    let stage = Stage::usual();
+    for at in 0..100 {
+        assert_eq!(stage.fail(from(at), "dev@shop.example", None).await, Ok(()));
+    }
+    for _ in 0..20 {
+        assert_eq!(stage.fail(HOME, "dev@shop.example", None).await, Err(36));
+    }
+    stage.clock.advance(10 * MINUTE);
+    for _ in 0..10 {
+        assert_eq!(stage.fail(HOME, "dev@shop.example", None).await, Ok(()), "none was counted for the address");
+    }
+}
+
+#[tokio::test]
+async fn calls_at_the_same_time_do_not_pass_a_limit_together() {
+    let stage = Stage::usual();
+    let tries = (0..20).map(|_| stage.fail(HOME, "dev@shop.example", None));
+    let passed = futures_util::future::join_all(tries).await.into_iter().filter(Result::is_ok).count();
+    assert_eq!(passed, 10);
+}
+
+#[tokio::test]
+async fn a_visitor_without_origin_does_not_use_up_what_the_host_has() {
+    let stage = Stage::usual();
+    let host = HostId(7);
+    let mut made = 0;
+    for _ in 0..200 {
+        made += usize::from(stage.limits.room_of(host, HOME).await.is_ok());
+    }
+    assert_eq!(made, 60);
+    assert!(stage.limits.room_of(host, from(0)).await.is_ok());
+    // All of them together have an end.
+    let mut made = 61;
+    for at in 1..20 {
+        for _ in 0..60 {
+            made += usize::from(stage.limits.room_of(host, from(at)).await.is_ok());
+        }
+    }
+    assert_eq!(made, 600);
+    assert!(stage.limits.room_of(HostId(8), from(30)).await.is_ok());
+    assert!(stage.limits.room(from(31)).await.is_ok(), "pages are not affected");
+}
+
+#[tokio::test]
+async fn known_keys_are_not_counted_and_unknown_ones_are_without_asking_anybody() {
+    let stage = Stage::usual();
+    for _ in 0..1_000 {
+        assert!(stage.limits.unknown_keys(HOME).is_ok());
+        stage.limits.known_keys(HOME);
+    }
+    assert_eq!((0..100).filter(|_| stage.limits.unknown_keys(HOME).is_ok()).count(), 60);
+    assert!(stage.limits.unknown_keys(from(1)).is_ok());
+    assert_eq!(stage.asked(), 0);
 }
 
 #[tokio::test]
 async fn after_the_wait_of_a_login_neither_its_account_nor_its_address_is_in_the_way() {
     let one = |seconds| Some(Quota::new(1, Duration::from_secs(seconds)));
-    let stage = Stage::with(Quotas { logins_per_address: one(30), logins_per_account: one(10), ..Quotas::default() });
-    assert_eq!(stage.log_in("dev@shop.example").await, Ok(()));
+    let stage =
+        Stage::with(Quotas { logins_per_address: one(30), login_failures_per_pair: one(10), ..Quotas::default() });
+    assert_eq!(stage.fail(HOME, "dev@shop.example", None).await, Ok(()));
     // Refused for its address: the account was not asked.
-    assert_eq!(stage.log_in("dev@shop.example").await, Err(30));
+    assert_eq!(stage.fail(HOME, "dev@shop.example", None).await, Err(30));
     stage.clock.advance(Duration::from_secs(30));
-    assert_eq!(stage.log_in("dev@shop.example").await, Ok(()));
+    assert_eq!(stage.fail(HOME, "dev@shop.example", None).await, Ok(()));
 
     let stage = Stage::with(Quotas {
         logins_per_address: Some(Quota::new(2, Duration::from_secs(60))),
-        logins_per_account: one(10),
+        login_failures_per_account: one(10),
         ..Quotas::default()
     });
-    assert_eq!(stage.log_in("dev@shop.example").await, Ok(()));
+    assert_eq!(stage.fail(HOME, "dev@shop.example", None).await, Ok(()));
     // Refused for its account, and the address has none left.
-    assert_eq!(stage.log_in("dev@shop.example").await, Err(30));
+    assert_eq!(stage.fail(HOME, "dev@shop.example", None).await, Err(30));
     stage.clock.advance(Duration::from_secs(30));
-    assert_eq!(stage.log_in("dev@shop.example").await, Ok(()));
+    assert_eq!(stage.fail(HOME, "dev@shop.example", None).await, Ok(()));
 }
 
 #[tokio::test]
@@ -160,8 +278,9 @@ async fn a_limit_that_is_off_asks_nobody() {
     let stage = Stage::with(Quotas::default());
     for _ in 0..1_000 {
         assert!(stage.limits.handshake(HOME).is_ok());
-        assert!(stage.limits.room(Who::address(HOME)).await.is_ok());
-        assert_eq!(stage.log_in("dev@shop.example").await, Ok(()));
+        assert!(stage.limits.room_of(HostId(7), HOME).await.is_ok());
+        assert!(stage.limits.unknown_keys(HOME).is_ok() && stage.limits.image(HOME).is_ok());
+        assert_eq!(stage.fail(HOME, "dev@shop.example", None).await, Ok(()));
     }
     assert_eq!((stage.mails(1_000).await, stage.asked()), (1_000, 0));
 }

@@ -1,6 +1,7 @@
 //! Where images are kept.
 
 use std::fmt;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -10,6 +11,9 @@ use object_store::path::Path;
 use object_store::{BackoffConfig, ObjectStore, RetryConfig};
 use url::Url;
 
+use crate::config::restrict;
+
+use super::key::ImageKey;
 use super::wire::{RETRIES, RETRY_TIMEOUT, Wire};
 
 /// Where images are kept. Shows no secret.
@@ -87,7 +91,7 @@ impl Place {
     pub(super) fn open(&self) -> object_store::Result<(Arc<dyn ObjectStore>, Path)> {
         match self {
             Self::Folder(path) => {
-                std::fs::create_dir_all(path)
+                private_folder(path)
                     .map_err(|error| object_store::Error::Generic { store: "folder", source: Box::new(error) })?;
                 let folder = LocalFileSystem::new_with_prefix(path)?.with_fsync(true);
                 Ok((Arc::new(folder), Path::default()))
@@ -95,6 +99,20 @@ impl Place {
             Self::Bucket { name, prefix, settings } => Ok((bucket(name, settings)?, Path::parse(prefix)?)),
         }
     }
+}
+
+/// Makes the folder for its owner alone, and restricts the images that earlier releases left readable for others. What others may do
+/// with a folder that exists is the operator's decision: several machines may share it.
+fn private_folder(path: &std::path::Path) -> std::io::Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    for entry in std::fs::read_dir(path)? {
+        let entry = entry?;
+        let is_image = entry.file_name().to_str().is_some_and(|name| name.parse::<ImageKey>().is_ok());
+        if is_image && entry.metadata()?.is_file() {
+            restrict(&entry.path(), 0o600);
+        }
+    }
+    Ok(())
 }
 
 fn bucket(name: &str, settings: &Settings) -> object_store::Result<Arc<dyn ObjectStore>> {

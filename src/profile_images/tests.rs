@@ -115,10 +115,29 @@ async fn while_sql_is_away_no_image_is_deleted() {
 #[tokio::test]
 async fn only_so_many_uploads_are_in_memory() {
     with_a_world(|world| async move {
-        let places: Vec<_> = std::iter::from_fn(|| world.images.try_upload()).collect();
+        let places: Vec<_> = (0..100)
+            .filter_map(|at| world.images.try_upload(HostId(at), IpAddr::from([192, 0, 2, at as u8])).ok())
+            .collect();
         assert_eq!(places.len(), UPLOADS);
         drop(places);
-        assert!(world.images.try_upload().is_some());
+        assert!(world.images.try_upload(HostId(1), IpAddr::from([192, 0, 2, 1])).is_ok());
     })
     .await;
+}
+
+#[test]
+fn one_host_or_address_does_not_take_all_the_room_for_uploads() {
+    let uploads = Uploads::default();
+    let enter = |host, last: u8| uploads.try_enter(HostId(host), IpAddr::from([192, 0, 2, last]));
+    let refused = |host, last| enter(host, last).err();
+    let mut places: Vec<_> = (0..40).filter_map(|at| enter(1, at).ok()).collect();
+    assert_eq!((places.len(), refused(1, 99)), (UPLOADS_OF_HOST, Some(NoUploadPlace::Own)));
+    places.extend((2..40).filter_map(|host| enter(host, 200).ok()));
+    assert_eq!(places.len(), UPLOADS_OF_HOST + UPLOADS_FROM_ADDRESS);
+    assert_eq!(refused(50, 200), Some(NoUploadPlace::Own));
+    let others: Vec<_> = (100..140).filter_map(|at| enter(i64::from(at), at).ok()).collect();
+    assert_eq!(places.len() + others.len(), UPLOADS);
+    assert_eq!(refused(99, 99), Some(NoUploadPlace::All));
+    drop((places, others));
+    assert!(uploads.0.lock().is_empty() && enter(1, 1).is_ok());
 }

@@ -8,9 +8,9 @@
 //! the process holds on it, those of SQLite included.
 
 use std::ffi::OsString;
-use std::fs::{File, Metadata};
+use std::fs::{File, Metadata, Permissions};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -25,6 +25,19 @@ pub(super) enum Problem {
     Unknown(String),
     /// One is shorter than before: truncated, or shortened by SQLite itself (`VACUUM`, a checkpoint of another program).
     Shorter,
+}
+
+/// Read and written by its owner alone.
+const PRIVATE: u32 = 0o600;
+
+/// Leaves a file that others can read to its owner; by its name, as a file that SQLite has open must not be opened again.
+fn private_file(path: &Path) -> io::Result<()> {
+    match std::fs::metadata(path) {
+        Ok(file) if file.mode() & 0o077 != 0 => std::fs::set_permissions(path, Permissions::from_mode(PRIVATE)),
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Device and inode.
@@ -70,9 +83,22 @@ impl Files {
         if self.opened.lock().database.is_some() {
             return Ok(());
         }
-        match File::create_new(&self.database) {
-            Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
-            _ => Ok(()),
+        match File::options().write(true).create_new(true).mode(PRIVATE).open(&self.database) {
+            // The umask may have taken bits away.
+            Ok(_) => std::fs::set_permissions(&self.database, Permissions::from_mode(PRIVATE))?,
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => self.restrict(),
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// Leaves files that earlier releases made readable for others to their owner. SQLite gives the files that it creates beside
+    /// the database the database's mode.
+    fn restrict(&self) {
+        for path in std::iter::once(&self.database).chain(&self.beside) {
+            if let Err(error) = private_file(path) {
+                tracing::warn!(path = %path.display(), %error, "failed to restrict a sqlite file to its owner");
+            }
         }
     }
 

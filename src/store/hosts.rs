@@ -83,7 +83,10 @@ impl Store {
 
     /// A host and his password by his address, in whatever case. Deactivated ones, too.
     pub async fn credentials(&self, email: &str) -> Result<Option<Credentials>, StoreError> {
-        self.user_where(&user::Column::EmailKey.eq(email_key(email))).await
+        let key = email_key(email);
+        let found = self.user_where(&user::Column::EmailKey.eq(key.as_str())).await?;
+        // MySQL ignores spaces at the end; limits count such a text as another account.
+        Ok(found.filter(|found| email_key(&found.host.email) == key))
     }
 
     /// A host and his password by his row. Deactivated ones, too.

@@ -241,7 +241,12 @@ impl Listed {
             wanted = wanted.add(chatroom::Column::IsClosed.eq(is_closed));
         }
         if let Some(search) = filter.search.as_ref().filter(|search| !search.is_empty()) {
-            wanted = wanted.add(Expr::col(chatroom::Column::Guest).like(containing(search)));
+            wanted = if search.contains(char::is_control) {
+                // No nickname has one. For SQLite a NUL ends the pattern, and what is left of it matches everything.
+                wanted.add(Expr::cust("1 = 0"))
+            } else {
+                wanted.add(Expr::col(chatroom::Column::Guest).like(containing(search)))
+            };
         }
         Self(wanted)
     }

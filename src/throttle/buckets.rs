@@ -49,6 +49,15 @@ impl Buckets {
     }
 }
 
+impl Buckets {
+    /// Puts one back into a bucket, if the bucket is still remembered.
+    pub fn give_back(&self, kind: Kind, who: &Who, quota: Quota, now: DateTime<Utc>) {
+        if let Some(full_at) = self.tables[kind as usize].lock().get_mut(who) {
+            *full_at = quota.give_back(*full_at, now.timestamp_micros());
+        }
+    }
+}
+
 /// Forgets all that are full, and at least the fullest quarter: so many newcomers have paid for the walk.
 fn forget(table: &mut HashMap<Who, i64>, now: i64, most: usize) {
     table.retain(|_, full_at| *full_at > now);

@@ -32,4 +32,9 @@ impl Throttle for MemoryThrottle {
     async fn take(&self, kind: Kind, who: &Who, quota: Quota) -> Result<Verdict, Unavailable> {
         Ok(self.buckets.take(kind, who, quota, self.clock.now()))
     }
+
+    async fn give_back(&self, kind: Kind, who: &Who, quota: Quota) -> Result<(), Unavailable> {
+        self.buckets.give_back(kind, who, quota, self.clock.now());
+        Ok(())
+    }
 }

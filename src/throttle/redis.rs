@@ -14,7 +14,8 @@ use crate::redis::{Redis, Script};
 #[derive(Clone)]
 pub struct RedisThrottle {
     redis: Redis,
-    script: Arc<Script>,
+    take: Arc<Script>,
+    give_back: Arc<Script>,
     clock: Option<Arc<dyn Clock>>,
 }
 
@@ -27,7 +28,19 @@ impl std::fmt::Debug for RedisThrottle {
 impl RedisThrottle {
     /// Over the node's clients, by the clock of Redis: nodes need not agree on the time.
     pub fn new(redis: Redis) -> Self {
-        Self { redis, script: Arc::new(Script::new(include_str!("take.lua"))), clock: None }
+        let script = |text| Arc::new(Script::new(text));
+        let (take, give_back) = (script(include_str!("take.lua")), script(include_str!("give_back.lua")));
+        Self { redis, take, give_back, clock: None }
+    }
+
+    fn key(&self, kind: Kind, who: &Who) -> Result<String, Unavailable> {
+        Ok(self.redis.keys()?.shared(&format!("limit:{}:{who}", kind.name())))
+    }
+
+    /// µs since 1970; empty for the clock of Redis.
+    fn now(&self) -> Value {
+        let now = self.clock.as_ref().map(|clock| clock.now().timestamp_micros());
+        now.map_or_else(String::new, |now| now.to_string()).into()
     }
 
     /// By another clock, as tests have it.
@@ -41,12 +54,15 @@ impl RedisThrottle {
 #[async_trait]
 impl Throttle for RedisThrottle {
     async fn take(&self, kind: Kind, who: &Who, quota: Quota) -> Result<Verdict, Unavailable> {
-        let key = self.redis.keys()?.shared(&format!("limit:{}:{who}", kind.name()));
-        let now = self.clock.as_ref().map(|clock| clock.now().timestamp_micros());
-        let now = now.map_or_else(String::new, |now| now.to_string());
-        let args: Vec<Value> = vec![quota.burst.into(), quota.interval.into(), now.into()];
-        let answer = self.redis.eval(&self.script, key, args).await?;
+        let args: Vec<Value> = vec![quota.burst.into(), quota.interval.into(), self.now()];
+        let answer = self.redis.eval(&self.take, self.key(kind, who)?, args).await?;
         let (passes, next_in) = answer.convert::<(bool, i64)>()?;
         Ok(Verdict { passes, next_in: micros(next_in) })
+    }
+
+    async fn give_back(&self, kind: Kind, who: &Who, quota: Quota) -> Result<(), Unavailable> {
+        let args: Vec<Value> = vec![quota.interval.into(), self.now()];
+        self.redis.eval(&self.give_back, self.key(kind, who)?, args).await?;
+        Ok(())
     }
 }

@@ -9,6 +9,7 @@ use super::memory::MemoryThrottle;
 use super::redis::RedisThrottle;
 use super::{Kind, Quota, Throttle, Verdict, Who};
 use crate::clock::{Clock as _, ManualClock, SystemClock};
+use crate::domain::HostId;
 use crate::redis::Redis;
 use crate::redis::testing::{Kind as Deployment, Servers, on_every_redis};
 
@@ -40,6 +41,7 @@ on_every_driver!(
     everybody_and_everything_is_counted_apart,
     a_long_rest_fills_the_bucket_and_no_more,
     a_quota_that_was_changed_holds_at_once,
+    what_is_given_back_can_be_taken_again_and_no_more,
 );
 
 on_every_redis!(crate::throttle::suite::Stage::on:
@@ -128,7 +130,7 @@ async fn everybody_and_everything_is_counted_apart(stage: Stage) {
     let node = stage.node().await;
     assert_eq!(passing(&node, 6).await, 5);
     let neighbour = Who::address(IpAddr::from([192, 0, 2, 8]));
-    for who in [neighbour, Who::service("d20aF0TvSdeWk-iPXf3l_Q"), Who::account("dev@shop.example")] {
+    for who in [neighbour, Who::host(HostId(7)), Who::account("dev@shop.example")] {
         assert!(take(&node, &who).await.passes, "{who}");
     }
     for kind in [Kind::Handshake, Kind::Room, Kind::LoginAddress, Kind::LoginAccount] {
@@ -152,6 +154,21 @@ async fn a_quota_that_was_changed_holds_at_once(stage: Stage) {
     assert_eq!(refused, Verdict { passes: false, next_in: HOUR / 2 });
     stage.clock.advance(HOUR / 2);
     assert!(node.take(Kind::Mail, &somebody(), two).await.unwrap().passes);
+}
+
+async fn what_is_given_back_can_be_taken_again_and_no_more(stage: Stage) {
+    let node = stage.node().await;
+    let give_back = async || node.give_back(Kind::Mail, &somebody(), five()).await.unwrap();
+    give_back().await;
+    assert_eq!(passing(&node, 6).await, 5, "a full bucket holds no more");
+    for _ in 0..3 {
+        give_back().await;
+    }
+    assert_eq!(passing(&node, 6).await, 3);
+    for _ in 0..9 {
+        give_back().await;
+    }
+    assert_eq!(passing(&node, 6).await, 5);
 }
 
 async fn nodes_count_together(stage: Stage) {

@@ -21,6 +21,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::Name;
 use hyper_util::client::legacy::{Builder, Client};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::time::Instant;
 use tower_service::Service;
 use url::{Host, Url};
 
@@ -30,6 +31,10 @@ use crate::tls;
 /// How long a receiver has for all of it, and to be connected to.
 pub(super) const TIME_LIMIT: Duration = Duration::from_secs(10);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long its name may take to be resolved, and when it is known at the earliest that it leads nowhere.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
+const UNRESOLVED_AFTER: Duration = LOOKUP_TIMEOUT;
 
 /// The most of an answer that is read, so that its connection may be used again, and for how long.
 const MAX_ANSWER: usize = 16 * 1024;
@@ -71,10 +76,14 @@ pub(super) enum Problem {
     /// Nothing was sent.
     #[error("the URL {0}")]
     Url(#[from] UrlProblem),
+    /// The name leads nowhere, or only to addresses that must not be connected to: which of them is not shown, as it would
+    /// reveal to a host which names of the operator's network exist.
+    #[error("the name of the URL leads to no public address")]
+    Unresolved,
     /// No answer in time.
     #[error("no answer within {0} s")]
     TimedOut(u64),
-    /// The name, the connection or its TLS.
+    /// The connection or its TLS.
     #[error("cannot be reached: {0}")]
     Unreachable(String),
     /// It broke off, or was no HTTP.
@@ -155,13 +164,21 @@ impl Wire {
         let is_secure = url.scheme() == "https";
         let asking =
             async { if is_secure { self.secure.request(request).await } else { self.plain.request(request).await } };
+        let began = Instant::now();
         match tokio::time::timeout(self.time_limit, asking).await {
             Ok(Ok(answer)) => {
                 let (head, body) = answer.into_parts();
                 read_away(body).await;
                 Ok(head.status.as_u16())
             }
-            Ok(Err(error)) => Err(problem(&error)),
+            Ok(Err(error)) => {
+                let problem = problem(&error);
+                if problem == Problem::Unresolved {
+                    // A name of the operator's network is found faster than one is found to be unknown.
+                    tokio::time::sleep_until(began + UNRESOLVED_AFTER).await;
+                }
+                Err(problem)
+            }
             Err(_) => Err(Problem::TimedOut(self.time_limit.as_secs())),
         }
     }
@@ -197,7 +214,7 @@ fn problem(error: &hyper_util::client::legacy::Error) -> Problem {
     // An error of I/O may hold another without being its source.
     let held = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
     if cause.is::<NothingPublic>() || held.is_some_and(|held| held.is::<NothingPublic>()) {
-        return Problem::Url(UrlProblem::Private);
+        return Problem::Unresolved;
     }
     if error.is_connect() { Problem::Unreachable(cause.to_string()) } else { Problem::Broken(cause.to_string()) }
 }
@@ -239,7 +256,16 @@ impl Service<Name> for Guard {
     fn call(&mut self, name: Name) -> Self::Future {
         let guard = self.clone();
         Box::pin(async move {
-            let found = (guard.lookup)(name.as_str().to_owned()).await?;
+            let looking_up = (guard.lookup)(name.as_str().to_owned());
+            // However the lookup fails: the name leads nowhere.
+            let found = match tokio::time::timeout(LOOKUP_TIMEOUT, looking_up).await {
+                Ok(Ok(found)) => found,
+                Ok(Err(error)) => {
+                    tracing::debug!(%error, "failed to resolve the name of a webhook");
+                    Vec::new()
+                }
+                Err(_) => Vec::new(),
+            };
             let admitted: Vec<SocketAddr> =
                 found.into_iter().filter(|ip| guard.admits(*ip)).map(|ip| SocketAddr::new(ip, 0)).collect();
             if admitted.is_empty() { Err(io::Error::other(NothingPublic)) } else { Ok(admitted.into_iter()) }

@@ -1,5 +1,7 @@
 //! What is too much is refused with a time to come back that is true (SPEC 1, DESIGN "Limits").
 
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use reqwest::{RequestBuilder, Response};
@@ -74,20 +76,41 @@ with_topology! {
 with_topology! {
     #[embedded]
     #[clusters]
-    async fn all_nodes_count_the_logins_of_an_account_together_whether_it_exists_or_not(topology) {
-        let flags = ["--limit-logins-per-account", "2"];
+    async fn all_nodes_count_wrong_passwords_by_account_and_address_and_by_account(topology) {
+        let flags = ["--limit-logins-per-account", "2", "--limit-login-failures-per-hour", "8"];
         let app = TestApp::start_with(topology, &[&PROXY[..], &flags].concat()).await;
         let (a, b) = app.two();
-        // Logging in is the first try.
         let host = app.host("host@shop.example").await;
-        assert_eq!(log_in(&app, a, "192.0.2.1", "nobody@shop.example").await.status(), 401);
-        assert_eq!(log_in(&app, b, "192.0.2.2", "HOST@shop.example").await.status(), 200);
-        assert_eq!(log_in(&app, b, "192.0.2.3", "nobody@shop.example").await.status(), 401);
+        let wrong = async |node: &Node, from: &str, email: &str, cookie: &str| {
+            let body = json!({"email": email, "password": "another"});
+            let request = app.http.post(node.url("/api/auth/login/")).header(FORWARDED, from).header("Cookie", cookie);
+            send(request.json(&body)).await
+        };
+        let right = async |node: &Node, from: &str, cookie: &str| {
+            let body = json!({"email": host.account.email, "password": people::PASSWORD});
+            let request = app.http.post(node.url("/api/auth/login/")).header(FORWARDED, from).header("Cookie", cookie);
+            send(request.json(&body)).await
+        };
         for email in [&*host.account.email, "nobody@shop.example"] {
             for node in [a, b] {
-                let wait = refused(log_in(&app, node, "192.0.2.4", email).await).await;
+                assert_eq!(wrong(node, "192.0.2.1", email, "").await.status(), 401);
+            }
+            for node in [a, b] {
+                let wait = refused(wrong(node, "192.0.2.1", email, "").await).await;
                 assert!(wait <= HALF_A_MINUTE, "{wait:?}");
             }
+        }
+        // Elsewhere nothing is closed, and who logs in has a device.
+        let home = right(b, "192.0.2.2", "").await;
+        assert_eq!(home.status(), 200);
+        let cookie = home.headers()["set-cookie"].to_str().expect("text").split(';').next().expect("a pair").to_owned();
+        for at in 0..6 {
+            let node = if at % 2 == 0 { a } else { b };
+            assert_eq!(wrong(node, &format!("198.51.100.{at}"), &host.account.email, "").await.status(), 401);
+        }
+        for node in [a, b] {
+            refused(right(node, "192.0.2.3", "").await).await;
+            assert_eq!(right(node, "192.0.2.3", &cookie).await.status(), 200);
         }
         app.stop().await;
     }
@@ -95,23 +118,68 @@ with_topology! {
 
 with_topology! {
     #[embedded]
+    async fn a_flood_of_logins_does_not_hold_up_a_valid_one(topology) {
+        let app = TestApp::start_with(topology, &[&PROXY[..], &["--limits", "off"]].concat()).await;
+        let (node, _) = app.two();
+        let host = app.host("host@shop.example").await;
+        let (is_over, is_full) = (AtomicBool::new(false), tokio::sync::Notify::new());
+        let flood = futures_util::future::join_all((0..80).map(|at| {
+            let (app, is_over, is_full) = (&app, &is_over, &is_full);
+            async move {
+                while !is_over.load(Relaxed) {
+                    let email = format!("{at}@shop.example");
+                    let answer = log_in(app, node, &format!("198.51.100.{}", at % 10), &email).await;
+                    if answer.status() == 503 {
+                        assert!(answer.headers().contains_key("retry-after"));
+                        is_full.notify_one();
+                    } else {
+                        assert_eq!(answer.status(), 401);
+                    }
+                }
+            }
+        }));
+        let valid = async {
+            is_full.notified().await;
+            let began = std::time::Instant::now();
+            let answer = log_in(&app, node, "192.0.2.1", &host.account.email).await;
+            is_over.store(true, Relaxed);
+            (answer.status(), began.elapsed())
+        };
+        let ((status, took), _) = futures_util::future::join(valid, flood).await;
+        assert_eq!(status, 200);
+        assert!(took < Duration::from_secs(2), "{took:?}");
+        app.stop().await;
+    }
+}
+
+with_topology! {
+    #[embedded]
     #[clusters]
-    async fn rooms_are_counted_by_address_and_those_of_servers_by_access_key(topology) {
+    async fn rooms_are_counted_by_address_and_without_a_page_by_host_as_well(topology) {
         let flags = ["--limit-rooms-per-minute", "2"];
         let app = TestApp::start_with(topology, &[&PROXY[..], &flags].concat()).await;
         let (a, b) = app.two();
-        let (host, other) = (app.host("host@shop.example").await, app.host("other@shop.example").await);
-        for (node, from) in [(a, "192.0.2.1"), (b, "192.0.2.2")] {
+        let host = app.host("host@shop.example").await;
+        for node in [a, b] {
             assert_eq!(open_room(&app, node, &host, "2001:db8::1", Some(SHOP)).await.status(), 201);
-            assert_eq!(open_room(&app, node, &host, from, None).await.status(), 201);
+            assert_eq!(open_room(&app, node, &host, "192.0.2.1", None).await.status(), 201);
         }
         for node in [a, b] {
-            // The rest of his network is he himself.
-            refused(open_room(&app, node, &other, "2001:db8::2", Some(SHOP)).await).await;
-            refused(open_room(&app, node, &host, "192.0.2.3", None).await).await;
+            // The rest of a network is the same address.
+            refused(open_room(&app, node, &host, "2001:db8::2", Some(SHOP)).await).await;
+            refused(open_room(&app, node, &host, "192.0.2.1", None).await).await;
         }
         assert_eq!(open_room(&app, a, &host, "2001:db8:0:1::1", Some(SHOP)).await.status(), 201);
-        assert_eq!(open_room(&app, b, &other, "192.0.2.3", None).await.status(), 201);
+        // The host has ten times as many, of which two are used up.
+        let mut made = 2;
+        for at in 2..20 {
+            let from = format!("192.0.2.{at}");
+            for node in [a, b] {
+                made += usize::from(open_room(&app, node, &host, &from, None).await.status() == 201);
+            }
+        }
+        assert_eq!(made, 20);
+        assert_eq!(open_room(&app, b, &host, "192.0.2.99", Some(SHOP)).await.status(), 201);
         app.stop().await;
     }
 }

@@ -161,7 +161,7 @@ fn is_code(word: &str) -> bool {
 }
 
 fn is_password(word: &str) -> bool {
-    word.len() == 19 && word.split('-').count() == 4
+    word.len() == 19 && word.matches(['!', '#', '$', '%']).count() == 3
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

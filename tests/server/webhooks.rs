@@ -125,7 +125,7 @@ async fn nothing_private_is_called_unless_the_operator_allows_it() {
     assert_eq!(host.call(node, Method::PUT, &path, json!({"url": url})).await.0, 201);
     let (status, test) = host.call(node, Method::POST, &format!("{path}test/"), Value::Null).await;
     assert_eq!((status, &test["delivered"]), (200, &json!(false)));
-    assert_eq!(test["problem"], "the URL must not lead to a private address");
+    assert_eq!(test["problem"], "the name of the URL leads to no public address");
     assert_eq!(receiver.connections.load(std::sync::atomic::Ordering::SeqCst), 0);
     app.stop().await;
 }

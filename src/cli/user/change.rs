@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::{Failure, USAGE, Who, accounts, block_on, in_silence, open_store, password, plain, print, print_line};
-use crate::accounts::{Accounts, SetPasswordError};
+use crate::accounts::{Accounts, SetPasswordError, readable_password};
 use crate::app::Announcer;
 use crate::clock::Chance;
 use crate::config::{self, Hidden, KeyGrace, StoreArgs};
@@ -84,7 +84,8 @@ pub(super) fn enable(args: &StandingArgs) -> Result<u8, Failure> {
 
 pub(super) fn reset_password(args: &PasswordArgs) -> Result<u8, Failure> {
     let password = if args.generate {
-        config::hex(&Chance::from_entropy().bytes::<10>())
+        let chance = Chance::from_entropy();
+        readable_password(|| chance.bytes())
     } else {
         password(args.password.as_ref())?
     };

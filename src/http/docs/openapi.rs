@@ -16,7 +16,7 @@ use super::operations::{TAGS, sketch, tag};
 use super::sketch::{Caller, Content, Named, Outcome, Sketch};
 use crate::domain::RoomName;
 use crate::http::callers::{ACCESS_KEY, SECRET_KEY};
-use crate::http::cookie::{REFRESH_COOKIE, SIGN_UP_COOKIE};
+use crate::http::cookie::{HOST_REFRESH_COOKIE, SIGN_UP_COOKIE};
 use crate::http::multipart::IMAGE_FIELDS;
 use crate::http::routes::{TABLE, Verb};
 
@@ -69,7 +69,10 @@ fn schemes() -> [(&'static str, SecurityScheme); 5] {
         ),
         ("accessKey", header(ACCESS_KEY, "`accessKey` of the host whose service it is.")),
         ("secretKey", header(SECRET_KEY, "His `secretKey`.")),
-        ("refreshToken", cookie(REFRESH_COOKIE, "Set by logging in and by refreshing.")),
+        (
+            "refreshToken",
+            cookie(HOST_REFRESH_COOKIE, "Set by logging in and by refreshing; `pintalk_refresh_token` is read, too."),
+        ),
         ("signUp", cookie(SIGN_UP_COOKIE, "Set by the steps of signing up: how far one is.")),
     ]
 }

@@ -76,7 +76,7 @@ pub(super) fn sketch(call: Call) -> Sketch {
                 )),
         )
         .answers::<ClientChatroom<'_>>(201, "The room.")
-        .refuses(429, "Too many rooms of this address or service: come back after `Retry-After` seconds."),
+        .refuses(429, "Too many rooms of this address, or without `Origin` of this host: retry after `Retry-After` seconds."),
         Call::SetContact => Sketch::new(
             "setContact",
             Service,
@@ -96,21 +96,27 @@ pub(super) fn sketch(call: Call) -> Sketch {
             "Whose service this is",
             "What the widget shows of the host.",
         )
-        .answers::<Client<'_>>(200, "The host, as guests see him."),
+        .answers::<Client<'_>>(200, "The host, as guests see it.")
+        .refuses(429, "Too many calls with unknown keys from where you are: retry after `Retry-After` seconds."),
 
         Call::LogIn => Sketch::new(
             "logIn",
             Anybody,
             "Log in",
             "With the password, or with a temporary one that was mailed: it replaces the old one, or brings the account back. \
-             Sets the cookie `pintalk_refresh_token` for seven days; the access token is good for an hour.",
+             Sets the cookie `__Host-pintalk_refresh_token` for seven days (without the prefix where the server has no TLS or a \
+             cookie domain); the access token is good for an hour.",
         )
         .reads::<LoginRequest>()
         .answers::<LoggedIn<'_>>(200, "The user, with an access token.")
         .sets_cookie()
         .refuses(401, "Wrong e-mail or password.")
         .refuses(409, "The password is right, but the account is deactivated.")
-        .refuses(429, "Too many attempts: come back after `Retry-After` seconds."),
+        .refuses(
+            429,
+            "Too many logins from this address, or too many wrong passwords for this account: retry after `Retry-After` seconds. \
+             After many wrong passwords only a device that sends a refresh cookie of the account, expired or not, may try.",
+        ),
         Call::RefreshToken => Sketch::new(
             "refreshToken",
             RefreshCookie,
@@ -134,7 +140,8 @@ pub(super) fn sketch(call: Call) -> Sketch {
         .answers::<Email<'_>>(200, "It is free.")
         .sets_cookie()
         .refuses(403, SIGN_UP_CLOSED)
-        .refuses(409, "There is an account with this address."),
+        .refuses(409, "There is an account with this address.")
+        .refuses(429, "Too many calls from where you are: retry after `Retry-After` seconds."),
         Call::MailCode => Sketch::new(
             "mailCode",
             SignUpCookie,
@@ -158,7 +165,8 @@ pub(super) fn sketch(call: Call) -> Sketch {
         .ends(204, "Confirmed.", Content::Nothing)
         .refuses(403, SIGN_UP_CLOSED)
         .refuses(409, "This is not the code.")
-        .refuses(422, "No code was mailed, or it is no longer good."),
+        .refuses(422, "No code was mailed, or it is no longer good.")
+        .refuses(429, "Too many calls from where you are: retry after `Retry-After` seconds."),
         Call::SignUp => Sketch::new(
             "signUp",
             SignUpCookie,
@@ -169,7 +177,8 @@ pub(super) fn sketch(call: Call) -> Sketch {
         .answers::<User<'_>>(201, "The new user. His keys go into the widget.")
         .refuses(403, SIGN_UP_CLOSED)
         .refuses(409, "There is an account with this address.")
-        .refuses(422, "This address was not confirmed before."),
+        .refuses(422, "This address was not confirmed before.")
+        .refuses(429, "Too many calls from where you are: retry after `Retry-After` seconds."),
         Call::ChangePassword => Sketch::new(
             "changePassword",
             Host,
@@ -220,7 +229,8 @@ pub(super) fn sketch(call: Call) -> Sketch {
         )
         .reads::<ProfilePatch>()
         .takes_image()
-        .answers::<User<'_>>(200, "The user as he is now."),
+        .answers::<User<'_>>(200, "The changed user.")
+        .refuses(429, "The host or the address sends too many images at a time: retry after `Retry-After` seconds."),
         Call::PatchConfigs => Sketch::new(
             "changeConfigs",
             Host,

@@ -92,3 +92,30 @@ async fn half_a_form_is_none() {
         assert!(matches!(error, ApiError::Malformed(_)), "{cut}: {error}");
     }
 }
+
+/// How a form is read whose first bytes come at once and then so many each second.
+async fn read_slowly(bytes_per_second: usize) -> (Result<Form, ApiError>, std::time::Duration) {
+    let body = form(&[("profileImage", None, &vec![7; MAX_IMAGE])]);
+    let pieces: Vec<_> = body.chunks(bytes_per_second.max(1)).map(Bytes::copy_from_slice).collect();
+    let paced = stream::unfold(pieces.into_iter(), move |mut pieces| async move {
+        let piece = if bytes_per_second == 0 { std::future::pending().await } else { pieces.next()? };
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        Some((Ok(piece), pieces))
+    });
+    let mut slow = request(FORM_TYPE, b"", 1);
+    slow.body = Body::new(paced);
+    let began = tokio::time::Instant::now();
+    (read(&mut slow).await, began.elapsed())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_form_that_stalls_or_trickles_is_given_up_early() {
+    for rate in [0, 1, 1_000] {
+        let (form, took) = read_slowly(rate).await;
+        assert!(matches!(form, Err(ApiError::TooSlow)), "{rate}");
+        assert!(took <= RATE_SPAN + RATE_SPAN / 10, "{rate}: {took:?}");
+    }
+    let (form, took) = read_slowly(50_000).await;
+    assert!(matches!(form, Err(ApiError::TooSlow)) && took >= UPLOAD_TIMEOUT - RATE_SPAN / 10, "{took:?}");
+    assert!(read_slowly(500_000).await.0.is_ok());
+}

@@ -1,5 +1,6 @@
 //! SQLite's files are deleted, replaced or changed under a node.
 
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,7 +15,8 @@ on_database!(
     a_lost_file_ends_all_acknowledgements_and_is_not_made_anew,
     a_lost_file_is_noticed_within_a_second_without_any_operation,
     what_sqlite_itself_shortens_is_not_lost,
-    a_writer_that_turned_read_only_is_replaced
+    a_writer_that_turned_read_only_is_replaced,
+    the_files_belong_to_their_owner_alone
 );
 
 fn path_of(url: &str) -> PathBuf {
@@ -114,4 +116,22 @@ async fn a_writer_that_turned_read_only_is_replaced(store: Store, _: String) {
     sqlx::query(read_only).execute(store.connection().get_sqlite_connection_pool()).await.unwrap();
     accepted(&store, &room, "on-a-new-connection").await.unwrap();
     assert_eq!(store.probe().await, Ok(()));
+}
+
+async fn the_files_belong_to_their_owner_alone(store: Store, url: String) {
+    let path = path_of(&url);
+    let files = ["", "-wal", "-shm"].map(|suffix| beside(&path, suffix));
+    let modes =
+        || files.iter().filter_map(|path| Some(std::fs::metadata(path).ok()?.mode() & 0o7777)).collect::<Vec<_>>();
+    a_host(&store).await;
+    assert_eq!(modes(), [0o600; 3]);
+    store.close().await;
+    // As earlier releases left them, with a log.
+    for path in &files {
+        std::fs::File::options().create(true).append(true).open(path).unwrap();
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    }
+    let store = Store::connect(&url).await.unwrap();
+    assert_eq!(modes(), [0o600; 3]);
+    store.close().await;
 }

@@ -42,7 +42,7 @@ const KO = {
   "must have no user, password or fragment": "사용자, 비밀번호, # 뒤의 부분은 쓸 수 없어요.",
   "must begin with https://": "https:// 로 시작해야 해요.",
   "must not lead to a private address": "내부 주소는 쓸 수 없어요.",
-  "leads to no public address": "공개된 주소가 아니에요.",
+  "the name of the URL leads to no public address": "공개된 주소로 이어지지 않는 이름이에요.",
 };
 
 const KO_PATTERNS = [
@@ -50,6 +50,7 @@ const KO_PATTERNS = [
   [/^needs (\d+) to (\d+) characters$/, "$1~$2자로 입력해 주세요."],
   [/^(?:may|must) have at most (\d+) characters$/, "$1자까지 쓸 수 있어요."],
   [/^`(.*)` is not a host name with an optional port$/s, "‘$1’은(는) 호스트 이름이 아니에요. 포트를 붙일 수 있어요."],
+  [/^`(.*)` is a public suffix: its subdomains belong to others$/s, "‘$1’의 하위 도메인은 다른 사람들의 것이라 등록할 수 없어요."],
   [/^no answer within (\d+) s$/, "$1초 안에 응답이 없어요."],
   [/^cannot be reached: (.*)$/s, "연결할 수 없어요: $1"],
   [/^no proper answer: (.*)$/s, "올바른 응답이 아니에요: $1"],

@@ -310,7 +310,7 @@ on_sqlite! {
         world.clock.advance(Duration::from_secs(60));
         courier.round().await.unwrap();
         let record = world.store.recent_webhook_events(host.id, 1).await.unwrap().remove(0);
-        assert_eq!(record.problem.as_deref(), Some("the URL must not lead to a private address"));
+        assert_eq!(record.problem.as_deref(), Some("the name of the URL leads to no public address"));
         assert_eq!((record.attempts, receiver.connections.load(std::sync::atomic::Ordering::SeqCst)), (2, 0));
     }
 

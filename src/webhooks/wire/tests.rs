@@ -1,3 +1,4 @@
+use std::collections::HashSet;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -77,24 +78,24 @@ async fn a_name_that_leads_to_a_private_address_is_not_connected_to() {
     let port = receiver.address.port();
     // A real name, of a real resolver.
     let url = format!("https://localhost:{port}/");
-    assert_eq!(internet().post(&url, &[], "{}").await, Err(Problem::Url(UrlProblem::Private)));
+    assert_eq!(internet().post(&url, &[], "{}").await, Err(Problem::Unresolved));
     for hidden in ["127.0.0.1", "10.0.0.1", "169.254.169.254", "::1", "::ffff:127.0.0.1", "64:ff9b::7f00:1", "fd00::1"]
     {
         let address: IpAddr = hidden.parse().unwrap();
         let wire = leading_to(None, move |_| vec![address]);
         let url = format!("https://shop.example:{port}/");
-        assert_eq!(wire.post(&url, &[], "{}").await, Err(Problem::Url(UrlProblem::Private)), "{hidden}");
+        assert_eq!(wire.post(&url, &[], "{}").await, Err(Problem::Unresolved), "{hidden}");
     }
     // What is allowed is not so for all of it.
     let wire = leading_to(loopback(), |_| vec![IpAddr::from([127, 0, 0, 2])]);
     for scheme in ["http", "https"] {
         let url = format!("{scheme}://shop.example:{port}/");
-        assert_eq!(wire.post(&url, &[], "{}").await, Err(Problem::Url(UrlProblem::Private)), "{scheme}");
+        assert_eq!(wire.post(&url, &[], "{}").await, Err(Problem::Unresolved), "{scheme}");
     }
     // Without TLS the internet is not spoken to.
     let wire = leading_to(loopback(), |_| vec![IpAddr::from([8, 8, 8, 8])]);
     let url = format!("http://shop.example:{port}/");
-    assert_eq!(wire.post(&url, &[], "{}").await, Err(Problem::Url(UrlProblem::Private)));
+    assert_eq!(wire.post(&url, &[], "{}").await, Err(Problem::Unresolved));
     assert_eq!(receiver.connections.load(SeqCst), 0);
 }
 
@@ -129,7 +130,7 @@ async fn a_name_is_judged_again_at_each_connection() {
     // An answer that does not end leaves no connection to use again.
     receiver.reply(Reply::Endless);
     assert_eq!(wire.post(&url, &[], "{}").await, Ok(200));
-    assert_eq!(wire.post(&url, &[], "{}").await, Err(Problem::Url(UrlProblem::Private)));
+    assert_eq!(wire.post(&url, &[], "{}").await, Err(Problem::Unresolved));
     assert_eq!((asked.load(SeqCst), receiver.received().len()), (2, 1));
 }
 
@@ -149,8 +150,31 @@ async fn connections_are_used_again_and_failures_say_what_they_are() {
     // Nothing listens on port 1.
     let refused = wire.post("http://127.0.0.1:1/", &[], "{}").await;
     assert!(matches!(&refused, Err(Problem::Unreachable(why)) if why.contains("refused")), "{refused:?}");
-    let unknown = wire.post("https://nobody.invalid/", &[], "{}").await;
-    assert!(matches!(unknown, Err(Problem::Unreachable(_) | Problem::TimedOut(_))), "{unknown:?}");
+    wire.time_limit = TIME_LIMIT;
+    assert_eq!(wire.post("https://unknown.invalid/", &[], "{}").await, Err(Problem::Unresolved));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_private_name_an_unknown_one_and_one_without_an_answer_look_the_same() {
+    let lookup: Lookup = Arc::new(|name: String| {
+        Box::pin(async move {
+            match name.as_str() {
+                "private.example" => Ok(vec![IpAddr::from([10, 0, 0, 1])]),
+                "empty.example" => Ok(Vec::new()),
+                "slow.example" => std::future::pending().await,
+                _ => Err(io::Error::other("Name or service not known")),
+            }
+        })
+    });
+    let wire = Wire::with(None, lookup, tls::client_config().unwrap());
+    let mut seen = HashSet::new();
+    for name in ["private.example", "unknown.example", "empty.example", "slow.example"] {
+        let began = Instant::now();
+        let problem = wire.post(&format!("https://{name}/"), &[], "{}").await.unwrap_err();
+        // Timers have a resolution of a millisecond.
+        seen.insert((problem.to_string(), began.elapsed().as_millis() / 10));
+    }
+    assert_eq!(seen.len(), 1, "{seen:?}");
 }
 
 /// A certificate for 127.0.0.1 that vouches for itself.

@@ -1,0 +1,219 @@
+//! Which password is hashed next.
+//!
+//! Hashing takes a core for tens of milliseconds, so only one password per core is hashed at a time and the others wait. Devices
+//! that were logged in before come first, then addresses that have tried least often lately: one address, or some, that try
+//! without a break delay only themselves. The queue is bounded; when it is full, the last in that order is refused.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::passwords::PasswordError;
+use crate::throttle::network;
+
+/// Passwords that wait at most: about a second of work for one core.
+const MAX_WAITING: usize = 32;
+
+/// How long a password may wait.
+const WAIT: Duration = Duration::from_secs(5);
+
+/// How often the recent tries of all addresses are halved.
+const HALVING: Duration = Duration::from_secs(15);
+
+/// The most addresses whose tries are remembered; at that number all are halved.
+const MAX_REMEMBERED: usize = 50_000;
+
+/// Who wants a password hashed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Source {
+    /// The network of the caller; `None`: the server itself.
+    network: Option<IpAddr>,
+    is_known_device: bool,
+}
+
+impl Source {
+    /// A caller at an address; whether the device was logged in to the account before.
+    pub fn new(address: IpAddr, is_known_device: bool) -> Self {
+        Self { network: Some(network(address)), is_known_device }
+    }
+}
+
+/// The order of the queue: rank, recent tries of the address, arrival.
+type Turn = (u8, u32, u64);
+
+/// Hands out a fixed number of slots. Clones share them.
+#[derive(Clone)]
+pub(super) struct Slots(Arc<Mutex<State>>);
+
+struct State {
+    free: usize,
+    waiting: BTreeMap<Turn, oneshot::Sender<Slot>>,
+    arrivals: u64,
+    tries: HashMap<IpAddr, u32>,
+    halved_at: Instant,
+}
+
+/// A slot; given to the next in the queue when it is dropped.
+pub(super) struct Slot(Option<Slots>);
+
+impl Slots {
+    pub(super) fn new(count: usize) -> Self {
+        let (waiting, tries) = (BTreeMap::new(), HashMap::new());
+        Self(Arc::new(Mutex::new(State { free: count, waiting, arrivals: 0, tries, halved_at: Instant::now() })))
+    }
+
+    /// Waits for a slot.
+    ///
+    /// # Errors
+    /// [`PasswordError::Busy`]: the queue is full of others who come first, or none became free in time.
+    pub(super) async fn acquire(&self, source: Source) -> Result<Slot, PasswordError> {
+        let (turn, slot) = {
+            let mut state = self.0.lock();
+            let turn = state.turn(source);
+            if state.free > 0 {
+                state.free -= 1;
+                return Ok(Slot(Some(self.clone())));
+            }
+            if state.waiting.len() >= MAX_WAITING {
+                match state.waiting.last_entry() {
+                    // Dropping its sender refuses it.
+                    Some(last) if *last.key() > turn => drop(last.remove()),
+                    _ => return Err(PasswordError::Busy),
+                }
+            }
+            let (sender, slot) = oneshot::channel();
+            state.waiting.insert(turn, sender);
+            (turn, slot)
+        };
+        let _place = Place { slots: self, turn };
+        match tokio::time::timeout(WAIT, slot).await {
+            Ok(Ok(slot)) => Ok(slot),
+            Ok(Err(_)) | Err(_) => Err(PasswordError::Busy),
+        }
+    }
+}
+
+impl State {
+    fn turn(&mut self, source: Source) -> Turn {
+        self.arrivals += 1;
+        let Some(network) = source.network else { return (0, 0, self.arrivals) };
+        if self.halved_at.elapsed() >= HALVING || self.tries.len() >= MAX_REMEMBERED {
+            self.halved_at = Instant::now();
+            self.tries.retain(|_, tries| {
+                *tries /= 2;
+                *tries > 0
+            });
+        }
+        let tries = self.tries.entry(network).or_default();
+        *tries = tries.saturating_add(1);
+        (if source.is_known_device { 1 } else { 2 }, *tries, self.arrivals)
+    }
+}
+
+/// A place in the queue: left when the caller no longer waits.
+struct Place<'a> {
+    slots: &'a Slots,
+    turn: Turn,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        // The sender is dropped after the lock is released.
+        let _sender = self.slots.0.lock().waiting.remove(&self.turn);
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let Some(slots) = self.0.take() else { return };
+        loop {
+            let next = {
+                let mut state = slots.0.lock();
+                let next = state.waiting.pop_first();
+                if next.is_none() {
+                    state.free += 1;
+                }
+                next
+            };
+            let Some((_, sender)) = next else { return };
+            match sender.send(Slot(Some(slots.clone()))) {
+                Ok(()) => return,
+                // It no longer waits: the slot goes to the one after it.
+                Err(mut unused) => unused.0 = None,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    fn from(last: u8) -> Source {
+        Source::new(IpAddr::from([192, 0, 2, last]), false)
+    }
+
+    /// Polls once: whether it waits.
+    fn waits<F: Future>(future: &mut std::pin::Pin<Box<F>>) -> bool {
+        future.as_mut().now_or_never().is_none()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_address_that_tries_all_the_time_waits_behind_one_that_does_not() {
+        let slots = Slots::new(1);
+        let busy = slots.acquire(from(1)).await.unwrap_or_else(|_| panic!("free"));
+        let mut flood: Vec<_> = (0..20).map(|_| Box::pin(slots.acquire(from(1)))).collect();
+        assert!(flood.iter_mut().all(waits));
+        let mut other = Box::pin(slots.acquire(from(2)));
+        assert!(waits(&mut other));
+        let mut known = Box::pin(slots.acquire(Source::new(IpAddr::from([192, 0, 2, 3]), true)));
+        assert!(waits(&mut known));
+        drop(busy);
+        let first = known.now_or_never().unwrap().unwrap_or_else(|_| panic!("the known device is first"));
+        assert!(waits(&mut other));
+        drop(first);
+        let second = other.now_or_never().unwrap();
+        assert!(second.is_ok() && flood.iter_mut().all(waits));
+        drop(second);
+        assert!(flood[0].as_mut().now_or_never().unwrap().is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_full_queue_refuses_the_address_that_tried_most() {
+        let slots = Slots::new(1);
+        let _busy = slots.acquire(from(1)).await;
+        let mut flood: Vec<_> = (0..MAX_WAITING).map(|_| Box::pin(slots.acquire(from(1)))).collect();
+        assert!(flood.iter_mut().all(waits));
+        assert!(matches!(slots.acquire(from(1)).await, Err(PasswordError::Busy)));
+        let mut other = Box::pin(slots.acquire(from(2)));
+        assert!(waits(&mut other), "it takes the place of the flood's last");
+        assert!(matches!(flood.last_mut().unwrap().as_mut().now_or_never(), Some(Err(PasswordError::Busy))));
+        assert!(flood[..MAX_WAITING - 1].iter_mut().all(waits));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_no_longer_waits_leaves_no_slot_behind_and_waiting_ends() {
+        let slots = Slots::new(1);
+        let busy = slots.acquire(from(1)).await;
+        let mut left: Vec<_> = (0..5).map(|_| Box::pin(slots.acquire(from(1)))).collect();
+        assert!(left.iter_mut().all(waits));
+        drop(left);
+        assert!(slots.0.lock().waiting.is_empty());
+        assert!(matches!(slots.acquire(from(2)).await, Err(PasswordError::Busy)), "after the longest wait");
+        drop(busy);
+        // A slot that was handed over and never received is not lost.
+        let held = slots.acquire(from(1)).await;
+        let mut waiting = Box::pin(slots.acquire(from(1)));
+        assert!(waits(&mut waiting));
+        drop(held);
+        drop(waiting);
+        assert!(slots.acquire(from(3)).now_or_never().unwrap().is_ok());
+    }
+}

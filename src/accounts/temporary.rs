@@ -1,0 +1,116 @@
+//! Passwords that are e-mailed for an hour.
+//!
+//! Asking again does not replace such a password by another one: it follows from the account, the password it stands beside, the
+//! day and the server's secret. However often strangers ask, each e-mail that the owner receives holds one that works.
+
+use chrono::{DateTime, Utc};
+use sha2::{Digest as _, Sha256};
+
+use super::tokens::TokenKeys;
+use super::{Accounts, hex};
+use crate::store::Credentials;
+
+/// Letters and digits that are not mistaken for each other: 5 bits each.
+const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
+
+/// What stands between the groups, 2 bits each. Of the symbols that the legacy admin page asks for, those that no mail program
+/// takes for markup or for a part of an address.
+const SYMBOLS: &[u8; 4] = b"!#$%";
+
+/// Random bytes of a password, one per character: four groups of four, and three symbols.
+const LEN: usize = 19;
+
+/// Letters of a group, and the symbol behind it.
+const GROUP: usize = 5;
+
+const PURPOSE: &str = "temporary password";
+
+/// A password of 19 characters with a letter, a digit and a symbol (SPEC 2): 86 random bits, of which the rare draws without a
+/// digit are not used. `draw` returns other random bytes each time.
+pub fn readable_password(mut draw: impl FnMut() -> [u8; LEN]) -> String {
+    loop {
+        let characters = draw().into_iter().enumerate().map(|(at, byte)| {
+            let byte = usize::from(byte);
+            // Both alphabets divide 256: no character is likelier than another.
+            if at % GROUP == GROUP - 1 { SYMBOLS[byte % SYMBOLS.len()] } else { LETTERS[byte % LETTERS.len()] }
+        });
+        let password: String = characters.map(char::from).collect();
+        if password.contains(|c: char| c.is_ascii_digit()) && password.contains(|c: char| c.is_ascii_lowercase()) {
+            return password;
+        }
+    }
+}
+
+/// How a password that was e-mailed is stored: random enough for a plain digest, which takes no time that could show anything.
+pub(super) fn temporary_hash(password: &str) -> String {
+    hex(&Sha256::digest(password.trim()))
+}
+
+impl Accounts {
+    /// The temporary password of an account at present: the one that was e-mailed already while it is good, else today's. An
+    /// account that does not exist costs the same.
+    pub(super) fn temporary_password(&self, known: Option<&Credentials>, now: DateTime<Utc>) -> String {
+        let (id, beside) = known.map_or((0, ""), |known| (known.host.id.0, known.password_hash.as_str()));
+        let today = now.timestamp().div_euclid(86_400);
+        let of_day = |day: i64| derived(&self.keys, &format!("{id}\0{beside}\0{day}"));
+        let (of_today, of_yesterday) = (of_day(today), of_day(today - 1));
+        let mailed = known.and_then(|known| known.temporary.as_ref()).filter(|mailed| now < mailed.until);
+        if mailed.is_some_and(|mailed| mailed.hash == temporary_hash(&of_yesterday)) { of_yesterday } else { of_today }
+    }
+}
+
+fn derived(keys: &TokenKeys, text: &str) -> String {
+    let mut round = 0_u32;
+    readable_password(|| {
+        round += 1;
+        let bytes = keys.derive(PURPOSE, &format!("{text}\0{round}"));
+        std::array::from_fn(|at| bytes[at])
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+    use crate::clock::Chance;
+
+    #[test]
+    fn a_password_has_a_letter_a_digit_and_a_symbol_and_no_other_like_it() {
+        let chance = Chance::from_seed(7);
+        let passwords: HashSet<String> = (0..10_000).map(|_| readable_password(|| chance.bytes())).collect();
+        assert_eq!(passwords.len(), 10_000);
+        let mut seen: HashSet<char> = HashSet::new();
+        for password in &passwords {
+            assert_eq!(password.len(), LEN);
+            assert!(password.contains(|c: char| c.is_ascii_lowercase()), "{password}");
+            assert!(password.contains(|c: char| c.is_ascii_digit()), "{password}");
+            assert!(password.contains(|c| "!@#$%^&*".contains(c)), "{password}");
+            assert!(password.starts_with(|c: char| c.is_ascii_alphanumeric()));
+            assert!(password.ends_with(|c: char| c.is_ascii_alphanumeric()));
+            seen.extend(password.chars());
+        }
+        assert_eq!(seen.len(), LETTERS.len() + SYMBOLS.len(), "every character occurs");
+    }
+
+    #[test]
+    fn a_draw_without_a_digit_is_drawn_again() {
+        let mut draws = [[0; LEN], [255; LEN], std::array::from_fn(|at| if at == 0 { 31 } else { 0 })].into_iter();
+        assert_eq!(readable_password(|| draws.next().unwrap()), "9aaa!aaaa!aaaa!aaaa");
+        assert_eq!(draws.next(), None);
+    }
+
+    #[test]
+    fn all_characters_are_equally_likely() {
+        let chance = Chance::from_seed(3);
+        let mut counts = [0_u32; 256];
+        for _ in 0..20_000 {
+            readable_password(|| chance.bytes()).bytes().for_each(|byte| counts[usize::from(byte)] += 1);
+        }
+        let of = |alphabet: &[u8]| alphabet.iter().map(|byte| counts[usize::from(*byte)]).collect::<Vec<_>>();
+        for counts in [of(&LETTERS[..24]), of(&LETTERS[24..]), of(SYMBOLS)] {
+            let (least, most) = (counts.iter().min().unwrap(), counts.iter().max().unwrap());
+            assert!(u64::from(*most) * 100 < u64::from(*least) * 112, "{counts:?}");
+        }
+    }
+}

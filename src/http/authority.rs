@@ -1,0 +1,168 @@
+//! Which server a request means: `Host`, and what makes the end of a request ambiguous (RFC 9112).
+//!
+//! A request that two programs could read in two ways is refused and its connection closed: a proxy before this server may have
+//! read it in the other way.
+
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::uri::Authority;
+use http::{HeaderMap, HeaderValue, Request, Uri, Version};
+use url::{Host, Url};
+use warp::reply::Response;
+
+use super::reply::ApiError;
+
+/// The answer to a request that is ambiguous; `None`: it is not.
+pub(super) fn refusal<B>(request: &Request<B>) -> Option<Response> {
+    let why = problem(request.version(), request.uri(), request.headers())?;
+    let mut response = ApiError::Malformed(why).into_response();
+    close(&mut response);
+    Some(response)
+}
+
+/// Whether a request is the last of its connection. hyper removes a `Content-Length` beside a `Transfer-Encoding`, so that it
+/// cannot be refused here; what follows such a request is never read (RFC 9112, 6.1).
+pub(super) fn is_last<B>(request: &Request<B>) -> bool {
+    request.headers().contains_key(TRANSFER_ENCODING)
+}
+
+/// Closes the connection behind an answer.
+pub(super) fn close(response: &mut Response) {
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+}
+
+fn problem(version: Version, uri: &Uri, headers: &HeaderMap) -> Option<&'static str> {
+    let mut hosts = headers.get_all(HOST).iter();
+    let named = match (hosts.next(), hosts.next()) {
+        (_, Some(_)) => return Some("There must be one Host header."),
+        (None, None) if version == Version::HTTP_10 => None,
+        (None, None) => return Some("The Host header is required."),
+        (Some(host), None) => match authority(host.as_bytes()) {
+            Some(host) => Some(host),
+            None => return Some("The Host header is not valid."),
+        },
+    };
+    if let (Some(target), Some(host)) = (uri.authority(), &named)
+        && !is_same(target, host, uri.scheme_str())
+    {
+        return Some("The Host header names another server than the target.");
+    }
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => {}
+        (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => {}
+        _ => return Some("The only Transfer-Encoding is chunked, named once."),
+    }
+    if headers.contains_key(CONTENT_LENGTH) && headers.contains_key(TRANSFER_ENCODING) {
+        return Some("There must be a Content-Length or a Transfer-Encoding, not both.");
+    }
+    None
+}
+
+/// What a `Host` header holds: a name or an address, perhaps with a port, and nothing else.
+fn authority(host: &[u8]) -> Option<Authority> {
+    let is_plain = !host.iter().any(|byte| b"@/?#, \\".contains(byte));
+    let is_valid = |authority: &Authority| {
+        let port = &authority.as_str()[authority.host().len()..];
+        !authority.host().is_empty() && (port.is_empty() || port == ":" || authority.port_u16().is_some())
+    };
+    Authority::try_from(host).ok().filter(|authority| is_plain && is_valid(authority))
+}
+
+fn is_same(target: &Authority, host: &Authority, scheme: Option<&str>) -> bool {
+    let default_port = if scheme == Some("https") { 443 } else { 80 };
+    let port = |of: &Authority| of.port_u16().unwrap_or(default_port);
+    target.host().eq_ignore_ascii_case(host.host()) && port(target) == port(host) && !target.as_str().contains('@')
+}
+
+/// Whether a request names this server by an address, as `localhost`, or by the name of `public-url`: a page of another site whose
+/// name was made to lead here (DNS rebinding) does not. A request without `Host` is from no browser.
+pub(super) fn is_own_name(headers: &HeaderMap, public_url: &str) -> bool {
+    let Some(host) = headers.get(HOST) else { return true };
+    let Some(authority) = authority(host.as_bytes()) else { return false };
+    let parsed = |text: &str| Some(Url::parse(text).ok()?.host()?.to_owned());
+    match parsed(&format!("http://{authority}/")) {
+        Some(Host::Ipv4(_) | Host::Ipv6(_)) => true,
+        Some(Host::Domain(name)) => {
+            let is_local = name == "localhost" || name.ends_with(".localhost");
+            is_local || parsed(public_url) == Some(Host::Domain(name))
+        }
+        None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problem_of(target: &str, headers: &[(http::HeaderName, &'static str)]) -> Option<&'static str> {
+        let mut all = HeaderMap::new();
+        for (name, value) in headers {
+            all.append(name, HeaderValue::from_static(value));
+        }
+        problem(Version::HTTP_11, &target.parse().unwrap(), &all)
+    }
+
+    #[test]
+    fn a_request_names_one_server() {
+        for (target, host) in [
+            ("/", "chat.example"),
+            ("/", "127.0.0.1:8080"),
+            ("/", "[::1]:8080"),
+            ("http://chat.example/x", "Chat.Example"),
+            ("http://chat.example:80/x", "chat.example"),
+            ("https://chat.example/x", "chat.example:443"),
+        ] {
+            assert_eq!(problem_of(target, &[(HOST, host)]), None, "{target} {host}");
+        }
+        for (target, host) in [
+            ("/", ""),
+            ("/", "a b"),
+            ("/", "a/b"),
+            ("/", "me@a"),
+            ("/", "a,b"),
+            ("/", "a:x"),
+            ("http://chat.example/x", "other.example"),
+            ("http://chat.example:81/x", "chat.example"),
+            ("http://me@chat.example/x", "chat.example"),
+        ] {
+            assert!(problem_of(target, &[(HOST, host)]).is_some(), "{target} {host}");
+        }
+        assert!(problem_of("/", &[]).is_some());
+        assert!(problem_of("/", &[(HOST, "a"), (HOST, "a")]).is_some());
+        assert_eq!(problem(Version::HTTP_10, &Uri::from_static("/"), &HeaderMap::new()), None);
+    }
+
+    #[test]
+    fn a_body_ends_in_one_way() {
+        let host = (HOST, "a");
+        assert_eq!(problem_of("/", &[host.clone(), (TRANSFER_ENCODING, "Chunked")]), None);
+        assert_eq!(problem_of("/", &[host.clone(), (CONTENT_LENGTH, "3")]), None);
+        for codings in [&["chunked", "chunked"][..], &["identity", "chunked"], &["gzip, chunked"], &["xchunked"], &[""]]
+        {
+            let headers: Vec<_> = std::iter::once(host.clone())
+                .chain(codings.iter().map(|coding| (TRANSFER_ENCODING, *coding)))
+                .collect();
+            assert!(problem_of("/", &headers).is_some(), "{codings:?}");
+        }
+        assert!(problem_of("/", &[host, (TRANSFER_ENCODING, "chunked"), (CONTENT_LENGTH, "3")]).is_some());
+    }
+
+    #[test]
+    fn a_foreign_name_is_not_this_server() {
+        let own = |host: &'static str| {
+            let headers = [(HOST, HeaderValue::from_static(host))].into_iter().collect();
+            is_own_name(&headers, "https://chat.example/pin")
+        };
+        for host in
+            ["127.0.0.1:8080", "[::1]:8080", "localhost", "LOCALHOST:80", "10.1.2.3", "chat.example", "a.localhost"]
+        {
+            assert!(own(host), "{host}");
+        }
+        for host in
+            ["evil.example", "chat.example.evil.example", "127.0.0.1.nip.io", "localhost.evil.example", "", "a b"]
+        {
+            assert!(!own(host), "{host}");
+        }
+        assert!(is_own_name(&HeaderMap::new(), ""));
+    }
+}

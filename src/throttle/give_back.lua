@@ -1,0 +1,15 @@
+-- Puts one back into a bucket of take.lua. An absent key is a full bucket.
+--
+-- KEYS 1  limit:<kind>:<who>
+-- ARGV 1  refill interval of one, in µs  2  now, or '' for this server's clock
+local interval, now = tonumber(ARGV[1]), tonumber(ARGV[2])
+local kept = tonumber(redis.call('GET', KEYS[1]) or 0)
+if kept == 0 then return 0 end
+if not now then
+  local time = redis.call('TIME')
+  now = time[1] * 1000000 + time[2]
+end
+local full_at = kept - interval
+if full_at <= now then return redis.call('DEL', KEYS[1]) end
+redis.call('SET', KEYS[1], string.format('%.0f', full_at), 'PX', string.format('%.0f', math.ceil((full_at - now) / 1000)))
+return 1
