@@ -70,9 +70,9 @@ impl Entry {
             .rsplit_once(':')
             .is_some_and(|(_, port)| !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()));
         let port = if text.contains("://") || !explicit { url.port() } else { url.port_or_known_default() };
-        let host = url.host_str()?.trim_end_matches('.').to_owned();
+        let host = host_of(&url)?;
         let is_name = url.domain().is_some();
-        if host.is_empty() || host.contains('*') || wildcard && !is_name {
+        if host.contains('*') || wildcard && !is_name {
             return None;
         }
         Some(Self { wildcard, host, port })
@@ -116,6 +116,14 @@ impl std::fmt::Display for Entry {
     }
 }
 
+/// The host of a URL without the dot of a name that is complete. A name with an empty label is none: without its dots it could be
+/// read as an address.
+fn host_of(url: &Url) -> Option<String> {
+    let host = url.host_str()?;
+    let host = host.strip_suffix('.').unwrap_or(host);
+    (!host.split('.').any(str::is_empty)).then(|| host.to_owned())
+}
+
 /// A browser's `Origin` header, as far as it can name a site at all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
@@ -141,11 +149,7 @@ impl Origin {
         {
             return None;
         }
-        Some(Self {
-            host: url.host_str()?.trim_end_matches('.').to_owned(),
-            port: url.port().unwrap_or(default_port),
-            default_port,
-        })
+        Some(Self { host: host_of(&url)?, port: url.port().unwrap_or(default_port), default_port })
     }
 
     /// Whether this origin is one of a host's registered domains.
@@ -296,6 +300,9 @@ mod tests {
         "xn--",
         "xn--a",
         "a..b",
+        // Once stored as `0`, and read as 0.0.0.0.
+        "0..",
+        "a..",
         ".a",
         "a.",
         "a%2eb",

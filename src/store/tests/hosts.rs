@@ -34,6 +34,8 @@ async fn a_host_is_found_by_row_uuid_key_and_address(store: Store, _url: String)
     let credentials = store.credentials("HOST@Shop.example").await.unwrap().unwrap();
     assert_eq!((credentials.host, credentials.password_hash.as_str()), (host, "$argon2id$"));
     assert!(store.credentials("nobody@shop.example").await.unwrap().is_none());
+    // MySQL compares without spaces at the end; limits do not.
+    assert!(store.credentials("host@shop.example ").await.unwrap().is_none());
     assert_eq!(store.host(HostId(999)).await.unwrap(), None);
 }
 
