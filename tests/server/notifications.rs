@@ -11,7 +11,7 @@ use reqwest::StatusCode;
 use sea_orm::ConnectionTrait as _;
 use serde_json::{Value, json};
 
-use crate::mail::{Cluster, JWT_SECRET};
+use crate::mail::{Cluster, JWT_SECRET, Node};
 use crate::support::people::{Client, message};
 use crate::support::{SHOP, eventually};
 
@@ -40,11 +40,16 @@ async fn due(store: &Store) -> usize {
     store.due_notifications(some_day, 100).await.expect("the database answers").len()
 }
 
-/// Lets the minute pass that somebody has to be away: it is in the database, for all nodes.
+/// Lets the minute pass that a recipient has to be absent.
 async fn a_minute_passes(store: &Store) {
-    eventually("somebody is due", async || (due(store).await == 1).then_some(())).await;
-    let earlier = "UPDATE notification SET due_at = DATE_SUB(due_at, INTERVAL 60 SECOND)";
-    store.connection().execute_unprepared(earlier).await.expect("the database answers");
+    time_passes(store, "60 SECOND").await;
+}
+
+/// Lets time pass for the only recipient who is due: it is in the database, for all nodes.
+async fn time_passes(store: &Store, span: &str) {
+    eventually("one recipient is due", async || (due(store).await == 1).then_some(())).await;
+    let earlier = format!("UPDATE notification SET due_at = DATE_SUB(due_at, INTERVAL {span})");
+    store.connection().execute_unprepared(&earlier).await.expect("the database answers");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -102,6 +107,31 @@ async fn who_is_in_the_room_on_no_node_gets_one_mail_and_a_guest_ends_them_by_it
     .await;
     desk.say("one more thing\nfor you\r\rPinTalk security notice").await;
     a_minute_passes(&store).await;
+    let path = a_guest_consents(&cluster, &nodes, &store).await;
+
+    // The guest unsubscribes: any node takes that, and a new address of the same mailbox changes nothing.
+    let page = http.get(nodes[0].url(&path)).send().await.expect("an answer");
+    assert!(page.text().await.expect("a page").contains("<form method=\"post\">"));
+    let done = http.post(nodes[1].url(&path)).body("List-Unsubscribe=One-Click").send().await.expect("an answer");
+    assert_eq!(done.status(), StatusCode::OK);
+    let contact = as_page(http.put(nodes[0].url(&format!("/api/chat/{name}/contact/"))));
+    let answer = contact.json(&json!({"email": "Guest+again@mail.example"})).send().await.expect("an answer");
+    assert_eq!(answer.status(), StatusCode::OK);
+    desk.say("are you still there?").await;
+    eventually("all is archived", drained).await;
+    // At most one e-mail an hour for each room.
+    time_passes(&store, "1 HOUR").await;
+    eventually("it is decided", async || (due(&store).await == 0).then_some(())).await;
+    assert_eq!(store.waiting_mails().await, Ok(0));
+    assert!(sink.is_empty(), "no mail comes twice");
+    drop(nodes);
+    store.close().await;
+    cluster.database.drop_it().await;
+}
+
+/// The e-mails of a guest who is asked for consent and gives it. Returns the path of the unsubscribe link.
+async fn a_guest_consents(cluster: &Cluster, nodes: &[Node; 2], store: &Store) -> String {
+    let Cluster { sink, http, .. } = cluster;
     let mail = sink.mail().await;
     assert_eq!(mail["to"], json!(["guest@mail.example"]));
     assert_eq!(mail["headers"]["Subject"], "Do you want answers from a PinTalk chat by e-mail?");
@@ -113,7 +143,7 @@ async fn who_is_in_the_room_on_no_node_gets_one_mail_and_a_guest_ends_them_by_it
     eventually("the request has left", async || (store.waiting_mails().await == Ok(0)).then_some(())).await;
     let page = http.get(nodes[1].url(&path)).send().await.expect("an answer");
     assert!(page.text().await.expect("a page").contains("<form method=\"post\">"));
-    assert_eq!(due(&store).await, 0, "a link scanner changes nothing");
+    assert_eq!(due(store).await, 0, "a link scanner changes nothing");
 
     // The button releases what waits, on any node.
     let done = http.post(nodes[1].url(&path)).send().await.expect("an answer");
@@ -127,26 +157,7 @@ async fn who_is_in_the_room_on_no_node_gets_one_mail_and_a_guest_ends_them_by_it
     let header = mail["headers"]["List-Unsubscribe"].as_str().expect("a header");
     let link = header.strip_prefix('<').and_then(|rest| rest.strip_suffix('>')).expect("a URL");
     assert!(body.contains(link), "{body}");
-    let path = path_of(link, "/unsubscribe/");
-
-    // The guest unsubscribes: any node takes that, and a new address of the same mailbox changes nothing.
-    let page = http.get(nodes[0].url(&path)).send().await.expect("an answer");
-    assert!(page.text().await.expect("a page").contains("<form method=\"post\">"));
-    let done = http.post(nodes[1].url(&path)).body("List-Unsubscribe=One-Click").send().await.expect("an answer");
-    assert_eq!(done.status(), StatusCode::OK);
-    let contact = as_page(http.put(nodes[0].url(&format!("/api/chat/{name}/contact/"))));
-    let answer = contact.json(&json!({"email": "Guest+again@mail.example"})).send().await.expect("an answer");
-    assert_eq!(answer.status(), StatusCode::OK);
-    Client::open_at(nodes[1].address, &chat, Some(SHOP)).await.leave().await;
-    desk.say("are you still there?").await;
-    eventually("all is archived", drained).await;
-    a_minute_passes(&store).await;
-    eventually("it is decided", async || (due(&store).await == 0).then_some(())).await;
-    assert_eq!(store.waiting_mails().await, Ok(0));
-    assert!(sink.is_empty(), "no mail comes twice");
-    drop(nodes);
-    store.close().await;
-    cluster.database.drop_it().await;
+    path_of(link, "/unsubscribe/")
 }
 
 /// The path of the link to this server in a text.
