@@ -139,6 +139,8 @@ pub struct Config {
     pub redis_wait: u32,
     /// Messages of one partition that may wait for SQL.
     pub limit_queue: u32,
+    /// How long an idle connection is kept for a next request.
+    pub keep_alive: Duration,
     /// How long a leaving node still accepts connections.
     pub drain_delay: Duration,
     /// Over how long a leaving node closes its sockets.
@@ -205,6 +207,7 @@ impl Config {
             presence_grace: args.presence_grace.0,
             redis_wait: args.redis_wait,
             limit_queue: args.limit_queue,
+            keep_alive: args.keep_alive.0,
             drain_delay: args.drain_delay.0,
             drain: args.drain.0,
             trusted_proxies: args.trusted_proxies,

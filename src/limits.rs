@@ -11,12 +11,16 @@ use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::time::Duration;
 
 use crate::clock::Clock;
+use crate::domain::HostId;
 use crate::metric;
 use crate::store::email_key;
 use crate::throttle::{Buckets, Kind, Quota, Throttle, Verdict, Who};
 
+mod budget;
 #[cfg(test)]
 mod tests;
+
+pub use budget::{Budgets, ByteQuota, HostBudget};
 
 /// How long a node counts alone before it asks again, in µs. Each asking may cost somebody the time limit of a call.
 const ALONE: i64 = 2_000_000;
@@ -38,6 +42,8 @@ pub struct Quotas {
     pub mails_per_mailbox: Option<Quota>,
     /// Tests of a host's webhook.
     pub webhook_tests: Option<Quota>,
+    /// Bytes of messages in a host's rooms.
+    pub host_bytes: Option<ByteQuota>,
 }
 
 /// Above a limit. After that time the same call passes, if nobody else of the same address was faster.
@@ -138,6 +144,20 @@ impl Limits {
     /// [`TooMany`].
     pub async fn webhook_test(&self, access_key: &str) -> Result<(), TooMany> {
         self.count(Kind::WebhookTest, Who::service(access_key), self.quotas.webhook_tests).await.map(|_| ())
+    }
+
+    /// Takes a chunk of a host's daily bytes.
+    ///
+    /// # Errors
+    /// The time after which there is one.
+    async fn host_bytes(&self, host: HostId) -> Result<(), Duration> {
+        let Some(quota) = self.quotas.host_bytes else { return Ok(()) };
+        let who = Who::service(&host.0.to_string());
+        let verdict = match self.ask(Kind::HostBytes, &who, quota.chunks).await {
+            Some(verdict) => verdict,
+            None => self.own.take(Kind::HostBytes, &who, quota.chunks, self.clock.now()),
+        };
+        if verdict.passes { Ok(()) } else { Err(verdict.next_in) }
     }
 
     /// In how long the next one passes.

@@ -141,6 +141,9 @@ pub struct ServeArgs {
     #[arg(long, env = "PINTALK_LIMIT_QUEUE", value_name = "N", default_value_t = DEFAULT_QUEUE_LIMIT,
           value_parser = clap::value_parser!(u32).range(1..))]
     pub limit_queue: u32,
+    /// How long an idle connection is kept for a next request: longer than a balancer in front keeps it.
+    #[arg(long, env = "PINTALK_KEEP_ALIVE", value_name = "SPAN", default_value = "80s")]
+    pub keep_alive: Span,
     /// How long a leaving node still accepts connections, until the balancer has seen it.
     #[arg(long, env = "PINTALK_DRAIN_DELAY", value_name = "SPAN", default_value = "5s")]
     pub drain_delay: Span,

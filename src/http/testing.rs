@@ -185,6 +185,7 @@ fn quotas() -> Quotas {
         mails: Some(Quota::new(5, Duration::from_secs(3_600))),
         mails_per_mailbox: Some(Quota::new(10, Duration::from_secs(3_600))),
         webhook_tests: a_minute(10),
+        host_bytes: None,
     }
 }
 

@@ -57,6 +57,7 @@ impl Stage {
             mails: every(5, 60 * MINUTE),
             mails_per_mailbox: None,
             webhook_tests: None,
+            host_bytes: None,
         })
     }
 
