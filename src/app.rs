@@ -17,7 +17,7 @@ use crate::broker::{Broker, Unavailable};
 use crate::clock::{Agreement, Chance, Clock, SystemClock};
 use crate::config::{Config, Networks};
 use crate::domain::{InstallationId, NodeId};
-use crate::http::{self, RenderMetrics};
+use crate::http::{self, RenderMetrics, Serving, Slots};
 use crate::hub::Hub;
 use crate::leader::Leader;
 use crate::lease::Lease;
@@ -243,10 +243,14 @@ impl App {
             let listener = TcpListener::bind(address).await.map_err(AppError::Listen)?;
             let stop = shutdown.stopping_token();
             let tracker = shutdown.tasks().clone();
-            shutdown.spawn(http::serve_metrics(listener, metrics.clone(), stop, tracker));
+            let serving = self.serving(Slots::for_metrics(), shutdown);
+            shutdown.spawn(http::serve_metrics(listener, metrics.clone(), serving, stop, tracker));
         }
         let context = node.http(self, &connections, &refuse, metrics);
-        let serving = shutdown.spawn(http::serve(listener, context, refuse.clone(), connections.clone()));
+        let limit = self.config.limits.sockets_per_address.get();
+        let slots = Slots::new(http::raise_descriptor_limit(), limit, node::is_trusted_proxy(&self.config));
+        let serving = self.serving(slots, shutdown);
+        let serving = shutdown.spawn(http::serve(listener, context, serving, refuse.clone(), connections.clone()));
 
         let ended = tokio::select! {
             started = self.start(&node, recovery, shutdown) => match started {
@@ -265,6 +269,10 @@ impl App {
             tracing::error!(%error, "the accept loop did not end in order");
         }
         ended
+    }
+
+    fn serving(&self, slots: Arc<Slots>, shutdown: &Shutdown) -> Serving {
+        Serving { slots, keep_alive: self.config.keep_alive, draining: shutdown.draining_token() }
     }
 
     /// Waits for the stores, and starts what needs them. Returns the lock on the database.

@@ -142,6 +142,8 @@ pub struct Config {
     pub redis_wait: u32,
     /// How much Redis keeps.
     pub capacity: Capacity,
+    /// How long an idle connection is kept for a next request.
+    pub keep_alive: Duration,
     /// How long a leaving node still accepts connections.
     pub drain_delay: Duration,
     /// Over how long a leaving node closes its sockets.
@@ -213,6 +215,7 @@ impl Config {
                 queue_bytes: args.limit_queue_bytes,
                 log_bytes: args.limit_log_bytes,
             },
+            keep_alive: args.keep_alive.0,
             drain_delay: args.drain_delay.0,
             drain: args.drain.0,
             trusted_proxies: args.trusted_proxies,

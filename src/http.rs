@@ -66,7 +66,8 @@ pub use pages::{CSS, HTML, JSON, Page, Pages, SCRIPT, SVG, digest, gzip};
 pub use peer::{IsTrustedProxy, Peer};
 pub use reply::{ApiError, empty, json, text};
 pub use request::MAX_BODY;
-pub use server::{serve, serve_metrics};
+pub(crate) use server::{Class, PeerStream, Slot};
+pub use server::{Serving, Slots, raise_descriptor_limit, serve, serve_metrics};
 pub use sockets::{UpgradeRequest, Upgrades};
 
 /// The longest that a call may take. Stores give up long before; this is for what nobody thought of.

@@ -18,10 +18,15 @@ use crate::clock::Chance;
 use crate::domain::{ConnectionId, HostId, HostUuid, RoomName, Seq, Side};
 use crate::protocol::{Close, frame};
 
+mod addresses;
 mod connection;
 mod meters;
 
-pub use connection::{Connection, Delivery, Identity, OUTBOX_BYTES, OUTBOX_FRAMES, WINDOW_BYTES, WINDOW_MESSAGES};
+use addresses::Addresses;
+pub use addresses::{AddressSlot, SharedPace};
+pub use connection::{
+    Connection, Delivery, Identity, OUTBOX_BYTES, OUTBOX_FRAMES, Topic, WINDOW_BYTES, WINDOW_MESSAGES,
+};
 use meters::Meters;
 
 /// Where a connection is registered.
@@ -40,7 +45,7 @@ pub struct Hub {
     statuses: DashMap<HostUuid, Vec<Arc<Connection>>>,
     /// Of these, the hosts' own.
     desks: DashMap<HostId, Vec<Arc<Connection>>>,
-    addresses: DashMap<IpAddr, u32>,
+    addresses: Arc<Addresses>,
     next_id: AtomicU64,
     chance: Chance,
     meters: Meters,
@@ -53,7 +58,7 @@ impl Hub {
             rooms: DashMap::new(),
             statuses: DashMap::new(),
             desks: DashMap::new(),
-            addresses: DashMap::new(),
+            addresses: Arc::default(),
             next_id: AtomicU64::new(1),
             chance,
             meters: Meters::default(),
@@ -87,13 +92,8 @@ impl Hub {
     }
 
     /// Counts a socket of an address, unless it has `limit` already.
-    pub fn admit_address(self: &Arc<Self>, address: IpAddr, limit: Option<u32>) -> Option<AddressSlot> {
-        let mut count = self.addresses.entry(address).or_insert(0);
-        if limit.is_some_and(|limit| *count >= limit) {
-            return None;
-        }
-        *count += 1;
-        Some(AddressSlot { hub: self.clone(), address })
+    pub fn admit_address(&self, address: IpAddr, limit: Option<u32>) -> Option<AddressSlot> {
+        self.addresses.admit(address, limit)
     }
 
     /// How many connections this node has in a room.
@@ -150,9 +150,10 @@ impl Hub {
     /// Queues a relayed notice for the connections of a room that asked for such frames and are up to date.
     pub fn notify(&self, room: RoomName, json: &[u8]) {
         let Some(members) = self.rooms.get(&room) else { return };
-        let mut framed: Option<Bytes> = None;
+        let mut notice: Option<(Topic, Bytes)> = None;
         for member in members.iter().filter(|member| member.wants_extras()) {
-            member.pass(framed.get_or_insert_with(|| frame::text(json)));
+            let (topic, framed) = notice.get_or_insert_with(|| (Topic::of_notice(json), frame::text(json)));
+            member.pass(*topic, framed);
         }
     }
 
@@ -166,12 +167,12 @@ impl Hub {
         }
     }
 
-    /// Sends a frame to those at a host's status on one side.
-    pub fn status(&self, host: HostUuid, side: Side, json: &[u8]) {
+    /// Notifies those at a host's status on one side.
+    pub fn status(&self, host: HostUuid, side: Side, topic: Topic, json: &[u8]) {
         if let Some(members) = self.statuses.get(&host) {
             let framed = frame::text(json);
             for member in members.iter().filter(|member| member.side() == side) {
-                member.push(framed.clone());
+                member.notify(topic, framed.clone());
             }
         }
     }
@@ -181,11 +182,11 @@ impl Hub {
         self.desks.contains_key(&host)
     }
 
-    /// Sends a frame to a host's own sockets at his status.
-    pub fn tell_desks(&self, host: HostId, json: &[u8]) {
+    /// Notifies a host's own status sockets.
+    pub fn notify_host(&self, host: HostId, topic: Topic, json: &[u8]) {
         if let Some(desks) = self.desks.get(&host) {
             let framed = frame::text(json);
-            desks.iter().for_each(|desk| desk.push(framed.clone()));
+            desks.iter().for_each(|desk| desk.notify(topic, framed.clone()));
         }
     }
 
@@ -350,22 +351,6 @@ impl Drop for Registration {
     }
 }
 
-/// A socket of an address is counted while this lives.
-#[derive(Debug)]
-pub struct AddressSlot {
-    hub: Arc<Hub>,
-    address: IpAddr,
-}
-
-impl Drop for AddressSlot {
-    fn drop(&mut self) {
-        if let Some(mut count) = self.hub.addresses.get_mut(&self.address) {
-            *count = count.saturating_sub(1);
-        }
-        self.hub.addresses.remove_if(&self.address, |_, count| *count == 0);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -433,11 +418,6 @@ mod tests {
         let hub = Hub::new(Chance::from_seed(1));
         drop(hub.register(Place::Room(room()), hub.connection(Identity::Guest)));
         assert!(hub.rooms.is_empty());
-        let address = "127.0.0.1".parse().unwrap();
-        let slot = hub.admit_address(address, Some(1));
-        assert!(slot.is_some() && hub.admit_address(address, Some(1)).is_none());
-        drop(slot);
-        assert!(hub.addresses.is_empty());
     }
 
     #[test]

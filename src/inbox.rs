@@ -10,33 +10,30 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use dashmap::{DashMap, Entry};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::broker::Publication;
+use crate::coalesce::Coalescer;
 use crate::domain::{HostId, RoomName};
-use crate::hub::Hub;
+use crate::hub::{Hub, Topic};
 use crate::protocol::chat::{StoredFrame, is_from_guest};
 use crate::protocol::status::arrival_frame;
 
-/// How often a room may speak up.
+/// At most one notice of a room is sent per interval.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// The service.
 #[derive(Clone, Debug)]
 pub struct Inbox {
     hub: Arc<Hub>,
-    /// The rooms that spoke up within [`INTERVAL`], each with the newest message that is still to be told.
-    quiet: Arc<DashMap<RoomName, Option<Bytes>>>,
-    tracker: TaskTracker,
-    stop: CancellationToken,
+    rooms: Coalescer<RoomName>,
 }
 
 impl Inbox {
     /// For a node's connections.
     pub fn new(hub: Arc<Hub>, tracker: TaskTracker, stop: CancellationToken) -> Self {
-        Self { hub, quiet: Arc::default(), tracker, stop }
+        Self { hub, rooms: Coalescer::new(INTERVAL, tracker, stop) }
     }
 
     /// A message was accepted somewhere.
@@ -45,37 +42,21 @@ impl Inbox {
         if !self.hub.has_desk(host) || !is_from_guest(frame) {
             return;
         }
-        match self.quiet.entry(room) {
-            Entry::Occupied(mut waiting) => {
-                waiting.insert(Some(Bytes::copy_from_slice(frame)));
-            }
-            Entry::Vacant(first) => {
-                first.insert(None);
-                self.tell(host, room, frame);
-                self.tracker.spawn(self.clone().speak_up_later(host, room));
-            }
+        if self.rooms.is_first(room, || Bytes::copy_from_slice(frame)) {
+            notify(&self.hub, host, room, frame);
+            let hub = self.hub.clone();
+            self.rooms.follow(room, move |frame| {
+                notify(&hub, host, room, &frame);
+                std::future::ready(())
+            });
         }
     }
+}
 
-    /// Tells the newest once an interval, for as long as there is something new.
-    async fn speak_up_later(self, host: HostId, room: RoomName) {
-        loop {
-            let on = self.stop.run_until_cancelled(tokio::time::sleep(INTERVAL)).await.is_some();
-            let newest = self.quiet.get_mut(&room).and_then(|mut waiting| waiting.take());
-            match newest {
-                Some(frame) if on => self.tell(host, room, &frame),
-                // Only if nothing came in between: what came is told in its turn.
-                _ if self.quiet.remove_if(&room, |_, waiting| !on || waiting.is_none()).is_some() => return,
-                _ => {}
-            }
-        }
-    }
-
-    fn tell(&self, host: HostId, room: RoomName, frame: &[u8]) {
-        match serde_json::from_slice::<StoredFrame<'_>>(frame) {
-            Ok(message) => self.hub.tell_desks(host, &arrival_frame(room, &message)),
-            Err(error) => tracing::error!(%error, %room, "a publication is no message"),
-        }
+fn notify(hub: &Hub, host: HostId, room: RoomName, frame: &[u8]) {
+    match serde_json::from_slice::<StoredFrame<'_>>(frame) {
+        Ok(message) => hub.notify_host(host, Topic::Arrival(room), &arrival_frame(room, &message)),
+        Err(error) => tracing::error!(%error, %room, "a publication is no message"),
     }
 }
 
@@ -94,6 +75,8 @@ mod tests {
 
     struct Stage {
         inbox: Inbox,
+        tracker: TaskTracker,
+        stop: CancellationToken,
         desk: Arc<Connection>,
         _registration: Registration,
     }
@@ -104,8 +87,9 @@ mod tests {
             let desk = hub.connection(Identity::Host { host: HOST, sid: "sid".into() });
             let place = Place::Status(HostUuid::from_random([1; 16]));
             let registration = hub.register(place, desk.clone());
-            let inbox = Inbox::new(hub, TaskTracker::new(), CancellationToken::new());
-            Self { inbox, desk, _registration: registration }
+            let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
+            let inbox = Inbox::new(hub, tracker.clone(), stop.clone());
+            Self { inbox, tracker, stop, desk, _registration: registration }
         }
 
         fn arrives(&self, host: HostId, room: u8, side: Side, seq: u64) {
@@ -142,7 +126,7 @@ mod tests {
         tokio::time::sleep(INTERVAL).await;
         assert_eq!(stage.told(), [21]);
         tokio::time::sleep(INTERVAL * 2).await;
-        assert!(stage.inbox.quiet.is_empty(), "a room that rests leaves nothing behind");
+        assert!(stage.inbox.rooms.is_empty(), "a room that rests leaves nothing behind");
         stage.arrives(HOST, 1, Side::Guest, 22);
         assert_eq!(stage.told(), [22]);
     }
@@ -153,7 +137,7 @@ mod tests {
         stage.arrives(HOST, 1, Side::Host, 1);
         stage.arrives(HostId(2), 2, Side::Guest, 1);
         assert_eq!(stage.told(), [] as [u64; 0]);
-        assert!(stage.inbox.quiet.is_empty());
+        assert!(stage.inbox.rooms.is_empty());
     }
 
     #[tokio::test(start_paused = true)]
@@ -161,9 +145,9 @@ mod tests {
         let stage = Stage::new();
         stage.arrives(HOST, 1, Side::Guest, 1);
         stage.arrives(HOST, 1, Side::Guest, 2);
-        stage.inbox.stop.cancel();
-        stage.inbox.tracker.close();
-        stage.inbox.tracker.wait().await;
-        assert!(stage.inbox.quiet.is_empty());
+        stage.stop.cancel();
+        stage.tracker.close();
+        stage.tracker.wait().await;
+        assert!(stage.inbox.rooms.is_empty());
     }
 }

@@ -37,6 +37,7 @@ pub mod archive;
 pub mod broker;
 pub mod cli;
 pub mod clock;
+mod coalesce;
 pub mod config;
 pub mod contacts;
 pub mod control;

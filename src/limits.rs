@@ -17,10 +17,12 @@ use crate::metric;
 use crate::store::mailbox_key;
 use crate::throttle::{Buckets, Kind, Quota, Throttle, Verdict, Who};
 
+mod budget;
 mod logins;
 #[cfg(test)]
 mod tests;
 
+pub use budget::{Budgets, ByteQuota, HostBudget};
 pub use logins::{Attempt, Trial};
 
 /// How long a node counts alone before it asks again, in µs. Each asking may cost somebody the time limit of a call.
@@ -55,6 +57,8 @@ pub struct Quotas {
     pub sign_ups: Option<Quota>,
     /// Profile images that an address reads, on each node.
     pub images: Option<Quota>,
+    /// Bytes of messages in a host's rooms.
+    pub host_bytes: Option<ByteQuota>,
 }
 
 /// Above a limit. After that time the same call passes, if nobody else of the same address was faster.
@@ -195,6 +199,20 @@ impl Limits {
     fn count_here(&self, kind: Kind, address: IpAddr, quota: Option<Quota>) -> Result<(), TooMany> {
         let Some(quota) = quota else { return Ok(()) };
         judge(kind, self.own.take(kind, &Who::address(address), quota, self.clock.now())).map(|_| ())
+    }
+
+    /// Takes a chunk of a host's daily bytes.
+    ///
+    /// # Errors
+    /// The time after which there is one.
+    async fn host_bytes(&self, host: HostId) -> Result<(), Duration> {
+        let Some(quota) = self.quotas.host_bytes else { return Ok(()) };
+        let who = Who::host(host);
+        let verdict = match self.ask(Kind::HostBytes, &who, quota.chunks).await {
+            Some(verdict) => verdict,
+            None => self.own.take(Kind::HostBytes, &who, quota.chunks, self.clock.now()),
+        };
+        if verdict.passes { Ok(()) } else { Err(verdict.next_in) }
     }
 
     /// In how long the next one passes.

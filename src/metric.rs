@@ -137,11 +137,12 @@ table! {
     Counter HANDSHAKES "pintalk_handshakes_total" Count [kind: "chat" "status"; result: "admitted" "limited" "draining" "not_ready" "refused" "overloaded";] "WebSocket handshakes; those that were refused got a close code, and 1013 if too many joins waited (`overloaded`).";
     Gauge JOINS_WAITING "pintalk_joins_waiting" Count [] "Upgraded sockets that wait to be joined to their room or status.";
     Counter CLOSES "pintalk_closes_total" Count [code:;] "Sockets that have ended, by close code; `peer` went without one.";
-    Counter SLOW "pintalk_slow_closes_total" Count [] "Sockets closed because their outbox was full or took no write.";
+    Counter SLOW "pintalk_slow_closes_total" Count [] "Sockets closed because their outbox was full, or because the peer took no byte for 10 s or less than 4 KiB in 30 s.";
+    Counter NOTICES_SKIPPED "pintalk_notices_skipped_total" Count [] "Notices that were not sent to a socket because too much waited for it.";
     Gauge OUTBOX_BYTES "pintalk_outbox_bytes" Bytes [] "What waits in the outboxes of all sockets, looked up every 5 s.";
 
     // messages
-    Counter MESSAGES "pintalk_messages_total" Count [result: "accepted" "duplicate" "refused" "given_up";] "Messages from clients.";
+    Counter MESSAGES "pintalk_messages_total" Count [result: "accepted" "duplicate" "refused" "given_up" "over_budget";] "Messages from clients; `over_budget`: refused because their host had used its bytes per day.";
     Counter DELIVERED "pintalk_messages_delivered_total" Count [] "Messages put into sockets' outboxes as they came; what a socket reads up later is not counted.";
     Histogram ACKNOWLEDGE_SECONDS "pintalk_acknowledge_duration_seconds" Seconds [] "From reading a message's frame until the broker has stored it.";
     Histogram RELAY_SECONDS "pintalk_relay_duration_seconds" Seconds [path: "local" "remote";] "From a message's acceptance, here or by another node, until it is in the outboxes of this node. By the broker's clock as this node knows it: right to some milliseconds.";
@@ -190,6 +191,9 @@ table! {
     Gauge DUTY_SUCCESS "pintalk_duty_last_success_timestamp_seconds" Seconds [duty:;] "When this node last looked after a duty and did not fail.";
 
     // HTTP
+    Gauge TCP_CONNECTIONS "pintalk_tcp_connections" Count [] "Open TCP connections, WebSockets included.";
+    Counter TCP_REFUSED "pintalk_tcp_connections_refused_total" Count [reason: "address" "node" "shed";] "Connections above what an address may have, or the node's file descriptors allow; `shed` were idle and closed for others.";
+    Counter TCP_TIMEOUTS "pintalk_tcp_timeouts_total" Count [phase: "head" "write";] "Connections closed because a request's head, or the peer's taking of a response, was too slow.";
     Histogram HTTP_SECONDS "pintalk_http_request_duration_seconds" Seconds [route:; method:; status:;] "Answering a request.";
     Counter HTTP_REQUESTS "pintalk_http_requests_total" Count [route:; method:; status:;] "Requests; `route` is the template, one value for whatever is no route.";
     Counter LOGINS "pintalk_logins_total" Count [outcome: "ok" "wrong" "deactivated" "failed";] "Logins.";

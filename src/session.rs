@@ -17,6 +17,7 @@ use crate::domain::{Host, HostId, Origin, WireOffset};
 use crate::history::History;
 use crate::hosts::Hosts;
 use crate::hub::{Connection, Hub, Identity};
+use crate::limits::Budgets;
 use crate::protocol::Close;
 use crate::relay::{Members, Relay};
 use crate::rooms::Rooms;
@@ -29,6 +30,7 @@ mod throttle;
 pub use chat::ChatSession;
 pub use status::StatusSession;
 pub use throttle::Rate;
+pub(crate) use throttle::Throttle;
 
 /// What a client says of itself when it connects.
 #[derive(Clone, Debug, Default)]
@@ -102,6 +104,8 @@ pub struct Sessions {
     pub wire: WireOffset,
     /// How much a session may take.
     pub limits: SessionLimits,
+    /// Bytes per host and day.
+    pub budgets: Budgets,
     /// What a session leaves behind runs here.
     pub tracker: tokio_util::task::TaskTracker,
 }

@@ -61,7 +61,12 @@ impl Shutdown {
         self.stopping.cancelled().await;
     }
 
-    /// A token for those who pass one on; cancelled when background work is to end.
+    /// Cancelled when the node begins to drain.
+    pub fn draining_token(&self) -> CancellationToken {
+        self.draining.clone()
+    }
+
+    /// Cancelled when background work is to end.
     pub fn stopping_token(&self) -> CancellationToken {
         self.stopping.clone()
     }

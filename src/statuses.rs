@@ -10,11 +10,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use dashmap::{DashMap, DashSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::broker::Unavailable;
+use crate::coalesce::Coalescer;
 use crate::domain::{HostUuid, Side};
 use crate::hub::{Connection, Hub, Place, Registration};
 use crate::presence::Presence;
@@ -27,6 +30,9 @@ pub use watch::Watch;
 
 /// How long until presence is told again that was away.
 const RETRY: Duration = Duration::from_millis(500);
+
+/// At most one notice that a guest is present goes from this node to a host per interval, however many guests send one.
+const GUEST_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long a host may be gone and still be online.
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +54,8 @@ pub struct Statuses {
     /// When a host without a socket here may be called gone.
     due: Arc<DashMap<HostUuid, Instant>>,
     turns: Turns,
+    /// Hosts whom guests of this node have notified of their presence.
+    guests: Coalescer<HostUuid>,
     tracker: TaskTracker,
     stop: CancellationToken,
 }
@@ -69,7 +77,29 @@ impl Statuses {
         stop: CancellationToken,
     ) -> Self {
         let (told, due, turns) = (Arc::default(), Arc::default(), Turns::default());
-        Self { hub, presence, watch, grace, told, due, turns, tracker, stop }
+        let guests = Coalescer::new(GUEST_INTERVAL, tracker.clone(), stop.clone());
+        Self { hub, presence, watch, grace, told, due, turns, guests, tracker, stop }
+    }
+
+    /// Notifies a host's status sockets that a guest is present: the first time at once, then once per second with the
+    /// newest notice of this node's guests. The notice does not name the guest, so one stands for all.
+    ///
+    /// # Errors
+    /// [`Unavailable`]: the notice was sent now, and failed.
+    pub async fn greet(&self, host: HostUuid, notice: Bytes) -> Result<(), Unavailable> {
+        if !self.guests.is_first(host, || notice.clone()) {
+            return Ok(());
+        }
+        let presence = self.presence.clone();
+        self.guests.follow(host, move |notice| {
+            let presence = presence.clone();
+            async move {
+                if let Err(error) = presence.greet(host, notice).await {
+                    tracing::debug!(%error, %host, "failed to notify host of a guest");
+                }
+            }
+        });
+        self.presence.greet(host, notice).await
     }
 
     /// The port behind it.

@@ -58,6 +58,8 @@ pub enum Kind {
     Mail,
     /// Mails to one mailbox.
     Mailbox,
+    /// Chunks of the bytes that a host's rooms may take per day.
+    HostBytes,
     /// Tests of a webhook.
     WebhookTest,
     /// Calls with unknown keys.
@@ -83,6 +85,7 @@ impl Kind {
             Self::LoginAccount => "login_account",
             Self::Mail => "mail",
             Self::Mailbox => "mailbox",
+            Self::HostBytes => "host_bytes",
             Self::WebhookTest => "webhook_test",
             Self::UnknownKeys => "unknown_keys",
             Self::SignUp => "sign_up",

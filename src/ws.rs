@@ -3,8 +3,11 @@
 //! [`Upgrader`] answers the handshake; [`pump`] moves bytes. Nothing else in the server knows that there are sockets.
 
 mod admission;
+mod outbound;
+mod pace;
 mod pump;
 mod upgrade;
 
 pub use admission::Admission;
+pub use pace::ByteRates;
 pub use upgrade::Upgrader;

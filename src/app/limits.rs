@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use super::App;
 use crate::config::{Cap, Config};
-use crate::limits::{Limits, Quotas};
+use crate::limits::{ByteQuota, Limits, Quotas};
+use crate::session::Rate;
 use crate::store::MailQuotas;
 use crate::throttle::memory::MemoryThrottle;
 use crate::throttle::redis::RedisThrottle;
 use crate::throttle::{Quota, Throttle};
+use crate::ws::ByteRates;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -19,6 +21,18 @@ const ROOMS_OF_HOST: u32 = 10;
 
 /// How many times as many images as other things an address may look up: a page shows several, and browsers keep them.
 const IMAGES: u32 = 10;
+
+/// Bytes per second that are read of a socket and of an address.
+pub(super) fn byte_rates(config: &Config) -> ByteRates {
+    let limits = &config.limits;
+    let rate = |per_second: Cap, burst: Cap| {
+        per_second.get().map(|per_second| Rate { per_second, burst: burst.get().unwrap_or(u32::MAX) })
+    };
+    ByteRates {
+        socket: rate(limits.socket_bytes_per_second, limits.socket_burst_bytes),
+        address: rate(limits.address_bytes_per_second, limits.address_bytes_per_second),
+    }
+}
 
 pub(super) fn limits(app: &App) -> Arc<Limits> {
     let shared: Arc<dyn Throttle> = match &app.redis {
@@ -43,6 +57,7 @@ pub(super) fn limits(app: &App) -> Arc<Limits> {
         unknown_keys: every(MINUTE, limits.lookups_per_minute),
         sign_ups: every(MINUTE, limits.lookups_per_minute),
         images: times(IMAGES, MINUTE, limits.lookups_per_minute),
+        host_bytes: limits.host_mib_per_day.get().map(|mib| ByteQuota::per_day(u64::from(mib) * 1_048_576)),
     };
     Arc::new(Limits::new(quotas, shared, app.clock.clone()))
 }

@@ -9,7 +9,7 @@ use tokio_util::task::TaskTracker;
 
 use super::App;
 use super::health::NodeHealth;
-use super::limits::limits;
+use super::limits::{byte_rates, limits};
 use crate::accounts::tokens::TokenKeys;
 use crate::accounts::{Accounts, Announce};
 use crate::archive::Archive;
@@ -20,9 +20,10 @@ use crate::contacts::{Contacts, MailLinks};
 use crate::duties::{self, Duties};
 use crate::history::History;
 use crate::hosts::Hosts;
-use crate::http::{self, HttpContext, Page, Pages, RenderMetrics, Settings};
+use crate::http::{self, HttpContext, IsTrustedProxy, Page, Pages, RenderMetrics, Settings};
 use crate::hub::Hub;
 use crate::inbox::Inbox;
+use crate::limits::{Budgets, Limits};
 use crate::notifier::{Letters, Notifier};
 use crate::presence::Presence;
 use crate::profile_images::ProfileImages;
@@ -54,6 +55,7 @@ pub(super) struct Node {
     inbox: Inbox,
     pub(super) standing: Standing,
     pub(super) health: NodeHealth,
+    limits: Arc<Limits>,
     clock: Arc<dyn Clock>,
 }
 
@@ -83,6 +85,7 @@ impl Node {
         let standing =
             Standing::new(hub.clone(), store.clone(), accounts.clone(), hosts.clone(), clock.clone(), tracker, stop)
                 .while_clocks_agree(app.agreement());
+        let limits = limits(app);
         let sessions = Arc::new(Sessions {
             accounts: accounts.clone(),
             hosts: hosts.clone(),
@@ -97,12 +100,27 @@ impl Node {
             chance: chance.clone(),
             wire: config.wire_offset,
             limits: session_limits(config),
+            budgets: Budgets::new(limits.clone(), shutdown.tasks().clone()),
             tracker: shutdown.tasks().clone(),
         });
         let inbox = Inbox::new(hub.clone(), shutdown.tasks().clone(), shutdown.stopping_token());
         let health = NodeHealth::new(broker.clone(), shutdown.clone());
         let clock = clock.clone();
-        Self { hub, hosts, rooms, accounts, announce, broker, presence, sessions, inbox, standing, health, clock }
+        Self {
+            hub,
+            hosts,
+            rooms,
+            accounts,
+            announce,
+            broker,
+            presence,
+            sessions,
+            inbox,
+            standing,
+            health,
+            limits,
+            clock,
+        }
     }
 
     pub(super) fn http(
@@ -112,19 +130,19 @@ impl Node {
         refuse: &CancellationToken,
         metrics: RenderMetrics,
     ) -> HttpContext {
-        let (config, limits) = (&app.config, limits(app));
+        let (config, limits) = (&app.config, self.limits.clone());
         let upgrader = Upgrader {
             sessions: self.sessions.clone(),
             hub: self.hub.clone(),
             limits: limits.clone(),
             address_sockets: config.limits.sockets_per_address.get(),
+            byte_rates: byte_rates(config),
             max_message: config.limits.frame_bytes,
             admission: Admission::new(config.limits.joins_waiting, app.chance.clone()),
             draining: refuse.clone(),
             health: Arc::new(self.health.clone()),
             tracker: connections.clone(),
         };
-        let proxies = config.trusted_proxies.clone();
         HttpContext {
             accounts: self.accounts.clone(),
             hosts: self.hosts.clone(),
@@ -148,9 +166,7 @@ impl Node {
                 public_url: config.public_url.as_str().to_owned(),
                 admin_origins: config.admin_origins.iter().map(|origin| origin.as_str().to_owned()).collect(),
                 cookie_domain: config.cookie_domain.as_ref().map(|domain| domain.as_str().to_owned()),
-                is_trusted_proxy: Arc::new(move |peer: IpAddr| {
-                    proxies.as_ref().is_some_and(|proxies| proxies.contain(peer))
-                }),
+                is_trusted_proxy: is_trusted_proxy(config),
                 is_sign_up_open: config.sign_up.is_open(),
                 metrics_here: config.metrics_listen.is_none(),
             },
@@ -211,6 +227,12 @@ fn announce(broker: Arc<dyn Broker>) -> Announce {
             }
         })
     })
+}
+
+/// Whether an address is one of the operator's own proxies.
+pub(super) fn is_trusted_proxy(config: &Config) -> IsTrustedProxy {
+    let proxies = config.trusted_proxies.clone();
+    Arc::new(move |peer: IpAddr| proxies.as_ref().is_some_and(|proxies| proxies.contain(peer)))
 }
 
 fn mail_links(config: &Config) -> MailLinks {

@@ -152,6 +152,9 @@ pub struct ServeArgs {
     #[arg(long, env = "PINTALK_LIMIT_LOG_BYTES", value_name = "BYTES", default_value_t = Capacity::DEFAULT.log_bytes,
           value_parser = clap::value_parser!(u64).range(..=16 * 1024 * 1024))]
     pub limit_log_bytes: u64,
+    /// How long an idle connection is kept for a next request: longer than a balancer in front keeps it.
+    #[arg(long, env = "PINTALK_KEEP_ALIVE", value_name = "SPAN", default_value = "80s")]
+    pub keep_alive: Span,
     /// How long a leaving node still accepts connections, until the balancer has seen it.
     #[arg(long, env = "PINTALK_DRAIN_DELAY", value_name = "SPAN", default_value = "5s")]
     pub drain_delay: Span,

@@ -54,11 +54,23 @@ pub struct LimitArgs {
     /// Messages that one socket may send at once.
     #[arg(long, env = "PINTALK_LIMIT_MESSAGE_BURST", value_name = "N", default_value = "100")]
     pub limit_message_burst: Cap,
+    /// Bytes per second that are read of one socket; above, it is read no faster.
+    #[arg(long, env = "PINTALK_LIMIT_SOCKET_BYTES_PER_SECOND", value_name = "N", default_value = "16384")]
+    pub limit_socket_bytes_per_second: Cap,
+    /// Bytes that one socket may send at once.
+    #[arg(long, env = "PINTALK_LIMIT_SOCKET_BURST_BYTES", value_name = "N", default_value = "262144")]
+    pub limit_socket_burst_bytes: Cap,
+    /// Bytes per second that are read of all sockets of one address, on each node.
+    #[arg(long, env = "PINTALK_LIMIT_ADDRESS_BYTES_PER_SECOND", value_name = "N", default_value = "1048576")]
+    pub limit_address_bytes_per_second: Cap,
+    /// MiB of messages per day in all rooms of one host; above, close 1013.
+    #[arg(long, env = "PINTALK_LIMIT_HOST_MIB_PER_DAY", value_name = "N", default_value = "500")]
+    pub limit_host_mib_per_day: Cap,
     /// Bytes of a frame from a client; not switched off by --limits off.
     #[arg(long, env = "PINTALK_LIMIT_FRAME_BYTES", value_name = "BYTES", default_value_t = 32 * 1024,
           value_parser = clap::value_parser!(u32).range(1024..=1024 * 1024))]
     pub limit_frame_bytes: u32,
-    /// Open sockets of one address.
+    /// Open connections of one address, and sockets of one that a trusted proxy forwards.
     #[arg(long, env = "PINTALK_LIMIT_SOCKETS_PER_ADDRESS", value_name = "N", default_value = "1000")]
     pub limit_sockets_per_address: Cap,
     /// Open sockets of guests in one room, and as many of its host.
@@ -110,9 +122,17 @@ pub struct Limits {
     pub messages_per_second: Cap,
     /// Messages that one socket may send at once.
     pub message_burst: Cap,
+    /// Bytes per second that are read of one socket; above, it is read no faster.
+    pub socket_bytes_per_second: Cap,
+    /// Bytes that one socket may send at once.
+    pub socket_burst_bytes: Cap,
+    /// Bytes per second that are read of all sockets of one address, on each node.
+    pub address_bytes_per_second: Cap,
+    /// MiB of messages per day in all rooms of one host; above, close 1013.
+    pub host_mib_per_day: Cap,
     /// Bytes of a frame from a client; above, close 1009. A node's memory hangs on it, so it is always there.
     pub frame_bytes: usize,
-    /// Open sockets of one address; above, close 4029.
+    /// Open connections of one address; above, close 4029, and HTTP 429.
     pub sockets_per_address: Cap,
     /// Open sockets in one room; above, close 4029.
     pub sockets_per_room: Cap,
@@ -148,6 +168,10 @@ impl Limits {
         Self {
             messages_per_second: Cap::OFF,
             message_burst: Cap::OFF,
+            socket_bytes_per_second: Cap::OFF,
+            socket_burst_bytes: Cap::OFF,
+            address_bytes_per_second: Cap::OFF,
+            host_mib_per_day: Cap::OFF,
             frame_bytes,
             sockets_per_address: Cap::OFF,
             sockets_per_room: Cap::OFF,
@@ -176,6 +200,10 @@ impl From<&LimitArgs> for Limits {
         Self {
             messages_per_second: args.limit_messages_per_second,
             message_burst: args.limit_message_burst,
+            socket_bytes_per_second: args.limit_socket_bytes_per_second,
+            socket_burst_bytes: args.limit_socket_burst_bytes,
+            address_bytes_per_second: args.limit_address_bytes_per_second,
+            host_mib_per_day: args.limit_host_mib_per_day,
             frame_bytes,
             sockets_per_address: args.limit_sockets_per_address,
             sockets_per_room: args.limit_sockets_per_room,

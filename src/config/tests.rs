@@ -30,12 +30,15 @@ fn without_flags_a_node_is_complete_in_itself() {
     assert_eq!(config.duties.message_retention, Duration::from_secs(7 * 86_400));
     assert_eq!(config.duties.idle_close, Some(Duration::from_secs(7 * 86_400)));
     assert_eq!(config.key_grace, crate::accounts::DEFAULT_KEY_GRACE);
+    assert_eq!(config.keep_alive.as_secs(), 80);
     assert_eq!((config.presence_grace.as_secs(), config.drain_delay.as_secs(), config.drain.as_secs()), (1, 5, 20));
     assert_eq!(config.wire_offset.to_string(), "+09:00");
     assert_eq!((config.limits.messages_per_second, config.limits.message_burst), (Cap::at(20), Cap::at(100)));
     assert_eq!((config.limits.sockets_per_address, config.limits.sockets_per_room), (Cap::at(1000), Cap::at(64)));
     assert_eq!(config.limits.frame_bytes, 32 * 1024);
     let limits = &config.limits;
+    assert_eq!((limits.socket_bytes_per_second, limits.socket_burst_bytes), (Cap::at(16_384), Cap::at(262_144)));
+    assert_eq!((limits.address_bytes_per_second, limits.host_mib_per_day), (Cap::at(1_048_576), Cap::at(500)));
     assert_eq!((limits.handshakes_per_minute, limits.rooms_per_minute), (Cap::at(600), Cap::at(60)));
     assert_eq!((limits.logins_per_address, limits.logins_per_account), (Cap::at(20), Cap::at(10)));
     assert_eq!((limits.login_failures_per_hour, limits.lookups_per_minute), (Cap::at(100), Cap::at(60)));

@@ -1,4 +1,4 @@
-//! The accept loop. warp's own has no time limit on a request's head and no way to end gracefully with sockets open.
+//! The accept loop: bounded connections, a deadline for each phase of one, and an end that loses no request.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -6,8 +6,8 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::{Either, ready};
-use http::StatusCode;
+use http::header::CONNECTION;
+use http::{HeaderValue, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
@@ -22,10 +22,23 @@ use warp::{Filter, Rejection};
 
 use super::operation::METRICS_TYPE;
 use super::peer::Peer;
-use super::{HttpContext, RenderMetrics, authority, filter, reply};
+use super::{ApiError, HttpContext, RenderMetrics, authority, filter, reply};
 
-/// How long a peer may take for the head of a request, the silence before it included: also what bounds keep-alive.
+mod descriptors;
+mod slots;
+mod stream;
+
+pub use descriptors::raise_descriptor_limit;
+pub use slots::Slots;
+pub(crate) use slots::{Class, Slot};
+pub(crate) use stream::PeerStream;
+use stream::{Activity, CallBody, Timeouts};
+
+/// How long a peer may take for its first byte, and from there for the head of each request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The same, for a connection in a reserved slot.
+const RESERVED_HEAD_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The largest head, and what a connection may buffer, in bytes.
 const MAX_HEAD: usize = 16 * 1024;
@@ -34,41 +47,64 @@ const MAX_HEAD: usize = 16 * 1024;
 /// 4 MB, for each who stopped reading.
 const SEND_BUFFER: usize = 32 * 1024;
 
-/// How long to wait when the process has no more file descriptors: some connection will end.
+/// How long to wait when a connection could not be accepted: with no file descriptor left, some connection will end.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Idle connections that are closed when there is no file descriptor left.
+const SHED_AT_ONCE: usize = 8;
+
+/// How a listener treats its connections.
+#[derive(Clone, Debug)]
+pub struct Serving {
+    /// Bounds them.
+    pub slots: Arc<Slots>,
+    /// How long one is kept for a next request.
+    pub keep_alive: Duration,
+    /// Once cancelled, each response closes its connection: the node will stop accepting soon.
+    pub draining: CancellationToken,
+}
 
 /// Serves until `shutdown`: then takes no more connections, and returns when all calls in flight are answered. Connections
 /// live on `tracker`. Sockets are not waited for: they belong to whoever upgraded them.
-pub async fn serve(listener: TcpListener, app: HttpContext, shutdown: CancellationToken, tracker: TaskTracker) {
-    run(listener, filter(Arc::new(app)), HEAD_TIMEOUT, shutdown, tracker).await;
+pub async fn serve(
+    listener: TcpListener,
+    app: HttpContext,
+    serving: Serving,
+    shutdown: CancellationToken,
+    tracker: TaskTracker,
+) {
+    run(listener, filter(Arc::new(app)), serving, HEAD_TIMEOUT, shutdown, tracker).await;
 }
 
-/// Serves nothing but the metrics, to anybody who reaches the port: `metrics-listen`.
+/// Serves nothing but the metrics, to any peer that reaches the port: `metrics-listen`.
 pub async fn serve_metrics(
     listener: TcpListener,
     metrics: RenderMetrics,
+    serving: Serving,
     shutdown: CancellationToken,
     tracker: TaskTracker,
 ) {
     let page = warp::path!("metrics").and(warp::get().or(warp::head()).unify());
     let page = page.map(move || reply::text(StatusCode::OK, METRICS_TYPE, metrics().into()));
-    run(listener, page, HEAD_TIMEOUT, shutdown, tracker).await;
+    run(listener, page, serving, HEAD_TIMEOUT, shutdown, tracker).await;
 }
 
 async fn run<F>(
     listener: TcpListener,
     filter: F,
+    serving: Serving,
     head_timeout: Duration,
     shutdown: CancellationToken,
     tracker: TaskTracker,
 ) where
     F: Filter<Extract = (Response,), Error = Rejection> + Clone + Send + Sync + 'static,
 {
-    // Whoever connects inherits it.
+    // Accepted connections inherit it.
     if let Err(error) = SockRef::from(&listener).set_send_buffer_size(SEND_BUFFER) {
-        tracing::warn!(%error, "the kernel's buffers stay as large as they like");
+        tracing::warn!(%error, "failed to bound the kernel's send buffers");
     }
     let connections = TaskTracker::new();
+    let mut is_failing = false;
     loop {
         let accepted = tokio::select! {
             biased;
@@ -77,11 +113,21 @@ async fn run<F>(
         };
         match accepted {
             Ok((stream, peer)) => {
-                let connection = connection(stream, peer, filter.clone(), head_timeout, shutdown.clone());
+                is_failing = false;
+                let Some(slot) = serving.slots.admit(peer.ip()).await else { continue };
+                let head =
+                    if slot.class() == Class::Served { head_timeout } else { RESERVED_HEAD_TIMEOUT.min(head_timeout) };
+                let timeouts = Timeouts { head, keep_alive: serving.keep_alive };
+                let ends = Ends { shutdown: shutdown.clone(), draining: serving.draining.clone() };
+                let connection = connection(stream, peer, slot, filter.clone(), timeouts, ends);
                 tracker.spawn(connections.track_future(connection));
             }
             Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted");
+                // One line for a series of them.
+                if !std::mem::replace(&mut is_failing, true) {
+                    tracing::warn!(%error, "failed to accept a connection, retrying");
+                }
+                serving.slots.shed(SHED_AT_ONCE);
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -91,12 +137,21 @@ async fn run<F>(
     connections.wait().await;
 }
 
+/// When a connection takes no further request.
+struct Ends {
+    /// At once.
+    shutdown: CancellationToken,
+    /// After its next response.
+    draining: CancellationToken,
+}
+
 async fn connection<F>(
     stream: TcpStream,
     peer: SocketAddr,
+    slot: Arc<Slot>,
     filter: F,
-    head_timeout: Duration,
-    shutdown: CancellationToken,
+    timeouts: Timeouts,
+    Ends { shutdown, draining }: Ends,
 ) where
     F: Filter<Extract = (Response,), Error = Rejection> + Clone + Send + Sync + 'static,
 {
@@ -104,43 +159,70 @@ async fn connection<F>(
     if stream.set_nodelay(true).is_err() {
         return;
     }
-    // hyper's own time limit begins with the first byte.
-    let spoke = tokio::select! {
+    // A connection without a request has no buffer.
+    let first_byte = tokio::select! {
+        biased;
+        first_byte = tokio::time::timeout(timeouts.head, stream.readable()) => first_byte,
         () = shutdown.cancelled() => return,
-        spoke = tokio::time::timeout(head_timeout, stream.readable()) => spoke,
+        () = slot.shed() => return,
     };
-    if !matches!(spoke, Ok(Ok(()))) {
+    if !matches!(first_byte, Ok(Ok(()))) {
         return;
     }
+    let activity = Activity::new(slot.clone());
     let inner = TowerToHyperService::new(warp::service(filter));
-    let service = service_fn(move |mut request: http::Request<Incoming>| {
+    let service = service_fn(|mut request: http::Request<Incoming>| {
+        let call = activity.begin_call();
         let is_last = authority::is_last(&request);
+        let refusal = authority::refusal(&request)
+            .or_else(|| refusal(slot.class(), request.uri().path()).map(ApiError::into_response));
         request.extensions_mut().insert(Peer(peer));
-        let answered = match authority::refusal(&request) {
-            Some(refusal) => Either::Left(ready(Ok(refusal))),
-            None => Either::Right(inner.call(request)),
-        };
+        let (inner, activity, draining) = (inner.clone(), activity.clone(), draining.clone());
         async move {
-            let mut response = answered.await.unwrap_or_else(|never: Infallible| match never {});
-            if is_last {
-                authority::close(&mut response);
+            let mut response = match refusal {
+                Some(refused) => refused,
+                None => inner.call(request).await.unwrap_or_else(|never| match never {}),
+            };
+            let is_last =
+                is_last || activity.is_closing() || draining.is_cancelled() || activity.slot().class() != Class::Served;
+            if is_last && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
-            Ok::<Response, Infallible>(response)
+            Ok::<_, Infallible>(response.map(|body| CallBody { body, _call: call }))
         }
     });
+    let stream = PeerStream::new(stream, activity.clone(), timeouts);
     let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(head_timeout).max_buf_size(MAX_HEAD);
+    // The stream has the deadlines: hyper's own would end a kept connection that waits for a request.
+    builder.timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(MAX_HEAD);
     let mut serving = pin!(builder.serve_connection(TokioIo::new(stream), service).with_upgrades());
-    let served = tokio::select! {
-        served = serving.as_mut() => served,
-        () = shutdown.cancelled() => {
-            serving.as_mut().graceful_shutdown();
-            serving.await
+    let mut is_ending = false;
+    let served = loop {
+        tokio::select! {
+            served = serving.as_mut() => break served,
+            () = shutdown.cancelled(), if !is_ending => {
+                is_ending = true;
+                activity.close();
+            }
+            () = slot.shed() => activity.shed(),
         }
     };
     if let Err(error) = served {
-        // Peers break off all the time; only who looks for it wants to read it.
-        tracing::debug!(%error, "a connection ended early");
+        tracing::debug!(%error, "connection ended early");
+    }
+}
+
+/// What a request in a reserved slot is answered, unless it is one that the slots are reserved for. A WebSocket is upgraded, so
+/// that a browser can read its close code.
+fn refusal(class: Class, path: &str) -> Option<ApiError> {
+    let is_for_operators = path.starts_with("/health/") || path == "/metrics" || path == "/metrics/";
+    if is_for_operators || path.starts_with("/ws/") {
+        return None;
+    }
+    match class {
+        Class::Served => None,
+        Class::OverAddress => Some(ApiError::TooMany { retry_after: 10 }),
+        Class::OverNode => Some(ApiError::Unavailable),
     }
 }
 

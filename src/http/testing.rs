@@ -194,6 +194,7 @@ fn quotas() -> Quotas {
         unknown_keys: a_minute(60),
         sign_ups: a_minute(60),
         images: a_minute(600),
+        host_bytes: None,
     }
 }
 

@@ -17,6 +17,11 @@ use tokio::sync::Notify;
 use crate::domain::{ConnectionId, HostId, Seq, Side};
 use crate::protocol::Close;
 
+mod notices;
+
+use notices::Notices;
+pub use notices::Topic;
+
 /// The most frames that wait for a socket. A client that is further behind is closed with 1013 and resumes.
 pub const OUTBOX_FRAMES: usize = 256;
 
@@ -59,6 +64,10 @@ pub struct Connection {
 struct State {
     frames: VecDeque<Bytes>,
     bytes: usize,
+    /// Notices of which only the newest of each topic is kept; sent after `frames`.
+    notices: Notices,
+    /// Bytes that the socket's task has taken and not written yet, as of the last [`Connection::take`].
+    taken: usize,
     end: Option<Close>,
     /// The end that waits until everything owed is queued.
     last: Option<(Option<Bytes>, Close)>,
@@ -173,16 +182,32 @@ impl Connection {
         delivery
     }
 
-    /// What waits for the socket, in bytes.
+    /// Bytes that wait for the socket, those included that its task is writing.
     pub fn waiting_bytes(&self) -> usize {
-        self.state.lock().bytes
+        self.state.lock().waiting_bytes()
     }
 
-    /// Queues a passing notice for a socket that is up to date; a client that is behind has no use for it.
-    pub fn pass(&self, framed: &Bytes) {
+    /// Whether nothing waits for the socket but notices: a page of older messages may be read for it.
+    pub fn has_room(&self) -> bool {
+        self.state.lock().has_room()
+    }
+
+    /// Queues a notice for a socket that is up to date; a client that is behind has no use for it.
+    pub fn pass(&self, topic: Topic, framed: &Bytes) {
         let mut state = self.state.lock();
         if state.end.is_none() && state.behind.is_none() {
-            self.queue(&mut state, framed.clone());
+            state.notify(topic, framed.clone());
+            drop(state);
+            self.changed.notify_one();
+        }
+    }
+
+    /// Queues a notice. It replaces one of the same topic that still waits, and never closes the socket: when too many
+    /// wait, the oldest are skipped and counted.
+    pub fn notify(&self, topic: Topic, framed: Bytes) {
+        let mut state = self.state.lock();
+        if state.end.is_none() {
+            state.notify(topic, framed);
             drop(state);
             self.changed.notify_one();
         }
@@ -263,7 +288,7 @@ impl Connection {
     pub fn must_read(&self) -> Option<(Seq, Seq)> {
         let state = self.state.lock();
         let behind = state.behind?;
-        (state.end.is_none() && state.frames.is_empty()).then_some((state.sent, behind.target))
+        (state.end.is_none() && state.has_room()).then_some((state.sent, behind.target))
     }
 
     /// Queues what was read: the messages from `first` up to and including `through`.
@@ -345,28 +370,28 @@ impl Connection {
     // ---- what the socket's task does
 
     /// Takes queued frames, at most `most` bytes (but at least one), into `into`. Returns the end if there is nothing before it.
+    ///
+    /// Called when everything taken before is written: until the next call, what is taken still counts as waiting.
     pub fn take(&self, into: &mut VecDeque<Bytes>, most: usize) -> Option<Close> {
         let mut state = self.state.lock();
         let mut taken = 0;
         while taken < most {
-            let Some(frame) = state.frames.pop_front() else { break };
+            let Some(frame) = state.next_frame() else { break };
             taken += frame.len();
-            state.bytes -= frame.len();
             into.push_back(frame);
         }
-        if state.frames.is_empty() {
-            // An idle socket holds no buffer.
-            state.frames = VecDeque::new();
-            state.end
-        } else {
-            None
+        state.taken = taken;
+        if !state.frames.is_empty() || state.notices.len() > 0 {
+            return None;
         }
+        // An idle socket holds no buffer.
+        state.frames = VecDeque::new();
+        state.end
     }
 
     fn queue(&self, state: &mut State, framed: Bytes) {
         // A frame of history may be as large as it is; nothing else fits beside it then.
-        let fits = state.frames.len() < OUTBOX_FRAMES && state.bytes + framed.len() <= OUTBOX_BYTES;
-        if fits || state.frames.is_empty() {
+        if state.make_room(framed.len()) || state.frames.is_empty() {
             state.bytes += framed.len();
             state.frames.push_back(framed);
         } else {
@@ -388,6 +413,42 @@ impl Connection {
 }
 
 impl State {
+    fn waiting_bytes(&self) -> usize {
+        self.bytes + self.notices.bytes() + self.taken
+    }
+
+    fn has_room(&self) -> bool {
+        self.frames.is_empty() && self.taken == 0
+    }
+
+    fn next_frame(&mut self) -> Option<Bytes> {
+        let Some(frame) = self.frames.pop_front() else { return self.notices.pop() };
+        self.bytes -= frame.len();
+        Some(frame)
+    }
+
+    /// Whether `bytes` more fit. Waiting notices are skipped for it, the oldest first.
+    fn make_room(&mut self, bytes: usize) -> bool {
+        loop {
+            let frames = self.frames.len() + self.notices.len();
+            if frames < OUTBOX_FRAMES && self.waiting_bytes() + bytes <= OUTBOX_BYTES {
+                return true;
+            }
+            if !self.notices.skip_oldest() {
+                return false;
+            }
+        }
+    }
+
+    fn notify(&mut self, topic: Topic, framed: Bytes) {
+        self.notices.remove(topic);
+        if self.make_room(framed.len()) {
+            self.notices.push(topic, framed);
+        } else {
+            notices::count_skipped();
+        }
+    }
+
     fn shown(&mut self, seq: Seq) {
         self.first = if self.first == 0 { seq } else { self.first.min(seq) };
     }

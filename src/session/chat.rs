@@ -7,12 +7,13 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use tokio::time::Instant;
 
-use super::throttle::Throttle;
+use super::throttle::{ONLINE_COST, REQUEST_COST, Throttle};
 use super::{Appetite, Handshake, Refusal, Sessions, Work, run};
 use crate::broker::{RoomStatus, Submission};
 use crate::domain::{Host, HostUuid, RoomChange, RoomName, RoomState, Seq, Side, WallClock};
 use crate::history::{Greeting, HistoryError, PAGE, RoomKey, Step};
 use crate::hub::{Connection, Identity, Place, Registration};
+use crate::limits::HostBudget;
 use crate::protocol::chat::{
     Before, Inbound, Notice, closed_frame, history_frame, message_head, pong_frame, read_frame, typing_frame,
 };
@@ -37,6 +38,9 @@ pub struct ChatSession {
     guard: RoomGuard,
     host: HostUuid,
     throttle: Throttle,
+    budget: Option<HostBudget>,
+    /// A page that was requested, until it may be read: one is in memory per socket.
+    wanted: Option<Before>,
     work: Option<Work>,
     reading: Option<Reading>,
     /// Until the client that came back has what it missed: that goes as history, later gaps as the messages they are.
@@ -171,8 +175,20 @@ fn read_after(text: &str) -> Result<Seq, Close> {
 impl ChatSession {
     fn new(context: Arc<Sessions>, guard: RoomGuard, host: &Host, replaying: bool) -> Self {
         let throttle = Throttle::new(context.limits.rate, Instant::now());
+        let budget = context.budgets.of(host.id);
         guard.note_visit();
-        Self { throttle, context, guard, host: host.uuid, work: None, reading: None, replaying, typed_at: None }
+        Self {
+            throttle,
+            budget,
+            wanted: None,
+            context,
+            guard,
+            host: host.uuid,
+            work: None,
+            reading: None,
+            replaying,
+            typed_at: None,
+        }
     }
 
     /// Its handle.
@@ -181,7 +197,7 @@ impl ChatSession {
     }
 
     pub(super) fn appetite(&self) -> Appetite {
-        if self.work.is_some() || self.connection().window_is_full() {
+        if self.work.is_some() || self.wanted.is_some() || self.connection().window_is_full() {
             return Appetite::Busy;
         }
         let now = Instant::now();
@@ -202,10 +218,16 @@ impl ChatSession {
                 let side = self.connection().side();
                 let id = id.unwrap_or_else(|| crate::domain::MessageId::from_random(self.context.chance.bytes()));
                 let head = Bytes::from(message_head(side, &text, &datetime, &id));
+                if let Some(Err(retry)) = self.budget.as_ref().map(|budget| budget.take(head.len())) {
+                    return Err(Close::TryLater { retry });
+                }
                 let submission = Submission { room: self.guard.key.name, side, id, text, datetime, head, trace: None };
                 self.context.relay.submit(self.connection(), submission);
             }
-            Inbound::Request(before) => self.work = Some(self.older(before)),
+            Inbound::Request(before) => {
+                self.throttle.take_many(Instant::now(), REQUEST_COST - 1);
+                self.wanted = Some(before);
+            }
             Inbound::Notice(notice) => return self.notice(notice),
         }
         Ok(())
@@ -230,7 +252,10 @@ impl ChatSession {
                 }
                 self.work = Some(self.pass(read_frame(side, seq, &self.repaired(datetime))));
             }
-            Notice::Online if side == Side::Guest => self.work = Some(self.tell_status()),
+            Notice::Online if side == Side::Guest => {
+                self.throttle.take_many(Instant::now(), ONLINE_COST - 1);
+                self.work = Some(self.tell_status());
+            }
             Notice::Ping if self.connection().wants_extras() => {
                 let now = self.context.wire.wall_clock(self.context.clock.now());
                 self.connection().push(frame::text(&pong_frame(&now)));
@@ -275,6 +300,12 @@ impl ChatSession {
 
     /// Does what is to be done. What it waits for is kept, so it may be dropped at any time.
     pub(super) async fn drive(&mut self) -> Result<(), Close> {
+        if self.work.is_none()
+            && self.connection().has_room()
+            && let Some(before) = self.wanted.take()
+        {
+            self.work = Some(self.older(before));
+        }
         if self.reading.is_none()
             && let Some((sent, target)) = self.connection().must_read()
         {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use tokio::time::Instant;
 
-use super::throttle::Throttle;
+use super::throttle::{ONLINE_COST, Throttle};
 use super::{Appetite, Handshake, Refusal, Sessions, Work, run};
 use crate::domain::{HostUuid, Side};
 use crate::hub::{Connection, Identity};
@@ -78,7 +78,10 @@ impl StatusSession {
     pub(super) fn receive(&mut self, text: &str) -> Result<(), Close> {
         self.throttle.take(Instant::now());
         match Inbound::parse(self.connection.side(), text).map_err(Close::BadForm)? {
-            Inbound::Online => self.work = Some(self.answer(true)),
+            Inbound::Online => {
+                self.throttle.take_many(Instant::now(), ONLINE_COST - 1);
+                self.work = Some(self.answer(true));
+            }
             Inbound::Ignored => {}
         }
         Ok(())
@@ -95,7 +98,7 @@ impl StatusSession {
             let answer = async {
                 if greet {
                     let now = context.wire.wall_clock(context.clock.now());
-                    context.statuses.presence().greet(host, guest_frame(&now)).await?;
+                    context.statuses.greet(host, guest_frame(&now)).await?;
                 }
                 context.statuses.watch().answer(host, &connection).await
             };

@@ -1,11 +1,11 @@
-//! How fast a socket is read: a bucket of messages that fills steadily. Nothing is refused and nobody is closed for it; a socket
-//! that writes faster is simply read no faster (DESIGN, limits).
+//! How fast a socket is read: a bucket of messages, or of bytes, that fills steadily. Nothing is refused and no socket is closed
+//! for it; a socket that sends faster is read no faster (DESIGN "Limits").
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Messages a second, and how many at once.
+/// Messages or bytes per second, and how many at once.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rate {
     /// Sustained, a second.
@@ -14,31 +14,48 @@ pub struct Rate {
     pub burst: u32,
 }
 
+/// What an `online` notice of a guest takes out of the bucket of messages: it costs a read of the host's presence.
+pub(super) const ONLINE_COST: u32 = 20;
+
+/// What a request of older messages takes out of the bucket of messages.
+pub(super) const REQUEST_COST: u32 = 4;
+
+impl Rate {
+    /// How long `count` take at the sustained rate.
+    pub(crate) fn span_of(self, count: u32) -> Duration {
+        Duration::from_nanos(u64::from(count) * 1_000_000_000 / u64::from(self.per_second.max(1)))
+    }
+}
+
 /// The bucket, as the instant at which it would be full again: eight bytes a socket.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Throttle {
+pub(crate) struct Throttle {
     rate: Option<Rate>,
     full_at: Instant,
 }
 
 impl Throttle {
-    pub(super) fn new(rate: Option<Rate>, now: Instant) -> Self {
+    pub(crate) fn new(rate: Option<Rate>, now: Instant) -> Self {
         Self { rate, full_at: now }
     }
 
-    /// Takes a message out of the bucket.
-    pub(super) fn take(&mut self, now: Instant) {
+    /// Takes one out of the bucket.
+    pub(crate) fn take(&mut self, now: Instant) {
+        self.take_many(now, 1);
+    }
+
+    /// Takes `count` out of the bucket. More than there are delay the next.
+    pub(crate) fn take_many(&mut self, now: Instant, count: u32) {
         if let Some(rate) = self.rate {
-            self.full_at = self.full_at.max(now) + Duration::from_secs(1) / rate.per_second.max(1);
+            self.full_at = self.full_at.max(now) + rate.span_of(count);
         }
     }
 
-    /// When the next message may be taken, if not now.
-    pub(super) fn next(&self, now: Instant) -> Option<Instant> {
+    /// When the next may be taken, if not now.
+    pub(crate) fn next(&self, now: Instant) -> Option<Instant> {
         let rate = self.rate?;
-        let each = Duration::from_secs(1) / rate.per_second.max(1);
-        // With room for one more message the bucket is full again within what all but one of them take.
-        let next = self.full_at.checked_sub(each * rate.burst.saturating_sub(1))?;
+        // With room for one more the bucket is full again within what all but one of them take.
+        let next = self.full_at.checked_sub(rate.span_of(rate.burst.saturating_sub(1)))?;
         (next > now).then_some(next)
     }
 }
@@ -58,6 +75,16 @@ mod tests {
         let next = throttle.next(start).expect("the bucket is empty");
         assert_eq!(next - start, Duration::from_millis(50));
         assert_eq!(throttle.next(next), None);
+    }
+
+    #[test]
+    fn more_than_there_are_delay_the_next() {
+        let start = Instant::now();
+        let mut throttle = Throttle::new(Some(Rate { per_second: 1_000, burst: 4_000 }), start);
+        throttle.take_many(start, 3_000);
+        assert_eq!(throttle.next(start), None);
+        throttle.take_many(start, 3_000);
+        assert_eq!(throttle.next(start), Some(start + Duration::from_millis(2_001)));
     }
 
     #[test]

@@ -19,7 +19,7 @@ use super::RETRY;
 use crate::broker::Unavailable;
 use crate::clock::Clock;
 use crate::domain::{HostUuid, Side, WireOffset};
-use crate::hub::{Connection, Hub};
+use crate::hub::{Connection, Hub, Topic};
 use crate::presence::{Presence, PresenceSink, Status};
 use crate::protocol::status::status_frame;
 use crate::protocol::{Close, frame};
@@ -83,7 +83,7 @@ impl Watch {
         }
         let is_outdated = read.version < known.version;
         if if is_outdated { known.online } else { read.online } {
-            guest.push(frame::text(&self.frame(true)));
+            guest.notify(Topic::HostStatus, frame::text(&self.frame(true)));
         }
         Ok(())
     }
@@ -103,7 +103,7 @@ impl Watch {
     }
 
     fn tell(&self, host: HostUuid, online: bool) {
-        self.hub.status(host, Side::Guest, &self.frame(online));
+        self.hub.status(host, Side::Guest, Topic::HostStatus, &self.frame(online));
     }
 
     /// Compares what guests were told with what is true.
@@ -181,7 +181,7 @@ impl PresenceSink for Watch {
     }
 
     fn greeting(&self, host: HostUuid, frame: &[u8]) {
-        self.hub.status(host, Side::Host, frame);
+        self.hub.status(host, Side::Host, Topic::GuestOnline, frame);
     }
 
     fn missed(&self) {

@@ -20,9 +20,11 @@ use tokio_util::task::TaskTracker;
 use warp::reply::Response;
 
 use super::admission::{Admission, Lane, Overloaded, Place, SLOW};
-use super::pump::{Pump, refuse};
-use crate::http::{ApiError, Health, UpgradeRequest, Upgrades};
-use crate::hub::Hub;
+use super::outbound::refuse;
+use super::pace::{ByteRates, Pace};
+use super::pump::Pump;
+use crate::http::{ApiError, Class, Health, PeerStream, Slot, UpgradeRequest, Upgrades};
+use crate::hub::{AddressSlot, Hub};
 use crate::limits::Limits;
 use crate::protocol::{Close, frame};
 use crate::session::{Handshake, Refusal, Session, Sessions, wants_extras};
@@ -46,6 +48,8 @@ pub struct Upgrader {
     pub limits: Arc<Limits>,
     /// Sockets of one address.
     pub address_sockets: Option<u32>,
+    /// Bytes per second that are read of a socket, and of an address.
+    pub byte_rates: ByteRates,
     /// The largest message a client may send, in bytes.
     pub max_message: usize,
     /// Once cancelled, nobody is let in.
@@ -126,11 +130,10 @@ impl Upgrader {
 
     async fn connect(self, on_upgrade: OnUpgrade, door: Door, handshake: Handshake, address: IpAddr) {
         let Some(stream) = open(on_upgrade).await else { return };
-        // The way in needs far more room than an open socket: it is gone once somebody is in.
-        let slot = self.hub.admit_address(throttle::network(address), self.address_sockets);
-        let admitted = match &slot {
-            Some(_) => Box::pin(self.enter(&stream, &door, &handshake, address)).await,
-            None => Err(NotIn::Refused(Close::TooMany.into())),
+        // The join needs far more memory than an open socket: it is freed before the socket is served.
+        let (slot, admitted) = match self.slot(&stream, address) {
+            Ok(slot) => (Some(slot), Box::pin(self.enter(&stream, &door, &handshake, address)).await),
+            Err(close) => (None, Err(NotIn::Refused(close.into()))),
         };
         door.count(match &admitted {
             Ok(_) => "admitted",
@@ -140,11 +143,11 @@ impl Upgrader {
         drop((door, handshake));
         match admitted {
             Ok(session) => {
-                let max_message = self.max_message;
+                let (max_message, pace) = (self.max_message, Pace::new(self.byte_rates, slot.as_ref()));
                 drop(self);
                 let open = metrics::gauge!(crate::metric::CONNECTIONS, "kind" => kind(&session));
                 open.increment(1.0);
-                Pump::new(stream, session, max_message).run().await;
+                Pump::new(stream, session, max_message, pace).run().await;
                 open.decrement(1.0);
             }
             Err(NotIn::Refused(Refusal { frame, close })) => {
@@ -159,6 +162,19 @@ impl Upgrader {
             Err(NotIn::Gone) => {}
         }
         drop(slot);
+    }
+
+    /// Counts a socket of an address, unless its connection or the address is over a bound.
+    fn slot(&self, stream: &Stream, address: IpAddr) -> Result<AddressSlot, Close> {
+        match stream.slot.class() {
+            Class::Served => {}
+            Class::OverAddress => return Err(Close::TooMany),
+            Class::OverNode => {
+                let retry = Duration::from_millis(1_000 + self.sessions.chance.below(4_000));
+                return Err(Close::TryLater { retry });
+            }
+        }
+        self.hub.admit_address(throttle::network(address), self.address_sockets).ok_or(Close::TooMany)
     }
 
     /// Waits for a place among the joins, then joins. Nothing calls a store before that.
@@ -294,8 +310,11 @@ async fn open(on_upgrade: OnUpgrade) -> Option<Stream> {
             return None;
         }
     };
-    match upgraded.downcast::<TokioIo<TcpStream>>() {
-        Ok(parts) => Some(Stream { tcp: parts.io.into_inner(), early: parts.read_buf.to_vec() }),
+    match upgraded.downcast::<TokioIo<PeerStream>>() {
+        Ok(parts) => {
+            let (tcp, slot) = parts.io.into_inner().into_parts();
+            Some(Stream { tcp, early: parts.read_buf.to_vec(), slot })
+        }
         Err(_) => {
             tracing::error!("an upgraded connection is not the stream that was accepted");
             None
@@ -303,10 +322,12 @@ async fn open(on_upgrade: OnUpgrade) -> Option<Stream> {
     }
 }
 
-/// A stream, and what a hasty client sent with its handshake.
+/// Upgraded TCP stream plus any bytes received after the handshake.
 pub(super) struct Stream {
     pub(super) tcp: TcpStream,
     pub(super) early: Vec<u8>,
+    /// Counts the connection as long as it is open.
+    pub(super) slot: Arc<Slot>,
 }
 
 #[cfg(test)]

@@ -134,6 +134,10 @@ impl Stage {
         flag("data-dir", &data.path().display().to_string());
         // All of these people have one address, and some come back every second.
         flag("limit-handshakes-per-minute", "off");
+        // All clients of a stage share one address and one host.
+        flag("limit-socket-bytes-per-second", "off");
+        flag("limit-address-bytes-per-second", "off");
+        flag("limit-host-mib-per-day", "off");
         let (mut redis, mut redis_wire, mut sql_wire, mut database) = (None, None, None, None);
         let url = match plan.redis {
             None => format!("sqlite://{}/pintalk.sqlite", data.path().display()),

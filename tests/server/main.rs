@@ -9,6 +9,7 @@ mod chat;
 mod docs;
 mod duties;
 mod ends;
+mod floods;
 mod images;
 mod keys;
 mod legacy;

@@ -10,7 +10,8 @@ use crate::protocol::close::Close;
 
 const ABOUT: &str = "Plain WebSockets, text frames of JSON. A guest is admitted by the `Origin` of his page, a host by an access \
     token in the query. A connection that is refused is accepted and then closed, so that a browser can read the code. A client \
-    that lost its socket connects again with `?after=` and the highest `seq` it saw, and misses nothing.";
+    that lost its socket connects again with `?after=` and the highest `seq` it saw, and misses nothing. Notices describe a state: \
+    while one waits for a slow client, the next of its kind replaces it.";
 
 const DATETIME: &str = r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,6})?$";
 const NAME: &str = "^[A-Za-z0-9_-]{22}$";
@@ -62,7 +63,8 @@ fn status() -> Value {
     channel(
         "/ws/status/{hostUuid}/",
         "Whether a host is online: he is while one of these sockets of his is open. Also at \
-         `/ws/chat/{hostUuid}/status/`. A host is told here of guests' messages in any of his rooms.",
+         `/ws/chat/{hostUuid}/status/`. A host receives a notice here of guests' messages in any of the host's rooms, \
+         and at most once per second and node that a guest is present.",
         json!({"hostUuid": {"description": "The `uuid` of the host: 22 characters."}}),
         json!({"token": {"type": "string", "description": "The host's access token. A guest has none."}}),
         &RECEIVED_OF_STATUS.iter().chain(&SENT_OF_STATUS).map(|(_, message, _)| *message).collect::<Vec<_>>(),

@@ -5,20 +5,42 @@ use tokio::time::timeout;
 
 use super::*;
 
+/// A response that no kernel buffers take whole.
+const LARGE: usize = 8 * 1024 * 1024;
+
+const GET: &str = "GET / HTTP/1.1\r\nhost: x\r\n\r\n";
+
 struct Running {
     address: SocketAddr,
     shutdown: CancellationToken,
     tracker: TaskTracker,
 }
 
+/// Bounds that hold for no test by themselves.
+fn serving(keep_alive: Duration) -> Serving {
+    let slots = Slots::new(65_536, None, Arc::new(|_| false));
+    Serving { slots, keep_alive, draining: CancellationToken::new() }
+}
+
 async fn serve_hello(head_timeout: Duration) -> Running {
+    serve_with(head_timeout, serving(Duration::from_secs(80))).await
+}
+
+async fn serve_with(head_timeout: Duration, serving: Serving) -> Running {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (shutdown, tracker) = (CancellationToken::new(), TaskTracker::new());
-    let hello = warp::any()
-        .and(warp::ext::get::<Peer>())
-        .map(|Peer(peer)| reply::text(StatusCode::OK, "text/plain", format!("hello {}", SocketAddr::ip(&peer)).into()));
-    tracker.spawn(run(listener, hello, head_timeout, shutdown.clone(), tracker.clone()));
+    let hello = warp::any().and(warp::path::full()).and(warp::ext::get::<Peer>()).and(warp::body::bytes()).then(
+        async |path: warp::path::FullPath, Peer(peer), _: bytes::Bytes| {
+            match path.as_str() {
+                "/large" => return reply::text(StatusCode::OK, "text/plain", vec![b'a'; LARGE].into()),
+                "/slow" => tokio::time::sleep(Duration::from_millis(500)).await,
+                _ => {}
+            }
+            reply::text(StatusCode::OK, "text/plain", format!("hello {}", SocketAddr::ip(&peer)).into())
+        },
+    );
+    tracker.spawn(run(listener, hello, serving, head_timeout, shutdown.clone(), tracker.clone()));
     Running { address, shutdown, tracker }
 }
 
@@ -133,4 +155,169 @@ async fn nothing_is_read_behind_a_chunked_request() {
     let plain = "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n";
     let (answer, is_closed) = once(&running, &plain.repeat(2)).await;
     assert_eq!((answer.matches("HTTP/1.1 200").count(), is_closed), (2, false));
+}
+
+/// Reads until the peer closes; a reset is an error.
+async fn rest(stream: &mut TcpStream) -> std::io::Result<Vec<u8>> {
+    let mut rest = Vec::new();
+    timeout(Duration::from_secs(30), stream.read_to_end(&mut rest)).await.expect("an end in time").map(|_| rest)
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_kept_longer_than_a_head_may_take() {
+    let running = serve_with(Duration::from_millis(200), serving(Duration::from_millis(1_500))).await;
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
+    assert!(ask(&mut stream, GET).await.starts_with("HTTP/1.1 200"));
+    tokio::time::sleep(Duration::from_millis(1_000)).await;
+    assert!(ask(&mut stream, GET).await.starts_with("HTTP/1.1 200"));
+    // The head's deadline begins with its first byte.
+    let began = std::time::Instant::now();
+    stream.write_all(b"GET / HT").await.unwrap();
+    assert!(rest(&mut stream).await.is_ok_and(|rest| rest.is_empty()));
+    assert!(began.elapsed() < Duration::from_millis(1_000), "{:?}", began.elapsed());
+    let mut idle = TcpStream::connect(running.address).await.unwrap();
+    ask(&mut idle, GET).await;
+    let began = std::time::Instant::now();
+    assert!(rest(&mut idle).await.is_ok_and(|rest| rest.is_empty()), "closed, not reset");
+    assert!(began.elapsed() >= Duration::from_millis(1_300), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn requests_under_way_survive_a_shutdown_and_close_their_connections() {
+    let serving = serving(Duration::from_secs(80));
+    let (draining, running) = (serving.draining.clone(), serve_with(HEAD_TIMEOUT, serving).await);
+    let mut kept = TcpStream::connect(running.address).await.unwrap();
+    assert!(!ask(&mut kept, GET).await.contains("connection: close"));
+    draining.cancel();
+    let last = ask(&mut kept, GET).await;
+    assert!(last.contains("connection: close") && rest(&mut kept).await.is_ok(), "{last}");
+    // One call is under way, and one request has come that was not read yet.
+    let mut calling = TcpStream::connect(running.address).await.unwrap();
+    calling.write_all(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    let mut half = TcpStream::connect(running.address).await.unwrap();
+    half.write_all(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\n\r\n").await.unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    running.shutdown.cancel();
+    half.write_all(b"abc").await.unwrap();
+    for stream in [&mut calling, &mut half] {
+        let answer = String::from_utf8(rest(stream).await.unwrap()).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("connection: close"), "{answer}");
+    }
+    running.tracker.close();
+    timeout(Duration::from_secs(5), running.tracker.wait()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_peer_that_sends_more_than_was_read_is_not_reset() {
+    let running = serve_hello(HEAD_TIMEOUT).await;
+    for _ in 0..20 {
+        let mut stream = TcpStream::connect(running.address).await.unwrap();
+        // The second request comes after the one that closes the connection.
+        let last = "GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+        stream.write_all(format!("{last}{GET}{GET}").as_bytes()).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        stream.write_all(GET.as_bytes()).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let answer = rest(&mut stream).await.expect("no reset");
+        assert!(String::from_utf8_lossy(&answer).starts_with("HTTP/1.1 200"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_does_not_read_a_response_is_dropped_and_one_that_reads_slowly_gets_it() {
+    let running = serve_hello(HEAD_TIMEOUT).await;
+    let request = b"GET /large HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    let mut deaf = TcpStream::connect(running.address).await.unwrap();
+    deaf.write_all(request).await.unwrap();
+    let mut slow = TcpStream::connect(running.address).await.unwrap();
+    slow.write_all(request).await.unwrap();
+    let reading = tokio::spawn(async move {
+        let (mut read, mut buffer) = (0, vec![0; 128 * 1024]);
+        loop {
+            match slow.read(&mut buffer).await.expect("no reset") {
+                0 => return read,
+                more => read += more,
+            }
+            tokio::time::sleep(Duration::from_millis(250)).await;
+        }
+    });
+    let began = std::time::Instant::now();
+    let read = reading.await.unwrap();
+    assert!(read > LARGE && began.elapsed() > Duration::from_secs(10), "{read} in {:?}", began.elapsed());
+    tokio::time::sleep((stream::PROGRESS_WINDOW + Duration::from_secs(3)).saturating_sub(began.elapsed())).await;
+    running.shutdown.cancel();
+    running.tracker.close();
+    timeout(Duration::from_secs(2), running.tracker.wait()).await.expect("no connection is left");
+    let cut = rest(&mut deaf).await.map_or(0, |rest| rest.len());
+    assert!(cut < LARGE, "{cut}");
+}
+
+#[tokio::test]
+async fn connections_above_an_address_s_bound_are_refused_but_health_checks_are_not() {
+    let slots = Slots::new(65_536, Some(20), Arc::new(|_| false));
+    let serving = Serving { slots, ..serving(Duration::from_secs(80)) };
+    let running = serve_with(HEAD_TIMEOUT, serving).await;
+    let mut open = Vec::new();
+    for _ in 0..30 {
+        // Idle ones make room for those that follow.
+        let mut stream = TcpStream::connect(running.address).await.unwrap();
+        assert!(ask(&mut stream, GET).await.starts_with("HTTP/1.1 200"));
+        open.push(stream);
+    }
+    open.drain(..10);
+    for stream in &mut open {
+        // Now they have a response that they do not read.
+        stream.write_all(b"GET /large HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        stream.readable().await.unwrap();
+    }
+    for (path, status) in [("/", "429"), ("/api/x", "429"), ("/health/live", "200"), ("/metrics", "200")] {
+        let mut stream = TcpStream::connect(running.address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n");
+        let answer = ask(&mut stream, &request).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{path}: {answer}");
+        assert!(answer.contains("connection: close"), "{answer}");
+        rest(&mut stream).await.unwrap();
+    }
+    // Those that send nothing are closed soon, and do not add up.
+    let mut silent: Vec<TcpStream> = Vec::new();
+    for _ in 0..100 {
+        silent.push(TcpStream::connect(running.address).await.unwrap());
+    }
+    let began = std::time::Instant::now();
+    for stream in &mut silent {
+        // A connection that had no slot may have been reset.
+        assert!(rest(stream).await.map_or(true, |rest| rest.is_empty()));
+    }
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    open.pop();
+    let mut again = TcpStream::connect(running.address).await.unwrap();
+    let admitted = async {
+        while !ask(&mut again, GET).await.starts_with("HTTP/1.1 200") {
+            again = TcpStream::connect(running.address).await.unwrap();
+        }
+    };
+    timeout(Duration::from_secs(5), admitted).await.expect("a closed connection makes room");
+}
+
+#[tokio::test]
+async fn idle_connections_give_way_to_new_ones_when_descriptors_are_short() {
+    // 150 descriptors: 22 connections, and the reserved ones.
+    let slots = Slots::new(150, None, Arc::new(|_| true));
+    let serving = Serving { slots, ..serving(Duration::from_secs(80)) };
+    let running = serve_with(HEAD_TIMEOUT, serving).await;
+    let mut idle = Vec::new();
+    for _ in 0..100 {
+        let mut stream = TcpStream::connect(running.address).await.unwrap();
+        assert!(ask(&mut stream, GET).await.starts_with("HTTP/1.1 200"));
+        idle.push(stream);
+    }
+    let mut closed = 0;
+    for stream in &mut idle {
+        if let Ok(read) = timeout(Duration::from_millis(20), stream.read(&mut [0; 8])).await {
+            assert_eq!(read.unwrap(), 0, "closed, not reset");
+            closed += 1;
+        }
+    }
+    assert!((78..100).contains(&closed), "{closed}");
+    assert!(ask(idle.last_mut().unwrap(), GET).await.starts_with("HTTP/1.1 200"), "the newest is kept");
 }

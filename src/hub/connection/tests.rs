@@ -10,8 +10,10 @@ fn frame(seq: Seq) -> Bytes {
     seq.to_string().into()
 }
 
+/// Takes and writes everything that waits.
 fn taken(connection: &Connection) -> (Vec<String>, Option<Close>) {
     let mut frames = VecDeque::new();
+    connection.take(&mut frames, usize::MAX);
     let end = connection.take(&mut frames, usize::MAX);
     (frames.iter().map(|frame| String::from_utf8_lossy(frame).into_owned()).collect(), end)
 }
@@ -86,6 +88,57 @@ fn a_client_that_does_not_read_is_asked_to_come_back() {
         guest.deliver(seq - 1, seq, &frame(seq));
     }
     assert_eq!(taken(&guest), (vec![], Some(Close::TryLater { retry: Duration::from_millis(1_000) })));
+}
+
+#[test]
+fn frames_that_are_being_written_count_until_the_next_take() {
+    let guest = guest();
+    guest.start_after(0);
+    guest.caught(Bytes::from(vec![b'a'; OUTBOX_BYTES]), 1, 1);
+    let mut writing = VecDeque::new();
+    assert_eq!(guest.take(&mut writing, 1), None);
+    assert_eq!(guest.waiting_bytes(), OUTBOX_BYTES);
+    assert!(guest.must_read().is_none() && !guest.has_room());
+    guest.take(&mut writing, 1);
+    assert_eq!(guest.waiting_bytes(), 0);
+    assert!(guest.must_read().is_some() && guest.has_room());
+}
+
+fn room(number: u64) -> Topic {
+    let mut bytes = [0; 16];
+    bytes[..8].copy_from_slice(&number.to_be_bytes());
+    Topic::Arrival(crate::domain::RoomName::from_random(bytes))
+}
+
+#[test]
+fn a_flood_of_notices_keeps_the_newest_and_closes_nothing() {
+    let host = guest();
+    for seq in 0..10_000 {
+        host.notify(room(seq % 3), frame(seq));
+        host.notify(Topic::GuestOnline, frame(100_000 + seq));
+    }
+    assert_eq!(taken(&host), (vec!["9997".into(), "9998".into(), "9999".into(), "109999".into()], None));
+    for seq in 0..10_000 {
+        host.notify(room(seq), Bytes::from(vec![b'a'; 1_000]));
+        assert!(host.waiting_bytes() <= OUTBOX_BYTES);
+    }
+    host.notify(room(1), frame(7));
+    let (frames, end) = taken(&host);
+    assert_eq!((frames.last().map(String::as_str), end), (Some("7"), None));
+    assert!(frames.len() <= OUTBOX_FRAMES);
+}
+
+#[test]
+fn messages_take_the_place_of_waiting_notices() {
+    let host = guest();
+    (0..OUTBOX_FRAMES as u64).for_each(|number| host.notify(room(number), frame(number)));
+    for seq in 1..=OUTBOX_FRAMES as u64 {
+        assert_eq!(host.deliver(seq - 1, seq, &frame(seq)), Delivery::Queued);
+    }
+    host.notify(Topic::GuestOnline, frame(1));
+    let (frames, end) = taken(&host);
+    assert_eq!((frames.len(), end), (OUTBOX_FRAMES, None));
+    assert!(frames.iter().zip(1..).all(|(frame, seq)| *frame == seq.to_string()), "{frames:?}");
 }
 
 #[test]

@@ -298,7 +298,8 @@ impl Client {
         self.socket.close(None).await.expect("a goodbye");
     }
 
-    async fn next(&mut self) -> Message {
+    /// The next message but pings and pongs.
+    pub async fn next(&mut self) -> Message {
         if let Some(early) = self.early.pop_front() {
             return early;
         }

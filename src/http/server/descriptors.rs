@@ -1,0 +1,40 @@
+//! The process's limit of file descriptors.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// Raised no further than this: nothing here needs more, and some systems allow a thousand times as many.
+const MOST: u64 = 1_048_576;
+
+/// Raises the soft limit to the hard one, and returns the limit that holds.
+pub fn raise_descriptor_limit() -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    let (soft, hard) = (limit.current.unwrap_or(MOST), limit.maximum.unwrap_or(MOST).min(MOST));
+    if soft >= hard {
+        return soft;
+    }
+    match setrlimit(Resource::Nofile, Rlimit { current: Some(hard), maximum: limit.maximum }) {
+        Ok(()) => {
+            tracing::debug!(from = soft, to = hard, "raised limit of file descriptors");
+            hard
+        }
+        Err(error) => {
+            tracing::warn!(%error, limit = soft, "failed to raise limit of file descriptors");
+            soft
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_soft_limit_is_raised_to_the_hard_one() {
+        let limit = getrlimit(Resource::Nofile);
+        let lowered = Rlimit { current: Some(256), maximum: limit.maximum };
+        setrlimit(Resource::Nofile, lowered).unwrap();
+        let raised = raise_descriptor_limit();
+        assert_eq!(raised, limit.maximum.unwrap_or(MOST).min(MOST));
+        assert_eq!(getrlimit(Resource::Nofile).current, Some(raised));
+    }
+}

@@ -1,0 +1,352 @@
+//! Bounds the TCP connections of a node: those of one address, and all of them by the process's file descriptors.
+//!
+//! Above a bound, the connection that has been idle longest (of the address, or of the node) is closed for a new one. Where
+//! none is idle, the new one gets one of few reserved slots: there a health check or `/metrics` is answered as usual, and
+//! everything else is refused. Also among the reserved slots the longest idle gives way, so neither idle connections nor
+//! refused ones keep a health check out.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use dashmap::{DashMap, Entry};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::http::IsTrustedProxy;
+use crate::metric;
+use crate::throttle;
+
+/// Connections in reserved slots.
+const RESERVED: usize = 64;
+
+/// Connections above a bound that may be open until those have ended that were closed for them.
+const OVERLAP: usize = 32;
+
+/// Descriptors that are left to stores, files and reserved slots: a quarter, within these bounds.
+const MIN_LEFT: u64 = 128;
+const MAX_LEFT: u64 = 1_024;
+
+/// How long a new connection waits for a reserved slot.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// How many idle connections are searched for one of a certain address.
+const SEARCHED: usize = 1_024;
+
+/// Connections of `metrics-listen`.
+const METRICS: usize = 32;
+
+/// The bounds. See the module.
+pub struct Slots {
+    served: Lane,
+    reserved: Lane,
+    /// Served connections.
+    addresses: DashMap<IpAddr, u32>,
+    per_address: Option<u32>,
+    is_exempt: IsTrustedProxy,
+}
+
+impl std::fmt::Debug for Slots {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Slots")
+            .field("served", &self.served)
+            .field("per_address", &self.per_address)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a connection may be used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Class {
+    /// Everything.
+    Served,
+    /// Health checks and metrics: its address has as many connections as it may.
+    OverAddress,
+    /// Health checks and metrics: the node has as many connections as it may.
+    OverNode,
+}
+
+impl Slots {
+    /// Bounds for a process with `descriptors` file descriptors. Addresses that are exempt are not counted by themselves.
+    pub fn new(descriptors: u64, per_address: Option<u32>, is_exempt: IsTrustedProxy) -> Arc<Self> {
+        let left = (descriptors / 4).clamp(MIN_LEFT, MAX_LEFT);
+        let served = usize::try_from(descriptors.saturating_sub(left)).unwrap_or(usize::MAX).max(1);
+        Self::with_bounds(served, RESERVED, per_address, is_exempt)
+    }
+
+    /// Bounds for the listener that serves metrics only.
+    pub fn for_metrics() -> Arc<Self> {
+        Self::with_bounds(METRICS, 0, None, Arc::new(|_| true))
+    }
+
+    fn with_bounds(served: usize, reserved: usize, per_address: Option<u32>, is_exempt: IsTrustedProxy) -> Arc<Self> {
+        let (served, reserved) = (Lane::new(served), Lane::new(reserved));
+        Arc::new(Self { served, reserved, addresses: DashMap::new(), per_address, is_exempt })
+    }
+
+    /// Takes a slot for a new connection. Waits a moment for one: those that give way end at once, and what comes meanwhile
+    /// waits in the listener's queue, a health check among it. `None`: the connection is to be dropped.
+    pub(super) async fn admit(self: &Arc<Self>, peer: IpAddr) -> Option<Arc<Slot>> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let freed = self.reserved.freed.notified();
+            if let Some(slot) = self.find(peer) {
+                match slot.class {
+                    Class::Served => {}
+                    Class::OverAddress => count_refused("address"),
+                    Class::OverNode => count_refused("node"),
+                }
+                return Some(slot);
+            }
+            if tokio::time::timeout_at(deadline, freed).await.is_err() {
+                count_refused("node");
+                return None;
+            }
+        }
+    }
+
+    fn find(self: &Arc<Self>, peer: IpAddr) -> Option<Arc<Slot>> {
+        let address = (!(self.is_exempt)(peer.to_canonical())).then(|| throttle::network(peer));
+        let of_address = address.and_then(|address| self.addresses.get(&address).map(|count| *count)).unwrap_or(0);
+        let is_over = self.per_address.is_some_and(|limit| {
+            of_address >= limit && !(of_address < limit.saturating_add(OVERLAP as u32) && self.served.shed(address))
+        });
+        let class = if is_over {
+            Class::OverAddress
+        } else if self.served.has_room() {
+            Class::Served
+        } else {
+            Class::OverNode
+        };
+        if class != Class::Served && !self.reserved.has_room() {
+            return None;
+        }
+        self.lane(class).open.fetch_add(1, Relaxed);
+        let address = address.filter(|_| class == Class::Served);
+        if let Some(address) = address {
+            *self.addresses.entry(address).or_default() += 1;
+        }
+        metrics::gauge!(metric::TCP_CONNECTIONS).increment(1.0);
+        let slot = Slot { slots: self.clone(), class, address, ticket: AtomicU64::new(NO_TICKET), shed: Notify::new() };
+        let slot = Arc::new(slot);
+        slot.wait();
+        Some(slot)
+    }
+
+    /// Closes up to `count` idle connections, those first that have been idle longest.
+    pub(super) fn shed(&self, count: usize) {
+        for _ in 0..count {
+            if !self.served.shed(None) {
+                return;
+            }
+        }
+    }
+
+    fn lane(&self, class: Class) -> &Lane {
+        if class == Class::Served { &self.served } else { &self.reserved }
+    }
+}
+
+fn count_refused(reason: &'static str) {
+    metrics::counter!(metric::TCP_REFUSED, "reason" => reason).increment(1);
+}
+
+/// A connection that waits for a request, and the address that it is counted for.
+type Waiting = (Option<IpAddr>, Weak<Slot>);
+
+/// A bound, the connections under it, and which of them wait for a request.
+struct Lane {
+    limit: usize,
+    open: AtomicUsize,
+    next_ticket: AtomicU64,
+    waiting: Mutex<BTreeMap<u64, Waiting>>,
+    freed: Notify,
+}
+
+impl std::fmt::Debug for Lane {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Lane").field("limit", &self.limit).field("open", &self.open).finish_non_exhaustive()
+    }
+}
+
+impl Lane {
+    fn new(limit: usize) -> Self {
+        Self {
+            limit,
+            open: AtomicUsize::new(0),
+            next_ticket: AtomicU64::new(1),
+            waiting: Mutex::default(),
+            freed: Notify::new(),
+        }
+    }
+
+    /// Whether there is room for one more connection, if necessary in the place of an idle one.
+    fn has_room(&self) -> bool {
+        let open = self.open.load(Relaxed);
+        open < self.limit || (open < self.limit + OVERLAP.min(self.limit) && self.shed(None))
+    }
+
+    /// Closes the connection, if given of this address, that has waited longest for a request; returns whether there was one.
+    fn shed(&self, address: Option<IpAddr>) -> bool {
+        let longest = {
+            let mut waiting = self.waiting.lock();
+            let mut searched = waiting.iter().take(SEARCHED);
+            let ticket = searched.find(|(_, (of, _))| address.is_none() || *of == address).map(|(ticket, _)| *ticket);
+            ticket.and_then(|ticket| waiting.remove(&ticket))
+        };
+        longest.and_then(|(_, slot)| slot.upgrade()).is_some_and(|slot| {
+            slot.shed.notify_one();
+            count_refused("shed");
+            true
+        })
+    }
+}
+
+/// The ticket of a connection that does not wait for a request.
+const NO_TICKET: u64 = 0;
+
+/// Counts a connection while this lives.
+pub(crate) struct Slot {
+    slots: Arc<Slots>,
+    class: Class,
+    /// Counted for it.
+    address: Option<IpAddr>,
+    /// Its place among those that wait for a request.
+    ticket: AtomicU64,
+    shed: Notify,
+}
+
+impl std::fmt::Debug for Slot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Slot").field("class", &self.class).finish_non_exhaustive()
+    }
+}
+
+impl Slot {
+    pub(crate) fn class(&self) -> Class {
+        self.class
+    }
+
+    /// The connection waits for a request from now on: it may be closed for another.
+    pub(super) fn wait(self: &Arc<Self>) {
+        let lane = self.slots.lane(self.class);
+        let ticket = lane.next_ticket.fetch_add(1, Relaxed);
+        let mut waiting = lane.waiting.lock();
+        waiting.remove(&self.ticket.swap(ticket, Relaxed));
+        waiting.insert(ticket, (self.address, Arc::downgrade(self)));
+    }
+
+    /// The connection has a request, or is a socket: it stays.
+    pub(crate) fn work(&self) {
+        let ticket = self.ticket.swap(NO_TICKET, Relaxed);
+        if ticket != NO_TICKET {
+            self.slots.lane(self.class).waiting.lock().remove(&ticket);
+        }
+    }
+
+    /// Waits until the connection is to be closed for another.
+    pub(super) async fn shed(&self) {
+        self.shed.notified().await;
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.work();
+        let lane = self.slots.lane(self.class);
+        lane.open.fetch_sub(1, Relaxed);
+        lane.freed.notify_one();
+        metrics::gauge!(metric::TCP_CONNECTIONS).decrement(1.0);
+        if let Some(address) = self.address
+            && let Entry::Occupied(mut entry) = self.slots.addresses.entry(address)
+        {
+            *entry.get_mut() = entry.get().saturating_sub(1);
+            if *entry.get() == 0 {
+                entry.remove();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    fn address(number: u32) -> IpAddr {
+        IpAddr::V4(Ipv4Addr::from_bits(number))
+    }
+
+    fn slots(served: usize, reserved: usize, per_address: Option<u32>) -> Arc<Slots> {
+        Slots::with_bounds(served, reserved, per_address, Arc::new(|peer| peer == address(1)))
+    }
+
+    fn is_shed(slot: &Slot) -> bool {
+        slot.shed().now_or_never().is_some()
+    }
+
+    #[test]
+    fn connections_are_counted_per_address_and_proxies_are_exempt() {
+        let slots = slots(100, 8, Some(3));
+        let of = |number, count| {
+            let admit = |_| slots.find(address(number)).inspect(|slot| slot.work());
+            (0..count).map(admit).collect::<Vec<_>>()
+        };
+        let classes = |held: &[Option<Arc<Slot>>]| held.iter().flatten().map(|slot| slot.class()).collect::<Vec<_>>();
+        let held = of(2, 11);
+        assert_eq!(classes(&held), [vec![Class::Served; 3], vec![Class::OverAddress; 8]].concat());
+        assert_eq!(classes(&of(3, 1)), [Class::Served]);
+        assert_eq!(classes(&of(1, 20)), [Class::Served; 20]);
+        drop(held);
+        assert_eq!(classes(&of(2, 1)), [Class::Served]);
+        assert!(slots.addresses.is_empty() && slots.served.waiting.lock().is_empty());
+        assert_eq!((slots.served.open.load(Relaxed), slots.reserved.open.load(Relaxed)), (0, 0));
+    }
+
+    #[test]
+    fn an_address_at_its_bound_gets_a_connection_for_one_of_its_idle_ones() {
+        let slots = slots(100, 8, Some(2));
+        let other = slots.find(address(3)).unwrap();
+        let [first, second] = [2, 2].map(|number| slots.find(address(number)).unwrap());
+        let third = slots.find(address(2)).unwrap();
+        assert_eq!(third.class(), Class::Served);
+        assert_eq!([&other, &first, &second].map(|slot| is_shed(slot)), [false, true, false]);
+        [&second, &third].into_iter().for_each(|slot| slot.work());
+        assert_eq!(slots.find(address(2)).unwrap().class(), Class::OverAddress);
+    }
+
+    #[test]
+    fn the_longest_idle_connection_gives_way_and_busy_ones_stay() {
+        let slots = slots(3, 2, None);
+        let [first, second, third] = [2, 3, 4].map(|number| slots.find(address(number)).unwrap());
+        first.work();
+        second.work();
+        second.wait();
+        let fourth = slots.find(address(5)).unwrap();
+        assert_eq!(fourth.class(), Class::Served);
+        assert_eq!([&first, &second, &third].map(|slot| is_shed(slot)), [false, false, true]);
+        drop(third);
+        [&second, &fourth].into_iter().for_each(|slot| slot.work());
+        let reserved = [6, 7].map(|number| slots.find(address(number)).unwrap());
+        assert_eq!([reserved[0].class(), reserved[1].class()], [Class::OverNode; 2]);
+        // One more reserved one: of those, too, the longest idle gives way.
+        let newest = slots.find(address(8)).unwrap();
+        assert_eq!(newest.class(), Class::OverNode);
+        assert!(is_shed(&reserved[0]) && !is_shed(&reserved[1]) && !is_shed(&first));
+        let busy = [&reserved[1], &newest];
+        busy.into_iter().for_each(|slot| slot.work());
+        assert!(slots.find(address(9)).is_none());
+    }
+
+    #[test]
+    fn a_quarter_of_the_descriptors_is_left_to_the_rest_of_the_process() {
+        let limit = |descriptors| Slots::new(descriptors, None, Arc::new(|_| false)).served.limit;
+        assert_eq!([limit(1_024), limit(65_536), limit(100)], [768, 64_512, 1]);
+    }
+}

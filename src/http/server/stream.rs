@@ -1,0 +1,330 @@
+//! The stream of one connection, with a deadline for each phase and direction.
+//!
+//! A kept connection waits for its next request as long as `keep-alive` allows; a request's head has its own deadline from its
+//! first byte on; a peer takes a response at a minimum rate. Bodies have the deadlines of the calls that read them.
+
+use std::io::{self, ErrorKind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep};
+
+use super::slots::Slot;
+use crate::metric;
+
+/// While a response waits, the peer takes at least this much of it in each window.
+const MIN_PROGRESS: usize = 16 * 1024;
+pub(super) const PROGRESS_WINDOW: Duration = Duration::from_secs(20);
+
+/// How long a closed connection is read further: bytes that were under way would make the kernel reset it, and the peer lose the
+/// response.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// How much of that is read.
+const LINGER_BYTES: usize = 256 * 1024;
+
+/// Deadlines of a connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Timeouts {
+    /// From a request's first byte to the end of its head.
+    pub(super) head: Duration,
+    /// From a response to the next request.
+    pub(super) keep_alive: Duration,
+}
+
+/// What a connection does, shared by its stream, its service and the responses under way.
+#[derive(Debug)]
+pub(super) struct Activity {
+    state: Mutex<State>,
+    slot: Arc<Slot>,
+}
+
+#[derive(Debug)]
+struct State {
+    phase: Phase,
+    /// No further request is taken.
+    is_closing: bool,
+    is_shed: bool,
+    /// The task of the connection, to be woken at the end of the call: its deadline as an idle one begins then.
+    reader: Option<Waker>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Phase {
+    /// Waits for a request.
+    Idle(Instant),
+    /// Reads a request's head, which began then.
+    Head(Instant),
+    /// A call has not been answered yet, or its response not handed over.
+    Call,
+}
+
+impl Activity {
+    /// Of a connection whose first bytes have come.
+    pub(super) fn new(slot: Arc<Slot>) -> Arc<Self> {
+        let state = State { phase: Phase::Head(Instant::now()), is_closing: false, is_shed: false, reader: None };
+        Arc::new(Self { state: Mutex::new(state), slot })
+    }
+
+    pub(super) fn slot(&self) -> &Arc<Slot> {
+        &self.slot
+    }
+
+    /// Ends the connection after the request under way.
+    pub(super) fn close(&self) {
+        self.state.lock().is_closing = true;
+    }
+
+    /// Ends the connection at once, unless a call is under way.
+    pub(super) fn shed(&self) {
+        let mut state = self.state.lock();
+        (state.is_closing, state.is_shed) = (true, true);
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        self.state.lock().is_closing
+    }
+
+    /// A call lasts until its response's body is dropped.
+    pub(super) fn begin_call(self: &Arc<Self>) -> OpenCall {
+        self.state.lock().phase = Phase::Call;
+        self.slot.work();
+        OpenCall(self.clone())
+    }
+
+    /// Notes that a response has been written whole. Returns whether the connection waits for a request now.
+    fn became_idle(self: &Arc<Self>) -> bool {
+        let is_idle = {
+            let mut state = self.state.lock();
+            let is_idle = matches!(state.phase, Phase::Idle(_));
+            if is_idle {
+                state.phase = Phase::Idle(Instant::now());
+            }
+            is_idle
+        };
+        if is_idle {
+            self.slot.wait();
+        }
+        is_idle
+    }
+
+    fn received(&self) {
+        let mut state = self.state.lock();
+        if let Phase::Idle(_) = state.phase {
+            state.phase = Phase::Head(Instant::now());
+        }
+    }
+}
+
+/// A call under way.
+#[derive(Debug)]
+pub(super) struct OpenCall(Arc<Activity>);
+
+impl Drop for OpenCall {
+    fn drop(&mut self) {
+        let reader = {
+            let mut state = self.0.state.lock();
+            state.phase = Phase::Idle(Instant::now());
+            state.reader.take()
+        };
+        self.0.slot.wait();
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+    }
+}
+
+/// A response's body, which ends its call.
+pub(super) struct CallBody<B> {
+    pub(super) body: B,
+    pub(super) _call: OpenCall,
+}
+
+impl<B: hyper::body::Body + Unpin> hyper::body::Body for CallBody<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<hyper::body::Frame<B::Data>, B::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> hyper::body::SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A peer's TCP stream. See the module.
+pub(crate) struct PeerStream {
+    tcp: TcpStream,
+    activity: Arc<Activity>,
+    timeouts: Timeouts,
+    timer: Pin<Box<Sleep>>,
+    /// Whether output waits for the peer.
+    is_writing: bool,
+    /// Since when the peer has not taken [`MIN_PROGRESS`] of it, and how much it has.
+    waiting: Option<(Instant, usize)>,
+    linger: Option<(Instant, usize)>,
+}
+
+impl std::fmt::Debug for PeerStream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PeerStream").field("activity", &self.activity).finish_non_exhaustive()
+    }
+}
+
+impl PeerStream {
+    pub(super) fn new(tcp: TcpStream, activity: Arc<Activity>, timeouts: Timeouts) -> Self {
+        let timer = Box::pin(tokio::time::sleep(timeouts.head));
+        Self { tcp, activity, timeouts, timer, is_writing: false, waiting: None, linger: None }
+    }
+
+    /// The bare stream, for a WebSocket, and the slot that counts it. It is not closed for other connections any more.
+    pub(crate) fn into_parts(self) -> (TcpStream, Arc<Slot>) {
+        let slot = self.activity.slot.clone();
+        slot.work();
+        (self.tcp, slot)
+    }
+
+    /// Whether `deadline` has passed; else wakes the task then, or earlier.
+    fn has_passed(&mut self, cx: &mut Context<'_>, deadline: Instant) -> bool {
+        if Instant::now() >= deadline {
+            return true;
+        }
+        if self.timer.deadline() > deadline || self.timer.is_elapsed() {
+            self.timer.as_mut().reset(deadline);
+        }
+        while self.timer.as_mut().poll(cx).is_ready() {
+            if Instant::now() >= deadline {
+                return true;
+            }
+            self.timer.as_mut().reset(deadline);
+        }
+        false
+    }
+
+    /// What a read returns while nothing has come.
+    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let (phase, is_closing, is_shed) = {
+            let mut state = self.activity.state.lock();
+            if let Phase::Call = state.phase {
+                state.reader = Some(cx.waker().clone());
+            }
+            (state.phase, state.is_closing, state.is_shed)
+        };
+        let end = Poll::Ready(Ok(()));
+        match phase {
+            Phase::Call => Poll::Pending,
+            // Its deadline is the writing's, and being idle begins after it.
+            _ if self.is_writing => Poll::Pending,
+            Phase::Idle(_) | Phase::Head(_) if is_shed => end,
+            Phase::Idle(_) if is_closing => end,
+            Phase::Idle(since) if self.has_passed(cx, since + self.timeouts.keep_alive) => end,
+            Phase::Head(since) if self.has_passed(cx, since + self.timeouts.head) => timed_out("head"),
+            Phase::Idle(_) | Phase::Head(_) => Poll::Pending,
+        }
+    }
+
+    fn wrote(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        match written {
+            Poll::Ready(Ok(bytes)) => {
+                self.waiting = self.waiting.map(|(since, taken)| (since, taken + bytes));
+                self.waiting = self.waiting.filter(|(_, taken)| *taken < MIN_PROGRESS);
+            }
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => {
+                self.is_writing = true;
+                self.activity.slot.work();
+                let (since, _) = *self.waiting.get_or_insert_with(|| (Instant::now(), 0));
+                if self.has_passed(cx, since + PROGRESS_WINDOW) {
+                    return timed_out("write");
+                }
+            }
+        }
+        written
+    }
+}
+
+fn timed_out<T>(phase: &'static str) -> Poll<io::Result<T>> {
+    metrics::counter!(metric::TCP_TIMEOUTS, "phase" => phase).increment(1);
+    Poll::Ready(Err(ErrorKind::TimedOut.into()))
+}
+
+impl AsyncRead for PeerStream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        match Pin::new(&mut self.tcp).poll_read(cx, buf) {
+            Poll::Pending => self.poll_silence(cx),
+            ready => {
+                if buf.filled().len() > before {
+                    self.activity.received();
+                }
+                ready
+            }
+        }
+    }
+}
+
+impl AsyncWrite for PeerStream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.tcp).poll_write(cx, buf);
+        self.wrote(cx, written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.tcp).poll_write_vectored(cx, bufs);
+        self.wrote(cx, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.tcp.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // Called when everything is written.
+        self.waiting = None;
+        if std::mem::take(&mut self.is_writing) && self.activity.became_idle() {
+            // The deadline of an idle connection begins with the next read.
+            cx.waker().wake_by_ref();
+        }
+        Pin::new(&mut self.tcp).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.linger.is_none() {
+            ready!(Pin::new(&mut self.tcp).poll_shutdown(cx))?;
+            self.linger = Some((Instant::now() + LINGER, 0));
+        }
+        let mut scratch = [0; 4 * 1024];
+        while let Some((until, read)) = self.linger
+            && read < LINGER_BYTES
+            && !self.activity.state.lock().is_shed
+        {
+            let mut rest = ReadBuf::new(&mut scratch);
+            match Pin::new(&mut self.tcp).poll_read(cx, &mut rest) {
+                Poll::Ready(Ok(())) if !rest.filled().is_empty() => {
+                    self.linger = Some((until, read + rest.filled().len()));
+                }
+                Poll::Ready(_) => break,
+                Poll::Pending if self.has_passed(cx, until) => break,
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}

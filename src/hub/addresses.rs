@@ -1,0 +1,161 @@
+//! The sockets of each address, and the bytes per second that they may send together.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use dashmap::{DashMap, Entry};
+use tokio::time::Instant;
+
+/// Addresses without sockets that are kept for what they have sent; beyond it, those are removed that may send again.
+const KEPT: usize = 10_000;
+
+/// See the module. An address that has sent a burst keeps its entry after its last socket, so that reconnecting brings no new
+/// burst.
+#[derive(Debug)]
+pub(super) struct Addresses {
+    entries: DashMap<IpAddr, Address>,
+    started: Instant,
+}
+
+#[derive(Debug)]
+struct Address {
+    sockets: u32,
+    pace: Arc<SharedPace>,
+}
+
+impl Default for Addresses {
+    fn default() -> Self {
+        Self { entries: DashMap::new(), started: Instant::now() }
+    }
+}
+
+impl Addresses {
+    pub(super) fn admit(self: &Arc<Self>, address: IpAddr, limit: Option<u32>) -> Option<AddressSlot> {
+        if self.entries.len() > KEPT {
+            let now = Instant::now();
+            self.entries.retain(|_, address| address.sockets > 0 || !address.pace.is_idle(now));
+        }
+        let mut entry = self.entries.entry(address).or_insert_with(|| Address {
+            sockets: 0,
+            pace: Arc::new(SharedPace { started: self.started, busy_until: AtomicU64::new(0) }),
+        });
+        if limit.is_some_and(|limit| entry.sockets >= limit) {
+            return None;
+        }
+        entry.sockets += 1;
+        let pace = entry.pace.clone();
+        drop(entry);
+        Some(AddressSlot { addresses: self.clone(), address, pace })
+    }
+
+    fn leave(&self, address: IpAddr) {
+        if let Entry::Occupied(mut entry) = self.entries.entry(address) {
+            let left = entry.get().sockets.saturating_sub(1);
+            entry.get_mut().sockets = left;
+            if left == 0 && entry.get().pace.is_idle(Instant::now()) {
+                entry.remove();
+            }
+        }
+    }
+}
+
+/// Counts a socket of an address while this lives.
+#[derive(Debug)]
+pub struct AddressSlot {
+    addresses: Arc<Addresses>,
+    address: IpAddr,
+    pace: Arc<SharedPace>,
+}
+
+impl AddressSlot {
+    /// The pace of all sockets of this address.
+    pub fn pace(&self) -> &Arc<SharedPace> {
+        &self.pace
+    }
+}
+
+impl Drop for AddressSlot {
+    fn drop(&mut self) {
+        self.addresses.leave(self.address);
+    }
+}
+
+/// A rate that several sockets share: the instant at which everything sent so far is worked off, in ns after the start.
+#[derive(Debug)]
+pub struct SharedPace {
+    started: Instant,
+    busy_until: AtomicU64,
+}
+
+impl SharedPace {
+    /// Counts work that takes `duration` at the allowed rate.
+    pub fn take(&self, now: Instant, duration: Duration) {
+        let (now, duration) = (self.nanos(now), u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));
+        let add = |until: u64| Some(until.max(now).saturating_add(duration));
+        // The closure always returns a value.
+        let _ = self.busy_until.fetch_update(Relaxed, Relaxed, add);
+    }
+
+    /// When the next may be taken, if not now: at most `burst` may be outstanding.
+    pub fn next(&self, now: Instant, burst: Duration) -> Option<Instant> {
+        let until = self.started + Duration::from_nanos(self.busy_until.load(Relaxed));
+        let next = until.checked_sub(burst)?;
+        (next > now).then_some(next)
+    }
+
+    fn is_idle(&self, now: Instant) -> bool {
+        self.busy_until.load(Relaxed) <= self.nanos(now)
+    }
+
+    fn nanos(&self, at: Instant) -> u64 {
+        u64::try_from(at.saturating_duration_since(self.started).as_nanos()).unwrap_or(u64::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn address(number: u32) -> IpAddr {
+        IpAddr::V4(number.into())
+    }
+
+    #[test]
+    fn sockets_are_counted_per_address() {
+        let addresses = Arc::<Addresses>::default();
+        let slot = addresses.admit(address(1), Some(1));
+        assert!(slot.is_some() && addresses.admit(address(1), Some(1)).is_none());
+        assert!(addresses.admit(address(2), Some(1)).is_some());
+        drop(slot);
+        assert!(addresses.entries.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn reconnecting_brings_no_new_burst() {
+        let addresses = Arc::<Addresses>::default();
+        let slot = addresses.admit(address(1), None).unwrap();
+        slot.pace().take(Instant::now(), 3 * SECOND);
+        drop(slot);
+        let again = addresses.admit(address(1), None).unwrap();
+        assert_eq!(again.pace().next(Instant::now(), SECOND), Some(Instant::now() + 2 * SECOND));
+        drop(again);
+        tokio::time::sleep(4 * SECOND).await;
+        drop(addresses.admit(address(1), None));
+        assert!(addresses.entries.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn addresses_that_may_send_again_are_removed_when_many_are_kept() {
+        let addresses = Arc::<Addresses>::default();
+        for number in 0..=KEPT as u32 {
+            addresses.admit(address(number), None).unwrap().pace().take(Instant::now(), SECOND);
+        }
+        tokio::time::sleep(2 * SECOND).await;
+        let _slot = addresses.admit(address(1), None);
+        assert_eq!(addresses.entries.len(), 1);
+    }
+}

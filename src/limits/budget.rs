@@ -1,0 +1,207 @@
+//! Bytes of messages per host and day.
+//!
+//! A node counts a host's messages locally and takes one chunk of the shared budget for each chunk of bytes that it has
+//! accepted, so a message costs an addition, and a call to Redis is made once per chunk. What is over the budget by then: at
+//! most one chunk per node, and what arrives during that call.
+//!
+//! The budget is a bucket that fills steadily: a day's bytes at once, and then as much per day. In any 24 h a host sends at most
+//! twice the limit. While Redis does not answer, each node counts for itself.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use dashmap::DashMap;
+use tokio_util::task::TaskTracker;
+
+use super::Limits;
+use crate::domain::HostId;
+use crate::metric;
+use crate::throttle::Quota;
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// Hosts whose counts are kept; beyond it, those without sockets are removed, each with less than a chunk.
+const KEPT: usize = 50_000;
+
+/// A host's bytes per day, and the part of them that a node takes at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ByteQuota {
+    pub(super) chunks: Quota,
+    chunk: u64,
+}
+
+impl ByteQuota {
+    /// `bytes` per day.
+    pub fn per_day(bytes: u64) -> Self {
+        let chunk = (bytes / 64).clamp(1_024, 1_048_576);
+        let count = u32::try_from(bytes / chunk).unwrap_or(u32::MAX).max(1);
+        Self { chunks: Quota::new(count, DAY), chunk }
+    }
+}
+
+/// The budgets of the hosts with sockets on this node.
+#[derive(Clone, Debug)]
+pub struct Budgets {
+    limits: Arc<Limits>,
+    hosts: Arc<DashMap<HostId, Arc<Budget>>>,
+    tracker: TaskTracker,
+}
+
+impl Budgets {
+    /// Takes chunks from `limits`, by tasks on `tracker`.
+    pub fn new(limits: Arc<Limits>, tracker: TaskTracker) -> Self {
+        Self { limits, hosts: Arc::default(), tracker }
+    }
+
+    /// The budget of a host. `None`: the host's bytes are not limited.
+    pub fn of(&self, host: HostId) -> Option<HostBudget> {
+        let chunk = self.limits.quotas.host_bytes?.chunk;
+        if self.hosts.len() > KEPT {
+            self.hosts.retain(|_, budget| Arc::strong_count(budget) > 1);
+        }
+        let budget = self.hosts.entry(host).or_default().clone();
+        Some(HostBudget { host, chunk, budget, limits: self.limits.clone(), tracker: self.tracker.clone() })
+    }
+}
+
+#[derive(Debug, Default)]
+struct Budget {
+    /// Accepted bytes for which no chunk has been taken.
+    uncounted: AtomicU64,
+    is_taking: AtomicBool,
+    /// Until when messages are refused, in µs since 1970; 0: they are not.
+    refused_until: AtomicI64,
+}
+
+/// The budget of one host, as one of its rooms' sockets uses it.
+#[derive(Clone, Debug)]
+pub struct HostBudget {
+    host: HostId,
+    chunk: u64,
+    budget: Arc<Budget>,
+    limits: Arc<Limits>,
+    tracker: TaskTracker,
+}
+
+impl HostBudget {
+    /// Counts a message of this many bytes.
+    ///
+    /// # Errors
+    /// The time after which a message is accepted again.
+    pub fn take(&self, bytes: usize) -> Result<(), Duration> {
+        let budget = &self.budget;
+        let until = budget.refused_until.load(Relaxed);
+        if until != 0 {
+            let left = until - self.limits.now();
+            // Also when the clock has been put back.
+            if left > 0 && left <= DAY.as_micros() as i64 {
+                metrics::counter!(metric::MESSAGES, "result" => "over_budget").increment(1);
+                return Err(Duration::from_micros(left as u64));
+            }
+            budget.refused_until.store(0, Relaxed);
+        }
+        let uncounted = budget.uncounted.fetch_add(bytes as u64, Relaxed) + bytes as u64;
+        if uncounted >= self.chunk && !budget.is_taking.swap(true, Relaxed) {
+            self.tracker.spawn(self.clone().take_chunks());
+        }
+        Ok(())
+    }
+
+    async fn take_chunks(self) {
+        let Self { host, chunk, budget, limits, .. } = &self;
+        while budget.uncounted.load(Relaxed) >= *chunk {
+            match limits.host_bytes(*host).await {
+                Ok(()) => {
+                    budget.uncounted.fetch_sub(*chunk, Relaxed);
+                }
+                Err(retry_after) => {
+                    let until = limits.now() + i64::try_from(retry_after.as_micros()).unwrap_or(i64::MAX / 2);
+                    budget.refused_until.store(until, Relaxed);
+                    tracing::warn!(
+                        host = host.0,
+                        retry_after_s = retry_after.as_secs(),
+                        "daily byte budget of host exhausted, refusing messages"
+                    );
+                    break;
+                }
+            }
+        }
+        budget.is_taking.store(false, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Quotas;
+    use super::*;
+    use crate::clock::{Clock, ManualClock, SystemClock};
+    use crate::throttle::memory::MemoryThrottle;
+
+    const MIB: u64 = 1_048_576;
+
+    struct Cluster {
+        clock: Arc<ManualClock>,
+        nodes: Vec<Budgets>,
+        tracker: TaskTracker,
+    }
+
+    impl Cluster {
+        fn new(nodes: usize, bytes: u64) -> Self {
+            let clock = Arc::new(ManualClock::new(SystemClock.now()));
+            let quotas = Quotas { host_bytes: Some(ByteQuota::per_day(bytes)), ..Quotas::default() };
+            let shared = Arc::new(MemoryThrottle::new(clock.clone()));
+            let tracker = TaskTracker::new();
+            let node = |_| Budgets::new(Arc::new(Limits::new(quotas, shared.clone(), clock.clone())), tracker.clone());
+            Self { nodes: (0..nodes).map(node).collect(), clock, tracker }
+        }
+
+        /// Sends messages of 8 KiB on all nodes in turn until one is refused; returns the bytes and the hint.
+        async fn send(&self, host: HostId) -> (u64, Duration) {
+            let budgets: Vec<_> = self.nodes.iter().map(|node| node.of(host).unwrap()).collect();
+            let mut sent = 0;
+            for budget in budgets.iter().cycle() {
+                match budget.take(8_192) {
+                    Ok(()) => sent += 8_192,
+                    Err(retry) => return (sent, retry),
+                }
+                // Chunks are taken by tasks.
+                for _ in 0..4 {
+                    tokio::task::yield_now().await;
+                }
+                assert!(sent < 10_000 * MIB, "nothing was refused");
+            }
+            unreachable!("a cycle does not end")
+        }
+    }
+
+    #[tokio::test]
+    async fn a_host_is_refused_after_its_bytes_and_a_chunk_per_node() {
+        let cluster = Cluster::new(3, 500 * MIB);
+        let (sent, retry) = cluster.send(HostId(1)).await;
+        assert!((500 * MIB..=504 * MIB).contains(&sent), "{sent}");
+        // A chunk of 500 is free again after 172.8 s.
+        assert!(retry <= Duration::from_secs(173) && retry >= Duration::from_secs(100), "{retry:?}");
+        assert!(cluster.nodes[0].of(HostId(2)).unwrap().take(8_192).is_ok(), "another host is not affected");
+        cluster.clock.advance(retry + Duration::from_millis(1));
+        let (sent, _) = cluster.send(HostId(1)).await;
+        assert!(sent > 0 && sent <= 5 * MIB, "{sent}");
+        cluster.tracker.close();
+        cluster.tracker.wait().await;
+    }
+
+    #[tokio::test]
+    async fn reconnecting_forgets_nothing_and_no_limit_counts_nothing() {
+        let cluster = Cluster::new(1, MIB);
+        let mut sent = 0;
+        while cluster.nodes[0].of(HostId(1)).unwrap().take(8_192).is_ok() {
+            sent += 8_192;
+            tokio::task::yield_now().await;
+            assert!(sent < 2 * MIB, "nothing was refused");
+        }
+        assert!(sent >= MIB, "{sent}");
+        let limits =
+            Limits::new(Quotas::default(), Arc::new(MemoryThrottle::new(cluster.clock.clone())), cluster.clock.clone());
+        assert!(Budgets::new(Arc::new(limits), cluster.tracker.clone()).of(HostId(1)).is_none());
+    }
+}

@@ -1,0 +1,255 @@
+//! What goes out to one peer: the connection's outbox and control frames, and how fast the peer takes them.
+//!
+//! **Invariant:** beside the outbox, whose bound includes what is being written here, at most one pong, one ping and one close
+//! frame wait, however much the peer sends.
+
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, IoSlice};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use super::upgrade::Stream;
+use crate::http::Slot;
+use crate::hub::Connection;
+use crate::protocol::{Close, frame};
+
+/// What is taken out of the outbox at once: beyond it nothing is gained by a larger write.
+const WRITE_BATCH: usize = 64 * 1024;
+
+/// The most frames of one write.
+const WRITE_SLICES: usize = 64;
+
+/// How long a peer may take no byte.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// While output waits, a peer takes at least this many bytes in each [`PROGRESS_WINDOW`].
+const MIN_PROGRESS: usize = 4 * 1024;
+const PROGRESS_WINDOW: Duration = Duration::from_secs(30);
+
+/// How long a peer may take to answer a close.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Frames on their way out.
+pub(super) struct Outbound {
+    pub(super) tcp: TcpStream,
+    _slot: Arc<Slot>,
+    frames: VecDeque<Bytes>,
+    /// Whether part of the first frame has been written.
+    is_split: bool,
+    /// The answer to the newest ping.
+    pong: Option<Bytes>,
+    is_ping_due: bool,
+    stall: Option<Stall>,
+}
+
+/// How a peer takes output that waits for it.
+#[derive(Clone, Copy)]
+struct Stall {
+    /// When it last took a byte, or when the output began to wait.
+    since: Instant,
+    window_began: Instant,
+    taken: usize,
+}
+
+impl Stall {
+    fn at(now: Instant) -> Self {
+        Self { since: now, window_began: now, taken: 0 }
+    }
+
+    fn took(&mut self, now: Instant, bytes: usize) {
+        self.since = now;
+        self.taken += bytes;
+        if self.taken >= MIN_PROGRESS {
+            (self.window_began, self.taken) = (now, 0);
+        }
+    }
+
+    fn deadline(&self) -> Instant {
+        (self.since + WRITE_TIMEOUT).min(self.window_began + PROGRESS_WINDOW)
+    }
+}
+
+impl Outbound {
+    pub(super) fn new(tcp: TcpStream, slot: Arc<Slot>) -> Self {
+        Self { tcp, _slot: slot, frames: VecDeque::new(), is_split: false, pong: None, is_ping_due: false, stall: None }
+    }
+
+    /// Whether no output waits for the peer.
+    pub(super) fn is_drained(&self) -> bool {
+        self.frames.is_empty() && self.pong.is_none() && !self.is_ping_due
+    }
+
+    /// Answers a ping. A pong that still waits is replaced (RFC 6455, 5.5.3).
+    pub(super) fn pong(&mut self, payload: &[u8]) {
+        self.pong = Some(frame::pong(payload));
+    }
+
+    pub(super) fn ping(&mut self) {
+        self.is_ping_due = true;
+    }
+
+    /// When the peer counts as too slow, unless it takes more until then.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.stall.map(|stall| stall.deadline())
+    }
+
+    /// Gives the peer its time again: this node did not write.
+    pub(super) fn forgive(&mut self, now: Instant) {
+        self.stall = self.stall.map(|_| Stall::at(now));
+    }
+
+    /// Writes what waits, as far as the peer takes it. Returns the end, if nothing comes before it.
+    pub(super) fn send_from(&mut self, connection: &Connection) -> io::Result<Option<Close>> {
+        loop {
+            let end = if self.frames.is_empty() { self.refill(connection) } else { None };
+            if self.frames.is_empty() {
+                // An idle socket holds no buffer.
+                self.frames = VecDeque::new();
+                self.stall = None;
+                return Ok(end);
+            }
+            if !self.write()? {
+                return Ok(None);
+            }
+        }
+    }
+
+    fn refill(&mut self, connection: &Connection) -> Option<Close> {
+        self.frames.extend(self.pong.take());
+        if std::mem::take(&mut self.is_ping_due) {
+            self.frames.push_back(frame::ping(b""));
+        }
+        connection.take(&mut self.frames, WRITE_BATCH)
+    }
+
+    /// Writes the frames. `false`: the peer takes no more now.
+    fn write(&mut self) -> io::Result<bool> {
+        while !self.frames.is_empty() {
+            let mut slices = [IoSlice::new(&[]); WRITE_SLICES];
+            let count = self.frames.len().min(WRITE_SLICES);
+            for (slice, frame) in slices.iter_mut().zip(&self.frames) {
+                *slice = IoSlice::new(frame);
+            }
+            match self.tcp.try_write_vectored(&slices[..count]) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    if let Some(stall) = &mut self.stall {
+                        stall.took(Instant::now(), written);
+                    }
+                    self.written(written);
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.stall.get_or_insert_with(|| Stall::at(Instant::now()));
+                    return Ok(false);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
+
+    fn written(&mut self, mut bytes: usize) {
+        while let Some(frame) = self.frames.front_mut() {
+            if bytes < frame.len() {
+                frame.advance(bytes);
+                self.is_split |= bytes > 0;
+                return;
+            }
+            bytes -= frame.len();
+            self.frames.pop_front();
+            self.is_split = false;
+        }
+    }
+
+    /// Drops the frames of which nothing was written: a peer that is too slow for them shall see its close frame.
+    pub(super) fn drop_unsent(&mut self) {
+        self.frames.truncate(usize::from(self.is_split));
+        self.pong = None;
+    }
+
+    /// Answers a close of the peer. It sends nothing more, so that nothing has to be waited for.
+    pub(super) async fn answer_close(mut self) {
+        if !self.is_drained() {
+            // It has not read what it was sent before.
+            return self.close(Close::Normal).await;
+        }
+        self.frames.push_back(frame::close(Close::Normal.code(), &Close::Normal.reason()));
+        if let Err(error) = self.write() {
+            tracing::trace!(%error, "peer disconnected after its close frame");
+        }
+    }
+
+    /// Sends a close frame and waits a moment for the answer: a peer that still sends would otherwise see a reset, and never
+    /// read the code.
+    pub(super) async fn close(mut self, close: Close) {
+        self.frames.push_back(frame::close(close.code(), &close.reason()));
+        let closing = async {
+            while !self.write()? {
+                self.tcp.writable().await?;
+            }
+            tokio::io::AsyncWriteExt::shutdown(&mut self.tcp).await?;
+            let mut rest = [0; 1_024];
+            loop {
+                self.tcp.readable().await?;
+                match self.tcp.try_read(&mut rest) {
+                    Ok(0) => return Ok::<(), io::Error>(()),
+                    Ok(_) => {}
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        };
+        match tokio::time::timeout(CLOSE_TIMEOUT, closing).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::trace!(%error, "peer disconnected without a close frame"),
+            Err(_) => self.reset(),
+        }
+    }
+
+    /// Resets the connection: else the kernel would keep for minutes what the peer has not read.
+    pub(super) fn reset(&self) {
+        if let Err(error) = self.tcp.set_zero_linger() {
+            tracing::trace!(%error, "failed to reset connection");
+        }
+    }
+}
+
+/// Closes a socket that never had a session.
+pub(super) async fn refuse(stream: Stream, frames: VecDeque<Bytes>, close: Close) {
+    let mut outbound = Outbound::new(stream.tcp, stream.slot);
+    outbound.frames = frames;
+    outbound.close(close).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// After how long a peer that takes `bytes` every `pause` counts as too slow, within ten minutes.
+    fn too_slow_after(bytes: usize, pause: Duration) -> Option<Duration> {
+        let start = Instant::now();
+        let (mut stall, mut now) = (Stall::at(start), start);
+        while now < start + Duration::from_secs(600) {
+            if stall.deadline() <= now + pause {
+                return Some(stall.deadline() - start);
+            }
+            now += pause;
+            stall.took(now, bytes);
+        }
+        None
+    }
+
+    #[test]
+    fn progress_is_a_rate_and_not_any_byte() {
+        let second = Duration::from_secs(1);
+        assert_eq!(too_slow_after(10, 4 * second), Some(30 * second));
+        assert_eq!(too_slow_after(100, second), Some(30 * second));
+        assert_eq!(too_slow_after(MIN_PROGRESS, 11 * second), Some(10 * second));
+        assert_eq!(too_slow_after(200, second), None);
+        assert_eq!(too_slow_after(MIN_PROGRESS, 9 * second), None);
+    }
+}

@@ -1,0 +1,89 @@
+//! How fast the bytes of a socket are read: by its own rate, and by that of all sockets of its address.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use crate::hub::{AddressSlot, SharedPace};
+use crate::session::{Rate, Throttle};
+
+/// Bytes that are read per second; `None`: as fast as they come.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ByteRates {
+    /// Of one socket.
+    pub socket: Option<Rate>,
+    /// Of all sockets of one address on this node.
+    pub address: Option<Rate>,
+}
+
+/// The rates of one socket, and what it has used of them.
+pub(super) struct Pace {
+    socket: Throttle,
+    address: Option<(Rate, Arc<SharedPace>)>,
+}
+
+impl Pace {
+    pub(super) fn new(rates: ByteRates, address: Option<&AddressSlot>) -> Self {
+        let socket = Throttle::new(rates.socket, Instant::now());
+        Self { socket, address: rates.address.zip(address.map(|slot| slot.pace().clone())) }
+    }
+
+    /// Counts bytes that were read.
+    pub(super) fn read(&mut self, now: Instant, bytes: usize) {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        self.socket.take_many(now, bytes);
+        if let Some((rate, shared)) = &self.address {
+            shared.take(now, rate.span_of(bytes));
+        }
+    }
+
+    /// When more may be read, if not now.
+    pub(super) fn next(&self, now: Instant) -> Option<Instant> {
+        let address = self.address.as_ref().and_then(|(rate, shared)| shared.next(now, rate.span_of(rate.burst)));
+        self.socket.next(now).max(address)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::clock::Chance;
+    use crate::hub::Hub;
+
+    /// How many bytes each of `sockets` of one address gets through within `seconds`, in reads of 16 KiB.
+    async fn read_within(rates: ByteRates, sockets: usize, seconds: u64) -> usize {
+        let hub = Hub::new(Chance::from_seed(1));
+        let slot = hub.admit_address("192.0.2.1".parse().unwrap(), None).unwrap();
+        let mut paces: Vec<Pace> = (0..sockets).map(|_| Pace::new(rates, Some(&slot))).collect();
+        let (end, mut bytes) = (Instant::now() + Duration::from_secs(seconds), 0);
+        while Instant::now() < end {
+            for pace in &mut paces {
+                if pace.next(Instant::now()).is_none() {
+                    pace.read(Instant::now(), 16_384);
+                    bytes += 16_384;
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        bytes
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_socket_gets_its_burst_and_then_its_rate() {
+        let rate = Rate { per_second: 16_384, burst: 262_144 };
+        let rates = ByteRates { socket: Some(rate), address: None };
+        let bytes = read_within(rates, 1, 60).await;
+        assert!((1_200_000..1_300_000).contains(&bytes), "{bytes}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_sockets_of_an_address_share_its_rate() {
+        let rate = Rate { per_second: 1_048_576, burst: 1_048_576 };
+        let rates = ByteRates { socket: None, address: Some(rate) };
+        let bytes = read_within(rates, 50, 10).await;
+        assert!((11_000_000..13_000_000).contains(&bytes), "{bytes}");
+        assert!(read_within(ByteRates::default(), 1, 1).await > 10_000_000);
+    }
+}
