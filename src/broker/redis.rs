@@ -22,7 +22,7 @@ use super::{
 use crate::clock::Chance;
 use crate::control::Control;
 use crate::domain::{HostId, RoomChange, RoomName, RoomState, Seq, Side, WireOffset};
-use crate::protocol::chat::{needs_repair, repaired_frame};
+use crate::protocol::chat::needs_repair;
 use crate::redis::{Redis, call};
 
 mod answer;
@@ -104,11 +104,6 @@ impl RedisBroker {
             is_memory_short: Arc::default(),
             wire: WireOffset::default(),
         }
-    }
-
-    /// With another offset of the clients' clocks from UTC.
-    pub fn with_wire(self, wire: WireOffset) -> Self {
-        Self { wire, ..self }
     }
 
     /// With another capacity.
@@ -225,11 +220,7 @@ impl RedisBroker {
         let shown = self.shown(room).await?;
         let mut entries = answer::log(call(ask).await?)?;
         entries.retain(|entry| shown.is_none_or(|shown| entry.seq <= shown));
-        for entry in &mut entries {
-            if let Some(repaired) = repaired_frame(&entry.frame, self.wire, entry.accepted_at) {
-                entry.frame = repaired;
-            }
-        }
+        entries.iter_mut().for_each(|entry| self.repair(entry));
         Ok(entries)
     }
 
@@ -383,13 +374,7 @@ impl Broker for RedisBroker {
     }
 
     async fn bury_empty(&self, room: RoomName, version: u64) -> Result<bool, Unavailable> {
-        let of_room = ["room", "log", "ids", "seed"].iter().map(|kind| self.room_key(kind, room));
-        let keys = of_room.chain([self.key_of(room, "idle")]).collect::<Result<Vec<String>, _>>()?;
-        let mut args: Vec<Value> =
-            vec![(version as i64).into(), room.as_str().into(), (TOMBSTONE_TTL.as_secs() as i64).into()];
-        args.extend(self.redis.live_nodes(true).await?.iter().map(|node| Value::from(node.as_str())));
-        let buried = self.redis.eval(&self.scripts.bury_empty, keys, args).await?;
-        Ok(buried.as_i64() == Some(1))
+        self.bury_unused(room, version).await
     }
 
     async fn set_counts(&self, room: RoomName, counts: MemberCounts) -> Result<Option<RoomStatus>, Unavailable> {

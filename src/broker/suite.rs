@@ -3,6 +3,7 @@
 mod cluster;
 mod failover;
 mod keys;
+mod lists;
 mod queue;
 mod seeding;
 

@@ -86,7 +86,7 @@ impl Store {
             self.read(messages.filter(chat_message::Column::Seq.lte(first)).limit(Ord::min(limit, ONE_READ))).await?
         };
         let mut size: usize = page.iter().map(|message| message.text.len()).sum();
-        while page.len() as u64 % ONE_READ == 0 && (page.len() as u64) < limit && size < bytes {
+        while (page.len() as u64).is_multiple_of(ONE_READ) && (page.len() as u64) < limit && size < bytes {
             let Some(last) = page.last() else { break };
             let wanted = Ord::min(limit - page.len() as u64, ONE_READ);
             let read = self.messages_before(room, Some(last.seq), wanted).await?;

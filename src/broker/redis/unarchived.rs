@@ -1,17 +1,40 @@
-//! What SQL does not have yet, for the lists of hosts.
+//! What SQL does not have yet, rooms without a message, and frames of earlier releases.
 
 use fred::prelude::*;
 
 use super::answer::Answer;
-use super::{RedisBroker, strange};
+use super::{RedisBroker, TOMBSTONE_TTL, strange};
 use crate::broker::{Broker as _, LogEntry, Partition, Tail, TailQuery, Unavailable};
-use crate::domain::{HostId, RoomName};
+use crate::domain::{HostId, RoomName, WireOffset};
 use crate::protocol::chat::repaired_frame;
 
 /// Entries of a log that one call of the script walks: well under a millisecond of Redis' time.
 const TAIL_STEP: i64 = 500;
 
 impl RedisBroker {
+    /// With another offset of the clients' clocks from UTC.
+    pub fn with_wire(self, wire: WireOffset) -> Self {
+        Self { wire, ..self }
+    }
+
+    /// Replaces an impossible time of an earlier release.
+    pub(super) fn repair(&self, entry: &mut LogEntry) {
+        if let Some(repaired) = repaired_frame(&entry.frame, self.wire, entry.accepted_at) {
+            entry.frame = repaired;
+        }
+    }
+
+    /// Writes the tombstone of a room without messages and connections. Returns whether it was written.
+    pub(super) async fn bury_unused(&self, room: RoomName, version: u64) -> Result<bool, Unavailable> {
+        let of_room = ["room", "log", "ids", "seed"].iter().map(|kind| self.room_key(kind, room));
+        let keys = of_room.chain([self.key_of(room, "idle")]).collect::<Result<Vec<String>, _>>()?;
+        let mut args: Vec<Value> =
+            vec![(version as i64).into(), room.as_str().into(), (TOMBSTONE_TTL.as_secs() as i64).into()];
+        args.extend(self.redis.live_nodes(true).await?.iter().map(|node| Value::from(node.as_str())));
+        let buried = self.redis.eval(&self.scripts.bury_empty, keys, args).await?;
+        Ok(buried.as_i64() == Some(1))
+    }
+
     /// The rooms of a host with messages that are not in SQL yet, in all partitions.
     pub(super) async fn unarchived(&self, host: HostId, limit: usize) -> Result<Vec<RoomName>, Unavailable> {
         let of_partition = async |partition| {
@@ -47,8 +70,8 @@ impl RedisBroker {
             let Some(frame) = answer.bytes() else { return Ok(None) };
             let accepted_at = chrono::DateTime::from_timestamp_millis(answer.number()?);
             let accepted_at = accepted_at.ok_or_else(|| strange("the time of a message"))?;
-            let frame = repaired_frame(&frame, self.wire, accepted_at).unwrap_or(frame);
-            let newest = LogEntry { seq: query.through, accepted_at, frame };
+            let mut newest = LogEntry { seq: query.through, accepted_at, frame };
+            self.repair(&mut newest);
             return Ok(Some(Tail { newest, unread }));
         }
     }
