@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use moka::future::Cache;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
@@ -28,6 +29,10 @@ const UPLOADS_FROM_ADDRESS: usize = 4;
 /// Pictures that are decoded at a time, up to 200 MB each: whoever sends the worst leaves the node its memory and a core.
 const DECODERS: usize = 2;
 
+/// Bytes of images that are kept at hand, so that responses to many slow peers share one copy, and for how long.
+const CACHE_BYTES: u64 = 16 * 1024 * 1024;
+const CACHE_TTL: Duration = Duration::from_secs(60);
+
 /// How long an upload may wait for a decoder.
 const WAIT: Duration = Duration::from_secs(5);
 
@@ -40,6 +45,7 @@ pub struct ProfileImages {
     chance: Chance,
     uploads: Uploads,
     decoders: Arc<Semaphore>,
+    cache: Cache<ImageKey, Bytes>,
 }
 
 /// Uploads that are in memory, as they are counted. Clones share them.
@@ -134,7 +140,9 @@ impl ProfileImages {
     /// Images at `media`, referred to by `store`, named by `chance`.
     pub fn new(media: Media, store: Store, clock: Arc<dyn Clock>, chance: Chance) -> Self {
         let decoders = Arc::new(Semaphore::new(DECODERS));
-        Self { media, store, clock, chance, uploads: Uploads::default(), decoders }
+        let weight = |_: &ImageKey, bytes: &Bytes| u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        let cache = Cache::builder().weigher(weight).max_capacity(CACHE_BYTES).time_to_live(CACHE_TTL).build();
+        Self { media, store, clock, chance, uploads: Uploads::default(), decoders, cache }
     }
 
     /// Room for an upload of a host from an address, to be held until the upload has been processed.
@@ -199,7 +207,15 @@ impl ProfileImages {
     /// It could not be read.
     pub async fn show(&self, key: &ImageKey) -> Result<Option<Shown>, Fault> {
         let image_type = key.image_type();
-        Ok(self.media.get(key).await?.map(|bytes| Shown { image_type, bytes }))
+        let bytes = match self.cache.get(key).await {
+            Some(bytes) => bytes,
+            None => {
+                let Some(bytes) = self.media.get(key).await? else { return Ok(None) };
+                self.cache.insert(key.clone(), bytes.clone()).await;
+                bytes
+            }
+        };
+        Ok(Some(Shown { image_type, bytes }))
     }
 
     /// Whether an image of that name is there.
@@ -213,6 +229,7 @@ impl ProfileImages {
     /// Deletes what nobody refers to. If it stays it takes room, and that is all.
     async fn forget(&self, key: Option<ImageKey>) {
         let Some(key) = key else { return };
+        self.cache.invalidate(&key).await;
         if let Err(error) = self.media.delete(&key).await {
             tracing::warn!(%error, %key, "an image that nobody refers to is left");
         }

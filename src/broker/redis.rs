@@ -27,6 +27,7 @@ use crate::redis::{Redis, call};
 
 mod answer;
 mod archive;
+mod capacity;
 mod clocks;
 pub mod earlier;
 mod hearing;
@@ -37,6 +38,7 @@ mod scripts;
 mod unarchived;
 
 use answer::Answer;
+pub use capacity::Capacity;
 use clocks::Clocks;
 use hearing::Hearing;
 use scripts::Scripts;
@@ -49,25 +51,6 @@ const TICKET_TTL: Duration = Duration::from_secs(10);
 
 /// How long a deleted room is remembered as deleted.
 const TOMBSTONE_TTL: Duration = Duration::from_secs(24 * 3600);
-
-/// How much Redis keeps, of a partition and of a room.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Capacity {
-    /// Messages that the archive queue of a partition may hold.
-    pub queue_messages: u32,
-    /// Bytes of frames that the archive queue of a partition may hold. Reached first where messages are long.
-    pub queue_bytes: u64,
-    /// Bytes of archived messages that the log of a room keeps beside those that are not archived.
-    pub log_bytes: u64,
-}
-
-impl Capacity {
-    /// About 300 MB of queue at 300 bytes per message, and some 250 usual messages of a room.
-    pub const DEFAULT: Self = Self { queue_messages: 1_000_000, queue_bytes: 512 * 1024 * 1024, log_bytes: 64 * 1024 };
-}
-
-/// How many dead letters one call looks at.
-const DEAD_BATCH: i64 = 500;
 
 /// How many account changes are kept for nodes that reconnect.
 const CONTROL_LENGTH: i64 = 1_000;
@@ -188,18 +171,6 @@ impl RedisBroker {
 
     fn key_of(&self, room: RoomName, kind: &str) -> Result<String, Unavailable> {
         self.key(self.partition_of(room), kind)
-    }
-
-    /// Deletes a room's dead letters, up to a number or all of them (SPEC 6.7).
-    async fn delete_dead_letters(&self, room: RoomName, through: Option<Seq>) -> Result<(), Unavailable> {
-        let mut from = "-".to_owned();
-        while !from.is_empty() {
-            let through = through.map(|seq| seq.to_string()).unwrap_or_default();
-            let args: Vec<Value> = vec![room.as_str().into(), through.into(), from.into(), DEAD_BATCH.into()];
-            let next = self.redis.eval(&self.scripts.delete_dead, self.key_of(room, "dead")?, args).await?;
-            from = next.as_string().unwrap_or_default();
-        }
-        Ok(())
     }
 
     /// Reads a part of a log. The reply is taken as it comes: what the client would make of it first costs as much again.

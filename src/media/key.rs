@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 /// What images are stored as.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ImageType {
     /// Drawings, and whatever one can see through.
     Png,
@@ -33,7 +33,7 @@ impl ImageType {
 }
 
 /// `<22 url-safe characters>.<png or jpg>`: 128 random bits, and nothing that anybody chose.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct ImageKey {
     text: String,
     image_type: ImageType,

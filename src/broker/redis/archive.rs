@@ -25,6 +25,9 @@ const IDLE_BATCH: i64 = 100;
 /// Redis is short of memory when it uses more than this share of `maxmemory`, or without one of the machine's memory.
 const MEMORY_PERCENT: i64 = 75;
 
+/// How many dead letters one call looks at.
+const DEAD_BATCH: i64 = 500;
+
 /// The share of its usual bytes that the log of a room keeps while Redis is short of memory.
 const SHORT_LOG: u64 = 16;
 
@@ -161,6 +164,18 @@ impl ArchiveQueue for RedisBroker {
 }
 
 impl RedisBroker {
+    /// Deletes a room's dead letters, up to a number or all of them (SPEC 6.7).
+    pub(super) async fn delete_dead_letters(&self, room: RoomName, through: Option<Seq>) -> Result<(), Unavailable> {
+        let mut from = "-".to_owned();
+        while !from.is_empty() {
+            let through = through.map(|seq| seq.to_string()).unwrap_or_default();
+            let args: Vec<Value> = vec![room.as_str().into(), through.into(), from.into(), DEAD_BATCH.into()];
+            let next = self.redis.eval(&self.scripts.delete_dead, self.key_of(room, "dead")?, args).await?;
+            from = next.as_string().unwrap_or_default();
+        }
+        Ok(())
+    }
+
     /// Which of the nodes in these lists are alive.
     async fn alive_among<'a>(&self, lists: &'a [String]) -> Result<HashSet<&'a str>, Unavailable> {
         let named: HashSet<&str> = lists.iter().flat_map(|list| nodes(list)).collect();

@@ -1,0 +1,197 @@
+//! Frames of the chat socket are read liberally and written exactly.
+
+use super::*;
+
+fn message(text: &str) -> String {
+    format!(r#"{{"type":"chat_message","is_host":false,"message":{text},"datetime":"2023-03-23T08:15:07.123"}}"#)
+}
+
+#[test]
+fn a_message_of_the_real_widget_is_read() {
+    let parsed = Inbound::parse(&message("\"hi\"")).unwrap();
+    assert_eq!(
+        parsed,
+        Inbound::Message { text: "hi".into(), datetime: "2023-03-23T08:15:07.123".parse().unwrap(), id: None }
+    );
+}
+
+#[test]
+fn a_message_may_be_as_long_as_its_frame() {
+    let long = |letter: &str, count| Inbound::parse(&message(&format!("\"{}\"", letter.repeat(count))));
+    for (letter, count) in [("a", 2_001), ("a", 32_000), ("한", 10_000), ("😀", 8_000), ("\\u0001", 5_000), (" ", 1)]
+    {
+        assert!(long(letter, count).is_ok(), "{letter}");
+    }
+    assert!(long("a", 0).is_err());
+}
+
+#[test]
+fn an_impossible_time_in_a_stored_frame_is_replaced_and_nothing_else_is() {
+    let accepted_at = DateTime::from_timestamp_millis(1_679_527_007_900).unwrap();
+    let frame = |text: &str, datetime: &str| {
+        let (datetime, id) = (datetime.parse().unwrap(), "i".repeat(64).parse().unwrap());
+        let mut frame = message_head(Side::Guest, text, &datetime, &id);
+        frame.extend_from_slice(b"18446744073709551615}");
+        frame
+    };
+    let repaired = |frame: &[u8]| repaired_frame(frame, WireOffset::default(), accepted_at);
+    for text in ["hi", "\",\"datetime\":\"2023-99-99T08:15:07\",\"id\":\"x", "\\", &"한".repeat(9_000)] {
+        let valid = frame(text, "2023-03-23T08:15:07.123456");
+        assert_eq!(repaired(&valid), None, "{text}");
+        assert!(!needs_repair(&valid));
+        let invalid = frame(text, "2023-03-23T08:15:77");
+        assert!(needs_repair(&invalid));
+        assert_eq!(repaired(&invalid).unwrap(), frame(text, "2023-03-23T08:16:47.900"), "{text}");
+    }
+    for other in [&b""[..], b"{}", b"{\"seq\":1}", br#"{"a":"","datetime":"now"}"#, br#"{"a":"","datetime":""#] {
+        assert_eq!(repaired(other), None);
+    }
+}
+
+#[test]
+fn notices_that_are_not_known_are_of_the_right_form() {
+    let notice = |word: &str| Inbound::parse(&format!(r#"{{"type":"notice","message":"{word}"}}"#));
+    for (word, meant) in
+        [("ping", Notice::Ping), ("away", Notice::Away), ("back", Notice::Back), ("hello", Notice::Other)]
+    {
+        assert_eq!(notice(word), Ok(Inbound::Notice(meant)));
+    }
+}
+
+#[test]
+fn half_an_emoji_is_mended_and_not_refused() {
+    let Ok(Inbound::Message { text, .. }) = Inbound::parse(&message(r#""hi \ud83d""#)) else { panic!("refused") };
+    assert_eq!(text, "hi \u{fffd}");
+}
+
+#[test]
+fn whatever_is_not_of_the_agreed_form_is_refused() {
+    let nested = format!("{{\"type\":{}", "[".repeat(8_000));
+    for bad in [
+        "",
+        "null",
+        "[]",
+        "hi",
+        "{}",
+        "{\"type\":1}",
+        "{\"type\":\"nonsense\"}",
+        &nested,
+        r#"["chat_message","hi","2023-03-23T08:15:07",null,null,null,false]"#,
+        r#"{"type":"chat_message","message":"hi"}"#,
+        r#"{"type":"chat_message","message":"hi","datetime":"now"}"#,
+        r#"{"type":"chat_message","message":7,"datetime":"2023-03-23T08:15:07"}"#,
+        r#"{"type":"chat_message","message":"hi","datetime":"2023-03-23T08:15:07","id":"no spaces"}"#,
+        r#"{"type":"request","message":"yesterday"}"#,
+        r#"{"type":"request","before":-1}"#,
+        r#"{"type":"notice"}"#,
+        r#"{"type":"notice","message":"read","datetime":"2023-03-23T08:15:07"}"#,
+    ] {
+        assert!(Inbound::parse(bad).is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn deep_nesting_in_a_field_that_nobody_reads_harms_nobody() {
+    let text = format!(r#"{{"x":{}{},"type":"notice","message":"whatever"}}"#, "[".repeat(8_000), "]".repeat(8_000));
+    // Read or refused, but decided without a deep stack.
+    let _: Result<Inbound, Refusal> = Inbound::parse(&text);
+}
+
+#[test]
+fn what_is_stored_gives_the_very_frame_that_was_sent() {
+    let text = "hi \"there\"\n한";
+    let message = Message {
+        chatroom: crate::domain::ChatroomId(1),
+        seq: 7,
+        side: Side::Host,
+        text: text.into(),
+        datetime: "2023-03-23T08:15:77".parse().unwrap(),
+        id: "abc".parse().unwrap(),
+        accepted_at: chrono::DateTime::UNIX_EPOCH,
+    };
+    let frame = message_frame(&message);
+    assert_eq!(
+        frame,
+        r#"{"type":"chat_message","is_host":true,"message":"hi \"there\"\n한","datetime":"2023-03-23T08:15:77","id":"abc","seq":7}"#
+    );
+    assert!(!is_from_guest(&frame) && is_from_guest(&message_frame(&Message { side: Side::Guest, ..message })));
+    let stored: StoredFrame<'_> = serde_json::from_slice(&frame).unwrap();
+    assert_eq!((stored.is_host, &*stored.message, &*stored.id, stored.seq), (true, text, "abc", 7));
+}
+
+#[test]
+fn history_is_the_frames_themselves_in_one() {
+    let frames: [&[u8]; 2] = [br#"{"seq":1}"#, br#"{"seq":2}"#];
+    assert_eq!(history_frame(frames, false), br#"{"type":"chat_message","data":[{"seq":1},{"seq":2}]}"#);
+    assert_eq!(history_frame(frames, true), br#"{"type":"chat_message","data":[{"seq":1},{"seq":2}],"more":true}"#);
+}
+
+/// Frames that once were read wrongly, or are likely to be.
+const CORPUS: &[&str] = &[
+    "",
+    "{",
+    "[]",
+    "{}",
+    "null",
+    "\u{feff}{}",
+    r#"{"type":"chat_message","message":"","datetime":"2023-03-23T08:15:07"}"#,
+    r#"{"type":"chat_message","message":"a","datetime":"2023-13-45T99:99:99"}"#,
+    r#"{"type":"chat_message","message":"a","datetime":"0000-00-00T00:00:00.000000"}"#,
+    r#"{"type":"chat_message","message":"\ud83d","datetime":"2023-03-23T08:15:07"}"#,
+    r#"{"type":"chat_message","message":"\udc00\ud83d\ude00\ud83d","datetime":"2023-03-23T08:15:07"}"#,
+    r#"{"type":"chat_message","message":"\u0000\u2028\u202e\u0007","datetime":"2023-03-23T08:15:07"}"#,
+    r#"{"type":"chat_message","message":"\"datetime\":\"x\"","datetime":"2023-03-23T08:15:07"}"#,
+    r#"{"type":"chat_message","message":"a","datetime":"2023-03-23T08:15:07","id":null,"seq":1,"is_host":[{}]}"#,
+    r#"{"type":"chat_message","message":"a","message":"b","datetime":"2023-03-23T08:15:07"}"#,
+    r#"{"type":"request","before":18446744073709551616}"#,
+    r#"{"type":"request","before":-1}"#,
+    r#"{"type":"request","message":"2023-03-23T08:15:07Z"}"#,
+    r#"{"type":"notice","message":"read","seq":1e3,"datetime":"2023-03-23T08:15:07"}"#,
+    r#"{"type":"notice","message":"close"}"#,
+    r#"{"type":"\u0063hat_message","message":"a","datetime":"2023-03-23T08:15:07"}"#,
+];
+
+/// What is read as a message goes out as a frame that is read back as the same message.
+fn check(text: &str) {
+    let Ok(Inbound::Message { text, datetime, id }) = Inbound::parse(text) else { return };
+    let id = id.unwrap_or_else(|| "id".parse().unwrap());
+    let mut frame = message_head(Side::Guest, &text, &datetime, &id);
+    frame.extend_from_slice(b"7}");
+    let read: StoredFrame<'_> = serde_json::from_slice(&frame).unwrap();
+    assert_eq!((&*read.message, &*read.datetime, &*read.id), (&*text, datetime.as_str(), id.as_str()));
+    assert_eq!((read.is_host, read.seq, is_from_guest(&frame)), (false, 7, true));
+    assert!(!text.is_empty());
+}
+
+#[test]
+fn the_corpus_holds() {
+    CORPUS.iter().for_each(|text| check(text));
+}
+
+proptest::proptest! {
+    #[test]
+    fn any_message_is_read_back_as_it_went_out(
+        text in proptest::prop_oneof![
+            "\\PC{0,40}",
+            "[\"\\\\/bfnrtu0-9a-fA-F]{0,40}",
+            "(\\\\u[dD][89abcdefABCDEF][0-9a-f]{2}){0,6}",
+        ],
+        datetime in "[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\\.[0-9]{0,7})?",
+        id in proptest::option::of("[A-Za-z0-9_-]{0,66}"),
+    ) {
+        let id = id.map(|id| format!(",\"id\":\"{id}\"")).unwrap_or_default();
+        check(&format!("{{\"type\":\"chat_message\",\"message\":\"{text}\",\"datetime\":\"{datetime}\"{id}}}"));
+        let json = serde_json::json!({ "type": "chat_message", "message": text, "datetime": datetime });
+        check(&json.to_string());
+    }
+
+    #[test]
+    fn any_text_is_read_or_refused(
+        text in proptest::prop_oneof![
+            "\\PC{0,60}",
+            "\\{(\"(type|message|datetime|id|seq|before|is_host)\":(\"[a-z_]{0,12}\"|[0-9.e-]{0,6}|null|\\[\\]|true),?){0,6}\\}",
+        ],
+    ) {
+        check(&text);
+    }
+}
