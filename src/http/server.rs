@@ -29,6 +29,7 @@ mod slots;
 mod stream;
 
 pub use descriptors::raise_descriptor_limit;
+use slots::Admission;
 pub use slots::Slots;
 pub(crate) use slots::{Class, Slot};
 pub(crate) use stream::PeerStream;
@@ -114,13 +115,23 @@ async fn run<F>(
         match accepted {
             Ok((stream, peer)) => {
                 is_failing = false;
-                let Some(slot) = serving.slots.admit(peer.ip()).await else { continue };
-                let head =
-                    if slot.class() == Class::Served { head_timeout } else { RESERVED_HEAD_TIMEOUT.min(head_timeout) };
-                let timeouts = Timeouts { head, keep_alive: serving.keep_alive };
+                let timeouts = Timeouts { head: head_timeout, keep_alive: serving.keep_alive };
                 let ends = Ends { shutdown: shutdown.clone(), draining: serving.draining.clone() };
-                let connection = connection(stream, peer, slot, filter.clone(), timeouts, ends);
-                tracker.spawn(connections.track_future(connection));
+                let filter = filter.clone();
+                match serving.slots.admit(peer.ip()) {
+                    Admission::Now(slot) => {
+                        let connection = connection(stream, peer, slot, filter, timeouts, ends);
+                        tracker.spawn(connections.track_future(connection));
+                    }
+                    Admission::Later(queued) => {
+                        tracker.spawn(connections.track_future(async move {
+                            if let Some(slot) = queued.admit().await {
+                                connection(stream, peer, slot, filter, timeouts, ends).await;
+                            }
+                        }));
+                    }
+                    Admission::Never => {}
+                }
             }
             Err(error) => {
                 // One line for a series of them.
@@ -159,6 +170,10 @@ async fn connection<F>(
     if stream.set_nodelay(true).is_err() {
         return;
     }
+    let mut timeouts = timeouts;
+    if slot.class() != Class::Served {
+        timeouts.head = timeouts.head.min(RESERVED_HEAD_TIMEOUT);
+    }
     // A connection without a request has no buffer.
     let first_byte = tokio::select! {
         biased;
@@ -174,8 +189,8 @@ async fn connection<F>(
     let service = service_fn(|mut request: http::Request<Incoming>| {
         let call = activity.begin_call();
         let is_last = authority::is_last(&request);
-        let refusal = authority::refusal(&request)
-            .or_else(|| refusal(slot.class(), request.uri().path()).map(ApiError::into_response));
+        let refusal =
+            authority::refusal(&request).or_else(|| refusal(&slot, request.uri().path()).map(ApiError::into_response));
         request.extensions_mut().insert(Peer(peer));
         let (inner, activity, draining) = (inner.clone(), activity.clone(), draining.clone());
         async move {
@@ -214,12 +229,12 @@ async fn connection<F>(
 
 /// What a request in a reserved slot is answered, unless it is one that the slots are reserved for. A WebSocket is upgraded, so
 /// that a browser can read its close code.
-fn refusal(class: Class, path: &str) -> Option<ApiError> {
+fn refusal(slot: &Slot, path: &str) -> Option<ApiError> {
     let is_for_operators = path.starts_with("/health/") || path == "/metrics" || path == "/metrics/";
-    if is_for_operators || path.starts_with("/ws/") {
+    if is_for_operators || path.starts_with("/ws/") && slot.may_upgrade() {
         return None;
     }
-    match class {
+    match slot.class() {
         Class::Served => None,
         Class::OverAddress => Some(ApiError::TooMany { retry_after: 10 }),
         Class::OverNode => Some(ApiError::Unavailable),

@@ -3,7 +3,8 @@
 //! Above a bound, the connection that has been idle longest (of the address, or of the node) is closed for a new one. Where
 //! none is idle, the new one gets one of few reserved slots: there a health check or `/metrics` is answered as usual, and
 //! everything else is refused. Also among the reserved slots the longest idle gives way, so neither idle connections nor
-//! refused ones keep a health check out.
+//! refused ones keep a health check out. Each bound has reserved slots of its own: an address above its own bound occupies none
+//! that others need, and the listener never waits for a slot.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -20,17 +21,21 @@ use crate::http::IsTrustedProxy;
 use crate::metric;
 use crate::throttle;
 
-/// Connections in reserved slots.
-const RESERVED: usize = 64;
+/// Connections in slots that are reserved for a node at its bound, and for addresses at theirs.
+const RESERVED: usize = 24;
+const RESERVED_FOR_ADDRESSES: usize = 8;
+
+/// Connections that wait for a slot while the node is at its bound.
+const QUEUE: usize = 8;
 
 /// Connections above a bound that may be open until those have ended that were closed for them.
 const OVERLAP: usize = 32;
 
 /// Descriptors that are left to stores, files and reserved slots: a quarter, within these bounds.
-const MIN_LEFT: u64 = 128;
+const MIN_LEFT: u64 = 160;
 const MAX_LEFT: u64 = 1_024;
 
-/// How long a new connection waits for a reserved slot.
+/// How long a new connection waits for a reserved slot of the node.
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// How many idle connections are searched for one of a certain address.
@@ -42,7 +47,9 @@ const METRICS: usize = 32;
 /// The bounds. See the module.
 pub struct Slots {
     served: Lane,
-    reserved: Lane,
+    over_address: Lane,
+    over_node: Lane,
+    queued: AtomicUsize,
     /// Served connections.
     addresses: DashMap<IpAddr, u32>,
     per_address: Option<u32>,
@@ -74,41 +81,50 @@ impl Slots {
     pub fn new(descriptors: u64, per_address: Option<u32>, is_exempt: IsTrustedProxy) -> Arc<Self> {
         let left = (descriptors / 4).clamp(MIN_LEFT, MAX_LEFT);
         let served = usize::try_from(descriptors.saturating_sub(left)).unwrap_or(usize::MAX).max(1);
-        Self::with_bounds(served, RESERVED, per_address, is_exempt)
+        Self::with_bounds(served, [RESERVED, RESERVED_FOR_ADDRESSES], per_address, is_exempt)
     }
 
     /// Bounds for the listener that serves metrics only.
     pub fn for_metrics() -> Arc<Self> {
-        Self::with_bounds(METRICS, 0, None, Arc::new(|_| true))
+        Self::with_bounds(METRICS, [0, 0], None, Arc::new(|_| true))
     }
 
-    fn with_bounds(served: usize, reserved: usize, per_address: Option<u32>, is_exempt: IsTrustedProxy) -> Arc<Self> {
-        let (served, reserved) = (Lane::new(served), Lane::new(reserved));
-        Arc::new(Self { served, reserved, addresses: DashMap::new(), per_address, is_exempt })
+    fn with_bounds(
+        served: usize,
+        [over_node, over_address]: [usize; 2],
+        per_address: Option<u32>,
+        is_exempt: IsTrustedProxy,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            served: Lane::new(served),
+            over_address: Lane::new(over_address),
+            over_node: Lane::new(over_node),
+            queued: AtomicUsize::new(0),
+            addresses: DashMap::new(),
+            per_address,
+            is_exempt,
+        })
     }
 
-    /// Takes a slot for a new connection. Waits a moment for one: those that give way end at once, and what comes meanwhile
-    /// waits in the listener's queue, a health check among it. `None`: the connection is to be dropped.
-    pub(super) async fn admit(self: &Arc<Self>, peer: IpAddr) -> Option<Arc<Slot>> {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let freed = self.reserved.freed.notified();
-            if let Some(slot) = self.find(peer) {
-                match slot.class {
-                    Class::Served => {}
-                    Class::OverAddress => count_refused("address"),
-                    Class::OverNode => count_refused("node"),
-                }
-                return Some(slot);
+    /// Takes a slot for a new connection.
+    pub(super) fn admit(self: &Arc<Self>, peer: IpAddr) -> Admission {
+        match self.find(peer) {
+            Ok(slot) => Admission::Now(slot),
+            Err(Class::OverNode) if self.queued.fetch_add(1, Relaxed) < QUEUE => {
+                Admission::Later(Queued { slots: self.clone(), peer })
             }
-            if tokio::time::timeout_at(deadline, freed).await.is_err() {
-                count_refused("node");
-                return None;
+            Err(class) => {
+                if class == Class::OverNode {
+                    self.queued.fetch_sub(1, Relaxed);
+                }
+                count_refused(class);
+                Admission::Never
             }
         }
     }
 
-    fn find(self: &Arc<Self>, peer: IpAddr) -> Option<Arc<Slot>> {
+    /// A slot, or the bound that leaves none.
+    fn find(self: &Arc<Self>, peer: IpAddr) -> Result<Arc<Slot>, Class> {
         let address = (!(self.is_exempt)(peer.to_canonical())).then(|| throttle::network(peer));
         let of_address = address.and_then(|address| self.addresses.get(&address).map(|count| *count)).unwrap_or(0);
         let is_over = self.per_address.is_some_and(|limit| {
@@ -121,8 +137,11 @@ impl Slots {
         } else {
             Class::OverNode
         };
-        if class != Class::Served && !self.reserved.has_room() {
-            return None;
+        if class != Class::Served {
+            if !self.lane(class).has_room() {
+                return Err(class);
+            }
+            count_refused(class);
         }
         self.lane(class).open.fetch_add(1, Relaxed);
         let address = address.filter(|_| class == Class::Served);
@@ -133,7 +152,7 @@ impl Slots {
         let slot = Slot { slots: self.clone(), class, address, ticket: AtomicU64::new(NO_TICKET), shed: Notify::new() };
         let slot = Arc::new(slot);
         slot.wait();
-        Some(slot)
+        Ok(slot)
     }
 
     /// Closes up to `count` idle connections, those first that have been idle longest.
@@ -146,11 +165,61 @@ impl Slots {
     }
 
     fn lane(&self, class: Class) -> &Lane {
-        if class == Class::Served { &self.served } else { &self.reserved }
+        match class {
+            Class::Served => &self.served,
+            Class::OverAddress => &self.over_address,
+            Class::OverNode => &self.over_node,
+        }
     }
 }
 
-fn count_refused(reason: &'static str) {
+/// What becomes of a new connection.
+pub(super) enum Admission {
+    /// It has a slot.
+    Now(Arc<Slot>),
+    /// It may have one soon: those that give way to it end at once.
+    Later(Queued),
+    /// It is to be dropped.
+    Never,
+}
+
+/// A connection that waits for a slot.
+pub(super) struct Queued {
+    slots: Arc<Slots>,
+    peer: IpAddr,
+}
+
+impl Queued {
+    /// Waits for a slot; `None`: the connection is to be dropped.
+    pub(super) async fn admit(self) -> Option<Arc<Slot>> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let freed = self.slots.over_node.freed.notified();
+            match self.slots.find(self.peer) {
+                Ok(slot) => return Some(slot),
+                Err(class) => {
+                    if tokio::time::timeout_at(deadline, freed).await.is_err() {
+                        count_refused(class);
+                        return None;
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Queued {
+    fn drop(&mut self) {
+        self.slots.queued.fetch_sub(1, Relaxed);
+    }
+}
+
+fn count_refused(class: Class) {
+    let reason = match class {
+        Class::Served => return,
+        Class::OverAddress => "address",
+        Class::OverNode => "node",
+    };
     metrics::counter!(metric::TCP_REFUSED, "reason" => reason).increment(1);
 }
 
@@ -199,7 +268,7 @@ impl Lane {
         };
         longest.and_then(|(_, slot)| slot.upgrade()).is_some_and(|slot| {
             slot.shed.notify_one();
-            count_refused("shed");
+            metrics::counter!(metric::TCP_REFUSED, "reason" => "shed").increment(1);
             true
         })
     }
@@ -247,6 +316,17 @@ impl Slot {
         }
     }
 
+    /// Whether the connection may become a socket. Where it is refused, it stays until its peer has closed it: in reserved slots
+    /// these are half of all at most.
+    pub(super) fn may_upgrade(&self) -> bool {
+        if self.class == Class::Served {
+            return true;
+        }
+        let lane = self.slots.lane(self.class);
+        let busy = lane.open.load(Relaxed).saturating_sub(lane.waiting.lock().len());
+        busy <= lane.limit / 2
+    }
+
     /// Waits until the connection is to be closed for another.
     pub(super) async fn shed(&self) {
         self.shed.notified().await;
@@ -284,7 +364,7 @@ mod tests {
     }
 
     fn slots(served: usize, reserved: usize, per_address: Option<u32>) -> Arc<Slots> {
-        Slots::with_bounds(served, reserved, per_address, Arc::new(|peer| peer == address(1)))
+        Slots::with_bounds(served, [reserved; 2], per_address, Arc::new(|peer| peer == address(1)))
     }
 
     fn is_shed(slot: &Slot) -> bool {
@@ -295,7 +375,7 @@ mod tests {
     fn connections_are_counted_per_address_and_proxies_are_exempt() {
         let slots = slots(100, 8, Some(3));
         let of = |number, count| {
-            let admit = |_| slots.find(address(number)).inspect(|slot| slot.work());
+            let admit = |_| slots.find(address(number)).ok().inspect(|slot| slot.work());
             (0..count).map(admit).collect::<Vec<_>>()
         };
         let classes = |held: &[Option<Arc<Slot>>]| held.iter().flatten().map(|slot| slot.class()).collect::<Vec<_>>();
@@ -306,7 +386,7 @@ mod tests {
         drop(held);
         assert_eq!(classes(&of(2, 1)), [Class::Served]);
         assert!(slots.addresses.is_empty() && slots.served.waiting.lock().is_empty());
-        assert_eq!((slots.served.open.load(Relaxed), slots.reserved.open.load(Relaxed)), (0, 0));
+        assert_eq!((slots.served.open.load(Relaxed), slots.over_address.open.load(Relaxed)), (0, 0));
     }
 
     #[test]
@@ -341,7 +421,43 @@ mod tests {
         assert!(is_shed(&reserved[0]) && !is_shed(&reserved[1]) && !is_shed(&first));
         let busy = [&reserved[1], &newest];
         busy.into_iter().for_each(|slot| slot.work());
-        assert!(slots.find(address(9)).is_none());
+        assert!(matches!(slots.find(address(9)), Err(Class::OverNode)));
+    }
+
+    #[test]
+    fn an_address_above_its_bound_takes_no_reserved_slot_of_the_node() {
+        let slots = slots(4, 2, Some(2));
+        let admit = |number| slots.find(address(number)).ok().inspect(|slot| slot.work());
+        let flood: Vec<_> = (0..20).filter_map(|_| admit(2)).collect();
+        assert_eq!(flood.len(), 4, "its two, and the reserved ones of addresses");
+        let others: Vec<_> = (3..5).filter_map(admit).collect();
+        assert!(others.iter().all(|slot| slot.class() == Class::Served) && others.len() == 2);
+        // The node is at its bound now.
+        assert_eq!(admit(5).map(|slot| slot.class()), Some(Class::OverNode));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_waits_for_a_slot_of_the_node_and_few_do() {
+        let slots = slots(1, 1, None);
+        let held = [2, 3].map(|number| {
+            let slot = slots.find(address(number)).unwrap();
+            slot.work();
+            slot
+        });
+        let mut queue: Vec<_> = (0..QUEUE).map(|_| slots.admit(address(4))).collect();
+        assert!(queue.iter().all(|admission| matches!(admission, Admission::Later(_))));
+        assert!(matches!(slots.admit(address(4)), Admission::Never));
+        let Some(Admission::Later(first)) = queue.pop() else { panic!("a place in the queue") };
+        let waiting = tokio::spawn(first.admit());
+        tokio::task::yield_now().await;
+        let [_served, reserved] = held;
+        drop(reserved);
+        assert_eq!(waiting.await.unwrap().map(|slot| slot.class()), Some(Class::OverNode));
+        let Some(Admission::Later(second)) = queue.pop() else { panic!("a place in the queue") };
+        drop(queue);
+        assert!(matches!(slots.admit(address(4)), Admission::Now(_)));
+        drop(second);
+        assert_eq!(slots.queued.load(Relaxed), 0);
     }
 
     #[test]

@@ -301,8 +301,8 @@ async fn connections_above_an_address_s_bound_are_refused_but_health_checks_are_
 
 #[tokio::test]
 async fn idle_connections_give_way_to_new_ones_when_descriptors_are_short() {
-    // 150 descriptors: 22 connections, and the reserved ones.
-    let slots = Slots::new(150, None, Arc::new(|_| true));
+    // 182 descriptors: 22 connections, and the reserved ones.
+    let slots = Slots::new(182, None, Arc::new(|_| true));
     let serving = Serving { slots, ..serving(Duration::from_secs(80)) };
     let running = serve_with(HEAD_TIMEOUT, serving).await;
     let mut idle = Vec::new();
