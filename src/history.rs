@@ -167,13 +167,33 @@ impl History {
         Ok(entries)
     }
 
-    /// The messages before a number, newest first, at most [`PAGE`].
+    /// The messages before a number, newest first, at most [`PAGE`] and no more than fit into one frame. While SQL cannot be read,
+    /// the page ends where the log does.
     ///
     /// # Errors
-    /// If the broker or SQL could not be read.
+    /// If the broker could not be read; or SQL, and the log has no message right before that number.
     pub async fn before(&self, room: RoomKey, before: Seq) -> Result<Vec<LogEntry>, HistoryError> {
         let log = if self.has_log { self.broker.log_before(room.name, Some(before), PAGE).await? } else { Vec::new() };
-        Ok(self.page(room, Some(before), log).await?)
+        let mut known = log.clone();
+        match self.page(room, Some(before), log).await {
+            Ok(page) => Ok(page),
+            Err(error) => {
+                // What the log has right below that number, without a gap, is a page of its own.
+                let mut next = before;
+                let follows = |entry: &&LogEntry| {
+                    let follows = entry.seq + 1 == next;
+                    next = entry.seq;
+                    follows
+                };
+                let contiguous = known.iter().take_while(follows).count();
+                known.truncate(contiguous);
+                if known.is_empty() {
+                    return Err(error.into());
+                }
+                bound(&mut known);
+                Ok(known)
+            }
+        }
     }
 
     /// A page below `before`, newest first: the log, and SQL where the log has nothing. At most [`PAGE`] messages, and no more

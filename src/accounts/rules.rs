@@ -47,7 +47,7 @@ pub(super) fn check(account: &NewAccount) -> Result<Option<String>, FieldErrors>
 
 /// Whether a name is one line: it stands in mails, in files and in lists.
 pub(super) fn is_a_line(text: &str) -> bool {
-    !text.contains(|c: char| c.is_control() || is_override(c))
+    !text.contains(|c: char| c.is_control() || is_override(c) || crate::text::is_line_break(c))
 }
 
 /// Whether a text has nothing in it but what one can see, and line breaks.
@@ -69,7 +69,7 @@ pub(crate) fn is_email(text: &str) -> bool {
         && (1..=64).contains(&local.len())
         && plain(local)
         && plain(domain)
-        && domain.split('.').all(|label| !label.is_empty())
+        && domain.split('.').all(|label| !label.is_empty() && label.chars().all(|c| c.is_alphanumeric() || c == '-'))
         // What could not even be written onto a mail.
         && idna::domain_to_ascii(domain).is_ok_and(|domain| Address::new(local, &domain).is_ok())
 }

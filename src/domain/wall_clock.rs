@@ -100,6 +100,11 @@ impl WireOffset {
         if written.is_valid() {
             return written;
         }
+        self.of_acceptance(accepted_at)
+    }
+
+    /// The wall clock of a message without a valid one: its time of acceptance, with milliseconds.
+    pub fn of_acceptance(self, accepted_at: DateTime<Utc>) -> WallClock {
         WallClock(accepted_at.with_timezone(&self.0).format("%Y-%m-%dT%H:%M:%S%.3f").to_string().into())
     }
 

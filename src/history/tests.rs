@@ -204,6 +204,31 @@ async fn pages_are_bounded_by_bytes_and_lose_nothing(stage: Stage, archived: boo
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_sql_is_unavailable_a_page_ends_where_the_log_does() {
+    Stage::cluster(Dialect::Sqlite, |stage| async move {
+        let node = stage.node().await;
+        let room = node.room().await;
+        let key = key_of(&room);
+        node.say(&room, 1..=200).await;
+        node.archive_through(&stage.store, &room, 100).await;
+        let log = format!("{PT}{{{}}}:log:{}", node.broker.partition_of(room.name).0, room.name);
+        let _: u64 = node.redis().raw("XTRIM", &[&log, "MINID", "91-0"]).await;
+        // A database without tables.
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}/db.sqlite", folder.path().display());
+        let history = History::new(node.broker.clone(), crate::store::Store::connect_lazy(&url).await.unwrap());
+        let before = |seq| {
+            let history = &history;
+            async move { history.before(key, seq).await.map(|page| numbers(&page)) }
+        };
+        assert_eq!(before(201).await.unwrap(), (151..=200).rev().collect::<Vec<_>>());
+        assert_eq!(before(101).await.unwrap(), (91..=100).rev().collect::<Vec<_>>());
+        assert!(before(91).await.is_err());
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn messages_that_only_the_log_has_are_found_by_their_wall_clock() {
     Stage::cluster(Dialect::Sqlite, |stage| async move {
         let node = stage.node().await;

@@ -3,13 +3,21 @@
 //! A request that two programs could read in two ways is refused and its connection closed: a proxy before this server may have
 //! read it in the other way.
 
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, HeaderName, ORIGIN, TRANSFER_ENCODING};
 use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Request, Uri, Version};
 use url::{Host, Url};
 use warp::reply::Response;
 
 use super::reply::ApiError;
+
+/// Headers that decide who calls: of two, a proxy may have checked the other one.
+const ONCE: [HeaderName; 4] = [
+    ORIGIN,
+    AUTHORIZATION,
+    HeaderName::from_static("x-pintalk-access-key"),
+    HeaderName::from_static("x-pintalk-secret-key"),
+];
 
 /// The answer to a request that is ambiguous; `None`: it is not.
 pub(super) fn refusal<B>(request: &Request<B>) -> Option<Response> {
@@ -45,6 +53,10 @@ fn problem(version: Version, uri: &Uri, headers: &HeaderMap) -> Option<&'static 
         && !is_same(target, host, uri.scheme_str())
     {
         return Some("The Host header names another server than the target.");
+    }
+    // A socket's refusal is a close code, which browsers can read.
+    if !uri.path().starts_with("/ws/") && ONCE.iter().any(|name| headers.get_all(name).iter().nth(1).is_some()) {
+        return Some("The headers that identify the caller must be there once.");
     }
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     match (codings.next(), codings.next()) {
@@ -130,6 +142,16 @@ mod tests {
         assert!(problem_of("/", &[]).is_some());
         assert!(problem_of("/", &[(HOST, "a"), (HOST, "a")]).is_some());
         assert_eq!(problem(Version::HTTP_10, &Uri::from_static("/"), &HeaderMap::new()), None);
+    }
+
+    #[test]
+    fn a_request_has_one_caller() {
+        for name in ONCE {
+            let twice = [(HOST, "a"), (name.clone(), "x"), (name.clone(), "x")];
+            assert!(problem_of("/api/users/client/", &twice).is_some(), "{name}");
+            assert_eq!(problem_of("/api/users/client/", &twice[..2]), None, "{name}");
+            assert_eq!(problem_of("/ws/chat/x/", &twice), None, "{name}");
+        }
     }
 
     #[test]

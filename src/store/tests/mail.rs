@@ -170,7 +170,8 @@ async fn a_request_that_never_left_may_be_made_again(store: Store, _url: String)
 }
 
 async fn pairs_that_were_mailed_before_the_rule_have_consent(store: Store, _url: String) {
-    Migrator::down(store.connection(), Some(1)).await.unwrap();
+    let later = Migrator::migrations().iter().rev().take_while(|known| !known.name().ends_with("_consent")).count();
+    Migrator::down(store.connection(), Some(later as u32 + 1)).await.unwrap();
     let run = async |sql: String| store.connection().execute_unprepared(&sql).await.unwrap();
     for (id, host, address, mailed) in [
         (1, 7, "'Old.Guest+1@GMail.com'", "'2026-01-01 00:00:00'"),
