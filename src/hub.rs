@@ -25,7 +25,7 @@ mod meters;
 mod notices;
 
 use addresses::Addresses;
-pub use addresses::{AddressSlot, SharedPace};
+pub use addresses::{AddressSlot, Paces, SharedPace};
 pub use connection::{
     Connection, Delivery, Identity, OUTBOX_BYTES, OUTBOX_FRAMES, Topic, WINDOW_BYTES, WINDOW_MESSAGES,
 };

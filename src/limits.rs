@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::time::Duration;
 
 use crate::clock::Clock;
-use crate::domain::HostId;
+use crate::domain::{HostId, Side};
 use crate::metric;
 use crate::store::mailbox_key;
 use crate::throttle::{Buckets, Kind, Quota, Throttle, Verdict, Who};
@@ -205,12 +205,13 @@ impl Limits {
     ///
     /// # Errors
     /// The time after which there is one.
-    async fn host_bytes(&self, host: HostId) -> Result<(), Duration> {
+    async fn host_bytes(&self, host: HostId, side: Side) -> Result<(), Duration> {
         let Some(quota) = self.quotas.host_bytes else { return Ok(()) };
         let who = Who::host(host);
-        let verdict = match self.ask(Kind::HostBytes, &who, quota.chunks).await {
+        let kind = if side.is_host() { Kind::OwnBytes } else { Kind::GuestBytes };
+        let verdict = match self.ask(kind, &who, quota.chunks).await {
             Some(verdict) => verdict,
-            None => self.own.take(Kind::HostBytes, &who, quota.chunks, self.clock.now()),
+            None => self.own.take(kind, &who, quota.chunks, self.clock.now()),
         };
         if verdict.passes { Ok(()) } else { Err(verdict.next_in) }
     }

@@ -58,8 +58,10 @@ pub enum Kind {
     Mail,
     /// Mails to one mailbox.
     Mailbox,
-    /// Chunks of the bytes that a host's rooms may take per day.
-    HostBytes,
+    /// Chunks of the bytes that guests of a host may send per day.
+    GuestBytes,
+    /// Chunks of the bytes that a host may send per day.
+    OwnBytes,
     /// Tests of a webhook.
     WebhookTest,
     /// Calls with unknown keys.
@@ -85,7 +87,8 @@ impl Kind {
             Self::LoginAccount => "login_account",
             Self::Mail => "mail",
             Self::Mailbox => "mailbox",
-            Self::HostBytes => "host_bytes",
+            Self::GuestBytes => "guest_bytes",
+            Self::OwnBytes => "own_bytes",
             Self::WebhookTest => "webhook_test",
             Self::UnknownKeys => "unknown_keys",
             Self::SignUp => "sign_up",

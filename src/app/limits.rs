@@ -31,6 +31,10 @@ pub(super) fn byte_rates(config: &Config) -> ByteRates {
     ByteRates {
         socket: rate(limits.socket_bytes_per_second, limits.socket_burst_bytes),
         address: rate(limits.address_bytes_per_second, limits.address_bytes_per_second),
+        address_daily: limits.address_mib_per_day.get().map(|mib| {
+            let burst = mib.saturating_mul(1_048_576);
+            Rate { per_second: burst.div_ceil(86_400), burst }
+        }),
     }
 }
 

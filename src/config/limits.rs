@@ -63,6 +63,9 @@ pub struct LimitArgs {
     /// Bytes per second that are read of all sockets of one address, on each node.
     #[arg(long, env = "PINTALK_LIMIT_ADDRESS_BYTES_PER_SECOND", value_name = "N", default_value = "1048576")]
     pub limit_address_bytes_per_second: Cap,
+    /// MiB that all sockets of one address may send per day, on each node; then they are read as slowly as that.
+    #[arg(long, env = "PINTALK_LIMIT_ADDRESS_MIB_PER_DAY", value_name = "MIB", default_value = "50")]
+    pub limit_address_mib_per_day: Cap,
     /// MiB of messages per day in all rooms of one host; above, close 1013.
     #[arg(long, env = "PINTALK_LIMIT_HOST_MIB_PER_DAY", value_name = "N", default_value = "500")]
     pub limit_host_mib_per_day: Cap,
@@ -128,6 +131,8 @@ pub struct Limits {
     pub socket_burst_bytes: Cap,
     /// Bytes per second that are read of all sockets of one address, on each node.
     pub address_bytes_per_second: Cap,
+    /// MiB that all sockets of one address may send per day; above, they are read no faster.
+    pub address_mib_per_day: Cap,
     /// MiB of messages per day in all rooms of one host; above, close 1013.
     pub host_mib_per_day: Cap,
     /// Bytes of a frame from a client; above, close 1009. A node's memory hangs on it, so it is always there.
@@ -171,6 +176,7 @@ impl Limits {
             socket_bytes_per_second: Cap::OFF,
             socket_burst_bytes: Cap::OFF,
             address_bytes_per_second: Cap::OFF,
+            address_mib_per_day: Cap::OFF,
             host_mib_per_day: Cap::OFF,
             frame_bytes,
             sockets_per_address: Cap::OFF,
@@ -203,6 +209,7 @@ impl From<&LimitArgs> for Limits {
             socket_bytes_per_second: args.limit_socket_bytes_per_second,
             socket_burst_bytes: args.limit_socket_burst_bytes,
             address_bytes_per_second: args.limit_address_bytes_per_second,
+            address_mib_per_day: args.limit_address_mib_per_day,
             host_mib_per_day: args.limit_host_mib_per_day,
             frame_bytes,
             sockets_per_address: args.limit_sockets_per_address,

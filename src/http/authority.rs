@@ -39,6 +39,10 @@ pub(super) fn close(response: &mut Response) {
 }
 
 fn problem(version: Version, uri: &Uri, headers: &HeaderMap) -> Option<&'static str> {
+    // `CONNECT` and targets like it name a server alone. Code behind this expects a path.
+    if uri.path_and_query().is_none() {
+        return Some("The target has no path.");
+    }
     let mut hosts = headers.get_all(HOST).iter();
     let named = match (hosts.next(), hosts.next()) {
         (_, Some(_)) => return Some("There must be one Host header."),
@@ -136,6 +140,7 @@ mod tests {
             ("http://chat.example/x", "other.example"),
             ("http://chat.example:81/x", "chat.example"),
             ("http://me@chat.example/x", "chat.example"),
+            ("chat.example:80", "chat.example:80"),
         ] {
             assert!(problem_of(target, &[(HOST, host)]).is_some(), "{target} {host}");
         }

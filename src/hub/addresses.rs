@@ -1,14 +1,14 @@
-//! The sockets of each address, and the bytes per second that they may send together.
+//! The sockets of each address, and the bytes that they may send together, per second and per day.
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use dashmap::{DashMap, Entry};
 use tokio::time::Instant;
 
-/// Addresses without sockets that are kept for what they have sent; beyond it, those are removed that may send again.
+/// Entries from which on those are removed that have no sockets and may send again; then again at twice what is left.
 const KEPT: usize = 10_000;
 
 /// See the module. An address that has sent a burst keeps its entry after its last socket, so that reconnecting brings no new
@@ -16,45 +16,63 @@ const KEPT: usize = 10_000;
 #[derive(Debug)]
 pub(super) struct Addresses {
     entries: DashMap<IpAddr, Address>,
+    sweep_above: AtomicUsize,
     started: Instant,
 }
 
 #[derive(Debug)]
 struct Address {
     sockets: u32,
-    pace: Arc<SharedPace>,
+    paces: Arc<Paces>,
+}
+
+/// The shared rates of an address.
+#[derive(Debug)]
+pub struct Paces {
+    /// Of seconds.
+    pub short: SharedPace,
+    /// Of days.
+    pub daily: SharedPace,
+}
+
+impl Paces {
+    fn is_idle(&self, now: Instant) -> bool {
+        self.short.is_idle(now) && self.daily.is_idle(now)
+    }
 }
 
 impl Default for Addresses {
     fn default() -> Self {
-        Self { entries: DashMap::new(), started: Instant::now() }
+        Self { entries: DashMap::new(), sweep_above: AtomicUsize::new(KEPT), started: Instant::now() }
     }
 }
 
 impl Addresses {
     pub(super) fn admit(self: &Arc<Self>, address: IpAddr, limit: Option<u32>) -> Option<AddressSlot> {
-        if self.entries.len() > KEPT {
+        if self.entries.len() > self.sweep_above.load(Relaxed) {
             let now = Instant::now();
-            self.entries.retain(|_, address| address.sockets > 0 || !address.pace.is_idle(now));
+            self.entries.retain(|_, address| address.sockets > 0 || !address.paces.is_idle(now));
+            self.sweep_above.store((2 * self.entries.len()).max(KEPT), Relaxed);
         }
-        let mut entry = self.entries.entry(address).or_insert_with(|| Address {
-            sockets: 0,
-            pace: Arc::new(SharedPace { started: self.started, busy_until: AtomicU64::new(0) }),
-        });
+        let pace = || SharedPace { started: self.started, busy_until: AtomicU64::new(0) };
+        let mut entry = self
+            .entries
+            .entry(address)
+            .or_insert_with(|| Address { sockets: 0, paces: Arc::new(Paces { short: pace(), daily: pace() }) });
         if limit.is_some_and(|limit| entry.sockets >= limit) {
             return None;
         }
         entry.sockets += 1;
-        let pace = entry.pace.clone();
+        let paces = entry.paces.clone();
         drop(entry);
-        Some(AddressSlot { addresses: self.clone(), address, pace })
+        Some(AddressSlot { addresses: self.clone(), address, paces })
     }
 
     fn leave(&self, address: IpAddr) {
         if let Entry::Occupied(mut entry) = self.entries.entry(address) {
             let left = entry.get().sockets.saturating_sub(1);
             entry.get_mut().sockets = left;
-            if left == 0 && entry.get().pace.is_idle(Instant::now()) {
+            if left == 0 && entry.get().paces.is_idle(Instant::now()) {
                 entry.remove();
             }
         }
@@ -66,13 +84,13 @@ impl Addresses {
 pub struct AddressSlot {
     addresses: Arc<Addresses>,
     address: IpAddr,
-    pace: Arc<SharedPace>,
+    paces: Arc<Paces>,
 }
 
 impl AddressSlot {
-    /// The pace of all sockets of this address.
-    pub fn pace(&self) -> &Arc<SharedPace> {
-        &self.pace
+    /// The rates that all sockets of this address share.
+    pub fn paces(&self) -> &Arc<Paces> {
+        &self.paces
     }
 }
 
@@ -138,10 +156,10 @@ mod tests {
     async fn reconnecting_brings_no_new_burst() {
         let addresses = Arc::<Addresses>::default();
         let slot = addresses.admit(address(1), None).unwrap();
-        slot.pace().take(Instant::now(), 3 * SECOND);
+        slot.paces().short.take(Instant::now(), 3 * SECOND);
         drop(slot);
         let again = addresses.admit(address(1), None).unwrap();
-        assert_eq!(again.pace().next(Instant::now(), SECOND), Some(Instant::now() + 2 * SECOND));
+        assert_eq!(again.paces().short.next(Instant::now(), SECOND), Some(Instant::now() + 2 * SECOND));
         drop(again);
         tokio::time::sleep(4 * SECOND).await;
         drop(addresses.admit(address(1), None));
@@ -152,7 +170,7 @@ mod tests {
     async fn addresses_that_may_send_again_are_removed_when_many_are_kept() {
         let addresses = Arc::<Addresses>::default();
         for number in 0..=KEPT as u32 {
-            addresses.admit(address(number), None).unwrap().pace().take(Instant::now(), SECOND);
+            addresses.admit(address(number), None).unwrap().paces().short.take(Instant::now(), SECOND);
         }
         tokio::time::sleep(2 * SECOND).await;
         let _slot = addresses.admit(address(1), None);

@@ -1,4 +1,5 @@
-//! Bytes of messages per host and day.
+//! Bytes of messages per host and day: those of guests and those of the host's own side, each for itself, so that no guest can
+//! silence the host.
 //!
 //! A node counts a host's messages locally and takes one chunk of the shared budget for each chunk of bytes that it has
 //! accepted, so a message costs an addition, and a call to Redis is made once per chunk. What is over the budget by then: at
@@ -8,20 +9,20 @@
 //! twice the limit. While Redis does not answer, each node counts for itself.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use dashmap::DashMap;
 use tokio_util::task::TaskTracker;
 
 use super::Limits;
-use crate::domain::HostId;
+use crate::domain::{HostId, Side};
 use crate::metric;
 use crate::throttle::Quota;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// Hosts whose counts are kept; beyond it, those without sockets are removed, each with less than a chunk.
+/// Counts from which on those without sockets are removed, each of less than a chunk; then again at twice what is left.
 const KEPT: usize = 50_000;
 
 /// A host's bytes per day, and the part of them that a node takes at once.
@@ -44,24 +45,26 @@ impl ByteQuota {
 #[derive(Clone, Debug)]
 pub struct Budgets {
     limits: Arc<Limits>,
-    hosts: Arc<DashMap<HostId, Arc<Budget>>>,
+    hosts: Arc<DashMap<(HostId, Side), Arc<Budget>>>,
+    sweep_above: Arc<AtomicUsize>,
     tracker: TaskTracker,
 }
 
 impl Budgets {
     /// Takes chunks from `limits`, by tasks on `tracker`.
     pub fn new(limits: Arc<Limits>, tracker: TaskTracker) -> Self {
-        Self { limits, hosts: Arc::default(), tracker }
+        Self { limits, hosts: Arc::default(), sweep_above: Arc::new(AtomicUsize::new(KEPT)), tracker }
     }
 
-    /// The budget of a host. `None`: the host's bytes are not limited.
-    pub fn of(&self, host: HostId) -> Option<HostBudget> {
+    /// The budget of one side of a host's rooms. `None`: bytes are not limited.
+    pub fn of(&self, host: HostId, side: Side) -> Option<HostBudget> {
         let chunk = self.limits.quotas.host_bytes?.chunk;
-        if self.hosts.len() > KEPT {
+        if self.hosts.len() > self.sweep_above.load(Relaxed) {
             self.hosts.retain(|_, budget| Arc::strong_count(budget) > 1);
+            self.sweep_above.store((2 * self.hosts.len()).max(KEPT), Relaxed);
         }
-        let budget = self.hosts.entry(host).or_default().clone();
-        Some(HostBudget { host, chunk, budget, limits: self.limits.clone(), tracker: self.tracker.clone() })
+        let budget = self.hosts.entry((host, side)).or_default().clone();
+        Some(HostBudget { host, side, chunk, budget, limits: self.limits.clone(), tracker: self.tracker.clone() })
     }
 }
 
@@ -74,10 +77,11 @@ struct Budget {
     refused_until: AtomicI64,
 }
 
-/// The budget of one host, as one of its rooms' sockets uses it.
+/// The budget of one side of a host's rooms, as one of their sockets uses it.
 #[derive(Clone, Debug)]
 pub struct HostBudget {
     host: HostId,
+    side: Side,
     chunk: u64,
     budget: Arc<Budget>,
     limits: Arc<Limits>,
@@ -109,9 +113,9 @@ impl HostBudget {
     }
 
     async fn take_chunks(self) {
-        let Self { host, chunk, budget, limits, .. } = &self;
+        let Self { host, side, chunk, budget, limits, .. } = &self;
         while budget.uncounted.load(Relaxed) >= *chunk {
-            match limits.host_bytes(*host).await {
+            match limits.host_bytes(*host, *side).await {
                 Ok(()) => {
                     budget.uncounted.fetch_sub(*chunk, Relaxed);
                 }
@@ -120,6 +124,7 @@ impl HostBudget {
                     budget.refused_until.store(until, Relaxed);
                     tracing::warn!(
                         host = host.0,
+                        is_host = side.is_host(),
                         retry_after_s = retry_after.as_secs(),
                         "daily byte budget of host exhausted, refusing messages"
                     );
@@ -158,7 +163,7 @@ mod tests {
 
         /// Sends messages of 8 KiB on all nodes in turn until one is refused; returns the bytes and the hint.
         async fn send(&self, host: HostId) -> (u64, Duration) {
-            let budgets: Vec<_> = self.nodes.iter().map(|node| node.of(host).unwrap()).collect();
+            let budgets: Vec<_> = self.nodes.iter().map(|node| node.of(host, Side::Guest).unwrap()).collect();
             let mut sent = 0;
             for budget in budgets.iter().cycle() {
                 match budget.take(8_192) {
@@ -182,7 +187,11 @@ mod tests {
         assert!((500 * MIB..=504 * MIB).contains(&sent), "{sent}");
         // A chunk of 500 is free again after 172.8 s.
         assert!(retry <= Duration::from_secs(173) && retry >= Duration::from_secs(100), "{retry:?}");
-        assert!(cluster.nodes[0].of(HostId(2)).unwrap().take(8_192).is_ok(), "another host is not affected");
+        assert!(
+            cluster.nodes[0].of(HostId(2), Side::Guest).unwrap().take(8_192).is_ok(),
+            "another host is not affected"
+        );
+        assert!(cluster.nodes[0].of(HostId(1), Side::Host).unwrap().take(8_192).is_ok(), "nor is the host's own side");
         cluster.clock.advance(retry + Duration::from_millis(1));
         let (sent, _) = cluster.send(HostId(1)).await;
         assert!(sent > 0 && sent <= 5 * MIB, "{sent}");
@@ -194,7 +203,7 @@ mod tests {
     async fn reconnecting_forgets_nothing_and_no_limit_counts_nothing() {
         let cluster = Cluster::new(1, MIB);
         let mut sent = 0;
-        while cluster.nodes[0].of(HostId(1)).unwrap().take(8_192).is_ok() {
+        while cluster.nodes[0].of(HostId(1), Side::Guest).unwrap().take(8_192).is_ok() {
             sent += 8_192;
             tokio::task::yield_now().await;
             assert!(sent < 2 * MIB, "nothing was refused");
@@ -202,6 +211,6 @@ mod tests {
         assert!(sent >= MIB, "{sent}");
         let limits =
             Limits::new(Quotas::default(), Arc::new(MemoryThrottle::new(cluster.clock.clone())), cluster.clock.clone());
-        assert!(Budgets::new(Arc::new(limits), cluster.tracker.clone()).of(HostId(1)).is_none());
+        assert!(Budgets::new(Arc::new(limits), cluster.tracker.clone()).of(HostId(1), Side::Guest).is_none());
     }
 }

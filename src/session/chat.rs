@@ -175,7 +175,7 @@ fn read_after(text: &str) -> Result<Seq, Close> {
 impl ChatSession {
     fn new(context: Arc<Sessions>, guard: RoomGuard, host: &Host, replaying: bool) -> Self {
         let throttle = Throttle::new(context.limits.rate, Instant::now());
-        let budget = context.budgets.of(host.id);
+        let budget = context.budgets.of(host.id, guard.connection.side());
         guard.note_visit();
         Self {
             throttle,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use crate::hub::{AddressSlot, SharedPace};
+use crate::hub::{AddressSlot, Paces, SharedPace};
 use crate::session::{Rate, Throttle};
 
 /// Bytes that are read per second; `None`: as fast as they come.
@@ -14,32 +14,43 @@ pub struct ByteRates {
     pub socket: Option<Rate>,
     /// Of all sockets of one address on this node.
     pub address: Option<Rate>,
+    /// The same, with a burst of a whole day.
+    pub address_daily: Option<Rate>,
 }
 
 /// The rates of one socket, and what it has used of them.
 pub(super) struct Pace {
     socket: Throttle,
-    address: Option<(Rate, Arc<SharedPace>)>,
+    address: Option<Arc<Paces>>,
+    rates: ByteRates,
 }
 
 impl Pace {
     pub(super) fn new(rates: ByteRates, address: Option<&AddressSlot>) -> Self {
         let socket = Throttle::new(rates.socket, Instant::now());
-        Self { socket, address: rates.address.zip(address.map(|slot| slot.pace().clone())) }
+        Self { socket, address: address.map(|slot| slot.paces().clone()), rates }
     }
 
     /// Counts bytes that were read.
     pub(super) fn read(&mut self, now: Instant, bytes: usize) {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         self.socket.take_many(now, bytes);
-        if let Some((rate, shared)) = &self.address {
-            shared.take(now, rate.span_of(bytes));
+        let Some(paces) = &self.address else { return };
+        if let Some(rate) = self.rates.address {
+            paces.short.take(now, rate.span_of(bytes));
+        }
+        if let Some(rate) = self.rates.address_daily {
+            paces.daily.take(now, rate.span_of(bytes));
         }
     }
 
     /// When more may be read, if not now.
     pub(super) fn next(&self, now: Instant) -> Option<Instant> {
-        let address = self.address.as_ref().and_then(|(rate, shared)| shared.next(now, rate.span_of(rate.burst)));
+        let address = self.address.as_ref().and_then(|paces| {
+            let next =
+                |pace: &SharedPace, rate: Option<Rate>| pace.next(now, rate.map(|rate| rate.span_of(rate.burst))?);
+            next(&paces.short, self.rates.address).max(next(&paces.daily, self.rates.address_daily))
+        });
         self.socket.next(now).max(address)
     }
 }
@@ -73,7 +84,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_socket_gets_its_burst_and_then_its_rate() {
         let rate = Rate { per_second: 16_384, burst: 262_144 };
-        let rates = ByteRates { socket: Some(rate), address: None };
+        let rates = ByteRates { socket: Some(rate), ..ByteRates::default() };
         let bytes = read_within(rates, 1, 60).await;
         assert!((1_200_000..1_300_000).contains(&bytes), "{bytes}");
     }
@@ -81,9 +92,16 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_sockets_of_an_address_share_its_rate() {
         let rate = Rate { per_second: 1_048_576, burst: 1_048_576 };
-        let rates = ByteRates { socket: None, address: Some(rate) };
+        let rates = ByteRates { address: Some(rate), ..ByteRates::default() };
         let bytes = read_within(rates, 50, 10).await;
         assert!((11_000_000..13_000_000).contains(&bytes), "{bytes}");
         assert!(read_within(ByteRates::default(), 1, 1).await > 10_000_000);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_address_gets_its_daily_bytes_and_then_a_steady_trickle() {
+        let rate = Rate { per_second: 1_000, burst: 4_000_000 };
+        let bytes = read_within(ByteRates { address_daily: Some(rate), ..ByteRates::default() }, 50, 100).await;
+        assert!((4_000_000..5_000_000).contains(&bytes), "{bytes}");
     }
 }

@@ -137,6 +137,7 @@ impl Stage {
         // All clients of a stage share one address and one host.
         flag("limit-socket-bytes-per-second", "off");
         flag("limit-address-bytes-per-second", "off");
+        flag("limit-address-mib-per-day", "off");
         flag("limit-host-mib-per-day", "off");
         let (mut redis, mut redis_wire, mut sql_wire, mut database) = (None, None, None, None);
         let url = match plan.redis {

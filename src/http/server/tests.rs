@@ -121,6 +121,8 @@ async fn a_request_that_can_be_read_in_two_ways_is_refused_and_its_connection_cl
         "GET / HTTP/1.1\r\nhost: a, b",
         "GET / HTTP/1.1\r\nhost: a/x",
         "GET http://b/ HTTP/1.1\r\nhost: a",
+        "GET a:1 HTTP/1.1\r\nhost: a:1",
+        "CONNECT a:1 HTTP/1.1\r\nhost: a:1",
         "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: xchunked",
         "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked, identity",
         "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: gzip, chunked",
