@@ -28,6 +28,9 @@ const STEP: usize = 128;
 /// The most bytes of messages in a frame of history (SPEC 4: 128 KiB), less the bytes around them.
 const FRAME_BYTES: usize = 128 * 1024 - 64;
 
+/// The most bytes of a page on a socket: it fits into an empty outbox (256 KiB).
+const SOCKET_PAGE_BYTES: usize = 240 * 1024;
+
 /// The most bytes of a page by offset (HTTP).
 const PAGE_BYTES: usize = 1024 * 1024;
 
@@ -167,8 +170,8 @@ impl History {
         Ok(entries)
     }
 
-    /// The messages before a number, newest first, at most [`PAGE`] and no more than fit into one frame. While SQL cannot be read,
-    /// the page ends where the log does.
+    /// The messages before a number, newest first, at most [`PAGE`] and 240 KiB. While SQL cannot be read, the page ends where
+    /// the log does.
     ///
     /// # Errors
     /// If the broker could not be read; or SQL, and the log has no message right before that number.
@@ -196,8 +199,7 @@ impl History {
         }
     }
 
-    /// A page below `before`, newest first: the log, and SQL where the log has nothing. At most [`PAGE`] messages, and no more
-    /// than fit into one frame.
+    /// A page below `before`, newest first: the log, and SQL where the log has nothing. At most [`PAGE`] messages and 240 KiB.
     async fn page(&self, room: RoomKey, before: Option<Seq>, log: Vec<LogEntry>) -> Result<Vec<LogEntry>, StoreError> {
         let mut entries: Vec<LogEntry> = Vec::with_capacity(PAGE);
         let mut above = before;
@@ -208,7 +210,7 @@ impl History {
             above = Some(entry.seq);
             entries.push(entry);
         }
-        if above != Some(1) && entries.len() < PAGE && size_of(&entries) < FRAME_BYTES {
+        if above != Some(1) && entries.len() < PAGE && size_of(&entries) < SOCKET_PAGE_BYTES {
             self.fill(room, above, None, &mut entries).await?;
         }
         bound(&mut entries);
@@ -416,12 +418,12 @@ fn size_of(entries: &[LogEntry]) -> usize {
     entries.iter().map(|entry| entry.frame.len() + 1).sum()
 }
 
-/// Keeps the first messages that fit into one frame, one at least.
+/// Keeps the first messages that fit into a page, one at least.
 fn bound(entries: &mut Vec<LogEntry>) {
     let mut bytes = 0;
     let fits = |entry: &&LogEntry| {
         bytes += entry.frame.len() + 1;
-        bytes <= FRAME_BYTES
+        bytes <= SOCKET_PAGE_BYTES
     };
     let fitting = entries.iter().take_while(fits).count().max(1);
     entries.truncate(fitting.min(PAGE));

@@ -176,9 +176,9 @@ async fn pages_are_bounded_by_bytes_and_lose_nothing(stage: Stage, archived: boo
         node.accept(&[long(id)]).await;
     }
     archive(&stage, &node, &room, 80, archived).await;
-    let of_frame = |entries: &[LogEntry]| entries.iter().map(|entry| entry.frame.len()).sum::<usize>() <= 128 * 1024;
+    let of_frame = |entries: &[LogEntry]| entries.iter().map(|entry| entry.frame.len()).sum::<usize>() <= 240 * 1024;
     let newest = node.newest(&room).await;
-    assert!(of_frame(&newest) && numbers(&newest) == [77, 78, 79, 80], "{:?}", numbers(&newest));
+    assert!(of_frame(&newest) && numbers(&newest) == (73..=80).collect::<Vec<_>>(), "{:?}", numbers(&newest));
     let (mut before, mut read) = (81, Vec::new());
     while before > 1 {
         let page = node.history.before(key, before).await.unwrap();

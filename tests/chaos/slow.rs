@@ -137,11 +137,11 @@ async fn what_is_long_and_what_is_much_is_read_whole() {
     let (long, much) = (stage.open_room().await, stage.open_room().await);
     write(&mut stage, long, 1, 50, LETTERS).await;
     let mut guest = Socket::open(stage.nodes[1].address, &stage.guest_path(long), Some(SHOP)).await.expect("a socket");
-    // A page has at most 128 KiB, and those before it have the rest.
+    // A page has at most 240 KiB, and those before it have the rest.
     let mut read: Vec<u64> = Vec::new();
     while read.last() != Some(&1) {
         let Heard::Frame(history) = guest.hear().await else { panic!("the guest was disconnected") };
-        assert!(history.to_string().len() <= 128 * 1024);
+        assert!(history.to_string().len() <= 240 * 1024);
         let page = history["data"].as_array().expect("a history").iter();
         let mut page: Vec<u64> = page.map(|entry| entry["seq"].as_u64().expect("a number")).collect();
         page.sort_unstable_by(|a, b| b.cmp(a));
