@@ -210,13 +210,13 @@ impl App {
         }
     }
 
-    /// Serves until the node is told to end, and drains. When it returns, nothing of the node is left but what `shutdown`
-    /// tracks and was waited for.
+    /// Serves until the node is told to end, and drains. Calls `ready` once it serves every call. When it returns, nothing of the
+    /// node is left but what `shutdown` tracks and was waited for.
     ///
     /// # Errors
     /// What no retry could mend.
-    pub async fn run(self, listener: TcpListener, shutdown: Shutdown) -> Result<(), AppError> {
-        let ended = self.serve(listener, &shutdown).await;
+    pub async fn run(self, listener: TcpListener, shutdown: Shutdown, ready: impl FnOnce()) -> Result<(), AppError> {
+        let ended = self.serve(listener, &shutdown, ready).await;
         // Background work ends before its stores do.
         shutdown.finish().await;
         if let Some(redis) = &self.redis {
@@ -230,7 +230,7 @@ impl App {
         ended
     }
 
-    async fn serve(&self, listener: TcpListener, shutdown: &Shutdown) -> Result<(), AppError> {
+    async fn serve(&self, listener: TcpListener, shutdown: &Shutdown, ready: impl FnOnce()) -> Result<(), AppError> {
         let Ports { broker, presence, recovery } = self.ports();
         let node = Node::wire(self, broker, presence, shutdown);
         let connections = TaskTracker::new();
@@ -253,7 +253,7 @@ impl App {
         let serving = shutdown.spawn(http::serve(listener, context, serving, refuse.clone(), connections.clone()));
 
         let ended = tokio::select! {
-            started = self.start(&node, recovery, shutdown) => match started {
+            started = self.start(&node, recovery, shutdown, ready) => match started {
                 Ok(mut lock) => tokio::select! {
                     () = shutdown.draining() => Ok(()),
                     error = lock.lost(&self.store) => Err(error),
@@ -281,6 +281,7 @@ impl App {
         node: &Node,
         recovery: Option<Arc<dyn Recovery>>,
         shutdown: &Shutdown,
+        ready: impl FnOnce(),
     ) -> Result<Lock, AppError> {
         while let Err(error) = self.store.ping().await {
             tracing::warn!(%error, "waiting for SQL");
@@ -318,6 +319,7 @@ impl App {
             tracing::warn!(%fault, "starting although sql cannot be written");
         }
         node.health.set_started();
+        ready();
         upkeep::start(node, &self.store, self.redis.as_ref(), shutdown);
         if let Some(skew) = &self.skew {
             upkeep::measure_skew(skew, shutdown);

@@ -24,7 +24,7 @@ pub(super) fn run(args: ServeArgs) -> Result<u8, Failure> {
     })
 }
 
-/// Runs a node on a listener until it is told to end; `announce` is called when it is built.
+/// Runs a node on a listener until it is asked to end; `announce` is called once it serves every call.
 pub(super) async fn node(config: Config, listener: TcpListener, announce: impl FnOnce()) -> Result<u8, Failure> {
     let shutdown = Shutdown::new();
     // A drain that keeps to its times is never cut short; one that does not is given the same again.
@@ -37,8 +37,7 @@ pub(super) async fn node(config: Config, listener: TcpListener, announce: impl F
             // Asked to end before there was anything to drain.
             () = shutdown.draining() => return Ok(()),
         };
-        announce();
-        let ended = app.run(listener, shutdown.clone()).await;
+        let ended = app.run(listener, shutdown.clone(), announce).await;
         shutdown.finish().await;
         ended
     };

@@ -132,7 +132,7 @@ impl TestApp {
         config.bound_to(address).expect("an address");
         let shutdown = Shutdown::new();
         let node = app::build(config).await.expect("a node");
-        let run = tokio::spawn(node.run(listener, shutdown.clone()));
+        let run = tokio::spawn(node.run(listener, shutdown.clone(), || {}));
         let node = Node { address, shutdown, run };
         eventually("the node is ready", async || {
             let answer = self.http.get(node.url("/health/ready")).send().await.ok()?;

@@ -23,7 +23,7 @@ pub(super) const PROGRESS_WINDOW: Duration = Duration::from_secs(20);
 
 /// How long a closed connection is read further: bytes that were under way would make the kernel reset it, and the peer lose the
 /// response.
-const LINGER: Duration = Duration::from_secs(2);
+const LINGER: Duration = Duration::from_secs(1);
 
 /// How much of that is read.
 const LINGER_BYTES: usize = 256 * 1024;
