@@ -236,10 +236,12 @@ with_topology! {
         };
         // A sixty-fourth of it, per node, is counted late.
         assert!((900_000..1_300_000).contains(&bytes), "{bytes}");
-        // Both sides use the same bytes; reading goes on.
-        let mut own = host.join(refusing, &room).await;
-        own.send(&message("from the host")).await;
-        assert_eq!(own.close_code().await, 1013);
+        // Guests cannot silence the host, and reading goes on.
+        host.join(refusing, &room).await.say("from the host").await;
+        let mut guest = room.join(refusing).await;
+        guest.frame().await;
+        guest.send(&message("from a guest")).await;
+        assert_eq!(guest.close_code().await, 1013);
         let refused = async |node| metric(&app, node, "pintalk_messages_total{result=\"over_budget\"}").await;
         assert!(refused(a).await + refused(b).await >= 1.0);
         elsewhere.join(b).await.say("another host's").await;
