@@ -210,8 +210,8 @@ impl App {
         }
     }
 
-    /// Serves until the node is told to end, and drains. Calls `ready` once it serves every call. When it returns, nothing of the
-    /// node is left but what `shutdown` tracks and was waited for.
+    /// Serves until `shutdown` begins, then drains. Calls `ready` once every call is served. All tasks of the node have ended when
+    /// it returns.
     ///
     /// # Errors
     /// What no retry could mend.

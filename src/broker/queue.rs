@@ -62,7 +62,7 @@ pub enum Lost {
 /// For how long a room must have been unused to be removed from the broker.
 #[derive(Clone, Copy, Debug)]
 pub struct Idle {
-    /// Usually.
+    /// While the broker has enough memory.
     pub usual: Duration,
     /// While the broker is short of memory.
     pub short_of_memory: Duration,

@@ -21,7 +21,7 @@ impl InvalidValue {
 /// Whether visitors may create accounts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum SignUp {
-    /// They may.
+    /// Visitors may create accounts.
     #[default]
     Open,
     /// Only `pintalk user create` creates accounts.
@@ -29,7 +29,7 @@ pub enum SignUp {
 }
 
 impl SignUp {
-    /// Whether they may.
+    /// Whether visitors may create accounts.
     pub fn is_open(self) -> bool {
         self == Self::Open
     }

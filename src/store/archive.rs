@@ -76,7 +76,7 @@ impl Store {
     }
 
     /// The most bytes of one statement with its values: MySQL's `max_allowed_packet`. A larger one ends the connection, mostly
-    /// without an error that says so.
+    /// without an error.
     pub async fn max_statement_bytes(&self) -> Result<usize, StoreError> {
         if self.dialect() == Dialect::Sqlite {
             return Ok(usize::MAX);

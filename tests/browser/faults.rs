@@ -120,7 +120,10 @@ async fn a_widget_comes_back_when_the_server_says_or_after_longer_and_longer_by_
     guest.page.run("window.socket.onclose({ code: 1006, reason: '' })", &json!([])).await;
     guest
         .page
-        .until("he comes back for the rest", "window.urls.length === 2 && window.urls[1].endsWith('&after=1')")
+        .until(
+            "the widget reconnects after its last message",
+            "window.urls.length === 2 && window.urls[1].endsWith('&after=1')",
+        )
         .await;
     site.close().await;
 }
