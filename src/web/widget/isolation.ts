@@ -29,6 +29,7 @@ function keepInside(event: Event, isWidget: (target: EventTarget) => boolean): v
   // Without targets inside it is an event of the element itself: the page's own.
   if (end < 1) return;
   event.stopImmediatePropagation();
+  const wasPrevented = event.defaultPrevented;
   for (let at = 0; at < end; at++) {
     const target = path[at] as unknown as Record<string, unknown>;
     const handler = target[`on${event.type}`];
@@ -36,4 +37,10 @@ function keepInside(event: Event, isWidget: (target: EventTarget) => boolean): v
     // As in any event, what does not bubble reaches its target alone.
     if (!event.bubbles) return;
   }
+  if (wasPrevented && event instanceof KeyboardEvent) typeAnyway(event);
+}
+
+/** A listener that the page had added before took the key for a shortcut: the character is inserted all the same. */
+function typeAnyway({ type, key, isComposing, ctrlKey, metaKey }: KeyboardEvent): void {
+  if (type === "keydown" && [...key].length === 1 && !isComposing && !ctrlKey && !metaKey) document.execCommand("insertText", false, key);
 }
