@@ -29,7 +29,7 @@ function trim(address: string): string {
 function parse(address: string): URL | null {
   try {
     const url = new URL(/^www\./i.test(address) ? `https://${address}` : address);
-    return /^https?:$/.test(url.protocol) && /^(.+\..+|localhost|\[.+\])$/.test(url.hostname) ? url : null;
+    return /^https?:$/.test(url.protocol) && /^((?!www\.)[^.]+\..+|www\..+\..+|localhost|\[.+\])$/i.test(url.hostname) ? url : null;
   } catch {
     return null;
   }
