@@ -125,7 +125,7 @@ export class Chat {
     if (this.client) void this.showOpen(true);
   }
 
-  /** `isAsked`: somebody pressed a button, so the focus follows. */
+  /** `isAsked`: by a person or the page, so the focus follows. */
   private async showOpen(isAsked: boolean): Promise<void> {
     const { isOpen } = this;
     session.set(OPEN_KEY, isOpen ? "1" : "");
@@ -143,7 +143,7 @@ export class Chat {
       }
     }
     this.panel?.toggle(this.isOpen, isAsked);
-    if (!this.isOpen && isAsked) this.launcher?.element.focus();
+    if (!this.isOpen && isAsked) this.launcher?.element.focus({ preventScroll: true });
     this.show();
   }
 

@@ -28,9 +28,18 @@ function mount(tag: HTMLScriptElement): void {
   else addEventListener("DOMContentLoaded", add);
 }
 
-/** Beside the body: pages replace their body, hide what is in it, and style it. */
+/** A page that removes the element this often within a second does not want it. */
+const MAX_REMOVALS = 10;
+let removals: number[] = [];
+
+/** Keeps the element beside the body: pages replace their body, hide what is in it, and style it. */
 function keep(): void {
-  if (added instanceof PinTalkWidget && !added.isConnected && !added.isRemoved) document.documentElement?.append(added);
+  if (!(added instanceof PinTalkWidget) || added.isConnected || added.isRemoved) return;
+  const now = performance.now();
+  removals = removals.filter((at) => now - at < 1000);
+  if (removals.length >= MAX_REMOVALS) return;
+  removals.push(now);
+  document.documentElement?.append(added);
 }
 
 function watch(): void {

@@ -126,7 +126,7 @@ export class Panel {
     this.grow();
     this.toEnd();
     // A keyboard that covers half a phone is opened by the guest.
-    if (isAsked) (matchMedia("(any-pointer: coarse)").matches ? this.leave : this.text).focus();
+    if (isAsked) (matchMedia("(any-pointer: coarse)").matches ? this.leave : this.text).focus({ preventScroll: true });
   }
 
   show(): void {
@@ -206,7 +206,7 @@ export class Panel {
     this.edited();
     this.conversation.send(text);
     this.toEnd();
-    this.text.focus();
+    this.text.focus({ preventScroll: true });
   }
 
   private toEnd(): void {
