@@ -4,7 +4,7 @@ import { h } from "../shared/dom";
 import { local, session } from "../shared/storage";
 import { later } from "../shared/time";
 import type { PinTalkWidget } from "./element";
-import { GuestConversation } from "./guest";
+import { forgetStored, GuestConversation } from "./guest";
 import { Launcher } from "./launcher";
 import { loading } from "./loading";
 import type { Panel, PanelModule } from "./panel";
@@ -102,10 +102,12 @@ export class Chat {
     }
     if (!this.isToggled) this.isOpen = session.get(OPEN_KEY) === "1";
     document.addEventListener("visibilitychange", this.onVisible);
+    addEventListener("pageshow", this.onVisible);
     void this.showOpen(this.isToggled);
   }
 
   private readonly onVisible = (): void => {
+    this.conversation?.sync();
     if (!document.hidden && this.isOpen) this.conversation?.probe();
     this.changed();
   };
@@ -113,6 +115,7 @@ export class Chat {
   private close(): void {
     chats.delete(this.key);
     document.removeEventListener("visibilitychange", this.onVisible);
+    removeEventListener("pageshow", this.onVisible);
     for (const part of [this.conversation, this.watcher, this.panel, this.sound]) part?.close();
     showCount(0);
     if (this.root.parentNode) this.root.parentNode.removeChild(this.root);
@@ -193,7 +196,8 @@ export class Chat {
   /** Ends the conversation in this browser. */
   reset(): void {
     session.remove("pintalk:draft");
-    this.conversation?.end();
+    if (this.conversation) this.conversation.end();
+    else forgetStored();
     this.panel?.reset();
     this.changed();
   }

@@ -116,6 +116,11 @@ export class GuestConversation extends Conversation {
     return stored !== null && stored.name !== this.room;
   }
 
+  /** Takes over what other tabs did while this page was frozen. */
+  sync(): void {
+    if (this.hasMoved()) this.follow();
+  }
+
   private readonly onStorage = ({ key }: StorageEvent): void => {
     if (key !== null && !key.startsWith(this.prefix)) return;
     if (this.hasMoved()) this.follow();
@@ -267,6 +272,17 @@ export class GuestConversation extends Conversation {
     this.timesClosed = 0;
     this.emit({ type: "connected" });
     this.on.changed();
+  }
+}
+
+/** Ends the conversations of all services that the browser keeps, before the server has said which one is this page's. */
+export function forgetStored(): void {
+  for (const key of local.keys()) {
+    const [, prefix, kind] = /^(pintalk:(?!console:)[^:]+:)(room|attempt|out:)/.exec(key) ?? [];
+    if (!prefix) continue;
+    const name = kind === "room" && asRecord(decode(local.get(key)))?.name;
+    if (name) local.set(`${prefix}ended`, name);
+    local.remove(key);
   }
 }
 

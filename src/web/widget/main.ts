@@ -16,7 +16,9 @@ function mount(tag: HTMLScriptElement): void {
   for (const [name, value] of new URL(tag.src, location.href).searchParams) settings[name.replace(/-(\w)/g, (_, letter) => letter.toUpperCase())] ??= value;
   if ((settings.accessKey ?? settings.secretKey) === undefined) return;
   const add = () => {
-    if (added || document.querySelector(NAME)) return;
+    if (document.querySelector(NAME)) return;
+    // Removed by the page, which wants it again now.
+    if (added) return document.documentElement.append(added);
     added = document.createElement(NAME);
     for (const [name, value] of Object.entries(settings)) {
       added.setAttribute(name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`), value ?? "");
