@@ -223,7 +223,7 @@ async fn perform(app: &HttpContext, target: Target<'_>, request: &mut Request) -
     }
     let allow = target.allow();
     if request.method == Method::OPTIONS {
-        return Ok(cors::preflight(&allow));
+        return Ok(cors::preflight(&allow, target.audience(), &request.headers));
     }
     let not_allowed = || ApiError::MethodNotAllowed(allow.clone());
     let verb = Verb::of(&request.method).ok_or_else(not_allowed)?;
