@@ -72,8 +72,7 @@ pub(super) fn preflight(allow: &str, audience: Audience, request: &HeaderMap) ->
     let mut allowed = HeaderValue::from_static(REQUEST_HEADERS);
     if matches!(audience, Audience::Guests | Audience::Everybody) {
         headers.append(VARY, HeaderValue::from_static("Access-Control-Request-Headers"));
-        let names: Vec<String> =
-            std::iter::once(REQUEST_HEADERS.to_owned()).chain(extra_headers(request)).collect();
+        let names: Vec<String> = std::iter::once(REQUEST_HEADERS.to_owned()).chain(extra_headers(request)).collect();
         // Header names are always a header value.
         allowed = HeaderValue::try_from(names.join(", ")).unwrap_or(allowed);
     }

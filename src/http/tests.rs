@@ -7,6 +7,7 @@ use crate::control::Control;
 mod contact;
 mod cors;
 mod limits;
+mod prefix;
 mod sites;
 mod webhook;
 
@@ -33,6 +34,12 @@ on_a_server! { limits:
     whoever_may_make_no_room_at_all_uses_nothing_up
 }
 
+on_a_server! { prefix:
+    every_path_is_served_with_and_without_the_prefix
+    a_prefix_that_is_named_like_a_route_hides_nothing
+    links_and_cookies_carry_the_prefix
+    a_file_of_another_release_is_absent_and_never_cached
+}
 on_a_server! { sites:
     a_cookie_of_another_site_neither_wins_nor_logs_out
     metrics_and_pages_with_keys_refuse_a_foreign_host

@@ -11,11 +11,8 @@ const ADDED: &str = "baggage, sentry-trace, traceparent, tracestate, x-datadog-t
                      request-id, request-context, x-request-id, x-correlation-id, x-instana-t, x-dtc, dnt";
 
 /// Every guest-side call.
-const GUEST_CALLS: [(&str, &str); 3] = [
-    ("GET", "/api/users/client/"),
-    ("POST", "/api/chat/"),
-    ("PUT", "/api/chat/pQ7xJ2mWcY0tR9vKbN4sZA/contact/"),
-];
+const GUEST_CALLS: [(&str, &str); 3] =
+    [("GET", "/api/users/client/"), ("POST", "/api/chat/"), ("PUT", "/api/chat/pQ7xJ2mWcY0tR9vKbN4sZA/contact/")];
 
 fn allowed(answer: &Answer) -> Vec<&str> {
     answer.header("access-control-allow-headers").unwrap().split(", ").collect()
@@ -26,11 +23,8 @@ fn varies(headers: &HeaderMap) -> Vec<&str> {
 }
 
 async fn preflight(world: &World, path: &str, origin: &str, method: &str, headers: &str) -> Answer {
-    let asked = [
-        ("origin", origin),
-        ("access-control-request-method", method),
-        ("access-control-request-headers", headers),
-    ];
+    let asked =
+        [("origin", origin), ("access-control-request-method", method), ("access-control-request-headers", headers)];
     world.ask("OPTIONS", path, &asked).await
 }
 
@@ -53,7 +47,9 @@ pub(super) async fn a_guest_call_with_headers_of_other_scripts_succeeds(world: W
     let [access, secret] = world.keys();
     let long = format!("sentry-trace_id={}", "0123456789abcdef".repeat(500));
     let mut headers = vec![access, secret, ("origin", SHOP), ("baggage", long.as_str()), ("authorization", "Bearer x")];
-    headers.extend(ADDED.split(", ").skip(1).map(|name| (name, "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")));
+    headers.extend(
+        ADDED.split(", ").skip(1).map(|name| (name, "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")),
+    );
     let room = world.ask("POST", "/api/chat/", &headers).await;
     assert_eq!((room.status.as_u16(), room.header("access-control-allow-origin")), (201, Some(SHOP)));
     assert_eq!(world.ask("GET", "/api/users/client/", &headers).await.status, 200);
