@@ -24,6 +24,7 @@ pub use values::{
 };
 
 pub(crate) use files::{hex, keep, new_key, private_dir, restrict};
+pub(crate) use values::url_path;
 
 use lettre::Address;
 use lettre::message::Mailbox;

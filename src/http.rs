@@ -15,6 +15,7 @@ mod cookie;
 mod cors;
 mod docs;
 mod download;
+mod entrance;
 mod keys;
 mod media;
 mod multipart;
@@ -23,6 +24,7 @@ mod operation;
 mod pages;
 mod paging;
 mod peer;
+mod prefix;
 mod reply;
 mod request;
 mod routes;
@@ -38,8 +40,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
-use http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderMap, Method};
 use hyper::upgrade::OnUpgrade;
 use tracing::Instrument as _;
 use warp::filters::path::FullPath;
@@ -111,7 +112,7 @@ pub type RenderMetrics = Arc<dyn Fn() -> String + Send + Sync>;
 /// What the operator decided about HTTP.
 #[derive(Clone)]
 pub struct Settings {
-    /// Where clients reach the API; links are built from it. No slash at its end.
+    /// Where clients reach the API; links are built from it. No slash at its end. Requests come with its path or without.
     pub public_url: String,
     /// Origins of admin pages: they may read host-side answers, with credentials.
     pub admin_origins: Vec<String>,
@@ -191,11 +192,7 @@ async fn answer(app: Arc<HttpContext>, mut request: Request) -> Response {
     if !is_socket {
         request.drain().await;
     }
-    cors::stamp(&mut response, audience, &request.headers, &app.settings.admin_origins);
-    let headers = response.headers_mut();
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    // Answers hold keys and tokens; pages say for themselves how long they keep.
-    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    entrance::finish(&mut response, audience, &request.headers, &app.settings);
     record(route, &request.method, &response, started);
     response
 }
@@ -218,17 +215,17 @@ fn record(route: &'static str, method: &Method, response: &Response, started: In
 
 /// Does what is asked, after what holds for every call: the path exists, the method fits, JSON is welcome.
 async fn perform(app: &HttpContext, target: Target<'_>, request: &mut Request) -> Result<Response, ApiError> {
-    if matches!(target, Target::Nothing) {
+    if matches!(target, Target::Nothing(_)) {
         return Err(ApiError::NotFound);
     }
     let allow = target.allow();
     if request.method == Method::OPTIONS {
-        return Ok(cors::preflight(&allow));
+        return Ok(cors::preflight(&allow, target.audience(), &request.headers));
     }
     let not_allowed = || ApiError::MethodNotAllowed(allow.clone());
     let verb = Verb::of(&request.method).ok_or_else(not_allowed)?;
     match target {
-        Target::Nothing => Err(ApiError::NotFound),
+        Target::Nothing(_) => Err(ApiError::NotFound),
         Target::Page(page) if verb == Verb::Get => {
             // A page with keys in it is for its own pages only.
             if !page.is_open() && !authority::is_own_name(&request.headers, &app.settings.public_url) {

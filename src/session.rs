@@ -18,7 +18,8 @@ use crate::history::History;
 use crate::hosts::Hosts;
 use crate::hub::{Connection, Hub, Identity};
 use crate::limits::Budgets;
-use crate::protocol::Close;
+use crate::protocol::chat::pong_frame;
+use crate::protocol::{Close, frame};
 use crate::relay::{Members, Relay};
 use crate::rooms::Rooms;
 use crate::statuses::Statuses;
@@ -41,7 +42,7 @@ pub struct Handshake {
     pub token: Option<String>,
     /// The `after` of the query.
     pub after: Option<String>,
-    /// Whether the `v` of the query asks for the frames of later versions ([`wants_extras`]).
+    /// Whether the `v` of the query asks for the frames of later versions ([`wants_extras`]), on either kind of socket.
     pub extras: bool,
 }
 
@@ -146,6 +147,11 @@ impl Sessions {
                 Err(self.try_later())
             }
         }
+    }
+
+    /// The framed response to a `ping`. It is sent to one socket only and calls no store.
+    fn pong(&self) -> Bytes {
+        frame::text(&pong_frame(&self.wire.wall_clock(self.clock.now())))
     }
 
     fn try_later(&self) -> Close {

@@ -178,7 +178,7 @@ impl FromStr for WebOrigin {
     }
 }
 
-/// Where the world reaches this server: scheme and authority, perhaps a path, never a final slash.
+/// Where clients reach this server: scheme and authority, perhaps a path such as `/chat`, never a final slash.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublicUrl(String);
 
@@ -188,10 +188,9 @@ impl PublicUrl {
         &self.0
     }
 
-    /// The path below which the server is mounted, without a final slash: `/chat`, or empty.
+    /// Its path without a final slash: `/chat`, or nothing for the root.
     pub fn path(&self) -> &str {
-        let authority = self.0.find("://").map_or(0, |at| at + 3);
-        self.0[authority..].find('/').map_or("", |at| &self.0[authority + at..])
+        url_path(&self.0)
     }
 
     /// Whether cookies may be `Secure`.
@@ -200,17 +199,37 @@ impl PublicUrl {
     }
 }
 
+/// The path of a [`PublicUrl`].
+pub(crate) fn url_path(public_url: &str) -> &str {
+    let authority = public_url.split_once("://").map_or(public_url, |(_, rest)| rest);
+    authority.find('/').map_or("", |at| &authority[at..])
+}
+
 impl FromStr for PublicUrl {
     type Err = InvalidValue;
     fn from_str(text: &str) -> Result<Self, InvalidValue> {
-        let refused = || InvalidValue::new("expected a URL such as https://chat.example");
+        let refused = || InvalidValue::new("expected a URL such as https://chat.example or https://shop.example/chat");
         let url = Url::parse(text).map_err(|_| refused())?;
-        let plain = url.query().is_none() && url.fragment().is_none() && url.username().is_empty();
-        if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() || !plain {
+        let is_plain = url.query().is_none() && url.fragment().is_none();
+        let is_anonymous = url.username().is_empty() && url.password().is_none();
+        if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() || !is_plain || !is_anonymous {
             return Err(refused());
         }
-        Ok(Self(url.as_str().trim_end_matches('/').to_owned()))
+        let url = url.as_str().trim_end_matches('/');
+        // `Url` resolves dot segments and backslashes, so they are looked for in the text.
+        let is_resolved = text.contains(['\\', '%']) || text.split('/').any(|segment| matches!(segment, "." | ".."));
+        if is_resolved || !url_path(url).split('/').skip(1).all(is_path_segment) {
+            return Err(InvalidValue::new(
+                "expected a path such as /chat: each of its segments has only letters, digits and -._~",
+            ));
+        }
+        Ok(Self(url.to_owned()))
     }
+}
+
+/// Whether a segment is the same text in a cookie's `Path`, in a proxy's configuration and in every spelling of a URL.
+fn is_path_segment(segment: &str) -> bool {
+    !segment.is_empty() && segment.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte))
 }
 
 impl fmt::Display for PublicUrl {
@@ -360,11 +379,56 @@ mod tests {
 
     #[test]
     fn the_public_url_has_no_final_slash() {
-        let url: PublicUrl = "https://chat.example/pin/".parse().unwrap();
-        assert_eq!((url.as_str(), url.path(), url.is_https()), ("https://chat.example/pin", "/pin", true));
-        assert_eq!("http://chat.example:8080/".parse::<PublicUrl>().unwrap().path(), "");
-        assert!("chat.example".parse::<PublicUrl>().is_err());
-        assert!("ws://chat.example".parse::<PublicUrl>().is_err());
+        for (text, url, path) in [
+            ("https://chat.example", "https://chat.example", ""),
+            ("https://chat.example/", "https://chat.example", ""),
+            ("https://chat.example:8443/pin/", "https://chat.example:8443/pin", "/pin"),
+            ("HTTPS://Chat.Example:443/Pin-2/a.b_c~d//", "https://chat.example/Pin-2/a.b_c~d", "/Pin-2/a.b_c~d"),
+            ("http://[::1]:8080/a/b", "http://[::1]:8080/a/b", "/a/b"),
+            ("https://채팅.example/chat", "https://xn--ou6bo7j.example/chat", "/chat"),
+        ] {
+            let parsed: PublicUrl = text.parse().unwrap();
+            assert_eq!((parsed.as_str(), parsed.path()), (url, path), "{text}");
+            assert_eq!(parsed.is_https(), url.starts_with("https:"));
+        }
+        for bad in
+            ["chat.example", "/chat", "ws://chat.example", "https://me:pw@chat.example", "https://:pw@chat.example"]
+        {
+            assert!(bad.parse::<PublicUrl>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_path_of_the_public_url_is_the_same_text_everywhere() {
+        for path in [
+            "/채팅",
+            "/%EC%B1%84",
+            "/a%2fb",
+            "/a//b",
+            "//a",
+            "/a/./b",
+            "/a/../b",
+            "/..",
+            "/%2e%2e/a",
+            "/a\\b",
+            "/a b",
+            "/a;b",
+            "/a,b",
+            "/a'b",
+            "/a\"b",
+            "/a<b",
+            "/a{b}",
+            "/a*",
+            "/a?",
+            "/a?b",
+            "/a#",
+            "/a@b",
+            "/a:b",
+            "/a+b",
+        ] {
+            let error = format!("https://shop.example{path}").parse::<PublicUrl>().expect_err(path);
+            assert!(error.to_string().contains("/chat"), "{error}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use warp::reply::Response;
 
 use crate::accounts::CHECK_TTL;
 use crate::accounts::tokens::REFRESH_TTL;
+use crate::config::url_path;
 
 use super::Settings;
 
@@ -73,8 +74,11 @@ fn is_secure(settings: &Settings) -> bool {
 }
 
 /// The path of `public-url`, `/` if it has none.
-fn path(settings: &Settings) -> String {
-    url::Url::parse(&settings.public_url).map_or_else(|_| "/".to_owned(), |url| url.path().to_owned())
+fn path(settings: &Settings) -> &str {
+    match url_path(&settings.public_url) {
+        "" => "/",
+        path => path,
+    }
 }
 
 fn prefixed_name(settings: &Settings) -> &'static str {
@@ -98,7 +102,15 @@ pub(super) fn clear_sign_up(response: &mut Response, settings: &Settings) {
 }
 
 fn write(response: &mut Response, name: &str, value: &str, max_age: i64, settings: &Settings) {
-    let path = if name == SECURE_REFRESH_COOKIE { path(settings) } else { "/".to_owned() };
+    let path = path(settings);
+    // Earlier releases set plain cookies at the root.
+    if path != "/" && name != SECURE_REFRESH_COOKIE {
+        write_at("/", response, name, "", 0, settings);
+    }
+    write_at(path, response, name, value, max_age, settings);
+}
+
+fn write_at(path: &str, response: &mut Response, name: &str, value: &str, max_age: i64, settings: &Settings) {
     let mut cookie = format!("{name}={value}; Path={path}; Max-Age={max_age}; HttpOnly; SameSite=Lax");
     if is_secure(settings) {
         cookie.push_str("; Secure");
@@ -152,6 +164,22 @@ mod tests {
             [
                 format!("__Secure-pintalk_refresh_token=a.b.c; Path=/pin; Max-Age=604800; {REST}; Secure"),
                 format!("pintalk_refresh_token=; Path=/; Max-Age=0; {REST}; Secure"),
+                format!("pintalk_refresh_token=; Path=/pin; Max-Age=0; {REST}; Secure"),
+            ]
+        );
+        assert_eq!(
+            cookies_of(&settings("http://localhost:8080/pin", None)),
+            [
+                format!("pintalk_refresh_token=; Path=/; Max-Age=0; {REST}"),
+                format!("pintalk_refresh_token=a.b.c; Path=/pin; Max-Age=604800; {REST}"),
+            ]
+        );
+        assert_eq!(
+            cookies_of(&settings("https://chat.example/a/b", Some("example.com"))),
+            [
+                format!("pintalk_refresh_token=; Path=/; Max-Age=0; {REST}; Secure; Domain=example.com"),
+                format!("pintalk_refresh_token=a.b.c; Path=/a/b; Max-Age=604800; {REST}; Secure; Domain=example.com"),
+                format!("__Secure-pintalk_refresh_token=; Path=/a/b; Max-Age=0; {REST}; Secure"),
             ]
         );
         assert_eq!(
@@ -164,6 +192,25 @@ mod tests {
         assert_eq!(
             cookies_of(&settings("http://chat.example", Some("example.com"))),
             [format!("pintalk_refresh_token=a.b.c; Path=/; Max-Age=604800; {REST}; Domain=example.com")]
+        );
+    }
+
+    #[test]
+    fn a_cleared_cookie_expires_wherever_it_may_have_been_set() {
+        let mut response = reply::empty(StatusCode::OK);
+        clear(&mut response, &settings("https://chat.example/pin", None));
+        clear_sign_up(&mut response, &settings("https://chat.example/pin", None));
+        let cookies = response.headers().get_all(SET_COOKIE).iter().map(|cookie| cookie.to_str().unwrap());
+        let cleared: Vec<&str> = cookies.map(|cookie| cookie.split("; Max-Age=0;").next().unwrap()).collect();
+        assert_eq!(
+            cleared,
+            [
+                "__Secure-pintalk_refresh_token=; Path=/pin",
+                "pintalk_refresh_token=; Path=/",
+                "pintalk_refresh_token=; Path=/pin",
+                "pintalk_sign_up=; Path=/",
+                "pintalk_sign_up=; Path=/pin",
+            ]
         );
     }
 
@@ -185,6 +232,9 @@ mod tests {
         let secure = b"__Secure-pintalk_refresh_token=evil; pintalk_refresh_token=old";
         assert_eq!(read(SITE, &[secure]), ["old"]);
         assert_eq!(read("https://chat.example/pin", &[secure]), ["evil"]);
+        // One of an earlier release, at the root, is sent beside the one in use.
+        let both = b"pintalk_refresh_token=new; pintalk_refresh_token=old";
+        assert_eq!(read("http://chat.example/pin", &[both]), ["new", "old"]);
         let other_case = b"__host-pintalk_refresh_token=evil; __HOST-pintalk_refresh_token=evil";
         assert!(read(SITE, &[other_case]).is_empty());
     }

@@ -117,6 +117,11 @@ impl Pages {
         Self(pages.into_iter().map(StampedPage::new).collect())
     }
 
+    /// The first segments of their paths.
+    pub(super) fn first_segments(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().filter_map(|stamped| stamped.page.path.split('/').nth(1))
+    }
+
     /// The page of a path without its outer slashes.
     pub(super) fn find(&self, path: &str) -> Option<&StampedPage> {
         self.0.iter().find(|stamped| stamped.page.path.trim_matches('/') == path)

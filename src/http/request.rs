@@ -168,7 +168,7 @@ pub(super) fn segments(path: &str) -> Option<Vec<Cow<'_, str>>> {
 }
 
 /// Undoes percent-encoding; `None` when a `%` has no two digits or the bytes are not UTF-8.
-fn decode(text: &str) -> Option<Cow<'_, str>> {
+pub(super) fn decode(text: &str) -> Option<Cow<'_, str>> {
     if !text.contains('%') {
         return Some(Cow::Borrowed(text));
     }

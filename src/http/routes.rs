@@ -201,8 +201,14 @@ pub(super) enum Target<'a> {
     Consent(String),
     /// A socket; its path, decoded, without the slash at its end.
     Socket(String),
-    /// Nothing.
-    Nothing,
+    /// Nothing; and who may read that.
+    Nothing(Audience),
+}
+
+/// The first segments of all paths but those of pages that are served under their own names.
+pub(super) fn first_segments() -> impl Iterator<Item = &'static str> {
+    let calls = TABLE.iter().filter_map(|route| route.template.split('/').nth(1));
+    calls.chain(["assets", "consent", "media", "unsubscribe", "ws"])
 }
 
 /// Where a path leads.
@@ -210,7 +216,7 @@ pub(super) fn find<'a>(path: &str, pages: &'a Pages) -> Target<'a> {
     let Some(segments) = request::segments(path) else {
         // Whatever hides in a socket's path, a browser is told by a close code.
         let is_socket = path.starts_with("/ws/");
-        return if is_socket { Target::Socket(path.trim_end_matches('/').to_owned()) } else { Target::Nothing };
+        return if is_socket { Target::Socket(path.trim_end_matches('/').to_owned()) } else { NO_SUCH_PATH };
     };
     if let [first, _, ..] = &segments[..]
         && first == "ws"
@@ -235,8 +241,14 @@ pub(super) fn find<'a>(path: &str, pages: &'a Pages) -> Target<'a> {
     if let Some((route, named)) = TABLE.iter().find_map(|route| Some((route, route.matches(&segments)?))) {
         return Target::Route(route, named);
     }
-    pages.find(&segments.join("/")).map_or(Target::Nothing, Target::Page)
+    // A page of another site that asks for the file of another release may see that it is not here.
+    let is_asset = segments.first().is_some_and(|first| first == "assets");
+    let missing = if is_asset { Target::Nothing(Everybody) } else { NO_SUCH_PATH };
+    pages.find(&segments.join("/")).map_or(missing, Target::Page)
 }
+
+/// The admin page may read that there is no such path.
+const NO_SUCH_PATH: Target<'static> = Target::Nothing(Hosts);
 
 impl Target<'_> {
     /// Its name in metrics: never the path itself.
@@ -248,7 +260,7 @@ impl Target<'_> {
             Self::Unsubscribe(_) => "/unsubscribe/",
             Self::Consent(_) => "/consent/",
             Self::Socket(_) => "/ws/",
-            Self::Nothing => "unmatched",
+            Self::Nothing(_) => "unmatched",
         }
     }
 
@@ -260,8 +272,7 @@ impl Target<'_> {
             Self::Media(_) => Everybody,
             // No other page has business there.
             Self::Unsubscribe(_) | Self::Consent(_) | Self::Socket(_) => Operators,
-            // The admin page may read that it asked for nothing.
-            Self::Nothing => Hosts,
+            Self::Nothing(audience) => *audience,
         }
     }
 
@@ -271,7 +282,7 @@ impl Target<'_> {
             Self::Route(route, _) => route.calls.iter().map(|(verb, _)| verb.allow()).collect(),
             Self::Unsubscribe(_) | Self::Consent(_) => vec![Get.allow(), Post.allow()],
             Self::Page(_) | Self::Media(_) | Self::Socket(_) => vec![Get.allow()],
-            Self::Nothing => Vec::new(),
+            Self::Nothing(_) => Vec::new(),
         };
         methods.push("OPTIONS");
         methods.join(", ")

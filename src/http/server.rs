@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::CONNECTION;
-use http::{HeaderValue, StatusCode};
+use http::{HeaderValue, Method, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
@@ -20,6 +20,7 @@ use tokio_util::task::TaskTracker;
 use warp::reply::Response;
 use warp::{Filter, Rejection};
 
+use super::entrance::Entrance;
 use super::operation::METRICS_TYPE;
 use super::peer::Peer;
 use super::{ApiError, HttpContext, RenderMetrics, authority, filter, reply};
@@ -74,7 +75,9 @@ pub async fn serve(
     shutdown: CancellationToken,
     tracker: TaskTracker,
 ) {
-    run(listener, filter(Arc::new(app)), serving, HEAD_TIMEOUT, shutdown, tracker).await;
+    let app = Arc::new(app);
+    let entrance = Entrance::new(app.clone());
+    run(listener, filter(app), entrance, serving, HEAD_TIMEOUT, shutdown, tracker).await;
 }
 
 /// Serves nothing but the metrics, to any peer that reaches the port: `metrics-listen`.
@@ -87,12 +90,13 @@ pub async fn serve_metrics(
 ) {
     let page = warp::path!("metrics").and(warp::get().or(warp::head()).unify());
     let page = page.map(move || reply::text(StatusCode::OK, METRICS_TYPE, metrics().into()));
-    run(listener, page, serving, HEAD_TIMEOUT, shutdown, tracker).await;
+    run(listener, page, Entrance::default(), serving, HEAD_TIMEOUT, shutdown, tracker).await;
 }
 
 async fn run<F>(
     listener: TcpListener,
     filter: F,
+    entrance: Entrance,
     serving: Serving,
     head_timeout: Duration,
     shutdown: CancellationToken,
@@ -117,16 +121,16 @@ async fn run<F>(
                 is_failing = false;
                 let timeouts = Timeouts { head: head_timeout, keep_alive: serving.keep_alive };
                 let ends = Ends { shutdown: shutdown.clone(), draining: serving.draining.clone() };
-                let filter = filter.clone();
+                let (filter, entrance) = (filter.clone(), entrance.clone());
                 match serving.slots.admit(peer.ip()) {
                     Admission::Now(slot) => {
-                        let connection = connection(stream, peer, slot, filter, timeouts, ends);
+                        let connection = connection(stream, peer, slot, filter, entrance, timeouts, ends);
                         tracker.spawn(connections.track_future(connection));
                     }
                     Admission::Later(queued) => {
                         tracker.spawn(connections.track_future(async move {
                             if let Some(slot) = queued.admit().await {
-                                connection(stream, peer, slot, filter, timeouts, ends).await;
+                                connection(stream, peer, slot, filter, entrance, timeouts, ends).await;
                             }
                         }));
                     }
@@ -161,6 +165,7 @@ async fn connection<F>(
     peer: SocketAddr,
     slot: Arc<Slot>,
     filter: F,
+    entrance: Entrance,
     timeouts: Timeouts,
     Ends { shutdown, draining }: Ends,
 ) where
@@ -189,12 +194,16 @@ async fn connection<F>(
     let service = service_fn(|mut request: http::Request<Incoming>| {
         let call = activity.begin_call();
         let is_last = authority::is_last(&request);
-        let refusal =
-            authority::refusal(&request).or_else(|| refusal(&slot, request.uri().path()).map(ApiError::into_response));
+        entrance.strip_prefix(&mut request);
+        let mut refused = authority::refusal(&request)
+            .or_else(|| refusal(&slot, request.method(), request.uri().path()).map(ApiError::into_response));
+        if let Some(refused) = &mut refused {
+            entrance.finish(refused, &request);
+        }
         request.extensions_mut().insert(Peer(peer));
         let (inner, activity, draining) = (inner.clone(), activity.clone(), draining.clone());
         async move {
-            let mut response = match refusal {
+            let mut response = match refused {
                 Some(refused) => refused,
                 None => inner.call(request).await.unwrap_or_else(|never| match never {}),
             };
@@ -227,11 +236,11 @@ async fn connection<F>(
     }
 }
 
-/// What a request in a reserved slot is answered, unless it is one that the slots are reserved for. A WebSocket is upgraded, so
-/// that a browser can read its close code.
-fn refusal(slot: &Slot, path: &str) -> Option<ApiError> {
+/// Returns the refusal of a request in a reserved slot, unless it is one that the slots are reserved for. A WebSocket is upgraded,
+/// so that a browser can read its close code, and a preflight is answered, so that a page can read the refusal of its call.
+fn refusal(slot: &Slot, method: &Method, path: &str) -> Option<ApiError> {
     let is_for_operators = path.starts_with("/health/") || path == "/metrics" || path == "/metrics/";
-    if is_for_operators || path.starts_with("/ws/") && slot.may_upgrade() {
+    if is_for_operators || method == Method::OPTIONS || path.starts_with("/ws/") && slot.may_upgrade() {
         return None;
     }
     match slot.class() {

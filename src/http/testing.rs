@@ -10,6 +10,7 @@ use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
 use serde_json::Value;
 
+use super::entrance::Entrance;
 use super::*;
 use crate::accounts::NewAccount;
 use crate::accounts::tokens::TokenKeys;
@@ -217,13 +218,15 @@ impl World {
             request = request.header(*name, value.as_bytes());
         }
         let body = Full::new(Bytes::copy_from_slice(body.as_ref()));
-        let request = request.extension(Peer("127.0.0.1:5000".parse().unwrap())).body(body).unwrap();
+        let mut request = request.extension(Peer("127.0.0.1:5000".parse().unwrap())).body(body).unwrap();
+        Entrance::new(self.app.clone()).strip_prefix(&mut request);
+        let routed = request.uri().path().to_owned();
         let service = TowerToHyperService::new(warp::service(filter(self.app.clone())));
         let (parts, body) = service.call(request).await.unwrap().into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
         let body = String::from_utf8_lossy(&bytes).into_owned();
         let answer = Answer { status: parts.status, headers: parts.headers, body, bytes };
-        docs::testing::check(method, path, &answer);
+        docs::testing::check(method, &routed, &answer);
         answer
     }
 

@@ -5,7 +5,9 @@ use crate::clock::{Clock as _, SystemClock};
 use crate::control::Control;
 
 mod contact;
+mod cors;
 mod limits;
+mod prefix;
 mod sites;
 mod webhook;
 
@@ -14,6 +16,11 @@ on_a_server! { contact:
     addresses_are_counted_as_the_mails_that_they_cause
     a_link_shows_a_button_and_only_the_button_changes_consent
     a_host_switches_mails_off_and_guests_are_not_told
+}
+on_a_server! { cors:
+    a_guest_page_may_add_any_header_and_an_admin_page_only_listed_ones
+    a_guest_call_with_headers_of_other_scripts_succeeds
+    header_names_of_a_preflight_are_bounded_and_checked
 }
 on_a_server! { limits:
     ten_wrong_passwords_a_minute_close_an_account_to_one_address_and_no_other
@@ -27,6 +34,12 @@ on_a_server! { limits:
     whoever_may_make_no_room_at_all_uses_nothing_up
 }
 
+on_a_server! { prefix:
+    every_path_is_served_with_and_without_the_prefix
+    a_prefix_that_is_named_like_a_route_hides_nothing
+    links_and_cookies_carry_the_prefix
+    a_file_of_another_release_is_absent_and_never_cached
+}
 on_a_server! { sites:
     a_cookie_of_another_site_neither_wins_nor_logs_out
     metrics_and_pages_with_keys_refuse_a_foreign_host
@@ -92,7 +105,7 @@ mod sentences {
         assert_eq!(guest.header("access-control-allow-credentials"), None);
         assert_eq!(guest.header("access-control-allow-methods"), Some("POST, OPTIONS"));
         assert!(guest.header("access-control-allow-headers").unwrap().contains("x-pintalk-secret-key"));
-        assert_eq!(guest.header("vary"), Some("Origin"));
+        assert_eq!(guest.headers.get_all("vary").iter().count(), 2);
 
         let admin = world.ask("OPTIONS", "/api/auth/login/", &[("origin", ADMIN), ask]).await;
         assert_eq!(admin.header("access-control-allow-origin"), Some(ADMIN));

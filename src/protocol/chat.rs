@@ -282,7 +282,7 @@ pub fn typing_frame(side: Side, datetime: &WallClock) -> Bytes {
     notice(side.is_host(), "typing", datetime, None)
 }
 
-/// The answer to a `ping`.
+/// The response to a `ping`, on either kind of socket.
 pub fn pong_frame(datetime: &WallClock) -> Bytes {
     notice(true, "pong", datetime, None)
 }

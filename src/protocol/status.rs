@@ -1,6 +1,9 @@
 //! Frames of the status socket (SPEC 5).
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use super::chat::{Refusal, StoredFrame, to_json};
@@ -9,8 +12,10 @@ use crate::domain::{RoomName, Seq, Side, WallClock};
 /// What a guest or a host may say on a status socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Inbound {
-    /// A guest says that he is there, and asks whether the host is.
+    /// A guest reports being present and asks whether the host is online.
     Online,
+    /// Asks for a `pong`.
+    Ping,
     /// A notice of the right form that asks for nothing.
     Ignored,
 }
@@ -18,8 +23,18 @@ pub enum Inbound {
 #[derive(Deserialize)]
 struct Raw<'a> {
     #[serde(borrow, rename = "type")]
-    kind: std::borrow::Cow<'a, str>,
-    message: Option<serde_json::Value>,
+    kind: Cow<'a, str>,
+    #[serde(borrow)]
+    message: Option<Word<'a>>,
+}
+
+/// The `message` of a notice.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Word<'a> {
+    Text(#[serde(borrow)] Cow<'a, str>),
+    /// Any other JSON: hosts may send it.
+    Other(IgnoredAny),
 }
 
 impl Inbound {
@@ -33,7 +48,12 @@ impl Inbound {
         }
         let text = super::surrogate::mend(text);
         let raw: Raw<'_> = serde_json::from_str(&text).map_err(|_| "not a frame of the agreed form")?;
-        match (&*raw.kind, side, raw.message.as_ref().and_then(serde_json::Value::as_str)) {
+        let word = match &raw.message {
+            Some(Word::Text(text)) => Some(&**text),
+            Some(Word::Other(_)) | None => None,
+        };
+        match (&*raw.kind, side, word) {
+            ("notice", _, Some("ping")) => Ok(Self::Ping),
             ("notice", Side::Host, _) => Ok(Self::Ignored),
             ("notice", Side::Guest, Some("online")) => Ok(Self::Online),
             ("notice", Side::Guest, Some(_)) => Ok(Self::Ignored),
@@ -113,9 +133,25 @@ mod tests {
         let seeds_own = r#"{"type":"notice","is_host":true,"status":"online","datetime":"2023-03-23T12:22:12"}"#;
         assert_eq!(Inbound::parse(Side::Host, seeds_own), Ok(Inbound::Ignored));
         assert!(Inbound::parse(Side::Guest, seeds_own).is_err());
-        for bad in ["", "[]", "{}", r#"{"type":"chat_message","message":"hi"}"#] {
+        let odd = r#"{"type":"notice","message":{"ping":["ping"]}}"#;
+        assert_eq!(Inbound::parse(Side::Host, odd), Ok(Inbound::Ignored));
+        assert!(Inbound::parse(Side::Guest, odd).is_err());
+        for bad in ["", "[]", "{}", r#"{"type":"chat_message","message":"ping"}"#] {
             assert!(Inbound::parse(Side::Guest, bad).is_err(), "{bad}");
             assert!(Inbound::parse(Side::Host, bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn either_side_may_send_a_ping_with_or_without_a_datetime() {
+        let side_and_text = [
+            (Side::Guest, r#"{"type":"notice","is_host":false,"message":"ping","datetime":"2023-03-23T08:15:07"}"#),
+            (Side::Guest, r#"{"type":"notice","message":"ping"}"#),
+            (Side::Host, r#"{"type":"notice","is_host":true,"message":"ping","datetime":"2023-03-23T08:15:07"}"#),
+            (Side::Host, r#"{"message":"p\u0069ng","type":"notice"}"#),
+        ];
+        for (side, text) in side_and_text {
+            assert_eq!(Inbound::parse(side, text), Ok(Inbound::Ping), "{text}");
         }
     }
 

@@ -15,7 +15,7 @@ use crate::history::{Greeting, HistoryError, PAGE, RoomKey, Step};
 use crate::hub::{Connection, Identity, Place, Registration};
 use crate::limits::HostBudget;
 use crate::protocol::chat::{
-    Before, Inbound, Notice, closed_frame, history_frame, message_head, pong_frame, read_frame, typing_frame,
+    Before, Inbound, Notice, closed_frame, history_frame, message_head, read_frame, typing_frame,
 };
 use crate::protocol::status::status_frame;
 use crate::protocol::{Close, frame};
@@ -256,10 +256,7 @@ impl ChatSession {
                 self.throttle.take_many(Instant::now(), ONLINE_COST - 1);
                 self.work = Some(self.tell_status());
             }
-            Notice::Ping if self.connection().wants_extras() => {
-                let now = self.context.wire.wall_clock(self.context.clock.now());
-                self.connection().push(frame::text(&pong_frame(&now)));
-            }
+            Notice::Ping if self.connection().wants_extras() => self.connection().push(self.context.pong()),
             Notice::Away | Notice::Back if side == Side::Host && self.connection().wants_extras() => {
                 self.set_away(notice == Notice::Away);
             }

@@ -48,7 +48,7 @@ impl Sessions {
         if !host.config.use_online_status {
             return Err(Close::Unavailable.into());
         }
-        let connection = self.hub.connection(identity);
+        let connection = self.hub.connection_with(identity, handshake.extras);
         let guard = self.statuses.register(uuid, connection.clone());
         let throttle = Throttle::new(self.limits.rate, Instant::now());
         let mut session =
@@ -82,7 +82,8 @@ impl StatusSession {
                 self.throttle.take_many(Instant::now(), ONLINE_COST - 1);
                 self.work = Some(self.answer(true));
             }
-            Inbound::Ignored => {}
+            Inbound::Ping if self.connection.wants_extras() => self.connection.push(self.context.pong()),
+            Inbound::Ping | Inbound::Ignored => {}
         }
         Ok(())
     }

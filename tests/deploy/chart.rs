@@ -152,6 +152,26 @@ fn the_prometheus_operator_knows_every_word_of_monitors_and_rules() {
     assert!(misspelt != stream && !fed(&mut python("operator", OPERATOR), &misspelt).status.success());
 }
 
+#[test]
+fn ingress_and_route_publish_the_path_of_the_public_url() {
+    let values = ["ingress.enabled=true", "httpRoute.enabled=true", "httpRoute.parentRefs[0].name=gateway"];
+    let secret = "secrets.existingSecret=pintalk";
+    for (url, path) in [
+        ("", "/"),
+        ("https://shop.example", "/"),
+        ("https://shop.example/chat", "/chat"),
+        ("https://shop.example/a/b/", "/a/b"),
+    ] {
+        let url = format!("config.public-url={url}");
+        let all = given("helm4", &[&values[..], &[secret, &url]].concat());
+        let of = |kind: &str| all.iter().find(|document| document["kind"] == kind).expect("a document");
+        assert_eq!(of("Ingress")["spec"]["rules"][0]["http"]["paths"][0]["path"], path, "{url}");
+        assert_eq!(of("HTTPRoute")["spec"]["rules"][0]["matches"][0]["path"]["value"], path, "{url}");
+        let probe = &of("Deployment")["spec"]["template"]["spec"]["containers"][0]["readinessProbe"];
+        assert_eq!(probe["httpGet"]["path"], "/health/ready", "{url}");
+    }
+}
+
 /// The properties of a schema that knows all of them; `None` where anything goes.
 fn properties(schema: &Value) -> Option<&serde_json::Map<String, Value>> {
     (schema["additionalProperties"] == false).then(|| schema["properties"].as_object().expect("properties"))

@@ -34,6 +34,8 @@ fn what_cannot_work_is_refused_with_a_sentence() {
         ("ingress.hosts: \"a/chat\" is not a name alone", vec![theirs, "ingress.hosts={b,a/chat}"]),
         ("httpRoute.hostnames: \"http://a\" is not", vec![theirs, "httpRoute.hostnames={http://a}"]),
         ("config.public-url must begin with https://", vec![theirs, "config.public-url=chat.shop.example"]),
+        ("config.public-url \"https://a/b//c\": each segment", vec![theirs, "config.public-url=https://a/b//c"]),
+        ("config.public-url \"https://a/%41\": each segment", vec![theirs, "config.public-url=https://a/%41"]),
         ("config.otlp-endpoint must begin with https://", vec![theirs, "config.otlp-endpoint=collector:4318"]),
         ("podDisruptionBudget.maxUnavailable is a number", vec![theirs, "podDisruptionBudget.maxUnavailable=-1"]),
         ("podDisruptionBudget.maxUnavailable is a number", vec![theirs, "podDisruptionBudget.maxUnavailable=few"]),

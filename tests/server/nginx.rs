@@ -1,9 +1,9 @@
 //! Two nodes behind a real nginx, with the configuration of the README.
 
 use reqwest::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::support::{Client, Host, MYSQL, Room, SHOP, TestApp};
+use crate::support::{Client, Host, MYSQL, Room, SHOP, TestApp, Topology};
 
 #[path = "../support/nginx.rs"]
 mod process;
@@ -79,4 +79,67 @@ async fn behind_nginx_people_talk_across_nodes_and_lose_nothing_when_one_goes_aw
     assert!(log.contains("GET /ws/chat/") && !log.contains(&host.token), "{log}");
     drop(nginx);
     app.stop().await;
+}
+
+/// A proxy publishes the node under `/chat`, and passes the path on or strips it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn under_a_path_that_nginx_passes_on_or_strips_everything_is_reached() {
+    let flags = ["--trusted-proxies", "127.0.0.1", "--public-url", "http://shop.example/chat"];
+    let app = TestApp::start_with(Topology::Embedded, &flags).await;
+    let host = app.host("host@shop.example").await;
+    for strips in [false, true] {
+        let nginx = Nginx::under("/chat", strips, &[app.nodes[0].address]);
+        let room = publish_under_a_path(&app, &nginx, &host).await;
+        let status = format!("/chat/ws/status/{}/?v=2", host.account.uuid);
+        let mut status = Client::open_at(nginx.address, &status, Some(SHOP)).await;
+        status.send(&json!({"type": "notice", "message": "ping"})).await;
+        assert_eq!(status.frame().await["message"], "pong");
+        let path = format!("/chat/ws/chat/{}/", room.name);
+        let mut guest = Client::open_at(nginx.address, &path, Some(SHOP)).await;
+        let mut desk = Client::open_at(nginx.address, &format!("{path}?token={}", host.token), None).await;
+        guest.say("question").await;
+        assert_eq!(desk.frame().await["message"], "question");
+        drop((guest, desk, status));
+
+        // Metrics and what is not under the path stay closed.
+        for path in ["/chat/metrics", "/api/users/client/", "/chatx/widget.js", "/chat//widget.js"] {
+            assert_eq!(app.http.get(nginx.url(path)).send().await.expect("an answer").status(), 404, "{path}");
+        }
+    }
+    app.stop().await;
+}
+
+/// Calls, pages and links of a node that nginx publishes under `/chat`; returns a room that a page of the shop opened.
+async fn publish_under_a_path(app: &TestApp, nginx: &Nginx, host: &Host) -> Room {
+    let get = async |path: &str| {
+        let answer = app.http.get(nginx.url(path)).bearer_auth(&host.token).send().await.expect("an answer");
+        assert_eq!(answer.status(), 200, "{path}");
+        answer
+    };
+    let request = app.http.post(nginx.url("/chat/api/chat/")).header("Origin", SHOP);
+    let request = request.header("X-PinTalk-Access-Key", &host.account.access_key);
+    let answer = request.header("X-PinTalk-Secret-Key", &host.account.secret_key).send().await.expect("an answer");
+    let body: Value = answer.json().await.expect("JSON");
+    let room = Room { name: body["name"].as_str().expect("a name").to_owned(), body };
+
+    let login = json!({"email": host.account.email, "password": crate::support::people::PASSWORD});
+    let login = app.http.post(nginx.url("/chat/api/auth/login/")).json(&login).send().await.expect("an answer");
+    let cookies = login.headers().get_all("set-cookie").iter().map(|cookie| cookie.to_str().expect("text"));
+    let cookie = cookies.last().expect("a cookie").to_owned();
+    assert!(cookie.starts_with("pintalk_refresh_token=ey") && cookie.contains("; Path=/chat; "), "{cookie}");
+    let cookie = cookie.split(';').next().expect("a pair");
+    let refreshed = app.http.post(nginx.url("/chat/api/auth/token/refresh/")).header("Cookie", cookie).send().await;
+    assert_eq!(refreshed.expect("an answer").status(), 201);
+
+    let docs = get("/chat/api/docs").await.text().await.expect("text");
+    for link in docs.split("href=\"/").skip(1).filter_map(|rest| rest.split('"').next()) {
+        assert!(link.starts_with("chat/"), "{link}");
+        get(&format!("/{link}")).await;
+    }
+    let document: Value = get("/chat/api/openapi.json").await.json().await.expect("JSON");
+    assert_eq!(document["servers"][0]["url"], "http://shop.example/chat");
+    for path in ["/chat/widget.js", "/chat/console/", "/chat/health/ready"] {
+        get(path).await;
+    }
+    room
 }

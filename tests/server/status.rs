@@ -40,6 +40,47 @@ on_both! {
         }
     }
 
+    async fn a_ping_is_answered_on_status_sockets_of_the_second_version_and_relayed_to_nobody(app) {
+        let (a, b) = app.two();
+        let host = app.host("host@shop.example").await;
+        let (mut desk, mut old_desk) = (host.appear_v2(a).await, host.appear(b).await);
+        let (mut guest, mut old_guest) = (host.watched_v2(b).await, host.watched(a).await);
+        for guest in [&mut guest, &mut old_guest] {
+            assert!(is(&guest.frame().await, "online"));
+        }
+        let ping = json!({"type": "notice", "message": "ping", "datetime": NOW});
+        for client in [&mut desk, &mut guest] {
+            client.send(&ping).await;
+            let pong = client.frame().await;
+            assert_eq!((&pong["type"], &pong["message"], &pong["is_host"]), (&json!("notice"), &json!("pong"), &json!(true)));
+            assert_eq!(pong["datetime"].as_str().map(str::len), Some(19));
+            assert_eq!(pong.as_object().map(serde_json::Map::len), Some(4), "as on the chat socket: {pong}");
+        }
+        for client in [&mut old_desk, &mut old_guest] {
+            client.send(&ping).await;
+        }
+        for client in [&mut desk, &mut guest, &mut old_desk, &mut old_guest] {
+            client.nothing().await;
+        }
+    }
+
+    async fn pings_of_an_idle_status_socket_do_not_ask_for_the_hosts_status(app) {
+        let (a, _) = app.two();
+        let host = app.host("host@shop.example").await;
+        let mut desk = host.appear(a).await;
+        desk.nothing().await;
+        let mut guest = host.watched_v2(a).await;
+        assert!(is(&guest.frame().await, "online"));
+        // Each `online` costs 20 of a burst of 100; as many pings as that cost one each.
+        for _ in 0..60 {
+            guest.send(&json!({"type": "notice", "message": "ping"})).await;
+            assert_eq!(guest.frame().await["message"], "pong");
+        }
+        desk.nothing().await;
+        guest.send(&hello()).await;
+        assert!(is(&guest.frame().await, "online"));
+    }
+
     async fn a_guest_hears_nothing_of_an_absent_host_until_he_comes(app) {
         let (a, b) = app.two();
         let host = app.host("host@shop.example").await;

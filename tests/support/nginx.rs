@@ -16,8 +16,22 @@ pub struct Nginx {
     folder: tempfile::TempDir,
 }
 
+/// Where the README's configuration publishes the nodes.
+const AT_THE_ROOT: &str = "    location / {\n        proxy_pass http://pintalk;\n";
+
 impl Nginx {
     pub fn before(nodes: &[SocketAddr]) -> Self {
+        Self::with_location(nodes, AT_THE_ROOT)
+    }
+
+    /// Publishes the nodes under a path, such as `/chat`, that is passed on or stripped.
+    #[allow(dead_code, reason = "not every target that includes this file needs a path")]
+    pub fn under(path: &str, strips: bool, nodes: &[SocketAddr]) -> Self {
+        let slash = if strips { "/" } else { "" };
+        Self::with_location(nodes, &format!("    location {path}/ {{\n        proxy_pass http://pintalk{slash};\n"))
+    }
+
+    fn with_location(nodes: &[SocketAddr], location: &str) -> Self {
         let address = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port");
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().display().to_string();
@@ -25,8 +39,10 @@ impl Nginx {
         let server = in_readme()
             .replace("listen 80;", &format!("listen {address};"))
             .replace(TWO_NODES, &nodes.iter().map(each).collect::<String>())
+            .replace(AT_THE_ROOT, location)
             .replace("/var/log/nginx", &path);
         assert!(nodes.iter().all(|node| server.contains(&node.to_string())), "the README names its nodes otherwise");
+        assert!(server.contains(location), "the README has another location");
         let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
             .map(|kind| format!("{kind}_temp_path {path}/{kind};\n"))
             .concat();

@@ -96,3 +96,8 @@ redis://:{{ .Values.redis.password }}@{{ include "pintalk.redisName" . }}:6379
 {{ ternary "https" "http" .Values.httpRoute.https }}://{{ first .Values.httpRoute.hostnames }}
 {{- end }}
 {{- end }}
+
+{{/* Path of the public URL, under which Ingress and HTTPRoute publish the nodes: "/" without one. Nodes accept it and its absence. */}}
+{{- define "pintalk.publicPath" -}}
+{{ printf "/%s" ((urlParse (include "pintalk.publicUrl" .)).path | trimAll "/") }}
+{{- end }}

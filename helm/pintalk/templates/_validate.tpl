@@ -59,6 +59,11 @@
 {{- if not (regexMatch "^https?://[^/]" (toString .)) }}{{ fail (printf "config.%s must begin with https:// or http://" $option) }}{{ end }}
 {{- end }}
 {{- end }}
+{{- with get .Values.config "public-url" }}
+{{- if not (regexMatch "^[^:]+://[^/]+(/[A-Za-z0-9._~-]+)*/*$" (toString .)) }}
+{{- fail (printf "config.public-url %q: each segment of its path has only letters, digits and -._~" (toString .)) }}
+{{- end }}
+{{- end }}
 {{- end }}
 
 {{/* What the chart says itself: twice in one object, the one or the other would be read, and nobody would know which. */}}

@@ -11,7 +11,9 @@ use crate::protocol::close::Close;
 const ABOUT: &str = "Plain WebSockets, text frames of JSON. A guest is admitted by the `Origin` of his page, a host by an access \
     token in the query. A connection that is refused is accepted and then closed, so that a browser can read the code. A client \
     that lost its socket connects again with `?after=` and the highest `seq` it saw, and misses nothing. Notices describe a state: \
-    while one waits for a slow client, the next of its kind replaces it.";
+    while one waits for a slow client, the next of its kind replaces it. With `?v=2`, either kind of socket answers the notice \
+    `ping` with `pong`. Nodes of earlier releases ignore it, so a client treats a connection as dead only after this socket \
+    has answered once.";
 
 const DATETIME: &str = r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,6})?$";
 const NAME: &str = "^[A-Za-z0-9_-]{22}$";
@@ -66,7 +68,10 @@ fn status() -> Value {
          `/ws/chat/{hostUuid}/status/`. A host receives a notice here of guests' messages in any of the host's rooms, \
          and at most once per second and node that a guest is present.",
         json!({"hostUuid": {"description": "The `uuid` of the host: 22 characters."}}),
-        json!({"token": {"type": "string", "description": "The host's access token. A guest has none."}}),
+        json!({
+            "token": {"type": "string", "description": "The host's access token. A guest has none."},
+            "v": {"type": "integer", "minimum": 1, "description": "2: receives a `pong` for each `ping`."},
+        }),
         &RECEIVED_OF_STATUS.iter().chain(&SENT_OF_STATUS).map(|(_, message, _)| *message).collect::<Vec<_>>(),
     )
 }
@@ -118,13 +123,16 @@ const SENT_IN_CHAT: [Words; 7] = [
     ("tellStatusInChat", "status", "To a guest who asked."),
 ];
 
-const RECEIVED_OF_STATUS: [Words; 1] = [(
-    "askForStatus",
-    "ask",
-    "A guest says that he is there and asks whether the host is. A host's notices are ignored.",
-)];
+const RECEIVED_OF_STATUS: [Words; 2] = [
+    (
+        "askForStatus",
+        "ask",
+        "A guest reports being present and asks whether the host is online. Sent by a host, it is ignored.",
+    ),
+    ("pingStatus", "ping", "Asks for a `pong`. With `v=2`; ignored otherwise."),
+];
 
-const SENT_OF_STATUS: [Words; 3] = [
+const SENT_OF_STATUS: [Words; 4] = [
     ("tellStatus", "status", "To guests: the host is online, or no longer. Nothing comes at first when he is offline."),
     ("tellOfGuest", "ask", "To the host: a guest is there."),
     (
@@ -132,6 +140,7 @@ const SENT_OF_STATUS: [Words; 3] = [
         "arrival",
         "To the host: a guest's message came in one of his rooms; at most one a second a room.",
     ),
+    ("pongStatus", "pong", "The response to a `ping`, to this socket alone. With `v=2`."),
 ];
 
 fn operations() -> Value {

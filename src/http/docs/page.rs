@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use utoipa::openapi::OpenApi;
 
 use super::operations::TAGS;
+use crate::config::url_path;
 
 const TEMPLATE: &str = include_str!("docs.html");
 
@@ -93,7 +94,7 @@ pub(super) fn render(public_url: &str, calls: &OpenApi, sockets: &Value) -> Stri
     let context = context! {
         about => reader.document["info"]["description"],
         version => env!("CARGO_PKG_VERSION"),
-        public_url,
+        path => url_path(public_url),
         parts => reader.parts(calls),
         events => reader.events(),
         schemas => reader.schemas(),

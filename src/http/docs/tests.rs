@@ -86,7 +86,7 @@ fn the_page_shows_every_call_every_frame_and_every_code_and_loads_nothing() {
     for link in html.split("href=\"").skip(1).map(|rest| rest.split('"').next().unwrap()) {
         let is_there = match link.strip_prefix('#') {
             Some(id) => html.contains(&format!("id=\"{id}\"")),
-            None => docs(URL).iter().any(|page| page.path() == link),
+            None => docs(URL).iter().any(|page| link.strip_prefix("/talk") == Some(page.path())),
         };
         assert!(is_there, "{link}");
     }

@@ -4,6 +4,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 
 use super::*;
+use crate::http::testing::with_a_server;
 
 /// A response that no kernel buffers take whole.
 const LARGE: usize = 8 * 1024 * 1024;
@@ -40,7 +41,7 @@ async fn serve_with(head_timeout: Duration, serving: Serving) -> Running {
             reply::text(StatusCode::OK, "text/plain", format!("hello {}", SocketAddr::ip(&peer)).into())
         },
     );
-    tracker.spawn(run(listener, hello, serving, head_timeout, shutdown.clone(), tracker.clone()));
+    tracker.spawn(run(listener, hello, Entrance::default(), serving, head_timeout, shutdown.clone(), tracker.clone()));
     Running { address, shutdown, tracker }
 }
 
@@ -299,6 +300,63 @@ async fn connections_above_an_address_s_bound_are_refused_but_health_checks_are_
         }
     };
     timeout(Duration::from_secs(5), admitted).await.expect("a closed connection makes room");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_guest_page_can_read_a_refusal_that_comes_before_routing() {
+    with_a_server(|mut world| async move {
+        Arc::get_mut(&mut world.app).unwrap().settings.public_url = "https://shop.example/chat".into();
+        let slots = Slots::new(65_536, Some(1), Arc::new(|_| false));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (shutdown, tracker) = (CancellationToken::new(), TaskTracker::new());
+        let serving = Serving { slots, ..serving(Duration::from_secs(80)) };
+        let (app, entrance) = (filter(world.app.clone()), Entrance::new(world.app.clone()));
+        tracker.spawn(run(listener, app, entrance, serving, HEAD_TIMEOUT, shutdown.clone(), tracker.clone()));
+        let ask_once = async |head: &str| {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            ask(&mut stream, &format!("{head}\r\nhost: x\r\norigin: https://shop.example\r\n\r\n")).await
+        };
+
+        // The only connection that this address may have waits for the body of its call.
+        let mut busy = TcpStream::connect(address).await.unwrap();
+        let head = "POST /api/auth/login/ HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
+                    content-length: 2\r\nexpect: 100-continue\r\n\r\n";
+        assert!(ask(&mut busy, head).await.starts_with("HTTP/1.1 100"));
+        for path in ["/api/users/client/", "/chat/api/users/client/"] {
+            let refused = ask_once(&format!("GET {path} HTTP/1.1")).await;
+            assert!(refused.starts_with("HTTP/1.1 429"), "{refused}");
+            for header in [
+                "retry-after: 10",
+                "access-control-allow-origin: https://shop.example",
+                "access-control-expose-headers: content-disposition, retry-after",
+                "cache-control: no-store",
+            ] {
+                assert!(refused.contains(&format!("{header}\r\n")), "{header}: {refused}");
+            }
+        }
+        let preflight = ask_once("OPTIONS /chat/api/chat/ HTTP/1.1\r\naccess-control-request-headers: baggage").await;
+        assert!(preflight.starts_with("HTTP/1.1 204") && preflight.contains(", baggage\r\n"), "{preflight}");
+        assert!(preflight.contains("connection: close\r\n"), "{preflight}");
+        assert!(ask_once("GET /chat/health/live HTTP/1.1").await.starts_with("HTTP/1.1 200"));
+
+        // A proxy that adds a second Origin, or a request that is ambiguous.
+        busy.write_all(b"{}").await.unwrap();
+        let twice = "GET /chat/api/users/client/ HTTP/1.1\r\norigin: https://shop.example";
+        let refused = timeout(Duration::from_secs(5), async {
+            loop {
+                let refused = ask_once(twice).await;
+                if !refused.starts_with("HTTP/1.1 429") {
+                    break refused;
+                }
+            }
+        });
+        let refused = refused.await.expect("the slot is free once its call has ended");
+        assert!(refused.starts_with("HTTP/1.1 400"), "{refused}");
+        assert!(refused.contains("access-control-allow-origin: https://shop.example\r\n"), "{refused}");
+        shutdown.cancel();
+    })
+    .await;
 }
 
 #[tokio::test]

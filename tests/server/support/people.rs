@@ -103,6 +103,16 @@ impl Host {
         Client::open(node, &format!("/ws/chat/{}/status/?token={}", self.account.uuid, self.token), None).await
     }
 
+    /// The host's status socket, of a client of the second version.
+    pub async fn appear_v2(&self, node: &Node) -> Client {
+        Client::open(node, &format!("/ws/chat/{}/status/?v=2&token={}", self.account.uuid, self.token), None).await
+    }
+
+    /// A guest's status socket, of a client of the second version.
+    pub async fn watched_v2(&self, node: &Node) -> Client {
+        Client::open(node, &format!("/ws/status/{}/?v=2", self.account.uuid), Some(SHOP)).await
+    }
+
     /// A guest's socket at his status.
     pub async fn watched(&self, node: &Node) -> Client {
         Client::open(node, &format!("/ws/status/{}/", self.account.uuid), Some(SHOP)).await

@@ -1,0 +1,72 @@
+//! Which pages may call and read what, and which request headers they may add (SPEC 1).
+
+use http::HeaderMap;
+
+use super::JSON;
+use crate::http::testing::{ADMIN, Answer, SHOP, World};
+
+/// Headers that tracing and monitoring scripts add to every `fetch` of a page.
+const ADDED: &str = "baggage, sentry-trace, traceparent, tracestate, x-datadog-trace-id, x-datadog-origin, newrelic, \
+                     elastic-apm-traceparent, x-b3-traceid, b3, uber-trace-id, x-amzn-trace-id, x-cloud-trace-context, \
+                     request-id, request-context, x-request-id, x-correlation-id, x-instana-t, x-dtc, dnt";
+
+/// Every guest-side call.
+const GUEST_CALLS: [(&str, &str); 3] =
+    [("GET", "/api/users/client/"), ("POST", "/api/chat/"), ("PUT", "/api/chat/pQ7xJ2mWcY0tR9vKbN4sZA/contact/")];
+
+fn allowed(answer: &Answer) -> Vec<&str> {
+    answer.header("access-control-allow-headers").unwrap().split(", ").collect()
+}
+
+fn varies(headers: &HeaderMap) -> Vec<&str> {
+    headers.get_all("vary").iter().map(|value| value.to_str().unwrap()).collect()
+}
+
+async fn preflight(world: &World, path: &str, origin: &str, method: &str, headers: &str) -> Answer {
+    let asked =
+        [("origin", origin), ("access-control-request-method", method), ("access-control-request-headers", headers)];
+    world.ask("OPTIONS", path, &asked).await
+}
+
+pub(super) async fn a_guest_page_may_add_any_header_and_an_admin_page_only_listed_ones(world: World) {
+    for (method, path) in GUEST_CALLS {
+        let answer = preflight(&world, path, SHOP, method, ADDED).await;
+        assert_eq!((answer.status.as_u16(), answer.header("access-control-allow-origin")), (204, Some(SHOP)), "{path}");
+        let allowed = allowed(&answer);
+        for name in ADDED.split(", ").chain(["x-pintalk-access-key", "content-type"]) {
+            assert!(allowed.contains(&name), "{path}: {name}");
+        }
+        assert_eq!(varies(&answer.headers), ["Access-Control-Request-Headers", "Origin"]);
+    }
+    let admin = preflight(&world, "/api/auth/login/", ADMIN, "POST", ADDED).await;
+    assert!(!allowed(&admin).contains(&"traceparent") && allowed(&admin).contains(&"authorization"));
+    assert_eq!(varies(&admin.headers), ["Origin"]);
+}
+
+pub(super) async fn a_guest_call_with_headers_of_other_scripts_succeeds(world: World) {
+    let [access, secret] = world.keys();
+    let long = format!("sentry-trace_id={}", "0123456789abcdef".repeat(500));
+    let mut headers = vec![access, secret, ("origin", SHOP), ("baggage", long.as_str()), ("authorization", "Bearer x")];
+    headers.extend(
+        ADDED.split(", ").skip(1).map(|name| (name, "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")),
+    );
+    let room = world.ask("POST", "/api/chat/", &headers).await;
+    assert_eq!((room.status.as_u16(), room.header("access-control-allow-origin")), (201, Some(SHOP)));
+    assert_eq!(world.ask("GET", "/api/users/client/", &headers).await.status, 200);
+    let path = format!("/api/chat/{}/contact/", room.json()["name"].as_str().unwrap());
+    headers.push(JSON);
+    assert_eq!(world.send("PUT", &path, &headers, r#"{"email": "guest@home.example"}"#).await.status, 200);
+}
+
+pub(super) async fn header_names_of_a_preflight_are_bounded_and_checked(world: World) {
+    let ask = async |headers: &str| {
+        let answer = preflight(&world, "/api/chat/", SHOP, "POST", headers).await;
+        allowed(&answer).iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()
+    };
+    let fixed = ask("").await;
+    assert_eq!(ask("Accept,CONTENT-TYPE , x-pintalk-secret-key").await, fixed, "none is listed twice");
+    let odd = ask(&format!("*, a b, x\u{e9}, ,x:y, (, \"q\", X-Trace,x-trace, {}", "x".repeat(65))).await;
+    assert_eq!(odd[fixed.len()..], ["x-trace"]);
+    let many: Vec<String> = (0..100).map(|number| format!("x-{number}")).collect();
+    assert_eq!(ask(&many.join(",")).await.len(), fixed.len() + 32);
+}
