@@ -1,8 +1,8 @@
 //! Pages and scripts that are part of the binary: the widget for visitors of a site, the console for hosts, and the demo, which
-//! shows both to each other.
+//! shows both beside each other.
 //!
-//! All of it is plain JavaScript as browsers read it. [`assets`] serves the pages' modules as they lie in `src/web/`;
-//! [`widget`] makes of its modules the one script that a site embeds.
+//! Their sources are TypeScript in `src/web/`. `src/web/README.md` describes how they are bundled into `src/web/dist/`, which is
+//! committed, so that building the server needs no other tools.
 
 use std::fmt;
 
@@ -10,10 +10,10 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use crate::config::SignUp;
-use crate::http::{JSON, Page, SCRIPT, SVG};
+use crate::domain::WireOffset;
+use crate::http::{JSON, Page, SVG};
 
 mod assets;
-mod widget;
 
 /// The host of `pintalk demo`, as its page needs him.
 #[derive(Clone, PartialEq, Eq)]
@@ -46,13 +46,24 @@ struct DemoFacts<'a> {
     password: &'a str,
 }
 
-/// The widget's script and the console, which offers to create accounts if sign-up is open; and the demo, for the host of
-/// `pintalk demo`.
-pub fn pages(demo: Option<&DemoHost>, sign_up: SignUp) -> Vec<Page> {
-    let mut pages = assets::pages(demo.is_some(), sign_up);
-    pages.push(Page::new("/widget.js", SCRIPT, widget::script().into()));
+/// What the pages must know of the server.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings<'a> {
+    /// The host of `pintalk demo`, whose page is served as well.
+    pub demo: Option<&'a DemoHost>,
+    /// Whether the console offers to create accounts.
+    pub sign_up: SignUp,
+    /// Path of `public-url` without a final slash, empty if it has none.
+    pub base: &'a str,
+    /// Offset of the wall clocks on the wire.
+    pub wire_offset: WireOffset,
+}
+
+/// The widget, the console and their files; the demo only if it has a host.
+pub fn pages(settings: &Settings<'_>) -> Vec<Page> {
+    let mut pages = assets::pages(settings);
     pages.push(Page::new("/favicon.ico", SVG, Bytes::from_static(include_bytes!("web/icon.svg"))));
-    if let Some(host) = demo {
+    if let Some(host) = settings.demo {
         let facts = DemoFacts {
             access_key: &host.access_key,
             secret_key: &host.secret_key,

@@ -266,5 +266,11 @@ fn session_limits(config: &Config) -> SessionLimits {
 
 /// What the binary brings along.
 fn pages(config: &Config) -> impl Iterator<Item = Page> {
-    http::docs(config.public_url.as_str()).into_iter().chain(web::pages(config.demo.as_ref(), config.sign_up))
+    let web = web::pages(&web::Settings {
+        demo: config.demo.as_ref(),
+        sign_up: config.sign_up,
+        base: config.public_url.path(),
+        wire_offset: config.wire_offset,
+    });
+    http::docs(config.public_url.as_str()).into_iter().chain(web)
 }

@@ -188,6 +188,12 @@ impl PublicUrl {
         &self.0
     }
 
+    /// The path below which the server is mounted, without a final slash: `/chat`, or empty.
+    pub fn path(&self) -> &str {
+        let authority = self.0.find("://").map_or(0, |at| at + 3);
+        self.0[authority..].find('/').map_or("", |at| &self.0[authority + at..])
+    }
+
     /// Whether cookies may be `Secure`.
     pub fn is_https(&self) -> bool {
         self.0.starts_with("https:")
@@ -355,7 +361,8 @@ mod tests {
     #[test]
     fn the_public_url_has_no_final_slash() {
         let url: PublicUrl = "https://chat.example/pin/".parse().unwrap();
-        assert_eq!((url.as_str(), url.is_https()), ("https://chat.example/pin", true));
+        assert_eq!((url.as_str(), url.path(), url.is_https()), ("https://chat.example/pin", "/pin", true));
+        assert_eq!("http://chat.example:8080/".parse::<PublicUrl>().unwrap().path(), "");
         assert!("chat.example".parse::<PublicUrl>().is_err());
         assert!("ws://chat.example".parse::<PublicUrl>().is_err());
     }

@@ -77,18 +77,26 @@ impl fmt::Debug for WallClock {
 pub struct WireOffset(FixedOffset);
 
 /// UTC+9.
-const KOREA: FixedOffset = match FixedOffset::east_opt(9 * 3_600) {
+const KOREA_OFFSET: FixedOffset = match FixedOffset::east_opt(9 * 3_600) {
     Some(offset) => offset,
     None => panic!("less than a day"),
 };
 
 impl Default for WireOffset {
     fn default() -> Self {
-        Self(KOREA)
+        Self::KOREA
     }
 }
 
 impl WireOffset {
+    /// That of Korea.
+    pub const KOREA: Self = Self(KOREA_OFFSET);
+
+    /// The offset in minutes, positive to the east.
+    pub fn minutes(self) -> i32 {
+        self.0.local_minus_utc() / 60
+    }
+
     /// An instant as a client's clock would show it, in whole seconds.
     pub fn wall_clock(self, at: DateTime<Utc>) -> WallClock {
         WallClock(at.with_timezone(&self.0).format("%Y-%m-%dT%H:%M:%S").to_string().into())

@@ -29,9 +29,10 @@ pub const JSON: &str = "application/json";
 /// The type of a drawing.
 pub const SVG: &str = "image/svg+xml";
 
-/// Only what this server itself serves; nothing inline, nobody else's frame, and no text that becomes HTML.
+/// Files of this server only, nothing inline, no frames of other sites, and no text that becomes HTML. The widget's loader needs its policy
+/// to add a script.
 const POLICY: &str = "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; \
-                      frame-ancestors 'self'; require-trusted-types-for 'script'; trusted-types 'none'";
+                      frame-ancestors 'self'; require-trusted-types-for 'script'; trusted-types pintalk";
 
 /// Kept, but asked for each time: a new release is seen at once.
 const ASK_AGAIN: &str = "no-cache";

@@ -1,141 +1,151 @@
-//! The pages of the console and the demo, and the modules they load: as they lie in `src/web/`, under a path that is the digest
-//! of all of them. Imports are relative, so a page gets modules of one release only, and browsers keep them for good.
+//! The loader of the widget, the pages of the console and the demo, and the files that these load: under a path that is the digest
+//! of all of them, so that a page loads files of one release only and browsers keep them for good.
 
 use bytes::Bytes;
 
-use crate::config::SignUp;
 use crate::http::{CSS, HTML, Page, SCRIPT, SVG, digest};
 
-/// In a page, stands for the path of its modules.
-const HERE: &str = "{{assets}}";
+use super::Settings;
 
-/// In the console's page, stands for whether sign-up is open.
-const SIGN_UP: &str = "{{sign-up}}";
+/// A file: its name, its type and its content.
+type File = (&'static str, &'static str, &'static [u8]);
 
-/// A file: its path below the assets, and its bytes.
-type File = (&'static str, &'static [u8]);
-
-macro_rules! files {
-    ($($path:literal)*) => { &[$(($path, include_bytes!($path))),*] };
+macro_rules! dist {
+    ($($name:literal: $kind:expr),* $(,)?) => { &[$(($name, $kind, include_bytes!(concat!("dist/", $name)))),*] };
 }
 
-const CONSOLE: &[File] = files! {
-    "icon.svg"
-    "shared/conversation.js"
-    "shared/dom.js"
-    "shared/line.js"
-    "shared/rows.js"
-    "shared/store.js"
-    "shared/theme.css"
-    "shared/time.js"
-    "console/account.js"
-    "console/api.js"
-    "console/console.css"
-    "console/conversation.js"
-    "console/desk.js"
-    "console/icons.js"
-    "console/main.js"
-    "console/parts.js"
-    "console/roomlist.js"
-    "console/rooms.js"
-    "console/sentences.js"
-    "console/settings.js"
-    "console/signin.js"
-    "console/talk.js"
-    "console/thread.js"
-    "console/webhook.js"
-    "console/words.js"
+const FILES: &[File] = dist! {
+    "widget-main.js": SCRIPT,
+    "widget-panel.js": SCRIPT,
+    "console-check.js": SCRIPT,
+    "console.js": SCRIPT,
+    "console.css": CSS,
 };
 
-const DEMO: &[File] = files! {
-    "demo/demo.css"
-    "demo/demo.js"
+const DEMO_FILES: &[File] = dist! {
+    "demo.js": SCRIPT,
+    "demo.css": CSS,
 };
 
-/// The pages and what they load; the demo's only if asked for.
-pub(super) fn pages(with_demo: bool, sign_up: SignUp) -> Vec<Page> {
-    let files: Vec<File> = CONSOLE.iter().chain(DEMO.iter().filter(|_| with_demo)).copied().collect();
-    let here = format!("/assets/{}", digest(files.iter().map(|(_, bytes)| *bytes)));
-    let sign_up = if sign_up.is_open() { "open" } else { "closed" };
-    let page = |path, html: &str| Page::new(path, HTML, html.replace(HERE, &here).replace(SIGN_UP, sign_up).into());
-    let mut pages = vec![page("/console/", include_str!("console/index.html"))];
-    if with_demo {
+const ICON: File = ("icon.svg", SVG, include_bytes!("icon.svg"));
+
+/// The loader, the pages and their files; the demo's only if it has a host.
+pub(super) fn pages(settings: &Settings<'_>) -> Vec<Page> {
+    let demo = if settings.demo.is_some() { DEMO_FILES } else { &[] };
+    let files: Vec<File> = FILES.iter().chain(demo).chain([&ICON]).copied().collect();
+    let assets = format!("assets/{}", digest(files.iter().map(|(_, _, bytes)| *bytes)));
+    let base = format!("{}/", settings.base);
+    let fill = |text: &str, assets: &str| {
+        text.replace("{{assets}}", assets)
+            .replace("{{base}}", &base)
+            .replace("{{sign-up}}", if settings.sign_up.is_open() { "open" } else { "closed" })
+            .replace("{{wire-offset}}", &settings.wire_offset.minutes().to_string())
+    };
+    let page = |path, html: &str| Page::new(path, HTML, fill(html, &format!("{base}{assets}")).into());
+    // The loader knows its own address, and with it that of the server.
+    let loader = fill(include_str!("dist/widget.js"), &assets);
+    let mut pages =
+        vec![Page::new("/widget.js", SCRIPT, loader.into()), page("/console/", include_str!("console/index.html"))];
+    if settings.demo.is_some() {
         pages.push(page("/demo", include_str!("demo/index.html")));
     }
-    pages.extend(files.into_iter().map(|(path, bytes)| {
-        Page::immutable("/assets/", format!("{here}/{path}"), kind_of(path), Bytes::from_static(bytes))
+    pages.extend(files.into_iter().map(|(name, kind, bytes)| {
+        Page::immutable("/assets/", format!("/{assets}/{name}"), kind, Bytes::from_static(bytes))
     }));
     pages
-}
-
-fn kind_of(path: &str) -> &'static str {
-    match path.rsplit('.').next() {
-        Some("js") => SCRIPT,
-        Some("css") => CSS,
-        _ => SVG,
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::SignUp;
+    use crate::domain::WireOffset;
+    use crate::http::gzip;
+    use crate::web::DemoHost;
 
-    fn text(page: &Page) -> String {
-        String::from_utf8(page.bytes().to_vec()).unwrap()
+    const SETTINGS: Settings<'_> =
+        Settings { demo: None, sign_up: SignUp::Open, base: "/chat", wire_offset: WireOffset::KOREA };
+
+    fn demo_host() -> DemoHost {
+        let text = || "demo".to_owned();
+        DemoHost { email: text(), password: text(), access_key: text(), secret_key: text(), uuid: text() }
     }
 
-    /// What stands between quotes after each of these words.
-    fn quoted<'a>(text: &'a str, word: &'a str) -> impl Iterator<Item = &'a str> {
-        text.split(word).skip(1).filter_map(|rest| rest.split('"').next())
+    fn text(pages: &[Page], path: &str) -> String {
+        let page = pages.iter().find(|page| page.path() == path);
+        String::from_utf8(page.unwrap().bytes().to_vec()).unwrap()
+    }
+
+    /// The values of an attribute.
+    fn attributes<'a>(html: &'a str, name: &'a str) -> impl Iterator<Item = &'a str> {
+        html.split(name).skip(1).filter_map(|rest| rest.split('"').next())
     }
 
     #[test]
-    fn everything_that_a_page_or_a_module_loads_is_there() {
-        let pages = pages(true, SignUp::Open);
-        let is_there = |path: &str| pages.iter().any(|page| page.path() == path);
+    fn pages_load_files_below_the_public_url_that_are_served() {
+        let host = demo_host();
+        let pages = pages(&Settings { demo: Some(&host), ..SETTINGS });
+        for path in ["/console/", "/demo"] {
+            let html = text(&pages, path);
+            let links: Vec<&str> = attributes(&html, " href=\"").chain(attributes(&html, " src=\"")).collect();
+            assert!(links.len() >= 3, "{path}");
+            for link in links {
+                let file = link.strip_prefix("/chat").unwrap_or_else(|| panic!("{path}: {link}"));
+                assert!(pages.iter().any(|page| page.path() == file), "{path}: {link}");
+            }
+            let inline = html.split("<script").skip(1).find(|tag| !tag.contains("src=\""));
+            assert!(inline.is_none() && !html.contains(" style=") && !html.contains("<style") && !html.contains(" on"));
+        }
+    }
+
+    #[test]
+    fn every_placeholder_is_filled() {
+        let host = demo_host();
+        let pages = pages(&Settings { demo: Some(&host), ..SETTINGS });
         for page in &pages {
-            let (path, text) = (page.path(), text(page));
-            if path == "/console/" || path == "/demo" {
-                let links: Vec<&str> = quoted(&text, "href=\"").chain(quoted(&text, "src=\"")).collect();
-                assert!(links.len() >= 3, "{path}");
-                let served = ["/console/", "/widget.js"];
-                let bad = links.iter().find(|link| link.starts_with('/') && !is_there(link) && !served.contains(link));
-                assert_eq!(bad, None, "{path}");
-            }
-            for import in quoted(&text, "from \"") {
-                let folder = path.rsplit_once('/').unwrap().0;
-                let target = match import.strip_prefix("../") {
-                    Some(rest) => format!("{}/{rest}", folder.rsplit_once('/').unwrap().0),
-                    None => format!("{folder}/{}", import.strip_prefix("./").unwrap()),
-                };
-                assert!(is_there(&target), "{path}: {import}");
-            }
+            assert!(!String::from_utf8_lossy(page.bytes()).contains("{{"), "{}", page.path());
         }
+        let main = pages.iter().find(|page| page.path().ends_with("/widget-main.js")).unwrap();
+        let loader = text(&pages, "/widget.js");
+        assert!(loader.contains(main.path().trim_start_matches('/').trim_end_matches("/widget-main.js")));
+        assert!(loader.contains("\"540\"") || loader.contains(":540"), "{loader}");
     }
 
     #[test]
-    fn no_page_has_anything_inline() {
-        for page in pages(true, SignUp::Open).iter().filter(|page| page.path() == "/console/" || page.path() == "/demo")
-        {
-            let text = text(page);
-            assert!(!text.contains(" style=") && !text.contains("<style") && !text.contains(" on"), "{}", page.path());
-            assert!(text.split("<script").skip(1).all(|tag| tag.starts_with(" type=\"module\" src=")));
-        }
-    }
-
-    #[test]
-    fn the_console_knows_whether_sign_up_is_open() {
+    fn the_console_has_the_servers_settings() {
         for (sign_up, attribute) in
             [(SignUp::Open, "data-sign-up=\"open\""), (SignUp::Closed, "data-sign-up=\"closed\"")]
         {
-            let pages = pages(false, sign_up);
-            let console = pages.iter().find(|page| page.path() == "/console/").unwrap();
-            assert!(text(console).contains(attribute), "{sign_up:?}");
+            let html = text(&pages(&Settings { sign_up, ..SETTINGS }), "/console/");
+            assert!(html.contains(attribute) && html.contains("data-base=\"/chat/\""), "{html}");
         }
     }
 
     #[test]
-    fn without_the_demo_nothing_of_it_is_served() {
-        assert!(pages(false, SignUp::Open).iter().all(|page| !page.path().contains("demo")));
+    fn without_the_demo_none_of_its_files_is_served() {
+        assert!(pages(&SETTINGS).iter().all(|page| !page.path().contains("demo")));
+    }
+
+    /// What a visitor's browser loads before the panel is opened, in bytes.
+    const MAX_GZIPPED: usize = 12 * 1024;
+
+    #[test]
+    fn the_widget_is_small_until_it_is_opened() {
+        let loader = gzip(text(&pages(&SETTINGS), "/widget.js").as_bytes()).unwrap();
+        let main = gzip(include_bytes!("dist/widget-main.js")).unwrap();
+        let size = loader.len() + main.len();
+        assert!(size <= MAX_GZIPPED, "{size} bytes");
+    }
+
+    #[test]
+    fn no_text_of_a_person_can_become_html() {
+        for (name, _, bytes) in FILES.iter().chain(DEMO_FILES) {
+            let script = String::from_utf8_lossy(bytes);
+            for way in
+                ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "DOMParser", "eval(", "srcdoc"]
+            {
+                assert!(!script.contains(way), "{name}: {way}");
+            }
+        }
     }
 }

@@ -9,22 +9,20 @@
   var notLoaded = isKorean
     ? "콘솔을 불러오지 못했어요. 네트워크를 확인하고 페이지를 새로 고쳐 주세요."
     : "The console could not be loaded. Check the network and reload the page.";
-  var isSupported = !!(
+  var isSupported =
     "noModule" in document.createElement("script") &&
-    Array.prototype.at &&
-    String.prototype.replaceAll &&
-    Element.prototype.replaceChildren &&
-    window.fetch &&
-    window.AbortController &&
-    window.IntersectionObserver &&
-    window.ResizeObserver &&
-    window.URLSearchParams &&
-    window.queueMicrotask &&
-    window.CSS &&
-    CSS.escape
-  );
+    "at" in Array.prototype &&
+    "replaceAll" in String.prototype &&
+    "replaceChildren" in Element.prototype &&
+    "fetch" in window &&
+    "AbortController" in window &&
+    "IntersectionObserver" in window &&
+    "ResizeObserver" in window &&
+    "URLSearchParams" in window &&
+    "queueMicrotask" in window &&
+    "CSS" in window;
 
-  function show(text) {
+  function show(text: string): void {
     var container = document.getElementById("app");
     // What is there already works.
     if (!container || container.firstChild) return;
@@ -35,7 +33,7 @@
     container.appendChild(message);
   }
 
-  function whenParsed(text) {
+  function whenParsed(text: string): void {
     if (document.readyState !== "loading") show(text);
     else document.addEventListener("DOMContentLoaded", function () { show(text); });
   }
@@ -48,7 +46,7 @@
   window.addEventListener(
     "error",
     function (event) {
-      if (isSupported && event.target && event.target.tagName === "SCRIPT") whenParsed(notLoaded);
+      if (isSupported && event.target && (event.target as Element).tagName === "SCRIPT") whenParsed(notLoaded);
     },
     true
   );

@@ -1,10 +1,30 @@
-// What the widget says, in the languages that it speaks.
+// Texts of the panel.
+import type { RowWords } from "../shared/rows";
 
-export const WORDS = {
+export interface PanelWords extends RowWords {
+  chat: string;
+  close: string;
+  online: string;
+  away: string;
+  hint: string;
+  write: string;
+  send: string;
+  typing: string;
+  waiting: string;
+  closed: string;
+  before: string;
+  deleted: string;
+  tooLong: string;
+  soundOn: string;
+  soundOff: string;
+  messages: string;
+  latest: string;
+}
+
+export const PANEL_WORDS: Record<string, PanelWords> = {
   en: {
-    open: "Open chat",
-    close: "Close chat",
     chat: "Chat",
+    close: "Close chat",
     online: "Online",
     away: "Away — leave us a message",
     hint: "Ask us anything. You can leave this page; the conversation stays.",
@@ -25,15 +45,13 @@ export const WORDS = {
     soundOff: "Turn sound off",
     messages: "Messages",
     latest: "New messages",
-    unread: (count) => `${count} unread`,
     you: "You",
     today: "Today",
     yesterday: "Yesterday",
   },
   ko: {
-    open: "채팅 열기",
-    close: "채팅 닫기",
     chat: "채팅",
+    close: "채팅 닫기",
     online: "온라인",
     away: "부재중 — 메시지를 남겨 주세요",
     hint: "무엇이든 물어보세요. 페이지를 떠나도 대화는 남아 있어요.",
@@ -54,12 +72,8 @@ export const WORDS = {
     soundOff: "소리 끄기",
     messages: "메시지",
     latest: "새 메시지",
-    unread: (count) => `읽지 않은 메시지 ${count}개`,
     you: "나",
     today: "오늘",
     yesterday: "어제",
   },
 };
-
-/** The language of these tags that the widget speaks first, or English. */
-export const pick = (...tags) => tags.map((tag) => tag?.slice(0, 2).toLowerCase()).find((tag) => WORDS[tag]) ?? "en";

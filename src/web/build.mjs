@@ -1,0 +1,34 @@
+// Bundles the front end into dist/, which is committed: building PinTalk needs the Rust toolchain only.
+// usage: npm ci && npm run build
+import { readFile } from "node:fs/promises";
+import { build, transform } from "esbuild";
+
+/** The oldest supported browsers (README, "Browsers"). */
+const BROWSERS = ["chrome92", "firefox90", "safari15.4"];
+/** The syntax of the widget: what every browser that passes the loader's check can parse. */
+const WIDGET = ["es2020", ...BROWSERS];
+
+/** Imports a style sheet as minified text. */
+const cssText = {
+  name: "css-text",
+  setup(bundler) {
+    bundler.onLoad({ filter: /\.css$/ }, async ({ path }) => {
+      const { code } = await transform(await readFile(path, "utf8"), { loader: "css", minify: true, target: BROWSERS });
+      return { contents: code.trim(), loader: "text" };
+    });
+  },
+};
+
+const script = (entry, outfile, more) =>
+  build({ entryPoints: [entry], outfile: `dist/${outfile}`, bundle: true, minify: true, charset: "utf8", format: "iife", legalComments: "none", logLevel: "warning", ...more });
+
+await Promise.all([
+  script("widget/loader.ts", "widget.js", { target: "es5" }),
+  script("widget/main.ts", "widget-main.js", { target: WIDGET, plugins: [cssText] }),
+  script("widget/panel.ts", "widget-panel.js", { target: WIDGET, format: "esm", plugins: [cssText] }),
+  script("console/check.ts", "console-check.js", { target: "es5" }),
+  script("console/main.ts", "console.js", { target: BROWSERS, format: "esm" }),
+  script("console/console.css", "console.css", { target: BROWSERS }),
+  script("demo/demo.ts", "demo.js", { target: BROWSERS, format: "esm" }),
+  script("demo/demo.css", "demo.css", { target: BROWSERS }),
+]);

@@ -1,0 +1,93 @@
+// The demo: a shop with the widget, beside it the console of its host, who is logged in already, and a line with what has just happened between them.
+import type { ConversationEvent } from "../shared/conversation";
+import type { PinTalkWidget } from "../widget/element";
+
+type Side = "guest" | "host";
+
+interface Delivery {
+  from?: Side;
+  /** When the sender sent it, and after how long it was acknowledged, in milliseconds. */
+  began?: number;
+  span?: number;
+  /** When the other side received it. */
+  receivedAt?: number;
+}
+
+const query = <T extends Element>(selector: string): T => {
+  const found = document.querySelector<T>(selector);
+  if (!found) throw new Error(`the page has no ${selector}`);
+  return found;
+};
+
+const config = (await (await fetch("/demo/config.json")).json()) as { accessKey: string; secretKey: string; email: string; password: string };
+const frame = query<HTMLIFrameElement>(".console");
+const line = query<HTMLElement>("#happened");
+const pulse = query<HTMLElement>(".pulse");
+const node = location.host;
+const deliveries = new Map<number, Delivery>();
+
+function report(text: string): void {
+  line.textContent = text;
+  pulse.classList.remove("beat");
+  void pulse.offsetWidth; // restarts the animation
+  pulse.classList.add("beat");
+}
+
+const ms = (span: number): string => `${span.toFixed(1)} ms`;
+
+/** Reports a message once its sender has the acknowledgement; the other side may have received it before or after. */
+function deliver(from: Side, seq: number, change: Delivery): void {
+  const delivery = { ...deliveries.get(seq), ...change };
+  deliveries.set(seq, delivery);
+  const { span, began, receivedAt } = delivery;
+  if (span === undefined || began === undefined) return;
+  const to = from === "guest" ? "host" : "guest";
+  const arrived = receivedAt ? `, on the ${to}’s screen after ${ms(receivedAt - began)}` : "";
+  report(`Node ${node} stored message ${seq} of the ${from} and acknowledged it after ${ms(span)}${arrived}`);
+}
+
+function handle(side: Side, detail: ConversationEvent): void {
+  const other = side === "guest" ? "host" : "guest";
+  const now = performance.now();
+  if (detail.type === "acknowledged") deliver(side, detail.seq, { from: side, span: detail.ms, began: now - detail.ms });
+  else if (detail.type === "received") deliver(other, detail.seq, { receivedAt: now });
+  else if (detail.type === "opened") {
+    // Its messages are numbered from one again.
+    deliveries.clear();
+    report(`Node ${node} opened room ${detail.room}`);
+  } else if (detail.type === "waiting") report(`The ${side} lost the node and reconnects in ${ms(detail.ms)}; nothing is lost`);
+  else if (detail.type === "connected") report(`The ${side} is connected to node ${node}`);
+  else report(`The ${side}’s socket ended with ${detail.code}`);
+}
+
+const detailOf = (event: Event): ConversationEvent => (event as CustomEvent<ConversationEvent>).detail;
+
+await customElements.whenDefined("pintalk-widget");
+const widget = document.createElement("pintalk-widget") as PinTalkWidget;
+widget.setAttribute("access-key", config.accessKey);
+widget.setAttribute("secret-key", config.secretKey);
+widget.setAttribute("lang", navigator.language);
+widget.addEventListener("pintalk", (event) => {
+  const detail = detailOf(event);
+  handle("guest", detail);
+  if (detail.type === "opened" && frame.contentWindow) frame.contentWindow.location.hash = detail.room;
+});
+query(".shop").append(widget);
+query<HTMLElement>("#ask").onclick = () => widget.toggle(true);
+
+// The console finds the login in the cookie of this response.
+await fetch("/api/auth/login/", {
+  method: "POST",
+  headers: { "Content-Type": "application/json" },
+  body: JSON.stringify({ email: config.email, password: config.password }),
+});
+frame.onload = () => frame.contentWindow?.addEventListener("pintalk", (event) => handle("host", detailOf(event)));
+frame.src = "/console/";
+
+const sides = document.querySelectorAll<HTMLButtonElement>(".switch-sides button");
+for (const button of sides) {
+  button.onclick = () => {
+    document.body.dataset.side = button.value;
+    for (const other of sides) other.setAttribute("aria-pressed", `${other === button}`);
+  };
+}

@@ -1,0 +1,36 @@
+// Elements, made without a line of HTML: whatever a person wrote can only become text.
+
+const SVG = "http://www.w3.org/2000/svg";
+
+export type Child = Node | string | null | undefined | false;
+
+/**
+ * An element. Properties that begin with `on` are handlers, `text` is the text, all others are attributes: `true` is an empty one, and `false`,
+ * `null` and `undefined` are left out.
+ */
+export function h<K extends keyof HTMLElementTagNameMap>(
+  tag: K,
+  properties: Record<string, unknown> = {},
+  ...children: Child[]
+): HTMLElementTagNameMap[K] {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(properties)) {
+    if (name === "text") element.textContent = `${value}`;
+    else if (name.startsWith("on")) (element as unknown as Record<string, unknown>)[name] = value;
+    else if (value === true) element.setAttribute(name, "");
+    else if (value !== false && value != null) element.setAttribute(name, `${value}`);
+  }
+  for (const child of children) if (child) element.append(child);
+  return element;
+}
+
+/** A picture of one stroke in a square of 24. */
+export function icon(path: string): SVGSVGElement {
+  const svg = document.createElementNS(SVG, "svg");
+  svg.setAttribute("viewBox", "0 0 24 24");
+  svg.setAttribute("aria-hidden", "true");
+  const line = document.createElementNS(SVG, "path");
+  line.setAttribute("d", path);
+  svg.append(line);
+  return svg;
+}

@@ -1,0 +1,28 @@
+// JSON of values that a page can have changed: old libraries add `toJSON` to the prototype of arrays.
+
+/** Serialises a plain value. `toJSON` methods are ignored, properties that are `undefined` are left out. */
+export function encode(value: unknown): string {
+  if (typeof value !== "object" || value === null) return JSON.stringify(value) ?? "null";
+  const parts: string[] = [];
+  if (Array.isArray(value)) {
+    for (const item of value) parts.push(encode(item));
+    return `[${parts.join(",")}]`;
+  }
+  for (const [name, item] of Object.entries(value)) {
+    if (item !== undefined) parts.push(`${JSON.stringify(name)}:${encode(item)}`);
+  }
+  return `{${parts.join(",")}}`;
+}
+
+/** Parses JSON; `null` if the text is none. */
+export function decode(text: string | null): unknown {
+  try {
+    return text === null ? null : JSON.parse(text);
+  } catch {
+    return null;
+  }
+}
+
+/** Whether a parsed value is an object with properties. */
+export const isRecord = (value: unknown): value is Record<string, unknown> =>
+  typeof value === "object" && value !== null && !Array.isArray(value);

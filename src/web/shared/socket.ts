@@ -1,0 +1,216 @@
+// A WebSocket that reconnects by itself, and notices when the connection under it is dead.
+import { decode, encode, isRecord } from "./json";
+import { later, wallClock } from "./time";
+
+const MAX_BACKOFF_MS = 30_000;
+const TOO_MANY_BACKOFF_MS = 30_000;
+const CONNECT_TIMEOUT_MS = 10_000;
+/** A connection that is open for this long was admitted: a refusal closes at once. */
+const ADMITTED_MS = 5000;
+
+/** The interval at which quiet and sleep are noticed. */
+const TICK_MS = 2000;
+/** Without a tick for this long, the device or the tab was asleep. */
+const SLEEP_MS = 10_000;
+/** After this, the first ping of a connection shows whether its node answers pings. */
+const FIRST_PING_MS = 500;
+/** Quiet time before another. */
+const PING_MS = 31_000;
+/** Time for an answer to a ping after quiet. */
+const PONG_MS = 6000;
+/** Time for an answer when the page has a reason to doubt the connection. */
+const CHECK_MS = 1500;
+
+const TOO_MANY = 4029;
+/** Close codes after which the answer to another attempt would be the same (SPEC 4). */
+const FINAL = [1000, 1002, 1007, 1009, 4000, 4001, 4003, 4004, 4009];
+
+/** A message of a conversation as it is relayed. */
+export interface Message {
+  seq: number;
+  id: string;
+  is_host: boolean;
+  message: string;
+  datetime: string;
+}
+
+/** A frame from the server (SPEC 4 and 5). */
+export interface Frame extends Partial<Message> {
+  type: string;
+  data?: Message[];
+  more?: boolean;
+  status?: string;
+  chatroom?: string;
+  preview?: string;
+}
+
+export interface SocketHandlers {
+  /** Where to connect. `resuming`: the server has admitted an earlier connection of this socket. */
+  url(resuming: boolean): URL;
+  opened?(): void;
+  frame(frame: Frame): void;
+  /** The connection is lost; another attempt follows in `ms`. */
+  waiting?(ms: number): void;
+  /** The server has ended it for good. */
+  ended?(code: number): void;
+  /** Whether a dead connection is to be noticed without an event. */
+  pings?(): boolean;
+}
+
+/** A socket that is open until it is closed, or until the server ends it for good. Pings need `v=2` in its URL (SPEC 4). */
+export class ReconnectingSocket {
+  private socket: WebSocket | null = null;
+  private attempts = 0;
+  private resuming = false;
+  /** Of the next attempt; 0 if none is due. */
+  private timer = 0;
+  /** Of the moment at which the connection is taken for dead; 0 if an answer is not awaited. */
+  private deadline = 0;
+  private firstPing = 0;
+  private readonly ticker = setInterval(() => this.tick(), TICK_MS);
+  private tickedAt = Date.now();
+  private openedAt = 0;
+  private receivedAt = 0;
+  private pingedAt = 0;
+  /** Whether this connection has answered a ping: nodes of earlier releases ignore it. */
+  private hasPonged = false;
+
+  constructor(private readonly on: SocketHandlers) {
+    for (const event of ["online", "pageshow", "focus"]) addEventListener(event, this.onEvent);
+    for (const event of ["resume", "visibilitychange"]) document.addEventListener(event, this.onEvent);
+    this.connect();
+  }
+
+  private readonly onEvent = (): void => {
+    if (!document.hidden) this.check();
+  };
+
+  get isOpen(): boolean {
+    return this.socket?.readyState === 1;
+  }
+
+  /** Connects anew. */
+  connect(): void {
+    this.drop();
+    this.openedAt = this.pingedAt = 0;
+    this.hasPonged = false;
+    try {
+      this.socket = new WebSocket(this.on.url(this.resuming));
+    } catch {
+      // A policy of the page forbids it.
+      return this.retryLater(1006, "");
+    }
+    const { socket } = this;
+    this.expectFrame(CONNECT_TIMEOUT_MS);
+    socket.onopen = () => {
+      clearTimeout(this.deadline);
+      this.deadline = 0;
+      this.openedAt = this.receivedAt = Date.now();
+      this.firstPing = later(FIRST_PING_MS, () => this.ping());
+      this.on.opened?.();
+    };
+    socket.onmessage = ({ data }: MessageEvent) => this.receive(data);
+    socket.onclose = ({ code, reason }) => {
+      if (this.openedAt && Date.now() - this.openedAt > ADMITTED_MS) this.admitted();
+      if (FINAL.includes(code)) {
+        this.close();
+        this.on.ended?.(code);
+      } else this.retryLater(code, reason);
+    };
+  }
+
+  private receive(data: unknown): void {
+    const frame = decode(typeof data === "string" ? data : null);
+    if (!isRecord(frame)) return;
+    this.receivedAt = Date.now();
+    clearTimeout(this.deadline);
+    this.deadline = 0;
+    if (frame.message === "pong" && frame.type === "notice") {
+      this.hasPonged = true;
+      return;
+    }
+    // The server refuses by opening and closing: a frame, or time, shows that the socket is admitted.
+    this.admitted();
+    this.on.frame(frame as unknown as Frame);
+  }
+
+  private admitted(): void {
+    this.attempts = 0;
+    this.resuming = true;
+  }
+
+  private retryLater(code: number, reason: string): void {
+    const asked = /retry in (\d+) ms/.exec(reason)?.[1];
+    const backoff = code === TOO_MANY ? TOO_MANY_BACKOFF_MS : Math.min(MAX_BACKOFF_MS, 500 * 2 ** this.attempts++);
+    const wait = asked ? +asked : backoff * (0.5 + Math.random() / 2);
+    this.drop();
+    this.timer = later(wait, () => this.connect());
+    this.on.waiting?.(Math.round(wait));
+  }
+
+  /** Connects now if an attempt is due later. */
+  retryNow(): void {
+    if (this.timer) this.connect();
+  }
+
+  /** Makes sure that the connection is alive: reconnects now, or unless an answer arrives soon. */
+  check(): void {
+    const now = (this.tickedAt = Date.now());
+    if (this.timer) this.connect();
+    else if (!this.isOpen) this.expectFrame(CHECK_MS);
+    else if (now - Math.max(this.receivedAt, this.pingedAt) > CHECK_MS) this.ping(CHECK_MS);
+  }
+
+  /** Reconnects unless a frame arrives, or the connection opens, in time. */
+  private expectFrame(timeout: number): void {
+    clearTimeout(this.deadline);
+    this.deadline = later(timeout, () => (this.isOpen ? this.connect() : this.retryLater(1006, "")));
+  }
+
+  private ping(timeout = PONG_MS): void {
+    this.pingedAt = Date.now();
+    this.send({ type: "notice", message: "ping", datetime: wallClock() });
+    if (this.hasPonged) this.expectFrame(timeout);
+  }
+
+  private tick(): void {
+    const now = Date.now();
+    const wasAsleep = now - this.tickedAt > SLEEP_MS;
+    this.tickedAt = now;
+    if (wasAsleep) this.check();
+    else if (this.isOpen && this.pingedAt && !this.deadline && now - Math.max(this.receivedAt, this.pingedAt) >= PING_MS) {
+      if (this.on.pings?.() !== false) this.ping();
+    }
+  }
+
+  /** Returns whether the frame was passed to the network. Only an answer shows that it arrived. */
+  send(frame: object): boolean {
+    if (this.isOpen) this.socket?.send(encode(frame));
+    return this.isOpen;
+  }
+
+  private drop(): void {
+    for (const timer of [this.timer, this.deadline, this.firstPing]) clearTimeout(timer);
+    this.timer = this.deadline = 0;
+    const { socket } = this;
+    this.socket = null;
+    if (!socket) return;
+    socket.onopen = socket.onmessage = socket.onclose = null;
+    socket.close(1000);
+  }
+
+  close(): void {
+    this.drop();
+    clearInterval(this.ticker);
+    for (const event of ["online", "pageshow", "focus"]) removeEventListener(event, this.onEvent);
+    for (const event of ["resume", "visibilitychange"]) document.removeEventListener(event, this.onEvent);
+  }
+}
+
+/** The URL of a socket. `path` has no leading slash, so that a server below a path is reached there. */
+export function socketUrl(base: URL | string, path: string, query: Record<string, string | number> = {}): URL {
+  const url = new URL(path, base);
+  url.protocol = url.protocol.replace("http", "ws");
+  for (const [name, value] of Object.entries(query)) url.searchParams.set(name, `${value}`);
+  return url;
+}

@@ -1,0 +1,207 @@
+// The chat of one service on one page. It outlives its element: pages move their content, replace it and mount it twice, and the conversation and its
+// sockets stay the same.
+import { h } from "../shared/dom";
+import { local, session } from "../shared/storage";
+import { later } from "../shared/time";
+import type { PinTalkWidget } from "./element";
+import { GuestConversation } from "./guest";
+import { Launcher } from "./launcher";
+import { loading } from "./loading";
+import type { Panel, PanelModule } from "./panel";
+import { type Client, Service } from "./service";
+import { Sound } from "./sound";
+import { showCount } from "./title";
+import { pickLanguage, WORDS } from "./words";
+
+const PANEL_RETRY_MS = 1000;
+const MAX_PANEL_RETRY_MS = 30_000;
+const OPEN_KEY = "pintalk:open";
+
+/** By server and keys. */
+const chats = new Map<string, Chat>();
+
+export class Chat {
+  /** What the element shows. */
+  readonly root = h("div", { class: "widget" });
+  isOpen = false;
+  /** Whether the host is online; `null` if the host does not show it. */
+  presence: boolean | null = null;
+  conversation: GuestConversation | null = null;
+  sound: Sound | null = null;
+  client: Client | null = null;
+  /** The elements of this chat on the page. Only the first shows it. */
+  private readonly elements: PinTalkWidget[] = [];
+  private lang = "en";
+  private launcher: Launcher | null = null;
+  private panel: Panel | null = null;
+  private panelModule: Promise<PanelModule> | null = null;
+  private watcher: { close(): void } | null = null;
+  private isStarting = false;
+  private isToggled = false;
+  private isDue = false;
+
+  private constructor(
+    private readonly key: string,
+    private readonly service: Service,
+  ) {}
+
+  /** Shows the chat of an element's attributes in it, unless another element of the page shows it. */
+  static attach(element: PinTalkWidget): Chat {
+    const at = (name: string) => element.getAttribute(name) ?? "";
+    const base = element.hasAttribute("server") ? at("server").replace(/\/*$/, "/") : loading.base;
+    const key = [base, at("access-key"), at("secret-key")].join(" ");
+    const chat = chats.get(key) ?? new Chat(key, new Service(base, at("access-key"), at("secret-key")));
+    chats.set(key, chat);
+    chat.elements.push(element);
+    chat.place();
+    return chat;
+  }
+
+  detach(element: PinTalkWidget): void {
+    const at = this.elements.indexOf(element);
+    if (at >= 0) this.elements.splice(at, 1);
+    if (this.elements.length) this.place();
+    // Moved or replaced elements are added at once.
+    else later(0, () => this.elements.length || this.close());
+  }
+
+  private place(): void {
+    const element = this.elements[0];
+    const shadow = element?.shadowRoot;
+    if (!element || !shadow) return;
+    if (this.root.parentNode !== shadow) shadow.append(this.root);
+    element.toggleAttribute("open", this.isOpen);
+    if (this.client) this.panel?.moved();
+    else void this.start(element);
+  }
+
+  private async start(element: PinTalkWidget): Promise<void> {
+    if (this.isStarting) return;
+    this.isStarting = true;
+    const client = await this.service.client(() => this.elements.length > 0);
+    this.isStarting = false;
+    if (!client || !this.elements.length) return;
+    this.client = client;
+    this.lang = pickLanguage(element.getAttribute("lang"), element.closest<HTMLElement>("[lang]")?.lang, navigator.language);
+    this.sound = new Sound(client.uuid);
+    this.launcher = new Launcher(WORDS[this.lang] ?? WORDS.en!, () => this.toggle(), () => void this.loadPanel());
+    this.root.append(this.launcher.element);
+    this.conversation = new GuestConversation(this.service, client.uuid, {
+      changed: () => this.changed(),
+      typing: () => this.panel?.showTyping(),
+      received: (messages) => {
+        this.panel?.received();
+        if (this.sound?.isOn && (document.hidden || !this.isOpen)) this.sound.play();
+        this.dispatch({ type: "received", seq: messages[messages.length - 1]?.seq });
+      },
+      event: (detail) => this.dispatch(detail),
+    });
+    if (client.usesOnlineStatus) {
+      this.watcher = this.service.watch(client.uuid, (online) => this.showPresence(online), () => this.isOpen && !document.hidden);
+      this.showPresence(false);
+    }
+    if (!this.isToggled) this.isOpen = session.get(OPEN_KEY) === "1";
+    document.addEventListener("visibilitychange", this.onVisible);
+    void this.showOpen(this.isToggled);
+  }
+
+  private readonly onVisible = (): void => {
+    if (!document.hidden && this.isOpen) this.conversation?.probe();
+    this.changed();
+  };
+
+  private close(): void {
+    chats.delete(this.key);
+    document.removeEventListener("visibilitychange", this.onVisible);
+    for (const part of [this.conversation, this.watcher, this.panel, this.sound]) part?.close();
+    showCount(0);
+    if (this.root.parentNode) this.root.parentNode.removeChild(this.root);
+  }
+
+  /** Opens the panel, or closes it; before the server has answered as well. */
+  toggle(open = !this.isOpen): void {
+    this.isToggled = true;
+    this.isOpen = open;
+    if (this.client) void this.showOpen(true);
+  }
+
+  /** `isAsked`: somebody pressed a button, so the focus follows. */
+  private async showOpen(isAsked: boolean): Promise<void> {
+    const { isOpen } = this;
+    session.set(OPEN_KEY, isOpen ? "1" : "");
+    this.elements[0]?.toggleAttribute("open", isOpen);
+    this.root.classList.toggle("open", isOpen);
+    if (isOpen) {
+      this.conversation?.probe();
+      this.show();
+      const module = await this.loadPanel();
+      if (!this.conversation || !this.client || this.isClosed) return;
+      if (!this.panel) {
+        this.panel = new module.Panel(this, this.conversation, this.client, this.lang);
+        this.root.prepend(this.panel.element);
+        this.panel.showPresence(this.presence);
+      }
+    }
+    this.panel?.toggle(this.isOpen, isAsked);
+    if (!this.isOpen && isAsked) this.launcher?.element.focus();
+    this.show();
+  }
+
+  private get isClosed(): boolean {
+    return chats.get(this.key) !== this;
+  }
+
+  /** Loads the panel's script, as often as it takes. */
+  private loadPanel(): Promise<PanelModule> {
+    return (this.panelModule ??= (async () => {
+      for (let attempt = 0; ; attempt++) {
+        const url = `${loading.base}${loading.assets}/widget-panel.js${attempt ? `?${attempt}` : ""}`;
+        try {
+          return (await import(url)) as PanelModule;
+        } catch (error) {
+          if (this.isClosed) throw error;
+          await new Promise<void>((resolve) => void later(Math.min(MAX_PANEL_RETRY_MS, PANEL_RETRY_MS * 2 ** attempt), resolve));
+        }
+      }
+    })());
+  }
+
+  /** Shows what has changed, once for all that happens in one task. */
+  changed(): void {
+    if (this.isDue) return;
+    this.isDue = true;
+    void Promise.resolve().then(() => {
+      this.isDue = false;
+      this.show();
+    });
+  }
+
+  private show(): void {
+    if (!this.conversation || this.isClosed) return;
+    this.panel?.show();
+    const { unread } = this.conversation;
+    this.launcher?.show(this.isOpen, unread);
+    showCount(document.hidden || !this.isOpen ? unread : 0);
+  }
+
+  private showPresence(online: boolean | null): void {
+    this.presence = online;
+    this.launcher?.showPresence(online);
+    this.panel?.showPresence(online);
+  }
+
+  /** Ends the conversation in this browser. */
+  reset(): void {
+    session.remove("pintalk:draft");
+    this.conversation?.end();
+    this.panel?.reset();
+    this.changed();
+  }
+
+  private dispatch(detail: object): void {
+    this.elements[0]?.dispatchEvent(new CustomEvent("pintalk", { detail, bubbles: true, composed: true }));
+  }
+
+  /** Shared with the panel, which is a script of its own. */
+  readonly storage = { local, session };
+}

@@ -1,0 +1,38 @@
+// The round button that opens the panel, with the number of unread messages and the host's presence.
+import { h, icon } from "../shared/dom";
+import type { Words } from "./words";
+
+const BUBBLE = "M21 11.5a8.4 8.4 0 0 1-12.2 7.5L3 21l2-5.8A8.4 8.4 0 1 1 21 11.5z";
+const DOWN = "M6 9l6 6 6-6";
+
+export class Launcher {
+  readonly badge = h("span", { class: "badge", hidden: true });
+  readonly element: HTMLButtonElement;
+  private readonly dot = h("span", { class: "dot", hidden: true });
+
+  constructor(
+    private readonly words: Words,
+    onclick: () => void,
+    /** The panel may be opened soon. */
+    onapproach: () => void,
+  ) {
+    this.element = h("button", { class: "launcher", type: "button", onclick, onpointerenter: onapproach }, icon(BUBBLE), this.badge, this.dot);
+  }
+
+  show(isOpen: boolean, unread: number): void {
+    const { element, badge, words } = this;
+    if (element.getAttribute("aria-expanded") !== `${isOpen}`) {
+      element.setAttribute("aria-expanded", `${isOpen}`);
+      element.firstChild?.replaceWith(icon(isOpen ? DOWN : BUBBLE));
+    }
+    badge.hidden = !unread;
+    badge.textContent = unread > 99 ? "99+" : `${unread}`;
+    element.setAttribute("aria-label", isOpen ? words.close : unread ? `${words.open}, ${words.unread(unread)}` : words.open);
+  }
+
+  /** `null`: the host does not show whether they are online. */
+  showPresence(online: boolean | null): void {
+    this.dot.hidden = online === null;
+    this.dot.className = online ? "dot on" : "dot";
+  }
+}

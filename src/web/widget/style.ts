@@ -1,0 +1,12 @@
+// Style sheets of the shadow root.
+import { h } from "../shared/dom";
+import { loading } from "./loading";
+
+/** Adds a style sheet. Constructed ones are free of the page's policies for inline styles; Safari has them since 16.4. */
+export function adoptStyle(root: ShadowRoot, text: string): void {
+  if ("adoptedStyleSheets" in root && "replaceSync" in CSSStyleSheet.prototype) {
+    const sheet = new CSSStyleSheet();
+    sheet.replaceSync(text);
+    root.adoptedStyleSheets = [...root.adoptedStyleSheets, sheet];
+  } else root.append(h("style", { text, nonce: loading.nonce || null }));
+}

@@ -1,0 +1,21 @@
+// Texts of the launcher. Those of the panel are loaded with it.
+
+export interface Words {
+  open: string;
+  close: string;
+  unread(count: number): string;
+}
+
+export const WORDS: Record<string, Words> = {
+  en: { open: "Open chat", close: "Close chat", unread: (count) => `${count} unread` },
+  ko: { open: "채팅 열기", close: "채팅 닫기", unread: (count) => `읽지 않은 메시지 ${count}개` },
+};
+
+/** The language of the first of these tags that the widget has, or English. */
+export function pickLanguage(...tags: (string | null | undefined)[]): string {
+  for (const tag of tags) {
+    const lang = tag?.slice(0, 2).toLowerCase() ?? "";
+    if (lang === "en" || lang === "ko") return lang;
+  }
+  return "en";
+}
