@@ -17,6 +17,7 @@ macro_rules! dist {
 const FILES: &[File] = dist! {
     "widget-main.js": SCRIPT,
     "widget-panel.js": SCRIPT,
+    "console-check.js": SCRIPT,
     "console.js": SCRIPT,
     "console.css": CSS,
 };

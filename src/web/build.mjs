@@ -26,6 +26,7 @@ await Promise.all([
   script("widget/loader.ts", "widget.js", { target: "es5" }),
   script("widget/main.ts", "widget-main.js", { target: WIDGET, plugins: [cssText] }),
   script("widget/panel.ts", "widget-panel.js", { target: WIDGET, format: "esm", plugins: [cssText] }),
+  script("console/check.ts", "console-check.js", { target: "es5" }),
   script("console/main.ts", "console.js", { target: BROWSERS, format: "esm" }),
   script("console/console.css", "console.css", { target: BROWSERS }),
   script("demo/demo.ts", "demo.js", { target: BROWSERS, format: "esm" }),

@@ -1,4 +1,4 @@
-// The few pictures that the console needs, each one stroke.
+// Icons of the console: paths of one stroke in a square of 24.
 
 export const ICONS = {
   back: "M15 5l-7 7 7 7",
@@ -13,3 +13,5 @@ export const ICONS = {
   restore: "M4 4v6h6M4.5 14a8 8 0 1 0 1-6.5L4 10",
   trash: "M4 7h16M9 7V4h6v3M6 7l1 13h10l1-13M10 11v5M14 11v5",
 };
+
+export type IconName = keyof typeof ICONS;

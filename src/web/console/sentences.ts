@@ -1,7 +1,8 @@
-// What the server says when something is wrong, for a person, in his language. What is not known here is shown as it came.
-import { lang, words } from "./words.js";
+// Error messages of the server in the language of the console. Unknown ones are shown unchanged.
+import { ApiError } from "./api";
+import { lang, words } from "./words";
 
-const KO = {
+const KO: Record<string, string> = {
   // a call
   "Wrong e-mail or password.": "이메일이나 비밀번호가 맞지 않아요.",
   "Wrong password.": "비밀번호가 맞지 않아요.",
@@ -45,7 +46,7 @@ const KO = {
   "the name of the URL leads to no public address": "공개된 주소로 이어지지 않는 이름이에요.",
 };
 
-const KO_PATTERNS = [
+const KO_PATTERNS: [RegExp, string][] = [
   [/^needs at least (\d+) characters$/, "$1자 이상이어야 해요."],
   [/^needs (\d+) to (\d+) characters$/, "$1~$2자로 입력해 주세요."],
   [/^(?:may|must) have at most (\d+) characters$/, "$1자까지 쓸 수 있어요."],
@@ -56,24 +57,35 @@ const KO_PATTERNS = [
   [/^no proper answer: (.*)$/s, "올바른 응답이 아니에요: $1"],
 ];
 
-/** A sentence of the server's. */
-export function spoken(text) {
+/** A message of the server in the language of the console. */
+export function translated(text: string): string {
   if (lang !== "ko") return text;
-  const [pattern, known] = KO_PATTERNS.find(([pattern]) => pattern.test(text)) ?? [];
-  return KO[text] ?? (pattern ? text.replace(pattern, known) : text);
+  const known = KO_PATTERNS.find(([pattern]) => pattern.test(text));
+  return KO[text] ?? (known ? text.replace(...known) : text);
 }
 
-const LABELS = { profileImage: words.picture, verificationCode: words.code, url: words.webhookUrl };
+const LABELS: Record<string, string> = { profileImage: words.picture, verificationCode: words.code, url: words.webhookUrl };
 
-/** What is wrong with a field, where it has no place beside the field. */
-export const ofField = ([name, why]) => `${LABELS[name] ?? words[name] ?? name}: ${spoken(why)}`;
+function labelOf(field: string): string {
+  const label: unknown = LABELS[field] ?? words[field as keyof typeof words];
+  return typeof label === "string" ? label : field;
+}
 
-// What a status means whatever stands in the answer, which may be a proxy's.
-const STATUSES = { 0: words.failedCall, 413: words.tooLarge, 429: words.tooMany, 500: words.brokenServer, 502: words.failedCall, 503: words.failedCall, 504: words.failedCall };
+/** What is wrong with a field, for a place that is not beside the field. */
+export const fieldError = ([name, detail]: [string, string]): string => `${labelOf(name)}: ${translated(detail)}`;
 
-/** Why something failed, for a person. */
-export function reason(error) {
-  const wrong = Object.entries(error.fields ?? {});
-  if (wrong.length) return wrong.map(ofField).join("; ");
-  return STATUSES[error.status] ?? (spoken(error.message) || words.failedCall);
+// Explains a status whatever the answer contains, which may be a proxy's.
+const STATUSES: Record<number, string> = {
+  413: words.tooLarge,
+  429: words.tooMany,
+  500: words.brokenServer,
+};
+
+/** Explains why something failed. */
+export function reason(error: unknown): string {
+  if (!(error instanceof ApiError)) return error instanceof Error && error.message ? error.message : words.brokenServer;
+  const wrong = Object.entries(error.fields);
+  if (wrong.length) return wrong.map(fieldError).join("; ");
+  if (error.problem) return error.problem === "intercepted" ? words.interceptedCall : words.failedCall;
+  return STATUSES[error.status] ?? (translated(error.message) || words.failedCall);
 }

@@ -1,4 +1,5 @@
-// What the console says.
+// Texts of the console, in English and Korean.
+import { local } from "../shared/storage";
 
 const EN = {
   // signing in
@@ -11,8 +12,14 @@ const EN = {
   mailPassword: "Mail me a temporary password",
   backToSignIn: "Back to signing in",
   welcome: "Answer the visitors of your site.",
-  signedOut: "You were signed out. Sign in to go on.",
-  unreachable: "The server cannot be reached, trying again…",
+  signedOut: "You were signed out. Sign in to go on; what you had begun to write is kept.",
+  problems: {
+    unreachable: "The server cannot be reached, trying again…",
+    unavailable: "The server is not available right now and cannot be reached, trying again…",
+    intercepted: "The network answers instead of the server: a Wi-Fi sign-in page or a proxy. Trying again…",
+  },
+  cookiesBlocked: "This browser blocks site data for this page. You can sign in, but the login ends when the page is closed, or after an hour.",
+  storageBlocked: "This browser blocks site data for this page. What is not sent yet is lost when the page is closed.",
   mailCode: "Mail me a code",
   code: "Six digits from the mail",
   codeSent: "A code is on its way. It is good for five minutes.",
@@ -27,8 +34,8 @@ const EN = {
   all: "All",
   none: { false: "No open conversations.", true: "No closed conversations.", "": "Nobody has written yet." },
   noneFound: "Nothing found.",
-  nothingSaid: "Nothing said yet",
-  unread: (count) => `${count} unread`,
+  noMessages: "Nothing said yet",
+  unread: (count: string) => `${count} unread`,
   pinned: "Pinned",
   online: "Online",
   offline: "Offline",
@@ -60,9 +67,9 @@ const EN = {
   isClosed: "This conversation is closed. Restore it to go on.",
   isDeleted: "This conversation was deleted.",
   tooLong: "This message is too long. Send it in parts.",
-  closeAsk: (guest) => `Close the conversation with ${guest}?`,
+  closeAsk: (guest: string) => `Close the conversation with ${guest}?`,
   closeWhy: "The visitor is told. You can restore it as long as its messages are kept.",
-  leaveAsk: (guest) => `Delete the conversation with ${guest}?`,
+  leaveAsk: (guest: string) => `Delete the conversation with ${guest}?`,
   leaveWhy: "All its messages go at once, for both sides, and do not come back.",
   cancel: "Cancel",
   // settings
@@ -87,6 +94,7 @@ const EN = {
   secretKey: "Secret key",
   copy: "Copy",
   copied: "Copied",
+  notCopied: "It could not be copied: select it and copy it by keyboard.",
   rotate: "New keys",
   rotateAsk: "Make new keys for the service?",
   rotateWhy: "Pages go on with the old ones for a day, unless you end those at once.",
@@ -106,8 +114,8 @@ const EN = {
   enabled: "Enabled",
   secret: "Signing secret",
   test: "Send a test",
-  testOk: (status, ms) => `Answered ${status} in ${ms} ms`,
-  testFailed: (why) => `Failed: ${why}`,
+  testOk: (status: string, ms: number) => `Answered ${status} in ${ms} ms`,
+  testFailed: (reason: string) => `Failed: ${reason}`,
   remove: "Remove",
   removeAsk: "Remove the webhook?",
   newSecret: "New secret",
@@ -116,12 +124,12 @@ const EN = {
   revokeOldSecret: "End the old secret at once",
   secretOnce: "Copy it now: it is not shown again.",
   gone: "The receiver said that it is gone, and the webhook was switched off.",
-  bothSecrets: (until) => `Events are signed with the secret before, too, until ${until}.`,
+  bothSecrets: (until: string) => `Events are signed with the secret before, too, until ${until}.`,
   lastEvents: "Last events",
   noEvents: "Nothing has been sent yet.",
-  nextTry: (at) => `again at ${at}`,
+  nextTry: (at: string) => `again at ${at}`,
   refresh: "Look again",
-  states: { waiting: "waiting", delivered: "delivered", failed: "given up" },
+  states: { waiting: "waiting", delivered: "delivered", failed: "given up" } as Record<string, string>,
   changePassword: "Change password",
   currentPassword: "Current password",
   newPassword: "New password",
@@ -133,12 +141,16 @@ const EN = {
   save: "Save",
   saved: "Saved",
   failedCall: "The server cannot be reached right now.",
+  interceptedCall: "The network answers instead of the server: a Wi-Fi sign-in page or a proxy.",
   tooLarge: "That is too large.",
   tooMany: "Too many tries: come back a little later.",
   brokenServer: "Something went wrong on the server.",
 };
 
-const KO = {
+/** Texts by name. */
+export interface Words extends Readonly<typeof EN> {}
+
+const KO: Words = {
   signIn: "로그인",
   signUp: "계정 만들기",
   email: "이메일",
@@ -148,8 +160,14 @@ const KO = {
   mailPassword: "임시 비밀번호 받기",
   backToSignIn: "로그인으로 돌아가기",
   welcome: "사이트 방문자에게 답해 주세요.",
-  signedOut: "로그아웃되었어요. 계속하려면 다시 로그인해 주세요.",
-  unreachable: "서버에 연결할 수 없어요. 다시 시도하는 중…",
+  signedOut: "로그아웃되었어요. 계속하려면 다시 로그인해 주세요. 쓰던 글은 남아 있어요.",
+  problems: {
+    unreachable: "서버에 연결할 수 없어요. 다시 시도하는 중…",
+    unavailable: "지금은 서버를 쓸 수 없어요. 다시 시도하는 중…",
+    intercepted: "서버 대신 네트워크가 응답하고 있어요. 와이파이 로그인 페이지나 프록시일 수 있어요. 다시 시도하는 중…",
+  },
+  cookiesBlocked: "브라우저가 이 페이지의 사이트 데이터를 차단하고 있어요. 로그인할 수 있지만, 페이지를 닫거나 한 시간이 지나면 로그인이 끝나요.",
+  storageBlocked: "브라우저가 이 페이지의 사이트 데이터를 차단하고 있어요. 보내지 않은 글은 페이지를 닫으면 사라져요.",
   mailCode: "인증 코드 받기",
   code: "메일로 받은 숫자 6자리",
   codeSent: "인증 코드를 보냈어요. 5분 동안 쓸 수 있어요.",
@@ -163,8 +181,8 @@ const KO = {
   all: "전체",
   none: { false: "진행 중인 대화가 없어요.", true: "종료된 대화가 없어요.", "": "아직 대화가 없어요." },
   noneFound: "찾는 대화가 없어요.",
-  nothingSaid: "아직 메시지가 없어요",
-  unread: (count) => `읽지 않은 메시지 ${count}개`,
+  noMessages: "아직 메시지가 없어요",
+  unread: (count: string) => `읽지 않은 메시지 ${count}개`,
   pinned: "고정됨",
   online: "온라인",
   offline: "오프라인",
@@ -195,9 +213,9 @@ const KO = {
   isClosed: "종료된 대화예요. 다시 열면 이어서 이야기할 수 있어요.",
   isDeleted: "삭제된 대화예요.",
   tooLong: "메시지가 너무 길어요. 나누어 보내 주세요.",
-  closeAsk: (guest) => `${guest}님과의 대화를 종료할까요?`,
+  closeAsk: (guest: string) => `${guest}님과의 대화를 종료할까요?`,
   closeWhy: "방문자에게도 알려져요. 메시지가 보관되는 동안 다시 열 수 있어요.",
-  leaveAsk: (guest) => `${guest}님과의 대화를 삭제할까요?`,
+  leaveAsk: (guest: string) => `${guest}님과의 대화를 삭제할까요?`,
   leaveWhy: "양쪽의 모든 메시지가 바로 사라지고 되돌릴 수 없어요.",
   cancel: "취소",
   settings: "설정",
@@ -221,6 +239,7 @@ const KO = {
   secretKey: "시크릿 키",
   copy: "복사",
   copied: "복사했어요",
+  notCopied: "복사하지 못했어요. 직접 선택해서 복사해 주세요.",
   rotate: "새 키 만들기",
   rotateAsk: "서비스의 키를 새로 만들까요?",
   rotateWhy: "바로 끝내지 않으면 이전 키도 하루 동안 쓸 수 있어요.",
@@ -240,8 +259,8 @@ const KO = {
   enabled: "사용",
   secret: "서명 시크릿",
   test: "시험 전송",
-  testOk: (status, ms) => `${ms} ms 만에 ${status} 응답`,
-  testFailed: (why) => `실패: ${why}`,
+  testOk: (status: string, ms: number) => `${ms} ms 만에 ${status} 응답`,
+  testFailed: (reason: string) => `실패: ${reason}`,
   remove: "지우기",
   removeAsk: "웹훅을 지울까요?",
   newSecret: "새 시크릿",
@@ -250,10 +269,10 @@ const KO = {
   revokeOldSecret: "이전 시크릿 바로 끝내기",
   secretOnce: "지금 복사해 두세요. 다시 보여 드리지 않아요.",
   gone: "받는 쪽이 더 이상 없다고 답해서 웹훅을 껐어요.",
-  bothSecrets: (until) => `${until}까지는 이전 시크릿으로도 서명해요.`,
+  bothSecrets: (until: string) => `${until}까지는 이전 시크릿으로도 서명해요.`,
   lastEvents: "최근 이벤트",
   noEvents: "아직 보낸 이벤트가 없어요.",
-  nextTry: (at) => `${at}에 다시 시도`,
+  nextTry: (at: string) => `${at}에 다시 시도`,
   refresh: "다시 확인",
   states: { waiting: "대기 중", delivered: "전송됨", failed: "포기함" },
   changePassword: "비밀번호 변경",
@@ -267,6 +286,7 @@ const KO = {
   save: "저장",
   saved: "저장했어요",
   failedCall: "지금은 서버에 연결할 수 없어요.",
+  interceptedCall: "서버 대신 네트워크가 응답하고 있어요. 와이파이 로그인 페이지나 프록시일 수 있어요.",
   tooLarge: "너무 커요.",
   tooMany: "너무 많이 시도했어요. 잠시 후에 다시 시도해 주세요.",
   brokenServer: "서버에 문제가 생겼어요.",
@@ -274,12 +294,20 @@ const KO = {
 
 const KEY = "pintalk-console-language";
 
-/** The language: what somebody chose here, or what his browser asks for. */
-export const lang = localStorage.getItem(KEY) ?? (navigator.language.startsWith("ko") ? "ko" : "en");
-export const words = lang === "ko" ? KO : EN;
+export type Lang = "en" | "ko";
 
-/** Another language, from the beginning. */
-export function speak(other) {
-  localStorage.setItem(KEY, other);
+function preferredLang(): Lang {
+  const chosen = local.get(KEY);
+  if (chosen === "en" || chosen === "ko") return chosen;
+  return navigator.language.startsWith("ko") ? "ko" : "en";
+}
+
+/** The language that was chosen in this browser, or else the browser's. */
+export const lang: Lang = preferredLang();
+export const words: Words = lang === "ko" ? KO : EN;
+
+/** Keeps the choice of a language and loads the page again. */
+export function chooseLanguage(chosen: string): void {
+  local.set(KEY, chosen);
   location.reload();
 }

@@ -1,0 +1,267 @@
+// Calls of the API for the host who is logged in. The access token is kept here and nowhere else; the refresh cookie that renews it is
+// not visible to scripts.
+import { NotJsonError, fetchWithTimeout, readJson } from "../shared/fetch";
+import { encode, isRecord } from "../shared/json";
+import { backOff, pause } from "./backoff";
+import { Connection, type Problem } from "./connection";
+import { ShapeError, loginFrom, noContent, tokenFrom, userFrom, userIdFrom, type User } from "./model";
+import { pathOf } from "./page";
+
+const CALL_TIMEOUT_MS = 15_000;
+const TRANSFER_TIMEOUT_MS = 120_000; // uploads and downloads
+const RETRY_WAITS_MS = [500, 1000, 2000, 4000];
+const MAX_RETRY_AFTER_S = 3600;
+const UNAVAILABLE = [502, 503, 504]; // a node that restarts, or a proxy without one
+const FOREIGN_BUT_MEANT = [413, 429, 500]; // statuses that a proxy in front of the server returns on purpose, with a page of its own
+const WRONG_PASSWORD = "Wrong password."; // a 401 that does not concern the token
+
+type Method = "GET" | "POST" | "PUT" | "PATCH" | "DELETE";
+
+/** Turns the JSON of an answer into a value, or throws a `ShapeError`. */
+type Parse<T> = (value: unknown) => T;
+
+/** A failed call. `status` is the server's, or 0 without an answer of the server; `problem` is the reason for that. */
+export class ApiError extends Error {
+  constructor(
+    readonly status: number,
+    readonly problem: Problem | null,
+    detail = "",
+    readonly fields: Record<string, string> = {},
+    readonly retryAfter = 0,
+  ) {
+    super(detail || (status ? `HTTP ${status}` : ""));
+  }
+
+  /** The login is not valid any more. */
+  get isUnauthorized(): boolean {
+    return this.status === 401 && this.message !== WRONG_PASSWORD;
+  }
+}
+
+interface Sent {
+  token?: string;
+  body?: unknown;
+  timeoutMs?: number;
+}
+
+function retryAfterOf(response: Response): number {
+  const seconds = Number(response.headers.get("Retry-After") ?? 0);
+  return seconds > 0 ? Math.min(seconds, MAX_RETRY_AFTER_S) : 0;
+}
+
+function textsOf(fields: unknown): Record<string, string> {
+  if (!isRecord(fields)) return {};
+  return Object.fromEntries(Object.entries(fields).filter((entry): entry is [string, string] => typeof entry[1] === "string"));
+}
+
+/** The error that a response stands for. Only the server's own JSON, `{code, detail}`, counts as an answer of the server. */
+async function errorOf(response: Response): Promise<ApiError> {
+  const { status } = response;
+  const retryAfter = retryAfterOf(response);
+  const body = await readJson(response).catch(() => null);
+  const isUnavailable = UNAVAILABLE.includes(status);
+  if (body && body.code === status && typeof body.detail === "string") {
+    return new ApiError(status, isUnavailable ? "unavailable" : null, body.detail, textsOf(body.fields), retryAfter);
+  }
+  if (isUnavailable) return new ApiError(0, "unavailable", "", {}, retryAfter);
+  return FOREIGN_BUT_MEANT.includes(status) ? new ApiError(status, null, "", {}, retryAfter) : new ApiError(0, "intercepted");
+}
+
+function initOf(method: Method, { token, body }: Sent): RequestInit {
+  const headers: Record<string, string> = token ? { Authorization: `Bearer ${token}` } : {};
+  // The API redirects nowhere: a redirect leads to the sign-in page of a network.
+  const init: RequestInit = { method, headers, redirect: "manual" };
+  if (body instanceof FormData) init.body = body;
+  else if (body !== undefined) {
+    headers["Content-Type"] = "application/json";
+    init.body = encode(body);
+  }
+  return init;
+}
+
+/** Makes one call and reads its answer. Rejects with an `ApiError`. */
+async function fetchOnce<T>(method: Method, path: string, sent: Sent, read: (response: Response) => Promise<T>): Promise<T> {
+  try {
+    return await fetchWithTimeout(pathOf(path), initOf(method, sent), sent.timeoutMs ?? CALL_TIMEOUT_MS, async (response) => {
+      if (response.type === "opaqueredirect") throw new ApiError(0, "intercepted");
+      if (!response.ok) throw await errorOf(response);
+      return read(response);
+    });
+  } catch (error) {
+    if (error instanceof ApiError) throw error;
+    throw new ApiError(0, error instanceof NotJsonError || error instanceof ShapeError ? "intercepted" : "unreachable");
+  }
+}
+
+const reader =
+  <T>(parse: Parse<T>) =>
+  async (response: Response): Promise<T> =>
+    parse(await readJson(response));
+
+/** A downloaded file. */
+export interface Download {
+  name: string | null;
+  content: Blob;
+}
+
+function decodedName(encoded: string | undefined): string | null {
+  try {
+    return encoded ? decodeURIComponent(encoded) : null;
+  } catch {
+    return null;
+  }
+}
+
+async function readDownload(response: Response): Promise<Download> {
+  const disposition = response.headers.get("Content-Disposition");
+  if (!disposition?.startsWith("attachment")) throw new ApiError(0, "intercepted");
+  return { name: decodedName(/filename\*=UTF-8''([^;]+)/.exec(disposition)?.[1]), content: await response.blob() };
+}
+
+export class Api {
+  token = "";
+  readonly connection = new Connection(() => this.#probe());
+  /** The login has ended. `elsewhere`: not by the host in this tab. */
+  onEnded: (elsewhere: boolean) => void = () => {};
+  #user: User | null = null;
+  #refreshing: Promise<void> | null = null;
+
+  get isLoggedIn(): boolean {
+    return this.#user !== null;
+  }
+
+  /** The host who is logged in. */
+  get user(): User {
+    if (!this.#user) throw new ApiError(401, null, "This login has ended.");
+    return this.#user;
+  }
+
+  set user(user: User) {
+    this.#user = user;
+  }
+
+  /** A call without a login. */
+  callPublic<T>(method: Method, path: string, parse: Parse<T>, body?: unknown): Promise<T> {
+    return this.#observed(() => fetchOnce(method, path, { body }, reader(parse)));
+  }
+
+  /** A call of the host. A GET is repeated where the server does not answer; an expired access token is renewed. */
+  call<T>(method: Method, path: string, parse: Parse<T>, body?: unknown): Promise<T> {
+    const timeoutMs = body instanceof FormData ? TRANSFER_TIMEOUT_MS : CALL_TIMEOUT_MS;
+    return this.#authorized(method, () => fetchOnce(method, path, { token: this.token, body, timeoutMs }, reader(parse)));
+  }
+
+  /** Downloads a file. */
+  download(path: string): Promise<Download> {
+    return this.#authorized("GET", () => fetchOnce("GET", path, { token: this.token, timeoutMs: TRANSFER_TIMEOUT_MS }, readDownload));
+  }
+
+  async #authorized<T>(method: Method, call: () => Promise<T>): Promise<T> {
+    try {
+      return await this.#retried(method, call);
+    } catch (error) {
+      if (!(error instanceof ApiError && error.isUnauthorized)) throw error;
+      await this.refresh();
+      return this.#retried(method, call);
+    }
+  }
+
+  async #retried<T>(method: Method, call: () => Promise<T>): Promise<T> {
+    for (const wait of method === "GET" ? RETRY_WAITS_MS : []) {
+      try {
+        return await this.#observed(call);
+      } catch (error) {
+        if (!(error instanceof ApiError && error.problem)) throw error;
+        await pause(wait, error.retryAfter);
+      }
+    }
+    return this.#observed(call);
+  }
+
+  /** Makes a call and reports whether the server has answered it. */
+  async #observed<T>(call: () => Promise<T>): Promise<T> {
+    try {
+      const answer = await call();
+      this.connection.succeeded();
+      return answer;
+    } catch (error) {
+      if (error instanceof ApiError && error.problem) this.connection.failed(error.problem);
+      else if (error instanceof ApiError) this.connection.succeeded();
+      throw error;
+    }
+  }
+
+  #probe(): Promise<void> | null {
+    return this.#user && this.#probeAs(this.#user.id);
+  }
+
+  async #probeAs(id: number): Promise<void> {
+    try {
+      await this.#observed(() => fetchOnce("GET", `api/users/${id}/`, { token: this.token }, reader(userFrom)));
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error;
+      // The connection has been notified of the outcome.
+    }
+  }
+
+  /** Renews the access token by the cookie, once for all who need it. Repeats the call until the server answers. */
+  refresh(): Promise<void> {
+    this.#refreshing ??= this.#refreshUntilAnswered().finally(() => (this.#refreshing = null));
+    return this.#refreshing;
+  }
+
+  async #refreshUntilAnswered(): Promise<void> {
+    for (let tries = 0; ; tries++) {
+      try {
+        this.token = await this.callPublic("POST", "api/auth/token/refresh/", tokenFrom);
+        return;
+      } catch (error) {
+        if (!(error instanceof ApiError)) throw error;
+        if (error.isUnauthorized) {
+          this.end(true);
+          throw error;
+        }
+        await backOff(tries, error.retryAfter);
+      }
+    }
+  }
+
+  /** Continues the login of this browser, if there is one. Fails while the server does not answer. */
+  async resume(): Promise<boolean> {
+    try {
+      await this.refresh();
+      this.#user = await this.call("GET", `api/users/${userIdFrom(this.token)}/`, userFrom);
+    } catch (error) {
+      if (error instanceof ShapeError) throw new ApiError(0, "intercepted");
+      if (!(error instanceof ApiError && error.isUnauthorized)) throw error;
+    }
+    return this.isLoggedIn;
+  }
+
+  async logIn(email: string, password: string): Promise<void> {
+    const { accessToken, user } = await this.callPublic("POST", "api/auth/login/", loginFrom, { email, password });
+    this.token = accessToken;
+    this.#user = user;
+  }
+
+  /** Ends the login. If that fails, the host is still logged in. */
+  async logOut(): Promise<void> {
+    try {
+      await this.call("POST", "api/auth/logout/", noContent);
+    } catch (error) {
+      // The login was ended before.
+      if (!(error instanceof ApiError && error.isUnauthorized)) throw error;
+    }
+    this.end();
+  }
+
+  /** Forgets the login. `elsewhere`: it was not ended in this tab. */
+  end(elsewhere = false): void {
+    const wasLoggedIn = this.isLoggedIn;
+    this.token = "";
+    this.#user = null;
+    if (!wasLoggedIn) return;
+    this.connection.reset();
+    this.onEnded(elsewhere);
+  }
+}

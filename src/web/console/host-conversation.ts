@@ -1,0 +1,164 @@
+// The host's side of a conversation with one guest. A closed room has no socket; its messages are read over HTTP.
+import { Conversation, type ConversationHandlers, type Message } from "../shared/conversation";
+import { socketUrl } from "../shared/socket";
+import { Outbox, local } from "../shared/storage";
+import { ApiError, type Api } from "./api";
+import { backOff } from "./backoff";
+import { messagesFrom, type ListPage, type Room, type StoredMessage } from "./model";
+import { base } from "./page";
+import { reportFailure } from "./parts";
+
+const PAGE = 100;
+const STABLE_MS = 60_000; // a socket that was open for this long was not refused
+const NO_MESSAGES: ListPage<StoredMessage> = { results: [], count: 0, hasNext: false };
+
+const SILENT: ConversationHandlers = { changed() {}, event() {}, received() {}, typing() {} };
+
+/** What is needed to send: a room that is only known by its name has nothing to read. */
+type RoomReference = Pick<Room, "name"> & Partial<Room>;
+
+export class HostConversation extends Conversation {
+  #isAway = false;
+  /** The view is closed; the socket stays open until the outbox is empty. */
+  #isLingering = false;
+  #isClosed = false;
+  /** The messages of the closed room are being read. */
+  #isReading = false;
+  /** All of them have been read. */
+  #isComplete = false;
+  /** The access token is being renewed. */
+  #isRenewing = false;
+  #refusals = 0;
+  #joinedAt = 0;
+
+  constructor(
+    private readonly api: Api,
+    private readonly room: RoomReference,
+    on: ConversationHandlers,
+  ) {
+    super(true, new Outbox(`pintalk:console:${room.name}:out:`, () => on.changed()), on);
+    if (room.createdAt) this.createdAt = new Date(room.createdAt);
+    if (room.isClosed) this.#park();
+    else this.connect();
+  }
+
+  override connect(): void {
+    if (this.#isRenewing) return;
+    this.#joinedAt = Date.now();
+    this.join((resuming) => {
+      const query: Record<string, string | number> = { v: 2, token: this.api.token };
+      if (resuming || this.last) query.after = this.last;
+      return socketUrl(base, `ws/chat/${this.room.name}/`, query);
+    });
+  }
+
+  protected override opened(): void {
+    if (this.#isAway) this.notify("away");
+  }
+
+  /** Notifies the server whether the host looks at the conversation. */
+  setAway(isAway: boolean): void {
+    if (isAway === this.#isAway) return;
+    this.#isAway = isAway;
+    this.notify(isAway ? "away" : "back");
+  }
+
+  protected override ended(code: number): void {
+    this.state = "ended";
+    if (code === 1000 || code === 4009) this.#park();
+    else if (code === 4001) void this.#reconnectWithNewToken();
+    else if (code === 4004) {
+      this.state = "deleted";
+      for (const { id } of this.outbox.list()) this.outbox.remove(id);
+    } else this.error = `${code}`;
+  }
+
+  /** Joins again with a new access token, later and later if it is refused as well. */
+  async #reconnectWithNewToken(): Promise<void> {
+    this.state = "waiting";
+    this.#isRenewing = true;
+    if (Date.now() - this.#joinedAt > STABLE_MS) this.#refusals = 0;
+    try {
+      if (this.#refusals > 0) await backOff(this.#refusals);
+      this.#refusals += 1;
+      await this.api.refresh();
+    } catch (error) {
+      // The login has ended, and the sign-in page is shown.
+      if (error instanceof ApiError) return;
+      throw error;
+    } finally {
+      this.#isRenewing = false;
+    }
+    if (!this.#isClosed) this.connect();
+  }
+
+  /** Reads the room as a closed one. */
+  #park(): void {
+    super.close();
+    if (this.#isLingering) return this.#dispose();
+    this.state = "closed";
+    if (!this.messages.length) this.loadOlder();
+    this.on.changed();
+  }
+
+  /** Joins the room after it was restored. */
+  rejoin(): void {
+    if (this.state === "closed") this.connect();
+  }
+
+  /** Continues after a time in which the server could not be reached. */
+  recovered(): void {
+    if (this.state === "closed" && !this.messages.length) this.loadOlder();
+    else this.socket?.retryNow();
+  }
+
+  override loadOlder(): void {
+    if (this.state !== "closed") return super.loadOlder();
+    if (this.#isReading || this.#isComplete || this.room.id === undefined) return;
+    this.#isReading = true;
+    this.#read(this.room.id)
+      .catch(reportFailure)
+      .finally(() => (this.#isReading = false));
+  }
+
+  async #read(room: number): Promise<void> {
+    const path = `api/chat/chatrooms/${room}/chat-messages/?limit=${PAGE}&offset=${this.messages.length}`;
+    const page = await this.api.call("GET", path, messagesFrom).catch((error: unknown) => {
+      if (error instanceof ApiError && error.status === 404) return NO_MESSAGES;
+      throw error;
+    });
+    this.add(page.results);
+    this.#isComplete = !page.hasNext;
+    this.#isReading = false;
+    this.on.changed();
+  }
+
+  protected override acknowledge(message: Message): void {
+    super.acknowledge(message);
+    if (this.#isLingering) this.close();
+  }
+
+  /** Closes the conversation once its outbox is empty. */
+  override close(): void {
+    this.#isLingering = this.socket !== null && this.outbox.list().length > 0;
+    if (this.#isLingering) this.on = SILENT;
+    else this.#dispose();
+  }
+
+  #dispose(): void {
+    this.#isClosed = true;
+    super.close();
+    this.outbox.close();
+  }
+
+  /** Sends the messages, of any room, that were written in this browser and not sent before its pages were closed. */
+  static deliverLeftovers(api: Api): void {
+    const names = local.keys().map((key) => /^pintalk:console:([\w-]+):out:/.exec(key)?.[1]);
+    for (const name of new Set(names)) {
+      if (!name) continue;
+      const conversation = new HostConversation(api, { name }, SILENT);
+      conversation.setAway(true);
+      conversation.close();
+    }
+  }
+}

@@ -1,0 +1,31 @@
+// Values that the server writes into the page, and URLs derived from them.
+import { setWireOffset } from "../shared/time";
+
+const { dataset } = document.documentElement;
+const DEFAULT_OFFSET_MINUTES = 540;
+
+/** Root of the service: the path of `public-url` on the origin of this page. */
+export const base = new URL(dataset.base || "/", location.origin);
+
+export const isSignUpOpen = dataset.signUp !== "closed";
+
+/** Path and query of a call; `path` has no leading slash. */
+export function pathOf(path: string): string {
+  const url = new URL(path, base);
+  return url.pathname + url.search;
+}
+
+/** Applies the server's `wire-offset` to the times of messages. */
+export function applyWireOffset(): void {
+  const minutes = Number(dataset.wireOffset || DEFAULT_OFFSET_MINUTES);
+  setWireOffset(Number.isFinite(minutes) ? minutes : DEFAULT_OFFSET_MINUTES);
+}
+
+/** Replaces the fragment of the page's address; browsers refuse it when it is changed too often. */
+export function setFragment(room: string): void {
+  try {
+    history.replaceState(null, "", room ? `#${room}` : location.pathname);
+  } catch (error) {
+    console.warn("PinTalk: the address could not be changed", error);
+  }
+}

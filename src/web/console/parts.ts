@@ -1,0 +1,192 @@
+// Parts that several pages use: buttons, fields, forms with errors beside their fields, and toasts.
+import { h, icon, type Child } from "../shared/dom";
+import { formatTime, later } from "../shared/time";
+import { ApiError } from "./api";
+import { valuesOf, type Values } from "./dialog";
+import { ICONS, type IconName } from "./icons";
+import { base } from "./page";
+import { fieldError, reason, translated } from "./sentences";
+import { lang, words } from "./words";
+
+const TOAST_MS = 4000;
+
+type Properties = Record<string, unknown>;
+
+/** A page or a pane of one. */
+export interface View {
+  element: HTMLElement;
+  close(): void;
+  /** Shows what has changed in the list of rooms. */
+  show?(): void;
+  /** The element has been added to the page. */
+  entered?(): void;
+  /** The server has answered again after a time in which it could not be reached. */
+  recovered?(): void;
+}
+
+/** A button with an icon and a label for screen readers. */
+export function tool(name: IconName, label: string, onclick: () => void, more: Properties = {}): HTMLButtonElement {
+  return h("button", { class: "tool", type: "button", "aria-label": label, title: label, onclick, ...more }, icon(ICONS[name]));
+}
+
+interface FieldOptions extends Properties {
+  value?: string | null;
+  hint?: string;
+  tag?: "input" | "textarea";
+}
+
+/** A field of a form. */
+export function field(name: string, label: string, { value = "", hint = "", tag = "input", ...more }: FieldOptions = {}): HTMLElement {
+  const id = `field-${name}`;
+  const input = h(tag, { id, name, "aria-describedby": `${id}-hint`, ...more });
+  input.value = value ?? "";
+  return h("div", { class: "field" }, h("label", { for: id, text: label }), input, h("small", { id: `${id}-hint`, text: hint }));
+}
+
+/** The account that a form's password belongs to, for password managers. It is neither shown nor sent. */
+export function usernameFor(email: string): HTMLElement {
+  return h("input", { type: "email", autocomplete: "username", value: email, readonly: true, hidden: true });
+}
+
+/** A checkbox. */
+export function check(name: string, label: string, isOn: boolean): HTMLElement {
+  const box = h("input", { type: "checkbox", name });
+  box.checked = isOn;
+  return h("label", { class: "check" }, box, h("span", { text: label }));
+}
+
+/** Shows the errors of a form beside their fields, and those of other fields in `others`. `null` removes all of them. */
+function showErrors(form: HTMLFormElement, others: HTMLElement, error: unknown): void {
+  const wrong: Record<string, string> = error instanceof ApiError ? { ...error.fields } : {};
+  const hasFields = Object.keys(wrong).length > 0;
+  for (const input of form.elements) {
+    const name = input.getAttribute("name");
+    const hint = name && form.querySelector<HTMLElement>(`#field-${CSS.escape(name)}-hint`);
+    if (!hint) continue;
+    const detail = wrong[name];
+    delete wrong[name];
+    hint.dataset.hint ??= hint.textContent ?? "";
+    hint.textContent = detail ? translated(detail) : hint.dataset.hint;
+    hint.classList.toggle("wrong", Boolean(detail));
+    input.setAttribute("aria-invalid", `${Boolean(detail)}`);
+  }
+  others.textContent = error && !hasFields ? reason(error) : Object.entries(wrong).map(fieldError).join("; ");
+}
+
+/** A form. `send(values)` submits it; its errors are shown beside the fields. */
+export function form(fields: Child[], label: string, send: (values: Values) => Promise<void>, more: Child[] = []): HTMLFormElement {
+  const trouble = h("p", { class: "trouble", role: "alert" });
+  const button = h("button", { class: "button main", text: label });
+  const element = h("form", { class: "form", novalidate: true }, ...fields, trouble, h("div", { class: "buttons" }, button, ...more));
+  const submit = async (): Promise<void> => {
+    button.disabled = true;
+    showErrors(element, trouble, null);
+    try {
+      await send(valuesOf(element));
+    } catch (error) {
+      showErrors(element, trouble, error);
+    }
+    button.disabled = false;
+  };
+  element.onsubmit = (event) => {
+    event.preventDefault();
+    void submit();
+  };
+  return element;
+}
+
+/** Shows a message for a few seconds in place of the one before. */
+export function toast(text: string): void {
+  const message = h("p", { text });
+  document.getElementById("toasts")?.replaceChildren(message);
+  later(TOAST_MS, () => message.remove());
+}
+
+/** A function that runs an action and shows a toast if it fails. */
+export function attempt(action: () => Promise<void>): () => void {
+  return () => void action().catch((error: unknown) => toast(reason(error)));
+}
+
+/**
+ * Shows why something failed that the host did not ask for. Failures of the connection and an ended login are not shown: the banner and
+ * the sign-in page explain them.
+ */
+export function reportFailure(error: unknown): void {
+  const isExplained = error instanceof ApiError && (error.problem !== null || error.isUnauthorized);
+  if (!isExplained) toast(reason(error));
+}
+
+/** A switch. If `turn(isOn)` fails, it returns to its previous state. */
+export function toggle(label: string, isOn: boolean, turn: (isOn: boolean) => Promise<void>): HTMLElement {
+  const input = h("input", { type: "checkbox", role: "switch" });
+  input.checked = isOn;
+  const change = async (): Promise<void> => {
+    input.disabled = true;
+    try {
+      await turn(input.checked);
+    } catch (error) {
+      input.checked = !input.checked;
+      toast(reason(error));
+    }
+    input.disabled = false;
+  };
+  input.onchange = () => void change();
+  return h("label", { class: "switch" }, input, h("span", { text: label }));
+}
+
+/** The path of a media file. The server's public address may differ from the one under which this page was opened. */
+function mediaPath(url: string): string | null {
+  try {
+    return new URL(url, base).pathname;
+  } catch {
+    return null;
+  }
+}
+
+/** First letter of a name. */
+export const initial = (name: string): string => [...name][0] ?? "";
+
+/** A person's picture, or else the first letter of the name. */
+export function avatar(name: string, url: string | null): HTMLElement {
+  const path = url && mediaPath(url);
+  return h("span", { class: "avatar", "aria-hidden": "true" }, path ? h("img", { src: path, alt: "" }) : initial(name));
+}
+
+/** A group of controls with a title. */
+export function card(title: string, ...children: Child[]): HTMLElement {
+  return h("section", { class: "card", "aria-label": title }, h("h3", { text: title }), ...children);
+}
+
+/** Copies a text. Without TLS there is no clipboard API; then the text in `source` is selected and copied. */
+async function copyText(text: string, source: HTMLElement): Promise<void> {
+  if (navigator.clipboard as Clipboard | undefined) {
+    await navigator.clipboard.writeText(text);
+  } else {
+    getSelection()?.selectAllChildren(source);
+    if (!document.execCommand("copy")) throw new Error(words.notCopied);
+  }
+}
+
+/** A text with a button that copies it. */
+export function copyable(label: string, text: string, hint?: string): HTMLElement {
+  const code = h("code", { text, tabindex: 0 });
+  const copy = attempt(async () => {
+    await copyText(text, code);
+    toast(words.copied);
+  });
+  return h(
+    "div",
+    { class: "field" },
+    h("span", { text: label }),
+    h("div", { class: "copyable" }, code, tool("copy", `${words.copy}: ${label}`, copy)),
+    hint ? h("small", { text: hint }) : null,
+  );
+}
+
+/** The time of day for today, and otherwise a date in `format`. Empty for what is no time. */
+export function shortTime(iso: string, format: Intl.DateTimeFormatOptions): string {
+  const date = new Date(iso);
+  if (Number.isNaN(date.getTime())) return "";
+  const isToday = date.toDateString() === new Date().toDateString();
+  return isToday ? formatTime(date, lang) : date.toLocaleString(lang, format);
+}

@@ -1,0 +1,344 @@
+// The host's rooms in the order of the server: pinned rooms first, then by the time of the last message. The status socket notifies of
+// new messages; the first page of the list is read again after each notification, because only the server knows the unread counts. The
+// list may lag behind the socket: until it has caught up, the notifications apply. Changes made elsewhere cause no notification:
+// therefore all pages that were read are read again from time to time, and at once when another tab of this browser reports a change.
+import { later } from "../shared/time";
+import { ApiError, type Api } from "./api";
+import { roomsFrom, type ListPage, type Room } from "./model";
+import { reportFailure } from "./parts";
+
+const PAGE = 100;
+const FIRST = 20; // rooms; one that has just moved is among these
+const AFTER_MESSAGE_MS = 1000;
+const AFTER_CHANGE_MS = 300; // in another tab
+const MAX_PAGES = 5; // of all rooms, searched for known rooms outside the shown part
+const MAX_READS = 15; // after a notification that the list does not contain: the room may not belong to the shown part
+
+/** Which part of the rooms is shown: open, closed or all. */
+export type Part = "false" | "true" | "";
+
+/** A message that the status socket has notified of and the list does not contain yet. */
+interface Arrival {
+  preview: string;
+  at: string;
+  /** The time of the room's latest message before. */
+  previousAt: string | null;
+  reads: number;
+}
+
+interface Filter {
+  search?: string;
+  isClosed?: Part;
+}
+
+const compare = (one: string | number, other: string | number): number => (one < other ? -1 : one > other ? 1 : 0);
+
+const byOrder = (one: Room, other: Room): number =>
+  Number(other.isFixed) - Number(one.isFixed) ||
+  (one.isFixed ? compare(other.fixedAt ?? "", one.fixedAt ?? "") : 0) ||
+  compare(other.updatedAt, one.updatedAt) ||
+  other.id - one.id;
+
+/** A channel to the other tabs, or `null` where the browser refuses it (blocked site data). */
+function openChannel(name: string): BroadcastChannel | null {
+  try {
+    return new BroadcastChannel(name);
+  } catch {
+    return null;
+  }
+}
+
+/** Logs a failed background read. Failures of the connection are shown by the banner, and the read is repeated after recovery. */
+function logFailure(error: unknown): void {
+  const isConnection = error instanceof ApiError && (error.problem || error.isUnauthorized);
+  if (!isConnection) console.warn("PinTalk: the list of rooms could not be read", error);
+}
+
+export class Rooms {
+  search = "";
+  isClosed: Part = "false";
+  /** Name of the room that is open. */
+  current = "";
+  /** All known rooms by name. */
+  readonly all = new Map<string, Room>();
+  /** The shown rooms in order. */
+  list: Room[] = [];
+  isEnded = false;
+  /** Names of the rooms that the server has returned for the shown part. */
+  readonly #listed = new Set<string>();
+  readonly #arrivals = new Map<string, Arrival>();
+  readonly #tabs = openChannel("pintalk-console");
+  #hasNext = false;
+  #pages = 1;
+  /** Increases when the shown part changes; answers for an earlier one are dropped. */
+  #generation = 0;
+  /** Number of changes made here; answers to earlier reads may not contain them. */
+  #changes = 0;
+  /** Messages of the open room that arrived while the page was hidden. */
+  #unseen = 0;
+  #isLoading = false;
+  #isReading = false;
+  #isStale = false;
+  #refreshTimer = 0;
+  #rereadTimer = 0;
+
+  constructor(
+    private readonly api: Api,
+    private readonly changed: () => void,
+  ) {
+    if (this.#tabs) {
+      this.#tabs.onmessage = ({ data }) => {
+        if (api.isLoggedIn && data === api.user.uuid) this.reread(AFTER_CHANGE_MS);
+      };
+    }
+  }
+
+  /** Shows another part of the rooms, from its beginning. */
+  filter(search: string, isClosed: Part): void {
+    this.search = search;
+    this.isClosed = isClosed;
+    this.#load().catch(reportFailure);
+  }
+
+  #fetch(page: number, size: number, { search, isClosed }: Filter = this): Promise<ListPage<Room>> {
+    const query = new URLSearchParams({ page: `${page}`, page_size: `${size}` });
+    if (search) query.set("search", search);
+    if (isClosed) query.set("is_closed", isClosed);
+    return this.api.call("GET", `api/chat/chatrooms/?${query}`, roomsFrom);
+  }
+
+  #store(rooms: Iterable<Room>, areListed: boolean): void {
+    for (const room of rooms) {
+      this.all.set(room.name, this.#withArrival(room));
+      if (areListed) this.#listed.add(room.name);
+    }
+  }
+
+  /** Searches all rooms for a name. Returns whether it was found; then it is known. */
+  async find(name: string): Promise<boolean> {
+    for (let page = 1, hasNext = true; hasNext && !this.all.has(name); page++) {
+      const answer = await this.#fetch(page, PAGE, {});
+      this.#store(
+        answer.results.filter((room) => room.name === name),
+        false,
+      );
+      ({ hasNext } = answer);
+    }
+    return this.all.has(name);
+  }
+
+  async #load(): Promise<void> {
+    const generation = ++this.#generation;
+    const page = await this.#fetch(1, PAGE);
+    if (generation !== this.#generation) return;
+    this.#listed.clear();
+    this.#store(page.results, true);
+    this.#pages = 1;
+    this.#hasNext = page.hasNext;
+    this.sort();
+  }
+
+  /** Loads the next page, if there is one. */
+  loadMore(): void {
+    if (this.#isLoading || !this.#hasNext) return;
+    this.#loadNext().catch(logFailure);
+  }
+
+  async #loadNext(): Promise<void> {
+    const generation = this.#generation;
+    this.#isLoading = true;
+    const page = await this.#fetch(this.#pages + 1, PAGE).finally(() => (this.#isLoading = false));
+    if (generation !== this.#generation) return;
+    this.#pages += 1;
+    this.#store(page.results, true);
+    this.#hasNext = page.hasNext;
+    this.sort();
+  }
+
+  /** Sorts the shown rooms and shows them. */
+  sort(): void {
+    const current = this.all.get(this.current);
+    // For the server an open room is read, even if this tab is hidden.
+    if (!document.hidden) this.#unseen = 0;
+    if (current) current.unread = document.hidden ? Math.max(current.unread, this.#unseen) : 0;
+    const listed = [...this.#listed].map((name) => this.all.get(name));
+    const fits = (room: Room | undefined): room is Room => !!room && (!this.isClosed || `${room.isClosed}` === this.isClosed);
+    this.list = listed.filter(fits).sort(byOrder);
+    this.changed();
+  }
+
+  /** Number of known rooms with unread messages, in the shown part or not. */
+  get unread(): number {
+    return [...this.all.values()].filter((room) => room.unread > 0).length;
+  }
+
+  /** Makes a room the open one; an empty name stands for none. */
+  choose(name: string): void {
+    this.current = name;
+    this.#unseen = 0;
+  }
+
+  /** Replaces a room after a change made here. */
+  put(room: Room): void {
+    this.#changes += 1;
+    this.all.set(room.name, room);
+    if (!this.search) this.#listed.add(room.name);
+    this.sort();
+  }
+
+  remove(name: string): void {
+    this.#changes += 1;
+    this.#forget(name);
+    this.sort();
+  }
+
+  #forget(name: string): void {
+    this.all.delete(name);
+    this.#listed.delete(name);
+    this.#arrivals.delete(name);
+  }
+
+  /** Notifies the other tabs of a change made here. */
+  notifyTabs(): void {
+    if (this.api.isLoggedIn) this.#tabs?.postMessage(this.api.user.uuid);
+  }
+
+  /** A guest has written in one of the rooms. */
+  messageArrived(name: string, preview: string): void {
+    const room = this.all.get(name);
+    const previousAt = this.#arrivals.get(name)?.previousAt ?? room?.latestMsgAt ?? null;
+    this.#arrivals.set(name, { preview, previousAt, at: new Date().toISOString(), reads: 0 });
+    if (room) this.all.set(name, this.#withArrival({ ...room, latestMsgAt: previousAt, unread: room.unread + 1 }));
+    this.sort();
+    this.refreshSoon();
+  }
+
+  /** A number of messages has arrived in the open room. */
+  received(count: number): void {
+    this.#unseen += count;
+    this.sort();
+  }
+
+  /** The host has written in one of the rooms. */
+  answered(name: string): void {
+    this.#arrivals.delete(name);
+    this.refreshSoon();
+    this.notifyTabs();
+  }
+
+  /** A room as in the list, with its arrival applied if the list does not contain it yet. */
+  #withArrival(room: Room): Room {
+    const arrival = this.#arrivals.get(room.name);
+    if (!arrival) return room;
+    const { preview, at, previousAt } = arrival;
+    if (room.latestMsg?.startsWith(preview) && room.latestMsgAt !== previousAt) {
+      this.#arrivals.delete(room.name);
+      return room;
+    }
+    return { ...room, latestMsg: preview, latestMsgAt: at, updatedAt: at, unread: Math.max(room.unread, 1), guestOnline: true };
+  }
+
+  close(): void {
+    this.isEnded = true;
+    this.#isStale = false;
+    this.#generation += 1;
+    this.#arrivals.clear();
+    clearTimeout(this.#refreshTimer);
+    clearTimeout(this.#rereadTimer);
+    this.#tabs?.close();
+  }
+
+  /** Reads the beginning of the list again, once for all requests within a second, until it contains all arrivals. */
+  refreshSoon(): void {
+    if (this.isEnded) return;
+    this.#refreshTimer ||= later(AFTER_MESSAGE_MS, () => void this.#refresh());
+  }
+
+  async #refresh(): Promise<void> {
+    this.#refreshTimer = 0;
+    const [generation, changes] = [this.#generation, this.#changes];
+    const page = await this.#fetch(1, FIRST).catch(logFailure);
+    for (const [name, arrival] of this.#arrivals) if (++arrival.reads > MAX_READS) this.#arrivals.delete(name);
+    const isLate = changes !== this.#changes;
+    if (page && generation === this.#generation && !isLate) {
+      this.#store(page.results, true);
+      await this.#readUnlistedArrivals();
+      this.sort();
+    }
+    if (isLate || this.#arrivals.size) this.refreshSoon();
+  }
+
+  /** Reads rooms with arrivals that do not belong to the shown part: they count as unread, too. */
+  async #readUnlistedArrivals(): Promise<void> {
+    if ([...this.#arrivals.keys()].every((name) => this.all.has(name))) return;
+    const page = await this.#fetch(1, FIRST, {}).catch(logFailure);
+    if (!page) return;
+    this.#store(
+      page.results.filter(({ name }) => this.#arrivals.has(name)),
+      false,
+    );
+  }
+
+  /** Reads all pages again that were read, once for all requests within `ms`. */
+  reread(ms = 0): void {
+    if (this.isEnded) return;
+    this.#rereadTimer ||= later(ms, () => void this.#rereadNow());
+    // A read that has already begun may miss what this one is requested for.
+    this.#isStale = this.#isReading;
+  }
+
+  async #rereadNow(): Promise<void> {
+    this.#isReading = true;
+    await this.#readAll().catch(logFailure);
+    this.#isReading = false;
+    this.#rereadTimer = 0;
+    if (this.#isStale) this.reread(AFTER_CHANGE_MS);
+  }
+
+  async #readAll(): Promise<void> {
+    const [generation, changes, pages] = [this.#generation, this.#changes, this.#pages];
+    const found: Room[] = [];
+    let [read, hasNext] = [0, true];
+    while (read < pages && hasNext) {
+      const page = await this.#fetch(++read, PAGE);
+      found.push(...page.results);
+      ({ hasNext } = page);
+    }
+    const names = new Set(found.map(({ name }) => name));
+    const unlisted = await this.#readUnlisted(names);
+    if (generation !== this.#generation) return;
+    if (changes !== this.#changes || pages !== this.#pages) {
+      this.#isStale = true;
+      return;
+    }
+    for (const name of this.all.keys()) {
+      if (names.has(name) || this.#arrivals.has(name)) continue;
+      this.#listed.delete(name);
+      if (!unlisted.has(name)) this.#forget(name);
+    }
+    this.#store(found, true);
+    this.#store(unlisted.values(), false);
+    this.#pages = read;
+    this.#hasNext = hasNext;
+    this.sort();
+  }
+
+  /** Reads the known rooms that are open or unread and do not belong to the shown part. */
+  async #readUnlisted(listed: Set<string>): Promise<Map<string, Room>> {
+    const matters = (room: Room): boolean => !listed.has(room.name) && (room.name === this.current || room.unread > 0);
+    const missing = new Set([...this.all.values()].filter(matters).map(({ name }) => name));
+    const unlisted = new Map<string, Room>();
+    let hasNext = true;
+    for (let page = 1; missing.size && hasNext && page <= MAX_PAGES; page++) {
+      const answer = await this.#fetch(page, PAGE, {});
+      for (const room of answer.results) if (missing.delete(room.name)) unlisted.set(room.name, room);
+      ({ hasNext } = answer);
+    }
+    // Rooms further down keep their last known state.
+    for (const name of hasNext ? missing : []) {
+      const room = this.all.get(name);
+      if (room) unlisted.set(name, room);
+    }
+    return unlisted;
+  }
+}

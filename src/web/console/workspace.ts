@@ -1,0 +1,270 @@
+// The workspace of a host who is logged in: the rooms, and beside them a conversation or the settings.
+import { h } from "../shared/dom";
+import { ReconnectingSocket, socketUrl, type Frame } from "../shared/socket";
+import { later } from "../shared/time";
+import { ApiError, type Api } from "./api";
+import { backOff } from "./backoff";
+import { ConversationView } from "./conversation";
+import { HostConversation } from "./host-conversation";
+import { base, setFragment } from "./page";
+import { attempt, avatar, toast, tool, type View } from "./parts";
+import { RoomList } from "./room-list";
+import { Rooms, type Part } from "./rooms";
+import { reason } from "./sentences";
+import { Settings } from "./settings";
+import { preventPageScroll } from "./viewport";
+import { words } from "./words";
+
+const TITLE = "PinTalk console";
+const SEARCH_DELAY_MS = 250; // after the last key
+const REREAD_MS = 60_000; // mean time between reads of all loaded pages while the page is visible
+const POLL_MS = 30_000; // between reads of the list while no status socket is open
+const PRESENCE_CHECK_MS = 1000;
+const STABLE_MS = 60_000; // a status socket that was open for this long was not refused
+
+export class Workspace implements View {
+  readonly element: HTMLElement;
+  readonly #rooms: Rooms;
+  readonly #list: RoomList;
+  readonly #light = h("i", { class: "dot" });
+  readonly #presence = h("span", { class: "faint" });
+  readonly #me = h("div", { class: "me" });
+  readonly #search = h("input", { type: "search", placeholder: words.search, "aria-label": words.search });
+  readonly #parts = h("div", { class: "kinds", role: "group", "aria-label": words.rooms });
+  readonly #main = h("main");
+  readonly #intervals: number[];
+  #status: ReconnectingSocket | null = null;
+  #connectedAt = 0;
+  #refusals = 0;
+  #retryTimer = 0;
+  #searchTimer = 0;
+  #rereadTimer = 0;
+  #part: Part = "false";
+  #view: View | null = null;
+  /** Name of the room that is being searched for. */
+  #soughtRoom = "";
+  #isClosed = false;
+
+  constructor(private readonly api: Api) {
+    this.#rooms = new Rooms(api, () => this.#roomsChanged());
+    this.#list = new RoomList(this.#rooms, (name) => this.#open(name));
+    this.#search.oninput = () => this.#filterSoon();
+    const filters = h("div", { class: "filters" }, this.#search, this.#parts);
+    const nav = h("nav", { "aria-label": words.rooms }, this.#me, filters, this.#list.element);
+    this.element = h("div", { class: "workspace" }, h("h1", { class: "hear", text: "PinTalk" }), nav, this.#main);
+    this.#addParts();
+    preventPageScroll(this.#me);
+    preventPageScroll(filters);
+    document.addEventListener("visibilitychange", this.#looked);
+    addEventListener("focus", this.#looked);
+    addEventListener("hashchange", this.#followFragment);
+    this.#scheduleReread();
+    this.#intervals = [
+      window.setInterval(() => this.#showPresence(), PRESENCE_CHECK_MS),
+      window.setInterval(() => this.#poll(), POLL_MS),
+    ];
+    this.#showMe();
+    this.#put(null);
+    this.#filter("false");
+    this.#connect();
+    HostConversation.deliverLeftovers(api);
+  }
+
+  #addParts(): void {
+    const parts: [Part, string][] = [
+      ["false", words.open],
+      ["true", words.closed],
+      ["", words.all],
+    ];
+    for (const [value, text] of parts) {
+      this.#parts.append(h("button", { type: "button", value, text, onclick: () => this.#filter(value) }));
+    }
+  }
+
+  readonly #looked = (): void => {
+    if (document.hidden) return;
+    this.#rooms.reread();
+    this.#rooms.sort();
+  };
+
+  /** Opens the room that the address names (`/console/#<name>`), listed or not. An unknown one is opened once it appears. */
+  readonly #followFragment = (): void => {
+    const name = location.hash.slice(1);
+    if (!name || name === this.#rooms.current) return;
+    if (this.#rooms.all.has(name)) this.#open(name);
+    else if (this.#soughtRoom !== name) attempt(() => this.#seek(name))();
+  };
+
+  async #seek(name: string): Promise<void> {
+    this.#soughtRoom = name;
+    const isFound = await this.#rooms.find(name).catch((error: unknown) => {
+      // Searched for again when the list is read the next time.
+      this.#soughtRoom = "";
+      throw error;
+    });
+    if (this.#isClosed || location.hash.slice(1) !== name) return;
+    if (isFound) this.#followFragment();
+    else toast(words.noneFound);
+  }
+
+  /** At random times, so that not all consoles read at once. */
+  #scheduleReread(): void {
+    this.#rereadTimer = later(REREAD_MS * (0.75 + Math.random() / 2), () => {
+      if (!document.hidden) this.#rooms.reread();
+      this.#scheduleReread();
+    });
+  }
+
+  #poll(): void {
+    if (!this.#status?.isOpen && !document.hidden) this.#rooms.refreshSoon();
+  }
+
+  close(): void {
+    this.#isClosed = true;
+    document.removeEventListener("visibilitychange", this.#looked);
+    removeEventListener("focus", this.#looked);
+    removeEventListener("hashchange", this.#followFragment);
+    for (const interval of this.#intervals) clearInterval(interval);
+    for (const timer of [this.#rereadTimer, this.#searchTimer, this.#retryTimer]) clearTimeout(timer);
+    this.#status?.close();
+    this.#view?.close();
+    this.#list.close();
+    this.#rooms.close();
+    document.title = TITLE;
+  }
+
+  /** Continues after a time in which the server could not be reached. */
+  recovered(): void {
+    this.#rooms.reread();
+    this.#status?.retryNow();
+    this.#view?.recovered?.();
+    if (!this.#view) this.#followFragment();
+  }
+
+  /** Opens the status socket: it shows guests that the host is online, and notifies the host of new messages. */
+  #connect(): void {
+    clearTimeout(this.#retryTimer);
+    this.#status?.close();
+    this.#connectedAt = Date.now();
+    this.#status = new ReconnectingSocket({
+      url: () => socketUrl(base, `ws/status/${this.api.user.uuid}/`, { v: 2, token: this.api.token }),
+      opened: () => {
+        this.#showPresence();
+        // Messages may have arrived while no socket was open.
+        this.#rooms.refreshSoon();
+        this.#rooms.reread();
+      },
+      frame: (frame) => this.#handle(frame),
+      waiting: () => {
+        this.#showPresence();
+        this.api.connection.check();
+      },
+      ended: (code) => this.#statusEnded(code),
+    });
+    this.#showPresence();
+  }
+
+  #handle({ message, chatroom, preview }: Frame): void {
+    if (message === "chat_message" && typeof chatroom === "string") this.#rooms.messageArrived(chatroom, preview ?? "");
+  }
+
+  #statusEnded(code: number): void {
+    this.#status = null;
+    this.#showPresence();
+    // 4009: the host does not show the online status.
+    if (code === 4009) return;
+    void this.#reconnect(code);
+  }
+
+  /** Connects again after the server has refused the status socket: with a new access token, later and later. */
+  async #reconnect(code: number): Promise<void> {
+    if (Date.now() - this.#connectedAt > STABLE_MS) this.#refusals = 0;
+    try {
+      if (code !== 4001 || this.#refusals > 0) await backOff(this.#refusals);
+      this.#refusals += 1;
+      if (code === 4001) await this.api.refresh();
+    } catch (error) {
+      // The login has ended, and the sign-in page is shown.
+      if (error instanceof ApiError) return;
+      throw error;
+    }
+    if (!this.#isClosed && !this.#status) this.#connect();
+  }
+
+  /** Shows whether guests see the host online: only while the status socket is open. */
+  #showPresence(): void {
+    const isOnline = Boolean(this.#status?.isOpen);
+    const text = isOnline ? words.online : this.#status ? words.reconnecting : words.offline;
+    this.#light.className = isOnline ? "dot on" : "dot";
+    if (this.#presence.textContent !== text) this.#presence.textContent = text;
+  }
+
+  #showMe(): void {
+    const { profileName, profileImage } = this.api.user;
+    this.#me.replaceChildren(
+      avatar(profileName, profileImage),
+      h("div", { class: "who" }, h("b", { dir: "auto", text: profileName }), h("p", {}, this.#light, this.#presence)),
+      tool("gear", words.settings, () => this.#openSettings()),
+      tool("leave", words.signOut, () => void this.#signOut()),
+    );
+  }
+
+  async #signOut(): Promise<void> {
+    try {
+      await this.api.logOut();
+    } catch (error) {
+      toast(`${words.stillSignedIn} ${reason(error)}`);
+    }
+  }
+
+  #roomsChanged(): void {
+    if (!this.#view) this.#followFragment();
+    this.#list.show();
+    const { unread } = this.#rooms;
+    document.title = unread ? `(${unread}) ${TITLE}` : TITLE;
+    this.#view?.show?.();
+  }
+
+  #filter(part: Part): void {
+    for (const button of this.#parts.querySelectorAll("button")) button.setAttribute("aria-pressed", `${button.value === part}`);
+    this.#part = part;
+    this.#list.element.scrollTop = 0;
+    this.#rooms.filter(this.#search.value.trim(), part);
+  }
+
+  #filterSoon(): void {
+    clearTimeout(this.#searchTimer);
+    this.#searchTimer = later(SEARCH_DELAY_MS, () => this.#filter(this.#part));
+  }
+
+  /** Shows a pane in place of the one before; `null` shows none. */
+  #put(view: View | null, room = ""): void {
+    this.#view?.close();
+    this.#view = view;
+    this.element.classList.toggle("busy", view !== null);
+    this.#rooms.choose(room);
+    this.#main.replaceChildren(view?.element ?? h("p", { class: "empty faint", text: words.choose }));
+    view?.entered?.();
+  }
+
+  #open(name: string): void {
+    const room = this.#rooms.all.get(name);
+    if (!room) return;
+    this.#rooms.choose(name);
+    setFragment(name);
+    this.#put(new ConversationView(this.api, this.#rooms, { ...room }, () => this.#leave()), name);
+    this.#rooms.sort();
+  }
+
+  #leave(): void {
+    setFragment("");
+    this.#put(null);
+    this.#list.show();
+  }
+
+  #openSettings(): void {
+    const on = { changed: () => this.#showMe(), left: () => this.#leave(), presence: () => this.#connect() };
+    this.#put(new Settings(this.api, on));
+    this.#list.show();
+  }
+}
