@@ -3,11 +3,12 @@
 // A message has an id before it is sent, and stays in the outbox until the server returns it with its number: that is the acknowledgement. Until then
 // it is sent again under the same id, which the server accepts once. Numbers decide what is new, so nothing is shown twice.
 import { encode } from "./json";
-import { type Frame, type Message, ReconnectingSocket } from "./socket";
+import { type Frame, isMessage, isSeq, type Message } from "./message";
+import { ReconnectingSocket } from "./socket";
 import type { Outbox } from "./storage";
 import { later, randomId, wallClock } from "./time";
 
-export type { Message } from "./socket";
+export type { Message } from "./message";
 
 const PAGE = 50; // messages in a page of older ones (SPEC 4)
 const OVERDUE_MS = 15_000; // without an acknowledgement for this long, a connection is replaced
@@ -157,8 +158,10 @@ export abstract class Conversation {
   protected receive(frame: Frame): void {
     const before = this.last;
     const isTheirs = frame.is_host === !this.isHost;
-    if (frame.type === "chat_message") this.take(frame.data ?? [frame as Message], Boolean(frame.data));
-    else if (frame.message === "read" && isTheirs) this.markRead(frame.seq ?? 0);
+    if (frame.type === "chat_message") {
+      const isPage = Array.isArray(frame.data);
+      this.take((Array.isArray(frame.data) ? frame.data : [frame]).filter(isMessage), isPage);
+    } else if (frame.message === "read" && isTheirs && isSeq(frame.seq)) this.markRead(frame.seq);
     else if (frame.message === "typing" && isTheirs) this.on.typing();
     const received = this.messages.filter(({ seq, is_host }) => seq > before && is_host === !this.isHost);
     if (before && received.length) this.on.received(received);

@@ -20,7 +20,9 @@ export function h<K extends keyof HTMLElementTagNameMap>(
     else if (value === true) element.setAttribute(name, "");
     else if (value !== false && value != null) element.setAttribute(name, `${value}`);
   }
-  for (const child of children) if (child) element.append(child);
+  for (const child of children) {
+    if (child) element.appendChild(typeof child === "string" ? document.createTextNode(child) : child);
+  }
   return element;
 }
 
@@ -31,6 +33,6 @@ export function icon(path: string): SVGSVGElement {
   svg.setAttribute("aria-hidden", "true");
   const line = document.createElementNS(SVG, "path");
   line.setAttribute("d", path);
-  svg.append(line);
+  svg.appendChild(line);
   return svg;
 }

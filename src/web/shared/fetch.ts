@@ -21,7 +21,8 @@ export async function fetchWithTimeout<T>(
   const controller = new AbortController();
   const timer = setTimeout(() => controller.abort(), timeoutMs);
   try {
-    return await read(await fetch(url, { ...init, signal: controller.signal }));
+    // A text: scripts of the page wrap `fetch` and expect one.
+    return await read(await fetch(`${url}`, { ...init, signal: controller.signal }));
   } finally {
     clearTimeout(timer);
   }

@@ -1,5 +1,6 @@
 // A WebSocket that reconnects by itself, and notices when the connection under it is dead.
 import { decode, encode, isRecord } from "./json";
+import type { Frame } from "./message";
 import { later, wallClock } from "./time";
 
 const MAX_BACKOFF_MS = 30_000;
@@ -20,29 +21,12 @@ const PING_MS = 31_000;
 const PONG_MS = 6000;
 /** Time for an answer when the page has a reason to doubt the connection. */
 const CHECK_MS = 1500;
+/** Events within this time have one cause. */
+const SAME_EVENT_MS = 300;
 
 const TOO_MANY = 4029;
 /** Close codes after which the answer to another attempt would be the same (SPEC 4). */
 const FINAL = [1000, 1002, 1007, 1009, 4000, 4001, 4003, 4004, 4009];
-
-/** A message of a conversation as it is relayed. */
-export interface Message {
-  seq: number;
-  id: string;
-  is_host: boolean;
-  message: string;
-  datetime: string;
-}
-
-/** A frame from the server (SPEC 4 and 5). */
-export interface Frame extends Partial<Message> {
-  type: string;
-  data?: Message[];
-  more?: boolean;
-  status?: string;
-  chatroom?: string;
-  preview?: string;
-}
 
 export interface SocketHandlers {
   /** Where to connect. `resuming`: the server has admitted an earlier connection of this socket. */
@@ -66,6 +50,7 @@ export class ReconnectingSocket {
   private timer = 0;
   /** Of the moment at which the connection is taken for dead; 0 if an answer is not awaited. */
   private deadline = 0;
+  private deadlineAt = 0;
   private firstPing = 0;
   private readonly ticker = setInterval(() => this.tick(), TICK_MS);
   private tickedAt = Date.now();
@@ -95,13 +80,13 @@ export class ReconnectingSocket {
     this.openedAt = this.pingedAt = 0;
     this.hasPonged = false;
     try {
-      this.socket = new WebSocket(this.on.url(this.resuming));
+      this.socket = new WebSocket(this.on.url(this.resuming).href);
     } catch {
       // A policy of the page forbids it.
       return this.retryLater(1006, "");
     }
     const { socket } = this;
-    this.expectFrame(CONNECT_TIMEOUT_MS);
+    this.expectFrame(CONNECT_TIMEOUT_MS, () => this.retryLater(1006, ""));
     socket.onopen = () => {
       clearTimeout(this.deadline);
       this.deadline = 0;
@@ -131,7 +116,7 @@ export class ReconnectingSocket {
     }
     // The server refuses by opening and closing: a frame, or time, shows that the socket is admitted.
     this.admitted();
-    this.on.frame(frame as unknown as Frame);
+    this.on.frame(frame);
   }
 
   private admitted(): void {
@@ -157,20 +142,23 @@ export class ReconnectingSocket {
   check(): void {
     const now = (this.tickedAt = Date.now());
     if (this.timer) this.connect();
-    else if (!this.isOpen) this.expectFrame(CHECK_MS);
-    else if (now - Math.max(this.receivedAt, this.pingedAt) > CHECK_MS) this.ping(CHECK_MS);
+    else if (this.isOpen && now - this.pingedAt > SAME_EVENT_MS) this.ping(CHECK_MS);
+    else if (!this.isOpen || this.hasPonged) this.expectFrame(CHECK_MS, () => this.connect());
   }
 
-  /** Reconnects unless a frame arrives, or the connection opens, in time. */
-  private expectFrame(timeout: number): void {
+  /** Gives up the connection unless a frame arrives, or it opens, in time. An earlier deadline stays. */
+  private expectFrame(timeout: number, giveUp: () => void): void {
+    const at = Date.now() + timeout;
+    if (this.deadline && this.deadlineAt <= at) return;
     clearTimeout(this.deadline);
-    this.deadline = later(timeout, () => (this.isOpen ? this.connect() : this.retryLater(1006, "")));
+    this.deadlineAt = at;
+    this.deadline = later(timeout, giveUp);
   }
 
   private ping(timeout = PONG_MS): void {
     this.pingedAt = Date.now();
     this.send({ type: "notice", message: "ping", datetime: wallClock() });
-    if (this.hasPonged) this.expectFrame(timeout);
+    if (this.hasPonged) this.expectFrame(timeout, () => this.connect());
   }
 
   private tick(): void {

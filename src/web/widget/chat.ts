@@ -1,6 +1,8 @@
 // The chat of one service on one page. It outlives its element: pages move their content, replace it and mount it twice, and the conversation and its
 // sockets stay the same.
+import type { ConversationHandlers } from "../shared/conversation";
 import { h } from "../shared/dom";
+import { pause } from "../shared/pause";
 import { local, session } from "../shared/storage";
 import { later } from "../shared/time";
 import type { PinTalkWidget } from "./element";
@@ -69,7 +71,7 @@ export class Chat {
     const element = this.elements[0];
     const shadow = element?.shadowRoot;
     if (!element || !shadow) return;
-    if (this.root.parentNode !== shadow) shadow.append(this.root);
+    if (this.root.parentNode !== shadow) shadow.appendChild(this.root);
     element.toggleAttribute("open", this.isOpen);
     if (this.client) this.panel?.moved();
     else void this.start(element);
@@ -85,8 +87,8 @@ export class Chat {
     this.lang = pickLanguage(element.getAttribute("lang"), element.closest<HTMLElement>("[lang]")?.lang, navigator.language);
     this.sound = new Sound(client.uuid);
     this.launcher = new Launcher(WORDS[this.lang] ?? WORDS.en!, () => this.toggle(), () => void this.loadPanel());
-    this.root.append(this.launcher.element);
-    this.conversation = new GuestConversation(this.service, client.uuid, {
+    this.root.appendChild(this.launcher.element);
+    const handlers: ConversationHandlers = {
       changed: () => this.changed(),
       typing: () => this.panel?.showTyping(),
       received: (messages) => {
@@ -95,7 +97,8 @@ export class Chat {
         this.dispatch({ type: "received", seq: messages[messages.length - 1]?.seq });
       },
       event: (detail) => this.dispatch(detail),
-    });
+    };
+    this.conversation = new GuestConversation(this.service, client.uuid, handlers, () => this.dropDraft());
     if (client.usesOnlineStatus) {
       this.watcher = this.service.watch(client.uuid, (online) => this.showPresence(online), () => this.isOpen && !document.hidden);
       this.showPresence(false);
@@ -141,7 +144,7 @@ export class Chat {
       if (!this.conversation || !this.client || this.isClosed) return;
       if (!this.panel) {
         this.panel = new module.Panel(this, this.conversation, this.client, this.lang);
-        this.root.prepend(this.panel.element);
+        this.root.insertBefore(this.panel.element, this.root.firstChild);
         this.panel.showPresence(this.presence);
       }
     }
@@ -163,7 +166,7 @@ export class Chat {
           return (await import(url)) as PanelModule;
         } catch (error) {
           if (this.isClosed) throw error;
-          await new Promise<void>((resolve) => void later(Math.min(MAX_PANEL_RETRY_MS, PANEL_RETRY_MS * 2 ** attempt), resolve));
+          await pause(Math.min(MAX_PANEL_RETRY_MS, PANEL_RETRY_MS * 2 ** attempt));
         }
       }
     })());
@@ -195,11 +198,15 @@ export class Chat {
 
   /** Ends the conversation in this browser. */
   reset(): void {
-    session.remove("pintalk:draft");
+    this.dropDraft();
     if (this.conversation) this.conversation.end();
     else forgetStored();
-    this.panel?.reset();
     this.changed();
+  }
+
+  private dropDraft(): void {
+    session.remove("pintalk:draft");
+    this.panel?.reset();
   }
 
   private dispatch(detail: object): void {

@@ -1,9 +1,11 @@
 // The guest's conversation. Its room is opened by the first message and found again in the browser's storage, which all tabs share and which can
 // disappear at any time. What belongs to a room is stored as one record with its name, so that it is never applied to another room.
-import { Conversation, type ConversationEvent, type ConversationHandlers, type Message } from "../shared/conversation";
+import { Conversation, type ConversationEvent, type ConversationHandlers } from "../shared/conversation";
 import { decode, encode } from "../shared/json";
-import { type Frame, type ReconnectingSocket, socketUrl } from "../shared/socket";
-import { local, Outbox } from "../shared/storage";
+import type { Frame, Message } from "../shared/message";
+import { pause } from "../shared/pause";
+import { type ReconnectingSocket, socketUrl } from "../shared/socket";
+import { local, Outbox, session } from "../shared/storage";
 import { later, randomId } from "../shared/time";
 import { asRecord, type RoomRecord } from "./record";
 import { type Service, ServiceError } from "./service";
@@ -23,16 +25,22 @@ export class GuestConversation extends Conversation {
   private isOpening = false;
   private isOver = false;
   private readonly prefix: string;
+  /** The last [`reset`](GuestConversation.end) in this browser that this tab has followed. */
+  private resetAt: string | null;
 
   constructor(
     private readonly service: Service,
     uuid: string,
     on: ConversationHandlers,
+    /** The guest has ended the conversation in some tab: what is typed belongs to it. */
+    private readonly onReset: () => void,
   ) {
     const prefix = `pintalk:${uuid}:`;
     super(false, new Outbox(`${prefix}out:`), on);
     this.prefix = prefix;
     this.outbox.changed = () => this.sendElsewhere();
+    this.resetAt = session.get(`${prefix}reset`);
+    this.followReset();
     addEventListener("storage", this.onStorage);
     this.restore();
   }
@@ -118,13 +126,23 @@ export class GuestConversation extends Conversation {
 
   /** Takes over what other tabs did while this page was frozen. */
   sync(): void {
+    this.followReset();
     if (this.hasMoved()) this.follow();
+  }
+
+  private followReset(): void {
+    const resetAt = local.get(`${this.prefix}reset`);
+    if (resetAt === this.resetAt) return;
+    this.resetAt = resetAt;
+    if (resetAt) session.set(`${this.prefix}reset`, resetAt);
+    // A storage that was cleared is no reset.
+    if (resetAt) this.onReset();
   }
 
   private readonly onStorage = ({ key }: StorageEvent): void => {
     if (key !== null && !key.startsWith(this.prefix)) return;
-    if (this.hasMoved()) this.follow();
-    else this.merge();
+    this.sync();
+    this.merge();
     this.on.changed();
   };
 
@@ -159,7 +177,7 @@ export class GuestConversation extends Conversation {
     try {
       await exclusively(`${this.prefix}open`, () => this.requestRoom());
     } catch (error) {
-      if (error instanceof ServiceError && error.retryMs) later(error.retryMs, () => this.flush());
+      if (error instanceof ServiceError && error.retryMs) void pause(error.retryMs).then(() => this.flush());
       else this.error = String(error);
     }
     this.isOpening = false;
@@ -237,6 +255,8 @@ export class GuestConversation extends Conversation {
   end(): void {
     this.outbox.clear();
     this.forget();
+    local.set(`${this.prefix}reset`, randomId());
+    this.followReset();
     this.state = "idle";
     this.on.changed();
   }
@@ -282,6 +302,7 @@ export function forgetStored(): void {
     if (!prefix) continue;
     const name = kind === "room" && asRecord(decode(local.get(key)))?.name;
     if (name) local.set(`${prefix}ended`, name);
+    local.set(`${prefix}reset`, randomId());
     local.remove(key);
   }
 }

@@ -1,20 +1,24 @@
 // Keeps events of the widget from the page: its shortcuts, focus traps and "click outside" handlers are not for what happens here.
 
-/**
- * Stopped before any listener of the document. The widget's own handlers are properties (`onclick`), which are called instead.
- */
+/** Stopped before any listener of the document. The widget's own handlers are properties (`onclick`), which are called instead. */
 const CAPTURED =
-  "keydown keypress keyup beforeinput input compositionstart compositionupdate compositionend click dblclick auxclick contextmenu " +
-  "mousedown mouseup pointerdown pointerup touchstart touchend touchcancel focus blur focusin focusout copy cut paste dragstart dragover drop";
+  "keydown keypress keyup beforeinput input textInput compositionstart compositionupdate compositionend click dblclick auxclick contextmenu DOMActivate " +
+  "mousedown mouseup mousemove mouseover mouseout pointerdown pointerup pointermove pointerrawupdate pointerover pointerout pointercancel " +
+  "gotpointercapture lostpointercapture touchstart touchend touchcancel wheel focus blur focusin focusout selectstart " +
+  "copy cut paste beforecopy beforecut beforepaste drag dragstart dragend dragenter dragover dragleave drop";
 
-/** Stopped where they leave the shadow root: a listener for each movement on the page would cost every visitor. */
-const BUBBLING = `${CAPTURED} wheel touchmove pointermove mousemove pointerover pointerout mouseover mouseout pointercancel selectstart`;
+/** Stopped where it leaves the shadow root: the panel has a listener for it. */
+const BUBBLING = `${CAPTURED} touchmove`;
 
 const PASSIVE = /^touch|^wheel/;
 
-/** Listens before everything that the page adds from now on. */
-export function isolate(isWidget: (target: EventTarget) => boolean): void {
-  const capture = (event: Event) => keepInside(event, isWidget);
+/** Listens before everything that the page adds from now on. `isWidget`: whether a target is the element. */
+export function isolate(isWidget: (target: EventTarget | null) => boolean): void {
+  const capture = (event: Event) => {
+    // Most events are not the widget's. In the shadow root of a page's own element, it is not their target.
+    const { target } = event;
+    if (isWidget(target) || (target instanceof Element && target.shadowRoot)) keepInside(event, isWidget);
+  };
   for (const type of CAPTURED.split(" ")) addEventListener(type, capture, { capture: true, passive: PASSIVE.test(type) });
 }
 
@@ -23,7 +27,7 @@ export function contain(root: ShadowRoot): void {
   for (const type of BUBBLING.split(" ")) root.addEventListener(type, (event) => event.stopPropagation(), { passive: true });
 }
 
-function keepInside(event: Event, isWidget: (target: EventTarget) => boolean): void {
+function keepInside(event: Event, isWidget: (target: EventTarget | null) => boolean): void {
   const path = event.composedPath();
   const end = path.findIndex(isWidget);
   // Without targets inside it is an event of the element itself: the page's own.

@@ -3,20 +3,24 @@
 import type { Loading } from "./loading";
 
 (function () {
-  /** What the widget needs and cannot do without; `Array.prototype.at` and `aspect-ratio` stand for the syntax (README, "Browsers"). */
-  var REQUIRED = ["customElements", "fetch", "WebSocket", "Promise", "URL", "Map", "AbortController", "MutationObserver", "crypto", "CSS"];
-  var MAX_ATTEMPTS = 5;
+  /** What the widget needs and cannot do without; `Array.prototype.at` and the style `aspect-ratio` stand for the syntax (README, "Browsers"). */
+  var REQUIRED = ["customElements", "fetch", "WebSocket", "Promise", "Symbol", "URL", "Map", "AbortController", "MutationObserver", "crypto"];
+  var MAX_RETRY_MS = 60000;
 
   function isSupported() {
     for (var at = 0; at < REQUIRED.length; at++) if (!(REQUIRED[at]! in window)) return false;
-    // @ts-ignore: older browsers have none of these
-    return Boolean(document.documentElement.attachShadow && [].at && CSS.supports && CSS.supports("aspect-ratio", "1"));
+    var root = document.documentElement;
+    // @ts-ignore: older browsers have neither
+    return Boolean(root.attachShadow && [].at && "aspectRatio" in root.style);
   }
 
   /** The tag of this script. A module has no `currentScript`, and may have no tag. */
   function findTag() {
     var name = 'script[src*="/widget.js"]';
-    return (document.currentScript || document.querySelector(name + "[data-access-key]") || document.querySelector(name)) as HTMLScriptElement | null;
+    // An element of the page with the name `currentScript` takes its place.
+    var current = document.currentScript instanceof HTMLScriptElement && document.currentScript;
+    var found = current || document.querySelector(name + "[data-access-key]") || document.querySelector(name);
+    return (found instanceof HTMLScriptElement ? found : null);
   }
 
   /** The address of this script, which a page can also have imported. */
@@ -52,15 +56,22 @@ import type { Loading } from "./loading";
     if (loading.nonce) script.nonce = loading.nonce;
     // A node of another release answers 404 during an upgrade, and a phone has no network for a moment.
     script.onerror = function () {
-      if (attempt < MAX_ATTEMPTS) setTimeout(load, 1000 * Math.pow(3, attempt), loading, attempt + 1);
+      var timer = setTimeout(again, Math.min(MAX_RETRY_MS, 1000 * Math.pow(2, attempt)));
+      addEventListener("online", again);
+      function again() {
+        clearTimeout(timer);
+        removeEventListener("online", again);
+        load(loading, attempt + 1);
+      }
     };
     (document.head || document.documentElement).appendChild(script);
   }
 
   if (!isSupported()) return;
   var tag = findTag();
-  var scope = window as unknown as { __pintalk__?: Loading };
-  var loading = scope.__pintalk__;
+  var scope = window as unknown as Record<symbol, Loading>;
+  var key = Symbol.for("pintalk");
+  var loading = scope[key];
   if (loading) {
     // The tag is there twice, or the page ran its scripts again.
     if (tag) loading.tags.push(tag);
@@ -68,9 +79,9 @@ import type { Loading } from "./loading";
   }
   // An attribute of the tag, or else of an element, names a server other than that of the script.
   var element = document.querySelector("pintalk-widget[server]");
-  var server = (tag && tag.getAttribute("data-server")) || (element && element.getAttribute("server"));
+  var server = (tag && tag.getAttribute("data-server")) || (element instanceof HTMLElement && element.getAttribute("server"));
   var address = findAddress(tag);
   var base = address ? address.replace(/[?#].*/, "").replace(/[^/]*$/, "") : server ? server.replace(/\/*$/, "/") : "";
-  loading = scope.__pintalk__ = { tags: tag ? [tag] : [], base: base, assets: "{{assets}}", wireOffset: +"{{wire-offset}}", nonce: (tag && tag.nonce) || "" };
+  loading = scope[key] = { tags: tag ? [tag] : [], base: base, assets: "{{assets}}", wireOffset: +"{{wire-offset}}", nonce: (tag && tag.nonce) || "" };
   load(loading, 0);
 })();

@@ -1,4 +1,4 @@
-/** What the loader passes to the widget, as `window.__pintalk__`. */
+/** What the loader passes to the widget, as a property of the window that no element's name can take. */
 export interface Loading {
   /** The script's tags, each once it has run. The widget replaces the list by itself. */
   tags: { push(tag: HTMLScriptElement): unknown };
@@ -13,4 +13,4 @@ export interface Loading {
 }
 
 /** The loader's part of the page. */
-export const loading = (window as unknown as { __pintalk__: Loading }).__pintalk__;
+export const loading = (window as unknown as Record<symbol, Loading>)[Symbol.for("pintalk")]!;

@@ -11,18 +11,16 @@ let added: HTMLElement | null = null;
 
 /** Adds the element that a tag asks for, unless the page has one. */
 function mount(tag: HTMLScriptElement): void {
-  // Tag managers drop attributes that they do not know: keys are read from the address as well.
-  const settings: Record<string, string | undefined> = { ...tag.dataset };
-  for (const [name, value] of new URL(tag.src, location.href).searchParams) settings[name.replace(/-(\w)/g, (_, letter) => letter.toUpperCase())] ??= value;
-  if ((settings.accessKey ?? settings.secretKey) === undefined) return;
+  // Tag managers drop attributes that they do not know: settings are read from the address as well.
+  const settings = new Map(new URL(tag.src, location.href).searchParams);
+  for (const { name, value } of tag.attributes) if (name.startsWith("data-")) settings.set(name.slice("data-".length), value);
+  if (!settings.has("access-key") && !settings.has("secret-key")) return;
   const add = () => {
-    if (document.querySelector(NAME)) return;
+    if (document.getElementsByTagName(NAME).length) return;
     // Removed by the page, which wants it again now.
-    if (added) return document.documentElement.append(added);
+    if (added) return void document.documentElement.appendChild(added);
     added = document.createElement(NAME);
-    for (const [name, value] of Object.entries(settings)) {
-      added.setAttribute(name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`), value ?? "");
-    }
+    for (const [name, value] of settings) added.setAttribute(name, value);
     keep();
     watch();
   };
@@ -41,7 +39,7 @@ function keep(): void {
   removals = removals.filter((at) => now - at < 1000);
   if (removals.length >= MAX_REMOVALS) return;
   removals.push(now);
-  document.documentElement?.append(added);
+  document.documentElement?.appendChild(added);
 }
 
 function watch(): void {

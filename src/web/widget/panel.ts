@@ -126,7 +126,7 @@ export class Panel {
     this.grow();
     this.toEnd();
     // A keyboard that covers half a phone is opened by the guest.
-    if (isAsked) (matchMedia("(any-pointer: coarse)").matches ? this.leave : this.text).focus({ preventScroll: true });
+    if (isAsked) (window.matchMedia?.("(any-pointer: coarse)")?.matches ? this.leave : this.text).focus({ preventScroll: true });
   }
 
   show(): void {
@@ -137,7 +137,7 @@ export class Panel {
       const isAtEnd = below - pane.clientHeight < AT_END_PX;
       if (this.hint.parentNode) list.removeChild(this.hint);
       this.rows.show(conversation, allMessages(conversation));
-      if (!list.firstChild) list.append(this.hint);
+      if (!list.firstChild) list.appendChild(this.hint);
       if (isAtEnd) this.toEnd();
       else if (list.firstChild !== first) pane.scrollTop = pane.scrollHeight - below;
       if (!document.hidden && isAtEnd) conversation.markSeen();

@@ -1,6 +1,6 @@
 // What a browser keeps of one room, checked when it is read: any script of the page can have written it.
-import type { Message } from "../shared/conversation";
 import { isRecord } from "../shared/json";
+import { isMessage, isSeq, type Message } from "../shared/message";
 
 export interface RoomRecord {
   name: string;
@@ -14,16 +14,6 @@ export interface RoomRecord {
   theirRead: number;
 }
 
-const isNumber = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0;
-
-const isMessage = (value: unknown): value is Message =>
-  isRecord(value) &&
-  isNumber(value.seq) &&
-  typeof value.id === "string" &&
-  typeof value.is_host === "boolean" &&
-  typeof value.message === "string" &&
-  typeof value.datetime === "string";
-
 /** A record, whole or not at all. Earlier releases stored only the name here. */
 export function asRecord(value: unknown): RoomRecord | null {
   if (!isRecord(value) || typeof value.name !== "string" || !/^[\w-]{1,64}$/.test(value.name)) return null;
@@ -32,7 +22,7 @@ export function asRecord(value: unknown): RoomRecord | null {
     name: value.name,
     createdAt: typeof value.createdAt === "string" && Date.parse(value.createdAt) ? value.createdAt : null,
     messages,
-    read: isNumber(value.read) ? value.read : 0,
-    theirRead: isNumber(value.theirRead) ? value.theirRead : 0,
+    read: isSeq(value.read) ? value.read : 0,
+    theirRead: isSeq(value.theirRead) ? value.theirRead : 0,
   };
 }

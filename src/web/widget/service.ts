@@ -1,6 +1,7 @@
 // The host's service behind a pair of keys: guest-side calls, who the host is, and whether the host is online.
 import { fetchWithTimeout, NotJsonError, readJson } from "../shared/fetch";
 import { isRecord } from "../shared/json";
+import { pause } from "../shared/pause";
 import { ReconnectingSocket, socketUrl } from "../shared/socket";
 import { later } from "../shared/time";
 
@@ -129,8 +130,6 @@ export class Service {
     this.lastComplaint = what;
   }
 }
-
-const pause = (ms: number) => new Promise<void>((resolve) => void later(ms, resolve));
 
 function asClient(body: Record<string, unknown>): Client {
   const { uuid, profileName, profileImage, serviceName, configs } = body;

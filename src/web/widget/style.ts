@@ -8,5 +8,5 @@ export function adoptStyle(root: ShadowRoot, text: string): void {
     const sheet = new CSSStyleSheet();
     sheet.replaceSync(text);
     root.adoptedStyleSheets = [...root.adoptedStyleSheets, sheet];
-  } else root.append(h("style", { text, nonce: loading.nonce || null }));
+  } else root.appendChild(h("style", { text, nonce: loading.nonce || null }));
 }
