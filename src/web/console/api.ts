@@ -8,7 +8,7 @@ import { ShapeError, loginFrom, noContent, tokenFrom, userFrom, userIdFrom, type
 import { pathOf } from "./page";
 
 const CALL_TIMEOUT_MS = 15_000;
-const DOUBTED_TIMEOUT_MS = 1500; // of the first try of a GET while connections are in doubt
+const DOUBTED_TIMEOUT_MS = 1000; // of the first try of a GET while connections are in doubt
 const DOUBT_MS = 5000;
 const TRANSFER_TIMEOUT_MS = 120_000; // uploads and downloads
 const RETRY_WAITS_MS = [500, 1000, 2000, 4000];
