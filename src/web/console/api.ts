@@ -14,7 +14,7 @@ const TRANSFER_TIMEOUT_MS = 120_000; // uploads and downloads
 const RETRY_WAITS_MS = [500, 1000, 2000, 4000];
 const MAX_RETRY_AFTER_S = 3600;
 const UNAVAILABLE = [502, 503, 504]; // a node that restarts, or a proxy without one
-const FOREIGN_BUT_MEANT = [413, 429, 500]; // statuses that a proxy in front of the server returns on purpose, with a page of its own
+const PROXY_STATUSES = [413, 429, 500]; // a proxy in front of the server returns these with a page of its own
 const WRONG_PASSWORD = "Wrong password."; // a 401 that does not concern the token
 
 type Method = "GET" | "POST" | "PUT" | "PATCH" | "DELETE";
@@ -69,7 +69,7 @@ async function errorOf(response: Response): Promise<ApiError> {
     return new ApiError(status, isUnavailable ? "unavailable" : null, body.detail, textsOf(body.fields), retryAfter);
   }
   if (isUnavailable) return new ApiError(0, "unavailable", "", {}, retryAfter);
-  return FOREIGN_BUT_MEANT.includes(status) ? new ApiError(status, null, "", {}, retryAfter) : new ApiError(0, "intercepted");
+  return PROXY_STATUSES.includes(status) ? new ApiError(status, null, "", {}, retryAfter) : new ApiError(0, "intercepted");
 }
 
 function initOf(method: Method, { token, body }: Sent): RequestInit {
