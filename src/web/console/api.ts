@@ -8,6 +8,7 @@ import { ShapeError, loginFrom, noContent, tokenFrom, userFrom, userIdFrom, type
 import { pathOf } from "./page";
 
 const CALL_TIMEOUT_MS = 15_000;
+const FIRST_REFRESH_TIMEOUT_MS = 7000; // if its answer is lost, the second try comes while the server still accepts the spent cookie (10 s)
 const DOUBTED_TIMEOUT_MS = 1000; // of the first try of a GET while connections are in doubt
 const DOUBT_MS = 5000;
 const TRANSFER_TIMEOUT_MS = 120_000; // uploads and downloads
@@ -238,7 +239,8 @@ export class Api {
   async #refreshUntilAnswered(): Promise<void> {
     for (let tries = 0; ; tries++) {
       try {
-        this.token = await this.callPublic("POST", "api/auth/token/refresh/", tokenFrom);
+        const timeoutMs = tries ? CALL_TIMEOUT_MS : FIRST_REFRESH_TIMEOUT_MS;
+        this.token = await this.#observed(() => fetchOnce("POST", "api/auth/token/refresh/", { timeoutMs }, reader(tokenFrom)));
         return;
       } catch (error) {
         if (!(error instanceof ApiError)) throw error;

@@ -2,6 +2,7 @@
 import { later } from "../shared/time";
 import { Api, ApiError } from "./api";
 import { backOff } from "./backoff";
+import { cancelQuestions } from "./dialog";
 import { applyWireOffset } from "./page";
 import type { View } from "./parts";
 import { reason } from "./sentences";
@@ -49,6 +50,7 @@ class Console {
   }
 
   #show(view: View): void {
+    cancelQuestions();
     this.#view?.close();
     this.#view = view;
     this.container.replaceChildren(view.element);
