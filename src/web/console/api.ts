@@ -8,17 +8,23 @@ import { ShapeError, loginFrom, noContent, tokenFrom, userFrom, userIdFrom, type
 import { pathOf } from "./page";
 
 const CALL_TIMEOUT_MS = 15_000;
+const FIRST_REFRESH_TIMEOUT_MS = 7000; // if its answer is lost, the second try comes while the server still accepts the spent cookie (10 s)
+const DOUBTED_TIMEOUT_MS = 1000; // of the first try of a GET while connections are in doubt
+const DOUBT_MS = 5000;
 const TRANSFER_TIMEOUT_MS = 120_000; // uploads and downloads
 const RETRY_WAITS_MS = [500, 1000, 2000, 4000];
 const MAX_RETRY_AFTER_S = 3600;
-const UNAVAILABLE = [502, 503, 504]; // a node that restarts, or a proxy without one
-const FOREIGN_BUT_MEANT = [413, 429, 500]; // statuses that a proxy in front of the server returns on purpose, with a page of its own
+const UNAVAILABLE = [500, 502, 503, 504]; // of a node that restarts, or of a proxy
+const PROXY_STATUSES = [413, 429, 500]; // a proxy in front of the server returns these with a page of its own
 const WRONG_PASSWORD = "Wrong password."; // a 401 that does not concern the token
 
 type Method = "GET" | "POST" | "PUT" | "PATCH" | "DELETE";
 
 /** Turns the JSON of an answer into a value, or throws a `ShapeError`. */
 type Parse<T> = (value: unknown) => T;
+
+/** Makes a call; a timeout replaces the usual one. */
+type Call<T> = (timeoutMs?: number) => Promise<T>;
 
 /** A failed call. `status` is the server's, or 0 without an answer of the server; `problem` is the reason for that. */
 export class ApiError extends Error {
@@ -64,7 +70,7 @@ async function errorOf(response: Response): Promise<ApiError> {
     return new ApiError(status, isUnavailable ? "unavailable" : null, body.detail, textsOf(body.fields), retryAfter);
   }
   if (isUnavailable) return new ApiError(0, "unavailable", "", {}, retryAfter);
-  return FOREIGN_BUT_MEANT.includes(status) ? new ApiError(status, null, "", {}, retryAfter) : new ApiError(0, "intercepted");
+  return PROXY_STATUSES.includes(status) ? new ApiError(status, null, "", {}, retryAfter) : new ApiError(0, "intercepted");
 }
 
 function initOf(method: Method, { token, body }: Sent): RequestInit {
@@ -124,6 +130,8 @@ export class Api {
   /** The login has ended. `elsewhere`: not by the host in this tab. */
   onEnded: (elsewhere: boolean) => void = () => {};
   #user: User | null = null;
+  /** Milliseconds since the epoch. */
+  #doubtedUntil = 0;
   #refreshing: Promise<void> | null = null;
 
   get isLoggedIn(): boolean {
@@ -147,16 +155,25 @@ export class Api {
 
   /** A call of the host. A GET is repeated where the server does not answer; an expired access token is renewed. */
   call<T>(method: Method, path: string, parse: Parse<T>, body?: unknown): Promise<T> {
-    const timeoutMs = body instanceof FormData ? TRANSFER_TIMEOUT_MS : CALL_TIMEOUT_MS;
-    return this.#authorized(method, () => fetchOnce(method, path, { token: this.token, body, timeoutMs }, reader(parse)));
+    const usual = body instanceof FormData ? TRANSFER_TIMEOUT_MS : CALL_TIMEOUT_MS;
+    return this.#authorized(method, (timeoutMs = usual) => fetchOnce(method, path, { token: this.token, body, timeoutMs }, reader(parse)));
   }
 
   /** Downloads a file. */
   download(path: string): Promise<Download> {
-    return this.#authorized("GET", () => fetchOnce("GET", path, { token: this.token, timeoutMs: TRANSFER_TIMEOUT_MS }, readDownload));
+    const call = (): Promise<Download> => fetchOnce("GET", path, { token: this.token, timeoutMs: TRANSFER_TIMEOUT_MS }, readDownload);
+    return this.#authorized("GET", call);
   }
 
-  async #authorized<T>(method: Method, call: () => Promise<T>): Promise<T> {
+  /**
+   * Connections that the browser holds open may be dead: the device was asleep or has changed its network. For a few seconds a GET that is
+   * not answered soon is repeated, which makes the browser open another connection.
+   */
+  doubtConnections(): void {
+    this.#doubtedUntil = Date.now() + DOUBT_MS;
+  }
+
+  async #authorized<T>(method: Method, call: Call<T>): Promise<T> {
     try {
       return await this.#retried(method, call);
     } catch (error) {
@@ -166,16 +183,25 @@ export class Api {
     }
   }
 
-  async #retried<T>(method: Method, call: () => Promise<T>): Promise<T> {
-    for (const wait of method === "GET" ? RETRY_WAITS_MS : []) {
+  async #retried<T>(method: Method, call: Call<T>): Promise<T> {
+    const isRepeatable = method === "GET";
+    if (isRepeatable && Date.now() < this.#doubtedUntil) {
       try {
-        return await this.#observed(call);
+        return await call(DOUBTED_TIMEOUT_MS);
+      } catch (error) {
+        // Whether the server can be reached is decided by the next try.
+        if (!(error instanceof ApiError && error.problem)) throw error;
+      }
+    }
+    for (const wait of isRepeatable ? RETRY_WAITS_MS : []) {
+      try {
+        return await this.#observed(() => call());
       } catch (error) {
         if (!(error instanceof ApiError && error.problem)) throw error;
         await pause(wait, error.retryAfter);
       }
     }
-    return this.#observed(call);
+    return this.#observed(() => call());
   }
 
   /** Makes a call and reports whether the server has answered it. */
@@ -213,7 +239,8 @@ export class Api {
   async #refreshUntilAnswered(): Promise<void> {
     for (let tries = 0; ; tries++) {
       try {
-        this.token = await this.callPublic("POST", "api/auth/token/refresh/", tokenFrom);
+        const timeoutMs = tries ? CALL_TIMEOUT_MS : FIRST_REFRESH_TIMEOUT_MS;
+        this.token = await this.#observed(() => fetchOnce("POST", "api/auth/token/refresh/", { timeoutMs }, reader(tokenFrom)));
         return;
       } catch (error) {
         if (!(error instanceof ApiError)) throw error;

@@ -1,38 +1,15 @@
 // Waiting before a call is repeated.
-import { later } from "../shared/time";
+import { pause as wait } from "../shared/pause";
 
 const FIRST_MS = 500;
 const LONGEST_MS = 10_000;
 const LONGEST_HIDDEN_MS = 30_000;
+/** A proxy's maintenance page asks for an hour; the server may be back in seconds. */
+const LONGEST_REQUIRED_MS = 30_000;
 
-/** Resolves after `ms`, or earlier when the network is available again or the page becomes visible. */
-function interruptible(ms: number): Promise<void> {
-  return new Promise((resolve) => {
-    const end = (): void => {
-      clearTimeout(timer);
-      removeEventListener("online", end);
-      removeEventListener("pageshow", end);
-      document.removeEventListener("resume", end);
-      document.removeEventListener("visibilitychange", shown);
-      resolve();
-    };
-    const shown = (): void => {
-      if (!document.hidden) end();
-    };
-    addEventListener("online", end);
-    addEventListener("pageshow", end);
-    document.addEventListener("resume", end);
-    document.addEventListener("visibilitychange", shown);
-    const timer = later(ms, end);
-  });
-}
-
-/** Waits for about `ms`, and not less than the server has asked for (`Retry-After`, in seconds). */
-export async function pause(ms: number, retryAfter = 0): Promise<void> {
-  const required = 1000 * retryAfter;
-  if (required > 0) await new Promise<void>((resolve) => later(required, resolve));
-  const rest = ms * (0.5 + Math.random()) - required;
-  if (rest > 0) await interruptible(rest);
+/** Waits for about `ms`, and for what the server has asked for (`Retry-After`, in seconds) up to half a minute; shorter when the network is back. */
+export function pause(ms: number, retryAfter = 0): Promise<void> {
+  return wait(Math.max(ms * (0.5 + Math.random()), Math.min(1000 * retryAfter, LONGEST_REQUIRED_MS)));
 }
 
 /** Exponential backoff: waits before the next try. */

@@ -44,6 +44,11 @@ export function ask(title: string, explanation: string, label: string, ...fields
   });
 }
 
+/** Answers no to all questions: the page that has asked them is replaced. */
+export function cancelQuestions(): void {
+  for (const dialog of document.querySelectorAll("dialog")) dialog.dispatchEvent(new Event("close"));
+}
+
 function showModal(dialog: HTMLDialogElement): () => void {
   document.body.append(dialog);
   dialog.showModal();

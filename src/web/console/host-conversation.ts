@@ -36,7 +36,7 @@ export class HostConversation extends Conversation {
     private readonly room: RoomReference,
     on: ConversationHandlers,
   ) {
-    super(true, new Outbox(`pintalk:console:${room.name}:out:`, () => on.changed()), on);
+    super(true, new Outbox(outboxPrefix(room.name), () => on.changed()), on);
     if (room.createdAt) this.createdAt = new Date(room.createdAt);
     if (room.isClosed) this.#park();
     else this.connect();
@@ -153,12 +153,21 @@ export class HostConversation extends Conversation {
 
   /** Sends the messages, of any room, that were written in this browser and not sent before its pages were closed. */
   static deliverLeftovers(api: Api): void {
-    const names = local.keys().map((key) => /^pintalk:console:([\w-]+):out:/.exec(key)?.[1]);
-    for (const name of new Set(names)) {
-      if (!name) continue;
+    const names = new Set(local.keys().map((key) => /^pintalk:console:([\w-]+):out:/.exec(key)?.[1]));
+    for (const name of names) {
+      if (!name || !hasLeftovers(name)) continue;
       const conversation = new HostConversation(api, { name }, SILENT);
       conversation.setAway(true);
       conversation.close();
     }
   }
+}
+
+const outboxPrefix = (room: string): string => `pintalk:console:${room}:out:`;
+
+function hasLeftovers(room: string): boolean {
+  const outbox = new Outbox(outboxPrefix(room));
+  const { length } = outbox.list();
+  outbox.close();
+  return length > 0;
 }

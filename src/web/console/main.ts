@@ -2,6 +2,7 @@
 import { later } from "../shared/time";
 import { Api, ApiError } from "./api";
 import { backOff } from "./backoff";
+import { cancelQuestions } from "./dialog";
 import { applyWireOffset } from "./page";
 import type { View } from "./parts";
 import { reason } from "./sentences";
@@ -29,7 +30,7 @@ class Console {
 
   /** Continues the login of this browser, as soon as the server answers. */
   async begin(): Promise<void> {
-    const slow = later(SLOW_MS, () => this.#showWaiting(words.problems.unreachable));
+    const slow = later(SLOW_MS, () => this.#showWaiting(this.#problem ?? words.problems.unreachable));
     for (let tries = 0; ; tries++) {
       try {
         const isLoggedIn = await this.#api.resume();
@@ -49,6 +50,7 @@ class Console {
   }
 
   #show(view: View): void {
+    cancelQuestions();
     this.#view?.close();
     this.#view = view;
     this.container.replaceChildren(view.element);

@@ -116,6 +116,22 @@ export function reportFailure(error: unknown): void {
   if (!isExplained) toast(reason(error));
 }
 
+/** Loads a card into `container`. If that fails, the card shows why, and a button to try again. */
+export async function loadCard(container: HTMLElement, title: string, load: () => Promise<void>): Promise<void> {
+  try {
+    await load();
+  } catch (error) {
+    const retry = (): void => void loadCard(container, title, load);
+    container.replaceChildren(
+      card(
+        title,
+        h("p", { class: "trouble", role: "alert", text: reason(error) }),
+        h("div", { class: "buttons" }, h("button", { class: "button", type: "button", text: words.retry, onclick: retry })),
+      ),
+    );
+  }
+}
+
 /** A switch. If `turn(isOn)` fails, it returns to its previous state. */
 export function toggle(label: string, isOn: boolean, turn: (isOn: boolean) => Promise<void>): HTMLElement {
   const input = h("input", { type: "checkbox", role: "switch" });

@@ -200,7 +200,7 @@ export class Rooms {
 
   /** Notifies the other tabs of a change made here. */
   notifyTabs(): void {
-    if (this.api.isLoggedIn) this.#tabs?.postMessage(this.api.user.uuid);
+    if (this.api.isLoggedIn && !this.isEnded) this.#tabs?.postMessage(this.api.user.uuid);
   }
 
   /** A guest has written in one of the rooms. */

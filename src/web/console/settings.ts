@@ -5,7 +5,7 @@ import type { Api } from "./api";
 import { ask, type Values } from "./dialog";
 import { configsFrom, userFrom, type Configs } from "./model";
 import { base } from "./page";
-import { attempt, avatar, card, check, copyable, field, form, toast, toggle, tool, type View } from "./parts";
+import { attempt, avatar, card, check, copyable, field, form, loadCard, toast, toggle, tool, type View } from "./parts";
 import { WebhookCard } from "./webhook";
 import { chooseLanguage, lang, words } from "./words";
 
@@ -25,6 +25,7 @@ export class Settings implements View {
   readonly #keys = h("div");
   readonly #configs = h("div");
   readonly #webhook: WebhookCard;
+  #hasConfigs = false;
 
   constructor(
     private readonly api: Api,
@@ -49,14 +50,14 @@ export class Settings implements View {
     );
     this.#showProfile();
     this.#showKeys();
-    attempt(() => this.#loadConfigs())();
+    this.#loadConfigCard();
   }
 
   close(): void {}
 
   /** Loads what could not be loaded before. */
   recovered(): void {
-    if (!this.#configs.firstChild) attempt(() => this.#loadConfigs())();
+    if (!this.#hasConfigs) this.#loadConfigCard();
     this.#webhook.recovered();
   }
 
@@ -157,6 +158,10 @@ export class Settings implements View {
     );
   }
 
+  #loadConfigCard(): void {
+    void loadCard(this.#configs, words.notifications, () => this.#loadConfigs());
+  }
+
   /** Loads the configuration with a PATCH that changes nothing: there is no GET. */
   async #loadConfigs(): Promise<void> {
     const path = `${this.#path}configs/`;
@@ -167,6 +172,7 @@ export class Settings implements View {
         await this.api.call("PATCH", path, configsFrom, { [name]: isOn });
         if (name === "useOnlineStatus") this.on.presence();
       };
+    this.#hasConfigs = true;
     this.#configs.replaceChildren(
       card(
         words.notifications,

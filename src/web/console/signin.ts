@@ -31,11 +31,22 @@ export class Waiting implements View {
   close(): void {}
 }
 
+/** Whether this browser keeps cookies for the page. `navigator.cookieEnabled` is true in Chromium even if it does not. */
+function keepsCookies(): boolean {
+  try {
+    document.cookie = "pintalk-check=1; SameSite=Lax; Max-Age=60";
+    const isKept = document.cookie.includes("pintalk-check=1");
+    document.cookie = "pintalk-check=; SameSite=Lax; Max-Age=0";
+    return isKept && navigator.cookieEnabled;
+  } catch {
+    return false;
+  }
+}
+
 /** Explains the consequences of blocked site data; `null` where nothing is blocked. */
 function siteDataNotice(): HTMLElement | null {
-  if (navigator.cookieEnabled && local.isAvailable) return null;
-  const text = navigator.cookieEnabled ? words.storageBlocked : words.cookiesBlocked;
-  return h("p", { class: "warning", role: "note", text });
+  const text = keepsCookies() ? (local.isAvailable ? "" : words.storageBlocked) : words.cookiesBlocked;
+  return text ? h("p", { class: "warning", role: "note", text }) : null;
 }
 
 export class SignIn implements View {

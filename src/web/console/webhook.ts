@@ -3,7 +3,7 @@ import { h } from "../shared/dom";
 import { ApiError, type Api } from "./api";
 import { ask, type Values } from "./dialog";
 import { deliveriesFrom, noContent, testResultFrom, webhookFrom, type Delivery, type Webhook } from "./model";
-import { attempt, card, check, copyable, field, form, shortTime, toast, tool } from "./parts";
+import { attempt, card, check, copyable, field, form, loadCard, shortTime, toast, tool } from "./parts";
 import { translated } from "./sentences";
 import { words } from "./words";
 
@@ -27,6 +27,7 @@ function deliveryRow({ type, state, attempts, createdAt, dueAt, status, problem 
 export class WebhookCard {
   readonly element = h("div");
   readonly #path: string;
+  #isLoaded = false;
   readonly #status = h("p", { role: "status" });
   readonly #list = h("ul", { class: "deliveries", "aria-label": words.lastEvents });
   readonly #deliveries = h(
@@ -38,12 +39,16 @@ export class WebhookCard {
 
   constructor(private readonly api: Api) {
     this.#path = `api/users/${api.user.id}/webhook/`;
-    attempt(() => this.#load())();
+    this.#loadCard();
   }
 
   /** Loads what could not be loaded before. */
   recovered(): void {
-    if (!this.element.firstChild) attempt(() => this.#load())();
+    if (!this.#isLoaded) this.#loadCard();
+  }
+
+  #loadCard(): void {
+    void loadCard(this.element, words.webhook, () => this.#load());
   }
 
   async #load(): Promise<void> {
@@ -53,7 +58,7 @@ export class WebhookCard {
       if (!(error instanceof ApiError && error.status === 404)) throw error;
       this.#show(null);
     }
-    await this.#loadDeliveries();
+    attempt(() => this.#loadDeliveries())();
   }
 
   #show(webhook: Webhook | null): void {
@@ -71,6 +76,7 @@ export class WebhookCard {
       h("fieldset", {}, h("legend", { text: words.events }), ...boxes),
       check("enabled", words.enabled, webhook?.enabled ?? true),
     ];
+    this.#isLoaded = true;
     this.#showStatus("");
     this.element.replaceChildren(
       card(

@@ -1,6 +1,7 @@
 // The workspace of a host who is logged in: the rooms, and beside them a conversation or the settings.
 import { h } from "../shared/dom";
-import { ReconnectingSocket, socketUrl, type Frame } from "../shared/socket";
+import type { Frame } from "../shared/message";
+import { ReconnectingSocket, socketUrl } from "../shared/socket";
 import { later } from "../shared/time";
 import { ApiError, type Api } from "./api";
 import { backOff } from "./backoff";
@@ -21,6 +22,9 @@ const REREAD_MS = 60_000; // mean time between reads of all loaded pages while t
 const POLL_MS = 30_000; // between reads of the list while no status socket is open
 const PRESENCE_CHECK_MS = 1000;
 const STABLE_MS = 60_000; // a status socket that was open for this long was not refused
+/** Events after which the list may be out of date: the page is looked at again, the device was asleep or has changed its network. */
+const DOCUMENT_WAKES = ["visibilitychange", "resume"];
+const WINDOW_WAKES = ["focus", "online", "pageshow"];
 
 export class Workspace implements View {
   readonly element: HTMLElement;
@@ -55,8 +59,8 @@ export class Workspace implements View {
     this.#addParts();
     preventPageScroll(this.#me);
     preventPageScroll(filters);
-    document.addEventListener("visibilitychange", this.#looked);
-    addEventListener("focus", this.#looked);
+    for (const event of DOCUMENT_WAKES) document.addEventListener(event, this.#woken);
+    for (const event of WINDOW_WAKES) addEventListener(event, this.#woken);
     addEventListener("hashchange", this.#followFragment);
     this.#scheduleReread();
     this.#intervals = [
@@ -81,8 +85,9 @@ export class Workspace implements View {
     }
   }
 
-  readonly #looked = (): void => {
+  readonly #woken = (): void => {
     if (document.hidden) return;
+    this.api.doubtConnections();
     this.#rooms.reread();
     this.#rooms.sort();
   };
@@ -121,8 +126,8 @@ export class Workspace implements View {
 
   close(): void {
     this.#isClosed = true;
-    document.removeEventListener("visibilitychange", this.#looked);
-    removeEventListener("focus", this.#looked);
+    for (const event of DOCUMENT_WAKES) document.removeEventListener(event, this.#woken);
+    for (const event of WINDOW_WAKES) removeEventListener(event, this.#woken);
     removeEventListener("hashchange", this.#followFragment);
     for (const interval of this.#intervals) clearInterval(interval);
     for (const timer of [this.#rereadTimer, this.#searchTimer, this.#retryTimer]) clearTimeout(timer);
@@ -150,6 +155,7 @@ export class Workspace implements View {
       url: () => socketUrl(base, `ws/status/${this.api.user.uuid}/`, { v: 2, token: this.api.token }),
       opened: () => {
         this.#showPresence();
+        this.api.doubtConnections();
         // Messages may have arrived while no socket was open.
         this.#rooms.refreshSoon();
         this.#rooms.reread();
@@ -165,7 +171,7 @@ export class Workspace implements View {
   }
 
   #handle({ message, chatroom, preview }: Frame): void {
-    if (message === "chat_message" && typeof chatroom === "string") this.#rooms.messageArrived(chatroom, preview ?? "");
+    if (message === "chat_message" && typeof chatroom === "string") this.#rooms.messageArrived(chatroom, typeof preview === "string" ? preview : "");
   }
 
   #statusEnded(code: number): void {
