@@ -14,7 +14,7 @@ const DOUBT_MS = 5000;
 const TRANSFER_TIMEOUT_MS = 120_000; // uploads and downloads
 const RETRY_WAITS_MS = [500, 1000, 2000, 4000];
 const MAX_RETRY_AFTER_S = 3600;
-const UNAVAILABLE = [500, 502, 503, 504]; // of a node that restarts, or of a proxy
+const UNAVAILABLE = [502, 503, 504]; // a node that restarts, or a proxy without one
 const PROXY_STATUSES = [413, 429, 500]; // a proxy in front of the server returns these with a page of its own
 const WRONG_PASSWORD = "Wrong password."; // a 401 that does not concern the token
 
@@ -69,7 +69,8 @@ async function errorOf(response: Response): Promise<ApiError> {
   if (body && body.code === status && typeof body.detail === "string") {
     return new ApiError(status, isUnavailable ? "unavailable" : null, body.detail, textsOf(body.fields), retryAfter);
   }
-  if (isUnavailable) return new ApiError(0, "unavailable", "", {}, retryAfter);
+  // The server's own 500 is JSON.
+  if (isUnavailable || status === 500) return new ApiError(0, "unavailable", "", {}, retryAfter);
   return PROXY_STATUSES.includes(status) ? new ApiError(status, null, "", {}, retryAfter) : new ApiError(0, "intercepted");
 }
 
