@@ -87,7 +87,6 @@ export class GuestConversation extends Conversation {
     if (read === null) return;
     for (const name of ["seen", "read", "hostRead"]) local.remove(this.prefix + name);
     this.read ||= Number(read) || 0;
-    this.store();
   }
 
   private load(): RoomRecord | null {
@@ -240,9 +239,10 @@ export class GuestConversation extends Conversation {
   /** The room is over for this browser: the next message opens another, unless another tab has done so. */
   private forget(): void {
     if (this.hasMoved()) return this.follow();
-    if (this.room) local.set(`${this.prefix}ended`, this.room);
+    // Removed first: under a full quota there is no space for the mark before.
     local.remove(`${this.prefix}room`);
     local.remove(`${this.prefix}attempt`);
+    if (this.room) local.set(`${this.prefix}ended`, this.room);
     super.close();
     this.room = this.createdAt = null;
     this.read = this.timesClosed = 0;
@@ -268,7 +268,10 @@ export class GuestConversation extends Conversation {
 
   protected override take(frames: Message[], isPage: boolean): void {
     this.reopened();
+    const isNewest = isPage && this.isFresh;
     super.take(frames, isPage);
+    // Earlier releases could keep the number of another room.
+    if (isNewest) this.read = Math.min(this.read, this.last);
   }
 
   override markSeen(): void {
@@ -301,9 +304,9 @@ export function forgetStored(): void {
     const [, prefix, kind] = /^(pintalk:(?!console:)[^:]+:)(room|attempt|out:)/.exec(key) ?? [];
     if (!prefix) continue;
     const name = kind === "room" && asRecord(decode(local.get(key)))?.name;
+    local.remove(key);
     if (name) local.set(`${prefix}ended`, name);
     local.set(`${prefix}reset`, randomId());
-    local.remove(key);
   }
 }
 

@@ -14,6 +14,12 @@ export interface RoomRecord {
   theirRead: number;
 }
 
+/** A number up to which messages were read: none of a later message. */
+function upTo(value: unknown, messages: Message[]): number {
+  const last = messages[messages.length - 1]?.seq;
+  return isSeq(value) ? Math.min(value, last ?? value) : 0;
+}
+
 /** A record, whole or not at all. Earlier releases stored only the name here. */
 export function asRecord(value: unknown): RoomRecord | null {
   if (!isRecord(value) || typeof value.name !== "string" || !/^[\w-]{1,64}$/.test(value.name)) return null;
@@ -22,7 +28,7 @@ export function asRecord(value: unknown): RoomRecord | null {
     name: value.name,
     createdAt: typeof value.createdAt === "string" && Date.parse(value.createdAt) ? value.createdAt : null,
     messages,
-    read: isSeq(value.read) ? value.read : 0,
-    theirRead: isSeq(value.theirRead) ? value.theirRead : 0,
+    read: upTo(value.read, messages),
+    theirRead: upTo(value.theirRead, messages),
   };
 }
