@@ -1,9 +1,9 @@
 use serde_json::json;
 
 use super::testing::{ADMIN, JSON, SHOP, World, on_a_server};
-use crate::clock::{Clock as _, SystemClock};
 use crate::control::Control;
 
+mod accounts;
 mod contact;
 mod cors;
 mod limits;
@@ -11,6 +11,12 @@ mod prefix;
 mod sites;
 mod webhook;
 
+on_a_server! { accounts:
+    while_sign_up_is_closed_every_step_is_refused
+    sign_up_reads_its_progress_from_the_cookie
+    forgotten_passwords_and_left_accounts_are_restored_by_mail
+    a_password_is_changed_with_the_current_one
+}
 on_a_server! { contact:
     a_guest_leaves_an_address_in_a_room_of_the_service_that_calls
     addresses_are_counted_as_the_mails_that_they_cause
@@ -21,6 +27,7 @@ on_a_server! { cors:
     a_guest_page_may_add_any_header_and_an_admin_page_only_listed_ones
     a_guest_call_with_headers_of_other_scripts_succeeds
     header_names_of_a_preflight_are_bounded_and_checked
+    a_guest_page_can_read_every_error_of_its_calls
 }
 on_a_server! { limits:
     ten_wrong_passwords_a_minute_close_an_account_to_one_address_and_no_other
@@ -65,10 +72,6 @@ on_a_server! {
     a_host_sees_himself_and_nobody_else
     changing_configs_tells_all_nodes_once
     a_profile_changes_field_by_field_and_tells_all_nodes
-    somebody_signs_up_with_what_his_browser_carries
-    while_sign_up_is_closed_no_step_of_it_works
-    a_forgotten_password_and_a_left_account_come_back_by_mail
-    a_password_changes_for_who_knows_it
     a_host_changes_his_keys_and_the_old_ones_go_on_or_not
     lists_check_their_parameters_before_they_ask_anybody
     a_guest_opens_a_room_whatever_the_body_and_once_per_key
@@ -274,119 +277,6 @@ mod sentences {
         }
         let other = format!("/api/users/{}/", world.host.id.0 + 1);
         assert_eq!(world.send("PATCH", &other, &[auth, JSON], "{}").await.status, 403);
-    }
-
-    /// The word of the only mail that waits which has so many letters.
-    async fn mailed(world: &World, letters: usize) -> String {
-        let now = SystemClock.now();
-        let mails = world.app.store.take_due_mails(10, now, now).await.unwrap();
-        let mails: Vec<_> = mails.into_iter().filter(|due| due.mail.expires_at > now).collect();
-        assert_eq!(mails.len(), 1, "{mails:?}");
-        world.app.store.remove_mail(mails[0].id).await.unwrap();
-        mails[0].mail.body.split_whitespace().find(|word| word.is_ascii() && word.len() == letters).unwrap().to_owned()
-    }
-
-    fn cookie_of(answer: &super::super::testing::Answer) -> String {
-        answer.header("set-cookie").unwrap().split(';').next().unwrap().to_owned()
-    }
-
-    pub(super) async fn while_sign_up_is_closed_no_step_of_it_works(mut world: World) {
-        std::sync::Arc::get_mut(&mut world.app).unwrap().settings.is_sign_up_open = false;
-        for step in ["check-email", "email-verification", "email-confirmation", "signup"] {
-            for body in [r#"{"email": "new@shop.example"}"#, "nonsense"] {
-                let answer = world.send("POST", &format!("/api/auth/{step}/"), &[JSON], body).await;
-                assert_eq!(answer.status, 403, "{step}");
-                assert!(answer.json()["detail"].as_str().unwrap().contains("Sign-up is closed"), "{answer:?}");
-            }
-        }
-        let login = json!({"email": "dev@shop.example", "password": "pass word"}).to_string();
-        assert_eq!(world.send("POST", "/api/auth/login/", &[JSON], login).await.status, 200);
-    }
-
-    pub(super) async fn somebody_signs_up_with_what_his_browser_carries(world: World) {
-        let post = async |path: &str, cookie: &str, body: serde_json::Value| {
-            let headers = [JSON, ("cookie", cookie), ("accept-language", "en")];
-            world.send("POST", path, &headers, body.to_string()).await
-        };
-        let email = json!({"email": "new@shop.example"});
-        assert_eq!(post("/api/auth/check-email/", "", json!({"email": "x"})).await.status, 400);
-        assert_eq!(post("/api/auth/check-email/", "", json!({"email": "dev@shop.example"})).await.status, 409);
-        assert_eq!(post("/api/auth/email-verification/", "", email.clone()).await.status, 422);
-        let checked = post("/api/auth/check-email/", "", email.clone()).await;
-        assert_eq!((checked.status.as_u16(), checked.json()), (200, email.clone()));
-        let set = checked.header("set-cookie").unwrap();
-        assert!(set.contains("HttpOnly") && set.contains("Max-Age=3600") && set.contains("Secure"), "{set}");
-        let code = json!({"verificationCode": "000000"});
-        assert_eq!(post("/api/auth/email-confirmation/", &cookie_of(&checked), code).await.status, 422);
-        let sent = post("/api/auth/email-verification/", &cookie_of(&checked), email.clone()).await;
-        assert_eq!(sent.status, 200);
-        assert!(sent.json()["detail"].is_string());
-        let (cookie, code) = (cookie_of(&sent), mailed(&world, 6).await);
-        let account = json!({"email": "new@shop.example", "password": "pass word", "service_name": "New",
-            "serviceExpl": "things", "serviceDomain": "new.example"});
-        assert_eq!(post("/api/auth/signup/", &cookie, account.clone()).await.status, 422);
-        let wrong = if code == "000000" { "000001" } else { "000000" };
-        let confirm =
-            async |code: &str| post("/api/auth/email-confirmation/", &cookie, json!({"verification_code": code})).await;
-        assert_eq!(confirm(wrong).await.status, 409);
-        let confirmed = confirm(&code).await;
-        assert_eq!((confirmed.status.as_u16(), confirmed.body.as_str()), (204, ""));
-        let short = json!({"email": "new@shop.example", "password": "short", "serviceName": "New"});
-        assert!(post("/api/auth/signup/", &cookie, short).await.json()["fields"]["password"].is_string());
-        let made = post("/api/auth/signup/", &cookie, account.clone()).await;
-        assert_eq!(made.status, 201, "{made:?}");
-        assert_eq!((&made.json()["profileName"], &made.json()["isDeleted"]), (&json!("New"), &json!(false)));
-        assert!(made.json().get("password").is_none());
-        assert_eq!(post("/api/auth/signup/", &cookie, account).await.status, 422);
-        let login = json!({"email": "new@shop.example", "password": "pass word"});
-        assert_eq!(post("/api/auth/login/", "", login).await.status, 200);
-    }
-
-    pub(super) async fn a_forgotten_password_and_a_left_account_come_back_by_mail(world: World) {
-        let post = async |path: &str, token: &str, body: serde_json::Value| {
-            world.send("POST", path, &[JSON, ("authorization", token)], body.to_string()).await
-        };
-        let answers = [
-            post("/api/auth/password-reset/", "", json!({"email": "who@shop.example"})).await,
-            post("/api/auth/restore/", "", json!({"email": "dev@shop.example"})).await,
-            post("/api/auth/password-reset/", "", json!({"email": "dev@shop.example"})).await,
-        ];
-        for answer in &answers {
-            assert_eq!((answer.status.as_u16(), &answer.body), (200, &answers[0].body));
-        }
-        let login = json!({"email": "dev@shop.example", "password": mailed(&world, 19).await});
-        let token = post("/api/auth/login/", "", login.clone()).await.json()["accessToken"].clone();
-        let token = format!("Bearer {}", token.as_str().unwrap());
-        assert_eq!(post("/api/auth/leave/", "", json!({"password": "x"})).await.status, 401);
-        assert_eq!(post("/api/auth/leave/", &token, json!({"password": "pass word"})).await.status, 401);
-        assert_eq!(post("/api/auth/leave/", &token, json!({})).await.status, 400);
-        let left = post("/api/auth/leave/", &token, json!({"password": login["password"]})).await;
-        assert_eq!((left.status.as_u16(), &left.json()["isDeleted"]), (200, &json!(true)));
-        assert!(left.json()["deletedAt"].is_string());
-        assert_eq!(post("/api/auth/login/", "", login.clone()).await.status, 409);
-        assert_eq!(post("/api/auth/leave/", &token, json!({"password": "x"})).await.status, 401, "his login is over");
-        assert_eq!(post("/api/auth/restore/", "", json!({"email": "dev@shop.example"})).await.status, 200);
-        let login = json!({"email": "dev@shop.example", "password": mailed(&world, 19).await});
-        let back = post("/api/auth/login/", "", login).await;
-        assert_eq!((back.status.as_u16(), &back.json()["isDeleted"]), (200, &json!(false)));
-    }
-
-    pub(super) async fn a_password_changes_for_who_knows_it(world: World) {
-        let token = world.bearer().await;
-        let change = async |current: &str, new: &str| {
-            let body = json!({"currentPassword": current, "new_password": new}).to_string();
-            let auth = ("authorization", token.as_str());
-            world.send("POST", "/api/auth/password-change/", &[JSON, auth], body).await
-        };
-        assert_eq!(change("wrong", "new password").await.status, 401);
-        for new in ["pass word", "short"] {
-            let answer = change("pass word", new).await;
-            assert_eq!(answer.status, 400);
-            assert!(answer.json()["fields"]["newPassword"].is_string());
-        }
-        let changed = change("pass word", "new password").await;
-        assert_eq!((changed.status.as_u16(), &changed.json()["email"]), (200, &json!("dev@shop.example")));
-        assert_eq!(change("new password", "pass word").await.status, 200, "this login goes on");
     }
 
     pub(super) async fn a_host_changes_his_keys_and_the_old_ones_go_on_or_not(world: World) {

@@ -1,8 +1,8 @@
 //! Bounds the TCP connections of a node: those of one address, and all of them by the process's file descriptors.
 //!
 //! Above a bound, the connection that has been idle longest (of the address, or of the node) is closed for a new one. Where
-//! none is idle, the new one gets one of few reserved slots: there a health check or `/metrics` is answered as usual, and
-//! everything else is refused. Also among the reserved slots the longest idle gives way, so neither idle connections nor
+//! none is idle, the new one gets one of few reserved slots: there a health check, `/metrics` or a CORS preflight is answered as
+//! usual, and everything else is refused. Also among the reserved slots the longest idle gives way, so neither idle connections nor
 //! refused ones keep a health check out. Each bound has reserved slots of its own: an address above its own bound occupies none
 //! that others need, and the listener never waits for a slot.
 
@@ -70,9 +70,9 @@ impl std::fmt::Debug for Slots {
 pub(crate) enum Class {
     /// Everything.
     Served,
-    /// Health checks and metrics: its address has as many connections as it may.
+    /// Health checks, metrics and preflights: its address has as many connections as it may.
     OverAddress,
-    /// Health checks and metrics: the node has as many connections as it may.
+    /// Health checks, metrics and preflights: the node has as many connections as it may.
     OverNode,
 }
 

@@ -1,9 +1,12 @@
 //! Which pages may call and read what, and which request headers they may add (SPEC 1).
 
+use std::sync::Arc;
+
 use http::HeaderMap;
 
 use super::JSON;
 use crate::http::testing::{ADMIN, Answer, SHOP, World};
+use crate::http::{Health, Readiness};
 
 /// Headers that tracing and monitoring scripts add to every `fetch` of a page.
 const ADDED: &str = "baggage, sentry-trace, traceparent, tracestate, x-datadog-trace-id, x-datadog-origin, newrelic, \
@@ -69,4 +72,59 @@ pub(super) async fn header_names_of_a_preflight_are_bounded_and_checked(world: W
     assert_eq!(odd[fixed.len()..], ["x-trace"]);
     let many: Vec<String> = (0..100).map(|number| format!("x-{number}")).collect();
     assert_eq!(ask(&many.join(",")).await.len(), fixed.len() + 32);
+}
+
+/// A node whose start is not complete.
+struct Starting;
+
+impl Health for Starting {
+    fn readiness(&self) -> Readiness {
+        Readiness::NotReady { reason: "starting".into(), degraded: false }
+    }
+
+    fn has_stores(&self) -> bool {
+        false
+    }
+
+    fn is_started(&self) -> bool {
+        false
+    }
+}
+
+pub(super) async fn a_guest_page_can_read_every_error_of_its_calls(mut world: World) {
+    let host = world.host.clone();
+    let keys = [("x-pintalk-access-key", host.access_key.as_str()), ("x-pintalk-secret-key", host.secret_key.as_str())];
+    let contact = "/api/chat/pQ7xJ2mWcY0tR9vKbN4sZA/contact/";
+    let (page, long) = (("origin", SHOP), "x".repeat(70_000));
+    let with_keys = |more: &[(&'static str, &'static str)]| [&keys[..], &[page], more].concat();
+    let (client, rooms) = ("/api/users/client/", "/api/chat/");
+    let mut answers = vec![
+        (400, world.ask("GET", client, &[page]).await),
+        (401, world.ask("GET", client, &[("x-pintalk-access-key", "unknown"), keys[1], page]).await),
+        (403, world.ask("GET", client, &[keys[0], keys[1], ("origin", "https://other.example")]).await),
+        (404, world.send("PUT", contact, &with_keys(&[JSON]), r#"{"email": "guest@home.example"}"#).await),
+        (405, world.ask("DELETE", rooms, &with_keys(&[])).await),
+        (406, world.ask("GET", client, &with_keys(&[("accept", "text/html")])).await),
+        (413, world.send("PUT", contact, &with_keys(&[JSON]), &long).await),
+        (415, world.send("PUT", contact, &with_keys(&[("content-type", "text/plain")]), "x").await),
+    ];
+    let full = loop {
+        let answer = world.ask("POST", rooms, &with_keys(&[])).await;
+        if answer.status != 201 {
+            break answer;
+        }
+    };
+    assert!(full.header("retry-after").is_some());
+    answers.push((429, full));
+    Arc::get_mut(&mut world.app).unwrap().health = Arc::new(Starting);
+    let starting = world.ask("GET", client, &with_keys(&[])).await;
+    assert!(starting.header("retry-after").is_some());
+    answers.push((503, starting));
+    assert_eq!(preflight(&world, client, SHOP, "GET", "traceparent").await.status, 204);
+    for (status, answer) in answers {
+        assert_eq!((answer.status.as_u16(), &answer.json()["code"]), (status, &status.into()));
+        let origin = answer.header("access-control-allow-origin");
+        assert!(origin.is_some_and(|origin| origin.ends_with(".example")), "{answer:?}");
+        assert!(answer.header("access-control-expose-headers").unwrap().contains("retry-after"), "{status}");
+    }
 }
