@@ -176,9 +176,10 @@ impl Node {
     pub(super) fn notifier(&self, app: &App) -> Notifier {
         let App { config, store, .. } = app;
         let public_url = config.public_url.as_str();
+        // An admin page of the same origin is the console itself, which may be below a path.
         let admin_url = match config.admin_origins.first() {
-            Some(origin) => origin.as_str().to_owned(),
-            None => format!("{public_url}/console/"),
+            Some(origin) if !config.public_url.has_origin(origin.as_str()) => origin.as_str().to_owned(),
+            _ => format!("{public_url}/console/"),
         };
         let letters = Letters::new(&admin_url, public_url, mail_links(config), config.mail_language);
         let waker = self.accounts.mail_waker();

@@ -193,6 +193,11 @@ impl PublicUrl {
         url_path(&self.0)
     }
 
+    /// Whether this is its origin.
+    pub fn has_origin(&self, origin: &str) -> bool {
+        self.0.strip_suffix(self.path()).is_some_and(|own| own.eq_ignore_ascii_case(origin.trim_end_matches('/')))
+    }
+
     /// Whether cookies may be `Secure`.
     pub fn is_https(&self) -> bool {
         self.0.starts_with("https:")
@@ -395,6 +400,15 @@ mod tests {
             ["chat.example", "/chat", "ws://chat.example", "https://me:pw@chat.example", "https://:pw@chat.example"]
         {
             assert!(bad.parse::<PublicUrl>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_public_url_has_its_origin_whatever_its_path() {
+        for url in ["https://shop.example", "https://shop.example/chat"] {
+            let url: PublicUrl = url.parse().unwrap();
+            assert!(url.has_origin("https://shop.example") && url.has_origin("https://Shop.example/"));
+            assert!(!url.has_origin("http://shop.example") && !url.has_origin("https://admin.shop.example"));
         }
     }
 

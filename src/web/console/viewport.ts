@@ -13,6 +13,8 @@ export function followViewport(): void {
     if (isCovered) {
       style.setProperty("--visible-height", `${viewport.height}px`);
       style.setProperty("--visible-top", `${viewport.offsetTop}px`);
+      // The field may be below what is left of the page.
+      document.activeElement?.scrollIntoView({ block: "nearest" });
     } else {
       style.removeProperty("--visible-height");
       style.removeProperty("--visible-top");

@@ -11,8 +11,8 @@ import { Launcher } from "./launcher";
 import { loading } from "./loading";
 import type { Panel, PanelModule } from "./panel";
 import { type Client, Service } from "./service";
-import { Sound } from "./sound";
 import { showCount } from "./title";
+import { keepInView } from "./top-layer";
 import { pickLanguage, WORDS } from "./words";
 
 const PANEL_RETRY_MS = 1000;
@@ -29,7 +29,6 @@ export class Chat {
   /** Whether the host is online; `null` if the host does not show it. */
   presence: boolean | null = null;
   conversation: GuestConversation | null = null;
-  sound: Sound | null = null;
   client: Client | null = null;
   /** The elements of this chat on the page. Only the first shows it. */
   private readonly elements: PinTalkWidget[] = [];
@@ -38,6 +37,7 @@ export class Chat {
   private panel: Panel | null = null;
   private panelModule: Promise<PanelModule> | null = null;
   private watcher: { close(): void } | null = null;
+  private view: { update(): void; close(): void } | null = null;
   private isStarting = false;
   private isToggled = false;
   private isDue = false;
@@ -73,6 +73,7 @@ export class Chat {
     if (!element || !shadow) return;
     if (this.root.parentNode !== shadow) shadow.appendChild(this.root);
     element.toggleAttribute("open", this.isOpen);
+    this.view?.update();
     if (this.client) this.panel?.moved();
     else void this.start(element);
   }
@@ -85,15 +86,16 @@ export class Chat {
     if (!client || !this.elements.length) return;
     this.client = client;
     this.lang = pickLanguage(element.getAttribute("lang"), element.closest<HTMLElement>("[lang]")?.lang, navigator.language);
-    this.sound = new Sound(client.uuid);
     this.launcher = new Launcher(WORDS[this.lang] ?? WORDS.en!, () => this.toggle(), () => void this.loadPanel());
     this.root.appendChild(this.launcher.element);
+    this.view = keepInView(this.root);
+    this.view.update();
     const handlers: ConversationHandlers = {
       changed: () => this.changed(),
       typing: () => this.panel?.showTyping(),
       received: (messages) => {
         this.panel?.received();
-        if (this.sound?.isOn && (document.hidden || !this.isOpen)) this.sound.play();
+        if (this.hasSound && (document.hidden || !this.isOpen)) void this.loadPanel().then(({ playSound }) => playSound());
         this.dispatch({ type: "received", seq: messages[messages.length - 1]?.seq });
       },
       event: (detail) => this.dispatch(detail),
@@ -119,7 +121,7 @@ export class Chat {
     chats.delete(this.key);
     document.removeEventListener("visibilitychange", this.onVisible);
     removeEventListener("pageshow", this.onVisible);
-    for (const part of [this.conversation, this.watcher, this.panel, this.sound]) part?.close();
+    for (const part of [this.conversation, this.watcher, this.panel, this.view]) part?.close();
     showCount(0);
     if (this.root.parentNode) this.root.parentNode.removeChild(this.root);
   }
@@ -196,6 +198,15 @@ export class Chat {
     this.panel?.showPresence(online);
   }
 
+  /** Whether a new message is audible, which guests turn on in this browser. */
+  get hasSound(): boolean {
+    return local.get(`pintalk:${this.client?.uuid}:sound`) === "true";
+  }
+
+  set hasSound(isOn: boolean) {
+    local.set(`pintalk:${this.client?.uuid}:sound`, `${isOn}`);
+  }
+
   /** Ends the conversation in this browser. */
   reset(): void {
     this.dropDraft();
@@ -213,6 +224,6 @@ export class Chat {
     this.elements[0]?.dispatchEvent(new CustomEvent("pintalk", { detail, bubbles: true, composed: true }));
   }
 
-  /** Shared with the panel, which is a script of its own. */
-  readonly storage = { local, session };
+  /** Shared with the panel, whose script has a copy of its own. */
+  readonly storage = session;
 }

@@ -8,12 +8,16 @@ import type { GuestConversation } from "./guest";
 import style from "./panel.css";
 import { PANEL_WORDS, type PanelWords } from "./panel-words";
 import type { Client } from "./service";
+import { playSound } from "./sound";
 import { adoptStyle } from "./style";
 import { loading } from "./loading";
 import { Viewport } from "./viewport";
 
+export { playSound };
+
 export interface PanelModule {
   Panel: typeof Panel;
+  playSound: typeof playSound;
 }
 
 const TYPING_SHOWN_MS = 4000;
@@ -66,7 +70,7 @@ export class Panel {
     this.element = this.build();
     this.rows = new Rows(this.list, { words, lang, name: client.profileName, retry: () => conversation.retry() });
     this.viewport = new Viewport(this.element, () => this.isAtEnd && this.toEnd());
-    this.text.value = chat.storage.session.get(DRAFT_KEY) ?? "";
+    this.text.value = chat.storage.get(DRAFT_KEY) ?? "";
     // The time that a message waits is shown while it waits.
     this.clock = setInterval(() => conversation.outbox.list().length && this.show(), 1000);
     this.showSound();
@@ -185,7 +189,7 @@ export class Panel {
   }
 
   private edited(): void {
-    this.chat.storage.session.set(DRAFT_KEY, this.text.value);
+    this.chat.storage.set(DRAFT_KEY, this.text.value);
     this.grow();
     this.showNotice();
     if (this.text.value) this.conversation.sendTyping();
@@ -223,12 +227,13 @@ export class Panel {
   }
 
   private turnSound(): void {
-    this.chat.sound?.turn();
+    this.chat.hasSound = !this.chat.hasSound;
+    if (this.chat.hasSound) playSound();
     this.showSound();
   }
 
   private showSound(): void {
-    const isOn = this.chat.sound?.isOn ?? false;
+    const isOn = this.chat.hasSound;
     this.sound.replaceChildren(icon(isOn ? BELL : BELL_OFF));
     this.sound.setAttribute("aria-label", isOn ? this.words.soundOff : this.words.soundOn);
   }

@@ -1,39 +1,19 @@
 // The sound of a new message, which guests turn on.
-import { local } from "../shared/storage";
+let audio: AudioContext | null = null;
 
-export class Sound {
-  private audio: AudioContext | null = null;
-  private readonly key: string;
-
-  constructor(uuid: string) {
-    this.key = `pintalk:${uuid}:sound`;
-  }
-
-  get isOn(): boolean {
-    return local.get(this.key) === "true";
-  }
-
-  turn(): void {
-    local.set(this.key, `${!this.isOn}`);
-    if (this.isOn) this.play();
-  }
-
-  play(): void {
-    if (!("AudioContext" in window)) return;
-    const audio = (this.audio ??= new AudioContext());
-    const gain = audio.createGain();
-    gain.connect(audio.destination);
-    gain.gain.setValueAtTime(0.08, audio.currentTime);
-    gain.gain.exponentialRampToValueAtTime(0.0001, audio.currentTime + 0.4);
-    const tone = audio.createOscillator();
-    tone.frequency.setValueAtTime(660, audio.currentTime);
-    tone.frequency.setValueAtTime(880, audio.currentTime + 0.1);
-    tone.connect(gain);
-    tone.start();
-    tone.stop(audio.currentTime + 0.4);
-  }
-
-  close(): void {
-    void this.audio?.close().catch(() => {});
-  }
+/** Plays two short tones. */
+export function playSound(): void {
+  if (!("AudioContext" in window)) return;
+  audio ??= new AudioContext();
+  const { currentTime, destination } = audio;
+  const gain = audio.createGain();
+  gain.connect(destination);
+  gain.gain.setValueAtTime(0.08, currentTime);
+  gain.gain.exponentialRampToValueAtTime(0.0001, currentTime + 0.4);
+  const tone = audio.createOscillator();
+  tone.frequency.setValueAtTime(660, currentTime);
+  tone.frequency.setValueAtTime(880, currentTime + 0.1);
+  tone.connect(gain);
+  tone.start();
+  tone.stop(currentTime + 0.4);
 }

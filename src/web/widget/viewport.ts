@@ -24,14 +24,14 @@ export class Viewport {
     this.resized();
   };
 
-  /** Sets how much of the window is covered, above and below, as `--top` and `--covered`. */
+  /** Sets how much of the window is covered, above and below, as `--pt-top` and `--pt-covered`. */
   update(): void {
     const { visual, panel } = this;
     // A page that is zoomed in has a smaller viewport without a keyboard.
     if (!visual || visual.scale > 1.01) return;
     const covered = Math.max(0, Math.round(window.innerHeight - visual.height - visual.offsetTop));
-    panel.style.setProperty("--top", `${Math.max(0, Math.round(visual.offsetTop))}px`);
-    panel.style.setProperty("--covered", `${covered}px`);
+    panel.style.setProperty("--pt-top", `${Math.max(0, Math.round(visual.offsetTop))}px`);
+    panel.style.setProperty("--pt-covered", `${covered}px`);
     panel.classList.toggle("covered", covered > 0);
   }
 }

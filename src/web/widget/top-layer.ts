@@ -1,0 +1,27 @@
+// Pages that transform their root, as off-canvas menus do, hold what is fixed: the widget then moves to the top layer, which nothing holds.
+
+const HELD = /paint|layout|strict|content|transform|perspective|filter/;
+
+/** Whether a style makes an element the containing block of what is fixed in it (CSS Transforms 1, CSS Containment 2, Filter Effects 1). */
+function holds(element: Element): boolean {
+  const { transform, perspective, filter, contain, willChange, contentVisibility } = getComputedStyle(element);
+  const effects = [transform, perspective, element === document.documentElement ? "none" : filter];
+  return effects.some((value) => value !== "none") || HELD.test(`${contain} ${willChange}`) || contentVisibility === "auto";
+}
+
+/** Keeps `root`, which is fixed, in view whatever the page does to `<html>` and `<body>`. Browsers without popovers leave it in place. */
+export function keepInView(root: HTMLElement): { update(): void; close(): void } {
+  const update = (): void => {
+    if (!("popover" in root) || !root.isConnected) return;
+    const host = (root.getRootNode() as ShadowRoot).host;
+    const isHeld = [document.documentElement, document.body].some((element) => element?.contains(host) && holds(element));
+    if (!isHeld) root.popover = null;
+    else {
+      root.popover = "manual";
+      if (!root.matches(":popover-open")) root.showPopover();
+    }
+  };
+  const observer = new MutationObserver(update);
+  for (const element of [document.documentElement, document.body]) observer.observe(element, { attributes: true });
+  return { update, close: () => observer.disconnect() };
+}
