@@ -49,6 +49,12 @@ pub struct Page {
 impl Browser {
     /// Starts one whose visitor speaks a language.
     pub async fn start(language: &str) -> Arc<Self> {
+        Self::start_with(language, json!({})).await
+    }
+
+    /// Starts one with further preferences.
+    pub async fn start_with(language: &str, mut preferences: Value) -> Arc<Self> {
+        preferences["intl.accept_languages"] = json!(language);
         let profile = tempfile::tempdir().expect("a folder");
         let mut driver = Command::new("chromedriver");
         driver.arg("--port=0").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).process_group(0);
@@ -83,7 +89,7 @@ impl Browser {
         let wanted = json!({"capabilities": {"alwaysMatch": {
             "browserName": "chrome",
             "timeouts": {"script": SCRIPT.as_millis() as u64},
-            "goog:chromeOptions": {"args": arguments, "prefs": {"intl.accept_languages": language}},
+            "goog:chromeOptions": {"args": arguments, "prefs": preferences},
             "goog:loggingPrefs": {"browser": "ALL"},
         }}});
         let http = reqwest::Client::builder().timeout(2 * SCRIPT).build().expect("a client");
@@ -118,6 +124,11 @@ impl Browser {
         let entries = self.post("/se/log", &json!({"type": "browser"})).await;
         let entries = entries.as_array().cloned().unwrap_or_default();
         entries.iter().map(|entry| entry["message"].as_str().unwrap_or_default().to_owned()).collect()
+    }
+
+    /// The number of open windows.
+    pub async fn windows(&self) -> usize {
+        self.get("/window/handles").await.as_array().map_or(0, Vec::len)
     }
 
     async fn get(&self, path: &str) -> Value {
@@ -252,8 +263,8 @@ impl Page {
     }
 
     /// A command of Chromium's own.
-    pub async fn chromium(&self, command: &str, parameters: Value) {
-        self.post("/goog/cdp/execute", &json!({"cmd": command, "params": parameters})).await;
+    pub async fn chromium(&self, command: &str, parameters: Value) -> Value {
+        self.post("/goog/cdp/execute", &json!({"cmd": command, "params": parameters})).await
     }
 
     /// Shows the page as if it were on a screen of another size.
@@ -271,7 +282,7 @@ impl Page {
 
     /// What the page looks like, as PNG.
     pub async fn picture(&self) -> Vec<u8> {
-        let shot = self.post("/goog/cdp/execute", &json!({"cmd": "Page.captureScreenshot", "params": {}})).await;
+        let shot = self.chromium("Page.captureScreenshot", json!({})).await;
         let shot = shot["data"].as_str().expect("a picture");
         base64::engine::general_purpose::STANDARD.decode(shot).expect("base64")
     }

@@ -30,10 +30,10 @@ async fn consoles_of_one_host_are_in_step_and_one_that_nobody_looks_at_counts_wh
     let hide = "window.hidden = true; Object.defineProperty(document, 'hidden', { get: () => window.hidden }); \
         const { fetch } = window; window.read = 0; \
         window.fetch = async (path, sent) => { \
-          const answer = await fetch(path, sent); const json = answer.json.bind(answer); \
-          answer.json = async () => { const page = await json(); \
+          const answer = await fetch(path, sent); const read = answer.text.bind(answer); \
+          answer.text = async () => { const text = await read(); const page = JSON.parse(text || 'null'); \
             if (page?.results?.[0]?.latestMsg === 'two' && page.results[0].unread === 0) setTimeout(() => window.read++); \
-            return page; }; \
+            return text; }; \
           return answer; }";
     host.page.run(hide, &json!([])).await;
     guest.say("two").await;

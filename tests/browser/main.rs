@@ -9,14 +9,29 @@
 
 mod accounts;
 mod browser;
+mod bundles;
 mod consoles;
 mod crowds;
+mod device;
 mod faults;
+mod features;
 mod hooks;
+mod isolation;
+mod libraries;
+mod link;
 mod looks;
 mod mail;
+mod navigation;
+mod old_browsers;
+mod paths;
 mod people;
+mod phones;
+mod recovery;
+mod shop;
+mod silence;
 mod site;
+mod storage;
+mod styles;
 mod talk;
 
 #[allow(dead_code, reason = "MariaDB is for others")]

@@ -27,7 +27,12 @@ impl Guest {
     pub async fn visit(page: Page, url: &str) -> Self {
         page.visit(url).await;
         let guest = Self { page };
-        guest.open().await;
+        guest.page.until("the launcher is there", &Self::at(".launcher")).await;
+        // A tab in which it was open shows it again by itself.
+        if guest.page.value("document.querySelector('pintalk-widget').hasAttribute('open')").await == json!(false) {
+            guest.open().await;
+        }
+        guest.page.until("the panel is open", &format!("{}?.hidden === false", Self::at(".panel"))).await;
         guest
     }
 
@@ -41,8 +46,28 @@ impl Guest {
         self.page.until("the panel is open", &format!("{}?.hidden === false", Self::at(".panel"))).await;
     }
 
+    /// Opens the panel if it is closed, by the element's method.
+    pub async fn show(&self) {
+        self.page.until("the launcher is there", &Self::at(".launcher")).await;
+        self.page.run("document.querySelector('pintalk-widget').toggle(true)", &json!([])).await;
+        self.page.until("the panel is open", &format!("{}?.hidden === false", Self::at(".panel"))).await;
+    }
+
+    /// Closes the panel.
+    pub async fn hide(&self) {
+        self.page.run("document.querySelector('pintalk-widget').toggle(false)", &json!([])).await;
+        self.page.until("the panel is closed", &format!("{}?.hidden !== false", Self::at(".panel"))).await;
+    }
+
     pub async fn say(&self, text: &str) {
         self.page.keys(&Self::at("textarea"), &format!("{text}{ENTER}")).await;
+    }
+
+    /// Types with a keyboard, which needs nothing that a page can replace.
+    pub async fn type_and_send(&self, text: &str) {
+        self.page.run(&format!("{}.focus()", Self::at("textarea")), &json!([])).await;
+        self.page.type_keys(text).await;
+        self.page.press("Enter").await;
     }
 
     /// The same for what no key makes.

@@ -1,21 +1,18 @@
 //! Where a test plays: nodes and their stores, a host with an account, and his shop, which is a page of another origin.
 
-use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use sea_orm::ConnectionTrait as _;
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 
 use crate::database::{Database, TestDatabase};
 use crate::node::{BUILT, LEVEL, Node};
 use crate::servers::{Kind, Servers};
+use crate::shop::{Shop, tag};
 
 pub const EMAIL: &str = "host@shop.example";
 pub const PASSWORD: &str = "correct horse battery";
@@ -63,7 +60,7 @@ impl Site {
         }
         flags.extend(more.iter().map(|flag| (*flag).to_owned()));
         operate(&["migrate", "up"], &stores);
-        let domain = shop.address.to_string();
+        let domain = shop.domains();
         let account = ["--email", EMAIL, "--password", PASSWORD, "--service-name", "Shop", "--service-domain", &domain];
         let host = operate(&[&["user", "create", "--json"], &account[..]].concat(), &stores);
         let host: Value = serde_json::from_str(&host).expect("the account as JSON");
@@ -158,6 +155,21 @@ impl Site {
         tokio::join!(saying, hearing);
     }
 
+    /// The script's tag with this host's keys, for a server that is reached at `base`.
+    pub fn tag(&self, base: &str) -> String {
+        tag(&format!("{base}/widget.js"), &self.access_key, &self.secret_key)
+    }
+
+    /// Number of open sockets on all nodes.
+    pub async fn open_sockets(&self) -> f64 {
+        let http = reqwest::Client::new();
+        let mut open = 0.0;
+        for node in &self.nodes {
+            open += node.metric(&http, "pintalk_connections").await;
+        }
+        open
+    }
+
     pub async fn close(mut self) {
         self.nodes.clear();
         if let Some(database) = self.database.take() {
@@ -183,65 +195,6 @@ fn operate(command: &[&str], flags: &[String]) -> String {
     let done = program.args(command).args(flags).stdin(Stdio::null()).output().expect("the program");
     assert!(done.status.success(), "{command:?}: {}", String::from_utf8_lossy(&done.stderr));
     String::from_utf8(done.stdout).expect("text")
-}
-
-/// A web server that shows one page, under every path.
-pub struct Shop {
-    pub address: SocketAddr,
-    page: std::sync::Arc<parking_lot::Mutex<String>>,
-    serving: JoinHandle<()>,
-}
-
-impl Shop {
-    pub async fn open() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let address = listener.local_addr().expect("an address");
-        let page = std::sync::Arc::new(parking_lot::Mutex::new(String::new()));
-        let shown = page.clone();
-        let serving = tokio::spawn(async move {
-            while let Ok((mut stream, _)) = listener.accept().await {
-                let shown = shown.clone();
-                tokio::spawn(async move {
-                    let mut request = [0; 4096];
-                    let _asked = stream.read(&mut request).await;
-                    // Browsers open sockets before they have anything to ask.
-                    let page = shown.lock().clone();
-                    let head = "HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\nConnection: close\r\n";
-                    let answer = format!("{head}Content-Length: {}\r\n\r\n{page}", page.len());
-                    let _sent = stream.write_all(answer.as_bytes()).await;
-                });
-            }
-        });
-        Self { address, page, serving }
-    }
-
-    pub fn url(&self) -> String {
-        format!("http://{}/", self.address)
-    }
-
-    /// The tag that the console gives a host, in a page with nothing else.
-    pub fn show(&self, script: &str, access_key: &str, secret_key: &str) {
-        self.show_with(
-            "",
-            &format!(
-                "<script src=\"{script}\" data-access-key=\"{access_key}\" data-secret-key=\"{secret_key}\" async></script>"
-            ),
-        );
-    }
-
-    /// A page with something in its head, and something at its end.
-    pub fn show_with(&self, head: &str, end: &str) {
-        *self.page.lock() = format!(
-            "<!doctype html><html lang=\"en\"><title>Shop</title><meta name=\"viewport\" content=\"width=device-width\">{head}\
-             <main><h1>Shop</h1><p>Things to buy.</main>{end}"
-        );
-    }
-}
-
-impl Drop for Shop {
-    fn drop(&mut self) {
-        self.serving.abort();
-    }
 }
 
 /// Leaves a picture for whoever wants to look: in `target/screenshots`.

@@ -1,0 +1,108 @@
+//! Devices and their states, as Chromium emulates them.
+
+use serde_json::{Value, json};
+
+use crate::browser::Page;
+
+/// Runs page timers and clocks faster: `FAST_CLOCK` times.
+pub const FAST_CLOCK: u32 = 10;
+
+/// Script for [`Page::before_load`]: the page's timers and clocks run [`FAST_CLOCK`] times as fast.
+pub fn fast_clock() -> String {
+    format!(
+        "{{ const rate = {FAST_CLOCK}; const start = Date.now(); const now = Date.now; const RealDate = Date; \
+         const wait = {{ setTimeout, setInterval }}; \
+         for (const name of ['setTimeout', 'setInterval']) \
+           window[name] = (call, ms = 0, ...more) => wait[name].call(window, call, ms / rate, ...more); \
+         Date.now = () => start + (now() - start) * rate; \
+         window.Date = new Proxy(RealDate, {{ construct: (target, args, made) => \
+           Reflect.construct(target, args.length ? args : [Date.now()], made) }}); }}"
+    )
+}
+
+/// Script for [`Page::before_load`]: the device's clock is off by so many milliseconds.
+pub fn shifted_clock(offset_ms: i64) -> String {
+    format!(
+        "{{ const now = Date.now; const offset = {offset_ms}; Date.now = () => now() + offset; \
+         window.Date = new Proxy(Date, {{ construct: (target, args, made) => \
+           Reflect.construct(target, args.length ? args : [now() + offset], made) }}); }}"
+    )
+}
+
+/// Script for [`Page::before_load`]: `sentFrames` lists what each socket sends, as `[ms since the start, URL, text]`, `answeredPings` the URLs
+/// of the sockets that have received a `pong`, and `openedSockets` is the number of sockets.
+pub const RECORD_FRAMES: &str = "window.sentFrames = []; window.answeredPings = []; window.openedSockets = 0; \
+    { const { send } = WebSocket.prototype; WebSocket.prototype.send = function (data) { \
+        window.sentFrames.push([performance.now(), this.url, data]); return send.call(this, data); }; \
+      window.WebSocket = new Proxy(WebSocket, { construct: (target, args, made) => { \
+        const socket = Reflect.construct(target, args, made); window.openedSockets++; \
+        socket.addEventListener('message', ({ data }) => data.includes('\"pong\"') && window.answeredPings.push(socket.url)); \
+        return socket; } }); }";
+
+/// Whether a socket of the page has received a `pong` since [`FORGET_FRAMES`], as an expression.
+pub fn has_answered(path: &str) -> String {
+    format!("window.answeredPings.some((url) => url.includes('{path}'))")
+}
+
+/// Empties what [`RECORD_FRAMES`] has recorded.
+pub const FORGET_FRAMES: &str = "window.sentFrames.length = window.answeredPings.length = 0";
+
+impl Page {
+    /// Runs a script in every document of this window before its own scripts.
+    pub async fn before_load(&self, script: &str) {
+        self.chromium("Page.addScriptToEvaluateOnNewDocument", json!({"source": script})).await;
+    }
+
+    /// A touch device with a screen of this size.
+    pub async fn be_touch_device(&self, width: u32, height: u32) {
+        self.resize(width, height, true).await;
+        self.chromium("Emulation.setTouchEmulationEnabled", json!({"enabled": true, "maxTouchPoints": 5})).await;
+    }
+
+    /// Swipes a finger from a point up or down, in CSS pixels.
+    pub async fn swipe(&self, x: f64, y: f64, distance: f64) {
+        let touch = async |kind: &str, points: Value| {
+            self.chromium("Input.dispatchTouchEvent", json!({"type": kind, "touchPoints": points})).await;
+        };
+        touch("touchStart", json!([{"x": x, "y": y}])).await;
+        for step in 1..=10 {
+            touch("touchMove", json!([{"x": x, "y": y + distance * f64::from(step) / 10.0}])).await;
+        }
+        touch("touchEnd", json!([])).await;
+        // What it has moved is painted.
+        self.run("return new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))", &json!([]))
+            .await;
+    }
+
+    /// Taps a point, in CSS pixels.
+    pub async fn tap(&self, x: f64, y: f64) {
+        for (kind, points) in [("touchStart", json!([{"x": x, "y": y}])), ("touchEnd", json!([]))] {
+            self.chromium("Input.dispatchTouchEvent", json!({"type": kind, "touchPoints": points})).await;
+        }
+    }
+
+    /// Cuts the device off from the network, or connects it again: requests fail and `offline` or `online` fires.
+    pub async fn set_offline(&self, offline: bool) {
+        self.chromium("Network.enable", json!({})).await;
+        let conditions = json!({"offline": offline, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1});
+        self.chromium("Network.emulateNetworkConditions", conditions).await;
+    }
+
+    /// The value of an expression.
+    pub async fn value(&self, expression: &str) -> Value {
+        self.run(&format!("return {expression}"), &json!([])).await
+    }
+
+    /// The number that an expression has.
+    pub async fn number(&self, expression: &str) -> f64 {
+        let value = self.value(expression).await;
+        value.as_f64().unwrap_or_else(|| panic!("{expression} is {value}"))
+    }
+
+    /// Types keys wherever the focus is, as a keyboard does.
+    pub async fn type_keys(&self, text: &str) {
+        for key in text.chars() {
+            self.press(&key.to_string()).await;
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! The console after captive portals, in hidden tabs and after sleep: it names the problem and recovers without a reload.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::browser::Browser;
+use crate::device::{FORGET_FRAMES, RECORD_FRAMES, has_answered};
+use crate::link::{Flow, Link, within};
+use crate::people::{Guest, Host};
+use crate::site::{Site, keep_picture};
+
+/// What a network's sign-in page answers to every request.
+const PORTAL: &str = "<!doctype html><title>Welcome</title><h1>Sign in to the hotel's network</h1>";
+
+/// Script that answers every request of the page so while `window.isPortal` is true.
+const PORTAL_FETCH: &str = "window.isPortal = true; { const { fetch } = window; window.fetch = (...call) => window.isPortal \
+    ? Promise.resolve(new Response('<!doctype html><title>Welcome</title>', { headers: { 'Content-Type': 'text/html' } })) : fetch(...call) }";
+
+/// A text of the page that names the network as the problem.
+const NAMES_NETWORK: &str = "/network|internet|portal|reach|connection/i.test(document.body.innerText)";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn behind_a_captive_portal_the_console_names_the_problem_and_recovers() {
+    let site = Site::embedded().await;
+    let browser = Browser::start("en-US").await;
+    let link = Link::before(site.nodes[0].address).await;
+    let host = Host::sign_in(browser.open_page().await, &link.url("/console/")).await;
+    let guest = Guest::visit(browser.first_page().await, &site.shop.url()).await;
+    guest.say("one").await;
+    host.choose_first().await;
+    host.sees(&["they: one"]).await;
+    link.set_portal(Some(PORTAL));
+    host.page.until("the host is offline", "!document.querySelector('.me .dot.on')").await;
+    host.page.run("dispatchEvent(new Event('online'))", &json!([])).await;
+    host.press("Settings").await;
+    host.page.until("the problem is named", NAMES_NETWORK).await;
+    keep_picture(&host.page, "console-portal").await;
+    guest.say("two").await;
+    link.set_portal(None);
+    within("the host is online", Duration::from_secs(35), host.is_online()).await;
+    host.choose_first().await;
+    host.sees(&["they: one", "they: two"]).await;
+    host.say("three").await;
+    guest.sees(&["me: one", "me: two", "they: three"]).await;
+
+    // While the page is loaded: its login is neither lost nor asked for.
+    let page = browser.open_page().await;
+    page.before_load(PORTAL_FETCH).await;
+    page.visit(&link.url("/console/")).await;
+    page.until("the problem is named", NAMES_NETWORK).await;
+    page.run("window.isPortal = false; dispatchEvent(new Event('online'))", &json!([])).await;
+    let other = Host { page };
+    within("the host is online", Duration::from_secs(35), other.is_online()).await;
+
+    // A sign-in behind one.
+    other.page.run("window.isPortal = true", &json!([])).await;
+    other.press("Sign out").await;
+    other.page.until("it is named there as well", NAMES_NETWORK).await;
+    let thrown: Vec<String> = browser.log().await.into_iter().filter(|line| line.contains("Uncaught")).collect();
+    assert!(thrown.is_empty(), "{thrown:#?}");
+    site.close().await;
+}
+
+/// Hides a page, or shows it, as switching tabs does.
+async fn set_hidden(host: &Host, hidden: bool) {
+    let script = "const [hidden] = arguments; Object.defineProperty(document, 'hidden', { get: () => hidden, configurable: true }); \
+        Object.defineProperty(document, 'visibilityState', { get: () => (hidden ? 'hidden' : 'visible'), configurable: true }); \
+        document.dispatchEvent(new Event('visibilitychange'))";
+    host.page.run(script, &json!([hidden])).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hidden_tab_and_a_night_of_sleep_need_no_reload() {
+    let mut site = Site::embedded().await;
+    let browser = Browser::start("en-US").await;
+    let link = Link::before(site.nodes[0].address).await;
+    let page = browser.open_page().await;
+    page.before_load(RECORD_FRAMES).await;
+    let host = Host::sign_in(page, &link.url("/console/")).await;
+    let guest = Guest::visit(browser.first_page().await, &site.shop.url()).await;
+    guest.say("one").await;
+    host.choose_first().await;
+    host.sees(&["they: one"]).await;
+
+    // Hidden while the node restarts.
+    set_hidden(&host, true).await;
+    site.nodes[0].kill();
+    host.page.until("the host is offline", "!document.querySelector('.me .dot.on')").await;
+    host.page.run(FORGET_FRAMES, &json!([])).await;
+    site.nodes[0].start_again();
+    site.nodes[0].ready(&reqwest::Client::new()).await;
+    guest.say("two").await;
+    guest.sees(&["me: one", "me: two"]).await;
+    set_hidden(&host, false).await;
+    within("the host is online", Duration::from_secs(5), host.is_online()).await;
+    within("the conversation is complete", Duration::from_secs(5), host.sees(&["they: one", "they: two"])).await;
+
+    // A night: the clock is ahead, connections are gone without a sign, and the access token is not accepted any more.
+    let answers = format!("{} && ({})", has_answered("/ws/chat/"), has_answered("/status/"));
+    host.page.until("both connections are known to answer", &answers).await;
+    let expired = "const { fetch, WebSocket } = window; window.refused = 0; let isRenewed = false; \
+        window.fetch = async (path, sent) => { if (`${path}`.includes('/token/refresh/')) isRenewed = true; \
+          else if (!isRenewed && sent?.headers?.Authorization) { window.refused++; \
+            return new Response(JSON.stringify({ code: 401, detail: 'expired' }), { status: 401, headers: { 'Content-Type': 'application/json' } }) } \
+          return fetch(path, sent) }; \
+        window.WebSocket = class extends WebSocket { constructor(url) { const at = new URL(url); \
+          if (!isRenewed && at.searchParams.has('token')) { window.refused++; at.searchParams.set('token', 'expired') } super(at) } }; \
+        const { now } = Date; Date.now = () => now() + 12 * 3600 * 1000";
+    link.set_open(Flow::Silent);
+    guest.say("three").await;
+    guest.sees(&["me: one", "me: two", "me: three"]).await;
+    host.page.run(expired, &json!([])).await;
+    host.page.run("document.dispatchEvent(new Event('resume'))", &json!([])).await;
+    let complete = host.sees(&["they: one", "they: two", "they: three"]);
+    within("the conversation is complete", Duration::from_secs(10), complete).await;
+    within("the host is online", Duration::from_secs(10), host.is_online()).await;
+    site.close().await;
+}
