@@ -5,8 +5,6 @@ import { build, transform } from "esbuild";
 
 /** The oldest supported browsers (README, "Browsers"). */
 const BROWSERS = ["chrome92", "firefox90", "safari15.4"];
-/** The syntax of the widget: what every browser that passes the loader's check can parse. */
-const WIDGET = ["es2020", ...BROWSERS];
 
 /** Takes the place of global names. */
 const BUILTINS = ["widget/builtins.ts"];
@@ -27,8 +25,8 @@ const script = (entry, outfile, more) =>
 
 await Promise.all([
   script("widget/loader.ts", "widget.js", { target: "es5" }),
-  script("widget/main.ts", "widget-main.js", { target: WIDGET, plugins: [cssText], inject: BUILTINS }),
-  script("widget/panel.ts", "widget-panel.js", { target: WIDGET, format: "esm", plugins: [cssText], inject: BUILTINS }),
+  script("widget/main.ts", "widget-main.js", { target: BROWSERS, plugins: [cssText], inject: BUILTINS }),
+  script("widget/panel.ts", "widget-panel.js", { target: BROWSERS, format: "esm", plugins: [cssText], inject: BUILTINS }),
   script("console/check.ts", "console-check.js", { target: "es5" }),
   script("console/main.ts", "console.js", { target: BROWSERS, format: "esm" }),
   script("console/console.css", "console.css", { target: BROWSERS }),

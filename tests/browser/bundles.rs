@@ -113,7 +113,7 @@ fn the_widgets_syntax_is_that_of_supported_browsers() {
     let file = |name: &str| dist.join(name).display().to_string();
     // Every browser parses the loader, which decides whether the rest is loaded.
     for (name, version, source_type) in
-        [("widget.js", 5, "script"), ("widget-main.js", 2020, "script"), ("widget-panel.js", 2020, "module")]
+        [("widget.js", 5, "script"), ("widget-main.js", 2022, "script"), ("widget-panel.js", 2022, "module")]
     {
         if let Err(error) = parse(&file(name), version, source_type) {
             panic!("{name} is newer than ECMAScript {version}: {error}");

@@ -1,5 +1,5 @@
 // Whether calls reach the server.
-import { backOff } from "./backoff";
+import { backOff, endPauses } from "./backoff";
 
 /**
  * Why a call got no answer of the server's: there was none, it came from something in between (a captive portal, a proxy), or a proxy
@@ -20,6 +20,7 @@ export class Connection {
   succeeded(): void {
     if (!this.problem) return;
     this.problem = null;
+    endPauses();
     this.onChanged();
     this.onRecovered();
   }

@@ -1,5 +1,7 @@
 // The demo: a shop with the widget, beside it the console of its host, who is logged in already, and a line with what has just happened between them.
 import type { ConversationEvent } from "../shared/conversation";
+import { fetchWithTimeout } from "../shared/fetch";
+import { encode } from "../shared/json";
 import type { PinTalkWidget } from "../widget/element";
 
 type Side = "guest" | "host";
@@ -19,7 +21,16 @@ const query = <T extends Element>(selector: string): T => {
   return found;
 };
 
-const config = (await (await fetch("/demo/config.json")).json()) as { accessKey: string; secretKey: string; email: string; password: string };
+const TIMEOUT_MS = 15_000;
+
+interface Config {
+  accessKey: string;
+  secretKey: string;
+  email: string;
+  password: string;
+}
+
+const config = await fetchWithTimeout("/demo/config.json", {}, TIMEOUT_MS, async (response) => (await response.json()) as Config);
 const frame = query<HTMLIFrameElement>(".console");
 const line = query<HTMLElement>("#happened");
 const pulse = query<HTMLElement>(".pulse");
@@ -76,11 +87,8 @@ query(".shop").append(widget);
 query<HTMLElement>("#ask").onclick = () => widget.toggle(true);
 
 // The console finds the login in the cookie of this response.
-await fetch("/api/auth/login/", {
-  method: "POST",
-  headers: { "Content-Type": "application/json" },
-  body: JSON.stringify({ email: config.email, password: config.password }),
-});
+const login = { method: "POST", headers: { "Content-Type": "application/json" }, body: encode({ email: config.email, password: config.password }) };
+await fetchWithTimeout("/api/auth/login/", login, TIMEOUT_MS, (response) => response.text());
 frame.onload = () => frame.contentWindow?.addEventListener("pintalk", (event) => handle("host", detailOf(event)));
 frame.src = "/console/";
 

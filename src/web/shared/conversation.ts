@@ -54,12 +54,12 @@ export abstract class Conversation {
   /** When each message of the outbox was sent on any connection, by id. */
   protected readonly sentAt = new Map<string, number>();
   protected timer = 0;
-  private numbers = new Set<number>();
-  private atStart = false;
-  private loading = false;
+  #numbers = new Set<number>();
+  #atStart = false;
+  #loading = false;
   /** The number up to which this side has reported that it has read. */
-  private reported = 0;
-  private typedAt = 0;
+  #reported = 0;
+  #typedAt = 0;
 
   constructor(
     readonly isHost: boolean,
@@ -74,9 +74,9 @@ export abstract class Conversation {
 
   protected reset(): void {
     this.messages = [];
-    this.numbers = new Set();
-    this.atStart = this.loading = false;
-    this.theirRead = this.reported = 0;
+    this.#numbers = new Set();
+    this.#atStart = this.#loading = false;
+    this.theirRead = this.#reported = 0;
   }
 
   get last(): number {
@@ -102,13 +102,13 @@ export abstract class Conversation {
           this.socket.send({ type: "chat_message", is_host: this.isHost, id, message, datetime });
         }
       } else if (!this.socket) this.connect();
-      this.timer = later(OVERDUE_MS, () => this.overdue());
+      this.timer = later(OVERDUE_MS, () => this.#overdue());
     }
     this.on.changed();
   }
 
   /** Replaces a connection on which no acknowledgement arrives; the next one sends again. */
-  private overdue(): void {
+  #overdue(): void {
     if (this.socket?.isOpen && this.outbox.list().some(({ id }) => this.sentAt.has(id))) this.socket.connect();
     else this.flush();
   }
@@ -128,8 +128,8 @@ export abstract class Conversation {
       url,
       opened: () => {
         this.state = "open";
-        this.loading = false;
-        this.reported = 0;
+        this.#loading = false;
+        this.#reported = 0;
         this.opened();
         this.emit({ type: "connected" });
         this.flush(true);
@@ -170,9 +170,9 @@ export abstract class Conversation {
 
   protected take(frames: Message[], isPage: boolean): void {
     const oldest = this.messages[0]?.seq ?? 0;
-    if (isPage && this.loading && frames.every(({ seq }) => seq < oldest)) {
-      this.loading = false;
-      this.atStart = frames.length < PAGE;
+    if (isPage && this.#loading && frames.every(({ seq }) => seq < oldest)) {
+      this.#loading = false;
+      this.#atStart = frames.length < PAGE;
     } else if (isPage && this.isFresh) {
       // The newest of a room that was left for a while: the messages before them are loaded on demand.
       this.isFresh = false;
@@ -197,8 +197,8 @@ export abstract class Conversation {
   /** Adds messages; those that are known already are ignored. */
   protected add(messages: Message[]): void {
     for (const message of messages) {
-      if (this.numbers.has(message.seq)) continue;
-      this.numbers.add(message.seq);
+      if (this.#numbers.has(message.seq)) continue;
+      this.#numbers.add(message.seq);
       this.messages.push(message);
       // Whoever answers has read what was before.
       if (message.is_host !== this.isHost) this.markRead(message.seq);
@@ -213,19 +213,19 @@ export abstract class Conversation {
   /** Requests the page before the oldest message. */
   loadOlder(): void {
     const first = this.messages[0]?.seq ?? 0;
-    if (this.loading || this.atStart || first <= 1) return;
-    this.loading = this.socket?.send({ type: "request", before: first }) ?? false;
+    if (this.#loading || this.#atStart || first <= 1) return;
+    this.#loading = this.socket?.send({ type: "request", before: first }) ?? false;
   }
 
   /** Reports that this side has seen every message. */
   markSeen(): void {
-    if (this.last > this.reported && this.notify("read", { seq: this.last })) this.reported = this.last;
+    if (this.last > this.#reported && this.notify("read", { seq: this.last })) this.#reported = this.last;
   }
 
   /** Reports that this side is typing. */
   sendTyping(): void {
     const now = Date.now();
-    if (now - this.typedAt > TYPING_MS && this.notify("typing")) this.typedAt = now;
+    if (now - this.#typedAt > TYPING_MS && this.notify("typing")) this.#typedAt = now;
   }
 
   protected notify(message: string, extra: object = {}): boolean {

@@ -90,7 +90,7 @@ interface Row {
 
 /** A list that shows a range of messages. */
 export class Rows {
-  private known = new Map<string, Row>();
+  #known = new Map<string, Row>();
 
   constructor(
     private readonly list: HTMLElement,
@@ -99,7 +99,7 @@ export class Rows {
 
   /** Forgets the rows: the list was emptied. */
   clear(): void {
-    this.known.clear();
+    this.#known.clear();
   }
 
   show(conversation: Conversation, all: ShownMessage[], from = 0, to = all.length): void {
@@ -111,7 +111,7 @@ export class Rows {
       const [before, after] = [all[at - 1], all[at + 1]];
       if (message.day && message.day !== before?.day) {
         const day = formatDay(new Date(message.day), this.context.lang, this.context.words);
-        this.use(rows, `day ${message.id}`, day, () => h("li", { class: "day", text: day }));
+        this.#use(rows, `day ${message.id}`, day, () => h("li", { class: "day", text: day }));
       }
       const isMine = message.is_host === conversation.isHost;
       const isLast = !areGrouped(message, after);
@@ -120,13 +120,13 @@ export class Rows {
       let key = `${message.is_host} ${message.id}`;
       // The server can accept an id again long after its first use.
       if (rows.has(key)) key += ` ${message.seq}`;
-      this.use(rows, key, `${classes} ${mark}`, () => this.make(message, isMine, classes, isLast, mark));
+      this.#use(rows, key, `${classes} ${mark}`, () => this.#make(message, isMine, classes, isLast, mark));
     }
-    this.known = rows;
-    this.place(rows);
+    this.#known = rows;
+    this.#place(rows);
   }
 
-  private place(rows: Map<string, Row>): void {
+  #place(rows: Map<string, Row>): void {
     let next = this.list.firstChild;
     for (const { element } of rows.values()) {
       if (element === next) next = next.nextSibling;
@@ -139,12 +139,12 @@ export class Rows {
     }
   }
 
-  private use(rows: Map<string, Row>, key: string, look: string, make: () => HTMLLIElement): void {
-    const known = this.known.get(key);
+  #use(rows: Map<string, Row>, key: string, look: string, make: () => HTMLLIElement): void {
+    const known = this.#known.get(key);
     rows.set(key, known?.look === look ? known : { look, element: make() });
   }
 
-  private make(message: ShownMessage, isMine: boolean, classes: string, isLast: boolean, mark: "read" | "sent" | null): HTMLLIElement {
+  #make(message: ShownMessage, isMine: boolean, classes: string, isLast: boolean, mark: "read" | "sent" | null): HTMLLIElement {
     const { words, lang, name, retry } = this.context;
     const { pending } = message;
     const date = isLast ? dateOf(message) : null;

@@ -43,155 +43,155 @@ export interface SocketHandlers {
 
 /** A socket that is open until it is closed, or until the server ends it for good. Pings need `v=2` in its URL (SPEC 4). */
 export class ReconnectingSocket {
-  private socket: WebSocket | null = null;
-  private attempts = 0;
-  private resuming = false;
+  #socket: WebSocket | null = null;
+  #attempts = 0;
+  #resuming = false;
   /** Of the next attempt; 0 if none is due. */
-  private timer = 0;
+  #timer = 0;
   /** Of the moment at which the connection is taken for dead; 0 if an answer is not awaited. */
-  private deadline = 0;
-  private deadlineAt = 0;
-  private firstPing = 0;
-  private readonly ticker = setInterval(() => this.tick(), TICK_MS);
-  private tickedAt = Date.now();
-  private openedAt = 0;
-  private receivedAt = 0;
-  private pingedAt = 0;
+  #deadline = 0;
+  #deadlineAt = 0;
+  #firstPing = 0;
+  readonly #ticker = setInterval(() => this.#tick(), TICK_MS);
+  #tickedAt = Date.now();
+  #openedAt = 0;
+  #receivedAt = 0;
+  #pingedAt = 0;
   /** Whether this connection has answered a ping: nodes of earlier releases ignore it. */
-  private hasPonged = false;
+  #hasPonged = false;
 
   constructor(private readonly on: SocketHandlers) {
-    for (const event of ["online", "pageshow", "focus"]) addEventListener(event, this.onEvent);
-    for (const event of ["resume", "visibilitychange"]) document.addEventListener(event, this.onEvent);
+    for (const event of ["online", "pageshow", "focus"]) addEventListener(event, this.#onEvent);
+    for (const event of ["resume", "visibilitychange"]) document.addEventListener(event, this.#onEvent);
     this.connect();
   }
 
-  private readonly onEvent = (): void => {
+  readonly #onEvent = (): void => {
     if (!document.hidden) this.check();
   };
 
   get isOpen(): boolean {
-    return this.socket?.readyState === 1;
+    return this.#socket?.readyState === 1;
   }
 
   /** Connects anew. */
   connect(): void {
-    this.drop();
-    this.openedAt = this.pingedAt = 0;
-    this.hasPonged = false;
+    this.#drop();
+    this.#openedAt = this.#pingedAt = 0;
+    this.#hasPonged = false;
     try {
-      this.socket = new WebSocket(this.on.url(this.resuming).href);
+      this.#socket = new WebSocket(this.on.url(this.#resuming).href);
     } catch {
       // A policy of the page forbids it.
-      return this.retryLater(1006, "");
+      return this.#retryLater(1006, "");
     }
-    const { socket } = this;
-    this.expectFrame(CONNECT_TIMEOUT_MS, () => this.retryLater(1006, ""));
+    const socket = this.#socket;
+    this.#expectFrame(CONNECT_TIMEOUT_MS, () => this.#retryLater(1006, ""));
     socket.onopen = () => {
-      clearTimeout(this.deadline);
-      this.deadline = 0;
-      this.openedAt = this.receivedAt = Date.now();
-      this.firstPing = later(FIRST_PING_MS, () => this.ping());
+      clearTimeout(this.#deadline);
+      this.#deadline = 0;
+      this.#openedAt = this.#receivedAt = Date.now();
+      this.#firstPing = later(FIRST_PING_MS, () => this.#ping());
       this.on.opened?.();
     };
-    socket.onmessage = ({ data }: MessageEvent) => this.receive(data);
+    socket.onmessage = ({ data }: MessageEvent) => this.#receive(data);
     socket.onclose = ({ code, reason }) => {
-      if (this.openedAt && Date.now() - this.openedAt > ADMITTED_MS) this.admitted();
+      if (this.#openedAt && Date.now() - this.#openedAt > ADMITTED_MS) this.#admitted();
       if (FINAL.includes(code)) {
         this.close();
         this.on.ended?.(code);
-      } else this.retryLater(code, reason);
+      } else this.#retryLater(code, reason);
     };
   }
 
-  private receive(data: unknown): void {
+  #receive(data: unknown): void {
     const frame = decode(typeof data === "string" ? data : null);
     if (!isRecord(frame)) return;
-    this.receivedAt = Date.now();
-    clearTimeout(this.deadline);
-    this.deadline = 0;
+    this.#receivedAt = Date.now();
+    clearTimeout(this.#deadline);
+    this.#deadline = 0;
     if (frame.message === "pong" && frame.type === "notice") {
-      this.hasPonged = true;
+      this.#hasPonged = true;
       return;
     }
     // The server refuses by opening and closing: a frame, or time, shows that the socket is admitted.
-    this.admitted();
+    this.#admitted();
     this.on.frame(frame);
   }
 
-  private admitted(): void {
-    this.attempts = 0;
-    this.resuming = true;
+  #admitted(): void {
+    this.#attempts = 0;
+    this.#resuming = true;
   }
 
-  private retryLater(code: number, reason: string): void {
+  #retryLater(code: number, reason: string): void {
     const asked = /retry in (\d+) ms/.exec(reason)?.[1];
-    const backoff = code === TOO_MANY ? TOO_MANY_BACKOFF_MS : Math.min(MAX_BACKOFF_MS, 500 * 2 ** this.attempts++);
+    const backoff = code === TOO_MANY ? TOO_MANY_BACKOFF_MS : Math.min(MAX_BACKOFF_MS, 500 * 2 ** this.#attempts++);
     const wait = asked ? +asked : backoff * (0.5 + Math.random() / 2);
-    this.drop();
-    this.timer = later(wait, () => this.connect());
+    this.#drop();
+    this.#timer = later(wait, () => this.connect());
     this.on.waiting?.(Math.round(wait));
   }
 
   /** Connects now if an attempt is due later. */
   retryNow(): void {
-    if (this.timer) this.connect();
+    if (this.#timer) this.connect();
   }
 
   /** Makes sure that the connection is alive: reconnects now, or unless an answer arrives soon. */
   check(): void {
-    const now = (this.tickedAt = Date.now());
-    if (this.timer) this.connect();
-    else if (this.isOpen && now - this.pingedAt > SAME_EVENT_MS) this.ping(CHECK_MS);
-    else if (!this.isOpen || this.hasPonged) this.expectFrame(CHECK_MS, () => this.connect());
+    const now = (this.#tickedAt = Date.now());
+    if (this.#timer) this.connect();
+    else if (this.isOpen && now - this.#pingedAt > SAME_EVENT_MS) this.#ping(CHECK_MS);
+    else if (!this.isOpen || this.#hasPonged) this.#expectFrame(CHECK_MS, () => this.connect());
   }
 
   /** Gives up the connection unless a frame arrives, or it opens, in time. An earlier deadline stays. */
-  private expectFrame(timeout: number, giveUp: () => void): void {
+  #expectFrame(timeout: number, giveUp: () => void): void {
     const at = Date.now() + timeout;
-    if (this.deadline && this.deadlineAt <= at) return;
-    clearTimeout(this.deadline);
-    this.deadlineAt = at;
-    this.deadline = later(timeout, giveUp);
+    if (this.#deadline && this.#deadlineAt <= at) return;
+    clearTimeout(this.#deadline);
+    this.#deadlineAt = at;
+    this.#deadline = later(timeout, giveUp);
   }
 
-  private ping(timeout = PONG_MS): void {
-    this.pingedAt = Date.now();
+  #ping(timeout = PONG_MS): void {
+    this.#pingedAt = Date.now();
     this.send({ type: "notice", message: "ping", datetime: wallClock() });
-    if (this.hasPonged) this.expectFrame(timeout, () => this.connect());
+    if (this.#hasPonged) this.#expectFrame(timeout, () => this.connect());
   }
 
-  private tick(): void {
+  #tick(): void {
     const now = Date.now();
-    const wasAsleep = now - this.tickedAt > SLEEP_MS;
-    this.tickedAt = now;
+    const wasAsleep = now - this.#tickedAt > SLEEP_MS;
+    this.#tickedAt = now;
     if (wasAsleep) this.check();
-    else if (this.isOpen && this.pingedAt && !this.deadline && now - Math.max(this.receivedAt, this.pingedAt) >= PING_MS) {
-      if (this.on.pings?.() !== false) this.ping();
+    else if (this.isOpen && this.#pingedAt && !this.#deadline && now - Math.max(this.#receivedAt, this.#pingedAt) >= PING_MS) {
+      if (this.on.pings?.() !== false) this.#ping();
     }
   }
 
   /** Returns whether the frame was passed to the network. Only an answer shows that it arrived. */
   send(frame: object): boolean {
-    if (this.isOpen) this.socket?.send(encode(frame));
+    if (this.isOpen) this.#socket?.send(encode(frame));
     return this.isOpen;
   }
 
-  private drop(): void {
-    for (const timer of [this.timer, this.deadline, this.firstPing]) clearTimeout(timer);
-    this.timer = this.deadline = 0;
-    const { socket } = this;
-    this.socket = null;
+  #drop(): void {
+    for (const timer of [this.#timer, this.#deadline, this.#firstPing]) clearTimeout(timer);
+    this.#timer = this.#deadline = 0;
+    const socket = this.#socket;
+    this.#socket = null;
     if (!socket) return;
     socket.onopen = socket.onmessage = socket.onclose = null;
     socket.close(1000);
   }
 
   close(): void {
-    this.drop();
-    clearInterval(this.ticker);
-    for (const event of ["online", "pageshow", "focus"]) removeEventListener(event, this.onEvent);
-    for (const event of ["resume", "visibilitychange"]) document.removeEventListener(event, this.onEvent);
+    this.#drop();
+    clearInterval(this.#ticker);
+    for (const event of ["online", "pageshow", "focus"]) removeEventListener(event, this.#onEvent);
+    for (const event of ["resume", "visibilitychange"]) document.removeEventListener(event, this.#onEvent);
   }
 }
 

@@ -12,7 +12,7 @@ const attempt = <T>(call: () => T): T | undefined => {
 
 /** Texts by key. No method throws. */
 export class SafeStorage {
-  private readonly memory = new Map<string, string>();
+  readonly #memory = new Map<string, string>();
 
   constructor(private readonly area: () => Storage) {}
 
@@ -22,28 +22,28 @@ export class SafeStorage {
   }
 
   get(key: string): string | null {
-    return this.memory.get(key) ?? attempt(() => this.area().getItem(key)) ?? null;
+    return this.#memory.get(key) ?? attempt(() => this.area().getItem(key)) ?? null;
   }
 
   /** Returns whether the browser keeps it. If not, an older text is removed, so that none contradicts the page's own copy. */
   set(key: string, text: string): boolean {
-    this.memory.delete(key);
+    this.#memory.delete(key);
     const isKept = attempt(() => (this.area().setItem(key, text), true)) ?? false;
     if (!isKept) {
       attempt(() => this.area().removeItem(key));
-      this.memory.set(key, text);
+      this.#memory.set(key, text);
     }
     return isKept;
   }
 
   remove(key: string): void {
-    this.memory.delete(key);
+    this.#memory.delete(key);
     attempt(() => this.area().removeItem(key));
   }
 
   keys(): string[] {
     const stored = attempt(() => Object.keys(this.area())) ?? [];
-    return [...new Set([...this.memory.keys(), ...stored])];
+    return [...new Set([...this.#memory.keys(), ...stored])];
   }
 }
 
@@ -72,7 +72,7 @@ const asPending = (value: unknown): Pending | null =>
  * has put stay when the storage is cleared.
  */
 export class Outbox {
-  private readonly own = new Map<string, Pending>();
+  readonly #own = new Map<string, Pending>();
 
   constructor(
     /** Before the id in the keys of the storage. */
@@ -80,22 +80,22 @@ export class Outbox {
     /** Called when another tab has changed it. */
     public changed: () => void = () => {},
   ) {
-    addEventListener("storage", this.onStorage);
+    addEventListener("storage", this.#onStorage);
   }
 
-  private readonly onStorage = ({ key, newValue }: StorageEvent): void => {
+  readonly #onStorage = ({ key, newValue }: StorageEvent): void => {
     if (!key?.startsWith(this.prefix)) return;
-    if (newValue === null) this.own.delete(key.slice(this.prefix.length));
+    if (newValue === null) this.#own.delete(key.slice(this.prefix.length));
     this.changed();
   };
 
   close(): void {
-    removeEventListener("storage", this.onStorage);
+    removeEventListener("storage", this.#onStorage);
   }
 
   /** Oldest first. */
   list(): Pending[] {
-    const all = new Map(this.own);
+    const all = new Map(this.#own);
     for (const key of local.keys()) {
       if (!key.startsWith(this.prefix)) continue;
       const message = asPending(decode(local.get(key)));
@@ -106,12 +106,12 @@ export class Outbox {
   }
 
   put(message: Pending): void {
-    this.own.set(message.id, message);
+    this.#own.set(message.id, message);
     local.set(this.prefix + message.id, encode(message));
   }
 
   remove(id: string): void {
-    this.own.delete(id);
+    this.#own.delete(id);
     local.remove(this.prefix + id);
   }
 

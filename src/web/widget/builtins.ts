@@ -4,26 +4,13 @@
 type Names = Record<string, unknown>;
 
 /** Each with a method if it is no constructor. */
-const METHODS: Record<string, string> = {
-  AbortController: "",
-  Blob: "",
-  CustomEvent: "",
-  JSON: "parse",
-  Map: "",
-  MutationObserver: "",
-  Promise: "",
-  Set: "",
-  URL: "",
-  URLSearchParams: "",
-  WeakSet: "",
-  crypto: "getRandomValues",
-  performance: "now",
-};
+const NAMES = "AbortController Blob CustomEvent JSON.parse Map MutationObserver Promise Set URL URLSearchParams WeakSet crypto.getRandomValues performance.now".split(" ");
 
 const own = window as unknown as Names;
 
-function isNative(name: string, method: string): boolean {
-  const code = method ? (own[name] as Names | undefined)?.[method] : own[name];
+function isNative(name: string): boolean {
+  const [object = "", method] = name.split(".");
+  const code = method ? (own[object] as Names | undefined)?.[method] : own[object];
   return typeof code === "function" && Function.prototype.toString.call(code).includes("[native code]");
 }
 
@@ -35,13 +22,12 @@ function clean(): Names {
   const inside = frame.contentWindow as unknown as Names | null;
   const found: Names = {};
   // All of them: browsers create them when they are read, and no more once the frame is removed.
-  for (const name of Object.keys(METHODS)) found[name] = inside?.[name] ?? own[name];
+  for (const [name = ""] of NAMES.map((name) => name.split("."))) found[name] = inside?.[name] ?? own[name];
   document.documentElement.removeChild(frame);
   return found;
 }
 
-const areNative = Object.entries(METHODS).every(([name, method]) => isNative(name, method));
-const from = areNative ? own : clean();
+const from = NAMES.every(isNative) ? own : clean();
 const builtin = <T>(name: string): T => from[name] as T;
 
 const AbortController_ = builtin<typeof AbortController>("AbortController");

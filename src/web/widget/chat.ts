@@ -31,16 +31,16 @@ export class Chat {
   conversation: GuestConversation | null = null;
   client: Client | null = null;
   /** The elements of this chat on the page. Only the first shows it. */
-  private readonly elements: PinTalkWidget[] = [];
-  private lang = "en";
-  private launcher: Launcher | null = null;
-  private panel: Panel | null = null;
-  private panelModule: Promise<PanelModule> | null = null;
-  private watcher: { close(): void } | null = null;
-  private view: { update(): void; close(): void } | null = null;
-  private isStarting = false;
-  private isToggled = false;
-  private isDue = false;
+  readonly #elements: PinTalkWidget[] = [];
+  #lang = "en";
+  #launcher: Launcher | null = null;
+  #panel: Panel | null = null;
+  #panelModule: Promise<PanelModule> | null = null;
+  #watcher: { close(): void } | null = null;
+  #view: { update(): void; close(): void } | null = null;
+  #isStarting = false;
+  #isToggled = false;
+  #isDue = false;
 
   private constructor(
     private readonly key: string,
@@ -54,120 +54,120 @@ export class Chat {
     const key = [base, at("access-key"), at("secret-key")].join(" ");
     const chat = chats.get(key) ?? new Chat(key, new Service(base, at("access-key"), at("secret-key")));
     chats.set(key, chat);
-    chat.elements.push(element);
-    chat.place();
+    chat.#elements.push(element);
+    chat.#place();
     return chat;
   }
 
   detach(element: PinTalkWidget): void {
-    const at = this.elements.indexOf(element);
-    if (at >= 0) this.elements.splice(at, 1);
-    if (this.elements.length) this.place();
+    const at = this.#elements.indexOf(element);
+    if (at >= 0) this.#elements.splice(at, 1);
+    if (this.#elements.length) this.#place();
     // Moved or replaced elements are added at once.
-    else later(0, () => this.elements.length || this.close());
+    else later(0, () => this.#elements.length || this.#close());
   }
 
-  private place(): void {
-    const element = this.elements[0];
+  #place(): void {
+    const element = this.#elements[0];
     const shadow = element?.shadowRoot;
     if (!element || !shadow) return;
     if (this.root.parentNode !== shadow) shadow.appendChild(this.root);
     element.toggleAttribute("open", this.isOpen);
-    this.view?.update();
-    if (this.client) this.panel?.moved();
-    else void this.start(element);
+    this.#view?.update();
+    if (this.client) this.#panel?.moved();
+    else void this.#start(element);
   }
 
-  private async start(element: PinTalkWidget): Promise<void> {
-    if (this.isStarting) return;
-    this.isStarting = true;
-    const client = await this.service.client(() => this.elements.length > 0);
-    this.isStarting = false;
-    if (!client || !this.elements.length) return;
+  async #start(element: PinTalkWidget): Promise<void> {
+    if (this.#isStarting) return;
+    this.#isStarting = true;
+    const client = await this.service.client(() => this.#elements.length > 0);
+    this.#isStarting = false;
+    if (!client || !this.#elements.length) return;
     this.client = client;
-    this.lang = pickLanguage(element.getAttribute("lang"), element.closest<HTMLElement>("[lang]")?.lang, navigator.language);
-    this.launcher = new Launcher(WORDS[this.lang] ?? WORDS.en!, () => this.toggle(), () => void this.loadPanel());
-    this.root.appendChild(this.launcher.element);
-    this.view = keepInView(this.root);
-    this.view.update();
+    this.#lang = pickLanguage(element.getAttribute("lang"), element.closest<HTMLElement>("[lang]")?.lang, navigator.language);
+    this.#launcher = new Launcher(WORDS[this.#lang] ?? WORDS.en!, () => this.toggle(), () => void this.#loadPanel());
+    this.root.appendChild(this.#launcher.element);
+    this.#view = keepInView(this.root);
+    this.#view.update();
     const handlers: ConversationHandlers = {
       changed: () => this.changed(),
-      typing: () => this.panel?.showTyping(),
+      typing: () => this.#panel?.showTyping(),
       received: (messages) => {
-        this.panel?.received();
-        if (this.hasSound && (document.hidden || !this.isOpen)) void this.loadPanel().then(({ playSound }) => playSound());
-        this.dispatch({ type: "received", seq: messages[messages.length - 1]?.seq });
+        this.#panel?.received();
+        if (this.hasSound && (document.hidden || !this.isOpen)) void this.#loadPanel().then(({ playSound }) => playSound());
+        this.#dispatch({ type: "received", seq: messages[messages.length - 1]?.seq });
       },
-      event: (detail) => this.dispatch(detail),
+      event: (detail) => this.#dispatch(detail),
     };
-    this.conversation = new GuestConversation(this.service, client.uuid, handlers, () => this.dropDraft());
+    this.conversation = new GuestConversation(this.service, client.uuid, handlers, () => this.#dropDraft());
     if (client.usesOnlineStatus) {
-      this.watcher = this.service.watch(client.uuid, (online) => this.showPresence(online), () => this.isOpen && !document.hidden);
-      this.showPresence(false);
+      this.#watcher = this.service.watch(client.uuid, (online) => this.#showPresence(online), () => this.isOpen && !document.hidden);
+      this.#showPresence(false);
     }
-    if (!this.isToggled) this.isOpen = session.get(OPEN_KEY) === "1";
-    document.addEventListener("visibilitychange", this.onVisible);
-    addEventListener("pageshow", this.onVisible);
-    void this.showOpen(this.isToggled);
+    if (!this.#isToggled) this.isOpen = session.get(OPEN_KEY) === "1";
+    document.addEventListener("visibilitychange", this.#onVisible);
+    addEventListener("pageshow", this.#onVisible);
+    void this.#showOpen(this.#isToggled);
   }
 
-  private readonly onVisible = (): void => {
+  readonly #onVisible = (): void => {
     this.conversation?.sync();
     if (!document.hidden && this.isOpen) this.conversation?.probe();
     this.changed();
   };
 
-  private close(): void {
+  #close(): void {
     chats.delete(this.key);
-    document.removeEventListener("visibilitychange", this.onVisible);
-    removeEventListener("pageshow", this.onVisible);
-    for (const part of [this.conversation, this.watcher, this.panel, this.view]) part?.close();
+    document.removeEventListener("visibilitychange", this.#onVisible);
+    removeEventListener("pageshow", this.#onVisible);
+    for (const part of [this.conversation, this.#watcher, this.#panel, this.#view]) part?.close();
     showCount(0);
     if (this.root.parentNode) this.root.parentNode.removeChild(this.root);
   }
 
   /** Opens the panel, or closes it; before the server has answered as well. */
   toggle(open = !this.isOpen): void {
-    this.isToggled = true;
+    this.#isToggled = true;
     this.isOpen = open;
-    if (this.client) void this.showOpen(true);
+    if (this.client) void this.#showOpen(true);
   }
 
   /** `isAsked`: by a person or the page, so the focus follows. */
-  private async showOpen(isAsked: boolean): Promise<void> {
+  async #showOpen(isAsked: boolean): Promise<void> {
     const { isOpen } = this;
     session.set(OPEN_KEY, isOpen ? "1" : "");
-    this.elements[0]?.toggleAttribute("open", isOpen);
+    this.#elements[0]?.toggleAttribute("open", isOpen);
     this.root.classList.toggle("open", isOpen);
     if (isOpen) {
       this.conversation?.probe();
-      this.show();
-      const module = await this.loadPanel();
-      if (!this.conversation || !this.client || this.isClosed) return;
-      if (!this.panel) {
-        this.panel = new module.Panel(this, this.conversation, this.client, this.lang);
-        this.root.insertBefore(this.panel.element, this.root.firstChild);
-        this.panel.showPresence(this.presence);
+      this.#show();
+      const module = await this.#loadPanel();
+      if (!this.conversation || !this.client || this.#isClosed) return;
+      if (!this.#panel) {
+        this.#panel = new module.Panel(this, this.conversation, this.client, this.#lang);
+        this.root.insertBefore(this.#panel.element, this.root.firstChild);
+        this.#panel.showPresence(this.presence);
       }
     }
-    this.panel?.toggle(this.isOpen, isAsked);
-    if (!this.isOpen && isAsked) this.launcher?.element.focus({ preventScroll: true });
-    this.show();
+    this.#panel?.toggle(this.isOpen, isAsked);
+    if (!this.isOpen && isAsked) this.#launcher?.element.focus({ preventScroll: true });
+    this.#show();
   }
 
-  private get isClosed(): boolean {
+  get #isClosed(): boolean {
     return chats.get(this.key) !== this;
   }
 
   /** Loads the panel's script, as often as it takes. */
-  private loadPanel(): Promise<PanelModule> {
-    return (this.panelModule ??= (async () => {
+  #loadPanel(): Promise<PanelModule> {
+    return (this.#panelModule ??= (async () => {
       for (let attempt = 0; ; attempt++) {
         const url = `${loading.base}${loading.assets}/widget-panel.js${attempt ? `?${attempt}` : ""}`;
         try {
           return (await import(url)) as PanelModule;
         } catch (error) {
-          if (this.isClosed) throw error;
+          if (this.#isClosed) throw error;
           await pause(Math.min(MAX_PANEL_RETRY_MS, PANEL_RETRY_MS * 2 ** attempt));
         }
       }
@@ -176,26 +176,26 @@ export class Chat {
 
   /** Shows what has changed, once for all that happens in one task. */
   changed(): void {
-    if (this.isDue) return;
-    this.isDue = true;
+    if (this.#isDue) return;
+    this.#isDue = true;
     void Promise.resolve().then(() => {
-      this.isDue = false;
-      this.show();
+      this.#isDue = false;
+      this.#show();
     });
   }
 
-  private show(): void {
-    if (!this.conversation || this.isClosed) return;
-    this.panel?.show();
+  #show(): void {
+    if (!this.conversation || this.#isClosed) return;
+    this.#panel?.show();
     const { unread } = this.conversation;
-    this.launcher?.show(this.isOpen, unread);
+    this.#launcher?.show(this.isOpen, unread);
     showCount(document.hidden || !this.isOpen ? unread : 0);
   }
 
-  private showPresence(online: boolean | null): void {
+  #showPresence(online: boolean | null): void {
     this.presence = online;
-    this.launcher?.showPresence(online);
-    this.panel?.showPresence(online);
+    this.#launcher?.showPresence(online);
+    this.#panel?.showPresence(online);
   }
 
   /** Whether a new message is audible, which guests turn on in this browser. */
@@ -209,19 +209,19 @@ export class Chat {
 
   /** Ends the conversation in this browser. */
   reset(): void {
-    this.dropDraft();
+    this.#dropDraft();
     if (this.conversation) this.conversation.end();
     else forgetStored();
     this.changed();
   }
 
-  private dropDraft(): void {
+  #dropDraft(): void {
     session.remove("pintalk:draft");
-    this.panel?.reset();
+    this.#panel?.reset();
   }
 
-  private dispatch(detail: object): void {
-    this.elements[0]?.dispatchEvent(new CustomEvent("pintalk", { detail, bubbles: true, composed: true }));
+  #dispatch(detail: object): void {
+    this.#elements[0]?.dispatchEvent(new CustomEvent("pintalk", { detail, bubbles: true, composed: true }));
   }
 
   /** Shared with the panel, whose script has a copy of its own. */

@@ -1,15 +1,16 @@
 // The element `<pintalk-widget>`: attributes, methods and events for the page. What it shows belongs to its chat.
+import { later } from "../shared/time";
 import { Chat } from "./chat";
 import { contain } from "./isolation";
 import { adoptStyle } from "./style";
 import style from "./widget.css";
 
 export class PinTalkWidget extends HTMLElement {
-  static readonly observedAttributes = ["access-key", "secret-key", "server"];
+  static readonly observedAttributes = ["access-key", "secret-key", "server", "hidden"];
 
   /** Whether the page has removed it by `remove()`. */
   isRemoved = false;
-  private chat: Chat | null = null;
+  #chat: Chat | null = null;
 
   constructor() {
     super();
@@ -20,44 +21,54 @@ export class PinTalkWidget extends HTMLElement {
 
   connectedCallback(): void {
     this.isRemoved = false;
+    // Scripts may set the keys after they have added the element.
+    if (this.hasAttribute("access-key") && this.hasAttribute("secret-key")) this.#attach();
+    else later(0, () => this.isConnected && !this.#chat && this.#attach());
+  }
+
+  #attach(): void {
     // zone.js would check the whole page for changes after each timer.
     const { Zone } = window as unknown as { Zone?: { root: { run(call: () => void): void } } };
     const attach = () => {
-      this.chat = Chat.attach(this);
+      this.#chat = Chat.attach(this);
     };
     if (Zone?.root) Zone.root.run(attach);
     else attach();
   }
 
   disconnectedCallback(): void {
-    this.chat?.detach(this);
-    this.chat = null;
+    this.#chat?.detach(this);
+    this.#chat = null;
   }
 
-  attributeChangedCallback(_name: string, before: string | null, value: string | null): void {
-    if (!this.chat || before === value) return;
+  attributeChangedCallback(name: string, before: string | null, value: string | null): void {
+    if (!this.#chat || before === value) return;
+    if (name === "hidden") {
+      if (value !== null) this.toggle(false);
+      return;
+    }
     this.disconnectedCallback();
-    this.connectedCallback();
+    this.#attach();
   }
 
   /** Opens the panel, or closes it; without an argument it does the other of both. */
   toggle(open?: boolean): void {
-    this.chat?.toggle(open);
+    this.#chat?.toggle(open);
   }
 
-  /** Shows the widget again. */
+  /** Shows the launcher again. */
   show(): void {
     this.hidden = false;
   }
 
-  /** Hides the widget. Its conversation stays connected, and its events go on. */
+  /** Closes the panel and hides the launcher. The conversation stays connected; `toggle(true)` still opens the panel. */
   hide(): void {
     this.hidden = true;
   }
 
   /** Ends the conversation in this browser: nothing of it is shown or kept here any more. */
   reset(): void {
-    this.chat?.reset();
+    this.#chat?.reset();
   }
 
   override remove(): void {

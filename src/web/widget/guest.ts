@@ -20,13 +20,13 @@ export class GuestConversation extends Conversation {
   /** Name of the room, `null` before the first message. */
   room: string | null = null;
   /** How often the room was found closed since it was last open. */
-  private timesClosed = 0;
-  private read = 0;
-  private isOpening = false;
-  private isOver = false;
-  private readonly prefix: string;
+  #timesClosed = 0;
+  #read = 0;
+  #isOpening = false;
+  #isOver = false;
+  readonly #prefix: string;
   /** The last [`reset`](GuestConversation.end) in this browser that this tab has followed. */
-  private resetAt: string | null;
+  #resetAt: string | null;
 
   constructor(
     private readonly service: Service,
@@ -37,28 +37,28 @@ export class GuestConversation extends Conversation {
   ) {
     const prefix = `pintalk:${uuid}:`;
     super(false, new Outbox(`${prefix}out:`), on);
-    this.prefix = prefix;
-    this.outbox.changed = () => this.sendElsewhere();
-    this.resetAt = session.get(`${prefix}reset`);
-    this.followReset();
-    addEventListener("storage", this.onStorage);
-    this.restore();
+    this.#prefix = prefix;
+    this.outbox.changed = () => this.#sendElsewhere();
+    this.#resetAt = session.get(`${prefix}reset`);
+    this.#followReset();
+    addEventListener("storage", this.#onStorage);
+    this.#restore();
   }
 
   override close(): void {
-    this.isOver = true;
-    removeEventListener("storage", this.onStorage);
+    this.#isOver = true;
+    removeEventListener("storage", this.#onStorage);
     this.outbox.close();
     super.close();
   }
 
   get isClosed(): boolean {
-    return this.timesClosed > 0;
+    return this.#timesClosed > 0;
   }
 
   get unread(): number {
     let count = 0;
-    for (const { is_host, seq } of this.messages) if (is_host && seq > this.read) count += 1;
+    for (const { is_host, seq } of this.messages) if (is_host && seq > this.#read) count += 1;
     return count;
   }
 
@@ -68,94 +68,94 @@ export class GuestConversation extends Conversation {
   }
 
   /** Continues the conversation that the browser keeps, if there is one. */
-  private restore(): void {
-    const record = this.load();
-    this.timesClosed = 0;
+  #restore(): void {
+    const record = this.#load();
+    this.#timesClosed = 0;
     this.room = record?.name ?? null;
     this.createdAt = record?.createdAt ? new Date(record.createdAt) : null;
-    this.read = record?.read ?? 0;
+    this.#read = record?.read ?? 0;
     this.add(record?.messages ?? []);
     this.markRead(record?.theirRead ?? 0);
-    this.migrate();
-    if (this.room) this.joinRoom();
+    this.#migrate();
+    if (this.room) this.#joinRoom();
     else this.flush();
   }
 
   /** Takes over what earlier releases stored beside the room. */
-  private migrate(): void {
-    const read = local.get(`${this.prefix}read`);
+  #migrate(): void {
+    const read = local.get(`${this.#prefix}read`);
     if (read === null) return;
-    for (const name of ["seen", "read", "hostRead"]) local.remove(this.prefix + name);
-    this.read ||= Number(read) || 0;
+    for (const name of ["seen", "read", "hostRead"]) local.remove(this.#prefix + name);
+    this.#read ||= Number(read) || 0;
   }
 
-  private load(): RoomRecord | null {
-    const record = asRecord(decode(local.get(`${this.prefix}room`)));
-    return record && record.name !== local.get(`${this.prefix}ended`) ? record : null;
+  #load(): RoomRecord | null {
+    const record = asRecord(decode(local.get(`${this.#prefix}room`)));
+    return record && record.name !== local.get(`${this.#prefix}ended`) ? record : null;
   }
 
   /** Stores the room with all that belongs to it, unless another tab has ended it or opened another. */
-  private store(): void {
+  #store(): void {
     const { room, createdAt } = this;
-    if (!room || this.isOver) return;
-    if (this.hasMoved()) return this.follow();
-    this.merge();
+    if (!room || this.#isOver) return;
+    if (this.#hasMoved()) return this.#follow();
+    this.#merge();
     const messages: Message[] = [];
     for (const { seq, id, is_host, message, datetime } of this.messages.slice(-KEPT)) messages.push({ seq, id, is_host, message, datetime });
-    const record: RoomRecord = { name: room, createdAt: createdAt?.toISOString() ?? null, messages, read: this.read, theirRead: this.theirRead };
-    const key = `${this.prefix}room`;
+    const record: RoomRecord = { name: room, createdAt: createdAt?.toISOString() ?? null, messages, read: this.#read, theirRead: this.theirRead };
+    const key = `${this.#prefix}room`;
     // Under a full quota the messages matter least: the server has them.
     if (!local.set(key, encode(record)) && !local.set(key, encode({ ...record, messages: [] }))) local.set(key, encode(record));
   }
 
   /** Takes what other tabs know of the same room. */
-  private merge(): void {
-    const stored = this.load();
+  #merge(): void {
+    const stored = this.#load();
     if (stored?.name !== this.room) return;
-    this.read = Math.max(this.read, stored?.read ?? 0);
+    this.#read = Math.max(this.#read, stored?.read ?? 0);
     this.theirRead = Math.max(this.theirRead, stored?.theirRead ?? 0);
   }
 
   /** Whether the storage has another room than this tab, or marks this one as ended. An empty storage was cleared, and the conversation goes on. */
-  private hasMoved(): boolean {
-    if (this.room && local.get(`${this.prefix}ended`) === this.room) return true;
-    const stored = this.load();
+  #hasMoved(): boolean {
+    if (this.room && local.get(`${this.#prefix}ended`) === this.room) return true;
+    const stored = this.#load();
     return stored !== null && stored.name !== this.room;
   }
 
   /** Takes over what other tabs did while this page was frozen. */
   sync(): void {
-    this.followReset();
-    if (this.hasMoved()) this.follow();
+    this.#followReset();
+    if (this.#hasMoved()) this.#follow();
   }
 
-  private followReset(): void {
-    const resetAt = local.get(`${this.prefix}reset`);
-    if (resetAt === this.resetAt) return;
-    this.resetAt = resetAt;
-    if (resetAt) session.set(`${this.prefix}reset`, resetAt);
+  #followReset(): void {
+    const resetAt = local.get(`${this.#prefix}reset`);
+    if (resetAt === this.#resetAt) return;
+    this.#resetAt = resetAt;
+    if (resetAt) session.set(`${this.#prefix}reset`, resetAt);
     // A storage that was cleared is no reset.
     if (resetAt) this.onReset();
   }
 
-  private readonly onStorage = ({ key }: StorageEvent): void => {
-    if (key !== null && !key.startsWith(this.prefix)) return;
+  readonly #onStorage = ({ key }: StorageEvent): void => {
+    if (key !== null && !key.startsWith(this.#prefix)) return;
     this.sync();
-    this.merge();
+    this.#merge();
     this.on.changed();
   };
 
   /** Continues with what another tab has stored. */
-  private follow(): void {
+  #follow(): void {
     super.close();
     this.reset();
     this.sentAt.clear();
     this.state = "idle";
-    this.restore();
+    this.#restore();
   }
 
   /** Another tab has put a message, and sends it; if it does not, this one does. */
-  private sendElsewhere(): void {
+  #sendElsewhere(): void {
     clearTimeout(this.timer);
     this.timer = later(ELSEWHERE_MS, () => {
       this.flush();
@@ -165,50 +165,50 @@ export class GuestConversation extends Conversation {
   }
 
   override connect(): void {
-    if (this.room) this.joinRoom(this.isClosed);
-    else void this.openRoom();
+    if (this.room) this.#joinRoom(this.isClosed);
+    else void this.#openRoom();
   }
 
   /** Opens a room, one for all tabs. */
-  private async openRoom(): Promise<void> {
-    if (this.isOpening || this.error !== null || this.isOver) return;
-    this.isOpening = true;
+  async #openRoom(): Promise<void> {
+    if (this.#isOpening || this.error !== null || this.#isOver) return;
+    this.#isOpening = true;
     try {
-      await exclusively(`${this.prefix}open`, () => this.requestRoom());
+      await exclusively(`${this.#prefix}open`, () => this.#requestRoom());
     } catch (error) {
       if (error instanceof ServiceError && error.retryMs) void pause(error.retryMs).then(() => this.flush());
       else this.error = String(error);
     }
-    this.isOpening = false;
+    this.#isOpening = false;
     this.on.changed();
   }
 
-  private async requestRoom(): Promise<void> {
-    if (!this.load()) {
+  async #requestRoom(): Promise<void> {
+    if (!this.#load()) {
       // A second attempt under the same key, after a response that was lost, returns the room of the first.
-      const key = `${this.prefix}attempt`;
+      const key = `${this.#prefix}attempt`;
       const stored = local.get(key);
       const attempt = stored && /^[\w-]{16,64}$/.test(stored) ? stored : randomId();
       local.set(key, attempt);
       const { name, createdAt } = await this.service.call("POST", "api/chat/", { "Idempotency-Key": attempt });
       if (typeof name !== "string") throw new ServiceError("no room", NO_ROOM_RETRY_MS);
-      if (this.isOver) return;
+      if (this.#isOver) return;
       local.remove(key);
       this.room = name;
       this.createdAt = typeof createdAt === "string" ? new Date(createdAt) : null;
-      this.store();
+      this.#store();
       this.emit({ type: "opened", room: name });
     }
-    if (this.isOver) return;
-    if (!this.room) this.restore();
-    else if (!this.socket) this.joinRoom();
+    if (this.#isOver) return;
+    if (!this.room) this.#restore();
+    else if (!this.socket) this.#joinRoom();
   }
 
   /** `resume`: opens the room again if it is closed, which only a new message may do. */
-  private joinRoom(resume = false): ReconnectingSocket | null {
+  #joinRoom(resume = false): ReconnectingSocket | null {
     const { room } = this;
-    if (!room || this.isOver) return null;
-    if (resume) this.timesClosed = 0;
+    if (!room || this.#isOver) return null;
+    if (resume) this.#timesClosed = 0;
     return this.join((resuming) => {
       // A tab that has nothing, or resumes a closed room, is shown the newest messages.
       this.isFresh = (resume && !resuming) || !(this.last || this.isClosed);
@@ -219,15 +219,15 @@ export class GuestConversation extends Conversation {
   protected override ended(code: number): void {
     this.state = "ended";
     if (code === 1000) {
-      this.timesClosed += 1;
-      this.timer = later(PROBE_MS * this.timesClosed * (1 + 2 * Math.random()), () => this.probe());
+      this.#timesClosed += 1;
+      this.timer = later(PROBE_MS * this.#timesClosed * (1 + 2 * Math.random()), () => this.probe());
       // A message that was being sent when the host closed the room opens it again.
-      if (this.outbox.list().length) this.joinRoom(true);
+      if (this.outbox.list().length) this.#joinRoom(true);
       return;
     }
-    this.timesClosed = 0;
+    this.#timesClosed = 0;
     if (code === 4004) {
-      this.forget();
+      this.#forget();
       this.state = "deleted";
       this.flush();
     } else {
@@ -237,15 +237,15 @@ export class GuestConversation extends Conversation {
   }
 
   /** The room is over for this browser: the next message opens another, unless another tab has done so. */
-  private forget(): void {
-    if (this.hasMoved()) return this.follow();
+  #forget(): void {
+    if (this.#hasMoved()) return this.#follow();
     // Removed first: under a full quota there is no space for the mark before.
-    local.remove(`${this.prefix}room`);
-    local.remove(`${this.prefix}attempt`);
-    if (this.room) local.set(`${this.prefix}ended`, this.room);
+    local.remove(`${this.#prefix}room`);
+    local.remove(`${this.#prefix}attempt`);
+    if (this.room) local.set(`${this.#prefix}ended`, this.room);
     super.close();
     this.room = this.createdAt = null;
-    this.read = this.timesClosed = 0;
+    this.#read = this.#timesClosed = 0;
     this.error = null;
     this.sentAt.clear();
     this.reset();
@@ -254,45 +254,45 @@ export class GuestConversation extends Conversation {
   /** Ends the conversation in this browser, with what is not sent yet. */
   end(): void {
     this.outbox.clear();
-    this.forget();
-    local.set(`${this.prefix}reset`, randomId());
-    this.followReset();
+    this.#forget();
+    local.set(`${this.#prefix}reset`, randomId());
+    this.#followReset();
     this.state = "idle";
     this.on.changed();
   }
 
   protected override receive(frame: Frame): void {
     super.receive(frame);
-    if (frame.message !== "typing") this.store();
+    if (frame.message !== "typing") this.#store();
   }
 
   protected override take(frames: Message[], isPage: boolean): void {
-    this.reopened();
+    this.#reopened();
     const isNewest = isPage && this.isFresh;
     super.take(frames, isPage);
     // Earlier releases could keep the number of another room.
-    if (isNewest) this.read = Math.min(this.read, this.last);
+    if (isNewest) this.#read = Math.min(this.#read, this.last);
   }
 
   override markSeen(): void {
     super.markSeen();
-    if (this.last <= this.read) return;
-    this.read = this.last;
-    this.store();
+    if (this.last <= this.#read) return;
+    this.#read = this.last;
+    this.#store();
   }
 
   /** Checks whether a closed room is open again, which does not open it. */
   probe(): void {
     if (this.socket || !this.isClosed) return;
-    const socket = this.joinRoom();
+    const socket = this.#joinRoom();
     later(ADMITTED_MS, () => {
-      if (socket && this.socket === socket && socket.isOpen) this.reopened();
+      if (socket && this.socket === socket && socket.isOpen) this.#reopened();
     });
   }
 
-  private reopened(): void {
+  #reopened(): void {
     if (!this.isClosed) return;
-    this.timesClosed = 0;
+    this.#timesClosed = 0;
     this.emit({ type: "connected" });
     this.on.changed();
   }

@@ -8,7 +8,7 @@ const DOWN = "M6 9l6 6 6-6";
 export class Launcher {
   readonly badge = h("span", { class: "badge", hidden: true });
   readonly element: HTMLButtonElement;
-  private readonly dot = h("span", { class: "dot", hidden: true });
+  readonly #dot = h("span", { class: "dot", hidden: true });
 
   constructor(
     private readonly words: Words,
@@ -16,7 +16,7 @@ export class Launcher {
     /** The panel may be opened soon. */
     onapproach: () => void,
   ) {
-    this.element = h("button", { class: "launcher", type: "button", onclick, onpointerenter: onapproach }, icon(BUBBLE), this.badge, this.dot);
+    this.element = h("button", { class: "launcher", type: "button", onclick, onpointerenter: onapproach }, icon(BUBBLE), this.badge, this.#dot);
   }
 
   show(isOpen: boolean, unread: number): void {
@@ -32,7 +32,7 @@ export class Launcher {
 
   /** `null`: the host does not show whether they are online. */
   showPresence(online: boolean | null): void {
-    this.dot.hidden = online === null;
-    this.dot.className = online ? "dot on" : "dot";
+    this.#dot.hidden = online === null;
+    this.#dot.className = online ? "dot on" : "dot";
   }
 }

@@ -14,21 +14,19 @@ import type { Loading } from "./loading";
     return Boolean(root.attachShadow && [].at && "aspectRatio" in root.style);
   }
 
-  /** The tag of this script. A module has no `currentScript`, and may have no tag. */
-  function findTag() {
-    var name = 'script[src*="/widget.js"]';
-    // An element of the page with the name `currentScript` takes its place.
-    var current = document.currentScript instanceof HTMLScriptElement && document.currentScript;
-    var found = current || document.querySelector(name + "[data-access-key]") || document.querySelector(name);
-    return (found instanceof HTMLScriptElement ? found : null);
+  /**
+   * The address of this script. A module, which a page can also have imported, has no tag as `currentScript`, and an element of the page with that
+   * name takes its place: then the stack of an error begins with it.
+   */
+  function findAddress(current: unknown) {
+    if (current instanceof HTMLScriptElement) return current.src;
+    var found = /(https?:\/\/[^\s()]+):\d+:\d+/.exec(new Error().stack || "");
+    return found ? found[1]! : "";
   }
 
-  /** The address of this script, which a page can also have imported. */
-  function findAddress(tag: HTMLScriptElement | null) {
-    if (tag && tag.src) return tag.src;
-    var loaded = window.performance && performance.getEntriesByType ? performance.getEntriesByType("resource") : [];
-    for (var at = loaded.length - 1; at >= 0; at--) if (/\/widget\.js([?#]|$)/.test(loaded[at]!.name)) return loaded[at]!.name;
-    return "";
+  function findTag(address: string) {
+    for (var at = 0; at < document.scripts.length; at++) if (document.scripts[at]!.src === address) return document.scripts[at]!;
+    return null;
   }
 
   /** The address as a script's source. Pages that require trusted types have to permit the policy by its name. */
@@ -68,7 +66,8 @@ import type { Loading } from "./loading";
   }
 
   if (!isSupported()) return;
-  var tag = findTag();
+  var address = findAddress(document.currentScript);
+  var tag = document.currentScript instanceof HTMLScriptElement ? document.currentScript : findTag(address);
   var scope = window as unknown as Record<symbol, Loading>;
   var key = Symbol.for("pintalk");
   var loading = scope[key];
@@ -77,11 +76,7 @@ import type { Loading } from "./loading";
     if (tag) loading.tags.push(tag);
     return;
   }
-  // An attribute of the tag, or else of an element, names a server other than that of the script.
-  var element = document.querySelector("pintalk-widget[server]");
-  var server = (tag && tag.getAttribute("data-server")) || (element instanceof HTMLElement && element.getAttribute("server"));
-  var address = findAddress(tag);
-  var base = address ? address.replace(/[?#].*/, "").replace(/[^/]*$/, "") : server ? server.replace(/\/*$/, "/") : "";
+  var base = address.replace(/[?#].*/, "").replace(/[^/]*$/, "");
   loading = scope[key] = { tags: tag ? [tag] : [], base: base, assets: "{{assets}}", wireOffset: +"{{wire-offset}}", nonce: (tag && tag.nonce) || "" };
   load(loading, 0);
 })();

@@ -1,5 +1,5 @@
 // Defines the element `<pintalk-widget>` and adds it where the script's tag has keys.
-import { setWireOffset } from "../shared/time";
+import { later, setWireOffset } from "../shared/time";
 import { PinTalkWidget } from "./element";
 import { isolate } from "./isolation";
 import { loading } from "./loading";
@@ -18,10 +18,10 @@ function mount(tag: HTMLScriptElement): void {
   const add = () => {
     if (document.getElementsByTagName(NAME).length) return;
     // Removed by the page, which wants it again now.
-    if (added) return void document.documentElement.appendChild(added);
+    if (added) return place();
     added = document.createElement(NAME);
     for (const [name, value] of settings) added.setAttribute(name, value);
-    keep();
+    place();
     watch();
   };
   if (document.body) add();
@@ -32,14 +32,30 @@ function mount(tag: HTMLScriptElement): void {
 const MAX_REMOVALS = 10;
 let removals: number[] = [];
 
-/** Keeps the element beside the body: pages replace their body, hide what is in it, and style it. */
+/** Adds the element again when the page has replaced what it was in. */
 function keep(): void {
   if (!(added instanceof PinTalkWidget) || added.isConnected || added.isRemoved) return;
   const now = performance.now();
   removals = removals.filter((at) => now - at < 1000);
   if (removals.length >= MAX_REMOVALS) return;
   removals.push(now);
-  document.documentElement?.appendChild(added);
+  place();
+}
+
+/**
+ * Beside the body: pages replace their body, hide what is in it, and style it. Until the page is loaded, at its end: React hydrates a document only
+ * if nothing unknown is in `<html>`.
+ */
+function place(): void {
+  const isLoaded = document.readyState === "complete";
+  (isLoaded ? document.documentElement : document.body)?.appendChild(added!);
+  if (!isLoaded) addEventListener("load", settle, { once: true });
+}
+
+function settle(): void {
+  later(0, () => {
+    if (added?.parentNode === document.body && document.activeElement !== added) place();
+  });
 }
 
 function watch(): void {

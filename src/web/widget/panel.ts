@@ -34,24 +34,24 @@ setWireOffset(loading.wireOffset);
 
 export class Panel {
   readonly element: HTMLElement;
-  private readonly words: PanelWords;
-  private readonly rows: Rows;
-  private readonly viewport: Viewport;
-  private readonly clock: number;
-  private typedAt = 0;
+  readonly #words: PanelWords;
+  readonly #rows: Rows;
+  readonly #viewport: Viewport;
+  readonly #clock: number;
+  #typedAt = 0;
   /** Whether the end is in sight, so that it stays there when the panel changes its size. */
-  private isAtEnd = true;
+  #isAtEnd = true;
 
-  private readonly presence = h("p", { class: "presence" });
-  private readonly list = h("ol");
-  private readonly hint: HTMLElement;
-  private readonly newer: HTMLButtonElement;
-  private readonly pane: HTMLElement;
-  private readonly notice = h("p", { class: "notice", role: "status" });
-  private readonly text: HTMLTextAreaElement;
-  private readonly submit: HTMLButtonElement;
-  private readonly sound: HTMLButtonElement;
-  private readonly leave: HTMLButtonElement;
+  readonly #presence = h("p", { class: "presence" });
+  readonly #list = h("ol");
+  readonly #hint: HTMLElement;
+  readonly #newer: HTMLButtonElement;
+  readonly #pane: HTMLElement;
+  readonly #notice = h("p", { class: "notice", role: "status" });
+  readonly #text: HTMLTextAreaElement;
+  readonly #submit: HTMLButtonElement;
+  readonly #sound: HTMLButtonElement;
+  readonly #leave: HTMLButtonElement;
 
   constructor(
     private readonly chat: Chat,
@@ -59,32 +59,33 @@ export class Panel {
     private readonly client: Client,
     lang: string,
   ) {
-    const words = (this.words = PANEL_WORDS[lang] ?? PANEL_WORDS.en!);
-    this.sound = h("button", { class: "tool", type: "button", onclick: () => this.turnSound() });
-    this.leave = h("button", { class: "tool", type: "button", "aria-label": words.close, onclick: () => chat.toggle(false) }, icon(DOWN));
-    this.hint = h("p", { class: "hint", text: words.hint });
-    this.newer = h("button", { class: "newer", type: "button", hidden: true, text: words.latest, onclick: () => this.toEnd() });
-    this.pane = h("div", { class: "talk", role: "log", tabindex: 0, "aria-label": words.messages, onscroll: () => this.scrolled() }, this.list, this.newer);
-    this.text = h("textarea", { rows: 1, placeholder: words.write, "aria-label": words.write, dir: "auto", enterkeyhint: "send" });
-    this.submit = h("button", { class: "send", "aria-label": words.send }, icon(PLANE));
-    this.element = this.build();
-    this.rows = new Rows(this.list, { words, lang, name: client.profileName, retry: () => conversation.retry() });
-    this.viewport = new Viewport(this.element, () => this.isAtEnd && this.toEnd());
-    this.text.value = chat.storage.get(DRAFT_KEY) ?? "";
+    const words = (this.#words = PANEL_WORDS[lang] ?? PANEL_WORDS.en!);
+    this.#sound = h("button", { class: "tool", type: "button", onclick: () => this.#turnSound() });
+    this.#leave = h("button", { class: "tool", type: "button", "aria-label": words.close, onclick: () => chat.toggle(false) }, icon(DOWN));
+    this.#hint = h("p", { class: "hint", text: words.hint });
+    this.#newer = h("button", { class: "newer", type: "button", hidden: true, text: words.latest, onclick: () => this.#toEnd() });
+    this.#pane = h("div", { class: "talk", role: "log", tabindex: 0, "aria-label": words.messages, onscroll: () => this.#scrolled() }, this.#list, this.#newer);
+    this.#text = h("textarea", { rows: 1, placeholder: words.write, "aria-label": words.write, dir: "auto", enterkeyhint: "send" });
+    this.#submit = h("button", { class: "send", "aria-label": words.send }, icon(PLANE));
+    this.element = this.#build();
+    this.#rows = new Rows(this.#list, { words, lang, name: client.profileName, retry: () => conversation.retry() });
+    this.#viewport = new Viewport(this.element, () => this.#isAtEnd && this.#toEnd());
+    this.#text.value = chat.storage.get(DRAFT_KEY) ?? "";
     // The time that a message waits is shown while it waits.
-    this.clock = setInterval(() => conversation.outbox.list().length && this.show(), 1000);
-    this.showSound();
+    this.#clock = setInterval(() => conversation.outbox.list().length && this.show(), 1000);
+    this.#showSound();
   }
 
-  private build(): HTMLElement {
-    const { words, client } = this;
+  #build(): HTMLElement {
+    const { client } = this;
+    const words = this.#words;
     const name = client.profileName;
     const picture = client.profileImage ? h("img", { src: client.profileImage, alt: "" }) : [...name][0];
-    const form = h("form", { onsubmit: (event: Event) => this.send(event) }, this.text, this.submit);
-    this.text.oninput = () => this.edited();
-    this.text.onkeydown = (event) => {
+    const form = h("form", { onsubmit: (event: Event) => this.#send(event) }, this.#text, this.#submit);
+    this.#text.oninput = () => this.#edited();
+    this.#text.onkeydown = (event) => {
       // Enter also ends a syllable of Hangul, which is no message yet.
-      if (event.key === "Enter" && !event.shiftKey && !event.isComposing && event.keyCode !== 229) this.send(event);
+      if (event.key === "Enter" && !event.shiftKey && !event.isComposing && event.keyCode !== 229) this.#send(event);
     };
     const onkeydown = (event: KeyboardEvent) => {
       if (event.key === "Escape" && !event.isComposing) this.chat.toggle(false);
@@ -96,19 +97,19 @@ export class Panel {
         "header",
         {},
         h("div", { class: "avatar", "aria-hidden": "true" }, picture),
-        h("div", { class: "who" }, h("p", { class: "name", dir: "auto", text: name }), this.presence),
-        this.sound,
-        this.leave,
+        h("div", { class: "who" }, h("p", { class: "name", dir: "auto", text: name }), this.#presence),
+        this.#sound,
+        this.#leave,
       ),
-      this.pane,
-      this.notice,
+      this.#pane,
+      this.#notice,
       form,
     );
   }
 
   close(): void {
-    clearInterval(this.clock);
-    this.viewport.close();
+    clearInterval(this.#clock);
+    this.#viewport.close();
   }
 
   /** It is in another element, where it has lost its position. */
@@ -118,124 +119,128 @@ export class Panel {
       styled.add(root);
       adoptStyle(root, style);
     }
-    if (this.isAtEnd) this.toEnd();
+    if (this.#isAtEnd) this.#toEnd();
   }
 
   toggle(isOpen: boolean, isAsked: boolean): void {
     this.moved();
     this.element.hidden = !isOpen;
     if (!isOpen) return;
-    this.viewport.update();
+    this.#viewport.update();
     this.show();
-    this.grow();
-    this.toEnd();
+    this.#grow();
+    this.#toEnd();
     // A keyboard that covers half a phone is opened by the guest.
-    if (isAsked) (window.matchMedia?.("(any-pointer: coarse)")?.matches ? this.leave : this.text).focus({ preventScroll: true });
+    if (isAsked) (window.matchMedia?.("(any-pointer: coarse)")?.matches ? this.#leave : this.#text).focus({ preventScroll: true });
   }
 
   show(): void {
-    const { conversation, pane, list } = this;
+    const { conversation } = this;
+    const pane = this.#pane;
+    const list = this.#list;
     if (this.chat.isOpen && !this.element.hidden) {
       const below = pane.scrollHeight - pane.scrollTop;
       const first = list.firstChild;
       const isAtEnd = below - pane.clientHeight < AT_END_PX;
-      if (this.hint.parentNode) list.removeChild(this.hint);
-      this.rows.show(conversation, allMessages(conversation));
-      if (!list.firstChild) list.appendChild(this.hint);
-      if (isAtEnd) this.toEnd();
+      if (this.#hint.parentNode) list.removeChild(this.#hint);
+      this.#rows.show(conversation, allMessages(conversation));
+      if (!list.firstChild) list.appendChild(this.#hint);
+      if (isAtEnd) this.#toEnd();
       else if (list.firstChild !== first) pane.scrollTop = pane.scrollHeight - below;
       if (!document.hidden && isAtEnd) conversation.markSeen();
       if (isAtEnd && pane.scrollHeight <= pane.clientHeight) conversation.loadOlder();
     }
-    this.newer.hidden = !conversation.unread;
-    this.showNotice();
+    this.#newer.hidden = !conversation.unread;
+    this.#showNotice();
   }
 
-  private showNotice(): void {
-    const { words, conversation } = this;
-    const text = this.text.value.trim();
+  #showNotice(): void {
+    const { conversation } = this;
+    const words = this.#words;
+    const text = this.#text.value.trim();
     const isTooLong = !fits(text);
     const hasOlder = (conversation.messages[0]?.seq ?? 0) > 1;
     const ended = conversation.isClosed ? words.closed + (hasOlder ? words.before : "") : conversation.state === "deleted" ? words.deleted : "";
     const loud = isTooLong ? words.tooLong : ended;
-    const isTyping = this.typedAt > Date.now() - TYPING_SHOWN_MS;
+    const isTyping = this.#typedAt > Date.now() - TYPING_SHOWN_MS;
     const quiet = conversation.state === "waiting" ? words.waiting : isTyping ? `${this.client.profileName} ${words.typing}` : "";
     const shown = loud || quiet;
-    this.notice.className = loud ? "notice loud" : "notice";
-    if (this.notice.textContent !== shown) this.notice.textContent = shown;
-    this.submit.disabled = !text || isTooLong;
+    this.#notice.className = loud ? "notice loud" : "notice";
+    if (this.#notice.textContent !== shown) this.#notice.textContent = shown;
+    this.#submit.disabled = !text || isTooLong;
   }
 
   showTyping(): void {
-    this.typedAt = Date.now();
-    this.showNotice();
-    later(TYPING_SHOWN_MS, () => this.showNotice());
+    this.#typedAt = Date.now();
+    this.#showNotice();
+    later(TYPING_SHOWN_MS, () => this.#showNotice());
   }
 
   received(): void {
-    this.typedAt = 0;
+    this.#typedAt = 0;
   }
 
   showPresence(online: boolean | null): void {
-    const { words, client } = this;
-    if (online === null) this.presence.textContent = client.serviceName;
-    else this.presence.replaceChildren(h("span", { class: online ? "dot on" : "dot" }), online ? words.online : words.away);
+    const { client } = this;
+    const words = this.#words;
+    if (online === null) this.#presence.textContent = client.serviceName;
+    else this.#presence.replaceChildren(h("span", { class: online ? "dot on" : "dot" }), online ? words.online : words.away);
   }
 
   /** The conversation was ended in this browser. */
   reset(): void {
-    this.text.value = "";
-    this.edited();
+    this.#text.value = "";
+    this.#edited();
   }
 
-  private edited(): void {
-    this.chat.storage.set(DRAFT_KEY, this.text.value);
-    this.grow();
-    this.showNotice();
-    if (this.text.value) this.conversation.sendTyping();
+  #edited(): void {
+    this.chat.storage.set(DRAFT_KEY, this.#text.value);
+    this.#grow();
+    this.#showNotice();
+    if (this.#text.value) this.conversation.sendTyping();
   }
 
-  private grow(): void {
-    const { style } = this.text;
+  #grow(): void {
+    const { style } = this.#text;
     style.height = "auto";
-    style.height = `${this.text.scrollHeight}px`;
-    style.overflowY = this.text.scrollHeight > this.text.clientHeight ? "auto" : "hidden";
+    style.height = `${this.#text.scrollHeight}px`;
+    style.overflowY = this.#text.scrollHeight > this.#text.clientHeight ? "auto" : "hidden";
   }
 
-  private send(event: Event): void {
+  #send(event: Event): void {
     event.preventDefault();
-    if (this.submit.disabled) return;
-    const text = this.text.value.trim();
-    this.text.value = "";
-    this.edited();
+    if (this.#submit.disabled) return;
+    const text = this.#text.value.trim();
+    this.#text.value = "";
+    this.#edited();
     this.conversation.send(text);
-    this.toEnd();
-    this.text.focus({ preventScroll: true });
+    this.#toEnd();
+    this.#text.focus({ preventScroll: true });
   }
 
-  private toEnd(): void {
-    this.pane.scrollTop = this.pane.scrollHeight;
-    this.isAtEnd = true;
+  #toEnd(): void {
+    this.#pane.scrollTop = this.#pane.scrollHeight;
+    this.#isAtEnd = true;
     if (this.chat.isOpen && !document.hidden) this.conversation.markSeen();
   }
 
-  private scrolled(): void {
-    const { scrollTop, scrollHeight, clientHeight } = this.pane;
-    this.isAtEnd = scrollHeight - scrollTop - clientHeight < AT_END_PX;
+  #scrolled(): void {
+    const { scrollTop, scrollHeight, clientHeight } = this.#pane;
+    this.#isAtEnd = scrollHeight - scrollTop - clientHeight < AT_END_PX;
     if (scrollTop < OLDER_PX) this.conversation.loadOlder();
-    if (this.conversation.unread && this.isAtEnd) this.chat.changed();
+    if (this.conversation.unread && this.#isAtEnd) this.chat.changed();
   }
 
-  private turnSound(): void {
+  #turnSound(): void {
     this.chat.hasSound = !this.chat.hasSound;
     if (this.chat.hasSound) playSound();
-    this.showSound();
+    this.#showSound();
   }
 
-  private showSound(): void {
+  #showSound(): void {
     const isOn = this.chat.hasSound;
-    this.sound.replaceChildren(icon(isOn ? BELL : BELL_OFF));
-    this.sound.setAttribute("aria-label", isOn ? this.words.soundOff : this.words.soundOn);
+    this.#sound.replaceChildren(icon(isOn ? BELL : BELL_OFF));
+    this.#sound.setAttribute("aria-label", isOn ? this.#words.soundOff : this.#words.soundOn);
   }
 }
 

@@ -30,8 +30,8 @@ export class ServiceError extends Error {
 }
 
 export class Service {
-  private readonly keys: Record<string, string>;
-  private lastComplaint = "";
+  readonly #keys: Record<string, string>;
+  #lastComplaint = "";
 
   /** `base`: URL of the server with a final slash; empty if it is unknown. */
   constructor(
@@ -39,14 +39,14 @@ export class Service {
     accessKey: string,
     secretKey: string,
   ) {
-    this.keys = { "X-PinTalk-Access-Key": accessKey, "X-PinTalk-Secret-Key": secretKey };
+    this.#keys = { "X-PinTalk-Access-Key": accessKey, "X-PinTalk-Secret-Key": secretKey };
   }
 
   /** A guest-side call and the JSON object of its response. `path` has no leading slash. Rejects with [`ServiceError`]. */
   async call(method: string, path: string, headers: Record<string, string> = {}): Promise<Record<string, unknown>> {
     const retryMs = RETRY_MS * (1 + Math.random() / 2);
     const read = async (response: Response) => ({ response, body: await readJson(response) });
-    const init: RequestInit = { method, headers: { ...this.keys, ...headers }, credentials: "omit" };
+    const init: RequestInit = { method, headers: { ...this.#keys, ...headers }, credentials: "omit" };
     const { response, body } = await fetchWithTimeout(new URL(path, this.base), init, TIMEOUT_MS, read).catch((error: unknown) => {
       throw new ServiceError(error instanceof NotJsonError ? `not JSON (${error.status})` : "network", retryMs);
     });
@@ -55,15 +55,15 @@ export class Service {
     // Only the server's own errors have a code: a proxy or a captive portal may answer anything.
     if (body?.code !== status) throw new ServiceError(`${status}`, retryMs);
     if (status === 403) this.complainOfOrigin();
-    else if (status < 429) this.complain(`${status} ${String(body.detail)} ${body.fields ? JSON.stringify(body.fields) : ""}`);
+    else if (status < 429) this.#complain(`${status} ${String(body.detail)} ${body.fields ? JSON.stringify(body.fields) : ""}`);
     const asked = 1000 * Number(response.headers.get("Retry-After"));
     throw new ServiceError(String(body.detail), status >= 429 ? asked || retryMs : 0);
   }
 
   /** What is wrong with the page's settings, if anything. */
-  private get fault(): string | null {
+  get #fault(): string | null {
     if (!/^https?:\/\/./.test(this.base)) return `server="${this.base}" is no address. It begins with https://`;
-    for (const key of Object.values(this.keys)) {
+    for (const key of Object.values(this.#keys)) {
       if (!/^\s*[\w-]+\s*$/.test(key)) {
         return "the access key and the secret key are not those of a service. The console shows both under Settings.";
       }
@@ -73,7 +73,7 @@ export class Service {
 
   /** The host; retried while `isWanted()` until the server answers. `null` if the server refuses this page. */
   async client(isWanted: () => boolean): Promise<Client | null> {
-    if (this.fault) this.complain(this.fault);
+    if (this.#fault) this.#complain(this.#fault);
     else {
       for (let factor = 1; isWanted(); factor = Math.min(2 * factor, MAX_RETRY_FACTOR)) {
         try {
@@ -119,15 +119,15 @@ export class Service {
   /** For the developer of the page: visitors cannot do anything about it. */
   complainOfOrigin(): void {
     const { host, origin } = location;
-    this.complain(
+    this.#complain(
       `the server does not talk to ${origin}. Register "${host}" as a domain of your service: in the console ` +
         `(${new URL("console/", this.base).href}) under Settings, Service, or as serviceDomain through the API.`,
     );
   }
 
-  private complain(what: string): void {
-    if (what !== this.lastComplaint) console.error(`PinTalk: ${what}`);
-    this.lastComplaint = what;
+  #complain(what: string): void {
+    if (what !== this.#lastComplaint) console.error(`PinTalk: ${what}`);
+    this.#lastComplaint = what;
   }
 }
 

@@ -1,32 +1,33 @@
 // Keeps the panel in the part of the window that an on-screen keyboard leaves, and the page behind it in place.
 
 export class Viewport {
-  private readonly visual = window.visualViewport;
+  readonly #visual = window.visualViewport;
 
   /** `resized`: the panel has another height. */
   constructor(
     private readonly panel: HTMLElement,
     private readonly resized: () => void,
   ) {
-    this.visual?.addEventListener("resize", this.onChange);
-    this.visual?.addEventListener("scroll", this.onChange);
+    this.#visual?.addEventListener("resize", this.#onChange);
+    this.#visual?.addEventListener("scroll", this.#onChange);
     // Not a handler property: those are passive on touch.
     panel.addEventListener("touchmove", holdPage, { passive: false });
   }
 
   close(): void {
-    this.visual?.removeEventListener("resize", this.onChange);
-    this.visual?.removeEventListener("scroll", this.onChange);
+    this.#visual?.removeEventListener("resize", this.#onChange);
+    this.#visual?.removeEventListener("scroll", this.#onChange);
   }
 
-  private readonly onChange = (): void => {
+  readonly #onChange = (): void => {
     this.update();
     this.resized();
   };
 
   /** Sets how much of the window is covered, above and below, as `--pt-top` and `--pt-covered`. */
   update(): void {
-    const { visual, panel } = this;
+    const { panel } = this;
+    const visual = this.#visual;
     // A page that is zoomed in has a smaller viewport without a keyboard.
     if (!visual || visual.scale > 1.01) return;
     const covered = Math.max(0, Math.round(window.innerHeight - visual.height - visual.offsetTop));

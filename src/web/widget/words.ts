@@ -14,7 +14,7 @@ export const WORDS: Record<string, Words> = {
 /** The language of the first of these tags that the widget has, or English. */
 export function pickLanguage(...tags: (string | null | undefined)[]): string {
   for (const tag of tags) {
-    const lang = tag?.slice(0, 2).toLowerCase() ?? "";
+    const lang = tag?.toLowerCase().split("-")[0] ?? "";
     if (lang === "en" || lang === "ko") return lang;
   }
   return "en";
