@@ -42,35 +42,36 @@ function keep(): void {
   place();
 }
 
-/**
- * Beside the body: pages replace their body, hide what is in it, and style it. Until the page is loaded, at its end: React hydrates a document only
- * if nothing unknown is in `<html>`.
- */
+/** React hydrates a whole document only if nothing unknown is in `<html>`; by then it has. */
+const HYDRATION_MS = 3000;
+let isHydrated = false;
+
+/** Beside the body: pages replace their body, hide what is in it, and style it. At the end of the body until the page is hydrated. */
 function place(): void {
-  const isLoaded = document.readyState === "complete";
-  (isLoaded ? document.documentElement : document.body)?.appendChild(added!);
-  if (!isLoaded) addEventListener("load", settle, { once: true });
+  (isHydrated ? document.documentElement : document.body)?.appendChild(added!);
 }
 
 function settle(): void {
-  later(0, () => {
+  later(HYDRATION_MS, () => {
+    isHydrated = true;
     if (added?.parentNode === document.body && document.activeElement !== added) place();
   });
 }
 
 function watch(): void {
-  let root: Element | null = null;
+  let [root, body]: (Element | null)[] = [null, null];
   const observer = new MutationObserver(() => {
-    if (document.documentElement !== root) follow();
+    if (document.documentElement !== root || document.body !== body) follow();
     keep();
   });
   const follow = () => {
     observer.disconnect();
-    observer.observe(document, { childList: true });
-    root = document.documentElement;
-    if (root) observer.observe(root, { childList: true });
+    [root, body] = [document.documentElement, document.body];
+    for (const node of [document, root, body]) if (node) observer.observe(node, { childList: true });
   };
   follow();
+  if (document.readyState === "complete") settle();
+  else addEventListener("load", settle, { once: true });
 }
 
 if (!customElements.get(NAME)) {

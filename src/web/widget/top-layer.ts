@@ -2,10 +2,12 @@
 
 const HELD = /paint|layout|strict|content|transform|perspective|filter/;
 
-/** Whether a style makes an element the containing block of what is fixed in it (CSS Transforms 1, CSS Containment 2, Filter Effects 1). */
+/** Whether a style holds or changes what is fixed in an element (CSS Transforms 1, CSS Containment 2, Filter Effects 1). */
 function holds(element: Element): boolean {
-  const { transform, perspective, filter, contain, willChange, contentVisibility } = getComputedStyle(element);
-  const effects = [transform, perspective, element === document.documentElement ? "none" : filter];
+  const { transform, perspective, filter, clipPath, opacity, contain, willChange, contentVisibility } = getComputedStyle(element);
+  const effects = [transform, perspective];
+  // Those of the root are for the whole window.
+  if (element !== document.documentElement) effects.push(filter, clipPath, opacity === "1" ? "none" : opacity);
   return effects.some((value) => value !== "none") || HELD.test(`${contain} ${willChange}`) || contentVisibility === "auto";
 }
 
