@@ -20,7 +20,7 @@ interface Row {
 
 function count(unread: number): HTMLElement {
   const text = unread > MAX_COUNT ? `${MAX_COUNT}+` : `${unread}`;
-  return h("span", { class: "count" }, h("span", { "aria-hidden": "true", text }), h("span", { class: "hear", text: words.unread(text) }));
+  return h("span", { class: "count" }, h("span", { "aria-hidden": "true", text }), h("span", { class: "visually-hidden", text: words.unread(text) }));
 }
 
 export class RoomList {

@@ -74,7 +74,7 @@ function labelOf(field: string): string {
 /** What is wrong with a field, for a place that is not beside the field. */
 export const fieldError = ([name, detail]: [string, string]): string => `${labelOf(name)}: ${translated(detail)}`;
 
-// Explains a status whatever the answer contains, which may be a proxy's.
+// Explains a status by its number: the body may be a proxy's.
 const STATUSES: Record<number, string> = {
   413: words.tooLarge,
   429: words.tooMany,

@@ -55,7 +55,7 @@ export class Workspace implements View {
     this.#search.oninput = () => this.#filterSoon();
     const filters = h("div", { class: "filters" }, this.#search, this.#parts);
     const nav = h("nav", { "aria-label": words.rooms }, this.#me, filters, this.#list.element);
-    this.element = h("div", { class: "workspace" }, h("h1", { class: "hear", text: "PinTalk" }), nav, this.#main);
+    this.element = h("div", { class: "workspace" }, h("h1", { class: "visually-hidden", text: "PinTalk" }), nav, this.#main);
     this.#addParts();
     preventPageScroll(this.#me);
     preventPageScroll(filters);

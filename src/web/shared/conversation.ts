@@ -200,7 +200,7 @@ export abstract class Conversation {
       if (this.#numbers.has(message.seq)) continue;
       this.#numbers.add(message.seq);
       this.messages.push(message);
-      // Whoever answers has read what was before.
+      // An answer shows that everything before it was read.
       if (message.is_host !== this.isHost) this.markRead(message.seq);
     }
     this.messages.sort((one, other) => one.seq - other.seq);

@@ -1,4 +1,4 @@
-// Elements, made without a line of HTML: whatever a person wrote can only become text.
+// Elements, made without a line of HTML: the text of a person can only become text.
 
 const SVG = "http://www.w3.org/2000/svg";
 

@@ -2,34 +2,49 @@
 import { type Child, h } from "./dom";
 
 const MAX_ADDRESS = 2000; // characters: browsers and servers refuse longer ones
-/**
- * What precedes an address, and the address: it begins with `http://`, `https://` or `www.` and not in the middle of a word. It has no blanks,
- * quotes, brackets of markup or CJK, and no invisible characters.
- */
-const ADDRESS = new RegExp(
-  `(^|[^\\p{L}\\p{N}_@./-])((?:https?://|www\\.)[^\\s<>"“”\`（）「」『』【】《》〈〉\\p{Cc}\\p{Cf}]{1,${MAX_ADDRESS}})`,
-  "giu",
-);
-/** A host name in ASCII with a Korean particle behind it, which follows without a blank. */
-const ASCII_HOST = /^(?:https?:\/\/)?[\w.-]*\.[a-z]{2,}(?::\d+)?(?=[\u1100-\u11ff\u3130-\u318f\uac00-\ud7a3])/i;
-const PUNCTUATION = /[.,:;!?'’…、。，！？*_~|)\]}]$/;
-const PAIRS: Record<string, string> = { ")": "(", "]": "[", "}": "{" };
 
-/** An address without the punctuation of the sentence around it. A closing bracket stays if the address opens it. */
-function trim(address: string): string {
-  for (;;) {
-    const last = address.slice(-1);
-    if (!PUNCTUATION.test(last)) return address;
-    const opening = PAIRS[last];
-    if (opening && address.split(opening).length >= address.split(last).length) return address;
-    address = address.slice(0, -1);
+/**
+ * Where an address begins: `http://` or `https://` not within a word in ASCII, `www.` not within any word, address or path. Its characters are no blanks, quotes,
+ * brackets of markup or CJK, and none that is invisible.
+ */
+const START = /(^|[^a-z0-9_])(https?:\/\/)|(^|[^\p{L}\p{N}_@./-])(?=www\.)/giu;
+const CHARACTERS = new RegExp(`^[^\\s<>"“”\`（）「」『』【】《》〈〉\\p{Cc}\\p{Cf}]{1,${MAX_ADDRESS}}`, "u");
+const AUTHORITY = /^(?:https?:\/\/)?(?:\[[0-9a-f:.]+\]|[\p{L}\p{M}\p{N}._-]+)(?::\d{1,5})?/iu;
+/** In Korean, a particle follows a name without a blank. */
+const PARTICLE = /(\.[a-z]{2,})[\u1100-\u11ff\u3130-\u318f\uac00-\ud7a3]+$/i;
+const PUNCTUATION = /[.,:;!?'’…、。，！？*_~|]+$/;
+const BRACKETS: Record<string, string> = { ")": "(", "]": "[", "}": "{" };
+
+/** A path, query and fragment without the punctuation of the sentence, and without a bracket that was opened before them. */
+function trim(rest: string): string {
+  const open: string[] = [];
+  let end = 0;
+  for (; end < rest.length; end++) {
+    const character = rest.charAt(end);
+    if ("([{".includes(character)) open.push(character);
+    else if (BRACKETS[character] && open.pop() !== BRACKETS[character]) break;
   }
+  return rest.slice(0, end).replace(PUNCTUATION, "");
+}
+
+/** The address at the beginning of a text; empty if there is none. */
+function addressOf(text: string): string {
+  const all = CHARACTERS.exec(text)?.[0] ?? "";
+  const authority = AUTHORITY.exec(all)?.[0] ?? "";
+  const rest = all.slice(authority.length);
+  // A name and a password before the host would show another host than the link leads to.
+  if (all.length === MAX_ADDRESS || !authority || /^[^/?#]*@/.test(rest)) return "";
+  const host = authority.replace(PARTICLE, "$1");
+  if (host !== authority || !/^[/?#]/.test(rest)) return host.replace(PUNCTUATION, "");
+  return authority + trim(rest);
 }
 
 function parse(address: string): URL | null {
+  const isBare = /^www\./i.test(address);
+  if (isBare && !/^www\..+\../i.test(address)) return null;
   try {
-    const url = new URL(/^www\./i.test(address) ? `https://${address}` : address);
-    return /^https?:$/.test(url.protocol) && /^((?!www\.)[^.]+\..+|www\..+\..+|localhost|\[.+\])$/i.test(url.hostname) ? url : null;
+    const url = new URL(isBare ? `https://${address}` : address);
+    return /^https?:$/.test(url.protocol) ? url : null;
   } catch {
     return null;
   }
@@ -39,11 +54,12 @@ function parse(address: string): URL | null {
 export function linkify(text: string): Child[] {
   const nodes: Child[] = [];
   let end = 0;
-  for (const match of text.matchAll(ADDRESS)) {
-    const [, before = "", found = ""] = match;
-    const start = match.index + before.length;
-    const address = trim(ASCII_HOST.exec(found)?.[0] ?? found);
-    const url = found.length < MAX_ADDRESS && parse(address);
+  START.lastIndex = 0;
+  for (let match = START.exec(text); match; match = START.exec(text)) {
+    const start = match.index + (match[1] ?? match[3] ?? "").length;
+    const address = addressOf(text.slice(start, start + MAX_ADDRESS));
+    const url = parse(address);
+    START.lastIndex = Math.max(start + (url ? address.length : 0), match.index + 1);
     if (!url) continue;
     nodes.push(text.slice(end, start), h("a", { href: url.href, target: "_blank", rel: "noopener noreferrer nofollow", text: address }));
     end = start + address.length;

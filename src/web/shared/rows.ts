@@ -152,7 +152,7 @@ export class Rows {
     return h(
       "li",
       { class: classes },
-      h("span", { class: "hear", text: `${isMine ? words.you : name}: ` }),
+      h("span", { class: "visually-hidden", text: `${isMine ? words.you : name}: ` }),
       h("div", { class: "bubble", dir: "auto" }, ...linkify(message.message)),
       meta &&
         h(

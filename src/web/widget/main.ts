@@ -6,7 +6,7 @@ import { loading } from "./loading";
 
 const NAME = "pintalk-widget";
 
-/** The element that a tag has added, which survives whatever a page does to its content. */
+/** The element that a tag has added, which stays when a page replaces its content. */
 let added: HTMLElement | null = null;
 
 /** Adds the element that a tag asks for, unless the page has one. */

@@ -11,7 +11,7 @@ function holds(element: Element): boolean {
   return effects.some((value) => value !== "none") || HELD.test(`${contain} ${willChange}`) || contentVisibility === "auto";
 }
 
-/** Keeps `root`, which is fixed, in view whatever the page does to `<html>` and `<body>`. Browsers without popovers leave it in place. */
+/** Keeps `root`, which is fixed, in view when the page transforms `<html>` and `<body>`. Browsers without popovers leave it in place. */
 export function keepInView(root: HTMLElement): { update(): void; close(): void } {
   const update = (): void => {
     if (!("popover" in root) || !root.isConnected) return;

@@ -28,8 +28,8 @@ export class Viewport {
   update(): void {
     const { panel } = this;
     const visual = this.#visual;
-    // A page that is zoomed in has a smaller viewport without a keyboard.
-    if (!visual || visual.scale > 1.01) return;
+    // A page that is zoomed, by the guest or because it is wider than the screen, has another viewport without a keyboard.
+    if (!visual || Math.abs(visual.scale - 1) > 0.01) return;
     const covered = Math.max(0, Math.round(window.innerHeight - visual.height - visual.offsetTop));
     panel.style.setProperty("--pt-top", `${Math.max(0, Math.round(visual.offsetTop))}px`);
     panel.style.setProperty("--pt-covered", `${covered}px`);
