@@ -75,20 +75,18 @@ export class Chat {
     element.toggleAttribute("open", this.isOpen);
     this.#view?.update();
     if (this.client) this.#panel?.moved();
-    else void this.#start(element);
+    else void this.#start();
   }
 
-  async #start(element: PinTalkWidget): Promise<void> {
+  async #start(): Promise<void> {
     if (this.#isStarting) return;
     this.#isStarting = true;
     const client = await this.service.client(() => this.#elements.length > 0);
     this.#isStarting = false;
     if (!client || !this.#elements.length) return;
     this.client = client;
-    this.#lang = pickLanguage(element.getAttribute("lang"), element.closest<HTMLElement>("[lang]")?.lang, navigator.language);
-    this.#launcher = new Launcher(WORDS[this.#lang] ?? WORDS.en!, () => this.toggle(), () => void this.#loadPanel());
-    this.root.appendChild(this.#launcher.element);
-    this.#view = keepInView(this.root);
+    this.setLanguage();
+    this.#view = keepInView(this.root, () => this.setLanguage());
     this.#view.update();
     const handlers: ConversationHandlers = {
       changed: () => this.changed(),
@@ -109,6 +107,25 @@ export class Chat {
     document.addEventListener("visibilitychange", this.#onVisible);
     addEventListener("pageshow", this.#onVisible);
     void this.#showOpen(this.#isToggled);
+  }
+
+  /** Shows the texts in the language of the element, the page or the browser. */
+  setLanguage(): void {
+    const element = this.#elements[0];
+    if (!element || !this.client) return;
+    const lang = pickLanguage(element.getAttribute("lang"), element.closest<HTMLElement>("[lang]")?.lang, navigator.language);
+    const before = this.#launcher?.element;
+    if (before && lang === this.#lang) return;
+    this.#lang = lang;
+    this.#launcher = new Launcher(WORDS[lang] ?? WORDS.en!, () => this.toggle(), () => void this.#loadPanel());
+    this.root.appendChild(this.#launcher.element);
+    if (!before) return;
+    this.root.removeChild(before);
+    if (this.#panel) this.root.removeChild(this.#panel.element);
+    this.#panel?.close();
+    this.#panel = null;
+    this.#launcher.showPresence(this.presence);
+    void this.#showOpen(false);
   }
 
   readonly #onVisible = (): void => {

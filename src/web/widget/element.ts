@@ -6,7 +6,7 @@ import { adoptStyle } from "./style";
 import style from "./widget.css";
 
 export class PinTalkWidget extends HTMLElement {
-  static readonly observedAttributes = ["access-key", "secret-key", "server", "hidden"];
+  static readonly observedAttributes = ["access-key", "secret-key", "server", "hidden", "lang"];
 
   /** Whether the page has removed it by `remove()`. */
   isRemoved = false;
@@ -43,6 +43,7 @@ export class PinTalkWidget extends HTMLElement {
 
   attributeChangedCallback(name: string, before: string | null, value: string | null): void {
     if (!this.#chat || before === value) return;
+    if (name === "lang") return this.#chat.setLanguage();
     if (name === "hidden") {
       if (value !== null) this.toggle(false);
       return;

@@ -11,8 +11,11 @@ function holds(element: Element): boolean {
   return effects.some((value) => value !== "none") || HELD.test(`${contain} ${willChange}`) || contentVisibility === "auto";
 }
 
-/** Keeps `root`, which is fixed, in view when the page transforms `<html>` and `<body>`. Browsers without popovers leave it in place. */
-export function keepInView(root: HTMLElement): { update(): void; close(): void } {
+/**
+ * Keeps `root`, which is fixed, in view when the page transforms `<html>` and `<body>`. Browsers without popovers leave it in place. `changed` is called
+ * after their attributes have changed.
+ */
+export function keepInView(root: HTMLElement, changed: () => void): { update(): void; close(): void } {
   const update = (): void => {
     if (!("popover" in root) || !root.isConnected) return;
     const host = (root.getRootNode() as ShadowRoot).host;
@@ -23,7 +26,10 @@ export function keepInView(root: HTMLElement): { update(): void; close(): void }
       if (!root.matches(":popover-open")) root.showPopover();
     }
   };
-  const observer = new MutationObserver(update);
+  const observer = new MutationObserver(() => {
+    update();
+    changed();
+  });
   for (const element of [document.documentElement, document.body]) observer.observe(element, { attributes: true });
   return { update, close: () => observer.disconnect() };
 }
