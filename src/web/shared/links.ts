@@ -34,9 +34,8 @@ function addressOf(text: string): string {
   const rest = all.slice(authority.length);
   // A name and a password before the host would show another host than the link leads to.
   if (all.length === MAX_ADDRESS || !authority || /^[^/?#]*@/.test(rest)) return "";
-  const host = authority.replace(PARTICLE, "$1");
-  if (host !== authority || !/^[/?#]/.test(rest)) return host.replace(PUNCTUATION, "");
-  return authority + trim(rest);
+  if (/^[/?#]/.test(rest)) return authority + trim(rest);
+  return authority.replace(PUNCTUATION, "").replace(PARTICLE, "$1");
 }
 
 function parse(address: string): URL | null {
