@@ -93,7 +93,7 @@ export class Chat {
       typing: () => this.#panel?.showTyping(),
       received: (messages) => {
         this.#panel?.received();
-        if (this.hasSound && (document.hidden || !this.isOpen)) void this.#loadPanel().then(({ playSound }) => playSound());
+        if (this.hasSound && (document.hidden || !this.isShown)) void this.#loadPanel().then(({ playSound }) => playSound());
         this.#dispatch({ type: "received", seq: messages[messages.length - 1]?.seq });
       },
       event: (detail) => this.#dispatch(detail),
@@ -128,6 +128,17 @@ export class Chat {
     void this.#showOpen(false);
   }
 
+  /** Whether a guest sees the panel. */
+  get isShown(): boolean {
+    return this.isOpen && (!this.#elements[0]?.hidden || this.root.classList.contains("asked"));
+  }
+
+  /** The page hides the element, or shows it again. */
+  hiddenChanged(): void {
+    this.root.classList.remove("asked");
+    this.changed();
+  }
+
   readonly #onVisible = (): void => {
     this.conversation?.sync();
     if (!document.hidden && this.isOpen) this.conversation?.probe();
@@ -144,9 +155,11 @@ export class Chat {
   }
 
   /** Opens the panel, or closes it; before the server has answered as well. */
-  toggle(open = !this.isOpen): void {
+  toggle(open = !this.isShown): void {
     this.#isToggled = true;
     this.isOpen = open;
+    // A page with a button of its own hides the launcher.
+    this.root.classList.toggle("asked", open);
     if (this.client) void this.#showOpen(true);
   }
 
@@ -206,7 +219,7 @@ export class Chat {
     this.#panel?.show();
     const { unread } = this.conversation;
     this.#launcher?.show(this.isOpen, unread);
-    showCount(document.hidden || !this.isOpen ? unread : 0);
+    showCount(document.hidden || !this.isShown ? unread : 0);
   }
 
   #showPresence(online: boolean | null): void {

@@ -44,10 +44,7 @@ export class PinTalkWidget extends HTMLElement {
   attributeChangedCallback(name: string, before: string | null, value: string | null): void {
     if (!this.#chat || before === value) return;
     if (name === "lang") return this.#chat.setLanguage();
-    if (name === "hidden") {
-      if (value !== null) this.toggle(false);
-      return;
-    }
+    if (name === "hidden") return this.#chat.hiddenChanged();
     this.disconnectedCallback();
     this.#attach();
   }
@@ -57,12 +54,12 @@ export class PinTalkWidget extends HTMLElement {
     this.#chat?.toggle(open);
   }
 
-  /** Shows the launcher again. */
+  /** Shows the widget again as it was. */
   show(): void {
     this.hidden = false;
   }
 
-  /** Closes the panel and hides the launcher. The conversation stays connected; `toggle(true)` still opens the panel. */
+  /** Hides the launcher and the panel. The conversation stays connected, and `toggle(true)` still opens the panel. */
   hide(): void {
     this.hidden = true;
   }

@@ -138,7 +138,7 @@ export class Panel {
     const { conversation } = this;
     const pane = this.#pane;
     const list = this.#list;
-    if (this.chat.isOpen && !this.element.hidden) {
+    if (this.chat.isShown && !this.element.hidden) {
       const below = pane.scrollHeight - pane.scrollTop;
       const first = list.firstChild;
       const isAtEnd = below - pane.clientHeight < AT_END_PX;
@@ -221,7 +221,7 @@ export class Panel {
   #toEnd(): void {
     this.#pane.scrollTop = this.#pane.scrollHeight;
     this.#isAtEnd = true;
-    if (this.chat.isOpen && !document.hidden) this.conversation.markSeen();
+    if (this.chat.isShown && !document.hidden) this.conversation.markSeen();
   }
 
   #scrolled(): void {
