@@ -167,24 +167,27 @@ fn npm_commands_are_scripts_of_the_package() {
     assert!(commands > 2);
 }
 
-/// Names of functions and modules in a folder of tests.
-fn declared(folder: &str) -> String {
-    let mut all = String::new();
-    for entry in std::fs::read_dir(path(folder)).expect("a folder") {
+/// Adds `module::function` of all functions below a folder, one per line.
+fn declared(folder: &Path, names: &mut String) {
+    for entry in std::fs::read_dir(folder).expect("a folder") {
         let place = entry.expect("an entry").path();
-        if place.extension().is_some_and(|extension| extension == "rs") {
+        if place.is_dir() {
+            declared(&place, names);
+        } else if place.extension().is_some_and(|extension| extension == "rs") {
             let module = place.file_stem().expect("a name").to_string_lossy().into_owned();
             let source = std::fs::read_to_string(&place).expect("a source");
             let functions = source.split("fn ").skip(1).filter_map(|rest| rest.split('(').next());
-            all.extend(functions.map(|name| format!("{module}::{name}\n")));
+            names.extend(functions.map(|name| format!("{module}::{name}\n")));
         }
     }
-    all
 }
 
 #[test]
 fn every_test_that_a_document_names_exists() {
-    let names: String = ["tests/server", "tests/chaos", "tests/browser", "tests/deploy"].map(declared).concat();
+    let mut names = String::new();
+    for folder in ["src", "tests"] {
+        declared(&path(folder), &mut names);
+    }
     let manifest = text("Cargo.toml");
     let (mut tests, mut binaries) = (0, 0);
     for document in documents() {
