@@ -66,7 +66,7 @@ fn image(documents: &[Value]) -> &Value {
 }
 
 #[test]
-fn the_commands_to_look_around_bring_stores_along_and_the_same_passwords_again() {
+fn evaluation_commands_install_stores_and_keep_their_passwords() {
     let [values, install, ..] = commands();
     for program in HELMS {
         let place = place();
@@ -87,7 +87,7 @@ fn patience(output: &Output) -> u64 {
 }
 
 #[test]
-fn the_commands_for_people_make_the_secret_that_nodes_read() {
+fn production_commands_create_the_secret_that_nodes_read() {
     let [_, _, install, _] = commands();
     for program in HELMS {
         let place = place();
