@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
-use crate::tools::{path, text};
+use crate::tools::{path, pintalk, printed, text};
 
 /// Most words of the README, as `wc -w` counts them.
 const MAX_WORDS: usize = 1300;
@@ -207,6 +207,43 @@ fn every_test_that_a_document_names_exists() {
         }
     }
     assert!(tests > 4 && binaries > 1, "{tests}, {binaries}");
+}
+
+/// Whether a help text has a word: a command, a value or a flag.
+fn lists(help: &str, word: &str) -> bool {
+    help.split(|letter: char| !letter.is_alphanumeric() && letter != '-').any(|other| other == word)
+}
+
+#[test]
+fn every_command_of_the_program_in_a_document_exists() {
+    let mut commands = 0;
+    for document in documents() {
+        let content = text(&document).replace("\\|", "|");
+        let prose = prose(&content);
+        for code in prose.split('`').skip(1).step_by(2).filter_map(|code| code.strip_prefix("pintalk ")) {
+            let words: Vec<&str> = code.split([' ', '\n', '[', ']']).filter(|word| !word.is_empty()).collect();
+            let (mut chosen, mut help) = (Vec::new(), printed(&mut pintalk(&["--help"])));
+            for word in words {
+                let flag = word.trim_start_matches("--");
+                let choices: Vec<&str> = flag.split('|').filter(|name| name.starts_with(char::is_lowercase)).collect();
+                for name in &choices {
+                    let wanted = if word.starts_with("--") { format!("--{name}") } else { (*name).to_owned() };
+                    assert!(lists(&help, &wanted), "{document}: `pintalk {code}`: there is no {wanted}");
+                }
+                // Help of the subcommand, if it is one.
+                let (Some(first), false) = (choices.first(), word.starts_with("--")) else { continue };
+                let arguments = [&chosen[..], &[*first, "--help"]].concat();
+                if let Ok(output) = pintalk(&arguments).output()
+                    && output.status.success()
+                {
+                    help = String::from_utf8(output.stdout).expect("text");
+                    chosen.push(*first);
+                }
+            }
+            commands += 1;
+        }
+    }
+    assert!(commands > 15, "{commands}");
 }
 
 /// Words of the project's list of terms that no document, chart or dashboard uses for people.
