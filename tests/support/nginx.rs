@@ -1,4 +1,4 @@
-//! An nginx in front of nodes, with the configuration of helm/README.md. Each target of whole-server tests includes this file by its
+//! An nginx before nodes, with the configuration of the README. Each target of whole-server tests includes this file by its
 //! path.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// The nodes in the document.
+/// The README's nodes.
 const TWO_NODES: &str = "    server 127.0.0.1:8081 max_fails=0;\n    server 127.0.0.1:8082 max_fails=0;\n";
 
 /// An nginx that ends with the test.
@@ -22,11 +22,11 @@ impl Nginx {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().display().to_string();
         let each = |node: &SocketAddr| format!("    server {node} max_fails=0;\n");
-        let server = documented()
+        let server = in_readme()
             .replace("listen 80;", &format!("listen {address};"))
             .replace(TWO_NODES, &nodes.iter().map(each).collect::<String>())
             .replace("/var/log/nginx", &path);
-        assert!(nodes.iter().all(|node| server.contains(&node.to_string())), "helm/README.md names other nodes");
+        assert!(nodes.iter().all(|node| server.contains(&node.to_string())), "the README names its nodes otherwise");
         let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
             .map(|kind| format!("{kind}_temp_path {path}/{kind};\n"))
             .concat();
@@ -78,9 +78,9 @@ impl Drop for Nginx {
 }
 
 /// The configuration of helm/README.md.
-fn documented() -> String {
-    let document = Path::new(env!("CARGO_MANIFEST_DIR")).join("helm/README.md");
-    let document = std::fs::read_to_string(document).expect("a document");
-    let block = document.split("```nginx\n").nth(1).and_then(|rest| rest.split("```").next());
-    block.expect("helm/README.md has a configuration for nginx").to_owned()
+fn in_readme() -> String {
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("helm/README.md");
+    let readme = std::fs::read_to_string(readme).expect("a README");
+    let block = readme.split("```nginx\n").nth(1).and_then(|rest| rest.split("```").next());
+    block.expect("the README has a configuration for nginx").to_owned()
 }
