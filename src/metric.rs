@@ -135,7 +135,7 @@ table! {
     Gauge CONNECTIONS "pintalk_connections" Count [kind: "chat_guest" "chat_host" "status_guest" "status_host";] "Open sockets.";
     Counter HANDSHAKES "pintalk_handshakes_total" Count [kind: "chat" "status"; result: "admitted" "limited" "draining" "not_ready" "refused" "overloaded";] "WebSocket handshakes; `refused` received a close code, `overloaded` received 1013 because too many joins waited.";
     Gauge JOINS_WAITING "pintalk_joins_waiting" Count [] "Upgraded sockets that wait to join their room or status.";
-    Counter CLOSES "pintalk_closes_total" Count [code:;] "Closed sockets by close code; `peer`: the peer ended the connection.";
+    Counter CLOSES "pintalk_closes_total" Count [code:;] "Closed sockets by close code; `peer`: the peer closed or lost the connection.";
     Counter SLOW "pintalk_slow_closes_total" Count [] "Sockets closed because their outbox was full, or because the peer accepted no byte for 10 s or less than 4 KiB in 30 s.";
     Counter NOTICES_SKIPPED "pintalk_notices_skipped_total" Count [] "Notices dropped because the socket's outbox held too much.";
     Gauge OUTBOX_BYTES "pintalk_outbox_bytes" Bytes [] "Bytes in the outboxes of all sockets, sampled every 5 s.";
@@ -177,7 +177,7 @@ table! {
 
     // presence
     Counter TRANSITIONS "pintalk_presence_transitions_total" Count [to: "online" "offline";] "Hosts that this node reported online or offline.";
-    Counter CLAIMS "pintalk_presence_claims_total" Count [] "Dead nodes whose hosts this node reported offline.";
+    Counter CLAIMS "pintalk_presence_claims_total" Count [] "Dead nodes whose presence entries this node removed.";
 
     // clocks
     Gauge CLOCK_SKEW "pintalk_clock_skew_seconds" Seconds [store: "sql" "redis";] "This machine's clock minus the store's; with several Redis servers, the largest difference. Absent with SQLite.";
