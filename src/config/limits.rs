@@ -45,75 +45,79 @@ impl FromStr for Cap {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Limits")]
 pub struct LimitArgs {
-    /// Whether clients are limited at all; off is for load tests.
+    /// Limit clients; off is for load tests.
     #[arg(long, env = "PINTALK_LIMITS", value_enum, default_value = "on")]
     pub limits: Switch,
-    /// Messages a second that one socket may send for long.
+    /// Messages per second from one socket; a request for older messages counts as 4, a guest's online notice as 20.
     #[arg(long, env = "PINTALK_LIMIT_MESSAGES_PER_SECOND", value_name = "N", default_value = "20")]
     pub limit_messages_per_second: Cap,
     /// Messages that one socket may send at once.
     #[arg(long, env = "PINTALK_LIMIT_MESSAGE_BURST", value_name = "N", default_value = "100")]
     pub limit_message_burst: Cap,
-    /// Bytes per second that are read of one socket; above, it is read no faster.
+    /// Bytes per second from one socket; above, it is read at this rate.
     #[arg(long, env = "PINTALK_LIMIT_SOCKET_BYTES_PER_SECOND", value_name = "N", default_value = "16384")]
     pub limit_socket_bytes_per_second: Cap,
     /// Bytes that one socket may send at once.
     #[arg(long, env = "PINTALK_LIMIT_SOCKET_BURST_BYTES", value_name = "N", default_value = "262144")]
     pub limit_socket_burst_bytes: Cap,
-    /// Bytes per second that are read of all sockets of one address, on each node.
+    /// Bytes per second from all sockets of an address, per node; above, they are read at this rate.
     #[arg(long, env = "PINTALK_LIMIT_ADDRESS_BYTES_PER_SECOND", value_name = "N", default_value = "1048576")]
     pub limit_address_bytes_per_second: Cap,
-    /// MiB that all sockets of one address may send per day, on each node; then they are read as slowly as that.
+    /// MiB per day from all sockets of an address, per node; above, they are read at this average rate.
     #[arg(long, env = "PINTALK_LIMIT_ADDRESS_MIB_PER_DAY", value_name = "MIB", default_value = "50")]
     pub limit_address_mib_per_day: Cap,
-    /// MiB of messages per day in all rooms of one host; above, close 1013.
+    /// MiB of messages per day in all rooms of a host, from guests and from the host each; above, senders are closed with
+    /// 1013.
     #[arg(long, env = "PINTALK_LIMIT_HOST_MIB_PER_DAY", value_name = "N", default_value = "500")]
     pub limit_host_mib_per_day: Cap,
-    /// Bytes of a frame from a client; not switched off by --limits off.
+    /// Bytes of a frame from a client; above, 1009. Not affected by --limits off.
     #[arg(long, env = "PINTALK_LIMIT_FRAME_BYTES", value_name = "BYTES", default_value_t = 32 * 1024,
           value_parser = clap::value_parser!(u32).range(1024..=1024 * 1024))]
     pub limit_frame_bytes: u32,
-    /// Open connections of one address, and sockets of one that a trusted proxy forwards.
+    /// TCP connections of an address, and sockets of an address behind a trusted proxy; above, 4029 for sockets and 429 for
+    /// requests.
     #[arg(long, env = "PINTALK_LIMIT_SOCKETS_PER_ADDRESS", value_name = "N", default_value = "1000")]
     pub limit_sockets_per_address: Cap,
-    /// Open sockets of guests in one room, and as many of its host.
+    /// Sockets in a room, of guests and of the host each; above, 4029.
     #[arg(long, env = "PINTALK_LIMIT_SOCKETS_PER_ROOM", value_name = "N", default_value = "64")]
     pub limit_sockets_per_room: Cap,
-    /// WebSocket handshakes a minute from one address.
+    /// WebSocket handshakes per minute from an address, per node; above, 429.
     #[arg(long, env = "PINTALK_LIMIT_HANDSHAKES_PER_MINUTE", value_name = "N", default_value = "600")]
     pub limit_handshakes_per_minute: Cap,
-    /// Joins that wait on this node while others run; above, close 1013. Not switched off by --limits off.
+    /// Joins that wait on a node while 256 others run; above, 1013. Not affected by --limits off.
     #[arg(long, env = "PINTALK_LIMIT_JOINS_WAITING", value_name = "N", default_value_t = 1024,
           value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub limit_joins_waiting: u32,
-    /// Rooms made in a minute from one address.
+    /// Rooms per minute from an address, and ten times as many per host for calls without Origin; above, 429.
     #[arg(long, env = "PINTALK_LIMIT_ROOMS_PER_MINUTE", value_name = "N", default_value = "60")]
     pub limit_rooms_per_minute: Cap,
-    /// Logins a minute from one address.
+    /// Logins per minute from an address, failed or not; above, 429.
     #[arg(long, env = "PINTALK_LIMIT_LOGINS_PER_ADDRESS", value_name = "N", default_value = "20")]
     pub limit_logins_per_address: Cap,
-    /// Failed logins a minute for one account from one address.
+    /// Failed logins per minute for an account from an address, whether the account exists or not; above, 429.
     #[arg(long, env = "PINTALK_LIMIT_LOGINS_PER_ACCOUNT", value_name = "N", default_value = "10")]
     pub limit_logins_per_account: Cap,
-    /// Failed logins an hour for one account; above, only devices that were logged in to it may try.
+    /// Failed logins per hour for an account, half as many from one address; above, only devices that send a refresh cookie
+    /// of the account, expired or not, may log in.
     #[arg(long, env = "PINTALK_LIMIT_LOGIN_FAILURES_PER_HOUR", value_name = "N", default_value = "100")]
     pub limit_login_failures_per_hour: Cap,
-    /// Calls a minute from one address with unknown keys, and as many steps of signing up.
+    /// Calls per minute from an address with unknown keys, as many steps of signing up, and ten times as many profile
+    /// images, per node; above, 429.
     #[arg(long, env = "PINTALK_LIMIT_LOOKUPS_PER_MINUTE", value_name = "N", default_value = "60")]
     pub limit_lookups_per_minute: Cap,
-    /// Mails an hour that one address may cause.
+    /// E-mails per hour that requests from an address cause, and twice as many to one mailbox; above, 429.
     #[arg(long, env = "PINTALK_LIMIT_MAILS_PER_HOUR", value_name = "N", default_value = "5")]
     pub limit_mails_per_hour: Cap,
-    /// E-mails of a class (to accounts, to hosts, to guests) that leave for one mailbox in an hour.
+    /// E-mails per hour and class (account, host, guest) to one mailbox; above, they are delayed.
     #[arg(long, env = "PINTALK_LIMIT_MAILS_PER_MAILBOX", value_name = "N", default_value = "10")]
     pub limit_mails_per_mailbox: Cap,
-    /// E-mails of a class that leave on behalf of one host in an hour.
+    /// E-mails per hour and class on behalf of one host; above, they are delayed.
     #[arg(long, env = "PINTALK_LIMIT_MAILS_PER_HOST", value_name = "N", default_value = "100")]
     pub limit_mails_per_host: Cap,
-    /// E-mails of a class that leave the installation in an hour.
+    /// E-mails per hour and class in the whole installation; above, they are delayed.
     #[arg(long, env = "PINTALK_LIMIT_MAILS_PER_INSTALLATION", value_name = "N", default_value = "1000")]
     pub limit_mails_per_installation: Cap,
-    /// Tests a minute of one host's webhook.
+    /// Webhook tests per minute of one host; above, 429.
     #[arg(long, env = "PINTALK_LIMIT_WEBHOOK_TESTS_PER_MINUTE", value_name = "N", default_value = "10")]
     pub limit_webhook_tests_per_minute: Cap,
 }

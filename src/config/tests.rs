@@ -184,3 +184,40 @@ fn the_public_url_follows_the_listener_to_where_a_browser_can_go() {
 fn the_past_is_a_valid_direction_of_the_wire_offset() {
     assert_eq!(config(&["--wire-offset", "-03:00"]).unwrap().wire_offset.to_string(), "-03:00");
 }
+
+/// Rows of the options table for one help heading, in the order of `pintalk serve --help`.
+fn options_table(heading: Option<&str>) -> String {
+    use clap::Args as _;
+    use std::fmt::Write as _;
+    let command = ServeArgs::augment_args(clap::Command::new("serve"));
+    let mut table = String::from("| option | value | default | description |\n|---|---|---|---|\n");
+    for option in command.get_arguments().filter(|option| option.get_help_heading() == heading) {
+        let name = option.get_long().unwrap();
+        let variable = format!("PINTALK_{}", name.to_uppercase().replace('-', "_"));
+        assert_eq!(option.get_env().unwrap(), variable.as_str(), "{name}");
+        let mut values: Vec<String> =
+            option.get_possible_values().iter().map(|value| value.get_name().to_owned()).collect();
+        if values.is_empty() {
+            values.extend(option.get_value_names().unwrap().iter().map(ToString::to_string));
+        }
+        let help = option.get_help().unwrap().to_string();
+        let (help, default) = help.split_once(" [default: ").unwrap_or((&help, ""));
+        let described = default.trim_end_matches(']').replace('<', "\\<");
+        let default = option.get_default_values().first();
+        let default = default.map_or(described, |value| format!("`{}`", value.to_str().unwrap()));
+        assert!(!help.contains(['|', '<']), "{name}: {help}");
+        writeln!(table, "| `{name}` | `{}` | {default} | {help}. |", values.join("`, `")).unwrap();
+    }
+    table
+}
+
+#[test]
+fn options_of_the_readme_are_those_of_the_command_line() {
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/config/README.md");
+    let readme = std::fs::read_to_string(readme).unwrap();
+    for heading in [None, Some("Limits")] {
+        let table = options_table(heading);
+        assert!(table.lines().count() > 15, "{table}");
+        assert!(readme.contains(&table), "src/config/README.md must have these rows:\n{table}");
+    }
+}

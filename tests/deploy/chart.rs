@@ -183,7 +183,7 @@ fn same_keys(at: &str, schema: &Value, values: &Value) {
         assert!(known.contains_key(key), "{at}.{key} has a default, and the schema refuses it");
     }
     for (key, below) in known {
-        // Which options there are, the README tells; what may be asked for of a machine, Kubernetes.
+        // The program defines the options, Kubernetes the resources.
         if ["config", "resources"].iter().any(|open| at.ends_with(open)) || (at.is_empty() && key == "global") {
             continue;
         }
@@ -246,8 +246,8 @@ fn each_option_of_the_program_is_one_of_the_chart_and_understood() {
     told.extend(OWNED.map(str::to_owned));
     told.insert("PINTALK_SMTP_URL".to_owned());
     assert_eq!(told, known.iter().cloned().collect(), "what the chart knows, and what the program does");
-    let readme = text("README.md");
-    assert!(config.keys().all(|option| readme.contains(&format!("`{option}`"))));
+    let document = text("src/config/README.md");
+    assert!(config.keys().all(|option| document.contains(&format!("| `{option}` |"))));
 
     for set in sets().iter().filter(|set| !set.contains("own-secret")) {
         let environment = environment(&rendered("helm4", CHART, set));

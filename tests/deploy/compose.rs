@@ -6,7 +6,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::tools::{fed, options, path, pintalk, printed, python, said, text, yaml};
+use crate::tools::{blocks, fed, options, path, pintalk, printed, python, said, text, yaml};
 
 /// A reader that knows every word of a compose file, and takes no other.
 const READ: &str = "
@@ -36,7 +36,7 @@ fn interpolated(text: &str) -> String {
     let mut whole = pieces.next().unwrap_or_default().to_owned();
     for piece in pieces {
         let (asked, rest) = piece.split_once('}').expect("a closing brace");
-        assert!(asked.ends_with(":?say it in .env"), "{asked} has a default, which everybody knows");
+        assert!(asked.ends_with(":?set it in .env"), "{asked} has a default, which everybody knows");
         whole += "0123456789abcdef0123456789abcdef";
         whole += rest;
     }
@@ -116,20 +116,22 @@ fn the_nodes_understand_what_they_are_told() {
 }
 
 #[test]
-fn nginx_takes_its_configuration_which_is_the_readmes() {
+fn nginx_accepts_its_configuration_which_is_that_of_the_document() {
     let content = content(&compose(), "nginx");
-    let readme = text("README.md");
-    let block = readme.split("```nginx\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a block");
+    let [block] = <[String; 1]>::try_from(blocks("helm/README.md", "nginx")).expect("one block");
     let block = block
         .replace("127.0.0.1:8081", "node-1:8080 resolve")
         .replace("127.0.0.1:8082", "node-2:8080 resolve")
-        .replace("upstream pintalk", "# A container that is made anew may have another address.\nresolver 127.0.0.11 valid=5s;\nupstream pintalk")
+        .replace(
+            "upstream pintalk",
+            "# A recreated container may have another address.\nresolver 127.0.0.11 valid=5s;\nupstream pintalk",
+        )
         .replace("server_name chat.shop.example", "server_name _")
         .replace("/var/log/nginx/pintalk.log", "/dev/stdout")
         .replace("/var/log/nginx/pintalk-error.log", "/dev/stderr");
     let lines = |text: &str| -> Vec<String> { text.lines().map(|line| line.trim().to_owned()).collect() };
     let (here, there) = (lines(&content), lines(&block));
-    assert!(here.windows(there.len()).any(|part| part == there), "not the README's:\n{content}");
+    assert!(here.windows(there.len()).any(|part| part == there), "not that of helm/README.md:\n{content}");
 
     let folder = tempfile::tempdir().expect("a folder");
     // Since 1.27.3 nginx asks for a server's name again and again; the one on this machine may be older.

@@ -6,6 +6,7 @@
 mod alerts;
 mod chart;
 mod compose;
+mod documents;
 mod image;
 mod platform;
 mod readme;

@@ -85,7 +85,7 @@ fn a_port_that_the_network_policy_does_not_let_through_is_told_of() {
         (vec![], vec![secret, redis, "mysql.enabled=true", "mysql.password=x"]),
         (vec![], vec!["secrets.existingSecret=mine"]),
         (
-            vec!["secrets.databaseUrl leads to port 3307, which networkPolicy.egress.mysql.ports"],
+            vec!["secrets.databaseUrl uses port 3307, which networkPolicy.egress.mysql.ports"],
             vec![secret, "secrets.databaseUrl=mysql://pintalk:hunter2@db.example:3307/pintalk", redis],
         ),
         (
@@ -94,26 +94,23 @@ fn a_port_that_the_network_policy_does_not_let_through_is_told_of() {
         ),
         (vec![], vec![secret, "secrets.databaseUrl=mysql://a@db:3307/b", redis, "networkPolicy.enabled=false"]),
         (
-            vec!["secrets.redisUrl leads to port 6380,", "secrets.redisUrl leads to port 6381,"],
+            vec!["secrets.redisUrl uses port 6380,", "secrets.redisUrl uses port 6381,"],
             vec![secret, database, "secrets.redisUrl=rediss-cluster://:6666@r1:6380?node=r2:6379&node=r3:6381"],
         ),
         (vec![], vec![secret, database, "secrets.redisUrl=redis-sentinel://s1/?sentinelServiceName=a&node=s2:26379"]),
+        (vec!["secrets.smtpUrl uses port 25,"], vec![secret, database, redis, "secrets.smtpUrl=smtp://mail.example"]),
         (
-            vec!["secrets.smtpUrl leads to port 25,"],
-            vec![secret, database, redis, "secrets.smtpUrl=smtp://mail.example"],
-        ),
-        (
-            vec!["media.endpoint leads to port 9000, which networkPolicy.egress.https.ports"],
+            vec!["media.endpoint uses port 9000, which networkPolicy.egress.https.ports"],
             vec![secret, database, redis, bucket, "media.endpoint=http://minio:9000"],
         ),
         (
-            vec!["config.otlp-endpoint leads to port 80,"],
+            vec!["config.otlp-endpoint uses port 80,"],
             vec![secret, database, redis, "config.otlp-endpoint=http://[fd00::1]/v1"],
         ),
     ] {
         let notes = notes(&values);
         let told: Vec<&str> =
-            notes.lines().filter(|line| line.starts_with("MIND") && line.contains("leads to port")).collect();
+            notes.lines().filter(|line| line.starts_with("WARNING") && line.contains("uses port")).collect();
         assert_eq!(told.len(), lines.len(), "{values:?}: {told:?}");
         assert!(told.iter().zip(&lines).all(|(told, line)| told.contains(line)), "{values:?}: {told:?}");
         assert!(!notes.contains("hunter2"), "{notes}");

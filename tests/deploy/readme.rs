@@ -1,4 +1,4 @@
-//! The README's commands for Kubernetes, as they stand there: Helm is asked what it would put up, and nobody puts it up.
+//! The commands of the chart's README, run as written: Helm renders the objects, and nothing is installed.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 use serde_json::Value;
 
 use crate::chart::HELMS;
-use crate::tools::{documents, installed, path, said, text, yaml};
+use crate::tools::{blocks, documents, installed, path, said, text, yaml};
 
 /// What an operator's shell has in place of a cluster. `helm template` takes no `--timeout`, nor has it anything to wait for.
 const NO_CLUSTER: &str = r#"
@@ -34,15 +34,10 @@ helm() {
 kubectl() { echo "kubectl: $*" >&2; }
 "#;
 
-/// The commands of the chapter, in order: values to look around, and what brings it up; what people need; an upgrade.
-fn blocks() -> [String; 4] {
-    let readme = text("README.md");
-    let chapter = readme.split("\n## ").find(|chapter| chapter.starts_with("On Kubernetes")).expect("a chapter");
-    let fenced = chapter.split("```bash\n").skip(1).filter_map(|rest| rest.split("```").next());
-    let blocks: Vec<String> = fenced.map(str::to_owned).collect();
-    let elsewhere = readme.matches("\nhelm ").count() - chapter.matches("\nhelm ").count();
-    assert_eq!(elsewhere, 0, "commands that nobody tries");
-    blocks.try_into().unwrap_or_else(|blocks| panic!("other commands than these: {blocks:?}"))
+/// The commands in order: values for evaluation, their installation; installation for production; an upgrade.
+fn commands() -> [String; 4] {
+    let commands = blocks("helm/pintalk/README.md", "bash");
+    commands.try_into().unwrap_or_else(|commands| panic!("other commands than these: {commands:?}"))
 }
 
 /// A folder that has the chart where the repository has it.
@@ -71,8 +66,8 @@ fn image(documents: &[Value]) -> &Value {
 }
 
 #[test]
-fn the_commands_to_look_around_bring_stores_along_and_the_same_passwords_again() {
-    let [values, install, ..] = blocks();
+fn evaluation_commands_install_stores_and_keep_their_passwords() {
+    let [values, install, ..] = commands();
     for program in HELMS {
         let place = place();
         run(program, place.path(), &values);
@@ -92,8 +87,8 @@ fn patience(output: &Output) -> u64 {
 }
 
 #[test]
-fn the_commands_for_people_make_the_secret_that_nodes_read() {
-    let [_, _, install, _] = blocks();
+fn production_commands_create_the_secret_that_nodes_read() {
+    let [_, _, install, _] = commands();
     for program in HELMS {
         let place = place();
         let (output, documents) = run(program, place.path(), &install);
@@ -123,7 +118,7 @@ fn the_commands_for_people_make_the_secret_that_nodes_read() {
 
 #[test]
 fn an_upgrade_changes_the_image_only_and_waits_as_long_as_a_migration_may_take() {
-    let [_, _, install, upgrade] = blocks();
+    let [_, _, install, upgrade] = commands();
     let deadline = yaml(&text("helm/pintalk/values.yaml"))["migrations"]["activeDeadlineSeconds"].as_u64();
     for program in HELMS {
         let place = place();

@@ -28,10 +28,10 @@ fn what_cannot_work_is_refused_with_a_sentence() {
         ("httpRoute.parentRefs must name a Gateway", vec![theirs, "httpRoute.enabled=true"]),
         ("minReplicas is above maxReplicas", vec![theirs, "autoscaling.enabled=true", "autoscaling.minReplicas=20"]),
         ("config holds options", vec![theirs, "config=null"]),
-        ("listenAddress \"::\": an IPv6 address stands in brackets", vec![theirs, "listenAddress=::"]),
+        ("listenAddress \"::\": write an IPv6 address in brackets", vec![theirs, "listenAddress=::"]),
         ("listenAddress \"0.0.0.0:80\"", vec![theirs, "listenAddress=0.0.0.0:80"]),
-        ("ingress.hosts: \"https://a\" is not a name alone", vec![theirs, "ingress.hosts={https://a}"]),
-        ("ingress.hosts: \"a/chat\" is not a name alone", vec![theirs, "ingress.hosts={b,a/chat}"]),
+        ("ingress.hosts: \"https://a\" is not a host name", vec![theirs, "ingress.hosts={https://a}"]),
+        ("ingress.hosts: \"a/chat\" is not a host name", vec![theirs, "ingress.hosts={b,a/chat}"]),
         ("httpRoute.hostnames: \"http://a\" is not", vec![theirs, "httpRoute.hostnames={http://a}"]),
         ("config.public-url must begin with https://", vec![theirs, "config.public-url=chat.shop.example"]),
         ("config.public-url \"https://a/b//c\": each segment", vec![theirs, "config.public-url=https://a/b//c"]),
@@ -60,8 +60,14 @@ fn a_wrong_address_is_refused_without_the_password_in_it() {
             "secrets.smtpUrl must begin with smtp://",
             vec![secret, database, redis, "secrets.smtpUrl=mail.example:hunter2"],
         ),
-        ("mysql.password must be of letters", vec![secret, redis, "mysql.enabled=true", "mysql.password=hunter2/"]),
-        ("redis.password must be of letters", vec![secret, database, "redis.enabled=true", "redis.password=hunter2@"]),
+        (
+            "mysql.password must consist of letters",
+            vec![secret, redis, "mysql.enabled=true", "mysql.password=hunter2/"],
+        ),
+        (
+            "redis.password must consist of letters",
+            vec![secret, database, "redis.enabled=true", "redis.password=hunter2@"],
+        ),
     ] {
         let said = refused(&values);
         assert!(said.contains(sentence) && !said.contains("hunter2"), "{values:?}: {said}");
@@ -76,7 +82,7 @@ fn what_the_chart_says_itself_nobody_says_again() {
     for key in own.iter().map(String::as_str).chain(["helm.sh/chart"]) {
         for place in places {
             let said = refused(&[theirs, &format!("{place}.{}=x", key.replace('.', "\\."))]);
-            assert!(said.contains(&format!("{place}: {key} is the chart's own")), "{said}");
+            assert!(said.contains(&format!("{place}: {key} is set by the chart")), "{said}");
         }
     }
     let set = sets().into_iter().find(|set| set.contains("everything")).expect("a set with everything");
@@ -91,7 +97,7 @@ fn what_the_chart_says_itself_nobody_says_again() {
     }
     let mut helm = helm("helm4");
     helm.args(["template", "release", CHART, "--values", &set, "--set", "podAnnotations.checksum/secret=x"]);
-    assert!(said(&helm.output().expect("helm")).contains("podAnnotations: checksum/secret is the chart's own"));
+    assert!(said(&helm.output().expect("helm")).contains("podAnnotations: checksum/secret is set by the chart"));
     // What both labels have, the pods' own say.
     for program in HELMS {
         let values = ["commonLabels.team=a", "podLabels.team=b", theirs, "podAnnotations.checksum/secret=x"];

@@ -16,6 +16,14 @@ pub fn text(name: &str) -> String {
     std::fs::read_to_string(path(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
+/// The code blocks of a language in a document, in order.
+pub fn blocks(document: &str, language: &str) -> Vec<String> {
+    let fence = format!("```{language}\n");
+    let text = text(document);
+    let fenced = text.split(&fence).skip(1).filter_map(|rest| rest.split("```").next());
+    fenced.map(str::to_owned).collect()
+}
+
 /// One YAML document.
 pub fn yaml(text: &str) -> Value {
     serde_saphyr::from_str(text).unwrap_or_else(|error| panic!("{error}\n{text}"))

@@ -1,4 +1,4 @@
-//! Two nodes behind a real nginx, with the configuration of the README.
+//! Two nodes behind a real nginx, with the configuration of helm/README.md.
 
 use reqwest::Method;
 use serde_json::{Value, json};

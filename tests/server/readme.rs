@@ -1,4 +1,4 @@
-//! The README's commands, run as they stand there.
+//! The commands of README.md and tests/README.md, run as written.
 
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::process::CommandExt as _;
@@ -14,16 +14,16 @@ use crate::with_topology;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// The blocks of a language in the README, in order.
-pub fn blocks(language: &str) -> Vec<String> {
-    let readme = std::fs::read_to_string(Path::new(ROOT).join("README.md")).expect("a README");
+/// The code blocks of a language in a document, in order.
+pub fn blocks(document: &str, language: &str) -> Vec<String> {
+    let text = std::fs::read_to_string(Path::new(ROOT).join(document)).expect("a document");
     let fence = format!("```{language}\n");
-    let fenced = readme.split(&fence).skip(1);
+    let fenced = text.split(&fence).skip(1);
     fenced.filter_map(|rest| rest.split("```").next().map(str::to_owned)).collect()
 }
 
 fn shell_blocks() -> Vec<String> {
-    blocks("bash")
+    blocks("README.md", "bash")
 }
 
 /// A shell and all that it started; they end with the test.
@@ -131,12 +131,18 @@ async fn the_first_command_runs_a_demo_in_which_a_guest_really_talks() {
 #[test]
 fn the_first_picture_is_the_demo_and_all_of_them_are_small() {
     const MAX_BYTES: u64 = 300 * 1024;
-    let readme = std::fs::read_to_string(Path::new(ROOT).join("README.md")).expect("a README");
-    let pictures = readme.split(['(', '"', ')']).filter(|path| path.ends_with(".png"));
-    let pictures: Vec<&str> = pictures.collect();
-    assert!(pictures[0].ends_with("/demo.png") && pictures.len() > 1, "{pictures:?}");
-    let size = |path: &&str| std::fs::metadata(Path::new(ROOT).join(path)).expect("a picture").len();
-    assert!(pictures.iter().map(size).sum::<u64>() <= MAX_BYTES);
+    let documents =
+        ["README.md", "src/web/README.md", "src/web/widget/README.md"].map(|document| Path::new(ROOT).join(document));
+    let (mut pictures, mut bytes) = (Vec::new(), 0);
+    for document in documents {
+        let text = std::fs::read_to_string(&document).expect("a document");
+        for picture in text.split(['(', '"', ')']).filter(|path| path.ends_with(".png")) {
+            bytes += std::fs::metadata(document.with_file_name(picture)).expect("a picture").len();
+            pictures.push(picture.to_owned());
+        }
+    }
+    assert!(pictures[0].ends_with("/demo.png") && pictures.len() == 3, "{pictures:?}");
+    assert!(bytes <= MAX_BYTES, "{bytes}");
 }
 
 with_topology! {
@@ -198,15 +204,15 @@ with_topology! {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_benchmark_prints_its_table_and_finds_nothing_lost() {
-    let commands = shell_blocks();
-    assert!(commands[4].starts_with("tests/bench "), "{}", commands[4]);
+    let [command] = &blocks("tests/README.md", "bash")[..] else { panic!("one block") };
+    assert!(command.starts_with("tests/bench "), "{command}");
     let [target, build] = cargo_folders();
     let folders = [(target.0, target.1.as_str()), (build.0, build.1.as_str())];
     let mut cargo = Shell::run("cargo build --quiet --package pintalk --package pintalk-load", &folders);
     assert!(cargo.0.wait().is_ok_and(|status| status.success()), "the programs are built");
     let programs = format!("{}/debug", target.1);
     let variables = [("PINTALK_BENCH_BINARIES", programs.as_str())];
-    let mut bench = Shell::run(&commands[4].replacen("tests/bench", "tests/bench --quick", 1), &variables);
+    let mut bench = Shell::run(&command.replacen("tests/bench", "tests/bench --quick", 1), &variables);
     let table: Vec<String> = bench.lines().collect();
     assert!(bench.0.wait().is_ok_and(|status| status.success()), "{table:#?}");
     for figure in [

@@ -26,9 +26,9 @@ async fn hook(app: &TestApp, host: &Host, url: &str) -> String {
     made["secret"].as_str().expect("a secret").to_owned()
 }
 
-/// Asks the README's function, in its language, whether a request is ours.
+/// Verifies a request with the Python function of src/protocol/README.md.
 fn verifies(secret: &str, received: &Received, body: &str) -> bool {
-    let [function] = &blocks("python")[..] else { panic!("one block") };
+    let [function] = &blocks("src/protocol/README.md", "python")[..] else { panic!("one block") };
     let program = format!(
         "{function}\nimport json, sys\ngiven = json.load(sys.stdin)\n\
          print(is_from_pintalk(given['secret'], given['headers'], given['body'].encode()))"

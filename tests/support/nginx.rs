@@ -93,9 +93,9 @@ impl Drop for Nginx {
     }
 }
 
-/// What the README has an operator write.
+/// The configuration of helm/README.md.
 fn in_readme() -> String {
-    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("helm/README.md");
     let readme = std::fs::read_to_string(readme).expect("a README");
     let block = readme.split("```nginx\n").nth(1).and_then(|rest| rest.split("```").next());
     block.expect("the README has a configuration for nginx").to_owned()

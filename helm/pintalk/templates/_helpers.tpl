@@ -21,14 +21,14 @@
 {{- default (include "pintalk.fullname" .) .Values.secrets.existingSecret }}
 {{- end }}
 
-{{/* Labels that never change: what selectors know. With "component", those of one part. */}}
+{{/* Immutable labels, used by selectors. `component` names the part. */}}
 {{- define "pintalk.selectorLabels" -}}
 app.kubernetes.io/name: {{ include "pintalk.name" .root }}
 app.kubernetes.io/instance: {{ .root.Release.Name }}
 app.kubernetes.io/component: {{ .component }}
 {{- end }}
 
-{{/* All that is made has them: where nonsense is refused, before a template stumbles over it. */}}
+{{/* Labels of every object. Validation runs here, before any template uses the values. */}}
 {{- define "pintalk.labels" -}}
 {{- $_ := include "pintalk.validate" .root }}
 {{- include "pintalk.selectorLabels" . }}
@@ -48,7 +48,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- end }}
 {{- end }}
 
-{{/* What a pod of a store may do, whose image wants a user of its own. */}}
+{{/* Security context of a store's pod; its image needs a particular user. */}}
 {{- define "pintalk.podSecurity" -}}
 runAsNonRoot: true
 runAsUser: {{ . }}
@@ -69,7 +69,7 @@ capabilities:
 {{- define "pintalk.mysqlName" -}}{{ include "pintalk.fullname" . }}-mysql{{- end }}
 {{- define "pintalk.redisName" -}}{{ include "pintalk.fullname" . }}-redis{{- end }}
 
-{{/* Stores: named, or those that come along for trying out. */}}
+{{/* Stores: your own, or the chart's for evaluation. */}}
 {{- define "pintalk.databaseUrl" -}}
 {{- if .Values.mysql.enabled -}}
 mysql://pintalk:{{ .Values.mysql.password }}@{{ include "pintalk.mysqlName" . }}:3306/pintalk

@@ -1,11 +1,11 @@
-{{/* What no schema can say, or would say with a password in it: refused with a sentence. */}}
+{{/* Checks that the schema cannot express, or would report together with a password. */}}
 {{- define "pintalk.validate" -}}
-{{- /* First, as the rest reads it. */}}
-{{- if not (kindIs "map" .Values.config) }}{{ fail "config holds options: {} where there are none, not null" }}{{ end }}
+{{- /* First, because the other checks read it. */}}
+{{- if not (kindIs "map" .Values.config) }}{{ fail "config holds options; use {} instead of null" }}{{ end }}
 {{- include "pintalk.validateSecrets" . }}
 {{- include "pintalk.validateAddresses" . }}
 {{- include "pintalk.validateKeys" . }}
-{{- if and .Values.media.bucketUrl .Values.media.existingClaim }}{{ fail "media.bucketUrl and media.existingClaim: which?" }}{{ end }}
+{{- if and .Values.media.bucketUrl .Values.media.existingClaim }}{{ fail "media.bucketUrl and media.existingClaim: set only one" }}{{ end }}
 {{- if and .Values.httpRoute.enabled (empty .Values.httpRoute.parentRefs) }}{{ fail "httpRoute.parentRefs must name a Gateway" }}{{ end }}
 {{- if and .Values.autoscaling.enabled (gt (int .Values.autoscaling.minReplicas) (int .Values.autoscaling.maxReplicas)) }}{{ fail "autoscaling.minReplicas is above maxReplicas" }}{{ end }}
 {{- if not (regexMatch "^([0-9]+|[0-9]+%)$" (toString .Values.podDisruptionBudget.maxUnavailable)) }}
@@ -17,20 +17,20 @@
 {{- $s := .Values.secrets }}
 {{- if $s.existingSecret }}
 {{- range $key := list "jwtSecret" "databaseUrl" "redisUrl" "smtpUrl" "awsAccessKeyId" "awsSecretAccessKey" }}
-{{- if get $s $key }}{{ fail (printf "secrets.%s is not read with secrets.existingSecret: put it there" $key) }}{{ end }}
+{{- if get $s $key }}{{ fail (printf "secrets.%s is not read with secrets.existingSecret: add it to that Secret" $key) }}{{ end }}
 {{- end }}
 {{- if or .Values.redis.enabled .Values.mysql.enabled }}
-{{- fail "redis.enabled and mysql.enabled do not go with secrets.existingSecret: their addresses would not be in it" }}
+{{- fail "redis.enabled and mysql.enabled do not go with secrets.existingSecret, which contains other addresses" }}
 {{- end }}
 {{- else }}
 {{- if lt (len $s.jwtSecret) 32 }}
-{{- fail "secrets.jwtSecret must have 32 bytes or more, the same at every upgrade: `openssl rand -base64 48` makes one (or name secrets.existingSecret)" }}
+{{- fail "secrets.jwtSecret must have 32 bytes or more and stay the same at upgrades: generate it with `openssl rand -base64 48`, or set secrets.existingSecret" }}
 {{- end }}
-{{- if not (include "pintalk.databaseUrl" .) }}{{ fail "secrets.databaseUrl must name a MySQL (or secrets.existingSecret, or mysql.enabled for trying out)" }}{{ end }}
-{{- if not (include "pintalk.redisUrl" .) }}{{ fail "secrets.redisUrl must name a Redis (or secrets.existingSecret, or redis.enabled for trying out)" }}{{ end }}
-{{- if and .Values.mysql.enabled $s.databaseUrl }}{{ fail "mysql.enabled and secrets.databaseUrl: which?" }}{{ end }}
-{{- if and .Values.redis.enabled $s.redisUrl }}{{ fail "redis.enabled and secrets.redisUrl: which?" }}{{ end }}
-{{- /* Never with the value: a password is in it. */}}
+{{- if not (include "pintalk.databaseUrl" .) }}{{ fail "secrets.databaseUrl must name a MySQL; or set secrets.existingSecret, or mysql.enabled for evaluation" }}{{ end }}
+{{- if not (include "pintalk.redisUrl" .) }}{{ fail "secrets.redisUrl must name a Redis; or set secrets.existingSecret, or redis.enabled for evaluation" }}{{ end }}
+{{- if and .Values.mysql.enabled $s.databaseUrl }}{{ fail "mysql.enabled and secrets.databaseUrl: set only one" }}{{ end }}
+{{- if and .Values.redis.enabled $s.redisUrl }}{{ fail "redis.enabled and secrets.redisUrl: set only one" }}{{ end }}
+{{- /* Messages never contain the value, because it contains a password. */}}
 {{- if not (regexMatch "^(mysql://.+)?$" $s.databaseUrl) }}{{ fail "secrets.databaseUrl must begin with mysql://" }}{{ end }}
 {{- if not (regexMatch "^(rediss?(-(sentinel|cluster))?://.+)?$" $s.redisUrl) }}
 {{- fail "secrets.redisUrl must begin with redis://, redis-sentinel:// or redis-cluster://, or with rediss… over TLS" }}
@@ -40,18 +40,18 @@
 {{- range $store := list "mysql" "redis" }}
 {{- with get $.Values $store }}
 {{- if and .enabled (not .password) }}{{ fail (printf "%s.enabled needs %s.password" $store $store) }}{{ end }}
-{{- if not (regexMatch "^[A-Za-z0-9]*$" .password) }}{{ fail (printf "%s.password must be of letters and digits: it becomes part of a URL" $store) }}{{ end }}
+{{- if not (regexMatch "^[A-Za-z0-9]*$" .password) }}{{ fail (printf "%s.password must consist of letters and digits: it becomes part of a URL" $store) }}{{ end }}
 {{- end }}
 {{- end }}
 {{- end }}
 
 {{- define "pintalk.validateAddresses" -}}
 {{- if and (contains ":" .Values.listenAddress) (not (regexMatch "^\\[[^\\]]+\\]$" .Values.listenAddress)) }}
-{{- fail (printf "listenAddress %q: an IPv6 address stands in brackets, as in \"[::]\", and the ports are the chart's" .Values.listenAddress) }}
+{{- fail (printf "listenAddress %q: write an IPv6 address in brackets, as in \"[::]\", and no port" .Values.listenAddress) }}
 {{- end }}
 {{- range $where, $hosts := dict "ingress.hosts" .Values.ingress.hosts "httpRoute.hostnames" .Values.httpRoute.hostnames }}
 {{- range $hosts }}
-{{- if regexMatch "[/:]" . }}{{ fail (printf "%s: %q is not a name alone: no scheme, no port, no path" $where .) }}{{ end }}
+{{- if regexMatch "[/:]" . }}{{ fail (printf "%s: %q is not a host name: remove scheme, port and path" $where .) }}{{ end }}
 {{- end }}
 {{- end }}
 {{- range $option := list "public-url" "otlp-endpoint" }}
@@ -66,7 +66,7 @@
 {{- end }}
 {{- end }}
 
-{{/* What the chart says itself: twice in one object, the one or the other would be read, and nobody would know which. */}}
+{{/* Keys that the chart sets itself: a duplicate key in one object is ambiguous. */}}
 {{- define "pintalk.validateKeys" -}}
 {{- $own := list "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/component" "app.kubernetes.io/version" "app.kubernetes.io/managed-by" "helm.sh/chart" }}
 {{- $labels := dict "commonLabels" .Values.commonLabels "podLabels" .Values.podLabels }}
@@ -75,19 +75,19 @@
 {{- end }}
 {{- range $where, $all := $labels }}
 {{- range $key, $_ := $all }}
-{{- if has $key $own }}{{ fail (printf "%s: %s is the chart's own, by which it finds what is its" $where $key) }}{{ end }}
-{{- if and (hasPrefix "metrics." $where) (hasKey $.Values.commonLabels $key) }}{{ fail (printf "%s and commonLabels both have %s: which?" $where $key) }}{{ end }}
+{{- if has $key $own }}{{ fail (printf "%s: %s is set by the chart, whose selectors use it" $where $key) }}{{ end }}
+{{- if and (hasPrefix "metrics." $where) (hasKey $.Values.commonLabels $key) }}{{ fail (printf "%s and commonLabels both set %s: set it once" $where $key) }}{{ end }}
 {{- end }}
 {{- end }}
 {{- $annotations := list "kubectl.kubernetes.io/default-container" }}
-{{- /* With a Secret of the operator's it is his to say, when pods are to be made anew. */}}
+{{- /* With secrets.existingSecret, operators may set the checksum themselves to restart pods. */}}
 {{- if not .Values.secrets.existingSecret }}{{ $annotations = append $annotations "checksum/secret" }}{{ end }}
 {{- range $key, $_ := .Values.podAnnotations }}
-{{- if has $key $annotations }}{{ fail (printf "podAnnotations: %s is the chart's own" $key) }}{{ end }}
+{{- if has $key $annotations }}{{ fail (printf "podAnnotations: %s is set by the chart" $key) }}{{ end }}
 {{- end }}
 {{- $set := list }}
 {{- range fromYamlArray (include "pintalk.ownEnv" .) }}{{ $set = append $set .name }}{{ end }}
 {{- range .Values.extraEnv }}
-{{- if has .name $set }}{{ fail (printf "extraEnv: %s is set by the chart, from a value of its own" .name) }}{{ end }}
+{{- if has .name $set }}{{ fail (printf "extraEnv: %s is set by the chart from another value" .name) }}{{ end }}
 {{- end }}
 {{- end }}
