@@ -160,7 +160,7 @@ impl Archiver {
                     // The size of the batch may be the reason: a proxy's limit ends the connection as well.
                     self.count = (self.count / 4).max(1);
                     if !waited {
-                        tracing::warn!(%error, partition = self.partition.0, "the archive waits");
+                        tracing::warn!(%error, partition = self.partition.0, "failed to archive batch, retrying");
                     }
                     RETRY
                 }
@@ -174,13 +174,13 @@ impl Archiver {
         // The last node that stops leaves nothing behind; another one may have the lease by now.
         match tokio::time::timeout(LAST_ROUND, self.work()).await {
             Ok(Ok(_)) => {}
-            Ok(Err(error)) => tracing::warn!(%error, partition = self.partition.0, "failed to archive before the end"),
-            Err(_) => tracing::warn!(partition = self.partition.0, "no time left to archive before the end"),
+            Ok(Err(error)) => tracing::warn!(%error, partition = self.partition.0, "failed to archive before shutdown"),
+            Err(_) => tracing::warn!(partition = self.partition.0, "timed out archiving before shutdown"),
         }
         if let Some((lease, _)) = self.lease.take()
             && let Err(error) = self.queue.release(self.partition, &lease).await
         {
-            tracing::debug!(%error, partition = self.partition.0, "a lease runs out by itself");
+            tracing::debug!(%error, partition = self.partition.0, "failed to release partition lease, it expires");
         }
     }
 

@@ -143,7 +143,7 @@ fn present<T>(found: object_store::Result<T>) -> Result<Option<T>, MediaError> {
         Ok(found) => Ok(Some(found)),
         Err(NotFound { .. }) => Ok(None),
         Err(error @ PermissionDenied { .. }) => {
-            tracing::debug!(%error, "taken for absent");
+            tracing::debug!(%error, "media store failed, treated as absent");
             Ok(None)
         }
         Err(error) => Err(error.into()),

@@ -169,7 +169,7 @@ impl ProfileImages {
         match decoding.await {
             Ok(made) => Ok(made?),
             Err(error) => {
-                tracing::error!(%error, "a decoder gave up");
+                tracing::error!(%error, "image decoder failed");
                 Err(Refusal::Damaged.into())
             }
         }
@@ -231,7 +231,7 @@ impl ProfileImages {
         let Some(key) = key else { return };
         self.cache.invalidate(&key).await;
         if let Err(error) = self.media.delete(&key).await {
-            tracing::warn!(%error, %key, "an image that nobody refers to is left");
+            tracing::warn!(%error, %key, "failed to delete unused profile image");
         }
     }
 }

@@ -178,7 +178,15 @@ impl Recoverer {
         }
         let all = self.reconcile_all(store).await?;
         let Recovered { rooms, behind, archived_again, lost_rooms, dead_letters } = all;
-        tracing::warn!(store = store.store(), rooms, behind, archived_again, lost_rooms, dead_letters, "recovered");
+        tracing::warn!(
+            store = store.store(),
+            rooms,
+            behind,
+            archived_again,
+            lost_rooms,
+            dead_letters,
+            "store recovered"
+        );
         Ok(all)
     }
 

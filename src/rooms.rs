@@ -263,7 +263,7 @@ impl Rooms {
         match self.store.room_by_name(name).await {
             Ok(room) => room?.closed_at.map(|at| closed_frame(&self.wire.wall_clock(at))),
             Err(error) => {
-                tracing::debug!(%error, room = %name, "a room is closed, and nobody knows since when");
+                tracing::debug!(%error, room = %name, "failed to read time of closing");
                 None
             }
         }
@@ -308,7 +308,7 @@ impl Rooms {
     pub async fn tell(&self, event: &RoomEvent) {
         if let Err(error) = self.carry_out(event).await {
             let (room, change) = (event.room, event.change.as_str());
-            tracing::warn!(%error, %room, change, "a change of a room waits to be told");
+            tracing::warn!(%error, %room, change, "failed to publish room change, retrying");
         }
     }
 

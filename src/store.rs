@@ -284,7 +284,7 @@ impl Store {
                     return Err(error);
                 }
                 attempt += 1;
-                tracing::debug!(%error, attempt, "another transaction was in the way, trying again");
+                tracing::debug!(%error, attempt, "transaction conflict, retrying");
                 tokio::time::sleep(Duration::from_millis(10) * attempt * attempt).await;
                 continue;
             }
@@ -299,7 +299,7 @@ impl Store {
                 return Err(error);
             }
             is_first_refusal = false;
-            tracing::debug!(%error, "sql connection refused a write, trying again on a new one");
+            tracing::debug!(%error, "sql connection refused a write, retrying on a new connection");
         }
     }
 

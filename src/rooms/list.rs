@@ -50,7 +50,7 @@ impl Rooms {
         let names = match self.broker.unarchived_rooms(host, MAX_UNARCHIVED).await {
             Ok(names) => names,
             Err(error) => {
-                tracing::debug!(%error, "rooms are listed without what sql does not have");
+                tracing::debug!(%error, "listed rooms without messages that are only in redis");
                 Vec::new()
             }
         };
@@ -77,7 +77,7 @@ impl Rooms {
             Ok(found) => found,
             // A list without a broker is better than none.
             Err(error) => {
-                tracing::debug!(%error, "rooms are listed without what the broker has of them");
+                tracing::debug!(%error, "listed rooms without their state in the broker");
                 vec![(None, None); rooms.len()]
             }
         };
@@ -163,7 +163,7 @@ fn tail_query(room: &Room, status: &RoomStatus) -> Option<TailQuery> {
 /// The room as SQL will have it.
 fn move_on(room: &mut Room, tail: &Tail) {
     let Ok(newest) = serde_json::from_slice::<StoredFrame<'_>>(&tail.newest.frame) else {
-        tracing::error!(room = %room.name, "the newest message of a room cannot be read");
+        tracing::error!(room = %room.name, "failed to decode newest message of room");
         return;
     };
     room.latest_msg = Some(newest.message.into_owned());

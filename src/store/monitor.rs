@@ -94,11 +94,11 @@ impl Monitor {
         match condition {
             Some(fault) => {
                 since.get_or_insert_with(Instant::now);
-                tracing::warn!(%fault, %error, "sql cannot be written");
+                tracing::warn!(%fault, %error, "sql not writable");
             }
             None => {
                 let seconds = since.take().map_or(0.0, |since| since.elapsed().as_secs_f64());
-                tracing::info!(seconds, "sql can be written again");
+                tracing::info!(seconds, "sql writable");
             }
         }
     }
@@ -127,7 +127,7 @@ impl Store {
                 }
                 probed = Some(Instant::now());
             } else if let Err((fault, error)) = self.verify_files().await {
-                tracing::debug!(%fault, error, "sqlite files are not as they were opened");
+                tracing::debug!(%fault, error, "sqlite files replaced since they were opened");
             }
         }
     }

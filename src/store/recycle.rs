@@ -119,11 +119,11 @@ impl Recycle {
         match tokio::time::timeout(ANSWER, connection.ping()).await {
             Ok(Ok(())) => true,
             Ok(Err(error)) => {
-                tracing::debug!(%error, "sql connection was lost, or its cancelled operation has failed");
+                tracing::debug!(%error, "sql connection lost, or its cancelled operation failed");
                 false
             }
             Err(_) => {
-                tracing::debug!("sql connection does not answer");
+                tracing::debug!("sql connection unresponsive");
                 self.silent.fetch_max(self.now(), Relaxed);
                 abandon(connection, options).await;
                 false
