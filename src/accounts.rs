@@ -253,7 +253,7 @@ impl Accounts {
         let right = self.passwords.of(source).verify(password, hash).await.map_err(Fault::from)?;
         let known = known.ok_or(LoginError::WrongCredentials)?;
         if !passwords::is_readable(&known.password_hash) {
-            tracing::error!(host = known.host.id.0, "a stored password hash cannot be read: no password is right");
+            tracing::error!(host = known.host.id.0, "failed to parse stored password hash, refusing login");
         }
         let (host, hash) = if right && !known.host.is_deleted {
             let hash = self.renew_hash(known.host.id, password, known.password_hash).await;
@@ -292,7 +292,7 @@ impl Accounts {
             Rotation::Rotated { host, generation, rotated_at }
             | Rotation::JustRotated { host, generation, rotated_at } => (host, generation, rotated_at),
             Rotation::Theft { host } => {
-                tracing::warn!(host = host.0, "a spent refresh token came back: its login is ended");
+                tracing::warn!(host = host.0, "spent refresh token reused, login revoked");
                 self.ended(claims.sid).await;
                 return Err(AuthError::Ended);
             }

@@ -221,7 +221,7 @@ impl App {
         shutdown.finish().await;
         if let Some(redis) = &self.redis {
             if let Err(error) = redis.sign_off(DRAINED_GRACE).await {
-                tracing::debug!(%error, "this node's lease runs out by itself");
+                tracing::debug!(%error, "failed to release node lease, it expires");
             }
             redis.quit().await;
         }
@@ -266,7 +266,7 @@ impl App {
         shutdown.begin();
         self.drain(&node.hub, &connections, &refuse, in_order).await;
         if let Err(error) = serving.await {
-            tracing::error!(%error, "the accept loop did not end in order");
+            tracing::error!(%error, "accept loop failed");
         }
         ended
     }
@@ -284,12 +284,12 @@ impl App {
         ready: impl FnOnce(),
     ) -> Result<Lock, AppError> {
         while let Err(error) = self.store.ping().await {
-            tracing::warn!(%error, "waiting for SQL");
+            tracing::warn!(%error, "failed to connect to sql, retrying");
             tokio::time::sleep(START_RETRY).await;
         }
         if let Some(skew) = &self.skew {
             while let Err(error) = skew.measure().await {
-                tracing::warn!(%error, "waiting for the clock of sql");
+                tracing::warn!(%error, "failed to read sql clock, retrying");
                 tokio::time::sleep(START_RETRY).await;
             }
         }
@@ -302,7 +302,7 @@ impl App {
         if let Some(redis) = &self.redis {
             redis.install(installation.id);
             while let Err(error) = installation::claim(redis, &self.store).await? {
-                tracing::warn!(%error, "waiting for redis");
+                tracing::warn!(%error, "failed to connect to redis, retrying");
                 tokio::time::sleep(START_RETRY).await;
             }
         }
@@ -313,10 +313,10 @@ impl App {
         let archive = node.start_archive(&self.store, shutdown);
         self.subscribe(node, archive).await;
         if let Err(error) = node.accounts.measure_old_hashes().await {
-            tracing::warn!(%error, "how long old password hashes take is found out at the first login by one");
+            tracing::warn!(%error, "failed to measure legacy password hashes, measuring at first login");
         }
         if let Err(fault) = self.store.probe().await {
-            tracing::warn!(%fault, "starting although sql cannot be written");
+            tracing::warn!(%fault, "starting without sql writes");
         }
         node.health.set_started();
         ready();
@@ -335,7 +335,7 @@ impl App {
         let courier = Courier::new(self.store.clone(), self.webhook_sender.clone(), self.chance.clone());
         shutdown.spawn(courier.run(shutdown.stopping_token()));
         shutdown.spawn(node.notifier(self).run(shutdown.stopping_token()));
-        tracing::info!(address = %self.config.listen, version = env!("CARGO_PKG_VERSION"), "this node serves");
+        tracing::info!(address = %self.config.listen, version = env!("CARGO_PKG_VERSION"), "node started");
         Ok(lock)
     }
 
@@ -362,10 +362,7 @@ impl App {
         let outcome = match SchemaState::read(connection).await {
             Ok(state) => {
                 if !state.foreign.is_empty() {
-                    tracing::info!(
-                        changes = state.foreign.join(", "),
-                        "another release has changed the schema; this one goes on with it"
-                    );
+                    tracing::info!(changes = state.foreign.join(", "), "schema changed by another release, continuing");
                 }
                 match state.pending() {
                     0 => Ok(()),
@@ -401,7 +398,7 @@ impl App {
         while let Some(redis) = &self.redis
             && let Err(error) = redis.heartbeat().await
         {
-            tracing::warn!(%error, "waiting for redis");
+            tracing::warn!(%error, "failed to connect to redis, retrying");
             tokio::time::sleep(START_RETRY).await;
         }
         if let Err(error) = node.subscribe(archive).await {

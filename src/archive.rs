@@ -1,10 +1,11 @@
-//! The archive: writes what the broker accepted to SQL, in batches, one archiver per partition.
+//! Archiver: writes accepted messages from the broker's queue to SQL in batches, one archiver per partition.
 //!
-//! Every node campaigns for every partition's lease. The holder reads the queue from its head, commits, and only then removes.
-//! A batch that was interrupted in between is written again without effect: a row has its number as key.
+//! Every node competes for the lease of every partition. The lease holder reads the queue from its head, commits to
+//! SQL, and only then removes the entries. A batch that was interrupted in between is written again without effect,
+//! because the sequence number is part of the primary key.
 //!
-//! **Invariant:** an entry leaves the queue only when SQL has it, when its room was deleted, or as a dead letter. A row is
-//! matched by id **and** name: after SQL was restored from a backup an id may belong to another room.
+//! **Invariant:** an entry leaves the queue only if SQL has it, if its room was deleted, or as a dead letter. A row is
+//! matched by id **and** name: after a restore of SQL, an id may belong to another room.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -27,61 +28,63 @@ mod lag;
 
 use lag::Lag;
 
-/// The most rows of one transaction. Each also updates the rooms of its rows: with 500 rows, a saturated cluster spends a third
-/// more of SQL per message.
+/// Maximum number of rows per transaction. Each transaction also updates the rooms of its rows: with 500 rows, a
+/// saturated cluster spends a third more SQL time per message.
 const BATCH: usize = 2_000;
 
-/// The most bytes of frames in one transaction: half of the smallest usual `max_allowed_packet`.
+/// Maximum size of the frames in one transaction, in bytes: half of the smallest usual `max_allowed_packet`.
 const BATCH_BYTES: usize = 512 * 1024;
 
-/// Entries of the first read of a queue; the following ones adapt to the size of its messages.
+/// Number of entries of the first read of a queue. Later reads adapt to the size of its messages.
 const FIRST_READ: usize = 256;
 
-/// How often the database's limit of a statement is read.
+/// Interval between reads of the database's limit per statement.
 const PACKET_INTERVAL: Duration = Duration::from_secs(60);
 
-/// How often a lease is renewed, or asked for: a third of its life.
+/// Interval between renewals of, and attempts to acquire, a lease: a third of its duration.
 const LEASE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How long a message waits for others to share its transaction: at a thousand a second it saves two thirds of what SQL costs.
+/// How long a message waits for others to share its transaction. At 1,000 messages per second this saves two thirds of
+/// the SQL cost.
 const GATHER: Duration = Duration::from_millis(100);
 
-/// How long after a message that nobody told of the queue is looked at.
+/// Interval between reads of a queue without a notification.
 const IDLE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long an archiver waits for a database or a broker that is away.
+/// Delay between attempts while the database or the broker is unavailable.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// How long an archiver may take for what is left when its node stops.
+/// Time limit for archiving the remaining entries when the node stops.
 const LAST_ROUND: Duration = Duration::from_secs(5);
 
-/// How often unused rooms are removed from the broker, and how long a room must have been unused: usually, and while the broker
-/// is short of memory.
+/// Interval between removals of unused rooms from the broker, and how long a room must have been unused. The shorter
+/// values apply while the broker is short of memory.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 const ROOM_IDLE: Duration = Duration::from_secs(3_600);
 const SHORT_SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 const SHORT_ROOM_IDLE: Duration = Duration::from_secs(30);
 
-/// How often it is looked how much waits: two cheap questions a partition.
+/// Interval between reads of the backlog: two cheap calls per partition.
 const LAG_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Why a message becomes a dead letter whose number another one has in SQL.
+/// Reason of dead letters whose sequence number belongs to another message in SQL.
 const CONFLICT: &str = "another message has its number";
 
-/// Why a message becomes a dead letter whose room has no row with its id and name.
+/// Reason of dead letters whose room has no row with its id and name.
 const LOST: &str = "sql has no such room";
 
-/// Higher than any version that SQL gives: the state of a room without a row.
+/// State version for rooms without a row; higher than any version in SQL.
 const GONE: u64 = u32::MAX as u64;
 
-/// A handle to wake the archivers by.
+/// Handle that wakes the archivers.
 #[derive(Clone, Debug)]
 pub struct Archive {
     wakers: Arc<[Notify]>,
 }
 
 impl Archive {
-    /// Starts an archiver for each of `partitions`; they end and give their leases back after `stop`.
+    /// Starts an archiver for each of `partitions`. After `stop` is cancelled, the archivers end and release their
+    /// leases.
     pub fn start(
         queue: &Arc<dyn ArchiveQueue>,
         partitions: u16,
@@ -109,7 +112,7 @@ impl Archive {
         Self { wakers }
     }
 
-    /// There is something to write in this room's partition.
+    /// Wakes the archiver of this room's partition.
     pub fn wake(&self, room: RoomName) {
         let partition = Partition::of(room, self.wakers.len() as u16);
         if let Some(waker) = self.wakers.get(usize::from(partition.0)) {
@@ -118,7 +121,7 @@ impl Archive {
     }
 }
 
-/// Why a batch was not written.
+/// Reason why a batch was not written.
 #[derive(Debug, thiserror::Error)]
 enum ArchiveError {
     #[error(transparent)]
@@ -133,9 +136,9 @@ struct Archiver {
     store: Store,
     wakers: Arc<[Notify]>,
     lease: Option<(ArchiveLease, Instant)>,
-    /// The most bytes of one statement, and when that was read.
+    /// Maximum size of one statement in bytes, and when it was read.
     max_statement: Option<(usize, Instant)>,
-    /// Entries of the next read: about as many as fit into a transaction.
+    /// Number of entries of the next read: about as many as fit into a transaction.
     count: usize,
     swept: Instant,
     is_memory_short: bool,
@@ -157,10 +160,10 @@ impl Archiver {
                 Err(error) => {
                     metrics::counter!(crate::metric::ARCHIVE_FAILURES).increment(1);
                     self.max_statement = None;
-                    // The size of the batch may be the reason: a proxy's limit ends the connection as well.
+                    // The size of the batch may be the cause: a proxy's limit closes the connection as well.
                     self.count = (self.count / 4).max(1);
                     if !waited {
-                        tracing::warn!(%error, partition = self.partition.0, "the archive waits");
+                        tracing::warn!(%error, partition = self.partition.0, "failed to archive batch, retrying");
                     }
                     RETRY
                 }
@@ -171,20 +174,20 @@ impl Archiver {
                 () = stop.cancelled() => {}
             }
         }
-        // The last node that stops leaves nothing behind; another one may have the lease by now.
+        // The last node that stops must leave no entries in the queue. Another node may hold the lease by now.
         match tokio::time::timeout(LAST_ROUND, self.work()).await {
             Ok(Ok(_)) => {}
-            Ok(Err(error)) => tracing::warn!(%error, partition = self.partition.0, "failed to archive before the end"),
-            Err(_) => tracing::warn!(partition = self.partition.0, "no time left to archive before the end"),
+            Ok(Err(error)) => tracing::warn!(%error, partition = self.partition.0, "failed to archive before shutdown"),
+            Err(_) => tracing::warn!(partition = self.partition.0, "timed out archiving before shutdown"),
         }
         if let Some((lease, _)) = self.lease.take()
             && let Err(error) = self.queue.release(self.partition, &lease).await
         {
-            tracing::debug!(%error, partition = self.partition.0, "a lease runs out by itself");
+            tracing::debug!(%error, partition = self.partition.0, "failed to release partition lease, it expires");
         }
     }
 
-    /// Writes all there is. `false`: another node does.
+    /// Archives all entries of the queue. Returns `false` if another node holds the lease.
     async fn work(&mut self) -> Result<bool, ArchiveError> {
         loop {
             let Some(lease) = self.hold_lease().await? else { return Ok(false) };
@@ -220,8 +223,8 @@ impl Archiver {
         }
     }
 
-    /// Exports the backlog, at most once per [`LAG_INTERVAL`]. Every node does, with or without the lease: a queue that no
-    /// node archives must not look empty.
+    /// Exports the backlog, at most once per [`LAG_INTERVAL`]. Every node does this, with or without the lease, so that
+    /// a queue that no node archives does not appear empty.
     async fn look_at_backlog(&mut self) {
         if self.lag.looked.is_some_and(|looked| looked.elapsed() < LAG_INTERVAL) {
             return;
@@ -233,7 +236,7 @@ impl Archiver {
         }
     }
 
-    /// The most bytes that the database takes in one statement, read again every [`PACKET_INTERVAL`].
+    /// Returns the maximum size in bytes of one statement, which is read again every [`PACKET_INTERVAL`].
     async fn statement_bytes(&mut self) -> Result<usize, StoreError> {
         match self.max_statement {
             Some((bytes, read)) if read.elapsed() < PACKET_INTERVAL => Ok(bytes),
@@ -256,7 +259,7 @@ impl Archiver {
         Ok(self.lease.as_ref().map(|(lease, _)| lease.clone()))
     }
 
-    /// Writes a batch. `false`: the lease is lost.
+    /// Archives one batch. Returns `false` if the lease is lost.
     async fn write(&self, lease: &ArchiveLease, entries: Vec<QueueEntry>) -> Result<bool, ArchiveError> {
         let Some(last) = entries.last().map(|entry| entry.position.clone()) else { return Ok(true) };
         let mut bytes: usize = entries.iter().map(|entry| entry.frame.len()).sum();
@@ -311,8 +314,8 @@ impl Archiver {
         Ok(self.queue.finish(self.partition, lease, &last, bytes, &marks(&batch, &archived, &deleted)).await?)
     }
 
-    /// Takes those entries out of the batch that share a row's id with entries of another room. Only one of the rooms can own
-    /// the row.
+    /// Where entries of several rooms share a chatroom id, removes those of the rooms that do not own the row from the
+    /// batch. Returns the removed entries.
     async fn split_strangers(&self, batch: &mut Vec<(QueueEntry, Message)>) -> Result<Vec<QueueEntry>, StoreError> {
         let mut names: HashMap<ChatroomId, RoomName> = HashMap::new();
         let mut shared: HashSet<ChatroomId> = HashSet::new();
@@ -335,9 +338,10 @@ impl Archiver {
         Ok(strangers)
     }
 
-    /// Decides about entries whose room has no row with its name. A room whose deletion SQL or the broker knows is dropped;
-    /// any other was lost by SQL, and all that the broker has of it becomes dead letters. Returns the deleted rooms and the
-    /// bytes of entries that became dead letters one by one; `None`: the lease is lost.
+    /// Decides about entries whose room has no row with its name. If SQL or the broker records the deletion of the
+    /// room, its entries are dropped. Otherwise SQL has lost the room, and all its messages in the broker become dead
+    /// letters. Returns the deleted rooms, and the bytes of entries that became dead letters one by one; `None` if the
+    /// lease is lost.
     async fn settle_rowless(
         &self,
         lease: &ArchiveLease,
@@ -365,9 +369,10 @@ impl Archiver {
         Ok(Some((deleted, refused)))
     }
 
-    /// Whether nothing is left to do for a rowless room's entries: it was deleted, or all of its messages are dead letters.
+    /// Returns whether the entries of a room without a row need no further action: the room was deleted, or all its
+    /// messages are dead letters.
     async fn settle_room(&self, room: RoomKey, deleted: &mut HashSet<RoomName>) -> Result<bool, ArchiveError> {
-        // In this order: an event is removed only after the broker has the tombstone.
+        // SQL is read first, because an event is removed only after the broker has the tombstone.
         if self.store.is_being_deleted(room.name).await? {
             deleted.insert(room.name);
             return Ok(true);
@@ -395,8 +400,8 @@ impl Archiver {
         self.store.archive(&messages, &rooms, &unattended).await
     }
 
-    /// Writes a batch that SQL refused: in halves, down to the rows that are the reason. Those become dead letters; their bytes
-    /// are returned, too. `None`: the lease is lost.
+    /// Writes a batch that SQL rejected, in halves down to the rows that cause the error. These become dead letters,
+    /// and their bytes are returned as well. Returns `None` if the lease is lost.
     async fn commit_halves(
         &self,
         lease: &ArchiveLease,
@@ -411,7 +416,7 @@ impl Archiver {
                     all.rooms.extend(written.rooms);
                     all.conflicts.extend(written.conflicts);
                 }
-                // In order: a room's state must not fall back.
+                // Halves are written in order, so that the state of a room is not replaced by an older one.
                 Err(StoreError::Data(_)) if part.len() > 1 => {
                     let (first, second) = part.split_at(part.len() / 2);
                     parts.extend([second, first]);
@@ -457,7 +462,7 @@ impl Archiver {
     }
 }
 
-/// Keeps the first entries that have no more than `most` bytes, one at least.
+/// Truncates `entries` to the first ones whose frames have at most `most` bytes in total. Keeps at least one.
 fn bound(entries: &mut Vec<QueueEntry>, most: usize) {
     let mut bytes = 0;
     let fits = |entry: &&QueueEntry| {
@@ -468,14 +473,14 @@ fn bound(entries: &mut Vec<QueueEntry>, most: usize) {
     entries.truncate(fitting);
 }
 
-/// How many entries to read next, after a batch of these was cut from a read of `count`.
+/// Number of entries to read next. `batch` is the part of a read of `count` entries that is being archived.
 fn next_count(batch: &[QueueEntry], count: usize) -> usize {
     let bytes: usize = batch.iter().map(|entry| entry.frame.len()).sum();
     let mean = (bytes / batch.len().max(1)).max(1);
     (BATCH_BYTES / mean + 1).min(count * 4).clamp(1, BATCH)
 }
 
-/// Each room of a batch once, with the epoch of its newest entry.
+/// Returns each room of a batch once, with the epoch of its newest entry.
 pub(crate) fn rooms_of<'a>(entries: impl Iterator<Item = &'a QueueEntry>) -> Vec<BatchRoom> {
     let of_entry = |entry: &QueueEntry| {
         let key = RoomKey { name: entry.room, chatroom: entry.chatroom };
@@ -485,7 +490,7 @@ pub(crate) fn rooms_of<'a>(entries: impl Iterator<Item = &'a QueueEntry>) -> Vec
     rooms.into_values().collect()
 }
 
-/// How far each room of a batch is archived, and what SQL says of it.
+/// Returns how far each room of a batch is archived, and its state in SQL.
 fn marks(batch: &[(QueueEntry, Message)], archived: &Archived, deleted: &HashSet<RoomName>) -> Vec<ArchivedMark> {
     let mut marks: HashMap<RoomName, ArchivedMark> = HashMap::new();
     for (entry, message) in batch {
@@ -493,7 +498,7 @@ fn marks(batch: &[(QueueEntry, Message)], archived: &Archived, deleted: &HashSet
         let (state, version) = match row {
             Some(row) if row.exists => (row.state, row.state_version),
             Some(_) if deleted.contains(&entry.room) => (RoomState::Deleted, GONE),
-            // Nothing of it was written: all of it is dead letters.
+            // No entry of the room was written: all are dead letters.
             _ => continue,
         };
         let stored = row.filter(|row| row.exists).map(|row| row.stored);

@@ -121,7 +121,7 @@ where
     };
     let code = outcome.unwrap_or_else(|failure| {
         if is_json {
-            tracing::error!(error = failure.sentence, code = failure.code, "the node could not run, or not go on");
+            tracing::error!(error = failure.sentence, code = failure.code, "node failed");
         } else {
             telemetry::print(std::io::stderr(), format!("error: {}", failure.sentence));
         }

@@ -153,7 +153,7 @@ impl Duties {
         let waiting = if leads { self.store.waiting_mails().await } else { Ok(0) };
         match waiting {
             Ok(waiting) => metrics::gauge!(metric::MAILS_WAITING).set(waiting as f64),
-            Err(error) => tracing::debug!(%error, "how many mails wait is not known"),
+            Err(error) => tracing::debug!(%error, "failed to read length of e-mail queue"),
         }
     }
 
@@ -172,8 +172,8 @@ impl Duties {
     fn tell(&self, entry: &Entry, outcome: Result<u64, DutyError>) {
         match outcome {
             Ok(0) => {}
-            Ok(rows) => tracing::info!(duty = entry.name, rows, "a duty is done"),
-            Err(error) => tracing::warn!(%error, duty = entry.name, "a duty waits"),
+            Ok(rows) => tracing::info!(duty = entry.name, rows, "job finished"),
+            Err(error) => tracing::warn!(%error, duty = entry.name, "job failed, retrying"),
         }
     }
 

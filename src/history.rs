@@ -1,6 +1,7 @@
-//! A room's messages, wherever they are: the broker's log first, SQL for what the log no longer has.
+//! Reads the messages of a room: from the broker's log first, and from SQL for those that the log no longer has.
 //!
-//! **Invariant:** a message that was acknowledged is found. The log is read before SQL, and what leaves the log is in SQL.
+//! **Invariant:** every acknowledged message is found. The log is read before SQL, and a message leaves the log only
+//! after SQL has it.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -19,53 +20,53 @@ mod greeting;
 pub use greeting::Greeting;
 use greeting::Greetings;
 
-/// The most messages of a page.
+/// Maximum number of messages in a page.
 pub const PAGE: usize = 50;
 
-/// The most messages of a frame while a socket catches up.
+/// Maximum number of messages in one frame while a socket catches up.
 const STEP: usize = 128;
 
-/// The most bytes of messages in a frame of history (SPEC 4: 128 KiB), less the bytes around them.
+/// Maximum size of the messages in one history frame, in bytes: 128 KiB (SPEC 4) minus the enclosing JSON.
 const FRAME_BYTES: usize = 128 * 1024 - 64;
 
-/// The most bytes of a page on a socket: it fits into an empty outbox (256 KiB).
+/// Maximum size of a page on a socket, in bytes: it fits into an empty outbox (256 KiB).
 const SOCKET_PAGE_BYTES: usize = 240 * 1024;
 
-/// The most bytes of a page by offset (HTTP).
+/// Maximum size of a page by offset (HTTP), in bytes.
 const PAGE_BYTES: usize = 1024 * 1024;
 
-/// Messages of the first read of a log; the following ones adapt to the size of its messages.
+/// Number of messages of the first read of a log. Later reads adapt to the size of its messages.
 const FIRST_READ: usize = 16;
 
-/// The most messages of one read of a log that looks for something and keeps none of them.
+/// Maximum number of messages per read of a search through the log, which keeps none of them.
 const SCAN: usize = 256;
 
-/// The most messages of a room that may be missing in SQL and still be listed by offset.
+/// Maximum number of messages per room that are not in SQL yet and are listed by offset.
 const TAIL: usize = 100_000;
 
-/// The broker or SQL could not be read: what is missing is unknown, so nothing is answered.
+/// The broker or SQL could not be read. No partial result is returned, because missing messages could not be detected.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum HistoryError {
-    /// The broker.
+    /// The broker could not be read.
     #[error(transparent)]
     Broker(#[from] Unavailable),
-    /// SQL.
+    /// SQL could not be read.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// Messages that follow a number, ascending: as many as fit into one frame.
+/// Messages after a sequence number, ascending: as many as fit into one frame.
 #[derive(Debug, Default)]
 pub struct Step {
-    /// The messages.
+    /// Log entries of the messages, ascending.
     pub entries: Vec<LogEntry>,
-    /// Whether there are more right now.
+    /// Whether further messages exist now.
     pub more: bool,
     bytes: usize,
 }
 
 impl Step {
-    /// Takes an entry if it still fits. The first always does.
+    /// Adds an entry if it fits. The first entry always fits.
     fn push(&mut self, entry: LogEntry) -> bool {
         let size = entry.frame.len() + 1;
         let fits = self.entries.is_empty() || (self.bytes + size <= FRAME_BYTES && self.entries.len() < STEP);
@@ -79,12 +80,12 @@ impl Step {
     }
 }
 
-/// Reads messages.
+/// Reader of messages.
 #[derive(Clone)]
 pub struct History {
     broker: Arc<dyn Broker>,
     store: Store,
-    /// Whether the broker keeps a log of its own beside SQL.
+    /// Whether the broker keeps a log in addition to SQL.
     has_log: bool,
     greetings: Greetings,
 }
@@ -102,16 +103,16 @@ impl From<Message> for LogEntry {
 }
 
 impl History {
-    /// Over a broker and SQL.
+    /// Creates a reader over a broker and SQL.
     pub fn new(broker: Arc<dyn Broker>, store: Store) -> Self {
         let has_log = broker.archive_queue().is_some();
         Self { broker, store, has_log, greetings: Greetings::default() }
     }
 
-    /// The messages after a number, ascending, as many as fit into one frame.
+    /// Returns the messages after a sequence number, ascending, as many as fit into one frame.
     ///
     /// # Errors
-    /// If the broker, or SQL where it is needed, could not be read.
+    /// If the broker could not be read, or SQL where it is needed.
     pub async fn after(&self, room: RoomKey, after: Seq) -> Result<Step, HistoryError> {
         let mut step = Step::default();
         if !self.has_log {
@@ -129,7 +130,8 @@ impl History {
             }
             mean = mean_size(&log);
             for entry in log {
-                // SQL may have more before the first entry, and where an epoch of the broker ended.
+                // SQL may have messages that the log lacks: before its first entry, and at each change of the Redis
+                // epoch.
                 if entry.seq > at + 1 && !self.between(room, at, Some(entry.seq - 1), &mut step).await? {
                     return Ok(step);
                 }
@@ -144,11 +146,11 @@ impl History {
         }
     }
 
-    /// The newest messages, ascending, at most [`PAGE`], of a room whose highest number is `seq`; `log` is what the broker
-    /// has of them, newest first. With SQL away it is all there is.
+    /// Returns the newest messages of a room, ascending, at most [`PAGE`]. `seq` is its highest sequence number, and
+    /// `log` contains its newest log entries, newest first. While SQL is unavailable, only `log` is returned.
     ///
     /// # Errors
-    /// If SQL could not be read, and the broker has nothing.
+    /// If SQL could not be read and `log` is empty.
     pub(crate) async fn newest(
         &self,
         room: RoomKey,
@@ -170,18 +172,19 @@ impl History {
         Ok(entries)
     }
 
-    /// The messages before a number, newest first, at most [`PAGE`] and 240 KiB. While SQL cannot be read, the page ends where
-    /// the log does.
+    /// Returns the messages before a sequence number, newest first, at most [`PAGE`] and 240 KiB. While SQL is
+    /// unavailable, the page ends at the first message that the log lacks.
     ///
     /// # Errors
-    /// If the broker could not be read; or SQL, and the log has no message right before that number.
+    /// If the broker could not be read, or if SQL could not be read and the log lacks the message directly before
+    /// `before`.
     pub async fn before(&self, room: RoomKey, before: Seq) -> Result<Vec<LogEntry>, HistoryError> {
         let log = if self.has_log { self.broker.log_before(room.name, Some(before), PAGE).await? } else { Vec::new() };
         let mut known = log.clone();
         match self.page(room, Some(before), log).await {
             Ok(page) => Ok(page),
             Err(error) => {
-                // What the log has right below that number, without a gap, is a page of its own.
+                // The contiguous entries directly below `before` form a page.
                 let mut next = before;
                 let follows = |entry: &&LogEntry| {
                     let follows = entry.seq + 1 == next;
@@ -199,7 +202,8 @@ impl History {
         }
     }
 
-    /// A page below `before`, newest first: the log, and SQL where the log has nothing. At most [`PAGE`] messages and 240 KiB.
+    /// Returns a page below `before`, newest first, from the log and, for messages that the log lacks, from SQL. At
+    /// most [`PAGE`] messages and 240 KiB.
     async fn page(&self, room: RoomKey, before: Option<Seq>, log: Vec<LogEntry>) -> Result<Vec<LogEntry>, StoreError> {
         let mut entries: Vec<LogEntry> = Vec::with_capacity(PAGE);
         let mut above = before;
@@ -217,7 +221,7 @@ impl History {
         Ok(entries)
     }
 
-    /// Adds what SQL has below `above` and above `floor`, newest first.
+    /// Adds messages from SQL that are below `above` and above `floor`, newest first.
     async fn fill(
         &self,
         room: RoomKey,
@@ -231,7 +235,7 @@ impl History {
         Ok(())
     }
 
-    /// Adds what SQL has after `after` and up to `through`. `false`: the step is full.
+    /// Adds messages from SQL after `after`, up to and including `through`. Returns `false` if the step is full.
     async fn between(
         &self,
         room: RoomKey,
@@ -250,14 +254,15 @@ impl History {
         Ok(!full)
     }
 
-    /// Whether no message of the room has a higher number, as far as the broker knows.
+    /// Returns whether the broker has no message of the room above `seq`.
     async fn is_up_to_date(&self, room: RoomKey, seq: Seq) -> Result<bool, Unavailable> {
         let status = self.broker.status(&[room.name]).await?.into_iter().flatten().next();
         Ok(status.is_some_and(|status| status.seq <= seq))
     }
 
-    /// The number of the message that a wall clock means (SPEC 4, `request`): the one this socket was sent first, if it bears
-    /// it; else the oldest that bears it; else the first that was accepted from then on. `None`: all are older.
+    /// Returns the sequence number of the message to which a `request` with the wall clock `shown` refers (SPEC 4): the
+    /// oldest message sent to this socket, if it has that wall clock; else the oldest message that has it; else the
+    /// first message accepted at or after `instant`. Returns `None` if all messages are older.
     ///
     /// # Errors
     /// If the broker or SQL could not be read.
@@ -274,8 +279,8 @@ impl History {
                 return Ok(Some(oldest));
             }
         }
-        // Messages in SQL are older than those that only the log has. Messages move from the log to SQL meanwhile: if some have,
-        // SQL is read again.
+        // Messages in SQL are older than those that only the log has. The archiver moves messages from the log to SQL
+        // concurrently: if it has, SQL is read again.
         let archived = self.archived(room).await?;
         if let Some(seq) = self.store.seq_of_datetime(room, shown.whole_seconds()).await? {
             return Ok(Some(seq));
@@ -299,8 +304,8 @@ impl History {
         Ok(self.store.seq_accepted_at(room, instant).await?.or(fresh.accepted))
     }
 
-    /// Looks through the log after a number for the first message that bears a wall clock, and the first that was accepted at an
-    /// instant or later. Keeps one read of the log in memory.
+    /// Searches the log after a sequence number for the first message with a wall clock, and for the first one accepted
+    /// at or after `instant`. Holds one read of the log in memory.
     async fn scan(
         &self,
         room: RoomKey,
@@ -327,8 +332,8 @@ impl History {
         }
     }
 
-    /// A page by offset from the newest, and how many messages there are (SPEC 3, `chat-messages`). The page ends early where it
-    /// would exceed 1 MiB.
+    /// Returns the number of messages in a room and one page by offset from the newest (SPEC 3, `chat-messages`). The
+    /// page ends before it would exceed 1 MiB.
     ///
     /// # Errors
     /// If the broker or SQL could not be read.
@@ -337,7 +342,7 @@ impl History {
             let count = self.store.count_messages(room, None).await?;
             return Ok((count, self.store.page_messages(room, None, offset, limit, PAGE_BYTES).await?));
         };
-        // Messages that may be missing in SQL, from both: after a failover SQL may have more than the log.
+        // Messages that SQL may lack, from both stores: after a failover, SQL may have messages that the log lacks.
         let mut fresh: BTreeSet<Seq> =
             self.store.numbers_between(room, archived, TAIL as u64).await?.into_iter().collect();
         fresh.extend(log_numbers(&*self.broker, room.name, archived, TAIL).await?);
@@ -345,7 +350,7 @@ impl History {
         let mut page: Vec<Message> = Vec::new();
         let mut bytes = 0;
         let mut of_page = fresh.iter().rev().skip(offset as usize).take(limit as usize).copied().peekable();
-        // From the highest number down, a frame of messages at a time.
+        // Reads downwards from the highest number, one page per call.
         while let Some(highest) = of_page.peek().copied() {
             let read = self.before(room, highest.saturating_add(1)).await?;
             let lowest = read.last().map_or(highest, |entry| entry.seq);
@@ -375,14 +380,15 @@ impl History {
     }
 }
 
-/// What a scan of the log found: numbers of messages.
+/// Sequence numbers found by a scan of the log.
 #[derive(Debug, Default)]
 struct Found {
     bears: Option<Seq>,
     accepted: Option<Seq>,
 }
 
-/// The numbers that a room's log has after one, ascending, about `most` at most. Keeps one small read in memory.
+/// Returns the sequence numbers in a room's log after `after`, ascending; stops once there are `most` or more. Holds
+/// one read of the log in memory.
 ///
 /// # Errors
 /// If the broker could not be read.
@@ -404,8 +410,8 @@ pub(crate) async fn log_numbers(
     }
 }
 
-/// How many messages to read so that they have about `bytes`, given the mean size of the last read: Redis bounds a read by
-/// count alone.
+/// Number of messages to read for about `bytes`, based on the mean size of the last read: Redis limits a read by count
+/// only.
 fn count_within(bytes: usize, mean: Option<usize>, most: usize) -> usize {
     mean.map_or(FIRST_READ, |mean| (bytes / mean.max(1)).max(FIRST_READ)).min(most)
 }
@@ -418,7 +424,7 @@ fn size_of(entries: &[LogEntry]) -> usize {
     entries.iter().map(|entry| entry.frame.len() + 1).sum()
 }
 
-/// Keeps the first messages that fit into a page, one at least.
+/// Truncates a page to the first messages that fit into it. Keeps at least one.
 fn bound(entries: &mut Vec<LogEntry>) {
     let mut bytes = 0;
     let fits = |entry: &&LogEntry| {
@@ -429,7 +435,7 @@ fn bound(entries: &mut Vec<LogEntry>) {
     entries.truncate(fitting.min(PAGE));
 }
 
-/// A message out of its frame.
+/// Decodes the message in a log entry.
 fn read_frame(chatroom: ChatroomId, entry: &LogEntry) -> Option<Message> {
     let stored: StoredFrame<'_> = serde_json::from_slice(&entry.frame).ok()?;
     stored.into_message(chatroom, entry.accepted_at)

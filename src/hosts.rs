@@ -146,7 +146,7 @@ impl Hosts {
             V: Clone + Send + Sync + 'static,
         {
             if let Err(error) = cache.invalidate_entries_if(is_his) {
-                tracing::error!(%error, "a cache of hosts cannot forget");
+                tracing::error!(%error, "failed to invalidate host cache");
             }
         }
         let is_his = move |found: &Found| found.as_ref().is_some_and(|host| host.id == id);

@@ -181,11 +181,11 @@ async fn answer(app: Arc<HttpContext>, mut request: Request) -> Response {
         Ok(Ok(Ok(response))) => response,
         Ok(Ok(Err(error))) => error.into_response(),
         Ok(Err(_)) => {
-            tracing::error!(route, "a call panicked");
+            tracing::error!(route, "request handler panicked");
             ApiError::Internal.into_response()
         }
         Err(_) => {
-            tracing::error!(route, "a call took too long");
+            tracing::error!(route, "request timed out");
             ApiError::Unavailable.into_response()
         }
     };
@@ -209,7 +209,7 @@ fn record(route: &'static str, method: &Method, response: &Response, started: In
         method,
         status = response.status().as_u16(),
         duration_ms = started.elapsed().as_millis() as u64,
-        "answered"
+        "request served"
     );
 }
 

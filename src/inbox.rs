@@ -56,7 +56,7 @@ impl Inbox {
 fn notify(hub: &Hub, host: HostId, room: RoomName, frame: &[u8]) {
     match serde_json::from_slice::<StoredFrame<'_>>(frame) {
         Ok(message) => hub.notify_host(host, Topic::Arrival(room), &arrival_frame(room, &message)),
-        Err(error) => tracing::error!(%error, %room, "a publication is no message"),
+        Err(error) => tracing::error!(%error, %room, "failed to decode published message"),
     }
 }
 

@@ -92,7 +92,7 @@ impl Leader {
             }
             Err(error) => {
                 // Nobody else has it before it ends.
-                tracing::debug!(%error, "the leader's lease was not renewed");
+                tracing::debug!(%error, "failed to renew leader lease");
                 false
             }
         }
@@ -102,7 +102,7 @@ impl Leader {
         if self.until.lock().take().is_some()
             && let Err(error) = self.lease.release().await
         {
-            tracing::debug!(%error, "the leader's lease runs out by itself");
+            tracing::debug!(%error, "failed to release leader lease, it expires");
         }
     }
 
@@ -111,8 +111,8 @@ impl Leader {
         let leads = self.is_leading();
         metrics::gauge!(metric::LEADER).set(u8::from(leads));
         match (led, leads) {
-            (false, true) => tracing::info!("this node leads"),
-            (true, false) => tracing::info!("this node does not lead any more"),
+            (false, true) => tracing::info!("became leader"),
+            (true, false) => tracing::info!("no longer leader"),
             _ => {}
         }
         leads

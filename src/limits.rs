@@ -232,7 +232,7 @@ impl Limits {
         if is_alone {
             self.own.give_back(kind, who, quota, self.clock.now());
         } else if let Err(error) = self.shared.give_back(kind, who, quota).await {
-            tracing::debug!(%error, kind = kind.name(), "failed to give back to a limit");
+            tracing::debug!(%error, kind = kind.name(), "failed to return reserved budget");
         }
     }
 
@@ -255,7 +255,7 @@ impl Limits {
             }
             Err(error) => {
                 self.alone_until.store(self.now() + ALONE, Relaxed);
-                tracing::warn!(%error, kind = kind.name(), "limits hold for this node alone");
+                tracing::warn!(%error, kind = kind.name(), "limit state unavailable, limits apply per node");
                 None
             }
         }

@@ -1,9 +1,9 @@
-//! Profile images, kept where every node finds them: a folder, or a bucket of an S3 API ([`Place`]).
+//! Storage of profile images that all nodes share: a folder, or a bucket of an S3 API ([`Place`]).
 //!
-//! `profile_images` puts what [`Picture`] made of an upload, `http` shows it, `pintalk check` tries all of it.
+//! `profile_images` stores the [`Picture`] of an upload, `http` serves it, and `pintalk check` tests the storage.
 //!
-//! **Invariant:** an object is named by chance ([`ImageKey`]) and never changes: it is put once, whole or not at all, and
-//! deleted. Nothing that a person wrote is part of a name, and no name leads out of the place.
+//! **Invariant:** an object has a random name ([`ImageKey`]) and never changes: it is written once, atomically, and
+//! later deleted. Names contain no user input and cannot refer to a path outside the storage.
 
 mod key;
 mod picture;
@@ -25,19 +25,19 @@ pub use key::{ImageKey, ImageType};
 pub use picture::{MAX_PIXELS, MAX_SIDE, Picture, Refusal};
 pub use place::{InvalidPlace, Place, Settings};
 
-/// How long a place may take for anything. A call over HTTP has 30 s, and uses up to two of these.
+/// Time limit of one storage operation. An HTTP request has 30 s and needs up to two operations.
 const PATIENCE: Duration = Duration::from_secs(8);
 
-/// The largest object that is read, in bytes: more than any picture of [`MAX_SIDE`] comes to.
+/// Maximum size in bytes of an object that is read; larger than any picture of [`MAX_SIDE`].
 const MAX_OBJECT: u64 = 4 * 1024 * 1024;
 
-/// The place does not do what it should: come back. The text is for the log.
+/// The storage failed: retry later. The text is intended for the log.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct MediaError(String);
 
 impl From<object_store::Error> for MediaError {
-    /// With all the causes that the error itself does not tell.
+    /// Appends the causes that the message of the error itself omits.
     fn from(error: object_store::Error) -> Self {
         let causes = std::iter::successors(error.source(), |&cause| cause.source());
         Self(causes.map(ToString::to_string).fold(error.to_string(), |told, cause| {
@@ -46,7 +46,7 @@ impl From<object_store::Error> for MediaError {
     }
 }
 
-/// The images. Clones share their connections.
+/// Storage of images. Clones share their connections.
 #[derive(Clone)]
 pub struct Media {
     objects: Arc<dyn ObjectStore>,
@@ -60,29 +60,29 @@ impl fmt::Debug for Media {
 }
 
 impl Media {
-    /// At a place: a folder is made if it is not there; a bucket is not asked yet.
+    /// Opens a storage. Creates a missing folder; does not contact a bucket yet.
     ///
     /// # Errors
-    /// A folder that cannot be made, or settings of a bucket that make no sense.
+    /// If the folder cannot be created, or the settings of the bucket are invalid.
     pub fn open(place: &Place) -> Result<Self, MediaError> {
         let (objects, prefix) = place.open()?;
         Ok(Self { objects, prefix })
     }
 
-    /// Keeps an image. When this returns it is there, also after a loss of power.
+    /// Stores an image durably: it survives a power cut once this returns.
     ///
     /// # Errors
-    /// It may be there or not.
+    /// After an error, the image may or may not be stored.
     pub async fn put(&self, key: &ImageKey, bytes: Bytes) -> Result<(), MediaError> {
         let path = self.path(key);
         in_time(self.objects.put(&path, PutPayload::from_bytes(bytes))).await??;
         Ok(())
     }
 
-    /// An image, if there is one.
+    /// Returns an image; `None` if it does not exist.
     ///
     /// # Errors
-    /// The place does not answer.
+    /// If the storage could not be read, or the object is larger than any image.
     pub async fn get(&self, key: &ImageKey) -> Result<Option<Bytes>, MediaError> {
         let path = self.path(key);
         let reading = async {
@@ -95,19 +95,19 @@ impl Media {
         in_time(reading).await?
     }
 
-    /// Whether there is such an image.
+    /// Returns whether an image exists.
     ///
     /// # Errors
-    /// The place does not answer.
+    /// If the storage could not be read.
     pub async fn has(&self, key: &ImageKey) -> Result<bool, MediaError> {
         let path = self.path(key);
         Ok(present(in_time(self.objects.head(&path)).await?)?.is_some())
     }
 
-    /// Deletes an image. Deleting it twice is no error.
+    /// Deletes an image. Deleting a missing image is not an error.
     ///
     /// # Errors
-    /// It may be there or not.
+    /// After an error, the image may or may not exist.
     pub async fn delete(&self, key: &ImageKey) -> Result<(), MediaError> {
         match in_time(self.objects.delete(&self.path(key))).await? {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
@@ -115,10 +115,10 @@ impl Media {
         }
     }
 
-    /// Puts, reads and deletes an object, as `pintalk check` does.
+    /// Stores, reads and deletes an object. Used by `pintalk check`.
     ///
     /// # Errors
-    /// What does not work.
+    /// The error of the first operation that fails.
     pub async fn try_out(&self, chance: &Chance) -> Result<(), MediaError> {
         let key = ImageKey::from_random(chance.bytes(), ImageType::Png);
         let probe = Bytes::from_static(b"pintalk check");
@@ -136,14 +136,15 @@ impl Media {
     }
 }
 
-/// What cannot be read because it is absent is no error. Who may not list a bucket is told 403 about what is absent in it.
+/// Maps errors about missing objects to `None`. S3 returns 403 for a missing object if the credentials do not allow
+/// listing the bucket.
 fn present<T>(found: object_store::Result<T>) -> Result<Option<T>, MediaError> {
     use object_store::Error::{NotFound, PermissionDenied};
     match found {
         Ok(found) => Ok(Some(found)),
         Err(NotFound { .. }) => Ok(None),
         Err(error @ PermissionDenied { .. }) => {
-            tracing::debug!(%error, "taken for absent");
+            tracing::debug!(%error, "media store failed, treated as absent");
             Ok(None)
         }
         Err(error) => Err(error.into()),

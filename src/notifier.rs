@@ -66,7 +66,7 @@ impl Notifier {
             let more = match self.round().await {
                 Ok(looked) => looked == BATCH as usize,
                 Err(error) => {
-                    tracing::debug!(%error, "notifications wait");
+                    tracing::debug!(%error, "failed to collect notifications, retrying");
                     false
                 }
             };

@@ -1,7 +1,7 @@
-//! Profile images: from an upload to what guests are shown (SPEC 2).
+//! Profile images of hosts: upload, processing, storage and delivery (SPEC 2).
 //!
-//! **Invariant:** SQL never refers to an image that is not there. An image is put before SQL knows of it, and deleted after SQL
-//! has forgotten it; who dies in between, or does not learn what SQL did, leaves an image that nobody refers to.
+//! **Invariant:** SQL never refers to a missing image. An image is stored before SQL refers to it, and deleted after
+//! SQL no longer does. A crash or an unknown result in between leaves an image without a reference.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -21,22 +21,24 @@ use crate::media::{ImageKey, ImageType, Media, MediaError, Picture, Refusal};
 use crate::store::{ImageSwap, Store};
 use crate::throttle::network;
 
-/// Uploads that are in memory at a time, 5 MiB each; of one host, and from one address.
+/// Maximum number of concurrent uploads, which are held in memory with up to 5 MiB each: in total, per host and per
+/// address.
 const UPLOADS: usize = 16;
 const UPLOADS_OF_HOST: usize = 2;
 const UPLOADS_FROM_ADDRESS: usize = 4;
 
-/// Pictures that are decoded at a time, up to 200 MB each: whoever sends the worst leaves the node its memory and a core.
+/// Maximum number of concurrent decodings, of up to 200 MB each. The limit leaves memory and CPU time for the rest of
+/// the node, whatever is uploaded.
 const DECODERS: usize = 2;
 
-/// Bytes of images that are kept at hand, so that responses to many slow peers share one copy, and for how long.
+/// Size in bytes and time to live of the image cache. Responses to many slow clients share one copy.
 const CACHE_BYTES: u64 = 16 * 1024 * 1024;
 const CACHE_TTL: Duration = Duration::from_secs(60);
 
 /// How long an upload may wait for a decoder.
 const WAIT: Duration = Duration::from_secs(5);
 
-/// The images of hosts.
+/// Service for profile images.
 #[derive(Clone)]
 pub struct ProfileImages {
     media: Media,
@@ -48,7 +50,7 @@ pub struct ProfileImages {
     cache: Cache<ImageKey, Bytes>,
 }
 
-/// Uploads that are in memory, as they are counted. Clones share them.
+/// Counts of concurrent uploads. Clones share them.
 #[derive(Clone, Default)]
 struct Uploads(Arc<Mutex<HashMap<Counted, usize>>>);
 
@@ -59,19 +61,19 @@ enum Counted {
     Address(IpAddr),
 }
 
-/// Room for one upload, until it is dropped.
+/// Slot of one upload, which is released on drop.
 pub struct UploadPlace {
     uploads: Uploads,
     counted: [Counted; 3],
 }
 
-/// Why there is no room for an upload.
+/// Reason why no slot is available.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoUploadPlace {
-    /// The host, or the address, has as many as it may have.
+    /// The host or the address has reached its limit.
     #[error("too many uploads of this host or address")]
     Own,
-    /// All are in use.
+    /// All slots of the node are in use.
     #[error("too many uploads")]
     All,
 }
@@ -107,25 +109,25 @@ impl Drop for UploadPlace {
     }
 }
 
-/// An image as it is shown.
+/// An image to send to clients.
 #[derive(Clone, Debug)]
 pub struct Shown {
-    /// What it is.
+    /// Format of the image.
     pub image_type: ImageType,
-    /// The file.
+    /// Content of the file.
     pub bytes: Bytes,
 }
 
-/// Why a host has no new image.
+/// Reason why a host's image was not replaced.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProfileImageError {
-    /// It is none.
+    /// The upload is not an acceptable image.
     #[error("the image {0}")]
     Refused(#[from] Refusal),
-    /// There is no such host any more.
+    /// The host does not exist.
     #[error("there is no such host")]
     NoHost,
-    /// See [`Fault`].
+    /// The database or the media storage failed: see [`Fault`].
     #[error(transparent)]
     Fault(#[from] Fault),
 }
@@ -137,7 +139,7 @@ impl From<MediaError> for Fault {
 }
 
 impl ProfileImages {
-    /// Images at `media`, referred to by `store`, named by `chance`.
+    /// Creates the service. Images are stored in `media`, referenced by `store`, and named by `chance`.
     pub fn new(media: Media, store: Store, clock: Arc<dyn Clock>, chance: Chance) -> Self {
         let decoders = Arc::new(Semaphore::new(DECODERS));
         let weight = |_: &ImageKey, bytes: &Bytes| u32::try_from(bytes.len()).unwrap_or(u32::MAX);
@@ -145,23 +147,24 @@ impl ProfileImages {
         Self { media, store, clock, chance, uploads: Uploads::default(), decoders, cache }
     }
 
-    /// Room for an upload of a host from an address, to be held until the upload has been processed.
+    /// Acquires a slot for an upload of a host from an address. The caller holds it until the upload has been
+    /// processed.
     ///
     /// # Errors
-    /// [`NoUploadPlace`].
+    /// [`NoUploadPlace`] when a limit is reached.
     pub fn try_upload(&self, host: HostId, address: IpAddr) -> Result<UploadPlace, NoUploadPlace> {
         self.uploads.try_enter(host, address)
     }
 
-    /// Makes a picture of an upload; nothing is kept yet.
+    /// Decodes and re-encodes an upload. Nothing is stored yet.
     ///
     /// # Errors
-    /// [`ProfileImageError::Refused`], or too many others wait for the same.
+    /// [`ProfileImageError::Refused`]; [`ProfileImageError::Fault`] when too many uploads wait for a decoder.
     pub async fn prepare(&self, upload: Bytes) -> Result<Picture, ProfileImageError> {
         let busy = || Fault::Unavailable("too many images wait to be decoded".to_owned());
         let waiting = tokio::time::timeout(WAIT, self.decoders.clone().acquire_owned()).await;
         let permit = waiting.map_err(|_| busy())?.map_err(|_| busy())?;
-        // The permit goes with the work: a caller that goes away does not free a decoder.
+        // The permit moves into the task, so that a cancelled caller does not free a decoder that is still in use.
         let decoding = tokio::task::spawn_blocking(move || {
             let _permit = permit;
             Picture::of(&upload)
@@ -169,16 +172,16 @@ impl ProfileImages {
         match decoding.await {
             Ok(made) => Ok(made?),
             Err(error) => {
-                tracing::error!(%error, "a decoder gave up");
+                tracing::error!(%error, "image decoder failed");
                 Err(Refusal::Damaged.into())
             }
         }
     }
 
-    /// Gives a host another image, or none, and deletes the one he had.
+    /// Sets or removes the image of a host, and deletes the previous one.
     ///
     /// # Errors
-    /// [`ProfileImageError`]; after a [`Fault`] it may be the new one.
+    /// [`ProfileImageError`]; after a [`Fault`], the new image may or may not be set.
     pub async fn replace(&self, host: HostId, picture: Option<Picture>) -> Result<(), ProfileImageError> {
         let key = match picture {
             Some(picture) => {
@@ -201,10 +204,10 @@ impl ProfileImages {
         }
     }
 
-    /// An image by its name.
+    /// Returns an image by key; `None` if it does not exist.
     ///
     /// # Errors
-    /// It could not be read.
+    /// [`Fault`] when the image could not be read.
     pub async fn show(&self, key: &ImageKey) -> Result<Option<Shown>, Fault> {
         let image_type = key.image_type();
         let bytes = match self.cache.get(key).await {
@@ -218,20 +221,20 @@ impl ProfileImages {
         Ok(Some(Shown { image_type, bytes }))
     }
 
-    /// Whether an image of that name is there.
+    /// Returns whether an image with this key exists.
     ///
     /// # Errors
-    /// It could not be asked.
+    /// [`Fault`] when the media storage could not be queried.
     pub async fn has(&self, key: &ImageKey) -> Result<bool, Fault> {
         Ok(self.media.has(key).await?)
     }
 
-    /// Deletes what nobody refers to. If it stays it takes room, and that is all.
+    /// Deletes an image without references. If this fails, the image only occupies storage.
     async fn forget(&self, key: Option<ImageKey>) {
         let Some(key) = key else { return };
         self.cache.invalidate(&key).await;
         if let Err(error) = self.media.delete(&key).await {
-            tracing::warn!(%error, %key, "an image that nobody refers to is left");
+            tracing::warn!(%error, %key, "failed to delete unused profile image");
         }
     }
 }

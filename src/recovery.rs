@@ -1,14 +1,16 @@
-//! Recovery after a store went back in time.
+//! Recovery after a store was restored to an earlier state.
 //!
-//! SQL and the broker both hold a generation. The leader raises it in SQL first, then in the broker: at the start of each
-//! leadership and every 5 s. SQL below the broker means that SQL was restored to an earlier state; the broker below SQL means
-//! the same of Redis. Accepting and archiving report what the generation is too coarse for ([`Recovery::suspect`]).
+//! SQL and the broker both hold a generation. The leader raises it in SQL first, then in the broker: at the start of
+//! each leadership and every 5 s. SQL below the broker means that SQL was restored to an earlier state; the broker
+//! below SQL means that Redis was. Accepting and archiving report inconsistencies that occur between two increments
+//! ([`Recovery::suspect`]).
 //!
-//! Recovery makes every number jump and compares each room of the broker with its row: the state is taken from SQL, messages
-//! that the log has and SQL lacks are archived again, and rooms that SQL has lost become dead letters. The first node of a
-//! cluster makes the same comparison before it accepts anything: no other node remembers what the stores have shown.
+//! Recovery makes the sequence number of every room jump and compares each room of the broker with its row. The state
+//! is taken from SQL, messages that are in the log but not in SQL are archived again, and messages of rooms that SQL
+//! has lost become dead letters. The first node of a cluster makes the same comparison before it accepts messages,
+//! because no running node has observed the stores.
 //!
-//! **Invariant:** the generation rises only after a recovery was completed, so one that was interrupted is repeated.
+//! **Invariant:** the generation is raised only after a completed recovery, so an interrupted recovery is repeated.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -27,50 +29,50 @@ use crate::leader::Leader;
 use crate::metric;
 use crate::store::{Installation, InstallationMode, Store, StoreError};
 
-/// How often the generations are compared, and raised by the leader. A store that went back by more is noticed even where it
-/// is in an earlier state of rooms that are quiet.
+/// Interval between comparisons of the generations, and between increments by the leader. A restore to a state at least
+/// this much older is detected even if all affected rooms are idle.
 pub(crate) const INTERVAL: Duration = Duration::from_secs(5);
 
-/// How long a node's database may be behind the broker before the node stops using the broker: the leader needs a moment to
-/// notice, and minutes for a hundred thousand rooms.
+/// How long the generation in SQL may be below that of the broker before a node that is not the leader stops using the
+/// broker. The leader needs time to detect it, and minutes to recover 100,000 rooms.
 const GRACE: Duration = Duration::from_secs(300);
 
-/// How many rooms are compared at once.
+/// Number of rooms that are compared concurrently.
 const AT_ONCE: usize = 32;
 
-/// The most messages of a log that are compared with SQL.
+/// Maximum number of messages per log that are compared with SQL.
 const LOG: usize = 100_000;
 
-/// Why a dead letter is one.
+/// Reason of the dead letters.
 const LOST: &str = "sql has lost this room";
 
-/// A store that recovery needs is unavailable; the next tick starts again.
+/// A store that recovery needs is unavailable. The next tick starts again.
 #[derive(Debug, thiserror::Error)]
 pub enum RecoveryError {
-    /// The broker.
+    /// The broker is unavailable.
     #[error(transparent)]
     Broker(#[from] Unavailable),
-    /// SQL.
+    /// SQL is unavailable.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// What a recovery did.
+/// Result of a recovery.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Recovered {
-    /// Rooms that were compared.
+    /// Number of compared rooms.
     pub rooms: u64,
-    /// Rooms whose numbers were behind those in SQL.
+    /// Number of rooms whose sequence number was below that in SQL.
     pub behind: u64,
-    /// Messages that are archived again.
+    /// Number of messages that are archived again.
     pub archived_again: u64,
-    /// Rooms that SQL has lost.
+    /// Number of rooms that SQL has lost.
     pub lost_rooms: u64,
-    /// Their messages.
+    /// Number of messages of these rooms that became dead letters.
     pub dead_letters: u64,
 }
 
-/// Compares the stores of one node, and recovers them while it leads.
+/// Compares the stores of one node, and recovers them while the node is the leader.
 pub struct Recoverer {
     installation: InstallationId,
     store: Store,
@@ -87,7 +89,7 @@ impl std::fmt::Debug for Recoverer {
 }
 
 impl Recoverer {
-    /// Over the stores of one installation.
+    /// Creates a recoverer over the stores of one installation.
     pub fn new(
         installation: InstallationId,
         store: Store,
@@ -98,7 +100,7 @@ impl Recoverer {
         Self { installation, store, broker, queue, recovery, behind_since: None }
     }
 
-    /// Compares again and again until `stop`.
+    /// Compares the generations every [`INTERVAL`] until `stop` is cancelled.
     pub async fn run(mut self, leader: Leader, stop: CancellationToken) {
         let mut ticks = tokio::time::interval(INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -109,16 +111,17 @@ impl Recoverer {
         }
     }
 
-    /// Compares once. Returns what was recovered, if anything had to be.
+    /// Compares the generations once. Returns the result if a recovery was necessary.
     ///
     /// # Errors
-    /// [`RecoveryError`]: nothing is completed, and the next call starts again.
+    /// [`RecoveryError`]: the generation was not raised, and the next call starts again.
     pub async fn tick(&mut self, leads: bool) -> Result<Option<Recovered>, RecoveryError> {
-        // The broker first: SQL's is raised before the broker's, so that read in this order SQL's is never lower.
+        // The broker is read first. The leader raises SQL before the broker, so in this order SQL is never lower.
         let known = self.recovery.generation().await?;
         let is_own = |row: &Installation| row.id == self.installation && row.mode == InstallationMode::Cluster;
         let Some(row) = self.store.installation().await?.filter(is_own) else {
-            // Restored from before its first start, another installation's, or served by a single node by now.
+            // SQL was restored to before its first start, belongs to another installation, or is now served by a single
+            // node.
             self.recovery.suspend(true);
             return Ok(None);
         };
@@ -146,10 +149,11 @@ impl Recoverer {
         Ok(recovered)
     }
 
-    /// Compares every room of the broker with its row, before the first node of a cluster accepts anything.
+    /// Compares every room of the broker with its row. The first node of a cluster calls this before it accepts
+    /// messages.
     ///
     /// # Errors
-    /// [`RecoveryError`]: call it again.
+    /// [`RecoveryError`]: call again.
     pub async fn compare(&self) -> Result<Recovered, RecoveryError> {
         let known = self.recovery.generation().await?;
         let row = self.store.installation().await?;
@@ -178,7 +182,15 @@ impl Recoverer {
         }
         let all = self.reconcile_all(store).await?;
         let Recovered { rooms, behind, archived_again, lost_rooms, dead_letters } = all;
-        tracing::warn!(store = store.store(), rooms, behind, archived_again, lost_rooms, dead_letters, "recovered");
+        tracing::warn!(
+            store = store.store(),
+            rooms,
+            behind,
+            archived_again,
+            lost_rooms,
+            dead_letters,
+            "store recovered"
+        );
         Ok(all)
     }
 
@@ -224,7 +236,7 @@ impl Recoverer {
         let mut outcome = Recovered::default();
         let Some(status) = self.broker.status(&[name]).await?.pop().flatten() else { return Ok(outcome) };
         match row {
-            // Redis went back to before the room was deleted.
+            // Redis was restored to before the deletion of the room.
             None if store == WentBack::Redis => self.broker.bury(name).await?,
             Some(row) if row.id == status.chatroom => {
                 let is_forced = store == WentBack::Sql || status.archived > row.last_seq;
@@ -247,7 +259,7 @@ impl Recoverer {
         Ok(outcome)
     }
 
-    /// The numbers that the broker's log has of a room and SQL has not.
+    /// Returns the sequence numbers that a room's log has and SQL lacks.
     async fn missing(&self, row: &Room) -> Result<Vec<Seq>, RecoveryError> {
         let mut numbers = log_numbers(&*self.broker, row.name, row.purged_through, LOG).await?;
         let Some(first) = numbers.first() else { return Ok(numbers) };

@@ -274,7 +274,7 @@ impl Redis {
         let (client, subscriber) = tokio::join!(within(self.client.quit()), within(self.subscriber.quit()));
         for result in [client, subscriber] {
             if let Err(error) = result {
-                tracing::debug!(%error, "redis client did not quit in order");
+                tracing::debug!(%error, "redis client failed to quit");
             }
         }
     }
@@ -314,10 +314,10 @@ async fn leave_the_silent(client: Client, subscriber: SubscriberClient) {
         if silent.is_empty() || client.state() != ClientState::Connected {
             continue;
         }
-        tracing::warn!(?silent, "redis takes calls and answers none; connecting anew");
+        tracing::warn!(?silent, "redis unresponsive, reconnecting");
         for left in [within(client.force_reconnection()).await, within(subscriber.force_reconnection()).await] {
             if let Err(error) = left {
-                tracing::debug!(%error, "redis is not there yet");
+                tracing::debug!(%error, "redis connection failed, retrying");
             }
         }
     }

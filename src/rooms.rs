@@ -1,8 +1,8 @@
-//! Rooms: opened by guests, listed, pinned, closed, restored and left by their host.
+//! Rooms: created by guests; listed, pinned, closed, restored and deleted by their hosts.
 //!
-//! SQL is the truth of a room's state: a change is one transaction there, with an event beside it. Then the broker applies the
-//! event and tells everybody, and the event goes. A node that dies in between loses nothing: any node redoes what is older
-//! than a few seconds ([`Rooms::redo_events`]).
+//! SQL is the source of truth for a room's state. A change and its event are written in one transaction. The broker
+//! then applies the event and publishes it, and the event is deleted. If a node crashes in between, any node applies
+//! events older than a few seconds again ([`Rooms::redo_events`]).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,32 +25,32 @@ mod seeding;
 
 pub use crate::store::RoomFilter;
 
-/// An event that is older than this was left by a node that died: anybody redoes it.
+/// Age from which any node applies an event again, because the node that wrote it may have crashed.
 const EVENT_GRACE: Duration = Duration::from_secs(5);
 
-/// How many rows of a deleted room go at once.
+/// Number of rows per statement when the messages of a deleted room are deleted.
 const DELETE_BATCH: u64 = 1_000;
 
-/// How many rooms' rows are remembered, for how long: they never change.
+/// Capacity and time to live of the cache of room owners. Its entries hardly ever change.
 const KEYS: u64 = 50_000;
 const KEYS_TTL: Duration = Duration::from_secs(60);
 
-/// Why something about a room was not done.
+/// Reason why an operation on a room failed.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum RoomError {
-    /// There is no such room.
+    /// The room does not exist.
     #[error("no such room")]
     NotFound,
-    /// It is another host's.
+    /// The room belongs to another host.
     #[error("another host's room")]
     NotYours,
-    /// Five are pinned already.
+    /// The host has five pinned rooms already.
     #[error("at most five rooms can be pinned")]
     TooManyPinned,
-    /// It is closed, so it cannot be pinned.
+    /// The room is closed and cannot be pinned.
     #[error("the room is closed")]
     Closed,
-    /// The broker or SQL is away: come back.
+    /// The broker or SQL is unavailable: retry later.
     #[error("not available now: {0}")]
     Unavailable(String),
 }
@@ -76,26 +76,26 @@ impl From<HistoryError> for RoomError {
 /// A room as its host sees it in the list.
 #[derive(Clone, Debug)]
 pub struct RoomView {
-    /// The room.
+    /// Row of the room, updated with messages that only the broker has.
     pub room: Room,
-    /// How many messages of the guest came after the host last looked.
+    /// Number of guest messages that the host has not seen.
     pub unread: u64,
-    /// Whether the guest is in the room.
+    /// Whether a guest is connected to the room.
     pub guest_online: bool,
 }
 
-/// What never changes about a room, or seldom.
+/// Properties of a room that never or hardly ever change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RoomOwner {
-    /// The room.
+    /// Name and id of the room.
     pub key: RoomKey,
-    /// Its host.
+    /// Host of the room.
     pub host: HostId,
-    /// Whether the guest left an address, as far as is known.
+    /// Whether the guest left an e-mail address; may be out of date by the lifetime of a cache entry.
     pub has_contact: bool,
 }
 
-/// The service.
+/// Operations on rooms. Clones share their caches and connections.
 #[derive(Clone)]
 pub struct Rooms {
     store: Store,
@@ -114,7 +114,7 @@ impl std::fmt::Debug for Rooms {
 }
 
 impl Rooms {
-    /// Over a store and a broker. `wire` is where the clients' wall clocks hang.
+    /// Creates the service over a store and a broker. `wire` is the UTC offset of the clients' wall clocks.
     pub fn new(
         store: Store,
         broker: Arc<dyn Broker>,
@@ -127,20 +127,21 @@ impl Rooms {
         Self { store, broker, history, clock, chance, wire, owners }
     }
 
-    /// Opens a room for a new guest of a host. The same key again, within the host, is the same room.
+    /// Creates a room for a new guest of a host. A repeated call with the same idempotency key and host returns the
+    /// same room.
     ///
     /// # Errors
-    /// [`RoomError::Unavailable`].
+    /// [`RoomError::Unavailable`] when SQL is unavailable.
     pub async fn open(&self, host: &Host, idempotency_key: Option<String>) -> Result<Room, RoomError> {
         let name = RoomName::from_random(self.chance.bytes());
-        // Without it the first number jumps, which nobody minds.
+        // Without the epoch, the first sequence number jumps, which is harmless.
         let life = self.broker.life(self.broker.partition_of(name)).await.unwrap_or_default();
         let guest = nickname(self.chance.below(u64::MAX));
         let room = NewRoom { host: host.id, guest, name, idempotency_key, life };
         Ok(self.store.create_room(room, self.clock.now()).await?)
     }
 
-    /// A room of this host.
+    /// Returns a room that belongs to this host.
     ///
     /// # Errors
     /// [`RoomError::NotFound`], [`RoomError::NotYours`], [`RoomError::Unavailable`].
@@ -149,10 +150,10 @@ impl Rooms {
         if room.host == host { Ok(room) } else { Err(RoomError::NotYours) }
     }
 
-    /// Pins a room, or unpins it.
+    /// Pins or unpins a room.
     ///
     /// # Errors
-    /// All of [`RoomError`].
+    /// Any variant of [`RoomError`].
     pub async fn pin(&self, host: HostId, id: ChatroomId, pinned: bool) -> Result<RoomView, RoomError> {
         self.owned(host, id).await?;
         match self.store.pin_room(id, pinned, self.clock.now()).await? {
@@ -163,7 +164,7 @@ impl Rooms {
         }
     }
 
-    /// Closes a room for everybody. One that is closed stays so.
+    /// Closes a room. A closed room stays unchanged.
     ///
     /// # Errors
     /// [`RoomError::NotFound`], [`RoomError::NotYours`], [`RoomError::Unavailable`].
@@ -173,7 +174,7 @@ impl Rooms {
         self.view(room).await
     }
 
-    /// Opens a closed room again. One that is open stays so.
+    /// Reopens a closed room. An open room stays unchanged.
     ///
     /// # Errors
     /// [`RoomError::NotFound`], [`RoomError::NotYours`], [`RoomError::Unavailable`].
@@ -193,36 +194,36 @@ impl Rooms {
         Ok(())
     }
 
-    /// A part of a room's messages, newest first, and how many it has.
+    /// Returns the number of messages in a room and one page by offset from the newest, newest first.
     ///
     /// # Errors
-    /// [`RoomError::Unavailable`].
+    /// [`RoomError::Unavailable`] when the broker or SQL could not be read.
     pub async fn messages(&self, room: &Room, offset: u64, limit: u64) -> Result<(u64, Vec<Message>), RoomError> {
         let key = RoomKey { name: room.name, chatroom: room.id };
         Ok(self.history.by_offset(key, offset, limit).await?)
     }
 
-    /// A room's whole conversation, in its order, in parts.
+    /// Streams the whole conversation of a room, ascending, in parts.
     pub fn conversation(&self, room: &Room) -> impl Stream<Item = Result<Vec<Message>, RoomError>> + Send + use<> {
         self.history.whole(RoomKey { name: room.name, chatroom: room.id }).map_err(RoomError::from)
     }
 
-    /// What the clients' clocks show now.
+    /// Current time as a wall clock of the clients.
     pub fn wall_clock(&self) -> WallClock {
         self.wire.wall_clock(self.clock.now())
     }
 
-    /// Whose room a name is; `None` if nobody's.
+    /// Returns the id and host of the room with this name; `None` if it does not exist.
     ///
     /// # Errors
-    /// [`RoomError::Unavailable`].
+    /// [`RoomError::Unavailable`] when SQL is unavailable and the broker does not have the room.
     pub async fn owner(&self, name: RoomName) -> Result<Option<RoomOwner>, RoomError> {
         if let Some(owner) = self.owners.get(&name).await {
             return Ok(Some(owner));
         }
         let owner = match self.store.room_by_name(name).await {
             Ok(room) => room.map(|room| (room.id, room.host, room.has_contact)),
-            // With SQL away, rooms that the broker has go on.
+            // While SQL is unavailable, rooms that the broker has continue to work.
             Err(StoreError::Unavailable(why)) => match self.broker.status(&[name]).await?.pop().flatten() {
                 Some(status) => Some((status.chatroom, status.host, false)),
                 None => return Err(RoomError::Unavailable(why)),
@@ -239,16 +240,16 @@ impl Rooms {
         Ok(owner)
     }
 
-    /// The highest number that SQL knows of.
+    /// Returns the highest sequence number of the room in SQL; 0 without a row.
     ///
     /// # Errors
-    /// [`RoomError::Unavailable`].
+    /// [`RoomError::Unavailable`] when SQL is unavailable.
     pub async fn stored_seq(&self, room: RoomKey) -> Result<Seq, RoomError> {
         let row = self.store.room(room.chatroom).await?.filter(|row| row.name == room.name);
         Ok(row.map_or(0, |row| row.last_seq))
     }
 
-    /// The frame of a message that was sent before; `None` if retention took it.
+    /// Returns the frame of a message that was accepted before; `None` if retention has purged it.
     ///
     /// # Errors
     /// [`RoomError::NotFound`], [`RoomError::Unavailable`].
@@ -258,44 +259,45 @@ impl Rooms {
         Ok(step.entries.into_iter().find(|entry| entry.seq == seq).map(|entry| entry.frame))
     }
 
-    /// The notice of a closed room; `None` if it is open by now or cannot be asked.
+    /// Returns the notice of a closed room; `None` if the room is open or SQL could not be read.
     pub async fn closed_notice(&self, name: RoomName) -> Option<Bytes> {
         match self.store.room_by_name(name).await {
             Ok(room) => room?.closed_at.map(|at| closed_frame(&self.wire.wall_clock(at))),
             Err(error) => {
-                tracing::debug!(%error, room = %name, "a room is closed, and nobody knows since when");
+                tracing::debug!(%error, room = %name, "failed to read time of closing");
                 None
             }
         }
     }
 
-    /// Notes that the host has looked at a room and has seen it up to `through`.
+    /// Records that the host viewed the room and has seen messages up to `through`.
     ///
     /// # Errors
-    /// [`RoomError::Unavailable`].
+    /// [`RoomError::Unavailable`] when SQL is unavailable.
     pub async fn check(&self, room: RoomKey, through: Seq) -> Result<(), RoomError> {
         Ok(self.store.check_room(room, through, self.clock.now()).await?)
     }
 
-    /// Notes that the guest of a room was in it and has seen it up to `through`, if they left an address.
+    /// Records that the guest was in the room and has seen messages up to `through`, if the guest left an e-mail
+    /// address.
     ///
     /// # Errors
-    /// [`RoomError::Unavailable`].
+    /// [`RoomError::Unavailable`] when SQL is unavailable.
     pub async fn see_guest(&self, room: RoomKey, through: Seq) -> Result<(), RoomError> {
         Ok(self.store.see_guest(room, through, self.clock.now()).await?)
     }
 
-    /// Forgets what was remembered of a room whose guest left an address. Other nodes remember it for a minute; a guest who
-    /// looks at an answer there, and is gone again within that minute, is mailed it all the same.
+    /// Evicts a room from the cache, because its guest has left an e-mail address. Other nodes keep their entry for up
+    /// to a minute: a guest who reads a message there and leaves within that minute is e-mailed about it nevertheless.
     pub async fn forget(&self, name: RoomName) {
         self.owners.invalidate(&name).await;
     }
 
-    /// Changes a room's state everywhere.
+    /// Changes the state of a room in SQL and applies the change to the broker.
     ///
     /// # Errors
-    /// [`RoomError::NotFound`]; [`RoomError::Unavailable`] if SQL did not take it. Once SQL has it, it happens: a broker that
-    /// is away hears of it later.
+    /// [`RoomError::NotFound`]; [`RoomError::Unavailable`] if SQL rejects the change. Once SQL has it, the change takes
+    /// effect: if the broker is unavailable, it is applied later.
     pub async fn change(&self, name: RoomName, change: RoomChange) -> Result<Room, RoomError> {
         let changed = self.store.change_room(name, change, self.clock.now()).await?.ok_or(RoomError::NotFound)?;
         if let Some(event) = changed.event {
@@ -304,18 +306,18 @@ impl Rooms {
         Ok(changed.room)
     }
 
-    /// Carries out a change that SQL has. If the broker is away somebody does so later.
+    /// Applies a committed change to the broker. If that fails, a node applies it later.
     pub async fn tell(&self, event: &RoomEvent) {
         if let Err(error) = self.carry_out(event).await {
             let (room, change) = (event.room, event.change.as_str());
-            tracing::warn!(%error, %room, change, "a change of a room waits to be told");
+            tracing::warn!(%error, %room, change, "failed to publish room change, retrying");
         }
     }
 
-    /// Carries out changes whose node did not get round to it.
+    /// Applies committed changes whose node did not finish them.
     ///
     /// # Errors
-    /// [`RoomError::Unavailable`]: tried again at the next call.
+    /// [`RoomError::Unavailable`]: the next call tries again.
     pub async fn redo_events(&self) -> Result<(), RoomError> {
         for event in self.store.pending_events(self.clock.now() - EVENT_GRACE, 100).await? {
             self.carry_out(&event).await?;

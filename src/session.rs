@@ -143,7 +143,7 @@ impl Sessions {
             Ok(Some(host)) if !host.is_deleted => Ok(host),
             Ok(_) => Err(Close::NotFound),
             Err(error) => {
-                tracing::warn!(%error, "a socket is sent away, as nobody can tell whose it is");
+                tracing::warn!(%error, "failed to authenticate socket, client retries later");
                 Err(self.try_later())
             }
         }

@@ -128,14 +128,14 @@ impl Shutdown {
         // Not tracked: it watches over the very wait for the tracked ones, and dies with the runtime.
         tokio::spawn(async move {
             tokio::select! {
-                () = any(&mut signals) => tracing::info!("asked to end: draining"),
+                () = any(&mut signals) => tracing::info!("shutdown requested, draining"),
                 () = shutdown.draining() => {}
             }
             shutdown.begin();
             tokio::select! {
-                () = any(&mut signals) => tracing::warn!("asked to end twice: not waiting for work in flight"),
+                () = any(&mut signals) => tracing::warn!("second shutdown request, not waiting for work in flight"),
                 () = tokio::time::sleep(patience) => {
-                    tracing::error!(patience_s = patience.as_secs(), "draining takes too long: not waiting any more");
+                    tracing::error!(patience_s = patience.as_secs(), "draining timed out, stopping");
                 }
             }
             shutdown.forced.cancel();
@@ -160,7 +160,7 @@ struct EndOfCritical {
 impl Drop for EndOfCritical {
     fn drop(&mut self) {
         if !self.shutdown.is_draining() || std::thread::panicking() {
-            tracing::error!(task = self.name, "a critical task ended by itself: draining");
+            tracing::error!(task = self.name, "critical task ended, draining");
             self.shutdown.exit_code.store(CRASHED, Ordering::Relaxed);
             self.shutdown.begin();
         }

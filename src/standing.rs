@@ -86,7 +86,7 @@ impl Standing {
         // What is missed from now on may be too new for what is read from now on.
         self.is_due.store(false, Ordering::Relaxed);
         while let Err(error) = self.check().await {
-            tracing::debug!(%error, "whether hosts may stay is asked again");
+            tracing::debug!(%error, "host session check failed, retrying");
             if self.stop.run_until_cancelled(tokio::time::sleep(RETRY)).await.is_none() {
                 return;
             }

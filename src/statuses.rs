@@ -95,7 +95,7 @@ impl Statuses {
             let presence = presence.clone();
             async move {
                 if let Err(error) = presence.greet(host, notice).await {
-                    tracing::debug!(%error, %host, "failed to notify host of a guest");
+                    tracing::debug!(%error, %host, "failed to notify host of guest");
                 }
             }
         });
@@ -143,12 +143,12 @@ impl Statuses {
                     self.due.remove_if(&host, |_, due| *due <= Instant::now());
                 }
                 Err(error) if self.stop.is_cancelled() => {
-                    tracing::warn!(%error, %host, "presence was not told of a host any more");
+                    tracing::warn!(%error, %host, "gave up reporting host presence");
                     return;
                 }
                 Err(error) => {
                     // As often as there are hosts: that the broker is away is told once.
-                    tracing::debug!(%error, %host, "presence does not know of a host yet");
+                    tracing::debug!(%error, %host, "failed to report host presence, retrying");
                     tokio::time::sleep(RETRY).await;
                 }
             }

@@ -1,13 +1,14 @@
-//! SQL: hosts, logins, rooms, messages. One schema on MySQL, MariaDB and SQLite.
+//! SQL repositories for hosts, logins, rooms and messages. One schema serves MySQL, MariaDB and SQLite.
 //!
-//! Every operation either has its whole effect or none, but an [`StoreError::Unavailable`] may come after the effect
-//! (the answer was lost): callers repeat what they asked for, and every operation may be repeated. An operation takes
-//! at most [`OPERATION_TIMEOUT`]; deadlocks and lock waits are retried inside it. A dropped future rolls back.
+//! An operation is atomic: it has its whole effect or none. [`StoreError::Unavailable`] may still be returned after the
+//! effect, when the response was lost. Every operation is therefore idempotent, and callers retry it. An operation
+//! takes at most [`OPERATION_TIMEOUT`]; deadlocks and lock wait timeouts are retried within that time. Dropping the
+//! future rolls the transaction back.
 //!
-//! **Locks** are always taken in this order: a host's row, then rooms in the order of their ids, then anything else.
-//! A room's row is the lock of its numbers and its messages: whoever inserts messages holds it.
+//! **Locks** are always taken in this order: the row of a host, then rooms by ascending id, then everything else. The
+//! row of a room is the lock of its sequence numbers and its messages: every insert of messages holds it.
 //!
-//! Instants are kept in whole milliseconds; what is handed in is cut, never rounded up into the future.
+//! Times are stored in whole milliseconds. Arguments are truncated, never rounded up.
 
 mod advance;
 mod append;
@@ -100,35 +101,35 @@ use crate::clock::Clock;
 use crate::domain::WireOffset;
 use crate::metric;
 
-/// The longest that one operation takes, its retries and the wait for a connection included.
+/// Upper bound on the duration of one operation, including its retries and the wait for a connection.
 pub const OPERATION_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How often a deadlock or a lock wait is tried again.
+/// Maximum number of retries after a deadlock or a lock wait timeout.
 const RETRIES: u32 = 3;
 
-/// How long [`Store::close`] waits for connections whose server does not answer.
+/// How long [`Store::close`] waits for connections whose server does not respond.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Which database is behind a [`Store`].
+/// Database system behind a [`Store`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
     /// MySQL ≥ 8.0 or MariaDB ≥ 10.6.
     MySql,
-    /// SQLite, in a file.
+    /// SQLite, in one file.
     Sqlite,
 }
 
-/// The database. Clones share its connections.
+/// Handle to the database. Clones share its connections.
 #[derive(Clone, Debug)]
 pub struct Store {
     dialect: Dialect,
-    /// SQLite has one writer, a single connection that also archives and migrates. On a server each of the four is a pool of its
-    /// own: what waits in one of them, for a lock or for a disk, takes no connection from the others.
+    /// SQLite has one writer connection, which also archives and migrates. On a server, each of the four fields is a
+    /// separate pool: operations that wait for a lock or for a disk in one pool take no connections from the others.
     writer: DatabaseConnection,
-    /// For batches of messages.
+    /// Writes batches of messages.
     archiver: DatabaseConnection,
     reader: DatabaseConnection,
-    /// Without a limit of time per statement.
+    /// Changes the schema. Its statements have no time limit.
     schema: DatabaseConnection,
     shared: Arc<Shared>,
     /// See [`Store::with_clock`].
@@ -137,63 +138,66 @@ pub struct Store {
     wire: WireOffset,
 }
 
-/// What the clones of a store share beside their connections.
+/// State that the clones of a store share, besides their connections.
 #[derive(Debug)]
 struct Shared {
     monitor: Monitor,
     recycle: Arc<Recycle>,
-    /// Of SQLite.
+    /// `None` unless the database is SQLite.
     files: Option<Arc<Files>>,
     room_counts: rooms::RoomCountCache,
 }
 
 impl Store {
-    /// Stamps by `clock` what becomes due in SQL because of a message. Without it the message's own time of acceptance counts,
-    /// which is right where one clock stamps both.
+    /// Sets the clock that stamps the due times of work that a message causes in SQL. Without it, due times are counted
+    /// from the `accepted_at` of the message, which is correct where one clock stamps both.
     #[must_use]
     pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = Some(clock);
         self
     }
 
-    /// With another offset of the clients' clocks from UTC: wall clocks that are no time of the calendar are replaced on reading.
+    /// Sets the UTC offset of the clients' wall clocks. On reading, invalid wall clocks are replaced by `accepted_at`
+    /// in this offset.
     #[must_use]
     pub fn with_wire(mut self, wire: WireOffset) -> Self {
         self.wire = wire;
         self
     }
 
-    /// See [`with_wire`](Self::with_wire).
+    /// UTC offset of the clients' wall clocks.
     pub fn wire(&self) -> WireOffset {
         self.wire
     }
 
-    /// The time by which something is due that a message of `accepted_at` causes.
+    /// Time from which the due times of work caused by a message are counted: now by the clock of the store, or else
+    /// `accepted_at`.
     fn due_from(&self, accepted_at: DateTime<Utc>) -> DateTime<Utc> {
         millis(self.clock.as_ref().map_or(accepted_at, |clock| clock.now()))
     }
 
-    /// Which database this is.
+    /// Database system of this store.
     pub fn dialect(&self) -> Dialect {
         self.dialect
     }
 
-    /// The connection that may change the schema: for migrations.
+    /// Returns the pool that may change the schema, for migrations.
     pub fn connection(&self) -> &DatabaseConnection {
         &self.schema
     }
 
-    /// Changes whenever the connections were replaced because a new one may work where they did not.
+    /// Returns a value that changes whenever the connections are replaced because new ones may work where the old ones
+    /// failed.
     pub fn connections_replaced(&self) -> u64 {
         self.shared.recycle.discarded()
     }
 
-    /// Whether the database answers.
+    /// Checks that the database responds.
     pub async fn ping(&self) -> Result<(), StoreError> {
         self.run(|| self.writer.ping()).await
     }
 
-    /// Closes every connection, once what runs on it has ended, after [`CLOSE_TIMEOUT`] at the latest.
+    /// Closes every connection after its running operation has ended, or after [`CLOSE_TIMEOUT`].
     pub async fn close(self) {
         if let Some(files) = &self.shared.files {
             files.close();
@@ -202,7 +206,7 @@ impl Store {
         if self.dialect == Dialect::MySql {
             pools.extend([self.archiver, self.schema]);
         }
-        // A pool that fails to close has nothing left that could be saved.
+        // A pool that fails to close holds nothing that could still be saved.
         let closed = pools.into_iter().map(async |pool| {
             if let Err(error) = pool.close().await {
                 tracing::debug!(%error, "store did not close cleanly");
@@ -213,8 +217,8 @@ impl Store {
         }
     }
 
-    /// Runs an operation within [`OPERATION_TIMEOUT`]; one that the database itself rolled back because of others
-    /// (deadlock, lock wait) runs again. How long it takes is counted under the name of the file that asks.
+    /// Runs an operation within [`OPERATION_TIMEOUT`] and retries it if the database rolled it back because of other
+    /// transactions (deadlock, lock wait timeout). The duration is recorded under the name of the calling file.
     #[track_caller]
     fn run<T, F>(&self, operation: impl Fn() -> F) -> impl Future<Output = Result<T, StoreError>>
     where
@@ -249,7 +253,7 @@ impl Store {
             result
         };
         match result {
-            // A commit to a file that was deleted meanwhile is lost: it must not be acknowledged.
+            // A commit to a file that was deleted meanwhile is lost and must not be acknowledged.
             Ok(Ok(done)) => self.verify_files().await.map(|()| done).map_err(unavailable),
             Ok(Err(error)) => {
                 let fault = Fault::of(&error);
@@ -267,8 +271,8 @@ impl Store {
         }
     }
 
-    /// Runs an operation until it succeeds or another attempt would not. What fails because of its connection is tried once more
-    /// on a new one if the database has certainly not executed it.
+    /// Runs an operation until it succeeds or a retry would be useless. A refused write is retried once on a new
+    /// connection, because the database did not execute it.
     async fn attempts<T, F>(&self, operation: impl Fn() -> F) -> Result<T, DbErr>
     where
         F: Future<Output = Result<T, DbErr>>,
@@ -284,7 +288,7 @@ impl Store {
                     return Err(error);
                 }
                 attempt += 1;
-                tracing::debug!(%error, attempt, "another transaction was in the way, trying again");
+                tracing::debug!(%error, attempt, "transaction conflict, retrying");
                 tokio::time::sleep(Duration::from_millis(10) * attempt * attempt).await;
                 continue;
             }
@@ -299,17 +303,17 @@ impl Store {
                 return Err(error);
             }
             is_first_refusal = false;
-            tracing::debug!(%error, "sql connection refused a write, trying again on a new one");
+            tracing::debug!(%error, "sql connection refused a write, retrying on a new connection");
         }
     }
 
-    /// Begins a transaction that will write. SQLite takes the write lock at once: a transaction that reads first and
-    /// writes later fails when another process wrote in between.
+    /// Begins a transaction that will write. On SQLite it takes the write lock at once: a transaction that reads first
+    /// and writes later fails if another process wrote in between.
     async fn begin(&self) -> Result<DatabaseTransaction, DbErr> {
         begin_on(&self.writer).await
     }
 
-    /// Like [`begin`](Self::begin), for a batch of messages.
+    /// Like [`begin`](Self::begin), on the pool for batches of messages.
     async fn begin_batch(&self) -> Result<DatabaseTransaction, DbErr> {
         begin_on(&self.archiver).await
     }
@@ -323,18 +327,19 @@ async fn begin_on(pool: &DatabaseConnection) -> Result<DatabaseTransaction, DbEr
     .await
 }
 
-/// `rooms` of `src/store/rooms.rs`.
+/// File name without folder and extension: `rooms` for `src/store/rooms.rs`.
 fn stem(file: &'static str) -> &'static str {
     let name = file.rsplit(['/', '\\']).next().unwrap_or(file);
     name.strip_suffix(".rs").unwrap_or(name)
 }
 
-/// What every dialect keeps of an instant. MariaDB would cut, MySQL round, SQLite keep it all.
+/// Truncates to milliseconds, which every dialect stores unchanged. MariaDB would truncate finer values, MySQL round
+/// them, and SQLite keep them.
 fn millis(at: DateTime<Utc>) -> DateTime<Utc> {
     at.trunc_subsecs(3)
 }
 
-/// A number as its column has it. Numbers start at 0 and never come near the limit.
+/// Converts a number to its column type. Numbers start at 0 and never approach the limit.
 fn to_column(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
@@ -344,7 +349,7 @@ fn from_column(number: i64) -> u64 {
     u64::try_from(number).unwrap_or_default()
 }
 
-/// A column that holds text of a certain shape.
+/// Parses the text of a column that must have a certain form.
 fn parse_column<T: std::str::FromStr>(column: &str, text: &str) -> Result<T, DbErr> {
     text.parse().map_err(|_| DbErr::Type(format!("{column} holds a value of another shape")))
 }

@@ -104,7 +104,7 @@ pub fn log(format: LogFormat, default: &str) {
         LogFormat::Json => log.with(lines.json().flatten_event(true)).try_init(),
     };
     if unreadable {
-        tracing::warn!("RUST_LOG is not readable: logging as without it");
+        tracing::warn!("invalid RUST_LOG ignored");
     }
 }
 
@@ -115,7 +115,7 @@ pub fn metrics(clock: &dyn Clock) -> Metrics {
             let recorder = builder().build_recorder();
             let handle = recorder.handle();
             if ::metrics::set_global_recorder(recorder).is_err() {
-                tracing::error!("another metrics recorder is installed: /metrics stays empty");
+                tracing::error!("metrics recorder already installed: /metrics stays empty");
             }
             metric::describe_all();
             let revision = ("revision", env!("PINTALK_BUILD_REVISION"));

@@ -322,7 +322,7 @@ fn what_a_node_keeps_is_for_its_owner_alone_whatever_the_umask() {
                 node.args(["--data-dir", data_dir]).stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
             let lines = std::io::BufReader::new(node.stderr.take().unwrap());
             let mut lines = std::io::BufRead::lines(lines);
-            assert!(lines.any(|line| line.unwrap().contains("this node serves")), "umask {umask}");
+            assert!(lines.any(|line| line.unwrap().contains("node started")), "umask {umask}");
             let found = modes(&data);
             assert!(found.len() >= 6 && secure(&found), "umask {umask}, old files {is_old}: {found:?}");
             node.kill().unwrap();

@@ -1,5 +1,5 @@
-//! PinTalk's schema, the same on MySQL, MariaDB and SQLite: one dated file a change, up and down, each safe while
-//! the previous release still runs.
+//! Schema migrations of PinTalk for MySQL, MariaDB and SQLite. Each change is one dated file with `up` and `down`, and
+//! is safe to apply while the previous release still runs.
 
 pub use sea_orm_migration::prelude::MigratorTrait;
 use sea_orm_migration::prelude::{MigrationTrait, async_trait};
@@ -26,7 +26,7 @@ mod state;
 pub use mailbox::{MAILBOX_DIGEST, canonical_mailbox, mailbox_digest, mailbox_key};
 pub use state::SchemaState;
 
-/// Every change, oldest first.
+/// List of all changes, oldest first.
 #[derive(Clone, Copy, Debug)]
 pub struct Migrator;
 

@@ -1,30 +1,30 @@
-//! The lock under which the schema is changed: one process at a time, the others wait.
+//! Lock under which the schema is changed. One process holds it; others wait.
 //!
-//! The lock and the changes share one connection. If that connection is lost, the server releases the lock and the next change
-//! fails: no process goes on without the lock.
+//! The lock and the changes use one connection. If that connection is lost, the server releases the lock and the next
+//! change fails, so no process continues without the lock.
 
 use sea_orm_migration::sea_orm::{
     ConnectionTrait as _, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, RuntimeErr, SqliteTransactionMode,
     Statement, TransactionOptions, TransactionTrait as _, sqlx,
 };
 
-/// Seconds that one attempt waits. SQLite waits as long as its connection's busy time-out.
+/// Duration of one attempt in seconds. SQLite waits for the busy timeout of its connection instead.
 const ATTEMPT: u8 = 5;
 
-/// A log line every minute while the lock is held by another process.
+/// Attempts per log line: one line per minute while another process holds the lock.
 const ATTEMPTS_PER_LINE: u32 = 12;
 
-/// The lock of one schema. On MySQL it is a named lock of the session, because each change of a schema commits; on SQLite it is
+/// Lock on one schema. On MySQL it is a named lock of the session, because each DDL statement commits. On SQLite it is
 /// the write lock of a transaction that contains all changes.
 pub(crate) struct SchemaLock {
     connection: DatabaseTransaction,
 }
 
 impl SchemaLock {
-    /// Waits until no other process holds the lock.
+    /// Waits until no other process holds the lock, and acquires it.
     ///
     /// # Errors
-    /// If the database fails or cannot be reached. A lock that is held is not an error.
+    /// If the database fails or cannot be reached. A lock held by another process is not an error.
     pub(crate) async fn acquire(connection: &DatabaseConnection) -> Result<Self, DbErr> {
         let mut attempts: u32 = 0;
         loop {
@@ -38,17 +38,17 @@ impl SchemaLock {
         }
     }
 
-    /// The connection that holds the lock, for the changes.
+    /// Returns the connection that holds the lock, for the changes.
     pub(crate) fn connection(&self) -> &DatabaseTransaction {
         &self.connection
     }
 
-    /// Commits and releases, or rolls back what the database can roll back and releases.
+    /// Commits or rolls back, depending on `outcome`, and releases the lock. DDL on MySQL cannot be rolled back.
     pub(crate) async fn release(self, outcome: Result<(), DbErr>) -> Result<(), DbErr> {
         let Self { connection } = self;
         let is_mysql = connection.get_database_backend() == DbBackend::MySql;
         if is_mysql && let Err(error) = connection.execute_unprepared(&format!("DO RELEASE_LOCK({NAME})")).await {
-            // The connection is lost, and the lock with it.
+            // The connection is lost, and the server has released the lock.
             tracing::debug!(%error, "schema lock was not released by this process");
         }
         match outcome {
@@ -63,10 +63,11 @@ impl SchemaLock {
     }
 }
 
-/// At most 64 characters, one per database of a server. MySQL 9.7 has no `MD5()`.
+/// SQL expression for the name of the lock: at most 64 characters, and unique per database of a server. Uses SHA2,
+/// because MySQL 9.7 has no `MD5()`.
 const NAME: &str = "CONCAT('pintalk.schema.', LEFT(SHA2(DATABASE(), 256), 32))";
 
-/// `None` if another process holds the lock.
+/// Tries to acquire the lock. Returns `None` if another process holds it.
 async fn attempt(connection: &DatabaseConnection) -> Result<Option<DatabaseTransaction>, DbErr> {
     let immediate = TransactionOptions {
         sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
@@ -89,7 +90,7 @@ async fn attempt(connection: &DatabaseConnection) -> Result<Option<DatabaseTrans
     }
 }
 
-/// SQLite: another process is writing.
+/// Returns whether SQLite reports that another process is writing.
 fn is_busy(error: &DbErr) -> bool {
     let (DbErr::Exec(RuntimeErr::SqlxError(error))
     | DbErr::Query(RuntimeErr::SqlxError(error))
@@ -98,7 +99,7 @@ fn is_busy(error: &DbErr) -> bool {
         return false;
     };
     let sqlx::Error::Database(error) = &**error else { return false };
-    // The low byte is the primary code. MySQL's codes are SQL states of five characters.
+    // The low byte is the primary result code. Codes of MySQL are SQLSTATEs of five characters.
     error
         .code()
         .filter(|code| code.len() < 5)

@@ -1,12 +1,11 @@
-//! The first schema: hosts with their settings and logins, rooms with their events, messages.
+//! First schema: hosts with settings and logins, rooms with their events, and messages.
 //!
-//! MySQL's DDL cannot be rolled back, so every step may be repeated: what half a run left behind is skipped.
+//! DDL on MySQL cannot be rolled back, so every step is idempotent: parts created by an interrupted run are skipped.
 
 use sea_orm_migration::prelude::*;
 
 use crate::schema::{Words, id, number, row_id, token22};
 
-/// See the module.
 #[derive(DeriveMigrationName)]
 pub(crate) struct Migration;
 
@@ -46,8 +45,8 @@ fn user(words: Words) -> TableCreateStatement {
         .table("user")
         .col(row_id())
         .col(words.prose("email", Some(320)).not_null())
-        // Lower case: two addresses that differ in case are one host, on every dialect alike. A collation would also
-        // take an accented letter for the plain one, and let one person in as another.
+        // Lower case, so that addresses that differ only in case are one account on every dialect. A collation would
+        // also treat accented letters as plain ones and mix up accounts.
         .col(ColumnDef::new("email_key").string_len(320).not_null())
         .col(ColumnDef::new("password_hash").string_len(255).not_null())
         .col(token22("uuid"))
@@ -130,7 +129,7 @@ fn chat_message(words: Words) -> TableCreateStatement {
         .col(ColumnDef::new("datetime").string_len(26).not_null())
         .col(ColumnDef::new("message_id").string_len(64).not_null())
         .col(words.instant("accepted_at").not_null())
-        // One room's messages lie together.
+        // The messages of a room are adjacent.
         .primary_key(Index::create().col("chatroom_id").col("seq"))
         .take()
 }
@@ -171,11 +170,11 @@ const INDEXES: [IndexOf; 10] = [
     index("login", "login_user", &["user_id"]),
     unique("chatroom", "chatroom_name", &["name"]),
     unique("chatroom", "chatroom_idempotency", &["host_id", "idempotency_key"]),
-    // The host's list, read backwards: pinned first, the newest pin on top, then by last movement.
+    // Order of the host's list, read backwards: pinned rooms first, latest pin on top, then by last update.
     index("chatroom", "chatroom_list", &["host_id", "is_fixed", "fixed_at", "updated_at"]),
-    // What retention looks for.
+    // Used by retention.
     index("chatroom", "chatroom_closed", &["is_closed", "closed_at"]),
     index("room_event", "room_event_created", &["created_at"]),
-    // Not unique: the two sides may use the same id, and a cluster forgets ids after a while.
+    // Not unique: both sides may use the same id, and a cluster drops ids after a while.
     index("chat_message", "chat_message_id", &["chatroom_id", "message_id"]),
 ];

@@ -1,11 +1,10 @@
-//! A room's row counts its messages, so that no list has to.
+//! Adds message and unread counts to the room row, so that lists need not count.
 //!
-//! A node of the previous release leaves the counts as they are: `counted_through` says how far they go, and whoever reads
-//! or writes them next counts what lies above.
+//! A node of the previous release does not update the counts: `counted_through` records how far they go, and the next
+//! reader or writer counts the messages above it.
 
 use sea_orm_migration::prelude::*;
 
-/// See the module.
 #[derive(DeriveMigrationName)]
 pub(crate) struct Migration;
 

@@ -1,8 +1,8 @@
-//! A message is found by the wall clock that it bears, as the real widget asks for it, without reading the whole room.
+//! Adds an index that finds a message by its wall clock, which the legacy widget requests, without reading the whole
+//! room.
 
 use sea_orm_migration::prelude::*;
 
-/// See the module.
 #[derive(DeriveMigrationName)]
 pub(crate) struct Migration;
 

@@ -1,10 +1,9 @@
-//! Signing up and getting back in: addresses that are being confirmed, passwords for an hour, and mails on their way.
+//! Adds e-mail verification, temporary passwords and the outbox of e-mails.
 
 use sea_orm_migration::prelude::*;
 
 use crate::schema::{Words, number, row_id, token22};
 
-/// See the module.
 #[derive(DeriveMigrationName)]
 pub(crate) struct Migration;
 
@@ -45,7 +44,7 @@ impl MigrationTrait for Migration {
 
 const INDEXES: [(&str, &str, &str); 2] = [
     ("email_verification", "email_verification_expires", "expires_at"),
-    // What the postman looks for.
+    // Used by the mail sender.
     ("mail_outbox", "mail_outbox_due", "due_at"),
 ];
 

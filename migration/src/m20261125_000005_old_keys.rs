@@ -1,17 +1,16 @@
-//! Keys that a host has replaced go on for a while.
+//! Adds replaced pairs of keys, which stay valid for a while.
 //!
-//! A node of the previous release knows the present pair only: it refuses the replaced one.
+//! A node of the previous release reads only the current pair and rejects replaced ones.
 
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::sea_orm::DbBackend;
 
-/// See the module.
 #[derive(DeriveMigrationName)]
 pub(crate) struct Migration;
 
 const TABLE: &str = "old_key";
 
-/// By whom a host's pairs are found, and those that have ended.
+/// Indexes for the pairs of a host and for expired pairs.
 const INDEXES: [(&str, &str); 2] = [("old_key_user", "user_id"), ("old_key_ends", "ends_at")];
 
 #[async_trait::async_trait]

@@ -1,12 +1,12 @@
-//! An account that an operator has disabled is told from one whose owner left: only the owner's own comes back by mail.
+//! Distinguishes accounts that an operator has disabled from those that their owners deactivated. Only the latter can
+//! be reactivated by e-mail.
 //!
-//! A node of the previous release does not look: until it is gone, an owner can restore what was disabled.
+//! A node of the previous release ignores the column: while one runs, owners can reactivate disabled accounts.
 
 use sea_orm_migration::prelude::*;
 
 use crate::schema::Words;
 
-/// See the module.
 #[derive(DeriveMigrationName)]
 pub(crate) struct Migration;
 

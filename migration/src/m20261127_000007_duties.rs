@@ -1,22 +1,20 @@
-//! What the leader looks for, so that it finds nothing in no time: rooms that retention or idleness is to act on, rooms whose
-//! rows are on their way out, and what has expired.
+//! Adds columns and indexes for the leader's jobs, so that they find due rows without a scan: rooms due for retention
+//! or for closing when idle, purged rooms with rows left, and expired rows.
 //!
-//! A node of the previous release neither sees nor writes these columns: one has a default, and the other follows from what it
-//! writes.
+//! A node of the previous release neither reads nor writes the columns: one has a default, and the other is generated.
 
 use sea_orm_migration::prelude::*;
 
-/// See the module.
 #[derive(DeriveMigrationName)]
 pub(crate) struct Migration;
 
 const ROOM: &str = "chatroom";
 
-/// Whether retention has taken a room's messages, and rows may be left.
+/// Whether the room is purged and may still have rows to delete.
 const IS_PURGING: &str = "is_purging";
 
-/// Whether a room has had messages that retention has not taken: without it, every look for what is due would walk over all the
-/// empty rooms of the past.
+/// Whether the room has messages that are not purged. Without it, every search for due rooms would scan all empty rooms
+/// of the past.
 const HAS_MESSAGES: &str = "has_messages";
 
 const INDEXES: [(&str, &str, &[&str]); 5] = [
@@ -27,7 +25,7 @@ const INDEXES: [(&str, &str, &[&str]); 5] = [
     ("mail_outbox", "mail_outbox_expires", &["expires_at"]),
 ];
 
-/// What `chatroom_due` takes the place of.
+/// Index that `chatroom_due` replaces.
 const OLD: &str = "chatroom_closed";
 
 #[async_trait::async_trait]
@@ -71,7 +69,7 @@ impl MigrationTrait for Migration {
     }
 }
 
-/// SQLite's list of columns leaves out those that follow from others: whether there is one is seen by asking for it.
+/// Returns whether the room table has a column. Runs a query, because SQLite's list of columns omits generated ones.
 async fn has_room_column(manager: &SchemaManager<'_>, name: &str) -> bool {
     let asked = format!("SELECT {name} FROM {ROOM} WHERE 1 = 0");
     manager.get_connection().execute_unprepared(&asked).await.is_ok()

@@ -1,20 +1,19 @@
-//! Mails about messages that nobody was there for (SPEC 8): where a guest is reached, whether a host wants them, who is due,
-//! and mails that leave at most once.
+//! Adds e-mail notifications about missed messages (SPEC 8): guests' addresses, the hosts' setting, due notifications,
+//! and e-mails that are sent at most once.
 //!
-//! While a node of the previous release runs, it notes nobody as due; what it takes out of the outbox it sends without
-//! `List-Unsubscribe`, and should it die half-way, another may send it again.
+//! While a node of the previous release runs, it records no notifications. It sends e-mails of the outbox without
+//! `List-Unsubscribe`, and if it crashes, another node may send them again.
 
 use sea_orm_migration::prelude::*;
 
 use crate::schema::{Words, id};
 
-/// See the module.
 #[derive(DeriveMigrationName)]
 pub(crate) struct Migration;
 
 const TABLE: &str = "notification";
 
-/// What the notifier looks for.
+/// Index used by the notifier.
 const DUE: &str = "notification_due";
 
 fn columns(words: Words) -> [(&'static str, ColumnDef); 6] {
@@ -57,7 +56,7 @@ impl MigrationTrait for Migration {
     }
 }
 
-/// One row a room and side: that is what makes two mails impossible.
+/// One row per room and recipient's side, so that two nodes cannot both create a notification.
 fn notification(words: Words) -> TableCreateStatement {
     words
         .table(TABLE)

@@ -1,23 +1,22 @@
-//! Webhooks: where a host's own systems are told, and what they are to be told.
+//! Adds webhooks and their events.
 //!
-//! While a node of the previous release runs, what it writes is told nobody.
+//! While a node of the previous release runs, it records no events for the changes that it makes.
 
 use sea_orm_migration::prelude::*;
 
 use crate::schema::{Words, id, number, row_id};
 
-/// See the module.
 #[derive(DeriveMigrationName)]
 pub(crate) struct Migration;
 
 const EVENT: &str = "webhook_event";
 
 const INDEXES: [(&str, &[&str]); 3] = [
-    // What is due of a host, the longest first.
+    // Due events of a host, longest due first.
     ("webhook_event_due", &["host_id", "due_at"]),
-    // His newest.
+    // Newest events of a host.
     ("webhook_event_host", &["host_id", "id"]),
-    // What is to be given up, or forgotten.
+    // Events to give up, and records to delete.
     ("webhook_event_end", &["ends_at"]),
 ];
 
@@ -51,7 +50,7 @@ impl MigrationTrait for Migration {
     }
 }
 
-/// One a host.
+/// One row per host.
 fn webhook(words: Words) -> TableCreateStatement {
     words
         .table("webhook")
@@ -70,7 +69,7 @@ fn webhook(words: Words) -> TableCreateStatement {
         .take()
 }
 
-/// One for each thing that happened: its cause is unique, so that what is written twice is told once.
+/// One row per event. The cause is unique, so that an event that is written twice is sent once.
 fn event(words: Words) -> TableCreateStatement {
     words
         .table(EVENT)

@@ -1,4 +1,4 @@
-//! The installation that a database belongs to: its id, whether a cluster serves it, and its generation.
+//! Adds the identity of the installation that owns the database: id, mode (cluster or single node) and generation.
 //!
 //! A node of the previous release neither reads nor writes this table.
 
@@ -6,7 +6,6 @@ use sea_orm_migration::prelude::*;
 
 use crate::schema::{Words, number, token22};
 
-/// See the module.
 #[derive(DeriveMigrationName)]
 pub(crate) struct Migration;
 

@@ -1,4 +1,4 @@
-//! The table that nodes write to in order to find out whether the database can be written.
+//! Adds the table that nodes write to in order to check whether the database can be written.
 //!
 //! A node of the previous release does not use it.
 
@@ -6,7 +6,6 @@ use sea_orm_migration::prelude::*;
 
 use crate::schema::{Words, id, number};
 
-/// See the module.
 #[derive(DeriveMigrationName)]
 pub(crate) struct Migration;
 

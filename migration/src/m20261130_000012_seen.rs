@@ -1,12 +1,12 @@
-//! How far the host and the guest of a room have seen it, by number: whether a message is unread, or an e-mail about it is due,
-//! does not depend on any clock.
+//! Adds the sequence numbers up to which the host and the guest have seen a room. Unread counts and e-mails then no
+//! longer depend on clocks.
 //!
-//! Both are unset in rooms that were not opened since this change; there the time of the last look decides. While a node of
-//! the previous release runs, its looks move only the times: a message that was seen there may be e-mailed once more.
+//! Both are null for rooms that were not viewed since this change; there the time of the last view decides. While a
+//! node of the previous release runs, it updates only the times, so a message that was seen there may be e-mailed once
+//! more.
 
 use sea_orm_migration::prelude::*;
 
-/// See the module.
 #[derive(DeriveMigrationName)]
 pub(crate) struct Migration;
 

@@ -1,19 +1,18 @@
-//! Consent, digests and limits of e-mail (SPEC 8): which mailboxes agreed to e-mail from which host, when a host was last
-//! e-mailed, which rooms' text a waiting e-mail holds, and what left in the last hour.
+//! Adds consent, digests and limits of e-mail (SPEC 8): consent per host and mailbox, time of the last digest per host,
+//! text per room in waiting e-mails, and e-mails sent in the last hour.
 //!
-//! Pairs of a host and a mailbox that were e-mailed before this change have consent. They are read from `notification`, which
-//! notes when the guest of a room was e-mailed, and the address that the room has now. Of rooms that were deleted, and of
-//! guests who unsubscribed, no address is left, and none is marked.
+//! Pairs of a host and a mailbox that were e-mailed before this change are marked as consenting. They are read from
+//! `notification`, which records when the guest of a room was e-mailed, and from the current address of the room.
+//! Deleted rooms, and guests who unsubscribed, have no address and are not marked.
 //!
-//! While a node of the previous release runs, it e-mails guests without asking for consent, hosts once for each room, and
-//! counts none of it. What this release puts into the outbox, it sends as it is.
+//! While a node of the previous release runs, it e-mails guests without consent, e-mails hosts once per room, and
+//! counts no e-mail. It sends e-mails of this release from the outbox unchanged.
 
 use sea_orm_migration::prelude::*;
 
 use crate::mailbox::mailbox_key;
 use crate::schema::{Words, id, row_id, token22};
 
-/// See the module.
 #[derive(DeriveMigrationName)]
 pub(crate) struct Migration;
 
@@ -25,7 +24,7 @@ const DIGEST: &str = "host_digest";
 const OUTBOX: &str = "mail_outbox";
 const NOTIFICATION: &str = "notification";
 
-/// What limits count separately.
+/// Classes of e-mail, which limits count separately.
 const CLASSES: [&str; 3] = ["account", "host", "guest"];
 
 const INDEXES: [(&str, &str, &[&str]); 9] = [
@@ -41,7 +40,7 @@ const INDEXES: [(&str, &str, &[&str]); 9] = [
     (NOTIFICATION, "notification_consent", &["awaits_consent"]),
 ];
 
-/// Rows that one statement marks.
+/// Rows per INSERT.
 const BATCH: u64 = 500;
 
 fn columns() -> [(&'static str, ColumnDef); 5] {
@@ -135,7 +134,7 @@ fn tables(words: Words) -> [TableCreateStatement; 5] {
     [consent, part, departure, classes, digest]
 }
 
-/// Marks the pairs that were e-mailed before this change.
+/// Marks the pairs that were e-mailed before this change as consenting.
 async fn mark_mailed(manager: &SchemaManager<'_>) -> Result<(), DbErr> {
     let connection = manager.get_connection();
     let mut after = 0_i64;

@@ -1,17 +1,17 @@
-//! A host's list of rooms, of any length, is read from one index: its pages, whether open or closed rooms or a nickname are asked
-//! for, and its length. Rooms that never had a message are found by the time at which they were opened.
+//! Adds an index from which a host's list of rooms is read: its pages, filtered by state or nickname, and its length.
+//! Also adds an index that finds rooms without messages by their creation time.
 //!
-//! A node of the previous release lists through the new index as well: it begins with the columns of the one that it replaces.
+//! The list of a previous release's node uses the new index as well: its first columns are those of the index that it
+//! replaces.
 
 use sea_orm_migration::prelude::*;
 
-/// See the module.
 #[derive(DeriveMigrationName)]
 pub(crate) struct Migration;
 
 const ROOM: &str = "chatroom";
 
-/// Whether a room never had a message: follows from its highest number.
+/// Whether the room never had a message; generated from its highest sequence number.
 const IS_EMPTY: &str = "is_empty";
 
 const INDEXES: [(&str, &[&str]); 2] = [
@@ -19,7 +19,7 @@ const INDEXES: [(&str, &[&str]); 2] = [
     ("chatroom_empty", &[IS_EMPTY, "created_at"]),
 ];
 
-/// What `chatroom_listed` replaces.
+/// Index that `chatroom_listed` replaces.
 const OLD: (&str, &[&str]) = ("chatroom_list", &["host_id", "is_fixed", "fixed_at", "updated_at"]);
 
 #[async_trait::async_trait]
@@ -67,7 +67,7 @@ async fn drop(manager: &SchemaManager<'_>, name: &'static str) -> Result<(), DbE
     Ok(())
 }
 
-/// SQLite's list of columns leaves out generated ones: a query shows whether there is one.
+/// Returns whether the room table has a column. Runs a query, because SQLite's list of columns omits generated ones.
 async fn has_room_column(manager: &SchemaManager<'_>, name: &str) -> bool {
     let query = format!("SELECT {name} FROM {ROOM} WHERE 1 = 0");
     manager.get_connection().execute_unprepared(&query).await.is_ok()

@@ -1,20 +1,20 @@
-//! The canonical form of a mailbox: which addresses consent and limits count as one (SPEC 8).
+//! Canonical form of a mailbox: addresses with the same form count as one for consent and limits (SPEC 8).
 //!
 //! - The domain is lower case and in its ASCII form (IDN), without a final dot; `googlemail.com` is `gmail.com`.
-//! - The local part is lower case, and what follows its first `+` (the sub-address) is removed.
-//! - At Gmail the dots of the local part are removed.
+//! - The local part is lower case, without its sub-address (the part from the first `+`).
+//! - For Gmail, the dots of the local part are removed.
 //!
-//! E-mail goes to the address as it was given; only comparisons use this form. It is defined beside the schema because the
-//! migration that introduces consent compares by it, too.
+//! E-mail is sent to the original address; only comparisons use this form. Defined in this crate because the migration
+//! that introduces consent also needs it.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest as _, Sha256};
 
-/// Bytes of a mailbox's digest.
+/// Length of a mailbox digest in bytes.
 pub const MAILBOX_DIGEST: usize = 16;
 
-/// The canonical form of an address.
+/// Returns the canonical form of an address.
 pub fn canonical_mailbox(address: &str) -> String {
     let address = address.trim();
     let Some((local, domain)) = address.rsplit_once('@') else { return address.to_lowercase() };
@@ -31,13 +31,14 @@ pub fn canonical_mailbox(address: &str) -> String {
     }
 }
 
-/// Digest of an address's canonical form.
+/// Returns the digest of an address's canonical form.
 pub fn mailbox_digest(address: &str) -> [u8; MAILBOX_DIGEST] {
     let digest = Sha256::digest(canonical_mailbox(address));
     std::array::from_fn(|at| digest[at])
 }
 
-/// [`mailbox_digest`] as columns hold it: 22 characters. Tables that outlive an e-mail hold no address.
+/// Returns the [`mailbox_digest`] as stored in columns: 22 characters. Tables that outlive an e-mail contain no
+/// addresses.
 pub fn mailbox_key(address: &str) -> String {
     URL_SAFE_NO_PAD.encode(mailbox_digest(address))
 }

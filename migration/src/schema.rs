@@ -1,22 +1,22 @@
-//! Words that migrations share: how a dialect spells a column.
+//! Column and table definitions shared by migrations, per dialect.
 
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::sea_orm::DbBackend;
 
-/// How a dialect spells a column.
+/// Builder of tables and columns for one dialect.
 #[derive(Clone, Copy)]
 pub(crate) struct Words {
     mysql: bool,
 }
 
 impl Words {
-    /// Of the database that is migrated.
+    /// Returns the builder for the database that is migrated.
     pub(crate) fn of(manager: &SchemaManager<'_>) -> Self {
         Self { mysql: manager.get_database_backend() == DbBackend::MySql }
     }
 
-    /// A table whose text is compared byte by byte unless a column says otherwise. The collation is named because
-    /// the servers' defaults differ.
+    /// Starts a table whose text columns are compared byte by byte by default. The collation is named because the
+    /// defaults of servers differ.
     pub(crate) fn table(self, name: &'static str) -> TableCreateStatement {
         let mut table = Table::create();
         table.table(name).if_not_exists();
@@ -26,7 +26,7 @@ impl Words {
         table
     }
 
-    /// An instant: UTC, whole milliseconds. SQLite keeps text that sorts as time does.
+    /// Column for a time: UTC, whole milliseconds. On SQLite it is text whose order is that of time.
     pub(crate) fn instant(self, name: &'static str) -> ColumnDef {
         let mut column = ColumnDef::new(name);
         if self.mysql {
@@ -37,7 +37,7 @@ impl Words {
         column
     }
 
-    /// Text for people, of at most `len` characters, or long.
+    /// Column for human-readable text of at most `len` characters; unlimited with `None`.
     pub(crate) fn prose(self, name: &'static str, len: Option<u32>) -> ColumnDef {
         let mut column = ColumnDef::new(name);
         match len {
@@ -59,12 +59,12 @@ pub(crate) fn number(name: &'static str) -> ColumnDef {
     ColumnDef::new(name).big_integer().not_null().default(0).take()
 }
 
-/// Ids are never given twice: a deleted room's late messages must not turn up in another room.
+/// Primary key whose values are never reused: late messages of a deleted room must not appear in another room.
 pub(crate) fn row_id() -> ColumnDef {
     ColumnDef::new("id").big_integer().not_null().auto_increment().primary_key().take()
 }
 
-/// An identifier of 22 characters.
+/// Column for an identifier of 22 characters.
 pub(crate) fn token22(name: &'static str) -> ColumnDef {
     ColumnDef::new(name).char_len(22).not_null().take()
 }

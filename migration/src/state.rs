@@ -1,4 +1,4 @@
-//! How a database's schema stands to this release.
+//! State of a database's schema relative to this release.
 
 use std::collections::HashSet;
 
@@ -9,23 +9,23 @@ use sea_orm_migration::seaql_migrations;
 use crate::Migrator;
 use crate::lock::SchemaLock;
 
-/// The changes of this release, and those that another one has made.
+/// Changes of this release, and changes applied by another release.
 ///
-/// A release works with the schema of the next one: while nodes are replaced, or after the next one was given up, its own nodes
-/// start and go on where changes are applied that they do not know.
+/// A release works with the schema of the next one. During a rolling update, or after a rollback to this release, its
+/// nodes start and run although changes are applied that they do not contain.
 #[derive(Clone, Debug)]
 pub struct SchemaState {
-    /// Each change of this release by its name, oldest first, and whether it is applied.
+    /// Name of each change of this release, oldest first, and whether it is applied.
     pub changes: Vec<(String, bool)>,
-    /// What is applied and not of this release, oldest first.
+    /// Names of applied changes that this release does not contain, oldest first.
     pub foreign: Vec<String>,
 }
 
 impl SchemaState {
-    /// Of a database that may be empty. Changes nothing.
+    /// Reads the state of a database, which may be empty. Changes nothing.
     ///
     /// # Errors
-    /// If the database does not answer.
+    /// If the database cannot be read.
     pub async fn read(connection: &DatabaseConnection) -> Result<Self, DbErr> {
         Self::read_on(connection).await
     }
@@ -46,17 +46,17 @@ impl SchemaState {
         Ok(Self { changes, foreign })
     }
 
-    /// How many changes are still to be applied.
+    /// Number of changes that are not applied yet.
     pub fn pending(&self) -> usize {
         self.changes.iter().filter(|(_, is_applied)| !is_applied).count()
     }
 
-    /// Applies what is pending, all of it or so many changes. Processes that do so at the same time wait for each other: the first
-    /// one applies, the others find nothing pending. If nothing is pending, no lock is taken and nothing is written.
+    /// Applies the pending changes, at most `steps` of them. Concurrent processes are serialised: the first one applies
+    /// the changes, the others find nothing pending. If nothing is pending, no lock is taken and nothing is written.
     ///
     /// # Errors
-    /// If the database refuses a change, or some are pending although another release has applied its own: whichever of the
-    /// two is right must be installed.
+    /// If the database rejects a change, or if changes are pending although another release has applied its own. In the
+    /// latter case, the operator must install the release that matches the schema.
     pub async fn up(connection: &DatabaseConnection, steps: Option<u32>) -> Result<(), DbErr> {
         if !Self::read(connection).await?.has_work()? {
             return Ok(());
@@ -66,7 +66,7 @@ impl SchemaState {
         lock.release(outcome).await
     }
 
-    /// The state of before the lock may be out of date.
+    /// Reads the state again under the lock, because it may have changed.
     async fn up_on(lock: &SchemaLock, steps: Option<u32>) -> Result<(), DbErr> {
         if Self::read_on(lock.connection()).await?.has_work()? {
             Migrator::up(lock.connection(), steps).await?;
@@ -74,7 +74,7 @@ impl SchemaState {
         Ok(())
     }
 
-    /// Whether there are changes to apply and this release may apply them.
+    /// Returns whether changes are pending, or an error if this release must not apply them.
     fn has_work(&self) -> Result<bool, DbErr> {
         match (self.pending(), self.foreign.as_slice()) {
             (0, _) => Ok(false),
@@ -86,10 +86,11 @@ impl SchemaState {
         }
     }
 
-    /// Takes back the newest changes, under the same lock as [`up`](Self::up).
+    /// Reverts the newest changes, under the same lock as [`up`](Self::up).
     ///
     /// # Errors
-    /// If the database refuses, or another release's changes are applied: only that one knows how to take them back.
+    /// If the database rejects a change, or if changes of another release are applied: only that release can revert
+    /// them.
     pub async fn down(connection: &DatabaseConnection, steps: u32) -> Result<(), DbErr> {
         let lock = SchemaLock::acquire(connection).await?;
         let outcome = Self::down_on(&lock, steps).await;

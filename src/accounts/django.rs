@@ -107,12 +107,14 @@ impl Accounts {
         }
         match self.try_to_renew(host, password, &checked).await {
             Ok(Some(renewed)) => {
-                tracing::info!(host = host.0, "an old password hash is Argon2id now");
+                tracing::info!(host = host.0, "legacy password hash replaced by Argon2id");
                 return renewed;
             }
             // Two logins at once, or a new password: the login that follows finds out.
-            Ok(None) => tracing::debug!(host = host.0, "the hash was replaced while it was checked"),
-            Err(why) => tracing::warn!(host = host.0, %why, "an old password hash stays until the next login"),
+            Ok(None) => tracing::debug!(host = host.0, "password hash replaced during its check"),
+            Err(why) => {
+                tracing::warn!(host = host.0, %why, "failed to replace legacy password hash, kept until next login")
+            }
         }
         checked
     }

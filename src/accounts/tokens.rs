@@ -220,7 +220,7 @@ fn install_provider() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         if PROVIDER.install_default().is_err() {
-            tracing::warn!("another token backend is already installed");
+            tracing::warn!("token backend already installed");
         }
     });
 }

@@ -41,7 +41,7 @@ pub(super) async fn take_over(redis: &Redis, store: &Store) -> Result<(), Unavai
     if known.is_empty() {
         return Ok(());
     }
-    tracing::info!("taking over the redis keys of an earlier release");
+    tracing::info!("migrating redis keys of an earlier release");
     let mut taken = Taken { keys, store, archived: 0, rooms: 0, left: 0 };
     for partition in known {
         taken.archive_queue(partition).await?;
@@ -65,7 +65,7 @@ pub(super) async fn take_over(redis: &Redis, store: &Store) -> Result<(), Unavai
             "redis has messages of an earlier release whose rooms are not in this database; they stay in pt:{{k}}:queue"
         );
     }
-    tracing::info!(messages = archived, rooms, "took over the redis keys of an earlier release");
+    tracing::info!(messages = archived, rooms, "migrated redis keys of an earlier release");
     Ok(())
 }
 

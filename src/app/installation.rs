@@ -53,7 +53,7 @@ pub(super) async fn open(app: &App) -> Result<Installation, AppError> {
         match app.store.ensure_installation(candidate, mode, app.clock.now()).await {
             Ok(installation) => break installation,
             Err(StoreError::Unavailable(error)) => {
-                tracing::warn!(error, "waiting for sql");
+                tracing::warn!(error, "failed to read sql, retrying");
                 tokio::time::sleep(START_RETRY).await;
             }
             Err(error) => return Err(AppError::Installation(error.to_string())),

@@ -58,7 +58,7 @@ impl Lock {
             match take(store).await {
                 Ok(Some(held)) => return Ok(Self::Database(held)),
                 Ok(None) => return Err(AppError::InUse(DATABASE.to_owned())),
-                Err(error) if is_temporary(&error) => tracing::warn!(%error, "failed to lock the database, retrying"),
+                Err(error) if is_temporary(&error) => tracing::warn!(%error, "failed to lock database, retrying"),
                 Err(error) => return Err(AppError::Lock(error.to_string())),
             }
             tokio::time::sleep(KEEP_ALIVE).await;
@@ -77,15 +77,15 @@ impl Lock {
             let keep = if is_current { "DO 1" } else { RELEASE };
             match held.execute_unprepared(keep).await {
                 Ok(_) if is_current => continue,
-                Ok(_) => tracing::debug!("sql connections were replaced, locking the database again"),
-                Err(error) => tracing::warn!(%error, "the lock on the database is taken again"),
+                Ok(_) => tracing::debug!("sql connections replaced, locking database again"),
+                Err(error) => tracing::warn!(%error, "database lock lost, locking again"),
             }
             loop {
                 replaced = store.connections_replaced();
                 match take(store).await {
                     Ok(Some(again)) => break *held = again,
                     Ok(None) => return AppError::InUse(DATABASE.to_owned()),
-                    Err(error) => tracing::debug!(%error, "the database cannot be locked yet"),
+                    Err(error) => tracing::debug!(%error, "failed to lock database, retrying"),
                 }
                 tokio::time::sleep(KEEP_ALIVE).await;
             }

@@ -224,7 +224,7 @@ fn announce(broker: Arc<dyn Broker>) -> Announce {
         let broker = broker.clone();
         Box::pin(async move {
             if let Err(error) = broker.announce(control).await {
-                tracing::warn!(%error, "news about a host was not told; other nodes find out when their caches end");
+                tracing::warn!(%error, "failed to publish account change; other nodes pick it up when their cache expires");
             }
         })
     })

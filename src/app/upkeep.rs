@@ -45,7 +45,7 @@ pub(super) fn start(node: &Node, store: &Store, redis: Option<&Redis>, shutdown:
             let presence = presence.clone();
             async move {
                 if let Err(error) = presence.keep().await {
-                    tracing::debug!(%error, "presence is looked after again soon");
+                    tracing::debug!(%error, "failed to maintain presence, retrying");
                 }
             }
         });
@@ -78,7 +78,7 @@ pub(super) fn start(node: &Node, store: &Store, redis: Option<&Redis>, shutdown:
         let standing = standing.clone();
         async move {
             if let Err(error) = standing.check().await {
-                tracing::debug!(%error, "whether hosts may stay is asked again");
+                tracing::debug!(%error, "host session check failed, retrying");
             }
         }
     });
@@ -87,7 +87,7 @@ pub(super) fn start(node: &Node, store: &Store, redis: Option<&Redis>, shutdown:
         let rooms = rooms.clone();
         async move {
             if let Err(error) = rooms.redo_events().await {
-                tracing::debug!(%error, "changes of rooms wait");
+                tracing::debug!(%error, "failed to deliver room changes, retrying");
             }
         }
     });
@@ -142,7 +142,7 @@ async fn follow_redis(redis: Redis, health: NodeHealth, hub: Arc<Hub>) {
     };
     health.set_broker(beat.is_ok());
     if let Err(error) = beat {
-        tracing::warn!(%error, "the broker does not answer");
+        tracing::warn!(%error, "broker did not respond");
     } else {
         // Its begin and end are logged where it is tried.
         let refused = redis.try_writing().await.err().and_then(|_| redis.refuses_writes());

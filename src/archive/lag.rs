@@ -1,4 +1,4 @@
-//! The archive backlog of all partitions, as metrics.
+//! Metrics of the archive backlog over all partitions.
 
 use std::sync::Arc;
 
@@ -8,17 +8,17 @@ use tokio::time::Instant;
 use crate::broker::Partition;
 use crate::broker::queue::Backlog;
 
-/// The backlogs of all partitions.
+/// Backlogs of all partitions, shared by the archivers of a node.
 pub(super) struct Lag {
     pub(super) of_all: Arc<Mutex<Vec<Backlog>>>,
     pub(super) looked: Option<Instant>,
-    /// The oldest entry at the last reading, and since when this node knows it.
+    /// Oldest entry at the last reading, and since when this node has seen it.
     pub(super) head: Option<(String, Instant)>,
 }
 
 impl Lag {
     pub(super) fn show(&mut self, partition: Partition, mut backlog: Backlog) {
-        // By this node's own clock as well: after the broker's clock was put back, its stamps are in the future.
+        // Also measured by this node's clock: if the broker's clock was set back, its timestamps are in the future.
         self.head = backlog.head.take().map(|head| match self.head.take() {
             Some((known, since)) if known == head => (known, since),
             _ => (head, Instant::now()),

@@ -1,4 +1,4 @@
-//! The archive between a real Redis and a real database.
+//! Tests of the archiver with a real Redis and a real database.
 
 use crate::redis::testing::PT;
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use crate::broker::{MAX_BATCH, Outcome};
 use crate::domain::{Room, RoomChange, Seq, Side};
 use crate::store::Dialect;
 
-/// Makes a test of each function for each kind of database.
+/// Generates a test per function and database system.
 macro_rules! on_every_database {
     ($($name:ident),* $(,)?) => {
         on_database!(sqlite, Sqlite: $($name),*);
@@ -42,7 +42,7 @@ on_every_database!(
     a_backlog_of_long_messages_is_archived_in_order,
 );
 
-/// The archivers of a node.
+/// Archivers of one node.
 struct Archivers {
     archive: Archive,
     tracker: TaskTracker,
@@ -108,7 +108,7 @@ async fn what_is_accepted_ends_in_sql(stage: Stage) {
         assert_eq!(row.last_life, node.broker.life(node.broker.partition_of(room.name)).await.unwrap());
         assert_eq!(dead_letters(&node, room).await.len(), 0);
     }
-    // A partition's queue may be shared by several of the rooms.
+    // Several of the rooms may share the queue of a partition.
     for room in &rooms {
         assert_eq!(queue_len(&node, room).await, 0);
     }
@@ -119,7 +119,7 @@ async fn what_another_archiver_wrote_is_not_written_twice(stage: Stage) {
     let node = stage.node().await;
     let room = node.room().await;
     node.say(&room, 1..=30).await;
-    // It wrote the first twenty, and died before it said so.
+    // Another archiver wrote the first twenty and crashed before it removed them from the queue.
     node.write_to_sql(&stage.store, &room, 1..=20).await;
     let before = stored(&stage, &room).await;
     assert_eq!(before.len(), 20);
@@ -185,7 +185,7 @@ async fn messages_of_a_deleted_room_are_dropped(stage: Stage) {
     let other = node.room_beside(&room).await;
     node.say(&room, 1..=3).await;
     node.say(&other, 1..=3).await;
-    // SQL has decided; nobody has told the broker yet.
+    // SQL has the deletion; the broker does not have it yet.
     stage.store.change_room(room.name, RoomChange::Delete, room.created_at).await.unwrap();
     let archivers = Archivers::of(&stage, &node);
     empty(&node, &room).await;
@@ -203,7 +203,7 @@ async fn what_is_not_a_message_goes_to_the_dead_letters_and_the_rest_goes_on(sta
     let other = node.room_beside(&room).await;
     let mut poisoned = vec![guest(&room, "first")];
     if stage.store.dialect() == Dialect::MySql {
-        // Longer than its column: nobody can send it, but no other row may wait for it.
+        // Longer than its column. No client can send it, but it must not block other rows.
         poisoned.push(submission(&room, Side::Guest, "long", &"x".repeat(70_000), "2023-03-23T08:15:07"));
     }
     poisoned.push(guest(&room, "last"));
@@ -227,7 +227,7 @@ async fn what_is_not_a_message_goes_to_the_dead_letters_and_the_rest_goes_on(sta
     if stage.store.dialect() == Dialect::MySql {
         assert_eq!(whys.len(), 4);
         assert!(whys[3].contains("too long"), "{whys:?}");
-        // What only the log has, the log keeps: and it is read from there.
+        // Messages that SQL rejects stay in the log and are read from there.
         assert_eq!(archived(&node, &room).await, 1);
         let all = node.history.after(key_of(&room), 0).await.unwrap();
         assert_eq!(numbers(&all.entries), [1, 2, 3]);
@@ -260,7 +260,7 @@ async fn a_number_that_is_taken_goes_to_the_dead_letters(stage: Stage) {
     archivers.end().await;
 }
 
-/// Run against a server with a small `max_allowed_packet` as well, it shows that batches shrink until they fit.
+/// With a small `max_allowed_packet`, this shows that batches shrink until they fit.
 async fn a_backlog_of_long_messages_is_archived_in_order(stage: Stage) {
     let node = stage.node().await;
     let room = node.room().await;
@@ -269,7 +269,7 @@ async fn a_backlog_of_long_messages_is_archived_in_order(stage: Stage) {
     for batch in all.chunks(20) {
         node.accept(batch).await;
     }
-    // Short ones make the next read larger than what fits.
+    // Short messages make the next read larger than what fits.
     node.say(&room, 401..=700).await;
     node.accept(&(701..=720).map(long).collect::<Vec<_>>()).await;
     let archivers = Archivers::of(&stage, &node);
@@ -289,7 +289,7 @@ async fn a_closed_room_leaves_the_broker_once_it_is_archived(stage: Stage) {
     assert_eq!(numbers(&node.broker.log_after(room.name, 0, 100).await.unwrap()), all);
     let archivers = Archivers::of(&stage, &node);
     until("the log is gone", || async { node.broker.log_after(room.name, 0, 1).await.unwrap().is_empty() }).await;
-    // Opening it again shows them, and the numbers go on.
+    // After the room is reopened, its messages are visible and its sequence numbers continue.
     node.rooms.change(room.name, RoomChange::Resume).await.unwrap();
     assert_eq!(numbers(&node.history.after(key_of(&room), 0).await.unwrap().entries), all);
     assert_eq!(node.say(&room, [1_000]).await, [MAX_BATCH as u64 + 1]);

@@ -165,7 +165,7 @@ fn remove(path: &Path) {
             return;
         }
         if began.elapsed() > REMOVAL_TIMEOUT {
-            tracing::warn!(path = %path.display(), %error, "the demo's directory is left behind");
+            tracing::warn!(path = %path.display(), %error, "failed to delete demo directory");
             return;
         }
         std::thread::sleep(Duration::from_millis(20));

@@ -23,7 +23,7 @@ pub(crate) fn private_dir(path: &Path) -> io::Result<()> {
         return Ok(());
     }
     if exists && (mode & STICKY != 0 || !holds_only_own(path)?) {
-        tracing::warn!(path = %path.display(), "others may look into the data directory, which holds files of theirs");
+        tracing::warn!(path = %path.display(), "data directory readable by other users: it holds their files");
         return Ok(());
     }
     restrict(path, 0o700);

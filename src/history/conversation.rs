@@ -1,5 +1,5 @@
-//! A whole conversation, read in parts: what SQL has for good in large ones, what may still be on its way there as every
-//! reader of the present gets it.
+//! Streams a whole conversation in parts: archived messages from SQL in large parts, later ones from the log and SQL as
+//! for any reader.
 
 use futures_util::Stream;
 
@@ -7,20 +7,20 @@ use super::{History, HistoryError, RoomKey, read_frame};
 use crate::domain::{Message, Seq};
 use crate::store::StoreError;
 
-/// The bytes of messages that one read of SQL aims at, and the bounds of its count.
+/// Target size in bytes of one read from SQL, and the bounds of its message count.
 const PART_BYTES: usize = 512 * 1024;
 const PART: std::ops::RangeInclusive<u64> = 32..=1_000;
 
-/// How far the reading is.
+/// Progress of the stream.
 #[derive(Clone, Copy)]
 enum Phase {
-    /// Nothing is read, and nobody knows what SQL has.
+    /// No message was read, and the archived range is unknown.
     Start,
-    /// In SQL, up to a number that it has for good; `None`: all it has.
+    /// Reads from SQL up to the number through which the room is archived; `None` means all messages.
     Archived(Option<Seq>),
-    /// Above.
+    /// Reads messages above that number.
     Fresh,
-    /// At the end.
+    /// All messages were read.
     Over,
 }
 
@@ -28,15 +28,15 @@ struct Reading {
     history: History,
     room: RoomKey,
     after: Seq,
-    /// What retention had taken when the reading began.
+    /// `purged_through` of the room at the start.
     purged_through: Seq,
     phase: Phase,
-    /// Messages of the next read of SQL.
+    /// Number of messages of the next read from SQL.
     part: u64,
 }
 
 impl History {
-    /// All messages, ascending, in parts.
+    /// Streams all messages, ascending, in parts.
     pub fn whole(&self, room: RoomKey) -> impl Stream<Item = Result<Vec<Message>, HistoryError>> + Send + use<> {
         let reading = Reading {
             history: self.clone(),
@@ -53,7 +53,7 @@ impl History {
 }
 
 impl Reading {
-    /// A room that was left, or that retention took, while it was read gave only a part of itself.
+    /// Fails if the room was deleted or purged during the stream, because the conversation would be incomplete.
     async fn is_whole(&self) -> Result<(), HistoryError> {
         let room = self.history.store.room(self.room.chatroom).await?;
         if room.is_some_and(|room| room.purged_through == self.purged_through) {
@@ -75,7 +75,7 @@ impl Reading {
             Phase::Archived(through) => {
                 let rows = self.history.store.messages_between(self.room, self.after, through, self.part).await?;
                 let bytes: usize = rows.iter().map(|row| row.text.len()).sum();
-                // A read of short messages is followed by one of more.
+                // After short messages, the next read has a higher count.
                 let fitting = (PART_BYTES / (bytes / rows.len().max(1)).max(1)) as u64;
                 let is_end = (rows.len() as u64) < self.part;
                 self.part = fitting.min(self.part * 4).clamp(*PART.start(), *PART.end());

@@ -1,7 +1,8 @@
-//! What somebody who comes into a room is shown: one frame with the newest messages, written once and handed to everybody
-//! who comes until there is a newer one. When a node goes, all its people come back at the same time.
+//! Greeting: the frame with the newest messages that a client receives when it joins a room. It is built once and
+//! shared by all clients that join until a newer message arrives. After a node stops, all its clients join at the same
+//! time.
 //!
-//! **Invariant:** a greeting is handed out only for the number that the broker says is the room's highest.
+//! **Invariant:** a greeting is sent only if its newest message is the room's highest sequence number in the broker.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,20 +16,20 @@ use crate::domain::{RoomName, Seq};
 use crate::protocol::chat::history_frame;
 use crate::protocol::frame;
 
-/// How long a greeting is kept. Short enough that nothing is in it which retention has taken: that comes days later.
+/// How long a greeting is cached. Far shorter than the retention period, so that it contains no purged messages.
 const TTL: Duration = Duration::from_secs(10);
 
-/// How many bytes of greetings are kept, at most.
+/// Maximum size of the cached greetings in bytes.
 const CAPACITY: u64 = 8 * 1024 * 1024;
 
-/// The newest messages, in one frame.
+/// The newest messages of a room, encoded as one frame.
 #[derive(Debug)]
 pub struct Greeting {
-    /// The lowest number in it; 0 without any message.
+    /// Lowest sequence number in the frame; 0 without messages.
     pub first: Seq,
-    /// The highest.
+    /// Highest sequence number in the frame; 0 without messages.
     pub newest: Seq,
-    /// As it goes out; `None` without any message.
+    /// Encoded WebSocket frame; `None` without messages.
     pub framed: Option<Bytes>,
 }
 
@@ -43,7 +44,7 @@ impl Greeting {
     }
 }
 
-/// Greetings at hand.
+/// Cache of greetings by room.
 #[derive(Clone)]
 pub(super) struct Greetings(Cache<RoomName, Arc<Greeting>>);
 
@@ -57,16 +58,16 @@ impl Default for Greetings {
 }
 
 impl History {
-    /// A greeting of a moment ago; good only if its number is still the room's highest.
+    /// Returns the cached greeting of a room. It is valid only if `newest` is still the room's highest sequence number.
     pub async fn known_greeting(&self, room: RoomName) -> Option<Arc<Greeting>> {
         self.greetings.0.get(&room).await
     }
 
-    /// The greeting of a room whose highest number is `seq`. `log` is the newest that the broker has, newest first, at most
-    /// [`PAGE`]; `None`: it is to be asked.
+    /// Returns the greeting of a room whose highest sequence number is `seq`. `log` contains its newest log entries,
+    /// newest first, at most [`PAGE`]; with `None` they are read from the broker.
     ///
     /// # Errors
-    /// If the broker could not be read; or SQL, and the broker has nothing.
+    /// If the broker could not be read, or if SQL could not be read and the log is empty.
     pub async fn greeting(
         &self,
         room: RoomKey,

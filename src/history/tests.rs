@@ -1,4 +1,4 @@
-//! Every message is found once and in order, whether the log has it, SQL, or both.
+//! Every message is found once and in order, in the log, in SQL, or in both.
 
 use crate::redis::testing::PT;
 use futures_util::TryStreamExt as _;
@@ -11,7 +11,7 @@ use crate::broker::{Outcome, Submission};
 use crate::domain::{Room, Side};
 use crate::store::Dialect;
 
-/// Makes a test of each function for each driver of the broker.
+/// Generates a test per function and broker driver.
 macro_rules! on_every_driver {
     ($($name:ident),* $(,)?) => {
         mod embedded {
@@ -73,7 +73,7 @@ async fn a_greeting_is_written_once_until_there_is_a_newer_message(stage: Stage,
     assert!(Arc::ptr_eq(&second, &node.history.known_greeting(room.name).await.unwrap()));
 }
 
-/// Reads everything after a number, step by step.
+/// Reads all messages after a sequence number, step by step.
 async fn all_after(node: &Node, room: &Room, after: Seq) -> Vec<Seq> {
     let (mut at, mut read) = (after, Vec::new());
     loop {
@@ -89,7 +89,7 @@ async fn all_after(node: &Node, room: &Room, after: Seq) -> Vec<Seq> {
     }
 }
 
-/// Compares every way to read with a room that has `1..=count`.
+/// Compares every read operation with a room that has the messages `1..=count`.
 async fn check(node: &Node, room: &Room, count: Seq, at: Seq) {
     assert_eq!(all_after(node, room, 0).await, (1..=count).collect::<Vec<_>>(), "all after 0");
     assert_eq!(all_after(node, room, at).await, (at + 1..=count).collect::<Vec<_>>(), "all after {at}");
@@ -169,7 +169,7 @@ async fn pages_are_bounded_by_bytes_and_lose_nothing(stage: Stage, archived: boo
     let node = stage.node().await;
     let room = node.room().await;
     let key = key_of(&room);
-    // Each is 30 KiB: a page of the usual count would be 2.4 MB.
+    // Each message has 30 KB: a page of [`PAGE`] would have 1.5 MB.
     let long =
         |id: u64| submission(&room, Side::Guest, &format!("id-{id}"), &"x".repeat(30_000), "2023-03-23T08:15:07");
     for id in 1..=80 {
@@ -264,12 +264,12 @@ async fn a_wall_clock_means_what_was_shown_first(stage: Stage, archived: bool) {
         let (node, room, clock) = (&node, key_of(&room), shown(clock));
         async move { node.history.find(room, &clock, oldest, instant).await.unwrap() }
     };
-    // The one that this socket shows last, if it bears the clock; else the oldest that does.
+    // The oldest message sent to this socket, if it has the wall clock; else the oldest message that has it.
     assert_eq!(find("2023-03-23T08:15:07", Some(3), None).await, Some(3));
     assert_eq!(find("2023-03-23T08:15:07", Some(4), None).await, Some(1));
     assert_eq!(find("2023-03-23T08:15:07", None, None).await, Some(1));
     assert_eq!(find("2023-03-23T08:15:09", Some(1), None).await, Some(4));
-    // Nobody bears it: then the server's clock counts.
+    // No message has the wall clock, so the time of acceptance decides.
     let second = node.history.after(key_of(&room), 1).await.unwrap().entries[0].accepted_at;
     let found = find("2020-01-01T00:00:00", Some(4), Some(second)).await.unwrap();
     assert!(found <= 2, "{found}");
@@ -278,7 +278,8 @@ async fn a_wall_clock_means_what_was_shown_first(stage: Stage, archived: bool) {
     assert_eq!(find("2040-01-01T00:00:00", None, None).await, None);
 }
 
-/// Where the messages of a room are: in SQL up to a share of them, in the log from a share of those on, with holes between.
+/// Distribution of a room's messages as fractions: SQL has the first `archived` of `count`. The log lacks the first
+/// `trimmed` of these, and those at `holes`.
 #[derive(Clone, Debug)]
 struct Split {
     count: Seq,
@@ -319,7 +320,7 @@ async fn a_split_room_is_whole(stage: &Stage, node: &Node, split: Split) {
     if archived > 0 {
         node.archive_through(&stage.store, &room, archived).await;
     }
-    // Only what SQL has may be gone from the log: by trimming, or with a former life of Redis.
+    // The log lacks only messages that SQL has, because of trimming or an earlier epoch of Redis.
     let log = format!("{PT}{{{}}}:log:{}", node.broker.partition_of(room.name).0, room.name);
     let trimmed = of(split.trimmed, archived);
     let _: u64 = node.redis().raw("XTRIM", &[&log, "MINID", &format!("{}-0", trimmed + 1)]).await;

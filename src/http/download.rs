@@ -22,14 +22,14 @@ pub(super) async fn download(app: &HttpContext, request: &Request, id: i64) -> R
     let room = app.rooms.owned(caller.host.id, ChatroomId(id)).await?;
     let names = Names { host: caller.host.profile_name.clone(), guest: room.guest.clone() };
     let disposition = HeaderValue::try_from(names.disposition(&app.rooms.wall_clock())).map_err(|error| {
-        tracing::error!(%error, "a file name is no header");
+        tracing::error!(%error, "failed to encode file name as header");
         ApiError::Internal
     })?;
 
     let mut parts = Box::pin(app.rooms.conversation(&room));
     // An answer that cannot even begin is an error like any other.
     let first = parts.try_next().await?.unwrap_or_default();
-    let rest = parts.inspect_err(|error| tracing::warn!(%error, "a download breaks off"));
+    let rest = parts.inspect_err(|error| tracing::warn!(%error, "download aborted"));
     let text =
         futures_util::stream::once(async move { Ok::<_, RoomError>(first) }).chain(rest).map_ok(move |messages| {
             let mut text = String::new();

@@ -176,11 +176,11 @@ impl From<Fault> for ApiError {
     fn from(fault: Fault) -> Self {
         match fault {
             Fault::Unavailable(why) => {
-                tracing::warn!(why, "a call could not be served");
+                tracing::warn!(why, "request refused");
                 Self::Unavailable
             }
             Fault::Internal(why) => {
-                tracing::error!(why, "a call failed");
+                tracing::error!(why, "request failed");
                 Self::Internal
             }
         }
@@ -255,7 +255,7 @@ pub fn json(status: StatusCode, body: &impl Serialize) -> Response {
     match serde_json::to_vec(body) {
         Ok(bytes) => text(status, "application/json", bytes.into()),
         Err(error) => {
-            tracing::error!(%error, "an answer could not be written");
+            tracing::error!(%error, "failed to encode response");
             empty(StatusCode::INTERNAL_SERVER_ERROR)
         }
     }

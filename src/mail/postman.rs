@@ -66,7 +66,7 @@ impl Postman {
             let more = match self.round().await {
                 Ok(sent) => sent == BATCH as usize,
                 Err(error) => {
-                    tracing::debug!(%error, "mails wait");
+                    tracing::debug!(%error, "failed to read e-mail queue, retrying");
                     false
                 }
             };

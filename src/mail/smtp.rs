@@ -133,7 +133,7 @@ pub struct Log;
 #[async_trait]
 impl Sender for Log {
     async fn send(&self, mail: &OutgoingMail) -> Delivery {
-        tracing::info!(subject = mail.subject, "a mail, not sent without --smtp-url");
+        tracing::info!(subject = mail.subject, "e-mail not sent: no --smtp-url");
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! The name of an image, of which its type is a part.
+//! Key of a stored image, which includes the image type.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,17 +6,17 @@ use std::str::FromStr;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-/// What images are stored as.
+/// Format of stored images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ImageType {
-    /// Drawings, and whatever one can see through.
+    /// Used for drawings and for images with transparency.
     Png,
-    /// Photographs.
+    /// Used for photographs.
     Jpeg,
 }
 
 impl ImageType {
-    /// For `Content-Type`.
+    /// Value of the `Content-Type` header.
     pub fn content_type(self) -> &'static str {
         match self {
             Self::Png => "image/png",
@@ -32,31 +32,31 @@ impl ImageType {
     }
 }
 
-/// `<22 url-safe characters>.<png or jpg>`: 128 random bits, and nothing that anybody chose.
+/// `<22 URL-safe characters>.<png or jpg>`: 128 random bits without user input.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct ImageKey {
     text: String,
     image_type: ImageType,
 }
 
-/// Not of the form of a key.
+/// The text is not a valid key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no image is called that")]
 pub struct InvalidKey;
 
 impl ImageKey {
-    /// Of 16 random bytes.
+    /// Creates a key from 16 random bytes.
     pub fn from_random(bytes: [u8; 16], image_type: ImageType) -> Self {
         let text = format!("{}.{}", URL_SAFE_NO_PAD.encode(bytes), image_type.extension());
         Self { text, image_type }
     }
 
-    /// As it is stored, and as it stands in a path.
+    /// The key as stored in SQL and used in paths.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// What is behind it.
+    /// Format of the image.
     pub fn image_type(&self) -> ImageType {
         self.image_type
     }

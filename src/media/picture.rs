@@ -1,7 +1,7 @@
-//! What becomes of an upload: a picture that was decoded and written anew, or a reason why not.
+//! Converts uploads to pictures: decodes and re-encodes an image, or returns the reason why not.
 //!
-//! **Invariant:** nothing of the upload but its pixels is kept. Places and names in its metadata are gone, and so is whatever
-//! hides behind its end; a claimed type or file name is never looked at.
+//! **Invariant:** only the pixels of an upload are kept. Its metadata, such as places and names, and data after the end
+//! of the image are removed. The claimed content type and file name are ignored.
 
 use std::io::Cursor;
 
@@ -14,60 +14,61 @@ use image::{DynamicImage, ExtendedColorType, ImageDecoder, ImageEncoder as _, Im
 
 use super::key::ImageType;
 
-/// The longest side of a picture that is kept, in pixels: sharp at the size of a palm on any screen.
+/// Maximum width and height of a stored picture, in pixels. Sharp at the size at which profile images are shown, on any
+/// screen.
 pub const MAX_SIDE: u32 = 512;
 
-/// The most pixels that are decoded: 4096 × 4096, what cameras of telephones make.
+/// Maximum number of pixels that are decoded: 4096 × 4096, the size of photographs from phones.
 pub const MAX_PIXELS: u64 = 4096 * 4096;
 
-/// The longest side that is decoded: a panorama's, not a line's.
+/// Maximum width and height that are decoded, in pixels. Allows panoramas.
 const MAX_DECODED_SIDE: u32 = 16_384;
 
-/// The most memory that decoded pixels may take, in bytes: [`MAX_PIXELS`] of four bytes each.
+/// Maximum size of the decoded pixels in bytes: [`MAX_PIXELS`] of four bytes each.
 const MAX_DECODED: u64 = MAX_PIXELS * 4;
 
-/// What a decoder may allocate in all, in bytes: the pixels, and half as much again to make them.
+/// Maximum allocation of a decoder in bytes: the pixels, plus half as much for decoding.
 const MAX_ALLOC: u64 = MAX_DECODED + MAX_DECODED / 2;
 
-/// Of a JPEG: where a face shows no artefacts.
+/// JPEG quality, from 1 to 100. At this value faces show no artefacts.
 const JPEG_QUALITY: u8 = 85;
 
-/// A picture as it is kept.
+/// A re-encoded picture.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Picture {
-    /// What it is written as.
+    /// Format of the file.
     pub image_type: ImageType,
-    /// The file.
+    /// Content of the file.
     pub bytes: Bytes,
 }
 
-/// Why an upload is no picture. The text completes "The image …".
+/// Reason why an upload is rejected. The text completes "The image …".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// Nothing that begins as these do.
+    /// The signature of the file is not that of a supported format.
     #[error("is not a PNG, JPEG, WebP or GIF")]
     Unknown,
-    /// More than is decoded.
+    /// The image has more pixels than are decoded.
     #[error("has too many pixels: at most 4096 x 4096 are possible")]
     TooLarge,
-    /// It begins well, and then it does not go on.
+    /// The file is incomplete or invalid.
     #[error("is damaged")]
     Damaged,
-    /// Behind its end there is something else: a page, a script, an archive.
+    /// Other data follows the end of the image, such as a page, a script or an archive.
     #[error("is followed by something else")]
     Tail,
 }
 
 impl Picture {
-    /// Makes a picture of an upload: upright, no larger than [`MAX_SIDE`], the first frame of an animation. Takes up to a
-    /// second of a core and 200 MB; not for an async thread.
+    /// Converts an upload to an upright picture with sides of at most [`MAX_SIDE`]. Of an animation, the first frame is
+    /// used. Takes up to one second of CPU time and 200 MB, so it must not run on an async thread.
     ///
     /// # Errors
-    /// [`Refusal`].
+    /// [`Refusal`] when the upload is not an acceptable image.
     pub fn of(upload: &[u8]) -> Result<Self, Refusal> {
         let format = format_of(upload)?;
         let (decoded, orientation) = decode(upload, format)?;
-        // First made small, which turns faster; both sides have the same bound.
+        // Scaled before the rotation, which is then faster; both sides have the same limit.
         let mut image = if decoded.width().max(decoded.height()) > MAX_SIDE {
             decoded.resize(MAX_SIDE, MAX_SIDE, Scaling::CatmullRom)
         } else {
@@ -78,7 +79,7 @@ impl Picture {
     }
 }
 
-/// By the first bytes alone.
+/// Detects the format by the first bytes only.
 fn format_of(upload: &[u8]) -> Result<ImageFormat, Refusal> {
     match image::guess_format(upload) {
         Ok(format @ (ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::WebP | ImageFormat::Gif)) => Ok(format),
@@ -94,12 +95,12 @@ fn decode(upload: &[u8], format: ImageFormat) -> Result<(DynamicImage, Orientati
     let mut reader = ImageReader::with_format(Cursor::new(upload), format);
     reader.limits(limits);
     let mut decoder = reader.into_decoder().map_err(|error| refusal(&error))?;
-    // Told by the head of the file: nothing has been decoded yet.
+    // Read from the header of the file, before anything is decoded.
     let (width, height) = decoder.dimensions();
     if u64::from(width) * u64::from(height) > MAX_PIXELS || decoder.total_bytes() > MAX_DECODED {
         return Err(Refusal::TooLarge);
     }
-    // The decoder fills up with grey what a JPEG lacks.
+    // The decoder fills missing parts of a JPEG with grey.
     if format == ImageFormat::Jpeg && !has_end(upload) {
         return Err(Refusal::Damaged);
     }
@@ -111,8 +112,8 @@ fn decode(upload: &[u8], format: ImageFormat) -> Result<(DynamicImage, Orientati
     Ok((image, orientation))
 }
 
-/// Whether there is more than an image. Zeros are padding. What telephones make is a JPEG with a film or another picture behind
-/// it: that is left out, as all is but the pixels.
+/// Returns whether other data follows the image. Zeros are padding. JPEG files are exempt: phones append a video or
+/// another picture to them, which re-encoding removes.
 fn has_tail(upload: &[u8], format: ImageFormat) -> bool {
     let end = upload.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
     match format {
@@ -133,8 +134,8 @@ fn refusal(error: &image::ImageError) -> Refusal {
     }
 }
 
-/// Whether a JPEG's first scan is followed by an end of the image. Within a scan 0xFF 0xD9 cannot occur; in the segments
-/// before it, where thumbnails are, it can.
+/// Returns whether the first scan of a JPEG is followed by an end-of-image marker. The bytes 0xFF 0xD9 cannot occur
+/// within a scan, but they can in the segments before it, which contain thumbnails.
 fn has_end(jpeg: &[u8]) -> bool {
     const START_OF_SCAN: u8 = 0xda;
     const FILL: u8 = 0xff;
@@ -153,7 +154,7 @@ fn has_end(jpeg: &[u8]) -> bool {
     }
 }
 
-/// Photographs stay JPEG; a WebP is taken for one, unless one can see through it.
+/// Encodes an image. JPEG and opaque WebP become JPEG, all other images PNG.
 fn write(image: &DynamicImage, was: ImageFormat) -> Result<Picture, Refusal> {
     let is_photo = matches!(was, ImageFormat::Jpeg | ImageFormat::WebP);
     let (rgb, rgba) = (image.to_rgb8(), image.to_rgba8());
@@ -170,7 +171,7 @@ fn write(image: &DynamicImage, was: ImageFormat) -> Result<Picture, Refusal> {
         ImageType::Png => PngEncoder::new_with_quality(&mut bytes, CompressionType::Default, FilterType::Adaptive)
             .write_image(pixels, width, height, color),
     };
-    // Memory takes all that is written.
+    // Writing to memory does not fail, so an error comes from the encoder.
     written.map_err(|_| Refusal::Damaged)?;
     Ok(Picture { image_type, bytes: bytes.into() })
 }

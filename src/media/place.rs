@@ -1,4 +1,4 @@
-//! Where images are kept.
+//! Location of the image storage, from its URL.
 
 use std::fmt;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -16,18 +16,18 @@ use crate::config::restrict;
 use super::key::ImageKey;
 use super::wire::{RETRIES, RETRY_TIMEOUT, Wire};
 
-/// Where images are kept. Shows no secret.
+/// Location of the image storage. Its `Debug` output contains no secrets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// A folder of this machine, or one that machines share; absolute.
+    /// A folder on this machine or on a shared file system, as an absolute path.
     Folder(PathBuf),
     /// A bucket of an S3 API.
     Bucket {
-        /// Its name.
+        /// Name of the bucket.
         name: String,
-        /// What every object's name begins with; may be empty.
+        /// Prefix of all object names; may be empty.
         prefix: String,
-        /// How it is reached.
+        /// Endpoint, region and credentials.
         settings: Settings,
     },
 }
@@ -36,19 +36,19 @@ pub enum Place {
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Settings(Vec<(String, String)>);
 
-/// A URL that names no place.
+/// The URL does not name a folder or a bucket.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct InvalidPlace(&'static str);
 
 impl Settings {
-    /// Those among some variables.
+    /// Collects the non-empty `AWS_…` variables from `variables`.
     pub fn among(variables: impl IntoIterator<Item = (String, String)>) -> Self {
         let ours = |(name, value): &(String, String)| name.starts_with("AWS_") && !value.is_empty();
         Self(variables.into_iter().filter(ours).collect())
     }
 
-    /// The settings under the names that the driver knows; it ignores others, as other programs' are.
+    /// Returns the settings that the driver supports. Others are ignored, because they may belong to other programs.
     fn known(&self) -> impl Iterator<Item = (AmazonS3ConfigKey, &str)> {
         self.0.iter().filter_map(|(name, value)| Some((name.to_ascii_lowercase().parse().ok()?, value.as_str())))
     }
@@ -61,10 +61,10 @@ impl fmt::Debug for Settings {
 }
 
 impl Place {
-    /// Reads `file:///path` or `s3://bucket/prefix`; the bucket is reached by `settings`.
+    /// Parses `file:///path` or `s3://bucket/prefix`. `settings` is called for a bucket only.
     ///
     /// # Errors
-    /// What was expected.
+    /// [`InvalidPlace`] with the expected form.
     pub fn parse(url: &str, settings: impl FnOnce() -> Settings) -> Result<Self, InvalidPlace> {
         const EXPECTED: InvalidPlace = InvalidPlace("expected file:///path or s3://bucket/prefix");
         let url = Url::parse(url).map_err(|_| EXPECTED)?;
@@ -101,8 +101,8 @@ impl Place {
     }
 }
 
-/// Makes the folder for its owner alone, and restricts the images that earlier releases left readable for others. What others may do
-/// with a folder that exists is the operator's decision: several machines may share it.
+/// Creates the folder with access for its owner only, and restricts images that earlier releases left readable by
+/// others. The mode of an existing folder is not changed, because several machines may share it.
 fn private_folder(path: &std::path::Path) -> std::io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
     for entry in std::fs::read_dir(path)? {
@@ -120,7 +120,7 @@ fn bucket(name: &str, settings: &Settings) -> object_store::Result<Arc<dyn Objec
     let builder =
         settings.known().fold(AmazonS3Builder::new(), |builder, (key, value)| builder.with_config(key, value));
     let builder = builder.with_http_connector(Wire).with_retry(retry).with_bucket_name(name);
-    // One DELETE an object, which every S3 API has; not all have the call that deletes many.
+    // Objects are deleted one by one, which every S3 API supports; not all support bulk deletion.
     Ok(Arc::new(builder.with_disable_bulk_delete(true).build()?))
 }
 

@@ -1,4 +1,4 @@
-//! Images to upload.
+//! Images for uploads in tests.
 
 use std::io::Cursor;
 
@@ -7,12 +7,12 @@ use image::{DynamicImage, ImageFormat, Rgba, RgbaImage};
 pub(crate) const RED: Rgba<u8> = Rgba([220, 20, 20, 255]);
 pub(crate) const BLUE: Rgba<u8> = Rgba([20, 20, 220, 255]);
 
-/// Red on the left, blue on the right.
+/// Creates an image that is red on the left and blue on the right.
 pub(crate) fn flag(width: u32, height: u32) -> DynamicImage {
     RgbaImage::from_fn(width, height, |x, _| if x < width / 2 { RED } else { BLUE }).into()
 }
 
-/// An image as a file.
+/// Encodes an image as a file.
 pub(crate) fn file(image: &DynamicImage, format: ImageFormat) -> Vec<u8> {
     let mut bytes = Cursor::new(Vec::new());
     // JPEG has no transparency.
@@ -22,12 +22,12 @@ pub(crate) fn file(image: &DynamicImage, format: ImageFormat) -> Vec<u8> {
     bytes.into_inner()
 }
 
-/// A PNG of a flag.
+/// Creates a PNG of [`flag`].
 pub(crate) fn png(width: u32, height: u32) -> Vec<u8> {
     file(&flag(width, height), ImageFormat::Png)
 }
 
-/// A chunk of a PNG.
+/// Encodes a chunk of a PNG.
 pub(crate) fn chunk(kind: &[u8; 4], data: &[u8]) -> Vec<u8> {
     let mut bytes = u32::try_from(data.len()).unwrap().to_be_bytes().to_vec();
     bytes.extend_from_slice(kind);
@@ -43,7 +43,7 @@ pub(crate) fn chunk(kind: &[u8; 4], data: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// A PNG of a few bytes that claims to be of this size, with so many bits a sample.
+/// Creates a PNG of a few bytes that claims this size and this number of bits per sample.
 pub(crate) fn bomb(width: u32, height: u32, bits: u8) -> Vec<u8> {
     let mut head = [width.to_be_bytes(), height.to_be_bytes()].concat();
     head.extend_from_slice(&[bits, 6, 0, 0, 0]);
@@ -52,12 +52,12 @@ pub(crate) fn bomb(width: u32, height: u32, bits: u8) -> Vec<u8> {
     [b"\x89PNG\r\n\x1a\n".as_slice(), &head, &body, &end].concat()
 }
 
-/// A JPEG with what a telephone writes into it: how it was held, and where.
+/// Creates a JPEG with the metadata of a phone: orientation and location.
 pub(crate) fn telephone_jpeg(image: &DynamicImage, orientation: u8) -> Vec<u8> {
     let jpeg = file(image, ImageFormat::Jpeg);
     let mut exif = b"Exif\0\0MM\0\x2a\0\0\0\x08\0\x02".to_vec();
     exif.extend_from_slice(&[1, 0x12, 0, 3, 0, 0, 0, 1, 0, orientation, 0, 0]);
-    // A pointer to the GPS block, which here is a text.
+    // A pointer to the GPS block, which contains a text here.
     exif.extend_from_slice(&[0x88, 0x25, 0, 4, 0, 0, 0, 1, 0, 0, 0, 38]);
     exif.extend_from_slice(&[0; 4]);
     exif.extend_from_slice(PLACE);
@@ -65,10 +65,10 @@ pub(crate) fn telephone_jpeg(image: &DynamicImage, orientation: u8) -> Vec<u8> {
     [&jpeg[..2], &[0xff, 0xe1], &length, &exif, &jpeg[2..]].concat()
 }
 
-/// What must not be told.
+/// Location in the metadata, which must not be published.
 pub(crate) const PLACE: &[u8] = b"37.5665N 126.9780E, at home";
 
-/// Whether some bytes occur in others.
+/// Returns whether `part` occurs in `bytes`.
 pub(crate) fn contains(bytes: &[u8], part: &[u8]) -> bool {
     bytes.windows(part.len()).any(|window| window == part)
 }

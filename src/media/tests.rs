@@ -1,8 +1,8 @@
-//! The promises of a place, each kept by a folder and by a bucket.
+//! Guarantees of the image storage, tested on a folder and on a bucket.
 
 use super::*;
 
-/// The bucket that `tests/run` serves on this machine: never one of the world's.
+/// Opens the bucket that `tests/run` serves on this machine. Never uses a public bucket.
 fn bucket() -> Media {
     let endpoint = std::env::var("AWS_ENDPOINT_URL").unwrap_or_default();
     assert!(

@@ -1,5 +1,5 @@
-//! How a bucket is spoken to: hyper, over TLS as everywhere in this program ([`tls`](crate::tls)). `http://` is spoken where an
-//! endpoint says so, and to a cloud's own metadata.
+//! HTTP client for buckets: hyper with the TLS configuration of this program ([`tls`](crate::tls)). Plain `http://` is
+//! used where the endpoint specifies it, and for the metadata service of a cloud provider.
 
 use std::time::Duration;
 
@@ -16,18 +16,18 @@ use object_store::client::{
 
 use crate::tls;
 
-/// How long a bucket may take to be connected to, for one try, and for all tries: less than [`PATIENCE`](super::PATIENCE).
+/// Time limits for connecting, for one attempt, and for all attempts. The last is below [`PATIENCE`](super::PATIENCE).
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) const RETRY_TIMEOUT: Duration = Duration::from_secs(6);
 
-/// Tries beside the first.
+/// Number of retries after the first attempt.
 pub(super) const RETRIES: usize = 2;
 
-/// How long an unused connection is kept: buckets hang up after 20 s or so.
+/// How long an unused connection is kept. S3 services close idle connections after about 20 s.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Makes clients.
+/// Connector that creates HTTP clients for `object_store`.
 #[derive(Debug)]
 pub(super) struct Wire;
 
@@ -57,7 +57,7 @@ impl HttpService for Connections {
     }
 }
 
-/// What was not even sent may be tried again whatever it was.
+/// Classifies an error. A request that was not sent, because connecting failed, may always be retried.
 fn kind(error: &Error) -> HttpErrorKind {
     if error.is_connect() { HttpErrorKind::Connect } else { HttpErrorKind::Interrupted }
 }

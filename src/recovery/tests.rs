@@ -1,4 +1,4 @@
-//! Stores that go back in time under a real Redis and real databases.
+//! Stores that are restored to an earlier state, with a real Redis and real databases.
 
 use sea_orm::ConnectionTrait as _;
 
@@ -13,7 +13,7 @@ use crate::redis::testing::{INSTALLED, PT};
 use crate::store::{InstallationMode, NewRoom};
 use tokio_util::task::TaskTracker;
 
-/// Makes a test of each function for each kind of database.
+/// Generates a test per function and database system.
 macro_rules! on_every_database {
     ($($name:ident),* $(,)?) => {
         on_database!(mysql, MySql: $($name),*);
@@ -43,7 +43,7 @@ on_every_database!(
     a_node_on_another_database_stops_using_redis,
 );
 
-/// A node, its archivers, and what recovers its stores.
+/// A node with its archivers and its recoverer.
 struct Cluster {
     stage: Stage,
     node: Node,
@@ -100,7 +100,7 @@ impl Cluster {
         messages.iter().map(|message| message.seq).collect()
     }
 
-    /// Restores SQL to when a room had so many messages, and the generation to what it was then.
+    /// Restores the state of SQL after message `through` of a room, with the generation of that time.
     async fn restore_sql(&self, room: &Room, through: Seq, generation: u64) {
         let id = room.id.0;
         self.sql(format!("DELETE FROM chat_message WHERE chatroom_id = {id} AND seq > {through}")).await;
@@ -131,10 +131,10 @@ async fn stores_that_agree_need_no_recovery(stage: Stage) {
     let row = cluster.stage.store.installation().await.unwrap().unwrap();
     assert_eq!(row.generation, 3);
     assert_eq!(cluster.recoverer.recovery.generation().await.unwrap(), Some(3));
-    // A leader that crashed between its two writes is no store that went back.
+    // A leader that crashes between its two writes does not cause a recovery.
     cluster.stage.store.raise_generation(4).await.unwrap();
     assert_eq!(cluster.tick().await, None);
-    // Redis that was emptied has no generation, and its rooms are seeded again.
+    // An emptied Redis has no generation, and its rooms are seeded again.
     let _: i64 = cluster.node.redis().raw("DEL", &[&format!("{PT}generation")]).await;
     cluster.recoverer.tick(false).await.unwrap();
     assert_eq!(cluster.tick().await, None);
@@ -147,7 +147,7 @@ async fn messages_that_sql_lost_are_archived_again(stage: Stage) {
     cluster.node.say(&room, 1..=10).await;
     cluster.archived(&room, 10).await;
     cluster.restore_sql(&room, 4, 0).await;
-    // A message that is archived before anything is noticed leaves a gap in SQL.
+    // A message that is archived before the restore is detected leaves a gap in SQL.
     assert_eq!(cluster.node.say(&room, [11]).await, [11]);
     cluster.archived(&room, 11).await;
     assert_eq!(cluster.stored(&room).await, [1, 2, 3, 4, 11]);
@@ -172,7 +172,8 @@ async fn a_room_that_sql_lost_becomes_dead_letters_and_no_other_rooms_messages(s
     cluster.node.say(&kept, 1..=3).await;
     cluster.archived(&lost, 3).await;
     cluster.archived(&kept, 3).await;
-    // Restored from before the room was created; then another guest opens one, which gets the id of the lost one.
+    // SQL is restored to before the creation of the room. Then another guest creates one, which gets the id of the lost
+    // room.
     cluster.sql(format!("DELETE FROM chat_message WHERE chatroom_id = {}", lost.id.0)).await;
     cluster.sql(format!("DELETE FROM chatroom WHERE id = {}", lost.id.0)).await;
     let name = RoomName::from_random(Chance::from_entropy().bytes());
@@ -183,7 +184,7 @@ async fn a_room_that_sql_lost_becomes_dead_letters_and_no_other_rooms_messages(s
     let other = cluster.stage.store.room(lost.id).await.unwrap().unwrap();
     assert_eq!((other.id, other.name), (lost.id, name));
 
-    // The guest of the lost room goes on, and both rooms read and write at the same time.
+    // The guest of the lost room continues to write, and both rooms are used at the same time.
     let submitted = [guest(&lost, "private")];
     assert_eq!(cluster.node.accept(&submitted).await, [Outcome::Accepted(4)]);
     cluster.node.seed(other.name).await;
@@ -203,7 +204,7 @@ async fn a_room_that_sql_lost_becomes_dead_letters_and_no_other_rooms_messages(s
         assert_eq!(step.len(), 2);
         assert!(step.iter().all(|entry| !entry.frame.windows(7).any(|part| part == b"private")));
     }
-    // A reader of the lost room under its old id sees nothing of the other one.
+    // A reader of the lost room with its old id receives no messages of the other room.
     assert!(cluster.node.history.before(key_of(&lost), u64::MAX).await.unwrap().is_empty());
     assert_eq!(cluster.stored(&kept).await, [1, 2, 3]);
     assert_eq!(cluster.node.say(&kept, [4]).await, [4]);
@@ -260,7 +261,7 @@ async fn an_interrupted_recovery_is_repeated(stage: Stage) {
     cluster.archived(&room, 5).await;
     cluster.stop_archive().await;
     cluster.restore_sql(&room, 2, 0).await;
-    // The whole recovery but its last step.
+    // The recovery without its last step, the increment of the generation.
     assert_eq!(cluster.recoverer.recover(WentBack::Sql).await.unwrap().archived_again, 3);
     assert_eq!(cluster.tick().await.unwrap().archived_again, 0, "what is queued is not queued twice");
     cluster.start_archive();
@@ -283,7 +284,7 @@ async fn the_first_node_of_a_cluster_compares_the_stores(stage: Stage) {
     cluster.archived(&back, 10).await;
     cluster.stop_archive().await;
     assert_eq!(cluster.recoverer.compare().await.unwrap(), Recovered { rooms: 2, ..Recovered::default() });
-    // No node runs: none remembers a tick, and both stores agree on the generation.
+    // No node runs, so none has compared generations, and both stores have the same generation.
     cluster.node.redis().restore(&key, before).await;
     cluster.restore_sql(&lost, 2, 1).await;
     let compared = cluster.recoverer.compare().await.unwrap();
@@ -331,7 +332,7 @@ async fn a_node_on_another_database_stops_using_redis(stage: Stage) {
     let room = cluster.node.room().await;
     cluster.tick().await;
     cluster.sql("UPDATE installation SET generation = 0".to_owned()).await;
-    // A leader would recover it; without one the node waits for a while.
+    // A leader would recover it. Without a leader, the node waits for [`GRACE`].
     cluster.recoverer.tick(false).await.unwrap();
     assert_eq!(cluster.node.redis().suspension(), None);
     cluster.recoverer.behind_since = Instant::now().checked_sub(GRACE * 2);

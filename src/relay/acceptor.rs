@@ -276,7 +276,7 @@ impl Worker {
     async fn failed(&mut self, batch: Vec<Pending>, error: &Unavailable) {
         metrics::counter!(metric::ACCEPT_FAILURES).increment(1);
         let messages = batch.len();
-        tracing::warn!(%error, partition = self.partition.0, messages, "a batch was not accepted; it is sent again");
+        tracing::warn!(%error, partition = self.partition.0, messages, "failed to accept batch, retrying");
         // It may have happened all the same.
         batch.into_iter().rev().for_each(|pending| self.ready.push_front(Pending { tried: true, ..pending }));
         tokio::time::sleep(RETRY).await;
@@ -416,7 +416,7 @@ impl Worker {
                 // Retention took it, or nobody can read it now: the sender asks again.
                 Ok(None) => connection.end(connection.try_later()),
                 Err(error) => {
-                    tracing::warn!(%error, %room, "an original message could not be read");
+                    tracing::warn!(%error, %room, "failed to read original of repeated message");
                     connection.end(connection.try_later());
                 }
             }
@@ -430,7 +430,7 @@ impl Worker {
                 Ok(()) => true,
                 Err(RoomError::NotFound) => false,
                 Err(error) => {
-                    tracing::warn!(%error, %room, "a room could not be brought from SQL yet");
+                    tracing::warn!(%error, %room, "failed to load room from sql, retrying");
                     tokio::time::sleep(FULL_RETRY).await;
                     true
                 }

@@ -70,7 +70,7 @@ impl Members {
                     // A node that ends is forgotten with all its counts.
                     Err(_) if !on => {}
                     Err(error) => {
-                        tracing::debug!(%error, %room, "the broker does not know yet who left a room");
+                        tracing::debug!(%error, %room, "failed to report departure from room, retrying");
                         self.left.insert(room, true);
                         pause = RETRY;
                     }

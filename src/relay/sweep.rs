@@ -84,7 +84,7 @@ impl Sweep {
             }
             Ok(_) | Err(RoomError::NotFound) => self.hub.end_room(room, None, Close::NotFound),
             // In the next round, then; readiness tells of a broker that is away.
-            Err(error) => tracing::debug!(%error, %room, "a room could not be compared with the broker"),
+            Err(error) => tracing::debug!(%error, %room, "failed to compare room with broker, retrying"),
         }
         None
     }

@@ -1,4 +1,5 @@
-//! A host's rooms with every acknowledged message in them (SPEC 7): the rows of SQL, and what the broker has beyond them.
+//! List of a host's rooms that includes every acknowledged message (SPEC 7): rows of SQL, updated with newer messages
+//! from the broker.
 
 use std::collections::{HashMap, HashSet};
 
@@ -9,18 +10,18 @@ use crate::broker::{RoomStatus, Tail, TailQuery, Unavailable};
 use crate::domain::{ChatroomId, HostId, Room, RoomName};
 use crate::protocol::chat::StoredFrame;
 
-/// How many rooms per partition with messages that SQL does not have are put in their places. Further ones are listed by the time
-/// that SQL knows, until it has caught up.
+/// Maximum number of rooms per partition that are moved in the list by messages not in SQL yet. Further rooms are
+/// listed by their time in SQL until it has caught up.
 const MAX_UNARCHIVED: usize = 1_000;
 
-/// How often rows are read again that SQL has moved on from meanwhile.
+/// Maximum number of reads of rows that SQL updates in the meantime.
 const READS: usize = 3;
 
 impl Rooms {
-    /// A page of a host's list, and how many rooms it has in all.
+    /// Returns the number of rooms in a host's list and one page of it.
     ///
     /// # Errors
-    /// [`RoomError::Unavailable`].
+    /// [`RoomError::Unavailable`] when SQL could not be read.
     pub async fn list(
         &self,
         host: HostId,
@@ -28,13 +29,13 @@ impl Rooms {
         offset: u64,
         limit: u64,
     ) -> Result<(u64, Vec<RoomView>), RoomError> {
-        // Read before the page: what is archived in between is in the page.
+        // Read before the page, so that the page contains messages that are archived in between.
         let ahead = self.rooms_ahead(host, &filter).await?;
         if ahead.is_empty() {
             let (count, rooms) = self.store.rooms_of(host, filter, offset, limit).await?;
             return Ok((count, self.views(rooms).await?));
         }
-        // The rest of the list, with as many rooms before the page as may be moved behind those that are ahead.
+        // Starts early by the number of rooms ahead, because these may shift that many rooms into the page.
         let start = offset.saturating_sub(ahead.len() as u64);
         let ids: Vec<ChatroomId> = ahead.iter().map(|view| view.room.id).collect();
         let (count, rest) = self.store.rooms_beside(host, filter, &ids, start, limit + offset - start).await?;
@@ -44,13 +45,13 @@ impl Rooms {
         Ok((count, page.into_iter().filter_map(|place| place.ok().or_else(|| others.next())).collect()))
     }
 
-    /// Rooms of a list with a message that SQL does not have, and that moves them further up than SQL does. Without a broker the list
-    /// is that of SQL.
+    /// Returns the rooms of a list that have a message not in SQL yet which moves them up. While the broker is
+    /// unavailable, returns none, and the list is that of SQL.
     async fn rooms_ahead(&self, host: HostId, filter: &RoomFilter) -> Result<Vec<RoomView>, RoomError> {
         let names = match self.broker.unarchived_rooms(host, MAX_UNARCHIVED).await {
             Ok(names) => names,
             Err(error) => {
-                tracing::debug!(%error, "rooms are listed without what sql does not have");
+                tracing::debug!(%error, "listed rooms without messages that are only in redis");
                 Vec::new()
             }
         };
@@ -64,10 +65,10 @@ impl Rooms {
         Ok(views)
     }
 
-    /// A room with what its host sees beside it.
+    /// Adds unread count and presence to a room.
     ///
     /// # Errors
-    /// [`RoomError::Unavailable`].
+    /// [`RoomError::Unavailable`] when SQL could not be read.
     pub async fn view(&self, room: Room) -> Result<RoomView, RoomError> {
         self.views(vec![room]).await?.pop().ok_or(RoomError::NotFound)
     }
@@ -75,9 +76,9 @@ impl Rooms {
     pub(super) async fn views(&self, mut rooms: Vec<Room>) -> Result<Vec<RoomView>, RoomError> {
         let found = match self.read_ahead(&mut rooms).await? {
             Ok(found) => found,
-            // A list without a broker is better than none.
+            // While the broker is unavailable, the list shows the state of SQL.
             Err(error) => {
-                tracing::debug!(%error, "rooms are listed without what the broker has of them");
+                tracing::debug!(%error, "listed rooms without their state in the broker");
                 vec![(None, None); rooms.len()]
             }
         };
@@ -104,8 +105,9 @@ impl Rooms {
         Ok(rooms.into_iter().zip(found).map(view).collect())
     }
 
-    /// Reads what the broker has of rooms. Rows that SQL has moved on from since they were read are read again: their messages may
-    /// have left the broker. The inner error: the broker could not be read.
+    /// Reads status and newest messages of rooms from the broker. Rows that SQL has updated since they were read are
+    /// read again, because their messages may have left the broker. The inner error means that the broker could not be
+    /// read.
     #[allow(clippy::type_complexity)]
     async fn read_ahead(
         &self,
@@ -148,7 +150,7 @@ impl Rooms {
     }
 }
 
-/// What to ask the broker of a room whose row does not have its newest message.
+/// Query to the broker for a room whose row lacks its newest message.
 fn tail_query(room: &Room, status: &RoomStatus) -> Option<TailQuery> {
     let after = room.last_seq.max(room.purged_through);
     (status.chatroom == room.id && status.seq > after).then_some(TailQuery {
@@ -160,10 +162,10 @@ fn tail_query(room: &Room, status: &RoomStatus) -> Option<TailQuery> {
     })
 }
 
-/// The room as SQL will have it.
+/// Updates the room with values that SQL will have after archiving.
 fn move_on(room: &mut Room, tail: &Tail) {
     let Ok(newest) = serde_json::from_slice::<StoredFrame<'_>>(&tail.newest.frame) else {
-        tracing::error!(room = %room.name, "the newest message of a room cannot be read");
+        tracing::error!(room = %room.name, "failed to decode newest message of room");
         return;
     };
     room.latest_msg = Some(newest.message.into_owned());
@@ -171,8 +173,8 @@ fn move_on(room: &mut Room, tail: &Tail) {
     room.updated_at = room.updated_at.max(tail.newest.accepted_at);
 }
 
-/// `lastCheckedAt` as clients compare it with `latestMsgAt`, which may be of another clock: a room has unread messages exactly if
-/// it is earlier.
+/// `lastCheckedAt` for clients, which compare it with `latestMsgAt`, possibly from another clock: it is earlier exactly
+/// if the room has unread messages.
 fn shown_check(room: &Room, unread: u64) -> Option<DateTime<Utc>> {
     let checked = room.last_checked_at?;
     Some(match room.latest_msg_at {
@@ -182,8 +184,9 @@ fn shown_check(room: &Room, unread: u64) -> Option<DateTime<Utc>> {
     })
 }
 
-/// Cuts the page from `offset` out of a list: `ahead`, in no order, and `rest`, in the order of the list, which begins at `start` of
-/// the list without those that are ahead. A room of `ahead` that belongs before `rest` is before the page unless `start` is 0.
+/// Merges two parts of a list and returns the page of `limit` rooms from `offset`. `ahead` is in any order. `rest` is
+/// in the order of the list and starts at position `start` of the list without the rooms of `ahead`. Rooms of `ahead`
+/// that sort before `rest` precede the page, unless `start` is 0.
 fn merge(
     mut ahead: Vec<RoomView>,
     rest: Vec<Room>,
@@ -207,7 +210,7 @@ fn merge(
     merged.into_iter().skip((offset - start) as usize).take(limit as usize).collect()
 }
 
-/// What the list is ordered by, descending.
+/// Sort key of the list, descending.
 fn place(room: &Room) -> (bool, Option<DateTime<Utc>>, DateTime<Utc>, bool, ChatroomId) {
     (room.is_fixed, room.fixed_at, room.updated_at, room.is_closed, room.id)
 }
@@ -243,7 +246,7 @@ mod tests {
         }
     }
 
-    /// Every page of every length, cut out of two lists, is that of the whole list.
+    /// Every page, of every length, of two merged lists equals that of the whole list.
     #[test]
     fn a_page_is_cut_out_of_two_lists_as_out_of_one() {
         for ahead in [vec![1, 5, 9], vec![9], vec![0, 12], vec![3, 4, 5, 6], vec![11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0]]

@@ -1,4 +1,4 @@
-//! Brings a room from SQL into the broker when it is needed there.
+//! Seeds the broker with rooms from SQL when they are needed.
 
 use std::time::Duration;
 
@@ -6,23 +6,23 @@ use super::{RoomError, Rooms};
 use crate::broker::{LogEntry, MemberCounts, RoomStatus, Seed};
 use crate::domain::RoomName;
 
-/// How many of the newest messages' ids the broker remembers of a room.
+/// Number of newest message ids per room that the broker keeps.
 const IDS: u64 = 2_000;
 
-/// How long another node's seeding is waited for before looking again.
+/// Delay before checking again while another node seeds the room.
 const WAIT: Duration = Duration::from_millis(30);
 
-/// How often it is looked again: together longer than the right to seed lasts.
+/// Maximum number of checks. Together they take longer than a seed ticket is valid.
 const ATTEMPTS: u32 = 400;
 
 impl Rooms {
-    /// Makes sure that the broker has a room, or knows that it was deleted.
+    /// Ensures that the broker has the room, or its tombstone if the room was deleted.
     ///
     /// # Errors
-    /// [`RoomError::NotFound`] if there is no such room; [`RoomError::Unavailable`].
+    /// [`RoomError::NotFound`] if the room does not exist; [`RoomError::Unavailable`].
     pub async fn seed(&self, name: RoomName) -> Result<(), RoomError> {
         let Some(ticket) = self.broker.begin_seed(name).await? else {
-            // It is there, or somebody is at it.
+            // The room is present, or another node is seeding it.
             tokio::time::sleep(WAIT).await;
             return Ok(());
         };
@@ -40,16 +40,16 @@ impl Rooms {
             life: room.last_life,
             last_at: room.latest_msg_at.unwrap_or(room.created_at),
         };
-        // Without the ticket somebody changed the room meanwhile: whoever asked looks again.
+        // If the ticket is no longer valid, the room has changed in the meantime, and the caller checks again.
         self.broker.finish_seed(name, ticket, seed).await?;
         Ok(())
     }
 
-    /// Sets how many connections of this node are in a room, seeding the room if necessary. Returns its status and the newest
-    /// entries of the broker's log, descending, at most `newest`.
+    /// Sets the number of connections of this node in a room, and seeds the room if necessary. Returns its status and
+    /// at most `newest` of its newest log entries, newest first.
     ///
     /// # Errors
-    /// [`RoomError::NotFound`] if there is no such room; [`RoomError::Unavailable`].
+    /// [`RoomError::NotFound`] if the room does not exist; [`RoomError::Unavailable`].
     pub async fn enter(
         &self,
         name: RoomName,

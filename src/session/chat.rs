@@ -147,7 +147,7 @@ impl Sessions {
             RoomError::NotYours => Close::Forbidden,
             RoomError::TooManyPinned | RoomError::Closed => Close::Unavailable,
             RoomError::Unavailable(why) => {
-                tracing::warn!(why, "a socket is asked to come back later");
+                tracing::warn!(why, "socket refused, client retries later");
                 self.try_later()
             }
         }
@@ -286,7 +286,7 @@ impl ChatSession {
         self.work = Some(
             async move {
                 if let Err(error) = context.members.tell(room).await {
-                    tracing::debug!(%error, %room, "failed to report that a host is away or back, retrying");
+                    tracing::debug!(%error, %room, "failed to report host as away or back, retrying");
                     context.members.tell_soon(room);
                 }
                 Ok(())
@@ -316,7 +316,7 @@ impl ChatSession {
                     Ok(())
                 }
                 Err(error) => {
-                    tracing::warn!(%error, room = %self.guard.key.name, "a socket cannot catch up now");
+                    tracing::warn!(%error, room = %self.guard.key.name, "failed to catch up socket, closing it");
                     Err(self.connection().try_later())
                 }
             },
@@ -330,7 +330,7 @@ impl ChatSession {
                 match history.after(room, sent).await {
                     // The socket stays open while the broker is away.
                     Err(HistoryError::Broker(error)) => {
-                        tracing::debug!(%error, "the log cannot be read yet");
+                        tracing::debug!(%error, "failed to read log, retrying");
                         tokio::time::sleep(READ_RETRY).await;
                     }
                     step => return step.map(|step| (step, target)),
@@ -399,7 +399,7 @@ impl ChatSession {
         let (broker, room, side) = (self.context.broker.clone(), self.guard.key.name, self.connection().side());
         async move {
             if let Err(error) = broker.notify(room, side, notice).await {
-                tracing::debug!(%error, "a notice was not relayed");
+                tracing::debug!(%error, "failed to relay notice");
             }
             Ok(())
         }
@@ -418,7 +418,7 @@ impl ChatSession {
                     connection.push(frame::text(&status_frame(true, &now)));
                 }
                 Ok(_) => {}
-                Err(error) => tracing::debug!(%error, "nobody knows whether a host is online"),
+                Err(error) => tracing::debug!(%error, "failed to read host presence"),
             }
             Ok(())
         }
@@ -467,7 +467,7 @@ impl RoomGuard {
                 Side::Guest => context.rooms.see_guest(key, through).await,
             };
             if let Err(error) = noted {
-                tracing::debug!(%error, room = %key.name, "nobody noted that somebody looked at a room");
+                tracing::debug!(%error, room = %key.name, "failed to store time of last check");
             }
         });
     }

@@ -37,7 +37,7 @@ impl Sessions {
     pub async fn open_status(self: &Arc<Self>, uuid: &str, handshake: &Handshake) -> Result<StatusSession, Refusal> {
         let uuid: HostUuid = uuid.parse().map_err(|_| Close::NotFound)?;
         let found = self.hosts.by_uuid(uuid).await.map_err(|error| {
-            tracing::warn!(%error, "a status socket is asked to come back later");
+            tracing::warn!(%error, "status socket refused, client retries later");
             self.try_later()
         })?;
         let host = found.filter(|host| !host.is_deleted).ok_or(Close::NotFound)?;
@@ -104,7 +104,7 @@ impl StatusSession {
                 context.statuses.watch().answer(host, &connection).await
             };
             if let Err(error) = answer.await {
-                tracing::debug!(%error, "nobody knows whether a host is online");
+                tracing::debug!(%error, "failed to read host presence");
             }
             Ok(())
         }

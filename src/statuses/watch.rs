@@ -159,7 +159,7 @@ impl Watch {
             match self.presence.status(host).await {
                 Ok(status) => return Some(status),
                 Err(error) => {
-                    tracing::debug!(%error, %host, "a status could not be compared yet");
+                    tracing::debug!(%error, %host, "failed to compare status, retrying");
                     self.stop.run_until_cancelled(tokio::time::sleep(RETRY)).await?;
                 }
             }

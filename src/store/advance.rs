@@ -1,4 +1,4 @@
-//! What archiving and appending have in common: rooms that move on, rows that are written, a few statements a batch.
+//! Statements shared by archiving and appending: update the rooms of a batch and insert its messages.
 
 use chrono::{DateTime, Utc};
 use sea_orm::ActiveValue::Set;
@@ -10,27 +10,28 @@ use super::entity::{chat_message, chatroom};
 use super::{millis, to_column};
 use crate::domain::Message;
 
-/// Rooms that one UPDATE moves on. Each adds eight CASE arms, which the server walks for each row: the work grows with
-/// the square of this.
+/// Rooms per UPDATE. Each room adds eight CASE arms, which the server evaluates for each row: the cost grows with the
+/// square of this number.
 const ROOMS_A_STATEMENT: usize = 50;
 
-/// Rows that one INSERT writes: seven parameters each, of which SQLite takes 32,766 and MySQL 65,535.
+/// Rows per INSERT. Each row has seven parameters; SQLite accepts 32,766 per statement and MySQL 65,535.
 const ROWS_A_STATEMENT: usize = 1_000;
 
-/// A room after its newest message. The caller holds the room's lock and has made sure that nothing falls.
+/// Values of a room row after its newest message. The caller holds the room's lock and guarantees that no value
+/// decreases.
 pub(super) struct Advance<'a> {
     pub(super) id: i64,
     pub(super) last_seq: i64,
     pub(super) latest_msg: &'a str,
     pub(super) latest_msg_at: DateTime<Utc>,
     pub(super) updated_at: DateTime<Utc>,
-    /// The broker's life in which `last_seq` was given, if known.
+    /// Redis epoch in which `last_seq` was assigned, if known.
     pub(super) last_life: Option<&'a str>,
-    /// With the messages of this batch.
+    /// Counts that include the messages of this batch.
     pub(super) counts: Counts,
 }
 
-/// Writes the rooms' new ends.
+/// Updates the rows of `rooms`.
 pub(super) async fn advance_rooms(tx: &DatabaseTransaction, rooms: &[Advance<'_>]) -> Result<(), DbErr> {
     for chunk in rooms.chunks(ROOMS_A_STATEMENT) {
         let each = |value: fn(&Advance<'_>) -> Value| -> Expr {
@@ -56,7 +57,7 @@ pub(super) async fn advance_rooms(tx: &DatabaseTransaction, rooms: &[Advance<'_>
     Ok(())
 }
 
-/// Writes messages. One that is there already stays as it is.
+/// Inserts messages. An existing row stays unchanged.
 pub(super) async fn insert_messages(tx: &DatabaseTransaction, messages: &[&Message]) -> Result<(), DbErr> {
     use chat_message::Column::{ChatroomId, Seq};
     for chunk in messages.chunks(ROWS_A_STATEMENT) {
@@ -69,8 +70,8 @@ pub(super) async fn insert_messages(tx: &DatabaseTransaction, messages: &[&Messa
             message_id: Set(message.id.to_string()),
             accepted_at: Set(millis(message.accepted_at)),
         });
-        // MySQL: ON DUPLICATE KEY UPDATE seq = VALUES(seq), which is what it was. Never INSERT IGNORE, which would also
-        // swallow errors of the data.
+        // On MySQL this becomes ON DUPLICATE KEY UPDATE seq = VALUES(seq), which changes nothing. INSERT IGNORE must
+        // not be used: it would also suppress data errors.
         chat_message::Entity::insert_many(rows)
             .on_conflict(OnConflict::columns([ChatroomId, Seq]).update_column(Seq).to_owned())
             .exec_without_returning(tx)

@@ -1,4 +1,5 @@
-//! The embedded broker's commit: it numbers messages and writes them in one transaction, before it publishes them.
+//! Commit of the embedded broker: assigns sequence numbers and writes messages in one transaction, before they are
+//! published.
 
 use std::collections::{HashMap, HashSet};
 
@@ -17,51 +18,52 @@ use super::webhook_events::{Events, Subject};
 use super::{Store, StoreError, from_column, millis};
 use crate::domain::{ChatroomId, HostId, Message, MessageId, RoomName, Seq, Side, WallClock, WireOffset};
 
-/// A message to be.
+/// A message to store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Append {
-    /// Where to.
+    /// Room that receives the message.
     pub room: RoomName,
-    /// Who wrote it.
+    /// Side that sent the message.
     pub side: Side,
-    /// The client's id, or the server's.
+    /// Id assigned by the client, or else by the server.
     pub id: MessageId,
-    /// What.
+    /// Text of the message.
     pub text: String,
-    /// The sender's wall clock.
+    /// Wall clock of the sender.
     pub datetime: WallClock,
-    /// Nobody of the other side is in the room: he may have to be mailed.
+    /// Whether the other side has no connection in the room: the recipient may have to be e-mailed.
     pub unattended: bool,
 }
 
-/// What became of it.
+/// Result for one message of a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Appended {
-    /// Stored under `seq`.
+    /// The message is stored under `seq`.
     Accepted {
-        /// The room.
+        /// Id of the room.
         chatroom: ChatroomId,
-        /// Its host.
+        /// Host of the room.
         host: HostId,
-        /// The room's number before.
+        /// Highest sequence number of the room before this message.
         prev: Seq,
-        /// The message's own.
+        /// Sequence number of the message.
         seq: Seq,
     },
-    /// The same side has sent this id before; this is the original.
+    /// The same side has sent this id before.
     Known {
-        /// As it is stored.
+        /// The original message, as stored.
         message: Message,
     },
-    /// The room is closed. That comes before `Known`: the answer acts as the notice, too.
+    /// The room is closed. Checked before `Known`, because this result also serves as the notice.
     Closed,
-    /// There is no such room (any more).
+    /// The room does not exist or has been deleted.
     Deleted,
 }
 
 impl Store {
-    /// Numbers and stores a batch (best up to 64), in its order, in one transaction: all answers hold, or none. Once it
-    /// returns, what it accepted survives a crash. Repeating it after `Unavailable` is safe: what was stored is `Known`.
+    /// Assigns sequence numbers to a batch (ideally up to 64 messages) and stores it in order, in one transaction. The
+    /// results hold together or not at all. Accepted messages survive a crash once this returns. Retrying after
+    /// `Unavailable` is safe: messages that were stored are `Known`.
     pub async fn append(&self, batch: &[Append], now: DateTime<Utc>) -> Result<Vec<Appended>, StoreError> {
         if batch.is_empty() {
             return Ok(Vec::new());
@@ -150,8 +152,8 @@ struct Locked {
     subject: Subject,
 }
 
-/// The batch's rooms by name, under lock. Beside this only single rooms are locked on an embedded node, so the order
-/// in which an index by name hands them out does no harm.
+/// Locks the rooms of the batch and returns them by name. An index by name may return them out of id order; that is
+/// safe, because on an embedded node every other transaction locks a single room.
 async fn lock_rooms(tx: &DatabaseTransaction, batch: &[Append]) -> Result<HashMap<String, Locked>, DbErr> {
     let mut names: Vec<&str> = batch.iter().map(|new| new.room.as_str()).collect();
     names.sort_unstable();
@@ -169,7 +171,7 @@ async fn lock_rooms(tx: &DatabaseTransaction, batch: &[Append]) -> Result<HashMa
     Ok(rows.into_iter().map(|room| (room.subject.name.clone(), room)).collect())
 }
 
-/// What of the batch is in SQL already, by room, side and id.
+/// Returns the messages of the batch that SQL already has, by room, side and id.
 async fn known_messages(
     tx: &DatabaseTransaction,
     batch: &[Append],
@@ -194,11 +196,12 @@ async fn known_messages(
     });
     let rows = chat_message::Entity::find()
         .filter(candidates)
-        // The oldest of several is inserted last and stays.
+        // Of several messages with one id, the oldest is inserted last and remains.
         .order_by_desc(chat_message::Column::Seq)
         .all(tx)
         .await?;
-    // What is purged is not shown to its sender either. Left out here: a bound would tempt SQLite to the wrong index.
+    // Purged messages are not returned to their senders. Filtered here, because a bound in the query makes SQLite
+    // choose the wrong index.
     let bounds: HashMap<i64, i64> = rooms.values().map(|room| (room.id, room.purged_through)).collect();
     let visible = rows.into_iter().filter(|row| bounds.get(&row.chatroom_id).is_some_and(|bound| row.seq > *bound));
     let messages = visible.map(|row| {
@@ -208,7 +211,7 @@ async fn known_messages(
     messages.collect()
 }
 
-/// Every room that got something, after its newest message.
+/// Returns the new row values of every room that accepted a message.
 fn advances<'a>(rooms: &HashMap<String, Locked>, accepted: &'a [Message], now: DateTime<Utc>) -> Vec<Advance<'a>> {
     let newest: HashMap<i64, &Message> = accepted.iter().map(|message| (message.chatroom.0, message)).collect();
     let mut advances: Vec<_> = rooms
@@ -221,7 +224,7 @@ fn advances<'a>(rooms: &HashMap<String, Locked>, accepted: &'a [Message], now: D
                 latest_msg: &message.text,
                 latest_msg_at: now,
                 updated_at: room.updated_at.max(now),
-                // No broker but this one gives numbers here, and it goes on from SQL.
+                // Only this broker assigns numbers here, and it continues from SQL, so there is no epoch.
                 last_life: None,
                 counts: room.counts,
             })

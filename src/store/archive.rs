@@ -1,4 +1,4 @@
-//! The archiver's write: messages that the broker has accepted, into SQL, as often as need be.
+//! Write of the archiver: stores messages that the broker has accepted. Every call may be repeated.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -17,50 +17,53 @@ use super::webhook_events::{Events, Subject};
 use super::{Dialect, Store, StoreError, from_column, millis, to_column};
 use crate::domain::{ChatroomId, Message, RoomKey, RoomState, Seq};
 
-/// A room of an archived batch, as SQL had it under lock.
+/// State of a room of an archived batch, as SQL had it under lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ArchivedRoom {
-    /// The room.
+    /// Id of the room.
     pub chatroom: ChatroomId,
-    /// Whether it has a row with its name; without one its messages were not written.
+    /// Whether a row with this id and name exists. Without one, the messages were not written.
     pub exists: bool,
-    /// `Deleted` without a row.
+    /// State of the room; `Deleted` without a row.
     pub state: RoomState,
-    /// 0 without a row.
+    /// Version of the state; 0 without a row.
     pub state_version: u64,
-    /// The highest number that SQL had before the batch; 0 without a row.
+    /// Highest sequence number in SQL before the batch; 0 without a row.
     pub stored: Seq,
 }
 
-/// A room of a batch as the broker has it.
+/// A room of a batch, as the broker has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BatchRoom {
-    /// Its row, which must bear the name.
+    /// Id and name of the room; a row with another name does not match.
     pub key: RoomKey,
-    /// The broker's epoch at its newest message of the batch.
+    /// Redis epoch of the room's newest message in the batch.
     pub life: String,
 }
 
-/// What became of a batch.
+/// Result of archiving a batch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Archived {
-    /// Every room of the batch, in the order of ids.
+    /// Every room of the batch, by ascending id.
     pub rooms: Vec<ArchivedRoom>,
-    /// Messages that were not written because another message has their number: an alert and a dead letter.
+    /// Messages that were not written because another message has their sequence number. Each requires an alert and a
+    /// dead letter.
     pub conflicts: Vec<(ChatroomId, Seq)>,
 }
 
-/// A batch by room and number.
+/// Messages of a batch, by room and sequence number.
 type Batch<'a> = BTreeMap<i64, BTreeMap<i64, &'a Message>>;
 
 impl Store {
-    /// Writes a batch of accepted messages (best up to 500), of any rooms, in one transaction, and moves the rooms on:
-    /// `latest_msg`, `last_seq` and the like only ever rise. Repeating it is harmless. What retention has purged is not
-    /// written again. `rooms` has each room of the batch once. For each message of `unattended` no connection of the other side
-    /// was in the room: its recipient may have to be e-mailed. Events for hosts' webhooks are written with the messages.
+    /// Writes a batch of accepted messages (ideally up to 500) of any rooms in one transaction. Updates the rooms:
+    /// `latest_msg`, `last_seq` and similar columns only ever increase. Repeating the call is harmless. Messages that
+    /// retention has purged are not written again.
+    ///
+    /// `rooms` contains each room of the batch once. `unattended` lists the messages whose recipient had no connection
+    /// in the room and may have to be e-mailed. Events for hosts' webhooks are written in the same transaction.
     ///
     /// # Errors
-    /// `Data` when a row can never be written; nothing of the batch was.
+    /// `Data` when a row can never be written; in that case nothing of the batch was written.
     pub async fn archive(
         &self,
         messages: &[Message],
@@ -75,8 +78,8 @@ impl Store {
         self.run(|| self.archive_once(messages, of_batch, unattended)).await
     }
 
-    /// The most bytes of one statement with its values: MySQL's `max_allowed_packet`. A larger one ends the connection, mostly
-    /// without an error.
+    /// Maximum size in bytes of one statement with its values: `max_allowed_packet` of MySQL. A larger statement makes
+    /// the server close the connection, usually without an error.
     pub async fn max_statement_bytes(&self) -> Result<usize, StoreError> {
         if self.dialect() == Dialect::Sqlite {
             return Ok(usize::MAX);
@@ -97,11 +100,11 @@ impl Store {
         let (mut batch, mut conflicts) = group(messages);
         let tx = self.begin_batch().await?;
         let mut rooms = lock_rooms(&tx, batch.keys().copied()).await?;
-        // After SQL was restored a row may belong to another room than the one that the broker has under its id.
+        // After a restore of SQL, a row may belong to another room than the one that the broker has under this id.
         rooms
             .retain(|id, room| of_batch.get(id).is_none_or(|of_batch| of_batch.key.name.as_str() == room.subject.name));
 
-        // Without a row there is no room to write to, and what is purged stays purged.
+        // Messages of rooms without a row are skipped, and purged messages stay purged.
         batch.retain(|id, of_room| {
             let Some(room) = rooms.get(id) else { return false };
             of_room.retain(|seq, _| *seq > room.purged_through);
@@ -138,7 +141,7 @@ impl Store {
         Ok(Archived { rooms, conflicts })
     }
 
-    /// The room after its newest message, if that is newer than what the room knows.
+    /// Returns the new values of the room row if the batch contains a newer message than the row.
     fn advance<'a>(
         &self,
         id: i64,
@@ -153,7 +156,7 @@ impl Store {
             last_seq,
             latest_msg: &newest.text,
             latest_msg_at: accepted_at,
-            // Never in the future, where it would stay on top of its host's list.
+            // Not later than now: a time in the future would keep the room at the top of the host's list.
             updated_at: room.updated_at.max(accepted_at.min(self.due_from(accepted_at))),
             last_life: of_batch.get(&id).map(|room| room.life.as_str()),
             counts: room.counts,
@@ -161,7 +164,7 @@ impl Store {
     }
 }
 
-/// By room and number. A number that two different messages of the batch claim belongs to the first.
+/// Groups a batch by room and sequence number. If two different messages have one number, the first keeps it.
 fn group(messages: &[Message]) -> (Batch<'_>, Vec<(ChatroomId, Seq)>) {
     let (mut batch, mut conflicts) = (Batch::new(), Vec::new());
     for message in messages {
@@ -176,7 +179,7 @@ fn group(messages: &[Message]) -> (Batch<'_>, Vec<(ChatroomId, Seq)>) {
     (batch, conflicts)
 }
 
-/// What the archiver must know of a room.
+/// Columns of a room that the archiver reads under lock.
 #[derive(DerivePartialModel)]
 #[sea_orm(entity = "chatroom::Entity")]
 struct Locked {
@@ -194,7 +197,7 @@ struct Locked {
     subject: Subject,
 }
 
-/// The rooms under lock, taken in the order of ids.
+/// Locks the rooms by ascending id.
 async fn lock_rooms(
     tx: &DatabaseTransaction,
     ids: impl IntoIterator<Item = i64>,
@@ -209,7 +212,8 @@ async fn lock_rooms(
     Ok(rows.into_iter().map(|room| (room.id, room)).collect())
 }
 
-/// Counts the batch, and writes the counts of rooms that it brings nothing newest to.
+/// Adds the batch to the counts. Writes the counts of rooms whose newest message is older than the row, as
+/// `advance_rooms` skips these.
 async fn count(tx: &DatabaseTransaction, rooms: &mut BTreeMap<i64, Locked>, batch: &Batch<'_>) -> Result<(), DbErr> {
     for (id, new) in batch {
         let (Some(room), Some((newest, _))) = (rooms.get_mut(id), new.last_key_value()) else { continue };
@@ -222,8 +226,8 @@ async fn count(tx: &DatabaseTransaction, rooms: &mut BTreeMap<i64, Locked>, batc
     Ok(())
 }
 
-/// Takes out of the batch what SQL has already. Only numbers up to a room's `last_seq` can be there, and a first
-/// attempt has none of these: it asks nothing.
+/// Removes messages that SQL already has from the batch. Only numbers up to a room's `last_seq` can be stored already.
+/// A first attempt has none of these and runs no query.
 async fn drop_known(
     tx: &DatabaseTransaction,
     rooms: &BTreeMap<i64, Locked>,

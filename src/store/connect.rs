@@ -1,4 +1,4 @@
-//! Connections: how many, with which time-outs and session settings.
+//! Connection pools: sizes, timeouts and session settings.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,71 +16,74 @@ use super::rooms::room_count_cache;
 use super::{Dialect, Shared, Store, StoreError};
 use crate::domain::WireOffset;
 
-/// How long an operation waits for a connection, new or free.
+/// How long an operation waits for a free or a new connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Connections of a node to MySQL that read. Statements take about a millisecond: ten are enough for thousands a second.
+/// Read connections per node to MySQL. Statements take about 1 ms, so ten are enough for thousands per second.
 const MYSQL_READERS: u32 = 10;
 
-/// Connections that write, beside the archive's.
+/// Write connections per node, besides those of the archiver.
 const MYSQL_WRITERS: u32 = 8;
 
-/// Connections that write batches of messages.
+/// Connections per node that write batches of messages.
 const MYSQL_ARCHIVERS: u32 = 6;
 
-/// Connections without a limit per statement: the schema's, and the lock of a single node.
+/// Connections without a time limit per statement: for schema changes and for the lock of a single node.
 const MYSQL_SCHEMA: u32 = 2;
 
-/// Shorter than the session's `wait_timeout` of 10 s, so that it is this side that closes an idle connection.
+/// Shorter than the session's `wait_timeout` of 10 s, so that the client closes an idle connection first.
 const MYSQL_IDLE_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// Strict on every server. The locks of a node that was cut off are released after 10 s (`wait_timeout`); no statement waits
-/// longer than 3 s for a row.
+/// Strict mode on every server. The server releases the locks of an unreachable node after 10 s (`wait_timeout`). A
+/// statement waits at most 3 s for a row lock.
 const MYSQL_SESSION: &str = "SET SESSION sql_mode = 'STRICT_ALL_TABLES,ONLY_FULL_GROUP_BY,NO_ZERO_IN_DATE,NO_ZERO_DATE,\
      ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION', SESSION time_zone = '+00:00', \
      SESSION innodb_lock_wait_timeout = 3, SESSION wait_timeout = 10";
 
-/// No statement waits longer than 3 s for a table (`LOCK TABLES`, `ALTER TABLE`; the servers' default is a year or a day), and
-/// none runs longer than 8 s: below [`super::OPERATION_TIMEOUT`], so that the server ends it before this side closes the
-/// connection. MySQL limits reads only, in milliseconds; MariaDB every statement, in seconds.
+/// Limits per statement. A statement waits at most 3 s for a table lock (`LOCK TABLES`, `ALTER TABLE`; the default is a
+/// year on MySQL and a day on MariaDB) and runs at most 8 s. That is below [`super::OPERATION_TIMEOUT`], so the server
+/// ends the statement before the client closes the connection. MySQL limits only reads, in milliseconds; MariaDB limits
+/// every statement, in seconds.
 const MYSQL_LIMITS: &str = "SET SESSION lock_wait_timeout = 3 \
      /*!50708 , SESSION max_execution_time = 8000 */ /*M!100108 , SESSION max_statement_time = 8 */";
 
-/// A change of the schema takes as long as its table is large. While it waits for a table, all other statements on that table
-/// wait behind it.
+/// Limits of schema changes. A change may take long on a large table, so its duration is unlimited. While it waits for
+/// a table lock, all other statements on that table queue behind it.
 const MYSQL_SCHEMA_LIMITS: &str = "SET SESSION lock_wait_timeout = 10 \
      /*!50708 , SESSION max_execution_time = 0 */ /*M!100108 , SESSION max_statement_time = 0 */";
 
-/// No gap locks: every read that decides something locks the very rows it decides upon, and the gap locks of the default
-/// level would let inserts into different rooms deadlock. Spelt so that MariaDB knows it, too.
+/// No gap locks. Every read that decides something locks exactly the rows that it decides about, while the gap locks of
+/// the default level would let inserts into different rooms deadlock. MariaDB accepts this spelling too.
 const MYSQL_ISOLATION: &str = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED";
 
-/// How long SQLite waits for another process that is writing.
+/// How long SQLite waits for a write lock that another process holds.
 const SQLITE_BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Readers of SQLite beside its one writer.
+/// Read connections to SQLite, besides its one writer.
 const SQLITE_READERS: u32 = 4;
 
-/// A database URL that cannot be understood. The text holds nothing of the URL, which may have a password in it.
+/// A database URL that cannot be parsed. The text contains no part of the URL, which may include a password.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a database URL: {0}")]
 pub struct InvalidUrl(String);
 
 impl Store {
-    /// Connects to `mysql://user:password@host:port/database` or `sqlite:///absolute/path` (made if it is not there).
+    /// Connects to `mysql://user:password@host:port/database` or `sqlite:///absolute/path`. A missing SQLite file is
+    /// created.
     ///
     /// # Errors
-    /// `Data` when the URL is wrong, `Unavailable` when the database is not there.
+    /// `Data` when the URL is invalid, `Unavailable` when the database cannot be reached.
     pub async fn connect(url: &str) -> Result<Self, StoreError> {
         let store = Self::connect_lazy(url).await.map_err(|error| StoreError::Data(error.to_string()))?;
         store.ping().await?;
         Ok(store)
     }
 
-    /// Like [`connect`](Self::connect), but reaches for the database only at the first use: a node starts without it.
+    /// Like [`connect`](Self::connect), but opens the first connection on first use, so that a node starts while the
+    /// database is down.
     ///
     /// # Errors
-    /// Only when the URL is wrong.
+    /// [`InvalidUrl`] when the URL is invalid.
     pub async fn connect_lazy(url: &str) -> Result<Self, InvalidUrl> {
         match url.split_once(':').map(|(scheme, _)| scheme) {
             Some("mysql" | "mariadb") => mysql(url),
@@ -126,7 +129,7 @@ fn mysql_pool(
         .max_connections(connections)
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .idle_timeout(MYSQL_IDLE_TIMEOUT)
-        // `Recycle` does so, with a limit of time.
+        // `Recycle` tests connections, within a time limit.
         .test_before_acquire(false)
         .before_acquire(move |connection, metadata| {
             let (recycle, options) = acquired.clone();
@@ -138,7 +141,7 @@ fn mysql_pool(
         })
         .after_connect(move |connection, _| {
             Box::pin(async move {
-                // Settings of the session are no query: nothing that a builder could build.
+                // Session settings are not queries, so the query builder does not cover them.
                 connection.execute(MYSQL_SESSION).await?;
                 connection.execute(limits).await?;
                 connection.execute(MYSQL_ISOLATION).await?;
@@ -147,10 +150,11 @@ fn mysql_pool(
         })
 }
 
-/// Whether there is a database to connect to, as far as this machine can tell: one that is a file of its own may not have been made.
+/// Returns whether the database exists, as far as this machine can determine: `false` for a SQLite file that has not
+/// been created.
 ///
 /// # Errors
-/// [`InvalidUrl`].
+/// [`InvalidUrl`] when the URL is invalid.
 pub fn is_made(url: &str) -> Result<bool, InvalidUrl> {
     if !url.starts_with("sqlite:") {
         return Ok(true);
@@ -162,7 +166,7 @@ pub fn is_made(url: &str) -> Result<bool, InvalidUrl> {
 fn sqlite(url: &str) -> Result<Store, InvalidUrl> {
     let options: SqliteConnectOptions = url.parse().map_err(|error: sqlx::Error| InvalidUrl(error.to_string()))?;
     let (recycle, files) = (Arc::new(Recycle::new()), Arc::new(Files::of(options.get_filename())));
-    // `Files` creates the database, once.
+    // `Files` creates the database, at most once.
     let options = options
         .create_if_missing(false)
         .busy_timeout(SQLITE_BUSY_TIMEOUT)
@@ -191,13 +195,14 @@ fn sqlite(url: &str) -> Result<Store, InvalidUrl> {
     })
 }
 
-/// A file answers, or its operation fails: only the connections of before a fault are closed.
+/// Pool with the only writer connection. A file needs no connection test: only connections older than the last fault
+/// are closed.
 fn sqlite_writer(recycle: &Arc<Recycle>, files: &Arc<Files>) -> SqlitePoolOptions {
     let (acquired, released) = ((recycle.clone(), files.clone()), (recycle.clone(), files.clone()));
     sqlite_pool(1, true, files)
         .idle_timeout(None)
         .max_lifetime(None)
-        // It was tested when it was released.
+        // The connection was tested when it was released.
         .test_before_acquire(false)
         .before_acquire(move |_, metadata| {
             let (recycle, files) = acquired.clone();
@@ -206,8 +211,8 @@ fn sqlite_writer(recycle: &Arc<Recycle>, files: &Arc<Files>) -> SqlitePoolOption
         .after_release(move |connection, metadata| {
             let (recycle, files) = released.clone();
             Box::pin(async move {
-                // A disk that is full rolls a transaction back by itself, and the driver still believes to be in it: what comes
-                // next would only be a part of it, and never be committed.
+                // On a full disk, SQLite rolls the transaction back, but the driver still counts it as open. The next
+                // transaction would become a savepoint in it and never be committed.
                 let is_clean = connection.ping().await.is_ok() && !connection.is_in_transaction();
                 Ok(stays(&files, is_clean && !recycle.is_discarded(Use::Write, metadata.age)))
             })
@@ -235,7 +240,7 @@ fn sqlite_pool(connections: u32, is_writer: bool, files: &Arc<Files>) -> SqliteP
         move |connection, _| {
             let files = files.clone();
             Box::pin(async move {
-                // The files beside it exist from the first read on.
+                // SQLite creates the `-wal` and `-shm` files at the first read.
                 connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").await?;
                 files.connected(is_writer).map_err(|problem| sqlx::Error::Configuration(format!("{problem:?}").into()))
             })

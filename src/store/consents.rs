@@ -1,6 +1,7 @@
-//! Consent of guests' mailboxes to e-mail from a host (SPEC 8): asked for once, given and withdrawn by the mailbox's owner.
+//! Consent of guests' mailboxes to e-mail from a host (SPEC 8): requested once, given and withdrawn by the mailbox's
+//! owner.
 //!
-//! The row of a pair is the lock of its consent. It is taken after that of the room that wants to send.
+//! The row of a host and a mailbox is the lock of their consent. It is taken after the lock of the sending room.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sea_orm::ActiveValue::Set;
@@ -12,34 +13,34 @@ use super::outbox::delete_mails_to;
 use super::{Store, StoreError, millis};
 use crate::domain::HostId;
 
-/// Requests to one mailbox within [`MONTH`], over all hosts.
+/// Maximum number of requests to one mailbox within [`MONTH`], over all hosts.
 const MAX_REQUESTS: usize = 5;
 
 const MONTH: TimeDelta = TimeDelta::days(30);
 
-/// A host and a mailbox.
+/// A host and a guest's mailbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConsentPair {
-    /// The host.
+    /// Host that sends the e-mail.
     pub host: HostId,
     /// The [key](migration::mailbox_key) of the mailbox.
     pub mailbox: String,
 }
 
-/// Whether a host may e-mail a mailbox.
+/// Consent of a mailbox to e-mail from a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Consent {
-    /// The mailbox agreed.
+    /// The mailbox has agreed.
     Given,
-    /// It has to be asked; this counts as done.
+    /// Consent must be requested. The request is already recorded.
     Ask,
-    /// It was asked and has not answered, or must not be asked now.
+    /// Consent was requested without an answer, or must not be requested now.
     Missing,
-    /// It was withdrawn.
+    /// Consent was withdrawn.
     Withdrawn,
 }
 
-/// Reads the consent of a pair, which stays locked. `Ask` records the request.
+/// Reads the consent of a pair and keeps its row locked. If the result is `Ask`, the request is recorded.
 pub(super) async fn consent(
     tx: &DatabaseTransaction,
     pair: &ConsentPair,
@@ -53,7 +54,7 @@ pub(super) async fn consent(
             (None, None) => Consent::Missing,
         });
     }
-    // Inserted first: of two hosts that ask at the same time each counts the other's request.
+    // Inserted before counting, so that of two hosts that ask at the same time each counts the other's request.
     mail_consent::Entity::insert(row(pair, Some(now), None, None)).exec_without_returning(tx).await?;
     let asked: Vec<i64> = mail_consent::Entity::find()
         .select_only()
@@ -91,8 +92,8 @@ fn row(
 }
 
 impl Store {
-    /// Records consent, also after it was withdrawn, and makes due what waited for it. Returns how many notifications that were;
-    /// doing it twice is harmless.
+    /// Records consent, even after a withdrawal, and makes the notifications that waited for it due. Returns the number
+    /// of these. Repeating the call is harmless.
     pub async fn grant_consent(&self, pair: &ConsentPair, now: DateTime<Utc>) -> Result<u64, StoreError> {
         self.run(|| self.grant_consent_once(pair, millis(now))).await
     }
@@ -105,7 +106,8 @@ impl Store {
             .on_conflict(again)
             .exec_without_returning(&tx)
             .await?;
-        // The pair is locked, so a room that is just deciding about it has done so before, or sees the consent.
+        // The row of the pair is locked: a concurrent decision about a room has either committed already or reads this
+        // consent.
         let released = notification::Entity::update_many()
             .col_expr(notification::Column::DueAt, now.into())
             .col_expr(notification::Column::AwaitsConsent, Option::<String>::None.into())
@@ -117,7 +119,7 @@ impl Store {
         Ok(released.rows_affected)
     }
 
-    /// Withdraws consent and deletes the pair's e-mails that wait. Doing it twice is harmless.
+    /// Withdraws consent and deletes the waiting e-mails of the pair. Repeating the call is harmless.
     pub async fn withdraw_consent(&self, pair: &ConsentPair, now: DateTime<Utc>) -> Result<(), StoreError> {
         use mail_consent::Column::{HostId, Mailbox, WithdrawnAt};
         let now = millis(now);

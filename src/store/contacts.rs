@@ -1,4 +1,4 @@
-//! Where a guest is reached who left an address, and when he was last in his room.
+//! Contact addresses of guests, and when a guest was last in the room.
 
 use chrono::{DateTime, Utc};
 use sea_orm::sea_query::{Expr, Value};
@@ -9,7 +9,7 @@ use super::{RoomRow, Store, StoreError, millis, to_column};
 use crate::domain::{ChatroomId, Seq};
 
 impl Store {
-    /// Sets where a room's guest is reached, and in which language. `false`: there is no such room.
+    /// Sets the e-mail address and the language of a room's guest. Returns `false` if the room does not exist.
     pub async fn set_contact(
         &self,
         room: impl Into<RoomRow>,
@@ -23,7 +23,7 @@ impl Store {
                 chatroom::Entity::update_many()
                     .col_expr(chatroom::Column::GuestEmail, email.into())
                     .col_expr(chatroom::Column::GuestLanguage, language.into())
-                    // He is there: what came before he has seen.
+                    // The guest is present and has seen all earlier messages.
                     .col_expr(chatroom::Column::GuestSeenAt, now.into())
                     .col_expr(chatroom::Column::GuestSeenSeq, Expr::col(chatroom::Column::LastSeq))
                     .filter(room.condition())
@@ -33,7 +33,7 @@ impl Store {
         Ok(changed.rows_affected > 0)
     }
 
-    /// Where a room's guest is reached.
+    /// Returns the e-mail address of a room's guest.
     pub async fn contact(&self, room: ChatroomId) -> Result<Option<String>, StoreError> {
         let found: Option<Option<String>> = self
             .run(|| {
@@ -47,7 +47,7 @@ impl Store {
         Ok(found.flatten())
     }
 
-    /// Forgets a guest's address, unless he has left another one.
+    /// Deletes a guest's address, unless the guest has replaced it.
     pub async fn forget_contact(&self, room: ChatroomId, email: &str) -> Result<(), StoreError> {
         self.run(|| {
             chatroom::Entity::update_many()
@@ -60,12 +60,12 @@ impl Store {
         Ok(())
     }
 
-    /// Notes that the guest of a room was in it at `at` and has seen it up to `through`, if anybody would e-mail them. Neither
-    /// goes back.
+    /// Records that the guest was in the room at `at` and has seen messages up to `through`. Has no effect without a
+    /// contact address. Neither value decreases.
     pub async fn see_guest(&self, room: impl Into<RoomRow>, through: Seq, at: DateTime<Utc>) -> Result<(), StoreError> {
         use chatroom::Column::{GuestEmail, GuestSeenAt, GuestSeenSeq};
         if through == 0 {
-            // They were not admitted, or there is nothing to see.
+            // The guest was not admitted, or the room has no messages.
             return Ok(());
         }
         let (room, through, at) = (room.into(), to_column(through), millis(at));

@@ -1,7 +1,7 @@
-//! What a room's row counts, so that no list has to: its messages, and those that its host has not seen.
+//! Counts kept on the room row, so that lists need not count: all messages, and those that the host has not seen.
 //!
-//! **Invariant:** the counts are exact for the messages up to `counted_through`, and whoever needs all of them counts what
-//! lies above. That is nothing, unless a node of an older release wrote it.
+//! **Invariant:** the counts are exact for the messages up to `counted_through`. Callers that need all messages count
+//! those above it. There are none, unless a node of an older release wrote them.
 
 use chrono::{DateTime, Utc};
 use sea_orm::sea_query::Expr;
@@ -14,8 +14,8 @@ use super::entity::{chat_message, chatroom};
 use super::{RoomRow, Store, StoreError, from_column, millis, to_column};
 use crate::domain::{Message, Room, RoomCounts, Seq, Side};
 
-/// How far one side has seen a room. The number decides; the time does where a room has not been looked at since numbers are
-/// noted, because the messages and the look may be stamped by different clocks.
+/// How far one side has seen a room. The sequence number decides. The time decides only for rooms last viewed before
+/// numbers were recorded, because messages and views may be stamped by different clocks.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Seen {
     pub(super) seq: Option<i64>,
@@ -23,7 +23,7 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    /// Whether a message has been seen.
+    /// Returns whether a message has been seen.
     pub(super) fn covers(self, seq: i64, accepted_at: DateTime<Utc>) -> bool {
         match (self.seq, self.at) {
             (Some(seen), _) => seq <= seen,
@@ -32,7 +32,7 @@ impl Seen {
         }
     }
 
-    /// Of these messages, those that have not been seen.
+    /// Restricts `messages` to those that have not been seen.
     pub(super) fn missed(self, messages: Condition) -> Condition {
         match (self.seq, self.at) {
             (Some(seen), _) => messages.add(chat_message::Column::Seq.gt(seen)),
@@ -42,7 +42,7 @@ impl Seen {
     }
 }
 
-/// A room's counts while its lock is held.
+/// Counts of a room whose lock is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, DerivePartialModel)]
 #[sea_orm(entity = "chatroom::Entity")]
 pub(super) struct Counts {
@@ -59,7 +59,7 @@ impl Counts {
         Seen { seq: self.checked_seq, at: self.last_checked_at }
     }
 
-    /// Counts what SQL has up to `last_seq` and these counts do not know of.
+    /// Adds the messages in SQL up to `last_seq` that are not counted yet.
     pub(super) async fn catch_up(
         &mut self,
         tx: &DatabaseTransaction,
@@ -77,7 +77,7 @@ impl Counts {
         Ok(())
     }
 
-    /// Counts a message that is being written.
+    /// Adds a message that is being written.
     pub(super) fn add(&mut self, message: &Message) {
         self.message_count += 1;
         let is_new = !self.seen().covers(to_column(message.seq), millis(message.accepted_at));
@@ -85,7 +85,7 @@ impl Counts {
         self.counted_through = Ord::max(self.counted_through, to_column(message.seq));
     }
 
-    /// Writes the counts of a room that is not otherwise written.
+    /// Writes the counts of a room whose row is not updated otherwise.
     pub(super) async fn write(&self, tx: &DatabaseTransaction, room: i64) -> Result<(), DbErr> {
         chatroom::Entity::update_many()
             .col_expr(chatroom::Column::MessageCount, self.message_count.into())
@@ -109,7 +109,7 @@ impl From<&chatroom::Model> for RoomCounts {
 }
 
 impl Store {
-    /// How many messages a room shows, up to and with `through`. 0 for a room that has no row.
+    /// Number of visible messages in a room, up to and including `through`. 0 for a room without a row.
     pub async fn count_messages(&self, room: impl Into<RoomRow>, through: Option<Seq>) -> Result<u64, StoreError> {
         let room = room.into();
         self.run(|| self.count_messages_once(room, through.map(to_column))).await
@@ -126,7 +126,7 @@ impl Store {
             .one(&self.reader)
             .await?;
         let Some((counted, upto, purged, last_seq)) = row else { return Ok(0) };
-        // What is written meanwhile lies outside of both ranges.
+        // Messages written meanwhile are outside both ranges.
         let through = Ord::max(through.unwrap_or(last_seq), purged);
         let all = if through >= upto {
             counted + count(&self.reader, range(room, Ord::max(upto, purged), through)).await?
@@ -136,15 +136,15 @@ impl Store {
         Ok(from_column(all))
     }
 
-    /// How many messages of guests the host has not seen that are not counted in the room's row.
+    /// Number of guest messages above `above` that the host has not seen. The caller adds the count of the room row.
     pub async fn uncounted_unread(&self, room: &Room, above: Seq) -> Result<u64, StoreError> {
         let seen = Seen { seq: room.checked_seq.map(to_column), at: room.last_checked_at };
         let rows = unseen(range(room.id.0, to_column(above), i64::MAX), seen);
         Ok(from_column(self.run(|| count(&self.reader, rows.clone())).await?))
     }
 
-    /// Notes that the host had the room open at `at` and has seen it up to `through`. Neither goes back: an earlier look changes
-    /// nothing.
+    /// Records that the host viewed the room at `at` and has seen messages up to `through`. Neither value decreases: an
+    /// earlier view changes nothing.
     pub async fn check_room(
         &self,
         room: impl Into<RoomRow>,
@@ -165,7 +165,7 @@ impl Store {
                 .col_expr(UnreadCount, unread.into())
                 .filter(room.condition())
         };
-        // As a rule the host has seen everything, and later than before.
+        // Usually the host has seen everything, and later than before.
         let is_later = Condition::all()
             .add(Condition::any().add(LastCheckedAt.is_null()).add(Expr::col(LastCheckedAt).lt(at)))
             .add(Condition::any().add(CheckedSeq.is_null()).add(Expr::col(CheckedSeq).lte(through)));
@@ -196,7 +196,7 @@ impl Store {
     }
 }
 
-/// A room's rows above `after`, up to and with `through`.
+/// Rows of a room above `after`, up to and including `through`.
 fn range(room: i64, after: i64, through: i64) -> Condition {
     Condition::all()
         .add(chat_message::Column::ChatroomId.eq(room))
@@ -204,12 +204,12 @@ fn range(room: i64, after: i64, through: i64) -> Condition {
         .add(chat_message::Column::Seq.lte(through))
 }
 
-/// Of these rows, those that the host has not seen.
+/// Restricts `rows` to guest messages that the host has not seen.
 fn unseen(rows: Condition, seen: Seen) -> Condition {
     seen.missed(rows.add(chat_message::Column::IsHost.eq(false)))
 }
 
-/// The highest number among a room's messages that were accepted by a time.
+/// Highest sequence number among a room's messages accepted at or before `at`.
 async fn last_accepted_by(tx: &DatabaseTransaction, room: i64, at: DateTime<Utc>) -> Result<Option<i64>, DbErr> {
     let found: Option<Option<i64>> = chat_message::Entity::find()
         .select_only()

@@ -1,9 +1,9 @@
-//! Limits on e-mail, applied when it leaves, for all nodes together.
+//! Limits on outgoing e-mail over all nodes, applied when an e-mail is sent.
 //!
-//! An e-mail that is about to leave is counted under the lock of its class; those of the last hour decide. Classes are counted
-//! separately, so that a flood of one holds up no e-mail of another, and one host's share is bounded below that of the
-//! installation. An e-mail over a limit is delayed until the limit permits it, together with all others that the same limit
-//! holds back; one that expires first is dropped.
+//! An e-mail is counted under the lock of its class just before it is sent; the e-mails of the last hour decide.
+//! Classes are counted separately, so that a flood in one class delays no e-mail of another. The share of one host is
+//! limited below that of the installation. An e-mail over a limit is delayed until the limit permits it, together with
+//! all others that the same limit delays. An e-mail that expires first is dropped.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sea_orm::ActiveValue::{NotSet, Set};
@@ -17,21 +17,21 @@ use super::entity::{mail_class, mail_departure, mail_outbox};
 use super::{DueMail, MailClass, Store, StoreError, mailbox_key, millis};
 use crate::domain::HostId;
 
-/// The span that limits count.
+/// Period over which limits count.
 const SPAN: TimeDelta = TimeDelta::hours(1);
 
-/// E-mails of each class that may leave in an hour; `None`: no limit.
+/// Maximum number of e-mails of each class per hour; `None` means no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MailQuotas {
     /// To one canonical mailbox.
     pub per_mailbox: Option<u32>,
     /// On behalf of one host.
     pub per_host: Option<u32>,
-    /// Of the whole installation.
+    /// From the whole installation.
     pub total: Option<u32>,
 }
 
-/// What a limit counts.
+/// Scope in which a limit counts e-mails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MailScope {
     /// E-mails to one mailbox.
@@ -43,7 +43,7 @@ pub enum MailScope {
 }
 
 impl MailScope {
-    /// Its name in metrics and logs.
+    /// Name of the scope in metrics and logs.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Mailbox => "mailbox",
@@ -53,30 +53,30 @@ impl MailScope {
     }
 }
 
-/// Whether an e-mail may leave.
+/// Decision whether an e-mail may be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Departure {
-    /// It may, and has been counted.
+    /// The e-mail may be sent and has been counted.
     Leaves {
-        /// The row that counts it.
+        /// Id of the row that counts the e-mail.
         id: i64,
-        /// Its text as it is now: a room may have been deleted since the e-mail was taken.
+        /// Current text of the e-mail: a room may have been deleted since the e-mail was claimed.
         body: String,
     },
-    /// Another node has taken it, or it was deleted.
+    /// Another node has claimed the e-mail, or it was deleted.
     Gone,
-    /// A limit holds it back.
+    /// The e-mail is over a limit.
     Limited {
-        /// Which.
+        /// Scope of the limit.
         scope: MailScope,
-        /// When the limit permits it.
+        /// Time at which the limit permits the e-mail.
         until: DateTime<Utc>,
     },
 }
 
 impl Store {
-    /// Decides whether an e-mail that was taken may leave, and counts it. One that is to leave at most once is from now on taken
-    /// by no other node, because it is not known how far a node got that died.
+    /// Decides whether a claimed e-mail may be sent, and counts it. After this, no other node claims an `at_most_once`
+    /// e-mail, because it is unknown how far a crashed node got.
     pub async fn depart(
         &self,
         due: &DueMail,
@@ -132,14 +132,14 @@ impl Store {
         Ok(Departure::Leaves { id, body })
     }
 
-    /// Stops counting an e-mail that certainly has not left.
+    /// Removes the count of an e-mail that was certainly not sent.
     pub async fn undo_departure(&self, id: i64) -> Result<(), StoreError> {
         self.run(|| mail_departure::Entity::delete_by_id(id).exec(&self.writer)).await?;
         Ok(())
     }
 
-    /// Delays an e-mail that a limit holds back, and all others that are due and that the same limit holds back, until the limit
-    /// permits them or they expire. Returns how many.
+    /// Delays an e-mail that is over a limit, and all other due e-mails under the same limit, until the limit permits
+    /// them or they expire. Returns the number of delayed e-mails.
     pub async fn delay_mails(
         &self,
         due: &DueMail,
@@ -180,8 +180,8 @@ fn is_counted(scope: MailScope, class: MailClass, mailbox: &str, host: Option<Ho
     }
 }
 
-/// When fewer than `quota` of these departures count; `None` if that is so now. Rows that end too late were written by a clock
-/// that was ahead.
+/// Time at which fewer than `quota` of the counted departures remain; `None` if that is already true. Rows that end
+/// more than [`SPAN`] from now are ignored: a clock that was ahead wrote them.
 async fn reached_until(
     tx: &DatabaseTransaction,
     counted: Condition,

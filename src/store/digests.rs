@@ -1,6 +1,7 @@
-//! Digests to hosts (SPEC 8): one for all rooms, at most every [`INTERVAL`], and no room twice in one absence.
+//! Digests to hosts (SPEC 8): one for all rooms, at most every [`INTERVAL`], and each room at most once per absence.
 //!
-//! A digest is one transaction under the host's lock, the row of `host_digest`, and then the locks of its rooms.
+//! A digest is one transaction. It takes the host's lock, which is the row of `host_digest`, and then the locks of the
+//! rooms.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -16,51 +17,51 @@ use super::rooms::to_room;
 use super::{DueNotification, EXCERPT, Settled, Store, StoreError, WriteMail, millis, to_column};
 use crate::domain::{ChatroomId, Host, HostId, Message, Room};
 
-/// The least time between two digests to a host.
+/// Minimum time between two digests to a host.
 const INTERVAL: TimeDelta = TimeDelta::minutes(15);
 
-/// The most rooms that one digest decides about; more wait for the next one.
+/// Maximum number of rooms that one digest covers; further rooms wait for the next one.
 pub const PENDING_ROOMS: u64 = 200;
 
-/// The most rooms of which a digest shows messages.
+/// Maximum number of rooms whose messages a digest shows.
 pub const SHOWN_ROOMS: usize = 10;
 
-/// The most messages that a digest shows in all.
+/// Maximum number of messages in a digest.
 const SHOWN_MESSAGES: usize = 30;
 
-/// What a host missed.
+/// Messages that a host missed, as the content of one digest.
 #[derive(Clone, Debug)]
 pub struct HostDigest {
-    /// The host.
+    /// Recipient of the digest.
     pub host: Host,
-    /// The rooms that are shown, in the order of their ids, at most [`SHOWN_ROOMS`].
+    /// Rooms that are shown, by ascending id, at most [`SHOWN_ROOMS`].
     pub rooms: Vec<RoomDigest>,
-    /// How many rooms are not shown.
+    /// Number of rooms that are not shown.
     pub others: usize,
 }
 
-/// What a host missed in one room.
+/// Messages that a host missed in one room.
 #[derive(Clone, Debug)]
 pub struct RoomDigest {
-    /// The room.
+    /// Room of the messages.
     pub room: Room,
-    /// The messages, the oldest first.
+    /// Missed messages, oldest first.
     pub messages: Vec<Message>,
-    /// Whether there are more.
+    /// Whether more messages were missed than are shown.
     pub more: bool,
 }
 
-/// The decision about a host's rooms.
+/// Decision about the rooms of a host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HostDigestOutcome {
-    /// Of each room that was given.
+    /// One decision per given room, in the given order.
     Settled(Vec<Settled>),
-    /// The last digest is too recent; the rooms are due again when the next one may be written.
+    /// The last digest is too recent. The rooms become due again when the next digest may be written.
     Deferred,
 }
 
 impl Store {
-    /// The rooms that wait for a digest to a host, whether due or not, at most [`PENDING_ROOMS`].
+    /// Returns the rooms that wait for a digest to a host, due or not, at most [`PENDING_ROOMS`].
     pub async fn pending_rooms_of(&self, host: HostId) -> Result<Vec<DueNotification>, StoreError> {
         let pending = notification::Entity::find()
             .filter(notification::Column::HostId.eq(host.0))
@@ -71,7 +72,7 @@ impl Store {
         self.run(|| async { self.with_rooms(pending.clone().all(&self.reader).await?).await }).await
     }
 
-    /// Defers rooms that are due to when their host's next digest may be written. `false`: it may be written now.
+    /// Postpones due rooms until their host's next digest may be written. Returns `false` if it may be written now.
     pub async fn defer_digest(
         &self,
         host: HostId,
@@ -82,7 +83,7 @@ impl Store {
         let row = self.run(|| host_digest::Entity::find_by_id(host.0).one(&self.reader)).await?;
         let Some(next) = row.and_then(|row| next_digest(&row, now)) else { return Ok(false) };
         self.run(|| {
-            // Not under the rooms' locks: it only changes when they are looked at again.
+            // Runs without the rooms' locks, because it only changes when the rooms are examined again.
             notification::Entity::update_many()
                 .col_expr(notification::Column::DueAt, next.into())
                 .filter(notification::Column::ToHost.eq(true))
@@ -94,8 +95,8 @@ impl Store {
         Ok(true)
     }
 
-    /// Decides about the rooms of a host, each with whether the host is present in it, which must have been asked after the rooms
-    /// were read. What the host missed in the others becomes one e-mail.
+    /// Decides about the rooms of a host. Each is given with the presence of the host in it, which must have been
+    /// queried after the rooms were read. Messages that the host missed in the other rooms become one e-mail.
     pub async fn settle_host(
         &self,
         host: HostId,
@@ -139,7 +140,8 @@ impl Store {
     }
 }
 
-/// When the next digest may be written; `None`: now. A clock that was ahead at the last one delays it by no more than the interval.
+/// Time at which the next digest may be written; `None` means now. A clock that was ahead at the last digest delays the
+/// next by at most [`INTERVAL`].
 fn next_digest(row: &host_digest::Model, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
     let next = row.mailed_at?.min(now) + INTERVAL;
     (next > now).then_some(next)
@@ -153,12 +155,12 @@ async fn lock_digest(tx: &DatabaseTransaction, host: HostId) -> Result<host_dige
     row.ok_or_else(|| DbErr::RecordNotFound("host_digest".to_owned()))
 }
 
-/// The decisions about a host's rooms, which are locked.
+/// Decisions about the rooms of a host. The rooms are locked.
 struct Decisions {
-    /// Rooms that may have something to e-mail.
+    /// Rooms that may contain messages to e-mail.
     open: BTreeMap<i64, (chatroom::Model, notification::Model)>,
     decided: HashMap<i64, Settled>,
-    /// The first message of each room that the host missed.
+    /// Sequence number of the first missed message, per room.
     first_missed: HashMap<i64, i64>,
 }
 
@@ -196,12 +198,12 @@ impl Decisions {
         Ok(decisions)
     }
 
-    /// The rooms that are not decided about yet.
+    /// Rooms without a decision so far.
     fn to_mail(&self) -> Vec<i64> {
         self.open.keys().copied().collect()
     }
 
-    /// What the host missed; `None` if nothing.
+    /// Collects the missed messages; `None` if there are none.
     async fn digest(
         &mut self,
         tx: &DatabaseTransaction,
@@ -228,7 +230,7 @@ impl Decisions {
         Ok((!shown.is_empty()).then_some(HostDigest { host, rooms: shown, others }))
     }
 
-    /// Records the decisions. Rooms that are left were in the e-mail, or could be in none.
+    /// Records the decisions. Rooms without a decision were in the e-mail, or no e-mail could be written about them.
     async fn finish(&mut self, tx: &DatabaseTransaction, is_mailed: bool, now: DateTime<Utc>) -> Result<(), DbErr> {
         use notification::Column::{ChatroomId, DueAt, FirstSeq, MailedAt, ToHost};
         for (id, _) in std::mem::take(&mut self.open) {

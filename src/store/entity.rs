@@ -1,5 +1,5 @@
-//! One table a file, no behaviour. The schema itself is made by the `migration` crate.
-#![allow(unreachable_pub)] // the derives write `pub` around whatever they are given
+//! Entities: one table per file, without behaviour. The schema is created by the `migration` crate.
+#![allow(unreachable_pub)] // the derives generate `pub` items
 
 pub(super) mod chat_message;
 pub(super) mod chatroom;

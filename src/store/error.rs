@@ -1,20 +1,20 @@
-//! What can go wrong, sorted by what a caller can do about it.
+//! Errors of store operations, classified by how a caller handles them.
 
 use sea_orm::sqlx::mysql::MySqlDatabaseError;
 use sea_orm::sqlx::{self, error::DatabaseError};
 use sea_orm::{DbErr, RuntimeErr};
 
-/// Why an operation failed.
+/// Reason why a store operation failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// The database could not be reached, was too slow or too contended, or is not what it should be (no schema, read
-    /// only, disk full): come back. The operation may have had its effect.
+    /// The database was unreachable, too slow or contended, or in an unusable state (no schema, read-only, disk full).
+    /// Retry later; the operation may have taken effect.
     #[error("the database is not available: {0}")]
     Unavailable(String),
-    /// A unique key is taken.
+    /// The value of a unique key is already in use.
     #[error("already taken")]
     Conflict,
-    /// This very statement or row can never succeed.
+    /// This statement or row can never succeed.
     #[error("the database refuses the data: {0}")]
     Data(String),
 }
@@ -29,7 +29,7 @@ impl From<DbErr> for StoreError {
     }
 }
 
-/// A message of MySQL's without the value that it quotes, which may be what a client has written: errors are logged.
+/// Removes the value that a MySQL error quotes: it may be user input, and errors are logged.
 fn without_values(text: &str) -> String {
     for before in ["value: '", "value '", "entry '"] {
         let quoted = text.split_once(before).and_then(|(head, rest)| Some((head, rest.rsplit_once("' for ")?.1)));
@@ -40,12 +40,13 @@ fn without_values(text: &str) -> String {
     text.to_owned()
 }
 
-/// Whether the database rolled the transaction back only because of others: it may succeed when tried again.
+/// Returns whether the database rolled the transaction back only because of concurrent transactions, so that a retry
+/// may succeed.
 pub(super) fn is_contention(error: &DbErr) -> bool {
     class(error) == Class::Contention
 }
 
-/// Whether an error is neither the fault of the data nor of other transactions.
+/// Returns whether an error is caused neither by the data nor by concurrent transactions.
 pub(super) fn is_unavailable(error: &DbErr) -> bool {
     class(error) == Class::Unavailable
 }
@@ -58,8 +59,8 @@ enum Class {
     Data,
 }
 
-/// Only what is certainly the fault of the data is called so: a message that meets a `Data` error is given up, while
-/// anything unknown waits for an operator.
+/// Classifies an error as `Data` only if the data is certainly the cause: the archiver gives up a message whose row
+/// fails with `Data`, and retries all other errors.
 fn class(error: &DbErr) -> Class {
     match error {
         DbErr::Exec(RuntimeErr::SqlxError(error))
@@ -82,11 +83,12 @@ fn class_of_mysql(error: &MySqlDatabaseError) -> Class {
         // Lock wait timeout; deadlock; MariaDB: the row changed since the snapshot was taken.
         1205 | 1213 | 1020 => Class::Contention,
         1022 | 1062 | 1169 | 1586 => Class::Conflict,
-        // Null in a NOT NULL column; text that is not of the column's character set, twice; a failed check, twice.
+        // NULL in a NOT NULL column; text outside the column's character set (two codes); failed CHECK constraint (two
+        // codes).
         1048 | 1300 | 1366 | 3819 | 4025 => Class::Data,
-        // A packet above `max_allowed_packet`, as the server and as a function report it: a part of the batch may fit.
+        // Packet above `max_allowed_packet`, as reported by the server and by a function: a part of the batch may fit.
         1153 | 1301 => Class::Data,
-        // 22: data exceptions (too long, out of range, not a date).
+        // SQLSTATE class 22: data exceptions (too long, out of range, invalid date).
         _ if error.code().is_some_and(|state| state.starts_with("22")) => Class::Data,
         _ => Class::Unavailable,
     }
@@ -96,7 +98,7 @@ fn class_of_sqlite(error: &dyn DatabaseError) -> Class {
     if error.is_unique_violation() {
         return Class::Conflict;
     }
-    // The low byte is the primary code, the rest says more.
+    // The low byte is the primary result code; the other bits extend it.
     let code = error.code().and_then(|code| code.parse::<u32>().ok()).unwrap_or_default() & 0xff;
     match code {
         // BUSY, LOCKED

@@ -1,4 +1,4 @@
-//! Rows that have an end, and are of no use after it. Whoever reads one compares: that it is still there says nothing.
+//! Deletion of expired rows. Readers compare the expiry time themselves: an expired row may still exist.
 
 use chrono::{DateTime, Utc};
 use sea_orm::sea_query::Query;
@@ -9,25 +9,26 @@ use sea_orm::{
 use super::entity::{email_verification, login, mail_departure, mail_outbox, mail_part, old_key, webhook_event};
 use super::{Store, StoreError, millis};
 
-/// What has an end.
+/// Kind of row that expires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Perishable {
-    /// A login, whether it was ended before or not.
+    /// A login, whether it was ended before its expiry or not.
     Login,
-    /// The code of an address that is being confirmed.
+    /// The confirmation code of an e-mail address.
     Verification,
-    /// A mail that nobody took.
+    /// An e-mail that no node has sent in time.
     Mail,
-    /// An e-mail that left and is no longer counted.
+    /// The count of an e-mail that was sent and no longer counts towards a limit.
     Departure,
-    /// A pair of keys that was replaced.
+    /// A replaced pair of keys.
     OldKey,
-    /// What became of an event of a webhook. One that waits has been given up by then.
+    /// The record of a webhook event. An event that still waits fails at this time.
     Event,
 }
 
 impl Store {
-    /// Deletes up to `limit` rows that ended at `ended_by` or before, the oldest first. Returns how many.
+    /// Deletes up to `limit` rows that expired at or before `ended_by`, oldest first. Returns the number of deleted
+    /// rows.
     pub async fn delete_expired(
         &self,
         what: Perishable,
@@ -48,7 +49,7 @@ impl Store {
                 Perishable::Mail => {
                     let deleted =
                         self.delete::<mail::Entity, i64>(mail::Column::Id, mail::Column::ExpiresAt, by, limit).await?;
-                    // Only e-mails that wait have parts, so these are few.
+                    // Only waiting e-mails have parts, so the orphans are few.
                     let waits = Query::select().column(mail::Column::Id).from(mail::Entity).take();
                     let orphans = mail_part::Column::MailId.not_in_subquery(waits);
                     mail_part::Entity::delete_many().filter(orphans).exec(&self.writer).await?;
@@ -76,7 +77,7 @@ impl Store {
         .await
     }
 
-    /// How many rows ended at `ended_by` or before.
+    /// Number of rows that expired at or before `ended_by`.
     pub async fn count_expired(&self, what: Perishable, ended_by: DateTime<Utc>) -> Result<u64, StoreError> {
         let by = millis(ended_by);
         self.run(|| async {
@@ -113,7 +114,7 @@ impl Store {
         if keys.is_empty() {
             return Ok(0);
         }
-        // The end once more: what was found is a moment old.
+        // The condition is repeated, because a row may have been prolonged since it was found.
         let deleted = E::delete_many().filter(key.is_in(keys)).filter(end.lte(by)).exec(&self.writer).await?;
         Ok(deleted.rows_affected)
     }

@@ -1,4 +1,4 @@
-//! Why a database cannot be written, as its errors show it.
+//! Classification of database errors by the reason why the database cannot be written.
 
 use std::fmt;
 
@@ -6,20 +6,20 @@ use sea_orm::sqlx::mysql::MySqlDatabaseError;
 use sea_orm::sqlx::{self, error::DatabaseError};
 use sea_orm::{DbErr, RuntimeErr};
 
-/// Why the database cannot be written.
+/// Reason why the database cannot be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// It does not answer, answers too late, or admits no connection.
+    /// It does not respond, responds too late, or refuses connections.
     Unreachable,
-    /// It answers and accepts no write: a replica, a primary that was demoted, a file system mounted read-only.
+    /// It responds but rejects writes: a replica, a demoted primary, or a file system mounted read-only.
     ReadOnly,
     /// Its disk, tablespace or file is full.
     Full,
-    /// The user lacks a right.
+    /// The user lacks a privilege.
     Denied,
-    /// A lock of another session blocks writes, as `LOCK TABLES` does.
+    /// A lock of another session blocks writes, for example `LOCK TABLES`.
     Locked,
-    /// The files of SQLite were deleted, moved, replaced or truncated. Permanent: the process must be restarted.
+    /// The SQLite files were deleted, moved, replaced or truncated. Permanent: the process must be restarted.
     FilesLost,
     /// Any other error of the database.
     Failing,
@@ -40,7 +40,7 @@ impl fmt::Display for Fault {
 }
 
 impl Fault {
-    /// The fault behind an error of an operation that is not the fault of its data.
+    /// Returns the fault behind an error that the data did not cause.
     pub(super) fn of(error: &DbErr) -> Self {
         match error {
             DbErr::Exec(RuntimeErr::SqlxError(error))
@@ -60,19 +60,19 @@ impl Fault {
 
     fn of_mysql(number: u16, message: &str) -> Self {
         match number {
-            // A server option; a read-only transaction; read-only mode, of the server, of InnoDB, of a table; forced recovery; a
-            // replica of group replication; a Galera node outside the primary component.
+            // Server option; read-only transaction; read-only mode of the server, of InnoDB or of a table; forced
+            // recovery; replica in group replication; Galera node outside the primary component.
             1290 | 1792 | 1836 | 1874 | 1036 | 1881 | 3100 | 1047 => Self::ReadOnly,
-            // Failed to write a file; disk full; the same twice; table full; binary log, twice.
+            // Write to a file failed; disk full (two codes); table full; binary log (two codes).
             3 | 1021 | 1026 | 1114 | 1534 | 1598 => Self::Full,
-            // A storage engine passes on ENOSPC.
+            // A storage engine reports ENOSPC.
             1030 if message.contains("28") => Self::Full,
-            // Database; host, user, password; table; column; a right; a definer; socket authentication; password expired, twice;
-            // account locked.
+            // Access denied to: database; host, user or password; table; column; privilege; definer; socket
+            // authentication; password expired (two codes); account locked.
             1044 | 1045 | 1142 | 1143 | 1227 | 1370 | 1698 | 1820 | 1862 | 3118 => Self::Denied,
             1205 => Self::Locked,
-            // Too many connections, of all, of one user, per hour; host blocked, host refused; database missing; shutdown, twice;
-            // connection lost or killed; statement interrupted; session killed or expired.
+            // Too many connections in total, per user or per hour; host blocked or not allowed; database missing;
+            // shutdown; connection lost or killed; statement interrupted; session killed or expired.
             1040 | 1203 | 1226 | 1129 | 1130 | 1049 | 1053 | 1077..=1080 | 1152..=1161 | 1317 | 1927 | 3169 | 4031 => {
                 Self::Unreachable
             }
@@ -97,28 +97,30 @@ impl Fault {
         }
     }
 
-    /// Whether connections opened from now on may be free of it although those of before are not.
+    /// Returns whether connections opened from now on may be free of the fault, although older ones are not.
     pub(super) fn is_of_connection(self) -> bool {
         matches!(self, Self::Unreachable | Self::ReadOnly | Self::Denied | Self::Failing)
     }
 
-    /// Whether it is certain from one failed operation. The others may be those of one connection or one statement.
+    /// Returns whether one failed operation proves the fault. Other faults may be those of one connection or one
+    /// statement.
     pub(super) fn is_certain(self) -> bool {
         matches!(self, Self::ReadOnly | Self::Full | Self::Denied | Self::FilesLost)
     }
 
-    /// Whether a later success of the probe does not rule it out: what the probe writes may fit where more does not.
+    /// Returns whether the fault may persist although the probe succeeds: the probe writes less than other operations
+    /// and needs fewer privileges.
     pub(super) fn outlasts_probe(self) -> bool {
         matches!(self, Self::Full | Self::Denied)
     }
 }
 
-/// Whether an operator can expect that the same call succeeds later without any change to it or to the user's rights.
+/// Returns whether the same call may succeed later without a change to the call or to the user's privileges.
 pub fn is_temporary(error: &DbErr) -> bool {
     matches!(Fault::of(error), Fault::Unreachable | Fault::ReadOnly | Fault::Full | Fault::Locked)
 }
 
-/// Whether the server does not have a function that a statement calls.
+/// Returns whether a statement calls a function that the server does not have.
 pub(crate) fn is_missing_function(error: &DbErr) -> bool {
     let (DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error))) = error else {
         return false;

@@ -1,11 +1,12 @@
-//! The files of a SQLite database, watched while they are open.
+//! Detects that the files of a SQLite database were deleted, moved, replaced or truncated while they are open.
 //!
-//! SQLite keeps writing to a file that was deleted or moved: each commit succeeds and is lost at the end of the process. So the
-//! files that carry the names now are compared with those that were opened, before and after each operation: three calls of
-//! `stat`, about 1 µs each. An operation whose commit may have gone to a lost file is not acknowledged.
+//! SQLite continues to write to a file that was deleted or moved: each commit succeeds and is lost when the process
+//! ends. The files at the known paths are therefore compared with the opened ones before and after each operation, with
+//! three calls of `stat` of about 1 µs each. An operation whose commit may have been written to a lost file is not
+//! acknowledged.
 //!
-//! **Invariant:** no file is opened here once SQLite has it open. Closing any descriptor of a file releases all POSIX locks that
-//! the process holds on it, those of SQLite included.
+//! **Invariant:** this module opens no file that SQLite has open. Closing any descriptor of a file releases all POSIX
+//! locks that the process holds on it, those of SQLite included.
 
 use std::ffi::OsString;
 use std::fs::{File, Metadata, Permissions};
@@ -16,21 +17,22 @@ use std::sync::OnceLock;
 
 use parking_lot::Mutex;
 
-/// What is wrong with the files.
+/// Result of a failed comparison of the files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Problem {
-    /// They are not the files that were opened. Permanent.
+    /// The files at the paths are not those that were opened. Permanent.
     Lost(String),
-    /// It cannot be found out now.
+    /// The files cannot be examined now.
     Unknown(String),
-    /// One is shorter than before: truncated, or shortened by SQLite itself (`VACUUM`, a checkpoint of another program).
+    /// A file is shorter than before. It was truncated, or SQLite shortened it (`VACUUM`, a checkpoint of another
+    /// program).
     Shorter,
 }
 
-/// Read and written by its owner alone.
+/// Mode: readable and writable by the owner only.
 const PRIVATE: u32 = 0o600;
 
-/// Leaves a file that others can read to its owner; by its name, as a file that SQLite has open must not be opened again.
+/// Restricts a file to its owner. Works by path, because a file that SQLite has open must not be opened again.
 fn private_file(path: &Path) -> io::Result<()> {
     match std::fs::metadata(path) {
         Ok(file) if file.mode() & 0o077 != 0 => std::fs::set_permissions(path, Permissions::from_mode(PRIVATE)),
@@ -46,7 +48,7 @@ type Identity = (u64, u64);
 #[derive(Debug)]
 pub(super) struct Files {
     database: PathBuf,
-    /// Write-ahead log and its index.
+    /// Paths of the write-ahead log and its index.
     beside: [PathBuf; 2],
     opened: Mutex<Opened>,
     lost: OnceLock<String>,
@@ -55,9 +57,10 @@ pub(super) struct Files {
 #[derive(Debug, Default)]
 struct Opened {
     database: Option<Identity>,
-    /// `None` until the writer is connected: SQLite creates these files, and deletes them when its last connection closes.
+    /// `None` until the writer is connected: SQLite creates these files, and deletes them when its last connection
+    /// closes.
     beside: Option<[Identity; 2]>,
-    /// The greatest size seen of the database and of its log.
+    /// Largest sizes seen so far, of the database and of its log, in bytes.
     sizes: [u64; 2],
     is_closed: bool,
 }
@@ -77,14 +80,14 @@ impl Files {
         }
     }
 
-    /// Creates the database before it is opened for the first time. Connections do not create it: a file that disappears later
-    /// must not be replaced by an empty one.
+    /// Creates the database file before it is opened for the first time. Connections do not create it, so that a file
+    /// that disappears later is not replaced by an empty one.
     pub(super) fn create(&self) -> io::Result<()> {
         if self.opened.lock().database.is_some() {
             return Ok(());
         }
         match File::options().write(true).create_new(true).mode(PRIVATE).open(&self.database) {
-            // The umask may have taken bits away.
+            // The umask may have removed bits of the mode.
             Ok(_) => std::fs::set_permissions(&self.database, Permissions::from_mode(PRIVATE))?,
             Err(error) if error.kind() == ErrorKind::AlreadyExists => self.restrict(),
             Err(error) => return Err(error),
@@ -92,8 +95,8 @@ impl Files {
         Ok(())
     }
 
-    /// Leaves files that earlier releases made readable for others to their owner. SQLite gives the files that it creates beside
-    /// the database the database's mode.
+    /// Restricts files that earlier releases left readable by others to their owner. SQLite creates the `-wal` and
+    /// `-shm` files with the mode of the database.
     fn restrict(&self) {
         for path in std::iter::once(&self.database).chain(&self.beside) {
             if let Err(error) = private_file(path) {
@@ -102,7 +105,7 @@ impl Files {
         }
     }
 
-    /// A connection has opened the database.
+    /// Records the files that a new connection has opened.
     pub(super) fn connected(&self, is_writer: bool) -> Result<(), Problem> {
         let found = identity(&self.stat(&self.database)?);
         let mut opened = self.opened.lock();
@@ -121,12 +124,12 @@ impl Files {
         Ok(())
     }
 
-    /// The writer closes its connection, perhaps as the last one: SQLite may delete the log.
+    /// Called before the writer closes its connection: if it is the last one, SQLite deletes the log.
     pub(super) fn writer_closes(&self) {
         self.opened.lock().beside = None;
     }
 
-    /// The store is closed: its files may go.
+    /// Ends the comparison, because the store is closed and its files may be deleted.
     pub(super) fn close(&self) {
         self.opened.lock().is_closed = true;
     }
@@ -164,7 +167,8 @@ impl Files {
         Ok(())
     }
 
-    /// Judges files that are shorter than before by what SQLite expects: so many bytes of database and log at least.
+    /// Examines files that are shorter than before. `database` and `log` are the minimum sizes in bytes that SQLite
+    /// expects.
     pub(super) fn judge(&self, database: u64, log: u64) -> Result<(), Problem> {
         let sizes = [self.stat(&self.database)?.len(), std::fs::metadata(&self.beside[0]).map_or(0, |log| log.len())];
         if sizes[1] < log {
@@ -177,7 +181,7 @@ impl Files {
         Ok(())
     }
 
-    /// Judges files that are shorter than before and that SQLite cannot read.
+    /// Reports files as lost that are shorter than before and that SQLite cannot read.
     pub(super) fn lose_shorter(&self) -> Problem {
         self.lose(&self.database, "was truncated")
     }
@@ -189,7 +193,8 @@ impl Files {
         })
     }
 
-    /// Permanent, also if the name leads to the right file again: another process may have written meanwhile.
+    /// Records a file as lost. Permanent even if the path leads to the right file again, because another process may
+    /// have written in the meantime.
     fn lose(&self, path: &Path, what: &str) -> Problem {
         let reason = self.lost.get_or_init(|| {
             let reason = format!("{} {what} while it was open", path.display());

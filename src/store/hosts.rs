@@ -9,52 +9,52 @@ use super::entity::{user, user_config};
 use super::{Store, StoreError, millis, parse_column};
 use crate::domain::{Host, HostConfig, HostId, HostUuid};
 
-/// A host to be: everything that is not decided here. Lengths are the caller's to check (SPEC 2).
+/// Values of a new host. The caller checks the lengths (SPEC 2).
 #[derive(Clone, Debug)]
 pub struct NewHost {
-    /// Address he will log in with.
+    /// E-mail address for login.
     pub email: String,
-    /// Public name.
+    /// Public id of the host.
     pub uuid: HostUuid,
-    /// Argon2id, PHC string.
+    /// Argon2id hash of the password, as a PHC string.
     pub password_hash: String,
-    /// 22 characters.
+    /// Access key, 22 characters.
     pub access_key: String,
-    /// 64 hex characters.
+    /// Secret key, 64 hex characters.
     pub secret_key: String,
-    /// Also his first `profile_name`.
+    /// Name of the service; also the initial `profile_name`.
     pub service_name: String,
-    /// What the service is.
+    /// Description of the service.
     pub service_expl: String,
-    /// Normalised domains.
+    /// Normalised domains, separated by commas.
     pub service_domain: Option<String>,
 }
 
-/// What a login is checked against.
+/// Account and password hashes that a login is checked against.
 #[derive(Clone, Debug)]
 pub struct Credentials {
-    /// Who it would be.
+    /// Host that owns the account.
     pub host: Host,
-    /// Argon2id as a PHC string, or what came with him: see [`accounts::passwords`](crate::accounts::passwords).
+    /// Argon2id hash as a PHC string, or an imported hash: see [`accounts::passwords`](crate::accounts::passwords).
     pub password_hash: String,
-    /// The one that was mailed, beside it.
+    /// Temporary password that is valid in addition.
     pub temporary: Option<Temporary>,
 }
 
-/// A password that was mailed (SPEC 2).
+/// Temporary password that was sent by e-mail (SPEC 2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Temporary {
-    /// SHA-256 in hex: it is too random to be guessed.
+    /// SHA-256 of the password, in hex. The password is random, so a slow hash is not needed.
     pub hash: String,
-    /// When it ends.
+    /// Expiry time of the password.
     pub until: DateTime<Utc>,
 }
 
 impl Store {
-    /// Makes a host with the settings of a new one.
+    /// Creates a host with default settings.
     ///
     /// # Errors
-    /// `Conflict` when the address is taken, in whatever case.
+    /// `Conflict` when the address is taken. Addresses are compared case-insensitively.
     pub async fn create_host(&self, new: NewHost, now: DateTime<Utc>) -> Result<Host, StoreError> {
         let (new, now) = (&new, millis(now));
         self.run(|| async {
@@ -66,30 +66,30 @@ impl Store {
         .await
     }
 
-    /// A host by his row.
+    /// Returns a host by id.
     pub async fn host(&self, id: HostId) -> Result<Option<Host>, StoreError> {
         Ok(self.user_where(&user::Column::Id.eq(id.0)).await?.map(|found| found.host))
     }
 
-    /// A host by his public name.
+    /// Returns a host by public id.
     pub async fn host_by_uuid(&self, uuid: HostUuid) -> Result<Option<Host>, StoreError> {
         Ok(self.user_where(&user::Column::Uuid.eq(uuid.as_str())).await?.map(|found| found.host))
     }
 
-    /// A host by the access key of his service.
+    /// Returns a host by the current access key of the service.
     pub async fn host_by_access_key(&self, key: &str) -> Result<Option<Host>, StoreError> {
         Ok(self.user_where(&user::Column::AccessKey.eq(key)).await?.map(|found| found.host))
     }
 
-    /// A host and his password by his address, in whatever case. Deactivated ones, too.
+    /// Returns a host and its password hashes by e-mail address, case-insensitively. Includes deactivated hosts.
     pub async fn credentials(&self, email: &str) -> Result<Option<Credentials>, StoreError> {
         let key = email_key(email);
         let found = self.user_where(&user::Column::EmailKey.eq(key.as_str())).await?;
-        // MySQL ignores spaces at the end; limits count such a text as another account.
+        // MySQL ignores trailing spaces in comparisons, but rate limits count an address with them as another account.
         Ok(found.filter(|found| email_key(&found.host.email) == key))
     }
 
-    /// A host and his password by his row. Deactivated ones, too.
+    /// Returns a host and its password hashes by id. Includes deactivated hosts.
     pub async fn credentials_of(&self, id: HostId) -> Result<Option<Credentials>, StoreError> {
         self.user_where(&user::Column::Id.eq(id.0)).await
     }
@@ -110,7 +110,7 @@ impl Store {
         Ok(Some(Credentials { host: to_host(row, config)?, password_hash, temporary }))
     }
 
-    /// Sets a host's settings.
+    /// Sets the settings of a host.
     pub async fn set_config(&self, id: HostId, config: HostConfig) -> Result<(), StoreError> {
         self.run(|| {
             user_config::Entity::update_many()
@@ -124,7 +124,7 @@ impl Store {
     }
 }
 
-/// A host with the settings of a new one.
+/// Inserts a host with default settings.
 pub(super) async fn insert_host(tx: &DatabaseTransaction, new: &NewHost, now: DateTime<Utc>) -> Result<Host, DbErr> {
     let row = user::ActiveModel {
         id: NotSet,
@@ -171,7 +171,7 @@ pub(super) async fn insert_host(tx: &DatabaseTransaction, new: &NewHost, now: Da
     })
 }
 
-/// What makes two addresses the same.
+/// Key under which two spellings of an e-mail address are the same.
 pub(crate) fn email_key(email: &str) -> String {
     email.to_lowercase()
 }

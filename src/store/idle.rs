@@ -1,5 +1,5 @@
-//! Rooms that nothing moves any more (SPEC 6.5), and those that never had a message (SPEC 6.6). Closing or deleting one is a change
-//! like any other: see `room_events`.
+//! Rooms without recent activity (SPEC 6.5), and rooms that never had a message (SPEC 6.6). They are closed or deleted
+//! through the same change as any other room: see `room_events`.
 
 use chrono::{DateTime, Utc};
 use sea_orm::sea_query::Expr;
@@ -12,12 +12,12 @@ use super::rooms::to_room;
 use super::{Store, StoreError, millis};
 use crate::domain::Room;
 
-/// `last_seq = 0`, as the index has it. Not a column of the entity: it is never written.
+/// Generated column for `last_seq = 0`, which the index uses. Absent from the entity, because it is never written.
 const IS_EMPTY: &str = "is_empty";
 
 impl Store {
-    /// Rooms opened before `since` that never had a message, the oldest first, behind `after`. An open room that was resumed later is
-    /// not among them: its guest was back.
+    /// Returns rooms created before `since` that never had a message, oldest first, starting after `after`. Excludes
+    /// open rooms that were resumed since then, because their guests returned.
     pub async fn empty_rooms(
         &self,
         since: DateTime<Utc>,
@@ -29,7 +29,7 @@ impl Store {
         if let Some(after) = after {
             let beside = Condition::all().add(CreatedAt.eq(after.created_at)).add(Id.gt(after.id.0));
             is_wanted = is_wanted
-                // The same once more, for the index.
+                // Redundant condition that lets the database use the index.
                 .add(CreatedAt.gte(after.created_at))
                 .add(Condition::any().add(CreatedAt.gt(after.created_at)).add(beside));
         }
@@ -38,15 +38,16 @@ impl Store {
         Ok(rows.into_iter().map(to_room).collect::<Result<_, _>>()?)
     }
 
-    /// How many such rooms there are.
+    /// Number of rooms that [`empty_rooms`](Self::empty_rooms) covers.
     pub async fn count_empty_rooms(&self, since: DateTime<Utc>) -> Result<u64, StoreError> {
         let rooms = chatroom::Entity::find().filter(is_empty(since));
         self.run(|| rooms.clone().count(&self.reader)).await
     }
 
-    /// Open rooms that neither a message nor a change of state has moved since `idle_since`, the longest idle first, behind `after`.
+    /// Returns open rooms without a message or a change of state since `idle_since`, longest idle first, starting after
+    /// `after`.
     ///
-    /// That a room was resumed counts, too: else one would be closed again the moment its guest comes back.
+    /// Resuming counts as activity. Otherwise a room would be closed again as soon as its guest returns.
     pub async fn idle_rooms(
         &self,
         idle_since: DateTime<Utc>,
@@ -58,7 +59,7 @@ impl Store {
         if let Some(after) = after {
             let beside = Condition::all().add(UpdatedAt.eq(after.updated_at)).add(Id.gt(after.id.0));
             is_wanted = is_wanted
-                // The same once more, for the index.
+                // Redundant condition that lets the database use the index.
                 .add(UpdatedAt.gte(after.updated_at))
                 .add(Condition::any().add(UpdatedAt.gt(after.updated_at)).add(beside));
         }
@@ -67,7 +68,7 @@ impl Store {
         Ok(rows.into_iter().map(to_room).collect::<Result<_, _>>()?)
     }
 
-    /// How many rooms are idle.
+    /// Number of idle rooms.
     pub async fn count_idle_rooms(&self, idle_since: DateTime<Utc>) -> Result<u64, StoreError> {
         let rooms = chatroom::Entity::find().filter(is_idle(idle_since));
         self.run(|| rooms.clone().count(&self.reader)).await

@@ -1,4 +1,4 @@
-//! The installation that this database belongs to: its id, whether it is a cluster, and its generation.
+//! Identity of the installation that owns this database: id, mode and generation.
 
 use chrono::{DateTime, Utc};
 use sea_orm::sea_query::Expr;
@@ -8,20 +8,20 @@ use super::entity::{chat_message, chatroom, installation, room_event};
 use super::{Store, StoreError, from_column, millis, parse_column, to_column};
 use crate::domain::{ChatroomId, InstallationId, Room, RoomChange, RoomName, Seq};
 
-/// The key of the only row.
+/// Key of the only row.
 const ROW: i32 = 1;
 
-/// How the database is served.
+/// Mode in which the database is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InstallationMode {
     /// By nodes that share a Redis.
     Cluster,
-    /// By one node alone.
+    /// By a single node.
     Single,
 }
 
 impl InstallationMode {
-    /// The word in the column, and on the command line.
+    /// Name of the mode in the column and on the command line.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Cluster => "cluster",
@@ -34,26 +34,26 @@ impl InstallationMode {
     }
 }
 
-/// What the database records of its installation.
+/// Record of the installation in the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Installation {
-    /// Random; created once.
+    /// Random id, created once.
     pub id: InstallationId,
-    /// How it is served.
+    /// Mode in which the database is served.
     pub mode: InstallationMode,
-    /// Raised by the leader; lower than Redis' after this database was restored to an earlier state.
+    /// Incremented by the leader. Lower than in Redis after this database was restored to an earlier state.
     pub generation: u64,
 }
 
 impl Store {
-    /// The installation, if the database has one.
+    /// Returns the installation, if the database has a record of it.
     pub async fn installation(&self) -> Result<Option<Installation>, StoreError> {
         let row = self.run(|| installation::Entity::find_by_id(ROW).one(&self.writer)).await?;
         Ok(row.map(to_installation).transpose()?)
     }
 
-    /// The installation. A database without one gets `candidate` and the mode of its first start; one that a cluster of an
-    /// earlier release has served is a cluster's.
+    /// Returns the installation. A database without a record gets `candidate` and `mode`, or the mode of a cluster if a
+    /// cluster of an earlier release has served it.
     pub async fn ensure_installation(
         &self,
         candidate: InstallationId,
@@ -73,7 +73,7 @@ impl Store {
         };
         let insert = || async {
             match installation::Entity::insert(row.clone()).exec_without_returning(&self.writer).await {
-                // Another node was first.
+                // Another node inserted the row first.
                 Err(error) if matches!(error.sql_err(), Some(SqlErr::UniqueConstraintViolation(_))) => Ok(()),
                 inserted => inserted.map(|_| ()),
             }
@@ -83,7 +83,7 @@ impl Store {
         made.ok_or_else(|| StoreError::Unavailable("the installation's row was deleted at once".to_owned()))
     }
 
-    /// Only the broker of a cluster leaves its epoch with a room.
+    /// Only the broker of a cluster records its epoch on a room.
     async fn was_served_by_a_cluster(&self) -> Result<bool, DbErr> {
         let found = chatroom::Entity::find()
             .select_only()
@@ -96,7 +96,7 @@ impl Store {
         Ok(found.is_some())
     }
 
-    /// Changes how the database is served.
+    /// Sets the mode in which the database is served.
     pub async fn set_installation_mode(&self, mode: InstallationMode) -> Result<(), StoreError> {
         self.run(|| {
             installation::Entity::update_many()
@@ -108,7 +108,7 @@ impl Store {
         Ok(())
     }
 
-    /// Raises the generation. A lower one has no effect.
+    /// Raises the generation. A lower value has no effect.
     pub async fn raise_generation(&self, generation: u64) -> Result<(), StoreError> {
         let generation = to_column(generation);
         self.run(|| {
@@ -122,7 +122,7 @@ impl Store {
         Ok(())
     }
 
-    /// Whether a room's deletion was decided and is still to be carried out.
+    /// Returns whether the deletion of a room has been committed but not yet applied.
     pub async fn is_being_deleted(&self, room: RoomName) -> Result<bool, StoreError> {
         let found = self
             .run(|| {
@@ -135,7 +135,7 @@ impl Store {
         Ok(found.is_some())
     }
 
-    /// The rooms with these names that have a row.
+    /// Returns the rooms with these names that have a row.
     pub async fn rooms_named(&self, names: &[RoomName]) -> Result<Vec<Room>, StoreError> {
         if names.is_empty() {
             return Ok(Vec::new());
@@ -149,7 +149,7 @@ impl Store {
         Ok(rows.into_iter().map(super::rooms::to_room).collect::<Result<_, _>>()?)
     }
 
-    /// The numbers of a room's messages from `first` on, ascending.
+    /// Returns the sequence numbers of a room's messages from `first` on, ascending.
     pub async fn seqs_from(&self, room: ChatroomId, first: Seq) -> Result<Vec<Seq>, StoreError> {
         let seqs: Vec<i64> = self
             .run(|| {

@@ -1,4 +1,4 @@
-//! Keys of services: each host has one pair, and for a while those that it replaced.
+//! Keys of services: each host has one current pair, and replaced pairs that stay valid for a while.
 
 use std::sync::Arc;
 
@@ -9,53 +9,53 @@ use super::entity::{old_key, user};
 use super::{Store, StoreError, millis};
 use crate::domain::{Host, HostId};
 
-/// The most replaced pairs of one host: whoever changes his keys all the time keeps no more rows than this.
+/// Maximum number of replaced pairs kept per host, so that frequent rotation does not accumulate rows.
 pub const MAX_OLD_PAIRS: usize = 10;
 
-/// An access key and the secret key that goes with it.
+/// An access key and its secret key.
 #[derive(Clone, PartialEq, Eq)]
 pub struct KeyPair {
-    /// 22 characters.
+    /// Access key, 22 characters.
     pub access_key: String,
-    /// 64 hex characters.
+    /// Secret key, 64 hex characters.
     pub secret_key: String,
 }
 
-/// What becomes of the pairs that a host has had.
+/// Validity of a host's earlier pairs after a rotation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OldKeys {
-    /// The present one goes on until then, those before it until their own ends.
+    /// The current pair stays valid until this time; earlier pairs keep their own expiry.
     GoodUntil(DateTime<Utc>),
-    /// All end now.
+    /// All earlier pairs become invalid now.
     Revoked,
 }
 
-/// Whose service an access key names.
+/// Host that an access key belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyHolder {
-    /// He.
+    /// Owner of the key.
     pub host: Arc<Host>,
-    /// What has to come with the access key.
+    /// Secret key that belongs to the access key.
     pub secret_key: String,
-    /// When a pair that was replaced ends; whoever asks compares. `None`: it is the present one.
+    /// Expiry of a replaced pair, which the caller compares. `None` for the current pair.
     pub ends_at: Option<DateTime<Utc>>,
 }
 
 impl Store {
-    /// Whose service an access key names, the present one or one that was replaced, which may have ended.
+    /// Returns the host of an access key, current or replaced. A replaced one may have expired.
     pub async fn key_holder(&self, access_key: &str) -> Result<Option<KeyHolder>, StoreError> {
         if let Some(host) = self.host_by_access_key(access_key).await? {
             return Ok(Some(KeyHolder { secret_key: host.secret_key.clone(), host: Arc::new(host), ends_at: None }));
         }
-        // Asked second: a pair that was replaced between the two questions is found here.
+        // Queried second, so that a pair replaced between the two queries is found.
         let old = self.run(|| old_key::Entity::find_by_id(access_key).one(&self.reader)).await?;
         let Some(old) = old else { return Ok(None) };
         let host = self.host(HostId(old.user_id)).await?;
         Ok(host.map(|host| KeyHolder { host: Arc::new(host), secret_key: old.secret_key, ends_at: Some(old.ends_at) }))
     }
 
-    /// Gives a host a new pair of keys; `None` if there is no such host. Of the replaced ones the newest [`MAX_OLD_PAIRS`] stay
-    /// at most.
+    /// Gives a host a new pair of keys. Returns `None` if the host does not exist. At most [`MAX_OLD_PAIRS`] replaced
+    /// pairs remain.
     pub async fn rotate_keys(
         &self,
         host: HostId,
@@ -78,7 +78,7 @@ impl Store {
     ) -> Result<bool, DbErr> {
         let tx = self.begin().await?;
         let Some(row) = user::Entity::find_by_id(host.0).lock_exclusive().one(&tx).await? else { return Ok(false) };
-        // A repetition has nothing to replace.
+        // On a retry the pair is already the new one.
         if row.access_key != new.access_key {
             user::Entity::update_many()
                 .col_expr(user::Column::AccessKey, new.access_key.as_str().into())
@@ -108,7 +108,7 @@ impl Store {
     }
 }
 
-/// What ends first goes first.
+/// Deletes replaced pairs beyond [`MAX_OLD_PAIRS`], those that expire first.
 async fn delete_surplus(tx: &DatabaseTransaction, host: HostId) -> Result<(), DbErr> {
     let newest_first: Vec<String> = old_key::Entity::find()
         .select_only()

@@ -1,4 +1,4 @@
-//! Logins: each is a family of refresh tokens, of which only the newest generation is good.
+//! Logins. Each is a family of refresh tokens, of which only the newest generation is valid.
 
 use std::time::Duration;
 
@@ -10,48 +10,48 @@ use super::entity::{login, user};
 use super::{Store, StoreError, from_column, millis, to_column};
 use crate::domain::HostId;
 
-/// What became of an attempt to spend a refresh token.
+/// Result of spending a refresh token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rotation {
-    /// It was the newest; `generation` is now.
+    /// The token was the newest and has been replaced.
     Rotated {
-        /// Whose login it is.
+        /// Host of the login.
         host: HostId,
-        /// The newest now.
+        /// New generation.
         generation: u64,
-        /// Since when.
+        /// Time of the rotation.
         rotated_at: DateTime<Utc>,
     },
-    /// It is the one that was just spent, again within the grace, as two tabs do: the present pair, unchanged.
+    /// The token just spent was presented again within the grace period, as two tabs do. The login is unchanged.
     JustRotated {
-        /// Whose login it is.
+        /// Host of the login.
         host: HostId,
-        /// The newest.
+        /// Current generation.
         generation: u64,
-        /// Since when.
+        /// Time of the last rotation.
         rotated_at: DateTime<Utc>,
     },
-    /// An older one: somebody has a copy. The login has been ended.
+    /// An older token was presented, so a copy exists. The login has been ended.
     Theft {
-        /// Whose login it was.
+        /// Host of the login.
         host: HostId,
     },
-    /// Unknown, expired or ended.
+    /// The login is unknown, expired or ended.
     Ended,
 }
 
-/// Whether a login began.
+/// Result of starting a login.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Begun {
-    /// It did.
+    /// The login exists.
     Yes,
-    /// The account is deactivated, or its password is another by now.
+    /// The account is deactivated, or its password has changed since it was checked.
     No,
 }
 
 impl Store {
-    /// Begins a login at generation 0, if the host is still active and his password is still the one that was checked: else
-    /// who changes it in this moment would miss a login by the old one.
+    /// Creates a login at generation 0, if the host is still active and the password hash is still the checked one.
+    /// Without this check, a concurrent password change would miss a login by the old password.
     pub async fn create_login(
         &self,
         sid: &str,
@@ -74,7 +74,8 @@ impl Store {
 
     async fn create_login_once(&self, row: &login::Model, checked_hash: &str) -> Result<Begun, DbErr> {
         let tx = self.begin().await?;
-        // Whoever changes it ends the logins that there are afterwards: he waits for this one.
+        // A concurrent password change or deactivation waits for this lock, and then ends all existing logins,
+        // including this one.
         let stands = user::Entity::find_by_id(row.user_id)
             .filter(user::Column::IsDeleted.eq(false))
             .filter(user::Column::PasswordHash.eq(checked_hash))
@@ -89,8 +90,8 @@ impl Store {
         Ok(Begun::Yes)
     }
 
-    /// Spends the refresh token of one generation for the next. Of any number of concurrent callers with the same
-    /// token one gets `Rotated`, the others `JustRotated`.
+    /// Spends the refresh token of one generation for the next. Of concurrent callers with the same token, one gets
+    /// `Rotated` and the others `JustRotated`.
     pub async fn rotate_login(
         &self,
         sid: &str,
@@ -121,7 +122,7 @@ impl Store {
             .exec(&self.writer)
             .await?
             .rows_affected;
-        // Read where it was written: the row may have been changed by another an instant ago.
+        // Read from the writer, because the row may have just been changed.
         let row = login::Entity::find_by_id(sid).filter(alive_at(now)).one(&self.writer).await?;
         let Some(row) = row else { return Ok(Rotation::Ended) };
         let (host, newest) = (HostId(row.user_id), from_column(row.generation));
@@ -130,7 +131,7 @@ impl Store {
         }
         let in_grace = TimeDelta::from_std(grace).is_ok_and(|grace| now - row.rotated_at <= grace);
         if generation >= row.generation {
-            // A number that was never given.
+            // This generation was never issued.
             Ok(Rotation::Ended)
         } else if generation + 1 == row.generation && in_grace {
             Ok(Rotation::JustRotated { host, generation: newest, rotated_at: row.rotated_at })
@@ -140,7 +141,7 @@ impl Store {
         }
     }
 
-    /// Ends a login; whether it had not been ended before.
+    /// Ends a login. Returns `false` if it had already ended.
     pub async fn end_login(&self, sid: &str, now: DateTime<Utc>) -> Result<bool, StoreError> {
         self.run(|| self.end_login_once(sid, millis(now))).await
     }
@@ -155,7 +156,7 @@ impl Store {
         Ok(ended.rows_affected > 0)
     }
 
-    /// Ends all of a host's logins but one, and says which were alive until now.
+    /// Ends all logins of a host except `keep`. Returns the ids of those that were active.
     pub async fn end_other_logins(
         &self,
         host: HostId,
@@ -194,7 +195,7 @@ impl Store {
         Ok(sids)
     }
 
-    /// Whether a login is neither ended nor expired.
+    /// Returns whether a login is neither ended nor expired.
     pub async fn login_is_alive(&self, sid: &str, now: DateTime<Utc>) -> Result<bool, StoreError> {
         let found: Option<i32> = self
             .run(|| {
@@ -209,7 +210,7 @@ impl Store {
         Ok(found.is_some())
     }
 
-    /// Those of some logins that live.
+    /// Returns those of the given logins that are neither ended nor expired.
     pub async fn live_logins(&self, of: &[&str], now: DateTime<Utc>) -> Result<Vec<String>, StoreError> {
         let found = self
             .run(|| {

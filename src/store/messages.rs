@@ -1,7 +1,7 @@
-//! Messages: reading them, and deleting those that nobody may see any more.
+//! Messages: reading them, and deleting those that are no longer visible.
 //!
-//! A reader sees a message when its room has a row and its number is above the room's `purged_through`; the rows of the
-//! others go later, in batches.
+//! A message is visible if its room has a row and its sequence number is above the room's `purged_through`. The rows of
+//! other messages are deleted later, in batches.
 
 use chrono::{DateTime, Utc};
 use sea_orm::sea_query::{Expr, Func, Order, Query, SelectStatement};
@@ -11,17 +11,18 @@ use super::entity::{chat_message, chatroom};
 use super::{Store, StoreError, from_column, millis, parse_column, to_column};
 use crate::domain::{ChatroomId, Message, MessageId, RoomKey, RoomName, Seq, Side, WallClock, WireOffset};
 
-/// A page that begins so many messages from the newest is looked for by number: walking a thousand takes a millisecond.
+/// Offset from which a page is located by sequence number instead of by skipping rows. Skipping 1,000 rows takes about
+/// 1 ms.
 const FAR: u64 = 1_000;
 
-/// Messages of one read of a page: 2 MiB of the longest.
+/// Maximum number of messages that one query of a page reads: 2 MiB at the maximum message length.
 const ONE_READ: u64 = 100;
 
-/// How many messages of one second are looked at to find the oldest: nobody writes more.
+/// Maximum number of messages of one second that are searched for the oldest; more than a room receives in practice.
 const WITHIN_A_SECOND: u64 = 200;
 
 impl Store {
-    /// The messages above `after`, up to and with `through`, oldest first.
+    /// Returns the messages above `after`, up to and including `through`, oldest first.
     pub async fn messages_between(
         &self,
         room: impl Into<RoomRow>,
@@ -36,7 +37,7 @@ impl Store {
         self.read(messages.order_by_asc(chat_message::Column::Seq).limit(limit)).await
     }
 
-    /// The messages below `before`, or the newest, newest first.
+    /// Returns the messages below `before`, or else the newest ones, newest first.
     pub async fn messages_before(
         &self,
         room: impl Into<RoomRow>,
@@ -50,7 +51,7 @@ impl Store {
         self.read(messages.order_by_desc(chat_message::Column::Seq).limit(limit)).await
     }
 
-    /// The numbers of the messages above `after`, ascending.
+    /// Returns the sequence numbers of the messages above `after`, ascending.
     pub async fn numbers_between(
         &self,
         room: impl Into<RoomRow>,
@@ -66,9 +67,11 @@ impl Store {
         Ok(numbers.into_iter().map(from_column).collect())
     }
 
-    /// A page of a room's messages up to and with `through`, newest first. It ends early once it has `bytes` of text. Far from the newest the way is not walked: where no
-    /// number was skipped, the numbers themselves say where the page begins; else it is walked from the nearer end, and of the
-    /// rows on the way nothing is read but their numbers.
+    /// Returns a page of a room's messages up to and including `through`, newest first. The page ends early once it
+    /// contains `bytes` of text.
+    ///
+    /// Pages far from the newest message are not reached by skipping rows: if no sequence number is missing, the page
+    /// starts at a computed number. Otherwise only sequence numbers are skipped, from the nearer end.
     pub async fn page_messages(
         &self,
         room: impl Into<RoomRow>,
@@ -102,7 +105,7 @@ impl Store {
         Ok(page)
     }
 
-    /// The number of the message at an offset from the newest up to `through`.
+    /// Returns the sequence number of the message at `offset` from the newest one up to `through`.
     async fn seq_at(&self, room: RoomRow, through: Option<Seq>, offset: u64) -> Result<Option<i64>, StoreError> {
         let count = self.count_messages(room, through).await?;
         if offset >= count {
@@ -121,7 +124,7 @@ impl Store {
         }
     }
 
-    /// The message that one side sent under an id; the oldest, should there be several.
+    /// Returns the message that one side sent under an id. If there are several, returns the oldest.
     pub async fn message_by_id(
         &self,
         room: impl Into<RoomRow>,
@@ -136,8 +139,8 @@ impl Store {
         Ok(self.read(messages).await?.pop())
     }
 
-    /// The ids of a room's newest messages, newest first: what the broker needs to know a repeated one. Purged ones
-    /// count.
+    /// Returns the ids of a room's newest messages, newest first, so that the broker can recognise repeated messages.
+    /// Includes purged messages.
     pub async fn newest_ids(&self, room: ChatroomId, limit: u64) -> Result<Vec<(Side, MessageId, Seq)>, StoreError> {
         let rows: Vec<(bool, String, i64)> = self
             .run(|| {
@@ -157,7 +160,7 @@ impl Store {
         Ok(ids.collect::<Result<_, DbErr>>()?)
     }
 
-    /// The number of the oldest message whose `datetime`, without its decimals, is `whole_seconds`.
+    /// Returns the sequence number of the oldest message whose `datetime`, without decimals, is `whole_seconds`.
     pub async fn seq_of_datetime(
         &self,
         room: impl Into<RoomRow>,
@@ -167,8 +170,9 @@ impl Store {
         let Some(room) = self.room(key.id).await?.filter(|room| key.name.is_none_or(|name| name == room.name)) else {
             return Ok(None);
         };
-        // Decimals begin with a dot, and what comes right after the dot is the slash. A range, unlike a pattern, is read from the
-        // index on every dialect; what is purged is left out afterwards, as a second range would tempt SQLite to the other one.
+        // Decimals start with a dot, and the character after the dot is the slash. Unlike a pattern, a range is read
+        // from the index on every dialect. Purged messages are filtered afterwards, because a second range makes SQLite
+        // choose the other index.
         let bears = chat_message::Entity::find()
             .filter(chat_message::Column::ChatroomId.eq(room.id.0))
             .filter(chat_message::Column::Datetime.gte(whole_seconds))
@@ -182,8 +186,8 @@ impl Store {
         Ok(numbers.into_iter().map(from_column).filter(|seq| *seq > room.purged_through).min())
     }
 
-    /// The number of the oldest message that was accepted at `instant` or later. Time rises with the numbers, so it is
-    /// looked for by halves.
+    /// Returns the sequence number of the oldest message accepted at or after `instant`. Acceptance times rise with
+    /// sequence numbers, so this is a binary search.
     pub async fn seq_accepted_at(
         &self,
         room: impl Into<RoomRow>,
@@ -192,7 +196,7 @@ impl Store {
         let (room, instant) = (room.into(), millis(instant));
         let newest = self.messages_before(room, None, 1).await?.pop();
         let Some(newest) = newest.filter(|newest| newest.accepted_at >= instant) else { return Ok(None) };
-        // All up to `low` are older; `found` is not, and between `high` and `found` there is none.
+        // Messages up to `low` are older than `instant`; `found` is not. No message lies between `high` and `found`.
         let (mut low, mut high, mut found) = (0, newest.seq, newest.seq);
         while low + 1 < high {
             let middle = low + (high - low) / 2;
@@ -205,14 +209,14 @@ impl Store {
         Ok(Some(found))
     }
 
-    /// Deletes up to `limit` rows that nobody may see: those up to the room's `purged_through`, or all of a room that
-    /// has no row. Returns how many; 0 means that none are left.
+    /// Deletes up to `limit` rows that are not visible: those up to the room's `purged_through`, or all rows of a room
+    /// without a row. Returns the number of deleted rows; 0 means that none remain.
     pub async fn delete_messages(&self, room: ChatroomId, limit: u64) -> Result<u64, StoreError> {
         self.run(|| self.delete_messages_once(room, limit)).await
     }
 
     async fn delete_messages_once(&self, room: ChatroomId, limit: u64) -> Result<u64, DbErr> {
-        // Both are safe to read without a lock: a room's bound only rises, and a deleted room never comes back.
+        // Both reads are safe without a lock: `purged_through` only rises, and a deleted room is never created again.
         let bound: Option<i64> = chatroom::Entity::find_by_id(room.0)
             .select_only()
             .column(chatroom::Column::PurgedThrough)
@@ -244,17 +248,17 @@ impl Store {
     }
 }
 
-/// A room's row and, where the caller knows it, its name: a row with another name is another room.
+/// Key of a room row: the id and, where the caller knows it, the name. A row with another name belongs to another room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RoomRow {
-    /// The row.
+    /// Id of the row.
     pub id: ChatroomId,
-    /// The name that it must have.
+    /// Name that the row must have.
     pub name: Option<RoomName>,
 }
 
 impl RoomRow {
-    /// The condition that selects it.
+    /// Condition that selects the row.
     pub(super) fn condition(self) -> Condition {
         let row = Condition::all().add(chatroom::Column::Id.eq(self.id.0));
         row.add_option(self.name.map(|name| chatroom::Column::Name.eq(name.as_str())))
@@ -273,12 +277,13 @@ impl From<RoomKey> for RoomRow {
     }
 }
 
-/// What a reader of the room sees. Without a row of the room the bound is null, and nothing is above null.
+/// Selects the visible messages of a room. Without a row of the room the bound is null, and no number is above null.
 fn visible(room: RoomRow) -> Select<chat_message::Entity> {
     visible_above(room, 0)
 }
 
-/// Likewise, above a number. One bound, as of two SQLite looks for the wrong one and walks from there.
+/// Like [`visible`], restricted to numbers above `after`. Uses one bound, because with two SQLite starts at the wrong
+/// one and scans from there.
 fn visible_above(room: RoomRow, after: Seq) -> Select<chat_message::Entity> {
     let purged_through: SelectStatement = Query::select()
         .column(chatroom::Column::PurgedThrough)
@@ -301,9 +306,10 @@ fn visible_through(room: RoomRow, through: Option<Seq>) -> Select<chat_message::
     }
 }
 
-/// A wall clock that a node of an earlier release stored may be no time of the calendar: `accepted_at` takes its place.
+/// Converts a row to a message. A node of an earlier release may have stored an invalid wall clock, which `accepted_at`
+/// replaces.
 pub(super) fn to_message(row: chat_message::Model, wire: WireOffset) -> Result<Message, DbErr> {
-    // Rows that were imported may have any text: one such row must not make its room unreadable.
+    // Imported rows may contain any text. One such row must not make its room unreadable.
     let datetime = match row.datetime.parse::<WallClock>() {
         Ok(written) => wire.repaired(written, row.accepted_at),
         Err(_) => wire.of_acceptance(row.accepted_at),

@@ -1,4 +1,4 @@
-//! Whether the database can be written: found out by a probe, and by operations that fail.
+//! Monitors whether the database can be written, by a probe and by the errors of operations.
 
 use std::time::{Duration, Instant};
 
@@ -16,32 +16,35 @@ use super::fault::Fault;
 use super::files::Problem;
 use super::{Dialect, Store, StoreError};
 
-/// How often the files of SQLite are checked, and at most how often the probe runs.
+/// Interval between checks of the SQLite files, and minimum interval between probes.
 const TICK: Duration = Duration::from_millis(500);
 
-/// Between two probes of a server that can be written.
+/// Interval between probes of a writable server.
 const INTERVAL: Duration = Duration::from_secs(2);
 
-/// The same for SQLite: each probe is a commit to disk, and operations notice most faults first.
+/// Interval between probes of a writable SQLite database. Longer, because each probe is a commit to disk and operations
+/// detect most faults first.
 const SQLITE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How long a probe may take. With the interval, a store that is lost without an error is noticed within 5 s; a recovery within 4.
+/// Time limit of a probe. With the interval, a database that stops responding is detected within 5 s and its recovery
+/// within 4 s.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How long a fault that the probe cannot rule out is assumed to last after the last operation that met it. Recovery must be
-/// noticed within 5 s.
+/// How long a fault that the probe cannot rule out is assumed to last after the last operation that met it. Recovery
+/// must be detected within 5 s.
 const HELD: Duration = Duration::from_secs(3);
 
-/// While the store is full, the probe writes as much as a long message: the largest value of the column.
+/// Size in bytes of the value that the probe writes while the store is full: as large as a long message, and below the
+/// maximum of the column.
 const FILLER: usize = 60_000;
 
-/// The row that every node counts up.
+/// Key of the row whose counter every node increments.
 const ROW: i64 = 1;
 
-/// The row that exists only inside a transaction.
+/// Key of a row that exists only within a transaction.
 const FILLER_ROW: i64 = 2;
 
-/// What is known about the database.
+/// Current condition of the database.
 #[derive(Debug)]
 pub(super) struct Monitor {
     condition: watch::Sender<Option<Fault>>,
@@ -61,7 +64,7 @@ impl Monitor {
         }
     }
 
-    /// An operation has failed, and not because of its data.
+    /// Records that an operation has failed for a reason other than its data.
     pub(super) fn operation_failed(&self, fault: Fault, error: &dyn std::fmt::Display) {
         if fault.outlasts_probe() {
             *self.met.lock() = Some(Instant::now());
@@ -94,23 +97,24 @@ impl Monitor {
         match condition {
             Some(fault) => {
                 since.get_or_insert_with(Instant::now);
-                tracing::warn!(%fault, %error, "sql cannot be written");
+                tracing::warn!(%fault, %error, "sql not writable");
             }
             None => {
                 let seconds = since.take().map_or(0.0, |since| since.elapsed().as_secs_f64());
-                tracing::info!(seconds, "sql can be written again");
+                tracing::info!(seconds, "sql writable");
             }
         }
     }
 }
 
 impl Store {
-    /// Whether the database can be written, and if not, why. Changes within seconds, and at once if an operation shows it.
+    /// Reports why the database cannot be written, or `None` while it can. Updated within seconds, and at once if the
+    /// error of an operation proves the fault.
     pub fn condition(&self) -> watch::Receiver<Option<Fault>> {
         self.shared.monitor.condition.subscribe()
     }
 
-    /// Keeps [`condition`](Self::condition) up to date until `stop`.
+    /// Keeps [`condition`](Self::condition) up to date until `stop` is cancelled.
     pub async fn monitor(self, stop: CancellationToken) {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -127,15 +131,15 @@ impl Store {
                 }
                 probed = Some(Instant::now());
             } else if let Err((fault, error)) = self.verify_files().await {
-                tracing::debug!(%fault, error, "sqlite files are not as they were opened");
+                tracing::debug!(%fault, error, "sqlite files replaced since they were opened");
             }
         }
     }
 
-    /// Writes to the database and sets [`condition`](Self::condition) by the result.
+    /// Writes to the database and updates [`condition`](Self::condition).
     ///
     /// # Errors
-    /// Why it cannot be written.
+    /// The fault that prevents the write.
     pub async fn probe(&self) -> Result<(), Fault> {
         let monitor = &self.shared.monitor;
         let is_full = *monitor.condition.borrow() == Some(Fault::Full);
@@ -160,8 +164,9 @@ impl Store {
         self.verify_files().await
     }
 
-    /// Writes without a change to any room. On a server the rights and locks of the tables that matter most are tried as well, by
-    /// statements that match no row; each commits by itself, so that a node that is frozen meanwhile keeps no lock.
+    /// Writes without changing any room. On a server, it also tests the privileges and locks of the most important
+    /// tables with statements that match no row. Each commits separately, so that a node that freezes meanwhile holds
+    /// no lock.
     async fn write_probe(&self, is_full: bool) -> Result<(), DbErr> {
         if self.dialect == Dialect::MySql {
             self.insert_nothing(chat_message::Entity).await?;
@@ -208,7 +213,7 @@ impl Store {
         Ok(())
     }
 
-    /// Whether the files of SQLite are those that were opened.
+    /// Checks that the SQLite files are those that were opened.
     pub(super) async fn verify_files(&self) -> Result<(), FileFault> {
         let Some(files) = &self.shared.files else { return Ok(()) };
         files.create().map_err(|error| (Fault::Unreachable, error.to_string()))?;
@@ -234,7 +239,7 @@ impl Store {
         }
     }
 
-    /// How many bytes SQLite expects the database and its log to have at least.
+    /// Returns the minimum sizes in bytes that SQLite expects of the database and its log.
     async fn expected_sizes(&self) -> Result<(u64, u64), DbErr> {
         let number = async |pragma: &str, column: usize| {
             let statement = Statement::from_string(self.writer.get_database_backend(), format!("PRAGMA {pragma}"));
@@ -244,13 +249,13 @@ impl Store {
         };
         let page = number("page_size", 0).await?;
         let database = number("page_count", 0).await? * page;
-        // Frames in the log; this mode moves none of them.
+        // Frames in the log; this checkpoint mode moves none of them.
         let frames = number("wal_checkpoint(NOOP)", 1).await?;
-        // A header of 32 bytes, and of 24 per frame.
+        // The log has a header of 32 bytes, and each frame one of 24.
         let log = if frames == 0 { 0 } else { 32 + frames * (24 + page) };
         Ok((database, log))
     }
 }
 
-/// A fault of the files, with the reason for the log.
+/// A fault of the files, and its reason for the log.
 type FileFault = (Fault, String);

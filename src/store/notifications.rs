@@ -1,6 +1,7 @@
-//! Who is due to be e-mailed about a room, and the decision about guests: e-mailed, asked for consent, or neither. A decision is
-//! one transaction under the lock of the room, so that of several nodes one decides, and a message that arrives meanwhile is
-//! before or after it. Hosts are decided about in [`digests`](super::digests).
+//! Recipients who are due to be e-mailed about a room, and the decision about guests: an e-mail, a request for consent,
+//! or neither. A decision is one transaction under the lock of the room. Of several nodes, one decides, and a
+//! concurrent message is ordered before or after the decision. Decisions about hosts are in
+//! [`digests`](super::digests).
 
 use chrono::{DateTime, Utc};
 use sea_orm::{ColumnTrait, Condition, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
@@ -16,65 +17,65 @@ use super::rooms::to_room;
 use super::{OutgoingMail, Store, StoreError, from_column, mailbox_key, millis, to_column, unattended};
 use crate::domain::{ChatroomId, Host, HostId, Message, Room, RoomName, Seq, Side, WireOffset};
 
-/// The most messages of a room that an e-mail shows.
+/// Maximum number of messages of a room in an e-mail.
 pub const EXCERPT: usize = 10;
 
-/// A recipient who may have to be e-mailed.
+/// A recipient who may have to be e-mailed about a room.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DueNotification {
-    /// About which room.
+    /// Id of the room.
     pub chatroom: ChatroomId,
-    /// Its name; `None` when it was deleted.
+    /// Name of the room; `None` if the room was deleted.
     pub room: Option<RoomName>,
-    /// Its host; `None` when it was deleted.
+    /// Host of the room; `None` if the room was deleted.
     pub host: Option<HostId>,
-    /// Which side.
+    /// Side of the recipient.
     pub to: Side,
-    /// When they became due.
+    /// Time at which the recipient became due.
     pub due_at: DateTime<Utc>,
-    /// The room's newest number when this was read.
+    /// Highest sequence number of the room when this was read.
     pub last_seq: Seq,
 }
 
-/// What a guest missed.
+/// Messages that a guest missed, as the content of one e-mail.
 #[derive(Clone, Debug)]
 pub struct GuestDigest {
-    /// The room.
+    /// Room of the messages.
     pub room: Room,
-    /// Its host.
+    /// Host of the room.
     pub host: Host,
-    /// The guest's address.
+    /// E-mail address of the guest.
     pub address: String,
-    /// The guest's language, if known.
+    /// Language of the guest, if known.
     pub language: Option<String>,
-    /// The messages, the oldest first, at most [`EXCERPT`].
+    /// Missed messages, oldest first, at most [`EXCERPT`].
     pub messages: Vec<Message>,
-    /// Whether there are more.
+    /// Whether more messages were missed than are shown.
     pub more: bool,
 }
 
-/// A guest who has to be asked for consent.
+/// Request for a guest's consent to e-mail.
 #[derive(Clone, Debug)]
 pub struct ConsentRequest {
-    /// The host who would e-mail them.
+    /// Host who wants to e-mail the guest.
     pub host: Host,
-    /// The guest's address.
+    /// E-mail address of the guest.
     pub address: String,
-    /// The guest's language, if known.
+    /// Language of the guest, if known.
     pub language: Option<String>,
 }
 
-/// Writes e-mails; `None` for "not at all".
+/// Composes e-mails. `None` means that no e-mail is sent.
 pub trait WriteMail: Sync {
-    /// What a guest missed.
+    /// Composes the e-mail to a guest about missed messages.
     fn guest_digest(&self, digest: &GuestDigest) -> Option<OutgoingMail>;
-    /// What a host missed in all rooms.
+    /// Composes the e-mail to a host about missed messages in all rooms.
     fn host_digest(&self, digest: &HostDigest) -> Option<OutgoingMail>;
-    /// A request for consent.
+    /// Composes a request for consent.
     fn consent_request(&self, request: &ConsentRequest) -> Option<OutgoingMail>;
 }
 
-/// The decision about a recipient who was due.
+/// Decision about a recipient who was due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Settled {
     /// An e-mail is in the outbox.
@@ -83,27 +84,27 @@ pub enum Settled {
     Asked,
     /// The mailbox has not consented to e-mail from this host.
     Unconsented,
-    /// They are in the room again.
+    /// The recipient is in the room again.
     Present,
-    /// They have been in the room since, and saw it all.
+    /// The recipient has been in the room since then and has seen all messages.
     Read,
     /// The room was closed or deleted.
     Closed,
-    /// They switched e-mails off or unsubscribed, or have no address.
+    /// The recipient has turned e-mails off, has unsubscribed, or has no address.
     Unwanted,
-    /// Another node decided, or more messages arrived: they are looked at again if still due.
+    /// Another node decided, or more messages arrived. If still due, the recipient is examined again.
     Changed,
 }
 
 impl Settled {
-    /// Whether an e-mail was written.
+    /// Returns whether an e-mail was written.
     pub fn has_mail(self) -> bool {
         matches!(self, Self::Mailed | Self::Asked)
     }
 }
 
 impl Store {
-    /// Who is due, the longest first.
+    /// Returns the recipients who are due, longest due first, at most `most`.
     pub async fn due_notifications(&self, now: DateTime<Utc>, most: u64) -> Result<Vec<DueNotification>, StoreError> {
         let now = millis(now);
         let due = notification::Entity::find()
@@ -117,7 +118,7 @@ impl Store {
         self.run(|| async { self.with_rooms(due.clone().all(&self.reader).await?).await }).await
     }
 
-    /// Notifications with what is needed of their rooms.
+    /// Adds the data of the rooms to notification rows.
     pub(super) async fn with_rooms(&self, rows: Vec<notification::Model>) -> Result<Vec<DueNotification>, DbErr> {
         if rows.is_empty() {
             return Ok(Vec::new());
@@ -148,8 +149,9 @@ impl Store {
         Ok(due.collect())
     }
 
-    /// Decides about a guest who is due, or about either side of a room that was deleted. With `is_present`, which must have been
-    /// asked after `due` was read, they are not e-mailed; else they are, if they consented and missed something.
+    /// Decides about a guest who is due, or about either side of a deleted room. Sends no e-mail if `is_present`, which
+    /// must have been queried after `due` was read. Otherwise the recipient is e-mailed, if they consented and missed
+    /// messages.
     pub async fn settle_notification(
         &self,
         due: &DueNotification,
@@ -214,12 +216,12 @@ impl Store {
     }
 }
 
-/// The decision about a recipient whose room is locked, if nothing they missed matters to it.
+/// Decision about a recipient of a locked room, if it does not depend on missed messages.
 pub(super) fn without_mail(row: &chatroom::Model, due: &DueNotification, is_present: bool) -> Option<Settled> {
     if row.is_closed {
         Some(Settled::Closed)
     } else if is_present && from_column(row.last_seq) != due.last_seq {
-        // They may have left before the newest messages arrived.
+        // The recipient may have left before the newest messages arrived.
         Some(Settled::Changed)
     } else {
         is_present.then_some(Settled::Present)
@@ -252,19 +254,20 @@ pub(super) fn is_row((chatroom, to_host): (i64, bool)) -> Condition {
     Condition::all().add(notification::Column::ChatroomId.eq(chatroom)).add(notification::Column::ToHost.eq(to_host))
 }
 
-/// Forgets a room that is being deleted.
+/// Deletes the notifications of a room that is being deleted.
 pub(super) async fn forget(tx: &DatabaseTransaction, room: ChatroomId) -> Result<(), DbErr> {
     notification::Entity::delete_many().filter(notification::Column::ChatroomId.eq(room.0)).exec(tx).await?;
     Ok(())
 }
 
-/// A host whose account is active.
+/// Returns a host whose account is active.
 pub(super) async fn active_host(tx: &DatabaseTransaction, id: i64) -> Result<Option<Host>, DbErr> {
     let found = user::Entity::find_by_id(id).find_also_related(user_config::Entity).one(tx).await?;
     found.filter(|(user, _)| !user.is_deleted).map(|(user, config)| to_host(user, config)).transpose()
 }
 
-/// What a recipient missed of a room that is locked: the oldest messages, at most `most`, and whether there are more.
+/// Returns the messages of a locked room that a recipient missed, oldest first and at most `most`, and whether there
+/// are more.
 pub(super) async fn missed(
     tx: &DatabaseTransaction,
     row: &chatroom::Model,
@@ -282,7 +285,7 @@ pub(super) async fn missed(
         .add(chat_message::Column::IsHost.eq(!known.to_host));
     let missed = chat_message::Entity::find().filter(seen.missed(of_others));
     let rows = missed.order_by_asc(chat_message::Column::Seq).limit(most as u64 + 1).all(tx).await?;
-    // No e-mail shows a wall clock.
+    // No e-mail shows a wall clock, so any offset will do.
     let mut messages =
         rows.into_iter().map(|row| to_message(row, WireOffset::default())).collect::<Result<Vec<_>, _>>()?;
     let more = messages.len() > most;
@@ -290,7 +293,7 @@ pub(super) async fn missed(
     Ok((messages, more))
 }
 
-/// What there is to e-mail, or why there is nothing.
+/// Returns the content of an e-mail to a guest, or the reason why there is none.
 async fn guest_digest(
     tx: &DatabaseTransaction,
     row: chatroom::Model,

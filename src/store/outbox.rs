@@ -1,6 +1,7 @@
-//! E-mails that wait: written with what causes them, sent by whichever node takes them first, deleted once a mail server has them.
+//! Outbox of e-mails. They are written in the transaction that causes them, sent by the node that claims them first,
+//! and deleted once a mail server has accepted them.
 //!
-//! What may leave is decided in [`departures`](super::departures).
+//! Whether an e-mail may be sent is decided in [`departures`](super::departures).
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sea_orm::ActiveValue::{NotSet, Set};
@@ -14,30 +15,31 @@ use super::entity::{mail_consent, mail_outbox, mail_part};
 use super::{Store, StoreError, mailbox_key, millis, to_column};
 use crate::domain::{ChatroomId, HostId, Seq};
 
-/// No e-mail is delayed for longer, so one that is due later was written by a clock that was ahead. A limit's span and a margin.
+/// Maximum delay of an e-mail: the period of the limits plus a margin. A later due time was written by a clock that was
+/// ahead, and the e-mail is due at once.
 const LATEST_DUE: TimeDelta = TimeDelta::minutes(75);
 
-/// What an e-mail is.
+/// Purpose of an e-mail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MailKind {
-    /// A code or a temporary password.
+    /// A confirmation code or a temporary password.
     Account,
-    /// What a host missed.
+    /// Messages that a host missed.
     HostDigest,
-    /// What a guest missed.
+    /// Messages that a guest missed.
     GuestDigest,
-    /// Asks a guest for consent.
+    /// A request for a guest's consent.
     Consent,
 }
 
-/// What limits count separately, so that no class of e-mail holds up another.
+/// Class of e-mails that limits count separately, so that no class delays another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MailClass {
-    /// To owners of accounts, on their request.
+    /// To the owners of accounts, on their own request.
     Account,
-    /// To hosts.
+    /// Digests to hosts.
     Host,
-    /// To guests.
+    /// Digests and requests for consent to guests.
     Guest,
 }
 
@@ -53,7 +55,8 @@ impl MailKind {
         }
     }
 
-    /// Reads a column. A node of an earlier release leaves it empty, and only its digests are sent at most once.
+    /// Reads the kind from a row. A node of an earlier release leaves the column null; of its e-mails only digests are
+    /// sent at most once.
     fn of(row: &mail_outbox::Model) -> Self {
         let named = row.kind.as_deref().and_then(|kind| Self::ALL.into_iter().find(|known| known.as_str() == kind));
         named.unwrap_or(match (row.at_most_once, &row.unsubscribe_url) {
@@ -63,7 +66,7 @@ impl MailKind {
         })
     }
 
-    /// Its class.
+    /// Class under which limits count this kind.
     pub fn class(self) -> MailClass {
         match self {
             Self::Account => MailClass::Account,
@@ -74,7 +77,7 @@ impl MailKind {
 }
 
 impl MailClass {
-    /// Its name in SQL and metrics.
+    /// Name of the class in SQL and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Account => "account",
@@ -83,60 +86,60 @@ impl MailClass {
         }
     }
 
-    /// The kinds of this class, as their column has them.
+    /// Names of the kinds in this class, as stored in the column.
     pub(super) fn kinds(self) -> impl Iterator<Item = &'static str> {
         MailKind::ALL.into_iter().filter(move |kind| kind.class() == self).map(MailKind::as_str)
     }
 }
 
-/// The text of one room in an e-mail.
+/// Text of one room in an e-mail.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MailPart {
-    /// The room.
+    /// Id of the room.
     pub room: ChatroomId,
-    /// The newest message in it.
+    /// Sequence number of the newest message in the text.
     pub last_seq: Seq,
-    /// The text, as the body has it.
+    /// Text of the room, as it appears in the body.
     pub text: String,
 }
 
-/// An e-mail to be sent.
+/// An e-mail to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutgoingMail {
-    /// One address.
+    /// E-mail address of the only recipient.
     pub recipient: String,
-    /// A line; nothing in it comes from a user.
+    /// Subject line; contains no text from users.
     pub subject: String,
-    /// Plain text. It contains the texts of [`parts`](Self::parts) one after the other.
+    /// Plain text. Contains the texts of [`parts`](Self::parts) one after another.
     pub body: String,
-    /// It is not sent after this.
+    /// Time after which the e-mail is not sent.
     pub expires_at: DateTime<Utc>,
-    /// Whether it is better lost than sent twice.
+    /// Whether the e-mail is lost rather than sent twice after a crash.
     pub at_most_once: bool,
-    /// Where a click ends all e-mails like this one (RFC 8058).
+    /// One-click unsubscribe URL (RFC 8058).
     pub unsubscribe_url: Option<String>,
-    /// What it is.
+    /// Purpose of the e-mail.
     pub kind: MailKind,
-    /// On whose behalf it is sent.
+    /// Host on whose behalf the e-mail is sent.
     pub host: Option<HostId>,
-    /// The rooms whose text it has, in the order of their ids. Empty for e-mails taken out of the outbox.
+    /// Texts of the rooms, by ascending room id. Empty for e-mails read from the outbox.
     pub parts: Vec<MailPart>,
 }
 
-/// An e-mail that this node is to send.
+/// An e-mail that this node has claimed for sending.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DueMail {
     /// Row id.
     pub id: i64,
-    /// How often it has been tried before.
+    /// Number of earlier attempts.
     pub attempts: u32,
-    /// The e-mail.
+    /// Content of the e-mail.
     pub mail: OutgoingMail,
 }
 
 impl Store {
-    /// Takes e-mails that are due and delays each until `again`: if this node dies another sends it then, unless the e-mail has
-    /// [departed](Self::depart) and must not be sent twice.
+    /// Claims due e-mails until `again`. If this node crashes, another node sends them after `again`, except e-mails
+    /// that have [departed](Self::depart) and must not be sent twice.
     pub async fn take_due_mails(
         &self,
         most: u64,
@@ -156,7 +159,7 @@ impl Store {
         let due = mail_outbox::Entity::find()
             .filter(
                 Condition::any().add(mail_outbox::Column::DueAt.lte(now)).add(
-                    // Not what has departed: that is due when it expires.
+                    // Excludes departed e-mails, whose due time is their expiry.
                     Condition::all()
                         .add(mail_outbox::Column::DueAt.gt(now + LATEST_DUE))
                         .add(Expr::col(mail_outbox::Column::DueAt).lt(Expr::col(mail_outbox::Column::ExpiresAt))),
@@ -168,7 +171,7 @@ impl Store {
             .await?;
         let mut taken = Vec::with_capacity(due.len());
         for row in due {
-            // Of several nodes that saw it one is the first.
+            // Of several nodes that read this row, one updates it first.
             let mine = mail_outbox::Entity::update_many()
                 .col_expr(mail_outbox::Column::DueAt, again.into())
                 .col_expr(mail_outbox::Column::Attempts, (row.attempts + 1).into())
@@ -183,7 +186,7 @@ impl Store {
         Ok(taken)
     }
 
-    /// Makes an e-mail that was taken due again at `due_at`.
+    /// Makes a claimed e-mail due again at `due_at`.
     pub async fn put_off_mail(&self, id: i64, due_at: DateTime<Utc>) -> Result<(), StoreError> {
         let due_at = millis(due_at);
         self.run(|| {
@@ -196,7 +199,7 @@ impl Store {
         Ok(())
     }
 
-    /// Deletes an e-mail that a mail server has taken or rejected for good.
+    /// Deletes an e-mail that a mail server has accepted or permanently rejected.
     pub async fn remove_mail(&self, id: i64) -> Result<(), StoreError> {
         self.run(|| async {
             let tx = self.begin().await?;
@@ -206,7 +209,8 @@ impl Store {
         .await
     }
 
-    /// Deletes an e-mail that no mail server was given. A request for consent counts as not made.
+    /// Deletes an e-mail that was never handed to a mail server. If it is a request for consent, deletes the record of
+    /// the request as well.
     pub async fn drop_mail(&self, due: &DueMail) -> Result<(), StoreError> {
         self.run(|| async {
             let tx = self.begin().await?;
@@ -225,7 +229,7 @@ impl Store {
         .await
     }
 
-    /// How many e-mails wait.
+    /// Number of e-mails in the outbox.
     pub async fn waiting_mails(&self) -> Result<u64, StoreError> {
         let count: Option<i64> = self
             .run(|| {
@@ -300,7 +304,7 @@ async fn delete_mails(tx: &DatabaseTransaction, ids: &[i64]) -> Result<(), DbErr
     Ok(())
 }
 
-/// Deletes the e-mails to a guest's mailbox that wait, from all rooms of a host.
+/// Deletes the waiting e-mails from a host to a guest's mailbox, for all rooms.
 pub(super) async fn delete_mails_to(tx: &DatabaseTransaction, host: HostId, mailbox: &str) -> Result<(), DbErr> {
     let ids: Vec<i64> = mail_outbox::Entity::find()
         .select_only()
@@ -314,8 +318,8 @@ pub(super) async fn delete_mails_to(tx: &DatabaseTransaction, host: HostId, mail
     if ids.is_empty() { Ok(()) } else { delete_mails(tx, &ids).await }
 }
 
-/// Removes a room's text from the e-mails that wait, all of it or what is no newer than `through` (SPEC 6.7). An e-mail of which
-/// nothing else is left is deleted.
+/// Removes the text of a room from the waiting e-mails (SPEC 6.7): all of it, or the parts up to `through`. Deletes an
+/// e-mail without any other text.
 pub(super) async fn remove_text(tx: &DatabaseTransaction, room: ChatroomId, through: Option<i64>) -> Result<(), DbErr> {
     let of_room = mail_part::Entity::find()
         .filter(mail_part::Column::ChatroomId.eq(room.0))

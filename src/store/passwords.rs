@@ -1,4 +1,4 @@
-//! Passwords: changed, mailed for an hour, and accounts that end and come back by them.
+//! Passwords: changes, temporary passwords sent by e-mail, and the reactivation of accounts by these.
 
 use chrono::{DateTime, Utc};
 use sea_orm::sea_query::Expr;
@@ -10,18 +10,19 @@ use super::outbox::insert_mail;
 use super::{OutgoingMail, Store, StoreError, Temporary, millis};
 use crate::domain::HostId;
 
-/// Whether a password took the place of another.
+/// Result of replacing a password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Replaced {
-    /// It did.
+    /// The password was replaced.
     Yes,
-    /// What it was to replace is gone: somebody else was faster.
+    /// The password to replace is no longer current, because a concurrent change was first.
     Gone,
 }
 
 impl Store {
-    /// Gives the account of an address a second password, and mails it, unless an operator has disabled it. It takes as long when there is no such account:
-    /// then the mail goes to nobody.
+    /// Gives the account of an address a temporary password and e-mails it, if `is_deleted` matches the account and no
+    /// operator has disabled it. Without such an account the same statements run, with an e-mail that expires at once,
+    /// so that timing does not reveal whether the account exists.
     pub async fn mail_temporary_password(
         &self,
         email: &str,
@@ -43,7 +44,7 @@ impl Store {
         now: DateTime<Utc>,
     ) -> Result<(), DbErr> {
         let tx = self.begin().await?;
-        // The address as it was confirmed, not as it was typed now.
+        // The address that was confirmed, which may be spelt differently from `email`.
         let known: Option<(i64, String)> = user::Entity::find()
             .select_only()
             .columns([user::Column::Id, user::Column::Email])
@@ -65,7 +66,8 @@ impl Store {
         tx.commit().await
     }
 
-    /// The password that was mailed takes the old one's place, and an account that had ended goes on.
+    /// Makes the temporary password the password of the account, and reactivates a deactivated account. An account that
+    /// an operator has disabled stays unchanged.
     pub async fn accept_temporary_password(
         &self,
         id: HostId,
@@ -87,7 +89,7 @@ impl Store {
         Ok(if done.rows_affected > 0 { Replaced::Yes } else { Replaced::Gone })
     }
 
-    /// Changes a password, if it is still the one that was checked. One that was mailed goes.
+    /// Changes a password if the current hash is still `checked_hash`. Deletes a temporary password.
     pub async fn change_password(
         &self,
         id: HostId,
@@ -107,7 +109,7 @@ impl Store {
     }
 }
 
-/// Sets a password; one that was mailed opens nothing any more.
+/// Sets a password and deletes a temporary one.
 fn set_password(id: HostId, hash: &str, now: DateTime<Utc>) -> UpdateMany<user::Entity> {
     user::Entity::update_many()
         .col_expr(user::Column::PasswordHash, hash.into())

@@ -8,32 +8,32 @@ use super::rooms::to_room;
 use super::{Store, StoreError, millis};
 use crate::domain::{ChatroomId, Room};
 
-/// How many rooms a host may pin (SPEC 3).
+/// Maximum number of rooms that a host may pin (SPEC 3).
 pub const MAX_PINNED: u64 = 5;
 
-/// What became of a wish to pin or unpin.
+/// Result of pinning or unpinning a room.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(clippy::large_enum_variant)] // one is made at a time, and taken apart at once
+#[allow(clippy::large_enum_variant)] // one exists at a time, and is destructured at once
 pub enum PinOutcome {
-    /// It is as wished, perhaps since long.
+    /// The room is in the requested state, which it may have had before.
     Done(Room),
-    /// The host has [`MAX_PINNED`] others.
+    /// The host has [`MAX_PINNED`] other pinned rooms.
     TooMany,
     /// A closed room cannot be pinned.
     Closed,
-    /// There is no such room.
+    /// The room does not exist.
     Gone,
 }
 
 impl Store {
-    /// Pins or unpins a room. However many ask at once, a host never has more than [`MAX_PINNED`].
+    /// Pins or unpins a room. Concurrent calls never exceed [`MAX_PINNED`] per host.
     pub async fn pin_room(&self, id: ChatroomId, pinned: bool, now: DateTime<Utc>) -> Result<PinOutcome, StoreError> {
         self.run(|| self.pin_room_once(id, pinned, millis(now))).await
     }
 
     async fn pin_room_once(&self, id: ChatroomId, pinned: bool, now: DateTime<Utc>) -> Result<PinOutcome, DbErr> {
         let tx = self.begin().await?;
-        // Dropped without a commit, the transaction rolls back: nothing was written then.
+        // Dropping the transaction without a commit rolls it back; nothing has been written yet.
         let Some(mut row) = lock_with_host(&tx, id).await? else { return Ok(PinOutcome::Gone) };
         if row.is_fixed == pinned {
             return Ok(PinOutcome::Done(to_room(row)?));
@@ -64,9 +64,9 @@ impl Store {
     }
 }
 
-/// The room under lock, and its host's row before it: pins of different rooms of one host wait for each other there.
+/// Locks the host's row and then the room. Pins in different rooms of one host are serialised by the host's row.
 async fn lock_with_host(tx: &DatabaseTransaction, id: ChatroomId) -> Result<Option<chatroom::Model>, DbErr> {
-    // A room's host never changes, so he may be read without a lock.
+    // The host of a room never changes, so it may be read without a lock.
     let Some(row) = chatroom::Entity::find_by_id(id.0).one(tx).await? else { return Ok(None) };
     let _lock = user::Entity::find_by_id(row.host_id).lock_exclusive().one(tx).await?;
     chatroom::Entity::find_by_id(id.0).lock_exclusive().one(tx).await

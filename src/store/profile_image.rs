@@ -1,4 +1,4 @@
-//! Which image is a host's: here alone is decided which object is referred to.
+//! Reference from a host to its profile image. It alone decides which object in the media storage is in use.
 
 use chrono::{DateTime, Utc};
 use sea_orm::sea_query::Expr;
@@ -8,20 +8,20 @@ use super::entity::user;
 use super::{Store, StoreError, millis};
 use crate::domain::HostId;
 
-/// What became of a host's image.
+/// Result of replacing a host's image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ImageSwap {
-    /// It is the new one now; this was the one before, which nobody refers to any more.
+    /// The new image is set. Contains the previous image, which is no longer referenced.
     Swapped(Option<String>),
-    /// There is no such host.
+    /// The host does not exist.
     NoHost,
 }
 
 impl Store {
-    /// Gives a host another image, or none, and tells which one he had: of two calls at once each is told another.
+    /// Sets or removes a host's image and returns the previous one. Concurrent calls return different previous images.
     ///
     /// # Errors
-    /// It may be the new one or not.
+    /// After an error, the new image may or may not be set.
     pub async fn swap_profile_image(
         &self,
         id: HostId,

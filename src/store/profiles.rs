@@ -1,4 +1,4 @@
-//! What a host tells of himself.
+//! Public profile of a host.
 
 use chrono::{DateTime, Utc};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
@@ -7,23 +7,23 @@ use super::entity::user;
 use super::{Store, StoreError, millis};
 use crate::domain::HostId;
 
-/// What changes of a host; `None` stays. Lengths are the caller's to check (SPEC 2).
+/// Changes of a host's profile; `None` leaves a field unchanged. The caller checks the lengths (SPEC 2).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProfileChange {
-    /// What guests see him called.
+    /// Name that guests see.
     pub profile_name: Option<String>,
-    /// A few words about him.
+    /// Description that guests see.
     pub description: Option<String>,
-    /// What the service is called.
+    /// Name of the service.
     pub service_name: Option<String>,
-    /// What the service is.
+    /// Description of the service.
     pub service_expl: Option<String>,
-    /// Normalised domains, or none.
+    /// Normalised domains, separated by commas; `Some(None)` removes them.
     pub service_domain: Option<Option<String>>,
 }
 
 impl Store {
-    /// Changes what a host tells of himself.
+    /// Updates the profile of a host.
     pub async fn change_profile(
         &self,
         id: HostId,

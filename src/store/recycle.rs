@@ -1,39 +1,43 @@
-//! Which connections of a pool are not used again: those opened before the last failure that a new connection may be free of.
+//! Decides which pooled connections are not used again: those opened before the last failure that a new connection may
+//! be free of.
 //!
-//! A pool resolves its server's name for each new connection, so that after a failover the writer behind the same name is found.
+//! A pool resolves the host name of its server for each new connection, so that it finds the new writer after a
+//! failover.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use sea_orm::sqlx;
 
-/// How long an idle or cancelled connection may take to answer before it is closed: a round trip, with room for a slow server.
+/// How long an idle or cancelled connection may take to respond to a ping before it is closed. One round trip, plus a
+/// margin for a slow server.
 const ANSWER: Duration = Duration::from_secs(1);
 
-/// Between two attempts to reach a server that does not answer.
+/// Delay between two attempts to reach a server that does not respond.
 const RECONNECT: Duration = Duration::from_millis(250);
 
-/// Readers are replaced at most this often: while a server stays read-only, each failed write would replace all of them.
+/// Minimum interval between replacements of the readers. Without it, each failed write on a read-only server would
+/// replace all of them.
 const READERS_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Longer than any operation: until then a connection whose caller was cancelled is in a pool or closed.
+/// Longer than any operation: after this time, a connection whose caller was cancelled is back in its pool or closed.
 const CANCELLED_FOR: Duration = Duration::from_secs(15);
 
-/// What a pool's connections are used for.
+/// Purpose of a pool's connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Use {
     Read,
     Write,
 }
 
-/// Shared by the pools of one store. Instants are in milliseconds since `began`, and 0 is never.
+/// State shared by the pools of one store. Times are in milliseconds since `began`; 0 means never.
 #[derive(Debug)]
 pub(super) struct Recycle {
     began: Instant,
     writers: AtomicU64,
     readers: AtomicU64,
     cancelled: AtomicU64,
-    /// When a connection last did not answer.
+    /// When a connection last did not respond.
     silent: AtomicU64,
 }
 
@@ -58,7 +62,7 @@ impl Recycle {
         self.writers.fetch_max(now, Relaxed);
         let interval = READERS_INTERVAL.as_millis() as u64;
         let due = |last: u64| (last == 0 || now.saturating_sub(last) >= interval).then_some(now);
-        // A concurrent call has done the same.
+        // An error means that a concurrent call has just replaced the readers.
         let _is_recent = self.readers.fetch_update(Relaxed, Relaxed, due);
     }
 
@@ -67,12 +71,13 @@ impl Recycle {
         self.writers.load(Relaxed)
     }
 
-    /// A guard for the time of an operation: dropped without [`Running::done`], the operation was cancelled.
+    /// Returns a guard for one operation. Dropping it without [`Running::done`] records that the operation was
+    /// cancelled.
     pub(super) fn running(&self) -> Running<'_> {
         Running { recycle: self, is_done: false }
     }
 
-    /// Whether a connection is older than the last fault that a new one may be free of.
+    /// Returns whether a connection is older than the last fault that a new one may be free of.
     pub(super) fn is_discarded(&self, of: Use, age: Duration) -> bool {
         let before = match of {
             Use::Read => self.readers.load(Relaxed),
@@ -81,7 +86,7 @@ impl Recycle {
         before > 0 && self.opened(age) <= u128::from(before)
     }
 
-    /// Whether an idle connection may be used. The pool closes one that may not.
+    /// Returns whether an idle connection may be used. The pool closes it otherwise.
     pub(super) async fn may_use<C: sqlx::Connection>(
         &self,
         of: Use,
@@ -96,8 +101,8 @@ impl Recycle {
         self.answers(connection, options).await && !self.is_discarded(of, age)
     }
 
-    /// Whether a connection goes back to its pool. One whose operation was cancelled still has its answer to receive, which a
-    /// server that is stuck never sends: without a limit it would occupy its place in the pool.
+    /// Returns whether a connection may return to its pool. After a cancelled operation, the connection still has to
+    /// receive a response, which a stuck server never sends: without a time limit it would occupy a slot of the pool.
     pub(super) async fn may_return<C: sqlx::Connection>(
         &self,
         of: Use,
@@ -114,16 +119,17 @@ impl Recycle {
         self.answers(connection, options).await && !is_discarded
     }
 
-    /// Whether a connection answers in time. One that does not is abandoned, and the idle ones of its age with it.
+    /// Returns whether a connection responds in time. If it does not, it is replaced, and older idle connections are
+    /// replaced when they are next used.
     async fn answers<C: sqlx::Connection>(&self, connection: &mut C, options: &C::Options) -> bool {
         match tokio::time::timeout(ANSWER, connection.ping()).await {
             Ok(Ok(())) => true,
             Ok(Err(error)) => {
-                tracing::debug!(%error, "sql connection was lost, or its cancelled operation has failed");
+                tracing::debug!(%error, "sql connection lost, or its cancelled operation failed");
                 false
             }
             Err(_) => {
-                tracing::debug!("sql connection does not answer");
+                tracing::debug!("sql connection unresponsive");
                 self.silent.fetch_max(self.now(), Relaxed);
                 abandon(connection, options).await;
                 false
@@ -136,26 +142,28 @@ impl Recycle {
         before > 0 && self.opened(age) <= u128::from(before)
     }
 
-    /// In milliseconds, rounded down: of two in the same millisecond the connection is taken for the older.
+    /// Time at which a connection was opened, in milliseconds since `began`, rounded down: a connection opened in the
+    /// same millisecond as a fault counts as older.
     fn opened(&self, age: Duration) -> u128 {
         self.began.elapsed().saturating_sub(age).as_millis()
     }
 }
 
-/// Drops a connection that does not answer and puts a new one in its place, for the pool to close. The pool would wait for the old
-/// one without a limit: over TLS, the driver closes a connection only after the peer has sent something.
+/// Drops a connection that does not respond and puts a new one in its place, which the pool then closes. The pool would
+/// wait for the old one without a limit: over TLS, the driver closes a connection only after the peer has sent
+/// something.
 async fn abandon<C: sqlx::Connection>(connection: &mut C, options: &C::Options) {
     loop {
         if let Ok(Ok(fresh)) = tokio::time::timeout(ANSWER, C::connect_with(options)).await {
             *connection = fresh;
             return;
         }
-        // The pool's place stays taken while the server is unreachable, which makes no difference.
+        // The slot of the pool stays occupied while the server is unreachable, which makes no difference.
         tokio::time::sleep(RECONNECT).await;
     }
 }
 
-/// See [`Recycle::running`].
+/// Guard returned by [`Recycle::running`].
 pub(super) struct Running<'a> {
     recycle: &'a Recycle,
     is_done: bool,

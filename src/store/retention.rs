@@ -1,7 +1,8 @@
-//! Retention (SPEC 6.4): the messages of rooms that were closed long ago go.
+//! Retention (SPEC 6.4): deletes the messages of rooms that were closed long ago.
 //!
-//! One conditional statement decides: it raises `purged_through`, and from then on no reader sees what is below. The rows go at
-//! leisure; that some may be left is written down with the decision, so whoever comes next finds them.
+//! One conditional update decides: it raises `purged_through`, below which no reader sees messages, and sets
+//! `is_purging`. The rows are deleted later, in batches; `is_purging` marks rooms that may still have some, so that any
+//! node can continue.
 
 use chrono::{DateTime, Utc};
 use sea_orm::sea_query::{Expr, Query};
@@ -14,23 +15,24 @@ use super::entity::{chat_message, chatroom};
 use super::{Store, StoreError, from_column, millis, outbox, parse_column, to_column};
 use crate::domain::{ChatroomId, RoomName, Seq};
 
-/// `last_seq > purged_through`, as the index has it. No column of the entity: nobody writes it.
+/// Generated column for `last_seq > purged_through`, which the index uses. Absent from the entity, because it is never
+/// written.
 const HAS_MESSAGES: &str = "has_messages";
 
-/// A room whose messages are purged, and whose rows may not all be gone.
+/// A purged room that may still have rows to delete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PurgedRoom {
     /// Row id.
     pub id: ChatroomId,
-    /// Its public name.
+    /// Public name of the room.
     pub name: RoomName,
-    /// Nobody sees what is up to here.
+    /// Messages up to this sequence number are not visible.
     pub through: Seq,
 }
 
 impl Store {
-    /// Purges up to `limit` rooms that were closed before `closed_before` and are still: their messages are seen no more, and
-    /// counted no more. Returns how many; a room that was resumed in this very moment keeps everything.
+    /// Purges up to `limit` rooms that were closed before `closed_before` and still are: their messages are no longer
+    /// visible or counted. Returns the number of rooms. A room that is resumed concurrently keeps its messages.
     pub async fn purge_rooms(&self, closed_before: DateTime<Utc>, limit: u64) -> Result<u64, StoreError> {
         let is_due = is_due(closed_before);
         self.run(|| self.purge_rooms_once(&is_due, limit)).await
@@ -60,20 +62,20 @@ impl Store {
             .col_expr(Column::LatestMsgAt, Option::<DateTime<Utc>>::None.into())
             .col_expr(Column::IsPurging, true.into())
             .filter(Column::Id.is_in(due))
-            // Once more: what was found is a moment old.
+            // The condition is repeated, because a room may have been resumed since it was found.
             .filter(is_due.clone())
             .exec(&self.writer)
             .await?;
         Ok(purged.rows_affected)
     }
 
-    /// How many rooms [`purge_rooms`](Self::purge_rooms) would find.
+    /// Number of rooms that [`purge_rooms`](Self::purge_rooms) would purge.
     pub async fn count_rooms_to_purge(&self, closed_before: DateTime<Utc>) -> Result<u64, StoreError> {
         let rooms = chatroom::Entity::find().filter(is_due(closed_before));
         self.run(|| rooms.clone().count(&self.reader)).await
     }
 
-    /// How many messages these rooms have.
+    /// Number of messages in these rooms.
     pub async fn count_messages_to_purge(&self, closed_before: DateTime<Utc>) -> Result<u64, StoreError> {
         let rows =
             chat_message::Entity::find().join(JoinType::InnerJoin, of_room()).filter(is_due(closed_before)).filter(
@@ -83,7 +85,7 @@ impl Store {
         self.run(|| rows.clone().count(&self.reader)).await
     }
 
-    /// Purged rooms whose rows may not all be gone.
+    /// Returns purged rooms that may still have rows to delete.
     pub async fn purged_rooms(&self, limit: u64) -> Result<Vec<PurgedRoom>, StoreError> {
         let rooms = chatroom::Entity::find()
             .select_only()
@@ -99,8 +101,8 @@ impl Store {
         Ok(rooms.collect::<Result<_, DbErr>>()?)
     }
 
-    /// Removes what was purged from e-mails that wait (SPEC 6.7), and notes that no row of it is left, if that is so. `false`: there
-    /// is more to delete, because another process deletes at the same time or the room was purged again.
+    /// Removes purged text from waiting e-mails (SPEC 6.7) and clears `is_purging` if no purged row is left. Returns
+    /// `false` if rows are left, or if the room was purged again.
     pub async fn finish_purge(&self, room: PurgedRoom) -> Result<bool, StoreError> {
         let through = to_column(room.through);
         let left = Query::select()
@@ -127,7 +129,7 @@ impl Store {
         Ok(finished.rows_affected > 0)
     }
 
-    /// How many rows are left of what was purged.
+    /// Number of purged messages whose rows still exist.
     pub async fn count_purged_messages(&self) -> Result<u64, StoreError> {
         let rows = chat_message::Entity::find()
             .join(JoinType::InnerJoin, of_room())
@@ -145,7 +147,7 @@ fn of_room() -> RelationDef {
     of_room.from(chat_message::Column::ChatroomId).to(chatroom::Column::Id).into()
 }
 
-/// Which rooms' messages are to go.
+/// Selects the rooms whose messages are to be purged.
 fn is_due(closed_before: DateTime<Utc>) -> Condition {
     Condition::all()
         .add(chatroom::Column::IsClosed.eq(true))

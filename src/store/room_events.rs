@@ -1,7 +1,7 @@
-//! Changes of a room's state, and the events that tell the broker of them.
+//! Changes of a room's state, and the events that pass them on to the broker.
 //!
-//! **Invariant:** a change and its event are one transaction. Whoever finds the event may apply it, any number of times:
-//! the version decides.
+//! **Invariant:** a change and its event are written in one transaction. Any node may apply an event, any number of
+//! times: the version decides whether it has an effect.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sea_orm::ActiveValue::{NotSet, Set};
@@ -12,45 +12,46 @@ use super::rooms::to_room;
 use super::{Store, StoreError, from_column, millis, notifications, outbox, parse_column, webhook_events};
 use crate::domain::{ChatroomId, Closing, HostId, Room, RoomChange, RoomName, RoomState};
 
-/// An event of so much later was written by a clock that was ahead: nodes that are in step write none of the next seconds.
+/// Minimum distance by which an event must be in the future to count as written by a clock that was ahead. Nodes with
+/// synchronised clocks stay below it.
 const CLOCK_WAS_AHEAD: TimeDelta = TimeDelta::minutes(1);
 
-/// A change that the broker may not have heard of yet.
+/// A change of a room that may not have been applied to the broker yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RoomEvent {
     /// Row id.
     pub id: i64,
-    /// The room's public name.
+    /// Public name of the room.
     pub room: RoomName,
-    /// Its row, which a deleted room no longer has.
+    /// Id of the room, whose row no longer exists after a deletion.
     pub chatroom: ChatroomId,
-    /// Its host.
+    /// Host of the room.
     pub host: HostId,
     /// The room's `state_version` after the change.
     pub version: u64,
-    /// What happened.
+    /// Kind of the change.
     pub change: RoomChange,
-    /// When.
+    /// Time of the change.
     pub created_at: DateTime<Utc>,
 }
 
-/// A room that was asked to change.
+/// Result of a requested change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Changed {
-    /// After the change; a deleted one as it was.
+    /// The room after the change; a deleted room as it was before.
     pub room: Room,
-    /// `None` when the room was in that state already.
+    /// Event of the change; `None` if the room was already in that state.
     pub event: Option<RoomEvent>,
 }
 
-/// Under which condition, checked with the row's lock held, a room is changed.
+/// Condition for a change, checked while the room's lock is held.
 #[derive(Clone, Copy)]
 enum Only {
-    /// None.
+    /// No condition.
     Always,
-    /// Nothing has moved the room since then.
+    /// The room has had no activity since this time.
     IdleSince(DateTime<Utc>),
-    /// The room never had a message.
+    /// The room has never had a message.
     Empty,
 }
 
@@ -65,8 +66,8 @@ impl Only {
 }
 
 impl Store {
-    /// Closes, resumes or deletes a room, in one transaction with the event that says so. Closing unpins. `None` when
-    /// there is no such room (any more).
+    /// Closes, resumes or deletes a room and writes the event in the same transaction. Closing also unpins the room.
+    /// Returns `None` if the room does not exist.
     pub async fn change_room(
         &self,
         name: RoomName,
@@ -76,8 +77,8 @@ impl Store {
         self.run(|| self.change_room_once(name, change, millis(now), Only::Always)).await
     }
 
-    /// Closes a room that nothing has moved since before `idle_since`, and returns the event that says so. `None`: something has,
-    /// or it is closed or gone by now.
+    /// Closes a room that has been idle since before `idle_since`, and returns the event. Returns `None` if the room
+    /// has been active since, is already closed, or does not exist.
     pub async fn close_idle_room(
         &self,
         name: RoomName,
@@ -89,7 +90,8 @@ impl Store {
         Ok(changed.and_then(|changed| changed.event))
     }
 
-    /// Deletes a room that never had a message, and returns the event that says so. `None`: it has one, or is deleted by now.
+    /// Deletes a room that never had a message, and returns the event. Returns `None` if the room has a message or does
+    /// not exist.
     pub async fn delete_empty_room(&self, name: RoomName, now: DateTime<Utc>) -> Result<Option<RoomEvent>, StoreError> {
         let now = millis(now);
         let changed = self.run(|| self.change_room_once(name, RoomChange::Delete, now, Only::Empty)).await?;
@@ -148,7 +150,7 @@ impl Store {
         Ok(Some(Changed { room, event: Some(event) }))
     }
 
-    /// Events that have waited since before `before`, oldest first, and those whose time is so much later that a clock was ahead
+    /// Returns events created before `before`, oldest first, and events so far in the future that a clock was ahead
     /// when they were written.
     pub async fn pending_events(&self, before: DateTime<Utc>, limit: u64) -> Result<Vec<RoomEvent>, StoreError> {
         let rows = self
@@ -168,7 +170,7 @@ impl Store {
         Ok(rows.into_iter().map(to_event).collect::<Result<_, _>>()?)
     }
 
-    /// Forgets an event that the broker has applied. Doing so twice is harmless.
+    /// Deletes an event that the broker has applied. Repeating the call is harmless.
     pub async fn finish_event(&self, id: i64) -> Result<(), StoreError> {
         self.run(|| room_event::Entity::delete_by_id(id).exec(&self.writer)).await?;
         Ok(())

@@ -1,4 +1,4 @@
-//! How an account stands: whether it is active, and which password opens it. And all accounts, for whoever runs the server.
+//! Activation state and passwords of accounts, and lists of accounts for operators.
 
 use chrono::{DateTime, Utc};
 use sea_orm::sea_query::Expr;
@@ -9,17 +9,18 @@ use super::hosts::to_host;
 use super::{Store, StoreError, millis};
 use crate::domain::{Host, HostId, HostUuid};
 
-/// Who deactivates an account.
+/// Initiator of a deactivation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum By {
-    /// Its owner: a password that is mailed brings it back.
+    /// The owner. A temporary password sent by e-mail reactivates the account.
     Himself,
-    /// Whoever runs the server: only he brings it back.
+    /// An operator. Only an operator can reactivate the account.
     Operator,
 }
 
 impl Store {
-    /// Hosts in the order of their ids, deactivated ones, too: at most `limit` behind `after`. And who deactivated them.
+    /// Returns at most `limit` hosts with ids above `after`, ascending, including deactivated ones, with the initiator
+    /// of the deactivation.
     pub async fn hosts_after(&self, after: HostId, limit: u64) -> Result<Vec<(Host, Option<By>)>, StoreError> {
         let rows = self
             .run(|| {
@@ -40,7 +41,7 @@ impl Store {
         Ok(hosts)
     }
 
-    /// Those of some hosts who are deactivated.
+    /// Returns those of the given hosts that are deactivated.
     pub async fn deactivated(&self, of: &[HostId]) -> Result<Vec<HostId>, StoreError> {
         let found: Vec<i64> = self
             .run(|| {
@@ -56,7 +57,7 @@ impl Store {
         Ok(found.into_iter().map(HostId).collect())
     }
 
-    /// Those of some hosts who do not show their status.
+    /// Returns those of the given hosts that do not publish their online status.
     pub async fn hidden(&self, of: &[HostUuid]) -> Result<Vec<HostUuid>, StoreError> {
         let found: Vec<String> = self
             .run(|| {
@@ -73,7 +74,8 @@ impl Store {
         Ok(found.iter().filter_map(|uuid| uuid.parse().ok()).collect())
     }
 
-    /// Deactivates a host; who stands so already is left alone. A password that was mailed opens nothing any more.
+    /// Deactivates a host and deletes its temporary password. Has no effect on a deactivated host, except that an
+    /// operator can disable an account that its owner has deactivated.
     pub async fn deactivate(&self, host: HostId, by: By, now: DateTime<Utc>) -> Result<(), StoreError> {
         let now = millis(now);
         let stands_otherwise = match by {
@@ -100,7 +102,7 @@ impl Store {
         Ok(())
     }
 
-    /// Activates a host, whoever deactivated him; who is active is left alone.
+    /// Activates a host, regardless of who deactivated it. Has no effect on an active host.
     pub async fn activate(&self, host: HostId, now: DateTime<Utc>) -> Result<(), StoreError> {
         let now = millis(now);
         self.run(|| {
@@ -117,7 +119,7 @@ impl Store {
         Ok(())
     }
 
-    /// Sets a host's password hash. A password that was mailed opens nothing any more.
+    /// Sets the password hash of a host and deletes its temporary password.
     pub async fn set_password_hash(&self, host: HostId, hash: &str) -> Result<(), StoreError> {
         self.run(|| {
             user::Entity::update_many()
@@ -131,7 +133,7 @@ impl Store {
         Ok(())
     }
 
-    /// Password hashes that begin so, the newest accounts' first; at most `limit`.
+    /// Returns at most `limit` password hashes that start with `beginning`, those of the newest accounts first.
     pub async fn password_hashes_beginning_with(&self, beginning: &str, limit: u64) -> Result<Vec<String>, StoreError> {
         let hashes = self
             .run(|| {
@@ -148,7 +150,8 @@ impl Store {
         Ok(hashes)
     }
 
-    /// Replaces a host's password hash by another of the same password; `false` if it is no longer the one that was checked.
+    /// Replaces the password hash of a host by another hash of the same password. Returns `false` if the current hash
+    /// is not `checked`.
     pub async fn replace_password_hash(&self, host: HostId, checked: &str, hash: &str) -> Result<bool, StoreError> {
         let replaced = self
             .run(|| {

@@ -1,4 +1,4 @@
-//! A fresh database a test, on each kind of server.
+//! Provides each test with a fresh database on each kind of server.
 
 pub(crate) mod server;
 
@@ -10,7 +10,7 @@ use sea_orm::sqlx::{self, AssertSqlSafe, Connection as _, Executor as _};
 use crate::clock::Chance;
 use crate::store::{Dialect, Store};
 
-/// What a test runs on.
+/// Database system that a test runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Database {
     Sqlite,
@@ -27,12 +27,12 @@ impl From<Dialect> for Database {
     }
 }
 
-/// Runs a test on a database of its own, which is gone afterwards, also when the test fails.
+/// Runs a test on a new database, which is dropped afterwards, even if the test fails.
 pub(crate) async fn on_fresh<F>(database: impl Into<Database>, test: impl FnOnce(Store, String) -> F)
 where
     F: Future<Output = ()> + Send + 'static,
 {
-    // `mysql://root@127.0.0.1:3306`, without a database.
+    // The variable contains a URL without a database, such as `mysql://root@127.0.0.1:3306`.
     let variable = match database.into() {
         Database::Sqlite => {
             let folder = tempfile::tempdir().expect("a folder for the database");
@@ -50,7 +50,7 @@ where
     outcome.unwrap_or_else(|panic| resume_unwind(panic));
 }
 
-/// In a task of its own, so that a failing test still gives its database back.
+/// Runs the test in a separate task, so that a panic does not prevent the cleanup.
 async fn run<F>(
     url: String,
     test: impl FnOnce(Store, String) -> F,
@@ -67,6 +67,6 @@ where
 
 async fn on_server(server: &str, statement: String) {
     let mut connection = sqlx::MySqlConnection::connect(server).await.expect("the server answers");
-    // A database's name cannot be a parameter; this one is made of hex digits.
+    // The name of a database cannot be a parameter. This one consists of hex digits.
     connection.execute(AssertSqlSafe(statement)).await.expect("the server makes and drops databases");
 }

@@ -1,4 +1,4 @@
-//! The store's promises, each on SQLite, MySQL and MariaDB.
+//! Tests of the store's guarantees on SQLite, MySQL and MariaDB.
 
 mod counts;
 mod expired;
@@ -24,7 +24,7 @@ use super::{Append, NewHost, NewRoom, Store};
 use crate::clock::Chance;
 use crate::domain::{ChatroomId, Host, HostUuid, Message, Room, RoomName, Seq, Side};
 
-/// Makes a test of each function for each kind of database. A function takes the store and its URL.
+/// Generates a test per function and database system. A function takes the store and its URL.
 macro_rules! on_every_database {
     ($($name:ident),* $(,)?) => {
         crate::store::tests::on_database!(sqlite, Sqlite: $($name),*);
@@ -44,7 +44,7 @@ macro_rules! on_database {
 }
 use {on_database, on_every_database};
 
-/// A moment with milliseconds.
+/// A time with milliseconds.
 fn noon() -> DateTime<Utc> {
     DateTime::from_timestamp_millis(1_679_370_000_178).unwrap()
 }

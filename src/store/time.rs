@@ -1,4 +1,4 @@
-//! The time of the database server.
+//! Clock of the database server.
 
 use std::time::Instant;
 
@@ -10,7 +10,7 @@ use super::{Dialect, Store, StoreError};
 use crate::clock::Reading;
 
 impl Store {
-    /// Reads the server's clock. `None`: SQLite has none but the machine's.
+    /// Reads the server's clock. Returns `None` for SQLite, which uses the clock of this machine.
     pub async fn read_clock(&self) -> Result<Option<Reading>, StoreError> {
         match self.dialect {
             Dialect::Sqlite => Ok(None),
@@ -19,7 +19,7 @@ impl Store {
     }
 
     async fn read_clock_once(&self) -> Result<Reading, DbErr> {
-        // sea-query has no word for it.
+        // sea-query has no function for it.
         let query = Query::select().expr_as(Expr::cust("UTC_TIMESTAMP(6)"), "shown").to_owned();
         let asked = Instant::now();
         let row = self.reader.query_one(&query).await?;

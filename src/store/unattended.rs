@@ -1,10 +1,10 @@
-//! Notes who is to be mailed, in the very transaction that writes the messages he was not there for.
+//! Records which recipients are to be e-mailed, in the transaction that writes the messages that they miss.
 //!
-//! It costs nothing while everybody is there. Else a batch reads the rows of those rooms, and writes at most once: the first
-//! message of an absence makes somebody due, and the others find that he is.
+//! A batch without missed messages runs no query. Otherwise it reads the notification rows of the affected rooms and
+//! writes at most once: the first message of an absence makes the recipient due, and later messages change nothing.
 //!
-//! **Invariant:** a row is changed under the lock of its room. Only `due_at` of an existing row may also be moved without it: by
-//! consent, and when a digest is deferred.
+//! **Invariant:** a row is changed under the lock of its room. The only exception is `due_at` of an existing row, which
+//! a grant of consent and the deferral of a digest change without that lock.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -18,13 +18,14 @@ use super::entity::{chatroom, notification};
 use super::{millis, to_column};
 use crate::domain::{Message, Side};
 
-/// How long what comes is gathered before it is mailed (SPEC 8).
+/// How long messages are collected before the e-mail is sent (SPEC 8).
 const GATHER: TimeDelta = TimeDelta::seconds(60);
 
-/// The least time between two e-mails to the guest of a room (SPEC 8). Hosts get digests: [`digests`](super::digests).
+/// Minimum time between two e-mails to the guest of a room (SPEC 8). Hosts receive digests:
+/// [`digests`](super::digests).
 const MAIL_INTERVAL: TimeDelta = TimeDelta::hours(1);
 
-/// What is known of a room's guest while the room's lock is held.
+/// Columns of a locked room that describe its guest.
 #[derive(Clone, Debug, DerivePartialModel)]
 #[sea_orm(entity = "chatroom::Entity")]
 pub(super) struct Contact {
@@ -34,21 +35,21 @@ pub(super) struct Contact {
     host_id: i64,
 }
 
-/// The first message of a batch that somebody was not there for.
+/// First message of a batch that a recipient missed.
 struct Unattended<'a> {
     to: Side,
     message: &'a Message,
-    /// How far they had seen the room.
+    /// How far the recipient has seen the room.
     seen: Seen,
     host_id: i64,
 }
 
-/// What of a batch nobody was there for, by room.
+/// First missed messages of a batch, by room and side.
 #[derive(Default)]
 pub(super) struct UnattendedRooms<'a>(BTreeMap<(i64, bool), Unattended<'a>>);
 
 impl<'a> UnattendedRooms<'a> {
-    /// Notes a message that nobody of the other side was in the room for. A guest without an address is nobody's concern.
+    /// Adds a message whose recipient has no connection in the room. Ignores guests without an address.
     pub(super) fn add(&mut self, message: &'a Message, contact: &Contact, host_seen: Seen) {
         let (to, seen) = match message.side {
             Side::Guest => (Side::Host, host_seen),
@@ -63,8 +64,8 @@ impl<'a> UnattendedRooms<'a> {
         });
     }
 
-    /// Makes those due who are not yet, and were not told already in this absence. `due_from` is the time that the span before
-    /// the e-mail is counted from, given that of the message.
+    /// Makes recipients due, except those who are due already or were e-mailed in this absence. `due_from` maps the
+    /// time of a message to the time from which the delay of its e-mail is counted.
     pub(super) async fn write(
         &self,
         tx: &DatabaseTransaction,
@@ -102,7 +103,7 @@ impl<'a> UnattendedRooms<'a> {
         if rows.is_empty() {
             return Ok(());
         }
-        // `mailed_at` of a row that is there stays as it is.
+        // `mailed_at` of an existing row stays unchanged.
         notification::Entity::insert_many(rows)
             .on_conflict(
                 OnConflict::columns([ChatroomId, ToHost])
@@ -115,11 +116,11 @@ impl<'a> UnattendedRooms<'a> {
     }
 }
 
-/// When to e-mail about a message that arrives `now` and was missed; `None` when that is settled already.
+/// Time at which to e-mail about a missed message that arrives `now`; `None` if the row already covers it.
 fn due_at(row: Option<&notification::Model>, seen: Seen, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
     let gathered = now + GATHER;
     let Some(row) = row else { return Some(gathered) };
-    // `first_seq` is the first message missed in that absence: a recipient who has seen it has been back since.
+    // `first_seq` is the first message missed in that absence. A recipient who has seen it has been back since.
     let was_back_after = |at| match seen.seq {
         Some(seq) => seq >= row.first_seq,
         None => seen.at.is_some_and(|seen| seen >= at),
@@ -132,12 +133,12 @@ fn due_at(row: Option<&notification::Model>, seen: Seen, now: DateTime<Utc>) -> 
     if is_settled {
         return None;
     }
-    // A clock that was ahead when the last e-mail was written delays this one by no more than the interval.
+    // If a clock was ahead at the last e-mail, this one is delayed by at most the interval.
     let mailed_at = row.mailed_at.filter(|_| !row.to_host);
     Some(mailed_at.map_or(gathered, |mailed_at| gathered.max(mailed_at.min(now) + MAIL_INTERVAL)))
 }
 
-/// The latest that an e-mail can be due: a later time was written by a clock that was ahead.
+/// Latest valid due time of an e-mail: a later time was written by a clock that was ahead.
 pub(super) fn latest_due(now: DateTime<Utc>) -> DateTime<Utc> {
     now + GATHER + MAIL_INTERVAL
 }
@@ -173,10 +174,10 @@ mod tests {
         assert_eq!(due_at(None, nothing, at(0)), Some(at(60)));
         let due = row(0, Some(60), None);
         assert_eq!(due_at(Some(&due), nothing, at(30)), None);
-        // The number decides, regardless of the times.
+        // The sequence number decides, regardless of the times.
         assert_eq!(due_at(Some(&due), seen(Some(0), 10), at(30)), None);
         assert_eq!(due_at(Some(&due), seen(Some(1), -5), at(30)), Some(at(90)), "back, and away again");
-        // Without one, the time.
+        // Without a sequence number, the time decides.
         assert_eq!(due_at(Some(&due), seen(None, -5), at(30)), None);
         assert_eq!(due_at(Some(&due), seen(None, 10), at(30)), Some(at(90)));
     }

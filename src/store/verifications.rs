@@ -1,4 +1,4 @@
-//! Addresses that are being confirmed, one row an attempt to sign up. All is decided here, so that no node remembers anything.
+//! Confirmation of e-mail addresses, one row per attempt to sign up. All state is in SQL; nodes keep none.
 
 use chrono::{DateTime, Utc};
 use sea_orm::sea_query::Expr;
@@ -10,35 +10,35 @@ use super::outbox::insert_mail;
 use super::{NewHost, OutgoingMail, Store, StoreError, millis};
 use crate::domain::Host;
 
-/// How often a code may be guessed.
+/// Maximum number of attempts per code.
 const MAX_ATTEMPTS: i64 = 5;
 
-/// An address whose code is on its way.
+/// Confirmation of an address whose code has been sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verification {
-    /// Names the attempt; nobody else knows it.
+    /// Secret id of the sign-up attempt.
     pub ticket: String,
-    /// The address.
+    /// Address to confirm.
     pub email: String,
     /// SHA-256 of ticket and code, in hex.
     pub code_hash: String,
-    /// When the code ends.
+    /// Expiry time of the code.
     pub expires_at: DateTime<Utc>,
 }
 
-/// What a code did.
+/// Result of entering a code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CodeOutcome {
     /// The address is confirmed.
     Right,
-    /// Try again.
+    /// The code is wrong; another attempt may follow.
     Wrong,
-    /// No code can be right any more: it has ended, or was guessed at too often.
+    /// The verification has expired, or its attempts are used up.
     Over,
 }
 
 impl Store {
-    /// Begins to confirm an address, and sends its mail.
+    /// Starts the confirmation of an address and writes the e-mail with the code.
     pub async fn begin_verification(
         &self,
         verification: &Verification,
@@ -71,7 +71,8 @@ impl Store {
         tx.commit().await
     }
 
-    /// Tries a code. Each try counts before it is looked at, whoever tries at the same time.
+    /// Checks a code. Each attempt is counted before the code is compared, so that concurrent attempts cannot exceed
+    /// the limit.
     pub async fn try_code(&self, ticket: &str, code_hash: &str, now: DateTime<Utc>) -> Result<CodeOutcome, StoreError> {
         let now = millis(now);
         self.run(|| self.try_code_once(ticket, code_hash, now)).await
@@ -89,7 +90,8 @@ impl Store {
             return Ok(CodeOutcome::Over);
         }
         let confirmed = email_verification::Entity::update_many()
-            // A right code that comes twice, as from a double click, is still right, and no later.
+            // A right code that is entered twice, for example by a double click, stays right; the time of confirmation
+            // does not change.
             .col_expr(
                 email_verification::Column::ConfirmedAt,
                 Expr::col(email_verification::Column::ConfirmedAt).if_null(now),
@@ -98,11 +100,11 @@ impl Store {
             .filter(email_verification::Column::CodeHash.eq(code_hash))
             .exec(&self.writer)
             .await?;
-        // MySQL counts rows that match, also those that stay as they are.
+        // MySQL reports matched rows, including unchanged ones.
         Ok(if confirmed.rows_affected > 0 { CodeOutcome::Right } else { CodeOutcome::Wrong })
     }
 
-    /// Whether an address was confirmed under this ticket after `since`.
+    /// Returns whether an address was confirmed under this ticket after `since`.
     pub async fn is_confirmed(&self, ticket: &str, email: &str, since: DateTime<Utc>) -> Result<bool, StoreError> {
         let is_confirmed = confirmed(ticket, email, since);
         let row =
@@ -110,10 +112,11 @@ impl Store {
         Ok(row.is_some())
     }
 
-    /// Makes a host of a confirmed address, once. `None`: it is confirmed no more.
+    /// Creates a host with a confirmed address and consumes the confirmation. Returns `None` if the confirmation has
+    /// expired or was consumed.
     ///
     /// # Errors
-    /// `Conflict` when the address is taken, in whatever case.
+    /// `Conflict` when the address is taken. Addresses are compared case-insensitively.
     pub async fn create_confirmed_host(
         &self,
         new: &NewHost,

@@ -1,7 +1,7 @@
-//! Notes what a host's own systems are to be told, in the very transaction in which it happens.
+//! Records webhook events in the transaction that causes them.
 //!
-//! It costs nothing where nobody wants to be told: whether a room's host does is read with the room, not asked for. What is
-//! written twice is told once, as the cause of an event is unique.
+//! Hosts without a webhook cost no extra query for messages: the event kinds to which a host's webhook subscribes are
+//! read with the room. An event that is written twice is sent once, because its cause (room, kind, number) is unique.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sea_orm::ActiveValue::{NotSet, Set};
@@ -15,15 +15,15 @@ use super::{millis, to_column};
 use crate::domain::{ChatroomId, Closing, EventKind, EventKinds, HostId, Message, Room};
 use crate::protocol::webhook::{self as body, EventRoom};
 
-/// How long it is tried to tell of something.
+/// How long delivery of an event is attempted.
 pub const TRIED_FOR: TimeDelta = TimeDelta::days(3);
 
-/// Rows that one INSERT writes: ten parameters each.
+/// Rows per INSERT. Each row has ten parameters.
 const ROWS_A_STATEMENT: usize = 500;
 
 pub(super) const WAITING: &str = "waiting";
 
-/// What must be known of a room to tell of it.
+/// Columns of a room that its events contain, and the event kinds to which the webhook of its host subscribes.
 #[derive(Clone, Debug, DerivePartialModel)]
 #[sea_orm(entity = "chatroom::Entity")]
 pub(super) struct Subject {
@@ -34,7 +34,8 @@ pub(super) struct Subject {
     wanted: Option<String>,
 }
 
-/// The kinds of events that the host of a room wants to be told. Read beside the room, it locks nothing of his.
+/// Subquery for the event kinds to which the webhook of a room's host subscribes. Read together with the room, so that
+/// no webhook row is locked.
 fn wanted() -> Expr {
     use webhook::Column::{Events, HostId, IsEnabled};
     let column = |column| Expr::col((webhook::Entity, column));
@@ -48,19 +49,19 @@ fn wanted() -> Expr {
     SubQueryStatement::from(select).into()
 }
 
-/// What is to be told of a transaction.
+/// Events of one transaction.
 pub(super) struct Events<F> {
     rows: Vec<webhook_event::ActiveModel>,
     due_from: F,
 }
 
 impl<F: Fn(DateTime<Utc>) -> DateTime<Utc>> Events<F> {
-    /// No event yet. `due_from` is the time from which one is due, given the time of its message.
+    /// Creates an empty list. `due_from` maps the time of a message to the time at which its event is due.
     pub(super) fn due_from(due_from: F) -> Self {
         Self { rows: Vec::new(), due_from }
     }
 
-    /// Notes a message, if its host wants to be told.
+    /// Adds the event of a message, if the host's webhook subscribes to it.
     pub(super) fn message(&mut self, message: &Message, subject: &Subject) {
         let wanted = subject.wanted.as_deref().and_then(|kinds| kinds.parse::<EventKinds>().ok());
         if wanted.is_some_and(|kinds| kinds.contains(EventKind::MessageCreated)) {
@@ -90,7 +91,7 @@ async fn insert(tx: &DatabaseTransaction, rows: &[webhook_event::ActiveModel]) -
     Ok(())
 }
 
-/// Notes that a guest opened a room.
+/// Records that a guest created a room, if the host's webhook subscribes to the event.
 pub(super) async fn room_created(tx: &DatabaseTransaction, room: &chatroom::Model) -> Result<(), DbErr> {
     let (id, host) = (ChatroomId(room.id), HostId(room.host_id));
     if !wants(tx, host, EventKind::RoomCreated).await? {
@@ -100,7 +101,8 @@ pub(super) async fn room_created(tx: &DatabaseTransaction, room: &chatroom::Mode
     insert(tx, &[row(host, id, EventKind::RoomCreated, 0, text, room.created_at)]).await
 }
 
-/// Notes that a room was closed by the change that made it `version`.
+/// Records that a room was closed, if the host's webhook subscribes to the event. `version` is the room's
+/// `state_version` after the change.
 pub(super) async fn room_closed(
     tx: &DatabaseTransaction,
     room: &Room,

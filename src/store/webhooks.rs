@@ -1,4 +1,4 @@
-//! Webhooks: where a host's own systems are told.
+//! Webhooks: URLs of hosts' own systems that receive events.
 
 use chrono::{DateTime, Utc};
 use sea_orm::{ActiveModelTrait as _, ColumnTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
@@ -13,29 +13,29 @@ mod turns;
 pub use deliveries::{Attempt, EventState, RecordedEvent, WebhookEvent};
 pub use turns::{DueWebhook, Turn};
 
-/// How many events of a webhook that is taken away go at once.
+/// Number of events per statement when a webhook is deleted.
 const DELETE_BATCH: u64 = 1_000;
 
-/// Where a host's own systems are told.
+/// Webhook of a host.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Webhook {
-    /// Whose.
+    /// Owner of the webhook.
     pub host: HostId,
-    /// Where.
+    /// URL that receives the events.
     pub url: String,
-    /// Of what.
+    /// Kinds of events that are sent.
     pub events: EventKinds,
-    /// Off, nothing is noted and nothing is sent.
+    /// Whether the webhook is enabled. While disabled, events are neither recorded nor sent.
     pub is_enabled: bool,
-    /// When its receiver said that it is gone, which switched it off.
+    /// When the webhook was disabled because its receiver returned 410.
     pub gone_at: Option<DateTime<Utc>>,
-    /// What is signed with.
+    /// Secret that signs requests.
     pub secret: String,
-    /// What is signed with, too, until then.
+    /// Previous secret, which also signs requests until the given time.
     pub old_secret: Option<(String, DateTime<Utc>)>,
-    /// Since when there is one.
+    /// Creation time of the webhook.
     pub created_at: DateTime<Utc>,
-    /// When the host last changed it.
+    /// Time of the host's last change.
     pub updated_at: DateTime<Utc>,
 }
 
@@ -45,25 +45,26 @@ impl std::fmt::Debug for Webhook {
     }
 }
 
-/// What a host decides about his webhook.
+/// Settings of a webhook that a host may change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WebhookChange {
-    /// Where.
+    /// URL that receives the events.
     pub url: String,
-    /// Of what.
+    /// Kinds of events that are sent.
     pub events: EventKinds,
-    /// Whether anything is to be told.
+    /// Whether events are recorded and sent.
     pub is_enabled: bool,
 }
 
 impl Store {
-    /// A host's webhook.
+    /// Returns the webhook of a host.
     pub async fn webhook(&self, host: HostId) -> Result<Option<Webhook>, StoreError> {
         let row = self.run(|| webhook::Entity::find_by_id(host.0).one(&self.reader)).await?;
         Ok(row.map(to_webhook).transpose()?)
     }
 
-    /// Sets a host's webhook. The first time `secret` becomes its secret, and the answer is `true`; after that it keeps its own.
+    /// Sets the webhook of a host. A new webhook gets `secret`, and the result contains `true`; an existing one keeps
+    /// its secret.
     pub async fn set_webhook(
         &self,
         host: HostId,
@@ -74,7 +75,7 @@ impl Store {
         let now = millis(now);
         let set = || self.run(|| self.set_webhook_once(host, change, secret, now));
         let (row, is_new) = match set().await {
-            // Another call made the first one a moment ago.
+            // A concurrent call inserted the row first.
             Err(StoreError::Conflict) => set().await?,
             done => done?,
         };
@@ -100,7 +101,7 @@ impl Store {
             secret: secret.to_owned(),
             old_secret: None,
             old_secret_ends_at: None,
-            // A receiver that was put right is tried at once.
+            // A change of the settings may have repaired the receiver, so it is tried at once.
             next_turn_at: now,
             failed_turns: 0,
             created_at: now,
@@ -125,7 +126,7 @@ impl Store {
                     .filter(webhook::Column::HostId.eq(host.0))
                     .exec(&tx)
                     .await?;
-                // So is what has failed: each turn ends with its first failure, so these are few.
+                // Failed events are retried at once as well. They are few, because a turn ends with its first failure.
                 webhook_event::Entity::update_many()
                     .col_expr(webhook_event::Column::DueAt, Some(now).into())
                     .filter(webhook_event::Column::HostId.eq(host.0))
@@ -140,8 +141,8 @@ impl Store {
         Ok((row, is_new))
     }
 
-    /// Gives a webhook another secret. Until `old_ends_at`, if that is given, the one until now goes on beside it. `None`: there is no
-    /// webhook.
+    /// Replaces the secret of a webhook. With `old_ends_at`, the previous secret also signs requests until then.
+    /// Returns `None` if the host has no webhook.
     pub async fn rotate_webhook_secret(
         &self,
         host: HostId,
@@ -182,9 +183,9 @@ impl Store {
         Ok(Some(row))
     }
 
-    /// Takes a host's webhook away, and all that was to be told. `false`: there was none.
+    /// Deletes the webhook of a host and all its events. Returns `false` if there was none.
     pub async fn delete_webhook(&self, host: HostId) -> Result<bool, StoreError> {
-        // First, so that nothing more is noted.
+        // Deleted first, so that no further events are recorded.
         let deleted = self.run(|| webhook::Entity::delete_by_id(host.0).exec(&self.writer)).await?;
         while self.run(|| self.delete_events_once(host)).await? > 0 {}
         Ok(deleted.rows_affected > 0)
@@ -207,7 +208,7 @@ impl Store {
         Ok(gone.exec(&self.writer).await?.rows_affected)
     }
 
-    /// Switches a webhook off whose receiver said that it is gone, unless its host has named another since.
+    /// Disables a webhook whose receiver returned 410, unless the host has changed the webhook since.
     pub async fn switch_webhook_off(&self, webhook: &Webhook, now: DateTime<Utc>) -> Result<(), StoreError> {
         let now = millis(now);
         self.run(|| {

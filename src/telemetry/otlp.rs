@@ -51,7 +51,7 @@ impl Traces {
     pub async fn finish(self) {
         let done = tokio::task::spawn_blocking(move || self.0.shutdown_with_timeout(EXPORT_TIMEOUT)).await;
         if let Ok(Err(error)) = done {
-            tracing::debug!(%error, "the last spans did not reach the collector");
+            tracing::debug!(%error, "failed to export last spans");
         }
     }
 }
@@ -104,8 +104,8 @@ impl Wire {
         let outcome = if problem.is_some() { "failed" } else { "sent" };
         metrics::counter!(metric::TRACE_EXPORTS, "outcome" => outcome).increment(1);
         match (problem, self.is_away.swap(problem.is_some(), Relaxed)) {
-            (Some(error), false) => tracing::warn!(error, "the collector takes no traces; they are lost until it does"),
-            (None, true) => tracing::info!("the collector takes traces again"),
+            (Some(error), false) => tracing::warn!(error, "trace collector unavailable, dropping spans"),
+            (None, true) => tracing::info!("trace collector available"),
             _ => {}
         }
     }

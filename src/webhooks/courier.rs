@@ -84,7 +84,7 @@ impl Courier {
                 Some(ended) = turns.join_next() => match ended {
                     Ok(host) => drop(served.remove(&host)),
                     Err(error) => {
-                        tracing::error!(%error, "a turn of a webhook ended badly");
+                        tracing::error!(%error, "webhook worker failed");
                         // Whose it was is not known; a turn that still goes on is in the database.
                         served.clear();
                     }
@@ -101,7 +101,7 @@ impl Courier {
                             }
                         }
                     }
-                    Err(error) => tracing::debug!(%error, "webhooks wait"),
+                    Err(error) => tracing::debug!(%error, "failed to read webhook queue, retrying"),
                 },
             }
         }
@@ -134,7 +134,7 @@ impl Courier {
 
     async fn serve_or_tell(&self, due: DueWebhook, stop: &CancellationToken) {
         if let Err(error) = self.serve(due, stop).await {
-            tracing::debug!(%error, host = due.host.0, "a webhook's turn broke off");
+            tracing::debug!(%error, host = due.host.0, "webhook delivery run aborted");
         }
     }
 
@@ -162,9 +162,9 @@ impl Courier {
         };
         let host = due.host.0;
         if has_arrived && failed_turns >= TOLD_AFTER {
-            tracing::info!(host, "a webhook's receiver takes events again");
+            tracing::info!(host, "webhook receiver available");
         } else if !has_arrived && has_failed && is_to_be_told(failed_turns + 1) {
-            tracing::warn!(host, turns = failed_turns + 1, "a webhook's receiver does not take events");
+            tracing::warn!(host, turns = failed_turns + 1, "webhook receiver unavailable");
         }
         self.store.end_turn(&turn, next_turn_at, failed_turns).await.and(sent)
     }
@@ -282,10 +282,10 @@ impl Serving<'_> {
         let again = (again < event.ends_at).then_some(again);
         let outcome = if again.is_some() { "failed" } else { "given_up" };
         metrics::counter!(metric::WEBHOOKS, "outcome" => outcome).increment(1);
-        tracing::debug!(host = webhook.host.0, event = event.event_id, outcome, "an event has not arrived");
+        tracing::debug!(host = webhook.host.0, event = event.event_id, outcome, "webhook event not delivered");
         store.webhook_event_missed(event.id, &attempt, again).await?;
         if attempt.status == Some(GONE) {
-            tracing::info!(host = webhook.host.0, "a webhook is switched off: its receiver is gone");
+            tracing::info!(host = webhook.host.0, "webhook disabled: receiver returned 410");
             store.switch_webhook_off(&webhook, attempt.at).await?;
         }
         Ok(())

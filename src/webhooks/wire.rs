@@ -261,7 +261,7 @@ impl Service<Name> for Guard {
             let found = match tokio::time::timeout(LOOKUP_TIMEOUT, looking_up).await {
                 Ok(Ok(found)) => found,
                 Ok(Err(error)) => {
-                    tracing::debug!(%error, "failed to resolve the name of a webhook");
+                    tracing::debug!(%error, "failed to resolve webhook host");
                     Vec::new()
                 }
                 Err(_) => Vec::new(),

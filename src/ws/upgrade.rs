@@ -306,7 +306,7 @@ async fn open(on_upgrade: OnUpgrade) -> Option<Stream> {
     let upgraded: Upgraded = match on_upgrade.await {
         Ok(upgraded) => upgraded,
         Err(error) => {
-            tracing::debug!(%error, "a peer left during the handshake");
+            tracing::debug!(%error, "peer disconnected during handshake");
             return None;
         }
     };
@@ -316,7 +316,7 @@ async fn open(on_upgrade: OnUpgrade) -> Option<Stream> {
             Some(Stream { tcp, early: parts.read_buf.to_vec(), slot })
         }
         Err(_) => {
-            tracing::error!("an upgraded connection is not the stream that was accepted");
+            tracing::error!("upgraded connection is not the accepted stream");
             None
         }
     }

@@ -145,10 +145,8 @@ async fn no_level_of_the_log_shows_a_secret_and_every_line_has_its_fields() {
     // What goes wrong is told in the most words.
     stage.redis_wire().reset().await;
     stage.sql_wire().set(Wire::Cut);
-    eventually("SQL is missed", SHOWN, async || {
-        stage.nodes[0].logged().contains("sql cannot be written").then_some(())
-    })
-    .await;
+    eventually("SQL is missed", SHOWN, async || stage.nodes[0].logged().contains("sql not writable").then_some(()))
+        .await;
     stage.sql_wire().set(Wire::Whole);
     stage.log_in_again().await;
     secrets.push(stage.token.clone());

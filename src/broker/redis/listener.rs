@@ -76,12 +76,12 @@ async fn listen(
                     let bytes = message.value.as_bytes();
                     let understood = bytes.is_some_and(|bytes| publication::deliver(bytes, &*sink, &hearing, &clocks));
                     if !understood {
-                        tracing::error!(channel = %message.channel, "a publication could not be read");
+                        tracing::error!(channel = %message.channel, "failed to decode publication");
                         sink.missed();
                     }
                 }
                 Err(RecvError::Lagged(lost)) => {
-                    tracing::warn!(lost, "the listener fell behind; rooms are compared with the broker");
+                    tracing::warn!(lost, "bus listener lagged, comparing rooms with broker");
                     metrics::counter!(crate::metric::BUS_LAGGED).increment(1);
                     sink.missed();
                 }
@@ -125,7 +125,7 @@ async fn keep(
                     sink.missed();
                     read_control(&redis, &*sink, &mut newest).await;
                 }
-                Err(error) => tracing::warn!(%error, "the buses are not subscribed yet"),
+                Err(error) => tracing::warn!(%error, "failed to subscribe to buses, retrying"),
             },
             _ = control.tick() => read_control(&redis, &*sink, &mut newest).await,
             () = news.notified() => read_control(&redis, &*sink, &mut newest).await,
@@ -152,12 +152,12 @@ async fn probe(redis: Redis, hearing: Arc<Hearing>, clocks: Arc<Clocks>) {
                     metrics::gauge!(crate::metric::PROBE_AGE).set(age.as_secs_f64());
                 }
                 if let Some(partition) = hearing.deaf() {
-                    tracing::warn!(partition = partition.0, "this node does not hear a bus; its subscriber connects anew");
+                    tracing::warn!(partition = partition.0, "bus unsubscribed, reconnecting");
                     metrics::counter!(crate::metric::BUS_DEAF).increment(1);
                     hearing.set_hears(false);
                     hearing.start_again();
                     if let Err(error) = redis.subscriber().force_reconnection().await {
-                        tracing::debug!(%error, "the subscriber is connecting already");
+                        tracing::debug!(%error, "subscriber already reconnecting");
                     }
                     probes.reset_after(CHECK_INTERVAL);
                 } else if !hearing.hears() && hearing.has_heard_all() {
@@ -190,7 +190,7 @@ async fn send_probes(redis: &Redis, hearing: &Hearing) {
 async fn read_clocks(redis: &Redis, clocks: &Clocks) {
     let readings = (0..redis.partitions()).map(Partition).map(|partition| async move {
         if let Err(error) = clocks.read(redis, partition).await {
-            tracing::debug!(%error, partition = partition.0, "a clock could not be read");
+            tracing::debug!(%error, partition = partition.0, "failed to read clock");
         }
     });
     futures_util::future::join_all(readings).await;
@@ -225,10 +225,10 @@ async fn read_control(redis: &Redis, sink: &dyn Sink, newest: &mut String) {
                 match fields.nth(1).and_then(|json| json.as_string()).map(|json| serde_json::from_str(&json)) {
                     Some(Ok(control)) => sink.control(control),
                     // A newer node's news: not for us.
-                    unknown => tracing::warn!(?unknown, "news about a host that this version does not know"),
+                    unknown => tracing::warn!(?unknown, "unknown account change ignored"),
                 }
             }
         }
-        Err(error) => tracing::debug!(%error, "news about hosts could not be read; tried again soon"),
+        Err(error) => tracing::debug!(%error, "failed to read account changes, retrying"),
     }
 }

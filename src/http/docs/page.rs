@@ -103,7 +103,7 @@ pub(super) fn render(public_url: &str, calls: &OpenApi, sockets: &Value) -> Stri
         close_codes => sockets["x-close-codes"],
     };
     let html = templates.render_named_str("docs.html", TEMPLATE, context).unwrap_or_else(|error| {
-        tracing::error!(%error, "the page of the API could not be written");
+        tracing::error!(%error, "failed to render API page");
         String::new()
     });
     // A slash needs no escaping, and paths are read by people who have only `curl`.

@@ -7,7 +7,7 @@ use crate::media::testing::{BLUE, PLACE, RED, bomb, chunk, contains, file, flag,
 
 const FORMATS: [ImageFormat; 4] = [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::WebP, ImageFormat::Gif];
 
-/// A lossy WebP of one pixel, as other programs write them.
+/// A lossy WebP of one pixel, as other programs write it.
 const LOSSY_WEBP: &[u8] =
     b"RIFF\x22\0\0\0WEBPVP8 \x16\0\0\0\x30\x01\0\x9d\x01\x2a\x01\0\x01\0\x0e\xc0\xfe\x25\xa4\0\x03\x70\0\0\0\0";
 
@@ -95,7 +95,7 @@ fn a_photograph_is_turned_upright_and_does_not_tell_where_it_was_taken() {
     for secret in [PLACE, b"Exif", b"GPS"] {
         assert!(!contains(&picture.bytes, secret));
     }
-    // Held upside down, and larger than is kept.
+    // Upside down, and larger than a stored picture.
     let image = read(&Picture::of(&telephone_jpeg(&flag(1024, 256), 3)).unwrap());
     assert_eq!(image.dimensions(), (512, 128));
     assert!(is_near(*image.get_pixel(10, 64), BLUE));
@@ -108,7 +108,7 @@ fn a_file_that_is_something_else_behind_its_end_is_refused() {
             let upload = [&file(&flag(40, 20), format), tail].concat();
             let padded = [&file(&flag(40, 20), format), [0; 9].as_slice()].concat();
             assert!(Picture::of(&padded).is_ok(), "{format:?}");
-            // A telephone's film.
+            // Phones append a video to a JPEG.
             let expected = if format == ImageFormat::Jpeg { None } else { Some(Refusal::Tail) };
             assert_eq!(Picture::of(&upload).err(), expected, "{format:?}");
         }
@@ -129,7 +129,7 @@ fn nothing_but_pixels_is_left_of_a_file_that_is_a_page_as_well() {
     assert_eq!(chunks(&picture.bytes), ["IHDR", "IDAT", "IEND"]);
 }
 
-/// The kinds of a PNG's chunks.
+/// Returns the kinds of a PNG's chunks.
 fn chunks(png: &[u8]) -> Vec<String> {
     let mut kinds = Vec::new();
     let mut rest = &png[8..];
@@ -147,7 +147,7 @@ fn a_bomb_is_refused_by_its_head() {
     assert_eq!(Picture::of(&bomb(u32::MAX >> 1, 1, 8)), Err(Refusal::TooLarge));
     assert_eq!(Picture::of(&bomb(4097, 4096, 8)), Err(Refusal::TooLarge));
     assert_eq!(Picture::of(&bomb(4096, 4096, 16)), Err(Refusal::TooLarge));
-    // As large as can be, but nothing in it.
+    // The maximum size, without content.
     assert_eq!(Picture::of(&bomb(4096, 4096, 8)), Err(Refusal::Damaged));
     let mut gif = file(&flag(4, 4), ImageFormat::Gif);
     gif[6..10].copy_from_slice(&[0xff; 4]);
@@ -170,7 +170,8 @@ fn a_profile_that_swells_inside_an_image_swells_no_further_than_memory_goes() {
     assert_eq!(Picture::of(&upload), Picture::of(&plain));
 }
 
-/// A zlib stream of at least so many zeros: one, and then "the 258 before once more" in 13 bits, again and again.
+/// Returns a zlib stream of at least `count` zeros: one zero, followed by repeated references of 13 bits to 258
+/// preceding zeros.
 fn deflated_zeros(count: usize) -> Vec<u8> {
     let bits = |text: &'static str| text.bytes().map(|bit| bit == b'1');
     let repeated = std::iter::repeat_n("1100010100000", count / 258 + 1).flat_map(bits);
@@ -187,7 +188,7 @@ fn half_an_image_is_none() {
             assert_eq!(Picture::of(&whole[..cut]), Err(Refusal::Damaged), "{format:?} of {cut} bytes");
         }
     }
-    // A whole thumbnail before the picture does not make up for half a picture.
+    // A complete thumbnail before half a picture does not make it complete.
     let whole = telephone_jpeg(&noise(64, 64), 1);
     let mut thumbnail = whole[..whole.len() / 2].to_vec();
     let place = thumbnail.windows(PLACE.len()).position(|window| window == PLACE).unwrap();
@@ -195,7 +196,7 @@ fn half_an_image_is_none() {
     assert_eq!(Picture::of(&thumbnail), Err(Refusal::Damaged));
 }
 
-/// What no format packs into a few bytes.
+/// Creates an image that no format compresses well.
 fn noise(width: u32, height: u32) -> DynamicImage {
     let at =
         |x: u32, y: u32| (x.wrapping_mul(2_654_435_761) ^ y.wrapping_mul(40_503)).wrapping_mul(2_246_822_519) >> 16;

@@ -41,7 +41,7 @@ impl RedisPresence {
         self.redis.forget_incarnation(dead).await?;
         metrics::counter!(crate::metric::CLAIMS).increment(1);
         if looked_after > 0 {
-            tracing::info!(node = dead, hosts = looked_after, "a node is dead; its hosts are looked after");
+            tracing::info!(node = dead, hosts = looked_after, "node dead, took over its hosts");
         }
         call(|| self.redis.client().del::<(), _>(&claim)).await
     }

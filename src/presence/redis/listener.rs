@@ -41,7 +41,7 @@ async fn listen(
             message = messages.recv() => match message {
                 Ok(message) if *message.channel == *channel => {
                     if message.value.as_bytes().and_then(|bytes| deliver(bytes, &*sink)).is_none() {
-                        tracing::warn!("a status event could not be read");
+                        tracing::warn!("failed to decode status event");
                     }
                 }
                 Ok(_) => {}

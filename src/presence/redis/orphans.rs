@@ -26,10 +26,7 @@ pub(super) async fn adopt(redis: &Redis, adopt: bool) -> Result<u64, Unavailable
             let only_new = Some(SetOptions::NX);
             call(|| redis.client().zadd::<(), _, _>(keys.nodes(), only_new.clone(), None, false, false, (0.0, node)))
                 .await?;
-            tracing::warn!(
-                node,
-                "a node that nobody knew has left hosts online; it is looked after as one that is dead"
-            );
+            tracing::warn!(node, "unknown node left hosts online, handled as dead");
         }
     }
     Ok(orphans)

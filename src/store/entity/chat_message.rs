@@ -1,4 +1,4 @@
-//! A message.
+//! Table of messages.
 
 use sea_orm::entity::prelude::*;
 

@@ -1,4 +1,4 @@
-//! A room.
+//! Table of rooms.
 
 use sea_orm::entity::prelude::*;
 

@@ -1,4 +1,4 @@
-//! An address that somebody says is his, until he has shown the code that was mailed there.
+//! Table of e-mail addresses to be confirmed by a code.
 
 use sea_orm::entity::prelude::*;
 

@@ -1,4 +1,4 @@
-//! When a host was last sent a digest. Its row is the lock under which the next one is written.
+//! Time of the last digest per host. The row is the lock under which the next digest is written.
 
 use sea_orm::entity::prelude::*;
 

@@ -1,4 +1,4 @@
-//! The only row: id, mode and generation of the installation.
+//! Table with a single row: id, mode and generation of the installation.
 
 use sea_orm::entity::prelude::*;
 

@@ -1,4 +1,4 @@
-//! A login: a family of refresh tokens, of which only the newest generation is good.
+//! Table of logins: families of refresh tokens, of which only the newest generation is valid.
 
 use sea_orm::entity::prelude::*;
 

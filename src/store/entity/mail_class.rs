@@ -1,4 +1,4 @@
-//! One row a class of e-mail: the lock under which its departures are counted.
+//! Classes of e-mail, one row each. The row is the lock under which departures of the class are counted.
 
 use sea_orm::entity::prelude::*;
 

@@ -1,4 +1,5 @@
-//! Whether a mailbox agreed to e-mail from a host. One row a pair, kept for good, because no mailbox is asked twice.
+//! Consent of mailboxes to e-mail, one row per host and mailbox. Kept permanently, because consent is requested only
+//! once.
 
 use sea_orm::entity::prelude::*;
 
@@ -10,7 +11,7 @@ pub struct Model {
     /// Digest of the canonical mailbox.
     #[sea_orm(primary_key, auto_increment = false)]
     pub mailbox: String,
-    /// When the request was written; null for pairs that were e-mailed before consent was asked for.
+    /// When the request was written; null for pairs that were e-mailed before consent was required.
     pub asked_at: Option<DateTimeUtc>,
     pub granted_at: Option<DateTimeUtc>,
     pub withdrawn_at: Option<DateTimeUtc>,

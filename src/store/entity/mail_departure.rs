@@ -1,4 +1,4 @@
-//! An e-mail that left within the last hour. Limits count these rows.
+//! E-mails sent within the last hour, which limits count.
 
 use sea_orm::entity::prelude::*;
 
@@ -10,9 +10,9 @@ pub struct Model {
     pub class: String,
     /// Digest of the canonical mailbox.
     pub mailbox: String,
-    /// On whose behalf it was sent.
+    /// Host on whose behalf it was sent.
     pub host_id: Option<i64>,
-    /// When it no longer counts.
+    /// Time from which it no longer counts.
     pub ends_at: DateTimeUtc,
 }
 

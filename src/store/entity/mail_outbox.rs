@@ -1,4 +1,4 @@
-//! A mail on its way. It goes once a mail server has taken it.
+//! E-mails to be sent. A row is deleted once a mail server has accepted the e-mail.
 
 use sea_orm::entity::prelude::*;
 
@@ -17,7 +17,7 @@ pub struct Model {
     pub unsubscribe_url: Option<String>,
     /// Null if a node of an earlier release wrote the row.
     pub kind: Option<String>,
-    /// On whose behalf it is sent.
+    /// Host on whose behalf it is sent.
     pub host_id: Option<i64>,
     /// Digest of the canonical mailbox.
     pub mailbox: Option<String>,

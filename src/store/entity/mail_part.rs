@@ -1,4 +1,4 @@
-//! The text of one room in a waiting e-mail. The e-mail's body holds the texts of its parts, in the order of the rooms.
+//! Text of one room in a waiting e-mail. The body of the e-mail contains its parts in the order of the room ids.
 
 use sea_orm::entity::prelude::*;
 
@@ -9,7 +9,7 @@ pub struct Model {
     pub mail_id: i64,
     #[sea_orm(primary_key, auto_increment = false)]
     pub chatroom_id: i64,
-    /// The newest message in it.
+    /// Sequence number of the newest message in the text.
     pub last_seq: i64,
     pub text: String,
 }

@@ -1,4 +1,4 @@
-//! Who is to be mailed about a room, when, and when he last was. One row a room and side.
+//! Notifications by e-mail, one row per room and recipient's side.
 
 use sea_orm::entity::prelude::*;
 
@@ -9,16 +9,16 @@ pub struct Model {
     pub chatroom_id: i64,
     #[sea_orm(primary_key, auto_increment = false)]
     pub to_host: bool,
-    /// The first message of this absence.
+    /// First message that the recipient missed in this absence.
     pub first_seq: i64,
-    /// When it came.
+    /// Time of that message.
     pub since: DateTimeUtc,
-    /// When to mail; nothing while nothing is to be.
+    /// Time at which to e-mail; null if no e-mail is pending.
     pub due_at: Option<DateTimeUtc>,
     pub mailed_at: Option<DateTimeUtc>,
     /// The room's host; null if a node of an earlier release wrote the row.
     pub host_id: Option<i64>,
-    /// The mailbox whose consent is waited for.
+    /// Mailbox whose consent is awaited.
     pub awaits_consent: Option<String>,
 }
 

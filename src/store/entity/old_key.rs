@@ -1,4 +1,4 @@
-//! A pair of keys that a host has replaced, and that goes on for a while.
+//! Pairs of keys that hosts have replaced and that stay valid until their expiry.
 
 use sea_orm::entity::prelude::*;
 

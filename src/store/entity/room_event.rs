@@ -1,4 +1,4 @@
-//! A change of a room's state that the broker may not have heard of yet.
+//! Changes of rooms that may not have been applied to the broker yet.
 
 use sea_orm::entity::prelude::*;
 

@@ -1,4 +1,4 @@
-//! A host.
+//! Table of hosts.
 
 use sea_orm::entity::prelude::*;
 

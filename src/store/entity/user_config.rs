@@ -1,4 +1,4 @@
-//! A host's settings.
+//! Settings of hosts.
 
 use sea_orm::entity::prelude::*;
 

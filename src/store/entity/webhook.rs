@@ -1,4 +1,4 @@
-//! Where a host's own systems are told what happens in his rooms: one row a host at most.
+//! Webhooks, at most one row per host.
 
 use sea_orm::entity::prelude::*;
 
@@ -8,23 +8,23 @@ pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub host_id: i64,
     pub url: String,
-    /// Names of kinds, with commas.
+    /// Names of event kinds, separated by commas.
     pub events: String,
     pub is_enabled: bool,
-    /// When it was switched off because its receiver said that it is gone.
+    /// When it was disabled because its receiver returned 410.
     pub gone_at: Option<DateTimeUtc>,
     pub secret: String,
     pub old_secret: Option<String>,
     pub old_secret_ends_at: Option<DateTimeUtc>,
-    /// Nobody sends before: somebody does already, or the receiver is left alone for a while.
+    /// No node takes a turn before this time: another one is sending, or the receiver has failed and is retried later.
     pub next_turn_at: DateTimeUtc,
-    /// Turns since the last one in which something arrived.
+    /// Number of turns since the last delivery.
     pub failed_turns: i64,
     pub created_at: DateTimeUtc,
     pub updated_at: DateTimeUtc,
 }
 
-// Secrets stay out of logs.
+// Secrets must not appear in logs.
 impl std::fmt::Debug for Model {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Webhook").field("host_id", &self.host_id).finish_non_exhaustive()

@@ -1,4 +1,4 @@
-//! Something that a host's own systems are to be told, and what became of it. Its cause is unique: room, kind and number.
+//! Webhook events and the results of their delivery. The cause (room, kind, number) is unique.
 
 use sea_orm::entity::prelude::*;
 
@@ -10,20 +10,20 @@ pub struct Model {
     pub host_id: i64,
     pub chatroom_id: i64,
     pub kind: String,
-    /// A message's `seq`, a change's version, or 0.
+    /// `seq` of the message, `state_version` of the change, or 0.
     pub number: i64,
-    /// What is sent. Empty once nothing is to be sent any more.
+    /// Body of the request. Empty once the event is delivered or given up.
     pub body: String,
     pub created_at: DateTimeUtc,
     pub attempts: i64,
-    /// When to send it; nothing once it is settled.
+    /// Time of the next attempt; null once the event is delivered or given up.
     pub due_at: Option<DateTimeUtc>,
     /// `waiting`, `delivered` or `failed`.
     pub state: String,
-    /// When it is given up; once it is settled, when it is forgotten.
+    /// Time at which a waiting event is given up; afterwards, time at which the record is deleted.
     pub ends_at: DateTimeUtc,
     pub tried_at: Option<DateTimeUtc>,
-    /// What the receiver last answered, if it did.
+    /// HTTP status of the last attempt, if the receiver responded.
     pub status: Option<i64>,
     pub millis: Option<i64>,
     pub problem: Option<String>,

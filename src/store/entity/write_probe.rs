@@ -1,4 +1,4 @@
-//! A row that is written only to find out whether the database can be written.
+//! Rows written by the probe that checks whether the database can be written.
 
 use sea_orm::entity::prelude::*;
 

@@ -1,4 +1,4 @@
-//! A MySQL or MariaDB of one test, whose global settings it may change, and a TCP proxy before it.
+//! A MySQL or MariaDB server for one test, whose global settings the test may change, and a TCP proxy in front of it.
 
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use super::Database;
 use crate::clock::Chance;
 
-/// Ends with the test.
+/// Server process that is stopped on drop.
 pub(crate) struct OwnServer {
     pub(crate) address: SocketAddr,
     stop: Vec<String>,
@@ -58,7 +58,7 @@ impl OwnServer {
         Self { address, stop, _folder: folder }
     }
 
-    /// Of root, without a database.
+    /// URL of the root user, without a database.
     pub(crate) fn url(&self) -> String {
         format!("mysql://root@{}", self.address)
     }
@@ -72,7 +72,7 @@ impl Drop for OwnServer {
     }
 }
 
-/// A session of root beside the store.
+/// Session of the root user, separate from the store.
 pub(crate) struct Root(pub(crate) sqlx::MySqlConnection);
 
 impl Root {
@@ -81,14 +81,14 @@ impl Root {
     }
 
     pub(crate) async fn run(&mut self, statement: &str) {
-        // Statements of tests, with names of hex digits.
+        // Statements come from tests, with names that consist of hex digits.
         self.0
             .execute(AssertSqlSafe(statement.to_owned()))
             .await
             .unwrap_or_else(|error| panic!("{statement}: {error}"));
     }
 
-    /// Creates a database and a user who has all rights on it and none beside; the user's URL without the server.
+    /// Creates a database, and a user with all privileges on it and no others. Returns both names.
     pub(crate) async fn create_database(&mut self) -> (String, String) {
         let name = format!("pintalk_test_{:032x}", u128::from_ne_bytes(Chance::from_entropy().bytes()));
         let user = format!("u{:016x}", u64::from_ne_bytes(Chance::from_entropy().bytes()));
@@ -107,23 +107,23 @@ impl Root {
         self.run(&format!("DROP USER {user}@'%'")).await;
     }
 
-    /// Ends every session of a user.
+    /// Kills every session of a user. Returns their number.
     pub(crate) async fn kill_sessions_of(&mut self, user: &str) -> usize {
         let list = format!("SELECT CAST(id AS SIGNED) FROM information_schema.processlist WHERE user = '{user}'");
         let rows = self.0.fetch_all(AssertSqlSafe(list)).await.expect("the server answers");
         for row in &rows {
-            // One may have ended meanwhile.
+            // The session may have ended meanwhile.
             let _ended = self.0.execute(AssertSqlSafe(format!("KILL {}", row.get::<i64, _>(0)))).await;
         }
         rows.len()
     }
 }
 
-/// A TCP proxy. Connections go to the target that is set when they are opened, and stay there.
+/// A TCP proxy. A connection keeps the target that was set when it was opened.
 pub(crate) struct Proxy {
     pub(crate) address: SocketAddr,
     target: watch::Sender<SocketAddr>,
-    /// Connections with a number up to this one carry nothing any more.
+    /// Connections up to this number no longer forward data.
     frozen: watch::Sender<usize>,
     accepted: watch::Receiver<usize>,
     accepting: JoinHandle<()>,
@@ -153,12 +153,13 @@ impl Proxy {
         Self { address, target, frozen, accepted, accepting }
     }
 
-    /// New connections go to another server.
+    /// Directs new connections to another server.
     pub(crate) fn lead_to(&self, target: SocketAddr) {
         self.target.send_replace(target);
     }
 
-    /// Nothing goes through the connections of before any more, and they stay open. Returns how many there were.
+    /// Stops forwarding on all existing connections and keeps them open. Returns the number of connections accepted so
+    /// far.
     pub(crate) fn freeze(&self) -> usize {
         let accepted = *self.accepted.borrow();
         self.frozen.send_replace(accepted);
@@ -168,7 +169,7 @@ impl Proxy {
 
 async fn until_frozen(freezing: &mut watch::Receiver<usize>, number: usize) {
     if freezing.wait_for(|frozen| *frozen >= number).await.is_err() {
-        // The proxy has ended; the connection has not.
+        // The proxy was dropped, but the connection stays open.
         std::future::pending::<()>().await;
     }
 }

@@ -1,4 +1,4 @@
-//! What a room's row counts.
+//! Counts on the room row.
 
 use std::time::{Duration, Instant};
 
@@ -33,7 +33,7 @@ async fn every_way_to_write_is_counted_once(store: Store, _url: String) {
     assert_eq!(counts(&store, &room).await, (3, 2, 7));
     store.archive(&batch, &[], &[]).await.unwrap();
     assert_eq!(counts(&store, &room).await, (3, 2, 7));
-    // Late ones, with one that is there.
+    // Late messages, and one that is stored already.
     store.archive(&[message(room.id, 3, "late"), from_host(4), message(room.id, 5, "a")], &[], &[]).await.unwrap();
     assert_eq!(counts(&store, &room).await, (5, 3, 7));
     store.append(&[append(&room, "x"), append(&room, "x"), append(&room, "y")], later(1)).await.unwrap();
@@ -54,7 +54,7 @@ async fn looking_makes_read_what_was_seen(store: Store, _url: String) {
     assert_eq!(counts(&store, &room).await, (4, 2, 4), "an earlier look changes nothing");
     store.check_room(room.id, 5, later(4_000)).await.unwrap();
     assert_eq!(counts(&store, &room).await, (4, 0, 4));
-    // Seen before SQL has it, and one that is new; the clock that stamps messages is behind.
+    // One message that the host saw before SQL had it, and a new one. The clock that stamps messages is behind.
     let early = Message { accepted_at: later(1), ..message(room.id, 5, "hi") };
     store.archive(&[early.clone(), Message { seq: 6, id: "late".parse().unwrap(), ..early }], &[], &[]).await.unwrap();
     assert_eq!(counts(&store, &room).await, (6, 1, 6));
@@ -98,7 +98,7 @@ async fn a_look_of_an_older_release_counts_by_its_time(store: Store, _url: Strin
     let late = Message { accepted_at: later(1_999), ..message(room.id, 4, "hi") };
     store.archive(&[late, message(room.id, 5, "hi")], &[], &[]).await.unwrap();
     assert_eq!(counts(&store, &room).await, (5, 2, 5));
-    // A host who is refused at the door has seen nothing more.
+    // A host who was not admitted has seen nothing more.
     store.check_room(room.id, 0, later(9_000)).await.unwrap();
     assert_eq!(counts(&store, &room).await, (5, 1, 5));
     assert_eq!(store.room(room.id).await.unwrap().unwrap().checked_seq, Some(4));
@@ -124,7 +124,8 @@ async fn a_page_is_found_by_its_numbers_and_where_some_were_skipped_by_walking(s
     }
 }
 
-/// Counted and walked it would be a multiple; the fastest of a few tries does not hang on what else the machine does.
+/// Counting or skipping rows would take many times as long. Only the fastest of a few runs is compared, so that other
+/// load on the machine does not matter.
 async fn a_room_of_a_hundred_thousand_messages_and_a_host_of_a_thousand_rooms_are_listed_in_no_time(
     store: Store,
     _url: String,
@@ -140,7 +141,7 @@ async fn a_room_of_a_hundred_thousand_messages_and_a_host_of_a_thousand_rooms_ar
             .await
             .unwrap();
     }
-    // As after a failover: from here on the numbers do not say where a page begins.
+    // As after a failover: above 60,000 the sequence numbers are no longer the positions.
     let skipped = a_room(&store, &host).await;
     for batch in (1..=100_000).collect::<Vec<Seq>>().chunks(5_000) {
         let numbered = |seq: &Seq| message(skipped.id, if *seq > 60_000 { seq + 10_000 } else { *seq }, "hi");

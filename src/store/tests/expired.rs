@@ -1,4 +1,4 @@
-//! What has an end goes after it.
+//! Deletion of expired rows.
 
 use super::*;
 use crate::store::{Begun, Departure, KeyPair, MailKind, MailQuotas, OldKeys, OutgoingMail, Perishable, Verification};
@@ -40,7 +40,7 @@ async fn what_has_ended_goes_in_batches_and_nothing_else(store: Store, _url: Str
         let keys = KeyPair { access_key: name.to_string().repeat(22), secret_key: name.to_string().repeat(64) };
         store.rotate_keys(host.id, &keys, OldKeys::GoodUntil(later(ends_at)), noon()).await.unwrap();
     }
-    // A login that was ended goes at its end, like any other.
+    // A login that was ended is deleted at its expiry, like any other.
     store.end_login(&"c".repeat(22), later(1)).await.unwrap();
     for what in [Perishable::Login, Perishable::Verification, Perishable::Mail, Perishable::OldKey] {
         assert_eq!(store.delete_expired(what, later(999), 10).await, Ok(0), "{what:?}");

@@ -1,4 +1,4 @@
-//! Servers that work only partly: read-only, without rights, locked, silent.
+//! Servers with partial faults: read-only, without privileges, locked, unresponsive.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use crate::store::testing::Database;
 use crate::store::testing::server::{OwnServer, Proxy, Root};
 use crate::store::{Fault, RoomFilter, StoreError};
 
-/// In each module one function per kind of server.
+/// Generates one test per function and kind of server.
 macro_rules! on_servers {
     ($($name:ident),* $(,)?) => {
         mod mysql { $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -30,7 +30,7 @@ on_servers!(
     cancelled_calls_give_their_connections_back,
 );
 
-/// Recovery is noticed within this time.
+/// Time within which recovery must be detected.
 const RECOVERED: Duration = Duration::from_secs(5);
 
 fn server(of: Database) -> String {
@@ -51,7 +51,7 @@ async fn open(user: &str, address: SocketAddr, name: &str) -> Store {
     store
 }
 
-/// Creates rooms at once, and returns how many calls failed.
+/// Creates rooms concurrently and returns the number of failed calls.
 async fn failed_of(store: &Store, host: &Host, calls: usize) -> usize {
     let calls = (0..calls).map(|_| store.create_room(new_room(host), noon()));
     futures_util::future::join_all(calls).await.iter().filter(|room| room.is_err()).count()
@@ -76,7 +76,7 @@ async fn a_server_that_turns_read_only_is_noticed_and_writes_succeed_as_soon_as_
     assert_eq!(failed_of(&store, &host, 20).await, 0);
     for round in 0..3 {
         root.run("SET GLOBAL read_only = 1").await;
-        // Without a single write.
+        // The probe detects the fault without an operation.
         let mut condition = store.condition();
         let noticed = condition.wait_for(|fault| *fault == Some(Fault::ReadOnly));
         tokio::time::timeout(RECOVERED, noticed).await.expect("the probe notices it").unwrap();
@@ -107,7 +107,7 @@ async fn the_writer_behind_the_same_name_is_found_without_a_failed_call(of: Data
     let host = a_host(&on_new).await;
     proxy.lead_to(own.address);
     let store = open(&user, proxy.address, &name).await;
-    // What replication would have brought.
+    // Stands in for replication.
     let same = store.create_host(new_host("host@shop.example"), noon()).await.unwrap();
     assert_eq!(same.id, host.id);
     assert_eq!(failed_of(&store, &host, 30).await, 0);
@@ -116,7 +116,7 @@ async fn the_writer_behind_the_same_name_is_found_without_a_failed_call(of: Data
     assert_eq!(failed_of(&store, &host, 30).await, 0);
     let created = on_new.rooms_of(host.id, RoomFilter::default(), 0, 100).await.unwrap();
     assert_eq!(created.0, 30, "all of them are on the new writer");
-    // Reads have left the old one, too.
+    // Reads use the new server as well.
     let there = store.rooms_of(host.id, RoomFilter::default(), 0, 100).await.unwrap();
     assert_eq!(there.0, 30);
     store.close().await;
@@ -134,7 +134,8 @@ async fn a_revoked_right_is_noticed_by_the_probe_and_a_granted_one_too(of: Datab
     for right in ["INSERT", "UPDATE", "DELETE"] {
         assert_eq!(store.probe().await, Ok(()), "{right}");
         root.run(&format!("REVOKE {right} ON {name}.* FROM {user}@'%'")).await;
-        // Rights on a database hold for a session until it chooses the database again: those of new sessions are as revoked.
+        // A session keeps its privileges on a database until it selects the database again. New sessions see the
+        // revocation.
         root.kill_sessions_of(user).await;
         assert_eq!(store.probe().await, Err(Fault::Denied), "{right}");
         root.run(&format!("GRANT {right} ON {name}.* TO {user}@'%'")).await;
@@ -166,7 +167,7 @@ async fn reads_answer_while_writers_wait_for_locked_tables(of: Database) {
             (failed, began.elapsed())
         });
     }
-    // The writers wait; reads do not.
+    // Writers wait; reads do not.
     let mut waits = 0;
     while !writers.is_empty() {
         let began = Instant::now();
@@ -236,7 +237,7 @@ async fn cancelled_calls_give_their_connections_back(of: Database) {
     let host = a_host(&store).await;
     assert_eq!(failed_of(&store, &host, 20).await, 0);
     root.run(&format!("LOCK TABLES {name}.chatroom READ")).await;
-    // More than there are connections, each cancelled while its statement waits; and the server never answers.
+    // More calls than connections, each cancelled while its statement waits. Then the server stops responding.
     for _ in 0..3 {
         let waiting = tokio::time::timeout(Duration::from_millis(300), failed_of(&store, &host, 30)).await;
         assert!(waiting.is_err());

@@ -1,4 +1,4 @@
-//! SQLite's files are deleted, replaced or changed under a node.
+//! SQLite files that are deleted, replaced or changed while a node runs.
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -54,7 +54,7 @@ async fn a_lost_file_ends_all_acknowledgements_and_is_not_made_anew(_: Store, _:
         let path = folder.path().join("data/db.sqlite");
         let store = Store::connect(&format!("sqlite://{}", path.display())).await.unwrap();
         migration::SchemaState::up(store.connection(), None).await.unwrap();
-        // The schema is in the database, the rest in the log.
+        // The schema is in the database file, later rows are in the log.
         sqlx::query("PRAGMA wal_checkpoint(PASSIVE)")
             .execute(store.connection().get_sqlite_connection_pool())
             .await
@@ -126,7 +126,7 @@ async fn the_files_belong_to_their_owner_alone(store: Store, url: String) {
     a_host(&store).await;
     assert_eq!(modes(), [0o600; 3]);
     store.close().await;
-    // As earlier releases left them, with a log.
+    // As left by earlier releases, with a log.
     for path in &files {
         std::fs::File::options().create(true).append(true).open(path).unwrap();
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o644)).unwrap();

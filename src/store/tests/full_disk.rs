@@ -1,4 +1,4 @@
-//! A disk that is full, as SQLite says it: what cannot be committed is refused, and nothing is believed to be.
+//! A full disk on SQLite: refused messages are not stored, and accepted ones are.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ async fn a_full_disk_is_noticed_at_once_and_its_end_within_five_seconds(store: S
         assert_eq!(*store.condition().borrow(), None);
     }
     assert_eq!(*store.condition().borrow(), Some(Fault::Full));
-    // A refused write closes its connection, and the limit goes with it.
+    // A refused write closes its connection, which resets the limit.
     for _ in 0..3 {
         limit().await;
         assert_eq!(store.probe().await, Err(Fault::Full));
@@ -70,7 +70,7 @@ async fn what_a_full_disk_refused_is_refused_and_the_rest_is_committed(store: St
             Err(_) => *refused += 1,
         }
     };
-    // Full again and again, in the middle of what is written and at its end; and in between there is room.
+    // The disk becomes full repeatedly, in the middle and at the end of a batch, with free space in between.
     for round in 0..6 {
         limit(60).await;
         while refused <= 2 * round {
@@ -90,7 +90,7 @@ async fn what_a_full_disk_refused_is_refused_and_the_rest_is_committed(store: St
             other => panic!("{other:?}"),
         })
         .collect();
-    // Another connection sees what was committed: what was accepted, and only that.
+    // Another connection sees exactly the accepted messages.
     let stored = store.messages_between(room.id, 0, None, 5_000).await.unwrap();
     assert_eq!(stored.iter().map(|message| message.seq).collect::<Vec<_>>(), numbers);
     assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>());

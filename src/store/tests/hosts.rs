@@ -34,7 +34,7 @@ async fn a_host_is_found_by_row_uuid_key_and_address(store: Store, _url: String)
     let credentials = store.credentials("HOST@Shop.example").await.unwrap().unwrap();
     assert_eq!((credentials.host, credentials.password_hash.as_str()), (host, "$argon2id$"));
     assert!(store.credentials("nobody@shop.example").await.unwrap().is_none());
-    // MySQL compares without spaces at the end; limits do not.
+    // MySQL ignores trailing spaces in comparisons, rate limits do not.
     assert!(store.credentials("host@shop.example ").await.unwrap().is_none());
     assert_eq!(store.host(HostId(999)).await.unwrap(), None);
 }
@@ -93,7 +93,7 @@ async fn of_two_images_at_once_each_is_replaced_once(store: Store, _url: String)
 
 const HASH: &str = "$argon2id$";
 
-/// Begins a login of the one host.
+/// Creates a login of the only host.
 async fn login(store: &Store, sid: &str) -> HostId {
     let host = match store.credentials("host@shop.example").await.unwrap() {
         Some(known) => known.host.id,

@@ -1,4 +1,4 @@
-//! Rooms that nothing moves.
+//! Idle and empty rooms.
 
 use super::*;
 use crate::domain::{RoomChange, RoomState};
@@ -25,7 +25,7 @@ async fn a_room_is_idle_after_its_last_message_or_change(store: Store, _url: Str
     store.change_room(resumed.name, RoomChange::Close, later(1_000)).await.unwrap();
     store.change_room(resumed.name, RoomChange::Resume, later(8_000)).await.unwrap();
     store.change_room(closed.name, RoomChange::Close, later(1_000)).await.unwrap();
-    // Looking and pinning move nothing.
+    // Viewing and pinning are no activity.
     store.check_room(new.id, 0, later(9_000)).await.unwrap();
     store.pin_room(new.id, true, later(9_000)).await.unwrap();
     assert_eq!(idle(&store, 0).await, []);
@@ -84,10 +84,10 @@ async fn a_room_is_empty_until_its_first_message_and_only_then_deleted(store: St
     store.change_room(closed.name, RoomChange::Close, later(8_000)).await.unwrap();
     assert_eq!(empty(&store, 5_000).await, [new.id, closed.id], "a guest who was back keeps the room");
     assert_eq!(empty(&store, 9_000).await, [new.id, resumed.id, closed.id]);
-    // A room that was found empty, and has its first message by now.
+    // The room was found empty and has received its first message since.
     store.append(&[append(&new, "a")], later(9_000)).await.unwrap();
     assert_eq!(store.delete_empty_room(new.name, later(9_000)).await.unwrap(), None);
-    // Nor is a room empty whose messages retention has taken.
+    // A room whose messages were purged by retention is not empty either.
     store.change_room(written.name, RoomChange::Close, later(1)).await.unwrap();
     assert_eq!(store.purge_rooms(later(9_000), 9).await.unwrap(), 1);
     assert_eq!(store.delete_empty_room(written.name, later(9_000)).await.unwrap(), None);

@@ -22,7 +22,7 @@ async fn rotate(store: &Store, host: &Host, new: char, ends_at_millis: i64, at_m
     store.rotate_keys(host.id, &pair(new), old, later(at_millis)).await.unwrap().unwrap()
 }
 
-/// The end of an access key, if it is one at all.
+/// Expiry of an access key; the outer option is `None` if the key is unknown.
 async fn end_of(store: &Store, access_key: &str) -> Option<Option<DateTime<Utc>>> {
     store.key_holder(access_key).await.unwrap().map(|holder| holder.ends_at)
 }
@@ -56,11 +56,11 @@ async fn keys_that_have_ended_are_deleted_and_no_others(store: Store, _url: Stri
     let other = store.create_host(new_host("other@shop.example"), noon()).await.unwrap();
     rotate(&store, &host, 'b', 5_000, 0).await;
     rotate(&store, &other, 'o', 5_000, 0).await;
-    // On his own next change, at once.
+    // Expired pairs are deleted at the host's next rotation.
     rotate(&store, &host, 'c', 7_000, 5_000).await;
     assert_eq!(end_of(&store, &host.access_key).await, None);
     assert_eq!(end_of(&store, &other.access_key).await, Some(Some(later(5_000))));
-    // By the duty, for everybody.
+    // The leader's job deletes expired pairs of all hosts.
     assert_eq!(store.delete_expired(Perishable::OldKey, later(4_999), 10).await, Ok(0));
     assert_eq!(store.delete_expired(Perishable::OldKey, later(5_000), 10).await, Ok(1));
     assert_eq!(end_of(&store, &other.access_key).await, None);

@@ -33,7 +33,7 @@ async fn another_host(store: &Store, name: &str) -> Host {
     store.create_host(new_host(&format!("{name}@shop.example")), noon()).await.unwrap()
 }
 
-/// A room whose guest left an address.
+/// Creates a room whose guest left an address.
 async fn a_room_with(store: &Store, host: &Host, address: &str) -> Room {
     let room = a_room(store, host).await;
     assert!(store.set_contact(room.id, address, "en", later(0)).await.unwrap());
@@ -54,10 +54,10 @@ async fn a_mailbox_is_asked_once_and_consent_releases_what_waits(store: Store, _
     assert_eq!((mail.kind, mail.recipient.as_str(), mail.body.as_str()), (MailKind::Consent, ADDRESS, "consent?"));
     miss(&store, from_host(rooms[0].id, 70, "three")).await;
     assert_eq!(due(&store, 3_000).await, [], "nothing else happens in this absence");
-    // Another room, another spelling: the same mailbox.
+    // Another room and another spelling of the same mailbox.
     miss(&store, from_host(rooms[1].id, 100, "elsewhere")).await;
     assert_eq!(settle(&store, 160, false).await, Settled::Unconsented);
-    // Back, and away again.
+    // The guest returned and left again.
     store.see_guest(rooms[0].id, 70, later(200_000)).await.unwrap();
     miss(&store, from_host(rooms[0].id, 300, "four")).await;
     assert_eq!(settle(&store, 360, false).await, Settled::Unconsented);
@@ -98,7 +98,7 @@ async fn a_mailbox_is_asked_five_times_in_a_month(store: Store, _url: String) {
     for room in &rooms {
         miss(&store, from_host(room.id, 1, "one")).await;
     }
-    // Of hosts that ask at the same time, too.
+    // Hosts that ask concurrently share the limit.
     let now = due(&store, 61).await;
     let settled = now.iter().map(|due| store.settle_notification(due, false, later(61_000), &Write));
     futures_util::future::join_all(settled).await;
@@ -138,7 +138,7 @@ async fn withdrawal_ends_e_mail_from_all_rooms_of_a_host_until_consent_is_given_
     assert_eq!(write_of(&store).await.host, Some(other.id));
     miss(&store, from_host(rooms[1].id, 100, "two")).await;
     assert_eq!(settle(&store, 160, false).await, Settled::Unwanted);
-    // The address was left again, which is no consent, and no mailbox is asked twice.
+    // Leaving the address again is no consent, and consent is requested only once.
     assert!(store.set_contact(rooms[1].id, "guest+new@mail.example", "en", later(200_000)).await.unwrap());
     miss(&store, from_host(rooms[1].id, 300, "three")).await;
     assert_eq!(settle(&store, 360, false).await, Settled::Unwanted);
@@ -214,10 +214,10 @@ async fn a_host_gets_one_digest_for_all_rooms_and_the_next_a_quarter_of_an_hour_
     assert_eq!(settle_all(&store, 61, false).await, vec![Settled::Mailed; 60]);
     let mail = write_of(&store).await;
     assert!(mail.body.starts_with("m0m1") && mail.body.ends_with("m9 and 50 rooms"), "{}", mail.body);
-    // No room twice in one absence.
+    // Each room is in at most one digest per absence.
     miss(&store, message(rooms[0].id, 100, "more")).await;
     assert_eq!(due(&store, 80_000).await, []);
-    // A new room waits for the next digest, with one whose host was back.
+    // A new room waits for the next digest, together with a room to which the host has returned.
     let new = a_room(&store, &host).await;
     miss(&store, message(new.id, 100, "new")).await;
     store.check_room(rooms[1].id, 100, later(150_000)).await.unwrap();
@@ -230,7 +230,7 @@ async fn a_host_gets_one_digest_for_all_rooms_and_the_next_a_quarter_of_an_hour_
     let mail = write_of(&store).await;
     assert_eq!(mail.body, "backnew");
     assert!(!store.defer_digest(host.id, &ids, later(2_000_000)).await.unwrap());
-    // What another host is e-mailed about is nothing to this one.
+    // Rooms of other hosts are not in the digest.
     let other = another_host(&store, "other").await;
     let room = a_room(&store, &other).await;
     miss(&store, message(room.id, 1_000, "other")).await;
@@ -253,7 +253,7 @@ async fn no_e_mail_holds_text_of_a_room_that_was_left(store: Store, _url: String
     let host = a_host(&store).await;
     consents(&store, &host, ADDRESS).await;
     let rooms = [a_room_with(&store, &host, ADDRESS).await, a_room(&store, &host).await, a_room(&store, &host).await];
-    // Each text begins the next.
+    // Each text is a prefix of the next.
     for (room, text) in rooms.iter().zip(["x", "xx", "xxx"]) {
         miss(&store, message(room.id, 1, text)).await;
     }
@@ -263,7 +263,7 @@ async fn no_e_mail_holds_text_of_a_room_that_was_left(store: Store, _url: String
     assert_eq!(store.waiting_mails().await.unwrap(), 2);
     store.change_room(rooms[0].name, RoomChange::Delete, later(71_000)).await.unwrap();
     assert_eq!(store.waiting_mails().await.unwrap(), 1);
-    // One that was taken before leaves as it is now.
+    // An e-mail that was claimed earlier is sent with its current text.
     let taken = take(&store, 72).await.remove(0);
     assert_eq!(taken.mail.body, "xxxxx");
     store.change_room(rooms[2].name, RoomChange::Delete, later(73_000)).await.unwrap();
@@ -294,7 +294,7 @@ async fn take(store: &Store, seconds: i64) -> Vec<DueMail> {
     store.take_due_mails(1_000, later(seconds * 1_000), later(seconds * 1_000 + 300_000)).await.unwrap()
 }
 
-/// Puts an e-mail into the outbox as the first e-mail of a sign-up.
+/// Writes an e-mail to the outbox, as the first e-mail of a sign-up.
 async fn write_mail(store: &Store, ticket: &str, kind: MailKind, host: Option<HostId>, recipient: &str) {
     let mail = OutgoingMail {
         recipient: recipient.to_owned(),
@@ -316,7 +316,7 @@ async fn write_mail(store: &Store, ticket: &str, kind: MailKind, host: Option<Ho
     store.begin_verification(&verification, &mail, later(0)).await.unwrap();
 }
 
-/// Lets everything leave that is due, as a node does. Returns to whom.
+/// Sends all due e-mails as a node does. Returns the recipients.
 async fn send(store: &Store, quotas: &MailQuotas, seconds: i64) -> Vec<String> {
     let mut sent = Vec::new();
     for due in take(store, seconds).await {
@@ -364,7 +364,7 @@ async fn a_flood_of_one_host_delays_no_e_mail_of_others(store: Store, _url: Stri
     for at in 0..50 {
         write_mail(&store, &format!("f{at}"), MailKind::Consent, Some(flood), &format!("{at}@stranger.example")).await;
     }
-    // One mailbox, of which the flood takes all that its class may have.
+    // One mailbox, whose limit for the class is used up by the flood.
     for at in 0..5 {
         write_mail(&store, &format!("v{at}"), MailKind::GuestDigest, Some(flood), "dev@shop.example").await;
     }
@@ -374,10 +374,10 @@ async fn a_flood_of_one_host_delays_no_e_mail_of_others(store: Store, _url: Stri
     let sent = send(&store, &quotas, 10).await;
     assert_eq!(sent.len(), 5 + 3, "{sent:?}");
     assert_eq!(sent[5..], ["guest@mail.example", "dev@shop.example", "dev@shop.example"]);
-    // What is held back does not even have to be looked at before its time.
+    // Delayed e-mails are not claimed before their time.
     assert_eq!(take(&store, 3_600).await, []);
     assert_eq!(send(&store, &quotas, 3_610).await.len(), 5);
-    // What cannot leave before it expires is due then, to be dropped.
+    // An e-mail that the limit permits only after its expiry becomes due at its expiry, to be dropped.
     let held = take(&store, 7_300).await.remove(0);
     let scope = MailScope::Host;
     assert!(store.delay_mails(&held, scope, later(90_000_000), later(7_300_000)).await.unwrap() >= 1);

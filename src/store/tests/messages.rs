@@ -1,4 +1,4 @@
-//! Messages: archived, appended, read and purged.
+//! Archiving, appending, reading and purging messages.
 
 use std::time::Instant;
 
@@ -46,7 +46,7 @@ async fn a_row_with_another_name_takes_and_shows_nothing(store: Store, _url: Str
     let host = a_host(&store).await;
     let owner = a_room(&store, &host).await;
     store.archive(&[message(owner.id, 1, "of the owner")], &[of_batch(&owner, "life-1")], &[]).await.unwrap();
-    // As after SQL was restored: the broker knows a room by an id that belongs to another one by now.
+    // As after a restore of SQL: the id that the broker has for a room belongs to another room.
     let lost = RoomKey { name: RoomName::from_random([7; 16]), chatroom: owner.id };
     let of_lost = BatchRoom { key: lost, life: "life-1".to_owned() };
     let archived = store.archive(&[message(owner.id, 2, "private")], &[of_lost], &[]).await.unwrap();
@@ -59,7 +59,7 @@ async fn a_row_with_another_name_takes_and_shows_nothing(store: Store, _url: Str
     assert_eq!(store.seq_of_datetime(lost, "2023-03-23T08:15:77").await.unwrap(), None);
     assert_eq!(store.seq_accepted_at(lost, later(0)).await.unwrap(), None);
     assert_eq!(store.messages_between(key_of(&owner), 0, None, 10).await.unwrap().len(), 1);
-    // Nor is the owner's row changed by what happens in the other room.
+    // Changes of the other room do not affect the owner's row either.
     assert!(!store.set_contact(lost, "guest@mail.example", "en", later(1)).await.unwrap());
     store.check_room(lost, 9, later(9_000)).await.unwrap();
     store.see_guest(lost, 9, later(9_000)).await.unwrap();
@@ -158,7 +158,7 @@ async fn concurrent_batches_over_the_same_rooms_all_arrive(store: Store, _url: S
     let archivers: Vec<_> = (0..6u64)
         .map(|archiver| {
             let (store, mut rooms) = (store.clone(), rooms.clone());
-            // Each names the rooms in another order.
+            // Each archiver has the rooms in another order.
             rooms.rotate_left(usize::try_from(archiver).unwrap());
             tokio::spawn(async move {
                 for round in 0..5 {
@@ -178,7 +178,8 @@ async fn concurrent_batches_over_the_same_rooms_all_arrive(store: Store, _url: S
     }
 }
 
-/// The floor is far below what an idle machine does, so that a busy one does not fail; a statement a row would.
+/// The minimum is far below the rate of an idle machine, so that a busy machine passes; one statement per row would
+/// fail.
 async fn an_archiver_writes_thousands_of_rows_a_second(store: Store, _url: String) {
     let host = a_host(&store).await;
     let mut rooms = Vec::new();
@@ -247,7 +248,7 @@ async fn a_closed_or_deleted_room_takes_no_message(store: Store, _url: String) {
 
 async fn concurrent_appends_leave_no_hole(store: Store, url: String) {
     let room = a_room(&store, &a_host(&store).await).await;
-    // A second store is another process: what one writer alone would hide, two show.
+    // The second store acts as another process, which the single writer of one store does not serialise.
     let second = Store::connect(&url).await.unwrap();
     let writers: Vec<_> = (0..8)
         .map(|writer| {
@@ -296,7 +297,7 @@ async fn purged_messages_are_hidden_and_go_in_batches(store: Store, _url: String
     let batch: Vec<_> = (1..=5).map(|seq| message(room.id, seq, "hi")).collect();
     store.archive(&batch[..3], &[], &[]).await.unwrap();
     assert_eq!(store.delete_messages(room.id, 10).await.unwrap(), 0, "what can be seen is never deleted");
-    // What retention does.
+    // What retention does to the row.
     chatroom::Entity::update_many()
         .col_expr(chatroom::Column::PurgedThrough, Expr::col(chatroom::Column::LastSeq))
         .col_expr(chatroom::Column::MessageCount, Expr::value(0))
@@ -347,7 +348,7 @@ async fn only_a_row_that_can_never_be_written_is_refused_as_data(store: Store, _
             assert_eq!(all(&store, room.id).await, [], "nothing of the batch was written");
             assert_eq!(store.room(room.id).await.unwrap(), Some(room));
         }
-        // SQLite knows no such bound.
+        // SQLite has no such limit.
         Dialect::Sqlite => assert_eq!(all(&store, room.id).await, batch),
     }
 }
@@ -360,12 +361,12 @@ async fn an_impossible_time_of_an_earlier_release_is_replaced_on_reading(store: 
     store.archive(&[odd.clone()], &[], &[]).await.unwrap();
     let store = store.with_wire("-03:00".parse().unwrap());
     let read = store.messages_between(room.id, 0, None, 9).await.unwrap().remove(0);
-    // 03:40:01.178 UTC.
+    // Wall clock of 03:40:01.178 UTC at the offset.
     assert_eq!(read.datetime.as_str(), "2023-03-21T00:40:01.178");
     assert_eq!(Message { datetime: odd.datetime.clone(), ..read.clone() }, odd, "nothing else changes");
     let again = store.append(&[Append { id: odd.id.clone(), ..append(&room, "x") }], later(9_000)).await.unwrap();
     assert_eq!(again, [Appended::Known { message: read }]);
-    // A page that shows the replaced time asks with it.
+    // A client that shows the replaced time requests the page before it.
     let shown = store.wire().instant(&"2023-03-21T00:40:01".parse().unwrap()).unwrap();
     assert_eq!(store.seq_accepted_at(room.id, shown).await.unwrap(), Some(1));
 }

@@ -1,4 +1,4 @@
-//! Processes that change the schema at the same time.
+//! Processes that migrate the schema concurrently.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ async fn of_processes_that_migrate_an_empty_database_at_once_none_fails(store: S
             let url = url.clone();
             processes.spawn(async move {
                 let store = Store::connect(&url).await.unwrap();
-                // One of them in steps, as an operator may.
+                // One process migrates in steps, as an operator may.
                 let steps = (at == 0).then_some(2);
                 let outcome = SchemaState::up(store.connection(), steps).await;
                 store.close().await;
@@ -42,7 +42,7 @@ async fn of_processes_that_migrate_an_empty_database_at_once_none_fails(store: S
 async fn an_error_of_a_migration_is_an_error_and_releases_the_lock(store: Store, url: String) {
     Migrator::down(store.connection(), Some(1)).await.unwrap();
     let newest = SchemaState::read(store.connection()).await.unwrap().changes.pop().unwrap().0;
-    // A table of another program has the name of a new one: the insert of its own row fails.
+    // The table of applied migrations has another shape, so inserting a row into it fails.
     let taken = "CREATE TABLE taken (id INT PRIMARY KEY)";
     store.connection().execute_unprepared(taken).await.unwrap();
     store.connection().execute_unprepared("ALTER TABLE seaql_migrations RENAME TO moved").await.unwrap();

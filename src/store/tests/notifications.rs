@@ -1,4 +1,4 @@
-//! Who is mailed because he was not there.
+//! Notifications of recipients who miss messages.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,7 +29,7 @@ on_every_database!(
     a_mail_that_must_not_come_twice_is_not_given_to_a_second_node,
 );
 
-/// Writes e-mails that hold what they are about.
+/// Composes e-mails whose body is the text that they cover.
 pub(super) struct Write;
 
 fn mail(kind: MailKind, host: &Host, recipient: &str, parts: Vec<MailPart>) -> Option<OutgoingMail> {
@@ -84,7 +84,8 @@ pub(super) async fn due(store: &Store, seconds: i64) -> Vec<DueNotification> {
     store.due_notifications(later(seconds * 1_000), 100).await.unwrap()
 }
 
-/// The decision about those of one side who are due at a time, and about whom a digest to the same host decides.
+/// Returns the decisions about the recipients of one side who are due at a time, including the other rooms of a host's
+/// digest.
 pub(super) async fn settle_all(store: &Store, seconds: i64, is_present: bool) -> Vec<Settled> {
     let now = later(seconds * 1_000);
     let due = due(store, seconds).await;
@@ -101,20 +102,20 @@ pub(super) async fn settle_all(store: &Store, seconds: i64, is_present: bool) ->
     }
 }
 
-/// The decision about the only one who is due at a time.
+/// Returns the decision about the only recipient who is due at a time.
 pub(super) async fn settle(store: &Store, seconds: i64, is_present: bool) -> Settled {
     let settled = settle_all(store, seconds, is_present).await;
     let [settled] = settled[..] else { panic!("{settled:?}") };
     settled
 }
 
-/// Lets a mailbox consent to e-mail from a host.
+/// Grants a host consent to e-mail a mailbox.
 pub(super) async fn consents(store: &Store, host: &Host, address: &str) {
     let pair = ConsentPair { host: host.id, mailbox: mailbox_key(address) };
     store.grant_consent(&pair, noon()).await.unwrap();
 }
 
-/// The mails that wait, which are taken.
+/// Claims and removes the waiting e-mails.
 pub(super) async fn mails(store: &Store) -> Vec<OutgoingMail> {
     let due = store.take_due_mails(100, later(80_000_000), later(80_000_001)).await.unwrap();
     for mail in &due {
@@ -152,10 +153,10 @@ async fn while_everybody_is_there_nothing_is_written(store: Store, _url: String)
     store.archive(&[message(room.id, 1, "hi"), from_host(room.id, 2, "ho")], &[], &[]).await.unwrap();
     store.append(&[Append { room: room.name, ..append(&room, "a") }], later(3_000)).await.unwrap();
     assert_eq!(due(&store, 80_000).await, []);
-    // A guest without an address is nobody's concern.
+    // A guest without an address is not notified.
     miss(&store, from_host(room.id, 4, "hello?")).await;
     assert_eq!(due(&store, 80_000).await, []);
-    // What is accepted without a queue is noted with it, too.
+    // Messages appended by the embedded broker are recorded as well.
     store.append(&[Append { unattended: true, ..append(&room, "b") }], later(5_000)).await.unwrap();
     assert_eq!(settle(&store, 65, false).await, Settled::Mailed);
     assert_eq!(write_of(&store).await.body, "text of b 🙂");
@@ -184,7 +185,7 @@ async fn who_was_back_is_mailed_again_and_a_guest_at_most_once_an_hour(store: St
     assert!(body.starts_with("10000 ") && body.ends_with(" 10009 …"), "{body}");
 }
 
-/// The host looks by SQL's clock, messages are stamped by that of Redis.
+/// Views are stamped by the clock of SQL, messages by that of Redis.
 async fn the_clock_of_the_messages_decides_nothing(store: Store, _url: String) {
     for skew in [-300_000, 300_000] {
         let host = store.create_host(new_host(&format!("host{skew}@shop.example")), noon()).await.unwrap();
@@ -204,7 +205,7 @@ async fn the_clock_of_the_messages_decides_nothing(store: Store, _url: String) {
         assert_eq!(due(store, 1_079).await, [], "{skew}: a minute by the clock of SQL");
         assert_eq!(settle(store, 1_080, false).await, Settled::Mailed, "{skew}");
         assert_eq!(write_of(store).await.body, "2", "{skew}");
-        // Back and away again, which the times would deny or claim too early.
+        // The host returned and left again, which the times alone would deny or claim too early.
         clocked.check_room(room.id, 2, later(1_090_000)).await.unwrap();
         clock.set(later(9_000_000));
         miss(&clocked, stamped(3, 8_000_000)).await;
@@ -216,7 +217,7 @@ async fn the_clock_of_the_messages_decides_nothing(store: Store, _url: String) {
 async fn what_a_clock_that_was_ahead_put_off_is_due_at_once(store: Store, _url: String) {
     let host = a_host(&store).await;
     let room = a_room(&store, &host).await;
-    // Everything is stamped a day ahead; then the clock is corrected.
+    // All times are a day ahead; then the clock is corrected.
     let ahead = 86_400_000;
     miss(&store, Message { accepted_at: later(ahead), ..message(room.id, 1, "one") }).await;
     assert_eq!(settle(&store, 1, false).await, Settled::Mailed);
@@ -240,7 +241,7 @@ async fn who_has_read_it_is_not_mailed_and_who_is_there_neither(store: Store, _u
     miss(&store, message(room.id, 100, "two")).await;
     assert_eq!(settle(&store, 160, true).await, Settled::Present);
     assert_eq!(due(&store, 80_000).await, []);
-    // Back in between, and gone again: a minute from what he has not seen.
+    // The host returned and left again: one minute counts from the first unseen message.
     miss(&store, message(room.id, 200, "seen")).await;
     store.check_room(room.id, 200, later(230_000)).await.unwrap();
     miss(&store, message(room.id, 240, "unseen")).await;
@@ -264,7 +265,7 @@ async fn nobody_is_mailed_about_a_room_that_was_closed_or_left(store: Store, _ur
     assert_eq!(due(&store, 61).await, [], "nothing is left of it");
     let late = store.settle_notification(&due_once, false, later(61_000), &Write).await.unwrap();
     assert_eq!(late, Settled::Changed);
-    // A node of the previous release left a room without a word about this.
+    // A node of an earlier release deleted the room without deleting its notification.
     let orphan = "INSERT INTO notification (chatroom_id, to_host, first_seq, since, due_at) SELECT 999999, to_host, 1, since, \
                   since FROM notification";
     store.connection().execute_unprepared(orphan).await.unwrap();
@@ -290,7 +291,7 @@ async fn what_comes_while_it_is_asked_who_is_there_is_not_forgotten(store: Store
     let room = a_room(&store, &host).await;
     miss(&store, message(room.id, 1, "one")).await;
     let due_once = due(&store, 61).await.remove(0);
-    // He was there when it was asked, and left before this.
+    // The host was present when presence was queried, and left before this message.
     miss(&store, message(room.id, 2, "two")).await;
     let settled = store.settle_host(host.id, &[(true, due_once)], later(61_000), &Write).await.unwrap();
     assert_eq!(settled, HostDigestOutcome::Settled(vec![Settled::Changed]));
@@ -372,7 +373,7 @@ async fn a_mail_that_must_not_come_twice_is_not_given_to_a_second_node(store: St
     assert_eq!(depart(&slow).await, Departure::Gone, "another node has it");
     assert!(matches!(depart(&taken).await, Departure::Leaves { body, .. } if body == "one"));
     assert_eq!(take(86_399).await.unwrap(), [], "whether it has left nobody knows");
-    // It says that it has not.
+    // The node reports that the e-mail was not sent.
     store.put_off_mail(taken.id, later(70_000)).await.unwrap();
     assert_eq!(take(70).await.unwrap().len(), 1);
     assert_eq!(take(86_400).await.unwrap().len(), 1, "to be thrown away");

@@ -1,4 +1,4 @@
-//! What retention takes, and from whom.
+//! Retention: which rooms lose which messages.
 
 use super::*;
 use crate::domain::{RoomChange, RoomCounts};
@@ -16,7 +16,7 @@ on_every_database!(
     a_room_that_is_left_while_it_is_purged_is_no_ones_business,
 );
 
-/// A room with messages 1 to `last`, closed at `closed_at`.
+/// Creates a room with messages 1 to `last`, closed at `closed_at`.
 async fn a_closed_room(store: &Store, host: &Host, last: Seq, closed_at: DateTime<Utc>) -> Room {
     let room = a_room(store, host).await;
     let messages: Vec<_> = (1..=last).map(|seq| message(room.id, seq, &format!("text {seq}"))).collect();
@@ -24,7 +24,7 @@ async fn a_closed_room(store: &Store, host: &Host, last: Seq, closed_at: DateTim
     store.change_room(room.name, RoomChange::Close, closed_at).await.unwrap().unwrap().room
 }
 
-/// Deletes what is left, as the duty does it.
+/// Deletes the remaining rows, as the leader's job does.
 async fn delete_rows(store: &Store) {
     for room in store.purged_rooms(100).await.unwrap() {
         while store.delete_messages(room.id, 2).await.unwrap() > 0 {}
@@ -131,10 +131,10 @@ async fn what_is_purged_no_reader_sees_while_its_rows_are_there(store: Store, _u
     let row = store.room(room.id).await.unwrap().unwrap();
     assert_eq!(store.uncounted_unread(&row, row.purged_through).await.unwrap(), 0);
 
-    // Whoever sends an old id again is not shown what is gone: it is a new message.
+    // An id of a purged message is not known: the message is accepted as a new one.
     let again = store.append(&[append(&room, "id-3")], later(30_000)).await.unwrap();
     assert!(matches!(again[0], Appended::Accepted { seq: 6, prev: 5, .. }), "{again:?}");
-    // Looking long before the only message that is there leaves that one unread, and none of those that are not.
+    // A view before the only remaining message leaves that message unread, and does not count purged ones.
     store.check_room(room.id, 5, later(500)).await.unwrap();
     assert_eq!(store.room(room.id).await.unwrap().unwrap().counts, RoomCounts { messages: 1, unread: 1, through: 6 });
     assert_eq!((seqs(&store, &room).await, store.count_messages(room.id, Some(5)).await), (vec![6], Ok(0)));
@@ -144,7 +144,7 @@ async fn a_purged_room_goes_on_and_is_purged_again(store: Store, _url: String) {
     let host = a_host(&store).await;
     let room = a_closed_room(&store, &host, 3, later(5_000)).await;
     store.purge_rooms(later(6_000), 10).await.unwrap();
-    // What was on its way is dropped up to where it was purged, and shown above.
+    // Late messages up to the purged number are dropped; those above are visible.
     let late = [message(room.id, 2, "late"), message(room.id, 4, "new"), message(room.id, 5, "newer")];
     store.archive(&late, &[], &[]).await.unwrap();
     let row = store.room(room.id).await.unwrap().unwrap();
@@ -152,7 +152,7 @@ async fn a_purged_room_goes_on_and_is_purged_again(store: Store, _url: String) {
     assert_eq!(seqs(&store, &room).await, [4, 5]);
     delete_rows(&store).await;
     assert_eq!(store.newest_ids(room.id, 10).await.unwrap().len(), 2);
-    // Still closed, and closed long ago.
+    // The room is still closed, since long ago.
     assert_eq!(store.purge_rooms(later(6_000), 10).await, Ok(1));
     assert_eq!((seqs(&store, &room).await, store.count_purged_messages().await), (Vec::new(), Ok(2)));
     delete_rows(&store).await;
@@ -191,11 +191,11 @@ async fn a_room_that_is_left_while_it_is_purged_is_no_ones_business(store: Store
     store.purge_rooms(later(6_000), 10).await.unwrap();
     store.change_room(room.name, RoomChange::Delete, later(7_000)).await.unwrap();
     assert_eq!((store.purged_rooms(1).await, store.count_purged_messages().await), (Ok(Vec::new()), Ok(0)));
-    // Its event sees to the rows.
+    // The event of the deletion removes the rows.
     assert_eq!(store.delete_messages(room.id, 10).await.unwrap(), 2);
 }
 
-/// As two purgers at once see it: the second finds the rows gone that it was about to delete.
+/// As with two concurrent purges: the second finds that the rows it selected are deleted.
 async fn who_finds_less_than_he_looked_for_has_not_finished_while_rows_are_left(store: Store, _url: String) {
     let host = a_host(&store).await;
     let room = a_closed_room(&store, &host, 5, later(10_000)).await;

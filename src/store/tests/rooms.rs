@@ -1,4 +1,4 @@
-//! Rooms, pins and changes of state.
+//! Creation, lists, pins and state changes of rooms.
 
 use sea_orm::{ConnectionTrait as _, DbBackend, QuerySelect as _, QueryTrait as _, Statement};
 
@@ -114,7 +114,7 @@ async fn the_list_is_searched_by_a_part_of_the_nickname(store: Store, _url: Stri
     for part in ["%", "_", "!", "\\", "'", "% _UNDER!"] {
         assert_eq!(listed(&store, &host, search(part, None)).await, [odd.id], "{part}");
     }
-    // For SQLite a NUL ends a pattern; MySQL's collation ignores some characters.
+    // SQLite ends a pattern at a NUL; MySQL's collation ignores some characters.
     for part in ["\0", "\0고양이", "고양이\0", "%\0", "\u{1}", "\u{7f}", "\u{85}", "\u{ad}", "\u{200b}", "\u{feff}"]
     {
         assert!(listed(&store, &host, search(part, None)).await.is_empty(), "{part:?}");
@@ -123,7 +123,7 @@ async fn the_list_is_searched_by_a_part_of_the_nickname(store: Store, _url: Stri
     assert!(listed(&store, &host, search("호랑이", None)).await.is_empty());
 }
 
-/// 12,000 rooms of a host: every sixth guest is a cat, one is a tiger.
+/// Creates 12,000 rooms of a host: every sixth guest is a cat, and one is a tiger.
 async fn many_rooms(store: &Store, host: &Host) -> Vec<ChatroomId> {
     let tiger =
         store.create_room(NewRoom { guest: "드문 호랑이".to_owned(), ..new_room(host) }, later(1)).await.unwrap();
@@ -139,7 +139,8 @@ async fn many_rooms(store: &Store, host: &Host) -> Vec<ChatroomId> {
         tiger.id.0
     );
     store.connection().execute_unprepared(&insert).await.unwrap();
-    // The rooms of one moment are listed by the guest's name, then the newest first: bears are between cats and tigers.
+    // Rooms updated at the same time are listed by the guest's name, then by descending id: bears are between cats and
+    // tigers.
     let ids = Listed::of(host.id, &RoomFilter::default()).ids();
     let ids: Vec<i64> = ids.into_tuple().all(store.connection()).await.unwrap();
     ids.into_iter().map(ChatroomId).collect()
@@ -165,7 +166,7 @@ async fn a_list_of_any_length_is_counted_searched_and_read_from_any_place(store:
     assert_eq!((bears, last.len()), (9_999, 9));
     assert_eq!(page(search("호랑"), 0, 20).await.0, 1);
     assert_eq!(page(search("여우"), 0, 20).await, (0, Vec::new()));
-    // Rooms that are put in their places by the caller are counted, and are not on the page.
+    // Rooms that the caller places are counted but omitted from the page.
     let (count, rooms) = store.rooms_beside(host.id, RoomFilter::default(), &all[1..3], 0, 2).await.unwrap();
     assert_eq!((count, rooms.iter().map(|room| room.id).collect::<Vec<_>>()), (12_000, vec![all[0], all[3]]));
 }
@@ -182,7 +183,7 @@ async fn the_list_is_read_from_its_index_alone_and_in_its_order() {
             for search in [None, Some("고양이".to_owned())] {
                 let listed = Listed::of(crate::domain::HostId(1), &RoomFilter { search, is_closed });
                 let read = plan(listed.ids().limit(20).build(DbBackend::Sqlite).to_string()).await;
-                // Rooms of the same moment may be sorted, but never the list.
+                // Rooms updated at the same time may be sorted, the whole list must not.
                 let is_sorted = read.contains("TEMP B-TREE FOR ORDER BY");
                 assert!(read.contains("COVERING INDEX chatroom_listed") && !is_sorted, "{read}");
             }

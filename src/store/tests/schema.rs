@@ -59,7 +59,7 @@ async fn a_release_works_with_the_schema_of_the_next_one(store: Store, _url: Str
     assert_eq!(store.messages_between(room.id, 0, None, 10).await.unwrap().len(), 1);
     assert_eq!(store.host(host.id).await.unwrap(), Some(host));
 
-    // One that was never this release's successor, but has gone another way.
+    // The schema is not that of a later release: it lacks a change and has an unknown one.
     connection.execute_unprepared("DELETE FROM seaql_migrations WHERE version LIKE '%_webhooks'").await.unwrap();
     let refused = SchemaState::up(connection, None).await.unwrap_err().to_string();
     assert!(refused.contains("1 changes of this release are pending") && refused.contains(name), "{refused}");
@@ -92,7 +92,7 @@ async fn a_lock_that_others_hold_too_long_is_unavailable_and_leaves_nothing_behi
     let other = Store::connect(&url).await.unwrap();
     let holding = other.begin().await.unwrap();
     if store.dialect() == Dialect::MySql {
-        // It holds the lock in silence, for longer than a session of ours may be silent.
+        // The session holds the lock without sending anything, for longer than `wait_timeout` of the store's sessions.
         holding.execute_unprepared("SET SESSION wait_timeout = 120").await.unwrap();
     }
     holding.execute_unprepared("UPDATE chatroom SET last_seq = 99").await.unwrap();

@@ -1,4 +1,4 @@
-//! How accounts stand.
+//! Activation state of accounts.
 
 use super::*;
 use crate::domain::HostId;
@@ -72,14 +72,14 @@ async fn what_an_operator_disabled_no_mail_brings_back(store: Store, _url: Strin
     };
     store.deactivate(host.id, By::Himself, later(1)).await.unwrap();
     assert!(is_mailed(true).await, "who left may come back");
-    // Whether he has left or not, and whatever was mailed before.
+    // Applies to active and deactivated accounts, and to temporary passwords sent before.
     store.deactivate(host.id, By::Operator, later(2)).await.unwrap();
     let stands = store.host(host.id).await.unwrap().unwrap();
     assert_eq!((stands.is_deleted, stands.deleted_at), (true, Some(later(1))));
     assert!(!is_mailed(true).await && !is_mailed(false).await);
     let taken = store.accept_temporary_password(host.id, &temporary, "hash", later(3)).await.unwrap();
     assert_eq!(taken, Replaced::Gone);
-    // What he does himself takes nothing of it away.
+    // A deactivation by the owner does not lift that of the operator.
     store.deactivate(host.id, By::Himself, later(4)).await.unwrap();
     assert!(!is_mailed(true).await);
     store.activate(host.id, later(5)).await.unwrap();

@@ -1,4 +1,4 @@
-//! What hosts' own systems are to be told.
+//! Webhook events, their delivery and their records.
 
 use serde_json::Value;
 
@@ -33,7 +33,7 @@ async fn hook(store: &Store, host: &Host, events: EventKinds) {
     store.set_webhook(host.id, &change, "whsec_b25l", noon()).await.unwrap();
 }
 
-/// What is due, however far in the future.
+/// Returns all waiting events, regardless of their due time.
 async fn due(store: &Store, host: HostId) -> Vec<WebhookEvent> {
     store.due_webhook_events(host, later(1_000_000_000), 1_000).await.unwrap()
 }
@@ -52,7 +52,7 @@ async fn what_happens_is_noted_once_with_what_it_says(store: Store, _url: String
     let room = a_room(&store, &host).await;
     let batch = [message(room.id, 1, "one 🙂"), Message { side: Side::Host, ..message(room.id, 2, "two") }];
     for _ in 0..2 {
-        // As an archiver does whose commit was not answered.
+        // Repeated, as by an archiver whose commit was not confirmed.
         store.archive(&batch, &[], &[]).await.unwrap();
     }
     store.append(&[append(&room, "a"), append(&room, "a")], later(3_000)).await.unwrap();
@@ -111,7 +111,7 @@ async fn a_room_is_closed_once_by_whatever_closes_it(store: Store, _url: String)
         store.close_idle_room(rooms[1].name, later(1), later(4)).await.unwrap();
     }
     store.change_room(rooms[2].name, RoomChange::Delete, later(5)).await.unwrap();
-    // That one is closed already.
+    // This room is closed already, so its deletion adds no event.
     store.change_room(rooms[1].name, RoomChange::Delete, later(6)).await.unwrap();
     let told: Vec<(i64, String)> = due(&store, host.id)
         .await
@@ -143,10 +143,10 @@ async fn what_was_rolled_back_is_told_nobody(store: Store, _url: String) {
     hook(&store, &host, EventKinds::ALL).await;
     let room = new_room(&host);
     store.create_room(room.clone(), noon()).await.unwrap();
-    // The name is taken.
+    // The name is already in use.
     assert!(store.create_room(room, noon()).await.is_err());
     assert_eq!(ids(&store, host.id).await.len(), 1);
-    // A message of no room.
+    // A message of a room without a row.
     store.archive(&[message(ChatroomId(999), 1, "hi")], &[], &[]).await.unwrap();
     assert_eq!(ids(&store, host.id).await.len(), 1);
 }
@@ -188,7 +188,7 @@ async fn of_two_that_make_it_at_once_one_does(store: Store, url: String) {
 async fn who_writes_messages_waits_for_nobody_who_changes_a_webhook(store: Store, url: String) {
     use sea_orm::ConnectionTrait as _;
     if store.dialect() == crate::store::Dialect::Sqlite {
-        return; // It has one writer anyway.
+        return; // SQLite has a single writer anyway.
     }
     let host = a_host(&store).await;
     hook(&store, &host, EventKinds::ALL).await;
@@ -196,7 +196,7 @@ async fn who_writes_messages_waits_for_nobody_who_changes_a_webhook(store: Store
     let other = Store::connect(&url).await.unwrap();
     let changing = other.begin().await.unwrap();
     changing.execute_unprepared("UPDATE webhook SET failed_turns = 9").await.unwrap();
-    // It would wait for 3 s, and then give up.
+    // On a conflict the call would wait for 3 s and then fail.
     store.archive(&[message(room.id, 1, "hi")], &[], &[]).await.unwrap();
     store.append(&[append(&room, "a")], later(3_000)).await.unwrap();
     changing.rollback().await.unwrap();
@@ -226,7 +226,7 @@ async fn a_turn_is_one_nodes_until_it_ends(store: Store, url: String) {
 
     let longer = store.prolong_turn(&turn, later(30_000)).await.unwrap().unwrap();
     assert_eq!(store.prolong_turn(&turn, later(40_000)).await.unwrap(), None, "what it was before");
-    // It stood still, and another took over.
+    // The node stalled, and another took over.
     let taken = other.take_turn(&only_due(&store, 30_001).await, later(60_000)).await.unwrap().unwrap();
     assert_eq!(store.prolong_turn(&longer, later(70_000)).await.unwrap(), None);
     store.end_turn(&longer, later(1), 7).await.unwrap();
@@ -235,7 +235,7 @@ async fn a_turn_is_one_nodes_until_it_ends(store: Store, url: String) {
     let again = only_due(&store, 50_000).await;
     assert_eq!(again.next_turn_at, later(50_000));
     assert_eq!(store.take_turn(&again, later(90_000)).await.unwrap().unwrap().failed_turns, 3);
-    // A host who changes it wants to see at once what comes of that.
+    // A change of the webhook by its host starts a turn at once.
     hook(&store, &host, EventKinds::ALL).await;
     let due = only_due(&store, 50_000).await;
     assert_eq!(due.next_turn_at, noon());
@@ -274,7 +274,7 @@ async fn what_arrived_stays_so_and_holds_no_message_any_more(store: Store, _url:
     let again = due(&store, host.id).await.remove(0);
     assert_eq!((again.attempts, &again.body, again.ends_at), (1, &event.body, noon() + crate::store::TRIED_FOR));
     store.webhook_event_arrived(event.id, &attempt(3, Some(204), None)).await.unwrap();
-    // Somebody who stood still comes late with what he found.
+    // A stalled node reports an earlier failure late.
     store.webhook_event_missed(event.id, &failed, None).await.unwrap();
     assert_eq!(ids(&store, host.id).await, [] as [&str; 0]);
     let [record] = &store.recent_webhook_events(host.id, 10).await.unwrap()[..] else { panic!("one") };
@@ -311,7 +311,7 @@ async fn what_did_not_arrive_in_time_is_given_up_and_forgotten(store: Store, _ur
         store.recent_webhook_events(host.id, 10).await.unwrap().iter().map(|event| event.state).collect();
     assert_eq!(states, [EventState::Failed, EventState::Failed, EventState::Delivered]);
     assert_eq!(number(&store, "SELECT COUNT(*) FROM webhook_event WHERE body <> ''").await, 0);
-    // What arrived is remembered for a day, what did not for a week.
+    // The record of a delivered event is kept for a day, that of a failed one for a week.
     assert_eq!(store.delete_expired(Perishable::Event, later(DAY + 1_000), 10).await, Ok(1));
     assert_eq!(store.delete_expired(Perishable::Event, later(10 * DAY - 1), 10).await, Ok(0));
     assert_eq!(store.count_expired(Perishable::Event, later(10 * DAY)).await, Ok(2));

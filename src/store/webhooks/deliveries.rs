@@ -1,4 +1,4 @@
-//! What became of the events of a webhook.
+//! Webhook events and the results of their delivery.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sea_orm::sea_query::Expr;
@@ -12,29 +12,29 @@ use super::super::webhook_events::WAITING;
 use super::super::{Store, StoreError, from_column, millis, parse_column, to_column};
 use crate::domain::{ChatroomId, HostId};
 
-/// How long it is remembered that an event has arrived, and that one did not.
+/// How long the record of a delivered event is kept.
 const KEPT_DELIVERED: TimeDelta = TimeDelta::days(1);
 const KEPT_FAILED: TimeDelta = TimeDelta::days(7);
 
-/// No event is put off for longer, so one that is due later was written by a clock that was ahead.
+/// Maximum delay of a retry. An event that is due later was written by a clock that was ahead, and is due at once.
 pub(super) const LATEST_DUE: TimeDelta = TimeDelta::hours(8);
 
-/// The longest problem that is noted, in characters.
+/// Maximum length of a recorded problem, in characters.
 const MAX_PROBLEM: usize = 200;
 
-/// What became of an event.
+/// Delivery state of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventState {
-    /// It is to be sent, perhaps again.
+    /// The event is to be sent, or retried.
     Waiting,
-    /// It has arrived.
+    /// The receiver has accepted the event.
     Delivered,
-    /// It was given up.
+    /// Delivery was given up.
     Failed,
 }
 
 impl EventState {
-    /// One word for rows and answers.
+    /// Name of the state in SQL and API responses.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Waiting => WAITING,
@@ -44,65 +44,65 @@ impl EventState {
     }
 }
 
-/// An event that is to be sent.
+/// An event to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WebhookEvent {
     /// Row id.
     pub id: i64,
-    /// Of which room.
+    /// Room of the event.
     pub chatroom: ChatroomId,
-    /// What its receiver knows it by.
+    /// Id of the event, as the receiver sees it.
     pub event_id: String,
-    /// What to send.
+    /// Body of the request.
     pub body: String,
-    /// How often that was tried.
+    /// Number of attempts so far.
     pub attempts: u32,
-    /// When it is given up.
+    /// Time at which delivery is given up.
     pub ends_at: DateTime<Utc>,
 }
 
-/// What is remembered of an event.
+/// Record of an event and its delivery.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordedEvent {
-    /// What its receiver knows it by.
+    /// Id of the event, as the receiver sees it.
     pub event_id: String,
-    /// Its kind, by name.
+    /// Name of the event kind.
     pub kind: String,
-    /// Of which room.
+    /// Room of the event.
     pub chatroom: ChatroomId,
-    /// What became of it.
+    /// Delivery state.
     pub state: EventState,
-    /// How often it was sent.
+    /// Number of attempts.
     pub attempts: u32,
-    /// When it happened.
+    /// Time of the event.
     pub created_at: DateTime<Utc>,
-    /// When it was last sent.
+    /// Time of the last attempt.
     pub tried_at: Option<DateTime<Utc>>,
-    /// When it is sent next.
+    /// Time of the next attempt.
     pub due_at: Option<DateTime<Utc>>,
-    /// What the receiver last answered, if it did.
+    /// HTTP status of the last attempt, if the receiver responded.
     pub status: Option<u16>,
-    /// How long that took.
+    /// Duration of the last attempt, in milliseconds.
     pub millis: Option<u64>,
-    /// Why it did not arrive.
+    /// Reason why the last attempt failed.
     pub problem: Option<String>,
 }
 
-/// A try to send an event.
+/// Result of one attempt to deliver an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attempt {
-    /// When it ended.
+    /// Time at which the attempt ended.
     pub at: DateTime<Utc>,
-    /// How long it took.
+    /// Duration in milliseconds.
     pub millis: u64,
-    /// What the receiver answered, if it did.
+    /// HTTP status, if the receiver responded.
     pub status: Option<u16>,
-    /// Why it did not arrive.
+    /// Reason why the attempt failed.
     pub problem: Option<String>,
 }
 
 impl Store {
-    /// What is due of a host, the longest first.
+    /// Returns the due events of a host, longest due first, at most `most`.
     pub async fn due_webhook_events(
         &self,
         host: HostId,
@@ -136,13 +136,13 @@ impl Store {
         Ok(events.collect::<Result<_, DbErr>>()?)
     }
 
-    /// An event has arrived. What was to be sent is kept no longer.
+    /// Records that an event was delivered, and clears its body.
     pub async fn webhook_event_arrived(&self, id: i64, attempt: &Attempt) -> Result<(), StoreError> {
         self.record(id, attempt, EventState::Delivered, None).await
     }
 
-    /// An event did not arrive, and is sent again at `again`; without that, it is given up. One that has arrived meanwhile, as
-    /// another node took a turn, stays so.
+    /// Records a failed attempt. The event is retried at `again`, or given up if that is `None`. An event that another
+    /// node has delivered meanwhile stays delivered.
     pub async fn webhook_event_missed(
         &self,
         id: i64,
@@ -182,7 +182,8 @@ impl Store {
         Ok(())
     }
 
-    /// Gives up what was not told in time, as its receiver was away or off: up to `limit`. Returns how many.
+    /// Gives up events that were not delivered in time, for example because the webhook was disabled: at most `limit`,
+    /// oldest first. Returns their number.
     pub async fn give_up_webhook_events(&self, now: DateTime<Utc>, limit: u64) -> Result<u64, StoreError> {
         let now = millis(now);
         self.run(|| self.give_up_webhook_events_once(now, limit)).await
@@ -215,7 +216,7 @@ impl Store {
         Ok(given_up.rows_affected)
     }
 
-    /// How much would be given up.
+    /// Number of events that would be given up.
     pub async fn count_webhook_events_to_give_up(&self, now: DateTime<Utc>) -> Result<u64, StoreError> {
         let late = webhook_event::Entity::find()
             .filter(webhook_event::Column::EndsAt.lte(millis(now)))
@@ -223,7 +224,7 @@ impl Store {
         self.run(|| late.clone().count(&self.reader)).await
     }
 
-    /// The newest events of a host, as far as they are remembered.
+    /// Returns the newest recorded events of a host, newest first.
     pub async fn recent_webhook_events(&self, host: HostId, most: u64) -> Result<Vec<RecordedEvent>, StoreError> {
         use webhook_event::Column::{HostId, Id};
         let rows = self
@@ -235,7 +236,7 @@ impl Store {
     }
 }
 
-/// Until when it is remembered what became of an event; `None` while it waits.
+/// Time until which the record of an event is kept; `None` while it waits.
 fn kept(state: EventState, at: DateTime<Utc>) -> Option<DateTime<Utc>> {
     match state {
         EventState::Waiting => None,

@@ -1,8 +1,9 @@
-//! Turns of telling a host's own systems.
+//! Delivery turns of webhooks.
 //!
-//! A turn belongs to one node at a time: it moves `next_turn_at` ahead of itself, and whoever finds that it lies in the past, because
-//! the node has died or ended, takes the next. So one receiver is spoken to by one node, and what two nodes send all the same
-//! after one of them stood still bears the same id.
+//! A turn is the time-limited right of one node to send the events of one webhook. The node keeps `next_turn_at` in the
+//! future while it sends. If that time has passed, because the node crashed or ended its turn, any node may take the
+//! next turn. One receiver is therefore served by one node. If a stalled node sends an event again, it has the same
+//! event id.
 
 use chrono::{DateTime, Utc};
 use sea_orm::sea_query::{Expr, Order, Query, SubQueryStatement};
@@ -17,31 +18,31 @@ use super::deliveries::LATEST_DUE;
 use super::{Webhook, to_webhook};
 use crate::domain::HostId;
 
-/// A webhook that something waits for.
+/// A webhook with a due event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DueWebhook {
-    /// Whose.
+    /// Owner of the webhook.
     pub host: HostId,
-    /// Since when something is due.
+    /// Due time of its oldest waiting event.
     pub since: DateTime<Utc>,
-    /// Before this, nobody sends.
+    /// Time before which no node may take a turn.
     pub next_turn_at: DateTime<Utc>,
 }
 
-/// A turn of sending, which is this node's.
+/// A turn that this node holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Turn {
-    /// To whom.
+    /// Webhook whose events are sent.
     pub webhook: Webhook,
-    /// Until when, if it is not prolonged.
+    /// Time at which the turn ends, unless it is prolonged.
     pub ends_at: DateTime<Utc>,
-    /// How many turns before it brought nothing.
+    /// Number of consecutive earlier turns without a delivery.
     pub failed_turns: u32,
 }
 
 impl Store {
-    /// Webhooks for which something is due, also those whose turn it is not. Those that are off, and those of hosts who are
-    /// deactivated, are not among them.
+    /// Returns webhooks with a due event, including those whose next turn is later. Excludes disabled webhooks and
+    /// those of deactivated hosts.
     pub async fn due_webhooks(&self, now: DateTime<Utc>) -> Result<Vec<DueWebhook>, StoreError> {
         #[derive(FromQueryResult)]
         struct Found {
@@ -51,7 +52,7 @@ impl Store {
         }
         use webhook_event::Column::{DueAt, HostId as OfHost};
         let column = |column| Expr::col((webhook_event::Entity, column));
-        // The first entry of an index: however much waits, it is one look a webhook.
+        // Reads the first entry of an index: one lookup per webhook, regardless of the number of waiting events.
         let first = Query::select()
             .expr(column(DueAt))
             .from(webhook_event::Entity)
@@ -76,7 +77,7 @@ impl Store {
         Ok(due.collect())
     }
 
-    /// Takes the turn of a webhook that was found due, until `ends_at`. `None`: another node was first, or it is off by now.
+    /// Takes a turn until `ends_at`. Returns `None` if another node was first or the webhook was disabled.
     pub async fn take_turn(&self, due: &DueWebhook, ends_at: DateTime<Utc>) -> Result<Option<Turn>, StoreError> {
         let ends_at = millis(ends_at);
         let row = self.run(|| self.take_turn_once(due, ends_at)).await?;
@@ -99,14 +100,14 @@ impl Store {
         webhook::Entity::find_by_id(due.host.0).one(&self.writer).await
     }
 
-    /// Prolongs a turn. `None`: it is no longer this node's, or its host has changed the webhook.
+    /// Prolongs a turn. Returns `None` if another node holds the turn or the host has changed the webhook.
     pub async fn prolong_turn(&self, turn: &Turn, ends_at: DateTime<Utc>) -> Result<Option<Turn>, StoreError> {
         let ends_at = millis(ends_at);
         let is_mine = self.move_turn(turn, ends_at, turn.failed_turns).await?;
         Ok(is_mine.then(|| Turn { ends_at, ..turn.clone() }))
     }
 
-    /// Ends a turn; there is another from `next_turn_at` on.
+    /// Ends a turn. The next one may be taken from `next_turn_at` on.
     pub async fn end_turn(
         &self,
         turn: &Turn,
