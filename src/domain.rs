@@ -1,7 +1,7 @@
 //! Domain vocabulary: identifiers, hosts, rooms, messages, origins, and the sender's wall clock.
 //!
-//! Depends on std, serde and chrono, and on pure parsing crates. **Invariant:** no I/O, no tasks, and no clock is read
-//! in this layer; the current time is a parameter.
+//! Depends on std, serde, chrono and other crates without I/O. **Invariant:** no I/O, no tasks, and no clock is read in
+//! this layer; the current time is a parameter.
 
 mod host;
 mod ids;

@@ -104,7 +104,7 @@ pub enum Closing {
     Host,
     /// Closed after a period without messages.
     Idle,
-    /// Deleted by the host while it was open.
+    /// Deleted while open: the host left it, or it never had a message.
     Deleted,
 }
 
