@@ -23,13 +23,14 @@ pub(super) struct Entrance {
 }
 
 impl Entrance {
-    /// The entrance of a server.
+    /// Creates the entrance of a server.
     pub(super) fn new(app: Arc<HttpContext>) -> Self {
         let prefix = Prefix::new(url_path(&app.settings.public_url), &app.pages).map(Arc::new);
         Self { app: Some(app), prefix }
     }
 
-    /// Removes the path of `public-url`, which a proxy may or may not have stripped. Everything behind this sees one spelling.
+    /// Removes the path of `public-url`, which a proxy may or may not have stripped, so that routing handles one form
+    /// only.
     pub(super) fn strip_prefix<B>(&self, request: &mut Request<B>) {
         if let Some(prefix) = &self.prefix {
             prefix.strip(request);
