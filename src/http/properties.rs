@@ -90,7 +90,7 @@ const COOKIES: &[&[u8]] = &[
     b"$Version=1; pintalk_refresh_token=evil; $Path=/",
 ];
 
-/// Checks that the server's own cookie is the only one found, whatever cookies other sites have set.
+/// Checks that the server's own cookie is the only one found, regardless of the cookies that other sites have set.
 fn check_cookies(beside: &[Vec<u8>], at: usize) {
     let own = format!("{HOST_REFRESH_COOKIE}=own");
     let is_own_name =
