@@ -44,7 +44,7 @@ pub struct Host {
 /// Settings of a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HostConfig {
-    /// Whether guests see if the host is online. Turning it off closes status sockets with 4009 (SPEC 2).
+    /// Whether guests are shown the host's online status. Turning it off closes status sockets with 4009 (SPEC 2).
     pub use_online_status: bool,
     /// Whether the host receives e-mail about messages that arrive while they are not in the room (SPEC 8).
     pub email_notifications: bool,

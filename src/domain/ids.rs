@@ -15,7 +15,7 @@ pub struct HostId(pub i64);
 #[serde(transparent)]
 pub struct ChatroomId(pub i64);
 
-/// Sequence number of a message in its room: 1, 2, 3 …, always rising, never used twice (SPEC 4).
+/// Sequence number of a message in its room: 1, 2, 3 …, always rising, never reused (SPEC 4).
 pub type Seq = u64;
 
 /// Identifies a connection of this process. Never reused, so that a late disconnect evicts no other connection.

@@ -7,9 +7,9 @@ use super::{ChatroomId, MessageId, Seq, WallClock};
 /// Author of a message. Derived from the identity of the connection, never from the frame (SPEC 4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Side {
-    /// The anonymous visitor.
+    /// Anonymous visitor.
     Guest,
-    /// The registered user.
+    /// Registered user.
     Host,
 }
 
@@ -44,7 +44,7 @@ pub struct Message {
     pub side: Side,
     /// Text, never empty; the frame has at most 32 KiB (SPEC 4).
     pub text: String,
-    /// Wall clock of the sender, unchanged.
+    /// Wall clock written by the sender.
     pub datetime: WallClock,
     /// Id chosen by the client or assigned by the server.
     pub id: MessageId,

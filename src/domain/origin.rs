@@ -87,7 +87,7 @@ impl Entry {
             let suffix = psl::suffix(name.as_bytes());
             suffix.is_some_and(|suffix| suffix.is_known() && suffix.as_bytes() == name.as_bytes())
         };
-        // The `psl` crate does not specify whether it matches the Unicode or the ASCII form, so both are tested.
+        // The list contains Unicode and ASCII names. Both forms are tested, because `psl` may compare either.
         let (unicode, _) = idna::domain_to_unicode(&self.host);
         [self.host.as_str(), unicode.as_str()].into_iter().any(|name| {
             // A rule such as `*.ck` makes every name that the wildcard covers a public suffix.

@@ -9,8 +9,8 @@ use super::{ChatroomId, HostId, RoomName, Seq};
 pub enum RoomState {
     /// Accepts messages.
     Open,
-    /// Closed by the host or after a period without messages. A new connection of the guest or the host's `restore/`
-    /// reopens it.
+    /// Closed by the host or after a period without messages. The host's `restore/`, or a guest's connection without
+    /// `after`, reopens it.
     Closed,
     /// Deleted with its messages, because the host left it (SPEC 6.3) or because it never had a message (SPEC 6.6).
     Deleted,

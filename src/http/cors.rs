@@ -35,7 +35,7 @@ const MAX_HEADER_NAME: usize = 64;
 /// Response headers that pages may read besides the CORS-safelisted ones.
 const EXPOSED_HEADERS: &str = "content-disposition, retry-after";
 
-/// How long browsers may cache a preflight, in seconds.
+/// Maximum time for which browsers cache a preflight, in seconds.
 const PREFLIGHT_MAX_AGE: &str = "600";
 
 /// Adds the CORS headers to a response, including error responses.

@@ -16,7 +16,7 @@ use super::request::{MAX_BODY, RATE_BYTES, RATE_SPAN, Request, UPLOAD_TIMEOUT};
 /// Maximum size of an image, in bytes.
 pub(super) const MAX_IMAGE: usize = 5 * 1024 * 1024;
 
-/// Maximum size of a form, in bytes: the image, and as much again as any other call may send.
+/// Maximum size of a form, in bytes: the image, and [`MAX_BODY`] for the other fields.
 const MAX_UPLOAD: usize = MAX_IMAGE + MAX_BODY;
 
 /// Names of the image field.

@@ -29,8 +29,8 @@ pub const JSON: &str = "application/json";
 /// Content type of drawings.
 pub const SVG: &str = "image/svg+xml";
 
-/// Only files of this server, nothing inline, no frames in other sites, and no text assigned as HTML. The trusted-types
-/// policy `pintalk` lets the widget's loader add a script.
+/// Allows only files of this server, nothing inline, no embedding in other sites, and no text assigned as HTML. The
+/// trusted-types policy `pintalk` lets the widget's loader add a script.
 const POLICY: &str = "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; \
                       frame-ancestors 'self'; require-trusted-types-for 'script'; trusted-types pintalk";
 

@@ -1,4 +1,5 @@
-//! The path of `public-url`. Some proxies send it to the nodes and others strip it, so nodes accept both.
+//! Removes the path of `public-url` from requests. Some proxies forward it to the nodes and others strip it, so nodes
+//! accept both.
 
 use std::collections::HashSet;
 

@@ -67,7 +67,7 @@ pub struct Serving {
 }
 
 /// Serves until `shutdown` is cancelled, then accepts no more connections and returns after all calls in flight are
-/// answered. Connections run on `tracker`. Upgraded sockets are not awaited; they belong to their [`Upgrades`] handler.
+/// answered. Connections run on `tracker`. Upgraded sockets are not awaited; they belong to their `Upgrades` handler.
 pub async fn serve(
     listener: TcpListener,
     app: HttpContext,

@@ -1,4 +1,4 @@
-//! A conversation as a text file (SPEC 3, `download`).
+//! Conversations as text files (SPEC 3, `download`).
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 

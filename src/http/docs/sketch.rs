@@ -152,7 +152,7 @@ impl Sketch {
         self
     }
 
-    /// Returns all outcomes, beginning with those listed explicitly. `has_id` tells whether the path contains an id.
+    /// Returns all outcomes, beginning with those listed explicitly. `has_id` is true if the path contains an id.
     pub(super) fn outcomes(self, has_id: bool) -> Vec<Outcome> {
         let mut all = self.own;
         let mut add = |status, description| {

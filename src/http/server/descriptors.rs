@@ -5,7 +5,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 /// Upper bound for raising the limit. A node needs no more, and some systems allow a thousand times as many.
 const MOST: u64 = 1_048_576;
 
-/// Raises the soft limit to the hard limit, at most to [`MOST`], and returns the resulting limit.
+/// Raises the soft limit to the hard limit, bounded by `MOST`, and returns the resulting limit.
 pub fn raise_descriptor_limit() -> u64 {
     let limit = getrlimit(Resource::Nofile);
     let (soft, hard) = (limit.current.unwrap_or(MOST), limit.maximum.unwrap_or(MOST).min(MOST));

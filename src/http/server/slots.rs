@@ -44,7 +44,7 @@ const SEARCHED: usize = 1_024;
 /// Maximum number of connections of `metrics-listen`.
 const METRICS: usize = 32;
 
-/// Bounds of the connections; see the [module](self) documentation.
+/// Bounds of the connections; see the module documentation.
 pub struct Slots {
     served: Lane,
     over_address: Lane,

@@ -166,7 +166,7 @@ impl<B: hyper::body::Body + Unpin> hyper::body::Body for CallBody<B> {
     }
 }
 
-/// TCP stream of a peer; see the [module](self) documentation.
+/// TCP stream of a peer; see the module documentation.
 pub(crate) struct PeerStream {
     tcp: TcpStream,
     activity: Arc<Activity>,

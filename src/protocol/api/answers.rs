@@ -142,7 +142,7 @@ impl<'a> Refreshed<'a> {
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Configs {
-    /// Whether guests see if the host is online.
+    /// Whether guests are shown the host's online status.
     pub use_online_status: bool,
     /// Whether the host receives e-mail about messages that arrive while they are not in the room.
     pub email_notifications: bool,
@@ -158,7 +158,7 @@ impl From<HostConfig> for Configs {
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ClientConfigs {
-    /// Whether guests see if the host is online.
+    /// Whether guests are shown the host's online status.
     pub use_online_status: bool,
 }
 
@@ -342,12 +342,12 @@ pub struct ChatMessage<'a> {
     pub chatroom: ChatroomId,
     /// Text of the message.
     pub message: &'a str,
-    /// Whether the host wrote it.
+    /// Whether the host wrote the message.
     pub is_host: bool,
     /// Same as `isHost`; the legacy admin page reads this spelling.
     #[serde(rename = "is_host")]
     pub is_host_snake: bool,
-    /// Wall clock of the sender, as written.
+    /// Wall clock of the sender.
     pub datetime: &'a str,
     /// Sequence number in the room: 1, 2, 3 …
     #[schema(value_type = u64)]

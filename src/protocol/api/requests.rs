@@ -25,7 +25,7 @@ pub trait RequestBody: Sized + ToSchema {
     }
 }
 
-/// `POST /api/auth/login/`.
+/// Body of `POST /api/auth/login/`.
 #[derive(Clone, PartialEq, Eq, ToSchema)]
 pub struct LoginRequest {
     /// Login address of the account.
@@ -42,7 +42,7 @@ impl RequestBody for LoginRequest {
     }
 }
 
-/// `POST /api/auth/check-email/`, `email-verification/`, `restore/` and `password-reset/`.
+/// Body of `POST /api/auth/check-email/`, `email-verification/`, `restore/` and `password-reset/`.
 #[derive(Clone, Debug, PartialEq, Eq, ToSchema)]
 pub struct EmailRequest {
     /// E-mail address.
@@ -56,7 +56,7 @@ impl RequestBody for EmailRequest {
     }
 }
 
-/// `POST /api/auth/email-confirmation/`.
+/// Body of `POST /api/auth/email-confirmation/`.
 #[derive(Clone, PartialEq, Eq, ToSchema)]
 pub struct ConfirmationRequest {
     /// Six-digit code from the e-mail, as a string or a number.
@@ -83,7 +83,7 @@ impl RequestBody for ConfirmationRequest {
     }
 }
 
-/// `POST /api/auth/signup/`.
+/// Body of `POST /api/auth/signup/`.
 #[derive(Clone, PartialEq, Eq, ToSchema)]
 #[schema(rename_all = "camelCase")]
 pub struct SignUpRequest {
@@ -117,7 +117,7 @@ impl RequestBody for SignUpRequest {
     }
 }
 
-/// `POST /api/auth/password-change/`.
+/// Body of `POST /api/auth/password-change/`.
 #[derive(Clone, PartialEq, Eq, ToSchema)]
 pub struct PasswordChangeRequest {
     /// Current password.
@@ -134,7 +134,7 @@ impl RequestBody for PasswordChangeRequest {
     }
 }
 
-/// `POST /api/auth/leave/`.
+/// Body of `POST /api/auth/leave/`.
 #[derive(Clone, PartialEq, Eq, ToSchema)]
 pub struct LeaveRequest {
     /// Current password, as a confirmation.
@@ -148,7 +148,7 @@ impl RequestBody for LeaveRequest {
     }
 }
 
-/// `PATCH /api/users/<id>/`. Absent fields are not changed.
+/// Body of `PATCH /api/users/<id>/`. Absent fields are not changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, ToSchema)]
 #[schema(rename_all = "camelCase")]
 pub struct ProfilePatch {
@@ -185,11 +185,11 @@ impl RequestBody for ProfilePatch {
     }
 }
 
-/// `PATCH /api/users/<id>/configs/`. Absent fields are not changed.
+/// Body of `PATCH /api/users/<id>/configs/`. Absent fields are not changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ToSchema)]
 #[schema(rename_all = "camelCase")]
 pub struct ConfigsPatch {
-    /// Whether guests see if the host is online.
+    /// Whether guests are shown the host's online status.
     #[schema(value_type = Option<bool>)]
     pub use_online_status: Option<bool>,
     /// Whether the host receives e-mail about messages that arrive while they are not in the room.
@@ -206,7 +206,7 @@ impl RequestBody for ConfigsPatch {
     }
 }
 
-/// `POST /api/users/<id>/keys/`. The body is optional.
+/// Body of `POST /api/users/<id>/keys/`. The body is optional.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ToSchema)]
 #[schema(rename_all = "camelCase")]
 pub struct KeysRequest {
@@ -221,7 +221,7 @@ impl RequestBody for KeysRequest {
     }
 }
 
-/// `PUT /api/chat/<name>/contact/`.
+/// Body of `PUT /api/chat/<name>/contact/`.
 #[derive(Clone, Debug, PartialEq, Eq, ToSchema)]
 pub struct ContactRequest {
     /// Address for e-mail about messages that arrive while the guest is not in the room.
@@ -235,7 +235,7 @@ impl RequestBody for ContactRequest {
     }
 }
 
-/// `PATCH /api/chat/chatrooms/<id>/`.
+/// Body of `PATCH /api/chat/chatrooms/<id>/`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChatroomPatch {
     /// Pins or unpins the room.

@@ -9,7 +9,7 @@ use super::fields::Fields;
 use super::requests::RequestBody;
 use crate::domain::{ChatroomId, EventKind, EventKinds};
 
-/// `PUT /api/users/<id>/webhook/`.
+/// Body of `PUT /api/users/<id>/webhook/`.
 #[derive(Clone, Debug, PartialEq, Eq, ToSchema)]
 pub struct WebhookRequest {
     /// URL that receives the events. Must be `https` unless the operator allows other URLs.
@@ -40,7 +40,7 @@ impl RequestBody for WebhookRequest {
     }
 }
 
-/// `POST /api/users/<id>/webhook/secret/`. The body is optional.
+/// Body of `POST /api/users/<id>/webhook/secret/`. The body is optional.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ToSchema)]
 #[schema(rename_all = "camelCase")]
 pub struct WebhookSecretRequest {
