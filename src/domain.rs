@@ -1,7 +1,7 @@
-//! The words of PinTalk: identifiers, hosts, rooms, messages, origins, and the sender's wall clock.
+//! Domain vocabulary: identifiers, hosts, rooms, messages, origins, and the sender's wall clock.
 //!
-//! Everything here is pure: std, serde and chrono only. **Invariant:** no I/O, no task and no clock is
-//! read on this floor; the present is a parameter.
+//! Depends on std, serde, chrono and other crates without I/O. **Invariant:** no I/O, no tasks, and no clock is read in
+//! this layer; the current time is a parameter.
 
 mod host;
 mod ids;

@@ -1,10 +1,10 @@
-//! HTTP: every call, page and socket begins here.
+//! HTTP layer: entry point of every API call, page and socket.
 //!
-//! warp takes the request apart in one filter; [`routes`] says which call it is; [`answer`] brings it there and sends the
-//! result home. A filter never rejects: an unknown path is an answer like any other.
+//! One warp filter extracts the parts of a request; [`routes`] maps its path to a target; [`answer`] runs the handler
+//! and finishes the response. The filter never rejects: an unknown path gets a response like any other.
 //!
-//! **Invariant:** every answer of the API, an error as well, is JSON and says who may read it (CORS). No label, no log line
-//! and no error holds a path as it came, a query or a token.
+//! **Invariant:** every API response, including errors, is JSON and has CORS headers. No metric label, log line or
+//! error contains a raw path, a query or a token.
 
 mod auth;
 mod authority;
@@ -71,58 +71,60 @@ pub(crate) use server::{Class, PeerStream, Slot};
 pub use server::{Serving, Slots, raise_descriptor_limit, serve, serve_metrics};
 pub use sockets::{UpgradeRequest, Upgrades};
 
-/// The longest that a call may take. Stores give up long before; this is for what nobody thought of.
+/// Maximum duration of a call. The stores have much shorter timeouts; this one catches everything else.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// All that calls need.
+/// Dependencies of the handlers.
 pub struct HttpContext {
     /// Logins and tokens.
     pub accounts: Accounts,
-    /// Hosts, cached.
+    /// Cached hosts.
     pub hosts: Hosts,
     /// Chatrooms.
     pub rooms: Rooms,
-    /// Where guests are reached.
+    /// E-mail addresses and consent of guests.
     pub contacts: Contacts,
     /// Profile images.
     pub images: ProfileImages,
-    /// Hosts' own systems.
+    /// Webhooks of hosts.
     pub webhooks: Webhooks,
-    /// SQL, for what must be fresh.
+    /// SQL store, for reads that must not come from a cache.
     pub store: Store,
-    /// How often anybody may do what.
+    /// Rate limits.
     pub limits: Arc<Limits>,
-    /// Whether this node can serve.
+    /// Readiness of this node.
     pub health: Arc<dyn Health>,
-    /// The metrics in Prometheus' text format.
+    /// Renders the metrics in Prometheus text format.
     pub metrics: RenderMetrics,
-    /// Who takes `/ws/…`.
+    /// Handler of requests under `/ws/`.
     pub upgrades: Arc<dyn Upgrades>,
-    /// Tells all nodes.
+    /// Publishes control events to all nodes.
     pub announce: Announce,
-    /// Pages and scripts.
+    /// Embedded pages and scripts.
     pub pages: Pages,
-    /// What the operator decided.
+    /// Configuration of the HTTP layer.
     pub settings: Settings,
 }
 
-/// Renders the metrics.
+/// Function that renders the metrics in Prometheus text format.
 pub type RenderMetrics = Arc<dyn Fn() -> String + Send + Sync>;
 
-/// What the operator decided about HTTP.
+/// Configuration of the HTTP layer.
 #[derive(Clone)]
 pub struct Settings {
-    /// Where clients reach the API; links are built from it. No slash at its end. Requests come with its path or without.
+    /// Public URL of the API, without a trailing slash; links are built from it. Requests are accepted with and without
+    /// its path.
     pub public_url: String,
-    /// Origins of admin pages: they may read host-side answers, with credentials.
+    /// Origins of admin pages, which may read host-side responses with credentials.
     pub admin_origins: Vec<String>,
-    /// `Domain` of the refresh cookie.
+    /// `Domain` attribute of the refresh cookie.
     pub cookie_domain: Option<String>,
-    /// Whose `X-Forwarded-For` is believed.
+    /// Decides whose `X-Forwarded-For` is trusted.
     pub is_trusted_proxy: IsTrustedProxy,
     /// Whether visitors may create accounts.
     pub is_sign_up_open: bool,
-    /// Whether `/metrics` is answered here (to direct loopback callers) because it has no port of its own.
+    /// Whether `/metrics` is served on the main port, to direct loopback clients only. Set if the metrics have no
+    /// separate port.
     pub metrics_here: bool,
 }
 
@@ -139,7 +141,7 @@ impl Default for Settings {
     }
 }
 
-/// The whole server as one filter.
+/// Returns the filter that serves all requests.
 pub(crate) fn filter(app: Arc<HttpContext>) -> impl Filter<Extract = (Response,), Error = Rejection> + Clone {
     let query = warp::query::raw().or(warp::any().map(String::new)).unify();
     warp::method()
@@ -166,7 +168,7 @@ pub(crate) fn filter(app: Arc<HttpContext>) -> impl Filter<Extract = (Response,)
         })
 }
 
-/// Answers one request, whatever it is and whatever happens.
+/// Handles one request. Errors, panics and timeouts become responses.
 async fn answer(app: Arc<HttpContext>, mut request: Request) -> Response {
     let started = Instant::now();
     let path = std::mem::take(&mut request.path);
@@ -174,7 +176,7 @@ async fn answer(app: Arc<HttpContext>, mut request: Request) -> Response {
     let (route, audience) = (target.label(), target.audience());
     let is_socket = matches!(target, Target::Socket(_));
 
-    // What goes wrong below is logged with the call that it went wrong in.
+    // Puts everything that the handler logs into a span with the route and method.
     let call = tracing::error_span!("call", route, method = routes::method_label(&request.method));
     let work = AssertUnwindSafe(perform(&app, target, &mut request)).catch_unwind().instrument(call);
     let mut response = match tokio::time::timeout(CALL_TIMEOUT, work).await {
@@ -197,7 +199,7 @@ async fn answer(app: Arc<HttpContext>, mut request: Request) -> Response {
     response
 }
 
-/// Counts an answer. Labels are few: templates, known methods, statuses.
+/// Records metrics for a response. Label values are bounded: route templates, known methods, statuses.
 fn record(route: &'static str, method: &Method, response: &Response, started: Instant) {
     let method = routes::method_label(method);
     let status = response.status().as_str().to_owned();
@@ -213,7 +215,7 @@ fn record(route: &'static str, method: &Method, response: &Response, started: In
     );
 }
 
-/// Does what is asked, after what holds for every call: the path exists, the method fits, JSON is welcome.
+/// Checks that the path exists, the method is allowed and JSON is acceptable, then runs the handler.
 async fn perform(app: &HttpContext, target: Target<'_>, request: &mut Request) -> Result<Response, ApiError> {
     if matches!(target, Target::Nothing(_)) {
         return Err(ApiError::NotFound);
@@ -227,7 +229,7 @@ async fn perform(app: &HttpContext, target: Target<'_>, request: &mut Request) -
     match target {
         Target::Nothing(_) => Err(ApiError::NotFound),
         Target::Page(page) if verb == Verb::Get => {
-            // A page with keys in it is for its own pages only.
+            // A page that contains keys is served only under the server's own names.
             if !page.is_open() && !authority::is_own_name(&request.headers, &app.settings.public_url) {
                 return Err(ApiError::NotFound);
             }

@@ -1,10 +1,10 @@
-//! Limits: what one client may ask of the server, and what he is told when it is too much (DESIGN "Limits").
+//! Rate limits per client, host and account (DESIGN "Limits").
 //!
-//! Asked by the calls that are limited, before they do anything. Tries are counted, successful or not; failed logins are
-//! counted as such ([`Attempt`]). Handshakes, unknown keys and images are counted by each node for itself, everything else
-//! across nodes; while what nodes share is away, each counts alone.
+//! Handlers check a limit before they do any work. Attempts are counted, successful or not; login failures are counted
+//! separately ([`Attempt`]). Handshakes, unknown keys and images are counted per node, everything else across nodes.
+//! While the shared throttle is unavailable, each node counts alone.
 //!
-//! **Invariant:** no limit is ever without a count, and none waits longer than a call to Redis may.
+//! **Invariant:** a configured limit is always counted, and no check waits longer than the timeout of a call to Redis.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -25,70 +25,72 @@ mod tests;
 pub use budget::{Budgets, ByteQuota, HostBudget};
 pub use logins::{Attempt, Trial};
 
-/// How long a node counts alone before it asks again, in µs. Each asking may cost somebody the time limit of a call.
+/// How long a node counts alone before it retries the shared throttle, in µs. Each retry may delay one caller by the
+/// timeout of a call.
 const ALONE: i64 = 2_000_000;
 
-/// How often each may happen; `None`: as often as anybody likes.
+/// Rates of all limits; `None` means unlimited.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Quotas {
-    /// WebSocket handshakes of an address, on each node.
+    /// WebSocket handshakes per address, on each node.
     pub handshakes: Option<Quota>,
-    /// Rooms that an address makes.
+    /// Rooms created per address.
     pub rooms: Option<Quota>,
-    /// Rooms that are made for a host by calls without `Origin`, from all addresses.
+    /// Rooms created per host by calls without `Origin`, from all addresses.
     pub rooms_per_host: Option<Quota>,
-    /// Logins from an address.
+    /// Logins per address.
     pub logins_per_address: Option<Quota>,
-    /// Failed logins for an account from one address, per minute.
+    /// Failed logins per account and address, per minute.
     pub login_failures_per_pair: Option<Quota>,
-    /// Failed logins for an account from one address, per hour: one address never uses up what the account has.
+    /// Failed logins per account and address, per hour. Below the limit per account, so that one address never uses
+    /// that up.
     pub login_failures_per_pair_hour: Option<Quota>,
-    /// Failed logins for an account from all addresses, per hour.
+    /// Failed logins per account from all addresses, per hour.
     pub login_failures_per_account: Option<Quota>,
-    /// Mails that an address causes.
+    /// E-mails requested per address.
     pub mails: Option<Quota>,
-    /// Mails to one mailbox, whoever causes them.
+    /// E-mails per mailbox, from all addresses.
     pub mails_per_mailbox: Option<Quota>,
-    /// Tests of a host's webhook.
+    /// Webhook tests per host.
     pub webhook_tests: Option<Quota>,
-    /// Calls of an address with unknown keys, on each node.
+    /// Calls with unknown keys per address, on each node.
     pub unknown_keys: Option<Quota>,
-    /// Steps of signing up that an address takes and that send no e-mail.
+    /// Sign-up steps that send no e-mail, per address.
     pub sign_ups: Option<Quota>,
-    /// Profile images that an address reads, on each node.
+    /// Profile images read per address, on each node.
     pub images: Option<Quota>,
-    /// Bytes of messages in a host's rooms.
+    /// Bytes of messages in the rooms of a host.
     pub host_bytes: Option<ByteQuota>,
 }
 
-/// Above a limit. After that time the same call passes, if nobody else of the same address was faster.
+/// A limit was exceeded. After `retry_after` the same call passes, unless others use the limit first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("too many: come back in {retry_after:?}")]
 pub struct TooMany {
-    /// When to come back.
+    /// Time until the call passes.
     pub retry_after: Duration,
 }
 
 impl TooMany {
-    /// When to come back, in whole seconds; at least 1.
+    /// Returns the value of `Retry-After`: the time rounded up to whole seconds, at least 1.
     pub fn seconds(&self) -> u64 {
         let started = u64::from(self.retry_after.subsec_nanos() > 0);
         (self.retry_after.as_secs() + started).max(1)
     }
 
-    /// The later of this time and another one.
+    /// Returns the longer of this time and `other`.
     fn or_later(self, other: Duration) -> Self {
         Self { retry_after: self.retry_after.max(other) }
     }
 }
 
-/// The limits of a node.
+/// Limits of a node.
 pub struct Limits {
     quotas: Quotas,
     shared: Arc<dyn Throttle>,
     own: Buckets,
     clock: Arc<dyn Clock>,
-    /// Until when this node counts alone, in µs since 1970; 0 while it does not.
+    /// When this node stops counting alone, in µs since 1970; 0 while it uses the shared throttle.
     alone_until: AtomicI64,
 }
 
@@ -99,99 +101,99 @@ impl std::fmt::Debug for Limits {
 }
 
 impl Limits {
-    /// Counts across nodes with `shared`.
+    /// Creates the limits. `shared` counts across nodes.
     pub fn new(quotas: Quotas, shared: Arc<dyn Throttle>, clock: Arc<dyn Clock>) -> Self {
         Self { quotas, shared, own: Buckets::default(), clock, alone_until: AtomicI64::new(0) }
     }
 
-    /// A WebSocket handshake.
+    /// Counts a WebSocket handshake.
     ///
     /// # Errors
-    /// [`TooMany`].
+    /// Returns [`TooMany`] above the limit.
     pub fn handshake(&self, address: IpAddr) -> Result<(), TooMany> {
         self.count_here(Kind::Handshake, address, self.quotas.handshakes)
     }
 
-    /// A room that is to be made by an address.
+    /// Counts a room to be created from an address.
     ///
     /// # Errors
-    /// [`TooMany`].
+    /// Returns [`TooMany`] above the limit.
     pub async fn room(&self, address: IpAddr) -> Result<(), TooMany> {
         self.count(Kind::Room, Who::address(address), self.quotas.rooms).await.map(|_| ())
     }
 
-    /// A room that is to be made for a host by a call without `Origin`. The address is counted first: one of them never uses up
-    /// what the host has.
+    /// Counts a room to be created for a host by a call without `Origin`. The address is counted first, so that one
+    /// address never uses up the host's limit.
     ///
     /// # Errors
-    /// [`TooMany`]; the time is one at which both pass.
+    /// Returns [`TooMany`] above either limit; after its time both pass.
     pub async fn room_of(&self, host: HostId, address: IpAddr) -> Result<(), TooMany> {
         let next_in = self.count(Kind::Room, Who::address(address), self.quotas.rooms).await?;
         let counted = self.count(Kind::Room, Who::host(host), self.quotas.rooms_per_host).await;
         counted.map(|_| ()).map_err(|above| above.or_later(next_in))
     }
 
-    /// A call whose keys are not known yet. Counted on this node, without asking another; see [`Limits::known_keys`].
+    /// Counts a call whose keys have not been checked, on this node only. [`Limits::known_keys`] undoes it.
     ///
     /// # Errors
-    /// [`TooMany`].
+    /// Returns [`TooMany`] above the limit.
     pub fn unknown_keys(&self, address: IpAddr) -> Result<(), TooMany> {
         self.count_here(Kind::UnknownKeys, address, self.quotas.unknown_keys)
     }
 
-    /// The keys of a call that was counted by [`Limits::unknown_keys`] are right: it does not count.
+    /// Refunds a call counted by [`Limits::unknown_keys`] whose keys turned out to be valid.
     pub fn known_keys(&self, address: IpAddr) {
         if let Some(quota) = self.quotas.unknown_keys {
             self.own.give_back(Kind::UnknownKeys, &Who::address(address), quota, self.clock.now());
         }
     }
 
-    /// A step of signing up that sends no e-mail.
+    /// Counts a sign-up step that sends no e-mail.
     ///
     /// # Errors
-    /// [`TooMany`].
+    /// Returns [`TooMany`] above the limit.
     pub async fn sign_up(&self, address: IpAddr) -> Result<(), TooMany> {
         self.count(Kind::SignUp, Who::address(address), self.quotas.sign_ups).await.map(|_| ())
     }
 
-    /// A profile image that is to be read. Counted on this node, without asking another.
+    /// Counts a read of a profile image, on this node only.
     ///
     /// # Errors
-    /// [`TooMany`].
+    /// Returns [`TooMany`] above the limit.
     pub fn image(&self, address: IpAddr) -> Result<(), TooMany> {
         self.count_here(Kind::Image, address, self.quotas.images)
     }
 
-    /// An e-mail that a call from this address may cause, to any recipient. To be asked before anything is looked up.
+    /// Counts an e-mail requested from an address, to any recipient. Called before any lookup.
     ///
     /// # Errors
-    /// [`TooMany`].
+    /// Returns [`TooMany`] above the limit.
     pub async fn mail_from(&self, address: IpAddr) -> Result<(), TooMany> {
         self.count(Kind::Mail, Who::address(address), self.quotas.mails).await.map(|_| ())
     }
 
-    /// A mail to `email` that a call from this address may cause. To be asked before anything is looked up, so that a refusal
-    /// tells nothing about the account; it counts whether there is anything to mail or not.
+    /// Counts an e-mail to `email` requested from an address. Called before any lookup, so that a refusal reveals
+    /// nothing about the account. Counts whether or not an e-mail is sent.
     ///
     /// # Errors
-    /// [`TooMany`]; the time is one at which both pass.
+    /// Returns [`TooMany`] above either limit; after its time both pass.
     pub async fn mail(&self, address: IpAddr, email: &str) -> Result<(), TooMany> {
         let next_in = self.count(Kind::Mail, Who::address(address), self.quotas.mails).await?;
         self.mailbox(email).await.map_err(|TooMany { retry_after }| TooMany { retry_after: retry_after.max(next_in) })
     }
 
-    /// A mail to `email` that somebody causes who is counted otherwise.
+    /// Counts an e-mail to `email` whose sender is limited in another way.
     ///
     /// # Errors
-    /// [`TooMany`].
+    /// Returns [`TooMany`] above the limit.
     pub async fn mailbox(&self, email: &str) -> Result<(), TooMany> {
         self.count(Kind::Mailbox, Who::account(&mailbox_key(email)), self.quotas.mails_per_mailbox).await.map(|_| ())
     }
 
-    /// A test of the webhook of a host.
+    /// Counts a test of a host's webhook.
     ///
     /// # Errors
-    /// [`TooMany`].
+    /// Returns [`TooMany`] above the limit.
     pub async fn webhook_test(&self, host: HostId) -> Result<(), TooMany> {
         self.count(Kind::WebhookTest, Who::host(host), self.quotas.webhook_tests).await.map(|_| ())
     }
@@ -201,10 +203,10 @@ impl Limits {
         judge(kind, self.own.take(kind, &Who::address(address), quota, self.clock.now())).map(|_| ())
     }
 
-    /// Takes a chunk of a host's daily bytes.
+    /// Takes one chunk of a host's daily bytes.
     ///
     /// # Errors
-    /// The time after which there is one.
+    /// Returns the time until a chunk is available.
     async fn host_bytes(&self, host: HostId, side: Side) -> Result<(), Duration> {
         let Some(quota) = self.quotas.host_bytes else { return Ok(()) };
         let who = Who::host(host);
@@ -216,7 +218,7 @@ impl Limits {
         if verdict.passes { Ok(()) } else { Err(verdict.next_in) }
     }
 
-    /// In how long the next one passes.
+    /// Counts one attempt. Returns the time until the next one passes.
     async fn count(&self, kind: Kind, who: Who, quota: Option<Quota>) -> Result<Duration, TooMany> {
         let Some(quota) = quota else { return Ok(Duration::ZERO) };
         let verdict = match self.ask(kind, &who, quota).await {
@@ -226,7 +228,8 @@ impl Limits {
         judge(kind, verdict)
     }
 
-    /// Puts one back that [`count`](Self::count) took. Should that fail, the bucket fills by itself.
+    /// Refunds one attempt counted by [`count`](Self::count). If this fails, the attempt stays counted until the bucket
+    /// refills.
     async fn give_back(&self, kind: Kind, who: &Who, quota: Quota) {
         let is_alone = self.alone_until.load(Relaxed) != 0;
         if is_alone {
@@ -236,13 +239,13 @@ impl Limits {
         }
     }
 
-    /// What all nodes together have counted; `None` while nobody knows.
+    /// Counts one attempt across nodes; `None` while the shared throttle is unavailable.
     async fn ask(&self, kind: Kind, who: &Who, quota: Quota) -> Option<Verdict> {
         let (now, until) = (self.now(), self.alone_until.load(Relaxed));
         if until != 0 {
-            // Also when the clock has been put back.
+            // Also true after the clock has been set back.
             let is_over = !(now..=now + ALONE).contains(&until);
-            // One asks whether it is back; meanwhile the others go on alone.
+            // One caller retries the shared throttle; meanwhile the others count on this node.
             let asks = is_over && self.alone_until.compare_exchange(until, now + ALONE, Relaxed, Relaxed).is_ok();
             if !asks {
                 return None;

@@ -1,7 +1,7 @@
-//! What goes over the wire: frames of the two sockets, close codes, bodies of the HTTP API, what a
-//! host's own systems are told, and conversations as text.
+//! Wire formats: frames of the chat and status sockets, close codes, bodies of the HTTP API, webhook events, and
+//! conversations as text files.
 //!
-//! Pure as the domain is: text in, values out, and back.
+//! Pure, like the domain layer: parses and encodes values without I/O.
 
 pub mod api;
 pub mod chat;

@@ -1,29 +1,30 @@
-//! Text of users as it appears in e-mails and transcripts, where one person must not be able to write in the name of another.
+//! Formats user text for e-mails and transcripts, so that no user can imitate another.
 //!
-//! **Invariant:** no text passes through here with a line break, a control character or a bidirectional control that was not
-//! put there by the caller.
+//! **Invariant:** the output of [`quote`] and [`name`] has no hidden characters, and no line breaks except those that
+//! [`quote`] inserts.
 
 use unicode_width::UnicodeWidthChar as _;
 
-/// Columns of a quoted line with its mark. Mail programs fold longer lines, and what they fold has no mark.
+/// Maximum width of a quoted line in columns, including its mark. Mail clients fold longer lines, and the folded part
+/// has no mark.
 const QUOTE_WIDTH: usize = 72;
 
-/// Begins each line of a quotation.
+/// Mark at the beginning of each quoted line.
 const MARK: &str = "> ";
 
-/// Consecutive characters without a width of their own that are shown; scripts need no more than a few.
+/// Maximum number of consecutive zero-width characters; scripts need only a few.
 const MAX_MARKS: usize = 8;
 
-/// The longest name that is shown, in characters.
+/// Maximum length of a name, in characters.
 const NAME_CHARS: usize = 50;
 
-/// Whether some program shows this character as the end of a line.
+/// Whether some programs display this character as a line break.
 pub fn is_line_break(letter: char) -> bool {
     matches!(letter, '\n'..='\r' | '\u{1c}'..='\u{1e}' | '\u{85}' | '\u{2028}' | '\u{2029}')
 }
 
-/// Whether a character is invisible, or changes how others are shown: control characters, bidirectional controls, tags and
-/// the like. Joiners and variation selectors, which scripts and emoji need, are not among them.
+/// Whether a character is invisible or changes how others are displayed: control characters, bidirectional controls,
+/// tags and similar. Joiners and variation selectors are excluded, because scripts and emoji need them.
 pub fn is_hidden(letter: char) -> bool {
     letter.is_control()
         || matches!(letter,
@@ -32,12 +33,12 @@ pub fn is_hidden(letter: char) -> bool {
             | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e00ff}' | '\u{e01f0}'..='\u{e0fff}')
 }
 
-/// Whether a character looks like a space.
+/// Whether a character is displayed as a space.
 fn is_blank(letter: char) -> bool {
     letter.is_whitespace() || matches!(letter, '\u{115f}' | '\u{1160}' | '\u{2800}' | '\u{3164}' | '\u{ffa0}')
 }
 
-/// The lines of a text, split at every line break; CR LF is one.
+/// Splits a text at every line break. CR LF counts as one.
 pub fn lines(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = Some(text);
     std::iter::from_fn(move || {
@@ -52,7 +53,7 @@ pub fn lines(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Quotes a text: each line begins with `> ` and is at most 72 columns wide. The text is cut after `max_chars`.
+/// Quotes a text: each line begins with `> ` and is at most 72 columns wide. The text is truncated after `max_chars`.
 pub fn quote(text: &str, max_chars: usize) -> String {
     let mut shown: String = text.chars().take(max_chars).collect();
     if shown.len() < text.len() {
@@ -62,7 +63,7 @@ pub fn quote(text: &str, max_chars: usize) -> String {
     for line in lines(shown.trim_matches(|letter| is_blank(letter) || is_hidden(letter))) {
         let before = quoted.len();
         fold(line, &mut quoted);
-        // Of several empty lines one is shown.
+        // Consecutive empty lines become one.
         if quoted.len() == before && quoted.last().is_some_and(|last| last != MARK) {
             quoted.push(MARK.to_owned());
         }
@@ -73,7 +74,7 @@ pub fn quote(text: &str, max_chars: usize) -> String {
     quoted.iter().map(|line| line.trim_end()).collect::<Vec<_>>().join("\n")
 }
 
-/// Folds a line into quoted ones.
+/// Folds a line into quoted lines.
 fn fold(line: &str, into: &mut Vec<String>) {
     let (mut current, mut width) = (String::from(MARK), MARK.len());
     let mut flush = |current: &mut String, width: &mut usize| {
@@ -102,8 +103,8 @@ fn fold(line: &str, into: &mut Vec<String>) {
     }
 }
 
-/// A name as one line of at most 50 characters that no mail program turns into a link and that has no quotation mark, so that
-/// it can stand between two.
+/// Formats the first 50 characters of a name as one line. Inserts spaces where mail clients would recognise a link, and
+/// replaces quotation marks, so that the name can be placed between two.
 pub fn name(text: &str) -> String {
     let line = visible(text);
     let mut letters = line.trim().chars().peekable();
@@ -126,12 +127,12 @@ pub fn name(text: &str) -> String {
     shown
 }
 
-/// Whether a character joins the parts of a host name, a URL or an address.
+/// Whether a character joins the parts of a host name, a URL or an e-mail address.
 fn is_link_part(letter: char) -> bool {
     matches!(letter, '.' | ':' | '/' | '\\' | '@' | '。' | '．' | '｡' | '：' | '／' | '＠' | '․' | '⁄' | '∕')
 }
 
-/// A text without hidden characters, with one space for each run of line breaks and blanks.
+/// Removes hidden characters and excess zero-width ones, and replaces each run of line breaks and blanks by one space.
 fn visible(text: &str) -> String {
     let (mut shown, mut marks) = (String::with_capacity(text.len()), 0);
     for letter in text.chars() {
@@ -169,7 +170,7 @@ mod tests {
             let quoted = quote(&format!("hi{end}{end}PinTalk security notice{end}"), 300);
             assert_eq!(quoted, "> hi\n>\n> PinTalk security notice", "{end:?}");
         }
-        // What a mail program folds on its own has no mark.
+        // A line that a mail client folds loses its mark.
         for blank in [" ", "\t", "\u{a0}", "\u{2003}", "\u{3000}", "\u{3164}", "\u{2800}", "\u{200b} ", "\u{1160}"] {
             let quoted = quote(&format!("hi{}PinTalk security notice", blank.repeat(80)), 300);
             assert_eq!(quoted, "> hi PinTalk security notice", "{blank:?}");

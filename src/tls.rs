@@ -1,5 +1,5 @@
-//! Whom a client of this program believes over TLS: the machine's authorities (`SSL_CERT_FILE` names others), with ring as
-//! everywhere in it.
+//! TLS for HTTP and other clients: system root certificates (or those in `SSL_CERT_FILE`), with ring as the crypto
+//! provider.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +7,8 @@ use std::time::Duration;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
 
-/// How a client speaks TLS. Without an authority nothing is believed: a machine that has none may still speak without TLS.
+/// Returns the TLS configuration of clients. Works on a machine without root certificates: all TLS connections then
+/// fail, plain ones still work.
 pub(crate) fn client_config() -> Result<rustls::ClientConfig, rustls::Error> {
     let mut roots = rustls::RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
@@ -16,12 +17,12 @@ pub(crate) fn client_config() -> Result<rustls::ClientConfig, rustls::Error> {
     Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
-/// Opens connections, with TLS or without, as a URL says.
+/// Creates a connector that uses TLS for `https` URLs and plain TCP for `http` URLs.
 pub(crate) fn connector(timeout: Duration) -> Result<HttpsConnector<HttpConnector>, rustls::Error> {
     let mut http = HttpConnector::new();
     http.set_connect_timeout(Some(timeout));
     http.set_nodelay(true);
-    // Which of the two it is, the URL says.
+    // The URL decides, so `https` URLs must be accepted here.
     http.enforce_http(false);
     Ok(HttpsConnectorBuilder::new()
         .with_tls_config(client_config()?)

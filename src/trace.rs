@@ -1,10 +1,10 @@
-//! Traces: what one message went through, on every node. Off unless somebody takes them ([`telemetry`](crate::telemetry)).
+//! Traces of messages across all nodes. Disabled unless traces are exported ([`telemetry`](crate::telemetry)).
 //!
-//! A message outlives every call that carries it: its spans are made by hand, and what ties them together ([`Trace`]) goes with
-//! the message over the bus and into the archive queue.
+//! A message outlives the calls that process it. Therefore its spans are created explicitly, and their context
+//! ([`Trace`]) is sent with the message over the bus and into the archive queue.
 //!
-//! **Invariant:** a span holds numbers, names of rooms and our own words, nothing that a client has written. While nobody takes
-//! traces, a message costs a look at a flag.
+//! **Invariant:** attributes contain only numbers, room names and constants, never text written by a client. While
+//! traces are disabled, a message costs one atomic load.
 
 use std::fmt;
 use std::str::FromStr;
@@ -19,14 +19,13 @@ use opentelemetry::{Context, KeyValue, Value};
 
 static TRACER: OnceLock<BoxedTracer> = OnceLock::new();
 
-/// From now on spans go to this tracer. The first one stays.
+/// Sets the tracer for all spans. Later calls have no effect.
 pub(crate) fn start(tracer: BoxedTracer) {
-    // A second one is a second node in this process: it goes with the first.
+    // A second node in the same process uses the tracer of the first.
     let _ = TRACER.set(tracer);
 }
 
-/// A span to which others belong, perhaps on another node: the `traceparent` of W3C Trace Context. What is not to be recorded has
-/// none.
+/// Context of a recorded span, possibly of another node: the `traceparent` of W3C Trace Context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Trace {
     trace: TraceId,
@@ -34,7 +33,7 @@ pub struct Trace {
 }
 
 impl Trace {
-    /// Begins a span that belongs to this one. `None` if nobody takes traces here.
+    /// Starts a child span. Returns `None` if this process exports no traces.
     pub fn child(self, name: &'static str) -> Option<Span> {
         let tracer = TRACER.get()?;
         let parent = SpanContext::new(self.trace, self.span, TraceFlags::SAMPLED, true, TraceState::NONE);
@@ -49,7 +48,7 @@ impl fmt::Display for Trace {
     }
 }
 
-/// Text that is no `traceparent` of a span that is recorded.
+/// Error for text that is not the `traceparent` of a recorded span.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a traceparent of a recorded span")]
 pub struct NoTrace;
@@ -74,12 +73,12 @@ impl FromStr for Trace {
     }
 }
 
-/// A part of a trace that has begun. It ends when it is dropped.
+/// Span in progress; ends when dropped.
 #[derive(Debug)]
 pub struct Span(Box<opentelemetry::global::BoxedSpan>);
 
 impl Span {
-    /// Begins a trace; `None` if nobody takes traces, or not this one.
+    /// Starts a trace. Returns `None` if traces are disabled or this one is not sampled.
     pub fn root(name: &'static str) -> Option<Self> {
         let tracer = TRACER.get()?;
         let builder = tracer.span_builder(name).with_kind(SpanKind::Server);
@@ -90,18 +89,18 @@ impl Span {
         span.span_context().is_sampled().then(|| Self(Box::new(span)))
     }
 
-    /// What others need to belong to it.
+    /// Returns the context for child spans.
     pub fn trace(&self) -> Trace {
         let context = self.0.span_context();
         Trace { trace: context.trace_id(), span: context.span_id() }
     }
 
-    /// Notes a fact.
+    /// Sets an attribute.
     pub fn note(&mut self, name: &'static str, value: impl Into<Value>) {
         self.0.set_attribute(KeyValue::new(name, value.into()));
     }
 
-    /// Notes that it failed.
+    /// Sets the status to an error.
     pub fn fail(&mut self, why: &'static str) {
         self.0.set_status(Status::error(why));
     }

@@ -1,8 +1,8 @@
-//! Pages and scripts that are part of the binary: the widget for visitors of a site, the console for hosts, and the demo, which
-//! shows both beside each other.
+//! Embedded pages and scripts: the widget for visitors of a site, the console for hosts, and the demo, which shows both
+//! side by side.
 //!
-//! Their sources are TypeScript in `src/web/`. `src/web/README.md` describes how they are bundled into `src/web/dist/`, which is
-//! committed, so that building the server needs no other tools.
+//! The sources in `src/web/` are TypeScript. `src/web/README.md` describes how they are bundled into `src/web/dist/`,
+//! which is committed, so that building the server needs no other tools.
 
 use std::fmt;
 
@@ -15,18 +15,18 @@ use crate::http::{JSON, Page, SVG};
 
 mod assets;
 
-/// The host of `pintalk demo`, as its page needs him.
+/// Host of `pintalk demo`, with what the demo page needs.
 #[derive(Clone, PartialEq, Eq)]
 pub struct DemoHost {
-    /// His login.
+    /// Login address.
     pub email: String,
-    /// His password: the demo page logs in by itself.
+    /// Password, with which the demo page logs in automatically.
     pub password: String,
-    /// His access key.
+    /// Access key of the service.
     pub access_key: String,
-    /// His secret key.
+    /// Secret key of the service.
     pub secret_key: String,
-    /// His uuid.
+    /// Public identifier, used in the path of the status socket.
     pub uuid: String,
 }
 
@@ -36,7 +36,7 @@ impl fmt::Debug for DemoHost {
     }
 }
 
-/// What the demo page must know of its host.
+/// Values inserted into the demo page.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct DemoFacts<'a> {
@@ -46,20 +46,20 @@ struct DemoFacts<'a> {
     password: &'a str,
 }
 
-/// What the pages must know of the server.
+/// Configuration of the embedded pages.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings<'a> {
-    /// The host of `pintalk demo`, whose page is served as well.
+    /// Host of `pintalk demo`; its page is served only if this is set.
     pub demo: Option<&'a DemoHost>,
-    /// Whether the console offers to create accounts.
+    /// Whether the console offers sign-up.
     pub sign_up: SignUp,
-    /// Path of `public-url` without a final slash, empty if it has none.
+    /// Path of `public-url` without a trailing slash, empty if it has none.
     pub base: &'a str,
     /// Offset of the wall clocks on the wire.
     pub wire_offset: WireOffset,
 }
 
-/// The widget, the console and their files; the demo only if it has a host.
+/// Returns the widget, the console and their files, and the demo if it has a host.
 pub fn pages(settings: &Settings<'_>) -> Vec<Page> {
     let mut pages = assets::pages(settings);
     pages.push(Page::new("/favicon.ico", SVG, Bytes::from_static(include_bytes!("web/icon.svg"))));

@@ -1,51 +1,51 @@
-//! The registered user: the developer who put PinTalk on his site.
+//! Registered users: developers who embed PinTalk in their sites.
 
 use chrono::{DateTime, Utc};
 
 use super::{HostId, HostUuid};
 
-/// A registered user as SQL has him. Its password hash stays in the store.
+/// Registered user as stored in SQL, without the password hash, which only the store reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Host {
     /// Row id.
     pub id: HostId,
-    /// Address he logs in with, as he wrote it.
+    /// Login address, spelled as at sign-up.
     pub email: String,
-    /// Public name.
+    /// Public identifier.
     pub uuid: HostUuid,
-    /// What guests see; starts as `service_name`.
+    /// Display name shown to guests; starts as `service_name`.
     pub profile_name: String,
-    /// Free text about him.
+    /// Free text shown to guests.
     pub description: String,
-    /// Identifies his service in guest-side calls: 22 characters.
+    /// Identifies the host's service in guest-side calls: 22 characters.
     pub access_key: String,
-    /// The other half of it: 64 hex characters.
+    /// Second half of the key pair: 64 hex characters.
     pub secret_key: String,
-    /// At most 50 characters.
+    /// Name of the service, at most 50 characters.
     pub service_name: String,
-    /// At most 200 characters.
+    /// Description of the service, at most 200 characters.
     pub service_expl: String,
     /// Comma-separated domains, normalised by [`normalize_domains`](super::normalize_domains).
     pub service_domain: Option<String>,
-    /// The name of his image, if he has one.
+    /// Object key of the profile image, if one was uploaded.
     pub profile_image: Option<String>,
-    /// Deactivated by "leave".
+    /// Whether the account was deactivated by `leave/`.
     pub is_deleted: bool,
-    /// When.
+    /// Time of the deactivation.
     pub deleted_at: Option<DateTime<Utc>>,
-    /// When he signed up.
+    /// Time of the sign-up.
     pub created_at: DateTime<Utc>,
-    /// When anything above last changed.
+    /// Time of the last change to the row.
     pub updated_at: DateTime<Utc>,
-    /// His settings.
+    /// Settings of the host.
     pub config: HostConfig,
 }
 
-/// A host's settings.
+/// Settings of a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HostConfig {
-    /// Whether guests see if he is online; off closes status sockets with 4009 (SPEC 2).
+    /// Whether guests are shown the host's online status. Turning it off closes status sockets with 4009 (SPEC 2).
     pub use_online_status: bool,
-    /// Whether he is mailed about messages that came while he was away (SPEC 8).
+    /// Whether the host receives e-mail about messages that arrive while they are not in the room (SPEC 8).
     pub email_notifications: bool,
 }

@@ -1,28 +1,28 @@
-//! Identifiers. Each is its own type, so that a room's name is never taken for a host's.
+//! Identifiers. Each kind is a separate type, so that one cannot be passed where another is expected.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// A row of `user`.
+/// Row id of a `user`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct HostId(pub i64);
 
-/// A row of `chatroom`. Guests never see it: they know a room by its [`RoomName`].
+/// Row id of a `chatroom`. Never sent to guests, who identify a room by its [`RoomName`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ChatroomId(pub i64);
 
-/// The number of a message in its room: 1, 2, 3 …, always rising, never used twice (SPEC 4).
+/// Sequence number of a message in its room: 1, 2, 3 …, always rising, never reused (SPEC 4).
 pub type Seq = u64;
 
-/// One connection of this process; never reused, so that a late disconnect evicts nobody else.
+/// Identifies a connection of this process. Never reused, so that a late disconnect evicts no other connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionId(pub u64);
 
-/// Text that is not an identifier of the kind asked for.
+/// Error for text that is not an identifier of the requested kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a valid identifier")]
 pub struct ParseIdError;
@@ -31,7 +31,7 @@ fn is_url_safe(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_'
 }
 
-/// Twenty-two characters of `[A-Za-z0-9_-]`, which hold 128 random bits, kept inline.
+/// Defines an identifier of 22 characters `[A-Za-z0-9_-]`, which encode 128 random bits, stored inline.
 macro_rules! token22 {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -42,7 +42,7 @@ macro_rules! token22 {
             /// Length in characters.
             pub const LEN: usize = 22;
 
-            /// From 16 random bytes: base64url without padding.
+            /// Encodes 16 random bytes as base64url without padding.
             pub fn from_random(bytes: [u8; 16]) -> Self {
                 use base64::Engine as _;
                 let mut text = [0; 22];
@@ -52,18 +52,18 @@ macro_rules! token22 {
                 Self(text)
             }
 
-            /// The identifier as text.
+            /// Returns the identifier as text.
             pub fn as_str(&self) -> &str {
-                // Only ASCII gets in; the fallback is never taken.
+                // The constructors accept only ASCII, so the fallback is never used.
                 std::str::from_utf8(&self.0).unwrap_or_default()
             }
 
-            /// The identifier as ASCII bytes.
+            /// Returns the identifier as ASCII bytes.
             pub fn as_bytes(&self) -> &[u8; 22] {
                 &self.0
             }
 
-            /// Reads exactly 22 bytes of `[A-Za-z0-9_-]`.
+            /// Parses exactly 22 bytes of `[A-Za-z0-9_-]`.
             pub fn from_bytes(bytes: &[u8]) -> Result<Self, ParseIdError> {
                 let text: [u8; 22] = bytes.try_into().map_err(|_| ParseIdError)?;
                 if text.iter().copied().all(is_url_safe) { Ok(Self(text)) } else { Err(ParseIdError) }
@@ -105,35 +105,36 @@ macro_rules! token22 {
 }
 
 token22! {
-    /// The unguessable public name of a chatroom (SPEC 3).
+    /// Unguessable public name of a chatroom (SPEC 3).
     RoomName
 }
 
 token22! {
-    /// An installation: one SQL database and, in a cluster, the Redis that belongs to it. Created once, in SQL.
+    /// Identifies an installation: one SQL database and, in a cluster, the Redis that belongs to it. Created once, in
+    /// SQL.
     InstallationId
 }
 
 token22! {
-    /// The public name of a host: guests find his status by it (SPEC 5).
+    /// Public identifier of a host; guests use it in the path of the status socket (SPEC 5).
     HostUuid
 }
 
-/// A message's id: the client's own, or one the server gave. 1 to 64 of `[A-Za-z0-9_-]` (SPEC 4).
+/// Id of a message, chosen by the client or assigned by the server: 1 to 64 of `[A-Za-z0-9_-]` (SPEC 4).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
 pub struct MessageId(Box<str>);
 
 impl MessageId {
-    /// The longest id a client may use, in characters.
+    /// Maximum length of an id, in characters.
     pub const MAX_LEN: usize = 64;
 
-    /// The id as text.
+    /// Returns the id as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// An id of the server's own, from 16 random bytes.
+    /// Creates a server-assigned id from 16 random bytes.
     pub fn from_random(bytes: [u8; 16]) -> Self {
         Self(RoomName::from_random(bytes).as_str().into())
     }
@@ -153,17 +154,17 @@ impl fmt::Display for MessageId {
     }
 }
 
-/// A node: a process, from its start to its end. 22 random characters.
+/// Identifies one run of a server process: 22 random characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct NodeId(HostUuid);
 
 impl NodeId {
-    /// From 16 random bytes.
+    /// Creates an id from 16 random bytes.
     pub fn from_random(bytes: [u8; 16]) -> Self {
         Self(HostUuid::from_random(bytes))
     }
 
-    /// The id as text.
+    /// Returns the id as text.
     pub fn as_str(&self) -> &str {
         self.0.as_str()
     }

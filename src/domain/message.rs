@@ -1,30 +1,30 @@
-//! A chat message.
+//! Chat messages.
 
 use chrono::{DateTime, Utc};
 
 use super::{ChatroomId, MessageId, Seq, WallClock};
 
-/// Who wrote a message: decided by who is connected, never by what a frame claims (SPEC 4).
+/// Author of a message. Derived from the identity of the connection, never from the frame (SPEC 4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Side {
-    /// The anonymous visitor.
+    /// Anonymous visitor.
     Guest,
-    /// The registered user.
+    /// Registered user.
     Host,
 }
 
 impl Side {
-    /// The `is_host` of the wire.
+    /// Returns the `is_host` flag used on the wire.
     pub fn is_host(self) -> bool {
         self == Side::Host
     }
 
-    /// From the `is_host` of the wire or of a row.
+    /// Converts the `is_host` flag of a frame or a row.
     pub fn from_is_host(is_host: bool) -> Self {
         if is_host { Side::Host } else { Side::Guest }
     }
 
-    /// One letter for keys: `g` or `h`.
+    /// Returns the letter used in keys: `g` or `h`.
     pub fn letter(self) -> &'static str {
         match self {
             Side::Guest => "g",
@@ -33,21 +33,21 @@ impl Side {
     }
 }
 
-/// A message that was accepted: it has its number.
+/// Accepted message, with its sequence number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
-    /// The room.
+    /// Room of the message.
     pub chatroom: ChatroomId,
-    /// Its number there.
+    /// Sequence number in the room.
     pub seq: Seq,
-    /// Who wrote it.
+    /// Author.
     pub side: Side,
-    /// Not empty; its frame has at most 32 KiB (SPEC 4).
+    /// Text, never empty; the frame has at most 32 KiB (SPEC 4).
     pub text: String,
-    /// The sender's wall clock, as he wrote it.
+    /// Wall clock written by the sender.
     pub datetime: WallClock,
-    /// The client's id, or the server's.
+    /// Id chosen by the client or assigned by the server.
     pub id: MessageId,
-    /// When the broker took it, by the broker's clock, in whole milliseconds.
+    /// When the broker accepted the message, by the broker's clock, in whole milliseconds.
     pub accepted_at: DateTime<Utc>,
 }

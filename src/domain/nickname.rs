@@ -1,4 +1,4 @@
-//! A guest's nickname: "adjective animal", in Korean (SPEC 3).
+//! Guest nicknames: "adjective animal", in Korean (SPEC 3).
 
 const ADJECTIVES: [&str; 40] = [
     "용감한",
@@ -86,7 +86,7 @@ const ANIMALS: [&str; 40] = [
     "해달",
 ];
 
-/// Picks one of 1,600 nicknames by a random number. Nicknames are for people; they need not be unique.
+/// Maps a random number to one of 1,600 nicknames. Nicknames are display names and need not be unique.
 pub fn nickname(random: u64) -> String {
     let pick = |words: &[&'static str; 40], at: u64| words[(at % 40) as usize];
     format!("{} {}", pick(&ADJECTIVES, random), pick(&ANIMALS, random / 40))

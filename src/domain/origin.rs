@@ -1,26 +1,27 @@
-//! Which web pages may talk for a host: his registered service domains against a browser's `Origin` (SPEC 2).
+//! Checks a browser's `Origin` against the service domains that a host registered (SPEC 2).
 
 use url::Url;
 
-/// A text that no service domain can be made of, and why. Each holds the entry as it was written.
+/// Error for text that is not a service domain. Each variant holds the entry as it was written.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidDomain {
-    /// No name at all.
+    /// Not a host name with an optional port.
     #[error("`{0}` is not a host name with an optional port")]
     Malformed(String),
-    /// Below it anybody can have a site.
+    /// A public suffix, below which anyone can register a site.
     #[error("`{0}` is a public suffix: its subdomains belong to others")]
     PublicSuffix(String),
 }
 
-/// The longest list of domains that is stored, in characters.
+/// Maximum length of the stored list of domains, in characters.
 const MAX_DOMAINS_LEN: usize = 200;
 
-/// Brings what a host typed into the form that is stored: a comma-separated list of `host[:port]` entries in lower-case
-/// ASCII, each with an optional leading `*.`. A pasted URL loses its scheme and path. An empty text is `None`.
+/// Normalises a list of domains for storage: comma-separated `host[:port]` entries in lower-case ASCII, each with an
+/// optional leading `*.`. The scheme and path of a pasted URL are removed. Returns `None` for a list without entries.
 ///
 /// # Errors
-/// The first entry that is no domain or a public suffix, or the whole text if it is too long.
+/// Returns the first entry that is malformed or a public suffix. If the normalised list is too long, returns the first
+/// 40 characters of the text.
 pub fn normalize_domains(text: &str) -> Result<Option<String>, InvalidDomain> {
     let entries = text
         .split(',')
@@ -41,7 +42,7 @@ pub fn normalize_domains(text: &str) -> Result<Option<String>, InvalidDomain> {
     Ok(if list.is_empty() { None } else { Some(list) })
 }
 
-/// One entry of a host's list.
+/// Entry of a host's list of domains.
 #[derive(Debug, PartialEq, Eq)]
 struct Entry {
     wildcard: bool,
@@ -51,7 +52,7 @@ struct Entry {
 
 impl Entry {
     fn parse(text: &str) -> Option<Self> {
-        // `shop.example:3000` must not be read as a URL of the scheme `shop.example`.
+        // Prevents `shop.example:3000` from being parsed as a URL with the scheme `shop.example`.
         let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
         let (wildcard, rest) = match rest.strip_prefix("*.") {
             Some(rest) => (true, rest),
@@ -64,7 +65,7 @@ impl Entry {
         if authority.is_empty() || authority.contains('@') {
             return None;
         }
-        // A port that is the pasted scheme's default says nothing.
+        // A port that is the default of the pasted scheme is dropped.
         let url = Url::parse(&format!("{scheme}://{authority}/")).ok()?;
         let explicit = authority
             .rsplit_once(':')
@@ -78,17 +79,18 @@ impl Entry {
         Some(Self { wildcard, host, port })
     }
 
-    /// Whether subdomains of it belong to people who have nothing to do with each other (`*.co.kr`, `github.io`), by the public
-    /// suffix list. A name under a suffix that the list does not have, as networks have for themselves, is none.
+    /// Whether subdomains of this name belong to unrelated parties (`*.co.kr`, `github.io`), according to the public
+    /// suffix list. Names under suffixes that are not on the list, such as those of private networks, are not public
+    /// suffixes.
     fn is_public_suffix(&self) -> bool {
         let is_suffix = |name: &str| {
             let suffix = psl::suffix(name.as_bytes());
             suffix.is_some_and(|suffix| suffix.is_known() && suffix.as_bytes() == name.as_bytes())
         };
-        // The list is written in Unicode and in ASCII; which of them a name is compared with is the crate's to decide.
+        // The list contains Unicode and ASCII names. Both forms are tested, because `psl` may compare either.
         let (unicode, _) = idna::domain_to_unicode(&self.host);
         [self.host.as_str(), unicode.as_str()].into_iter().any(|name| {
-            // Rules such as `*.ck` make suffixes of what a wildcard covers.
+            // A rule such as `*.ck` makes every name that the wildcard covers a public suffix.
             is_suffix(name) || self.wildcard && is_suffix(&format!("a.{name}"))
         })
     }
@@ -116,15 +118,15 @@ impl std::fmt::Display for Entry {
     }
 }
 
-/// The host of a URL without the dot of a name that is complete. A name with an empty label is none: without its dots it could be
-/// read as an address.
+/// Returns the host of a URL without the trailing dot of a fully qualified name. Returns `None` for a name with an
+/// empty label: without its dots it could be parsed as an IP address.
 fn host_of(url: &Url) -> Option<String> {
     let host = url.host_str()?;
     let host = host.strip_suffix('.').unwrap_or(host);
     (!host.split('.').any(str::is_empty)).then(|| host.to_owned())
 }
 
-/// A browser's `Origin` header, as far as it can name a site at all.
+/// Parsed `Origin` header of a web page served over HTTP or HTTPS.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
     host: String,
@@ -133,8 +135,8 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// Reads an `Origin` header. `null`, `file://` and anything else that is not `http(s)://host[:port]` is `None`: it
-    /// matches nobody.
+    /// Parses an `Origin` header. Returns `None` for `null`, `file://` and anything else that is not
+    /// `http(s)://host[:port]`; such origins never match.
     pub fn parse(header: &str) -> Option<Self> {
         let url = Url::parse(header).ok()?;
         let default_port = match url.scheme() {
@@ -152,13 +154,13 @@ impl Origin {
         Some(Self { host: host_of(&url)?, port: url.port().unwrap_or(default_port), default_port })
     }
 
-    /// Whether this origin is one of a host's registered domains.
+    /// Whether this origin matches one of a host's registered domains.
     pub fn is_allowed(&self, service_domain: Option<&str>) -> bool {
         service_domain
             .unwrap_or_default()
             .split(',')
             .filter_map(|entry| Entry::parse(entry.trim()))
-            // Earlier releases have stored wildcards over public suffixes.
+            // Earlier releases stored wildcards over public suffixes.
             .any(|entry| entry.matches(self) && !(entry.wildcard && entry.is_public_suffix()))
     }
 }
@@ -202,7 +204,7 @@ mod tests {
             "*.github.io",
             "github.io",
             "*.vercel.app",
-            // A rule with a wildcard of its own.
+            // A rule that itself has a wildcard.
             "*.ck",
             "*.kawasaki.jp",
             "*.city-of-ten.kawasaki.jp",
@@ -284,7 +286,7 @@ mod tests {
         assert!(!Origin::parse("https://shop.example").unwrap().is_allowed(None));
     }
 
-    /// What once was wrong, or is likely to be.
+    /// Inputs that were once handled wrongly, or are likely to be.
     const CORPUS: &[&str] = &[
         "",
         ",",
@@ -300,7 +302,7 @@ mod tests {
         "xn--",
         "xn--a",
         "a..b",
-        // Once stored as `0`, and read as 0.0.0.0.
+        // Earlier releases stored this as `0`, which was then read as 0.0.0.0.
         "0..",
         "a..",
         ".a",
@@ -322,7 +324,8 @@ mod tests {
         "*.한국",
     ];
 
-    /// What is stored is stored again as it is, and allows its own sites and no wildcard over a public suffix.
+    /// Checks that a normalised list is unchanged by a second normalisation, allows its own sites, and has no wildcard
+    /// over a public suffix.
     fn check(text: &str) {
         let Ok(Some(stored)) = normalize_domains(text) else { return };
         assert_eq!(normalize_domains(&stored), Ok(Some(stored.clone())), "{text:?}");

@@ -1,33 +1,34 @@
-//! A chatroom and what may become of it.
+//! Chatrooms, their states and the changes between them.
 
 use chrono::{DateTime, Utc};
 
 use super::{ChatroomId, HostId, RoomName, Seq};
 
-/// Whether a room takes messages.
+/// State of a room, which decides whether it accepts messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RoomState {
-    /// It takes messages.
+    /// Accepts messages.
     Open,
-    /// The host closed it; a guest's fresh connection or the host's restore opens it again.
+    /// Closed by the host or after a period without messages. The host's `restore/`, or a guest's connection without
+    /// `after`, reopens it.
     Closed,
-    /// The host left it: it and its messages are gone for good (SPEC 6.3).
+    /// Deleted with its messages, because the host left it (SPEC 6.3) or because it never had a message (SPEC 6.6).
     Deleted,
 }
 
-/// A change of a room's state, decided in SQL under a rising version and then applied by the broker.
+/// Change of a room's state. SQL decides it under a rising version; the broker then applies it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RoomChange {
-    /// Closed by the host, or by time.
+    /// Closes the room, at the host's request or because it is idle.
     Close,
-    /// Open again.
+    /// Reopens the room.
     Resume,
-    /// The host left: deleted.
+    /// Deletes the room and its messages.
     Delete,
 }
 
 impl RoomChange {
-    /// The state after the change.
+    /// Returns the state after the change.
     pub fn state(self) -> RoomState {
         match self {
             RoomChange::Close => RoomState::Closed,
@@ -36,7 +37,7 @@ impl RoomChange {
         }
     }
 
-    /// One word for rows, keys and logs.
+    /// Returns the name used in rows, keys and logs.
     pub fn as_str(self) -> &'static str {
         match self {
             RoomChange::Close => "close",
@@ -45,79 +46,80 @@ impl RoomChange {
         }
     }
 
-    /// The reverse of [`as_str`](Self::as_str).
+    /// Parses a name returned by [`as_str`](Self::as_str).
     pub fn parse(word: &str) -> Option<Self> {
         [RoomChange::Close, RoomChange::Resume, RoomChange::Delete].into_iter().find(|change| change.as_str() == word)
     }
 }
 
-/// A room by its row and its name. Rows may be reused after SQL was restored from a backup; names are never used twice.
+/// Identifies a room by row id and name. A row id may be reused after SQL is restored from a backup; a name is never
+/// used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RoomKey {
-    /// Its name.
+    /// Public name.
     pub name: RoomName,
-    /// Its row.
+    /// Row id.
     pub chatroom: ChatroomId,
 }
 
-/// A chatroom as SQL has it. A deleted room has no row.
+/// Chatroom as stored in SQL. A deleted room has no row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Room {
     /// Row id.
     pub id: ChatroomId,
-    /// Its host.
+    /// Host of the room.
     pub host: HostId,
     /// The guest's nickname.
     pub guest: String,
-    /// Public name.
+    /// Public name; guests identify the room by it.
     pub name: RoomName,
     /// Text of the newest message.
     pub latest_msg: Option<String>,
-    /// When it was accepted.
+    /// When the newest message was accepted.
     pub latest_msg_at: Option<DateTime<Utc>>,
     /// When the host last had the room open.
     pub last_checked_at: Option<DateTime<Utc>>,
-    /// The host has seen the messages up to this number; `None` where only the time of the last look is known.
+    /// Highest `seq` that the host has read; `None` if only `last_checked_at` is known.
     pub checked_seq: Option<Seq>,
-    /// Closed.
+    /// Whether the room is closed.
     pub is_closed: bool,
-    /// Since when.
+    /// When the room was closed.
     pub closed_at: Option<DateTime<Utc>>,
-    /// Pinned.
+    /// Whether the room is pinned.
     pub is_fixed: bool,
-    /// Since when.
+    /// When the room was pinned.
     pub fixed_at: Option<DateTime<Utc>>,
-    /// When the guest opened it.
+    /// When the guest created the room.
     pub created_at: DateTime<Utc>,
-    /// Moved by a message and by a change of state, not by looking (SPEC 3).
+    /// Time of the newest message or change of state; viewing and pinning do not change it (SPEC 3).
     pub updated_at: DateTime<Utc>,
-    /// The highest number that SQL knows of.
+    /// Highest `seq` known to SQL.
     pub last_seq: Seq,
-    /// The broker's life in which `last_seq` was given; `None` when unknown.
+    /// Broker epoch in which `last_seq` was assigned; `None` if unknown.
     pub last_life: Option<String>,
-    /// Rises with every change of state.
+    /// Version of the state; rises with every change of state.
     pub state_version: u64,
-    /// Messages up to this number are gone by retention (SPEC 6.4).
+    /// Messages up to this `seq` were deleted by retention (SPEC 6.4).
     pub purged_through: Seq,
-    /// What the row counts.
+    /// Message counts maintained on the row.
     pub counts: RoomCounts,
-    /// Whether the guest left an address.
+    /// Whether the guest left an e-mail address.
     pub has_contact: bool,
 }
 
-/// What a room's row counts of the messages that SQL shows.
+/// Counts of the messages that SQL serves, maintained on the room's row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RoomCounts {
-    /// Messages.
+    /// Number of messages.
     pub messages: u64,
-    /// Messages of the guest that the host has not seen.
+    /// Number of guest messages that the host has not read.
     pub unread: u64,
-    /// Both count the messages up to this number.
+    /// Both counts include the messages up to this `seq`.
     pub through: Seq,
 }
 
 impl Room {
-    /// Open or closed; a row is never deleted.
+    /// Returns `Open` or `Closed`; a deleted room has no row.
     pub fn state(&self) -> RoomState {
         if self.is_closed { RoomState::Closed } else { RoomState::Open }
     }

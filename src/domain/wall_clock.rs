@@ -1,30 +1,32 @@
-//! The sender's wall clock: a string of a checked shape. One that names a time of the calendar is kept unchanged; any other is
-//! replaced by the server's time ([`WireOffset::repaired`]).
+//! Wall clocks of senders: strings whose shape is checked. A value that is a valid calendar time is kept unchanged; any
+//! other is replaced by the server's time ([`WireOffset::repaired`]).
 
 use std::fmt;
 use std::str::FromStr;
 
 use chrono::{DateTime, FixedOffset, NaiveDate, Utc};
 
-/// `YYYY-MM-DDTHH:MM:SS` with 0 to 6 decimals and no zone (SPEC 4). Only the shape is certain: see [`is_valid`](Self::is_valid).
+/// Local time written by a client: `YYYY-MM-DDTHH:MM:SS` with 0 to 6 decimals and no zone (SPEC 4). Only the shape is
+/// guaranteed; see [`is_valid`](Self::is_valid).
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct WallClock(Box<str>);
 
-/// Text that does not have the shape of a [`WallClock`].
+/// Error for text that does not have the shape of a [`WallClock`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("expected YYYY-MM-DDTHH:MM:SS with up to 6 decimals and no zone")]
 pub struct InvalidWallClock;
 
 impl WallClock {
-    /// The longest, in characters: six decimals.
+    /// Maximum length in characters, with six decimals.
     pub const MAX_LEN: usize = 26;
 
-    /// As it came.
+    /// Returns the text as it was received.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether it is a time of the calendar: a day that exists, from the year 1 on, and 00:00:00 to 23:59:59.
+    /// Whether the value is a valid calendar time: an existing day in year 1 or later, and a time from 00:00:00 to
+    /// 23:59:59.
     pub fn is_valid(&self) -> bool {
         let number = |at: std::ops::Range<usize>| {
             self.0.as_bytes()[at].iter().fold(0, |number, digit| number * 10 + u32::from(digit - b'0'))
@@ -34,7 +36,7 @@ impl WallClock {
         year > 0 && is_day && number(11..13) < 24 && number(14..16) < 60 && number(17..19) < 60
     }
 
-    /// Without decimals: what the widget sends back when it asks for older messages.
+    /// Returns the value without decimals. The widget requests older messages with this form.
     pub fn whole_seconds(&self) -> &str {
         &self.0[..19]
     }
@@ -55,7 +57,7 @@ impl FromStr for WallClock {
             Some([b'.', decimals @ ..]) => decimals.len() <= 6 && decimals.iter().all(u8::is_ascii_digit),
             _ => false,
         };
-        // A bare final dot has no decimals to speak of, and is refused.
+        // A final dot without decimals is rejected.
         if head && decimals && !text.ends_with('.') { Ok(Self(text.into())) } else { Err(InvalidWallClock) }
     }
 }
@@ -72,7 +74,7 @@ impl fmt::Debug for WallClock {
     }
 }
 
-/// The clients' offset from UTC: that of Korea, unless set otherwise (`wire-offset`).
+/// Offset of the clients' wall clocks from UTC (`wire-offset`); Korea's by default.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WireOffset(FixedOffset);
 
@@ -89,21 +91,21 @@ impl Default for WireOffset {
 }
 
 impl WireOffset {
-    /// That of Korea.
+    /// Offset of Korea, UTC+9.
     pub const KOREA: Self = Self(KOREA_OFFSET);
 
-    /// The offset in minutes, positive to the east.
+    /// Returns the offset in minutes, positive to the east.
     pub fn minutes(self) -> i32 {
         self.0.local_minus_utc() / 60
     }
 
-    /// An instant as a client's clock would show it, in whole seconds.
+    /// Converts an instant to a client's wall clock, in whole seconds.
     pub fn wall_clock(self, at: DateTime<Utc>) -> WallClock {
         WallClock(at.with_timezone(&self.0).format("%Y-%m-%dT%H:%M:%S").to_string().into())
     }
 
-    /// A message's wall clock: as the sender wrote it if it is a time of the calendar, else the time of its acceptance. Clients of
-    /// the first releases fail on other values (SPEC 4).
+    /// Returns `written` if it is a valid calendar time, else the time of acceptance. Clients of the first releases
+    /// fail on invalid times (SPEC 4).
     pub fn repaired(self, written: WallClock, accepted_at: DateTime<Utc>) -> WallClock {
         if written.is_valid() {
             return written;
@@ -111,13 +113,13 @@ impl WireOffset {
         self.of_acceptance(accepted_at)
     }
 
-    /// The wall clock of a message without a valid one: its time of acceptance, with milliseconds.
+    /// Formats the time of acceptance as a wall clock with milliseconds. Used for messages without a valid wall clock.
     pub fn of_acceptance(self, accepted_at: DateTime<Utc>) -> WallClock {
         WallClock(accepted_at.with_timezone(&self.0).format("%Y-%m-%dT%H:%M:%S%.3f").to_string().into())
     }
 
-    /// The instant that a client's clock shows, if there is such a day. Seconds beyond the minute, as the contract's own example
-    /// has them, go on into the next.
+    /// Converts a client's wall clock to an instant, ignoring decimals. Returns `None` if the day does not exist.
+    /// Seconds over 59, as in the specification's own example, carry over into the next minute.
     pub fn instant(self, shown: &WallClock) -> Option<DateTime<Utc>> {
         let (day, time) = shown.whole_seconds().split_once('T')?;
         let mut parts = time.split(':').map(str::parse::<i64>);
@@ -129,7 +131,7 @@ impl WireOffset {
     }
 }
 
-/// Text that is not an offset such as `+09:00`.
+/// Error for text that is not an offset such as `+09:00`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("expected an offset from UTC such as +09:00")]
 pub struct InvalidWireOffset;

@@ -1,26 +1,26 @@
-//! What a host's own systems may be told.
+//! Webhook event kinds, and the reasons for closing a room that they report.
 
 use std::fmt;
 use std::str::FromStr;
 
 use super::ChatroomId;
 
-/// What happened.
+/// Kind of a webhook event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EventKind {
-    /// A guest opened a room.
+    /// A guest created a room.
     RoomCreated,
-    /// Somebody wrote.
+    /// A guest or a host wrote a message.
     MessageCreated,
-    /// A room takes no messages any more, until it is opened again.
+    /// A room was closed or deleted and accepts no messages.
     RoomClosed,
 }
 
 impl EventKind {
-    /// All there are.
+    /// All kinds.
     pub const ALL: [Self; 3] = [Self::RoomCreated, Self::MessageCreated, Self::RoomClosed];
 
-    /// Its name on the wire and in rows.
+    /// Returns the name used on the wire and in rows.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::RoomCreated => "room.created",
@@ -29,8 +29,8 @@ impl EventKind {
         }
     }
 
-    /// The id of an event of this kind. It follows from what happened: told twice, it is the same. `number` tells the events of a
-    /// room apart: a message's `seq`, a change's version.
+    /// Returns the id of an event of this kind. It is deterministic, so an event recorded twice has the same id.
+    /// `number` distinguishes the events of a room: the `seq` of a message, or the version of a state change.
     pub fn id(self, room: ChatroomId, number: u64) -> String {
         let room = room.0;
         match self {
@@ -41,7 +41,7 @@ impl EventKind {
     }
 }
 
-/// A word that names no event.
+/// Error for text that is not the name of an event kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not the name of an event")]
 pub struct UnknownEvent;
@@ -53,20 +53,20 @@ impl FromStr for EventKind {
     }
 }
 
-/// Some kinds of events, written as their names with commas between them.
+/// Set of event kinds, written as their names separated by commas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EventKinds([bool; 3]);
 
 impl EventKinds {
-    /// All of them.
+    /// All kinds.
     pub const ALL: Self = Self([true; 3]);
 
-    /// Whether a kind is among them.
+    /// Whether the set contains a kind.
     pub fn contains(self, kind: EventKind) -> bool {
         self.iter().any(|known| known == kind)
     }
 
-    /// One after the other.
+    /// Iterates over the kinds in the set, in the order of [`EventKind::ALL`].
     pub fn iter(self) -> impl Iterator<Item = EventKind> {
         EventKind::ALL.into_iter().zip(self.0).filter_map(|(kind, is_in)| is_in.then_some(kind))
     }
@@ -97,19 +97,19 @@ impl FromStr for EventKinds {
     }
 }
 
-/// Why a room takes no messages any more.
+/// Why a room was closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Closing {
-    /// Its host closed it.
+    /// Closed by the host.
     Host,
-    /// Nobody wrote for too long.
+    /// Closed after a period without messages.
     Idle,
-    /// Its host left it for good while it was open.
+    /// Deleted while open: the host left it, or it never had a message.
     Deleted,
 }
 
 impl Closing {
-    /// One word.
+    /// Returns the name used on the wire.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Host => "host",

@@ -1,4 +1,4 @@
-//! Log in, refresh, log out; passwords that change or are forgotten; accounts that end and come back (SPEC 2).
+//! Login, token refresh and logout; password changes and resets; deactivation and restoration of accounts (SPEC 2).
 
 use http::StatusCode;
 use warp::reply::Response;
@@ -38,7 +38,8 @@ pub(super) async fn log_in(app: &HttpContext, request: &mut Request) -> Result<R
     Ok(response)
 }
 
-/// A cookie that is dead, or no cookie, is 401 and the cookie goes. Of several cookies one may be another site's: they stay.
+/// Exchanges a refresh token. Without a valid cookie, returns 401 and clears the cookie. With several cookies, none is
+/// cleared, because another site of the domain may have set one of them.
 pub(super) async fn refresh_token(app: &HttpContext, request: &Request) -> Result<Response, ApiError> {
     let tokens = cookie::refresh_tokens(&request.headers, &app.settings);
     let mut response = match app.accounts.refresh_one_of(&tokens).await {
@@ -68,7 +69,8 @@ pub(super) async fn change_password(app: &HttpContext, request: &mut Request) ->
     let caller = callers::host(app, request).await?;
     let attempt = app.limits.login(request.client).await?;
     let asked = PasswordChangeRequest::read(&request.json().await?)?;
-    // A stolen token allows no more guesses than a login. Failures of strangers do not count: it is a device of the account.
+    // A stolen access token allows no more guesses than a login. Failures by strangers do not count here, because the
+    // device is logged in to the account.
     let trial = attempt.at(&caller.host.email, Some(&caller.sid)).await?;
     let changed = app.accounts.change_password(caller.host.id, &caller.sid, &asked.current, &asked.new).await;
     let host = unless_wrong(trial, changed).await?;
@@ -87,7 +89,7 @@ pub(super) async fn leave(app: &HttpContext, request: &mut Request) -> Result<Re
     Ok(response)
 }
 
-/// Gives back what was counted as a failure, unless the password was wrong.
+/// Refunds the counted failure unless the password was wrong.
 async fn unless_wrong<T>(trial: Trial<'_>, outcome: Result<T, PasswordChangeError>) -> Result<T, PasswordChangeError> {
     if !matches!(outcome, Err(PasswordChangeError::WrongPassword)) {
         trial.passed().await;
@@ -95,8 +97,8 @@ async fn unless_wrong<T>(trial: Trial<'_>, outcome: Result<T, PasswordChangeErro
     outcome
 }
 
-/// The same answer for every address (SPEC 2). Counted by the caller's address only: what strangers ask for does not keep the
-/// owner of a mailbox from asking.
+/// Requests a temporary password. The response is the same for every address (SPEC 2). Only the client's address is
+/// counted, so that requests by strangers do not block the owner of the mailbox.
 pub(super) async fn mail_password(
     app: &HttpContext,
     request: &mut Request,

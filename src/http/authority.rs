@@ -1,7 +1,7 @@
-//! Which server a request means: `Host`, and what makes the end of a request ambiguous (RFC 9112).
+//! Checks which server a request addresses (`Host`) and that the end of the request is unambiguous (RFC 9112).
 //!
-//! A request that two programs could read in two ways is refused and its connection closed: a proxy before this server may have
-//! read it in the other way.
+//! A request that two parsers could interpret differently is rejected and its connection closed, because a proxy in
+//! front of this server may have interpreted it differently.
 
 use http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, HeaderName, ORIGIN, TRANSFER_ENCODING};
 use http::uri::Authority;
@@ -11,7 +11,7 @@ use warp::reply::Response;
 
 use super::reply::ApiError;
 
-/// Headers that decide who calls: of two, a proxy may have checked the other one.
+/// Headers that identify the caller. Duplicates are rejected, because a proxy may have checked the other value.
 const ONCE: [HeaderName; 4] = [
     ORIGIN,
     AUTHORIZATION,
@@ -19,7 +19,7 @@ const ONCE: [HeaderName; 4] = [
     HeaderName::from_static("x-pintalk-secret-key"),
 ];
 
-/// The answer to a request that is ambiguous; `None`: it is not.
+/// Returns the rejection of an ambiguous request; `None` if the request is unambiguous.
 pub(super) fn refusal<B>(request: &Request<B>) -> Option<Response> {
     let why = problem(request.version(), request.uri(), request.headers())?;
     let mut response = ApiError::Malformed(why).into_response();
@@ -27,19 +27,19 @@ pub(super) fn refusal<B>(request: &Request<B>) -> Option<Response> {
     Some(response)
 }
 
-/// Whether a request is the last of its connection. hyper removes a `Content-Length` beside a `Transfer-Encoding`, so that it
-/// cannot be refused here; what follows such a request is never read (RFC 9112, 6.1).
+/// Whether a request must be the last on its connection. hyper removes a `Content-Length` next to a
+/// `Transfer-Encoding`, so such a request cannot be rejected here; instead, nothing after it is read (RFC 9112, 6.1).
 pub(super) fn is_last<B>(request: &Request<B>) -> bool {
     request.headers().contains_key(TRANSFER_ENCODING)
 }
 
-/// Closes the connection behind an answer.
+/// Marks a response as the last on its connection.
 pub(super) fn close(response: &mut Response) {
     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
 }
 
 fn problem(version: Version, uri: &Uri, headers: &HeaderMap) -> Option<&'static str> {
-    // `CONNECT` and targets like it name a server alone. Code behind this expects a path.
+    // `CONNECT` and similar requests have a target without a path. The handlers expect a path.
     if uri.path_and_query().is_none() {
         return Some("The target has no path.");
     }
@@ -58,7 +58,7 @@ fn problem(version: Version, uri: &Uri, headers: &HeaderMap) -> Option<&'static 
     {
         return Some("The Host header names another server than the target.");
     }
-    // A socket's refusal is a close code, which browsers can read.
+    // Rejected sockets receive a close code instead, which browsers can read.
     if !uri.path().starts_with("/ws/") && ONCE.iter().any(|name| headers.get_all(name).iter().nth(1).is_some()) {
         return Some("The headers that identify the caller must be there once.");
     }
@@ -74,7 +74,7 @@ fn problem(version: Version, uri: &Uri, headers: &HeaderMap) -> Option<&'static 
     None
 }
 
-/// What a `Host` header holds: a name or an address, perhaps with a port, and nothing else.
+/// Parses a `Host` header: a name or an address with an optional port, and nothing else.
 fn authority(host: &[u8]) -> Option<Authority> {
     let is_plain = !host.iter().any(|byte| b"@/?#, \\".contains(byte));
     let is_valid = |authority: &Authority| {
@@ -90,8 +90,9 @@ fn is_same(target: &Authority, host: &Authority, scheme: Option<&str>) -> bool {
     target.host().eq_ignore_ascii_case(host.host()) && port(target) == port(host) && !target.as_str().contains('@')
 }
 
-/// Whether a request names this server by an address, as `localhost`, or by the name of `public-url`: a page of another site whose
-/// name was made to lead here (DNS rebinding) does not. A request without `Host` is from no browser.
+/// Whether a request addresses this server by an IP address, as `localhost`, or by the host name of `public-url`. This
+/// rejects pages of other sites whose names were made to resolve to this server (DNS rebinding). A request without
+/// `Host` does not come from a browser and is accepted.
 pub(super) fn is_own_name(headers: &HeaderMap, public_url: &str) -> bool {
     let Some(host) = headers.get(HOST) else { return true };
     let Some(authority) = authority(host.as_bytes()) else { return false };

@@ -1,4 +1,4 @@
-//! Who calls: a service by its keys, or a host by his token.
+//! Authentication of callers: services by their keys, hosts by their access tokens.
 
 use std::sync::Arc;
 
@@ -15,14 +15,15 @@ use super::request::Request;
 pub(super) const ACCESS_KEY: &str = "X-PinTalk-Access-Key";
 pub(super) const SECRET_KEY: &str = "X-PinTalk-Secret-Key";
 
-/// A host who proved who he is.
+/// Authenticated host.
 pub(super) struct Caller {
     pub host: Arc<Host>,
-    /// His login.
+    /// Id of the login.
     pub sid: String,
 }
 
-/// The host whose keys a guest-side call carries. A call from a browser must come from his pages (SPEC 1).
+/// Returns the host whose keys a guest-side call carries. The `Origin` of a browser must match the host's domains
+/// (SPEC 1).
 pub(super) async fn guest_side(app: &HttpContext, request: &Request) -> Result<Arc<Host>, ApiError> {
     let headers = &request.headers;
     let missing: FieldErrors = [ACCESS_KEY, SECRET_KEY]
@@ -36,7 +37,7 @@ pub(super) async fn guest_side(app: &HttpContext, request: &Request) -> Result<A
     let key = |name: &str| headers.get(name).and_then(|key| key.to_str().ok());
     let unknown = || ApiError::Unauthorized { scheme: "PinTalkKeys", detail: "These keys are unknown." };
     let (access, secret) = key(ACCESS_KEY).zip(key(SECRET_KEY)).ok_or_else(unknown)?;
-    // What cannot be a key is not worth a question to SQL.
+    // Malformed keys are rejected without a query to SQL.
     if access.len() > 64 || !access.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
         return Err(unknown());
     }
@@ -45,7 +46,8 @@ pub(super) async fn guest_side(app: &HttpContext, request: &Request) -> Result<A
     let host = match cached {
         Some(holder) => holder.host.clone(),
         None => {
-            // Counted before SQL is asked. Keys that this node knows are not affected by an address that guesses.
+            // Counted before the query to SQL. Keys cached on this node are not affected by guesses from the same
+            // address.
             app.limits.unknown_keys(request.client)?;
             let found = app.hosts.by_access_key(access).await?.filter(|holder| opens(holder)).ok_or_else(unknown)?;
             app.limits.known_keys(request.client);
@@ -65,8 +67,8 @@ pub(super) async fn guest_side(app: &HttpContext, request: &Request) -> Result<A
     }
 }
 
-/// Counts what a guest-side call makes or changes: a browser by its address; a call without `Origin` by its address and by the
-/// host, as a server calls for many and everybody can leave `Origin` out.
+/// Counts a guest-side call that creates or changes something. A browser is counted by address. A call without `Origin`
+/// is counted by address and by host: a server calls for many guests, and any client can omit `Origin`.
 pub(super) async fn count(app: &HttpContext, host: &Host, request: &Request) -> Result<(), ApiError> {
     if request.headers.contains_key(ORIGIN) {
         app.limits.room(request.client).await?;
@@ -76,7 +78,7 @@ pub(super) async fn count(app: &HttpContext, host: &Host, request: &Request) -> 
     Ok(())
 }
 
-/// The host whose access token a call carries.
+/// Returns the host whose access token a call carries.
 pub(super) async fn host(app: &HttpContext, request: &Request) -> Result<Caller, ApiError> {
     let token = request
         .header(AUTHORIZATION)
@@ -90,7 +92,7 @@ pub(super) async fn host(app: &HttpContext, request: &Request) -> Result<Caller,
     Ok(Caller { host, sid: claims.sid })
 }
 
-/// Likewise, and it must be the one the path names.
+/// Like [`host`], but rejects hosts other than `id`, which the path names.
 pub(super) async fn that_host(app: &HttpContext, request: &Request, id: i64) -> Result<Caller, ApiError> {
     let caller = host(app, request).await?;
     if caller.host.id == HostId(id) { Ok(caller) } else { Err(ApiError::Forbidden("This is somebody else's account.")) }

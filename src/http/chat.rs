@@ -1,4 +1,4 @@
-//! Chatrooms: opened by guests, kept by hosts (SPEC 3).
+//! Chatrooms: created by guests, managed by hosts (SPEC 3).
 
 use http::StatusCode;
 use warp::reply::Response;
@@ -15,7 +15,7 @@ use super::{HttpContext, callers};
 
 const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
 
-/// The longest text that is searched for: a nickname is far shorter.
+/// Maximum length of a search text; nicknames are much shorter.
 pub(super) const MAX_SEARCH_CHARS: usize = 100;
 
 pub(super) async fn open_room(app: &HttpContext, request: &Request) -> Result<Response, ApiError> {

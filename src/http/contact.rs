@@ -1,4 +1,5 @@
-//! A guest's address (SPEC 8): left by the widget; its owner consents to e-mail, or unsubscribes, on pages that e-mails link to.
+//! E-mail addresses of guests (SPEC 8): set by the widget; consent and unsubscription on pages that the e-mails link
+//! to.
 
 use bytes::Bytes;
 use http::header::{CONTENT_SECURITY_POLICY, ORIGIN, REFERRER_POLICY};
@@ -28,7 +29,8 @@ pub(super) async fn set_contact(
     if !is_email(&asked.email) {
         return Err(ApiError::field("email", "is not an e-mail address"));
     }
-    // A visitor causes mails to whatever address he likes; a server, which calls for many, is known by its keys.
+    // A visitor can cause e-mail to arbitrary addresses, so browsers are limited like other requests for e-mail. A
+    // server calls for many guests and is limited like other guest-side calls.
     if request.headers.contains_key(ORIGIN) {
         app.limits.mail(request.client, &asked.email).await?;
     } else {
@@ -47,7 +49,7 @@ pub(super) async fn set_contact(
     Ok(reply::json(StatusCode::OK, &Email { email: &asked.email }))
 }
 
-/// Asks for consent. Programs that follow every link of an e-mail change nothing by it.
+/// Shows the page that asks for consent. GET changes nothing, because link scanners follow every link of an e-mail.
 pub(super) async fn ask_consent(app: &HttpContext, token: &str, request: &Request) -> Result<Response, ApiError> {
     let pair = app.contacts.read_consent(token).ok_or(ApiError::NotFound)?;
     let domain = domain_of(app, &pair).await?;
@@ -71,7 +73,7 @@ pub(super) async fn ask_consent(app: &HttpContext, token: &str, request: &Reques
     })
 }
 
-/// Records consent: the page's button.
+/// Records consent, at the press of the page's button.
 pub(super) async fn consent(app: &HttpContext, token: &str, request: &Request) -> Result<Response, ApiError> {
     let pair = app.contacts.read_consent(token).ok_or(ApiError::NotFound)?;
     let domain = domain_of(app, &pair).await?;
@@ -90,13 +92,14 @@ pub(super) async fn consent(app: &HttpContext, token: &str, request: &Request) -
     })
 }
 
-/// The domain by which the host of a pair is known.
+/// Returns the domain of the host's service, or `public-url` if the host has none.
 async fn domain_of(app: &HttpContext, pair: &ConsentPair) -> Result<String, ApiError> {
     let host = app.store.host(pair.host).await?.filter(|host| !host.is_deleted).ok_or(ApiError::NotFound)?;
     Ok(service_domain(host.service_domain.as_deref()).unwrap_or_else(|| app.settings.public_url.clone()))
 }
 
-/// Asks whether e-mails are to end. Programs that follow every link of an e-mail change nothing by it.
+/// Shows the page that asks for confirmation. GET changes nothing, because link scanners follow every link of an
+/// e-mail.
 pub(super) fn ask_unsubscribe(app: &HttpContext, token: &str, request: &Request) -> Result<Response, ApiError> {
     app.contacts.read_unsubscribe(token).ok_or(ApiError::NotFound)?;
     page(&match sign_up::language(request) {
@@ -115,7 +118,8 @@ pub(super) fn ask_unsubscribe(app: &HttpContext, token: &str, request: &Request)
     })
 }
 
-/// Ends e-mails: the page's button, or a mail program's (RFC 8058), which sends no cookie and follows no redirect.
+/// Unsubscribes. Called by the page's button, or by a mail client (RFC 8058), which sends no cookie and follows no
+/// redirect.
 pub(super) async fn unsubscribe(app: &HttpContext, token: &str, request: &Request) -> Result<Response, ApiError> {
     let asked = app.contacts.read_unsubscribe(token).ok_or(ApiError::NotFound)?;
     let pair = app.contacts.unsubscribe(&asked).await?;
@@ -138,10 +142,11 @@ pub(super) async fn unsubscribe(app: &HttpContext, token: &str, request: &Reques
     })
 }
 
-/// Nothing is loaded, nothing runs, and the button leads nowhere else; the page's address is a key, so no `Referer` has it.
+/// Nothing is loaded, no script runs, and the form can only be sent to this server. The page's URL is a secret, so a
+/// `Referrer-Policy` keeps it out of `Referer`.
 const POLICY: &str = "default-src 'none'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
-/// What a page shows; what is empty is not shown.
+/// Texts of a page; empty ones are not shown.
 #[derive(Serialize)]
 struct Texts {
     language: &'static str,
@@ -166,7 +171,7 @@ impl Texts {
 }
 
 fn page(texts: &Texts) -> Result<Response, ApiError> {
-    // The name's ending makes what is put in be escaped.
+    // The name ends in `.html`, which enables HTML escaping.
     let html = Environment::new().render_named_str("contact.html", include_str!("contact.html"), texts);
     let html = html.map_err(|error| {
         tracing::error!(%error, "failed to render page");

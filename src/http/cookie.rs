@@ -1,4 +1,4 @@
-//! The cookies of a login, and of somebody who signs up.
+//! Cookies of logins and of sign-ups in progress.
 
 use http::header::{COOKIE, SET_COOKIE};
 use http::{HeaderMap, HeaderValue};
@@ -10,31 +10,32 @@ use crate::config::url_path;
 
 use super::Settings;
 
-/// Holds the refresh token where it cannot have a prefix, and in earlier releases.
+/// Name of the refresh cookie where it cannot have a prefix, and in earlier releases.
 pub const REFRESH_COOKIE: &str = "pintalk_refresh_token";
 
-/// Holds the refresh token: set by this server alone, not by its siblings in the domain (RFC 6265bis, `__Host-`).
+/// Name of the refresh cookie that other hosts of the domain cannot set (RFC 6265bis, `__Host-`).
 pub(super) const HOST_REFRESH_COOKIE: &str = "__Host-pintalk_refresh_token";
 
-/// The same under a path, which `__Host-` does not allow.
+/// Name of the refresh cookie if `public-url` has a path, which `__Host-` does not allow.
 const SECURE_REFRESH_COOKIE: &str = "__Secure-pintalk_refresh_token";
 
-/// Holds how far somebody is who signs up.
+/// Name of the cookie that holds the state of a sign-up.
 pub(super) const SIGN_UP_COOKIE: &str = "pintalk_sign_up";
 
-/// Every refresh token that the caller sends. A prefixed cookie is the only one that counts: another site of the domain can have
-/// set the plain one, and there may be several of them.
+/// Returns every refresh token that the caller sends. If there is a prefixed cookie, plain ones are ignored: other
+/// hosts of the domain can set those, and there may be several of them.
 pub(super) fn refresh_tokens<'a>(headers: &'a HeaderMap, settings: &Settings) -> Vec<&'a str> {
     let prefixed = all(headers, prefixed_name(settings));
     if prefixed.is_empty() { all(headers, REFRESH_COOKIE) } else { prefixed }
 }
 
-/// How far the caller says he is.
+/// Returns the state of the caller's sign-up, not yet verified.
 pub(super) fn sign_up(headers: &HeaderMap) -> Option<&str> {
     all(headers, SIGN_UP_COOKIE).into_iter().next()
 }
 
-/// Reads each cookie by itself: bytes in one that are no text do not hide the others.
+/// Returns the values of all cookies with a name. Each cookie is parsed separately, so that one with invalid UTF-8 does
+/// not hide the others.
 fn all<'a>(headers: &'a HeaderMap, wanted: &str) -> Vec<&'a str> {
     headers
         .get_all(COOKIE)
@@ -47,13 +48,13 @@ fn all<'a>(headers: &'a HeaderMap, wanted: &str) -> Vec<&'a str> {
         .collect()
 }
 
-/// Gives the caller a new refresh token; one under the other name expires.
+/// Sets a new refresh token, and expires the cookie under the other name.
 pub(super) fn set(response: &mut Response, token: &str, settings: &Settings) {
     write(response, own_name(settings), token, REFRESH_TTL.num_seconds(), settings);
     expire_other(response, settings);
 }
 
-/// Expires the refresh token under both names.
+/// Expires the refresh cookie under both names.
 pub(super) fn clear(response: &mut Response, settings: &Settings) {
     write(response, own_name(settings), "", 0, settings);
     expire_other(response, settings);
@@ -63,7 +64,7 @@ fn expire_other(response: &mut Response, settings: &Settings) {
     let prefixed = prefixed_name(settings);
     match own_name(settings) {
         REFRESH_COOKIE if is_secure(settings) => write(response, prefixed, "", 0, settings),
-        // Without TLS no browser has a prefixed one.
+        // Browsers reject prefixed cookies without TLS, so there is none to expire.
         REFRESH_COOKIE => {}
         _ => write(response, REFRESH_COOKIE, "", 0, settings),
     }
@@ -73,7 +74,7 @@ fn is_secure(settings: &Settings) -> bool {
     settings.public_url.starts_with("https://")
 }
 
-/// The path of `public-url`, `/` if it has none.
+/// Returns the path of `public-url`, or `/` if it has none.
 fn path(settings: &Settings) -> &str {
     match url_path(&settings.public_url) {
         "" => "/",
@@ -85,18 +86,18 @@ fn prefixed_name(settings: &Settings) -> &'static str {
     if path(settings) == "/" { HOST_REFRESH_COOKIE } else { SECURE_REFRESH_COOKIE }
 }
 
-/// The name under which the refresh token is set (SPEC 2).
+/// Returns the name under which the refresh token is set (SPEC 2).
 fn own_name(settings: &Settings) -> &'static str {
     let may_be_prefixed = is_secure(settings) && settings.cookie_domain.is_none();
     if may_be_prefixed { prefixed_name(settings) } else { REFRESH_COOKIE }
 }
 
-/// Remembers how far the caller is.
+/// Sets the state of the caller's sign-up.
 pub(super) fn set_sign_up(response: &mut Response, token: &str, settings: &Settings) {
     write(response, SIGN_UP_COOKIE, token, CHECK_TTL.num_seconds(), settings);
 }
 
-/// He is done.
+/// Expires the sign-up cookie after the account is created.
 pub(super) fn clear_sign_up(response: &mut Response, settings: &Settings) {
     write(response, SIGN_UP_COOKIE, "", 0, settings);
 }
@@ -228,11 +229,11 @@ mod tests {
         let tossed = b"pintalk_refresh_token=evil; __Host-pintalk_refresh_token=mine; pintalk_refresh_token=evil2";
         assert_eq!(read(SITE, &[tossed]), ["mine"]);
         assert_eq!(read(SITE, &[b"pintalk_refresh_token=old"]), ["old"], "the name of earlier releases");
-        // Which siblings in the domain may set, other than the one in use.
+        // Names that other hosts of the domain may set, besides the one in use.
         let secure = b"__Secure-pintalk_refresh_token=evil; pintalk_refresh_token=old";
         assert_eq!(read(SITE, &[secure]), ["old"]);
         assert_eq!(read("https://chat.example/pin", &[secure]), ["evil"]);
-        // One of an earlier release, at the root, is sent beside the one in use.
+        // A cookie of an earlier release, at the root, is sent together with the current one.
         let both = b"pintalk_refresh_token=new; pintalk_refresh_token=old";
         assert_eq!(read("http://chat.example/pin", &[both]), ["new", "old"]);
         let other_case = b"__host-pintalk_refresh_token=evil; __HOST-pintalk_refresh_token=evil";

@@ -1,4 +1,4 @@
-//! CORS: which web page may read which answer (SPEC 1).
+//! CORS: which web pages may read which responses (SPEC 1).
 
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
@@ -10,16 +10,17 @@ use warp::reply::Response;
 
 use super::reply;
 
-/// Who a call is for.
+/// Intended clients of a call, which determine its CORS headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Audience {
-    /// The widget in a visitor's page: any origin may read, without credentials. Whether it may *call* is another question.
+    /// Widgets in visitors' pages: any origin may read, without credentials. Whether it may *call* is checked
+    /// elsewhere.
     Guests,
-    /// The admin page: the configured origins, with credentials.
+    /// Admin pages: the configured origins may read, with credentials.
     Hosts,
-    /// Pages and scripts that anybody may load.
+    /// Any web page may load pages and scripts.
     Everybody,
-    /// Machines: no web page has business here.
+    /// Monitoring and other programs; no web page may read.
     Operators,
 }
 
@@ -27,17 +28,17 @@ pub(super) enum Audience {
 const REQUEST_HEADERS: &str = "accept, authorization, content-type, idempotency-key, x-pintalk-access-key, \
                                x-pintalk-secret-key, x-requested-with, x-csrftoken";
 
-/// The most request headers that are allowed beside [`REQUEST_HEADERS`], and the longest of their names in bytes.
+/// Maximum number of request headers allowed besides [`REQUEST_HEADERS`], and maximum length of their names in bytes.
 const MAX_EXTRA_HEADERS: usize = 32;
 const MAX_HEADER_NAME: usize = 64;
 
-/// What a page may read beside the usual.
+/// Response headers that pages may read besides the CORS-safelisted ones.
 const EXPOSED_HEADERS: &str = "content-disposition, retry-after";
 
-/// How long a browser may remember a preflight, in seconds.
+/// Maximum time for which browsers cache a preflight, in seconds.
 const PREFLIGHT_MAX_AGE: &str = "600";
 
-/// Writes onto an answer, an error as well, who may read it.
+/// Adds the CORS headers to a response, including error responses.
 pub(super) fn stamp(response: &mut Response, audience: Audience, request: &HeaderMap, admin_origins: &[String]) {
     let origin = request.get(ORIGIN);
     let headers = response.headers_mut();
@@ -58,10 +59,10 @@ pub(super) fn stamp(response: &mut Response, audience: Audience, request: &Heade
     }
 }
 
-/// The response to `OPTIONS` without the headers of [`stamp`].
+/// Returns the response to `OPTIONS`, without the headers of [`stamp`].
 ///
-/// A guest's page is not under our control: scripts in it add headers to every `fetch` (`traceparent`, `baggage`), so the headers
-/// that such a preflight asks for are allowed. The admin origins have a fixed list.
+/// Operators do not control the pages of guests: monitoring scripts add headers to every `fetch` (`traceparent`,
+/// `baggage`). Therefore the headers that a guest-side preflight requests are allowed. Admin origins have a fixed list.
 pub(super) fn preflight(allow: &str, audience: Audience, request: &HeaderMap) -> Response {
     let mut response = reply::empty(StatusCode::NO_CONTENT);
     let headers = response.headers_mut();
@@ -73,7 +74,7 @@ pub(super) fn preflight(allow: &str, audience: Audience, request: &HeaderMap) ->
     if matches!(audience, Audience::Guests | Audience::Everybody) {
         headers.append(VARY, HeaderValue::from_static("Access-Control-Request-Headers"));
         let names: Vec<String> = std::iter::once(REQUEST_HEADERS.to_owned()).chain(extra_headers(request)).collect();
-        // Header names are always a header value.
+        // The characters of header names are always valid in a header value.
         allowed = HeaderValue::try_from(names.join(", ")).unwrap_or(allowed);
     }
     headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, allowed);
@@ -81,8 +82,8 @@ pub(super) fn preflight(allow: &str, audience: Audience, request: &HeaderMap) ->
     response
 }
 
-/// The header names that a preflight asks for and [`REQUEST_HEADERS`] does not have: in lower case, each once, bounded in number
-/// and length. `*` is not one of them: it would allow every header.
+/// Returns the header names that a preflight requests and [`REQUEST_HEADERS`] lacks: in lower case, without duplicates,
+/// bounded in number and length. `*` is excluded, because it would allow every header.
 fn extra_headers(request: &HeaderMap) -> Vec<String> {
     let mut extra: Vec<String> = Vec::new();
     let lines = request.get_all(ACCESS_CONTROL_REQUEST_HEADERS).iter();

@@ -1,8 +1,8 @@
-//! The API tells about itself: OpenAPI 3.1 for the calls, AsyncAPI 3 for the sockets, and a page of both for people.
+//! API documentation: OpenAPI 3.1 for the calls, AsyncAPI 3 for the sockets, and an HTML page generated from both.
 //!
-//! Nothing here is a second truth. Paths and methods are the route table's, bodies are those of [`crate::protocol`], close
-//! codes are [`crate::protocol::close`]'s; [`operations`] adds what a call is for and how it may end, and tests hold every
-//! answer that they get against it.
+//! Derived from the code wherever possible: paths and methods from the route table, bodies from [`crate::protocol`],
+//! close codes from [`crate::protocol::close`]. [`operations`] adds purpose and outcomes of each call; tests check
+//! every response that they receive against the document.
 
 mod asyncapi;
 mod events;
@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use super::pages::{CSS, HTML, JSON, Page};
 
-/// The documents and the page, for a server that is reached at `public_url`.
+/// Returns the documents and the page for a server at `public_url`.
 pub fn docs(public_url: &str) -> Vec<Page> {
     let (calls, sockets) = (openapi::document(public_url), asyncapi::document(public_url));
     let page = page::render(public_url, &calls, &sockets);

@@ -1,4 +1,4 @@
-//! A room's conversation as a file (SPEC 3, `download`).
+//! Download of a room's conversation as a file (SPEC 3, `download`).
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
@@ -15,8 +15,8 @@ use super::reply::{self, ApiError};
 use super::request::Request;
 use super::{HttpContext, callers};
 
-/// Streamed as it is read: the longest conversation costs no more memory than a short one. If a store goes away half-way,
-/// the connection breaks off, so that nobody takes a part for the whole.
+/// Streams the conversation, so that memory does not depend on its length. If a store fails midway, the connection is
+/// aborted, so that a truncated file is not mistaken for a complete one.
 pub(super) async fn download(app: &HttpContext, request: &Request, id: i64) -> Result<Response, ApiError> {
     let caller = callers::host(app, request).await?;
     let room = app.rooms.owned(caller.host.id, ChatroomId(id)).await?;
@@ -27,7 +27,7 @@ pub(super) async fn download(app: &HttpContext, request: &Request, id: i64) -> R
     })?;
 
     let mut parts = Box::pin(app.rooms.conversation(&room));
-    // An answer that cannot even begin is an error like any other.
+    // An error before the first part still gets an error response.
     let first = parts.try_next().await?.unwrap_or_default();
     let rest = parts.inspect_err(|error| tracing::warn!(%error, "download aborted"));
     let text =

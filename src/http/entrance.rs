@@ -1,4 +1,4 @@
-//! What happens to a request before it is routed, and to every response after it.
+//! Processing before routing, and headers common to all responses.
 
 use std::sync::Arc;
 
@@ -11,11 +11,11 @@ use super::prefix::Prefix;
 use super::{HttpContext, Settings, routes};
 use crate::config::url_path;
 
-/// Which pages may embed a response.
+/// Header that controls which sites may embed a response.
 const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
-/// Removes the path of `public-url` from requests, and adds the headers of every response to those that are refused before they
-/// are routed: a page can read a refusal only with CORS headers. The default does neither.
+/// Removes the path of `public-url` from requests, and adds the common headers to responses that are refused before
+/// routing: a page can read a refusal only with CORS headers. The default value does neither.
 #[derive(Clone, Default)]
 pub(super) struct Entrance {
     app: Option<Arc<HttpContext>>,
@@ -23,20 +23,21 @@ pub(super) struct Entrance {
 }
 
 impl Entrance {
-    /// The entrance of a server.
+    /// Creates the entrance of a server.
     pub(super) fn new(app: Arc<HttpContext>) -> Self {
         let prefix = Prefix::new(url_path(&app.settings.public_url), &app.pages).map(Arc::new);
         Self { app: Some(app), prefix }
     }
 
-    /// Removes the path of `public-url`, which a proxy may or may not have stripped. Everything behind this sees one spelling.
+    /// Removes the path of `public-url`, which a proxy may or may not have stripped, so that routing handles one form
+    /// only.
     pub(super) fn strip_prefix<B>(&self, request: &mut Request<B>) {
         if let Some(prefix) = &self.prefix {
             prefix.strip(request);
         }
     }
 
-    /// Adds the headers of every response to a refusal.
+    /// Adds the common headers to a refusal.
     pub(super) fn finish<B>(&self, refusal: &mut Response, request: &Request<B>) {
         if let Some(app) = &self.app {
             let audience = routes::find(request.uri().path(), &app.pages).audience();
@@ -45,12 +46,12 @@ impl Entrance {
     }
 }
 
-/// Adds the headers of every response.
+/// Adds the common headers to a response.
 pub(super) fn finish(response: &mut Response, audience: Audience, request: &HeaderMap, settings: &Settings) {
     cors::stamp(response, audience, request, &settings.admin_origins);
     let headers = response.headers_mut();
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    // Responses hold keys and tokens; pages set their own lifetime.
+    // Responses contain keys and tokens; pages set their own lifetime.
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     if audience == Audience::Everybody {
         headers.entry(RESOURCE_POLICY).or_insert(HeaderValue::from_static("cross-origin"));

@@ -1,4 +1,4 @@
-//! A host changes the keys of his service (SPEC 2, an addition).
+//! Rotation of a service's keys by its host (SPEC 2, an addition).
 
 use http::StatusCode;
 use warp::reply::Response;
@@ -13,7 +13,7 @@ pub(super) async fn rotate_keys(app: &HttpContext, request: &mut Request, id: i6
     let caller = callers::that_host(app, request, id).await?;
     let asked = KeysRequest::read(&request.json().await?)?;
     let rotated = app.accounts.rotate_keys(caller.host.id, asked.revoke_old).await;
-    // Also after a failure: it may have happened.
+    // Also after an error, because the change may have been committed.
     app.hosts.forget(caller.host.id);
     let host = rotated?.ok_or(ApiError::NotFound)?;
     Ok(reply::json(StatusCode::OK, &User::new(&host, &app.settings.public_url)))

@@ -1,4 +1,4 @@
-//! Profile images, for anybody who knows their address (SPEC 2).
+//! Profile images, public to anyone who has the URL (SPEC 2).
 
 use http::header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_SECURITY_POLICY, ETAG};
 use http::{HeaderName, HeaderValue, StatusCode};
@@ -11,10 +11,10 @@ use super::pages;
 use super::reply::{self, ApiError};
 use super::request::Request;
 
-/// Should a browser take an image for a page: it loads nothing, runs nothing, and is nobody's origin.
+/// If a browser renders an image as a page, the page loads nothing, runs no script and has an opaque origin.
 const POLICY: &str = "default-src 'none'; sandbox";
 
-/// A name never means another image.
+/// A name always refers to the same image.
 const FOR_EVER: &str = "public, max-age=31536000, immutable";
 
 pub(super) async fn show(app: &HttpContext, key: &str, asked: &Request) -> Result<Response, ApiError> {
@@ -32,14 +32,14 @@ pub(super) async fn show(app: &HttpContext, key: &str, asked: &Request) -> Resul
         reply::text(StatusCode::OK, shown.image_type.content_type(), shown.bytes)
     };
     let headers = response.headers_mut();
-    // A key in quotes is always a header value.
+    // A key in quotes is always a valid header value.
     if let Ok(etag) = HeaderValue::try_from(etag) {
         headers.insert(ETAG, etag);
     }
     headers.insert(CACHE_CONTROL, HeaderValue::from_static(FOR_EVER));
     headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
     headers.insert(CONTENT_DISPOSITION, HeaderValue::from_static("inline"));
-    // The widget shows it on other sites.
+    // The widget shows images on other sites.
     headers.insert(HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("cross-origin"));
     Ok(response)
 }

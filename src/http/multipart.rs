@@ -1,4 +1,4 @@
-//! `multipart/form-data`: how a host sends his profile image, perhaps with fields of his profile beside it (SPEC 2).
+//! `multipart/form-data`: profile images of hosts, optionally with other profile fields (SPEC 2).
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -13,16 +13,16 @@ use serde_json::{Map, Value};
 use super::reply::ApiError;
 use super::request::{MAX_BODY, RATE_BYTES, RATE_SPAN, Request, UPLOAD_TIMEOUT};
 
-/// The largest image that is taken, in bytes.
+/// Maximum size of an image, in bytes.
 pub(super) const MAX_IMAGE: usize = 5 * 1024 * 1024;
 
-/// The largest body: the image, and for the rest what any other call may send.
+/// Maximum size of a form, in bytes: the image, and [`MAX_BODY`] for the other fields.
 const MAX_UPLOAD: usize = MAX_IMAGE + MAX_BODY;
 
-/// The names under which the image comes.
+/// Names of the image field.
 pub(super) const IMAGE_FIELDS: [&str; 2] = ["profileImage", "profile_image"];
 
-/// Texts that are handed on, by both spellings of their names. What else there is, is ignored.
+/// Text fields that are passed on, in both spellings. Other fields are ignored.
 const TEXT_FIELDS: [(&str, &str); 5] = [
     ("serviceName", "service_name"),
     ("serviceExpl", "service_expl"),
@@ -31,26 +31,26 @@ const TEXT_FIELDS: [(&str, &str); 5] = [
     ("description", "description"),
 ];
 
-/// A form, read.
+/// Parsed form.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Form {
-    /// The image, whatever it claims to be: empty when the present one is to go, `None` when it is to stay.
+    /// Uploaded image, not yet validated. Empty to remove the current image, `None` to keep it.
     pub image: Option<Bytes>,
-    /// Texts by their camelCase names.
+    /// Text fields by their camelCase names.
     pub fields: Map<String, Value>,
 }
 
-/// Whether a request says that its body is a form.
+/// Whether the `Content-Type` of a request is `multipart/form-data`.
 pub(super) fn is_multipart(request: &Request) -> bool {
     let content_type = request.headers.get(CONTENT_TYPE).map(|value| value.as_bytes()).unwrap_or_default();
     let essence = content_type.split(|byte| *byte == b';').next().unwrap_or_default();
     essence.trim_ascii().eq_ignore_ascii_case(b"multipart/form-data")
 }
 
-/// Reads a form within bounds of size and time.
+/// Reads a form within limits of size and time.
 ///
 /// # Errors
-/// 400 what is no form, 408, 413, 415.
+/// 400 for a malformed form, 408, 413, 415.
 pub(super) async fn read(request: &mut Request) -> Result<Form, ApiError> {
     if request.headers.get(CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
         return Err(ApiError::UnsupportedMediaType);
@@ -77,7 +77,7 @@ pub(super) async fn read(request: &mut Request) -> Result<Form, ApiError> {
     }
 }
 
-/// Returns once a span has brought less than it must.
+/// Returns once fewer than [`RATE_BYTES`] bytes arrive within [`RATE_SPAN`].
 async fn stall(read: &AtomicUsize) {
     let mut before = 0;
     loop {
@@ -97,12 +97,12 @@ async fn collect(mut parts: Multipart<'_>) -> Result<Form, ApiError> {
         if IMAGE_FIELDS.contains(&name.as_str()) {
             let is_file = part.file_name().is_some();
             let image = part.bytes().await?;
-            // What a script makes of `formData.append("profileImage", null)`.
+            // Sent by scripts that call `formData.append("profileImage", null)`.
             form.image = Some(if !is_file && image == "null" { Bytes::new() } else { image });
         } else if let Some((known, _)) = TEXT_FIELDS.iter().find(|(camel, snake)| [camel, snake].contains(&&&*name)) {
             let text = String::from_utf8(part.bytes().await?.into());
             let text = text.map_err(|_| ApiError::field(known, "must be a text in UTF-8"))?;
-            // What a script makes of `formData.append("serviceName", null)`.
+            // Sent by scripts that call `formData.append("serviceName", null)`.
             if text == "null" {
                 form.fields.entry(*known).or_insert(Value::Null);
             } else {

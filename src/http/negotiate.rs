@@ -1,14 +1,15 @@
-//! `Accept`: any that admits JSON will do; a `version` other than 1 will not (SPEC 1). What is text may be asked for as text.
+//! `Accept` negotiation: any value that admits JSON is valid unless its `version` is not 1 (SPEC 1). Text responses
+//! also accept text.
 
 use http::HeaderMap;
 use http::header::ACCEPT;
 
-/// Whether our JSON is welcome.
+/// Whether the caller accepts JSON.
 pub(super) fn admits_json(headers: &HeaderMap) -> bool {
     admits(headers, ["*/*", "application/*", "application/json"])
 }
 
-/// Whether plain text is welcome.
+/// Whether the caller accepts plain text.
 pub(super) fn admits_text(headers: &HeaderMap) -> bool {
     admits(headers, ["*/*", "text/*", "text/plain"])
 }

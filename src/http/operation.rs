@@ -1,4 +1,4 @@
-//! What an operator's machines ask: is it alive, may it be sent clients, how is it doing.
+//! Endpoints for operators: liveness, readiness and metrics.
 
 use http::StatusCode;
 use serde::Serialize;
@@ -9,54 +9,54 @@ use super::reply::{self, ApiError};
 use super::request::Request;
 use super::{HttpContext, authority, peer};
 
-/// Prometheus' text format.
+/// Content type of the Prometheus text format.
 pub(super) const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Whether a node can serve.
+/// Readiness of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Readiness {
-    /// Send clients.
+    /// Clients may be routed to this node.
     Ready {
-        /// Something is away that it can do without for a time (SQL).
+        /// Whether SQL is unavailable, which a node tolerates for a time.
         degraded: bool,
     },
-    /// Send none: it starts, drains, or does not hear its bus.
+    /// No clients may be routed to this node: it is starting or draining, or it cannot use its broker or bus.
     NotReady {
-        /// A sentence for a person.
+        /// Human-readable sentence.
         reason: String,
-        /// As above.
+        /// Whether SQL is unavailable or not yet checked.
         degraded: bool,
     },
 }
 
-/// Who knows whether this node can serve. Asked often: it answers from memory.
+/// Reports the health of a node. Called often, so implementations answer from memory.
 pub trait Health: Send + Sync {
-    /// How it is now.
+    /// Returns the current readiness.
     fn readiness(&self) -> Readiness;
 
-    /// Whether it has what a socket needs, be it on its way out or not.
+    /// Whether the stores that sockets need are available. Also true while draining.
     fn has_stores(&self) -> bool;
 
-    /// Whether the start is complete. Before, calls of the API are answered with 503: the clock may not be measured yet.
+    /// Whether startup is complete. Until then API calls receive 503, because the clock skew may not be measured yet.
     fn is_started(&self) -> bool;
 }
 
-/// The answer to `/health/live`.
+/// Response body of `/health/live`.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Liveness {
     status: &'static str,
 }
 
-/// The answer to `/health/ready`. Not ready, it is an error's body, too.
+/// Response body of `/health/ready`. If the node is not ready, also a valid error body.
 #[derive(Serialize, ToSchema)]
 pub(super) struct ReadinessBody {
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<u16>,
-    /// Why not.
+    /// Why the node is not ready.
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<String>,
     status: &'static str,
-    /// Whether SQL is away, which a node can do without for a time.
+    /// Whether SQL is unavailable, which a node tolerates for a time.
     degraded: bool,
 }
 
@@ -77,8 +77,8 @@ pub(super) fn ready(app: &HttpContext) -> Response {
     reply::json(status, &body)
 }
 
-/// On the main port the numbers are for programs on this machine only: not for what comes through a proxy, and not for a web page
-/// whose name leads here.
+/// Serves the metrics on the main port, to programs on this machine only. Requests through a proxy, or under a name
+/// that is not the server's own, receive 404.
 pub(super) fn metrics(app: &HttpContext, request: &Request) -> Result<Response, ApiError> {
     let direct = request.peer.is_some_and(|peer| peer.to_canonical().is_loopback());
     let is_own_name = authority::is_own_name(&request.headers, &app.settings.public_url);

@@ -1,4 +1,4 @@
-//! Pages and scripts that are part of the binary.
+//! Pages and scripts embedded in the binary.
 
 use std::borrow::Cow;
 use std::io::Write as _;
@@ -18,72 +18,73 @@ use warp::reply::Response;
 use super::cors::Audience;
 use super::reply;
 
-/// The type of a page.
+/// Content type of pages.
 pub const HTML: &str = "text/html; charset=utf-8";
-/// The type of a style sheet.
+/// Content type of style sheets.
 pub const CSS: &str = "text/css; charset=utf-8";
-/// The type of a script.
+/// Content type of scripts.
 pub const SCRIPT: &str = "text/javascript; charset=utf-8";
-/// The type of a document for machines.
+/// Content type of JSON documents.
 pub const JSON: &str = "application/json";
-/// The type of a drawing.
+/// Content type of drawings.
 pub const SVG: &str = "image/svg+xml";
 
-/// Files of this server only, nothing inline, no frames of other sites, and no text that becomes HTML. The widget's loader needs its policy
-/// to add a script.
+/// Allows only files of this server, nothing inline, no embedding in other sites, and no text assigned as HTML. The
+/// trusted-types policy `pintalk` lets the widget's loader add a script.
 const POLICY: &str = "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; \
                       frame-ancestors 'self'; require-trusted-types-for 'script'; trusted-types pintalk";
 
-/// Kept, but asked for each time: a new release is seen at once.
+/// Cached, but revalidated at each use, so that a new release takes effect at once.
 const ASK_AGAIN: &str = "no-cache";
 
-/// What bears the digest of its content in its path is never another.
+/// For paths that contain the digest of the content, which never changes.
 const FOR_EVER: &str = "public, max-age=31536000, immutable";
 
-/// What is smaller goes into one packet as it is.
+/// Size in bytes from which a page is compressed; smaller ones fit into one packet uncompressed.
 const WORTH_COMPRESSING: usize = 1_000;
 
-/// A page, a script or another file that the server has in itself.
+/// Page, script or other file embedded in the binary.
 #[derive(Clone, Debug)]
 pub struct Page {
     path: Cow<'static, str>,
-    /// Its name in metrics.
+    /// Name in metrics.
     label: &'static str,
     content_type: &'static str,
     bytes: Bytes,
     cache: &'static str,
-    /// Whether pages of other sites may load and read it.
+    /// Whether pages of other sites may load and read the file.
     is_open: bool,
 }
 
 impl Page {
-    /// A page that browsers ask for anew each time they show it.
+    /// Creates a page that browsers revalidate at each use.
     pub fn new(path: &'static str, content_type: &'static str, bytes: Bytes) -> Self {
         Self { path: path.into(), label: path, content_type, bytes, cache: ASK_AGAIN, is_open: true }
     }
 
-    /// A file whose path names its content, so that browsers keep it for good. `label` is its name in metrics.
+    /// Creates a file whose path contains the digest of its content, so that browsers cache it indefinitely. `label` is
+    /// its name in metrics.
     pub fn immutable(label: &'static str, path: String, content_type: &'static str, bytes: Bytes) -> Self {
         Self { path: path.into(), label, content_type, bytes, cache: FOR_EVER, is_open: true }
     }
 
-    /// For the pages of this server alone.
+    /// Restricts the file to pages of this server.
     pub fn kept_from_others(self) -> Self {
         Self { is_open: false, ..self }
     }
 
-    /// Where it is.
+    /// Returns the path of the page.
     pub fn path(&self) -> &str {
         &self.path
     }
 
-    /// What it is.
+    /// Returns the content.
     pub fn bytes(&self) -> &Bytes {
         &self.bytes
     }
 }
 
-/// A digest of content, as text that may stand in a path.
+/// Computes a digest of content, encoded for use in a path.
 pub fn digest<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
     use base64::Engine as _;
     let mut digest = Sha256::new();
@@ -91,38 +92,38 @@ pub fn digest<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
     base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(&digest.finalize()[..16])
 }
 
-/// Bytes as gzip.
+/// Compresses bytes with gzip.
 pub fn gzip(bytes: &[u8]) -> Option<Bytes> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
     encoder.write_all(bytes).ok()?;
     Some(encoder.finish().ok()?.into())
 }
 
-/// The pages of this server.
+/// Pages of this server.
 #[derive(Clone, Debug, Default)]
 pub struct Pages(Vec<StampedPage>);
 
-/// A page with its mark.
+/// Page with its entity tag.
 #[derive(Clone, Debug)]
 pub(super) struct StampedPage {
     page: Page,
     digest: String,
-    /// Made when somebody first asks for it.
+    /// Compressed on first use.
     gzipped: OnceLock<Option<Bytes>>,
 }
 
 impl Pages {
-    /// Of a list of pages.
+    /// Creates the collection.
     pub fn new(pages: impl IntoIterator<Item = Page>) -> Self {
         Self(pages.into_iter().map(StampedPage::new).collect())
     }
 
-    /// The first segments of their paths.
+    /// Returns the first path segment of each page.
     pub(super) fn first_segments(&self) -> impl Iterator<Item = &str> {
         self.0.iter().filter_map(|stamped| stamped.page.path.split('/').nth(1))
     }
 
-    /// The page of a path without its outer slashes.
+    /// Returns the page at a path, given without outer slashes.
     pub(super) fn find(&self, path: &str) -> Option<&StampedPage> {
         self.0.iter().find(|stamped| stamped.page.path.trim_matches('/') == path)
     }
@@ -146,11 +147,11 @@ impl StampedPage {
         self.page.label
     }
 
-    /// The page, or 304 when the caller has it already.
+    /// Returns the page, or 304 if the caller has it cached.
     pub(super) fn show(&self, request: &HeaderMap) -> Response {
         let Page { content_type, bytes, cache, is_open, .. } = &self.page;
         let gzipped = self.gzipped().filter(|_| takes_gzip(request));
-        // Other bytes need another mark.
+        // Compressed and plain content need different entity tags.
         let etag = format!("\"{}{}\"", self.digest, if gzipped.is_some() { "-gzip" } else { "" });
         let mut response = if is_known(&etag, request) {
             reply::empty(StatusCode::NOT_MODIFIED)
@@ -162,7 +163,7 @@ impl StampedPage {
         if is_gzip {
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
-        // base64 in quotes is always a header value.
+        // base64 in quotes is always a valid header value.
         if let Ok(etag) = HeaderValue::try_from(etag) {
             headers.insert(ETAG, etag);
         }
@@ -170,7 +171,7 @@ impl StampedPage {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static(cache));
         headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
         headers.insert(REFERRER_POLICY, HeaderValue::from_static("same-origin"));
-        // The widget's script is loaded by other sites.
+        // Other sites load the widget's script.
         let whose = HeaderValue::from_static(if *is_open { "cross-origin" } else { "same-origin" });
         headers.insert(HeaderName::from_static("cross-origin-resource-policy"), whose);
         response
@@ -183,7 +184,7 @@ impl StampedPage {
     }
 }
 
-/// Whether the caller reads gzip.
+/// Whether the caller accepts gzip.
 fn takes_gzip(request: &HeaderMap) -> bool {
     let mut codings =
         request.get_all(ACCEPT_ENCODING).iter().flat_map(|value| value.to_str().unwrap_or_default().split(','));
@@ -194,7 +195,7 @@ fn takes_gzip(request: &HeaderMap) -> bool {
     })
 }
 
-/// Whether the caller has what bears this mark.
+/// Whether `If-None-Match` contains this entity tag.
 pub(super) fn is_known(etag: &str, request: &HeaderMap) -> bool {
     request
         .get_all(IF_NONE_MATCH)

@@ -1,23 +1,23 @@
-//! Lists by page and by offset, under one envelope (SPEC 1).
+//! Lists by page and by offset, in one envelope (SPEC 1).
 
 use crate::protocol::api::Page;
 
 use super::reply::ApiError;
 use super::request::Request;
 
-/// Rows of a page, unless asked otherwise.
+/// Default number of rows of a page.
 pub(super) const DEFAULT_SIZE: u64 = 20;
 
-/// The most rows of a page.
+/// Maximum number of rows of a page.
 pub(super) const MAX_PAGE_SIZE: u64 = 100;
 
-/// The most rows by offset. A page of messages ends early where it would exceed 1 MiB.
+/// Maximum number of rows by offset. A page of messages ends early if it would exceed 1 MiB.
 pub(super) const MAX_LIMIT: u64 = 1_000;
 
-/// No list is longer; keeps sums far from any overflow.
+/// Larger than any list, and small enough that sums cannot overflow.
 const MAX_OFFSET: u64 = u32::MAX as u64;
 
-/// Which part of a list is asked for.
+/// Requested part of a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cut {
     /// `?page=&page_size=`.
@@ -27,21 +27,21 @@ pub(super) enum Cut {
 }
 
 impl Cut {
-    /// Reads `?page=&page_size=`.
+    /// Parses `?page=&page_size=`.
     pub(super) fn by_page(request: &Request) -> Result<Self, ApiError> {
         let page = number(request, &["page"], "page", 1)?.unwrap_or(1);
         let size = number(request, &["page_size", "pageSize"], "page_size", 1)?.unwrap_or(DEFAULT_SIZE);
         Ok(Self::Page { page, size: size.min(MAX_PAGE_SIZE) })
     }
 
-    /// Reads `?limit=&offset=`.
+    /// Parses `?limit=&offset=`.
     pub(super) fn by_offset(request: &Request) -> Result<Self, ApiError> {
         let limit = number(request, &["limit"], "limit", 1)?.unwrap_or(DEFAULT_SIZE);
         let offset = number(request, &["offset"], "offset", 0)?.unwrap_or(0);
         Ok(Self::Offset { offset: offset.min(MAX_OFFSET), limit: limit.min(MAX_LIMIT) })
     }
 
-    /// Rows before it.
+    /// Returns the number of rows before this part.
     pub(super) fn offset(self) -> u64 {
         match self {
             Self::Page { page, size } => (page - 1).saturating_mul(size).min(MAX_OFFSET),
@@ -49,7 +49,7 @@ impl Cut {
         }
     }
 
-    /// Rows of it.
+    /// Returns the maximum number of rows of this part.
     pub(super) fn limit(self) -> u64 {
         match self {
             Self::Page { size, .. } => size,
@@ -57,8 +57,8 @@ impl Cut {
         }
     }
 
-    /// The envelope around the rows. `url` is the list's absolute URL, `filters` what else was asked for. A page past the end
-    /// is 404; the first is always there.
+    /// Builds the envelope around the rows. `url` is the absolute URL of the list, `filters` are its other parameters.
+    /// A page past the end is a 404 error, except the first page.
     pub(super) fn envelope<T>(
         self,
         url: &str,
@@ -85,7 +85,7 @@ impl Cut {
             }
             format!("{url}?{}", query.finish())
         };
-        // A page may end early, bounded in bytes: the next one begins where it ends.
+        // A page that reaches its size limit ends early; the next one continues there.
         let shown = if results.is_empty() { self.limit() } else { self.limit().min(results.len() as u64) };
         let more = self.offset().saturating_add(shown) < count;
         let (next, previous) = match self {
@@ -104,7 +104,7 @@ impl Cut {
 
 fn number(request: &Request, names: &[&str], field: &'static str, least: u64) -> Result<Option<u64>, ApiError> {
     let Some(text) = request.parameter(names) else { return Ok(None) };
-    // More digits than a u64 has are still a number.
+    // Numbers that exceed a u64 are valid and clamped.
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let value = if digits { text.parse().unwrap_or(u64::MAX) } else { 0 };
     if digits && value >= least {

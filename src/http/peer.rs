@@ -1,28 +1,28 @@
-//! Who calls: the client's address behind proxies that are trusted, and nobody else's word for it.
+//! Determines the address of a client. Forwarding headers are trusted only from trusted proxies.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue};
 
-/// The peer of a connection, put into each request's extensions by the accept loop.
+/// Peer address of a connection, added to each request's extensions by the accept loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer(pub SocketAddr);
 
-/// What a proxy adds. One of these means that the caller is not who holds the socket.
+/// Headers that proxies add. Any of them shows that the client is not the peer of the connection.
 const FORWARDING: [&str; 6] =
     ["forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip"];
 
-/// Whether a request was forwarded, as far as its headers show.
+/// Whether the headers show that a request was forwarded.
 pub(super) fn is_forwarded(headers: &HeaderMap) -> bool {
     FORWARDING.iter().any(|name| headers.contains_key(*name))
 }
 
-/// Whether an address is one of the operator's own proxies (`trusted-proxies`).
+/// Decides whether an address is one of the operator's proxies (`trusted-proxies`).
 pub type IsTrustedProxy = Arc<dyn Fn(IpAddr) -> bool + Send + Sync>;
 
-/// The client of a request: from the right of `X-Forwarded-For`, the first address that is not a trusted proxy. Each entry is
-/// read by itself: bytes in one that are no text do not hide the others. Empty ones are skipped.
+/// Returns the client's address: the first one from the right of `X-Forwarded-For` that is not a trusted proxy. Each
+/// entry is parsed separately, so that one with invalid UTF-8 does not hide the others. Empty entries are skipped.
 pub(super) fn client(peer: IpAddr, headers: &HeaderMap, is_trusted: &IsTrustedProxy) -> IpAddr {
     let mut client = peer.to_canonical();
     if !is_trusted(client) {
@@ -33,7 +33,7 @@ pub(super) fn client(peer: IpAddr, headers: &HeaderMap, is_trusted: &IsTrustedPr
     for hop in hops.map(<[u8]>::trim_ascii).filter(|hop| !hop.is_empty()) {
         match address(hop) {
             Some(address) => client = address,
-            // Nothing left of an unreadable entry is believed.
+            // Entries to the left of an unreadable one are not trusted.
             None => break,
         }
         if !is_trusted(client) {
@@ -43,7 +43,7 @@ pub(super) fn client(peer: IpAddr, headers: &HeaderMap, is_trusted: &IsTrustedPr
     client
 }
 
-/// One entry of `X-Forwarded-For`: an address, with a port or a zone as some proxies add them.
+/// Parses one entry of `X-Forwarded-For`: an address, with the port or zone that some proxies add.
 fn address(entry: &[u8]) -> Option<IpAddr> {
     let text = std::str::from_utf8(entry).ok()?;
     let text = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
@@ -67,7 +67,7 @@ fn address(entry: &[u8]) -> Option<IpAddr> {
 mod tests {
     use super::*;
 
-    /// The client that is seen when addresses beginning with `trusted` are proxies.
+    /// Returns the client's address when addresses that begin with `trusted` are proxies.
     fn seen(trusted: &'static str, peer: &str, forwarded: &str) -> String {
         let headers = [("x-forwarded-for".parse().unwrap(), forwarded.parse().unwrap())].into_iter().collect();
         let is_trusted: IsTrustedProxy = Arc::new(move |address| address.to_string().starts_with(trusted));

@@ -1,4 +1,5 @@
-//! The path of `public-url`. Some proxies send it to the nodes and others strip it, so nodes accept both.
+//! Removes the path of `public-url` from requests. Some proxies forward it to the nodes and others strip it, so nodes
+//! accept both.
 
 use std::collections::HashSet;
 
@@ -8,16 +9,16 @@ use http::{Request, Uri};
 use super::pages::Pages;
 use super::{request, routes};
 
-/// A path such as `/chat` under which a proxy publishes this server.
+/// Path, such as `/chat`, under which a proxy publishes this server.
 pub(super) struct Prefix {
     path: String,
-    /// First segments of the paths that this server has. Only before one of them a prefix is removed: with the prefix `/api`,
+    /// First segments of this server's paths. A prefix is removed only before one of them: with the prefix `/api`,
     /// `/api/chat/` is the call itself, and `/api/api/chat/` is the same call with the prefix.
     names: HashSet<String>,
 }
 
 impl Prefix {
-    /// The prefix of a server with these pages; `None` if `path`, which has no slash at its end, is empty.
+    /// Creates the prefix of a server with these pages. `path` has no trailing slash; returns `None` if it is empty.
     pub(super) fn new(path: &str, pages: &Pages) -> Option<Self> {
         if path.is_empty() {
             return None;
@@ -27,7 +28,7 @@ impl Prefix {
         Some(Self { path: path.to_owned(), names })
     }
 
-    /// Removes the prefix from a request's target.
+    /// Removes the prefix from the target of a request.
     pub(super) fn strip<B>(&self, request: &mut Request<B>) {
         if let Some(stripped) = self.stripped(request.uri()) {
             *request.uri_mut() = stripped;
@@ -43,7 +44,7 @@ impl Prefix {
         Uri::from_parts(parts).ok()
     }
 
-    /// What remains of a path without the prefix, if it begins with it.
+    /// Returns the rest of a path that begins with the prefix, if the rest is a path of this server.
     fn kept<'a>(&self, path: &'a str) -> Option<&'a str> {
         let kept = path.strip_prefix(&self.path)?;
         let name = kept.strip_prefix('/')?.split('/').next().and_then(request::decode)?;

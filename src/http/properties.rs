@@ -1,5 +1,5 @@
-//! Properties of the parsers of what strangers send: forwarded headers, cookies and forms. Each holds for the corpus of inputs
-//! that once were wrong or are likely to be, and for random ones (`PROPTEST_CASES`).
+//! Property tests of the parsers of untrusted input: forwarding headers, cookies and forms. Each property is checked
+//! with a corpus of inputs that were once handled wrongly or are likely to be, and with random ones (`PROPTEST_CASES`).
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use super::request::{Body, Request};
 use super::testing::{FORM_TYPE, form};
 use super::{Settings, authority};
 
-/// Bytes that a header may hold, mostly those that parsers look for.
+/// Generates bytes that a header may contain, mostly those that are special to the parsers.
 fn text(special: &'static [u8], most: usize) -> impl Strategy<Value = Vec<u8>> {
     let byte = prop_oneof![
         6 => proptest::sample::select(special),
@@ -60,7 +60,7 @@ const FORWARDED: &[&[u8]] = &[
     b"\t1.2.3.4\t",
 ];
 
-/// What a client writes to the left of what a trusted proxy adds changes nothing, and only a trusted proxy is believed.
+/// Checks that bytes to the left of a trusted proxy's entry change nothing, and that only trusted proxies are believed.
 fn check_forwarded(left: &[Vec<u8>], real: IpAddr) {
     let mut all = left.to_vec();
     all.push(format!("{real}, 10.0.0.2").into_bytes());
@@ -68,7 +68,7 @@ fn check_forwarded(left: &[Vec<u8>], real: IpAddr) {
     assert_eq!(client(proxy, &lines(FORWARDED_FOR, &all), &trusted()), real);
     let stranger: IpAddr = "192.0.2.1".parse().unwrap();
     assert_eq!(client(stranger, &lines(FORWARDED_FOR, &all), &trusted()), stranger);
-    // Without a proxy in between any address may result.
+    // If the proxy adds no entry, any address may result, but parsing must not panic.
     client(proxy, &lines(FORWARDED_FOR, left), &trusted());
 }
 
@@ -90,7 +90,7 @@ const COOKIES: &[&[u8]] = &[
     b"$Version=1; pintalk_refresh_token=evil; $Path=/",
 ];
 
-/// The server's own cookie is found as the only one, beside any cookies that other sites have set.
+/// Checks that the server's own cookie is the only one found, regardless of the cookies that other sites have set.
 fn check_cookies(beside: &[Vec<u8>], at: usize) {
     let own = format!("{HOST_REFRESH_COOKIE}=own");
     let is_own_name =
@@ -101,12 +101,12 @@ fn check_cookies(beside: &[Vec<u8>], at: usize) {
     assert!(plain.iter().all(|token| !token.is_empty() && !token.contains(';')));
     all.insert(at % (all.len() + 1), own.into_bytes());
     assert_eq!(refresh_tokens(&lines(COOKIE, &all), &https()), ["own"]);
-    // The same in one line.
+    // The same cookies in one header line.
     let line = all.join(&b"; "[..]);
     assert_eq!(refresh_tokens(&lines(COOKIE, &[line]), &https()), ["own"]);
 }
 
-/// Reads a body that comes in pieces of these sizes.
+/// Reads a body that arrives in pieces of these sizes.
 fn read(body: &[u8], pieces: &[usize]) -> Result<Form, String> {
     let mut rest = body;
     let mut sizes = pieces.iter().copied().cycle();
@@ -147,7 +147,7 @@ const FORMS: &[&[u8]] = &[
     b"preamble\r\n------pintalk\nContent-Disposition: form-data; name=description\n\nx\n------pintalk--",
 ];
 
-/// However a body is cut, it is read in the same way: as the same form, or as none.
+/// Checks that a form, or its rejection, does not depend on how the body is split.
 fn check_form(body: &[u8], pieces: &[usize]) {
     let whole = read(body, &[body.len().max(1)]);
     assert_eq!(read(body, pieces).ok(), whole.ok());

@@ -1,4 +1,4 @@
-//! Answers: JSON bodies, and the one place where an error becomes a status and a body.
+//! Responses: JSON bodies, and the mapping of errors to status and body.
 
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -16,76 +16,76 @@ use crate::webhooks::SetError;
 
 use super::request::RATE_SPAN;
 
-/// Why a call is not answered as asked. Each variant is a status of SPEC 1.
+/// Error response of a call. Each variant is a status of SPEC 1.
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
-    /// 400: not readable at all.
+    /// 400: the request cannot be parsed.
     #[error("{0}")]
     Malformed(&'static str),
-    /// 400: readable, with fields that break a rule.
+    /// 400: the request was parsed, but fields are invalid.
     #[error("Some fields are not valid.")]
     Invalid(FieldErrors),
-    /// 401.
+    /// 401: not authenticated.
     #[error("{detail}")]
     Unauthorized {
-        /// The scheme of `WWW-Authenticate`.
+        /// Scheme of `WWW-Authenticate`.
         scheme: &'static str,
-        /// What was wrong.
+        /// Human-readable sentence.
         detail: &'static str,
     },
-    /// 403.
+    /// 403: not allowed.
     #[error("{0}")]
     Forbidden(&'static str),
-    /// 404.
+    /// 404: not found.
     #[error("There is nothing here.")]
     NotFound,
-    /// 405, with the methods that are allowed.
+    /// 405: method not allowed; the value lists the allowed methods.
     #[error("This method is not allowed here.")]
     MethodNotAllowed(String),
-    /// 406.
+    /// 406: the caller does not accept JSON.
     #[error("Only application/json; version=1 can be answered.")]
     NotAcceptable,
-    /// 408.
+    /// 408: the body did not arrive in time.
     #[error("The body took too long to arrive.")]
     TooSlow,
-    /// 409.
+    /// 409: conflict.
     #[error("{0}")]
     Conflict(&'static str),
-    /// 413.
+    /// 413: the body is too large.
     #[error("The body is too large.")]
     TooLarge,
-    /// 415.
+    /// 415: unsupported content type.
     #[error("The body must be application/json; with an image, multipart/form-data.")]
     UnsupportedMediaType,
-    /// 422.
+    /// 422: not possible in the current state.
     #[error("{0}")]
     Unprocessable(&'static str),
-    /// 429.
+    /// 429: rate limited.
     #[error("Too many requests: come back later.")]
     TooMany {
-        /// When, in seconds; at least 1.
+        /// Value of `Retry-After` in seconds, at least 1.
         retry_after: u64,
     },
-    /// 500. What happened goes to the log, never to the caller.
+    /// 500: internal error. The cause is logged and never sent to the caller.
     #[error("Something went wrong on the server.")]
     Internal,
-    /// 503.
+    /// 503: temporarily unavailable.
     #[error("The server cannot do this right now: try again.")]
     Unavailable,
 }
 
 impl ApiError {
-    /// 401 for a host-side call.
+    /// Creates a 401 error for a host-side call.
     pub fn bearer(detail: &'static str) -> Self {
         Self::Unauthorized { scheme: "Bearer", detail }
     }
 
-    /// 400 about one field.
+    /// Creates a 400 error for one field.
     pub fn field(name: &'static str, why: &str) -> Self {
         Self::Invalid(FieldErrors::from([(name, why.to_owned())]))
     }
 
-    /// Its status.
+    /// Returns the HTTP status.
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Malformed(_) | Self::Invalid(_) => StatusCode::BAD_REQUEST,
@@ -105,7 +105,7 @@ impl ApiError {
         }
     }
 
-    /// The answer.
+    /// Converts the error to a response.
     pub fn into_response(self) -> Response {
         let none = FieldErrors::new();
         let fields = if let Self::Invalid(fields) = &self { fields } else { &none };
@@ -247,10 +247,10 @@ impl From<AuthError> for ApiError {
     }
 }
 
-/// The type of text for people.
+/// Content type of plain text.
 pub(super) const PLAIN_TEXT: &str = "text/plain; charset=utf-8";
 
-/// A JSON answer.
+/// Creates a JSON response.
 pub fn json(status: StatusCode, body: &impl Serialize) -> Response {
     match serde_json::to_vec(body) {
         Ok(bytes) => text(status, "application/json", bytes.into()),
@@ -261,7 +261,7 @@ pub fn json(status: StatusCode, body: &impl Serialize) -> Response {
     }
 }
 
-/// An answer of any type.
+/// Creates a response with any content type.
 pub fn text(status: StatusCode, content_type: &'static str, body: Bytes) -> Response {
     let mut response = Response::new(body.into());
     *response.status_mut() = status;
@@ -269,7 +269,7 @@ pub fn text(status: StatusCode, content_type: &'static str, body: Bytes) -> Resp
     response
 }
 
-/// An answer without a body.
+/// Creates a response without a body.
 pub fn empty(status: StatusCode) -> Response {
     let mut response = Response::new(Bytes::new().into());
     *response.status_mut() = status;

@@ -1,4 +1,4 @@
-//! A request as handlers see it: parameters decoded, body read within bounds.
+//! Request as handlers receive it, with decoded parameters and a bounded body.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -13,58 +13,59 @@ use serde_json::{Map, Value};
 
 use super::reply::ApiError;
 
-/// The largest body of a call, in bytes.
+/// Maximum size of a body, in bytes.
 pub const MAX_BODY: usize = 64 * 1024;
 
-/// How long a body may take: as long as a head.
+/// Deadline for a body, equal to that for a head.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a body with an image may take: 5 MiB over 2 Mbit/s. What is left of a call's 30 s is for decoder and stores.
+/// Deadline for a body with an image: 5 MiB at 2 Mbit/s. The rest of the 30 s of a call is left for decoding and
+/// stores.
 pub(super) const UPLOAD_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What a body with an image must bring in each [`RATE_SPAN`], in bytes, until it ends: one that stalls takes the room of others.
+/// Minimum number of bytes of such a body in each [`RATE_SPAN`], so that stalled uploads do not occupy memory.
 pub(super) const RATE_BYTES: usize = 32 * 1024;
 pub(super) const RATE_SPAN: Duration = Duration::from_secs(5);
 
-/// How much of an unwanted body is still read, so that its sender gets to see the answer, and for how long: what a camera
-/// makes, which is too large for a profile.
+/// Limits for draining an unwanted body, in bytes and time, so that the sender receives the response. The size admits a
+/// photograph that is too large for a profile image.
 const DRAIN: usize = 8 * 1024 * 1024;
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The body's chunks; an error means that the peer broke off.
+/// Chunks of a body; an error means that the peer aborted.
 pub(super) type BodyStream = Pin<Box<dyn Stream<Item = Result<Bytes, warp::Error>> + Send + Sync>>;
 
-/// One request.
+/// HTTP request.
 pub(super) struct Request {
     pub method: Method,
-    /// As it came, percent-encoded.
+    /// Raw path, percent-encoded.
     pub path: String,
-    /// As it came, without the question mark.
+    /// Raw query, without the question mark.
     pub query: String,
     pub headers: HeaderMap,
-    /// Who holds the other end of the socket; `None` only in tests.
+    /// Peer of the connection; `None` only in tests.
     pub peer: Option<IpAddr>,
-    /// The client, as far as trusted proxies tell.
+    /// Address of the client, determined from trusted proxies.
     pub client: IpAddr,
-    /// For a socket.
+    /// Handle of the connection, if the request is an upgrade.
     pub on_upgrade: Option<hyper::upgrade::OnUpgrade>,
     pub body: Body,
 }
 
 impl Request {
-    /// A header that is there once and is text.
+    /// Returns the first value of a header, if it is text.
     pub(super) fn header(&self, name: impl Into<HeaderName>) -> Option<&str> {
         self.headers.get(name.into())?.to_str().ok()
     }
 
-    /// The first non-empty parameter of one of these names, decoded.
+    /// Returns the first non-empty parameter with one of these names, decoded.
     pub(super) fn parameter(&self, names: &[&str]) -> Option<String> {
         url::form_urlencoded::parse(self.query.as_bytes())
             .find(|(name, value)| names.contains(&name.as_ref()) && !value.is_empty())
             .map(|(_, value)| value.into_owned())
     }
 
-    /// The body as a JSON object. No body at all is an empty object.
+    /// Reads the body as a JSON object. An absent body counts as an empty object.
     pub(super) async fn json(&mut self) -> Result<Map<String, Value>, ApiError> {
         let declared = self.headers.get(CONTENT_TYPE).map(|value| is_json(value.as_bytes()));
         let encoded = self.headers.get(CONTENT_ENCODING).is_some_and(|coding| coding != "identity");
@@ -83,9 +84,10 @@ impl Request {
         }
     }
 
-    /// Reads what is left of the body, up to a bound: an answer followed by a reset would be lost.
+    /// Reads the rest of the body up to a limit. If unread data remains, the connection is reset and the response is
+    /// lost.
     pub(super) async fn drain(&mut self) {
-        // Who waits for "100 Continue" sends nothing, and reading would ask him to.
+        // A client that expects `100 Continue` sends nothing yet, and reading would request the body.
         if !self.headers.contains_key(EXPECT) {
             let _ = tokio::time::timeout(DRAIN_TIMEOUT, self.body.discard(DRAIN)).await;
         }
@@ -98,7 +100,7 @@ fn is_json(content_type: &[u8]) -> bool {
 }
 
 fn parse(bytes: &[u8]) -> Result<Map<String, Value>, ApiError> {
-    // serde_json gives up at 128 levels, so a tower of brackets is an error like any other.
+    // serde_json stops at a depth of 128, so deep nesting is an ordinary error.
     match serde_json::from_slice(bytes) {
         Ok(Value::Object(body)) => Ok(body),
         Ok(_) => Err(ApiError::Malformed("The body must be a JSON object.")),
@@ -106,7 +108,7 @@ fn parse(bytes: &[u8]) -> Result<Map<String, Value>, ApiError> {
     }
 }
 
-/// What is still to be read of a request.
+/// Unread part of a request's body.
 pub(super) struct Body(Option<BodyStream>);
 
 impl Body {
@@ -129,7 +131,7 @@ impl Body {
         tokio::time::timeout(BODY_TIMEOUT, reading).await.unwrap_or(Err(ApiError::TooSlow))
     }
 
-    /// What comes, piece by piece; whoever reads it sees to the bounds.
+    /// Returns the chunks as a stream. The caller enforces limits of size and time.
     pub(super) fn chunks(&mut self) -> impl Stream<Item = Result<Bytes, warp::Error>> + Send + '_ {
         futures_util::stream::unfold(self, |body| async move { body.next().await.map(|chunk| (chunk, body)) })
     }
@@ -146,7 +148,7 @@ impl Body {
 
     async fn next(&mut self) -> Option<Result<Bytes, warp::Error>> {
         let next = self.0.as_mut()?.next().await;
-        // A stream that has ended is not asked again.
+        // A stream that has ended is not polled again.
         if !matches!(next, Some(Ok(_))) {
             self.0 = None;
         }
@@ -154,8 +156,8 @@ impl Body {
     }
 }
 
-/// The segments of a path, decoded, without the slash at its end. `None` when it is no path of ours: an empty segment
-/// (`//`), broken encoding, or a slash or NUL hidden in a segment.
+/// Splits a path into decoded segments, ignoring a trailing slash. Returns `None` for an empty segment (`//`), a
+/// malformed encoding, or an encoded slash or NUL.
 pub(super) fn segments(path: &str) -> Option<Vec<Cow<'_, str>>> {
     let path = path.strip_prefix('/')?;
     if path.is_empty() {
@@ -167,7 +169,7 @@ pub(super) fn segments(path: &str) -> Option<Vec<Cow<'_, str>>> {
         .collect()
 }
 
-/// Undoes percent-encoding; `None` when a `%` has no two digits or the bytes are not UTF-8.
+/// Decodes percent-encoding. Returns `None` if a `%` lacks two digits or the bytes are not UTF-8.
 pub(super) fn decode(text: &str) -> Option<Cow<'_, str>> {
     if !text.contains('%') {
         return Some(Cow::Borrowed(text));

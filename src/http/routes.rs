@@ -1,4 +1,4 @@
-//! The route table: every call there is, top to bottom.
+//! Route table with every API call.
 
 use http::Method;
 
@@ -7,13 +7,13 @@ use super::pages::{Pages, StampedPage};
 use super::request;
 use crate::domain::RoomName;
 
-/// A path and what can be done there.
+/// Path of the API and its calls.
 pub(super) struct Route {
-    /// `{id}` stands for a row id, `{name}` for a room's name.
+    /// Path; `{id}` stands for a row id, `{name}` for a room's name.
     pub template: &'static str,
-    /// Who it is for.
+    /// Intended clients.
     pub audience: Audience,
-    /// What each method does.
+    /// Call of each method.
     pub calls: &'static [(Verb, Call)],
 }
 
@@ -38,16 +38,16 @@ pub(super) static TABLE: &[Route] = &[
     route("/api/auth/password-reset/",               Hosts,  &[(Post, Call::ResetPassword)]),
     route("/api/auth/leave/",                        Hosts,  &[(Post, Call::Leave)]),
     route("/api/auth/restore/",                      Hosts,  &[(Post, Call::RestoreAccount)]),
-    // the host himself
+    // account of the host
     route("/api/users/{id}/",                        Hosts,  &[(Get, Call::ShowUser), (Patch, Call::PatchUser)]),
     route("/api/users/{id}/configs/",                Hosts,  &[(Patch, Call::PatchConfigs)]),
     route("/api/users/{id}/keys/",                   Hosts,  &[(Post, Call::RotateKeys)]),
-    // his own systems
+    // webhook of the host
     route("/api/users/{id}/webhook/",                Hosts,  &[(Get, Call::ShowWebhook), (Put, Call::SetWebhook), (Delete, Call::DeleteWebhook)]),
     route("/api/users/{id}/webhook/secret/",         Hosts,  &[(Post, Call::RotateWebhookSecret)]),
     route("/api/users/{id}/webhook/test/",           Hosts,  &[(Post, Call::TestWebhook)]),
     route("/api/users/{id}/webhook/deliveries/",     Hosts,  &[(Get, Call::ListDeliveries)]),
-    // his rooms
+    // rooms of the host
     route("/api/chat/chatrooms/",                    Hosts,  &[(Get, Call::ListRooms)]),
     route("/api/chat/chatrooms/{id}/",               Hosts,  &[(Get, Call::ShowRoom), (Patch, Call::PatchRoom), (Delete, Call::DeleteRoom)]),
     route("/api/chat/chatrooms/{id}/restore/",       Hosts,  &[(Patch, Call::RestoreRoom)]),
@@ -59,7 +59,7 @@ pub(super) static TABLE: &[Route] = &[
     route("/metrics",                                Operators, &[(Get, Call::Metrics)]),
 ];
 
-/// What a route does; each is one handler.
+/// API call; each has one handler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Call {
     OpenRoom,
@@ -102,7 +102,7 @@ const fn route(template: &'static str, audience: Audience, calls: &'static [(Ver
     Route { template, audience, calls }
 }
 
-/// The methods that calls use. HEAD is GET without the body, which hyper leaves out.
+/// Methods of calls. HEAD is handled as GET; hyper omits the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verb {
     Get,
@@ -135,7 +135,7 @@ impl Verb {
     }
 }
 
-/// A method as a label: one of few, whatever a client makes up.
+/// Returns the metric label of a method. Unknown methods share one label.
 pub(super) fn method_label(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
@@ -150,12 +150,12 @@ pub(super) fn method_label(method: &Method) -> &'static str {
 }
 
 impl Route {
-    /// What a method does here.
+    /// Returns the call of a method.
     pub(super) fn call(&self, verb: Verb) -> Option<Call> {
         self.calls.iter().find(|(allowed, _)| *allowed == verb).map(|(_, call)| *call)
     }
 
-    /// What the path names, if this is its route.
+    /// Matches a path and returns its parameters.
     fn matches(&self, segments: &[impl AsRef<str>]) -> Option<Named> {
         let mut named = Named { id: 0, room: None };
         let mut rest = segments.iter();
@@ -173,12 +173,12 @@ impl Route {
     }
 }
 
-/// What a path names.
+/// Parameters of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Named {
-    /// The row id; 0 without one.
+    /// Row id; 0 if the path has none.
     pub id: i64,
-    /// The room.
+    /// Name of the room.
     pub room: Option<RoomName>,
 }
 
@@ -187,34 +187,34 @@ fn row_id(text: &str) -> Option<i64> {
     if digits { text.parse().ok() } else { None }
 }
 
-/// What a path leads to.
+/// Target of a path.
 pub(super) enum Target<'a> {
-    /// A call of the table, and what its path names.
+    /// Call of the table, with the parameters of the path.
     Route(&'static Route, Named),
-    /// A page.
+    /// Embedded page.
     Page(&'a StampedPage),
-    /// A profile image, by what stands after `/media/`, decoded.
+    /// Profile image; the decoded segment after `/media/`.
     Media(String),
-    /// Where a mail's link ends mails like it, by its token.
+    /// Page for unsubscribing from e-mail, with the token from the link.
     Unsubscribe(String),
-    /// Where a guest's mailbox consents to e-mail.
+    /// Page for a guest's consent to e-mail, with the token from the link.
     Consent(String),
-    /// A socket; its path, decoded, without the slash at its end.
+    /// Socket; the decoded path without a trailing slash.
     Socket(String),
-    /// Nothing; and who may read that.
+    /// Unknown path, with the clients that may read the 404 response.
     Nothing(Audience),
 }
 
-/// The first segments of all paths but those of pages that are served under their own names.
+/// Returns the first segments of all paths, except those of pages.
 pub(super) fn first_segments() -> impl Iterator<Item = &'static str> {
     let calls = TABLE.iter().filter_map(|route| route.template.split('/').nth(1));
     calls.chain(["assets", "consent", "media", "unsubscribe", "ws"])
 }
 
-/// Where a path leads.
+/// Finds the target of a path.
 pub(super) fn find<'a>(path: &str, pages: &'a Pages) -> Target<'a> {
     let Some(segments) = request::segments(path) else {
-        // Whatever hides in a socket's path, a browser is told by a close code.
+        // A malformed path of a socket is refused by a close code, which browsers can read.
         let is_socket = path.starts_with("/ws/");
         return if is_socket { Target::Socket(path.trim_end_matches('/').to_owned()) } else { NO_SUCH_PATH };
     };
@@ -241,17 +241,17 @@ pub(super) fn find<'a>(path: &str, pages: &'a Pages) -> Target<'a> {
     if let Some((route, named)) = TABLE.iter().find_map(|route| Some((route, route.matches(&segments)?))) {
         return Target::Route(route, named);
     }
-    // A page of another site that asks for the file of another release may see that it is not here.
+    // A page of another site that requests an asset of another release may read the 404 response.
     let is_asset = segments.first().is_some_and(|first| first == "assets");
     let missing = if is_asset { Target::Nothing(Everybody) } else { NO_SUCH_PATH };
     pages.find(&segments.join("/")).map_or(missing, Target::Page)
 }
 
-/// The admin page may read that there is no such path.
+/// Admin pages may read the 404 response.
 const NO_SUCH_PATH: Target<'static> = Target::Nothing(Hosts);
 
 impl Target<'_> {
-    /// Its name in metrics: never the path itself.
+    /// Returns the name in metrics, which never contains the raw path.
     pub(super) fn label(&self) -> &'static str {
         match self {
             Self::Route(route, _) => route.template,
@@ -264,19 +264,19 @@ impl Target<'_> {
         }
     }
 
-    /// Who it is for.
+    /// Returns the intended clients.
     pub(super) fn audience(&self) -> Audience {
         match self {
             Self::Route(route, _) => route.audience,
             Self::Page(page) => page.audience(),
             Self::Media(_) => Everybody,
-            // No other page has business there.
+            // No other page needs to read these.
             Self::Unsubscribe(_) | Self::Consent(_) | Self::Socket(_) => Operators,
             Self::Nothing(audience) => *audience,
         }
     }
 
-    /// The methods for `Allow`.
+    /// Returns the value of `Allow`.
     pub(super) fn allow(&self) -> String {
         let mut methods: Vec<&str> = match self {
             Self::Route(route, _) => route.calls.iter().map(|(verb, _)| verb.allow()).collect(),

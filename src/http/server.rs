@@ -1,4 +1,4 @@
-//! The accept loop: bounded connections, a deadline for each phase of one, and an end that loses no request.
+//! Accept loop: bounded connections, a deadline for each phase of a connection, and a graceful shutdown.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -36,38 +36,38 @@ pub(crate) use slots::{Class, Slot};
 pub(crate) use stream::PeerStream;
 use stream::{Activity, CallBody, Timeouts};
 
-/// How long a peer may take for its first byte, and from there for the head of each request.
+/// Deadline for the first byte of a connection, and from the first byte of each request for its head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The same, for a connection in a reserved slot.
+/// Same, for a connection in a reserved slot.
 const RESERVED_HEAD_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The largest head, and what a connection may buffer, in bytes.
+/// Maximum size of a head, and of a connection's read buffer, in bytes.
 const MAX_HEAD: usize = 16 * 1024;
 
-/// What the kernel keeps for a peer that does not read, in bytes; it takes twice as much for itself. Left alone it would take
-/// 4 MB, for each who stopped reading.
+/// Kernel send buffer per connection, in bytes; the kernel reserves twice as much. The default would grow to 4 MB for
+/// each peer that stops reading.
 const SEND_BUFFER: usize = 32 * 1024;
 
-/// How long to wait when a connection could not be accepted: with no file descriptor left, some connection will end.
+/// Delay after a failed accept. If file descriptors are exhausted, some connection ends in the meantime.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Idle connections that are closed when there is no file descriptor left.
+/// Number of idle connections to close when file descriptors are exhausted.
 const SHED_AT_ONCE: usize = 8;
 
-/// How a listener treats its connections.
+/// Connection settings of a listener.
 #[derive(Clone, Debug)]
 pub struct Serving {
-    /// Bounds them.
+    /// Bounds the number of connections.
     pub slots: Arc<Slots>,
-    /// How long one is kept for a next request.
+    /// How long an idle connection is kept open.
     pub keep_alive: Duration,
-    /// Once cancelled, each response closes its connection: the node will stop accepting soon.
+    /// Once cancelled, every response closes its connection, because the node will stop accepting soon.
     pub draining: CancellationToken,
 }
 
-/// Serves until `shutdown`: then takes no more connections, and returns when all calls in flight are answered. Connections
-/// live on `tracker`. Sockets are not waited for: they belong to whoever upgraded them.
+/// Serves until `shutdown` is cancelled, then accepts no more connections and returns after all calls in flight are
+/// answered. Connections run on `tracker`. Upgraded sockets are not awaited; they belong to their `Upgrades` handler.
 pub async fn serve(
     listener: TcpListener,
     app: HttpContext,
@@ -80,7 +80,7 @@ pub async fn serve(
     run(listener, filter(app), entrance, serving, HEAD_TIMEOUT, shutdown, tracker).await;
 }
 
-/// Serves nothing but the metrics, to any peer that reaches the port: `metrics-listen`.
+/// Serves only the metrics, to any peer that can reach the port (`metrics-listen`).
 pub async fn serve_metrics(
     listener: TcpListener,
     metrics: RenderMetrics,
@@ -104,7 +104,7 @@ async fn run<F>(
 ) where
     F: Filter<Extract = (Response,), Error = Rejection> + Clone + Send + Sync + 'static,
 {
-    // Accepted connections inherit it.
+    // Accepted connections inherit this setting.
     if let Err(error) = SockRef::from(&listener).set_send_buffer_size(SEND_BUFFER) {
         tracing::warn!(%error, "failed to bound the kernel's send buffers");
     }
@@ -138,7 +138,7 @@ async fn run<F>(
                 }
             }
             Err(error) => {
-                // One line for a series of them.
+                // Logged once per series of failures.
                 if !std::mem::replace(&mut is_failing, true) {
                     tracing::warn!(%error, "failed to accept a connection, retrying");
                 }
@@ -152,11 +152,11 @@ async fn run<F>(
     connections.wait().await;
 }
 
-/// When a connection takes no further request.
+/// Signals that end a connection.
 struct Ends {
-    /// At once.
+    /// Ends it after the call in flight.
     shutdown: CancellationToken,
-    /// After its next response.
+    /// Ends it after its next response.
     draining: CancellationToken,
 }
 
@@ -171,7 +171,7 @@ async fn connection<F>(
 ) where
     F: Filter<Extract = (Response,), Error = Rejection> + Clone + Send + Sync + 'static,
 {
-    // Frames and answers are written whole: nothing is gained by holding the last segment back.
+    // Frames and responses are written whole, so delaying the last segment gains nothing.
     if stream.set_nodelay(true).is_err() {
         return;
     }
@@ -179,7 +179,7 @@ async fn connection<F>(
     if slot.class() != Class::Served {
         timeouts.head = timeouts.head.min(RESERVED_HEAD_TIMEOUT);
     }
-    // A connection without a request has no buffer.
+    // Waits for the first byte here, so that a connection without a request has no buffer.
     let first_byte = tokio::select! {
         biased;
         first_byte = tokio::time::timeout(timeouts.head, stream.readable()) => first_byte,
@@ -217,7 +217,7 @@ async fn connection<F>(
     });
     let stream = PeerStream::new(stream, activity.clone(), timeouts);
     let mut builder = http1::Builder::new();
-    // The stream has the deadlines: hyper's own would end a kept connection that waits for a request.
+    // `PeerStream` enforces the deadlines. hyper's own would end kept-alive connections that wait for a request.
     builder.timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(MAX_HEAD);
     let mut serving = pin!(builder.serve_connection(TokioIo::new(stream), service).with_upgrades());
     let mut is_ending = false;
@@ -236,8 +236,9 @@ async fn connection<F>(
     }
 }
 
-/// Returns the refusal of a request in a reserved slot, unless it is one that the slots are reserved for. A WebSocket is upgraded,
-/// so that a browser can read its close code, and a preflight is answered, so that a page can read the refusal of its call.
+/// Returns the refusal of a request in a reserved slot, unless the slot is reserved for such requests. A WebSocket is
+/// upgraded, so that a browser can read its close code. A preflight is answered, so that a page can read the refusal of
+/// its call.
 fn refusal(slot: &Slot, method: &Method, path: &str) -> Option<ApiError> {
     let is_for_operators = path.starts_with("/health/") || path == "/metrics" || path == "/metrics/";
     if is_for_operators || method == Method::OPTIONS || path.starts_with("/ws/") && slot.may_upgrade() {

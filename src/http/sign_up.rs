@@ -1,4 +1,4 @@
-//! A new host, step by step (SPEC 2). How far he is, is in a cookie.
+//! Sign-up of hosts, in steps (SPEC 2). A cookie holds the state between them.
 
 use http::StatusCode;
 use http::header::ACCEPT_LANGUAGE;
@@ -66,7 +66,7 @@ fn is_open(app: &HttpContext) -> Result<(), ApiError> {
     Err(ApiError::Forbidden("Sign-up is closed on this server: ask its operator for an account."))
 }
 
-/// What the caller wants to be written to in.
+/// Returns the language for e-mails to the caller.
 pub(super) fn language(request: &Request) -> Language {
     Language::of(request.header(ACCEPT_LANGUAGE))
 }

@@ -1,4 +1,4 @@
-//! The door to the sockets: `/ws/…` is handed to whoever drives them.
+//! Hands requests under `/ws/` to the socket layer.
 
 use std::net::IpAddr;
 
@@ -10,23 +10,23 @@ use warp::reply::Response;
 use super::HttpContext;
 use super::request::Request;
 
-/// A GET of a path under `/ws/`.
+/// GET request for a path under `/ws/`.
 pub struct UpgradeRequest {
-    /// Percent-decoded, beginning with `/ws/`, without a slash at its end.
+    /// Percent-decoded path, beginning with `/ws/`, without a trailing slash.
     pub path: String,
-    /// As it came, without the question mark. It may hold a token: never log it.
+    /// Raw query, without the question mark. It may contain a token: never log it.
     pub query: String,
     /// All headers.
     pub headers: HeaderMap,
-    /// The client's address, as far as trusted proxies tell.
+    /// Address of the client, determined from trusted proxies.
     pub peer: IpAddr,
-    /// The connection, once 101 has been answered. `None` when the request asked for no upgrade.
+    /// Connection after the 101 response; `None` if the request is not an upgrade.
     pub on_upgrade: Option<OnUpgrade>,
 }
 
-/// Who takes sockets.
+/// Handler of WebSocket upgrades.
 pub trait Upgrades: Send + Sync {
-    /// Answers the request; 101 begins a socket.
+    /// Answers the request. A 101 response starts a socket.
     fn upgrade(&self, request: UpgradeRequest) -> BoxFuture<'static, Response>;
 }
 

@@ -1,4 +1,4 @@
-//! A server without a network: one host in a database of his own, and requests that are handed to the filter.
+//! Server without a network: one host in a separate database, and requests passed directly to the filter.
 
 use std::sync::Mutex;
 
@@ -43,7 +43,7 @@ fn pages() -> [Page; 3] {
 
 pub(super) const JSON: (&str, &str) = ("content-type", "application/json");
 
-/// A test of a server of its own each.
+/// Defines tests that each get a separate server.
 macro_rules! on_a_server {
     ($($name:ident)*) => {
         on_a_server!(sentences: $($name)*);
@@ -57,18 +57,18 @@ macro_rules! on_a_server {
 }
 pub(super) use on_a_server;
 
-/// A server and its one host: dev@shop.example, "pass word", of shop.example.
+/// Server with one host: dev@shop.example, password "pass word", domain shop.example.
 #[derive(Clone)]
 pub(super) struct World {
     pub(super) app: Arc<HttpContext>,
     pub(super) host: Host,
     pub(super) announced: Arc<Mutex<Vec<Control>>>,
-    /// What the limits go by.
+    /// Clock of the limits.
     pub(super) clock: Arc<ManualClock>,
     media: Arc<tempfile::TempDir>,
 }
 
-/// An answer, read.
+/// Response with its body read.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) status: StatusCode,
@@ -103,7 +103,7 @@ impl Health for Well {
     }
 }
 
-/// Tells the path and address that it was given.
+/// Returns the path and address of the request in the response.
 struct Echo;
 
 impl Upgrades for Echo {
@@ -177,7 +177,7 @@ async fn world(store: Store) -> World {
     World { app: Arc::new(app), host, announced, clock, media }
 }
 
-/// The default ones.
+/// Default quotas.
 fn quotas() -> Quotas {
     let a_minute = |count| Some(Quota::new(count, Duration::from_secs(60)));
     let an_hour = |count| Some(Quota::new(count, Duration::from_secs(3_600)));
@@ -205,7 +205,7 @@ impl World {
         self.send(method, path, headers, "").await
     }
 
-    /// Sends a request from this machine.
+    /// Sends a request from the loopback address.
     pub(super) async fn send(
         &self,
         method: &str,
@@ -230,7 +230,7 @@ impl World {
         answer
     }
 
-    /// Makes another host, whose password is "pass word".
+    /// Creates another host with the password "pass word".
     pub(super) async fn another_host(&self, email: &str) -> Host {
         let account = NewAccount {
             email: email.into(),
@@ -242,20 +242,20 @@ impl World {
         self.app.accounts.create_host(account).await.unwrap()
     }
 
-    /// Sends a form as the host, to his own account.
+    /// Sends a form to the host's own account, as the host.
     pub(super) async fn patch_form(&self, parts: &[Part<'_>]) -> Answer {
         let bearer = self.bearer().await;
         let headers = [("content-type", FORM_TYPE), ("authorization", bearer.as_str())];
         self.send("PATCH", &format!("/api/users/{}/", self.host.id.0), &headers, form(parts)).await
     }
 
-    /// The names of the images that are kept.
+    /// Returns the names of the stored images.
     pub(super) fn kept_images(&self) -> Vec<String> {
         let names = std::fs::read_dir(self.media.path()).unwrap();
         names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
     }
 
-    /// The headers of a guest-side call without a browser.
+    /// Returns the headers of a guest-side call without a browser.
     pub(super) fn keys(&self) -> [(&str, &str); 2] {
         [
             ("x-pintalk-access-key", self.host.access_key.as_str()),
@@ -263,20 +263,20 @@ impl World {
         ]
     }
 
-    /// The header of a fresh access token.
+    /// Returns the header with a new access token.
     pub(super) async fn bearer(&self) -> String {
         let login = self.app.accounts.login("dev@shop.example", "pass word").await.unwrap();
         format!("Bearer {}", login.tokens.access)
     }
 }
 
-/// A part of a form: its name, its file name and claimed type (a text has none), its bytes.
+/// Part of a form: name, file name and claimed type (none for a text), bytes.
 pub(super) type Part<'a> = (&'a str, Option<(&'a str, &'a str)>, &'a [u8]);
 
-/// The type of [`form`].
+/// Content type of [`form`].
 pub(super) const FORM_TYPE: &str = "multipart/form-data; boundary=----pintalk";
 
-/// A form as browsers write it.
+/// Encodes a form as browsers do.
 pub(super) fn form(parts: &[Part<'_>]) -> Vec<u8> {
     let mut body = Vec::new();
     for (name, file, bytes) in parts {

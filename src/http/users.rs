@@ -1,4 +1,4 @@
-//! What a host sees of himself, and guests of him (SPEC 2).
+//! Profiles of hosts, as the hosts and their guests see them (SPEC 2).
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -20,14 +20,14 @@ pub(super) async fn show_client(app: &HttpContext, request: &Request) -> Result<
 
 pub(super) async fn show_user(app: &HttpContext, request: &Request, id: i64) -> Result<Response, ApiError> {
     let caller = callers::that_host(app, request, id).await?;
-    // Not from the cache: he may have changed something on another node a moment ago.
+    // Not from the cache, because the host may have just changed something on another node.
     let host = app.store.host(caller.host.id).await?.ok_or(ApiError::NotFound)?;
     Ok(reply::json(StatusCode::OK, &User::new(&host, &app.settings.public_url)))
 }
 
 pub(super) async fn patch_user(app: &HttpContext, request: &mut Request, id: i64) -> Result<Response, ApiError> {
     let caller = callers::that_host(app, request, id).await?;
-    // Held to the end: so many bodies of that size are in memory, and no more.
+    // Held until the end, to bound the number of uploads in memory.
     let _place;
     let form = if multipart::is_multipart(request) {
         _place = app.images.try_upload(caller.host.id, request.client)?;
@@ -39,10 +39,10 @@ pub(super) async fn patch_user(app: &HttpContext, request: &mut Request, id: i64
         multipart::Form { image, fields }
     };
     let patch = ProfilePatch::read(&form.fields)?;
-    // All that may be wrong is found before anything changes.
+    // Validates everything before anything changes.
     let picture = match form.image {
         Some(upload) if !upload.is_empty() => Some(Some(app.images.prepare(upload).await?)),
-        // An empty upload takes the image away.
+        // An empty upload removes the image.
         Some(_) => Some(None),
         None => None,
     };

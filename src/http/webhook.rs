@@ -1,4 +1,4 @@
-//! A host's webhook: where his own systems are told what happens in his rooms.
+//! Webhook of a host, which sends the events of the host's rooms to their own systems.
 
 use http::StatusCode;
 use warp::reply::Response;
@@ -62,7 +62,7 @@ pub(super) async fn list_deliveries(app: &HttpContext, request: &Request, id: i6
     Ok(reply::json(StatusCode::OK, &WebhookDeliveries { results: events.iter().map(delivery).collect() }))
 }
 
-/// A webhook as its host is told; the secret only when it was just made.
+/// Builds the response for a webhook. The secret is included only by the call that creates it.
 fn told(webhook: &StoredWebhook, with_secret: bool) -> Webhook<'_> {
     Webhook {
         url: &webhook.url,

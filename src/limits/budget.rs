@@ -1,12 +1,12 @@
-//! Bytes of messages per host and day: those of guests and those of the host's own side, each for itself, so that no guest can
-//! silence the host.
+//! Daily byte budgets of hosts for messages. Guests and the host's side have separate budgets, so that no guest can
+//! exhaust the host's.
 //!
-//! A node counts a host's messages locally and takes one chunk of the shared budget for each chunk of bytes that it has
-//! accepted, so a message costs an addition, and a call to Redis is made once per chunk. What is over the budget by then: at
-//! most one chunk per node, and what arrives during that call.
+//! A node counts a host's messages locally and takes one chunk of the shared budget per chunk of accepted bytes. A
+//! message costs an addition, and Redis is called once per chunk. The budget can be exceeded by one chunk per node and
+//! by what arrives during that call.
 //!
-//! The budget is a bucket that fills steadily: a day's bytes at once, and then as much per day. In any 24 h a host sends at most
-//! twice the limit. While Redis does not answer, each node counts for itself.
+//! The budget is a token bucket: it holds the bytes of a day and refills at that rate, so a host sends at most twice
+//! the limit in any 24 h. While Redis is unavailable, each node counts alone.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -22,10 +22,11 @@ use crate::throttle::Quota;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// Counts from which on those without sockets are removed, each of less than a chunk; then again at twice what is left.
+/// Number of budgets from which unused ones are removed, each with less than a chunk uncounted. The next removal is at
+/// twice the number that remains.
 const KEPT: usize = 50_000;
 
-/// A host's bytes per day, and the part of them that a node takes at once.
+/// Bytes per day of a host, and the chunk that a node takes at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ByteQuota {
     pub(super) chunks: Quota,
@@ -33,7 +34,7 @@ pub struct ByteQuota {
 }
 
 impl ByteQuota {
-    /// `bytes` per day.
+    /// Creates a quota of `bytes` per day.
     pub fn per_day(bytes: u64) -> Self {
         let chunk = (bytes / 64).clamp(1_024, 1_048_576);
         let count = u32::try_from(bytes / chunk).unwrap_or(u32::MAX).max(1);
@@ -41,7 +42,7 @@ impl ByteQuota {
     }
 }
 
-/// The budgets of the hosts with sockets on this node.
+/// Budgets of the hosts with sockets on this node.
 #[derive(Clone, Debug)]
 pub struct Budgets {
     limits: Arc<Limits>,
@@ -51,12 +52,12 @@ pub struct Budgets {
 }
 
 impl Budgets {
-    /// Takes chunks from `limits`, by tasks on `tracker`.
+    /// Creates the budgets. Chunks are taken from `limits` by tasks on `tracker`.
     pub fn new(limits: Arc<Limits>, tracker: TaskTracker) -> Self {
         Self { limits, hosts: Arc::default(), sweep_above: Arc::new(AtomicUsize::new(KEPT)), tracker }
     }
 
-    /// The budget of one side of a host's rooms. `None`: bytes are not limited.
+    /// Returns the budget for one side of a host's rooms, or `None` if bytes are not limited.
     pub fn of(&self, host: HostId, side: Side) -> Option<HostBudget> {
         let chunk = self.limits.quotas.host_bytes?.chunk;
         if self.hosts.len() > self.sweep_above.load(Relaxed) {
@@ -70,14 +71,14 @@ impl Budgets {
 
 #[derive(Debug, Default)]
 struct Budget {
-    /// Accepted bytes for which no chunk has been taken.
+    /// Accepted bytes not yet covered by a chunk.
     uncounted: AtomicU64,
     is_taking: AtomicBool,
-    /// Until when messages are refused, in µs since 1970; 0: they are not.
+    /// When messages are accepted again, in µs since 1970; 0 while they are accepted.
     refused_until: AtomicI64,
 }
 
-/// The budget of one side of a host's rooms, as one of their sockets uses it.
+/// Handle of one socket to the budget for one side of a host's rooms.
 #[derive(Clone, Debug)]
 pub struct HostBudget {
     host: HostId,
@@ -89,16 +90,16 @@ pub struct HostBudget {
 }
 
 impl HostBudget {
-    /// Counts a message of this many bytes.
+    /// Counts a message of `bytes` bytes.
     ///
     /// # Errors
-    /// The time after which a message is accepted again.
+    /// Returns the time until messages are accepted again.
     pub fn take(&self, bytes: usize) -> Result<(), Duration> {
         let budget = &self.budget;
         let until = budget.refused_until.load(Relaxed);
         if until != 0 {
             let left = until - self.limits.now();
-            // Also when the clock has been put back.
+            // A longer time means that the clock has been set back.
             if left > 0 && left <= DAY.as_micros() as i64 {
                 metrics::counter!(metric::MESSAGES, "result" => "over_budget").increment(1);
                 return Err(Duration::from_micros(left as u64));
@@ -161,7 +162,8 @@ mod tests {
             Self { nodes: (0..nodes).map(node).collect(), clock, tracker }
         }
 
-        /// Sends messages of 8 KiB on all nodes in turn until one is refused; returns the bytes and the hint.
+        /// Sends messages of 8 KiB on all nodes in turn until one is refused. Returns the accepted bytes and the retry
+        /// time.
         async fn send(&self, host: HostId) -> (u64, Duration) {
             let budgets: Vec<_> = self.nodes.iter().map(|node| node.of(host, Side::Guest).unwrap()).collect();
             let mut sent = 0;
@@ -170,7 +172,7 @@ mod tests {
                     Ok(()) => sent += 8_192,
                     Err(retry) => return (sent, retry),
                 }
-                // Chunks are taken by tasks.
+                // Tasks take the chunks.
                 for _ in 0..4 {
                     tokio::task::yield_now().await;
                 }
@@ -185,7 +187,7 @@ mod tests {
         let cluster = Cluster::new(3, 500 * MIB);
         let (sent, retry) = cluster.send(HostId(1)).await;
         assert!((500 * MIB..=504 * MIB).contains(&sent), "{sent}");
-        // A chunk of 500 is free again after 172.8 s.
+        // One of 500 chunks becomes available after 172.8 s.
         assert!(retry <= Duration::from_secs(173) && retry >= Duration::from_secs(100), "{retry:?}");
         assert!(
             cluster.nodes[0].of(HostId(2), Side::Guest).unwrap().take(8_192).is_ok(),

@@ -1,11 +1,11 @@
-//! Limits of logins, and of every other call that checks a password.
+//! Limits of logins and other calls that check a password.
 //!
-//! Failures are counted by account and address, and by account alone over an hour. A device that carries a refresh cookie of the
-//! account is counted by its login instead: strangers cannot keep the account's owner out. An account that does not exist is
-//! counted like one that does.
+//! Failures are counted per account and address, and per account over an hour. A device with a refresh cookie of the
+//! account is counted by its login instead, so that strangers cannot lock out the owner of the account. Accounts that
+//! do not exist are counted like those that do.
 //!
-//! **Invariant:** a password is checked only after its failure was counted, so that calls at the same time cannot pass a limit
-//! together; what was no failure is given back.
+//! **Invariant:** a password is checked only after a failure has been counted for it, so that concurrent calls cannot
+//! exceed a limit together. If the check does not fail, the count is refunded.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -14,17 +14,17 @@ use super::{Limits, TooMany};
 use crate::store::email_key;
 use crate::throttle::{Kind, Quota, Who};
 
-/// A login whose address may try it.
+/// Login attempt that passed the limit of its address.
 #[derive(Debug)]
 #[must_use = "its account is counted, too"]
 pub struct Attempt<'a> {
     limits: &'a Limits,
     address: IpAddr,
-    /// When its address may try the next one.
+    /// Time until the address may try again.
     next_in: Duration,
 }
 
-/// A password that may be checked. Unless it [passes](Trial::passed), it stays counted as a failure.
+/// Login attempt whose password may be checked. Counts as a failure unless [`passed`](Trial::passed) is called.
 #[derive(Debug)]
 #[must_use = "a password that is right is no failure"]
 pub struct Trial<'a> {
@@ -33,10 +33,10 @@ pub struct Trial<'a> {
 }
 
 impl Limits {
-    /// A login, of whom it is not known yet.
+    /// Counts a login from an address, before its account is known.
     ///
     /// # Errors
-    /// [`TooMany`]; the time is the address's, and the account may ask for more.
+    /// Returns [`TooMany`] above the limit of the address; the account may require a longer time.
     pub async fn login(&self, address: IpAddr) -> Result<Attempt<'_>, TooMany> {
         let next_in = self.count(Kind::LoginAddress, Who::address(address), self.quotas.logins_per_address).await?;
         Ok(Attempt { limits: self, address, next_in })
@@ -44,10 +44,11 @@ impl Limits {
 }
 
 impl<'a> Attempt<'a> {
-    /// Now it is known for which account, and from which device of it: the login that a refresh cookie of that account names.
+    /// Counts a failure for the account, or for the device if `device` is given: the id of a login from a refresh
+    /// cookie of that account.
     ///
     /// # Errors
-    /// [`TooMany`]; the time is one at which the address may try again as well.
+    /// Returns [`TooMany`] above a limit; after its time the address may also try again.
     pub async fn at(self, email: &str, device: Option<&str>) -> Result<Trial<'a>, TooMany> {
         let (quotas, key) = (&self.limits.quotas, email_key(email));
         let (pair, account) = match device {
@@ -63,7 +64,7 @@ impl<'a> Attempt<'a> {
         for (kind, who, quota) in wanted {
             let Some(quota) = quota else { continue };
             if let Err(above) = self.limits.count(kind, who.clone(), Some(quota)).await {
-                // No password is checked, so nothing has failed.
+                // The password is not checked, so this is not a failure.
                 trial.passed().await;
                 return Err(above.or_later(self.next_in));
             }
@@ -74,7 +75,7 @@ impl<'a> Attempt<'a> {
 }
 
 impl Trial<'_> {
-    /// The password was right, or was not checked: it is no failure.
+    /// Refunds the failure, because the password was right or was not checked.
     pub async fn passed(self) {
         for (kind, who, quota) in &self.counted {
             self.limits.give_back(*kind, who, *quota).await;

@@ -14,7 +14,7 @@ use crate::throttle::redis::RedisThrottle;
 const HOME: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// A throttle that can be away.
+/// Throttle that can be made unavailable.
 struct Flaky {
     inner: MemoryThrottle,
     away: Mutex<bool>,
@@ -75,20 +75,20 @@ impl Stage {
         self.throttle.asked.swap(0, Relaxed)
     }
 
-    /// A password that is wrong; in how many seconds the next may be tried, if this one was not checked.
+    /// Tries a wrong password. Returns the retry time in seconds if it was not checked.
     async fn fail(&self, from: IpAddr, email: &str, device: Option<&str>) -> Result<(), u64> {
         let attempt = self.limits.login(from).await.map_err(|above| above.seconds())?;
         attempt.at(email, device).await.map(drop).map_err(|above| above.seconds())
     }
 
-    /// A password that is right.
+    /// Tries the right password.
     async fn pass(&self, from: IpAddr, email: &str, device: Option<&str>) -> Result<(), u64> {
         let attempt = self.limits.login(from).await.map_err(|above| above.seconds())?;
         attempt.at(email, device).await.map_err(|above| above.seconds())?.passed().await;
         Ok(())
     }
 
-    /// How many of so many mails pass.
+    /// Returns how many of `tries` e-mails pass.
     async fn mails(&self, tries: usize) -> usize {
         let mut passing = 0;
         for _ in 0..tries {
@@ -147,7 +147,7 @@ async fn an_account_is_one_however_it_is_spelled_and_whether_it_exists_or_not() 
 async fn wrong_passwords_from_one_address_lock_the_account_nowhere_else() {
     let stage = Stage::usual();
     let mut failures = 0;
-    // All that one address can do in an hour.
+    // The maximum that one address can do in an hour.
     for _ in 0..600 {
         failures += usize::from(stage.fail(HOME, "dev@shop.example", None).await.is_ok());
         stage.clock.advance(Duration::from_secs(6));
@@ -173,7 +173,7 @@ async fn after_a_hundred_failures_only_devices_of_the_account_may_try() {
     }
     assert_eq!(stage.fail(from(100), "dev@shop.example", None).await, Err(36));
     assert_eq!(stage.fail(from(101), "other@shop.example", None).await, Ok(()));
-    // A device is counted by its login, from wherever it tries.
+    // A device is counted by its login, from any address.
     for at in 0..10 {
         assert_eq!(stage.fail(from(200 + at), "dev@shop.example", Some("sid")).await, Ok(()));
     }
@@ -216,7 +216,7 @@ async fn a_visitor_without_origin_does_not_use_up_what_the_host_has() {
     }
     assert_eq!(made, 60);
     assert!(stage.limits.room_of(host, from(0)).await.is_ok());
-    // All of them together have an end.
+    // The host's limit bounds all addresses together.
     let mut made = 61;
     for at in 1..20 {
         for _ in 0..60 {
@@ -246,7 +246,7 @@ async fn after_the_wait_of_a_login_neither_its_account_nor_its_address_is_in_the
     let stage =
         Stage::with(Quotas { logins_per_address: one(30), login_failures_per_pair: one(10), ..Quotas::default() });
     assert_eq!(stage.fail(HOME, "dev@shop.example", None).await, Ok(()));
-    // Refused for its address: the account was not asked.
+    // Refused by the limit of the address, so the account is not counted.
     assert_eq!(stage.fail(HOME, "dev@shop.example", None).await, Err(30));
     stage.clock.advance(Duration::from_secs(30));
     assert_eq!(stage.fail(HOME, "dev@shop.example", None).await, Ok(()));
@@ -257,7 +257,7 @@ async fn after_the_wait_of_a_login_neither_its_account_nor_its_address_is_in_the
         ..Quotas::default()
     });
     assert_eq!(stage.fail(HOME, "dev@shop.example", None).await, Ok(()));
-    // Refused for its account, and the address has none left.
+    // Refused by the limit of the account, while the address has no attempts left.
     assert_eq!(stage.fail(HOME, "dev@shop.example", None).await, Err(30));
     stage.clock.advance(Duration::from_secs(30));
     assert_eq!(stage.fail(HOME, "dev@shop.example", None).await, Ok(()));
@@ -293,7 +293,7 @@ async fn while_what_nodes_share_is_away_each_counts_alone_and_asks_now_and_then(
     assert_eq!(stage.asked(), 1);
     stage.clock.advance(Duration::from_secs(3));
     assert_eq!((stage.mails(20).await, stage.asked()), (0, 1));
-    // It is back: all are asked about there, and it has counted nothing.
+    // The throttle is available again: every e-mail is counted there, and it has counted none before.
     stage.set_away(false);
     stage.clock.advance(Duration::from_secs(3));
     assert_eq!((stage.mails(20).await, stage.asked()), (5, 20));
@@ -306,7 +306,7 @@ async fn a_clock_that_was_put_back_does_not_keep_a_node_alone() {
     assert_eq!((stage.mails(3).await, stage.asked()), (3, 3));
 }
 
-/// With a real Redis that stands still: whoever asks first waits as long as a call may take, and nobody else waits.
+/// With a real Redis that is suspended: only the first caller waits for the timeout of a call.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redis_that_stands_still_holds_nobody_up_and_lets_nobody_pass() {
     let servers = Servers::of(Deployment::Redis7).await;

@@ -1,8 +1,8 @@
-//! Bodies of the HTTP API (SPEC 1–3): what is answered, and what may be asked.
+//! Request and response bodies of the HTTP API (SPEC 1–3).
 //!
-//! Answers are camelCase. Requests are read in camelCase and snake_case, and unknown fields are ignored. Each body says its
-//! schema, of which `/api/openapi.json` is made. **Invariant:** no answer holds a password or its hash, and what a guest is
-//! sent ([`Client`], [`ClientChatroom`]) holds no key and no row id.
+//! Responses are camelCase. Requests are accepted in camelCase and snake_case, and unknown fields are ignored.
+//! `/api/openapi.json` is generated from the schemas of these types. **Invariant:** no response contains a password or
+//! its hash; the bodies sent to guests ([`Client`], [`ClientChatroom`]) contain no key and no row id.
 
 mod answers;
 mod fields;

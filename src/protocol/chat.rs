@@ -10,64 +10,64 @@ use serde::{Deserialize, Serialize};
 use super::surrogate;
 use crate::domain::{ChatroomId, Message, MessageId, Seq, Side, WallClock, WireOffset};
 
-/// The longest frame of a message, in bytes: with the rest of a webhook's body it fits into a TEXT column of MySQL. It only matters
-/// where the operator has allowed longer frames than the usual 32 KiB.
+/// Maximum length of a message frame, in bytes. Together with the rest of a webhook body it fits into a MySQL TEXT
+/// column. Only relevant if the operator raises the frame limit above the default of 32 KiB.
 const MAX_MESSAGE_FRAME: usize = 60 * 1024;
 
-/// What a client may say on a chat socket.
+/// Frame that a client may send on a chat socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Inbound {
-    /// A message for everybody in the room.
+    /// Message to everyone in the room.
     Message {
-        /// Not empty.
+        /// Text, never empty.
         text: String,
-        /// The sender's wall clock.
+        /// Wall clock of the sender.
         datetime: WallClock,
-        /// The client's own id, if it gave one.
+        /// Message id chosen by the client, if any.
         id: Option<MessageId>,
     },
-    /// Asks for the 50 messages before a point.
+    /// Requests the 50 messages before a point.
     Request(Before),
-    /// Something that passes by.
+    /// Notice, which is not stored.
     Notice(Notice),
 }
 
-/// Where a page of older messages ends.
+/// End of a page of older messages, exclusive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Before {
-    /// Before this number.
+    /// Messages before this `seq`.
     Seq(Seq),
-    /// Before the message that bears this wall clock.
+    /// Messages before the one with this wall clock.
     Datetime(WallClock),
 }
 
-/// A notice of the chat socket.
+/// Notice on the chat socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
     /// The host closes the room.
     Close,
-    /// Somebody is typing.
+    /// The sender is typing.
     Typing(WallClock),
-    /// Read up to this number.
+    /// The sender has read the messages up to a `seq`.
     Read {
-        /// The newest message that was read.
+        /// Newest message that was read.
         seq: Seq,
-        /// The sender's wall clock.
+        /// Wall clock of the sender.
         datetime: WallClock,
     },
-    /// A guest asks whether the host is online.
+    /// A guest requests the host's online status.
     Online,
-    /// Asks for a `pong`.
+    /// Requests a `pong`.
     Ping,
-    /// The host's page is not being looked at.
+    /// The host's page is hidden or idle; the host does not count as present in the room.
     Away,
-    /// It is again.
+    /// The host's page is in use again.
     Back,
-    /// Of the right form, and nothing we know.
+    /// Unknown notice of the right form; ignored.
     Other,
 }
 
-/// Why a frame is not of the agreed form: a short sentence for the close reason.
+/// Reason for rejecting a frame, sent as the close reason.
 pub type Refusal = &'static str;
 
 #[derive(Deserialize)]
@@ -82,18 +82,18 @@ struct Raw<'a> {
     id: Option<Cow<'a, str>>,
     seq: Option<Seq>,
     before: Option<Seq>,
-    /// Whatever it claims: the connection knows better (SPEC 4).
+    /// Ignored: the side is derived from the identity of the connection (SPEC 4).
     #[serde(default, rename = "is_host")]
     _is_host: IgnoredAny,
 }
 
 impl Inbound {
-    /// Reads a text frame.
+    /// Parses a text frame.
     ///
     /// # Errors
-    /// The sentence that goes with close code 4000.
+    /// Returns the reason for close code 4000.
     pub fn parse(text: &str) -> Result<Self, Refusal> {
-        // serde reads an array as a struct, too.
+        // serde also deserialises a struct from an array.
         if !text.trim_start_matches([' ', '\t', '\r', '\n']).starts_with('{') {
             return Err("expected a JSON object");
         }
@@ -158,8 +158,8 @@ struct MessageHead<'a> {
     id: &'a str,
 }
 
-/// A message's frame up to the place of its number: `{"type":…,"id":"…","seq":`. The broker adds the number and `}`, so
-/// that the JSON of a message is written once, before anybody knows its number.
+/// Encodes a message frame up to its sequence number: `{"type":…,"id":"…","seq":`. The broker appends the number and
+/// `}`, so that a message is encoded once, before its number is assigned.
 pub fn message_head(side: Side, text: &str, datetime: &WallClock, id: &MessageId) -> Vec<u8> {
     let head = MessageHead {
         r#type: "chat_message",
@@ -169,12 +169,12 @@ pub fn message_head(side: Side, text: &str, datetime: &WallClock, id: &MessageId
         id: id.as_str(),
     };
     let mut json = to_json(&head);
-    json.pop(); // the closing brace
+    json.pop(); // closing brace
     json.extend_from_slice(b",\"seq\":");
     json
 }
 
-/// The complete frame of a message, byte for byte as it was sent live.
+/// Encodes a complete message frame, identical to the bytes that were sent live.
 pub fn message_frame(message: &Message) -> Bytes {
     let mut json = message_head(message.side, &message.text, &message.datetime, &message.id);
     json.extend_from_slice(message.seq.to_string().as_bytes());
@@ -182,8 +182,8 @@ pub fn message_frame(message: &Message) -> Bytes {
     json.into()
 }
 
-/// A message's frame with its wall clock replaced by the time of acceptance; `None` if the frame can be sent as it is. Only nodes
-/// of earlier releases stored other frames ([`WireOffset::repaired`]).
+/// Replaces an invalid wall clock in a message frame by the time of acceptance. Returns `None` if the frame can be sent
+/// unchanged. Only nodes of earlier releases stored such frames ([`WireOffset::repaired`]).
 pub fn repaired_frame(frame: &[u8], wire: WireOffset, accepted_at: DateTime<Utc>) -> Option<Bytes> {
     let at = datetime_in(frame)?;
     let written: WallClock = std::str::from_utf8(&frame[at.clone()]).ok()?.parse().ok()?;
@@ -199,11 +199,13 @@ pub fn needs_repair(frame: &[u8]) -> bool {
     repaired_frame(frame, WireOffset::default(), DateTime::UNIX_EPOCH).is_some()
 }
 
-/// Where the wall clock stands in a message's frame, found from its end without reading the JSON. [`message_head`] writes it
-/// behind the text, in which a quotation mark is never followed by a comma and another one: all of them are escaped.
+/// Returns the position of the wall clock in a message frame. Searches from the end, without parsing the JSON:
+/// [`message_head`] writes the wall clock after the text, and quotation marks inside the text are escaped, so the text
+/// cannot contain the key.
 fn datetime_in(frame: &[u8]) -> Option<std::ops::Range<usize>> {
     const KEY: &[u8] = br#"","datetime":""#;
-    /// At most: the key, the wall clock, an id of 64 characters and a number of 20 digits, with their names.
+    /// Maximum length of the end of a frame: key, wall clock, an id of 64 characters and a number of 20 digits, with
+    /// their names.
     const TAIL: usize = 160;
     let tail = frame.len().saturating_sub(TAIL);
     let start = tail + frame[tail..].windows(KEY.len()).rposition(|window| window == KEY)? + KEY.len();
@@ -211,31 +213,31 @@ fn datetime_in(frame: &[u8]) -> Option<std::ops::Range<usize>> {
     Some(start..start + len)
 }
 
-/// Whether a message's frame is a guest's, without reading it: [`message_head`] begins so.
+/// Whether a guest wrote a message frame. Compares the prefix that [`message_head`] writes, without parsing the JSON.
 pub fn is_from_guest(frame: &[u8]) -> bool {
     frame.starts_with(br#"{"type":"chat_message","is_host":false,"#)
 }
 
-/// What an archiver reads back out of a frame.
+/// Message frame parsed from a log.
 #[derive(Debug, Deserialize)]
 pub struct StoredFrame<'a> {
-    /// Who wrote it.
+    /// Whether the host wrote the message.
     pub is_host: bool,
-    /// The text.
+    /// Text of the message.
     #[serde(borrow)]
     pub message: Cow<'a, str>,
-    /// The sender's wall clock.
+    /// Wall clock of the sender.
     #[serde(borrow)]
     pub datetime: Cow<'a, str>,
-    /// The message's id.
+    /// Id of the message.
     #[serde(borrow)]
     pub id: Cow<'a, str>,
-    /// Its number.
+    /// Sequence number.
     pub seq: Seq,
 }
 
 impl StoredFrame<'_> {
-    /// The message that the frame tells of; `None` if it is not one of ours.
+    /// Converts the frame to a message; `None` if the wall clock or the id is malformed.
     pub fn into_message(self, chatroom: ChatroomId, accepted_at: DateTime<Utc>) -> Option<Message> {
         Some(Message {
             chatroom,
@@ -249,7 +251,7 @@ impl StoredFrame<'_> {
     }
 }
 
-/// Several messages in one frame: history, in whichever order they are given. With `more`, further frames follow.
+/// Encodes several messages as one history frame, in the given order. `more` announces further frames.
 pub fn history_frame<'a>(frames: impl IntoIterator<Item = &'a [u8]>, more: bool) -> Vec<u8> {
     let mut json = br#"{"type":"chat_message","data":["#.to_vec();
     for (at, frame) in frames.into_iter().enumerate() {
@@ -272,22 +274,22 @@ struct NoticeFrame<'a> {
     seq: Option<Seq>,
 }
 
-/// The notice that tells everybody that the host closed the room.
+/// Encodes the notice that the host closed the room.
 pub fn closed_frame(datetime: &WallClock) -> Bytes {
     notice(true, "closed", datetime, None)
 }
 
-/// The notice that somebody is typing.
+/// Encodes the notice that a guest or a host is typing.
 pub fn typing_frame(side: Side, datetime: &WallClock) -> Bytes {
     notice(side.is_host(), "typing", datetime, None)
 }
 
-/// The response to a `ping`, on either kind of socket.
+/// Encodes the response to a `ping`, on either kind of socket.
 pub fn pong_frame(datetime: &WallClock) -> Bytes {
     notice(true, "pong", datetime, None)
 }
 
-/// The notice that somebody has read up to a number.
+/// Encodes the notice that one side has read the messages up to `seq`.
 pub fn read_frame(side: Side, seq: Seq, datetime: &WallClock) -> Bytes {
     notice(side.is_host(), "read", datetime, Some(seq))
 }
@@ -296,7 +298,7 @@ fn notice(is_host: bool, message: &'static str, datetime: &WallClock, seq: Optio
     to_json(&NoticeFrame { r#type: "notice", is_host, message, datetime: datetime.as_str(), seq }).into()
 }
 
-/// Writes a value that cannot fail to be JSON: strings, numbers and booleans only.
+/// Serialises a value that contains only strings, numbers and booleans, which cannot fail.
 pub(super) fn to_json<T: Serialize>(value: &T) -> Vec<u8> {
     serde_json::to_vec(value).unwrap_or_default()
 }

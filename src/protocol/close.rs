@@ -1,45 +1,45 @@
-//! Why a socket ends, as a code that a browser can read (SPEC 4), and what it asks of the client.
+//! Close codes of sockets (SPEC 4) and what they require of the client.
 
 use std::borrow::Cow;
 use std::time::Duration;
 
-/// The end of a socket. Codes below 4000 are the standard's, the others are PinTalk's.
+/// Reason for closing a socket. Codes below 4000 are defined by RFC 6455, the others by PinTalk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Close {
     /// 1000: the room was closed, or a normal end.
     Normal,
-    /// 1002: not WebSocket as RFC 6455 has it.
+    /// 1002: the client violated RFC 6455.
     Protocol,
     /// 1007: a text frame that is not UTF-8.
     InvalidUtf8,
-    /// 1009: a frame over the limit.
+    /// 1009: a frame exceeded the limit.
     TooLarge,
-    /// 1012: this node is going away; nothing is lost.
+    /// 1012: this node is shutting down; nothing is lost.
     Restarting {
-        /// When to come back.
+        /// Delay after which the client reconnects.
         retry: Duration,
     },
-    /// 1013: too slow, or the server cannot take it now; nothing acknowledged is lost.
+    /// 1013: the client is too slow, or the server is temporarily unable to serve it; nothing acknowledged is lost.
     TryLater {
-        /// When to come back.
+        /// Delay after which the client reconnects.
         retry: Duration,
     },
-    /// 4000: not of the agreed form.
+    /// 4000: a frame does not have the agreed form; the value is the close reason.
     BadForm(&'static str),
     /// 4001: token invalid or expired, or the login was ended.
     Unauthenticated,
-    /// 4003: an Origin that is not registered for that host, or somebody else's room.
+    /// 4003: the Origin is not registered for the host, or the room belongs to another host.
     Forbidden,
-    /// 4004: no such room or host, or it has been deleted.
+    /// 4004: no such room or host, or the room has been deleted.
     NotFound,
-    /// 4009: the room is closed, or the host does not show his status.
+    /// 4009: the room is closed, or the host does not show their online status.
     Unavailable,
-    /// 4029: too many sockets of this address or in this room.
+    /// 4029: too many sockets from this address or in this room.
     TooMany,
 }
 
 impl Close {
-    /// The code on the wire.
+    /// Returns the code on the wire.
     pub fn code(self) -> u16 {
         match self {
             Close::Normal => 1000,
@@ -57,7 +57,7 @@ impl Close {
         }
     }
 
-    /// The reason on the wire: for people, but for `retry in 1234 ms`, which clients read.
+    /// Returns the reason on the wire. Clients parse `retry in 1234 ms`; the other reasons are for people.
     pub fn reason(self) -> Cow<'static, str> {
         match self {
             Close::Normal => "".into(),

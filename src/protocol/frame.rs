@@ -1,9 +1,9 @@
-//! WebSocket frames (RFC 6455), the server's side of them: bytes in, events out; payloads in, frames out.
+//! Server side of WebSocket framing (RFC 6455): decodes bytes into events and encodes payloads into frames.
 //!
-//! Whoever drives a socket reads into a buffer of his own, shared by many sockets, and hands what came to that
-//! socket's [`Decoder`]. What is written is a [`Bytes`]: encoded once, handed to everybody in a room.
+//! The driver of a socket reads into a buffer that many sockets share, and passes the received bytes to that socket's
+//! [`Decoder`]. Outgoing frames are [`Bytes`]: encoded once and shared by all connections of a room.
 //!
-//! **Invariant**: no I/O, no clock, no task is named here, and a decoder between two messages owns no heap memory.
+//! **Invariant**: no I/O, clock or task is named here, and a decoder between two messages owns no heap memory.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -14,9 +14,9 @@ mod decoder;
 
 pub use decoder::Decoder;
 
-/// The longest payload of a control frame, in bytes (RFC 6455, 5.5).
+/// Maximum payload of a control frame, in bytes (RFC 6455, 5.5).
 pub const MAX_CONTROL: usize = 125;
-/// The longest reason of a close frame, in bytes: its code takes two.
+/// Maximum reason of a close frame, in bytes. The close code takes two bytes of the payload.
 pub const MAX_REASON: usize = MAX_CONTROL - 2;
 
 const FIN: u8 = 0x80;
@@ -27,45 +27,45 @@ const CLOSE: u8 = 0x8;
 const PING: u8 = 0x9;
 const PONG: u8 = 0xA;
 
-/// What a client said.
+/// Event decoded from a client's bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// A whole text message, its fragments joined.
+    /// Complete text message, with its fragments joined.
     Text(String),
-    /// A whole binary message. Nobody reads those: the payload is dropped as it comes in.
+    /// Complete binary message. The payload is discarded on arrival because the protocol has no binary messages.
     Binary,
-    /// A ping; its payload, at most [`MAX_CONTROL`] bytes, belongs into the [`pong`].
+    /// Ping with a payload of at most [`MAX_CONTROL`] bytes, to be returned in a [`pong`].
     Ping(Vec<u8>),
-    /// A pong, whatever is in it.
+    /// Pong; the payload is discarded.
     Pong,
-    /// The client closes. Whatever comes after is ignored.
+    /// Close frame. Later bytes are ignored.
     Close {
-        /// The code, when the client gave one; always one that may be echoed.
+        /// Close code, if the client sent one. Always a code that may be echoed.
         code: Option<u16>,
     },
 }
 
-/// Why a client's bytes cannot be read on. Final: the socket is to be closed with [`FrameError::close_code`].
+/// Error in a client's bytes. Final: the socket must be closed with [`FrameError::close_code`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
-    /// The message would be longer than allowed. Known from the frame's header, before its payload came.
+    /// The message exceeds the limit. Detected from the frame header, before the payload arrives.
     #[error("a message of {len} bytes, {limit} are allowed")]
     TooLarge {
-        /// Bytes of the message as far as announced.
+        /// Announced bytes of the message so far.
         len: u64,
-        /// Bytes allowed.
+        /// Maximum bytes of a message.
         limit: usize,
     },
-    /// Not WebSocket as a client may speak it.
+    /// The client violated RFC 6455.
     #[error("protocol error: {0}")]
     Protocol(&'static str),
-    /// A text message, or the reason of a close, is not UTF-8.
+    /// The text of a message or the reason of a close frame is not UTF-8.
     #[error("text is not utf-8")]
     InvalidUtf8,
 }
 
 impl FrameError {
-    /// The close code that tells the client (RFC 6455, 7.4.1).
+    /// Returns the close code for this error (RFC 6455, 7.4.1).
     pub fn close_code(&self) -> u16 {
         match self {
             Self::TooLarge { .. } => 1009,
@@ -75,33 +75,33 @@ impl FrameError {
     }
 }
 
-/// A text frame around `payload`, which must be UTF-8.
+/// Encodes a text frame. `payload` must be UTF-8.
 pub fn text(payload: &[u8]) -> Bytes {
     frame(TEXT, &[payload])
 }
 
-/// One text frame around all `parts` put together, copied once.
+/// Encodes one text frame from the concatenation of `parts`, copying each once.
 pub fn text_from(parts: &[&[u8]]) -> Bytes {
     frame(TEXT, parts)
 }
 
-/// A close frame; a reason over [`MAX_REASON`] bytes is cut between two characters.
+/// Encodes a close frame. A reason over [`MAX_REASON`] bytes is truncated at a character boundary.
 pub fn close(code: u16, reason: &str) -> Bytes {
     let reason = &reason[..reason.floor_char_boundary(MAX_REASON)];
     frame(CLOSE, &[&code.to_be_bytes(), reason.as_bytes()])
 }
 
-/// A ping frame; of the payload at most [`MAX_CONTROL`] bytes.
+/// Encodes a ping frame. A payload over [`MAX_CONTROL`] bytes is truncated.
 pub fn ping(payload: &[u8]) -> Bytes {
     frame(PING, &[&payload[..payload.len().min(MAX_CONTROL)]])
 }
 
-/// A pong frame, the answer to [`Event::Ping`]; of the payload at most [`MAX_CONTROL`] bytes.
+/// Encodes a pong frame, the response to [`Event::Ping`]. A payload over [`MAX_CONTROL`] bytes is truncated.
 pub fn pong(payload: &[u8]) -> Bytes {
     frame(PONG, &[&payload[..payload.len().min(MAX_CONTROL)]])
 }
 
-/// What is inside a frame that this module encoded; empty when it is none.
+/// Returns the payload of a frame encoded by this module; empty if `frame` is too short.
 pub fn payload_of(frame: &[u8]) -> &[u8] {
     let header = match frame.get(1) {
         Some(127) => 10,
@@ -111,7 +111,7 @@ pub fn payload_of(frame: &[u8]) -> &[u8] {
     frame.get(header..).unwrap_or_default()
 }
 
-/// `Sec-WebSocket-Accept` for a `Sec-WebSocket-Key` (RFC 6455, 4.2.2).
+/// Computes `Sec-WebSocket-Accept` from `Sec-WebSocket-Key` (RFC 6455, 4.2.2).
 pub fn accept_key(sec_websocket_key: &str) -> String {
     const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
     let digest = Sha1::new().chain_update(sec_websocket_key).chain_update(GUID).finalize();
@@ -120,7 +120,7 @@ pub fn accept_key(sec_websocket_key: &str) -> String {
 
 fn frame(opcode: u8, parts: &[&[u8]]) -> Bytes {
     let len: usize = parts.iter().map(|part| part.len()).sum();
-    // Of exactly the size, so that turning it into `Bytes` neither moves nor allocates.
+    // The capacity is exact, so that the conversion to `Bytes` does not reallocate.
     let mut frame = Vec::with_capacity(
         len + if len < 126 {
             2

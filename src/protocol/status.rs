@@ -9,14 +9,14 @@ use serde::{Deserialize, Serialize};
 use super::chat::{Refusal, StoredFrame, to_json};
 use crate::domain::{RoomName, Seq, Side, WallClock};
 
-/// What a guest or a host may say on a status socket.
+/// Frame that a guest or a host may send on a status socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Inbound {
-    /// A guest reports being present and asks whether the host is online.
+    /// A guest is present and requests the host's online status.
     Online,
-    /// Asks for a `pong`.
+    /// Requests a `pong`.
     Ping,
-    /// A notice of the right form that asks for nothing.
+    /// Notice of the right form that requires no action.
     Ignored,
 }
 
@@ -33,15 +33,15 @@ struct Raw<'a> {
 #[serde(untagged)]
 enum Word<'a> {
     Text(#[serde(borrow)] Cow<'a, str>),
-    /// Any other JSON: hosts may send it.
+    /// Any other JSON value; accepted from hosts.
     Other(IgnoredAny),
 }
 
 impl Inbound {
-    /// Reads a text frame. A host's notices are accepted whatever is in them; a guest's bear a `message`.
+    /// Parses a text frame. Notices from a host are accepted with any content; those from a guest require a `message`.
     ///
     /// # Errors
-    /// The sentence that goes with close code 4000.
+    /// Returns the reason for close code 4000.
     pub fn parse(side: Side, text: &str) -> Result<Self, Refusal> {
         if !text.trim_start_matches([' ', '\t', '\r', '\n']).starts_with('{') {
             return Err("expected a JSON object");
@@ -72,7 +72,7 @@ struct StatusFrame<'a> {
     datetime: &'a str,
 }
 
-/// The host is online, or no longer. `status` and `message` both say it: the seed writes either (SPEC 5).
+/// Encodes the host's online status. Sent as both `status` and `message`, because the seed uses either (SPEC 5).
 pub fn status_frame(online: bool, datetime: &WallClock) -> Bytes {
     let word = if online { "online" } else { "offline" };
     to_json(&StatusFrame { r#type: "notice", is_host: true, message: word, status: word, datetime: datetime.as_str() })
@@ -87,12 +87,12 @@ struct GuestFrame<'a> {
     datetime: &'a str,
 }
 
-/// Tells the host's status sockets that a guest is there.
+/// Encodes the notice to the host's status sockets that a guest is present.
 pub fn guest_frame(datetime: &WallClock) -> Bytes {
     to_json(&GuestFrame { r#type: "notice", is_host: false, message: "online", datetime: datetime.as_str() }).into()
 }
 
-/// The longest preview of a message, in code points.
+/// Maximum length of a message preview, in code points.
 const PREVIEW_CHARS: usize = 100;
 
 #[derive(Serialize)]
@@ -106,7 +106,7 @@ struct ArrivalFrame<'a> {
     datetime: &'a str,
 }
 
-/// Tells the host's status sockets that a message of a guest arrived in one of his rooms.
+/// Encodes the notice to the host's status sockets that a guest's message arrived in one of the host's rooms.
 pub fn arrival_frame(chatroom: RoomName, message: &StoredFrame<'_>) -> Bytes {
     let end = message.message.char_indices().nth(PREVIEW_CHARS).map_or(message.message.len(), |(at, _)| at);
     to_json(&ArrivalFrame {

@@ -1,9 +1,9 @@
-//! Half an emoji: a browser that cuts a string between two surrogates sends `"\ud83d"`, which no JSON reader of ours
-//! takes. SPEC 4 wants U+FFFD instead of an error.
+//! Repairs lone surrogate escapes: a browser that truncates a string inside an emoji sends `"\ud83d"`, which serde_json
+//! rejects. SPEC 4 requires U+FFFD instead of an error.
 
 use std::borrow::Cow;
 
-/// Replaces each `\uXXXX` that is a surrogate without its other half by `\ufffd`; everything else is as it was.
+/// Replaces each `\uXXXX` escape of a lone surrogate by `\ufffd`; everything else is unchanged.
 pub(super) fn mend(json: &str) -> Cow<'_, str> {
     let bytes = json.as_bytes();
     let mut mended: Option<String> = None;
@@ -21,7 +21,8 @@ pub(super) fn mend(json: &str) -> Cow<'_, str> {
                 6
             }
             Some(_) => 6,
-            // Any other escape is the backslash and one byte; a second backslash must not start an escape of its own.
+            // Any other escape is a backslash and one byte. Skipping both keeps an escaped backslash from starting an
+            // escape.
             None => 2,
         };
     }
@@ -34,10 +35,10 @@ pub(super) fn mend(json: &str) -> Cow<'_, str> {
     }
 }
 
-/// The code unit of the escape `\uXXXX` that starts at `at`, if one does.
+/// Returns the code unit of the `\uXXXX` escape that starts at `at`, if there is one.
 fn code_unit(bytes: &[u8], at: usize) -> Option<u16> {
     let digits = bytes.get(at..at + 6)?.strip_prefix(b"\\u")?;
-    // `from_str_radix` takes a sign, JSON does not.
+    // `from_str_radix` accepts a sign, JSON does not.
     digits
         .iter()
         .all(u8::is_ascii_hexdigit)

@@ -1,14 +1,14 @@
-//! A conversation as a text file (SPEC 3, `download`).
+//! Conversations as text files (SPEC 3, `download`).
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::domain::{Message, Side, WallClock};
 use crate::text::{is_hidden, is_line_break, lines};
 
-/// What begins the further lines of a message, so that none can pass for a message of its own.
+/// Prefix of the further lines of a message, so that none can be mistaken for another message.
 const INDENT: &str = "\n    ";
 
-/// What may stand in an extended parameter as it is (RFC 5987, `attr-char`).
+/// Characters that an extended parameter must percent-encode (all but `attr-char` of RFC 5987).
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'!')
     .remove(b'#')
@@ -23,23 +23,23 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'|')
     .remove(b'~');
 
-/// Who is who in a conversation.
+/// Names of the two sides of a conversation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Names {
-    /// The host's `profileName`.
+    /// `profileName` of the host.
     pub host: String,
-    /// The guest's nickname.
+    /// Nickname of the guest.
     pub guest: String,
 }
 
 impl Names {
-    /// Appends a message: `[2023-03-23 08:15:07.123 Kim] text`, the sender's time, and a line break.
+    /// Appends a message as `[2023-03-23 08:15:07.123 Kim] text` and a line break. The time is the sender's.
     pub fn write(&self, message: &Message, into: &mut String) {
         let name = if message.side == Side::Host { &self.host } else { &self.guest };
         into.push('[');
         into.push_str(&message.datetime.as_str().replacen('T', " ", 1));
         into.push(' ');
-        // The name ends where its bracket does.
+        // Replaces brackets in the name, so that it cannot close the bracket of the line.
         into.extend(name.chars().filter_map(|letter| match letter {
             '[' => Some('('),
             ']' => Some(')'),
@@ -56,10 +56,11 @@ impl Names {
         into.push('\n');
     }
 
-    /// The value of `Content-Disposition`: a file `<guest>_<time>.txt`, with a plain name for clients that read no other.
+    /// Returns the value of `Content-Disposition` for a file `<guest>_<time>.txt`, with an ASCII name for clients that
+    /// do not support RFC 5987.
     pub fn disposition(&self, now: &WallClock) -> String {
         let time = now.whole_seconds().replace('T', "_").replace(':', "-");
-        // What no file system wants in a name.
+        // Replaces characters that file systems do not allow in names.
         let guest = self.guest.replace(|letter: char| is_hidden(letter) || "\"*/:<>?\\|".contains(letter), "-");
         let name = format!("{guest}_{time}.txt");
         let encoded = utf8_percent_encode(&name, ENCODED);

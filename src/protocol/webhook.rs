@@ -1,4 +1,4 @@
-//! What a host's own systems are told: the body of an event, written once, when it happens.
+//! Bodies of webhook events. A body is encoded once, when the event occurs.
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Serialize, Serializer};
@@ -6,18 +6,18 @@ use utoipa::ToSchema;
 
 use crate::domain::{ChatroomId, Closing, EventKind, Message, RoomName, Seq, WallClock, WireOffset};
 
-/// The kind of the event that only tests whether there is somebody.
+/// Kind of the test event, which only checks that the receiver answers.
 pub const PING: &str = "ping";
 
-/// The room that an event is about.
+/// Room of an event.
 #[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 pub struct EventRoom<'a> {
-    /// Row id.
+    /// Integer id of the room.
     #[schema(value_type = i64)]
     pub id: ChatroomId,
-    /// Public name.
+    /// Name of the room, used in the path of its socket.
     pub name: &'a str,
-    /// The guest's nickname.
+    /// Nickname of the guest.
     pub guest: &'a str,
 }
 
@@ -32,57 +32,57 @@ struct Event<'a, T> {
     data: T,
 }
 
-/// The data of `room.created`.
+/// Data of `room.created`.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct RoomCreated<'a> {
     room: EventRoom<'a>,
 }
 
-/// The data of `message.created`.
+/// Data of `message.created`.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct MessageCreated<'a> {
     room: EventRoom<'a>,
     message: EventMessage<'a>,
 }
 
-/// The data of `room.closed`.
+/// Data of `room.closed`.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct RoomClosed<'a> {
     room: EventRoom<'a>,
-    /// `host`, `idle`, or `deleted` when the host left a room that was open.
+    /// `host`, `idle`, or `deleted` if an open room was deleted.
     reason: &'static str,
 }
 
-/// The data of `ping`: nothing.
+/// Data of `ping`: an empty object.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Ping {}
 
-/// A message as its host's own systems are told it.
+/// Message in a `message.created` event.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EventMessage<'a> {
-    /// Its number: the order of a room's messages.
+    /// Sequence number, which gives the order of messages in a room.
     seq: Seq,
-    /// Its id: the sender's own, or the server's.
+    /// Id chosen by the sender or assigned by the server.
     message_id: &'a str,
-    /// What was written.
+    /// Text of the message.
     message: &'a str,
-    /// Whether the host wrote it.
+    /// Whether the host wrote the message.
     is_host: bool,
-    /// When, by the sender's clock.
+    /// Wall clock of the sender.
     datetime: &'a str,
-    /// When, by the server's clock.
+    /// When the server accepted the message.
     #[serde(serialize_with = "instant")]
     accepted_at: DateTime<Utc>,
 }
 
-/// `room.created`.
+/// Encodes `room.created`.
 pub fn room_created(room: EventRoom<'_>, at: DateTime<Utc>) -> String {
     let id = EventKind::RoomCreated.id(room.id, 0);
     write(&Event { id: &id, kind: EventKind::RoomCreated.as_str(), created_at: at, data: RoomCreated { room } })
 }
 
-/// `message.created`.
+/// Encodes `message.created`.
 pub fn message_created(room: EventRoom<'_>, message: &Message) -> String {
     let id = EventKind::MessageCreated.id(room.id, message.seq);
     let written = EventMessage {
@@ -101,13 +101,13 @@ pub fn message_created(room: EventRoom<'_>, message: &Message) -> String {
     })
 }
 
-/// A stored body as it is to be sent: a wall clock that nodes of earlier releases took although it is no time of the calendar is
-/// replaced by the time of acceptance.
+/// Replaces an invalid wall clock in a stored body by the time of acceptance. Nodes of earlier releases stored such
+/// bodies.
 pub fn repaired(body: String, wire: WireOffset) -> String {
     try_repair(&body, wire).unwrap_or(body)
 }
 
-/// `None` if nothing is to be replaced. The two times are the last texts of a body.
+/// Returns `None` if the body can be sent unchanged. The two times are the last strings of a body.
 fn try_repair(body: &str, wire: WireOffset) -> Option<String> {
     let (head, times) = body.rsplit_once(r#","datetime":""#)?;
     let (written, rest) = times.split_once('"')?;
@@ -120,27 +120,27 @@ fn try_repair(body: &str, wire: WireOffset) -> Option<String> {
     Some(format!("{head},\"datetime\":\"{}\"{rest}", wire.repaired(written, accepted_at)))
 }
 
-/// `room.closed`; `version` is the room's after the change.
+/// Encodes `room.closed`. `version` is the state version after the change.
 pub fn room_closed(room: EventRoom<'_>, version: u64, why: Closing, at: DateTime<Utc>) -> String {
     let id = EventKind::RoomClosed.id(room.id, version);
     let data = RoomClosed { room, reason: why.as_str() };
     write(&Event { id: &id, kind: EventKind::RoomClosed.as_str(), created_at: at, data })
 }
 
-/// `ping`.
+/// Encodes `ping`.
 pub fn ping(id: &str, at: DateTime<Utc>) -> String {
     write(&Event { id, kind: PING, created_at: at, data: Ping {} })
 }
 
 impl<'a> EventRoom<'a> {
-    /// Of its parts.
+    /// Builds the room of an event.
     pub fn new(id: ChatroomId, name: &'a RoomName, guest: &'a str) -> Self {
         Self { id, name: name.as_str(), guest }
     }
 }
 
 fn write<T: Serialize>(event: &Event<'_, T>) -> String {
-    // Texts and numbers under names that are texts.
+    // The event contains only strings and numbers, and its keys are strings.
     serde_json::to_string(event).unwrap_or_else(|_| unreachable!("nothing of this can fail to be JSON"))
 }
 

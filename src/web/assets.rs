@@ -1,5 +1,6 @@
-//! The loader of the widget, the pages of the console and the demo, and the files that these load: under a path that is the digest
-//! of all of them, so that a page loads files of one release only and browsers keep them for good.
+//! Loader of the widget, pages of the console and the demo, and the files that they load. The path of these files
+//! contains a digest of all of them, so that a page loads files of one release only and browsers cache them
+//! indefinitely.
 
 use bytes::Bytes;
 
@@ -7,7 +8,7 @@ use crate::http::{CSS, HTML, Page, SCRIPT, SVG, digest};
 
 use super::Settings;
 
-/// A file: its name, its type and its content.
+/// Name, content type and content of a file.
 type File = (&'static str, &'static str, &'static [u8]);
 
 macro_rules! dist {
@@ -29,7 +30,7 @@ const DEMO_FILES: &[File] = dist! {
 
 const ICON: File = ("icon.svg", SVG, include_bytes!("icon.svg"));
 
-/// The loader, the pages and their files; the demo's only if it has a host.
+/// Returns the loader, the pages and their files. The demo is included only if it has a host.
 pub(super) fn pages(settings: &Settings<'_>) -> Vec<Page> {
     let demo = if settings.demo.is_some() { DEMO_FILES } else { &[] };
     let files: Vec<File> = FILES.iter().chain(demo).chain([&ICON]).copied().collect();
@@ -42,7 +43,7 @@ pub(super) fn pages(settings: &Settings<'_>) -> Vec<Page> {
             .replace("{{wire-offset}}", &settings.wire_offset.minutes().to_string())
     };
     let page = |path, html: &str| Page::new(path, HTML, fill(html, &format!("{base}{assets}")).into());
-    // The loader knows its own address, and with it that of the server.
+    // The loader derives the address of the server from its own URL.
     let loader = fill(include_str!("dist/widget.js"), &assets);
     let mut pages =
         vec![Page::new("/widget.js", SCRIPT, loader.into()), page("/console/", include_str!("console/index.html"))];
@@ -76,7 +77,7 @@ mod tests {
         String::from_utf8(page.unwrap().bytes().to_vec()).unwrap()
     }
 
-    /// The values of an attribute.
+    /// Returns the values of an attribute.
     fn attributes<'a>(html: &'a str, name: &'a str) -> impl Iterator<Item = &'a str> {
         html.split(name).skip(1).filter_map(|rest| rest.split('"').next())
     }
@@ -126,7 +127,7 @@ mod tests {
         assert!(pages(&SETTINGS).iter().all(|page| !page.path().contains("demo")));
     }
 
-    /// What a visitor's browser loads before the panel is opened, in bytes.
+    /// Maximum size of what a visitor's browser loads before the panel is opened, in bytes.
     const MAX_GZIPPED: usize = 12 * 1024;
 
     #[test]

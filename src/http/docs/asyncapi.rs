@@ -1,4 +1,5 @@
-//! AsyncAPI 3 of the two kinds of sockets. As the standard has it, `receive` and `send` are the server's.
+//! AsyncAPI 3 document for the chat and status sockets. `receive` and `send` are from the server's point of view, as
+//! the standard requires.
 
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ const ABOUT: &str = "Plain WebSockets, text frames of JSON. A guest is admitted 
 const DATETIME: &str = r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,6})?$";
 const NAME: &str = "^[A-Za-z0-9_-]{22}$";
 
-/// The document, for a server that is reached at `public_url`.
+/// Returns the document for a server at `public_url`.
 pub(super) fn document(public_url: &str) -> Value {
     json!({
         "asyncapi": "3.0.0",
@@ -33,7 +34,7 @@ pub(super) fn document(public_url: &str) -> Value {
 }
 
 fn server(public_url: &str) -> Value {
-    // What the configuration let pass is a URL with a host.
+    // Configuration accepts only URLs with a host, so parsing succeeds.
     let url = Url::parse(public_url).ok();
     let host = url.as_ref().map(|url| &url[url::Position::BeforeHost..url::Position::AfterPort]).unwrap_or_default();
     let path = url.as_ref().map(|url| url.path().trim_end_matches('/')).unwrap_or_default();
@@ -90,7 +91,7 @@ fn channel(address: &str, about: &str, parameters: Value, query: Value, messages
     })
 }
 
-/// Operation, message, and what it is for.
+/// Operation, message and purpose.
 type Words = (&'static str, &'static str, &'static str);
 
 const RECEIVED_IN_CHAT: [Words; 9] = [
@@ -167,7 +168,7 @@ fn operations() -> Value {
     all.into()
 }
 
-/// A frame: its fixed fields first, then what varies. `optional` names what need not be there.
+/// Describes a frame: constant fields first, then variable ones. `optional` lists the fields that may be absent.
 fn frame(title: &str, mut properties: Value, optional: &[&str], example: Value) -> Value {
     let fields: Vec<&String> = properties.as_object().map(|all| all.keys().collect()).unwrap_or_default();
     let required: Vec<&String> = fields.into_iter().filter(|name| !optional.contains(&name.as_str())).collect();
@@ -291,7 +292,7 @@ fn messages() -> Value {
     })
 }
 
-/// A notice of a client that consists of one word.
+/// Describes a notice from a client that consists of one word.
 fn presence(title: &str, word: &str) -> Value {
     let datetime = json!({"type": "string", "pattern": DATETIME});
     frame(

@@ -1,4 +1,4 @@
-//! What a host's own systems are told: the `webhooks` of the document.
+//! Webhook events: the `webhooks` section of the OpenAPI document.
 
 use utoipa::openapi::path::{HttpMethod, Operation, OperationBuilder, ParameterBuilder, ParameterIn, PathItem, Paths};
 use utoipa::openapi::request_body::RequestBodyBuilder;
@@ -11,7 +11,7 @@ use super::sketch::Named;
 use crate::domain::EventKind;
 use crate::protocol::webhook::{MessageCreated, PING, Ping, RoomClosed, RoomCreated};
 
-/// The headers that come with an event.
+/// Headers sent with an event.
 const HEADERS: [(&str, &str); 3] = [
     ("webhook-id", "The event's `id`: the same whenever it is sent again."),
     ("webhook-timestamp", "When it was sent, in seconds since 1970."),
@@ -21,7 +21,7 @@ const HEADERS: [(&str, &str); 3] = [
     ),
 ];
 
-/// Every event, by its type.
+/// Returns the path item of every event, by event type.
 pub(super) fn webhooks(components: &mut Components) -> Paths {
     let mut paths = Paths::new();
     for (kind, summary, data) in [

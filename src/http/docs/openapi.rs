@@ -1,4 +1,4 @@
-//! OpenAPI 3.1 of every call of the route table.
+//! OpenAPI 3.1 document for every call of the route table.
 
 use utoipa::openapi::path::{HttpMethod, Operation, OperationBuilder, ParameterBuilder, ParameterIn, PathItem, Paths};
 use utoipa::openapi::request_body::{RequestBody, RequestBodyBuilder};
@@ -25,7 +25,7 @@ const ABOUT: &str = "Live chat: a guest opens the widget on a site and talks to 
     slash. Requests may be written in camelCase or snake_case, and unknown fields are ignored. Errors are JSON with `code` and \
     `detail`, and `fields` where a field is to blame. Times are UTC.";
 
-/// The document, for a server that is reached at `public_url`.
+/// Returns the document for a server at `public_url`.
 pub(super) fn document(public_url: &str) -> OpenApi {
     let mut components = Components::new();
     for (name, scheme) in schemes() {
@@ -87,7 +87,7 @@ fn method(verb: Verb) -> HttpMethod {
     }
 }
 
-/// `{name}` in a path.
+/// Describes the path parameter `{name}`.
 fn room_name() -> ParameterBuilder {
     let length = RoomName::LEN;
     let name = ObjectBuilder::new().schema_type(Type::String).min_length(Some(length)).max_length(Some(length));
@@ -147,7 +147,7 @@ fn security(caller: Caller) -> Option<SecurityRequirement> {
     }
 }
 
-/// Makes a schema known, and refers to it.
+/// Adds a schema to the components and returns a reference to it.
 pub(super) fn reference(named: &Named, components: &mut Components) -> Ref {
     let known = &mut components.schemas;
     known.insert(named.name.clone().into_owned(), named.schema.clone());
@@ -157,7 +157,7 @@ pub(super) fn reference(named: &Named, components: &mut Components) -> Ref {
 
 fn request_body(body: &Named, takes_image: bool, components: &mut Components) -> RequestBody {
     let json = ContentBuilder::new().schema(Some(reference(body, components))).build();
-    // No body is read as an empty object.
+    // An absent body is read as an empty object.
     let may_be_empty = matches!(&body.schema, RefOr::T(Schema::Object(object)) if object.required.is_empty());
     let required = if may_be_empty { Required::False } else { Required::True };
     let all = RequestBodyBuilder::new().content("application/json", json).required(Some(required));
@@ -172,7 +172,7 @@ fn request_body(body: &Named, takes_image: bool, components: &mut Components) ->
             .content_media_type("application/octet-stream")
             .description(Some("PNG, JPEG, WebP or GIF, at most 5 MiB; empty: none any more.")),
     );
-    // A form has texts only: what JSON has as null cannot be said there.
+    // Form fields are strings, so a form cannot express `null`.
     if let RefOr::T(Schema::Object(object)) = &body.schema {
         for name in object.properties.keys() {
             form = form.property(name, ObjectBuilder::new().schema_type(Type::String));

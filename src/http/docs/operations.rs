@@ -1,4 +1,5 @@
-//! What each call of the route table is for, what it takes, and how it may end beside what its kind says ([`Sketch`]).
+//! Describes each call of the route table: purpose, parameters, bodies, and outcomes besides those that follow from its
+//! kind ([`Sketch`]).
 
 mod webhook;
 
@@ -16,7 +17,7 @@ use crate::protocol::api::{
     LoginRequest, PasswordChangeRequest, ProfilePatch, Refreshed, SignUpRequest, User,
 };
 
-/// The parts of the API, in the order in which one meets them.
+/// Sections of the API, in the order in which a new user needs them.
 pub(super) const TAGS: [(&str, &str); 7] = [
     ("Widget", "What a site calls for its visitors, with the keys of its host."),
     ("Logins", "An access token for an hour, and a cookie that gets the next one."),
@@ -30,10 +31,10 @@ pub(super) const TAGS: [(&str, &str); 7] = [
     ("Operation", "For the machines that run the server."),
 ];
 
-/// What each step of a sign-up returns while `sign-up` is `closed`.
+/// Outcome of each step of a sign-up while `sign-up` is `closed`.
 const SIGN_UP_CLOSED: &str = "Sign-up is closed on this server.";
 
-/// Which part a call belongs to.
+/// Returns the section of a call.
 pub(super) fn tag(call: Call) -> &'static str {
     let at = match call {
         Call::OpenRoom | Call::SetContact | Call::ShowClient => 0,
@@ -50,7 +51,7 @@ pub(super) fn tag(call: Call) -> &'static str {
     TAGS[at].0
 }
 
-/// What a call is.
+/// Returns the description of a call.
 pub(super) fn sketch(call: Call) -> Sketch {
     use Caller::{Anybody, Host, RefreshCookie, Service, SignUpCookie};
     match call {

@@ -1,5 +1,5 @@
-//! A page for people, made of the two documents and of nothing else: whatever it shows, a generator can read, too. It has
-//! no script and loads nothing from elsewhere.
+//! HTML page rendered from the two documents only, so that generators can read everything that it shows. It has no
+//! script and loads nothing from other sites.
 
 use minijinja::{Environment, HtmlEscape, Value as Template, context};
 use serde::Serialize;
@@ -11,10 +11,10 @@ use crate::config::url_path;
 
 const TEMPLATE: &str = include_str!("docs.html");
 
-/// In the order in which one needs them.
+/// HTTP methods, in display order.
 const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
 
-/// Where schemas stand in a document.
+/// Prefix of references to schemas.
 const SCHEMAS: &str = "#/components/schemas/";
 
 #[derive(Serialize)]
@@ -39,7 +39,7 @@ struct Call {
     curl: String,
 }
 
-/// A field or a parameter.
+/// Field or parameter.
 #[derive(Serialize)]
 struct Row {
     name: String,
@@ -63,7 +63,7 @@ struct Schema {
     rows: Vec<Row>,
 }
 
-/// What a receiver of webhooks is sent.
+/// Webhook event.
 #[derive(Serialize)]
 struct Event {
     kind: String,
@@ -86,7 +86,7 @@ struct Frame {
     examples: Vec<String>,
 }
 
-/// The page. It is empty only if the template is broken, which a test sees.
+/// Renders the page. The result is empty only if the template is broken, which a test detects.
 pub(super) fn render(public_url: &str, calls: &OpenApi, sockets: &Value) -> String {
     let reader = Reader { document: serde_json::to_value(calls).unwrap_or_default(), public_url };
     let mut templates = Environment::new();
@@ -106,22 +106,22 @@ pub(super) fn render(public_url: &str, calls: &OpenApi, sockets: &Value) -> Stri
         tracing::error!(%error, "failed to render API page");
         String::new()
     });
-    // A slash needs no escaping, and paths are read by people who have only `curl`.
+    // Slashes need no escaping, and the source stays readable for users of `curl`.
     html.replace("&#x2f;", "/")
 }
 
-/// Text with `code` in it, as HTML.
+/// Converts text with `code` to HTML.
 fn words(text: &str) -> Template {
     let mut html = String::new();
     for (at, piece) in text.split('`').enumerate() {
         let piece = HtmlEscape(piece);
-        // Every second piece stands between two backticks.
+        // Every second piece is between backticks.
         html.push_str(&if at % 2 == 1 { format!("<code>{piece}</code>") } else { piece.to_string() });
     }
     Template::from_safe_string(html)
 }
 
-/// Reads the document of the calls.
+/// Reads the OpenAPI document.
 struct Reader<'a> {
     document: Value,
     public_url: &'a str,
@@ -130,7 +130,7 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn parts(&self, calls: &OpenApi) -> Vec<Part> {
         let mut parts = TAGS.map(|(name, about)| Part { id: name.replace(' ', "-"), name, about, calls: Vec::new() });
-        // The typed document knows the order of paths.
+        // The typed document preserves the order of paths.
         for path in calls.paths.paths.keys() {
             for method in METHODS {
                 let operation = &self.document["paths"][path][method];
@@ -185,7 +185,7 @@ impl Reader<'_> {
             .collect()
     }
 
-    /// The fields of a body, as JSON or as a form.
+    /// Returns the fields of a body in JSON or form encoding.
     fn body(&self, bodies: &Value) -> Vec<Row> {
         let mut rows = self.rows(&bodies["application/json"]["schema"]);
         for row in self.rows(&bodies["multipart/form-data"]["schema"]) {
@@ -196,14 +196,14 @@ impl Reader<'_> {
         rows
     }
 
-    /// The fields of an object, of its parts, or of all its alternatives.
+    /// Returns the fields of an object, of its `allOf` parts, or of all its `anyOf` alternatives.
     fn rows(&self, schema: &Value) -> Vec<Row> {
         if let Some(name) = schema_name(schema) {
             return self.rows(&self.document["components"]["schemas"][name]);
         }
         let mut rows: Vec<Row> =
             schema["allOf"].as_array().into_iter().flatten().flat_map(|part| self.rows(part)).collect();
-        // Of alternatives none must be there.
+        // Fields of alternatives are not required.
         let alternatives = schema["anyOf"].as_array().into_iter().flatten().flat_map(|part| self.rows(part));
         rows.extend(alternatives.map(|row| Row { is_required: false, ..row }));
         let required = schema["required"].as_array().cloned().unwrap_or_default();
@@ -217,7 +217,7 @@ impl Reader<'_> {
         rows
     }
 
-    /// The call as somebody types it.
+    /// Returns an example of the call with `curl`.
     fn curl(&self, path: &str, method: &str, operation: &Value) -> String {
         let mut curl = "curl".to_owned();
         if method != "get" {
@@ -257,7 +257,7 @@ impl Reader<'_> {
         curl
     }
 
-    /// A body that is made of its fields' examples.
+    /// Builds a body from the examples of its fields.
     fn example(&self, schema: &Value) -> Map<String, Value> {
         if let Some(name) = schema_name(schema) {
             return self.example(&self.document["components"]["schemas"][name]);
@@ -330,12 +330,12 @@ fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
 
-/// The schema that is referred to.
+/// Returns the name of the referenced schema.
 fn schema_name(schema: &Value) -> Option<String> {
     Some(schema["$ref"].as_str()?.strip_prefix(SCHEMAS)?.to_owned())
 }
 
-/// What kind of value it is, in a word or two.
+/// Returns a short description of a value's type.
 fn kind(schema: &Value) -> String {
     if let Some(name) = schema_name(schema) {
         return name;

@@ -1,4 +1,5 @@
-//! A call in words, and what follows from them: whoever needs a token can be told 401, whoever sends a body 413, and so on.
+//! Description of a call, and the outcomes that follow from it: a call that needs a token can return 401, one with a
+//! body 413, and so on.
 
 use std::borrow::Cow;
 
@@ -9,26 +10,26 @@ use utoipa::{PartialSchema, ToSchema};
 
 use crate::protocol::api::{ErrorBody, Page, RequestBody};
 
-/// How a caller shows who he is.
+/// How the caller is authenticated.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Caller {
-    /// He need not.
+    /// Not authenticated.
     Anybody,
-    /// By the keys of a service.
+    /// Keys of a service.
     Service,
-    /// By an access token.
+    /// Access token of a host.
     Host,
-    /// By the cookie of a login.
+    /// Refresh cookie of a login.
     RefreshCookie,
-    /// By the cookie of a sign-up that has come so far.
+    /// Cookie of a sign-up that has completed the previous step.
     SignUpCookie,
 }
 
-/// A schema under its name.
+/// Schema with its name.
 pub(super) struct Named {
     pub name: Cow<'static, str>,
     pub schema: RefOr<Schema>,
-    /// Those that it refers to.
+    /// Schemas that it references.
     pub others: Vec<(String, RefOr<Schema>)>,
 }
 
@@ -46,7 +47,7 @@ impl Named {
     }
 }
 
-/// What an answer holds.
+/// Content of a response.
 pub(super) enum Content {
     Nothing,
     Json(Box<Named>),
@@ -59,7 +60,7 @@ impl Content {
     }
 }
 
-/// One way in which a call ends.
+/// One outcome of a call.
 pub(super) struct Outcome {
     pub status: u16,
     pub description: &'static str,
@@ -71,15 +72,15 @@ impl Outcome {
         Self { status, description, content: Content::json(Named::of::<ErrorBody<'_>>()) }
     }
 
-    /// Whether it is told as errors are.
+    /// Whether the body is an error body.
     pub(super) fn is_error(&self) -> bool {
         matches!(&self.content, Content::Json(named) if named.name == ErrorBody::name())
     }
 }
 
-/// A call in words.
+/// Description of a call.
 pub(super) struct Sketch {
-    /// The name under which generators know it.
+    /// `operationId`, which generators use as the function name.
     pub id: &'static str,
     pub summary: &'static str,
     pub description: &'static str,
@@ -87,11 +88,11 @@ pub(super) struct Sketch {
     pub body: Option<Named>,
     /// Whether the body may also be a form with an image.
     pub takes_image: bool,
-    /// Whether a cookie comes with what went well.
+    /// Whether a successful response sets a cookie.
     pub sets_cookie: bool,
     pub parameters: Vec<Parameter>,
     own: Vec<Outcome>,
-    /// Whether it is JSON for clients, and can fail as all such calls can.
+    /// Whether the call returns JSON for clients and has the outcomes common to all such calls.
     is_api: bool,
 }
 
@@ -151,7 +152,7 @@ impl Sketch {
         self
     }
 
-    /// Every way in which it may end, on a route that has an id in its path or not. What it says itself comes first.
+    /// Returns all outcomes, beginning with those listed explicitly. `has_id` is true if the path contains an id.
     pub(super) fn outcomes(self, has_id: bool) -> Vec<Outcome> {
         let mut all = self.own;
         let mut add = |status, description| {
@@ -191,15 +192,15 @@ impl Sketch {
     }
 }
 
-/// A whole number in the query, from `least` on.
+/// Describes an integer in the query, with a minimum.
 pub(super) fn integer(name: &str, least: u64, default: Option<u64>, description: &str) -> ParameterBuilder {
     let number = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(least)).default(default.map(Into::into));
-    // An empty parameter is none.
+    // An empty parameter counts as absent.
     let empty = ObjectBuilder::new().schema_type(Type::String).enum_values(Some([""]));
     query(name, description).schema(Some(AnyOfBuilder::new().item(number).item(empty)))
 }
 
-/// A parameter in the query, which may be left out.
+/// Describes an optional parameter in the query.
 pub(super) fn query(name: &str, description: &str) -> ParameterBuilder {
     ParameterBuilder::new()
         .name(name)

@@ -1,4 +1,4 @@
-//! Holds answers against the document: what a test gets, a reader of the document must have been told.
+//! Validates the responses that tests receive against the OpenAPI document.
 
 use std::sync::LazyLock;
 
@@ -13,7 +13,7 @@ use crate::http::testing::Answer;
 static DOCUMENT: LazyLock<Value> =
     LazyLock::new(|| serde_json::to_value(openapi::document("https://chat.example")).unwrap());
 
-/// Fails when a call of the table ends in a way of which the document says nothing.
+/// Panics if a call of the table has an outcome that the document does not describe.
 pub(in crate::http) fn check(method: &str, path: &str, answer: &Answer) {
     let path = path.split('?').next().unwrap_or_default();
     let pages = Pages::new([]);
@@ -41,7 +41,7 @@ pub(in crate::http) fn check(method: &str, path: &str, answer: &Answer) {
     }
 }
 
-/// Fails when a value does not fit a schema.
+/// Panics if a value does not match a schema.
 pub(super) fn validate(schema: &Value, value: &Value) {
     let validator = jsonschema::options().should_validate_formats(true).build(schema).unwrap();
     let errors: Vec<String> =

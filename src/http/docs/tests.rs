@@ -38,7 +38,7 @@ fn every_call_of_the_table_is_documented_and_nothing_else() {
     assert_eq!(document["servers"][0]["url"], URL);
 }
 
-/// Every `$ref` of a document.
+/// Collects every `$ref` of a document.
 fn references(document: &Value, found: &mut BTreeSet<String>) {
     match document {
         Value::Object(fields) => {
@@ -81,7 +81,7 @@ fn the_page_shows_every_call_every_frame_and_every_code_and_loads_nothing() {
     for code in sockets["x-close-codes"].as_array().unwrap() {
         assert!(html.contains(&format!("<th>{}</th>", code["code"])), "{code}");
     }
-    // Everything is where it is served, and nothing is left of the template.
+    // Every link resolves, and nothing of the template remains.
     assert!(!html.contains("<script") && !html.contains("src=") && !html.contains("{{") && !html.contains("{%"));
     for link in html.split("href=\"").skip(1).map(|rest| rest.split('"').next().unwrap()) {
         let is_there = match link.strip_prefix('#') {
@@ -102,7 +102,7 @@ fn the_sockets_are_where_the_calls_are() {
     assert_eq!(server["pathname"], Value::Null);
 }
 
-/// Holds a frame against the message of a name.
+/// Validates a frame against the named message.
 fn fits(message: &str, frame: &[u8]) {
     let document = asyncapi::document(URL);
     let payload = &document["components"]["messages"][message]["payload"];
@@ -156,7 +156,7 @@ fn events_are_as_the_document_has_them() {
         let schema = &document["webhooks"][kind]["post"]["requestBody"]["content"]["application/json"]["schema"];
         assert!(schema.is_object(), "{kind}");
         validate(&json!({"allOf": [schema], "components": document["components"]}), &body);
-        // Nothing is told that the document does not have.
+        // The body has exactly the fields that the document lists.
         let data = schema["$ref"].as_str().and_then(|at| document.pointer(&at[1..])).unwrap();
         let data = data["properties"]["data"]["$ref"].as_str().and_then(|at| document.pointer(&at[1..])).unwrap();
         let of = |fields: &Value| fields.as_object().into_iter().flatten().map(|(name, _)| name.clone()).collect();

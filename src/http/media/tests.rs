@@ -8,7 +8,7 @@ use crate::media::testing::{PLACE, bomb, contains, file, flag, png, telephone_jp
 
 const BASE: &str = "https://chat.example";
 
-/// What a person's browser claims about his file, which nobody believes.
+/// File name and type claimed by a browser, which the server must not trust.
 const CLAIM: Option<(&str, &str)> = Some(("../../me.svg", "image/svg+xml"));
 
 on_a_server! {
@@ -25,7 +25,7 @@ on_a_server! {
     a_name_that_no_image_has_is_404
 }
 
-/// Uploads, and returns the path of what is shown.
+/// Uploads an image and returns the path under which it is served.
 async fn upload(world: &World, bytes: &[u8]) -> String {
     let answer = world.patch_form(&[("profile_image", CLAIM, bytes)]).await;
     assert_eq!(answer.status, 200, "{}", answer.body);
@@ -61,7 +61,7 @@ mod sentences {
         assert_eq!(world.ask("HEAD", &format!("{path}/"), &[]).await.status, 200);
         assert_eq!(world.ask("DELETE", &path, &[]).await.header("allow"), Some("GET, HEAD, OPTIONS"));
 
-        // A newer one has another name, and the old name is nobody's.
+        // A new image has a new name, and the old name is not found.
         assert_ne!(upload(&world, &png(600, 300)).await, path);
         for headers in [vec![], vec![("if-none-match", etag)]] {
             assert_eq!(world.ask("GET", &path, &headers).await.json()["code"], 404);
@@ -139,7 +139,7 @@ mod sentences {
         assert_eq!((answer.status.as_u16(), &answer.json()["code"]), (413, &json!(413)));
         large.resize(2 * MAX_IMAGE, 0);
         assert_eq!(world.patch_form(&[("other", CLAIM, &large)]).await.status, 413);
-        // Only where an image may be.
+        // The larger limit holds only where an image is allowed.
         let bearer = world.bearer().await;
         let path = format!("/api/users/{}/", world.host.id.0);
         let json = format!(r#"{{"description": "{}"}}"#, "x".repeat(70_000));
@@ -175,7 +175,7 @@ mod sentences {
         let path = format!("/api/users/{}/", world.host.id.0);
         let answer = world.patch_form(&[("other", CLAIM, &png(20, 20))]).await;
         assert_eq!(answer.json()["profileImage"], format!("{BASE}{image}"));
-        // As a page does that sends back what it was told.
+        // Some pages send back the URL that they received.
         let body = json!({"profileImage": format!("{BASE}{image}")}).to_string();
         let answer = world.send("PATCH", &path, &[JSON, ("authorization", &bearer)], body).await;
         assert_eq!(answer.json()["profileImage"], format!("{BASE}{image}"));

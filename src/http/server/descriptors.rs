@@ -1,11 +1,11 @@
-//! The process's limit of file descriptors.
+//! Limit of the process's file descriptors.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Raised no further than this: nothing here needs more, and some systems allow a thousand times as many.
+/// Upper bound for raising the limit. A node needs no more, and some systems allow a thousand times as many.
 const MOST: u64 = 1_048_576;
 
-/// Raises the soft limit to the hard one, and returns the limit that holds.
+/// Raises the soft limit to the hard limit, bounded by `MOST`, and returns the resulting limit.
 pub fn raise_descriptor_limit() -> u64 {
     let limit = getrlimit(Resource::Nofile);
     let (soft, hard) = (limit.current.unwrap_or(MOST), limit.maximum.unwrap_or(MOST).min(MOST));

@@ -1,10 +1,10 @@
-//! Bounds the TCP connections of a node: those of one address, and all of them by the process's file descriptors.
+//! Bounds the TCP connections of a node: per address, and in total by the process's file descriptors.
 //!
-//! Above a bound, the connection that has been idle longest (of the address, or of the node) is closed for a new one. Where
-//! none is idle, the new one gets one of few reserved slots: there a health check, `/metrics` or a CORS preflight is answered as
-//! usual, and everything else is refused. Also among the reserved slots the longest idle gives way, so neither idle connections nor
-//! refused ones keep a health check out. Each bound has reserved slots of its own: an address above its own bound occupies none
-//! that others need, and the listener never waits for a slot.
+//! Above a bound, the longest idle connection (of the address, or of the node) is closed in favour of the new one. If
+//! none is idle, the new connection gets one of a few reserved slots. There, health checks, `/metrics` and CORS
+//! preflights are answered as usual, and everything else is refused. The longest idle connection in a reserved slot is
+//! closed in the same way, so neither idle nor refused connections block a health check. Each bound has separate
+//! reserved slots: an address above its bound occupies none that others need, and the listener never waits for a slot.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -21,36 +21,36 @@ use crate::http::IsTrustedProxy;
 use crate::metric;
 use crate::throttle;
 
-/// Connections in slots that are reserved for a node at its bound, and for addresses at theirs.
+/// Number of slots reserved for a node at its bound, and for addresses at theirs.
 const RESERVED: usize = 24;
 const RESERVED_FOR_ADDRESSES: usize = 8;
 
-/// Connections that wait for a slot while the node is at its bound.
+/// Maximum number of connections waiting for a slot while the node is at its bound.
 const QUEUE: usize = 8;
 
-/// Connections above a bound that may be open until those have ended that were closed for them.
+/// Number of connections above a bound that may be open until those closed in their favour have ended.
 const OVERLAP: usize = 32;
 
-/// Descriptors that are left to stores, files and reserved slots: a quarter, within these bounds.
+/// Descriptors left to stores, files and reserved slots: a quarter, within these bounds.
 const MIN_LEFT: u64 = 160;
 const MAX_LEFT: u64 = 1_024;
 
 /// How long a new connection waits for a reserved slot of the node.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// How many idle connections are searched for one of a certain address.
+/// Maximum number of idle connections searched for one of a given address.
 const SEARCHED: usize = 1_024;
 
-/// Connections of `metrics-listen`.
+/// Maximum number of connections of `metrics-listen`.
 const METRICS: usize = 32;
 
-/// The bounds. See the module.
+/// Bounds of the connections; see the module documentation.
 pub struct Slots {
     served: Lane,
     over_address: Lane,
     over_node: Lane,
     queued: AtomicUsize,
-    /// Served connections.
+    /// Number of served connections per address.
     addresses: DashMap<IpAddr, u32>,
     per_address: Option<u32>,
     is_exempt: IsTrustedProxy,
@@ -65,26 +65,27 @@ impl std::fmt::Debug for Slots {
     }
 }
 
-/// What a connection may be used for.
+/// Permitted use of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Class {
-    /// Everything.
+    /// All requests.
     Served,
-    /// Health checks, metrics and preflights: its address has as many connections as it may.
+    /// Health checks, metrics and preflights only: the address is at its bound.
     OverAddress,
-    /// Health checks, metrics and preflights: the node has as many connections as it may.
+    /// Health checks, metrics and preflights only: the node is at its bound.
     OverNode,
 }
 
 impl Slots {
-    /// Bounds for a process with `descriptors` file descriptors. Addresses that are exempt are not counted by themselves.
+    /// Creates the bounds for a process with `descriptors` file descriptors. Exempt addresses are not counted per
+    /// address.
     pub fn new(descriptors: u64, per_address: Option<u32>, is_exempt: IsTrustedProxy) -> Arc<Self> {
         let left = (descriptors / 4).clamp(MIN_LEFT, MAX_LEFT);
         let served = usize::try_from(descriptors.saturating_sub(left)).unwrap_or(usize::MAX).max(1);
         Self::with_bounds(served, [RESERVED, RESERVED_FOR_ADDRESSES], per_address, is_exempt)
     }
 
-    /// Bounds for the listener that serves metrics only.
+    /// Creates the bounds for the metrics listener.
     pub fn for_metrics() -> Arc<Self> {
         Self::with_bounds(METRICS, [0, 0], None, Arc::new(|_| true))
     }
@@ -106,7 +107,7 @@ impl Slots {
         })
     }
 
-    /// Takes a slot for a new connection.
+    /// Allocates a slot for a new connection.
     pub(super) fn admit(self: &Arc<Self>, peer: IpAddr) -> Admission {
         match self.find(peer) {
             Ok(slot) => Admission::Now(slot),
@@ -123,7 +124,7 @@ impl Slots {
         }
     }
 
-    /// A slot, or the bound that leaves none.
+    /// Returns a slot, or the bound that prevents one.
     fn find(self: &Arc<Self>, peer: IpAddr) -> Result<Arc<Slot>, Class> {
         let address = (!(self.is_exempt)(peer.to_canonical())).then(|| throttle::network(peer));
         let of_address = address.and_then(|address| self.addresses.get(&address).map(|count| *count)).unwrap_or(0);
@@ -155,7 +156,7 @@ impl Slots {
         Ok(slot)
     }
 
-    /// Closes up to `count` idle connections, those first that have been idle longest.
+    /// Closes up to `count` idle connections, longest idle first.
     pub(super) fn shed(&self, count: usize) {
         for _ in 0..count {
             if !self.served.shed(None) {
@@ -173,24 +174,24 @@ impl Slots {
     }
 }
 
-/// What becomes of a new connection.
+/// Decision about a new connection.
 pub(super) enum Admission {
-    /// It has a slot.
+    /// Admitted, with a slot.
     Now(Arc<Slot>),
-    /// It may have one soon: those that give way to it end at once.
+    /// Waits for a slot, because connections closed in its favour end soon.
     Later(Queued),
-    /// It is to be dropped.
+    /// Dropped.
     Never,
 }
 
-/// A connection that waits for a slot.
+/// Connection waiting for a slot.
 pub(super) struct Queued {
     slots: Arc<Slots>,
     peer: IpAddr,
 }
 
 impl Queued {
-    /// Waits for a slot; `None`: the connection is to be dropped.
+    /// Waits for a slot. Returns `None` if the connection must be dropped.
     pub(super) async fn admit(self) -> Option<Arc<Slot>> {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -223,10 +224,10 @@ fn count_refused(class: Class) {
     metrics::counter!(metric::TCP_REFUSED, "reason" => reason).increment(1);
 }
 
-/// A connection that waits for a request, and the address that it is counted for.
+/// Connection waiting for a request, with the address that it is counted under.
 type Waiting = (Option<IpAddr>, Weak<Slot>);
 
-/// A bound, the connections under it, and which of them wait for a request.
+/// Bound with the number of its connections and those waiting for a request.
 struct Lane {
     limit: usize,
     open: AtomicUsize,
@@ -252,13 +253,14 @@ impl Lane {
         }
     }
 
-    /// Whether there is room for one more connection, if necessary in the place of an idle one.
+    /// Whether there is room for one more connection. May close an idle one to make room.
     fn has_room(&self) -> bool {
         let open = self.open.load(Relaxed);
         open < self.limit || (open < self.limit + OVERLAP.min(self.limit) && self.shed(None))
     }
 
-    /// Closes the connection, if given of this address, that has waited longest for a request; returns whether there was one.
+    /// Closes the connection that has waited longest for a request, of `address` if given. Returns whether there was
+    /// one.
     fn shed(&self, address: Option<IpAddr>) -> bool {
         let longest = {
             let mut waiting = self.waiting.lock();
@@ -274,16 +276,16 @@ impl Lane {
     }
 }
 
-/// The ticket of a connection that does not wait for a request.
+/// Ticket of a connection that is not waiting for a request.
 const NO_TICKET: u64 = 0;
 
-/// Counts a connection while this lives.
+/// Counts a connection until it is dropped.
 pub(crate) struct Slot {
     slots: Arc<Slots>,
     class: Class,
-    /// Counted for it.
+    /// Address that the connection is counted under.
     address: Option<IpAddr>,
-    /// Its place among those that wait for a request.
+    /// Position among the connections waiting for a request.
     ticket: AtomicU64,
     shed: Notify,
 }
@@ -299,7 +301,7 @@ impl Slot {
         self.class
     }
 
-    /// The connection waits for a request from now on: it may be closed for another.
+    /// Marks the connection as waiting for a request, so that it may be closed in favour of another.
     pub(super) fn wait(self: &Arc<Self>) {
         let lane = self.slots.lane(self.class);
         let ticket = lane.next_ticket.fetch_add(1, Relaxed);
@@ -308,7 +310,7 @@ impl Slot {
         waiting.insert(ticket, (self.address, Arc::downgrade(self)));
     }
 
-    /// The connection has a request, or is a socket: it stays.
+    /// Marks the connection as having a request or being a socket, so that it is not closed.
     pub(crate) fn work(&self) {
         let ticket = self.ticket.swap(NO_TICKET, Relaxed);
         if ticket != NO_TICKET {
@@ -316,8 +318,8 @@ impl Slot {
         }
     }
 
-    /// Whether the connection may become a socket. Where it is refused, it stays until its peer has closed it: in reserved slots
-    /// these are half of all at most.
+    /// Whether the connection may be upgraded to a socket. A socket in a reserved slot is refused by a close code, but
+    /// stays open until its peer closes it; such sockets use at most half of the reserved slots.
     pub(super) fn may_upgrade(&self) -> bool {
         if self.class == Class::Served {
             return true;
@@ -327,7 +329,7 @@ impl Slot {
         busy <= lane.limit / 2
     }
 
-    /// Waits until the connection is to be closed for another.
+    /// Waits until the connection must be closed in favour of another.
     pub(super) async fn shed(&self) {
         self.shed.notified().await;
     }
@@ -415,7 +417,7 @@ mod tests {
         [&second, &fourth].into_iter().for_each(|slot| slot.work());
         let reserved = [6, 7].map(|number| slots.find(address(number)).unwrap());
         assert_eq!([reserved[0].class(), reserved[1].class()], [Class::OverNode; 2]);
-        // One more reserved one: of those, too, the longest idle gives way.
+        // Another reserved connection: the longest idle reserved one is closed.
         let newest = slots.find(address(8)).unwrap();
         assert_eq!(newest.class(), Class::OverNode);
         assert!(is_shed(&reserved[0]) && !is_shed(&reserved[1]) && !is_shed(&first));

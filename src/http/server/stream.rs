@@ -1,7 +1,8 @@
-//! The stream of one connection, with a deadline for each phase and direction.
+//! Stream of one connection, with a deadline for each phase and direction.
 //!
-//! A kept connection waits for its next request as long as `keep-alive` allows; a request's head has its own deadline from its
-//! first byte on; a peer takes a response at a minimum rate. Bodies have the deadlines of the calls that read them.
+//! A kept-alive connection waits for its next request for `keep-alive`. The head of a request has a separate deadline
+//! from its first byte. A peer must accept a response at a minimum rate. Calls that read bodies enforce their own
+//! deadlines.
 
 use std::io::{self, ErrorKind};
 use std::pin::Pin;
@@ -17,27 +18,27 @@ use tokio::time::{Instant, Sleep};
 use super::slots::Slot;
 use crate::metric;
 
-/// While a response waits, the peer takes at least this much of it in each window.
+/// Minimum number of response bytes that the peer must accept in each window while output is pending.
 const MIN_PROGRESS: usize = 16 * 1024;
 pub(super) const PROGRESS_WINDOW: Duration = Duration::from_secs(20);
 
-/// How long a closed connection is read further: bytes that were under way would make the kernel reset it, and the peer lose the
+/// How long a closed connection is still read. Unread bytes would make the kernel reset it, and the peer would lose the
 /// response.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// How much of that is read.
+/// Maximum number of bytes read during [`LINGER`].
 const LINGER_BYTES: usize = 256 * 1024;
 
 /// Deadlines of a connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Timeouts {
-    /// From a request's first byte to the end of its head.
+    /// From the first byte of a request to the end of its head.
     pub(super) head: Duration,
     /// From a response to the next request.
     pub(super) keep_alive: Duration,
 }
 
-/// What a connection does, shared by its stream, its service and the responses under way.
+/// State of a connection, shared by its stream, its service and the responses in flight.
 #[derive(Debug)]
 pub(super) struct Activity {
     state: Mutex<State>,
@@ -47,25 +48,25 @@ pub(super) struct Activity {
 #[derive(Debug)]
 struct State {
     phase: Phase,
-    /// No further request is taken.
+    /// Whether the connection accepts no further request.
     is_closing: bool,
     is_shed: bool,
-    /// The task of the connection, to be woken at the end of the call: its deadline as an idle one begins then.
+    /// Waker of the connection's task, called at the end of a call because the idle deadline begins then.
     reader: Option<Waker>,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Phase {
-    /// Waits for a request.
+    /// Waiting for a request since this time.
     Idle(Instant),
-    /// Reads a request's head, which began then.
+    /// Reading the head of a request that began at this time.
     Head(Instant),
-    /// A call has not been answered yet, or its response not handed over.
+    /// A call is in flight: it has no response yet, or the body of its response has not been dropped.
     Call,
 }
 
 impl Activity {
-    /// Of a connection whose first bytes have come.
+    /// Creates the state of a connection whose first bytes have arrived.
     pub(super) fn new(slot: Arc<Slot>) -> Arc<Self> {
         let state = State { phase: Phase::Head(Instant::now()), is_closing: false, is_shed: false, reader: None };
         Arc::new(Self { state: Mutex::new(state), slot })
@@ -75,12 +76,12 @@ impl Activity {
         &self.slot
     }
 
-    /// Ends the connection after the request under way.
+    /// Ends the connection after the request in flight.
     pub(super) fn close(&self) {
         self.state.lock().is_closing = true;
     }
 
-    /// Ends the connection at once, unless a call is under way.
+    /// Ends the connection at once, unless a call is in flight.
     pub(super) fn shed(&self) {
         let mut state = self.state.lock();
         (state.is_closing, state.is_shed) = (true, true);
@@ -90,14 +91,14 @@ impl Activity {
         self.state.lock().is_closing
     }
 
-    /// A call lasts until its response's body is dropped.
+    /// Begins a call, which lasts until the body of its response is dropped.
     pub(super) fn begin_call(self: &Arc<Self>) -> OpenCall {
         self.state.lock().phase = Phase::Call;
         self.slot.work();
         OpenCall(self.clone())
     }
 
-    /// Notes that a response has been written whole. Returns whether the connection waits for a request now.
+    /// Records that a response is completely written. Returns whether the connection is waiting for a request.
     fn became_idle(self: &Arc<Self>) -> bool {
         let is_idle = {
             let mut state = self.state.lock();
@@ -121,7 +122,7 @@ impl Activity {
     }
 }
 
-/// A call under way.
+/// Call in flight; ends when dropped.
 #[derive(Debug)]
 pub(super) struct OpenCall(Arc<Activity>);
 
@@ -139,7 +140,7 @@ impl Drop for OpenCall {
     }
 }
 
-/// A response's body, which ends its call.
+/// Body of a response; ends the call when dropped.
 pub(super) struct CallBody<B> {
     pub(super) body: B,
     pub(super) _call: OpenCall,
@@ -165,15 +166,15 @@ impl<B: hyper::body::Body + Unpin> hyper::body::Body for CallBody<B> {
     }
 }
 
-/// A peer's TCP stream. See the module.
+/// TCP stream of a peer; see the module documentation.
 pub(crate) struct PeerStream {
     tcp: TcpStream,
     activity: Arc<Activity>,
     timeouts: Timeouts,
     timer: Pin<Box<Sleep>>,
-    /// Whether output waits for the peer.
+    /// Whether output is pending because the peer does not read.
     is_writing: bool,
-    /// Since when the peer has not taken [`MIN_PROGRESS`] of it, and how much it has.
+    /// Start of the current progress window, and the bytes that the peer has accepted since.
     waiting: Option<(Instant, usize)>,
     linger: Option<(Instant, usize)>,
 }
@@ -190,14 +191,15 @@ impl PeerStream {
         Self { tcp, activity, timeouts, timer, is_writing: false, waiting: None, linger: None }
     }
 
-    /// The bare stream, for a WebSocket, and the slot that counts it. It is not closed for other connections any more.
+    /// Returns the plain stream for a WebSocket, and the slot that counts it. The connection is no longer closed in
+    /// favour of others.
     pub(crate) fn into_parts(self) -> (TcpStream, Arc<Slot>) {
         let slot = self.activity.slot.clone();
         slot.work();
         (self.tcp, slot)
     }
 
-    /// Whether `deadline` has passed; else wakes the task then, or earlier.
+    /// Whether `deadline` has passed. If not, registers a wakeup at that time or earlier.
     fn has_passed(&mut self, cx: &mut Context<'_>, deadline: Instant) -> bool {
         if Instant::now() >= deadline {
             return true;
@@ -214,7 +216,7 @@ impl PeerStream {
         false
     }
 
-    /// What a read returns while nothing has come.
+    /// Returns the result of a read while no bytes are available.
     fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let (phase, is_closing, is_shed) = {
             let mut state = self.activity.state.lock();
@@ -226,7 +228,7 @@ impl PeerStream {
         let end = Poll::Ready(Ok(()));
         match phase {
             Phase::Call => Poll::Pending,
-            // Its deadline is the writing's, and being idle begins after it.
+            // The write deadline applies, and the connection becomes idle after it.
             _ if self.is_writing => Poll::Pending,
             Phase::Idle(_) | Phase::Head(_) if is_shed => end,
             Phase::Idle(_) if is_closing => end,
@@ -296,10 +298,10 @@ impl AsyncWrite for PeerStream {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // Called when everything is written.
+        // hyper flushes after it has written everything.
         self.waiting = None;
         if std::mem::take(&mut self.is_writing) && self.activity.became_idle() {
-            // The deadline of an idle connection begins with the next read.
+            // The idle deadline begins with the next read.
             cx.waker().wake_by_ref();
         }
         Pin::new(&mut self.tcp).poll_flush(cx)

@@ -1,4 +1,4 @@
-//! The accept loop over a real socket: what only a connection can show.
+//! Accept loop over a real socket: behaviour that only a connection can show.
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
@@ -6,7 +6,7 @@ use tokio::time::timeout;
 use super::*;
 use crate::http::testing::with_a_server;
 
-/// A response that no kernel buffers take whole.
+/// Size of a response that exceeds all kernel buffers.
 const LARGE: usize = 8 * 1024 * 1024;
 
 const GET: &str = "GET / HTTP/1.1\r\nhost: x\r\n\r\n";
@@ -17,7 +17,7 @@ struct Running {
     tracker: TaskTracker,
 }
 
-/// Bounds that hold for no test by themselves.
+/// Returns bounds that no test reaches by itself.
 fn serving(keep_alive: Duration) -> Serving {
     let slots = Slots::new(65_536, None, Arc::new(|_| false));
     Serving { slots, keep_alive, draining: CancellationToken::new() }
@@ -97,7 +97,7 @@ async fn who_says_nothing_or_half_a_request_is_dropped() {
     }
 }
 
-/// What is answered to a request on a connection of its own, and whether the connection is closed behind it.
+/// Sends a request on a new connection. Returns the response and whether the server closed the connection afterwards.
 async fn once(running: &Running, request: &str) -> (String, bool) {
     let mut stream = TcpStream::connect(running.address).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
@@ -154,13 +154,13 @@ async fn nothing_is_read_behind_a_chunked_request() {
             once(&running, &format!("POST / HTTP/1.1\r\n{head}\r\n\r\n0\r\n\r\n{smuggled}")).await;
         assert_eq!((answer.matches("HTTP/1.1").count(), is_closed), (1, true), "{head:?}: {answer}");
     }
-    // One whose end is plain goes on.
+    // A connection with an unambiguous request is kept alive.
     let plain = "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n";
     let (answer, is_closed) = once(&running, &plain.repeat(2)).await;
     assert_eq!((answer.matches("HTTP/1.1 200").count(), is_closed), (2, false));
 }
 
-/// Reads until the peer closes; a reset is an error.
+/// Reads until the peer closes. A reset is an error.
 async fn rest(stream: &mut TcpStream) -> std::io::Result<Vec<u8>> {
     let mut rest = Vec::new();
     timeout(Duration::from_secs(30), stream.read_to_end(&mut rest)).await.expect("an end in time").map(|_| rest)
@@ -173,7 +173,7 @@ async fn an_idle_connection_is_kept_longer_than_a_head_may_take() {
     assert!(ask(&mut stream, GET).await.starts_with("HTTP/1.1 200"));
     tokio::time::sleep(Duration::from_millis(1_000)).await;
     assert!(ask(&mut stream, GET).await.starts_with("HTTP/1.1 200"));
-    // The head's deadline begins with its first byte.
+    // The deadline of the head begins with its first byte.
     let began = std::time::Instant::now();
     stream.write_all(b"GET / HT").await.unwrap();
     assert!(rest(&mut stream).await.is_ok_and(|rest| rest.is_empty()));
@@ -194,7 +194,7 @@ async fn requests_under_way_survive_a_shutdown_and_close_their_connections() {
     draining.cancel();
     let last = ask(&mut kept, GET).await;
     assert!(last.contains("connection: close") && rest(&mut kept).await.is_ok(), "{last}");
-    // One call is under way, and one request has come that was not read yet.
+    // One call is in flight, and one request has been received but not yet read.
     let mut calling = TcpStream::connect(running.address).await.unwrap();
     calling.write_all(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     let mut half = TcpStream::connect(running.address).await.unwrap();
@@ -215,7 +215,7 @@ async fn a_peer_that_sends_more_than_was_read_is_not_reset() {
     let running = serve_hello(HEAD_TIMEOUT).await;
     for _ in 0..20 {
         let mut stream = TcpStream::connect(running.address).await.unwrap();
-        // The second request comes after the one that closes the connection.
+        // The second request follows the one that closes the connection.
         let last = "GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
         stream.write_all(format!("{last}{GET}{GET}").as_bytes()).await.unwrap();
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -262,14 +262,14 @@ async fn connections_above_an_address_s_bound_are_refused_but_health_checks_are_
     let running = serve_with(HEAD_TIMEOUT, serving).await;
     let mut open = Vec::new();
     for _ in 0..30 {
-        // Idle ones make room for those that follow.
+        // Idle connections are closed in favour of later ones.
         let mut stream = TcpStream::connect(running.address).await.unwrap();
         assert!(ask(&mut stream, GET).await.starts_with("HTTP/1.1 200"));
         open.push(stream);
     }
     open.drain(..10);
     for stream in &mut open {
-        // Now they have a response that they do not read.
+        // Each connection now has a response that the client does not read.
         stream.write_all(b"GET /large HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
         stream.readable().await.unwrap();
     }
@@ -281,14 +281,14 @@ async fn connections_above_an_address_s_bound_are_refused_but_health_checks_are_
         assert!(answer.contains("connection: close"), "{answer}");
         rest(&mut stream).await.unwrap();
     }
-    // Those that send nothing are closed soon, and do not add up.
+    // Connections that send nothing are closed soon and do not accumulate.
     let mut silent: Vec<TcpStream> = Vec::new();
     for _ in 0..100 {
         silent.push(TcpStream::connect(running.address).await.unwrap());
     }
     let began = std::time::Instant::now();
     for stream in &mut silent {
-        // A connection that had no slot may have been reset.
+        // A connection without a slot may have been reset.
         assert!(rest(stream).await.map_or(true, |rest| rest.is_empty()));
     }
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
@@ -318,7 +318,7 @@ async fn a_guest_page_can_read_a_refusal_that_comes_before_routing() {
             ask(&mut stream, &format!("{head}\r\nhost: x\r\norigin: https://shop.example\r\n\r\n")).await
         };
 
-        // The only connection that this address may have waits for the body of its call.
+        // The only connection allowed to this address is waiting for the body of its call.
         let mut busy = TcpStream::connect(address).await.unwrap();
         let head = "POST /api/auth/login/ HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
                     content-length: 2\r\nexpect: 100-continue\r\n\r\n";
@@ -340,7 +340,7 @@ async fn a_guest_page_can_read_a_refusal_that_comes_before_routing() {
         assert!(preflight.contains("connection: close\r\n"), "{preflight}");
         assert!(ask_once("GET /chat/health/live HTTP/1.1").await.starts_with("HTTP/1.1 200"));
 
-        // A proxy that adds a second Origin, or a request that is ambiguous.
+        // A request with a second `Origin` added by a proxy, and an ambiguous request.
         busy.write_all(b"{}").await.unwrap();
         let twice = "GET /chat/api/users/client/ HTTP/1.1\r\norigin: https://shop.example";
         let refused = timeout(Duration::from_secs(5), async {
@@ -361,7 +361,7 @@ async fn a_guest_page_can_read_a_refusal_that_comes_before_routing() {
 
 #[tokio::test]
 async fn idle_connections_give_way_to_new_ones_when_descriptors_are_short() {
-    // 182 descriptors: 22 connections, and the reserved ones.
+    // 182 descriptors: 22 connections and the reserved ones.
     let slots = Slots::new(182, None, Arc::new(|_| true));
     let serving = Serving { slots, ..serving(Duration::from_secs(80)) };
     let running = serve_with(HEAD_TIMEOUT, serving).await;

@@ -6,7 +6,7 @@ use super::JSON;
 use crate::clock::{Clock as _, SystemClock};
 use crate::http::testing::{Answer, World};
 
-/// Removes the only queued e-mail and returns its word of this length.
+/// Removes the only queued e-mail and returns its first ASCII word of the given length.
 async fn mailed(world: &World, letters: usize) -> String {
     let now = SystemClock.now();
     let mails = world.app.store.take_due_mails(10, now, now).await.unwrap();

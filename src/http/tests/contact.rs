@@ -1,4 +1,4 @@
-//! A guest's address (SPEC 8).
+//! E-mail addresses of guests (SPEC 8).
 
 use sea_orm::ConnectionTrait as _;
 use serde_json::json;
@@ -55,7 +55,7 @@ pub(super) async fn a_link_shows_a_button_and_only_the_button_changes_consent(wo
     assert!(contacts.set(room.id, "guest@mail.example", crate::mail::Language::English).await.unwrap());
     let links = crate::contacts::MailLinks::new("", [b"a secret".to_vec()]);
     let pair = ConsentPair { host: world.host.id, mailbox: mailbox_key("guest@mail.example") };
-    // What the mailbox is sent: `None` before consent.
+    // State of the mailbox's consent; `None` before it is given.
     let state = async || {
         let rows = store.connection().query_all_raw(sea_orm::Statement::from_string(
             sea_orm::DbBackend::Sqlite,
@@ -86,13 +86,13 @@ pub(super) async fn a_link_shows_a_button_and_only_the_button_changes_consent(wo
         }
         assert_eq!(state().await, None, "a program that follows links changes nothing");
     }
-    // Twice is no error.
+    // A repeated consent is not an error.
     for _ in 0..2 {
         let done = world.send("POST", &consent, &[("accept-language", "en")], "").await;
         assert!(done.status == 200 && !done.body.contains("<form") && done.body.contains("shop.example"), "{done:?}");
         assert_eq!(state().await, Some(true));
     }
-    // As a mail program does it (RFC 8058).
+    // Sent by a mail client (RFC 8058).
     let form = ("content-type", "application/x-www-form-urlencoded");
     for _ in 0..2 {
         let done = world.send("POST", &unsubscribe, &[form], "List-Unsubscribe=One-Click").await;

@@ -1,4 +1,4 @@
-//! Which pages may call and read what, and which request headers they may add (SPEC 1).
+//! Which pages may call and read which endpoints, and which request headers they may add (SPEC 1).
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use super::JSON;
 use crate::http::testing::{ADMIN, Answer, SHOP, World};
 use crate::http::{Health, Readiness};
 
-/// Headers that tracing and monitoring scripts add to every `fetch` of a page.
+/// Headers that monitoring scripts add to every `fetch` of a page.
 const ADDED: &str = "baggage, sentry-trace, traceparent, tracestate, x-datadog-trace-id, x-datadog-origin, newrelic, \
                      elastic-apm-traceparent, x-b3-traceid, b3, uber-trace-id, x-amzn-trace-id, x-cloud-trace-context, \
                      request-id, request-context, x-request-id, x-correlation-id, x-instana-t, x-dtc, dnt";
@@ -74,7 +74,7 @@ pub(super) async fn header_names_of_a_preflight_are_bounded_and_checked(world: W
     assert_eq!(ask(&many.join(",")).await.len(), fixed.len() + 32);
 }
 
-/// A node whose start is not complete.
+/// Node whose startup is not complete.
 struct Starting;
 
 impl Health for Starting {

@@ -1,4 +1,4 @@
-//! What is too much, and when to come back (SPEC 1, DESIGN "Limits").
+//! Rate limits and `Retry-After` (SPEC 1, DESIGN "Limits").
 
 use std::time::Duration;
 
@@ -66,7 +66,7 @@ pub(super) async fn a_hundred_failures_close_an_account_to_all_but_its_devices(w
         assert_eq!((refused.status.as_u16(), refused.header("retry-after")), (429, Some("36")), "{no_device}");
     }
     assert_eq!(with("203.0.113.1", &cookie).await.status, 200, "from wherever");
-    // Spent or ended, it still shows that the device was logged in.
+    // A spent token or an ended login still proves that the device was logged in.
     let sid = world.app.accounts.authenticate(home.json()["accessToken"].as_str().unwrap()).await.unwrap().sid;
     world.app.accounts.logout(&sid).await.unwrap();
     assert_eq!(with("203.0.113.1", &cookie).await.status, 200);
@@ -112,7 +112,7 @@ pub(super) async fn password_resets_close_nothing(world: World) {
     }
     assert_eq!(reset("password-reset", "192.0.2.1").await.status, 200);
     assert_eq!(world.log_in("192.0.2.1", "dev@shop.example", "pass word").await.status, 200);
-    // What one address may ask for has an end.
+    // The requests of one address are limited.
     for _ in 0..4 {
         assert_eq!(reset("restore", "192.0.2.1").await.status, 200);
     }
@@ -124,7 +124,7 @@ pub(super) async fn password_resets_close_nothing(world: World) {
 pub(super) async fn what_costs_sql_without_a_login_is_counted_by_address(world: World) {
     let from = ("x-forwarded-for", "192.0.2.1");
     let [access, secret] = world.keys();
-    // This node knows these keys.
+    // This node has these keys in its cache.
     assert_eq!(world.ask("GET", "/api/users/client/", &[access, secret]).await.status, 200);
     let unknown = |at: usize| format!("{at:022}");
     for at in 0..60 {
@@ -219,7 +219,7 @@ pub(super) async fn a_page_makes_sixty_rooms_a_minute_by_address_and_so_does_a_s
         "without Origin it is the same"
     );
     assert_eq!(world.ask("POST", "/api/chat/", &page("192.0.2.2")).await.status, 201);
-    // A visitor who leaves Origin out uses up their own, and not what the host's server has.
+    // A visitor who omits `Origin` uses up the limit of their own address, not that of the host's server.
     for _ in 0..60 {
         assert_eq!(world.ask("POST", "/api/chat/", &server("192.0.2.3")).await.status, 201);
     }

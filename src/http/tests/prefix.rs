@@ -1,4 +1,4 @@
-//! A server that a proxy publishes under the path of `public-url`.
+//! Server published by a proxy under the path of `public-url`.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use serde_json::json;
 use super::JSON;
 use crate::http::testing::{Answer, SHOP, World};
 
-/// Publishes the world's server at a URL.
+/// Sets the public URL of the server.
 fn publish(world: &mut World, public_url: &str) {
     Arc::get_mut(&mut world.app).unwrap().settings.public_url = public_url.to_owned();
 }
@@ -75,7 +75,7 @@ pub(super) async fn links_and_cookies_carry_the_prefix(mut world: World) {
     assert!(set[1].starts_with("pintalk_refresh_token=; Path=/; Max-Age=0"), "{set:?}");
     assert!(set[2].starts_with("pintalk_refresh_token=; Path=/chat; Max-Age=0"), "{set:?}");
 
-    // Set at the root by an earlier release.
+    // Cookie set at the root by an earlier release.
     let earlier = world.app.accounts.login("dev@shop.example", "pass word").await.unwrap();
     let cookie = format!("pintalk_refresh_token={}", earlier.tokens.refresh);
     let refreshed = world.ask("POST", "/chat/api/auth/token/refresh/", &[("cookie", &cookie)]).await;
@@ -90,7 +90,7 @@ pub(super) async fn links_and_cookies_carry_the_prefix(mut world: World) {
         world.ask("POST", "/api/chat/", &world.keys()).await;
     }
     let bearer = world.bearer().await;
-    // Whether or not the proxy stripped the prefix, the client's next call needs it.
+    // The client's next call needs the prefix, whether or not the proxy strips it.
     for path in ["/api/chat/chatrooms/?page_size=1", "/chat/api/chat/chatrooms/?page_size=1"] {
         let list = world.ask("GET", path, &[("authorization", &bearer)]).await.json();
         assert_eq!(list["next"], "https://shop.example/chat/api/chat/chatrooms/?page=2&page_size=1");

@@ -1,4 +1,4 @@
-//! What other web sites can do to a browser that is logged in here, and what their names lead to.
+//! Effects of other web sites on a logged-in browser, and of foreign names that resolve to this server.
 
 use crate::http::testing::{Answer, World};
 
@@ -32,7 +32,7 @@ pub(super) async fn a_cookie_of_another_site_neither_wins_nor_logs_out(world: Wo
         let set = answer.header("set-cookie").unwrap();
         token = set.split(['=', ';']).nth(1).unwrap().to_owned();
     }
-    // Two that live, and none of them prefixed: neither is used, and neither goes.
+    // Two live tokens, neither with a prefix: neither is used and neither cookie is cleared.
     let answer = refresh(&[(plain, &evil.tokens.refresh), (plain, &token)]).await;
     assert_eq!((answer.status.as_u16(), answer.header("set-cookie")), (401, None));
     assert_eq!(refresh(&[(plain, &token)]).await.status, 201);

@@ -1,4 +1,4 @@
-//! A host's webhook.
+//! Webhook of a host.
 
 use std::time::Duration;
 
@@ -106,7 +106,7 @@ pub(super) async fn a_test_says_at_once_what_the_receiver_said(world: World) {
     assert_eq!((&answer["delivered"], &answer["status"]), (&json!(false), &json!(404)));
     assert_eq!(answer["problem"], "answered 404");
     assert!(receiver.different() == 2, "each test is one of its own");
-    // Nothing listens on port 1.
+    // No process listens on port 1.
     world.send("PUT", &path, &[JSON, auth], r#"{"url": "http://127.0.0.1:1/"}"#).await;
     let answer = test().await.json();
     assert_eq!((&answer["delivered"], &answer["status"]), (&json!(false), &json!(null)));

@@ -1,4 +1,4 @@
-//! What is answered.
+//! Response bodies.
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Serialize, Serializer};
@@ -7,82 +7,83 @@ use utoipa::ToSchema;
 use super::FieldErrors;
 use crate::domain::{ChatroomId, Host, HostConfig, HostId, HostUuid, Message, Room, RoomName, Seq};
 
-/// The body of every error.
+/// Body of every error response.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ErrorBody<'a> {
-    /// The HTTP status.
+    /// HTTP status code.
     pub code: u16,
-    /// A sentence for a person.
+    /// Human-readable sentence.
     pub detail: &'a str,
-    /// What is wrong with which field.
+    /// Reason for each invalid field, by its camelCase name; only in validation errors.
     #[serde(skip_serializing_if = "FieldErrors::is_empty")]
     #[schema(value_type = Object, additional_properties = true)]
     pub fields: &'a FieldErrors,
 }
 
-/// A sentence for a person.
+/// Response that consists of one sentence.
 #[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 pub struct Detail {
-    /// It.
+    /// Human-readable sentence.
     pub detail: &'static str,
 }
 
-/// The address that was asked about.
+/// Response that repeats the e-mail address of the request.
 #[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 pub struct Email<'a> {
-    /// It.
+    /// E-mail address of the request.
     pub email: &'a str,
 }
 
-/// A registered user, as he himself is told.
+/// Registered user, as returned to that user.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct User<'a> {
-    /// Row id.
+    /// Integer id of the user.
     #[schema(value_type = i64)]
     pub id: HostId,
-    /// The address he logs in with.
+    /// Login address.
     #[schema(value_type = String)]
     pub email: &'a str,
-    /// Names him on the status socket.
+    /// Public identifier of the user, used in the path of the status socket.
     #[schema(value_type = String, min_length = 22, max_length = 22)]
     pub uuid: HostUuid,
-    /// What guests read as his name.
+    /// Display name shown to guests.
     pub profile_name: &'a str,
-    /// What guests read about him.
+    /// Description shown to guests.
     pub description: &'a str,
-    /// `X-PinTalk-Access-Key` of guest-side calls.
+    /// Value of `X-PinTalk-Access-Key` in guest-side calls.
     #[schema(min_length = 22, max_length = 22)]
     pub access_key: &'a str,
-    /// `X-PinTalk-Secret-Key` of guest-side calls.
+    /// Value of `X-PinTalk-Secret-Key` in guest-side calls.
     #[schema(min_length = 64, max_length = 64)]
     pub secret_key: &'a str,
-    /// The name of his service.
+    /// Name of the service.
     pub service_name: &'a str,
-    /// What his service is.
+    /// Description of the service.
     pub service_expl: &'a str,
-    /// Where his pages are: host names with optional ports, separated by commas; a leading `*.` stands for any subdomain.
+    /// Domains of the service: host names with optional ports, separated by commas. A leading `*.` matches any
+    /// subdomain.
     #[schema(required)]
     pub service_domain: Option<&'a str>,
-    /// Absolute URL of his picture.
+    /// Absolute URL of the profile image.
     #[schema(required)]
     pub profile_image: Option<String>,
     /// Whether the account is deactivated.
     pub is_deleted: bool,
-    /// Since when.
+    /// Time of the deactivation.
     #[serde(serialize_with = "maybe_instant")]
     #[schema(required)]
     pub deleted_at: Option<DateTime<Utc>>,
-    /// Since when there is such a row.
+    /// Time of creation.
     #[serde(serialize_with = "instant")]
     pub created_at: DateTime<Utc>,
-    /// When it last changed; for a chatroom, also when its newest message came.
+    /// Time of the last change.
     #[serde(serialize_with = "instant")]
     pub updated_at: DateTime<Utc>,
 }
 
 impl<'a> User<'a> {
-    /// Of a host; his image is at `public_url`.
+    /// Builds the body for a host. `public_url` is the prefix of the image's URL.
     pub fn new(host: &'a Host, public_url: &str) -> Self {
         Self {
             id: host.id,
@@ -104,23 +105,23 @@ impl<'a> User<'a> {
     }
 }
 
-/// Where the world finds a host's image.
+/// Returns the absolute URL of a host's profile image.
 fn image_url(host: &Host, public_url: &str) -> Option<String> {
     host.profile_image.as_ref().map(|key| format!("{public_url}/media/{key}"))
 }
 
-/// The answer to a login: the user's fields with a token among them.
+/// Response to a login: the fields of the user and an access token.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LoggedIn<'a> {
-    /// Who.
+    /// User who logged in.
     #[serde(flatten)]
     pub user: User<'a>,
-    /// For `Authorization: Bearer`.
+    /// Access token for `Authorization: Bearer`.
     pub access_token: &'a str,
 }
 
-/// The answer to a refresh: one token under the three names that clients read.
+/// Response to a token refresh. The token appears under three names because clients read different ones.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Refreshed<'a> {
     #[serde(rename = "accessToken")]
@@ -131,19 +132,19 @@ pub struct Refreshed<'a> {
 }
 
 impl<'a> Refreshed<'a> {
-    /// Of a new access token.
+    /// Builds the response for a new access token.
     pub fn new(token: &'a str) -> Self {
         Self { access_token: token, access_token_snake: token, access: token }
     }
 }
 
-/// A host's settings.
+/// Settings of a host.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Configs {
-    /// Whether guests see if he is online.
+    /// Whether guests are shown the host's online status.
     pub use_online_status: bool,
-    /// Whether he is mailed about messages that came while he was not in the room.
+    /// Whether the host receives e-mail about messages that arrive while they are not in the room.
     pub email_notifications: bool,
 }
 
@@ -153,11 +154,11 @@ impl From<HostConfig> for Configs {
     }
 }
 
-/// Those of a host's settings that matter to guests.
+/// Settings of a host that guests may read.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ClientConfigs {
-    /// Whether guests see if he is online.
+    /// Whether guests are shown the host's online status.
     pub use_online_status: bool,
 }
 
@@ -167,31 +168,31 @@ impl From<HostConfig> for ClientConfigs {
     }
 }
 
-/// A registered user, as guests are told.
+/// Registered user, as returned to guests.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Client<'a> {
-    /// The address he logs in with.
+    /// Login address.
     #[schema(value_type = String)]
     pub email: &'a str,
-    /// Names him on the status socket.
+    /// Public identifier of the host, used in the path of the status socket.
     #[schema(value_type = String, min_length = 22, max_length = 22)]
     pub uuid: HostUuid,
-    /// What guests read as his name.
+    /// Display name shown to guests.
     pub profile_name: &'a str,
-    /// What guests read about him.
+    /// Description shown to guests.
     pub description: &'a str,
-    /// The name of his service.
+    /// Name of the service.
     pub service_name: &'a str,
-    /// Absolute URL of his picture.
+    /// Absolute URL of the profile image.
     #[schema(required)]
     pub profile_image: Option<String>,
-    /// His settings, as far as they matter to guests.
+    /// Settings that concern guests.
     pub configs: ClientConfigs,
 }
 
 impl<'a> Client<'a> {
-    /// Of a host; his image is at `public_url`.
+    /// Builds the body for a host. `public_url` is the prefix of the image's URL.
     pub fn new(host: &'a Host, public_url: &str) -> Self {
         Self {
             email: &host.email,
@@ -205,33 +206,33 @@ impl<'a> Client<'a> {
     }
 }
 
-/// A room, as its guest is told.
+/// Chatroom, as returned to its guest.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ClientChatroom<'a> {
-    /// With whom.
+    /// Host of the room.
     pub host: Client<'a>,
-    /// The guest's nickname: adjective animal.
+    /// Random nickname of the guest: adjective and animal.
     pub guest: &'a str,
-    /// Names the room on its socket.
+    /// Name of the room, used in the path of its socket.
     #[schema(value_type = String, min_length = 22, max_length = 22, pattern = "^[A-Za-z0-9_-]+$")]
     pub name: RoomName,
-    /// Whether the host closed it.
+    /// Whether the room is closed.
     pub is_closed: bool,
-    /// Since when.
+    /// When the room was closed.
     #[serde(serialize_with = "maybe_instant")]
     #[schema(required)]
     pub closed_at: Option<DateTime<Utc>>,
-    /// Since when there is such a row.
+    /// Time of creation.
     #[serde(serialize_with = "instant")]
     pub created_at: DateTime<Utc>,
-    /// When it last changed; for a chatroom, also when its newest message came.
+    /// Time of the newest message or of the last change of state.
     #[serde(serialize_with = "instant")]
     pub updated_at: DateTime<Utc>,
 }
 
 impl<'a> ClientChatroom<'a> {
-    /// Of a room and its host, whose image is at `public_url`.
+    /// Builds the body for a room and its host. `public_url` is the prefix of the image's URL.
     pub fn new(room: &'a Room, host: &'a Host, public_url: &str) -> Self {
         Self {
             host: Client::new(host, public_url),
@@ -245,69 +246,69 @@ impl<'a> ClientChatroom<'a> {
     }
 }
 
-/// One room, as its host is told: what the guest is told, with the row id.
+/// One chatroom, as returned to its host: the guest's view and the id.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ChatroomDetail<'a> {
-    /// Row id.
+    /// Integer id of the room.
     #[schema(value_type = i64)]
     pub id: ChatroomId,
-    /// The rest.
+    /// Fields that the guest receives.
     #[serde(flatten)]
     pub room: ClientChatroom<'a>,
 }
 
-/// A room in its host's list.
+/// Chatroom, as returned to its host.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Chatroom<'a> {
-    /// Row id.
+    /// Integer id of the room.
     #[schema(value_type = i64)]
     pub id: ChatroomId,
-    /// His id.
+    /// Integer id of the host.
     #[schema(value_type = i64)]
     pub host: HostId,
-    /// The guest's nickname: adjective animal.
+    /// Random nickname of the guest: adjective and animal.
     pub guest: &'a str,
-    /// Names the room on its socket.
+    /// Name of the room, used in the path of its socket.
     #[schema(value_type = String, min_length = 22, max_length = 22, pattern = "^[A-Za-z0-9_-]+$")]
     pub name: RoomName,
-    /// The newest message.
+    /// Text of the newest message.
     #[schema(required)]
     pub latest_msg: Option<&'a str>,
-    /// When it was accepted.
+    /// When the newest message was accepted.
     #[serde(serialize_with = "maybe_instant")]
     #[schema(required)]
     pub latest_msg_at: Option<DateTime<Utc>>,
-    /// When the host last had the room open. Older than `latestMsgAt`: unread.
+    /// When the host last had the room open. Before `latestMsgAt`, the room has unread messages.
     #[serde(serialize_with = "maybe_instant")]
     #[schema(required)]
     pub last_checked_at: Option<DateTime<Utc>>,
-    /// Whether the host closed it.
+    /// Whether the room is closed.
     pub is_closed: bool,
-    /// Since when.
+    /// When the room was closed.
     #[serde(serialize_with = "maybe_instant")]
     #[schema(required)]
     pub closed_at: Option<DateTime<Utc>>,
-    /// Whether it is pinned.
+    /// Whether the room is pinned.
     pub is_fixed: bool,
-    /// Since when.
+    /// When the room was pinned.
     #[serde(serialize_with = "maybe_instant")]
     #[schema(required)]
     pub fixed_at: Option<DateTime<Utc>>,
-    /// Since when there is such a row.
+    /// Time of creation.
     #[serde(serialize_with = "instant")]
     pub created_at: DateTime<Utc>,
-    /// When it last changed; for a chatroom, also when its newest message came.
+    /// Time of the newest message or of the last change of state.
     #[serde(serialize_with = "instant")]
     pub updated_at: DateTime<Utc>,
-    /// How many guest messages came after `last_checked_at`.
+    /// Number of guest messages that the host has not read.
     pub unread: u64,
-    /// Whether a guest has the room open.
+    /// Whether the guest has the room open.
     pub guest_online: bool,
 }
 
 impl<'a> Chatroom<'a> {
-    /// Of a room and what is known beside its row.
+    /// Builds the body for a room and two values that its row does not contain.
     pub fn new(room: &'a Room, unread: u64, guest_online: bool) -> Self {
         Self {
             id: room.id,
@@ -329,31 +330,31 @@ impl<'a> Chatroom<'a> {
     }
 }
 
-/// A message in a room's list.
+/// Message in the history of a room.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ChatMessage<'a> {
-    /// Its `seq` under the name that clients know.
+    /// Same as `seq`.
     #[schema(value_type = u64)]
     pub id: Seq,
-    /// Row id of its room.
+    /// Integer id of the room.
     #[schema(value_type = i64)]
     pub chatroom: ChatroomId,
-    /// The text.
+    /// Text of the message.
     pub message: &'a str,
-    /// Whether the host wrote it.
+    /// Whether the host wrote the message.
     pub is_host: bool,
-    /// The same once more: the real admin page reads this spelling.
+    /// Same as `isHost`; the legacy admin page reads this spelling.
     #[serde(rename = "is_host")]
     pub is_host_snake: bool,
-    /// As the sender wrote it.
+    /// Wall clock of the sender.
     pub datetime: &'a str,
-    /// Its number in the room: 1, 2, 3 …
+    /// Sequence number in the room: 1, 2, 3 …
     #[schema(value_type = u64)]
     pub seq: Seq,
-    /// Its id, given by the sender or by the server.
+    /// Id chosen by the sender or assigned by the server.
     pub message_id: &'a str,
-    /// When the server took it.
+    /// When the server accepted the message.
     #[serde(serialize_with = "instant")]
     pub accepted_at: DateTime<Utc>,
 }
@@ -374,18 +375,18 @@ impl<'a> From<&'a Message> for ChatMessage<'a> {
     }
 }
 
-/// A part of a list.
+/// One page of a list.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Page<T> {
-    /// How many there are in all.
+    /// Total number of items.
     pub count: u64,
-    /// Absolute URL of the next part.
+    /// Absolute URL of the next page.
     #[schema(required)]
     pub next: Option<String>,
-    /// Absolute URL of the part before.
+    /// Absolute URL of the previous page.
     #[schema(required)]
     pub previous: Option<String>,
-    /// This part.
+    /// Items of this page.
     pub results: Vec<T>,
 }
 

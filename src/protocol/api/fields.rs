@@ -1,14 +1,14 @@
-//! Reading a request body field by field, so that an answer can name every field that is wrong.
+//! Reads a request body field by field and collects every validation error.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-/// What is wrong, by the field's camelCase name: the `fields` of a validation error (SPEC 1).
+/// Reasons by the field's camelCase name: the `fields` of a validation error (SPEC 1).
 pub type FieldErrors = BTreeMap<&'static str, String>;
 
-/// A request body on its way into a value. Each field is looked up in camelCase and in snake_case; the real clients mix both. `null`
-/// counts as absent; where both spellings have a value, camelCase is read.
+/// Request body being parsed. Each field is looked up in camelCase and in snake_case, because the real clients mix
+/// both. `null` counts as absent; if both spellings have a value, camelCase is used.
 pub struct Fields<'a> {
     body: &'a Map<String, Value>,
     errors: FieldErrors,
@@ -19,7 +19,7 @@ impl<'a> Fields<'a> {
         Self { body, errors: FieldErrors::new() }
     }
 
-    /// A text that must be there and not be blank.
+    /// Returns a required text. Absent and blank texts are errors.
     pub(super) fn text(&mut self, name: &'static str) -> String {
         let why = match self.find(name) {
             Some(Value::String(text)) if !text.trim().is_empty() => return text.clone(),
@@ -31,7 +31,7 @@ impl<'a> Fields<'a> {
         String::new()
     }
 
-    /// A text, or nothing at all.
+    /// Returns an optional text.
     pub(super) fn maybe_text(&mut self, name: &'static str) -> Option<String> {
         match self.find(name) {
             Some(Value::String(text)) => Some(text.clone()),
@@ -43,7 +43,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// A list of texts, or nothing at all.
+    /// Returns an optional list of texts.
     pub(super) fn texts(&mut self, name: &'static str) -> Option<Vec<&'a str>> {
         let texts = match self.find(name) {
             Some(Value::Array(values)) => values.iter().map(Value::as_str).collect::<Option<Vec<_>>>(),
@@ -56,17 +56,17 @@ impl<'a> Fields<'a> {
         texts
     }
 
-    /// A whole number where it may be one, too.
+    /// Returns the value of a field that is an unsigned integer. Other values are not errors.
     pub(super) fn number(&self, name: &'static str) -> Option<u64> {
         self.find(name)?.as_u64()
     }
 
-    /// Whether a field that can be null is there, has no value, and has one in neither spelling.
+    /// Whether a nullable field is present with `null`, and has no value in the other spelling.
     pub(super) fn is_null(&self, name: &'static str) -> bool {
         self.find(name).is_none() && self.spellings(name).next().is_some()
     }
 
-    /// `true` or `false`, or nothing at all.
+    /// Returns an optional boolean.
     pub(super) fn flag(&mut self, name: &'static str) -> Option<bool> {
         match self.find(name) {
             Some(Value::Bool(flag)) => Some(*flag),

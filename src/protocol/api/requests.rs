@@ -1,4 +1,4 @@
-//! What is asked.
+//! Request bodies.
 
 use std::borrow::Cow;
 
@@ -9,15 +9,15 @@ use utoipa::{PartialSchema, ToSchema};
 
 use super::fields::{FieldErrors, Fields};
 
-/// The body of a call. Its schema is what it reads: a test compares the two.
+/// Request body. A test checks that the schema names the same fields that [`read`](Self::read) reads.
 pub trait RequestBody: Sized + ToSchema {
-    /// Takes what it is made of; what is wrong is noted there, and the value is then thrown away.
+    /// Builds the value from `fields` and records errors there. If there are errors, the value is discarded.
     fn take(fields: &mut Fields<'_>) -> Self;
 
-    /// Reads a body.
+    /// Parses a JSON object.
     ///
     /// # Errors
-    /// What is wrong with which field.
+    /// Returns the reason for each invalid field.
     fn read(body: &Map<String, Value>) -> Result<Self, FieldErrors> {
         let mut fields = Fields::of(body);
         let request = Self::take(&mut fields);
@@ -25,13 +25,13 @@ pub trait RequestBody: Sized + ToSchema {
     }
 }
 
-/// `POST /api/auth/login/`.
+/// Body of `POST /api/auth/login/`.
 #[derive(Clone, PartialEq, Eq, ToSchema)]
 pub struct LoginRequest {
-    /// The address of the account.
+    /// Login address of the account.
     #[schema(pattern = r"\S", examples("dev@shop.example"))]
     pub email: String,
-    /// The password, or a temporary one that was mailed.
+    /// Password of the account, or a temporary password from an e-mail.
     #[schema(pattern = r"\S", examples("a long password"))]
     pub password: String,
 }
@@ -42,10 +42,10 @@ impl RequestBody for LoginRequest {
     }
 }
 
-/// `POST /api/auth/check-email/`, `email-verification/`, `restore/` and `password-reset/`.
+/// Body of `POST /api/auth/check-email/`, `email-verification/`, `restore/` and `password-reset/`.
 #[derive(Clone, Debug, PartialEq, Eq, ToSchema)]
 pub struct EmailRequest {
-    /// An e-mail address.
+    /// E-mail address.
     #[schema(pattern = r"\S", examples("dev@shop.example"))]
     pub email: String,
 }
@@ -56,10 +56,10 @@ impl RequestBody for EmailRequest {
     }
 }
 
-/// `POST /api/auth/email-confirmation/`.
+/// Body of `POST /api/auth/email-confirmation/`.
 #[derive(Clone, PartialEq, Eq, ToSchema)]
 pub struct ConfirmationRequest {
-    /// The six digits that were mailed, as text or as a number.
+    /// Six-digit code from the e-mail, as a string or a number.
     #[schema(rename = "verificationCode", schema_with = text_or_number)]
     pub code: String,
 }
@@ -83,24 +83,24 @@ impl RequestBody for ConfirmationRequest {
     }
 }
 
-/// `POST /api/auth/signup/`.
+/// Body of `POST /api/auth/signup/`.
 #[derive(Clone, PartialEq, Eq, ToSchema)]
 #[schema(rename_all = "camelCase")]
 pub struct SignUpRequest {
-    /// The address that was confirmed.
+    /// Confirmed e-mail address.
     #[schema(pattern = r"\S", examples("dev@shop.example"))]
     pub email: String,
-    /// At least 8 characters.
+    /// Password of at least 8 characters.
     #[schema(pattern = r"\S", min_length = 8, examples("a long password"))]
     pub password: String,
-    /// The name of the service; guests read it.
+    /// Name of the service, shown to guests.
     #[schema(pattern = r"\S", max_length = 50, examples("Shop"))]
     pub service_name: String,
-    /// What the service is.
+    /// Description of the service.
     #[schema(value_type = Option<String>, max_length = 200, examples("Shoes"))]
     pub service_expl: String,
-    /// Where its pages are: host names with optional ports, separated by commas; a leading `*.` stands for any subdomain.
-    /// At most 200 characters, without what a pasted URL has beside.
+    /// Domains of the service: host names with optional ports, separated by commas. A leading `*.` matches any
+    /// subdomain. At most 200 characters after scheme and path of a pasted URL are removed.
     #[schema(examples("shop.example, *.shop.example"))]
     pub service_domain: Option<String>,
 }
@@ -117,13 +117,13 @@ impl RequestBody for SignUpRequest {
     }
 }
 
-/// `POST /api/auth/password-change/`.
+/// Body of `POST /api/auth/password-change/`.
 #[derive(Clone, PartialEq, Eq, ToSchema)]
 pub struct PasswordChangeRequest {
-    /// The password until now.
+    /// Current password.
     #[schema(rename = "currentPassword", pattern = r"\S", examples("a long password"))]
     pub current: String,
-    /// Another one, of at least 8 characters.
+    /// New password of at least 8 characters, different from the current one.
     #[schema(rename = "newPassword", pattern = r"\S", min_length = 8, examples("a longer password"))]
     pub new: String,
 }
@@ -134,10 +134,10 @@ impl RequestBody for PasswordChangeRequest {
     }
 }
 
-/// `POST /api/auth/leave/`.
+/// Body of `POST /api/auth/leave/`.
 #[derive(Clone, PartialEq, Eq, ToSchema)]
 pub struct LeaveRequest {
-    /// The password, once more.
+    /// Current password, as a confirmation.
     #[schema(pattern = r"\S", examples("a long password"))]
     pub password: String,
 }
@@ -148,23 +148,23 @@ impl RequestBody for LeaveRequest {
     }
 }
 
-/// `PATCH /api/users/<id>/`. What is absent stays as it is.
+/// Body of `PATCH /api/users/<id>/`. Absent fields are not changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, ToSchema)]
 #[schema(rename_all = "camelCase")]
 pub struct ProfilePatch {
-    /// What guests read as his name.
+    /// Display name shown to guests.
     #[schema(pattern = r"\S", max_length = 100, examples("Dana"))]
     pub profile_name: Option<String>,
-    /// What guests read about him.
+    /// Description shown to guests.
     #[schema(max_length = 1000)]
     pub description: Option<String>,
-    /// The name of the service.
+    /// Name of the service.
     #[schema(pattern = r"\S", max_length = 50, examples("Shop"))]
     pub service_name: Option<String>,
-    /// What the service is.
+    /// Description of the service.
     #[schema(max_length = 200)]
     pub service_expl: Option<String>,
-    /// Where its pages are; `null` takes it away.
+    /// Domains of the service; `null` removes them.
     #[schema(value_type = Option<String>, examples("shop.example"))]
     pub service_domain: Option<Option<String>>,
 }
@@ -185,14 +185,14 @@ impl RequestBody for ProfilePatch {
     }
 }
 
-/// `PATCH /api/users/<id>/configs/`. What is absent stays as it is.
+/// Body of `PATCH /api/users/<id>/configs/`. Absent fields are not changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ToSchema)]
 #[schema(rename_all = "camelCase")]
 pub struct ConfigsPatch {
-    /// Whether guests see if he is online.
+    /// Whether guests are shown the host's online status.
     #[schema(value_type = Option<bool>)]
     pub use_online_status: Option<bool>,
-    /// Whether he is mailed about messages that came while he was not in the room.
+    /// Whether the host receives e-mail about messages that arrive while they are not in the room.
     #[schema(value_type = Option<bool>)]
     pub email_notifications: Option<bool>,
 }
@@ -206,11 +206,11 @@ impl RequestBody for ConfigsPatch {
     }
 }
 
-/// `POST /api/users/<id>/keys/`. The body may be left out.
+/// Body of `POST /api/users/<id>/keys/`. The body is optional.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ToSchema)]
 #[schema(rename_all = "camelCase")]
 pub struct KeysRequest {
-    /// Whether the keys until now end at once. Else they go on for a while.
+    /// Whether the previous keys are revoked at once. By default, the current pair remains valid for a grace period.
     #[schema(value_type = Option<bool>)]
     pub revoke_old: bool,
 }
@@ -221,10 +221,10 @@ impl RequestBody for KeysRequest {
     }
 }
 
-/// `PUT /api/chat/<name>/contact/`.
+/// Body of `PUT /api/chat/<name>/contact/`.
 #[derive(Clone, Debug, PartialEq, Eq, ToSchema)]
 pub struct ContactRequest {
-    /// Where the guest is reached when he is not in the room.
+    /// Address for e-mail about messages that arrive while the guest is not in the room.
     #[schema(pattern = r"\S", examples("visitor@mail.example"))]
     pub email: String,
 }
@@ -235,17 +235,17 @@ impl RequestBody for ContactRequest {
     }
 }
 
-/// `PATCH /api/chat/chatrooms/<id>/`.
+/// Body of `PATCH /api/chat/chatrooms/<id>/`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChatroomPatch {
-    /// Pin it, or unpin it.
+    /// Pins or unpins the room.
     Pin(bool),
-    /// Close it, which also unpins it.
+    /// Closes the room, which also unpins it.
     Close,
 }
 
 impl RequestBody for ChatroomPatch {
-    /// Closing wins over pinning, since a closed room is not pinned.
+    /// Closing takes precedence over pinning, because a closed room cannot be pinned.
     fn take(fields: &mut Fields<'_>) -> Self {
         match (fields.flag("isFixed"), fields.flag("isClosed")) {
             (_, Some(true)) => Self::Close,
@@ -255,7 +255,7 @@ impl RequestBody for ChatroomPatch {
                 Self::Close
             }
             (None, None) => {
-                // A flag of the wrong type has already been named.
+                // A flag of the wrong type already has an error.
                 if fields.is_clean() {
                     fields.wrong("isFixed", "isFixed or isClosed is required");
                 }

@@ -101,7 +101,7 @@ fn bodies_are_read_in_both_spellings_and_unknown_fields_are_ignored() {
 fn null_counts_as_absent_unless_the_field_can_be_null() {
     let none = ConfigsPatch { use_online_status: None, email_notifications: None };
     assert_eq!(read(ConfigsPatch::read, json!({"use_online_status": null, "emailNotifications": null})), Ok(none));
-    // The spelling that has a value is read, whichever it is.
+    // The spelling that has a value is used.
     let off = ConfigsPatch { use_online_status: Some(false), ..none };
     for body in [
         json!({"use_online_status": null, "useOnlineStatus": false}),
@@ -150,14 +150,14 @@ fn every_wrong_field_is_named() {
     assert!(read(ChatroomPatch::read, json!({"isClosed": false})).unwrap_err().contains_key("isClosed"));
 }
 
-/// The properties that a schema names, and those that it requires.
+/// Returns the properties that a schema names, and those that it requires.
 fn documented<T: RequestBody>() -> (BTreeSet<String>, BTreeSet<String>) {
     let schema = serde_json::to_value(T::schema()).unwrap();
     let objects = schema["anyOf"].as_array().cloned().unwrap_or_else(|| vec![schema]);
     let (mut properties, mut required) = (BTreeSet::new(), BTreeSet::new());
     for object in &objects {
         properties.extend(object["properties"].as_object().unwrap().keys().cloned());
-        // Of alternatives, the first is what is asked for when there is none.
+        // An empty body is reported as missing the fields of the first alternative.
         if required.is_empty() {
             let names = object["required"].as_array().into_iter().flatten();
             required.extend(names.map(|name| name.as_str().unwrap().to_owned()));
@@ -172,7 +172,7 @@ fn check_that_what_is_documented_is_what_is_read<T: RequestBody>() {
         let errors = read(T::read, body).err().unwrap_or_default();
         errors.into_keys().map(str::to_owned).collect()
     };
-    // A list is never what is asked for: whatever is read, in either spelling, complains.
+    // No field accepts an empty list, so every field that is read reports an error, in either spelling.
     let wrong = |name: &dyn Fn(&String) -> String| -> Value {
         properties.iter().map(|property| (name(property), json!([]))).collect::<Map<_, _>>().into()
     };

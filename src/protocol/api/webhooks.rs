@@ -1,4 +1,4 @@
-//! What is asked and answered about a host's webhook.
+//! Request and response bodies for a host's webhook.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -9,16 +9,16 @@ use super::fields::Fields;
 use super::requests::RequestBody;
 use crate::domain::{ChatroomId, EventKind, EventKinds};
 
-/// `PUT /api/users/<id>/webhook/`.
+/// Body of `PUT /api/users/<id>/webhook/`.
 #[derive(Clone, Debug, PartialEq, Eq, ToSchema)]
 pub struct WebhookRequest {
-    /// Where events are sent: `https`, unless the operator allows otherwise.
+    /// URL that receives the events. Must be `https` unless the operator allows other URLs.
     #[schema(pattern = r"\S", max_length = 2000, examples("https://shop.example/hooks/pintalk"))]
     pub url: String,
-    /// Which events are sent: `room.created`, `message.created`, `room.closed`. Left out, all of them.
+    /// Events to send: `room.created`, `message.created`, `room.closed`. All of them if absent.
     #[schema(value_type = Vec<String>, required = false, min_items = 1, examples(json!(["room.created", "message.created"])))]
     pub events: EventKinds,
-    /// Whether any are sent. Left out, they are.
+    /// Whether events are sent. True if absent.
     #[schema(value_type = Option<bool>)]
     pub enabled: bool,
 }
@@ -40,11 +40,11 @@ impl RequestBody for WebhookRequest {
     }
 }
 
-/// `POST /api/users/<id>/webhook/secret/`. The body may be left out.
+/// Body of `POST /api/users/<id>/webhook/secret/`. The body is optional.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ToSchema)]
 #[schema(rename_all = "camelCase")]
 pub struct WebhookSecretRequest {
-    /// Whether the secret until now ends at once. Else events are signed with both for a day.
+    /// Whether the previous secret is revoked at once. By default, events are signed with both secrets for 24 hours.
     #[schema(value_type = Option<bool>)]
     pub revoke_old: bool,
 }
@@ -55,92 +55,92 @@ impl RequestBody for WebhookSecretRequest {
     }
 }
 
-/// A host's webhook.
+/// Webhook of a host.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Webhook<'a> {
-    /// Where events are sent.
+    /// URL that receives the events.
     pub url: &'a str,
-    /// Which.
+    /// Events that are sent.
     pub events: Vec<&'static str>,
-    /// Whether any are sent.
+    /// Whether events are sent.
     pub enabled: bool,
-    /// When its receiver answered 410, which switched it off.
+    /// When the receiver answered 410, which disabled the webhook.
     #[serde(serialize_with = "maybe_instant")]
     #[schema(required)]
     pub gone_at: Option<DateTime<Utc>>,
-    /// What events are signed with: shown when it is made, and never again.
+    /// Secret that signs the events. Returned only by the call that creates it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = String, required = false, pattern = "^whsec_")]
     pub secret: Option<&'a str>,
-    /// Until when they are signed with the secret before, too.
+    /// When events stop being signed with the previous secret as well.
     #[serde(serialize_with = "maybe_instant")]
     #[schema(required)]
     pub old_secret_ends_at: Option<DateTime<Utc>>,
-    /// Since when there is one.
+    /// Time of creation.
     #[serde(serialize_with = "instant")]
     pub created_at: DateTime<Utc>,
-    /// When its host last changed it.
+    /// Time of the host's last change.
     #[serde(serialize_with = "instant")]
     pub updated_at: DateTime<Utc>,
 }
 
-/// What became of an event that tests a webhook.
+/// Result of a test event.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct WebhookTest<'a> {
     /// Whether the receiver answered 2xx.
     pub delivered: bool,
-    /// What it answered.
+    /// HTTP status of the response; `null` if there was none.
     #[schema(required)]
     pub status: Option<u16>,
-    /// How long that took.
+    /// Duration of the request, in milliseconds.
     pub milliseconds: u64,
-    /// Why it did not arrive.
+    /// Reason for the failure; `null` if the event was delivered.
     #[schema(required)]
     pub problem: Option<&'a str>,
 }
 
-/// What became of an event.
+/// State of a recorded event.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct WebhookDelivery<'a> {
-    /// `webhook-id` of the event.
+    /// Id of the event, sent as `webhook-id`.
     pub id: &'a str,
-    /// What happened.
+    /// Kind of the event.
     #[serde(rename = "type")]
     pub kind: &'a str,
-    /// In which room.
+    /// Integer id of the room.
     #[schema(value_type = i64)]
     pub chatroom: ChatroomId,
-    /// `waiting`, `delivered` or `failed`, which means given up.
+    /// `waiting`, `delivered`, or `failed` (no further attempts).
     pub state: &'static str,
-    /// How often it was sent.
+    /// Number of delivery attempts.
     pub attempts: u32,
-    /// When it happened.
+    /// When the event occurred.
     #[serde(serialize_with = "instant")]
     pub created_at: DateTime<Utc>,
-    /// When it was last sent.
+    /// Time of the last attempt.
     #[serde(serialize_with = "maybe_instant")]
     #[schema(required)]
     pub tried_at: Option<DateTime<Utc>>,
-    /// When it is sent next.
+    /// Time of the next attempt.
     #[serde(serialize_with = "maybe_instant")]
     #[schema(required)]
     pub due_at: Option<DateTime<Utc>>,
-    /// What the receiver last answered.
+    /// HTTP status of the last response.
     #[schema(required)]
     pub status: Option<u16>,
-    /// How long that took.
+    /// Duration of the last attempt, in milliseconds.
     #[schema(required)]
     pub milliseconds: Option<u64>,
-    /// Why it did not arrive.
+    /// Reason for the failure of the last attempt.
     #[schema(required)]
     pub problem: Option<&'a str>,
 }
 
-/// The newest events of a host, the newest first.
+/// Most recent events of a host, newest first.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct WebhookDeliveries<'a> {
-    /// They.
+    /// Events, newest first.
     pub results: Vec<WebhookDelivery<'a>>,
 }

@@ -1,4 +1,4 @@
-//! Frames of the chat socket are read liberally and written exactly.
+//! Chat frames: lenient parsing, exact encoding.
 
 use super::*;
 
@@ -93,7 +93,7 @@ fn whatever_is_not_of_the_agreed_form_is_refused() {
 #[test]
 fn deep_nesting_in_a_field_that_nobody_reads_harms_nobody() {
     let text = format!(r#"{{"x":{}{},"type":"notice","message":"whatever"}}"#, "[".repeat(8_000), "]".repeat(8_000));
-    // Read or refused, but decided without a deep stack.
+    // Either result is valid; parsing must not overflow the stack.
     let _: Result<Inbound, Refusal> = Inbound::parse(&text);
 }
 
@@ -126,7 +126,7 @@ fn history_is_the_frames_themselves_in_one() {
     assert_eq!(history_frame(frames, true), br#"{"type":"chat_message","data":[{"seq":1},{"seq":2}],"more":true}"#);
 }
 
-/// Frames that once were read wrongly, or are likely to be.
+/// Frames that were once parsed wrongly, or are likely to be.
 const CORPUS: &[&str] = &[
     "",
     "{",
@@ -151,7 +151,7 @@ const CORPUS: &[&str] = &[
     r#"{"type":"\u0063hat_message","message":"a","datetime":"2023-03-23T08:15:07"}"#,
 ];
 
-/// What is read as a message goes out as a frame that is read back as the same message.
+/// Checks that an accepted message survives encoding and parsing unchanged.
 fn check(text: &str) {
     let Ok(Inbound::Message { text, datetime, id }) = Inbound::parse(text) else { return };
     let id = id.unwrap_or_else(|| "id".parse().unwrap());

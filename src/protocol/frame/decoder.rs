@@ -1,34 +1,34 @@
-//! The reading half: a client's bytes, cut anywhere, become [`Event`]s.
+//! Decoder: turns a client's bytes, split at arbitrary points, into [`Event`]s.
 
 use std::mem::take;
 
 use super::{BINARY, CLOSE, CONTINUATION, Event, FIN, FrameError, MAX_CONTROL, PING, PONG, TEXT};
 use FrameError::{InvalidUtf8, Protocol, TooLarge};
 
-/// Reserved for extensions, and none was agreed on.
+/// Bits reserved for extensions; none is negotiated.
 const RESERVED: u8 = 0x70;
 const MASKED: u8 = 0x80;
-/// Two bytes, eight of length, four of mask.
+/// Maximum header in bytes: two, eight of length and four of mask.
 const MAX_HEADER: usize = 14;
 
-/// Reads one client's side of a WebSocket.
+/// Decodes the client's side of one WebSocket.
 ///
-/// Bytes that arrive are kept only as far as a message is incomplete, and never reserved because a header merely
-/// announces them: a client pays for the memory he takes by sending it.
+/// Buffers only the bytes of incomplete messages. Memory is never reserved for a length that a header announces, so
+/// that it grows only with bytes that the client has sent.
 #[derive(Debug)]
 pub struct Decoder {
     max_message: usize,
     end: End,
-    /// A header that has not come whole.
+    /// Incomplete header.
     head: [u8; MAX_HEADER],
     head_len: u8,
-    /// The frame whose payload is coming in.
+    /// Frame whose payload is arriving.
     frame: Option<Frame>,
-    /// The message that its frames add up to; control frames may come between them.
+    /// Fragmented message in progress; control frames may arrive between its frames.
     message: Option<Message>,
-    /// The message's text so far.
+    /// Text received so far.
     text: Vec<u8>,
-    /// Payload so far of a ping or a close.
+    /// Payload received so far of a ping or a close.
     control: Vec<u8>,
 }
 
@@ -50,12 +50,12 @@ enum Kind {
 
 #[derive(Debug, Clone, Copy)]
 struct Frame {
-    /// Of a continuation, the kind of what it continues.
+    /// For a continuation frame, the kind of the message it continues.
     kind: Kind,
     fin: bool,
-    /// Turned so that its first byte is for the next byte of payload.
+    /// Rotated so that its first byte applies to the next payload byte.
     mask: [u8; 4],
-    /// Bytes of payload still to come.
+    /// Payload bytes not yet received.
     left: usize,
 }
 
@@ -67,7 +67,7 @@ struct Message {
 }
 
 impl Decoder {
-    /// A decoder for a new socket, whose messages may have up to `max_message` bytes, all fragments together.
+    /// Creates a decoder for a new socket. `max_message` limits the bytes of a message over all its fragments.
     pub fn new(max_message: usize) -> Self {
         Self {
             max_message,
@@ -81,12 +81,13 @@ impl Decoder {
         }
     }
 
-    /// Takes bytes off the front of `input` until there is an event to tell. `None`: all of `input` is taken, read more.
+    /// Consumes bytes from the front of `input` until an event is complete. Returns `None` after consuming all of
+    /// `input`.
     ///
-    /// After [`Event::Close`] the rest is swallowed; after an error the same error comes again.
+    /// After [`Event::Close`], further bytes are discarded. After an error, every call returns the same error.
     ///
     /// ```
-    /// # use pintalk::ws::frame::{Decoder, Event, FrameError};
+    /// # use pintalk::protocol::frame::{Decoder, Event, FrameError};
     /// # fn read(decoder: &mut Decoder, bytes: &[u8]) -> Result<(), FrameError> {
     /// let mut input = bytes;
     /// while let Some(event) = decoder.next_event(&mut input)? {
@@ -123,7 +124,8 @@ impl Decoder {
             };
             let payload = split_off_front(input, frame.left);
             match frame.kind {
-                // When the payload came whole this allocates exactly what it needs, once, and it becomes the `String`.
+                // If the whole payload is available, this allocates once with the exact size; the `String` reuses the
+                // buffer.
                 Kind::Text => append_unmasked(&mut self.text, payload, frame.mask),
                 Kind::Ping | Kind::Close => append_unmasked(&mut self.control, payload, frame.mask),
                 Kind::Binary | Kind::Pong => {}
@@ -140,7 +142,7 @@ impl Decoder {
         }
     }
 
-    /// The header of the next frame, once it is there.
+    /// Returns the header of the next frame, or `None` while it is incomplete.
     fn header(&mut self, input: &mut &[u8]) -> Result<Option<Frame>, FrameError> {
         if !self.fill_head(2, input) {
             return Ok(None);
@@ -163,7 +165,7 @@ impl Decoder {
         self.head_len = 0;
         let len = match extended {
             0 => u64::from(second & !MASKED),
-            // A length may be written longer than it needs: no harm is done by reading it.
+            // Accepts lengths that use more bytes than necessary.
             _ => self.head[2..2 + extended].iter().fold(0, |len, &byte| len << 8 | u64::from(byte)),
         };
         if len >> 63 != 0 {
@@ -187,7 +189,7 @@ impl Decoder {
         Ok(Some(Frame { kind, fin, mask, left }))
     }
 
-    /// Moves bytes into `head` until it has `len` of them; whether it has.
+    /// Moves bytes into `head` until it holds `len` bytes. Returns whether it does.
     fn fill_head(&mut self, len: usize, input: &mut &[u8]) -> bool {
         let have = usize::from(self.head_len);
         let came = split_off_front(input, len.saturating_sub(have));
@@ -205,7 +207,7 @@ impl Decoder {
 
     fn data(&mut self, message: Message, len: u64) -> Result<(Kind, usize), FrameError> {
         let limit = self.max_message;
-        // Neither sum overflows: the length has 63 bits, and what came before is within the limit.
+        // The sum cannot overflow: `len` has at most 63 bits, and `message.len` is within the limit.
         let total = message.len as u64 + len;
         if total > limit as u64 {
             return Err(TooLarge { len: total, limit });
@@ -214,7 +216,7 @@ impl Decoder {
         Ok((message.kind, len as usize))
     }
 
-    /// A frame has come whole: what it means.
+    /// Returns the event of a frame whose payload is complete, if it completes one.
     fn finish(&mut self, frame: Frame) -> Result<Option<Event>, FrameError> {
         let event = match frame.kind {
             Kind::Text | Kind::Binary if !frame.fin => return Ok(None),
@@ -250,7 +252,7 @@ fn close_code(payload: &[u8]) -> Result<Option<u16>, FrameError> {
         [_] => return Err(Protocol("half a close code")),
         [high, low, reason @ ..] => (u16::from_be_bytes([*high, *low]), reason),
     };
-    // 1004 to 1006 and 1015 are never sent; 1016 to 2999 belong to nobody yet.
+    // 1004 to 1006 and 1015 are never sent; 1016 to 2999 are unassigned.
     if !matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) {
         return Err(Protocol("no such close code"));
     }
@@ -258,7 +260,7 @@ fn close_code(payload: &[u8]) -> Result<Option<u16>, FrameError> {
     Ok(Some(code))
 }
 
-/// Up to `len` bytes off the front.
+/// Removes up to `len` bytes from the front of `input` and returns them.
 fn split_off_front<'a>(input: &mut &'a [u8], len: usize) -> &'a [u8] {
     let (front, rest) = input.split_at(len.min(input.len()));
     *input = rest;
@@ -280,7 +282,7 @@ fn append_unmasked(to: &mut Vec<u8>, payload: &[u8], mask: [u8; 4]) {
 
 #[cfg(test)]
 impl Decoder {
-    /// Bytes on the heap.
+    /// Returns the capacity of the buffers on the heap, in bytes.
     pub(super) fn held(&self) -> usize {
         self.text.capacity() + self.control.capacity()
     }

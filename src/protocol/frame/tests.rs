@@ -10,7 +10,7 @@ use super::*;
 const LIMIT: usize = 32 * 1024;
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
-/// A client's frame, as plainly as it can be written down.
+/// Encodes a masked client frame.
 fn client_frame(first: u8, payload: &[u8], mask: [u8; 4]) -> Vec<u8> {
     let mut frame = vec![first];
     match payload.len() {
@@ -35,7 +35,7 @@ fn frames(list: &[(u8, &[u8])]) -> Vec<u8> {
 
 type Outcome = (Vec<Event>, Option<FrameError>);
 
-/// What a decoder tells of `bytes` that arrive in pieces of these sizes, over and over.
+/// Decodes `bytes` in pieces of the given sizes, repeated cyclically.
 fn decode_cut(bytes: &[u8], sizes: &[usize]) -> Outcome {
     let mut decoder = Decoder::new(LIMIT);
     let (mut rest, mut events) = (bytes, Vec::new());
@@ -57,7 +57,7 @@ fn decode_cut(bytes: &[u8], sizes: &[usize]) -> Outcome {
     (events, None)
 }
 
-/// The same, in one piece and byte by byte.
+/// Decodes `bytes` in one piece and byte by byte, and checks that both give the same outcome.
 fn decode(bytes: &[u8]) -> Outcome {
     let whole = decode_cut(bytes, &[usize::MAX]);
     assert_eq!(decode_cut(bytes, &[1]), whole);
@@ -83,7 +83,7 @@ fn the_rfc_s_own_examples_are_read() {
 
 #[test]
 fn fragments_are_joined_and_control_frames_may_come_between() {
-    // The first cut goes through a character.
+    // The first fragment ends inside a character.
     let bytes = frames(&[(0x01, &"안녕".as_bytes()[..2]), (0x89, b"still there?"), (0x00, b""), (0x8a, b"")]);
     let bytes =
         [bytes, frames(&[(0x80, &"안녕".as_bytes()[2..]), (0x81, b"next"), (0x02, b"\xff"), (0x80, b"")])].concat();
@@ -232,7 +232,8 @@ fn a_long_reason_is_cut_between_two_characters() {
     assert_eq!(payload_of(&frame).len(), 2 + 1 + 40 * 3);
 }
 
-/// A text in fragments cut at these points, a ping after each but the last; and what is to be told of it.
+/// Encodes a text in fragments cut at the given points, with a ping after each but the last. Returns the bytes and the
+/// expected events.
 fn fragmented(text: &str, cuts: &[usize], mask: [u8; 4]) -> (Vec<u8>, Vec<Event>) {
     let (mut bytes, mut events, mut opcode, mut rest) = (Vec::new(), Vec::new(), 0x1, text.as_bytes());
     for cut in cuts {
@@ -275,7 +276,7 @@ proptest! {
 
     #[test]
     fn whatever_is_sent_the_cuts_make_no_difference(
-        // Mostly frames, else few would get past their header.
+        // Mostly well-formed frames, because few random bytes would pass the header checks.
         frames in proptest::collection::vec((any::<u8>(), proptest::collection::vec(any::<u8>(), 0..20)), 0..8),
         noise in proptest::collection::vec(any::<u8>(), 0..40),
     ) {

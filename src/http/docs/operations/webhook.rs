@@ -1,4 +1,4 @@
-//! The calls about a host's webhook.
+//! Descriptions of the calls for a host's webhook.
 
 use crate::http::docs::sketch::{Caller, Content, Sketch};
 use crate::protocol::api::{Webhook, WebhookDeliveries, WebhookRequest, WebhookSecretRequest, WebhookTest};
