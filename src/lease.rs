@@ -23,8 +23,8 @@ pub mod redis;
 #[cfg(test)]
 mod suite;
 
-/// Duration of the lease after a renewal; two renewals may fail. Together with the campaign interval it stays below the
-/// 20 s within which a new leader must exist.
+/// Duration of the lease after a renewal: three times the renewal interval. With the campaign interval it stays below
+/// the 20 s within which a new leader must exist.
 pub const TTL: Duration = Duration::from_secs(15);
 
 /// Port to the lease. The module documents its guarantees.

@@ -106,7 +106,7 @@ pub struct Sessions {
     pub wire: WireOffset,
     /// Limits of a session.
     pub limits: SessionLimits,
-    /// Bytes per host and day.
+    /// Budgets of bytes per host and day.
     pub budgets: Budgets,
     /// Runs work that outlives a session.
     pub tracker: tokio_util::task::TaskTracker,

@@ -43,7 +43,7 @@ use clocks::Clocks;
 use hearing::Hearing;
 use scripts::Scripts;
 
-/// How long after sending a call of `accept.lua` may still take effect. A later one writes nothing.
+/// Lifetime of a call of `accept.lua` after it was sent. A call that arrives later writes nothing.
 const ACCEPT_TTL: Duration = Duration::from_secs(3);
 
 /// Lifetime of the right to seed a room.
@@ -283,8 +283,8 @@ impl Broker for RedisBroker {
         self.clocks.saw_tick(partition, tick);
         let mut outcomes = answer.by_ref().take(batch.len()).map(answer::outcome).collect::<Result<Vec<_>, _>>()?;
         for outcome in &mut outcomes {
-            // This frame is from the log, and no time of acceptance is known here. One that needs repair is read again
-            // later.
+            // A frame that needs repair is dropped here. It is repaired where it is read together with its time of
+            // acceptance.
             if let Outcome::Known { frame, .. } = outcome {
                 *frame = frame.take().filter(|frame| !needs_repair(frame));
             }

@@ -28,7 +28,7 @@ pub struct Reading {
 /// Effect of a reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Observed {
-    /// The clock was corrected by less than the step limit.
+    /// The clock was corrected by at most one second.
     Followed,
     /// The reading contradicts the earlier ones by this much. The clock is unchanged until the next reading confirms
     /// it.

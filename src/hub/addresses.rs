@@ -8,7 +8,7 @@ use std::time::Duration;
 use dashmap::{DashMap, Entry};
 use tokio::time::Instant;
 
-/// Number of entries above which idle ones are removed: those without sockets whose rates are not exhausted. The next
+/// Number of entries above which idle ones are removed: those without sockets whose bytes so far are paid for. The next
 /// removal occurs at twice the remaining number.
 const KEPT: usize = 10_000;
 

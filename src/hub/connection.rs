@@ -225,8 +225,8 @@ impl Connection {
     }
 
     /// Queues the original of a message that had been accepted earlier. If this socket has not received that number
-    /// yet, it reads the log instead, in order: a client that disconnected after an early copy would resume behind it
-    /// and miss the messages before.
+    /// yet, it reads the log instead, in order: a client that disconnected after an early copy would resume after its
+    /// number and miss the messages before it.
     pub fn answer(&self, seq: Seq, framed: Bytes) {
         let mut state = self.state.lock();
         if state.end.is_none() && seq <= state.sent {

@@ -13,7 +13,7 @@ use crate::hub::Hub;
 use crate::rooms::{RoomError, Rooms};
 use crate::turns::Turns;
 
-/// Delay before the broker is informed that a connection has left a room. Short, since a message that is accepted
+/// Delay before the broker is informed that a connection has left a room. Short, because a message that is accepted
 /// meanwhile counts as delivered to a present recipient. When many clients reconnect at once, leaving and joining
 /// become one call.
 const LEAVE_DELAY: Duration = Duration::from_millis(25);
@@ -47,7 +47,7 @@ impl Members {
         Ok(self.tell_and_read(room, 0).await?.0)
     }
 
-    /// Schedules a report after [`LEAVE_DELAY`], unless one is sent earlier. Retries until it succeeds.
+    /// Schedules a report after a short delay, unless one is sent earlier. Retries until it succeeds.
     pub fn tell_soon(&self, room: RoomName) {
         match self.left.entry(room) {
             Entry::Occupied(mut untold) => {

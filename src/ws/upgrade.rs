@@ -302,8 +302,8 @@ fn read_handshake(request: &UpgradeRequest) -> Handshake {
     handshake
 }
 
-/// Returns the TCP stream under an upgraded connection, with the bytes that hyper has already read behind the
-/// handshake. `None` if the peer disconnected.
+/// Returns the TCP stream under an upgraded connection, with the bytes that hyper has already read after the handshake.
+/// `None` if the peer disconnected.
 async fn open(on_upgrade: OnUpgrade) -> Option<Stream> {
     let upgraded: Upgraded = match on_upgrade.await {
         Ok(upgraded) => upgraded,

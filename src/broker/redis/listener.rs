@@ -28,7 +28,7 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Interval at which the buses are resubscribed in a Cluster. An active subscription is unaffected. After a slot has
-/// moved, the error is the only notification, because the client drops the server's own.
+/// moved, the error of this call is the only notification, because the client drops the server's own.
 const BUSES_INTERVAL: Duration = Duration::from_secs(1);
 
 pub(super) async fn start(

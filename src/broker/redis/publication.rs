@@ -45,7 +45,7 @@ pub(super) fn probe(node: NodeId, partition: Partition) -> Option<Bytes> {
 }
 
 /// Delivers a publication to the sink, record by record, without parsing JSON or copying frames. Returns `false` at a
-/// malformed record; the records behind it are lost.
+/// malformed record; the records after it are lost.
 pub(super) fn deliver(publication: &[u8], sink: &dyn Sink, hearing: &Hearing, clocks: &Clocks) -> bool {
     let (mut rest, mut way, mut trace) = (publication, None, None);
     while !rest.is_empty() {

@@ -311,7 +311,7 @@ async fn a_partition_that_was_lost_is_opened_again_before_anything_is_accepted(s
 
 #[tokio::test(start_paused = true)]
 async fn a_redis_that_is_not_there_is_unavailable() {
-    // No server listens on this port; time advances by itself.
+    // No server listens on this port. Paused time advances automatically.
     let node = crate::domain::NodeId::from_random([1; 16]);
     let redis = crate::redis::Redis::new("redis://127.0.0.1:1", node).unwrap();
     redis.install(INSTALLED.parse().unwrap());

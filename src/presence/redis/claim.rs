@@ -97,7 +97,7 @@ impl RedisPresence {
                 return Ok(Vec::new());
             }
         }
-        // The fresh list was used, and it must not have interrupted this node's own lease.
+        // Reading the fresh list may have shown that this node's own lease is lost.
         Ok(if self.redis.judges() { incarnations } else { Vec::new() })
     }
 }

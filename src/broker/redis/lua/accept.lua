@@ -57,11 +57,11 @@ local function load(name)
   if hash[1] ~= 'open' then return { stop = hash[1] } end
   local room = { seq = tonumber(hash[2]), id = hash[6], host = hash[7], step = 1, bytes = tonumber(hash[11] or 0),
     before = hash[2], pub = hash[8], has_pub = hash[8], others = { h = hash[9] or '', g = hash[10] or '' } }
-  -- All earlier messages of the room are in SQL. Its next message adds the room to its host's set of unarchived rooms.
+  -- If all earlier messages are in SQL, the next one adds the room to its host's set of unarchived rooms.
   room.is_archived = tonumber(hash[3]) >= room.seq
   -- While a slot is moving, a key that this server lacks raises an error. It must occur before the first write.
   redis.call('EXISTS', p .. 'log:' .. name, p .. 'ids:' .. name, p .. 'fresh:' .. hash[7])
-  -- A jump larger than the count of numbers that can have been assigned since the last known one.
+  -- In a new epoch the number jumps by more than can have been assigned since the last known one.
   if hash[4] ~= life then
     room.step = 10000 + 2 * math.max(0, now - tonumber(hash[5]))
     -- Messages from another epoch survived the failover, so replicas had them.
@@ -90,7 +90,7 @@ for i = 8, #ARGV, 4 do
       answer = { 'known', tonumber(known), entry[1] and entry[1][2][2] or false }
       if ARGV[5] == '' and entry[1] then
         publish(name, room, known - 1, known, entry[1][2][2])
-        -- Marks a write, so that the caller has something to wait for: WAIT covers only calls that wrote.
+        -- Every call that publishes must write: the caller's WAIT covers only writes.
         redis.call('ZADD', p .. 'idle', at, name)
       end
     elseif free <= 0 or queued + #head > tonumber(ARGV[3]) then
