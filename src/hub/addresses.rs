@@ -8,7 +8,7 @@ use std::time::Duration;
 use dashmap::{DashMap, Entry};
 use tokio::time::Instant;
 
-/// Number of entries above which idle ones are removed: those without sockets whose bytes so far are paid for. The next
+/// Number of entries above which idle ones are removed: those without sockets and without outstanding bytes. The next
 /// removal occurs at twice the remaining number.
 const KEPT: usize = 10_000;
 
@@ -101,8 +101,8 @@ impl Drop for AddressSlot {
     }
 }
 
-/// A rate shared by several sockets, stored as the instant at which all bytes so far are paid for, in ns after the
-/// start.
+/// A rate shared by several sockets, stored as the instant at which all bytes so far would have been read at the
+/// allowed rate, in ns after the start.
 #[derive(Debug)]
 pub struct SharedPace {
     started: Instant,
