@@ -1,18 +1,21 @@
-//! The broker: where a message gets its number, is kept, and goes out to every node, in one step.
+//! The broker: numbers a message, stores it and publishes it to every node, in one atomic step.
 //!
-//! [`redis`] does this for a cluster, [`embedded`] for a single node. Both pass the same suite (`broker/suite.rs`).
+//! [`redis`] implements the port for a cluster, [`embedded`] for a single node. Both pass the same suite
+//! (`broker/suite.rs`).
 //!
-//! What a caller may rely on:
+//! Guarantees:
 //!
-//! - **Atomic.** A message that is [`Outcome::Accepted`] is stored before anybody is sent it, and its publication goes out in
-//!   the same step. One call carries a batch; each message has an outcome of its own.
-//! - **Order.** Within a room numbers rise in the order of the batch and of the calls, and publications arrive in the order of
-//!   their numbers. Nothing is promised between rooms.
-//! - **Once.** The same `(side, id)` in a room is one message, however often it is sent: [`Outcome::Known`].
-//! - **Failure.** [`Unavailable`] means "may have happened": send the same batch again.
-//! - **Cancellation.** A call whose future is dropped may have happened, too; it never happens later than its time limit.
-//! - **Publications may be missed.** A sink is told by [`Sink::missed`]; whoever needs them all compares numbers and reads
-//!   [`Broker::log_after`].
+//! - **Atomicity.** A message that is [`Outcome::Accepted`] is stored before any client receives it, and is published
+//!   in the same step. One call carries a batch; each message has its own outcome.
+//! - **Order.** Within a room, numbers rise in the order of the batch and of the calls, and publications arrive in the
+//!   order of their numbers. There is no order between rooms.
+//! - **Deduplication.** The same `(side, id)` in a room is one message, however often it is submitted:
+//!   [`Outcome::Known`].
+//! - **Failure.** After [`Unavailable`] the call may have taken effect: submit the same batch again.
+//! - **Cancellation.** A call whose future is dropped may have taken effect as well. It never takes effect after its
+//!   time limit.
+//! - **Delivery.** Publications may be missed; [`Sink::missed`] then notifies the sink. A consumer that needs every
+//!   publication compares numbers and reads [`Broker::log_after`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,21 +37,23 @@ mod suite;
 #[cfg(test)]
 pub(crate) mod testing;
 
-/// The most messages of one [`Broker::accept`].
+/// Maximum number of messages per [`Broker::accept`].
 pub const MAX_BATCH: usize = 64;
 
-/// The most messages of one [`Broker::accept`] on a Redis of one partition, where one call carries the messages of all rooms.
+/// Maximum number of messages per [`Broker::accept`] on a Redis with one partition, where one call carries the messages
+/// of all rooms.
 pub const MAX_BATCH_OF_ALL: usize = 256;
 
-/// The most bytes of one [`Broker::accept`]: what keeps a call well under a millisecond of the broker's time.
+/// Maximum size of one [`Broker::accept`], in bytes. Keeps a call well under a millisecond of the broker's time.
 pub const MAX_BATCH_BYTES: usize = 256 * 1024;
 
-/// A share of the rooms: one bus, one archive queue, one call in flight a node.
+/// A share of the rooms, with one bus, one archive queue, and one call in flight per node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Partition(pub u16);
 
 impl Partition {
-    /// The partition of a room among `count`: FNV-1a of its name. Never change it: keys of running clusters hang on it.
+    /// Returns the partition of a room among `count`: FNV-1a of its name. The function must never change, because the
+    /// keys of running clusters depend on it.
     pub fn of(room: RoomName, count: u16) -> Self {
         let hash = room
             .as_bytes()
@@ -58,98 +63,98 @@ impl Partition {
     }
 }
 
-/// The broker could not be reached, or did not answer in time. Whatever was asked may have happened.
+/// The broker could not be reached or did not answer in time. The call may have taken effect.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the broker is unavailable: {0}")]
 pub struct Unavailable(pub String);
 
-/// A message that asks for its number.
+/// A message submitted to [`Broker::accept`].
 #[derive(Clone, Debug)]
 pub struct Submission {
-    /// The room.
+    /// Name of the room.
     pub room: RoomName,
-    /// Who wrote it.
+    /// Side of the sender.
     pub side: Side,
-    /// The message's id; what makes a second try harmless.
+    /// Id of the message. Makes a retry idempotent.
     pub id: MessageId,
-    /// The text.
+    /// Text of the message.
     pub text: String,
-    /// The sender's wall clock.
+    /// Time at the sender's wall clock.
     pub datetime: WallClock,
-    /// The frame up to the place of its number ([`message_head`](crate::protocol::chat::message_head)).
+    /// The frame up to the position of its number ([`message_head`](crate::protocol::chat::message_head)).
     pub head: Bytes,
-    /// The trace that it belongs to, if it is traced.
+    /// Trace of the message, if it is traced.
     pub trace: Option<Trace>,
 }
 
-/// What became of a [`Submission`].
+/// Result of a [`Submission`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It has this number, is stored, and was published.
+    /// The message received this number, is stored, and was published.
     Accepted(Seq),
-    /// It had been accepted before.
+    /// The message was accepted earlier.
     Known {
-        /// Its number.
+        /// Number of the message.
         seq: Seq,
-        /// Its frame, if the broker still has it.
+        /// Frame of the message, if the broker still has it.
         frame: Option<Bytes>,
     },
     /// The room is closed.
     Closed,
     /// The room has been deleted.
     Deleted,
-    /// The broker does not have the room: seed it and send this message, and all of this room behind it, again.
+    /// The broker does not have the room: seed it, then submit this message and all later ones of this room again.
     Unseeded,
-    /// Too much of this partition waits for SQL: come back.
+    /// The partition's archive queue is full: retry later.
     Full,
 }
 
-/// Connections of one node in a room.
+/// Number of connections of one node in a room.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MemberCounts {
-    /// Of guests.
+    /// Connections of guests.
     pub guests: u32,
-    /// Of hosts who are present: messages count as read, and cause no e-mail.
+    /// Connections of hosts that are present: messages count as read, and no e-mail is sent.
     pub hosts: u32,
-    /// Of hosts who are away.
+    /// Connections of hosts that sent the notice `away` (SPEC 4).
     pub away: u32,
 }
 
-/// A room as the broker has it.
+/// State of a room in the broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RoomStatus {
-    /// Row id.
+    /// Row id of the room.
     pub chatroom: ChatroomId,
-    /// Its host.
+    /// Row id of its host.
     pub host: HostId,
-    /// Whether it takes messages.
+    /// State of the room, which decides whether it accepts messages.
     pub state: RoomState,
-    /// Version of that state.
+    /// Version of `state`.
     pub version: u64,
-    /// The highest number given.
+    /// Highest number assigned.
     pub seq: Seq,
-    /// Everything up to here is in SQL.
+    /// Every message up to this number is in SQL.
     pub archived: Seq,
-    /// Guests in the room, on all nodes that are alive.
+    /// Connections of guests in the room, on all live nodes.
     pub guests: u32,
-    /// Connections of hosts who are present, likewise.
+    /// Connections of present hosts, on all live nodes.
     pub hosts: u32,
-    /// Connections of hosts who are away, likewise.
+    /// Connections of hosts that are `away`, on all live nodes.
     pub away: u32,
 }
 
-/// Messages of a room that its row in SQL does not count yet.
+/// Query for the messages of a room that its SQL row does not count yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TailQuery {
-    /// The room.
+    /// Name of the room.
     pub room: RoomName,
-    /// The row counts what is up to here.
+    /// The row counts messages up to this number.
     pub after: Seq,
-    /// The newest message that is visible.
+    /// Number of the newest visible message.
     pub through: Seq,
-    /// The host has seen the messages up to here.
+    /// The host has read the messages up to this number.
     pub seen: Seq,
-    /// Without a number: the host has seen the messages accepted until then.
+    /// The host has read the messages accepted until this time; set where no number is known.
     pub seen_at: Option<DateTime<Utc>>,
 }
 
@@ -158,154 +163,159 @@ pub struct TailQuery {
 pub struct Tail {
     /// The newest message.
     pub newest: LogEntry,
-    /// How many messages of the guest the host has not seen.
+    /// Number of guest messages that the host has not read.
     pub unread: u64,
 }
 
-/// What a room is made of when the broker does not have it: read from SQL under a [`Ticket`].
+/// State read from SQL under a [`Ticket`], from which the broker creates a room that it does not have.
 #[derive(Clone, Debug)]
 pub struct Seed {
-    /// Row id.
+    /// Row id of the room.
     pub chatroom: ChatroomId,
-    /// Its host.
+    /// Row id of its host.
     pub host: HostId,
-    /// Whether it takes messages.
+    /// State of the room.
     pub state: RoomState,
-    /// Version of that state.
+    /// Version of `state`.
     pub version: u64,
-    /// The highest number that SQL knows of.
+    /// Highest number in SQL.
     pub seq: Seq,
-    /// The broker's life in which that number was given. Another life than the present one makes the next number jump.
+    /// Epoch of the broker in which `seq` was assigned. If it is not the current epoch, the next number jumps.
     pub life: Option<String>,
-    /// When the newest message was accepted, or the room made.
+    /// Time at which the newest message was accepted, or the room was created.
     pub last_at: DateTime<Utc>,
-    /// The newest messages' ids.
+    /// Ids and numbers of the newest messages.
     pub ids: Vec<(Side, MessageId, Seq)>,
 }
 
-/// The right to seed one room for a few seconds. A change of the room takes it away.
+/// The right to seed one room, valid for a few seconds. A change of the room's state revokes it.
 #[derive(Clone, Debug)]
 pub struct Ticket(pub String);
 
-/// One entry of a room's log.
+/// An entry of a room's log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogEntry {
-    /// Its number.
+    /// Number of the message.
     pub seq: Seq,
-    /// When it was accepted, by the broker's clock.
+    /// Time of acceptance, by the broker's clock.
     pub accepted_at: DateTime<Utc>,
     /// The complete frame.
     pub frame: Bytes,
 }
 
-/// A change of a room's state that SQL has decided.
+/// A change of a room's state, committed in SQL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// The room.
+    /// Name of the room.
     pub room: RoomName,
-    /// What became of it.
+    /// Kind of change.
     pub change: RoomChange,
-    /// The version that SQL gave.
+    /// Version of the new state, assigned by SQL.
     pub version: u64,
-    /// For [`RoomChange::Close`]: the notice that everybody in the room gets.
+    /// For [`RoomChange::Close`]: the notice sent to every connection in the room.
     pub notice: Bytes,
 }
 
-/// A message that was accepted somewhere, as it goes over the bus.
+/// An accepted message, as received over the bus.
 #[derive(Clone, Copy, Debug)]
 pub struct Publication<'a> {
-    /// The room.
+    /// Name of the room.
     pub room: RoomName,
-    /// Its host.
+    /// Row id of its host.
     pub host: HostId,
-    /// The number before it; a step of more than one means that the broker began a new life.
+    /// Number of the preceding message. A step of more than one means that the broker began a new epoch.
     pub prev: Seq,
-    /// Its number.
+    /// Number of the message.
     pub seq: Seq,
     /// The complete frame.
     pub frame: &'a [u8],
-    /// How it came here; `None` if that is not known.
+    /// Origin and age of the message; `None` if unknown.
     pub way: Option<Way>,
-    /// The trace that it belongs to, if it is traced.
+    /// Trace of the message, if it is traced.
     pub trace: Option<Trace>,
 }
 
-/// How a message came here.
+/// Origin and age of a received message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Way {
-    /// Whether this node sent it to the broker.
+    /// Whether this node submitted the message.
     pub is_own: bool,
-    /// How long ago the broker accepted it, as far as this node knows the broker's clock.
+    /// Time since the broker accepted the message, by this node's estimate of the broker's clock.
     pub age: Duration,
 }
 
-/// What arrives from the buses. Called from the driver's own tasks, in order within a room: an implementation never waits.
+/// Receives what the buses deliver. The driver's tasks call it, in order within a room. An implementation must not
+/// block.
 pub trait Sink: Send + Sync + 'static {
-    /// A message was accepted somewhere.
+    /// Called for each accepted message, on any node.
     fn publication(&self, publication: &Publication<'_>);
-    /// A notice that is relayed and not stored; `from` is who sent it.
+    /// Called for a notice that is relayed and not stored; `from` is the sender's side.
     fn notice(&self, room: RoomName, from: Side, frame: &[u8]);
-    /// A room's state changed.
+    /// Called for each change of a room's state.
     fn changed(&self, change: Change);
-    /// News about a host.
+    /// Called for each account change of a host.
     fn control(&self, control: Control);
-    /// Something may have been missed: every room of this node must be compared with the broker.
+    /// Called when publications may have been missed: every room of this node must be compared with the broker.
     fn missed(&self);
 }
 
-/// The port. See the module for its promises.
+/// Port to the broker. The module documents its guarantees.
 #[async_trait]
 pub trait Broker: Send + Sync + 'static {
-    /// How many partitions there are; fixed for the life of the process.
+    /// Returns the number of partitions, which is constant for the lifetime of the process.
     fn partitions(&self) -> u16;
 
-    /// The most messages of one [`accept`](Self::accept).
+    /// Returns the maximum number of messages per [`accept`](Self::accept).
     fn max_batch(&self) -> usize {
         MAX_BATCH
     }
 
-    /// The partition of a room.
+    /// Returns the partition of a room.
     fn partition_of(&self, room: RoomName) -> Partition {
         Partition::of(room, self.partitions())
     }
 
-    /// Starts to deliver what is published. Called once; returns when the subscriptions stand or `Unavailable` if they do not
-    /// yet: the driver goes on trying.
+    /// Starts to deliver publications to `sink`. Must be called once. Returns when all subscriptions are active, or
+    /// [`Unavailable`] if they are not active yet; the driver keeps retrying.
     async fn subscribe(&self, sink: Arc<dyn Sink>) -> Result<(), Unavailable>;
 
     /// Numbers, stores and publishes a batch of one partition: at most [`max_batch`](Self::max_batch) messages and
-    /// [`MAX_BATCH_BYTES`].
-    /// Once a room has had [`Outcome::Unseeded`] or [`Outcome::Full`], all its later messages in the batch have it, too.
+    /// [`MAX_BATCH_BYTES`]. Returns one outcome per message.
+    /// After the first [`Outcome::Unseeded`] or [`Outcome::Full`] of a room, all later messages of that room in the
+    /// batch have the same outcome.
     async fn accept(&self, partition: Partition, batch: &[&Submission]) -> Result<Vec<Outcome>, Unavailable>;
 
-    /// The broker's present life, where it has one: a number given in another life may have been lost with it.
+    /// Returns the broker's current epoch; `None` for a driver without epochs. A number assigned in another epoch may
+    /// have been lost with it.
     async fn life(&self, partition: Partition) -> Result<Option<String>, Unavailable>;
 
-    /// Asks for the right to seed a room. `None`: somebody else has it, or the room is there by now.
+    /// Requests the right to seed a room. Returns `None` if another node holds it, or if the broker has the room.
     async fn begin_seed(&self, room: RoomName) -> Result<Option<Ticket>, Unavailable>;
 
-    /// Makes a room. `false`: the ticket was lost to a change or to time; begin again.
+    /// Creates a room. Returns `false` if the ticket was revoked by a change or has expired: begin again.
     async fn finish_seed(&self, room: RoomName, ticket: Ticket, seed: Seed) -> Result<bool, Unavailable>;
 
-    /// Says that a room was deleted, as SQL has no row of it.
+    /// Marks a room as deleted, because SQL has no row of it.
     async fn bury(&self, room: RoomName) -> Result<(), Unavailable>;
 
-    /// Begins to delete a room that never had a message: from now on it takes none. `false`, without an effect: it has a message by
-    /// now, or a connection is in it. `version` is that of the deletion, which SQL follows with.
+    /// Marks a room that never had a message as deleted; it accepts no messages afterwards. Returns `false`, without an
+    /// effect, if it has a message or a connection. `version` is the version of the deletion that SQL commits next.
     async fn bury_empty(&self, _room: RoomName, _version: u64) -> Result<bool, Unavailable> {
         Ok(false)
     }
 
-    /// Sets how many connections this node has in a room, in absolute numbers. `None`: the room must be seeded first.
+    /// Sets the number of this node's connections in a room, in absolute numbers. Returns `None` if the room must be
+    /// seeded first.
     async fn set_counts(&self, room: RoomName, counts: MemberCounts) -> Result<Option<RoomStatus>, Unavailable>;
 
-    /// [`set_counts`](Self::set_counts) where all hosts are present.
+    /// Calls [`set_counts`](Self::set_counts) with all hosts present.
     async fn set_members(&self, room: RoomName, guests: u32, hosts: u32) -> Result<Option<RoomStatus>, Unavailable> {
         self.set_counts(room, MemberCounts { guests, hosts, away: 0 }).await
     }
 
-    /// [`set_counts`](Self::set_counts) and, in the same round trip, the newest of the log, descending, at most `newest`: all
-    /// that a fresh join asks of the broker. What is accepted meanwhile may be in the status and not yet in the log.
+    /// Calls [`set_counts`](Self::set_counts) and reads the newest log entries, descending, at most `newest`, in one
+    /// round trip: everything that a fresh join reads from the broker. A message accepted meanwhile may be in the
+    /// status and not yet in the log.
     async fn enter(
         &self,
         room: RoomName,
@@ -313,48 +323,50 @@ pub trait Broker: Send + Sync + 'static {
         newest: usize,
     ) -> Result<Option<(RoomStatus, Vec<LogEntry>)>, Unavailable>;
 
-    /// Rooms as they are; `None` for those that the broker does not have.
+    /// Returns the state of each room; `None` for rooms that the broker does not have.
     async fn status(&self, rooms: &[RoomName]) -> Result<Vec<Option<RoomStatus>>, Unavailable>;
 
-    /// Rooms of a host with messages that are not in SQL yet, at most `limit` per partition.
+    /// Returns rooms of a host with messages that are not in SQL yet, at most `limit` per partition.
     async fn unarchived_rooms(&self, _host: HostId, _limit: usize) -> Result<Vec<RoomName>, Unavailable> {
         Ok(Vec::new())
     }
 
-    /// What SQL does not have of rooms; `None` where nothing was found.
+    /// Returns, per query, the messages that SQL does not have; `None` where there are none.
     async fn tails(&self, queries: &[TailQuery]) -> Result<Vec<Option<Tail>>, Unavailable> {
         Ok(vec![None; queries.len()])
     }
 
-    /// The log after a number, ascending, at most `limit`. Steps of more than one, and what lies before the first, may be in SQL.
+    /// Reads the log after a number, ascending, at most `limit` entries. Messages missing before the first entry, or
+    /// between two entries, may be in SQL.
     async fn log_after(&self, room: RoomName, after: Seq, limit: usize) -> Result<Vec<LogEntry>, Unavailable>;
 
-    /// The log before a number (or from its end), descending, at most `limit`. Below its lowest, ask SQL.
+    /// Reads the log before a number, or from its end, descending, at most `limit` entries. Older messages are in SQL.
     async fn log_before(&self, room: RoomName, before: Option<Seq>, limit: usize)
     -> Result<Vec<LogEntry>, Unavailable>;
 
-    /// Applies a change that SQL has decided, unless a newer one was applied before, and publishes it.
+    /// Applies a change committed in SQL, unless a newer one was applied before, and publishes it.
     async fn apply(&self, change: Change) -> Result<(), Unavailable>;
 
-    /// Retention has taken a room's messages up to a number: nobody reads them here any more either. May be repeated.
+    /// Removes a room's messages up to a number from the log, after retention removed them from SQL. Idempotent.
     async fn purge(&self, _room: RoomName, _through: Seq) -> Result<(), Unavailable> {
         Ok(())
     }
 
-    /// Relays a notice to everybody in a room. At most once; nothing is stored.
+    /// Relays a notice to every connection in a room. At most once; nothing is stored.
     async fn notify(&self, room: RoomName, from: Side, frame: Bytes) -> Result<(), Unavailable>;
 
-    /// Tells every node. At least once, also for nodes that were away for a while.
+    /// Publishes an account change to every node. At least once, including nodes that reconnect later.
     async fn announce(&self, control: Control) -> Result<(), Unavailable>;
 
-    /// Whether what is published is heard here, as far as is known.
+    /// Whether this node receives what is published, as far as is known.
     fn hears(&self) -> bool {
         true
     }
 
-    /// Whether the broker answers now.
+    /// Checks that the broker answers.
     async fn ping(&self) -> Result<(), Unavailable>;
 
-    /// The queues of messages that are not in SQL yet; `None` where accepting is storing.
+    /// Returns the queues of messages that are not in SQL yet; `None` where [`accept`](Self::accept) itself writes to
+    /// SQL.
     fn archive_queue(&self) -> Option<Arc<dyn queue::ArchiveQueue>>;
 }

@@ -1,4 +1,4 @@
-//! Time and chance as parameters: what a test can set, and the only place that reads the real ones.
+//! Time and randomness as parameters, which tests can control. The only module that reads the real sources.
 
 mod agreement;
 mod store;
@@ -14,9 +14,9 @@ use rand::{Rng, RngExt, SeedableRng};
 pub use agreement::Agreement;
 pub use store::{Observed, Reading, StoreClock};
 
-/// The present, in whole milliseconds: what every store keeps of an instant.
+/// Source of the current time, in whole milliseconds: the resolution that every store keeps.
 pub trait Clock: std::fmt::Debug + Send + Sync + 'static {
-    /// Now.
+    /// Returns the current time.
     fn now(&self) -> DateTime<Utc>;
 }
 
@@ -25,28 +25,28 @@ pub trait Clock: std::fmt::Debug + Send + Sync + 'static {
 pub struct SystemClock;
 
 impl Clock for SystemClock {
-    #[allow(clippy::disallowed_methods)] // the one place where the real clock is read
+    #[allow(clippy::disallowed_methods)] // the only read of the real clock
     fn now(&self) -> DateTime<Utc> {
         Utc::now().trunc_subsecs(3)
     }
 }
 
-/// A clock that stands still until it is told to go on: seven days pass in no time.
+/// A clock that advances only when a test advances it.
 #[derive(Debug)]
 pub struct ManualClock(Mutex<DateTime<Utc>>);
 
 impl ManualClock {
-    /// A clock that shows `start`.
+    /// Creates a clock that shows `start`.
     pub fn new(start: DateTime<Utc>) -> Self {
         Self(Mutex::new(start.trunc_subsecs(3)))
     }
 
-    /// Lets time pass.
+    /// Advances the clock.
     pub fn advance(&self, by: Duration) {
         *self.0.lock() += by;
     }
 
-    /// Steps to `now`, forward or back.
+    /// Sets the clock to `now`, forward or back.
     pub fn set(&self, now: DateTime<Utc>) {
         *self.0.lock() = now.trunc_subsecs(3);
     }
@@ -58,30 +58,30 @@ impl Clock for ManualClock {
     }
 }
 
-/// A cryptographic random generator that a test may seed.
+/// A cryptographic random number generator that tests can seed. Clones share the state.
 #[derive(Clone, Debug)]
 pub struct Chance(Arc<Mutex<StdRng>>);
 
 impl Chance {
-    /// Seeded by the operating system.
-    #[allow(clippy::disallowed_methods)] // the one place where real chance is drawn
+    /// Creates a generator seeded by the operating system.
+    #[allow(clippy::disallowed_methods)] // the only use of the real random source
     pub fn from_entropy() -> Self {
         Self(Arc::new(Mutex::new(StdRng::from_rng(&mut rand::rng()))))
     }
 
-    /// The same numbers at every run.
+    /// Creates a generator that returns the same numbers in every run.
     pub fn from_seed(seed: u64) -> Self {
         Self(Arc::new(Mutex::new(StdRng::seed_from_u64(seed))))
     }
 
-    /// `N` random bytes.
+    /// Returns `N` random bytes.
     pub fn bytes<const N: usize>(&self) -> [u8; N] {
         let mut bytes = [0; N];
         self.0.lock().fill_bytes(&mut bytes);
         bytes
     }
 
-    /// A number in `0..below`; 0 when `below` is 0.
+    /// Returns a number in `0..below`; 0 when `below` is 0.
     pub fn below(&self, below: u64) -> u64 {
         if below == 0 { 0 } else { self.0.lock().random_range(0..below) }
     }

@@ -1,6 +1,7 @@
-//! Coalesces values of a key: the first is sent at once, then at most one per interval, the newest.
+//! Coalesces values per key: the first value is sent at once, then at most the newest per interval.
 //!
-//! **Invariant:** a value is replaced only by a newer one of the same key, and a key without values leaves nothing behind.
+//! **Invariant:** a value is replaced only by a newer one of the same key, and a key without recent values occupies no
+//! memory.
 
 use std::hash::Hash;
 use std::sync::Arc;
@@ -11,11 +12,11 @@ use dashmap::{DashMap, Entry};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// See the module.
+/// Coalesces values per key. See the module.
 #[derive(Clone, Debug)]
 pub(crate) struct Coalescer<K: Eq + Hash> {
     interval: Duration,
-    /// Keys of which a value was sent within the interval, each with the newest value that waits.
+    /// Keys of which a value was sent within the interval, each with the newest waiting value.
     recent: Arc<DashMap<K, Option<Bytes>>>,
     tracker: TaskTracker,
     stop: CancellationToken,
@@ -26,8 +27,8 @@ impl<K: Copy + Eq + Hash + Send + Sync + 'static> Coalescer<K> {
         Self { interval, recent: Arc::default(), tracker, stop }
     }
 
-    /// Returns whether the caller is to send the value now. If not, it is sent by the task that was given to
-    /// [`follow`](Self::follow), unless a newer one replaces it; `value` is called only then.
+    /// Returns whether the caller must send the value now. Otherwise the task started by [`follow`](Self::follow) sends
+    /// it, unless a newer one replaces it; `value` is called only in this case.
     pub(crate) fn is_first(&self, key: K, value: impl FnOnce() -> Bytes) -> bool {
         match self.recent.entry(key) {
             Entry::Occupied(mut waiting) => {
@@ -41,7 +42,7 @@ impl<K: Copy + Eq + Hash + Send + Sync + 'static> Coalescer<K> {
         }
     }
 
-    /// Sends what comes after the first value, once per interval for as long as there is something new.
+    /// Spawns the task that sends later values of a key, one per interval, until an interval passes without any.
     pub(crate) fn follow<F>(&self, key: K, send: impl Fn(Bytes) -> F + Send + 'static)
     where
         F: Future<Output = ()> + Send,
@@ -53,7 +54,7 @@ impl<K: Copy + Eq + Hash + Send + Sync + 'static> Coalescer<K> {
                 let newest = this.recent.get_mut(&key).and_then(|mut waiting| waiting.take());
                 match newest {
                     Some(value) if on => send(value).await,
-                    // Only if nothing came in between: what came is sent in its turn.
+                    // Only if no value arrived in between; one that did is sent in the next interval.
                     _ if this.recent.remove_if(&key, |_, waiting| !on || waiting.is_none()).is_some() => return,
                     _ => {}
                 }

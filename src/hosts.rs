@@ -1,7 +1,8 @@
-//! Hosts at hand: a small cache over SQL, so that a guest who comes in costs no query.
+//! Cache of hosts over SQL, so that a joining guest costs no query.
 //!
-//! **Invariant:** while SQL answers nothing here is older than [`TTL`], and a host that changed is forgotten at once
-//! ([`Hosts::forget`], called on every node). While it does not, who was known goes on: his rooms are open.
+//! **Invariant:** while SQL is available, no entry is older than [`TTL`], and a changed host is removed at once
+//! ([`Hosts::forget`], called on every node). While SQL is unavailable, known hosts remain valid, so that their rooms
+//! stay open.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,33 +12,33 @@ use moka::future::Cache;
 use crate::domain::{Host, HostId, HostUuid};
 use crate::store::{KeyHolder, Store, StoreError};
 
-/// How old a cached host may be.
+/// Maximum age of a cached host.
 pub const TTL: Duration = Duration::from_secs(5);
 
-/// How long a host is remembered for a time without SQL.
+/// Time for which a host remains known while SQL is unavailable.
 const REMEMBERED: Duration = Duration::from_secs(3_600);
 
-/// How long SQL may take to say something new of a host who is remembered.
+/// Time limit of a query for a host that is still known from earlier.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// How many hosts are kept: about 10 MB.
+/// Maximum number of cached hosts per key: about 10 MB.
 const CAPACITY: u64 = 10_000;
 
-/// How many names without a host are kept: about 100 KB.
+/// Maximum number of cached names without a host: about 100 KB.
 const UNKNOWN_CAPACITY: u64 = 1_000;
 
 type Found = Option<Arc<Host>>;
 
-/// The cache. Each key asks SQL once at a time, however many wait.
+/// The cache. Concurrent lookups of a key share one query.
 #[derive(Clone, Debug)]
 pub struct Hosts {
     store: Store,
     by_id: Cache<HostId, Found>,
     by_uuid: Cache<HostUuid, Arc<Host>>,
     by_access_key: Cache<String, Arc<KeyHolder>>,
-    /// Access keys without a host. In a small cache of their own: keys that strangers make up do not evict known ones.
+    /// Access keys without a host. They have a small cache of their own, so that invented keys do not evict known ones.
     unknown_keys: Cache<String, ()>,
-    /// Public names without a host, likewise.
+    /// Public ids without a host, in a small cache for the same reason.
     unknown_uuids: Cache<HostUuid, ()>,
     remembered: Cache<HostId, Arc<Host>>,
 }
@@ -50,23 +51,23 @@ where
     Cache::builder().max_capacity(CAPACITY).time_to_live(ttl).support_invalidation_closures().build()
 }
 
-/// Names that lead to no host.
+/// Builds a cache of names without a host.
 fn unknown<K: std::hash::Hash + Eq + Send + Sync + 'static>() -> Cache<K, ()> {
     Cache::builder().max_capacity(UNKNOWN_CAPACITY).time_to_live(TTL).build()
 }
 
 impl Hosts {
-    /// Over a store.
+    /// Creates an empty cache over a store.
     pub fn new(store: Store) -> Self {
         let (by_id, by_uuid, by_access_key) = (cache(TTL), cache(TTL), cache(TTL));
         let (unknown_keys, unknown_uuids) = (unknown(), unknown());
         Self { store, by_id, by_uuid, by_access_key, unknown_keys, unknown_uuids, remembered: cache(REMEMBERED) }
     }
 
-    /// A host by his row. While SQL is away, as he was remembered.
+    /// Returns a host by row id. While SQL is unavailable, returns the host as last known.
     ///
     /// # Errors
-    /// As of the store; nothing is cached then.
+    /// An error of the store; nothing is cached then.
     pub async fn by_id(&self, id: HostId) -> Result<Found, StoreError> {
         let ask = async { Ok(self.store.host(id).await?.map(Arc::new)) };
         let asked = self.by_id.try_get_with(id, ask);
@@ -91,10 +92,10 @@ impl Hosts {
         }
     }
 
-    /// A host by his public name.
+    /// Returns a host by public id.
     ///
     /// # Errors
-    /// As of the store; nothing is cached then.
+    /// An error of the store; nothing is cached then.
     pub async fn by_uuid(&self, uuid: HostUuid) -> Result<Found, StoreError> {
         if self.unknown_uuids.contains_key(&uuid) {
             return Ok(None);
@@ -107,11 +108,11 @@ impl Hosts {
         Ok(found)
     }
 
-    /// A host by his access key, also by one that he has replaced: whether it still opens anything is
-    /// [`Accounts::opens`](crate::accounts::Accounts::opens)'s to say, as time goes on in here, too.
+    /// Returns a host by access key, including a replaced key. Whether the key is still valid changes with time, so
+    /// [`Accounts::opens`](crate::accounts::Accounts::opens) decides it.
     ///
     /// # Errors
-    /// As of the store; nothing is cached then.
+    /// An error of the store; nothing is cached then.
     pub async fn by_access_key(&self, key: &str) -> Result<Option<Arc<KeyHolder>>, StoreError> {
         if self.unknown_keys.contains_key(key) {
             return Ok(None);
@@ -124,12 +125,12 @@ impl Hosts {
         Ok(found)
     }
 
-    /// A host by an access key, if this node knows it already.
+    /// Returns a host by access key, if it is cached on this node.
     pub async fn cached_by_access_key(&self, key: &str) -> Option<Arc<KeyHolder>> {
         self.by_access_key.get(key).await
     }
 
-    /// Forgets what is at hand of all hosts: any of them may have changed. For a time without SQL they are remembered.
+    /// Clears the cache, because any host may have changed. Hosts remain known for times without SQL.
     pub fn forget_all(&self) {
         self.by_id.invalidate_all();
         self.by_uuid.invalidate_all();
@@ -138,7 +139,7 @@ impl Hosts {
         self.unknown_uuids.invalidate_all();
     }
 
-    /// Forgets a host who has changed.
+    /// Removes a changed host from the cache.
     pub fn forget(&self, id: HostId) {
         fn forget<K, V>(cache: &Cache<K, V>, is_his: impl Fn(&K, &V) -> bool + Send + Sync + 'static)
         where
@@ -154,12 +155,12 @@ impl Hosts {
         forget(&self.by_uuid, move |_, host| host.id == id);
         forget(&self.by_access_key, move |_, holder| holder.host.id == id);
         forget(&self.remembered, move |known, _| *known == id);
-        // Some of them may be the host's by now.
+        // Some of these keys may be the host's by now.
         self.unknown_keys.invalidate_all();
     }
 }
 
-/// Why a name leads to no host; neither is kept beside the hosts.
+/// Why a lookup returned no host. Neither is cached as a host.
 #[derive(Debug)]
 enum Miss {
     Unknown,
@@ -182,7 +183,7 @@ fn known<T>(found: Result<T, Arc<Miss>>) -> Result<Option<T>, StoreError> {
     }
 }
 
-/// The error of a question that several asked at once.
+/// Unwraps the error of a query that several lookups shared.
 fn unshare(error: Arc<StoreError>) -> StoreError {
     Arc::unwrap_or_clone(error)
 }

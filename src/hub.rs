@@ -1,9 +1,9 @@
 //! The connections of this node, by room and by host.
 //!
-//! Called by sessions (register), by the relay (deliver) and at the end of a login. The map holds handles; the socket
-//! belongs to one task elsewhere.
+//! Sessions register connections, the relay delivers to them, and the end of a login closes them. The maps hold
+//! handles; each socket is owned by its own task.
 //!
-//! **Invariant:** no call waits, and no guard of a map lives longer than a call.
+//! **Invariant:** no call blocks, and no guard of a map outlives a call.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -31,12 +31,12 @@ pub use connection::{
 };
 use meters::Meters;
 
-/// Where a connection is registered.
+/// Place at which a connection is registered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// In a chatroom.
+    /// A chatroom.
     Room(RoomName),
-    /// At a host's status.
+    /// The status of a host.
     Status(HostUuid),
 }
 
@@ -45,7 +45,7 @@ pub enum Place {
 pub struct Hub {
     rooms: DashMap<RoomName, Vec<Arc<Connection>>>,
     statuses: DashMap<HostUuid, Vec<Arc<Connection>>>,
-    /// Of these, the hosts' own.
+    /// The hosts' own status sockets, by row id of the host. They are in `statuses` as well.
     desks: DashMap<HostId, Vec<Arc<Connection>>>,
     addresses: Arc<Addresses>,
     next_id: AtomicU64,
@@ -54,7 +54,7 @@ pub struct Hub {
 }
 
 impl Hub {
-    /// An empty one.
+    /// Creates a hub without connections.
     pub fn new(chance: Chance) -> Arc<Self> {
         Arc::new(Self {
             rooms: DashMap::new(),
@@ -67,19 +67,19 @@ impl Hub {
         })
     }
 
-    /// A handle for a new socket; nobody finds it before [`register`](Self::register).
+    /// Creates a handle for a new socket. It receives nothing before [`register`](Self::register).
     pub fn connection(&self, identity: Identity) -> Arc<Connection> {
         self.connection_with(identity, false)
     }
 
-    /// Likewise; `extras`: the client asked for the frames of later versions (`?v=2`).
+    /// Creates a handle for a new socket. With `extras`, it receives the frames added since the first version (`?v=2`).
     pub fn connection_with(&self, identity: Identity, extras: bool) -> Arc<Connection> {
         let id = ConnectionId(self.next_id.fetch_add(1, Ordering::Relaxed));
-        // Spread over four seconds, so that those who were closed together do not come back together.
+        // Spread over four seconds, so that sockets closed together do not reconnect together.
         Arc::new(Connection::new(id, identity, extras, 1_000 + self.chance.below(4_000) as u16))
     }
 
-    /// Makes a connection known at its place for as long as the guard lives.
+    /// Registers a connection at its place for the lifetime of the guard.
     pub fn register(self: &Arc<Self>, place: Place, connection: Arc<Connection>) -> Registration {
         match place {
             Place::Room(room) => self.rooms.entry(room).or_default().push(connection.clone()),
@@ -93,12 +93,12 @@ impl Hub {
         Registration { hub: self.clone(), place, connection }
     }
 
-    /// Counts a socket of an address, unless it has `limit` already.
+    /// Counts a socket of an address. Returns `None` if the address already has `limit` sockets.
     pub fn admit_address(&self, address: IpAddr, limit: Option<u32>) -> Option<AddressSlot> {
         self.addresses.admit(address, limit)
     }
 
-    /// How many connections this node has in a room.
+    /// Returns the number of this node's connections in a room.
     pub fn members(&self, room: RoomName) -> MemberCounts {
         let mut counts = MemberCounts::default();
         for member in self.rooms.get(&room).iter().flat_map(|members| members.iter()) {
@@ -111,14 +111,15 @@ impl Hub {
         counts
     }
 
-    /// How many sockets of a host's own are at his status here.
+    /// Returns the number of a host's own status sockets on this node.
     pub fn status_hosts(&self, host: HostUuid) -> u32 {
         self.statuses
             .get(&host)
             .map_or(0, |members| members.iter().filter(|member| member.side() == Side::Host).count() as u32)
     }
 
-    /// Hands a message to everybody in a room: framed once, then counted references. Returns in how many outboxes it is.
+    /// Queues a message for every connection in its room. It is framed once; all outboxes share the bytes. Returns the
+    /// number of outboxes that received it.
     pub fn deliver(&self, publication: &Publication<'_>) -> u64 {
         let Some(members) = self.rooms.get(&publication.room) else { return 0 };
         let framed = frame::text(publication.frame);
@@ -142,7 +143,7 @@ impl Hub {
         queued
     }
 
-    /// What waits in all outboxes, in bytes.
+    /// Returns the bytes waiting in all outboxes.
     pub fn outbox_bytes(&self) -> u64 {
         let of = |members: &[Arc<Connection>]| members.iter().map(|member| member.waiting_bytes() as u64).sum::<u64>();
         let rooms: u64 = self.rooms.iter().map(|entry| of(entry.value())).sum();
@@ -159,7 +160,7 @@ impl Hub {
         }
     }
 
-    /// Ends everybody's socket in a room, after what they are still owed and a last frame.
+    /// Closes all sockets in a room, after their pending messages and a last frame.
     pub fn end_room(&self, room: RoomName, last: Option<&Bytes>, close: Close) {
         if let Some(members) = self.rooms.get(&room) {
             let framed = last.map(|json| frame::text(json));
@@ -169,7 +170,7 @@ impl Hub {
         }
     }
 
-    /// Notifies those at a host's status on one side.
+    /// Notifies the connections of one side at a host's status.
     pub fn status(&self, host: HostUuid, side: Side, topic: Topic, json: &[u8]) {
         if let Some(members) = self.statuses.get(&host) {
             let framed = frame::text(json);
@@ -179,7 +180,7 @@ impl Hub {
         }
     }
 
-    /// Whether a host has a socket of his own at his status here.
+    /// Whether a host has a status socket on this node.
     pub fn has_desk(&self, host: HostId) -> bool {
         self.desks.contains_key(&host)
     }
@@ -192,7 +193,7 @@ impl Hub {
         }
     }
 
-    /// Closes the status sockets of a host; guests receive a last frame.
+    /// Closes all sockets at a host's status. Guests receive a last frame first.
     pub fn end_status(&self, host: HostUuid, last: &[u8], close: Close) {
         if let Some(members) = self.statuses.get(&host) {
             let framed = frame::text(last);
@@ -202,7 +203,7 @@ impl Hub {
         }
     }
 
-    /// Ends the sockets of a login.
+    /// Closes the sockets of a login.
     pub fn end_login(&self, sid: &str) {
         self.end_where(
             Close::Unauthenticated,
@@ -210,7 +211,7 @@ impl Hub {
         );
     }
 
-    /// Ends the sockets of a host, whatever the login.
+    /// Closes the sockets of a host, of all logins.
     pub fn end_host(&self, host: HostId) {
         self.end_where(
             Close::Unauthenticated,
@@ -218,7 +219,8 @@ impl Hub {
         );
     }
 
-    /// Ends every socket of this node. Each is told a time of its own to come back.
+    /// Closes at most `most` sockets of this node for its shutdown, each with its own retry time. Returns the number of
+    /// sockets closed.
     pub fn end_some(&self, most: usize) -> usize {
         let mut ended = 0;
         for connection in self.all() {
@@ -234,32 +236,33 @@ impl Hub {
         ended
     }
 
-    /// Disconnects every socket of this node with 1013, each with a retry time of its own.
+    /// Closes all sockets of this node with 1013, each with its own retry time.
     pub fn end_all_for_later(&self) {
         for connection in self.all().into_iter().filter(|connection| !connection.is_ending()) {
             connection.end(connection.try_later());
         }
     }
 
-    /// How many connections there are.
+    /// Returns the number of connections.
     pub fn len(&self) -> usize {
         let rooms: usize = self.rooms.iter().map(|entry| entry.value().len()).sum();
         rooms + self.statuses.iter().map(|entry| entry.value().len()).sum::<usize>()
     }
 
-    /// Whether there is none.
+    /// Whether there are no connections.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Makes every connection of every room compare itself with the broker.
+    /// Makes every connection of every room compare its position with the broker.
     pub fn all_fall_behind(&self) {
         for members in &self.rooms {
             members.iter().for_each(|member| member.fall_behind(0));
         }
     }
 
-    /// Makes those connections of a room read the log that were not sent everything up to `target`. Returns whether any.
+    /// Makes the connections of a room that have not received everything up to `target` read the log. Returns whether
+    /// there are any.
     pub fn fall_behind(&self, room: RoomName, target: Seq) -> bool {
         let mut any = false;
         if let Some(members) = self.rooms.get(&room) {
@@ -271,12 +274,12 @@ impl Hub {
         any
     }
 
-    /// Whether a connection of a room was not sent everything up to `target`.
+    /// Whether a connection of a room has not received everything up to `target`.
     pub fn lags(&self, room: RoomName, target: Seq) -> bool {
         self.rooms.get(&room).is_some_and(|members| members.iter().any(|member| member.sent() < target))
     }
 
-    /// The logins that have a socket here.
+    /// Returns the logins with a socket on this node.
     pub fn logins(&self) -> HashSet<Box<str>> {
         let sid = |connection: &Arc<Connection>| match connection.identity() {
             Identity::Host { sid, .. } => Some(sid.clone()),
@@ -285,7 +288,7 @@ impl Hub {
         self.all().iter().filter_map(sid).collect()
     }
 
-    /// The hosts who have a socket here.
+    /// Returns the hosts with a socket on this node.
     pub fn hosts(&self) -> HashSet<HostId> {
         let host = |connection: &Arc<Connection>| match connection.identity() {
             Identity::Host { host, .. } => Some(*host),
@@ -294,17 +297,17 @@ impl Hub {
         self.all().iter().filter_map(host).collect()
     }
 
-    /// The hosts at whose status somebody is here.
+    /// Returns the hosts with any socket at their status on this node.
     pub fn statuses(&self) -> Vec<HostUuid> {
         self.statuses.iter().map(|entry| *entry.key()).collect()
     }
 
-    /// Whether a guest watches a host here.
+    /// Whether a guest watches a host's status on this node.
     pub fn is_watched(&self, host: HostUuid) -> bool {
         self.statuses.get(&host).is_some_and(|members| members.iter().any(|member| member.side() == Side::Guest))
     }
 
-    /// Rooms with somebody in them here.
+    /// Returns the rooms with a connection on this node.
     pub fn occupied_rooms(&self) -> Vec<RoomName> {
         self.rooms.iter().map(|entry| *entry.key()).collect()
     }
@@ -324,7 +327,7 @@ impl Hub {
     }
 }
 
-/// A connection is known while this lives.
+/// Keeps a connection registered until it is dropped.
 #[derive(Debug)]
 pub struct Registration {
     hub: Arc<Hub>,

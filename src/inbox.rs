@@ -1,10 +1,11 @@
-//! The inbox: tells a host's status sockets of this node that a message of a guest arrived in one of his rooms (SPEC 5), so
-//! that his list moves without polling.
+//! The inbox: notifies a host's status sockets on this node when a guest's message arrives in any of the host's rooms
+//! (SPEC 5), so that the room list updates without polling.
 //!
-//! Every node hears every publication and knows which hosts it has, so nothing more goes over the bus. A room speaks up at
-//! once and then at most once a second, with the newest message: nothing is stored, and what is not told was overtaken.
+//! Every node receives every publication and knows its own hosts, so the notices need no bus. Per room, the first
+//! notice is sent at once, then at most one per second, for the newest message. Nothing is stored; a skipped notice was
+//! replaced by a newer one.
 //!
-//! **Invariant:** a frame is read as JSON only when it is told, never for each publication.
+//! **Invariant:** a frame is parsed as JSON only when its notice is sent, never for each publication.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,10 +21,10 @@ use crate::hub::{Hub, Topic};
 use crate::protocol::chat::{StoredFrame, is_from_guest};
 use crate::protocol::status::arrival_frame;
 
-/// At most one notice of a room is sent per interval.
+/// Minimum interval between two notices of a room.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// The service.
+/// Sends the notices of arriving messages.
 #[derive(Clone, Debug)]
 pub struct Inbox {
     hub: Arc<Hub>,
@@ -31,12 +32,12 @@ pub struct Inbox {
 }
 
 impl Inbox {
-    /// For a node's connections.
+    /// Creates the inbox of a node's connections.
     pub fn new(hub: Arc<Hub>, tracker: TaskTracker, stop: CancellationToken) -> Self {
         Self { hub, rooms: Coalescer::new(INTERVAL, tracker, stop) }
     }
 
-    /// A message was accepted somewhere.
+    /// Handles a publication. Must be called for every accepted message.
     pub fn arrived(&self, publication: &Publication<'_>) {
         let Publication { room, host, frame, .. } = *publication;
         if !self.hub.has_desk(host) || !is_from_guest(frame) {

@@ -1,8 +1,8 @@
-//! Leading: one node of a cluster does by the clock what is to be done once. It campaigns, leads while its lease lasts, and
-//! steps down.
+//! Leader election. One node of a cluster runs the jobs that must run once: it campaigns, leads while its lease is
+//! valid, and steps down.
 //!
-//! **Invariant:** a node calls itself leader for no longer than [`TTL`] from the moment in which it *asked* for the lease that it
-//! was given last. It may be frozen in between, or be answered late: it knows without asking anybody.
+//! **Invariant:** a node acts as leader for at most [`TTL`] from the moment at which it *requested* its last renewal.
+//! It may be frozen in between, or receive the answer late; it checks its own clock without a call.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,13 +15,14 @@ use crate::clock::Agreement;
 use crate::lease::{Lease, TTL};
 use crate::metric;
 
-/// How often a leader renews his lease: a third of its life.
+/// Interval at which a leader renews its lease: a third of its duration.
 const RENEWAL_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How often the others ask, and who was not answered: with [`TTL`], 17 s until somebody leads again.
+/// Interval at which other nodes, and those whose request failed, try to acquire the lease. With [`TTL`], a new leader
+/// exists after at most 17 s.
 const CAMPAIGN_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Whether this node leads. Clones are the same node.
+/// Leadership of this node. Clones share the state.
 #[derive(Clone)]
 pub struct Leader {
     lease: Arc<dyn Lease>,
@@ -36,24 +37,24 @@ impl std::fmt::Debug for Leader {
 }
 
 impl Leader {
-    /// A node that does not lead yet.
+    /// Creates the state of a node that does not lead.
     pub fn new(lease: Arc<dyn Lease>) -> Self {
         Self { lease, clocks: Agreement::assumed(), until: Arc::default() }
     }
 
-    /// Leads only while the clocks agree, and releases the lease when they do not.
+    /// Makes leadership depend on the clocks: leads only while they agree, and releases the lease when they do not.
     #[must_use]
     pub fn while_clocks_agree(mut self, clocks: Agreement) -> Self {
         self.clocks = clocks;
         self
     }
 
-    /// Whether it leads now.
+    /// Whether this node leads now.
     pub fn is_leading(&self) -> bool {
         self.clocks.holds() && self.until.lock().is_some_and(|until| Instant::now() < until)
     }
 
-    /// Asks for the lease, again and again until it is told to end; then gives it back.
+    /// Campaigns for the lease until `stop` is cancelled, then releases it.
     pub async fn run(self, stop: CancellationToken) {
         let mut led = false;
         while !stop.is_cancelled() {
@@ -65,7 +66,7 @@ impl Leader {
         self.show(led);
     }
 
-    /// Does something, and tells meanwhile when the lease ends.
+    /// Runs `work`, and reports meanwhile when the lease ends.
     async fn showing<T>(&self, led: &mut bool, work: impl Future<Output = T>) -> T {
         let mut work = std::pin::pin!(work);
         loop {
@@ -78,7 +79,7 @@ impl Leader {
         }
     }
 
-    /// Asks once, if the clocks agree. Whether the lease was given.
+    /// Requests the lease once, if the clocks agree. Returns whether it was granted.
     async fn campaign(&self) -> bool {
         if !self.clocks.holds() {
             self.step_down().await;
@@ -91,7 +92,7 @@ impl Leader {
                 held
             }
             Err(error) => {
-                // Nobody else has it before it ends.
+                // No other node can acquire the lease before it expires.
                 tracing::debug!(%error, "failed to renew leader lease");
                 false
             }
@@ -106,7 +107,7 @@ impl Leader {
         }
     }
 
-    /// Tells whether this node leads, and if that is new.
+    /// Updates the metric, and logs a change. Returns whether this node leads.
     fn show(&self, led: bool) -> bool {
         let leads = self.is_leading();
         metrics::gauge!(metric::LEADER).set(u8::from(leads));

@@ -1,14 +1,16 @@
-//! The right to lead: one node at a time has it, for as long as it goes on asking.
+//! The leader's lease: at most one node holds it, for as long as it renews it.
 //!
-//! [`redis`] keeps it for a cluster; a single node needs nobody's leave ([`memory`]). Both pass the same suite.
+//! [`redis`] implements the port for a cluster. A single node always holds the lease ([`memory`]). Both pass the same
+//! suite.
 //!
-//! What a caller may rely on:
+//! Guarantees:
 //!
-//! - **One.** While a node has the lease no other gets it. It ends [`TTL`] after it was renewed last, by the clock of who keeps it.
-//! - **Not for ever.** It is renewed by asking again. Whoever counts its life from *before* he asked has given it up before
-//!   another gets it: a frozen or cut-off node cannot know more.
-//! - **Failure.** [`Unavailable`] means "may have happened". Who keeps the lease may forget it (a failover): then two nodes
-//!   believe that they lead, for a [`TTL`] at most. What a leader does has to be right all the same.
+//! - **Exclusion.** While a node holds the lease, no other node can acquire it. It expires [`TTL`] after the last
+//!   renewal, by the clock of the store.
+//! - **Expiry.** The lease is renewed by calling [`Lease::hold`] again. A holder that counts its duration from *before*
+//!   the call stops before another node acquires the lease, even if it was frozen or cut off.
+//! - **Failure.** After [`Unavailable`] the call may have taken effect. The store may lose the lease in a failover; two
+//!   nodes then act as leader for at most one [`TTL`]. The work of a leader must be correct nevertheless.
 
 use std::time::Duration;
 
@@ -21,16 +23,17 @@ pub mod redis;
 #[cfg(test)]
 mod suite;
 
-/// How long the lease lasts after it was renewed: three renewals may fail. With the time in which others ask, under the 20 s in
-/// which somebody must lead again.
+/// Duration of the lease after a renewal: three times the renewal interval. With the campaign interval it stays below
+/// the 20 s within which a new leader must exist.
 pub const TTL: Duration = Duration::from_secs(15);
 
-/// The port. See the module for its promises.
+/// Port to the lease. The module documents its guarantees.
 #[async_trait]
 pub trait Lease: Send + Sync + 'static {
-    /// Takes the lease, or renews it. `false`: another node has it.
+    /// Acquires or renews the lease. Returns `false` if another node holds it.
     async fn hold(&self) -> Result<bool, Unavailable>;
 
-    /// Gives it back, so that nobody has to wait for its end. Without having it, nothing happens.
+    /// Releases the lease, so that other nodes need not wait for its expiry. Has no effect for a node that does not
+    /// hold it.
     async fn release(&self) -> Result<(), Unavailable>;
 }

@@ -1,11 +1,11 @@
-//! Presence: which hosts are online, known to every node.
+//! Presence: which hosts are online, on any node.
 //!
-//! [`redis`](mod@redis) for a cluster, [`memory`] for a single node; both pass the same suite.
+//! [`redis`](mod@redis) implements the port for a cluster, [`memory`] for a single node. Both pass the same suite.
 //!
-//! A node tells the port only that *it* has sockets of a host, or no longer has: [`Presence::enter`] and
-//! [`Presence::leave`]. The host is online while any node has. Both may be repeated. Sinks of all nodes hear of each change,
-//! at most once, and each has a version that rises with every change of one host: whoever compares versions is not misled by
-//! what comes late. Unreachable is not offline. What a dead node has said is taken back by another in [`Presence::keep`].
+//! A node reports only whether *it* has sockets of a host: [`Presence::enter`] and [`Presence::leave`]. Both are
+//! idempotent. A host is online while any node has sockets of that host. The sinks of all nodes receive each change at
+//! most once. Each change has a version that rises per host, so a late event is recognised as outdated. An unavailable
+//! store does not mean offline. Entries of a dead node are removed by another node in [`Presence::keep`].
 
 use std::sync::Arc;
 
@@ -20,56 +20,58 @@ pub mod redis;
 #[cfg(test)]
 mod suite;
 
-/// Whether a host is online.
+/// Status of a host.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Status {
-    /// Whether any node has a socket of his.
+    /// Whether any node has a status socket of the host.
     pub online: bool,
-    /// Higher with every change; 0 of a host whom nobody has seen for a while.
+    /// Rises with every change. 0 for a host without a recent status.
     pub version: u64,
 }
 
-/// Counts a change.
+/// Counts a change in the metrics.
 fn count(online: bool) {
     let to = if online { "online" } else { "offline" };
     metrics::counter!(crate::metric::TRANSITIONS, "to" => to).increment(1);
 }
 
-/// What is heard from the port. Called from the driver's own tasks; an implementation never waits.
+/// Receives events from the port. The driver's tasks call it. An implementation must not block.
 pub trait PresenceSink: Send + Sync + 'static {
-    /// A host came online, or went offline.
+    /// Called when a host came online or went offline.
     fn presence(&self, host: HostUuid, status: Status);
-    /// A guest says to a host that he is there.
+    /// Called when a guest's notice to a host arrives.
     fn greeting(&self, host: HostUuid, frame: &[u8]);
-    /// Something may have been missed.
+    /// Called when events may have been missed.
     fn missed(&self);
 }
 
-/// The port. See the module for its promises.
+/// Port to host presence. The module documents its guarantees.
 #[async_trait]
 pub trait Presence: Send + Sync + 'static {
-    /// Starts to deliver. Called once; `Unavailable` if the subscription does not stand yet: the driver goes on trying.
+    /// Starts to deliver events. Must be called once. Returns [`Unavailable`] if the subscription is not active yet;
+    /// the driver keeps retrying.
     async fn subscribe(&self, sink: Arc<dyn PresenceSink>) -> Result<(), Unavailable>;
 
-    /// This node has sockets of the host.
+    /// Reports that this node has sockets of the host.
     async fn enter(&self, host: HostUuid) -> Result<(), Unavailable>;
 
-    /// This node has none any more.
+    /// Reports that this node no longer has sockets of the host.
     async fn leave(&self, host: HostUuid) -> Result<(), Unavailable>;
 
-    /// Whether any node has.
+    /// Returns whether the host is online, on any node.
     async fn status(&self, host: HostUuid) -> Result<Status, Unavailable>;
 
-    /// How much dead nodes have left that nobody would find; with `adopt`, whoever clears up after them finds it from now on.
+    /// Counts entries of dead nodes that no node would find. With `adopt`, makes them known, so that
+    /// [`keep`](Self::keep) removes them.
     async fn adopt_orphans(&self, _adopt: bool) -> Result<u64, Unavailable> {
         Ok(0)
     }
 
-    /// Sends a guest's greeting to the host's sockets, wherever they are. At most once.
+    /// Sends a guest's notice to the host's sockets on all nodes. At most once.
     async fn greet(&self, host: HostUuid, frame: Bytes) -> Result<(), Unavailable>;
 
-    /// What is to be done all the time: says again what others have taken back or a server has lost, and takes back what nodes
-    /// have said that are dead. May be interrupted anywhere; the next time, here or elsewhere, goes on.
+    /// Maintains presence; must be called periodically. Restores this node's entries that were removed or lost, and
+    /// removes entries of dead nodes. May be cancelled at any point; the next call on any node continues.
     async fn keep(&self) -> Result<(), Unavailable> {
         Ok(())
     }

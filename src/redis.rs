@@ -1,7 +1,7 @@
-//! The node's clients of Redis: one for commands and scripts, one that listens. Drivers of the ports share them.
+//! The node's Redis clients: one for commands and scripts, one for subscriptions. The drivers of all ports share them.
 //!
-//! **Invariant:** every call has a time limit, and none that may have run is sent twice on its own: a script that may have run
-//! is the business of whoever called it. What a Cluster did not run, because the slot is elsewhere or on its way, is asked again.
+//! **Invariant:** every call has a time limit. A call that may have run is never sent again automatically; its caller
+//! decides. A call that a Cluster did not run, because its slot has moved or is moving, is retried.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -38,27 +38,28 @@ pub use nodes::id_of;
 pub use ownership::Owner;
 use ownership::Ownership;
 
-/// Scripts that take and release a lease, whose key holds the name of its holder.
+/// Scripts that acquire and release a lease. Its key stores the id of the holder.
 pub(crate) const HOLD_LEASE: &str = include_str!("redis/hold_lease.lua");
 pub(crate) const RELEASE_LEASE: &str = include_str!("redis/release_lease.lua");
 
-/// How long a call may take before it counts as failed.
+/// Time after which a call counts as failed.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Messages that wait for the listener: a burst of 8,192 costs about 5 MB; what does not fit is a gap that is repaired.
+/// Capacity of the subscriber's channel, in messages. A burst of 8,192 costs about 5 MB; messages beyond it are missed,
+/// and the gap is repaired.
 const LISTENER_CAPACITY: usize = 8_192;
 
-/// Commands that wait for a connection. Beyond it calls fail at once instead of growing a queue.
+/// Maximum number of commands that wait for a connection. Beyond it, calls fail at once instead of growing the queue.
 const COMMAND_BUFFER: usize = 20_000;
 
-/// How often each connection for commands is asked whether anybody is at its other end.
+/// Interval at which each command connection is pinged to detect an unresponsive server.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Partitions of a Redis Cluster: one slot, queue, bus and call in flight each. Any other Redis is one server at a time, which
-/// needs one.
+/// Partitions of a Redis Cluster, each with one slot, queue, bus and call in flight. Any other Redis has one active
+/// server and needs one partition.
 const CLUSTER_PARTITIONS: u16 = 16;
 
-/// How long to wait before a Cluster is asked again for what it did not run.
+/// Delay before a Cluster is called again after it did not run a call.
 const MOVING_PAUSE: Duration = Duration::from_millis(50);
 
 impl From<fred::error::Error> for Unavailable {
@@ -72,13 +73,13 @@ impl From<fred::error::Error> for Unavailable {
 pub struct Script(FredScript);
 
 impl Script {
-    /// From its source.
+    /// Creates a script from its source.
     pub fn new(source: &'static str) -> Self {
         Self(FredScript::from_lua(source))
     }
 }
 
-/// The clients of one node.
+/// The Redis clients of one node.
 #[derive(Clone)]
 pub struct Redis {
     client: Client,
@@ -104,10 +105,10 @@ impl std::fmt::Debug for Redis {
 }
 
 impl Redis {
-    /// Makes the clients and begins to connect; they go on trying for ever.
+    /// Creates the clients and begins to connect. They retry without limit.
     ///
     /// # Errors
-    /// A URL that cannot be read.
+    /// The URL is invalid.
     pub fn new(url: &str, node: NodeId) -> Result<Self, fred::error::Error> {
         Self::with_config(Config::from_url(url)?, node)
     }
@@ -125,7 +126,8 @@ impl Redis {
             connection.connection_timeout = Duration::from_secs(2);
             connection.internal_command_timeout = Duration::from_secs(2);
             connection.max_command_attempts = 1;
-            // A redirection would count as an attempt. This way it is told apart from what may have run.
+            // A redirection would count as an attempt. With none allowed, it is distinguishable from a call that may
+            // have run.
             connection.max_redirections = 0;
             connection.max_command_buffer_len = COMMAND_BUFFER;
             connection.tcp = TcpConfig { nodelay: Some(true), ..TcpConfig::default() };
@@ -155,30 +157,31 @@ impl Redis {
         Ok(redis)
     }
 
-    /// This node's id.
+    /// Returns the id of this node.
     pub fn node(&self) -> NodeId {
         self.node
     }
 
-    /// How many partitions this kind of Redis has.
+    /// Returns the number of partitions of this kind of Redis.
     pub fn partitions(&self) -> u16 {
         self.partitions
     }
 
-    /// The client for commands.
+    /// Returns the client for commands.
     pub fn client(&self) -> &Client {
         &self.client
     }
 
-    /// The client that listens.
+    /// Returns the client for subscriptions.
     pub fn subscriber(&self) -> &SubscriberClient {
         &self.subscriber
     }
 
-    /// Runs a script once. A server that does not know it yet is sent its text: in that case it did not run before.
+    /// Runs a script once. If the server does not have the script, its source is sent; the script has not run in that
+    /// case.
     ///
     /// # Errors
-    /// [`Unavailable`]: it may have run.
+    /// [`Unavailable`]: the script may have run.
     pub async fn eval<K, V>(&self, script: &Script, keys: K, args: V) -> Result<Value, Unavailable>
     where
         K: Into<MultipleKeys> + Send,
@@ -208,11 +211,12 @@ impl Redis {
         }
     }
 
-    /// Runs a script of one key, and waits at most `limit` until so many replicas have what it wrote. Returns its answer and how
-    /// many have. Both go over one connection at once: on another one there would be nothing to wait for.
+    /// Runs a script with one key, and waits at most `limit` until `wait` replicas have its writes. Returns its answer
+    /// and the number of replicas that have them. Both commands use one connection, because `WAIT` covers only the
+    /// writes of its own.
     ///
     /// # Errors
-    /// [`Unavailable`]: it may have run.
+    /// [`Unavailable`]: the script may have run.
     pub async fn eval_replicated(
         &self,
         script: &Script,
@@ -243,13 +247,14 @@ impl Redis {
         .await
     }
 
-    /// Subscribes a channel that is nobody's slot, and waits until that stands: the client says so before the server does, but
-    /// what is asked behind it on the same connection is answered behind it.
+    /// Subscribes to a plain channel, which belongs to no slot, and waits until the subscription is active. The client
+    /// reports success before the server confirms, so a PING follows on the same connection: its answer arrives after
+    /// the confirmation.
     ///
     /// # Errors
     /// [`Unavailable`].
     pub async fn subscribe(&self, channel: &str) -> Result<(), Unavailable> {
-        // In a Cluster the client has these channels on the connection of its name's slot.
+        // In a Cluster the client keeps these channels on the connection of the slot of its own id.
         let ping = CustomCommand::new_static("PING", redis_keyslot(self.subscriber.id().as_bytes()), false);
         let standing = async {
             self.subscriber.subscribe(channel).await?;
@@ -258,17 +263,17 @@ impl Redis {
         within(standing).await.map(|_| ())
     }
 
-    /// What disturbs subscriptions from now on.
+    /// Returns the events that may interrupt subscriptions, from now on.
     pub fn disturbances(&self) -> Disturbances {
         Disturbances::of(&self.subscriber)
     }
 
-    /// Waits until the clients have ended: so do those who listen.
+    /// Waits until the clients have quit. Subscribers end as well.
     pub async fn ended(&self) {
         self.ended.cancelled().await;
     }
 
-    /// Ends both clients. One that has no connection does not hear of it: it is not waited for.
+    /// Quits both clients. A client without a connection does not confirm, and is not waited for.
     pub async fn quit(&self) {
         self.ended.cancel();
         let (client, subscriber) = tokio::join!(within(self.client.quit()), within(self.subscriber.quit()));
@@ -280,7 +285,7 @@ impl Redis {
     }
 }
 
-/// Counts the connections that a client makes in the place of others: not the first.
+/// Counts the connections of a client that replace earlier ones.
 async fn count_reconnects(client: &'static str, mut events: Receiver<Server>) {
     let mut is_first = true;
     loop {
@@ -295,8 +300,8 @@ async fn count_reconnects(client: &'static str, mut events: Receiver<Server>) {
     }
 }
 
-/// Leaves a server that takes what is sent and answers nothing, so that its successor is looked for. The client has a watch of
-/// its own, but that begins anew with each write: a busy node would stay with a master that hangs.
+/// Reconnects when a server accepts commands and answers none, so that the clients find its successor. The client's own
+/// check restarts with each write, so a busy node would stay connected to an unresponsive master.
 async fn leave_the_silent(client: Client, subscriber: SubscriberClient) {
     loop {
         tokio::time::sleep(WATCH_INTERVAL).await;
@@ -323,8 +328,8 @@ async fn leave_the_silent(client: Client, subscriber: SubscriberClient) {
     }
 }
 
-/// Whatever may have ended a client's subscriptions, or brought it to a server that knows less: a new connection, or another
-/// order of a Cluster, as a slot that moves takes its channels along and the client does not tell.
+/// Events after which subscriptions may be lost, or the server may lack recent writes: a new connection, or a changed
+/// topology of a Cluster. A slot that moves takes its channels along, and the client does not report that.
 pub struct Disturbances {
     reconnected: Receiver<Server>,
     changed: Receiver<Vec<ClusterStateChange>>,
@@ -335,7 +340,7 @@ impl Disturbances {
         Self { reconnected: client.reconnect_rx(), changed: client.cluster_change_rx() }
     }
 
-    /// Waits for the next. `None`: the client has ended. May be cancelled without missing any.
+    /// Waits for the next event. Returns `None` after the client has quit. Cancel safe: no event is missed.
     pub async fn next(&mut self) -> Option<()> {
         let ended = tokio::select! {
             server = self.reconnected.recv() => matches!(server, Err(RecvError::Closed)),
@@ -345,10 +350,10 @@ impl Disturbances {
     }
 }
 
-/// Runs a call under the time limit of all calls, again for as long as a Cluster says that it did not run.
+/// Runs a call under the common time limit, and repeats it while a Cluster reports that it did not run.
 ///
 /// # Errors
-/// [`Unavailable`]: it may have happened.
+/// [`Unavailable`]: the call may have run.
 pub async fn call<T, F>(ask: impl Fn() -> F) -> Result<T, Unavailable>
 where
     F: Future<Output = Result<T, fred::error::Error>>,
@@ -364,10 +369,10 @@ where
     within(asking).await
 }
 
-/// Runs a call once, under the time limit of all calls: the client's own does not count while it has no connection.
+/// Runs a call once, under the common time limit. The client's own limit does not apply while it has no connection.
 ///
 /// # Errors
-/// [`Unavailable`]: it may have happened.
+/// [`Unavailable`]: the call may have run.
 pub async fn within<T>(call: impl Future<Output = Result<T, fred::error::Error>>) -> Result<T, Unavailable> {
     match tokio::time::timeout(CALL_TIMEOUT + Duration::from_millis(200), call).await {
         Ok(answer) => answer.map_err(Unavailable::from),
@@ -375,8 +380,9 @@ pub async fn within<T>(call: impl Future<Output = Result<T, fred::error::Error>>
     }
 }
 
-/// Whether an error says that nothing happened: the slot has moved (MOVED: by now the client knows where to), is being moved
-/// (ASK, TRYAGAIN, and what a script is told of a key that has gone ahead), or the server has just become a replica.
+/// Whether an error means that the call did not run: the slot has moved (MOVED; the client knows its new server by
+/// now), is moving (ASK, TRYAGAIN, or a script's error about a key that has already moved), or the server has just
+/// become a replica.
 fn did_not_run(error: &fred::error::Error) -> bool {
     let says = error.details();
     (*error.kind() == ErrorKind::Routing && says.starts_with("Too many redirections"))

@@ -1,8 +1,9 @@
-//! The relay: between this node's connections and the broker.
+//! The relay between this node's connections and the broker.
 //!
-//! A message goes in by [`Relay::submit`], waits for the one call in flight of its partition, and comes back over the bus to
-//! every node, its sender's included: what he receives is his acknowledgement. The relay is the [`Sink`] of the bus; it frames a
-//! publication once and hands it to the room's connections, without reading JSON.
+//! A message is submitted with [`Relay::submit`], waits for the one call in flight of its partition, and is published
+//! over the bus to every node, including the sender's. The copy that the sender receives is the acknowledgement. The
+//! relay implements the bus's [`Sink`]: it frames a publication once and queues it for the room's connections, without
+//! parsing JSON.
 
 use std::sync::Arc;
 
@@ -31,14 +32,14 @@ use acceptor::Acceptor;
 pub use members::Members;
 pub use sweep::{INTERVAL as SWEEP_INTERVAL, Sweep};
 
-/// Where a message goes in. One acceptor a partition.
+/// Submits messages to the broker. Has one acceptor per partition.
 #[derive(Clone, Debug)]
 pub struct Relay {
     acceptors: Arc<[Acceptor]>,
 }
 
 impl Relay {
-    /// Starts an acceptor for each partition; they end, once they have nothing left to do, after `stop`.
+    /// Starts an acceptor for each partition. After `stop`, acceptors end when they have no messages left.
     pub fn start(
         broker: &Arc<dyn Broker>,
         rooms: &Rooms,
@@ -54,7 +55,7 @@ impl Relay {
         Self { acceptors }
     }
 
-    /// Hands a message in. The sender hears of it over the bus, or his socket ends.
+    /// Submits a message. The sender receives it over the bus, or the sender's socket is closed.
     pub fn submit(&self, connection: &Arc<Connection>, submission: Submission) {
         let partition = Partition::of(submission.room, self.acceptors.len() as u16);
         if let Some(acceptor) = self.acceptors.get(usize::from(partition.0)) {
@@ -62,30 +63,30 @@ impl Relay {
         }
     }
 
-    /// Whether so much waits for the broker that sockets of this room should not be read.
+    /// Whether so many messages wait for the broker that the sockets of this room should not be read.
     pub fn is_full(&self, room: RoomName) -> bool {
         let partition = Partition::of(room, self.acceptors.len() as u16);
         self.acceptors.get(usize::from(partition.0)).is_some_and(Acceptor::is_full)
     }
 }
 
-/// What hears the bus: hands everything to whom it concerns.
+/// The bus's sink. Passes each event to the components that need it.
 pub struct Deliveries {
     /// This node's connections.
     pub hub: Arc<Hub>,
-    /// Whose cache forgets a host who changed.
+    /// Cache from which changed hosts are removed.
     pub hosts: Hosts,
-    /// Who refuses the tokens of a login that ended, at once.
+    /// Rejects the tokens of an ended login at once.
     pub accounts: Accounts,
-    /// Whose hosts hear of every message.
+    /// Notifies hosts of arriving messages.
     pub inbox: Inbox,
-    /// Who looks again whether hosts may stay, where news about them may have been missed.
+    /// Revalidates the accounts of open host sockets when account changes may have been missed.
     pub standing: Standing,
-    /// Reports to guests that a host no longer shows whether they are online.
+    /// Sends `offline` to guests when a host hides the online status.
     pub watch: Watch,
-    /// Woken by every message, as there is something to write.
+    /// Archiver, woken by every message.
     pub archive: Option<Archive>,
-    /// What needs a moment runs here.
+    /// Runs work that needs to wait.
     pub tracker: TaskTracker,
 }
 
@@ -96,7 +97,7 @@ impl std::fmt::Debug for Deliveries {
 }
 
 impl Deliveries {
-    /// Closes the status sockets of a host whose settings changed, if the status is switched off.
+    /// Closes the status sockets of a changed host if the online status is switched off.
     fn end_hidden_status(&self, id: HostId) {
         let (hosts, watch) = (self.hosts.clone(), self.watch.clone());
         self.tracker.spawn(async move {

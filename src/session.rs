@@ -1,7 +1,8 @@
-//! Sessions: what a connection knows after it was admitted. Frames in, frames out.
+//! Sessions: the state of a connection after its admission. Frames in, frames out.
 //!
-//! A [`ChatSession`] or [`StatusSession`] is made by [`Sessions`] from a [`Handshake`]; who is not admitted gets a [`Refusal`], and
-//! no session. The task that owns the socket hands text to `receive`, lets `drive` run, and sends what is in the connection's outbox.
+//! [`Sessions`] creates a [`ChatSession`] or [`StatusSession`] from a [`Handshake`], or returns a [`Refusal`]. The task
+//! that owns the socket passes text frames to `receive`, polls `drive`, and writes the frames of the connection's
+//! outbox.
 //!
 //! **Invariant:** no socket type is named here.
 
@@ -33,12 +34,12 @@ pub use status::StatusSession;
 pub use throttle::Rate;
 pub(crate) use throttle::Throttle;
 
-/// What a client says of itself when it connects.
+/// Parameters that a client sends when it connects.
 #[derive(Clone, Debug, Default)]
 pub struct Handshake {
     /// The `Origin` header.
     pub origin: Option<String>,
-    /// The `token` of the query, decoded. The real admin page writes slashes for its dots (SPEC 4).
+    /// The decoded `token` of the query. The real admin page writes slashes for its dots (SPEC 4).
     pub token: Option<String>,
     /// The `after` of the query.
     pub after: Option<String>,
@@ -46,19 +47,19 @@ pub struct Handshake {
     pub extras: bool,
 }
 
-/// Whether a `v` asks for the frames that were added since the first version (SPEC 4): 2 or any later version. What is not a
-/// number is a client of the first version.
+/// Whether a `v` asks for the frames that were added since the first version (SPEC 4): 2 or any later version. A value
+/// that is not a number means the first version.
 pub fn wants_extras(version: &str) -> bool {
     let is_number = !version.is_empty() && version.bytes().all(|byte| byte.is_ascii_digit());
     is_number && version.parse::<u64>().unwrap_or(u64::MAX) >= 2
 }
 
-/// A connection that was not admitted: a last frame, perhaps, and a code.
+/// Response to a connection that is not admitted: an optional last frame and a close code.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// Sent before the close.
+    /// Frame sent before the close.
     pub frame: Option<Bytes>,
-    /// The code.
+    /// Close code and reason.
     pub close: Close,
 }
 
@@ -68,46 +69,46 @@ impl From<Close> for Refusal {
     }
 }
 
-/// How much a session may take.
+/// Limits of a session.
 #[derive(Clone, Copy, Debug)]
 pub struct SessionLimits {
-    /// Sockets of one side in a room, on all nodes; `None` for any number.
+    /// Maximum sockets of one side in a room, on all nodes; `None`: unlimited.
     pub room_sockets: Option<u32>,
-    /// Messages of a socket; `None` for as fast as it goes.
+    /// Maximum rate of messages per socket; `None`: unlimited.
     pub rate: Option<Rate>,
 }
 
-/// What sessions are made of.
+/// Creates sessions. Holds everything that they need.
 pub struct Sessions {
-    /// Who is a host.
+    /// Authenticates hosts.
     pub accounts: Accounts,
-    /// Hosts at hand.
+    /// Cache of hosts.
     pub hosts: Hosts,
-    /// Rooms.
+    /// Rooms and their states.
     pub rooms: Rooms,
-    /// Their messages.
+    /// Reads messages of rooms.
     pub history: History,
-    /// Where messages go in.
+    /// Submits messages.
     pub relay: Relay,
-    /// Where notices go in.
+    /// Relays notices.
     pub broker: Arc<dyn Broker>,
-    /// Who is in which room.
+    /// Reports connection counts of rooms.
     pub members: Members,
     /// This node's connections.
     pub hub: Arc<Hub>,
-    /// Who is online.
+    /// Host presence and the status sockets of this node.
     pub statuses: Statuses,
-    /// The present.
+    /// Source of the current time.
     pub clock: Arc<dyn Clock>,
-    /// Ids.
+    /// Random source of message ids and retry times.
     pub chance: Chance,
-    /// Where the clients' clocks hang.
+    /// Offset of the clients' wall clock from UTC.
     pub wire: WireOffset,
-    /// How much a session may take.
+    /// Limits of a session.
     pub limits: SessionLimits,
-    /// Bytes per host and day.
+    /// Budgets of bytes per host and day.
     pub budgets: Budgets,
-    /// What a session leaves behind runs here.
+    /// Runs work that outlives a session.
     pub tracker: tokio_util::task::TaskTracker,
 }
 
@@ -118,7 +119,7 @@ impl std::fmt::Debug for Sessions {
 }
 
 impl Sessions {
-    /// Who is connecting: a guest from one of the host's sites, or a host by his token.
+    /// Identifies the peer: a guest by the `Origin` header, which must be one of the host's sites, or a host by token.
     async fn identify(&self, handshake: &Handshake, host: &Host) -> Result<Identity, Close> {
         match &handshake.token {
             Some(token) => {
@@ -137,7 +138,7 @@ impl Sessions {
         }
     }
 
-    /// The host, if he is there for visitors.
+    /// Returns the host, unless the account is deleted.
     async fn active_host(&self, id: HostId) -> Result<Arc<Host>, Close> {
         match self.hosts.by_id(id).await {
             Ok(Some(host)) if !host.is_deleted => Ok(host),
@@ -149,7 +150,7 @@ impl Sessions {
         }
     }
 
-    /// The framed response to a `ping`. It is sent to one socket only and calls no store.
+    /// Returns the framed response to a `ping`. It is sent to one socket only and calls no store.
     fn pong(&self) -> Bytes {
         frame::text(&pong_frame(&self.wire.wall_clock(self.clock.now())))
     }
@@ -162,14 +163,14 @@ impl Sessions {
 /// A session of either kind.
 #[derive(Debug)]
 pub enum Session {
-    /// On the chat socket.
+    /// Session of a chat socket.
     Chat(ChatSession),
-    /// On the status socket.
+    /// Session of a status socket.
     Status(StatusSession),
 }
 
 impl Session {
-    /// Its handle.
+    /// Returns the handle of the socket.
     pub fn connection(&self) -> &Arc<Connection> {
         match self {
             Session::Chat(session) => session.connection(),
@@ -177,10 +178,10 @@ impl Session {
         }
     }
 
-    /// Takes a text frame.
+    /// Handles a text frame.
     ///
     /// # Errors
-    /// The end of the socket.
+    /// The close of the socket.
     pub fn receive(&mut self, text: &str) -> Result<(), Close> {
         match self {
             Session::Chat(session) => session.receive(text),
@@ -188,7 +189,7 @@ impl Session {
         }
     }
 
-    /// Whether it takes another frame now; if only time is in the way, until when.
+    /// Returns whether the session accepts another frame now.
     pub fn appetite(&mut self) -> Appetite {
         match self {
             Session::Chat(session) => session.appetite(),
@@ -196,10 +197,10 @@ impl Session {
         }
     }
 
-    /// Does what is to be done; returns when something was. May be dropped and called again.
+    /// Runs pending work; returns after a step of it. Cancel safe: may be dropped and called again.
     ///
     /// # Errors
-    /// The end of the socket.
+    /// The close of the socket.
     pub async fn drive(&mut self) -> Result<(), Close> {
         match self {
             Session::Chat(session) => session.drive().await,
@@ -207,43 +208,43 @@ impl Session {
         }
     }
 
-    /// How often its socket is pinged, and how long it may be silent.
+    /// Returns the ping interval and the idle timeout of the socket.
     pub fn heartbeat(&self) -> Heartbeat {
         match self {
             // SPEC 5: a host whose network was cut is offline within 20 s.
             Session::Status(session) if session.connection().side().is_host() => {
                 Heartbeat { ping: Duration::from_secs(10), silence: Duration::from_secs(15) }
             }
-            // Half of the usual proxy's 60 s.
+            // The ping interval is below half of the usual proxy timeout of 60 s.
             _ => Heartbeat { ping: Duration::from_secs(25), silence: Duration::from_secs(60) },
         }
     }
 }
 
-/// Whether a session takes a frame.
+/// Read readiness of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Appetite {
-    /// Yes.
+    /// A frame is accepted.
     Hungry,
-    /// Not before its work or its window says so.
+    /// No frame is accepted until pending work completes or the window has room.
     Busy,
-    /// Not before then.
+    /// No frame is accepted before this instant.
     Until(tokio::time::Instant),
 }
 
-/// How a silent peer is found out.
+/// Intervals that detect an unresponsive peer.
 #[derive(Clone, Copy, Debug)]
 pub struct Heartbeat {
-    /// Pinged this often.
+    /// Interval between pings.
     pub ping: Duration,
-    /// Closed when nothing came for so long.
+    /// Idle timeout: the socket is closed when nothing arrived for this time.
     pub silence: Duration,
 }
 
-/// Something a session waits for before it takes the next frame.
+/// Work that must complete before the session accepts the next frame.
 type Work = std::pin::Pin<Box<dyn Future<Output = Result<(), Close>> + Send>>;
 
-/// Polls what is there; for ever if nothing is.
+/// Polls the future in the slot, and empties the slot when it completes. Never returns if the slot is empty.
 async fn run<T>(slot: &mut Option<std::pin::Pin<Box<dyn Future<Output = T> + Send>>>) -> T {
     match slot {
         Some(work) => {

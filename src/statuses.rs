@@ -1,11 +1,12 @@
-//! Which hosts have sockets on this node, told to [`Presence`]; and what presence says, told to the guests who watch ([`Watch`]).
+//! Reports to [`Presence`] which hosts have sockets on this node. [`Watch`] reports the status of hosts to watching
+//! guests.
 //!
-//! Presence hears only of 0 ↔ 1: the first socket of a host at once, the last one's end after a moment, as a host who reloads
-//! his page is not gone (SPEC 5). Of whom a node sends away because it ends, presence may never hear: then his time is that of
-//! the node's lease.
+//! Presence receives only changes between zero and one or more sockets: the first socket of a host at once, the end of
+//! the last after a grace period, because a host who reloads a page is not offline (SPEC 5). The hosts of a node that
+//! shuts down may never be reported as offline; their entries last as long as the node's lease.
 //!
-//! **Invariant:** presence hears that a host has left only when he has been gone without a break for as long as the end of his
-//! last socket allows.
+//! **Invariant:** a host is reported as offline only after an uninterrupted absence for the grace period of the last
+//! socket's close.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,22 +29,22 @@ mod watch;
 
 pub use watch::Watch;
 
-/// How long until presence is told again that was away.
+/// Delay before a failed report is retried.
 const RETRY: Duration = Duration::from_millis(500);
 
-/// At most one notice that a guest is present goes from this node to a host per interval, however many guests send one.
+/// Minimum interval between two notices from this node to a host that a guest is present, however many guests send one.
 const GUEST_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long a host may be gone and still be online.
+/// Grace periods: how long a host without sockets remains online.
 #[derive(Clone, Copy, Debug)]
 pub struct Grace {
-    /// After he, or his network, has ended his last socket.
+    /// After the client or its network ended the last socket.
     pub usual: Duration,
-    /// After this node has, because it goes away: he was told when to come back, to another.
+    /// After this node closed the last socket to shut down. The client reconnects to another node at the given time.
     pub drained: Duration,
 }
 
-/// The service.
+/// Tracks the status sockets of this node.
 #[derive(Clone)]
 pub struct Statuses {
     hub: Arc<Hub>,
@@ -51,10 +52,10 @@ pub struct Statuses {
     watch: Watch,
     grace: Grace,
     told: Arc<DashSet<HostUuid>>,
-    /// When a host without a socket here may be called gone.
+    /// Time from which a host without sockets on this node may be reported as offline.
     due: Arc<DashMap<HostUuid, Instant>>,
     turns: Turns,
-    /// Hosts whom guests of this node have notified of their presence.
+    /// Coalesces the guests' notices per host.
     guests: Coalescer<HostUuid>,
     tracker: TaskTracker,
     stop: CancellationToken,
@@ -67,7 +68,7 @@ impl std::fmt::Debug for Statuses {
 }
 
 impl Statuses {
-    /// For a node's connections.
+    /// Creates the tracker of a node's connections.
     pub fn new(
         hub: Arc<Hub>,
         presence: Arc<dyn Presence>,
@@ -82,10 +83,10 @@ impl Statuses {
     }
 
     /// Notifies a host's status sockets that a guest is present: the first time at once, then once per second with the
-    /// newest notice of this node's guests. The notice does not name the guest, so one stands for all.
+    /// newest notice of this node's guests. The notice does not name the guest, so one replaces all.
     ///
     /// # Errors
-    /// [`Unavailable`]: the notice was sent now, and failed.
+    /// [`Unavailable`]: the notice was due now, and failed.
     pub async fn greet(&self, host: HostUuid, notice: Bytes) -> Result<(), Unavailable> {
         if !self.guests.is_first(host, || notice.clone()) {
             return Ok(());
@@ -102,17 +103,17 @@ impl Statuses {
         self.presence.greet(host, notice).await
     }
 
-    /// The port behind it.
+    /// Returns the presence port.
     pub fn presence(&self) -> &Arc<dyn Presence> {
         &self.presence
     }
 
-    /// What guests are told.
+    /// Returns the part that notifies guests.
     pub fn watch(&self) -> &Watch {
         &self.watch
     }
 
-    /// Registers a socket at a host's status, and tells presence if it is the host's own.
+    /// Registers a socket at a host's status. Reports the host to presence if the socket is the host's own.
     pub fn register(&self, host: HostUuid, connection: Arc<Connection>) -> StatusGuard {
         let registration = self.hub.register(Place::Status(host), connection.clone());
         if connection.side() == Side::Host {
@@ -121,7 +122,7 @@ impl Statuses {
         StatusGuard { statuses: self.clone(), host, connection, registration: Some(registration) }
     }
 
-    /// Tells presence what is true now, until it has heard it.
+    /// Reports the current state to presence, and retries until it succeeds.
     async fn tell(self, host: HostUuid) {
         let _turn = self.turns.take(host.as_bytes()).await;
         loop {
@@ -130,7 +131,7 @@ impl Statuses {
                 return;
             }
             if !here && self.due.get(&host).is_some_and(|due| *due > Instant::now()) {
-                // Whoever set the time comes back then.
+                // The task that set the time reports the host then.
                 return;
             }
             let told = if here { self.presence.enter(host).await } else { self.presence.leave(host).await };
@@ -147,7 +148,7 @@ impl Statuses {
                     return;
                 }
                 Err(error) => {
-                    // As often as there are hosts: that the broker is away is told once.
+                    // Logged per host and therefore at debug level: an unavailable broker is reported elsewhere.
                     tracing::debug!(%error, %host, "failed to report host presence, retrying");
                     tokio::time::sleep(RETRY).await;
                 }
@@ -156,7 +157,7 @@ impl Statuses {
     }
 }
 
-/// A socket is at a host's status while this lives.
+/// Keeps a socket registered at a host's status until it is dropped.
 #[derive(Debug)]
 pub struct StatusGuard {
     statuses: Statuses,
@@ -173,19 +174,19 @@ impl Drop for StatusGuard {
             return;
         }
         let (grace, outlives_us) = match self.connection.ending() {
-            // Who logged out is gone at once; who closed a page may be opening the next.
+            // A logout takes effect at once. A closed page may be followed by the next.
             Some(Close::Unauthenticated) => (Duration::ZERO, false),
             Some(Close::Restarting { .. }) => (self.statuses.grace.drained, true),
             _ => (self.statuses.grace.usual, false),
         };
         let (statuses, host, due) = (self.statuses.clone(), self.host, Instant::now() + grace);
-        // Before the socket is gone: nobody may find the host gone without a time.
+        // Set before the socket is unregistered, so that a host without sockets always has a time.
         statuses.due.insert(host, due);
         drop(self.registration.take());
         self.statuses.tracker.spawn(async move {
             let wait = tokio::time::sleep_until(due);
             if outlives_us {
-                // What is left of a node that has ended lasts as long as its lease.
+                // The entries of a stopped node last as long as its lease.
                 if statuses.stop.clone().run_until_cancelled_owned(wait).await.is_none() {
                     return;
                 }

@@ -1,13 +1,13 @@
-//! Turns: what is told of one room or one host is told in its order, while others are told beside it.
+//! Keyed mutex: serialises work per key, such as a room or a host; work on different keys runs concurrently.
 
 use std::sync::Arc;
 
 use tokio::sync::{Mutex, MutexGuard};
 
-/// How many may have their turn at the same time. Two keys that share a place only wait for each other.
+/// Number of mutexes. Keys that share one only wait for each other.
 const PLACES: usize = 256;
 
-/// A place for every key.
+/// A mutex per key, from a fixed number of shared mutexes.
 #[derive(Clone, Debug)]
 pub struct Turns(Arc<[Mutex<()>]>);
 
@@ -18,7 +18,7 @@ impl Default for Turns {
 }
 
 impl Turns {
-    /// Waits for this key's turn; it ends with the guard.
+    /// Waits for the lock of a key. It is held until the guard is dropped.
     pub async fn take(&self, key: &[u8]) -> MutexGuard<'_, ()> {
         let place = key.iter().fold(0_usize, |hash, byte| hash.wrapping_mul(31).wrapping_add(usize::from(*byte)));
         self.0[place % PLACES].lock().await

@@ -1,6 +1,6 @@
-//! Sockets: the upgrade, and the task that owns a socket and stands between it and its session.
+//! Sockets: the upgrade, and the task that owns a socket and connects it to its session.
 //!
-//! [`Upgrader`] answers the handshake; [`pump`] moves bytes. Nothing else in the server knows that there are sockets.
+//! [`Upgrader`] answers the handshake; [`pump`] moves the bytes. No other module of the server uses sockets.
 
 mod admission;
 mod outbound;

@@ -1,9 +1,9 @@
-//! The broker of a single node: SQL is the log, and the bus is this process.
+//! Broker of a single node: SQL is the log, and the bus is a call within the process.
 //!
-//! One node is enough as long as one machine carries the traffic and may be away while it restarts. An acknowledgement means
-//! what it means in a cluster: the batch is committed before anybody is sent it, so a process that is killed loses nothing.
-//! There is no archive queue, no life and no tombstone; whoever opens the database must be alone
-//! (the lock of `app`).
+//! One node is sufficient while one machine carries the traffic and may be unavailable while it restarts. An
+//! acknowledgement means the same as in a cluster: the batch is committed before any client receives it, so a killed
+//! process loses no message. There is no archive queue, no epoch and no tombstone. The process must be the only one
+//! that opens the database (`app::lock`).
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
@@ -24,13 +24,14 @@ use crate::domain::{RoomChange, RoomName, Seq, Side};
 use crate::protocol::chat::message_frame;
 use crate::store::{Append, Appended, Store, StoreError};
 
-/// The driver. One partition: its batches are the database's group commit.
+/// Driver of [`Broker`] over SQL. It has one partition; each batch is one commit of the database.
 pub struct EmbeddedBroker {
     store: Store,
     clock: Arc<dyn Clock>,
     sink: OnceLock<Arc<dyn Sink>>,
     members: Mutex<HashMap<RoomName, MemberCounts>>,
-    /// A batch is committed and published, or a change published, before the next: publications keep the order of numbers.
+    /// Held until a batch is committed and published, or a change is published, so that publications keep the order of
+    /// their numbers.
     publishing: tokio::sync::Mutex<()>,
 }
 
@@ -47,7 +48,7 @@ impl From<StoreError> for Unavailable {
 }
 
 impl EmbeddedBroker {
-    /// Over a database that nobody else writes to.
+    /// Creates the driver over a database that no other process writes to.
     pub fn new(store: Store, clock: Arc<dyn Clock>) -> Self {
         Self {
             store,
@@ -70,7 +71,7 @@ impl Broker for EmbeddedBroker {
     }
 
     async fn subscribe(&self, sink: Arc<dyn Sink>) -> Result<(), Unavailable> {
-        // A second subscription would be a second node.
+        // A second sink would act as a second node.
         self.sink.set(sink).map_err(|_| Unavailable("already subscribed".into()))
     }
 
@@ -130,7 +131,7 @@ impl Broker for EmbeddedBroker {
     }
 
     async fn bury_empty(&self, room: RoomName, _: u64) -> Result<bool, Unavailable> {
-        // SQL decides whether there is a message.
+        // SQL checks whether the room has a message.
         Ok(!self.members.lock().contains_key(&room))
     }
 
@@ -185,7 +186,7 @@ impl Broker for EmbeddedBroker {
 
     async fn apply(&self, change: Change) -> Result<(), Unavailable> {
         let _publishing = self.publishing.lock().await;
-        // SQL has applied it; what is left is to tell, unless a newer change came meanwhile.
+        // SQL has applied the change. Publish it unless a newer one was committed meanwhile.
         let is_old = match self.store.room_by_name(change.room).await? {
             Some(room) => room.state_version > change.version,
             None => change.change != RoomChange::Delete,

@@ -1,7 +1,7 @@
-//! The archive queues: messages that are accepted and not in SQL yet, one queue a partition.
+//! The archive queues: accepted messages that are not in SQL yet, one queue per partition.
 //!
-//! One node at a time works on a partition, under a lease. Losing it half-way is harmless: rows are written under their
-//! number, and whoever holds the lease next reads from the queue's head.
+//! One node at a time works on a partition, under a lease. Losing the lease midway is harmless: rows are keyed by their
+//! number, and the next lease holder reads from the head of the queue.
 
 use std::time::Duration;
 
@@ -12,103 +12,103 @@ use super::{Partition, Unavailable};
 use crate::domain::{ChatroomId, RoomName, RoomState, Seq};
 use crate::trace::Trace;
 
-/// The right to archive a partition, until it runs out.
+/// The right to archive a partition, until it expires.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ArchiveLease(pub String);
 
-/// An entry of the queue.
+/// An entry of an archive queue.
 #[derive(Clone, Debug)]
 pub struct QueueEntry {
-    /// Its place in the queue.
+    /// Position of the entry in the queue.
     pub position: String,
-    /// The room.
+    /// Name of the room.
     pub room: RoomName,
-    /// Its row.
+    /// Row id of the room.
     pub chatroom: ChatroomId,
-    /// The broker's life in which it was accepted.
+    /// Epoch of the broker in which the message was accepted.
     pub life: String,
-    /// When, by the broker's clock.
+    /// Time of acceptance, by the broker's clock.
     pub accepted_at: DateTime<Utc>,
-    /// The complete frame.
+    /// The complete frame. Empty if the entry is malformed.
     pub frame: bytes::Bytes,
-    /// As far as is known, nobody of the other side was in the room when it was accepted.
+    /// Whether the other side had no connection in the room at acceptance, as far as is known.
     pub unattended: bool,
-    /// The trace that it belongs to, if it is traced.
+    /// Trace of the message, if it is traced.
     pub trace: Option<Trace>,
 }
 
-/// How much of a partition waits for SQL.
+/// Size and age of a partition's archive queue.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Backlog {
-    /// Messages.
+    /// Number of messages in the queue.
     pub messages: u64,
-    /// How long the oldest has waited, by the broker's clock.
+    /// Age of the oldest message, by the broker's clock.
     pub oldest: Duration,
-    /// The position of the oldest.
+    /// Position of the oldest message.
     pub head: Option<String>,
 }
 
-/// What became of a room that SQL has lost.
+/// Result of [`ArchiveQueue::lose_room`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lost {
-    /// It was removed, and this many of its messages are dead letters.
+    /// The room was removed, and this number of its messages became dead letters.
     Now(u64),
-    /// The broker knows it as deleted.
+    /// The room is deleted in the broker.
     Deleted,
-    /// The broker has it under another row.
+    /// The broker has the room under another row id.
     Other,
 }
 
-/// For how long a room must have been unused to be removed from the broker.
+/// How long a room must be unused before it is removed from the broker.
 #[derive(Clone, Copy, Debug)]
 pub struct Idle {
-    /// While the broker has enough memory.
+    /// Time while the broker has enough memory.
     pub usual: Duration,
-    /// While the broker is short of memory.
+    /// Time while the broker is short of memory.
     pub short_of_memory: Duration,
 }
 
 /// Result of [`ArchiveQueue::remove_idle`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Swept {
-    /// Rooms that were removed.
+    /// Number of removed rooms.
     pub removed: u64,
     /// Whether the broker is short of memory.
     pub is_memory_short: bool,
 }
 
-/// What SQL says of a room after a batch was committed.
+/// State of a room in SQL after a batch was committed.
 #[derive(Clone, Debug)]
 pub struct ArchivedMark {
-    /// The room.
+    /// Name of the room.
     pub room: RoomName,
-    /// Everything up to here is in SQL, or will never be (the room is gone).
+    /// Every message up to this number is in SQL, or never will be because the room was deleted.
     pub archived: Seq,
-    /// The state that SQL has, applied if it is newer.
+    /// State of the room in SQL. Applied if it is newer than the broker's.
     pub state: RoomState,
-    /// Its version.
+    /// Version of `state`.
     pub version: u64,
-    /// The highest number that SQL had before this batch; `None` without a row.
+    /// Highest number in SQL before this batch; `None` without a row.
     pub stored: Option<Seq>,
 }
 
-/// The port. Each call is atomic.
+/// Port to the archive queues. Each call is atomic.
 #[async_trait]
 pub trait ArchiveQueue: Send + Sync + 'static {
-    /// Takes or renews the lease of a partition. `None`: another node has it.
+    /// Acquires or renews the lease of a partition. Returns `None` if another node holds it.
     async fn lease(&self, partition: Partition) -> Result<Option<ArchiveLease>, Unavailable>;
 
-    /// Gives the lease back, so that another node need not wait for its end.
+    /// Releases the lease, so that another node need not wait for it to expire.
     async fn release(&self, partition: Partition, lease: &ArchiveLease) -> Result<(), Unavailable>;
 
-    /// The oldest entries, in order, at most `limit`. Nothing is removed.
+    /// Returns the oldest entries in order, at most `limit`. Removes nothing.
     async fn read(&self, partition: Partition, limit: usize) -> Result<Vec<QueueEntry>, Unavailable>;
 
-    /// How much waits.
+    /// Returns the size and age of a partition's queue.
     async fn backlog(&self, partition: Partition) -> Result<Backlog, Unavailable>;
 
-    /// Marks what was committed and removes the queue up to and including `through`, which is `bytes` of frames. `false`: the
-    /// lease is lost, and nothing was changed.
+    /// Marks committed messages as archived and removes the entries up to and including `through`, whose frames have
+    /// `bytes` bytes in total. Returns `false`, without an effect, if the lease is lost.
     async fn finish(
         &self,
         partition: Partition,
@@ -118,8 +118,9 @@ pub trait ArchiveQueue: Send + Sync + 'static {
         marks: &[ArchivedMark],
     ) -> Result<bool, Unavailable>;
 
-    /// Moves an entry that SQL will never take to the dead letters, with the reason. With `is_conflict` another message has its
-    /// number, so the broker may have gone back in time. `false`: the lease is lost.
+    /// Moves an entry that SQL can never store to the dead letters, with the reason. `is_conflict` means that another
+    /// message has its number, so the broker may have returned to an earlier state. Returns `false` if the lease is
+    /// lost.
     async fn dead_letter(
         &self,
         partition: Partition,
@@ -138,7 +139,7 @@ pub trait ArchiveQueue: Send + Sync + 'static {
         seed_again: bool,
     ) -> Result<Lost, Unavailable>;
 
-    /// Removes rooms without connections that were not used for a while and that SQL has completely. Where the broker is short of
-    /// memory, rooms with connections lose the part of their log that SQL has.
+    /// Removes rooms without connections that were unused for some time and whose messages are all in SQL. While the
+    /// broker is short of memory, unused rooms with connections lose the archived part of their log.
     async fn remove_idle(&self, partition: Partition, idle: Idle) -> Result<Swept, Unavailable>;
 }

@@ -1,6 +1,7 @@
-//! Recovery after a store went back in time: SQL was restored from a backup, or Redis returned to an earlier state.
+//! Recovery of a cluster after a store returned to an earlier state: SQL was restored from a backup, or Redis lost
+//! recent writes.
 //!
-//! Only a cluster needs it. The leader drives it ([`crate::recovery`]); each call is atomic and may be repeated.
+//! The leader drives it ([`crate::recovery`]). Each call is atomic and idempotent.
 
 use async_trait::async_trait;
 
@@ -10,14 +11,14 @@ use crate::domain::{ChatroomId, RoomName, RoomState, Seq};
 /// The store that seems to be in an earlier state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum WentBack {
-    /// The broker's server.
+    /// The broker's Redis server.
     Redis,
-    /// The database. It is the more serious one: it loses what was acknowledged.
+    /// The database. Takes precedence, because acknowledged messages are lost with it.
     Sql,
 }
 
 impl WentBack {
-    /// The label of metrics and logs.
+    /// Returns the label of metrics and logs.
     pub fn store(self) -> &'static str {
         match self {
             Self::Redis => "redis",
@@ -26,59 +27,59 @@ impl WentBack {
     }
 }
 
-/// A part of the rooms that the broker has.
+/// A page of the broker's rooms.
 #[derive(Clone, Debug, Default)]
 pub struct RoomPage {
-    /// The rooms.
+    /// Names of the rooms.
     pub rooms: Vec<RoomName>,
-    /// Where the next page begins; `None` after the last.
+    /// Cursor of the next page; `None` after the last.
     pub next: Option<String>,
 }
 
-/// A room as SQL has it, and what SQL lacks of it.
+/// State of a room in SQL, and the messages that SQL lacks.
 #[derive(Clone, Debug)]
 pub struct Reconciled {
-    /// The room.
+    /// Name of the room.
     pub room: RoomName,
-    /// Its row.
+    /// Row id of the room.
     pub chatroom: ChatroomId,
-    /// Its state.
+    /// State of the room.
     pub state: RoomState,
-    /// The version of that state.
+    /// Version of `state`.
     pub version: u64,
-    /// The highest number in SQL.
+    /// Highest number in SQL.
     pub stored: Seq,
-    /// Whether SQL's state counts although its version is lower than the broker's: SQL went back.
+    /// Whether `state` applies although its version is lower than the broker's, because SQL was restored.
     pub is_forced: bool,
-    /// Numbers that the broker's log has and SQL has not, ascending.
+    /// Numbers that the broker's log has and SQL lacks, ascending.
     pub missing: Vec<Seq>,
 }
 
-/// The port.
+/// Port to the recovery of the broker.
 #[async_trait]
 pub trait Recovery: Send + Sync + 'static {
-    /// The generation that the broker has; `None` where none was written yet.
+    /// Returns the generation stored in the broker; `None` before the first was written.
     async fn generation(&self) -> Result<Option<u64>, Unavailable>;
 
     /// Raises the generation. A lower one has no effect.
     async fn raise_generation(&self, generation: u64) -> Result<(), Unavailable>;
 
-    /// Stops, or resumes, the use of the broker by this node, whose database differs from the leader's.
+    /// Suspends or resumes the use of the broker by this node, whose database differs from the leader's.
     fn suspend(&self, differs: bool);
 
-    /// The store that accepting or archiving found to be in an earlier state, in any partition.
+    /// Returns the store that accepting or archiving found to be in an earlier state, in any partition.
     async fn suspect(&self) -> Result<Option<WentBack>, Unavailable>;
 
-    /// Begins another epoch in a partition: the next number of each of its rooms jumps.
+    /// Begins a new epoch in a partition: the next number of each of its rooms jumps.
     async fn begin_epoch(&self, partition: Partition) -> Result<(), Unavailable>;
 
-    /// Ends the suspicion in a partition.
+    /// Clears the suspicion in a partition.
     async fn clear_suspect(&self, partition: Partition) -> Result<(), Unavailable>;
 
-    /// The rooms of a partition, page by page. A room may be in more than one page.
+    /// Returns the rooms of a partition, page by page. A room may be in more than one page.
     async fn rooms(&self, partition: Partition, from: Option<String>) -> Result<RoomPage, Unavailable>;
 
-    /// Takes over a room's state from SQL, and queues again what SQL lacks. Returns how many messages were queued; `None` if
-    /// the broker has another room, or none, by now.
+    /// Applies a room's state from SQL, and queues the messages that SQL lacks again. Returns the number of queued
+    /// messages; `None` if the broker no longer has the room, or has it under another row.
     async fn reconcile(&self, room: &Reconciled) -> Result<Option<u64>, Unavailable>;
 }

@@ -1,8 +1,8 @@
-//! The broker of a cluster: Redis keeps the rooms, their logs and the archive queues; Lua makes each call one step.
+//! Broker of a cluster. Redis stores the rooms, their logs and the archive queues; Lua scripts make each call atomic.
 //!
-//! Keys of a partition share the hash tag `{k}`, so that a script touches one slot of a Redis Cluster; any other Redis has one
-//! partition. The scripts are in `redis/lua`, each with its keys, arguments and answers on top. Their comments leave out the
-//! prefix `pt:<installation id>:` of every key.
+//! The keys of a partition share the hash tag `{k}`, so that a script touches one slot of a Redis Cluster. Any other
+//! Redis has one partition. The scripts are in `redis/lua`; each lists its keys, arguments and results at the top.
+//! Their comments omit the prefix `pt:<installation id>:` of every key.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -43,36 +43,36 @@ use clocks::Clocks;
 use hearing::Hearing;
 use scripts::Scripts;
 
-/// How long a call of `accept` may run after it was sent: a late one writes nothing.
+/// Lifetime of a call of `accept.lua` after it was sent. A call that arrives later writes nothing.
 const ACCEPT_TTL: Duration = Duration::from_secs(3);
 
-/// How long the right to seed a room lasts.
+/// Lifetime of the right to seed a room.
 const TICKET_TTL: Duration = Duration::from_secs(10);
 
-/// How long a deleted room is remembered as deleted.
+/// How long the tombstone of a deleted room is kept.
 const TOMBSTONE_TTL: Duration = Duration::from_secs(24 * 3600);
 
-/// How many account changes are kept for nodes that reconnect.
+/// Number of account changes kept for nodes that reconnect.
 const CONTROL_LENGTH: i64 = 1_000;
 
-/// The driver.
+/// Driver of [`Broker`] over Redis.
 #[derive(Clone, Debug)]
 pub struct RedisBroker {
     redis: Redis,
     chance: Chance,
-    /// How many replicas must have a batch before it is published.
+    /// Number of replicas that must have a batch before it is published.
     wait: u32,
     scripts: Arc<Scripts>,
     clocks: Arc<Clocks>,
     hearing: Arc<Hearing>,
     capacity: Capacity,
-    /// As the archiver of this node last saw it.
+    /// Whether Redis was short of memory at the last sweep of this node's archiver.
     is_memory_short: Arc<AtomicBool>,
     wire: WireOffset,
 }
 
 impl RedisBroker {
-    /// Over the node's clients. `wait` replicas must have a batch before anybody sees it.
+    /// Creates the driver over the node's clients. `wait` replicas must have a batch before any reader sees it.
     pub fn new(redis: Redis, chance: Chance, wait: u32) -> Self {
         let hearing = Arc::new(Hearing::new(redis.node(), redis.partitions()));
         let (scripts, clocks) = (Arc::default(), Arc::new(Clocks::of_partitions(redis.partitions())));
@@ -89,12 +89,12 @@ impl RedisBroker {
         }
     }
 
-    /// With another capacity.
+    /// Sets the capacity of queues and logs.
     pub fn with_capacity(self, capacity: Capacity) -> Self {
         Self { capacity, ..self }
     }
 
-    /// As if calls took so long to arrive.
+    /// Shifts the estimated clock, as if each call took `delay` to arrive.
     #[cfg(test)]
     pub(crate) async fn delay_calls(&self, partition: Partition, delay: Duration) {
         self.clocks.forget(partition);
@@ -102,7 +102,7 @@ impl RedisBroker {
         self.clocks.set(partition, now - delay.as_millis() as i64);
     }
 
-    /// How many messages are not in SQL yet, in all partitions.
+    /// Returns the number of messages that are not in SQL yet, in all partitions.
     ///
     /// # Errors
     /// [`Unavailable`].
@@ -115,12 +115,12 @@ impl RedisBroker {
         Ok(waiting)
     }
 
-    /// The name of a key or channel of a partition.
+    /// Returns the name of a key or channel of a partition.
     fn key(&self, partition: Partition, kind: &str) -> Result<String, Unavailable> {
         Ok(self.redis.keys()?.partition(partition, kind))
     }
 
-    /// Runs `accept.lua`. Where replicas must have a batch before it is published, waits for them; then `accept` publishes.
+    /// Runs `accept.lua`. With `wait`, also waits for replicas; the caller then publishes the batch.
     async fn run_accept(&self, partition: Partition, args: Vec<Value>) -> Result<(Value, u32), Unavailable> {
         let (script, queue) = (&self.scripts.accept, self.key(partition, "queue")?);
         if self.wait == 0 {
@@ -129,7 +129,7 @@ impl RedisBroker {
         self.redis.eval_replicated(script, &queue, &args, self.wait, ACCEPT_TTL / 2).await
     }
 
-    /// Replicas have these: everybody may see them.
+    /// Makes messages that replicas have visible to readers, and publishes them.
     async fn show(
         &self,
         partition: Partition,
@@ -141,14 +141,14 @@ impl RedisBroker {
         self.redis.eval(&self.scripts.publish, self.key(partition, "queue")?, args).await.map(|_| ())
     }
 
-    /// Whether replicas have all that was accepted so far.
+    /// Whether replicas have everything that was accepted so far.
     pub(super) async fn is_replicated(&self, partition: Partition) -> Result<bool, Unavailable> {
         let (mark, limit) = (self.key(partition, "mark")?, ACCEPT_TTL / 2);
         let (_, replicas) = self.redis.eval_replicated(&self.scripts.mark, &mark, &[], self.wait, limit).await?;
         Ok(replicas >= self.wait)
     }
 
-    /// The newest number of a room that everybody may see. `None`: all that there is.
+    /// Returns the newest visible number of a room. `None`: all entries are visible.
     async fn shown(&self, room: RoomName) -> Result<Option<Seq>, Unavailable> {
         if self.wait == 0 {
             return Ok(None);
@@ -156,7 +156,7 @@ impl RedisBroker {
         Ok(self.room(room, None).await?.map(|status| status.seq))
     }
 
-    /// What the clock shows of the server that has a partition, in ms.
+    /// Returns the clock of the server that has a partition, in ms.
     async fn clock(&self, partition: Partition) -> Result<i64, Unavailable> {
         if let Some(now) = self.clocks.now(partition) {
             return Ok(now);
@@ -173,7 +173,7 @@ impl RedisBroker {
         self.key(self.partition_of(room), kind)
     }
 
-    /// Reads a part of a log. The reply is taken as it comes: what the client would make of it first costs as much again.
+    /// Reads a part of a log. Takes the raw reply: the client's conversion would double the cost.
     async fn range(
         &self,
         command: &'static str,
@@ -187,7 +187,8 @@ impl RedisBroker {
             let args = vec![&*log, from, to, "COUNT", &limit];
             answer::checked(client.custom_raw(at_key(command, &log), args).await?)
         };
-        // In this order: what is shown may grow meanwhile, and what is read may not.
+        // In this order: the visible number may rise meanwhile, and must not admit entries that were hidden when it was
+        // read.
         let shown = self.shown(room).await?;
         let mut entries = answer::log(call(ask).await?)?;
         entries.retain(|entry| shown.is_none_or(|shown| entry.seq <= shown));
@@ -195,7 +196,7 @@ impl RedisBroker {
         Ok(entries)
     }
 
-    /// Reads the status of a room and, with `members`, sets how many connections of this node are in it.
+    /// Reads the status of a room and, with `members`, sets the number of this node's connections in it.
     async fn room(&self, room: RoomName, members: Option<MemberCounts>) -> Result<Option<RoomStatus>, Unavailable> {
         let keys = vec![self.room_key("room", room)?, self.key_of(room, "idle")?];
         let node = if members.is_some() { self.redis.node().to_string() } else { String::new() };
@@ -205,7 +206,7 @@ impl RedisBroker {
         let Some(found) = answer::room(answer)? else { return Ok(None) };
         let mut alive = self.redis.live_nodes(false).await?;
         if found.unknown(&alive, self.redis.node()).next().is_some() {
-            // A node that has just come is not in a list of two seconds ago.
+            // A node that has just started may be missing from a list that is up to two seconds old.
             alive = self.redis.live_nodes(true).await?;
             let dead: Vec<String> = found.unknown(&alive, self.redis.node()).map(str::to_owned).collect();
             if members.is_some() && !dead.is_empty() {
@@ -217,13 +218,13 @@ impl RedisBroker {
     }
 }
 
-/// Which messages of a batch are traced, as `accept.lua` reads it.
+/// Lists the traced messages of a batch, in the form that `accept.lua` reads.
 fn traces(batch: &[&Submission]) -> String {
     let traced = batch.iter().enumerate().filter_map(|(place, submission)| Some((place, submission.trace?)));
     traced.map(|(place, trace)| format!("{place} {trace}\n")).collect()
 }
 
-/// A command of a server's, for the one that has this key.
+/// Returns a server command that is routed to the server with this key.
 fn at_key(command: &'static str, key: &str) -> CustomCommand {
     CustomCommand::new_static(command, ClusterHash::Custom(fred::util::redis_keyslot(key.as_bytes())), false)
 }
@@ -267,7 +268,7 @@ impl Broker for RedisBroker {
             ]);
         }
         let answer = self.run_accept(partition, args).await;
-        // Who answers next may be another server, with another clock.
+        // The next answer may come from another server, with another clock.
         let (answer, replicas) = answer.inspect_err(|_| self.clocks.forget(partition))?;
         let mut answer = Answer::list(answer)?;
         self.clocks.set(partition, answer.number()?);
@@ -275,14 +276,15 @@ impl Broker for RedisBroker {
             return Err(Unavailable("the call arrived too late and had no effect".into()));
         };
         let Some(tick) = tick.as_u64() else {
-            // Redis was emptied, or is another one: nothing is accepted before its owner is known.
+            // Redis was emptied or replaced: verify its owner before anything is accepted.
             self.redis.verify().await?;
             return Err(Unavailable("redis had lost this partition; the call had no effect".into()));
         };
         self.clocks.saw_tick(partition, tick);
         let mut outcomes = answer.by_ref().take(batch.len()).map(answer::outcome).collect::<Result<Vec<_>, _>>()?;
         for outcome in &mut outcomes {
-            // The log's frame, which is repaired where it is read with its time of acceptance.
+            // A frame that needs repair is dropped here. It is repaired where it is read together with its time of
+            // acceptance.
             if let Outcome::Known { frame, .. } = outcome {
                 *frame = frame.take().filter(|frame| !needs_repair(frame));
             }
@@ -339,7 +341,7 @@ impl Broker for RedisBroker {
     }
 
     async fn bury(&self, room: RoomName) -> Result<(), Unavailable> {
-        // No version of SQL's is as high: a row that is gone does not come back.
+        // Higher than any version of SQL: a deleted row never returns.
         let change = Change { room, change: RoomChange::Delete, version: u64::from(u32::MAX), notice: Bytes::new() };
         self.apply(change).await
     }
@@ -361,14 +363,15 @@ impl Broker for RedisBroker {
         if newest == 0 {
             return Ok(self.set_counts(room, counts).await?.map(|status| (status, Vec::new())));
         }
-        // Both are under way at once. A script that read the log would take three times as long: Lua unpacks every entry.
+        // Both run at once. A script that also read the log would take three times as long, because Lua unpacks every
+        // entry.
         let told = self.set_counts(room, counts);
         let (status, log) = tokio::try_join!(told, self.log_before(room, None, newest))?;
         Ok(status.map(|status| (status, log)))
     }
 
     async fn status(&self, rooms: &[RoomName]) -> Result<Vec<Option<RoomStatus>>, Unavailable> {
-        // The client pipelines what is asked at once.
+        // The client pipelines concurrent calls.
         futures_util::future::try_join_all(rooms.iter().map(|room| self.room(*room, None))).await
     }
 
@@ -377,7 +380,7 @@ impl Broker for RedisBroker {
     }
 
     async fn tails(&self, queries: &[TailQuery]) -> Result<Vec<Option<Tail>>, Unavailable> {
-        // The client pipelines what is asked at once.
+        // The client pipelines concurrent calls.
         futures_util::future::try_join_all(queries.iter().map(|query| self.tail(query))).await
     }
 
@@ -455,7 +458,8 @@ impl Broker for RedisBroker {
     }
 }
 
-/// What the scripts and logs answer is bytes of ours: a shape that is not is a Redis that somebody else writes to.
+/// Error for an answer of unexpected form. Scripts and logs answer in this driver's own form, so another program has
+/// written to this Redis.
 fn strange(what: &str) -> Unavailable {
     Unavailable(format!("redis answered something strange: {what}"))
 }

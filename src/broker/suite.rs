@@ -1,4 +1,4 @@
-//! The promises of the broker, kept by every driver; [`cluster`] has those that only many nodes need.
+//! Tests of the broker's guarantees, run over every driver. [`cluster`] has those that need several nodes.
 
 mod cluster;
 mod failover;
@@ -12,7 +12,7 @@ use super::{Change, Outcome, Submission};
 use crate::control::Control;
 use crate::domain::{RoomChange, RoomName, RoomState, Side};
 
-/// Makes a test of each function for the driver of a cluster, on every kind of Redis.
+/// Generates a test of each function for the Redis driver, on every kind of Redis.
 macro_rules! on_a_cluster {
     ($($name:ident),* $(,)?) => {
         $crate::redis::testing::on_every_redis!($crate::broker::testing::Stage::on: $($name),*);
@@ -31,7 +31,7 @@ macro_rules! embedded {
     };
 }
 
-/// Makes a test of each function for each driver.
+/// Generates a test of each function for each driver.
 macro_rules! on_every_driver {
     ($($name:ident),* $(,)?) => {
         embedded!(embedded_on_sqlite, Sqlite: $($name),*);
@@ -106,10 +106,10 @@ async fn an_id_is_one_message_within_its_room_and_side(stage: Stage) {
     let (first, changed) = (guest(&room, "same"), submission(&room, Side::Guest, "same", "!", "2023-03-23T08:15:07"));
     let outcomes = node.accept(&[first.clone(), host, guest(&other, "same")]).await;
     assert_eq!(outcomes, [Outcome::Accepted(1), Outcome::Accepted(2), Outcome::Accepted(1)]);
-    // The original counts, whatever is sent under its id later.
+    // The original is returned, even if another text is sent under its id later.
     let original = Outcome::Known { seq: 1, frame: Some(frame_of(&first, 1)) };
     assert_eq!(node.accept(&[changed, first.clone()]).await, [original.clone(), original]);
-    // It goes out once: what comes next is the next message.
+    // It is published once: the next publication is the next message.
     node.say(&room, [3]).await;
     let heard: Vec<_> = node.ear.publications(room.name, 3).await.iter().map(|heard| heard.1).collect();
     assert_eq!(heard, [1, 2, 3]);
@@ -141,7 +141,7 @@ async fn numbers_of_concurrent_callers_leave_no_hole(stage: Stage) {
     let mut all = Vec::new();
     for caller in callers.collect::<Vec<_>>() {
         let calls = caller.await.unwrap();
-        // A batch is one step: nobody comes in between, and a later call has later numbers.
+        // A batch is atomic: no other message comes between, and a later call has later numbers.
         assert!(calls.iter().all(|numbers| numbers.windows(2).all(|pair| pair[1] == pair[0] + 1)), "{calls:?}");
         assert!(calls.is_sorted(), "{calls:?}");
         all.extend(calls.into_iter().flatten());
@@ -173,7 +173,7 @@ async fn a_closed_room_refuses_messages_and_goes_on_counting_when_resumed(stage:
     let room = node.room().await;
     node.say(&room, 1..=2).await;
     node.rooms.change(room.name, RoomChange::Close).await.unwrap();
-    // The refusal acts as the notice, so it comes before what else there is to say.
+    // The refusal serves as the close notice, so it has precedence over `Known`.
     assert_eq!(node.accept(&[guest(&room, "id-1"), guest(&room, "id-3")]).await, [Outcome::Closed, Outcome::Closed]);
     assert_eq!(node.broker.status(&[room.name]).await.unwrap()[0].as_ref().unwrap().state, RoomState::Closed);
 
@@ -274,7 +274,7 @@ async fn a_node_counts_its_members(stage: Stage) {
     let status = node.broker.set_members(room.name, 2, 1).await.unwrap().unwrap();
     assert_eq!((status.chatroom, status.host, status.guests, status.hosts), (room.id, stage.host.id, 2, 1));
     node.say(&room, [1]).await;
-    // Absolute numbers: telling them again changes nothing.
+    // Counts are absolute: setting them again changes nothing.
     for (guests, hosts) in [(1, 1), (1, 1), (0, 0), (3, 0)] {
         let told = node.broker.set_members(room.name, guests, hosts).await.unwrap();
         let asked = node.broker.status(&[room.name]).await.unwrap().remove(0);

@@ -1,5 +1,4 @@
-//! What tests of the broker, and of what stands on it, have in common: a stage with a database and nodes on it, and an ear
-//! on the bus.
+//! Fixtures of tests over the broker: a database, nodes on it, and a recorder of their bus.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,10 +22,10 @@ use crate::rooms::{RoomError, Rooms};
 use crate::store::testing::{Database, on_fresh};
 use crate::store::{BatchRoom, NewHost, Store};
 
-/// The longest that anything is waited for.
+/// Maximum time that a test waits for a condition.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Runs what is to come true soon, until it is.
+/// Polls a condition until it is true. Panics after [`PATIENCE`].
 pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut is_true: impl FnMut() -> F) {
     let attempts = async {
         while !is_true().await {
@@ -36,7 +35,7 @@ pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut is_true: imp
     assert!(tokio::time::timeout(PATIENCE, attempts).await.is_ok(), "in vain: {what}");
 }
 
-/// What came over the bus.
+/// A call of [`Sink`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Heard {
     Publication { room: RoomName, host: HostId, prev: Seq, seq: Seq, frame: Bytes },
@@ -46,7 +45,7 @@ pub(crate) enum Heard {
     Missed,
 }
 
-/// Hears a bus, and keeps it all.
+/// Sink that records every call.
 #[derive(Debug, Default)]
 pub(crate) struct Ear {
     heard: Mutex<Vec<Heard>>,
@@ -59,17 +58,17 @@ impl Ear {
         self.more.notify_one();
     }
 
-    /// All of it.
+    /// Returns everything recorded.
     pub(crate) fn heard(&self) -> Vec<Heard> {
         self.heard.lock().clone()
     }
 
-    /// Forgets what it heard.
+    /// Discards everything recorded.
     pub(crate) fn clear(&self) {
         self.heard.lock().clear();
     }
 
-    /// Waits until what was heard so far is enough; returns it.
+    /// Waits until the recorded calls satisfy `enough`, and returns them.
     pub(crate) async fn until(&self, what: &str, enough: impl Fn(&[Heard]) -> bool) -> Vec<Heard> {
         let waiting = async {
             while !enough(&self.heard.lock()) {
@@ -80,7 +79,7 @@ impl Ear {
         self.heard()
     }
 
-    /// Waits for the publication of a number in a room; returns that room's `(prev, seq, frame)` so far.
+    /// Waits for the publication of a number in a room. Returns `(prev, seq, frame)` of that room so far.
     pub(crate) async fn publications(&self, room: RoomName, through: Seq) -> Vec<(Seq, Seq, Bytes)> {
         let heard = self
             .until(&format!("{through}"), |heard| {
@@ -96,7 +95,7 @@ impl Ear {
         of_room.collect()
     }
 
-    /// The changes of rooms.
+    /// Returns the recorded changes of rooms.
     pub(crate) fn changes(&self) -> Vec<Change> {
         let changes = self.heard().into_iter().filter_map(|heard| match heard {
             Heard::Changed(change) => Some(change),
@@ -125,7 +124,7 @@ impl Sink for Ear {
     }
 }
 
-/// A database with a host in it, and perhaps a Redis.
+/// A database with one host, and optionally Redis servers.
 #[derive(Debug)]
 pub(crate) struct Stage {
     pub(crate) store: Store,
@@ -134,7 +133,7 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    /// Runs a test with the broker of a single node.
+    /// Runs a test with the embedded broker.
     pub(crate) async fn embedded<F>(database: impl Into<Database>, test: impl FnOnce(Stage) -> F + Send + 'static)
     where
         F: Future<Output = ()> + Send + 'static,
@@ -142,7 +141,7 @@ impl Stage {
         on_fresh(database, |store, _| async move { test(Stage::new(store, None).await).await }).await;
     }
 
-    /// Runs a test with the broker of a cluster.
+    /// Runs a test with the Redis broker.
     pub(crate) async fn cluster<F>(database: impl Into<Database>, test: impl FnOnce(Stage) -> F + Send + 'static)
     where
         F: Future<Output = ()> + Send + 'static,
@@ -150,7 +149,7 @@ impl Stage {
         Self::with(Kind::Redis7, database.into(), test).await;
     }
 
-    /// Runs a test with the broker of a cluster, on any kind of Redis.
+    /// Runs a test with the Redis broker, on any kind of Redis.
     pub(crate) async fn on<F>(kind: Kind, test: impl FnOnce(Stage) -> F + Send + 'static)
     where
         F: Future<Output = ()> + Send + 'static,
@@ -182,7 +181,7 @@ impl Stage {
         Self { store, host, servers }
     }
 
-    /// A node that hears the bus.
+    /// Creates a node that is subscribed to the bus.
     pub(crate) async fn node(&self) -> Node {
         let redis = match &self.servers {
             Some(servers) => Some(servers.node().await),
@@ -219,24 +218,24 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// Its clients of Redis.
+    /// Returns the node's Redis clients.
     pub(crate) fn redis(&self) -> &Redis {
         self.redis.as_ref().expect("a cluster")
     }
 
-    /// A new room in SQL.
+    /// Creates a room in SQL only.
     pub(crate) async fn unseeded_room(&self) -> Room {
         self.rooms.open(&self.host, None).await.unwrap()
     }
 
-    /// A new room in SQL and in the broker.
+    /// Creates a room in SQL and in the broker.
     pub(crate) async fn room(&self) -> Room {
         let room = self.unseeded_room().await;
         self.seed(room.name).await;
         room
     }
 
-    /// A new room in the partition of another.
+    /// Creates a room in the partition of another.
     pub(crate) async fn room_beside(&self, other: &Room) -> Room {
         loop {
             let room = self.unseeded_room().await;
@@ -247,14 +246,14 @@ impl Node {
         }
     }
 
-    /// Brings a room from SQL into the broker.
+    /// Seeds a room from SQL.
     pub(crate) async fn seed(&self, room: RoomName) {
         if self.redis.is_some() {
             self.rooms.seed(room).await.unwrap();
         }
     }
 
-    /// What somebody who comes into a room is shown.
+    /// Returns the messages that a fresh join receives.
     pub(crate) async fn newest(&self, room: &Room) -> Vec<LogEntry> {
         match self.rooms.enter(room.name, MemberCounts::default(), PAGE).await {
             Ok((status, log)) => self.history.newest(key_of(room), status.seq, log).await.unwrap(),
@@ -263,13 +262,13 @@ impl Node {
         }
     }
 
-    /// Sends a batch.
+    /// Submits a batch.
     pub(crate) async fn accept(&self, batch: &[Submission]) -> Vec<Outcome> {
         let partition = self.broker.partition_of(batch[0].room);
         self.broker.accept(partition, &batch.iter().collect::<Vec<_>>()).await.unwrap()
     }
 
-    /// Writes messages that are in the queue to SQL, and says so to nobody.
+    /// Writes queued messages to SQL without marking them as archived in the queue.
     pub(crate) async fn write_to_sql(&self, store: &Store, room: &Room, seqs: std::ops::RangeInclusive<Seq>) -> String {
         let queue = self.broker.archive_queue().unwrap();
         let entries = queue.read(self.broker.partition_of(room.name), 1_000_000).await.unwrap();
@@ -288,7 +287,7 @@ impl Node {
         through
     }
 
-    /// Archives the messages of a room up to a number; whatever is before them in the queue goes.
+    /// Archives the messages of a room up to a number. Removes every queue entry before them.
     pub(crate) async fn archive_through(&self, store: &Store, room: &Room, through: Seq) {
         let (queue, partition) = (self.broker.archive_queue().unwrap(), self.broker.partition_of(room.name));
         let position = self.write_to_sql(store, room, 1..=through).await;
@@ -300,7 +299,7 @@ impl Node {
         queue.release(partition, &lease).await.unwrap();
     }
 
-    /// A guest says so many things, numbered from the next id on. Returns the numbers.
+    /// Submits guest messages with these ids. Returns their numbers.
     pub(crate) async fn say(&self, room: &Room, ids: impl IntoIterator<Item = u64>) -> Vec<Seq> {
         let all: Vec<_> = ids.into_iter().map(|id| guest(room, &format!("id-{id}"))).collect();
         let mut numbers = Vec::new();
@@ -314,31 +313,31 @@ impl Node {
     }
 }
 
-/// How a room is read.
+/// Returns the key under which a room is read.
 pub(crate) fn key_of(room: &Room) -> RoomKey {
     RoomKey { name: room.name, chatroom: room.id }
 }
 
-/// A message of the guest's.
+/// Builds a message of the guest.
 pub(crate) fn guest(room: &Room, id: &str) -> Submission {
     submission(room, Side::Guest, id, &format!("text of {id} \"🙂\""), "2023-03-23T08:15:07.123")
 }
 
-/// Any message.
+/// Builds a message.
 pub(crate) fn submission(room: &Room, side: Side, id: &str, text: &str, datetime: &str) -> Submission {
     let (id, datetime) = (id.parse().unwrap(), datetime.parse().unwrap());
     let head = message_head(side, text, &datetime, &id).into();
     Submission { room: room.name, side, id, text: text.into(), datetime, head, trace: None }
 }
 
-/// The very bytes that everybody is sent.
+/// Returns the frame that every client receives.
 pub(crate) fn frame_of(submission: &Submission, seq: Seq) -> Bytes {
     let mut frame = submission.head.to_vec();
     frame.extend_from_slice(format!("{seq}}}").as_bytes());
     frame.into()
 }
 
-/// The numbers of what was read.
+/// Returns the numbers of log entries.
 pub(crate) fn numbers(entries: &[LogEntry]) -> Vec<Seq> {
     entries.iter().map(|entry| entry.seq).collect()
 }

@@ -1,4 +1,4 @@
-//! The clock of a store, followed from a node.
+//! The clock of a store, as followed by a node.
 
 use std::time::{Duration, Instant};
 
@@ -7,19 +7,19 @@ use parking_lot::Mutex;
 
 use super::{Clock, SystemClock};
 
-/// A correction above this is a step of a clock, which two readings in a row must show. Drift between two measurements is
-/// below a millisecond.
+/// Correction in µs above which a clock has stepped; two readings in a row must show it. Drift between two measurements
+/// is below a millisecond.
 const STEP: i64 = 1_000_000;
 
-/// Finest unit of the time that a store returns, in µs: its true time is up to this much later.
+/// Resolution of the time that a store returns, in µs: its true time is up to this much later.
 const RESOLUTION: i64 = 1_000;
 
-/// What a store's clock showed at some moment between `asked` and `answered`.
+/// A reading of a store's clock, taken between `asked` and `answered`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reading {
     /// Time of the store.
     pub shown: DateTime<Utc>,
-    /// When the question was sent.
+    /// When the request was sent.
     pub asked: Instant,
     /// When the answer was received.
     pub answered: Instant,
@@ -28,22 +28,23 @@ pub struct Reading {
 /// Effect of a reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Observed {
-    /// The clock follows, corrected by less than a second.
+    /// The clock was corrected by at most one second.
     Followed,
-    /// The reading contradicts the earlier ones by this much. The clock is unchanged until the next reading confirms it.
+    /// The reading contradicts the earlier ones by this much. The clock is unchanged until the next reading confirms
+    /// it.
     Suspect(TimeDelta),
     /// The second such reading in a row: the clock has stepped by this much.
     Stepped(TimeDelta),
 }
 
-/// Clock of a store: what its last readings showed, carried on by this process's monotonic clock.
+/// Clock of a store: its last readings, extrapolated by this process's monotonic clock.
 ///
-/// Steps of the machine's clock have no effect. While the store is unavailable the clock continues from the last reading. A
-/// suspended machine is behind by the time of its suspension until the next reading. Before the first reading it shows the
-/// machine's time.
+/// Steps of the machine's clock have no effect. While the store is unavailable, the clock continues from the last
+/// reading. After the machine was suspended, the clock lags by that time until the next reading. Before the first
+/// reading it shows the machine's time.
 ///
-/// A reading only bounds the store's time, by half of its round trip. The clock is corrected to the nearest bound, and not at
-/// all if it is within them, so a slow answer never makes it worse.
+/// A reading only bounds the store's time, by half of its round trip. The clock is corrected to the nearest bound, and
+/// not at all if it is within the bounds, so a slow answer never makes it worse.
 #[derive(Debug)]
 pub struct StoreClock {
     origin: Instant,
@@ -64,7 +65,7 @@ impl Default for StoreClock {
 }
 
 impl StoreClock {
-    /// Follows a reading.
+    /// Corrects the clock by a reading.
     pub fn observe(&self, reading: &Reading) -> Observed {
         let shown = reading.shown.timestamp_micros();
         let low = shown - self.since_origin(reading.answered);
@@ -111,11 +112,11 @@ impl Clock for StoreClock {
 mod tests {
     use super::*;
 
-    /// A store's clock that is read from a node: milliseconds since the node's start are its time.
+    /// A store's clock read from a node. All times are in ms since the node's start.
     struct Stage {
         clock: StoreClock,
         start: Instant,
-        /// Store's time at the node's start.
+        /// Time of the store at the node's start.
         base: DateTime<Utc>,
     }
 
@@ -130,13 +131,13 @@ mod tests {
             self.start + Duration::from_millis(millis)
         }
 
-        /// Reads the store, which is asked at `asked`, reads its clock at `read` and is answered at `answered`.
+        /// Reads the store: sent at `asked`, read by the store at `read`, received at `answered`.
         fn read(&self, asked: u64, read: u64, answered: u64) -> Observed {
             let shown = self.base + Duration::from_millis(read);
             self.clock.observe(&Reading { shown, asked: self.instant(asked), answered: self.instant(answered) })
         }
 
-        /// How far the clock is ahead of the store's at a moment.
+        /// Returns how far the clock is ahead of the store's, in ms.
         fn error(&self, at: u64) -> i64 {
             let shown = self.clock.at(self.instant(at)).unwrap();
             (shown - (self.base + Duration::from_millis(at))).num_milliseconds()
@@ -163,7 +164,7 @@ mod tests {
     #[test]
     fn a_slow_answer_changes_nothing_and_a_quick_one_narrows() {
         let stage = Stage::new();
-        // Read right at the end of a round trip of 400 ms: half of it is the error.
+        // Read at the very end of a round trip of 400 ms: the error is half of it.
         stage.read(0, 400, 400);
         assert_eq!(stage.error(400).abs(), 200);
         stage.read(1_000, 1_001, 1_002);
@@ -180,7 +181,7 @@ mod tests {
         let mut stage = Stage::new();
         stage.read(0, 1, 2);
         for round in 1..1_000 {
-            // 200 ppm at a measurement each 5 s.
+            // 200 ppm, measured every 5 s.
             stage.base += TimeDelta::milliseconds(1);
             let at = round * 5_000;
             assert_eq!(stage.read(at, at + 1, at + 2), Observed::Followed);
@@ -221,7 +222,7 @@ mod tests {
     fn a_suspended_machine_is_right_again_after_two_readings() {
         let mut stage = Stage::new();
         stage.read(0, 1, 2);
-        // The monotonic clock stood still for an hour, also between a question and its answer.
+        // The monotonic clock stopped for an hour, also between a request and its answer.
         stage.read(5_000, 5_001, 5_003);
         stage.base += TimeDelta::hours(1);
         assert!(matches!(stage.read(10_000, 10_001, 10_002), Observed::Suspect(_)));

@@ -1,4 +1,4 @@
-//! The sockets of each address, and the bytes that they may send together, per second and per day.
+//! The sockets of each address, and the rates of bytes that they share, per second and per day.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -8,11 +8,12 @@ use std::time::Duration;
 use dashmap::{DashMap, Entry};
 use tokio::time::Instant;
 
-/// Entries from which on those are removed that have no sockets and may send again; then again at twice what is left.
+/// Number of entries above which idle ones are removed: those without sockets and without outstanding bytes. The next
+/// removal occurs at twice the remaining number.
 const KEPT: usize = 10_000;
 
-/// See the module. An address that has sent a burst keeps its entry after its last socket, so that reconnecting brings no new
-/// burst.
+/// Sockets and shared rates per address. An address that has sent a burst keeps its entry after its last socket, so
+/// that reconnecting does not grant a new burst.
 #[derive(Debug)]
 pub(super) struct Addresses {
     entries: DashMap<IpAddr, Address>,
@@ -26,12 +27,12 @@ struct Address {
     paces: Arc<Paces>,
 }
 
-/// The shared rates of an address.
+/// Rates shared by the sockets of an address.
 #[derive(Debug)]
 pub struct Paces {
-    /// Of seconds.
+    /// Short-term rate.
     pub short: SharedPace,
-    /// Of days.
+    /// Rate with a burst of one day.
     pub daily: SharedPace,
 }
 
@@ -79,7 +80,7 @@ impl Addresses {
     }
 }
 
-/// Counts a socket of an address while this lives.
+/// Counts a socket of an address until it is dropped.
 #[derive(Debug)]
 pub struct AddressSlot {
     addresses: Arc<Addresses>,
@@ -88,7 +89,7 @@ pub struct AddressSlot {
 }
 
 impl AddressSlot {
-    /// The rates that all sockets of this address share.
+    /// Returns the rates shared by all sockets of this address.
     pub fn paces(&self) -> &Arc<Paces> {
         &self.paces
     }
@@ -100,7 +101,8 @@ impl Drop for AddressSlot {
     }
 }
 
-/// A rate that several sockets share: the instant at which everything sent so far is worked off, in ns after the start.
+/// A rate shared by several sockets, stored as the instant at which all bytes so far would have been read at the
+/// allowed rate, in ns after the start.
 #[derive(Debug)]
 pub struct SharedPace {
     started: Instant,
@@ -108,7 +110,7 @@ pub struct SharedPace {
 }
 
 impl SharedPace {
-    /// Counts work that takes `duration` at the allowed rate.
+    /// Counts bytes that take `duration` at the allowed rate.
     pub fn take(&self, now: Instant, duration: Duration) {
         let (now, duration) = (self.nanos(now), u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));
         let add = |until: u64| Some(until.max(now).saturating_add(duration));
@@ -116,7 +118,7 @@ impl SharedPace {
         let _ = self.busy_until.fetch_update(Relaxed, Relaxed, add);
     }
 
-    /// When the next may be taken, if not now: at most `burst` may be outstanding.
+    /// Returns when more may be read; `None`: now. At most `burst` may be outstanding.
     pub fn next(&self, now: Instant, burst: Duration) -> Option<Instant> {
         let until = self.started + Duration::from_nanos(self.busy_until.load(Relaxed));
         let next = until.checked_sub(burst)?;

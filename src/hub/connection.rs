@@ -1,10 +1,10 @@
-//! The handle of one socket: what it is still owed, and whether it is catching up or live.
+//! The handle of one socket: its outbox, and whether it is catching up or live.
 //!
-//! The relay writes into it from any thread; the task that owns the socket takes out of it. A socket is either **live**
-//! (publications are queued as they come) or **catching up** (its own task reads the log from what it was sent last;
-//! publications only raise the target). The step from one to the other happens under the lock of this handle.
+//! The relay writes to it from any thread; the task that owns the socket reads from it. A socket is either **live**
+//! (publications are queued as they arrive) or **catching up** (its own task reads the log from the last number that
+//! was queued; publications only raise the target). It changes from one to the other under the lock of this handle.
 //!
-//! **Invariant:** a socket is queued each number once, in rising order.
+//! **Invariant:** each number is queued once per socket, in rising order.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,33 +22,33 @@ mod notices;
 use notices::Notices;
 pub use notices::Topic;
 
-/// The most frames that wait for a socket. A client that is further behind is closed with 1013 and resumes.
+/// Maximum number of frames in an outbox. Beyond it the socket is closed with 1013; the client resumes.
 pub const OUTBOX_FRAMES: usize = 256;
 
-/// The most bytes that wait for a socket.
+/// Maximum bytes in an outbox.
 pub const OUTBOX_BYTES: usize = 256 * 1024;
 
-/// The most messages of a socket that wait for their number; it is not read further until there are fewer.
+/// Maximum number of unacknowledged messages per socket. At the limit the socket is not read further.
 pub const WINDOW_MESSAGES: u32 = 16;
 
-/// The most bytes of such messages.
+/// Maximum bytes of unacknowledged messages per socket.
 pub const WINDOW_BYTES: u32 = 64 * 1024;
 
-/// Who is at the other end.
+/// Identity of the peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Identity {
     /// An anonymous visitor.
     Guest,
-    /// A host, by one of his logins.
+    /// A host, with the login of this socket.
     Host {
-        /// Who.
+        /// Row id of the host.
         host: HostId,
-        /// By which login.
+        /// Id of the login.
         sid: Box<str>,
     },
 }
 
-/// The handle. See the module.
+/// Handle of one socket. See the module.
 #[derive(Debug)]
 pub struct Connection {
     id: ConnectionId,
@@ -64,16 +64,16 @@ pub struct Connection {
 struct State {
     frames: VecDeque<Bytes>,
     bytes: usize,
-    /// Notices of which only the newest of each topic is kept; sent after `frames`.
+    /// Waiting notices, at most the newest of each topic; sent after `frames`.
     notices: Notices,
-    /// Bytes that the socket's task has taken and not written yet, as of the last [`Connection::take`].
+    /// Bytes that the socket's task took in the last [`Connection::take`]. They count as unwritten until the next.
     taken: usize,
     end: Option<Close>,
-    /// The end that waits until everything owed is queued.
+    /// Last frame and close that wait until the socket is up to date.
     last: Option<(Option<Bytes>, Close)>,
-    /// The highest number that was queued.
+    /// Highest number queued.
     sent: Seq,
-    /// The lowest number that was queued, 0 before the first.
+    /// Lowest number queued; 0 before the first.
     first: Seq,
     behind: Option<Behind>,
     waiting: u32,
@@ -81,21 +81,21 @@ struct State {
     abandoned: bool,
 }
 
-/// What became of a live message.
+/// Result of [`Connection::deliver`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delivery {
-    /// It is in the outbox.
+    /// The message is in the outbox.
     Queued,
-    /// It showed that something before it is missing.
+    /// A message before it is missing. The socket is now catching up.
     Gap,
-    /// The socket has it already, or will read it, or is at its end.
+    /// Nothing to queue: the socket already has the message, will read it from the log, or is ending.
     NotNow,
 }
 
-/// A socket that is catching up.
+/// State of a socket that is catching up.
 #[derive(Clone, Copy, Debug)]
 struct Behind {
-    /// The highest number it has heard of.
+    /// Highest number known.
     target: Seq,
 }
 
@@ -105,17 +105,17 @@ impl Connection {
         Self { id, identity, extras, away, retry_ms, state: Mutex::default(), changed: Notify::new() }
     }
 
-    /// Its number in this process.
+    /// Returns the id of this connection, unique within the process.
     pub fn id(&self) -> ConnectionId {
         self.id
     }
 
-    /// Who is at the other end.
+    /// Returns the identity of the peer.
     pub fn identity(&self) -> &Identity {
         &self.identity
     }
 
-    /// Which side that is.
+    /// Returns the side of the peer.
     pub fn side(&self) -> Side {
         match self.identity {
             Identity::Guest => Side::Guest,
@@ -128,34 +128,35 @@ impl Connection {
         self.extras
     }
 
-    /// Whether the host's page is not being looked at.
+    /// Whether the host has sent the notice `away` (SPEC 4).
     pub fn is_away(&self) -> bool {
         self.away.load(Ordering::Relaxed)
     }
 
-    /// Sets [`is_away`](Self::is_away). Returns what it was.
+    /// Sets [`is_away`](Self::is_away). Returns the previous value.
     pub fn set_away(&self, away: bool) -> bool {
         self.away.swap(away, Ordering::Relaxed)
     }
 
-    /// When this client is asked to come back, if it must go: a random time of its own.
+    /// Returns the delay after which this client is asked to reconnect, in ms. Random per connection.
     pub fn retry_ms(&self) -> u16 {
         self.retry_ms
     }
 
-    /// The refusal with that time in it.
+    /// Returns the close with 1013 and that delay.
     pub fn try_later(&self) -> Close {
         Close::TryLater { retry: Duration::from_millis(u64::from(self.retry_ms)) }
     }
 
-    /// Waits until anything about this handle may have changed.
+    /// Waits until the state of this handle may have changed.
     pub async fn changed(&self) {
         self.changed.notified().await;
     }
 
-    // ---- what the relay does
+    // ---- called by the relay
 
-    /// Queues a live message, or notes that there is one. `prev` is the number before it in the room.
+    /// Queues a live message, or raises the target of a socket that is catching up. `prev` is the preceding number in
+    /// the room.
     pub fn deliver(&self, prev: Seq, seq: Seq, framed: &Bytes) -> Delivery {
         let mut state = self.state.lock();
         if state.end.is_some() {
@@ -167,14 +168,14 @@ impl Connection {
         } else if seq <= state.sent {
             return Delivery::NotNow;
         } else if prev > state.sent || seq - prev > 1 {
-            // Something between what was sent and this one was missed, or lost with the broker's last life.
+            // A message in between was missed, or lost with the broker's last epoch.
             state.behind = Some(Behind { target: seq });
             Delivery::Gap
         } else {
             state.sent = seq;
             state.shown(seq);
             self.queue(&mut state, framed.clone());
-            // It may have been one too many.
+            // The message may have exceeded the outbox.
             if state.end.is_none() { Delivery::Queued } else { Delivery::NotNow }
         };
         drop(state);
@@ -182,17 +183,17 @@ impl Connection {
         delivery
     }
 
-    /// Bytes that wait for the socket, those included that its task is writing.
+    /// Returns the bytes that wait for the socket, including those that its task is writing.
     pub fn waiting_bytes(&self) -> usize {
         self.state.lock().waiting_bytes()
     }
 
-    /// Whether nothing waits for the socket but notices: a page of older messages may be read for it.
+    /// Whether only notices wait for the socket, so that a page of older messages may be read.
     pub fn has_room(&self) -> bool {
         self.state.lock().has_room()
     }
 
-    /// Queues a notice for a socket that is up to date; a client that is behind has no use for it.
+    /// Queues a notice if the socket is up to date. While it is catching up, the notice is dropped.
     pub fn pass(&self, topic: Topic, framed: &Bytes) {
         let mut state = self.state.lock();
         if state.end.is_none() && state.behind.is_none() {
@@ -202,8 +203,8 @@ impl Connection {
         }
     }
 
-    /// Queues a notice. It replaces one of the same topic that still waits, and never closes the socket: when too many
-    /// wait, the oldest are skipped and counted.
+    /// Queues a notice. It replaces a waiting one of the same topic. It never closes the socket: when too many wait,
+    /// the oldest are dropped and counted.
     pub fn notify(&self, topic: Topic, framed: Bytes) {
         let mut state = self.state.lock();
         if state.end.is_none() {
@@ -213,7 +214,7 @@ impl Connection {
         }
     }
 
-    /// Queues an answer for this socket alone.
+    /// Queues a frame for this socket only.
     pub fn push(&self, framed: Bytes) {
         let mut state = self.state.lock();
         if state.end.is_none() {
@@ -223,8 +224,9 @@ impl Connection {
         }
     }
 
-    /// Answers a message that had been accepted before. What this socket was not sent yet comes in its turn, not ahead of what
-    /// is before it: a client that broke off now would ask for what follows, and miss that.
+    /// Queues the original of a message that had been accepted earlier. If this socket has not received that number
+    /// yet, it reads the log instead, in order: a client that disconnected after an early copy would resume after its
+    /// number and miss the messages before it.
     pub fn answer(&self, seq: Seq, framed: Bytes) {
         let mut state = self.state.lock();
         if state.end.is_none() && seq <= state.sent {
@@ -237,13 +239,13 @@ impl Connection {
         self.changed.notify_one();
     }
 
-    /// Ends the socket once what is queued has gone out. The first end counts.
+    /// Closes the socket after its queued frames are written. Only the first call has an effect.
     pub fn end(&self, close: Close) {
         self.state.lock().end.get_or_insert(close);
         self.changed.notify_one();
     }
 
-    /// Ends the socket once it has been sent everything it is owed, and a last frame.
+    /// Closes the socket after it is up to date and has received a last frame.
     pub fn end_after_all(&self, last: Option<Bytes>, close: Close) {
         let mut state = self.state.lock();
         state.last.get_or_insert((last, close));
@@ -254,19 +256,19 @@ impl Connection {
         self.changed.notify_one();
     }
 
-    /// How it is to end, if it is.
+    /// Returns the close that is pending, if any.
     pub fn ending(&self) -> Option<Close> {
         self.state.lock().end
     }
 
-    /// Whether it is to end.
+    /// Whether a close is pending.
     pub fn is_ending(&self) -> bool {
         self.state.lock().end.is_some()
     }
 
     // ---- catching up
 
-    /// Starts to catch up: everything after what was sent is read again, at least up to `target`.
+    /// Starts to catch up: everything after the last queued number is read, at least up to `target`.
     pub fn fall_behind(&self, target: Seq) {
         let mut state = self.state.lock();
         let behind = state.behind.get_or_insert(Behind { target });
@@ -275,7 +277,7 @@ impl Connection {
         self.changed.notify_one();
     }
 
-    /// Starts to catch up after this number: what a client that comes back has already.
+    /// Starts to catch up after `seq`, the last number that a reconnecting client has.
     pub fn start_after(&self, seq: Seq) {
         let mut state = self.state.lock();
         state.sent = seq;
@@ -284,14 +286,15 @@ impl Connection {
         self.changed.notify_one();
     }
 
-    /// Where to read on, and the target that is known before reading; `None` if live, ending, or if enough is queued already.
+    /// Returns the number after which to read, and the target known before the read. `None` while the socket is live or
+    /// ending, or while enough is queued.
     pub fn must_read(&self) -> Option<(Seq, Seq)> {
         let state = self.state.lock();
         let behind = state.behind?;
         (state.end.is_none() && state.has_room()).then_some((state.sent, behind.target))
     }
 
-    /// Queues what was read: the messages from `first` up to and including `through`.
+    /// Queues a frame read from the log, with the messages from `first` to `through`.
     pub fn caught(&self, framed: Bytes, first: Seq, through: Seq) {
         let mut state = self.state.lock();
         if state.end.is_none() {
@@ -301,8 +304,9 @@ impl Connection {
         }
     }
 
-    /// Notes that there is nothing more to read than `through`, as of a reading that knew of `target`. Nothing newer was heard
-    /// of since: live from here. What a publication announced and no reading finds was lost with the broker's last life.
+    /// Records that the log ends at `through`, as of a read that knew of `target`. If nothing newer was announced
+    /// since, the socket is live. A number that was announced and that no read finds was lost with the broker's last
+    /// epoch.
     pub fn level(&self, through: Seq, target: Seq) {
         let mut state = self.state.lock();
         state.sent = state.sent.max(through);
@@ -314,31 +318,31 @@ impl Connection {
         self.changed.notify_one();
     }
 
-    /// Notes that a page of older messages was queued, down to `seq`.
+    /// Records that a page of older messages was queued, down to `seq`.
     pub fn showed_older(&self, seq: Seq) {
         self.state.lock().shown(seq);
     }
 
-    /// The lowest number that was queued.
+    /// Returns the lowest number queued; `None` before the first.
     pub fn first(&self) -> Option<Seq> {
         Some(self.state.lock().first).filter(|first| *first > 0)
     }
 
-    /// The highest number that was queued.
+    /// Returns the highest number queued.
     pub fn sent(&self) -> Seq {
         self.state.lock().sent
     }
 
-    // ---- the window of messages that wait for their number
+    // ---- the window of unacknowledged messages
 
-    /// Counts a message that goes to the broker.
+    /// Counts a message submitted to the broker.
     pub fn submitted(&self, bytes: u32) {
         let mut state = self.state.lock();
         state.waiting += 1;
         state.waiting_bytes += bytes;
     }
 
-    /// A message has its answer.
+    /// Removes an answered message from the window.
     pub fn answered(&self, bytes: u32) {
         let mut state = self.state.lock();
         let full = state.window_is_full();
@@ -351,27 +355,28 @@ impl Connection {
         }
     }
 
-    /// Whether so much waits that the socket is not read further.
+    /// Whether the window is full, so that the socket is not read further.
     pub fn window_is_full(&self) -> bool {
         self.state.lock().window_is_full()
     }
 
-    /// Gives up: the socket ends, and what it submitted and has no answer yet is dropped.
+    /// Closes the socket, and drops its submitted messages that have no answer yet.
     pub fn abandon(&self, last: Option<Bytes>, close: Close) {
         self.state.lock().abandoned = true;
         self.end_after_all(last, close);
     }
 
-    /// Whether its messages are to be dropped.
+    /// Whether its unanswered messages must be dropped.
     pub fn is_abandoned(&self) -> bool {
         self.state.lock().abandoned
     }
 
-    // ---- what the socket's task does
+    // ---- called by the socket's task
 
-    /// Takes queued frames, at most `most` bytes (but at least one), into `into`. Returns the end if there is nothing before it.
+    /// Moves queued frames to `into`: at most `most` bytes, but at least one frame. Returns the close if no frame
+    /// precedes it.
     ///
-    /// Called when everything taken before is written: until the next call, what is taken still counts as waiting.
+    /// Must be called after everything taken before is written. Until the next call, taken frames count as waiting.
     pub fn take(&self, into: &mut VecDeque<Bytes>, most: usize) -> Option<Close> {
         let mut state = self.state.lock();
         let mut taken = 0;
@@ -390,7 +395,7 @@ impl Connection {
     }
 
     fn queue(&self, state: &mut State, framed: Bytes) {
-        // A frame of history may be as large as it is; nothing else fits beside it then.
+        // A frame of history may exceed the limit if it is the only one.
         if state.make_room(framed.len()) || state.frames.is_empty() {
             state.bytes += framed.len();
             state.frames.push_back(framed);
@@ -427,7 +432,7 @@ impl State {
         Some(frame)
     }
 
-    /// Whether `bytes` more fit. Waiting notices are skipped for it, the oldest first.
+    /// Whether `bytes` more fit. Drops waiting notices to make room, the oldest first.
     fn make_room(&mut self, bytes: usize) -> bool {
         loop {
             let frames = self.frames.len() + self.notices.len();

@@ -1,10 +1,10 @@
-//! The handles of the hub's metrics.
+//! Handles of the hub's metrics.
 
 use metrics::{Counter, Histogram};
 
 use crate::metric;
 
-/// What is counted for each message.
+/// Metrics recorded per message.
 #[derive(Debug)]
 pub(super) struct Meters {
     pub(super) delivered: Counter,

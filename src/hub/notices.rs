@@ -1,4 +1,4 @@
-//! Which connections receive notices and last frames.
+//! Tests: which connections receive notices and last frames.
 
 use super::*;
 
@@ -40,7 +40,7 @@ fn guests_receive_a_last_status_before_the_close_and_hosts_do_not() {
         [hub.connection(Identity::Guest), hub.connection(Identity::Host { host: HostId(1), sid: "a".into() })];
     let _guards = connections.each_ref().map(|connection| hub.register(Place::Status(uuid), connection.clone()));
     hub.end_status(uuid, b"{}", Close::Unavailable);
-    // What a pending answer would add is too late.
+    // A frame queued after the close is dropped.
     connections[0].push(frame::text(b"late"));
     let received = connections.each_ref().map(|connection| {
         let mut frames = std::collections::VecDeque::new();

@@ -1,4 +1,4 @@
-//! Who leads when: the clock of these tests stands still until somebody waits for it.
+//! Tests of leader election. Time is paused and advances only while a test waits.
 
 use async_trait::async_trait;
 
@@ -6,16 +6,16 @@ use super::*;
 use crate::broker::Unavailable;
 use crate::lease::memory::SoleLease;
 
-/// A lease as a Redis keeps it, and what keeps nodes from it.
+/// An in-memory lease, with faults that keep nodes from it.
 #[derive(Default)]
 struct Keeper {
     held: Mutex<Option<(usize, Instant)>>,
     cut_off: Mutex<Option<usize>>,
-    /// How long an answer takes.
+    /// Delay of each answer.
     delay: Mutex<Duration>,
 }
 
-/// One node's way to it.
+/// One node's connection to the lease.
 struct Way {
     node: usize,
     keeper: Arc<Keeper>,
@@ -59,7 +59,7 @@ struct Cluster {
 }
 
 impl Cluster {
-    /// Of three nodes, the first of which leads.
+    /// Starts three nodes, the first of which leads.
     async fn start() -> Self {
         let keeper = Arc::<Keeper>::default();
         let nodes: Vec<_> = (0..3).map(|node| Leader::new(Arc::new(Way { node, keeper: keeper.clone() }))).collect();
@@ -78,7 +78,7 @@ impl Cluster {
         (0..self.nodes.len()).filter(|node| self.nodes[*node].is_leading()).collect()
     }
 
-    /// Lets time pass, in which never two lead, until another does. Returns how long that took.
+    /// Waits until another node leads, and checks that never two do. Returns the elapsed time.
     async fn succession(&self) -> Duration {
         let began = Instant::now();
         loop {
@@ -118,7 +118,7 @@ async fn who_is_cut_off_steps_down_before_another_leads() {
     *cluster.keeper.cut_off.lock() = Some(0);
     let took = cluster.succession().await;
     assert!(took < Duration::from_secs(20), "{took:?}");
-    // Back again, it follows.
+    // A node that is reachable again does not become leader.
     *cluster.keeper.cut_off.lock() = None;
     tokio::time::sleep(Duration::from_secs(60)).await;
     let leaders = cluster.leaders();

@@ -1,11 +1,11 @@
-//! The lease of a single node: there is nobody else.
+//! Lease of a single node, which always holds it.
 
 use async_trait::async_trait;
 
 use super::Lease;
 use crate::broker::Unavailable;
 
-/// The driver.
+/// Driver of [`Lease`] for a single node.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SoleLease;
 

@@ -1,4 +1,4 @@
-//! The lease of a cluster: a key with the node that has it, and an end.
+//! Lease of a cluster: a key with the id of its holder and an expiry.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use super::{Lease, TTL};
 use crate::broker::Unavailable;
 use crate::redis::{HOLD_LEASE, RELEASE_LEASE, Redis, Script};
 
-/// The driver.
+/// Driver of [`Lease`] over Redis.
 #[derive(Clone, Debug)]
 pub struct RedisLease {
     redis: Redis,
@@ -23,7 +23,7 @@ struct Scripts {
 }
 
 impl RedisLease {
-    /// In the name of the node that these clients are of.
+    /// Creates the driver. The holder is the node of these clients.
     pub fn new(redis: Redis) -> Self {
         let scripts = Scripts { hold: Script::new(HOLD_LEASE), release: Script::new(RELEASE_LEASE) };
         Self { redis, scripts: Arc::new(scripts) }

@@ -1,4 +1,4 @@
-//! The promises of the lease, kept by every driver; those that only several nodes need, on every Redis.
+//! Tests of the lease's guarantees, run over every driver. Those that need several nodes run on every kind of Redis.
 
 use super::memory::SoleLease;
 use super::redis::RedisLease;
@@ -32,7 +32,7 @@ async fn a_node(servers: &Servers) -> (Redis, RedisLease) {
     (redis, lease)
 }
 
-/// How long the lease goes on, in ms.
+/// Returns the remaining time of the lease, in ms.
 async fn life(redis: &Redis) -> i64 {
     redis.raw("PTTL", &[&*format!("{PT}lease:leader")]).await
 }
@@ -41,7 +41,7 @@ async fn one_node_at_a_time_has_the_lease(servers: Servers) {
     let ((redis, one), (_, other)) = (a_node(&servers).await, a_node(&servers).await);
     assert_eq!((one.hold().await, other.hold().await), (Ok(true), Ok(false)));
     let _: i64 = redis.raw("PEXPIRE", &[&*format!("{PT}lease:leader"), "5000"]).await;
-    // Who asks in vain does not make it last; who has it does.
+    // A failed attempt does not extend the lease; a renewal by its holder does.
     assert_eq!(other.hold().await, Ok(false));
     assert!(life(&redis).await <= 5_000);
     assert_eq!(one.hold().await, Ok(true));
@@ -63,7 +63,7 @@ async fn a_lease_that_is_given_back_is_free_at_once_and_only_by_who_has_it(serve
 async fn a_lease_that_nobody_renews_ends_by_itself(servers: Servers) {
     let ((redis, one), (_, other)) = (a_node(&servers).await, a_node(&servers).await);
     assert_eq!(one.hold().await, Ok(true));
-    // As if its time were over.
+    // Expires the lease.
     let _: i64 = redis.raw("PEXPIRE", &[&*format!("{PT}lease:leader"), "0"]).await;
     assert_eq!((other.hold().await, one.hold().await), (Ok(true), Ok(false)));
 }

@@ -1,4 +1,4 @@
-//! Presence of a single node: what it knows is all there is.
+//! Presence of a single node, kept in memory.
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
@@ -11,14 +11,14 @@ use super::{Presence, PresenceSink, Status, count};
 use crate::broker::Unavailable;
 use crate::domain::HostUuid;
 
-/// The driver.
+/// Driver of [`Presence`] for a single node.
 #[derive(Default)]
 pub struct MemoryPresence {
     known: Mutex<Known>,
     sink: OnceLock<Arc<dyn PresenceSink>>,
 }
 
-/// The hosts who are online, each with the version of that; and the newest version of all.
+/// Online hosts with the version of their status, and the newest version of all.
 #[derive(Debug, Default)]
 struct Known {
     online: HashMap<HostUuid, u64>,
@@ -39,7 +39,7 @@ impl MemoryPresence {
     }
 
     fn set(&self, host: HostUuid, online: bool) {
-        // Told under the lock: what sinks hear has the order of what happened.
+        // Sinks are called under the lock, so that events keep the order of the changes.
         let mut known = self.known.lock();
         if known.online.contains_key(&host) == online {
             return;
@@ -74,7 +74,7 @@ impl Presence for MemoryPresence {
 
     async fn status(&self, host: HostUuid) -> Result<Status, Unavailable> {
         let known = self.known.lock();
-        // Of who is not here, no change is newer than the newest of all.
+        // The last change of an offline host is at most as new as the newest version of all.
         let (online, version) = known.online.get(&host).map_or((false, known.version), |version| (true, *version));
         Ok(Status { online, version })
     }

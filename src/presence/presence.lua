@@ -1,9 +1,10 @@
 #!lua flags=allow-oom
--- A node has sockets of a host, or no longer has, or is dead; says so to all nodes if the host came online or went offline by it.
+-- Records that a node has sockets of a host, has none, or is dead. Publishes the change if the host came online or went
+-- offline.
 --
 -- KEYS 1  {<host>}:presence
--- ARGV 1  the node's incarnation, <node>.<number>   2  `has`, `none`, or `dead`   3  channel  4  host
--- Returns {whether the host is online now, the version of that, whether that is new}.
+-- ARGV 1  the node's incarnation, <node>.<number>  2  `has`, `none`, or `dead`  3  channel  4  host
+-- Returns {1 if the host is online, version of that status, 1 if it changed}.
 local function nodes()
   local found = {}
   for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
@@ -15,7 +16,7 @@ local before = nodes()
 if ARGV[2] == 'dead' then
   redis.call('HDEL', KEYS[1], 'n:' .. ARGV[1])
 else
-  -- What a node says holds for all its incarnations.
+  -- A node's report replaces those of all its incarnations.
   if ARGV[2] == 'has' then redis.call('HSET', KEYS[1], 'n:' .. ARGV[1], 1) end
   local node = 'n:' .. string.match(ARGV[1], '^[^.]*')
   for _, field in ipairs(before) do
@@ -26,11 +27,11 @@ end
 local was, is = #before > 0 and 1 or 0, #nodes() > 0 and 1 or 0
 local version = tonumber(redis.call('HGET', KEYS[1], 'version') or 0)
 if was ~= is then
-  -- By the clock, so that it rises also where a server has lost the one before.
+  -- Based on the clock, so that it rises even if the server has lost the last version.
   local time = redis.call('TIME')
   version = math.max(version + 1, time[1] * 1000 + math.floor(time[2] / 1000))
   redis.call('HSET', KEYS[1], 'version', string.format('%.0f', version))
-  -- A host who is away for good is forgotten; his version outlives every event on its way.
+  -- The hash of an offline host expires; its version outlives every event in flight.
   if is == 0 then redis.call('EXPIRE', KEYS[1], 3600) else redis.call('PERSIST', KEYS[1]) end
   redis.call('PUBLISH', ARGV[3], string.format('S%s %d %.0f', ARGV[4], is, version))
 end

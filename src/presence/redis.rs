@@ -1,12 +1,14 @@
-//! Presence of a cluster: per host a hash of the nodes that have status sockets of that host, and one channel for changes and
-//! guests' greetings: `S<host> <0|1> <version>` and `G<host> <frame>`.
+//! Presence of a cluster: per host a hash of the nodes that have status sockets of that host, and one channel for
+//! changes and guests' notices: `S<host> <0|1> <version>` and `G<host> <frame>`.
 //!
-//! Beside it each node has a set of its hosts, so that whoever finds it dead knows whom to look after ([`claim`]). The set is
-//! written before the hash: what is in a hash is in a set. Both are written under the node's incarnation, and none of a lease
-//! that has ended is ever written under again: what is taken away of a dead one cannot hit what its node says when it comes back.
+//! Each node also has a set of its hosts, so that another node can find them when it is dead ([`claim`]). The set is
+//! written before the hash, so every host in a hash is in a set. Both are written under the node's incarnation. After
+//! its lease has ended, an incarnation is never written again: removing the entries of a dead one cannot affect what
+//! the node writes when it is back.
 //!
-//! **Invariant:** a host is online as long as a node is in his hash, and only a change of the hash is told. Nobody reads a
-//! status into who lives and who is dead: he takes the dead out of the hash, and the change is told to all.
+//! **Invariant:** a host is online as long as the hash contains a node, and only changes of the hash are published. A
+//! reader never derives a status from the liveness of nodes: it removes dead nodes from the hash, and that change is
+//! published to all.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -28,35 +30,35 @@ mod listener;
 
 mod orphans;
 
-/// How many hosts are written at once, when there are many.
+/// Number of hosts written concurrently.
 const AT_ONCE: usize = 64;
 
-/// How many hosts go into a set with one command.
+/// Number of hosts added to a set per command.
 const PART: usize = 500;
 
-/// The driver.
+/// Driver of [`Presence`] over Redis.
 #[derive(Clone, Debug)]
 pub struct RedisPresence {
     redis: Redis,
     script: Arc<Script>,
-    /// Takes a lease: here the claim to a dead node.
+    /// Acquires a lease: the claim to a dead node.
     hold: Arc<Script>,
-    /// Of one host one thing is written at a time.
+    /// Serialises writes per host.
     turns: Turns,
     own: Arc<Mutex<Own>>,
 }
 
-/// What this node has said.
+/// The presence that this node has reported.
 #[derive(Debug, Default)]
 struct Own {
     hosts: HashSet<HostUuid>,
-    /// Under which incarnation all of them have been written.
+    /// Incarnation under which all hosts have been written.
     whole: Option<String>,
-    /// Under which something was written.
+    /// Incarnations under which anything was written.
     written: Vec<String>,
 }
 
-/// What a node says of a host.
+/// A node's report about a host.
 #[derive(Clone, Copy, Debug)]
 enum Word {
     Has,
@@ -75,7 +77,7 @@ impl Word {
 }
 
 impl RedisPresence {
-    /// Over the node's clients.
+    /// Creates the driver over the node's clients.
     pub fn new(redis: Redis) -> Self {
         let script = Arc::new(Script::new(include_str!("presence.lua")));
         let hold = Arc::new(Script::new(HOLD_LEASE));
@@ -94,7 +96,7 @@ impl RedisPresence {
         Ok(Status { online, version })
     }
 
-    /// Says again under a new incarnation whom this node has, and takes away what is left of those before.
+    /// Writes this node's hosts under a new incarnation, and removes the entries of earlier ones.
     async fn say_again(&self) -> Result<(), Unavailable> {
         let incarnation = self.redis.incarnation()?;
         let hosts = self.own.lock().unsaid(&incarnation);
@@ -113,7 +115,7 @@ impl RedisPresence {
 
     async fn enter_again(&self, host: HostUuid, incarnation: &str) -> Result<(), Unavailable> {
         let _turn = self.turns.take(host.as_bytes()).await;
-        // He may have left since.
+        // The host may have left meanwhile.
         if self.own.lock().hosts.contains(&host) {
             self.say(host, incarnation, Word::Has).await?;
         }
@@ -140,7 +142,7 @@ impl Own {
         }
     }
 
-    /// Who is to be said again under an incarnation: everybody, unless they have been.
+    /// Returns the hosts that must be written under an incarnation: all of them, or none if that is done.
     fn unsaid(&mut self, incarnation: &str) -> Vec<HostUuid> {
         if self.whole.as_deref() == Some(incarnation) {
             return Vec::new();
@@ -149,7 +151,8 @@ impl Own {
         self.hosts.iter().copied().collect()
     }
 
-    /// Everybody has been said under it. Returns those of which something may be left.
+    /// Records that all hosts are written under an incarnation. Returns earlier incarnations that may have entries
+    /// left.
     fn all_said(&mut self, incarnation: String) -> Vec<String> {
         let earlier = self.written.iter().filter(|written| **written != incarnation).cloned().collect();
         self.whole = Some(incarnation);
@@ -165,11 +168,11 @@ impl Presence for RedisPresence {
 
     async fn enter(&self, host: HostUuid) -> Result<(), Unavailable> {
         let _turn = self.turns.take(host.as_bytes()).await;
-        // Before the name is read: a new incarnation says again who is in here.
+        // Inserted before the incarnation is read: a new incarnation writes all hosts in this set.
         self.own.lock().hosts.insert(host);
         let incarnation = self.redis.incarnation()?;
         self.own.lock().writes_under(&incarnation);
-        // First, so that whoever cleans up after this node finds the host.
+        // The set is written first, so that the node that cleans up after this one finds the host.
         self.add(&incarnation, &[host]).await?;
         self.say(host, &incarnation, Word::Has).await.map(|_| ())
     }

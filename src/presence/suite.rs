@@ -1,5 +1,5 @@
-//! The promises of presence, kept by every driver; [`cluster`] has those that only many nodes need, [`failover`] what a lost
-//! master changes, [`cost`] what it asks of Redis.
+//! Tests of the guarantees of presence, run over every driver. [`cluster`] has those that need several nodes,
+//! [`failover`] those with a lost master, [`cost`] those of the load on Redis.
 
 mod cluster;
 mod cost;
@@ -21,10 +21,10 @@ use crate::domain::HostUuid;
 use crate::redis::Redis;
 use crate::redis::testing::{Kind, Servers, on_every_redis};
 
-/// The longest that anything is waited for.
+/// Maximum time that a test waits for a condition.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Makes a test of each function for each driver.
+/// Generates a test of each function for each driver.
 macro_rules! on_every_driver {
     ($($name:ident),* $(,)?) => {
         mod memory {
@@ -66,7 +66,7 @@ impl Ear {
         self.more.notify_one();
     }
 
-    /// Waits until something was heard so many times; returns all that was.
+    /// Waits until an event was received `times` times. Returns all events so far.
     async fn until(&self, last: &Heard, times: usize) -> Vec<Heard> {
         let waiting = async {
             while self.heard.lock().iter().filter(|heard| *heard == last).count() < times {
@@ -136,8 +136,8 @@ impl Node {
         self.presence.status(host).await.unwrap().online
     }
 
-    /// Everything that was heard before a greeting that is sent now: also that something was not. In a Cluster each master
-    /// tells what it has to tell on a way of its own, so each sends one.
+    /// Sends a greeting as a marker, and returns every event received before it, which also shows that an event is
+    /// absent. In a Cluster each master publishes over its own connection, so each sends one.
     async fn heard(&self) -> Vec<Heard> {
         let (host, frame) = (a_host(), Bytes::from_static(b"marker"));
         let marker = Heard::Greeting(host, frame.clone());
@@ -151,15 +151,15 @@ impl Node {
         heard.into_iter().filter(|heard| !matches!(heard, Heard::Greeting(_, said) if *said == frame)).collect()
     }
 
-    /// It has died, and its lease has ended.
+    /// Expires the node's lease, as if it had died.
     async fn dies(&self) {
         let name = self.redis().incarnation().unwrap();
         self.redis().raw::<i64>("ZADD", &[&*format!("{PT}nodes"), "XX", "1", &name]).await;
     }
 
-    /// Its lease has lasted, and was renewed now.
+    /// Renews the lease, as if it had lasted long enough to judge other nodes.
     async fn ripens(&self) {
-        // The event of its first connection may come only now, and begin it anew.
+        // The event of the first connection may arrive only now, and begin a new incarnation.
         while !self.redis().judges() {
             self.redis().heartbeat().await.unwrap();
             self.redis().ripen();
@@ -197,7 +197,7 @@ async fn a_host_is_online_while_a_node_has_him(stage: Stage) {
 
 async fn what_is_told_twice_is_heard_once(stage: Stage) {
     let (node, host) = (stage.node().await, a_host());
-    // Whom nobody has cannot leave.
+    // A host without sockets cannot leave.
     node.leave(host).await;
     for _ in 0..2 {
         node.enter(host).await;
@@ -253,7 +253,7 @@ async fn changes_of_a_host_are_heard_in_order(stage: Stage) {
 async fn a_greeting_arrives_as_it_was_sent(stage: Stage) {
     let (node, host) = (stage.node().await, a_host());
     let frame = Bytes::from_static("{\"message\":\"online 🙂\"}\n".as_bytes());
-    // Whether the host is there is no business of the port.
+    // Greetings are delivered whether or not the host is online.
     for _ in 0..2 {
         node.presence.greet(host, frame.clone()).await.unwrap();
     }

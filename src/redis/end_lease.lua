@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
--- Ends leases early. One that has run out goes; another lasts no longer than it is still given.
+-- Ends leases early: removes those that have expired, and shortens others to a maximum remaining time.
 --
 -- KEYS 1  nodes
--- ARGV 1  for how many ms at most a lease is to last   2…  incarnations
+-- ARGV 1  maximum remaining time in ms  2… incarnations
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 for at = 2, #ARGV do

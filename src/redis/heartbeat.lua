@@ -1,11 +1,11 @@
 #!lua flags=allow-oom
--- Renews a node's lease or, where that cannot be, gives it another under another name; and tells who lives and who is dead.
--- A lease that has run out is never renewed: somebody may be taking away what was written under it.
+-- Renews a node's lease or, if that is not possible, gives it a new one under another incarnation. Returns live and dead nodes.
+-- An expired lease is never renewed, because another node may be removing what was written under it.
 --
 -- KEYS 1  nodes
--- ARGV 1  the incarnation that has a lease; may be empty   2  the one that gets one otherwise; empty to ask only
---      3  the life of this server in which the first got its lease   4  a lease's life in ms
--- Returns {life, who has the lease, {alive…}, {dead…}}.
+-- ARGV 1  the incarnation with a lease; may be empty  2  the incarnation that receives a new lease otherwise; empty: read only
+--      3  the server's replication id when the first received its lease  4  duration of a lease in ms
+-- Returns {replication id, lease holder, {live…}, {dead…}}.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local deadline = string.format('%.0f', now + ARGV[4])

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
--- Takes a lease, or renews it for its holder. A lease that would outlive its duration was set before the server's clock was
--- put back: it is not valid.
+-- Acquires a lease, or renews it for its holder. A lease with more than the full duration left was written before the server's
+-- clock was set back, and is invalid.
 --
 -- KEYS 1  the lease
 -- ARGV 1  holder  2  duration in ms

@@ -1,17 +1,17 @@
-//! Names of everything that an installation keeps in Redis.
+//! Names of the keys and channels of an installation.
 //!
-//! **Invariant:** every key and every channel starts with `pt:<installation id>:`. Pub/sub ignores database indexes, so the
-//! prefix is the only thing that separates two installations on one server. [`INSTALLATION`] is the one exception: it holds the
-//! id of the installation that owns this Redis. The keys of earlier releases (`pt:` without an id) are named in
-//! [`legacy`](super::legacy).
+//! **Invariant:** every key and every channel starts with `pt:<installation id>:`. Pub/sub ignores database indexes, so
+//! the prefix is the only thing that separates two installations on one server. The one exception is [`INSTALLATION`],
+//! which stores the id of the installation that owns this Redis. The keys of earlier releases (`pt:` without an id) are
+//! named in [`legacy`](super::legacy).
 
 use crate::broker::Partition;
 use crate::domain::{HostUuid, InstallationId, RoomName};
 
-/// Holds the id of the installation that owns this Redis.
+/// Stores the id of the installation that owns this Redis.
 pub(crate) const INSTALLATION: &str = "pt:installation";
 
-/// The names of one installation.
+/// Key names of one installation.
 #[derive(Clone, Debug)]
 pub(crate) struct Keys {
     id: InstallationId,
@@ -30,12 +30,12 @@ impl Keys {
         self.id
     }
 
-    /// A key that belongs to no partition.
+    /// Returns a key that belongs to no partition.
     pub(crate) fn shared(&self, kind: &str) -> String {
         format!("pt:{}:{kind}", self.id)
     }
 
-    /// A key or channel of a partition. The hash tag keeps all of them in one slot of a Redis Cluster.
+    /// Returns a key or channel of a partition. The hash tag keeps all of them in one slot of a Redis Cluster.
     pub(crate) fn partition(&self, partition: Partition, kind: &str) -> String {
         format!("pt:{}:{{{}}}:{kind}", self.id, partition.0)
     }
@@ -63,12 +63,13 @@ impl Keys {
         format!("pt:{}:{{{host}}}:presence", self.id)
     }
 
-    /// Set of the hosts with status sockets on a node, by incarnation.
+    /// Set of the hosts with status sockets on a node, per incarnation.
     pub(crate) fn hosts_of(&self, incarnation: &str) -> String {
         format!("pt:{}:node:{incarnation}:hosts", self.id)
     }
 
-    /// Matches every [`hosts_of`](Self::hosts_of); [`incarnation_in`](Self::incarnation_in) reads a match.
+    /// Pattern that matches every [`hosts_of`](Self::hosts_of). [`incarnation_in`](Self::incarnation_in) parses a
+    /// match.
     pub(crate) fn hosts_pattern(&self) -> String {
         format!("pt:{}:node:*:hosts", self.id)
     }

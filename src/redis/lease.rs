@@ -1,11 +1,12 @@
-//! This node's lease in `pt:nodes`, as far as it knows, and the list of all others of when it was renewed last.
+//! This node's lease in `pt:nodes`, as observed by the node, and the list of all nodes as of the last renewal.
 //!
-//! A lease belongs to an **incarnation**, `<node>.<number>`. One that has run out is not renewed: somebody may be taking away
-//! what was written under its name. The node goes on under the next number then, and also after whatever a server may have
-//! forgotten something by: a new connection, another master, another life of the same.
+//! A lease belongs to an **incarnation**, `<node>.<number>`. An expired lease is not renewed, because another node may
+//! be removing what was written under its name. The node then continues as its next incarnation. It also does so after
+//! every event in which a server may have lost writes: a new connection, another master, another epoch.
 //!
-//! **Invariant:** nobody is taken for dead by a node that has not seen its own lease renewed, without a break, for as long as a
-//! lease lasts. When Redis stands still or a new master's clock shows another time, all leases end at once; and nobody has died.
+//! **Invariant:** a node treats other nodes as dead only while its own lease has been renewed without interruption for
+//! a full lease duration. When Redis stalls, or a new master's clock differs, all leases expire at once although no
+//! node has died.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,52 +15,52 @@ use tokio::time::Instant;
 
 use crate::domain::NodeId;
 
-/// How long a lease lasts.
+/// Duration of a lease.
 pub(super) const TTL: Duration = Duration::from_secs(15);
 
-/// Renewals that are further apart than this are no unbroken lease. It is renewed every 2 s: only a lease that was not renewed
-/// for two thirds of its life more than that could have ended by the same fault.
+/// Maximum interval between two renewals of an uninterrupted lease. A renewal is due every 2 s. A fault that delays the
+/// renewals of all nodes by at most this time cannot expire a lease, which lasts three times as long.
 const BREAK: Duration = Duration::from_secs(5);
 
-/// How long a list of nodes is believed.
+/// Maximum age of a cached list of nodes.
 const LIST_TTL: Duration = Duration::from_secs(2);
 
-/// Who lives and who is dead, by their incarnations.
+/// The live and the dead nodes, by incarnation.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Nodes {
     pub(super) alive: Arc<[String]>,
     pub(super) dead: Arc<[String]>,
 }
 
-/// A renewal on its way.
+/// A renewal in flight.
 #[derive(Clone, Debug)]
 pub(super) struct Renewal {
-    /// Of whom; empty if there is nothing to renew.
+    /// Incarnation to renew; empty if there is none.
     pub(super) current: String,
-    /// Who gets a lease otherwise.
+    /// Incarnation that receives a new lease otherwise.
     pub(super) next: String,
-    /// The server's life in which `current` got its lease.
+    /// Epoch of the server in which `current` received its lease.
     pub(super) life: String,
-    /// When it was asked for.
+    /// Time at which the request was sent.
     pub(super) at: Instant,
 }
 
 impl Renewal {
-    /// Asks for the list only.
+    /// A request that only reads the list.
     pub(super) fn none() -> Self {
         Self { current: String::new(), next: String::new(), life: String::new(), at: Instant::now() }
     }
 }
 
-/// What a node knows of its lease.
+/// The state of this node's lease.
 #[derive(Debug)]
 pub(super) struct Lease {
     node: NodeId,
-    /// How many renewals there were: the number of each new incarnation.
+    /// Number of renewals so far. Numbers each new incarnation.
     asked: u64,
-    /// Whose lease was renewed last.
+    /// Incarnation whose lease was renewed last.
     current: Option<String>,
-    /// Whether the next renewal is to begin a new one.
+    /// Whether the next renewal must begin a new incarnation.
     is_lost: bool,
     life: String,
     renewed_at: Option<Instant>,
@@ -81,12 +82,12 @@ impl Lease {
         }
     }
 
-    /// The server may have forgotten something: the next renewal begins anew.
+    /// Marks the lease as lost, because the server may have lost writes. The next renewal begins a new incarnation.
     pub(super) fn lose(&mut self) {
         self.is_lost = true;
     }
 
-    /// What is to be asked for at `at`.
+    /// Returns the renewal to request at `at`.
     pub(super) fn ask(&mut self, at: Instant) -> Renewal {
         self.asked += 1;
         let lost = std::mem::take(&mut self.is_lost);
@@ -94,12 +95,12 @@ impl Lease {
         Renewal { current, next: format!("{}.{}", self.node, self.asked), life: self.life.clone(), at }
     }
 
-    /// A renewal failed: it may have happened.
+    /// Records a failed renewal, which may have taken effect.
     pub(super) fn failed(&mut self, renewal: &Renewal) {
         self.is_lost |= renewal.current.is_empty();
     }
 
-    /// A renewal was answered.
+    /// Records an answered renewal.
     pub(super) fn renewed(&mut self, renewal: &Renewal, holder: String, life: String) {
         let goes_on = holder == renewal.current && self.renewed_at.is_some_and(|last| renewal.at - last <= BREAK);
         if !goes_on {
@@ -108,8 +109,8 @@ impl Lease {
         (self.current, self.life, self.renewed_at) = (Some(holder), life, Some(renewal.at));
     }
 
-    /// The list as of an answer to what was asked at `at`, of a server in a life of its own. One that does not know this node's
-    /// lease, or is another, says nothing of who has died.
+    /// Stores the list from the answer to a request sent at `at`, by a server in the epoch `life`. If the epoch is new,
+    /// or the list lacks this node's lease, the lease is marked as lost, and the list does not show which nodes died.
     pub(super) fn list_is(&mut self, nodes: Nodes, life: &str, at: Instant) {
         if self.renewed_at.is_some_and(|renewed| at < renewed) {
             return;
@@ -118,29 +119,29 @@ impl Lease {
         self.list = Some((at, nodes));
     }
 
-    /// The list, if it is new enough.
+    /// Returns the list, if it is recent enough.
     pub(super) fn list(&self, now: Instant) -> Option<Nodes> {
         self.list.as_ref().filter(|(at, _)| now - *at < LIST_TTL).map(|(_, nodes)| nodes.clone())
     }
 
-    /// Under which name this node may write now.
+    /// Returns the incarnation under which this node may write; `None` if its lease has expired.
     pub(super) fn incarnation(&self, now: Instant) -> Option<&str> {
         self.current.as_deref().filter(|_| self.renewed_at.is_some_and(|at| now - at < TTL))
     }
 
-    /// Whose lease this node had last, whether or not it lasts.
+    /// Returns the incarnation of the last lease, even if it has expired.
     pub(super) fn last(&self) -> Option<&str> {
         self.current.as_deref()
     }
 
-    /// Whether this node may take others for dead.
+    /// Whether this node may treat other nodes as dead.
     pub(super) fn is_unbroken(&self, now: Instant) -> bool {
         !self.is_lost
             && self.renewed_at.is_some_and(|at| now - at <= BREAK)
             && self.unbroken_since.is_some_and(|since| now - since >= TTL)
     }
 
-    /// As if it had been renewed for as long as it takes.
+    /// Simulates that the lease has been renewed for a full lease duration.
     #[cfg(test)]
     pub(super) fn ripen(&mut self) {
         self.unbroken_since = self.unbroken_since.and_then(|since| since.checked_sub(TTL));
@@ -163,7 +164,7 @@ mod tests {
             Self { lease: Lease::of(NodeId::from_random([1; 16])), now: Instant::now() }
         }
 
-        /// Asks, and is given what it may have: the present lease unless that has run out.
+        /// Renews the lease. The current incarnation is kept unless its lease has expired.
         fn beat(&mut self, has_run_out: bool) {
             let renewal = self.lease.ask(self.now);
             let keeps = !renewal.current.is_empty() && !has_run_out;
@@ -224,7 +225,7 @@ mod tests {
         let mut stage = Stage::new();
         stage.beat_for(TTL + BEAT);
         assert!(stage.is_unbroken());
-        // 14 s: the lease of whoever had renewed it a second before has ended.
+        // After 14 s, a lease that was renewed one second earlier has expired.
         stage.now += Duration::from_secs(14);
         assert!(!stage.is_unbroken(), "nothing is known of this time");
         stage.beat(false);
@@ -263,12 +264,12 @@ mod tests {
         stage.lease.failed(&unanswered);
         stage.beat(false);
         assert_ne!(stage.incarnation(), unanswered.next);
-        // A renewal that failed leaves it as it is.
+        // A failed renewal keeps the incarnation.
         let (before, unanswered) = (stage.incarnation(), stage.lease.ask(stage.now));
         stage.lease.failed(&unanswered);
         stage.beat(false);
         assert_eq!(stage.incarnation(), before);
-        // What disturbs while a renewal is on its way is not forgotten.
+        // A loss during a renewal is not discarded by its answer.
         let renewal = stage.lease.ask(stage.now);
         stage.lease.lose();
         stage.lease.renewed(&renewal, renewal.current.clone(), "life".into());

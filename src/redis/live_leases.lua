@@ -1,7 +1,7 @@
--- Counts the leases that have not run out. A deadline further away than a lease lasts was set by a clock that was ahead.
+-- Counts the unexpired leases. A deadline further ahead than the duration of a lease was set by a clock that was ahead.
 --
 -- KEYS 1  sorted set of lease deadlines in ms
--- ARGV 1  how long a lease lasts, in ms
+-- ARGV 1  duration of a lease in ms
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 return redis.call('ZCOUNT', KEYS[1], '(' .. string.format('%.0f', now), string.format('%.0f', now + ARGV[1]))

@@ -1,4 +1,4 @@
-//! Who is alive: this node shows that it is, and hears of the others.
+//! Membership: renews this node's lease, and lists the live and the dead nodes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use super::lease::{Lease, Nodes, Renewal, TTL};
 use super::{Disturbances, Redis, Script};
 use crate::broker::Unavailable;
 
-/// Its scripts.
+/// Scripts of this module.
 #[derive(Debug)]
 pub(super) struct Scripts {
     heartbeat: Script,
@@ -28,16 +28,16 @@ impl Default for Scripts {
     }
 }
 
-/// What `heartbeat.lua` says.
+/// Parsed answer of `heartbeat.lua`.
 struct Answer {
     life: String,
-    /// Who has the lease that was asked for.
+    /// Incarnation that holds the lease.
     holder: String,
     nodes: Nodes,
 }
 
 impl Redis {
-    /// Renews this node's lease, or begins another. Returns who is alive.
+    /// Renews this node's lease, or acquires a new one. Returns the live nodes.
     ///
     /// # Errors
     /// [`Unavailable`].
@@ -53,7 +53,7 @@ impl Redis {
         Ok(ids)
     }
 
-    /// The nodes that are alive, at most two seconds ago, or now if `fresh`.
+    /// Returns the live nodes. The list is up to two seconds old unless `fresh`.
     ///
     /// # Errors
     /// [`Unavailable`].
@@ -62,7 +62,7 @@ impl Redis {
         Ok(ids(&alive))
     }
 
-    /// The same, each with the number of its incarnation.
+    /// Returns the live incarnations. The list is up to two seconds old unless `fresh`.
     ///
     /// # Errors
     /// [`Unavailable`].
@@ -77,29 +77,29 @@ impl Redis {
         Ok(nodes.alive)
     }
 
-    /// The incarnations that were dead when this node's lease was renewed last. None, if this node cannot tell: its own has to be
-    /// unbroken for that.
+    /// Returns the incarnations that were dead when this node's lease was last renewed. Empty if this node's own lease
+    /// has been interrupted, because it cannot judge others then.
     pub fn dead_incarnations(&self) -> Arc<[String]> {
         let now = Instant::now();
         let dead = self.lease(|lease| lease.list(now).filter(|_| lease.is_unbroken(now)));
         dead.map(|nodes| nodes.dead).unwrap_or_default()
     }
 
-    /// Whether this node may take others for dead.
+    /// Whether this node may treat other nodes as dead.
     pub fn judges(&self) -> bool {
         self.lease(|lease| lease.is_unbroken(Instant::now()))
     }
 
-    /// Under which name this node may write what others take away when it dies.
+    /// Returns the incarnation under which this node may write entries that other nodes remove after its death.
     ///
     /// # Errors
-    /// [`Unavailable`]: its lease has ended, or may have.
+    /// [`Unavailable`]: its lease has expired, or may have.
     pub fn incarnation(&self) -> Result<String, Unavailable> {
         let held = self.lease(|lease| lease.incarnation(Instant::now()).map(str::to_owned));
         held.ok_or_else(|| Unavailable("this node has no lease".into()))
     }
 
-    /// Nothing is left of an incarnation: forgets it, if its lease has run out.
+    /// Removes an incarnation without remaining entries from the list, if its lease has expired.
     ///
     /// # Errors
     /// [`Unavailable`].
@@ -107,7 +107,7 @@ impl Redis {
         self.end_lease(TTL, incarnation).await
     }
 
-    /// Has this node's lease end after a while at most: nobody renews it any more.
+    /// Shortens this node's lease to at most `within`. It must not be renewed afterwards.
     ///
     /// # Errors
     /// [`Unavailable`].
@@ -139,27 +139,27 @@ impl Redis {
         what(&mut self.shared.lease.lock())
     }
 
-    /// Begins a new incarnation after whatever a server may have forgotten something by.
+    /// Begins a new incarnation after every event in which a server may have lost writes.
     pub(super) async fn lose_lease_when_disturbed(self, mut disturbances: Disturbances) {
         while self.ended.run_until_cancelled(disturbances.next()).await.flatten().is_some() {
             self.lease(Lease::lose);
         }
     }
 
-    /// As if this node's lease had been renewed for as long as it takes to judge others.
+    /// Simulates that the lease has been renewed long enough to judge other nodes.
     #[cfg(test)]
     pub(crate) fn ripen(&self) {
         self.lease(Lease::ripen);
     }
 
-    /// As if a server had been lost and found.
+    /// Simulates a server that was lost and is reachable again.
     #[cfg(test)]
     pub(crate) fn lose_lease(&self) {
         self.lease(Lease::lose);
     }
 }
 
-/// What the rooms know nodes by.
+/// Returns the node ids of incarnations, sorted. Rooms refer to nodes by id.
 fn ids(incarnations: &[String]) -> Arc<[String]> {
     let mut ids: Vec<String> = incarnations.iter().map(|name| id_of(name).to_owned()).collect();
     ids.sort();
@@ -167,7 +167,7 @@ fn ids(incarnations: &[String]) -> Arc<[String]> {
     ids.into()
 }
 
-/// The node of an incarnation.
+/// Returns the node id of an incarnation.
 pub fn id_of(incarnation: &str) -> &str {
     incarnation.split_once('.').map_or(incarnation, |(id, _)| id)
 }

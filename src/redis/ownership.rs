@@ -1,7 +1,7 @@
-//! Which installation this Redis belongs to, and whether this node may use it.
+//! Ownership: which installation this Redis belongs to, and whether this node may use it.
 //!
-//! **Invariant:** [`Redis::keys`] fails unless the last verification found this installation's id, so no driver reads or
-//! writes a Redis that is unclaimed or belongs to another installation.
+//! **Invariant:** [`Redis::keys`] fails unless the last verification found this installation's id, so no driver reads
+//! or writes a Redis that is unclaimed or belongs to another installation.
 
 use std::sync::OnceLock;
 
@@ -15,24 +15,25 @@ use crate::broker::{Partition, Unavailable};
 use crate::domain::InstallationId;
 use crate::metric;
 
-/// Holds the number of partitions for releases before installations had an id. Written to keep their nodes from starting.
+/// Stores the number of partitions for releases from before installation ids. Written to prevent their nodes from
+/// starting.
 pub(crate) const EARLIER_PARTITIONS: &str = "pt:partitions";
 
-/// The leases of nodes of those releases.
+/// Leases of the nodes of those releases.
 const EARLIER_NODES: &str = "pt:nodes";
 
-/// What a verification found.
+/// Result of a verification.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Owner {
-    /// This installation, which may use it.
+    /// This installation owns the Redis and may use it.
     Ours,
-    /// Another installation.
+    /// Another installation, with this id.
     Other(String),
-    /// This installation, but laid out for another number of partitions.
+    /// This installation owns the Redis, which has the layout of this other number of partitions.
     Partitions(u16),
 }
 
-/// Why drivers must not use this Redis now. `None` inside [`State`] means that they may.
+/// Why drivers must not use this Redis. `None` in [`State`] means that they may.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Suspended {
     Unclaimed,
@@ -40,7 +41,7 @@ enum Suspended {
     OtherDatabase,
 }
 
-/// What a node knows of the Redis that it is connected to.
+/// Ownership of the connected Redis, as known to this node.
 #[derive(Debug, Default)]
 pub(super) struct Ownership {
     keys: OnceLock<Keys>,
@@ -50,7 +51,7 @@ pub(super) struct Ownership {
 #[derive(Debug)]
 struct State {
     suspended: Option<Suspended>,
-    /// Why the server refused the last trial write.
+    /// Error of the last trial write, if the server refused it.
     refuses_writes: Option<String>,
 }
 
@@ -75,14 +76,14 @@ impl Default for Scripts {
 impl Redis {
     /// Sets the installation whose names this node uses. Later calls have no effect.
     pub fn install(&self, id: InstallationId) {
-        // A node serves one installation for as long as it runs.
+        // A node serves one installation for the lifetime of the process.
         let _already_set = self.shared.ownership.keys.set(Keys::of(id));
     }
 
-    /// The names of this installation.
+    /// Returns the key names of this installation.
     ///
     /// # Errors
-    /// [`Unavailable`] while this Redis is unclaimed, or found to belong to another installation.
+    /// [`Unavailable`] while this Redis is unclaimed, belongs to another installation, or is suspended.
     pub(crate) fn keys(&self) -> Result<&Keys, Unavailable> {
         match &self.shared.ownership.state.lock().suspended {
             None => self.installed(),
@@ -96,27 +97,27 @@ impl Redis {
         }
     }
 
-    /// The names of this installation, also while another one owns the Redis.
+    /// Returns the key names of this installation, even while another one owns the Redis.
     pub(crate) fn installed(&self) -> Result<&Keys, Unavailable> {
         let keys = self.shared.ownership.keys.get();
         keys.ok_or_else(|| Unavailable("the installation id is not read from SQL yet".into()))
     }
 
-    /// Why this node must not use the Redis it is connected to; `None` if it may.
+    /// Returns why this node must not use the connected Redis; `None` if it may.
     pub fn suspension(&self) -> Option<String> {
         self.keys().err().map(|Unavailable(why)| why)
     }
 
-    /// Why the server refused the last [`try_writing`](Self::try_writing).
+    /// Returns why the server refused the last [`try_writing`](Self::try_writing).
     pub fn refuses_writes(&self) -> Option<String> {
         self.shared.ownership.state.lock().refuses_writes.clone()
     }
 
-    /// Compares the owner of this Redis with this node's installation, and claims a Redis that has none. A partition that the
-    /// server does not know begins a new epoch.
+    /// Compares the owner of this Redis with this node's installation. Claims a Redis without an owner. Begins a new
+    /// epoch in each partition that the server does not know.
     ///
     /// # Errors
-    /// [`Unavailable`]: nothing changes.
+    /// [`Unavailable`]: the suspension is unchanged.
     pub async fn verify(&self) -> Result<Owner, Unavailable> {
         let keys = self.installed()?;
         let found = match self.owner().await? {
@@ -145,7 +146,7 @@ impl Redis {
         Ok(Owner::Ours)
     }
 
-    /// How many leases of this installation's nodes are live.
+    /// Returns the number of live leases of this installation's nodes.
     ///
     /// # Errors
     /// [`Unavailable`].
@@ -153,7 +154,7 @@ impl Redis {
         self.live_leases_in(self.installed()?.nodes()).await
     }
 
-    /// The installation that owns this Redis, if any does.
+    /// Returns the id of the installation that owns this Redis, if any.
     ///
     /// # Errors
     /// [`Unavailable`].
@@ -161,10 +162,10 @@ impl Redis {
         call(|| self.client().get(INSTALLATION)).await
     }
 
-    /// Uses a Redis that this installation owns, without claiming one: for commands beside the nodes.
+    /// Starts to use a Redis that this installation owns, without claiming one. For commands that run beside the nodes.
     ///
     /// # Errors
-    /// [`Unavailable`], also where this installation is not the owner.
+    /// [`Unavailable`], also if this installation is not the owner.
     pub async fn attach(&self) -> Result<(), Unavailable> {
         let id = self.installed()?.id();
         match self.owner().await? {
@@ -186,11 +187,11 @@ impl Redis {
         call(|| self.client().set::<(), _, _>(INSTALLATION, id.as_str(), None, None, false)).await
     }
 
-    /// Ends the use of this Redis by a cluster: its owner is a text that no running node accepts, and no partition accepts
-    /// messages. The next start of the cluster claims it again, in another epoch.
+    /// Ends the use of this Redis by a cluster: sets an owner that no running node accepts, and stops every partition
+    /// from accepting messages. The next start of the cluster claims the Redis again, in a new epoch.
     ///
     /// # Errors
-    /// [`Unavailable`]: call it again.
+    /// [`Unavailable`]: the call must be repeated.
     pub async fn retire(&self) -> Result<(), Unavailable> {
         let keys = self.keys()?;
         let retired = retired(keys.id());
@@ -212,7 +213,7 @@ impl Redis {
         Ok(self.owner().await?.is_some_and(|owner| owner == retired(id)))
     }
 
-    /// How many nodes of a release before installations had an id are running.
+    /// Returns the number of running nodes of releases from before installation ids.
     ///
     /// # Errors
     /// [`Unavailable`].
@@ -220,7 +221,7 @@ impl Redis {
         self.live_leases_in(EARLIER_NODES).await
     }
 
-    /// How many leases of an installation's nodes are live.
+    /// Returns the number of live leases of an installation's nodes.
     ///
     /// # Errors
     /// [`Unavailable`].
@@ -228,14 +229,14 @@ impl Redis {
         self.live_leases_in(Keys::of(id).nodes()).await
     }
 
-    /// How many leases in a sorted set of deadlines (ms) have not run out by the server's clock.
+    /// Returns the number of unexpired leases in a sorted set of deadlines (ms), by the server's clock.
     pub(super) async fn live_leases_in(&self, nodes: &str) -> Result<u64, Unavailable> {
         let script = &self.shared.scripts.live_leases;
         let live = self.eval(script, nodes, vec![super::lease::TTL.as_millis() as i64]).await?;
         live.as_u64().ok_or_else(|| Unavailable("redis counted no leases".into()))
     }
 
-    /// Stops the use of this Redis while this node's database is not the one that the leader writes.
+    /// Suspends the use of this Redis while this node's database is not the one that the leader writes.
     pub fn suspend_for_database(&self, differs: bool) {
         let is_suspended = self.shared.ownership.state.lock().suspended == Some(Suspended::OtherDatabase);
         match (differs, is_suspended) {
@@ -249,7 +250,8 @@ impl Redis {
         }
     }
 
-    /// Writes a short-lived key to every partition, and keeps the server's refusal: out of memory, read-only, no permission.
+    /// Writes a short-lived key to every partition, and records why the server refused: out of memory, read-only, no
+    /// permission.
     ///
     /// # Errors
     /// [`Unavailable`], also for a refusal.
@@ -294,7 +296,7 @@ impl Redis {
         let id = keys.id();
         let _set: Option<String> =
             call(|| self.client().set(INSTALLATION, id.as_str(), None, Some(SetOptions::NX), false)).await?;
-        // Another installation may have been first.
+        // Another installation may have claimed it first.
         self.owner().await?.ok_or_else(|| Unavailable("redis lost the installation id at once".into()))
     }
 
@@ -305,7 +307,7 @@ impl Redis {
         Ok(count.is_none())
     }
 
-    /// The number of partitions that the Redis was set up with, if it is another.
+    /// Returns the number of partitions of the stored layout, if it differs from this node's.
     async fn other_layout(&self, keys: &Keys) -> Result<Option<u16>, Unavailable> {
         let (key, own) = (keys.shared("partitions"), self.partitions());
         let found: Option<u16> = call(|| self.client().get(&key)).await?;
@@ -313,7 +315,7 @@ impl Redis {
     }
 
     async fn open_partitions(&self, keys: &Keys) -> Result<(), Unavailable> {
-        // Nodes of releases before installations had an id read this at start, and refuse any number but 16.
+        // Nodes of releases from before installation ids read this at start, and refuse any number but 16.
         call(|| self.client().set::<(), _, _>(EARLIER_PARTITIONS, 0, None, None, false)).await?;
         for partition in (0..self.partitions()).map(Partition) {
             let key = keys.partition(partition, "life");
@@ -324,7 +326,7 @@ impl Redis {
     }
 }
 
-/// What the owner's key holds while a single node serves the database of an installation.
+/// Returns the owner stored while a single node serves the database of an installation.
 fn retired(id: InstallationId) -> String {
     format!("{id}:single")
 }

@@ -1,4 +1,4 @@
-//! Redis for tests: any of the deployments that the server is made for, and clients that look behind the scenes.
+//! Redis for tests: every supported deployment, and clients with direct access to keys and servers.
 
 use fred::prelude::*;
 use fred::rustls::pki_types::CertificateDer;
@@ -16,11 +16,11 @@ mod servers;
 
 pub(crate) use servers::{Kind, Servers};
 
-/// The installation of tests, and what its names start with.
+/// Id of the installation in tests, and the prefix of its keys.
 pub(crate) const INSTALLED: &str = "test-installation-0001";
 pub(crate) const PT: &str = "pt:test-installation-0001:";
 
-/// Makes a test of each function for each kind of Redis. `$on` runs one on a kind.
+/// Generates a test of each function for each kind of Redis. `$on` runs one on a kind.
 macro_rules! on_every_redis {
     ($on:path: $($name:ident),* $(,)?) => {
         $crate::redis::testing::on_redis!(redis7, Redis7, $on: $($name),*);
@@ -44,12 +44,13 @@ macro_rules! on_redis {
 pub(crate) use {on_every_redis, on_redis};
 
 impl Servers {
-    /// Starts a deployment without holding the runtime up.
+    /// Starts a deployment without blocking the runtime.
     pub(crate) async fn of(kind: Kind) -> Self {
         tokio::task::spawn_blocking(move || Self::start(kind)).await.expect("the servers are started")
     }
 
-    /// How a client reaches it. What vouches for the server is given to it directly: the environment is everybody's.
+    /// Returns the client configuration. The CA is part of it, because environment variables would be shared by all
+    /// tests.
     pub(crate) fn config(&self) -> Config {
         let mut config = Config::from_url(&self.url()).expect("a URL");
         if self.kind() == Kind::Tls {
@@ -61,14 +62,14 @@ impl Servers {
         config
     }
 
-    /// The clients of a new node that is connected and counts as alive.
+    /// Returns the clients of a new node that is connected and has a lease.
     pub(crate) async fn node(&self) -> Redis {
         let redis = self.unknown_node().await;
         redis.heartbeat().await.expect("redis answers");
         redis
     }
 
-    /// The same, of one that has no lease yet.
+    /// Returns the clients of a new node without a lease.
     pub(crate) async fn unknown_node(&self) -> Redis {
         let redis = self.uninstalled_node().await;
         redis.install(INSTALLED.parse().expect("an id"));
@@ -76,7 +77,7 @@ impl Servers {
         redis
     }
 
-    /// The same, of one that has no installation yet.
+    /// Returns the clients of a new node without an installation.
     pub(crate) async fn uninstalled_node(&self) -> Redis {
         let node = NodeId::from_random(Chance::from_entropy().bytes());
         let redis = Redis::with_config(self.config(), node).expect("a configuration");
@@ -87,20 +88,20 @@ impl Servers {
 }
 
 impl Redis {
-    /// Any command at all; its first argument is a key.
+    /// Runs any command whose first argument is a key.
     pub(crate) async fn raw<T: FromValue>(&self, command: &'static str, args: &[&str]) -> T {
         let command = CustomCommand::new_static(command, ClusterHash::FirstKey, false);
         self.client().custom(command, owned(args)).await.expect("redis does as told")
     }
 
-    /// Puts a key back to a value that `DUMP` returned.
+    /// Restores a key to a value that `DUMP` returned.
     pub(crate) async fn restore(&self, key: &str, value: bytes::Bytes) {
         let restore = CustomCommand::new_static("RESTORE", ClusterHash::FirstKey, false);
         let args: Vec<Value> = vec![key.into(), 0.into(), Value::Bytes(value), "REPLACE".into()];
         let _: String = self.client().custom(restore, args).await.expect("redis does as told");
     }
 
-    /// Any command, to every master.
+    /// Runs any command on every master.
     pub(crate) async fn everywhere<T: FromValue>(&self, command: &'static str, args: &[&str]) -> Vec<T> {
         let mut answers = Vec::new();
         for server in self.client().active_connections() {
@@ -111,7 +112,7 @@ impl Redis {
         answers
     }
 
-    /// The keys whose names hold a part, in order.
+    /// Returns the keys whose names contain `part`, sorted.
     pub(crate) async fn keys_with(&self, part: &str) -> Vec<String> {
         let keys = self.everywhere::<Vec<String>>("KEYS", &[&format!("*{part}*")]).await;
         let mut keys: Vec<String> = keys.into_iter().flatten().collect();
@@ -119,7 +120,7 @@ impl Redis {
         keys
     }
 
-    /// Waits until every replica has what this client wrote to the master of a slot: any of them may be its successor.
+    /// Waits until every replica has this client's writes to the master of a slot, because any of them may succeed it.
     pub(crate) async fn wait_for_replicas(&self, servers: &Servers, slot: u16) {
         let wait = CustomCommand::new_static("WAIT", ClusterHash::Custom(slot), false);
         let all = servers.replicas_of_each();
@@ -128,7 +129,7 @@ impl Redis {
         assert_eq!(have, all);
     }
 
-    /// Cuts off everybody who listens.
+    /// Disconnects every pub/sub client.
     pub(crate) async fn kill_listeners(&self) {
         let killed: Vec<i64> = self.everywhere("CLIENT", &["KILL", "TYPE", "pubsub"]).await;
         assert!(killed.iter().sum::<i64>() > 0);

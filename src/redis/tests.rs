@@ -1,10 +1,10 @@
-//! Whom a node trusts, and who trusts it. The suites of the ports run over TLS with a password, too.
+//! Tests of TLS and passwords. The suites of the ports also run over TLS with a password.
 
 use super::testing::{self, Kind, Servers};
 use super::*;
 use crate::clock::Chance;
 
-/// Whether clients of a configuration get an answer.
+/// Whether a client with this configuration can use the server.
 async fn answers(config: Config) -> bool {
     let redis = Redis::with_config(config, NodeId::from_random(Chance::from_entropy().bytes())).unwrap();
     redis.install(testing::INSTALLED.parse().unwrap());
@@ -19,7 +19,7 @@ async fn a_server_is_reached_with_its_password_and_over_tls_from_whom_its_author
     let (mut guessing, mut in_the_clear) = (servers.config(), servers.config());
     guessing.password = Some("a guess".into());
     in_the_clear.tls = None;
-    // Of the authorities of this machine none knows that server.
+    // No certificate authority of this machine has signed the server's certificate.
     let of_the_machine = Config::from_url(&servers.url()).unwrap();
     let answers =
         tokio::join!(answers(servers.config()), answers(guessing), answers(in_the_clear), answers(of_the_machine));

@@ -1,9 +1,10 @@
-//! The acceptor of a partition: one call to the broker in flight; what arrives meanwhile goes with the next.
+//! The acceptor of a partition: one call to the broker in flight; messages that arrive meanwhile are sent with the
+//! next.
 //!
-//! So batches grow under load and nothing waits when idle. A room that must be seeded, or whose queue is full, is held aside
-//! with its messages in order, while the partition goes on.
+//! Batches grow under load, and nothing waits when idle. The messages of a room that must be seeded, or whose queue is
+//! full, are held in order while the partition continues.
 //!
-//! **Invariant:** the messages of a connection reach the broker in their order, or not at all from some message on.
+//! **Invariant:** the messages of a connection reach the broker in order. If one is dropped, so are all later ones.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -30,35 +31,35 @@ mod meters;
 use awaited::Awaited;
 use meters::Meters;
 
-/// How long a message may wait to be acknowledged or refused before its sender is disconnected with a hint to reconnect.
+/// How long a message may wait for its acknowledgement or refusal before its sender is disconnected with 1013.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long after its acceptance a message must have come over the bus; else the room reads the log.
+/// Time after acceptance within which a message must arrive over the bus. After it the room reads the log.
 const ECHO_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How often messages that wait too long are looked for.
+/// Interval at which messages that wait too long are searched.
 const CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Bytes of messages that may wait for the broker per partition; beyond, sockets are not read.
+/// Maximum bytes of messages that wait for the broker, per partition. At the limit, sockets are not read.
 const INBOX_BYTES: usize = 64 * 1024 * 1024;
 
-/// How long a partition waits after a call that failed.
+/// Delay after a failed call of a partition.
 const RETRY: Duration = Duration::from_millis(100);
 
-/// How long a room waits whose archive queue is full.
+/// Delay before the messages of a room are retried after its archive queue was full.
 const FULL_RETRY: Duration = Duration::from_millis(500);
 
-/// A message on its way to the broker.
+/// A message that waits for its outcome.
 #[derive(Debug)]
 struct Pending {
     connection: Arc<Connection>,
     submission: Submission,
     since: Instant,
-    /// What its sender had been sent before he sent it.
+    /// Highest number that the sender had received at submission.
     sent: Seq,
-    /// Whether a call that carried it may have happened.
+    /// Whether an earlier call with this message may have taken effect.
     tried: bool,
-    /// From when it was read until it is answered, if it is traced.
+    /// Span from reading the message to its answer, if it is traced.
     span: Option<Span>,
 }
 
@@ -73,7 +74,7 @@ impl Pending {
     }
 }
 
-/// A handle of the acceptor's task.
+/// Handle of an acceptor's task.
 #[derive(Clone, Debug)]
 pub(super) struct Acceptor(Arc<Inbox>);
 
@@ -81,7 +82,7 @@ pub(super) struct Acceptor(Arc<Inbox>);
 struct Inbox {
     queue: Mutex<VecDeque<Pending>>,
     arrived: Notify,
-    /// Of all messages that are not answered.
+    /// Bytes of all unanswered messages.
     bytes: AtomicUsize,
 }
 
@@ -129,7 +130,7 @@ impl Acceptor {
     }
 }
 
-/// Rooms that may go on, and whether they still exist.
+/// Rooms whose messages may be sent again, and whether the room still exists.
 #[derive(Debug, Default)]
 struct Released {
     rooms: Mutex<Vec<(RoomName, bool)>>,
@@ -141,16 +142,16 @@ struct Worker {
     rooms: Rooms,
     hub: Arc<Hub>,
     inbox: Arc<Inbox>,
-    /// What goes with the next calls, in order.
+    /// Messages for the next calls, in order.
     ready: VecDeque<Pending>,
-    /// Messages of rooms that wait to be seeded or for room in the queue.
+    /// Messages of rooms that wait to be seeded, or for capacity in the archive queue.
     held: HashMap<RoomName, VecDeque<Pending>>,
     /// Accepted messages that their senders may not have received yet, by deadline.
     awaited: VecDeque<Awaited>,
     released: Arc<Released>,
     tracker: TaskTracker,
     meters: Meters,
-    /// When late messages were last looked for.
+    /// When late messages were last searched.
     checked: Instant,
 }
 
@@ -181,12 +182,12 @@ impl Worker {
         }
     }
 
-    /// Moves what arrived, and what is no longer held, to where it belongs.
+    /// Sorts arrived messages and messages of released rooms into `ready` and `held`.
     fn collect(&mut self) {
         for (room, exists) in std::mem::take(&mut *self.released.rooms.lock()) {
             let held = self.held.remove(&room).unwrap_or_default();
             if exists {
-                // To the front, as all others of this room came later.
+                // To the front, because all other messages of this room arrived later.
                 held.into_iter().rev().for_each(|pending| self.ready.push_front(pending));
             } else {
                 held.into_iter().for_each(|pending| end(&pending, &self.inbox, Close::NotFound));
@@ -201,7 +202,7 @@ impl Worker {
         }
     }
 
-    /// The messages of the next call. Those of a connection that was abandoned meanwhile are dropped.
+    /// Removes the messages of the next call from `ready`. Messages of abandoned connections are dropped.
     fn next_batch(&mut self) -> Vec<Pending> {
         let (mut batch, mut bytes) = (Vec::new(), 0);
         while batch.len() < self.broker.max_batch() {
@@ -260,7 +261,7 @@ impl Worker {
         }
     }
 
-    /// Messages of a held room that were not in the batch must not overtake those that were.
+    /// Holds the remaining messages of held rooms: they must not overtake those that were in the batch.
     fn hold_the_rest(&mut self) {
         if self.held.is_empty() {
             return;
@@ -277,7 +278,7 @@ impl Worker {
         metrics::counter!(metric::ACCEPT_FAILURES).increment(1);
         let messages = batch.len();
         tracing::warn!(%error, partition = self.partition.0, messages, "failed to accept batch, retrying");
-        // It may have happened all the same.
+        // The call may have taken effect nevertheless.
         batch.into_iter().rev().for_each(|pending| self.ready.push_front(Pending { tried: true, ..pending }));
         tokio::time::sleep(RETRY).await;
     }
@@ -288,7 +289,8 @@ impl Worker {
                 self.await_echo(&pending, seq);
                 (&self.meters.accepted, Some(seq))
             }
-            // Our own first try: it comes over the bus, or came. What he had been sent before was another's.
+            // This node's earlier attempt was accepted, so the message arrives over the bus. A number that the sender
+            // had already received belongs to an earlier message with the same id.
             Outcome::Known { seq, .. } if pending.tried && seq > pending.sent => {
                 self.await_echo(&pending, seq);
                 (&self.meters.accepted, Some(seq))
@@ -343,8 +345,8 @@ impl Worker {
         self.awaited.push_back(Awaited { deadline, give_up, room, connection, seq });
     }
 
-    /// Where an accepted message did not arrive over the bus, its room reads the log. A sender who has not received it after
-    /// [`PATIENCE`] is disconnected: the client reconnects and learns what was stored.
+    /// Makes the room of an accepted message that did not arrive over the bus read the log. A sender who has not
+    /// received it after [`PATIENCE`] is disconnected; the client reconnects and reads what was stored.
     fn check_awaited(&mut self) {
         let now = Instant::now();
         let mut missed: HashSet<RoomName> = HashSet::new();
@@ -371,8 +373,8 @@ impl Worker {
         self.awaited.extend(again);
     }
 
-    /// Disconnects senders whose message waits too long; their messages behind it are dropped. Looks at all that wait, and
-    /// therefore only every [`CHECK_INTERVAL`].
+    /// Disconnects senders whose message waits too long, and drops their later messages. Iterates over all waiting
+    /// messages, and therefore runs only every [`CHECK_INTERVAL`].
     fn give_up_late(&mut self) {
         let now = Instant::now();
         if now - self.checked < CHECK_INTERVAL {
@@ -400,7 +402,7 @@ impl Worker {
     }
 
     fn closed(&self, pending: &Pending) {
-        // The host's decision, as everybody in the room hears it; usually the bus was faster.
+        // The same notice as the bus delivers for the close, usually earlier.
         let (rooms, room, connection) = (self.rooms.clone(), pending.submission.room, pending.connection.clone());
         self.tracker.spawn(async move {
             let notice = rooms.closed_notice(room).await;
@@ -413,7 +415,7 @@ impl Worker {
         self.tracker.spawn(async move {
             match rooms.original(room, seq).await {
                 Ok(Some(original)) => connection.answer(seq, frame::text(&original)),
-                // Retention took it, or nobody can read it now: the sender asks again.
+                // Retention removed the original, or it cannot be read now: the sender retries.
                 Ok(None) => connection.end(connection.try_later()),
                 Err(error) => {
                     tracing::warn!(%error, %room, "failed to read original of repeated message");

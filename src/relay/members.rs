@@ -1,4 +1,4 @@
-//! Tells the broker how many of this node are in a room.
+//! Reports to the broker how many connections this node has in a room.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,32 +13,33 @@ use crate::hub::Hub;
 use crate::rooms::{RoomError, Rooms};
 use crate::turns::Turns;
 
-/// How long until the broker is informed that a connection has left a room. Short, since a message that is accepted meanwhile
-/// counts as delivered to a present recipient; when many reconnect at once, leaving and joining become one call.
+/// Delay before the broker is informed that a connection has left a room. Short, because a message that is accepted
+/// meanwhile counts as delivered to a present recipient. When many clients reconnect at once, leaving and joining
+/// become one call.
 const LEAVE_DELAY: Duration = Duration::from_millis(25);
 
-/// How long until a broker that was away is told again.
+/// Delay before a failed report is retried.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// Counts and tells. The counts are absolute: telling them twice, or after a while, is harmless.
+/// Reports connection counts. Counts are absolute, so a repeated or late report is harmless.
 #[derive(Clone, Debug)]
 pub struct Members {
     hub: Arc<Hub>,
     rooms: Rooms,
     turns: Turns,
-    /// Rooms that somebody has left a moment ago, and whether the broker is still to be told.
+    /// Rooms that a connection has just left, and whether the broker still needs a report.
     left: Arc<DashMap<RoomName, bool>>,
     tracker: TaskTracker,
     stop: CancellationToken,
 }
 
 impl Members {
-    /// For a node's connections.
+    /// Creates the reporter of a node's connections.
     pub fn new(hub: Arc<Hub>, rooms: Rooms, tracker: TaskTracker, stop: CancellationToken) -> Self {
         Self { hub, rooms, turns: Turns::default(), left: Arc::default(), tracker, stop }
     }
 
-    /// Tells how many of this node are in the room now, and asks how the room is.
+    /// Reports the current counts of a room, and returns the state of the room.
     ///
     /// # Errors
     /// [`RoomError::NotFound`], [`RoomError::Unavailable`].
@@ -46,7 +47,7 @@ impl Members {
         Ok(self.tell_and_read(room, 0).await?.0)
     }
 
-    /// Sees to it that the broker hears soon how many are left, unless it is told before.
+    /// Schedules a report after a short delay, unless one is sent earlier. Retries until it succeeds.
     pub fn tell_soon(&self, room: RoomName) {
         match self.left.entry(room) {
             Entry::Occupied(mut untold) => {
@@ -67,7 +68,7 @@ impl Members {
             if self.left.get(&room).is_some_and(|untold| *untold) {
                 match self.tell(room).await {
                     Ok(_) | Err(RoomError::NotFound) => {}
-                    // A node that ends is forgotten with all its counts.
+                    // The counts of a stopped node expire with its lease.
                     Err(_) if !on => {}
                     Err(error) => {
                         tracing::debug!(%error, %room, "failed to report departure from room, retrying");
@@ -82,12 +83,13 @@ impl Members {
         }
     }
 
-    /// As [`tell`](Self::tell), and asks for the newest of the broker's log, descending, at most `newest`.
+    /// Reports the current counts of a room. Returns its state and the newest log entries, descending, at most
+    /// `newest`.
     ///
     /// # Errors
     /// [`RoomError::NotFound`], [`RoomError::Unavailable`].
     pub async fn tell_and_read(&self, room: RoomName, newest: usize) -> Result<(RoomStatus, Vec<LogEntry>), RoomError> {
-        // Counted within its turn: a later count is told later.
+        // Counted under the lock, so that reports keep the order of the counts.
         let _turn = self.turns.take(room.as_bytes()).await;
         if let Some(mut untold) = self.left.get_mut(&room) {
             *untold = false;

@@ -1,7 +1,7 @@
-//! The slow sweep: each room of this node is compared with the broker once a minute, whether or not anything seems to be
-//! missing. What the bus, a restart or a failover swallowed without a sound is found here at the latest.
+//! Periodic sweep: compares each room of this node with the broker once a minute, even if nothing seems to be missing.
+//! It finds messages that the bus, a restart or a failover lost unnoticed.
 //!
-//! One call a room tells the broker how many of this node are in it, and hears how the room is.
+//! One call per room reports the node's connection counts and returns the state of the room.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,21 +15,21 @@ use crate::hub::Hub;
 use crate::protocol::Close;
 use crate::rooms::{RoomError, Rooms};
 
-/// How long a round over all rooms takes.
+/// Duration of one round over all rooms.
 const ROUND: Duration = Duration::from_secs(60);
 
-/// How often a part of them is compared, so that a node of many rooms asks evenly.
+/// Interval between steps, which spreads the calls of a round evenly.
 pub const INTERVAL: Duration = Duration::from_secs(1);
 
-/// How many steps a round takes that is not to wait, and how many rooms a step of it has at least: a new master must not hear
-/// of all rooms of all nodes at once.
+/// Maximum number of steps of a hurried round, and its minimum number of rooms per step. Bounds the load on a new
+/// master, which receives the rooms of all nodes.
 const HURRIED_STEPS: usize = 20;
 const HURRIED_STEP: usize = 500;
 
-/// How many rooms are asked for at once.
+/// Number of concurrent calls.
 const AT_ONCE: usize = 32;
 
-/// The rooms of a node, on their way through a round.
+/// The current round over a node's rooms.
 #[derive(Debug)]
 pub struct Sweep {
     hub: Arc<Hub>,
@@ -37,23 +37,24 @@ pub struct Sweep {
     rooms: Rooms,
     left: VecDeque<RoomName>,
     a_step: usize,
-    /// Rooms that lagged a step ago, and how far the broker was: what was on its way then has come by now.
+    /// Rooms that lagged in the last step, with the broker's number at that time. Publications in flight then have
+    /// arrived by now.
     lagging: Vec<(RoomName, Seq)>,
 }
 
 impl Sweep {
-    /// Over a node's connections.
+    /// Creates the sweep of a node's connections.
     pub fn new(hub: Arc<Hub>, members: Members, rooms: Rooms) -> Self {
         Self { hub, members, rooms, left: VecDeque::new(), a_step: 0, lagging: Vec::new() }
     }
 
-    /// Begins a faster round: the broker may have forgotten, or taken away, who of this node is in its rooms.
+    /// Begins a faster round, because the broker may have lost this node's connection counts.
     pub fn hurry(&mut self) {
         self.left = self.hub.occupied_rooms().into();
         self.a_step = self.left.len().div_ceil(HURRIED_STEPS).max(HURRIED_STEP);
     }
 
-    /// Compares the next part of the round.
+    /// Compares the next rooms of the round.
     pub async fn step(&mut self) {
         for (room, seq) in self.lagging.drain(..) {
             if self.hub.fall_behind(room, seq) {
@@ -70,20 +71,20 @@ impl Sweep {
         self.lagging = compared.filter_map(std::future::ready).collect().await;
     }
 
-    /// Tells the broker who is here, and does what it says of the room. Returns the room if its sockets lag.
+    /// Reports the connection counts of a room and applies its state. Returns the room if its sockets lag.
     async fn compare(&self, room: RoomName) -> Option<(RoomName, Seq)> {
         match self.members.tell(room).await {
             Ok(status) if status.state == RoomState::Open => {
                 return self.hub.lags(room, status.seq).then_some((room, status.seq));
             }
             Ok(status) if status.state == RoomState::Closed => {
-                // `None`: open again by now.
+                // `None`: the room has been reopened.
                 if let Some(notice) = self.rooms.closed_notice(room).await {
                     self.hub.end_room(room, Some(&notice), Close::Normal);
                 }
             }
             Ok(_) | Err(RoomError::NotFound) => self.hub.end_room(room, None, Close::NotFound),
-            // In the next round, then; readiness tells of a broker that is away.
+            // The room is compared again in the next round. Readiness reports an unavailable broker.
             Err(error) => tracing::debug!(%error, %room, "failed to compare room with broker, retrying"),
         }
         None
@@ -102,7 +103,7 @@ mod tests {
     use crate::hub::{Connection, Identity, Place, Registration};
     use crate::store::Dialect;
 
-    /// A node whose sockets hear nothing of the bus.
+    /// Creates the sweep of a node whose sockets receive nothing from the bus.
     fn deaf(node: &Node) -> (Sweep, Arc<Hub>) {
         let hub = Hub::new(Chance::from_seed(1));
         let members = Members::new(hub.clone(), node.rooms.clone(), TaskTracker::new(), CancellationToken::new());
@@ -125,7 +126,8 @@ mod tests {
             let (lagging, _in_room) = join(&hub, &room);
             let (level, _in_other) = join(&hub, &other);
             node.say(&room, 1..=3).await;
-            // A step has one of the two rooms; a room that lags is given until the next.
+            // Each step compares one of the two rooms. A room that lags has until the next step to receive its
+            // messages.
             sweep.step().await;
             assert_eq!(lagging.must_read(), None);
             for _ in 0..2 {

@@ -1,4 +1,4 @@
-//! The chat socket (SPEC 4): who is admitted to a room, and what he may say there.
+//! The chat socket (SPEC 4): admission to a room, and the frames of a connection in it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,29 +21,30 @@ use crate::protocol::status::status_frame;
 use crate::protocol::{Close, frame};
 use crate::rooms::{RoomError, RoomOwner};
 
-/// Typing is relayed at most this often a socket.
+/// Minimum interval between two relayed `typing` notices of a socket.
 const TYPING_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long a reading of the log waits that the broker did not answer.
+/// Delay before the log is read again while the broker is unavailable.
 const READ_RETRY: Duration = Duration::from_millis(500);
 
-/// How long a socket is not read while too much waits for the broker.
+/// How long a socket is not read when too many messages wait for the broker.
 const FULL_PAUSE: Duration = Duration::from_millis(100);
 
 type Reading = std::pin::Pin<Box<dyn Future<Output = Result<(Step, Seq), HistoryError>> + Send>>;
 
-/// A guest or a host in a room.
+/// Session of a guest or a host in a room.
 pub struct ChatSession {
     context: Arc<Sessions>,
     guard: RoomGuard,
     host: HostUuid,
     throttle: Throttle,
     budget: Option<HostBudget>,
-    /// A page that was requested, until it may be read: one is in memory per socket.
+    /// Requested page that is not read yet. At most one page per socket is in memory.
     wanted: Option<Before>,
     work: Option<Work>,
     reading: Option<Reading>,
-    /// Until the client that came back has what it missed: that goes as history, later gaps as the messages they are.
+    /// Whether a reconnecting client still receives missed messages. They are sent as history frames; messages of later
+    /// gaps are sent as single frames.
     replaying: bool,
     typed_at: Option<Instant>,
 }
@@ -58,7 +59,7 @@ impl Sessions {
     /// Admits a connection to a room.
     ///
     /// # Errors
-    /// The refusal, with the code that SPEC 4 has for it.
+    /// The refusal, with the close code of SPEC 4.
     pub async fn open_chat(self: &Arc<Self>, name: &str, handshake: &Handshake) -> Result<ChatSession, Refusal> {
         let name: RoomName = name.parse().map_err(|_| Close::NotFound)?;
         let after = handshake.after.as_deref().map(read_after).transpose()?;
@@ -69,15 +70,15 @@ impl Sessions {
             return Err(Close::Forbidden.into());
         }
         let connection = self.hub.connection_with(identity, handshake.extras);
-        // Registered before the history is read: what is published meanwhile raises its target.
+        // Registered before the history is read, so that messages published meanwhile raise the target.
         connection.start_after(0);
         let guard = RoomGuard::enter(self.clone(), owner, connection.clone());
-        // Who comes afresh gets the newest, which may be at hand; who comes back, what he missed.
+        // A fresh join receives the newest messages, which may be cached. A reconnection receives those that it missed.
         let known = if after.is_none() { self.history.known_greeting(name).await } else { None };
         let reads = after.is_none() && known.is_none();
         let entered = self.members.tell_and_read(name, if reads { PAGE } else { 0 }).await;
         let (status, log) = entered.map_err(|error| self.refusal_of(&error))?;
-        // Each side for itself: guests shall not keep the host out.
+        // Counted per side, so that guests cannot keep the host out.
         let side = match connection.side() {
             Side::Guest => status.guests,
             Side::Host => status.hosts + status.away,
@@ -99,7 +100,7 @@ impl Sessions {
         Ok(ChatSession::new(self.clone(), guard, &host, after.is_some()))
     }
 
-    /// A closed room is for nobody, but a guest who comes afresh opens it again.
+    /// Checks the state of the room. A closed room rejects hosts and reconnecting guests; a fresh guest resumes it.
     async fn admit_to_state(
         &self,
         room: RoomKey,
@@ -112,7 +113,7 @@ impl Sessions {
             (RoomState::Deleted, _) => Err(Close::NotFound.into()),
             (RoomState::Closed, Side::Host) => Err(Close::Unavailable.into()),
             (RoomState::Closed, Side::Guest) if comes_back => {
-                // A tab in the background does not undo the host's decision.
+                // A background tab must not undo the host's decision.
                 let notice = self.rooms.closed_notice(room.name).await;
                 let notice = notice.unwrap_or_else(|| closed_frame(&self.wire.wall_clock(self.clock.now())));
                 Err(Refusal { frame: Some(frame::text(&notice)), close: Close::Normal })
@@ -124,7 +125,7 @@ impl Sessions {
         }
     }
 
-    /// Where the messages begin that a client missed: it cannot have seen more than there is.
+    /// Starts to catch up after the number that the client has, limited to the highest that exists.
     async fn replay(
         &self,
         room: RoomKey,
@@ -134,7 +135,7 @@ impl Sessions {
     ) -> Result<(), Refusal> {
         let mut known = status.seq;
         if after > known {
-            // After a failover SQL may know of more than the broker.
+            // After a failover, SQL may have a higher number than the broker.
             known = known.max(self.rooms.stored_seq(room).await.map_err(|error| self.refusal_of(&error))?);
         }
         connection.start_after(after.min(known));
@@ -154,19 +155,19 @@ impl Sessions {
     }
 }
 
-/// Shows the newest messages to somebody who comes into a room whose highest number was `seq` a moment ago.
+/// Queues the newest messages for a fresh join. `seq` was the room's highest number shortly before.
 fn greet(connection: &Connection, greeting: &Greeting, seq: Seq) {
     if let Some(framed) = &greeting.framed {
         connection.caught(framed.clone(), greeting.first, greeting.newest);
     }
     connection.level(greeting.newest, greeting.newest);
     if greeting.newest < seq {
-        // Accepted while the log was read; or retention took all there was, and reading on finds nothing.
+        // A message was accepted during the read; or retention removed all messages, and the next read finds none.
         connection.fall_behind(seq);
     }
 }
 
-/// Reads `after`: digits only. More than anybody ever counted is beyond the end.
+/// Parses `after`: digits only. A number that overflows is beyond the end.
 fn read_after(text: &str) -> Result<Seq, Close> {
     let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     if is_number { Ok(text.parse().unwrap_or(Seq::MAX)) } else { Err(Close::BadForm("after is not a number")) }
@@ -191,7 +192,7 @@ impl ChatSession {
         }
     }
 
-    /// Its handle.
+    /// Returns the handle of the socket.
     pub fn connection(&self) -> &Arc<Connection> {
         &self.guard.connection
     }
@@ -265,12 +266,12 @@ impl ChatSession {
         Ok(())
     }
 
-    /// A client's wall clock as it is relayed and stored.
+    /// Returns a client's wall clock time in the form in which it is relayed and stored.
     fn repaired(&self, datetime: WallClock) -> WallClock {
         self.context.wire.repaired(datetime, self.context.clock.now())
     }
 
-    /// Counts the host's connection as away, or as present. What was sent to it while it was present counts as read.
+    /// Counts the host's connection as away, or as present. Messages sent to it while it was present count as read.
     fn set_away(&mut self, away: bool) {
         if self.connection().is_away() == away {
             return;
@@ -295,7 +296,7 @@ impl ChatSession {
         );
     }
 
-    /// Does what is to be done. What it waits for is kept, so it may be dropped at any time.
+    /// Runs pending work. Cancel safe: unfinished work is kept in the session.
     pub(super) async fn drive(&mut self) -> Result<(), Close> {
         if self.work.is_none()
             && self.connection().has_room()
@@ -328,7 +329,7 @@ impl ChatSession {
         Box::pin(async move {
             loop {
                 match history.after(room, sent).await {
-                    // The socket stays open while the broker is away.
+                    // The socket stays open while the broker is unavailable.
                     Err(HistoryError::Broker(error)) => {
                         tracing::debug!(%error, "failed to read log, retrying");
                         tokio::time::sleep(READ_RETRY).await;
@@ -358,7 +359,7 @@ impl ChatSession {
         }
     }
 
-    /// A page of older messages, for this socket alone.
+    /// Reads a page of older messages for this socket only.
     fn older(&self, before: Before) -> Work {
         let (context, room, connection) = (self.context.clone(), self.guard.key, self.connection().clone());
         async move {
@@ -370,7 +371,7 @@ impl ChatSession {
                         context.history.find(room, &shown, connection.first(), instant).await?
                     }
                 };
-                // Nothing is as new as what was asked for: the newest are before it.
+                // Without a match, the requested time is later than every message: return the newest page.
                 context.history.before(room, before.unwrap_or(Seq::MAX >> 1)).await
             };
             let entries = page.await.map_err(|error| context.refusal_of(&error.into()))?;
@@ -394,7 +395,7 @@ impl ChatSession {
         .boxed()
     }
 
-    /// Relays a passing notice; one that is lost is no loss.
+    /// Relays a notice that is not stored. Errors are only logged, because a lost notice does no harm.
     fn pass(&self, notice: Bytes) -> Work {
         let (broker, room, side) = (self.context.broker.clone(), self.guard.key.name, self.connection().side());
         async move {
@@ -409,7 +410,7 @@ impl ChatSession {
     fn tell_status(&self) -> Work {
         let (context, host, connection) = (self.context.clone(), self.host, self.connection().clone());
         async move {
-            // He may have hidden his status since this guest came, or shown it.
+            // The host may have switched the online status off or on since this guest joined.
             let shows =
                 context.hosts.by_uuid(host).await.ok().flatten().is_some_and(|host| host.config.use_online_status);
             match context.statuses.presence().status(host).await {
@@ -426,11 +427,11 @@ impl ChatSession {
     }
 }
 
-/// A connection is in a room while this lives.
+/// Keeps a connection in a room until it is dropped.
 struct RoomGuard {
     context: Arc<Sessions>,
     key: RoomKey,
-    /// Whether it matters to anybody when its guest was here.
+    /// Whether the time of the guest's last visit must be stored, because the room has a contact.
     has_contact: bool,
     connection: Arc<Connection>,
     registration: Option<Registration>,
@@ -443,14 +444,14 @@ impl RoomGuard {
         Self { context, key, has_contact, connection, registration }
     }
 
-    /// Notes that a side has seen the room up to what it was sent, without waiting for it. A host who is away has not.
+    /// Records in the background that a side has read everything that it was sent. Not for a host that is away.
     fn note_visit(&self) {
         if !self.connection.is_away() {
             self.note_seen(self.connection.sent());
         }
     }
 
-    /// Notes that the host has read the room up to a number. While the host is present, all that was sent counts as read.
+    /// Records that the host has read up to a number. While the host is present, everything sent counts as read.
     fn note_read(&self, seq: Seq) {
         let sent = self.connection.sent();
         self.note_seen(if self.connection.is_away() { seq.min(sent) } else { sent });

@@ -1,4 +1,5 @@
-//! The status socket (SPEC 5): guests watch whether a host is online; a host's own sockets make him so.
+//! The status socket (SPEC 5): guests watch whether a host is online; a host is online through the host's own status
+//! sockets.
 
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use crate::protocol::Close;
 use crate::protocol::status::{Inbound, guest_frame};
 use crate::statuses::StatusGuard;
 
-/// A guest who watches a host, or the host himself.
+/// Session of a guest that watches a host, or of the host.
 pub struct StatusSession {
     context: Arc<Sessions>,
     connection: Arc<Connection>,
@@ -33,7 +34,7 @@ impl Sessions {
     /// Admits a connection to a host's status.
     ///
     /// # Errors
-    /// The refusal, with the code that SPEC 5 has for it.
+    /// The refusal, with the close code of SPEC 5.
     pub async fn open_status(self: &Arc<Self>, uuid: &str, handshake: &Handshake) -> Result<StatusSession, Refusal> {
         let uuid: HostUuid = uuid.parse().map_err(|_| Close::NotFound)?;
         let found = self.hosts.by_uuid(uuid).await.map_err(|error| {
@@ -54,7 +55,7 @@ impl Sessions {
         let mut session =
             StatusSession { context: self.clone(), connection, host: uuid, throttle, work: None, _guard: guard };
         if session.connection.side() == Side::Guest {
-            // Case 1: a host who is online is told of at once.
+            // SPEC 5, case 1: a guest receives `online` at once if the host is online.
             session.work = Some(session.answer(false));
         }
         Ok(session)
@@ -62,7 +63,7 @@ impl Sessions {
 }
 
 impl StatusSession {
-    /// Its handle.
+    /// Returns the handle of the socket.
     pub fn connection(&self) -> &Arc<Connection> {
         &self.connection
     }
@@ -92,7 +93,8 @@ impl StatusSession {
         run(&mut self.work).await
     }
 
-    /// Says `online` if the host is, and nothing if he is not; with `greet`, tells him that this guest is here.
+    /// Sends `online` to this guest if the host is online, else nothing. With `greet`, also notifies the host that a
+    /// guest is present.
     fn answer(&self, greet: bool) -> Work {
         let (context, host, connection) = (self.context.clone(), self.host, self.connection.clone());
         async move {

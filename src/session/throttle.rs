@@ -1,33 +1,33 @@
-//! How fast a socket is read: a bucket of messages, or of bytes, that fills steadily. Nothing is refused and no socket is closed
-//! for it; a socket that sends faster is read no faster (DESIGN "Limits").
+//! Rate limit of reading a socket: a token bucket of messages or bytes. Nothing is rejected and no socket is closed; a
+//! socket above the rate is read more slowly (DESIGN "Limits").
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Messages or bytes per second, and how many at once.
+/// A sustained rate of messages or bytes, with a burst.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rate {
-    /// Sustained, a second.
+    /// Messages or bytes per second, sustained.
     pub per_second: u32,
-    /// At once.
+    /// Maximum burst.
     pub burst: u32,
 }
 
-/// What an `online` notice of a guest takes out of the bucket of messages: it costs a read of the host's presence.
+/// Cost of a guest's `online` notice, in messages: it reads the host's presence.
 pub(super) const ONLINE_COST: u32 = 20;
 
-/// What a request of older messages takes out of the bucket of messages.
+/// Cost of a request of older messages, in messages.
 pub(super) const REQUEST_COST: u32 = 4;
 
 impl Rate {
-    /// How long `count` take at the sustained rate.
+    /// Returns the time that `count` messages or bytes take at the sustained rate.
     pub(crate) fn span_of(self, count: u32) -> Duration {
         Duration::from_nanos(u64::from(count) * 1_000_000_000 / u64::from(self.per_second.max(1)))
     }
 }
 
-/// The bucket, as the instant at which it would be full again: eight bytes a socket.
+/// Token bucket, stored as the instant at which it is full again.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Throttle {
     rate: Option<Rate>,
@@ -39,22 +39,22 @@ impl Throttle {
         Self { rate, full_at: now }
     }
 
-    /// Takes one out of the bucket.
+    /// Takes one token.
     pub(crate) fn take(&mut self, now: Instant) {
         self.take_many(now, 1);
     }
 
-    /// Takes `count` out of the bucket. More than there are delay the next.
+    /// Takes `count` tokens. A deficit delays the next.
     pub(crate) fn take_many(&mut self, now: Instant, count: u32) {
         if let Some(rate) = self.rate {
             self.full_at = self.full_at.max(now) + rate.span_of(count);
         }
     }
 
-    /// When the next may be taken, if not now.
+    /// Returns when the next token is available; `None`: now.
     pub(crate) fn next(&self, now: Instant) -> Option<Instant> {
         let rate = self.rate?;
-        // With room for one more the bucket is full again within what all but one of them take.
+        // One token is available when refilling takes at most the span of all but one.
         let next = self.full_at.checked_sub(rate.span_of(rate.burst.saturating_sub(1)))?;
         (next > now).then_some(next)
     }

@@ -1,9 +1,9 @@
-//! What guests of this node are told of the hosts whom they watch, and hosts of the guests.
+//! Notifies the guests of this node of the status of the hosts that they watch, and hosts of present guests.
 //!
-//! A status reaches a guest on two ways: he asks, or it changes. What is read and what is heard may overtake each other; their
-//! versions say which is newer.
+//! A guest's status comes from two sources: a read on request, and events of changes. A read and an event may overtake
+//! each other; their versions show which is newer.
 //!
-//! **Invariant:** after everything that was heard and read, each guest was told last what is newest of it.
+//! **Invariant:** after all reads and events are handled, the last status sent to each guest is the newest of them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,25 +24,25 @@ use crate::presence::{Presence, PresenceSink, Status};
 use crate::protocol::status::status_frame;
 use crate::protocol::{Close, frame};
 
-/// How long a host must be gone who is found gone after something was missed. A store that has lost what it knew is told it again
-/// within this time, by the nodes that have him.
+/// How long a host must be offline after events were missed before guests are notified. A store that has lost presence
+/// receives it again within this time, from the nodes with the host's sockets.
 const SETTLING: Duration = Duration::from_secs(5);
 
-/// How many statuses are asked for at once.
+/// Number of concurrent reads.
 const AT_ONCE: usize = 32;
 
-/// The service.
+/// Notifies watching guests.
 #[derive(Clone)]
 pub struct Watch {
     hub: Arc<Hub>,
     presence: Arc<dyn Presence>,
     clock: Arc<dyn Clock>,
-    /// Where the time in a status is shown.
+    /// Offset of the times in status frames.
     wire: WireOffset,
     settling: Duration,
-    /// Of each host who is watched here, the newest that is known.
+    /// Newest known status of each watched host.
     known: Arc<DashMap<HostUuid, Status>>,
-    /// Whether a comparison is to be made that has not begun.
+    /// Whether a comparison is scheduled and has not begun.
     is_due: Arc<AtomicBool>,
     one_at_a_time: Arc<Mutex<()>>,
     tracker: TaskTracker,
@@ -56,7 +56,7 @@ impl std::fmt::Debug for Watch {
 }
 
 impl Watch {
-    /// For a node's connections; times are `shown_at` the clock and the offset of the wire.
+    /// Creates the notifier of a node's connections. `shown_at`: clock and offset of the times in status frames.
     pub fn new(
         hub: Arc<Hub>,
         presence: Arc<dyn Presence>,
@@ -69,16 +69,16 @@ impl Watch {
         Self { hub, presence, clock, wire, settling, known, is_due, one_at_a_time, tracker, stop }
     }
 
-    /// Tells a guest that the host is online; nothing if he is not.
+    /// Sends `online` to a guest if the host is online, else nothing.
     ///
     /// # Errors
-    /// [`Unavailable`]: nobody knows.
+    /// [`Unavailable`]: the status cannot be read.
     pub async fn answer(&self, host: HostUuid, guest: &Connection) -> Result<(), Unavailable> {
         let read = self.presence.status(host).await?;
-        // Told under the guard, as is what is heard: the order is that of the versions.
+        // Sent under the guard, as for events, so that frames keep the order of the versions.
         let mut known = self.known.entry(host).or_default();
         if read.online && read.version > known.version {
-            // That he has left is news to the others, too, who hear of it by the event.
+            // Only an `online` status is stored: the other guests must still be notified of `offline` by its event.
             *known = read;
         }
         let is_outdated = read.version < known.version;
@@ -88,7 +88,7 @@ impl Watch {
         Ok(())
     }
 
-    /// Forgets a host whom nobody watches here any more.
+    /// Forgets a host without watching guests on this node.
     pub(super) fn forget_unwatched(&self, host: HostUuid) {
         self.known.remove_if(&host, |_, _| !self.hub.is_watched(host));
     }
@@ -106,10 +106,10 @@ impl Watch {
         self.hub.status(host, Side::Guest, Topic::HostStatus, &self.frame(online));
     }
 
-    /// Compares what guests were told with what is true.
+    /// Compares the last status sent to guests with the current one.
     async fn compare(self) {
         let _one = self.one_at_a_time.lock().await;
-        // What is missed from now on may be too new for what is read from now on.
+        // Events missed from here on may be newer than the reads below, and schedule another comparison.
         self.is_due.store(false, Ordering::Relaxed);
         let mut hosts: Vec<HostUuid> =
             self.hub.statuses().into_iter().filter(|host| self.hub.is_watched(*host)).collect();
@@ -121,7 +121,8 @@ impl Watch {
         }
     }
 
-    /// Tells what has changed. That somebody has left is told when it is certain; before, those are returned.
+    /// Reads the hosts' statuses and notifies guests of changes, of `offline` only if `is_certain`. Returns the hosts
+    /// that seem to be offline otherwise.
     async fn look(&self, hosts: Vec<HostUuid>, is_certain: bool) -> Vec<HostUuid> {
         futures_util::stream::iter(hosts)
             .map(|host| async move { self.look_at(host, is_certain).await.then_some(host) })
@@ -131,7 +132,7 @@ impl Watch {
             .await
     }
 
-    /// Returns whether he seems to have left.
+    /// Compares one host. Returns whether the host seems to be offline.
     async fn look_at(&self, host: HostUuid, is_certain: bool) -> bool {
         let before = self.known.get(&host).map(|known| *known).unwrap_or_default();
         let Some(read) = self.status_at_last(host).await else { return false };
@@ -140,7 +141,7 @@ impl Watch {
             let was_overtaken = *known != before && read.version < known.version;
             let online = if was_overtaken { known.online } else { read.online };
             if online {
-                // Whom nobody told it does not know it: it may be told twice.
+                // A guest may not have received the status yet, so it is sent even if others receive it twice.
                 *known = Status { online, version: known.version.max(read.version) };
                 self.tell(host, true);
             } else if known.online && is_certain {
@@ -153,7 +154,7 @@ impl Watch {
         seems_gone
     }
 
-    /// `None`: this node ends.
+    /// Reads a status, and retries until it succeeds. `None`: this node stops.
     async fn status_at_last(&self, host: HostUuid) -> Option<Status> {
         loop {
             match self.presence.status(host).await {
@@ -173,7 +174,7 @@ impl PresenceSink for Watch {
             return;
         }
         let mut known = self.known.entry(host).or_default();
-        // Of the same version may have been read already, but not by all who watch.
+        // An equal version may have been read already, but not sent to every watching guest.
         if status.version >= known.version {
             *known = status;
             self.tell(host, status.online);

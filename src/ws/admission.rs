@@ -1,14 +1,14 @@
 //! Bounds the joins of a node: how many call the stores at a time, and how many wait for that.
 //!
 //! Without a bound, thousands of sockets that join at once slow each other down until all of them time out. Here
-//! [`JOINS`] run at a time, a bounded number waits, and further ones are refused at once with the time after which
-//! there will be a place.
+//! [`JOINS`] run at a time, a bounded number waits, and further ones are refused at once with the time after which a
+//! place is expected.
 //!
-//! Places are given in turn to two lanes ([`Lane`]), within a lane in turn to addresses, and within an address in order of
-//! arrival. When no place to wait is left, an arrival displaces the last waiter of the address that has the most, if the
-//! arrival's own address has clearly fewer; a lane that holds less than half of the waiting places displaces from the other.
-//! So one address can use the whole queue while it is alone, and a flood of new guests does not keep out those who
-//! reconnect.
+//! Places are granted alternately to two lanes ([`Lane`]), within a lane in turn to addresses, and within an address in
+//! order of arrival. When the queue is full, an arrival displaces the last waiter of the address with the most waiters,
+//! if the arrival's own address has at least two fewer. A lane that has less than half of the queue displaces from the
+//! other lane. A single address can use the whole queue while it is alone, and a flood of new guests does not keep out
+//! clients that reconnect.
 //!
 //! **Invariant:** no lock is held across an await, and nothing here calls a store.
 
@@ -24,28 +24,28 @@ use tokio::time::Instant;
 use crate::clock::Chance;
 use crate::metric;
 
-/// Joins that call the stores at a time. While a node accepts thousands of connections, each step of a join waits behind
-/// these: with 64 joins at a time a saturated node served a third of what it could.
+/// Maximum number of joins that call the stores at a time. While a node accepts thousands of connections, each step of
+/// a join waits behind these: with 64 joins, a saturated node served a third of its capacity.
 const JOINS: usize = 256;
 
-/// A join that has taken this long waits for a store, not for this node: it gives its place to the next, so that rooms on
-/// a part of Redis that does not answer do not hold up the others.
+/// Time after which a join counts as waiting for a store, not for this node. It yields its place to the next, so that
+/// rooms on a part of Redis that does not answer do not delay the others.
 pub(super) const SLOW: Duration = Duration::from_secs(1);
 
-/// Joins that may have given their place away and still run.
+/// Maximum number of joins that have yielded their place and still run.
 const SLOW_JOINS: usize = JOINS / 4;
 
 /// How long a join waits for its place before it is refused.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Bounds of the hint when to retry, before it is spread.
+/// Bounds of the retry hint, before it is randomised.
 const MIN_RETRY: Duration = Duration::from_secs(1);
 const MAX_RETRY: Duration = Duration::from_secs(30);
 
-/// What a join is assumed to take until some were measured.
+/// Assumed duration of a join until the first is measured.
 const FIRST_GUESS: Duration = Duration::from_millis(200);
 
-/// The two kinds of joins that do not displace each other.
+/// Kind of a join. Joins of different lanes do not displace each other beyond half of the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Lane {
     /// Clients that resume a conversation (`?after=`), and hosts.
@@ -54,17 +54,17 @@ pub(super) enum Lane {
     Fresh,
 }
 
-/// Why a join got no place.
+/// Error of a join that was refused because too many wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Overloaded {
-    /// After which a place is expected: differs from one refused join to the next.
+    /// Time after which a place is expected. Differs between refused joins.
     pub(super) retry: Duration,
 }
 
-/// The joins of a node.
+/// Limits and queues of a node's joins.
 pub struct Admission {
     state: Mutex<State>,
-    /// Joins that may wait.
+    /// Maximum number of waiting joins.
     max_waiting: usize,
     chance: Chance,
 }
@@ -83,7 +83,7 @@ struct State {
     next_id: u64,
     /// Smoothed duration of a join.
     duration: Duration,
-    /// When the joins refused so far are expected to have returned and been served.
+    /// When the joins refused so far are expected to have retried and completed.
     booked_until: Instant,
 }
 
@@ -91,7 +91,7 @@ struct State {
 #[derive(Default)]
 struct Queue {
     addresses: HashMap<IpAddr, VecDeque<Waiter>>,
-    /// Addresses with waiters, in the order of their turns.
+    /// Addresses with waiters, in the order in which they are served.
     turns: VecDeque<IpAddr>,
     len: usize,
 }
@@ -101,7 +101,7 @@ struct Waiter {
     decision: oneshot::Sender<Result<Place, Overloaded>>,
 }
 
-/// The right to call the stores; given back when it is dropped.
+/// The right to call the stores. Released when dropped.
 pub(super) struct Place {
     admission: Arc<Admission>,
     began: Instant,
@@ -116,7 +116,7 @@ enum Holds {
 }
 
 impl Admission {
-    /// For a node on which `max_waiting` joins may wait.
+    /// Creates the admission of a node on which `max_waiting` joins may wait.
     pub fn new(max_waiting: usize, chance: Chance) -> Arc<Self> {
         let state = State {
             running: 0,
@@ -127,17 +127,17 @@ impl Admission {
             duration: FIRST_GUESS,
             booked_until: Instant::now(),
         };
-        // Shown as 0 until a join waits.
+        // Exports the gauge as 0 until a join waits.
         metrics::gauge!(metric::JOINS_WAITING).increment(0.0);
         Arc::new(Self { state: Mutex::new(state), max_waiting, chance })
     }
 
-    /// Waits for a place; refused at once if too many wait. Dropped while it waits, it gives its place in the queue up.
+    /// Waits for a place. Refuses at once if too many wait. Cancel safe: a dropped future leaves the queue.
     pub(super) async fn enter(self: &Arc<Self>, address: IpAddr, lane: Lane) -> Result<Place, Overloaded> {
         let (waiting, displaced) = {
             let mut state = self.state.lock();
             if state.running < JOINS {
-                // A free place goes to the queue first, so this overtakes no waiter.
+                // A free place is granted to the queue first, so this overtakes no waiter.
                 state.running += 1;
                 return Ok(self.place());
             }
@@ -149,7 +149,7 @@ impl Admission {
             (Waiting { admission: self, address, lane, id, decided }, displaced.zip(retry))
         };
         if let Some((waiter, overloaded)) = displaced {
-            // One that is no longer waited for needs no answer.
+            // A waiter whose future was dropped needs no answer.
             let _ = waiter.decision.send(Err(overloaded));
         }
         waiting.decided().await
@@ -161,12 +161,12 @@ impl Admission {
 
     fn overloaded(&self, state: &mut State) -> Overloaded {
         let expected = state.book().max(MIN_RETRY);
-        // Up to half as long again, so that those refused in one instant do not return in one.
+        // Randomised by up to half, so that joins refused together do not retry together.
         let spread = u64::try_from(expected.as_millis()).unwrap_or(u64::MAX) / 2;
         Overloaded { retry: expected + Duration::from_millis(self.chance.below(spread)) }
     }
 
-    /// Gives a free place to the next that waits.
+    /// Grants a free place to the next waiter.
     fn release(self: &Arc<Self>) {
         loop {
             let next = {
@@ -179,7 +179,7 @@ impl Admission {
             };
             match next.decision.send(Ok(self.place())) {
                 Ok(()) => return,
-                // It stopped waiting meanwhile: the place is still there, and the next one's.
+                // The waiter was cancelled meanwhile: grant the place to the next one.
                 Err(Ok(mut place)) => place.holds = Holds::Nothing,
                 Err(Err(_)) => {}
             }
@@ -187,7 +187,7 @@ impl Admission {
     }
 }
 
-/// No place to wait.
+/// Error: the queue has no place for an arrival.
 struct Full;
 
 impl State {
@@ -195,7 +195,7 @@ impl State {
         self.lanes.iter().map(|queue| queue.len).sum()
     }
 
-    /// Takes out the waiter that an arrival displaces, if there has to be one.
+    /// Returns the waiter that an arrival displaces; `None` if the queue has a place.
     fn make_room(&mut self, address: IpAddr, lane: Lane, max_waiting: usize) -> Result<Option<Waiter>, Full> {
         if self.waiting() < max_waiting {
             return Ok(None);
@@ -225,7 +225,7 @@ impl State {
         next.or_else(|| self.lanes[1 - lane].pop())
     }
 
-    /// Reserves the time of one more join after those that wait and those refused before; returns how far away it is.
+    /// Reserves time for one more join, after the waiting and the refused ones. Returns the delay until then.
     fn book(&mut self) -> Duration {
         let now = Instant::now();
         let each = self.duration / JOINS as u32;
@@ -249,7 +249,7 @@ impl Queue {
         self.len += 1;
     }
 
-    /// The next of the address whose turn it is.
+    /// Removes and returns the first waiter of the next address.
     fn pop(&mut self) -> Option<Waiter> {
         let address = self.turns.pop_front()?;
         let waiter = self.remove(address, |waiters| waiters.pop_front());
@@ -259,7 +259,7 @@ impl Queue {
         waiter
     }
 
-    /// The last of the address that has the most waiters, if these are at least `fewest`.
+    /// Removes and returns the last waiter of the address with the most waiters, if it has at least `fewest`.
     fn take_last_of_longest(&mut self, fewest: usize) -> Option<Waiter> {
         let longest = self.addresses.iter().max_by_key(|(_, waiters)| waiters.len());
         let address = longest.filter(|(_, waiters)| waiters.len() >= fewest).map(|(address, _)| *address)?;
@@ -268,7 +268,7 @@ impl Queue {
         waiter
     }
 
-    /// Takes out one that no longer waits; nothing happens if it has been decided.
+    /// Removes a waiter that was cancelled. Has no effect if its join was decided.
     fn cancel(&mut self, address: IpAddr, id: u64) {
         self.remove(address, |waiters| {
             let at = waiters.binary_search_by_key(&id, |waiter| waiter.id).ok()?;
@@ -301,7 +301,7 @@ impl Queue {
     }
 }
 
-/// A join in the queue.
+/// A join in the queue. Leaves the queue when dropped.
 struct Waiting<'a> {
     admission: &'a Arc<Admission>,
     address: IpAddr,
@@ -327,7 +327,7 @@ impl Drop for Waiting<'_> {
 }
 
 impl Place {
-    /// Lets the next join begin while this one goes on, unless too many have done so.
+    /// Lets the next join begin while this one continues, unless too many have yielded.
     pub(super) fn yield_to_next(&mut self) {
         {
             let mut state = self.admission.state.lock();

@@ -1,7 +1,7 @@
-//! What goes out to one peer: the connection's outbox and control frames, and how fast the peer takes them.
+//! Output to one peer: the connection's outbox and control frames, and the peer's progress.
 //!
-//! **Invariant:** beside the outbox, whose bound includes what is being written here, at most one pong, one ping and one close
-//! frame wait, however much the peer sends.
+//! **Invariant:** beside the outbox, whose bound includes the frames being written here, at most one pong, one ping and
+//! one close frame wait, however many frames the peer sends.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice};
@@ -17,39 +17,39 @@ use crate::http::Slot;
 use crate::hub::Connection;
 use crate::protocol::{Close, frame};
 
-/// What is taken out of the outbox at once: beyond it nothing is gained by a larger write.
+/// Maximum bytes taken from the outbox at once. Larger writes gain nothing.
 const WRITE_BATCH: usize = 64 * 1024;
 
-/// The most frames of one write.
+/// Maximum number of frames per write.
 const WRITE_SLICES: usize = 64;
 
-/// How long a peer may take no byte.
+/// How long a peer may accept no byte.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// While output waits, a peer takes at least this many bytes in each [`PROGRESS_WINDOW`].
+/// Minimum number of bytes that a peer must accept in each [`PROGRESS_WINDOW`] while output waits.
 const MIN_PROGRESS: usize = 4 * 1024;
 const PROGRESS_WINDOW: Duration = Duration::from_secs(30);
 
-/// How long a peer may take to answer a close.
+/// Time limit for the answer to a close frame.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Frames on their way out.
+/// Output that is being written to one peer.
 pub(super) struct Outbound {
     pub(super) tcp: TcpStream,
     _slot: Arc<Slot>,
     frames: VecDeque<Bytes>,
-    /// Whether part of the first frame has been written.
+    /// Whether a part of the first frame has been written.
     is_split: bool,
-    /// The answer to the newest ping.
+    /// Pong for the newest ping.
     pong: Option<Bytes>,
     is_ping_due: bool,
     stall: Option<Stall>,
 }
 
-/// How a peer takes output that waits for it.
+/// Progress of a peer for which output waits.
 #[derive(Clone, Copy)]
 struct Stall {
-    /// When it last took a byte, or when the output began to wait.
+    /// When the peer last accepted a byte, or the output began to wait.
     since: Instant,
     window_began: Instant,
     taken: usize,
@@ -83,7 +83,7 @@ impl Outbound {
         self.frames.is_empty() && self.pong.is_none() && !self.is_ping_due
     }
 
-    /// Answers a ping. A pong that still waits is replaced (RFC 6455, 5.5.3).
+    /// Queues a pong. It replaces one that still waits (RFC 6455, 5.5.3).
     pub(super) fn pong(&mut self, payload: &[u8]) {
         self.pong = Some(frame::pong(payload));
     }
@@ -92,17 +92,17 @@ impl Outbound {
         self.is_ping_due = true;
     }
 
-    /// When the peer counts as too slow, unless it takes more until then.
+    /// Returns when the peer counts as too slow, unless it accepts more until then.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.stall.map(|stall| stall.deadline())
     }
 
-    /// Gives the peer its time again: this node did not write.
+    /// Restarts the peer's time limits, because this node did not write.
     pub(super) fn forgive(&mut self, now: Instant) {
         self.stall = self.stall.map(|_| Stall::at(now));
     }
 
-    /// Writes what waits, as far as the peer takes it. Returns the end, if nothing comes before it.
+    /// Writes waiting output as far as the peer accepts it. Returns the pending close if no frame precedes it.
     pub(super) fn send_from(&mut self, connection: &Connection) -> io::Result<Option<Close>> {
         loop {
             let end = if self.frames.is_empty() { self.refill(connection) } else { None };
@@ -126,7 +126,7 @@ impl Outbound {
         connection.take(&mut self.frames, WRITE_BATCH)
     }
 
-    /// Writes the frames. `false`: the peer takes no more now.
+    /// Writes the frames. Returns `false` if the peer accepts no more now.
     fn write(&mut self) -> io::Result<bool> {
         while !self.frames.is_empty() {
             let mut slices = [IoSlice::new(&[]); WRITE_SLICES];
@@ -165,16 +165,17 @@ impl Outbound {
         }
     }
 
-    /// Drops the frames of which nothing was written: a peer that is too slow for them shall see its close frame.
+    /// Drops all frames that are not partly written, so that a peer that was too slow for them receives its close
+    /// frame.
     pub(super) fn drop_unsent(&mut self) {
         self.frames.truncate(usize::from(self.is_split));
         self.pong = None;
     }
 
-    /// Answers a close of the peer. It sends nothing more, so that nothing has to be waited for.
+    /// Answers a close frame of the peer. The peer sends nothing more, so no answer is awaited.
     pub(super) async fn answer_close(mut self) {
         if !self.is_drained() {
-            // It has not read what it was sent before.
+            // The peer has not read earlier output.
             return self.close(Close::Normal).await;
         }
         self.frames.push_back(frame::close(Close::Normal.code(), &Close::Normal.reason()));
@@ -183,8 +184,8 @@ impl Outbound {
         }
     }
 
-    /// Sends a close frame and waits a moment for the answer: a peer that still sends would otherwise see a reset, and never
-    /// read the code.
+    /// Sends a close frame and waits briefly for the answer. A peer that is still sending would otherwise receive a
+    /// reset and never read the code.
     pub(super) async fn close(mut self, close: Close) {
         self.frames.push_back(frame::close(close.code(), &close.reason()));
         let closing = async {
@@ -210,7 +211,7 @@ impl Outbound {
         }
     }
 
-    /// Resets the connection: else the kernel would keep for minutes what the peer has not read.
+    /// Resets the connection. Otherwise the kernel would keep unread output for minutes.
     pub(super) fn reset(&self) {
         if let Err(error) = self.tcp.set_zero_linger() {
             tracing::trace!(%error, "failed to reset connection");
@@ -218,7 +219,7 @@ impl Outbound {
     }
 }
 
-/// Closes a socket that never had a session.
+/// Closes a socket without a session.
 pub(super) async fn refuse(stream: Stream, frames: VecDeque<Bytes>, close: Close) {
     let mut outbound = Outbound::new(stream.tcp, stream.slot);
     outbound.frames = frames;
@@ -229,7 +230,7 @@ pub(super) async fn refuse(stream: Stream, frames: VecDeque<Bytes>, close: Close
 mod tests {
     use super::*;
 
-    /// After how long a peer that takes `bytes` every `pause` counts as too slow, within ten minutes.
+    /// Returns after which time a peer that accepts `bytes` every `pause` counts as too slow, if within ten minutes.
     fn too_slow_after(bytes: usize, pause: Duration) -> Option<Duration> {
         let start = Instant::now();
         let (mut stall, mut now) = (Stall::at(start), start);

@@ -1,4 +1,4 @@
-//! How fast the bytes of a socket are read: by its own rate, and by that of all sockets of its address.
+//! Rate limit of reading a socket's bytes: its own rate, and the rate shared by all sockets of its address.
 
 use std::sync::Arc;
 
@@ -7,18 +7,18 @@ use tokio::time::Instant;
 use crate::hub::{AddressSlot, Paces, SharedPace};
 use crate::session::{Rate, Throttle};
 
-/// Bytes that are read per second; `None`: as fast as they come.
+/// Maximum rates of reading, in bytes per second; `None`: unlimited.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ByteRates {
-    /// Of one socket.
+    /// Rate of one socket.
     pub socket: Option<Rate>,
-    /// Of all sockets of one address on this node.
+    /// Rate of all sockets of one address on this node.
     pub address: Option<Rate>,
-    /// The same, with a burst of a whole day.
+    /// Rate of all sockets of one address on this node, with a burst of one day.
     pub address_daily: Option<Rate>,
 }
 
-/// The rates of one socket, and what it has used of them.
+/// Rate limiter of one socket.
 pub(super) struct Pace {
     socket: Throttle,
     address: Option<Arc<Paces>>,
@@ -44,7 +44,7 @@ impl Pace {
         }
     }
 
-    /// When more may be read, if not now.
+    /// Returns when more may be read; `None`: now.
     pub(super) fn next(&self, now: Instant) -> Option<Instant> {
         let address = self.address.as_ref().and_then(|paces| {
             let next =
@@ -63,7 +63,7 @@ mod tests {
     use crate::clock::Chance;
     use crate::hub::Hub;
 
-    /// How many bytes each of `sockets` of one address gets through within `seconds`, in reads of 16 KiB.
+    /// Returns how many bytes each of `sockets` of one address can read within `seconds`, in reads of 16 KiB.
     async fn read_within(rates: ByteRates, sockets: usize, seconds: u64) -> usize {
         let hub = Hub::new(Chance::from_seed(1));
         let slot = hub.admit_address("192.0.2.1".parse().unwrap(), None).unwrap();

@@ -1,9 +1,11 @@
-//! The task that owns a socket: bytes in, frames to the session; frames out of the connection's outbox, bytes out.
+//! The task that owns a socket. It decodes received bytes into frames for the session, and writes the frames of the
+//! connection's outbox.
 //!
-//! One task a socket, one deadline (the nearest of ping, silence, a slow peer, the session's own, a rate), and no buffer while
-//! idle: what is read goes through a buffer of the thread.
+//! There is one task and one timer per socket (the nearest deadline of ping, idle timeout, slow peer, session and
+//! rate), and no buffer while idle: reads use a buffer of the thread.
 //!
-//! **Invariant:** nothing is read while output waits for the peer, so a peer that does not read cannot cause more of it.
+//! **Invariant:** nothing is read while output waits for the peer, so a peer that does not read cannot cause more
+//! output.
 
 use std::cell::RefCell;
 use std::io::{self, ErrorKind};
@@ -22,27 +24,27 @@ use crate::protocol::Close;
 use crate::protocol::frame::{Decoder, Event, FrameError};
 use crate::session::{Appetite, Session};
 
-/// What is read at once.
+/// Maximum bytes per read.
 const READ_BUFFER: usize = 16 * 1024;
 
-/// How long a peer has for its pong, at least.
+/// Minimum time in which a peer must answer a ping.
 const PONG_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A timer that rings so late tells that this node stood still, and not that its peers did.
+/// Delay of the timer above which this node was stalled, rather than its peers.
 const LATE: Duration = Duration::from_secs(1);
 
 thread_local! {
-    /// Nothing stays in it between two polls of a task.
+    /// Read buffer of the thread. It holds no data between two polls of a task.
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BUFFER].into_boxed_slice());
 }
 
-/// Why a socket is at its end, apart from a close of ours.
+/// Why a socket ends.
 enum Gone {
-    /// The peer vanished.
+    /// The peer disconnected without a close frame.
     Peer,
-    /// The peer said goodbye.
+    /// The peer sent a close frame.
     Goodbye,
-    /// It is to be closed with a code.
+    /// The server closes the socket with this code.
     Close(Close),
 }
 
@@ -69,7 +71,7 @@ pub(super) struct Pump {
     connection: Arc<Connection>,
     decoder: Decoder,
     pace: Pace,
-    /// Read, and not yet taken by the session.
+    /// Bytes that were read and that the session has not accepted yet.
     unread: Vec<u8>,
     heard_at: Instant,
     pinged_at: Instant,
@@ -92,7 +94,8 @@ impl Pump {
         }
     }
 
-    /// Until the end of the socket. The session is gone, and its room knows, before the peer's goodbye is waited for.
+    /// Runs until the socket ends. The session is dropped, and has left its room, before the answer to a close frame is
+    /// awaited.
     pub(super) async fn run(mut self) {
         let gone = loop {
             match self.step().await {
@@ -112,7 +115,7 @@ impl Pump {
                 outbound.answer_close().await;
             }
             Gone::Close(close) => {
-                // Noted before the session goes: a host who logged out is offline at once.
+                // Recorded before the session is dropped: a host who logged out is offline at once.
                 connection.end(close);
                 count_close(close);
                 drop(session);
@@ -141,7 +144,8 @@ impl Pump {
             }
         };
         tokio::select! {
-            // What is owed goes first, then what the session waits for; a peer that floods us comes last.
+            // Order: pending output, then the session's work, then reading, so that a flooding peer does not delay the
+            // rest.
             biased;
             () = self.connection.changed() => Ok(()),
             done = self.session.drive() => done.map_err(Gone::Close),
@@ -150,7 +154,7 @@ impl Pump {
         }
     }
 
-    /// Whether the session takes another frame, and the rates another read.
+    /// Returns whether the session accepts another frame and the rates permit another read.
     fn appetite(&mut self) -> Appetite {
         match (self.session.appetite(), self.pace.next(Instant::now())) {
             (Appetite::Busy, _) => Appetite::Busy,
@@ -160,7 +164,7 @@ impl Pump {
         }
     }
 
-    /// Gives the session what was read, as far as it takes it.
+    /// Passes unread bytes to the session, as far as it accepts them.
     fn digest(&mut self) -> Result<Appetite, Gone> {
         loop {
             let appetite = self.appetite();
@@ -200,7 +204,7 @@ impl Pump {
         Ok(())
     }
 
-    /// One timer for all: it is moved only when it would ring too late.
+    /// Sets the timer to the nearest deadline. It is moved only if it would fire too late.
     fn set_timer(&mut self, appetite: Appetite) {
         let ping = self.session.heartbeat().ping;
         let mut next = (self.pinged_at.max(self.heard_at) + ping).min(self.silent_at());
@@ -215,7 +219,7 @@ impl Pump {
         }
     }
 
-    /// When a peer that says nothing is taken for gone.
+    /// Returns when a peer that sends nothing counts as disconnected.
     fn silent_at(&self) -> Instant {
         (self.heard_at + self.session.heartbeat().silence).max(self.pinged_at + PONG_TIMEOUT)
     }
@@ -224,7 +228,7 @@ impl Pump {
         let now = Instant::now();
         let ping = self.session.heartbeat().ping;
         if now - self.timer.deadline() >= LATE {
-            // What came meanwhile was not read, what could be written was not: every peer is given another chance.
+            // This node neither read nor wrote in the meantime: restart the time limits of the peer.
             self.outbound.forgive(now);
             self.ping(now);
         }
@@ -234,7 +238,7 @@ impl Pump {
             return Err(Gone::Close(self.connection.try_later()));
         }
         if appetite != Appetite::Hungry {
-            // Nothing is read on purpose: the peer may have sent something.
+            // Reading is paused, so the peer may have sent something.
             self.heard_at = now;
         }
         if now >= self.silent_at() {

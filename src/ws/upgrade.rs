@@ -1,6 +1,7 @@
-//! From an HTTP request to a socket. Whoever is refused is still upgraded, so that a browser can read the code (SPEC 4); HTTP
-//! errors are for what is no WebSocket handshake at all, for too many of them, and for a node that is going away or has not got
-//! its stores: a balancer takes the next node then, and this one, where nobody stays, would always be the one with the fewest sockets.
+//! The upgrade from an HTTP request to a socket. A refused connection is still upgraded and then closed, so that a
+//! browser can read the code (SPEC 4). HTTP errors are used for requests that are no WebSocket handshake, for too many
+//! handshakes, and for a node that is draining or lacks its stores. A load balancer then tries the next node; with an
+//! upgrade it would keep choosing this one, which always has the fewest sockets.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -34,35 +35,35 @@ const KEY: HeaderName = HeaderName::from_static("sec-websocket-key");
 const ACCEPT: HeaderName = HeaderName::from_static("sec-websocket-accept");
 const VERSION: HeaderName = HeaderName::from_static("sec-websocket-version");
 
-/// How long somebody may take to be admitted: stores that are away answer before.
+/// Time limit of an admission. Calls to unavailable stores fail earlier.
 const ADMISSION_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Takes `/ws/…`.
+/// Handles requests under `/ws/`.
 #[derive(Clone)]
 pub struct Upgrader {
-    /// What sessions are made of.
+    /// Creates the sessions.
     pub sessions: Arc<Sessions>,
     /// This node's connections.
     pub hub: Arc<Hub>,
-    /// How often an address may begin.
+    /// Rate limits of handshakes per address.
     pub limits: Arc<Limits>,
-    /// Sockets of one address.
+    /// Maximum sockets per address; `None`: unlimited.
     pub address_sockets: Option<u32>,
-    /// Bytes per second that are read of a socket, and of an address.
+    /// Maximum rates of reading, per socket and per address.
     pub byte_rates: ByteRates,
-    /// The largest message a client may send, in bytes.
+    /// Maximum size of a client's message, in bytes.
     pub max_message: usize,
-    /// Once cancelled, nobody is let in.
+    /// Cancelled when the node drains: handshakes are refused from then on.
     pub draining: CancellationToken,
-    /// Bounds the joins.
+    /// Limits concurrent joins.
     pub admission: Arc<Admission>,
-    /// Whether anybody could be.
+    /// Whether the node has its stores.
     pub health: Arc<dyn Health>,
-    /// Sockets live here.
+    /// Tracks the tasks of sockets.
     pub tracker: TaskTracker,
 }
 
-/// Which socket a path means.
+/// Kind of socket, with the name in the path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Door {
     Chat(String),
@@ -79,7 +80,7 @@ impl Door {
         }
     }
 
-    /// Counts what became of a handshake.
+    /// Counts the result of a handshake.
     fn count(&self, result: &'static str) {
         let kind = match self {
             Self::Chat(_) => "chat",
@@ -130,7 +131,7 @@ impl Upgrader {
 
     async fn connect(self, on_upgrade: OnUpgrade, door: Door, handshake: Handshake, address: IpAddr) {
         let Some(stream) = open(on_upgrade).await else { return };
-        // The join needs far more memory than an open socket: it is freed before the socket is served.
+        // The join needs far more memory than an open socket. It is boxed, and freed before the socket is served.
         let (slot, admitted) = match self.slot(&stream, address) {
             Ok(slot) => (Some(slot), Box::pin(self.enter(&stream, &door, &handshake, address)).await),
             Err(close) => (None, Err(NotIn::Refused(close.into()))),
@@ -164,7 +165,7 @@ impl Upgrader {
         drop(slot);
     }
 
-    /// Counts a socket of an address, unless its connection or the address is over a bound.
+    /// Counts a socket of an address. Refuses it if its connection or the address exceeds a limit.
     fn slot(&self, stream: &Stream, address: IpAddr) -> Result<AddressSlot, Close> {
         match stream.slot.class() {
             Class::Served => {}
@@ -177,7 +178,7 @@ impl Upgrader {
         self.hub.admit_address(throttle::network(address), self.address_sockets).ok_or(Close::TooMany)
     }
 
-    /// Waits for a place among the joins, then joins. Nothing calls a store before that.
+    /// Waits for a place among the joins, then joins. No store is called before that.
     async fn enter(
         &self,
         stream: &Stream,
@@ -250,7 +251,8 @@ fn kind(session: &Session) -> &'static str {
     }
 }
 
-/// The answer to the key, and the connection to come; or why this is no handshake.
+/// Returns the value of `Sec-WebSocket-Accept` and the pending upgrade, or the response to a request that is no
+/// handshake.
 fn handshake_of(headers: &HeaderMap, on_upgrade: Option<OnUpgrade>) -> Result<(HeaderValue, OnUpgrade), Box<Response>> {
     let no_handshake = || Box::new(ApiError::Malformed("This is a WebSocket: connect to it as one.").into_response());
     let on_upgrade = on_upgrade.ok_or_else(no_handshake)?;
@@ -278,7 +280,7 @@ fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
         .any(|part| part.trim().eq_ignore_ascii_case(token))
 }
 
-/// A header that makes sense only once: two of them are none.
+/// Returns the value of a header that may occur once; `None` if it is absent or repeated.
 fn only_one(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {
@@ -300,8 +302,8 @@ fn read_handshake(request: &UpgradeRequest) -> Handshake {
     handshake
 }
 
-/// The bare stream under an upgraded connection. What hyper had read of it goes to the pump through the kernel no more, so it
-/// must be nothing: a client speaks only after it has seen the answer.
+/// Returns the TCP stream under an upgraded connection, with the bytes that hyper has already read after the handshake.
+/// `None` if the peer disconnected.
 async fn open(on_upgrade: OnUpgrade) -> Option<Stream> {
     let upgraded: Upgraded = match on_upgrade.await {
         Ok(upgraded) => upgraded,
@@ -326,7 +328,7 @@ async fn open(on_upgrade: OnUpgrade) -> Option<Stream> {
 pub(super) struct Stream {
     pub(super) tcp: TcpStream,
     pub(super) early: Vec<u8>,
-    /// Counts the connection as long as it is open.
+    /// Counts the connection while it is open.
     pub(super) slot: Arc<Slot>,
 }
 

@@ -1,4 +1,4 @@
-//! Reads what the scripts and streams answer.
+//! Parses the answers of scripts and streams.
 
 use bytes::Bytes;
 use chrono::DateTime;
@@ -9,7 +9,7 @@ use super::strange;
 use crate::broker::{LogEntry, MemberCounts, Outcome, RoomStatus, Unavailable};
 use crate::domain::{ChatroomId, HostId, NodeId, RoomState, Seq};
 
-/// A list of Redis, read from its front.
+/// A list answered by Redis, read from its front.
 pub(super) struct Answer(std::vec::IntoIter<Value>);
 
 impl Answer {
@@ -57,14 +57,14 @@ pub(super) fn outcome(value: Value) -> Result<Outcome, Unavailable> {
     }
 }
 
-/// A room, and who is in it on which node.
+/// A room and its connections per node.
 pub(super) struct FoundRoom {
     room: RoomStatus,
     members: Vec<(String, MemberCounts)>,
 }
 
 impl FoundRoom {
-    /// Nodes in the room that are not in `alive`.
+    /// Returns the nodes with connections in the room that are not in `alive`.
     pub(super) fn unknown(&self, alive: &[String], me: NodeId) -> impl Iterator<Item = &str> {
         self.members
             .iter()
@@ -72,7 +72,7 @@ impl FoundRoom {
             .filter(move |node| *node != me.as_str() && !alive.iter().any(|known| known == node))
     }
 
-    /// The room with the members of those nodes that are alive; this one always is.
+    /// Returns the room's status with the connections of live nodes. This node always counts as live.
     pub(super) fn status(self, alive: &[String], me: NodeId) -> RoomStatus {
         let mut room = self.room;
         for (node, counts) in self.members {
@@ -130,7 +130,7 @@ pub(super) fn state(word: &str) -> Result<RoomState, Unavailable> {
     }
 }
 
-/// Entries of a stream as `(id, fields)`.
+/// Parses entries of a stream as `(id, fields)`.
 pub(super) fn entries(value: Value) -> Result<Vec<(String, Answer)>, Unavailable> {
     if value.is_null() {
         return Ok(Vec::new());
@@ -145,7 +145,7 @@ pub(super) fn entries(value: Value) -> Result<Vec<(String, Answer)>, Unavailable
         .collect()
 }
 
-/// A raw reply, unless it is an error.
+/// Returns a raw reply, or the error that it contains.
 pub(super) fn checked(frame: Resp3Frame) -> Result<Resp3Frame, Error> {
     match &frame {
         Resp3Frame::SimpleError { data, .. } => Err(Error::new(ErrorKind::Unknown, data.to_string())),
@@ -156,7 +156,7 @@ pub(super) fn checked(frame: Resp3Frame) -> Result<Resp3Frame, Error> {
     }
 }
 
-/// The entries of a room's log: `[id, [f, frame, a, accepted at]]` each.
+/// Parses the entries of a room's log. Each is `[id, [f, frame, a, accepted at]]`.
 pub(super) fn log(frame: Resp3Frame) -> Result<Vec<LogEntry>, Unavailable> {
     let Some(entries) = list(frame) else { return Err(strange("a log that is no list")) };
     entries.into_iter().map(|entry| log_entry(entry).ok_or_else(|| strange("an entry of a log"))).collect()

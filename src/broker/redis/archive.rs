@@ -16,19 +16,19 @@ use crate::broker::{Broker as _, Change, Partition, Unavailable};
 use crate::domain::{ChatroomId, RoomChange, RoomName, Seq};
 use crate::redis::call;
 
-/// How long a partition's archiver may be silent before another node takes over.
+/// Lease of a partition's archiver. After this time without renewal another node takes over.
 const LEASE_TTL: Duration = Duration::from_secs(15);
 
-/// How many idle rooms are looked at in one step.
+/// Number of idle rooms examined per step.
 const IDLE_BATCH: i64 = 100;
 
-/// Redis is short of memory when it uses more than this share of `maxmemory`, or without one of the machine's memory.
+/// Redis is short of memory above this percentage of `maxmemory` or, without one, of the machine's memory.
 const MEMORY_PERCENT: i64 = 75;
 
-/// How many dead letters one call looks at.
+/// Number of dead letters examined per call.
 const DEAD_BATCH: i64 = 500;
 
-/// The share of its usual bytes that the log of a room keeps while Redis is short of memory.
+/// Divisor of a log's byte limit while Redis is short of memory.
 const SHORT_LOG: u64 = 16;
 
 #[async_trait]
@@ -176,7 +176,7 @@ impl RedisBroker {
         Ok(())
     }
 
-    /// Which of the nodes in these lists are alive.
+    /// Returns the nodes in these lists that are alive.
     async fn alive_among<'a>(&self, lists: &'a [String]) -> Result<HashSet<&'a str>, Unavailable> {
         let named: HashSet<&str> = lists.iter().flat_map(|list| nodes(list)).collect();
         if named.is_empty() {
@@ -186,14 +186,15 @@ impl RedisBroker {
         let is_alive = |alive: &[String], node: &str| node == me.as_str() || alive.iter().any(|known| known == node);
         let mut alive = self.redis.live_nodes(false).await?;
         if !named.iter().all(|node| is_alive(&alive, node)) {
-            // A node that has just come is not in a list of two seconds ago.
+            // A node that has just started may be missing from a list that is up to two seconds old.
             alive = self.redis.live_nodes(true).await?;
         }
         Ok(named.into_iter().filter(|node| is_alive(&alive, node)).collect())
     }
 
-    /// What of the queue replicas have: the rest is not for SQL yet, as another server may give its numbers to others. What
-    /// nobody accepts again is shown here, once replicas have it.
+    /// Returns the leading entries that replicas have. The rest must not be written to SQL yet: after a failover,
+    /// another server may assign its numbers to other messages. Makes entries visible that no sender submits again,
+    /// once replicas have them.
     async fn replicated(
         &self,
         partition: Partition,
@@ -223,18 +224,18 @@ impl RedisBroker {
     }
 }
 
-/// The nodes of a list as scripts write it.
+/// Splits a list of nodes, as scripts write it.
 fn nodes(list: &str) -> impl Iterator<Item = &str> {
     list.split(',').filter(|node| !node.is_empty())
 }
 
-/// The number at the end of a frame.
+/// Parses the number at the end of a frame.
 fn seq_of(frame: &[u8]) -> Option<Seq> {
     let digits = frame.strip_suffix(b"}")?.rsplit(|byte| *byte == b':').next()?;
     std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
-/// The place right behind an entry of a stream.
+/// Returns the position right after an entry of a stream.
 fn next(position: &str) -> Result<String, Unavailable> {
     position
         .split_once('-')
@@ -242,8 +243,8 @@ fn next(position: &str) -> Result<String, Unavailable> {
         .ok_or_else(|| strange("entry id"))
 }
 
-/// An entry, and the nodes that had somebody of the other side. One that lacks something is no message of ours: it comes out
-/// without a frame, and goes to the dead letters.
+/// Parses an entry, and the list of nodes with connections of the other side. An entry that lacks a field is malformed:
+/// it has an empty frame and becomes a dead letter.
 pub(super) fn entry(position: String, fields: Answer) -> (QueueEntry, String) {
     let (mut room, mut chatroom, mut life, mut at, mut frame) = (None, None, None, None, Bytes::new());
     let (mut others, mut trace) = (String::new(), None);

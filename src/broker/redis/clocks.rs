@@ -1,5 +1,5 @@
-//! What a node knows of the server behind each partition: its clock, and the highest tick that it has shown. In a Cluster
-//! another server may have the partition, and after a failover another one does.
+//! Clock and highest tick of the server behind each partition, as observed by this node. The server of a partition
+//! changes after a failover, and in a Cluster also when its slot moves.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -11,10 +11,10 @@ use super::at_key;
 use crate::broker::{Partition, Unavailable};
 use crate::redis::{Redis, call};
 
-/// How long the best reading of a clock is kept: two clocks drift apart by less than a millisecond in it.
+/// Lifetime of the best reading. Two clocks drift apart by less than a millisecond in this time.
 const BEST_FOR: Duration = Duration::from_secs(60);
 
-/// A server's clock against ours, in ms.
+/// One reading of a server's clock, in ms, with the local time at which it arrived.
 #[derive(Clone, Copy, Debug)]
 struct Reading {
     shown: i64,
@@ -27,16 +27,16 @@ impl Reading {
     }
 }
 
-/// What is known of a clock.
+/// Readings of one clock.
 #[derive(Debug, Default)]
 struct Known {
-    /// The newest reading: an answer is some time under way, by which the clock is further than it seems.
+    /// The newest reading. The server's clock is ahead of it by the time that the answer took to arrive.
     newest: Option<Reading>,
-    /// The one of the last minute that was least time under way.
+    /// The reading of the last minute with the shortest delay.
     best: Option<Reading>,
 }
 
-/// The clocks and ticks of all partitions.
+/// Clocks and ticks of all partitions.
 #[derive(Debug)]
 pub(super) struct Clocks(Box<[(Mutex<Known>, AtomicU64)]>);
 
@@ -45,19 +45,19 @@ impl Clocks {
         Self((0..count).map(|_| Default::default()).collect())
     }
 
-    /// The highest tick that this node has seen of a partition.
+    /// Returns the highest tick that this node has seen of a partition.
     pub(super) fn tick(&self, partition: Partition) -> u64 {
         self.0.get(usize::from(partition.0)).map_or(0, |(_, tick)| tick.load(Relaxed))
     }
 
-    /// Notes a tick that the server has shown, here or to another node.
+    /// Records a tick received from the server, in an answer or over the bus.
     pub(super) fn saw_tick(&self, partition: Partition, seen: u64) {
         if let Some((_, tick)) = self.0.get(usize::from(partition.0)) {
             tick.fetch_max(seen, Relaxed);
         }
     }
 
-    /// Notes what the clock shows.
+    /// Records a reading of the clock, in ms.
     pub(super) fn set(&self, partition: Partition, shown: i64) {
         let reading = Reading { shown, at: Instant::now() };
         let Some((known, _)) = self.0.get(usize::from(partition.0)) else { return };
@@ -68,7 +68,7 @@ impl Clocks {
         }
     }
 
-    /// Asks the server that has a partition.
+    /// Reads the clock of the server that has a partition.
     pub(super) async fn read(&self, redis: &Redis, partition: Partition) -> Result<(), Unavailable> {
         let ask = at_key("TIME", &redis.keys()?.partition(partition, "queue"));
         let client = redis.client();
@@ -77,18 +77,18 @@ impl Clocks {
         Ok(())
     }
 
-    /// What it shows now, or a little less; `None` where it has to be asked for.
+    /// Returns the server's current time in ms, or slightly less; `None` if the clock must be read first.
     pub(super) fn now(&self, partition: Partition) -> Option<i64> {
         self.0.get(usize::from(partition.0))?.0.lock().newest.map(Reading::now)
     }
 
-    /// How long ago something happened that the server has stamped.
+    /// Returns the time since a timestamp of the server, in ms.
     pub(super) fn age(&self, partition: Partition, stamp: i64) -> Option<Duration> {
         let now = self.0.get(usize::from(partition.0))?.0.lock().best?.now();
         Some(Duration::from_millis(u64::try_from(now - stamp).unwrap_or_default()))
     }
 
-    /// It may be another one by now.
+    /// Discards the readings, because the partition may have another server.
     pub(super) fn forget(&self, partition: Partition) {
         if let Some((known, _)) = self.0.get(usize::from(partition.0)) {
             *known.lock() = Known::default();
@@ -105,7 +105,7 @@ mod tests {
         let (clocks, partition) = (Clocks::of_partitions(4), Partition(3));
         assert_eq!(clocks.age(partition, 0), None);
         clocks.set(partition, 10_000);
-        // This one says that the clock is behind: it has waited.
+        // This answer was delayed, so the clock seems to be behind.
         clocks.set(partition, 8_000);
         assert!(clocks.now(partition).is_some_and(|now| now < 9_000));
         let is_right = |age: Option<Duration>| age.is_some_and(|age| (1_000..2_000).contains(&age.as_millis()));

@@ -1,6 +1,7 @@
-//! What a release before installations had an id left in Redis: bare `pt:` keys in 16 partitions, on every kind of Redis.
+//! Redis keys of releases from before installation ids: bare `pt:` keys in 16 partitions, on every kind of Redis.
 //!
-//! Other installations and other applications may have keys there as well, so every call names the keys that it touches.
+//! Other installations and applications may have keys under the same prefix, so every call names the keys that it
+//! touches.
 
 use fred::prelude::*;
 use fred::types::{ClusterHash, CustomCommand, Expiration};
@@ -12,31 +13,31 @@ use crate::broker::{Partition, Unavailable};
 use crate::domain::{HostUuid, RoomName};
 use crate::redis::{Redis, call};
 
-/// How many partitions the earlier layout has.
+/// Number of partitions of the earlier layout.
 pub const PARTITIONS: u16 = 16;
 
-/// How many entries or keys are read at once.
+/// Number of entries or keys read per call.
 const PAGE: u64 = 500;
 
-/// How long a key stays that keeps a suspended process of the earlier release from accepting messages.
+/// Lifetime of the key that prevents a suspended process of the earlier release from accepting messages, in seconds.
 const FENCE_TTL: i64 = 24 * 3600;
 
-/// The fields of a dead letter, in turn names and values.
+/// Fields of a dead letter, as pairs of name and value.
 pub type Fields = Vec<(String, bytes::Bytes)>;
 
-/// The keys of the earlier release.
+/// Access to the keys of the earlier release.
 #[derive(Clone, Copy, Debug)]
 pub struct EarlierKeys<'a> {
     redis: &'a Redis,
 }
 
 impl<'a> EarlierKeys<'a> {
-    /// On a node's Redis.
+    /// Creates the access over a node's Redis.
     pub fn new(redis: &'a Redis) -> Self {
         Self { redis }
     }
 
-    /// The next entries of an archive queue after a position.
+    /// Returns the next entries of an archive queue after a position.
     ///
     /// # Errors
     /// [`Unavailable`].
@@ -49,7 +50,7 @@ impl<'a> EarlierKeys<'a> {
         Ok(answer::entries(found)?.into_iter().map(|(position, fields)| entry(position, fields).0).collect())
     }
 
-    /// The next dead letters after a position.
+    /// Returns the next dead letters after a position.
     ///
     /// # Errors
     /// [`Unavailable`].
@@ -71,7 +72,7 @@ impl<'a> EarlierKeys<'a> {
         call(|| self.redis.client().xdel::<(), _, _>(&stream, positions.clone())).await
     }
 
-    /// Adds a dead letter to those of this release.
+    /// Adds a dead letter under the key of the current release.
     ///
     /// # Errors
     /// [`Unavailable`].
@@ -81,7 +82,7 @@ impl<'a> EarlierKeys<'a> {
         call(|| self.redis.client().xadd::<(), _, _, _, _>(&dead, false, None, "*", fields.clone())).await
     }
 
-    /// Whether the earlier release knew a room as deleted.
+    /// Whether the earlier release marked a room as deleted.
     ///
     /// # Errors
     /// [`Unavailable`].
@@ -90,7 +91,7 @@ impl<'a> EarlierKeys<'a> {
         Ok(state.as_deref() == Some("deleted"))
     }
 
-    /// The row's id of a room.
+    /// Returns the row id of a room.
     ///
     /// # Errors
     /// [`Unavailable`].
@@ -98,7 +99,7 @@ impl<'a> EarlierKeys<'a> {
         Ok(self.field(partition, room, "id").await?.and_then(|id| id.parse().ok()))
     }
 
-    /// A page of a partition's rooms, and where the next begins.
+    /// Returns a page of a partition's rooms, and the cursor of the next page.
     ///
     /// # Errors
     /// [`Unavailable`].
@@ -115,7 +116,7 @@ impl<'a> EarlierKeys<'a> {
         Ok((rooms, (next != "0").then_some(next)))
     }
 
-    /// Removes a room.
+    /// Removes the keys of a room.
     ///
     /// # Errors
     /// [`Unavailable`].
@@ -128,7 +129,7 @@ impl<'a> EarlierKeys<'a> {
         call(|| client.zrem::<(), _, _>(&idle, room.as_str())).await
     }
 
-    /// Whether a partition's queue, rooms and dead letters are gone.
+    /// Whether a partition has no queue entries, no rooms and no dead letters.
     ///
     /// # Errors
     /// [`Unavailable`].
@@ -150,11 +151,12 @@ impl<'a> EarlierKeys<'a> {
         let keys: Vec<String> = ["life", "queue", "idle", "dead"].iter().map(|kind| key(partition, kind)).collect();
         let queue = key(partition, "queue");
         let known: u64 = call(|| self.redis.client().exists(keys.clone())).await?;
-        // A fence alone is this release's.
+        // A fence is written by this release, so a fence alone does not count.
         Ok(known > u64::from(self.kind_of(&queue).await? == "string"))
     }
 
-    /// Removes an empty partition. A process of the earlier release that was suspended, and resumes, can accept nothing in it.
+    /// Removes an empty partition and writes a fence: a suspended process of the earlier release cannot accept messages
+    /// when it resumes.
     ///
     /// # Errors
     /// [`Unavailable`].
@@ -167,7 +169,7 @@ impl<'a> EarlierKeys<'a> {
         call(|| client.set::<(), _, _>(&queue, fence, Some(Expiration::EX(FENCE_TTL)), None, false)).await
     }
 
-    /// The hosts whose presence the earlier release has.
+    /// Returns the hosts whose presence the earlier release stored.
     ///
     /// # Errors
     /// [`Unavailable`].
@@ -177,7 +179,7 @@ impl<'a> EarlierKeys<'a> {
         Ok(keys.into_iter().filter_map(host).collect())
     }
 
-    /// Removes a host's presence.
+    /// Removes the presence of a host.
     ///
     /// # Errors
     /// [`Unavailable`].
@@ -186,7 +188,7 @@ impl<'a> EarlierKeys<'a> {
         call(|| self.redis.client().del::<(), _>(&key)).await
     }
 
-    /// Removes what belongs to no partition and no host: leases and account changes.
+    /// Removes the keys that belong to no partition and no host: leases and account changes.
     ///
     /// # Errors
     /// [`Unavailable`].

@@ -1,5 +1,5 @@
-//! Whether this node receives what is published. It publishes a probe on each bus over the path of messages: a subscriber
-//! that is connected and receives nothing looks healthy in every other respect.
+//! Detects whether this node receives what is published. It publishes a probe on each bus over the same path as
+//! messages, because a subscriber that is connected and receives nothing looks healthy in every other respect.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
@@ -10,24 +10,24 @@ use tokio::time::Instant;
 use crate::broker::Partition;
 use crate::domain::NodeId;
 
-/// How often a probe is published on each bus.
+/// Interval at which a probe is published on each bus.
 pub(super) const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How long a probe may be on its way: two are missed by then.
+/// Maximum delay of a probe. Two probes are missing after this time.
 const PATIENCE: Duration = Duration::from_secs(6);
 
-/// The probes of one bus.
+/// Probes of one bus.
 #[derive(Clone, Copy, Debug, Default)]
 struct Probes {
-    /// When the oldest probe was due that has not been received.
+    /// Time at which the oldest missing probe was due.
     missing_since: Option<Instant>,
     /// Whether a probe was received since the bus was subscribed.
     received: bool,
-    /// When the newest one was received.
+    /// Time at which the newest probe was received.
     received_at: Option<Instant>,
 }
 
-/// The probes that this node has sent and received, per bus.
+/// Probes sent and received by this node, per bus.
 #[derive(Debug)]
 pub(super) struct Hearing {
     me: NodeId,
@@ -41,14 +41,14 @@ impl Hearing {
         Self { me, buses, lost: AtomicBool::new(false) }
     }
 
-    /// A probe is due. One that cannot be published is missing as well.
+    /// Records that a probe is due. A probe that cannot be published counts as missing.
     pub(super) fn sends(&self, partition: Partition) {
         if let Some(bus) = self.buses.lock().get_mut(usize::from(partition.0)) {
             bus.missing_since.get_or_insert_with(Instant::now);
         }
     }
 
-    /// A probe was received over a bus.
+    /// Records a probe received over a bus. Probes of other nodes are ignored.
     pub(super) fn heard(&self, node: &[u8], partition: u64) {
         let at = usize::try_from(partition).unwrap_or(usize::MAX);
         if self.is_me(node)
@@ -58,19 +58,19 @@ impl Hearing {
         }
     }
 
-    /// Whether that is this node's name.
+    /// Whether this is the id of this node.
     pub(super) fn is_me(&self, node: &[u8]) -> bool {
         node == self.me.as_str().as_bytes()
     }
 
-    /// The time since each bus last delivered a probe: the longest. `None` before every bus has delivered one.
+    /// Returns the longest time since a bus last delivered a probe. `None` before every bus has delivered one.
     pub(super) fn age(&self) -> Option<Duration> {
         let buses = self.buses.lock();
         let oldest = buses.iter().map(|bus| bus.received_at).min()??;
         Some(oldest.elapsed())
     }
 
-    /// A bus of which two probes are missing.
+    /// Returns a bus of which two probes are missing.
     pub(super) fn deaf(&self) -> Option<Partition> {
         let is_late = |bus: &Probes| bus.missing_since.is_some_and(|since| since.elapsed() > PATIENCE);
         self.buses.lock().iter().position(is_late).map(|at| Partition(at as u16))
@@ -81,14 +81,15 @@ impl Hearing {
         self.buses.lock().iter().all(|bus| bus.received)
     }
 
-    /// The buses are subscribed anew: earlier probes do not count.
+    /// Resets the probes after the buses were resubscribed: earlier probes do not count.
     pub(super) fn start_again(&self) {
         for bus in &mut *self.buses.lock() {
             *bus = Probes { received_at: bus.received_at, ..Probes::default() };
         }
     }
 
-    /// Whether this node receives what is published; not from when a bus was found silent until all deliver again.
+    /// Whether this node receives what is published. `false` from the time that a silent bus is detected until all
+    /// buses deliver again.
     pub(super) fn hears(&self) -> bool {
         !self.lost.load(Relaxed)
     }
@@ -110,7 +111,7 @@ mod tests {
         for at in 0..4 {
             (0..PARTITIONS).for_each(|partition| hearing.sends(Partition(partition)));
             for partition in 0..u64::from(PARTITIONS) {
-                // After the first, one bus delivers only the probes of others.
+                // After the first round, this bus delivers only the probes of another node.
                 let node = if partition == 7 && at > 0 { other } else { me };
                 hearing.heard(node.as_str().as_bytes(), partition);
             }

@@ -1,6 +1,6 @@
-//! Listens to every bus and to the news about hosts, and hands what comes to the sink.
+//! Subscribes to every bus and to the account changes, and delivers what they publish to the sink.
 //!
-//! **Invariant:** whenever something may have been missed (a lag, a new connection), the sink is told.
+//! **Invariant:** whenever publications may have been missed (a lag, a new connection), the sink is notified.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,17 +18,17 @@ use super::publication;
 use crate::broker::{Partition, Sink, Unavailable};
 use crate::redis::{Disturbances, Redis, call, within};
 
-/// News about hosts is looked for this often even if nobody says that there is some.
+/// Interval at which account changes are read without a notification.
 const CONTROL_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How often it is looked whether what was said was heard.
+/// Interval at which missing probes are checked.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long to wait before subscribing again what could not be.
+/// Delay before a failed subscription is retried.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
-/// In a Cluster the buses are subscribed again this often. To one that stands it is nothing; of one whose slot has moved it is
-/// the only news: the server's own is dropped by the client.
+/// Interval at which the buses are resubscribed in a Cluster. An active subscription is unaffected. After a slot has
+/// moved, the error of this call is the only notification, because the client drops the server's own.
 const BUSES_INTERVAL: Duration = Duration::from_secs(1);
 
 pub(super) async fn start(
@@ -39,7 +39,7 @@ pub(super) async fn start(
 ) -> Result<(), Unavailable> {
     let messages = redis.subscriber().message_rx();
     let disturbances = redis.disturbances();
-    // What was said before this node came is not news to it.
+    // Changes from before this node started are not delivered to it.
     let newest = newest_control(&redis).await.unwrap_or_else(|_| "0-0".into());
     let first = resubscribe(&redis).await;
     let news = Arc::<Notify>::default();
@@ -57,7 +57,8 @@ pub(super) async fn start(
     first
 }
 
-/// Hands on what comes. It asks Redis nothing: what one master does not answer must not hold up what another says.
+/// Delivers received publications. It makes no call to Redis: a master that does not answer must not delay the
+/// publications of another.
 async fn listen(
     redis: Redis,
     control: String,
@@ -91,7 +92,7 @@ async fn listen(
     }
 }
 
-/// Sees that the buses stay subscribed, and reads the news.
+/// Keeps the buses subscribed, and reads account changes.
 async fn keep(
     redis: Redis,
     sink: Arc<dyn Sink>,
@@ -133,8 +134,8 @@ async fn keep(
     }
 }
 
-/// Says something on every bus again and again. Whoever does not hear himself while Redis takes what he says is deaf, however
-/// well his connection looks: it is dropped for a new one.
+/// Publishes probes on every bus. If Redis accepts them and this node does not receive them, its connection is
+/// replaced, even if it looks healthy.
 async fn probe(redis: Redis, hearing: Arc<Hearing>, clocks: Arc<Clocks>) {
     let mut probes = tokio::time::interval(PROBE_INTERVAL);
     let mut checks = tokio::time::interval(CHECK_INTERVAL);
@@ -168,11 +169,12 @@ async fn probe(redis: Redis, hearing: Arc<Hearing>, clocks: Arc<Clocks>) {
     }
 }
 
-/// Publishes a probe on every bus. One that Redis refuses counts as missing: messages are refused, too.
+/// Publishes a probe on every bus. A probe that Redis refuses counts as missing, because it would refuse messages as
+/// well.
 async fn send_probes(redis: &Redis, hearing: &Hearing) {
     let probes = (0..redis.partitions()).map(Partition).map(|partition| async move {
         let Some(probe) = publication::probe(redis.node(), partition) else { return };
-        // Before it is published: it may be received before Redis has answered.
+        // Recorded first: the probe may be received before Redis answers.
         hearing.sends(partition);
         let bus = redis.keys().map(|keys| keys.partition(partition, "bus"));
         let published = match bus {
@@ -186,7 +188,7 @@ async fn send_probes(redis: &Redis, hearing: &Hearing) {
     futures_util::future::join_all(probes).await;
 }
 
-/// Asks for the clocks, so that also a node that accepts nothing knows how old is what it hears.
+/// Reads the clocks, so that a node that accepts no messages also knows the age of those that it receives.
 async fn read_clocks(redis: &Redis, clocks: &Clocks) {
     let readings = (0..redis.partitions()).map(Partition).map(|partition| async move {
         if let Err(error) = clocks.read(redis, partition).await {
@@ -196,8 +198,8 @@ async fn read_clocks(redis: &Redis, clocks: &Clocks) {
     futures_util::future::join_all(readings).await;
 }
 
-/// Subscribes everything. What is subscribed already stays so; a bus that has moved is an error once, and by the next time the
-/// client knows where to.
+/// Subscribes to all channels. Active subscriptions are unaffected. A bus that has moved fails once; the client knows
+/// its new server at the next attempt.
 async fn resubscribe(redis: &Redis) -> Result<(), Unavailable> {
     let (subscriber, keys) = (redis.subscriber(), redis.keys()?);
     for partition in (0..redis.partitions()).map(Partition) {
@@ -224,7 +226,7 @@ async fn read_control(redis: &Redis, sink: &dyn Sink, newest: &mut String) {
                 *newest = id;
                 match fields.nth(1).and_then(|json| json.as_string()).map(|json| serde_json::from_str(&json)) {
                     Some(Ok(control)) => sink.control(control),
-                    // A newer node's news: not for us.
+                    // A change of a kind that only newer releases know.
                     unknown => tracing::warn!(?unknown, "unknown account change ignored"),
                 }
             }

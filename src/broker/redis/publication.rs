@@ -1,15 +1,15 @@
-//! What goes over a bus: records of `<kind><room> <a> <b> <c> <length>\n<frame>`, one after the other.
+//! Format of a publication on a bus: records of `<kind><room> <a> <b> <c> <length>\n<frame>`, without separators.
 //!
-//! | kind | is | a | b | c |
+//! | kind | record | a | b | c |
 //! |---|---|---|---|---|
-//! | `A` | the node that accepted the messages behind it, in place of a room | when, in ms, by the server's clock | partition | tick |
-//! | `T` | the trace of the message behind it | its number | 0 | 0 |
-//! | `M` | a message | the number before it | its number | the room's host |
-//! | `E` | a change of a room | version | 0 close, 1 resume, 2 delete | 0 |
-//! | `N` | a notice that is not stored | 0 from a guest, 1 from a host | 0 | 0 |
-//! | `P` | a probe; its room is a node | partition | 0 | 0 |
+//! | `A` | origin of the messages that follow; the id of the accepting node in place of a room | time in ms, by the server's clock | partition | tick |
+//! | `T` | trace of the message that follows | its number | 0 | 0 |
+//! | `M` | message | preceding number | its number | row id of the host |
+//! | `E` | change of a room | version | 0 close, 1 resume, 2 delete | 0 |
+//! | `N` | notice that is not stored | 0 from a guest, 1 from a host | 0 | 0 |
+//! | `P` | probe; a node id in place of a room | partition | 0 | 0 |
 //!
-//! A node skips kinds that it does not know: they are of a newer release.
+//! A node skips unknown kinds: a newer release has published them.
 
 use bytes::Bytes;
 
@@ -37,15 +37,15 @@ pub(super) fn notice(room: RoomName, from: Side, frame: &[u8]) -> Bytes {
     record('N', room, [u64::from(from.is_host()), 0, 0], frame)
 }
 
-/// What a node says to hear itself.
+/// Encodes a probe of this node.
 pub(super) fn probe(node: NodeId, partition: Partition) -> Option<Bytes> {
-    // A node's id has the form of a room's name.
+    // A node id has the form of a room name.
     let node = RoomName::from_bytes(node.as_str().as_bytes()).ok()?;
     Some(record('P', node, [u64::from(partition.0), 0, 0], b""))
 }
 
-/// Hands a publication to the sink, record by record. No JSON is read and nothing is copied.
-/// Returns `false` at a record that cannot be read: what follows is lost with it.
+/// Delivers a publication to the sink, record by record, without parsing JSON or copying frames. Returns `false` at a
+/// malformed record; the records after it are lost.
 pub(super) fn deliver(publication: &[u8], sink: &dyn Sink, hearing: &Hearing, clocks: &Clocks) -> bool {
     let (mut rest, mut way, mut trace) = (publication, None, None);
     while !rest.is_empty() {
@@ -75,7 +75,7 @@ pub(super) fn deliver(publication: &[u8], sink: &dyn Sink, hearing: &Hearing, cl
                 let notice = Bytes::copy_from_slice(record.frame);
                 sink.changed(Change { room: record.room, change, version: record.a, notice });
             }
-            // A newer node's kind of record: not for us.
+            // A record kind of a newer release.
             _ => {}
         }
     }
@@ -106,7 +106,7 @@ impl<'a> Record<'a> {
     }
 }
 
-/// The number at the front, and what follows its `end`.
+/// Parses the number at the front. Returns it with the bytes after its terminator `end`.
 fn number(bytes: &[u8], end: u8) -> Option<(u64, &[u8])> {
     let mut value: u64 = 0;
     for (at, byte) in bytes.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! Recovery on Redis.
+//! Implements [`Recovery`] on Redis.
 
 use async_trait::async_trait;
 use fred::prelude::*;
@@ -10,19 +10,19 @@ use crate::broker::{Broker as _, Partition, Unavailable};
 use crate::domain::RoomName;
 use crate::redis::call;
 
-/// How many rooms a page has, about.
+/// Approximate number of rooms per page.
 const PAGE: &str = "200";
 
 #[async_trait]
 impl Recovery for RedisBroker {
     async fn generation(&self) -> Result<Option<u64>, Unavailable> {
-        // Also while suspended: it shows when the databases agree again.
+        // Also read while suspended: it shows when the databases agree again.
         let key = self.redis.installed()?.shared("generation");
         call(|| self.redis.client().get(&key)).await
     }
 
     async fn raise_generation(&self, generation: u64) -> Result<(), Unavailable> {
-        // Only the leader writes it: between its reading and its writing there is no other writer.
+        // Only the leader writes it, so no other node writes between this read and the write.
         if self.generation().await?.is_some_and(|known| known >= generation) {
             return Ok(());
         }
@@ -66,7 +66,7 @@ impl Recovery for RedisBroker {
         let args = vec![idle, from.unwrap_or_else(|| "0".to_owned()), "COUNT".to_owned(), PAGE.to_owned()];
         let (next, found): (String, Vec<String>) =
             call(|| self.redis.client().custom(scan.clone(), args.clone())).await?;
-        // Members and scores in turn.
+        // Members and scores alternate.
         let rooms = found.iter().step_by(2).filter_map(|name| name.parse::<RoomName>().ok()).collect();
         Ok(RoomPage { rooms, next: (next != "0").then_some(next) })
     }

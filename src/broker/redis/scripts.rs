@@ -1,8 +1,8 @@
-//! The scripts, loaded once.
+//! The scripts of this driver, loaded once.
 
 use crate::redis::{HOLD_LEASE, RELEASE_LEASE, Script};
 
-/// Every script of this driver.
+/// All scripts of this driver.
 #[derive(Debug)]
 pub(super) struct Scripts {
     pub(super) accept: Script,

@@ -1,4 +1,4 @@
-//! What SQL does not have yet, rooms without a message, and frames of earlier releases.
+//! Messages that SQL does not have yet, rooms without messages, and frames of earlier releases.
 
 use fred::prelude::*;
 
@@ -8,23 +8,23 @@ use crate::broker::{Broker as _, LogEntry, Partition, Tail, TailQuery, Unavailab
 use crate::domain::{HostId, RoomName, WireOffset};
 use crate::protocol::chat::repaired_frame;
 
-/// Entries of a log that one call of the script walks: well under a millisecond of Redis' time.
+/// Number of log entries read per script call. Takes well under a millisecond of Redis' time.
 const TAIL_STEP: i64 = 500;
 
 impl RedisBroker {
-    /// With another offset of the clients' clocks from UTC.
+    /// Sets the offset of the clients' wall clock from UTC.
     pub fn with_wire(self, wire: WireOffset) -> Self {
         Self { wire, ..self }
     }
 
-    /// Replaces an impossible time of an earlier release.
+    /// Replaces an invalid time that an earlier release stored.
     pub(super) fn repair(&self, entry: &mut LogEntry) {
         if let Some(repaired) = repaired_frame(&entry.frame, self.wire, entry.accepted_at) {
             entry.frame = repaired;
         }
     }
 
-    /// Writes the tombstone of a room without messages and connections. Returns whether it was written.
+    /// Writes the tombstone of a room without messages and connections. Returns whether the room has a tombstone now.
     pub(super) async fn bury_unused(&self, room: RoomName, version: u64) -> Result<bool, Unavailable> {
         let of_room = ["room", "log", "ids", "seed"].iter().map(|kind| self.room_key(kind, room));
         let keys = of_room.chain([self.key_of(room, "idle")]).collect::<Result<Vec<String>, _>>()?;
@@ -35,7 +35,7 @@ impl RedisBroker {
         Ok(buried.as_i64() == Some(1))
     }
 
-    /// The rooms of a host with messages that are not in SQL yet, in all partitions.
+    /// Returns rooms of a host with messages that are not in SQL yet, in all partitions.
     pub(super) async fn unarchived(&self, host: HostId, limit: usize) -> Result<Vec<RoomName>, Unavailable> {
         let of_partition = async |partition| {
             let key = self.key(partition, &format!("fresh:{}", host.0))?;
@@ -53,7 +53,7 @@ impl RedisBroker {
         Ok(rooms)
     }
 
-    /// Reads what SQL does not have of a room. `None`: nothing is there.
+    /// Returns the messages of a room that SQL does not have. `None` if there are none.
     pub(super) async fn tail(&self, query: &TailQuery) -> Result<Option<Tail>, Unavailable> {
         let log = self.room_key("log", query.room)?;
         let seen_at = query.seen_at.map_or(0, |at| at.timestamp_millis());

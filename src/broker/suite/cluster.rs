@@ -1,4 +1,4 @@
-//! What many nodes on one Redis need: members of all, buses that come back, logs, and calls that come too late.
+//! Tests with several nodes on one Redis: connection counts, resubscription, logs, and calls that arrive too late.
 
 use crate::redis::Owner;
 use crate::redis::testing::{INSTALLED, PT};
@@ -35,7 +35,7 @@ on_a_cluster!(
 async fn two_nodes_hear_the_same(stage: Stage) {
     let (one, other) = (stage.node().await, stage.node().await);
     let room = one.room().await;
-    // Whoever sends: the numbers go on, and an id is known everywhere.
+    // Numbers continue and ids are known, whichever node submits.
     assert_eq!(one.say(&room, 1..=2).await, [1, 2]);
     assert_eq!(other.say(&room, 3..=4).await, [3, 4]);
     let known = Outcome::Known { seq: 1, frame: Some(frame_of(&guest(&room, "id-1"), 1)) };
@@ -72,7 +72,7 @@ async fn a_dead_node_does_not_count_and_is_pruned(stage: Stage) {
     assert_eq!(counts(&living, &room).await, (3, 1));
     dying.redis().sign_off(Duration::ZERO).await.unwrap();
     assert_eq!(counts(&stage.node().await, &room).await, (1, 0));
-    // A list of the living may be two seconds old.
+    // A list of live nodes may be two seconds old.
     until("the dead do not count", || async { counts(&living, &room).await == (1, 0) }).await;
     let key = living.redis().keys_with(&format!("room:{}", room.name)).await.remove(0);
     let field = format!("g:{}", dying.redis().node());
@@ -86,7 +86,7 @@ async fn news_reach_a_node_that_was_away(stage: Stage) {
     let news = |sid: &str| Control::LoginEnded { sid: sid.into() };
     one.broker.announce(news("before")).await.unwrap();
     let third = stage.node().await;
-    // All at once, so that nobody listens when the news come.
+    // Kills all at once, so that no node is subscribed when the change is published.
     one.redis().kill_listeners().await;
     one.broker.announce(news("meanwhile")).await.unwrap();
     for node in [&one, &other, &third] {
@@ -97,7 +97,7 @@ async fn news_reach_a_node_that_was_away(stage: Stage) {
         all.collect::<Vec<_>>()
     };
     assert_eq!(of(&other), [Heard::Control(news("before")), Heard::Control(news("meanwhile"))]);
-    // What was said before a node came is not news to it.
+    // A change from before a node started is not delivered to it.
     assert_eq!(of(&third), [Heard::Control(news("meanwhile"))]);
 }
 
@@ -109,7 +109,7 @@ async fn a_node_that_was_away_is_told_that_it_missed_something(stage: Stage) {
     node.redis().kill_listeners().await;
     let missed = node.say(&room, [2]).await;
     node.ear.until("that something was missed", |heard| heard.contains(&Heard::Missed)).await;
-    // From then on it hears again; and what it missed is in the log.
+    // The node receives again afterwards, and the missed message is in the log.
     node.say(&room, [3]).await;
     let heard = node.ear.publications(room.name, 3).await;
     assert_eq!(heard.last().map(|last| (last.0, last.1)), Some((2, 3)));
@@ -122,13 +122,13 @@ async fn a_call_that_comes_too_late_writes_nothing(stage: Stage) {
     let broker = RedisBroker::new(node.redis().clone(), Chance::from_seed(1), 0);
     let partition = broker.partition_of(room.name);
     for batch in [vec![guest(&room, "a")], vec![guest(&room, "a"), guest(&room, "b")]] {
-        // As if the call had been on its way for a minute.
+        // As if the call had taken a minute to arrive.
         broker.delay_calls(partition, Duration::from_secs(60)).await;
         let answer = broker.accept(partition, &batch.iter().collect::<Vec<_>>()).await;
         assert_eq!(answer, Err(Unavailable("the call arrived too late and had no effect".into())));
         assert!(numbers(&node.broker.log_after(room.name, 0, 10).await.unwrap()).is_empty());
     }
-    // The answer told what the clock shows: the next call is in time.
+    // The answer contained the server's clock, so the next call is in time.
     assert_eq!(broker.accept(partition, &[&guest(&room, "a")]).await, Ok(vec![Outcome::Accepted(1)]));
 }
 
@@ -155,7 +155,7 @@ async fn nobody_hears_a_batch_before_enough_replicas_have_it(mut stage: Stage) {
     stage.servers.as_ref().unwrap().stop_replicas();
     let answer = careful.accept(partition, &[&submission]).await;
     assert!(matches!(answer, Err(Unavailable(_))), "{answer:?}");
-    // Nor does anybody read it, and it is not for SQL.
+    // Readers do not see it either, and it is not archived.
     assert_eq!(careful.log_after(room.name, 0, 10).await.unwrap(), []);
     assert_eq!(careful.log_before(room.name, None, 10).await.unwrap(), []);
     let (status, log) =
@@ -166,7 +166,7 @@ async fn nobody_hears_a_batch_before_enough_replicas_have_it(mut stage: Stage) {
     let heard = node.ear.until("the notice", |heard| !heard.is_empty()).await;
     assert!(matches!(heard[..], [Heard::Notice { .. }]), "{heard:?}");
 
-    // The same batch again is heard once a replica has come: what was given up before is not lost.
+    // The same batch is published once a replica is back: the abandoned call is not lost.
     let first = stage.servers.as_mut().unwrap().start_replicas();
     let mut answer = answer;
     let began = std::time::Instant::now();
@@ -180,7 +180,8 @@ async fn nobody_hears_a_batch_before_enough_replicas_have_it(mut stage: Stage) {
     assert_eq!(careful.archive_queue().unwrap().read(partition, 10).await.unwrap().len(), 1);
     let outcomes = careful.accept(partition, &[&guest(&room, "b")]).await.unwrap();
     let [Outcome::Accepted(next)] = &outcomes[..] else { panic!("{outcomes:?}") };
-    // A server's first replica gives it a new replication id: to the room another life, in which it jumps.
+    // The first replica of a server gives it a new replication id. That is another epoch, in which the room's number
+    // jumps.
     assert!(if first { *next > 10_000 } else { *next == 2 }, "{next}");
     assert_eq!(node.ear.publications(room.name, *next).await.len(), 2);
 }
@@ -216,7 +217,7 @@ async fn what_is_not_archived_stays_in_the_log(stage: Stage) {
     let log = || async { node.broker.log_after(room.name, 0, 5_000).await.unwrap() };
     assert_eq!(numbers(&log().await), (1..=1_300).collect::<Vec<_>>());
     queue::archive_through(&node, &room, 200).await;
-    // More than a log may keep is not archived: all that is archived was removed.
+    // Messages that are not archived exceed the log's limit, so every archived one was removed.
     assert_eq!(numbers(&log().await), (201..=1_300).collect::<Vec<_>>());
     queue::archive_through(&node, &room, 1_300).await;
     let kept = log().await;
@@ -224,7 +225,7 @@ async fn what_is_not_archived_stays_in_the_log(stage: Stage) {
     assert!((47 * 1024..=64 * 1024).contains(&bytes), "{bytes}");
     let first = kept[0].seq;
     assert_eq!(numbers(&kept), (first..=1_300).collect::<Vec<_>>());
-    // The count is exact: what was removed makes room for as much.
+    // The byte count is exact: removed entries make room for as many bytes.
     node.say(&room, 1_301..=1_500).await;
     queue::archive_through(&node, &room, 1_500).await;
     let bytes: usize = log().await.iter().map(|entry| entry.frame.len()).sum();
@@ -255,11 +256,11 @@ async fn a_server_that_went_back_in_time_assigns_no_number_again(stage: Stage) {
     }
     assert_eq!(node.say(&room, 3..=5).await, [3, 4, 5]);
     other.ear.publications(room.name, 5).await;
-    // Every key has its earlier value, and the replication id is the same.
+    // Restores the earlier value of every key; the replication id is the same.
     for (value, key) in &snapshot {
         node.redis().restore(key, value.clone()).await;
     }
-    // A node that has only received the others' messages notices as well.
+    // A node that only received the messages detects it as well.
     let next = other.say(&room, [6]).await[0];
     assert!(next > 10_000, "{next}");
     assert_eq!(node.say(&room, [7]).await, [next + 1]);
@@ -278,13 +279,13 @@ async fn another_installations_redis_is_not_used(stage: Stage) {
     assert!(broker.accept(partition, &[&guest(&room, "a")]).await.is_err());
     assert!(broker.set_members(room.name, 1, 0).await.is_err() && stranger.heartbeat().await.is_err());
     assert!(node.redis().keys_with("test-installation-0002").await.is_empty());
-    // The owner changes under nodes that run.
+    // The owner changes while nodes run.
     assert_eq!(stranger.live_leases_of(INSTALLED.parse().unwrap()).await, Ok(1));
     stranger.adopt().await.unwrap();
     assert_eq!(node.redis().verify().await, Ok(Owner::Other("test-installation-0002".to_owned())));
     assert!(node.broker.accept(partition, &[&guest(&room, "a")]).await.is_err());
     assert_eq!(stranger.verify().await, Ok(Owner::Ours));
-    // And back.
+    // The first installation takes it back.
     node.redis().adopt().await.unwrap();
     assert_eq!(node.redis().verify().await, Ok(Owner::Ours));
     assert_eq!(node.say(&room, [1]).await, [1]);
@@ -296,7 +297,7 @@ async fn a_partition_that_was_lost_is_opened_again_before_anything_is_accepted(s
     node.say(&room, [1]).await;
     let partition = node.broker.partition_of(room.name);
     let _: Vec<String> = node.redis().everywhere("FLUSHALL", &[]).await;
-    // Another installation is faster.
+    // Another installation claims it first.
     let _: String = node.redis().raw("SET", &["pt:installation", "test-installation-0002"]).await;
     for _ in 0..2 {
         assert!(node.broker.accept(partition, &[&guest(&room, "a")]).await.is_err());
@@ -310,7 +311,7 @@ async fn a_partition_that_was_lost_is_opened_again_before_anything_is_accepted(s
 
 #[tokio::test(start_paused = true)]
 async fn a_redis_that_is_not_there_is_unavailable() {
-    // Nobody listens on this port; time passes by itself.
+    // No server listens on this port. Paused time advances automatically.
     let node = crate::domain::NodeId::from_random([1; 16]);
     let redis = crate::redis::Redis::new("redis://127.0.0.1:1", node).unwrap();
     redis.install(INSTALLED.parse().unwrap());
@@ -321,7 +322,7 @@ async fn a_redis_that_is_not_there_is_unavailable() {
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 }
 
-/// Any node tells any change, as often as it likes, in any order: what counts at each moment is the newest that was told.
+/// Any node may publish any change, repeatedly and in any order: the newest published so far always applies.
 async fn changes_in_any_order_leave_the_newest(stage: Stage) {
     let nodes = [stage.node().await, stage.node().await];
     for seed in 0..20 {
@@ -353,7 +354,7 @@ async fn changes_in_any_order_leave_the_newest(stage: Stage) {
     }
 }
 
-/// In a Cluster the buses are subscribed anew all the time: there nobody stays deaf like this.
+/// Only without a Cluster, where the buses are not resubscribed periodically.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_is_connected_and_deaf_is_found_and_hears_again() {
     Stage::cluster(crate::store::Dialect::Sqlite, |stage| async move {
@@ -373,7 +374,7 @@ async fn a_node_that_is_connected_and_deaf_is_found_and_hears_again() {
     .await;
 }
 
-/// A probe that Redis refuses is a missing probe.
+/// A probe that Redis refuses counts as missing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_may_not_publish_is_found_and_recovers() {
     Stage::cluster(crate::store::Dialect::Sqlite, |stage| async move {
@@ -389,7 +390,7 @@ async fn a_node_that_may_not_publish_is_found_and_recovers() {
     .await;
 }
 
-/// What was given up before replicas had it is shown by the archive, once they do.
+/// The archiver makes abandoned messages visible once replicas have them.
 async fn what_nobody_sends_again_is_shown_once_replicas_have_it(mut stage: Stage) {
     let node = stage.node().await;
     let room = node.room().await;

@@ -1,4 +1,4 @@
-//! What happens when a partition gets another master: by a failover, or because its slot moves.
+//! Tests of a partition whose master changes, by a failover or because its slot moves.
 
 use crate::redis::testing::PT;
 use fred::util::redis_keyslot;
@@ -20,7 +20,7 @@ fn slot_of(node: &Node, room: &Room) -> u16 {
     redis_keyslot(format!("{PT}{{{}}}:queue", node.broker.partition_of(room.name).0).as_bytes())
 }
 
-/// Sends a message until it has a number, as its sender's node does.
+/// Submits a message until it has a number, as the sender's node does.
 async fn insist(node: &Node, room: &Room, id: &str) -> Seq {
     let (partition, message) = (node.broker.partition_of(room.name), guest(room, id));
     let began = std::time::Instant::now();
@@ -47,7 +47,7 @@ async fn after_a_failover_numbers_jump_and_everybody_hears_again(mut stage: Stag
     let next = insist(one, &room, "id-3").await;
     assert!(next > 10_000, "{next}");
     assert_ne!(one.broker.life(one.broker.partition_of(room.name)).await.unwrap(), life);
-    // What the replica had is known; the new master knows no script yet, and each works.
+    // The new master knows what the replica had. It has no script loaded yet, and each script works.
     assert_eq!(insist(other, &room, "id-1").await, 1);
     assert_eq!(numbers(&other.broker.log_after(room.name, 0, 10).await.unwrap()), [1, 2, next]);
     for node in &nodes {
@@ -80,7 +80,7 @@ async fn a_partition_that_moves_pauses_and_then_goes_on(stage: Stage) {
     let (ahead, behind): (Vec<_>, Vec<_>) =
         keys.into_iter().partition(|key| key.ends_with(":idle") || key.ends_with(beside.name.as_str()));
 
-    // Part of it is here and part of it there: nothing is done by halves, and others go on.
+    // Some keys are on each server: no call takes effect partially, and other partitions continue.
     servers.begin_moving(slot);
     ahead.iter().for_each(|key| servers.move_key(slot, key));
     let batch = [guest(&room, "id-3"), guest(&beside, "id-3")];
@@ -93,11 +93,11 @@ async fn a_partition_that_moves_pauses_and_then_goes_on(stage: Stage) {
     node.ear.clear();
     behind.iter().for_each(|key| servers.move_key(slot, key));
     servers.end_moving(slot);
-    // Another master is another life.
+    // Another master is another epoch.
     let next = insist(&node, &room, "id-3").await;
     assert!(next > 10_000, "{next}");
     assert_eq!(insist(&node, &room, "id-4").await, next + 1);
-    // The bus has moved along, and what came meanwhile may have been missed.
+    // The bus has moved too, and publications may have been missed meanwhile.
     node.ear.until("that something was missed", |heard| heard.contains(&Heard::Missed)).await;
     let last = insist(&node, &beside, "id-3").await;
     let heard = node.ear.publications(beside.name, last).await;

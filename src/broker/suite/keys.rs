@@ -1,4 +1,4 @@
-//! Where things are kept: every key is in the slot of its partition, or one of the few that belong to none.
+//! Tests of key names: every key is in the slot of its partition, or is one of the few that belong to none.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -19,16 +19,16 @@ use crate::redis::testing::{PT, on_redis};
 
 on_redis!(redis_cluster, Cluster, crate::broker::testing::Stage::on: every_key_is_in_the_slot_of_its_partition);
 
-/// Of a room, each with its name.
+/// Keys of a room, each followed by its name.
 const OF_A_ROOM: [&str; 4] = ["room", "log", "ids", "seed"];
 
-/// Of a partition.
+/// Keys of a partition.
 const OF_A_PARTITION: [&str; 7] = ["queue", "idle", "archiver", "dead", "life", "mark", "trial"];
 
-/// Of a Redis Cluster.
+/// Number of partitions of a Redis Cluster.
 const PARTITIONS: u16 = 16;
 
-/// What a key keeps; `None` if it is in no list, or not where it belongs.
+/// Returns the kind of a key; `None` if it is in no list, or in the wrong slot.
 fn kind_of(key: &str) -> Option<&str> {
     let Some(rest) = key.strip_prefix(PT) else {
         return ["pt:installation", "pt:partitions"].into_iter().find(|known| *known == key);
@@ -58,7 +58,7 @@ fn kind_of(key: &str) -> Option<&str> {
 
 async fn every_key_is_in_the_slot_of_its_partition(stage: Stage) {
     let node = stage.node().await;
-    // Enough for every partition, on every master.
+    // Enough rooms for every partition, on every master.
     let mut partitions = BTreeSet::new();
     while partitions.len() < usize::from(PARTITIONS) {
         let room = node.room().await;
@@ -90,7 +90,7 @@ async fn every_key_is_in_the_slot_of_its_partition(stage: Stage) {
     let careful = RedisBroker::new(node.redis().clone(), Chance::from_seed(1), 1);
     let room = node.room().await;
     careful.accept(careful.partition_of(room.name), &[&guest(&room, "a")]).await.unwrap();
-    // What is hidden makes the archive ask replicas.
+    // Hidden messages make the archiver query replicas.
     for partition in (0..PARTITIONS).map(Partition) {
         assert!(careful.is_replicated(partition).await.unwrap());
     }

@@ -1,4 +1,4 @@
-//! How a room comes from SQL into the broker of a cluster, and which number it goes on with.
+//! Tests of seeding: how a room is loaded from SQL, and with which number it continues.
 
 use super::*;
 use crate::broker::testing::{Node, until};
@@ -23,7 +23,7 @@ on_a_cluster!(
     many_who_need_a_room_seed_it_once,
 );
 
-/// What SQL might say of a room.
+/// Builds a seed with the given number and epoch.
 async fn seed_of(node: &Node, room: &Room, seq: Seq, life: Option<&str>) -> Seed {
     let present = node.broker.life(node.broker.partition_of(room.name)).await.unwrap();
     Seed {
@@ -50,7 +50,7 @@ async fn an_unseeded_room_waits_while_others_go_on(stage: Stage) {
     let batch = [guest(&absent, "a"), guest(&there, "a"), guest(&absent, "b"), guest(&there, "b")];
     let outcomes = node.accept(&batch).await;
     assert_eq!(outcomes, [Outcome::Unseeded, Outcome::Accepted(1), Outcome::Unseeded, Outcome::Accepted(2)]);
-    // Nothing of it was kept: once seeded, it begins with the first.
+    // Nothing of it was kept: once seeded, the room begins with number 1.
     node.seed(absent.name).await;
     assert_eq!(node.accept(&[batch[0].clone(), batch[2].clone()]).await, [Outcome::Accepted(1), Outcome::Accepted(2)]);
 }
@@ -77,7 +77,7 @@ async fn a_change_takes_the_ticket_away(stage: Stage) {
         let seed = seed_of(&node, &room, 0, None).await;
         assert!(!node.broker.finish_seed(room.name, ticket, seed.clone()).await.unwrap());
         assert_eq!(node.broker.status(&[room.name]).await.unwrap(), [None]);
-        // Who begins again reads SQL again.
+        // A new attempt reads SQL again.
         let ticket = node.broker.begin_seed(room.name).await.unwrap().unwrap();
         assert!(node.broker.finish_seed(room.name, ticket, Seed { version: 1, ..seed }).await.unwrap());
     }
@@ -96,7 +96,7 @@ async fn a_ticket_is_good_for_its_own_room_and_holder(stage: Stage) {
 
 async fn a_deletion_leaves_a_tombstone_and_nothing_else(stage: Stage) {
     let node = stage.node().await;
-    // One that is there, and one that is just being brought.
+    // One room is seeded, the other is being seeded.
     let (room, absent) = (node.room().await, node.unseeded_room().await);
     node.say(&room, 1..=3).await;
     node.broker.set_members(room.name, 1, 0).await.unwrap();
@@ -116,7 +116,7 @@ async fn a_deletion_leaves_a_tombstone_and_nothing_else(stage: Stage) {
 
         assert!(node.broker.begin_seed(gone.name).await.unwrap().is_none());
         assert_eq!(node.accept(&[guest(gone, "late")]).await, [Outcome::Deleted]);
-        // Telling who is in it, or closing it, brings nothing back.
+        // Setting its counts, or closing it, does not recreate it.
         let status = node.broker.set_members(gone.name, 1, 1).await.unwrap().unwrap();
         assert_eq!((status.state, status.guests, status.hosts), (RoomState::Deleted, 0, 0));
         let late = Change { room: gone.name, change: RoomChange::Close, version: 1, notice: "{}".into() };
@@ -157,7 +157,7 @@ async fn a_room_seeded_in_another_life_jumps(stage: Stage) {
         assert!(node.broker.finish_seed(room.name, ticket, seed).await.unwrap());
         let numbers = node.say(&room, 1..=2).await;
         assert!(numbers[0] >= 41 + 10_000 && numbers[1] == numbers[0] + 1, "{numbers:?}");
-        // Those who are there see the jump, and read what may lie before it.
+        // Connected nodes see the jump, and read what may lie before it.
         let heard = node.ear.publications(room.name, numbers[1]).await;
         assert_eq!((heard[0].0, heard[0].1), (41, numbers[0]));
     }
@@ -183,7 +183,7 @@ async fn a_server_that_was_emptied_gives_no_number_again(stage: Stage) {
     let life = node.broker.life(node.broker.partition_of(room.name)).await.unwrap();
     let _: Vec<String> = node.redis().everywhere("FLUSHALL", &[]).await;
     node.redis().verify().await.unwrap();
-    // SQL had none of the three.
+    // SQL had none of the three messages.
     let ticket = node.broker.begin_seed(room.name).await.unwrap().unwrap();
     let seed = seed_of(&node, &room, 0, life.as_deref()).await;
     assert!(node.broker.finish_seed(room.name, ticket, seed).await.unwrap());
@@ -197,7 +197,7 @@ async fn a_seeded_room_knows_its_old_ids(stage: Stage) {
     let ids = vec![(Side::Guest, "id-1".parse().unwrap(), 1), (Side::Host, "id-2".parse().unwrap(), 2)];
     let seed = Seed { ids, ..seed_of(&node, &room, 2, None).await };
     assert!(node.broker.finish_seed(room.name, ticket, seed).await.unwrap());
-    // The frame is no longer here: SQL has it.
+    // The frame is not in Redis: SQL has it.
     let outcomes = node.accept(&[guest(&room, "id-1"), guest(&room, "id-2")]).await;
     assert_eq!(outcomes, [Outcome::Known { seq: 1, frame: None }, Outcome::Accepted(3)]);
 }

@@ -1,7 +1,7 @@
-//! Notices that wait for one socket: of each topic only the newest, in the order in which they came.
+//! Notices waiting for one socket: the newest of each topic, in order of arrival.
 //!
-//! A notice describes a state that the next one replaces (online, typing, the newest message of a room), so skipping one loses
-//! nothing that the next notice or the next list does not contain.
+//! A notice describes a state that the next one replaces (online, typing, the newest message of a room), so dropping
+//! one loses nothing that the next notice or the next list does not contain.
 
 use std::collections::VecDeque;
 
@@ -18,12 +18,12 @@ pub enum Topic {
     GuestOnline,
     /// A message arrived in a room.
     Arrival(RoomName),
-    /// A notice in a room, such as `typing`: the hash of its JSON up to the time in it.
+    /// A notice in a room, such as `typing`: the hash of its JSON up to its `datetime`.
     InRoom(u64),
 }
 
 impl Topic {
-    /// The topic of a notice in a room. Notices of one side and one kind differ only from their `datetime` on.
+    /// Returns the topic of a notice in a room. Notices of the same side and kind differ only from their `datetime` on.
     pub fn of_notice(json: &[u8]) -> Self {
         const TIME: &[u8] = b"\"datetime\"";
         let end = json.windows(TIME.len()).position(|window| window == TIME).unwrap_or(json.len());
@@ -35,7 +35,7 @@ impl Topic {
     }
 }
 
-/// See the module.
+/// Queue of waiting notices. See the module.
 #[derive(Debug, Default)]
 pub(super) struct Notices {
     waiting: VecDeque<(Topic, Bytes)>,
@@ -56,7 +56,7 @@ impl Notices {
         self.waiting.push_back((topic, framed));
     }
 
-    /// Removes the notice of a topic that a newer one replaces.
+    /// Removes the waiting notice of a topic, which a newer one replaces.
     pub(super) fn remove(&mut self, topic: Topic) {
         if let Some(at) = self.waiting.iter().position(|(waiting, _)| *waiting == topic)
             && let Some((_, framed)) = self.waiting.remove(at)
@@ -75,7 +75,7 @@ impl Notices {
         Some(framed)
     }
 
-    /// Removes the oldest; returns whether there was one.
+    /// Drops the oldest notice. Returns whether there was one.
     pub(super) fn skip_oldest(&mut self) -> bool {
         let skipped = self.pop().is_some();
         if skipped {

@@ -1,4 +1,4 @@
-//! Live, catching up, and the step between them.
+//! Tests of live sockets, sockets that are catching up, and the change between the two.
 
 use super::*;
 
@@ -10,7 +10,7 @@ fn frame(seq: Seq) -> Bytes {
     seq.to_string().into()
 }
 
-/// Takes and writes everything that waits.
+/// Takes and writes all queued frames.
 fn taken(connection: &Connection) -> (Vec<String>, Option<Close>) {
     let mut frames = VecDeque::new();
     connection.take(&mut frames, usize::MAX);
@@ -57,7 +57,7 @@ fn what_comes_while_it_reads_is_read_again_and_not_queued_twice() {
     let guest = guest();
     guest.start_after(0);
     let (sent, target) = guest.must_read().unwrap();
-    guest.deliver(1, 2, &frame(2)); // after the reading began
+    guest.deliver(1, 2, &frame(2)); // published after the read began
     guest.caught(frame(1), 1, 1);
     guest.level(sent + 1, target);
     taken(&guest);
@@ -154,24 +154,24 @@ fn the_window_closes_at_16_messages_or_64_kib() {
     assert!(guest.window_is_full());
 }
 
-/// What happens to a socket, one step after the other, in any order.
+/// An event of the model. Events occur in any order.
 #[derive(Clone, Copy, Debug)]
 enum Step {
-    /// A message is accepted; the number before it is one less, or the broker has begun a new life.
+    /// A message is accepted. A jump means that the broker began a new epoch.
     Accept { jump: u8 },
-    /// The bus brings the oldest publication that it has not brought.
+    /// The bus delivers the oldest outstanding publication.
     Hear,
-    /// The bus loses it.
+    /// The bus loses the oldest outstanding publication.
     Lose,
-    /// The bus brings an old one again.
+    /// The bus delivers an earlier publication again.
     HearAgain { back: u8 },
-    /// Somebody says that more was missed.
+    /// The socket is told to catch up with the newest message.
     FallBehind,
-    /// A reading of the log begins, if one is due and none is under way.
+    /// A read of the log begins, if one is due and none is in flight.
     Ask,
-    /// It sees the log as it is now: at most so many entries.
+    /// The read returns at most `most` entries of the current log.
     Read { most: u8 },
-    /// The socket takes what is queued.
+    /// The socket's task takes the queued frames.
     Take,
 }
 
@@ -189,14 +189,14 @@ fn step() -> impl proptest::strategy::Strategy<Value = Step> {
     ]
 }
 
-/// A room and one socket in it.
+/// A room with one socket.
 struct World {
     guest: Connection,
-    /// What was accepted: the number before, and the number.
+    /// Accepted messages: preceding number and number.
     log: Vec<(Seq, Seq)>,
-    /// How much of it the bus has brought or lost.
+    /// Number of publications that the bus has delivered or lost.
     heard: usize,
-    /// A reading that is under way: from where, and the target that was known.
+    /// The read in flight: the number after which it reads, and the target known to it.
     reading: Option<(Seq, Seq)>,
     taken: Vec<Seq>,
 }
@@ -245,15 +245,15 @@ impl World {
 }
 
 proptest::proptest! {
-    /// However a publisher, a bus that loses and repeats, readings of the log and the socket itself interleave: each number
-    /// goes out once, in order, and in the end all of them have.
+    /// For every interleaving of the publisher, a bus that loses and repeats, reads of the log, and the socket's task:
+    /// each number is queued once, in order, and finally all of them are.
     #[test]
     fn every_interleaving_brings_each_number_once_and_in_order(steps in proptest::collection::vec(step(), 0..120)) {
         let guest = guest();
         guest.start_after(0);
         let mut world = World { guest, log: Vec::new(), heard: 0, reading: None, taken: Vec::new() };
         steps.into_iter().for_each(|step| world.act(step));
-        // What the bus lost without a sound is found by the sweep.
+        // A publication that the bus lost unnoticed is found by the sweep.
         world.guest.fall_behind(world.newest());
         for _ in 0..world.log.len() + 2 {
             [Step::Take, Step::Ask, Step::Read { most: u8::MAX }, Step::Take].into_iter().for_each(|step| world.act(step));

@@ -1,7 +1,7 @@
-//! Looking after the hosts of a node that is dead.
+//! Removes the presence of a dead node's hosts.
 //!
-//! Any node may, and none is relied on: each step may be repeated, the dead node stays on the list until nothing of it is left,
-//! and whoever looks next goes on where another has stopped. That one of them at a time does it only saves work.
+//! Any node may do it. Each step is idempotent, the dead node stays on the list until all its entries are removed, and
+//! the next node continues where another has stopped. The claim only avoids duplicate work.
 
 use std::time::Duration;
 
@@ -13,11 +13,11 @@ use crate::broker::Unavailable;
 use crate::domain::HostUuid;
 use crate::redis::call;
 
-/// How long the others leave a dead node to whoever said last that he looks after it. He says so with each part of its hosts.
+/// Duration of a claim to a dead node. It is renewed after each part of its hosts.
 const CLAIM_TTL: Duration = Duration::from_secs(2);
 
 impl RedisPresence {
-    /// Looks after a dead node, unless another does.
+    /// Removes the entries of a dead node, unless another node holds the claim.
     pub(super) async fn claim(&self, dead: &str) -> Result<(), Unavailable> {
         let claim = self.redis.keys()?.shared(&format!("node:{dead}:claim"));
         if !self.hold(&claim).await? {
@@ -31,7 +31,7 @@ impl RedisPresence {
                 break;
             }
             if !self.redis.judges() {
-                // What was known of the dead may be wrong by now.
+                // This node can no longer judge which nodes are dead.
                 return Ok(());
             }
             if !self.hold(&claim).await? {
@@ -46,19 +46,20 @@ impl RedisPresence {
         call(|| self.redis.client().del::<(), _>(&claim)).await
     }
 
-    /// Takes or renews the claim. `false`: another node has it.
+    /// Acquires or renews the claim. Returns `false` if another node holds it.
     async fn hold(&self, claim: &str) -> Result<bool, Unavailable> {
         let args: Vec<Value> = vec![self.redis.node().as_str().into(), (CLAIM_TTL.as_millis() as i64).into()];
         Ok(self.redis.eval(&self.hold, claim, args).await?.as_i64() == Some(1))
     }
 
-    /// Takes back all that was said under an incarnation.
+    /// Removes all entries of an incarnation.
     pub(super) async fn take_back(&self, dead: &str) -> Result<(), Unavailable> {
         while self.take_back_part(dead).await? > 0 {}
         self.redis.forget_incarnation(dead).await
     }
 
-    /// A part of it, so that nothing is forgotten when it is interrupted: out of the set last. Returns of how many hosts.
+    /// Removes one part of an incarnation's entries; hosts leave the set last, so that an interruption loses none.
+    /// Returns the number of hosts.
     pub(super) async fn take_back_part(&self, dead: &str) -> Result<usize, Unavailable> {
         let set = self.redis.keys()?.hosts_of(dead);
         let names: Vec<String> = call(|| self.redis.client().srandmember(&set, Some(PART))).await?;
@@ -66,13 +67,14 @@ impl RedisPresence {
         let said = futures_util::stream::iter(hosts).map(|host| self.say(host, dead, Word::Dead));
         said.buffer_unordered(AT_ONCE).try_for_each(|_| async { Ok(()) }).await?;
         if !names.is_empty() {
-            // By what was read: nobody could ever look after a name that is no host's.
+            // Removes the names as read: one that is not a host's could never be processed, and must not stay in the
+            // set.
             call(|| self.redis.client().srem::<(), _, _>(&set, names.clone())).await?;
         }
         Ok(names.len())
     }
 
-    /// A host as his hash has him, and the incarnations in it.
+    /// Returns the status of a host, and the incarnations in its hash.
     pub(super) async fn read(&self, host: HostUuid) -> Result<(Status, Vec<String>), Unavailable> {
         let key = self.redis.keys()?.presence(host);
         let fields: Vec<(String, String)> = call(|| self.redis.client().hgetall(&key)).await?;
@@ -83,7 +85,8 @@ impl RedisPresence {
         Ok((Status { online: !nodes.is_empty(), version }, nodes))
     }
 
-    /// If none of them lives, who of them is dead: also of those whose list of hosts was lost.
+    /// Returns the dead ones of these incarnations, if all are dead; else none. Also covers nodes whose set of hosts
+    /// was lost.
     pub(super) async fn dead_among(&self, incarnations: Vec<String>) -> Result<Vec<String>, Unavailable> {
         for fresh in [false, true] {
             if incarnations.is_empty() || !self.redis.judges() {
@@ -94,7 +97,7 @@ impl RedisPresence {
                 return Ok(Vec::new());
             }
         }
-        // Judged by the list that was just asked for, and only if it gave no reason to doubt.
+        // Reading the fresh list may have shown that this node's own lease is lost.
         Ok(if self.redis.judges() { incarnations } else { Vec::new() })
     }
 }

@@ -1,6 +1,6 @@
-//! Listens to what changes and to guests who greet, and hands it to the sink.
+//! Receives changes and guests' notices from the channel, and delivers them to the sink.
 //!
-//! **Invariant:** whenever something may have been missed (a lag, a new connection), the sink is told.
+//! **Invariant:** whenever events may have been missed (a lag, a new connection), the sink is notified.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,11 +15,11 @@ use crate::broker::Unavailable;
 use crate::domain::HostUuid;
 use crate::redis::{Disturbances, Redis};
 
-/// How long to wait before subscribing again what could not be.
+/// Delay before a failed subscription is retried.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
 pub(super) async fn start(redis: Redis, sink: Arc<dyn PresenceSink>) -> Result<(), Unavailable> {
-    // Before the subscription: what happens from then on is heard.
+    // The receivers are created before the subscription, so that no event is missed.
     let (messages, disturbances) = (redis.subscriber().message_rx(), redis.disturbances());
     let channel = redis.keys()?.status().to_owned();
     let first = redis.subscribe(&channel).await;
@@ -72,7 +72,7 @@ fn deliver(event: &[u8], sink: &dyn PresenceSink) -> Option<()> {
             sink.presence(host, Status { online: online == "1", version: version.parse().ok()? });
         }
         b'G' => sink.greeting(host, rest),
-        // A newer node's kind of event: not for us.
+        // An event kind of a newer release.
         _ => {}
     }
     Some(())

@@ -1,6 +1,7 @@
-//! Sets of hosts whose node is in no list of nodes: nobody would find it dead.
+//! Orphaned sets of hosts: their node is missing from the list of nodes, so it would never be found dead.
 //!
-//! The list and a set are keys of different servers in a Cluster, and a failover of one may forget what the other still has.
+//! In a Cluster, the list and a set are keys of different servers, and a failover of one may lose what the other still
+//! has.
 
 use fred::prelude::*;
 use fred::types::{ClusterHash, CustomCommand, SetOptions};
@@ -8,11 +9,11 @@ use fred::types::{ClusterHash, CustomCommand, SetOptions};
 use crate::broker::Unavailable;
 use crate::redis::{Keys, Redis, call};
 
-/// How many keys a server looks through at a time: well under a millisecond.
+/// Number of keys scanned per call. Takes well under a millisecond.
 const PART: &str = "500";
 
-/// Counts them and, with `adopt`, puts their nodes into the list again, as nodes that are dead. One that lives finds its lease
-/// ended by that, and begins another.
+/// Counts orphans and, with `adopt`, adds their nodes to the list again, as dead nodes. A live node that is added finds
+/// its lease ended, and begins a new incarnation.
 pub(super) async fn adopt(redis: &Redis, adopt: bool) -> Result<u64, Unavailable> {
     let (mut orphans, keys) = (0, redis.keys()?);
     for set in sets(redis, keys).await? {
@@ -32,7 +33,7 @@ pub(super) async fn adopt(redis: &Redis, adopt: bool) -> Result<u64, Unavailable
     Ok(orphans)
 }
 
-/// The sets there are, on whatever server.
+/// Returns the names of all sets of hosts, on every server.
 async fn sets(redis: &Redis, keys: &Keys) -> Result<Vec<String>, Unavailable> {
     let (mut sets, pattern) = (Vec::new(), keys.hosts_pattern());
     for server in redis.client().active_connections() {
@@ -49,7 +50,7 @@ async fn sets(redis: &Redis, keys: &Keys) -> Result<Vec<String>, Unavailable> {
             }
         }
     }
-    // A scan may show a key twice.
+    // A scan may return a key twice.
     sets.sort_unstable();
     sets.dedup();
     Ok(sets)

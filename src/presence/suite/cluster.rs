@@ -1,4 +1,4 @@
-//! What many nodes on one Redis need: hosts on several, greetings to all, listeners that come back.
+//! Tests with several nodes on one Redis: hosts on more than one, greetings to all, resubscription, and dead nodes.
 
 use super::*;
 use crate::redis::testing::PT;
@@ -39,7 +39,7 @@ async fn hosts_of_a_node_that_is_in_no_list_are_found_and_it_is_dead(stage: Stag
     let node = stage.node().await;
     node.enter(a_host()).await;
     assert_eq!(node.presence.adopt_orphans(true).await, Ok(0), "its own node is in the list");
-    // As after a failover that forgot the list, and not the sets.
+    // As after a failover that lost the list and kept the sets.
     for orphan in ["one", "other"] {
         let set = format!("{PT}node:{orphan}:hosts");
         let _: i64 = node.redis().raw("SADD", &[&set, a_host().as_str()]).await;
@@ -123,7 +123,7 @@ async fn what_one_who_looks_after_the_dead_has_begun_another_ends(stage: Stage) 
     }
     let name = dying.redis().incarnation().unwrap();
     dying.dies().await;
-    // One died after he had claimed it and taken two hosts back, of whom one is out of the set.
+    // A claim holder died after it had removed two hosts from their hashes, one of them from the set as well.
     let claim = format!("{PT}node:{name}:claim");
     other.redis().raw::<String>("SET", &[&claim, "somebody", "PX", "700"]).await;
     for host in &hosts[..2] {
@@ -166,7 +166,7 @@ async fn a_node_that_was_taken_for_dead_says_again_whom_it_has(stage: Stage) {
     heard.retain(|heard| *heard == online || *heard == offline);
     assert_eq!(heard, [online.clone(), offline, online]);
     assert!(!other.is_online(left).await);
-    // It is as alive as any: when it dies, too, he is looked after.
+    // The new incarnation is cleaned up like any other when the node dies as well.
     frozen.dies().await;
     other.ripens().await;
     other.presence.keep().await.unwrap();
@@ -183,7 +183,7 @@ async fn a_node_that_may_have_been_forgotten_says_again_whom_it_has_and_nobody_f
     for round in 0..2 {
         let before = one.redis().incarnation().unwrap();
         if round == 1 {
-            // A server has lost what it knew of some.
+            // A server has lost its entries of some hosts.
             for host in &hosts[..10] {
                 one.redis().raw::<i64>("DEL", &[&format!("{PT}{{{host}}}:presence")]).await;
             }
@@ -213,7 +213,7 @@ async fn who_left_while_a_node_begins_anew_is_not_brought_back(stage: Stage) {
     one.beats().await;
     one.redis().lose_lease();
     one.redis().heartbeat().await.unwrap();
-    // Under the new name, before anything else was said under it.
+    // Under the new incarnation, before anything else was written under it.
     one.leave(host).await;
     assert!(!other.is_online(host).await);
     one.presence.keep().await.unwrap();
@@ -246,7 +246,7 @@ async fn nobody_is_taken_for_dead_after_redis_stood_still(stage: Stage) {
         node.ripens().await;
         node.presence.keep().await.unwrap();
     }
-    // All leases have ended at once.
+    // All leases have expired at once.
     for node in &nodes {
         node.dies().await;
     }
@@ -283,7 +283,7 @@ async fn nothing_is_said_under_a_lease_that_has_ended(stage: Stage) {
     let presence = RedisPresence::new(redis.clone());
     let host = a_host();
     assert!(presence.enter(host).await.is_err());
-    // Said all the same, once there is one.
+    // The host is written once the node has a lease.
     redis.heartbeat().await.unwrap();
     presence.keep().await.unwrap();
     assert!(presence.status(host).await.unwrap().online);

@@ -1,4 +1,4 @@
-//! What presence asks of one Redis: twenty nodes with 5,000 hosts each.
+//! Measures the load of presence on one Redis: twenty nodes with 5,000 hosts each.
 
 use futures_util::StreamExt as _;
 
@@ -7,17 +7,18 @@ use super::*;
 const NODES: usize = 20;
 const HOSTS: usize = 5_000;
 
-/// As often as a node does it.
+/// Intervals of a node.
 const HEARTBEAT: Duration = Duration::from_secs(2);
 const KEEP: Duration = Duration::from_millis(500);
 
-/// How long is measured.
+/// Duration of the measurement.
 const SPAN: Duration = Duration::from_secs(6);
 
-/// The most commands a second while nobody comes or goes: those inside of scripts and the pings of connections, too.
+/// Maximum commands per second while no host connects or disconnects. Includes commands within scripts and pings of
+/// connections.
 const AT_REST: f64 = 150.0;
 
-/// The most bytes of Redis a host.
+/// Maximum memory in Redis per host, in bytes.
 const BYTES: f64 = 700.0;
 
 struct Meter<'a>(&'a Node);
@@ -33,14 +34,14 @@ impl Meter<'_> {
         self.read("stats", "total_commands_processed").await
     }
 
-    /// Microseconds of the server's CPU.
+    /// Returns the server's CPU time in µs.
     async fn cpu(&self) -> f64 {
         let (system, user) = (self.read("cpu", "used_cpu_sys").await, self.read("cpu", "used_cpu_user").await);
         (system + user) * 1e6
     }
 }
 
-/// Shows that a node lives until it is told to die.
+/// Renews a node's lease periodically until the task is aborted.
 fn beat(node: &Node) -> tokio::task::JoinHandle<()> {
     let redis = node.redis().clone();
     tokio::spawn(async move {
@@ -82,7 +83,7 @@ async fn twenty_nodes_with_a_hundred_thousand_hosts_are_cheap() {
             began.elapsed().as_secs_f64()
         );
 
-        // Each has said all; from here on it is at rest.
+        // All hosts are written; from here on the nodes are idle.
         for node in &nodes {
             node.beats().await;
         }

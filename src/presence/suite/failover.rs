@@ -1,4 +1,4 @@
-//! A master is gone, and with it perhaps what it was told last: nodes say again whom they have.
+//! Tests of a failover in which a master loses recent writes: nodes write their hosts again.
 
 use crate::redis::testing::PT;
 use fred::util::redis_keyslot;
@@ -14,7 +14,7 @@ on_redis!(redis_sentinel, Sentinel, crate::presence::suite::Stage::on:
     a_failover_of_who_lives_makes_nobody_flicker_and_nobody_is_forgotten,
 );
 
-/// The master of `key` is lost; what its replicas did not have yet goes with it.
+/// Fails over the master of `key`; writes that its replicas do not have are lost.
 async fn fail_over(mut stage: Stage, key: impl Fn(HostUuid) -> String) {
     let nodes = [stage.node().await, stage.node().await];
     let hosts: Vec<HostUuid> = (0..30).map(|_| a_host()).collect();
@@ -27,13 +27,13 @@ async fn fail_over(mut stage: Stage, key: impl Fn(HostUuid) -> String) {
     }
     let before: Vec<String> = nodes.iter().map(|node| node.redis().incarnation().unwrap()).collect();
     let (slot, servers) = (redis_keyslot(key(hosts[0]).as_bytes()), stage.servers.as_mut().unwrap());
-    // Sentinels choose none who has not come along at all.
+    // Sentinels do not promote a replica that never synchronised.
     nodes[0].redis().wait_for_replicas(servers, slot).await;
     nodes[0].enter(a_host()).await;
     servers.fail_over(slot);
     let began = std::time::Instant::now();
     for (node, before) in nodes.iter().zip(before) {
-        // As a node does it all the time, whatever comes of it.
+        // As a node does periodically, even after errors.
         loop {
             let beat = node.redis().heartbeat().await.is_ok() && node.presence.keep().await.is_ok();
             if beat && node.redis().incarnation().is_ok_and(|name| name != before) {
@@ -47,7 +47,7 @@ async fn fail_over(mut stage: Stage, key: impl Fn(HostUuid) -> String) {
     }
     let heard = nodes[1].ear.heard.lock().clone();
     assert!(!heard.iter().any(|heard| matches!(heard, Heard::Offline(_))), "{heard:?}");
-    // And what they say from now on is true.
+    // Later reports take effect.
     for (at, host) in hosts.iter().enumerate() {
         nodes[at % 2].leave(*host).await;
         assert!(!nodes[0].is_online(*host).await);

@@ -1,6 +1,6 @@
-//! Real servers for one test: a Redis alone, a Cluster, one behind sentinels, one behind TLS. Channels, leases and lists of
-//! nodes belong to a whole deployment, so tests do not share one. A whole-server test includes this file by its path: it
-//! names nothing of the crate.
+//! Real servers for one test: a standalone Redis, a Cluster, one behind Sentinels, one behind TLS. Channels, leases and
+//! lists of nodes belong to a whole deployment, so each test has its own. Whole-server tests include this file by its
+//! path, so it must not refer to the crate.
 
 use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader, Read, Write};
@@ -10,41 +10,41 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// How long a deployment may take to start on a busy machine.
+/// Time limit for the start of a deployment on a busy machine.
 const START: Duration = Duration::from_secs(20);
 
-/// How long one of them may take to answer.
+/// Time limit for an answer of one server.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What the sentinels call the master.
+/// Name of the master in the configuration of the Sentinels.
 const SERVICE: &str = "pintalk";
 
-/// Of the server that is reached over TLS.
+/// Password of the server behind TLS.
 const PASSWORD: &str = "a-password-of-tests";
 
-/// Nobody takes over for a master that hangs: a test that wants it says so itself.
+/// Failover timeout of deployments in which no replica takes over by itself.
 const NEVER_MS: u32 = 120_000;
 
-/// After how long a replica takes over where one is to.
+/// Failover timeout of deployments in which a replica takes over, in ms.
 const TAKEOVER_MS: u32 = 2_000;
 
-/// Masters of a Cluster; each has one replica.
+/// Number of masters of a Cluster; each has one replica.
 const MASTERS: usize = 3;
 
-/// Slots of a Cluster.
+/// Number of slots of a Cluster.
 const SLOTS: usize = 16_384;
 
-/// What a test runs on.
+/// Kind of deployment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Redis7,
     Redis8,
     Valkey8,
-    /// Three masters with a replica each.
+    /// Three masters with one replica each.
     Cluster,
-    /// A master with two replicas, behind three sentinels.
+    /// A master with two replicas, behind three Sentinels.
     Sentinel,
-    /// With a password, over TLS alone.
+    /// A standalone server with a password, reachable only over TLS.
     Tls,
 }
 
@@ -58,23 +58,23 @@ impl Kind {
     }
 }
 
-/// Servers that end with this value, or with the process that has it.
+/// A running deployment. The servers are killed when this value is dropped, or when its process ends.
 #[derive(Debug)]
 pub(crate) struct Servers {
     kind: Kind,
-    /// Whether they keep what they have on disk, and replace a master that is gone by themselves.
+    /// Whether the servers write an append-only file and replace a failed master by themselves.
     durable: bool,
-    /// Those that keep something, masters first.
+    /// Data servers, masters first.
     servers: Vec<Server>,
     sentinels: Vec<Server>,
-    /// Its replicas, of a server that stands alone.
+    /// Replicas added to a standalone server.
     attached: Vec<Server>,
-    /// Shells that end them all when these pipes close unasked.
+    /// Pipes to shells that kill the servers when the pipes close without a line.
     keepers: Vec<ChildStdin>,
     folder: tempfile::TempDir,
 }
 
-/// One process.
+/// One server process.
 #[derive(Debug)]
 struct Server {
     process: Child,
@@ -84,19 +84,19 @@ struct Server {
 }
 
 impl Servers {
-    /// Starts a deployment on free ports, and waits until it is whole.
+    /// Starts a deployment on free ports, and waits until it is complete.
     pub(crate) fn start(kind: Kind) -> Self {
         Self::begin(kind, false)
     }
 
-    /// As [`start`](Self::start), set up as an operator would: they keep an append-only file, and a replica takes over for a
-    /// master that has been gone for two seconds.
+    /// Starts a deployment with the setup of an operator: the servers write an append-only file, and a replica takes
+    /// over two seconds after a master fails.
     pub(crate) fn start_durable(kind: Kind) -> Self {
         Self::begin(kind, true)
     }
 
     fn begin(kind: Kind, durable: bool) -> Self {
-        // Somebody else may take a port that was free: then that server ends, and all begins again.
+        // Another process may take a free port before the server binds it. The server then exits, and all start again.
         (0..10)
             .find_map(|_| Self::try_start(kind, durable))
             .expect("the servers of a test answer on ports of their own")
@@ -143,9 +143,9 @@ impl Servers {
         let process = Command::new(program)
             .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""])
             .args(["--appendonly", if self.durable { "yes" } else { "no" }])
-            // A master that was replaced without knowing it takes nothing more.
+            // A master that was replaced without noticing accepts no more writes.
             .args(["--min-replicas-to-write", if self.durable && self.kind == Kind::Sentinel { "1" } else { "0" }])
-            // A replica need not wait for others to come.
+            // A replica does not wait for others to connect.
             .args(["--repl-diskless-sync-delay", "0", "--enable-debug-command", "yes"])
             .args([Path::new("--dir"), &folder, Path::new("--unixsocket"), &socket])
             .args(more)
@@ -160,7 +160,7 @@ impl Servers {
         if self.durable { TAKEOVER_MS } else { NEVER_MS }
     }
 
-    /// Who has which slots is written into each node's file, so that nobody needs to be introduced.
+    /// Writes the assignment of slots into each node's configuration file, so that the nodes need no introduction.
     fn add_cluster(&mut self) {
         let ports = free_ports(4 * MASTERS);
         let (ports, buses) = ports.split_at(2 * MASTERS);
@@ -188,7 +188,7 @@ impl Servers {
         }
     }
 
-    /// The sentinels know each other and the replicas from the start.
+    /// Adds Sentinels that know each other and the replicas from the start.
     fn add_sentinel(&mut self) {
         let ports = free_ports(6);
         let (ports, sentinels) = ports.split_at(3);
@@ -268,12 +268,12 @@ impl Servers {
         Ok(true)
     }
 
-    /// Which deployment it is.
+    /// Returns the kind of deployment.
     pub(crate) fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// How a node is told to reach it.
+    /// Returns the URL under which a node reaches the deployment.
     pub(crate) fn url(&self) -> String {
         let first = self.servers[0].port;
         let others = |servers: &[Server]| {
@@ -291,37 +291,37 @@ impl Servers {
         }
     }
 
-    /// Who vouches for the server's certificate; of [`Kind::Tls`] only.
+    /// Returns the path of the CA that signed the server's certificate; only for [`Kind::Tls`].
     pub(crate) fn ca(&self) -> PathBuf {
         self.folder.path().join("ca.pem")
     }
 
-    /// Stops all masters in the middle of whatever they do; nobody is told, and nobody takes over.
+    /// Pauses all masters at once. No replica takes over.
     pub(crate) fn freeze(&self) {
         self.masters().iter().for_each(|server| server.signal("-STOP"));
     }
 
-    /// Lets them go on.
+    /// Resumes all masters.
     pub(crate) fn thaw(&self) {
         self.masters().iter().for_each(|server| server.signal("-CONT"));
     }
 
-    /// Stops one server, as it was numbered at the start (masters first).
+    /// Pauses one server, by its index at the start (masters first).
     pub(crate) fn freeze_one(&self, at: usize) {
         self.servers[at].signal("-STOP");
     }
 
-    /// Lets it go on.
+    /// Resumes one server.
     pub(crate) fn thaw_one(&self, at: usize) {
         self.servers[at].signal("-CONT");
     }
 
-    /// Kills one server, and tells nobody.
+    /// Kills one server without notifying the others.
     pub(crate) fn kill_one(&mut self, at: usize) {
         self.servers[at].end();
     }
 
-    /// Starts a server that was killed on what it had kept.
+    /// Restarts a killed server with its stored data.
     pub(crate) fn restart_one(&mut self, at: usize) {
         let (port, flags) = (self.servers[at].port, self.servers[at].flags.clone());
         let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
@@ -329,22 +329,22 @@ impl Servers {
         self.keepers.push(keep([&self.servers[at]]));
     }
 
-    /// How many servers keep something.
+    /// Returns the number of data servers.
     pub(crate) fn len(&self) -> usize {
         self.servers.len()
     }
 
-    /// What a server answers.
+    /// Sends a command to one server, and returns its answer.
     pub(crate) fn ask_one(&self, at: usize, what: &str) -> std::io::Result<String> {
         self.servers[at].ask(what)
     }
 
-    /// How many replicas a master has.
+    /// Returns the number of replicas per master.
     pub(crate) fn replicas_of_each(&self) -> usize {
         self.servers.len() / self.masters().len() - 1
     }
 
-    /// Which servers are masters now.
+    /// Returns the indexes of the current masters.
     pub(crate) fn masters_now(&self) -> Vec<usize> {
         let is_master =
             |at: &usize| self.ask_one(*at, "INFO replication").is_ok_and(|info| info.contains("role:master"));
@@ -355,12 +355,13 @@ impl Servers {
         &self.servers[..if self.kind == Kind::Cluster { MASTERS } else { 1 }]
     }
 
-    /// Sees that nobody replicates: those who do are stopped.
+    /// Pauses all replicas.
     pub(crate) fn stop_replicas(&self) {
         self.servers[self.masters().len()..].iter().for_each(|server| server.signal("-STOP"));
     }
 
-    /// Sees that somebody replicates. Returns whether he is the first, who gives his master a new replication id.
+    /// Resumes the replicas, or adds one to a standalone server. Returns whether it added one, which gives the master a
+    /// new replication id.
     pub(crate) fn start_replicas(&mut self) -> bool {
         let replicas = &self.servers[self.masters().len()..];
         replicas.iter().for_each(|server| server.signal("-CONT"));
@@ -381,7 +382,7 @@ impl Servers {
         true
     }
 
-    /// Kills the master that has a slot (the only one, behind sentinels), and has a replica take over.
+    /// Kills the master that has a slot (the only one, behind Sentinels), and promotes a replica.
     pub(crate) fn fail_over(&mut self, slot: u16) {
         let dead = self.owner(slot);
         self.servers[dead].end();
@@ -393,7 +394,7 @@ impl Servers {
         survivor.obey(&order);
     }
 
-    /// Begins to move a slot of a Cluster to another master; its keys stay where they are.
+    /// Begins to move a slot of a Cluster to another master. Its keys are not moved yet.
     pub(crate) fn begin_moving(&self, slot: u16) {
         let (from, to) = self.way_of(slot);
         to.obey(&format!("CLUSTER SETSLOT {slot} IMPORTING {}", from.id()));
@@ -406,7 +407,7 @@ impl Servers {
         from.obey(&format!("MIGRATE 127.0.0.1 {} {key} 0 5000", to.port));
     }
 
-    /// Says that all of a slot has been moved.
+    /// Completes the move of a slot.
     pub(crate) fn end_moving(&self, slot: u16) {
         let (from, to) = self.way_of(slot);
         for server in [to, from] {
@@ -419,7 +420,7 @@ impl Servers {
         (&self.servers[from], &self.servers[(from + 1) % MASTERS])
     }
 
-    /// Which of the servers began with a slot.
+    /// Returns the index of the server that had a slot at the start.
     fn owner(&self, slot: u16) -> usize {
         let masters = self.masters().len();
         (0..masters).find(|at| usize::from(slot) < SLOTS * (at + 1) / masters).expect("a master")
@@ -432,13 +433,13 @@ impl Drop for Servers {
             server.end();
         }
         for keeper in &mut self.keepers {
-            // Its work is done.
+            // The servers are already dead; a line lets the shell exit without killing.
             let _ = keeper.write_all(b"\n");
         }
     }
 }
 
-/// Ends servers also when nobody is left to do it: then the pipe closes.
+/// Starts a shell that kills the servers when its pipe closes, so that they end even if the test process is killed.
 fn keep<'a>(servers: impl IntoIterator<Item = &'a Server>) -> ChildStdin {
     let keeper = Command::new("sh")
         .args(["-c", "read -r _ || kill -KILL \"$@\" 2>/dev/null", "keeper"])
@@ -450,7 +451,7 @@ fn keep<'a>(servers: impl IntoIterator<Item = &'a Server>) -> ChildStdin {
 }
 
 impl Server {
-    /// Asks by itself, without a client; returns the answer.
+    /// Sends a command over a plain connection, and returns the answer.
     fn ask(&self, what: &str) -> std::io::Result<String> {
         if self.socket.as_os_str().is_empty() {
             let stream = TcpStream::connect(("127.0.0.1", self.port))?;
@@ -462,7 +463,7 @@ impl Server {
         ask(stream, what)
     }
 
-    /// Asks until it does as told.
+    /// Repeats a command until the server answers OK.
     fn obey(&self, order: &str) {
         let until = Instant::now() + PATIENCE;
         loop {
@@ -475,7 +476,7 @@ impl Server {
         }
     }
 
-    /// What the Cluster calls it.
+    /// Returns the server's id in the Cluster.
     fn id(&self) -> String {
         self.ask("CLUSTER MYID").expect("the server answers")
     }
@@ -485,7 +486,7 @@ impl Server {
         assert!(sent.is_ok_and(|status| status.success()), "kill {signal}");
     }
 
-    /// It keeps nothing that is worth an orderly end.
+    /// Kills the process. It has no data that would need an orderly shutdown.
     fn end(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
@@ -503,13 +504,13 @@ fn ask(mut stream: impl Read + Write, what: &str) -> std::io::Result<String> {
     Ok(answer)
 }
 
-/// All at once, so that none is given out twice.
+/// Finds free ports. All are bound at the same time, so that none is returned twice.
 fn free_ports(count: usize) -> Vec<u16> {
     let held: Vec<_> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
     held.iter().map(|free| free.local_addr().expect("an address").port()).collect()
 }
 
-/// An authority of its own, and a server's certificate that it vouches for.
+/// Creates a CA, and a server certificate signed by it.
 fn make_certificates(folder: &Path) {
     let openssl = |args: &str| {
         let output = Command::new("openssl").args(args.split(' ')).current_dir(folder).output();

@@ -1,4 +1,4 @@
-//! Accepted messages on their way back to their senders.
+//! Accepted messages that their senders have not received yet.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use crate::domain::{RoomName, Seq};
 use crate::hub::Connection;
 
-/// An accepted message until its sender has received it.
+/// An accepted message whose sender has not received it yet.
 pub(super) struct Awaited {
     /// When the room reads the log.
     pub(super) deadline: Instant,

@@ -1,10 +1,10 @@
-//! The handles of an acceptor's metrics.
+//! Handles of an acceptor's metrics.
 
 use metrics::{Counter, Histogram};
 
 use crate::metric;
 
-/// What is counted for each call, and each message.
+/// Metrics recorded per call and per message.
 #[derive(Debug)]
 pub(super) struct Meters {
     pub(super) call: Histogram,

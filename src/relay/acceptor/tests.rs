@@ -1,4 +1,4 @@
-//! The acceptor over a broker that fails on command. Time is the test's own: ten seconds pass in none.
+//! Tests of the acceptor over a broker that fails on command. Time is paused, so that ten seconds pass at once.
 
 use bytes::Bytes;
 use chrono::Utc;
@@ -14,16 +14,16 @@ use crate::hub::{Identity, Place, Registration};
 use crate::protocol::chat::message_head;
 use crate::store::Store;
 
-/// What goes wrong with one call.
+/// Fault of one call.
 #[derive(Clone, Debug)]
 enum Fault {
-    /// Nothing.
+    /// No fault.
     Nothing,
-    /// It does not get there.
+    /// The call does not reach the broker.
     Lost,
-    /// It happens, but nobody is told so.
+    /// The call takes effect, and its answer is lost.
     AnswerLost,
-    /// It happens, but its publications get lost.
+    /// The call takes effect, and its publications are lost.
     Unheard,
     /// All messages of a room have this outcome.
     Refused(RoomName, Outcome),
@@ -32,18 +32,18 @@ enum Fault {
 #[derive(Default)]
 struct Told {
     faults: VecDeque<Fault>,
-    /// What comes after the faults; `None`: all goes well.
+    /// Fault of all calls after `faults`; `None`: no faults.
     forever: Option<Fault>,
-    /// The ids of every call.
+    /// Message ids of every call.
     calls: Vec<Vec<String>>,
     rooms: HashMap<RoomName, Vec<(Side, MessageId, Bytes)>>,
 }
 
-/// A broker in a few lines, which does as it is told.
+/// A minimal in-memory broker with injected faults.
 struct FakeBroker {
     told: Mutex<Told>,
     hub: Arc<Hub>,
-    /// How long a call takes.
+    /// Duration of a call.
     takes: Duration,
 }
 
@@ -52,7 +52,7 @@ impl FakeBroker {
         self.told.lock().calls.clone()
     }
 
-    /// The ids of what it accepted in a room, in order.
+    /// Returns the ids of the accepted messages of a room, in order.
     fn accepted(&self, room: RoomName) -> Vec<String> {
         let told = self.told.lock();
         told.rooms.get(&room).into_iter().flatten().map(|(_, id, _)| id.to_string()).collect()
@@ -168,7 +168,7 @@ impl Stage {
         let told = Told { faults: faults.into_iter().collect(), ..Told::default() };
         let broker = Arc::new(FakeBroker { told: Mutex::new(told), hub: hub.clone(), takes });
         let port: Arc<dyn Broker> = broker.clone();
-        // Nothing here needs SQL; where it is asked all the same, it has no tables.
+        // Nothing here needs SQL. The database has no tables, so an unexpected query fails.
         let folder = tempfile::tempdir().unwrap();
         let store = Store::connect_lazy(&format!("sqlite://{}/db.sqlite", folder.path().display())).await.unwrap();
         let clock = Arc::new(ManualClock::new(chrono::DateTime::<Utc>::UNIX_EPOCH));
@@ -198,7 +198,7 @@ impl Stage {
             .submit(connection.clone(), Submission { room, side: Side::Guest, id, text, datetime, head, trace: None });
     }
 
-    /// Waits until so many messages of a room were accepted.
+    /// Waits until `count` messages of a room are accepted.
     async fn accepted(&self, room: RoomName, count: usize) -> Vec<String> {
         let waiting = async {
             while self.broker.accepted(room).len() < count {
@@ -209,7 +209,7 @@ impl Stage {
         self.broker.accepted(room)
     }
 
-    /// Ends the acceptor once it has nothing left to do.
+    /// Stops the acceptor and waits until it has no messages left.
     async fn end(&self) {
         self.stop.cancel();
         self.tracker.close();
@@ -222,7 +222,7 @@ fn room(number: u8) -> RoomName {
     RoomName::from_random([number; 16])
 }
 
-/// The ids in the frames that a socket was sent.
+/// Returns the ids in the frames that a socket received.
 fn received(connection: &Connection) -> Vec<String> {
     let mut frames = VecDeque::new();
     connection.take(&mut frames, usize::MAX);
@@ -256,7 +256,7 @@ async fn a_call_whose_answer_was_lost_is_sent_again_and_not_answered_twice() {
     stage.end().await;
     assert_eq!(stage.broker.calls().len(), 3);
     assert_eq!(stage.broker.accepted(room(1)), ["a", "b"]);
-    // The bus was the answer: "known" on one's own second try is not a second one.
+    // The bus delivered the answer: `Known` on the node's own retry adds no second one.
     assert_eq!(received(&guest), ["a", "b"]);
     assert!(!guest.is_ending());
 }
@@ -310,7 +310,7 @@ async fn a_room_that_is_held_keeps_its_order_while_others_go_on() {
     for outcome in [Outcome::Unseeded, Outcome::Full] {
         let stage = Stage::slow([Fault::Refused(room(1), outcome)], Duration::from_millis(10)).await;
         let ((guest, _one), (other, _other)) = (stage.guest(room(1)), stage.guest(room(2)));
-        // Sixty-four fill the first call; the rest of the room must not overtake those that are held.
+        // The first call holds 64 messages. The remaining messages of the room must not overtake those that are held.
         for at in 0..40 {
             stage.say(&guest, room(1), &format!("id-{at}"));
             stage.say(&other, room(2), &format!("id-{at}"));
@@ -344,7 +344,7 @@ async fn what_waits_too_long_ends_its_sender_and_what_is_behind_it_is_dropped() 
         let waited = began.elapsed();
         assert!((PATIENCE..PATIENCE + Duration::from_secs(2)).contains(&waited), "{fault:?}: {waited:?}");
 
-        // The broker is back: others go on, and nothing of this socket is sent any more.
+        // The broker is available again. Others continue, and no further message of this socket is sent.
         stage.broker.told.lock().forever = None;
         stage.say(&guest, room(1), "late");
         let (other, _other) = stage.guest(room(1));
@@ -364,7 +364,7 @@ async fn a_closed_room_and_a_deleted_one_end_the_sender() {
         stage.say(&guest, room(1), "a");
         stage.say(&other, room(2), "a");
         assert_eq!(ended(&guest).await, close);
-        // The room may be open again: what this socket had sent behind it is dropped all the same.
+        // The room may be open again. Later messages of this socket are dropped nevertheless.
         stage.say(&guest, room(1), "b");
         stage.end().await;
         assert_eq!(stage.broker.accepted(room(1)), Vec::<String>::new());
@@ -383,7 +383,7 @@ async fn what_does_not_come_back_in_a_second_is_read_from_the_log() {
     tokio::time::sleep(ECHO_TIMEOUT / 2).await;
     assert_eq!(guest.must_read(), None);
     tokio::time::sleep(ECHO_TIMEOUT).await;
-    // Everybody in the room has missed it.
+    // Every connection in the room has missed it.
     assert_eq!((guest.must_read(), host.must_read(), other.must_read()), (Some((0, 1)), Some((0, 1)), None));
     stage.end().await;
 }
@@ -443,7 +443,7 @@ async fn bytes_that_wait_for_the_broker_are_bounded() {
     assert_eq!(stage.broker.accepted(room(1)).len(), sent);
 }
 
-/// What the broker does with a call, drawn by chance.
+/// Generates the fault of a call.
 fn fault() -> impl proptest::strategy::Strategy<Value = Fault> {
     use proptest::prelude::*;
     let refused = (1_u8..4, prop_oneof![Just(Outcome::Unseeded), Just(Outcome::Full)]);
@@ -459,8 +459,8 @@ fn fault() -> impl proptest::strategy::Strategy<Value = Fault> {
 proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig::with_cases(200))]
 
-    /// Whatever is lost, refused for a while or answered twice: what a sender said is accepted once and in his order, and if
-    /// he is sent away it is accepted up to some message and not beyond.
+    /// Under any sequence of lost, refused and repeated calls: each message is accepted at most once and in the
+    /// sender's order. If the sender is disconnected, the accepted messages are a prefix.
     #[test]
     fn every_run_of_faults_leaves_each_message_once_and_in_order(
         faults in proptest::collection::vec(fault(), 0..20),

@@ -1,4 +1,4 @@
-//! What is read and what is heard meet in every order.
+//! Tests of reads and events in every order.
 
 use std::collections::VecDeque;
 
@@ -10,7 +10,7 @@ use super::*;
 use crate::clock::{Chance, ManualClock, SystemClock};
 use crate::hub::{Identity, Place, Registration};
 
-/// A store that says what it is told to say.
+/// A store that returns a given status.
 #[derive(Default)]
 struct Said(PlainMutex<Option<Status>>);
 
@@ -46,7 +46,7 @@ struct Guest {
 }
 
 impl Guest {
-    /// What he was told since he was asked last.
+    /// Returns the statuses received since the last call.
     fn told(&self) -> Vec<bool> {
         let mut frames = VecDeque::new();
         self.connection.take(&mut frames, usize::MAX);
@@ -88,7 +88,7 @@ impl Stage {
         self.watch.presence(self.host, status);
     }
 
-    /// Compares until there is nothing left to compare.
+    /// Runs a comparison until it is complete.
     async fn compared(&self) {
         self.watch.missed();
         self.watch.tracker.close();
@@ -107,7 +107,7 @@ async fn an_older_event_is_ignored() {
         told.extend(guest.told());
     }
     assert_eq!(told, [true, false, true]);
-    // A guest who reads nothing meanwhile receives the newest.
+    // A guest that does not read meanwhile receives only the newest.
     for version in 9..100 {
         stage.heard(status(version % 2 == 0, version));
     }

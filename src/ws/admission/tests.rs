@@ -13,7 +13,7 @@ fn address(last: u8) -> IpAddr {
     Ipv4Addr::new(192, 0, 2, last).into()
 }
 
-/// A node all of whose places are taken.
+/// Creates an admission with all places taken.
 fn full(max_waiting: usize) -> (Arc<Admission>, Vec<Place>) {
     let admission = Admission::new(max_waiting, Chance::from_seed(1));
     let places = (0..JOINS).map(|_| enter(&admission, 0, Lane::Fresh).now_or_never().unwrap().ok().unwrap()).collect();
@@ -22,11 +22,11 @@ fn full(max_waiting: usize) -> (Arc<Admission>, Vec<Place>) {
 
 fn enter(admission: &Arc<Admission>, from: u8, lane: Lane) -> Entering {
     let admission = admission.clone();
-    // Many of them are polled within one poll of the test's task.
+    // A test polls many of them within one poll of its own task.
     unconstrained(async move { admission.enter(address(from), lane).await }).boxed()
 }
 
-/// Takes a place in the queue.
+/// Joins the queue.
 fn wait(admission: &Arc<Admission>, from: u8, lane: Lane) -> Entering {
     let mut entering = enter(admission, from, lane);
     assert!((&mut entering).now_or_never().is_none(), "no place to wait for {from}");
@@ -41,7 +41,7 @@ fn waiting(admission: &Admission) -> usize {
     admission.state.lock().waiting()
 }
 
-/// Gives places back one by one; which of those that wait got one, in order.
+/// Releases places one by one. Returns which waiters received one, in order.
 fn served(places: &mut Vec<Place>, queue: &mut [(char, Entering)]) -> String {
     let mut order = String::new();
     for place in std::mem::take(places).into_iter().take(queue.len()) {
@@ -85,8 +85,8 @@ async fn a_full_queue_refuses_at_once_and_spreads_the_time_to_retry() {
     }
     assert_eq!(waiting(&admission), 8);
     assert!(hints.iter().all(|hint| *hint >= MIN_RETRY && *hint <= MAX_RETRY * 3 / 2));
-    // 200 ms a join with 256 at a time: the thousandth refused has 0.8 s before it, the twelve thousandth 9.4 s,
-    // and a quarter more in the mean.
+    // 200 ms per join with 256 at a time: the thousandth refused join has 0.8 s before it, the twelve thousandth 9.4 s.
+    // The randomisation adds a quarter on average.
     let mean = |hints: &[Duration]| hints.iter().sum::<Duration>() / hints.len() as u32;
     assert!(mean(&hints[..1_000]) < Duration::from_millis(1_400));
     let later = mean(&hints[11_500..12_500]);
@@ -100,13 +100,13 @@ async fn an_address_that_is_alone_has_the_whole_queue_and_shares_it_with_others(
     let (admission, mut places) = full(8);
     let mut many: Vec<_> = (0..8).map(|_| wait(&admission, 1, Lane::Fresh)).collect();
     let other = wait(&admission, 2, Lane::Fresh);
-    // The last to come of the address that has the most.
+    // The last waiter of the address with the most waiters is displaced.
     assert!(is_refused(&mut many[7]) && !is_refused(&mut many[6]));
     let more: Vec<_> = (0..3).map(|_| wait(&admission, 2, Lane::Fresh)).collect();
     assert!(is_refused(&mut many[4]) && !is_refused(&mut many[3]));
     assert!(is_refused(&mut enter(&admission, 2, Lane::Fresh)), "they have as many each");
     assert_eq!(waiting(&admission), 8);
-    // Taking turns, though the first address came first.
+    // Addresses are served in turn, although the first one arrived earlier.
     let mut queue: Vec<_> =
         "abcd".chars().zip(many).chain("wxyz".chars().zip([other].into_iter().chain(more))).collect();
     assert_eq!(served(&mut places, &mut queue), "awbxcydz");
@@ -118,11 +118,11 @@ async fn new_guests_do_not_keep_out_those_who_reconnect() {
     let mut fresh: Vec<_> = (1..9).map(|from| wait(&admission, from, Lane::Fresh)).collect();
     let established: Vec<_> = (11..15).map(|from| wait(&admission, from, Lane::Established)).collect();
     assert_eq!(fresh.iter_mut().filter_map(|entering| is_refused(entering).then_some(())).count(), 4);
-    // Neither lane takes more than half from the other.
+    // Neither lane displaces the other below half of the queue.
     assert!(is_refused(&mut enter(&admission, 15, Lane::Established)));
     assert!(is_refused(&mut enter(&admission, 16, Lane::Fresh)));
     assert_eq!(waiting(&admission), 8);
-    // They are served in turns.
+    // The lanes are served alternately.
     drop(places.pop());
     drop(places.pop());
     let served_of = |entering: Vec<Entering>| {
@@ -139,7 +139,7 @@ async fn one_that_stops_waiting_leaves_no_trace() {
     drop((first, gone));
     assert_eq!(waiting(&admission), 1);
     assert_eq!(admission.state.lock().lanes[1].turns, [address(1)]);
-    // One that got its place and stops before it has noticed.
+    // This waiter received its place and is cancelled before it is polled.
     drop(places);
     drop(last);
     let state = admission.state.lock();

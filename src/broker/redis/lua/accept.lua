@@ -1,18 +1,18 @@
--- Numbers, stores and publishes a batch of messages of one partition: the one step behind every acknowledgement.
+-- Numbers, stores and publishes a batch of messages of one partition, in one atomic step.
 --
--- KEYS 1  {k}:queue; the partition's other keys share its slot and are made from its prefix
+-- KEYS 1  {k}:queue; the other keys of the partition share its slot and are built from its prefix
 -- ARGV 1  not_after: after this time (ms, this server's clock) the call has no effect
---      2  how many entries the queue may hold
---      3  how many bytes of frames the queue may hold
---      4  the highest tick of this partition that the node has seen
+--      2  maximum number of entries in the queue
+--      3  maximum bytes of frames in the queue
+--      4  highest tick of this partition that the node has seen
 --      5  the bus; empty: the caller publishes, once replicas have the batch
---      6  the calling node
---      7  traces: a line `<place in the batch, from 0> <traceparent>` per traced message; usually empty
---      8… four per message: room, side (g or h), id, frame up to the place of its number
+--      6  id of the calling node
+--      7  traces: a line `<index in the batch, from 0> <traceparent>` per traced message; usually empty
+--      8… four per message: room, side (g or h), id, frame up to the position of its number
 -- Returns {now, tick} and then, per message, {'ok', seq} | {'known', seq, frame or false} | {'closed'} | {'deleted'} |
--- {'unseeded'} | {'full'}; without a bus also the publication. That includes messages that were known before, as an earlier
--- call may have been abandoned before it was published. Returns {now} alone when it is too late, and {now, false} where the
--- server does not know this partition.
+-- {'unseeded'} | {'full'}; without a bus also the publication. The publication includes messages that are `known`, because an
+-- earlier call may have been abandoned before it was published. Returns {now} alone when the call is too late, and {now, false}
+-- when the server does not know this partition.
 local p = string.sub(KEYS[1], 1, -6)
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -22,17 +22,17 @@ if now > tonumber(ARGV[1]) then return { now } end
 local held = redis.call('HMGET', p .. 'life', 'mark', 'tick', 'queued')
 local mark, tick = held[1], tonumber(held[2] or 0)
 if not mark then return { now, false } end
--- The tick only rises. A node that has seen a higher one shows that this server is back in an earlier state: the numbers that it
--- assigned since then may be in SQL and with clients.
+-- The tick only rises. If a node has seen a higher one, this server has returned to an earlier state: numbers that it assigned
+-- since then may be in SQL and with clients.
 local went_back = tick < tonumber(ARGV[4])
 if went_back then
   tick = tonumber(ARGV[4])
-  -- Fits into the column of a room's epoch: 40 characters of the replication id, and 24 at most.
+  -- Fits the column of a room's epoch: 40 characters of the replication id and at most 24 more.
   mark = string.format('%x.%x', time[1] * 1000000 + time[2], tick % 65536)
 end
 tick = tick + 1
 
--- Another replication id is another epoch: what the last master assigned may have been lost with it.
+-- Another replication id is another epoch: numbers assigned by the previous master may have been lost with it.
 local life = string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)') .. '.' .. mark
 local free = tonumber(ARGV[2]) - redis.call('XLEN', KEYS[1])
 local queued = tonumber(held[3] or 0)
@@ -57,20 +57,20 @@ local function load(name)
   if hash[1] ~= 'open' then return { stop = hash[1] } end
   local room = { seq = tonumber(hash[2]), id = hash[6], host = hash[7], step = 1, bytes = tonumber(hash[11] or 0),
     before = hash[2], pub = hash[8], has_pub = hash[8], others = { h = hash[9] or '', g = hash[10] or '' } }
-  -- All that the room had is in SQL: with its first message that is not, the room joins those of its host.
+  -- If all earlier messages are in SQL, the next one adds the room to its host's set of unarchived rooms.
   room.is_archived = tonumber(hash[3]) >= room.seq
-  -- In a slot that is being moved, a key that is not here is an error: better now than between two writes.
+  -- While a slot is moving, a key that this server lacks raises an error. It must occur before the first write.
   redis.call('EXISTS', p .. 'log:' .. name, p .. 'ids:' .. name, p .. 'fresh:' .. hash[7])
-  -- More than could have been assigned since the last number that is known.
+  -- In a new epoch the number jumps by more than can have been assigned since the last known one.
   if hash[4] ~= life then
     room.step = 10000 + 2 * math.max(0, now - tonumber(hash[5]))
-    -- What this server has of another epoch, replicas had.
+    -- Messages from another epoch survived the failover, so replicas had them.
     room.pub = false
   end
   return room
 end
 
--- All that may fail comes before the first write: a script is not rolled back.
+-- Every call that may fail precedes the first write: a script is not rolled back.
 redis.call('EXISTS', p .. 'idle')
 for i = 8, #ARGV, 4 do
   if not rooms[ARGV[i]] then rooms[ARGV[i]] = load(ARGV[i]) end
@@ -90,7 +90,7 @@ for i = 8, #ARGV, 4 do
       answer = { 'known', tonumber(known), entry[1] and entry[1][2][2] or false }
       if ARGV[5] == '' and entry[1] then
         publish(name, room, known - 1, known, entry[1][2][2])
-        -- Only a call that wrote something waits for replicas.
+        -- Every call that publishes must write: the caller's WAIT covers only writes.
         redis.call('ZADD', p .. 'idle', at, name)
       end
     elseif free <= 0 or queued + #head > tonumber(ARGV[3]) then
@@ -107,7 +107,7 @@ for i = 8, #ARGV, 4 do
       room.bytes = room.bytes + #frame
       queued = queued + #frame
       redis.call('XADD', p .. 'log:' .. name, seq .. '-0', 'f', frame, 'a', at)
-      -- With the nodes that have connections of the other side in the room.
+      -- Adds the nodes that have connections of the other side in the room.
       local trace = traces[i]
       if trace then
         redis.call('XADD', KEYS[1], '*', 'n', name, 'i', room.id, 'l', life, 'a', at, 'f', frame, 'o', room.others[side],
@@ -127,7 +127,7 @@ for name, room in pairs(rooms) do
   if room.used then
     redis.call('HSET', p .. 'room:' .. name, 'seq', string.format('%.0f', room.seq), 'life', life, 'at', at, 'bytes',
       string.format('%.0f', room.bytes))
-    -- What waits for replicas is not visible to readers: 'pub' is the newest that is.
+    -- 'pub' is the newest visible number. Readers do not see messages that wait for replicas.
     if ARGV[5] ~= '' then
       if room.has_pub then redis.call('HDEL', p .. 'room:' .. name, 'pub') end
     elseif not room.pub then

@@ -1,17 +1,17 @@
 #!lua flags=allow-oom
--- Applies a change of a room's state that SQL has decided, and publishes it, unless a newer one was applied first.
+-- Applies a change of a room's state that was committed in SQL, and publishes it, unless a newer one was applied first.
 --
 -- KEYS 1  {k}:room:<name>  2  {k}:log:<name>  3  {k}:ids:<name>  4  {k}:seed:<name>  5  {k}:idle
 -- ARGV 1  version  2  open | closed | deleted  3  the bus  4  the publication  5  room  6  lifetime of a tombstone in s
--- Returns 1 if it was applied, 0 if it was old or known.
+-- Returns 1 if it was applied, 0 if it was outdated or already applied.
 local hash = redis.call('HMGET', KEYS[1], 'sv', 'seq', 'archived', 'state', 'host')
 local version, known = tonumber(ARGV[1]), tonumber(hash[1] or -1)
 if known >= version then
-  -- An archiver or a seeder may have applied this very state first, and neither publishes. Twice is harmless.
+  -- An archiver or a seeder may have applied this state first without publishing it. Publishing it twice is harmless.
   if hash[4] == ARGV[2] and (known == version or ARGV[2] == 'deleted') then redis.call('SPUBLISH', ARGV[3], ARGV[4]) end
   return 0
 end
--- A node that is seeding read SQL before this change: it reads SQL again.
+-- A node that is seeding has read SQL before this change: without its ticket it reads again.
 redis.call('DEL', KEYS[4])
 if ARGV[2] == 'deleted' then
   redis.call('DEL', KEYS[1], KEYS[2], KEYS[3])

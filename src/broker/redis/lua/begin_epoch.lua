@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
--- Begins another epoch of a partition, in which every room's next number jumps.
+-- Begins a new epoch of a partition, in which the next number of every room jumps.
 --
 -- KEYS 1  {k}:life
--- ARGV 1  random
+-- ARGV 1  random suffix
 local time = redis.call('TIME')
 redis.call('HSET', KEYS[1], 'mark', string.format('%x.%s', time[1] * 1000000 + time[2], ARGV[1]))
 return 1

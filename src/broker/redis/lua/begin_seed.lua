@@ -1,5 +1,5 @@
--- Gives the caller the right to seed a room that is not here. A ticket that would outlive its lifetime was given before the
--- server's clock was put back: it is not valid.
+-- Gives the caller the right to seed a room that this server does not have. A ticket with more than the full lifetime left was
+-- written before the server's clock was set back, and is invalid.
 --
 -- KEYS 1  {k}:room:<name>  2  {k}:seed:<name>
 -- ARGV 1  ticket  2  its lifetime in ms

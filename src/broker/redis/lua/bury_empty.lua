@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
--- Writes the tombstone of a room that never had a message, unless it has one by now or a connection is in it.
+-- Writes the tombstone of a room that never had a message, unless it has a message or a connection by now.
 --
 -- KEYS 1  {k}:room:<name>  2  {k}:log:<name>  3  {k}:ids:<name>  4  {k}:seed:<name>  5  {k}:idle
--- ARGV 1  version of the deletion  2  room  3  lifetime of the tombstone in s  4… nodes that are alive
+-- ARGV 1  version of the deletion  2  room  3  lifetime of the tombstone in s  4… live nodes
 -- Returns 1 if the room has a tombstone now.
 local hash, alive, state, seq = redis.call('HGETALL', KEYS[1]), {}, nil, 0
 for i = 4, #ARGV do alive[ARGV[i]] = true end
@@ -14,7 +14,7 @@ for i = 1, #hash, 2 do
 end
 if state == 'deleted' then return 1 end
 if seq > 0 then return 0 end
--- A node that is seeding read SQL before this: it reads SQL again.
+-- A node that is seeding has read SQL before this deletion: without its ticket it reads again.
 redis.call('DEL', KEYS[1], KEYS[2], KEYS[3], KEYS[4])
 redis.call('HSET', KEYS[1], 'state', 'deleted', 'sv', ARGV[1])
 redis.call('EXPIRE', KEYS[1], ARGV[3])

@@ -1,4 +1,4 @@
--- Returns the epoch of this partition, as accept.lua writes it; false where the server does not know the partition.
+-- Returns the epoch of this partition in the form of accept.lua; false if the server does not know the partition.
 --
 -- KEYS 1  {k}:life
 local mark = redis.call('HGET', KEYS[1], 'mark')

@@ -1,10 +1,10 @@
 #!lua flags=allow-oom
--- Sets how many connections a node has in a room, in absolute numbers, and returns the state of the room.
+-- Sets the number of a node's connections in a room, in absolute numbers, and returns the state of the room.
 --
 -- KEYS 1  {k}:room:<name>   2  {k}:idle
--- ARGV 1  node; empty to ask only   2  guests   3  hosts who are present   4  hosts who are away   5  room
---      6… nodes that are known to be dead
--- Returns false without such a room, else {state, version, seq, archived, chatroom, host, node, guests, hosts, away, …}.
+-- ARGV 1  node; empty: read only  2  guests  3  present hosts  4  hosts that are away  5  room
+--      6… nodes known to be dead
+-- Returns false if there is no such room, else {state, version, seq, archived, chatroom, host, node, guests, hosts, away, …}.
 local hash = redis.call('HMGET', KEYS[1], 'state', 'sv', 'seq', 'archived', 'id', 'host')
 if not hash[1] then return false end
 if ARGV[1] ~= '' and hash[1] ~= 'deleted' then
@@ -19,7 +19,7 @@ if ARGV[1] ~= '' and hash[1] ~= 'deleted' then
   local time = redis.call('TIME')
   redis.call('ZADD', KEYS[2], string.format('%.0f', time[1] * 1000), ARGV[5])
 end
--- What still waits for replicas is not visible, unless this server is one of them that was promoted.
+-- Messages that wait for replicas are not visible, unless this server is a replica that was promoted.
 local hidden = redis.call('HMGET', KEYS[1], 'pub', 'life')
 if hidden[1] and hash[3] and tonumber(hidden[1]) < tonumber(hash[3]) then
   local mark = redis.call('HGET', string.sub(KEYS[2], 1, -5) .. 'life', 'mark') or ''
@@ -27,7 +27,7 @@ if hidden[1] and hash[3] and tonumber(hidden[1]) < tonumber(hash[3]) then
   if life == hidden[2] then hash[3] = hidden[1] end
 end
 local all = redis.call('HGETALL', KEYS[1])
--- The nodes that have guests, and hosts who are present, in one field each: accept.lua must not read all fields.
+-- The nodes with guests and with present hosts, joined into one field each, so that accept.lua need not read all fields.
 local nodes, known = { g = {}, h = {}, a = {} }, {}
 for i = 1, #all, 2 do
   local kind, node = string.match(all[i], '^([gha]):(.+)$')

@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
--- After replicas have an accepted batch: makes it visible to readers, and publishes it.
+-- Makes an accepted batch visible to readers and publishes it, after replicas have it.
 --
 -- KEYS 1  {k}:queue
--- ARGV 1  the bus  2  the publication; empty: nothing is published  3… two a room: room, the newest that replicas have
+-- ARGV 1  the bus  2  the publication; empty: nothing is published  3… two per room: room, newest number that replicas have
 local p = string.sub(KEYS[1], 1, -6)
 for i = 3, #ARGV, 2 do
   local room = p .. 'room:' .. ARGV[i]

@@ -1,9 +1,9 @@
 #!lua flags=allow-oom
--- Takes out of a room's log what retention has taken. A closed room has none, unless dead letters have kept it.
+-- Removes the messages that retention deleted from a room's log. A closed room has no log, unless dead letters have kept it.
 --
 -- KEYS 1  {k}:room:<name>  2  {k}:log:<name>
--- ARGV 1  the highest number that was taken; SQL has, or will never have, what is below
--- Returns how many entries went.
+-- ARGV 1  highest deleted number; SQL has, or will never have, the messages up to it
+-- Returns the number of removed entries.
 local through = tonumber(ARGV[1])
 local bytes = tonumber(redis.call('HGET', KEYS[1], 'bytes') or 0)
 for _, entry in ipairs(redis.call('XRANGE', KEYS[2], '-', string.format('%.0f', through))) do

@@ -1,11 +1,12 @@
 #!lua flags=allow-oom
--- Removes rooms that were not used for a while, have no connections, and are completely in SQL. Where memory is short, unused rooms
--- with connections lose their log as well: SQL has it.
+-- Removes rooms that are unused, have no connections, and are completely in SQL. While memory is short, also deletes the logs
+-- of
+-- unused rooms with connections, because SQL has their messages.
 --
 -- KEYS 1  {k}:idle
--- ARGV 1  age in ms from which a room is idle: usually  2  while memory is short  3  percent of memory from which it is short
---      4  how many rooms to look at  5… nodes that are alive
--- Returns how many were looked at, how many were removed, and 1 if memory is short.
+-- ARGV 1  age in ms from which a room is idle  2  the same while memory is short  3  percentage from which memory is short
+--      4  number of rooms to examine  5… live nodes
+-- Returns the number of examined rooms, the number of removed rooms, and 1 if memory is short.
 local p = string.sub(KEYS[1], 1, -5)
 local time = redis.call('TIME')
 local now = time[1] * 1000

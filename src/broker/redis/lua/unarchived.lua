@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
--- Returns the rooms of a host that have messages which are not in SQL, and forgets the others.
+-- Returns rooms of a host that have messages which are not in SQL, and removes the others from the set.
 --
 -- KEYS 1  {k}:fresh:<host>
--- ARGV 1  the prefix of the keys of rooms  2  at most so many rooms
+-- ARGV 1  prefix of the keys of rooms  2  maximum number of rooms
 local rooms = {}
 for _, name in ipairs(redis.call('ZREVRANGE', KEYS[1], 0, ARGV[2] - 1)) do
   local hash = redis.call('HMGET', ARGV[1] .. name, 'state', 'seq', 'archived')
