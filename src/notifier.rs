@@ -56,7 +56,7 @@ impl std::fmt::Debug for Notifier {
 }
 
 impl Notifier {
-    /// Creates a notifier. `broker` knows the members of rooms; `mail` wakes the mail dispatcher.
+    /// Creates a notifier. `broker` reports the members of rooms; `mail` wakes the mail dispatcher.
     pub fn new(store: Store, broker: Arc<dyn Broker>, clock: Arc<dyn Clock>, letters: Letters, mail: Waker) -> Self {
         Self { store, broker, clock, letters, mail }
     }

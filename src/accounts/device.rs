@@ -24,7 +24,6 @@ impl Accounts {
     /// [`refresh`](Self::refresh) with one of several tokens: a browser may send refresh cookies of several domains.
     /// Tokens of ended logins are skipped. If the remaining tokens belong to different accounts, another site of the
     /// domain may have set one of the cookies, so all are rejected.
-    /// none is used.
     ///
     /// # Errors
     /// [`AuthError`].

@@ -36,7 +36,7 @@ struct Progress {
     token_type: String,
     /// Address that was checked and free.
     email: String,
-    /// Id of the verification e-mail, once one was sent.
+    /// Ticket of the verification, once a code was e-mailed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ticket: Option<String>,
     exp: i64,

@@ -5,7 +5,7 @@
 //! and an entry is removed only after it was archived or dead-lettered, or if its room was deleted.
 //!
 //! **Invariant:** a room is archived or removed only if its name and id match a row of this database, or if it was
-//! deleted there. All other keys in the same Redis are left unchanged.
+//! deleted. All other keys in the same Redis are left unchanged.
 
 use std::collections::{HashMap, HashSet};
 

@@ -112,7 +112,7 @@ fn follow_sql(node: &Node, store: &Store, is_broker: bool, shutdown: &Shutdown) 
     });
 }
 
-/// Starts the measurement of clock skew, on nodes whose stores have clocks of their own.
+/// Starts the measurement of clock skew, on nodes whose stores have separate clocks.
 pub(super) fn measure_skew(skew: &Skew, shutdown: &Shutdown) {
     let skew = skew.clone();
     every(shutdown, CLOCK_INTERVAL, move || {
