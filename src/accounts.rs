@@ -1,8 +1,7 @@
 //! Accounts: sign-up, login, tokens, passwords and keys of hosts (SPEC 2).
 //!
-//! A **login** is one row in SQL. All tokens issued since the password was checked name this row by its `sid`. An
-//! access token is valid while its login is active. A refresh token names the login and its generation; each use
-//! increments the generation.
+//! A **login** is one row in SQL, and its tokens refer to it by `sid`. An access token is valid while its login is
+//! active. A refresh token names the login and its generation; each use increments the generation.
 //!
 //! **Invariant:** every operation that ends a login is announced to all nodes ([`Announce`]), so that its sockets close
 //! and no cache keeps it active.

@@ -71,11 +71,11 @@ impl Metrics {
     }
 }
 
-/// Log filter if RUST_LOG is not set. At level info, sqlx logs slow statements with their text, and each idle
-/// connection that the database closes.
+/// Log filter if RUST_LOG is not set. It hides the info event of sqlx for each idle connection that the database has
+/// closed.
 pub const DEFAULT_FILTER: &str = "info,sqlx=warn,sqlx_core=warn";
 
-/// Returns whether an event may be logged at all. Debug events of libraries contain message texts, tokens and
+/// Returns whether an event may be logged at all. Debug events of libraries may contain message texts, tokens and
 /// addresses.
 fn is_fit(metadata: &Metadata<'_>) -> bool {
     let target = metadata.target();

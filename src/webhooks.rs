@@ -1,6 +1,6 @@
 //! Webhooks: events of a host's rooms, sent to the host's own systems.
 //!
-//! Events are recorded in the same transaction as the change that causes them ([`Store::archive`] and its neighbours).
+//! Events are recorded in the same transaction as the change that causes them ([`Store::archive`] and similar methods).
 //! A [`Courier`] on every node sends them to the receivers. This module is where hosts set and test their webhook and
 //! read the results.
 //!

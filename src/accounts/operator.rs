@@ -1,7 +1,7 @@
 //! Operator actions on an account: disable, enable, set the password.
 //!
-//! All actions are idempotent and must be repeated after a [`Fault`]: each has several steps, and the first is
-//! decisive.
+//! Each action has several steps, of which the first commits the decision. All steps are idempotent: after a [`Fault`]
+//! the action must be repeated.
 
 use super::rules::{MAX_PASSWORD_LEN, MIN_PASSWORD_CHARS};
 use super::{Accounts, Fault};

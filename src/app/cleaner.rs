@@ -13,8 +13,8 @@ use crate::redis::Redis;
 use crate::skew::{JOBS_LIMIT, Skew};
 use crate::store::{Store, StoreError};
 
-/// The jobs over stores whose nodes may be running. A cleaner is not a node: it holds no lease and subscribes to
-/// nothing. Rooms that it closes are announced to their connections by the nodes.
+/// Runs the leader's jobs on stores whose nodes may be running. A cleaner is not a node: it holds no lease and
+/// subscribes to nothing. The nodes notify the connections of rooms that it closes.
 #[derive(Debug)]
 pub struct Cleaner {
     duties: Duties,

@@ -87,7 +87,7 @@ impl Who {
     }
 }
 
-/// Creates accounts over an open store, with the store's clock and the caller's way to announce changes.
+/// Builds the [`Accounts`] service over an open store. It uses the store's clock and the given `announce`.
 async fn accounts(store: &Store, announce: Announce) -> Result<Accounts, Failure> {
     let chance = Chance::from_entropy();
     // No token is signed here, so a random key is sufficient.
