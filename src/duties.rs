@@ -62,7 +62,7 @@ pub enum DutyError {
     /// The broker or the presence driver is unavailable.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
-    /// The clocks of this machine and the stores disagree, so no clock can be relied on.
+    /// The clocks of this machine and the stores disagree or are not measured yet, so no clock can be relied on.
     #[error("the clocks of this machine and of the stores disagree, or are not measured")]
     ClockSkew,
 }

@@ -33,8 +33,8 @@ const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Histogram buckets of durations, as upper bounds in seconds: from a call on loopback to the longest time limit.
 const SECONDS: &[f64] = &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
-/// Histogram buckets of batch sizes, as upper bounds: a partition accepts at most 64 messages, the archiver writes at
-/// most 500.
+/// Histogram buckets of batch sizes, as upper bounds. A call to the broker has at most 64 messages in a Redis Cluster,
+/// else 256. Archive batches above 500 (at most 2,000) are only counted in the bucket `+Inf`.
 const SIZES: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 500.0];
 
 static METRICS: OnceLock<Metrics> = OnceLock::new();

@@ -35,7 +35,7 @@ pub trait Throttle: Send + Sync + 'static {
     /// Takes a token from a bucket, if there is one. If cancelled or `Unavailable`, it may have been taken.
     async fn take(&self, kind: Kind, who: &Who, quota: Quota) -> Result<Verdict, Unavailable>;
 
-    /// Returns a token that was taken for something that does not count after all. If cancelled or `Unavailable`, it
+    /// Puts back a token that was taken for something that does not count after all. If cancelled or `Unavailable`, it
     /// may stay taken.
     async fn give_back(&self, kind: Kind, who: &Who, quota: Quota) -> Result<(), Unavailable>;
 }
@@ -192,7 +192,7 @@ impl Quota {
         (full_at, Verdict { passes, next_in: micros(next_in) })
     }
 
-    /// Returns a token and returns the new `full_at`.
+    /// Puts back a token and returns the new `full_at`.
     fn give_back(self, full_at: i64, now: i64) -> i64 {
         (full_at - self.interval).max(now)
     }

@@ -112,7 +112,8 @@ impl Accounts {
                 tracing::info!(host = host.0, "legacy password hash replaced by Argon2id");
                 return renewed;
             }
-            // Concurrent login or password change: the attempt ends when the login row is inserted, and is repeated.
+            // Concurrent login or password change: `create_login` then rejects the old hash, and the login is tried
+            // again.
             Ok(None) => tracing::debug!(host = host.0, "password hash replaced during its check"),
             Err(why) => {
                 tracing::warn!(host = host.0, %why, "failed to replace legacy password hash, kept until next login")

@@ -1,8 +1,9 @@
 //! Queue for password hashing.
 //!
 //! Hashing occupies a core for tens of milliseconds, so at most one password per core is hashed at a time and the
-//! others wait. Known devices are served first, then addresses with the fewest recent attempts: an address that tries
-//! continuously delays only itself. The queue is bounded; when it is full, the last entry in that order is refused.
+//! others wait. The server itself is served first, then known devices, then addresses with the fewest recent attempts:
+//! an address that tries continuously delays only itself. The queue is bounded; when it is full, the last entry in that
+//! order is refused.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;

@@ -24,9 +24,9 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
     let is_special = match (a, b, c) {
         // "This network"; private; loopback; multicast, reserved and broadcast.
         (0 | 10 | 127 | 224..=255, ..) => true,
-        // Carrier-grade NAT; link-local, including cloud metadata; private; private.
+        // Carrier-grade NAT; link-local, including cloud metadata; two private ranges.
         (100, 64..=127, _) | (169, 254, _) | (172, 16..=31, _) | (192, 168, _) => true,
-        // Protocol assignments and documentation; 6to4 relays; AS112; AS112; AMT.
+        // Protocol assignments and documentation; 6to4 relays; AS112 (two); AMT; benchmarking; documentation (two).
         (192, 0, 0 | 2) | (192, 88, 99) | (192, 31, 196) | (192, 175, 48) | (192, 52, 193) => true,
         (198, 18 | 19, _) | (198, 51, 100) | (203, 0, 113) => true,
         _ => false,
@@ -38,7 +38,7 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
 fn is_public_v6(address: Ipv6Addr) -> bool {
     let [a, b, c, ..] = address.segments();
     let is_special = match (a, b) {
-        // Protocol assignments, including Teredo and ORCHID, and documentation; documentation and segment routing.
+        // Protocol assignments, including Teredo and ORCHID; documentation; the former 6bone; documentation.
         (0x2001, 0..=0x01ff | 0x0db8) | (0x3ffe..=0x3fff, _) => true,
         // AS112.
         (0x2620, 0x004f) if c == 0x8000 => true,
@@ -55,7 +55,7 @@ fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
     match (a, b, c, d, e, f) {
         (0, 0, 0, 0, 0, 0 | 0xffff) | (0, 0, 0, 0, 0xffff, 0) => Some(v4(g, h)),
         (0x64, 0xff9b, 0, 0, 0, 0) => Some(v4(g, h)),
-        // NAT64 with a local prefix: the position of the IPv4 address is not known, so it is rejected.
+        // NAT64 with a local prefix: the position of the IPv4 address is unknown, so it counts as not public.
         (0x64, 0xff9b, 1, ..) => Some(Ipv4Addr::UNSPECIFIED),
         (0x2002, ..) => Some(v4(b, c)),
         _ => None,
