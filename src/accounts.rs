@@ -1,9 +1,10 @@
-//! Accounts: who a host is, and how he proves it (SPEC 2).
+//! Accounts: sign-up, login, tokens, passwords and keys of hosts (SPEC 2).
 //!
-//! A **login** is one row that every token of one log-in hangs on, by its `sid`. An access token is good while its login
-//! lives; a refresh token names the login and its generation, and each use brings the login to the next one.
+//! A **login** is one row in SQL, and its tokens refer to it by `sid`. An access token is valid while its login is
+//! active. A refresh token names the login and its generation; each use increments the generation.
 //!
-//! **Invariant:** what ends a login is told to all nodes ([`Announce`]), so that its sockets close and no cache outlives it.
+//! **Invariant:** every operation that ends a login is announced to all nodes ([`Announce`]), so that its sockets close
+//! and no cache keeps it active.
 
 mod device;
 mod django;
@@ -45,28 +46,31 @@ pub use temporary::readable_password;
 pub use tokens::AccessClaims;
 use tokens::{ACCESS_TTL, REFRESH_TTL, TokenError, TokenKeys};
 
-/// How long the refresh token just spent may come back, as two tabs do, before it means theft (SPEC 2).
+/// Period after a refresh token is spent in which its reuse is accepted, as when two tabs refresh at once (SPEC 2).
+/// Later reuse is treated as theft.
 const REFRESH_GRACE: Duration = Duration::from_secs(10);
 
-/// How long a login that was seen alive is believed to be, should its end not be announced to this node.
+/// How long a login found active is cached. It bounds the delay if the announcement of its end does not reach this
+/// node.
 const ALIVE_TTL: TimeDelta = TimeDelta::seconds(5);
 
-/// How long the end of a login is remembered: no access token of it lives longer.
+/// How long an ended login is remembered: no access token of the login is valid for longer.
 const ENDED_TTL: TimeDelta = ACCESS_TTL;
 
-/// How long SQL may take to tell whether a login lives.
+/// Time limit of the SQL query that checks a login.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// The most logins remembered: some 10 MB. Reaching it forgets what is stale.
+/// Maximum number of cached logins, about 10 MB. Once it is reached, entries older than [`ENDED_TTL`] are removed.
 const MAX_REMEMBERED: usize = 100_000;
 
-/// How often a password is checked that is changed, or whose hash is renewed, while it is checked.
+/// Number of attempts at a login whose password or stored hash is changed by another call during the check.
 const LOGIN_TRIES: usize = 3;
 
-/// Tells all nodes. It never fails for the caller: what was announced is already true in SQL, and nodes look there again.
+/// Publishes an account change to all nodes. It reports no error to the caller: the change is already committed in SQL,
+/// and nodes query SQL again when their caches expire.
 pub type Announce = Arc<dyn Fn(Control) -> BoxFuture<'static, ()> + Send + Sync>;
 
-/// Sign-in, tokens and new hosts.
+/// Creates hosts, logs them in and issues their tokens. Clones share the login cache.
 #[derive(Clone)]
 pub struct Accounts {
     store: Store,
@@ -80,96 +84,96 @@ pub struct Accounts {
     logins: Arc<DashMap<String, Seen>>,
 }
 
-/// When a login was last looked up, and what was found.
+/// Cached state of a login and the time of the lookup.
 #[derive(Clone, Copy)]
 struct Seen {
     at: DateTime<Utc>,
     alive: bool,
 }
 
-/// The two tokens of a login.
+/// Access token and refresh token of a login.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Tokens {
-    /// For `Authorization: Bearer`.
+    /// Access token, sent as `Authorization: Bearer`.
     pub access: String,
-    /// For the cookie.
+    /// Refresh token, stored in a cookie.
     pub refresh: String,
 }
 
-/// Somebody logged in.
+/// Result of a successful login.
 pub struct Login {
-    /// Who.
+    /// The account that was logged in.
     pub host: Host,
-    /// With what.
+    /// Tokens of the new login.
     pub tokens: Tokens,
 }
 
-/// A host that is to be made.
+/// Fields of an account to be created.
 pub struct NewAccount {
-    /// Address he logs in with.
+    /// E-mail address, also the login name. At most 254 characters.
     pub email: String,
-    /// At least 8 characters.
+    /// Password in plain text: at least 8 characters, at most 1,024 bytes.
     pub password: String,
-    /// At most 50 characters.
+    /// Service name, 1 to 50 characters.
     pub service_name: String,
-    /// At most 200 characters.
+    /// Service description, at most 200 characters.
     pub service_expl: String,
-    /// Domains as typed.
+    /// Domains as entered, separated by commas; normalised before they are stored.
     pub service_domain: Option<String>,
 }
 
-/// Something beneath failed.
+/// A dependency (SQL, password hashing, signing) failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
-    /// Come back.
+    /// Temporarily unavailable: retry later.
     #[error("unavailable: {0}")]
     Unavailable(String),
-    /// It will not get better by itself.
+    /// Internal error; a retry does not help.
     #[error("internal: {0}")]
     Internal(String),
 }
 
-/// Why somebody is not logged in.
+/// Why a login was refused.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LoginError {
-    /// No such address, or another password: never say which.
+    /// Unknown address or wrong password. Responses must not reveal which.
     #[error("wrong e-mail or password")]
     WrongCredentials,
-    /// The password is right, the account is deactivated.
+    /// The password is right, but the account is deactivated.
     #[error("the account is deactivated")]
     Deactivated,
-    /// See [`Fault`].
+    /// A dependency failed; see [`Fault`].
     #[error(transparent)]
     Fault(#[from] Fault),
 }
 
-/// Why a token opens nothing.
+/// Why a token was rejected.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AuthError {
-    /// Not one of ours, or of another kind.
+    /// Malformed, not signed by this server, or of another token type.
     #[error("the token is invalid")]
     Invalid,
-    /// It was good once.
+    /// The token was valid, but has expired.
     #[error("the token has expired")]
     Expired,
-    /// Its login is over.
+    /// The login of the token has ended.
     #[error("the login has ended")]
     Ended,
-    /// See [`Fault`].
+    /// A dependency failed; see [`Fault`].
     #[error(transparent)]
     Fault(#[from] Fault),
 }
 
-/// Why no host was made.
+/// Why a host could not be created.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CreateHostError {
-    /// Fields that break a rule.
+    /// One or more fields are invalid.
     #[error("invalid: {0:?}")]
     Invalid(FieldErrors),
-    /// The address has an account.
+    /// The e-mail address already has an account.
     #[error("the e-mail address is taken")]
     EmailTaken,
-    /// See [`Fault`].
+    /// A dependency failed; see [`Fault`].
     #[error(transparent)]
     Fault(#[from] Fault),
 }
@@ -203,7 +207,7 @@ impl From<TokenError> for AuthError {
 }
 
 impl Accounts {
-    /// Over `store`, with tokens under `keys`.
+    /// Creates the service over `store`. Tokens are signed and verified with `keys`.
     pub fn new(store: Store, clock: Arc<dyn Clock>, chance: Chance, keys: TokenKeys, announce: Announce) -> Self {
         Self {
             store,
@@ -218,12 +222,12 @@ impl Accounts {
         }
     }
 
-    /// Wakes whoever sends the mails that are written here.
+    /// Returns the handle that wakes the mail dispatcher after an e-mail was written to the outbox.
     pub fn mail_waker(&self) -> Waker {
         self.mail.clone()
     }
 
-    /// Checks a password and begins a login. An unknown address takes as long as a wrong password.
+    /// Checks a password and starts a login. An unknown address takes as long as a wrong password.
     ///
     /// # Errors
     /// [`LoginError`].
@@ -231,7 +235,7 @@ impl Accounts {
         self.login_from(Source::default(), email, password).await
     }
 
-    /// [`login`](Self::login) of a caller whose passwords wait behind those of other callers.
+    /// [`login`](Self::login) with the origin of the call, which sets its place in the queue for password hashing.
     ///
     /// # Errors
     /// [`LoginError`].
@@ -244,7 +248,7 @@ impl Accounts {
         Err(LoginError::WrongCredentials)
     }
 
-    /// `None`: what was checked was changed meanwhile.
+    /// Makes one attempt. `None`: the password or its hash was changed by another call during the check.
     async fn try_login(&self, source: Source, email: &str, password: &str) -> Result<Option<Login>, LoginError> {
         let absurd = email.chars().count() > MAX_EMAIL_LEN || password.len() > MAX_PASSWORD_LEN;
         let known = if absurd { None } else { self.store.credentials(email).await.map_err(Fault::from)? };
@@ -275,8 +279,8 @@ impl Accounts {
         Ok(Some(Login { host, tokens }))
     }
 
-    /// Spends a refresh token for the next pair. One that was spent within the last 10 s gets the current pair; an older one
-    /// means theft, and the login ends for everybody (SPEC 2).
+    /// Spends a refresh token and returns the next pair. A token spent within the last 10 s returns the current pair
+    /// again. Reuse of an older token is treated as theft: the login is revoked for all its clients (SPEC 2).
     ///
     /// # Errors
     /// [`AuthError`].
@@ -303,17 +307,18 @@ impl Accounts {
         Ok(self.tokens(&host, &claims.sid, generation, made_at)?)
     }
 
-    /// Ends a login, here and on all nodes. Ending it twice is no error.
+    /// Ends a login on this node and announces it to the others. Idempotent.
     ///
     /// # Errors
-    /// [`Fault`]: it may go on.
+    /// [`Fault`]: the login may still be active.
     pub async fn logout(&self, sid: &str) -> Result<(), Fault> {
         self.store.end_login(sid, self.clock.now()).await?;
         self.ended(sid.to_owned()).await;
         Ok(())
     }
 
-    /// Whose access token this is. It must be ours, not expired, and of a login that lives.
+    /// Verifies an access token and returns its claims. The signature must be valid, the token must not have expired,
+    /// and its login must be active.
     ///
     /// # Errors
     /// [`AuthError`].
@@ -322,15 +327,16 @@ impl Accounts {
         if self.is_alive(&claims.sid).await? { Ok(claims) } else { Err(AuthError::Ended) }
     }
 
-    /// Whether a login lives: asked of SQL at most every 5 s. While SQL is away a login is believed to live unless its end was
-    /// told: whoever asks has a token of ours that has not expired, and a host who comes back is not to wait for SQL.
+    /// Returns whether a login is active. SQL is queried at most every 5 s per login. While SQL is unavailable a login
+    /// counts as active unless its end was announced: callers hold a valid access token, and hosts that reconnect
+    /// should not depend on SQL.
     ///
     /// # Errors
-    /// [`Fault`]: SQL does not take the question.
+    /// [`Fault`]: the query failed although SQL is available.
     pub async fn is_alive(&self, sid: &str) -> Result<bool, Fault> {
         let now = self.clock.now();
         let seen = self.logins.get(sid).map(|seen| *seen);
-        // An ended login never comes back.
+        // An ended login never becomes active again.
         if let Some(seen) = seen.filter(|seen| !seen.alive || (now - seen.at).abs() < ALIVE_TTL) {
             return Ok(seen.alive);
         }
@@ -340,7 +346,7 @@ impl Accounts {
                 Ok(alive)
             }
             Ok(Err(StoreError::Unavailable(_))) | Err(_) => {
-                // Not asked again for each of his sockets.
+                // Cached, so that the other sockets of this login do not query SQL again.
                 self.remember(sid.to_owned(), Seen { at: now, alive: true });
                 Ok(true)
             }
@@ -348,12 +354,12 @@ impl Accounts {
         }
     }
 
-    /// Another node announced that this login is over.
+    /// Records that a login ended, as announced by another node.
     pub fn login_ended(&self, sid: &str) {
         self.remember(sid.to_owned(), Seen { at: self.clock.now(), alive: false });
     }
 
-    /// Makes a host, with keys of his own.
+    /// Creates a host with a new pair of service keys.
     ///
     /// # Errors
     /// [`CreateHostError`].
@@ -408,11 +414,11 @@ impl Accounts {
         if self.logins.len() >= MAX_REMEMBERED {
             self.logins.retain(|_, old| seen.at - old.at < ENDED_TTL);
         }
-        // An ended login never comes back.
+        // An ended login never becomes active again.
         self.logins.entry(sid).and_modify(|old| *old = if old.alive { seen } else { *old }).or_insert(seen);
     }
 
-    /// 22 url-safe characters: 128 random bits.
+    /// Random URL-safe string of 22 characters (128 bits).
     fn random_token(&self) -> String {
         HostUuid::from_random(self.chance.bytes()).to_string()
     }

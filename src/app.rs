@@ -1,4 +1,5 @@
-//! The wiring: which driver is behind which port, and what runs for as long as a node does. The only place that names drivers.
+//! Wiring: selects the driver behind each port, starts the tasks of a node and stops them. This is the only module that
+//! names drivers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,74 +55,74 @@ use lock::Lock;
 pub use lock::SoleNode;
 use node::{DRAINED_GRACE, Node};
 
-/// How long a store that does not answer is left alone at the start.
+/// Delay between attempts to reach a store at start.
 const START_RETRY: Duration = Duration::from_secs(1);
 
-/// How often sockets are closed while draining: a batch each.
+/// Interval between batches of closed sockets while draining.
 const DRAIN_TICK: Duration = Duration::from_millis(100);
 
-/// Why a node does not run, or no longer.
+/// Why a node failed to start or stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
-    /// Another process has the data.
+    /// Another process holds the lock on the data.
     #[error("another process uses {0}")]
     InUse(String),
-    /// The lock on the data cannot be taken, or was lost.
+    /// The lock on the data could not be taken, or was lost.
     #[error("the data cannot be locked: {0}")]
     Lock(String),
-    /// The schema is older than this program.
+    /// The schema is older than this program, and automatic migration is off.
     #[error("{0} migrations are pending: run `pintalk migrate up`, or start with --auto-migrate on")]
     PendingMigrations(usize),
-    /// The schema could not be read or changed.
+    /// The schema could not be read or migrated.
     #[error("the schema could not be brought up to date: {0}")]
     Migration(String),
-    /// The Redis was set up for another number of partitions.
+    /// Redis was set up for another number of partitions.
     #[error(
         "--redis-url: this Redis was set up for {found} partitions, and a Redis of this kind has {own}: give an empty one"
     )]
     Partitions {
-        /// As Redis has it.
+        /// Number of partitions recorded in Redis.
         found: u16,
-        /// As the kind of Redis asks for.
+        /// Number of partitions for this kind of Redis.
         own: u16,
     },
-    /// The Redis belongs to another installation.
+    /// Redis belongs to another installation.
     #[error(
         "--redis-url: this Redis belongs to another installation ({found}, this database is of {own}): give the Redis of this \
          installation, or run `pintalk installation adopt` to take this one over"
     )]
     OtherInstallation {
-        /// As Redis has it.
+        /// Installation id recorded in Redis.
         found: String,
-        /// As SQL has it.
+        /// Installation id recorded in SQL.
         own: InstallationId,
     },
-    /// The database is served in another way.
+    /// The database is used in another mode (embedded or cluster).
     #[error("{0}")]
     Mode(ModeMismatch),
-    /// The Redis is unavailable, or is not this installation's.
+    /// Redis is unavailable, or its installation could not be checked.
     #[error("--redis-url: {0}")]
     Redis(Unavailable),
-    /// The installation could not be read or recorded.
+    /// The installation id could not be read or recorded.
     #[error("the installation cannot be read from SQL: {0}")]
     Installation(String),
-    /// A URL that its driver cannot read.
+    /// A URL or path that its driver rejects.
     #[error("--{flag}: {problem}")]
     Url {
-        /// The flag.
+        /// Name of the flag, without dashes.
         flag: &'static str,
-        /// What the driver says.
+        /// Error of the driver.
         problem: String,
     },
-    /// TLS cannot be set up.
+    /// The TLS client of the webhook dispatcher could not be created.
     #[error("TLS cannot be set up: {0}")]
     Tls(String),
-    /// An address that cannot be listened on.
+    /// The metrics listener could not be bound.
     #[error("--metrics-listen: {0}")]
     Listen(std::io::Error),
 }
 
-/// A node that is ready to run.
+/// Configured node, ready to run.
 pub struct App {
     config: Config,
     store: Store,
@@ -141,12 +142,12 @@ impl std::fmt::Debug for App {
     }
 }
 
-/// Makes a node of its configuration. Stores need not be up.
+/// Creates a node from its configuration. The stores need not be reachable yet.
 ///
 /// # Errors
-/// What no retry could mend.
+/// Errors that a retry does not resolve.
 pub async fn build(config: Config) -> Result<App, AppError> {
-    // Before anything keeps a handle of a metric: one of before counts nothing.
+    // The recorder must be installed first: handles created before record nothing.
     telemetry::metrics(&SystemClock);
     let chance = Chance::from_entropy();
     let lock = Lock::on_files(&config)?;
@@ -177,17 +178,17 @@ pub async fn build(config: Config) -> Result<App, AppError> {
     Ok(App { config, store, redis, mail, media, webhook_sender, lock, clock, skew, chance })
 }
 
-/// Where webhooks may lead beside the internet.
+/// Private networks that webhooks may reach in addition to public addresses.
 fn allowed(networks: &Networks) -> Option<webhooks::IsAllowed> {
     let networks = networks.clone();
     if networks.is_empty() { None } else { Some(Arc::new(move |address| networks.contain(address))) }
 }
 
-/// What the rest of a node is wired from.
+/// Drivers that the rest of a node is wired from.
 struct Ports {
     broker: Arc<dyn Broker>,
     presence: Arc<dyn Presence>,
-    /// Only a cluster has two stores that can go back in time against each other.
+    /// `Some` in a cluster only: there SQL and Redis can be restored to different points in time.
     recovery: Option<Arc<dyn Recovery>>,
 }
 
@@ -210,14 +211,14 @@ impl App {
         }
     }
 
-    /// Serves until `shutdown` begins, then drains. Calls `ready` once every call is served. All tasks of the node have ended when
-    /// it returns.
+    /// Serves until `shutdown` begins, then drains. Calls `ready` when all requests are served. When it returns, all
+    /// tasks of the node have ended.
     ///
     /// # Errors
-    /// What no retry could mend.
+    /// Errors that a retry does not resolve.
     pub async fn run(self, listener: TcpListener, shutdown: Shutdown, ready: impl FnOnce()) -> Result<(), AppError> {
         let ended = self.serve(listener, &shutdown, ready).await;
-        // Background work ends before its stores do.
+        // Background tasks end before the stores close.
         shutdown.finish().await;
         if let Some(redis) = &self.redis {
             if let Err(error) = redis.sign_off(DRAINED_GRACE).await {
@@ -275,7 +276,7 @@ impl App {
         Serving { slots, keep_alive: self.config.keep_alive, draining: shutdown.draining_token() }
     }
 
-    /// Waits for the stores, and starts what needs them. Returns the lock on the database.
+    /// Waits for the stores and starts the tasks that use them. Returns the lock on the database.
     async fn start(
         &self,
         node: &Node,
@@ -339,7 +340,7 @@ impl App {
         Ok(lock)
     }
 
-    /// Campaigns, and looks after the duties while this node leads.
+    /// Starts the campaign for the leader's lease and the jobs that run while this node holds it.
     fn start_duties(&self, node: &Node, shutdown: &Shutdown) -> Leader {
         let lease: Arc<dyn Lease> = match &self.redis {
             Some(redis) => Arc::new(RedisLease::new(redis.clone())),
@@ -356,7 +357,7 @@ impl App {
         self.skew.as_ref().map_or_else(Agreement::assumed, Skew::agreement)
     }
 
-    /// Checks the schema, or applies what is pending. The inner error: try again.
+    /// Checks the schema, or applies pending migrations. The inner error is temporary: retry.
     async fn migrate(&self) -> Result<Result<(), sea_orm::DbErr>, AppError> {
         let connection = self.store.connection();
         let outcome = match SchemaState::read(connection).await {
@@ -378,7 +379,7 @@ impl App {
         }
     }
 
-    /// Compares the stores of a cluster of which no node is running.
+    /// Compares SQL and Redis when no node of the cluster is running.
     async fn compare_stores(&self, recoverer: Option<&Recoverer>) {
         let (Some(redis), Some(recoverer)) = (&self.redis, recoverer) else { return };
         let compare = async || {
@@ -393,7 +394,7 @@ impl App {
         }
     }
 
-    /// Takes this node's lease and subscribes the buses.
+    /// Acquires this node's lease and subscribes to the buses.
     async fn subscribe(&self, node: &Node, archive: Option<Archive>) {
         while let Some(redis) = &self.redis
             && let Err(error) = redis.heartbeat().await
@@ -402,22 +403,23 @@ impl App {
             tokio::time::sleep(START_RETRY).await;
         }
         if let Err(error) = node.subscribe(archive).await {
-            // The drivers retry; readiness follows the broker.
+            // The drivers retry, and readiness depends on the broker.
             tracing::warn!(%error, "failed to subscribe, retrying");
         }
     }
 
-    /// SPEC and DESIGN: not ready, no new sockets after a while, the open ones closed over a window.
+    /// Drains the node (DESIGN, "Sockets"): waits for `drain_delay`, refuses new sockets, closes the open ones over the
+    /// `drain` window.
     async fn drain(&self, hub: &Arc<Hub>, connections: &TaskTracker, refuse: &CancellationToken, in_order: bool) {
         if in_order && self.redis.is_some() {
-            // The balancer finds out that this node is not ready; nobody stands before a single node.
+            // Gives load balancers time to see that this node is not ready. A single node has none.
             tokio::time::sleep(self.config.drain_delay).await;
         }
         refuse.cancel();
         let window = if in_order { self.config.drain } else { Duration::ZERO };
         let (began, total, mut ended) = (Instant::now(), hub.len(), 0);
         while !hub.is_empty() && began.elapsed() < window {
-            // However few there are, they do not all go at the start.
+            // At least one socket per tick; the total is spread over the window.
             let due = (total as f64 * began.elapsed().div_duration_f64(window)) as usize + 1;
             ended += hub.end_some(due.saturating_sub(ended));
             tokio::time::sleep(DRAIN_TICK).await;

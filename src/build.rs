@@ -1,4 +1,4 @@
-//! Tells the program what it was built from: `PINTALK_REVISION`, if who builds it says so, and the compiler.
+//! Build script: exports the source revision (`PINTALK_REVISION`, if set) and the compiler version to the program.
 
 use std::process::Command;
 
@@ -9,7 +9,7 @@ fn main() {
     let rustc = std::env::var("RUSTC").unwrap_or_else(|_| "rustc".to_owned());
     let version =
         Command::new(rustc).arg("--version").output().ok().and_then(|said| String::from_utf8(said.stdout).ok());
-    // "rustc 1.95.0 (…)"
+    // Format: "rustc 1.95.0 (…)".
     let version = version.as_deref().and_then(|said| said.split_whitespace().nth(1)).unwrap_or("unknown");
     println!("cargo::rustc-env=PINTALK_BUILD_REVISION={}", revision.as_deref().unwrap_or("unknown"));
     println!("cargo::rustc-env=PINTALK_BUILD_RUST={version}");

@@ -1,11 +1,11 @@
-//! The command line: which commands there are, and what a process ends with.
+//! Command line: subcommands and exit codes.
 //!
-//! | exit code | means |
+//! | exit code | meaning |
 //! |---|---|
-//! | 0 | done, or drained |
-//! | 1 | it could not be done, or the end did not wait for work in flight |
-//! | 64 | bad configuration: one sentence that names the flag |
-//! | 70 | a part of the node died by itself |
+//! | 0 | success, or drained |
+//! | 1 | failure, or the shutdown was forced before work in flight ended |
+//! | 64 | invalid configuration; the error names the flag |
+//! | 70 | a task of the node failed |
 
 mod check;
 mod cleanup;
@@ -30,12 +30,12 @@ use crate::config::{ConfigError, LogFormat};
 use crate::store::{Store, StoreError, is_made};
 use crate::telemetry;
 
-/// Bad configuration (EX_USAGE): nothing is gained by starting again.
+/// Exit code of an invalid configuration (EX_USAGE). A restart does not help.
 const USAGE: u8 = 64;
-/// It could not be done.
+/// Exit code of a command that failed.
 const FAILED: u8 = 1;
 
-/// Self-hosted live chat: guests and hosts talk over plain WebSockets, on one node or many.
+/// Self-hosted live chat for guests and hosts over plain WebSockets, on one node or many.
 #[derive(Parser)]
 #[command(name = "pintalk", version)]
 struct Cli {
@@ -45,26 +45,26 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Run a node: alone when neither Redis nor a database is given, else one of a cluster.
+    /// Run a node: a single node without --redis-url, otherwise a node of a cluster.
     Serve(Box<crate::config::ServeArgs>),
-    /// Run a complete node with a demo host and a page with guest and host side by side.
+    /// Run a complete node with a demo host and a page that shows guest and host side by side.
     Demo(Box<demo::DemoArgs>),
-    /// Change the schema of the database, or how the database is served; or show both.
+    /// Migrate the database schema, set whether a single node or a cluster serves it, or show the state.
     Migrate(migrate::MigrateArgs),
-    /// Show which installation the stores belong to, or adopt a Redis.
+    /// Show the installation that the stores belong to, or make it the owner of a Redis.
     #[command(subcommand)]
     Installation(installation::InstallationCommand),
-    /// Hosts.
+    /// Manage host accounts.
     #[command(subcommand)]
     User(user::UserCommand),
-    /// Close idle rooms and delete what is over, once and now, as the leader does all the time; or count it.
+    /// Close idle rooms and delete expired data once, as the leader does continuously; or only count them.
     #[command(after_help = cleanup::WHEN)]
     Cleanup(cleanup::CleanupArgs),
-    /// Read the configuration, reach every store, and tell what is wrong or risky.
+    /// Read the configuration, connect to every store, and report errors and risks.
     Check(Box<crate::config::ServeArgs>),
 }
 
-/// Why a command ends badly.
+/// Failed command: exit code and error message.
 #[derive(Debug)]
 struct Failure {
     code: u8,
@@ -96,13 +96,13 @@ impl From<StoreError> for Failure {
     }
 }
 
-/// Runs the program with these arguments, its name first.
+/// Runs the program with these arguments and returns its exit code. The first argument is the program name.
 pub fn run<I, T>(args: I) -> ExitCode
 where
     I: IntoIterator<Item = T>,
     T: Into<OsString> + Clone,
 {
-    // Files that this program creates are for the program's user alone.
+    // Files created by this program are accessible to its user only.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let command = without_empty_variables(Cli::command());
     let parsed = command.try_get_matches_from(args).and_then(|matches| Cli::from_arg_matches(&matches));
@@ -113,7 +113,7 @@ where
             cli.task.run()
         }
         Err(error) if !error.use_stderr() => {
-            // Help and version. A reader that has gone away has read enough.
+            // Help and version. A closed pipe is not an error.
             let _ = error.print();
             Ok(0)
         }
@@ -145,7 +145,7 @@ impl Task {
     }
 }
 
-/// A variable that is set to nothing, as a compose file or a chart leaves it, is not set.
+/// Treats environment variables that are set to an empty string, as by compose files and charts, as not set.
 fn without_empty_variables(command: Command) -> Command {
     command
         .mut_args(|arg| {
@@ -155,7 +155,7 @@ fn without_empty_variables(command: Command) -> Command {
         .mut_subcommands(without_empty_variables)
 }
 
-/// The first paragraph of what clap says, which names the flag; the rest are hints for a terminal.
+/// Returns the first paragraph of a clap error, which names the flag. The others are hints for a terminal.
 fn sentence(error: &clap::Error) -> String {
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         return "a command is missing, see --help".to_owned();
@@ -165,7 +165,7 @@ fn sentence(error: &clap::Error) -> String {
     paragraph.strip_prefix("error: ").map_or(paragraph.clone(), str::to_owned)
 }
 
-/// Runs a command's async part. What it leaves behind does not hold up the process's end.
+/// Runs the async part of a command. Tasks that it leaves behind do not delay the exit.
 fn block_on<F>(work: F) -> Result<u8, Failure>
 where
     F: Future<Output = Result<u8, Failure>>,
@@ -179,7 +179,7 @@ where
     outcome
 }
 
-/// Writes a line to standard output. A reader that has closed its end needs no more.
+/// Writes a line to standard output. A closed pipe is not an error.
 fn print_line(text: &str) -> Result<(), Failure> {
     match writeln!(std::io::stdout().lock(), "{text}") {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::new(error)),
@@ -187,12 +187,12 @@ fn print_line(text: &str) -> Result<(), Failure> {
     }
 }
 
-/// The log of a command that answers on standard output and ends.
+/// Sets up logging for a command that prints its result to standard output.
 fn log_for_a_command() {
     telemetry::log(LogFormat::Text, "warn");
 }
 
-/// Opens the database of a command that only looks.
+/// Opens an existing database without changing its schema.
 async fn open_store_to_look(database: &crate::config::DatabaseUrl) -> Result<Store, Failure> {
     if !is_made(database.expose()).map_err(Failure::new)? {
         return Err(Failure::new(format!("there is no database at {database}")));
@@ -204,7 +204,7 @@ async fn open_store_to_look(database: &crate::config::DatabaseUrl) -> Result<Sto
     }
 }
 
-/// Opens the database of a command. One of this machine is brought up to date; another must be already.
+/// Opens the database of a command. A SQLite schema is migrated; a MySQL schema must be current.
 async fn open_store(database: &crate::config::DatabaseUrl) -> Result<Store, Failure> {
     let store = Store::connect(database.expose()).await?;
     if database.is_sqlite() {

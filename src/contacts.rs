@@ -1,5 +1,5 @@
-//! Contacts: addresses that guests leave so that answers reach them while they are absent, and the consent of their owners
-//! (SPEC 8).
+//! Contacts: e-mail addresses that guests leave to be notified of answers while they are absent, and the consent of the
+//! owners of these addresses (SPEC 8).
 
 mod link;
 
@@ -12,7 +12,7 @@ use crate::store::{ConsentPair, RoomRow, Store, StoreError, mailbox_key};
 pub use link::MailLinks;
 use link::Unsubscription;
 
-/// The service.
+/// Stores contacts and records consent. Clones share the store.
 #[derive(Clone)]
 pub struct Contacts {
     store: Store,
@@ -28,49 +28,51 @@ impl std::fmt::Debug for Contacts {
 }
 
 impl Contacts {
-    /// Over a store; `links` are what e-mails carry, and `mail` wakes the sender.
+    /// Creates the service. `links` signs and verifies the links in e-mails; `mail` wakes the mail dispatcher.
     pub fn new(store: Store, clock: Arc<dyn Clock>, links: MailLinks, mail: Waker) -> Self {
         Self { store, clock, links, mail }
     }
 
-    /// Notes where a room's guest is reached. `false`: there is no such room.
+    /// Sets the e-mail address of a room's guest. Returns `false` if there is no such room.
     ///
     /// # Errors
-    /// As of the store.
+    /// Errors of the store.
     pub async fn set(&self, room: impl Into<RoomRow>, email: &str, language: Language) -> Result<bool, StoreError> {
         self.store.set_contact(room, email, language.code(), self.clock.now()).await
     }
 
-    /// What the token of an unsubscribe link is for; `None` if this installation did not sign it. Nothing is looked up.
+    /// Verifies the token of an unsubscribe link and returns what it refers to; `None` if its signature is invalid. No
+    /// store is accessed.
     pub fn read_unsubscribe(&self, token: &str) -> Option<Unsubscription> {
         self.links.read_unsubscribe(token)
     }
 
-    /// The pair that the token of a consent link is for; `None` if this installation did not sign it. Nothing is looked up.
+    /// Verifies the token of a consent link and returns its pair of host and mailbox; `None` if its signature is
+    /// invalid. No store is accessed.
     pub fn read_consent(&self, token: &str) -> Option<ConsentPair> {
         self.links.read_consent(token)
     }
 
-    /// The link by which the owner of a mailbox consents.
+    /// Returns the link by which the owner of a mailbox gives consent.
     pub fn consent_link(&self, pair: &ConsentPair) -> Option<String> {
         self.links.consent(pair)
     }
 
-    /// Records consent and releases what waits for it. Doing it twice is harmless.
+    /// Records consent and releases the e-mails that wait for it. Idempotent.
     ///
     /// # Errors
-    /// As of the store.
+    /// Errors of the store.
     pub async fn consent(&self, pair: &ConsentPair) -> Result<(), StoreError> {
         self.store.grant_consent(pair, self.clock.now()).await?;
         self.mail.wake();
         Ok(())
     }
 
-    /// Withdraws the consent of a mailbox to e-mail from a host. Doing it twice is harmless. Returns the pair; `None` if the
-    /// link is one of an earlier release whose room has another address by now, or is gone.
+    /// Withdraws the consent of a mailbox to e-mail from a host. Idempotent. Returns the pair; `None` if the link is
+    /// from an earlier release and its room was deleted or has another address now.
     ///
     /// # Errors
-    /// As of the store.
+    /// Errors of the store.
     pub async fn unsubscribe(&self, asked: &Unsubscription) -> Result<Option<ConsentPair>, StoreError> {
         let pair = match asked {
             Unsubscription::Pair(pair) => pair.clone(),

@@ -1,27 +1,27 @@
-//! What every node must know at once about a host: it acts on sockets that are open.
+//! Control events: changes of accounts that all nodes apply to open sockets and caches at once.
 
 use serde::{Deserialize, Serialize};
 
 use crate::domain::HostId;
 
-/// News for all nodes. Acting on it twice is harmless.
+/// Event published to all nodes. Applying it twice has no further effect.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Control {
-    /// A login is over (logout, password change, theft): its sockets close with 4001.
+    /// A login ended (logout, password change, theft): its sockets close with 4001.
     LoginEnded {
-        /// The login.
+        /// Id of the login.
         sid: String,
     },
-    /// A host deactivated his account, or an operator did: all his sockets close with 4001.
+    /// A host or an operator deactivated the account: all sockets of the host close with 4001.
     HostDisabled {
-        /// Who.
+        /// The deactivated host.
         host: HostId,
     },
-    /// A host changed his profile, domains or settings: caches forget him, and his status sockets close with 4009 if he no
-    /// longer shows his status.
+    /// A host's profile, domains, keys or settings changed: cached copies are dropped. The host's status sockets close
+    /// with 4009 if the online status was switched off.
     ConfigChanged {
-        /// Who.
+        /// The changed host.
         host: HostId,
     },
 }

@@ -1,10 +1,11 @@
-//! What is done by the clock, once for all nodes: the leader looks after a table of duties ([`TABLE`]).
+//! Periodic jobs that run once per cluster, on the leader; see [`TABLE`].
 //!
-//! **Invariant:** a duty's step is one conditional statement (or may be repeated like one) that is right whoever runs it, at any
-//! time and beside any other: that there is one leader only saves double work. What an interrupted run leaves, the next finds.
+//! **Invariant:** a step of a job is one conditional statement, or is idempotent. It is correct on any node, at any
+//! time and concurrently with any other, so the leader's lease only avoids duplicate work. An interrupted job continues
+//! at the next run.
 //!
-//! Steps are small, and between two of them it rests for four times as long as the last one took: a database that has much to do is
-//! left alone for longer.
+//! Steps are small. After each, the job pauses for four times the duration of the step, so that a busy database is
+//! loaded less.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,63 +27,63 @@ mod table;
 
 pub use table::{Duty, Entry, TABLE};
 
-/// How often the leader looks what is due.
+/// Interval at which the leader checks which jobs are due.
 const TICK: Duration = Duration::from_secs(1);
 
-/// How often it is counted how many mails wait.
+/// Interval at which the metric of waiting e-mails is updated.
 const MAILS_INTERVAL: Duration = Duration::from_secs(15);
 
-/// How many times as long as its last step a duty rests: a million rows take minutes, in which a fifth of one connection's time is
-/// theirs.
+/// Pause after a step, as a multiple of its duration: a job uses at most a fifth of one connection's time. A million
+/// rows take minutes.
 const REST: u32 = 4;
 
-/// How long what has expired is kept, as the nodes' clocks are not quite the same. A code's confirmation is good for ten
-/// minutes, and whoever sends mails counts those that came too late.
+/// Margin before expired rows are deleted. It covers clock skew, the ten minutes in which a confirmed code can be used,
+/// and e-mails that the dispatcher still has to count as expired.
 const KEPT: TimeDelta = TimeDelta::hours(1);
 
-/// How many purged rooms one step looks at, at most: few have a thousand messages, and each is a few statements.
+/// Maximum number of purged rooms per step. Few rooms have a thousand messages, and each takes several statements.
 const ROOMS_A_STEP: u64 = 50;
 
-/// What an operator has set.
+/// Configuration of the jobs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// How long a closed room keeps its messages.
+    /// How long the messages of a closed room are kept.
     pub message_retention: Duration,
-    /// After how long without a message a room is closed, if ever.
+    /// Time without a message after which a room is closed; `None` turns this off.
     pub idle_close: Option<Duration>,
 }
 
-/// Why a duty waits.
+/// Why a job failed.
 #[derive(Debug, thiserror::Error)]
 pub enum DutyError {
-    /// SQL.
+    /// SQL failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The broker, or presence.
+    /// The broker or the presence driver is unavailable.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
-    /// One of the clocks is wrong, perhaps the one that this duty would judge by.
+    /// The clocks of this machine and the stores disagree or are not measured yet, so no clock can be relied on.
     #[error("the clocks of this machine and of the stores disagree, or are not measured")]
     ClockSkew,
 }
 
-/// One step of a duty.
+/// Result of one step of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Step {
-    /// What it acted on.
+    /// Number of rows changed.
     rows: u64,
-    /// Whether there may be more.
+    /// Whether more rows may be due.
     more: bool,
 }
 
 impl Step {
-    /// A step that takes up to `batch`: a full one may not have been the last.
+    /// Result of a step with a limit of `batch` rows: a full batch may not have been the last.
     fn of(rows: u64, batch: u64) -> Self {
         Self { rows, more: rows >= batch }
     }
 }
 
-/// Looks after the duties.
+/// Runs the jobs of [`TABLE`]. Clones share the drivers.
 #[derive(Clone)]
 pub struct Duties {
     store: Store,
@@ -101,33 +102,33 @@ impl std::fmt::Debug for Duties {
 }
 
 impl Duties {
-    /// Over SQL alone, as beside a single node that runs.
+    /// Creates the jobs over SQL alone, as used by a command beside a single node.
     pub fn new(store: Store, clock: Arc<dyn Clock>, settings: Settings) -> Self {
         Self { store, clock, clocks: Agreement::assumed(), settings, broker: None, presence: None, rooms: None }
     }
 
-    /// Changes nothing while the clocks disagree.
+    /// Makes jobs fail with [`DutyError::ClockSkew`] while the clocks disagree.
     #[must_use]
     pub fn while_clocks_agree(mut self, clocks: Agreement) -> Self {
         self.clocks = clocks;
         self
     }
 
-    /// With what a cluster has beside SQL.
+    /// Adds the drivers of a cluster.
     #[must_use]
     pub fn with_cluster(mut self, broker: Arc<dyn Broker>, presence: Arc<dyn Presence>) -> Self {
         (self.broker, self.presence) = (Some(broker), Some(presence));
         self
     }
 
-    /// With somebody who tells at once which rooms are closed. Without him the nodes that run find out within seconds.
+    /// Publishes room changes at once through `rooms`. Without it, the running nodes publish them within seconds.
     #[must_use]
     pub fn telling(mut self, rooms: Rooms) -> Self {
         self.rooms = Some(rooms);
         self
     }
 
-    /// Looks after every duty at its time, as long as this node leads, until it is told to end.
+    /// Runs each job when it is due, while this node is the leader. Returns when `stop` is cancelled.
     pub async fn run(self, leader: Leader, stop: CancellationToken) {
         let mut due = [Instant::now(); TABLE.len()];
         let mut ticks = tokio::time::interval(TICK);
@@ -148,7 +149,7 @@ impl Duties {
         }
     }
 
-    /// Shows how many mails wait: one node is enough to ask.
+    /// Updates the metric of waiting e-mails. Only the leader queries SQL.
     async fn show_mails(&self, leads: bool) {
         let waiting = if leads { self.store.waiting_mails().await } else { Ok(0) };
         match waiting {
@@ -157,10 +158,10 @@ impl Duties {
         }
     }
 
-    /// Looks after every duty once. Returns how much each acted on.
+    /// Runs every job once. Returns the number of rows that each changed.
     ///
     /// # Errors
-    /// Each for itself: one that fails does not keep the others.
+    /// Per job; a failure does not prevent the others.
     pub async fn run_once(&self) -> Vec<(&'static Entry, Result<u64, DutyError>)> {
         let mut outcomes = Vec::with_capacity(TABLE.len());
         for entry in &TABLE {
@@ -177,7 +178,7 @@ impl Duties {
         }
     }
 
-    /// Looks after one duty, step by step, while it may.
+    /// Runs the steps of one job while `goes_on` returns true.
     async fn look_after(&self, entry: &Entry, goes_on: impl Fn() -> bool) -> Result<u64, DutyError> {
         let began = Instant::now();
         let (mut walked, mut total) = (None, 0);
@@ -207,7 +208,7 @@ impl Duties {
 
     async fn step(&self, entry: &Entry, walked: &mut Option<Room>) -> Result<Step, DutyError> {
         let (batch, now) = (entry.batch, self.clock.now());
-        // After the clock was read: see `Agreement`.
+        // Checked after the clock was read; see `Agreement`.
         if !self.clocks.holds() {
             return Err(DutyError::ClockSkew);
         }
@@ -222,7 +223,7 @@ impl Duties {
         }
     }
 
-    /// How much a duty would act on now. Changes nothing.
+    /// Returns the number of rows that a job would change now. Changes nothing.
     ///
     /// # Errors
     /// [`DutyError`].
@@ -255,18 +256,18 @@ impl Duties {
         }
     }
 
-    /// SPEC 6.4.
+    /// Rooms closed before this time are purged (SPEC 6.4).
     fn closed_before(&self, now: DateTime<Utc>) -> DateTime<Utc> {
         ago(now, self.settings.message_retention)
     }
 
-    /// SPEC 6.5.
+    /// Rooms without a message since this time are closed or deleted (SPEC 6.5, 6.6).
     fn idle_since(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         Some(ago(now, self.settings.idle_close?))
     }
 
-    /// Deletes rooms that never had a message (SPEC 6.6). Without a broker, SQL alone decides: a node that runs disconnects who is in
-    /// such a room.
+    /// Deletes rooms that never had a message (SPEC 6.6). Without a broker, SQL alone decides, and the running node
+    /// disconnects the clients of such a room.
     async fn delete_empty(&self, walked: &mut Option<Room>, now: DateTime<Utc>, batch: u64) -> Result<Step, DutyError> {
         let Some(since) = self.idle_since(now) else { return Ok(Step::of(0, batch)) };
         let rooms = self.store.empty_rooms(since, walked.as_ref(), batch).await?;
@@ -288,7 +289,7 @@ impl Duties {
         Ok(Step { rows: deleted, more: found >= batch })
     }
 
-    /// Closes idle rooms as their hosts would.
+    /// Closes idle rooms, as their hosts could.
     async fn close_idle(&self, walked: &mut Option<Room>, now: DateTime<Utc>, batch: u64) -> Result<Step, DutyError> {
         let Some(since) = self.idle_since(now) else { return Ok(Step::of(0, batch)) };
         let rooms = self.store.idle_rooms(since, walked.as_ref(), batch).await?;
@@ -298,7 +299,7 @@ impl Duties {
             None => vec![None; rooms.len()],
         };
         for (room, status) in rooms.iter().zip(&statuses) {
-            // After a time without SQL a room's newest messages may still be on their way there.
+            // After an outage of SQL, the newest messages of a room may not be archived yet.
             if is_behind(room, status.as_ref()) {
                 continue;
             }
@@ -313,7 +314,7 @@ impl Duties {
         Ok(Step { rows: closed, more: found >= batch })
     }
 
-    /// Deletes rows of purged rooms.
+    /// Deletes the message rows of purged rooms.
     async fn delete_messages(&self, batch: u64) -> Result<Step, DutyError> {
         let rooms = self.store.purged_rooms(ROOMS_A_STEP).await?;
         let mut more = rooms.len() as u64 == ROOMS_A_STEP;
@@ -330,7 +331,7 @@ impl Duties {
         Ok(Step { rows: deleted, more })
     }
 
-    /// Returns how many, and whether the room needs no more of it.
+    /// Returns the number of deleted rows, and whether the purge of the room is complete.
     async fn delete_messages_of(&self, room: PurgedRoom, limit: u64) -> Result<(u64, bool), DutyError> {
         if let Some(broker) = &self.broker {
             broker.purge(room.name, room.through).await?;
@@ -345,7 +346,7 @@ fn is_behind(room: &Room, status: Option<&RoomStatus>) -> bool {
     status.is_some_and(|status| status.seq > room.last_seq)
 }
 
-/// A span may be longer than there are instants: then what was before 1970, which is nothing.
+/// `now - span`, but at least 1970: a span may exceed the range of `DateTime`.
 fn ago(now: DateTime<Utc>, span: Duration) -> DateTime<Utc> {
     let then = TimeDelta::from_std(span).ok().and_then(|span| now.checked_sub_signed(span));
     then.unwrap_or_default().max(DateTime::UNIX_EPOCH)

@@ -1,35 +1,39 @@
-//! PinTalk: a self-hosted live-chat server. Guests and hosts talk over plain WebSockets; any node serves any client.
+//! PinTalk: a self-hosted live-chat server. Guests and hosts chat over plain WebSockets; any node serves any client.
 //!
-//! # The floors
+//! # Layers
 //!
-//! A floor uses the floors below it and its neighbours, never one above.
+//! A layer uses the layers below it and modules of the same layer, never one above.
 //!
-//! | floor | modules | knows |
+//! | layer | modules | uses |
 //! |---|---|---|
-//! | ground | [`domain`], [`protocol`], [`control`], [`clock`], [`metric`], [`trace`] | words; no tokio, no I/O |
-//! | ports | [`broker`], [`presence`], [`lease`], [`throttle`], [`store`], [`media`] (and [`redis`], the clients that drivers share, `tls`, and [`turns`]) | what is kept, and where |
+//! | vocabulary | [`domain`], [`protocol`], [`control`], [`clock`], [`metric`], [`trace`] | no tokio, no I/O |
+//! | ports and storage | [`broker`], [`presence`], [`lease`], [`throttle`], [`store`], [`media`] (and [`redis`], the clients that drivers share, `tls`, and [`turns`]) | Redis, SQL, object storage |
 //! | services | [`hub`], [`relay`], [`history`], [`hosts`], [`rooms`], [`accounts`], [`profile_images`], [`statuses`], [`standing`], [`inbox`], [`session`], [`archive`], [`leader`], [`duties`], [`limits`], [`skew`], [`mail`], [`webhooks`], [`contacts`], [`notifier`] | ports, never a driver, never a socket |
 //! | transport | [`http`], [`ws`], [`web`] | warp and sockets |
-//! | roof | [`config`], [`telemetry`], [`shutdown`], [`app`], [`cli`] | everything; [`app`] alone names drivers |
+//! | wiring | [`config`], [`telemetry`], [`shutdown`], [`app`], [`cli`] | everything; [`app`] alone names drivers |
 //!
-//! # One message, from socket to socket
+//! # Path of a message
 //!
-//! 1. `ws::pump` reads a frame and hands its text to the sender's [`session`]. The session checks it, gives it an id if it has
-//!    none, writes its JSON once up to the place of its number, and [submits](relay::Relay::submit) it.
-//! 2. The partition's acceptor puts it into the next batch; one call to [`broker::Broker::accept`] numbers the batch, stores
-//!    it (in Redis, or in SQL on a single node) and publishes it, in one step.
-//! 3. Every node hears the publication ([`relay::Deliveries`]). The [`hub`] frames it once and queues it for each connection
-//!    of the room, unless the connection is catching up: then it only learns that there is more to read.
-//! 4. `ws::pump` of each receiver writes what is queued. When the sender reads his own message back, it is stored.
-//! 5. In a cluster the partition's archiver ([`archive`]) writes it to SQL in a batch, marks it, and trims the log.
+//! 1. `ws::pump` reads a frame and passes its text to the sender's [`session`]. The session validates it, assigns an id
+//!    if it has none, serialises its JSON once except for the sequence number, and [submits](relay::Relay::submit) it.
+//! 2. The partition's acceptor adds it to the next batch. One call to [`broker::Broker::accept`] numbers the batch,
+//!    stores it (in Redis, or in SQL on a single node) and publishes it, in one step.
+//! 3. Every node receives the publication ([`relay::Deliveries`]). The [`hub`] frames it once and queues it for each
+//!    connection of the room. A connection that is catching up is only notified that the log has grown.
+//! 4. `ws::pump` of each receiver writes the queued frames. The copy that the sender receives is the acknowledgement:
+//!    the message is stored.
+//! 5. In a cluster the partition's archiver ([`archive`]) writes it to SQL in a batch, marks it as archived, and trims
+//!    the log.
 //!
-//! # What always holds
+//! # Invariants
 //!
-//! - A message is stored before anybody is sent it, and readable somewhere from then on ([`history`]).
-//! - A connection is queued each number of its room once, in rising order ([`hub::Connection`]).
-//! - A host is online while a node that lives, or may, has a socket of his; each change has a version ([`presence`], [`statuses`]).
-//! - A room's state is decided in SQL under a rising version, and then told ([`rooms`]).
-//! - Nothing waits without a limit, and no queue grows without one; what is dropped is told and counted.
+//! - A message is stored before it is sent to any client, and from then on it is always readable from some store
+//!   ([`history`]).
+//! - Each sequence number of a room is queued for a connection at most once, in rising order ([`hub::Connection`]).
+//! - A host is online while a node that is not known to be dead holds one of the host's sockets; each change has a
+//!   version ([`presence`], [`statuses`]).
+//! - The state of a room is decided in SQL under a rising version, and then published ([`rooms`]).
+//! - Every wait has a time limit and every queue a bound; a drop is reported to the client and counted.
 
 pub mod accounts;
 pub mod app;

@@ -1,7 +1,7 @@
-//! E-mail: its templates, and how it leaves.
+//! E-mail: templates and delivery.
 //!
-//! An e-mail is written into the outbox with what causes it, in one transaction, and sent by whichever node takes it first
-//! ([`Postman`]). Templates are files, one for each language; a subject holds no text of a user.
+//! An e-mail is written to the outbox in the same transaction as its cause, and sent by the node that takes it first
+//! ([`Postman`]). Each template has one file per language. Subjects never contain text written by users.
 
 mod postman;
 mod smtp;

@@ -1,4 +1,4 @@
-//! The program `pintalk`: see `pintalk::cli`.
+//! The `pintalk` binary; see `pintalk::cli`.
 
 use std::process::ExitCode;
 

@@ -1,9 +1,10 @@
 //! Notifier: e-mails recipients who were not in a room when a message arrived (SPEC 8).
 //!
-//! The store notes who is due with the messages themselves ([`Store::archive`], [`Store::append`]). The notifier decides a minute
-//! later whether they are still absent, missed something and want e-mail: about each room of a guest, and about all rooms of a
-//! host together. Every node runs one; each decision is one transaction under the rooms' locks, which also writes the e-mail
-//! into the outbox. So an e-mail is written once, and the outbox sends it at most once.
+//! The store records due notifications in the same transaction as the messages ([`Store::archive`], [`Store::append`]).
+//! A minute later the notifier decides whether the recipients are still absent, have unread messages and want e-mail:
+//! per room for a guest, for all rooms together for a host. Every node runs one. Each decision is one transaction that
+//! locks the rooms and also writes the e-mail to the outbox. So an e-mail is written once, and the outbox sends it at
+//! most once.
 
 mod letter;
 
@@ -22,24 +23,24 @@ use crate::store::{DueNotification, HostDigestOutcome, Settled, Store, StoreErro
 
 pub use letter::{Letters, service_domain};
 
-/// How often it is looked who is due.
+/// Polling interval of due notifications.
 const INTERVAL: Duration = Duration::from_secs(5);
 
-/// How many are looked at in one round.
+/// Maximum number of notifications read per round.
 const BATCH: u64 = 100;
 
-/// Why a round was not finished: who is due stays so.
+/// Why a round failed. Undecided notifications stay due.
 #[derive(Debug, thiserror::Error)]
 pub enum RoundError {
-    /// Nobody knows who is in a room.
+    /// The broker is unavailable, so the members of the rooms are unknown.
     #[error(transparent)]
     Broker(#[from] Unavailable),
-    /// SQL is away.
+    /// SQL failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// The service. Any number of nodes have one each.
+/// Decides who is e-mailed. Any number of nodes may run one each.
 pub struct Notifier {
     store: Store,
     broker: Arc<dyn Broker>,
@@ -55,12 +56,12 @@ impl std::fmt::Debug for Notifier {
 }
 
 impl Notifier {
-    /// Who is in a room `broker` knows; `mail` wakes the postman.
+    /// Creates a notifier. `broker` reports the members of rooms; `mail` wakes the mail dispatcher.
     pub fn new(store: Store, broker: Arc<dyn Broker>, clock: Arc<dyn Clock>, letters: Letters, mail: Waker) -> Self {
         Self { store, broker, clock, letters, mail }
     }
 
-    /// Until it is told to end.
+    /// Decides due notifications until `stop` is cancelled.
     pub async fn run(self, stop: CancellationToken) {
         while !stop.is_cancelled() {
             let more = match self.round().await {
@@ -76,7 +77,7 @@ impl Notifier {
         }
     }
 
-    /// Decides about those who are due now. Returns about how many it decided.
+    /// Decides the notifications that are due now. Returns the number of decisions.
     ///
     /// # Errors
     /// [`RoundError`].
@@ -101,7 +102,7 @@ impl Notifier {
                 pending.push((host, self.pending_rooms(host, due).await?));
             }
         }
-        // Asked after the rooms' numbers were read: a member who left since, left before the next message.
+        // Queried after the rooms' sequence numbers: a member who left since then left before the next message.
         let members = self.members(pending.iter().flat_map(|(_, rooms)| rooms).chain(&others)).await?;
         for due in &others {
             let is_present = members.include(due);
@@ -118,8 +119,8 @@ impl Notifier {
         Ok(decided)
     }
 
-    /// All rooms that wait for a digest to a host. Rows that a node of an earlier release wrote are only known because they are
-    /// due.
+    /// Returns all rooms with a pending digest for a host. Rows written by a node of an earlier release are found only
+    /// once they are due.
     async fn pending_rooms(&self, host: HostId, due: Vec<DueNotification>) -> Result<Vec<DueNotification>, StoreError> {
         let mut rooms = self.store.pending_rooms_of(host).await?;
         let known: Vec<ChatroomId> = rooms.iter().map(|room| room.chatroom).collect();
@@ -137,7 +138,7 @@ impl Notifier {
         self.letters.at(self.clock.now())
     }
 
-    /// Counts a decision and wakes the sender. `false`: nothing was decided.
+    /// Counts a decision and wakes the mail dispatcher. Returns `false` if nothing was decided.
     fn record(&self, to: Side, settled: Settled) -> bool {
         let outcome = match settled {
             Settled::Mailed => "mailed",
@@ -158,11 +159,11 @@ impl Notifier {
     }
 }
 
-/// The members of rooms, on all nodes.
+/// Members of rooms, counted over all nodes.
 struct Members(HashMap<RoomName, RoomStatus>);
 
 impl Members {
-    /// Whether a recipient is in their room.
+    /// Returns whether the recipient is in the room.
     fn include(&self, due: &DueNotification) -> bool {
         let status = due.room.and_then(|room| self.0.get(&room));
         status.is_some_and(|status| match due.to {

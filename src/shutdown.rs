@@ -1,14 +1,15 @@
-//! How a node ends: drained when asked, at once when asked twice, and never by a task that died unseen.
+//! Shutdown of a node: drained on the first signal, forced on the second, and started by the failure of a critical
+//! task.
 //!
 //! ```text
 //! running ──first signal, begin()──► draining ──finish()──► stopping ──► all tasks ended
 //!     └─ a critical task ended by itself ─► draining, exit code 70
-//!        second signal, or too late ─────────────────────► forced: exit code 1
+//!        second signal, or timeout ──────────────────────► forced: exit code 1
 //! ```
-//! Draining is for whoever serves clients (readiness, sockets); stopping is for what they still need meanwhile
-//! (archivers, buses, leases). `app` decides when the first has given way to the second.
+//! Draining concerns everything that serves clients (readiness, sockets). Stopping concerns the tasks that these still
+//! need meanwhile (archivers, buses, leases). `app` decides when draining is complete and stopping begins.
 //!
-//! **Invariant:** every spawned task hangs off the tracker here, so that the end of the node is the end of them all.
+//! **Invariant:** every task of a node is spawned on this tracker, so that all of them have ended when the node has.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -20,12 +21,12 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// Exit code when a critical task ended by itself: the fault is in the program (EX_SOFTWARE).
+/// Exit code after a critical task ended by itself, which indicates a bug (EX_SOFTWARE).
 pub const CRASHED: u8 = 70;
-/// Exit code when the end did not wait for the work.
+/// Exit code of a forced shutdown, which does not wait for work in flight.
 pub const FORCED: u8 = 1;
 
-/// The end of a node, shared by all who have to do with it. Clones are the same.
+/// Shutdown state of a node. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Shutdown {
     draining: CancellationToken,
@@ -36,52 +37,52 @@ pub struct Shutdown {
 }
 
 impl Shutdown {
-    /// A node that runs.
+    /// Creates the state of a running node.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Begins to drain; again, nothing happens.
+    /// Starts draining. Idempotent.
     pub fn begin(&self) {
         self.draining.cancel();
     }
 
-    /// Whether the node drains, or is past it.
+    /// Returns whether draining has started.
     pub fn is_draining(&self) -> bool {
         self.draining.is_cancelled()
     }
 
-    /// Waits for the draining to begin. Safe to drop and call again.
+    /// Waits until draining starts. Cancel safe.
     pub async fn draining(&self) {
         self.draining.cancelled().await;
     }
 
-    /// Waits until background work is to end. Safe to drop and call again.
+    /// Waits until background work must stop. Cancel safe.
     pub async fn stopping(&self) {
         self.stopping.cancelled().await;
     }
 
-    /// Cancelled when the node begins to drain.
+    /// Token that is cancelled when draining starts.
     pub fn draining_token(&self) -> CancellationToken {
         self.draining.clone()
     }
 
-    /// Cancelled when background work is to end.
+    /// Token that is cancelled when background work must stop.
     pub fn stopping_token(&self) -> CancellationToken {
         self.stopping.clone()
     }
 
-    /// Waits until there is no more waiting: whoever runs the node drops it then.
+    /// Waits until the shutdown is forced: the caller then drops the node without waiting for it.
     pub async fn forced(&self) {
         self.forced.cancelled().await;
     }
 
-    /// The tasks of this node.
+    /// Tracker of the tasks of this node.
     pub fn tasks(&self) -> &TaskTracker {
         &self.tasks
     }
 
-    /// Starts a task that [`Self::finish`] waits for.
+    /// Spawns a task that [`Self::finish`] waits for.
     pub fn spawn<F>(&self, task: F) -> JoinHandle<F::Output>
     where
         F: Future + Send + 'static,
@@ -90,21 +91,21 @@ impl Shutdown {
         self.tasks.spawn(task)
     }
 
-    /// Starts a task without which the node is of no use. It ends after [`Self::stopping`]; when it returns or panics
-    /// before the draining has begun, the node drains and its exit code is [`CRASHED`].
+    /// Spawns a task that the node cannot work without. It should end after [`Self::stopping`]. If it returns before
+    /// draining has started, or panics, the node drains and its exit code is [`CRASHED`].
     pub fn spawn_critical<F>(&self, name: &'static str, task: F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
         let end = EndOfCritical { name, shutdown: self.clone() };
-        // The guard is dropped when the task returns, and while it unwinds.
+        // Dropped when the task returns, and during a panic.
         self.tasks.spawn(async move {
             let _end = end;
             task.await;
         });
     }
 
-    /// Ends background work and waits for all tasks.
+    /// Stops background work and waits for all tasks.
     pub async fn finish(&self) {
         self.begin();
         self.stopping.cancel();
@@ -112,20 +113,20 @@ impl Shutdown {
         self.tasks.wait().await;
     }
 
-    /// What the process should end with: 0 unless a critical task crashed.
+    /// Exit code of the process: 0 unless a critical task failed.
     pub fn exit_code(&self) -> u8 {
         self.exit_code.load(Ordering::Relaxed)
     }
 
-    /// From now on SIGTERM and SIGINT drain the node; a second one, or `patience` after the draining began for
-    /// whatever reason, forces its end.
+    /// Installs handlers for SIGTERM and SIGINT. The first signal drains the node. A second one, or `patience` after
+    /// draining started for any reason, forces the shutdown.
     ///
     /// # Errors
-    /// What the operating system says when it gives no signal handler.
+    /// The operating system rejected a signal handler.
     pub fn on_signals(&self, patience: Duration) -> std::io::Result<()> {
         let mut signals = [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?];
         let shutdown = self.clone();
-        // Not tracked: it watches over the very wait for the tracked ones, and dies with the runtime.
+        // Not tracked: `finish` would wait for this task, which has to run until then. It ends with the runtime.
         tokio::spawn(async move {
             tokio::select! {
                 () = any(&mut signals) => tracing::info!("shutdown requested, draining"),
@@ -151,7 +152,7 @@ async fn any([first, second]: &mut [Signal; 2]) {
     }
 }
 
-/// Tells the end of a critical task, whichever way it comes.
+/// Reports the end of a critical task when dropped, whether it returned or panicked.
 struct EndOfCritical {
     name: &'static str,
     shutdown: Shutdown,

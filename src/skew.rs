@@ -1,9 +1,9 @@
-//! Clock skew: how far this node's clock is from the clocks of SQL and Redis, and those from each other.
+//! Clock skew between this node, SQL and Redis.
 //!
-//! Data is stamped and judged by the clock of the store that holds it ([`StoreClock`]), so skew alone breaks nothing. It is
-//! exported and logged, because logs and certificates depend on the machine's clock, and because a large skew means that one of
-//! the clocks is wrong, perhaps the store's own. Above [`JOBS_LIMIT`] the [`Agreement`] does not hold: the node neither leads nor
-//! runs jobs, so that a wrong clock deletes nothing.
+//! Data is timestamped and evaluated by the clock of the store that holds it ([`StoreClock`]), so skew alone causes no
+//! errors. It is exported and logged because logs and certificates depend on the machine's clock, and because a large
+//! skew means that one of the clocks is wrong, possibly the store's. Above [`JOBS_LIMIT`] the [`Agreement`] does not
+//! hold: the node neither leads nor runs jobs, so that a wrong clock deletes nothing.
 
 mod redis;
 #[cfg(test)]
@@ -21,28 +21,28 @@ use crate::metric;
 use crate::redis::Redis;
 use crate::store::{Dialect, Store, StoreError};
 
-/// A skew above this is logged; the alert has the same limit.
+/// Skew above which a warning is logged. The alert has the same limit.
 pub(crate) const REPORTED: TimeDelta = TimeDelta::seconds(1);
 
-/// A skew above this forbids leading and jobs.
+/// Skew above which the node neither leads nor runs jobs.
 pub(crate) const JOBS_LIMIT: TimeDelta = TimeDelta::seconds(30);
 
-/// Readings of a command that runs once: the quickest of them determines the error.
+/// Number of readings by a command that runs once. The reading with the shortest round trip determines the error.
 const READINGS_OF_A_COMMAND: usize = 3;
 
-/// Measured skew. A positive one is ahead; `None` is not measured.
+/// Measured skews. Positive: the first clock is ahead. `None`: not measured yet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Skews {
-    /// The machine against SQL.
+    /// Machine against SQL.
     pub(crate) sql: Option<TimeDelta>,
-    /// The machine against the server of Redis that it differs from most.
+    /// Machine against the Redis server with the largest difference.
     pub(crate) redis: Option<TimeDelta>,
-    /// SQL against the server of Redis that it differs from most.
+    /// SQL against the Redis server with the largest difference.
     pub(crate) stores: Option<TimeDelta>,
 }
 
 impl Skews {
-    /// The largest of them that is above a limit, as a sentence.
+    /// Describes the largest skew above `limit`, or returns `None` if there is none.
     pub(crate) fn above(&self, limit: TimeDelta) -> Option<String> {
         let named = [
             (self.sql, "this machine's clock", "SQL's"),
@@ -56,7 +56,7 @@ impl Skews {
     }
 }
 
-/// Measures skew. Clones share what was measured.
+/// Measures clock skew. Clones share the measurements.
 #[derive(Clone)]
 pub struct Skew {
     store: Store,
@@ -69,11 +69,11 @@ pub struct Skew {
 
 #[derive(Default)]
 struct State {
-    /// By server.
+    /// Clocks by server address.
     redis: HashMap<String, StoreClock>,
-    /// Whether the last reading of SQL contradicts those before.
+    /// Whether the last reading of SQL contradicts the ones before.
     suspect: bool,
-    /// Whether jobs were forbidden and this was logged.
+    /// Whether jobs are forbidden, which has been logged.
     is_forbidden: bool,
     skews: Skews,
 }
@@ -85,7 +85,8 @@ impl std::fmt::Debug for Skew {
 }
 
 impl Skew {
-    /// Skew against the servers of `store` and `redis`. `None`: SQLite has the machine's clock.
+    /// Measures skew against the servers of `store` and `redis`. Returns `None` for SQLite, which uses the machine's
+    /// clock.
     pub fn new(store: Store, redis: Option<Redis>) -> Option<Self> {
         let measures = store.dialect() == Dialect::MySql;
         measures.then(|| Self {
@@ -98,12 +99,12 @@ impl Skew {
         })
     }
 
-    /// Clock of SQL. It shows the machine's time until [`measure`](Self::measure) has succeeded once.
+    /// Clock of SQL. Until [`measure`](Self::measure) has succeeded once, it returns the machine's time.
     pub fn clock(&self) -> Arc<dyn Clock> {
         self.sql.clone()
     }
 
-    /// Whether the clocks agree; never before all of them have been measured.
+    /// Agreement of the clocks. It does not hold until all of them have been measured.
     pub fn agreement(&self) -> Agreement {
         self.agreement.clone()
     }
@@ -112,10 +113,10 @@ impl Skew {
         self.state.lock().skews
     }
 
-    /// Reads the clocks of the stores and updates everything that depends on them.
+    /// Reads the clocks of the stores and updates the clock, the agreement and the metrics.
     ///
     /// # Errors
-    /// SQL could not be read. Redis that could not be read is logged: its last readings remain.
+    /// SQL could not be read. A failure to read Redis is only logged, and its last readings remain.
     pub async fn measure(&self) -> Result<(), StoreError> {
         let (sql, redis) = tokio::join!(self.read_sql(), self.read_redis());
         if let Err(error) = redis {
@@ -125,7 +126,7 @@ impl Skew {
         sql
     }
 
-    /// Measures until the error is small, for a command that runs once.
+    /// Measures several times to reduce the error, for a command that runs once.
     ///
     /// # Errors
     /// SQL could not be read.
@@ -137,7 +138,7 @@ impl Skew {
     }
 
     async fn read_sql(&self) -> Result<(), StoreError> {
-        // A step is read twice.
+        // A possible step is confirmed by a second reading.
         while let Some(reading) = self.store.read_clock().await? {
             if !self.observe_sql(&reading) {
                 break;
@@ -146,13 +147,13 @@ impl Skew {
         Ok(())
     }
 
-    /// Whether the clock is to be read again at once.
+    /// Returns whether the clock must be read again at once.
     fn observe_sql(&self, reading: &Reading) -> bool {
         let observed = self.sql.observe(reading);
         let suspect = matches!(observed, Observed::Suspect(_));
         self.state.lock().suspect = suspect;
         if suspect {
-            // Before the clock follows: a job that reads a time after the step finds that it is forbidden.
+            // Before the clock follows: a job that reads a time after the step must find jobs forbidden.
             self.forbid_jobs("sql clock stepped");
         }
         log_step("sql", observed);
@@ -165,7 +166,7 @@ impl Skew {
         Ok(())
     }
 
-    /// Whether the clocks are to be read again at once.
+    /// Returns whether the clocks must be read again at once.
     fn observe_redis(&self, readings: &[(String, Reading)]) -> bool {
         let mut state = self.state.lock();
         state.redis.retain(|server, _| readings.iter().any(|(read, _)| read == server));
@@ -225,7 +226,7 @@ impl Skew {
     }
 }
 
-/// Clock that a command stamps and judges the data of `store` by.
+/// Returns the clock by which a command timestamps and evaluates the data of `store`.
 ///
 /// # Errors
 /// SQL could not be read.

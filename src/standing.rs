@@ -1,8 +1,8 @@
-//! Whether the hosts with open sockets here may keep them: a login that is over, an account that was deactivated and a status
-//! that is not shown any more end sockets (SPEC 4, 5).
+//! Re-checks the accounts behind this node's open host sockets and closes those that are no longer valid: the login
+//! ended, the account was deactivated, or the online status was switched off (SPEC 4, 5).
 //!
-//! As a rule that is announced ([`Control`](crate::control::Control)). Here it is looked up in SQL: once in a while, as what
-//! ends by itself is announced by nobody, and when an announcement may have been missed.
+//! Such changes are usually announced ([`Control`](crate::control::Control)). This module queries SQL instead:
+//! periodically, because the expiry of a login is not announced, and whenever an announcement may have been missed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,13 +22,13 @@ use crate::protocol::Close;
 use crate::protocol::status::status_frame;
 use crate::store::{Store, StoreError};
 
-/// How many are looked up with one query.
+/// Maximum number of entries per query.
 const PART: usize = 500;
 
-/// How long until SQL is asked again that did not answer.
+/// Delay before a failed check is retried.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// The service.
+/// Checks the sessions of a node's hosts. Clones share the state.
 #[derive(Clone)]
 pub struct Standing {
     hub: Arc<Hub>,
@@ -37,7 +37,7 @@ pub struct Standing {
     hosts: Hosts,
     clock: Arc<dyn Clock>,
     clocks: Agreement,
-    /// Whether a look is to be taken that has not begun.
+    /// Whether a check was requested that has not started.
     is_due: Arc<AtomicBool>,
     one_at_a_time: Arc<Mutex<()>>,
     tracker: TaskTracker,
@@ -51,7 +51,7 @@ impl std::fmt::Debug for Standing {
 }
 
 impl Standing {
-    /// For a node's connections.
+    /// Creates the check for the connections of `hub`.
     pub fn new(
         hub: Arc<Hub>,
         store: Store,
@@ -66,14 +66,14 @@ impl Standing {
         Self { hub, store, accounts, hosts, clock, clocks, is_due, one_at_a_time, tracker, stop }
     }
 
-    /// Closes no socket because of an expired login while the clocks disagree.
+    /// Ignores the expiry of logins while the clocks disagree.
     #[must_use]
     pub fn while_clocks_agree(mut self, clocks: Agreement) -> Self {
         self.clocks = clocks;
         self
     }
 
-    /// News about hosts may have been missed: looks soon, until SQL has answered.
+    /// Requests a check because announcements may have been missed. It is retried until SQL responds.
     pub fn missed(&self) {
         self.hosts.forget_all();
         if !self.is_due.swap(true, Ordering::Relaxed) {
@@ -83,7 +83,7 @@ impl Standing {
 
     async fn check_until_answered(self) {
         let _one = self.one_at_a_time.lock().await;
-        // What is missed from now on may be too new for what is read from now on.
+        // Cleared before reading: an announcement missed from now on may be too recent for this check.
         self.is_due.store(false, Ordering::Relaxed);
         while let Err(error) = self.check().await {
             tracing::debug!(%error, "host session check failed, retrying");
@@ -93,13 +93,13 @@ impl Standing {
         }
     }
 
-    /// Ends the sockets of those who may not stay.
+    /// Closes the sockets whose login, account or status is no longer valid.
     ///
     /// # Errors
-    /// [`StoreError`]: some are left to be looked up.
+    /// [`StoreError`]: some sockets were not checked.
     pub async fn check(&self) -> Result<(), StoreError> {
         let now = self.clock.now();
-        // An expiry by a wrong clock is not an end; a login that was ended is over at any time.
+        // With a wrong clock, no login counts as expired; logins that were ended explicitly still count as ended.
         let now = if self.clocks.holds() { now } else { DateTime::UNIX_EPOCH };
         let logins: Vec<Box<str>> = self.hub.logins().into_iter().collect();
         for part in logins.chunks(PART) {
@@ -157,7 +157,7 @@ mod tests {
             Self { clock, accounts, hub, standing, store }
         }
 
-        /// A host with a socket in a room, one at his status, and a guest there.
+        /// Creates a host with a socket in a room, one at the host's status, and a guest at that status.
         async fn host(&self, name: &str) -> (Host, [(Arc<Connection>, Registration); 3]) {
             let new = NewAccount {
                 email: format!("{name}@shop.example"),
@@ -207,7 +207,7 @@ mod tests {
             clocks.set(false);
             stage.clock.advance(Duration::from_secs(8 * 24 * 3_600));
             assert_eq!(stage.endings(&sockets).await, [None, None, None]);
-            // The clock is corrected: nothing has happened.
+            // The clock is corrected, and no socket was closed.
             stage.clock.set(SystemClock.now());
             clocks.set(true);
             assert_eq!(stage.endings(&sockets).await, [None, None, None]);

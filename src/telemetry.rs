@@ -1,7 +1,7 @@
-//! What an operator sees: the log, the numbers behind `/metrics`, and traces.
+//! Telemetry of the process: log, Prometheus metrics, traces.
 //!
-//! All belong to the process, not to a node: a test runs several nodes in one process, so installing again is fine
-//! and changes nothing.
+//! All three belong to the process, not to a node. Tests run several nodes in one process, so every installation after
+//! the first has no effect.
 
 use std::fmt::Write as _;
 use std::io::IsTerminal as _;
@@ -28,60 +28,63 @@ mod process;
 pub use log::{flush, log_panics, print};
 pub use otlp::{Traces, traces};
 
-/// How often the recorder tidies up: without it, the samples of a histogram pile up until somebody scrapes.
+/// Interval of the recorder's upkeep. Without it, histogram samples accumulate until the next scrape.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Upper bounds in seconds: from a call on loopback to the longest that anything here waits.
+/// Histogram buckets of durations, as upper bounds in seconds: from a call on loopback to the longest time limit.
 const SECONDS: &[f64] = &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
-/// Upper bounds of sizes of batches: 64 is the largest that a partition accepts, 500 that an archiver writes.
+/// Histogram buckets of batch sizes, as upper bounds. A call to the broker has at most 64 messages in a Redis Cluster,
+/// else 256. Archive batches above 500 (at most 2,000) are only counted in the bucket `+Inf`.
 const SIZES: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 500.0];
 
 static METRICS: OnceLock<Metrics> = OnceLock::new();
 
-/// The process's numbers.
+/// Metrics of the process.
 #[derive(Clone)]
 pub struct Metrics(PrometheusHandle);
 
 impl Metrics {
-    /// All of them in Prometheus' text format.
+    /// Renders all metrics in the Prometheus text format.
     pub fn render(&self) -> String {
         log::observe();
         let mut text = self.0.render();
         if let Some(seconds) = process::cpu_seconds() {
             let name = metric::CPU_SECONDS;
             let help = metric::TABLE.iter().find(|metric| metric.name == name).map_or("", |metric| metric.help);
-            // Writing to a string does not fail.
+            // Writing to a String cannot fail.
             let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} counter\n{name} {seconds}\n\n");
         }
         text
     }
 
-    /// Keeps the numbers tidy until the node stops.
+    /// Spawns the upkeep of the recorder and the process metrics, until the node stops.
     pub fn keep_up(&self, shutdown: &Shutdown) {
         let (handle, stopping) = (self.0.clone(), shutdown.stopping_token());
         shutdown.spawn(async move {
             let mut ticks = tokio::time::interval(UPKEEP_INTERVAL);
             while stopping.run_until_cancelled(ticks.tick()).await.is_some() {
                 handle.run_upkeep();
-                // A task that could not be run is one that is not needed any more.
+                // An error means that the runtime is shutting down.
                 let _ = tokio::task::spawn_blocking(process::observe).await;
             }
         });
     }
 }
 
-/// What a node logs unless RUST_LOG says otherwise. sqlx tells slow statements with their text, and every
-/// idle connection that the database ends: that is no news.
+/// Log filter if RUST_LOG is not set. It hides the info event of sqlx for each idle connection that the database has
+/// closed.
 pub const DEFAULT_FILTER: &str = "info,sqlx=warn,sqlx_core=warn";
 
-/// Whether a line may be in the log at all. What libraries say in detail holds what they carry: messages, tokens, addresses.
+/// Returns whether an event may be logged at all. Debug events of libraries may contain message texts, tokens and
+/// addresses.
 fn is_fit(metadata: &Metadata<'_>) -> bool {
     let target = metadata.target();
     let is_ours = target.strip_prefix("pintalk").is_some_and(|rest| rest.is_empty() || rest.starts_with("::"));
     is_ours || *metadata.level() <= Level::INFO
 }
 
-/// Starts the log on standard error: what RUST_LOG says, else what `default` does; of libraries nothing below info.
+/// Starts the log on standard error. The filter is RUST_LOG, else `default`; events of libraries below info are never
+/// logged.
 pub fn log(format: LogFormat, default: &str) {
     let given = std::env::var(EnvFilter::DEFAULT_ENV).ok().filter(|directives| !directives.is_empty());
     let parsed = given.as_ref().map(EnvFilter::try_new);
@@ -98,7 +101,7 @@ pub fn log(format: LogFormat, default: &str) {
     });
     let lines = lines.with_writer(writer);
     let log = tracing_subscriber::registry().with(filter).with(filter_fn(is_fit));
-    // An error means that the process has a log already.
+    // An error means that the process already has a log.
     let _ = match format {
         LogFormat::Text => log.with(lines).try_init(),
         LogFormat::Json => log.with(lines.json().flatten_event(true)).try_init(),
@@ -108,7 +111,7 @@ pub fn log(format: LogFormat, default: &str) {
     }
 }
 
-/// Starts recording; every call after the first gives the same.
+/// Installs the metrics recorder; later calls return the same recorder.
 pub fn metrics(clock: &dyn Clock) -> Metrics {
     METRICS
         .get_or_init(|| {
@@ -128,11 +131,12 @@ pub fn metrics(clock: &dyn Clock) -> Metrics {
         .clone()
 }
 
-/// A histogram without buckets would become a summary, which cannot be added up over nodes.
+/// Configures buckets for all histograms: without them they would become summaries, which cannot be aggregated over
+/// nodes.
 fn builder() -> PrometheusBuilder {
     let seconds = Matcher::Suffix("_seconds".to_owned());
     let sizes = Matcher::Suffix("_size".to_owned());
-    // Fails only on an empty list of buckets.
+    // Fails only if a list of buckets is empty.
     PrometheusBuilder::new()
         .set_buckets_for_metric(seconds, SECONDS)
         .and_then(|builder| builder.set_buckets_for_metric(sizes, SIZES))
@@ -151,7 +155,7 @@ mod tests {
         let (first, second) = (metrics(&SystemClock), metrics(&SystemClock));
         metrics::histogram!(metric::HTTP_SECONDS, "route" => "/x", "status" => "200").record(0.003);
         let (shown, again) = (first.render(), second.render());
-        // The order of metrics is nobody's business.
+        // The order of the lines is not defined.
         let lines = |text: &str| text.lines().map(str::to_owned).collect::<std::collections::BTreeSet<_>>();
         assert_eq!(lines(&shown), lines(&again));
         assert!(shown.contains("pintalk_build_info{version=") && shown.contains("rust_version=\"1."), "{shown}");

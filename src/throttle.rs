@@ -1,13 +1,13 @@
-//! Throttle: who does something how often, known to every node.
+//! Throttle: rate limits counted over all nodes.
 //!
-//! [`redis`](mod@redis) for a cluster, [`memory`] for a single node; both pass the same suite.
+//! Drivers: [`redis`](mod@redis) for a cluster, [`memory`] for a single node. Both pass the same test suite.
 //!
-//! A [`Quota`] is a bucket that fills steadily: of 20 a minute, 20 pass at once and then one every 3 s. [`Throttle::take`] takes one
-//! out or says when there will be one. A refusal takes nothing, so its wait is true for whoever is next. Takes of all nodes
-//! are one after the other: no two get the same one.
+//! A [`Quota`] is a token bucket that refills steadily: with 20 per minute, 20 pass at once and then one every 3 s.
+//! [`Throttle::take`] takes a token or returns the time until the next. A refusal takes nothing, so the returned time
+//! is exact if there is no other call. Calls of all nodes on a bucket are serialised: no token is taken twice.
 //!
-//! **Invariant:** a bucket is one instant, at which it is full again; none is kept longer. It is never further away than
-//! the quota's span, wherever a clock was put.
+//! **Invariant:** a bucket is stored as the instant at which it will be full, and deleted then. Even after a clock
+//! change this instant is at most the quota's span ahead.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
@@ -29,54 +29,55 @@ mod suite;
 
 pub use buckets::Buckets;
 
-/// The port. See the module for its promises.
+/// Port to the rate limits. See the module for its guarantees.
 #[async_trait]
 pub trait Throttle: Send + Sync + 'static {
-    /// Takes one out of somebody's bucket, if there is one. Cancelled or `Unavailable`, it may have been taken.
+    /// Takes a token from a bucket, if there is one. If cancelled or `Unavailable`, it may have been taken.
     async fn take(&self, kind: Kind, who: &Who, quota: Quota) -> Result<Verdict, Unavailable>;
 
-    /// Puts one back that was taken for something that does not count after all. Cancelled or `Unavailable`, it may stay taken.
+    /// Puts back a token that was taken for something that does not count after all. If cancelled or `Unavailable`, it
+    /// may stay taken.
     async fn give_back(&self, kind: Kind, who: &Who, quota: Quota) -> Result<(), Unavailable>;
 }
 
-/// What is counted; each kind for itself.
+/// What is limited. Each kind has separate buckets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// WebSocket handshakes.
     Handshake,
-    /// Rooms that are made.
+    /// Room creations.
     Room,
-    /// Logins from an address.
+    /// Login attempts per address.
     LoginAddress,
-    /// Failed logins for an account from one address, or from one device, per minute.
+    /// Failed logins per account and address, or per device, per minute.
     LoginPair,
-    /// Failed logins for an account from one address, per hour.
+    /// Failed logins per account and address, per hour.
     LoginPairHour,
-    /// Failed logins for an account from all addresses, or from one device, per hour.
+    /// Failed logins per account from all addresses, or per device, per hour.
     LoginAccount,
-    /// Mails that are caused.
+    /// E-mails caused by an address.
     Mail,
-    /// Mails to one mailbox.
+    /// E-mails to a mailbox.
     Mailbox,
-    /// Chunks of the bytes that guests of a host may send per day.
+    /// Chunks of bytes that the guests of a host may send per day.
     GuestBytes,
-    /// Chunks of the bytes that a host may send per day.
+    /// Chunks of bytes that a host may send per day.
     OwnBytes,
-    /// Tests of a webhook.
+    /// Webhook tests.
     WebhookTest,
-    /// Calls with unknown keys.
+    /// Calls with unknown service keys.
     UnknownKeys,
-    /// Steps of signing up that send no e-mail.
+    /// Steps of the sign-up that send no e-mail.
     SignUp,
-    /// Profile images that are read from where they are stored.
+    /// Profile images that are read from storage.
     Image,
 }
 
 impl Kind {
-    /// How many there are.
+    /// Number of kinds.
     const COUNT: usize = Kind::Image as usize + 1;
 
-    /// Its name in keys and metrics.
+    /// Name in keys and metrics.
     pub fn name(self) -> &'static str {
         match self {
             Self::Handshake => "handshake",
@@ -97,7 +98,7 @@ impl Kind {
     }
 }
 
-/// Who is counted. Shown as in keys: no two of one kind look the same.
+/// Owner of a bucket. Its text form is used in keys and is unique within a kind.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Who(Is);
 
@@ -109,22 +110,22 @@ enum Is {
 }
 
 impl Who {
-    /// Everybody behind an address.
+    /// All clients of an address; for IPv6, of its /64 network.
     pub fn address(address: IpAddr) -> Self {
         Self(Is::Network(network(address)))
     }
 
-    /// A host; independent of the keys that the service has at the moment.
+    /// A host, independent of the current service keys.
     pub fn host(id: HostId) -> Self {
         Self(Is::Host(id))
     }
 
-    /// An account, by what tells addresses for mail apart; there need not be one. Only a digest is kept.
+    /// An account, by its normalised e-mail address; the account need not exist. Only a digest is stored.
     pub fn account(email_key: &str) -> Self {
         Self::digest(&[email_key])
     }
 
-    /// An account as it is tried from one address; there need not be one.
+    /// An account as used from one address; the account need not exist. Only a digest is stored.
     pub fn account_from(email_key: &str, address: IpAddr) -> Self {
         Self::digest(&[email_key, "\0from\0", &network(address).to_string()])
     }
@@ -151,7 +152,8 @@ impl fmt::Display for Who {
     }
 }
 
-/// What counts as one address. Whoever has an IPv6 address has 2^64 of them: its /64 counts.
+/// Returns the part of an address that is counted as one client: IPv4 as it is, IPv6 by its /64 network, since one
+/// client usually has a whole /64.
 pub fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
@@ -159,27 +161,28 @@ pub fn network(address: IpAddr) -> IpAddr {
     }
 }
 
-/// So many in a span of time.
+/// Maximum number of events in a span of time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quota {
-    /// How many a full bucket holds.
+    /// Capacity of the bucket.
     burst: i64,
-    /// How long one takes to come back, in µs: at 60,000 a second still right to 6 %.
+    /// Refill interval of one token in µs. At 60,000 per second its rounding error is 6 %.
     interval: i64,
 }
 
 impl Quota {
-    /// `count` in every `span`; 0 counts as 1.
+    /// Allows `count` events per `span`; a `count` of 0 is treated as 1.
     pub fn new(count: u32, span: Duration) -> Self {
         let burst = i64::from(count.max(1));
         let span = i64::try_from(span.as_micros()).unwrap_or(i64::MAX);
         Self { burst, interval: (span / burst).clamp(1, i64::MAX / (4 * burst)) }
     }
 
-    /// Takes one out of a bucket, if there is one; instants are µs since 1970. The script of [`redis`](mod@redis) does the same.
+    /// Takes a token, if there is one, and returns the new `full_at`. Instants are µs since 1970. The script of
+    /// [`redis`](mod@redis) implements the same.
     fn take(self, full_at: i64, now: i64) -> (i64, Verdict) {
         let Self { burst, interval } = self;
-        // A clock that was put back would have an empty bucket stay empty.
+        // Without the upper bound, a clock that was set back would keep an empty bucket empty.
         let mut full_at = full_at.clamp(now, now + burst * interval);
         let passes = full_at - (burst - 1) * interval <= now;
         if passes {
@@ -189,18 +192,18 @@ impl Quota {
         (full_at, Verdict { passes, next_in: micros(next_in) })
     }
 
-    /// Puts one back into a bucket.
+    /// Puts back a token and returns the new `full_at`.
     fn give_back(self, full_at: i64, now: i64) -> i64 {
         (full_at - self.interval).max(now)
     }
 }
 
-/// What came of a try.
+/// Result of taking a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verdict {
-    /// Whether it may go on.
+    /// Whether a token was taken.
     pub passes: bool,
-    /// In how long the next one may, if nobody tries before.
+    /// Time until the next token, if no other call takes it.
     pub next_in: Duration,
 }
 

@@ -1,11 +1,13 @@
-//! Webhooks: a host's own systems are told what happens in his rooms.
+//! Webhooks: events of a host's rooms, sent to the host's own systems.
 //!
-//! What is to be told is noted where it happens, in the same transaction ([`Store::archive`] and its neighbours); a [`Courier`] on
-//! every node brings it to the receiver. Here a host sets his webhook, tests it, and sees what became of the events.
+//! Events are recorded in the same transaction as the change that causes them ([`Store::archive`] and similar methods).
+//! A [`Courier`] on every node sends them to the receivers. This module is where hosts set and test their webhook and
+//! read the results.
 //!
-//! **Promises:** an event is sent at least once, in spite of nodes that die, until its receiver answers 2xx or three days have
-//! passed, always under the same id. Order holds within a room as long as nothing fails; a message's `seq` is the order. A secret is
-//! shown when it is made, and never again. Nothing is sent to a private address that the operator has not allowed ([`address`]).
+//! **Guarantees:** an event is sent at least once, even if nodes crash, until its receiver answers 2xx or three days
+//! have passed, always with the same id. Within a room the order is kept while nothing fails; a message's `seq` is
+//! authoritative. A secret is returned only when it is created. Nothing is sent to a private address that the operator
+//! has not allowed ([`address`]).
 
 use std::sync::Arc;
 
@@ -30,24 +32,24 @@ pub use wire::UrlProblem;
 
 use wire::Wire;
 
-/// How long a secret that was replaced goes on beside the new one.
+/// How long a replaced secret signs in addition to the new one.
 const OLD_SECRET_KEPT: TimeDelta = TimeDelta::days(1);
 
-/// How many of the newest events a host is shown.
+/// Maximum number of recent events that a host can list.
 pub const RECENT: u64 = 50;
 
 /// Why a webhook was not set.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum SetError {
-    /// Nothing can be sent to that URL.
+    /// The URL is not allowed.
     #[error(transparent)]
     Url(#[from] UrlProblem),
-    /// SQL.
+    /// SQL failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// Signs and sends. Clones share their connections.
+/// Signs and sends events. Clones share the connection pool.
 #[derive(Clone)]
 pub struct Sender {
     wire: Wire,
@@ -61,10 +63,11 @@ impl std::fmt::Debug for Sender {
 }
 
 impl Sender {
-    /// Beside the internet it sends to addresses that are allowed, and to these also without TLS.
+    /// Creates a sender. Besides public addresses it connects to those that `is_allowed` accepts, and to these also
+    /// without TLS.
     ///
     /// # Errors
-    /// TLS cannot be set up.
+    /// The TLS client could not be created.
     pub fn new(is_allowed: Option<IsAllowed>, clock: Arc<dyn Clock>) -> Result<Self, rustls::Error> {
         Ok(Self { wire: Wire::new(is_allowed)?, clock })
     }
@@ -73,7 +76,7 @@ impl Sender {
         self.clock.now()
     }
 
-    /// Sends an event. It has arrived if there is no problem.
+    /// Sends an event once. The attempt succeeded if it has no `problem`.
     async fn send(&self, webhook: &Webhook, id: &str, body: &str) -> Attempt {
         let (began, now) = (Instant::now(), self.now());
         let old = webhook.old_secret.as_ref().filter(|(_, ends_at)| now < *ends_at);
@@ -98,7 +101,7 @@ impl Sender {
     }
 }
 
-/// The service.
+/// Settings and results of webhooks. Clones share the connections.
 #[derive(Clone, Debug)]
 pub struct Webhooks {
     store: Store,
@@ -107,20 +110,20 @@ pub struct Webhooks {
 }
 
 impl Webhooks {
-    /// Over a store.
+    /// Creates the service over `store`.
     pub fn new(store: Store, sender: Sender, chance: Chance) -> Self {
         Self { store, sender, chance }
     }
 
-    /// A host's webhook.
+    /// Returns a host's webhook, if there is one.
     ///
     /// # Errors
-    /// As of the store.
+    /// Errors of the store.
     pub async fn show(&self, host: HostId) -> Result<Option<Webhook>, StoreError> {
         self.store.webhook(host).await
     }
 
-    /// Sets a host's webhook. `true`: there was none, so its secret is new.
+    /// Sets a host's webhook. Returns `true` with it if there was none before, so that its secret is new.
     ///
     /// # Errors
     /// [`SetError`].
@@ -131,28 +134,29 @@ impl Webhooks {
         Ok(self.store.set_webhook(host, &change, &secret, self.sender.now()).await?)
     }
 
-    /// Takes a host's webhook away, and forgets what was to be told. `false`: there was none.
+    /// Deletes a host's webhook and its events. Returns `false` if there was none.
     ///
     /// # Errors
-    /// As of the store; it may be asked again.
+    /// Errors of the store; the call may be repeated.
     pub async fn delete(&self, host: HostId) -> Result<bool, StoreError> {
         self.store.delete_webhook(host).await
     }
 
-    /// Gives a webhook another secret. The one until now goes on beside it for a day, or ends at once. `None`: there is no webhook.
+    /// Replaces the secret of a webhook. The old one stays valid for a day, or ends at once with `revoke_old`. Returns
+    /// `None` if there is no webhook.
     ///
     /// # Errors
-    /// As of the store.
+    /// Errors of the store.
     pub async fn rotate(&self, host: HostId, revoke_old: bool) -> Result<Option<Webhook>, StoreError> {
         let now = self.sender.now();
         let old_ends_at = (!revoke_old).then_some(now + OLD_SECRET_KEPT);
         self.store.rotate_webhook_secret(host, &signature::new_secret(&self.chance), old_ends_at, now).await
     }
 
-    /// Sends an event now that only tests whether there is somebody, also while the webhook is off. `None`: there is no webhook.
+    /// Sends a test event at once, even if the webhook is disabled. Returns `None` if there is no webhook.
     ///
     /// # Errors
-    /// As of the store.
+    /// Errors of the store.
     pub async fn test(&self, host: HostId) -> Result<Option<Attempt>, StoreError> {
         let Some(webhook) = self.store.webhook(host).await? else { return Ok(None) };
         let id = format!("evt_test_{:032x}", u128::from_be_bytes(self.chance.bytes()));
@@ -160,10 +164,10 @@ impl Webhooks {
         Ok(Some(self.sender.send(&webhook, &id, &body).await))
     }
 
-    /// The newest events of a host, as far as they are remembered.
+    /// Returns the newest events of a host that are still stored, at most [`RECENT`].
     ///
     /// # Errors
-    /// As of the store.
+    /// Errors of the store.
     pub async fn recent(&self, host: HostId) -> Result<Vec<RecordedEvent>, StoreError> {
         self.store.recent_webhook_events(host, RECENT).await
     }

@@ -1,4 +1,4 @@
-//! The program as an operator meets it: its output, its exit codes, its end.
+//! The program as operators use it: output, exit codes, shutdown.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // this crate is a test
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
@@ -23,7 +23,7 @@ mod servers;
 #[path = "support/database.rs"]
 mod database;
 
-/// The program with nothing of this test's own environment that it would listen to.
+/// The program without any environment variable of this test that it would read.
 fn pintalk(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pintalk"));
     command.args(args).stdin(Stdio::null());
@@ -197,12 +197,12 @@ fn a_host_that_breaks_a_rule_is_refused_by_flag() {
     assert!(!sentence.contains("s3cret"), "{sentence}");
 }
 
-/// `pintalk user …` on a database of its own.
+/// `pintalk user …` on a separate database.
 fn user(dir: &Path, args: &[&str]) -> Command {
     pintalk(&[&["user"], args, &["--data-dir", &data_dir(dir)]].concat())
 }
 
-/// What it prints when it succeeds.
+/// Runs a command that must succeed, and returns its output.
 fn printed(command: &mut Command) -> String {
     let output = command.output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
@@ -282,7 +282,7 @@ fn a_password_is_set_from_standard_input_the_environment_or_made_up() {
     assert!(stderr(&output).contains("--password") && !stderr(&output).contains("s3cret"), "{}", stderr(&output));
 }
 
-/// The modes of all that is in a folder, and of the folder itself.
+/// Returns the file modes of a directory and everything in it.
 fn modes(folder: &Path) -> Vec<(String, u32)> {
     use std::os::unix::fs::PermissionsExt as _;
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o7777;
@@ -305,7 +305,7 @@ fn what_a_node_keeps_is_for_its_owner_alone_whatever_the_umask() {
     };
     for umask in ["000", "022", "777"] {
         let _ = std::fs::remove_dir_all(&data);
-        // Once with files that are new, once with those of an earlier release.
+        // First with new files, then with the file modes of an earlier release.
         for is_old in [false, true] {
             if is_old {
                 for (name, mode) in modes(&data).into_iter().filter(|(name, _)| !name.ends_with('.')) {
@@ -360,7 +360,7 @@ fn nodes_that_could_not_be_told_are_spoken_of_and_the_new_keys_are_shown_all_the
     assert!(stderr(&output).contains("--redis-url") && stderr(&output).lines().count() == 1, "{}", stderr(&output));
 }
 
-/// An idle room with a message, a closed one with three, and an empty one, all of long ago.
+/// Creates an idle room with a message, a closed one with three, and an empty one, all with old dates.
 async fn rooms_of_long_ago(data_dir: &str) {
     let store = Store::connect(&format!("sqlite://{data_dir}/pintalk.sqlite")).await.unwrap();
     let then = DateTime::from_timestamp(1_700_000_000, 0).unwrap();
@@ -394,7 +394,7 @@ fn a_cleanup_counts_what_is_due_and_does_it_once() {
         let words = shown.lines().map(|line| line.split_whitespace().take(2).collect::<Vec<_>>().join(" "));
         words.filter(|words| !words.ends_with(" 0")).collect::<Vec<_>>()
     };
-    // The empty room is idle, too; it is deleted before it could be closed.
+    // The empty room counts as idle, too, but is deleted before it can be closed.
     let due = ["delete_empty_rooms 1", "close_idle_rooms 1", "purge_rooms 1", "delete_messages 3"];
     for _ in 0..2 {
         let counted = ["delete_empty_rooms 1", "close_idle_rooms 2", "purge_rooms 1", "delete_messages 3"];
@@ -450,7 +450,7 @@ fn a_check_of_a_cluster_tells_what_its_redis_lacks() {
 
 #[test]
 fn a_check_puts_reads_and_deletes_an_image() {
-    // A bucket that tests/run serves on this machine.
+    // An S3 bucket that tests/run serves on this machine.
     let endpoint = std::env::var("AWS_ENDPOINT_URL").expect("AWS_ENDPOINT_URL, as tests/run sets it");
     assert!(endpoint.starts_with("http://127.0.0.1:"), "{endpoint}");
     let dir = tempfile::tempdir().unwrap();
@@ -471,7 +471,7 @@ fn a_check_puts_reads_and_deletes_an_image() {
     assert_eq!(std::fs::read_dir(dir.path().join("images")).unwrap().count(), 0);
 }
 
-/// What a check of a deployment says; `more` is its environment.
+/// Returns the report of `pintalk check` on a deployment; `more` are further environment variables.
 fn check_of(redis: &Servers, more: &[(&str, &Path)]) -> String {
     let dir = tempfile::tempdir().unwrap();
     let mut command = pintalk(&["check", "--data-dir", &data_dir(dir.path()), "--redis-url", &redis.url()]);
@@ -511,7 +511,7 @@ fn a_demo_prints_how_to_reach_it_and_leaves_nothing_behind() {
     assert!(shown.iter().any(|line| line.contains("http://127.0.0.1:") && line.ends_with("/demo")), "{shown:?}");
     assert!(shown.iter().any(|line| line.contains("demo@pintalk.local")), "{shown:?}");
     assert_eq!(std::fs::read_dir(temp.path()).unwrap().count(), 1);
-    // Once drains, twice ends: with nobody connected the first may already be enough.
+    // The first signal drains, the second forces the exit. Without connections the first may be enough.
     let patience = Instant::now() + Duration::from_secs(20);
     while child.try_wait().unwrap().is_none() {
         assert!(Instant::now() < patience, "two signals and it still runs");
@@ -532,7 +532,7 @@ fn on_stores(args: &[&str], database: &str, redis: Option<&str>) -> Command {
     command
 }
 
-/// Whether a node answers 200 to its readiness probe.
+/// Returns whether the readiness probe of a node answers 200.
 fn is_ready(address: &str) -> bool {
     let ask = || -> std::io::Result<String> {
         let mut stream = std::net::TcpStream::connect(address)?;
@@ -572,7 +572,7 @@ async fn a_database_is_served_in_one_mode_and_a_redis_belongs_to_one_installatio
     ask("DEL pt:installation");
     refused(&mut on_stores(&["installation", "show"], &url, Some(&redis_url)), 1, "no node has started");
 
-    // As a cluster's first start records it.
+    // As recorded at the first start of a cluster.
     let store = Store::connect(&url).await.unwrap();
     let id = "an-installation-of-own".parse().unwrap();
     let cluster = pintalk::store::InstallationMode::Cluster;
@@ -580,7 +580,7 @@ async fn a_database_is_served_in_one_mode_and_a_redis_belongs_to_one_installatio
     assert!(printed(&mut on_stores(&["installation", "show"], &url, Some(&redis_url))).contains("no installation"));
     refused(&mut on_stores(&serve, &url, None), 64, "--redis-url: is required, as a cluster serves this database");
 
-    // Another installation owns the Redis, and its nodes run.
+    // Another installation owns the Redis, and its nodes are running.
     ask("SET pt:installation installation-of-others");
     let now: i64 = ask("EVAL \"return redis.call('TIME')[1]\" 0").trim().parse().unwrap();
     ask(&format!("ZADD pt:installation-of-others:nodes {} other.1", (now + 10) * 1_000));
@@ -598,7 +598,7 @@ async fn a_database_is_served_in_one_mode_and_a_redis_belongs_to_one_installatio
     assert!(adopted.contains("redis belongs to installation an-installation-of-own"), "{adopted}");
     assert_eq!(ask("GET pt:installation-of-others:kept").trim(), "1");
 
-    // From the cluster to a single node, and back.
+    // From a cluster to a single node, and back.
     let mode = |to: &'static str, redis: Option<&str>| on_stores(&["migrate", "mode", to], &url, redis);
     refused(&mut mode("single", None), 1, "--redis-url is required");
     ask(&format!("ZADD pt:an-installation-of-own:nodes {} own.1", (now + 10) * 1_000));
@@ -609,7 +609,7 @@ async fn a_database_is_served_in_one_mode_and_a_redis_belongs_to_one_installatio
     ask("DEL pt:an-installation-of-own:{0}:queue");
     ask("HSET pt:an-installation-of-own:{0}:life mark 5f");
     printed(&mut mode("single", Some(&redis_url)));
-    // A node of the cluster that was suspended, and resumes, can accept nothing there.
+    // A node of the cluster that was suspended and resumes cannot accept messages there.
     assert_eq!(ask("GET pt:installation").trim(), "an-installation-of-own:single");
     assert_eq!(ask("HEXISTS pt:an-installation-of-own:{0}:life mark").trim(), ":0");
     refused(&mut on_stores(&serve, &url, Some(&redis_url)), 64, "--redis-url: must not be given");

@@ -1,14 +1,14 @@
-//! Devices that were logged in to an account before: what a stranger cannot claim to be.
+//! Known devices: clients that hold a signed refresh token of an account, even an expired one.
 
 use super::{Accounts, AuthError, Fault, Tokens};
 use crate::store::email_key;
 
-/// The most refresh tokens of one call that are looked at.
+/// Maximum number of refresh tokens examined per call.
 const MAX_REFRESH_TOKENS: usize = 16;
 
 impl Accounts {
-    /// The login that one of these refresh tokens names, if it is a login of the account of `email`. The token may have expired,
-    /// have been spent or revoked; its signature shows that the device was logged in once.
+    /// Returns the `sid` of the first refresh token that belongs to the account of `email`. The token may be expired,
+    /// spent or revoked: its signature proves that the device was logged in once.
     pub async fn device_of(&self, email: &str, refresh_tokens: &[&str]) -> Option<String> {
         for token in refresh_tokens.iter().take(MAX_REFRESH_TOKENS) {
             let Ok(claims) = self.keys.read_any_refresh(token) else { continue };
@@ -21,9 +21,9 @@ impl Accounts {
         None
     }
 
-    /// [`refresh`](Self::refresh) with one of several tokens, as a browser sends cookies of several domains. Ones that are dead do
-    /// not count. Where two accounts remain, another site of the domain has set one of the cookies; which one is not known, so
-    /// none is used.
+    /// [`refresh`](Self::refresh) with one of several tokens: a browser may send refresh cookies of several domains.
+    /// Tokens of ended logins are skipped. If the remaining tokens belong to different accounts, another site of the
+    /// domain may have set one of the cookies, so all are rejected.
     ///
     /// # Errors
     /// [`AuthError`].

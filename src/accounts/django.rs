@@ -1,5 +1,5 @@
-//! Passwords of a server that was here before: Django's `pbkdf2_sha256$<iterations>$<salt>$<hash>`, which open a login once and
-//! are then Argon2id.
+//! Password hashes of an earlier Django installation: `pbkdf2_sha256$<iterations>$<salt>$<hash>`. They are verified at
+//! login and then replaced by Argon2id hashes.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
@@ -15,19 +15,21 @@ use crate::domain::HostId;
 
 const SCHEME: &str = "pbkdf2_sha256";
 
-/// The most iterations that are worked off, five times what Django's newest release asks for: some 2 s of a core.
+/// Maximum number of iterations that are computed: five times the default of the newest Django release, about 2 s of
+/// CPU time.
 const MAX_ITERATIONS: u32 = 5_000_000;
 
-/// The longest salt. Django's have 12 or 22 characters.
+/// Maximum salt length in bytes. Django's salts have 12 or 22.
 const MAX_SALT_LEN: usize = 128;
 
-/// Of how many stored hashes the slowest is looked for. They come from a few releases of Django's, each with a number of its own.
+/// Number of stored hashes that are searched for the slowest. They come from a few Django releases, each with its own
+/// iteration count.
 const SAMPLE: u64 = 1_000;
 
-/// Bytes of a hash.
+/// Length of a hash in bytes.
 const HASH_LEN: usize = 32;
 
-/// A hash as Django writes it.
+/// A parsed Django hash.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct DjangoHash<'a> {
     iterations: u32,
@@ -36,7 +38,7 @@ pub(super) struct DjangoHash<'a> {
 }
 
 impl<'a> DjangoHash<'a> {
-    /// Reads exactly what Django writes; `None` for anything else.
+    /// Parses exactly the form that Django writes; returns `None` for anything else.
     pub(super) fn parse(text: &'a str) -> Option<Self> {
         let mut parts = text.split('$');
         let (scheme, iterations, salt, hash) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
@@ -52,31 +54,32 @@ impl<'a> DjangoHash<'a> {
         Self { iterations, ..self }
     }
 
-    /// Whether this is the hash of `password`. Takes a core for up to seconds.
+    /// Returns whether `password` has this hash. Blocks for up to 2 s.
     pub(super) fn opens_with(&self, password: &[u8]) -> bool {
         let hash = pbkdf2_hmac_array::<Sha256, HASH_LEN>(password, self.salt.as_bytes(), self.iterations);
         hash.ct_eq(&self.hash).into()
     }
 }
 
-/// How long Django's hashes take to check on this machine: longer than ours, and longer the more iterations they have.
+/// Time that Django hashes take to verify on this machine. They take longer than Argon2id, in proportion to their
+/// iterations.
 #[derive(Debug, Default)]
 pub(super) struct OldHashes {
-    /// The most that were met.
+    /// Highest iteration count seen.
     iterations: AtomicU32,
-    /// What the last check took for each.
+    /// Time per iteration in the last verification.
     picoseconds: AtomicU64,
 }
 
 impl OldHashes {
-    /// A hash was checked.
+    /// Records the duration of one verification.
     pub(super) fn checked(&self, hash: &DjangoHash<'_>, took: Duration) {
         let each = took.as_nanos() * 1_000 / u128::from(hash.iterations);
         self.picoseconds.store(u64::try_from(each).unwrap_or(u64::MAX), Ordering::Relaxed);
         self.iterations.fetch_max(hash.iterations, Ordering::Relaxed);
     }
 
-    /// How long the slowest takes; zero if there is none.
+    /// Duration of the slowest known hash; zero if there is none.
     pub(super) fn slowest(&self) -> Duration {
         let (count, each) = (self.iterations.load(Ordering::Relaxed), self.picoseconds.load(Ordering::Relaxed));
         Duration::from_nanos(each.saturating_mul(count.into()) / 1_000)
@@ -84,8 +87,8 @@ impl OldHashes {
 }
 
 impl Accounts {
-    /// Finds out how long an old hash takes to check, if there is any: until that is known, the time of a wrong password tells
-    /// whose account has one.
+    /// Measures how long a Django hash takes to verify, if one is stored. Until this is known, the response time of a
+    /// wrong password reveals which accounts have a Django hash.
     ///
     /// # Errors
     /// [`Fault`].
@@ -98,9 +101,8 @@ impl Accounts {
         Ok(())
     }
 
-    /// After a login: a hash of another kind than [`Passwords`](passwords::Passwords) makes is replaced by one that it makes, unless
-    /// somebody set a new password meanwhile. It is no part of the login: what fails now is tried again at the next. Returns
-    /// the hash that the password has now.
+    /// Replaces a Django hash by an Argon2id hash after a login, unless the password was changed meanwhile. The login
+    /// does not depend on it: a failed replacement is retried at the next login. Returns the hash that is stored now.
     pub(super) async fn renew_hash(&self, host: HostId, password: &str, checked: String) -> String {
         if passwords::is_of_today(&checked) {
             return checked;
@@ -110,7 +112,8 @@ impl Accounts {
                 tracing::info!(host = host.0, "legacy password hash replaced by Argon2id");
                 return renewed;
             }
-            // Two logins at once, or a new password: the login that follows finds out.
+            // Concurrent login or password change: `create_login` then rejects the old hash, and the login is tried
+            // again.
             Ok(None) => tracing::debug!(host = host.0, "password hash replaced during its check"),
             Err(why) => {
                 tracing::warn!(host = host.0, %why, "failed to replace legacy password hash, kept until next login")
@@ -130,7 +133,7 @@ impl Accounts {
 mod tests {
     use super::*;
 
-    // Made by Python's hashlib.pbkdf2_hmac, as Django makes them.
+    // Generated with Python's hashlib.pbkdf2_hmac, which Django uses.
     const PASS_WORD: &str = "pbkdf2_sha256$1000$7Tz2wYk1mXcB$f1dkMokJ+r4Ru92R4wJHjjwOVsFsOGA3WRI2sTQu4m0=";
     const KOREAN: &str = "pbkdf2_sha256$1$s$FCmzlDarkY6UFrnZQ1YzPpcNn8hRzjYxLvNXwTlR3b4=";
 

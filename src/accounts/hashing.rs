@@ -1,8 +1,9 @@
-//! Which password is hashed next.
+//! Queue for password hashing.
 //!
-//! Hashing takes a core for tens of milliseconds, so only one password per core is hashed at a time and the others wait. Devices
-//! that were logged in before come first, then addresses that have tried least often lately: one address, or some, that try
-//! without a break delay only themselves. The queue is bounded; when it is full, the last in that order is refused.
+//! Hashing occupies a core for tens of milliseconds, so at most one password per core is hashed at a time and the
+//! others wait. The server itself is served first, then known devices, then addresses with the fewest recent attempts:
+//! an address that tries continuously delays only itself. The queue is bounded; when it is full, the last entry in that
+//! order is refused.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -16,37 +17,37 @@ use tokio::time::Instant;
 use super::passwords::PasswordError;
 use crate::throttle::network;
 
-/// Passwords that wait at most: about a second of work for one core.
+/// Maximum number of waiting passwords: about one second of work for one core.
 const MAX_WAITING: usize = 32;
 
-/// How long a password may wait.
+/// Maximum waiting time of a password.
 const WAIT: Duration = Duration::from_secs(5);
 
-/// How often the recent tries of all addresses are halved.
+/// Interval at which the recent attempts of all addresses are halved.
 const HALVING: Duration = Duration::from_secs(15);
 
-/// The most addresses whose tries are remembered; at that number all are halved.
+/// Maximum number of addresses with remembered attempts. When it is reached, all counts are halved.
 const MAX_REMEMBERED: usize = 50_000;
 
-/// Who wants a password hashed.
+/// Origin of a password to be hashed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Source {
-    /// The network of the caller; `None`: the server itself.
+    /// Network of the caller; `None` for the server itself.
     network: Option<IpAddr>,
     is_known_device: bool,
 }
 
 impl Source {
-    /// A caller at an address; whether the device was logged in to the account before.
+    /// Creates the origin from the caller's address and whether its device was logged in to the account before.
     pub fn new(address: IpAddr, is_known_device: bool) -> Self {
         Self { network: Some(network(address)), is_known_device }
     }
 }
 
-/// The order of the queue: rank, recent tries of the address, arrival.
+/// Position in the queue: rank, recent attempts of the network, order of arrival.
 type Turn = (u8, u32, u64);
 
-/// Hands out a fixed number of slots. Clones share them.
+/// Fixed number of hashing slots. Clones share them.
 #[derive(Clone)]
 pub(super) struct Slots(Arc<Mutex<State>>);
 
@@ -58,7 +59,7 @@ struct State {
     halved_at: Instant,
 }
 
-/// A slot; given to the next in the queue when it is dropped.
+/// One hashing slot. Dropping it passes it to the next waiter.
 pub(super) struct Slot(Option<Slots>);
 
 impl Slots {
@@ -70,7 +71,7 @@ impl Slots {
     /// Waits for a slot.
     ///
     /// # Errors
-    /// [`PasswordError::Busy`]: the queue is full of others who come first, or none became free in time.
+    /// [`PasswordError::Busy`]: the queue is full of entries with a higher priority, or no slot became free in time.
     pub(super) async fn acquire(&self, source: Source) -> Result<Slot, PasswordError> {
         let (turn, slot) = {
             let mut state = self.0.lock();
@@ -81,7 +82,7 @@ impl Slots {
             }
             if state.waiting.len() >= MAX_WAITING {
                 match state.waiting.last_entry() {
-                    // Dropping its sender refuses it.
+                    // Dropping its sender refuses the waiter.
                     Some(last) if *last.key() > turn => drop(last.remove()),
                     _ => return Err(PasswordError::Busy),
                 }
@@ -115,7 +116,7 @@ impl State {
     }
 }
 
-/// A place in the queue: left when the caller no longer waits.
+/// Entry in the queue, removed when the caller stops waiting.
 struct Place<'a> {
     slots: &'a Slots,
     turn: Turn,
@@ -143,7 +144,7 @@ impl Drop for Slot {
             let Some((_, sender)) = next else { return };
             match sender.send(Slot(Some(slots.clone()))) {
                 Ok(()) => return,
-                // It no longer waits: the slot goes to the one after it.
+                // The receiver was dropped: the slot is passed to the next waiter.
                 Err(mut unused) => unused.0 = None,
             }
         }
@@ -160,7 +161,7 @@ mod tests {
         Source::new(IpAddr::from([192, 0, 2, last]), false)
     }
 
-    /// Polls once: whether it waits.
+    /// Polls once and returns whether the future is pending.
     fn waits<F: Future>(future: &mut std::pin::Pin<Box<F>>) -> bool {
         future.as_mut().now_or_never().is_none()
     }
@@ -208,7 +209,7 @@ mod tests {
         assert!(slots.0.lock().waiting.is_empty());
         assert!(matches!(slots.acquire(from(2)).await, Err(PasswordError::Busy)), "after the longest wait");
         drop(busy);
-        // A slot that was handed over and never received is not lost.
+        // A slot that was sent but never received is not lost.
         let held = slots.acquire(from(1)).await;
         let mut waiting = Box::pin(slots.acquire(from(1)));
         assert!(waits(&mut waiting));

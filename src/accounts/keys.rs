@@ -1,7 +1,8 @@
-//! The keys of a host's service: how a call proves them, and how they change without a page of his standing still.
+//! Service keys of a host: verification and rotation without downtime.
 //!
-//! A pair that was replaced goes on for [a while](Accounts::with_key_grace), so that he can bring the new one to his pages. Each
-//! has its own end, however often the keys change meanwhile; a pair that leaked is ended at once by revoking the old ones.
+//! A replaced pair stays valid for a [grace period](Accounts::with_key_grace), so that the host can install the new
+//! pair on their pages. Each replaced pair expires at a fixed time, even if the keys are rotated again meanwhile. If a
+//! pair leaked, rotating with `revoke_old` ends it at once.
 
 use std::time::Duration;
 
@@ -12,28 +13,29 @@ use crate::control::Control;
 use crate::domain::{Host, HostId};
 use crate::store::{KeyHolder, KeyPair, OldKeys};
 
-/// How long a replaced pair goes on unless the operator says otherwise: a page is cached for hours, seldom for days.
+/// Default grace period of a replaced pair: pages are cached for hours, rarely for days.
 pub const DEFAULT_KEY_GRACE: Duration = Duration::from_secs(24 * 3_600);
 
 impl Accounts {
-    /// With another span for which a replaced pair goes on; none at all is fine, too.
+    /// Sets the grace period of replaced pairs. Zero ends them at once.
     #[must_use]
     pub fn with_key_grace(mut self, grace: Duration) -> Self {
         self.key_grace = grace;
         self
     }
 
-    /// Whether a secret goes with an access key and the pair has not ended. In constant time as far as the secret goes.
+    /// Returns whether the secret key belongs to the access key and the pair is still valid. The secrets are compared
+    /// in constant time.
     pub fn opens(&self, holder: &KeyHolder, secret_key: &str) -> bool {
         let is_right = bool::from(holder.secret_key.as_bytes().ct_eq(secret_key.as_bytes()));
         is_right && holder.ends_at.is_none_or(|ends_at| self.clock.now() < ends_at)
     }
 
-    /// Gives a host a new pair of keys, and tells all nodes; `None` if there is no such host. The pair until now goes on for a
-    /// while, or ends at once with all that came before it.
+    /// Gives a host a new pair of keys and announces the change to all nodes. Returns `None` if there is no such host.
+    /// With `revoke_old` all earlier pairs end at once; otherwise the replaced pair stays valid for the grace period.
     ///
     /// # Errors
-    /// [`Fault`]: the keys may have changed.
+    /// [`Fault`]: the keys may have been changed.
     pub async fn rotate_keys(&self, host: HostId, revoke_old: bool) -> Result<Option<Host>, Fault> {
         let now = self.clock.now();
         let old = if revoke_old { OldKeys::Revoked } else { OldKeys::GoodUntil(now + self.key_grace) };
@@ -45,7 +47,7 @@ impl Accounts {
         Ok(rotated)
     }
 
-    /// 22 url-safe characters and 64 hex digits (SPEC 2).
+    /// New pair: access key of 22 URL-safe characters, secret key of 64 hex digits (SPEC 2).
     pub(super) fn new_keys(&self) -> KeyPair {
         KeyPair { access_key: self.random_token(), secret_key: hex(&self.chance.bytes::<32>()) }
     }

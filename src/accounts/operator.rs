@@ -1,6 +1,7 @@
-//! What an operator does to an account, without its owner: switch it off and on, give it another password.
+//! Operator actions on an account: disable, enable, set the password.
 //!
-//! Everything here may be repeated, and has to be after a [`Fault`]: it is done in steps, of which the first decides.
+//! Each action has several steps, of which the first commits the decision. All steps are idempotent: after a [`Fault`]
+//! the action must be repeated.
 
 use super::rules::{MAX_PASSWORD_LEN, MIN_PASSWORD_CHARS};
 use super::{Accounts, Fault};
@@ -8,19 +9,20 @@ use crate::control::Control;
 use crate::domain::{Host, HostId};
 use crate::store::By;
 
-/// Why an account has no new password.
+/// Why a password could not be set.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SetPasswordError {
-    /// The password breaks a rule.
+    /// The password is too short or too long.
     #[error("the password {0}")]
     Invalid(&'static str),
-    /// See [`Fault`]: it may have been set.
+    /// A dependency failed; the password may have been set. See [`Fault`].
     #[error(transparent)]
     Fault(#[from] Fault),
 }
 
 impl Accounts {
-    /// Deactivates an account until an operator takes it back: its owner cannot restore it. `None` if there is no such host.
+    /// Deactivates an account until an operator enables it: the host cannot restore it. Returns `None` if there is no
+    /// such host.
     ///
     /// # Errors
     /// [`Fault`].
@@ -28,20 +30,22 @@ impl Accounts {
         self.deactivate(id, By::Operator).await
     }
 
-    /// His keys and tokens open nothing, his logins end, his sockets close. `None` if there is no such host.
+    /// Deactivates an account: its keys and tokens become invalid, its logins end, its sockets close. Returns `None` if
+    /// there is no such host.
     pub(super) async fn deactivate(&self, id: HostId, by: By) -> Result<Option<Host>, Fault> {
         let now = self.clock.now();
         self.store.deactivate(id, by, now).await?;
         let ended = self.store.end_other_logins(id, None, now).await?;
         (self.announce)(Control::HostDisabled { host: id }).await;
-        // Else a node that remembers a login would take it for alive, should the account be active again in a moment.
+        // Without this, a node with a cached login would accept it again if the account is enabled within seconds.
         for sid in ended {
             self.ended(sid).await;
         }
         Ok(self.store.host(id).await?)
     }
 
-    /// Takes a deactivation back, whoever it came from. He has to log in again. `None` if there is no such host.
+    /// Reactivates an account, whether the host or an operator deactivated it. The host has to log in again. Returns
+    /// `None` if there is no such host.
     ///
     /// # Errors
     /// [`Fault`].
@@ -51,7 +55,7 @@ impl Accounts {
         Ok(self.store.host(id).await?)
     }
 
-    /// Sets a password and ends all logins that began with the one before. `None` if there is no such host.
+    /// Sets a password and ends all logins of the account. Returns `None` if there is no such host.
     ///
     /// # Errors
     /// [`SetPasswordError`].

@@ -1,4 +1,5 @@
-//! Passwords: Argon2id, off the async threads, and only so many at a time. Hashes of Django's are checked, too, and never made.
+//! Password hashing with Argon2id, off the async threads and with bounded concurrency. Django hashes are verified, but
+//! never created.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,19 +12,20 @@ use super::django::{DjangoHash, OldHashes};
 use super::hashing::{Slots, Source};
 use crate::clock::Chance;
 
-/// Memory of one hash: 19 MiB in KiB, OWASP's first choice with [`PASSES`].
+/// Memory per hash in KiB (19 MiB): OWASP's first recommendation, together with [`PASSES`].
 const MEMORY_KIB: u32 = 19 * 1024;
 const PASSES: u32 = 2;
 
-/// A hash that no password was made into: what is checked when the address is unknown, so that time tells nothing.
+/// Hash that no password matches. It is verified when the address is unknown, so that the response time reveals
+/// nothing.
 const NOBODY: &str =
     "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
-/// A stored hash, as far as it can be read.
+/// Parsed form of a stored hash.
 enum Stored<'a> {
     Argon2(Box<PasswordHash>),
     Django(DjangoHash<'a>),
-    /// Nothing opens it.
+    /// Neither format: no password matches.
     Unreadable,
 }
 
@@ -37,28 +39,28 @@ impl<'a> Stored<'a> {
     }
 }
 
-/// Whether a stored hash is of the kind that [`Passwords::hash`] makes.
+/// Returns whether a stored hash is in the format that [`Passwords::hash`] creates.
 pub(super) fn is_of_today(stored: &str) -> bool {
     matches!(Stored::read(stored), Stored::Argon2(_))
 }
 
-/// Whether any password could open a stored hash.
+/// Returns whether a stored hash can be parsed.
 pub(super) fn is_readable(stored: &str) -> bool {
     !matches!(Stored::read(stored), Stored::Unreadable)
 }
 
-/// A password could not be worked on.
+/// Why a password could not be hashed or verified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PasswordError {
-    /// Too many wait for a core: retry later.
+    /// Too many passwords wait for a core: retry later.
     #[error("too many passwords wait to be checked")]
     Busy,
-    /// Argon2 itself failed.
+    /// Argon2 failed, or the blocking task panicked.
     #[error("the password could not be hashed")]
     Failed,
 }
 
-/// Hashes passwords and checks them, at most one a core at a time.
+/// Hashes and verifies passwords, at most one per core at a time. Clones share the queue.
 #[derive(Clone)]
 pub struct Passwords {
     slots: Slots,
@@ -68,18 +70,18 @@ pub struct Passwords {
 }
 
 impl Passwords {
-    /// With salts from `chance`.
+    /// Creates a hasher that draws its salts from `chance`.
     pub fn new(chance: Chance) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Self { slots: Slots::new(cores), source: Source::default(), chance, old_hashes: Arc::default() }
     }
 
-    /// The same for passwords that come from `source`.
+    /// Returns a clone whose calls are queued as coming from `source`.
     pub(super) fn of(&self, source: Source) -> Self {
         Self { source, ..self.clone() }
     }
 
-    /// The PHC string of a password under a new salt.
+    /// Hashes a password under a new salt and returns the PHC string.
     ///
     /// # Errors
     /// [`PasswordError`].
@@ -92,8 +94,8 @@ impl Passwords {
         .await
     }
 
-    /// Whether `password` is the one behind `hash`. Without a hash, or with one that cannot be read, the answer is no. A no takes
-    /// the same time whatever the hash: that of the slowest kind there is.
+    /// Returns whether `password` matches `hash`. `None` and an unreadable hash match no password. A mismatch takes the
+    /// same time for every kind of hash: the time of the slowest kind that is stored.
     ///
     /// # Errors
     /// [`PasswordError`].
@@ -124,7 +126,7 @@ impl Passwords {
         Ok(right)
     }
 
-    /// What is missing of the time that a no takes. Whoever knows the password is told at once.
+    /// Delay that extends a mismatch to the duration of the slowest hash. A match is not delayed.
     fn wait_after(&self, right: bool, took: Duration) -> Duration {
         if right { Duration::ZERO } else { self.old_hashes.slowest().saturating_sub(took) }
     }
@@ -134,7 +136,7 @@ impl Passwords {
         work: impl FnOnce() -> Option<T> + Send + 'static,
     ) -> Result<T, PasswordError> {
         let slot = self.slots.acquire(self.source).await?;
-        // The slot belongs to the work: a caller that disconnects does not make the core free.
+        // The work owns the slot: a caller that disconnects does not free the core early.
         tokio::task::spawn_blocking(move || {
             let _slot = slot;
             work()

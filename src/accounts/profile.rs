@@ -1,4 +1,4 @@
-//! What a host tells of himself (SPEC 2).
+//! Profile fields that hosts edit (SPEC 2).
 
 use super::rules::{NO_LINE, NO_PROSE, is_a_line, is_prose};
 use super::{Accounts, CreateHostError, Fault};
@@ -6,14 +6,14 @@ use crate::domain::{Host, HostId, normalize_domains};
 use crate::protocol::api::{FieldErrors, ProfilePatch};
 use crate::store::ProfileChange;
 
-/// The longest description, in characters.
+/// Maximum length of the description in characters.
 const MAX_DESCRIPTION: usize = 1_000;
 
 impl Accounts {
-    /// Changes what is there of a host.
+    /// Updates the given fields of a host and returns the host; `None` if there is no such host.
     ///
     /// # Errors
-    /// [`CreateHostError::Invalid`], or a [`Fault`]. `None`: there is no such host.
+    /// [`CreateHostError::Invalid`] lists the rejected fields; [`CreateHostError::Fault`] if SQL fails.
     pub async fn change_profile(&self, id: HostId, patch: ProfilePatch) -> Result<Option<Host>, CreateHostError> {
         let change = check(patch).map_err(CreateHostError::Invalid)?;
         if change != ProfileChange::default() {
@@ -27,7 +27,7 @@ fn check(patch: ProfilePatch) -> Result<ProfileChange, FieldErrors> {
     let mut errors = FieldErrors::new();
     let mut within = |field: &'static str, text: Option<String>, least: usize, most: usize| {
         let text = text?.trim().to_owned();
-        // A name stands on a line; a text of several may be empty.
+        // A required field is a single-line name; an optional one may have several lines.
         let (is_fine, why) = if least > 0 { (is_a_line(&text), NO_LINE) } else { (is_prose(&text), NO_PROSE) };
         if !is_fine {
             errors.insert(field, why.to_owned());

@@ -1,7 +1,7 @@
-//! Passwords that are changed or forgotten, and accounts that end and come back (SPEC 2).
+//! Password change, forgotten passwords, leaving and restoring an account (SPEC 2).
 //!
-//! A request does not replace a forgotten password: a second one is e-mailed ([`temporary`](super::temporary)), and takes the
-//! first one's place when it is used.
+//! A reset request does not replace the password: a second, temporary one is e-mailed
+//! ([`temporary`](super::temporary)). It replaces the first when it is used.
 
 use chrono::TimeDelta;
 use subtle::ConstantTimeEq as _;
@@ -15,28 +15,28 @@ use crate::mail::{Language, Letter};
 use crate::protocol::api::FieldErrors;
 use crate::store::{By, Credentials, Replaced, StoreError, Temporary};
 
-/// How long a password that was mailed is good.
+/// Validity of an e-mailed password.
 const TEMPORARY_TTL: TimeDelta = TimeDelta::hours(1);
 
-/// What a mailed password is for.
+/// What an e-mailed password is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Forgotten {
-    /// An account that goes on.
+    /// Access to an active account.
     Password,
-    /// One that had ended.
+    /// Reactivation of an account that its host deactivated.
     Account,
 }
 
-/// Why a password stays.
+/// Why a password change or a deactivation was refused.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PasswordChangeError {
-    /// The present one is another.
+    /// The current password is wrong, or was changed meanwhile.
     #[error("wrong password")]
     WrongPassword,
-    /// The new one breaks a rule.
+    /// The new password is invalid.
     #[error("invalid: {0:?}")]
     Invalid(FieldErrors),
-    /// See [`Fault`].
+    /// A dependency failed; see [`Fault`].
     #[error(transparent)]
     Fault(#[from] Fault),
 }
@@ -47,18 +47,19 @@ impl From<StoreError> for PasswordChangeError {
     }
 }
 
-/// What became of a password that may be one that was mailed.
+/// Result of trying a password as the temporary one.
 pub(super) enum Taken {
-    /// It is, and it is the host's password now; its hash.
+    /// It matched and is now the host's password; the new hash.
     Yes(Box<Host>, String),
-    /// It was until a moment ago: somebody else was faster, perhaps with the same one.
+    /// It matched, but another call used or replaced it meanwhile.
     Gone,
-    /// It is not.
+    /// It did not match, or there is none.
     No,
 }
 
 impl Accounts {
-    /// Mails a password for an hour, if there is such an account. Nobody is told whether there is.
+    /// E-mails a temporary password, valid for an hour, if a matching account exists. The result is the same either
+    /// way.
     ///
     /// # Errors
     /// [`Fault`].
@@ -81,8 +82,8 @@ impl Accounts {
         Ok(())
     }
 
-    /// Logs in with a password that was mailed: it takes the old one's place, an account that had ended goes on, and what was
-    /// logged in with the old one is not any more.
+    /// Logs in with an e-mailed password. It replaces the old password, reactivates a deactivated account and ends all
+    /// logins.
     pub(super) async fn take_temporary(&self, known: &Credentials, password: &str) -> Result<Taken, Fault> {
         let now = self.clock.now();
         let Some(temporary) = known.temporary.as_ref().filter(|temporary| now < temporary.until) else {
@@ -103,7 +104,7 @@ impl Accounts {
         Ok(host.map_or(Taken::No, |host| Taken::Yes(Box::new(host), password_hash)))
     }
 
-    /// Changes a password; whatever else is logged in with the old one is not any more.
+    /// Changes a password and ends all logins except `sid`.
     ///
     /// # Errors
     /// [`PasswordChangeError`].
@@ -134,7 +135,7 @@ impl Accounts {
         self.store.host(id).await?.ok_or(PasswordChangeError::WrongPassword)
     }
 
-    /// Ends an account, and all that is logged in to it.
+    /// Deactivates an account at the request of its host and ends all its logins.
     ///
     /// # Errors
     /// [`PasswordChangeError`].

@@ -1,4 +1,4 @@
-//! What an account's fields may be.
+//! Validation of account fields.
 
 use lettre::Address;
 
@@ -6,20 +6,20 @@ use super::NewAccount;
 use crate::domain::normalize_domains;
 use crate::protocol::api::FieldErrors;
 
-/// The longest address, in characters (RFC 5321).
+/// Maximum length of an e-mail address in characters (RFC 5321).
 pub(super) const MAX_EMAIL_LEN: usize = 254;
 
-/// The shortest password, in characters (SPEC 2).
+/// Minimum length of a password in characters (SPEC 2).
 pub(super) const MIN_PASSWORD_CHARS: usize = 8;
 
-/// The longest: nobody types more, and Argon2 reads it all.
+/// Maximum length of a password in bytes: far above practical lengths, and Argon2 processes all of it.
 pub(super) const MAX_PASSWORD_LEN: usize = 1024;
 
-/// Why a text is no line, and why it is no prose.
+/// Reasons given for an invalid single-line text and an invalid multi-line text.
 pub(super) const NO_LINE: &str = "may have no line breaks or control characters";
 pub(super) const NO_PROSE: &str = "may have no control characters";
 
-/// The rules of a new account; answers the domains in the form that is stored.
+/// Validates a new account and returns its domains in stored form.
 pub(super) fn check(account: &NewAccount) -> Result<Option<String>, FieldErrors> {
     let mut errors = FieldErrors::new();
     let mut rule = |holds: bool, field: &'static str, why: &str| {
@@ -45,22 +45,22 @@ pub(super) fn check(account: &NewAccount) -> Result<Option<String>, FieldErrors>
     }
 }
 
-/// Whether a name is one line: it stands in mails, in files and in lists.
+/// Returns whether a text is a single line without control characters. Names appear in e-mails, file names and lists.
 pub(super) fn is_a_line(text: &str) -> bool {
     !text.contains(|c: char| c.is_control() || is_override(c) || crate::text::is_line_break(c))
 }
 
-/// Whether a text has nothing in it but what one can see, and line breaks.
+/// Returns whether a text consists of visible characters, tabs and line breaks.
 pub(super) fn is_prose(text: &str) -> bool {
     !text.contains(|c: char| c.is_control() && !"\n\r\t".contains(c) || is_override(c))
 }
 
-/// What makes a reader see other letters, or in another order, than there are.
+/// Bidirectional control characters, which can make text look different from what it contains.
 fn is_override(c: char) -> bool {
     matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// Whether a text could be an address at all. Only a mail that arrives proves more.
+/// Returns whether a text has the form of an e-mail address. Only a delivered e-mail proves that it exists.
 pub(crate) fn is_email(text: &str) -> bool {
     let Some((local, domain)) = text.rsplit_once('@') else { return false };
     let plain =
@@ -70,6 +70,6 @@ pub(crate) fn is_email(text: &str) -> bool {
         && plain(local)
         && plain(domain)
         && domain.split('.').all(|label| !label.is_empty() && label.chars().all(|c| c.is_alphanumeric() || c == '-'))
-        // What could not even be written onto a mail.
+        // Rejects addresses that cannot be used as a recipient.
         && idna::domain_to_ascii(domain).is_ok_and(|domain| Address::new(local, &domain).is_ok())
 }

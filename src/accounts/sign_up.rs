@@ -1,8 +1,8 @@
-//! Signing up (SPEC 2): an address is checked, a code is mailed to it, the code comes back, and there is a host.
+//! Sign-up (SPEC 2): check an address, e-mail a code to it, confirm the code, create the host.
 //!
-//! What has been done so far is in a signed token that the client carries, and what must be counted is in SQL: any node does
-//! the next step. **Invariant:** a host is made only of an address that showed its code within [`CONFIRMATION_TTL`], and
-//! once.
+//! The client carries its progress in a signed token, and counters are in SQL, so that any node can handle the next
+//! step. **Invariant:** a host is created only for an address whose code was confirmed within [`CONFIRMATION_TTL`], and
+//! only once per confirmation.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
@@ -15,43 +15,43 @@ use crate::mail::{Language, Letter};
 use crate::protocol::api::FieldErrors;
 use crate::store::{CodeOutcome, StoreError, Verification};
 
-/// How long a check is remembered.
+/// Validity of an address check.
 pub const CHECK_TTL: TimeDelta = TimeDelta::hours(1);
 
-/// How long a code is good.
+/// Validity of a code.
 const CODE_TTL: TimeDelta = TimeDelta::minutes(5);
 
-/// How long a confirmation is good.
+/// Validity of a confirmation.
 const CONFIRMATION_TTL: TimeDelta = TimeDelta::minutes(10);
 
-/// Codes have six digits.
+/// Number of possible codes: six digits.
 const CODES: u64 = 1_000_000;
 
-/// What the token of a sign-up is called, so that it is good for nothing else.
+/// Token type of sign-up tokens, so that they are not valid for anything else.
 const KIND: &str = "sign_up";
 
-/// How far somebody is.
+/// Progress of a sign-up, as signed in the client's token.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Progress {
     token_type: String,
-    /// The address that was free.
+    /// Address that was checked and free.
     email: String,
-    /// The mail that was sent to it.
+    /// Ticket of the verification, once a code was e-mailed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ticket: Option<String>,
     exp: i64,
 }
 
-/// Why a step cannot be done.
+/// Why a step of the sign-up was refused.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SignUpError {
-    /// The step before has not been done, or is too long ago.
+    /// The step before is missing or has expired.
     #[error("{0}")]
     TooEarly(&'static str),
-    /// The code is another.
+    /// The code is wrong.
     #[error("the code is wrong")]
     WrongCode,
-    /// As when a host is made.
+    /// The address is taken, a field is invalid, or a dependency failed.
     #[error(transparent)]
     Create(#[from] CreateHostError),
 }
@@ -69,7 +69,7 @@ impl From<StoreError> for SignUpError {
 }
 
 impl Accounts {
-    /// Whether an address is free. Returns the token that remembers it.
+    /// Checks that an address has no account yet. Returns the progress token.
     ///
     /// # Errors
     /// [`CreateHostError`].
@@ -85,7 +85,7 @@ impl Accounts {
         Ok(self.progress_token(email, None, exp)?)
     }
 
-    /// Mails a code to an address that was checked. Returns the token that remembers it.
+    /// E-mails a code to an address that was checked. Returns the progress token.
     ///
     /// # Errors
     /// [`SignUpError`].
@@ -115,7 +115,7 @@ impl Accounts {
         Ok(self.progress_token(&progress.email, Some(ticket), progress.exp)?)
     }
 
-    /// Takes the code.
+    /// Checks the code that the client received by e-mail.
     ///
     /// # Errors
     /// [`SignUpError`].
@@ -130,7 +130,7 @@ impl Accounts {
         }
     }
 
-    /// Makes a host of a confirmed address.
+    /// Creates a host for a confirmed address.
     ///
     /// # Errors
     /// [`SignUpError`].
@@ -140,7 +140,7 @@ impl Accounts {
         let (too_early, since) = (SignUpError::TooEarly("Confirm this e-mail address first."), now - CONFIRMATION_TTL);
         let progress = self.progress(progress, now).filter(|progress| is_same(&progress.email, &account.email));
         let Some(ticket) = progress.and_then(|progress| progress.ticket) else { return Err(too_early) };
-        // Nobody makes the server hash passwords for nothing.
+        // Checked before hashing, so that unconfirmed callers cannot cause that load.
         if !self.store.is_confirmed(&ticket, &account.email, since).await? {
             return Err(too_early);
         }
@@ -168,7 +168,7 @@ fn is_same(email: &str, other: &str) -> bool {
     email.to_lowercase() == other.trim().to_lowercase()
 }
 
-/// With the ticket, so that nobody has a list of all codes.
+/// Hash of a code with its ticket as salt, so that one precomputed table does not cover all tickets.
 fn code_hash(ticket: &str, code: &str) -> String {
     hex(&Sha256::new().chain_update(ticket).chain_update(code).finalize())
 }

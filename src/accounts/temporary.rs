@@ -1,7 +1,8 @@
-//! Passwords that are e-mailed for an hour.
+//! Temporary passwords, which are e-mailed and valid for an hour.
 //!
-//! Asking again does not replace such a password by another one: it follows from the account, the password it stands beside, the
-//! day and the server's secret. However often strangers ask, each e-mail that the owner receives holds one that works.
+//! Repeated requests do not replace a valid temporary password. It is derived from the account, the hash of its
+//! permanent password, the day and the server's secret. So strangers can request it any number of times, and each
+//! e-mail still contains a password that works.
 
 use chrono::{DateTime, Utc};
 use sha2::{Digest as _, Sha256};
@@ -10,28 +11,28 @@ use super::tokens::TokenKeys;
 use super::{Accounts, hex};
 use crate::store::Credentials;
 
-/// Letters and digits that are not mistaken for each other: 5 bits each.
+/// Letters and digits that are not easily confused; 5 bits each.
 const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
 
-/// What stands between the groups, 2 bits each. Of the symbols that the legacy admin page asks for, those that no mail program
-/// takes for markup or for a part of an address.
+/// Symbols between the groups, 2 bits each: those accepted by the legacy admin page that mail programs do not treat as
+/// markup or as part of an address.
 const SYMBOLS: &[u8; 4] = b"!#$%";
 
-/// Random bytes of a password, one per character: four groups of four, and three symbols.
+/// Length of a password: four groups of four letters, joined by three symbols. One random byte is drawn per character.
 const LEN: usize = 19;
 
-/// Letters of a group, and the symbol behind it.
+/// Length of a group with the symbol after it.
 const GROUP: usize = 5;
 
 const PURPOSE: &str = "temporary password";
 
-/// A password of 19 characters with a letter, a digit and a symbol (SPEC 2): 86 random bits, of which the rare draws without a
-/// digit are not used. `draw` returns other random bytes each time.
+/// Generates a password of 19 characters with a letter, a digit and a symbol (SPEC 2): 86 random bits. The rare draws
+/// without a digit or a letter are discarded. `draw` must return new random bytes at each call.
 pub fn readable_password(mut draw: impl FnMut() -> [u8; LEN]) -> String {
     loop {
         let characters = draw().into_iter().enumerate().map(|(at, byte)| {
             let byte = usize::from(byte);
-            // Both alphabets divide 256: no character is likelier than another.
+            // Both alphabet sizes divide 256, so the characters are uniformly distributed.
             if at % GROUP == GROUP - 1 { SYMBOLS[byte % SYMBOLS.len()] } else { LETTERS[byte % LETTERS.len()] }
         });
         let password: String = characters.map(char::from).collect();
@@ -41,14 +42,15 @@ pub fn readable_password(mut draw: impl FnMut() -> [u8; LEN]) -> String {
     }
 }
 
-/// How a password that was e-mailed is stored: random enough for a plain digest, which takes no time that could show anything.
+/// Hash of a temporary password. Its entropy makes a plain digest sufficient, and a digest has no timing that reveals
+/// the account.
 pub(super) fn temporary_hash(password: &str) -> String {
     hex(&Sha256::digest(password.trim()))
 }
 
 impl Accounts {
-    /// The temporary password of an account at present: the one that was e-mailed already while it is good, else today's. An
-    /// account that does not exist costs the same.
+    /// Returns the temporary password of an account: the one e-mailed before while it is valid, else today's. An
+    /// unknown account takes the same time.
     pub(super) fn temporary_password(&self, known: Option<&Credentials>, now: DateTime<Utc>) -> String {
         let (id, beside) = known.map_or((0, ""), |known| (known.host.id.0, known.password_hash.as_str()));
         let today = now.timestamp().div_euclid(86_400);

@@ -13,7 +13,7 @@ struct World {
     host: Host,
 }
 
-/// Accounts over a database of their own, with one host: dev@shop.example, "pass word".
+/// Runs a test with accounts over a separate database with one host: dev@shop.example, "pass word".
 async fn with_a_host<F>(test: impl FnOnce(World) -> F + Send + 'static)
 where
     F: Future<Output = ()> + Send + 'static,
@@ -45,7 +45,7 @@ fn account() -> NewAccount {
 }
 
 impl World {
-    /// The newest mail's words that look like a code or a password, and whom it is for; the outbox is empty then.
+    /// Takes all due e-mails and returns the code or password of the newest, and its recipient.
     async fn mailed(&self) -> Option<(String, String)> {
         let now = self.clock.now();
         let mut mails = self.accounts.store.take_due_mails(10, now, now).await.unwrap();
@@ -306,7 +306,7 @@ async fn asking_again_does_not_end_the_password_that_was_mailed() {
             accounts.mail_password("dev@shop.example", Forgotten::Password, Language::Korean).await.unwrap();
             world.mailed().await.unwrap().1
         };
-        // The clock starts at 22:13, so that a day ends in between.
+        // The clock starts at 22:13, so that the date changes during the test.
         let first = ask().await;
         for _ in 0..30 {
             world.clock.advance(5 * minute);
@@ -400,7 +400,7 @@ async fn a_password_that_is_changed_ends_the_other_logins() {
     .await;
 }
 
-/// Django's, of "pass word".
+/// Django hash of "pass word".
 const DJANGO: &str = "pbkdf2_sha256$1000$7Tz2wYk1mXcB$f1dkMokJ+r4Ru92R4wJHjjwOVsFsOGA3WRI2sTQu4m0=";
 
 impl World {
@@ -413,7 +413,7 @@ impl World {
         holder.is_some_and(|holder| self.accounts.opens(&holder, &keys.secret_key))
     }
 
-    /// As the duty does it.
+    /// Runs the statement of the leader's cleanup job.
     async fn delete_ended_keys(&self) -> u64 {
         self.accounts.store.delete_expired(Perishable::OldKey, self.clock.now(), 10).await.unwrap()
     }

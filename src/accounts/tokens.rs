@@ -1,6 +1,7 @@
-//! Access and refresh tokens: JWTs under HS256 (SPEC 2).
+//! Access and refresh tokens: JWTs with HS256 (SPEC 2).
 //!
-//! **Invariant:** a token is judged by the clock it is given, never by the machine's; the library's own check of times is off.
+//! **Invariant:** expiry is checked against the `now` that the caller passes. The time checks of the JWT library are
+//! off.
 
 use std::sync::Once;
 
@@ -16,44 +17,44 @@ use signature::{Signer, Verifier};
 
 use crate::domain::HostId;
 
-/// How long an access token is good.
+/// Validity of an access token.
 pub const ACCESS_TTL: TimeDelta = TimeDelta::minutes(60);
 
-/// How long a login lasts after its last refresh.
+/// Validity of a login after its last refresh.
 pub const REFRESH_TTL: TimeDelta = TimeDelta::days(7);
 
-/// The longest token that is looked at. Ours have some 300 characters.
+/// Maximum length of a token that is parsed. Tokens of this server have about 300 bytes.
 const MAX_TOKEN_LEN: usize = 2048;
 
-/// What an access token says.
+/// Claims of an access token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccessClaims {
-    /// Whose it is.
+    /// Host that the token was issued to.
     pub host: HostId,
-    /// The login it came from.
+    /// Login that the token was issued for.
     pub sid: String,
-    /// When it ends.
+    /// Expiry time.
     pub exp: DateTime<Utc>,
 }
 
-/// What a refresh token says.
+/// Claims of a refresh token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RefreshClaims {
-    /// Whose it is.
+    /// Host that the token was issued to.
     pub host: HostId,
-    /// The login.
+    /// Login that the token was issued for.
     pub sid: String,
-    /// How often the login had been refreshed when it was made.
+    /// Number of refreshes of the login before this token was issued.
     pub generation: u64,
 }
 
-/// Why a token is not good.
+/// Why a token was rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
-    /// Not ours, not of this kind, or no token at all.
+    /// Malformed, not signed by this server, or of another type.
     #[error("the token is invalid")]
     Invalid,
-    /// It was good once.
+    /// The token was valid, but has expired.
     #[error("the token has expired")]
     Expired,
 }
@@ -68,7 +69,7 @@ struct Claims {
     exp: i64,
 }
 
-/// The secrets behind all tokens: the first signs, each verifies, so that a secret can be changed without logging anybody out.
+/// Signing secrets. The first signs, all verify: a secret can be rotated without ending any login.
 #[derive(Clone)]
 pub struct TokenKeys {
     sign: EncodingKey,
@@ -76,25 +77,26 @@ pub struct TokenKeys {
 }
 
 impl TokenKeys {
-    /// From a list of secrets; `None` when it is empty.
+    /// Creates the keys from a list of secrets; `None` if the list is empty.
     pub fn new<S: AsRef<[u8]>>(secrets: &[S]) -> Option<Self> {
         install_provider();
         let sign = EncodingKey::from_secret(secrets.first()?.as_ref());
         Some(Self { sign, verify: secrets.iter().map(|secret| DecodingKey::from_secret(secret.as_ref())).collect() })
     }
 
-    /// A new access token; `jti` is random.
+    /// Signs a new access token. `jti` is random.
     ///
     /// # Errors
-    /// [`TokenError::Invalid`], should signing fail.
+    /// [`TokenError::Invalid`] if signing fails.
     pub fn access(&self, host: HostId, sid: &str, jti: String, now: DateTime<Utc>) -> Result<String, TokenError> {
         self.sign(host, "access", sid, jti, now, ACCESS_TTL)
     }
 
-    /// The refresh token of one generation of a login. The same arguments make the same token: it can be told again.
+    /// Signs the refresh token of one generation of a login. The result is deterministic, so the current token can be
+    /// issued again.
     ///
     /// # Errors
-    /// [`TokenError::Invalid`], should signing fail.
+    /// [`TokenError::Invalid`] if signing fails.
     pub fn refresh(
         &self,
         host: HostId,
@@ -105,7 +107,7 @@ impl TokenKeys {
         self.sign(host, "refresh", sid, format!("{sid}.{generation}"), made_at, REFRESH_TTL)
     }
 
-    /// Reads an access token.
+    /// Verifies an access token and returns its claims.
     ///
     /// # Errors
     /// [`TokenError`].
@@ -115,7 +117,7 @@ impl TokenKeys {
         Ok(AccessClaims { host: claims.user_id, sid: claims.sid, exp })
     }
 
-    /// Reads a refresh token.
+    /// Verifies a refresh token and returns its claims.
     ///
     /// # Errors
     /// [`TokenError`].
@@ -123,7 +125,7 @@ impl TokenKeys {
         Self::refresh_claims(self.read(token, "refresh", now)?)
     }
 
-    /// Reads a refresh token, expired or not.
+    /// Verifies the signature and type of a refresh token, and ignores its expiry.
     ///
     /// # Errors
     /// [`TokenError::Invalid`].
@@ -134,8 +136,8 @@ impl TokenKeys {
         }
     }
 
-    /// 32 bytes that follow from `text` and the first secret, and that cannot be computed without it. No token is signed over
-    /// such a text: it begins with a word and a NUL.
+    /// Derives 32 bytes from `purpose`, `text` and the first secret. The input cannot equal that of a token signature:
+    /// it contains a NUL after `purpose`.
     pub(super) fn derive(&self, purpose: &str, text: &str) -> [u8; 32] {
         let mac = Hmac::<Sha256>::new_from_slice(self.sign.as_bytes());
         let mac = mac.unwrap_or_else(|_| unreachable!("HMAC takes a key of any length"));
@@ -173,15 +175,15 @@ impl TokenKeys {
         self.sign_claims(&claims)
     }
 
-    /// A token of any claims.
+    /// Signs a token with the given claims.
     ///
     /// # Errors
-    /// [`TokenError::Invalid`], should signing fail.
+    /// [`TokenError::Invalid`] if signing fails.
     pub(super) fn sign_claims(&self, claims: &impl Serialize) -> Result<String, TokenError> {
         jsonwebtoken::encode(&Header::new(Algorithm::HS256), claims, &self.sign).map_err(|_| TokenError::Invalid)
     }
 
-    /// Reads the claims of a token of ours. Their kind and their times are the caller's to check.
+    /// Verifies the signature of a token and returns its claims. The caller must check the token type and the times.
     ///
     /// # Errors
     /// [`TokenError::Invalid`].
@@ -206,7 +208,7 @@ impl TokenKeys {
     }
 }
 
-/// jsonwebtoken comes here without a backend: HMAC-SHA256 is all that our tokens need.
+/// Installs an HMAC-SHA256 backend for jsonwebtoken, which is built without one. No other algorithm is used.
 fn install_provider() {
     static PROVIDER: CryptoProvider = CryptoProvider {
         signer_factory: |algorithm, key| {
@@ -244,7 +246,7 @@ impl Signer<Vec<u8>> for Hs256 {
 
 impl Verifier<Vec<u8>> for Hs256 {
     fn verify(&self, message: &[u8], signature: &Vec<u8>) -> Result<(), signature::Error> {
-        // In constant time.
+        // The comparison takes constant time.
         self.0.clone().chain_update(message).verify_slice(signature).map_err(|_| signature::Error::new())
     }
 }

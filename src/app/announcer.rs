@@ -28,11 +28,11 @@ impl std::fmt::Debug for Announcer {
 }
 
 impl Announcer {
-    /// Connects to the Redis of a database's installation. A Redis that is unavailable, or is not this installation's, fails
-    /// later, at [`close`](Self::close).
+    /// Connects to the Redis of a database's installation. If Redis is unavailable or belongs to another installation,
+    /// [`close`](Self::close) returns the error.
     ///
     /// # Errors
-    /// A URL that cannot be read.
+    /// The URL is invalid.
     pub async fn connect(url: &RedisUrl, store: &Store, chance: &Chance) -> Result<Self, AppError> {
         let redis = Redis::new(url.expose(), NodeId::from_random(chance.bytes()))
             .map_err(|error| AppError::Url { flag: "redis-url", problem: error.details().to_owned() })?;
@@ -41,13 +41,13 @@ impl Announcer {
         Ok(Self { redis, broker, failure })
     }
 
-    /// What [`Accounts`](crate::accounts::Accounts) are to tell the nodes by.
+    /// Returns the function through which [`Accounts`](crate::accounts::Accounts) announces changes.
     pub fn announce(&self) -> Announce {
         let (broker, failure) = (self.broker.clone(), self.failure.clone());
         Arc::new(move |control| {
             let (broker, failure) = (broker.clone(), failure.clone());
             Box::pin(async move {
-                // Who is not told the first thing is not kept waiting for the others.
+                // After one failure, further announcements are skipped, so that the command does not wait for each.
                 if failure.lock().is_some() {
                     return;
                 }
@@ -58,10 +58,10 @@ impl Announcer {
         })
     }
 
-    /// Hangs up.
+    /// Closes the connection.
     ///
     /// # Errors
-    /// The first thing that the nodes were not told, or may not have been.
+    /// The first announcement that failed or may have failed.
     pub async fn close(self) -> Result<(), Unavailable> {
         self.redis.quit().await;
         self.failure.lock().take().map_or(Ok(()), Err)

@@ -1,4 +1,4 @@
-//! Looking after the duties from outside of the nodes: a command does it once.
+//! Runs the leader's jobs once, from a command outside the nodes.
 
 use std::sync::Arc;
 
@@ -13,8 +13,8 @@ use crate::redis::Redis;
 use crate::skew::{JOBS_LIMIT, Skew};
 use crate::store::{Store, StoreError};
 
-/// The duties of stores whose nodes may be running. It is no node: it subscribes nothing, leads nobody, and leaves it to the nodes
-/// to tell whoever is in a room that it was closed.
+/// Runs the leader's jobs on stores whose nodes may be running. A cleaner is not a node: it holds no lease and
+/// subscribes to nothing. The nodes notify the connections of rooms that it closes.
 #[derive(Debug)]
 pub struct Cleaner {
     duties: Duties,
@@ -23,10 +23,10 @@ pub struct Cleaner {
 }
 
 impl Cleaner {
-    /// Over a database and, in a cluster, its Redis.
+    /// Connects to a database and, in a cluster, to its Redis.
     ///
     /// # Errors
-    /// A URL that cannot be read, or a Redis that is unavailable or not this installation's.
+    /// The URL is invalid, or Redis is unavailable or belongs to another installation.
     pub async fn connect(
         store: Store,
         redis: Option<&RedisUrl>,
@@ -51,22 +51,23 @@ impl Cleaner {
         Ok(Self { duties, redis, skew })
     }
 
-    /// Reads the clocks of the stores, which the duties depend on. Returns why they may not run, if so.
+    /// Measures the clock skew of the stores, whose clocks decide what is due. Returns a description of a skew above
+    /// the limit for jobs, or `None`.
     ///
     /// # Errors
-    /// SQL could not be read.
+    /// The SQL clock could not be read.
     pub async fn measure_skew(&self) -> Result<Option<String>, StoreError> {
         let Some(skew) = &self.skew else { return Ok(None) };
         skew.measure_well().await?;
         Ok(skew.skews().above(JOBS_LIMIT))
     }
 
-    /// What there is to do.
+    /// Returns the jobs.
     pub fn duties(&self) -> &Duties {
         &self.duties
     }
 
-    /// Hangs up.
+    /// Closes the connection to Redis.
     pub async fn close(self) {
         if let Some(redis) = self.redis {
             redis.quit().await;

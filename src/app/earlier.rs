@@ -1,10 +1,11 @@
-//! Takes over what a release before installations had an id left in Redis.
+//! Migrates the Redis keys of a release from before installation ids.
 //!
-//! Its nodes must have stopped: they use other keys, so both would assign the same numbers. Every step may be repeated and may
-//! run on several nodes at once: rows have their number as key, and what is removed was archived before.
+//! The nodes of that release must be stopped: they use other keys, so both releases would assign the same sequence
+//! numbers. Every step is idempotent and may run on several nodes at once: rows are keyed by room and sequence number,
+//! and an entry is removed only after it was archived or dead-lettered, or if its room was deleted.
 //!
-//! **Invariant:** only what matches a row of this database by name and id is archived or removed. Everything else in the same
-//! Redis keeps its keys.
+//! **Invariant:** a room is archived or removed only if its name and id match a row of this database, or if it was
+//! deleted. All other keys in the same Redis are left unchanged.
 
 use std::collections::{HashMap, HashSet};
 
@@ -17,7 +18,7 @@ use crate::protocol::chat::StoredFrame;
 use crate::redis::Redis;
 use crate::store::{Store, StoreError};
 
-/// Fails while nodes of the earlier release hold leases.
+/// Returns an error while nodes of the earlier release hold leases.
 pub(super) async fn wait_for_nodes(redis: &Redis) -> Result<(), Unavailable> {
     match redis.earlier_nodes().await? {
         0 => Ok(()),
@@ -27,9 +28,9 @@ pub(super) async fn wait_for_nodes(redis: &Redis) -> Result<(), Unavailable> {
     }
 }
 
-/// Archives the earlier queues and removes the earlier keys. Returns at once where there are none.
+/// Archives the earlier queues and removes the earlier keys. Returns at once if there are none.
 pub(super) async fn take_over(redis: &Redis, store: &Store) -> Result<(), Unavailable> {
-    // One may have started before it could read that it must not.
+    // A node of the earlier release may have started since the first check.
     wait_for_nodes(redis).await?;
     let keys = EarlierKeys::new(redis);
     let mut known = Vec::new();
@@ -74,7 +75,7 @@ struct Taken<'a> {
     store: &'a Store,
     archived: u64,
     rooms: u64,
-    /// Entries that match no row of this database.
+    /// Number of queue entries that match no row of this database.
     left: u64,
 }
 
@@ -100,7 +101,8 @@ impl Taken<'_> {
         }
     }
 
-    /// Writes a part of a queue. What SQL refuses becomes a dead letter. Returns the positions that are settled.
+    /// Archives a part of a queue. Messages that SQL rejects become dead letters. Returns the positions that may be
+    /// removed.
     async fn archive(&mut self, entries: Vec<QueueEntry>) -> Result<Vec<String>, Unavailable> {
         let mut settled = Vec::with_capacity(entries.len());
         let mut batch = Vec::with_capacity(entries.len());
@@ -141,7 +143,7 @@ impl Taken<'_> {
         Ok(settled)
     }
 
-    /// Returns the messages whose number another message has.
+    /// Inserts a batch. Returns the messages whose sequence number is taken by another message.
     async fn commit(&self, batch: &[(QueueEntry, Message)]) -> Result<HashSet<(ChatroomId, u64)>, StoreError> {
         let messages: Vec<Message> = batch.iter().map(|(_, message)| message.clone()).collect();
         let rooms = rooms_of(batch.iter().map(|(entry, _)| entry));
@@ -205,12 +207,12 @@ impl Taken<'_> {
         Ok(())
     }
 
-    /// Whether a room without a row was deleted by its host.
+    /// Returns whether a room without a row was deleted by its host.
     async fn is_deleted(&self, partition: Partition, room: RoomName) -> Result<bool, Unavailable> {
         Ok(self.keys.is_deleted(partition, room).await? || self.store.is_being_deleted(room).await?)
     }
 
-    /// The row's ids of those rooms that this database has.
+    /// Returns the row ids of the rooms that are in this database.
     async fn rows(&self, rooms: impl Iterator<Item = RoomName>) -> Result<HashMap<RoomName, ChatroomId>, Unavailable> {
         let mut names: Vec<RoomName> = rooms.collect();
         names.sort_unstable();

@@ -1,4 +1,4 @@
-//! Whether this node can serve, as its own tasks find out.
+//! Readiness of this node, from the state that its tasks report.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -11,12 +11,12 @@ use crate::metric;
 use crate::shutdown::Shutdown;
 use crate::store::Fault;
 
-/// What the tasks know.
+/// State that the tasks of a node report. Clones share it.
 #[derive(Clone)]
 pub(super) struct NodeHealth {
     facts: Arc<Facts>,
     broker: Arc<dyn Broker>,
-    /// A single node accepts into SQL.
+    /// True on a single node, which accepts messages into SQL.
     sql_is_broker: bool,
     shutdown: Shutdown,
 }
@@ -31,9 +31,9 @@ impl std::fmt::Debug for NodeHealth {
 struct Facts {
     started: AtomicBool,
     broker: AtomicBool,
-    /// Why SQL cannot be written.
+    /// Fault that prevents writes to SQL, if any.
     sql: Mutex<Option<Fault>>,
-    /// Why Redis must not be used, or refuses writes.
+    /// Why Redis must not be used or rejects writes, if so.
     refusal: Mutex<Option<String>>,
     suspended: AtomicBool,
 }
@@ -42,31 +42,31 @@ impl NodeHealth {
     pub(super) fn new(broker: Arc<dyn Broker>, shutdown: Shutdown) -> Self {
         let sql_is_broker = broker.archive_queue().is_none();
         let health = Self { facts: Arc::default(), broker, sql_is_broker, shutdown };
-        // Whoever waits for its stores at its start is seen to.
+        // Sets the metrics of a node that is still waiting for its stores.
         health.show();
         health
     }
 
-    /// Stores have answered, the schema is right, the buses are heard.
+    /// Records that the start is complete: the stores have responded, the schema is current, the buses are subscribed.
     pub(super) fn set_started(&self) {
         self.facts.started.store(true, Relaxed);
         self.set_broker(true);
         self.set_sql(None);
     }
 
-    /// Whether the broker answers.
+    /// Records whether the broker responds.
     pub(super) fn set_broker(&self, answers: bool) {
         self.facts.broker.store(answers, Relaxed);
         self.show();
     }
 
-    /// Why SQL cannot be written, if so: a node of a cluster continues without it for a time.
+    /// Records why SQL cannot be written, or that it can. A cluster node continues without SQL.
     pub(super) fn set_sql(&self, fault: Option<Fault>) {
         *self.facts.sql.lock() = fault;
         self.show();
     }
 
-    /// Why Redis must not be used by this node (`suspension`), or refuses writes.
+    /// Records why this node must not use Redis (`suspension`), or why Redis rejects writes.
     pub(super) fn set_redis(&self, suspension: Option<String>, refuses_writes: Option<String>) {
         self.facts.suspended.store(suspension.is_some(), Relaxed);
         *self.facts.refusal.lock() = suspension.or(refuses_writes);
@@ -76,7 +76,7 @@ impl NodeHealth {
     fn show(&self) {
         let ready = matches!(self.readiness(), Readiness::Ready { .. });
         metrics::gauge!(metric::READY).set(u8::from(ready));
-        // Before the start is over nobody knows which of them is waited for.
+        // During the start it is unknown which store the node is waiting for.
         let started = self.facts.started.load(Relaxed);
         let sql = u8::from(started && self.facts.sql.lock().is_some());
         let refuses = self.facts.refusal.lock().is_some();
@@ -89,7 +89,7 @@ impl NodeHealth {
 impl Health for NodeHealth {
     fn readiness(&self) -> Readiness {
         let fault = *self.facts.sql.lock();
-        // Before its start is over, a node has not written to SQL.
+        // Until the start is complete, a node has not written to SQL.
         let degraded = fault.is_some() || !self.facts.started.load(Relaxed);
         let not_ready = |reason: &str| Readiness::NotReady { reason: reason.to_owned(), degraded };
         if self.shutdown.is_draining() {

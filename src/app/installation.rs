@@ -1,4 +1,4 @@
-//! The installation at a node's start: whether the database is served this way, and whether the Redis belongs to it.
+//! Installation checks at the start of a node: the mode recorded in the database, and the owner of the Redis.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,13 +10,14 @@ use crate::domain::InstallationId;
 use crate::redis::{Owner, Redis};
 use crate::store::{Installation, InstallationMode, Store, StoreError};
 
-/// How long an empty Redis is not claimed, to see whether a leader on another Redis raises the generation meanwhile.
+/// Waiting time before an empty Redis is claimed. If a leader runs on another Redis, it raises the generation in SQL
+/// meanwhile.
 const OTHER_LEADER: Duration = Duration::from_secs(12);
 
-/// A node was started in another way than the database is served.
+/// A node was started in another mode than the database records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ModeMismatch {
-    /// As the database records it.
+    /// Mode recorded in the database.
     pub recorded: InstallationMode,
 }
 
@@ -36,7 +37,7 @@ impl fmt::Display for ModeMismatch {
 }
 
 impl Mode {
-    /// How the database is served in this mode.
+    /// Returns the installation mode that corresponds to this configuration.
     pub(crate) fn of_installation(&self) -> InstallationMode {
         match self {
             Mode::Embedded { .. } | Mode::SingleOnDatabase { .. } => InstallationMode::Single,
@@ -45,7 +46,7 @@ impl Mode {
     }
 }
 
-/// Reads the installation, and creates it at the first start of a database.
+/// Reads the installation, and creates it at the first start on a database.
 pub(super) async fn open(app: &App) -> Result<Installation, AppError> {
     let mode = app.config.mode.of_installation();
     let candidate = InstallationId::from_random(app.chance.bytes());
@@ -66,7 +67,7 @@ pub(super) async fn open(app: &App) -> Result<Installation, AppError> {
     }
 }
 
-/// Uses the Redis of a database's installation, for commands beside its nodes.
+/// Attaches a command to the Redis of its database's installation, without claiming it.
 pub(super) async fn attach(redis: &Redis, store: &Store) -> Result<(), Unavailable> {
     match store.installation().await? {
         Some(installation) => {
@@ -77,7 +78,7 @@ pub(super) async fn attach(redis: &Redis, store: &Store) -> Result<(), Unavailab
     }
 }
 
-/// Verifies or claims the Redis, after what an earlier release left in it was taken over. The inner error: try again.
+/// Verifies or claims Redis, then migrates the keys of an earlier release. The inner error is temporary: retry.
 pub(super) async fn claim(redis: &Redis, store: &Store) -> Result<Result<(), Unavailable>, AppError> {
     let prepared = async {
         earlier::wait_for_nodes(redis).await?;
@@ -104,12 +105,12 @@ pub(super) async fn claim(redis: &Redis, store: &Store) -> Result<Result<(), Una
     Ok(earlier::take_over(redis, store).await)
 }
 
-/// Fails if nodes of this installation run on another Redis: their leader raises the generation every 5 s.
+/// Returns an error if nodes of this installation run on another Redis: their leader raises the generation every 5 s.
 pub(crate) async fn no_other_redis(store: &Store) -> Result<(), Unavailable> {
     let generation = async || Ok::<_, Unavailable>(store.installation().await?.map_or(0, |row| row.generation));
     let before = generation().await?;
     if before == 0 {
-        // No node has led yet.
+        // No node has become leader yet.
         return Ok(());
     }
     tokio::time::sleep(OTHER_LEADER).await;

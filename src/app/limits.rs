@@ -1,4 +1,4 @@
-//! The limits of a node, as its operator set them.
+//! Limits of a node, built from its configuration.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,13 +16,15 @@ use crate::ws::ByteRates;
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
 
-/// How many times as many rooms as one address a host's servers and all visitors without `Origin` make together.
+/// Factor between the limit of rooms per address and the limit per host, which counts the host's servers and all
+/// visitors without `Origin`.
 const ROOMS_OF_HOST: u32 = 10;
 
-/// How many times as many images as other things an address may look up: a page shows several, and browsers keep them.
+/// Factor between the limit of image requests and that of other lookups per address: a page shows several images, and
+/// browsers cache them.
 const IMAGES: u32 = 10;
 
-/// Bytes per second that are read of a socket and of an address.
+/// Read limits in bytes per second, per socket and per address.
 pub(super) fn byte_rates(config: &Config) -> ByteRates {
     let limits = &config.limits;
     let rate = |per_second: Cap, burst: Cap| {
@@ -55,7 +57,8 @@ pub(super) fn limits(app: &App) -> Arc<Limits> {
         login_failures_per_pair_hour: limits.login_failures_per_hour.get().map(|count| Quota::new(count / 2, HOUR)),
         login_failures_per_account: every(HOUR, limits.login_failures_per_hour),
         mails: every(HOUR, limits.mails_per_hour),
-        // Twice as many: whoever asks too often for somebody else leaves him some.
+        // Twice the limit per address, so that one address that requests e-mails for another's mailbox cannot use it
+        // up.
         mails_per_mailbox: times(2, HOUR, limits.mails_per_hour),
         webhook_tests: every(MINUTE, limits.webhook_tests_per_minute),
         unknown_keys: every(MINUTE, limits.lookups_per_minute),
@@ -66,7 +69,7 @@ pub(super) fn limits(app: &App) -> Arc<Limits> {
     Arc::new(Limits::new(quotas, shared, app.clock.clone()))
 }
 
-/// What may leave in an hour.
+/// Limits on e-mails sent per hour.
 pub(super) fn mail_quotas(config: &Config) -> MailQuotas {
     let limits = &config.limits;
     MailQuotas {

@@ -1,4 +1,4 @@
-//! A single node is alone on its database: two would give the same numbers.
+//! Lock of a single node on its database: two single nodes would assign the same sequence numbers.
 
 use std::fs::{File, TryLockError};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -11,24 +11,24 @@ use super::AppError;
 use crate::config::{Config, Mode, restrict};
 use crate::store::{Store, is_missing_function, is_temporary};
 
-/// How often the database is shown that we are still there; it drops a connection that is silent for 10 s.
+/// Interval of the keep-alive statement; the database closes a connection that is idle for 10 s.
 const KEEP_ALIVE: Duration = Duration::from_secs(3);
 
-/// What is named when somebody else has it.
+/// Name of the database in the error, when another process holds the lock.
 const DATABASE: &str = "the database";
 
-/// Held for the life of the process.
+/// Lock held while the process runs.
 pub(super) enum Lock {
-    /// A cluster's nodes share.
+    /// No lock: the nodes of a cluster share the database.
     None,
-    /// The operating system gives it back, however the process ends. Held by being open.
+    /// Lock on an open file. The operating system releases it however the process ends.
     File { _file: File },
-    /// MySQL gives it back when the connection ends.
+    /// Named lock of MySQL, released when the connection ends.
     Database(DatabaseTransaction),
 }
 
 impl Lock {
-    /// On the file beside SQLite's, before anything is read.
+    /// Locks a file beside the SQLite database, before anything is read.
     pub(super) fn on_files(config: &Config) -> Result<Self, AppError> {
         let path = match &config.mode {
             Mode::Embedded { .. } => config.data_dir.join("pintalk.lock"),
@@ -49,7 +49,7 @@ impl Lock {
         }
     }
 
-    /// On the MySQL database of a single node, once it answers.
+    /// Locks the MySQL database of a single node; retries until MySQL responds.
     pub(super) async fn on_database(config: &Config, store: &Store) -> Result<Self, AppError> {
         if !matches!(&config.mode, Mode::SingleOnDatabase { database } if !database.is_sqlite()) {
             return Ok(Self::None);
@@ -65,9 +65,9 @@ impl Lock {
         }
     }
 
-    /// Returns when another process has the lock. A database that was unreachable is locked again once it is reachable: nothing
-    /// was written meanwhile, and each write to a room locks its row. After connections were replaced, the lock is taken
-    /// again on a new one: the server behind the same name may be another.
+    /// Keeps the lock alive and returns once another process holds it. If the database was unreachable, it is locked
+    /// again as soon as it responds: nothing was written meanwhile, and each write to a room locks its row. If the pool
+    /// replaced its connections, the lock is taken on a new one, because another server may be behind the same name.
     pub(super) async fn lost(&mut self, store: &Store) -> AppError {
         let Self::Database(held) = self else { return std::future::pending().await };
         let mut replaced = store.connections_replaced();
@@ -93,13 +93,13 @@ impl Lock {
     }
 }
 
-/// Releases the lock and keeps the connection.
+/// Releases the lock, but keeps the connection open.
 const RELEASE: &str = "DO RELEASE_ALL_LOCKS()";
 
-/// What stands for the database in the lock's name. Earlier releases use the first; MySQL 9.7 has no `MD5()`.
+/// Digests of the database name in the lock name. Earlier releases use the first; MySQL 9.7 has no `MD5()`.
 const DIGESTS: [&str; 2] = ["MD5(DATABASE())", "LEFT(SHA2(DATABASE(), 256), 32)"];
 
-/// Held while no single node serves a MySQL database.
+/// Proof that no single node serves a MySQL database. The lock is held until this is dropped.
 pub struct SoleNode {
     _held: DatabaseTransaction,
 }
@@ -111,10 +111,10 @@ impl std::fmt::Debug for SoleNode {
 }
 
 impl SoleNode {
-    /// Takes the lock that a single node holds while it runs.
+    /// Acquires the lock that a single node holds while it runs.
     ///
     /// # Errors
-    /// [`AppError::InUse`] while a single node runs; [`AppError::Lock`].
+    /// [`AppError::InUse`] while a single node runs; [`AppError::Lock`] if MySQL fails.
     pub async fn acquire(store: &Store) -> Result<Self, AppError> {
         match take(store).await.map_err(|error| AppError::Lock(error.to_string()))? {
             Some(held) => Ok(Self { _held: held }),
@@ -123,9 +123,9 @@ impl SoleNode {
     }
 }
 
-/// Takes the lock; `None`: another process has it.
+/// Tries to take the lock; `None` if another process holds it.
 async fn take(store: &Store) -> Result<Option<DatabaseTransaction>, DbErr> {
-    // A pool lends a connection for one statement; a transaction keeps it.
+    // The pool hands out a connection per statement; a transaction holds on to one.
     let held = store.connection().begin().await?;
     let lock = async |digest: &str| {
         let lock = format!("SELECT CAST(GET_LOCK(CONCAT('pintalk.', {digest}), 0) AS SIGNED) AS held");

@@ -1,4 +1,4 @@
-//! A node's parts, wired to each other.
+//! Components of a node and how they are wired.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -38,11 +38,11 @@ use crate::web;
 use crate::webhooks::Webhooks;
 use crate::ws::{Admission, Upgrader};
 
-/// How long hosts stay online whom a node has sent away because it ends: they are asked to come back within 1 to 5 s, and need a
-/// moment to connect. With what others need to find out that a lease has ended, well under the 20 s of SPEC 5.
+/// How long the hosts of a drained node stay online. Their clients reconnect after 1 to 5 s and need time to connect.
+/// Together with the time in which other nodes detect an expired lease, this stays well below the 20 s of SPEC 5.
 pub(super) const DRAINED_GRACE: Duration = Duration::from_secs(8);
 
-/// A node's parts.
+/// Components of a node.
 pub(super) struct Node {
     pub(super) hub: Arc<Hub>,
     hosts: Hosts,
@@ -176,7 +176,7 @@ impl Node {
     pub(super) fn notifier(&self, app: &App) -> Notifier {
         let App { config, store, .. } = app;
         let public_url = config.public_url.as_str();
-        // An admin page of the same origin is the console itself, which may be below a path.
+        // If the admin page has the origin of this server, it is the built-in console, which may be below a path.
         let admin_url = match config.admin_origins.first() {
             Some(origin) if !config.public_url.has_origin(origin.as_str()) => origin.as_str().to_owned(),
             _ => format!("{public_url}/console/"),
@@ -230,7 +230,7 @@ fn announce(broker: Arc<dyn Broker>) -> Announce {
     })
 }
 
-/// Whether an address is one of the operator's own proxies.
+/// Returns the check whether an address belongs to a trusted proxy.
 pub(super) fn is_trusted_proxy(config: &Config) -> IsTrustedProxy {
     let proxies = config.trusted_proxies.clone();
     Arc::new(move |peer: IpAddr| proxies.as_ref().is_some_and(|proxies| proxies.contain(peer)))
@@ -242,12 +242,12 @@ fn mail_links(config: &Config) -> MailLinks {
 
 fn keys(config: &Config) -> TokenKeys {
     let secrets: Vec<&[u8]> = config.jwt_secrets.verifying().collect();
-    // The configuration has no empty list.
+    // The configuration rejects an empty list.
     TokenKeys::new(&secrets).unwrap_or_else(|| unreachable!("the configuration checks that there is a secret"))
 }
 
-/// How long hosts may be gone. Who is sent away by a node that drains has a few seconds to find another; a single node has no
-/// other.
+/// Periods after which a disconnected host goes offline. In a cluster, hosts of a draining node get longer, so that
+/// they can reconnect to another node; a single node has no other.
 fn grace(config: &Config) -> Grace {
     let usual = config.presence_grace;
     let drained = if config.mode.redis().is_some() { DRAINED_GRACE.max(usual) } else { usual };
@@ -265,7 +265,7 @@ fn session_limits(config: &Config) -> SessionLimits {
     }
 }
 
-/// What the binary brings along.
+/// Pages embedded in the binary.
 fn pages(config: &Config) -> impl Iterator<Item = Page> {
     let web = web::pages(&web::Settings {
         demo: config.demo.as_ref(),

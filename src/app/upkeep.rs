@@ -1,5 +1,5 @@
-//! What every node does by the clock, all the time: shows that it lives, watches its stores, and finishes what others left. What
-//! one node does for all of them is in `duties`.
+//! Periodic tasks of every node: lease renewal, store monitoring, presence, room changes left by other nodes. Jobs that
+//! run once per cluster are in `duties`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,23 +15,23 @@ use crate::shutdown::Shutdown;
 use crate::skew::Skew;
 use crate::store::{Fault, Store};
 
-/// How often a node renews its lease, and asks whether the broker answers.
+/// Interval at which a node renews its lease and checks that the broker responds.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
 
-/// How often it is looked whether a node has died, or this one has to say anew whom it has: it asks Redis nothing if not. A lease
-/// of 15 s, a heartbeat, this, and the work itself are under the 20 s of SPEC 5.
+/// Interval of the presence check: whether a node died, or this node must publish its hosts again. It queries Redis
+/// only then. A lease of 15 s, a heartbeat, this interval and the work itself stay below the 20 s of SPEC 5.
 const PRESENCE_INTERVAL: Duration = Duration::from_millis(500);
 
-/// How often changes of rooms are looked for whose node did not get round to them.
+/// Interval at which room changes are delivered that their own node did not deliver.
 const EVENTS_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How often it is added up what waits in the outboxes: a hundred thousand sockets take some milliseconds.
+/// Interval at which the bytes in all outboxes are summed. With 100,000 sockets this takes a few milliseconds.
 const OUTBOX_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How often it is looked up whether hosts with open sockets may stay: that a login ran out by itself is announced by nobody.
+/// Interval at which the accounts behind open host sockets are re-checked. The expiry of a login is not announced.
 const STANDING_INTERVAL: Duration = Duration::from_secs(60);
 
-/// How often the clocks of the stores are read: a step of one of them is followed within this.
+/// Interval at which the clocks of the stores are read. A step of a clock is detected within it.
 const CLOCK_INTERVAL: Duration = Duration::from_secs(5);
 
 pub(super) fn start(node: &Node, store: &Store, redis: Option<&Redis>, shutdown: &Shutdown) {
@@ -49,14 +49,14 @@ pub(super) fn start(node: &Node, store: &Store, redis: Option<&Redis>, shutdown:
                 }
             }
         });
-        // A single node hears itself.
+        // A single node needs no sweep: it publishes to itself.
         let (mut sweep, stop) = (node.sweep(), shutdown.stopping_token());
         shutdown.spawn(async move {
             let mut ticks = tokio::time::interval(SWEEP_INTERVAL);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             let mut known = None;
             while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-                // Whoever took an earlier incarnation for dead took its counts out of the rooms.
+                // Nodes that declared an earlier incarnation dead have removed its counts from the rooms.
                 if let Ok(incarnation) = redis.incarnation()
                     && known.as_ref() != Some(&incarnation)
                     && known.replace(incarnation).is_some()
@@ -93,13 +93,13 @@ pub(super) fn start(node: &Node, store: &Store, redis: Option<&Redis>, shutdown:
     });
 }
 
-/// Probes SQL and keeps this node's readiness up to date with what it and the operations find.
+/// Starts the SQL monitor and updates this node's readiness from its results.
 fn follow_sql(node: &Node, store: &Store, is_broker: bool, shutdown: &Shutdown) {
     let (health, mut condition, stop) = (node.health.clone(), store.condition(), shutdown.stopping_token());
     let report = move |fault: Option<Fault>| {
         health.set_sql(fault);
         if is_broker {
-            // A single node accepts into SQL.
+            // A single node accepts messages into SQL.
             health.set_broker(fault.is_none());
         }
     };
@@ -112,7 +112,7 @@ fn follow_sql(node: &Node, store: &Store, is_broker: bool, shutdown: &Shutdown) 
     });
 }
 
-/// Measures clock skew, on nodes whose stores have clocks of their own.
+/// Starts the measurement of clock skew, on nodes whose stores have separate clocks.
 pub(super) fn measure_skew(skew: &Skew, shutdown: &Shutdown) {
     let skew = skew.clone();
     every(shutdown, CLOCK_INTERVAL, move || {
@@ -125,14 +125,14 @@ pub(super) fn measure_skew(skew: &Skew, shutdown: &Shutdown) {
     });
 }
 
-/// Verifies that Redis belongs to this installation, renews this node's lease, and tries whether Redis accepts writes. Readiness
-/// follows.
+/// Verifies that Redis belongs to this installation, renews this node's lease, checks that Redis accepts writes, and
+/// updates the readiness.
 async fn follow_redis(redis: Redis, health: NodeHealth, hub: Arc<Hub>) {
     let verified = redis.verify().await.map(|_| ());
     let suspension = redis.suspension();
     if suspension.is_some() {
         health.set_redis(suspension, None);
-        // Their messages would be accepted by no node that serves their rooms.
+        // Close their sockets: nodes that serve these rooms would not receive their messages.
         hub.end_all_for_later();
         return;
     }
@@ -144,13 +144,13 @@ async fn follow_redis(redis: Redis, health: NodeHealth, hub: Arc<Hub>) {
     if let Err(error) = beat {
         tracing::warn!(%error, "broker did not respond");
     } else {
-        // Its begin and end are logged where it is tried.
+        // `try_writing` logs the start and end of the condition.
         let refused = redis.try_writing().await.err().and_then(|_| redis.refuses_writes());
         health.set_redis(None, refused);
     }
 }
 
-/// Does something again and again until background work is to end.
+/// Spawns a task that repeats `work` at an interval until background work is stopped.
 fn every<F>(shutdown: &Shutdown, interval: Duration, work: impl Fn() -> F + Send + 'static)
 where
     F: Future<Output = ()> + Send + 'static,

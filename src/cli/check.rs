@@ -1,7 +1,7 @@
-//! `pintalk check`: reaches everything that the configuration names, and tells what is wrong or risky.
+//! `pintalk check`: connects to all stores and servers of the configuration and reports errors and risks.
 //!
-//! It changes nothing but what `serve` would make at once: the data directory, the tokens' key in it, the folder of images.
-//! What it puts there to see whether it can, it takes away.
+//! It changes only what `serve` would create at once: the data directory, the token secret in it, the media folder.
+//! Files written as a probe are removed.
 
 mod clocks;
 mod ownership;
@@ -20,10 +20,10 @@ use crate::config::{Config, Limits, Mode, ServeArgs, SmtpUrl};
 use crate::media::{Media, Place};
 use crate::store::Store;
 
-/// How long anything may take to answer.
+/// Time limit of each check.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How much a finding matters.
+/// Severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Weight {
     Good,
@@ -31,7 +31,7 @@ enum Weight {
     Wrong,
 }
 
-/// One line of the answer.
+/// One line of the report.
 #[derive(Debug, PartialEq, Eq)]
 struct Finding {
     weight: Weight,
@@ -87,13 +87,13 @@ pub(super) fn run(args: ServeArgs) -> Result<u8, Failure> {
     })
 }
 
-/// What a server that does not answer is worth.
+/// Runs a check with a time limit. A timeout is an error.
 async fn in_time(what: &str, check: impl Future<Output = Vec<Finding>>) -> Vec<Finding> {
     let silent = |_| vec![Finding::wrong(format!("{what}: no answer in {} s", PATIENCE.as_secs()))];
     tokio::time::timeout(PATIENCE, check).await.unwrap_or_else(silent)
 }
 
-/// What can be told without asking anybody.
+/// Checks the configuration without connecting to anything.
 fn settings(config: &Config) -> Vec<Finding> {
     let mut findings = vec![Finding::good(match &config.mode {
         Mode::Embedded { database } => format!("a single node, embedded, on {database}"),
@@ -180,7 +180,7 @@ async fn media(place: &Place) -> Vec<Finding> {
     }]
 }
 
-/// Whether a file can be put there; the directory itself is made, as `serve` does.
+/// Checks that a file can be written in a directory. The directory is created, as `serve` does.
 fn writable(what: &str, dir: &Path) -> Finding {
     let probe = dir.join(".pintalk-check");
     let written = std::fs::create_dir_all(dir)

@@ -1,4 +1,4 @@
-//! `pintalk cleanup`: what the leader does by the clock, once and now, or only counted.
+//! `pintalk cleanup`: runs the leader's jobs once, or only counts what they would change.
 
 use clap::Args;
 
@@ -9,20 +9,20 @@ use crate::config::{self, DutyArgs, Hidden, StoreArgs};
 use crate::duties::{DutyError, Entry, TABLE};
 use crate::telemetry;
 
-/// How it goes with nodes that run.
+/// Help text about use beside running nodes.
 pub(super) const WHEN: &str = "Nodes may be running: they do the same by themselves, and neither is in the other's way. Rooms that \
     this closes are closed in SQL; the nodes tell whoever is in them within 10 s. In a cluster, --redis-url has to be given.";
 
 #[derive(Args)]
 pub(super) struct CleanupArgs {
-    /// Only count what would go or be closed; nothing is changed.
+    /// Only count what would be closed or deleted; change nothing.
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
     duties: DutyArgs,
     #[command(flatten)]
     store: StoreArgs,
-    /// Redis of the cluster.
+    /// URL of the cluster's Redis.
     #[arg(long, env = "PINTALK_REDIS_URL", value_name = "URL", hide_env_values = true)]
     redis_url: Option<Hidden>,
 }

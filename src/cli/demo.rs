@@ -1,4 +1,4 @@
-//! `pintalk demo`: a complete node in one process, with a host that exists and a page to try it on.
+//! `pintalk demo`: a complete node in one process, with a demo host and a page to try it.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -18,17 +18,17 @@ use crate::telemetry;
 use crate::web::DemoHost;
 
 const EMAIL: &str = "demo@pintalk.local";
-/// Without the migrations that every start applies: the address is the first line that a demo prints.
+/// Hides the migrations that every start logs, so that the address is the first line of output.
 const FILTER: &str = "info,sqlx=warn,sqlx_core=warn,sea_orm_migration=warn";
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 
-/// The demo's few options: everything else is as `serve` has it by default, whatever the environment says.
+/// Options of the demo. Everything else has the defaults of `serve`, regardless of the environment.
 #[derive(Args)]
 pub(super) struct DemoArgs {
-    /// Address to listen on [default: 127.0.0.1:8080, or a free port when that is taken].
+    /// Address to listen on [default: 127.0.0.1:8080, or a free port if that is taken].
     #[arg(long, env = "PINTALK_LISTEN", value_name = "ADDRESS:PORT")]
     listen: Option<SocketAddr>,
-    /// Where to keep what is said [default: a directory that goes when the demo ends].
+    /// Directory for the database and files [default: a temporary directory that is deleted at exit].
     #[arg(long, env = "PINTALK_DATA_DIR", value_name = "DIR")]
     data_dir: Option<PathBuf>,
     #[command(flatten)]
@@ -52,7 +52,7 @@ pub(super) fn run(args: DemoArgs) -> Result<u8, Failure> {
         serve.log = args.log;
         let mut config = Config::from_args(serve, &chance)?;
         config.bound_to(address)?;
-        // No balancer has to notice, and whoever tries it out does not want to wait for its end.
+        // No load balancer needs time to notice, and the demo should stop quickly.
         (config.drain_delay, config.drain) = (Duration::ZERO, Duration::from_secs(1));
         let demo = demo_host(&config, address, &chance).await?;
         let banner = banner(address, &demo);
@@ -64,14 +64,14 @@ pub(super) fn run(args: DemoArgs) -> Result<u8, Failure> {
 async fn listen(asked: Option<SocketAddr>) -> Result<TcpListener, Failure> {
     let address = asked.unwrap_or(DEFAULT_LISTEN);
     let bound = match TcpListener::bind(address).await {
-        // Only where nobody said which port it should be.
+        // Only if no address was given.
         Err(_) if asked.is_none() => TcpListener::bind(SocketAddr::new(address.ip(), 0)).await,
         bound => bound,
     };
     bound.map_err(|error| Failure::new(format!("--listen: {address} cannot be listened on: {error}")))
 }
 
-/// Finds or makes the host, whose pages are those of this port.
+/// Finds or creates the demo host, and registers the domains of this port.
 async fn demo_host(config: &Config, address: SocketAddr, chance: &Chance) -> Result<DemoHost, Failure> {
     let path = config.data_dir.join("demo-password");
     let password = config::keep(&path, chance, || config::hex(&chance.bytes::<8>()))
@@ -104,7 +104,7 @@ async fn demo_host(config: &Config, address: SocketAddr, chance: &Chance) -> Res
     })
 }
 
-/// Every name under which a browser on this machine finds the page.
+/// Returns the domains under which a browser on this machine can open the page.
 fn domains(address: SocketAddr) -> String {
     let port = address.port();
     let mut domains = format!("localhost:{port},127.0.0.1:{port}");
@@ -114,7 +114,7 @@ fn domains(address: SocketAddr) -> String {
     domains
 }
 
-/// A demo that is kept may find itself on another port. It is SQLite always, so there is one way to write this.
+/// Updates the domains of a demo host that was kept, since the port may have changed. The database is always SQLite.
 async fn move_to(store: &Store, host: &Host, domains: &str) -> Result<(), Failure> {
     if host.service_domain.as_deref() == Some(domains) {
         return Ok(());
@@ -136,10 +136,10 @@ fn banner(address: SocketAddr, demo: &DemoHost) -> String {
     )
 }
 
-/// How long the end of a demo waits for its directory.
+/// Maximum time that the exit of a demo waits for its directory to be deleted.
 const REMOVAL_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// A directory that goes with the demo.
+/// Temporary directory, deleted on drop.
 struct PassingDir(PathBuf);
 
 impl PassingDir {
@@ -157,7 +157,7 @@ impl Drop for PassingDir {
     }
 }
 
-/// Until it is gone: a demo that was told twice to end waits for nobody, and SQLite's own threads may still write there.
+/// Deletes the directory, and retries: after a forced shutdown SQLite's threads may still write to it.
 fn remove(path: &Path) {
     let began = Instant::now();
     while let Err(error) = std::fs::remove_dir_all(path) {

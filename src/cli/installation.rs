@@ -1,4 +1,5 @@
-//! `pintalk installation`: which installation a database and a Redis belong to; and `pintalk migrate mode`.
+//! `pintalk installation`: shows the installation that a database and a Redis belong to, or adopts a Redis. Also
+//! `pintalk migrate mode`.
 
 use clap::{Args, Subcommand, ValueEnum};
 
@@ -11,30 +12,30 @@ use crate::domain::{InstallationId, NodeId};
 use crate::redis::Redis;
 use crate::store::{Installation, InstallationMode, Store};
 
-/// The stores of an installation.
+/// Database and Redis of an installation.
 #[derive(Args)]
 pub(super) struct InstallationArgs {
     #[command(flatten)]
     store: StoreArgs,
-    /// Redis of the cluster.
+    /// URL of the cluster's Redis.
     #[arg(long, env = "PINTALK_REDIS_URL", value_name = "URL", hide_env_values = true)]
     redis_url: Option<Hidden>,
 }
 
 #[derive(Subcommand)]
 pub(super) enum InstallationCommand {
-    /// Print the id of this database's installation, how it is served, and the owner of the Redis.
+    /// Print the installation id and mode recorded in the database, and the owner of the Redis.
     Show(InstallationArgs),
-    /// Make this database's installation the owner of the Redis. Refused while nodes of the present owner are running.
+    /// Make this database's installation the owner of the Redis; rejected while nodes of the current owner are running.
     Adopt(InstallationArgs),
 }
 
-/// How a database is to be served.
+/// Mode in which a database is served.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum ServedBy {
-    /// Nodes that share a Redis.
+    /// Several nodes that share a Redis.
     Cluster,
-    /// One node alone.
+    /// A single node.
     Single,
 }
 
@@ -87,7 +88,7 @@ async fn adopt(installation: Installation, redis: Option<&Redis>) -> Result<(), 
     let redis = redis.ok_or_else(|| Failure::new("--redis-url is required: the Redis to adopt"))?;
     let owner = redis.owner().await.map_err(unreachable)?;
     if let Some(owner) = owner.as_deref().filter(|owner| *owner != installation.id.as_str()) {
-        // Another text than an id was not written by a node, and no node runs under it.
+        // An owner that is not an installation id was not written by a node, so no node holds a lease under it.
         if let Ok(owner) = owner.parse::<InstallationId>() {
             refuse_live_leases(redis, owner).await?;
         }
@@ -100,7 +101,7 @@ async fn adopt(installation: Installation, redis: Option<&Redis>) -> Result<(), 
     Ok(())
 }
 
-/// `pintalk migrate mode`: records that a database is served in another way from now on.
+/// `pintalk migrate mode`: records the mode in which the database is served from now on.
 pub(super) async fn set_mode(store: &Store, stores: &Mode, to: ServedBy, redis_is_lost: bool) -> Result<(), Failure> {
     let to = match to {
         ServedBy::Cluster => InstallationMode::Cluster,
@@ -115,7 +116,7 @@ pub(super) async fn set_mode(store: &Store, stores: &Mode, to: ServedBy, redis_i
         match (installation.mode, stores.redis()) {
             (InstallationMode::Single, _) => drop(SoleNode::acquire(store).await?),
             (InstallationMode::Cluster, Some(url)) => retire(url, installation.id).await?,
-            // Nodes that still run cannot be seen in a Redis that is lost, but their leader writes to SQL.
+            // Nodes that still run cannot be found through a lost Redis, but their leader writes to SQL.
             (InstallationMode::Cluster, None) if redis_is_lost => {
                 let running = |_| Failure::new("nodes of this cluster are running: stop them first");
                 no_other_redis(store).await.map_err(running)?;
@@ -133,7 +134,8 @@ pub(super) async fn set_mode(store: &Store, stores: &Mode, to: ServedBy, redis_i
     Ok(())
 }
 
-/// Ends a cluster's use of its Redis. Refused while its nodes run, or while the Redis has messages that SQL does not have.
+/// Retires the Redis of a cluster. Fails while its nodes are running, or while Redis holds messages that are not in
+/// SQL.
 async fn retire(url: &RedisUrl, id: InstallationId) -> Result<(), Failure> {
     let redis = connect(url)?;
     redis.install(id);
@@ -169,7 +171,7 @@ async fn recorded(store: &Store) -> Result<Installation, Failure> {
     installation.ok_or_else(|| Failure::new("this database has no installation yet: no node has started on it"))
 }
 
-/// The installation; a database on which no node has started yet becomes a cluster's.
+/// Reads the installation, or creates one in cluster mode if no node has started on the database yet.
 async fn ensured(store: &Store) -> Result<Installation, Failure> {
     let candidate = InstallationId::from_random(Chance::from_entropy().bytes());
     Ok(store.ensure_installation(candidate, InstallationMode::Cluster, SystemClock.now()).await?)

@@ -1,4 +1,4 @@
-//! `pintalk migrate`: the schema, one dated file per change, up and down; and how the database is served.
+//! `pintalk migrate`: applies and reverts schema migrations, and sets the mode in which the database is served.
 
 use clap::{Args, ValueEnum};
 use migration::SchemaState;
@@ -9,24 +9,25 @@ use super::{Failure, block_on, log_for_a_command, open_store_to_look, print_line
 use crate::config::{self, Hidden, StoreArgs};
 use crate::store::Store;
 
-/// Where the schema should go.
+/// Arguments of `pintalk migrate`.
 #[derive(Args)]
 pub(super) struct MigrateArgs {
-    /// Apply what is pending, take back the newest, list which are applied, or change how the database is served.
+    /// Apply pending migrations (up), revert the newest (down), list all (status), or set whether a single node or a
+    /// cluster serves the database (mode).
     #[arg(value_enum)]
     to: Direction,
-    /// With `mode`: how the database is served from now on. Refused while nodes are running.
+    /// With `mode`: what serves the database from now on; rejected while nodes are running.
     #[arg(value_enum, required_if_eq("to", "mode"))]
     served_by: Option<ServedBy>,
-    /// How many: all that are pending when up, one when down.
+    /// Number of migrations [default: all pending ones for up, 1 for down].
     #[arg(short = 'n', long = "steps", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     steps: Option<u32>,
     #[command(flatten)]
     store: StoreArgs,
-    /// With `mode single`: Redis of the cluster that served the database.
+    /// With `mode single`: URL of the Redis of the cluster that served the database.
     #[arg(long, env = "PINTALK_REDIS_URL", value_name = "URL", hide_env_values = true)]
     redis_url: Option<Hidden>,
-    /// With `mode single`: that Redis no longer exists, and neither do the messages that only it had.
+    /// With `mode single`: that Redis no longer exists; messages that were only in it are lost.
     #[arg(long, conflicts_with = "redis_url")]
     redis_lost: bool,
 }
@@ -70,12 +71,12 @@ pub(super) fn run(args: &MigrateArgs) -> Result<u8, Failure> {
     })
 }
 
-/// Applies migrations, all or so many.
+/// Applies the next `steps` migrations, or all pending ones.
 pub(super) async fn apply(store: &Store, steps: Option<u32>) -> Result<(), Failure> {
     SchemaState::up(store.connection(), steps).await.map_err(failed)
 }
 
-/// How the schema stands to this release; changes nothing.
+/// Reads which migrations are applied, without changing anything.
 pub(super) async fn state(store: &Store) -> Result<SchemaState, Failure> {
     SchemaState::read(store.connection()).await.map_err(failed)
 }

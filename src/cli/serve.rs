@@ -1,4 +1,4 @@
-//! `pintalk serve`: a node, from its configuration to its exit code.
+//! `pintalk serve`: runs a node and returns its exit code.
 
 use tokio::net::TcpListener;
 
@@ -24,17 +24,17 @@ pub(super) fn run(args: ServeArgs) -> Result<u8, Failure> {
     })
 }
 
-/// Runs a node on a listener until it is asked to end; `announce` is called once it serves every call.
+/// Runs a node on a listener until it is shut down. Calls `announce` when all requests are served.
 pub(super) async fn node(config: Config, listener: TcpListener, announce: impl FnOnce()) -> Result<u8, Failure> {
     let shutdown = Shutdown::new();
-    // A drain that keeps to its times is never cut short; one that does not is given the same again.
+    // A drain within its configured times is never forced; a late one gets the same time again.
     shutdown.on_signals(config.drain_delay + config.drain * 2).map_err(Failure::new)?;
     telemetry::metrics(&SystemClock).keep_up(&shutdown);
     let traces = telemetry::traces(&config).map_err(Failure::new)?;
     let life = async {
         let app = tokio::select! {
             app = app::build(config) => app?,
-            // Asked to end before there was anything to drain.
+            // Shut down before the node was built: there is nothing to drain.
             () = shutdown.draining() => return Ok(()),
         };
         let ended = app.run(listener, shutdown.clone(), announce).await;

@@ -1,4 +1,4 @@
-//! `pintalk user`: hosts from the command line, for a server that sends no mail yet, and for its operator.
+//! `pintalk user`: management of host accounts by the operator, also on a server without e-mail.
 
 mod change;
 mod create;
@@ -24,20 +24,20 @@ pub(super) use create::create;
 
 #[derive(Subcommand)]
 pub(super) enum UserCommand {
-    /// Make a host and print him, his keys included.
+    /// Create a host and print it, including its keys.
     Create(create::CreateArgs),
     /// Print all hosts, without their secret keys.
     List(list::ListArgs),
-    /// Deactivate a host: his keys and tokens open nothing, his logins end.
+    /// Deactivate a host: its keys and tokens become invalid and its logins end.
     #[command(after_help = change::WHEN)]
     Disable(change::StandingArgs),
-    /// Take a deactivation back; he has to log in again.
+    /// Reactivate a deactivated host, who has to log in again.
     #[command(after_help = change::WHEN)]
     Enable(change::StandingArgs),
-    /// Give a host another password; his logins end.
+    /// Set a host's password and end its logins.
     #[command(after_help = change::WHEN)]
     ResetPassword(change::PasswordArgs),
-    /// Give a host's service new keys and print him; the old ones go on for --key-grace.
+    /// Give a host's service new keys and print the host; the old keys stay valid for --key-grace.
     #[command(after_help = change::WHEN)]
     RotateKeys(change::KeysArgs),
 }
@@ -54,7 +54,7 @@ pub(super) fn run(command: UserCommand) -> Result<u8, Failure> {
     }
 }
 
-/// A host who is there already: what a person has at hand, or what `list` printed.
+/// Reference to an existing host: e-mail address or id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Who {
     Email(String),
@@ -87,15 +87,15 @@ impl Who {
     }
 }
 
-/// Accounts in an open store, whose clock counts, with a voice of the caller's.
+/// Builds the [`Accounts`] service over an open store. It uses the store's clock and the given `announce`.
 async fn accounts(store: &Store, announce: Announce) -> Result<Accounts, Failure> {
     let chance = Chance::from_entropy();
-    // No token is signed here: any key will do.
+    // No token is signed here, so a random key is sufficient.
     let keys = TokenKeys::new(&[chance.bytes::<32>()]).ok_or_else(|| Failure::new("no key for tokens"))?;
     Ok(Accounts::new(store.clone(), skew::clock_of(store).await?, chance, keys, announce))
 }
 
-/// Nobody is told.
+/// Announces nothing: no node needs to be notified.
 fn in_silence() -> Announce {
     Arc::new(|_| Box::pin(std::future::ready(())))
 }
@@ -115,7 +115,7 @@ fn password(given: Option<&Hidden>) -> Result<String, ConfigError> {
     }
 }
 
-/// Prints a host with his keys, for a person or as the API answers him.
+/// Prints a host including its keys, as a table or as the JSON of the API.
 fn print(host: &Host, json: bool) -> Result<(), Failure> {
     if json {
         return print_line(&serde_json::to_string(&User::new(host, "")).map_err(Failure::new)?);
@@ -133,7 +133,7 @@ fn print(host: &Host, json: bool) -> Result<(), Failure> {
     print_line(&lines.join("\n"))
 }
 
-/// What somebody else wrote, so that it cannot play with a terminal.
+/// Replaces control characters in user input, so that it cannot send escape sequences to the terminal.
 fn plain(text: &str) -> String {
     text.replace(char::is_control, "\u{fffd}")
 }

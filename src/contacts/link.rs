@@ -1,5 +1,5 @@
-//! Links in e-mails to guests: consent and unsubscribe. They are signed, so that only the recipient has them, and complete in
-//! themselves, so that any node reads them without looking anything up.
+//! Links in e-mails to guests: consent and unsubscribe. They are signed, so that only the recipient has a valid one,
+//! and self-contained, so that any node can verify them without a lookup.
 
 use std::sync::Arc;
 
@@ -12,10 +12,10 @@ use sha2::{Digest as _, Sha256};
 use crate::domain::{ChatroomId, HostId};
 use crate::store::ConsentPair;
 
-/// What a signature is for; one for another purpose is not valid.
+/// Purpose of a link. It is part of the signed text, so that a link is valid for one purpose only.
 #[derive(Clone, Copy)]
 enum Purpose {
-    /// Of a room and a digest of the address as it was given: links of earlier releases.
+    /// Links of earlier releases: a room id and a digest of the address.
     UnsubscribeRoom,
     Unsubscribe,
     Consent,
@@ -31,59 +31,59 @@ impl Purpose {
     }
 }
 
-/// Bytes of the row id, of the digest, and of the signature.
+/// Lengths in bytes of the row id, the digest, and the signature.
 const ID: usize = 8;
 const DIGEST: usize = MAILBOX_DIGEST;
 const SIGNATURE: usize = 16;
 
-/// Makes and reads links, under the secrets of the tokens: the first signs, each verifies.
+/// Creates and verifies links with the token secrets: the first signs, all verify. Clones share them.
 #[derive(Clone)]
 pub struct MailLinks {
     public_url: Arc<str>,
     secrets: Arc<[Vec<u8>]>,
 }
 
-/// What an unsubscribe link is for.
+/// What an unsubscribe link refers to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unsubscription {
-    /// E-mail from a host to a mailbox.
+    /// E-mail from one host to one mailbox.
     Pair(ConsentPair),
-    /// The same, by one of the host's rooms: a link of an earlier release.
+    /// A room of the host, in links of earlier releases.
     Room(OfRoom),
 }
 
-/// A room and the address that its guest had.
+/// A room and a digest of its guest's e-mail address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OfRoom {
-    /// The room.
+    /// Row id of the room.
     pub room: ChatroomId,
     digest: [u8; DIGEST],
 }
 
 impl OfRoom {
-    /// Whether the link was mailed to this address.
+    /// Returns whether the link was sent to this address.
     pub fn is_of(&self, email: &str) -> bool {
         Sha256::digest(email)[..DIGEST] == self.digest
     }
 }
 
 impl MailLinks {
-    /// Under `secrets`, on a server that is reached at `public_url` (no slash at its end).
+    /// Creates the links of a server at `public_url` (without a trailing slash). The first of `secrets` signs.
     pub fn new(public_url: &str, secrets: impl IntoIterator<Item = Vec<u8>>) -> Self {
         Self { public_url: public_url.into(), secrets: secrets.into_iter().collect() }
     }
 
-    /// The link that withdraws consent. `None` without a secret.
+    /// Returns the link that withdraws consent; `None` if there is no secret.
     pub fn unsubscribe(&self, pair: &ConsentPair) -> Option<String> {
         Some(format!("{}/unsubscribe/{}", self.public_url, self.token(Purpose::Unsubscribe, pair)?))
     }
 
-    /// The link that leads to the page where consent is given. `None` without a secret.
+    /// Returns the link to the page where consent is given; `None` if there is no secret.
     pub fn consent(&self, pair: &ConsentPair) -> Option<String> {
         Some(format!("{}/consent/{}", self.public_url, self.token(Purpose::Consent, pair)?))
     }
 
-    /// What an unsubscribe link's token is for; `None` if it was not signed here.
+    /// Verifies an unsubscribe token and returns what it refers to; `None` if the signature is invalid.
     pub fn read_unsubscribe(&self, token: &str) -> Option<Unsubscription> {
         if let Some(pair) = self.pair(Purpose::Unsubscribe, token) {
             return Some(Unsubscription::Pair(pair));
@@ -92,7 +92,7 @@ impl MailLinks {
         Some(Unsubscription::Room(OfRoom { room: ChatroomId(id), digest }))
     }
 
-    /// What a consent link's token is for; `None` if it was not signed here.
+    /// Verifies a consent token and returns its pair; `None` if the signature is invalid.
     pub fn read_consent(&self, token: &str) -> Option<ConsentPair> {
         self.pair(Purpose::Consent, token)
     }
@@ -159,7 +159,7 @@ mod tests {
         assert_eq!(both.read_unsubscribe(token(&unsubscribe)), Some(Unsubscription::Pair(pair())));
         assert_eq!(both.read_consent(token(&consent)), Some(pair()));
         assert_eq!(links(&["new"]).read_unsubscribe(token(&unsubscribe)), None);
-        // No link is good for what another one is for.
+        // A link is valid for its own purpose only.
         assert_eq!(both.read_consent(token(&unsubscribe)), None);
         assert_eq!(both.read_unsubscribe(token(&consent)), None);
     }

@@ -1,52 +1,52 @@
-//! The table: what there is to do, upon what, how much at a time, and why.
+//! Table of the jobs: target, batch size, interval and reason.
 
 use std::time::Duration;
 
 use crate::store::Perishable;
 
-/// Something to do.
+/// A periodic job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Duty {
     /// Deletes rooms that never had a message.
     DeleteEmpty,
-    /// Closes rooms that nobody writes in.
+    /// Closes rooms without recent messages.
     CloseIdle,
-    /// Decides that the messages of a closed room go.
+    /// Marks the messages of closed rooms as purged, which hides them.
     Purge,
-    /// Deletes their rows.
+    /// Deletes the rows of purged messages.
     DeleteMessages,
-    /// Gives up events that their receivers did not take.
+    /// Gives up webhook events that were not delivered in time.
     GiveUpEvents,
-    /// Deletes what has expired.
+    /// Deletes expired rows of one table.
     Forget(Perishable),
-    /// Brings what dead nodes left to those who clear it away.
+    /// Adds dead nodes that still have presence entries to the list of nodes, so that other nodes clean up after them.
     AdoptOrphans,
 }
 
-/// A row of the table.
+/// Row of the table.
 #[derive(Debug)]
 pub struct Entry {
-    /// What to do.
+    /// The job.
     pub duty: Duty,
-    /// What it is called in logs and metrics.
+    /// Name in logs and metrics.
     pub name: &'static str,
-    /// What it acts on.
+    /// Description of the affected rows.
     pub upon: &'static str,
-    /// The most that one step acts on.
+    /// Maximum number of rows per step.
     pub batch: u64,
-    /// How long after it was done it is looked after again.
+    /// Time between the end of a run and the next.
     pub every: Duration,
-    /// Why it is done.
+    /// Reason for the job.
     pub why: &'static str,
 }
 
-/// An index says at once that there is nothing to do.
+/// Interval of jobs that find through an index whether anything is due.
 const OFTEN: Duration = Duration::from_secs(10);
 
-/// Nobody waits for it.
+/// Interval of jobs that are not urgent.
 const SELDOM: Duration = Duration::from_secs(3_600);
 
-/// All there is to do. What a row decides, one below it may carry out.
+/// All jobs, in the order in which they run: a job may complete what one above it decided.
 pub const TABLE: [Entry; 12] = [
     Entry {
         duty: Duty::DeleteEmpty,
@@ -76,7 +76,7 @@ pub const TABLE: [Entry; 12] = [
         duty: Duty::DeleteMessages,
         name: "delete_messages",
         upon: "messages that were purged",
-        // Of a thousand, one step in a hundred took MySQL more than the 100 ms that others may be made to wait.
+        // With 1,000 rows, one step in a hundred took MySQL more than 100 ms, the limit for blocking other statements.
         batch: 500,
         every: OFTEN,
         why: "SPEC 6.4: what nobody sees is to be gone, too, and whatever an interrupted run has left",

@@ -1,4 +1,4 @@
-//! What the leader does, seven days later: only the duties' clock goes on.
+//! The leader's jobs over a period of days; only the clock of the jobs is advanced.
 
 use super::*;
 use crate::broker::Change;
@@ -11,7 +11,7 @@ use crate::store::Dialect;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// Makes a test of each function for a single node, and for a cluster.
+/// Generates a test of each function for a single node and for a cluster.
 macro_rules! on_both {
     ($($name:ident),* $(,)?) => {
         mod embedded {
@@ -49,7 +49,7 @@ struct World {
     clock: Arc<ManualClock>,
 }
 
-/// Duties of a node, on a clock of their own.
+/// Jobs of a node, with a separate clock.
 fn duties_of(stage: &Stage, node: &Node) -> World {
     let clock = Arc::new(ManualClock::new(SystemClock.now()));
     let settings = Settings { message_retention: 7 * DAY, idle_close: Some(7 * DAY) };
@@ -60,14 +60,14 @@ fn duties_of(stage: &Stage, node: &Node) -> World {
 }
 
 impl World {
-    /// Runs all duties; those that acted on something, and on how much.
+    /// Runs all jobs; returns those that changed rows, and how many.
     async fn run(&self) -> Vec<(&'static str, u64)> {
         let outcomes = self.duties.run_once().await.into_iter().map(|(entry, outcome)| (entry.name, outcome.unwrap()));
         outcomes.filter(|(_, rows)| *rows > 0).collect()
     }
 }
 
-/// A room with messages 1 to `last`, all in SQL.
+/// Creates a room with messages 1 to `last`, all in SQL.
 async fn a_room(stage: &Stage, node: &Node, last: Seq) -> Room {
     let room = node.room().await;
     node.say(&room, 1..=last).await;
@@ -82,7 +82,7 @@ async fn a_closed_room(stage: &Stage, node: &Node, last: Seq) -> Room {
     node.rooms.change(room.name, RoomChange::Close).await.unwrap()
 }
 
-/// How many messages a room lists, and which.
+/// Returns the count and the sequence numbers of a room's message list.
 async fn listed(node: &Node, room: &Room) -> (u64, Vec<Seq>) {
     let (count, page) = node.history.by_offset(key_of(room), 0, 100).await.unwrap();
     (count, page.iter().map(|message| message.seq).collect())
@@ -131,7 +131,7 @@ async fn what_an_interrupted_run_has_left_the_next_finishes(stage: Stage) {
     world.duties.settings.idle_close = None;
     let rooms = [a_closed_room(&stage, &node, 5).await, a_closed_room(&stage, &node, 4).await];
     world.clock.advance(8 * DAY);
-    // One run ends after it has decided, another in the middle of a room that is resumed then.
+    // One run is interrupted after the purge was decided, another in the middle of a room, which is then resumed.
     assert_eq!(stage.store.purge_rooms(world.clock.now(), 10).await, Ok(2));
     assert_eq!(stage.store.delete_messages(rooms[0].id, 2).await, Ok(2));
     node.rooms.change(rooms[0].name, RoomChange::Resume).await.unwrap();
@@ -165,7 +165,7 @@ async fn an_idle_room_is_closed_on_every_node_as_by_its_host(stage: Stage) {
     }
     assert_eq!(stage.store.pending_events(world.clock.now() + DAY, 9).await, Ok(Vec::new()), "everybody was told");
     assert_eq!(world.run().await, []);
-    // Resumed, it has another seven days, though nobody has written.
+    // A resumed room stays open for another seven days without a message.
     let resumed = stage.store.change_room(room.name, RoomChange::Resume, world.clock.now()).await.unwrap().unwrap();
     node.rooms.tell(&resumed.event.unwrap()).await;
     world.clock.advance(6 * DAY);
@@ -202,7 +202,7 @@ async fn what_is_counted_is_what_is_done_and_counting_does_nothing(stage: Stage)
     a_room(&stage, &node, 2).await;
     let closed = [a_closed_room(&stage, &node, 3).await, a_closed_room(&stage, &node, 4).await];
     world.clock.advance(8 * DAY);
-    // One is decided upon, and the other not yet.
+    // One room is purged, the other not yet.
     assert_eq!(stage.store.purge_rooms(world.clock.now(), 1).await, Ok(1));
     let left = closed.iter().map(|room| room.last_seq).sum::<u64>();
     for _ in 0..2 {
@@ -225,7 +225,7 @@ async fn a_room_without_a_message_is_deleted_once_no_connection_is_in_it(stage: 
     assert_eq!(world.run().await, []);
     world.clock.advance(Duration::from_secs(120));
     assert_eq!(world.duties.count(Duty::DeleteEmpty).await.unwrap(), 2);
-    // The one with a guest in it is closed, like any other that is idle.
+    // The empty room with a guest in it is closed instead, like any other idle room.
     assert_eq!(world.run().await, [("delete_empty_rooms", 1), ("close_idle_rooms", 2)]);
     assert_eq!(stage.store.room(unseeded.id).await, Ok(None));
     let is_deletion = |one: &Heard| matches!(one, Heard::Changed(Change { change: RoomChange::Delete, room, .. }) if *room == unseeded.name);
@@ -273,7 +273,7 @@ async fn the_leader_looks_after_what_is_due_until_it_is_told_to_end(stage: Stage
     let room = a_closed_room(&stage, &node, 5).await;
     world.clock.advance(8 * DAY);
     let (leader, stop) = (Leader::new(Arc::new(SoleLease)), CancellationToken::new());
-    // Nobody leads yet: this ends at the first look.
+    // There is no leader yet, and `stop` is cancelled: `run` returns at once.
     let told = stop.child_token();
     told.cancel();
     world.duties.clone().run(leader.clone(), told).await;

@@ -1,4 +1,4 @@
-//! Sends e-mails from the outbox, within the limits on what leaves.
+//! Dispatcher: sends e-mails from the outbox, within the limits on sent e-mails.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,33 +12,33 @@ use crate::clock::Clock;
 use crate::metric;
 use crate::store::{Departure, DueMail, MailQuotas, MailScope, OutgoingMail, Store, StoreError};
 
-/// How often the outbox is looked into when nobody says that there is something.
+/// Polling interval of the outbox, in addition to wake-ups.
 const INTERVAL: Duration = Duration::from_secs(5);
 
-/// How many mails are taken at once.
+/// Number of e-mails taken at once.
 const BATCH: u64 = 10;
 
-/// How long a node has for the mails it took; then another may send them.
+/// Lease on taken e-mails. After it, another node may send them.
 const LEASE: TimeDelta = TimeDelta::minutes(5);
 
-/// How long after the first failure a mail is tried again; each further one doubles it.
+/// Delay before the first retry; doubled at each further one.
 const FIRST_RETRY: TimeDelta = TimeDelta::seconds(5);
 
-/// The longest between two tries.
+/// Maximum delay between retries.
 const LAST_RETRY: TimeDelta = TimeDelta::minutes(10);
 
-/// Says that there is a mail.
+/// Wakes the dispatcher when an e-mail was written. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Waker(Arc<Notify>);
 
 impl Waker {
-    /// There is a mail.
+    /// Wakes the dispatcher of this node.
     pub fn wake(&self) {
         self.0.notify_one();
     }
 }
 
-/// Sends what is due, again and again. Any number of nodes have one each.
+/// Sends the e-mails that are due. Any number of nodes may run one each.
 pub struct Postman {
     store: Store,
     sender: Arc<dyn Sender>,
@@ -48,19 +48,19 @@ pub struct Postman {
 }
 
 impl Postman {
-    /// From the outbox of `store` to `sender`, without limits.
+    /// Creates a dispatcher from the outbox of `store` to `sender`, without limits.
     pub fn new(store: Store, sender: Arc<dyn Sender>, clock: Arc<dyn Clock>, waker: Waker) -> Self {
         Self { store, sender, quotas: MailQuotas::default(), clock, waker }
     }
 
-    /// Limits what leaves.
+    /// Sets the limits on sent e-mails.
     #[must_use]
     pub fn with_quotas(mut self, quotas: MailQuotas) -> Self {
         self.quotas = quotas;
         self
     }
 
-    /// Until it is told to end.
+    /// Sends e-mails until `stop` is cancelled.
     pub async fn run(self, stop: CancellationToken) {
         while !stop.is_cancelled() {
             let more = match self.round().await {
@@ -80,10 +80,10 @@ impl Postman {
         }
     }
 
-    /// Sends what is due now. Returns how many mails that were.
+    /// Sends the e-mails that are due now, at most one batch. Returns how many were taken.
     ///
     /// # Errors
-    /// SQL is away; what was taken is due again later.
+    /// SQL failed; e-mails that were taken become due again when their lease ends.
     pub async fn round(&self) -> Result<usize, StoreError> {
         let now = self.clock.now();
         let due = self.store.take_due_mails(BATCH, now, now + LEASE).await?;
@@ -136,7 +136,7 @@ impl Postman {
         }
     }
 
-    /// Delays an e-mail over a limit, and what the same limit holds back with it.
+    /// Delays an e-mail over a limit, together with others that the same limit applies to.
     async fn delay(&self, due: &DueMail, scope: MailScope, until: DateTime<Utc>) -> Result<(), StoreError> {
         let delayed = self.store.delay_mails(due, scope, until, self.clock.now()).await?;
         let (scope, class) = (scope.as_str(), due.mail.kind.class().as_str());

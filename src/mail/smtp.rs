@@ -1,4 +1,4 @@
-//! How a mail leaves: over SMTP, or into the log.
+//! Mail senders: over SMTP, or to the log.
 
 use std::time::Duration;
 
@@ -11,44 +11,45 @@ use lettre::{Address, AsyncSmtpTransport, AsyncTransport as _, Tokio1Executor};
 use crate::store::OutgoingMail;
 use crate::text::{is_hidden, is_line_break};
 
-/// How long a mail server may take over one command.
+/// Time limit per command of the mail server.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What became of a mail.
+/// Result of sending an e-mail.
 pub type Delivery = Result<(), Failure>;
 
-/// Why a mail did not leave.
+/// Why an e-mail was not sent.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
-    /// The server is away, or asks to try again.
+    /// The mail server is unavailable or asks for a later retry.
     #[error("{0}")]
     Temporary(String),
-    /// It was being sent when something broke: it may have been taken.
+    /// The connection failed while the e-mail was being sent: it may have been accepted.
     #[error("{0}")]
     Unknown(String),
-    /// It will never take this mail.
+    /// The mail server will never accept this e-mail.
     #[error("{0}")]
     Permanent(String),
 }
 
-/// Takes mails.
+/// Port to a mail server.
 #[async_trait]
 pub trait Sender: Send + Sync {
-    /// Hands a mail over. When this returns, a mail server has it.
+    /// Sends an e-mail. On success the mail server has accepted it.
     async fn send(&self, mail: &OutgoingMail) -> Delivery;
 }
 
-/// A mail server. Connections are kept for the next mail.
+/// SMTP client. Connections are pooled.
 pub struct Smtp {
     transport: AsyncSmtpTransport<Tokio1Executor>,
     from: Mailbox,
 }
 
 impl Smtp {
-    /// Of a URL as lettre reads it: `smtps://user:password@host`, or `smtp://…?tls=required`; mails come from `from`.
+    /// Creates a client from a URL in the format of lettre: `smtps://user:password@host`, or `smtp://…?tls=required`.
+    /// `from` is the sender address.
     ///
     /// # Errors
-    /// What is wrong with the URL.
+    /// A description of what is wrong with the URL.
     pub fn new(url: &str, from: Mailbox) -> Result<Self, String> {
         let transport = AsyncSmtpTransport::<Tokio1Executor>::from_url(url).map_err(|error| error.to_string())?;
         Ok(Self { transport: transport.timeout(Some(TIMEOUT)).build(), from })
@@ -61,7 +62,7 @@ impl Sender for Smtp {
         let permanent = |error: &dyn std::fmt::Display| Failure::Permanent(without_addresses(error));
         let to = address(&mail.recipient).map_err(|error| permanent(&error))?;
         let is_ascii = AsRef::<str>::as_ref(&to).is_ascii();
-        // What fails before the mail itself is on its way may be tried again.
+        // Errors before the e-mail itself is sent allow a retry even of an at-most-once e-mail.
         if mail.at_most_once {
             match self.transport.test_connection().await {
                 Ok(true) => {}
@@ -82,7 +83,7 @@ impl Sender for Smtp {
         match self.transport.send(message).await {
             Ok(_) => Ok(()),
             Err(error) if error.is_permanent() => Err(permanent(&error)),
-            // The server takes ASCII only, and will tomorrow.
+            // The server does not support non-ASCII addresses; a retry does not help.
             Err(error) if error.is_client() && !is_ascii => Err(permanent(&error)),
             Err(error) if error.is_transient() => Err(Failure::Temporary(without_addresses(&error))),
             Err(error) => Err(Failure::Unknown(without_addresses(&error))),
@@ -90,7 +91,7 @@ impl Sender for Smtp {
     }
 }
 
-/// A mail server's response as one line of the log, without the addresses in it.
+/// Formats a mail server's response as a single line without addresses, for the log.
 fn without_addresses(response: &dyn std::fmt::Display) -> String {
     let response = response.to_string();
     let words: Vec<String> = response
@@ -107,15 +108,16 @@ fn without_addresses(response: &dyn std::fmt::Display) -> String {
     words.join(" ")
 }
 
-/// An address with its domain as mail servers know it.
+/// Parses an address and converts its domain to ASCII.
 fn address(text: &str) -> Result<Address, AddressError> {
     let (local, domain) = text.rsplit_once('@').ok_or(AddressError::MissingParts)?;
     Address::new(local, idna::domain_to_ascii(domain).map_err(|_| AddressError::InvalidDomain)?)
 }
 
-/// What lets a mail program end these mails with one click (RFC 2369, RFC 8058).
+/// Headers for unsubscribing with one click (RFC 2369, RFC 8058).
 fn unsubscribe_headers(url: Option<&str>) -> Vec<HeaderValue> {
-    // It goes in as it is, since the library would break what is long: nothing but what stands in a URL.
+    // The value is written without encoding, since the library would fold long lines. So it may only contain URL
+    // characters.
     let Some(url) = url.filter(|url| url.bytes().all(|byte| byte.is_ascii_graphic() && !b"<>".contains(&byte))) else {
         return Vec::new();
     };
@@ -126,7 +128,7 @@ fn unsubscribe_headers(url: Option<&str>) -> Vec<HeaderValue> {
     ]
 }
 
-/// Without a mail server: that there was a mail is logged, what it says is not.
+/// Sender without a mail server: logs that there was an e-mail, but not its content.
 #[derive(Clone, Copy, Debug)]
 pub struct Log;
 

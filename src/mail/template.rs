@@ -1,4 +1,4 @@
-//! What mails say.
+//! Content of e-mails.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use minijinja::{Environment, context};
@@ -7,21 +7,21 @@ use crate::domain::{ChatroomId, Message};
 use crate::store::{MailKind, MailPart, OutgoingMail};
 use crate::text::{name, quote};
 
-/// How much of a message is shown, in characters.
+/// Maximum number of characters shown of a message.
 const SHOWN_CHARS: usize = 300;
 
-/// What a mail is written in.
+/// Language of an e-mail.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Language {
-    /// Where the clients are from.
+    /// Korean, the default.
     #[default]
     Korean,
-    /// Whoever asks for another.
+    /// English, for clients that prefer any language but Korean.
     English,
 }
 
 impl Language {
-    /// Its two letters.
+    /// ISO 639-1 code of the language.
     pub fn code(self) -> &'static str {
         match self {
             Self::Korean => "ko",
@@ -29,7 +29,7 @@ impl Language {
         }
     }
 
-    /// Of an `Accept-Language`: the first language that is named, Korean without one.
+    /// Returns the language of an `Accept-Language` header: decided by its first entry; Korean without one.
     pub fn of(header: Option<&str>) -> Self {
         let first = header.unwrap_or_default().split([',', ';', '-']).next().unwrap_or_default().trim();
         if first.is_empty() || first == "*" || first.eq_ignore_ascii_case("ko") { Self::Korean } else { Self::English }
@@ -39,77 +39,77 @@ impl Language {
 impl std::str::FromStr for Language {
     type Err = &'static str;
 
-    /// The reverse of [`code`](Self::code).
+    /// Parses the result of [`code`](Self::code).
     fn from_str(code: &str) -> Result<Self, Self::Err> {
         let known = [Self::Korean, Self::English].into_iter().find(|language| language.code() == code);
         known.ok_or("expected ko or en")
     }
 }
 
-/// A mail, before it is written.
+/// Data of an e-mail, before it is rendered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Letter {
-    /// The code that confirms an address.
+    /// Code that confirms an address at sign-up.
     Verification {
-        /// Six digits.
+        /// Code of six digits.
         code: String,
     },
-    /// A password for an hour, beside the one that was forgotten.
+    /// Temporary password, valid in addition to the forgotten one.
     PasswordReset {
-        /// It.
+        /// The temporary password.
         password: String,
     },
-    /// A password that brings an account back.
+    /// Temporary password that reactivates an account.
     AccountRestore {
-        /// It.
+        /// The temporary password.
         password: String,
     },
-    /// What a host missed.
+    /// Unread messages of a host.
     HostDigest {
-        /// The host's service.
+        /// Name of the host's service.
         service: String,
-        /// The rooms that are shown.
+        /// Rooms with excerpts.
         rooms: Vec<RoomText>,
-        /// How many rooms are not shown.
+        /// Number of further rooms that are not shown.
         others: usize,
-        /// Where to answer.
+        /// URL of the admin page.
         link: String,
     },
-    /// What a guest missed.
+    /// Unread messages of a guest.
     GuestDigest {
-        /// The service that answered.
+        /// Name of the service that answered.
         service: String,
-        /// The room.
+        /// The guest's room with an excerpt.
         room: RoomText,
-        /// Where to go on.
+        /// URL where the conversation continues.
         link: String,
-        /// Where to unsubscribe.
+        /// URL that withdraws consent.
         unsubscribe: String,
     },
-    /// Asks a guest for consent. It has no text of a guest or a host.
+    /// Request for a guest's consent to e-mail. It contains no text written by a guest or a host.
     Consent {
-        /// The service's domain.
+        /// Domain of the service.
         domain: String,
-        /// Where to consent.
+        /// URL of the consent page.
         link: String,
     },
 }
 
-/// The messages of a room, as they were written.
+/// Unread messages of a room, as they were written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RoomText {
-    /// The room.
+    /// Row id of the room.
     pub room: ChatroomId,
-    /// The guest's name.
+    /// Nickname of the guest.
     pub guest: String,
-    /// The messages, the oldest first.
+    /// Messages, oldest first.
     pub messages: Vec<Message>,
-    /// Whether there are more.
+    /// Whether the room has further unread messages.
     pub more: bool,
 }
 
 impl RoomText {
-    /// The messages, each line marked as a quotation, below the guest's name if there is to be one.
+    /// Formats the messages with quoted lines, optionally below the guest's name.
     fn part(&self, with_name: bool) -> MailPart {
         let mut text = if with_name { format!("“{}”:\n\n", name(&self.guest)) } else { String::new() };
         for message in &self.messages {
@@ -124,13 +124,13 @@ impl RoomText {
     }
 }
 
-/// A domain of a service, which hosts write: nothing but what host names have.
+/// Reduces a domain entered by a host to the characters of host names.
 fn domain_name(domain: &str) -> String {
     domain.chars().filter(|letter| letter.is_ascii_alphanumeric() || ".-:[]_".contains(*letter)).collect()
 }
 
 impl Letter {
-    /// Writes it. `None` only if a template is broken, which a test sees.
+    /// Renders the e-mail. Returns `None` only if a template is broken, which a test rules out.
     pub fn write(
         &self,
         to: &str,
@@ -138,7 +138,7 @@ impl Letter {
         now: DateTime<Utc>,
         until: DateTime<Utc>,
     ) -> Option<OutgoingMail> {
-        // Of five minutes that were given a moment ago, five.
+        // Rounded up, so that five minutes granted a moment ago are shown as five.
         let minutes = (until - now + TimeDelta::seconds(59)).num_minutes();
         let mut parts = Vec::new();
         let (context, kind) = match self {
@@ -173,7 +173,7 @@ impl Letter {
         })
     }
 
-    /// The first line is the subject.
+    /// Template text. Its first line is the subject.
     fn template(&self, language: Language) -> &'static str {
         match (self, language) {
             (Self::Verification { .. }, Language::Korean) => include_str!("templates/ko/verification.txt"),

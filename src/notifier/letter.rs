@@ -1,4 +1,4 @@
-//! Writes the e-mails of the notifier, and decides where their links lead.
+//! Content of the notifier's e-mails, and the links in them.
 
 use std::sync::Arc;
 
@@ -9,36 +9,36 @@ use crate::domain::HostId;
 use crate::mail::{Language, Letter, RoomText};
 use crate::store::{ConsentPair, ConsentRequest, GuestDigest, HostDigest, OutgoingMail, WriteMail, mailbox_key};
 
-/// How long an e-mail about a message is of use.
+/// Validity of an e-mail about new messages.
 const TTL: TimeDelta = TimeDelta::days(1);
 
-/// How long a request for consent is of use.
+/// Validity of a request for consent.
 const CONSENT_TTL: TimeDelta = TimeDelta::days(7);
 
-/// Writes notifications.
+/// Writes the notifier's e-mails. Clones share the configuration.
 #[derive(Clone)]
 pub struct Letters {
-    /// Where hosts answer.
+    /// URL of the admin page.
     admin_url: Arc<str>,
-    /// Where guests go whose host has no domain of his own.
+    /// URL for guests of a host without a domain.
     public_url: Arc<str>,
     links: MailLinks,
-    /// What hosts are written to in.
+    /// Language of e-mails to hosts.
     language: Language,
 }
 
 impl Letters {
-    /// Hosts answer at `admin_url`, and are written to in `language`.
+    /// Creates the writer. E-mails to hosts link to `admin_url` and are written in `language`.
     pub fn new(admin_url: &str, public_url: &str, links: MailLinks, language: Language) -> Self {
         Self { admin_url: admin_url.into(), public_url: public_url.into(), links, language }
     }
 
-    /// A writer for e-mails that are sent from now on.
+    /// Returns a writer for e-mails whose validity starts at `now`.
     pub(super) fn at(&self, now: DateTime<Utc>) -> Writer<'_> {
         Writer { letters: self, now }
     }
 
-    /// The domain by which a request for consent names a service: the first of its domains, or the base of a pattern.
+    /// Returns the domain that names a service in a request for consent; without one, the domain of this installation.
     fn domain_of(&self, domains: Option<&str>) -> String {
         service_domain(domains).unwrap_or_else(|| {
             let url = url::Url::parse(&self.public_url).ok();
@@ -46,7 +46,7 @@ impl Letters {
         })
     }
 
-    /// The first page of a service: the first of its domains that is no pattern.
+    /// Returns the page that guests are linked to: the first domain without a wildcard; without one, `public_url`.
     fn page_of(&self, domains: Option<&str>) -> String {
         let names = domains.unwrap_or_default().split(',').map(str::trim);
         match names.into_iter().find(|name| !name.is_empty() && !name.contains('*')) {
@@ -57,7 +57,7 @@ impl Letters {
     }
 }
 
-/// Writes e-mails at a time.
+/// Writes e-mails whose validity starts at `now`.
 pub(super) struct Writer<'a> {
     letters: &'a Letters,
     now: DateTime<Utc>,
@@ -111,7 +111,7 @@ impl WriteMail for Writer<'_> {
     }
 }
 
-/// The domain that stands for a service: the first that is no pattern, or else the base of the first pattern.
+/// Returns the domain that names a service: the first without a wildcard, else the base of the first wildcard.
 pub fn service_domain(domains: Option<&str>) -> Option<String> {
     let names = || domains.unwrap_or_default().split(',').map(str::trim).filter(|name| !name.is_empty());
     let name = names().find(|name| !name.contains('*')).or_else(|| names().next())?;

@@ -14,7 +14,7 @@ fn links() -> MailLinks {
     MailLinks::new("https://chat.example", [b"secret".to_vec()])
 }
 
-/// A room, two nodes, and a clock for what is due.
+/// A room, two nodes, and the clock that decides what is due.
 struct World {
     stage: Stage,
     nodes: [Node; 2],
@@ -25,7 +25,7 @@ struct World {
 impl World {
     async fn of(stage: Stage) -> Self {
         let first = stage.node().await;
-        // A single node has no second.
+        // A single node is used twice.
         let second = if stage.servers.is_some() { stage.node().await } else { first.clone() };
         let room = first.room().await;
         Self { stage, nodes: [first, second], room, clock: Arc::new(ManualClock::new(SystemClock.now())) }
@@ -41,7 +41,7 @@ impl World {
         self.nodes[node].broker.set_members(self.room.name, guests, hosts).await.unwrap();
     }
 
-    /// Says something, which ends in SQL.
+    /// Sends a message and waits until SQL has it.
     async fn say(&self, seq: Seq, side: Side, text: &str) {
         let message = submission(&self.room, side, &format!("id-{seq}"), text, "2023-03-23T08:15:07");
         self.nodes[0].accept(&[message]).await;
@@ -56,7 +56,7 @@ impl World {
         due.into_iter().map(|due| due.mail).collect()
     }
 
-    /// Lets a minute pass; returns for how many something was decided, and the mails.
+    /// Advances the clock by a minute. Returns the number of decisions, and the e-mails.
     async fn a_minute_later(&self) -> (usize, Vec<OutgoingMail>) {
         self.clock.advance(Duration::from_secs(61));
         let (a, b) = (self.notifier(0), self.notifier(1));
@@ -128,11 +128,11 @@ async fn a_guest_who_left_an_address_gets_a_mail_that_he_can_end() {
         world.say(3, Side::Host, "an\nanswer").await;
         let (_, mails) = world.a_minute_later().await;
         assert_eq!(mails.len(), 1);
-        // The first one asks, and has nothing in it that a guest or a host wrote but the service's domain.
+        // The first e-mail asks for consent. It contains no text of a guest or a host except the service's domain.
         let asked = &mails[0];
         assert_eq!((asked.recipient.as_str(), &asked.unsubscribe_url), ("guest@mail.example", &None));
         let text = format!("{} {}", asked.subject, asked.body);
-        // The service of these tests has no domain: that of the installation stands for it.
+        // The service in these tests has no domain, so that of the installation is used.
         assert!(
             text.contains("chat on chat.example") && !text.contains("answer\n") && !text.contains("Shop"),
             "{text}"

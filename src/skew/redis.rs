@@ -1,4 +1,4 @@
-//! Reads the clocks of Redis.
+//! Reads the clocks of Redis servers.
 
 use std::time::Instant;
 
@@ -12,7 +12,7 @@ use crate::broker::Unavailable;
 use crate::clock::Reading;
 use crate::redis::{Redis, call, within};
 
-/// Reads the clock of every server that the node has a connection to: the primary, or each primary of a Cluster.
+/// Reads the clock of every server that the node is connected to: the primary, or each primary of a Cluster.
 pub(super) async fn readings(redis: &Redis) -> Result<Vec<(String, Reading)>, Unavailable> {
     let client = redis.client();
     let mut servers = client.active_connections();

@@ -1,11 +1,11 @@
-//! The log: formatted lines on standard error, written by a thread of their own.
+//! Log output: formatted lines on standard error, written by a separate thread.
 //!
-//! Logging never blocks the caller. Lines wait in a buffer of [`CAPACITY`] bytes; lines that do not fit, and lines that
-//! standard error rejects, are dropped and counted. Once lines can be written again, the log has a line with the number of
-//! those that were dropped before it.
+//! Logging never blocks the caller. Lines wait in a buffer of [`CAPACITY`] bytes. Lines that do not fit, and lines that
+//! standard error rejects, are dropped and counted. As soon as writing succeeds again, a line with the number of
+//! dropped lines is logged.
 //!
-//! Own code rather than `tracing-appender`: that bounds its queue in lines, not in bytes, does not count failed writes, and at
-//! exit prints to the stream that may be the blocked one.
+//! `tracing-appender` is not used: it bounds its queue in lines instead of bytes, does not count failed writes, and
+//! prints at exit to the stream that may be the blocked one.
 
 use std::io::{self, ErrorKind, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,14 +18,14 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::metric;
 
-/// Bytes that wait for the writer; it holds as many again while it writes them. Some 8,000 lines: a minute of an ordinary
-/// node, or the burst of all sockets of a node that reconnect at once.
+/// Capacity of the buffer in bytes; the writer holds as many again while it writes them. This is about 8,000 lines: a
+/// minute of a typical node, or the burst when all sockets of a node reconnect at once.
 const CAPACITY: usize = 1024 * 1024;
 
-/// Pause before another write to a standard error that is set to non-blocking and is full.
+/// Pause before the next write if standard error is non-blocking and full.
 const FULL_PAUSE: Duration = Duration::from_millis(20);
 
-/// How long the end of the process waits for lines that standard error does not take.
+/// Time limit for writing the remaining lines at exit.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 static LOG: OnceLock<Log> = OnceLock::new();
@@ -37,30 +37,30 @@ struct Log {
     unfiltered: Dispatch,
 }
 
-/// Lines that wait for the writer thread.
+/// Buffer of lines for the writer thread.
 #[derive(Default)]
 pub(super) struct Lines {
     buffer: Mutex<Buffer>,
-    /// Notified when there is something to write.
+    /// Notified when the buffer is not empty.
     filled: Condvar,
     /// Notified when everything has been written.
     written: Condvar,
-    /// Dropped because the buffer was full.
+    /// Lines dropped because the buffer was full.
     overflowed: AtomicU64,
-    /// Dropped because standard error returned an error.
+    /// Lines dropped because standard error returned an error.
     failed: AtomicU64,
 }
 
 #[derive(Default)]
 struct Buffer {
     text: Vec<u8>,
-    /// Dropped after the last line of `text`.
+    /// Number of lines dropped after the last line of `text`.
     dropped: u64,
     is_writing: bool,
 }
 
 impl Lines {
-    /// Queues a line, or drops and counts it.
+    /// Queues a line, or drops and counts it if the buffer is full.
     fn push(&self, line: &[u8]) {
         let mut buffer = self.buffer.lock();
         if buffer.text.len() + line.len() <= CAPACITY {
@@ -73,7 +73,7 @@ impl Lines {
         self.filled.notify_one();
     }
 
-    /// Writes what is queued, forever. `report` formats the line about dropped ones.
+    /// Writes queued lines in an endless loop. `report` formats the line about dropped ones.
     fn write_to(&self, mut out: impl Write, report: impl Fn(u64) -> Vec<u8>) {
         let (mut text, mut unreported) = (Vec::new(), 0);
         loop {
@@ -89,7 +89,8 @@ impl Lines {
             buffer.is_writing = true;
             drop(buffer);
 
-            // Before the lines that follow the gap: what failed earlier, then what is missing after these lines.
+            // A report is written at the place of the gap: lines that failed earlier before this text, lines dropped
+            // since after it.
             if unreported > 0 && write_all(&mut out, &report(unreported)).is_ok() {
                 unreported = 0;
             }
@@ -104,7 +105,7 @@ impl Lines {
         }
     }
 
-    /// Waits until everything queued has been written, for `timeout` at most.
+    /// Waits until all queued lines have been written, at most for `timeout`.
     fn flush(&self, timeout: Duration) {
         let deadline = Instant::now() + timeout;
         let mut buffer = self.buffer.lock();
@@ -116,7 +117,7 @@ impl Lines {
     }
 }
 
-/// Writes a text; the error is the number of lines that were not written whole.
+/// Writes a text. The error is the number of lines that were not written completely.
 fn write_all(out: &mut impl Write, mut text: &[u8]) -> Result<(), u64> {
     while !text.is_empty() {
         match out.write(text) {
@@ -129,7 +130,7 @@ fn write_all(out: &mut impl Write, mut text: &[u8]) -> Result<(), u64> {
     Ok(())
 }
 
-/// Queues each event as one line.
+/// Writer that queues each event as one line.
 #[derive(Clone)]
 pub(super) struct QueuedLines(Arc<Lines>);
 
@@ -152,7 +153,7 @@ impl Write for QueuedLines {
     }
 }
 
-/// Collects the line that an event is formatted to.
+/// Writer that collects a formatted event in memory.
 #[derive(Clone, Default)]
 struct Formatted(Arc<Mutex<Vec<u8>>>);
 
@@ -167,8 +168,8 @@ impl Write for Formatted {
     }
 }
 
-/// Starts the writer thread and returns the writer of the process's log; later calls return the same. `dispatch` formats
-/// every event it is given to a writer.
+/// Starts the writer thread and returns the writer of the process's log; later calls return the same. `dispatch` builds
+/// a subscriber that formats all events to the given writer.
 pub(super) fn start<F>(dispatch: F) -> QueuedLines
 where
     F: Fn(tracing_subscriber::fmt::writer::BoxMakeWriter) -> Dispatch,
@@ -187,7 +188,7 @@ where
         let writer = lines.clone();
         let thread = std::thread::Builder::new().name("log".to_owned());
         if let Err(error) = thread.spawn(move || writer.write_to(io::stderr(), report)) {
-            // The runtime that follows needs threads as well and fails with its own sentence.
+            // The runtime needs threads as well, and fails with its own error.
             print_within(FLUSH_TIMEOUT, io::stderr(), format!("error: no thread for the log: {error}"));
         }
         Log { lines, unfiltered }
@@ -195,7 +196,7 @@ where
     QueuedLines(log.lines.clone())
 }
 
-/// Logs panics as errors, unfiltered by RUST_LOG: the standard hook writes to standard error itself and would block.
+/// Logs panics as errors, unfiltered by RUST_LOG. The default hook writes to standard error directly and could block.
 pub fn log_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let Some(log) = LOG.get() else { return };
@@ -212,20 +213,20 @@ pub fn log_panics() {
             tracing::error!(thread = name, location, panic = message, backtrace, "thread panicked");
         });
         if name == "main" {
-            // This panic ends the process.
+            // A panic of the main thread ends the process.
             flush();
         }
     }));
 }
 
-/// Waits a moment until standard error has taken what was logged.
+/// Waits until all log lines have been written, at most for one second.
 pub fn flush() {
     if let Some(log) = LOG.get() {
         log.lines.flush(FLUSH_TIMEOUT);
     }
 }
 
-/// Prints a text and a line end; gives up after a moment if the stream does not take them.
+/// Prints a text and a line end. Gives up after one second if the stream is blocked.
 pub fn print(out: impl Write + Send + 'static, text: String) {
     print_within(FLUSH_TIMEOUT, out, text);
 }
@@ -235,7 +236,7 @@ fn print_within(timeout: Duration, mut out: impl Write + Send + 'static, mut tex
     let (done, printed) = std::sync::mpsc::sync_channel(1);
     let thread = std::thread::Builder::new().name("print".to_owned());
     let spawned = thread.spawn(move || {
-        // A reader that has closed its end needs no text; a full disk is reported by the exit code.
+        // A closed pipe is not an error; a full disk is reported by the exit code.
         let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
         let _ = done.send(());
     });

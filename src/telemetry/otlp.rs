@@ -1,6 +1,7 @@
-//! Traces on their way to a collector: OTLP, as protobuf over HTTP.
+//! Trace export to a collector: OTLP, as protobuf over HTTP.
 //!
-//! What is sent is gathered on a thread of its own; a collector that is away costs spans, and nothing else.
+//! Spans are batched on a separate thread. If the collector is unavailable, spans are dropped, without any other
+//! effect.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -28,26 +29,26 @@ use crate::clock::Chance;
 use crate::config::{Config, hex};
 use crate::{metric, tls, trace};
 
-/// How long a collector may take to be connected to.
+/// Time limit for connecting to the collector.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long a collector may take for one parcel, and for the last one, when the process ends.
+/// Time limit of an export request, also of the last one at exit.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The most of a collector's answer that is read.
+/// Maximum size of a response in bytes.
 const MAX_ANSWER: usize = 64 * 1024;
 
-/// Why there are no traces.
+/// Tracing could not be set up.
 #[derive(Debug, thiserror::Error)]
 #[error("--otlp-endpoint: {0}")]
 pub struct NoTraces(String);
 
-/// The process's traces, as long as it runs.
+/// Trace provider of the process.
 #[derive(Debug)]
 pub struct Traces(SdkTracerProvider);
 
 impl Traces {
-    /// Sends what is left.
+    /// Exports the remaining spans, within 5 s.
     pub async fn finish(self) {
         let done = tokio::task::spawn_blocking(move || self.0.shutdown_with_timeout(EXPORT_TIMEOUT)).await;
         if let Ok(Err(error)) = done {
@@ -56,10 +57,10 @@ impl Traces {
     }
 }
 
-/// Begins to take traces if the configuration names a collector. Must be called on the runtime that is to send them.
+/// Starts tracing if the configuration names a collector. Must be called within the runtime that sends the exports.
 ///
 /// # Errors
-/// [`NoTraces`], if this machine cannot speak to any collector.
+/// [`NoTraces`] if the TLS or HTTP client could not be created.
 pub fn traces(config: &Config) -> Result<Option<Traces>, NoTraces> {
     let Some(endpoint) = &config.otlp_endpoint else { return Ok(None) };
     let failed = |error: &dyn std::fmt::Display| NoTraces(error.to_string());
@@ -89,17 +90,17 @@ pub fn traces(config: &Config) -> Result<Option<Traces>, NoTraces> {
     Ok(Some(Traces(provider)))
 }
 
-/// What the exporter sends with: the exporter's own thread waits, the runtime works.
+/// HTTP client of the exporter. Requests run on the runtime, while the exporter's own thread waits.
 #[derive(Clone, Debug)]
 struct Wire {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     runtime: Handle,
-    /// Whether the collector did not take the last parcel.
+    /// Whether the last export failed.
     is_away: Arc<AtomicBool>,
 }
 
 impl Wire {
-    /// Counts a parcel; the first that does not arrive is told, and the first that does again.
+    /// Counts an export, and logs the first failure and the first success after it.
     fn note(&self, problem: Option<&str>) {
         let outcome = if problem.is_some() { "failed" } else { "sent" };
         metrics::counter!(metric::TRACE_EXPORTS, "outcome" => outcome).increment(1);
@@ -121,7 +122,7 @@ impl HttpClient for Wire {
             let body = Limited::new(body, MAX_ANSWER).collect().await?.to_bytes();
             Ok::<_, HttpError>(Response::from_parts(parts, body))
         };
-        // A timer is made on the runtime, too.
+        // The timer must be created on the runtime, too.
         let exchange = self.runtime.spawn(async { tokio::time::timeout(EXPORT_TIMEOUT, exchange).await });
         let answer = match exchange.await {
             Ok(Ok(answer)) => answer,
@@ -137,7 +138,7 @@ impl HttpClient for Wire {
     }
 }
 
-/// An error with its causes: the outermost says only that something went wrong.
+/// Formats an error with its causes: the outermost message alone is too general.
 fn chain(error: &dyn Error) -> String {
     let causes = std::iter::successors(error.source(), |cause: &&dyn Error| (*cause).source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))

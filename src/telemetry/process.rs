@@ -1,13 +1,13 @@
-//! What the kernel knows of this process. Where there is no `/proc`, nobody knows.
+//! Process metrics from `/proc`. On systems without it they are absent.
 
 use std::fs;
 
 use crate::metric;
 
-/// The unit of times in `/proc`, in parts of a second: fixed for programs, whatever the kernel's own ticks are.
+/// Clock ticks per second in `/proc`: a fixed value in user space, independent of the kernel's own tick rate.
 const USER_HZ: f64 = 100.0;
 
-/// Sets the gauges. May take some milliseconds with very many open files.
+/// Updates the gauges. Takes some milliseconds with very many open files.
 pub(super) fn observe() {
     if let Some(bytes) = resident_bytes() {
         metrics::gauge!(metric::RESIDENT_BYTES).set(bytes);
@@ -28,7 +28,7 @@ fn resident_bytes() -> Option<f64> {
 }
 
 fn open_files() -> Option<f64> {
-    // Newer kernels tell the number as the folder's size; with older ones it is counted.
+    // Newer kernels report the count as the size of the directory; on older ones the entries are counted.
     let told = fs::metadata("/proc/self/fd").ok()?.len();
     let open = if told > 0 { told } else { fs::read_dir("/proc/self/fd").ok()?.count() as u64 };
     Some(open as f64)
@@ -40,10 +40,10 @@ fn max_files() -> Option<f64> {
     line.split_whitespace().next()?.parse().ok()
 }
 
-/// Time that processors gave this process, in seconds. A counter of the recorder's holds whole numbers only.
+/// CPU time of this process in seconds. Rendered separately, because counters of the recorder are integers.
 pub(super) fn cpu_seconds() -> Option<f64> {
     let stat = fs::read_to_string("/proc/self/stat").ok()?;
-    // The second field is the program's name, which may hold anything, in parentheses.
+    // The second field is the program name in parentheses, which may contain any characters.
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
     let [user, system] = [fields.get(11)?, fields.get(12)?].map(|ticks| ticks.parse::<f64>());
     Some((user.ok()? + system.ok()?) / USER_HZ)

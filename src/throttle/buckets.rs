@@ -1,7 +1,7 @@
-//! Buckets in this node's memory: what a single node counts, and what a node of a cluster counts alone.
+//! Token buckets in memory: the limits of a single node, and the limits that each node of a cluster applies on its own.
 //!
-//! **Invariant:** no kind has more of them than a fixed number, whatever addresses are made up. When that is reached, the
-//! fullest are forgotten: least is lost with them, and whoever is refused stays refused.
+//! **Invariant:** the number of buckets per kind is bounded, regardless of how many addresses are used. At the bound,
+//! the fullest buckets are removed: they hold the least information, and clients that are being refused stay refused.
 
 use std::collections::HashMap;
 
@@ -10,10 +10,10 @@ use parking_lot::Mutex;
 
 use super::{Kind, Quota, Verdict, Who};
 
-/// The most buckets of a kind: some 5 MB of them.
+/// Maximum number of buckets per kind, about 5 MB.
 const MOST: usize = 100_000;
 
-/// Buckets of every kind, each with the instant at which it is full again, in µs since 1970.
+/// Buckets of all kinds. Each is stored as the instant at which it will be full, in µs since 1970.
 #[derive(Debug)]
 pub struct Buckets {
     tables: [Mutex<HashMap<Who, i64>>; Kind::COUNT],
@@ -31,7 +31,7 @@ impl Buckets {
         Self { tables: Default::default(), most }
     }
 
-    /// Takes one out of somebody's bucket, if there is one.
+    /// Takes a token from a bucket, if there is one.
     pub fn take(&self, kind: Kind, who: &Who, quota: Quota, now: DateTime<Utc>) -> Verdict {
         let now = now.timestamp_micros();
         let mut table = self.tables[kind as usize].lock();
@@ -50,7 +50,7 @@ impl Buckets {
 }
 
 impl Buckets {
-    /// Puts one back into a bucket, if the bucket is still remembered.
+    /// Puts a token back into a bucket, if the bucket still exists.
     pub fn give_back(&self, kind: Kind, who: &Who, quota: Quota, now: DateTime<Utc>) {
         if let Some(full_at) = self.tables[kind as usize].lock().get_mut(who) {
             *full_at = quota.give_back(*full_at, now.timestamp_micros());
@@ -58,7 +58,8 @@ impl Buckets {
     }
 }
 
-/// Forgets all that are full, and at least the fullest quarter: so many newcomers have paid for the walk.
+/// Removes all full buckets, and at least a quarter of `most`, the fullest first, so that the cost of this scan is
+/// spread over many new buckets.
 fn forget(table: &mut HashMap<Who, i64>, now: i64, most: usize) {
     table.retain(|_, full_at| *full_at > now);
     let mut surplus = table.len().saturating_sub(most - most.div_ceil(4));
@@ -100,7 +101,7 @@ mod tests {
             assert!(buckets.take(Kind::Handshake, &Who::address(network.into()), quota, now).passes);
         }
         assert!((MOST / 2..=MOST).contains(&len(&buckets)));
-        // Nor do two of one network.
+        // Addresses of one network share a bucket.
         let before = len(&buckets);
         for host in 0..1_000 {
             let address = Ipv6Addr::from_bits(299_999 << 64 | host);

@@ -1,7 +1,7 @@
--- Puts one back into a bucket of take.lua. An absent key is a full bucket.
+-- Puts a token back into a bucket of take.lua. An absent key is a full bucket.
 --
 -- KEYS 1  limit:<kind>:<who>
--- ARGV 1  refill interval of one, in µs  2  now, or '' for this server's clock
+-- ARGV 1  refill interval of one token, in µs  2  now, or '' for this server's clock
 local interval, now = tonumber(ARGV[1]), tonumber(ARGV[2])
 local kept = tonumber(redis.call('GET', KEYS[1]) or 0)
 if kept == 0 then return 0 end

@@ -1,4 +1,4 @@
-//! The throttle of a single node: what it counts is all there is.
+//! Throttle driver of a single node, in memory.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use super::{Buckets, Kind, Quota, Throttle, Verdict, Who};
 use crate::broker::Unavailable;
 use crate::clock::Clock;
 
-/// The driver.
+/// Driver in memory. All limits are reset when the process restarts.
 pub struct MemoryThrottle {
     buckets: Buckets,
     clock: Arc<dyn Clock>,
@@ -21,7 +21,7 @@ impl std::fmt::Debug for MemoryThrottle {
 }
 
 impl MemoryThrottle {
-    /// With all buckets full.
+    /// Creates the driver with all buckets full.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         Self { buckets: Buckets::default(), clock }
     }

@@ -1,4 +1,4 @@
-//! The throttle of a cluster: a key a bucket, and one short script.
+//! Throttle driver of a cluster: one key per bucket, and one script per operation.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::broker::Unavailable;
 use crate::clock::Clock;
 use crate::redis::{Redis, Script};
 
-/// The driver.
+/// Driver over Redis. Clones share the connection.
 #[derive(Clone)]
 pub struct RedisThrottle {
     redis: Redis,
@@ -26,7 +26,8 @@ impl std::fmt::Debug for RedisThrottle {
 }
 
 impl RedisThrottle {
-    /// Over the node's clients, by the clock of Redis: nodes need not agree on the time.
+    /// Creates the driver over the node's clients. It uses the clock of Redis, so that nodes need not agree on the
+    /// time.
     pub fn new(redis: Redis) -> Self {
         let script = |text| Arc::new(Script::new(text));
         let (take, give_back) = (script(include_str!("take.lua")), script(include_str!("give_back.lua")));
@@ -37,13 +38,13 @@ impl RedisThrottle {
         Ok(self.redis.keys()?.shared(&format!("limit:{}:{who}", kind.name())))
     }
 
-    /// µs since 1970; empty for the clock of Redis.
+    /// Time argument of the scripts in µs since 1970; empty for the clock of Redis.
     fn now(&self) -> Value {
         let now = self.clock.as_ref().map(|clock| clock.now().timestamp_micros());
         now.map_or_else(String::new, |now| now.to_string()).into()
     }
 
-    /// By another clock, as tests have it.
+    /// Replaces the clock of Redis, for tests.
     #[must_use]
     pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = Some(clock);

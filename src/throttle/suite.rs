@@ -1,4 +1,4 @@
-//! The promises of the throttle, kept by every driver; the last of them need several nodes.
+//! Guarantees of the throttle, tested on every driver. The tests at the end need several nodes.
 
 use crate::redis::testing::PT;
 use std::net::IpAddr;
@@ -13,13 +13,13 @@ use crate::domain::HostId;
 use crate::redis::Redis;
 use crate::redis::testing::{Kind as Deployment, Servers, on_every_redis};
 
-/// Of an hour: what Redis keeps outlives the slowest machine.
+/// Quotas are per hour, so that keys in Redis do not expire during a slow test run.
 const HOUR: Duration = Duration::from_secs(3_600);
 
-/// How long one of five an hour takes to come back.
+/// Refill interval of one token at five per hour.
 const EACH: Duration = Duration::from_secs(720);
 
-/// Makes a test of each function for each driver.
+/// Generates a test of each function for each driver.
 macro_rules! on_every_driver {
     ($($name:ident),* $(,)?) => {
         mod memory {
@@ -90,7 +90,7 @@ async fn take(node: &Arc<dyn Throttle>, who: &Who) -> Verdict {
     node.take(Kind::Mail, who, five()).await.unwrap()
 }
 
-/// How many of so many tries pass.
+/// Returns how many of `tries` attempts pass.
 async fn passing(node: &Arc<dyn Throttle>, tries: usize) -> usize {
     let mut passing = 0;
     for _ in 0..tries {
@@ -193,7 +193,7 @@ async fn by_the_clock_of_redis_it_is_the_same(stage: Stage) {
     assert_eq!(passing(&node, 7).await, 5);
     let next_in = take(&node, &somebody()).await.next_in;
     assert!(EACH - Duration::from_secs(60) < next_in && next_in <= EACH, "{next_in:?}");
-    // So many a second that the next one is there before it is asked for.
+    // The rate is so high that the next token is available before the next call.
     let quota = Quota::new(1_000_000, Duration::from_secs(1));
     for _ in 0..10 {
         assert!(node.take(Kind::Room, &somebody(), quota).await.unwrap().passes);

@@ -1,13 +1,14 @@
-//! Which addresses a webhook may lead to: those of the internet, and what the operator allows beside.
+//! Addresses that webhooks may connect to: public ones, and private ones that the operator allows.
 //!
-//! **Invariant:** what an address hides is judged, too: an IPv6 address that stands for an IPv4 one is that one.
+//! **Invariant:** embedded addresses are checked, too: an IPv6 address that represents an IPv4 one is treated as that
+//! one.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Whether an address is one of the operator's own that webhooks may lead to.
+/// Returns whether the operator allows webhooks to connect to an address.
 pub type IsAllowed = std::sync::Arc<dyn Fn(IpAddr) -> bool + Send + Sync>;
 
-/// Whether an address can be somebody's out on the internet.
+/// Returns whether an address is public, that is, globally reachable.
 pub fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_public_v4(address),
@@ -21,11 +22,11 @@ pub fn is_public(address: IpAddr) -> bool {
 fn is_public_v4(address: Ipv4Addr) -> bool {
     let [a, b, c, _] = address.octets();
     let is_special = match (a, b, c) {
-        // This network; private; loopback; multicast, reserved and broadcast.
+        // "This network"; private; loopback; multicast, reserved and broadcast.
         (0 | 10 | 127 | 224..=255, ..) => true,
-        // Shared by a carrier's customers; link-local, with the metadata of clouds; private, twice.
+        // Carrier-grade NAT; link-local, including cloud metadata; two private ranges.
         (100, 64..=127, _) | (169, 254, _) | (172, 16..=31, _) | (192, 168, _) => true,
-        // Protocol assignments; documentation; 6to4 relays; AS112, twice; AMT; benchmarks; documentation, twice.
+        // Protocol assignments and documentation; 6to4 relays; AS112 (two); AMT; benchmarking; documentation (two).
         (192, 0, 0 | 2) | (192, 88, 99) | (192, 31, 196) | (192, 175, 48) | (192, 52, 193) => true,
         (198, 18 | 19, _) | (198, 51, 100) | (203, 0, 113) => true,
         _ => false,
@@ -33,11 +34,11 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
     !is_special
 }
 
-/// Only what is given out to the world (2000::/3), without what is special in it.
+/// Only global unicast addresses (2000::/3), without the special ranges in it.
 fn is_public_v6(address: Ipv6Addr) -> bool {
     let [a, b, c, ..] = address.segments();
     let is_special = match (a, b) {
-        // Protocol assignments, among them Teredo and ORCHID; documentation, twice; segment routing.
+        // Protocol assignments, including Teredo and ORCHID; documentation; the former 6bone; documentation.
         (0x2001, 0..=0x01ff | 0x0db8) | (0x3ffe..=0x3fff, _) => true,
         // AS112.
         (0x2620, 0x004f) if c == 0x8000 => true,
@@ -46,15 +47,15 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
     (0x2000..0x4000).contains(&a) && !is_special
 }
 
-/// The IPv4 address that an IPv6 one stands for: mapped, compatible, translated (NAT64, also under a network's own prefix, and
-/// SIIT), 6to4.
+/// Returns the IPv4 address that an IPv6 address represents: mapped, compatible, translated (NAT64, also with a local
+/// prefix, and SIIT), 6to4.
 fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
     let [a, b, c, d, e, f, g, h] = address.segments();
     let v4 = |high: u16, low: u16| Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low));
     match (a, b, c, d, e, f) {
         (0, 0, 0, 0, 0, 0 | 0xffff) | (0, 0, 0, 0, 0xffff, 0) => Some(v4(g, h)),
         (0x64, 0xff9b, 0, 0, 0, 0) => Some(v4(g, h)),
-        // Wherever in it the address lies.
+        // NAT64 with a local prefix: the position of the IPv4 address is unknown, so it counts as not public.
         (0x64, 0xff9b, 1, ..) => Some(Ipv4Addr::UNSPECIFIED),
         (0x2002, ..) => Some(v4(b, c)),
         _ => None,

@@ -1,9 +1,9 @@
-//! Brings events to their receivers.
+//! Webhook dispatcher: sends events to their receivers.
 //!
-//! A receiver is spoken to by one node at a time, in turns ([`Store::take_turn`]). Within a turn the rooms go side by side, a few
-//! at once, and a room's events one after the other. The first failure ends a turn: a receiver that is away, or slow, is left
-//! alone for a while and keeps nobody else waiting. An event is marked after it was sent, so a node that dies in between sends it
-//! once more: at least once, under the same id.
+//! A receiver is served by one node at a time, which holds its lease ([`Store::take_turn`]). During one turn several
+//! rooms are served concurrently, and the events of a room in order. The first failure ends the turn, so that an
+//! unavailable or slow receiver is paused and delays no others. An event is marked as delivered after it was sent, so a
+//! node that crashes in between sends it again: at least once, with the same id.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -21,44 +21,45 @@ use crate::domain::HostId;
 use crate::metric;
 use crate::store::{DueWebhook, Store, StoreError, Turn, Webhook, WebhookEvent};
 
-/// How often it is looked what is due.
+/// Polling interval of due events.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// How many receivers a node speaks to at once.
+/// Maximum number of receivers that a node serves concurrently.
 const TURNS: usize = 128;
 
-/// How many rooms' events one receiver is sent at once.
+/// Maximum number of rooms served concurrently per receiver.
 const ROOMS_AT_ONCE: usize = 4;
 
-/// How many events are looked at together.
+/// Maximum number of events read at once.
 const BATCH: u64 = 50;
 
-/// How long a turn is a node's if it does not prolong it; with what is left of it an event must be sent and marked.
+/// Lease on a receiver, renewed while events are sent; and the minimum remaining time of the lease to send and mark one
+/// event.
 const LEASE: TimeDelta = TimeDelta::seconds(20);
 const LEFT: TimeDelta = TimeDelta::seconds(TIME_LIMIT.as_secs() as i64 + 3);
 
-/// How long a turn takes at most: others wait, too.
+/// Maximum duration of a turn, so that other receivers are served.
 const TURN: TimeDelta = TimeDelta::seconds(30);
 
-/// How long after its first failure an event is sent again; each further one multiplies it.
+/// Delay before the first retry of an event, factor for each further one, and maximum.
 const FIRST_RETRY: TimeDelta = TimeDelta::seconds(5);
 const RETRY_FACTOR: i32 = 4;
 const LAST_RETRY: TimeDelta = TimeDelta::hours(6);
 
-/// How long a receiver is left alone after a turn that brought nothing; each further one doubles it.
+/// Pause of a receiver after a turn without a delivered event, doubled after each further one, and maximum.
 const FIRST_PAUSE: TimeDelta = TimeDelta::seconds(5);
 const LAST_PAUSE: TimeDelta = TimeDelta::minutes(5);
 
-/// No turn is put off for longer, so a later one was written by a clock that was ahead.
+/// No turn is scheduled further ahead than this: a later time was written by a clock that was ahead.
 const LATEST_TURN: TimeDelta = TimeDelta::minutes(10);
 
-/// How long an event that is on its way may still take when the node is to end.
+/// Time limit for events in flight when the node stops.
 const GRACE: Duration = Duration::from_secs(3);
 
-/// What a receiver says that is there no more.
+/// HTTP status of a receiver that no longer exists (410 Gone).
 const GONE: u16 = 410;
 
-/// Sends what is due, again and again. Any number of nodes have one each.
+/// Sends due events. Any number of nodes may run one each.
 #[derive(Clone, Debug)]
 pub struct Courier {
     store: Store,
@@ -67,12 +68,12 @@ pub struct Courier {
 }
 
 impl Courier {
-    /// From the database to the receivers.
+    /// Creates a dispatcher for the events in `store`.
     pub fn new(store: Store, sender: Sender, chance: Chance) -> Self {
         Self { store, sender, chance }
     }
 
-    /// Until it is told to end.
+    /// Sends due events until `stop` is cancelled.
     pub async fn run(self, stop: CancellationToken) {
         let mut turns: JoinSet<HostId> = JoinSet::new();
         let mut served: HashSet<HostId> = HashSet::new();
@@ -85,7 +86,7 @@ impl Courier {
                     Ok(host) => drop(served.remove(&host)),
                     Err(error) => {
                         tracing::error!(%error, "webhook worker failed");
-                        // Whose it was is not known; a turn that still goes on is in the database.
+                        // The host of the failed task is unknown. A turn that is still running holds its lease in SQL.
                         served.clear();
                     }
                 },
@@ -108,10 +109,10 @@ impl Courier {
         while turns.join_next().await.is_some() {}
     }
 
-    /// One look at what is due, and all turns that come of it, to their ends. Returns how many.
+    /// Serves all receivers that are due once. Returns how many.
     ///
     /// # Errors
-    /// SQL is away; what was not marked is sent again later.
+    /// SQL failed; events that were not marked as delivered are sent again later.
     pub async fn round(&self) -> Result<usize, StoreError> {
         let (due, stop) = (self.due().await?, CancellationToken::new());
         let count = due.len();
@@ -121,7 +122,7 @@ impl Courier {
         Ok(count)
     }
 
-    /// Webhooks whose turn it is, those that wait longest first.
+    /// Returns the webhooks that are due, the longest waiting first.
     async fn due(&self) -> Result<Vec<DueWebhook>, StoreError> {
         let now = self.sender.now();
         let mut due = self.store.due_webhooks(now).await?;
@@ -138,7 +139,7 @@ impl Courier {
         }
     }
 
-    /// A turn, from its beginning to its end.
+    /// Serves one receiver: acquires its lease, sends its events, releases the lease.
     async fn serve(&self, due: DueWebhook, stop: &CancellationToken) -> Result<(), StoreError> {
         let began = self.sender.now();
         let Some(turn) = self.store.take_turn(&due, began + LEASE).await? else { return Ok(()) };
@@ -169,31 +170,31 @@ impl Courier {
         self.store.end_turn(&turn, next_turn_at, failed_turns).await.and(sent)
     }
 
-    /// A fifth more or less, so that what failed together is not tried together.
+    /// Adds jitter of ±20 %, so that events that failed together are not retried together.
     fn vary(&self, span: TimeDelta) -> TimeDelta {
         let percent = 80 + i32::try_from(self.chance.below(41)).unwrap_or_default();
         span * percent / 100
     }
 }
 
-/// How long an event waits that has failed so often before.
+/// Delay before the next attempt of an event with this number of earlier failures.
 fn retry(attempts: u32) -> TimeDelta {
     (FIRST_RETRY * RETRY_FACTOR.saturating_pow(attempts.min(8))).min(LAST_RETRY)
 }
 
-/// How long a receiver is left alone that so many turns before brought nothing.
+/// Pause of a receiver with this number of earlier failed turns.
 fn pause(failed_turns: u32) -> TimeDelta {
     (FIRST_PAUSE * 2_i32.saturating_pow(failed_turns.min(8))).min(LAST_PAUSE)
 }
 
-/// After so many turns that brought nothing the operator is told, and then at every twelfth, which is an hour's.
+/// Number of failed turns after which a warning is logged. It is repeated at every twelfth, about once per hour.
 const TOLD_AFTER: u32 = 3;
 
 fn is_to_be_told(failed_turns: u32) -> bool {
     failed_turns == TOLD_AFTER || failed_turns.is_multiple_of(12)
 }
 
-/// A turn that goes on.
+/// A turn in progress.
 struct Serving<'a> {
     courier: &'a Courier,
     turn: tokio::sync::Mutex<Turn>,
@@ -201,12 +202,12 @@ struct Serving<'a> {
     stop: &'a CancellationToken,
     has_arrived: AtomicBool,
     has_failed: AtomicBool,
-    /// It is another node's by now, or its host has changed the webhook.
+    /// Whether another node has the lease, or the host has changed the webhook.
     is_lost: AtomicBool,
 }
 
 impl Serving<'_> {
-    /// Whether nothing more is to be sent.
+    /// Returns whether the turn must send no further events.
     fn is_over(&self) -> bool {
         self.has_failed.load(Relaxed)
             || self.is_lost.load(Relaxed)
@@ -242,7 +243,7 @@ impl Serving<'_> {
         Ok(())
     }
 
-    /// Prolongs the turn if what is left of it may be too short.
+    /// Returns the webhook, after renewing the lease if too little of it remains. `None` if the turn was lost.
     async fn webhook(&self) -> Result<Option<Webhook>, StoreError> {
         let (store, now) = (&self.courier.store, self.courier.sender.now());
         let mut turn = self.turn.lock().await;
@@ -267,7 +268,7 @@ impl Serving<'_> {
         };
         let attempt = tokio::select! {
             attempt = sender.send(&webhook, &event.event_id, &event.body) => attempt,
-            // Not marked: another node sends it again.
+            // Not marked as delivered: another node sends it again.
             () = late => return Ok(()),
         };
         metrics::histogram!(metric::WEBHOOK_SECONDS).record(Duration::from_millis(attempt.millis).as_secs_f64());

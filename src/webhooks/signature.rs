@@ -1,5 +1,5 @@
-//! How a receiver knows that an event is ours: secrets and signatures, as the "Standard Webhooks" convention has them, for which
-//! receivers find libraries.
+//! Secrets and signatures of events, in the format of the "Standard Webhooks" specification, for which receivers find
+//! libraries.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -8,15 +8,15 @@ use sha2::Sha256;
 
 use crate::clock::Chance;
 
-/// What secrets begin with.
+/// Prefix of secrets.
 const PREFIX: &str = "whsec_";
 
-/// A new secret: 32 random bytes.
+/// Creates a secret of 32 random bytes.
 pub(super) fn new_secret(chance: &Chance) -> String {
     format!("{PREFIX}{}", STANDARD.encode(chance.bytes::<32>()))
 }
 
-/// The signature of a body that is sent under `id` at `timestamp`, in seconds since 1970. `None` for what is no secret of ours.
+/// Signs a body sent with `id` at `timestamp` (seconds since 1970). Returns `None` if the secret has the wrong form.
 fn signature(secret: &str, id: &str, timestamp: i64, body: &str) -> Option<String> {
     let key = STANDARD.decode(secret.strip_prefix(PREFIX)?).ok()?;
     let mut mac = Hmac::<Sha256>::new_from_slice(&key).ok()?;
@@ -25,7 +25,7 @@ fn signature(secret: &str, id: &str, timestamp: i64, body: &str) -> Option<Strin
     Some(format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes())))
 }
 
-/// The header: a signature under each secret, as one that was replaced goes on for a while.
+/// Value of the signature header: one signature per secret, since a replaced secret stays valid for a while.
 pub(super) fn signatures<'a>(
     secrets: impl IntoIterator<Item = &'a str>,
     id: &str,
@@ -55,8 +55,8 @@ mod tests {
         }
     }
 
-    /// Made with `printf '%s' 'evt_1.1700000000.{"a":1}' | openssl dgst -sha256 -mac HMAC -macopt hexkey:… -binary | base64`, of
-    /// the bytes 0 to 31.
+    /// Computed with `printf '%s' 'evt_1.1700000000.{"a":1}' | openssl dgst -sha256 -mac HMAC -macopt hexkey:… -binary
+    /// | base64` for the key of the bytes 0 to 31.
     #[test]
     fn a_signature_is_what_others_compute() {
         let secret = format!("whsec_{}", STANDARD.encode((0..32).collect::<Vec<u8>>()));

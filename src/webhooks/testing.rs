@@ -1,4 +1,5 @@
-//! A receiver of webhooks, over real HTTP. A whole-server test may include this file by its path: it names nothing of the crate.
+//! Webhook receiver over real HTTP. It uses no items of the crate, so that whole-server tests can include this file by
+//! path.
 
 use std::collections::HashSet;
 use std::convert::Infallible;
@@ -22,7 +23,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-/// What came.
+/// A received request.
 #[derive(Clone, Debug)]
 pub(crate) struct Received {
     pub(crate) method: String,
@@ -44,7 +45,7 @@ impl Received {
         serde_json::from_str(&self.body).expect("JSON")
     }
 
-    /// Whether one of its signatures is that of a secret, as OpenSSL computes it.
+    /// Returns whether one of the signatures matches the secret, as computed by OpenSSL.
     pub(crate) fn is_signed_with(&self, secret: &str) -> bool {
         let signed = format!("{}.{}.{}", self.id(), self.header("webhook-timestamp"), self.body);
         let key = STANDARD.decode(secret.strip_prefix("whsec_").expect("a secret")).expect("base64");
@@ -62,19 +63,19 @@ impl Received {
     }
 }
 
-/// How it answers.
+/// Response of the receiver.
 #[derive(Clone, Debug)]
 pub(crate) enum Reply {
     Status(u16),
-    /// To there.
+    /// Redirect to this URL.
     Redirect(String),
-    /// Never.
+    /// No response.
     Silence,
-    /// 200, and a body that does not end.
+    /// Status 200 with an endless body.
     Endless,
 }
 
-/// A receiver that ends with the test.
+/// Receiver that stops when it is dropped.
 pub(crate) struct Receiver {
     pub(crate) address: SocketAddr,
     received: Arc<Mutex<Vec<Received>>>,
@@ -94,7 +95,7 @@ impl Receiver {
         Self::start_with(None).await
     }
 
-    /// Over TLS, if it has a certificate.
+    /// Starts a receiver, over TLS if an acceptor is given.
     pub(crate) async fn start_with(tls: Option<tokio_rustls::TlsAcceptor>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
@@ -133,17 +134,17 @@ impl Receiver {
         self.received.lock().clone()
     }
 
-    /// The ids of what came, in order.
+    /// Ids of the received requests, in order.
     pub(crate) fn ids(&self) -> Vec<String> {
         self.received.lock().iter().map(|received| received.id().to_owned()).collect()
     }
 
-    /// How many different events came.
+    /// Number of distinct events received.
     pub(crate) fn different(&self) -> usize {
         self.ids().into_iter().collect::<HashSet<_>>().len()
     }
 
-    /// Waits until so many came.
+    /// Waits until `count` requests were received.
     pub(crate) async fn wait_for(&self, count: usize, within: Duration) {
         let waiting = async {
             while self.received.lock().len() < count {
@@ -186,6 +187,6 @@ async fn serve(
             Ok::<_, Infallible>(answer.expect("an answer"))
         }
     });
-    // However it ends: the other side may have gone.
+    // Any result is fine: the client may have disconnected.
     let _ended = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
 }

@@ -1,8 +1,8 @@
-//! How a receiver is spoken to: one POST, over TLS, to an address that was judged.
+//! HTTP client of webhooks: one POST per event, only to addresses that were checked.
 //!
-//! **Invariant:** the addresses that a connection is made to are those that were judged a moment before: the resolver hands out no
-//! other, and what an URL has in place of a name is judged before each request. No redirect is followed, no proxy is used, and of
-//! what a receiver answers nobody is shown more than the status.
+//! **Invariant:** a connection is made only to addresses that were checked immediately before. The resolver returns no
+//! others, and an IP address in a URL is checked before each request. Redirects are not followed and no proxy is used.
+//! Of a response, only the status is ever shown to a host.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -28,73 +28,74 @@ use url::{Host, Url};
 use super::address::{IsAllowed, is_public};
 use crate::tls;
 
-/// How long a receiver has for all of it, and to be connected to.
+/// Time limits of the whole request, and of connecting.
 pub(super) const TIME_LIMIT: Duration = Duration::from_secs(10);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long its name may take to be resolved, and when it is known at the earliest that it leads nowhere.
+/// Time limit of name resolution, and the minimum time after which an unresolved name is reported.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
 const UNRESOLVED_AFTER: Duration = LOOKUP_TIMEOUT;
 
-/// The most of an answer that is read, so that its connection may be used again, and for how long.
+/// Maximum number of body bytes read from a response, so that its connection can be reused, and the time limit for
+/// reading.
 const MAX_ANSWER: usize = 16 * 1024;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The most of an answer's head.
+/// Maximum size of a response head.
 const MAX_HEAD: usize = 32 * 1024;
 
-/// How long an unused connection is kept, and how many.
+/// Idle time after which a pooled connection is closed, and maximum number of idle connections per receiver.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 const IDLE_CONNECTIONS: usize = 4;
 
-/// The longest URL.
+/// Maximum length of a URL.
 pub(super) const MAX_URL: usize = 2_000;
 
-/// Why nothing can be sent to a URL, whatever is behind it. Completes "The URL …".
+/// Why a URL is not allowed. The messages complete "The URL …".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UrlProblem {
-    /// No URL.
+    /// Not an absolute HTTP URL.
     #[error("must be one such as https://shop.example/hooks")]
     NotAUrl,
-    /// Longer than anybody needs.
+    /// Longer than 2,000 bytes.
     #[error("must have at most 2000 characters")]
     TooLong,
-    /// It carries a login, or a part that is never sent.
+    /// With user, password or fragment.
     #[error("must have no user, password or fragment")]
     Userinfo,
-    /// Not `https`, where nobody allowed otherwise.
+    /// Not `https`, and not an address for which the operator allows `http`.
     #[error("must begin with https://")]
     Insecure,
-    /// It leads to an address that is nobody's on the internet.
+    /// An IP address that is not public.
     #[error("must not lead to a private address")]
     Private,
 }
 
-/// Why an event did not arrive.
+/// Why an event was not delivered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Problem {
-    /// Nothing was sent.
+    /// The URL is not allowed; nothing was sent.
     #[error("the URL {0}")]
     Url(#[from] UrlProblem),
-    /// The name leads nowhere, or only to addresses that must not be connected to: which of them is not shown, as it would
-    /// reveal to a host which names of the operator's network exist.
+    /// The name does not resolve, or only to addresses that must not be connected to. Both have the same message: the
+    /// difference would reveal to a host which names exist in the operator's network.
     #[error("the name of the URL leads to no public address")]
     Unresolved,
-    /// No answer in time.
+    /// No response within the time limit, in seconds.
     #[error("no answer within {0} s")]
     TimedOut(u64),
-    /// The connection or its TLS.
+    /// The connection or its TLS handshake failed.
     #[error("cannot be reached: {0}")]
     Unreachable(String),
-    /// It broke off, or was no HTTP.
+    /// The connection broke, or the response was not valid HTTP.
     #[error("no proper answer: {0}")]
     Broken(String),
 }
 
-/// What a name leads to.
+/// Resolves a name to addresses.
 type Lookup = Arc<dyn Fn(String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> + Send + Sync>;
 
-/// Sends to receivers. Clones share their connections.
+/// Sends requests to receivers. Clones share the connection pool.
 #[derive(Clone)]
 pub(super) struct Wire {
     secure: Client<HttpsConnector<HttpConnector<Guard>>, Full<Bytes>>,
@@ -104,10 +105,11 @@ pub(super) struct Wire {
 }
 
 impl Wire {
-    /// Beside the internet it sends to addresses that are allowed, and to these also without TLS.
+    /// Creates a client. Besides public addresses it connects to those that `is_allowed` accepts, and to these also
+    /// without TLS.
     ///
     /// # Errors
-    /// TLS cannot be set up.
+    /// The TLS configuration could not be created.
     pub(super) fn new(is_allowed: Option<IsAllowed>) -> Result<Self, rustls::Error> {
         Ok(Self::with(is_allowed, Arc::new(|name| Box::pin(lookup(name))), tls::client_config()?))
     }
@@ -120,7 +122,7 @@ impl Wire {
         Self { secure, plain, is_allowed, time_limit: TIME_LIMIT }
     }
 
-    /// A URL in the form in which it is called.
+    /// Checks a URL and returns its normalised form.
     pub(super) fn judge(&self, url: &str) -> Result<Url, UrlProblem> {
         let url = Url::parse(url.trim()).map_err(|_| UrlProblem::NotAUrl)?;
         let is_secure = match url.scheme() {
@@ -151,7 +153,7 @@ impl Wire {
         }
     }
 
-    /// Sends a body. Returns the status of the answer.
+    /// Sends a body. Returns the status of the response.
     pub(super) async fn post(&self, url: &str, headers: &[(&str, String)], body: &str) -> Result<u16, Problem> {
         let url = self.judge(url)?;
         let uri: Uri = url.as_str().parse().map_err(|_| UrlProblem::NotAUrl)?;
@@ -174,7 +176,8 @@ impl Wire {
             Ok(Err(error)) => {
                 let problem = problem(&error);
                 if problem == Problem::Unresolved {
-                    // A name of the operator's network is found faster than one is found to be unknown.
+                    // Names in the operator's network resolve faster than a lookup fails: the delay hides this
+                    // difference.
                     tokio::time::sleep_until(began + UNRESOLVED_AFTER).await;
                 }
                 Err(problem)
@@ -185,7 +188,7 @@ impl Wire {
 }
 
 async fn read_away(body: Incoming) {
-    // However it ends: the status has been said.
+    // The result is ignored, since the status is known.
     let _read = tokio::time::timeout(ANSWER_TIMEOUT, Limited::new(body, MAX_ANSWER).collect()).await;
 }
 
@@ -200,18 +203,18 @@ fn connector(guard: Guard) -> HttpConnector<Guard> {
     let mut http = HttpConnector::new_with_resolver(guard);
     http.set_connect_timeout(Some(CONNECT_TIMEOUT));
     http.set_nodelay(true);
-    // What is spoken over the connection is decided above.
+    // The scheme is checked by the callers.
     http.enforce_http(false);
     http
 }
 
-/// What went wrong, by its innermost cause.
+/// Classifies an error by its innermost cause.
 fn problem(error: &hyper_util::client::legacy::Error) -> Problem {
     let mut cause: &(dyn std::error::Error + 'static) = error;
     while let Some(inner) = cause.source() {
         cause = inner;
     }
-    // An error of I/O may hold another without being its source.
+    // An I/O error may contain another that is not its source.
     let held = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
     if cause.is::<NothingPublic>() || held.is_some_and(|held| held.is::<NothingPublic>()) {
         return Problem::Unresolved;
@@ -223,16 +226,16 @@ async fn lookup(name: String) -> io::Result<Vec<IpAddr>> {
     Ok(tokio::net::lookup_host((name, 0)).await?.map(|address| address.ip()).collect())
 }
 
-/// A name that leads to no address that may be connected to.
+/// The name resolves to no address that may be connected to.
 #[derive(Debug, thiserror::Error)]
 #[error("leads to no public address")]
 struct NothingPublic;
 
-/// Resolves names, and hands out only addresses that may be connected to.
+/// Resolver that returns only addresses that may be connected to.
 #[derive(Clone)]
 struct Guard {
     lookup: Lookup,
-    /// Whether the internet is among them.
+    /// Whether public addresses are allowed.
     with_internet: bool,
     is_allowed: Option<IsAllowed>,
 }
@@ -257,7 +260,7 @@ impl Service<Name> for Guard {
         let guard = self.clone();
         Box::pin(async move {
             let looking_up = (guard.lookup)(name.as_str().to_owned());
-            // However the lookup fails: the name leads nowhere.
+            // Every lookup failure counts as a name that does not resolve.
             let found = match tokio::time::timeout(LOOKUP_TIMEOUT, looking_up).await {
                 Ok(Ok(found)) => found,
                 Ok(Err(error)) => {

@@ -1,4 +1,4 @@
-//! Guests and hosts talk (SPEC 4 and 6).
+//! Chat between guests and hosts (SPEC 4 and 6).
 
 use pintalk::domain::ChatroomId;
 use serde_json::{Value, json};
@@ -56,7 +56,7 @@ on_both! {
         assert_eq!(history.get("more"), None);
         assert_eq!(texts(&data), (11..=60).map(|number| format!("message {number}")).collect::<Vec<_>>());
         assert_eq!(data[0]["seq"], 11);
-        // The very frame that was sent live.
+        // Identical to the frame that was sent live.
         assert_eq!(data[49], room.join(a).await.frame().await["data"][49]);
     }
 
@@ -73,7 +73,7 @@ on_both! {
         assert_eq!(texts(missed["data"].as_array().expect("history")), ["message 3", "message 4", "message 5"]);
         guest.say("and one more").await;
         assert_eq!(back.frame().await["seq"], 6);
-        // All of it, from the beginning; nothing from the end, or from beyond.
+        // All from the start; nothing from the end or beyond.
         assert_eq!(room.join_after(b, 0).await.frame().await["data"].as_array().expect("history").len(), 6);
         for seq in [6, 1_000_000] {
             let mut level = room.join_after(b, seq).await;
@@ -123,7 +123,7 @@ on_both! {
         let original = guest.frame().await;
         assert_eq!(original["id"], "client-1");
         assert_eq!(desk.frame().await, original);
-        // Again, from another of his sockets, with another text: only that socket gets the original back.
+        // The same id from another socket of the guest, with another text: only that socket receives the original.
         let mut second_tab = room.join(b).await;
         second_tab.frame().await;
         first["message"] = json!("twice");
@@ -150,7 +150,7 @@ on_both! {
         }
         let mut late = room.join(a).await;
         assert_eq!(late.frame().await["data"][0]["seq"], 71);
-        // The wall clock of the oldest one it shows, in whole seconds, as the real widget does.
+        // Requests with the wall clock of the oldest message shown, in whole seconds, like the real widget.
         late.send(&json!({"type": "request", "message": "2023-03-23T08:01:10"})).await;
         let page = late.frame().await;
         let seqs: Vec<u64> = page["data"].as_array().expect("a page").iter().filter_map(|each| each["seq"].as_u64()).collect();
@@ -172,7 +172,7 @@ on_both! {
         guest.send(&typing).await;
         assert_eq!(desk.frame().await, typing);
         desk.send(&json!({"type": "notice", "message": "read", "seq": 1, "datetime": "2023-03-23T08:15:08"})).await;
-        guest.frame().await; // his own typing
+        guest.frame().await; // the guest's own typing
         let read = guest.frame().await;
         assert_eq!((&read["message"], &read["is_host"], &read["seq"]), (&json!("read"), &json!(true), &json!(1)));
         let history = room.join(a).await.frame().await;
@@ -187,7 +187,7 @@ on_both! {
         let path = host.path_of(b, &room).await;
         for number in 1..=30 {
             guest.say(&format!("message {number}")).await;
-            // A reader never misses what was acknowledged.
+            // A page always includes every acknowledged message.
             let page = host.get(b, &format!("{path}chat-messages/?limit=2")).await;
             assert_eq!((&page["count"], &page["results"][0]["message"]), (&json!(number), &json!(format!("message {number}"))));
         }

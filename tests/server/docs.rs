@@ -1,12 +1,12 @@
-//! What the server says of itself, held against the running server by a tool that knows nothing else of it.
+//! The OpenAPI document, checked against the running server by a generic tool.
 
 use std::path::Path;
 use std::process::Command;
 
 use crate::support::{Host, Node, TestApp, Topology};
 
-/// Sends what the document allows and what it does not, and fails at an answer that the document does not have: a status,
-/// a type, a header, a body; at a 5xx, and at nonsense that is taken.
+/// Sends requests that the document allows, and others. Fails at a response that the document does not describe
+/// (status, type, header or body), at a 5xx, and at an invalid request that is accepted.
 fn hold_against_its_document(node: &Node, host: &Host, which: &[&str]) {
     let tools = std::env::var("PINTALK_TEST_SCHEMATHESIS").expect("schemathesis, as tests/run sees to");
     let folder = tempfile::tempdir().expect("a folder");
@@ -15,7 +15,7 @@ fn hold_against_its_document(node: &Node, host: &Host, which: &[&str]) {
         .args(["--header", &format!("Authorization: Bearer {}", host.token)])
         .args(["--header", &format!("X-PinTalk-Access-Key: {}", host.account.access_key)])
         .args(["--header", &format!("X-PinTalk-Secret-Key: {}", host.account.secret_key)])
-        // A schema cannot say what is a host name, or which step of signing up comes first.
+        // A schema cannot express what a host name is, or which step of the sign-up comes first.
         .args(["--exclude-checks", "positive_data_acceptance", "--max-examples", "25", "--generation-deterministic"])
         .args(which)
         .env("PYTHONPATH", Path::new(&tools))
@@ -27,7 +27,8 @@ fn hold_against_its_document(node: &Node, host: &Host, which: &[&str]) {
     assert!(told.contains(" generated, "), "it found nothing to do: {told}");
 }
 
-/// They end what the others need; and with a webhook, what the others do would be told to whatever host was made up.
+/// Run last: these operations end what others need, and a webhook would send the events of other operations to a
+/// generated host name.
 const LAST: [&str; 3] = ["setWebhook", "rotateKeys", "logOut"];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,4 +1,4 @@
-//! What happens by the clock, as people see it (SPEC 6).
+//! Effects of periodic jobs on users (SPEC 6).
 
 use serde_json::json;
 

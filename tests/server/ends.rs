@@ -1,4 +1,4 @@
-//! Rooms are closed, resumed and left; nodes go away (SPEC 4 and 6).
+//! Closed, resumed and deleted rooms; nodes that stop (SPEC 4 and 6).
 
 use std::time::Duration;
 
@@ -52,7 +52,7 @@ on_both! {
         assert_eq!((status, &closed["isClosed"]), (200, &json!(true)));
         assert_eq!(guest.frame().await["message"], "closed");
         assert_eq!(guest.close_code().await, 1000);
-        // Closing again is fine.
+        // Closing is idempotent.
         assert_eq!(host.call(a, Method::PATCH, &path, json!({"is_closed": true})).await.0, 200);
 
         let mut background_tab = room.join_after(b, 1).await;
@@ -148,7 +148,7 @@ async fn an_embedded_node_that_starts_again_has_everything() {
     let mut guest = room.join(&app.nodes[0]).await;
     assert_eq!(texts(guest.frame().await["data"].as_array().expect("history")), ["kept"]);
     assert_eq!(guest.say("and on").await["seq"], 2);
-    // His login outlives the node.
+    // The host's login outlives the node.
     host.join(&app.nodes[0], &room).await.frame().await;
     app.stop().await;
 }

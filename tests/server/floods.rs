@@ -1,4 +1,4 @@
-//! Peers that send much and read little (DESIGN "Bounds" and "Limits").
+//! Clients that send much and read little (DESIGN "Bounds" and "Limits").
 
 use std::time::{Duration, Instant};
 
@@ -12,20 +12,20 @@ use crate::with_topology;
 
 const HELLO: &str = r#"{"type":"notice","is_host":false,"message":"online","datetime":"2023-03-23T08:15:07"}"#;
 
-/// A message of 5,700 bytes.
+/// Size of a long message in bytes.
 const TEXT: usize = 5_700;
 
 fn long() -> Value {
     message(&"가".repeat(TEXT / 3))
 }
 
-/// What the kernel may hold of a stream that is not read, in both its buffers.
+/// Upper bound in bytes for both kernel buffers of a stream that is not read.
 const KERNEL: usize = 16 * 1024 * 1024;
 
-/// Enough to fill the memory of a server that answers all of it.
+/// Bytes that would fill the memory of a server that answers all of them.
 const FLOOD: usize = 16 * 1024 * 1024;
 
-/// A guest's socket without a client that reads it.
+/// Opens a guest's socket that is not read.
 async fn raw(node: &Node, path: &str) -> TcpStream {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.set_recv_buffer_size(4_096).expect("a small buffer");
@@ -42,7 +42,7 @@ async fn raw(node: &Node, path: &str) -> TcpStream {
     stream
 }
 
-/// A client's frame; its mask changes nothing.
+/// Returns a client's frame, masked with 0.
 fn masked(opcode: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![0x80 | opcode];
     match payload.len() {
@@ -62,7 +62,8 @@ async fn metric(app: &TestApp, node: &Node, series: &str) -> f64 {
     text.lines().find_map(|line| line.strip_prefix(series)?.trim().parse().ok()).unwrap_or(0.0)
 }
 
-/// Writes the same bytes again and again until the node takes no more of them for two seconds; returns how many it took.
+/// Writes the same bytes repeatedly until the node has accepted none for two seconds. Returns the number of bytes
+/// written.
 async fn write_until_stuck(stream: &mut TcpStream, bytes: &[u8]) -> usize {
     let mut written = 0;
     while written < FLOOD
@@ -73,7 +74,7 @@ async fn write_until_stuck(stream: &mut TcpStream, bytes: &[u8]) -> usize {
     written
 }
 
-/// Memory of this process, and so of the server, in KiB.
+/// Resident memory of this process, which includes the server, in KiB.
 fn resident_kib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").expect("a status");
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a size");
@@ -92,7 +93,7 @@ with_topology! {
         for payload in [&b""[..], &[b'a'; 125]] {
             let mut guest = raw(node, &format!("/ws/chat/{}/", room.name)).await;
             let pings = masked(0x9, payload).repeat(10_000);
-            // One pong per read of 16 KiB: those of a few MB fit into the kernel's buffers.
+            // One pong per read of 16 KiB, so the pongs for a few MB fit into the kernel's buffers.
             let written = write_until_stuck(&mut guest, &pings).await;
             assert!(written > 1_000_000, "{written}");
             guests.push(guest);
@@ -172,7 +173,7 @@ with_topology! {
         let (mut fast, mut other) = (Room::open(&app, a, &host).await.join(b).await, Room::open(&app, a, &host).await.join(b).await);
         let began = Instant::now();
         tokio::join!(send_all(&mut fast, 60), async {
-            // Others are served meanwhile.
+            // Other clients are served meanwhile.
             other.say("hello").await;
             assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
         });
@@ -234,9 +235,9 @@ with_topology! {
             }
             assert!(bytes < 2 * 1_048_576, "nothing is refused");
         };
-        // A sixty-fourth of it, per node, is counted late.
+        // Each node may count a sixty-fourth of it late.
         assert!((900_000..1_300_000).contains(&bytes), "{bytes}");
-        // Guests cannot silence the host, and reading goes on.
+        // The guests' limit does not affect the host, and reading continues.
         host.join(refusing, &room).await.say("from the host").await;
         let mut guest = room.join(refusing).await;
         guest.frame().await;
@@ -280,11 +281,11 @@ with_topology! {
             }
             online += 1;
         }
-        // One at once from each node, and one per second.
+        // One at once from each node, then one per second.
         let most = 2 * (2 + began.elapsed().as_secs());
         assert!((1..=most).contains(&online), "{online} notices in {:?}", began.elapsed());
         assert!(reading.is_admitted().await);
-        // The socket that was not read has it all, too.
+        // The socket that was not read has received everything, too.
         let mut seen = Vec::new();
         while !String::from_utf8_lossy(&seen).contains("after the flood") {
             let mut more = [0; 4_096];

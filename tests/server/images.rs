@@ -1,4 +1,4 @@
-//! Profile images on whole servers: sent to one node, shown by another (SPEC 2).
+//! Profile images on whole servers: uploaded to one node, served by another (SPEC 2).
 
 use std::io::Cursor;
 
@@ -18,7 +18,7 @@ on_both! {
         let host = app.host("host@shop.example").await;
         assert_eq!(Room::open(app, b, &host).await.body["host"]["profileImage"], Value::Null);
         let path = host.upload(a, &png(64)).await.expect("an image");
-        // Told to all nodes, not found out when a cache ends.
+        // Through the published change, not through an expired cache.
         let shown = eventually("the other node knows", async || {
             let shown = Room::open(app, b, &host).await.body["host"]["profileImage"].as_str()?.to_owned();
             Some(shown)
@@ -45,7 +45,7 @@ with_topology! {
     #[embedded]
     #[clusters]
     async fn an_image_may_be_in_a_bucket(topology) {
-        // tests/run serves it on this machine; the nodes find it as any program does.
+        // tests/run serves an S3 bucket on this machine; the nodes read its address from the environment.
         let endpoint = std::env::var("AWS_ENDPOINT_URL").unwrap_or_default();
         assert!(endpoint.starts_with("http://127.0.0.1:"), "tests/run starts an S3");
         let app = TestApp::start_with(topology, &["--media-url", "s3://pintalk-tests/images/of hosts"]).await;

@@ -1,4 +1,4 @@
-//! The keys of a service change, and an operator changes accounts, while nodes run (SPEC 2).
+//! Service keys and accounts that change while nodes are running (SPEC 2).
 
 use std::process::Command;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::support::{Host, Node, Room, SHOP, TestApp, Topology, eventually};
 use crate::{on_both, with_topology};
 
-/// What a page of the service is answered with these keys.
+/// Returns the status of a guest-side call with these keys.
 async fn status_of(app: &TestApp, node: &Node, keys: &Value) -> u16 {
     let key = |name: &str| keys[name].as_str().expect("a key").to_owned();
     let request = app
@@ -32,10 +32,10 @@ async fn rotate(host: &Host, node: &Node, body: Value) -> Value {
     user
 }
 
-/// Less than a node remembers a host for: what is true by then, it was told.
+/// Shorter than the lifetime of cached hosts: a change visible within it was published.
 const TOLD: Duration = Duration::from_secs(3);
 
-/// Waits until a node was told that these keys open nothing.
+/// Waits until a node rejects these keys because the change was published.
 async fn refused(app: &TestApp, node: &Node, keys: &Value) {
     let refusal = eventually("the keys are refused", async || (status_of(app, node, keys).await == 401).then_some(()));
     tokio::time::timeout(TOLD, refusal).await.expect("the node is told, and does not find out");
@@ -46,7 +46,7 @@ on_both! {
         let (a, b) = app.two();
         let host = app.host("host@shop.example").await;
         let first = keys_of(&host);
-        // Both nodes have seen them, and remember.
+        // Both nodes have cached the keys.
         assert_eq!((status_of(app, a, &first).await, status_of(app, b, &first).await), (200, 200));
 
         let second = rotate(&host, a, Value::Null).await;
@@ -56,7 +56,7 @@ on_both! {
                 assert_eq!(status_of(app, node, keys).await, 200);
             }
         }
-        // A room that was opened with old keys is a room like any other.
+        // Rooms that were created with old keys remain valid.
         let room = Room::open(app, b, &host).await;
         room.join(a).await.say("hi").await;
 
@@ -100,7 +100,7 @@ with_topology! {
     }
 }
 
-/// Runs `pintalk user …` on the stores of a running server; what it prints.
+/// Runs `pintalk user …` on the stores of a running server, and returns its output.
 async fn operate(app: &TestApp, args: &[&str]) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pintalk"));
     command.arg("user").args(args).arg("--database-url").arg(app.database_url());

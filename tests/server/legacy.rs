@@ -1,4 +1,4 @@
-//! The two front ends of the first version, unmodified, beside clients of the second (SPEC 4 to 7).
+//! The two legacy front ends, unmodified, together with version 2 clients (SPEC 4 to 7).
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tokio_tungstenite::tungstenite::Message;
 use crate::on_both;
 use crate::support::{Client, Host, Node, PATIENCE, Room, eventually, message, texts};
 
-/// Of the right form, and no time of the calendar.
+/// Values of the right form that are not valid calendar times.
 const IMPOSSIBLE: [&str; 8] = [
     "2023-03-23T08:15:77",
     "2023-13-23T08:15:07",
@@ -30,7 +30,7 @@ fn is_in_calendar(datetime: &Value) -> bool {
     datetime.as_str().is_some_and(|text| NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f").is_ok())
 }
 
-/// The host's list without waiting for anything.
+/// Returns the host's room list without waiting.
 async fn list(host: &Host, node: &Node) -> Vec<Value> {
     host.get(node, "/api/chat/chatrooms/").await["results"].as_array().expect("a list").clone()
 }
@@ -51,7 +51,7 @@ on_both! {
             assert_eq!(desk.frame().await, echo);
             sent.push(echo);
         }
-        // However wrong a clock is, its time stays if there is such a time.
+        // A valid time is kept, however wrong the clock.
         let mut early = message("early");
         early["datetime"] = json!("0001-02-28T23:59:59.000001");
         guest.send(&early).await;
@@ -63,7 +63,7 @@ on_both! {
         let stored = host.get(a, &format!("{path}chat-messages/?limit=50")).await;
         let stored: Vec<&Value> = stored["results"].as_array().expect("messages").iter().rev().map(|one| &one["datetime"]).collect();
         assert_eq!(stored, sent.iter().map(|one| &one["datetime"]).collect::<Vec<_>>());
-        // The widget asks with the time that it was sent, in whole seconds.
+        // The widget requests with the time that it received, in whole seconds.
         let mut back = room.join(a).await;
         let oldest = back.frame().await["data"][0]["datetime"].as_str().expect("a time")[..19].to_owned();
         back.send(&json!({"type": "request", "message": oldest})).await;
@@ -81,7 +81,7 @@ on_both! {
         let (mut old_guest, mut old_desk) = (room.join(a).await, host.join(b, &room).await);
         let (mut guest, mut desk) = (room.join_v2(b).await, host.join_v2(a, &room).await);
         let mut junk = Client::open(a, &format!("/ws/chat/{}/?v=two", room.name), Some(crate::support::SHOP)).await;
-        // Who sends them needs no version.
+        // Sending them does not require version 2.
         let mut typing = notice("typing");
         typing["datetime"] = json!("2023-99-23T08:15:07");
         old_guest.send(&typing).await;
@@ -100,7 +100,7 @@ on_both! {
         assert_eq!((&pong["type"], &pong["message"]), (&json!("notice"), &json!("pong")));
         assert!(is_in_calendar(&pong["datetime"]), "{pong}");
         desk.nothing().await;
-        // The next that the others receive is the message.
+        // The next frame that the others receive is the message.
         let said = guest.say("hi").await;
         for client in [&mut old_guest, &mut old_desk, &mut junk, &mut desk] {
             assert_eq!(client.frame().await, said);
@@ -120,7 +120,7 @@ on_both! {
         desk.frame().await;
         assert_eq!(unread(a).await, 0);
         desk.send(&notice("away")).await;
-        // What follows on this socket is read after the notice has its effect.
+        // Frames are processed in order: when this message is answered, the notice has taken effect.
         desk.say("automatic answer").await;
         guest.frame().await;
         guest.say("2").await;
@@ -128,13 +128,13 @@ on_both! {
         eventually("two are unread", async || (unread(a).await == 2).then_some(())).await;
         assert_eq!(unread(b).await, 2);
         assert!(!watched.hears("offline", Duration::from_millis(1_500)).await);
-        // A number that was read while away counts.
+        // A `read` notice that is sent while away counts.
         desk.frames(2).await;
         desk.send(&json!({"type": "notice", "message": "read", "seq": 3, "datetime": "2023-03-23T08:15:08"})).await;
         eventually("one is read", async || (unread(a).await == 1).then_some(())).await;
         desk.send(&notice("back")).await;
         eventually("all is read", async || (unread(b).await == 0).then_some(())).await;
-        // A socket of the first version cannot be away, nor can a guest.
+        // `away` has no effect from a version 1 socket or from a guest.
         let mut old = host.join(a, &room).await;
         old.frame().await;
         for client in [&mut old, &mut guest] {
@@ -153,7 +153,7 @@ on_both! {
         for _ in 0..4 {
             rooms.push(Room::open(app, a, &host).await);
         }
-        // SQL's clock stamps rooms, and Redis' clock messages: they may be some milliseconds apart.
+        // SQL's clock timestamps rooms, Redis' clock messages: they may differ by some milliseconds.
         tokio::time::sleep(Duration::from_millis(100)).await;
         for (round, at) in [0, 3, 1, 2, 0, 1, 3, 2].into_iter().enumerate() {
             let room = &rooms[at];
@@ -222,7 +222,7 @@ on_both! {
             assert_eq!(guest.say(text).await, desk.frame().await);
             assert_eq!(list(&host, a).await[0]["latestMsg"], *text);
         }
-        // Escaped, the same letters take three times as many bytes.
+        // Escaped, the same characters take three times as many bytes.
         let escaped = format!(r#"{{"type":"chat_message","message":"{}","datetime":"2023-03-23T08:15:07"}}"#, "\\ud83d\\ude00".repeat(2_700));
         guest.send_raw(Message::text(escaped)).await;
         assert_eq!(guest.frame().await["message"], "😀".repeat(2_700));

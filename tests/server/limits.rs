@@ -1,4 +1,4 @@
-//! What is too much is refused with a time to come back that is true (SPEC 1, DESIGN "Limits").
+//! Limits: excess requests are refused with a correct `Retry-After` (SPEC 1, DESIGN "Limits").
 
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
@@ -11,12 +11,12 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use crate::support::{Client, Host, Node, Room, SHOP, TestApp, people};
 use crate::with_topology;
 
-/// This machine is the balancer before the nodes, and says whom it speaks for.
+/// Makes this test a trusted proxy, which sends the client's address in a header.
 const PROXY: [&str; 2] = ["--trusted-proxies", "127.0.0.1"];
 
 const FORWARDED: &str = "X-Forwarded-For";
 
-/// How long one of two a minute takes to come back: a test that refuses the third is through before.
+/// Refill interval of a limit of two per minute. A test that expects the third to be refused finishes before.
 const HALF_A_MINUTE: Duration = Duration::from_secs(30);
 
 async fn send(request: RequestBuilder) -> Response {
@@ -28,7 +28,7 @@ async fn log_in(app: &TestApp, node: &Node, from: &str, email: &str) -> Response
     send(app.http.post(node.url("/api/auth/login/")).header(FORWARDED, from).json(&body)).await
 }
 
-/// A room that a page of the shop opens, or (without a page) a server.
+/// Creates a room, from a page of the shop or (if `page` is `None`) from a server.
 async fn open_room(app: &TestApp, node: &Node, host: &Host, from: &str, page: Option<&str>) -> Response {
     let request = app.http.post(node.url("/api/chat/")).header(FORWARDED, from);
     let request = request.header("X-PinTalk-Access-Key", &host.account.access_key);
@@ -36,14 +36,14 @@ async fn open_room(app: &TestApp, node: &Node, host: &Host, from: &str, page: Op
     send(page.into_iter().fold(request, |request, page| request.header("Origin", page))).await
 }
 
-/// The answer to a handshake: 101 is one that is not 429.
+/// Sends a handshake and returns the response: 101 unless it is refused.
 async fn handshake(app: &TestApp, node: &Node, room: &Room, from: &str) -> Response {
     let request = format!("ws://{}/", node.address).into_client_request().expect("a request");
     let request = app.http.get(node.url(&format!("/ws/chat/{}/", room.name))).headers(request.headers().clone());
     send(request.header("Origin", SHOP).header(FORWARDED, from)).await
 }
 
-/// Sees that an answer is a refusal; returns for how long.
+/// Asserts that a response is a 429, and returns its `Retry-After`.
 async fn refused(answer: Response) -> Duration {
     assert_eq!(answer.status(), 429);
     let seconds = answer.headers()["retry-after"].to_str().ok().and_then(|text| text.parse().ok()).expect("seconds");
@@ -67,7 +67,7 @@ with_topology! {
             let wait = refused(log_in(&app, node, "192.0.2.1", "three@shop.example").await).await;
             assert!(wait <= HALF_A_MINUTE, "{wait:?}");
         }
-        // A neighbour, who has nothing to do with it.
+        // Another address is not affected.
         assert_eq!(log_in(&app, b, "192.0.2.2", "three@shop.example").await.status(), 401);
         app.stop().await;
     }
@@ -100,7 +100,7 @@ with_topology! {
                 assert!(wait <= HALF_A_MINUTE, "{wait:?}");
             }
         }
-        // Elsewhere nothing is closed, and who logs in has a device.
+        // Other addresses are not blocked, and a successful login makes its client a known device.
         let home = right(b, "192.0.2.2", "").await;
         assert_eq!(home.status(), 200);
         let cookie = home.headers()["set-cookie"].to_str().expect("text").split(';').next().expect("a pair").to_owned();
@@ -165,12 +165,12 @@ with_topology! {
             assert_eq!(open_room(&app, node, &host, "192.0.2.1", None).await.status(), 201);
         }
         for node in [a, b] {
-            // The rest of a network is the same address.
+            // Addresses of the same /64 network count as one.
             refused(open_room(&app, node, &host, "2001:db8::2", Some(SHOP)).await).await;
             refused(open_room(&app, node, &host, "192.0.2.1", None).await).await;
         }
         assert_eq!(open_room(&app, a, &host, "2001:db8:0:1::1", Some(SHOP)).await.status(), 201);
-        // The host has ten times as many, of which two are used up.
+        // The limit per host is ten times as high; two of it are used.
         let mut made = 2;
         for at in 2..20 {
             let from = format!("192.0.2.{at}");
@@ -200,7 +200,7 @@ with_topology! {
             made += 1;
         };
         assert!(made >= 20 && wait <= Duration::from_secs(3), "{made} rooms, {wait:?}");
-        // As he does: it is the real clock, and that of Redis, that has to agree.
+        // A real wait: the clocks of the test and of Redis must agree.
         tokio::time::sleep(wait).await;
         assert_eq!(open_room(&app, b, &host, "", Some(SHOP)).await.status(), 201);
         app.stop().await;
@@ -216,7 +216,7 @@ with_topology! {
         let (a, b) = app.two();
         let host = app.host("host@shop.example").await;
         let room = Room::open(&app, a, &host).await;
-        // What is no handshake is not counted.
+        // Requests that are not handshakes are not counted.
         let path = format!("/ws/chat/{}/", room.name);
         for _ in 0..5 {
             assert_eq!(send(app.http.get(a.url(&path)).header(FORWARDED, "192.0.2.1")).await.status(), 400);
@@ -230,7 +230,7 @@ with_topology! {
         assert!(wait <= HALF_A_MINUTE, "{wait:?}");
         let metrics = send(app.http.get(a.url("/metrics"))).await.text().await.expect("text");
         assert!(metrics.contains("pintalk_limited_total{kind=\"handshake\"} 1\n"), "{metrics}");
-        // Those of this machine are used up as well, and who is inside stays there.
+        // The limit of this machine's address is used up, too; open sockets are not affected.
         refused(handshake(&app, a, &room, "127.0.0.1").await).await;
         sockets[0].say("still here").await;
         assert_eq!(handshake(&app, a, &room, "192.0.2.2").await.status(), 101);
@@ -299,7 +299,7 @@ with_topology! {
         let flood = (0..200).map(|at| {
             let (app, from) = (&app, format!("198.51.100.{at}"));
             let node = if at % 2 == 0 { a } else { b };
-            // It names no account: only the address is counted.
+            // The request names no account, so only the address is counted.
             async move { send(app.http.post(node.url("/api/auth/login/")).header(FORWARDED, from)).await }
         });
         for answer in futures_util::future::join_all(flood).await {

@@ -1,4 +1,4 @@
-//! Mail over a real mail server, from two nodes as an operator runs them: what is asked of one, any other goes on with.
+//! E-mail over a real mail server, sent by two nodes that run as processes: each step of a flow may use another node.
 
 use std::io::{BufRead as _, BufReader};
 use std::net::{SocketAddr, TcpListener};
@@ -12,10 +12,10 @@ use serde_json::{Value, json};
 use crate::support::servers::{Database, RedisServer, TestDatabase};
 use crate::support::{PATIENCE, eventually};
 
-/// What the nodes sign with.
+/// Token secret of the nodes.
 pub const JWT_SECRET: &str = "a-secret-of-the-tests-that-is-long-enough";
 
-/// A mail server that asks for STARTTLS and a login.
+/// A mail server that requires STARTTLS and a login.
 pub struct Sink {
     process: Child,
     port: u16,
@@ -51,7 +51,7 @@ impl Sink {
         eventually("a mail comes", async || self.mails.try_recv().ok()).await
     }
 
-    /// Whether no other mail has come.
+    /// Returns whether no further e-mail has arrived.
     pub fn is_empty(&self) -> bool {
         self.mails.try_recv().is_err()
     }
@@ -77,7 +77,7 @@ impl Drop for Sink {
     }
 }
 
-/// A node: the program itself.
+/// A node that runs as a separate process.
 pub struct Node {
     process: Child,
     pub address: SocketAddr,
@@ -114,7 +114,7 @@ impl Drop for Node {
     }
 }
 
-/// Stores, a mail server, and nodes that send their mails there.
+/// Stores, a mail server, and nodes that use them.
 pub struct Cluster {
     pub redis: RedisServer,
     pub database: TestDatabase,
@@ -131,7 +131,7 @@ impl Cluster {
         Self { redis, database, sink: Sink::start(folder.path()), http, folder }
     }
 
-    /// A node that is ready, with some flags more. The first makes the schema.
+    /// Starts a node with additional flags and waits until it is ready. The first node creates the schema.
     pub async fn node(&self, more: &[&str]) -> Node {
         let mut flags = vec!["--auto-migrate".to_owned()];
         for (flag, value) in [
@@ -150,7 +150,7 @@ impl Cluster {
     }
 }
 
-/// The word of a mail that looks like this.
+/// Returns the first word of an e-mail's body that matches.
 fn word(mail: &Value, is_it: impl Fn(&str) -> bool) -> String {
     let body = mail["body"].as_str().expect("a text");
     body.split_whitespace().find(|word| is_it(word)).unwrap_or_else(|| panic!("nothing like it in {body}")).to_owned()
@@ -178,7 +178,7 @@ async fn a_host_signs_up_loses_his_password_leaves_and_comes_back_each_step_on_a
         (status, cookie, answer.json::<Value>().await.unwrap_or_default())
     };
 
-    // An address with a busy mail server: the mail comes all the same.
+    // The mail server is busy at first for this address, and the e-mail is retried.
     let email = json!({"email": "busy@shop.example"});
     let (_, cookie, _) = post(0, "/api/auth/check-email/", email.clone(), "", "ko").await;
     let (status, cookie, _) = post(1, "/api/auth/email-verification/", email.clone(), &cookie, "ko").await;
@@ -194,7 +194,7 @@ async fn a_host_signs_up_loses_his_password_leaves_and_comes_back_each_step_on_a
     let (status, _, user) = post(1, "/api/auth/signup/", account, &cookie, "").await;
     assert_eq!((status, &user["email"]), (StatusCode::CREATED, &json!("busy@shop.example")));
 
-    // A forgotten password, in English; an address that no mail server takes costs nothing.
+    // A forgotten password, in English. A request for an unknown address has no effect.
     post(0, "/api/auth/password-reset/", json!({"email": "nobody@shop.example"}), "", "en").await;
     let (status, ..) = post(0, "/api/auth/password-reset/", email.clone(), "", "en-GB").await;
     assert_eq!(status, StatusCode::OK);
@@ -205,7 +205,7 @@ async fn a_host_signs_up_loses_his_password_leaves_and_comes_back_each_step_on_a
     let (status, _, user) = post(1, "/api/auth/login/", login, "", "").await;
     assert_eq!(status, StatusCode::OK);
 
-    // He leaves on one node, is gone on the other, and comes back.
+    // The host leaves on one node, is logged out on the other, and restores the account.
     let token = user["accessToken"].as_str().expect("a token");
     let request = http.post(nodes[0].url("/api/auth/leave/")).bearer_auth(token).json(&json!({"password": password}));
     assert_eq!(request.send().await.expect("an answer").status(), StatusCode::OK);

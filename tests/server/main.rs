@@ -1,4 +1,5 @@
-//! Whole servers: one embedded node, and two nodes on a real Redis and a real MySQL or MariaDB, spoken to as their clients do.
+//! Tests of whole servers through their clients' protocols: one embedded node, and two nodes on a real Redis and a real
+//! MySQL or MariaDB.
 
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on has failed")]

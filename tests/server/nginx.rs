@@ -28,7 +28,7 @@ async fn behind_nginx_people_talk_across_nodes_and_lose_nothing_when_one_goes_aw
     let host = app.host("host@shop.example").await;
     let nginx = Nginx::before(&[app.nodes[0].address, app.nodes[1].address]);
 
-    // A page of the shop opens a room, the host lists it: plain HTTP.
+    // A page of the shop creates a room, and the host lists it, over HTTP.
     let request = app.http.post(nginx.url("/api/chat/")).header("Origin", SHOP);
     let request = request.header("X-PinTalk-Access-Key", &host.account.access_key);
     let answer = request.header("X-PinTalk-Secret-Key", &host.account.secret_key).send().await.expect("an answer");
@@ -41,10 +41,10 @@ async fn behind_nginx_people_talk_across_nodes_and_lose_nothing_when_one_goes_aw
     let list =
         app.http.get(nginx.url("/api/chat/chatrooms/")).bearer_auth(&host.token).send().await.expect("an answer");
     assert_eq!(list.json::<Value>().await.expect("JSON")["count"], 1);
-    // What is for the operator is not for the world.
+    // The operator's endpoints are not public.
     assert_eq!(app.http.get(nginx.url("/metrics")).send().await.expect("an answer").status(), 404);
 
-    // Least connections: the second socket comes to the other node.
+    // Least connections: the second socket is opened on the other node.
     let (mut guest, mut desk) = (nginx.guest(&room, "").await, nginx.desk(&room, &host, "").await);
     for number in 1..=10 {
         guest.say(&format!("question {number}")).await;
@@ -53,7 +53,7 @@ async fn behind_nginx_people_talk_across_nodes_and_lose_nothing_when_one_goes_aw
         assert_eq!(guest.frame().await["seq"], number * 2);
     }
 
-    // One node goes; whoever is sent away comes back by the same address, with the number of what he saw last.
+    // One node drains. Its clients reconnect through the same address, with the last `seq` they received.
     let gone = app.nodes.remove(0);
     gone.shutdown.begin();
     gone.ended().await;
@@ -81,7 +81,7 @@ async fn behind_nginx_people_talk_across_nodes_and_lose_nothing_when_one_goes_aw
     app.stop().await;
 }
 
-/// A proxy publishes the node under `/chat`, and passes the path on or strips it.
+/// A proxy publishes the node under `/chat`, and either keeps or strips the prefix.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn under_a_path_that_nginx_passes_on_or_strips_everything_is_reached() {
     let flags = ["--trusted-proxies", "127.0.0.1", "--public-url", "http://shop.example/chat"];
@@ -101,7 +101,7 @@ async fn under_a_path_that_nginx_passes_on_or_strips_everything_is_reached() {
         assert_eq!(desk.frame().await["message"], "question");
         drop((guest, desk, status));
 
-        // Metrics and what is not under the path stay closed.
+        // Metrics and paths outside the prefix stay closed.
         for path in ["/chat/metrics", "/api/users/client/", "/chatx/widget.js", "/chat/none.js"] {
             assert_eq!(app.http.get(nginx.url(path)).send().await.expect("an answer").status(), 404, "{path}");
         }
@@ -109,7 +109,8 @@ async fn under_a_path_that_nginx_passes_on_or_strips_everything_is_reached() {
     app.stop().await;
 }
 
-/// Calls, pages and links of a node that nginx publishes under `/chat`; returns a room that a page of the shop opened.
+/// Checks calls, pages and links of a node that nginx publishes under `/chat`. Returns a room created by a page of the
+/// shop.
 async fn publish_under_a_path(app: &TestApp, nginx: &Nginx, host: &Host) -> Room {
     let get = async |path: &str| {
         let answer = app.http.get(nginx.url(path)).bearer_auth(&host.token).send().await.expect("an answer");

@@ -1,4 +1,4 @@
-//! Mails to who was not in the room, from two nodes as an operator runs them, over a real mail server.
+//! E-mails to absent recipients, sent by two nodes that run as processes, over a real mail server.
 
 use std::sync::Arc;
 
@@ -29,23 +29,23 @@ async fn a_host(store: &Store) -> Host {
     accounts.create_host(new).await.expect("a host")
 }
 
-/// What a mail says, its lines as they are here.
+/// Returns the body of an e-mail with `\n` as line ending.
 fn text_of(mail: &Value) -> String {
     mail["body"].as_str().expect("a text").replace("\r\n", "\n")
 }
 
-/// How many are due, now or later.
+/// Returns the number of notifications that are due, now or later.
 async fn due(store: &Store) -> usize {
     let some_day = chrono::DateTime::from_timestamp(4_000_000_000, 0).expect("a time");
     store.due_notifications(some_day, 100).await.expect("the database answers").len()
 }
 
-/// Lets the minute pass that a recipient has to be absent.
+/// Lets the minute pass after which an absent recipient is notified.
 async fn a_minute_passes(store: &Store) {
     time_passes(store, "60 SECOND").await;
 }
 
-/// Lets time pass for the only recipient who is due: it is in the database, for all nodes.
+/// Moves the only due notification to an earlier time in the database, which is where all nodes read it.
 async fn time_passes(store: &Store, span: &str) {
     eventually("one recipient is due", async || (due(store).await == 1).then_some(())).await;
     let earlier = format!("UPDATE notification SET due_at = DATE_SUB(due_at, INTERVAL {span})");
@@ -74,7 +74,7 @@ async fn who_is_in_the_room_on_no_node_gets_one_mail_and_a_guest_ends_them_by_it
     assert_eq!(answer.status(), StatusCode::OK);
     let chat = format!("/ws/chat/{name}/");
 
-    // The host is nowhere.
+    // The host has no socket.
     let mut guest = Client::open_at(nodes[1].address, &chat, Some(SHOP)).await;
     guest.say("is anybody there?").await;
     guest.say("hello?").await;
@@ -86,7 +86,7 @@ async fn who_is_in_the_room_on_no_node_gets_one_mail_and_a_guest_ends_them_by_it
     let body = text_of(&mail);
     assert!(body.contains("> is anybody there?\n\n> hello?\n"), "{body}");
 
-    // He comes, on another node; while both are there nobody is due.
+    // The host joins on another node; while both are present, no notification is due.
     let mut desk = Client::open_at(nodes[0].address, &format!("{chat}?token={token}"), None).await;
     assert_eq!(desk.frame().await["data"].as_array().map(Vec::len), Some(2));
     desk.say("here I am").await;
@@ -97,7 +97,7 @@ async fn who_is_in_the_room_on_no_node_gets_one_mail_and_a_guest_ends_them_by_it
     eventually("all is archived", drained).await;
     assert_eq!(due(&store).await, 0);
 
-    // The guest leaves. The first answer asks for consent.
+    // The guest leaves. The first answer causes a request for consent.
     guest.leave().await;
     eventually("the guest is gone", async || {
         let rooms = http.get(nodes[0].url("/api/chat/chatrooms/")).bearer_auth(&token).send().await.ok()?;
@@ -109,7 +109,7 @@ async fn who_is_in_the_room_on_no_node_gets_one_mail_and_a_guest_ends_them_by_it
     a_minute_passes(&store).await;
     let path = a_guest_consents(&cluster, &nodes, &store).await;
 
-    // The guest unsubscribes: any node takes that, and a new address of the same mailbox changes nothing.
+    // The guest unsubscribes on any node, and another address of the same mailbox does not undo it.
     let page = http.get(nodes[0].url(&path)).send().await.expect("an answer");
     assert!(page.text().await.expect("a page").contains("<form method=\"post\">"));
     let done = http.post(nodes[1].url(&path)).body("List-Unsubscribe=One-Click").send().await.expect("an answer");
@@ -119,7 +119,7 @@ async fn who_is_in_the_room_on_no_node_gets_one_mail_and_a_guest_ends_them_by_it
     assert_eq!(answer.status(), StatusCode::OK);
     desk.say("are you still there?").await;
     eventually("all is archived", drained).await;
-    // At most one e-mail an hour for each room.
+    // At most one e-mail per hour and room.
     time_passes(&store, "1 HOUR").await;
     eventually("it is decided", async || (due(&store).await == 0).then_some(())).await;
     assert_eq!(store.waiting_mails().await, Ok(0));
@@ -129,7 +129,7 @@ async fn who_is_in_the_room_on_no_node_gets_one_mail_and_a_guest_ends_them_by_it
     cluster.database.drop_it().await;
 }
 
-/// The e-mails of a guest who is asked for consent and gives it. Returns the path of the unsubscribe link.
+/// Checks the e-mails of a guest who is asked for consent and gives it. Returns the path of the unsubscribe link.
 async fn a_guest_consents(cluster: &Cluster, nodes: &[Node; 2], store: &Store) -> String {
     let Cluster { sink, http, .. } = cluster;
     let mail = sink.mail().await;
@@ -145,7 +145,7 @@ async fn a_guest_consents(cluster: &Cluster, nodes: &[Node; 2], store: &Store) -
     assert!(page.text().await.expect("a page").contains("<form method=\"post\">"));
     assert_eq!(due(store).await, 0, "a link scanner changes nothing");
 
-    // The button releases what waits, on any node.
+    // The button releases the waiting e-mails, on any node.
     let done = http.post(nodes[1].url(&path)).send().await.expect("an answer");
     assert_eq!(done.status(), StatusCode::OK);
     let mail = sink.mail().await;
@@ -160,7 +160,7 @@ async fn a_guest_consents(cluster: &Cluster, nodes: &[Node; 2], store: &Store) -
     path_of(link, "/unsubscribe/")
 }
 
-/// The path of the link to this server in a text.
+/// Returns the path of the link to this server in a text.
 fn path_of(text: &str, kind: &str) -> String {
     let link = text.split_whitespace().find(|word| word.contains(kind)).expect("a link");
     link.strip_prefix("https://chat.shop.example").expect("of this server").to_owned()
@@ -200,7 +200,7 @@ async fn a_service_that_e_mails_strangers_is_limited_and_delays_no_e_mail_of_oth
         let text = format!("{} {}", mail["headers"], text_of(&mail));
         assert!(!text.contains("evil.example") && !text.contains("buy at"), "{text}");
     }
-    // Account mail of anybody leaves meanwhile, and nothing else.
+    // Account e-mails are sent meanwhile, and no others.
     let reset = json!({"email": "dev@shop.example"});
     let reset = http.post(nodes[1].url("/api/auth/password-reset/")).json(&reset).send().await.expect("an answer");
     assert_eq!(reset.status(), StatusCode::OK);
@@ -225,10 +225,10 @@ async fn a_node_killed_while_it_sends_costs_the_mail_it_was_sending_and_no_other
          ('dev@shop.example', 'second', '2', 0, UTC_TIMESTAMP(3), UTC_TIMESTAMP(3) + INTERVAL 1 DAY, 1)",
     )
     .await;
-    // Taken together; the mail server has the first, and does not say so.
+    // Both were taken together. The mail server has received the first, but does not respond.
     assert_eq!(sink.mail().await["to"], json!(["slow@shop.example"]));
     drop(killed);
-    // Five minutes later, for all nodes. One that is being sent is due when it expires.
+    // Five minutes later for all nodes. An e-mail that is being sent is due when it expires.
     execute("UPDATE mail_outbox SET due_at = due_at - INTERVAL 5 MINUTE WHERE due_at < expires_at").await;
     let other = cluster.node(&[]).await;
     assert_eq!(sink.mail().await["to"], json!(["dev@shop.example"]));

@@ -1,4 +1,4 @@
-//! More joins than a node can serve (DESIGN "Bounds").
+//! More joins than a node can process (DESIGN "Bounds").
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 use crate::support::{Node, PATIENCE, Room, SHOP, TestApp, eventually};
 use crate::with_topology;
 
-/// Sockets at once: more than may run (256), run slowly (64) and wait (8) together.
+/// Concurrent sockets: more than the limits of running (256), slow (64) and waiting (8) joins together.
 const SOCKETS: usize = 400;
 const PLACES: usize = 256 + 64 + 8;
 
@@ -27,11 +27,11 @@ async fn connect(node: &Node, room: &Room) -> Socket {
     tokio_tungstenite::connect_async(request).await.expect("an upgrade").0
 }
 
-/// What a socket ends with, after how long; `None` once a ping is answered.
+/// Returns the close code, reason and delay of a socket; `None` once a ping is answered.
 async fn outcome(mut socket: Socket) -> Option<(u16, String, Duration)> {
     use futures_util::SinkExt as _;
     let began = Instant::now();
-    // One that is closed meanwhile is read below.
+    // A socket that was closed meanwhile is read below.
     let _ = socket.send(Message::Ping("joined".into())).await;
     loop {
         match tokio::time::timeout(PATIENCE, socket.next()).await.expect("a decision in time") {
@@ -64,7 +64,7 @@ with_topology! {
         answering.frame().await;
         let before = handshakes(&app, b, "overloaded").await;
 
-        // Node b has not seen the wanted room: it asks SQL, which holds the question.
+        // Node b has not seen this room, so it queries SQL, which blocks.
         let lock = app.store.connection().begin().await.expect("a transaction");
         lock.execute_unprepared("LOCK TABLES chatroom WRITE").await.expect("a lock");
         let sockets = join_all((0..SOCKETS).map(|_| connect(b, &wanted))).await;

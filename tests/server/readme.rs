@@ -1,4 +1,8 @@
+<<<<<<< HEAD
 //! The commands of README.md and tests/README.md, run as written.
+=======
+//! Runs the commands of the README unchanged.
+>>>>>>> lang18d
 
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::process::CommandExt as _;
@@ -14,9 +18,15 @@ use crate::with_topology;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
+<<<<<<< HEAD
 /// The code blocks of a language in a document, in order.
 pub fn blocks(document: &str, language: &str) -> Vec<String> {
     let text = std::fs::read_to_string(Path::new(ROOT).join(document)).expect("a document");
+=======
+/// Returns the code blocks of a language in the README, in order.
+pub fn blocks(language: &str) -> Vec<String> {
+    let readme = std::fs::read_to_string(Path::new(ROOT).join("README.md")).expect("a README");
+>>>>>>> lang18d
     let fence = format!("```{language}\n");
     let fenced = text.split(&fence).skip(1);
     fenced.filter_map(|rest| rest.split("```").next().map(str::to_owned)).collect()
@@ -26,14 +36,14 @@ fn shell_blocks() -> Vec<String> {
     blocks("README.md", "bash")
 }
 
-/// A shell and all that it started; they end with the test.
+/// A shell and the processes it started; they are killed on drop.
 struct Shell(Child);
 
 impl Shell {
     fn run(script: &str, variables: &[(&str, &str)]) -> Self {
         let mut shell = Command::new("bash");
         shell.args(["-euo", "pipefail", "-c", script]).current_dir(ROOT);
-        // What cargo sets for a test: with it, build scripts of dependencies run again and what depends on them is compiled anew.
+        // Variables that cargo sets for tests: with them, build scripts would run again and crates would be recompiled.
         for (name, _) in std::env::vars_os() {
             if ["CARGO_PKG_", "CARGO_MANIFEST_", "OUT_DIR"]
                 .iter()
@@ -64,7 +74,7 @@ impl Drop for Shell {
     }
 }
 
-/// A message there and back, as the page of the demo or of a shop does it.
+/// Sends a message in a new room and receives it, like the page of the demo or of a shop.
 async fn talk(http: &reqwest::Client, opens: &str, joins: &str, origin: &str, keys: (&str, &str)) {
     let request = http.post(format!("http://{opens}/api/chat/")).header("Origin", origin);
     let request = request.header("X-PinTalk-Access-Key", keys.0).header("X-PinTalk-Secret-Key", keys.1);
@@ -78,8 +88,8 @@ async fn talk(http: &reqwest::Client, opens: &str, joins: &str, origin: &str, ke
     assert_eq!(guest.frame().await["seq"], 1);
 }
 
-/// The folder of this build's intermediate files, which cargo's calls here share, and one of their own for programs: those of
-/// this build are in use by other tests.
+/// Directories for cargo: intermediate files are shared with this build, but programs are separate, since those of this
+/// build are in use by other tests.
 fn cargo_folders() -> [(&'static str, String); 2] {
     let target = Path::new(env!("CARGO_BIN_EXE_pintalk")).ancestors().nth(2).expect("a folder").display().to_string();
     [("CARGO_TARGET_DIR", format!("{target}/readme")), ("CARGO_BUILD_BUILD_DIR", target)]
@@ -93,7 +103,7 @@ async fn the_first_command_runs_a_demo_in_which_a_guest_really_talks() {
     let [target, build] = cargo_folders();
     let [target, build] = [(target.0, target.1.as_str()), (build.0, build.1.as_str())];
     let variables = [target, build, ("PINTALK_LISTEN", "127.0.0.1:0"), ("CARGO_TERM_QUIET", "true")];
-    // The log as well: the demo prints its address before it logs anything.
+    // Includes the log: the demo prints its address before the first log line.
     let mut demo = Shell::run(&format!("exec 2>&1\n{}", commands[0]), &variables);
     let mut lines = demo.lines().filter(|line| !line.trim().is_empty());
     assert_eq!(lines.next().as_deref().map(str::trim), Some("PinTalk demo"), "the first line");
@@ -158,7 +168,7 @@ with_topology! {
             .replace(":8081", &format!(":{}", ports[0]))
             .replace(":8082", &format!(":{}", ports[1]))
             .replace("'a good one'", "'a good one' --json")
-            // Without persistence it is a Redis for tests, and the check says so.
+            // Without persistence the check reports a risk.
             .replace("pintalk check\n", "pintalk check || [ $? = 1 ]\n");
         let program = Path::new(env!("CARGO_BIN_EXE_pintalk")).parent().expect("a folder");
         let path = format!("{}:{}", program.display(), std::env::var("PATH").expect("a path"));
@@ -179,7 +189,7 @@ with_topology! {
         let keys = (account["accessKey"].as_str().expect("a key"), account["secretKey"].as_str().expect("a key"));
         let [first, second] = ports.map(|port| format!("127.0.0.1:{port}"));
         talk(&reqwest::Client::new(), &first, &second, "https://shop.example", keys).await;
-        // A room and its socket are opened by bare calls, too.
+        // A room and its socket are also opened by plain calls.
         let call = Shell::run(
             &commands[3].replace(":8081", &format!(":{}", ports[0])).replace(":8082", &format!(":{}", ports[1])),
             &[("ACCESS_KEY", keys.0), ("SECRET_KEY", keys.1)],
@@ -229,7 +239,7 @@ async fn the_benchmark_prints_its_table_and_finds_nothing_lost() {
     }
 }
 
-/// A JSON object over several lines.
+/// Returns the JSON object in a text; it may span several lines.
 fn json_in(text: &str) -> Option<Value> {
     let (from, to) = (text.find('{')?, text.rfind('}')?);
     serde_json::from_str(text.get(from..=to)?).ok()

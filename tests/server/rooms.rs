@@ -137,7 +137,7 @@ on_both! {
         assert_eq!(host.raw(b, &path, "image/png").await.status(), 406);
         let other = app.host_of("other@other.example", "other.example").await;
         assert_eq!(other.raw(a, &path, "*/*").await.status(), 403);
-        // An empty one is an empty file.
+        // The download of an empty room is an empty file.
         let empty = Room::open(app, a, &host).await;
         let path = format!("{}download", host.path_of(b, &empty).await);
         assert_eq!(host.raw(a, &path, "*/*").await.text().await.expect("text"), "");
@@ -156,10 +156,10 @@ on_both! {
         let (status, second, body) = refresh(b, &host.refresh_cookie).await;
         assert_eq!(status, 201);
         assert!(body["access"].is_string() && body["access"] == body["access_token"] && body["access"] == body["accessToken"]);
-        // Two tabs at once are no theft.
+        // Two concurrent tabs do not count as theft.
         assert_eq!(refresh(a, &host.refresh_cookie).await.0, 201);
         assert_eq!(refresh(a, &second).await.0, 201);
-        // Two spent ones back is: the login is over, also for the newest.
+        // A token from two refreshes ago does: the login ends, for the newest token as well.
         let room = Room::open(app, a, &host).await;
         let mut desk = host.join(b, &room).await;
         desk.nothing().await;

@@ -1,4 +1,4 @@
-//! Whether a host is online (SPEC 5).
+//! Online status of hosts (SPEC 5).
 
 use std::time::Duration;
 
@@ -28,13 +28,13 @@ on_both! {
         let host = app.host("host@shop.example").await;
         let mut desk = host.appear(a).await;
         desk.nothing().await;
-        // Both paths are the same thing.
+        // Both paths are equivalent.
         for path in [format!("/ws/chat/{}/status/", host.account.uuid), format!("/ws/status/{}", host.account.uuid)] {
             let mut guest = Client::open(b, &path, Some(SHOP)).await;
             assert!(is(&guest.frame().await, "online"));
             guest.send(&hello()).await;
             assert!(is(&guest.frame().await, "online"));
-            // The host sees that somebody is there.
+            // The host is notified that a guest is present.
             let seen = desk.frame().await;
             assert_eq!((&seen["is_host"], &seen["message"]), (&json!(false), &json!("online")));
         }
@@ -71,7 +71,7 @@ on_both! {
         desk.nothing().await;
         let mut guest = host.watched_v2(a).await;
         assert!(is(&guest.frame().await, "online"));
-        // Each `online` costs 20 of a burst of 100; as many pings as that cost one each.
+        // Each `online` costs 20 of a burst of 100; the same number of pings costs one each.
         for _ in 0..60 {
             guest.send(&json!({"type": "notice", "message": "ping"})).await;
             assert_eq!(guest.frame().await["message"], "pong");
@@ -127,7 +127,7 @@ on_both! {
         let mut desk = host.appear(a).await;
         let mut guest = host.watched(b).await;
         assert!(is(&guest.frame().await, "online"));
-        // Each pause is well under a second; together they are well over.
+        // Each pause is well below a second; together they are well above.
         for _ in 0..3 {
             desk.leave().await;
             assert!(!guest.hears("offline", Duration::from_millis(600)).await);
@@ -172,7 +172,7 @@ on_both! {
         );
         two.join(a).await.say("another").await;
         assert_eq!(desk.frame().await["chatroom"], two.name.as_str());
-        // A room that talks fast is told of once a second, with the newest.
+        // A room with many messages is announced at most once per second, with the newest.
         for number in 2..=10 {
             guest.say(&format!("message {number}")).await;
         }
@@ -181,7 +181,7 @@ on_both! {
             told.extend(desk.frame().await["seq"].as_u64());
         }
         assert!(told.len() <= 3, "{told:?}");
-        // What he writes himself is no news, and another host hears nothing.
+        // The host's own messages are not announced, and other hosts receive nothing.
         host.join(a, &two).await.frame().await;
         host.join(b, &two).await.send(&message("my own")).await;
         assert!(desk.is_quiet_for(Duration::from_millis(1_500)).await);
@@ -198,7 +198,7 @@ on_both! {
         let path = format!("/api/users/{}/configs/", host.account.id.0);
         let (status, config) = host.call(a, Method::PATCH, &path, json!({"use_online_status": false})).await;
         assert_eq!((status, &config["useOnlineStatus"]), (200, &json!(false)));
-        // That the host came may be told twice: by the answer, and by the event.
+        // `online` may be received twice: as the response, and from the event.
         assert_eq!(guest.close_code_at_last().await, 4009);
         assert_eq!(desk.close_code().await, 4009);
         assert_eq!(host.watched(a).await.close_code().await, 4009);
@@ -257,14 +257,15 @@ with_topology! {
         let sent_away = std::time::Instant::now();
         assert_eq!((code, other.closed().await.0), (1012, 1012));
         let ms: u64 = reason.trim_start_matches("retry in ").trim_end_matches(" ms").parse().expect("a time");
-        // It waits for nobody.
+        // Draining does not wait for clients.
         node.ended().await;
         assert!(sent_away.elapsed() < Duration::from_secs(4), "{:?}", sent_away.elapsed());
         let pause = Duration::from_millis(ms).saturating_sub(sent_away.elapsed());
         assert!(!guest.hears("offline", pause).await);
         let mut back = host.appear(&app.nodes[0]).await;
         back.nothing().await;
-        // Who does not come back is gone in time; whoever is left has to have been there for 15 s to say so.
+        // A host who does not reconnect goes offline in time. Another node may expire it only if its own lease has
+        // lasted 15 s.
         assert!(waiting.hears("offline", Duration::from_secs(20).saturating_sub(sent_away.elapsed())).await);
         assert!(sent_away.elapsed() > Duration::from_secs(5), "{:?}", sent_away.elapsed());
         assert!(!guest.hears("offline", Duration::from_millis(500)).await);
@@ -292,7 +293,7 @@ with_topology! {
         for desk in &mut desks {
             assert!(desk.is_admitted().await);
         }
-        // What no other node would hear of.
+        // Changes in SQL only, which are not announced to other nodes.
         let hide = HostConfig { use_online_status: false, email_notifications: true };
         app.store.set_config(hosts[0].account.id, hide).await.expect("SQL");
         let sid = app.sid_of(&hosts[1]);

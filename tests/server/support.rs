@@ -1,4 +1,4 @@
-//! A running server to test against, and the people who use it: each acts in one line.
+//! A running server under test, and its users: each action takes one line.
 
 pub mod people;
 pub mod servers;
@@ -23,18 +23,18 @@ use tokio::task::JoinHandle;
 pub use people::{Client, Host, Room, message};
 use servers::{Database, RedisServer, TestDatabase};
 
-/// The site that hosts of tests register.
+/// Site that the hosts of tests register.
 pub const SHOP: &str = "https://shop.example";
 
-/// What must come, comes within this time on the slowest machine.
+/// Time limit for everything that must happen, sufficient on the slowest machine.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 const JWT_SECRET: &str = "a-secret-of-the-tests-that-is-long-enough";
 
-/// How the server under test is built.
+/// Deployment of the server under test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Topology {
-    /// One node, nothing beside it.
+    /// One embedded node.
     Embedded,
     /// Two nodes on Redis and a database server.
     Cluster(Database),
@@ -46,7 +46,7 @@ pub const MYSQL: Topology = Topology::Cluster(Database::MySql);
 /// Two nodes on MariaDB.
 pub const MARIADB: Topology = Topology::Cluster(Database::MariaDb);
 
-/// One server, of one node or two.
+/// A server of one or two nodes.
 pub struct TestApp {
     pub nodes: Vec<Node>,
     pub store: Store,
@@ -57,7 +57,7 @@ pub struct TestApp {
     _data: tempfile::TempDir,
 }
 
-/// A node of it.
+/// A node of a server.
 pub struct Node {
     pub address: SocketAddr,
     pub shutdown: Shutdown,
@@ -69,7 +69,7 @@ impl Node {
         format!("http://{}{path}", self.address)
     }
 
-    /// Waits until it has ended, and sees that it did so in order.
+    /// Waits until the node has ended, and asserts a clean shutdown.
     pub async fn ended(self) {
         let ended = tokio::time::timeout(PATIENCE, self.run).await.expect("a node ends in time");
         ended.expect("a node does not panic").expect("a node ends in order");
@@ -83,7 +83,7 @@ impl TestApp {
         Self::start_with(topology, &[]).await
     }
 
-    /// With more flags, the same for all nodes.
+    /// Starts a server with additional flags for all nodes.
     pub async fn start_with(topology: Topology, more: &[&str]) -> Self {
         let data = tempfile::tempdir().expect("a folder");
         let mut flags: Vec<String> =
@@ -123,7 +123,7 @@ impl TestApp {
         app
     }
 
-    /// Starts one more node, and waits until it is ready.
+    /// Starts another node, and waits until it is ready.
     pub async fn add_node(&mut self) {
         let args = ServeArgs::from_flags(self.flags.iter().map(String::as_str)).expect("flags");
         let mut config = Config::from_args(args, &Chance::from_entropy()).expect("a configuration");
@@ -142,17 +142,17 @@ impl TestApp {
         self.nodes.push(node);
     }
 
-    /// The first node, and another if there is one.
+    /// Returns the first and the last node, which are the same if there is only one.
     pub fn two(&self) -> (&Node, &Node) {
         (self.nodes.first().expect("a node"), self.nodes.last().expect("a node"))
     }
 
-    /// A host whose site is [`SHOP`], logged in.
+    /// Creates a host with the site [`SHOP`] and logs in.
     pub async fn host(&self, email: &str) -> Host {
         self.host_of(email, "shop.example").await
     }
 
-    /// A host with other domains.
+    /// Creates a host with other domains and logs in.
     pub async fn host_of(&self, email: &str, domains: &str) -> Host {
         let account = self.sign_up(email, domains).await;
         Host::log_in(self, account, email).await
@@ -173,26 +173,26 @@ impl TestApp {
         accounts.create_host(new).await.expect("a host")
     }
 
-    /// The login of a host.
+    /// Returns the id of a host's login.
     pub fn sid_of(&self, host: &Host) -> String {
         let keys = TokenKeys::new(&[JWT_SECRET]).expect("keys");
         keys.read_access(&host.token, SystemClock.now()).expect("a token").sid
     }
 
-    /// Where its database is.
+    /// Returns the URL of the database.
     pub fn database_url(&self) -> String {
         let own = || format!("sqlite://{}/pintalk.sqlite", self._data.path().display());
         self.database.as_ref().map_or_else(own, |database| database.url.clone())
     }
 
-    /// Ends one node in order.
+    /// Stops one node and waits for it.
     pub async fn stop_node(&mut self, at: usize) {
         let node = self.nodes.remove(at);
         node.shutdown.begin();
         node.ended().await;
     }
 
-    /// Ends all; nothing may be left: no task, and in a cluster no message that SQL does not have.
+    /// Stops all nodes. Asserts that no task is left, and in a cluster no message that is not in SQL.
     pub async fn stop(mut self) {
         while !self.nodes.is_empty() {
             if self.nodes.len() == 1
@@ -212,7 +212,7 @@ impl TestApp {
     }
 }
 
-/// Asks again and again until there is an answer.
+/// Polls until `ask` returns a value.
 pub async fn eventually<T>(what: &str, ask: impl AsyncFn() -> Option<T>) -> T {
     let asking = async {
         loop {
@@ -225,7 +225,7 @@ pub async fn eventually<T>(what: &str, ask: impl AsyncFn() -> Option<T>) -> T {
     tokio::time::timeout(PATIENCE, asking).await.unwrap_or_else(|_| panic!("in vain: {what}"))
 }
 
-/// Runs a test on every topology, each under its own name.
+/// Generates each test on every topology.
 #[macro_export]
 macro_rules! on_both {
     ($($(#[$meta:meta])* async fn $name:ident($app:ident) $body:block)*) => {
@@ -236,7 +236,7 @@ macro_rules! on_both {
     };
 }
 
-/// Runs tests on one topology.
+/// Generates tests on one topology.
 #[macro_export]
 macro_rules! on_topology {
     ($module:ident, $topology:expr; $($name:ident)*) => {
@@ -251,7 +251,8 @@ macro_rules! on_topology {
     };
 }
 
-/// Runs a test that starts its server itself on what is named before it: `embedded`, `clusters` (two nodes), or both.
+/// Generates a test that starts its server itself, on the topologies named before it: `embedded`, `clusters` (two
+/// nodes), or both.
 #[macro_export]
 macro_rules! with_topology {
     ($(#[$which:ident])* async fn $name:ident($topology:ident) $body:block) => {
@@ -274,7 +275,7 @@ macro_rules! with_topology {
     };
 }
 
-/// The texts of messages, live or as history.
+/// Returns the texts of messages, live or from the history.
 pub fn texts(frames: &[Value]) -> Vec<String> {
     frames.iter().map(|frame| frame["message"].as_str().unwrap_or_default().to_owned()).collect()
 }

@@ -1,4 +1,4 @@
-//! A host's own systems, told by real nodes over real HTTP.
+//! Webhooks from real nodes over real HTTP.
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
@@ -16,7 +16,7 @@ use receiver::{Received, Receiver, Reply};
 #[path = "../../src/webhooks/testing.rs"]
 mod receiver;
 
-/// Allows the receivers of tests.
+/// Allows the receivers of these tests.
 const FLAGS: [&str; 2] = ["--webhook-private", "127.0.0.1"];
 
 async fn hook(app: &TestApp, host: &Host, url: &str) -> String {
@@ -68,7 +68,7 @@ with_topology! {
         let mut desk = host.join(b, &room).await;
         desk.frame().await;
         desk.say("here I am 🙂").await;
-        // The first is answered as by a receiver that is ill, and comes again.
+        // The first response is an error, so the event is sent again.
         receiver.reply(Reply::Status(500));
         guest.frame().await;
         guest.say("good").await;
@@ -120,7 +120,7 @@ async fn nothing_private_is_called_unless_the_operator_allows_it() {
         let (status, answer) = host.call(node, Method::PUT, &path, json!({"url": refused})).await;
         assert!(status == 400 && answer["fields"]["url"].is_string(), "{refused}: {answer}");
     }
-    // A name is judged when it is called.
+    // Names are checked at each call.
     let url = format!("https://localhost:{port}/");
     assert_eq!(host.call(node, Method::PUT, &path, json!({"url": url})).await.0, 201);
     let (status, test) = host.call(node, Method::POST, &format!("{path}test/"), Value::Null).await;

@@ -1,4 +1,4 @@
-//! Taking over what a release before installations had an id left in Redis.
+//! Migration of the Redis keys of a release from before installation ids.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use crate::redis::testing::on_redis;
 on_redis!(redis7, Redis7, crate::broker::testing::Stage::on: what_it_left_is_archived_and_removed, nothing_happens_while_its_nodes_run);
 on_redis!(redis_cluster, Cluster, crate::broker::testing::Stage::on: what_it_left_is_archived_and_removed, nothing_happens_while_its_nodes_run);
 
-/// Keys as `accept.lua` of the earlier release left them: a room with messages that are not in SQL.
+/// Writes keys as `accept.lua` of the earlier release did: a room with messages that are not in SQL.
 async fn leave(node: &Node, room: &Room, seqs: std::ops::RangeInclusive<Seq>) {
     let (partition, name, id) = (Partition::of(room.name, PARTITIONS).0, room.name.to_string(), room.id.0.to_string());
     let key = |kind: &str| format!("pt:{{{partition}}}:{kind}");
@@ -48,7 +48,7 @@ async fn what_it_left_is_archived_and_removed(stage: Stage) {
     leave(&node, &other, 1..=3).await;
     leave(&node, &deleted, 1..=2).await;
     stage.store.change_room(deleted.name, RoomChange::Delete, deleted.created_at).await.unwrap();
-    // A part of a queue was archived before the node ended.
+    // The earlier node stopped after it had archived a part of a queue.
     node.redis().raw::<String>("SET", &["pt:{cart}:of-another-application", "1"]).await;
     node.redis().raw::<i64>("ZADD", &["pt:nodes", "1", "gone.1"]).await;
     node.redis().raw::<i64>("SADD", &["pt:node:gone.1:hosts", stage.host.uuid.as_str()]).await;
@@ -72,13 +72,14 @@ async fn what_it_left_is_archived_and_removed(stage: Stage) {
     let queue = format!("pt:{{{}}}:queue", Partition::of(stranger.name, PARTITIONS).0);
     assert_eq!(node.redis().raw::<u64>("XLEN", &[&queue]).await, 2);
 
-    // Numbers go on, and an id that was used is known.
+    // Sequence numbers continue, and used message ids are known.
     node.seed(room.name).await;
     let outcomes = node.accept(&[guest(&room, "id-1200"), guest(&room, "id-1201")]).await;
     assert_eq!(outcomes[0], Outcome::Known { seq: 1_200, frame: None });
     assert!(matches!(outcomes[1], Outcome::Accepted(seq) if seq > 10_000), "{outcomes:?}");
 
-    // Without the other installation, only the keys remain that keep a suspended node of the earlier release from accepting.
+    // Once the other installation's keys are removed, only the keys remain that prevent a suspended node of the earlier
+    // release from accepting messages.
     for kind in ["room:", "log:", "ids:"] {
         let key = format!("pt:{{{}}}:{kind}{}", Partition::of(stranger.name, PARTITIONS).0, stranger.name);
         let _: i64 = node.redis().raw("DEL", &[&key]).await;
@@ -113,7 +114,7 @@ async fn nothing_happens_while_its_nodes_run(stage: Stage) {
     assert!(why.contains("1 nodes of an earlier release"), "{why}");
     assert!(take_over(node.redis(), &stage.store).await.is_err());
     assert_eq!(stored(&stage, &room).await, [0; 0]);
-    // A deadline that no lease can have was left by a clock that was ahead.
+    // A deadline beyond any possible lease was written by a clock that was ahead.
     let far = (time.0 * 1_000 + 3_600_000).to_string();
     node.redis().raw::<i64>("ZADD", &["pt:nodes", &far, "old.1"]).await;
     assert!(wait_for_nodes(node.redis()).await.is_ok());

@@ -1,4 +1,4 @@
-//! Whether the clocks of this machine and of the stores agree.
+//! Checks that the clocks of this machine and of the stores agree.
 
 use super::Finding;
 use crate::clock::Chance;
@@ -8,7 +8,7 @@ use crate::redis::Redis;
 use crate::skew::{JOBS_LIMIT, REPORTED, Skew, Skews};
 use crate::store::Store;
 
-/// A store that is not reached is reported elsewhere.
+/// An unreachable store is reported by its own check.
 pub(super) async fn check(mode: &Mode) -> Vec<Finding> {
     let Ok(store) = Store::connect_lazy(mode.database().expose()).await else { return Vec::new() };
     let node = NodeId::from_random(Chance::from_entropy().bytes());

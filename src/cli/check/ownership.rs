@@ -1,4 +1,4 @@
-//! Whether the stores belong to one installation, and are served as the database records.
+//! Checks that the stores belong to one installation and that its mode matches the configuration.
 
 use super::Finding;
 use crate::app::ModeMismatch;
@@ -13,7 +13,7 @@ pub(super) async fn check(mode: &Mode) -> Vec<Finding> {
     if !is_made(url).unwrap_or(false) {
         return Vec::new();
     }
-    // What cannot be connected is a finding of its own already, and so is a schema that is not up to date.
+    // Connection errors and pending migrations are reported by their own checks.
     let Ok(store) = Store::connect(url).await else { return Vec::new() };
     let recorded = store.installation().await;
     store.close().await;
@@ -33,7 +33,7 @@ pub(super) async fn check(mode: &Mode) -> Vec<Finding> {
     findings
 }
 
-/// A database on which no node has started yet can only use a Redis that has no owner.
+/// Checks a database on which no node has started yet: it can only use a Redis without an owner.
 async fn unclaimed(mode: &Mode) -> Vec<Finding> {
     let Some(url) = mode.redis() else { return Vec::new() };
     let candidate = InstallationId::from_random(Chance::from_entropy().bytes());
@@ -46,7 +46,7 @@ async fn owner(url: &RedisUrl, own: InstallationId) -> Option<Finding> {
     redis.install(own);
     let (owner, is_retired) = (redis.owner().await, redis.is_retired().await);
     redis.quit().await;
-    // A Redis that does not answer is a finding of its own already.
+    // An unreachable Redis is reported by its own check.
     Some(match owner.ok()? {
         Some(_) if is_retired == Ok(true) => {
             Finding::good("installation: redis belonged to it, a node will claim it again")

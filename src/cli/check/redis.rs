@@ -1,4 +1,4 @@
-//! What a cluster asks of its Redis: recent enough, never evicting, keeping what it was given.
+//! Checks Redis against the requirements of a cluster: version, no eviction, persistence, replicas.
 
 use std::collections::HashMap;
 
@@ -10,7 +10,7 @@ use fred::types::{Builder, ClusterHash, CustomCommand};
 use super::{Finding, PATIENCE};
 use crate::config::{RedisTopology, RedisUrl};
 
-/// The first version with sharded channels and all that the scripts use.
+/// First major version with sharded pub/sub and all features that the scripts use.
 const OLDEST: u32 = 7;
 
 pub(super) async fn check(url: &RedisUrl) -> Vec<Finding> {
@@ -19,14 +19,14 @@ pub(super) async fn check(url: &RedisUrl) -> Vec<Finding> {
         Err(error) => return vec![Finding::wrong(format!("redis: {url}: {error}"))],
     };
     let mut findings = vec![Finding::good(format!("redis: {url} answers"))];
-    // One server, the primary that the sentinels name, or every primary of the cluster.
+    // A single server, the primary named by the sentinels, or every primary of the cluster.
     for server in client.active_connections() {
         match read(&client, &server).await {
             Ok(facts) => findings.extend(facts.judge(&server.to_string(), url.topology())),
             Err(error) => findings.push(Finding::wrong(format!("redis {server}: {error}"))),
         }
     }
-    // It has said what we wanted to know.
+    // All results are read: an error while closing is ignored.
     let _ = client.quit().await;
     findings
 }
@@ -42,7 +42,7 @@ async fn connect(url: &RedisUrl) -> Result<Client, fred::error::Error> {
     Ok(client)
 }
 
-/// What a server says of itself; `None` where it does not say.
+/// Version and settings of a server; absent where the server does not return them.
 #[derive(Debug, Default)]
 struct Facts {
     version: Option<String>,
@@ -54,7 +54,7 @@ async fn read(client: &Client, server: &Server) -> Result<Facts, fred::error::Er
     let info: String = ask(client, server, "INFO", &["server"]).await?;
     facts.version = info.lines().find_map(|line| line.strip_prefix("redis_version:")).map(str::to_owned);
     for setting in ["maxmemory-policy", "appendonly", "min-replicas-to-write"] {
-        // Servers that others run may not allow the question.
+        // Managed servers may not allow this command.
         if let Ok(answer) = ask::<HashMap<String, String>>(client, server, "CONFIG", &["GET", setting]).await {
             facts.settings.extend(answer);
         }

@@ -1,4 +1,4 @@
-//! `pintalk user disable`, `enable`, `reset-password` and `rotate-keys`: an account is changed while nodes run.
+//! `pintalk user disable`, `enable`, `reset-password` and `rotate-keys`: change an account while nodes are running.
 
 use clap::Args;
 
@@ -9,7 +9,7 @@ use crate::clock::Chance;
 use crate::config::{self, Hidden, KeyGrace, StoreArgs};
 use crate::domain::{Host, HostId};
 
-/// When nodes that run act on it.
+/// Help text: when running nodes apply a change.
 pub(super) const WHEN: &str = "With --redis-url every node of the cluster is told and acts at once. Without it, as beside a single \
     node, a node finds out by itself: it refuses keys and tokens within 5 s, and closes open sockets within a minute.";
 
@@ -17,14 +17,14 @@ pub(super) const WHEN: &str = "With --redis-url every node of the cluster is tol
 struct ClusterArgs {
     #[command(flatten)]
     store: StoreArgs,
-    /// Redis of the cluster, by which its nodes are told.
+    /// URL of the cluster's Redis, through which its nodes are notified.
     #[arg(long, env = "PINTALK_REDIS_URL", value_name = "URL", hide_env_values = true)]
     redis_url: Option<Hidden>,
 }
 
 #[derive(Args)]
 pub(in crate::cli) struct StandingArgs {
-    /// His e-mail address or his id.
+    /// E-mail address or id of the host.
     #[arg(value_name = "HOST")]
     who: Who,
     #[command(flatten)]
@@ -33,13 +33,13 @@ pub(in crate::cli) struct StandingArgs {
 
 #[derive(Args)]
 pub(in crate::cli) struct PasswordArgs {
-    /// His e-mail address or his id.
+    /// E-mail address or id of the host.
     #[arg(value_name = "HOST")]
     who: Who,
-    /// At least 8 characters; `-` reads a line from standard input.
+    /// New password, at least 8 characters; `-` reads a line from standard input.
     #[arg(long, env = "PINTALK_USER_PASSWORD", hide_env_values = true, allow_hyphen_values = true)]
     password: Option<Hidden>,
-    /// Make a password and print it, alone on its line.
+    /// Generate a password and print only that, on one line.
     #[arg(long, conflicts_with = "password")]
     generate: bool,
     #[command(flatten)]
@@ -48,16 +48,16 @@ pub(in crate::cli) struct PasswordArgs {
 
 #[derive(Args)]
 pub(in crate::cli) struct KeysArgs {
-    /// His e-mail address or his id.
+    /// E-mail address or id of the host.
     #[arg(value_name = "HOST")]
     who: Who,
-    /// End all his old keys at once, the present ones too.
+    /// End all old keys at once, including the current ones.
     #[arg(long)]
     revoke_old: bool,
-    /// How long the present keys go on.
+    /// Time for which the current keys stay valid.
     #[arg(long, env = "PINTALK_KEY_GRACE", value_name = "SPAN", default_value = "1d")]
     key_grace: KeyGrace,
-    /// Print JSON, as the API answers it.
+    /// Print JSON in the format of the API.
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -120,7 +120,7 @@ pub(super) fn rotate_keys(args: &KeysArgs) -> Result<u8, Failure> {
     )
 }
 
-/// Changes an account in SQL and tells the nodes. What came of it is shown also if they could not be told.
+/// Changes an account in SQL and notifies the nodes. The result is printed even if they could not be notified.
 fn change(
     cluster: &ClusterArgs,
     who: &Who,

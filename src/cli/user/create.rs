@@ -1,4 +1,4 @@
-//! `pintalk user create`.
+//! `pintalk user create`: creates a host.
 
 use clap::Args;
 
@@ -10,22 +10,22 @@ use crate::store::Store;
 
 #[derive(Args)]
 pub(in crate::cli) struct CreateArgs {
-    /// Address he logs in with.
+    /// E-mail address of the host, used to log in.
     #[arg(long)]
     email: String,
-    /// At least 8 characters; `-` reads a line from standard input.
+    /// Password, at least 8 characters; `-` reads a line from standard input.
     #[arg(long, env = "PINTALK_USER_PASSWORD", hide_env_values = true, allow_hyphen_values = true)]
     password: Option<Hidden>,
-    /// What his guests see it is called.
+    /// Name of the service, as shown to guests.
     #[arg(long)]
     service_name: String,
-    /// Where his widget is embedded: host names with optional ports, separated by commas.
+    /// Domains that embed the widget: host names with optional ports, separated by commas.
     #[arg(long)]
     service_domain: Option<String>,
-    /// A few words about the service.
+    /// Short description of the service.
     #[arg(long, default_value = "")]
     service_expl: String,
-    /// Print JSON, as the API answers it.
+    /// Print JSON in the format of the API.
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -50,7 +50,7 @@ pub(super) fn run(args: CreateArgs) -> Result<u8, Failure> {
     })
 }
 
-/// Makes a host in an open store.
+/// Creates a host in an open store.
 pub(in crate::cli) async fn create(store: &Store, account: NewAccount) -> Result<Host, Failure> {
     let accounts = accounts(store, in_silence()).await?;
     accounts.create_host(account).await.map_err(|error| match error {
@@ -63,7 +63,7 @@ pub(in crate::cli) async fn create(store: &Store, account: NewAccount) -> Result
     })
 }
 
-/// `serviceName` of the API is `service-name` here.
+/// Returns the flag of an API field: `serviceName` is `service-name`.
 fn flag(field: &str) -> String {
     let mut flag = String::new();
     for character in field.chars() {

@@ -1,4 +1,4 @@
-//! `pintalk user list`: everybody there is, and no secret.
+//! `pintalk user list`: prints all hosts, without secret keys.
 
 use clap::Args;
 
@@ -8,12 +8,12 @@ use crate::domain::{Host, HostId};
 use crate::protocol::api::User;
 use crate::store::{By, Store};
 
-/// Rows that are read at once.
+/// Rows per query.
 const PAGE: u64 = 500;
 
 #[derive(Args)]
 pub(in crate::cli) struct ListArgs {
-    /// Print JSON: a list of what the API answers, with the state, without the secret keys.
+    /// Print a JSON list in the format of the API, with the state and without the secret keys.
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -36,7 +36,7 @@ pub(super) fn run(args: &ListArgs) -> Result<u8, Failure> {
     })
 }
 
-/// A host, and who deactivated him.
+/// A host and who deactivated it, if anyone.
 type Listed = (Host, Option<By>);
 
 async fn all(store: &Store) -> Result<Vec<Listed>, Failure> {
@@ -64,7 +64,7 @@ fn json(hosts: &[Listed]) -> Result<String, Failure> {
     serde_json::to_string(&listed).map_err(Failure::new)
 }
 
-/// Who has left comes back by himself; who is disabled does not.
+/// A host that left can restore the account; a disabled one cannot.
 fn state(by: Option<By>) -> &'static str {
     match by {
         None => "active",
@@ -73,7 +73,8 @@ fn state(by: Option<By>) -> &'static str {
     }
 }
 
-/// A line a host, under a line that names the columns. Names come last: what they are wide is the terminal's to say.
+/// Formats one line per host below a header. Service names are the last column, because their display width depends on
+/// the terminal.
 fn table(hosts: &[Listed]) -> String {
     let heads = ["ID", "STATE", "CREATED", "EMAIL", "DOMAINS", "SERVICE"].map(str::to_owned);
     let rows = hosts.iter().map(|(host, by)| {

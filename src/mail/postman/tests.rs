@@ -10,7 +10,7 @@ use crate::mail::{Delivery, Language, Letter};
 use crate::store::testing::on_fresh;
 use crate::store::{Dialect, OutgoingMail, Verification};
 
-/// Answers as it was told to, then takes everything; remembers what it was given.
+/// Sender that returns scripted results, then succeeds, and records the e-mails.
 #[derive(Default)]
 struct Scripted {
     answers: Mutex<VecDeque<Delivery>>,
@@ -126,7 +126,7 @@ async fn what_broke_off_half_way_is_sent_again_unless_it_must_not_come_twice() {
 async fn an_e_mail_over_a_limit_leaves_when_the_limit_permits_it_and_is_dropped_if_it_expires_first() {
     with_an_outbox(|world| async move {
         let quotas = MailQuotas { per_mailbox: Some(2), ..MailQuotas::default() };
-        // A mail server that is busy for a while: what it did not take does not count.
+        // The mail server fails temporarily: e-mails that it did not accept do not count towards the limit.
         let busy = || Err(Failure::Temporary("busy".into()));
         world.sender.answers.lock().extend([busy(), busy(), busy()]);
         world.write("1").await;
@@ -145,7 +145,7 @@ async fn an_e_mail_over_a_limit_leaves_when_the_limit_permits_it_and_is_dropped_
         world.clock.advance(Duration::from_secs(300));
         assert_eq!(world.postman().with_quotas(quotas).round().await.unwrap(), 2, "they expired");
         assert_eq!((world.given(), world.store.waiting_mails().await.unwrap()), (5, 0));
-        // An hour after the first.
+        // One hour after the first e-mail.
         world.clock.advance(Duration::from_secs(3_600));
         world.write("5").await;
         assert_eq!(world.postman().with_quotas(quotas).round().await.unwrap(), 1);

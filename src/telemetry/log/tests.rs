@@ -2,7 +2,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use super::*;
 
-/// A stream that takes a write only when the test permits it, and returns what the test chose.
+/// Writer that blocks until the test permits a write, and returns the result that the test chose.
 struct Gate {
     permits: Receiver<io::Result<()>>,
     written: SyncSender<String>,
@@ -35,7 +35,7 @@ fn start_gate() -> (Arc<Lines>, SyncSender<io::Result<()>>, Receiver<String>) {
 fn a_blocked_stream_drops_and_counts_lines_and_the_log_reports_the_number() {
     let (lines, permit, written) = start_gate();
     lines.push(b"first\n");
-    // The writer is blocked from here on.
+    // The writer blocks from here on.
     let began = Instant::now();
     while !lines.buffer.lock().is_writing {
         assert!(began.elapsed() < Duration::from_secs(10));
@@ -66,7 +66,7 @@ fn a_blocked_stream_drops_and_counts_lines_and_the_log_reports_the_number() {
 fn lines_that_the_stream_rejects_are_counted_and_reported_before_the_next_one() {
     let (lines, permit, written) = start_gate();
     lines.push(b"one\ntwo\n");
-    // The lines, and the report about them.
+    // For the lines, and for the report about them.
     permit.send(Err(ErrorKind::StorageFull.into())).unwrap();
     permit.send(Err(ErrorKind::StorageFull.into())).unwrap();
     lines.flush(Duration::from_secs(10));

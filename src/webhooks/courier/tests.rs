@@ -10,7 +10,7 @@ use crate::store::{Append, EventState, NewHost, NewRoom, WebhookChange};
 use crate::webhooks::testing::{Receiver, Reply};
 use crate::webhooks::{IsAllowed, Webhooks};
 
-/// A test of each function on a database of each kind.
+/// Generates a test of each function on each kind of database.
 macro_rules! on_every_database {
     ($($name:ident),* $(,)?) => { $(mod $name {
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -76,7 +76,7 @@ impl World {
         self.store.create_host(new, self.clock.now()).await.unwrap()
     }
 
-    /// Tells a receiver of all that happens in a host's rooms. Returns the secret.
+    /// Sets a webhook for all events of a host. Returns the secret.
     async fn hook(&self, host: &Host, url: &str) -> String {
         let change = WebhookChange { url: url.to_owned(), events: EventKinds::ALL, is_enabled: true };
         self.webhooks.set(host.id, change).await.unwrap().0.secret
@@ -103,7 +103,7 @@ impl World {
         self.store.append(&batch, self.clock.now()).await.unwrap();
     }
 
-    /// What became of a host's events, by state.
+    /// Number of a host's events that are waiting, delivered, failed.
     async fn states(&self, host: &Host) -> [usize; 3] {
         let events = self.store.recent_webhook_events(host.id, 1_000).await.unwrap();
         [EventState::Waiting, EventState::Delivered, EventState::Failed]
@@ -138,7 +138,7 @@ async fn events_arrive_once_signed_and_in_the_order_of_their_room(world: World) 
     assert_eq!(first.json()["id"], first.id());
     assert!(first.is_signed_with(&secret) && !first.is_signed_with("whsec_b25l"));
 
-    // For a day after a change of the secret, either verifies.
+    // For a day after the secret was replaced, both signatures are valid.
     let new = world.webhooks.rotate(host.id, false).await.unwrap().unwrap().secret;
     world.write(&rooms[0], 40..41).await;
     world.courier.round().await.unwrap();
@@ -164,7 +164,7 @@ async fn who_fails_for_three_days_is_tried_less_and_less_and_then_given_up(world
         if world.courier.round().await.unwrap() > 0 {
             tries.push(elapsed);
         }
-        // As often as it may be tried, and no longer than it may take.
+        // Steps short enough to see each retry, and long enough to reach the end.
         world.clock.advance(Duration::from_secs(if elapsed < 600 { 1 } else { 120 }));
     }
     assert_eq!(world.states(&host).await, [0, 0, 1]);
@@ -213,7 +213,7 @@ async fn what_a_node_that_died_had_taken_another_sends(world: World) {
     assert_eq!((receiver.received().len(), world.states(&host).await), (1, [0, 1, 0]));
 }
 
-/// A test that needs no more than one kind of database.
+/// Generates a test on SQLite only.
 macro_rules! on_sqlite {
     ($($(#[$meta:meta])* async fn $name:ident($world:ident) $body:block)*) => { $(
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -255,7 +255,7 @@ on_sqlite! {
         receiver.reply(Reply::Status(200));
         world.write(&room, 0..10).await;
         world.clock.advance(Duration::from_secs(7));
-        // The refused one is due again, too.
+        // The event that was rejected is due again, too.
         world.courier.round().await.unwrap();
         assert_eq!(world.states(&host).await, [0, 11, 0]);
     }
@@ -284,7 +284,7 @@ on_sqlite! {
         world.room(&host).await;
         world.clock.advance(Duration::from_secs(3_600));
         assert_eq!((world.courier.round().await, receiver.received().len()), (Ok(0), 1));
-        // Switched on again, it gets what had waited, and not what happened meanwhile.
+        // Once enabled again, it receives the events that were waiting, but not those from the time between.
         receiver.reply(Reply::Status(200));
         world.hook(&host, &receiver.url()).await;
         world.courier.round().await.unwrap();
@@ -295,7 +295,7 @@ on_sqlite! {
         let (host, receiver) = (world.host("a@shop.example").await, Receiver::start().await);
         world.hook(&host, &receiver.url()).await;
         world.room(&host).await;
-        // The operator allows nothing any more.
+        // The operator no longer allows any private address.
         let sender = Sender::new(None, world.clock.clone()).unwrap();
         let courier = Courier::new(world.store.clone(), sender, Chance::from_seed(2));
         courier.round().await.unwrap();
@@ -326,7 +326,7 @@ on_sqlite! {
         receiver.wait_for(1, Duration::from_secs(20)).await;
         stop.cancel();
         tokio::time::timeout(Duration::from_secs(20), running).await.unwrap().unwrap();
-        // Nobody knows whether it arrived: another node sends it at once.
+        // It is unknown whether the event arrived, so another node sends it at once.
         receiver.reply(Reply::Status(200));
         assert_eq!(world.courier.round().await, Ok(1));
         assert_eq!((receiver.ids().len(), receiver.different(), world.states(&host).await), (2, 1, [0, 1, 0]));

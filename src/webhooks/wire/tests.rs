@@ -18,7 +18,7 @@ fn internet() -> Wire {
     Wire::new(None).unwrap()
 }
 
-/// A wire whose names lead to what `find` says, at each time.
+/// Creates a client whose names resolve to the result of `find`, called for each lookup.
 fn leading_to(allowed: Option<IsAllowed>, find: impl Fn(&str) -> Vec<IpAddr> + Send + Sync + 'static) -> Wire {
     let lookup: Lookup = Arc::new(move |name| Box::pin(std::future::ready(Ok(find(&name)))));
     Wire::with(allowed, lookup, tls::client_config().unwrap())
@@ -33,7 +33,7 @@ fn a_url_is_of_the_internet_and_secure_or_it_is_allowed() {
         " https://shop.example:8443/hooks?a=b ",
         "https://8.8.8.8/",
         "https://[2606:4700:4700::1111]/",
-        // Names are judged by what they lead to.
+        // Names are checked by the addresses that they resolve to.
         "https://localhost/",
     ] {
         assert!(wire.judge(good).is_ok(), "{good}");
@@ -52,7 +52,7 @@ fn a_url_is_of_the_internet_and_secure_or_it_is_allowed() {
         ("https://me:secret@shop.example/", Userinfo),
         ("https://shop.example/#part", Userinfo),
         ("https://127.0.0.1/", Private),
-        // As browsers and resolvers of old read an address.
+        // Alternative notations of addresses that browsers and older resolvers accept.
         ("https://127.1/", Private),
         ("https://0x7f000001/", Private),
         ("https://2130706433/", Private),
@@ -76,7 +76,7 @@ fn a_url_is_of_the_internet_and_secure_or_it_is_allowed() {
 async fn a_name_that_leads_to_a_private_address_is_not_connected_to() {
     let receiver = Receiver::start().await;
     let port = receiver.address.port();
-    // A real name, of a real resolver.
+    // A real name with the system's resolver.
     let url = format!("https://localhost:{port}/");
     assert_eq!(internet().post(&url, &[], "{}").await, Err(Problem::Unresolved));
     for hidden in ["127.0.0.1", "10.0.0.1", "169.254.169.254", "::1", "::ffff:127.0.0.1", "64:ff9b::7f00:1", "fd00::1"]
@@ -86,13 +86,13 @@ async fn a_name_that_leads_to_a_private_address_is_not_connected_to() {
         let url = format!("https://shop.example:{port}/");
         assert_eq!(wire.post(&url, &[], "{}").await, Err(Problem::Unresolved), "{hidden}");
     }
-    // What is allowed is not so for all of it.
+    // Allowing one address does not allow its whole network.
     let wire = leading_to(loopback(), |_| vec![IpAddr::from([127, 0, 0, 2])]);
     for scheme in ["http", "https"] {
         let url = format!("{scheme}://shop.example:{port}/");
         assert_eq!(wire.post(&url, &[], "{}").await, Err(Problem::Unresolved), "{scheme}");
     }
-    // Without TLS the internet is not spoken to.
+    // Public addresses are not connected to without TLS.
     let wire = leading_to(loopback(), |_| vec![IpAddr::from([8, 8, 8, 8])]);
     let url = format!("http://shop.example:{port}/");
     assert_eq!(wire.post(&url, &[], "{}").await, Err(Problem::Unresolved));
@@ -121,13 +121,13 @@ async fn a_name_is_judged_again_at_each_connection() {
     let receiver = Receiver::start().await;
     let asked = Arc::new(AtomicUsize::new(0));
     let times = asked.clone();
-    // First to where it may, and from then on to where it may not.
+    // The first lookup returns an allowed address, all later ones a forbidden one.
     let wire = leading_to(loopback(), move |_| {
         let last = if times.fetch_add(1, SeqCst) == 0 { 1 } else { 9 };
         vec![IpAddr::from([127, 0, 0, last])]
     });
     let url = format!("http://shop.example:{}/", receiver.address.port());
-    // An answer that does not end leaves no connection to use again.
+    // After an endless response the connection cannot be reused.
     receiver.reply(Reply::Endless);
     assert_eq!(wire.post(&url, &[], "{}").await, Ok(200));
     assert_eq!(wire.post(&url, &[], "{}").await, Err(Problem::Unresolved));
@@ -147,7 +147,7 @@ async fn connections_are_used_again_and_failures_say_what_they_are() {
     wire.time_limit = Duration::from_secs(1);
     receiver.reply(Reply::Silence);
     assert_eq!(wire.post(&receiver.url(), &[], "{}").await, Err(Problem::TimedOut(1)));
-    // Nothing listens on port 1.
+    // No process listens on port 1.
     let refused = wire.post("http://127.0.0.1:1/", &[], "{}").await;
     assert!(matches!(&refused, Err(Problem::Unreachable(why)) if why.contains("refused")), "{refused:?}");
     wire.time_limit = TIME_LIMIT;
@@ -171,13 +171,13 @@ async fn a_private_name_an_unknown_one_and_one_without_an_answer_look_the_same()
     for name in ["private.example", "unknown.example", "empty.example", "slow.example"] {
         let began = Instant::now();
         let problem = wire.post(&format!("https://{name}/"), &[], "{}").await.unwrap_err();
-        // Timers have a resolution of a millisecond.
+        // Timers have a resolution of one millisecond.
         seen.insert((problem.to_string(), began.elapsed().as_millis() / 10));
     }
     assert_eq!(seen.len(), 1, "{seen:?}");
 }
 
-/// A certificate for 127.0.0.1 that vouches for itself.
+/// Creates a self-signed certificate for 127.0.0.1.
 fn certificate(folder: &Path) -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
     let made = Command::new("openssl")
         .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"])

@@ -1,4 +1,4 @@
-//! The command line.
+//! Command line.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,7 +17,8 @@ const EXAMPLE: &str = "Example, with the processes of two nodes and a Redis on t
 The nodes must be served with `--limits off`. Exit code 1 when a message was lost, doubled, reordered or misrouted, or a socket
 was closed; 64 for a wrong flag.";
 
-/// Load for PinTalk: many guests and hosts, who check that every message arrives where it should, once, in order.
+/// Load generator for PinTalk: many guests and hosts that verify that every message arrives in its room, once and in
+/// order.
 #[derive(Parser)]
 #[command(name = "pintalk-load", version, after_help = EXAMPLE, arg_required_else_help = true)]
 pub(crate) struct Cli {
@@ -27,54 +28,55 @@ pub(crate) struct Cli {
 
 #[derive(Subcommand)]
 pub(crate) enum Task {
-    /// Rooms with a guest and a host each, on different nodes: how many messages, and how fast.
+    /// Many rooms with a guest and a host each, on different nodes: throughput and latency of messages.
     Chat(ChatArgs),
-    /// One writer and many listeners in one room: what a delivery costs.
+    /// One writer and many listeners in one room: cost of a delivery.
     Fanout(FanoutArgs),
-    /// Sockets that stay open and say nothing: what one weighs.
+    /// Open sockets without messages: memory per socket.
     Idle(IdleArgs),
-    /// Guests who come, read the history, and go: what a join costs.
+    /// Guests who join, read the history and leave: cost of a join.
     Join(JoinArgs),
-    /// One table of several runs' JSON files, the median of each figure, beside the project's goals.
+    /// Print a table of several runs' JSON files: the median of each figure beside the project's goals.
     Table(TableArgs),
 }
 
-/// Whom to load, and as whom.
+/// Nodes under load, and the account to use.
 #[derive(Args)]
 pub(crate) struct TargetArgs {
-    /// The nodes, separated by commas; guest and host of a room use different ones.
+    /// URLs of the nodes, separated by commas; guest and host of a room use different ones.
     #[arg(long, value_name = "URL", required = true, value_delimiter = ',')]
     pub(crate) nodes: Vec<Node>,
-    /// The host's address.
+    /// E-mail address of the host.
     #[arg(long)]
     pub(crate) email: String,
-    /// The host's password.
+    /// Password of the host.
     #[arg(long, env = "PINTALK_LOAD_PASSWORD", hide_env_values = true, allow_hyphen_values = true)]
     pub(crate) password: String,
-    /// Where the guests' page is from [default: https:// and the account's first service domain].
+    /// Origin of the guests' page [default: https:// and the account's first service domain].
     #[arg(long)]
     pub(crate) origin: Option<String>,
 }
 
-/// What to read and write besides.
+/// What to measure, and where to write the results.
 #[derive(Args)]
 #[command(next_help_heading = "Measurement")]
 pub(crate) struct MeasureArgs {
-    /// Processes of this machine whose CPU and memory are told together; may be given several times.
+    /// Local processes whose CPU and memory are reported as one group; may be repeated.
     #[arg(long, value_name = "NAME=PID,PID…")]
     pub(crate) process: Vec<Group>,
-    /// Redis, whose archive queues must be empty before CPU is read, so that what a message costs includes its archiving.
+    /// Redis whose archive queues must be empty before CPU is read, so that the cost of a message includes its
+    /// archiving.
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) await_archive: Option<String>,
-    /// Write all figures to this file.
+    /// Write all figures to this file as JSON.
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
-    /// Draw the distribution of latencies into this file.
+    /// Write a plot of the latency distribution to this file.
     #[arg(long, value_name = "FILE")]
     pub(crate) svg: Option<PathBuf>,
 }
 
-/// Who writes in a room.
+/// Who sends messages in a room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Writers {
     Guests,
@@ -86,16 +88,18 @@ pub(crate) enum Writers {
 pub(crate) struct ChatArgs {
     #[command(flatten)]
     pub(crate) target: TargetArgs,
-    /// Rooms, each with a guest and a host.
+    /// Number of rooms, each with a guest and a host.
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) rooms: u32,
-    /// Closed loop, the default: messages that a writer has unacknowledged at most; he sends the next when one comes back.
+    /// Closed loop, the default: maximum number of unacknowledged messages per writer, which sends the next after each
+    /// acknowledgement.
     #[arg(long, value_name = "N", default_value_t = 8, conflicts_with = "rate", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) window: u32,
-    /// Open loop: messages a second of all writers together, on a schedule that waits for nobody; latency counts from it.
+    /// Open loop: messages per second of all writers together, sent on a fixed schedule; latency is measured from the
+    /// scheduled time.
     #[arg(long, value_name = "N", value_parser = rate)]
     pub(crate) rate: Option<f64>,
-    /// Who writes.
+    /// Who sends messages.
     #[arg(long, value_enum, default_value_t = Writers::Both)]
     pub(crate) writers: Writers,
     #[command(flatten)]
@@ -108,10 +112,10 @@ pub(crate) struct ChatArgs {
 pub(crate) struct FanoutArgs {
     #[command(flatten)]
     pub(crate) target: TargetArgs,
-    /// Guests in the room, spread over the nodes; its host writes, and hears himself.
+    /// Number of guests in the room, spread over the nodes; the host sends, and receives its own messages.
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=60_000))]
     pub(crate) listeners: u32,
-    /// Messages a second.
+    /// Messages per second.
     #[arg(long, value_name = "N", default_value = "20", value_parser = rate)]
     pub(crate) rate: f64,
     #[command(flatten)]
@@ -120,16 +124,16 @@ pub(crate) struct FanoutArgs {
     pub(crate) measure: MeasureArgs,
 }
 
-/// How long, and how much at once.
+/// Duration and message size.
 #[derive(Args)]
 pub(crate) struct SpanArgs {
-    /// Bytes of a message's text.
+    /// Bytes of text per message.
     #[arg(long, value_name = "BYTES", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=2000))]
     pub(crate) size: u32,
-    /// Seconds before anything is measured.
+    /// Seconds of warm-up before the measurement.
     #[arg(long, value_name = "SECONDS", default_value = "3", value_parser = seconds)]
     pub(crate) warm_up: Duration,
-    /// Seconds that are measured.
+    /// Seconds of measurement.
     #[arg(long, value_name = "SECONDS", default_value = "15", value_parser = span)]
     pub(crate) span: Duration,
 }
@@ -138,13 +142,13 @@ pub(crate) struct SpanArgs {
 pub(crate) struct IdleArgs {
     #[command(flatten)]
     pub(crate) target: TargetArgs,
-    /// Guests' sockets, spread over the nodes.
+    /// Number of guest sockets, spread over the nodes.
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) sockets: u32,
-    /// Rooms that the sockets are spread over.
+    /// Number of rooms that the sockets are spread over.
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) rooms: u32,
-    /// Seconds that they stay open before memory is read.
+    /// Seconds that the sockets stay open before memory is read.
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     pub(crate) hold: Duration,
     #[command(flatten)]
@@ -155,19 +159,19 @@ pub(crate) struct IdleArgs {
 pub(crate) struct JoinArgs {
     #[command(flatten)]
     pub(crate) target: TargetArgs,
-    /// Joins that are measured.
+    /// Number of measured joins.
     #[arg(long, value_name = "N", default_value_t = 5000, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) joins: u32,
-    /// Guests who come at the same time.
+    /// Number of guests that join concurrently.
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) concurrency: u32,
-    /// Rooms that they come to.
+    /// Number of rooms that guests join.
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) rooms: u32,
-    /// Messages in each room.
+    /// Messages per room.
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=50))]
     pub(crate) history: u32,
-    /// Bytes of a message's text.
+    /// Bytes of text per message.
     #[arg(long, value_name = "BYTES", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=2000))]
     pub(crate) size: u32,
     #[command(flatten)]
@@ -176,7 +180,7 @@ pub(crate) struct JoinArgs {
 
 #[derive(Args)]
 pub(crate) struct TableArgs {
-    /// What `--json` wrote.
+    /// Files written by `--json`.
     #[arg(value_name = "FILE", required = true)]
     pub(crate) files: Vec<PathBuf>,
 }

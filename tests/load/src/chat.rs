@@ -1,4 +1,4 @@
-//! `chat` and `fanout`: people talk, in many rooms or in one.
+//! `chat` and `fanout`: messages in many rooms, or in one.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use crate::talk::{Pace, Talk};
 const GUEST: u8 = 0;
 const HOST: u8 = 1;
 
-/// Rooms with a guest and a host each, on different nodes when there are two.
+/// Runs rooms with a guest and a host each, on different nodes if there are two.
 pub(crate) fn chat(args: &ChatArgs) -> Result<Report, Failure> {
     let stage = Stage::set(&args.target, args.rooms * 2)?;
     let rooms = stage.open_rooms(args.rooms)?;
@@ -40,7 +40,7 @@ pub(crate) fn chat(args: &ChatArgs) -> Result<Report, Failure> {
     Ok(Report { nodes: stage.nodes.len(), settings, ..measure(talk, scenario, pace, &args.span, &args.measure)? })
 }
 
-/// One room: its host writes, all its guests listen.
+/// Runs one room: its host sends, all guests receive.
 pub(crate) fn fanout(args: &FanoutArgs) -> Result<Report, Failure> {
     let stage = Stage::set(&args.target, args.listeners + 1)?;
     let rooms = stage.open_rooms(1)?;
@@ -75,7 +75,8 @@ fn settings(span: &SpanArgs, pace: Pace) -> BTreeMap<String, f64> {
     all.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
-/// Warms up, measures, and waits for the archive around what is measured, so that it bears its own cost and no other.
+/// Warms up and measures. Waits for the archive before and after, so that the measured cost includes the archiving of
+/// exactly these messages.
 fn measure(
     mut talk: Talk,
     scenario: Scenario,

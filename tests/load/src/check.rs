@@ -1,7 +1,7 @@
-//! Whether every message arrived where it should, once, in order.
+//! Verifies that every message arrives in its room, once and in order.
 //!
-//! Each receiver follows each writer of its room: the numbers of a writer are 1, 2, 3 …, so what is missing, comes twice or
-//! comes late is seen at once, and what never came is known at the end.
+//! Each receiver tracks each writer of its room. A writer numbers its messages 1, 2, 3 …, so that gaps, duplicates and
+//! reordering are detected at once, and lost messages at the end.
 
 use std::collections::BTreeSet;
 
@@ -9,21 +9,21 @@ use serde::{Deserialize, Serialize};
 
 use crate::message::{MessageId, Run};
 
-/// Guest and host.
+/// Number of sides of a room: guest and host.
 pub(crate) const SIDES: usize = 2;
 
-/// What went wrong, counted over all receivers. All zero is the promise.
+/// Violations, counted over all receivers. All are zero in a correct run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Verdict {
-    /// Sent, and never seen by a receiver that stayed.
+    /// Messages that a connected receiver never received.
     pub(crate) lost: u64,
-    /// Seen again by one receiver.
+    /// Messages that one receiver received twice.
     pub(crate) doubled: u64,
-    /// Seen after a later one of the same writer.
+    /// Messages received after a later one of the same writer.
     pub(crate) reordered: u64,
-    /// Seen in a room where it was not sent.
+    /// Messages received in another room than they were sent in.
     pub(crate) misrouted: u64,
-    /// Seen with a `seq` that does not rise.
+    /// Messages whose `seq` is not above that of the one before.
     pub(crate) unsequenced: u64,
 }
 
@@ -41,17 +41,17 @@ impl Verdict {
     }
 }
 
-/// One writer, as one receiver sees him.
+/// Messages of one writer, as received by one receiver.
 #[derive(Debug, Clone, Default)]
 struct Stream {
-    /// The highest number so far.
+    /// Highest number received.
     highest: u32,
-    /// Below it, and not here yet.
+    /// Lower numbers that were not received yet.
     missing: BTreeSet<u32>,
 }
 
 impl Stream {
-    /// Whether it is new.
+    /// Records a number, and returns whether it is new.
     fn receive(&mut self, number: u32, verdict: &mut Verdict) -> bool {
         if number > self.highest {
             self.missing.extend(self.highest + 1..number);
@@ -66,13 +66,13 @@ impl Stream {
         }
     }
 
-    /// Of the numbers up to `sent`, how many never came.
+    /// Returns how many of the numbers up to `sent` were not received.
     fn lost(&self, sent: u32) -> u64 {
         u64::from(sent.saturating_sub(self.highest)) + self.missing.range(..=sent).count() as u64
     }
 }
 
-/// A socket that receives, and what it has seen.
+/// A receiving socket and what it has received.
 #[derive(Debug)]
 pub(crate) struct Receiver {
     run: Run,
@@ -86,7 +86,7 @@ impl Receiver {
         Self { run, room, streams: Default::default(), seq: 0 }
     }
 
-    /// Takes a message; gives it back when it belongs here and is new.
+    /// Records a message. Returns its id if it belongs to this room and is new.
     pub(crate) fn receive(&mut self, id: Option<MessageId>, seq: u64, verdict: &mut Verdict) -> Option<MessageId> {
         let ours = id.filter(|id| (id.run, id.room) == (self.run, self.room));
         let Some((id, stream)) = ours.and_then(|id| Some((id, self.streams.get_mut(usize::from(id.side))?))) else {
@@ -94,7 +94,7 @@ impl Receiver {
             return None;
         };
         let new = stream.receive(id.number, verdict);
-        // A doubled message bears its old number rightly.
+        // A duplicate rightly has its old `seq`.
         if new && seq <= self.seq {
             verdict.unsequenced += 1;
         }
@@ -102,12 +102,12 @@ impl Receiver {
         new.then_some(id)
     }
 
-    /// The highest number of one side.
+    /// Returns the highest number received from a side.
     pub(crate) fn highest(&self, side: u8) -> u32 {
         self.streams.get(usize::from(side)).map_or(0, |stream| stream.highest)
     }
 
-    /// How many messages never came, when each side sent that many.
+    /// Returns the number of lost messages, given how many each side sent.
     pub(crate) fn lost(&self, sent: [u32; SIDES]) -> u64 {
         self.streams.iter().zip(sent).map(|(stream, sent)| stream.lost(sent)).sum()
     }
@@ -120,7 +120,7 @@ mod tests {
     const GUEST: MessageId = MessageId { run: 7, room: 1, side: 0, number: 0, due: 0 };
     const HOST: MessageId = MessageId { side: 1, ..GUEST };
 
-    /// What is said of these messages of the guest, when he sent four and the host none.
+    /// Returns the verdict on these messages of the guest, who sent four, while the host sent none.
     fn verdict(numbers: &[u32]) -> Verdict {
         let mut verdict = Verdict::default();
         let mut receiver = Receiver::new(7, 1);

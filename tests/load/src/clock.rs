@@ -1,4 +1,4 @@
-//! Time, as this program needs it: nanoseconds since it began, and the wall clock that messages bear.
+//! Clock of a run: nanoseconds since the start, and the wall clock in messages.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -6,16 +6,16 @@ use chrono::{DateTime, FixedOffset, Utc};
 
 use crate::message::{Run, WALL_CLOCK};
 
-/// Offset of the wall clocks that clients show, the server's default, in seconds.
+/// Offset of clients' wall clocks from UTC in seconds: the server's default.
 const WIRE_OFFSET: i32 = 9 * 60 * 60;
 
-/// One for the whole process.
+/// Clock of the process.
 #[derive(Debug)]
 pub(crate) struct Clock {
     start: Instant,
-    /// Wall clock at the start.
+    /// Wall clock at the start, since 1970.
     epoch: Duration,
-    /// The millisecond that `text` shows.
+    /// Millisecond since 1970 that `text` shows.
     shown: u128,
     text: [u8; WALL_CLOCK],
 }
@@ -27,22 +27,22 @@ impl Clock {
         Self { start: Instant::now(), epoch, shown: 0, text: [b'0'; WALL_CLOCK] }
     }
 
-    /// Nanoseconds since the start.
+    /// Returns the nanoseconds since the start.
     pub(crate) fn now(&self) -> u64 {
         self.start.elapsed().as_nanos() as u64
     }
 
-    /// The moment that many nanoseconds after the start.
+    /// Returns the instant that is `at` nanoseconds after the start.
     pub(crate) fn instant(&self, at: u64) -> Instant {
         self.start + Duration::from_nanos(at)
     }
 
-    /// A number that another run does not have.
+    /// Returns an id of this run that other runs do not have.
     pub(crate) fn run(&self) -> Run {
         self.epoch.as_millis() as Run ^ std::process::id().rotate_left(16)
     }
 
-    /// The wall clock at a time of this clock; written anew only when another millisecond has begun.
+    /// Formats the wall clock at `now`. The text is only formatted again when the millisecond changes.
     pub(crate) fn wall(&mut self, now: u64) -> &[u8; WALL_CLOCK] {
         let at = self.epoch + Duration::from_nanos(now);
         if at.as_millis() != self.shown {

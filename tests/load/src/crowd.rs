@@ -1,6 +1,6 @@
-//! Many sockets in one thread: who has something to say is heard, and what is said is written at once.
+//! Many sockets in one thread: reads all that are ready, and writes at once.
 //!
-//! **Invariant**: all sockets share one read buffer, and what is heard is handed on where it lies in it.
+//! **Invariant**: all sockets share one read buffer, and received frames are passed on as slices of it, without a copy.
 
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsRawFd as _, OwnedFd};
@@ -16,24 +16,24 @@ use rustix::time::{
 use crate::frame::{self, Decoder, Frame};
 use crate::socket::Opened;
 
-/// Bytes of the read buffer. A read that does not fill it has taken all there was.
+/// Size of the read buffer in bytes. A read that does not fill it has emptied the socket.
 const BUFFER: usize = 256 * 1024;
 const TIMER: Token = Token(usize::MAX);
 
-/// What is heard of a member.
+/// Event of a socket.
 #[derive(Debug)]
 pub(crate) enum Heard<'a> {
     Text(&'a [u8]),
-    /// The server closed: its code, 1006 when the stream just ended, 1002 when it did not speak WebSocket. The last that is
-    /// heard of this member.
+    /// The server closed the socket. The code is 1006 if the stream ended without a close frame, and 1002 after a
+    /// protocol violation. No further events follow.
     Closed(u16),
 }
 
-/// Open sockets, counted from 0 in the order in which they were added.
+/// Open sockets, numbered from 0 in the order in which they were added.
 pub(crate) struct Crowd {
     poll: Poll,
     events: Events,
-    /// Wakes to the microsecond; a poll's own time-out only knows milliseconds.
+    /// Timer with microsecond resolution; the timeout of a poll only has milliseconds.
     timer: OwnedFd,
     armed: Option<Instant>,
     buffer: Vec<u8>,
@@ -41,10 +41,10 @@ pub(crate) struct Crowd {
 }
 
 struct Member {
-    /// `None` once it is closed.
+    /// `None` once the socket is closed.
     stream: Option<TcpStream>,
     decoder: Decoder,
-    /// What the kernel would not take yet.
+    /// Bytes that the kernel has not accepted yet.
     unsent: Vec<u8>,
 }
 
@@ -57,7 +57,7 @@ impl Crowd {
         Ok(Self { poll, events, timer, armed: None, buffer: vec![0; BUFFER], members: Vec::new() })
     }
 
-    /// Takes in a socket.
+    /// Adds a socket.
     pub(crate) fn add(&mut self, opened: Opened) -> io::Result<()> {
         let mut stream = TcpStream::from_std(opened.stream);
         let token = Token(self.members.len());
@@ -66,14 +66,13 @@ impl Crowd {
         Ok(())
     }
 
-    /// Writes a frame, now if the kernel takes it, else as soon as it does. To a member that is closed it says nothing;
-    /// that it is broken is heard at the next turn.
+    /// Sends a frame, as soon as the kernel accepts it. A frame to a closed socket is dropped. Write errors are
+    /// reported at the next [`turn`](Self::turn).
     pub(crate) fn send(&mut self, member: usize, frame: &[u8]) {
         self.members[member].send(frame);
     }
 
-    /// Waits until something is heard, at most until `until`, and tells it with the time since which it waits in
-    /// this process.
+    /// Waits for events until `until` and passes each to `hear`, with the time at which it arrived in this process.
     pub(crate) fn turn(
         &mut self,
         until: Instant,
@@ -165,7 +164,7 @@ impl Member {
             if let Some(pong) = pong {
                 self.send(&pong);
             }
-            // The kernel is empty; a new event comes with whatever comes next.
+            // The socket is empty; further data causes a new event.
             if len < buffer.len() && !ending {
                 break;
             }

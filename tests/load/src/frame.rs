@@ -1,11 +1,12 @@
-//! WebSocket frames (RFC 6455), the client's side of them: masked frames out, a server's frames in.
+//! WebSocket frames (RFC 6455) on the client's side: writes masked frames, reads a server's frames.
 //!
-//! **Invariant**: a frame that came whole in one read is handed on where it lies; nothing is copied but the pieces of one
-//! that was cut.
+//! **Invariant**: a frame that arrives in one read is passed on without a copy; only parts of split frames are
+//! buffered.
 
-/// What the payload of every frame is masked with. It protects careless proxies, of which there are none here.
+/// Mask of all frames. Masking protects intermediaries with faulty parsers; there are none here, so a constant is
+/// sufficient.
 const MASK: [u8; 4] = [0x37, 0xFA, 0x21, 0x3D];
-/// Above this many bytes a server's frame is a mistake.
+/// Maximum payload of a server's frame in bytes; a larger one is a protocol violation.
 const MAX_PAYLOAD: u64 = 16 * 1024 * 1024;
 
 const FIN: u8 = 0x80;
@@ -14,23 +15,23 @@ const CLOSE: u8 = 0x8;
 const PING: u8 = 0x9;
 const PONG: u8 = 0xA;
 
-/// What a server said.
+/// Frame received from a server.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Frame<'a> {
     Text(&'a [u8]),
-    /// Its payload belongs into the [`pong`].
+    /// Payload to be returned in a [`pong`].
     Ping(&'a [u8]),
     Pong,
-    /// The code; 1005 when the server gave none.
+    /// Close code; 1005 if the frame has none.
     Close(u16),
 }
 
-/// A server's bytes that cannot be read on.
+/// Protocol violation by the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the server does not speak WebSocket as agreed: {0}")]
 pub(crate) struct Violation(pub(crate) &'static str);
 
-/// A masked text frame, and where its payload begins.
+/// Returns a masked text frame and the offset of its payload.
 pub(crate) fn text(payload: &[u8]) -> (Vec<u8>, usize) {
     client_frame(TEXT, payload)
 }
@@ -47,7 +48,7 @@ pub(crate) fn close(code: u16) -> Vec<u8> {
     client_frame(CLOSE, &code.to_be_bytes()).0
 }
 
-/// Overwrites payload bytes of a frame of this module: `at` counts from the payload's first byte.
+/// Overwrites payload bytes of a frame created by this module. `at` is an offset in the payload.
 pub(crate) fn patch(frame: &mut [u8], payload_at: usize, at: usize, bytes: &[u8]) {
     for (offset, (to, byte)) in frame[payload_at + at..].iter_mut().zip(bytes).enumerate() {
         *to = byte ^ MASK[(at + offset) % 4];
@@ -74,15 +75,15 @@ fn client_frame(opcode: u8, payload: &[u8]) -> (Vec<u8>, usize) {
     (frame, payload_at)
 }
 
-/// Reads a server's side of one WebSocket; owns no heap memory between two frames.
+/// Decodes the frames of one server connection. It holds no heap memory between complete frames.
 #[derive(Debug, Default)]
 pub(crate) struct Decoder {
-    /// The beginning of a frame that has not come whole.
+    /// Beginning of an incomplete frame.
     cut: Vec<u8>,
 }
 
 impl Decoder {
-    /// Takes what came and tells each frame that is whole by now, in order.
+    /// Reads received bytes and passes each complete frame to `tell`, in order.
     pub(crate) fn read(&mut self, input: &[u8], mut tell: impl FnMut(Frame<'_>)) -> Result<(), Violation> {
         if self.cut.is_empty() {
             let rest = read_whole_frames(input, &mut tell)?;
@@ -100,7 +101,7 @@ impl Decoder {
     }
 }
 
-/// Gives back what is left: less than a frame.
+/// Reads all complete frames and returns the rest.
 fn read_whole_frames<'a>(mut input: &'a [u8], tell: &mut impl FnMut(Frame<'_>)) -> Result<&'a [u8], Violation> {
     while let Some((opcode, header, len)) = read_header(input)? {
         let Some(payload) = input.get(header..header + len) else { break };
@@ -119,7 +120,7 @@ fn read_whole_frames<'a>(mut input: &'a [u8], tell: &mut impl FnMut(Frame<'_>)) 
     Ok(input)
 }
 
-/// Opcode, length of the header, length of the payload; `None` when the header has not come whole.
+/// Returns opcode, header length and payload length; `None` if the header is incomplete.
 fn read_header(input: &[u8]) -> Result<Option<(u8, usize, usize)>, Violation> {
     let &[first, second, ..] = input else { return Ok(None) };
     if first & 0x70 != 0 {

@@ -1,4 +1,4 @@
-//! `idle`: sockets that stay open and say nothing.
+//! `idle`: open sockets without messages.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -12,10 +12,10 @@ use crate::report::{Measured, Meter, Report, Scenario};
 use crate::socket::Target;
 use crate::stage::Stage;
 
-/// After how many new sockets those that are open are listened to.
+/// Number of opened sockets after which the open ones are polled.
 const BETWEEN_GLANCES: u32 = 64;
 
-/// Opens them all, holds them, and reads what the servers' memory grew by.
+/// Opens all sockets, holds them, and measures the growth of the servers' memory.
 pub(crate) fn run(args: &IdleArgs) -> Result<Report, Failure> {
     let stage = Stage::set(&args.target, args.sockets)?;
     let rooms = stage.open_rooms(args.rooms.min(args.sockets))?;
@@ -25,7 +25,7 @@ pub(crate) fn run(args: &IdleArgs) -> Result<Report, Failure> {
     let bar = Bar::of("open sockets", args.sockets as usize);
     for socket in 0..args.sockets {
         let count = rooms.len() as u32;
-        // A room's sockets are on different nodes, too.
+        // The sockets of one room are spread over the nodes, too.
         let node = stage.node(socket + socket / count);
         let room = &rooms[(socket % count) as usize];
         let target = Target { node, room, credential: &stage.guest, index: socket as usize };

@@ -1,4 +1,4 @@
-//! `join`: guests who come to a room with a history, read it whole, and go.
+//! `join`: guests join a room with a history, read all of it, and leave.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -18,14 +18,14 @@ use crate::socket::{OpenError, Target, read_some};
 use crate::stage::{self, Stage};
 use crate::talk::Talk;
 
-/// What a thread's guests found.
+/// Results of one thread's guests.
 struct Finding {
     joins: u64,
     latency: Latencies,
     verdict: Verdict,
-    /// With 0 those that did not get in or get their history.
+    /// Closed sockets by code; 0 for guests who were not admitted or did not receive the history.
     closed: BTreeMap<u16, u64>,
-    /// Why the first of those did not.
+    /// Error of the first such guest.
     reason: Option<String>,
 }
 
@@ -46,7 +46,7 @@ impl Finding {
     }
 }
 
-/// Fills the rooms, then lets the guests come.
+/// Fills the rooms, then runs the guests.
 pub(crate) fn run(args: &JoinArgs) -> Result<Report, Failure> {
     let stage = Stage::set(&args.target, args.rooms.max(args.concurrency))?;
     let rooms = stage.open_rooms(args.rooms)?;
@@ -85,12 +85,12 @@ pub(crate) fn run(args: &JoinArgs) -> Result<Report, Failure> {
     })
 }
 
-/// What a thread found; its panic is ours.
+/// Returns the result of a thread, or propagates its panic.
 fn joined(thread: ScopedJoinHandle<'_, Finding>) -> Finding {
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-/// In each room its guest says what the others will read; with an archive to wait for, until that has it.
+/// The guest of each room sends the history. With `--await-archive` this includes its archiving.
 fn fill(stage: &Stage, rooms: &[String], args: &JoinArgs) -> Result<Run, Failure> {
     let mut talk = Talk::new()?;
     for (at, room) in (0..).zip(rooms) {
@@ -115,7 +115,7 @@ struct Storm<'a> {
 }
 
 impl Storm<'_> {
-    /// One guest after the other, until all have come.
+    /// Runs one guest after another until all have joined.
     fn guests(&self, bar: &Bar) -> Finding {
         let mut found = Finding::new();
         let scanner = Scanner::new();
@@ -140,7 +140,7 @@ impl Storm<'_> {
         }
     }
 
-    /// Connects, reads the history whole, closes, and sees the server out.
+    /// Connects, reads the whole history, closes, and waits until the server has closed.
     fn guest(
         &self,
         join: u32,
@@ -169,7 +169,7 @@ impl Storm<'_> {
     }
 }
 
-/// What a guest reads when he comes.
+/// History as received by a guest who joins.
 struct History<'a> {
     receiver: Receiver,
     decoder: Decoder,
@@ -178,7 +178,7 @@ struct History<'a> {
 }
 
 impl History<'_> {
-    /// Whether the history is here whole.
+    /// Returns whether the history is complete.
     fn read(&mut self, input: &[u8]) -> Result<bool, OpenError> {
         let mut whole = Ok(false);
         self.decoder.read(input, |frame| match frame {

@@ -1,15 +1,15 @@
-//! Latencies: counted by the million, told by percentile.
+//! Latencies: recorded in histograms, reported as percentiles.
 
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-/// Nothing is told to be longer, in nanoseconds: two minutes.
+/// Upper bound of recorded latencies in nanoseconds: two minutes.
 const LONGEST: u64 = 120_000_000_000;
 
-/// How long things took, in nanoseconds to three digits.
+/// Histogram of durations in nanoseconds, with three significant digits.
 pub(crate) struct Latencies(Option<Histogram<u64>>);
 
-/// A distribution, in milliseconds.
+/// Distribution of latencies in milliseconds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Distribution {
     pub(crate) name: String,
@@ -20,13 +20,13 @@ pub(crate) struct Distribution {
     pub(crate) p99_ms: f64,
     pub(crate) p999_ms: f64,
     pub(crate) max_ms: f64,
-    /// The whole curve: percentile and milliseconds, denser toward the end.
+    /// Curve of percentiles and milliseconds, with more points towards 100 %.
     pub(crate) curve: Vec<(f64, f64)>,
 }
 
 impl Latencies {
     pub(crate) fn new() -> Self {
-        // These bounds are ones that a histogram takes.
+        // These bounds are always valid.
         Self(Histogram::new_with_bounds(100, LONGEST, 3).ok())
     }
 
@@ -38,7 +38,7 @@ impl Latencies {
 
     pub(crate) fn add(&mut self, other: &Self) {
         if let (Some(histogram), Some(other)) = (&mut self.0, &other.0) {
-            // Both have the same bounds, so that it always fits.
+            // Both have the same bounds, so adding cannot fail.
             let _ = histogram.add(other);
         }
     }
@@ -49,7 +49,7 @@ impl Latencies {
 
     pub(crate) fn distribution(&self, name: &str) -> Distribution {
         let count = self.0.as_ref().map_or(0, Histogram::len);
-        // Eight points a nine, and none beyond the last sample: half of one is not known.
+        // Eight points per nine, none beyond the last sample.
         let curve = (0..).map(|step| 100.0 * (1.0 - 10_f64.powf(-f64::from(step) / 8.0)));
         let curve = curve.take_while(|percentile| (1.0 - percentile / 100.0) * count as f64 >= 1.0 - 1e-6);
         Distribution {

@@ -1,14 +1,14 @@
-//! `pintalk-load`: many guests and hosts from one process, who check that every message arrives where it should, once, in
-//! order, and measure what it costs the servers.
+//! `pintalk-load`: runs many guests and hosts in one process. They verify that every message arrives in its room, once
+//! and in order, and measure what it costs the servers.
 //!
-//! | floor | modules | knows |
+//! | layer | modules | uses |
 //! |---|---|---|
-//! | ground | [`frame`], [`message`], [`check`], [`schedule`], [`clock`], [`latency`] | words; no I/O |
-//! | means | [`node`], [`socket`], [`crowd`], [`process`], [`queues`], [`progress`] | HTTP, sockets, `/proc`, Redis |
-//! | scenarios | [`stage`], [`talk`], [`chat`], [`idle`], [`join`] | what happens in a run |
-//! | findings | [`report`], [`print`], [`picture`], [`table`] | what is told of it |
+//! | vocabulary | [`frame`], [`message`], [`check`], [`schedule`], [`clock`], [`latency`] | no I/O |
+//! | I/O | [`node`], [`socket`], [`crowd`], [`process`], [`queues`], [`progress`] | HTTP, sockets, `/proc`, Redis |
+//! | scenarios | [`stage`], [`talk`], [`chat`], [`idle`], [`join`] | the layers above |
+//! | results | [`report`], [`print`], [`picture`], [`table`] | reports of runs |
 //!
-//! All sockets of a run are one thread's: it has a core to itself when the servers have another.
+//! All sockets of a run are handled by one thread, so that one core is enough for the generator.
 
 mod args;
 mod chat;
@@ -45,12 +45,12 @@ use clap::error::ErrorKind;
 use args::{Cli, MeasureArgs, Task};
 use report::Report;
 
-/// Wrong use (EX_USAGE).
+/// Exit code of wrong usage (EX_USAGE).
 const USAGE: u8 = 64;
-/// Something was lost or closed, or the run could not be done.
+/// Exit code if messages were lost, sockets were closed, or the run failed.
 const FAILED: u8 = 1;
 
-/// Why a run ends badly.
+/// Failed run: exit code and error message.
 #[derive(Debug)]
 struct Failure {
     code: u8,
@@ -71,7 +71,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::try_parse() {
         Ok(cli) => run(&cli.task),
         Err(error) if !error.use_stderr() => {
-            // Help and version. A reader that has gone away has read enough.
+            // Help and version. A closed pipe is not an error.
             let _ = error.print();
             Ok(true)
         }
@@ -87,7 +87,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whether all was well.
+/// Runs a command and returns whether its result is clean.
 fn run(task: &Task) -> Result<bool, Failure> {
     match task {
         Task::Chat(args) => measured(&args.measure, || chat::chat(args)),
@@ -98,7 +98,8 @@ fn run(task: &Task) -> Result<bool, Failure> {
     }
 }
 
-/// Runs a scenario and tells what it found. That its files can be written is known before it begins.
+/// Runs a scenario and prints its report. The output files are opened first, so that errors in them are reported before
+/// the run.
 fn measured(args: &MeasureArgs, scenario: impl FnOnce() -> Result<Report, Failure>) -> Result<bool, Failure> {
     let mut json = args.json.as_deref().map(|path| Output::open("--json", path)).transpose()?;
     let mut svg = args.svg.as_deref().map(|path| Output::open("--svg", path)).transpose()?;
@@ -113,7 +114,7 @@ fn measured(args: &MeasureArgs, scenario: impl FnOnce() -> Result<Report, Failur
     Ok(report.is_clean())
 }
 
-/// A file that a flag names. What it held stays until there is something new.
+/// Output file named by a flag. Its old content is kept until the new one is written.
 struct Output<'a> {
     flag: &'static str,
     path: &'a Path,
@@ -133,7 +134,7 @@ impl<'a> Output<'a> {
     }
 }
 
-/// Prints; a reader that has gone away has read enough.
+/// Writes to standard output. A closed pipe is not an error.
 fn say(text: impl Display) -> Result<(), Failure> {
     match write!(io::stdout(), "{text}") {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
@@ -143,7 +144,7 @@ fn say(text: impl Display) -> Result<(), Failure> {
     }
 }
 
-/// The first paragraph of what clap says, which names the flag; the rest are hints for a terminal.
+/// Returns the first paragraph of a clap error, which names the flag. The others are hints for a terminal.
 fn sentence(error: &clap::Error) -> String {
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         return "a command is missing, see --help".to_owned();

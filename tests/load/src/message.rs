@@ -1,24 +1,24 @@
-//! Messages: the id that tells everything about one, the frame that is written once and stamped, and how ids and numbers
-//! are found in what a server sends.
+//! Messages: the id that identifies each, the frame that is encoded once and patched, and the search for ids and `seq`
+//! in received frames.
 
 use memchr::memmem;
 
 use crate::frame;
 
-/// Which conversation of this process's life; a stray message of another is not taken for one of ours.
+/// Id of a group of messages, so that messages of other runs are recognised.
 pub(crate) type Run = u32;
 
-/// What is in the `id` of a message: `run-room-side-number-due`, all in hexadecimal and of fixed width.
+/// Id of a message: `run-room-side-number-due`, all hexadecimal with fixed width.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct MessageId {
     pub(crate) run: Run,
-    /// The room it was sent in.
+    /// Room that it was sent in.
     pub(crate) room: u32,
-    /// Who of the room wrote it: 0 the guest, 1 the host.
+    /// Side that sent it: 0 the guest, 1 the host.
     pub(crate) side: u8,
-    /// 1, 2, 3 … of its writer.
+    /// Number of the message, counted from 1 per writer.
     pub(crate) number: u32,
-    /// When it was to be sent, in nanoseconds since the run began.
+    /// Scheduled time in nanoseconds since the start of the process.
     pub(crate) due: u64,
 }
 
@@ -35,7 +35,7 @@ impl MessageId {
         text
     }
 
-    /// `None` when it is not an id of this program.
+    /// Parses an id; `None` if it is not one of this program.
     pub(crate) fn read(text: &[u8]) -> Option<Self> {
         let text: &[u8; Self::LEN] = text.try_into().ok()?;
         if [8, 15, 17, 26].iter().any(|&at| text[at] != b'-') {
@@ -69,10 +69,10 @@ fn read_hex(text: &[u8]) -> Option<u64> {
     })
 }
 
-/// Bytes of a wall clock, `YYYY-MM-DDTHH:MM:SS.mmm`.
+/// Length of a wall clock: `YYYY-MM-DDTHH:MM:SS.mmm`.
 pub(crate) const WALL_CLOCK: usize = 23;
 
-/// One writer's frame, encoded once; each message only overwrites clock and id.
+/// Frame of one writer, encoded once. Each message only overwrites wall clock and id.
 pub(crate) struct Template {
     id: MessageId,
     frame: Vec<u8>,
@@ -82,7 +82,7 @@ pub(crate) struct Template {
 }
 
 impl Template {
-    /// Messages of `size` bytes of text by one side of a room.
+    /// Creates the frame of one side of a room, with `size` bytes of text.
     pub(crate) fn new(run: Run, room: u32, side: u8, size: usize) -> Self {
         let id = MessageId { run, room, side, number: 0, due: 0 };
         let mut json = format!(r#"{{"type":"chat_message","is_host":{},"message":""#, side == 1).into_bytes();
@@ -98,7 +98,7 @@ impl Template {
         Self { id, frame, payload_at, clock_at, id_at }
     }
 
-    /// The frame of the writer's next message, which was to be sent at `due`.
+    /// Returns the frame of the writer's next message, which was scheduled for `due`.
     pub(crate) fn next(&mut self, due: u64, clock: &[u8; WALL_CLOCK]) -> &[u8] {
         self.id.number += 1;
         self.id.due = due;
@@ -108,8 +108,8 @@ impl Template {
     }
 }
 
-/// Finds the messages in what a server sends, without reading it as JSON: a quote inside a text is escaped, so neither key
-/// is ever found there.
+/// Finds messages in received frames without parsing JSON. Quotes within a text are escaped, so the keys do not occur
+/// there.
 pub(crate) struct Scanner {
     id: memmem::Finder<'static>,
     seq: memmem::Finder<'static>,
@@ -120,8 +120,8 @@ impl Scanner {
         Self { id: memmem::Finder::new(br#""id":""#), seq: memmem::Finder::new(br#""seq":"#) }
     }
 
-    /// The id and the number of each message of a frame, in order: one of a live frame, up to all of a history. What has a
-    /// number and no id is a notice, and none of them.
+    /// Returns id and `seq` of each message in a frame, in order: one in a live frame, several in a history. Frames
+    /// with a `seq` but without an id are notices and are skipped.
     pub(crate) fn messages<'a>(&'a self, json: &'a [u8]) -> impl Iterator<Item = (Option<MessageId>, u64)> + 'a {
         let ids = self.id.find_iter(json).map(|at| {
             let text = &json[at + self.id.needle().len()..];
@@ -136,7 +136,7 @@ impl Scanner {
     }
 }
 
-/// Whether a frame is history that a further frame continues.
+/// Returns whether a history frame is followed by another.
 pub(crate) fn is_continued(json: &[u8]) -> bool {
     json.ends_with(br#""more":true}"#)
 }

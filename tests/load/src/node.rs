@@ -1,4 +1,4 @@
-//! The servers under load, and what is asked of them over HTTP before a run: a login, and rooms.
+//! Nodes under load, and the HTTP calls before a run: login and room creation.
 
 use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs as _};
@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 
 use crate::Failure;
 
-/// A server that has not answered by then does not answer.
+/// Time limit of an HTTP call.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A node: `http://host:port`.
@@ -47,7 +47,7 @@ impl fmt::Display for Node {
     }
 }
 
-/// The host's login.
+/// Login of the host.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Login {
@@ -58,7 +58,7 @@ pub(crate) struct Login {
 }
 
 impl Login {
-    /// An origin that the host's service is registered for.
+    /// Returns an origin that is registered for the host's service.
     pub(crate) fn origin(&self) -> Result<String, Failure> {
         let first = self.service_domain.as_deref().and_then(|list| list.split(',').next()).map(str::trim);
         match first {
@@ -68,7 +68,7 @@ impl Login {
     }
 }
 
-/// Calls of the HTTP API, over one kept connection.
+/// HTTP client of the API over one persistent connection.
 pub(crate) struct Api {
     agent: ureq::Agent,
 }
@@ -85,7 +85,7 @@ impl Api {
         read(&url, answer)
     }
 
-    /// Opens a room as a guest's page does; its name.
+    /// Creates a room like a guest's page and returns its name.
     pub(crate) fn open_room(&self, node: &Node, login: &Login) -> Result<String, Failure> {
         #[derive(Deserialize)]
         struct Room {

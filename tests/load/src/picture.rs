@@ -1,4 +1,4 @@
-//! The distribution of latencies as a picture: percentiles spread out toward the end, milliseconds by their logarithm.
+//! Plot of a latency distribution: percentiles spread towards 100 %, milliseconds on a logarithmic scale.
 
 use std::fmt::Write as _;
 
@@ -6,7 +6,7 @@ use crate::report::Report;
 
 const WIDTH: f64 = 760.0;
 const HEIGHT: f64 = 420.0;
-/// Where the plot is.
+/// Edges of the plot area.
 const LEFT: f64 = 72.0;
 const RIGHT: f64 = WIDTH - 112.0;
 const TOP: f64 = 70.0;
@@ -23,10 +23,10 @@ const STYLE: &str = "
   }
 ";
 
-/// Draws a report's latencies; without any, a picture that says so.
+/// Draws the latencies of a report; without any, a picture that states this.
 pub(crate) fn draw(report: &Report) -> String {
     let mut svg = String::new();
-    // Writing into a string cannot fail.
+    // Writing to a String cannot fail.
     let _ = write_picture(report, &mut svg);
     svg
 }
@@ -53,9 +53,9 @@ fn write_picture(report: &Report, svg: &mut String) -> std::fmt::Result {
     writeln!(svg, "</svg>")
 }
 
-/// From percentiles and milliseconds to places.
+/// Maps percentiles and milliseconds to coordinates.
 struct Scales {
-    /// How many nines the plot ends with.
+    /// Number of nines at the right edge.
     nines: f64,
     /// Logarithms of the lowest and the highest milliseconds.
     low: f64,
@@ -68,7 +68,7 @@ impl Scales {
         let nines = points().map(|(percentile, _)| nines(*percentile)).fold(f64::NAN, f64::max).max(1.0);
         let low = points().map(|(_, ms)| ms.log10()).fold(f64::NAN, f64::min);
         let high = points().map(|(_, ms)| ms.log10()).fold(f64::NAN, f64::max);
-        // To the next 1, 2 or 5 outside, and never a flat plot.
+        // Extended to the next 1, 2 or 5, so that the plot is never flat.
         let low = steps().map(|(_, log)| log).take_while(|log| *log <= low).last()?;
         let high = steps().map(|(_, log)| log).find(|log| *log >= high && *log > low + 0.5)?;
         Some(Self { nines, low, high })
@@ -141,7 +141,7 @@ fn write_curves(report: &Report, scales: &Scales, svg: &mut String) -> std::fmt:
         }
         let Some((percentile, ms)) = told.curve.last().filter(|(_, ms)| *ms > 0.0) else { continue };
         writeln!(svg, r#"<path class="curve c{colour}" d="{path}"/>"#)?;
-        // Names stand at the ends of the curves, and not on one another.
+        // Labels are placed at the ends of the curves, without overlap.
         let mut y = scales.y(*ms) + 4.0;
         if taken.iter().any(|other| (other - y).abs() < 15.0) {
             y = taken.iter().fold(y, |y, other| f64::max(y, *other)) + 15.0;
@@ -153,12 +153,12 @@ fn write_curves(report: &Report, scales: &Scales, svg: &mut String) -> std::fmt:
     Ok(())
 }
 
-/// 0 % is 0, 90 % is 1, 99 % is 2.
+/// Number of nines: 0 % is 0, 90 % is 1, 99 % is 2.
 fn nines(percentile: f64) -> f64 {
     -(1.0 - percentile / 100.0).log10()
 }
 
-/// Milliseconds that a line is drawn at, and their logarithms: 0.001, 0.002, 0.005, 0.01 … 500,000.
+/// Grid lines in milliseconds, and their logarithms: 0.001, 0.002, 0.005, 0.01 … 500,000.
 fn steps() -> impl Iterator<Item = (f64, f64)> {
     (-4..6).flat_map(|decade| [1.0, 2.0, 5.0].map(|step| step * 10_f64.powi(decade))).map(|ms| (ms, ms.log10()))
 }
@@ -202,7 +202,7 @@ mod tests {
         latencies
     }
 
-    /// Each element that is opened is closed, in order; a name per element that was seen.
+    /// Checks that all elements are closed in order, and returns the name of each.
     fn elements(svg: &str) -> Vec<String> {
         let (mut open, mut seen) = (Vec::new(), Vec::new());
         for tag in svg.split('<').skip(1) {

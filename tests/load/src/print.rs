@@ -1,4 +1,4 @@
-//! A report as a person reads it.
+//! Report as text.
 
 use std::fmt::{self, Display, Formatter};
 
@@ -127,7 +127,7 @@ impl Report {
     }
 }
 
-/// What a close code means (SPEC 4).
+/// Meaning of a close code (SPEC 4).
 fn meaning(code: u16) -> &'static str {
     match code {
         1000 => "the room was closed",

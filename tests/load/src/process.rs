@@ -1,4 +1,4 @@
-//! What other processes of this machine use: CPU and memory, as `/proc` tells it.
+//! CPU and memory of local processes, from `/proc`.
 
 use std::fs;
 use std::str::FromStr;
@@ -24,16 +24,16 @@ impl FromStr for Group {
     }
 }
 
-/// What a group has used so far, and what it holds.
+/// CPU time used so far and memory held by a group.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Usage {
-    /// CPU in user space, in microseconds, of all threads.
+    /// CPU time in user space, of all threads, in microseconds.
     pub(crate) user_us: u64,
-    /// CPU in the kernel, in microseconds, of all threads.
+    /// CPU time in the kernel, of all threads, in microseconds.
     pub(crate) system_us: u64,
-    /// Resident memory, in KiB.
+    /// Resident memory in KiB.
     pub(crate) rss_kib: u64,
-    /// Resident memory with shared pages divided by their users, in KiB; `None` when it may not be read.
+    /// Proportional resident memory in KiB: shared pages are divided by their users. `None` if it may not be read.
     pub(crate) pss_kib: Option<u64>,
 }
 
@@ -44,7 +44,7 @@ impl Usage {
 }
 
 impl Group {
-    /// Reads what its processes use now.
+    /// Reads the current usage of the group.
     pub(crate) fn usage(&self) -> Result<Usage, Failure> {
         let mut sum = Usage { pss_kib: Some(0), ..Usage::default() };
         for pid in &self.pids {
@@ -59,7 +59,7 @@ impl Group {
     }
 }
 
-/// What this process uses.
+/// Returns the usage of this process.
 pub(crate) fn own_usage() -> Usage {
     usage_of("self").unwrap_or_default()
 }
@@ -71,12 +71,12 @@ fn usage_of(pid: &str) -> Option<Usage> {
     Some(Usage { user_us, system_us, rss_kib, pss_kib })
 }
 
-/// What all processes of this machine have used of its processors, in microseconds.
+/// Returns the CPU time used by all processes of this machine, in microseconds.
 pub(crate) fn machine_cpu_us() -> Option<u64> {
     busy(&fs::read_to_string("/proc/stat").ok()?).map(|ticks| ticks * tick_us())
 }
 
-/// Of the first line of `/proc/stat`: user, nice, system, irq and softirq, without idle and waiting.
+/// Busy ticks from the first line of `/proc/stat`: user, nice, system, irq and softirq, without idle and iowait.
 fn busy(stat: &str) -> Option<u64> {
     let fields = stat.lines().next()?.strip_prefix("cpu ")?.split_ascii_whitespace();
     let ticks: Vec<u64> = fields.map_while(|field| field.parse().ok()).collect();
@@ -87,7 +87,7 @@ fn tick_us() -> u64 {
     1_000_000 / rustix::param::clock_ticks_per_second().max(1)
 }
 
-/// Fields 14 and 15 of `/proc/PID/stat`; the second, the program's name, may hold blanks and parentheses.
+/// Fields 14 and 15 of `/proc/PID/stat`. The second field, the program name, may contain blanks and parentheses.
 fn cpu(stat: &str, tick_us: u64) -> Option<(u64, u64)> {
     let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(11);
     let mut ticks = || fields.next()?.parse::<u64>().ok();

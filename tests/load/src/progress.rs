@@ -1,23 +1,23 @@
-//! A bar on standard error, when that is a terminal.
+//! Progress bar on standard error, if that is a terminal.
 
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// How far something is. It draws itself at most ten times a second, and clears itself at the end.
+/// Progress bar. It is drawn at most ten times per second, and cleared when dropped.
 pub(crate) struct Bar {
     bar: ProgressBar,
-    /// With it, it is time that passes and not things that are done.
+    /// Start time of a bar that measures elapsed time; `None` for one that counts.
     start: Option<Instant>,
 }
 
 impl Bar {
-    /// Counts things.
+    /// Creates a bar that counts up to `total`.
     pub(crate) fn of(what: &'static str, total: usize) -> Self {
         Self::new(what, total as u64, "{prefix:>12} {bar:32} {pos}/{len}", None)
     }
 
-    /// Counts milliseconds.
+    /// Creates a bar that measures elapsed time.
     pub(crate) fn span(what: &'static str, span: Duration) -> Self {
         let start = Some(Instant::now());
         Self::new(what, span.as_millis() as u64, "{prefix:>12} {bar:32} {eta} left", start)
@@ -31,7 +31,7 @@ impl Bar {
         Self { bar, start }
     }
 
-    /// One more thing is done, or time has passed.
+    /// Counts one more, or updates the elapsed time.
     pub(crate) fn tick(&self) {
         if self.bar.is_hidden() {
             return;

@@ -1,4 +1,4 @@
-//! How much is not in SQL yet: the lengths of the archive's queues in Redis.
+//! Number of messages that are not in SQL yet: lengths of the archive queues in Redis.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;
@@ -6,11 +6,11 @@ use std::net::TcpStream;
 use crate::Failure;
 use crate::socket::PATIENCE;
 
-/// A connection to Redis that asks one thing.
+/// Connection to Redis that reads the queue lengths.
 pub(crate) struct Queues {
     address: String,
     redis: BufReader<TcpStream>,
-    /// The command that reads each queue's length.
+    /// Commands that read the length of each queue.
     commands: Vec<String>,
 }
 
@@ -26,12 +26,12 @@ impl Queues {
         Ok(queues)
     }
 
-    /// Messages that wait for the archive.
+    /// Returns the number of messages that are waiting for the archiver.
     pub(crate) fn waiting(&mut self) -> Result<u64, Failure> {
         self.ask().map_err(|error| Failure::new(format!("--await-archive: {}: {error}", self.address)))
     }
 
-    /// The queues of the installation that owns this Redis.
+    /// Returns the commands for the queues of the installation that owns this Redis.
     fn find(&mut self) -> Result<Vec<String>, String> {
         let installation = self.get("pt:installation")?;
         let partitions = self.get(&format!("pt:{installation}:partitions"))?;

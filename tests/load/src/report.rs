@@ -1,4 +1,4 @@
-//! What a run found: the figures that it prints, writes as JSON, and that tables are made of.
+//! Report of a run: the figures that are printed, written as JSON and used in tables.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,12 +11,12 @@ use crate::check::Verdict;
 use crate::latency::Distribution;
 use crate::process::{self, Group, Usage};
 
-/// Other processes that take more, in cores, push servers and generator off theirs and empty their caches.
+/// CPU use of other processes, in cores, above which it affects servers and generator.
 const OTHERS_CORES: f64 = 0.1;
-/// A generator that is later than this, in milliseconds at p99, is what a latency tells of.
+/// Delay of the generator, in milliseconds at p99, above which it distorts the latencies.
 const LATE_MS: f64 = 1.0;
 
-/// Which question a run answers.
+/// Scenario of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Scenario {
@@ -30,7 +30,7 @@ pub(crate) enum Scenario {
 }
 
 impl Scenario {
-    /// What CPU and memory are divided by.
+    /// Returns the unit that CPU and memory are divided by.
     pub(crate) fn unit(self) -> &'static str {
         match self {
             Self::Saturated | Self::Paced => "message",
@@ -53,35 +53,35 @@ impl fmt::Display for Scenario {
     }
 }
 
-/// One run.
+/// Report of one run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Report {
     pub(crate) scenario: Scenario,
-    /// How many nodes there were.
+    /// Number of nodes.
     pub(crate) nodes: usize,
-    /// What the run was told, by the names of its flags.
+    /// Settings of the run, by the names of their flags.
     pub(crate) settings: BTreeMap<String, f64>,
-    /// Length of the measured span.
+    /// Length of the measured span in seconds.
     pub(crate) span_s: f64,
     pub(crate) messages: u64,
     pub(crate) deliveries: u64,
-    /// How many messages, deliveries, sockets or joins CPU and memory are divided by.
+    /// Number of messages, deliveries, sockets or joins that CPU and memory are divided by.
     pub(crate) units: u64,
-    /// Units a second within the span.
+    /// Units per second within the span.
     pub(crate) per_second: f64,
     pub(crate) latency: Vec<Distribution>,
     pub(crate) processes: Vec<Process>,
     pub(crate) generator: Generator,
-    /// CPU by time of whatever else this machine did; `None` when it may not be read.
+    /// CPU use of all other processes on this machine, in cores; `None` if it may not be read.
     pub(crate) others_cores: Option<f64>,
     pub(crate) verdict: Verdict,
-    /// Sockets that the server closed, by code; with 0 those that did not open.
+    /// Closed sockets by code; 0 for those that did not open.
     pub(crate) closed: BTreeMap<u16, u64>,
-    /// What else went wrong, and what its figures therefore do not tell; sentences.
+    /// Further errors and their effects on the figures, as sentences.
     pub(crate) faults: Vec<String>,
 }
 
-/// What a group of processes used from before the measured span until everything was done.
+/// Usage of a group of processes, from before the measured span until all work was done.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Process {
     pub(crate) name: String,
@@ -91,36 +91,36 @@ pub(crate) struct Process {
     pub(crate) after: Usage,
 }
 
-/// What this program itself used.
+/// Usage of this program.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Generator {
     pub(crate) user_us: u64,
     pub(crate) system_us: u64,
-    /// CPU by time: 1 is a whole core.
+    /// CPU use in cores.
     pub(crate) cores: f64,
-    /// How late it sent what was due.
+    /// Delay of sending, against the schedule.
     pub(crate) late_p99_ms: f64,
     pub(crate) late_max_ms: f64,
 }
 
 impl Report {
-    /// Whether everything went as promised.
+    /// Returns whether the run had no errors.
     pub(crate) fn is_clean(&self) -> bool {
         self.verdict.is_clean() && self.closed.is_empty() && self.faults.is_empty()
     }
 
-    /// Whether it was told this.
+    /// Returns whether a setting has this value.
     pub(crate) fn is_set(&self, setting: &str, value: f64) -> bool {
         self.settings.get(setting).is_some_and(|set| *set == value)
     }
 
-    /// What it was told: `rooms 200, window 8`.
+    /// Formats the settings: `rooms 200, window 8`.
     pub(crate) fn told_settings(&self) -> String {
         let told: Vec<_> = self.settings.iter().map(|(name, value)| format!("{name} {value}")).collect();
         told.join(", ")
     }
 
-    /// What makes its figures those of a busy machine, if anything does.
+    /// Returns why the figures may be distorted by load on this machine, if so.
     pub(crate) fn doubt(&self) -> Option<String> {
         let watched = !self.processes.is_empty();
         let others = self.others_cores.filter(|cores| watched && *cores > OTHERS_CORES);
@@ -135,7 +135,7 @@ impl Report {
         }
     }
 
-    /// CPU of some groups, in microseconds a unit; `None` unless all of them were watched.
+    /// CPU time of some groups in microseconds per unit; `None` unless all of them were measured.
     pub(crate) fn cpu_us(&self, groups: &[&str]) -> Option<f64> {
         let sum = groups.iter().try_fold(0, |sum, name| {
             let group = self.processes.iter().find(|process| process.name == *name)?;
@@ -144,14 +144,14 @@ impl Report {
         (self.units > 0).then(|| sum as f64 / self.units as f64)
     }
 
-    /// Memory that a group took on, in KiB a unit.
+    /// Memory growth of a group in KiB per unit.
     pub(crate) fn memory_kib(&self, group: &str) -> Option<f64> {
         let group = self.processes.iter().find(|process| process.name == group)?;
         (self.units > 0).then(|| (group.after.rss_kib as f64 - group.before.rss_kib as f64) / self.units as f64)
     }
 }
 
-/// Reads what the watched processes use between two moments.
+/// Measures the usage of processes between two points in time.
 pub(crate) struct Meter<'a> {
     groups: &'a [Group],
     before: Vec<Usage>,
@@ -160,12 +160,12 @@ pub(crate) struct Meter<'a> {
     start: Instant,
 }
 
-/// What was used meanwhile.
+/// Result of a measurement.
 pub(crate) struct Measured {
     pub(crate) processes: Vec<Process>,
     pub(crate) generator: Generator,
     pub(crate) others_cores: Option<f64>,
-    /// A sentence for each group that a process has left, and that has no figures therefore.
+    /// A sentence for each group that has no figures because a process ended.
     pub(crate) faults: Vec<String>,
 }
 

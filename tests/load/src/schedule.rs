@@ -1,9 +1,9 @@
-//! When messages are to be sent, fixed before the first one is: a late sender does not make the next ones late, and every
-//! latency counts from the time that was intended.
+//! Schedule of messages, fixed in advance: a delayed message does not delay the next ones, and every latency is
+//! measured from the scheduled time.
 
 use std::time::Duration;
 
-/// Evenly spaced times of an open loop, in nanoseconds since the run began.
+/// Evenly spaced times of an open loop, in nanoseconds since the start of the process.
 #[derive(Debug)]
 pub(crate) struct Schedule {
     start: u64,
@@ -13,18 +13,18 @@ pub(crate) struct Schedule {
 }
 
 impl Schedule {
-    /// `rate` messages a second for `span`, the first at `start`.
+    /// Creates a schedule of `rate` messages per second for `span`, the first at `start`.
     pub(crate) fn new(start: u64, rate: f64, span: Duration) -> Self {
         Self { start, rate, next: 0, total: (rate * span.as_secs_f64()).round() as u64 }
     }
 
-    /// When the next message is due; `None` when all have been.
+    /// Returns the time of the next message; `None` after the last.
     pub(crate) fn next_due(&self) -> Option<u64> {
-        // Of each its own multiplication, so that no error adds up.
+        // Computed by multiplication each time, so that rounding errors do not accumulate.
         (self.next < self.total).then(|| self.start + (self.next as f64 * 1e9 / self.rate).round() as u64)
     }
 
-    /// The next message when it is due by `now`: which one it is, counted from 0, and its time.
+    /// Takes the next message if it is due by `now`: its number, counted from 0, and its time.
     pub(crate) fn take_due(&mut self, now: u64) -> Option<(u64, u64)> {
         let due = self.next_due().filter(|&due| due <= now)?;
         self.next += 1;

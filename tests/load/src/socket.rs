@@ -1,4 +1,4 @@
-//! Opening a socket, step by step and blocking: connect, upgrade, wait until the server has decided.
+//! Opens a socket with blocking I/O: connect, upgrade, wait until the server has admitted it.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
@@ -9,14 +9,14 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::frame::{self, Decoder, Frame, Violation};
 use crate::node::Node;
 
-/// A server that has not let a client in by then does not.
+/// Time limit for opening a socket.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Any key will do, and of this one the answer is known (RFC 6455, 1.3).
+/// Key and response of the example in RFC 6455, 1.3; any key is valid.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const ACCEPT: &[u8] = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
-/// Sockets from one loopback address: it has about 28,000 ports toward a node.
+/// Sockets per loopback address, which has about 28,000 ports to each node.
 const SOCKETS_AN_ADDRESS: usize = 500;
 
 /// Why a socket did not open.
@@ -32,34 +32,34 @@ pub(crate) enum OpenError {
     Violation(#[from] Violation),
 }
 
-/// Whose socket it is.
+/// Credential of a socket.
 #[derive(Debug, Clone)]
 pub(crate) enum Credential {
-    /// The guest's page.
+    /// Origin of a guest's page.
     Origin(String),
-    /// The host's access token.
+    /// Access token of a host.
     Token(String),
 }
 
-/// Where a socket leads.
+/// Node, room and credential of a socket.
 #[derive(Debug)]
 pub(crate) struct Target<'a> {
     pub(crate) node: &'a Node,
     pub(crate) room: &'a str,
     pub(crate) credential: &'a Credential,
-    /// Which socket of the process it is: it chooses the address that it comes from.
+    /// Number of the socket in this process; it determines the source address.
     pub(crate) index: usize,
 }
 
-/// A socket that the server has let in.
+/// A socket that the server has admitted.
 pub(crate) struct Opened {
     pub(crate) stream: TcpStream,
     pub(crate) decoder: Decoder,
 }
 
 impl Target<'_> {
-    /// Opens, and waits until the server answers a ping: from then on this socket is sent what is said in its room. What it
-    /// is told before is history, and dropped.
+    /// Opens the socket and waits until the server answers a ping. From then on the socket receives all messages of its
+    /// room. Frames received before are history and dropped.
     pub(crate) fn open(&self) -> Result<Opened, OpenError> {
         let (mut stream, rest) = self.upgrade()?;
         stream.write_all(&frame::ping())?;
@@ -83,7 +83,7 @@ impl Target<'_> {
         Ok(Opened { stream, decoder })
     }
 
-    /// Connects and upgrades: a blocking stream, and what came behind the answer.
+    /// Connects and upgrades. Returns a blocking stream and the bytes received after the response.
     pub(crate) fn upgrade(&self) -> Result<(TcpStream, Vec<u8>), OpenError> {
         let mut stream = connect(self.node.address, self.index)?;
         let (query, origin) = match self.credential {
@@ -113,7 +113,7 @@ impl Target<'_> {
     }
 }
 
-/// Reads, and calls the end of the stream what it is to a WebSocket: closed without a code.
+/// Reads some bytes. The end of the stream is reported as close code 1006.
 pub(crate) fn read_some(stream: &mut TcpStream, buffer: &mut [u8]) -> Result<usize, OpenError> {
     match stream.read(buffer) {
         Ok(0) => Err(OpenError::Closed(1006)),
@@ -138,13 +138,13 @@ fn connect(address: SocketAddr, index: usize) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Another loopback address every [`SOCKETS_AN_ADDRESS`] sockets.
+/// Returns the source address: another loopback address after every [`SOCKETS_AN_ADDRESS`] sockets.
 fn source(index: usize) -> Ipv4Addr {
     let address = index / SOCKETS_AN_ADDRESS;
     Ipv4Addr::new(127, 0, 1 + (address / 250 % 250) as u8, 1 + (address % 250) as u8)
 }
 
-/// Makes room for that many open files.
+/// Raises the limit of open files.
 pub(crate) fn allow_files(files: u64) -> Result<(), String> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);

@@ -1,4 +1,4 @@
-//! What every scenario begins with: the host's login, rooms, and open sockets on the right nodes.
+//! Setup of all scenarios: login of the host, rooms, and sockets spread over the nodes.
 
 use crate::Failure;
 use crate::args::{MeasureArgs, TargetArgs};
@@ -7,7 +7,7 @@ use crate::progress::Bar;
 use crate::queues::Queues;
 use crate::socket::{self, Credential, OpenError, Opened, Target};
 
-/// Files that are open besides sockets under load.
+/// Open files besides the sockets under load.
 const OTHER_FILES: u64 = 64;
 
 pub(crate) struct Stage {
@@ -19,7 +19,7 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    /// Logs in, and makes room for that many sockets.
+    /// Logs in, and raises the file limit for `sockets` sockets.
     pub(crate) fn set(args: &TargetArgs, sockets: u32) -> Result<Self, Failure> {
         socket::allow_files(u64::from(sockets) + OTHER_FILES).map_err(Failure::usage)?;
         let api = Api::new();
@@ -31,12 +31,12 @@ impl Stage {
         Ok(Self { nodes: args.nodes.clone(), guest, host, api, login })
     }
 
-    /// Node number `at`, counted round and round.
+    /// Returns node `at`, modulo their number.
     pub(crate) fn node(&self, at: u32) -> &Node {
         &self.nodes[at as usize % self.nodes.len()]
     }
 
-    /// Opens rooms, each on the next node: their names.
+    /// Creates rooms, each on the next node, and returns their names.
     pub(crate) fn open_rooms(&self, count: u32) -> Result<Vec<String>, Failure> {
         let bar = Bar::of("open rooms", count as usize);
         let open = |at| {
@@ -46,7 +46,7 @@ impl Stage {
         (0..count).map(open).collect()
     }
 
-    /// Opens a socket that a run cannot do without.
+    /// Opens a socket; an error ends the run.
     pub(crate) fn open(&self, target: &Target<'_>) -> Result<Opened, Failure> {
         target.open().map_err(|error| self.failure(target, &error))
     }
@@ -56,7 +56,7 @@ impl Stage {
     }
 }
 
-/// The archive's queues, when there is a Redis to ask.
+/// Connects to the archive queues, if `--await-archive` names a Redis.
 pub(crate) fn queues(args: &MeasureArgs) -> Result<Option<Queues>, Failure> {
     args.await_archive.as_deref().map(Queues::connect).transpose()
 }

@@ -1,4 +1,4 @@
-//! `table`: what several runs found, beside what the project wants.
+//! `table`: results of several runs beside the project's goals.
 
 use std::fs;
 
@@ -6,18 +6,18 @@ use crate::Failure;
 use crate::args::TableArgs;
 use crate::report::{Report, Scenario};
 
-/// Whoever serves: these two carry a message.
+/// Process groups whose CPU counts towards a message.
 const CARRIERS: [&str; 2] = ["nodes", "redis"];
 
-/// A line of the table: a figure of one scenario's runs.
+/// Row of the table: a figure of one scenario's runs.
 struct Figure {
     name: &'static str,
-    /// Which runs it is a figure of.
+    /// Selects the runs that have this figure.
     of: fn(&Report) -> bool,
-    /// One value a run, or several that stand beside each other.
+    /// One value per run, or several that are shown side by side.
     measures: &'static [fn(&Report) -> Option<f64>],
     decimals: usize,
-    /// At most this; as many as there are measures, or none.
+    /// Upper limits, one per measure, or none.
     goals: &'static [f64],
 }
 
@@ -80,7 +80,7 @@ fn delivered(report: &Report) -> Option<&crate::latency::Distribution> {
     report.latency.iter().find(|told| told.name == "delivered")
 }
 
-/// Prints the table; whether nothing was lost in any run.
+/// Prints the table. Returns whether all runs were clean.
 pub(crate) fn run(args: &TableArgs) -> Result<bool, Failure> {
     let mut reports: Vec<Report> = Vec::new();
     for file in &args.files {
@@ -145,7 +145,7 @@ fn table(reports: &[Report]) -> String {
     table
 }
 
-/// The middle one, of an even number the lower of the two.
+/// Median; the lower of the two middle values if their number is even.
 fn median(mut figures: Vec<f64>) -> Option<f64> {
     figures.sort_by(f64::total_cmp);
     figures.get(figures.len().saturating_sub(1) / 2).copied()

@@ -1,4 +1,4 @@
-//! Rooms in which people talk and everybody listens: what `chat` and `fanout` measure, and what `join` finds in a room.
+//! Rooms with writers and receivers: measured by `chat` and `fanout`, and used by `join` to fill rooms.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -15,36 +15,36 @@ use crate::queues::Queues;
 use crate::schedule::Schedule;
 use crate::socket::Opened;
 
-/// What has not arrived by then after the last was sent is lost.
+/// Time after the last message in which all must arrive; then they count as lost.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// The archive may be as far behind as a busy machine takes to catch up.
+/// Maximum time for the archiver to catch up on a busy machine.
 const ARCHIVE_PATIENCE: Duration = Duration::from_secs(180);
-/// How often a loop looks up from its sockets.
+/// Interval at which loops interrupt waiting for events.
 const GLANCE: Duration = Duration::from_millis(100);
 
 /// When the next message is sent.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Pace {
-    /// Closed loop: each writer has that many unacknowledged, and sends the next when one comes back.
+    /// Closed loop: each writer has this many unacknowledged messages, and sends the next after each acknowledgement.
     Window(u32),
-    /// Open loop: that many a second of all writers together, whatever comes back.
+    /// Open loop: this many messages per second of all writers together, regardless of acknowledgements.
     Rate(f64),
 }
 
 #[cfg(test)]
 mod tests;
 
-/// What a stretch of talking came to.
+/// Results of one phase of sending.
 pub(crate) struct Phase {
     pub(crate) messages: u64,
-    /// How many were acknowledged before its span was over.
+    /// Messages acknowledged before the end of the span.
     pub(crate) acknowledged: u64,
     pub(crate) deliveries: u64,
-    /// To the sender.
+    /// Latency of acknowledgements, that is, deliveries to the sender.
     pub(crate) acknowledge: Latencies,
-    /// To everybody else.
+    /// Latency of deliveries to all others.
     pub(crate) deliver: Latencies,
-    /// How long after its time this process sent a message.
+    /// Delay of sending, against the schedule.
     pub(crate) late: Latencies,
 }
 
@@ -61,21 +61,21 @@ impl Phase {
     }
 }
 
-/// People in rooms.
+/// Rooms, their sockets and the messages between them.
 pub(crate) struct Talk {
     clock: Clock,
     run: Run,
     crowd: Crowd,
     scanner: Scanner,
     rooms: Vec<Room>,
-    /// As the crowd counts them.
+    /// Seats, with the same indexes as the sockets in `crowd`.
     seats: Vec<Seat>,
-    /// Seats of those who write.
+    /// Indexes of seats that send.
     writers: Vec<usize>,
-    /// Whose message has come back since they were last asked to go on.
+    /// Writers with an acknowledgement since the last round of sending, one entry per message.
     acknowledged: Vec<usize>,
     tally: Tally,
-    /// How long what was sent last may take to arrive.
+    /// Maximum time for the last messages to arrive.
     patience: Duration,
 }
 
@@ -83,7 +83,7 @@ pub(crate) struct Talk {
 struct Room {
     sent: [u32; SIDES],
     writers: [Option<usize>; SIDES],
-    /// Seats whose socket is open.
+    /// Number of open sockets in this room.
     open: u32,
 }
 
@@ -92,15 +92,15 @@ struct Seat {
     room: u32,
     side: u8,
     open: bool,
-    /// What he writes with; listeners have none.
+    /// Frame of a writer; `None` for a seat that only receives.
     template: Option<Template>,
 }
 
 struct Tally {
     phase: Phase,
-    /// Until when an acknowledgement counts as of the span.
+    /// End of the span: later acknowledgements are not counted in it.
     end: u64,
-    /// Arrivals that are still to come, over all receivers.
+    /// Deliveries still expected, over all receivers.
     awaited: u64,
     verdict: Verdict,
     closed: BTreeMap<u16, u64>,
@@ -133,7 +133,8 @@ impl Talk {
         self.run
     }
 
-    /// Seats somebody in a room; with a size he writes messages of that many bytes. One side has at most one writer a room.
+    /// Adds a socket to a room. With `size` it sends messages of that many bytes. Each side of a room has at most one
+    /// writer.
     pub(crate) fn seat(&mut self, room: u32, side: u8, opened: Opened, size: Option<usize>) -> io::Result<()> {
         let index = self.seats.len();
         self.crowd.add(opened)?;
@@ -151,12 +152,12 @@ impl Talk {
         Ok(())
     }
 
-    /// Hears what waits, so that the server's pings are answered while other things are done.
+    /// Processes pending events, so that the server's pings are answered during other work.
     pub(crate) fn glance(&mut self) -> Result<(), Failure> {
         self.hear(Instant::now())
     }
 
-    /// Everybody talks for a span; returns when all has arrived, or patience has run out.
+    /// Lets all writers send for a span. Returns when all messages have arrived, or after the time limit.
     pub(crate) fn talk(&mut self, pace: Pace, span: Duration, bar: &Bar) -> Result<Phase, Failure> {
         let start = self.clock.now();
         self.tally.end = start + span.as_nanos() as u64;
@@ -171,7 +172,7 @@ impl Talk {
         self.settle()
     }
 
-    /// Each writer says that many messages; returns when all has arrived.
+    /// Lets each writer send `count` messages. Returns when all have arrived, or after the time limit.
     pub(crate) fn say_each(&mut self, count: u32) -> Result<Phase, Failure> {
         self.everybody_says(count);
         self.settle()
@@ -215,7 +216,7 @@ impl Talk {
         Ok(())
     }
 
-    /// Sends a message that was due at some time, now if none is given.
+    /// Sends a message that was scheduled for `due`, or now if `None`.
     fn say(&mut self, seat: usize, due: Option<u64>) {
         let Seat { room, side, open: true, template: Some(template), .. } = &mut self.seats[seat] else { return };
         let now = self.clock.now();
@@ -263,7 +264,7 @@ impl Talk {
         heard.map_err(Failure::new)
     }
 
-    /// Nobody is left who could say anything.
+    /// Returns whether no writer is connected.
     fn is_deserted(&self) -> bool {
         !self.writers.iter().any(|&writer| self.seats[writer].open)
     }
@@ -277,7 +278,7 @@ impl Talk {
         Ok(std::mem::replace(&mut self.tally.phase, Phase::new()))
     }
 
-    /// Waits until the archive has taken what was said.
+    /// Waits until the archiver has processed all messages.
     pub(crate) fn await_archive(&mut self, queues: Option<&mut Queues>) -> Result<(), Failure> {
         let Some(queues) = queues else { return Ok(()) };
         let end = Instant::now() + ARCHIVE_PATIENCE;
@@ -293,8 +294,8 @@ impl Talk {
         }
     }
 
-    /// What went wrong so far, and whose sockets were closed, by code. Of a writer whose socket was closed only what came
-    /// back to him was promised to anybody; whoever was closed himself is asked for nothing.
+    /// Returns the violations so far, and the closed sockets by code. Of a writer whose socket was closed, only
+    /// acknowledged messages are expected at the receivers. Closed receivers are not checked.
     pub(crate) fn verdict(&self) -> (Verdict, BTreeMap<u16, u64>) {
         let mut verdict = self.tally.verdict;
         for seat in self.seats.iter().filter(|seat| seat.open) {

@@ -1,4 +1,4 @@
-//! Guests and hosts.
+//! Guests and hosts of tests.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -17,10 +17,10 @@ use super::{Node, PATIENCE, SHOP, TestApp};
 
 pub const PASSWORD: &str = "correct horse battery";
 
-/// A wall clock, as any client would show it.
+/// Wall clock in the messages of tests.
 pub const NOW: &str = "2023-03-23T08:15:07.123";
 
-/// A host who is logged in.
+/// A host with a login.
 pub struct Host {
     pub account: Account,
     pub token: String,
@@ -39,12 +39,12 @@ impl Host {
         Self { account, token, refresh_cookie: cookie, http: app.http.clone() }
     }
 
-    /// Another login of the same host.
+    /// Logs the same host in again.
     pub async fn again(&self, app: &TestApp) -> Self {
         Self::log_in(app, self.account.clone(), &self.account.email).await
     }
 
-    /// A host-side call: status and body.
+    /// Makes a host-side call, and returns status and body.
     pub async fn call(&self, node: &Node, method: Method, path: &str, body: Value) -> (u16, Value) {
         let request = self.http.request(method, node.url(path)).bearer_auth(&self.token);
         let request = if body.is_null() { request } else { request.json(&body) };
@@ -52,7 +52,7 @@ impl Host {
         (answer.status().as_u16(), answer.json().await.unwrap_or(Value::Null))
     }
 
-    /// Sends an image (an empty one takes it away) and returns where it is shown: the path, without the public URL.
+    /// Uploads an image and returns the path of its URL. An empty image removes the current one.
     pub async fn upload(&self, node: &Node, image: &[u8]) -> Option<String> {
         const HEAD: &str = "--x\r\nContent-Disposition: form-data; name=\"profile_image\"; filename=\"me\"\r\n\r\n";
         let body = [HEAD.as_bytes(), image, b"\r\n--x--\r\n"].concat();
@@ -65,7 +65,7 @@ impl Host {
         Some(url[url.find("/media/").expect("a path")..].to_owned())
     }
 
-    /// A GET that is answered with something else than JSON.
+    /// Makes a GET request whose response is not JSON.
     pub async fn raw(&self, node: &Node, path: &str, accept: &str) -> reqwest::Response {
         let request = self.http.get(node.url(path)).bearer_auth(&self.token).header("Accept", accept);
         request.send().await.expect("an answer")
@@ -77,7 +77,7 @@ impl Host {
         body
     }
 
-    /// His room of a name, as his list shows it.
+    /// Returns a room as listed to its host.
     pub async fn listed(&self, node: &Node, room: &Room) -> Option<Value> {
         let list = self.get(node, "/api/chat/chatrooms/").await;
         list["results"].as_array()?.iter().find(|listed| listed["name"] == room.name.as_str()).cloned()
@@ -88,38 +88,38 @@ impl Host {
         format!("/api/chat/chatrooms/{id}/")
     }
 
-    /// His socket in a room.
+    /// Opens the host's socket in a room.
     pub async fn join(&self, node: &Node, room: &Room) -> Client {
         Client::open(node, &format!("/ws/chat/{}/?token={}", room.name, self.token), None).await
     }
 
-    /// The host's socket in a room, of a client of the second version.
+    /// Opens the host's socket in a room as a version 2 client.
     pub async fn join_v2(&self, node: &Node, room: &Room) -> Client {
         Client::open(node, &format!("/ws/chat/{}/?v=2&token={}", room.name, self.token), None).await
     }
 
-    /// His socket at his status.
+    /// Opens the host's status socket.
     pub async fn appear(&self, node: &Node) -> Client {
         Client::open(node, &format!("/ws/chat/{}/status/?token={}", self.account.uuid, self.token), None).await
     }
 
-    /// The host's status socket, of a client of the second version.
+    /// Opens the host's status socket as a version 2 client.
     pub async fn appear_v2(&self, node: &Node) -> Client {
         Client::open(node, &format!("/ws/chat/{}/status/?v=2&token={}", self.account.uuid, self.token), None).await
     }
 
-    /// A guest's status socket, of a client of the second version.
+    /// Opens a guest's status socket as a version 2 client.
     pub async fn watched_v2(&self, node: &Node) -> Client {
         Client::open(node, &format!("/ws/status/{}/?v=2", self.account.uuid), Some(SHOP)).await
     }
 
-    /// A guest's socket at his status.
+    /// Opens a guest's status socket.
     pub async fn watched(&self, node: &Node) -> Client {
         Client::open(node, &format!("/ws/status/{}/", self.account.uuid), Some(SHOP)).await
     }
 }
 
-/// A room that a guest opened.
+/// A room created by a guest.
 pub struct Room {
     pub name: String,
     pub body: Value,
@@ -139,31 +139,31 @@ impl Room {
         Self { name: body["name"].as_str().expect("a name").to_owned(), body }
     }
 
-    /// The guest's socket.
+    /// Opens the guest's socket.
     pub async fn join(&self, node: &Node) -> Client {
         Client::open(node, &format!("/ws/chat/{}/", self.name), Some(SHOP)).await
     }
 
-    /// The guest's socket, of a client of the second version.
+    /// Opens the guest's socket as a version 2 client.
     pub async fn join_v2(&self, node: &Node) -> Client {
         Client::open(node, &format!("/ws/chat/{}/?v=2", self.name), Some(SHOP)).await
     }
 
-    /// The guest's socket, come back.
+    /// Opens the guest's socket as a reconnection after a given `seq`.
     pub async fn join_after(&self, node: &Node, after: u64) -> Client {
         Client::open(node, &format!("/ws/chat/{}/?after={after}", self.name), Some(SHOP)).await
     }
 }
 
-/// A message as the real widget writes it.
+/// A message in the format of the real widget.
 pub fn message(text: &str) -> Value {
     json!({"type": "chat_message", "is_host": false, "message": text, "datetime": NOW})
 }
 
-/// A socket.
+/// WebSocket client.
 pub struct Client {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
-    /// What came before the server had decided about this client.
+    /// Messages received before the server had admitted or refused this client.
     early: VecDeque<Message>,
 }
 
@@ -183,7 +183,7 @@ impl Client {
         client
     }
 
-    /// Waits until the server has decided: it answers a ping, or says goodbye.
+    /// Waits until the server has decided: it answers a ping, or closes.
     async fn settle(&mut self) {
         self.try_send(Message::Ping("settle".into())).await;
         loop {
@@ -210,13 +210,13 @@ impl Client {
         self.socket.send(message).await.expect("the socket takes a frame");
     }
 
-    /// Sends what the server may not even read to its end.
+    /// Sends a message that the server may not read.
     pub async fn try_send(&mut self, message: Message) {
-        // A socket that is closed meanwhile tells why when it is read.
+        // If the socket was closed meanwhile, reading it returns the reason.
         drop(self.socket.send(message).await);
     }
 
-    /// Whether the server lets this socket be: a ping is answered.
+    /// Returns whether the socket is admitted: a ping is answered.
     pub async fn is_admitted(&mut self) -> bool {
         if self.early.iter().any(Message::is_close) {
             return false;
@@ -231,7 +231,7 @@ impl Client {
         }
     }
 
-    /// Says something, and returns what comes back: the acknowledgement.
+    /// Sends a message and returns the acknowledgement.
     pub async fn say(&mut self, text: &str) -> Value {
         self.send(&message(text)).await;
         let echo = self.frame().await;
@@ -239,7 +239,7 @@ impl Client {
         echo
     }
 
-    /// The next frame.
+    /// Receives the next frame.
     pub async fn frame(&mut self) -> Value {
         match self.next().await {
             Message::Text(text) => serde_json::from_str(&text).expect("JSON"),
@@ -247,7 +247,7 @@ impl Client {
         }
     }
 
-    /// The next `count` frames.
+    /// Receives the next `count` frames.
     pub async fn frames(&mut self, count: usize) -> Vec<Value> {
         let mut frames = Vec::with_capacity(count);
         for _ in 0..count {
@@ -256,7 +256,7 @@ impl Client {
         frames
     }
 
-    /// The code and reason it ends with; nothing else may come before.
+    /// Receives the close code and reason; no other frame may precede them.
     pub async fn closed(&mut self) -> (u16, String) {
         match self.next().await {
             Message::Close(Some(close)) => (close.code.into(), close.reason.to_string()),
@@ -264,12 +264,12 @@ impl Client {
         }
     }
 
-    /// The code it ends with.
+    /// Receives the close code.
     pub async fn close_code(&mut self) -> u16 {
         self.closed().await.0
     }
 
-    /// The code it ends with, whatever comes before.
+    /// Receives frames up to the close, and returns its code.
     pub async fn close_code_at_last(&mut self) -> u16 {
         loop {
             if let Message::Close(Some(close)) = self.next().await {
@@ -278,7 +278,7 @@ impl Client {
         }
     }
 
-    /// Shows that nothing has come: a ping is answered, and nothing before it.
+    /// Asserts that no frame was received: the next one answers a ping.
     pub async fn nothing(&mut self) {
         assert!(self.early.is_empty(), "{:?}", self.early);
         self.send_raw(Message::Ping("x".into())).await;
@@ -293,13 +293,13 @@ impl Client {
         }
     }
 
-    /// Whether a status comes within a while; others may come before it.
+    /// Returns whether a status is received within `span`; other frames may precede it.
     pub async fn hears(&mut self, status: &str, span: Duration) -> bool {
         let heard = async { while self.frame().await["status"] != status {} };
         tokio::time::timeout(span, heard).await.is_ok()
     }
 
-    /// Whether nothing comes for a while.
+    /// Returns whether no frame is received for `span`.
     pub async fn is_quiet_for(&mut self, span: Duration) -> bool {
         tokio::time::timeout(span, self.next()).await.is_err()
     }
@@ -308,7 +308,7 @@ impl Client {
         self.socket.close(None).await.expect("a goodbye");
     }
 
-    /// The next message but pings and pongs.
+    /// Receives the next message that is not a ping or pong.
     pub async fn next(&mut self) -> Message {
         if let Some(early) = self.early.pop_front() {
             return early;

@@ -1,4 +1,4 @@
-//! Real servers: a Redis of its own for each test, and a database of its own on the servers of the run.
+//! Real servers: a separate Redis per test, and separate databases on the servers of the test run.
 
 use fred::prelude::*;
 
@@ -13,7 +13,7 @@ mod database;
 
 pub use database::{Database, TestDatabase};
 
-/// A Redis that ends with the test.
+/// A Redis that is stopped on drop.
 pub struct RedisServer(Servers);
 
 impl RedisServer {
@@ -26,20 +26,20 @@ impl RedisServer {
         self.0.url()
     }
 
-    /// Its keys, to look behind the scenes.
+    /// Connects a client, for tests that inspect keys.
     pub async fn client(&self) -> fred::clients::Client {
         let client = Builder::from_config(Config::from_url(&self.url()).expect("a url")).build().expect("a client");
         client.init().await.expect("redis answers");
         client
     }
 
-    /// Cuts off everybody who listens.
+    /// Closes all subscribed connections.
     pub async fn kill_listeners(&self) {
         let killed = self.0.ask_one(0, "CLIENT KILL TYPE pubsub").expect("redis answers");
         assert!(!killed.starts_with(":0"), "{killed}");
     }
 
-    /// Messages that wait for SQL, in all partitions.
+    /// Returns the number of messages waiting for SQL in all partitions.
     pub async fn queued_messages(&self) -> i64 {
         let client = self.client().await;
         let installation: String = client.get("pt:installation").await.expect("redis answers");
@@ -54,7 +54,7 @@ impl RedisServer {
         queued
     }
 
-    /// For how many milliseconds it still keeps each key that holds a part; -1: for good.
+    /// Returns the remaining lifetime in milliseconds of each key that contains `part`; -1 means no expiry.
     pub async fn spans_kept(&self, part: &str) -> Vec<i64> {
         let client = self.client().await;
         let keys: Vec<String> =
@@ -64,12 +64,12 @@ impl RedisServer {
             spans.push(client.pttl::<i64, _>(key).await.expect("redis answers"));
         }
         client.quit().await.expect("redis answers");
-        // One that ended meanwhile is not kept.
+        // Keys that expired meanwhile are dropped.
         spans.retain(|span| *span != -2);
         spans
     }
 
-    /// Everything that Redis has of a room.
+    /// Returns all keys of a room.
     pub async fn keys_of(&self, room: &str) -> Vec<String> {
         let client = self.client().await;
         let keys: Vec<String> =

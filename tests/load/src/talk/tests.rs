@@ -1,4 +1,4 @@
-//! Conversations with a server that keeps its promises, and with some that do not.
+//! Tests against a server that delivers correctly, and against some that do not.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -9,11 +9,12 @@ use super::*;
 use crate::frame::Decoder;
 use crate::message::MessageId;
 
-/// A server with one room: what it hears from anybody it numbers, hands to its own idea of what to send, and sends to all.
+/// Server with one room. It numbers each received message, lets the test's function choose what to send, and broadcasts
+/// that.
 struct Server(JoinHandle<()>);
 
 impl Server {
-    /// The room's guest and host, seated and writing; `deliver` gets each message's id and number.
+    /// Starts the server and connects guest and host as writers. `deliver` receives the id and `seq` of each message.
     fn start(
         talk: &mut Talk,
         mut deliver: impl FnMut(MessageId, u64) -> Vec<(MessageId, u64)> + Send + 'static,
@@ -43,7 +44,7 @@ impl Server {
                         seq += 1;
                         for (id, seq) in deliver(id, seq) {
                             let frame = server_frame(&id, seq);
-                            // One who is gone already is sent nothing.
+                            // A client that has disconnected receives nothing.
                             sockets.iter_mut().for_each(|socket| drop(socket.write_all(&frame)));
                         }
                     }
@@ -58,7 +59,7 @@ impl Server {
     }
 }
 
-/// The id of the first frame, which is taken; all of this test's frames are between 126 and 65,535 bytes long.
+/// Takes the first frame and returns its id. All frames in these tests are between 126 and 65,535 bytes long.
 fn take_id(heard: &mut Vec<u8>) -> Option<MessageId> {
     let len = usize::from(u16::from_be_bytes([*heard.get(2)?, *heard.get(3)?]));
     if heard.len() < 8 + len {
@@ -75,7 +76,7 @@ fn server_frame(id: &MessageId, seq: u64) -> Vec<u8> {
     [&[0x81, json.len() as u8], json.as_bytes()].concat()
 }
 
-/// Four messages of each side to a server, and what is said of them.
+/// Sends four messages from each side to a server, and returns the verdict.
 fn verdict_of(deliver: impl FnMut(MessageId, u64) -> Vec<(MessageId, u64)> + Send + 'static) -> Verdict {
     let mut talk = Talk::new().unwrap();
     talk.patience = Duration::from_secs(1);
