@@ -1,8 +1,4 @@
-<<<<<<< HEAD
 //! The commands of README.md and tests/README.md, run as written.
-=======
-//! Runs the commands of the README unchanged.
->>>>>>> lang18d
 
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::process::CommandExt as _;
@@ -18,15 +14,9 @@ use crate::with_topology;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-<<<<<<< HEAD
 /// The code blocks of a language in a document, in order.
 pub fn blocks(document: &str, language: &str) -> Vec<String> {
     let text = std::fs::read_to_string(Path::new(ROOT).join(document)).expect("a document");
-=======
-/// Returns the code blocks of a language in the README, in order.
-pub fn blocks(language: &str) -> Vec<String> {
-    let readme = std::fs::read_to_string(Path::new(ROOT).join("README.md")).expect("a README");
->>>>>>> lang18d
     let fence = format!("```{language}\n");
     let fenced = text.split(&fence).skip(1);
     fenced.filter_map(|rest| rest.split("```").next().map(str::to_owned)).collect()

@@ -159,7 +159,7 @@ export class Chat {
     this.#isToggled = true;
     this.isOpen = open;
     // A page with a button of its own hides the launcher.
-    this.root.classList.toggle("asked", open);
+    this.root.classList.toggle("asked", open && Boolean(this.#elements[0]?.hidden));
     if (this.client) void this.#showOpen(true);
   }
 
