@@ -49,6 +49,8 @@ async fn a_page_may_clear_the_storage_at_any_time() {
     host.say("answer before").await;
     first.sees(&["me: before 1", "me: before 2", "me: before 3", "they: answer before"]).await;
     first.page.run("localStorage.clear()", &json!([])).await;
+    // What is read in one tab is read in all.
+    first.page.keys(&Guest::at("textarea"), ESCAPE).await;
 
     // Another page: its messages and the answers appear, whichever room they are in.
     let second = Guest::visit(browser.open_page().await, &site.shop.url()).await;
@@ -68,6 +70,7 @@ async fn a_page_may_clear_the_storage_at_any_time() {
     second.page.until("it is shown", &shows("one that is unread")).await;
 
     // The tab in which it was cleared: what its guest writes arrives, and is there after a reload.
+    first.open().await;
     first.say("from the first tab").await;
     first.page.until("it is sent", &format!("{} && !{}", shows("from the first tab"), Guest::at(".sending"))).await;
     choose_newest(&host, "from the first tab").await;

@@ -1,5 +1,8 @@
 // Keeps the panel in the part of the window that an on-screen keyboard leaves, and the page behind it in place.
 
+/** What covers less is a scroll bar. */
+const MIN_KEYBOARD_PX = 60;
+
 export class Viewport {
   readonly #visual = window.visualViewport;
 
@@ -30,7 +33,8 @@ export class Viewport {
     const visual = this.#visual;
     // A page that is zoomed, by the guest or because it is wider than the screen, has another viewport without a keyboard.
     if (!visual || Math.abs(visual.scale - 1) > 0.01) return;
-    const covered = Math.max(0, Math.round(window.innerHeight - visual.height - visual.offsetTop));
+    const below = Math.round(window.innerHeight - visual.height - visual.offsetTop);
+    const covered = below < MIN_KEYBOARD_PX ? 0 : below;
     panel.style.setProperty("--pt-top", `${Math.max(0, Math.round(visual.offsetTop))}px`);
     panel.style.setProperty("--pt-covered", `${covered}px`);
     panel.classList.toggle("covered", covered > 0);
