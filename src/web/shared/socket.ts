@@ -1,6 +1,7 @@
 // A WebSocket that reconnects by itself, and notices when the connection under it is dead.
 import { decode, encode, isRecord } from "./json";
 import type { Frame } from "./message";
+import { isFirstShow } from "./pause";
 import { later, wallClock } from "./time";
 
 const MAX_BACKOFF_MS = 30_000;
@@ -66,8 +67,8 @@ export class ReconnectingSocket {
     this.connect();
   }
 
-  readonly #onEvent = (): void => {
-    if (!document.hidden) this.check();
+  readonly #onEvent = (event: Event): void => {
+    if (!document.hidden && !isFirstShow(event)) this.check();
   };
 
   get isOpen(): boolean {

@@ -2,9 +2,9 @@
 
 /** Stopped before any listener of the document. The widget's own handlers are properties (`onclick`), which are called instead. */
 const CAPTURED =
-  "keydown keypress keyup beforeinput input textInput compositionstart compositionupdate compositionend click dblclick auxclick contextmenu DOMActivate " +
+  "keydown keypress keyup beforeinput input textInput compositionstart compositionupdate compositionend click dblclick auxclick contextmenu " +
   "mousedown mouseup mousemove mouseover mouseout pointerdown pointerup pointermove pointerrawupdate pointerover pointerout pointercancel " +
-  "gotpointercapture lostpointercapture touchstart touchend touchcancel wheel focus blur focusin focusout selectstart " +
+  "touchstart touchend touchcancel wheel focus blur focusin focusout selectstart " +
   "copy cut paste beforecopy beforecut beforepaste drag dragstart dragend dragenter dragover dragleave drop";
 
 /** Stopped where it leaves the shadow root: the panel has a listener for it. */
