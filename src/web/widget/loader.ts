@@ -4,7 +4,7 @@ import type { Loading } from "./loading";
 
 (function () {
   /** What the widget needs and cannot do without; `Array.prototype.at` and the style `aspect-ratio` stand for the syntax (README, "Browsers"). */
-  var REQUIRED = ["customElements", "fetch", "WebSocket", "Promise", "Symbol", "URL", "Map", "AbortController", "MutationObserver", "crypto"];
+  var REQUIRED = ["customElements", "fetch", "WebSocket", "Promise", "Symbol", "URL", "AbortController", "MutationObserver", "crypto"];
   var MAX_RETRY_MS = 60000;
 
   function isSupported() {

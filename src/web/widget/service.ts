@@ -65,7 +65,7 @@ export class Service {
     if (!/^https?:\/\/./.test(this.base)) return `server="${this.base}" is no address. It begins with https://`;
     for (const key of Object.values(this.#keys)) {
       if (!/^\s*[\w-]+\s*$/.test(key)) {
-        return "the access key and the secret key are not those of a service. The console shows both under Settings.";
+        return "the access key or the secret key is invalid. The console shows both under Settings.";
       }
     }
     return null;
@@ -120,8 +120,7 @@ export class Service {
   complainOfOrigin(): void {
     const { host, origin } = location;
     this.#complain(
-      `the server does not talk to ${origin}. Register "${host}" as a domain of your service: in the console ` +
-        `(${new URL("console/", this.base).href}) under Settings, Service, or as serviceDomain through the API.`,
+      `the server refused ${origin}. Register "${host}" as a domain of your service: in the console (${new URL("console/", this.base).href}) under Settings.`,
     );
   }
 

@@ -12,15 +12,19 @@ function holds(element: Element): boolean {
 }
 
 /**
- * Keeps `root`, which is fixed, in view when the page transforms `<html>` and `<body>`. Browsers without popovers leave it in place. `changed` is called
+ * Keeps `root`, which is fixed, in view, and of its size, when the page transforms or zooms `<html>` and `<body>`. Without popovers, what is transformed takes it along. `changed` is called
  * after their attributes have changed.
  */
 export function keepInView(root: HTMLElement, changed: () => void): { update(): void; close(): void } {
   const update = (): void => {
-    if (!("popover" in root) || !root.isConnected) return;
+    if (!root.isConnected) return;
     const host = (root.getRootNode() as ShadowRoot).host;
-    const isHeld = [document.documentElement, document.body].some((element) => element?.contains(host) && holds(element));
-    if (!isHeld) root.popover = null;
+    const around = [document.documentElement, document.body].filter((element) => element?.contains(host));
+    let zoom = 1;
+    for (const element of around) zoom /= +getComputedStyle(element).zoom || 1;
+    root.style.zoom = zoom === 1 ? "" : `${zoom}`;
+    if (!("showPopover" in root)) return;
+    if (!around.some(holds)) root.popover = null;
     else {
       root.popover = "manual";
       if (!root.matches(":popover-open")) root.showPopover();
