@@ -10,7 +10,7 @@ use crate::site::Site;
 use crate::talk::no_complaints;
 
 /// Messages, each with the addresses that its links have and the text that they show.
-const LINKS: [(&str, &[(&str, &str)]); 36] = [
+const LINKS: [(&str, &[(&str, &str)]); 41] = [
     ("http://shop.example", &[("http://shop.example/", "http://shop.example")]),
     ("see https://shop.example/a?b=c#d now", &[("https://shop.example/a?b=c#d", "https://shop.example/a?b=c#d")]),
     ("www.shop.example/a", &[("https://www.shop.example/a", "www.shop.example/a")]),
@@ -31,6 +31,11 @@ const LINKS: [(&str, &[(&str, &str)]); 36] = [
     ("\"https://shop.example/a\"", &[("https://shop.example/a", "https://shop.example/a")]),
     ("'https://shop.example/a'", &[("https://shop.example/a", "https://shop.example/a")]),
     ("“https://shop.example/a”", &[("https://shop.example/a", "https://shop.example/a")]),
+    ("쇼핑(https://shop.example)에서", &[("https://shop.example/", "https://shop.example")]),
+    ("www.shop.example(쇼핑)", &[("https://www.shop.example/", "www.shop.example")]),
+    ("링크https://shop.example/a", &[("https://shop.example/a", "https://shop.example/a")]),
+    ("http://a,http://b/", &[("http://a/", "http://a"), ("http://b/", "http://b/")]),
+    ("https://me:word@shop.example/", &[]),
     ("https://shop.example에서 봤어요", &[("https://shop.example/", "https://shop.example")]),
     ("www.shop.example은 어때요?", &[("https://www.shop.example/", "www.shop.example")]),
     ("https://shop.example:8080으로", &[("https://shop.example:8080/", "https://shop.example:8080")]),
@@ -273,6 +278,26 @@ async fn show_and_hide_take_the_widget_off_the_page_and_put_it_back() {
     guest.page.until("the page is notified", "window.received === 1").await;
     guest.page.run("document.querySelector('pintalk-widget').show()", &json!([])).await;
     guest.page.until("it is shown", &visible).await;
+    guest.sees(&["me: one", "they: two"]).await;
+    // A button of the page opens the panel while the launcher is hidden.
+    guest
+        .page
+        .run("const widget = document.querySelector('pintalk-widget'); widget.hide(); widget.toggle(true)", &json!([]))
+        .await;
+    guest
+        .page
+        .until("only the panel is shown", &format!("!({visible}) && {}.checkVisibility()", Guest::at(".panel")))
+        .await;
+    guest.page.run("document.querySelector('pintalk-widget').show()", &json!([])).await;
+    // The language of the page, and then of the element.
+    for (change, placeholder) in [
+        ("document.documentElement.lang = 'ko'", "메시지 입력"),
+        ("document.querySelector('pintalk-widget').setAttribute('lang', 'en-GB')", "Write a message"),
+    ] {
+        guest.page.run(change, &json!([])).await;
+        let shown = format!("{}?.placeholder === '{placeholder}'", Guest::at("textarea"));
+        guest.page.until(placeholder, &shown).await;
+    }
     guest.sees(&["me: one", "they: two"]).await;
     // Despite a style sheet of the page, and before the widget has started.
     guest.page.run("document.head.insertAdjacentHTML('beforeend', '<style>pintalk-widget { display: block !important }</style>')", &json!([])).await;

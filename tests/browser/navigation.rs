@@ -304,6 +304,37 @@ async fn a_tag_that_is_late_twice_or_a_module_adds_one_widget() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn react_hydrates_a_whole_document_beside_the_widget() {
+    let browser = Browser::start("en-US").await;
+    let site = Site::embedded().await;
+    let html = format!(
+        "<!doctype html><html lang=\"en\"><head><title>Shop</title></head><body><h1>Shop</h1>{}{}<script id=\"app\">\
+         const e = React.createElement; window.heading = document.querySelector('h1'); window.errors = []; \
+         const libraries = [...document.scripts].filter((script) => script.src).map((script) => new URL(script.src).pathname); \
+         const App = () => e('html', {{ lang: 'en' }}, e('head', null, e('title', null, 'Shop')), e('body', null, e('h1', null, 'Shop'), \
+           ...libraries.map((src) => e('script', {{ key: src, src }})), \
+           e('script', {{ id: 'app', suppressHydrationWarning: true, dangerouslySetInnerHTML: {{ __html: '' }} }}))); \
+         const tag = document.createElement('script'); tag.src = '{}/widget.js'; tag.dataset.accessKey = '{}'; tag.dataset.secretKey = '{}'; \
+         const hydrate = () => {{ if (!document.querySelector('pintalk-widget')) return setTimeout(hydrate, 5); \
+           ReactDOM.hydrateRoot(document, e(App), {{ onRecoverableError: (error) => window.errors.push(`${{error}}`) }}); window.isHydrated = true }}; \
+         document.body.append(tag); hydrate()</script></body></html>",
+        library("react/umd/react.development.js"),
+        library("react-dom/umd/react-dom.development.js"),
+        site.nodes[0].url(""),
+        site.access_key,
+        site.secret_key
+    );
+    site.shop.serve("/document", Reply::html(&html));
+    let guest = Guest::visit(browser.first_page().await, &format!("{}document", site.shop.url())).await;
+    guest.page.until("it is hydrated", "window.isHydrated").await;
+    guest.say("one").await;
+    guest.sees(&["me: one"]).await;
+    let kept = "[window.errors, window.heading.isConnected, document.querySelectorAll('pintalk-widget').length]";
+    assert_eq!(guest.page.value(kept).await, json!([[], true, 1]));
+    site.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn react_in_strict_mode_mounts_and_unmounts_one_widget() {
     let browser = Browser::start("en-US").await;
     let site = Site::embedded().await;

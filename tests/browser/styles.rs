@@ -11,7 +11,7 @@ use crate::site::Site;
 const LOOK: &str = "const root = document.querySelector('pintalk-widget').shadowRoot; \
     const names = ['color', 'backgroundColor', 'fontSize', 'fontStyle', 'lineHeight', 'letterSpacing', 'wordSpacing', 'textTransform', 'textIndent', \
       'textAlign', 'textShadow', 'visibility', 'opacity', 'pointerEvents', 'userSelect', 'cursor', 'direction', 'writingMode', 'display', 'position', \
-      'borderRadius', 'borderTopWidth', 'paddingTop', 'boxShadow', 'animationName', 'transitionDuration', 'whiteSpace', 'zoom', 'filter', \
+      'borderRadius', 'borderTopWidth', 'paddingTop', 'boxShadow', 'animationName', 'transitionDuration', 'whiteSpace', 'filter', \
       'overflowX', 'maxWidth', 'webkitTextFillColor', 'webkitTextStrokeWidth', 'fontVariantCaps', 'fontWeight', 'float', 'listStyleType']; \
     return [...root.querySelectorAll('*')].filter((one) => one.localName !== 'style' && !one.closest('svg')).map((one) => { \
       const style = getComputedStyle(one); const { width, height } = one.getBoundingClientRect(); \
@@ -29,7 +29,7 @@ fn is_in_view(selector: &str) -> String {
 }
 
 /// Style sheets of pages, with what is special about their bodies.
-const SHEETS: [(&str, &str); 34] = [
+const SHEETS: [(&str, &str); 37] = [
     ("white text", "* { color: #fff }"),
     ("white text, important", "* { color: #fff !important; background: #fff !important }"),
     ("62.5%", "* { font-size: 62.5% }"),
@@ -42,6 +42,13 @@ const SHEETS: [(&str, &str); 34] = [
     ("only the app, by html", "html > *:not(head):not(body) { display: none !important }"),
     ("transform", "body { transform: translateZ(0) }"),
     ("filter", "body { filter: grayscale(1) }"),
+    ("transformed root", "html { transform: translateZ(0) } body { height: 3000px }"),
+    ("contained root", "html { contain: paint; perspective: 100px } body { height: 3000px }"),
+    (
+        "registered variables",
+        "@property --offset { syntax: '<percentage>'; inherits: true; initial-value: 90% } \
+         @property --surface { syntax: '<color>'; inherits: false; initial-value: transparent }",
+    ),
     ("perspective", "body { perspective: 500px }"),
     ("contain", "body { contain: strict; height: 3000px }"),
     ("will-change", "body { will-change: transform }"),
