@@ -72,10 +72,18 @@ on_both! {
         let mut guest = host.watched_v2(a).await;
         assert!(is(&guest.frame().await, "online"));
         // Each `online` costs 20 of a burst of 100; the same number of pings costs one each.
+        let mut repeated = 0;
         for _ in 0..60 {
             guest.send(&json!({"type": "notice", "message": "ping"})).await;
-            assert_eq!(guest.frame().await["message"], "pong");
+            let mut frame = guest.frame().await;
+            while is(&frame, "online") {
+                repeated += 1;
+                frame = guest.frame().await;
+            }
+            assert_eq!(frame["message"], "pong");
         }
+        // The event of the host's arrival may reach the node after the guest.
+        assert!(repeated <= 1, "{repeated}");
         desk.nothing().await;
         guest.send(&hello()).await;
         assert!(is(&guest.frame().await, "online"));
