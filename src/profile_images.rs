@@ -28,7 +28,7 @@ const UPLOADS_OF_HOST: usize = 2;
 const UPLOADS_FROM_ADDRESS: usize = 4;
 
 /// Maximum number of concurrent decodings, of up to 200 MB each. The limit leaves memory and CPU time for the rest of
-/// the node, whatever is uploaded.
+/// the node.
 const DECODERS: usize = 2;
 
 /// Size in bytes and time to live of the image cache. Responses to many slow clients share one copy.

@@ -290,7 +290,7 @@ async fn a_widget_that_nobody_has_answered_yet_opens_when_it_was_asked_to_and_as
     let site = Site::embedded().await;
     let browser = Browser::start("en-US").await;
     let page = browser.first_page().await;
-    // A server that is unavailable until the page says otherwise, and a clock that the test moves; but for the timeout of requests.
+    // The server is unavailable until the page sets `isAway`, and the test moves the clock, except for request timeouts.
     let head = "<script>{ const { setTimeout, fetch } = window; window.due = []; window.asked = 0; window.isAway = true; \
         window.setTimeout = (call, ms) => (ms < 5000 || ms === 15000 ? setTimeout(call, ms) : window.due.push(call)); \
         window.fetch = (...call) => (window.asked++, window.isAway ? Promise.reject(new TypeError()) : fetch(...call)); \

@@ -165,7 +165,7 @@ enum Step {
     Lose,
     /// The bus delivers an earlier publication again.
     HearAgain { back: u8 },
-    /// The socket is told to catch up with the newest message.
+    /// The socket is notified to catch up with the newest message.
     FallBehind,
     /// A read of the log begins, if one is due and none is in flight.
     Ask,

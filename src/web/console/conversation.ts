@@ -3,6 +3,7 @@ import { fits, type ConversationEvent, type Message } from "../shared/conversati
 import { h, icon } from "../shared/dom";
 import { later } from "../shared/time";
 import { session } from "../shared/storage";
+import { preventPageScroll } from "../shared/swipe";
 import type { Api } from "./api";
 import { ask } from "./dialog";
 import { HostConversation } from "./host-conversation";
@@ -11,7 +12,6 @@ import { noContent, roomFrom, type Room } from "./model";
 import { attempt, tool, type View } from "./parts";
 import type { Rooms } from "./rooms";
 import { Thread } from "./thread";
-import { preventPageScroll } from "./viewport";
 import { lang, words } from "./words";
 
 const IDLE_MS = 300_000; // without a key or a pointer; then the host is away

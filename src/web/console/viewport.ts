@@ -24,21 +24,3 @@ export function followViewport(): void {
   viewport.addEventListener("scroll", fit);
   fit();
 }
-
-/** Whether an element or one of its ancestors below `root` has more content than it shows. */
-function isScrollable(target: EventTarget | null, root: HTMLElement): boolean {
-  let element = target instanceof Element ? target : null;
-  while (element && element !== root) {
-    if (element.scrollHeight > element.clientHeight && getComputedStyle(element).overflowY === "auto") return true;
-    element = element.parentElement;
-  }
-  return false;
-}
-
-/** Keeps one-finger swipes on an element from scrolling the page; a text that is longer than its field still scrolls. */
-export function preventPageScroll(element: HTMLElement): void {
-  const move = (event: TouchEvent): void => {
-    if (event.touches.length === 1 && event.cancelable && !isScrollable(event.target, element)) event.preventDefault();
-  };
-  element.addEventListener("touchmove", move, { passive: false });
-}

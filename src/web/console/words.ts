@@ -34,7 +34,7 @@ const EN = {
   all: "All",
   none: { false: "No open conversations.", true: "No closed conversations.", "": "No conversations yet." },
   noneFound: "Nothing found.",
-  noMessages: "Nothing said yet",
+  noMessages: "No messages yet",
   unread: (count: string) => `${count} unread`,
   pinned: "Pinned",
   online: "Online",

@@ -3,6 +3,7 @@ import { h } from "../shared/dom";
 import type { Frame } from "../shared/message";
 import { ReconnectingSocket, socketUrl } from "../shared/socket";
 import { later } from "../shared/time";
+import { preventPageScroll } from "../shared/swipe";
 import { ApiError, type Api } from "./api";
 import { backOff } from "./backoff";
 import { ConversationView } from "./conversation";
@@ -13,7 +14,6 @@ import { RoomList } from "./room-list";
 import { Rooms, type Part } from "./rooms";
 import { reason } from "./sentences";
 import { Settings } from "./settings";
-import { preventPageScroll } from "./viewport";
 import { words } from "./words";
 
 const TITLE = "PinTalk console";

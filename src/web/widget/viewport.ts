@@ -1,4 +1,5 @@
 // Keeps the panel in the part of the window that an on-screen keyboard leaves, and the page behind it in place.
+import { preventPageScroll } from "../shared/swipe";
 
 /** What covers less is a scroll bar. */
 const MIN_KEYBOARD_PX = 60;
@@ -13,8 +14,7 @@ export class Viewport {
   ) {
     this.#visual?.addEventListener("resize", this.#onChange);
     this.#visual?.addEventListener("scroll", this.#onChange);
-    // Not a handler property: those are passive on touch.
-    panel.addEventListener("touchmove", holdPage, { passive: false });
+    preventPageScroll(panel);
   }
 
   close(): void {
@@ -39,14 +39,4 @@ export class Viewport {
     panel.style.setProperty("--pt-covered", `${covered}px`);
     panel.classList.toggle("covered", covered > 0);
   }
-}
-
-/** A swipe moves the page unless something under the finger scrolls. */
-function holdPage(event: TouchEvent): void {
-  if (!event.cancelable || event.touches.length > 1) return;
-  for (const target of event.composedPath()) {
-    if (target === event.currentTarget) break;
-    if (target instanceof HTMLElement && target.scrollHeight > target.clientHeight && /auto|scroll/.test(getComputedStyle(target).overflowY)) return;
-  }
-  event.preventDefault();
 }
