@@ -68,6 +68,6 @@ async fn a_collector_that_is_away_is_told_of_once_and_costs_no_message() {
         (lost.parse::<f64>().ok()? >= 2.0).then_some(())
     })
     .await;
-    assert_eq!(node.logged().matches("the collector takes no traces").count(), 1);
+    assert_eq!(node.logged().matches("trace collector unavailable").count(), 1);
     stage.finish(|_, _| {}).await;
 }
