@@ -19,7 +19,7 @@ WORKDIR /source
 COPY Cargo.toml Cargo.lock ./
 COPY migration/Cargo.toml migration/Cargo.toml
 COPY tests/load/Cargo.toml tests/load/Cargo.toml
-COPY src/build.rs src/build.rs
+COPY src/cli/build.rs src/cli/build.rs
 RUN mkdir -p migration/src tests/load/src \
     && printf '//! Empty.\nfn main() {}\n' | tee src/main.rs >tests/load/src/main.rs \
     && echo '//! Empty.' | tee src/lib.rs >migration/src/lib.rs \

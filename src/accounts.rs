@@ -9,10 +9,13 @@
 mod device;
 mod django;
 mod hashing;
+pub mod hosts;
 mod keys;
+pub mod limits;
 mod operator;
 pub mod passwords;
 mod profile;
+pub mod profile_images;
 mod recovery;
 mod rules;
 mod sign_up;
@@ -26,10 +29,10 @@ use chrono::{DateTime, TimeDelta, Utc};
 use dashmap::DashMap;
 use futures_util::future::BoxFuture;
 
-use crate::clock::{Chance, Clock};
-use crate::control::Control;
+use crate::domain::Control;
+use crate::domain::clock::{Chance, Clock};
 use crate::domain::{Host, HostUuid};
-use crate::mail::{Language, Letter, Waker};
+use crate::outbound::mail::{Language, Letter, Waker};
 use crate::protocol::api::FieldErrors;
 use crate::store::{Begun, NewHost, OutgoingMail, Rotation, Store, StoreError};
 
@@ -41,7 +44,7 @@ use recovery::Taken;
 pub use recovery::{Forgotten, PasswordChangeError};
 pub(crate) use rules::is_email;
 use rules::{MAX_EMAIL_LEN, MAX_PASSWORD_LEN};
-pub use sign_up::{CHECK_TTL, SignUpError};
+pub use sign_up::{CHECK_TTL, SignUp, SignUpError};
 pub use temporary::readable_password;
 pub use tokens::AccessClaims;
 use tokens::{ACCESS_TTL, REFRESH_TTL, TokenError, TokenKeys};

@@ -25,10 +25,10 @@ use clap::builder::Resettable;
 use clap::error::ErrorKind;
 use clap::{Command, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-use crate::app::AppError;
-use crate::config::{ConfigError, LogFormat};
+use crate::node::AppError;
+use crate::node::config::{ConfigError, LogFormat};
+use crate::node::telemetry;
 use crate::store::{Store, StoreError, is_made};
-use crate::telemetry;
 
 /// Exit code of an invalid configuration (EX_USAGE). A restart does not help.
 const USAGE: u8 = 64;
@@ -46,7 +46,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Task {
     /// Run a node: a single node without --redis-url, otherwise a node of a cluster.
-    Serve(Box<crate::config::ServeArgs>),
+    Serve(Box<crate::node::config::ServeArgs>),
     /// Run a complete node with a demo host and a page that shows guest and host side by side.
     Demo(Box<demo::DemoArgs>),
     /// Migrate the database schema, set whether a single node or a cluster serves it, or show the state.
@@ -61,7 +61,7 @@ enum Task {
     #[command(after_help = cleanup::WHEN)]
     Cleanup(cleanup::CleanupArgs),
     /// Read the configuration, connect to every store, and report errors and risks.
-    Check(Box<crate::config::ServeArgs>),
+    Check(Box<crate::node::config::ServeArgs>),
 }
 
 /// Failed command: exit code and error message.
@@ -193,7 +193,7 @@ fn log_for_a_command() {
 }
 
 /// Opens an existing database without changing its schema.
-async fn open_store_to_look(database: &crate::config::DatabaseUrl) -> Result<Store, Failure> {
+async fn open_store_to_look(database: &crate::node::config::DatabaseUrl) -> Result<Store, Failure> {
     if !is_made(database.expose()).map_err(Failure::new)? {
         return Err(Failure::new(format!("there is no database at {database}")));
     }
@@ -205,7 +205,7 @@ async fn open_store_to_look(database: &crate::config::DatabaseUrl) -> Result<Sto
 }
 
 /// Opens the database of a command. A SQLite schema is migrated; a MySQL schema must be current.
-async fn open_store(database: &crate::config::DatabaseUrl) -> Result<Store, Failure> {
+async fn open_store(database: &crate::node::config::DatabaseUrl) -> Result<Store, Failure> {
     let store = Store::connect(database.expose()).await?;
     if database.is_sqlite() {
         migrate::apply(&store, None).await?;

@@ -3,15 +3,22 @@
 //! Depends on std, serde, chrono and other crates without I/O. **Invariant:** no I/O, no tasks, and no clock is read in
 //! this layer; the current time is a parameter.
 
+pub mod clock;
+mod control;
 mod host;
 mod ids;
 mod message;
+pub mod metric;
 mod nickname;
 mod origin;
 mod room;
+pub mod text;
+pub mod trace;
+mod url;
 mod wall_clock;
 mod webhook;
 
+pub use control::Control;
 pub use host::{Host, HostConfig};
 pub use ids::{
     ChatroomId, ConnectionId, HostId, HostUuid, InstallationId, MessageId, NodeId, ParseIdError, RoomName, Seq,
@@ -20,5 +27,6 @@ pub use message::{Message, Side};
 pub use nickname::nickname;
 pub use origin::{InvalidDomain, Origin, normalize_domains};
 pub use room::{Room, RoomChange, RoomCounts, RoomKey, RoomState};
+pub(crate) use url::url_path;
 pub use wall_clock::{WallClock, WireOffset};
 pub use webhook::{Closing, EventKind, EventKinds, UnknownEvent};

@@ -47,14 +47,14 @@ use warp::filters::path::FullPath;
 use warp::reply::Response;
 use warp::{Filter, Rejection};
 
+use crate::accounts::hosts::Hosts;
+use crate::accounts::limits::Limits;
+use crate::accounts::profile_images::ProfileImages;
 use crate::accounts::{Accounts, Announce, Forgotten};
-use crate::contacts::Contacts;
-use crate::hosts::Hosts;
-use crate::limits::Limits;
-use crate::profile_images::ProfileImages;
-use crate::rooms::Rooms;
+use crate::chat::rooms::Rooms;
+use crate::outbound::contacts::Contacts;
+use crate::outbound::webhooks::Webhooks;
 use crate::store::Store;
-use crate::webhooks::Webhooks;
 
 use cors::Audience;
 use request::{Body, Request};
@@ -204,8 +204,8 @@ fn record(route: &'static str, method: &Method, response: &Response, started: In
     let method = routes::method_label(method);
     let status = response.status().as_str().to_owned();
     let labels = [("route", route.into()), ("method", method.into()), ("status", metrics::SharedString::from(status))];
-    metrics::counter!(crate::metric::HTTP_REQUESTS, &labels).increment(1);
-    metrics::histogram!(crate::metric::HTTP_SECONDS, &labels).record(started.elapsed().as_secs_f64());
+    metrics::counter!(crate::domain::metric::HTTP_REQUESTS, &labels).increment(1);
+    metrics::histogram!(crate::domain::metric::HTTP_SECONDS, &labels).record(started.elapsed().as_secs_f64());
     tracing::debug!(
         route,
         method,

@@ -34,6 +34,7 @@ mod monitor;
 mod notifications;
 mod outbox;
 mod passwords;
+mod permissions;
 mod pins;
 mod profile_image;
 mod profiles;
@@ -82,6 +83,7 @@ pub(crate) use migration::mailbox_key;
 pub use notifications::{ConsentRequest, DueNotification, EXCERPT, GuestDigest, Settled, WriteMail};
 pub use outbox::{DueMail, MailClass, MailKind, MailPart, OutgoingMail};
 pub use passwords::Replaced;
+pub(crate) use permissions::restrict;
 pub use pins::{MAX_PINNED, PinOutcome};
 pub use profile_image::ImageSwap;
 pub use profiles::ProfileChange;
@@ -97,9 +99,9 @@ use files::Files;
 use monitor::Monitor;
 use recycle::Recycle;
 
-use crate::clock::Clock;
 use crate::domain::WireOffset;
-use crate::metric;
+use crate::domain::clock::Clock;
+use crate::domain::metric;
 
 /// Upper bound on the duration of one operation, including its retries and the wait for a connection.
 pub const OPERATION_TIMEOUT: Duration = Duration::from_secs(10);

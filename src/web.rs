@@ -9,7 +9,7 @@ use std::fmt;
 use bytes::Bytes;
 use serde::Serialize;
 
-use crate::config::SignUp;
+use crate::accounts::SignUp;
 use crate::domain::WireOffset;
 use crate::http::{JSON, Page, SVG};
 

@@ -16,7 +16,7 @@ use pintalk::store::{Append, NewRoom, Store};
 use servers::{Kind, Servers};
 
 #[allow(dead_code, reason = "the crate's own tests use it all")]
-#[path = "../src/redis/testing/servers.rs"]
+#[path = "../src/backend/redis/testing/servers.rs"]
 mod servers;
 
 #[allow(dead_code, reason = "other targets use the rest of it")]

@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::passwords::PasswordError;
-use crate::throttle::network;
+use crate::backend::throttle::network;
 
 /// Maximum number of waiting passwords: about one second of work for one core.
 const MAX_WAITING: usize = 32;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use subtle::ConstantTimeEq as _;
 
 use super::{Accounts, Fault, hex};
-use crate::control::Control;
+use crate::domain::Control;
 use crate::domain::{Host, HostId};
 use crate::store::{KeyHolder, KeyPair, OldKeys};
 

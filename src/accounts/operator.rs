@@ -5,7 +5,7 @@
 
 use super::rules::{MAX_PASSWORD_LEN, MIN_PASSWORD_CHARS};
 use super::{Accounts, Fault};
-use crate::control::Control;
+use crate::domain::Control;
 use crate::domain::{Host, HostId};
 use crate::store::By;
 

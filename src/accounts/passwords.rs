@@ -10,7 +10,7 @@ use argon2::{Algorithm, Argon2, Params, Version};
 
 use super::django::{DjangoHash, OldHashes};
 use super::hashing::{Slots, Source};
-use crate::clock::Chance;
+use crate::domain::clock::Chance;
 
 /// Memory per hash in KiB (19 MiB): OWASP's first recommendation, together with [`PASSES`].
 const MEMORY_KIB: u32 = 19 * 1024;

@@ -9,9 +9,9 @@ use subtle::ConstantTimeEq as _;
 use super::rules::{MAX_PASSWORD_LEN, MIN_PASSWORD_CHARS, is_email};
 use super::temporary::temporary_hash;
 use super::{Accounts, Fault};
-use crate::control::Control;
+use crate::domain::Control;
 use crate::domain::{Host, HostId};
-use crate::mail::{Language, Letter};
+use crate::outbound::mail::{Language, Letter};
 use crate::protocol::api::FieldErrors;
 use crate::store::{By, Credentials, Replaced, StoreError, Temporary};
 

@@ -47,7 +47,7 @@ pub(super) fn check(account: &NewAccount) -> Result<Option<String>, FieldErrors>
 
 /// Returns whether a text is a single line without control characters. Names appear in e-mails, file names and lists.
 pub(super) fn is_a_line(text: &str) -> bool {
-    !text.contains(|c: char| c.is_control() || is_override(c) || crate::text::is_line_break(c))
+    !text.contains(|c: char| c.is_control() || is_override(c) || crate::domain::text::is_line_break(c))
 }
 
 /// Returns whether a text consists of visible characters, tabs and line breaks.

@@ -11,9 +11,26 @@ use sha2::{Digest as _, Sha256};
 use super::rules::{self, is_email};
 use super::{Accounts, CreateHostError, Fault, NewAccount, hex};
 use crate::domain::Host;
-use crate::mail::{Language, Letter};
+use crate::outbound::mail::{Language, Letter};
 use crate::protocol::api::FieldErrors;
 use crate::store::{CodeOutcome, StoreError, Verification};
+
+/// Whether visitors may create accounts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum SignUp {
+    /// Visitors may create accounts.
+    #[default]
+    Open,
+    /// Only `pintalk user create` creates accounts.
+    Closed,
+}
+
+impl SignUp {
+    /// Whether visitors may create accounts.
+    pub fn is_open(self) -> bool {
+        self == Self::Open
+    }
+}
 
 /// Validity of an address check.
 pub const CHECK_TTL: TimeDelta = TimeDelta::hours(1);

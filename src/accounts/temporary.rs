@@ -75,7 +75,7 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
-    use crate::clock::Chance;
+    use crate::domain::clock::Chance;
 
     #[test]
     fn a_password_has_a_letter_a_digit_and_a_symbol_and_no_other_like_it() {

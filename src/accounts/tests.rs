@@ -1,8 +1,8 @@
 use std::sync::Mutex;
 
 use super::*;
-use crate::clock::ManualClock;
 use crate::domain::HostId;
+use crate::domain::clock::ManualClock;
 use crate::store::testing::on_fresh;
 use crate::store::{Dialect, Perishable};
 

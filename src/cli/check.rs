@@ -15,9 +15,9 @@ use std::time::Duration;
 use lettre::{AsyncSmtpTransport, Tokio1Executor};
 
 use super::{FAILED, Failure, block_on, log_for_a_command, migrate, print_line};
-use crate::clock::Chance;
-use crate::config::{Config, Limits, Mode, ServeArgs, SmtpUrl};
-use crate::media::{Media, Place};
+use crate::domain::clock::Chance;
+use crate::node::config::{Config, Limits, Mode, ServeArgs, SmtpUrl};
+use crate::outbound::media::{Media, Place};
 use crate::store::Store;
 
 /// Time limit of each check.

@@ -3,11 +3,11 @@
 use clap::Args;
 
 use super::{FAILED, Failure, block_on, log_for_a_command, open_store, open_store_to_look, print_line};
-use crate::app::Cleaner;
-use crate::clock::Chance;
-use crate::config::{self, DutyArgs, Hidden, StoreArgs};
-use crate::duties::{DutyError, Entry, TABLE};
-use crate::telemetry;
+use crate::domain::clock::Chance;
+use crate::node::Cleaner;
+use crate::node::config::{self, DutyArgs, Hidden, StoreArgs};
+use crate::node::jobs::{DutyError, Entry, TABLE};
+use crate::node::telemetry;
 
 /// Help text about use beside running nodes.
 pub(super) const WHEN: &str = "Nodes may be running: they do the same by themselves, and neither is in the other's way. Rooms that \

@@ -10,11 +10,11 @@ use tokio::net::TcpListener;
 
 use super::{Failure, block_on, open_store, serve, user};
 use crate::accounts::NewAccount;
-use crate::clock::Chance;
-use crate::config::{self, Config, ConfigError, LogArgs, ServeArgs};
 use crate::domain::Host;
+use crate::domain::clock::Chance;
+use crate::node::config::{self, Config, ConfigError, LogArgs, ServeArgs};
+use crate::node::telemetry;
 use crate::store::Store;
-use crate::telemetry;
 use crate::web::DemoHost;
 
 const EMAIL: &str = "demo@pintalk.local";

@@ -4,12 +4,12 @@
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::{Failure, block_on, log_for_a_command, open_store_to_look, print_line};
-use crate::app::{AppError, SoleNode, no_other_redis};
-use crate::broker::redis::RedisBroker;
-use crate::clock::{Chance, Clock as _, SystemClock};
-use crate::config::{self, Hidden, Mode, RedisUrl, StoreArgs};
+use crate::backend::broker::redis::RedisBroker;
+use crate::backend::redis::Redis;
+use crate::domain::clock::{Chance, Clock as _, SystemClock};
 use crate::domain::{InstallationId, NodeId};
-use crate::redis::Redis;
+use crate::node::config::{self, Hidden, Mode, RedisUrl, StoreArgs};
+use crate::node::{AppError, SoleNode, no_other_redis};
 use crate::store::{Installation, InstallationMode, Store};
 
 /// Database and Redis of an installation.
@@ -183,7 +183,7 @@ fn connect(url: &RedisUrl) -> Result<Redis, Failure> {
         .map_err(|error| AppError::Url { flag: "redis-url", problem: error.details().to_owned() }.into())
 }
 
-fn unreachable(error: crate::broker::Unavailable) -> Failure {
+fn unreachable(error: crate::backend::broker::Unavailable) -> Failure {
     Failure::new(format!("--redis-url: {error}"))
 }
 

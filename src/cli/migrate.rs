@@ -6,7 +6,7 @@ use sea_orm::DbErr;
 
 use super::installation::{self, ServedBy};
 use super::{Failure, block_on, log_for_a_command, open_store_to_look, print_line};
-use crate::config::{self, Hidden, StoreArgs};
+use crate::node::config::{self, Hidden, StoreArgs};
 use crate::store::Store;
 
 /// Arguments of `pintalk migrate`.

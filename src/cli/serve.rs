@@ -3,11 +3,11 @@
 use tokio::net::TcpListener;
 
 use super::{Failure, block_on};
-use crate::app;
-use crate::clock::{Chance, SystemClock};
-use crate::config::{Config, ServeArgs};
-use crate::shutdown::{FORCED, Shutdown};
-use crate::telemetry;
+use crate::backend::shutdown::{FORCED, Shutdown};
+use crate::domain::clock::{Chance, SystemClock};
+use crate::node;
+use crate::node::config::{Config, ServeArgs};
+use crate::node::telemetry;
 
 pub(super) fn run(args: ServeArgs) -> Result<u8, Failure> {
     telemetry::log(args.log.log_format, telemetry::DEFAULT_FILTER);
@@ -33,7 +33,7 @@ pub(super) async fn node(config: Config, listener: TcpListener, announce: impl F
     let traces = telemetry::traces(&config).map_err(Failure::new)?;
     let life = async {
         let app = tokio::select! {
-            app = app::build(config) => app?,
+            app = node::build(config) => app?,
             // Shut down before the node was built: there is nothing to drain.
             () = shutdown.draining() => return Ok(()),
         };

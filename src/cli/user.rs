@@ -13,11 +13,11 @@ use clap::Subcommand;
 use super::{Failure, USAGE, block_on, log_for_a_command, open_store, print_line};
 use crate::accounts::tokens::TokenKeys;
 use crate::accounts::{Accounts, Announce};
-use crate::clock::Chance;
-use crate::config::{ConfigError, Hidden};
+use crate::domain::clock::Chance;
 use crate::domain::{Host, HostId};
+use crate::node::clock_skew;
+use crate::node::config::{ConfigError, Hidden};
 use crate::protocol::api::User;
-use crate::skew;
 use crate::store::Store;
 
 pub(super) use create::create;
@@ -92,7 +92,7 @@ async fn accounts(store: &Store, announce: Announce) -> Result<Accounts, Failure
     let chance = Chance::from_entropy();
     // No token is signed here, so a random key is sufficient.
     let keys = TokenKeys::new(&[chance.bytes::<32>()]).ok_or_else(|| Failure::new("no key for tokens"))?;
-    Ok(Accounts::new(store.clone(), skew::clock_of(store).await?, chance, keys, announce))
+    Ok(Accounts::new(store.clone(), clock_skew::clock_of(store).await?, chance, keys, announce))
 }
 
 /// Announces nothing: no node needs to be notified.

@@ -3,8 +3,8 @@
 use http::StatusCode;
 use warp::reply::Response;
 
+use crate::accounts::limits::Trial;
 use crate::accounts::{AuthError, Forgotten, LoginError, PasswordChangeError, Source};
-use crate::limits::Trial;
 use crate::protocol::api::{
     Detail, EmailRequest, LeaveRequest, LoggedIn, LoginRequest, PasswordChangeRequest, Refreshed, RequestBody as _,
     User,
@@ -30,7 +30,7 @@ pub(super) async fn log_in(app: &HttpContext, request: &mut Request) -> Result<R
         Err(LoginError::Deactivated) => "deactivated",
         Err(LoginError::Fault(_)) => "failed",
     };
-    metrics::counter!(crate::metric::LOGINS, "outcome" => outcome_label).increment(1);
+    metrics::counter!(crate::domain::metric::LOGINS, "outcome" => outcome_label).increment(1);
     let login = outcome?;
     let body = LoggedIn { user: User::new(&login.host, &app.settings.public_url), access_token: &login.tokens.access };
     let mut response = reply::json(StatusCode::OK, &body);

@@ -3,9 +3,9 @@
 use http::StatusCode;
 use warp::reply::Response;
 
+use crate::chat::rooms::RoomView;
 use crate::domain::ChatroomId;
 use crate::protocol::api::{ChatMessage, Chatroom, ChatroomDetail, ChatroomPatch, ClientChatroom, RequestBody as _};
-use crate::rooms::RoomView;
 use crate::store::RoomFilter;
 
 use super::paging::Cut;

@@ -10,8 +10,8 @@ use warp::reply::Response;
 
 use crate::accounts::is_email;
 use crate::domain::RoomName;
-use crate::mail::Language;
-use crate::notifier::service_domain;
+use crate::outbound::mail::Language;
+use crate::outbound::notifications::service_domain;
 use crate::protocol::api::{ContactRequest, Email, RequestBody as _};
 use crate::store::ConsentPair;
 

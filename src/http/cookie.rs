@@ -6,7 +6,7 @@ use warp::reply::Response;
 
 use crate::accounts::CHECK_TTL;
 use crate::accounts::tokens::REFRESH_TTL;
-use crate::config::url_path;
+use crate::domain::url_path;
 
 use super::Settings;
 

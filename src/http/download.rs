@@ -7,9 +7,9 @@ use sync_wrapper::SyncStream;
 use warp::Reply as _;
 use warp::reply::Response;
 
+use crate::chat::rooms::RoomError;
 use crate::domain::ChatroomId;
 use crate::protocol::transcript::Names;
-use crate::rooms::RoomError;
 
 use super::reply::{self, ApiError};
 use super::request::Request;

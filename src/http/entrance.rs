@@ -9,7 +9,7 @@ use warp::reply::Response;
 use super::cors::{self, Audience};
 use super::prefix::Prefix;
 use super::{HttpContext, Settings, routes};
-use crate::config::url_path;
+use crate::domain::url_path;
 
 /// Header that controls which sites may embed a response.
 const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");

@@ -4,7 +4,7 @@ use http::header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_SECURITY_POLICY, 
 use http::{HeaderName, HeaderValue, StatusCode};
 use warp::reply::Response;
 
-use crate::media::ImageKey;
+use crate::outbound::media::ImageKey;
 
 use super::HttpContext;
 use super::pages;

@@ -6,13 +6,13 @@ use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 use warp::reply::Response;
 
+use crate::accounts::limits::TooMany;
+use crate::accounts::profile_images::{NoUploadPlace, ProfileImageError};
 use crate::accounts::{AuthError, CreateHostError, Fault, LoginError, PasswordChangeError};
-use crate::limits::TooMany;
-use crate::profile_images::{NoUploadPlace, ProfileImageError};
+use crate::chat::rooms::RoomError;
+use crate::outbound::webhooks::SetError;
 use crate::protocol::api::{ErrorBody, FieldErrors};
-use crate::rooms::RoomError;
 use crate::store::StoreError;
-use crate::webhooks::SetError;
 
 use super::request::RATE_SPAN;
 

@@ -5,7 +5,7 @@ use http::header::ACCEPT_LANGUAGE;
 use warp::reply::Response;
 
 use crate::accounts::{NewAccount, SignUpError};
-use crate::mail::Language;
+use crate::outbound::mail::Language;
 use crate::protocol::api::{ConfirmationRequest, Detail, Email, EmailRequest, RequestBody as _, SignUpRequest, User};
 
 use super::reply::{self, ApiError};

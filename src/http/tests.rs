@@ -1,7 +1,7 @@
 use serde_json::json;
 
 use super::testing::{ADMIN, JSON, SHOP, World, on_a_server};
-use crate::control::Control;
+use crate::domain::Control;
 
 mod accounts;
 mod contact;

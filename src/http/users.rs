@@ -5,7 +5,7 @@ use http::StatusCode;
 use serde_json::Value;
 use warp::reply::Response;
 
-use crate::control::Control;
+use crate::domain::Control;
 use crate::domain::HostConfig;
 use crate::protocol::api::{Client, Configs, ConfigsPatch, ProfilePatch, RequestBody as _, User};
 

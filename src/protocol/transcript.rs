@@ -2,8 +2,8 @@
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
+use crate::domain::text::{is_hidden, is_line_break, lines};
 use crate::domain::{Message, Side, WallClock};
-use crate::text::{is_hidden, is_line_break, lines};
 
 /// Prefix of the further lines of a message, so that none can be mistaken for another message.
 const INDENT: &str = "\n    ";

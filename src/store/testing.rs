@@ -7,7 +7,7 @@ use std::panic::resume_unwind;
 use migration::{Migrator, MigratorTrait as _};
 use sea_orm::sqlx::{self, AssertSqlSafe, Connection as _, Executor as _};
 
-use crate::clock::Chance;
+use crate::domain::clock::Chance;
 use crate::store::{Dialect, Store};
 
 /// Database system that a test runs on.

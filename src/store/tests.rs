@@ -21,7 +21,7 @@ mod webhooks;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{Append, NewHost, NewRoom, Store};
-use crate::clock::Chance;
+use crate::domain::clock::Chance;
 use crate::domain::{ChatroomId, Host, HostUuid, Message, Room, RoomName, Seq, Side};
 
 /// Generates a test per function and database system. A function takes the store and its URL.

@@ -7,7 +7,7 @@ use sea_orm::sea_query::{Expr, Query};
 use sea_orm::{ConnectionTrait as _, DbErr};
 
 use super::{Dialect, Store, StoreError};
-use crate::clock::Reading;
+use crate::domain::clock::Reading;
 
 impl Store {
     /// Reads the server's clock. Returns `None` for SQLite, which uses the clock of this machine.

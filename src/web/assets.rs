@@ -59,7 +59,7 @@ pub(super) fn pages(settings: &Settings<'_>) -> Vec<Page> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::SignUp;
+    use crate::accounts::SignUp;
     use crate::domain::WireOffset;
     use crate::http::gzip;
     use crate::web::DemoHost;

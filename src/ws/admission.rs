@@ -21,8 +21,8 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::clock::Chance;
-use crate::metric;
+use crate::domain::clock::Chance;
+use crate::domain::metric;
 
 /// Maximum number of joins that call the stores at a time. While a node accepts thousands of connections, each step of
 /// a join waits behind these: with 64 joins, a saturated node served a third of its capacity.

@@ -13,8 +13,8 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::upgrade::Stream;
+use crate::chat::hub::Connection;
 use crate::http::Slot;
-use crate::hub::Connection;
 use crate::protocol::{Close, frame};
 
 /// Maximum bytes taken from the outbox at once. Larger writes gain nothing.

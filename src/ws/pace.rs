@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use crate::hub::{AddressSlot, Paces, SharedPace};
-use crate::session::{Rate, Throttle};
+use crate::chat::hub::{AddressSlot, Paces, SharedPace};
+use crate::chat::session::{Rate, Throttle};
 
 /// Maximum rates of reading, in bytes per second; `None`: unlimited.
 #[derive(Clone, Copy, Debug, Default)]
@@ -60,8 +60,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::clock::Chance;
-    use crate::hub::Hub;
+    use crate::chat::hub::Hub;
+    use crate::domain::clock::Chance;
 
     /// Returns how many bytes each of `sockets` of one address can read within `seconds`, in reads of 16 KiB.
     async fn read_within(rates: ByteRates, sockets: usize, seconds: u64) -> usize {

@@ -19,10 +19,10 @@ use tokio::time::{Instant, Sleep};
 use super::outbound::Outbound;
 use super::pace::Pace;
 use super::upgrade::{Stream, count_close};
-use crate::hub::Connection;
+use crate::chat::hub::Connection;
+use crate::chat::session::{Appetite, Session};
 use crate::protocol::Close;
 use crate::protocol::frame::{Decoder, Event, FrameError};
-use crate::session::{Appetite, Session};
 
 /// Maximum bytes per read.
 const READ_BUFFER: usize = 16 * 1024;
@@ -106,7 +106,7 @@ impl Pump {
         let Self { outbound, session, connection, .. } = self;
         match gone {
             Gone::Peer => {
-                metrics::counter!(crate::metric::CLOSES, "code" => "peer").increment(1);
+                metrics::counter!(crate::domain::metric::CLOSES, "code" => "peer").increment(1);
                 outbound.reset();
             }
             Gone::Goodbye => {
@@ -233,7 +233,7 @@ impl Pump {
             self.ping(now);
         }
         if self.outbound.deadline().is_some_and(|deadline| now >= deadline) {
-            metrics::counter!(crate::metric::SLOW).increment(1);
+            metrics::counter!(crate::domain::metric::SLOW).increment(1);
             self.outbound.drop_unsent();
             return Err(Gone::Close(self.connection.try_later()));
         }

@@ -24,12 +24,12 @@ use super::admission::{Admission, Lane, Overloaded, Place, SLOW};
 use super::outbound::refuse;
 use super::pace::{ByteRates, Pace};
 use super::pump::Pump;
+use crate::accounts::limits::Limits;
+use crate::backend::throttle;
+use crate::chat::hub::{AddressSlot, Hub};
+use crate::chat::session::{Handshake, Refusal, Session, Sessions, wants_extras};
 use crate::http::{ApiError, Class, Health, PeerStream, Slot, UpgradeRequest, Upgrades};
-use crate::hub::{AddressSlot, Hub};
-use crate::limits::Limits;
 use crate::protocol::{Close, frame};
-use crate::session::{Handshake, Refusal, Session, Sessions, wants_extras};
-use crate::throttle;
 
 const KEY: HeaderName = HeaderName::from_static("sec-websocket-key");
 const ACCEPT: HeaderName = HeaderName::from_static("sec-websocket-accept");
@@ -86,7 +86,7 @@ impl Door {
             Self::Chat(_) => "chat",
             Self::Status(_) => "status",
         };
-        metrics::counter!(crate::metric::HANDSHAKES, "kind" => kind, "result" => result).increment(1);
+        metrics::counter!(crate::domain::metric::HANDSHAKES, "kind" => kind, "result" => result).increment(1);
     }
 }
 
@@ -146,7 +146,7 @@ impl Upgrader {
             Ok(session) => {
                 let (max_message, pace) = (self.max_message, Pace::new(self.byte_rates, slot.as_ref()));
                 drop(self);
-                let open = metrics::gauge!(crate::metric::CONNECTIONS, "kind" => kind(&session));
+                let open = metrics::gauge!(crate::domain::metric::CONNECTIONS, "kind" => kind(&session));
                 open.increment(1.0);
                 Pump::new(stream, session, max_message, pace).run().await;
                 open.decrement(1.0);
@@ -239,7 +239,7 @@ fn has_ended(tcp: &TcpStream) -> bool {
 }
 
 pub(super) fn count_close(close: Close) {
-    metrics::counter!(crate::metric::CLOSES, "code" => close.code().to_string()).increment(1);
+    metrics::counter!(crate::domain::metric::CLOSES, "code" => close.code().to_string()).increment(1);
 }
 
 fn kind(session: &Session) -> &'static str {

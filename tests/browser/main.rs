@@ -41,10 +41,10 @@ mod database;
 #[path = "../chaos/node.rs"]
 mod node;
 #[allow(dead_code, reason = "the crate's own tests use it all")]
-#[path = "../../src/webhooks/testing.rs"]
+#[path = "../../src/outbound/webhooks/testing.rs"]
 mod receiver;
 #[allow(dead_code, reason = "the crate's own tests use it all")]
-#[path = "../../src/redis/testing/servers.rs"]
+#[path = "../../src/backend/redis/testing/servers.rs"]
 mod servers;
 
 use std::time::Duration;

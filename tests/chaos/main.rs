@@ -44,10 +44,10 @@ mod webhooks;
 #[path = "../support/database.rs"]
 mod database;
 #[allow(dead_code, unreachable_pub, reason = "the crate's own tests use it all")]
-#[path = "../../src/webhooks/testing.rs"]
+#[path = "../../src/outbound/webhooks/testing.rs"]
 mod receiver;
 #[allow(dead_code, reason = "the crate's own tests use it all")]
-#[path = "../../src/redis/testing/servers.rs"]
+#[path = "../../src/backend/redis/testing/servers.rs"]
 mod servers;
 
 use std::time::Duration;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use pintalk::clock::Chance;
+use pintalk::domain::clock::Chance;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 

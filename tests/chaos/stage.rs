@@ -9,7 +9,7 @@ use migration::{Migrator, MigratorTrait as _};
 use parking_lot::Mutex;
 use pintalk::accounts::tokens::TokenKeys;
 use pintalk::accounts::{Accounts, NewAccount};
-use pintalk::clock::{Chance, SystemClock};
+use pintalk::domain::clock::{Chance, SystemClock};
 use pintalk::domain::{ChatroomId, Host};
 use pintalk::store::Store;
 use reqwest::Method;

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use pintalk::metric::{Kind, TABLE};
+use pintalk::domain::metric::{Kind, TABLE};
 use reqwest::Method;
 use serde_json::{Value, json};
 

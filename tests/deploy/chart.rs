@@ -246,7 +246,7 @@ fn each_option_of_the_program_is_one_of_the_chart_and_understood() {
     told.extend(OWNED.map(str::to_owned));
     told.insert("PINTALK_SMTP_URL".to_owned());
     assert_eq!(told, known.iter().cloned().collect(), "what the chart knows, and what the program does");
-    let document = text("src/config/README.md");
+    let document = text("src/node/config/README.md");
     assert!(config.keys().all(|option| document.contains(&format!("| `{option}` |"))));
 
     for set in sets().iter().filter(|set| !set.contains("own-secret")) {

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use pintalk::accounts::tokens::TokenKeys;
 use pintalk::accounts::{Accounts, NewAccount};
-use pintalk::clock::{Chance, SystemClock};
 use pintalk::domain::Host;
+use pintalk::domain::clock::{Chance, SystemClock};
 use pintalk::store::Store;
 use reqwest::StatusCode;
 use sea_orm::ConnectionTrait as _;

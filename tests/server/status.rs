@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use pintalk::clock::{Clock as _, SystemClock};
 use pintalk::domain::HostConfig;
+use pintalk::domain::clock::{Clock as _, SystemClock};
 use pintalk::store::By;
 use reqwest::Method;
 use serde_json::{Value, json};

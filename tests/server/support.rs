@@ -10,11 +10,11 @@ use std::time::Duration;
 use migration::{Migrator, MigratorTrait as _};
 use pintalk::accounts::tokens::TokenKeys;
 use pintalk::accounts::{Accounts, NewAccount};
-use pintalk::app;
-use pintalk::clock::{Chance, Clock as _, SystemClock};
-use pintalk::config::{Config, ServeArgs};
+use pintalk::backend::shutdown::Shutdown;
 use pintalk::domain::Host as Account;
-use pintalk::shutdown::Shutdown;
+use pintalk::domain::clock::{Chance, Clock as _, SystemClock};
+use pintalk::node;
+use pintalk::node::config::{Config, ServeArgs};
 use pintalk::store::Store;
 use serde_json::Value;
 use tokio::net::TcpListener;
@@ -61,7 +61,7 @@ pub struct TestApp {
 pub struct Node {
     pub address: SocketAddr,
     pub shutdown: Shutdown,
-    run: JoinHandle<Result<(), app::AppError>>,
+    run: JoinHandle<Result<(), node::AppError>>,
 }
 
 impl Node {
@@ -131,7 +131,7 @@ impl TestApp {
         let address = listener.local_addr().expect("an address");
         config.bound_to(address).expect("an address");
         let shutdown = Shutdown::new();
-        let node = app::build(config).await.expect("a node");
+        let node = node::build(config).await.expect("a node");
         let run = tokio::spawn(node.run(listener, shutdown.clone(), || {}));
         let node = Node { address, shutdown, run };
         eventually("the node is ready", async || {

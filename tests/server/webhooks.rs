@@ -13,7 +13,7 @@ use crate::with_topology;
 use receiver::{Received, Receiver, Reply};
 
 #[allow(dead_code, unreachable_pub, reason = "the crate's own tests use it all")]
-#[path = "../../src/webhooks/testing.rs"]
+#[path = "../../src/outbound/webhooks/testing.rs"]
 mod receiver;
 
 /// Allows the receivers of these tests.

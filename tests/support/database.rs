@@ -23,8 +23,10 @@ impl TestDatabase {
             Database::MariaDb => "PINTALK_TEST_MARIADB_URL",
         };
         let server = std::env::var(variable).unwrap_or_else(|_| panic!("{variable} must name a server: see tests/run"));
-        let name =
-            format!("pintalk_server_{:032x}", u128::from_ne_bytes(pintalk::clock::Chance::from_entropy().bytes()));
+        let name = format!(
+            "pintalk_server_{:032x}",
+            u128::from_ne_bytes(pintalk::domain::clock::Chance::from_entropy().bytes())
+        );
         let url = format!("{}/{name}", server.trim_end_matches('/'));
         let database = Self { server, name, url };
         database.on_server("CREATE DATABASE").await;

@@ -1,11 +1,11 @@
 //! Checks that the clocks of this machine and of the stores agree.
 
 use super::Finding;
-use crate::clock::Chance;
-use crate::config::Mode;
+use crate::backend::redis::Redis;
 use crate::domain::NodeId;
-use crate::redis::Redis;
-use crate::skew::{JOBS_LIMIT, REPORTED, Skew, Skews};
+use crate::domain::clock::Chance;
+use crate::node::clock_skew::{JOBS_LIMIT, REPORTED, Skew, Skews};
+use crate::node::config::Mode;
 use crate::store::Store;
 
 /// An unreachable store is reported by its own check.

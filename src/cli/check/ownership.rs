@@ -1,11 +1,11 @@
 //! Checks that the stores belong to one installation and that its mode matches the configuration.
 
 use super::Finding;
-use crate::app::ModeMismatch;
-use crate::clock::Chance;
-use crate::config::{Mode, RedisUrl};
+use crate::backend::redis::Redis;
+use crate::domain::clock::Chance;
 use crate::domain::{InstallationId, NodeId};
-use crate::redis::Redis;
+use crate::node::ModeMismatch;
+use crate::node::config::{Mode, RedisUrl};
 use crate::store::{Store, is_made};
 
 pub(super) async fn check(mode: &Mode) -> Vec<Finding> {

@@ -8,7 +8,7 @@ use fred::types::config::{Config, Server};
 use fred::types::{Builder, ClusterHash, CustomCommand};
 
 use super::{Finding, PATIENCE};
-use crate::config::{RedisTopology, RedisUrl};
+use crate::node::config::{RedisTopology, RedisUrl};
 
 /// First major version with sharded pub/sub and all features that the scripts use.
 const OLDEST: u32 = 7;

@@ -4,10 +4,10 @@ use clap::Args;
 
 use super::{Failure, USAGE, Who, accounts, block_on, in_silence, open_store, password, plain, print, print_line};
 use crate::accounts::{Accounts, SetPasswordError, readable_password};
-use crate::app::Announcer;
-use crate::clock::Chance;
-use crate::config::{self, Hidden, KeyGrace, StoreArgs};
+use crate::domain::clock::Chance;
 use crate::domain::{Host, HostId};
+use crate::node::Announcer;
+use crate::node::config::{self, Hidden, KeyGrace, StoreArgs};
 
 /// Help text: when running nodes apply a change.
 pub(super) const WHEN: &str = "With --redis-url every node of the cluster is told and acts at once. Without it, as beside a single \

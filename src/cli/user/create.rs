@@ -4,8 +4,8 @@ use clap::Args;
 
 use super::{Failure, USAGE, accounts, block_on, in_silence, open_store, password, print};
 use crate::accounts::{CreateHostError, NewAccount};
-use crate::config::{self, Hidden, StoreArgs};
 use crate::domain::Host;
+use crate::node::config::{self, Hidden, StoreArgs};
 use crate::store::Store;
 
 #[derive(Args)]

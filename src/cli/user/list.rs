@@ -3,8 +3,8 @@
 use clap::Args;
 
 use super::{Failure, block_on, open_store, plain, print_line};
-use crate::config::{self, StoreArgs};
 use crate::domain::{Host, HostId};
+use crate::node::config::{self, StoreArgs};
 use crate::protocol::api::User;
 use crate::store::{By, Store};
 

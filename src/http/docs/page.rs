@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use utoipa::openapi::OpenApi;
 
 use super::operations::TAGS;
-use crate::config::url_path;
+use crate::domain::url_path;
 
 const TEMPLATE: &str = include_str!("docs.html");
 

@@ -1,10 +1,10 @@
 use image::ImageFormat;
 use serde_json::{Value, json};
 
-use crate::control::Control;
+use crate::domain::Control;
 use crate::http::multipart::MAX_IMAGE;
 use crate::http::testing::{FORM_TYPE, JSON, Part, SHOP, World, form, on_a_server};
-use crate::media::testing::{PLACE, bomb, contains, file, flag, png, telephone_jpeg};
+use crate::outbound::media::testing::{PLACE, bomb, contains, file, flag, png, telephone_jpeg};
 
 const BASE: &str = "https://chat.example";
 

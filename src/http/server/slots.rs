@@ -17,9 +17,9 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::backend::throttle;
+use crate::domain::metric;
 use crate::http::IsTrustedProxy;
-use crate::metric;
-use crate::throttle;
 
 /// Number of slots reserved for a node at its bound, and for addresses at theirs.
 const RESERVED: usize = 24;

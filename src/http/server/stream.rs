@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
 use super::slots::Slot;
-use crate::metric;
+use crate::domain::metric;
 
 /// Minimum number of response bytes that the peer must accept in each window while output is pending.
 const MIN_PROGRESS: usize = 16 * 1024;

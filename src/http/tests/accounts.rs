@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::JSON;
-use crate::clock::{Clock as _, SystemClock};
+use crate::domain::clock::{Clock as _, SystemClock};
 use crate::http::testing::{Answer, World};
 
 /// Removes the only queued e-mail and returns its first ASCII word of the given length.

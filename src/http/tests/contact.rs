@@ -52,8 +52,8 @@ pub(super) async fn a_link_shows_a_button_and_only_the_button_changes_consent(wo
     let store = &world.app.store;
     let room = world.app.rooms.open(&world.host, None).await.unwrap();
     let contacts = &world.app.contacts;
-    assert!(contacts.set(room.id, "guest@mail.example", crate::mail::Language::English).await.unwrap());
-    let links = crate::contacts::MailLinks::new("", [b"a secret".to_vec()]);
+    assert!(contacts.set(room.id, "guest@mail.example", crate::outbound::mail::Language::English).await.unwrap());
+    let links = crate::outbound::contacts::MailLinks::new("", [b"a secret".to_vec()]);
     let pair = ConsentPair { host: world.host.id, mailbox: mailbox_key("guest@mail.example") };
     // State of the mailbox's consent; `None` before it is given.
     let state = async || {

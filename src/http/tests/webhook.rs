@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::JSON;
 use crate::http::testing::World;
-use crate::webhooks::testing::{Receiver, Reply};
+use crate::outbound::webhooks::testing::{Receiver, Reply};
 
 pub(super) async fn a_host_sets_his_webhook_and_sees_its_secret_once(world: World) {
     let (bearer, id) = (world.bearer().await, world.host.id.0);

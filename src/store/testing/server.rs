@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::Database;
-use crate::clock::Chance;
+use crate::domain::clock::Chance;
 
 /// Server process that is stopped on drop.
 pub(crate) struct OwnServer {

@@ -6,8 +6,8 @@ use std::time::Duration;
 use sea_orm::ConnectionTrait as _;
 
 use super::*;
-use crate::clock::{Clock as _, ManualClock};
 use crate::domain::RoomChange;
+use crate::domain::clock::{Clock as _, ManualClock};
 use crate::store::{
     ConsentPair, ConsentRequest, Departure, DueNotification, GuestDigest, HostDigest, HostDigestOutcome, MailKind,
     MailPart, MailQuotas, OutgoingMail, Settled, WriteMail, mailbox_key,

@@ -5,7 +5,7 @@ use fred::prelude::*;
 use deployment::{Kind, Servers};
 
 #[allow(dead_code, reason = "the crate's own tests use it all")]
-#[path = "../../../src/redis/testing/servers.rs"]
+#[path = "../../../src/backend/redis/testing/servers.rs"]
 mod deployment;
 
 #[path = "../../support/database.rs"]

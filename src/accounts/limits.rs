@@ -1,0 +1,278 @@
+//! Rate limits per client, host and account (DESIGN "Limits").
+//!
+//! Handlers check a limit before they do any work. Attempts are counted, successful or not; login failures are counted
+//! separately ([`Attempt`]). Handshakes, unknown keys and images are counted per node, everything else across nodes.
+//! While the shared throttle is unavailable, each node counts alone.
+//!
+//! **Invariant:** a configured limit is always counted, and no check waits longer than the timeout of a call to Redis.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+use std::time::Duration;
+
+use crate::backend::throttle::{Buckets, Kind, Quota, Throttle, Verdict, Who};
+use crate::domain::clock::Clock;
+use crate::domain::metric;
+use crate::domain::{HostId, Side};
+use crate::store::mailbox_key;
+
+mod budget;
+mod logins;
+#[cfg(test)]
+mod tests;
+
+pub use budget::{Budgets, ByteQuota, HostBudget};
+pub use logins::{Attempt, Trial};
+
+/// How long a node counts alone before it retries the shared throttle, in µs. Each retry may delay one caller by the
+/// timeout of a call.
+const ALONE: i64 = 2_000_000;
+
+/// Rates of all limits; `None` means unlimited.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Quotas {
+    /// WebSocket handshakes per address, on each node.
+    pub handshakes: Option<Quota>,
+    /// Rooms created per address.
+    pub rooms: Option<Quota>,
+    /// Rooms created per host by calls without `Origin`, from all addresses.
+    pub rooms_per_host: Option<Quota>,
+    /// Logins per address.
+    pub logins_per_address: Option<Quota>,
+    /// Failed logins per account and address, per minute.
+    pub login_failures_per_pair: Option<Quota>,
+    /// Failed logins per account and address, per hour. Below the limit per account, so that one address never uses
+    /// that up.
+    pub login_failures_per_pair_hour: Option<Quota>,
+    /// Failed logins per account from all addresses, per hour.
+    pub login_failures_per_account: Option<Quota>,
+    /// E-mails requested per address.
+    pub mails: Option<Quota>,
+    /// E-mails per mailbox, from all addresses.
+    pub mails_per_mailbox: Option<Quota>,
+    /// Webhook tests per host.
+    pub webhook_tests: Option<Quota>,
+    /// Calls with unknown keys per address, on each node.
+    pub unknown_keys: Option<Quota>,
+    /// Sign-up steps that send no e-mail, per address.
+    pub sign_ups: Option<Quota>,
+    /// Profile images read per address, on each node.
+    pub images: Option<Quota>,
+    /// Bytes of messages in the rooms of a host.
+    pub host_bytes: Option<ByteQuota>,
+}
+
+/// A limit was exceeded. After `retry_after` the same call passes, unless others use the limit first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("too many: come back in {retry_after:?}")]
+pub struct TooMany {
+    /// Time until the call passes.
+    pub retry_after: Duration,
+}
+
+impl TooMany {
+    /// Returns the value of `Retry-After`: the time rounded up to whole seconds, at least 1.
+    pub fn seconds(&self) -> u64 {
+        let started = u64::from(self.retry_after.subsec_nanos() > 0);
+        (self.retry_after.as_secs() + started).max(1)
+    }
+
+    /// Returns the longer of this time and `other`.
+    fn or_later(self, other: Duration) -> Self {
+        Self { retry_after: self.retry_after.max(other) }
+    }
+}
+
+/// Limits of a node.
+pub struct Limits {
+    quotas: Quotas,
+    shared: Arc<dyn Throttle>,
+    own: Buckets,
+    clock: Arc<dyn Clock>,
+    /// When this node stops counting alone, in µs since 1970; 0 while it uses the shared throttle.
+    alone_until: AtomicI64,
+}
+
+impl std::fmt::Debug for Limits {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Limits").field("quotas", &self.quotas).finish_non_exhaustive()
+    }
+}
+
+impl Limits {
+    /// Creates the limits. `shared` counts across nodes.
+    pub fn new(quotas: Quotas, shared: Arc<dyn Throttle>, clock: Arc<dyn Clock>) -> Self {
+        Self { quotas, shared, own: Buckets::default(), clock, alone_until: AtomicI64::new(0) }
+    }
+
+    /// Counts a WebSocket handshake.
+    ///
+    /// # Errors
+    /// Returns [`TooMany`] above the limit.
+    pub fn handshake(&self, address: IpAddr) -> Result<(), TooMany> {
+        self.count_here(Kind::Handshake, address, self.quotas.handshakes)
+    }
+
+    /// Counts a room to be created from an address.
+    ///
+    /// # Errors
+    /// Returns [`TooMany`] above the limit.
+    pub async fn room(&self, address: IpAddr) -> Result<(), TooMany> {
+        self.count(Kind::Room, Who::address(address), self.quotas.rooms).await.map(|_| ())
+    }
+
+    /// Counts a room to be created for a host by a call without `Origin`. The address is counted first, so that one
+    /// address never uses up the host's limit.
+    ///
+    /// # Errors
+    /// Returns [`TooMany`] above either limit; after its time both pass.
+    pub async fn room_of(&self, host: HostId, address: IpAddr) -> Result<(), TooMany> {
+        let next_in = self.count(Kind::Room, Who::address(address), self.quotas.rooms).await?;
+        let counted = self.count(Kind::Room, Who::host(host), self.quotas.rooms_per_host).await;
+        counted.map(|_| ()).map_err(|above| above.or_later(next_in))
+    }
+
+    /// Counts a call whose keys have not been checked, on this node only. [`Limits::known_keys`] undoes it.
+    ///
+    /// # Errors
+    /// Returns [`TooMany`] above the limit.
+    pub fn unknown_keys(&self, address: IpAddr) -> Result<(), TooMany> {
+        self.count_here(Kind::UnknownKeys, address, self.quotas.unknown_keys)
+    }
+
+    /// Refunds a call counted by [`Limits::unknown_keys`] whose keys turned out to be valid.
+    pub fn known_keys(&self, address: IpAddr) {
+        if let Some(quota) = self.quotas.unknown_keys {
+            self.own.give_back(Kind::UnknownKeys, &Who::address(address), quota, self.clock.now());
+        }
+    }
+
+    /// Counts a sign-up step that sends no e-mail.
+    ///
+    /// # Errors
+    /// Returns [`TooMany`] above the limit.
+    pub async fn sign_up(&self, address: IpAddr) -> Result<(), TooMany> {
+        self.count(Kind::SignUp, Who::address(address), self.quotas.sign_ups).await.map(|_| ())
+    }
+
+    /// Counts a read of a profile image, on this node only.
+    ///
+    /// # Errors
+    /// Returns [`TooMany`] above the limit.
+    pub fn image(&self, address: IpAddr) -> Result<(), TooMany> {
+        self.count_here(Kind::Image, address, self.quotas.images)
+    }
+
+    /// Counts an e-mail requested from an address, to any recipient. Called before any lookup.
+    ///
+    /// # Errors
+    /// Returns [`TooMany`] above the limit.
+    pub async fn mail_from(&self, address: IpAddr) -> Result<(), TooMany> {
+        self.count(Kind::Mail, Who::address(address), self.quotas.mails).await.map(|_| ())
+    }
+
+    /// Counts an e-mail to `email` requested from an address. Called before any lookup, so that a refusal reveals
+    /// nothing about the account. Counts whether or not an e-mail is sent.
+    ///
+    /// # Errors
+    /// Returns [`TooMany`] above either limit; after its time both pass.
+    pub async fn mail(&self, address: IpAddr, email: &str) -> Result<(), TooMany> {
+        let next_in = self.count(Kind::Mail, Who::address(address), self.quotas.mails).await?;
+        self.mailbox(email).await.map_err(|TooMany { retry_after }| TooMany { retry_after: retry_after.max(next_in) })
+    }
+
+    /// Counts an e-mail to `email` whose sender is limited in another way.
+    ///
+    /// # Errors
+    /// Returns [`TooMany`] above the limit.
+    pub async fn mailbox(&self, email: &str) -> Result<(), TooMany> {
+        self.count(Kind::Mailbox, Who::account(&mailbox_key(email)), self.quotas.mails_per_mailbox).await.map(|_| ())
+    }
+
+    /// Counts a test of a host's webhook.
+    ///
+    /// # Errors
+    /// Returns [`TooMany`] above the limit.
+    pub async fn webhook_test(&self, host: HostId) -> Result<(), TooMany> {
+        self.count(Kind::WebhookTest, Who::host(host), self.quotas.webhook_tests).await.map(|_| ())
+    }
+
+    fn count_here(&self, kind: Kind, address: IpAddr, quota: Option<Quota>) -> Result<(), TooMany> {
+        let Some(quota) = quota else { return Ok(()) };
+        judge(kind, self.own.take(kind, &Who::address(address), quota, self.clock.now())).map(|_| ())
+    }
+
+    /// Takes one chunk of a host's daily bytes.
+    ///
+    /// # Errors
+    /// Returns the time until a chunk is available.
+    async fn host_bytes(&self, host: HostId, side: Side) -> Result<(), Duration> {
+        let Some(quota) = self.quotas.host_bytes else { return Ok(()) };
+        let who = Who::host(host);
+        let kind = if side.is_host() { Kind::OwnBytes } else { Kind::GuestBytes };
+        let verdict = match self.ask(kind, &who, quota.chunks).await {
+            Some(verdict) => verdict,
+            None => self.own.take(kind, &who, quota.chunks, self.clock.now()),
+        };
+        if verdict.passes { Ok(()) } else { Err(verdict.next_in) }
+    }
+
+    /// Counts one attempt. Returns the time until the next one passes.
+    async fn count(&self, kind: Kind, who: Who, quota: Option<Quota>) -> Result<Duration, TooMany> {
+        let Some(quota) = quota else { return Ok(Duration::ZERO) };
+        let verdict = match self.ask(kind, &who, quota).await {
+            Some(verdict) => verdict,
+            None => self.own.take(kind, &who, quota, self.clock.now()),
+        };
+        judge(kind, verdict)
+    }
+
+    /// Refunds one attempt counted by [`count`](Self::count). If this fails, the attempt stays counted until the bucket
+    /// refills.
+    async fn give_back(&self, kind: Kind, who: &Who, quota: Quota) {
+        let is_alone = self.alone_until.load(Relaxed) != 0;
+        if is_alone {
+            self.own.give_back(kind, who, quota, self.clock.now());
+        } else if let Err(error) = self.shared.give_back(kind, who, quota).await {
+            tracing::debug!(%error, kind = kind.name(), "failed to return reserved budget");
+        }
+    }
+
+    /// Counts one attempt across nodes; `None` while the shared throttle is unavailable.
+    async fn ask(&self, kind: Kind, who: &Who, quota: Quota) -> Option<Verdict> {
+        let (now, until) = (self.now(), self.alone_until.load(Relaxed));
+        if until != 0 {
+            // Also true after the clock has been set back.
+            let is_over = !(now..=now + ALONE).contains(&until);
+            // One caller retries the shared throttle; meanwhile the others count on this node.
+            let asks = is_over && self.alone_until.compare_exchange(until, now + ALONE, Relaxed, Relaxed).is_ok();
+            if !asks {
+                return None;
+            }
+        }
+        match self.shared.take(kind, who, quota).await {
+            Ok(verdict) => {
+                self.alone_until.store(0, Relaxed);
+                Some(verdict)
+            }
+            Err(error) => {
+                self.alone_until.store(self.now() + ALONE, Relaxed);
+                tracing::warn!(%error, kind = kind.name(), "limit state unavailable, limits apply per node");
+                None
+            }
+        }
+    }
+
+    fn now(&self) -> i64 {
+        self.clock.now().timestamp_micros()
+    }
+}
+
+fn judge(kind: Kind, verdict: Verdict) -> Result<Duration, TooMany> {
+    if verdict.passes {
+        return Ok(verdict.next_in);
+    }
+    metrics::counter!(metric::LIMITED, "kind" => kind.name()).increment(1);
+    Err(TooMany { retry_after: verdict.next_in })
+}

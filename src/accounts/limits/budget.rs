@@ -1,0 +1,218 @@
+//! Daily byte budgets of hosts for messages. Guests and the host's side have separate budgets, so that no guest can
+//! exhaust the host's.
+//!
+//! A node counts a host's messages locally and takes one chunk of the shared budget per chunk of accepted bytes. A
+//! message costs an addition, and Redis is called once per chunk. The budget can be exceeded by one chunk per node and
+//! by what arrives during that call.
+//!
+//! The budget is a token bucket: it holds the bytes of a day and refills at that rate, so a host sends at most twice
+//! the limit in any 24 h. While Redis is unavailable, each node counts alone.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+use dashmap::DashMap;
+use tokio_util::task::TaskTracker;
+
+use super::Limits;
+use crate::backend::throttle::Quota;
+use crate::domain::metric;
+use crate::domain::{HostId, Side};
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// Number of budgets from which unused ones are removed, each with less than a chunk uncounted. The next removal is at
+/// twice the number that remains.
+const KEPT: usize = 50_000;
+
+/// Bytes per day of a host, and the chunk that a node takes at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ByteQuota {
+    pub(super) chunks: Quota,
+    chunk: u64,
+}
+
+impl ByteQuota {
+    /// Creates a quota of `bytes` per day.
+    pub fn per_day(bytes: u64) -> Self {
+        let chunk = (bytes / 64).clamp(1_024, 1_048_576);
+        let count = u32::try_from(bytes / chunk).unwrap_or(u32::MAX).max(1);
+        Self { chunks: Quota::new(count, DAY), chunk }
+    }
+}
+
+/// Budgets of the hosts with sockets on this node.
+#[derive(Clone, Debug)]
+pub struct Budgets {
+    limits: Arc<Limits>,
+    hosts: Arc<DashMap<(HostId, Side), Arc<Budget>>>,
+    sweep_above: Arc<AtomicUsize>,
+    tracker: TaskTracker,
+}
+
+impl Budgets {
+    /// Creates the budgets. Chunks are taken from `limits` by tasks on `tracker`.
+    pub fn new(limits: Arc<Limits>, tracker: TaskTracker) -> Self {
+        Self { limits, hosts: Arc::default(), sweep_above: Arc::new(AtomicUsize::new(KEPT)), tracker }
+    }
+
+    /// Returns the budget for one side of a host's rooms, or `None` if bytes are not limited.
+    pub fn of(&self, host: HostId, side: Side) -> Option<HostBudget> {
+        let chunk = self.limits.quotas.host_bytes?.chunk;
+        if self.hosts.len() > self.sweep_above.load(Relaxed) {
+            self.hosts.retain(|_, budget| Arc::strong_count(budget) > 1);
+            self.sweep_above.store((2 * self.hosts.len()).max(KEPT), Relaxed);
+        }
+        let budget = self.hosts.entry((host, side)).or_default().clone();
+        Some(HostBudget { host, side, chunk, budget, limits: self.limits.clone(), tracker: self.tracker.clone() })
+    }
+}
+
+#[derive(Debug, Default)]
+struct Budget {
+    /// Accepted bytes not yet covered by a chunk.
+    uncounted: AtomicU64,
+    is_taking: AtomicBool,
+    /// When messages are accepted again, in µs since 1970; 0 while they are accepted.
+    refused_until: AtomicI64,
+}
+
+/// Handle of one socket to the budget for one side of a host's rooms.
+#[derive(Clone, Debug)]
+pub struct HostBudget {
+    host: HostId,
+    side: Side,
+    chunk: u64,
+    budget: Arc<Budget>,
+    limits: Arc<Limits>,
+    tracker: TaskTracker,
+}
+
+impl HostBudget {
+    /// Counts a message of `bytes` bytes.
+    ///
+    /// # Errors
+    /// Returns the time until messages are accepted again.
+    pub fn take(&self, bytes: usize) -> Result<(), Duration> {
+        let budget = &self.budget;
+        let until = budget.refused_until.load(Relaxed);
+        if until != 0 {
+            let left = until - self.limits.now();
+            // A longer time means that the clock has been set back.
+            if left > 0 && left <= DAY.as_micros() as i64 {
+                metrics::counter!(metric::MESSAGES, "result" => "over_budget").increment(1);
+                return Err(Duration::from_micros(left as u64));
+            }
+            budget.refused_until.store(0, Relaxed);
+        }
+        let uncounted = budget.uncounted.fetch_add(bytes as u64, Relaxed) + bytes as u64;
+        if uncounted >= self.chunk && !budget.is_taking.swap(true, Relaxed) {
+            self.tracker.spawn(self.clone().take_chunks());
+        }
+        Ok(())
+    }
+
+    async fn take_chunks(self) {
+        let Self { host, side, chunk, budget, limits, .. } = &self;
+        while budget.uncounted.load(Relaxed) >= *chunk {
+            match limits.host_bytes(*host, *side).await {
+                Ok(()) => {
+                    budget.uncounted.fetch_sub(*chunk, Relaxed);
+                }
+                Err(retry_after) => {
+                    let until = limits.now() + i64::try_from(retry_after.as_micros()).unwrap_or(i64::MAX / 2);
+                    budget.refused_until.store(until, Relaxed);
+                    tracing::warn!(
+                        host = host.0,
+                        is_host = side.is_host(),
+                        retry_after_s = retry_after.as_secs(),
+                        "daily byte budget of host exhausted, refusing messages"
+                    );
+                    break;
+                }
+            }
+        }
+        budget.is_taking.store(false, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Quotas;
+    use super::*;
+    use crate::backend::throttle::memory::MemoryThrottle;
+    use crate::domain::clock::{Clock, ManualClock, SystemClock};
+
+    const MIB: u64 = 1_048_576;
+
+    struct Cluster {
+        clock: Arc<ManualClock>,
+        nodes: Vec<Budgets>,
+        tracker: TaskTracker,
+    }
+
+    impl Cluster {
+        fn new(nodes: usize, bytes: u64) -> Self {
+            let clock = Arc::new(ManualClock::new(SystemClock.now()));
+            let quotas = Quotas { host_bytes: Some(ByteQuota::per_day(bytes)), ..Quotas::default() };
+            let shared = Arc::new(MemoryThrottle::new(clock.clone()));
+            let tracker = TaskTracker::new();
+            let node = |_| Budgets::new(Arc::new(Limits::new(quotas, shared.clone(), clock.clone())), tracker.clone());
+            Self { nodes: (0..nodes).map(node).collect(), clock, tracker }
+        }
+
+        /// Sends messages of 8 KiB on all nodes in turn until one is refused. Returns the accepted bytes and the retry
+        /// time.
+        async fn send(&self, host: HostId) -> (u64, Duration) {
+            let budgets: Vec<_> = self.nodes.iter().map(|node| node.of(host, Side::Guest).unwrap()).collect();
+            let mut sent = 0;
+            for budget in budgets.iter().cycle() {
+                match budget.take(8_192) {
+                    Ok(()) => sent += 8_192,
+                    Err(retry) => return (sent, retry),
+                }
+                // Tasks take the chunks.
+                for _ in 0..4 {
+                    tokio::task::yield_now().await;
+                }
+                assert!(sent < 10_000 * MIB, "nothing was refused");
+            }
+            unreachable!("a cycle does not end")
+        }
+    }
+
+    #[tokio::test]
+    async fn a_host_is_refused_after_its_bytes_and_a_chunk_per_node() {
+        let cluster = Cluster::new(3, 500 * MIB);
+        let (sent, retry) = cluster.send(HostId(1)).await;
+        assert!((500 * MIB..=504 * MIB).contains(&sent), "{sent}");
+        // One of 500 chunks becomes available after 172.8 s.
+        assert!(retry <= Duration::from_secs(173) && retry >= Duration::from_secs(100), "{retry:?}");
+        assert!(
+            cluster.nodes[0].of(HostId(2), Side::Guest).unwrap().take(8_192).is_ok(),
+            "another host is not affected"
+        );
+        assert!(cluster.nodes[0].of(HostId(1), Side::Host).unwrap().take(8_192).is_ok(), "nor is the host's own side");
+        cluster.clock.advance(retry + Duration::from_millis(1));
+        let (sent, _) = cluster.send(HostId(1)).await;
+        assert!(sent > 0 && sent <= 5 * MIB, "{sent}");
+        cluster.tracker.close();
+        cluster.tracker.wait().await;
+    }
+
+    #[tokio::test]
+    async fn reconnecting_forgets_nothing_and_no_limit_counts_nothing() {
+        let cluster = Cluster::new(1, MIB);
+        let mut sent = 0;
+        while cluster.nodes[0].of(HostId(1), Side::Guest).unwrap().take(8_192).is_ok() {
+            sent += 8_192;
+            tokio::task::yield_now().await;
+            assert!(sent < 2 * MIB, "nothing was refused");
+        }
+        assert!(sent >= MIB, "{sent}");
+        let limits =
+            Limits::new(Quotas::default(), Arc::new(MemoryThrottle::new(cluster.clock.clone())), cluster.clock.clone());
+        assert!(Budgets::new(Arc::new(limits), cluster.tracker.clone()).of(HostId(1), Side::Guest).is_none());
+    }
+}

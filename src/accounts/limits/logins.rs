@@ -1,0 +1,84 @@
+//! Limits of logins and other calls that check a password.
+//!
+//! Failures are counted per account and address, and per account over an hour. A device with a refresh cookie of the
+//! account is counted by its login instead, so that strangers cannot lock out the owner of the account. Accounts that
+//! do not exist are counted like those that do.
+//!
+//! **Invariant:** a password is checked only after a failure has been counted for it, so that concurrent calls cannot
+//! exceed a limit together. If the check does not fail, the count is refunded.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::{Limits, TooMany};
+use crate::backend::throttle::{Kind, Quota, Who};
+use crate::store::email_key;
+
+/// Login attempt that passed the limit of its address.
+#[derive(Debug)]
+#[must_use = "its account is counted, too"]
+pub struct Attempt<'a> {
+    limits: &'a Limits,
+    address: IpAddr,
+    /// Time until the address may try again.
+    next_in: Duration,
+}
+
+/// Login attempt whose password may be checked. Counts as a failure unless [`passed`](Trial::passed) is called.
+#[derive(Debug)]
+#[must_use = "a password that is right is no failure"]
+pub struct Trial<'a> {
+    limits: &'a Limits,
+    counted: Vec<(Kind, Who, Quota)>,
+}
+
+impl Limits {
+    /// Counts a login from an address, before its account is known.
+    ///
+    /// # Errors
+    /// Returns [`TooMany`] above the limit of the address; the account may require a longer time.
+    pub async fn login(&self, address: IpAddr) -> Result<Attempt<'_>, TooMany> {
+        let next_in = self.count(Kind::LoginAddress, Who::address(address), self.quotas.logins_per_address).await?;
+        Ok(Attempt { limits: self, address, next_in })
+    }
+}
+
+impl<'a> Attempt<'a> {
+    /// Counts a failure for the account, or for the device if `device` is given: the id of a login from a refresh
+    /// cookie of that account.
+    ///
+    /// # Errors
+    /// Returns [`TooMany`] above a limit; after its time the address may also try again.
+    pub async fn at(self, email: &str, device: Option<&str>) -> Result<Trial<'a>, TooMany> {
+        let (quotas, key) = (&self.limits.quotas, email_key(email));
+        let (pair, account) = match device {
+            Some(sid) => (Who::device(sid), Who::device(sid)),
+            None => (Who::account_from(&key, self.address), Who::account(&key)),
+        };
+        let wanted = [
+            (Kind::LoginPair, pair.clone(), quotas.login_failures_per_pair),
+            (Kind::LoginPairHour, pair, quotas.login_failures_per_pair_hour),
+            (Kind::LoginAccount, account, quotas.login_failures_per_account),
+        ];
+        let mut trial = Trial { limits: self.limits, counted: Vec::with_capacity(wanted.len()) };
+        for (kind, who, quota) in wanted {
+            let Some(quota) = quota else { continue };
+            if let Err(above) = self.limits.count(kind, who.clone(), Some(quota)).await {
+                // The password is not checked, so this is not a failure.
+                trial.passed().await;
+                return Err(above.or_later(self.next_in));
+            }
+            trial.counted.push((kind, who, quota));
+        }
+        Ok(trial)
+    }
+}
+
+impl Trial<'_> {
+    /// Refunds the failure, because the password was right or was not checked.
+    pub async fn passed(self) {
+        for (kind, who, quota) in &self.counted {
+            self.limits.give_back(*kind, who, *quota).await;
+        }
+    }
+}

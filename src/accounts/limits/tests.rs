@@ -1,0 +1,326 @@
+use std::net::Ipv4Addr;
+use std::sync::atomic::AtomicUsize;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+
+use super::*;
+use crate::backend::broker::Unavailable;
+use crate::backend::redis::testing::{Kind as Deployment, Servers};
+use crate::backend::throttle::memory::MemoryThrottle;
+use crate::backend::throttle::redis::RedisThrottle;
+use crate::domain::clock::{ManualClock, SystemClock};
+
+const HOME: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Throttle that can be made unavailable.
+struct Flaky {
+    inner: MemoryThrottle,
+    away: Mutex<bool>,
+    asked: AtomicUsize,
+}
+
+#[async_trait]
+impl Throttle for Flaky {
+    async fn take(&self, kind: Kind, who: &Who, quota: Quota) -> Result<Verdict, Unavailable> {
+        self.asked.fetch_add(1, Relaxed);
+        if *self.away.lock() { Err(Unavailable("away".into())) } else { self.inner.take(kind, who, quota).await }
+    }
+
+    async fn give_back(&self, kind: Kind, who: &Who, quota: Quota) -> Result<(), Unavailable> {
+        self.inner.give_back(kind, who, quota).await
+    }
+}
+
+struct Stage {
+    clock: Arc<ManualClock>,
+    throttle: Arc<Flaky>,
+    limits: Limits,
+}
+
+impl Stage {
+    fn with(quotas: Quotas) -> Self {
+        let clock = Arc::new(ManualClock::new(SystemClock.now()));
+        let throttle = Arc::new(Flaky {
+            inner: MemoryThrottle::new(clock.clone()),
+            away: Mutex::new(false),
+            asked: AtomicUsize::new(0),
+        });
+        let limits = Limits::new(quotas, throttle.clone(), clock.clone());
+        Self { clock, throttle, limits }
+    }
+
+    fn usual() -> Self {
+        let every = |count, span| Some(Quota::new(count, span));
+        Self::with(Quotas {
+            handshakes: every(600, MINUTE),
+            rooms: every(60, MINUTE),
+            rooms_per_host: every(600, MINUTE),
+            logins_per_address: every(20, MINUTE),
+            login_failures_per_pair: every(10, MINUTE),
+            login_failures_per_pair_hour: every(50, 60 * MINUTE),
+            login_failures_per_account: every(100, 60 * MINUTE),
+            mails: every(5, 60 * MINUTE),
+            unknown_keys: every(60, MINUTE),
+            ..Quotas::default()
+        })
+    }
+
+    fn set_away(&self, away: bool) {
+        *self.throttle.away.lock() = away;
+    }
+
+    fn asked(&self) -> usize {
+        self.throttle.asked.swap(0, Relaxed)
+    }
+
+    /// Tries a wrong password. Returns the retry time in seconds if it was not checked.
+    async fn fail(&self, from: IpAddr, email: &str, device: Option<&str>) -> Result<(), u64> {
+        let attempt = self.limits.login(from).await.map_err(|above| above.seconds())?;
+        attempt.at(email, device).await.map(drop).map_err(|above| above.seconds())
+    }
+
+    /// Tries the right password.
+    async fn pass(&self, from: IpAddr, email: &str, device: Option<&str>) -> Result<(), u64> {
+        let attempt = self.limits.login(from).await.map_err(|above| above.seconds())?;
+        attempt.at(email, device).await.map_err(|above| above.seconds())?.passed().await;
+        Ok(())
+    }
+
+    /// Returns how many of `tries` e-mails pass.
+    async fn mails(&self, tries: usize) -> usize {
+        let mut passing = 0;
+        for _ in 0..tries {
+            passing += usize::from(self.limits.mail(HOME, "dev@shop.example").await.is_ok());
+        }
+        passing
+    }
+}
+
+#[tokio::test]
+async fn an_address_causes_five_mails_an_hour() {
+    let stage = Stage::usual();
+    assert_eq!(stage.mails(5).await, 5);
+    let above = stage.limits.mail(HOME, "dev@shop.example").await.unwrap_err();
+    assert_eq!(above.seconds(), 720);
+    assert!(stage.limits.mail(IpAddr::V4(Ipv4Addr::BROADCAST), "dev@shop.example").await.is_ok());
+    stage.clock.advance(Duration::from_secs(719));
+    assert_eq!(stage.mails(1).await, 0);
+    stage.clock.advance(Duration::from_secs(1));
+    assert_eq!(stage.mails(2).await, 1);
+}
+
+#[tokio::test]
+async fn a_mailbox_gets_so_many_mails_whoever_causes_them() {
+    let stage = Stage::with(Quotas { mails_per_mailbox: Some(Quota::new(10, 60 * MINUTE)), ..Quotas::default() });
+    let from = |at: u8| IpAddr::V4(Ipv4Addr::new(192, 0, 2, at));
+    for at in 0..10 {
+        let email = if at % 2 == 0 { "dev@shop.example" } else { "Dev@SHOP.example" };
+        assert!(stage.limits.mail(from(at), email).await.is_ok());
+    }
+    let above = stage.limits.mail(from(10), "dev@shop.example").await.unwrap_err();
+    assert_eq!(above.seconds(), 360);
+    assert!(stage.limits.mail(from(10), "other@shop.example").await.is_ok());
+}
+
+fn from(at: u16) -> IpAddr {
+    let [high, low] = at.to_be_bytes();
+    IpAddr::V4(Ipv4Addr::new(198, 18, high, low))
+}
+
+#[tokio::test]
+async fn an_account_is_one_however_it_is_spelled_and_whether_it_exists_or_not() {
+    let stage = Stage::usual();
+    for at in 0..10 {
+        let email = if at % 2 == 0 { "dev@shop.example" } else { "Dev@SHOP.example" };
+        assert_eq!(stage.fail(HOME, email, None).await, Ok(()));
+    }
+    assert_eq!(stage.fail(HOME, "dev@shop.example", None).await, Err(6));
+    assert_eq!(stage.fail(HOME, "other@shop.example", None).await, Ok(()));
+    stage.clock.advance(Duration::from_secs(6));
+    assert_eq!(stage.fail(HOME, "DEV@shop.example", None).await, Ok(()));
+    assert_eq!(stage.fail(HOME, "dev@shop.example", None).await, Err(6));
+}
+
+#[tokio::test]
+async fn wrong_passwords_from_one_address_lock_the_account_nowhere_else() {
+    let stage = Stage::usual();
+    let mut failures = 0;
+    // The maximum that one address can do in an hour.
+    for _ in 0..600 {
+        failures += usize::from(stage.fail(HOME, "dev@shop.example", None).await.is_ok());
+        stage.clock.advance(Duration::from_secs(6));
+    }
+    assert!((50..=100).contains(&failures), "{failures}");
+    assert_eq!(stage.pass(from(1), "dev@shop.example", None).await, Ok(()));
+}
+
+#[tokio::test]
+async fn a_right_password_is_no_failure() {
+    let stage = Stage::usual();
+    for at in 0..300 {
+        assert_eq!(stage.pass(from(at % 20), "dev@shop.example", None).await, Ok(()), "{at}");
+        stage.clock.advance(Duration::from_secs(1));
+    }
+}
+
+#[tokio::test]
+async fn after_a_hundred_failures_only_devices_of_the_account_may_try() {
+    let stage = Stage::usual();
+    for at in 0..100 {
+        assert_eq!(stage.fail(from(at), "dev@shop.example", None).await, Ok(()));
+    }
+    assert_eq!(stage.fail(from(100), "dev@shop.example", None).await, Err(36));
+    assert_eq!(stage.fail(from(101), "other@shop.example", None).await, Ok(()));
+    // A device is counted by its login, from any address.
+    for at in 0..10 {
+        assert_eq!(stage.fail(from(200 + at), "dev@shop.example", Some("sid")).await, Ok(()));
+    }
+    assert_eq!(stage.fail(from(300), "dev@shop.example", Some("sid")).await, Err(6));
+    assert_eq!(stage.pass(from(300), "dev@shop.example", Some("another")).await, Ok(()));
+    stage.clock.advance(Duration::from_secs(36));
+    assert_eq!(stage.fail(from(100), "dev@shop.example", None).await, Ok(()), "the time was true");
+}
+
+#[tokio::test]
+async fn a_refusal_counts_no_failure() {
+    let stage = Stage::usual();
+    for at in 0..100 {
+        assert_eq!(stage.fail(from(at), "dev@shop.example", None).await, Ok(()));
+    }
+    for _ in 0..20 {
+        assert_eq!(stage.fail(HOME, "dev@shop.example", None).await, Err(36));
+    }
+    stage.clock.advance(10 * MINUTE);
+    for _ in 0..10 {
+        assert_eq!(stage.fail(HOME, "dev@shop.example", None).await, Ok(()), "none was counted for the address");
+    }
+}
+
+#[tokio::test]
+async fn calls_at_the_same_time_do_not_pass_a_limit_together() {
+    let stage = Stage::usual();
+    let tries = (0..20).map(|_| stage.fail(HOME, "dev@shop.example", None));
+    let passed = futures_util::future::join_all(tries).await.into_iter().filter(Result::is_ok).count();
+    assert_eq!(passed, 10);
+}
+
+#[tokio::test]
+async fn a_visitor_without_origin_does_not_use_up_what_the_host_has() {
+    let stage = Stage::usual();
+    let host = HostId(7);
+    let mut made = 0;
+    for _ in 0..200 {
+        made += usize::from(stage.limits.room_of(host, HOME).await.is_ok());
+    }
+    assert_eq!(made, 60);
+    assert!(stage.limits.room_of(host, from(0)).await.is_ok());
+    // The host's limit bounds all addresses together.
+    let mut made = 61;
+    for at in 1..20 {
+        for _ in 0..60 {
+            made += usize::from(stage.limits.room_of(host, from(at)).await.is_ok());
+        }
+    }
+    assert_eq!(made, 600);
+    assert!(stage.limits.room_of(HostId(8), from(30)).await.is_ok());
+    assert!(stage.limits.room(from(31)).await.is_ok(), "pages are not affected");
+}
+
+#[tokio::test]
+async fn known_keys_are_not_counted_and_unknown_ones_are_without_asking_anybody() {
+    let stage = Stage::usual();
+    for _ in 0..1_000 {
+        assert!(stage.limits.unknown_keys(HOME).is_ok());
+        stage.limits.known_keys(HOME);
+    }
+    assert_eq!((0..100).filter(|_| stage.limits.unknown_keys(HOME).is_ok()).count(), 60);
+    assert!(stage.limits.unknown_keys(from(1)).is_ok());
+    assert_eq!(stage.asked(), 0);
+}
+
+#[tokio::test]
+async fn after_the_wait_of_a_login_neither_its_account_nor_its_address_is_in_the_way() {
+    let one = |seconds| Some(Quota::new(1, Duration::from_secs(seconds)));
+    let stage =
+        Stage::with(Quotas { logins_per_address: one(30), login_failures_per_pair: one(10), ..Quotas::default() });
+    assert_eq!(stage.fail(HOME, "dev@shop.example", None).await, Ok(()));
+    // Refused by the limit of the address, so the account is not counted.
+    assert_eq!(stage.fail(HOME, "dev@shop.example", None).await, Err(30));
+    stage.clock.advance(Duration::from_secs(30));
+    assert_eq!(stage.fail(HOME, "dev@shop.example", None).await, Ok(()));
+
+    let stage = Stage::with(Quotas {
+        logins_per_address: Some(Quota::new(2, Duration::from_secs(60))),
+        login_failures_per_account: one(10),
+        ..Quotas::default()
+    });
+    assert_eq!(stage.fail(HOME, "dev@shop.example", None).await, Ok(()));
+    // Refused by the limit of the account, while the address has no attempts left.
+    assert_eq!(stage.fail(HOME, "dev@shop.example", None).await, Err(30));
+    stage.clock.advance(Duration::from_secs(30));
+    assert_eq!(stage.fail(HOME, "dev@shop.example", None).await, Ok(()));
+}
+
+#[tokio::test]
+async fn handshakes_are_counted_without_asking_anybody() {
+    let stage = Stage::usual();
+    assert!((0..600).all(|_| stage.limits.handshake(HOME).is_ok()));
+    assert_eq!(stage.limits.handshake(HOME).unwrap_err().seconds(), 1);
+    stage.clock.advance(Duration::from_millis(100));
+    assert!(stage.limits.handshake(HOME).is_ok() && stage.limits.handshake(HOME).is_err());
+    assert_eq!(stage.asked(), 0);
+}
+
+#[tokio::test]
+async fn a_limit_that_is_off_asks_nobody() {
+    let stage = Stage::with(Quotas::default());
+    for _ in 0..1_000 {
+        assert!(stage.limits.handshake(HOME).is_ok());
+        assert!(stage.limits.room_of(HostId(7), HOME).await.is_ok());
+        assert!(stage.limits.unknown_keys(HOME).is_ok() && stage.limits.image(HOME).is_ok());
+        assert_eq!(stage.fail(HOME, "dev@shop.example", None).await, Ok(()));
+    }
+    assert_eq!((stage.mails(1_000).await, stage.asked()), (1_000, 0));
+}
+
+#[tokio::test]
+async fn while_what_nodes_share_is_away_each_counts_alone_and_asks_now_and_then() {
+    let stage = Stage::usual();
+    stage.set_away(true);
+    assert_eq!(stage.mails(20).await, 5);
+    assert_eq!(stage.asked(), 1);
+    stage.clock.advance(Duration::from_secs(3));
+    assert_eq!((stage.mails(20).await, stage.asked()), (0, 1));
+    // The throttle is available again: every e-mail is counted there, and it has counted none before.
+    stage.set_away(false);
+    stage.clock.advance(Duration::from_secs(3));
+    assert_eq!((stage.mails(20).await, stage.asked()), (5, 20));
+}
+
+#[tokio::test]
+async fn a_clock_that_was_put_back_does_not_keep_a_node_alone() {
+    let stage = Stage::usual();
+    stage.limits.alone_until.store(stage.limits.now() + 1_000 * ALONE, Relaxed);
+    assert_eq!((stage.mails(3).await, stage.asked()), (3, 3));
+}
+
+/// With a real Redis that is suspended: only the first caller waits for the timeout of a call.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_stands_still_holds_nobody_up_and_lets_nobody_pass() {
+    let servers = Servers::of(Deployment::Redis7).await;
+    let stage = Stage::usual();
+    let shared = Arc::new(RedisThrottle::new(servers.node().await));
+    let limits = Limits::new(stage.limits.quotas, shared, stage.clock.clone());
+    assert!(limits.mail(HOME, "dev@shop.example").await.is_ok());
+    servers.freeze();
+    let began = std::time::Instant::now();
+    let mut passing = 0;
+    for _ in 0..100 {
+        passing += usize::from(limits.mail(HOME, "dev@shop.example").await.is_ok());
+    }
+    assert_eq!(passing, 5);
+    assert!(began.elapsed() < 3 * crate::backend::redis::CALL_TIMEOUT, "{:?}", began.elapsed());
+    servers.thaw();
+}

@@ -1,0 +1,221 @@
+//! Broker of a single node: SQL is the log, and the bus is a call within the process.
+//!
+//! One node is sufficient while one machine carries the traffic and may be unavailable while it restarts. An
+//! acknowledgement means the same as in a cluster: the batch is committed before any client receives it, so a killed
+//! process loses no message. There is no archive queue, no epoch and no tombstone. The process must be the only one
+//! that opens the database (`node::lock`).
+
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use super::queue::ArchiveQueue;
+use super::{
+    Broker, Change, LogEntry, MemberCounts, Outcome, Partition, Publication, RoomStatus, Seed, Sink, Submission,
+    Ticket, Unavailable, Way,
+};
+use crate::domain::Control;
+use crate::domain::clock::Clock;
+use crate::domain::{RoomChange, RoomName, Seq, Side};
+use crate::protocol::chat::message_frame;
+use crate::store::{Append, Appended, Store, StoreError};
+
+/// Driver of [`Broker`] over SQL. It has one partition; each batch is one commit of the database.
+pub struct EmbeddedBroker {
+    store: Store,
+    clock: Arc<dyn Clock>,
+    sink: OnceLock<Arc<dyn Sink>>,
+    members: Mutex<HashMap<RoomName, MemberCounts>>,
+    /// Held until a batch is committed and published, or a change is published, so that publications keep the order of
+    /// their numbers.
+    publishing: tokio::sync::Mutex<()>,
+}
+
+impl std::fmt::Debug for EmbeddedBroker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EmbeddedBroker").field("store", &self.store).finish_non_exhaustive()
+    }
+}
+
+impl From<StoreError> for Unavailable {
+    fn from(error: StoreError) -> Self {
+        Unavailable(error.to_string())
+    }
+}
+
+impl EmbeddedBroker {
+    /// Creates the driver over a database that no other process writes to.
+    pub fn new(store: Store, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            store,
+            clock,
+            sink: OnceLock::new(),
+            members: Mutex::default(),
+            publishing: tokio::sync::Mutex::default(),
+        }
+    }
+
+    fn sink(&self) -> Option<&dyn Sink> {
+        self.sink.get().map(|sink| &**sink)
+    }
+}
+
+#[async_trait]
+impl Broker for EmbeddedBroker {
+    fn partitions(&self) -> u16 {
+        1
+    }
+
+    async fn subscribe(&self, sink: Arc<dyn Sink>) -> Result<(), Unavailable> {
+        // A second sink would act as a second node.
+        self.sink.set(sink).map_err(|_| Unavailable("already subscribed".into()))
+    }
+
+    async fn accept(&self, _: Partition, batch: &[&Submission]) -> Result<Vec<Outcome>, Unavailable> {
+        let members: Vec<MemberCounts> = {
+            let members = self.members.lock();
+            batch.iter().map(|submission| members.get(&submission.room).copied().unwrap_or_default()).collect()
+        };
+        let rows: Vec<Append> = batch
+            .iter()
+            .zip(members)
+            .map(|(submission, members)| Append {
+                room: submission.room,
+                side: submission.side,
+                id: submission.id.clone(),
+                text: submission.text.clone(),
+                datetime: submission.datetime.clone(),
+                unattended: if submission.side.is_host() { members.guests == 0 } else { members.hosts == 0 },
+            })
+            .collect();
+        let _publishing = self.publishing.lock().await;
+        let appended = self.store.append(&rows, self.clock.now()).await?;
+        let committed = Instant::now();
+        let outcomes = batch.iter().zip(appended).map(|(submission, appended)| match appended {
+            Appended::Accepted { host, prev, seq, .. } => {
+                if let Some(sink) = self.sink() {
+                    let mut frame = submission.head.to_vec();
+                    frame.extend_from_slice(seq.to_string().as_bytes());
+                    frame.push(b'}');
+                    let (room, trace) = (submission.room, submission.trace);
+                    let way = Some(Way { is_own: true, age: committed.elapsed() });
+                    sink.publication(&Publication { room, host, prev, seq, frame: &frame, way, trace });
+                }
+                Outcome::Accepted(seq)
+            }
+            Appended::Known { message } => Outcome::Known { seq: message.seq, frame: Some(message_frame(&message)) },
+            Appended::Closed => Outcome::Closed,
+            Appended::Deleted => Outcome::Deleted,
+        });
+        Ok(outcomes.collect())
+    }
+
+    async fn life(&self, _: Partition) -> Result<Option<String>, Unavailable> {
+        Ok(None)
+    }
+
+    async fn begin_seed(&self, _: RoomName) -> Result<Option<Ticket>, Unavailable> {
+        Ok(None)
+    }
+
+    async fn finish_seed(&self, _: RoomName, _: Ticket, _: Seed) -> Result<bool, Unavailable> {
+        Ok(false)
+    }
+
+    async fn bury(&self, _: RoomName) -> Result<(), Unavailable> {
+        Ok(())
+    }
+
+    async fn bury_empty(&self, room: RoomName, _: u64) -> Result<bool, Unavailable> {
+        // SQL checks whether the room has a message.
+        Ok(!self.members.lock().contains_key(&room))
+    }
+
+    async fn set_counts(&self, room: RoomName, counts: MemberCounts) -> Result<Option<RoomStatus>, Unavailable> {
+        {
+            let mut members = self.members.lock();
+            if counts == MemberCounts::default() {
+                members.remove(&room);
+            } else {
+                members.insert(room, counts);
+            }
+        }
+        Ok(self.status(&[room]).await?.into_iter().next().flatten())
+    }
+
+    async fn enter(
+        &self,
+        room: RoomName,
+        counts: MemberCounts,
+        _: usize,
+    ) -> Result<Option<(RoomStatus, Vec<LogEntry>)>, Unavailable> {
+        Ok(self.set_counts(room, counts).await?.map(|status| (status, Vec::new())))
+    }
+
+    async fn status(&self, rooms: &[RoomName]) -> Result<Vec<Option<RoomStatus>>, Unavailable> {
+        let mut statuses = Vec::with_capacity(rooms.len());
+        for room in rooms {
+            let MemberCounts { guests, hosts, away } = self.members.lock().get(room).copied().unwrap_or_default();
+            let row = self.store.room_by_name(*room).await?;
+            statuses.push(row.map(|row| RoomStatus {
+                chatroom: row.id,
+                host: row.host,
+                state: row.state(),
+                version: row.state_version,
+                seq: row.last_seq,
+                archived: row.last_seq,
+                guests,
+                hosts,
+                away,
+            }));
+        }
+        Ok(statuses)
+    }
+
+    async fn log_after(&self, _: RoomName, _: Seq, _: usize) -> Result<Vec<LogEntry>, Unavailable> {
+        Ok(Vec::new())
+    }
+
+    async fn log_before(&self, _: RoomName, _: Option<Seq>, _: usize) -> Result<Vec<LogEntry>, Unavailable> {
+        Ok(Vec::new())
+    }
+
+    async fn apply(&self, change: Change) -> Result<(), Unavailable> {
+        let _publishing = self.publishing.lock().await;
+        // SQL has applied the change. Publish it unless a newer one was committed meanwhile.
+        let is_old = match self.store.room_by_name(change.room).await? {
+            Some(room) => room.state_version > change.version,
+            None => change.change != RoomChange::Delete,
+        };
+        if let Some(sink) = self.sink().filter(|_| !is_old) {
+            sink.changed(change);
+        }
+        Ok(())
+    }
+
+    async fn notify(&self, room: RoomName, from: Side, frame: Bytes) -> Result<(), Unavailable> {
+        if let Some(sink) = self.sink() {
+            sink.notice(room, from, &frame);
+        }
+        Ok(())
+    }
+
+    async fn announce(&self, control: Control) -> Result<(), Unavailable> {
+        if let Some(sink) = self.sink() {
+            sink.control(control);
+        }
+        Ok(())
+    }
+
+    async fn ping(&self) -> Result<(), Unavailable> {
+        Ok(self.store.ping().await?)
+    }
+
+    fn archive_queue(&self) -> Option<Arc<dyn ArchiveQueue>> {
+        None
+    }
+}

@@ -1,0 +1,145 @@
+//! The archive queues: accepted messages that are not in SQL yet, one queue per partition.
+//!
+//! One node at a time works on a partition, under a lease. Losing the lease midway is harmless: rows are keyed by their
+//! number, and the next lease holder reads from the head of the queue.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+
+use super::{Partition, Unavailable};
+use crate::domain::trace::Trace;
+use crate::domain::{ChatroomId, RoomName, RoomState, Seq};
+
+/// The right to archive a partition, until it expires.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ArchiveLease(pub String);
+
+/// An entry of an archive queue.
+#[derive(Clone, Debug)]
+pub struct QueueEntry {
+    /// Position of the entry in the queue.
+    pub position: String,
+    /// Name of the room.
+    pub room: RoomName,
+    /// Row id of the room.
+    pub chatroom: ChatroomId,
+    /// Epoch of the broker in which the message was accepted.
+    pub life: String,
+    /// Time of acceptance, by the broker's clock.
+    pub accepted_at: DateTime<Utc>,
+    /// The complete frame. Empty if the entry is malformed.
+    pub frame: bytes::Bytes,
+    /// Whether the other side had no connection in the room at acceptance, as far as is known.
+    pub unattended: bool,
+    /// Trace of the message, if it is traced.
+    pub trace: Option<Trace>,
+}
+
+/// Size and age of a partition's archive queue.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// Number of messages in the queue.
+    pub messages: u64,
+    /// Age of the oldest message, by the broker's clock.
+    pub oldest: Duration,
+    /// Position of the oldest message.
+    pub head: Option<String>,
+}
+
+/// Result of [`ArchiveQueue::lose_room`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lost {
+    /// The room was removed, and this number of its messages became dead letters.
+    Now(u64),
+    /// The room is deleted in the broker.
+    Deleted,
+    /// The broker has the room under another row id.
+    Other,
+}
+
+/// How long a room must be unused before it is removed from the broker.
+#[derive(Clone, Copy, Debug)]
+pub struct Idle {
+    /// Time while the broker has enough memory.
+    pub usual: Duration,
+    /// Time while the broker is short of memory.
+    pub short_of_memory: Duration,
+}
+
+/// Result of [`ArchiveQueue::remove_idle`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Swept {
+    /// Number of removed rooms.
+    pub removed: u64,
+    /// Whether the broker is short of memory.
+    pub is_memory_short: bool,
+}
+
+/// State of a room in SQL after a batch was committed.
+#[derive(Clone, Debug)]
+pub struct ArchivedMark {
+    /// Name of the room.
+    pub room: RoomName,
+    /// Every message up to this number is in SQL, or never will be because the room was deleted.
+    pub archived: Seq,
+    /// State of the room in SQL. Applied if it is newer than the broker's.
+    pub state: RoomState,
+    /// Version of `state`.
+    pub version: u64,
+    /// Highest number in SQL before this batch; `None` without a row.
+    pub stored: Option<Seq>,
+}
+
+/// Port to the archive queues. Each call is atomic.
+#[async_trait]
+pub trait ArchiveQueue: Send + Sync + 'static {
+    /// Acquires or renews the lease of a partition. Returns `None` if another node holds it.
+    async fn lease(&self, partition: Partition) -> Result<Option<ArchiveLease>, Unavailable>;
+
+    /// Releases the lease, so that another node need not wait for it to expire.
+    async fn release(&self, partition: Partition, lease: &ArchiveLease) -> Result<(), Unavailable>;
+
+    /// Returns the oldest entries in order, at most `limit`. Removes nothing.
+    async fn read(&self, partition: Partition, limit: usize) -> Result<Vec<QueueEntry>, Unavailable>;
+
+    /// Returns the size and age of a partition's queue.
+    async fn backlog(&self, partition: Partition) -> Result<Backlog, Unavailable>;
+
+    /// Marks committed messages as archived and removes the entries up to and including `through`, whose frames have
+    /// `bytes` bytes in total. Returns `false`, without an effect, if the lease is lost.
+    async fn finish(
+        &self,
+        partition: Partition,
+        lease: &ArchiveLease,
+        through: &str,
+        bytes: usize,
+        marks: &[ArchivedMark],
+    ) -> Result<bool, Unavailable>;
+
+    /// Moves an entry that SQL can never store to the dead letters, with the reason. `is_conflict` means that another
+    /// message has its number, so the broker may have returned to an earlier state. Returns `false` if the lease is
+    /// lost.
+    async fn dead_letter(
+        &self,
+        partition: Partition,
+        lease: &ArchiveLease,
+        position: &str,
+        why: &str,
+        is_conflict: bool,
+    ) -> Result<bool, Unavailable>;
+
+    /// Removes a room that SQL has lost, or has under another id (`seed_again`). Its messages become dead letters.
+    async fn lose_room(
+        &self,
+        room: RoomName,
+        chatroom: ChatroomId,
+        why: &str,
+        seed_again: bool,
+    ) -> Result<Lost, Unavailable>;
+
+    /// Removes rooms without connections that were unused for some time and whose messages are all in SQL. While the
+    /// broker is short of memory, unused rooms with connections lose the archived part of their log.
+    async fn remove_idle(&self, partition: Partition, idle: Idle) -> Result<Swept, Unavailable>;
+}

@@ -1,0 +1,276 @@
+//! The archive queues on Redis streams.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use fred::prelude::*;
+
+use super::answer::{self, Answer};
+use super::publication;
+use super::{RedisBroker, TOMBSTONE_TTL, state_word, strange};
+use crate::backend::broker::queue::{ArchiveLease, ArchiveQueue, ArchivedMark, Backlog, Idle, Lost, QueueEntry, Swept};
+use crate::backend::broker::{Broker as _, Change, Partition, Unavailable};
+use crate::backend::redis::call;
+use crate::domain::{ChatroomId, RoomChange, RoomName, Seq};
+
+/// Lease of a partition's archiver. After this time without renewal another node takes over.
+const LEASE_TTL: Duration = Duration::from_secs(15);
+
+/// Number of idle rooms examined per step.
+const IDLE_BATCH: i64 = 100;
+
+/// Redis is short of memory above this percentage of `maxmemory` or, without one, of the machine's memory.
+const MEMORY_PERCENT: i64 = 75;
+
+/// Number of dead letters examined per call.
+const DEAD_BATCH: i64 = 500;
+
+/// Divisor of a log's byte limit while Redis is short of memory.
+const SHORT_LOG: u64 = 16;
+
+#[async_trait]
+impl ArchiveQueue for RedisBroker {
+    async fn lease(&self, partition: Partition) -> Result<Option<ArchiveLease>, Unavailable> {
+        let holder = self.redis.node().to_string();
+        let args: Vec<Value> = vec![holder.as_str().into(), (LEASE_TTL.as_millis() as i64).into()];
+        let held = self.redis.eval(&self.scripts.lease, self.key(partition, "archiver")?, args).await?;
+        Ok((held.as_i64() == Some(1)).then_some(ArchiveLease(holder)))
+    }
+
+    async fn release(&self, partition: Partition, lease: &ArchiveLease) -> Result<(), Unavailable> {
+        let args: Vec<Value> = vec![lease.0.as_str().into()];
+        self.redis.eval(&self.scripts.release, self.key(partition, "archiver")?, args).await.map(|_| ())
+    }
+
+    async fn read(&self, partition: Partition, limit: usize) -> Result<Vec<QueueEntry>, Unavailable> {
+        let (client, queue) = (self.redis.client(), self.key(partition, "queue")?);
+        let answer = call(|| client.xrange(&queue, "-", "+", Some(limit as u64))).await?;
+        let found = answer::entries(answer)?;
+        let (mut entries, others): (Vec<QueueEntry>, Vec<String>) =
+            found.into_iter().map(|(position, fields)| entry(position, fields)).unzip();
+        let alive = self.alive_among(&others).await?;
+        for (entry, others) in entries.iter_mut().zip(&others) {
+            entry.unattended = !nodes(others).any(|node| alive.contains(node));
+        }
+        if self.wait == 0 { Ok(entries) } else { self.replicated(partition, entries).await }
+    }
+
+    async fn backlog(&self, partition: Partition) -> Result<Backlog, Unavailable> {
+        let (client, queue) = (self.redis.client(), self.key(partition, "queue")?);
+        let messages: u64 = call(|| client.xlen(&queue)).await?;
+        let first = answer::entries(call(|| client.xrange(&queue, "-", "+", Some(1))).await?)?.into_iter().next();
+        let head = first.map(|(position, fields)| entry(position, fields).0);
+        let stamp = head.as_ref().map(|head| head.accepted_at.timestamp_millis());
+        let oldest = stamp.and_then(|stamp| self.clocks.age(partition, stamp)).unwrap_or_default();
+        Ok(Backlog { messages, oldest, head: head.map(|head| head.position) })
+    }
+
+    async fn finish(
+        &self,
+        partition: Partition,
+        lease: &ArchiveLease,
+        through: &str,
+        bytes: usize,
+        marks: &[ArchivedMark],
+    ) -> Result<bool, Unavailable> {
+        let keys = vec![self.key(partition, "archiver")?, self.key(partition, "queue")?];
+        let mut args: Vec<Value> =
+            vec![lease.0.as_str().into(), next(through)?.into(), (TOMBSTONE_TTL.as_secs() as i64).into()];
+        let share = if self.is_memory_short.load(Ordering::Relaxed) { SHORT_LOG } else { 1 };
+        let log_bytes = self.capacity.log_bytes / share;
+        args.extend([(bytes as i64).into(), (log_bytes as i64).into()]);
+        for mark in marks {
+            args.extend([
+                mark.room.as_str().into(),
+                (mark.archived as i64).into(),
+                state_word(mark.state).into(),
+                (mark.version as i64).into(),
+                mark.stored.map_or(-1, |seq| seq as i64).into(),
+            ]);
+        }
+        let done = self.redis.eval(&self.scripts.finish, keys, args).await?;
+        Ok(done.as_i64() == Some(1))
+    }
+
+    async fn dead_letter(
+        &self,
+        partition: Partition,
+        lease: &ArchiveLease,
+        position: &str,
+        why: &str,
+        is_conflict: bool,
+    ) -> Result<bool, Unavailable> {
+        let kinds = ["archiver", "queue", "dead"];
+        let keys = kinds.iter().map(|kind| self.key(partition, kind)).collect::<Result<Vec<String>, _>>()?;
+        let args: Vec<Value> =
+            vec![lease.0.as_str().into(), position.into(), why.into(), i64::from(is_conflict).into()];
+        let done = self.redis.eval(&self.scripts.dead_letter, keys, args).await?;
+        Ok(done.as_i64() == Some(1))
+    }
+
+    async fn lose_room(
+        &self,
+        room: RoomName,
+        chatroom: ChatroomId,
+        why: &str,
+        seed_again: bool,
+    ) -> Result<Lost, Unavailable> {
+        let of_room = ["room", "log", "ids", "seed"].iter().map(|kind| self.room_key(kind, room));
+        let of_partition = ["idle", "dead"].iter().map(|kind| self.key_of(room, kind));
+        let keys = of_room.chain(of_partition).collect::<Result<Vec<String>, _>>()?;
+        let deletion = Change { room, change: RoomChange::Delete, version: u64::from(u32::MAX), notice: Bytes::new() };
+        let tombstone = if seed_again { String::new() } else { TOMBSTONE_TTL.as_secs().to_string() };
+        let args: Vec<Value> = vec![
+            room.as_str().into(),
+            chatroom.0.into(),
+            why.into(),
+            tombstone.into(),
+            self.key_of(room, "bus")?.into(),
+            publication::changed(&deletion).into(),
+        ];
+        let dead = self.redis.eval(&self.scripts.lose_room, keys, args).await?;
+        match dead.as_i64() {
+            Some(dead @ 0..) => Ok(Lost::Now(dead as u64)),
+            Some(-1) => Ok(Lost::Deleted),
+            Some(_) => Ok(Lost::Other),
+            None => Err(strange("a number of dead letters")),
+        }
+    }
+
+    async fn remove_idle(&self, partition: Partition, idle: Idle) -> Result<Swept, Unavailable> {
+        let alive = self.redis.live_nodes(true).await?;
+        let mut removed = 0;
+        loop {
+            let ages = [idle.usual, idle.short_of_memory].map(|age| Value::from(age.as_millis() as i64));
+            let args: Vec<Value> = ages
+                .into_iter()
+                .chain([MEMORY_PERCENT.into(), IDLE_BATCH.into()])
+                .chain(alive.iter().map(|node| node.as_str().into()))
+                .collect();
+            let answer = self.redis.eval(&self.scripts.remove_idle, self.key(partition, "idle")?, args).await?;
+            let mut answer = Answer::list(answer)?;
+            let looked = answer.number()?;
+            removed += answer.number()? as u64;
+            let is_memory_short = answer.number()? == 1;
+            self.is_memory_short.store(is_memory_short, Ordering::Relaxed);
+            if looked < IDLE_BATCH {
+                return Ok(Swept { removed, is_memory_short });
+            }
+        }
+    }
+}
+
+impl RedisBroker {
+    /// Deletes a room's dead letters, up to a number or all of them (SPEC 6.7).
+    pub(super) async fn delete_dead_letters(&self, room: RoomName, through: Option<Seq>) -> Result<(), Unavailable> {
+        let mut from = "-".to_owned();
+        while !from.is_empty() {
+            let through = through.map(|seq| seq.to_string()).unwrap_or_default();
+            let args: Vec<Value> = vec![room.as_str().into(), through.into(), from.into(), DEAD_BATCH.into()];
+            let next = self.redis.eval(&self.scripts.delete_dead, self.key_of(room, "dead")?, args).await?;
+            from = next.as_string().unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    /// Returns the nodes in these lists that are alive.
+    async fn alive_among<'a>(&self, lists: &'a [String]) -> Result<HashSet<&'a str>, Unavailable> {
+        let named: HashSet<&str> = lists.iter().flat_map(|list| nodes(list)).collect();
+        if named.is_empty() {
+            return Ok(named);
+        }
+        let me = self.redis.node();
+        let is_alive = |alive: &[String], node: &str| node == me.as_str() || alive.iter().any(|known| known == node);
+        let mut alive = self.redis.live_nodes(false).await?;
+        if !named.iter().all(|node| is_alive(&alive, node)) {
+            // A node that has just started may be missing from a list that is up to two seconds old.
+            alive = self.redis.live_nodes(true).await?;
+        }
+        Ok(named.into_iter().filter(|node| is_alive(&alive, node)).collect())
+    }
+
+    /// Returns the leading entries that replicas have. The rest must not be written to SQL yet: after a failover,
+    /// another server may assign its numbers to other messages. Makes entries visible that no sender submits again,
+    /// once replicas have them.
+    async fn replicated(
+        &self,
+        partition: Partition,
+        mut entries: Vec<QueueEntry>,
+    ) -> Result<Vec<QueueEntry>, Unavailable> {
+        let mut rooms: Vec<RoomName> = entries.iter().map(|entry| entry.room).collect();
+        rooms.sort_unstable();
+        rooms.dedup();
+        let found = self.status(&rooms).await?;
+        let shown: HashMap<RoomName, Seq> =
+            rooms.into_iter().zip(found).filter_map(|(room, status)| Some((room, status?.seq))).collect();
+        let is_hidden = |entry: &QueueEntry| {
+            seq_of(&entry.frame).zip(shown.get(&entry.room)).is_some_and(|(seq, shown)| seq > *shown)
+        };
+        let Some(first) = entries.iter().position(is_hidden) else { return Ok(entries) };
+        if first > 0 {
+            entries.truncate(first);
+            return Ok(entries);
+        }
+        if !self.is_replicated(partition).await? {
+            return Err(Unavailable("replicas do not have what was accepted".into()));
+        }
+        let newest: HashMap<RoomName, Seq> =
+            entries.iter().filter_map(|entry| Some((entry.room, seq_of(&entry.frame)?))).collect();
+        self.show(partition, Bytes::new(), newest.into_iter()).await?;
+        Ok(entries)
+    }
+}
+
+/// Splits a list of nodes, as scripts write it.
+fn nodes(list: &str) -> impl Iterator<Item = &str> {
+    list.split(',').filter(|node| !node.is_empty())
+}
+
+/// Parses the number at the end of a frame.
+fn seq_of(frame: &[u8]) -> Option<Seq> {
+    let digits = frame.strip_suffix(b"}")?.rsplit(|byte| *byte == b':').next()?;
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
+/// Returns the position right after an entry of a stream.
+fn next(position: &str) -> Result<String, Unavailable> {
+    position
+        .split_once('-')
+        .and_then(|(ms, at)| Some(format!("{ms}-{}", at.parse::<u64>().ok()? + 1)))
+        .ok_or_else(|| strange("entry id"))
+}
+
+/// Parses an entry, and the list of nodes with connections of the other side. An entry that lacks a field is malformed:
+/// it has an empty frame and becomes a dead letter.
+pub(super) fn entry(position: String, fields: Answer) -> (QueueEntry, String) {
+    let (mut room, mut chatroom, mut life, mut at, mut frame) = (None, None, None, None, Bytes::new());
+    let (mut others, mut trace) = (String::new(), None);
+    let mut fields = fields;
+    while let (Some(name), Some(value)) = (fields.next(), fields.next()) {
+        match name.as_str().as_deref() {
+            Some("n") => room = value.as_bytes().and_then(|name| RoomName::from_bytes(name).ok()),
+            Some("i") => chatroom = value.as_i64(),
+            Some("l") => life = value.as_string(),
+            Some("a") => at = value.as_i64().and_then(chrono::DateTime::from_timestamp_millis),
+            Some("f") => frame = value.into_bytes().unwrap_or_default(),
+            Some("o") => others = value.as_string().unwrap_or_default(),
+            Some("t") => trace = value.as_str().and_then(|text| text.parse().ok()),
+            _ => {}
+        }
+    }
+    let whole = room.is_some() && chatroom.is_some() && life.is_some() && at.is_some();
+    let entry = QueueEntry {
+        position,
+        room: room.unwrap_or_else(|| RoomName::from_random([0; 16])),
+        chatroom: ChatroomId(chatroom.unwrap_or_default()),
+        life: life.unwrap_or_default(),
+        accepted_at: at.unwrap_or_default(),
+        frame: if whole { frame } else { Bytes::new() },
+        unattended: true,
+        trace,
+    };
+    (entry, others)
+}

@@ -1,0 +1,119 @@
+//! Clock and highest tick of the server behind each partition, as observed by this node. The server of a partition
+//! changes after a failover, and in a Cluster also when its slot moves.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use fred::prelude::*;
+use parking_lot::Mutex;
+
+use super::at_key;
+use crate::backend::broker::{Partition, Unavailable};
+use crate::backend::redis::{Redis, call};
+
+/// Lifetime of the best reading. Two clocks drift apart by less than a millisecond in this time.
+const BEST_FOR: Duration = Duration::from_secs(60);
+
+/// One reading of a server's clock, in ms, with the local time at which it arrived.
+#[derive(Clone, Copy, Debug)]
+struct Reading {
+    shown: i64,
+    at: Instant,
+}
+
+impl Reading {
+    fn now(self) -> i64 {
+        self.shown + self.at.elapsed().as_millis() as i64
+    }
+}
+
+/// Readings of one clock.
+#[derive(Debug, Default)]
+struct Known {
+    /// The newest reading. The server's clock is ahead of it by the time that the answer took to arrive.
+    newest: Option<Reading>,
+    /// The reading of the last minute with the shortest delay.
+    best: Option<Reading>,
+}
+
+/// Clocks and ticks of all partitions.
+#[derive(Debug)]
+pub(super) struct Clocks(Box<[(Mutex<Known>, AtomicU64)]>);
+
+impl Clocks {
+    pub(super) fn of_partitions(count: u16) -> Self {
+        Self((0..count).map(|_| Default::default()).collect())
+    }
+
+    /// Returns the highest tick that this node has seen of a partition.
+    pub(super) fn tick(&self, partition: Partition) -> u64 {
+        self.0.get(usize::from(partition.0)).map_or(0, |(_, tick)| tick.load(Relaxed))
+    }
+
+    /// Records a tick received from the server, in an answer or over the bus.
+    pub(super) fn saw_tick(&self, partition: Partition, seen: u64) {
+        if let Some((_, tick)) = self.0.get(usize::from(partition.0)) {
+            tick.fetch_max(seen, Relaxed);
+        }
+    }
+
+    /// Records a reading of the clock, in ms.
+    pub(super) fn set(&self, partition: Partition, shown: i64) {
+        let reading = Reading { shown, at: Instant::now() };
+        let Some((known, _)) = self.0.get(usize::from(partition.0)) else { return };
+        let mut known = known.lock();
+        known.newest = Some(reading);
+        if known.best.is_none_or(|best| best.at.elapsed() > BEST_FOR || best.now() <= shown) {
+            known.best = Some(reading);
+        }
+    }
+
+    /// Reads the clock of the server that has a partition.
+    pub(super) async fn read(&self, redis: &Redis, partition: Partition) -> Result<(), Unavailable> {
+        let ask = at_key("TIME", &redis.keys()?.partition(partition, "queue"));
+        let client = redis.client();
+        let (seconds, micros): (i64, i64) = call(|| client.custom(ask.clone(), Vec::<Value>::new())).await?;
+        self.set(partition, seconds * 1_000 + micros / 1_000);
+        Ok(())
+    }
+
+    /// Returns the server's current time in ms, or slightly less; `None` if the clock must be read first.
+    pub(super) fn now(&self, partition: Partition) -> Option<i64> {
+        self.0.get(usize::from(partition.0))?.0.lock().newest.map(Reading::now)
+    }
+
+    /// Returns the time since a timestamp of the server, in ms.
+    pub(super) fn age(&self, partition: Partition, stamp: i64) -> Option<Duration> {
+        let now = self.0.get(usize::from(partition.0))?.0.lock().best?.now();
+        Some(Duration::from_millis(u64::try_from(now - stamp).unwrap_or_default()))
+    }
+
+    /// Discards the readings, because the partition may have another server.
+    pub(super) fn forget(&self, partition: Partition) {
+        if let Some((known, _)) = self.0.get(usize::from(partition.0)) {
+            *known.lock() = Known::default();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_was_long_under_way_makes_nothing_younger() {
+        let (clocks, partition) = (Clocks::of_partitions(4), Partition(3));
+        assert_eq!(clocks.age(partition, 0), None);
+        clocks.set(partition, 10_000);
+        // This answer was delayed, so the clock seems to be behind.
+        clocks.set(partition, 8_000);
+        assert!(clocks.now(partition).is_some_and(|now| now < 9_000));
+        let is_right = |age: Option<Duration>| age.is_some_and(|age| (1_000..2_000).contains(&age.as_millis()));
+        assert!(is_right(clocks.age(partition, 9_000)));
+        assert_eq!(clocks.age(partition, 20_000), Some(Duration::ZERO));
+        clocks.set(partition, 12_000);
+        assert!(is_right(clocks.age(partition, 11_000)));
+        clocks.forget(partition);
+        assert_eq!((clocks.now(partition), clocks.age(partition, 0)), (None, None));
+    }
+}

@@ -1,0 +1,249 @@
+//! Redis keys of releases from before installation ids: bare `pt:` keys in 16 partitions, on every kind of Redis.
+//!
+//! Other installations and applications may have keys under the same prefix, so every call names the keys that it
+//! touches.
+
+use fred::prelude::*;
+use fred::types::{ClusterHash, CustomCommand, Expiration};
+
+use super::answer::{self, Answer};
+use super::archive::entry;
+use crate::backend::broker::queue::QueueEntry;
+use crate::backend::broker::{Partition, Unavailable};
+use crate::backend::redis::{Redis, call};
+use crate::domain::{HostUuid, RoomName};
+
+/// Number of partitions of the earlier layout.
+pub const PARTITIONS: u16 = 16;
+
+/// Number of entries or keys read per call.
+const PAGE: u64 = 500;
+
+/// Lifetime of the key that prevents a suspended process of the earlier release from accepting messages, in seconds.
+const FENCE_TTL: i64 = 24 * 3600;
+
+/// Fields of a dead letter, as pairs of name and value.
+pub type Fields = Vec<(String, bytes::Bytes)>;
+
+/// Access to the keys of the earlier release.
+#[derive(Clone, Copy, Debug)]
+pub struct EarlierKeys<'a> {
+    redis: &'a Redis,
+}
+
+impl<'a> EarlierKeys<'a> {
+    /// Creates the access over a node's Redis.
+    pub fn new(redis: &'a Redis) -> Self {
+        Self { redis }
+    }
+
+    /// Returns the next entries of an archive queue after a position.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn queue(&self, partition: Partition, after: &str) -> Result<Vec<QueueEntry>, Unavailable> {
+        let (queue, from) = (key(partition, "queue"), format!("({after}"));
+        if self.kind_of(&queue).await? != "stream" {
+            return Ok(Vec::new());
+        }
+        let found = call(|| self.redis.client().xrange(&queue, &from, "+", Some(PAGE))).await?;
+        Ok(answer::entries(found)?.into_iter().map(|(position, fields)| entry(position, fields).0).collect())
+    }
+
+    /// Returns the next dead letters after a position.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn dead_letters(&self, partition: Partition, after: &str) -> Result<Vec<(String, Fields)>, Unavailable> {
+        let (dead, from) = (key(partition, "dead"), format!("({after}"));
+        let found = call(|| self.redis.client().xrange(&dead, &from, "+", Some(PAGE))).await?;
+        Ok(answer::entries(found)?.into_iter().map(|(position, fields)| (position, pairs(fields))).collect())
+    }
+
+    /// Removes entries from the queue (`queue`) or the dead letters (`dead`).
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn remove(&self, partition: Partition, kind: &str, positions: Vec<String>) -> Result<(), Unavailable> {
+        if positions.is_empty() {
+            return Ok(());
+        }
+        let stream = key(partition, kind);
+        call(|| self.redis.client().xdel::<(), _, _>(&stream, positions.clone())).await
+    }
+
+    /// Adds a dead letter under the key of the current release.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn add_dead_letter(&self, room: RoomName, fields: &Fields) -> Result<(), Unavailable> {
+        let partition = Partition::of(room, self.redis.partitions());
+        let dead = self.redis.keys()?.partition(partition, "dead");
+        call(|| self.redis.client().xadd::<(), _, _, _, _>(&dead, false, None, "*", fields.clone())).await
+    }
+
+    /// Whether the earlier release marked a room as deleted.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn is_deleted(&self, partition: Partition, room: RoomName) -> Result<bool, Unavailable> {
+        let state = self.field(partition, room, "state").await?;
+        Ok(state.as_deref() == Some("deleted"))
+    }
+
+    /// Returns the row id of a room.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn chatroom(&self, partition: Partition, room: RoomName) -> Result<Option<i64>, Unavailable> {
+        Ok(self.field(partition, room, "id").await?.and_then(|id| id.parse().ok()))
+    }
+
+    /// Returns a page of a partition's rooms, and the cursor of the next page.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn rooms(
+        &self,
+        partition: Partition,
+        cursor: &str,
+    ) -> Result<(Vec<RoomName>, Option<String>), Unavailable> {
+        let scan = CustomCommand::new_static("ZSCAN", ClusterHash::FirstKey, false);
+        let args = vec![key(partition, "idle"), cursor.to_owned(), "COUNT".to_owned(), PAGE.to_string()];
+        let (next, found): (String, Vec<String>) =
+            call(|| self.redis.client().custom(scan.clone(), args.clone())).await?;
+        let rooms = found.iter().step_by(2).filter_map(|name| name.parse().ok()).collect();
+        Ok((rooms, (next != "0").then_some(next)))
+    }
+
+    /// Removes the keys of a room.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn remove_room(&self, partition: Partition, room: RoomName) -> Result<(), Unavailable> {
+        let keys: Vec<String> =
+            ["room", "log", "ids", "seed"].iter().map(|kind| format!("{}:{room}", key(partition, kind))).collect();
+        let client = self.redis.client();
+        call(|| client.del::<(), _>(keys.clone())).await?;
+        let idle = key(partition, "idle");
+        call(|| client.zrem::<(), _, _>(&idle, room.as_str())).await
+    }
+
+    /// Whether a partition has no queue entries, no rooms and no dead letters.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn is_empty(&self, partition: Partition) -> Result<bool, Unavailable> {
+        let (queue, idle, dead) = (key(partition, "queue"), key(partition, "idle"), key(partition, "dead"));
+        let client = self.redis.client();
+        let is_queue = self.kind_of(&queue).await? == "stream";
+        let waiting: u64 = if is_queue { call(|| client.xlen(&queue)).await? } else { 0 };
+        let rooms: u64 = call(|| client.zcard(&idle)).await?;
+        let dead: u64 = call(|| client.xlen(&dead)).await?;
+        Ok(waiting + rooms + dead == 0)
+    }
+
+    /// Whether the earlier release ever used a partition.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn is_known(&self, partition: Partition) -> Result<bool, Unavailable> {
+        let keys: Vec<String> = ["life", "queue", "idle", "dead"].iter().map(|kind| key(partition, kind)).collect();
+        let queue = key(partition, "queue");
+        let known: u64 = call(|| self.redis.client().exists(keys.clone())).await?;
+        // A fence is written by this release, so a fence alone does not count.
+        Ok(known > u64::from(self.kind_of(&queue).await? == "string"))
+    }
+
+    /// Removes an empty partition and writes a fence: a suspended process of the earlier release cannot accept messages
+    /// when it resumes.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn close(&self, partition: Partition) -> Result<(), Unavailable> {
+        let keys: Vec<String> =
+            ["queue", "dead", "idle", "life", "mark", "archiver"].iter().map(|kind| key(partition, kind)).collect();
+        let client = self.redis.client();
+        call(|| client.del::<(), _>(keys.clone())).await?;
+        let (queue, fence) = (key(partition, "queue"), "taken over by a later release");
+        call(|| client.set::<(), _, _>(&queue, fence, Some(Expiration::EX(FENCE_TTL)), None, false)).await
+    }
+
+    /// Returns the hosts whose presence the earlier release stored.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn hosts(&self) -> Result<Vec<HostUuid>, Unavailable> {
+        let keys = self.scan("pt:{*}:presence").await?;
+        let host = |key: String| key.strip_prefix("pt:{")?.strip_suffix("}:presence")?.parse().ok();
+        Ok(keys.into_iter().filter_map(host).collect())
+    }
+
+    /// Removes the presence of a host.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn remove_host(&self, host: HostUuid) -> Result<(), Unavailable> {
+        let key = format!("pt:{{{host}}}:presence");
+        call(|| self.redis.client().del::<(), _>(&key)).await
+    }
+
+    /// Removes the keys that belong to no partition and no host: leases and account changes.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn close_shared(&self) -> Result<(), Unavailable> {
+        let client = self.redis.client();
+        for key in ["pt:nodes", "pt:control", "pt:lease:leader"] {
+            call(|| client.del::<(), _>(key)).await?;
+        }
+        for key in self.scan("pt:node:*").await? {
+            call(|| client.del::<(), _>(&key)).await?;
+        }
+        Ok(())
+    }
+
+    async fn field(&self, partition: Partition, room: RoomName, field: &str) -> Result<Option<String>, Unavailable> {
+        let key = format!("{}:{room}", key(partition, "room"));
+        call(|| self.redis.client().hget(&key, field)).await
+    }
+
+    async fn kind_of(&self, key: &str) -> Result<String, Unavailable> {
+        let kind = CustomCommand::new_static("TYPE", ClusterHash::FirstKey, false);
+        call(|| self.redis.client().custom(kind.clone(), vec![key])).await
+    }
+
+    async fn scan(&self, pattern: &str) -> Result<Vec<String>, Unavailable> {
+        let mut keys = Vec::new();
+        for server in self.redis.client().active_connections() {
+            let server = self.redis.client().with_cluster_node(server);
+            let mut cursor = "0".to_owned();
+            loop {
+                let scan = CustomCommand::new_static("SCAN", ClusterHash::FirstKey, false);
+                let count = PAGE.to_string();
+                let args: Vec<String> = [&*cursor, "MATCH", pattern, "COUNT", &count].map(str::to_owned).into();
+                let (next, found): (String, Vec<String>) = call(|| server.custom(scan.clone(), args.clone())).await?;
+                keys.extend(found);
+                cursor = next;
+                if cursor == "0" {
+                    break;
+                }
+            }
+        }
+        Ok(keys)
+    }
+}
+
+fn key(partition: Partition, kind: &str) -> String {
+    format!("pt:{{{}}}:{kind}", partition.0)
+}
+
+fn pairs(mut fields: Answer) -> Fields {
+    let mut pairs = Vec::new();
+    while let (Some(name), Some(value)) = (fields.next(), fields.next()) {
+        if let (Some(name), Some(value)) = (name.as_string(), value.into_bytes()) {
+            pairs.push((name, value));
+        }
+    }
+    pairs
+}

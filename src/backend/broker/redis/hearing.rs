@@ -1,0 +1,127 @@
+//! Detects whether this node receives what is published. It publishes a probe on each bus over the same path as
+//! messages, because a subscriber that is connected and receives nothing looks healthy in every other respect.
+
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use crate::backend::broker::Partition;
+use crate::domain::NodeId;
+
+/// Interval at which a probe is published on each bus.
+pub(super) const PROBE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Maximum delay of a probe. Two probes are missing after this time.
+const PATIENCE: Duration = Duration::from_secs(6);
+
+/// Probes of one bus.
+#[derive(Clone, Copy, Debug, Default)]
+struct Probes {
+    /// Time at which the oldest missing probe was due.
+    missing_since: Option<Instant>,
+    /// Whether a probe was received since the bus was subscribed.
+    received: bool,
+    /// Time at which the newest probe was received.
+    received_at: Option<Instant>,
+}
+
+/// Probes sent and received by this node, per bus.
+#[derive(Debug)]
+pub(super) struct Hearing {
+    me: NodeId,
+    buses: Mutex<Box<[Probes]>>,
+    lost: AtomicBool,
+}
+
+impl Hearing {
+    pub(super) fn new(me: NodeId, partitions: u16) -> Self {
+        let buses = Mutex::new(vec![Probes::default(); usize::from(partitions)].into());
+        Self { me, buses, lost: AtomicBool::new(false) }
+    }
+
+    /// Records that a probe is due. A probe that cannot be published counts as missing.
+    pub(super) fn sends(&self, partition: Partition) {
+        if let Some(bus) = self.buses.lock().get_mut(usize::from(partition.0)) {
+            bus.missing_since.get_or_insert_with(Instant::now);
+        }
+    }
+
+    /// Records a probe received over a bus. Probes of other nodes are ignored.
+    pub(super) fn heard(&self, node: &[u8], partition: u64) {
+        let at = usize::try_from(partition).unwrap_or(usize::MAX);
+        if self.is_me(node)
+            && let Some(bus) = self.buses.lock().get_mut(at)
+        {
+            *bus = Probes { missing_since: None, received: true, received_at: Some(Instant::now()) };
+        }
+    }
+
+    /// Whether this is the id of this node.
+    pub(super) fn is_me(&self, node: &[u8]) -> bool {
+        node == self.me.as_str().as_bytes()
+    }
+
+    /// Returns the longest time since a bus last delivered a probe. `None` before every bus has delivered one.
+    pub(super) fn age(&self) -> Option<Duration> {
+        let buses = self.buses.lock();
+        let oldest = buses.iter().map(|bus| bus.received_at).min()??;
+        Some(oldest.elapsed())
+    }
+
+    /// Returns a bus of which two probes are missing.
+    pub(super) fn deaf(&self) -> Option<Partition> {
+        let is_late = |bus: &Probes| bus.missing_since.is_some_and(|since| since.elapsed() > PATIENCE);
+        self.buses.lock().iter().position(is_late).map(|at| Partition(at as u16))
+    }
+
+    /// Whether every bus has delivered a probe since it was subscribed.
+    pub(super) fn has_heard_all(&self) -> bool {
+        self.buses.lock().iter().all(|bus| bus.received)
+    }
+
+    /// Resets the probes after the buses were resubscribed: earlier probes do not count.
+    pub(super) fn start_again(&self) {
+        for bus in &mut *self.buses.lock() {
+            *bus = Probes { received_at: bus.received_at, ..Probes::default() };
+        }
+    }
+
+    /// Whether this node receives what is published. `false` from the time that a silent bus is detected until all
+    /// buses deliver again.
+    pub(super) fn hears(&self) -> bool {
+        !self.lost.load(Relaxed)
+    }
+
+    pub(super) fn set_hears(&self, hears: bool) {
+        self.lost.store(!hears, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_bus_is_found_silent_after_two_missing_probes() {
+        const PARTITIONS: u16 = 16;
+        let (me, other) = (NodeId::from_random([1; 16]), NodeId::from_random([2; 16]));
+        let hearing = Hearing::new(me, PARTITIONS);
+        for at in 0..4 {
+            (0..PARTITIONS).for_each(|partition| hearing.sends(Partition(partition)));
+            for partition in 0..u64::from(PARTITIONS) {
+                // After the first round, this bus delivers only the probes of another node.
+                let node = if partition == 7 && at > 0 { other } else { me };
+                hearing.heard(node.as_str().as_bytes(), partition);
+            }
+            assert_eq!(hearing.deaf(), (at > 2).then_some(Partition(7)), "probe {at}");
+            tokio::time::advance(PROBE_INTERVAL).await;
+        }
+        assert!(hearing.has_heard_all());
+        assert_eq!(hearing.age(), Some(4 * PROBE_INTERVAL));
+        hearing.start_again();
+        assert!(hearing.deaf().is_none() && !hearing.has_heard_all());
+        hearing.heard(me.as_str().as_bytes(), u64::MAX);
+    }
+}

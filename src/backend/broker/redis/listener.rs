@@ -1,0 +1,236 @@
+//! Subscribes to every bus and to the account changes, and delivers what they publish to the sink.
+//!
+//! **Invariant:** whenever publications may have been missed (a lag, a new connection), the sink is notified.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fred::prelude::*;
+use fred::types::Message;
+use tokio::sync::Notify;
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
+
+use super::answer;
+use super::clocks::Clocks;
+use super::hearing::{Hearing, PROBE_INTERVAL};
+use super::publication;
+use crate::backend::broker::{Partition, Sink, Unavailable};
+use crate::backend::redis::{Disturbances, Redis, call, within};
+
+/// Interval at which account changes are read without a notification.
+const CONTROL_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Interval at which missing probes are checked.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Delay before a failed subscription is retried.
+const RETRY_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Interval at which the buses are resubscribed in a Cluster. An active subscription is unaffected. After a slot has
+/// moved, the error of this call is the only notification, because the client drops the server's own.
+const BUSES_INTERVAL: Duration = Duration::from_secs(1);
+
+pub(super) async fn start(
+    redis: Redis,
+    sink: Arc<dyn Sink>,
+    hearing: Arc<Hearing>,
+    clocks: Arc<Clocks>,
+) -> Result<(), Unavailable> {
+    let messages = redis.subscriber().message_rx();
+    let disturbances = redis.disturbances();
+    // Changes from before this node started are not delivered to it.
+    let newest = newest_control(&redis).await.unwrap_or_else(|_| "0-0".into());
+    let first = resubscribe(&redis).await;
+    let news = Arc::<Notify>::default();
+    let control = redis.keys()?.control().to_owned();
+    tokio::spawn(listen(
+        redis.clone(),
+        control,
+        sink.clone(),
+        messages,
+        news.clone(),
+        (hearing.clone(), clocks.clone()),
+    ));
+    tokio::spawn(probe(redis.clone(), hearing.clone(), clocks));
+    tokio::spawn(keep(redis, sink, disturbances, news, newest, first.is_ok(), hearing));
+    first
+}
+
+/// Delivers received publications. It makes no call to Redis: a master that does not answer must not delay the
+/// publications of another.
+async fn listen(
+    redis: Redis,
+    control: String,
+    sink: Arc<dyn Sink>,
+    mut messages: Receiver<Message>,
+    news: Arc<Notify>,
+    (hearing, clocks): (Arc<Hearing>, Arc<Clocks>),
+) {
+    loop {
+        tokio::select! {
+            () = redis.ended() => return,
+            message = messages.recv() => match message {
+                Ok(message) if *message.channel == *control => news.notify_one(),
+                Ok(message) if !message.channel.ends_with(":bus") => {}
+                Ok(message) => {
+                    let bytes = message.value.as_bytes();
+                    let understood = bytes.is_some_and(|bytes| publication::deliver(bytes, &*sink, &hearing, &clocks));
+                    if !understood {
+                        tracing::error!(channel = %message.channel, "failed to decode publication");
+                        sink.missed();
+                    }
+                }
+                Err(RecvError::Lagged(lost)) => {
+                    tracing::warn!(lost, "bus listener lagged, comparing rooms with broker");
+                    metrics::counter!(crate::domain::metric::BUS_LAGGED).increment(1);
+                    sink.missed();
+                }
+                Err(RecvError::Closed) => return,
+            },
+        }
+    }
+}
+
+/// Keeps the buses subscribed, and reads account changes.
+async fn keep(
+    redis: Redis,
+    sink: Arc<dyn Sink>,
+    mut disturbances: Disturbances,
+    news: Arc<Notify>,
+    mut newest: String,
+    mut subscribed: bool,
+    hearing: Arc<Hearing>,
+) {
+    let every = |interval| {
+        let mut ticks = tokio::time::interval(interval);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        ticks
+    };
+    let (mut control, mut retry, mut buses) = (every(CONTROL_INTERVAL), every(RETRY_INTERVAL), every(BUSES_INTERVAL));
+    loop {
+        tokio::select! {
+            () = redis.ended() => return,
+            disturbance = disturbances.next() => match disturbance {
+                Some(()) => subscribed = false,
+                None => return,
+            },
+            _ = buses.tick(), if subscribed && redis.subscriber().is_clustered() => {
+                subscribed = resubscribe(&redis).await.is_ok();
+            }
+            _ = retry.tick(), if !subscribed => match resubscribe(&redis).await {
+                Ok(()) => {
+                    subscribed = true;
+                    hearing.start_again();
+                    metrics::counter!(crate::domain::metric::BUS_RESUBSCRIBED).increment(1);
+                    sink.missed();
+                    read_control(&redis, &*sink, &mut newest).await;
+                }
+                Err(error) => tracing::warn!(%error, "failed to subscribe to buses, retrying"),
+            },
+            _ = control.tick() => read_control(&redis, &*sink, &mut newest).await,
+            () = news.notified() => read_control(&redis, &*sink, &mut newest).await,
+        }
+    }
+}
+
+/// Publishes probes on every bus. If Redis accepts them and this node does not receive them, its connection is
+/// replaced, even if it looks healthy.
+async fn probe(redis: Redis, hearing: Arc<Hearing>, clocks: Arc<Clocks>) {
+    let mut probes = tokio::time::interval(PROBE_INTERVAL);
+    let mut checks = tokio::time::interval(CHECK_INTERVAL);
+    for ticks in [&mut probes, &mut checks] {
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    }
+    loop {
+        tokio::select! {
+            () = redis.ended() => return,
+            _ = probes.tick() => {
+                tokio::join!(send_probes(&redis, &hearing), read_clocks(&redis, &clocks));
+            }
+            _ = checks.tick() => {
+                if let Some(age) = hearing.age() {
+                    metrics::gauge!(crate::domain::metric::PROBE_AGE).set(age.as_secs_f64());
+                }
+                if let Some(partition) = hearing.deaf() {
+                    tracing::warn!(partition = partition.0, "bus unsubscribed, reconnecting");
+                    metrics::counter!(crate::domain::metric::BUS_DEAF).increment(1);
+                    hearing.set_hears(false);
+                    hearing.start_again();
+                    if let Err(error) = redis.subscriber().force_reconnection().await {
+                        tracing::debug!(%error, "subscriber already reconnecting");
+                    }
+                    probes.reset_after(CHECK_INTERVAL);
+                } else if !hearing.hears() && hearing.has_heard_all() {
+                    hearing.set_hears(true);
+                }
+            }
+        }
+    }
+}
+
+/// Publishes a probe on every bus. A probe that Redis refuses counts as missing, because it would refuse messages as
+/// well.
+async fn send_probes(redis: &Redis, hearing: &Hearing) {
+    let probes = (0..redis.partitions()).map(Partition).map(|partition| async move {
+        let Some(probe) = publication::probe(redis.node(), partition) else { return };
+        // Recorded first: the probe may be received before Redis answers.
+        hearing.sends(partition);
+        let bus = redis.keys().map(|keys| keys.partition(partition, "bus"));
+        let published = match bus {
+            Ok(bus) => within(redis.client().spublish::<(), _, _>(bus, probe)).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = published {
+            tracing::debug!(%error, partition = partition.0, "failed to publish probe");
+        }
+    });
+    futures_util::future::join_all(probes).await;
+}
+
+/// Reads the clocks, so that a node that accepts no messages also knows the age of those that it receives.
+async fn read_clocks(redis: &Redis, clocks: &Clocks) {
+    let readings = (0..redis.partitions()).map(Partition).map(|partition| async move {
+        if let Err(error) = clocks.read(redis, partition).await {
+            tracing::debug!(%error, partition = partition.0, "failed to read clock");
+        }
+    });
+    futures_util::future::join_all(readings).await;
+}
+
+/// Subscribes to all channels. Active subscriptions are unaffected. A bus that has moved fails once; the client knows
+/// its new server at the next attempt.
+async fn resubscribe(redis: &Redis) -> Result<(), Unavailable> {
+    let (subscriber, keys) = (redis.subscriber(), redis.keys()?);
+    for partition in (0..redis.partitions()).map(Partition) {
+        within(subscriber.ssubscribe(keys.partition(partition, "bus"))).await?;
+    }
+    redis.subscribe(keys.control()).await
+}
+
+async fn newest_control(redis: &Redis) -> Result<String, Unavailable> {
+    let control = redis.keys()?.control();
+    let answer = call(|| redis.client().xrevrange(control, "+", "-", Some(1))).await?;
+    Ok(answer::entries(answer)?.into_iter().next().map_or_else(|| "0-0".into(), |(id, _)| id))
+}
+
+async fn read_control(redis: &Redis, sink: &dyn Sink, newest: &mut String) {
+    let from = format!("({newest}");
+    let read = async {
+        let control = redis.keys()?.control();
+        answer::entries(call(|| redis.client().xrange(control, &from, "+", None)).await?)
+    };
+    match read.await {
+        Ok(entries) => {
+            for (id, mut fields) in entries {
+                *newest = id;
+                match fields.nth(1).and_then(|json| json.as_string()).map(|json| serde_json::from_str(&json)) {
+                    Some(Ok(control)) => sink.control(control),
+                    // A change of a kind that only newer releases know.
+                    unknown => tracing::warn!(?unknown, "unknown account change ignored"),
+                }
+            }
+        }
+        Err(error) => tracing::debug!(%error, "failed to read account changes, retrying"),
+    }
+}

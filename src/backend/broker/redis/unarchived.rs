@@ -1,0 +1,78 @@
+//! Messages that SQL does not have yet, rooms without messages, and frames of earlier releases.
+
+use fred::prelude::*;
+
+use super::answer::Answer;
+use super::{RedisBroker, TOMBSTONE_TTL, strange};
+use crate::backend::broker::{Broker as _, LogEntry, Partition, Tail, TailQuery, Unavailable};
+use crate::domain::{HostId, RoomName, WireOffset};
+use crate::protocol::chat::repaired_frame;
+
+/// Number of log entries read per script call. Takes well under a millisecond of Redis' time.
+const TAIL_STEP: i64 = 500;
+
+impl RedisBroker {
+    /// Sets the offset of the clients' wall clock from UTC.
+    pub fn with_wire(self, wire: WireOffset) -> Self {
+        Self { wire, ..self }
+    }
+
+    /// Replaces an invalid time that an earlier release stored.
+    pub(super) fn repair(&self, entry: &mut LogEntry) {
+        if let Some(repaired) = repaired_frame(&entry.frame, self.wire, entry.accepted_at) {
+            entry.frame = repaired;
+        }
+    }
+
+    /// Writes the tombstone of a room without messages and connections. Returns whether the room has a tombstone now.
+    pub(super) async fn bury_unused(&self, room: RoomName, version: u64) -> Result<bool, Unavailable> {
+        let of_room = ["room", "log", "ids", "seed"].iter().map(|kind| self.room_key(kind, room));
+        let keys = of_room.chain([self.key_of(room, "idle")]).collect::<Result<Vec<String>, _>>()?;
+        let mut args: Vec<Value> =
+            vec![(version as i64).into(), room.as_str().into(), (TOMBSTONE_TTL.as_secs() as i64).into()];
+        args.extend(self.redis.live_nodes(true).await?.iter().map(|node| Value::from(node.as_str())));
+        let buried = self.redis.eval(&self.scripts.bury_empty, keys, args).await?;
+        Ok(buried.as_i64() == Some(1))
+    }
+
+    /// Returns rooms of a host with messages that are not in SQL yet, in all partitions.
+    pub(super) async fn unarchived(&self, host: HostId, limit: usize) -> Result<Vec<RoomName>, Unavailable> {
+        let of_partition = async |partition| {
+            let key = self.key(partition, &format!("fresh:{}", host.0))?;
+            let args: Vec<Value> = vec![self.key(partition, "room:")?.into(), (limit as i64).into()];
+            self.redis.eval(&self.scripts.unarchived, key, args).await
+        };
+        let found = futures_util::future::try_join_all((0..self.partitions()).map(Partition).map(of_partition)).await?;
+        let mut rooms = Vec::new();
+        for answer in found {
+            for name in Answer::list(answer)? {
+                let name = name.as_string().and_then(|name| name.parse().ok());
+                rooms.push(name.ok_or_else(|| strange("the name of a room"))?);
+            }
+        }
+        Ok(rooms)
+    }
+
+    /// Returns the messages of a room that SQL does not have. `None` if there are none.
+    pub(super) async fn tail(&self, query: &TailQuery) -> Result<Option<Tail>, Unavailable> {
+        let log = self.room_key("log", query.room)?;
+        let seen_at = query.seen_at.map_or(0, |at| at.timestamp_millis());
+        let (mut after, mut unread) = (query.after.max(query.seen), 0);
+        loop {
+            let args: Vec<Value> =
+                vec![(after as i64).into(), (query.through as i64).into(), seen_at.into(), TAIL_STEP.into()];
+            let mut answer = Answer::list(self.redis.eval(&self.scripts.tail, &log, args).await?)?;
+            unread += answer.number()? as u64;
+            after = answer.number()? as u64;
+            if after < query.through {
+                continue;
+            }
+            let Some(frame) = answer.bytes() else { return Ok(None) };
+            let accepted_at = chrono::DateTime::from_timestamp_millis(answer.number()?);
+            let accepted_at = accepted_at.ok_or_else(|| strange("the time of a message"))?;
+            let mut newest = LogEntry { seq: query.through, accepted_at, frame };
+            self.repair(&mut newest);
+            return Ok(Some(Tail { newest, unread }));
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! Tests of a partition whose master changes, by a failover or because its slot moves.
+
+use crate::backend::redis::testing::PT;
+use fred::util::redis_keyslot;
+
+use super::*;
+use crate::backend::broker::testing::{Node, PATIENCE, until};
+use crate::backend::redis::testing::on_redis;
+use crate::domain::{Room, Seq};
+
+on_redis!(redis_cluster, Cluster, crate::backend::broker::testing::Stage::on:
+    after_a_failover_numbers_jump_and_everybody_hears_again,
+    a_partition_that_moves_pauses_and_then_goes_on,
+);
+on_redis!(redis_sentinel, Sentinel, crate::backend::broker::testing::Stage::on:
+    after_a_failover_numbers_jump_and_everybody_hears_again,
+);
+
+fn slot_of(node: &Node, room: &Room) -> u16 {
+    redis_keyslot(format!("{PT}{{{}}}:queue", node.broker.partition_of(room.name).0).as_bytes())
+}
+
+/// Submits a message until it has a number, as the sender's node does.
+async fn insist(node: &Node, room: &Room, id: &str) -> Seq {
+    let (partition, message) = (node.broker.partition_of(room.name), guest(room, id));
+    let began = std::time::Instant::now();
+    loop {
+        match node.broker.accept(partition, &[&message]).await.as_deref() {
+            Ok([Outcome::Accepted(seq) | Outcome::Known { seq, .. }]) => return *seq,
+            other => assert!(began.elapsed() < PATIENCE, "{other:?}"),
+        }
+    }
+}
+
+async fn after_a_failover_numbers_jump_and_everybody_hears_again(mut stage: Stage) {
+    let nodes = [stage.node().await, stage.node().await];
+    let [one, other] = &nodes;
+    let room = one.room().await;
+    assert_eq!(one.say(&room, 1..=2).await, [1, 2]);
+    let life = one.broker.life(one.broker.partition_of(room.name)).await.unwrap();
+    one.redis().wait_for_replicas(stage.servers.as_ref().unwrap(), slot_of(one, &room)).await;
+    for node in &nodes {
+        node.ear.publications(room.name, 2).await;
+    }
+
+    stage.servers.as_mut().unwrap().fail_over(slot_of(one, &room));
+    let next = insist(one, &room, "id-3").await;
+    assert!(next > 10_000, "{next}");
+    assert_ne!(one.broker.life(one.broker.partition_of(room.name)).await.unwrap(), life);
+    // The new master knows what the replica had. It has no script loaded yet, and each script works.
+    assert_eq!(insist(other, &room, "id-1").await, 1);
+    assert_eq!(numbers(&other.broker.log_after(room.name, 0, 10).await.unwrap()), [1, 2, next]);
+    for node in &nodes {
+        node.ear.until("that something was missed", |heard| heard.contains(&Heard::Missed)).await;
+    }
+    let last = insist(other, &room, "id-4").await;
+    for node in &nodes {
+        node.ear.publications(room.name, last).await;
+    }
+    one.rooms.change(room.name, RoomChange::Close).await.unwrap();
+    until("the change is heard", || async { !other.ear.changes().is_empty() }).await;
+}
+
+async fn a_partition_that_moves_pauses_and_then_goes_on(stage: Stage) {
+    let node = stage.node().await;
+    let room = node.room().await;
+    let beside = node.room_beside(&room).await;
+    let elsewhere = loop {
+        let other = node.room().await;
+        if node.broker.partition_of(other.name) != node.broker.partition_of(room.name) {
+            break other;
+        }
+    };
+    for room in [&room, &beside] {
+        assert_eq!(node.say(room, 1..=2).await, [1, 2]);
+    }
+    let (servers, slot) = (stage.servers.as_ref().unwrap(), slot_of(&node, &room));
+    let partition = node.broker.partition_of(room.name);
+    let keys = node.redis().keys_with(&format!("{{{}}}:", partition.0)).await;
+    let (ahead, behind): (Vec<_>, Vec<_>) =
+        keys.into_iter().partition(|key| key.ends_with(":idle") || key.ends_with(beside.name.as_str()));
+
+    // Some keys are on each server: no call takes effect partially, and other partitions continue.
+    servers.begin_moving(slot);
+    ahead.iter().for_each(|key| servers.move_key(slot, key));
+    let batch = [guest(&room, "id-3"), guest(&beside, "id-3")];
+    let answer = node.broker.accept(partition, &batch.iter().collect::<Vec<_>>()).await;
+    assert!(answer.is_err(), "{answer:?}");
+    assert_eq!(node.say(&elsewhere, 1..=2).await, [1, 2]);
+    assert_eq!(numbers(&node.broker.log_after(room.name, 0, 10).await.unwrap()), [1, 2]);
+    assert_eq!(node.broker.archive_queue().unwrap().read(partition, 10).await.unwrap().len(), 4);
+
+    node.ear.clear();
+    behind.iter().for_each(|key| servers.move_key(slot, key));
+    servers.end_moving(slot);
+    // Another master is another epoch.
+    let next = insist(&node, &room, "id-3").await;
+    assert!(next > 10_000, "{next}");
+    assert_eq!(insist(&node, &room, "id-4").await, next + 1);
+    // The bus has moved too, and publications may have been missed meanwhile.
+    node.ear.until("that something was missed", |heard| heard.contains(&Heard::Missed)).await;
+    let last = insist(&node, &beside, "id-3").await;
+    let heard = node.ear.publications(beside.name, last).await;
+    assert_eq!(heard.last().map(|heard| (heard.0, heard.1)), Some((2, last)));
+}

@@ -1,0 +1,343 @@
+//! Fixtures of tests over the broker: a database, nodes on it, and a recorder of their bus.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::embedded::EmbeddedBroker;
+use super::queue::ArchivedMark;
+use super::redis::RedisBroker;
+use super::{Broker, Change, LogEntry, MemberCounts, Outcome, Publication, Sink, Submission};
+use crate::backend::redis::Redis;
+use crate::backend::redis::testing::{Kind, Servers};
+use crate::chat::history::{History, PAGE, RoomKey};
+use crate::chat::rooms::{RoomError, Rooms};
+use crate::domain::Control;
+use crate::domain::clock::{Chance, Clock, SystemClock};
+use crate::domain::{Host, HostId, HostUuid, Room, RoomName, Seq, Side};
+use crate::protocol::chat::{StoredFrame, message_head};
+use crate::store::testing::{Database, on_fresh};
+use crate::store::{BatchRoom, NewHost, Store};
+
+/// Maximum time that a test waits for a condition.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Polls a condition until it is true. Panics after [`PATIENCE`].
+pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut is_true: impl FnMut() -> F) {
+    let attempts = async {
+        while !is_true().await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    assert!(tokio::time::timeout(PATIENCE, attempts).await.is_ok(), "in vain: {what}");
+}
+
+/// A call of [`Sink`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Heard {
+    Publication { room: RoomName, host: HostId, prev: Seq, seq: Seq, frame: Bytes },
+    Notice { room: RoomName, from: Side, frame: Bytes },
+    Changed(Change),
+    Control(Control),
+    Missed,
+}
+
+/// Sink that records every call.
+#[derive(Debug, Default)]
+pub(crate) struct Ear {
+    heard: Mutex<Vec<Heard>>,
+    more: Notify,
+}
+
+impl Ear {
+    fn hear(&self, heard: Heard) {
+        self.heard.lock().push(heard);
+        self.more.notify_one();
+    }
+
+    /// Returns everything recorded.
+    pub(crate) fn heard(&self) -> Vec<Heard> {
+        self.heard.lock().clone()
+    }
+
+    /// Discards everything recorded.
+    pub(crate) fn clear(&self) {
+        self.heard.lock().clear();
+    }
+
+    /// Waits until the recorded calls satisfy `enough`, and returns them.
+    pub(crate) async fn until(&self, what: &str, enough: impl Fn(&[Heard]) -> bool) -> Vec<Heard> {
+        let waiting = async {
+            while !enough(&self.heard.lock()) {
+                self.more.notified().await;
+            }
+        };
+        assert!(tokio::time::timeout(PATIENCE, waiting).await.is_ok(), "not heard: {what}; but {:?}", self.heard());
+        self.heard()
+    }
+
+    /// Waits for the publication of a number in a room. Returns `(prev, seq, frame)` of that room so far.
+    pub(crate) async fn publications(&self, room: RoomName, through: Seq) -> Vec<(Seq, Seq, Bytes)> {
+        let heard = self
+            .until(&format!("{through}"), |heard| {
+                heard.iter().any(
+                    |heard| matches!(heard, Heard::Publication { room: of, seq, .. } if *of == room && *seq == through),
+                )
+            })
+            .await;
+        let of_room = heard.into_iter().filter_map(|heard| match heard {
+            Heard::Publication { room: of, prev, seq, frame, .. } if of == room => Some((prev, seq, frame)),
+            _ => None,
+        });
+        of_room.collect()
+    }
+
+    /// Returns the recorded changes of rooms.
+    pub(crate) fn changes(&self) -> Vec<Change> {
+        let changes = self.heard().into_iter().filter_map(|heard| match heard {
+            Heard::Changed(change) => Some(change),
+            _ => None,
+        });
+        changes.collect()
+    }
+}
+
+impl Sink for Ear {
+    fn publication(&self, publication: &Publication<'_>) {
+        let Publication { room, host, prev, seq, frame, .. } = *publication;
+        self.hear(Heard::Publication { room, host, prev, seq, frame: Bytes::copy_from_slice(frame) });
+    }
+    fn notice(&self, room: RoomName, from: Side, frame: &[u8]) {
+        self.hear(Heard::Notice { room, from, frame: Bytes::copy_from_slice(frame) });
+    }
+    fn changed(&self, change: Change) {
+        self.hear(Heard::Changed(change));
+    }
+    fn control(&self, control: Control) {
+        self.hear(Heard::Control(control));
+    }
+    fn missed(&self) {
+        self.hear(Heard::Missed);
+    }
+}
+
+/// A database with one host, and optionally Redis servers.
+#[derive(Debug)]
+pub(crate) struct Stage {
+    pub(crate) store: Store,
+    pub(crate) host: Host,
+    pub(crate) servers: Option<Servers>,
+}
+
+impl Stage {
+    /// Runs a test with the embedded broker.
+    pub(crate) async fn embedded<F>(database: impl Into<Database>, test: impl FnOnce(Stage) -> F + Send + 'static)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        on_fresh(database, |store, _| async move { test(Stage::new(store, None).await).await }).await;
+    }
+
+    /// Runs a test with the Redis broker.
+    pub(crate) async fn cluster<F>(database: impl Into<Database>, test: impl FnOnce(Stage) -> F + Send + 'static)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        Self::with(Kind::Redis7, database.into(), test).await;
+    }
+
+    /// Runs a test with the Redis broker, on any kind of Redis.
+    pub(crate) async fn on<F>(kind: Kind, test: impl FnOnce(Stage) -> F + Send + 'static)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        Self::with(kind, Database::Sqlite, test).await;
+    }
+
+    async fn with<F>(kind: Kind, database: Database, test: impl FnOnce(Stage) -> F + Send + 'static)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let servers = Servers::of(kind).await;
+        on_fresh(database, |store, _| async move { test(Stage::new(store, Some(servers)).await).await }).await;
+    }
+
+    async fn new(store: Store, servers: Option<Servers>) -> Self {
+        let chance = Chance::from_entropy();
+        let host = NewHost {
+            email: "host@shop.example".into(),
+            uuid: HostUuid::from_random(chance.bytes()),
+            password_hash: "$argon2id$".into(),
+            access_key: HostUuid::from_random(chance.bytes()).to_string(),
+            secret_key: "5e".repeat(32),
+            service_name: "가게".into(),
+            service_expl: String::new(),
+            service_domain: None,
+        };
+        let host = store.create_host(host, SystemClock.now()).await.unwrap();
+        Self { store, host, servers }
+    }
+
+    /// Creates a node that is subscribed to the bus.
+    pub(crate) async fn node(&self) -> Node {
+        let redis = match &self.servers {
+            Some(servers) => Some(servers.node().await),
+            None => None,
+        };
+        let broker: Arc<dyn Broker> = match &redis {
+            Some(redis) => Arc::new(RedisBroker::new(redis.clone(), Chance::from_entropy(), 0)),
+            None => Arc::new(EmbeddedBroker::new(self.store.clone(), Arc::new(SystemClock))),
+        };
+        let ear = Arc::<Ear>::default();
+        broker.subscribe(ear.clone()).await.unwrap();
+        let history = History::new(broker.clone(), self.store.clone());
+        let rooms = Rooms::new(
+            self.store.clone(),
+            broker.clone(),
+            history.clone(),
+            Arc::new(SystemClock),
+            Chance::from_entropy(),
+            "+09:00".parse().unwrap(),
+        );
+        Node { broker, ear, rooms, history, redis, host: self.host.clone() }
+    }
+}
+
+/// A node without sockets.
+#[derive(Clone)]
+pub(crate) struct Node {
+    pub(crate) broker: Arc<dyn Broker>,
+    pub(crate) ear: Arc<Ear>,
+    pub(crate) rooms: Rooms,
+    pub(crate) history: History,
+    redis: Option<Redis>,
+    host: Host,
+}
+
+impl Node {
+    /// Returns the node's Redis clients.
+    pub(crate) fn redis(&self) -> &Redis {
+        self.redis.as_ref().expect("a cluster")
+    }
+
+    /// Creates a room in SQL only.
+    pub(crate) async fn unseeded_room(&self) -> Room {
+        self.rooms.open(&self.host, None).await.unwrap()
+    }
+
+    /// Creates a room in SQL and in the broker.
+    pub(crate) async fn room(&self) -> Room {
+        let room = self.unseeded_room().await;
+        self.seed(room.name).await;
+        room
+    }
+
+    /// Creates a room in the partition of another.
+    pub(crate) async fn room_beside(&self, other: &Room) -> Room {
+        loop {
+            let room = self.unseeded_room().await;
+            if self.broker.partition_of(room.name) == self.broker.partition_of(other.name) {
+                self.seed(room.name).await;
+                return room;
+            }
+        }
+    }
+
+    /// Seeds a room from SQL.
+    pub(crate) async fn seed(&self, room: RoomName) {
+        if self.redis.is_some() {
+            self.rooms.seed(room).await.unwrap();
+        }
+    }
+
+    /// Returns the messages that a fresh join receives.
+    pub(crate) async fn newest(&self, room: &Room) -> Vec<LogEntry> {
+        match self.rooms.enter(room.name, MemberCounts::default(), PAGE).await {
+            Ok((status, log)) => self.history.newest(key_of(room), status.seq, log).await.unwrap(),
+            Err(RoomError::NotFound) => Vec::new(),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// Submits a batch.
+    pub(crate) async fn accept(&self, batch: &[Submission]) -> Vec<Outcome> {
+        let partition = self.broker.partition_of(batch[0].room);
+        self.broker.accept(partition, &batch.iter().collect::<Vec<_>>()).await.unwrap()
+    }
+
+    /// Writes queued messages to SQL without marking them as archived in the queue.
+    pub(crate) async fn write_to_sql(&self, store: &Store, room: &Room, seqs: std::ops::RangeInclusive<Seq>) -> String {
+        let queue = self.broker.archive_queue().unwrap();
+        let entries = queue.read(self.broker.partition_of(room.name), 1_000_000).await.unwrap();
+        let (mut messages, mut rooms, mut through) = (Vec::new(), Vec::new(), String::new());
+        let mut unattended = Vec::new();
+        for entry in entries.into_iter().filter(|entry| entry.room == room.name) {
+            let stored: StoredFrame<'_> = serde_json::from_slice(&entry.frame).unwrap();
+            if seqs.contains(&stored.seq) {
+                unattended.extend(entry.unattended.then_some((room.id, stored.seq)));
+                messages.push(stored.into_message(room.id, entry.accepted_at).unwrap());
+                rooms = vec![BatchRoom { key: key_of(room), life: entry.life }];
+                through = entry.position;
+            }
+        }
+        store.archive(&messages, &rooms, &unattended).await.unwrap();
+        through
+    }
+
+    /// Archives the messages of a room up to a number. Removes every queue entry before them.
+    pub(crate) async fn archive_through(&self, store: &Store, room: &Room, through: Seq) {
+        let (queue, partition) = (self.broker.archive_queue().unwrap(), self.broker.partition_of(room.name));
+        let position = self.write_to_sql(store, room, 1..=through).await;
+        let lease = queue.lease(partition).await.unwrap().unwrap();
+        let row = store.room(room.id).await.unwrap().unwrap();
+        let (state, version) = (row.state(), row.state_version);
+        let marks = [ArchivedMark { room: room.name, archived: through, state, version, stored: Some(row.last_seq) }];
+        assert!(queue.finish(partition, &lease, &position, 0, &marks).await.unwrap());
+        queue.release(partition, &lease).await.unwrap();
+    }
+
+    /// Submits guest messages with these ids. Returns their numbers.
+    pub(crate) async fn say(&self, room: &Room, ids: impl IntoIterator<Item = u64>) -> Vec<Seq> {
+        let all: Vec<_> = ids.into_iter().map(|id| guest(room, &format!("id-{id}"))).collect();
+        let mut numbers = Vec::new();
+        for batch in all.chunks(super::MAX_BATCH) {
+            for outcome in self.accept(batch).await {
+                let Outcome::Accepted(seq) = outcome else { panic!("{outcome:?}") };
+                numbers.push(seq);
+            }
+        }
+        numbers
+    }
+}
+
+/// Returns the key under which a room is read.
+pub(crate) fn key_of(room: &Room) -> RoomKey {
+    RoomKey { name: room.name, chatroom: room.id }
+}
+
+/// Builds a message of the guest.
+pub(crate) fn guest(room: &Room, id: &str) -> Submission {
+    submission(room, Side::Guest, id, &format!("text of {id} \"🙂\""), "2023-03-23T08:15:07.123")
+}
+
+/// Builds a message.
+pub(crate) fn submission(room: &Room, side: Side, id: &str, text: &str, datetime: &str) -> Submission {
+    let (id, datetime) = (id.parse().unwrap(), datetime.parse().unwrap());
+    let head = message_head(side, text, &datetime, &id).into();
+    Submission { room: room.name, side, id, text: text.into(), datetime, head, trace: None }
+}
+
+/// Returns the frame that every client receives.
+pub(crate) fn frame_of(submission: &Submission, seq: Seq) -> Bytes {
+    let mut frame = submission.head.to_vec();
+    frame.extend_from_slice(format!("{seq}}}").as_bytes());
+    frame.into()
+}
+
+/// Returns the numbers of log entries.
+pub(crate) fn numbers(entries: &[LogEntry]) -> Vec<Seq> {
+    entries.iter().map(|entry| entry.seq).collect()
+}

@@ -1,0 +1,21 @@
+//! Lease of a single node, which always holds it.
+
+use async_trait::async_trait;
+
+use super::Lease;
+use crate::backend::broker::Unavailable;
+
+/// Driver of [`Lease`] for a single node.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SoleLease;
+
+#[async_trait]
+impl Lease for SoleLease {
+    async fn hold(&self) -> Result<bool, Unavailable> {
+        Ok(true)
+    }
+
+    async fn release(&self) -> Result<(), Unavailable> {
+        Ok(())
+    }
+}

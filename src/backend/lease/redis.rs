@@ -1,0 +1,49 @@
+//! Lease of a cluster: a key with the id of its holder and an expiry.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use fred::prelude::*;
+
+use super::{Lease, TTL};
+use crate::backend::broker::Unavailable;
+use crate::backend::redis::{HOLD_LEASE, RELEASE_LEASE, Redis, Script};
+
+/// Driver of [`Lease`] over Redis.
+#[derive(Clone, Debug)]
+pub struct RedisLease {
+    redis: Redis,
+    scripts: Arc<Scripts>,
+}
+
+#[derive(Debug)]
+struct Scripts {
+    hold: Script,
+    release: Script,
+}
+
+impl RedisLease {
+    /// Creates the driver. The holder is the node of these clients.
+    pub fn new(redis: Redis) -> Self {
+        let scripts = Scripts { hold: Script::new(HOLD_LEASE), release: Script::new(RELEASE_LEASE) };
+        Self { redis, scripts: Arc::new(scripts) }
+    }
+
+    fn key(&self) -> Result<String, Unavailable> {
+        Ok(self.redis.keys()?.shared("lease:leader"))
+    }
+}
+
+#[async_trait]
+impl Lease for RedisLease {
+    async fn hold(&self) -> Result<bool, Unavailable> {
+        let args: Vec<Value> = vec![self.redis.node().as_str().into(), (TTL.as_millis() as i64).into()];
+        let held = self.redis.eval(&self.scripts.hold, self.key()?, args).await?;
+        Ok(held.as_i64() == Some(1))
+    }
+
+    async fn release(&self) -> Result<(), Unavailable> {
+        let args: Vec<Value> = vec![self.redis.node().as_str().into()];
+        self.redis.eval(&self.scripts.release, self.key()?, args).await.map(|_| ())
+    }
+}

@@ -1,0 +1,86 @@
+//! Presence of a single node, kept in memory.
+
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use super::{Presence, PresenceSink, Status, count};
+use crate::backend::broker::Unavailable;
+use crate::domain::HostUuid;
+
+/// Driver of [`Presence`] for a single node.
+#[derive(Default)]
+pub struct MemoryPresence {
+    known: Mutex<Known>,
+    sink: OnceLock<Arc<dyn PresenceSink>>,
+}
+
+/// Online hosts with the version of their status, and the newest version of all.
+#[derive(Debug, Default)]
+struct Known {
+    online: HashMap<HostUuid, u64>,
+    version: u64,
+}
+
+impl std::fmt::Debug for MemoryPresence {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MemoryPresence").field("known", &self.known).finish_non_exhaustive()
+    }
+}
+
+impl MemoryPresence {
+    fn tell(&self, tell: impl FnOnce(&dyn PresenceSink)) {
+        if let Some(sink) = self.sink.get() {
+            tell(&**sink);
+        }
+    }
+
+    fn set(&self, host: HostUuid, online: bool) {
+        // Sinks are called under the lock, so that events keep the order of the changes.
+        let mut known = self.known.lock();
+        if known.online.contains_key(&host) == online {
+            return;
+        }
+        known.version += 1;
+        let version = known.version;
+        if online {
+            known.online.insert(host, version);
+        } else {
+            known.online.remove(&host);
+        }
+        count(online);
+        self.tell(|sink| sink.presence(host, Status { online, version }));
+    }
+}
+
+#[async_trait]
+impl Presence for MemoryPresence {
+    async fn subscribe(&self, sink: Arc<dyn PresenceSink>) -> Result<(), Unavailable> {
+        self.sink.set(sink).map_err(|_| Unavailable("already subscribed".into()))
+    }
+
+    async fn enter(&self, host: HostUuid) -> Result<(), Unavailable> {
+        self.set(host, true);
+        Ok(())
+    }
+
+    async fn leave(&self, host: HostUuid) -> Result<(), Unavailable> {
+        self.set(host, false);
+        Ok(())
+    }
+
+    async fn status(&self, host: HostUuid) -> Result<Status, Unavailable> {
+        let known = self.known.lock();
+        // The last change of an offline host is at most as new as the newest version of all.
+        let (online, version) = known.online.get(&host).map_or((false, known.version), |version| (true, *version));
+        Ok(Status { online, version })
+    }
+
+    async fn greet(&self, host: HostUuid, frame: Bytes) -> Result<(), Unavailable> {
+        self.tell(|sink| sink.greeting(host, &frame));
+        Ok(())
+    }
+}

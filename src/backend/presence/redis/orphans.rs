@@ -1,0 +1,57 @@
+//! Orphaned sets of hosts: their node is missing from the list of nodes, so it would never be found dead.
+//!
+//! In a Cluster, the list and a set are keys of different servers, and a failover of one may lose what the other still
+//! has.
+
+use fred::prelude::*;
+use fred::types::{ClusterHash, CustomCommand, SetOptions};
+
+use crate::backend::broker::Unavailable;
+use crate::backend::redis::{Keys, Redis, call};
+
+/// Number of keys scanned per call. Takes well under a millisecond.
+const PART: &str = "500";
+
+/// Counts orphans and, with `adopt`, adds their nodes to the list again, as dead nodes. A live node that is added finds
+/// its lease ended, and begins a new incarnation.
+pub(super) async fn adopt(redis: &Redis, adopt: bool) -> Result<u64, Unavailable> {
+    let (mut orphans, keys) = (0, redis.keys()?);
+    for set in sets(redis, keys).await? {
+        let Some(node) = keys.incarnation_in(&set) else { continue };
+        let lease: Option<f64> = call(|| redis.client().zscore(keys.nodes(), node)).await?;
+        if lease.is_some() {
+            continue;
+        }
+        orphans += 1;
+        if adopt {
+            let only_new = Some(SetOptions::NX);
+            call(|| redis.client().zadd::<(), _, _>(keys.nodes(), only_new.clone(), None, false, false, (0.0, node)))
+                .await?;
+            tracing::warn!(node, "unknown node left hosts online, handled as dead");
+        }
+    }
+    Ok(orphans)
+}
+
+/// Returns the names of all sets of hosts, on every server.
+async fn sets(redis: &Redis, keys: &Keys) -> Result<Vec<String>, Unavailable> {
+    let (mut sets, pattern) = (Vec::new(), keys.hosts_pattern());
+    for server in redis.client().active_connections() {
+        let server = redis.client().with_cluster_node(server);
+        let mut cursor = "0".to_owned();
+        loop {
+            let scan = CustomCommand::new_static("SCAN", ClusterHash::FirstKey, false);
+            let args: Vec<String> = [&*cursor, "MATCH", &pattern, "COUNT", PART].map(str::to_owned).into();
+            let (next, found): (String, Vec<String>) = call(|| server.custom(scan.clone(), args.clone())).await?;
+            sets.extend(found);
+            cursor = next;
+            if cursor == "0" {
+                break;
+            }
+        }
+    }
+    // A scan may return a key twice.
+    sets.sort_unstable();
+    sets.dedup();
+    Ok(sets)
+}

@@ -1,0 +1,261 @@
+//! Tests of the guarantees of presence, run over every driver. [`cluster`] has those that need several nodes,
+//! [`failover`] those with a lost master, [`cost`] those of the load on Redis.
+
+mod cluster;
+mod cost;
+mod failover;
+
+use crate::backend::redis::testing::PT;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::memory::MemoryPresence;
+use super::redis::RedisPresence;
+use super::{Presence, PresenceSink, Status};
+use crate::backend::redis::Redis;
+use crate::backend::redis::testing::{Kind, Servers, on_every_redis};
+use crate::domain::HostUuid;
+use crate::domain::clock::Chance;
+
+/// Maximum time that a test waits for a condition.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Generates a test of each function for each driver.
+macro_rules! on_every_driver {
+    ($($name:ident),* $(,)?) => {
+        mod memory {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name(super::Stage { servers: None }).await;
+            })*
+        }
+        on_every_redis!(crate::backend::presence::suite::Stage::on: $($name),*);
+    };
+}
+
+on_every_driver!(
+    a_host_is_online_while_a_node_has_him,
+    what_is_told_twice_is_heard_once,
+    versions_rise_and_are_those_of_what_is_read,
+    changes_of_a_host_are_heard_in_order,
+    a_greeting_arrives_as_it_was_sent,
+);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Heard {
+    Online(HostUuid),
+    Offline(HostUuid),
+    Greeting(HostUuid, Bytes),
+    Missed,
+}
+
+#[derive(Default)]
+struct Ear {
+    heard: Mutex<Vec<Heard>>,
+    versions: Mutex<Vec<(HostUuid, u64)>>,
+    more: Notify,
+}
+
+impl Ear {
+    fn hear(&self, heard: Heard) {
+        self.heard.lock().push(heard);
+        self.more.notify_one();
+    }
+
+    /// Waits until an event was received `times` times. Returns all events so far.
+    async fn until(&self, last: &Heard, times: usize) -> Vec<Heard> {
+        let waiting = async {
+            while self.heard.lock().iter().filter(|heard| *heard == last).count() < times {
+                self.more.notified().await;
+            }
+        };
+        let came = tokio::time::timeout(PATIENCE, waiting).await.is_ok();
+        let heard = self.heard.lock().clone();
+        assert!(came, "{last:?} was not heard, but {heard:?}");
+        heard
+    }
+}
+
+impl PresenceSink for Ear {
+    fn presence(&self, host: HostUuid, status: Status) {
+        self.versions.lock().push((host, status.version));
+        self.hear(if status.online { Heard::Online(host) } else { Heard::Offline(host) });
+    }
+    fn greeting(&self, host: HostUuid, frame: &[u8]) {
+        self.hear(Heard::Greeting(host, Bytes::copy_from_slice(frame)));
+    }
+    fn missed(&self) {
+        self.hear(Heard::Missed);
+    }
+}
+
+struct Stage {
+    servers: Option<Servers>,
+}
+
+struct Node {
+    presence: Arc<dyn Presence>,
+    ear: Arc<Ear>,
+    redis: Option<Redis>,
+}
+
+impl Stage {
+    async fn on<F: Future<Output = ()>>(kind: Kind, test: impl FnOnce(Stage) -> F) {
+        test(Self { servers: Some(Servers::of(kind).await) }).await;
+    }
+
+    async fn node(&self) -> Node {
+        let redis = match &self.servers {
+            Some(servers) => Some(servers.node().await),
+            None => None,
+        };
+        let presence: Arc<dyn Presence> = match &redis {
+            Some(redis) => Arc::new(RedisPresence::new(redis.clone())),
+            None => Arc::<MemoryPresence>::default(),
+        };
+        let ear = Arc::<Ear>::default();
+        presence.subscribe(ear.clone()).await.unwrap();
+        Node { presence, ear, redis }
+    }
+}
+
+impl Node {
+    async fn enter(&self, host: HostUuid) {
+        self.presence.enter(host).await.unwrap();
+    }
+
+    async fn leave(&self, host: HostUuid) {
+        self.presence.leave(host).await.unwrap();
+    }
+
+    async fn is_online(&self, host: HostUuid) -> bool {
+        self.presence.status(host).await.unwrap().online
+    }
+
+    /// Sends a greeting as a marker, and returns every event received before it, which also shows that an event is
+    /// absent. In a Cluster each master publishes over its own connection, so each sends one.
+    async fn heard(&self) -> Vec<Heard> {
+        let (host, frame) = (a_host(), Bytes::from_static(b"marker"));
+        let marker = Heard::Greeting(host, frame.clone());
+        let markers = match &self.redis {
+            Some(redis) => {
+                redis.everywhere::<i64>("PUBLISH", &[&*format!("{PT}status"), &format!("G{host} marker")]).await.len()
+            }
+            None => self.presence.greet(host, frame.clone()).await.map(|()| 1).unwrap(),
+        };
+        let heard = self.ear.until(&marker, markers).await;
+        heard.into_iter().filter(|heard| !matches!(heard, Heard::Greeting(_, said) if *said == frame)).collect()
+    }
+
+    /// Expires the node's lease, as if it had died.
+    async fn dies(&self) {
+        let name = self.redis().incarnation().unwrap();
+        self.redis().raw::<i64>("ZADD", &[&*format!("{PT}nodes"), "XX", "1", &name]).await;
+    }
+
+    /// Renews the lease, as if it had lasted long enough to judge other nodes.
+    async fn ripens(&self) {
+        // The event of the first connection may arrive only now, and begin a new incarnation.
+        while !self.redis().judges() {
+            self.redis().heartbeat().await.unwrap();
+            self.redis().ripen();
+        }
+        self.redis().heartbeat().await.unwrap();
+    }
+
+    async fn beats(&self) {
+        self.redis().heartbeat().await.unwrap();
+        self.presence.keep().await.unwrap();
+    }
+
+    async fn left_of(&self, other: &Node) -> Vec<String> {
+        self.redis().keys_with(&format!("node:{}", other.redis().node())).await
+    }
+
+    fn redis(&self) -> &Redis {
+        self.redis.as_ref().expect("a cluster")
+    }
+}
+
+fn a_host() -> HostUuid {
+    HostUuid::from_random(Chance::from_entropy().bytes())
+}
+
+async fn a_host_is_online_while_a_node_has_him(stage: Stage) {
+    let (node, host, other) = (stage.node().await, a_host(), a_host());
+    assert!(!node.is_online(host).await);
+    node.enter(host).await;
+    assert!(node.is_online(host).await);
+    assert!(!node.is_online(other).await);
+    node.leave(host).await;
+    assert!(!node.is_online(host).await);
+}
+
+async fn what_is_told_twice_is_heard_once(stage: Stage) {
+    let (node, host) = (stage.node().await, a_host());
+    // A host without sockets cannot leave.
+    node.leave(host).await;
+    for _ in 0..2 {
+        node.enter(host).await;
+        node.enter(host).await;
+        node.leave(host).await;
+        node.leave(host).await;
+    }
+    let (online, offline) = (Heard::Online(host), Heard::Offline(host));
+    assert_eq!(node.heard().await, [online.clone(), offline.clone(), online, offline]);
+}
+
+async fn versions_rise_and_are_those_of_what_is_read(stage: Stage) {
+    let (node, host, other) = (stage.node().await, a_host(), a_host());
+    let mut read = Vec::new();
+    for _ in 0..3 {
+        for enters in [true, false] {
+            if enters {
+                node.enter(host).await
+            } else {
+                node.leave(host).await
+            }
+            read.push((host, node.presence.status(host).await.unwrap().version));
+            node.enter(other).await;
+        }
+    }
+    node.heard().await;
+    let mut heard = node.ear.versions.lock().clone();
+    heard.retain(|(whose, _)| *whose == host);
+    assert_eq!(heard, read);
+    assert!(read.windows(2).all(|pair| pair[0].1 < pair[1].1), "{read:?}");
+}
+
+async fn changes_of_a_host_are_heard_in_order(stage: Stage) {
+    let node = stage.node().await;
+    let hosts: Vec<_> = (0..5).map(|_| a_host()).collect();
+    for _ in 0..10 {
+        for host in &hosts {
+            node.enter(*host).await;
+        }
+        for host in &hosts {
+            node.leave(*host).await;
+        }
+    }
+    let heard = node.heard().await;
+    assert_eq!(heard.len(), 100);
+    for host in hosts {
+        let (online, offline) = (Heard::Online(host), Heard::Offline(host));
+        let his: Vec<_> = heard.iter().filter(|heard| **heard == online || **heard == offline).collect();
+        assert_eq!(his, [&online, &offline].repeat(10));
+    }
+}
+
+async fn a_greeting_arrives_as_it_was_sent(stage: Stage) {
+    let (node, host) = (stage.node().await, a_host());
+    let frame = Bytes::from_static("{\"message\":\"online 🙂\"}\n".as_bytes());
+    // Greetings are delivered whether or not the host is online.
+    for _ in 0..2 {
+        node.presence.greet(host, frame.clone()).await.unwrap();
+    }
+    assert_eq!(node.heard().await, [Heard::Greeting(host, frame.clone()), Heard::Greeting(host, frame)]);
+}

@@ -1,0 +1,290 @@
+//! Tests with several nodes on one Redis: hosts on more than one, greetings to all, resubscription, and dead nodes.
+
+use super::*;
+use crate::backend::redis::testing::PT;
+
+on_every_redis!(crate::backend::presence::suite::Stage::on:
+    a_host_with_sockets_on_two_nodes_goes_with_the_last,
+    a_greeting_reaches_every_node,
+    a_node_that_comes_later_knows_who_is_online,
+    a_node_says_which_hosts_to_look_after_when_it_dies,
+    hosts_of_a_node_that_is_in_no_list_are_found_and_it_is_dead,
+    a_listener_that_was_cut_off_is_told_and_hears_again,
+    the_hosts_of_a_dead_node_go_offline_unless_they_are_elsewhere,
+    what_one_who_looks_after_the_dead_has_begun_another_ends,
+    a_node_that_was_taken_for_dead_says_again_whom_it_has,
+    a_node_that_may_have_been_forgotten_says_again_whom_it_has_and_nobody_flickers,
+    who_left_while_a_node_begins_anew_is_not_brought_back,
+    nobody_is_taken_for_dead_by_whom_does_not_know,
+    nobody_is_taken_for_dead_after_redis_stood_still,
+    a_host_whom_no_list_names_is_found_gone_when_he_is_asked_for,
+    nothing_is_said_under_a_lease_that_has_ended,
+);
+
+async fn a_host_with_sockets_on_two_nodes_goes_with_the_last(stage: Stage) {
+    let (one, other) = (stage.node().await, stage.node().await);
+    let host = a_host();
+    one.enter(host).await;
+    other.enter(host).await;
+    one.leave(host).await;
+    assert!(one.is_online(host).await && other.is_online(host).await);
+    other.leave(host).await;
+    assert!(!one.is_online(host).await && !other.is_online(host).await);
+    for node in [&one, &other] {
+        assert_eq!(node.heard().await, [Heard::Online(host), Heard::Offline(host)]);
+    }
+}
+
+async fn hosts_of_a_node_that_is_in_no_list_are_found_and_it_is_dead(stage: Stage) {
+    let node = stage.node().await;
+    node.enter(a_host()).await;
+    assert_eq!(node.presence.adopt_orphans(true).await, Ok(0), "its own node is in the list");
+    // As after a failover that lost the list and kept the sets.
+    for orphan in ["one", "other"] {
+        let set = format!("{PT}node:{orphan}:hosts");
+        let _: i64 = node.redis().raw("SADD", &[&set, a_host().as_str()]).await;
+    }
+    for (adopt, found) in [(false, 2), (true, 2), (true, 0), (false, 0)] {
+        assert_eq!(node.presence.adopt_orphans(adopt).await, Ok(found));
+    }
+    let lease: String = node.redis().raw("ZSCORE", &[&*format!("{PT}nodes"), "one"]).await;
+    assert_eq!(lease, "0");
+}
+
+async fn a_greeting_reaches_every_node(stage: Stage) {
+    let (one, other) = (stage.node().await, stage.node().await);
+    let host = a_host();
+    one.presence.greet(host, "{}".into()).await.unwrap();
+    other.ear.until(&Heard::Greeting(host, "{}".into()), 1).await;
+    one.ear.until(&Heard::Greeting(host, "{}".into()), 1).await;
+}
+
+async fn a_node_that_comes_later_knows_who_is_online(stage: Stage) {
+    let one = stage.node().await;
+    let host = a_host();
+    one.enter(host).await;
+    let third = stage.node().await;
+    assert!(third.is_online(host).await);
+    assert_eq!(third.heard().await, []);
+}
+
+async fn a_node_says_which_hosts_to_look_after_when_it_dies(stage: Stage) {
+    let (one, other) = (stage.node().await, stage.node().await);
+    let (host, gone) = (a_host(), a_host());
+    for host in [host, gone] {
+        one.enter(host).await;
+        other.enter(host).await;
+    }
+    one.leave(gone).await;
+    let set = format!("{PT}node:{}:hosts", one.redis().incarnation().unwrap());
+    assert_eq!(one.redis().raw::<Vec<String>>("SMEMBERS", &[&set]).await, [host.to_string()]);
+}
+
+async fn a_listener_that_was_cut_off_is_told_and_hears_again(stage: Stage) {
+    let (one, other) = (stage.node().await, stage.node().await);
+    let host = a_host();
+    one.redis().kill_listeners().await;
+    one.enter(host).await;
+    for node in [&one, &other] {
+        node.ear.until(&Heard::Missed, 1).await;
+        assert!(node.is_online(host).await);
+    }
+    one.leave(host).await;
+    for node in [&one, &other] {
+        assert!(node.heard().await.contains(&Heard::Offline(host)));
+    }
+}
+
+async fn the_hosts_of_a_dead_node_go_offline_unless_they_are_elsewhere(stage: Stage) {
+    let (dying, other) = (stage.node().await, stage.node().await);
+    let hosts: Vec<_> = (0..700).map(|_| a_host()).collect();
+    for host in &hosts {
+        dying.enter(*host).await;
+    }
+    other.enter(hosts[0]).await;
+    dying.dies().await;
+    other.ripens().await;
+    other.presence.keep().await.unwrap();
+    let heard = other.heard().await;
+    assert!(!heard.contains(&Heard::Offline(hosts[0])) && other.is_online(hosts[0]).await);
+    for host in &hosts[1..] {
+        assert_eq!(heard.iter().filter(|heard| **heard == Heard::Offline(*host)).count(), 1);
+    }
+    assert_eq!(other.left_of(&dying).await, Vec::<String>::new());
+    let name = dying.redis().incarnation().unwrap();
+    assert_eq!(other.redis().raw::<Option<String>>("ZSCORE", &[&*format!("{PT}nodes"), &name]).await, None);
+}
+
+async fn what_one_who_looks_after_the_dead_has_begun_another_ends(stage: Stage) {
+    let (dying, other) = (stage.node().await, stage.node().await);
+    let hosts: Vec<_> = (0..20).map(|_| a_host()).collect();
+    for host in &hosts {
+        dying.enter(*host).await;
+    }
+    let name = dying.redis().incarnation().unwrap();
+    dying.dies().await;
+    // A claim holder died after it had removed two hosts from their hashes, one of them from the set as well.
+    let claim = format!("{PT}node:{name}:claim");
+    other.redis().raw::<String>("SET", &[&claim, "somebody", "PX", "700"]).await;
+    for host in &hosts[..2] {
+        let key = format!("{PT}{{{host}}}:presence");
+        other.redis().raw::<i64>("HDEL", &[&key, &format!("n:{name}")]).await;
+    }
+    other.redis().raw::<i64>("SREM", &[&format!("{PT}node:{name}:hosts"), hosts[0].as_str()]).await;
+    other.ripens().await;
+    other.presence.keep().await.unwrap();
+    assert!(!other.heard().await.contains(&Heard::Offline(hosts[5])), "another looks after it");
+    let began = std::time::Instant::now();
+    while !other.left_of(&dying).await.is_empty() && began.elapsed() < PATIENCE {
+        other.ripens().await;
+        other.presence.keep().await.unwrap();
+    }
+    let heard = other.heard().await;
+    for host in &hosts[2..] {
+        assert_eq!(heard.iter().filter(|heard| **heard == Heard::Offline(*host)).count(), 1);
+    }
+    assert_eq!(other.left_of(&dying).await, Vec::<String>::new());
+}
+
+async fn a_node_that_was_taken_for_dead_says_again_whom_it_has(stage: Stage) {
+    let (frozen, other) = (stage.node().await, stage.node().await);
+    let (host, left) = (a_host(), a_host());
+    frozen.enter(host).await;
+    frozen.enter(left).await;
+    frozen.beats().await;
+    frozen.dies().await;
+    other.ripens().await;
+    other.presence.keep().await.unwrap();
+    assert!(!other.is_online(host).await);
+    let before = frozen.redis().incarnation().unwrap();
+    frozen.beats().await;
+    assert_ne!(frozen.redis().incarnation().unwrap(), before);
+    assert!(other.is_online(host).await);
+    frozen.leave(left).await;
+    let (online, offline) = (Heard::Online(host), Heard::Offline(host));
+    let mut heard = other.heard().await;
+    heard.retain(|heard| *heard == online || *heard == offline);
+    assert_eq!(heard, [online.clone(), offline, online]);
+    assert!(!other.is_online(left).await);
+    // The new incarnation is cleaned up like any other when the node dies as well.
+    frozen.dies().await;
+    other.ripens().await;
+    other.presence.keep().await.unwrap();
+    assert!(!other.is_online(host).await);
+}
+
+async fn a_node_that_may_have_been_forgotten_says_again_whom_it_has_and_nobody_flickers(stage: Stage) {
+    let (one, other) = (stage.node().await, stage.node().await);
+    let hosts: Vec<_> = (0..600).map(|_| a_host()).collect();
+    for host in &hosts {
+        one.enter(*host).await;
+    }
+    one.beats().await;
+    for round in 0..2 {
+        let before = one.redis().incarnation().unwrap();
+        if round == 1 {
+            // A server has lost its entries of some hosts.
+            for host in &hosts[..10] {
+                one.redis().raw::<i64>("DEL", &[&format!("{PT}{{{host}}}:presence")]).await;
+            }
+        }
+        one.redis().lose_lease();
+        one.beats().await;
+        let after = one.redis().incarnation().unwrap();
+        assert_ne!(after, before);
+        let sets = one.redis().keys_with(&format!("node:{}", one.redis().node())).await;
+        assert_eq!(sets, [format!("{PT}node:{after}:hosts")]);
+        assert_eq!(one.redis().raw::<usize>("SCARD", &[&sets[0]]).await, hosts.len());
+        for host in hosts.iter().step_by(97).chain(&hosts[..10]) {
+            assert!(other.is_online(*host).await);
+            let fields: Vec<String> = one.redis().raw("HKEYS", &[&format!("{PT}{{{host}}}:presence")]).await;
+            assert_eq!(fields.len(), 2, "{fields:?}");
+        }
+    }
+    let heard = other.heard().await;
+    assert_eq!(heard.iter().filter(|heard| matches!(heard, Heard::Offline(_))).count(), 0);
+    assert_eq!(heard.len(), hosts.len() + 10);
+}
+
+async fn who_left_while_a_node_begins_anew_is_not_brought_back(stage: Stage) {
+    let (one, other) = (stage.node().await, stage.node().await);
+    let host = a_host();
+    one.enter(host).await;
+    one.beats().await;
+    one.redis().lose_lease();
+    one.redis().heartbeat().await.unwrap();
+    // Under the new incarnation, before anything else was written under it.
+    one.leave(host).await;
+    assert!(!other.is_online(host).await);
+    one.presence.keep().await.unwrap();
+    assert_eq!(other.heard().await, [Heard::Online(host), Heard::Offline(host)]);
+    assert_eq!(one.left_of(&one).await, Vec::<String>::new());
+}
+
+async fn nobody_is_taken_for_dead_by_whom_does_not_know(stage: Stage) {
+    let (dying, young) = (stage.node().await, stage.node().await);
+    let host = a_host();
+    dying.enter(host).await;
+    dying.dies().await;
+    for fault in ["it is young", "its lease was lost"] {
+        if fault != "it is young" {
+            young.ripens().await;
+            young.redis().lose_lease();
+        }
+        assert!(young.is_online(host).await, "{fault}");
+        young.presence.keep().await.unwrap();
+        assert!(young.is_online(host).await, "{fault}");
+    }
+    assert_eq!(young.heard().await, [Heard::Online(host)]);
+}
+
+async fn nobody_is_taken_for_dead_after_redis_stood_still(stage: Stage) {
+    let nodes = [stage.node().await, stage.node().await];
+    let hosts = [a_host(), a_host()];
+    for (node, host) in nodes.iter().zip(hosts) {
+        node.enter(host).await;
+        node.ripens().await;
+        node.presence.keep().await.unwrap();
+    }
+    // All leases have expired at once.
+    for node in &nodes {
+        node.dies().await;
+    }
+    for _ in 0..2 {
+        for node in &nodes {
+            node.beats().await;
+            for host in hosts {
+                assert!(node.is_online(host).await);
+            }
+        }
+    }
+    for node in &nodes {
+        assert_eq!(node.heard().await, hosts.map(Heard::Online));
+    }
+}
+
+async fn a_host_whom_no_list_names_is_found_gone_when_he_is_asked_for(stage: Stage) {
+    let (dying, other) = (stage.node().await, stage.node().await);
+    let host = a_host();
+    dying.enter(host).await;
+    let name = dying.redis().incarnation().unwrap();
+    other.redis().raw::<i64>("DEL", &[&format!("{PT}node:{name}:hosts")]).await;
+    dying.dies().await;
+    other.ripens().await;
+    other.presence.keep().await.unwrap();
+    other.ripens().await;
+    assert!(!other.is_online(host).await);
+    assert_eq!(other.heard().await, [Heard::Online(host), Heard::Offline(host)]);
+}
+
+async fn nothing_is_said_under_a_lease_that_has_ended(stage: Stage) {
+    let Some(servers) = &stage.servers else { panic!("a cluster") };
+    let redis = servers.unknown_node().await;
+    let presence = RedisPresence::new(redis.clone());
+    let host = a_host();
+    assert!(presence.enter(host).await.is_err());
+    // The host is written once the node has a lease.
+    redis.heartbeat().await.unwrap();
+    presence.keep().await.unwrap();
+    assert!(presence.status(host).await.unwrap().online);
+}

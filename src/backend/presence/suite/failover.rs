@@ -1,0 +1,63 @@
+//! Tests of a failover in which a master loses recent writes: nodes write their hosts again.
+
+use crate::backend::redis::testing::PT;
+use fred::util::redis_keyslot;
+
+use super::*;
+use crate::backend::redis::testing::on_redis;
+
+on_redis!(redis_cluster, Cluster, crate::backend::presence::suite::Stage::on:
+    a_failover_of_whom_it_knows_makes_nobody_flicker_and_nobody_is_forgotten,
+    a_failover_of_who_lives_makes_nobody_flicker_and_nobody_is_forgotten,
+);
+on_redis!(redis_sentinel, Sentinel, crate::backend::presence::suite::Stage::on:
+    a_failover_of_who_lives_makes_nobody_flicker_and_nobody_is_forgotten,
+);
+
+/// Fails over the master of `key`; writes that its replicas do not have are lost.
+async fn fail_over(mut stage: Stage, key: impl Fn(HostUuid) -> String) {
+    let nodes = [stage.node().await, stage.node().await];
+    let hosts: Vec<HostUuid> = (0..30).map(|_| a_host()).collect();
+    for (at, host) in hosts.iter().enumerate() {
+        nodes[at % 2].enter(*host).await;
+    }
+    for node in &nodes {
+        node.ripens().await;
+        node.presence.keep().await.unwrap();
+    }
+    let before: Vec<String> = nodes.iter().map(|node| node.redis().incarnation().unwrap()).collect();
+    let (slot, servers) = (redis_keyslot(key(hosts[0]).as_bytes()), stage.servers.as_mut().unwrap());
+    // Sentinels do not promote a replica that never synchronised.
+    nodes[0].redis().wait_for_replicas(servers, slot).await;
+    nodes[0].enter(a_host()).await;
+    servers.fail_over(slot);
+    let began = std::time::Instant::now();
+    for (node, before) in nodes.iter().zip(before) {
+        // As a node does periodically, even after errors.
+        loop {
+            let beat = node.redis().heartbeat().await.is_ok() && node.presence.keep().await.is_ok();
+            if beat && node.redis().incarnation().is_ok_and(|name| name != before) {
+                break;
+            }
+            assert!(began.elapsed() < PATIENCE, "it has not begun anew");
+        }
+    }
+    for host in &hosts {
+        assert!(nodes[0].is_online(*host).await);
+    }
+    let heard = nodes[1].ear.heard.lock().clone();
+    assert!(!heard.iter().any(|heard| matches!(heard, Heard::Offline(_))), "{heard:?}");
+    // Later reports take effect.
+    for (at, host) in hosts.iter().enumerate() {
+        nodes[at % 2].leave(*host).await;
+        assert!(!nodes[0].is_online(*host).await);
+    }
+}
+
+async fn a_failover_of_whom_it_knows_makes_nobody_flicker_and_nobody_is_forgotten(stage: Stage) {
+    fail_over(stage, |host| format!("{PT}{{{host}}}:presence")).await;
+}
+
+async fn a_failover_of_who_lives_makes_nobody_flicker_and_nobody_is_forgotten(stage: Stage) {
+    fail_over(stage, |_| format!("{PT}nodes")).await;
+}

@@ -1,0 +1,392 @@
+//! The node's Redis clients: one for commands and scripts, one for subscriptions. The drivers of all ports share them.
+//!
+//! **Invariant:** every call has a time limit. A call that may have run is never sent again automatically; its caller
+//! decides. A call that a Cluster did not run, because its slot has moved or is moving, is retried.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use fred::clients::SubscriberClient;
+use fred::error::ErrorKind;
+use fred::prelude::*;
+use fred::types::config::{Server, TcpConfig, UnresponsiveConfig};
+use fred::types::scripts::Script as FredScript;
+use fred::types::{ClientState, ClusterStateChange, CustomCommand, MultipleKeys, MultipleValues};
+use fred::util::redis_keyslot;
+use metrics::Histogram;
+use parking_lot::Mutex;
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
+use tokio_util::sync::CancellationToken;
+
+use crate::backend::broker::Unavailable;
+use crate::domain::NodeId;
+use crate::domain::metric;
+
+mod keys;
+mod lease;
+mod nodes;
+mod ownership;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use keys::Keys;
+use lease::Lease;
+pub use nodes::id_of;
+pub use ownership::Owner;
+use ownership::Ownership;
+
+/// Scripts that acquire and release a lease. Its key stores the id of the holder.
+pub(crate) const HOLD_LEASE: &str = include_str!("redis/hold_lease.lua");
+pub(crate) const RELEASE_LEASE: &str = include_str!("redis/release_lease.lua");
+
+/// Time after which a call counts as failed.
+pub const CALL_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Capacity of the subscriber's channel, in messages. A burst of 8,192 costs about 5 MB; messages beyond it are missed,
+/// and the gap is repaired.
+const LISTENER_CAPACITY: usize = 8_192;
+
+/// Maximum number of commands that wait for a connection. Beyond it, calls fail at once instead of growing the queue.
+const COMMAND_BUFFER: usize = 20_000;
+
+/// Interval at which each command connection is pinged to detect an unresponsive server.
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Partitions of a Redis Cluster, each with one slot, queue, bus and call in flight. Any other Redis has one active
+/// server and needs one partition.
+const CLUSTER_PARTITIONS: u16 = 16;
+
+/// Delay before a Cluster is called again after it did not run a call.
+const MOVING_PAUSE: Duration = Duration::from_millis(50);
+
+impl From<fred::error::Error> for Unavailable {
+    fn from(error: fred::error::Error) -> Self {
+        Unavailable(error.to_string())
+    }
+}
+
+/// A Lua script and its digest.
+#[derive(Debug)]
+pub struct Script(FredScript);
+
+impl Script {
+    /// Creates a script from its source.
+    pub fn new(source: &'static str) -> Self {
+        Self(FredScript::from_lua(source))
+    }
+}
+
+/// The Redis clients of one node.
+#[derive(Clone)]
+pub struct Redis {
+    client: Client,
+    subscriber: SubscriberClient,
+    node: NodeId,
+    partitions: u16,
+    ended: CancellationToken,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    lease: Mutex<Lease>,
+    ownership: Ownership,
+    scripts: nodes::Scripts,
+    ownership_scripts: ownership::Scripts,
+    round_trip: Histogram,
+}
+
+impl std::fmt::Debug for Redis {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Redis").field("node", &self.node).finish_non_exhaustive()
+    }
+}
+
+impl Redis {
+    /// Creates the clients and begins to connect. They retry without limit.
+    ///
+    /// # Errors
+    /// The URL is invalid.
+    pub fn new(url: &str, node: NodeId) -> Result<Self, fred::error::Error> {
+        Self::with_config(Config::from_url(url)?, node)
+    }
+
+    fn with_config(mut config: Config, node: NodeId) -> Result<Self, fred::error::Error> {
+        config.fail_fast = false;
+        let partitions = if config.server.is_clustered() { CLUSTER_PARTITIONS } else { 1 };
+        let mut builder = Builder::from_config(config);
+        builder.set_policy(ReconnectPolicy::new_exponential(0, 50, 1_000, 2));
+        builder.with_performance_config(|performance| {
+            performance.default_command_timeout = CALL_TIMEOUT;
+            performance.broadcast_channel_capacity = LISTENER_CAPACITY;
+        });
+        builder.with_connection_config(|connection| {
+            connection.connection_timeout = Duration::from_secs(2);
+            connection.internal_command_timeout = Duration::from_secs(2);
+            connection.max_command_attempts = 1;
+            // A redirection would count as an attempt. With none allowed, it is distinguishable from a call that may
+            // have run.
+            connection.max_redirections = 0;
+            connection.max_command_buffer_len = COMMAND_BUFFER;
+            connection.tcp = TcpConfig { nodelay: Some(true), ..TcpConfig::default() };
+            connection.unresponsive =
+                UnresponsiveConfig { max_timeout: Some(Duration::from_secs(4)), interval: Duration::from_secs(1) };
+        });
+        let client = builder.build()?;
+        let subscriber = builder.build_subscriber_client()?;
+        let reconnected = [("commands", client.reconnect_rx()), ("subscriber", subscriber.reconnect_rx())];
+        client.connect();
+        subscriber.connect();
+        let ended = CancellationToken::new();
+        tokio::spawn(ended.clone().run_until_cancelled_owned(leave_the_silent(client.clone(), subscriber.clone())));
+        for (name, events) in reconnected {
+            tokio::spawn(ended.clone().run_until_cancelled_owned(count_reconnects(name, events)));
+        }
+        let round_trip = metrics::histogram!(metric::ROUND_TRIP);
+        let shared = Shared {
+            lease: Mutex::new(Lease::of(node)),
+            ownership: Ownership::default(),
+            scripts: nodes::Scripts::default(),
+            ownership_scripts: ownership::Scripts::default(),
+            round_trip,
+        };
+        let redis = Self { client, subscriber, node, partitions, ended, shared: Arc::new(shared) };
+        tokio::spawn(redis.clone().lose_lease_when_disturbed(Disturbances::of(&redis.client)));
+        Ok(redis)
+    }
+
+    /// Returns the id of this node.
+    pub fn node(&self) -> NodeId {
+        self.node
+    }
+
+    /// Returns the number of partitions of this kind of Redis.
+    pub fn partitions(&self) -> u16 {
+        self.partitions
+    }
+
+    /// Returns the client for commands.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Returns the client for subscriptions.
+    pub fn subscriber(&self) -> &SubscriberClient {
+        &self.subscriber
+    }
+
+    /// Runs a script once. If the server does not have the script, its source is sent; the script has not run in that
+    /// case.
+    ///
+    /// # Errors
+    /// [`Unavailable`]: the script may have run.
+    pub async fn eval<K, V>(&self, script: &Script, keys: K, args: V) -> Result<Value, Unavailable>
+    where
+        K: Into<MultipleKeys> + Send,
+        V: TryInto<MultipleValues> + Send,
+        V::Error: Into<fred::error::Error> + Send,
+    {
+        let keys = keys.into();
+        let args = args.try_into().map_err(Into::into)?;
+        let began = Instant::now();
+        let answer = call(|| self.eval_once(script, keys.clone(), args.clone())).await;
+        self.shared.round_trip.record(began.elapsed());
+        answer
+    }
+
+    async fn eval_once(
+        &self,
+        script: &Script,
+        keys: MultipleKeys,
+        args: MultipleValues,
+    ) -> Result<Value, fred::error::Error> {
+        match self.client.evalsha(script.0.sha1().clone(), keys.clone(), args.clone()).await {
+            Err(error) if error.details().starts_with("NOSCRIPT") => {
+                let source = script.0.lua().cloned().unwrap_or_default();
+                self.client.eval(source, keys, args).await
+            }
+            answer => answer,
+        }
+    }
+
+    /// Runs a script with one key, and waits at most `limit` until `wait` replicas have its writes. Returns its answer
+    /// and the number of replicas that have them. Both commands use one connection, because `WAIT` covers only the
+    /// writes of its own.
+    ///
+    /// # Errors
+    /// [`Unavailable`]: the script may have run.
+    pub async fn eval_replicated(
+        &self,
+        script: &Script,
+        key: &str,
+        args: &[Value],
+        replicas: u32,
+        limit: Duration,
+    ) -> Result<(Value, u32), Unavailable> {
+        let at = |command| CustomCommand::new_static(command, redis_keyslot(key.as_bytes()), false);
+        let wait = [i64::from(replicas), limit.as_millis() as i64];
+        let ask = |command, script: Value| {
+            let args: Vec<_> = [script, 1.into(), key.into()].into_iter().chain(args.iter().cloned()).collect();
+            let pipeline = self.client.pipeline();
+            async move {
+                let _queued: () = pipeline.custom(at(command), args).await?;
+                let _queued: () = pipeline.custom(at("WAIT"), wait.to_vec()).await?;
+                pipeline.all::<(Value, u32)>().await
+            }
+        };
+        call(|| async {
+            match ask("EVALSHA", script.0.sha1().clone().into()).await {
+                Err(error) if error.details().starts_with("NOSCRIPT") => {
+                    ask("EVAL", script.0.lua().cloned().unwrap_or_default().into()).await
+                }
+                answer => answer,
+            }
+        })
+        .await
+    }
+
+    /// Subscribes to a plain channel, which belongs to no slot, and waits until the subscription is active. The client
+    /// reports success before the server confirms, so a PING follows on the same connection: its answer arrives after
+    /// the confirmation.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn subscribe(&self, channel: &str) -> Result<(), Unavailable> {
+        // In a Cluster the client keeps these channels on the connection of the slot of its own id.
+        let ping = CustomCommand::new_static("PING", redis_keyslot(self.subscriber.id().as_bytes()), false);
+        let standing = async {
+            self.subscriber.subscribe(channel).await?;
+            self.subscriber.custom::<Value, Value>(ping, Vec::new()).await
+        };
+        within(standing).await.map(|_| ())
+    }
+
+    /// Returns the events that may interrupt subscriptions, from now on.
+    pub fn disturbances(&self) -> Disturbances {
+        Disturbances::of(&self.subscriber)
+    }
+
+    /// Waits until the clients have quit. Subscribers end as well.
+    pub async fn ended(&self) {
+        self.ended.cancelled().await;
+    }
+
+    /// Quits both clients. A client without a connection does not confirm, and is not waited for.
+    pub async fn quit(&self) {
+        self.ended.cancel();
+        let (client, subscriber) = tokio::join!(within(self.client.quit()), within(self.subscriber.quit()));
+        for result in [client, subscriber] {
+            if let Err(error) = result {
+                tracing::debug!(%error, "redis client failed to quit");
+            }
+        }
+    }
+}
+
+/// Counts the connections of a client that replace earlier ones.
+async fn count_reconnects(client: &'static str, mut events: Receiver<Server>) {
+    let mut is_first = true;
+    loop {
+        match events.recv().await {
+            Ok(_) if is_first => is_first = false,
+            Ok(_) => metrics::counter!(metric::RECONNECTS, "client" => client).increment(1),
+            Err(RecvError::Lagged(missed)) => {
+                metrics::counter!(metric::RECONNECTS, "client" => client).increment(missed);
+            }
+            Err(RecvError::Closed) => return,
+        }
+    }
+}
+
+/// Reconnects when a server accepts commands and answers none, so that the clients find its successor. The client's own
+/// check restarts with each write, so a busy node would stay connected to an unresponsive master.
+async fn leave_the_silent(client: Client, subscriber: SubscriberClient) {
+    loop {
+        tokio::time::sleep(WATCH_INTERVAL).await;
+        if client.state() != ClientState::Connected {
+            continue;
+        }
+        let asked = client.active_connections().into_iter().map(|server| {
+            let client = &client;
+            async move {
+                let answer = within(client.with_cluster_node(&server).ping::<()>(None)).await;
+                answer.is_err().then_some(server)
+            }
+        });
+        let silent: Vec<Server> = futures_util::future::join_all(asked).await.into_iter().flatten().collect();
+        if silent.is_empty() || client.state() != ClientState::Connected {
+            continue;
+        }
+        tracing::warn!(?silent, "redis unresponsive, reconnecting");
+        for left in [within(client.force_reconnection()).await, within(subscriber.force_reconnection()).await] {
+            if let Err(error) = left {
+                tracing::debug!(%error, "redis connection failed, retrying");
+            }
+        }
+    }
+}
+
+/// Events after which subscriptions may be lost, or the server may lack recent writes: a new connection, or a changed
+/// topology of a Cluster. A slot that moves takes its channels along, and the client does not report that.
+pub struct Disturbances {
+    reconnected: Receiver<Server>,
+    changed: Receiver<Vec<ClusterStateChange>>,
+}
+
+impl Disturbances {
+    fn of(client: &impl EventInterface) -> Self {
+        Self { reconnected: client.reconnect_rx(), changed: client.cluster_change_rx() }
+    }
+
+    /// Waits for the next event. Returns `None` after the client has quit. Cancel safe: no event is missed.
+    pub async fn next(&mut self) -> Option<()> {
+        let ended = tokio::select! {
+            server = self.reconnected.recv() => matches!(server, Err(RecvError::Closed)),
+            change = self.changed.recv() => matches!(change, Err(RecvError::Closed)),
+        };
+        (!ended).then_some(())
+    }
+}
+
+/// Runs a call under the common time limit, and repeats it while a Cluster reports that it did not run.
+///
+/// # Errors
+/// [`Unavailable`]: the call may have run.
+pub async fn call<T, F>(ask: impl Fn() -> F) -> Result<T, Unavailable>
+where
+    F: Future<Output = Result<T, fred::error::Error>>,
+{
+    let asking = async {
+        loop {
+            match ask().await {
+                Err(error) if did_not_run(&error) => tokio::time::sleep(MOVING_PAUSE).await,
+                answer => return answer,
+            }
+        }
+    };
+    within(asking).await
+}
+
+/// Runs a call once, under the common time limit. The client's own limit does not apply while it has no connection.
+///
+/// # Errors
+/// [`Unavailable`]: the call may have run.
+pub async fn within<T>(call: impl Future<Output = Result<T, fred::error::Error>>) -> Result<T, Unavailable> {
+    match tokio::time::timeout(CALL_TIMEOUT + Duration::from_millis(200), call).await {
+        Ok(answer) => answer.map_err(Unavailable::from),
+        Err(_) => Err(Unavailable("no answer in time".into())),
+    }
+}
+
+/// Whether an error means that the call did not run: the slot has moved (MOVED; the client knows its new server by
+/// now), is moving (ASK, TRYAGAIN, or a script's error about a key that has already moved), or the server has just
+/// become a replica.
+fn did_not_run(error: &fred::error::Error) -> bool {
+    let says = error.details();
+    (*error.kind() == ErrorKind::Routing && says.starts_with("Too many redirections"))
+        || says.starts_with("TRYAGAIN")
+        || says.starts_with("READONLY")
+        || says.contains("Script attempted to access a non local key")
+}

@@ -1,0 +1,81 @@
+//! Names of the keys and channels of an installation.
+//!
+//! **Invariant:** every key and every channel starts with `pt:<installation id>:`. Pub/sub ignores database indexes, so
+//! the prefix is the only thing that separates two installations on one server. The one exception is [`INSTALLATION`],
+//! which stores the id of the installation that owns this Redis. The keys of earlier releases (`pt:` without an id) are
+//! named in [`legacy`](super::legacy).
+
+use crate::backend::broker::Partition;
+use crate::domain::{HostUuid, InstallationId, RoomName};
+
+/// Stores the id of the installation that owns this Redis.
+pub(crate) const INSTALLATION: &str = "pt:installation";
+
+/// Key names of one installation.
+#[derive(Clone, Debug)]
+pub(crate) struct Keys {
+    id: InstallationId,
+    nodes: String,
+    control: String,
+    status: String,
+}
+
+impl Keys {
+    pub(crate) fn of(id: InstallationId) -> Self {
+        let name = |kind: &str| format!("pt:{id}:{kind}");
+        Self { id, nodes: name("nodes"), control: name("control"), status: name("status") }
+    }
+
+    pub(crate) fn id(&self) -> InstallationId {
+        self.id
+    }
+
+    /// Returns a key that belongs to no partition.
+    pub(crate) fn shared(&self, kind: &str) -> String {
+        format!("pt:{}:{kind}", self.id)
+    }
+
+    /// Returns a key or channel of a partition. The hash tag keeps all of them in one slot of a Redis Cluster.
+    pub(crate) fn partition(&self, partition: Partition, kind: &str) -> String {
+        format!("pt:{}:{{{}}}:{kind}", self.id, partition.0)
+    }
+
+    pub(crate) fn room(&self, partition: Partition, kind: &str, room: RoomName) -> String {
+        format!("pt:{}:{{{}}}:{kind}:{room}", self.id, partition.0)
+    }
+
+    /// Sorted set of the nodes' leases, by deadline.
+    pub(crate) fn nodes(&self) -> &str {
+        &self.nodes
+    }
+
+    /// Stream of account changes, and the channel that announces a new entry.
+    pub(crate) fn control(&self) -> &str {
+        &self.control
+    }
+
+    /// Channel of host presence.
+    pub(crate) fn status(&self) -> &str {
+        &self.status
+    }
+
+    pub(crate) fn presence(&self, host: HostUuid) -> String {
+        format!("pt:{}:{{{host}}}:presence", self.id)
+    }
+
+    /// Set of the hosts with status sockets on a node, per incarnation.
+    pub(crate) fn hosts_of(&self, incarnation: &str) -> String {
+        format!("pt:{}:node:{incarnation}:hosts", self.id)
+    }
+
+    /// Pattern that matches every [`hosts_of`](Self::hosts_of). [`incarnation_in`](Self::incarnation_in) parses a
+    /// match.
+    pub(crate) fn hosts_pattern(&self) -> String {
+        format!("pt:{}:node:*:hosts", self.id)
+    }
+
+    pub(crate) fn incarnation_in<'a>(&self, hosts: &'a str) -> Option<&'a str> {
+        let rest = hosts.strip_prefix("pt:")?.strip_prefix(self.id.as_str())?;
+        rest.strip_prefix(":node:")?.strip_suffix(":hosts")
+    }
+}

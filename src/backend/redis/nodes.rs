@@ -1,0 +1,173 @@
+//! Membership: renews this node's lease, and lists the live and the dead nodes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fred::prelude::*;
+use tokio::time::Instant;
+
+use super::lease::{Lease, Nodes, Renewal, TTL};
+use super::{Disturbances, Redis, Script};
+use crate::backend::broker::Unavailable;
+
+/// Scripts of this module.
+#[derive(Debug)]
+pub(super) struct Scripts {
+    heartbeat: Script,
+    end_lease: Script,
+    pub(super) live_leases: Script,
+}
+
+impl Default for Scripts {
+    fn default() -> Self {
+        Self {
+            heartbeat: Script::new(include_str!("heartbeat.lua")),
+            end_lease: Script::new(include_str!("end_lease.lua")),
+            live_leases: Script::new(include_str!("live_leases.lua")),
+        }
+    }
+}
+
+/// Parsed answer of `heartbeat.lua`.
+struct Answer {
+    life: String,
+    /// Incarnation that holds the lease.
+    holder: String,
+    nodes: Nodes,
+}
+
+impl Redis {
+    /// Renews this node's lease, or acquires a new one. Returns the live nodes.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn heartbeat(&self) -> Result<Arc<[String]>, Unavailable> {
+        let renewal = self.lease(|lease| lease.ask(Instant::now()));
+        let answer = self.ask_nodes(&renewal).await;
+        let Answer { life, holder, nodes } = answer.inspect_err(|_| self.lease(|lease| lease.failed(&renewal)))?;
+        let ids = ids(&nodes.alive);
+        self.lease(|lease| {
+            lease.renewed(&renewal, holder, life.clone());
+            lease.list_is(nodes, &life, renewal.at);
+        });
+        Ok(ids)
+    }
+
+    /// Returns the live nodes. The list is up to two seconds old unless `fresh`.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn live_nodes(&self, fresh: bool) -> Result<Arc<[String]>, Unavailable> {
+        let alive = self.live_incarnations(fresh).await?;
+        Ok(ids(&alive))
+    }
+
+    /// Returns the live incarnations. The list is up to two seconds old unless `fresh`.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn live_incarnations(&self, fresh: bool) -> Result<Arc<[String]>, Unavailable> {
+        let known = self.lease(|lease| lease.list(Instant::now()));
+        if let Some(nodes) = known.filter(|_| !fresh) {
+            return Ok(nodes.alive);
+        }
+        let question = Renewal::none();
+        let Answer { life, nodes, .. } = self.ask_nodes(&question).await?;
+        self.lease(|lease| lease.list_is(nodes.clone(), &life, question.at));
+        Ok(nodes.alive)
+    }
+
+    /// Returns the incarnations that were dead when this node's lease was last renewed. Empty if this node's own lease
+    /// has been interrupted, because it cannot judge others then.
+    pub fn dead_incarnations(&self) -> Arc<[String]> {
+        let now = Instant::now();
+        let dead = self.lease(|lease| lease.list(now).filter(|_| lease.is_unbroken(now)));
+        dead.map(|nodes| nodes.dead).unwrap_or_default()
+    }
+
+    /// Whether this node may treat other nodes as dead.
+    pub fn judges(&self) -> bool {
+        self.lease(|lease| lease.is_unbroken(Instant::now()))
+    }
+
+    /// Returns the incarnation under which this node may write entries that other nodes remove after its death.
+    ///
+    /// # Errors
+    /// [`Unavailable`]: its lease has expired, or may have.
+    pub fn incarnation(&self) -> Result<String, Unavailable> {
+        let held = self.lease(|lease| lease.incarnation(Instant::now()).map(str::to_owned));
+        held.ok_or_else(|| Unavailable("this node has no lease".into()))
+    }
+
+    /// Removes an incarnation without remaining entries from the list, if its lease has expired.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn forget_incarnation(&self, incarnation: &str) -> Result<(), Unavailable> {
+        self.end_lease(TTL, incarnation).await
+    }
+
+    /// Shortens this node's lease to at most `within`. It must not be renewed afterwards.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn sign_off(&self, within: Duration) -> Result<(), Unavailable> {
+        match self.lease(|lease| lease.last().map(str::to_owned)) {
+            Some(incarnation) => self.end_lease(within, &incarnation).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn end_lease(&self, within: Duration, incarnation: &str) -> Result<(), Unavailable> {
+        let args: Vec<Value> = vec![(within.as_millis() as i64).into(), incarnation.into()];
+        self.eval(&self.shared.scripts.end_lease, self.keys()?.nodes(), args).await.map(|_| ())
+    }
+
+    async fn ask_nodes(&self, renewal: &Renewal) -> Result<Answer, Unavailable> {
+        let args: Vec<Value> = vec![
+            renewal.current.as_str().into(),
+            renewal.next.as_str().into(),
+            renewal.life.as_str().into(),
+            (TTL.as_millis() as i64).into(),
+        ];
+        let answer = self.eval(&self.shared.scripts.heartbeat, self.keys()?.nodes(), args).await?;
+        let (life, holder, alive, dead) = answer.convert::<(String, String, Vec<String>, Vec<String>)>()?;
+        Ok(Answer { life, holder, nodes: Nodes { alive: alive.into(), dead: dead.into() } })
+    }
+
+    fn lease<T>(&self, what: impl FnOnce(&mut Lease) -> T) -> T {
+        what(&mut self.shared.lease.lock())
+    }
+
+    /// Begins a new incarnation after every event in which a server may have lost writes.
+    pub(super) async fn lose_lease_when_disturbed(self, mut disturbances: Disturbances) {
+        while self.ended.run_until_cancelled(disturbances.next()).await.flatten().is_some() {
+            self.lease(Lease::lose);
+        }
+    }
+
+    /// Simulates that the lease has been renewed long enough to judge other nodes.
+    #[cfg(test)]
+    pub(crate) fn ripen(&self) {
+        self.lease(Lease::ripen);
+    }
+
+    /// Simulates a server that was lost and is reachable again.
+    #[cfg(test)]
+    pub(crate) fn lose_lease(&self) {
+        self.lease(Lease::lose);
+    }
+}
+
+/// Returns the node ids of incarnations, sorted. Rooms refer to nodes by id.
+fn ids(incarnations: &[String]) -> Arc<[String]> {
+    let mut ids: Vec<String> = incarnations.iter().map(|name| id_of(name).to_owned()).collect();
+    ids.sort();
+    ids.dedup();
+    ids.into()
+}
+
+/// Returns the node id of an incarnation.
+pub fn id_of(incarnation: &str) -> &str {
+    incarnation.split_once('.').map_or(incarnation, |(id, _)| id)
+}

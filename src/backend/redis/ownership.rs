@@ -1,0 +1,332 @@
+//! Ownership: which installation this Redis belongs to, and whether this node may use it.
+//!
+//! **Invariant:** [`Redis::keys`] fails unless the last verification found this installation's id, so no driver reads
+//! or writes a Redis that is unclaimed or belongs to another installation.
+
+use std::sync::OnceLock;
+
+use fred::prelude::*;
+use fred::types::SetOptions;
+use parking_lot::Mutex;
+
+use super::keys::{INSTALLATION, Keys};
+use super::{Redis, Script, call};
+use crate::backend::broker::{Partition, Unavailable};
+use crate::domain::InstallationId;
+use crate::domain::metric;
+
+/// Stores the number of partitions for releases from before installation ids. Written to prevent their nodes from
+/// starting.
+pub(crate) const EARLIER_PARTITIONS: &str = "pt:partitions";
+
+/// Leases of the nodes of those releases.
+const EARLIER_NODES: &str = "pt:nodes";
+
+/// Result of a verification.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// This installation owns the Redis and may use it.
+    Ours,
+    /// Another installation, with this id.
+    Other(String),
+    /// This installation owns the Redis, which has the layout of this other number of partitions.
+    Partitions(u16),
+}
+
+/// Why drivers must not use this Redis. `None` in [`State`] means that they may.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Suspended {
+    Unclaimed,
+    Other(String),
+    OtherDatabase,
+}
+
+/// Ownership of the connected Redis, as known to this node.
+#[derive(Debug, Default)]
+pub(super) struct Ownership {
+    keys: OnceLock<Keys>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    suspended: Option<Suspended>,
+    /// Error of the last trial write, if the server refused it.
+    refuses_writes: Option<String>,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self { suspended: Some(Suspended::Unclaimed), refuses_writes: None }
+    }
+}
+
+/// Scripts of this module.
+#[derive(Debug)]
+pub(super) struct Scripts {
+    open: Script,
+}
+
+impl Default for Scripts {
+    fn default() -> Self {
+        Self { open: Script::new(include_str!("open.lua")) }
+    }
+}
+
+impl Redis {
+    /// Sets the installation whose names this node uses. Later calls have no effect.
+    pub fn install(&self, id: InstallationId) {
+        // A node serves one installation for the lifetime of the process.
+        let _already_set = self.shared.ownership.keys.set(Keys::of(id));
+    }
+
+    /// Returns the key names of this installation.
+    ///
+    /// # Errors
+    /// [`Unavailable`] while this Redis is unclaimed, belongs to another installation, or is suspended.
+    pub(crate) fn keys(&self) -> Result<&Keys, Unavailable> {
+        match &self.shared.ownership.state.lock().suspended {
+            None => self.installed(),
+            Some(Suspended::Unclaimed) => Err(Unavailable("the installation of this redis is not verified yet".into())),
+            Some(Suspended::Other(found)) => {
+                Err(Unavailable(format!("this redis belongs to another installation, {found}")))
+            }
+            Some(Suspended::OtherDatabase) => {
+                Err(Unavailable("this node's database is not the one that the cluster's leader writes".into()))
+            }
+        }
+    }
+
+    /// Returns the key names of this installation, even while another one owns the Redis.
+    pub(crate) fn installed(&self) -> Result<&Keys, Unavailable> {
+        let keys = self.shared.ownership.keys.get();
+        keys.ok_or_else(|| Unavailable("the installation id is not read from SQL yet".into()))
+    }
+
+    /// Returns why this node must not use the connected Redis; `None` if it may.
+    pub fn suspension(&self) -> Option<String> {
+        self.keys().err().map(|Unavailable(why)| why)
+    }
+
+    /// Returns why the server refused the last [`try_writing`](Self::try_writing).
+    pub fn refuses_writes(&self) -> Option<String> {
+        self.shared.ownership.state.lock().refuses_writes.clone()
+    }
+
+    /// Compares the owner of this Redis with this node's installation. Claims a Redis without an owner. Begins a new
+    /// epoch in each partition that the server does not know.
+    ///
+    /// # Errors
+    /// [`Unavailable`]: the suspension is unchanged.
+    pub async fn verify(&self) -> Result<Owner, Unavailable> {
+        let keys = self.installed()?;
+        let found = match self.owner().await? {
+            Some(found) => found,
+            None => self.claim(keys).await?,
+        };
+        if found != keys.id().as_str() {
+            self.suspend(Suspended::Other(found.clone()));
+            return Ok(Owner::Other(found));
+        }
+        let is_new = self.shared.ownership.state.lock().suspended == Some(Suspended::Unclaimed);
+        if is_new || self.is_empty(keys).await? {
+            if let Some(found) = self.other_layout(keys).await? {
+                return Ok(Owner::Partitions(found));
+            }
+            self.open_partitions(keys).await?;
+        }
+        let mut state = self.shared.ownership.state.lock();
+        if matches!(state.suspended, Some(Suspended::Other(_))) {
+            tracing::info!("redis belongs to this installation again, resuming");
+        }
+        if state.suspended != Some(Suspended::OtherDatabase) {
+            state.suspended = None;
+        }
+        metrics::gauge!(metric::SUSPENDED).set(u8::from(state.suspended.is_some()));
+        Ok(Owner::Ours)
+    }
+
+    /// Returns the number of live leases of this installation's nodes.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn live_leases(&self) -> Result<u64, Unavailable> {
+        self.live_leases_in(self.installed()?.nodes()).await
+    }
+
+    /// Returns the id of the installation that owns this Redis, if any.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn owner(&self) -> Result<Option<String>, Unavailable> {
+        call(|| self.client().get(INSTALLATION)).await
+    }
+
+    /// Starts to use a Redis that this installation owns, without claiming one. For commands that run beside the nodes.
+    ///
+    /// # Errors
+    /// [`Unavailable`], also if this installation is not the owner.
+    pub async fn attach(&self) -> Result<(), Unavailable> {
+        let id = self.installed()?.id();
+        match self.owner().await? {
+            Some(owner) if owner == id.as_str() => {
+                self.shared.ownership.state.lock().suspended = None;
+                Ok(())
+            }
+            Some(owner) => Err(Unavailable(format!("this redis belongs to another installation, {owner}"))),
+            None => Err(Unavailable("this redis belongs to no installation yet: no node has started on it".into())),
+        }
+    }
+
+    /// Makes this installation the owner, in place of any other.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn adopt(&self) -> Result<(), Unavailable> {
+        let id = self.installed()?.id();
+        call(|| self.client().set::<(), _, _>(INSTALLATION, id.as_str(), None, None, false)).await
+    }
+
+    /// Ends the use of this Redis by a cluster: sets an owner that no running node accepts, and stops every partition
+    /// from accepting messages. The next start of the cluster claims the Redis again, in a new epoch.
+    ///
+    /// # Errors
+    /// [`Unavailable`]: the call must be repeated.
+    pub async fn retire(&self) -> Result<(), Unavailable> {
+        let keys = self.keys()?;
+        let retired = retired(keys.id());
+        call(|| self.client().set::<(), _, _>(INSTALLATION, &retired, None, None, false)).await?;
+        for partition in (0..self.partitions()).map(Partition) {
+            let life = keys.partition(partition, "life");
+            call(|| self.client().hdel::<(), _, _>(&life, "mark")).await?;
+        }
+        let count = keys.shared("partitions");
+        call(|| self.client().del::<(), _>(&count)).await
+    }
+
+    /// Whether this installation has [retired](Self::retire) this Redis.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn is_retired(&self) -> Result<bool, Unavailable> {
+        let id = self.installed()?.id();
+        Ok(self.owner().await?.is_some_and(|owner| owner == retired(id)))
+    }
+
+    /// Returns the number of running nodes of releases from before installation ids.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn earlier_nodes(&self) -> Result<u64, Unavailable> {
+        self.live_leases_in(EARLIER_NODES).await
+    }
+
+    /// Returns the number of live leases of an installation's nodes.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn live_leases_of(&self, id: InstallationId) -> Result<u64, Unavailable> {
+        self.live_leases_in(Keys::of(id).nodes()).await
+    }
+
+    /// Returns the number of unexpired leases in a sorted set of deadlines (ms), by the server's clock.
+    pub(super) async fn live_leases_in(&self, nodes: &str) -> Result<u64, Unavailable> {
+        let script = &self.shared.scripts.live_leases;
+        let live = self.eval(script, nodes, vec![super::lease::TTL.as_millis() as i64]).await?;
+        live.as_u64().ok_or_else(|| Unavailable("redis counted no leases".into()))
+    }
+
+    /// Suspends the use of this Redis while this node's database is not the one that the leader writes.
+    pub fn suspend_for_database(&self, differs: bool) {
+        let is_suspended = self.shared.ownership.state.lock().suspended == Some(Suspended::OtherDatabase);
+        match (differs, is_suspended) {
+            (true, false) => self.suspend(Suspended::OtherDatabase),
+            (false, true) => {
+                tracing::info!("this node's database has caught up with the leader's, resuming");
+                self.shared.ownership.state.lock().suspended = None;
+                metrics::gauge!(metric::SUSPENDED).set(0);
+            }
+            _ => {}
+        }
+    }
+
+    /// Writes a short-lived key to every partition, and records why the server refused: out of memory, read-only, no
+    /// permission.
+    ///
+    /// # Errors
+    /// [`Unavailable`], also for a refusal.
+    pub async fn try_writing(&self) -> Result<(), Unavailable> {
+        let keys = self.keys()?;
+        let writes = (0..self.partitions()).map(|at| {
+            let key = keys.partition(Partition(at), "trial");
+            async move { call(|| self.client().set::<(), _, _>(&key, 1, Some(Expiration::EX(60)), None, false)).await }
+        });
+        let outcome = futures_util::future::try_join_all(writes).await.map(|_| ());
+        let why = outcome.as_ref().err().map(|Unavailable(why)| why.clone());
+        let before = std::mem::replace(&mut self.shared.ownership.state.lock().refuses_writes, why.clone());
+        match (before, why) {
+            (None, Some(error)) => tracing::error!(error, "redis refuses writes"),
+            (Some(_), None) => tracing::info!("redis accepts writes again"),
+            _ => {}
+        }
+        outcome
+    }
+
+    fn suspend(&self, why: Suspended) {
+        let mut state = self.shared.ownership.state.lock();
+        if state.suspended.as_ref() != Some(&why) {
+            match &why {
+                Suspended::Other(found) => tracing::error!(
+                    found,
+                    "redis belongs to another installation, suspended: give --redis-url of this installation's redis, or \
+                     run `pintalk installation adopt`"
+                ),
+                Suspended::OtherDatabase => tracing::error!(
+                    "this node's database is not the one that the cluster's leader writes, suspended: compare --database-url \
+                     with the other nodes'"
+                ),
+                Suspended::Unclaimed => {}
+            }
+        }
+        state.suspended = Some(why);
+        metrics::gauge!(metric::SUSPENDED).set(1);
+    }
+
+    async fn claim(&self, keys: &Keys) -> Result<String, Unavailable> {
+        let id = keys.id();
+        let _set: Option<String> =
+            call(|| self.client().set(INSTALLATION, id.as_str(), None, Some(SetOptions::NX), false)).await?;
+        // Another installation may have claimed it first.
+        self.owner().await?.ok_or_else(|| Unavailable("redis lost the installation id at once".into()))
+    }
+
+    /// Whether the server has lost what [`open_partitions`](Self::open_partitions) wrote.
+    async fn is_empty(&self, keys: &Keys) -> Result<bool, Unavailable> {
+        let key = keys.shared("partitions");
+        let count: Option<u16> = call(|| self.client().get(&key)).await?;
+        Ok(count.is_none())
+    }
+
+    /// Returns the number of partitions of the stored layout, if it differs from this node's.
+    async fn other_layout(&self, keys: &Keys) -> Result<Option<u16>, Unavailable> {
+        let (key, own) = (keys.shared("partitions"), self.partitions());
+        let found: Option<u16> = call(|| self.client().get(&key)).await?;
+        Ok(found.filter(|found| *found != own))
+    }
+
+    async fn open_partitions(&self, keys: &Keys) -> Result<(), Unavailable> {
+        // Nodes of releases from before installation ids read this at start, and refuse any number but 16.
+        call(|| self.client().set::<(), _, _>(EARLIER_PARTITIONS, 0, None, None, false)).await?;
+        for partition in (0..self.partitions()).map(Partition) {
+            let key = keys.partition(partition, "life");
+            self.eval(&self.shared.ownership_scripts.open, key, Vec::<Value>::new()).await?;
+        }
+        let (key, count) = (keys.shared("partitions"), i64::from(self.partitions()));
+        call(|| self.client().set::<(), _, _>(&key, count, None, None, false)).await
+    }
+}
+
+/// Returns the owner stored while a single node serves the database of an installation.
+fn retired(id: InstallationId) -> String {
+    format!("{id}:single")
+}

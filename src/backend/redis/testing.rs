@@ -1,0 +1,141 @@
+//! Redis for tests: every supported deployment, and clients with direct access to keys and servers.
+
+use fred::prelude::*;
+use fred::rustls::pki_types::CertificateDer;
+use fred::rustls::pki_types::pem::PemObject as _;
+use fred::rustls::{ClientConfig, RootCertStore};
+use fred::types::config::TlsConnector;
+use fred::types::{ClusterHash, CustomCommand};
+
+use super::Redis;
+use crate::domain::NodeId;
+use crate::domain::clock::Chance;
+
+#[allow(dead_code, reason = "whole-server tests use it all")]
+mod servers;
+
+pub(crate) use servers::{Kind, Servers};
+
+/// Id of the installation in tests, and the prefix of its keys.
+pub(crate) const INSTALLED: &str = "test-installation-0001";
+pub(crate) const PT: &str = "pt:test-installation-0001:";
+
+/// Generates a test of each function for each kind of Redis. `$on` runs one on a kind.
+macro_rules! on_every_redis {
+    ($on:path: $($name:ident),* $(,)?) => {
+        $crate::backend::redis::testing::on_redis!(redis7, Redis7, $on: $($name),*);
+        $crate::backend::redis::testing::on_redis!(redis8, Redis8, $on: $($name),*);
+        $crate::backend::redis::testing::on_redis!(valkey8, Valkey8, $on: $($name),*);
+        $crate::backend::redis::testing::on_redis!(redis_cluster, Cluster, $on: $($name),*);
+        $crate::backend::redis::testing::on_redis!(redis_sentinel, Sentinel, $on: $($name),*);
+        $crate::backend::redis::testing::on_redis!(redis_tls, Tls, $on: $($name),*);
+    };
+}
+macro_rules! on_redis {
+    ($module:ident, $kind:ident, $on:path: $($name:ident),* $(,)?) => {
+        mod $module {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                $on($crate::backend::redis::testing::Kind::$kind, super::$name).await;
+            })*
+        }
+    };
+}
+pub(crate) use {on_every_redis, on_redis};
+
+impl Servers {
+    /// Starts a deployment without blocking the runtime.
+    pub(crate) async fn of(kind: Kind) -> Self {
+        tokio::task::spawn_blocking(move || Self::start(kind)).await.expect("the servers are started")
+    }
+
+    /// Returns the client configuration. The CA is part of it, because environment variables would be shared by all
+    /// tests.
+    pub(crate) fn config(&self) -> Config {
+        let mut config = Config::from_url(&self.url()).expect("a URL");
+        if self.kind() == Kind::Tls {
+            let mut roots = RootCertStore::empty();
+            roots.add(CertificateDer::from_pem_file(self.ca()).expect("a certificate")).expect("a certificate");
+            let tls = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+            config.tls = Some(TlsConnector::from(tls).into());
+        }
+        config
+    }
+
+    /// Returns the clients of a new node that is connected and has a lease.
+    pub(crate) async fn node(&self) -> Redis {
+        let redis = self.unknown_node().await;
+        redis.heartbeat().await.expect("redis answers");
+        redis
+    }
+
+    /// Returns the clients of a new node without a lease.
+    pub(crate) async fn unknown_node(&self) -> Redis {
+        let redis = self.uninstalled_node().await;
+        redis.install(INSTALLED.parse().expect("an id"));
+        assert_eq!(redis.verify().await, Ok(super::Owner::Ours));
+        redis
+    }
+
+    /// Returns the clients of a new node without an installation.
+    pub(crate) async fn uninstalled_node(&self) -> Redis {
+        let node = NodeId::from_random(Chance::from_entropy().bytes());
+        let redis = Redis::with_config(self.config(), node).expect("a configuration");
+        redis.client().wait_for_connect().await.expect("redis answers");
+        redis.subscriber().wait_for_connect().await.expect("redis answers");
+        redis
+    }
+}
+
+impl Redis {
+    /// Runs any command whose first argument is a key.
+    pub(crate) async fn raw<T: FromValue>(&self, command: &'static str, args: &[&str]) -> T {
+        let command = CustomCommand::new_static(command, ClusterHash::FirstKey, false);
+        self.client().custom(command, owned(args)).await.expect("redis does as told")
+    }
+
+    /// Restores a key to a value that `DUMP` returned.
+    pub(crate) async fn restore(&self, key: &str, value: bytes::Bytes) {
+        let restore = CustomCommand::new_static("RESTORE", ClusterHash::FirstKey, false);
+        let args: Vec<Value> = vec![key.into(), 0.into(), Value::Bytes(value), "REPLACE".into()];
+        let _: String = self.client().custom(restore, args).await.expect("redis does as told");
+    }
+
+    /// Runs any command on every master.
+    pub(crate) async fn everywhere<T: FromValue>(&self, command: &'static str, args: &[&str]) -> Vec<T> {
+        let mut answers = Vec::new();
+        for server in self.client().active_connections() {
+            let command = CustomCommand::new_static(command, ClusterHash::FirstKey, false);
+            let node = self.client().with_cluster_node(server);
+            answers.push(node.custom(command, owned(args)).await.expect("redis does as told"));
+        }
+        answers
+    }
+
+    /// Returns the keys whose names contain `part`, sorted.
+    pub(crate) async fn keys_with(&self, part: &str) -> Vec<String> {
+        let keys = self.everywhere::<Vec<String>>("KEYS", &[&format!("*{part}*")]).await;
+        let mut keys: Vec<String> = keys.into_iter().flatten().collect();
+        keys.sort();
+        keys
+    }
+
+    /// Waits until every replica has this client's writes to the master of a slot, because any of them may succeed it.
+    pub(crate) async fn wait_for_replicas(&self, servers: &Servers, slot: u16) {
+        let wait = CustomCommand::new_static("WAIT", ClusterHash::Custom(slot), false);
+        let all = servers.replicas_of_each();
+        let have: usize =
+            self.client().custom(wait, owned(&[&all.to_string(), "5000"])).await.expect("redis does as told");
+        assert_eq!(have, all);
+    }
+
+    /// Disconnects every pub/sub client.
+    pub(crate) async fn kill_listeners(&self) {
+        let killed: Vec<i64> = self.everywhere("CLIENT", &["KILL", "TYPE", "pubsub"]).await;
+        assert!(killed.iter().sum::<i64>() > 0);
+    }
+}
+
+fn owned(args: &[&str]) -> Vec<String> {
+    args.iter().map(|arg| (*arg).to_owned()).collect()
+}

@@ -1,0 +1,258 @@
+//! Throttle: rate limits counted over all nodes.
+//!
+//! Drivers: [`redis`](mod@redis) for a cluster, [`memory`] for a single node. Both pass the same test suite.
+//!
+//! A [`Quota`] is a token bucket that refills steadily: with 20 per minute, 20 pass at once and then one every 3 s.
+//! [`Throttle::take`] takes a token or returns the time until the next. A refusal takes nothing, so the returned time
+//! is exact if there is no other call. Calls of all nodes on a bucket are serialised: no token is taken twice.
+//!
+//! **Invariant:** a bucket is stored as the instant at which it will be full, and deleted then. Even after a clock
+//! change this instant is at most the quota's span ahead.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use sha2::{Digest as _, Sha256};
+
+use crate::backend::broker::Unavailable;
+use crate::domain::HostId;
+
+mod buckets;
+pub mod memory;
+pub mod redis;
+#[cfg(test)]
+mod suite;
+
+pub use buckets::Buckets;
+
+/// Port to the rate limits. See the module for its guarantees.
+#[async_trait]
+pub trait Throttle: Send + Sync + 'static {
+    /// Takes a token from a bucket, if there is one. If cancelled or `Unavailable`, it may have been taken.
+    async fn take(&self, kind: Kind, who: &Who, quota: Quota) -> Result<Verdict, Unavailable>;
+
+    /// Puts back a token that was taken for something that does not count after all. If cancelled or `Unavailable`, it
+    /// may stay taken.
+    async fn give_back(&self, kind: Kind, who: &Who, quota: Quota) -> Result<(), Unavailable>;
+}
+
+/// What is limited. Each kind has separate buckets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// WebSocket handshakes.
+    Handshake,
+    /// Room creations.
+    Room,
+    /// Login attempts per address.
+    LoginAddress,
+    /// Failed logins per account and address, or per device, per minute.
+    LoginPair,
+    /// Failed logins per account and address, per hour.
+    LoginPairHour,
+    /// Failed logins per account from all addresses, or per device, per hour.
+    LoginAccount,
+    /// E-mails caused by an address.
+    Mail,
+    /// E-mails to a mailbox.
+    Mailbox,
+    /// Chunks of bytes that the guests of a host may send per day.
+    GuestBytes,
+    /// Chunks of bytes that a host may send per day.
+    OwnBytes,
+    /// Webhook tests.
+    WebhookTest,
+    /// Calls with unknown service keys.
+    UnknownKeys,
+    /// Steps of the sign-up that send no e-mail.
+    SignUp,
+    /// Profile images that are read from storage.
+    Image,
+}
+
+impl Kind {
+    /// Number of kinds.
+    const COUNT: usize = Kind::Image as usize + 1;
+
+    /// Name in keys and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Handshake => "handshake",
+            Self::Room => "room",
+            Self::LoginAddress => "login_address",
+            Self::LoginPair => "login_pair",
+            Self::LoginPairHour => "login_pair_hour",
+            Self::LoginAccount => "login_account",
+            Self::Mail => "mail",
+            Self::Mailbox => "mailbox",
+            Self::GuestBytes => "guest_bytes",
+            Self::OwnBytes => "own_bytes",
+            Self::WebhookTest => "webhook_test",
+            Self::UnknownKeys => "unknown_keys",
+            Self::SignUp => "sign_up",
+            Self::Image => "image",
+        }
+    }
+}
+
+/// Owner of a bucket. Its text form is used in keys and is unique within a kind.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Who(Is);
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Is {
+    Network(IpAddr),
+    Host(HostId),
+    Digest([u8; 16]),
+}
+
+impl Who {
+    /// All clients of an address; for IPv6, of its /64 network.
+    pub fn address(address: IpAddr) -> Self {
+        Self(Is::Network(network(address)))
+    }
+
+    /// A host, independent of the current service keys.
+    pub fn host(id: HostId) -> Self {
+        Self(Is::Host(id))
+    }
+
+    /// An account, by its normalised e-mail address; the account need not exist. Only a digest is stored.
+    pub fn account(email_key: &str) -> Self {
+        Self::digest(&[email_key])
+    }
+
+    /// An account as used from one address; the account need not exist. Only a digest is stored.
+    pub fn account_from(email_key: &str, address: IpAddr) -> Self {
+        Self::digest(&[email_key, "\0from\0", &network(address).to_string()])
+    }
+
+    /// A device, by the login that its refresh cookie names.
+    pub fn device(sid: &str) -> Self {
+        Self::digest(&["\0device\0", sid])
+    }
+
+    fn digest(parts: &[&str]) -> Self {
+        let digest = parts.iter().fold(Sha256::new(), |digest, part| digest.chain_update(part)).finalize();
+        Self(Is::Digest(std::array::from_fn(|at| digest[at])))
+    }
+}
+
+impl fmt::Display for Who {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Is::Network(IpAddr::V4(address)) => address.fmt(f),
+            Is::Network(IpAddr::V6(network)) => write!(f, "{network}/64"),
+            Is::Host(id) => write!(f, "host-{}", id.0),
+            Is::Digest(digest) => f.write_str(&URL_SAFE_NO_PAD.encode(digest)),
+        }
+    }
+}
+
+/// Returns the part of an address that is counted as one client: IPv4 as it is, IPv6 by its /64 network, since one
+/// client usually has a whole /64.
+pub fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
+        address => address,
+    }
+}
+
+/// Maximum number of events in a span of time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quota {
+    /// Capacity of the bucket.
+    burst: i64,
+    /// Refill interval of one token in µs. At 60,000 per second its rounding error is 6 %.
+    interval: i64,
+}
+
+impl Quota {
+    /// Allows `count` events per `span`; a `count` of 0 is treated as 1.
+    pub fn new(count: u32, span: Duration) -> Self {
+        let burst = i64::from(count.max(1));
+        let span = i64::try_from(span.as_micros()).unwrap_or(i64::MAX);
+        Self { burst, interval: (span / burst).clamp(1, i64::MAX / (4 * burst)) }
+    }
+
+    /// Takes a token, if there is one, and returns the new `full_at`. Instants are µs since 1970. The script of
+    /// [`redis`](mod@redis) implements the same.
+    fn take(self, full_at: i64, now: i64) -> (i64, Verdict) {
+        let Self { burst, interval } = self;
+        // Without the upper bound, a clock that was set back would keep an empty bucket empty.
+        let mut full_at = full_at.clamp(now, now + burst * interval);
+        let passes = full_at - (burst - 1) * interval <= now;
+        if passes {
+            full_at += interval;
+        }
+        let next_in = (full_at - (burst - 1) * interval - now).max(0);
+        (full_at, Verdict { passes, next_in: micros(next_in) })
+    }
+
+    /// Puts back a token and returns the new `full_at`.
+    fn give_back(self, full_at: i64, now: i64) -> i64 {
+        (full_at - self.interval).max(now)
+    }
+}
+
+/// Result of taking a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// Whether a token was taken.
+    pub passes: bool,
+    /// Time until the next token, if no other call takes it.
+    pub next_in: Duration,
+}
+
+fn micros(count: i64) -> Duration {
+    Duration::from_micros(u64::try_from(count).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(address: &str) -> String {
+        Who::address(address.parse().unwrap()).to_string()
+    }
+
+    #[test]
+    fn an_ipv6_address_counts_as_its_64_bits_of_network() {
+        assert_eq!(shown("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::/64");
+        assert_eq!(shown("2001:db8:1:2:ffff::"), shown("2001:db8:1:2:3:4:5:6"));
+        assert_ne!(shown("2001:db8:1:3::"), shown("2001:db8:1:2::"));
+        assert_eq!(shown("192.0.2.7"), "192.0.2.7");
+        assert_eq!(shown("::ffff:192.0.2.7"), "192.0.2.7");
+    }
+
+    #[test]
+    fn of_an_account_only_a_digest_is_shown() {
+        let shown = Who::account("dev@shop.example").to_string();
+        assert_eq!(shown.len(), 22);
+        assert!(!shown.contains("dev"));
+        assert_ne!(shown, Who::account("dev@shop.exampl").to_string());
+    }
+
+    #[test]
+    fn an_account_and_an_address_are_counted_together_and_an_ipv6_address_as_its_network() {
+        let pair = |email, address: &str| Who::account_from(email, address.parse().unwrap());
+        assert_eq!(pair("a@b", "2001:db8::1"), pair("a@b", "2001:db8::2"));
+        assert_ne!(pair("a@b", "192.0.2.1"), pair("a@b", "192.0.2.2"));
+        assert_ne!(pair("a@b", "192.0.2.1"), pair("a@c", "192.0.2.1"));
+        assert_ne!(Who::account("a@b"), Who::device("a@b"));
+    }
+
+    #[test]
+    fn no_quota_is_too_large_or_too_small_to_be_counted() {
+        let second = Duration::from_secs(1);
+        for quota in [Quota::new(0, second), Quota::new(u32::MAX, Duration::MAX), Quota::new(u32::MAX, Duration::ZERO)]
+        {
+            let now = 4_000_000_000_000_000;
+            let (full_at, verdict) = quota.take(now, now);
+            assert!(verdict.passes && full_at > now, "{quota:?}");
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! Throttle driver of a single node, in memory.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::{Buckets, Kind, Quota, Throttle, Verdict, Who};
+use crate::backend::broker::Unavailable;
+use crate::domain::clock::Clock;
+
+/// Driver in memory. All limits are reset when the process restarts.
+pub struct MemoryThrottle {
+    buckets: Buckets,
+    clock: Arc<dyn Clock>,
+}
+
+impl std::fmt::Debug for MemoryThrottle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MemoryThrottle").finish_non_exhaustive()
+    }
+}
+
+impl MemoryThrottle {
+    /// Creates the driver with all buckets full.
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { buckets: Buckets::default(), clock }
+    }
+}
+
+#[async_trait]
+impl Throttle for MemoryThrottle {
+    async fn take(&self, kind: Kind, who: &Who, quota: Quota) -> Result<Verdict, Unavailable> {
+        Ok(self.buckets.take(kind, who, quota, self.clock.now()))
+    }
+
+    async fn give_back(&self, kind: Kind, who: &Who, quota: Quota) -> Result<(), Unavailable> {
+        self.buckets.give_back(kind, who, quota, self.clock.now());
+        Ok(())
+    }
+}

@@ -1,0 +1,69 @@
+//! Throttle driver of a cluster: one key per bucket, and one script per operation.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use fred::prelude::*;
+
+use super::{Kind, Quota, Throttle, Verdict, Who, micros};
+use crate::backend::broker::Unavailable;
+use crate::backend::redis::{Redis, Script};
+use crate::domain::clock::Clock;
+
+/// Driver over Redis. Clones share the connection.
+#[derive(Clone)]
+pub struct RedisThrottle {
+    redis: Redis,
+    take: Arc<Script>,
+    give_back: Arc<Script>,
+    clock: Option<Arc<dyn Clock>>,
+}
+
+impl std::fmt::Debug for RedisThrottle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RedisThrottle").field("redis", &self.redis).finish_non_exhaustive()
+    }
+}
+
+impl RedisThrottle {
+    /// Creates the driver over the node's clients. It uses the clock of Redis, so that nodes need not agree on the
+    /// time.
+    pub fn new(redis: Redis) -> Self {
+        let script = |text| Arc::new(Script::new(text));
+        let (take, give_back) = (script(include_str!("take.lua")), script(include_str!("give_back.lua")));
+        Self { redis, take, give_back, clock: None }
+    }
+
+    fn key(&self, kind: Kind, who: &Who) -> Result<String, Unavailable> {
+        Ok(self.redis.keys()?.shared(&format!("limit:{}:{who}", kind.name())))
+    }
+
+    /// Time argument of the scripts in µs since 1970; empty for the clock of Redis.
+    fn now(&self) -> Value {
+        let now = self.clock.as_ref().map(|clock| clock.now().timestamp_micros());
+        now.map_or_else(String::new, |now| now.to_string()).into()
+    }
+
+    /// Replaces the clock of Redis, for tests.
+    #[must_use]
+    pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = Some(clock);
+        self
+    }
+}
+
+#[async_trait]
+impl Throttle for RedisThrottle {
+    async fn take(&self, kind: Kind, who: &Who, quota: Quota) -> Result<Verdict, Unavailable> {
+        let args: Vec<Value> = vec![quota.burst.into(), quota.interval.into(), self.now()];
+        let answer = self.redis.eval(&self.take, self.key(kind, who)?, args).await?;
+        let (passes, next_in) = answer.convert::<(bool, i64)>()?;
+        Ok(Verdict { passes, next_in: micros(next_in) })
+    }
+
+    async fn give_back(&self, kind: Kind, who: &Who, quota: Quota) -> Result<(), Unavailable> {
+        let args: Vec<Value> = vec![quota.interval.into(), self.now()];
+        self.redis.eval(&self.give_back, self.key(kind, who)?, args).await?;
+        Ok(())
+    }
+}

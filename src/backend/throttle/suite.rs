@@ -1,0 +1,225 @@
+//! Guarantees of the throttle, tested on every driver. The tests at the end need several nodes.
+
+use crate::backend::redis::testing::PT;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::memory::MemoryThrottle;
+use super::redis::RedisThrottle;
+use super::{Kind, Quota, Throttle, Verdict, Who};
+use crate::backend::redis::Redis;
+use crate::backend::redis::testing::{Kind as Deployment, Servers, on_every_redis};
+use crate::domain::HostId;
+use crate::domain::clock::{Clock as _, ManualClock, SystemClock};
+
+/// Quotas are per hour, so that keys in Redis do not expire during a slow test run.
+const HOUR: Duration = Duration::from_secs(3_600);
+
+/// Refill interval of one token at five per hour.
+const EACH: Duration = Duration::from_secs(720);
+
+/// Generates a test of each function for each driver.
+macro_rules! on_every_driver {
+    ($($name:ident),* $(,)?) => {
+        mod memory {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name(super::Stage::new(None)).await;
+            })*
+        }
+        mod every_redis {
+            use super::*;
+            on_every_redis!(crate::backend::throttle::suite::Stage::on: $($name),*);
+        }
+    };
+}
+
+on_every_driver!(
+    as_many_pass_at_once_as_there_are_and_then_one_at_a_time,
+    a_refusal_is_true_and_takes_nothing,
+    everybody_and_everything_is_counted_apart,
+    a_long_rest_fills_the_bucket_and_no_more,
+    a_quota_that_was_changed_holds_at_once,
+    what_is_given_back_can_be_taken_again_and_no_more,
+);
+
+on_every_redis!(crate::backend::throttle::suite::Stage::on:
+    nodes_count_together,
+    of_many_at_once_on_two_nodes_no_more_pass,
+    by_the_clock_of_redis_it_is_the_same,
+    a_clock_that_is_behind_keeps_nobody_out_for_longer,
+    a_bucket_is_kept_until_it_is_full_under_a_name_that_tells_nothing,
+);
+
+struct Stage {
+    servers: Option<Servers>,
+    clock: Arc<ManualClock>,
+}
+
+impl Stage {
+    fn new(servers: Option<Servers>) -> Self {
+        Self { servers, clock: Arc::new(ManualClock::new(SystemClock.now())) }
+    }
+
+    async fn on<F: Future<Output = ()>>(kind: Deployment, test: impl FnOnce(Stage) -> F) {
+        test(Self::new(Some(Servers::of(kind).await))).await;
+    }
+
+    async fn redis(&self) -> Redis {
+        self.servers.as_ref().expect("a cluster").node().await
+    }
+
+    async fn node(&self) -> Arc<dyn Throttle> {
+        match &self.servers {
+            Some(servers) => Arc::new(RedisThrottle::new(servers.node().await).with_clock(self.clock.clone())),
+            None => Arc::new(MemoryThrottle::new(self.clock.clone())),
+        }
+    }
+}
+
+fn somebody() -> Who {
+    Who::address(IpAddr::from([192, 0, 2, 7]))
+}
+
+fn five() -> Quota {
+    Quota::new(5, HOUR)
+}
+
+async fn take(node: &Arc<dyn Throttle>, who: &Who) -> Verdict {
+    node.take(Kind::Mail, who, five()).await.unwrap()
+}
+
+/// Returns how many of `tries` attempts pass.
+async fn passing(node: &Arc<dyn Throttle>, tries: usize) -> usize {
+    let mut passing = 0;
+    for _ in 0..tries {
+        passing += usize::from(take(node, &somebody()).await.passes);
+    }
+    passing
+}
+
+async fn as_many_pass_at_once_as_there_are_and_then_one_at_a_time(stage: Stage) {
+    let node = stage.node().await;
+    for left in (0..5).rev() {
+        let next_in = if left == 0 { EACH } else { Duration::ZERO };
+        assert_eq!(take(&node, &somebody()).await, Verdict { passes: true, next_in });
+    }
+    for _ in 0..3 {
+        assert_eq!(take(&node, &somebody()).await, Verdict { passes: false, next_in: EACH });
+        stage.clock.advance(EACH);
+        assert_eq!(take(&node, &somebody()).await, Verdict { passes: true, next_in: EACH });
+    }
+    stage.clock.advance(2 * EACH);
+    assert_eq!(passing(&node, 5).await, 2);
+}
+
+async fn a_refusal_is_true_and_takes_nothing(stage: Stage) {
+    let node = stage.node().await;
+    assert_eq!(passing(&node, 50).await, 5);
+    stage.clock.advance(EACH - Duration::from_millis(1));
+    for _ in 0..50 {
+        let refused = take(&node, &somebody()).await;
+        assert_eq!(refused, Verdict { passes: false, next_in: Duration::from_millis(1) });
+    }
+    stage.clock.advance(Duration::from_millis(1));
+    assert_eq!(passing(&node, 2).await, 1);
+}
+
+async fn everybody_and_everything_is_counted_apart(stage: Stage) {
+    let node = stage.node().await;
+    assert_eq!(passing(&node, 6).await, 5);
+    let neighbour = Who::address(IpAddr::from([192, 0, 2, 8]));
+    for who in [neighbour, Who::host(HostId(7)), Who::account("dev@shop.example")] {
+        assert!(take(&node, &who).await.passes, "{who}");
+    }
+    for kind in [Kind::Handshake, Kind::Room, Kind::LoginAddress, Kind::LoginAccount] {
+        assert!(node.take(kind, &somebody(), five()).await.unwrap().passes, "{kind:?}");
+    }
+    assert_eq!(passing(&node, 1).await, 0);
+}
+
+async fn a_long_rest_fills_the_bucket_and_no_more(stage: Stage) {
+    let node = stage.node().await;
+    assert_eq!(passing(&node, 6).await, 5);
+    stage.clock.advance(24 * HOUR);
+    assert_eq!(passing(&node, 10).await, 5);
+}
+
+async fn a_quota_that_was_changed_holds_at_once(stage: Stage) {
+    let node = stage.node().await;
+    assert_eq!(passing(&node, 6).await, 5);
+    let two = Quota::new(2, HOUR);
+    let refused = node.take(Kind::Mail, &somebody(), two).await.unwrap();
+    assert_eq!(refused, Verdict { passes: false, next_in: HOUR / 2 });
+    stage.clock.advance(HOUR / 2);
+    assert!(node.take(Kind::Mail, &somebody(), two).await.unwrap().passes);
+}
+
+async fn what_is_given_back_can_be_taken_again_and_no_more(stage: Stage) {
+    let node = stage.node().await;
+    let give_back = async || node.give_back(Kind::Mail, &somebody(), five()).await.unwrap();
+    give_back().await;
+    assert_eq!(passing(&node, 6).await, 5, "a full bucket holds no more");
+    for _ in 0..3 {
+        give_back().await;
+    }
+    assert_eq!(passing(&node, 6).await, 3);
+    for _ in 0..9 {
+        give_back().await;
+    }
+    assert_eq!(passing(&node, 6).await, 5);
+}
+
+async fn nodes_count_together(stage: Stage) {
+    let (one, other) = (stage.node().await, stage.node().await);
+    assert_eq!(passing(&one, 3).await, 3);
+    assert_eq!(passing(&other, 4).await, 2);
+    assert_eq!(passing(&one, 1).await, 0);
+    stage.clock.advance(EACH);
+    assert_eq!((passing(&other, 1).await, passing(&one, 1).await), (1, 0));
+}
+
+async fn of_many_at_once_on_two_nodes_no_more_pass(stage: Stage) {
+    let nodes = [stage.node().await, stage.node().await];
+    let who = somebody();
+    let tries = (0..100).map(|at| take(&nodes[at % 2], &who));
+    let verdicts = futures_util::future::join_all(tries).await;
+    assert_eq!(verdicts.iter().filter(|verdict| verdict.passes).count(), 5);
+}
+
+async fn by_the_clock_of_redis_it_is_the_same(stage: Stage) {
+    let node: Arc<dyn Throttle> = Arc::new(RedisThrottle::new(stage.redis().await));
+    assert_eq!(passing(&node, 7).await, 5);
+    let next_in = take(&node, &somebody()).await.next_in;
+    assert!(EACH - Duration::from_secs(60) < next_in && next_in <= EACH, "{next_in:?}");
+    // The rate is so high that the next token is available before the next call.
+    let quota = Quota::new(1_000_000, Duration::from_secs(1));
+    for _ in 0..10 {
+        assert!(node.take(Kind::Room, &somebody(), quota).await.unwrap().passes);
+    }
+}
+
+async fn a_clock_that_is_behind_keeps_nobody_out_for_longer(stage: Stage) {
+    let ahead = Arc::new(ManualClock::new(SystemClock.now()));
+    ahead.advance(30 * 24 * HOUR);
+    let before: Arc<dyn Throttle> = Arc::new(RedisThrottle::new(stage.redis().await).with_clock(ahead));
+    assert_eq!(passing(&before, 6).await, 5);
+    let node = stage.node().await;
+    assert_eq!(take(&node, &somebody()).await, Verdict { passes: false, next_in: EACH });
+    stage.clock.advance(EACH);
+    assert_eq!(passing(&node, 2).await, 1);
+}
+
+async fn a_bucket_is_kept_until_it_is_full_under_a_name_that_tells_nothing(stage: Stage) {
+    let (redis, node) = (stage.redis().await, stage.node().await);
+    assert_eq!(passing(&node, 9).await, 5);
+    let account = Who::account("dev@shop.example");
+    node.take(Kind::LoginAccount, &account, five()).await.unwrap();
+    let keys = redis.keys_with("limit").await;
+    assert_eq!(keys, [format!("{PT}limit:login_account:{account}"), format!("{PT}limit:mail:192.0.2.7")]);
+    for (key, span) in keys.iter().zip([EACH, HOUR]) {
+        let kept = Duration::from_millis(redis.raw::<u64>("PTTL", &[key]).await);
+        assert!(span - Duration::from_secs(60) < kept && kept <= span, "{key}: {kept:?}");
+    }
+}

@@ -1,0 +1,12 @@
+//! Conversations: sessions of guests and hosts, the connections of this node, and the path of messages between them.
+
+pub mod archive;
+mod coalesce;
+pub mod history;
+pub mod hub;
+pub mod inbox;
+pub mod relay;
+pub mod revalidation;
+pub mod rooms;
+pub mod session;
+pub mod statuses;

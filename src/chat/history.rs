@@ -1,0 +1,450 @@
+//! Reads the messages of a room: from the broker's log first, and from SQL for those that the log no longer has.
+//!
+//! **Invariant:** every acknowledged message is found. The log is read before SQL, and a message leaves the log only
+//! after SQL has it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::backend::broker::{Broker, LogEntry, Unavailable};
+pub use crate::domain::RoomKey;
+use crate::domain::{ChatroomId, Message, RoomName, Seq, WallClock};
+use crate::protocol::chat::{StoredFrame, message_frame};
+use crate::store::{Store, StoreError};
+
+mod conversation;
+mod greeting;
+
+pub use greeting::Greeting;
+use greeting::Greetings;
+
+/// Maximum number of messages in a page.
+pub const PAGE: usize = 50;
+
+/// Maximum number of messages in one frame while a socket catches up.
+const STEP: usize = 128;
+
+/// Maximum size of the messages in one history frame, in bytes: 128 KiB (SPEC 4) minus the enclosing JSON.
+const FRAME_BYTES: usize = 128 * 1024 - 64;
+
+/// Maximum size of a page on a socket, in bytes: it fits into an empty outbox (256 KiB).
+const SOCKET_PAGE_BYTES: usize = 240 * 1024;
+
+/// Maximum size of a page by offset (HTTP), in bytes.
+const PAGE_BYTES: usize = 1024 * 1024;
+
+/// Number of messages of the first read of a log. Later reads adapt to the size of its messages.
+const FIRST_READ: usize = 16;
+
+/// Maximum number of messages per read of a search through the log, which keeps none of them.
+const SCAN: usize = 256;
+
+/// Maximum number of messages per room that are not in SQL yet and are listed by offset.
+const TAIL: usize = 100_000;
+
+/// The broker or SQL could not be read. No partial result is returned, because missing messages could not be detected.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum HistoryError {
+    /// The broker could not be read.
+    #[error(transparent)]
+    Broker(#[from] Unavailable),
+    /// SQL could not be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Messages after a sequence number, ascending: as many as fit into one frame.
+#[derive(Debug, Default)]
+pub struct Step {
+    /// Log entries of the messages, ascending.
+    pub entries: Vec<LogEntry>,
+    /// Whether further messages exist now.
+    pub more: bool,
+    bytes: usize,
+}
+
+impl Step {
+    /// Adds an entry if it fits. The first entry always fits.
+    fn push(&mut self, entry: LogEntry) -> bool {
+        let size = entry.frame.len() + 1;
+        let fits = self.entries.is_empty() || (self.bytes + size <= FRAME_BYTES && self.entries.len() < STEP);
+        if fits {
+            self.bytes += size;
+            self.entries.push(entry);
+        } else {
+            self.more = true;
+        }
+        fits
+    }
+}
+
+/// Reader of messages.
+#[derive(Clone)]
+pub struct History {
+    broker: Arc<dyn Broker>,
+    store: Store,
+    /// Whether the broker keeps a log in addition to SQL.
+    has_log: bool,
+    greetings: Greetings,
+}
+
+impl std::fmt::Debug for History {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("History").field("has_log", &self.has_log).finish_non_exhaustive()
+    }
+}
+
+impl From<Message> for LogEntry {
+    fn from(message: Message) -> Self {
+        LogEntry { seq: message.seq, accepted_at: message.accepted_at, frame: message_frame(&message) }
+    }
+}
+
+impl History {
+    /// Creates a reader over a broker and SQL.
+    pub fn new(broker: Arc<dyn Broker>, store: Store) -> Self {
+        let has_log = broker.archive_queue().is_some();
+        Self { broker, store, has_log, greetings: Greetings::default() }
+    }
+
+    /// Returns the messages after a sequence number, ascending, as many as fit into one frame.
+    ///
+    /// # Errors
+    /// If the broker could not be read, or SQL where it is needed.
+    pub async fn after(&self, room: RoomKey, after: Seq) -> Result<Step, HistoryError> {
+        let mut step = Step::default();
+        if !self.has_log {
+            self.between(room, after, None, &mut step).await?;
+            return Ok(step);
+        }
+        let (mut at, mut mean) = (after, None);
+        loop {
+            let count = count_within(FRAME_BYTES - step.bytes, mean, STEP + 1 - step.entries.len());
+            let log = self.broker.log_after(room.name, at, count).await?;
+            let is_end = log.len() < count;
+            if log.is_empty() && at == after && !self.is_up_to_date(room, after).await? {
+                self.between(room, after, None, &mut step).await?;
+                return Ok(step);
+            }
+            mean = mean_size(&log);
+            for entry in log {
+                // SQL may have messages that the log lacks: before its first entry, and at each change of the Redis
+                // epoch.
+                if entry.seq > at + 1 && !self.between(room, at, Some(entry.seq - 1), &mut step).await? {
+                    return Ok(step);
+                }
+                at = entry.seq;
+                if !step.push(entry) {
+                    return Ok(step);
+                }
+            }
+            if is_end {
+                return Ok(step);
+            }
+        }
+    }
+
+    /// Returns the newest messages of a room, ascending, at most [`PAGE`]. `seq` is its highest sequence number, and
+    /// `log` contains its newest log entries, newest first. While SQL is unavailable, only `log` is returned.
+    ///
+    /// # Errors
+    /// If SQL could not be read and `log` is empty.
+    pub(crate) async fn newest(
+        &self,
+        room: RoomKey,
+        seq: Seq,
+        log: Vec<LogEntry>,
+    ) -> Result<Vec<LogEntry>, HistoryError> {
+        if seq == 0 && log.is_empty() {
+            return Ok(log);
+        }
+        let mut entries = match self.page(room, None, log.clone()).await {
+            Err(_) if !log.is_empty() => {
+                let mut log = log;
+                bound(&mut log);
+                log
+            }
+            page => page?,
+        };
+        entries.reverse();
+        Ok(entries)
+    }
+
+    /// Returns the messages before a sequence number, newest first, at most [`PAGE`] and 240 KiB. While SQL is
+    /// unavailable, the page ends at the first message that the log lacks.
+    ///
+    /// # Errors
+    /// If the broker could not be read, or if SQL could not be read and the log lacks the message directly before
+    /// `before`.
+    pub async fn before(&self, room: RoomKey, before: Seq) -> Result<Vec<LogEntry>, HistoryError> {
+        let log = if self.has_log { self.broker.log_before(room.name, Some(before), PAGE).await? } else { Vec::new() };
+        let mut known = log.clone();
+        match self.page(room, Some(before), log).await {
+            Ok(page) => Ok(page),
+            Err(error) => {
+                // The contiguous entries directly below `before` form a page.
+                let mut next = before;
+                let follows = |entry: &&LogEntry| {
+                    let follows = entry.seq + 1 == next;
+                    next = entry.seq;
+                    follows
+                };
+                let contiguous = known.iter().take_while(follows).count();
+                known.truncate(contiguous);
+                if known.is_empty() {
+                    return Err(error.into());
+                }
+                bound(&mut known);
+                Ok(known)
+            }
+        }
+    }
+
+    /// Returns a page below `before`, newest first, from the log and, for messages that the log lacks, from SQL. At
+    /// most [`PAGE`] messages and 240 KiB.
+    async fn page(&self, room: RoomKey, before: Option<Seq>, log: Vec<LogEntry>) -> Result<Vec<LogEntry>, StoreError> {
+        let mut entries: Vec<LogEntry> = Vec::with_capacity(PAGE);
+        let mut above = before;
+        for entry in log {
+            if above.is_some_and(|above| entry.seq + 1 < above) {
+                self.fill(room, above, Some(entry.seq), &mut entries).await?;
+            }
+            above = Some(entry.seq);
+            entries.push(entry);
+        }
+        if above != Some(1) && entries.len() < PAGE && size_of(&entries) < SOCKET_PAGE_BYTES {
+            self.fill(room, above, None, &mut entries).await?;
+        }
+        bound(&mut entries);
+        Ok(entries)
+    }
+
+    /// Adds messages from SQL that are below `above` and above `floor`, newest first.
+    async fn fill(
+        &self,
+        room: RoomKey,
+        above: Option<Seq>,
+        floor: Option<Seq>,
+        entries: &mut Vec<LogEntry>,
+    ) -> Result<(), StoreError> {
+        let want = PAGE.saturating_sub(entries.len());
+        let rows = self.store.messages_before(room, above, want as u64).await?;
+        entries.extend(rows.into_iter().filter(|row| floor.is_none_or(|floor| row.seq > floor)).map(LogEntry::from));
+        Ok(())
+    }
+
+    /// Adds messages from SQL after `after`, up to and including `through`. Returns `false` if the step is full.
+    async fn between(
+        &self,
+        room: RoomKey,
+        after: Seq,
+        through: Option<Seq>,
+        step: &mut Step,
+    ) -> Result<bool, StoreError> {
+        let rows = self.store.messages_between(room, after, through, STEP as u64).await?;
+        let full = rows.len() == STEP;
+        for row in rows {
+            if !step.push(row.into()) {
+                return Ok(false);
+            }
+        }
+        step.more |= full;
+        Ok(!full)
+    }
+
+    /// Returns whether the broker has no message of the room above `seq`.
+    async fn is_up_to_date(&self, room: RoomKey, seq: Seq) -> Result<bool, Unavailable> {
+        let status = self.broker.status(&[room.name]).await?.into_iter().flatten().next();
+        Ok(status.is_some_and(|status| status.seq <= seq))
+    }
+
+    /// Returns the sequence number of the message to which a `request` with the wall clock `shown` refers (SPEC 4): the
+    /// oldest message sent to this socket, if it has that wall clock; else the oldest message that has it; else the
+    /// first message accepted at or after `instant`. Returns `None` if all messages are older.
+    ///
+    /// # Errors
+    /// If the broker or SQL could not be read.
+    pub async fn find(
+        &self,
+        room: RoomKey,
+        shown: &WallClock,
+        oldest_sent: Option<Seq>,
+        instant: Option<chrono::DateTime<chrono::Utc>>,
+    ) -> Result<Option<Seq>, HistoryError> {
+        if let Some(oldest) = oldest_sent {
+            let entry = self.before(room, oldest.saturating_add(1)).await?.into_iter().next();
+            if entry.is_some_and(|entry| entry.seq == oldest && bears(&entry.frame, shown)) {
+                return Ok(Some(oldest));
+            }
+        }
+        // Messages in SQL are older than those that only the log has. The archiver moves messages from the log to SQL
+        // concurrently: if it has, SQL is read again.
+        let archived = self.archived(room).await?;
+        if let Some(seq) = self.store.seq_of_datetime(room, shown.whole_seconds()).await? {
+            return Ok(Some(seq));
+        }
+        let Some(archived) = archived else {
+            return Ok(match instant {
+                Some(instant) => self.store.seq_accepted_at(room, instant).await?,
+                None => None,
+            });
+        };
+        let fresh = self.scan(room, archived, shown, instant).await?;
+        if self.archived(room).await? != Some(archived)
+            && let Some(seq) = self.store.seq_of_datetime(room, shown.whole_seconds()).await?
+        {
+            return Ok(Some(seq));
+        }
+        if fresh.bears.is_some() {
+            return Ok(fresh.bears);
+        }
+        let Some(instant) = instant else { return Ok(None) };
+        Ok(self.store.seq_accepted_at(room, instant).await?.or(fresh.accepted))
+    }
+
+    /// Searches the log after a sequence number for the first message with a wall clock, and for the first one accepted
+    /// at or after `instant`. Holds one read of the log in memory.
+    async fn scan(
+        &self,
+        room: RoomKey,
+        after: Seq,
+        shown: &WallClock,
+        instant: Option<chrono::DateTime<chrono::Utc>>,
+    ) -> Result<Found, HistoryError> {
+        let (mut at, mut mean, mut found) = (after, None, Found::default());
+        loop {
+            let count = count_within(FRAME_BYTES, mean, SCAN);
+            let log = self.broker.log_after(room.name, at, count).await?;
+            for entry in &log {
+                if found.accepted.is_none() && instant.is_some_and(|instant| entry.accepted_at >= instant) {
+                    found.accepted = Some(entry.seq);
+                }
+                if bears(&entry.frame, shown) {
+                    return Ok(Found { bears: Some(entry.seq), ..found });
+                }
+            }
+            if log.len() < count {
+                return Ok(found);
+            }
+            (at, mean) = (log.last().map_or(at, |entry| entry.seq), mean_size(&log));
+        }
+    }
+
+    /// Returns the number of messages in a room and one page by offset from the newest (SPEC 3, `chat-messages`). The
+    /// page ends before it would exceed 1 MiB.
+    ///
+    /// # Errors
+    /// If the broker or SQL could not be read.
+    pub async fn by_offset(&self, room: RoomKey, offset: u64, limit: u64) -> Result<(u64, Vec<Message>), HistoryError> {
+        let Some(archived) = self.archived(room).await? else {
+            let count = self.store.count_messages(room, None).await?;
+            return Ok((count, self.store.page_messages(room, None, offset, limit, PAGE_BYTES).await?));
+        };
+        // Messages that SQL may lack, from both stores: after a failover, SQL may have messages that the log lacks.
+        let mut fresh: BTreeSet<Seq> =
+            self.store.numbers_between(room, archived, TAIL as u64).await?.into_iter().collect();
+        fresh.extend(log_numbers(&*self.broker, room.name, archived, TAIL).await?);
+        let count = fresh.len() as u64 + self.store.count_messages(room, Some(archived)).await?;
+        let mut page: Vec<Message> = Vec::new();
+        let mut bytes = 0;
+        let mut of_page = fresh.iter().rev().skip(offset as usize).take(limit as usize).copied().peekable();
+        // Reads downwards from the highest number, one page per call.
+        while let Some(highest) = of_page.peek().copied() {
+            let read = self.before(room, highest.saturating_add(1)).await?;
+            let lowest = read.last().map_or(highest, |entry| entry.seq);
+            let wanted: BTreeSet<Seq> = std::iter::from_fn(|| of_page.next_if(|seq| *seq >= lowest)).collect();
+            for message in read.iter().filter(|entry| wanted.contains(&entry.seq)) {
+                bytes += message.frame.len();
+                if bytes > PAGE_BYTES && !page.is_empty() {
+                    return Ok((count, page));
+                }
+                page.extend(read_frame(room.chatroom, message));
+            }
+        }
+        let missing = limit.saturating_sub(page.len() as u64);
+        if missing > 0 && bytes < PAGE_BYTES {
+            let older = offset.saturating_sub(fresh.len() as u64);
+            let left = PAGE_BYTES - bytes;
+            page.extend(self.store.page_messages(room, Some(archived), older, missing, left).await?);
+        }
+        Ok((count, page))
+    }
+
+    async fn archived(&self, room: RoomKey) -> Result<Option<Seq>, Unavailable> {
+        if !self.has_log {
+            return Ok(None);
+        }
+        Ok(self.broker.status(&[room.name]).await?.into_iter().flatten().next().map(|status| status.archived))
+    }
+}
+
+/// Sequence numbers found by a scan of the log.
+#[derive(Debug, Default)]
+struct Found {
+    bears: Option<Seq>,
+    accepted: Option<Seq>,
+}
+
+/// Returns the sequence numbers in a room's log after `after`, ascending; stops once there are `most` or more. Holds
+/// one read of the log in memory.
+///
+/// # Errors
+/// If the broker could not be read.
+pub(crate) async fn log_numbers(
+    broker: &dyn Broker,
+    room: RoomName,
+    after: Seq,
+    most: usize,
+) -> Result<Vec<Seq>, Unavailable> {
+    let (mut numbers, mut mean) = (Vec::new(), None);
+    loop {
+        let count = count_within(FRAME_BYTES, mean, SCAN);
+        let log = broker.log_after(room, numbers.last().copied().unwrap_or(after), count).await?;
+        numbers.extend(log.iter().map(|entry| entry.seq));
+        if log.len() < count || numbers.len() >= most {
+            return Ok(numbers);
+        }
+        mean = mean_size(&log);
+    }
+}
+
+/// Number of messages to read for about `bytes`, based on the mean size of the last read: Redis limits a read by count
+/// only.
+fn count_within(bytes: usize, mean: Option<usize>, most: usize) -> usize {
+    mean.map_or(FIRST_READ, |mean| (bytes / mean.max(1)).max(FIRST_READ)).min(most)
+}
+
+fn mean_size(entries: &[LogEntry]) -> Option<usize> {
+    size_of(entries).checked_div(entries.len())
+}
+
+fn size_of(entries: &[LogEntry]) -> usize {
+    entries.iter().map(|entry| entry.frame.len() + 1).sum()
+}
+
+/// Truncates a page to the first messages that fit into it. Keeps at least one.
+fn bound(entries: &mut Vec<LogEntry>) {
+    let mut bytes = 0;
+    let fits = |entry: &&LogEntry| {
+        bytes += entry.frame.len() + 1;
+        bytes <= SOCKET_PAGE_BYTES
+    };
+    let fitting = entries.iter().take_while(fits).count().max(1);
+    entries.truncate(fitting.min(PAGE));
+}
+
+/// Decodes the message in a log entry.
+fn read_frame(chatroom: ChatroomId, entry: &LogEntry) -> Option<Message> {
+    let stored: StoredFrame<'_> = serde_json::from_slice(&entry.frame).ok()?;
+    stored.into_message(chatroom, entry.accepted_at)
+}
+
+fn bears(frame: &Bytes, shown: &WallClock) -> bool {
+    serde_json::from_slice::<StoredFrame<'_>>(frame)
+        .is_ok_and(|stored| stored.datetime.get(..19) == Some(shown.whole_seconds()))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,407 @@
+//! The connections of this node, by room and by host.
+//!
+//! Sessions register connections, the relay delivers to them, and the end of a login closes them. The maps hold
+//! handles; each socket is owned by its own task.
+//!
+//! **Invariant:** no call blocks, and no guard of a map outlives a call.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use dashmap::DashMap;
+
+use crate::backend::broker::{MemberCounts, Publication};
+use crate::domain::clock::Chance;
+use crate::domain::{ConnectionId, HostId, HostUuid, RoomName, Seq, Side};
+use crate::protocol::{Close, frame};
+
+mod addresses;
+mod connection;
+mod meters;
+#[cfg(test)]
+mod notices;
+
+use addresses::Addresses;
+pub use addresses::{AddressSlot, Paces, SharedPace};
+pub use connection::{
+    Connection, Delivery, Identity, OUTBOX_BYTES, OUTBOX_FRAMES, Topic, WINDOW_BYTES, WINDOW_MESSAGES,
+};
+use meters::Meters;
+
+/// Place at which a connection is registered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A chatroom.
+    Room(RoomName),
+    /// The status of a host.
+    Status(HostUuid),
+}
+
+/// All connections of this node.
+#[derive(Debug)]
+pub struct Hub {
+    rooms: DashMap<RoomName, Vec<Arc<Connection>>>,
+    statuses: DashMap<HostUuid, Vec<Arc<Connection>>>,
+    /// The hosts' own status sockets, by row id of the host. They are in `statuses` as well.
+    desks: DashMap<HostId, Vec<Arc<Connection>>>,
+    addresses: Arc<Addresses>,
+    next_id: AtomicU64,
+    chance: Chance,
+    meters: Meters,
+}
+
+impl Hub {
+    /// Creates a hub without connections.
+    pub fn new(chance: Chance) -> Arc<Self> {
+        Arc::new(Self {
+            rooms: DashMap::new(),
+            statuses: DashMap::new(),
+            desks: DashMap::new(),
+            addresses: Arc::default(),
+            next_id: AtomicU64::new(1),
+            chance,
+            meters: Meters::default(),
+        })
+    }
+
+    /// Creates a handle for a new socket. It receives nothing before [`register`](Self::register).
+    pub fn connection(&self, identity: Identity) -> Arc<Connection> {
+        self.connection_with(identity, false)
+    }
+
+    /// Creates a handle for a new socket. With `extras`, it receives the frames added since the first version (`?v=2`).
+    pub fn connection_with(&self, identity: Identity, extras: bool) -> Arc<Connection> {
+        let id = ConnectionId(self.next_id.fetch_add(1, Ordering::Relaxed));
+        // Spread over four seconds, so that sockets closed together do not reconnect together.
+        Arc::new(Connection::new(id, identity, extras, 1_000 + self.chance.below(4_000) as u16))
+    }
+
+    /// Registers a connection at its place for the lifetime of the guard.
+    pub fn register(self: &Arc<Self>, place: Place, connection: Arc<Connection>) -> Registration {
+        match place {
+            Place::Room(room) => self.rooms.entry(room).or_default().push(connection.clone()),
+            Place::Status(host) => {
+                self.statuses.entry(host).or_default().push(connection.clone());
+                if let Identity::Host { host, .. } = connection.identity() {
+                    self.desks.entry(*host).or_default().push(connection.clone());
+                }
+            }
+        }
+        Registration { hub: self.clone(), place, connection }
+    }
+
+    /// Counts a socket of an address. Returns `None` if the address already has `limit` sockets.
+    pub fn admit_address(&self, address: IpAddr, limit: Option<u32>) -> Option<AddressSlot> {
+        self.addresses.admit(address, limit)
+    }
+
+    /// Returns the number of this node's connections in a room.
+    pub fn members(&self, room: RoomName) -> MemberCounts {
+        let mut counts = MemberCounts::default();
+        for member in self.rooms.get(&room).iter().flat_map(|members| members.iter()) {
+            match member.side() {
+                Side::Guest => counts.guests += 1,
+                Side::Host if member.is_away() => counts.away += 1,
+                Side::Host => counts.hosts += 1,
+            }
+        }
+        counts
+    }
+
+    /// Returns the number of a host's own status sockets on this node.
+    pub fn status_hosts(&self, host: HostUuid) -> u32 {
+        self.statuses
+            .get(&host)
+            .map_or(0, |members| members.iter().filter(|member| member.side() == Side::Host).count() as u32)
+    }
+
+    /// Queues a message for every connection in its room. It is framed once; all outboxes share the bytes. Returns the
+    /// number of outboxes that received it.
+    pub fn deliver(&self, publication: &Publication<'_>) -> u64 {
+        let Some(members) = self.rooms.get(&publication.room) else { return 0 };
+        let framed = frame::text(publication.frame);
+        let (mut queued, mut gap) = (0, false);
+        for member in members.iter() {
+            match member.deliver(publication.prev, publication.seq, &framed) {
+                Delivery::Queued => queued += 1,
+                Delivery::Gap => gap = true,
+                Delivery::NotNow => {}
+            }
+        }
+        drop(members);
+        self.meters.delivered.increment(queued);
+        if gap {
+            self.meters.gaps.increment(1);
+        }
+        if let Some(way) = publication.way.filter(|_| queued > 0) {
+            let seconds = if way.is_own { &self.meters.local } else { &self.meters.remote };
+            seconds.record(way.age);
+        }
+        queued
+    }
+
+    /// Returns the bytes waiting in all outboxes.
+    pub fn outbox_bytes(&self) -> u64 {
+        let of = |members: &[Arc<Connection>]| members.iter().map(|member| member.waiting_bytes() as u64).sum::<u64>();
+        let rooms: u64 = self.rooms.iter().map(|entry| of(entry.value())).sum();
+        rooms + self.statuses.iter().map(|entry| of(entry.value())).sum::<u64>()
+    }
+
+    /// Queues a relayed notice for the connections of a room that asked for such frames and are up to date.
+    pub fn notify(&self, room: RoomName, json: &[u8]) {
+        let Some(members) = self.rooms.get(&room) else { return };
+        let mut notice: Option<(Topic, Bytes)> = None;
+        for member in members.iter().filter(|member| member.wants_extras()) {
+            let (topic, framed) = notice.get_or_insert_with(|| (Topic::of_notice(json), frame::text(json)));
+            member.pass(*topic, framed);
+        }
+    }
+
+    /// Closes all sockets in a room, after their pending messages and a last frame.
+    pub fn end_room(&self, room: RoomName, last: Option<&Bytes>, close: Close) {
+        if let Some(members) = self.rooms.get(&room) {
+            let framed = last.map(|json| frame::text(json));
+            for member in members.iter() {
+                member.end_after_all(framed.clone(), close);
+            }
+        }
+    }
+
+    /// Notifies the connections of one side at a host's status.
+    pub fn status(&self, host: HostUuid, side: Side, topic: Topic, json: &[u8]) {
+        if let Some(members) = self.statuses.get(&host) {
+            let framed = frame::text(json);
+            for member in members.iter().filter(|member| member.side() == side) {
+                member.notify(topic, framed.clone());
+            }
+        }
+    }
+
+    /// Whether a host has a status socket on this node.
+    pub fn has_desk(&self, host: HostId) -> bool {
+        self.desks.contains_key(&host)
+    }
+
+    /// Notifies a host's own status sockets.
+    pub fn notify_host(&self, host: HostId, topic: Topic, json: &[u8]) {
+        if let Some(desks) = self.desks.get(&host) {
+            let framed = frame::text(json);
+            desks.iter().for_each(|desk| desk.notify(topic, framed.clone()));
+        }
+    }
+
+    /// Closes all sockets at a host's status. Guests receive a last frame first.
+    pub fn end_status(&self, host: HostUuid, last: &[u8], close: Close) {
+        if let Some(members) = self.statuses.get(&host) {
+            let framed = frame::text(last);
+            for member in members.iter() {
+                member.end_after_all((member.side() == Side::Guest).then(|| framed.clone()), close);
+            }
+        }
+    }
+
+    /// Closes the sockets of a login.
+    pub fn end_login(&self, sid: &str) {
+        self.end_where(
+            Close::Unauthenticated,
+            |identity| matches!(identity, Identity::Host { sid: his, .. } if &**his == sid),
+        );
+    }
+
+    /// Closes the sockets of a host, of all logins.
+    pub fn end_host(&self, host: HostId) {
+        self.end_where(
+            Close::Unauthenticated,
+            |identity| matches!(identity, Identity::Host { host: his, .. } if *his == host),
+        );
+    }
+
+    /// Closes at most `most` sockets of this node for its shutdown, each with its own retry time. Returns the number of
+    /// sockets closed.
+    pub fn end_some(&self, most: usize) -> usize {
+        let mut ended = 0;
+        for connection in self.all() {
+            if ended == most {
+                break;
+            }
+            if !connection.is_ending() {
+                let retry = std::time::Duration::from_millis(u64::from(connection.retry_ms()));
+                connection.end(Close::Restarting { retry });
+                ended += 1;
+            }
+        }
+        ended
+    }
+
+    /// Closes all sockets of this node with 1013, each with its own retry time.
+    pub fn end_all_for_later(&self) {
+        for connection in self.all().into_iter().filter(|connection| !connection.is_ending()) {
+            connection.end(connection.try_later());
+        }
+    }
+
+    /// Returns the number of connections.
+    pub fn len(&self) -> usize {
+        let rooms: usize = self.rooms.iter().map(|entry| entry.value().len()).sum();
+        rooms + self.statuses.iter().map(|entry| entry.value().len()).sum::<usize>()
+    }
+
+    /// Whether there are no connections.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Makes every connection of every room compare its position with the broker.
+    pub fn all_fall_behind(&self) {
+        for members in &self.rooms {
+            members.iter().for_each(|member| member.fall_behind(0));
+        }
+    }
+
+    /// Makes the connections of a room that have not received everything up to `target` read the log. Returns whether
+    /// there are any.
+    pub fn fall_behind(&self, room: RoomName, target: Seq) -> bool {
+        let mut any = false;
+        if let Some(members) = self.rooms.get(&room) {
+            for member in members.iter().filter(|member| member.sent() < target) {
+                member.fall_behind(target);
+                any = true;
+            }
+        }
+        any
+    }
+
+    /// Whether a connection of a room has not received everything up to `target`.
+    pub fn lags(&self, room: RoomName, target: Seq) -> bool {
+        self.rooms.get(&room).is_some_and(|members| members.iter().any(|member| member.sent() < target))
+    }
+
+    /// Returns the logins with a socket on this node.
+    pub fn logins(&self) -> HashSet<Box<str>> {
+        let sid = |connection: &Arc<Connection>| match connection.identity() {
+            Identity::Host { sid, .. } => Some(sid.clone()),
+            Identity::Guest => None,
+        };
+        self.all().iter().filter_map(sid).collect()
+    }
+
+    /// Returns the hosts with a socket on this node.
+    pub fn hosts(&self) -> HashSet<HostId> {
+        let host = |connection: &Arc<Connection>| match connection.identity() {
+            Identity::Host { host, .. } => Some(*host),
+            Identity::Guest => None,
+        };
+        self.all().iter().filter_map(host).collect()
+    }
+
+    /// Returns the hosts with any socket at their status on this node.
+    pub fn statuses(&self) -> Vec<HostUuid> {
+        self.statuses.iter().map(|entry| *entry.key()).collect()
+    }
+
+    /// Whether a guest watches a host's status on this node.
+    pub fn is_watched(&self, host: HostUuid) -> bool {
+        self.statuses.get(&host).is_some_and(|members| members.iter().any(|member| member.side() == Side::Guest))
+    }
+
+    /// Returns the rooms with a connection on this node.
+    pub fn occupied_rooms(&self) -> Vec<RoomName> {
+        self.rooms.iter().map(|entry| *entry.key()).collect()
+    }
+
+    fn end_where(&self, close: Close, belongs: impl Fn(&Identity) -> bool) {
+        for connection in self.all() {
+            if belongs(connection.identity()) {
+                connection.end(close);
+            }
+        }
+    }
+
+    fn all(&self) -> Vec<Arc<Connection>> {
+        let rooms = self.rooms.iter().flat_map(|entry| entry.value().clone());
+        let statuses = self.statuses.iter().flat_map(|entry| entry.value().clone());
+        rooms.chain(statuses).collect()
+    }
+}
+
+/// Keeps a connection registered until it is dropped.
+#[derive(Debug)]
+pub struct Registration {
+    hub: Arc<Hub>,
+    place: Place,
+    connection: Arc<Connection>,
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        fn remove<K: std::hash::Hash + Eq>(map: &DashMap<K, Vec<Arc<Connection>>>, key: &K, connection: &Connection) {
+            if let Some(mut members) = map.get_mut(key) {
+                members.retain(|member| member.id() != connection.id());
+                members.shrink_to_fit();
+            }
+            map.remove_if(key, |_, members| members.is_empty());
+        }
+        match &self.place {
+            Place::Room(room) => remove(&self.hub.rooms, room, &self.connection),
+            Place::Status(host) => {
+                remove(&self.hub.statuses, host, &self.connection);
+                if let Identity::Host { host, .. } = self.connection.identity() {
+                    remove(&self.hub.desks, host, &self.connection);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn room() -> RoomName {
+        RoomName::from_random([1; 16])
+    }
+
+    #[test]
+    fn a_late_disconnect_does_not_evict_the_new_connection() {
+        let hub = Hub::new(Chance::from_seed(1));
+        let old = hub.register(Place::Room(room()), hub.connection(Identity::Guest));
+        let _new = hub.register(Place::Room(room()), hub.connection(Identity::Guest));
+        drop(old);
+        assert_eq!(hub.members(room()), MemberCounts { guests: 1, hosts: 0, away: 0 });
+    }
+
+    #[test]
+    fn an_empty_room_leaves_nothing_behind() {
+        let hub = Hub::new(Chance::from_seed(1));
+        drop(hub.register(Place::Room(room()), hub.connection(Identity::Guest)));
+        assert!(hub.rooms.is_empty());
+    }
+
+    #[test]
+    fn a_host_has_a_desk_while_one_of_his_own_sockets_is_at_his_status() {
+        let hub = Hub::new(Chance::from_seed(1));
+        let place = Place::Status(HostUuid::from_random([1; 16]));
+        let _watching = hub.register(place, hub.connection(Identity::Guest));
+        assert!(!hub.has_desk(HostId(1)));
+        let his = hub.register(place, hub.connection(Identity::Host { host: HostId(1), sid: "a".into() }));
+        assert!(hub.has_desk(HostId(1)) && !hub.has_desk(HostId(2)));
+        drop(his);
+        assert!(hub.desks.is_empty());
+    }
+
+    #[test]
+    fn the_end_of_a_login_ends_its_sockets_only() {
+        let hub = Hub::new(Chance::from_seed(1));
+        let host = |sid: &str| hub.connection(Identity::Host { host: HostId(1), sid: sid.into() });
+        let (ended, other) = (host("a"), host("b"));
+        let _guards =
+            [hub.register(Place::Room(room()), ended.clone()), hub.register(Place::Room(room()), other.clone())];
+        hub.end_login("a");
+        assert!(ended.is_ending() && !other.is_ending());
+        hub.end_host(HostId(1));
+        assert!(other.is_ending());
+    }
+}

@@ -1,0 +1,107 @@
+//! Notices waiting for one socket: the newest of each topic, in order of arrival.
+//!
+//! A notice describes a state that the next one replaces (online, typing, the newest message of a room), so dropping
+//! one loses nothing that the next notice or the next list does not contain.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use crate::domain::RoomName;
+
+/// The subject of a notice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Topic {
+    /// Whether the host is online.
+    HostStatus,
+    /// A guest is present at the host's status.
+    GuestOnline,
+    /// A message arrived in a room.
+    Arrival(RoomName),
+    /// A notice in a room, such as `typing`: the hash of its JSON up to its `datetime`.
+    InRoom(u64),
+}
+
+impl Topic {
+    /// Returns the topic of a notice in a room. Notices of the same side and kind differ only from their `datetime` on.
+    pub fn of_notice(json: &[u8]) -> Self {
+        const TIME: &[u8] = b"\"datetime\"";
+        let end = json.windows(TIME.len()).position(|window| window == TIME).unwrap_or(json.len());
+        // FNV-1a.
+        let hash = json[..end]
+            .iter()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
+        Self::InRoom(hash)
+    }
+}
+
+/// Queue of waiting notices. See the module.
+#[derive(Debug, Default)]
+pub(super) struct Notices {
+    waiting: VecDeque<(Topic, Bytes)>,
+    bytes: usize,
+}
+
+impl Notices {
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(super) fn push(&mut self, topic: Topic, framed: Bytes) {
+        self.bytes += framed.len();
+        self.waiting.push_back((topic, framed));
+    }
+
+    /// Removes the waiting notice of a topic, which a newer one replaces.
+    pub(super) fn remove(&mut self, topic: Topic) {
+        if let Some(at) = self.waiting.iter().position(|(waiting, _)| *waiting == topic)
+            && let Some((_, framed)) = self.waiting.remove(at)
+        {
+            self.bytes -= framed.len();
+        }
+    }
+
+    pub(super) fn pop(&mut self) -> Option<Bytes> {
+        let (_, framed) = self.waiting.pop_front()?;
+        self.bytes -= framed.len();
+        if self.waiting.is_empty() {
+            // An idle socket holds no buffer.
+            self.waiting = VecDeque::new();
+        }
+        Some(framed)
+    }
+
+    /// Drops the oldest notice. Returns whether there was one.
+    pub(super) fn skip_oldest(&mut self) -> bool {
+        let skipped = self.pop().is_some();
+        if skipped {
+            count_skipped();
+        }
+        skipped
+    }
+}
+
+pub(super) fn count_skipped() {
+    metrics::counter!(crate::domain::metric::NOTICES_SKIPPED).increment(1);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Side;
+    use crate::protocol::chat::{read_frame, typing_frame};
+
+    #[test]
+    fn notices_of_one_side_and_one_kind_have_one_topic() {
+        let (early, late) = ("2023-03-23T08:15:07".parse().unwrap(), "2024-03-23T08:15:07.5".parse().unwrap());
+        let of = Topic::of_notice;
+        assert_eq!(of(&typing_frame(Side::Guest, &early)), of(&typing_frame(Side::Guest, &late)));
+        assert_eq!(of(&read_frame(Side::Guest, 1, &early)), of(&read_frame(Side::Guest, 2, &late)));
+        assert_ne!(of(&typing_frame(Side::Guest, &early)), of(&typing_frame(Side::Host, &early)));
+        assert_ne!(of(&typing_frame(Side::Guest, &early)), of(&read_frame(Side::Guest, 1, &early)));
+    }
+}

@@ -1,0 +1,154 @@
+//! The inbox: notifies a host's status sockets on this node when a guest's message arrives in any of the host's rooms
+//! (SPEC 5), so that the room list updates without polling.
+//!
+//! Every node receives every publication and knows its own hosts, so the notices need no bus. Per room, the first
+//! notice is sent at once, then at most one per second, for the newest message. Nothing is stored; a skipped notice was
+//! replaced by a newer one.
+//!
+//! **Invariant:** a frame is parsed as JSON only when its notice is sent, never for each publication.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::backend::broker::Publication;
+use crate::chat::coalesce::Coalescer;
+use crate::chat::hub::{Hub, Topic};
+use crate::domain::{HostId, RoomName};
+use crate::protocol::chat::{StoredFrame, is_from_guest};
+use crate::protocol::status::arrival_frame;
+
+/// Minimum interval between two notices of a room.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Sends the notices of arriving messages.
+#[derive(Clone, Debug)]
+pub struct Inbox {
+    hub: Arc<Hub>,
+    rooms: Coalescer<RoomName>,
+}
+
+impl Inbox {
+    /// Creates the inbox of a node's connections.
+    pub fn new(hub: Arc<Hub>, tracker: TaskTracker, stop: CancellationToken) -> Self {
+        Self { hub, rooms: Coalescer::new(INTERVAL, tracker, stop) }
+    }
+
+    /// Handles a publication. Must be called for every accepted message.
+    pub fn arrived(&self, publication: &Publication<'_>) {
+        let Publication { room, host, frame, .. } = *publication;
+        if !self.hub.has_desk(host) || !is_from_guest(frame) {
+            return;
+        }
+        if self.rooms.is_first(room, || Bytes::copy_from_slice(frame)) {
+            notify(&self.hub, host, room, frame);
+            let hub = self.hub.clone();
+            self.rooms.follow(room, move |frame| {
+                notify(&hub, host, room, &frame);
+                std::future::ready(())
+            });
+        }
+    }
+}
+
+fn notify(hub: &Hub, host: HostId, room: RoomName, frame: &[u8]) {
+    match serde_json::from_slice::<StoredFrame<'_>>(frame) {
+        Ok(message) => hub.notify_host(host, Topic::Arrival(room), &arrival_frame(room, &message)),
+        Err(error) => tracing::error!(%error, %room, "failed to decode published message"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use super::*;
+    use crate::chat::hub::{Connection, Identity, Place, Registration};
+    use crate::domain::clock::Chance;
+    use crate::domain::{HostUuid, Side};
+    use crate::protocol::chat::message_head;
+    use crate::protocol::frame::payload_of;
+
+    const HOST: HostId = HostId(1);
+
+    struct Stage {
+        inbox: Inbox,
+        tracker: TaskTracker,
+        stop: CancellationToken,
+        desk: Arc<Connection>,
+        _registration: Registration,
+    }
+
+    impl Stage {
+        fn new() -> Self {
+            let hub = Hub::new(Chance::from_seed(1));
+            let desk = hub.connection(Identity::Host { host: HOST, sid: "sid".into() });
+            let place = Place::Status(HostUuid::from_random([1; 16]));
+            let registration = hub.register(place, desk.clone());
+            let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
+            let inbox = Inbox::new(hub, tracker.clone(), stop.clone());
+            Self { inbox, tracker, stop, desk, _registration: registration }
+        }
+
+        fn arrives(&self, host: HostId, room: u8, side: Side, seq: u64) {
+            let clock = "2023-03-23T08:15:07".parse().unwrap();
+            let mut frame = message_head(side, &format!("message {seq}"), &clock, &"id".parse().unwrap());
+            frame.extend_from_slice(format!("{seq}}}").as_bytes());
+            let room = RoomName::from_random([room; 16]);
+            self.inbox.arrived(&Publication { room, host, prev: seq - 1, seq, frame: &frame, way: None, trace: None });
+        }
+
+        fn told(&self) -> Vec<u64> {
+            let mut frames = VecDeque::new();
+            self.desk.take(&mut frames, usize::MAX);
+            let seq = |frame: &Bytes| {
+                let told: serde_json::Value = serde_json::from_slice(payload_of(frame)).unwrap();
+                told["seq"].as_u64().unwrap()
+            };
+            frames.iter().map(seq).collect()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_room_speaks_up_at_once_and_then_once_a_second_with_the_newest() {
+        let stage = Stage::new();
+        for seq in 1..=20 {
+            stage.arrives(HOST, 1, Side::Guest, seq);
+        }
+        stage.arrives(HOST, 2, Side::Guest, 100);
+        assert_eq!(stage.told(), [1, 100]);
+        tokio::time::sleep(INTERVAL * 3 / 2).await;
+        assert_eq!(stage.told(), [20]);
+        stage.arrives(HOST, 1, Side::Guest, 21);
+        assert_eq!(stage.told(), [] as [u64; 0], "the second since the last word is not over");
+        tokio::time::sleep(INTERVAL).await;
+        assert_eq!(stage.told(), [21]);
+        tokio::time::sleep(INTERVAL * 2).await;
+        assert!(stage.inbox.rooms.is_empty(), "a room that rests leaves nothing behind");
+        stage.arrives(HOST, 1, Side::Guest, 22);
+        assert_eq!(stage.told(), [22]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn his_own_messages_and_those_of_other_hosts_are_no_news() {
+        let stage = Stage::new();
+        stage.arrives(HOST, 1, Side::Host, 1);
+        stage.arrives(HostId(2), 2, Side::Guest, 1);
+        assert_eq!(stage.told(), [] as [u64; 0]);
+        assert!(stage.inbox.rooms.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn at_the_end_of_the_node_nobody_waits() {
+        let stage = Stage::new();
+        stage.arrives(HOST, 1, Side::Guest, 1);
+        stage.arrives(HOST, 1, Side::Guest, 2);
+        stage.stop.cancel();
+        stage.tracker.close();
+        stage.tracker.wait().await;
+        assert!(stage.inbox.rooms.is_empty());
+    }
+}

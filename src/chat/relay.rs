@@ -1,0 +1,161 @@
+//! The relay between this node's connections and the broker.
+//!
+//! A message is submitted with [`Relay::submit`], waits for the one call in flight of its partition, and is published
+//! over the bus to every node, including the sender's. The copy that the sender receives is the acknowledgement. The
+//! relay implements the bus's [`Sink`]: it frames a publication once and queues it for the room's connections, without
+//! parsing JSON.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::accounts::Accounts;
+use crate::accounts::hosts::Hosts;
+use crate::backend::broker::{Broker, Change, Partition, Publication, Sink, Submission};
+use crate::chat::archive::Archive;
+use crate::chat::hub::{Connection, Hub};
+use crate::chat::inbox::Inbox;
+use crate::chat::revalidation::Standing;
+use crate::chat::rooms::Rooms;
+use crate::chat::statuses::Watch;
+use crate::domain::Control;
+use crate::domain::{HostId, RoomChange, RoomName, Side};
+use crate::protocol::Close;
+
+mod acceptor;
+mod members;
+mod sweep;
+
+use acceptor::Acceptor;
+pub use members::Members;
+pub use sweep::{INTERVAL as SWEEP_INTERVAL, Sweep};
+
+/// Submits messages to the broker. Has one acceptor per partition.
+#[derive(Clone, Debug)]
+pub struct Relay {
+    acceptors: Arc<[Acceptor]>,
+}
+
+impl Relay {
+    /// Starts an acceptor for each partition. After `stop`, acceptors end when they have no messages left.
+    pub fn start(
+        broker: &Arc<dyn Broker>,
+        rooms: &Rooms,
+        hub: &Arc<Hub>,
+        tracker: &TaskTracker,
+        stop: &CancellationToken,
+    ) -> Self {
+        let acceptors = (0..broker.partitions())
+            .map(|partition| {
+                Acceptor::start(Partition(partition), broker.clone(), rooms.clone(), hub.clone(), tracker, stop.clone())
+            })
+            .collect();
+        Self { acceptors }
+    }
+
+    /// Submits a message. The sender receives it over the bus, or the sender's socket is closed.
+    pub fn submit(&self, connection: &Arc<Connection>, submission: Submission) {
+        let partition = Partition::of(submission.room, self.acceptors.len() as u16);
+        if let Some(acceptor) = self.acceptors.get(usize::from(partition.0)) {
+            acceptor.submit(connection.clone(), submission);
+        }
+    }
+
+    /// Whether so many messages wait for the broker that the sockets of this room should not be read.
+    pub fn is_full(&self, room: RoomName) -> bool {
+        let partition = Partition::of(room, self.acceptors.len() as u16);
+        self.acceptors.get(usize::from(partition.0)).is_some_and(Acceptor::is_full)
+    }
+}
+
+/// The bus's sink. Passes each event to the components that need it.
+pub struct Deliveries {
+    /// This node's connections.
+    pub hub: Arc<Hub>,
+    /// Cache from which changed hosts are removed.
+    pub hosts: Hosts,
+    /// Rejects the tokens of an ended login at once.
+    pub accounts: Accounts,
+    /// Notifies hosts of arriving messages.
+    pub inbox: Inbox,
+    /// Revalidates the accounts of open host sockets when account changes may have been missed.
+    pub standing: Standing,
+    /// Sends `offline` to guests when a host hides the online status.
+    pub watch: Watch,
+    /// Archiver, woken by every message.
+    pub archive: Option<Archive>,
+    /// Runs work that needs to wait.
+    pub tracker: TaskTracker,
+}
+
+impl std::fmt::Debug for Deliveries {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Deliveries").field("hub", &self.hub).finish_non_exhaustive()
+    }
+}
+
+impl Deliveries {
+    /// Closes the status sockets of a changed host if the online status is switched off.
+    fn end_hidden_status(&self, id: HostId) {
+        let (hosts, watch) = (self.hosts.clone(), self.watch.clone());
+        self.tracker.spawn(async move {
+            match hosts.by_id(id).await {
+                Ok(Some(host)) if !host.config.use_online_status => watch.hide(host.uuid),
+                Ok(_) => {}
+                Err(error) => tracing::warn!(%error, host = id.0, "failed to read whether host shows online status"),
+            }
+        });
+    }
+}
+
+impl Sink for Deliveries {
+    fn publication(&self, publication: &Publication<'_>) {
+        let mut span = publication.trace.and_then(|trace| trace.child("message.deliver"));
+        let receivers = self.hub.deliver(publication);
+        if let Some(span) = &mut span {
+            span.note("pintalk.room", publication.room.to_string());
+            span.note("pintalk.seq", publication.seq as i64);
+            span.note("pintalk.receivers", receivers as i64);
+        }
+        self.inbox.arrived(publication);
+        if let Some(archive) = &self.archive {
+            archive.wake(publication.room);
+        }
+    }
+
+    fn notice(&self, room: RoomName, _: Side, frame: &[u8]) {
+        self.hub.notify(room, frame);
+    }
+
+    fn changed(&self, change: Change) {
+        match change.change {
+            RoomChange::Close => self.hub.end_room(change.room, Some(&change.notice), Close::Normal),
+            RoomChange::Delete => self.hub.end_room(change.room, None::<&Bytes>, Close::NotFound),
+            RoomChange::Resume => {}
+        }
+    }
+
+    fn control(&self, control: Control) {
+        match control {
+            Control::LoginEnded { sid } => {
+                self.accounts.login_ended(&sid);
+                self.hub.end_login(&sid);
+            }
+            Control::HostDisabled { host } => {
+                self.hosts.forget(host);
+                self.hub.end_host(host);
+            }
+            Control::ConfigChanged { host } => {
+                self.hosts.forget(host);
+                self.end_hidden_status(host);
+            }
+        }
+    }
+
+    fn missed(&self) {
+        self.hub.all_fall_behind();
+        self.standing.missed();
+    }
+}

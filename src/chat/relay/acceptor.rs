@@ -1,0 +1,465 @@
+//! The acceptor of a partition: one call to the broker in flight; messages that arrive meanwhile are sent with the
+//! next.
+//!
+//! Batches grow under load, and nothing waits when idle. The messages of a room that must be seeded, or whose queue is
+//! full, are held in order while the partition continues.
+//!
+//! **Invariant:** the messages of a connection reach the broker in order. If one is dropped, so are all later ones.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::backend::broker::{Broker, MAX_BATCH_BYTES, Outcome, Partition, Submission, Unavailable};
+use crate::chat::hub::{Connection, Hub};
+use crate::chat::rooms::{RoomError, Rooms};
+use crate::domain::metric;
+use crate::domain::trace::Span;
+use crate::domain::{RoomName, Seq};
+use crate::protocol::{Close, frame};
+
+mod awaited;
+mod meters;
+
+use awaited::Awaited;
+use meters::Meters;
+
+/// How long a message may wait for its acknowledgement or refusal before its sender is disconnected with 1013.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Time after acceptance within which a message must arrive over the bus. After it the room reads the log.
+const ECHO_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Interval at which messages that wait too long are searched.
+const CHECK_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Maximum bytes of messages that wait for the broker, per partition. At the limit, sockets are not read.
+const INBOX_BYTES: usize = 64 * 1024 * 1024;
+
+/// Delay after a failed call of a partition.
+const RETRY: Duration = Duration::from_millis(100);
+
+/// Delay before the messages of a room are retried after its archive queue was full.
+const FULL_RETRY: Duration = Duration::from_millis(500);
+
+/// A message that waits for its outcome.
+#[derive(Debug)]
+struct Pending {
+    connection: Arc<Connection>,
+    submission: Submission,
+    since: Instant,
+    /// Highest number that the sender had received at submission.
+    sent: Seq,
+    /// Whether an earlier call with this message may have taken effect.
+    tried: bool,
+    /// Span from reading the message to its answer, if it is traced.
+    span: Option<Span>,
+}
+
+impl Pending {
+    fn bytes(&self) -> u32 {
+        self.submission.head.len() as u32
+    }
+
+    fn answered(&self, inbox: &Inbox) {
+        inbox.bytes.fetch_sub(self.bytes() as usize, Ordering::Relaxed);
+        self.connection.answered(self.bytes());
+    }
+}
+
+/// Handle of an acceptor's task.
+#[derive(Clone, Debug)]
+pub(super) struct Acceptor(Arc<Inbox>);
+
+#[derive(Debug, Default)]
+struct Inbox {
+    queue: Mutex<VecDeque<Pending>>,
+    arrived: Notify,
+    /// Bytes of all unanswered messages.
+    bytes: AtomicUsize,
+}
+
+impl Acceptor {
+    pub(super) fn start(
+        partition: Partition,
+        broker: Arc<dyn Broker>,
+        rooms: Rooms,
+        hub: Arc<Hub>,
+        tracker: &TaskTracker,
+        stop: CancellationToken,
+    ) -> Self {
+        let inbox = Arc::new(Inbox::default());
+        let worker = Worker {
+            partition,
+            broker,
+            rooms,
+            hub,
+            inbox: inbox.clone(),
+            ready: VecDeque::new(),
+            held: HashMap::new(),
+            awaited: VecDeque::new(),
+            released: Arc::default(),
+            tracker: tracker.clone(),
+            meters: Meters::default(),
+            checked: Instant::now(),
+        };
+        tracker.spawn(worker.run(stop));
+        Self(inbox)
+    }
+
+    pub(super) fn submit(&self, connection: Arc<Connection>, mut submission: Submission) {
+        connection.submitted(submission.head.len() as u32);
+        let span = Span::root("message.accept");
+        submission.trace = span.as_ref().map(Span::trace);
+        let (since, sent) = (Instant::now(), connection.sent());
+        self.0.bytes.fetch_add(submission.head.len(), Ordering::Relaxed);
+        self.0.queue.lock().push_back(Pending { connection, submission, since, sent, tried: false, span });
+        self.0.arrived.notify_one();
+    }
+
+    /// Whether so many bytes wait for the broker that no socket should be read.
+    pub(super) fn is_full(&self) -> bool {
+        self.0.bytes.load(Ordering::Relaxed) >= INBOX_BYTES
+    }
+}
+
+/// Rooms whose messages may be sent again, and whether the room still exists.
+#[derive(Debug, Default)]
+struct Released {
+    rooms: Mutex<Vec<(RoomName, bool)>>,
+}
+
+struct Worker {
+    partition: Partition,
+    broker: Arc<dyn Broker>,
+    rooms: Rooms,
+    hub: Arc<Hub>,
+    inbox: Arc<Inbox>,
+    /// Messages for the next calls, in order.
+    ready: VecDeque<Pending>,
+    /// Messages of rooms that wait to be seeded, or for capacity in the archive queue.
+    held: HashMap<RoomName, VecDeque<Pending>>,
+    /// Accepted messages that their senders may not have received yet, by deadline.
+    awaited: VecDeque<Awaited>,
+    released: Arc<Released>,
+    tracker: TaskTracker,
+    meters: Meters,
+    /// When late messages were last searched.
+    checked: Instant,
+}
+
+impl Worker {
+    async fn run(mut self, stop: CancellationToken) {
+        let inbox = self.inbox.clone();
+        loop {
+            self.collect();
+            if self.ready.is_empty() {
+                let idle = self.held.is_empty() && self.awaited.is_empty();
+                if idle && stop.is_cancelled() {
+                    return;
+                }
+                let next = self.awaited.front().map(|awaited| awaited.deadline);
+                let next = next
+                    .unwrap_or_else(|| Instant::now() + PATIENCE)
+                    .min(Instant::now() + ECHO_TIMEOUT * if idle { 60 } else { 1 });
+                tokio::select! {
+                    () = inbox.arrived.notified() => {}
+                    () = tokio::time::sleep_until(next) => {}
+                    () = stop.cancelled(), if idle => {}
+                }
+            } else {
+                self.call().await;
+            }
+            self.check_awaited();
+            self.give_up_late();
+        }
+    }
+
+    /// Sorts arrived messages and messages of released rooms into `ready` and `held`.
+    fn collect(&mut self) {
+        for (room, exists) in std::mem::take(&mut *self.released.rooms.lock()) {
+            let held = self.held.remove(&room).unwrap_or_default();
+            if exists {
+                // To the front, because all other messages of this room arrived later.
+                held.into_iter().rev().for_each(|pending| self.ready.push_front(pending));
+            } else {
+                held.into_iter().for_each(|pending| end(&pending, &self.inbox, Close::NotFound));
+            }
+        }
+        let arrived = std::mem::take(&mut *self.inbox.queue.lock());
+        for pending in arrived {
+            match self.held.get_mut(&pending.submission.room) {
+                Some(held) => held.push_back(pending),
+                None => self.ready.push_back(pending),
+            }
+        }
+    }
+
+    /// Removes the messages of the next call from `ready`. Messages of abandoned connections are dropped.
+    fn next_batch(&mut self) -> Vec<Pending> {
+        let (mut batch, mut bytes) = (Vec::new(), 0);
+        while batch.len() < self.broker.max_batch() {
+            let Some(next) = self.ready.front() else { break };
+            let is_abandoned = next.connection.is_abandoned();
+            if !is_abandoned {
+                bytes += next.submission.head.len();
+                if bytes > MAX_BATCH_BYTES && !batch.is_empty() {
+                    break;
+                }
+            }
+            let Some(next) = self.ready.pop_front() else { break };
+            if is_abandoned {
+                next.answered(&self.inbox);
+            } else {
+                batch.push(next);
+            }
+        }
+        batch
+    }
+
+    async fn call(&mut self) {
+        let batch = self.next_batch();
+        let len = batch.len();
+        if len == 0 {
+            return;
+        }
+        let began = Instant::now();
+        let calls: Vec<Span> =
+            batch.iter().filter_map(|pending| pending.submission.trace?.child("broker.accept")).collect();
+        let answer = {
+            let batch: Vec<&Submission> = batch.iter().map(|pending| &pending.submission).collect();
+            self.broker.accept(self.partition, &batch).await
+        };
+        let now = Instant::now();
+        for mut call in calls {
+            call.note("pintalk.batch", len as i64);
+            if answer.is_err() {
+                call.fail("the broker did not answer");
+            }
+        }
+        self.meters.call.record(now - began);
+        self.meters.batch.record(len as f64);
+        match answer {
+            Ok(outcomes) => {
+                let mut again: Vec<Pending> = Vec::new();
+                for (pending, outcome) in batch.into_iter().zip(outcomes) {
+                    self.settle(pending, outcome, now, &mut again);
+                }
+                for pending in again {
+                    self.held.entry(pending.submission.room).or_default().push_back(pending);
+                }
+                self.hold_the_rest();
+            }
+            Err(error) => self.failed(batch, &error).await,
+        }
+    }
+
+    /// Holds the remaining messages of held rooms: they must not overtake those that were in the batch.
+    fn hold_the_rest(&mut self) {
+        if self.held.is_empty() {
+            return;
+        }
+        for pending in std::mem::take(&mut self.ready) {
+            match self.held.get_mut(&pending.submission.room) {
+                Some(held) => held.push_back(pending),
+                None => self.ready.push_back(pending),
+            }
+        }
+    }
+
+    async fn failed(&mut self, batch: Vec<Pending>, error: &Unavailable) {
+        metrics::counter!(metric::ACCEPT_FAILURES).increment(1);
+        let messages = batch.len();
+        tracing::warn!(%error, partition = self.partition.0, messages, "failed to accept batch, retrying");
+        // The call may have taken effect nevertheless.
+        batch.into_iter().rev().for_each(|pending| self.ready.push_front(Pending { tried: true, ..pending }));
+        tokio::time::sleep(RETRY).await;
+    }
+
+    fn settle(&mut self, mut pending: Pending, outcome: Outcome, now: Instant, again: &mut Vec<Pending>) {
+        let (result, seq) = match outcome {
+            Outcome::Accepted(seq) => {
+                self.await_echo(&pending, seq);
+                (&self.meters.accepted, Some(seq))
+            }
+            // This node's earlier attempt was accepted, so the message arrives over the bus. A number that the sender
+            // had already received belongs to an earlier message with the same id.
+            Outcome::Known { seq, .. } if pending.tried && seq > pending.sent => {
+                self.await_echo(&pending, seq);
+                (&self.meters.accepted, Some(seq))
+            }
+            Outcome::Known { seq, frame: Some(frame) } => {
+                pending.connection.answer(seq, frame::text(&frame));
+                (&self.meters.duplicate, Some(seq))
+            }
+            Outcome::Known { seq, frame: None } => {
+                self.answer_from_history(&pending, seq);
+                (&self.meters.duplicate, Some(seq))
+            }
+            Outcome::Closed => {
+                self.closed(&pending);
+                (&self.meters.refused, None)
+            }
+            Outcome::Deleted => {
+                pending.connection.abandon(None, Close::NotFound);
+                (&self.meters.refused, None)
+            }
+            Outcome::Unseeded => {
+                if !self.held.contains_key(&pending.submission.room) && !holds(again, pending.submission.room) {
+                    self.seed(pending.submission.room);
+                }
+                again.push(pending);
+                return;
+            }
+            Outcome::Full => {
+                if !self.held.contains_key(&pending.submission.room) && !holds(again, pending.submission.room) {
+                    metrics::counter!(metric::QUEUE_FULL).increment(1);
+                    self.release_later(pending.submission.room, FULL_RETRY);
+                }
+                again.push(pending);
+                return;
+            }
+        };
+        result.increment(1);
+        if let Some(seq) = seq {
+            self.meters.acknowledged.record(now - pending.since);
+            if let Some(span) = &mut pending.span {
+                span.note("pintalk.room", pending.submission.room.to_string());
+                span.note("pintalk.seq", seq as i64);
+            }
+        }
+        pending.answered(&self.inbox);
+    }
+
+    fn await_echo(&mut self, pending: &Pending, seq: Seq) {
+        let now = Instant::now();
+        let (room, connection) = (pending.submission.room, pending.connection.clone());
+        let (deadline, give_up) = (now + ECHO_TIMEOUT, pending.since + PATIENCE);
+        self.awaited.push_back(Awaited { deadline, give_up, room, connection, seq });
+    }
+
+    /// Makes the room of an accepted message that did not arrive over the bus read the log. A sender who has not
+    /// received it after [`PATIENCE`] is disconnected; the client reconnects and reads what was stored.
+    fn check_awaited(&mut self) {
+        let now = Instant::now();
+        let mut missed: HashSet<RoomName> = HashSet::new();
+        let mut again = Vec::new();
+        while let Some(first) = self.awaited.front() {
+            if !first.is_settled() && first.deadline > now {
+                break;
+            }
+            let Some(mut first) = self.awaited.pop_front() else { break };
+            if first.is_settled() {
+                continue;
+            }
+            if first.give_up <= now {
+                first.connection.end(first.connection.try_later());
+                continue;
+            }
+            if missed.insert(first.room) {
+                metrics::counter!(metric::GAPS, "reason" => "echo").increment(1);
+                self.hub.fall_behind(first.room, first.seq);
+            }
+            first.deadline = now + ECHO_TIMEOUT;
+            again.push(first);
+        }
+        self.awaited.extend(again);
+    }
+
+    /// Disconnects senders whose message waits too long, and drops their later messages. Iterates over all waiting
+    /// messages, and therefore runs only every [`CHECK_INTERVAL`].
+    fn give_up_late(&mut self) {
+        let now = Instant::now();
+        if now - self.checked < CHECK_INTERVAL {
+            return;
+        }
+        self.checked = now;
+        let late = |pending: &Pending| now - pending.since > PATIENCE;
+        let given_up = self.ready.iter().chain(self.held.values().flatten()).filter(|pending| late(pending));
+        for pending in given_up {
+            if !pending.connection.is_abandoned() {
+                metrics::counter!(metric::MESSAGES, "result" => "given_up").increment(1);
+                pending.connection.abandon(None, pending.connection.try_later());
+                pending.connection.end(pending.connection.try_later());
+            }
+        }
+        for waiting in self.held.values_mut().chain([&mut self.ready]) {
+            waiting.retain(|pending| {
+                let keep = !pending.connection.is_abandoned();
+                if !keep {
+                    pending.answered(&self.inbox);
+                }
+                keep
+            });
+        }
+    }
+
+    fn closed(&self, pending: &Pending) {
+        // The same notice as the bus delivers for the close, usually earlier.
+        let (rooms, room, connection) = (self.rooms.clone(), pending.submission.room, pending.connection.clone());
+        self.tracker.spawn(async move {
+            let notice = rooms.closed_notice(room).await;
+            connection.abandon(notice.map(|notice| frame::text(&notice)), Close::Normal);
+        });
+    }
+
+    fn answer_from_history(&self, pending: &Pending, seq: Seq) {
+        let (rooms, room, connection) = (self.rooms.clone(), pending.submission.room, pending.connection.clone());
+        self.tracker.spawn(async move {
+            match rooms.original(room, seq).await {
+                Ok(Some(original)) => connection.answer(seq, frame::text(&original)),
+                // Retention removed the original, or it cannot be read now: the sender retries.
+                Ok(None) => connection.end(connection.try_later()),
+                Err(error) => {
+                    tracing::warn!(%error, %room, "failed to read original of repeated message");
+                    connection.end(connection.try_later());
+                }
+            }
+        });
+    }
+
+    fn seed(&self, room: RoomName) {
+        let (rooms, released, inbox) = (self.rooms.clone(), self.released.clone(), self.inbox.clone());
+        self.tracker.spawn(async move {
+            let exists = match rooms.seed(room).await {
+                Ok(()) => true,
+                Err(RoomError::NotFound) => false,
+                Err(error) => {
+                    tracing::warn!(%error, %room, "failed to load room from sql, retrying");
+                    tokio::time::sleep(FULL_RETRY).await;
+                    true
+                }
+            };
+            released.rooms.lock().push((room, exists));
+            inbox.arrived.notify_one();
+        });
+    }
+
+    fn release_later(&self, room: RoomName, after: Duration) {
+        let (released, inbox) = (self.released.clone(), self.inbox.clone());
+        self.tracker.spawn(async move {
+            tokio::time::sleep(after).await;
+            released.rooms.lock().push((room, true));
+            inbox.arrived.notify_one();
+        });
+    }
+}
+
+fn holds(again: &[Pending], room: RoomName) -> bool {
+    again.iter().any(|pending| pending.submission.room == room)
+}
+
+fn end(pending: &Pending, inbox: &Inbox, close: Close) {
+    pending.connection.abandon(None, close);
+    pending.answered(inbox);
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,25 @@
+//! Accepted messages that their senders have not received yet.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use crate::chat::hub::Connection;
+use crate::domain::{RoomName, Seq};
+
+/// An accepted message whose sender has not received it yet.
+pub(super) struct Awaited {
+    /// When the room reads the log.
+    pub(super) deadline: Instant,
+    /// When the sender is disconnected.
+    pub(super) give_up: Instant,
+    pub(super) room: RoomName,
+    pub(super) connection: Arc<Connection>,
+    pub(super) seq: Seq,
+}
+
+impl Awaited {
+    pub(super) fn is_settled(&self) -> bool {
+        self.connection.sent() >= self.seq || self.connection.is_ending()
+    }
+}

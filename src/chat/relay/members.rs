@@ -1,0 +1,145 @@
+//! Reports to the broker how many connections this node has in a room.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dashmap::{DashMap, Entry};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::backend::broker::{LogEntry, RoomStatus};
+use crate::backend::keyed_mutex::Turns;
+use crate::chat::hub::Hub;
+use crate::chat::rooms::{RoomError, Rooms};
+use crate::domain::RoomName;
+
+/// Delay before the broker is informed that a connection has left a room. Short, because a message that is accepted
+/// meanwhile counts as delivered to a present recipient. When many clients reconnect at once, leaving and joining
+/// become one call.
+const LEAVE_DELAY: Duration = Duration::from_millis(25);
+
+/// Delay before a failed report is retried.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// Reports connection counts. Counts are absolute, so a repeated or late report is harmless.
+#[derive(Clone, Debug)]
+pub struct Members {
+    hub: Arc<Hub>,
+    rooms: Rooms,
+    turns: Turns,
+    /// Rooms that a connection has just left, and whether the broker still needs a report.
+    left: Arc<DashMap<RoomName, bool>>,
+    tracker: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Members {
+    /// Creates the reporter of a node's connections.
+    pub fn new(hub: Arc<Hub>, rooms: Rooms, tracker: TaskTracker, stop: CancellationToken) -> Self {
+        Self { hub, rooms, turns: Turns::default(), left: Arc::default(), tracker, stop }
+    }
+
+    /// Reports the current counts of a room, and returns the state of the room.
+    ///
+    /// # Errors
+    /// [`RoomError::NotFound`], [`RoomError::Unavailable`].
+    pub async fn tell(&self, room: RoomName) -> Result<RoomStatus, RoomError> {
+        Ok(self.tell_and_read(room, 0).await?.0)
+    }
+
+    /// Schedules a report after a short delay, unless one is sent earlier. Retries until it succeeds.
+    pub fn tell_soon(&self, room: RoomName) {
+        match self.left.entry(room) {
+            Entry::Occupied(mut untold) => {
+                untold.insert(true);
+            }
+            Entry::Vacant(first) => {
+                first.insert(true);
+                self.tracker.spawn(self.clone().tell_until_heard(room));
+            }
+        }
+    }
+
+    async fn tell_until_heard(self, room: RoomName) {
+        let mut pause = LEAVE_DELAY;
+        loop {
+            let on = self.stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some();
+            pause = LEAVE_DELAY;
+            if self.left.get(&room).is_some_and(|untold| *untold) {
+                match self.tell(room).await {
+                    Ok(_) | Err(RoomError::NotFound) => {}
+                    // The counts of a stopped node expire with its lease.
+                    Err(_) if !on => {}
+                    Err(error) => {
+                        tracing::debug!(%error, %room, "failed to report departure from room, retrying");
+                        self.left.insert(room, true);
+                        pause = RETRY;
+                    }
+                }
+            }
+            if self.left.remove_if(&room, |_, untold| !on || !*untold).is_some() {
+                return;
+            }
+        }
+    }
+
+    /// Reports the current counts of a room. Returns its state and the newest log entries, descending, at most
+    /// `newest`.
+    ///
+    /// # Errors
+    /// [`RoomError::NotFound`], [`RoomError::Unavailable`].
+    pub async fn tell_and_read(&self, room: RoomName, newest: usize) -> Result<(RoomStatus, Vec<LogEntry>), RoomError> {
+        // Counted under the lock, so that reports keep the order of the counts.
+        let _turn = self.turns.take(room.as_bytes()).await;
+        if let Some(mut untold) = self.left.get_mut(&room) {
+            *untold = false;
+        }
+        self.rooms.enter(room, self.hub.members(room), newest).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::broker::testing::{Stage, until};
+    use crate::chat::hub::{Identity, Place};
+    use crate::domain::clock::Chance;
+    use crate::store::Dialect;
+
+    #[tokio::test]
+    async fn who_left_is_told_with_who_comes_or_soon_and_until_it_is_heard() {
+        Stage::cluster(Dialect::Sqlite, |stage| async move {
+            let node = stage.node().await;
+            let room = node.room().await;
+            let (hub, tracker) = (Hub::new(Chance::from_seed(1)), TaskTracker::new());
+            let members = Members::new(hub.clone(), node.rooms.clone(), tracker.clone(), CancellationToken::new());
+            let join = || hub.register(Place::Room(room.name), hub.connection(Identity::Guest));
+            let guests = || async { node.broker.status(&[room.name]).await.unwrap()[0].as_ref().unwrap().guests };
+
+            let (first, second) = (join(), join());
+            assert_eq!(members.tell(room.name).await.unwrap().guests, 2);
+            drop(first);
+            members.tell_soon(room.name);
+            let third = join();
+            assert_eq!(members.tell(room.name).await.unwrap().guests, 2);
+            drop((second, third));
+            members.tell_soon(room.name);
+            members.tell_soon(room.name);
+            assert!(tracker.len() <= 1, "one task a room, however many leave");
+            until("the broker knows", || async { guests().await == 0 }).await;
+
+            let last = join();
+            members.tell(room.name).await.unwrap();
+            stage.servers.as_ref().unwrap().freeze();
+            drop(last);
+            members.tell_soon(room.name);
+            tokio::time::sleep(LEAVE_DELAY * 2).await;
+            stage.servers.as_ref().unwrap().thaw();
+            until("the broker knows", || async { guests().await == 0 }).await;
+            tracker.close();
+            tracker.wait().await;
+            assert!(members.left.is_empty());
+        })
+        .await;
+    }
+}

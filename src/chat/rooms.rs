@@ -1,0 +1,340 @@
+//! Rooms: created by guests; listed, pinned, closed, restored and deleted by their hosts.
+//!
+//! SQL is the source of truth for a room's state. A change and its event are written in one transaction. The broker
+//! then applies the event and publishes it, and the event is deleted. If a node crashes in between, any node applies
+//! events older than a few seconds again ([`Rooms::redo_events`]).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{Stream, TryStreamExt as _};
+use moka::future::Cache;
+
+use crate::backend::broker::{Broker, Change, Unavailable};
+use crate::chat::history::{History, HistoryError, RoomKey};
+use crate::domain::clock::{Chance, Clock};
+use crate::domain::{
+    ChatroomId, Host, HostId, Message, Room, RoomChange, RoomName, Seq, WallClock, WireOffset, nickname,
+};
+use crate::protocol::chat::closed_frame;
+use crate::store::{NewRoom, PinOutcome, RoomEvent, Store, StoreError};
+
+mod list;
+mod seeding;
+
+pub use crate::store::RoomFilter;
+
+/// Age from which any node applies an event again, because the node that wrote it may have crashed.
+const EVENT_GRACE: Duration = Duration::from_secs(5);
+
+/// Number of rows per statement when the messages of a deleted room are deleted.
+const DELETE_BATCH: u64 = 1_000;
+
+/// Capacity and time to live of the cache of room owners. Its entries hardly ever change.
+const KEYS: u64 = 50_000;
+const KEYS_TTL: Duration = Duration::from_secs(60);
+
+/// Reason why an operation on a room failed.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum RoomError {
+    /// The room does not exist.
+    #[error("no such room")]
+    NotFound,
+    /// The room belongs to another host.
+    #[error("another host's room")]
+    NotYours,
+    /// The host has five pinned rooms already.
+    #[error("at most five rooms can be pinned")]
+    TooManyPinned,
+    /// The room is closed and cannot be pinned.
+    #[error("the room is closed")]
+    Closed,
+    /// The broker or SQL is unavailable: retry later.
+    #[error("not available now: {0}")]
+    Unavailable(String),
+}
+
+impl From<StoreError> for RoomError {
+    fn from(error: StoreError) -> Self {
+        RoomError::Unavailable(error.to_string())
+    }
+}
+
+impl From<Unavailable> for RoomError {
+    fn from(error: Unavailable) -> Self {
+        RoomError::Unavailable(error.to_string())
+    }
+}
+
+impl From<HistoryError> for RoomError {
+    fn from(error: HistoryError) -> Self {
+        RoomError::Unavailable(error.to_string())
+    }
+}
+
+/// A room as its host sees it in the list.
+#[derive(Clone, Debug)]
+pub struct RoomView {
+    /// Row of the room, updated with messages that only the broker has.
+    pub room: Room,
+    /// Number of guest messages that the host has not seen.
+    pub unread: u64,
+    /// Whether a guest is connected to the room.
+    pub guest_online: bool,
+}
+
+/// Properties of a room that never or hardly ever change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RoomOwner {
+    /// Name and id of the room.
+    pub key: RoomKey,
+    /// Host of the room.
+    pub host: HostId,
+    /// Whether the guest left an e-mail address; may be out of date by the lifetime of a cache entry.
+    pub has_contact: bool,
+}
+
+/// Operations on rooms. Clones share their caches and connections.
+#[derive(Clone)]
+pub struct Rooms {
+    store: Store,
+    broker: Arc<dyn Broker>,
+    history: History,
+    clock: Arc<dyn Clock>,
+    chance: Chance,
+    wire: WireOffset,
+    owners: Cache<RoomName, RoomOwner>,
+}
+
+impl std::fmt::Debug for Rooms {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Rooms").field("store", &self.store).finish_non_exhaustive()
+    }
+}
+
+impl Rooms {
+    /// Creates the service over a store and a broker. `wire` is the UTC offset of the clients' wall clocks.
+    pub fn new(
+        store: Store,
+        broker: Arc<dyn Broker>,
+        history: History,
+        clock: Arc<dyn Clock>,
+        chance: Chance,
+        wire: WireOffset,
+    ) -> Self {
+        let owners = Cache::builder().max_capacity(KEYS).time_to_live(KEYS_TTL).build();
+        Self { store, broker, history, clock, chance, wire, owners }
+    }
+
+    /// Creates a room for a new guest of a host. A repeated call with the same idempotency key and host returns the
+    /// same room.
+    ///
+    /// # Errors
+    /// [`RoomError::Unavailable`] when SQL is unavailable.
+    pub async fn open(&self, host: &Host, idempotency_key: Option<String>) -> Result<Room, RoomError> {
+        let name = RoomName::from_random(self.chance.bytes());
+        // Without the epoch, the first sequence number jumps, which is harmless.
+        let life = self.broker.life(self.broker.partition_of(name)).await.unwrap_or_default();
+        let guest = nickname(self.chance.below(u64::MAX));
+        let room = NewRoom { host: host.id, guest, name, idempotency_key, life };
+        Ok(self.store.create_room(room, self.clock.now()).await?)
+    }
+
+    /// Returns a room that belongs to this host.
+    ///
+    /// # Errors
+    /// [`RoomError::NotFound`], [`RoomError::NotYours`], [`RoomError::Unavailable`].
+    pub async fn owned(&self, host: HostId, id: ChatroomId) -> Result<Room, RoomError> {
+        let room = self.store.room(id).await?.ok_or(RoomError::NotFound)?;
+        if room.host == host { Ok(room) } else { Err(RoomError::NotYours) }
+    }
+
+    /// Pins or unpins a room.
+    ///
+    /// # Errors
+    /// Any variant of [`RoomError`].
+    pub async fn pin(&self, host: HostId, id: ChatroomId, pinned: bool) -> Result<RoomView, RoomError> {
+        self.owned(host, id).await?;
+        match self.store.pin_room(id, pinned, self.clock.now()).await? {
+            PinOutcome::Done(room) => self.view(room).await,
+            PinOutcome::TooMany => Err(RoomError::TooManyPinned),
+            PinOutcome::Closed => Err(RoomError::Closed),
+            PinOutcome::Gone => Err(RoomError::NotFound),
+        }
+    }
+
+    /// Closes a room. A closed room stays unchanged.
+    ///
+    /// # Errors
+    /// [`RoomError::NotFound`], [`RoomError::NotYours`], [`RoomError::Unavailable`].
+    pub async fn close(&self, host: HostId, id: ChatroomId) -> Result<RoomView, RoomError> {
+        let room = self.owned(host, id).await?;
+        let room = self.change(room.name, RoomChange::Close).await?;
+        self.view(room).await
+    }
+
+    /// Reopens a closed room. An open room stays unchanged.
+    ///
+    /// # Errors
+    /// [`RoomError::NotFound`], [`RoomError::NotYours`], [`RoomError::Unavailable`].
+    pub async fn restore(&self, host: HostId, id: ChatroomId) -> Result<RoomView, RoomError> {
+        let room = self.owned(host, id).await?;
+        let room = self.change(room.name, RoomChange::Resume).await?;
+        self.view(room).await
+    }
+
+    /// Deletes a room and all its messages (SPEC 6.3).
+    ///
+    /// # Errors
+    /// [`RoomError::NotFound`], [`RoomError::NotYours`], [`RoomError::Unavailable`].
+    pub async fn delete(&self, host: HostId, id: ChatroomId) -> Result<(), RoomError> {
+        let room = self.owned(host, id).await?;
+        self.change(room.name, RoomChange::Delete).await?;
+        Ok(())
+    }
+
+    /// Returns the number of messages in a room and one page by offset from the newest, newest first.
+    ///
+    /// # Errors
+    /// [`RoomError::Unavailable`] when the broker or SQL could not be read.
+    pub async fn messages(&self, room: &Room, offset: u64, limit: u64) -> Result<(u64, Vec<Message>), RoomError> {
+        let key = RoomKey { name: room.name, chatroom: room.id };
+        Ok(self.history.by_offset(key, offset, limit).await?)
+    }
+
+    /// Streams the whole conversation of a room, ascending, in parts.
+    pub fn conversation(&self, room: &Room) -> impl Stream<Item = Result<Vec<Message>, RoomError>> + Send + use<> {
+        self.history.whole(RoomKey { name: room.name, chatroom: room.id }).map_err(RoomError::from)
+    }
+
+    /// Current time as a wall clock of the clients.
+    pub fn wall_clock(&self) -> WallClock {
+        self.wire.wall_clock(self.clock.now())
+    }
+
+    /// Returns the id and host of the room with this name; `None` if it does not exist.
+    ///
+    /// # Errors
+    /// [`RoomError::Unavailable`] when SQL is unavailable and the broker does not have the room.
+    pub async fn owner(&self, name: RoomName) -> Result<Option<RoomOwner>, RoomError> {
+        if let Some(owner) = self.owners.get(&name).await {
+            return Ok(Some(owner));
+        }
+        let owner = match self.store.room_by_name(name).await {
+            Ok(room) => room.map(|room| (room.id, room.host, room.has_contact)),
+            // While SQL is unavailable, rooms that the broker has continue to work.
+            Err(StoreError::Unavailable(why)) => match self.broker.status(&[name]).await?.pop().flatten() {
+                Some(status) => Some((status.chatroom, status.host, false)),
+                None => return Err(RoomError::Unavailable(why)),
+            },
+            Err(error) => return Err(error.into()),
+        };
+        let owner = owner.map(|(chatroom, host, has_contact)| {
+            let key = RoomKey { name, chatroom };
+            RoomOwner { key, host, has_contact }
+        });
+        if let Some(owner) = owner {
+            self.owners.insert(name, owner).await;
+        }
+        Ok(owner)
+    }
+
+    /// Returns the highest sequence number of the room in SQL; 0 without a row.
+    ///
+    /// # Errors
+    /// [`RoomError::Unavailable`] when SQL is unavailable.
+    pub async fn stored_seq(&self, room: RoomKey) -> Result<Seq, RoomError> {
+        let row = self.store.room(room.chatroom).await?.filter(|row| row.name == room.name);
+        Ok(row.map_or(0, |row| row.last_seq))
+    }
+
+    /// Returns the frame of a message that was accepted before; `None` if retention has purged it.
+    ///
+    /// # Errors
+    /// [`RoomError::NotFound`], [`RoomError::Unavailable`].
+    pub async fn original(&self, name: RoomName, seq: Seq) -> Result<Option<Bytes>, RoomError> {
+        let owner = self.owner(name).await?.ok_or(RoomError::NotFound)?;
+        let step = self.history.after(owner.key, seq.saturating_sub(1)).await?;
+        Ok(step.entries.into_iter().find(|entry| entry.seq == seq).map(|entry| entry.frame))
+    }
+
+    /// Returns the notice of a closed room; `None` if the room is open or SQL could not be read.
+    pub async fn closed_notice(&self, name: RoomName) -> Option<Bytes> {
+        match self.store.room_by_name(name).await {
+            Ok(room) => room?.closed_at.map(|at| closed_frame(&self.wire.wall_clock(at))),
+            Err(error) => {
+                tracing::debug!(%error, room = %name, "failed to read time of closing");
+                None
+            }
+        }
+    }
+
+    /// Records that the host viewed the room and has seen messages up to `through`.
+    ///
+    /// # Errors
+    /// [`RoomError::Unavailable`] when SQL is unavailable.
+    pub async fn check(&self, room: RoomKey, through: Seq) -> Result<(), RoomError> {
+        Ok(self.store.check_room(room, through, self.clock.now()).await?)
+    }
+
+    /// Records that the guest was in the room and has seen messages up to `through`, if the guest left an e-mail
+    /// address.
+    ///
+    /// # Errors
+    /// [`RoomError::Unavailable`] when SQL is unavailable.
+    pub async fn see_guest(&self, room: RoomKey, through: Seq) -> Result<(), RoomError> {
+        Ok(self.store.see_guest(room, through, self.clock.now()).await?)
+    }
+
+    /// Evicts a room from the cache, because its guest has left an e-mail address. Other nodes keep their entry for up
+    /// to a minute: a guest who reads a message there and leaves within that minute is e-mailed about it nevertheless.
+    pub async fn forget(&self, name: RoomName) {
+        self.owners.invalidate(&name).await;
+    }
+
+    /// Changes the state of a room in SQL and applies the change to the broker.
+    ///
+    /// # Errors
+    /// [`RoomError::NotFound`]; [`RoomError::Unavailable`] if SQL rejects the change. Once SQL has it, the change takes
+    /// effect: if the broker is unavailable, it is applied later.
+    pub async fn change(&self, name: RoomName, change: RoomChange) -> Result<Room, RoomError> {
+        let changed = self.store.change_room(name, change, self.clock.now()).await?.ok_or(RoomError::NotFound)?;
+        if let Some(event) = changed.event {
+            self.tell(&event).await;
+        }
+        Ok(changed.room)
+    }
+
+    /// Applies a committed change to the broker. If that fails, a node applies it later.
+    pub async fn tell(&self, event: &RoomEvent) {
+        if let Err(error) = self.carry_out(event).await {
+            let (room, change) = (event.room, event.change.as_str());
+            tracing::warn!(%error, %room, change, "failed to publish room change, retrying");
+        }
+    }
+
+    /// Applies committed changes whose node did not finish them.
+    ///
+    /// # Errors
+    /// [`RoomError::Unavailable`]: the next call tries again.
+    pub async fn redo_events(&self) -> Result<(), RoomError> {
+        for event in self.store.pending_events(self.clock.now() - EVENT_GRACE, 100).await? {
+            self.carry_out(&event).await?;
+        }
+        Ok(())
+    }
+
+    async fn carry_out(&self, event: &RoomEvent) -> Result<(), RoomError> {
+        let notice = match event.change {
+            RoomChange::Close => closed_frame(&self.wire.wall_clock(event.created_at)),
+            RoomChange::Resume | RoomChange::Delete => Bytes::new(),
+        };
+        let change = Change { room: event.room, change: event.change, version: event.version, notice };
+        self.broker.apply(change).await?;
+        if event.change == RoomChange::Delete {
+            while self.store.delete_messages(event.chatroom, DELETE_BATCH).await? > 0 {}
+        }
+        Ok(self.store.finish_event(event.id).await?)
+    }
+}

@@ -1,0 +1,68 @@
+//! Seeds the broker with rooms from SQL when they are needed.
+
+use std::time::Duration;
+
+use super::{RoomError, Rooms};
+use crate::backend::broker::{LogEntry, MemberCounts, RoomStatus, Seed};
+use crate::domain::RoomName;
+
+/// Number of newest message ids per room that the broker keeps.
+const IDS: u64 = 2_000;
+
+/// Delay before checking again while another node seeds the room.
+const WAIT: Duration = Duration::from_millis(30);
+
+/// Maximum number of checks. Together they take longer than a seed ticket is valid.
+const ATTEMPTS: u32 = 400;
+
+impl Rooms {
+    /// Ensures that the broker has the room, or its tombstone if the room was deleted.
+    ///
+    /// # Errors
+    /// [`RoomError::NotFound`] if the room does not exist; [`RoomError::Unavailable`].
+    pub async fn seed(&self, name: RoomName) -> Result<(), RoomError> {
+        let Some(ticket) = self.broker.begin_seed(name).await? else {
+            // The room is present, or another node is seeding it.
+            tokio::time::sleep(WAIT).await;
+            return Ok(());
+        };
+        let Some(room) = self.store.room_by_name(name).await? else {
+            self.broker.bury(name).await?;
+            return Err(RoomError::NotFound);
+        };
+        let seed = Seed {
+            chatroom: room.id,
+            host: room.host,
+            state: room.state(),
+            version: room.state_version,
+            seq: room.last_seq,
+            ids: self.store.newest_ids(room.id, IDS).await?,
+            life: room.last_life,
+            last_at: room.latest_msg_at.unwrap_or(room.created_at),
+        };
+        // If the ticket is no longer valid, the room has changed in the meantime, and the caller checks again.
+        self.broker.finish_seed(name, ticket, seed).await?;
+        Ok(())
+    }
+
+    /// Sets the number of connections of this node in a room, and seeds the room if necessary. Returns its status and
+    /// at most `newest` of its newest log entries, newest first.
+    ///
+    /// # Errors
+    /// [`RoomError::NotFound`] if the room does not exist; [`RoomError::Unavailable`].
+    pub async fn enter(
+        &self,
+        name: RoomName,
+        counts: MemberCounts,
+        newest: usize,
+    ) -> Result<(RoomStatus, Vec<LogEntry>), RoomError> {
+        for _ in 0..ATTEMPTS {
+            match self.broker.enter(name, counts, newest).await? {
+                Some(entered) => return Ok(entered),
+                None if self.broker.archive_queue().is_none() => return Err(RoomError::NotFound),
+                None => self.seed(name).await?,
+            }
+        }
+        Err(RoomError::Unavailable("the room is being brought from SQL".into()))
+    }
+}

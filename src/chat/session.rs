@@ -1,0 +1,272 @@
+//! Sessions: the state of a connection after its admission. Frames in, frames out.
+//!
+//! [`Sessions`] creates a [`ChatSession`] or [`StatusSession`] from a [`Handshake`], or returns a [`Refusal`]. The task
+//! that owns the socket passes text frames to `receive`, polls `drive`, and writes the frames of the connection's
+//! outbox.
+//!
+//! **Invariant:** no socket type is named here.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::accounts::hosts::Hosts;
+use crate::accounts::limits::Budgets;
+use crate::accounts::{Accounts, AuthError};
+use crate::backend::broker::Broker;
+use crate::chat::history::History;
+use crate::chat::hub::{Connection, Hub, Identity};
+use crate::chat::relay::{Members, Relay};
+use crate::chat::rooms::Rooms;
+use crate::chat::statuses::Statuses;
+use crate::domain::clock::{Chance, Clock};
+use crate::domain::{Host, HostId, Origin, WireOffset};
+use crate::protocol::chat::pong_frame;
+use crate::protocol::{Close, frame};
+
+mod chat;
+mod status;
+mod throttle;
+
+pub use chat::ChatSession;
+pub use status::StatusSession;
+pub use throttle::Rate;
+pub(crate) use throttle::Throttle;
+
+/// Parameters that a client sends when it connects.
+#[derive(Clone, Debug, Default)]
+pub struct Handshake {
+    /// The `Origin` header.
+    pub origin: Option<String>,
+    /// The decoded `token` of the query. The real admin page writes slashes for its dots (SPEC 4).
+    pub token: Option<String>,
+    /// The `after` of the query.
+    pub after: Option<String>,
+    /// Whether the `v` of the query asks for the frames of later versions ([`wants_extras`]), on either kind of socket.
+    pub extras: bool,
+}
+
+/// Whether a `v` asks for the frames that were added since the first version (SPEC 4): 2 or any later version. A value
+/// that is not a number means the first version.
+pub fn wants_extras(version: &str) -> bool {
+    let is_number = !version.is_empty() && version.bytes().all(|byte| byte.is_ascii_digit());
+    is_number && version.parse::<u64>().unwrap_or(u64::MAX) >= 2
+}
+
+/// Response to a connection that is not admitted: an optional last frame and a close code.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Frame sent before the close.
+    pub frame: Option<Bytes>,
+    /// Close code and reason.
+    pub close: Close,
+}
+
+impl From<Close> for Refusal {
+    fn from(close: Close) -> Self {
+        Self { frame: None, close }
+    }
+}
+
+/// Limits of a session.
+#[derive(Clone, Copy, Debug)]
+pub struct SessionLimits {
+    /// Maximum sockets of one side in a room, on all nodes; `None`: unlimited.
+    pub room_sockets: Option<u32>,
+    /// Maximum rate of messages per socket; `None`: unlimited.
+    pub rate: Option<Rate>,
+}
+
+/// Creates sessions. Holds everything that they need.
+pub struct Sessions {
+    /// Authenticates hosts.
+    pub accounts: Accounts,
+    /// Cache of hosts.
+    pub hosts: Hosts,
+    /// Rooms and their states.
+    pub rooms: Rooms,
+    /// Reads messages of rooms.
+    pub history: History,
+    /// Submits messages.
+    pub relay: Relay,
+    /// Relays notices.
+    pub broker: Arc<dyn Broker>,
+    /// Reports connection counts of rooms.
+    pub members: Members,
+    /// This node's connections.
+    pub hub: Arc<Hub>,
+    /// Host presence and the status sockets of this node.
+    pub statuses: Statuses,
+    /// Source of the current time.
+    pub clock: Arc<dyn Clock>,
+    /// Random source of message ids and retry times.
+    pub chance: Chance,
+    /// Offset of the clients' wall clock from UTC.
+    pub wire: WireOffset,
+    /// Limits of a session.
+    pub limits: SessionLimits,
+    /// Budgets of bytes per host and day.
+    pub budgets: Budgets,
+    /// Runs work that outlives a session.
+    pub tracker: tokio_util::task::TaskTracker,
+}
+
+impl std::fmt::Debug for Sessions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sessions").field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
+impl Sessions {
+    /// Identifies the peer: a guest by the `Origin` header, which must be one of the host's sites, or a host by token.
+    async fn identify(&self, handshake: &Handshake, host: &Host) -> Result<Identity, Close> {
+        match &handshake.token {
+            Some(token) => {
+                let claims = self.accounts.authenticate(&token.replace('/', ".")).await;
+                let claims = claims.map_err(|error| match error {
+                    AuthError::Fault(_) => self.try_later(),
+                    _ => Close::Unauthenticated,
+                })?;
+                Ok(Identity::Host { host: claims.host, sid: claims.sid.into() })
+            }
+            None => {
+                let origin = handshake.origin.as_deref().and_then(Origin::parse);
+                let allowed = origin.is_some_and(|origin| origin.is_allowed(host.service_domain.as_deref()));
+                if allowed { Ok(Identity::Guest) } else { Err(Close::Forbidden) }
+            }
+        }
+    }
+
+    /// Returns the host, unless the account is deleted.
+    async fn active_host(&self, id: HostId) -> Result<Arc<Host>, Close> {
+        match self.hosts.by_id(id).await {
+            Ok(Some(host)) if !host.is_deleted => Ok(host),
+            Ok(_) => Err(Close::NotFound),
+            Err(error) => {
+                tracing::warn!(%error, "failed to authenticate socket, client retries later");
+                Err(self.try_later())
+            }
+        }
+    }
+
+    /// Returns the framed response to a `ping`. It is sent to one socket only and calls no store.
+    fn pong(&self) -> Bytes {
+        frame::text(&pong_frame(&self.wire.wall_clock(self.clock.now())))
+    }
+
+    fn try_later(&self) -> Close {
+        Close::TryLater { retry: Duration::from_millis(1_000 + self.chance.below(4_000)) }
+    }
+}
+
+/// A session of either kind.
+#[derive(Debug)]
+pub enum Session {
+    /// Session of a chat socket.
+    Chat(ChatSession),
+    /// Session of a status socket.
+    Status(StatusSession),
+}
+
+impl Session {
+    /// Returns the handle of the socket.
+    pub fn connection(&self) -> &Arc<Connection> {
+        match self {
+            Session::Chat(session) => session.connection(),
+            Session::Status(session) => session.connection(),
+        }
+    }
+
+    /// Handles a text frame.
+    ///
+    /// # Errors
+    /// The close of the socket.
+    pub fn receive(&mut self, text: &str) -> Result<(), Close> {
+        match self {
+            Session::Chat(session) => session.receive(text),
+            Session::Status(session) => session.receive(text),
+        }
+    }
+
+    /// Returns whether the session accepts another frame now.
+    pub fn appetite(&mut self) -> Appetite {
+        match self {
+            Session::Chat(session) => session.appetite(),
+            Session::Status(session) => session.appetite(),
+        }
+    }
+
+    /// Runs pending work; returns after a step of it. Cancel safe: may be dropped and called again.
+    ///
+    /// # Errors
+    /// The close of the socket.
+    pub async fn drive(&mut self) -> Result<(), Close> {
+        match self {
+            Session::Chat(session) => session.drive().await,
+            Session::Status(session) => session.drive().await,
+        }
+    }
+
+    /// Returns the ping interval and the idle timeout of the socket.
+    pub fn heartbeat(&self) -> Heartbeat {
+        match self {
+            // SPEC 5: a host whose network was cut is offline within 20 s.
+            Session::Status(session) if session.connection().side().is_host() => {
+                Heartbeat { ping: Duration::from_secs(10), silence: Duration::from_secs(15) }
+            }
+            // The ping interval is below half of the usual proxy timeout of 60 s.
+            _ => Heartbeat { ping: Duration::from_secs(25), silence: Duration::from_secs(60) },
+        }
+    }
+}
+
+/// Read readiness of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Appetite {
+    /// A frame is accepted.
+    Hungry,
+    /// No frame is accepted until pending work completes or the window has room.
+    Busy,
+    /// No frame is accepted before this instant.
+    Until(tokio::time::Instant),
+}
+
+/// Intervals that detect an unresponsive peer.
+#[derive(Clone, Copy, Debug)]
+pub struct Heartbeat {
+    /// Interval between pings.
+    pub ping: Duration,
+    /// Idle timeout: the socket is closed when nothing arrived for this time.
+    pub silence: Duration,
+}
+
+/// Work that must complete before the session accepts the next frame.
+type Work = std::pin::Pin<Box<dyn Future<Output = Result<(), Close>> + Send>>;
+
+/// Polls the future in the slot, and empties the slot when it completes. Never returns if the slot is empty.
+async fn run<T>(slot: &mut Option<std::pin::Pin<Box<dyn Future<Output = T> + Send>>>) -> T {
+    match slot {
+        Some(work) => {
+            let result = work.await;
+            *slot = None;
+            result
+        }
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_version_from_2_on_asks_for_extras_and_other_text_does_not() {
+        for version in ["2", "3", "02", "99999999999999999999999999"] {
+            assert!(wants_extras(version), "{version}");
+        }
+        for version in ["", "0", "1", "-2", "+2", "2.0", " 2", "v2", "two", "２"] {
+            assert!(!wants_extras(version), "{version}");
+        }
+    }
+}

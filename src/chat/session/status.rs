@@ -1,0 +1,115 @@
+//! The status socket (SPEC 5): guests watch whether a host is online; a host is online through the host's own status
+//! sockets.
+
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use tokio::time::Instant;
+
+use super::throttle::{ONLINE_COST, Throttle};
+use super::{Appetite, Handshake, Refusal, Sessions, Work, run};
+use crate::chat::hub::{Connection, Identity};
+use crate::chat::statuses::StatusGuard;
+use crate::domain::{HostUuid, Side};
+use crate::protocol::Close;
+use crate::protocol::status::{Inbound, guest_frame};
+
+/// Session of a guest that watches a host, or of the host.
+pub struct StatusSession {
+    context: Arc<Sessions>,
+    connection: Arc<Connection>,
+    host: HostUuid,
+    throttle: Throttle,
+    work: Option<Work>,
+    _guard: StatusGuard,
+}
+
+impl std::fmt::Debug for StatusSession {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StatusSession").field("host", &self.host).finish_non_exhaustive()
+    }
+}
+
+impl Sessions {
+    /// Admits a connection to a host's status.
+    ///
+    /// # Errors
+    /// The refusal, with the close code of SPEC 5.
+    pub async fn open_status(self: &Arc<Self>, uuid: &str, handshake: &Handshake) -> Result<StatusSession, Refusal> {
+        let uuid: HostUuid = uuid.parse().map_err(|_| Close::NotFound)?;
+        let found = self.hosts.by_uuid(uuid).await.map_err(|error| {
+            tracing::warn!(%error, "status socket refused, client retries later");
+            self.try_later()
+        })?;
+        let host = found.filter(|host| !host.is_deleted).ok_or(Close::NotFound)?;
+        let identity = self.identify(handshake, &host).await?;
+        if matches!(&identity, Identity::Host { host: his, .. } if *his != host.id) {
+            return Err(Close::NotFound.into());
+        }
+        if !host.config.use_online_status {
+            return Err(Close::Unavailable.into());
+        }
+        let connection = self.hub.connection_with(identity, handshake.extras);
+        let guard = self.statuses.register(uuid, connection.clone());
+        let throttle = Throttle::new(self.limits.rate, Instant::now());
+        let mut session =
+            StatusSession { context: self.clone(), connection, host: uuid, throttle, work: None, _guard: guard };
+        if session.connection.side() == Side::Guest {
+            // SPEC 5, case 1: a guest receives `online` at once if the host is online.
+            session.work = Some(session.answer(false));
+        }
+        Ok(session)
+    }
+}
+
+impl StatusSession {
+    /// Returns the handle of the socket.
+    pub fn connection(&self) -> &Arc<Connection> {
+        &self.connection
+    }
+
+    pub(super) fn appetite(&self) -> Appetite {
+        match (&self.work, self.throttle.next(Instant::now())) {
+            (Some(_), _) => Appetite::Busy,
+            (None, Some(next)) => Appetite::Until(next),
+            (None, None) => Appetite::Hungry,
+        }
+    }
+
+    pub(super) fn receive(&mut self, text: &str) -> Result<(), Close> {
+        self.throttle.take(Instant::now());
+        match Inbound::parse(self.connection.side(), text).map_err(Close::BadForm)? {
+            Inbound::Online => {
+                self.throttle.take_many(Instant::now(), ONLINE_COST - 1);
+                self.work = Some(self.answer(true));
+            }
+            Inbound::Ping if self.connection.wants_extras() => self.connection.push(self.context.pong()),
+            Inbound::Ping | Inbound::Ignored => {}
+        }
+        Ok(())
+    }
+
+    pub(super) async fn drive(&mut self) -> Result<(), Close> {
+        run(&mut self.work).await
+    }
+
+    /// Sends `online` to this guest if the host is online, else nothing. With `greet`, also notifies the host that a
+    /// guest is present.
+    fn answer(&self, greet: bool) -> Work {
+        let (context, host, connection) = (self.context.clone(), self.host, self.connection.clone());
+        async move {
+            let answer = async {
+                if greet {
+                    let now = context.wire.wall_clock(context.clock.now());
+                    context.statuses.greet(host, guest_frame(&now)).await?;
+                }
+                context.statuses.watch().answer(host, &connection).await
+            };
+            if let Err(error) = answer.await {
+                tracing::debug!(%error, "failed to read host presence");
+            }
+            Ok(())
+        }
+        .boxed()
+    }
+}

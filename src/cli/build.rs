@@ -1,0 +1,16 @@
+//! Build script: exports the source revision (`PINTALK_REVISION`, if set) and the compiler version to the program.
+
+use std::process::Command;
+
+fn main() {
+    println!("cargo::rerun-if-changed=src/cli/build.rs");
+    println!("cargo::rerun-if-env-changed=PINTALK_REVISION");
+    let revision = std::env::var("PINTALK_REVISION").ok().filter(|revision| !revision.is_empty());
+    let rustc = std::env::var("RUSTC").unwrap_or_else(|_| "rustc".to_owned());
+    let version =
+        Command::new(rustc).arg("--version").output().ok().and_then(|said| String::from_utf8(said.stdout).ok());
+    // Format: "rustc 1.95.0 (…)".
+    let version = version.as_deref().and_then(|said| said.split_whitespace().nth(1)).unwrap_or("unknown");
+    println!("cargo::rustc-env=PINTALK_BUILD_REVISION={}", revision.as_deref().unwrap_or("unknown"));
+    println!("cargo::rustc-env=PINTALK_BUILD_RUST={version}");
+}

@@ -1,0 +1,76 @@
+//! Runs the leader's jobs once, from a command outside the nodes.
+
+use std::sync::Arc;
+
+use super::{AppError, installation};
+use crate::backend::broker::redis::RedisBroker;
+use crate::backend::presence::redis::RedisPresence;
+use crate::backend::redis::Redis;
+use crate::domain::NodeId;
+use crate::domain::clock::{Agreement, Chance, Clock, SystemClock};
+use crate::node::clock_skew::{JOBS_LIMIT, Skew};
+use crate::node::config::RedisUrl;
+use crate::node::jobs::{Duties, Settings};
+use crate::store::{Store, StoreError};
+
+/// Runs the leader's jobs on stores whose nodes may be running. A cleaner is not a node: it holds no lease and
+/// subscribes to nothing. The nodes notify the connections of rooms that it closes.
+#[derive(Debug)]
+pub struct Cleaner {
+    duties: Duties,
+    redis: Option<Redis>,
+    skew: Option<Skew>,
+}
+
+impl Cleaner {
+    /// Connects to a database and, in a cluster, to its Redis.
+    ///
+    /// # Errors
+    /// The URL is invalid, or Redis is unavailable or belongs to another installation.
+    pub async fn connect(
+        store: Store,
+        redis: Option<&RedisUrl>,
+        settings: Settings,
+        chance: &Chance,
+    ) -> Result<Self, AppError> {
+        let redis = redis.map(|url| Redis::new(url.expose(), NodeId::from_random(chance.bytes())));
+        let redis = redis
+            .transpose()
+            .map_err(|error| AppError::Url { flag: "redis-url", problem: error.details().to_owned() })?;
+        if let Some(redis) = &redis {
+            installation::attach(redis, &store).await.map_err(AppError::Redis)?;
+        }
+        let skew = Skew::new(store.clone(), redis.clone());
+        let clock: Arc<dyn Clock> = skew.as_ref().map_or_else(|| Arc::new(SystemClock), Skew::clock);
+        let clocks = skew.as_ref().map_or_else(Agreement::assumed, Skew::agreement);
+        let mut duties = Duties::new(store.with_clock(clock.clone()), clock, settings).while_clocks_agree(clocks);
+        if let Some(redis) = &redis {
+            let broker = RedisBroker::new(redis.clone(), chance.clone(), 0);
+            duties = duties.with_cluster(Arc::new(broker), Arc::new(RedisPresence::new(redis.clone())));
+        }
+        Ok(Self { duties, redis, skew })
+    }
+
+    /// Measures the clock skew of the stores, whose clocks decide what is due. Returns a description of a skew above
+    /// the limit for jobs, or `None`.
+    ///
+    /// # Errors
+    /// The SQL clock could not be read.
+    pub async fn measure_skew(&self) -> Result<Option<String>, StoreError> {
+        let Some(skew) = &self.skew else { return Ok(None) };
+        skew.measure_well().await?;
+        Ok(skew.skews().above(JOBS_LIMIT))
+    }
+
+    /// Returns the jobs.
+    pub fn duties(&self) -> &Duties {
+        &self.duties
+    }
+
+    /// Closes the connection to Redis.
+    pub async fn close(self) {
+        if let Some(redis) = self.redis {
+            redis.quit().await;
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! Clock skew between this node, SQL and Redis.
+//!
+//! Data is timestamped and evaluated by the clock of the store that holds it ([`StoreClock`]), so skew alone causes no
+//! errors. It is exported and logged because logs and certificates depend on the machine's clock, and because a large
+//! skew means that one of the clocks is wrong, possibly the store's. Above [`JOBS_LIMIT`] the [`Agreement`] does not
+//! hold: the node neither leads nor runs jobs, so that a wrong clock deletes nothing.
+
+mod redis;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use chrono::TimeDelta;
+use parking_lot::Mutex;
+
+use crate::backend::broker::Unavailable;
+use crate::backend::redis::Redis;
+use crate::domain::clock::{Agreement, Clock, Observed, Reading, StoreClock, SystemClock};
+use crate::domain::metric;
+use crate::store::{Dialect, Store, StoreError};
+
+/// Skew above which a warning is logged. The alert has the same limit.
+pub(crate) const REPORTED: TimeDelta = TimeDelta::seconds(1);
+
+/// Skew above which the node neither leads nor runs jobs.
+pub(crate) const JOBS_LIMIT: TimeDelta = TimeDelta::seconds(30);
+
+/// Number of readings by a command that runs once. The reading with the shortest round trip determines the error.
+const READINGS_OF_A_COMMAND: usize = 3;
+
+/// Measured skews. Positive: the first clock is ahead. `None`: not measured yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Skews {
+    /// Machine against SQL.
+    pub(crate) sql: Option<TimeDelta>,
+    /// Machine against the Redis server with the largest difference.
+    pub(crate) redis: Option<TimeDelta>,
+    /// SQL against the Redis server with the largest difference.
+    pub(crate) stores: Option<TimeDelta>,
+}
+
+impl Skews {
+    /// Describes the largest skew above `limit`, or returns `None` if there is none.
+    pub(crate) fn above(&self, limit: TimeDelta) -> Option<String> {
+        let named = [
+            (self.sql, "this machine's clock", "SQL's"),
+            (self.redis, "this machine's clock", "Redis'"),
+            (self.stores, "SQL's clock", "Redis'"),
+        ];
+        let above = named.into_iter().filter_map(|(skew, whose, than)| Some((skew?, whose, than)));
+        let (skew, whose, than) = above.filter(|(skew, ..)| skew.abs() > limit).max_by_key(|(skew, ..)| skew.abs())?;
+        let side = if skew > TimeDelta::zero() { "ahead of" } else { "behind" };
+        Some(format!("{whose} is {:.1} s {side} {than}", skew.abs().as_seconds_f64()))
+    }
+}
+
+/// Measures clock skew. Clones share the measurements.
+#[derive(Clone)]
+pub struct Skew {
+    store: Store,
+    redis: Option<Redis>,
+    machine: Arc<dyn Clock>,
+    sql: Arc<StoreClock>,
+    agreement: Agreement,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Clocks by server address.
+    redis: HashMap<String, StoreClock>,
+    /// Whether the last reading of SQL contradicts the ones before.
+    suspect: bool,
+    /// Whether jobs are forbidden, which has been logged.
+    is_forbidden: bool,
+    skews: Skews,
+}
+
+impl std::fmt::Debug for Skew {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Skew").field("agreement", &self.agreement).finish_non_exhaustive()
+    }
+}
+
+impl Skew {
+    /// Measures skew against the servers of `store` and `redis`. Returns `None` for SQLite, which uses the machine's
+    /// clock.
+    pub fn new(store: Store, redis: Option<Redis>) -> Option<Self> {
+        let measures = store.dialect() == Dialect::MySql;
+        measures.then(|| Self {
+            store,
+            redis,
+            machine: Arc::new(SystemClock),
+            sql: Arc::default(),
+            agreement: Agreement::unknown(),
+            state: Arc::default(),
+        })
+    }
+
+    /// Clock of SQL. Until [`measure`](Self::measure) has succeeded once, it returns the machine's time.
+    pub fn clock(&self) -> Arc<dyn Clock> {
+        self.sql.clone()
+    }
+
+    /// Agreement of the clocks. It does not hold until all of them have been measured.
+    pub fn agreement(&self) -> Agreement {
+        self.agreement.clone()
+    }
+
+    pub(crate) fn skews(&self) -> Skews {
+        self.state.lock().skews
+    }
+
+    /// Reads the clocks of the stores and updates the clock, the agreement and the metrics.
+    ///
+    /// # Errors
+    /// SQL could not be read. A failure to read Redis is only logged, and its last readings remain.
+    pub async fn measure(&self) -> Result<(), StoreError> {
+        let (sql, redis) = tokio::join!(self.read_sql(), self.read_redis());
+        if let Err(error) = redis {
+            tracing::debug!(%error, "failed to read redis clock");
+        }
+        self.judge();
+        sql
+    }
+
+    /// Measures several times to reduce the error, for a command that runs once.
+    ///
+    /// # Errors
+    /// SQL could not be read.
+    pub async fn measure_well(&self) -> Result<(), StoreError> {
+        for _ in 0..READINGS_OF_A_COMMAND {
+            self.measure().await?;
+        }
+        Ok(())
+    }
+
+    async fn read_sql(&self) -> Result<(), StoreError> {
+        // A possible step is confirmed by a second reading.
+        while let Some(reading) = self.store.read_clock().await? {
+            if !self.observe_sql(&reading) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns whether the clock must be read again at once.
+    fn observe_sql(&self, reading: &Reading) -> bool {
+        let observed = self.sql.observe(reading);
+        let suspect = matches!(observed, Observed::Suspect(_));
+        self.state.lock().suspect = suspect;
+        if suspect {
+            // Before the clock follows: a job that reads a time after the step must find jobs forbidden.
+            self.forbid_jobs("sql clock stepped");
+        }
+        log_step("sql", observed);
+        suspect
+    }
+
+    async fn read_redis(&self) -> Result<(), Unavailable> {
+        let Some(redis) = &self.redis else { return Ok(()) };
+        while self.observe_redis(&redis::readings(redis).await?) {}
+        Ok(())
+    }
+
+    /// Returns whether the clocks must be read again at once.
+    fn observe_redis(&self, readings: &[(String, Reading)]) -> bool {
+        let mut state = self.state.lock();
+        state.redis.retain(|server, _| readings.iter().any(|(read, _)| read == server));
+        let mut again = false;
+        for (server, reading) in readings {
+            let observed = state.redis.entry(server.clone()).or_default().observe(reading);
+            again |= matches!(observed, Observed::Suspect(_));
+            log_step(server, observed);
+        }
+        again
+    }
+
+    fn forbid_jobs(&self, reason: &str) {
+        self.agreement.set(false);
+        if !std::mem::replace(&mut self.state.lock().is_forbidden, true) {
+            tracing::warn!(reason, "clocks disagree, not leading and running no jobs");
+        }
+    }
+
+    /// Exports and logs the skews, and decides whether the clocks agree.
+    fn judge(&self) {
+        let (before, now, suspect) = {
+            let mut state = self.state.lock();
+            let skews = self.skews_of(&state.redis);
+            (std::mem::replace(&mut state.skews, skews), skews, state.suspect)
+        };
+        for (store, before, now) in [("sql", before.sql, now.sql), ("redis", before.redis, now.redis)] {
+            let Some(skew) = now else { continue };
+            metrics::gauge!(metric::CLOCK_SKEW, "store" => store).set(skew.as_seconds_f64());
+            let is_large = |skew: TimeDelta| skew.abs() > REPORTED;
+            let skew_seconds = skew.as_seconds_f64();
+            match (before.is_some_and(is_large), is_large(skew)) {
+                (false, true) => tracing::warn!(store, skew_seconds, "clock skew above 1 s"),
+                (true, false) => tracing::info!(store, skew_seconds, "clock skew below 1 s"),
+                _ => {}
+            }
+        }
+        let complete = now.sql.is_some() && (self.redis.is_none() || now.redis.is_some());
+        match now.above(JOBS_LIMIT) {
+            Some(reason) => self.forbid_jobs(&reason),
+            None if suspect || !complete => {}
+            None => {
+                self.agreement.set(true);
+                if std::mem::take(&mut self.state.lock().is_forbidden) {
+                    tracing::info!("clocks agree again, free to lead and to run jobs");
+                }
+            }
+        }
+    }
+
+    fn skews_of(&self, redis: &HashMap<String, StoreClock>) -> Skews {
+        let machine = self.machine.now();
+        let sql = self.sql.is_measured().then(|| self.sql.now());
+        let redis: Vec<_> = redis.values().filter(|clock| clock.is_measured()).map(Clock::now).collect();
+        let furthest = |from| redis.iter().map(|redis| from - *redis).max_by_key(TimeDelta::abs);
+        Skews { sql: sql.map(|sql| machine - sql), redis: furthest(machine), stores: sql.and_then(furthest) }
+    }
+}
+
+/// Returns the clock by which a command timestamps and evaluates the data of `store`.
+///
+/// # Errors
+/// SQL could not be read.
+pub async fn clock_of(store: &Store) -> Result<Arc<dyn Clock>, StoreError> {
+    let Some(skew) = Skew::new(store.clone(), None) else { return Ok(Arc::new(SystemClock)) };
+    skew.measure_well().await?;
+    Ok(skew.clock())
+}
+
+fn log_step(store: &str, observed: Observed) {
+    if let Observed::Stepped(by) = observed {
+        tracing::warn!(store, step_seconds = by.as_seconds_f64(), "clock of a store stepped");
+    }
+}

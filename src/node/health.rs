@@ -1,0 +1,121 @@
+//! Readiness of this node, from the state that its tasks report.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use parking_lot::Mutex;
+
+use crate::backend::broker::Broker;
+use crate::backend::shutdown::Shutdown;
+use crate::domain::metric;
+use crate::http::{Health, Readiness};
+use crate::store::Fault;
+
+/// State that the tasks of a node report. Clones share it.
+#[derive(Clone)]
+pub(super) struct NodeHealth {
+    facts: Arc<Facts>,
+    broker: Arc<dyn Broker>,
+    /// True on a single node, which accepts messages into SQL.
+    sql_is_broker: bool,
+    shutdown: Shutdown,
+}
+
+impl std::fmt::Debug for NodeHealth {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NodeHealth").field("facts", &self.facts).finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug, Default)]
+struct Facts {
+    started: AtomicBool,
+    broker: AtomicBool,
+    /// Fault that prevents writes to SQL, if any.
+    sql: Mutex<Option<Fault>>,
+    /// Why Redis must not be used or rejects writes, if so.
+    refusal: Mutex<Option<String>>,
+    suspended: AtomicBool,
+}
+
+impl NodeHealth {
+    pub(super) fn new(broker: Arc<dyn Broker>, shutdown: Shutdown) -> Self {
+        let sql_is_broker = broker.archive_queue().is_none();
+        let health = Self { facts: Arc::default(), broker, sql_is_broker, shutdown };
+        // Sets the metrics of a node that is still waiting for its stores.
+        health.show();
+        health
+    }
+
+    /// Records that the start is complete: the stores have responded, the schema is current, the buses are subscribed.
+    pub(super) fn set_started(&self) {
+        self.facts.started.store(true, Relaxed);
+        self.set_broker(true);
+        self.set_sql(None);
+    }
+
+    /// Records whether the broker responds.
+    pub(super) fn set_broker(&self, answers: bool) {
+        self.facts.broker.store(answers, Relaxed);
+        self.show();
+    }
+
+    /// Records why SQL cannot be written, or that it can. A cluster node continues without SQL.
+    pub(super) fn set_sql(&self, fault: Option<Fault>) {
+        *self.facts.sql.lock() = fault;
+        self.show();
+    }
+
+    /// Records why this node must not use Redis (`suspension`), or why Redis rejects writes.
+    pub(super) fn set_redis(&self, suspension: Option<String>, refuses_writes: Option<String>) {
+        self.facts.suspended.store(suspension.is_some(), Relaxed);
+        *self.facts.refusal.lock() = suspension.or(refuses_writes);
+        self.show();
+    }
+
+    fn show(&self) {
+        let ready = matches!(self.readiness(), Readiness::Ready { .. });
+        metrics::gauge!(metric::READY).set(u8::from(ready));
+        // During the start it is unknown which store the node is waiting for.
+        let started = self.facts.started.load(Relaxed);
+        let sql = u8::from(started && self.facts.sql.lock().is_some());
+        let refuses = self.facts.refusal.lock().is_some();
+        let redis = u8::from(started && (refuses || !self.facts.broker.load(Relaxed)));
+        metrics::gauge!(metric::DEGRADED, "store" => "sql").set(sql);
+        metrics::gauge!(metric::DEGRADED, "store" => "redis").set(redis);
+    }
+}
+
+impl Health for NodeHealth {
+    fn readiness(&self) -> Readiness {
+        let fault = *self.facts.sql.lock();
+        // Until the start is complete, a node has not written to SQL.
+        let degraded = fault.is_some() || !self.facts.started.load(Relaxed);
+        let not_ready = |reason: &str| Readiness::NotReady { reason: reason.to_owned(), degraded };
+        if self.shutdown.is_draining() {
+            not_ready("This node is going away.")
+        } else if !self.facts.started.load(Relaxed) {
+            not_ready("This node is starting: it waits for its stores.")
+        } else if !self.facts.broker.load(Relaxed) {
+            match fault.filter(|_| self.sql_is_broker) {
+                Some(fault) => not_ready(&format!("SQL cannot be written: {fault}.")),
+                None => not_ready("The broker does not answer."),
+            }
+        } else if let Some(refusal) = &*self.facts.refusal.lock() {
+            not_ready(&format!("Redis is not usable: {refusal}."))
+        } else if !self.broker.hears() {
+            not_ready("What is published is not heard here.")
+        } else {
+            Readiness::Ready { degraded }
+        }
+    }
+
+    fn has_stores(&self) -> bool {
+        let is_suspended = self.facts.suspended.load(Relaxed);
+        self.facts.started.load(Relaxed) && self.facts.broker.load(Relaxed) && !is_suspended
+    }
+
+    fn is_started(&self) -> bool {
+        self.facts.started.load(Relaxed)
+    }
+}

@@ -1,0 +1,357 @@
+//! The leader's jobs over a period of days; only the clock of the jobs is advanced.
+
+use super::*;
+use crate::backend::broker::Change;
+use crate::backend::broker::testing::{Heard, Node, Stage, key_of, numbers};
+use crate::backend::lease::memory::SoleLease;
+use crate::backend::presence::memory::MemoryPresence;
+use crate::domain::clock::{ManualClock, SystemClock};
+use crate::domain::{RoomChange, RoomState, Seq};
+use crate::store::Dialect;
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// Generates a test of each function for a single node and for a cluster.
+macro_rules! on_both {
+    ($($name:ident),* $(,)?) => {
+        mod embedded {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::Stage::embedded(super::Dialect::Sqlite, super::$name).await;
+            })*
+        }
+        mod cluster {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::Stage::cluster(super::Dialect::MySql, super::$name).await;
+            })*
+        }
+    };
+}
+
+on_both!(
+    seven_days_after_its_close_a_room_is_empty_and_goes_on,
+    a_room_that_is_resumed_before_keeps_everything,
+    what_an_interrupted_run_has_left_the_next_finishes,
+    an_idle_room_is_closed_on_every_node_as_by_its_host,
+    rooms_are_idle_for_ever_where_that_is_off,
+    a_room_without_a_message_is_deleted_once_no_connection_is_in_it,
+    a_first_message_that_meets_the_deletion_of_its_room_is_not_lost,
+    who_leads_no_more_stops_between_two_steps,
+    while_the_clocks_disagree_nothing_is_changed,
+    what_is_counted_is_what_is_done_and_counting_does_nothing,
+    the_leader_looks_after_what_is_due_until_it_is_told_to_end,
+    beside_a_node_that_runs_an_idle_room_is_closed_in_sql_and_the_node_tells,
+);
+
+struct World {
+    duties: Duties,
+    clock: Arc<ManualClock>,
+}
+
+/// Jobs of a node, with a separate clock.
+fn duties_of(stage: &Stage, node: &Node) -> World {
+    let clock = Arc::new(ManualClock::new(SystemClock.now()));
+    let settings = Settings { message_retention: 7 * DAY, idle_close: Some(7 * DAY) };
+    let duties = Duties::new(stage.store.clone(), clock.clone(), settings)
+        .with_cluster(node.broker.clone(), Arc::<MemoryPresence>::default())
+        .telling(node.rooms.clone());
+    World { duties, clock }
+}
+
+impl World {
+    /// Runs all jobs; returns those that changed rows, and how many.
+    async fn run(&self) -> Vec<(&'static str, u64)> {
+        let outcomes = self.duties.run_once().await.into_iter().map(|(entry, outcome)| (entry.name, outcome.unwrap()));
+        outcomes.filter(|(_, rows)| *rows > 0).collect()
+    }
+}
+
+/// Creates a room with messages 1 to `last`, all in SQL.
+async fn a_room(stage: &Stage, node: &Node, last: Seq) -> Room {
+    let room = node.room().await;
+    node.say(&room, 1..=last).await;
+    if stage.servers.is_some() {
+        node.archive_through(&stage.store, &room, last).await;
+    }
+    stage.store.room(room.id).await.unwrap().unwrap()
+}
+
+async fn a_closed_room(stage: &Stage, node: &Node, last: Seq) -> Room {
+    let room = a_room(stage, node, last).await;
+    node.rooms.change(room.name, RoomChange::Close).await.unwrap()
+}
+
+/// Returns the count and the sequence numbers of a room's message list.
+async fn listed(node: &Node, room: &Room) -> (u64, Vec<Seq>) {
+    let (count, page) = node.history.by_offset(key_of(room), 0, 100).await.unwrap();
+    (count, page.iter().map(|message| message.seq).collect())
+}
+
+async fn seven_days_after_its_close_a_room_is_empty_and_goes_on(stage: Stage) {
+    let node = stage.node().await;
+    let world = duties_of(&stage, &node);
+    let room = a_closed_room(&stage, &node, 5).await;
+    world.clock.advance(7 * DAY - Duration::from_secs(60));
+    assert_eq!(world.run().await, []);
+    assert_eq!(listed(&node, &room).await.0, 5);
+
+    world.clock.advance(Duration::from_secs(120));
+    assert_eq!(world.run().await, [("purge_rooms", 1), ("delete_messages", 5)]);
+    assert_eq!(world.run().await, [], "once");
+    let row = stage.store.room(room.id).await.unwrap().unwrap();
+    assert_eq!((row.latest_msg, row.latest_msg_at, row.is_closed, row.last_seq), (None, None, true, 5));
+    assert_eq!(
+        (listed(&node, &room).await, stage.store.newest_ids(room.id, 9).await),
+        ((0, Vec::new()), Ok(Vec::new()))
+    );
+
+    node.rooms.change(room.name, RoomChange::Resume).await.unwrap();
+    assert_eq!(node.newest(&room).await, [], "whoever comes in is shown nothing of what was");
+    assert_eq!(node.history.after(key_of(&room), 0).await.unwrap().entries, []);
+    assert_eq!(node.history.before(key_of(&room), 6).await.unwrap(), []);
+    assert_eq!(node.say(&room, [6]).await, [6]);
+    assert_eq!(numbers(&node.newest(&room).await), [6]);
+}
+
+async fn a_room_that_is_resumed_before_keeps_everything(stage: Stage) {
+    let node = stage.node().await;
+    let world = duties_of(&stage, &node);
+    let room = a_closed_room(&stage, &node, 5).await;
+    node.rooms.change(room.name, RoomChange::Resume).await.unwrap();
+    world.clock.advance(7 * DAY - Duration::from_secs(60));
+    assert_eq!(world.run().await, []);
+    assert_eq!(numbers(&node.newest(&room).await), [1, 2, 3, 4, 5]);
+    assert_eq!(stage.store.room(room.id).await.unwrap().unwrap().counts.messages, 5);
+}
+
+async fn what_an_interrupted_run_has_left_the_next_finishes(stage: Stage) {
+    let node = stage.node().await;
+    let mut world = duties_of(&stage, &node);
+    world.duties.settings.idle_close = None;
+    let rooms = [a_closed_room(&stage, &node, 5).await, a_closed_room(&stage, &node, 4).await];
+    world.clock.advance(8 * DAY);
+    // One run is interrupted after the purge was decided, another in the middle of a room, which is then resumed.
+    assert_eq!(stage.store.purge_rooms(world.clock.now(), 10).await, Ok(2));
+    assert_eq!(stage.store.delete_messages(rooms[0].id, 2).await, Ok(2));
+    node.rooms.change(rooms[0].name, RoomChange::Resume).await.unwrap();
+    assert_eq!(node.say(&rooms[0], [6]).await, [6]);
+    assert_eq!(world.run().await, [("delete_messages", 7)]);
+    assert_eq!(stage.store.purged_rooms(9).await, Ok(Vec::new()));
+    assert_eq!(numbers(&node.newest(&rooms[0]).await), [6]);
+}
+
+async fn an_idle_room_is_closed_on_every_node_as_by_its_host(stage: Stage) {
+    let node = stage.node().await;
+    let others = if stage.servers.is_some() { vec![stage.node().await] } else { Vec::new() };
+    let world = duties_of(&stage, &node);
+    let room = a_room(&stage, &node, 1).await;
+    world.clock.advance(7 * DAY - Duration::from_secs(60));
+    assert_eq!(world.run().await, []);
+    world.clock.advance(Duration::from_secs(120));
+    assert_eq!(world.run().await, [("close_idle_rooms", 1)]);
+    let row = stage.store.room(room.id).await.unwrap().unwrap();
+    assert_eq!((row.state(), row.closed_at), (RoomState::Closed, Some(world.clock.now())));
+    let status = node.broker.status(&[room.name]).await.unwrap().remove(0).unwrap();
+    assert_eq!((status.state, status.version), (RoomState::Closed, 1));
+    for node in others.iter().chain([&node]) {
+        let heard = node.ear.until("the close", |heard| heard.iter().any(|one| matches!(one, Heard::Changed(_)))).await;
+        let is_close = |one: &&Heard| matches!(one, Heard::Changed(Change { change: RoomChange::Close, .. }));
+        let Some(Heard::Changed(change)) = heard.iter().find(is_close) else { panic!("{heard:?}") };
+        let closed = crate::protocol::chat::closed_frame(
+            &"+09:00".parse::<crate::domain::WireOffset>().unwrap().wall_clock(world.clock.now()),
+        );
+        assert_eq!((change.room, change.version, &change.notice), (room.name, 1, &closed));
+    }
+    assert_eq!(stage.store.pending_events(world.clock.now() + DAY, 9).await, Ok(Vec::new()), "everybody was told");
+    assert_eq!(world.run().await, []);
+    // A resumed room stays open for another seven days without a message.
+    let resumed = stage.store.change_room(room.name, RoomChange::Resume, world.clock.now()).await.unwrap().unwrap();
+    node.rooms.tell(&resumed.event.unwrap()).await;
+    world.clock.advance(6 * DAY);
+    assert_eq!(world.run().await, []);
+    world.clock.advance(2 * DAY);
+    assert_eq!(world.run().await, [("close_idle_rooms", 1)]);
+}
+
+async fn rooms_are_idle_for_ever_where_that_is_off(stage: Stage) {
+    let node = stage.node().await;
+    let mut world = duties_of(&stage, &node);
+    world.duties.settings.idle_close = None;
+    a_room(&stage, &node, 1).await;
+    world.clock.advance(3_650 * DAY);
+    assert_eq!((world.run().await, world.duties.count(Duty::CloseIdle).await.unwrap()), (Vec::new(), 0));
+}
+
+async fn who_leads_no_more_stops_between_two_steps(stage: Stage) {
+    let node = stage.node().await;
+    let world = duties_of(&stage, &node);
+    for _ in 0..3 {
+        a_room(&stage, &node, 1).await;
+    }
+    world.clock.advance(8 * DAY);
+    let one_by_one = Entry { batch: 1, ..TABLE[1] };
+    assert_eq!(world.duties.look_after(&one_by_one, || false).await.unwrap(), 1);
+    assert_eq!(world.duties.count(Duty::CloseIdle).await.unwrap(), 2);
+    assert_eq!(world.duties.look_after(&one_by_one, || true).await.unwrap(), 2);
+}
+
+async fn what_is_counted_is_what_is_done_and_counting_does_nothing(stage: Stage) {
+    let node = stage.node().await;
+    let world = duties_of(&stage, &node);
+    a_room(&stage, &node, 2).await;
+    let closed = [a_closed_room(&stage, &node, 3).await, a_closed_room(&stage, &node, 4).await];
+    world.clock.advance(8 * DAY);
+    // One room is purged, the other not yet.
+    assert_eq!(stage.store.purge_rooms(world.clock.now(), 1).await, Ok(1));
+    let left = closed.iter().map(|room| room.last_seq).sum::<u64>();
+    for _ in 0..2 {
+        let mut counted = Vec::new();
+        for entry in &TABLE {
+            counted.push((entry.name, world.duties.count(entry.duty).await.unwrap()));
+        }
+        counted.retain(|(_, rows)| *rows > 0);
+        assert_eq!(counted, [("close_idle_rooms", 1), ("purge_rooms", 1), ("delete_messages", left)]);
+    }
+    assert_eq!(world.run().await, [("close_idle_rooms", 1), ("purge_rooms", 1), ("delete_messages", left)]);
+}
+
+async fn a_room_without_a_message_is_deleted_once_no_connection_is_in_it(stage: Stage) {
+    let node = stage.node().await;
+    let world = duties_of(&stage, &node);
+    let (seeded, unseeded, written) = (node.room().await, node.unseeded_room().await, a_room(&stage, &node, 1).await);
+    node.broker.set_members(seeded.name, 1, 0).await.unwrap();
+    world.clock.advance(7 * DAY - Duration::from_secs(60));
+    assert_eq!(world.run().await, []);
+    world.clock.advance(Duration::from_secs(120));
+    assert_eq!(world.duties.count(Duty::DeleteEmpty).await.unwrap(), 2);
+    // The empty room with a guest in it is closed instead, like any other idle room.
+    assert_eq!(world.run().await, [("delete_empty_rooms", 1), ("close_idle_rooms", 2)]);
+    assert_eq!(stage.store.room(unseeded.id).await, Ok(None));
+    let is_deletion = |one: &Heard| matches!(one, Heard::Changed(Change { change: RoomChange::Delete, room, .. }) if *room == unseeded.name);
+    node.ear.until("the deletion", |heard| heard.iter().any(is_deletion)).await;
+    assert_eq!(
+        node.accept(&[crate::backend::broker::testing::guest(&unseeded, "late")]).await,
+        [crate::backend::broker::Outcome::Deleted]
+    );
+    assert_eq!(stage.store.pending_events(world.clock.now() + DAY, 9).await, Ok(Vec::new()));
+    node.broker.set_members(seeded.name, 0, 0).await.unwrap();
+    assert_eq!(world.run().await, [("delete_empty_rooms", 1)]);
+    assert_eq!(stage.store.room(seeded.id).await, Ok(None));
+    assert!(stage.store.room(written.id).await.unwrap().is_some());
+}
+
+async fn a_first_message_that_meets_the_deletion_of_its_room_is_not_lost(stage: Stage) {
+    let node = stage.node().await;
+    let world = duties_of(&stage, &node);
+    world.clock.advance(8 * DAY);
+    for first in 0..20 {
+        let room = node.room().await;
+        let message = crate::backend::broker::testing::guest(&room, "first");
+        let write = async {
+            if first % 2 == 1 {
+                tokio::task::yield_now().await;
+            }
+            node.accept(std::slice::from_ref(&message)).await.remove(0)
+        };
+        let (outcome, _) = tokio::join!(write, world.duties.run_once());
+        let row = stage.store.room(room.id).await.unwrap();
+        match outcome {
+            crate::backend::broker::Outcome::Accepted(seq) => {
+                assert!(row.is_some(), "a room with a message stays");
+                assert_eq!(numbers(&node.history.after(key_of(&room), 0).await.unwrap().entries), [seq]);
+            }
+            crate::backend::broker::Outcome::Deleted => assert_eq!(row, None),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+async fn the_leader_looks_after_what_is_due_until_it_is_told_to_end(stage: Stage) {
+    let node = stage.node().await;
+    let world = duties_of(&stage, &node);
+    let room = a_closed_room(&stage, &node, 5).await;
+    world.clock.advance(8 * DAY);
+    let (leader, stop) = (Leader::new(Arc::new(SoleLease)), CancellationToken::new());
+    // There is no leader yet, and `stop` is cancelled: `run` returns at once.
+    let told = stop.child_token();
+    told.cancel();
+    world.duties.clone().run(leader.clone(), told).await;
+    assert_eq!(listed(&node, &room).await.0, 5);
+    let tasks =
+        [tokio::spawn(leader.clone().run(stop.clone())), tokio::spawn(world.duties.clone().run(leader, stop.clone()))];
+    crate::backend::broker::testing::until("the rows are gone", || async {
+        stage.store.newest_ids(room.id, 9).await.unwrap().is_empty()
+    })
+    .await;
+    stop.cancel();
+    for task in tasks {
+        task.await.unwrap();
+    }
+}
+
+async fn beside_a_node_that_runs_an_idle_room_is_closed_in_sql_and_the_node_tells(stage: Stage) {
+    let node = stage.node().await;
+    let World { mut duties, clock } = duties_of(&stage, &node);
+    duties.rooms = None;
+    let room = a_room(&stage, &node, 1).await;
+    clock.advance(8 * DAY);
+    assert_eq!(duties.look_after(&TABLE[1], || true).await.unwrap(), 1);
+    assert_eq!(node.ear.changes(), []);
+    let events = stage.store.pending_events(clock.now() + DAY, 9).await.unwrap();
+    assert_eq!(
+        events.iter().map(|event| (event.room, event.change)).collect::<Vec<_>>(),
+        [(room.name, RoomChange::Close)]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_room_whose_newest_message_is_not_in_sql_yet_is_not_idle() {
+    Stage::cluster(Dialect::Sqlite, |stage| async move {
+        let node = stage.node().await;
+        let world = duties_of(&stage, &node);
+        let (waiting, idle) = (a_room(&stage, &node, 1).await, a_room(&stage, &node, 1).await);
+        node.say(&waiting, [2]).await;
+        world.clock.advance(8 * DAY);
+        let one_by_one = Entry { batch: 1, ..TABLE[1] };
+        assert_eq!(world.duties.look_after(&one_by_one, || true).await.unwrap(), 1);
+        assert!(stage.store.room(idle.id).await.unwrap().unwrap().is_closed);
+        assert!(!stage.store.room(waiting.id).await.unwrap().unwrap().is_closed);
+    })
+    .await;
+}
+
+async fn while_the_clocks_disagree_nothing_is_changed(stage: Stage) {
+    let node = stage.node().await;
+    let mut world = duties_of(&stage, &node);
+    let (closed, idle) = (a_closed_room(&stage, &node, 3).await, a_room(&stage, &node, 1).await);
+    let clocks = Agreement::assumed();
+    world.duties = world.duties.while_clocks_agree(clocks.clone());
+    clocks.set(false);
+    world.clock.advance(8 * DAY);
+    for (entry, outcome) in world.duties.run_once().await {
+        assert!(matches!(outcome, Err(DutyError::ClockSkew)), "{}: {outcome:?}", entry.name);
+    }
+    assert!(!stage.store.room(idle.id).await.unwrap().unwrap().is_closed);
+    assert_eq!(stage.store.room(closed.id).await.unwrap().unwrap().counts.messages, 3);
+    clocks.set(true);
+    let done: Vec<_> = world.run().await.into_iter().map(|(name, _)| name).collect();
+    assert_eq!(done, ["close_idle_rooms", "purge_rooms", "delete_messages"]);
+}
+
+#[test]
+fn a_span_longer_than_time_is_before_everything() {
+    let now = DateTime::from_timestamp(1_700_000_000, 0).unwrap();
+    assert_eq!(ago(now, DAY), DateTime::from_timestamp(1_699_913_600, 0).unwrap());
+    for span in [Duration::MAX, DAY * 365 * 100, Duration::from_secs(i64::MAX as u64)] {
+        assert_eq!(ago(now, span), DateTime::UNIX_EPOCH);
+    }
+}
+
+#[test]
+fn every_duty_is_in_the_table_once_under_a_name_of_its_own() {
+    for (at, entry) in TABLE.iter().enumerate() {
+        assert!(TABLE[..at].iter().all(|other| other.name != entry.name && other.duty != entry.duty), "{entry:?}");
+        assert!(entry.batch > 0 && !entry.upon.is_empty() && !entry.why.is_empty(), "{entry:?}");
+    }
+}

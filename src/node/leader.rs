@@ -1,0 +1,124 @@
+//! Leader election. One node of a cluster runs the jobs that must run once: it campaigns, leads while its lease is
+//! valid, and steps down.
+//!
+//! **Invariant:** a node acts as leader for at most [`TTL`] from the moment at which it *requested* its last renewal.
+//! It may be frozen in between, or receive the answer late; it checks its own clock without a call.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::backend::lease::{Lease, TTL};
+use crate::domain::clock::Agreement;
+use crate::domain::metric;
+
+/// Interval at which a leader renews its lease: a third of its duration.
+const RENEWAL_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Interval at which other nodes, and those whose request failed, try to acquire the lease. With [`TTL`], a new leader
+/// exists after at most 17 s.
+const CAMPAIGN_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Leadership of this node. Clones share the state.
+#[derive(Clone)]
+pub struct Leader {
+    lease: Arc<dyn Lease>,
+    clocks: Agreement,
+    until: Arc<Mutex<Option<Instant>>>,
+}
+
+impl std::fmt::Debug for Leader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Leader").field("until", &self.until).finish_non_exhaustive()
+    }
+}
+
+impl Leader {
+    /// Creates the state of a node that does not lead.
+    pub fn new(lease: Arc<dyn Lease>) -> Self {
+        Self { lease, clocks: Agreement::assumed(), until: Arc::default() }
+    }
+
+    /// Makes leadership depend on the clocks: leads only while they agree, and releases the lease when they do not.
+    #[must_use]
+    pub fn while_clocks_agree(mut self, clocks: Agreement) -> Self {
+        self.clocks = clocks;
+        self
+    }
+
+    /// Whether this node leads now.
+    pub fn is_leading(&self) -> bool {
+        self.clocks.holds() && self.until.lock().is_some_and(|until| Instant::now() < until)
+    }
+
+    /// Campaigns for the lease until `stop` is cancelled, then releases it.
+    pub async fn run(self, stop: CancellationToken) {
+        let mut led = false;
+        while !stop.is_cancelled() {
+            let renewed = self.showing(&mut led, self.campaign()).await;
+            let pause = tokio::time::sleep(if renewed { RENEWAL_INTERVAL } else { CAMPAIGN_INTERVAL });
+            self.showing(&mut led, stop.run_until_cancelled(pause)).await;
+        }
+        self.step_down().await;
+        self.show(led);
+    }
+
+    /// Runs `work`, and reports meanwhile when the lease ends.
+    async fn showing<T>(&self, led: &mut bool, work: impl Future<Output = T>) -> T {
+        let mut work = std::pin::pin!(work);
+        loop {
+            *led = self.show(*led);
+            let until = self.until.lock().filter(|_| *led);
+            tokio::select! {
+                done = &mut work => return done,
+                () = tokio::time::sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() => {}
+            }
+        }
+    }
+
+    /// Requests the lease once, if the clocks agree. Returns whether it was granted.
+    async fn campaign(&self) -> bool {
+        if !self.clocks.holds() {
+            self.step_down().await;
+            return false;
+        }
+        let asked = Instant::now();
+        match self.lease.hold().await {
+            Ok(held) => {
+                *self.until.lock() = held.then(|| asked + TTL);
+                held
+            }
+            Err(error) => {
+                // No other node can acquire the lease before it expires.
+                tracing::debug!(%error, "failed to renew leader lease");
+                false
+            }
+        }
+    }
+
+    async fn step_down(&self) {
+        if self.until.lock().take().is_some()
+            && let Err(error) = self.lease.release().await
+        {
+            tracing::debug!(%error, "failed to release leader lease, it expires");
+        }
+    }
+
+    /// Updates the metric, and logs a change. Returns whether this node leads.
+    fn show(&self, led: bool) -> bool {
+        let leads = self.is_leading();
+        metrics::gauge!(metric::LEADER).set(u8::from(leads));
+        match (led, leads) {
+            (false, true) => tracing::info!("became leader"),
+            (true, false) => tracing::info!("no longer leader"),
+            _ => {}
+        }
+        leads
+    }
+}
+
+#[cfg(test)]
+mod tests;

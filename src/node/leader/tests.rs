@@ -1,0 +1,199 @@
+//! Tests of leader election. Time is paused and advances only while a test waits.
+
+use async_trait::async_trait;
+
+use super::*;
+use crate::backend::broker::Unavailable;
+use crate::backend::lease::memory::SoleLease;
+
+/// An in-memory lease, with faults that keep nodes from it.
+#[derive(Default)]
+struct Keeper {
+    held: Mutex<Option<(usize, Instant)>>,
+    cut_off: Mutex<Option<usize>>,
+    /// Delay of each answer.
+    delay: Mutex<Duration>,
+}
+
+/// One node's connection to the lease.
+struct Way {
+    node: usize,
+    keeper: Arc<Keeper>,
+}
+
+#[async_trait]
+impl Lease for Way {
+    async fn hold(&self) -> Result<bool, Unavailable> {
+        if *self.keeper.cut_off.lock() == Some(self.node) {
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            return Err(Unavailable("cut off".into()));
+        }
+        let now = Instant::now();
+        let given = {
+            let mut held = self.keeper.held.lock();
+            let is_free = held.is_none_or(|(node, until)| node == self.node || until <= now);
+            if is_free {
+                *held = Some((self.node, now + TTL));
+            }
+            is_free
+        };
+        let delay = *self.keeper.delay.lock();
+        tokio::time::sleep(delay).await;
+        Ok(given)
+    }
+
+    async fn release(&self) -> Result<(), Unavailable> {
+        let mut held = self.keeper.held.lock();
+        if held.is_some_and(|(node, _)| node == self.node) {
+            *held = None;
+        }
+        Ok(())
+    }
+}
+
+struct Cluster {
+    keeper: Arc<Keeper>,
+    nodes: Vec<Leader>,
+    stops: Vec<CancellationToken>,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+}
+
+impl Cluster {
+    /// Starts three nodes, the first of which leads.
+    async fn start() -> Self {
+        let keeper = Arc::<Keeper>::default();
+        let nodes: Vec<_> = (0..3).map(|node| Leader::new(Arc::new(Way { node, keeper: keeper.clone() }))).collect();
+        let mut cluster = Self { keeper, nodes, stops: Vec::new(), tasks: Vec::new() };
+        for node in cluster.nodes.clone() {
+            let stop = CancellationToken::new();
+            cluster.stops.push(stop.clone());
+            cluster.tasks.push(tokio::spawn(node.run(stop)));
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(cluster.leaders(), [0]);
+        cluster
+    }
+
+    fn leaders(&self) -> Vec<usize> {
+        (0..self.nodes.len()).filter(|node| self.nodes[*node].is_leading()).collect()
+    }
+
+    /// Waits until another node leads, and checks that never two do. Returns the elapsed time.
+    async fn succession(&self) -> Duration {
+        let began = Instant::now();
+        loop {
+            let leaders = self.leaders();
+            assert!(leaders.len() <= 1, "{leaders:?}");
+            if leaders.first().is_some_and(|leader| *leader != 0) {
+                return began.elapsed();
+            }
+            assert!(began.elapsed() < Duration::from_secs(60), "nobody leads");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_node_leads_for_as_long_as_it_goes_on() {
+    let cluster = Cluster::start().await;
+    for _ in 0..1_000 {
+        tokio::time::sleep(Duration::from_millis(90)).await;
+        assert_eq!(cluster.leaders(), [0]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_kill_another_leads_within_20_s() {
+    let cluster = Cluster::start().await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    cluster.tasks[0].abort();
+    let took = cluster.succession().await;
+    assert!(took < Duration::from_secs(18), "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_cut_off_steps_down_before_another_leads() {
+    let cluster = Cluster::start().await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    *cluster.keeper.cut_off.lock() = Some(0);
+    let took = cluster.succession().await;
+    assert!(took < Duration::from_secs(20), "{took:?}");
+    // A node that is reachable again does not become leader.
+    *cluster.keeper.cut_off.lock() = None;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let leaders = cluster.leaders();
+    assert!(leaders.len() == 1 && leaders != [0], "{leaders:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_answer_does_not_make_a_lease_longer() {
+    let keeper = Arc::<Keeper>::default();
+    *keeper.delay.lock() = TTL - Duration::from_secs(1);
+    let node = Leader::new(Arc::new(Way { node: 0, keeper }));
+    assert!(node.campaign().await);
+    assert!(node.is_leading());
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(!node.is_leading(), "15 s after it asked, whenever it was answered");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_was_frozen_knows_at_once_that_he_leads_no_more() {
+    let keeper = Arc::<Keeper>::default();
+    let node = Leader::new(Arc::new(Way { node: 0, keeper: keeper.clone() }));
+    let other = Leader::new(Arc::new(Way { node: 1, keeper }));
+    assert!(node.campaign().await && !other.campaign().await);
+    tokio::time::advance(Duration::from_secs(16)).await;
+    assert!(!node.is_leading());
+    assert!(other.campaign().await && !node.campaign().await);
+    assert_eq!((node.is_leading(), other.is_leading()), (false, true));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_ends_in_order_makes_nobody_wait() {
+    let mut cluster = Cluster::start().await;
+    cluster.stops[0].cancel();
+    cluster.tasks.remove(0).await.unwrap();
+    assert!(cluster.leaders().is_empty());
+    let took = cluster.succession().await;
+    assert!(took <= CAMPAIGN_INTERVAL + Duration::from_millis(50), "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_single_node_leads_from_the_start() {
+    let node = Leader::new(Arc::new(SoleLease));
+    let stop = CancellationToken::new();
+    let task = tokio::spawn(node.clone().run(stop.clone()));
+    tokio::task::yield_now().await;
+    assert!(node.is_leading());
+    tokio::time::sleep(Duration::from_secs(3_600)).await;
+    assert!(node.is_leading());
+    stop.cancel();
+    task.await.unwrap();
+    assert!(!node.is_leading());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_whose_clocks_disagree_steps_down_at_once_and_does_not_campaign() {
+    let keeper = Arc::<Keeper>::default();
+    let clocks = Agreement::assumed();
+    let node = |node| Leader::new(Arc::new(Way { node, keeper: keeper.clone() }));
+    let (skewed, other) = (node(0).while_clocks_agree(clocks.clone()), node(1));
+    let stop = CancellationToken::new();
+    let mut tasks = vec![tokio::spawn(skewed.clone().run(stop.clone()))];
+    tokio::task::yield_now().await;
+    assert!(skewed.is_leading());
+    clocks.set(false);
+    assert!(!skewed.is_leading(), "no job begins any more");
+    tasks.push(tokio::spawn(other.clone().run(stop.clone())));
+    // The lease is released, not left to expire.
+    tokio::time::sleep(RENEWAL_INTERVAL + CAMPAIGN_INTERVAL).await;
+    assert_eq!((skewed.is_leading(), other.is_leading()), (false, true));
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(other.is_leading());
+    clocks.set(true);
+    tasks.remove(1).abort();
+    tokio::time::sleep(TTL + RENEWAL_INTERVAL).await;
+    assert!(skewed.is_leading(), "free to lead again");
+    stop.cancel();
+    tasks.remove(0).await.unwrap();
+}

@@ -1,0 +1,141 @@
+//! Lock of a single node on its database: two single nodes would assign the same sequence numbers.
+
+use std::fs::{File, TryLockError};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, Statement, TransactionTrait};
+
+use super::AppError;
+use crate::node::config::{Config, Mode};
+use crate::store::restrict;
+use crate::store::{Store, is_missing_function, is_temporary};
+
+/// Interval of the keep-alive statement; the database closes a connection that is idle for 10 s.
+const KEEP_ALIVE: Duration = Duration::from_secs(3);
+
+/// Name of the database in the error, when another process holds the lock.
+const DATABASE: &str = "the database";
+
+/// Lock held while the process runs.
+pub(super) enum Lock {
+    /// No lock: the nodes of a cluster share the database.
+    None,
+    /// Lock on an open file. The operating system releases it however the process ends.
+    File { _file: File },
+    /// Named lock of MySQL, released when the connection ends.
+    Database(DatabaseTransaction),
+}
+
+impl Lock {
+    /// Locks a file beside the SQLite database, before anything is read.
+    pub(super) fn on_files(config: &Config) -> Result<Self, AppError> {
+        let path = match &config.mode {
+            Mode::Embedded { .. } => config.data_dir.join("pintalk.lock"),
+            Mode::SingleOnDatabase { database } if database.is_sqlite() => {
+                let path = database.expose().trim_start_matches("sqlite:").split('?').next().unwrap_or_default();
+                PathBuf::from(format!("/{}.lock", path.trim_start_matches('/')))
+            }
+            Mode::SingleOnDatabase { .. } | Mode::Cluster { .. } => return Ok(Self::None),
+        };
+        let unusable = |error: std::io::Error| AppError::Lock(format!("{}: {error}", path.display()));
+        let file =
+            File::options().create(true).truncate(false).write(true).mode(0o600).open(&path).map_err(unusable)?;
+        restrict(&path, 0o600);
+        match file.try_lock() {
+            Ok(()) => Ok(Self::File { _file: file }),
+            Err(TryLockError::WouldBlock) => Err(AppError::InUse(path.display().to_string())),
+            Err(TryLockError::Error(error)) => Err(unusable(error)),
+        }
+    }
+
+    /// Locks the MySQL database of a single node; retries until MySQL responds.
+    pub(super) async fn on_database(config: &Config, store: &Store) -> Result<Self, AppError> {
+        if !matches!(&config.mode, Mode::SingleOnDatabase { database } if !database.is_sqlite()) {
+            return Ok(Self::None);
+        }
+        loop {
+            match take(store).await {
+                Ok(Some(held)) => return Ok(Self::Database(held)),
+                Ok(None) => return Err(AppError::InUse(DATABASE.to_owned())),
+                Err(error) if is_temporary(&error) => tracing::warn!(%error, "failed to lock database, retrying"),
+                Err(error) => return Err(AppError::Lock(error.to_string())),
+            }
+            tokio::time::sleep(KEEP_ALIVE).await;
+        }
+    }
+
+    /// Keeps the lock alive and returns once another process holds it. If the database was unreachable, it is locked
+    /// again as soon as it responds: nothing was written meanwhile, and each write to a room locks its row. If the pool
+    /// replaced its connections, the lock is taken on a new one, because another server may be behind the same name.
+    pub(super) async fn lost(&mut self, store: &Store) -> AppError {
+        let Self::Database(held) = self else { return std::future::pending().await };
+        let mut replaced = store.connections_replaced();
+        loop {
+            tokio::time::sleep(KEEP_ALIVE).await;
+            let is_current = replaced == store.connections_replaced();
+            let keep = if is_current { "DO 1" } else { RELEASE };
+            match held.execute_unprepared(keep).await {
+                Ok(_) if is_current => continue,
+                Ok(_) => tracing::debug!("sql connections replaced, locking database again"),
+                Err(error) => tracing::warn!(%error, "database lock lost, locking again"),
+            }
+            loop {
+                replaced = store.connections_replaced();
+                match take(store).await {
+                    Ok(Some(again)) => break *held = again,
+                    Ok(None) => return AppError::InUse(DATABASE.to_owned()),
+                    Err(error) => tracing::debug!(%error, "failed to lock database, retrying"),
+                }
+                tokio::time::sleep(KEEP_ALIVE).await;
+            }
+        }
+    }
+}
+
+/// Releases the lock, but keeps the connection open.
+const RELEASE: &str = "DO RELEASE_ALL_LOCKS()";
+
+/// Digests of the database name in the lock name. Earlier releases use the first; MySQL 9.7 has no `MD5()`.
+const DIGESTS: [&str; 2] = ["MD5(DATABASE())", "LEFT(SHA2(DATABASE(), 256), 32)"];
+
+/// Proof that no single node serves a MySQL database. The lock is held until this is dropped.
+pub struct SoleNode {
+    _held: DatabaseTransaction,
+}
+
+impl std::fmt::Debug for SoleNode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SoleNode").finish_non_exhaustive()
+    }
+}
+
+impl SoleNode {
+    /// Acquires the lock that a single node holds while it runs.
+    ///
+    /// # Errors
+    /// [`AppError::InUse`] while a single node runs; [`AppError::Lock`] if MySQL fails.
+    pub async fn acquire(store: &Store) -> Result<Self, AppError> {
+        match take(store).await.map_err(|error| AppError::Lock(error.to_string()))? {
+            Some(held) => Ok(Self { _held: held }),
+            None => Err(AppError::InUse(DATABASE.to_owned())),
+        }
+    }
+}
+
+/// Tries to take the lock; `None` if another process holds it.
+async fn take(store: &Store) -> Result<Option<DatabaseTransaction>, DbErr> {
+    // The pool hands out a connection per statement; a transaction holds on to one.
+    let held = store.connection().begin().await?;
+    let lock = async |digest: &str| {
+        let lock = format!("SELECT CAST(GET_LOCK(CONCAT('pintalk.', {digest}), 0) AS SIGNED) AS held");
+        held.query_one_raw(Statement::from_string(DbBackend::MySql, lock)).await
+    };
+    let row = match lock(DIGESTS[0]).await {
+        Err(error) if is_missing_function(&error) => lock(DIGESTS[1]).await?,
+        row => row?,
+    };
+    let got: Option<i64> = row.and_then(|row| row.try_get("", "held").ok());
+    Ok((got == Some(1)).then_some(held))
+}

@@ -1,0 +1,171 @@
+//! Telemetry of the process: log, Prometheus metrics, traces.
+//!
+//! All three belong to the process, not to a node. Tests run several nodes in one process, so every installation after
+//! the first has no effect.
+
+use std::fmt::Write as _;
+use std::io::IsTerminal as _;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tracing::{Level, Metadata};
+use tracing_subscriber::Registry;
+use tracing_subscriber::filter::{EnvFilter, filter_fn};
+use tracing_subscriber::fmt;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+use crate::backend::shutdown::Shutdown;
+use crate::domain::clock::Clock;
+use crate::domain::metric;
+use crate::node::config::LogFormat;
+
+mod log;
+mod otlp;
+mod process;
+
+pub use log::{flush, log_panics, print};
+pub use otlp::{Traces, traces};
+
+/// Interval of the recorder's upkeep. Without it, histogram samples accumulate until the next scrape.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Histogram buckets of durations, as upper bounds in seconds: from a call on loopback to the longest time limit.
+const SECONDS: &[f64] = &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+/// Histogram buckets of batch sizes, as upper bounds. A call to the broker has at most 64 messages in a Redis Cluster,
+/// else 256. Archive batches above 500 (at most 2,000) are only counted in the bucket `+Inf`.
+const SIZES: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 500.0];
+
+static METRICS: OnceLock<Metrics> = OnceLock::new();
+
+/// Metrics of the process.
+#[derive(Clone)]
+pub struct Metrics(PrometheusHandle);
+
+impl Metrics {
+    /// Renders all metrics in the Prometheus text format.
+    pub fn render(&self) -> String {
+        log::observe();
+        let mut text = self.0.render();
+        if let Some(seconds) = process::cpu_seconds() {
+            let name = metric::CPU_SECONDS;
+            let help = metric::TABLE.iter().find(|metric| metric.name == name).map_or("", |metric| metric.help);
+            // Writing to a String cannot fail.
+            let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} counter\n{name} {seconds}\n\n");
+        }
+        text
+    }
+
+    /// Spawns the upkeep of the recorder and the process metrics, until the node stops.
+    pub fn keep_up(&self, shutdown: &Shutdown) {
+        let (handle, stopping) = (self.0.clone(), shutdown.stopping_token());
+        shutdown.spawn(async move {
+            let mut ticks = tokio::time::interval(UPKEEP_INTERVAL);
+            while stopping.run_until_cancelled(ticks.tick()).await.is_some() {
+                handle.run_upkeep();
+                // An error means that the runtime is shutting down.
+                let _ = tokio::task::spawn_blocking(process::observe).await;
+            }
+        });
+    }
+}
+
+/// Log filter if RUST_LOG is not set. It hides the info event of sqlx for each idle connection that the database has
+/// closed.
+pub const DEFAULT_FILTER: &str = "info,sqlx=warn,sqlx_core=warn";
+
+/// Returns whether an event may be logged at all. Debug events of libraries may contain message texts, tokens and
+/// addresses.
+fn is_fit(metadata: &Metadata<'_>) -> bool {
+    let target = metadata.target();
+    let is_ours = target.strip_prefix("pintalk").is_some_and(|rest| rest.is_empty() || rest.starts_with("::"));
+    is_ours || *metadata.level() <= Level::INFO
+}
+
+/// Starts the log on standard error. The filter is RUST_LOG, else `default`; events of libraries below info are never
+/// logged.
+pub fn log(format: LogFormat, default: &str) {
+    let given = std::env::var(EnvFilter::DEFAULT_ENV).ok().filter(|directives| !directives.is_empty());
+    let parsed = given.as_ref().map(EnvFilter::try_new);
+    let unreadable = matches!(parsed, Some(Err(_)));
+    let filter = parsed.and_then(Result::ok).unwrap_or_else(|| EnvFilter::new(default));
+    let ansi = std::io::stderr().is_terminal();
+    let lines = fmt::layer().with_ansi(ansi).log_internal_errors(false);
+    let writer = log::start(|writer| {
+        let lines = fmt::layer::<Registry>().with_ansi(ansi).log_internal_errors(false).with_writer(writer);
+        match format {
+            LogFormat::Text => Registry::default().with(lines).into(),
+            LogFormat::Json => Registry::default().with(lines.json().flatten_event(true)).into(),
+        }
+    });
+    let lines = lines.with_writer(writer);
+    let log = tracing_subscriber::registry().with(filter).with(filter_fn(is_fit));
+    // An error means that the process already has a log.
+    let _ = match format {
+        LogFormat::Text => log.with(lines).try_init(),
+        LogFormat::Json => log.with(lines.json().flatten_event(true)).try_init(),
+    };
+    if unreadable {
+        tracing::warn!("invalid RUST_LOG ignored");
+    }
+}
+
+/// Installs the metrics recorder; later calls return the same recorder.
+pub fn metrics(clock: &dyn Clock) -> Metrics {
+    METRICS
+        .get_or_init(|| {
+            let recorder = builder().build_recorder();
+            let handle = recorder.handle();
+            if ::metrics::set_global_recorder(recorder).is_err() {
+                tracing::error!("metrics recorder already installed: /metrics stays empty");
+            }
+            metric::describe_all();
+            let revision = ("revision", env!("PINTALK_BUILD_REVISION"));
+            let rust_version = ("rust_version", env!("PINTALK_BUILD_RUST"));
+            let labels = [("version", env!("CARGO_PKG_VERSION")), revision, rust_version];
+            metrics::gauge!(metric::BUILD_INFO, &labels).set(1);
+            metrics::gauge!(metric::START_TIME).set(clock.now().timestamp_millis() as f64 / 1000.0);
+            Metrics(handle)
+        })
+        .clone()
+}
+
+/// Configures buckets for all histograms: without them they would become summaries, which cannot be aggregated over
+/// nodes.
+fn builder() -> PrometheusBuilder {
+    let seconds = Matcher::Suffix("_seconds".to_owned());
+    let sizes = Matcher::Suffix("_size".to_owned());
+    // Fails only if a list of buckets is empty.
+    PrometheusBuilder::new()
+        .set_buckets_for_metric(seconds, SECONDS)
+        .and_then(|builder| builder.set_buckets_for_metric(sizes, SIZES))
+        .unwrap_or_else(|_| PrometheusBuilder::new())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::clock::SystemClock;
+
+    #[tokio::test]
+    async fn installing_twice_in_one_process_records_once() {
+        log(LogFormat::Text, DEFAULT_FILTER);
+        log(LogFormat::Json, DEFAULT_FILTER);
+        let (first, second) = (metrics(&SystemClock), metrics(&SystemClock));
+        metrics::histogram!(metric::HTTP_SECONDS, "route" => "/x", "status" => "200").record(0.003);
+        let (shown, again) = (first.render(), second.render());
+        // The order of the lines is not defined.
+        let lines = |text: &str| text.lines().map(str::to_owned).collect::<std::collections::BTreeSet<_>>();
+        assert_eq!(lines(&shown), lines(&again));
+        assert!(shown.contains("pintalk_build_info{version=") && shown.contains("rust_version=\"1."), "{shown}");
+        assert!(shown.contains("pintalk_dead_letters_total 0"), "{shown}");
+        assert!(shown.contains("process_cpu_seconds_total "), "{shown}");
+        assert!(shown.contains("# HELP pintalk_http_request_duration_seconds"), "{shown}");
+        assert!(shown.contains("pintalk_http_request_duration_seconds_bucket{") && !shown.contains("quantile"));
+        let shutdown = Shutdown::new();
+        first.keep_up(&shutdown);
+        tokio::task::yield_now().await;
+        shutdown.finish().await;
+    }
+}

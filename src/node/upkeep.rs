@@ -1,0 +1,166 @@
+//! Periodic tasks of every node: lease renewal, store monitoring, presence, room changes left by other nodes. Jobs that
+//! run once per cluster are in `duties`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::MissedTickBehavior;
+
+use super::health::NodeHealth;
+use super::wiring::Node;
+use crate::backend::redis::Redis;
+use crate::backend::shutdown::Shutdown;
+use crate::chat::hub::Hub;
+use crate::chat::relay::SWEEP_INTERVAL;
+use crate::node::clock_skew::Skew;
+use crate::store::{Fault, Store};
+
+/// Interval at which a node renews its lease and checks that the broker responds.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Interval of the presence check: whether a node died, or this node must publish its hosts again. It queries Redis
+/// only then. A lease of 15 s, a heartbeat, this interval and the work itself stay below the 20 s of SPEC 5.
+const PRESENCE_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Interval at which room changes are delivered that their own node did not deliver.
+const EVENTS_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Interval at which the bytes in all outboxes are summed. With 100,000 sockets this takes a few milliseconds.
+const OUTBOX_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Interval at which the accounts behind open host sockets are re-checked. The expiry of a login is not announced.
+const STANDING_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Interval at which the clocks of the stores are read. A step of a clock is detected within it.
+const CLOCK_INTERVAL: Duration = Duration::from_secs(5);
+
+pub(super) fn start(node: &Node, store: &Store, redis: Option<&Redis>, shutdown: &Shutdown) {
+    if let Some(redis) = redis.cloned() {
+        let (health, hub) = (node.health.clone(), node.hub.clone());
+        every(shutdown, HEARTBEAT_INTERVAL, move || follow_redis(redis.clone(), health.clone(), hub.clone()));
+    }
+    if let Some(redis) = redis.cloned() {
+        let presence = node.presence.clone();
+        every(shutdown, PRESENCE_INTERVAL, move || {
+            let presence = presence.clone();
+            async move {
+                if let Err(error) = presence.keep().await {
+                    tracing::debug!(%error, "failed to maintain presence, retrying");
+                }
+            }
+        });
+        // A single node needs no sweep: it publishes to itself.
+        let (mut sweep, stop) = (node.sweep(), shutdown.stopping_token());
+        shutdown.spawn(async move {
+            let mut ticks = tokio::time::interval(SWEEP_INTERVAL);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            let mut known = None;
+            while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+                // Nodes that declared an earlier incarnation dead have removed its counts from the rooms.
+                if let Ok(incarnation) = redis.incarnation()
+                    && known.as_ref() != Some(&incarnation)
+                    && known.replace(incarnation).is_some()
+                {
+                    sweep.hurry();
+                }
+                sweep.step().await;
+            }
+        });
+    }
+    follow_sql(node, store, redis.is_none(), shutdown);
+    let hub = node.hub.clone();
+    every(shutdown, OUTBOX_INTERVAL, move || {
+        metrics::gauge!(crate::domain::metric::OUTBOX_BYTES).set(hub.outbox_bytes() as f64);
+        std::future::ready(())
+    });
+    let standing = node.standing.clone();
+    every(shutdown, STANDING_INTERVAL, move || {
+        let standing = standing.clone();
+        async move {
+            if let Err(error) = standing.check().await {
+                tracing::debug!(%error, "host session check failed, retrying");
+            }
+        }
+    });
+    let rooms = node.rooms.clone();
+    every(shutdown, EVENTS_INTERVAL, move || {
+        let rooms = rooms.clone();
+        async move {
+            if let Err(error) = rooms.redo_events().await {
+                tracing::debug!(%error, "failed to deliver room changes, retrying");
+            }
+        }
+    });
+}
+
+/// Starts the SQL monitor and updates this node's readiness from its results.
+fn follow_sql(node: &Node, store: &Store, is_broker: bool, shutdown: &Shutdown) {
+    let (health, mut condition, stop) = (node.health.clone(), store.condition(), shutdown.stopping_token());
+    let report = move |fault: Option<Fault>| {
+        health.set_sql(fault);
+        if is_broker {
+            // A single node accepts messages into SQL.
+            health.set_broker(fault.is_none());
+        }
+    };
+    report(*condition.borrow_and_update());
+    shutdown.spawn(store.clone().monitor(stop.clone()));
+    shutdown.spawn(async move {
+        while let Some(Ok(())) = stop.run_until_cancelled(condition.changed()).await {
+            report(*condition.borrow_and_update());
+        }
+    });
+}
+
+/// Starts the measurement of clock skew, on nodes whose stores have separate clocks.
+pub(super) fn measure_skew(skew: &Skew, shutdown: &Shutdown) {
+    let skew = skew.clone();
+    every(shutdown, CLOCK_INTERVAL, move || {
+        let skew = skew.clone();
+        async move {
+            if let Err(error) = skew.measure().await {
+                tracing::debug!(%error, "failed to read sql clock");
+            }
+        }
+    });
+}
+
+/// Verifies that Redis belongs to this installation, renews this node's lease, checks that Redis accepts writes, and
+/// updates the readiness.
+async fn follow_redis(redis: Redis, health: NodeHealth, hub: Arc<Hub>) {
+    let verified = redis.verify().await.map(|_| ());
+    let suspension = redis.suspension();
+    if suspension.is_some() {
+        health.set_redis(suspension, None);
+        // Close their sockets: nodes that serve these rooms would not receive their messages.
+        hub.end_all_for_later();
+        return;
+    }
+    let beat = match verified {
+        Ok(()) => redis.heartbeat().await.map(|_| ()),
+        Err(error) => Err(error),
+    };
+    health.set_broker(beat.is_ok());
+    if let Err(error) = beat {
+        tracing::warn!(%error, "broker did not respond");
+    } else {
+        // `try_writing` logs the start and end of the condition.
+        let refused = redis.try_writing().await.err().and_then(|_| redis.refuses_writes());
+        health.set_redis(None, refused);
+    }
+}
+
+/// Spawns a task that repeats `work` at an interval until background work is stopped.
+fn every<F>(shutdown: &Shutdown, interval: Duration, work: impl Fn() -> F + Send + 'static)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let stop = shutdown.stopping_token();
+    shutdown.spawn(async move {
+        let mut ticks = tokio::time::interval(interval);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+            work().await;
+        }
+    });
+}

@@ -1,0 +1,277 @@
+//! Components of a node and how they are wired.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::App;
+use super::health::NodeHealth;
+use super::limits::{byte_rates, limits};
+use crate::accounts::hosts::Hosts;
+use crate::accounts::limits::{Budgets, Limits};
+use crate::accounts::profile_images::ProfileImages;
+use crate::accounts::tokens::TokenKeys;
+use crate::accounts::{Accounts, Announce};
+use crate::backend::broker::{Broker, Unavailable};
+use crate::backend::presence::Presence;
+use crate::backend::shutdown::Shutdown;
+use crate::chat::archive::Archive;
+use crate::chat::history::History;
+use crate::chat::hub::Hub;
+use crate::chat::inbox::Inbox;
+use crate::chat::relay::{Deliveries, Members, Relay, Sweep};
+use crate::chat::revalidation::Standing;
+use crate::chat::rooms::Rooms;
+use crate::chat::session::{Rate, SessionLimits, Sessions};
+use crate::chat::statuses::{Grace, Statuses, Watch};
+use crate::domain::clock::Clock;
+use crate::http::{self, HttpContext, IsTrustedProxy, Page, Pages, RenderMetrics, Settings};
+use crate::node::config::Config;
+use crate::node::jobs::{self, Duties};
+use crate::outbound::contacts::{Contacts, MailLinks};
+use crate::outbound::notifications::{Letters, Notifier};
+use crate::outbound::webhooks::Webhooks;
+use crate::store::Store;
+use crate::web;
+use crate::ws::{Admission, Upgrader};
+
+/// How long the hosts of a drained node stay online. Their clients reconnect after 1 to 5 s and need time to connect.
+/// Together with the time in which other nodes detect an expired lease, this stays well below the 20 s of SPEC 5.
+pub(super) const DRAINED_GRACE: Duration = Duration::from_secs(8);
+
+/// Components of a node.
+pub(super) struct Node {
+    pub(super) hub: Arc<Hub>,
+    hosts: Hosts,
+    pub(super) rooms: Rooms,
+    pub(super) accounts: Accounts,
+    announce: Announce,
+    pub(super) broker: Arc<dyn Broker>,
+    pub(super) presence: Arc<dyn Presence>,
+    sessions: Arc<Sessions>,
+    inbox: Inbox,
+    pub(super) standing: Standing,
+    pub(super) health: NodeHealth,
+    limits: Arc<Limits>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Node {
+    pub(super) fn wire(app: &App, broker: Arc<dyn Broker>, presence: Arc<dyn Presence>, shutdown: &Shutdown) -> Self {
+        let App { config, store, clock, chance, .. } = app;
+        let hub = Hub::new(chance.clone());
+        let hosts = Hosts::new(store.clone());
+        let history = History::new(broker.clone(), store.clone());
+        let rooms = Rooms::new(
+            store.clone(),
+            broker.clone(),
+            history.clone(),
+            clock.clone(),
+            chance.clone(),
+            config.wire_offset,
+        );
+        let announce = announce(broker.clone());
+        let accounts = Accounts::new(store.clone(), clock.clone(), chance.clone(), keys(config), announce.clone())
+            .with_key_grace(config.key_grace);
+        let relay = Relay::start(&broker, &rooms, &hub, shutdown.tasks(), &shutdown.stopping_token());
+        let (tracker, stop) = (shutdown.tasks().clone(), shutdown.stopping_token());
+        let shown_at = (clock.clone(), config.wire_offset);
+        let watch = Watch::new(hub.clone(), presence.clone(), shown_at, tracker.clone(), stop.clone());
+        let statuses =
+            Statuses::new(hub.clone(), presence.clone(), watch, grace(config), tracker.clone(), stop.clone());
+        let standing =
+            Standing::new(hub.clone(), store.clone(), accounts.clone(), hosts.clone(), clock.clone(), tracker, stop)
+                .while_clocks_agree(app.agreement());
+        let limits = limits(app);
+        let sessions = Arc::new(Sessions {
+            accounts: accounts.clone(),
+            hosts: hosts.clone(),
+            rooms: rooms.clone(),
+            history,
+            relay,
+            broker: broker.clone(),
+            members: Members::new(hub.clone(), rooms.clone(), shutdown.tasks().clone(), shutdown.stopping_token()),
+            hub: hub.clone(),
+            statuses,
+            clock: clock.clone(),
+            chance: chance.clone(),
+            wire: config.wire_offset,
+            limits: session_limits(config),
+            budgets: Budgets::new(limits.clone(), shutdown.tasks().clone()),
+            tracker: shutdown.tasks().clone(),
+        });
+        let inbox = Inbox::new(hub.clone(), shutdown.tasks().clone(), shutdown.stopping_token());
+        let health = NodeHealth::new(broker.clone(), shutdown.clone());
+        let clock = clock.clone();
+        Self {
+            hub,
+            hosts,
+            rooms,
+            accounts,
+            announce,
+            broker,
+            presence,
+            sessions,
+            inbox,
+            standing,
+            health,
+            limits,
+            clock,
+        }
+    }
+
+    pub(super) fn http(
+        &self,
+        app: &App,
+        connections: &TaskTracker,
+        refuse: &CancellationToken,
+        metrics: RenderMetrics,
+    ) -> HttpContext {
+        let (config, limits) = (&app.config, self.limits.clone());
+        let upgrader = Upgrader {
+            sessions: self.sessions.clone(),
+            hub: self.hub.clone(),
+            limits: limits.clone(),
+            address_sockets: config.limits.sockets_per_address.get(),
+            byte_rates: byte_rates(config),
+            max_message: config.limits.frame_bytes,
+            admission: Admission::new(config.limits.joins_waiting, app.chance.clone()),
+            draining: refuse.clone(),
+            health: Arc::new(self.health.clone()),
+            tracker: connections.clone(),
+        };
+        HttpContext {
+            accounts: self.accounts.clone(),
+            hosts: self.hosts.clone(),
+            rooms: self.rooms.clone(),
+            contacts: Contacts::new(
+                app.store.clone(),
+                self.clock.clone(),
+                mail_links(config),
+                self.accounts.mail_waker(),
+            ),
+            images: ProfileImages::new(app.media.clone(), app.store.clone(), self.clock.clone(), app.chance.clone()),
+            webhooks: Webhooks::new(app.store.clone(), app.webhook_sender.clone(), app.chance.clone()),
+            store: app.store.clone(),
+            limits,
+            health: Arc::new(self.health.clone()),
+            metrics,
+            upgrades: Arc::new(upgrader),
+            announce: self.announce.clone(),
+            pages: Pages::new(pages(config)),
+            settings: Settings {
+                public_url: config.public_url.as_str().to_owned(),
+                admin_origins: config.admin_origins.iter().map(|origin| origin.as_str().to_owned()).collect(),
+                cookie_domain: config.cookie_domain.as_ref().map(|domain| domain.as_str().to_owned()),
+                is_trusted_proxy: is_trusted_proxy(config),
+                is_sign_up_open: config.sign_up.is_open(),
+                metrics_here: config.metrics_listen.is_none(),
+            },
+        }
+    }
+
+    pub(super) fn notifier(&self, app: &App) -> Notifier {
+        let App { config, store, .. } = app;
+        let public_url = config.public_url.as_str();
+        // If the admin page has the origin of this server, it is the built-in console, which may be below a path.
+        let admin_url = match config.admin_origins.first() {
+            Some(origin) if !config.public_url.has_origin(origin.as_str()) => origin.as_str().to_owned(),
+            _ => format!("{public_url}/console/"),
+        };
+        let letters = Letters::new(&admin_url, public_url, mail_links(config), config.mail_language);
+        let waker = self.accounts.mail_waker();
+        Notifier::new(store.clone(), self.broker.clone(), self.clock.clone(), letters, waker)
+    }
+
+    pub(super) fn sweep(&self) -> Sweep {
+        Sweep::new(self.hub.clone(), self.sessions.members.clone(), self.rooms.clone())
+    }
+
+    pub(super) fn start_archive(&self, store: &Store, shutdown: &Shutdown) -> Option<Archive> {
+        let queue = self.broker.archive_queue()?;
+        let stop = shutdown.stopping_token();
+        Some(Archive::start(&queue, self.broker.partitions(), store, shutdown.tasks(), &stop))
+    }
+
+    pub(super) fn duties(&self, store: &Store, settings: jobs::Settings) -> Duties {
+        Duties::new(store.clone(), self.clock.clone(), settings)
+            .with_cluster(self.broker.clone(), self.presence.clone())
+            .telling(self.rooms.clone())
+    }
+
+    pub(super) async fn subscribe(&self, archive: Option<Archive>) -> Result<(), Unavailable> {
+        let deliveries = Deliveries {
+            hub: self.hub.clone(),
+            inbox: self.inbox.clone(),
+            hosts: self.hosts.clone(),
+            accounts: self.accounts.clone(),
+            standing: self.standing.clone(),
+            watch: self.sessions.statuses.watch().clone(),
+            archive,
+            tracker: self.sessions.tracker.clone(),
+        };
+        let heard = self.broker.subscribe(Arc::new(deliveries)).await;
+        let watch = self.sessions.statuses.watch().clone();
+        self.presence.subscribe(Arc::new(watch)).await.and(heard)
+    }
+}
+
+fn announce(broker: Arc<dyn Broker>) -> Announce {
+    Arc::new(move |control| {
+        let broker = broker.clone();
+        Box::pin(async move {
+            if let Err(error) = broker.announce(control).await {
+                tracing::warn!(%error, "failed to publish account change; other nodes pick it up when their cache expires");
+            }
+        })
+    })
+}
+
+/// Returns the check whether an address belongs to a trusted proxy.
+pub(super) fn is_trusted_proxy(config: &Config) -> IsTrustedProxy {
+    let proxies = config.trusted_proxies.clone();
+    Arc::new(move |peer: IpAddr| proxies.as_ref().is_some_and(|proxies| proxies.contain(peer)))
+}
+
+fn mail_links(config: &Config) -> MailLinks {
+    MailLinks::new(config.public_url.as_str(), config.jwt_secrets.verifying().map(<[u8]>::to_vec))
+}
+
+fn keys(config: &Config) -> TokenKeys {
+    let secrets: Vec<&[u8]> = config.jwt_secrets.verifying().collect();
+    // The configuration rejects an empty list.
+    TokenKeys::new(&secrets).unwrap_or_else(|| unreachable!("the configuration checks that there is a secret"))
+}
+
+/// Periods after which a disconnected host goes offline. In a cluster, hosts of a draining node get longer, so that
+/// they can reconnect to another node; a single node has no other.
+fn grace(config: &Config) -> Grace {
+    let usual = config.presence_grace;
+    let drained = if config.mode.redis().is_some() { DRAINED_GRACE.max(usual) } else { usual };
+    Grace { usual, drained }
+}
+
+fn session_limits(config: &Config) -> SessionLimits {
+    let limits = &config.limits;
+    SessionLimits {
+        room_sockets: limits.sockets_per_room.get(),
+        rate: limits
+            .messages_per_second
+            .get()
+            .map(|per_second| Rate { per_second, burst: limits.message_burst.get().unwrap_or(u32::MAX) }),
+    }
+}
+
+/// Pages embedded in the binary.
+fn pages(config: &Config) -> impl Iterator<Item = Page> {
+    let web = web::pages(&web::Settings {
+        demo: config.demo.as_ref(),
+        sign_up: config.sign_up,
+        base: config.public_url.path(),
+        wire_offset: config.wire_offset,
+    });
+    http::docs(config.public_url.as_str()).into_iter().chain(web)
+}

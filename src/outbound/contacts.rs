@@ -1,0 +1,90 @@
+//! Contacts: e-mail addresses that guests leave to be notified of answers while they are absent, and the consent of the
+//! owners of these addresses (SPEC 8).
+
+mod link;
+
+use std::sync::Arc;
+
+use crate::domain::clock::Clock;
+use crate::outbound::mail::{Language, Waker};
+use crate::store::{ConsentPair, RoomRow, Store, StoreError, mailbox_key};
+
+pub use link::MailLinks;
+use link::Unsubscription;
+
+/// Stores contacts and records consent. Clones share the store.
+#[derive(Clone)]
+pub struct Contacts {
+    store: Store,
+    clock: Arc<dyn Clock>,
+    links: MailLinks,
+    mail: Waker,
+}
+
+impl std::fmt::Debug for Contacts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Contacts").field("store", &self.store).finish_non_exhaustive()
+    }
+}
+
+impl Contacts {
+    /// Creates the service. `links` signs and verifies the links in e-mails; `mail` wakes the mail dispatcher.
+    pub fn new(store: Store, clock: Arc<dyn Clock>, links: MailLinks, mail: Waker) -> Self {
+        Self { store, clock, links, mail }
+    }
+
+    /// Sets the e-mail address of a room's guest. Returns `false` if there is no such room.
+    ///
+    /// # Errors
+    /// Errors of the store.
+    pub async fn set(&self, room: impl Into<RoomRow>, email: &str, language: Language) -> Result<bool, StoreError> {
+        self.store.set_contact(room, email, language.code(), self.clock.now()).await
+    }
+
+    /// Verifies the token of an unsubscribe link and returns what it refers to; `None` if its signature is invalid. No
+    /// store is accessed.
+    pub fn read_unsubscribe(&self, token: &str) -> Option<Unsubscription> {
+        self.links.read_unsubscribe(token)
+    }
+
+    /// Verifies the token of a consent link and returns its pair of host and mailbox; `None` if its signature is
+    /// invalid. No store is accessed.
+    pub fn read_consent(&self, token: &str) -> Option<ConsentPair> {
+        self.links.read_consent(token)
+    }
+
+    /// Returns the link by which the owner of a mailbox gives consent.
+    pub fn consent_link(&self, pair: &ConsentPair) -> Option<String> {
+        self.links.consent(pair)
+    }
+
+    /// Records consent and releases the e-mails that wait for it. Idempotent.
+    ///
+    /// # Errors
+    /// Errors of the store.
+    pub async fn consent(&self, pair: &ConsentPair) -> Result<(), StoreError> {
+        self.store.grant_consent(pair, self.clock.now()).await?;
+        self.mail.wake();
+        Ok(())
+    }
+
+    /// Withdraws the consent of a mailbox to e-mail from a host. Idempotent. Returns the pair; `None` if the link is
+    /// from an earlier release and its room was deleted or has another address now.
+    ///
+    /// # Errors
+    /// Errors of the store.
+    pub async fn unsubscribe(&self, asked: &Unsubscription) -> Result<Option<ConsentPair>, StoreError> {
+        let pair = match asked {
+            Unsubscription::Pair(pair) => pair.clone(),
+            Unsubscription::Room(of_room) => {
+                let Some(email) = self.store.contact(of_room.room).await?.filter(|email| of_room.is_of(email)) else {
+                    return Ok(None);
+                };
+                let Some(room) = self.store.room(of_room.room).await? else { return Ok(None) };
+                ConsentPair { host: room.host, mailbox: mailbox_key(&email) }
+            }
+        };
+        self.store.withdraw_consent(&pair, self.clock.now()).await?;
+        Ok(Some(pair))
+    }
+}

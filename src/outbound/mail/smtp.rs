@@ -1,0 +1,154 @@
+//! Mail senders: over SMTP, or to the log.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use lettre::address::AddressError;
+use lettre::message::header::{ContentType, HeaderName, HeaderValue};
+use lettre::message::{Mailbox, Message};
+use lettre::{Address, AsyncSmtpTransport, AsyncTransport as _, Tokio1Executor};
+
+use crate::domain::text::{is_hidden, is_line_break};
+use crate::store::OutgoingMail;
+
+/// Time limit per command of the mail server.
+const TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Result of sending an e-mail.
+pub type Delivery = Result<(), Failure>;
+
+/// Why an e-mail was not sent.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// The mail server is unavailable or asks for a later retry.
+    #[error("{0}")]
+    Temporary(String),
+    /// The connection failed while the e-mail was being sent: it may have been accepted.
+    #[error("{0}")]
+    Unknown(String),
+    /// The mail server will never accept this e-mail.
+    #[error("{0}")]
+    Permanent(String),
+}
+
+/// Port to a mail server.
+#[async_trait]
+pub trait Sender: Send + Sync {
+    /// Sends an e-mail. On success the mail server has accepted it.
+    async fn send(&self, mail: &OutgoingMail) -> Delivery;
+}
+
+/// SMTP client. Connections are pooled.
+pub struct Smtp {
+    transport: AsyncSmtpTransport<Tokio1Executor>,
+    from: Mailbox,
+}
+
+impl Smtp {
+    /// Creates a client from a URL in the format of lettre: `smtps://user:password@host`, or `smtp://…?tls=required`.
+    /// `from` is the sender address.
+    ///
+    /// # Errors
+    /// A description of what is wrong with the URL.
+    pub fn new(url: &str, from: Mailbox) -> Result<Self, String> {
+        let transport = AsyncSmtpTransport::<Tokio1Executor>::from_url(url).map_err(|error| error.to_string())?;
+        Ok(Self { transport: transport.timeout(Some(TIMEOUT)).build(), from })
+    }
+}
+
+#[async_trait]
+impl Sender for Smtp {
+    async fn send(&self, mail: &OutgoingMail) -> Delivery {
+        let permanent = |error: &dyn std::fmt::Display| Failure::Permanent(without_addresses(error));
+        let to = address(&mail.recipient).map_err(|error| permanent(&error))?;
+        let is_ascii = AsRef::<str>::as_ref(&to).is_ascii();
+        // Errors before the e-mail itself is sent allow a retry even of an at-most-once e-mail.
+        if mail.at_most_once {
+            match self.transport.test_connection().await {
+                Ok(true) => {}
+                Ok(false) => return Err(Failure::Temporary("the mail server is not well".to_owned())),
+                Err(error) => return Err(Failure::Temporary(without_addresses(&error))),
+            }
+        }
+        let mut message = Message::builder()
+            .from(self.from.clone())
+            .to(Mailbox::new(None, to))
+            .subject(mail.subject.clone())
+            .message_id(None)
+            .header(ContentType::TEXT_PLAIN);
+        for header in unsubscribe_headers(mail.unsubscribe_url.as_deref()) {
+            message = message.raw_header(header);
+        }
+        let message = message.body(mail.body.clone()).map_err(|error| permanent(&error))?;
+        match self.transport.send(message).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.is_permanent() => Err(permanent(&error)),
+            // The server does not support non-ASCII addresses; a retry does not help.
+            Err(error) if error.is_client() && !is_ascii => Err(permanent(&error)),
+            Err(error) if error.is_transient() => Err(Failure::Temporary(without_addresses(&error))),
+            Err(error) => Err(Failure::Unknown(without_addresses(&error))),
+        }
+    }
+}
+
+/// Formats a mail server's response as a single line without addresses, for the log.
+fn without_addresses(response: &dyn std::fmt::Display) -> String {
+    let response = response.to_string();
+    let words: Vec<String> = response
+        .split(|letter| letter == ' ' || is_line_break(letter))
+        .filter(|word| !word.is_empty())
+        .map(|word| {
+            if word.contains('@') {
+                "…".to_owned()
+            } else {
+                word.chars().filter(|letter| !is_hidden(*letter)).collect()
+            }
+        })
+        .collect();
+    words.join(" ")
+}
+
+/// Parses an address and converts its domain to ASCII.
+fn address(text: &str) -> Result<Address, AddressError> {
+    let (local, domain) = text.rsplit_once('@').ok_or(AddressError::MissingParts)?;
+    Address::new(local, idna::domain_to_ascii(domain).map_err(|_| AddressError::InvalidDomain)?)
+}
+
+/// Headers for unsubscribing with one click (RFC 2369, RFC 8058).
+fn unsubscribe_headers(url: Option<&str>) -> Vec<HeaderValue> {
+    // The value is written without encoding, since the library would fold long lines. So it may only contain URL
+    // characters.
+    let Some(url) = url.filter(|url| url.bytes().all(|byte| byte.is_ascii_graphic() && !b"<>".contains(&byte))) else {
+        return Vec::new();
+    };
+    let header = |name, value: String| HeaderValue::dangerous_new_pre_encoded(name, value.clone(), value);
+    vec![
+        header(HeaderName::new_from_ascii_str("List-Unsubscribe"), format!("<{url}>")),
+        header(HeaderName::new_from_ascii_str("List-Unsubscribe-Post"), "List-Unsubscribe=One-Click".to_owned()),
+    ]
+}
+
+/// Sender without a mail server: logs that there was an e-mail, but not its content.
+#[derive(Clone, Copy, Debug)]
+pub struct Log;
+
+#[async_trait]
+impl Sender for Log {
+    async fn send(&self, mail: &OutgoingMail) -> Delivery {
+        tracing::info!(subject = mail.subject, "e-mail not sent: no --smtp-url");
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_told_without_the_address_that_it_names() {
+        let said = "permanent error (550): 5.1.1 <somebody@mail.example>: Recipient address rejected";
+        assert_eq!(without_addresses(&said), "permanent error (550): 5.1.1 … Recipient address rejected");
+        let said = "550 no\r\n2026-11-30 ERROR \u{1b}[31mforged\u{2028}line";
+        assert_eq!(without_addresses(&said), "550 no 2026-11-30 ERROR [31mforged line");
+    }
+}

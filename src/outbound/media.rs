@@ -1,0 +1,162 @@
+//! Storage of profile images that all nodes share: a folder, or a bucket of an S3 API ([`Place`]).
+//!
+//! `profile_images` stores the [`Picture`] of an upload, `http` serves it, and `pintalk check` tests the storage.
+//!
+//! **Invariant:** an object has a random name ([`ImageKey`]) and never changes: it is written once, atomically, and
+//! later deleted. Names contain no user input and cannot refer to a path outside the storage.
+
+mod key;
+mod picture;
+mod place;
+mod wire;
+
+use std::error::Error as _;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt as _, PutPayload};
+
+use crate::domain::clock::Chance;
+
+pub use key::{ImageKey, ImageType};
+pub use picture::{MAX_PIXELS, MAX_SIDE, Picture, Refusal};
+pub use place::{InvalidPlace, Place, Settings};
+
+/// Time limit of one storage operation. An HTTP request has 30 s and needs up to two operations.
+const PATIENCE: Duration = Duration::from_secs(8);
+
+/// Maximum size in bytes of an object that is read; larger than any picture of [`MAX_SIDE`].
+const MAX_OBJECT: u64 = 4 * 1024 * 1024;
+
+/// The storage failed: retry later. The text is intended for the log.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct MediaError(String);
+
+impl From<object_store::Error> for MediaError {
+    /// Appends the causes that the message of the error itself omits.
+    fn from(error: object_store::Error) -> Self {
+        let causes = std::iter::successors(error.source(), |&cause| cause.source());
+        Self(causes.map(ToString::to_string).fold(error.to_string(), |told, cause| {
+            if told.contains(&cause) { told } else { format!("{told}: {cause}") }
+        }))
+    }
+}
+
+/// Storage of images. Clones share their connections.
+#[derive(Clone)]
+pub struct Media {
+    objects: Arc<dyn ObjectStore>,
+    prefix: Path,
+}
+
+impl fmt::Debug for Media {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Media({})", self.objects)
+    }
+}
+
+impl Media {
+    /// Opens a storage. Creates a missing folder; does not contact a bucket yet.
+    ///
+    /// # Errors
+    /// If the folder cannot be created, or the settings of the bucket are invalid.
+    pub fn open(place: &Place) -> Result<Self, MediaError> {
+        let (objects, prefix) = place.open()?;
+        Ok(Self { objects, prefix })
+    }
+
+    /// Stores an image durably: it survives a power cut once this returns.
+    ///
+    /// # Errors
+    /// After an error, the image may or may not be stored.
+    pub async fn put(&self, key: &ImageKey, bytes: Bytes) -> Result<(), MediaError> {
+        let path = self.path(key);
+        in_time(self.objects.put(&path, PutPayload::from_bytes(bytes))).await??;
+        Ok(())
+    }
+
+    /// Returns an image; `None` if it does not exist.
+    ///
+    /// # Errors
+    /// If the storage could not be read, or the object is larger than any image.
+    pub async fn get(&self, key: &ImageKey) -> Result<Option<Bytes>, MediaError> {
+        let path = self.path(key);
+        let reading = async {
+            let Some(found) = present(self.objects.get(&path).await)? else { return Ok(None) };
+            if found.meta.size > MAX_OBJECT {
+                return Err(MediaError(format!("{path} is larger than any image of ours")));
+            }
+            present(found.bytes().await)
+        };
+        in_time(reading).await?
+    }
+
+    /// Returns whether an image exists.
+    ///
+    /// # Errors
+    /// If the storage could not be read.
+    pub async fn has(&self, key: &ImageKey) -> Result<bool, MediaError> {
+        let path = self.path(key);
+        Ok(present(in_time(self.objects.head(&path)).await?)?.is_some())
+    }
+
+    /// Deletes an image. Deleting a missing image is not an error.
+    ///
+    /// # Errors
+    /// After an error, the image may or may not exist.
+    pub async fn delete(&self, key: &ImageKey) -> Result<(), MediaError> {
+        match in_time(self.objects.delete(&self.path(key))).await? {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Stores, reads and deletes an object. Used by `pintalk check`.
+    ///
+    /// # Errors
+    /// The error of the first operation that fails.
+    pub async fn try_out(&self, chance: &Chance) -> Result<(), MediaError> {
+        let key = ImageKey::from_random(chance.bytes(), ImageType::Png);
+        let probe = Bytes::from_static(b"pintalk check");
+        self.put(&key, probe.clone()).await?;
+        let found = self.get(&key).await;
+        self.delete(&key).await?;
+        match found? {
+            Some(found) if found == probe => Ok(()),
+            Some(_) | None => Err(MediaError("what was put there cannot be read".to_owned())),
+        }
+    }
+
+    fn path(&self, key: &ImageKey) -> Path {
+        self.prefix.clone().join(key.as_str())
+    }
+}
+
+/// Maps errors about missing objects to `None`. S3 returns 403 for a missing object if the credentials do not allow
+/// listing the bucket.
+fn present<T>(found: object_store::Result<T>) -> Result<Option<T>, MediaError> {
+    use object_store::Error::{NotFound, PermissionDenied};
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(NotFound { .. }) => Ok(None),
+        Err(error @ PermissionDenied { .. }) => {
+            tracing::debug!(%error, "media store failed, treated as absent");
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn in_time<T>(work: impl Future<Output = T>) -> Result<T, MediaError> {
+    let late = |_| MediaError(format!("no answer in {} s", PATIENCE.as_secs()));
+    tokio::time::timeout(PATIENCE, work).await.map_err(late)
+}
+
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;

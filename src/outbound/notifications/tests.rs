@@ -1,0 +1,185 @@
+use crate::backend::redis::testing::PT;
+use chrono::TimeDelta;
+
+use super::*;
+use crate::backend::broker::testing::{Node, Stage, guest, submission};
+use crate::domain::clock::{ManualClock, SystemClock};
+use crate::domain::{Room, Seq};
+use crate::outbound::contacts::{Contacts, MailLinks};
+use crate::outbound::mail::Language;
+use crate::store::OutgoingMail;
+use crate::store::testing::Database;
+
+fn links() -> MailLinks {
+    MailLinks::new("https://chat.example", [b"secret".to_vec()])
+}
+
+/// A room, two nodes, and the clock that decides what is due.
+struct World {
+    stage: Stage,
+    nodes: [Node; 2],
+    room: Room,
+    clock: Arc<ManualClock>,
+}
+
+impl World {
+    async fn of(stage: Stage) -> Self {
+        let first = stage.node().await;
+        // A single node is used twice.
+        let second = if stage.servers.is_some() { stage.node().await } else { first.clone() };
+        let room = first.room().await;
+        Self { stage, nodes: [first, second], room, clock: Arc::new(ManualClock::new(SystemClock.now())) }
+    }
+
+    fn notifier(&self, node: usize) -> Notifier {
+        let letters = Letters::new("https://admin.example", "https://chat.example", links(), Language::English);
+        let (store, broker) = (self.stage.store.clone(), self.nodes[node].broker.clone());
+        Notifier::new(store, broker, self.clock.clone(), letters, Waker::default())
+    }
+
+    async fn members(&self, node: usize, guests: u32, hosts: u32) {
+        self.nodes[node].broker.set_members(self.room.name, guests, hosts).await.unwrap();
+    }
+
+    /// Sends a message and waits until SQL has it.
+    async fn say(&self, seq: Seq, side: Side, text: &str) {
+        let message = submission(&self.room, side, &format!("id-{seq}"), text, "2023-03-23T08:15:07");
+        self.nodes[0].accept(&[message]).await;
+        if self.stage.servers.is_some() {
+            self.nodes[0].write_to_sql(&self.stage.store, &self.room, seq..=seq).await;
+        }
+    }
+
+    async fn mails(&self) -> Vec<OutgoingMail> {
+        let now = self.clock.now();
+        let due = self.stage.store.take_due_mails(100, now, now + TimeDelta::minutes(5)).await.unwrap();
+        due.into_iter().map(|due| due.mail).collect()
+    }
+
+    /// Advances the clock by a minute. Returns the number of decisions, and the e-mails.
+    async fn a_minute_later(&self) -> (usize, Vec<OutgoingMail>) {
+        self.clock.advance(Duration::from_secs(61));
+        let (a, b) = (self.notifier(0), self.notifier(1));
+        let (a, b) = tokio::join!(a.round(), b.round());
+        (a.unwrap() + b.unwrap(), self.mails().await)
+    }
+}
+
+async fn on_each<F>(test: impl Fn(World) -> F + Clone + Send + Sync + 'static)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let alone = test.clone();
+    Stage::embedded(Database::Sqlite, |stage| async move { alone(World::of(stage).await).await }).await;
+    for database in [Database::MySql, Database::MariaDb] {
+        let test = test.clone();
+        Stage::cluster(database, |stage| async move { test(World::of(stage).await).await }).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_in_the_room_on_any_node_is_not_mailed_and_who_left_is_once() {
+    on_each(|world| async move {
+        world.members(0, 1, 0).await;
+        world.members(1, 1, 1).await;
+        world.say(1, Side::Guest, "you are there").await;
+        assert_eq!(world.a_minute_later().await, (0, vec![]), "he was never due");
+
+        world.members(1, 1, 0).await;
+        world.say(2, Side::Guest, "you are gone").await;
+        world.say(3, Side::Guest, "still gone").await;
+        let (decided, mails) = world.a_minute_later().await;
+        assert_eq!((decided, mails.len()), (1, 1), "{mails:?}");
+        let mail = &mails[0];
+        assert_eq!((mail.recipient.as_str(), mail.subject.as_str()), ("host@shop.example", "New messages on PinTalk"));
+        assert!(mail.body.contains("> you are gone\n\n> still gone") && mail.body.contains("https://admin.example"));
+        assert!(
+            !mail.body.contains("you are there") && mail.at_most_once && mail.unsubscribe_url.is_none(),
+            "{mail:?}"
+        );
+
+        world.say(4, Side::Guest, "hello?").await;
+        assert_eq!(world.a_minute_later().await, (0, vec![]));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_came_back_within_the_minute_is_not_mailed() {
+    on_each(|world| async move {
+        world.say(1, Side::Guest, "are you there?").await;
+        world.members(1, 0, 1).await;
+        assert_eq!(world.a_minute_later().await, (1, vec![]));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_guest_who_left_an_address_gets_a_mail_that_he_can_end() {
+    on_each(|world| async move {
+        let (store, room) = (&world.stage.store, world.room.id);
+        world.say(1, Side::Host, "to nobody").await;
+        assert_eq!(world.a_minute_later().await, (0, vec![]));
+        let before = SystemClock.now() - TimeDelta::minutes(1);
+        assert!(store.set_contact(room, "guest@mail.example", "en", before).await.unwrap());
+        world.members(1, 1, 0).await;
+        world.say(2, Side::Host, "you are there").await;
+        world.members(1, 0, 0).await;
+        world.say(3, Side::Host, "an\nanswer").await;
+        let (_, mails) = world.a_minute_later().await;
+        assert_eq!(mails.len(), 1);
+        // The first e-mail asks for consent. It contains no text of a guest or a host except the service's domain.
+        let asked = &mails[0];
+        assert_eq!((asked.recipient.as_str(), &asked.unsubscribe_url), ("guest@mail.example", &None));
+        let text = format!("{} {}", asked.subject, asked.body);
+        // The service in these tests has no domain, so that of the installation is used.
+        assert!(
+            text.contains("chat on chat.example") && !text.contains("answer\n") && !text.contains("Shop"),
+            "{text}"
+        );
+        let link = asked.body.split_whitespace().find(|word| word.starts_with("https://chat.example/consent/"));
+        let contacts = Contacts::new(store.clone(), world.clock.clone(), links(), Waker::default());
+        let pair = contacts.read_consent(link.unwrap().rsplit_once('/').unwrap().1).unwrap();
+        contacts.consent(&pair).await.unwrap();
+        let (decided, mails) = world.a_minute_later().await;
+        assert_eq!((decided, mails.len()), (1, 1));
+        let url = mails[0].unsubscribe_url.as_deref().unwrap();
+        assert_eq!(mails[0].recipient, "guest@mail.example");
+        assert!(mails[0].body.contains("> an\n> answer\n") && mails[0].body.contains(url), "{mails:?}");
+        assert!(!mails[0].body.contains(world.room.name.as_str()), "the room's name opens the room");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_was_on_a_node_that_died_is_not_there() {
+    Stage::cluster(Database::Sqlite, |stage| async move {
+        let world = World::of(stage).await;
+        world.members(0, 1, 0).await;
+        let partition = world.nodes[0].broker.partition_of(world.room.name).0;
+        let key = format!("{PT}{{{partition}}}:room:{}", world.room.name);
+        let _: u64 = world.nodes[0].redis().raw("HSET", &[&key, "hosts", "a-node-that-died"]).await;
+        world.say(1, Side::Guest, "are you there?").await;
+        assert_eq!(world.a_minute_later().await.1.len(), 1);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_nobody_knows_who_is_there_nobody_is_mailed() {
+    Stage::cluster(Database::Sqlite, |stage| async move {
+        let world = World::of(stage).await;
+        world.nodes[0].accept(&[guest(&world.room, "id-1")]).await;
+        world.nodes[0].write_to_sql(&world.stage.store, &world.room, 1..=1).await;
+        world.clock.advance(Duration::from_secs(61));
+        let servers = world.stage.servers.as_ref().unwrap();
+        servers.freeze();
+        let round = world.notifier(0).round().await;
+        servers.thaw();
+        assert!(matches!(round, Err(RoundError::Broker(_))), "{round:?}");
+        assert_eq!(world.mails().await, []);
+        assert_eq!(world.notifier(0).round().await.unwrap(), 1);
+        assert_eq!(world.mails().await.len(), 1);
+    })
+    .await;
+}

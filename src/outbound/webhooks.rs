@@ -1,0 +1,174 @@
+//! Webhooks: events of a host's rooms, sent to the host's own systems.
+//!
+//! Events are recorded in the same transaction as the change that causes them ([`Store::archive`] and similar methods).
+//! A [`Courier`] on every node sends them to the receivers. This module is where hosts set and test their webhook and
+//! read the results.
+//!
+//! **Guarantees:** an event is sent at least once, even if nodes crash, until its receiver answers 2xx or three days
+//! have passed, always with the same id. Within a room the order is kept while nothing fails; a message's `seq` is
+//! authoritative. A secret is returned only when it is created. Nothing is sent to a private address that the operator
+//! has not allowed ([`address`]).
+
+use std::sync::Arc;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use tokio::time::Instant;
+
+use crate::domain::HostId;
+use crate::domain::clock::{Chance, Clock};
+use crate::protocol::webhook::ping;
+use crate::store::{Attempt, RecordedEvent, Store, StoreError, Webhook, WebhookChange};
+
+pub mod address;
+mod courier;
+mod signature;
+#[cfg(test)]
+pub(crate) mod testing;
+mod wire;
+
+pub use address::IsAllowed;
+pub use courier::Courier;
+pub use wire::UrlProblem;
+
+use wire::Wire;
+
+/// How long a replaced secret signs in addition to the new one.
+const OLD_SECRET_KEPT: TimeDelta = TimeDelta::days(1);
+
+/// Maximum number of recent events that a host can list.
+pub const RECENT: u64 = 50;
+
+/// Why a webhook was not set.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum SetError {
+    /// The URL is not allowed.
+    #[error(transparent)]
+    Url(#[from] UrlProblem),
+    /// SQL failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Signs and sends events. Clones share the connection pool.
+#[derive(Clone)]
+pub struct Sender {
+    wire: Wire,
+    clock: Arc<dyn Clock>,
+}
+
+impl std::fmt::Debug for Sender {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sender").finish_non_exhaustive()
+    }
+}
+
+impl Sender {
+    /// Creates a sender. Besides public addresses it connects to those that `is_allowed` accepts, and to these also
+    /// without TLS.
+    ///
+    /// # Errors
+    /// The TLS client could not be created.
+    pub fn new(is_allowed: Option<IsAllowed>, clock: Arc<dyn Clock>) -> Result<Self, rustls::Error> {
+        Ok(Self { wire: Wire::new(is_allowed)?, clock })
+    }
+
+    fn now(&self) -> DateTime<Utc> {
+        self.clock.now()
+    }
+
+    /// Sends an event once. The attempt succeeded if it has no `problem`.
+    async fn send(&self, webhook: &Webhook, id: &str, body: &str) -> Attempt {
+        let (began, now) = (Instant::now(), self.now());
+        let old = webhook.old_secret.as_ref().filter(|(_, ends_at)| now < *ends_at);
+        let secrets = std::iter::once(webhook.secret.as_str()).chain(old.map(|(secret, _)| secret.as_str()));
+        let timestamp = now.timestamp();
+        let headers = [
+            ("content-type", "application/json".to_owned()),
+            ("user-agent", concat!("PinTalk/", env!("CARGO_PKG_VERSION")).to_owned()),
+            ("webhook-id", id.to_owned()),
+            ("webhook-timestamp", timestamp.to_string()),
+            ("webhook-signature", signature::signatures(secrets, id, timestamp, body)),
+        ];
+        let answered = self.wire.post(&webhook.url, &headers, body).await;
+        let millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let (status, problem) = match answered {
+            Ok(status @ 200..=299) => (Some(status), None),
+            Ok(status @ 300..=399) => (Some(status), Some(format!("answered {status}: redirects are not followed"))),
+            Ok(status) => (Some(status), Some(format!("answered {status}"))),
+            Err(problem) => (None, Some(problem.to_string())),
+        };
+        Attempt { at: self.now(), millis, status, problem }
+    }
+}
+
+/// Settings and results of webhooks. Clones share the connections.
+#[derive(Clone, Debug)]
+pub struct Webhooks {
+    store: Store,
+    sender: Sender,
+    chance: Chance,
+}
+
+impl Webhooks {
+    /// Creates the service over `store`.
+    pub fn new(store: Store, sender: Sender, chance: Chance) -> Self {
+        Self { store, sender, chance }
+    }
+
+    /// Returns a host's webhook, if there is one.
+    ///
+    /// # Errors
+    /// Errors of the store.
+    pub async fn show(&self, host: HostId) -> Result<Option<Webhook>, StoreError> {
+        self.store.webhook(host).await
+    }
+
+    /// Sets a host's webhook. Returns `true` with it if there was none before, so that its secret is new.
+    ///
+    /// # Errors
+    /// [`SetError`].
+    pub async fn set(&self, host: HostId, change: WebhookChange) -> Result<(Webhook, bool), SetError> {
+        let url = self.sender.wire.judge(&change.url)?.to_string();
+        let change = WebhookChange { url, ..change };
+        let secret = signature::new_secret(&self.chance);
+        Ok(self.store.set_webhook(host, &change, &secret, self.sender.now()).await?)
+    }
+
+    /// Deletes a host's webhook and its events. Returns `false` if there was none.
+    ///
+    /// # Errors
+    /// Errors of the store; the call may be repeated.
+    pub async fn delete(&self, host: HostId) -> Result<bool, StoreError> {
+        self.store.delete_webhook(host).await
+    }
+
+    /// Replaces the secret of a webhook. The old one stays valid for a day, or ends at once with `revoke_old`. Returns
+    /// `None` if there is no webhook.
+    ///
+    /// # Errors
+    /// Errors of the store.
+    pub async fn rotate(&self, host: HostId, revoke_old: bool) -> Result<Option<Webhook>, StoreError> {
+        let now = self.sender.now();
+        let old_ends_at = (!revoke_old).then_some(now + OLD_SECRET_KEPT);
+        self.store.rotate_webhook_secret(host, &signature::new_secret(&self.chance), old_ends_at, now).await
+    }
+
+    /// Sends a test event at once, even if the webhook is disabled. Returns `None` if there is no webhook.
+    ///
+    /// # Errors
+    /// Errors of the store.
+    pub async fn test(&self, host: HostId) -> Result<Option<Attempt>, StoreError> {
+        let Some(webhook) = self.store.webhook(host).await? else { return Ok(None) };
+        let id = format!("evt_test_{:032x}", u128::from_be_bytes(self.chance.bytes()));
+        let body = ping(&id, self.sender.now());
+        Ok(Some(self.sender.send(&webhook, &id, &body).await))
+    }
+
+    /// Returns the newest events of a host that are still stored, at most [`RECENT`].
+    ///
+    /// # Errors
+    /// Errors of the store.
+    pub async fn recent(&self, host: HostId) -> Result<Vec<RecordedEvent>, StoreError> {
+        self.store.recent_webhook_events(host, RECENT).await
+    }
+}
