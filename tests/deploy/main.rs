@@ -8,6 +8,7 @@ mod chart;
 mod compose;
 mod documents;
 mod image;
+mod layers;
 mod platform;
 mod readme;
 mod references;
