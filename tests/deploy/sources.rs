@@ -1,36 +1,28 @@
-//! The structure of the sources: a layer imports only layers below it, and sibling modules form no cycle.
+//! The sources of the program, parsed: modules with their imports, functions and types.
 //!
 //! Modules are followed from `src/lib.rs`, without those that exist only in tests. An import is a `use` declaration or a
-//! path in code; re-exports are resolved to the module that defines the item. Doc links are no imports.
+//! path in code; re-exports are resolved to the module that defines the item. Doc links are not imports.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use proc_macro2::TokenStream;
+use syn::spanned::Spanned as _;
 use syn::visit::Visit;
-use syn::{Attribute, Item, ItemUse, UseTree, Visibility};
-
-/// The layers of `src/lib.rs`, lowest first. Modules of one entry are neighbours.
-const LAYERS: &[&[&str]] = &[
-    &["domain"],
-    &["protocol"],
-    &["store"],
-    &["backend"],
-    &["outbound"],
-    &["accounts"],
-    &["chat"],
-    &["http"],
-    &["ws", "web"],
-    &["node"],
-    &["cli"],
-];
+use syn::{Attribute, Block, Item, ItemUse, Signature, UseTree, Visibility};
 
 /// Path of a module below the crate root; the root itself is empty.
-type ModulePath = Vec<String>;
+pub type ModulePath = Vec<String>;
 
-/// Imports and re-exports of a module.
+/// What a module contains.
 #[derive(Default)]
-struct Module {
+pub struct Module {
+    /// Number of lines of its file, or zero for a module within another's file. Without the tests at its end.
+    pub lines: usize,
+    /// Number of lines of each function, by name.
+    pub functions: Vec<(String, usize)>,
+    /// Names of structs, enums and traits.
+    pub types: Vec<String>,
     imports: BTreeSet<Vec<String>>,
     /// Names that the module re-exports, with the path that each stands for.
     exports: BTreeMap<String, Vec<String>>,
@@ -38,9 +30,16 @@ struct Module {
 
 /// The modules of a crate.
 #[derive(Default)]
-struct Modules(BTreeMap<ModulePath, Module>);
+pub struct Modules(pub BTreeMap<ModulePath, Module>);
 
 impl Modules {
+    /// Reads the modules of the program.
+    pub fn of_program() -> Self {
+        let mut modules = Self::default();
+        modules.read(Vec::new(), &PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs"));
+        modules
+    }
+
     /// Reads the modules of a source file and of the files below it.
     fn read(&mut self, path: ModulePath, file: &Path) {
         let text = std::fs::read_to_string(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
@@ -49,7 +48,12 @@ impl Modules {
             Some("lib.rs") => file.with_file_name(""),
             _ => file.with_extension(""),
         };
-        self.add(path, &parsed.items, &children);
+        self.add(path.clone(), &parsed.items, &children);
+        let lines = |item: &Item| item.span().start().line.saturating_sub(1);
+        let tests = parsed.items.iter().rev().take_while(|item| is_test(attributes(item))).last().map(lines);
+        if let Some(module) = self.0.get_mut(&path) {
+            module.lines = tests.unwrap_or_else(|| text.lines().count());
+        }
     }
 
     /// Adds a module with its items; `children` is the directory of its submodules.
@@ -85,7 +89,7 @@ impl Modules {
     }
 
     /// Returns every import as a pair of modules, except those between a module and its own ancestors.
-    fn imports(&self) -> BTreeSet<(ModulePath, ModulePath)> {
+    pub fn imports(&self) -> BTreeSet<(ModulePath, ModulePath)> {
         let mut pairs = BTreeSet::new();
         for (from, module) in &self.0 {
             for import in &module.imports {
@@ -147,6 +151,11 @@ impl Reader<'_> {
         }
     }
 
+    fn record_function(&mut self, signature: &Signature, body: &Block) {
+        let lines = body.span().end().line - signature.span().start().line + 1;
+        self.module.functions.push((signature.ident.to_string(), lines));
+    }
+
     fn record_name(&mut self, name: &str, renamed: Option<String>, prefix: &[String], is_export: bool) {
         let path = if name == "self" { prefix.to_vec() } else { [prefix, &[name.to_owned()]].concat() };
         let Some(path) = self.record(&path) else { return };
@@ -179,10 +188,38 @@ impl<'ast> Visit<'ast> for Reader<'_> {
         }
     }
 
+    fn visit_item_fn(&mut self, function: &'ast syn::ItemFn) {
+        self.record_function(&function.sig, &function.block);
+        syn::visit::visit_item_fn(self, function);
+    }
+
     fn visit_impl_item_fn(&mut self, function: &'ast syn::ImplItemFn) {
         if !is_test(&function.attrs) {
+            self.record_function(&function.sig, &function.block);
             syn::visit::visit_impl_item_fn(self, function);
         }
+    }
+
+    fn visit_trait_item_fn(&mut self, function: &'ast syn::TraitItemFn) {
+        if let Some(body) = &function.default {
+            self.record_function(&function.sig, body);
+        }
+        syn::visit::visit_trait_item_fn(self, function);
+    }
+
+    fn visit_item_struct(&mut self, item: &'ast syn::ItemStruct) {
+        self.module.types.push(item.ident.to_string());
+        syn::visit::visit_item_struct(self, item);
+    }
+
+    fn visit_item_enum(&mut self, item: &'ast syn::ItemEnum) {
+        self.module.types.push(item.ident.to_string());
+        syn::visit::visit_item_enum(self, item);
+    }
+
+    fn visit_item_trait(&mut self, item: &'ast syn::ItemTrait) {
+        self.module.types.push(item.ident.to_string());
+        syn::visit::visit_item_trait(self, item);
     }
 }
 
@@ -215,57 +252,4 @@ fn attributes(item: &Item) -> &[Attribute] {
         Item::Use(item) => &item.attrs,
         _ => &[],
     }
-}
-
-fn modules() -> Modules {
-    let mut modules = Modules::default();
-    modules.read(Vec::new(), &PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs"));
-    modules
-}
-
-#[test]
-fn a_layer_imports_only_layers_below_it() {
-    let modules = modules();
-    let rank = |module: &ModulePath| LAYERS.iter().position(|layer| layer.contains(&module[0].as_str()));
-    let top_level: BTreeSet<&str> = modules.0.keys().filter(|path| path.len() == 1).map(|path| path[0].as_str()).collect();
-    let layers: BTreeSet<&str> = LAYERS.iter().copied().flatten().copied().collect();
-    assert_eq!(top_level, layers, "each module of src/ is in a layer");
-    let imports = modules.imports();
-    assert!(imports.len() > 500, "the imports are found: {}", imports.len());
-    let upward: Vec<String> = imports
-        .iter()
-        .filter(|(from, to)| rank(from) < rank(to))
-        .map(|(from, to)| format!("{} imports {}", from.join("::"), to.join("::")))
-        .collect();
-    assert!(upward.is_empty(), "{upward:#?}");
-}
-
-#[test]
-fn sibling_modules_form_no_cycle() {
-    /// Imports between the submodules of one module, each with an example.
-    type Siblings<'a> = BTreeMap<&'a str, BTreeMap<&'a str, String>>;
-    let imports = modules().imports();
-    let mut families: BTreeMap<&[String], Siblings<'_>> = BTreeMap::new();
-    for (from, to) in &imports {
-        let common = from.iter().zip(to).take_while(|(from, to)| from == to).count();
-        let example = format!("{} imports {}", from.join("::"), to.join("::"));
-        let siblings = families.entry(&from[..common]).or_default();
-        siblings.entry(&from[common]).or_default().entry(&to[common]).or_insert(example);
-    }
-    let mut cycles = Vec::new();
-    for siblings in families.values() {
-        for start in siblings.keys() {
-            let (mut pending, mut reached) = (vec![*start], BTreeMap::new());
-            while let Some(module) = pending.pop() {
-                for (next, example) in siblings.get(module).into_iter().flatten() {
-                    if !reached.contains_key(next) {
-                        reached.insert(*next, example);
-                        pending.push(next);
-                    }
-                }
-            }
-            cycles.extend(reached.get(start).map(|example| format!("{example}, in a cycle of {start}")));
-        }
-    }
-    assert!(cycles.is_empty(), "{cycles:#?}");
 }
