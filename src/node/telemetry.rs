@@ -148,6 +148,17 @@ mod tests {
     use super::*;
     use crate::domain::clock::SystemClock;
 
+    /// Series that are exported before anything has happened, without those that differ between builds.
+    #[test]
+    fn counters_with_known_labels_start_at_zero() {
+        let rendered = metrics(&SystemClock).render();
+        let mut samples: Vec<&str> = rendered.lines().filter(|line| !line.starts_with('#') && !line.is_empty()).collect();
+        samples.retain(|line| !line.starts_with("process_") && !line.starts_with("pintalk_build_info"));
+        samples.sort_unstable();
+        let golden = include_str!("telemetry/at_start.txt");
+        assert_eq!(samples.join("\n"), golden.trim_end(), "{}", samples.join("\n"));
+    }
+
     #[tokio::test]
     async fn installing_twice_in_one_process_records_once() {
         log(LogFormat::Text, DEFAULT_FILTER);
