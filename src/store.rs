@@ -53,7 +53,6 @@ mod verifications;
 mod webhook_events;
 mod webhooks;
 
-use std::panic::Location;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -196,7 +195,7 @@ impl Store {
 
     /// Checks that the database responds.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        self.run(|| self.writer.ping()).await
+        self.run("store", || self.writer.ping()).await
     }
 
     /// Closes every connection after its running operation has ended, or after [`CLOSE_TIMEOUT`].
@@ -220,19 +219,16 @@ impl Store {
     }
 
     /// Runs an operation within [`OPERATION_TIMEOUT`] and retries it if the database rolled it back because of other
-    /// transactions (deadlock, lock wait timeout). The duration is recorded under the name of the calling file.
-    #[track_caller]
-    fn run<T, F>(&self, operation: impl Fn() -> F) -> impl Future<Output = Result<T, StoreError>>
+    /// transactions (deadlock, lock wait timeout). The duration is recorded under `label`, a fixed part of the metric's
+    /// contract: several operations may share one label, and a label stays when an operation is renamed.
+    async fn run<T, F>(&self, label: &'static str, operation: impl Fn() -> F) -> Result<T, StoreError>
     where
         F: Future<Output = Result<T, DbErr>>,
     {
-        let asks = Location::caller().file();
-        async move {
-            let began = Instant::now();
-            let result = self.run_for(operation).await;
-            metrics::histogram!(metric::SQL_SECONDS, "operation" => stem(asks)).record(began.elapsed());
-            result
-        }
+        let began = Instant::now();
+        let result = self.run_for(operation).await;
+        metrics::histogram!(metric::SQL_SECONDS, "operation" => label).record(began.elapsed());
+        result
     }
 
     async fn run_for<T, F>(&self, operation: impl Fn() -> F) -> Result<T, StoreError>
@@ -327,12 +323,6 @@ async fn begin_on(pool: &DatabaseConnection) -> Result<DatabaseTransaction, DbEr
         ..Default::default()
     })
     .await
-}
-
-/// File name without folder and extension: `rooms` for `src/store/rooms.rs`.
-fn stem(file: &'static str) -> &'static str {
-    let name = file.rsplit(['/', '\\']).next().unwrap_or(file);
-    name.strip_suffix(".rs").unwrap_or(name)
 }
 
 /// Truncates to milliseconds, which every dialect stores unchanged. MariaDB would truncate finer values, MySQL round

@@ -68,7 +68,7 @@ impl Store {
         if batch.is_empty() {
             return Ok(Vec::new());
         }
-        self.run(|| self.append_once(batch, millis(now))).await
+        self.run("append", || self.append_once(batch, millis(now))).await
     }
 
     async fn append_once(&self, batch: &[Append], now: DateTime<Utc>) -> Result<Vec<Appended>, DbErr> {

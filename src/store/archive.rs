@@ -75,7 +75,7 @@ impl Store {
         }
         let of_batch: &HashMap<i64, &BatchRoom> = &rooms.iter().map(|room| (room.key.chatroom.0, room)).collect();
         let unattended: &HashSet<(ChatroomId, Seq)> = &unattended.iter().copied().collect();
-        self.run(|| self.archive_once(messages, of_batch, unattended)).await
+        self.run("archive", || self.archive_once(messages, of_batch, unattended)).await
     }
 
     /// Maximum size in bytes of one statement with its values: `max_allowed_packet` of MySQL. A larger statement makes
@@ -86,7 +86,7 @@ impl Store {
         }
         let select = "SELECT CAST(@@max_allowed_packet AS SIGNED)";
         let statement = Statement::from_string(self.reader.get_database_backend(), select);
-        let row = self.run(|| self.reader.query_one_raw(statement.clone())).await?;
+        let row = self.run("archive", || self.reader.query_one_raw(statement.clone())).await?;
         let bytes: Option<i64> = row.map(|row| row.try_get_by_index(0)).transpose()?;
         Ok(bytes.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(usize::MAX))
     }

@@ -95,7 +95,7 @@ impl Store {
     /// Records consent, even after a withdrawal, and makes the notifications that waited for it due. Returns the number
     /// of these. Repeating the call is harmless.
     pub async fn grant_consent(&self, pair: &ConsentPair, now: DateTime<Utc>) -> Result<u64, StoreError> {
-        self.run(|| self.grant_consent_once(pair, millis(now))).await
+        self.run("consents", || self.grant_consent_once(pair, millis(now))).await
     }
 
     async fn grant_consent_once(&self, pair: &ConsentPair, now: DateTime<Utc>) -> Result<u64, DbErr> {
@@ -123,7 +123,7 @@ impl Store {
     pub async fn withdraw_consent(&self, pair: &ConsentPair, now: DateTime<Utc>) -> Result<(), StoreError> {
         use mail_consent::Column::{HostId, Mailbox, WithdrawnAt};
         let now = millis(now);
-        self.run(|| async {
+        self.run("consents", || async {
             let tx = self.begin().await?;
             let again = OnConflict::columns([HostId, Mailbox]).update_columns([WithdrawnAt]).to_owned();
             mail_consent::Entity::insert(row(pair, None, None, Some(now)))

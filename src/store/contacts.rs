@@ -19,7 +19,7 @@ impl Store {
     ) -> Result<bool, StoreError> {
         let (room, now) = (room.into(), millis(now));
         let changed = self
-            .run(|| {
+            .run("contacts", || {
                 chatroom::Entity::update_many()
                     .col_expr(chatroom::Column::GuestEmail, email.into())
                     .col_expr(chatroom::Column::GuestLanguage, language.into())
@@ -36,7 +36,7 @@ impl Store {
     /// Returns the e-mail address of a room's guest.
     pub async fn contact(&self, room: ChatroomId) -> Result<Option<String>, StoreError> {
         let found: Option<Option<String>> = self
-            .run(|| {
+            .run("contacts", || {
                 chatroom::Entity::find_by_id(room.0)
                     .select_only()
                     .column(chatroom::Column::GuestEmail)
@@ -49,7 +49,7 @@ impl Store {
 
     /// Deletes a guest's address, unless the guest has replaced it.
     pub async fn forget_contact(&self, room: ChatroomId, email: &str) -> Result<(), StoreError> {
-        self.run(|| {
+        self.run("contacts", || {
             chatroom::Entity::update_many()
                 .col_expr(chatroom::Column::GuestEmail, Option::<String>::None.into())
                 .filter(chatroom::Column::Id.eq(room.0))
@@ -73,7 +73,7 @@ impl Store {
             let is_later = Condition::any().add(column.is_null()).add(Expr::col(column).lt(to.clone()));
             Expr::case(is_later, Expr::value(to)).finally(Expr::col(column))
         };
-        self.run(|| {
+        self.run("contacts", || {
             chatroom::Entity::update_many()
                 .col_expr(GuestSeenAt, later(GuestSeenAt, at.into()).into())
                 .col_expr(GuestSeenSeq, later(GuestSeenSeq, through.into()).into())

@@ -112,7 +112,7 @@ impl Store {
     /// Number of visible messages in a room, up to and including `through`. 0 for a room without a row.
     pub async fn count_messages(&self, room: impl Into<RoomRow>, through: Option<Seq>) -> Result<u64, StoreError> {
         let room = room.into();
-        self.run(|| self.count_messages_once(room, through.map(to_column))).await
+        self.run("counts", || self.count_messages_once(room, through.map(to_column))).await
     }
 
     async fn count_messages_once(&self, key: RoomRow, through: Option<i64>) -> Result<u64, DbErr> {
@@ -140,7 +140,7 @@ impl Store {
     pub async fn uncounted_unread(&self, room: &Room, above: Seq) -> Result<u64, StoreError> {
         let seen = Seen { seq: room.checked_seq.map(to_column), at: room.last_checked_at };
         let rows = unseen(range(room.id.0, to_column(above), i64::MAX), seen);
-        Ok(from_column(self.run(|| count(&self.reader, rows.clone())).await?))
+        Ok(from_column(self.run("counts", || count(&self.reader, rows.clone())).await?))
     }
 
     /// Records that the host viewed the room at `at` and has seen messages up to `through`. Neither value decreases: an
@@ -152,7 +152,7 @@ impl Store {
         at: DateTime<Utc>,
     ) -> Result<(), StoreError> {
         let room = room.into();
-        self.run(|| self.check_room_once(room, to_column(through), millis(at))).await
+        self.run("counts", || self.check_room_once(room, to_column(through), millis(at))).await
     }
 
     async fn check_room_once(&self, room: RoomRow, through: i64, at: DateTime<Utc>) -> Result<(), DbErr> {

@@ -83,7 +83,7 @@ impl Store {
         quotas: &MailQuotas,
         now: DateTime<Utc>,
     ) -> Result<Departure, StoreError> {
-        self.run(|| self.depart_once(due, quotas, millis(now))).await
+        self.run("departures", || self.depart_once(due, quotas, millis(now))).await
     }
 
     async fn depart_once(&self, due: &DueMail, quotas: &MailQuotas, now: DateTime<Utc>) -> Result<Departure, DbErr> {
@@ -134,7 +134,7 @@ impl Store {
 
     /// Removes the count of an e-mail that was certainly not sent.
     pub async fn undo_departure(&self, id: i64) -> Result<(), StoreError> {
-        self.run(|| mail_departure::Entity::delete_by_id(id).exec(&self.writer)).await?;
+        self.run("departures", || mail_departure::Entity::delete_by_id(id).exec(&self.writer)).await?;
         Ok(())
     }
 
@@ -156,7 +156,7 @@ impl Store {
             .add_option((scope == MailScope::Host).then(|| HostId.eq(due.mail.host.map(|host| host.0))));
         let is_late = Expr::col(ExpiresAt).lt(until);
         let delayed = self
-            .run(|| {
+            .run("departures", || {
                 mail_outbox::Entity::update_many()
                     .col_expr(
                         DueAt,

@@ -69,7 +69,7 @@ impl Store {
             .filter(notification::Column::DueAt.is_not_null())
             .order_by_asc(notification::Column::DueAt)
             .limit(PENDING_ROOMS);
-        self.run(|| async { self.with_rooms(pending.clone().all(&self.reader).await?).await }).await
+        self.run("digests", || async { self.with_rooms(pending.clone().all(&self.reader).await?).await }).await
     }
 
     /// Postpones due rooms until their host's next digest may be written. Returns `false` if it may be written now.
@@ -80,9 +80,9 @@ impl Store {
         now: DateTime<Utc>,
     ) -> Result<bool, StoreError> {
         let now = millis(now);
-        let row = self.run(|| host_digest::Entity::find_by_id(host.0).one(&self.reader)).await?;
+        let row = self.run("digests", || host_digest::Entity::find_by_id(host.0).one(&self.reader)).await?;
         let Some(next) = row.and_then(|row| next_digest(&row, now)) else { return Ok(false) };
-        self.run(|| {
+        self.run("digests", || {
             // Runs without the rooms' locks, because it only changes when the rooms are examined again.
             notification::Entity::update_many()
                 .col_expr(notification::Column::DueAt, next.into())
@@ -104,7 +104,7 @@ impl Store {
         now: DateTime<Utc>,
         write: &dyn WriteMail,
     ) -> Result<HostDigestOutcome, StoreError> {
-        self.run(|| self.settle_host_once(host, rooms, millis(now), write)).await
+        self.run("digests", || self.settle_host_once(host, rooms, millis(now), write)).await
     }
 
     async fn settle_host_once(

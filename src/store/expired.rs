@@ -37,7 +37,7 @@ impl Store {
     ) -> Result<u64, StoreError> {
         use {email_verification as verification, mail_outbox as mail};
         let by = millis(ended_by);
-        self.run(|| async {
+        self.run("expired", || async {
             match what {
                 Perishable::Login => {
                     self.delete::<login::Entity, String>(login::Column::Sid, login::Column::ExpiresAt, by, limit).await
@@ -80,7 +80,7 @@ impl Store {
     /// Number of rows that expired at or before `ended_by`.
     pub async fn count_expired(&self, what: Perishable, ended_by: DateTime<Utc>) -> Result<u64, StoreError> {
         let by = millis(ended_by);
-        self.run(|| async {
+        self.run("expired", || async {
             match what {
                 Perishable::Login => self.count::<login::Entity>(login::Column::ExpiresAt, by).await,
                 Perishable::Verification => {

@@ -57,7 +57,7 @@ impl Store {
     /// `Conflict` when the address is taken. Addresses are compared case-insensitively.
     pub async fn create_host(&self, new: NewHost, now: DateTime<Utc>) -> Result<Host, StoreError> {
         let (new, now) = (&new, millis(now));
-        self.run(|| async {
+        self.run("hosts", || async {
             let tx = self.begin().await?;
             let host = insert_host(&tx, new, now).await?;
             tx.commit().await?;
@@ -96,7 +96,7 @@ impl Store {
 
     async fn user_where(&self, is_wanted: &(impl IntoCondition + Clone)) -> Result<Option<Credentials>, StoreError> {
         let row = self
-            .run(|| {
+            .run("hosts", || {
                 user::Entity::find()
                     .find_also_related(user_config::Entity)
                     .filter(is_wanted.clone().into_condition())
@@ -112,7 +112,7 @@ impl Store {
 
     /// Sets the settings of a host.
     pub async fn set_config(&self, id: HostId, config: HostConfig) -> Result<(), StoreError> {
-        self.run(|| {
+        self.run("hosts", || {
             user_config::Entity::update_many()
                 .col_expr(user_config::Column::UseOnlineStatus, config.use_online_status.into())
                 .col_expr(user_config::Column::EmailNotifications, config.email_notifications.into())

@@ -34,14 +34,14 @@ impl Store {
                 .add(Condition::any().add(CreatedAt.gt(after.created_at)).add(beside));
         }
         let rooms = chatroom::Entity::find().filter(is_wanted).order_by_asc(CreatedAt).order_by_asc(Id).limit(limit);
-        let rows = self.run(|| rooms.clone().all(&self.reader)).await?;
+        let rows = self.run("idle", || rooms.clone().all(&self.reader)).await?;
         Ok(rows.into_iter().map(to_room).collect::<Result<_, _>>()?)
     }
 
     /// Number of rooms that [`empty_rooms`](Self::empty_rooms) covers.
     pub async fn count_empty_rooms(&self, since: DateTime<Utc>) -> Result<u64, StoreError> {
         let rooms = chatroom::Entity::find().filter(is_empty(since));
-        self.run(|| rooms.clone().count(&self.reader)).await
+        self.run("idle", || rooms.clone().count(&self.reader)).await
     }
 
     /// Returns open rooms without a message or a change of state since `idle_since`, longest idle first, starting after
@@ -64,14 +64,14 @@ impl Store {
                 .add(Condition::any().add(UpdatedAt.gt(after.updated_at)).add(beside));
         }
         let rooms = chatroom::Entity::find().filter(is_wanted).order_by_asc(UpdatedAt).order_by_asc(Id).limit(limit);
-        let rows = self.run(|| rooms.clone().all(&self.reader)).await?;
+        let rows = self.run("idle", || rooms.clone().all(&self.reader)).await?;
         Ok(rows.into_iter().map(to_room).collect::<Result<_, _>>()?)
     }
 
     /// Number of idle rooms.
     pub async fn count_idle_rooms(&self, idle_since: DateTime<Utc>) -> Result<u64, StoreError> {
         let rooms = chatroom::Entity::find().filter(is_idle(idle_since));
-        self.run(|| rooms.clone().count(&self.reader)).await
+        self.run("idle", || rooms.clone().count(&self.reader)).await
     }
 }
 

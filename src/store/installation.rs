@@ -48,7 +48,7 @@ pub struct Installation {
 impl Store {
     /// Returns the installation, if the database has a record of it.
     pub async fn installation(&self) -> Result<Option<Installation>, StoreError> {
-        let row = self.run(|| installation::Entity::find_by_id(ROW).one(&self.writer)).await?;
+        let row = self.run("installation", || installation::Entity::find_by_id(ROW).one(&self.writer)).await?;
         Ok(row.map(to_installation).transpose()?)
     }
 
@@ -63,7 +63,11 @@ impl Store {
         if let Some(known) = self.installation().await? {
             return Ok(known);
         }
-        let mode = if self.run(|| self.was_served_by_a_cluster()).await? { InstallationMode::Cluster } else { mode };
+        let mode = if self.run("installation", || self.was_served_by_a_cluster()).await? {
+            InstallationMode::Cluster
+        } else {
+            mode
+        };
         let row = installation::ActiveModel {
             id: Set(ROW),
             installation_id: Set(candidate.to_string()),
@@ -98,7 +102,7 @@ impl Store {
 
     /// Sets the mode in which the database is served.
     pub async fn set_installation_mode(&self, mode: InstallationMode) -> Result<(), StoreError> {
-        self.run(|| {
+        self.run("installation", || {
             installation::Entity::update_many()
                 .col_expr(installation::Column::Mode, mode.as_str().into())
                 .filter(installation::Column::Id.eq(ROW))
@@ -111,7 +115,7 @@ impl Store {
     /// Raises the generation. A lower value has no effect.
     pub async fn raise_generation(&self, generation: u64) -> Result<(), StoreError> {
         let generation = to_column(generation);
-        self.run(|| {
+        self.run("installation", || {
             installation::Entity::update_many()
                 .col_expr(installation::Column::Generation, generation.into())
                 .filter(installation::Column::Id.eq(ROW))
@@ -125,7 +129,7 @@ impl Store {
     /// Returns whether the deletion of a room has been committed but not yet applied.
     pub async fn is_being_deleted(&self, room: RoomName) -> Result<bool, StoreError> {
         let found = self
-            .run(|| {
+            .run("installation", || {
                 room_event::Entity::find()
                     .filter(room_event::Column::Room.eq(room.as_str()))
                     .filter(room_event::Column::Kind.eq(RoomChange::Delete.as_str()))
@@ -141,7 +145,7 @@ impl Store {
             return Ok(Vec::new());
         }
         let rows = self
-            .run(|| {
+            .run("installation", || {
                 let names = names.iter().map(RoomName::as_str);
                 chatroom::Entity::find().filter(chatroom::Column::Name.is_in(names)).all(&self.reader)
             })
@@ -152,7 +156,7 @@ impl Store {
     /// Returns the sequence numbers of a room's messages from `first` on, ascending.
     pub async fn seqs_from(&self, room: ChatroomId, first: Seq) -> Result<Vec<Seq>, StoreError> {
         let seqs: Vec<i64> = self
-            .run(|| {
+            .run("installation", || {
                 chat_message::Entity::find()
                     .select_only()
                     .column(chat_message::Column::Seq)

@@ -48,7 +48,7 @@ impl Store {
             return Ok(Some(KeyHolder { secret_key: host.secret_key.clone(), host: Arc::new(host), ends_at: None }));
         }
         // Queried second, so that a pair replaced between the two queries is found.
-        let old = self.run(|| old_key::Entity::find_by_id(access_key).one(&self.reader)).await?;
+        let old = self.run("keys", || old_key::Entity::find_by_id(access_key).one(&self.reader)).await?;
         let Some(old) = old else { return Ok(None) };
         let host = self.host(HostId(old.user_id)).await?;
         Ok(host.map(|host| KeyHolder { host: Arc::new(host), secret_key: old.secret_key, ends_at: Some(old.ends_at) }))
@@ -63,7 +63,7 @@ impl Store {
         old: OldKeys,
         now: DateTime<Utc>,
     ) -> Result<Option<Host>, StoreError> {
-        if !self.run(|| self.rotate_keys_once(host, new, old, millis(now))).await? {
+        if !self.run("keys", || self.rotate_keys_once(host, new, old, millis(now))).await? {
             return Ok(None);
         }
         self.host(host).await

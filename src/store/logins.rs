@@ -69,7 +69,7 @@ impl Store {
             expires_at: millis(expires_at),
             ended_at: None,
         };
-        self.run(|| self.create_login_once(row, checked_hash)).await
+        self.run("logins", || self.create_login_once(row, checked_hash)).await
     }
 
     async fn create_login_once(&self, row: &login::Model, checked_hash: &str) -> Result<Begun, DbErr> {
@@ -101,7 +101,7 @@ impl Store {
         grace: Duration,
     ) -> Result<Rotation, StoreError> {
         let (now, expires_at) = (millis(now), millis(expires_at));
-        self.run(|| self.rotate_once(sid, to_column(generation), now, expires_at, grace)).await
+        self.run("logins", || self.rotate_once(sid, to_column(generation), now, expires_at, grace)).await
     }
 
     async fn rotate_once(
@@ -143,7 +143,7 @@ impl Store {
 
     /// Ends a login. Returns `false` if it had already ended.
     pub async fn end_login(&self, sid: &str, now: DateTime<Utc>) -> Result<bool, StoreError> {
-        self.run(|| self.end_login_once(sid, millis(now))).await
+        self.run("logins", || self.end_login_once(sid, millis(now))).await
     }
 
     async fn end_login_once(&self, sid: &str, now: DateTime<Utc>) -> Result<bool, DbErr> {
@@ -163,7 +163,7 @@ impl Store {
         keep: Option<&str>,
         now: DateTime<Utc>,
     ) -> Result<Vec<String>, StoreError> {
-        self.run(|| self.end_other_logins_once(host, keep, millis(now))).await
+        self.run("logins", || self.end_other_logins_once(host, keep, millis(now))).await
     }
 
     async fn end_other_logins_once(
@@ -198,7 +198,7 @@ impl Store {
     /// Returns whether a login is neither ended nor expired.
     pub async fn login_is_alive(&self, sid: &str, now: DateTime<Utc>) -> Result<bool, StoreError> {
         let found: Option<i32> = self
-            .run(|| {
+            .run("logins", || {
                 login::Entity::find_by_id(sid)
                     .select_only()
                     .expr(Expr::val(1))
@@ -213,7 +213,7 @@ impl Store {
     /// Returns those of the given logins that are neither ended nor expired.
     pub async fn live_logins(&self, of: &[&str], now: DateTime<Utc>) -> Result<Vec<String>, StoreError> {
         let found = self
-            .run(|| {
+            .run("logins", || {
                 login::Entity::find()
                     .select_only()
                     .column(login::Column::Sid)

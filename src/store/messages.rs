@@ -63,7 +63,7 @@ impl Store {
             .column(chat_message::Column::Seq)
             .order_by_asc(chat_message::Column::Seq)
             .limit(limit);
-        let numbers: Vec<i64> = self.run(|| numbers.clone().into_tuple().all(&self.reader)).await?;
+        let numbers: Vec<i64> = self.run("messages", || numbers.clone().into_tuple().all(&self.reader)).await?;
         Ok(numbers.into_iter().map(from_column).collect())
     }
 
@@ -114,7 +114,7 @@ impl Store {
         let at = async |order, skip| {
             let numbers = visible_through(room, through).select_only().column(chat_message::Column::Seq);
             let number = numbers.order_by(chat_message::Column::Seq, order).offset(skip).limit(1);
-            self.run(|| number.clone().into_tuple::<i64>().one(&self.reader)).await
+            self.run("messages", || number.clone().into_tuple::<i64>().one(&self.reader)).await
         };
         let (oldest, newest) = (at(Order::Asc, 0).await?, at(Order::Desc, 0).await?);
         match oldest.zip(newest) {
@@ -143,7 +143,7 @@ impl Store {
     /// Includes purged messages.
     pub async fn newest_ids(&self, room: ChatroomId, limit: u64) -> Result<Vec<(Side, MessageId, Seq)>, StoreError> {
         let rows: Vec<(bool, String, i64)> = self
-            .run(|| {
+            .run("messages", || {
                 chat_message::Entity::find()
                     .select_only()
                     .columns([chat_message::Column::IsHost, chat_message::Column::MessageId, chat_message::Column::Seq])
@@ -182,7 +182,7 @@ impl Store {
             .order_by_asc(chat_message::Column::Datetime)
             .order_by_asc(chat_message::Column::Seq)
             .limit(WITHIN_A_SECOND);
-        let numbers: Vec<i64> = self.run(|| bears.clone().into_tuple().all(&self.reader)).await?;
+        let numbers: Vec<i64> = self.run("messages", || bears.clone().into_tuple().all(&self.reader)).await?;
         Ok(numbers.into_iter().map(from_column).filter(|seq| *seq > room.purged_through).min())
     }
 
@@ -212,7 +212,7 @@ impl Store {
     /// Deletes up to `limit` rows that are not visible: those up to the room's `purged_through`, or all rows of a room
     /// without a row. Returns the number of deleted rows; 0 means that none remain.
     pub async fn delete_messages(&self, room: ChatroomId, limit: u64) -> Result<u64, StoreError> {
-        self.run(|| self.delete_messages_once(room, limit)).await
+        self.run("messages", || self.delete_messages_once(room, limit)).await
     }
 
     async fn delete_messages_once(&self, room: ChatroomId, limit: u64) -> Result<u64, DbErr> {
@@ -243,7 +243,7 @@ impl Store {
     }
 
     async fn read(&self, messages: Select<chat_message::Entity>) -> Result<Vec<Message>, StoreError> {
-        let rows = self.run(|| messages.clone().all(&self.reader)).await?;
+        let rows = self.run("messages", || messages.clone().all(&self.reader)).await?;
         Ok(rows.into_iter().map(|row| to_message(row, self.wire)).collect::<Result<_, _>>()?)
     }
 }

@@ -115,7 +115,7 @@ impl Store {
             )
             .order_by_asc(notification::Column::DueAt)
             .limit(most);
-        self.run(|| async { self.with_rooms(due.clone().all(&self.reader).await?).await }).await
+        self.run("notifications", || async { self.with_rooms(due.clone().all(&self.reader).await?).await }).await
     }
 
     /// Adds the data of the rooms to notification rows.
@@ -159,7 +159,7 @@ impl Store {
         now: DateTime<Utc>,
         write: &dyn WriteMail,
     ) -> Result<Settled, StoreError> {
-        self.run(|| self.settle_notification_once(due, is_present, millis(now), write)).await
+        self.run("notifications", || self.settle_notification_once(due, is_present, millis(now), write)).await
     }
 
     async fn settle_notification_once(

@@ -147,7 +147,7 @@ impl Store {
         again: DateTime<Utc>,
     ) -> Result<Vec<DueMail>, StoreError> {
         let (now, again) = (millis(now), millis(again));
-        self.run(|| self.take_due_mails_once(most, now, again)).await
+        self.run("outbox", || self.take_due_mails_once(most, now, again)).await
     }
 
     async fn take_due_mails_once(
@@ -189,7 +189,7 @@ impl Store {
     /// Makes a claimed e-mail due again at `due_at`.
     pub async fn put_off_mail(&self, id: i64, due_at: DateTime<Utc>) -> Result<(), StoreError> {
         let due_at = millis(due_at);
-        self.run(|| {
+        self.run("outbox", || {
             mail_outbox::Entity::update_many()
                 .col_expr(mail_outbox::Column::DueAt, due_at.into())
                 .filter(mail_outbox::Column::Id.eq(id))
@@ -201,7 +201,7 @@ impl Store {
 
     /// Deletes an e-mail that a mail server has accepted or permanently rejected.
     pub async fn remove_mail(&self, id: i64) -> Result<(), StoreError> {
-        self.run(|| async {
+        self.run("outbox", || async {
             let tx = self.begin().await?;
             delete_mails(&tx, &[id]).await?;
             tx.commit().await
@@ -212,7 +212,7 @@ impl Store {
     /// Deletes an e-mail that was never handed to a mail server. If it is a request for consent, deletes the record of
     /// the request as well.
     pub async fn drop_mail(&self, due: &DueMail) -> Result<(), StoreError> {
-        self.run(|| async {
+        self.run("outbox", || async {
             let tx = self.begin().await?;
             delete_mails(&tx, &[due.id]).await?;
             if let (MailKind::Consent, Some(host)) = (due.mail.kind, due.mail.host) {
@@ -232,7 +232,7 @@ impl Store {
     /// Number of e-mails in the outbox.
     pub async fn waiting_mails(&self) -> Result<u64, StoreError> {
         let count: Option<i64> = self
-            .run(|| {
+            .run("outbox", || {
                 mail_outbox::Entity::find()
                     .select_only()
                     .expr(mail_outbox::Column::Id.count())

@@ -32,7 +32,7 @@ impl Store {
         now: DateTime<Utc>,
     ) -> Result<(), StoreError> {
         let now = millis(now);
-        self.run(|| self.mail_temporary_password_once(email, is_deleted, temporary, mail, now)).await
+        self.run("passwords", || self.mail_temporary_password_once(email, is_deleted, temporary, mail, now)).await
     }
 
     async fn mail_temporary_password_once(
@@ -77,7 +77,7 @@ impl Store {
     ) -> Result<Replaced, StoreError> {
         let now = millis(now);
         let done = self
-            .run(|| {
+            .run("passwords", || {
                 set_password(id, password_hash, now)
                     .col_expr(user::Column::IsDeleted, false.into())
                     .col_expr(user::Column::DeletedAt, Expr::val(None::<DateTime<Utc>>))
@@ -99,7 +99,7 @@ impl Store {
     ) -> Result<Replaced, StoreError> {
         let now = millis(now);
         let done = self
-            .run(|| {
+            .run("passwords", || {
                 set_password(id, password_hash, now)
                     .filter(user::Column::PasswordHash.eq(checked_hash))
                     .exec(&self.writer)

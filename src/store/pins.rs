@@ -28,7 +28,7 @@ pub enum PinOutcome {
 impl Store {
     /// Pins or unpins a room. Concurrent calls never exceed [`MAX_PINNED`] per host.
     pub async fn pin_room(&self, id: ChatroomId, pinned: bool, now: DateTime<Utc>) -> Result<PinOutcome, StoreError> {
-        self.run(|| self.pin_room_once(id, pinned, millis(now))).await
+        self.run("pins", || self.pin_room_once(id, pinned, millis(now))).await
     }
 
     async fn pin_room_once(&self, id: ChatroomId, pinned: bool, now: DateTime<Utc>) -> Result<PinOutcome, DbErr> {

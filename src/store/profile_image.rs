@@ -29,7 +29,7 @@ impl Store {
         now: DateTime<Utc>,
     ) -> Result<ImageSwap, StoreError> {
         let now = millis(now);
-        self.run(|| self.swap_profile_image_once(id, image, now)).await
+        self.run("profile_image", || self.swap_profile_image_once(id, image, now)).await
     }
 
     async fn swap_profile_image_once(

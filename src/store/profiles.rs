@@ -45,7 +45,7 @@ impl Store {
             update = update.col_expr(user::Column::ServiceDomain, domain.clone().into());
         }
         let update = update.filter(user::Column::Id.eq(id.0));
-        self.run(|| update.clone().exec(&self.writer)).await?;
+        self.run("profiles", || update.clone().exec(&self.writer)).await?;
         Ok(())
     }
 }

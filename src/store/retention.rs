@@ -35,7 +35,7 @@ impl Store {
     /// visible or counted. Returns the number of rooms. A room that is resumed concurrently keeps its messages.
     pub async fn purge_rooms(&self, closed_before: DateTime<Utc>, limit: u64) -> Result<u64, StoreError> {
         let is_due = is_due(closed_before);
-        self.run(|| self.purge_rooms_once(&is_due, limit)).await
+        self.run("retention", || self.purge_rooms_once(&is_due, limit)).await
     }
 
     async fn purge_rooms_once(&self, is_due: &Condition, limit: u64) -> Result<u64, DbErr> {
@@ -72,7 +72,7 @@ impl Store {
     /// Number of rooms that [`purge_rooms`](Self::purge_rooms) would purge.
     pub async fn count_rooms_to_purge(&self, closed_before: DateTime<Utc>) -> Result<u64, StoreError> {
         let rooms = chatroom::Entity::find().filter(is_due(closed_before));
-        self.run(|| rooms.clone().count(&self.reader)).await
+        self.run("retention", || rooms.clone().count(&self.reader)).await
     }
 
     /// Number of messages in these rooms.
@@ -82,7 +82,7 @@ impl Store {
                 Expr::col((chat_message::Entity, chat_message::Column::Seq))
                     .gt(Expr::col((chatroom::Entity, chatroom::Column::PurgedThrough))),
             );
-        self.run(|| rows.clone().count(&self.reader)).await
+        self.run("retention", || rows.clone().count(&self.reader)).await
     }
 
     /// Returns purged rooms that may still have rows to delete.
@@ -93,7 +93,8 @@ impl Store {
             .filter(chatroom::Column::IsPurging.eq(true))
             .order_by_asc(chatroom::Column::Id)
             .limit(limit);
-        let rows: Vec<(i64, String, i64)> = self.run(|| rooms.clone().into_tuple().all(&self.writer)).await?;
+        let rows: Vec<(i64, String, i64)> =
+            self.run("retention", || rooms.clone().into_tuple().all(&self.writer)).await?;
         let rooms = rows.into_iter().map(|(id, name, through)| {
             let name = parse_column("chatroom.name", &name)?;
             Ok(PurgedRoom { id: ChatroomId(id), name, through: from_column(through) })
@@ -112,7 +113,7 @@ impl Store {
             .and_where(chat_message::Column::Seq.lte(through))
             .take();
         let finished = self
-            .run(|| async {
+            .run("retention", || async {
                 let tx = self.begin().await?;
                 outbox::remove_text(&tx, room.id, Some(through)).await?;
                 let finished = chatroom::Entity::update_many()
@@ -138,7 +139,7 @@ impl Store {
                 Expr::col((chat_message::Entity, chat_message::Column::Seq))
                     .lte(Expr::col((chatroom::Entity, chatroom::Column::PurgedThrough))),
             );
-        self.run(|| rows.clone().count(&self.reader)).await
+        self.run("retention", || rows.clone().count(&self.reader)).await
     }
 }
 

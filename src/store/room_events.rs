@@ -74,7 +74,7 @@ impl Store {
         change: RoomChange,
         now: DateTime<Utc>,
     ) -> Result<Option<Changed>, StoreError> {
-        self.run(|| self.change_room_once(name, change, millis(now), Only::Always)).await
+        self.run("room_events", || self.change_room_once(name, change, millis(now), Only::Always)).await
     }
 
     /// Closes a room that has been idle since before `idle_since`, and returns the event. Returns `None` if the room
@@ -86,7 +86,7 @@ impl Store {
         now: DateTime<Utc>,
     ) -> Result<Option<RoomEvent>, StoreError> {
         let (only, now) = (Only::IdleSince(millis(idle_since)), millis(now));
-        let changed = self.run(|| self.change_room_once(name, RoomChange::Close, now, only)).await?;
+        let changed = self.run("room_events", || self.change_room_once(name, RoomChange::Close, now, only)).await?;
         Ok(changed.and_then(|changed| changed.event))
     }
 
@@ -94,7 +94,8 @@ impl Store {
     /// not exist.
     pub async fn delete_empty_room(&self, name: RoomName, now: DateTime<Utc>) -> Result<Option<RoomEvent>, StoreError> {
         let now = millis(now);
-        let changed = self.run(|| self.change_room_once(name, RoomChange::Delete, now, Only::Empty)).await?;
+        let changed =
+            self.run("room_events", || self.change_room_once(name, RoomChange::Delete, now, Only::Empty)).await?;
         Ok(changed.and_then(|changed| changed.event))
     }
 
@@ -154,7 +155,7 @@ impl Store {
     /// when they were written.
     pub async fn pending_events(&self, before: DateTime<Utc>, limit: u64) -> Result<Vec<RoomEvent>, StoreError> {
         let rows = self
-            .run(|| {
+            .run("room_events", || {
                 room_event::Entity::find()
                     .filter(
                         Condition::any()
@@ -172,7 +173,7 @@ impl Store {
 
     /// Deletes an event that the broker has applied. Repeating the call is harmless.
     pub async fn finish_event(&self, id: i64) -> Result<(), StoreError> {
-        self.run(|| room_event::Entity::delete_by_id(id).exec(&self.writer)).await?;
+        self.run("room_events", || room_event::Entity::delete_by_id(id).exec(&self.writer)).await?;
         Ok(())
     }
 }

@@ -48,7 +48,7 @@ impl Store {
     /// `Conflict` when the name is taken.
     pub async fn create_room(&self, new: NewRoom, now: DateTime<Utc>) -> Result<Room, StoreError> {
         let (new, now) = (&new, millis(now));
-        let room = self.run(|| self.create_room_once(new, now)).await?;
+        let room = self.run("rooms", || self.create_room_once(new, now)).await?;
         Ok(to_room(room)?)
     }
 
@@ -114,14 +114,14 @@ impl Store {
 
     /// Returns a room by id.
     pub async fn room(&self, id: ChatroomId) -> Result<Option<Room>, StoreError> {
-        let row = self.run(|| chatroom::Entity::find_by_id(id.0).one(&self.reader)).await?;
+        let row = self.run("rooms", || chatroom::Entity::find_by_id(id.0).one(&self.reader)).await?;
         Ok(row.map(to_room).transpose()?)
     }
 
     /// Returns a room by its public name.
     pub async fn room_by_name(&self, name: RoomName) -> Result<Option<Room>, StoreError> {
         let is_it = chatroom::Column::Name.eq(name.as_str());
-        let row = self.run(|| chatroom::Entity::find().filter(is_it.clone()).one(&self.reader)).await?;
+        let row = self.run("rooms", || chatroom::Entity::find().filter(is_it.clone()).one(&self.reader)).await?;
         Ok(row.map(to_room).transpose()?)
     }
 
@@ -163,7 +163,7 @@ impl Store {
             page.0 = page.0.add(chatroom::Column::Id.is_not_in(others.iter().map(|room| room.0)));
         }
         let ids = page.ids().offset(offset).limit(limit);
-        let ids: Vec<i64> = self.run(|| ids.clone().into_tuple().all(&self.reader)).await?;
+        let ids: Vec<i64> = self.run("rooms", || ids.clone().into_tuple().all(&self.reader)).await?;
         let mut rooms = self.rooms_where(chatroom::Column::Id.is_in(ids.clone())).await?;
         rooms.sort_by_key(|room| ids.iter().position(|id| *id == room.id.0));
         Ok((count, rooms))
@@ -188,7 +188,7 @@ impl Store {
 
     async fn rooms_where(&self, wanted: impl IntoCondition) -> Result<Vec<Room>, StoreError> {
         let rooms = chatroom::Entity::find().filter(wanted);
-        let rows = self.run(|| rooms.clone().all(&self.reader)).await?;
+        let rows = self.run("rooms", || rooms.clone().all(&self.reader)).await?;
         Ok(rows.into_iter().map(to_room).collect::<Result<_, _>>()?)
     }
 
@@ -199,18 +199,18 @@ impl Store {
             return Ok(None);
         }
         let matches = listed.select().column(chatroom::Column::Id).limit(FEW + 1);
-        let few: Vec<i64> = self.run(|| matches.clone().into_tuple().all(&self.reader)).await?;
+        let few: Vec<i64> = self.run("rooms", || matches.clone().into_tuple().all(&self.reader)).await?;
         Ok((few.len() as u64 <= FEW).then_some(few))
     }
 
     async fn count_rooms(&self, host: HostId, filter: &RoomFilter, listed: &Listed) -> Result<u64, StoreError> {
         let all = listed.select().column_as(chatroom::Column::Id.count(), "rooms");
         let count = async {
-            let counted: Option<i64> = self.run(|| all.clone().into_tuple().one(&self.reader)).await?;
+            let counted: Option<i64> = self.run("rooms", || all.clone().into_tuple().one(&self.reader)).await?;
             Ok(counted.map_or(0, from_column))
         };
         let beyond = listed.select().column(chatroom::Column::Id).offset(COUNTED);
-        if self.run(|| beyond.clone().into_tuple::<i64>().one(&self.reader)).await?.is_none() {
+        if self.run("rooms", || beyond.clone().into_tuple::<i64>().one(&self.reader)).await?.is_none() {
             return count.await;
         }
         let counted = self.shared.room_counts.try_get_with((host, filter.clone()), count).await;

@@ -23,7 +23,7 @@ impl Store {
     /// of the deactivation.
     pub async fn hosts_after(&self, after: HostId, limit: u64) -> Result<Vec<(Host, Option<By>)>, StoreError> {
         let rows = self
-            .run(|| {
+            .run("standing", || {
                 user::Entity::find()
                     .find_also_related(user_config::Entity)
                     .filter(user::Column::Id.gt(after.0))
@@ -44,7 +44,7 @@ impl Store {
     /// Returns those of the given hosts that are deactivated.
     pub async fn deactivated(&self, of: &[HostId]) -> Result<Vec<HostId>, StoreError> {
         let found: Vec<i64> = self
-            .run(|| {
+            .run("standing", || {
                 user::Entity::find()
                     .select_only()
                     .column(user::Column::Id)
@@ -60,7 +60,7 @@ impl Store {
     /// Returns those of the given hosts that do not publish their online status.
     pub async fn hidden(&self, of: &[HostUuid]) -> Result<Vec<HostUuid>, StoreError> {
         let found: Vec<String> = self
-            .run(|| {
+            .run("standing", || {
                 user::Entity::find()
                     .select_only()
                     .column(user::Column::Uuid)
@@ -86,7 +86,7 @@ impl Store {
             By::Himself => Expr::col(user::Column::DisabledAt),
             By::Operator => Expr::value(now),
         };
-        self.run(|| {
+        self.run("standing", || {
             user::Entity::update_many()
                 .col_expr(user::Column::IsDeleted, true.into())
                 .col_expr(user::Column::DeletedAt, Expr::col(user::Column::DeletedAt).if_null(now))
@@ -105,7 +105,7 @@ impl Store {
     /// Activates a host, regardless of who deactivated it. Has no effect on an active host.
     pub async fn activate(&self, host: HostId, now: DateTime<Utc>) -> Result<(), StoreError> {
         let now = millis(now);
-        self.run(|| {
+        self.run("standing", || {
             user::Entity::update_many()
                 .col_expr(user::Column::IsDeleted, false.into())
                 .col_expr(user::Column::DeletedAt, Expr::val(None::<DateTime<Utc>>))
@@ -121,7 +121,7 @@ impl Store {
 
     /// Sets the password hash of a host and deletes its temporary password.
     pub async fn set_password_hash(&self, host: HostId, hash: &str) -> Result<(), StoreError> {
-        self.run(|| {
+        self.run("standing", || {
             user::Entity::update_many()
                 .col_expr(user::Column::PasswordHash, hash.into())
                 .col_expr(user::Column::TemporaryHash, Expr::val(None::<String>))
@@ -136,7 +136,7 @@ impl Store {
     /// Returns at most `limit` password hashes that start with `beginning`, those of the newest accounts first.
     pub async fn password_hashes_beginning_with(&self, beginning: &str, limit: u64) -> Result<Vec<String>, StoreError> {
         let hashes = self
-            .run(|| {
+            .run("standing", || {
                 user::Entity::find()
                     .select_only()
                     .column(user::Column::PasswordHash)
@@ -154,7 +154,7 @@ impl Store {
     /// is not `checked`.
     pub async fn replace_password_hash(&self, host: HostId, checked: &str, hash: &str) -> Result<bool, StoreError> {
         let replaced = self
-            .run(|| {
+            .run("standing", || {
                 user::Entity::update_many()
                     .col_expr(user::Column::PasswordHash, hash.into())
                     .filter(user::Column::Id.eq(host.0))

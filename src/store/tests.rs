@@ -12,6 +12,7 @@ mod mail;
 mod messages;
 mod migrating;
 mod notifications;
+mod operations;
 mod retention;
 mod rooms;
 mod schema;

@@ -14,7 +14,7 @@ impl Store {
     pub async fn read_clock(&self) -> Result<Option<Reading>, StoreError> {
         match self.dialect {
             Dialect::Sqlite => Ok(None),
-            Dialect::MySql => self.run(|| self.read_clock_once()).await.map(Some),
+            Dialect::MySql => self.run("time", || self.read_clock_once()).await.map(Some),
         }
     }
 

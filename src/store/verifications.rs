@@ -46,7 +46,7 @@ impl Store {
         now: DateTime<Utc>,
     ) -> Result<(), StoreError> {
         let now = millis(now);
-        self.run(|| self.begin_verification_once(verification, mail, now)).await
+        self.run("verifications", || self.begin_verification_once(verification, mail, now)).await
     }
 
     async fn begin_verification_once(
@@ -75,7 +75,7 @@ impl Store {
     /// the limit.
     pub async fn try_code(&self, ticket: &str, code_hash: &str, now: DateTime<Utc>) -> Result<CodeOutcome, StoreError> {
         let now = millis(now);
-        self.run(|| self.try_code_once(ticket, code_hash, now)).await
+        self.run("verifications", || self.try_code_once(ticket, code_hash, now)).await
     }
 
     async fn try_code_once(&self, ticket: &str, code_hash: &str, now: DateTime<Utc>) -> Result<CodeOutcome, DbErr> {
@@ -107,8 +107,9 @@ impl Store {
     /// Returns whether an address was confirmed under this ticket after `since`.
     pub async fn is_confirmed(&self, ticket: &str, email: &str, since: DateTime<Utc>) -> Result<bool, StoreError> {
         let is_confirmed = confirmed(ticket, email, since);
-        let row =
-            self.run(|| email_verification::Entity::find().filter(is_confirmed.clone()).one(&self.reader)).await?;
+        let row = self
+            .run("verifications", || email_verification::Entity::find().filter(is_confirmed.clone()).one(&self.reader))
+            .await?;
         Ok(row.is_some())
     }
 
@@ -125,7 +126,7 @@ impl Store {
         now: DateTime<Utc>,
     ) -> Result<Option<Host>, StoreError> {
         let now = millis(now);
-        self.run(|| async {
+        self.run("verifications", || async {
             let tx = self.begin().await?;
             let spent = email_verification::Entity::delete_many()
                 .filter(confirmed(ticket, &new.email, since))

@@ -59,7 +59,7 @@ pub struct WebhookChange {
 impl Store {
     /// Returns the webhook of a host.
     pub async fn webhook(&self, host: HostId) -> Result<Option<Webhook>, StoreError> {
-        let row = self.run(|| webhook::Entity::find_by_id(host.0).one(&self.reader)).await?;
+        let row = self.run("webhooks", || webhook::Entity::find_by_id(host.0).one(&self.reader)).await?;
         Ok(row.map(to_webhook).transpose()?)
     }
 
@@ -73,7 +73,7 @@ impl Store {
         now: DateTime<Utc>,
     ) -> Result<(Webhook, bool), StoreError> {
         let now = millis(now);
-        let set = || self.run(|| self.set_webhook_once(host, change, secret, now));
+        let set = || self.run("webhooks", || self.set_webhook_once(host, change, secret, now));
         let (row, is_new) = match set().await {
             // A concurrent call inserted the row first.
             Err(StoreError::Conflict) => set().await?,
@@ -151,7 +151,7 @@ impl Store {
         now: DateTime<Utc>,
     ) -> Result<Option<Webhook>, StoreError> {
         let (old_ends_at, now) = (old_ends_at.map(millis), millis(now));
-        let row = self.run(|| self.rotate_webhook_secret_once(host, secret, old_ends_at, now)).await?;
+        let row = self.run("webhooks", || self.rotate_webhook_secret_once(host, secret, old_ends_at, now)).await?;
         Ok(row.map(to_webhook).transpose()?)
     }
 
@@ -186,8 +186,8 @@ impl Store {
     /// Deletes the webhook of a host and all its events. Returns `false` if there was none.
     pub async fn delete_webhook(&self, host: HostId) -> Result<bool, StoreError> {
         // Deleted first, so that no further events are recorded.
-        let deleted = self.run(|| webhook::Entity::delete_by_id(host.0).exec(&self.writer)).await?;
-        while self.run(|| self.delete_events_once(host)).await? > 0 {}
+        let deleted = self.run("webhooks", || webhook::Entity::delete_by_id(host.0).exec(&self.writer)).await?;
+        while self.run("webhooks", || self.delete_events_once(host)).await? > 0 {}
         Ok(deleted.rows_affected > 0)
     }
 
@@ -211,7 +211,7 @@ impl Store {
     /// Disables a webhook whose receiver returned 410, unless the host has changed the webhook since.
     pub async fn switch_webhook_off(&self, webhook: &Webhook, now: DateTime<Utc>) -> Result<(), StoreError> {
         let now = millis(now);
-        self.run(|| {
+        self.run("webhooks", || {
             webhook::Entity::update_many()
                 .col_expr(webhook::Column::IsEnabled, false.into())
                 .col_expr(webhook::Column::GoneAt, now.into())

@@ -112,7 +112,7 @@ impl Store {
         use webhook_event::Column::{DueAt, HostId, Id};
         let now = millis(now);
         let rows = self
-            .run(|| {
+            .run("deliveries", || {
                 webhook_event::Entity::find()
                     .filter(HostId.eq(host.0))
                     .filter(Condition::any().add(DueAt.lte(now)).add(DueAt.gt(now + LATEST_DUE)))
@@ -178,7 +178,7 @@ impl Store {
         if state != EventState::Delivered {
             update = update.filter(State.eq(WAITING));
         }
-        self.run(|| update.clone().exec(&self.writer)).await?;
+        self.run("deliveries", || update.clone().exec(&self.writer)).await?;
         Ok(())
     }
 
@@ -186,7 +186,7 @@ impl Store {
     /// oldest first. Returns their number.
     pub async fn give_up_webhook_events(&self, now: DateTime<Utc>, limit: u64) -> Result<u64, StoreError> {
         let now = millis(now);
-        self.run(|| self.give_up_webhook_events_once(now, limit)).await
+        self.run("deliveries", || self.give_up_webhook_events_once(now, limit)).await
     }
 
     async fn give_up_webhook_events_once(&self, now: DateTime<Utc>, limit: u64) -> Result<u64, DbErr> {
@@ -221,14 +221,14 @@ impl Store {
         let late = webhook_event::Entity::find()
             .filter(webhook_event::Column::EndsAt.lte(millis(now)))
             .filter(webhook_event::Column::State.eq(WAITING));
-        self.run(|| late.clone().count(&self.reader)).await
+        self.run("deliveries", || late.clone().count(&self.reader)).await
     }
 
     /// Returns the newest recorded events of a host, newest first.
     pub async fn recent_webhook_events(&self, host: HostId, most: u64) -> Result<Vec<RecordedEvent>, StoreError> {
         use webhook_event::Column::{HostId, Id};
         let rows = self
-            .run(|| {
+            .run("deliveries", || {
                 webhook_event::Entity::find().filter(HostId.eq(host.0)).order_by_desc(Id).limit(most).all(&self.reader)
             })
             .await?;

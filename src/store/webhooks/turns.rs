@@ -68,7 +68,7 @@ impl Store {
             .join(JoinType::InnerJoin, webhook::Relation::User.def())
             .filter(webhook::Column::IsEnabled.eq(true))
             .filter(user::Column::IsDeleted.eq(false));
-        let found = self.run(|| due.clone().into_model::<Found>().all(&self.reader)).await?;
+        let found = self.run("turns", || due.clone().into_model::<Found>().all(&self.reader)).await?;
         let now = millis(now);
         let due = found.into_iter().filter_map(|row| {
             let since = row.since.filter(|since| *since <= now || *since > now + LATEST_DUE)?;
@@ -80,7 +80,7 @@ impl Store {
     /// Takes a turn until `ends_at`. Returns `None` if another node was first or the webhook was disabled.
     pub async fn take_turn(&self, due: &DueWebhook, ends_at: DateTime<Utc>) -> Result<Option<Turn>, StoreError> {
         let ends_at = millis(ends_at);
-        let row = self.run(|| self.take_turn_once(due, ends_at)).await?;
+        let row = self.run("turns", || self.take_turn_once(due, ends_at)).await?;
         let Some(row) = row else { return Ok(None) };
         let failed_turns = u32::try_from(row.failed_turns).unwrap_or(u32::MAX);
         Ok(Some(Turn { webhook: to_webhook(row)?, ends_at, failed_turns }))
@@ -120,7 +120,7 @@ impl Store {
 
     async fn move_turn(&self, turn: &Turn, to: DateTime<Utc>, failed_turns: u32) -> Result<bool, StoreError> {
         let moved = self
-            .run(|| {
+            .run("turns", || {
                 webhook::Entity::update_many()
                     .col_expr(webhook::Column::NextTurnAt, to.into())
                     .col_expr(webhook::Column::FailedTurns, to_column(failed_turns.into()).into())
