@@ -1,6 +1,6 @@
 //! Notifier: e-mails recipients who were not in a room when a message arrived (SPEC 8).
 //!
-//! The store records due notifications in the same transaction as the messages ([`Store::archive`], [`Store::append`]).
+//! The store records due notifications in the same transaction as the messages ([`archive`](crate::store::MessageRepository::archive), [`append`](crate::store::MessageRepository::append)).
 //! A minute later the notifier decides whether the recipients are still absent, have unread messages and want e-mail:
 //! per room for a guest, for all rooms together for a host. Every node runs one. Each decision is one transaction that
 //! locks the rooms and also writes the e-mail to the outbox. So an e-mail is written once, and the outbox sends it at
@@ -19,7 +19,7 @@ use crate::domain::clock::Clock;
 use crate::domain::metric;
 use crate::domain::{ChatroomId, HostId, RoomName, Side};
 use crate::outbound::mail::Waker;
-use crate::store::{DueNotification, HostDigestOutcome, Settled, Store, StoreError};
+use crate::store::{DueNotification, HostDigestOutcome, NotificationDecision, Store, StoreError};
 
 pub use letter::{Letters, service_domain};
 
@@ -83,7 +83,7 @@ impl Notifier {
     /// [`RoundError`].
     pub async fn round(&self) -> Result<usize, RoundError> {
         let now = self.clock.now();
-        let due = self.store.due_notifications(now, BATCH).await?;
+        let due = self.store.notifications().due(now, BATCH).await?;
         let (to_hosts, others): (Vec<_>, Vec<_>) =
             due.into_iter().partition(|due| due.to == Side::Host && due.host.is_some());
         let mut decided = 0;
@@ -96,7 +96,7 @@ impl Notifier {
         let mut pending = Vec::new();
         for (host, due) in hosts {
             let rooms: Vec<ChatroomId> = due.iter().map(|due| due.chatroom).collect();
-            if self.store.defer_digest(host, &rooms, now).await? {
+            if self.store.notifications().defer_digest(host, &rooms, now).await? {
                 decided += rooms.len();
             } else {
                 pending.push((host, self.pending_rooms(host, due).await?));
@@ -106,13 +106,14 @@ impl Notifier {
         let members = self.members(pending.iter().flat_map(|(_, rooms)| rooms).chain(&others)).await?;
         for due in &others {
             let is_present = members.include(due);
-            let settled = self.store.settle_notification(due, is_present, self.clock.now(), &self.writer()).await?;
+            let settled = self.store.notifications().decide(due, is_present, self.clock.now(), &self.writer()).await?;
             decided += usize::from(self.record(due.to, settled));
         }
         for (host, rooms) in pending {
             let rooms: Vec<_> = rooms.into_iter().map(|due| (members.include(&due), due)).collect();
-            let outcome = self.store.settle_host(host, &rooms, self.clock.now(), &self.writer()).await?;
-            if let HostDigestOutcome::Settled(settled) = outcome {
+            let outcome =
+                self.store.notifications().decide_for_host(host, &rooms, self.clock.now(), &self.writer()).await?;
+            if let HostDigestOutcome::Decided(settled) = outcome {
                 decided += settled.into_iter().filter(|settled| self.record(Side::Host, *settled)).count();
             }
         }
@@ -122,7 +123,7 @@ impl Notifier {
     /// Returns all rooms with a pending digest for a host. Rows written by a node of an earlier release are found only
     /// once they are due.
     async fn pending_rooms(&self, host: HostId, due: Vec<DueNotification>) -> Result<Vec<DueNotification>, StoreError> {
-        let mut rooms = self.store.pending_rooms_of(host).await?;
+        let mut rooms = self.store.notifications().pending_rooms(host).await?;
         let known: Vec<ChatroomId> = rooms.iter().map(|room| room.chatroom).collect();
         rooms.extend(due.into_iter().filter(|due| !known.contains(&due.chatroom)));
         Ok(rooms)
@@ -139,16 +140,16 @@ impl Notifier {
     }
 
     /// Counts a decision and wakes the mail dispatcher. Returns `false` if nothing was decided.
-    fn record(&self, to: Side, settled: Settled) -> bool {
+    fn record(&self, to: Side, settled: NotificationDecision) -> bool {
         let outcome = match settled {
-            Settled::Mailed => "mailed",
-            Settled::Asked => "asked",
-            Settled::Unconsented => "unconsented",
-            Settled::Present => "present",
-            Settled::Read => "read",
-            Settled::Closed => "closed",
-            Settled::Unwanted => "unwanted",
-            Settled::Changed => return false,
+            NotificationDecision::Mailed => "mailed",
+            NotificationDecision::Asked => "asked",
+            NotificationDecision::Unconsented => "unconsented",
+            NotificationDecision::Present => "present",
+            NotificationDecision::Read => "read",
+            NotificationDecision::Closed => "closed",
+            NotificationDecision::Unwanted => "unwanted",
+            NotificationDecision::Changed => return false,
         };
         let to = if to.is_host() { "host" } else { "guest" };
         metrics::counter!(metric::NOTIFICATIONS, "to" => to, "outcome" => outcome).increment(1);

@@ -6,8 +6,8 @@ use chrono::{DateTime, Utc};
 use sea_orm::sea_query::{Expr, Query};
 use sea_orm::{ConnectionTrait as _, DbErr};
 
-use super::{Dialect, Store, StoreError};
 use crate::domain::clock::Reading;
+use crate::store::{Dialect, Store, StoreError};
 
 impl Store {
     /// Reads the server's clock. Returns `None` for SQLite, which uses the clock of this machine.
