@@ -15,7 +15,7 @@ pub enum ExpiringRows {
     /// A login, whether it was ended before its expiry or not.
     Login,
     /// The confirmation code of an e-mail address.
-    PendingVerification,
+    Verification,
     /// An e-mail that no node has sent in time.
     Mail,
     /// The count of an e-mail that was sent and no longer counts towards a limit.

@@ -44,13 +44,13 @@ pub struct KeyHolder {
 impl KeyRepository<'_> {
     /// Returns the host of an access key, current or replaced. A replaced one may have expired.
     pub async fn holder(self, access_key: &str) -> Result<Option<KeyHolder>, StoreError> {
-        if let Some(host) = self.host_by_access_key(access_key).await? {
+        if let Some(host) = self.store.hosts().by_access_key(access_key).await? {
             return Ok(Some(KeyHolder { secret_key: host.secret_key.clone(), host: Arc::new(host), ends_at: None }));
         }
         // Queried second, so that a pair replaced between the two queries is found.
         let old = self.store.run("keys", || old_key::Entity::find_by_id(access_key).one(&self.store.reader)).await?;
         let Some(old) = old else { return Ok(None) };
-        let host = self.host(HostId(old.user_id)).await?;
+        let host = self.store.hosts().get(HostId(old.user_id)).await?;
         Ok(host.map(|host| KeyHolder { host: Arc::new(host), secret_key: old.secret_key, ends_at: Some(old.ends_at) }))
     }
 
@@ -66,7 +66,7 @@ impl KeyRepository<'_> {
         if !self.store.run("keys", || self.rotate_once(host, new, old, millis(now))).await? {
             return Ok(None);
         }
-        self.host(host).await
+        self.store.hosts().get(host).await
     }
 
     async fn rotate_once(self, host: HostId, new: &KeyPair, old: OldKeys, now: DateTime<Utc>) -> Result<bool, DbErr> {

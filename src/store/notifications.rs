@@ -93,7 +93,7 @@ pub enum NotificationDecision {
     /// The recipient has turned e-mails off, has unsubscribed, or has no address.
     Unwanted,
     /// Another node decided, or more messages arrived. If still due, the recipient is examined again.
-    ChangedRoom,
+    Changed,
 }
 
 impl NotificationDecision {

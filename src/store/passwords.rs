@@ -87,11 +87,7 @@ impl PasswordRepository<'_> {
                     .exec(&self.store.writer)
             })
             .await?;
-        Ok(if done.rows_affected > 0 {
-            PasswordReplacement::PasswordReplacement
-        } else {
-            PasswordReplacement::Outdated
-        })
+        Ok(if done.rows_affected > 0 { PasswordReplacement::Replaced } else { PasswordReplacement::Outdated })
     }
 
     /// Changes a password if the current hash is still `checked_hash`. Deletes a temporary password.
@@ -111,11 +107,7 @@ impl PasswordRepository<'_> {
                     .exec(&self.store.writer)
             })
             .await?;
-        Ok(if done.rows_affected > 0 {
-            PasswordReplacement::PasswordReplacement
-        } else {
-            PasswordReplacement::Outdated
-        })
+        Ok(if done.rows_affected > 0 { PasswordReplacement::Replaced } else { PasswordReplacement::Outdated })
     }
 
     /// Sets the password hash of a host and deletes its temporary password.

@@ -200,7 +200,7 @@ async fn insert_event(tx: &DatabaseTransaction, event: &RoomEvent) -> Result<i64
         room: Set(event.room.to_string()),
         chatroom_id: Set(event.chatroom.0),
         host_id: Set(event.host.0),
-        version: Set(super::to_column(event.version)),
+        version: Set(crate::store::to_column(event.version)),
         kind: Set(event.change.as_str().to_owned()),
         created_at: Set(event.created_at),
     };

@@ -202,7 +202,7 @@ async fn the_clock_of_the_messages_decides_nothing(store: Store, _url: String) {
         };
         let (clock, store) = (Arc::new(ManualClock::new(later(1_000_000))), &store);
         let clocked = store.clone().with_clock(clock.clone());
-        clocked.archive(&[stamped(1, 0)], &[], &[]).await.unwrap();
+        clocked.messages().archive(&[stamped(1, 0)], &[], &[]).await.unwrap();
         clocked.rooms().mark_checked(room.id, 1, later(1_010_000)).await.unwrap();
         clock.advance(Duration::from_secs(20));
         miss(&clocked, stamped(2, 20_000)).await;
