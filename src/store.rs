@@ -25,6 +25,7 @@ mod keys;
 mod logins;
 mod mails;
 mod messages;
+pub(crate) mod metrics;
 mod notifications;
 mod passwords;
 mod retention;
@@ -83,6 +84,7 @@ use database::recycle::Recycle;
 
 use crate::domain::WireOffset;
 use crate::domain::clock::Clock;
+use crate::store::metrics::SqlMetrics;
 
 /// Upper bound on the duration of one operation, including its retries and the wait for a connection.
 pub const OPERATION_TIMEOUT: Duration = Duration::from_secs(10);
@@ -182,6 +184,7 @@ struct Shared {
     /// `None` unless the database is SQLite.
     files: Option<Arc<Files>>,
     room_counts: rooms::list::RoomCountCache,
+    metrics: SqlMetrics,
 }
 
 impl Store {

@@ -13,6 +13,7 @@ use crate::domain::WireOffset;
 use crate::store::database::files::Files;
 use crate::store::database::monitor::Monitor;
 use crate::store::database::recycle::{Recycle, Use};
+use crate::store::metrics::SqlMetrics;
 use crate::store::rooms::list::room_count_cache;
 use crate::store::{Dialect, Shared, Store, StoreError};
 
@@ -112,7 +113,13 @@ fn mysql(url: &str) -> Result<Store, InvalidUrl> {
         schema: pool(MYSQL_SCHEMA, Use::Write, MYSQL_SCHEMA_LIMITS),
         clock: None,
         wire: WireOffset::default(),
-        shared: Arc::new(Shared { monitor: Monitor::new(), recycle, files: None, room_counts: room_count_cache() }),
+        shared: Arc::new(Shared {
+            monitor: Monitor::new(),
+            recycle,
+            files: None,
+            room_counts: room_count_cache(),
+            metrics: SqlMetrics::default(),
+        }),
     })
 }
 
@@ -191,6 +198,7 @@ fn sqlite(url: &str) -> Result<Store, InvalidUrl> {
             recycle,
             files: Some(files),
             room_counts: room_count_cache(),
+            metrics: SqlMetrics::default(),
         }),
     })
 }

@@ -7,8 +7,8 @@ use sea_orm::{
     DatabaseConnection, DatabaseTransaction, DbErr, SqliteTransactionMode, TransactionOptions, TransactionTrait,
 };
 
-use crate::domain::metric;
 use crate::store::database::error;
+use crate::store::metrics::Operation;
 use crate::store::{Fault, OPERATION_TIMEOUT, Shared, Store, StoreError};
 
 /// Maximum number of retries after a deadlock or a lock wait timeout.
@@ -28,7 +28,7 @@ impl Store {
     {
         let began = Instant::now();
         let result = self.run_for(operation).await;
-        metrics::histogram!(metric::SQL_SECONDS, "operation" => label).record(began.elapsed());
+        self.shared.metrics.duration.find(Operation(label)).record(began.elapsed());
         result
     }
 
