@@ -367,17 +367,18 @@ async fn rooms_of_long_ago(data_dir: &str) {
     for (name, messages) in [(1, 1), (2, 3), (3, 0)] {
         let name = RoomName::from_random([name; 16]);
         let new = NewRoom { host: HostId(1), guest: "고양이".into(), name, idempotency_key: None, life: None };
-        let room = store.create_room(new, then).await.unwrap();
+        let room = store.rooms().create(new, then).await.unwrap();
         for seq in 1..=messages {
             let (id, datetime) = (format!("id-{seq}").parse().unwrap(), "2023-11-15T08:00:00".parse().unwrap());
             let text = "hi".to_owned();
             store
+                .messages()
                 .append(&[Append { room: room.name, side: Side::Guest, id, text, datetime, unattended: false }], then)
                 .await
                 .unwrap();
         }
         if messages == 3 {
-            store.change_room(room.name, RoomChange::Close, then).await.unwrap();
+            store.rooms().change(room.name, RoomChange::Close, then).await.unwrap();
         }
     }
     store.close().await;
@@ -576,7 +577,7 @@ async fn a_database_is_served_in_one_mode_and_a_redis_belongs_to_one_installatio
     let store = Store::connect(&url).await.unwrap();
     let id = "an-installation-of-own".parse().unwrap();
     let cluster = pintalk::store::InstallationMode::Cluster;
-    store.ensure_installation(id, cluster, DateTime::from_timestamp(1_800_000_000, 0).unwrap()).await.unwrap();
+    store.installation().ensure(id, cluster, DateTime::from_timestamp(1_800_000_000, 0).unwrap()).await.unwrap();
     assert!(printed(&mut on_stores(&["installation", "show"], &url, Some(&redis_url))).contains("no installation"));
     refused(&mut on_stores(&serve, &url, None), 64, "--redis-url: is required, as a cluster serves this database");
 

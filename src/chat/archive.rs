@@ -245,7 +245,7 @@ impl Archiver {
         match self.max_statement {
             Some((bytes, read)) if read.elapsed() < PACKET_INTERVAL => Ok(bytes),
             _ => {
-                let bytes = self.store.max_statement_bytes().await?;
+                let bytes = self.store.messages().max_statement_bytes().await?;
                 self.max_statement = Some((bytes, Instant::now()));
                 Ok(bytes)
             }
@@ -276,7 +276,7 @@ impl Archiver {
                 None => return Ok(false),
             }
         }
-        let mut strangers = self.split_strangers(&mut batch).await?;
+        let mut foreign = self.split_foreign(&mut batch).await?;
         let spans: Vec<Span> = batch.iter().filter_map(|(entry, _)| entry.trace?.child("archive.commit")).collect();
         let committed = self.commit(&batch).await;
         for mut span in spans {
@@ -305,10 +305,10 @@ impl Archiver {
         }
         let rowless: HashSet<ChatroomId> =
             archived.rooms.iter().filter(|room| !room.exists).map(|room| room.chatroom).collect();
-        strangers.extend(
+        foreign.extend(
             batch.iter().filter(|(entry, _)| rowless.contains(&entry.chatroom)).map(|(entry, _)| entry.clone()),
         );
-        let deleted = match self.settle_rowless(lease, &strangers).await? {
+        let deleted = match self.settle_rowless(lease, &foreign).await? {
             Some((deleted, refused)) => {
                 bytes -= refused;
                 deleted
@@ -320,7 +320,7 @@ impl Archiver {
 
     /// Where entries of several rooms share a chatroom id, removes those of the rooms that do not own the row from the
     /// batch. Returns the removed entries.
-    async fn split_strangers(&self, batch: &mut Vec<(QueueEntry, Message)>) -> Result<Vec<QueueEntry>, StoreError> {
+    async fn split_foreign(&self, batch: &mut Vec<(QueueEntry, Message)>) -> Result<Vec<QueueEntry>, StoreError> {
         let mut names: HashMap<ChatroomId, RoomName> = HashMap::new();
         let mut shared: HashSet<ChatroomId> = HashSet::new();
         for (entry, _) in &*batch {
@@ -328,18 +328,18 @@ impl Archiver {
                 shared.insert(entry.chatroom);
             }
         }
-        let mut strangers = Vec::new();
+        let mut foreign = Vec::new();
         for chatroom in shared {
-            let owner = self.store.room(chatroom).await?.map(|room| room.name);
+            let owner = self.store.rooms().get(chatroom).await?.map(|room| room.name);
             batch.retain(|(entry, _)| {
                 let stays = entry.chatroom != chatroom || Some(entry.room) == owner;
                 if !stays {
-                    strangers.push(entry.clone());
+                    foreign.push(entry.clone());
                 }
                 stays
             });
         }
-        Ok(strangers)
+        Ok(foreign)
     }
 
     /// Decides about entries whose room has no row with its name. If SQL or the broker records the deletion of the
@@ -377,11 +377,11 @@ impl Archiver {
     /// messages are dead letters.
     async fn settle_room(&self, room: RoomKey, deleted: &mut HashSet<RoomName>) -> Result<bool, ArchiveError> {
         // SQL is read first, because an event is removed only after the broker has the tombstone.
-        if self.store.is_being_deleted(room.name).await? {
+        if self.store.rooms().is_being_deleted(room.name).await? {
             deleted.insert(room.name);
             return Ok(true);
         }
-        let has_other_row = self.store.room_by_name(room.name).await?.is_some();
+        let has_other_row = self.store.rooms().by_name(room.name).await?.is_some();
         match self.queue.lose_room(room.name, room.chatroom, LOST, has_other_row).await? {
             Lost::Deleted => Ok(true),
             Lost::Now(messages) if messages > 0 => {
@@ -401,7 +401,7 @@ impl Archiver {
             .filter(|(entry, _)| entry.unattended)
             .map(|(_, message)| (message.chatroom, message.seq))
             .collect();
-        self.store.archive(&messages, &rooms, &unattended).await
+        self.store.messages().archive(&messages, &rooms, &unattended).await
     }
 
     /// Writes a batch that SQL rejected, in halves down to the rows that cause the error. These become dead letters,

@@ -104,7 +104,7 @@ impl Standing {
         let logins: Vec<Box<str>> = self.hub.logins().into_iter().collect();
         for part in logins.chunks(PART) {
             let part: Vec<&str> = part.iter().map(|sid| &**sid).collect();
-            let alive = self.store.live_logins(&part, now).await?;
+            let alive = self.store.logins().active(&part, now).await?;
             for sid in part.into_iter().filter(|sid| !alive.iter().any(|alive| alive == sid)) {
                 self.accounts.login_ended(sid);
                 self.hub.end_login(sid);
@@ -112,11 +112,11 @@ impl Standing {
         }
         let hosts: Vec<HostId> = self.hub.hosts().into_iter().collect();
         for part in hosts.chunks(PART) {
-            self.store.deactivated(part).await?.into_iter().for_each(|host| self.hub.end_host(host));
+            self.store.hosts().deactivated(part).await?.into_iter().for_each(|host| self.hub.end_host(host));
         }
         let statuses: Vec<HostUuid> = self.hub.statuses();
         for part in statuses.chunks(PART) {
-            let hidden = self.store.hidden(part).await?;
+            let hidden = self.store.hosts().hidden(part).await?;
             let offline = status_frame(false, &self.store.wire().wall_clock(self.clock.now()));
             hidden.into_iter().for_each(|host| self.hub.end_status(host, &offline, Close::Unavailable));
         }
@@ -133,7 +133,7 @@ mod tests {
     use crate::domain::clock::{Chance, ManualClock, SystemClock};
     use crate::domain::{Host, HostConfig, RoomName};
     use crate::store::testing::on_fresh;
-    use crate::store::{By, Dialect};
+    use crate::store::{DeactivatedBy, Dialect};
 
     struct Stage {
         clock: Arc<ManualClock>,
@@ -213,7 +213,7 @@ mod tests {
             assert_eq!(stage.endings(&sockets).await, [None, None, None]);
             clocks.set(false);
             let login = stage.hub.logins().into_iter().next().unwrap();
-            stage.store.end_login(&login, stage.clock.now()).await.unwrap();
+            stage.store.logins().end(&login, stage.clock.now()).await.unwrap();
             let over = Some(Close::Unauthenticated);
             assert_eq!(stage.endings(&sockets).await, [over, over, None]);
         })
@@ -230,10 +230,16 @@ mod tests {
                 let (_, other) = stage.host("other").await;
                 stage
                     .store
+                    .hosts()
                     .set_config(hiding.id, HostConfig { use_online_status: false, email_notifications: true })
                     .await
                     .unwrap();
-                stage.store.deactivate(deactivated.id, By::Operator, stage.clock.now()).await.unwrap();
+                stage
+                    .store
+                    .hosts()
+                    .deactivate(deactivated.id, DeactivatedBy::Operator, stage.clock.now())
+                    .await
+                    .unwrap();
                 let (hidden, over) = (Some(Close::Unavailable), Some(Close::Unauthenticated));
                 assert_eq!(stage.endings(&his).await, [None, hidden, hidden]);
                 assert_eq!(stage.endings(&whose).await, [over, over, None]);

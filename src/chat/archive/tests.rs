@@ -79,7 +79,7 @@ async fn dead_letters(node: &Node, room: &Room) -> Vec<BTreeMap<String, String>>
 }
 
 async fn stored(stage: &Stage, room: &Room) -> Vec<Message> {
-    stage.store.messages_between(room.id, 0, None, 10_000).await.unwrap()
+    stage.store.messages().between(room.id, 0, None, 10_000).await.unwrap()
 }
 
 async fn empty(node: &Node, room: &Room) {
@@ -101,11 +101,11 @@ async fn what_is_accepted_ends_in_sql(stage: Stage) {
         let frames: Vec<_> = stored.iter().map(crate::protocol::chat::message_frame).collect();
         let sent: Vec<_> = (1..=count).map(|seq| frame_of(&guest(room, &format!("id-{seq}")), seq)).collect();
         assert_eq!(frames, sent);
-        let row = stage.store.room(room.id).await.unwrap().unwrap();
+        let row = stage.store.rooms().get(room.id).await.unwrap().unwrap();
         let newest = stored.last().unwrap();
         assert_eq!((row.last_seq, row.latest_msg.as_ref()), (count, Some(&newest.text)));
         assert_eq!((row.latest_msg_at, row.updated_at), (Some(newest.accepted_at), newest.accepted_at));
-        assert_eq!(row.last_life, node.broker.life(node.broker.partition_of(room.name)).await.unwrap());
+        assert_eq!(row.last_epoch, node.broker.life(node.broker.partition_of(room.name)).await.unwrap());
         assert_eq!(dead_letters(&node, room).await.len(), 0);
     }
     // Several of the rooms may share the queue of a partition.
@@ -186,12 +186,12 @@ async fn messages_of_a_deleted_room_are_dropped(stage: Stage) {
     node.say(&room, 1..=3).await;
     node.say(&other, 1..=3).await;
     // SQL has the deletion; the broker does not have it yet.
-    stage.store.change_room(room.name, RoomChange::Delete, room.created_at).await.unwrap();
+    stage.store.rooms().change(room.name, RoomChange::Delete, room.created_at).await.unwrap();
     let archivers = Archivers::of(&stage, &node);
     empty(&node, &room).await;
     assert_eq!(stored(&stage, &other).await.len(), 3);
-    let left = stage.store.messages_between(room.id, 0, None, 10).await.unwrap();
-    assert_eq!((left, stage.store.delete_messages(room.id, 10).await.unwrap()), (vec![], 0));
+    let left = stage.store.messages().between(room.id, 0, None, 10).await.unwrap();
+    assert_eq!((left, stage.store.messages().delete_invisible(room.id, 10).await.unwrap()), (vec![], 0));
     assert_eq!(node.accept(&[guest(&room, "late")]).await, [Outcome::Deleted]);
     assert_eq!(dead_letters(&node, &room).await.len(), 0);
     archivers.end().await;
@@ -248,7 +248,7 @@ async fn a_number_that_is_taken_goes_to_the_dead_letters(stage: Stage) {
         id: "stranger".parse().unwrap(),
         accepted_at: room.created_at,
     };
-    stage.store.archive(std::slice::from_ref(&stranger), &[], &[]).await.unwrap();
+    stage.store.messages().archive(std::slice::from_ref(&stranger), &[], &[]).await.unwrap();
     let archivers = Archivers::of(&stage, &node);
     empty(&node, &room).await;
     let rows = stored(&stage, &room).await;

@@ -32,13 +32,13 @@ impl Rooms {
         // Read before the page, so that the page contains messages that are archived in between.
         let ahead = self.rooms_ahead(host, &filter).await?;
         if ahead.is_empty() {
-            let (count, rooms) = self.store.rooms_of(host, filter, offset, limit).await?;
+            let (count, rooms) = self.store.rooms().list(host, filter, offset, limit).await?;
             return Ok((count, self.views(rooms).await?));
         }
         // Starts early by the number of rooms ahead, because these may shift that many rooms into the page.
         let start = offset.saturating_sub(ahead.len() as u64);
         let ids: Vec<ChatroomId> = ahead.iter().map(|view| view.room.id).collect();
-        let (count, rest) = self.store.rooms_beside(host, filter, &ids, start, limit + offset - start).await?;
+        let (count, rest) = self.store.rooms().list_except(host, filter, &ids, start, limit + offset - start).await?;
         let page = merge(ahead, rest, start, offset, limit);
         let missing = page.iter().filter_map(|place| place.as_ref().err()).cloned().collect();
         let mut others = self.views(missing).await?.into_iter();
@@ -58,7 +58,7 @@ impl Rooms {
         if names.is_empty() {
             return Ok(Vec::new());
         }
-        let rows = self.store.listed_rooms(host, filter, &names).await?;
+        let rows = self.store.rooms().list_named(host, filter, &names).await?;
         let before: HashMap<ChatroomId, DateTime<Utc>> = rows.iter().map(|room| (room.id, room.updated_at)).collect();
         let mut views = self.views(rows).await?;
         views.retain(|view| before.get(&view.room.id).is_some_and(|before| view.room.updated_at > *before));
@@ -85,7 +85,7 @@ impl Rooms {
         let mut uncounted = HashMap::new();
         for room in rooms.iter().filter(|room| room.counts.through < room.last_seq) {
             let above = room.counts.through.max(room.purged_through);
-            uncounted.insert(room.id, self.store.uncounted_unread(room, above).await?);
+            uncounted.insert(room.id, self.store.rooms().count_unread_above(room, above).await?);
         }
         let view = |(mut room, (status, tail)): (Room, (Option<RoomStatus>, Option<Tail>))| {
             let mut unread = room.counts.unread + uncounted.get(&room.id).copied().unwrap_or(0);
@@ -141,7 +141,7 @@ impl Rooms {
                 return Ok(Ok(statuses.into_iter().zip(tails).collect()));
             }
             let ids: Vec<ChatroomId> = outdated.into_iter().collect();
-            for row in self.store.rooms(&ids).await? {
+            for row in self.store.rooms().get_many(&ids).await? {
                 if let Some(room) = rooms.iter_mut().find(|room| room.id == row.id) {
                     *room = row;
                 }
@@ -238,7 +238,7 @@ mod tests {
             created_at: at,
             updated_at: at,
             last_seq: 0,
-            last_life: None,
+            last_epoch: None,
             state_version: 0,
             purged_through: 0,
             counts: RoomCounts::default(),

@@ -1,5 +1,5 @@
 //! Rooms without recent activity (SPEC 6.5), and rooms that never had a message (SPEC 6.6). They are closed or deleted
-//! through the same change as any other room: see `room_events`.
+//! through the same change as any other room: see `events`.
 
 use chrono::{DateTime, Utc};
 use sea_orm::sea_query::Expr;
@@ -7,23 +7,18 @@ use sea_orm::{
     ColumnTrait, Condition, EntityTrait, ExprTrait as _, PaginatorTrait as _, QueryFilter, QueryOrder, QuerySelect,
 };
 
-use super::entity::chatroom;
-use super::rooms::to_room;
-use super::{Store, StoreError, millis};
 use crate::domain::Room;
+use crate::store::entity::chatroom;
+use crate::store::rooms::row::to_room;
+use crate::store::{RoomRepository, StoreError, millis};
 
 /// Generated column for `last_seq = 0`, which the index uses. Absent from the entity, because it is never written.
 const IS_EMPTY: &str = "is_empty";
 
-impl Store {
+impl RoomRepository<'_> {
     /// Returns rooms created before `since` that never had a message, oldest first, starting after `after`. Excludes
     /// open rooms that were resumed since then, because their guests returned.
-    pub async fn empty_rooms(
-        &self,
-        since: DateTime<Utc>,
-        after: Option<&Room>,
-        limit: u64,
-    ) -> Result<Vec<Room>, StoreError> {
+    pub async fn empty(self, since: DateTime<Utc>, after: Option<&Room>, limit: u64) -> Result<Vec<Room>, StoreError> {
         use chatroom::Column::{CreatedAt, Id};
         let mut is_wanted = is_empty(since);
         if let Some(after) = after {
@@ -34,22 +29,22 @@ impl Store {
                 .add(Condition::any().add(CreatedAt.gt(after.created_at)).add(beside));
         }
         let rooms = chatroom::Entity::find().filter(is_wanted).order_by_asc(CreatedAt).order_by_asc(Id).limit(limit);
-        let rows = self.run(|| rooms.clone().all(&self.reader)).await?;
+        let rows = self.store.run("idle", || rooms.clone().all(&self.store.reader)).await?;
         Ok(rows.into_iter().map(to_room).collect::<Result<_, _>>()?)
     }
 
-    /// Number of rooms that [`empty_rooms`](Self::empty_rooms) covers.
-    pub async fn count_empty_rooms(&self, since: DateTime<Utc>) -> Result<u64, StoreError> {
+    /// Number of rooms that [`empty`](Self::empty) covers.
+    pub async fn count_empty(self, since: DateTime<Utc>) -> Result<u64, StoreError> {
         let rooms = chatroom::Entity::find().filter(is_empty(since));
-        self.run(|| rooms.clone().count(&self.reader)).await
+        self.store.run("idle", || rooms.clone().count(&self.store.reader)).await
     }
 
     /// Returns open rooms without a message or a change of state since `idle_since`, longest idle first, starting after
     /// `after`.
     ///
     /// Resuming counts as activity. Otherwise a room would be closed again as soon as its guest returns.
-    pub async fn idle_rooms(
-        &self,
+    pub async fn idle(
+        self,
         idle_since: DateTime<Utc>,
         after: Option<&Room>,
         limit: u64,
@@ -64,14 +59,14 @@ impl Store {
                 .add(Condition::any().add(UpdatedAt.gt(after.updated_at)).add(beside));
         }
         let rooms = chatroom::Entity::find().filter(is_wanted).order_by_asc(UpdatedAt).order_by_asc(Id).limit(limit);
-        let rows = self.run(|| rooms.clone().all(&self.reader)).await?;
+        let rows = self.store.run("idle", || rooms.clone().all(&self.store.reader)).await?;
         Ok(rows.into_iter().map(to_room).collect::<Result<_, _>>()?)
     }
 
     /// Number of idle rooms.
-    pub async fn count_idle_rooms(&self, idle_since: DateTime<Utc>) -> Result<u64, StoreError> {
+    pub async fn count_idle(self, idle_since: DateTime<Utc>) -> Result<u64, StoreError> {
         let rooms = chatroom::Entity::find().filter(is_idle(idle_since));
-        self.run(|| rooms.clone().count(&self.reader)).await
+        self.store.run("idle", || rooms.clone().count(&self.store.reader)).await
     }
 }
 

@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 
 /// Result of a failed comparison of the files.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Problem {
+pub(in crate::store) enum FileProblem {
     /// The files at the paths are not those that were opened. Permanent.
     Lost(String),
     /// The files cannot be examined now.
@@ -43,10 +43,10 @@ fn private_file(path: &Path) -> io::Result<()> {
 }
 
 /// Device and inode.
-type Identity = (u64, u64);
+type FileIdentity = (u64, u64);
 
 #[derive(Debug)]
-pub(super) struct Files {
+pub(in crate::store) struct Files {
     database: PathBuf,
     /// Paths of the write-ahead log and its index.
     beside: [PathBuf; 2],
@@ -56,17 +56,17 @@ pub(super) struct Files {
 
 #[derive(Debug, Default)]
 struct Opened {
-    database: Option<Identity>,
+    database: Option<FileIdentity>,
     /// `None` until the writer is connected: SQLite creates these files, and deletes them when its last connection
     /// closes.
-    beside: Option<[Identity; 2]>,
+    beside: Option<[FileIdentity; 2]>,
     /// Largest sizes seen so far, of the database and of its log, in bytes.
     sizes: [u64; 2],
     is_closed: bool,
 }
 
 impl Files {
-    pub(super) fn of(database: &Path) -> Self {
+    pub(in crate::store) fn of(database: &Path) -> Self {
         let with = |suffix: &str| {
             let mut name = OsString::from(database);
             name.push(suffix);
@@ -82,7 +82,7 @@ impl Files {
 
     /// Creates the database file before it is opened for the first time. Connections do not create it, so that a file
     /// that disappears later is not replaced by an empty one.
-    pub(super) fn create(&self) -> io::Result<()> {
+    pub(in crate::store) fn create(&self) -> io::Result<()> {
         if self.opened.lock().database.is_some() {
             return Ok(());
         }
@@ -106,12 +106,12 @@ impl Files {
     }
 
     /// Records the files that a new connection has opened.
-    pub(super) fn connected(&self, is_writer: bool) -> Result<(), Problem> {
+    pub(in crate::store) fn connected(&self, is_writer: bool) -> Result<(), FileProblem> {
         let found = identity(&self.stat(&self.database)?);
         let mut opened = self.opened.lock();
         if *opened.database.get_or_insert(found) != found {
             drop(opened);
-            return Err(self.lose(&self.database, "was replaced"));
+            return Err(self.mark_lost(&self.database, "was replaced"));
         }
         if is_writer {
             let [log, index] = &self.beside;
@@ -125,35 +125,35 @@ impl Files {
     }
 
     /// Called before the writer closes its connection: if it is the last one, SQLite deletes the log.
-    pub(super) fn writer_closes(&self) {
+    pub(in crate::store) fn writer_closes(&self) {
         self.opened.lock().beside = None;
     }
 
     /// Ends the comparison, because the store is closed and its files may be deleted.
-    pub(super) fn close(&self) {
+    pub(in crate::store) fn close(&self) {
         self.opened.lock().is_closed = true;
     }
 
     /// Compares the files with those that were opened.
-    pub(super) fn check(&self) -> Result<(), Problem> {
+    pub(in crate::store) fn check(&self) -> Result<(), FileProblem> {
         if let Some(reason) = self.lost.get() {
-            return Err(Problem::Lost(reason.clone()));
+            return Err(FileProblem::Lost(reason.clone()));
         }
         let mut opened = self.opened.lock();
         let (Some(known), false) = (opened.database, opened.is_closed) else { return Ok(()) };
         let database = self.stat(&self.database)?;
         if identity(&database) != known {
-            return Err(self.lose(&self.database, "was replaced"));
+            return Err(self.mark_lost(&self.database, "was replaced"));
         }
         if database.len() == 0 && opened.sizes[0] > 0 {
-            return Err(self.lose(&self.database, "was truncated"));
+            return Err(self.mark_lost(&self.database, "was truncated"));
         }
         let mut sizes = [database.len(), opened.sizes[1]];
         if let Some(known) = opened.beside {
             for (at, (path, known)) in self.beside.iter().zip(known).enumerate() {
                 let found = self.stat(path)?;
                 if identity(&found) != known {
-                    return Err(self.lose(path, "was replaced"));
+                    return Err(self.mark_lost(path, "was replaced"));
                 }
                 if at == 0 {
                     sizes[1] = found.len();
@@ -161,7 +161,7 @@ impl Files {
             }
         }
         if sizes.iter().zip(opened.sizes).any(|(now, before)| *now < before) {
-            return Err(Problem::Shorter);
+            return Err(FileProblem::Shorter);
         }
         opened.sizes = sizes;
         Ok(())
@@ -169,33 +169,33 @@ impl Files {
 
     /// Examines files that are shorter than before. `database` and `log` are the minimum sizes in bytes that SQLite
     /// expects.
-    pub(super) fn judge(&self, database: u64, log: u64) -> Result<(), Problem> {
+    pub(in crate::store) fn check_sizes(&self, database: u64, log: u64) -> Result<(), FileProblem> {
         let sizes = [self.stat(&self.database)?.len(), std::fs::metadata(&self.beside[0]).map_or(0, |log| log.len())];
         if sizes[1] < log {
-            return Err(self.lose(&self.beside[0], "was truncated"));
+            return Err(self.mark_lost(&self.beside[0], "was truncated"));
         }
         if sizes[0] < database {
-            return Err(self.lose(&self.database, "was truncated"));
+            return Err(self.mark_lost(&self.database, "was truncated"));
         }
         self.opened.lock().sizes = sizes;
         Ok(())
     }
 
-    /// Reports files as lost that are shorter than before and that SQLite cannot read.
-    pub(super) fn lose_shorter(&self) -> Problem {
-        self.lose(&self.database, "was truncated")
+    /// Marks files as lost that are shorter than before and that SQLite cannot read.
+    pub(in crate::store) fn mark_shorter_lost(&self) -> FileProblem {
+        self.mark_lost(&self.database, "was truncated")
     }
 
-    fn stat(&self, path: &Path) -> Result<Metadata, Problem> {
+    fn stat(&self, path: &Path) -> Result<Metadata, FileProblem> {
         std::fs::metadata(path).map_err(|error| match error.kind() {
-            ErrorKind::NotFound | ErrorKind::NotADirectory => self.lose(path, "was deleted or moved"),
-            _ => Problem::Unknown(format!("{}: {error}", path.display())),
+            ErrorKind::NotFound | ErrorKind::NotADirectory => self.mark_lost(path, "was deleted or moved"),
+            _ => FileProblem::Unknown(format!("{}: {error}", path.display())),
         })
     }
 
-    /// Records a file as lost. Permanent even if the path leads to the right file again, because another process may
+    /// Marks a file as lost and returns the problem. Permanent even if the path leads to the right file again, because another process may
     /// have written in the meantime.
-    fn lose(&self, path: &Path, what: &str) -> Problem {
+    fn mark_lost(&self, path: &Path, what: &str) -> FileProblem {
         let reason = self.lost.get_or_init(|| {
             let reason = format!("{} {what} while it was open", path.display());
             tracing::error!(
@@ -207,11 +207,11 @@ impl Files {
             );
             reason
         });
-        Problem::Lost(reason.clone())
+        FileProblem::Lost(reason.clone())
     }
 }
 
-fn identity(file: &Metadata) -> Identity {
+fn identity(file: &Metadata) -> FileIdentity {
     (file.dev(), file.ino())
 }
 
@@ -243,20 +243,20 @@ mod tests {
         let (folder, files, path) = opened();
         let aside = folder.path().join("aside");
         std::fs::rename(&path, &aside).unwrap();
-        assert!(matches!(files.check(), Err(Problem::Lost(_))));
+        assert!(matches!(files.check(), Err(FileProblem::Lost(_))));
         std::fs::rename(&aside, &path).unwrap();
-        assert!(matches!(files.check(), Err(Problem::Lost(_))));
+        assert!(matches!(files.check(), Err(FileProblem::Lost(_))));
     }
 
     #[test]
-    fn a_shorter_file_is_judged_by_what_sqlite_expects() {
+    fn shorter_file_is_lost_only_below_the_size_that_sqlite_expects() {
         let (folder, files, path) = opened();
         File::options().write(true).open(&path).unwrap().set_len(4).unwrap();
-        assert_eq!(files.check(), Err(Problem::Shorter));
-        assert_eq!(files.judge(4, 0), Ok(()), "sqlite itself has shortened it");
+        assert_eq!(files.check(), Err(FileProblem::Shorter));
+        assert_eq!(files.check_sizes(4, 0), Ok(()), "shortened by sqlite itself");
         assert_eq!(files.check(), Ok(()));
         File::options().write(true).open(folder.path().join("db.sqlite-wal")).unwrap().set_len(0).unwrap();
-        assert_eq!(files.check(), Err(Problem::Shorter));
-        assert!(matches!(files.judge(4, 8), Err(Problem::Lost(_))));
+        assert_eq!(files.check(), Err(FileProblem::Shorter));
+        assert!(matches!(files.check_sizes(4, 8), Err(FileProblem::Lost(_))));
     }
 }

@@ -3,9 +3,9 @@
 use chrono::{DateTime, Utc};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
 
-use super::entity::user;
-use super::{Store, StoreError, millis};
 use crate::domain::HostId;
+use crate::store::entity::user;
+use crate::store::{HostRepository, StoreError, millis};
 
 /// Changes of a host's profile; `None` leaves a field unchanged. The caller checks the lengths (SPEC 2).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,10 +22,10 @@ pub struct ProfileChange {
     pub service_domain: Option<Option<String>>,
 }
 
-impl Store {
+impl HostRepository<'_> {
     /// Updates the profile of a host.
     pub async fn change_profile(
-        &self,
+        self,
         id: HostId,
         change: &ProfileChange,
         now: DateTime<Utc>,
@@ -45,7 +45,7 @@ impl Store {
             update = update.col_expr(user::Column::ServiceDomain, domain.clone().into());
         }
         let update = update.filter(user::Column::Id.eq(id.0));
-        self.run(|| update.clone().exec(&self.writer)).await?;
+        self.store.run("profiles", || update.clone().exec(&self.store.writer)).await?;
         Ok(())
     }
 }

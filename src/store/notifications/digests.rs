@@ -10,12 +10,14 @@ use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
-use super::entity::{chatroom, host_digest, notification};
-use super::notifications::{active_host, is_row, missed, without_mail};
-use super::outbox::insert_mail;
-use super::rooms::to_room;
-use super::{DueNotification, EXCERPT, Settled, Store, StoreError, WriteMail, millis, to_column};
 use crate::domain::{ChatroomId, Host, HostId, Message, Room};
+use crate::store::entity::{chatroom, host_digest, notification};
+use crate::store::mails::mail::insert_mail;
+use crate::store::notifications::{active_host, is_row, missed, without_mail};
+use crate::store::rooms::row::to_room;
+use crate::store::{
+    DueNotification, EXCERPT, NotificationDecision, NotificationRepository, StoreError, WriteMail, millis, to_column,
+};
 
 /// Minimum time between two digests to a host.
 const INTERVAL: TimeDelta = TimeDelta::minutes(15);
@@ -55,66 +57,69 @@ pub struct RoomDigest {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HostDigestOutcome {
     /// One decision per given room, in the given order.
-    Settled(Vec<Settled>),
+    Decided(Vec<NotificationDecision>),
     /// The last digest is too recent. The rooms become due again when the next digest may be written.
     Deferred,
 }
 
-impl Store {
+impl NotificationRepository<'_> {
     /// Returns the rooms that wait for a digest to a host, due or not, at most [`PENDING_ROOMS`].
-    pub async fn pending_rooms_of(&self, host: HostId) -> Result<Vec<DueNotification>, StoreError> {
+    pub async fn pending_rooms(self, host: HostId) -> Result<Vec<DueNotification>, StoreError> {
         let pending = notification::Entity::find()
             .filter(notification::Column::HostId.eq(host.0))
             .filter(notification::Column::ToHost.eq(true))
             .filter(notification::Column::DueAt.is_not_null())
             .order_by_asc(notification::Column::DueAt)
             .limit(PENDING_ROOMS);
-        self.run(|| async { self.with_rooms(pending.clone().all(&self.reader).await?).await }).await
+        self.store
+            .run("digests", || async { self.with_rooms(pending.clone().all(&self.store.reader).await?).await })
+            .await
     }
 
     /// Postpones due rooms until their host's next digest may be written. Returns `false` if it may be written now.
     pub async fn defer_digest(
-        &self,
+        self,
         host: HostId,
         rooms: &[ChatroomId],
         now: DateTime<Utc>,
     ) -> Result<bool, StoreError> {
         let now = millis(now);
-        let row = self.run(|| host_digest::Entity::find_by_id(host.0).one(&self.reader)).await?;
+        let row = self.store.run("digests", || host_digest::Entity::find_by_id(host.0).one(&self.store.reader)).await?;
         let Some(next) = row.and_then(|row| next_digest(&row, now)) else { return Ok(false) };
-        self.run(|| {
-            // Runs without the rooms' locks, because it only changes when the rooms are examined again.
-            notification::Entity::update_many()
-                .col_expr(notification::Column::DueAt, next.into())
-                .filter(notification::Column::ToHost.eq(true))
-                .filter(notification::Column::DueAt.lte(now))
-                .filter(notification::Column::ChatroomId.is_in(rooms.iter().map(|room| room.0)))
-                .exec(&self.writer)
-        })
-        .await?;
+        self.store
+            .run("digests", || {
+                // Runs without the rooms' locks, because it only changes when the rooms are examined again.
+                notification::Entity::update_many()
+                    .col_expr(notification::Column::DueAt, next.into())
+                    .filter(notification::Column::ToHost.eq(true))
+                    .filter(notification::Column::DueAt.lte(now))
+                    .filter(notification::Column::ChatroomId.is_in(rooms.iter().map(|room| room.0)))
+                    .exec(&self.store.writer)
+            })
+            .await?;
         Ok(true)
     }
 
     /// Decides about the rooms of a host. Each is given with the presence of the host in it, which must have been
     /// queried after the rooms were read. Messages that the host missed in the other rooms become one e-mail.
-    pub async fn settle_host(
-        &self,
+    pub async fn decide_for_host(
+        self,
         host: HostId,
         rooms: &[(bool, DueNotification)],
         now: DateTime<Utc>,
         write: &dyn WriteMail,
     ) -> Result<HostDigestOutcome, StoreError> {
-        self.run(|| self.settle_host_once(host, rooms, millis(now), write)).await
+        self.store.run("digests", || self.decide_for_host_once(host, rooms, millis(now), write)).await
     }
 
-    async fn settle_host_once(
-        &self,
+    async fn decide_for_host_once(
+        self,
         host: HostId,
         rooms: &[(bool, DueNotification)],
         now: DateTime<Utc>,
         write: &dyn WriteMail,
     ) -> Result<HostDigestOutcome, DbErr> {
-        let tx = self.begin().await?;
+        let tx = self.store.begin().await?;
         if next_digest(&lock_digest(&tx, host).await?, now).is_some() {
             return Ok(HostDigestOutcome::Deferred);
         }
@@ -136,7 +141,7 @@ impl Store {
         decisions.finish(&tx, mail.is_some(), now).await?;
         tx.commit().await?;
         let settled = rooms.iter().map(|(_, due)| decisions.settled(due.chatroom)).collect();
-        Ok(HostDigestOutcome::Settled(settled))
+        Ok(HostDigestOutcome::Decided(settled))
     }
 }
 
@@ -159,7 +164,7 @@ async fn lock_digest(tx: &DatabaseTransaction, host: HostId) -> Result<host_dige
 struct Decisions {
     /// Rooms that may contain messages to e-mail.
     open: BTreeMap<i64, (chatroom::Model, notification::Model)>,
-    decided: HashMap<i64, Settled>,
+    decided: HashMap<i64, NotificationDecision>,
     /// Sequence number of the first missed message, per room.
     first_missed: HashMap<i64, i64>,
 }
@@ -187,7 +192,7 @@ impl Decisions {
             let id = due.chatroom.0;
             let known = known.remove(&id).filter(|known| known.due_at == Some(due.due_at));
             let (Some(row), Some(known)) = (locked.remove(&id), known) else {
-                decisions.decided.insert(id, Settled::Changed);
+                decisions.decided.insert(id, NotificationDecision::Changed);
                 continue;
             };
             match without_mail(&row, due, *is_present) {
@@ -217,7 +222,7 @@ impl Decisions {
             let (messages, more) = missed(tx, row, known, most).await?;
             let Some(first) = messages.first() else {
                 self.open.remove(id);
-                self.decided.insert(*id, Settled::Read);
+                self.decided.insert(*id, NotificationDecision::Read);
                 continue;
             };
             self.first_missed.insert(*id, to_column(first.seq));
@@ -234,20 +239,22 @@ impl Decisions {
     async fn finish(&mut self, tx: &DatabaseTransaction, is_mailed: bool, now: DateTime<Utc>) -> Result<(), DbErr> {
         use notification::Column::{ChatroomId, DueAt, FirstSeq, MailedAt, ToHost};
         for (id, _) in std::mem::take(&mut self.open) {
-            self.decided.insert(id, if is_mailed { Settled::Mailed } else { Settled::Unwanted });
+            self.decided
+                .insert(id, if is_mailed { NotificationDecision::Mailed } else { NotificationDecision::Unwanted });
         }
-        let settled = |is: &dyn Fn(Settled) -> bool| -> Vec<i64> {
+        let settled = |is: &dyn Fn(NotificationDecision) -> bool| -> Vec<i64> {
             self.decided.iter().filter(|(_, settled)| is(**settled)).map(|(id, _)| *id).collect()
         };
         let done = || {
             let done = notification::Entity::update_many().filter(ToHost.eq(true));
             done.col_expr(DueAt, Option::<DateTime<Utc>>::None.into())
         };
-        let not_mailed = settled(&|settled| !matches!(settled, Settled::Changed | Settled::Mailed));
+        let not_mailed =
+            settled(&|settled| !matches!(settled, NotificationDecision::Changed | NotificationDecision::Mailed));
         if !not_mailed.is_empty() {
             done().filter(ChatroomId.is_in(not_mailed)).exec(tx).await?;
         }
-        for id in settled(&|settled| settled == Settled::Mailed) {
+        for id in settled(&|settled| settled == NotificationDecision::Mailed) {
             let mut update = notification::Entity::update_many()
                 .col_expr(DueAt, Option::<DateTime<Utc>>::None.into())
                 .col_expr(MailedAt, now.into());
@@ -260,7 +267,7 @@ impl Decisions {
         Ok(())
     }
 
-    fn settled(&self, room: ChatroomId) -> Settled {
-        self.decided.get(&room.0).copied().unwrap_or(Settled::Changed)
+    fn settled(&self, room: ChatroomId) -> NotificationDecision {
+        self.decided.get(&room.0).copied().unwrap_or(NotificationDecision::Changed)
     }
 }

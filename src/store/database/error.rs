@@ -22,9 +22,11 @@ pub enum StoreError {
 impl From<DbErr> for StoreError {
     fn from(error: DbErr) -> Self {
         match class(&error) {
-            Class::Unavailable | Class::Contention => StoreError::Unavailable(without_values(&error.to_string())),
-            Class::Conflict => StoreError::Conflict,
-            Class::Data => StoreError::Data(without_values(&error.to_string())),
+            ErrorClass::Unavailable | ErrorClass::Contention => {
+                StoreError::Unavailable(without_values(&error.to_string()))
+            }
+            ErrorClass::Conflict => StoreError::Conflict,
+            ErrorClass::Data => StoreError::Data(without_values(&error.to_string())),
         }
     }
 }
@@ -42,17 +44,17 @@ fn without_values(text: &str) -> String {
 
 /// Returns whether the database rolled the transaction back only because of concurrent transactions, so that a retry
 /// may succeed.
-pub(super) fn is_contention(error: &DbErr) -> bool {
-    class(error) == Class::Contention
+pub(in crate::store) fn is_contention(error: &DbErr) -> bool {
+    class(error) == ErrorClass::Contention
 }
 
 /// Returns whether an error is caused neither by the data nor by concurrent transactions.
-pub(super) fn is_unavailable(error: &DbErr) -> bool {
-    class(error) == Class::Unavailable
+pub(in crate::store) fn is_unavailable(error: &DbErr) -> bool {
+    class(error) == ErrorClass::Unavailable
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Class {
+enum ErrorClass {
     Unavailable,
     Contention,
     Conflict,
@@ -61,7 +63,7 @@ enum Class {
 
 /// Classifies an error as `Data` only if the data is certainly the cause: the archiver gives up a message whose row
 /// fails with `Data`, and retries all other errors.
-fn class(error: &DbErr) -> Class {
+fn class(error: &DbErr) -> ErrorClass {
     match error {
         DbErr::Exec(RuntimeErr::SqlxError(error))
         | DbErr::Query(RuntimeErr::SqlxError(error))
@@ -70,42 +72,42 @@ fn class(error: &DbErr) -> Class {
                 Some(error) => class_of_mysql(error),
                 None => class_of_sqlite(&**error),
             },
-            sqlx::Error::Encode(_) | sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. } => Class::Data,
-            _ => Class::Unavailable,
+            sqlx::Error::Encode(_) | sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. } => ErrorClass::Data,
+            _ => ErrorClass::Unavailable,
         },
-        DbErr::Type(_) | DbErr::TryIntoErr { .. } | DbErr::Json(_) => Class::Data,
-        _ => Class::Unavailable,
+        DbErr::Type(_) | DbErr::TryIntoErr { .. } | DbErr::Json(_) => ErrorClass::Data,
+        _ => ErrorClass::Unavailable,
     }
 }
 
-fn class_of_mysql(error: &MySqlDatabaseError) -> Class {
+fn class_of_mysql(error: &MySqlDatabaseError) -> ErrorClass {
     match error.number() {
         // Lock wait timeout; deadlock; MariaDB: the row changed since the snapshot was taken.
-        1205 | 1213 | 1020 => Class::Contention,
-        1022 | 1062 | 1169 | 1586 => Class::Conflict,
+        1205 | 1213 | 1020 => ErrorClass::Contention,
+        1022 | 1062 | 1169 | 1586 => ErrorClass::Conflict,
         // NULL in a NOT NULL column; text outside the column's character set (two codes); failed CHECK constraint (two
         // codes).
-        1048 | 1300 | 1366 | 3819 | 4025 => Class::Data,
+        1048 | 1300 | 1366 | 3819 | 4025 => ErrorClass::Data,
         // Packet above `max_allowed_packet`, as reported by the server and by a function: a part of the batch may fit.
-        1153 | 1301 => Class::Data,
+        1153 | 1301 => ErrorClass::Data,
         // SQLSTATE class 22: data exceptions (too long, out of range, invalid date).
-        _ if error.code().is_some_and(|state| state.starts_with("22")) => Class::Data,
-        _ => Class::Unavailable,
+        _ if error.code().is_some_and(|state| state.starts_with("22")) => ErrorClass::Data,
+        _ => ErrorClass::Unavailable,
     }
 }
 
-fn class_of_sqlite(error: &dyn DatabaseError) -> Class {
+fn class_of_sqlite(error: &dyn DatabaseError) -> ErrorClass {
     if error.is_unique_violation() {
-        return Class::Conflict;
+        return ErrorClass::Conflict;
     }
     // The low byte is the primary result code; the other bits extend it.
     let code = error.code().and_then(|code| code.parse::<u32>().ok()).unwrap_or_default() & 0xff;
     match code {
         // BUSY, LOCKED
-        5 | 6 => Class::Contention,
+        5 | 6 => ErrorClass::Contention,
         // TOOBIG, CONSTRAINT, MISMATCH
-        18..=20 => Class::Data,
-        _ => Class::Unavailable,
+        18..=20 => ErrorClass::Data,
+        _ => ErrorClass::Unavailable,
     }
 }
 

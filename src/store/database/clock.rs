@@ -6,15 +6,15 @@ use chrono::{DateTime, Utc};
 use sea_orm::sea_query::{Expr, Query};
 use sea_orm::{ConnectionTrait as _, DbErr};
 
-use super::{Dialect, Store, StoreError};
 use crate::domain::clock::Reading;
+use crate::store::{Dialect, Store, StoreError};
 
 impl Store {
     /// Reads the server's clock. Returns `None` for SQLite, which uses the clock of this machine.
     pub async fn read_clock(&self) -> Result<Option<Reading>, StoreError> {
         match self.dialect {
             Dialect::Sqlite => Ok(None),
-            Dialect::MySql => self.run(|| self.read_clock_once()).await.map(Some),
+            Dialect::MySql => self.run("time", || self.read_clock_once()).await.map(Some),
         }
     }
 

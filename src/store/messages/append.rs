@@ -9,14 +9,14 @@ use sea_orm::{
     QuerySelect,
 };
 
-use super::advance::{Advance, advance_rooms, insert_messages};
-use super::counts::Counts;
-use super::entity::{chat_message, chatroom};
-use super::messages::to_message;
-use super::unattended::{Contact, UnattendedRooms};
-use super::webhook_events::{Events, Subject};
-use super::{Store, StoreError, from_column, millis};
 use crate::domain::{ChatroomId, HostId, Message, MessageId, RoomName, Seq, Side, WallClock, WireOffset};
+use crate::store::entity::{chat_message, chatroom};
+use crate::store::messages::advance::{Advance, advance_rooms, insert_messages};
+use crate::store::messages::to_message;
+use crate::store::notifications::unattended::{Contact, UnattendedRooms};
+use crate::store::rooms::counts::Counts;
+use crate::store::webhooks::events::{Events, Subject};
+use crate::store::{MessageRepository, StoreError, from_column, millis};
 
 /// A message to store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,23 +60,23 @@ pub enum Appended {
     Deleted,
 }
 
-impl Store {
+impl MessageRepository<'_> {
     /// Assigns sequence numbers to a batch (ideally up to 64 messages) and stores it in order, in one transaction. The
     /// results hold together or not at all. Accepted messages survive a crash once this returns. Retrying after
     /// `Unavailable` is safe: messages that were stored are `Known`.
-    pub async fn append(&self, batch: &[Append], now: DateTime<Utc>) -> Result<Vec<Appended>, StoreError> {
+    pub async fn append(self, batch: &[Append], now: DateTime<Utc>) -> Result<Vec<Appended>, StoreError> {
         if batch.is_empty() {
             return Ok(Vec::new());
         }
-        self.run(|| self.append_once(batch, millis(now))).await
+        self.store.run("append", || self.append_once(batch, millis(now))).await
     }
 
-    async fn append_once(&self, batch: &[Append], now: DateTime<Utc>) -> Result<Vec<Appended>, DbErr> {
-        let tx = self.begin_batch().await?;
+    async fn append_once(self, batch: &[Append], now: DateTime<Utc>) -> Result<Vec<Appended>, DbErr> {
+        let tx = self.store.begin_batch().await?;
         let mut rooms = lock_rooms(&tx, batch).await?;
-        let mut known = known_messages(&tx, batch, &rooms, self.wire).await?;
+        let mut known = known_messages(&tx, batch, &rooms, self.store.wire).await?;
         let mut accepted: Vec<Message> = Vec::new();
-        let mut events = Events::due_from(|at| self.due_from(at));
+        let mut events = Events::due_from(|at| self.store.due_from(at));
         let mut unattended: HashSet<(ChatroomId, Seq)> = HashSet::new();
         let mut answers = Vec::with_capacity(batch.len());
         for new in batch {
@@ -129,7 +129,7 @@ impl Store {
                 missed.add(message, &room.contact, room.counts.seen());
             }
         }
-        missed.write(&tx, |at| self.due_from(at)).await?;
+        missed.write(&tx, |at| self.store.due_from(at)).await?;
         events.write(&tx).await?;
         tx.commit().await?;
         Ok(answers)
@@ -138,7 +138,7 @@ impl Store {
 
 #[derive(DerivePartialModel)]
 #[sea_orm(entity = "chatroom::Entity")]
-struct Locked {
+struct AppendRoom {
     id: i64,
     is_closed: bool,
     last_seq: i64,
@@ -154,11 +154,11 @@ struct Locked {
 
 /// Locks the rooms of the batch and returns them by name. An index by name may return them out of id order; that is
 /// safe, because on an embedded node every other transaction locks a single room.
-async fn lock_rooms(tx: &DatabaseTransaction, batch: &[Append]) -> Result<HashMap<String, Locked>, DbErr> {
+async fn lock_rooms(tx: &DatabaseTransaction, batch: &[Append]) -> Result<HashMap<String, AppendRoom>, DbErr> {
     let mut names: Vec<&str> = batch.iter().map(|new| new.room.as_str()).collect();
     names.sort_unstable();
     names.dedup();
-    let mut rows: Vec<Locked> = chatroom::Entity::find()
+    let mut rows: Vec<AppendRoom> = chatroom::Entity::find()
         .filter(chatroom::Column::Name.is_in(names))
         .order_by_asc(chatroom::Column::Id)
         .lock_exclusive()
@@ -175,7 +175,7 @@ async fn lock_rooms(tx: &DatabaseTransaction, batch: &[Append]) -> Result<HashMa
 async fn known_messages(
     tx: &DatabaseTransaction,
     batch: &[Append],
-    rooms: &HashMap<String, Locked>,
+    rooms: &HashMap<String, AppendRoom>,
     wire: WireOffset,
 ) -> Result<HashMap<(i64, Side, MessageId), Message>, DbErr> {
     let mut ids: HashMap<i64, Vec<&str>> = HashMap::new();
@@ -212,7 +212,7 @@ async fn known_messages(
 }
 
 /// Returns the new row values of every room that accepted a message.
-fn advances<'a>(rooms: &HashMap<String, Locked>, accepted: &'a [Message], now: DateTime<Utc>) -> Vec<Advance<'a>> {
+fn advances<'a>(rooms: &HashMap<String, AppendRoom>, accepted: &'a [Message], now: DateTime<Utc>) -> Vec<Advance<'a>> {
     let newest: HashMap<i64, &Message> = accepted.iter().map(|message| (message.chatroom.0, message)).collect();
     let mut advances: Vec<_> = rooms
         .values()
@@ -225,7 +225,7 @@ fn advances<'a>(rooms: &HashMap<String, Locked>, accepted: &'a [Message], now: D
                 latest_msg_at: now,
                 updated_at: room.updated_at.max(now),
                 // Only this broker assigns numbers here, and it continues from SQL, so there is no epoch.
-                last_life: None,
+                last_epoch: None,
                 counts: room.counts,
             })
         })

@@ -25,14 +25,14 @@ const CANCELLED_FOR: Duration = Duration::from_secs(15);
 
 /// Purpose of a pool's connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Use {
+pub(in crate::store) enum Use {
     Read,
     Write,
 }
 
 /// State shared by the pools of one store. Times are in milliseconds since `began`; 0 means never.
 #[derive(Debug)]
-pub(super) struct Recycle {
+pub(in crate::store) struct Recycle {
     began: Instant,
     writers: AtomicU64,
     readers: AtomicU64,
@@ -42,7 +42,7 @@ pub(super) struct Recycle {
 }
 
 impl Recycle {
-    pub(super) fn new() -> Self {
+    pub(in crate::store) fn new() -> Self {
         Self {
             began: Instant::now(),
             writers: AtomicU64::default(),
@@ -57,7 +57,7 @@ impl Recycle {
     }
 
     /// Closes every connection that is open now, as soon as it is idle.
-    pub(super) fn discard(&self) {
+    pub(in crate::store) fn discard(&self) {
         let now = self.now();
         self.writers.fetch_max(now, Relaxed);
         let interval = READERS_INTERVAL.as_millis() as u64;
@@ -67,18 +67,18 @@ impl Recycle {
     }
 
     /// When [`discard`](Self::discard) was last called.
-    pub(super) fn discarded(&self) -> u64 {
+    pub(in crate::store) fn discarded(&self) -> u64 {
         self.writers.load(Relaxed)
     }
 
-    /// Returns a guard for one operation. Dropping it without [`Running::done`] records that the operation was
+    /// Returns a guard for one operation. Dropping it without [`RunningOperation::done`] records that the operation was
     /// cancelled.
-    pub(super) fn running(&self) -> Running<'_> {
-        Running { recycle: self, is_done: false }
+    pub(in crate::store) fn running(&self) -> RunningOperation<'_> {
+        RunningOperation { recycle: self, is_done: false }
     }
 
     /// Returns whether a connection is older than the last fault that a new one may be free of.
-    pub(super) fn is_discarded(&self, of: Use, age: Duration) -> bool {
+    pub(in crate::store) fn is_discarded(&self, of: Use, age: Duration) -> bool {
         let before = match of {
             Use::Read => self.readers.load(Relaxed),
             Use::Write => self.writers.load(Relaxed),
@@ -87,7 +87,7 @@ impl Recycle {
     }
 
     /// Returns whether an idle connection may be used. The pool closes it otherwise.
-    pub(super) async fn may_use<C: sqlx::Connection>(
+    pub(in crate::store) async fn may_use<C: sqlx::Connection>(
         &self,
         of: Use,
         connection: &mut C,
@@ -103,7 +103,7 @@ impl Recycle {
 
     /// Returns whether a connection may return to its pool. After a cancelled operation, the connection still has to
     /// receive a response, which a stuck server never sends: without a time limit it would occupy a slot of the pool.
-    pub(super) async fn may_return<C: sqlx::Connection>(
+    pub(in crate::store) async fn may_return<C: sqlx::Connection>(
         &self,
         of: Use,
         connection: &mut C,
@@ -164,18 +164,18 @@ async fn abandon<C: sqlx::Connection>(connection: &mut C, options: &C::Options) 
 }
 
 /// Guard returned by [`Recycle::running`].
-pub(super) struct Running<'a> {
+pub(in crate::store) struct RunningOperation<'a> {
     recycle: &'a Recycle,
     is_done: bool,
 }
 
-impl Running<'_> {
-    pub(super) fn done(mut self) {
+impl RunningOperation<'_> {
+    pub(in crate::store) fn done(mut self) {
         self.is_done = true;
     }
 }
 
-impl Drop for Running<'_> {
+impl Drop for RunningOperation<'_> {
     fn drop(&mut self) {
         if !self.is_done {
             self.recycle.cancelled.fetch_max(self.recycle.now(), Relaxed);

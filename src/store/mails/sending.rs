@@ -13,9 +13,9 @@ use sea_orm::{
     QuerySelect,
 };
 
-use super::entity::{mail_class, mail_departure, mail_outbox};
-use super::{DueMail, MailClass, Store, StoreError, mailbox_key, millis};
 use crate::domain::HostId;
+use crate::store::entity::{mail_class, mail_departure, mail_outbox};
+use crate::store::{DueMail, MailClass, MailRepository, StoreError, mailbox_key, millis};
 
 /// Period over which limits count.
 const SPAN: TimeDelta = TimeDelta::hours(1);
@@ -55,16 +55,16 @@ impl MailScope {
 
 /// Decision whether an e-mail may be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Departure {
+pub enum SendDecision {
     /// The e-mail may be sent and has been counted.
-    Leaves {
+    Send {
         /// Id of the row that counts the e-mail.
         id: i64,
         /// Current text of the e-mail: a room may have been deleted since the e-mail was claimed.
         body: String,
     },
     /// Another node has claimed the e-mail, or it was deleted.
-    Gone,
+    NotWaiting,
     /// The e-mail is over a limit.
     Limited {
         /// Scope of the limit.
@@ -74,21 +74,26 @@ pub enum Departure {
     },
 }
 
-impl Store {
+impl MailRepository<'_> {
     /// Decides whether a claimed e-mail may be sent, and counts it. After this, no other node claims an `at_most_once`
     /// e-mail, because it is unknown how far a crashed node got.
-    pub async fn depart(
-        &self,
+    pub async fn begin_send(
+        self,
         due: &DueMail,
         quotas: &MailQuotas,
         now: DateTime<Utc>,
-    ) -> Result<Departure, StoreError> {
-        self.run(|| self.depart_once(due, quotas, millis(now))).await
+    ) -> Result<SendDecision, StoreError> {
+        self.store.run("departures", || self.begin_send_once(due, quotas, millis(now))).await
     }
 
-    async fn depart_once(&self, due: &DueMail, quotas: &MailQuotas, now: DateTime<Utc>) -> Result<Departure, DbErr> {
+    async fn begin_send_once(
+        self,
+        due: &DueMail,
+        quotas: &MailQuotas,
+        now: DateTime<Utc>,
+    ) -> Result<SendDecision, DbErr> {
         let (class, mailbox) = (due.mail.kind.class(), mailbox_key(&due.mail.recipient));
-        let tx = self.begin().await?;
+        let tx = self.store.begin().await?;
         mail_class::Entity::find_by_id(class.as_str()).lock_exclusive().one(&tx).await?;
         let counted = |scope| is_counted(scope, class, &mailbox, due.mail.host);
         for (scope, quota) in [
@@ -98,7 +103,7 @@ impl Store {
         ] {
             let Some(quota) = quota else { continue };
             if let Some(until) = reached_until(&tx, counted(scope), quota, now).await? {
-                return Ok(Departure::Limited { scope, until });
+                return Ok(SendDecision::Limited { scope, until });
             }
         }
         let row = mail_departure::ActiveModel {
@@ -118,7 +123,7 @@ impl Store {
                 .exec(&tx)
                 .await?;
             if marked.rows_affected == 0 {
-                return Ok(Departure::Gone);
+                return Ok(SendDecision::NotWaiting);
             }
             body = mail_outbox::Entity::find_by_id(due.id)
                 .select_only()
@@ -127,21 +132,21 @@ impl Store {
                 .one(&tx)
                 .await?;
         }
-        let Some(body) = body else { return Ok(Departure::Gone) };
+        let Some(body) = body else { return Ok(SendDecision::NotWaiting) };
         tx.commit().await?;
-        Ok(Departure::Leaves { id, body })
+        Ok(SendDecision::Send { id, body })
     }
 
     /// Removes the count of an e-mail that was certainly not sent.
-    pub async fn undo_departure(&self, id: i64) -> Result<(), StoreError> {
-        self.run(|| mail_departure::Entity::delete_by_id(id).exec(&self.writer)).await?;
+    pub async fn undo_send(self, id: i64) -> Result<(), StoreError> {
+        self.store.run("departures", || mail_departure::Entity::delete_by_id(id).exec(&self.store.writer)).await?;
         Ok(())
     }
 
     /// Delays an e-mail that is over a limit, and all other due e-mails under the same limit, until the limit permits
     /// them or they expire. Returns the number of delayed e-mails.
-    pub async fn delay_mails(
-        &self,
+    pub async fn delay(
+        self,
         due: &DueMail,
         scope: MailScope,
         until: DateTime<Utc>,
@@ -156,14 +161,15 @@ impl Store {
             .add_option((scope == MailScope::Host).then(|| HostId.eq(due.mail.host.map(|host| host.0))));
         let is_late = Expr::col(ExpiresAt).lt(until);
         let delayed = self
-            .run(|| {
+            .store
+            .run("departures", || {
                 mail_outbox::Entity::update_many()
                     .col_expr(
                         DueAt,
                         Expr::case(is_late.clone(), Expr::col(ExpiresAt)).finally(Expr::value(until)).into(),
                     )
                     .filter(Condition::any().add(Id.eq(due.id)).add(held_back.clone()))
-                    .exec(&self.writer)
+                    .exec(&self.store.writer)
             })
             .await?;
         Ok(delayed.rows_affected)

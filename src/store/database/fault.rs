@@ -41,7 +41,7 @@ impl fmt::Display for Fault {
 
 impl Fault {
     /// Returns the fault behind an error that the data did not cause.
-    pub(super) fn of(error: &DbErr) -> Self {
+    pub(in crate::store) fn of(error: &DbErr) -> Self {
         match error {
             DbErr::Exec(RuntimeErr::SqlxError(error))
             | DbErr::Query(RuntimeErr::SqlxError(error))
@@ -98,19 +98,19 @@ impl Fault {
     }
 
     /// Returns whether connections opened from now on may be free of the fault, although older ones are not.
-    pub(super) fn is_of_connection(self) -> bool {
+    pub(in crate::store) fn is_of_connection(self) -> bool {
         matches!(self, Self::Unreachable | Self::ReadOnly | Self::Denied | Self::Failing)
     }
 
     /// Returns whether one failed operation proves the fault. Other faults may be those of one connection or one
     /// statement.
-    pub(super) fn is_certain(self) -> bool {
+    pub(in crate::store) fn is_certain(self) -> bool {
         matches!(self, Self::ReadOnly | Self::Full | Self::Denied | Self::FilesLost)
     }
 
     /// Returns whether the fault may persist although the probe succeeds: the probe writes less than other operations
     /// and needs fewer privileges.
-    pub(super) fn outlasts_probe(self) -> bool {
+    pub(in crate::store) fn outlasts_probe(self) -> bool {
         matches!(self, Self::Full | Self::Denied)
     }
 }
@@ -121,7 +121,7 @@ pub fn is_temporary(error: &DbErr) -> bool {
 }
 
 /// Returns whether a statement calls a function that the server does not have.
-pub(crate) fn is_missing_function(error: &DbErr) -> bool {
+pub(super) fn is_missing_function(error: &DbErr) -> bool {
     let (DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error))) = error else {
         return false;
     };

@@ -4,9 +4,9 @@ use chrono::{DateTime, Utc};
 use sea_orm::sea_query::Expr;
 use sea_orm::{ColumnTrait, DbErr, EntityTrait, QueryFilter, QuerySelect as _};
 
-use super::entity::user;
-use super::{Store, StoreError, millis};
 use crate::domain::HostId;
+use crate::store::entity::user;
+use crate::store::{HostRepository, StoreError, millis};
 
 /// Result of replacing a host's image.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,28 +17,28 @@ pub enum ImageSwap {
     NoHost,
 }
 
-impl Store {
+impl HostRepository<'_> {
     /// Sets or removes a host's image and returns the previous one. Concurrent calls return different previous images.
     ///
     /// # Errors
     /// After an error, the new image may or may not be set.
     pub async fn swap_profile_image(
-        &self,
+        self,
         id: HostId,
         image: Option<&str>,
         now: DateTime<Utc>,
     ) -> Result<ImageSwap, StoreError> {
         let now = millis(now);
-        self.run(|| self.swap_profile_image_once(id, image, now)).await
+        self.store.run("profile_image", || self.swap_profile_image_once(id, image, now)).await
     }
 
     async fn swap_profile_image_once(
-        &self,
+        self,
         id: HostId,
         image: Option<&str>,
         now: DateTime<Utc>,
     ) -> Result<ImageSwap, DbErr> {
-        let tx = self.begin().await?;
+        let tx = self.store.begin().await?;
         let Some(row) = user::Entity::find_by_id(id.0).lock_exclusive().one(&tx).await? else {
             return Ok(ImageSwap::NoHost);
         };

@@ -7,10 +7,11 @@ use chrono::{DateTime, TimeDelta, Utc};
 use sea_orm::ActiveValue::{NotSet, Set};
 use sea_orm::{ColumnTrait, Condition, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
-use super::entity::{chatroom, room_event};
-use super::rooms::to_room;
-use super::{Store, StoreError, from_column, millis, notifications, outbox, parse_column, webhook_events};
 use crate::domain::{ChatroomId, Closing, HostId, Room, RoomChange, RoomName, RoomState};
+use crate::store::entity::{chatroom, room_event};
+use crate::store::rooms::row::to_room;
+use crate::store::webhooks::events as webhook_events;
+use crate::store::{RoomRepository, StoreError, from_column, mails, millis, notifications, parse_column};
 
 /// Minimum distance by which an event must be in the future to count as written by a clock that was ahead. Nodes with
 /// synchronised clocks stay below it.
@@ -37,7 +38,7 @@ pub struct RoomEvent {
 
 /// Result of a requested change.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Changed {
+pub struct ChangedRoom {
     /// The room after the change; a deleted room as it was before.
     pub room: Room,
     /// Event of the change; `None` if the room was already in that state.
@@ -65,60 +66,61 @@ impl Only {
     }
 }
 
-impl Store {
+impl RoomRepository<'_> {
     /// Closes, resumes or deletes a room and writes the event in the same transaction. Closing also unpins the room.
     /// Returns `None` if the room does not exist.
-    pub async fn change_room(
-        &self,
+    pub async fn change(
+        self,
         name: RoomName,
         change: RoomChange,
         now: DateTime<Utc>,
-    ) -> Result<Option<Changed>, StoreError> {
-        self.run(|| self.change_room_once(name, change, millis(now), Only::Always)).await
+    ) -> Result<Option<ChangedRoom>, StoreError> {
+        self.store.run("room_events", || self.change_once(name, change, millis(now), Only::Always)).await
     }
 
     /// Closes a room that has been idle since before `idle_since`, and returns the event. Returns `None` if the room
     /// has been active since, is already closed, or does not exist.
-    pub async fn close_idle_room(
-        &self,
+    pub async fn close_idle(
+        self,
         name: RoomName,
         idle_since: DateTime<Utc>,
         now: DateTime<Utc>,
     ) -> Result<Option<RoomEvent>, StoreError> {
         let (only, now) = (Only::IdleSince(millis(idle_since)), millis(now));
-        let changed = self.run(|| self.change_room_once(name, RoomChange::Close, now, only)).await?;
+        let changed = self.store.run("room_events", || self.change_once(name, RoomChange::Close, now, only)).await?;
         Ok(changed.and_then(|changed| changed.event))
     }
 
     /// Deletes a room that never had a message, and returns the event. Returns `None` if the room has a message or does
     /// not exist.
-    pub async fn delete_empty_room(&self, name: RoomName, now: DateTime<Utc>) -> Result<Option<RoomEvent>, StoreError> {
+    pub async fn delete_empty(self, name: RoomName, now: DateTime<Utc>) -> Result<Option<RoomEvent>, StoreError> {
         let now = millis(now);
-        let changed = self.run(|| self.change_room_once(name, RoomChange::Delete, now, Only::Empty)).await?;
+        let changed =
+            self.store.run("room_events", || self.change_once(name, RoomChange::Delete, now, Only::Empty)).await?;
         Ok(changed.and_then(|changed| changed.event))
     }
 
-    async fn change_room_once(
-        &self,
+    async fn change_once(
+        self,
         name: RoomName,
         change: RoomChange,
         now: DateTime<Utc>,
         only: Only,
-    ) -> Result<Option<Changed>, DbErr> {
-        let tx = self.begin().await?;
+    ) -> Result<Option<ChangedRoom>, DbErr> {
+        let tx = self.store.begin().await?;
         let row =
             chatroom::Entity::find().filter(chatroom::Column::Name.eq(name.as_str())).lock_exclusive().one(&tx).await?;
         let Some(row) = row else { return Ok(None) };
         let before = to_room(row)?;
         if before.state() == change.state() || !only.holds(&before) {
-            return Ok(Some(Changed { room: before, event: None }));
+            return Ok(Some(ChangedRoom { room: before, event: None }));
         }
         let version = before.state_version + 1;
         let room = match change {
             RoomChange::Delete => {
                 chatroom::Entity::delete_by_id(before.id.0).exec(&tx).await?;
                 notifications::forget(&tx, before.id).await?;
-                outbox::remove_text(&tx, before.id, None).await?;
+                mails::remove_text(&tx, before.id, None).await?;
                 if before.state() == RoomState::Open {
                     webhook_events::room_closed(&tx, &before, version, Closing::Deleted, now).await?;
                 }
@@ -147,14 +149,15 @@ impl Store {
             RoomEvent { id: 0, room: name, chatroom: room.id, host: room.host, version, change, created_at: now };
         event.id = insert_event(&tx, &event).await?;
         tx.commit().await?;
-        Ok(Some(Changed { room, event: Some(event) }))
+        Ok(Some(ChangedRoom { room, event: Some(event) }))
     }
 
     /// Returns events created before `before`, oldest first, and events so far in the future that a clock was ahead
     /// when they were written.
-    pub async fn pending_events(&self, before: DateTime<Utc>, limit: u64) -> Result<Vec<RoomEvent>, StoreError> {
+    pub async fn pending_events(self, before: DateTime<Utc>, limit: u64) -> Result<Vec<RoomEvent>, StoreError> {
         let rows = self
-            .run(|| {
+            .store
+            .run("room_events", || {
                 room_event::Entity::find()
                     .filter(
                         Condition::any()
@@ -164,15 +167,15 @@ impl Store {
                     .order_by_asc(room_event::Column::CreatedAt)
                     .order_by_asc(room_event::Column::Id)
                     .limit(limit)
-                    .all(&self.reader)
+                    .all(&self.store.reader)
             })
             .await?;
         Ok(rows.into_iter().map(to_event).collect::<Result<_, _>>()?)
     }
 
     /// Deletes an event that the broker has applied. Repeating the call is harmless.
-    pub async fn finish_event(&self, id: i64) -> Result<(), StoreError> {
-        self.run(|| room_event::Entity::delete_by_id(id).exec(&self.writer)).await?;
+    pub async fn finish_event(self, id: i64) -> Result<(), StoreError> {
+        self.store.run("room_events", || room_event::Entity::delete_by_id(id).exec(&self.store.writer)).await?;
         Ok(())
     }
 }
@@ -184,7 +187,7 @@ async fn update_state(tx: &DatabaseTransaction, after: &Room) -> Result<(), DbEr
         .col_expr(chatroom::Column::IsFixed, after.is_fixed.into())
         .col_expr(chatroom::Column::FixedAt, after.fixed_at.into())
         .col_expr(chatroom::Column::UpdatedAt, after.updated_at.into())
-        .col_expr(chatroom::Column::StateVersion, super::to_column(after.state_version).into())
+        .col_expr(chatroom::Column::StateVersion, crate::store::to_column(after.state_version).into())
         .filter(chatroom::Column::Id.eq(after.id.0))
         .exec(tx)
         .await?;
@@ -197,7 +200,7 @@ async fn insert_event(tx: &DatabaseTransaction, event: &RoomEvent) -> Result<i64
         room: Set(event.room.to_string()),
         chatroom_id: Set(event.chatroom.0),
         host_id: Set(event.host.0),
-        version: Set(super::to_column(event.version)),
+        version: Set(crate::store::to_column(event.version)),
         kind: Set(event.change.as_str().to_owned()),
         created_at: Set(event.created_at),
     };

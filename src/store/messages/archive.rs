@@ -9,13 +9,13 @@ use sea_orm::{
     QueryFilter, QueryOrder, QuerySelect, Statement,
 };
 
-use super::advance::{Advance, advance_rooms, insert_messages};
-use super::counts::Counts;
-use super::entity::{chat_message, chatroom};
-use super::unattended::{Contact, UnattendedRooms};
-use super::webhook_events::{Events, Subject};
-use super::{Dialect, Store, StoreError, from_column, millis, to_column};
 use crate::domain::{ChatroomId, Message, RoomKey, RoomState, Seq};
+use crate::store::entity::{chat_message, chatroom};
+use crate::store::messages::advance::{Advance, advance_rooms, insert_messages};
+use crate::store::notifications::unattended::{Contact, UnattendedRooms};
+use crate::store::rooms::counts::Counts;
+use crate::store::webhooks::events::{Events, Subject};
+use crate::store::{Dialect, MessageRepository, StoreError, from_column, millis, to_column};
 
 /// State of a room of an archived batch, as SQL had it under lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +54,7 @@ pub struct Archived {
 /// Messages of a batch, by room and sequence number.
 type Batch<'a> = BTreeMap<i64, BTreeMap<i64, &'a Message>>;
 
-impl Store {
+impl MessageRepository<'_> {
     /// Writes a batch of accepted messages (ideally up to 500) of any rooms in one transaction. Updates the rooms:
     /// `latest_msg`, `last_seq` and similar columns only ever increase. Repeating the call is harmless. Messages that
     /// retention has purged are not written again.
@@ -65,7 +65,7 @@ impl Store {
     /// # Errors
     /// `Data` when a row can never be written; in that case nothing of the batch was written.
     pub async fn archive(
-        &self,
+        self,
         messages: &[Message],
         rooms: &[BatchRoom],
         unattended: &[(ChatroomId, Seq)],
@@ -75,30 +75,30 @@ impl Store {
         }
         let of_batch: &HashMap<i64, &BatchRoom> = &rooms.iter().map(|room| (room.key.chatroom.0, room)).collect();
         let unattended: &HashSet<(ChatroomId, Seq)> = &unattended.iter().copied().collect();
-        self.run(|| self.archive_once(messages, of_batch, unattended)).await
+        self.store.run("archive", || self.archive_once(messages, of_batch, unattended)).await
     }
 
     /// Maximum size in bytes of one statement with its values: `max_allowed_packet` of MySQL. A larger statement makes
     /// the server close the connection, usually without an error.
-    pub async fn max_statement_bytes(&self) -> Result<usize, StoreError> {
-        if self.dialect() == Dialect::Sqlite {
+    pub async fn max_statement_bytes(self) -> Result<usize, StoreError> {
+        if self.store.dialect() == Dialect::Sqlite {
             return Ok(usize::MAX);
         }
         let select = "SELECT CAST(@@max_allowed_packet AS SIGNED)";
-        let statement = Statement::from_string(self.reader.get_database_backend(), select);
-        let row = self.run(|| self.reader.query_one_raw(statement.clone())).await?;
+        let statement = Statement::from_string(self.store.reader.get_database_backend(), select);
+        let row = self.store.run("archive", || self.store.reader.query_one_raw(statement.clone())).await?;
         let bytes: Option<i64> = row.map(|row| row.try_get_by_index(0)).transpose()?;
         Ok(bytes.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(usize::MAX))
     }
 
     async fn archive_once(
-        &self,
+        self,
         messages: &[Message],
         of_batch: &HashMap<i64, &BatchRoom>,
         unattended: &HashSet<(ChatroomId, Seq)>,
     ) -> Result<Archived, DbErr> {
         let (mut batch, mut conflicts) = group(messages);
-        let tx = self.begin_batch().await?;
+        let tx = self.store.begin_batch().await?;
         let mut rooms = lock_rooms(&tx, batch.keys().copied()).await?;
         // After a restore of SQL, a row may belong to another room than the one that the broker has under this id.
         rooms
@@ -124,8 +124,8 @@ impl Store {
                 missed.add(message, &room.contact, room.counts.seen());
             }
         }
-        missed.write(&tx, |at| self.due_from(at)).await?;
-        let mut events = Events::due_from(|at| self.due_from(at));
+        missed.write(&tx, |at| self.store.due_from(at)).await?;
+        let mut events = Events::due_from(|at| self.store.due_from(at));
         for message in &rows {
             if let Some(room) = rooms.get(&message.chatroom.0) {
                 events.message(message, &room.subject);
@@ -143,9 +143,9 @@ impl Store {
 
     /// Returns the new values of the room row if the batch contains a newer message than the row.
     fn advance<'a>(
-        &self,
+        self,
         id: i64,
-        room: &Locked,
+        room: &ArchiveRoom,
         new: &BTreeMap<i64, &'a Message>,
         of_batch: &HashMap<i64, &'a BatchRoom>,
     ) -> Option<Advance<'a>> {
@@ -157,8 +157,8 @@ impl Store {
             latest_msg: &newest.text,
             latest_msg_at: accepted_at,
             // Not later than now: a time in the future would keep the room at the top of the host's list.
-            updated_at: room.updated_at.max(accepted_at.min(self.due_from(accepted_at))),
-            last_life: of_batch.get(&id).map(|room| room.life.as_str()),
+            updated_at: room.updated_at.max(accepted_at.min(self.store.due_from(accepted_at))),
+            last_epoch: of_batch.get(&id).map(|room| room.life.as_str()),
             counts: room.counts,
         })
     }
@@ -182,7 +182,7 @@ fn group(messages: &[Message]) -> (Batch<'_>, Vec<(ChatroomId, Seq)>) {
 /// Columns of a room that the archiver reads under lock.
 #[derive(DerivePartialModel)]
 #[sea_orm(entity = "chatroom::Entity")]
-struct Locked {
+struct ArchiveRoom {
     id: i64,
     is_closed: bool,
     state_version: i64,
@@ -201,8 +201,8 @@ struct Locked {
 async fn lock_rooms(
     tx: &DatabaseTransaction,
     ids: impl IntoIterator<Item = i64>,
-) -> Result<BTreeMap<i64, Locked>, DbErr> {
-    let rows: Vec<Locked> = chatroom::Entity::find()
+) -> Result<BTreeMap<i64, ArchiveRoom>, DbErr> {
+    let rows: Vec<ArchiveRoom> = chatroom::Entity::find()
         .filter(chatroom::Column::Id.is_in(ids))
         .order_by_asc(chatroom::Column::Id)
         .lock_exclusive()
@@ -214,7 +214,11 @@ async fn lock_rooms(
 
 /// Adds the batch to the counts. Writes the counts of rooms whose newest message is older than the row, as
 /// `advance_rooms` skips these.
-async fn count(tx: &DatabaseTransaction, rooms: &mut BTreeMap<i64, Locked>, batch: &Batch<'_>) -> Result<(), DbErr> {
+async fn count(
+    tx: &DatabaseTransaction,
+    rooms: &mut BTreeMap<i64, ArchiveRoom>,
+    batch: &Batch<'_>,
+) -> Result<(), DbErr> {
     for (id, new) in batch {
         let (Some(room), Some((newest, _))) = (rooms.get_mut(id), new.last_key_value()) else { continue };
         room.counts.catch_up(tx, *id, room.last_seq, room.purged_through).await?;
@@ -230,7 +234,7 @@ async fn count(tx: &DatabaseTransaction, rooms: &mut BTreeMap<i64, Locked>, batc
 /// A first attempt has none of these and runs no query.
 async fn drop_known(
     tx: &DatabaseTransaction,
-    rooms: &BTreeMap<i64, Locked>,
+    rooms: &BTreeMap<i64, ArchiveRoom>,
     batch: &mut Batch<'_>,
     conflicts: &mut Vec<(ChatroomId, Seq)>,
 ) -> Result<(), DbErr> {
@@ -271,7 +275,7 @@ async fn drop_known(
     Ok(())
 }
 
-fn archived_room(id: i64, room: Option<&Locked>) -> ArchivedRoom {
+fn archived_room(id: i64, room: Option<&ArchiveRoom>) -> ArchivedRoom {
     let state = match room {
         Some(room) if room.is_closed => RoomState::Closed,
         Some(_) => RoomState::Open,

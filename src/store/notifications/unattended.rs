@@ -13,22 +13,22 @@ use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{ColumnTrait, DatabaseTransaction, DbErr, DerivePartialModel, EntityTrait, QueryFilter};
 
-use super::counts::Seen;
-use super::entity::{chatroom, notification};
-use super::{millis, to_column};
 use crate::domain::{Message, Side};
+use crate::store::entity::{chatroom, notification};
+use crate::store::rooms::counts::SeenThrough;
+use crate::store::{millis, to_column};
 
 /// How long messages are collected before the e-mail is sent (SPEC 8).
 const GATHER: TimeDelta = TimeDelta::seconds(60);
 
 /// Minimum time between two e-mails to the guest of a room (SPEC 8). Hosts receive digests:
-/// [`digests`](super::digests).
+/// [`digests`](crate::store::notifications::digests).
 const MAIL_INTERVAL: TimeDelta = TimeDelta::hours(1);
 
 /// Columns of a locked room that describe its guest.
 #[derive(Clone, Debug, DerivePartialModel)]
 #[sea_orm(entity = "chatroom::Entity")]
-pub(super) struct Contact {
+pub(in crate::store) struct Contact {
     guest_email: Option<String>,
     guest_seen_at: Option<DateTime<Utc>>,
     guest_seen_seq: Option<i64>,
@@ -40,21 +40,21 @@ struct Unattended<'a> {
     to: Side,
     message: &'a Message,
     /// How far the recipient has seen the room.
-    seen: Seen,
+    seen: SeenThrough,
     host_id: i64,
 }
 
 /// First missed messages of a batch, by room and side.
 #[derive(Default)]
-pub(super) struct UnattendedRooms<'a>(BTreeMap<(i64, bool), Unattended<'a>>);
+pub(in crate::store) struct UnattendedRooms<'a>(BTreeMap<(i64, bool), Unattended<'a>>);
 
 impl<'a> UnattendedRooms<'a> {
     /// Adds a message whose recipient has no connection in the room. Ignores guests without an address.
-    pub(super) fn add(&mut self, message: &'a Message, contact: &Contact, host_seen: Seen) {
+    pub(in crate::store) fn add(&mut self, message: &'a Message, contact: &Contact, host_seen: SeenThrough) {
         let (to, seen) = match message.side {
             Side::Guest => (Side::Host, host_seen),
             Side::Host if contact.guest_email.is_none() => return,
-            Side::Host => (Side::Guest, Seen { seq: contact.guest_seen_seq, at: contact.guest_seen_at }),
+            Side::Host => (Side::Guest, SeenThrough { seq: contact.guest_seen_seq, at: contact.guest_seen_at }),
         };
         self.0.entry((message.chatroom.0, to.is_host())).or_insert(Unattended {
             to,
@@ -66,7 +66,7 @@ impl<'a> UnattendedRooms<'a> {
 
     /// Makes recipients due, except those who are due already or were e-mailed in this absence. `due_from` maps the
     /// time of a message to the time from which the delay of its e-mail is counted.
-    pub(super) async fn write(
+    pub(in crate::store) async fn write(
         &self,
         tx: &DatabaseTransaction,
         due_from: impl Fn(DateTime<Utc>) -> DateTime<Utc>,
@@ -117,7 +117,7 @@ impl<'a> UnattendedRooms<'a> {
 }
 
 /// Time at which to e-mail about a missed message that arrives `now`; `None` if the row already covers it.
-fn due_at(row: Option<&notification::Model>, seen: Seen, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+fn due_at(row: Option<&notification::Model>, seen: SeenThrough, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
     let gathered = now + GATHER;
     let Some(row) = row else { return Some(gathered) };
     // `first_seq` is the first message missed in that absence. A recipient who has seen it has been back since.
@@ -139,7 +139,7 @@ fn due_at(row: Option<&notification::Model>, seen: Seen, now: DateTime<Utc>) -> 
 }
 
 /// Latest valid due time of an e-mail: a later time was written by a clock that was ahead.
-pub(super) fn latest_due(now: DateTime<Utc>) -> DateTime<Utc> {
+pub(in crate::store) fn latest_due(now: DateTime<Utc>) -> DateTime<Utc> {
     now + GATHER + MAIL_INTERVAL
 }
 
@@ -164,13 +164,13 @@ mod tests {
         }
     }
 
-    fn seen(seq: Option<i64>, seconds: i64) -> Seen {
-        Seen { seq, at: Some(at(seconds)) }
+    fn seen(seq: Option<i64>, seconds: i64) -> SeenThrough {
+        SeenThrough { seq, at: Some(at(seconds)) }
     }
 
     #[test]
     fn the_first_message_of_an_absence_makes_him_due_and_the_others_wait_with_it() {
-        let nothing = Seen::default();
+        let nothing = SeenThrough::default();
         assert_eq!(due_at(None, nothing, at(0)), Some(at(60)));
         let due = row(0, Some(60), None);
         assert_eq!(due_at(Some(&due), nothing, at(30)), None);
@@ -185,22 +185,26 @@ mod tests {
     #[test]
     fn who_was_mailed_is_mailed_again_only_after_he_was_back_and_an_hour_later() {
         let mailed = row(0, None, Some(60));
-        assert_eq!(due_at(Some(&mailed), Seen::default(), at(10_000)), None);
+        assert_eq!(due_at(Some(&mailed), SeenThrough::default(), at(10_000)), None);
         assert_eq!(due_at(Some(&mailed), seen(Some(0), 100), at(10_000)), None);
         assert_eq!(due_at(Some(&mailed), seen(Some(1), 100), at(200)), Some(at(60 + 3_600)));
         assert_eq!(due_at(Some(&mailed), seen(Some(1), -100), at(10_000)), Some(at(10_060)));
         assert_eq!(due_at(Some(&mailed), seen(None, 59), at(10_000)), None);
         assert_eq!(due_at(Some(&mailed), seen(None, 100), at(10_000)), Some(at(10_060)));
-        assert_eq!(due_at(Some(&row(0, None, None)), Seen::default(), at(5)), Some(at(65)), "nothing came of it");
+        assert_eq!(
+            due_at(Some(&row(0, None, None)), SeenThrough::default(), at(5)),
+            Some(at(65)),
+            "nothing came of it"
+        );
         let of_host = notification::Model { to_host: true, ..mailed.clone() };
-        assert_eq!(due_at(Some(&of_host), Seen::default(), at(10_000)), None);
+        assert_eq!(due_at(Some(&of_host), SeenThrough::default(), at(10_000)), None);
         assert_eq!(
             due_at(Some(&of_host), seen(Some(1), 100), at(200)),
             Some(at(260)),
             "digests have an interval of their own"
         );
         let waiting = notification::Model { awaits_consent: Some("mailbox".into()), ..row(0, None, None) };
-        assert_eq!(due_at(Some(&waiting), Seen::default(), at(10_000)), None, "waits for consent");
+        assert_eq!(due_at(Some(&waiting), SeenThrough::default(), at(10_000)), None, "waits for consent");
         assert_eq!(due_at(Some(&waiting), seen(Some(1), 100), at(200)), Some(at(260)));
         let ahead = row(0, None, Some(86_400));
         assert_eq!(due_at(Some(&ahead), seen(Some(1), 100), at(200)), Some(at(200 + 3_600)), "not a day later");

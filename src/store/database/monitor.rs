@@ -11,10 +11,10 @@ use tokio::sync::{Notify, watch};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use super::entity::{chat_message, chatroom, room_event, write_probe};
-use super::fault::Fault;
-use super::files::Problem;
-use super::{Dialect, Store, StoreError};
+use crate::store::database::fault::Fault;
+use crate::store::database::files::FileProblem;
+use crate::store::entity::{chat_message, chatroom, room_event, write_probe};
+use crate::store::{Dialect, Store, StoreError};
 
 /// Interval between checks of the SQLite files, and minimum interval between probes.
 const TICK: Duration = Duration::from_millis(500);
@@ -46,7 +46,7 @@ const FILLER_ROW: i64 = 2;
 
 /// Current condition of the database.
 #[derive(Debug)]
-pub(super) struct Monitor {
+pub(in crate::store) struct Monitor {
     condition: watch::Sender<Option<Fault>>,
     wake: Notify,
     /// When an operation last met a fault that the probe cannot rule out.
@@ -55,7 +55,7 @@ pub(super) struct Monitor {
 }
 
 impl Monitor {
-    pub(super) fn new() -> Self {
+    pub(in crate::store) fn new() -> Self {
         Self {
             condition: watch::Sender::new(None),
             wake: Notify::new(),
@@ -65,7 +65,7 @@ impl Monitor {
     }
 
     /// Records that an operation has failed for a reason other than its data.
-    pub(super) fn operation_failed(&self, fault: Fault, error: &dyn std::fmt::Display) {
+    pub(in crate::store) fn operation_failed(&self, fault: Fault, error: &dyn std::fmt::Display) {
         if fault.outlasts_probe() {
             *self.met.lock() = Some(Instant::now());
         }
@@ -214,28 +214,28 @@ impl Store {
     }
 
     /// Checks that the SQLite files are those that were opened.
-    pub(super) async fn verify_files(&self) -> Result<(), FileFault> {
+    pub(in crate::store) async fn verify_files(&self) -> Result<(), FileFault> {
         let Some(files) = &self.shared.files else { return Ok(()) };
         files.create().map_err(|error| (Fault::Unreachable, error.to_string()))?;
         let problem = match files.check() {
             Ok(()) => return Ok(()),
-            Err(Problem::Shorter) => match self.expected_sizes().await {
-                Ok((database, log)) => match files.judge(database, log) {
+            Err(FileProblem::Shorter) => match self.expected_sizes().await {
+                Ok((database, log)) => match files.check_sizes(database, log) {
                     Ok(()) => return Ok(()),
                     Err(problem) => problem,
                 },
-                Err(error) if Fault::of(&error) == Fault::Failing => files.lose_shorter(),
-                Err(error) => Problem::Unknown(error.to_string()),
+                Err(error) if Fault::of(&error) == Fault::Failing => files.mark_shorter_lost(),
+                Err(error) => FileProblem::Unknown(error.to_string()),
             },
             Err(problem) => problem,
         };
         match problem {
-            Problem::Lost(reason) => {
+            FileProblem::Lost(reason) => {
                 self.shared.monitor.set(Some(Fault::FilesLost), &reason);
                 Err((Fault::FilesLost, reason))
             }
-            Problem::Unknown(reason) => Err((Fault::Unreachable, reason)),
-            Problem::Shorter => Ok(()),
+            FileProblem::Unknown(reason) => Err((Fault::Unreachable, reason)),
+            FileProblem::Shorter => Ok(()),
         }
     }
 

@@ -10,21 +10,21 @@ use sea_orm::{
     QueryFilter, QuerySelect,
 };
 
-use super::entity::{chat_message, chatroom};
-use super::{RoomRow, Store, StoreError, from_column, millis, to_column};
 use crate::domain::{Message, Room, RoomCounts, Seq, Side};
+use crate::store::entity::{chat_message, chatroom};
+use crate::store::{RoomRepository, RoomRow, StoreError, from_column, millis, to_column};
 
 /// How far one side has seen a room. The sequence number decides. The time decides only for rooms last viewed before
 /// numbers were recorded, because messages and views may be stamped by different clocks.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Seen {
-    pub(super) seq: Option<i64>,
-    pub(super) at: Option<DateTime<Utc>>,
+pub(in crate::store) struct SeenThrough {
+    pub(in crate::store) seq: Option<i64>,
+    pub(in crate::store) at: Option<DateTime<Utc>>,
 }
 
-impl Seen {
+impl SeenThrough {
     /// Returns whether a message has been seen.
-    pub(super) fn covers(self, seq: i64, accepted_at: DateTime<Utc>) -> bool {
+    pub(in crate::store) fn covers(self, seq: i64, accepted_at: DateTime<Utc>) -> bool {
         match (self.seq, self.at) {
             (Some(seen), _) => seq <= seen,
             (None, Some(at)) => accepted_at <= at,
@@ -33,7 +33,7 @@ impl Seen {
     }
 
     /// Restricts `messages` to those that have not been seen.
-    pub(super) fn missed(self, messages: Condition) -> Condition {
+    pub(in crate::store) fn missed(self, messages: Condition) -> Condition {
         match (self.seq, self.at) {
             (Some(seen), _) => messages.add(chat_message::Column::Seq.gt(seen)),
             (None, Some(at)) => messages.add(chat_message::Column::AcceptedAt.gt(at)),
@@ -45,22 +45,22 @@ impl Seen {
 /// Counts of a room whose lock is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, DerivePartialModel)]
 #[sea_orm(entity = "chatroom::Entity")]
-pub(super) struct Counts {
-    pub(super) message_count: i64,
-    pub(super) unread_count: i64,
-    pub(super) counted_through: i64,
-    pub(super) last_checked_at: Option<DateTime<Utc>>,
-    pub(super) checked_seq: Option<i64>,
+pub(in crate::store) struct Counts {
+    pub(in crate::store) message_count: i64,
+    pub(in crate::store) unread_count: i64,
+    pub(in crate::store) counted_through: i64,
+    pub(in crate::store) last_checked_at: Option<DateTime<Utc>>,
+    pub(in crate::store) checked_seq: Option<i64>,
 }
 
 impl Counts {
     /// How far the host has seen the room.
-    pub(super) fn seen(&self) -> Seen {
-        Seen { seq: self.checked_seq, at: self.last_checked_at }
+    pub(in crate::store) fn seen(&self) -> SeenThrough {
+        SeenThrough { seq: self.checked_seq, at: self.last_checked_at }
     }
 
     /// Adds the messages in SQL up to `last_seq` that are not counted yet.
-    pub(super) async fn catch_up(
+    pub(in crate::store) async fn catch_up(
         &mut self,
         tx: &DatabaseTransaction,
         room: i64,
@@ -78,7 +78,7 @@ impl Counts {
     }
 
     /// Adds a message that is being written.
-    pub(super) fn add(&mut self, message: &Message) {
+    pub(in crate::store) fn add(&mut self, message: &Message) {
         self.message_count += 1;
         let is_new = !self.seen().covers(to_column(message.seq), millis(message.accepted_at));
         self.unread_count += i64::from(message.side == Side::Guest && is_new);
@@ -86,7 +86,7 @@ impl Counts {
     }
 
     /// Writes the counts of a room whose row is not updated otherwise.
-    pub(super) async fn write(&self, tx: &DatabaseTransaction, room: i64) -> Result<(), DbErr> {
+    pub(in crate::store) async fn write(&self, tx: &DatabaseTransaction, room: i64) -> Result<(), DbErr> {
         chatroom::Entity::update_many()
             .col_expr(chatroom::Column::MessageCount, self.message_count.into())
             .col_expr(chatroom::Column::UnreadCount, self.unread_count.into())
@@ -108,14 +108,14 @@ impl From<&chatroom::Model> for RoomCounts {
     }
 }
 
-impl Store {
+impl RoomRepository<'_> {
     /// Number of visible messages in a room, up to and including `through`. 0 for a room without a row.
-    pub async fn count_messages(&self, room: impl Into<RoomRow>, through: Option<Seq>) -> Result<u64, StoreError> {
+    pub async fn count_messages(self, room: impl Into<RoomRow>, through: Option<Seq>) -> Result<u64, StoreError> {
         let room = room.into();
-        self.run(|| self.count_messages_once(room, through.map(to_column))).await
+        self.store.run("counts", || self.count_messages_once(room, through.map(to_column))).await
     }
 
-    async fn count_messages_once(&self, key: RoomRow, through: Option<i64>) -> Result<u64, DbErr> {
+    async fn count_messages_once(self, key: RoomRow, through: Option<i64>) -> Result<u64, DbErr> {
         use chatroom::Column::{CountedThrough, LastSeq, MessageCount, PurgedThrough};
         let room = key.id.0;
         let row: Option<(i64, i64, i64, i64)> = chatroom::Entity::find()
@@ -123,39 +123,39 @@ impl Store {
             .select_only()
             .columns([MessageCount, CountedThrough, PurgedThrough, LastSeq])
             .into_tuple()
-            .one(&self.reader)
+            .one(&self.store.reader)
             .await?;
         let Some((counted, upto, purged, last_seq)) = row else { return Ok(0) };
         // Messages written meanwhile are outside both ranges.
         let through = Ord::max(through.unwrap_or(last_seq), purged);
         let all = if through >= upto {
-            counted + count(&self.reader, range(room, Ord::max(upto, purged), through)).await?
+            counted + count(&self.store.reader, range(room, Ord::max(upto, purged), through)).await?
         } else {
-            counted - count(&self.reader, range(room, through, upto)).await?
+            counted - count(&self.store.reader, range(room, through, upto)).await?
         };
         Ok(from_column(all))
     }
 
     /// Number of guest messages above `above` that the host has not seen. The caller adds the count of the room row.
-    pub async fn uncounted_unread(&self, room: &Room, above: Seq) -> Result<u64, StoreError> {
-        let seen = Seen { seq: room.checked_seq.map(to_column), at: room.last_checked_at };
+    pub async fn count_unread_above(self, room: &Room, above: Seq) -> Result<u64, StoreError> {
+        let seen = SeenThrough { seq: room.checked_seq.map(to_column), at: room.last_checked_at };
         let rows = unseen(range(room.id.0, to_column(above), i64::MAX), seen);
-        Ok(from_column(self.run(|| count(&self.reader, rows.clone())).await?))
+        Ok(from_column(self.store.run("counts", || count(&self.store.reader, rows.clone())).await?))
     }
 
     /// Records that the host viewed the room at `at` and has seen messages up to `through`. Neither value decreases: an
     /// earlier view changes nothing.
-    pub async fn check_room(
-        &self,
+    pub async fn mark_checked(
+        self,
         room: impl Into<RoomRow>,
         through: Seq,
         at: DateTime<Utc>,
     ) -> Result<(), StoreError> {
         let room = room.into();
-        self.run(|| self.check_room_once(room, to_column(through), millis(at))).await
+        self.store.run("counts", || self.mark_checked_once(room, to_column(through), millis(at))).await
     }
 
-    async fn check_room_once(&self, room: RoomRow, through: i64, at: DateTime<Utc>) -> Result<(), DbErr> {
+    async fn mark_checked_once(self, room: RoomRow, through: i64, at: DateTime<Utc>) -> Result<(), DbErr> {
         use chatroom::Column::{CheckedSeq, LastCheckedAt, LastSeq, UnreadCount};
         let id = room.id.0;
         let check = |through: i64, at: DateTime<Utc>, unread: i64| {
@@ -170,10 +170,10 @@ impl Store {
             .add(Condition::any().add(LastCheckedAt.is_null()).add(Expr::col(LastCheckedAt).lt(at)))
             .add(Condition::any().add(CheckedSeq.is_null()).add(Expr::col(CheckedSeq).lte(through)));
         let has_seen_all = check(through, at, 0).filter(is_later).filter(Expr::col(LastSeq).lte(through));
-        if has_seen_all.exec(&self.writer).await?.rows_affected > 0 {
+        if has_seen_all.exec(&self.store.writer).await?.rows_affected > 0 {
             return Ok(());
         }
-        let tx = self.begin().await?;
+        let tx = self.store.begin().await?;
         let Some((before_at, before, purged, counted)) = chatroom::Entity::find()
             .filter(room.condition())
             .select_only()
@@ -189,7 +189,7 @@ impl Store {
             (None, Some(at)) => last_accepted_by(&tx, id, at).await?,
             (before, _) => before,
         };
-        let seen = Seen { seq: Ord::max(before, Some(through)), at: Ord::max(before_at, Some(at)) };
+        let seen = SeenThrough { seq: Ord::max(before, Some(through)), at: Ord::max(before_at, Some(at)) };
         let unread = count(&tx, unseen(range(id, purged, counted), seen)).await?;
         check(seen.seq.unwrap_or(through), seen.at.unwrap_or(at), unread).exec(&tx).await?;
         tx.commit().await
@@ -205,7 +205,7 @@ fn range(room: i64, after: i64, through: i64) -> Condition {
 }
 
 /// Restricts `rows` to guest messages that the host has not seen.
-fn unseen(rows: Condition, seen: Seen) -> Condition {
+fn unseen(rows: Condition, seen: SeenThrough) -> Condition {
     seen.missed(rows.add(chat_message::Column::IsHost.eq(false)))
 }
 

@@ -9,13 +9,13 @@ use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolO
 use sea_orm::sqlx::{self, Connection as _, Executor as _};
 use sea_orm::{SqlxMySqlConnector, SqlxSqliteConnector};
 
-use super::files::Files;
-use super::metrics::SqlMetrics;
-use super::monitor::Monitor;
-use super::recycle::{Recycle, Use};
-use super::rooms::room_count_cache;
-use super::{Dialect, Shared, Store, StoreError};
 use crate::domain::WireOffset;
+use crate::store::database::files::Files;
+use crate::store::database::monitor::Monitor;
+use crate::store::database::recycle::{Recycle, Use};
+use crate::store::metrics::SqlMetrics;
+use crate::store::rooms::list::room_count_cache;
+use crate::store::{Dialect, Shared, Store, StoreError};
 
 /// How long an operation waits for a free or a new connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -42,7 +42,7 @@ const MYSQL_SESSION: &str = "SET SESSION sql_mode = 'STRICT_ALL_TABLES,ONLY_FULL
      SESSION innodb_lock_wait_timeout = 3, SESSION wait_timeout = 10";
 
 /// Limits per statement. A statement waits at most 3 s for a table lock (`LOCK TABLES`, `ALTER TABLE`; the default is a
-/// year on MySQL and a day on MariaDB) and runs at most 8 s. That is below [`super::OPERATION_TIMEOUT`], so the server
+/// year on MySQL and a day on MariaDB) and runs at most 8 s. That is below [`crate::store::OPERATION_TIMEOUT`], so the server
 /// ends the statement before the client closes the connection. MySQL limits only reads, in milliseconds; MariaDB limits
 /// every statement, in seconds.
 const MYSQL_LIMITS: &str = "SET SESSION lock_wait_timeout = 3 \

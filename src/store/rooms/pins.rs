@@ -3,10 +3,10 @@
 use chrono::{DateTime, Utc};
 use sea_orm::{ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, PaginatorTrait, QueryFilter, QuerySelect};
 
-use super::entity::{chatroom, user};
-use super::rooms::to_room;
-use super::{Store, StoreError, millis};
 use crate::domain::{ChatroomId, Room};
+use crate::store::entity::{chatroom, user};
+use crate::store::rooms::row::to_room;
+use crate::store::{RoomRepository, StoreError, millis};
 
 /// Maximum number of rooms that a host may pin (SPEC 3).
 pub const MAX_PINNED: u64 = 5;
@@ -25,14 +25,14 @@ pub enum PinOutcome {
     Gone,
 }
 
-impl Store {
+impl RoomRepository<'_> {
     /// Pins or unpins a room. Concurrent calls never exceed [`MAX_PINNED`] per host.
-    pub async fn pin_room(&self, id: ChatroomId, pinned: bool, now: DateTime<Utc>) -> Result<PinOutcome, StoreError> {
-        self.run(|| self.pin_room_once(id, pinned, millis(now))).await
+    pub async fn pin(self, id: ChatroomId, pinned: bool, now: DateTime<Utc>) -> Result<PinOutcome, StoreError> {
+        self.store.run("pins", || self.pin_once(id, pinned, millis(now))).await
     }
 
-    async fn pin_room_once(&self, id: ChatroomId, pinned: bool, now: DateTime<Utc>) -> Result<PinOutcome, DbErr> {
-        let tx = self.begin().await?;
+    async fn pin_once(self, id: ChatroomId, pinned: bool, now: DateTime<Utc>) -> Result<PinOutcome, DbErr> {
+        let tx = self.store.begin().await?;
         // Dropping the transaction without a commit rolls it back; nothing has been written yet.
         let Some(mut row) = lock_with_host(&tx, id).await? else { return Ok(PinOutcome::Gone) };
         if row.is_fixed == pinned {

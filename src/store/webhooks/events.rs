@@ -10,10 +10,10 @@ use sea_orm::{
     ColumnTrait, DatabaseTransaction, DbErr, DerivePartialModel, EntityTrait, ExprTrait as _, QueryFilter, QuerySelect,
 };
 
-use super::entity::{chatroom, webhook, webhook_event};
-use super::{millis, to_column};
 use crate::domain::{ChatroomId, Closing, EventKind, EventKinds, HostId, Message, Room};
 use crate::protocol::webhook::{self as body, EventRoom};
+use crate::store::entity::{chatroom, webhook, webhook_event};
+use crate::store::{millis, to_column};
 
 /// How long delivery of an event is attempted.
 pub const TRIED_FOR: TimeDelta = TimeDelta::days(3);
@@ -21,14 +21,14 @@ pub const TRIED_FOR: TimeDelta = TimeDelta::days(3);
 /// Rows per INSERT. Each row has ten parameters.
 const ROWS_A_STATEMENT: usize = 500;
 
-pub(super) const WAITING: &str = "waiting";
+pub(in crate::store) const WAITING: &str = "waiting";
 
 /// Columns of a room that its events contain, and the event kinds to which the webhook of its host subscribes.
 #[derive(Clone, Debug, DerivePartialModel)]
 #[sea_orm(entity = "chatroom::Entity")]
-pub(super) struct Subject {
-    pub(super) host_id: i64,
-    pub(super) name: String,
+pub(in crate::store) struct Subject {
+    pub(in crate::store) host_id: i64,
+    pub(in crate::store) name: String,
     guest: String,
     #[sea_orm(from_expr = "wanted()")]
     wanted: Option<String>,
@@ -50,19 +50,19 @@ fn wanted() -> Expr {
 }
 
 /// Events of one transaction.
-pub(super) struct Events<F> {
+pub(in crate::store) struct Events<F> {
     rows: Vec<webhook_event::ActiveModel>,
     due_from: F,
 }
 
 impl<F: Fn(DateTime<Utc>) -> DateTime<Utc>> Events<F> {
     /// Creates an empty list. `due_from` maps the time of a message to the time at which its event is due.
-    pub(super) fn due_from(due_from: F) -> Self {
+    pub(in crate::store) fn due_from(due_from: F) -> Self {
         Self { rows: Vec::new(), due_from }
     }
 
     /// Adds the event of a message, if the host's webhook subscribes to it.
-    pub(super) fn message(&mut self, message: &Message, subject: &Subject) {
+    pub(in crate::store) fn message(&mut self, message: &Message, subject: &Subject) {
         let wanted = subject.wanted.as_deref().and_then(|kinds| kinds.parse::<EventKinds>().ok());
         if wanted.is_some_and(|kinds| kinds.contains(EventKind::MessageCreated)) {
             let room = EventRoom { id: message.chatroom, name: &subject.name, guest: &subject.guest };
@@ -75,7 +75,7 @@ impl<F: Fn(DateTime<Utc>) -> DateTime<Utc>> Events<F> {
         }
     }
 
-    pub(super) async fn write(self, tx: &DatabaseTransaction) -> Result<(), DbErr> {
+    pub(in crate::store) async fn write(self, tx: &DatabaseTransaction) -> Result<(), DbErr> {
         insert(tx, &self.rows).await
     }
 }
@@ -92,7 +92,7 @@ async fn insert(tx: &DatabaseTransaction, rows: &[webhook_event::ActiveModel]) -
 }
 
 /// Records that a guest created a room, if the host's webhook subscribes to the event.
-pub(super) async fn room_created(tx: &DatabaseTransaction, room: &chatroom::Model) -> Result<(), DbErr> {
+pub(in crate::store) async fn room_created(tx: &DatabaseTransaction, room: &chatroom::Model) -> Result<(), DbErr> {
     let (id, host) = (ChatroomId(room.id), HostId(room.host_id));
     if !wants(tx, host, EventKind::RoomCreated).await? {
         return Ok(());
@@ -103,7 +103,7 @@ pub(super) async fn room_created(tx: &DatabaseTransaction, room: &chatroom::Mode
 
 /// Records that a room was closed, if the host's webhook subscribes to the event. `version` is the room's
 /// `state_version` after the change.
-pub(super) async fn room_closed(
+pub(in crate::store) async fn room_closed(
     tx: &DatabaseTransaction,
     room: &Room,
     version: u64,
