@@ -6,7 +6,7 @@ pub mod history;
 pub mod hub;
 pub mod inbox;
 pub mod relay;
-pub mod revalidation;
 pub mod rooms;
 pub mod session;
+pub mod session_revalidator;
 pub mod statuses;

@@ -281,7 +281,7 @@ impl Duties {
             if let Some(event) = self.store.delete_empty_room(room.name, now).await? {
                 deleted += 1;
                 if let Some(rooms) = &self.rooms {
-                    rooms.tell(&event).await;
+                    rooms.publish(&event).await;
                 }
             }
         }
@@ -306,7 +306,7 @@ impl Duties {
             if let Some(event) = self.store.close_idle_room(room.name, since, now).await? {
                 closed += 1;
                 if let Some(rooms) = &self.rooms {
-                    rooms.tell(&event).await;
+                    rooms.publish(&event).await;
                 }
             }
         }

@@ -32,7 +32,7 @@ use awaited::Awaited;
 use meters::Meters;
 
 /// How long a message may wait for its acknowledgement or refusal before its sender is disconnected with 1013.
-const PATIENCE: Duration = Duration::from_secs(10);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Time after acceptance within which a message must arrive over the bus. After it the room reads the log.
 const ECHO_TIMEOUT: Duration = Duration::from_secs(1);
@@ -41,7 +41,7 @@ const ECHO_TIMEOUT: Duration = Duration::from_secs(1);
 const CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Maximum bytes of messages that wait for the broker, per partition. At the limit, sockets are not read.
-const INBOX_BYTES: usize = 64 * 1024 * 1024;
+const QUEUED_BYTES: usize = 64 * 1024 * 1024;
 
 /// Delay after a failed call of a partition.
 const RETRY: Duration = Duration::from_millis(100);
@@ -68,18 +68,18 @@ impl Pending {
         self.submission.head.len() as u32
     }
 
-    fn answered(&self, inbox: &Inbox) {
-        inbox.bytes.fetch_sub(self.bytes() as usize, Ordering::Relaxed);
+    fn answered(&self, submissions: &SubmissionQueue) {
+        submissions.bytes.fetch_sub(self.bytes() as usize, Ordering::Relaxed);
         self.connection.answered(self.bytes());
     }
 }
 
 /// Handle of an acceptor's task.
 #[derive(Clone, Debug)]
-pub(super) struct Acceptor(Arc<Inbox>);
+pub(super) struct Acceptor(Arc<SubmissionQueue>);
 
 #[derive(Debug, Default)]
-struct Inbox {
+struct SubmissionQueue {
     queue: Mutex<VecDeque<Pending>>,
     arrived: Notify,
     /// Bytes of all unanswered messages.
@@ -95,13 +95,13 @@ impl Acceptor {
         tracker: &TaskTracker,
         stop: CancellationToken,
     ) -> Self {
-        let inbox = Arc::new(Inbox::default());
+        let submissions = Arc::new(SubmissionQueue::default());
         let worker = Worker {
             partition,
             broker,
             rooms,
             hub,
-            inbox: inbox.clone(),
+            submissions: submissions.clone(),
             ready: VecDeque::new(),
             held: HashMap::new(),
             awaited: VecDeque::new(),
@@ -111,7 +111,7 @@ impl Acceptor {
             checked: Instant::now(),
         };
         tracker.spawn(worker.run(stop));
-        Self(inbox)
+        Self(submissions)
     }
 
     pub(super) fn submit(&self, connection: Arc<Connection>, mut submission: Submission) {
@@ -126,7 +126,7 @@ impl Acceptor {
 
     /// Whether so many bytes wait for the broker that no socket should be read.
     pub(super) fn is_full(&self) -> bool {
-        self.0.bytes.load(Ordering::Relaxed) >= INBOX_BYTES
+        self.0.bytes.load(Ordering::Relaxed) >= QUEUED_BYTES
     }
 }
 
@@ -141,7 +141,7 @@ struct Worker {
     broker: Arc<dyn Broker>,
     rooms: Rooms,
     hub: Arc<Hub>,
-    inbox: Arc<Inbox>,
+    submissions: Arc<SubmissionQueue>,
     /// Messages for the next calls, in order.
     ready: VecDeque<Pending>,
     /// Messages of rooms that wait to be seeded, or for capacity in the archive queue.
@@ -157,7 +157,7 @@ struct Worker {
 
 impl Worker {
     async fn run(mut self, stop: CancellationToken) {
-        let inbox = self.inbox.clone();
+        let submissions = self.submissions.clone();
         loop {
             self.collect();
             if self.ready.is_empty() {
@@ -167,18 +167,18 @@ impl Worker {
                 }
                 let next = self.awaited.front().map(|awaited| awaited.deadline);
                 let next = next
-                    .unwrap_or_else(|| Instant::now() + PATIENCE)
+                    .unwrap_or_else(|| Instant::now() + ANSWER_TIMEOUT)
                     .min(Instant::now() + ECHO_TIMEOUT * if idle { 60 } else { 1 });
                 tokio::select! {
-                    () = inbox.arrived.notified() => {}
+                    () = submissions.arrived.notified() => {}
                     () = tokio::time::sleep_until(next) => {}
                     () = stop.cancelled(), if idle => {}
                 }
             } else {
                 self.call().await;
             }
-            self.check_awaited();
-            self.give_up_late();
+            self.check_echoes();
+            self.drop_overdue();
         }
     }
 
@@ -190,10 +190,10 @@ impl Worker {
                 // To the front, because all other messages of this room arrived later.
                 held.into_iter().rev().for_each(|pending| self.ready.push_front(pending));
             } else {
-                held.into_iter().for_each(|pending| end(&pending, &self.inbox, Close::NotFound));
+                held.into_iter().for_each(|pending| reject(&pending, &self.submissions, Close::NotFound));
             }
         }
-        let arrived = std::mem::take(&mut *self.inbox.queue.lock());
+        let arrived = std::mem::take(&mut *self.submissions.queue.lock());
         for pending in arrived {
             match self.held.get_mut(&pending.submission.room) {
                 Some(held) => held.push_back(pending),
@@ -216,7 +216,7 @@ impl Worker {
             }
             let Some(next) = self.ready.pop_front() else { break };
             if is_abandoned {
-                next.answered(&self.inbox);
+                next.answered(&self.submissions);
             } else {
                 batch.push(next);
             }
@@ -255,14 +255,14 @@ impl Worker {
                 for pending in again {
                     self.held.entry(pending.submission.room).or_default().push_back(pending);
                 }
-                self.hold_the_rest();
+                self.hold_remaining();
             }
             Err(error) => self.failed(batch, &error).await,
         }
     }
 
     /// Holds the remaining messages of held rooms: they must not overtake those that were in the batch.
-    fn hold_the_rest(&mut self) {
+    fn hold_remaining(&mut self) {
         if self.held.is_empty() {
             return;
         }
@@ -296,7 +296,7 @@ impl Worker {
                 (&self.meters.accepted, Some(seq))
             }
             Outcome::Known { seq, frame: Some(frame) } => {
-                pending.connection.answer(seq, frame::text(&frame));
+                pending.connection.answer_duplicate(seq, frame::text(&frame));
                 (&self.meters.duplicate, Some(seq))
             }
             Outcome::Known { seq, frame: None } => {
@@ -312,14 +312,14 @@ impl Worker {
                 (&self.meters.refused, None)
             }
             Outcome::Unseeded => {
-                if !self.held.contains_key(&pending.submission.room) && !holds(again, pending.submission.room) {
+                if !self.held.contains_key(&pending.submission.room) && !contains_room(again, pending.submission.room) {
                     self.seed(pending.submission.room);
                 }
                 again.push(pending);
                 return;
             }
             Outcome::Full => {
-                if !self.held.contains_key(&pending.submission.room) && !holds(again, pending.submission.room) {
+                if !self.held.contains_key(&pending.submission.room) && !contains_room(again, pending.submission.room) {
                     metrics::counter!(metric::QUEUE_FULL).increment(1);
                     self.release_later(pending.submission.room, FULL_RETRY);
                 }
@@ -335,19 +335,19 @@ impl Worker {
                 span.note("pintalk.seq", seq as i64);
             }
         }
-        pending.answered(&self.inbox);
+        pending.answered(&self.submissions);
     }
 
     fn await_echo(&mut self, pending: &Pending, seq: Seq) {
         let now = Instant::now();
         let (room, connection) = (pending.submission.room, pending.connection.clone());
-        let (deadline, give_up) = (now + ECHO_TIMEOUT, pending.since + PATIENCE);
+        let (deadline, give_up) = (now + ECHO_TIMEOUT, pending.since + ANSWER_TIMEOUT);
         self.awaited.push_back(Awaited { deadline, give_up, room, connection, seq });
     }
 
     /// Makes the room of an accepted message that did not arrive over the bus read the log. A sender who has not
-    /// received it after [`PATIENCE`] is disconnected; the client reconnects and reads what was stored.
-    fn check_awaited(&mut self) {
+    /// received it after [`ANSWER_TIMEOUT`] is disconnected; the client reconnects and reads what was stored.
+    fn check_echoes(&mut self) {
         let now = Instant::now();
         let mut missed: HashSet<RoomName> = HashSet::new();
         let mut again = Vec::new();
@@ -360,12 +360,12 @@ impl Worker {
                 continue;
             }
             if first.give_up <= now {
-                first.connection.end(first.connection.try_later());
+                first.connection.close(first.connection.try_later());
                 continue;
             }
             if missed.insert(first.room) {
                 metrics::counter!(metric::GAPS, "reason" => "echo").increment(1);
-                self.hub.fall_behind(first.room, first.seq);
+                self.hub.catch_up(first.room, first.seq);
             }
             first.deadline = now + ECHO_TIMEOUT;
             again.push(first);
@@ -375,26 +375,26 @@ impl Worker {
 
     /// Disconnects senders whose message waits too long, and drops their later messages. Iterates over all waiting
     /// messages, and therefore runs only every [`CHECK_INTERVAL`].
-    fn give_up_late(&mut self) {
+    fn drop_overdue(&mut self) {
         let now = Instant::now();
         if now - self.checked < CHECK_INTERVAL {
             return;
         }
         self.checked = now;
-        let late = |pending: &Pending| now - pending.since > PATIENCE;
+        let late = |pending: &Pending| now - pending.since > ANSWER_TIMEOUT;
         let given_up = self.ready.iter().chain(self.held.values().flatten()).filter(|pending| late(pending));
         for pending in given_up {
             if !pending.connection.is_abandoned() {
                 metrics::counter!(metric::MESSAGES, "result" => "given_up").increment(1);
                 pending.connection.abandon(None, pending.connection.try_later());
-                pending.connection.end(pending.connection.try_later());
+                pending.connection.close(pending.connection.try_later());
             }
         }
         for waiting in self.held.values_mut().chain([&mut self.ready]) {
             waiting.retain(|pending| {
                 let keep = !pending.connection.is_abandoned();
                 if !keep {
-                    pending.answered(&self.inbox);
+                    pending.answered(&self.submissions);
                 }
                 keep
             });
@@ -414,19 +414,19 @@ impl Worker {
         let (rooms, room, connection) = (self.rooms.clone(), pending.submission.room, pending.connection.clone());
         self.tracker.spawn(async move {
             match rooms.original(room, seq).await {
-                Ok(Some(original)) => connection.answer(seq, frame::text(&original)),
+                Ok(Some(original)) => connection.answer_duplicate(seq, frame::text(&original)),
                 // Retention removed the original, or it cannot be read now: the sender retries.
-                Ok(None) => connection.end(connection.try_later()),
+                Ok(None) => connection.close(connection.try_later()),
                 Err(error) => {
                     tracing::warn!(%error, %room, "failed to read original of repeated message");
-                    connection.end(connection.try_later());
+                    connection.close(connection.try_later());
                 }
             }
         });
     }
 
     fn seed(&self, room: RoomName) {
-        let (rooms, released, inbox) = (self.rooms.clone(), self.released.clone(), self.inbox.clone());
+        let (rooms, released, submissions) = (self.rooms.clone(), self.released.clone(), self.submissions.clone());
         self.tracker.spawn(async move {
             let exists = match rooms.seed(room).await {
                 Ok(()) => true,
@@ -438,27 +438,27 @@ impl Worker {
                 }
             };
             released.rooms.lock().push((room, exists));
-            inbox.arrived.notify_one();
+            submissions.arrived.notify_one();
         });
     }
 
     fn release_later(&self, room: RoomName, after: Duration) {
-        let (released, inbox) = (self.released.clone(), self.inbox.clone());
+        let (released, submissions) = (self.released.clone(), self.submissions.clone());
         self.tracker.spawn(async move {
             tokio::time::sleep(after).await;
             released.rooms.lock().push((room, true));
-            inbox.arrived.notify_one();
+            submissions.arrived.notify_one();
         });
     }
 }
 
-fn holds(again: &[Pending], room: RoomName) -> bool {
+fn contains_room(again: &[Pending], room: RoomName) -> bool {
     again.iter().any(|pending| pending.submission.room == room)
 }
 
-fn end(pending: &Pending, inbox: &Inbox, close: Close) {
+fn reject(pending: &Pending, submissions: &SubmissionQueue, close: Close) {
     pending.connection.abandon(None, close);
-    pending.answered(inbox);
+    pending.answered(submissions);
 }
 
 #[cfg(test)]

@@ -91,7 +91,7 @@ impl Rooms {
             let mut unread = room.counts.unread + uncounted.get(&room.id).copied().unwrap_or(0);
             if let Some(tail) = tail {
                 unread += tail.unread;
-                move_on(&mut room, &tail);
+                apply_tail(&mut room, &tail);
             }
             let (guests, hosts) = status.map_or((0, 0), |status| (status.guests, status.hosts));
             if hosts > 0 {
@@ -163,7 +163,7 @@ fn tail_query(room: &Room, status: &RoomStatus) -> Option<TailQuery> {
 }
 
 /// Updates the room with values that SQL will have after archiving.
-fn move_on(room: &mut Room, tail: &Tail) {
+fn apply_tail(room: &mut Room, tail: &Tail) {
     let Ok(newest) = serde_json::from_slice::<StoredFrame<'_>>(&tail.newest.frame) else {
         tracing::error!(room = %room.name, "failed to decode newest message of room");
         return;
@@ -248,7 +248,7 @@ mod tests {
 
     /// Every page, of every length, of two merged lists equals that of the whole list.
     #[test]
-    fn a_page_is_cut_out_of_two_lists_as_out_of_one() {
+    fn a_page_of_two_merged_lists_equals_that_of_the_whole_list() {
         for ahead in [vec![1, 5, 9], vec![9], vec![0, 12], vec![3, 4, 5, 6], vec![11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0]]
         {
             let rest: Vec<i64> = (0..13).rev().filter(|at| !ahead.contains(at)).collect();

@@ -20,6 +20,6 @@ pub(super) struct Awaited {
 
 impl Awaited {
     pub(super) fn is_settled(&self) -> bool {
-        self.connection.sent() >= self.seq || self.connection.is_ending()
+        self.connection.sent() >= self.seq || self.connection.is_closing()
     }
 }

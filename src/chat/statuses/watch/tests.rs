@@ -115,7 +115,7 @@ async fn an_older_event_is_ignored() {
 }
 
 #[tokio::test]
-async fn what_one_guest_was_answered_does_not_keep_the_event_from_others() {
+async fn a_status_read_by_one_guest_does_not_suppress_the_event_for_others() {
     let stage = Stage::new();
     let (first, second) = (stage.guest(), stage.guest());
     stage.answer(&first, status(false, 5)).await;
@@ -130,7 +130,7 @@ async fn what_one_guest_was_answered_does_not_keep_the_event_from_others() {
 }
 
 #[tokio::test]
-async fn an_answer_that_an_event_has_overtaken_is_not_given() {
+async fn a_read_overtaken_by_an_event_is_not_sent() {
     let stage = Stage::new();
     let guest = stage.guest();
     stage.heard(status(true, 5));
@@ -143,7 +143,7 @@ async fn an_answer_that_an_event_has_overtaken_is_not_given() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_missed_is_told_and_that_a_host_has_left_only_after_a_while() {
+async fn missed_changes_are_sent_and_offline_only_after_a_delay() {
     let stage = Stage::new();
     let guest = stage.guest();
     stage.says(Some(status(true, 5)));
@@ -159,7 +159,7 @@ async fn what_was_missed_is_told_and_that_a_host_has_left_only_after_a_while() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_has_forgotten_and_is_told_again_makes_nobody_flicker() {
+async fn a_store_that_lost_presence_and_receives_it_again_causes_no_offline() {
     let stage = Stage::new();
     let guest = stage.guest();
     stage.heard(status(true, 5));
@@ -173,7 +173,7 @@ async fn a_store_that_has_forgotten_and_is_told_again_makes_nobody_flicker() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_does_not_answer_says_nothing() {
+async fn an_unavailable_store_changes_no_status() {
     let stage = Stage::new();
     let guest = stage.guest();
     stage.heard(status(true, 5));
@@ -187,7 +187,7 @@ async fn a_store_that_does_not_answer_says_nothing() {
 }
 
 #[tokio::test]
-async fn whom_nobody_watches_is_forgotten() {
+async fn an_unwatched_host_is_removed() {
     let stage = Stage::new();
     let guest = stage.guest();
     stage.heard(status(true, 5));
