@@ -4,10 +4,10 @@
 //! [`JOINS`] run at a time, a bounded number waits, and further ones are refused at once with the time after which a
 //! place is expected.
 //!
-//! Places are granted alternately to two lanes ([`JoinClass`]), within a lane in turn to addresses, and within an address in
+//! Places are granted alternately to two queues ([`JoinClass`]), within a class in turn to addresses, and within an address in
 //! order of arrival. When the queue is full, an arrival displaces the last waiter of the address with the most waiters,
-//! if the arrival's own address has at least two fewer. A lane that has less than half of the queue displaces from the
-//! other lane. A single address can use the whole queue while it is alone, and a flood of new guests does not keep out
+//! if the arrival's own address has at least two fewer. A class that has less than half of the queue displaces from the
+//! other class. A single address can use the whole queue while it is alone, and a flood of new guests does not keep out
 //! clients that reconnect.
 //!
 //! **Invariant:** no lock is held across an await, and nothing here calls a store.
@@ -45,7 +45,7 @@ const MAX_RETRY: Duration = Duration::from_secs(30);
 /// Assumed duration of a join until the first is measured.
 const FIRST_GUESS: Duration = Duration::from_millis(200);
 
-/// Kind of a join. Joins of different lanes do not displace each other beyond half of the queue.
+/// Kind of a join. Joins of different queues do not displace each other beyond half of the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum JoinClass {
     /// Clients that resume a conversation (`?after=`), and hosts.
@@ -78,8 +78,8 @@ impl std::fmt::Debug for Admission {
 struct State {
     running: usize,
     slow: usize,
-    lanes: [JoinQueue; 2],
-    next_lane: usize,
+    queues: [JoinQueue; 2],
+    next_queue: usize,
     next_id: u64,
     /// Smoothed duration of a join.
     duration: Duration,
@@ -87,7 +87,7 @@ struct State {
     booked_until: Instant,
 }
 
-/// The waiting joins of a lane, by address.
+/// The waiting joins of a class, by address.
 #[derive(Default)]
 struct JoinQueue {
     addresses: HashMap<IpAddr, VecDeque<Waiter>>,
@@ -121,8 +121,8 @@ impl Admission {
         let state = State {
             running: 0,
             slow: 0,
-            lanes: [JoinQueue::default(), JoinQueue::default()],
-            next_lane: 0,
+            queues: [JoinQueue::default(), JoinQueue::default()],
+            next_queue: 0,
             next_id: 0,
             duration: FIRST_GUESS,
             booked_until: Instant::now(),
@@ -142,11 +142,11 @@ impl Admission {
                 return Ok(self.place());
             }
             let displaced =
-                state.make_room(address, lane, self.max_waiting).map_err(|Full| self.overloaded(&mut state))?;
+                state.make_room(address, class, self.max_waiting).map_err(|Full| self.overloaded(&mut state))?;
             let retry = displaced.as_ref().map(|_| self.overloaded(&mut state));
             let (decision, decided) = oneshot::channel();
-            let id = state.push(address, lane, decision);
-            (Waiting { admission: self, address, lane, id, decided }, displaced.zip(retry))
+            let id = state.push(address, class, decision);
+            (Waiting { admission: self, address, class, id, decided }, displaced.zip(retry))
         };
         if let Some((waiter, overloaded)) = displaced {
             // A waiter whose future was dropped needs no answer.
@@ -192,7 +192,7 @@ struct Full;
 
 impl State {
     fn waiting(&self) -> usize {
-        self.lanes.iter().map(|queue| queue.len).sum()
+        self.queues.iter().map(|queue| queue.len).sum()
     }
 
     /// Returns the waiter that an arrival displaces; `None` if the queue has a place.
@@ -200,15 +200,15 @@ impl State {
         if self.waiting() < max_waiting {
             return Ok(None);
         }
-        let [own, other] = match lane {
+        let [own, other] = match class {
             JoinClass::Established => [0, 1],
             JoinClass::Fresh => [1, 0],
         };
-        if self.lanes[own].len < max_waiting / 2 {
-            return self.lanes[other].pop_last_of_longest(0).map(Some).ok_or(Full);
+        if self.queues[own].len < max_waiting / 2 {
+            return self.queues[other].pop_last_of_longest(0).map(Some).ok_or(Full);
         }
-        let fewest = self.lanes[own].addresses.get(&address).map_or(0, VecDeque::len) + 2;
-        self.lanes[own].pop_last_of_longest(fewest).map(Some).ok_or(Full)
+        let fewest = self.queues[own].addresses.get(&address).map_or(0, VecDeque::len) + 2;
+        self.queues[own].pop_last_of_longest(fewest).map(Some).ok_or(Full)
     }
 
     fn push(
@@ -218,16 +218,16 @@ impl State {
         decision: oneshot::Sender<Result<JoinPermit, Overloaded>>,
     ) -> u64 {
         self.next_id += 1;
-        self.lanes[lane as usize].push(address, Waiter { id: self.next_id, decision });
+        self.queues[class as usize].push(address, Waiter { id: self.next_id, decision });
         metrics::gauge!(metric::JOINS_WAITING).increment(1.0);
         self.next_id
     }
 
     fn pop(&mut self) -> Option<Waiter> {
-        let lane = self.next_lane;
-        self.next_lane = 1 - lane;
-        let next = self.lanes[lane].pop();
-        next.or_else(|| self.lanes[1 - lane].pop())
+        let next = self.next_queue;
+        self.next_queue = 1 - next;
+        let waiter = self.queues[next].pop();
+        waiter.or_else(|| self.queues[1 - next].pop())
     }
 
     /// Reserves time for one more join, after the waiting and the refused ones. Returns the delay until then.
@@ -327,7 +327,7 @@ impl Waiting<'_> {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.admission.state.lock().lanes[self.lane as usize].cancel(self.address, self.id);
+        self.admission.state.lock().queues[self.class as usize].cancel(self.address, self.id);
     }
 }
 

@@ -8,6 +8,7 @@ use sea_orm::ConnectionTrait as _;
 use super::*;
 use crate::backend::broker::testing::{Node, PATIENCE, Stage, frame_of, guest, key_of, numbers, submission, until};
 use crate::backend::broker::{MAX_BATCH, Outcome};
+use crate::domain::Message;
 use crate::domain::{Room, RoomChange, Seq, Side};
 use crate::store::Dialect;
 

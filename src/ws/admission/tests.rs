@@ -21,15 +21,15 @@ fn full(max_waiting: usize) -> (Arc<Admission>, Vec<JoinPermit>) {
     (admission, places)
 }
 
-fn enter(admission: &Arc<Admission>, from: u8, lane: JoinClass) -> Entering {
+fn enter(admission: &Arc<Admission>, from: u8, class: JoinClass) -> Entering {
     let admission = admission.clone();
     // A test polls many of them within one poll of its own task.
-    unconstrained(async move { admission.enter(address(from), lane).await }).boxed()
+    unconstrained(async move { admission.enter(address(from), class).await }).boxed()
 }
 
 /// Joins the queue.
-fn wait(admission: &Arc<Admission>, from: u8, lane: JoinClass) -> Entering {
-    let mut entering = enter(admission, from, lane);
+fn wait(admission: &Arc<Admission>, from: u8, class: JoinClass) -> Entering {
+    let mut entering = enter(admission, from, class);
     assert!((&mut entering).now_or_never().is_none(), "no place to wait for {from}");
     entering
 }
@@ -119,11 +119,11 @@ async fn new_guests_do_not_displace_reconnecting_clients() {
     let mut fresh: Vec<_> = (1..9).map(|from| wait(&admission, from, JoinClass::Fresh)).collect();
     let established: Vec<_> = (11..15).map(|from| wait(&admission, from, JoinClass::Established)).collect();
     assert_eq!(fresh.iter_mut().filter_map(|entering| is_refused(entering).then_some(())).count(), 4);
-    // Neither lane displaces the other below half of the queue.
+    // Neither class displaces the other below half of the queue.
     assert!(is_refused(&mut enter(&admission, 15, JoinClass::Established)));
     assert!(is_refused(&mut enter(&admission, 16, JoinClass::Fresh)));
     assert_eq!(waiting(&admission), 8);
-    // The lanes are served alternately.
+    // The classes are served alternately.
     drop(places.pop());
     drop(places.pop());
     let served_of = |entering: Vec<Entering>| {
@@ -142,12 +142,12 @@ async fn a_cancelled_join_leaves_the_queue() {
     );
     drop((first, gone));
     assert_eq!(waiting(&admission), 1);
-    assert_eq!(admission.state.lock().lanes[1].turns, [address(1)]);
+    assert_eq!(admission.state.lock().queues[1].turns, [address(1)]);
     // This waiter received its place and is cancelled before it is polled.
     drop(places);
     drop(last);
     let state = admission.state.lock();
-    assert_eq!((state.running, state.waiting(), state.lanes[1].addresses.len()), (0, 0, 0));
+    assert_eq!((state.running, state.waiting(), state.queues[1].addresses.len()), (0, 0, 0));
 }
 
 #[tokio::test(start_paused = true)]
