@@ -8,28 +8,30 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use parking_lot::Mutex;
-use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::backend::broker::{Broker, MAX_BATCH_BYTES, Outcome, Partition, Submission, Unavailable};
 use crate::chat::hub::{Connection, Hub};
-use crate::chat::rooms::{RoomError, Rooms};
+use crate::chat::rooms::Rooms;
 use crate::domain::metric;
 use crate::domain::trace::Span;
 use crate::domain::{RoomName, Seq};
 use crate::protocol::{Close, frame};
 
 mod awaited;
+mod background;
 mod meters;
+mod submissions;
 
 use awaited::Awaited;
+use background::{FULL_RETRY, Released};
 use meters::Meters;
+use submissions::{Pending, SubmissionQueue};
 
 /// How long a message may wait for its acknowledgement or refusal before its sender is disconnected with 1013.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -46,45 +48,9 @@ const QUEUED_BYTES: usize = 64 * 1024 * 1024;
 /// Delay after a failed call of a partition.
 const RETRY: Duration = Duration::from_millis(100);
 
-/// Delay before the messages of a room are retried after its archive queue was full.
-const FULL_RETRY: Duration = Duration::from_millis(500);
-
-/// A message that waits for its outcome.
-#[derive(Debug)]
-struct Pending {
-    connection: Arc<Connection>,
-    submission: Submission,
-    since: Instant,
-    /// Highest number that the sender had received at submission.
-    sent: Seq,
-    /// Whether an earlier call with this message may have taken effect.
-    tried: bool,
-    /// Span from reading the message to its answer, if it is traced.
-    span: Option<Span>,
-}
-
-impl Pending {
-    fn bytes(&self) -> u32 {
-        self.submission.head.len() as u32
-    }
-
-    fn answered(&self, submissions: &SubmissionQueue) {
-        submissions.bytes.fetch_sub(self.bytes() as usize, Ordering::Relaxed);
-        self.connection.answered(self.bytes());
-    }
-}
-
 /// Handle of an acceptor's task.
 #[derive(Clone, Debug)]
 pub(super) struct Acceptor(Arc<SubmissionQueue>);
-
-#[derive(Debug, Default)]
-struct SubmissionQueue {
-    queue: Mutex<VecDeque<Pending>>,
-    arrived: Notify,
-    /// Bytes of all unanswered messages.
-    bytes: AtomicUsize,
-}
 
 impl Acceptor {
     pub(super) fn start(
@@ -128,12 +94,6 @@ impl Acceptor {
     pub(super) fn is_full(&self) -> bool {
         self.0.bytes.load(Ordering::Relaxed) >= QUEUED_BYTES
     }
-}
-
-/// Rooms whose messages may be sent again, and whether the room still exists.
-#[derive(Debug, Default)]
-struct Released {
-    rooms: Mutex<Vec<(RoomName, bool)>>,
 }
 
 struct Worker {
@@ -399,56 +359,6 @@ impl Worker {
                 keep
             });
         }
-    }
-
-    fn closed(&self, pending: &Pending) {
-        // The same notice as the bus delivers for the close, usually earlier.
-        let (rooms, room, connection) = (self.rooms.clone(), pending.submission.room, pending.connection.clone());
-        self.tracker.spawn(async move {
-            let notice = rooms.closed_notice(room).await;
-            connection.abandon(notice.map(|notice| frame::text(&notice)), Close::Normal);
-        });
-    }
-
-    fn answer_from_history(&self, pending: &Pending, seq: Seq) {
-        let (rooms, room, connection) = (self.rooms.clone(), pending.submission.room, pending.connection.clone());
-        self.tracker.spawn(async move {
-            match rooms.original(room, seq).await {
-                Ok(Some(original)) => connection.answer_duplicate(seq, frame::text(&original)),
-                // Retention removed the original, or it cannot be read now: the sender retries.
-                Ok(None) => connection.close(connection.try_later()),
-                Err(error) => {
-                    tracing::warn!(%error, %room, "failed to read original of repeated message");
-                    connection.close(connection.try_later());
-                }
-            }
-        });
-    }
-
-    fn seed(&self, room: RoomName) {
-        let (rooms, released, submissions) = (self.rooms.clone(), self.released.clone(), self.submissions.clone());
-        self.tracker.spawn(async move {
-            let exists = match rooms.seed(room).await {
-                Ok(()) => true,
-                Err(RoomError::NotFound) => false,
-                Err(error) => {
-                    tracing::warn!(%error, %room, "failed to load room from sql, retrying");
-                    tokio::time::sleep(FULL_RETRY).await;
-                    true
-                }
-            };
-            released.rooms.lock().push((room, exists));
-            submissions.arrived.notify_one();
-        });
-    }
-
-    fn release_later(&self, room: RoomName, after: Duration) {
-        let (released, submissions) = (self.released.clone(), self.submissions.clone());
-        self.tracker.spawn(async move {
-            tokio::time::sleep(after).await;
-            released.rooms.lock().push((room, true));
-            submissions.arrived.notify_one();
-        });
     }
 }
 

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use crate::chat::hub::Connection;
 use crate::domain::{RoomName, Seq};
 
-/// An accepted message whose sender has not received it yet.
+/// An accepted message that its sender has not received yet.
 pub(super) struct Awaited {
     /// When the room reads the log.
     pub(super) deadline: Instant,
