@@ -127,7 +127,7 @@ mod tests {
         tokio::time::sleep(INTERVAL).await;
         assert_eq!(stage.received(), [21]);
         tokio::time::sleep(INTERVAL * 2).await;
-        assert!(stage.inbox.rooms.is_empty(), "a room that rests leaves nothing behind");
+        assert!(stage.inbox.rooms.is_empty(), "an idle room is removed");
         stage.arrives(HOST, 1, Side::Guest, 22);
         assert_eq!(stage.received(), [22]);
     }

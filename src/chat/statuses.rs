@@ -90,7 +90,7 @@ impl Statuses {
     ///
     /// # Errors
     /// [`Unavailable`]: the notice was due now, and failed.
-    pub async fn greet(&self, host: HostUuid, notice: Bytes) -> Result<(), Unavailable> {
+    pub async fn announce_guest(&self, host: HostUuid, notice: Bytes) -> Result<(), Unavailable> {
         if !self.guests.is_first(host, || notice.clone()) {
             return Ok(());
         }

@@ -140,7 +140,7 @@ async fn while_sql_is_unavailable_messages_wait_and_are_read_from_the_log(stage:
     connection.execute_unprepared("ALTER TABLE chat_message RENAME TO elsewhere").await.unwrap();
     let archivers = Archivers::of(&stage, &node);
     let lease = format!("{PT}{{{}}}:archiver", node.broker.partition_of(room.name).0);
-    until("somebody archives", || async { node.redis().raw::<u64>("EXISTS", &[&lease]).await == 1 }).await;
+    until("an archiver holds the lease", || async { node.redis().raw::<u64>("EXISTS", &[&lease]).await == 1 }).await;
     for seq in 1..=20 {
         node.say(&room, [seq]).await;
         archivers.archive.wake(room.name);

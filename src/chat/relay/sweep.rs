@@ -124,7 +124,7 @@ mod tests {
             let (mut sweep, hub) = without_bus(&node);
             let (room, other) = (node.room().await, node.room().await);
             let (lagging, _in_room) = join(&hub, &room);
-            let (level, _in_other) = join(&hub, &other);
+            let (up_to_date, _in_other) = join(&hub, &other);
             node.say(&room, 1..=3).await;
             // Each step compares one of the two rooms. A room that lags has until the next step to receive its
             // messages.
@@ -134,7 +134,7 @@ mod tests {
                 sweep.step().await;
             }
             assert_eq!(lagging.next_read(), Some((0, 3)));
-            assert_eq!(level.next_read(), None);
+            assert_eq!(up_to_date.next_read(), None);
             let status = node.broker.status(&[room.name]).await.unwrap().remove(0).unwrap();
             assert_eq!((status.guests, status.hosts), (1, 0), "the counts are reported");
         })

@@ -93,15 +93,15 @@ impl StatusSession {
         run(&mut self.work).await
     }
 
-    /// Sends `online` to this guest if the host is online, else nothing. With `greet`, also notifies the host that a
+    /// Sends `online` to this guest if the host is online, else nothing. With `announces`, also notifies the host that a
     /// guest is present.
-    fn answer(&self, greet: bool) -> Work {
+    fn answer(&self, announces: bool) -> Work {
         let (context, host, connection) = (self.context.clone(), self.host, self.connection.clone());
         async move {
             let answer = async {
-                if greet {
+                if announces {
                     let now = context.wire.wall_clock(context.clock.now());
-                    context.statuses.greet(host, guest_frame(&now)).await?;
+                    context.statuses.announce_guest(host, guest_frame(&now)).await?;
                 }
                 context.statuses.watch().answer(host, &connection).await
             };
