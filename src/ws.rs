@@ -3,9 +3,9 @@
 //! [`Upgrader`] answers the handshake; [`pump`] moves the bytes. No other module of the server uses sockets.
 
 mod admission;
-mod closes;
 mod endpoint;
 mod handshake;
+pub(crate) mod metrics;
 mod outbound;
 mod pace;
 mod pump;

@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::backend::broker::queue::ArchiveQueue;
 use crate::backend::broker::{Partition, Unavailable};
+use crate::chat::metrics::ArchiveMetrics;
 use crate::domain::RoomName;
 use crate::store::{Store, StoreError};
 
@@ -44,9 +45,17 @@ impl Archive {
         stop: &CancellationToken,
     ) -> Self {
         let wakers: Arc<[Notify]> = (0..partitions).map(|_| Notify::new()).collect();
-        let backlogs = Backlogs::of(partitions);
+        let metrics = Arc::<ArchiveMetrics>::default();
+        let backlogs = Backlogs::new(partitions, metrics.clone());
         for partition in (0..partitions).map(Partition) {
-            let archiver = Archiver::new(partition, queue.clone(), store.clone(), wakers.clone(), backlogs.clone());
+            let archiver = Archiver::new(
+                partition,
+                queue.clone(),
+                store.clone(),
+                wakers.clone(),
+                backlogs.clone(),
+                metrics.clone(),
+            );
             tracker.spawn(archiver.run(stop.clone()));
         }
         Self { wakers }

@@ -1,5 +1,7 @@
 //! Paths of the sockets.
 
+use super::metrics::HandshakeKind;
+
 /// Kind of socket, with the name in the path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Endpoint {
@@ -17,13 +19,11 @@ impl Endpoint {
         }
     }
 
-    /// Counts the result of a handshake.
-    pub(super) fn count(&self, result: &'static str) {
-        let kind = match self {
-            Self::Chat(_) => "chat",
-            Self::Status(_) => "status",
-        };
-        metrics::counter!(crate::domain::metric::HANDSHAKES, "kind" => kind, "result" => result).increment(1);
+    pub(super) fn kind(&self) -> HandshakeKind {
+        match self {
+            Self::Chat(_) => HandshakeKind::Chat,
+            Self::Status(_) => HandshakeKind::Status,
+        }
     }
 }
 

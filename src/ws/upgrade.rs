@@ -19,9 +19,9 @@ use tokio_util::task::TaskTracker;
 use warp::reply::Response;
 
 use super::admission::{Admission, JoinClass, JoinPermit, Overloaded, SLOW};
-use super::closes::count_close;
 use super::endpoint::Endpoint;
 use super::handshake::{ACCEPT, accept_upgrade, read_handshake};
+use super::metrics::{HandshakeResult, SocketKind, SocketMetrics};
 use super::outbound::refuse;
 use super::pace::{ByteRates, Pace};
 use super::pump::Pump;
@@ -59,6 +59,8 @@ pub struct Upgrader {
     pub health: Arc<dyn Health>,
     /// Tracks the tasks of sockets.
     pub tracker: TaskTracker,
+    /// Metrics of sockets.
+    pub(crate) metrics: Arc<SocketMetrics>,
 }
 
 impl Upgrades for Upgrader {
@@ -78,15 +80,15 @@ impl Upgrader {
             Err(refusal) => return *refusal,
         };
         if self.draining.is_cancelled() {
-            endpoint.count("draining");
+            self.count(&endpoint, HandshakeResult::Draining);
             return ApiError::Unavailable.into_response();
         }
         if !self.health.has_stores() {
-            endpoint.count("not_ready");
+            self.count(&endpoint, HandshakeResult::NotReady);
             return ApiError::Unavailable.into_response();
         }
         if let Err(above) = self.limits.handshake(request.peer) {
-            endpoint.count("limited");
+            self.count(&endpoint, HandshakeResult::Limited);
             return ApiError::from(above).into_response();
         }
         let handshake = read_handshake(&request);
@@ -101,17 +103,22 @@ impl Upgrader {
             Ok(slot) => (Some(slot), Box::pin(self.enter(&stream, &endpoint, &handshake, address)).await),
             Err(close) => (None, Err(AdmissionError::Refused(close.into()))),
         };
-        endpoint.count(result_label(&admitted));
+        self.count(&endpoint, result_of(&admitted));
         drop((endpoint, handshake));
         match admitted {
             Ok(session) => {
                 let (max_message, pace) = (self.max_message, Pace::new(self.byte_rates, slot.as_ref()));
+                let metrics = self.metrics.clone();
                 drop(self);
-                serve(stream, session, max_message, pace).await;
+                serve(stream, session, max_message, pace, metrics).await;
             }
-            Err(error) => refuse_with(stream, error).await,
+            Err(error) => refuse_with(stream, error, &self.metrics).await,
         }
         drop(slot);
+    }
+
+    fn count(&self, endpoint: &Endpoint, result: HandshakeResult) {
+        self.metrics.handshakes.get((endpoint.kind(), result)).increment(1);
     }
 
     /// Counts a socket of an address. Refuses it if its connection or the address exceeds a limit.
@@ -198,38 +205,38 @@ enum AdmissionError {
     Disconnected,
 }
 
-fn result_label(admitted: &Result<Session, AdmissionError>) -> &'static str {
+fn result_of(admitted: &Result<Session, AdmissionError>) -> HandshakeResult {
     match admitted {
-        Ok(_) => "admitted",
-        Err(AdmissionError::Overloaded(_)) => "overloaded",
-        Err(AdmissionError::Refused(_) | AdmissionError::Disconnected) => "refused",
+        Ok(_) => HandshakeResult::Admitted,
+        Err(AdmissionError::Overloaded(_)) => HandshakeResult::Overloaded,
+        Err(AdmissionError::Refused(_) | AdmissionError::Disconnected) => HandshakeResult::Refused,
     }
 }
 
 /// Serves an admitted socket until it ends, and counts it while it is open.
-async fn serve(stream: UpgradedStream, session: Session, max_message: usize, pace: Pace) {
-    let open = metrics::gauge!(crate::domain::metric::CONNECTIONS, "kind" => kind(&session));
+async fn serve(stream: UpgradedStream, session: Session, max_message: usize, pace: Pace, metrics: Arc<SocketMetrics>) {
+    let open = metrics.connections.get(kind(&session));
     open.increment(1.0);
-    Pump::new(stream, session, max_message, pace).run().await;
+    Pump::new(stream, session, max_message, pace, metrics.clone()).run().await;
     open.decrement(1.0);
 }
 
 /// Closes a socket that was not admitted.
-async fn refuse_with(stream: UpgradedStream, error: AdmissionError) {
+async fn refuse_with(stream: UpgradedStream, error: AdmissionError, metrics: &SocketMetrics) {
     let (frames, close) = match error {
         AdmissionError::Refused(Refusal { frame, close }) => (frame.into_iter().collect(), close),
         AdmissionError::Overloaded(Overloaded { retry }) => (VecDeque::new(), Close::TryLater { retry }),
         AdmissionError::Disconnected => return,
     };
-    count_close(close);
+    metrics.count_close(close);
     refuse(stream, frames, close).await;
 }
 
-fn kind(session: &Session) -> &'static str {
+fn kind(session: &Session) -> SocketKind {
     match (session, session.connection().side().is_host()) {
-        (Session::Chat(_), false) => "chat_guest",
-        (Session::Chat(_), true) => "chat_host",
-        (Session::Status(_), false) => "status_guest",
-        (Session::Status(_), true) => "status_host",
+        (Session::Chat(_), false) => SocketKind::ChatGuest,
+        (Session::Chat(_), true) => SocketKind::ChatHost,
+        (Session::Status(_), false) => SocketKind::StatusGuest,
+        (Session::Status(_), true) => SocketKind::StatusHost,
     }
 }

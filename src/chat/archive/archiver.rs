@@ -11,6 +11,7 @@ use super::ArchiveError;
 use super::lag::{Backlogs, Lag};
 use crate::backend::broker::queue::{ArchiveLease, ArchiveQueue, Idle, QueueEntry};
 use crate::backend::broker::{Partition, Unavailable};
+use crate::chat::metrics::ArchiveMetrics;
 use crate::store::{Store, StoreError};
 
 /// Maximum number of rows per transaction. Each transaction also updates the rooms of its rows: with 500 rows, a
@@ -66,6 +67,7 @@ pub(super) struct Archiver {
     swept: Instant,
     is_memory_short: bool,
     lag: Lag,
+    pub(super) metrics: Arc<ArchiveMetrics>,
 }
 
 impl Archiver {
@@ -75,6 +77,7 @@ impl Archiver {
         store: Store,
         wakers: Arc<[Notify]>,
         backlogs: Backlogs,
+        metrics: Arc<ArchiveMetrics>,
     ) -> Self {
         Self {
             partition,
@@ -87,6 +90,7 @@ impl Archiver {
             swept: Instant::now(),
             is_memory_short: false,
             lag: Lag::new(backlogs),
+            metrics,
         }
     }
 
@@ -117,7 +121,7 @@ impl Archiver {
 
     /// Records a failed round. Only the first of several is logged as a warning.
     fn failed(&mut self, error: &ArchiveError, was_failing: bool) {
-        metrics::counter!(crate::domain::metric::ARCHIVE_FAILURES).increment(1);
+        self.metrics.failures.increment(1);
         self.max_statement = None;
         // The size of the batch may be the cause: a proxy's limit closes the connection as well.
         self.count = (self.count / 4).max(1);
@@ -179,9 +183,9 @@ impl Archiver {
     async fn write_measured(&self, lease: &ArchiveLease, entries: Vec<QueueEntry>) -> Result<(), ArchiveError> {
         let (began, rows) = (Instant::now(), entries.len());
         self.write(lease, entries).await?;
-        metrics::histogram!(crate::domain::metric::ARCHIVE_BATCH).record(rows as f64);
-        metrics::histogram!(crate::domain::metric::ARCHIVE_SECONDS).record(began.elapsed().as_secs_f64());
-        metrics::counter!(crate::domain::metric::ARCHIVED).increment(rows as u64);
+        self.metrics.batch.record(rows as f64);
+        self.metrics.duration.record(began.elapsed().as_secs_f64());
+        self.metrics.archived.increment(rows as u64);
         Ok(())
     }
 

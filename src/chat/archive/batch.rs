@@ -152,7 +152,7 @@ impl Archiver {
         entry: &QueueEntry,
         why: &str,
     ) -> Result<(), ArchiveError> {
-        metrics::counter!(crate::domain::metric::DEAD_LETTERS).increment(1);
+        self.metrics.dead_letters.increment(1);
         tracing::error!(room = %entry.room, position = entry.position, why, "dead-lettered a message");
         match self.queue.dead_letter(self.partition, lease, &entry.position, why, why == CONFLICT).await? {
             true => Ok(()),

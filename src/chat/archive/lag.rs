@@ -7,14 +7,19 @@ use tokio::time::Instant;
 
 use crate::backend::broker::Partition;
 use crate::backend::broker::queue::Backlog;
+use crate::chat::metrics::ArchiveMetrics;
 
 /// Backlogs of all partitions, shared by the archivers of a node.
 #[derive(Clone)]
-pub(super) struct Backlogs(Arc<Mutex<Vec<Backlog>>>);
+pub(super) struct Backlogs {
+    of_all: Arc<Mutex<Vec<Backlog>>>,
+    metrics: Arc<ArchiveMetrics>,
+}
 
 impl Backlogs {
-    pub(super) fn of(partitions: u16) -> Self {
-        Self(Arc::new(Mutex::new(vec![Backlog::default(); usize::from(partitions)])))
+    pub(super) fn new(partitions: u16, metrics: Arc<ArchiveMetrics>) -> Self {
+        let of_all = Arc::new(Mutex::new(vec![Backlog::default(); usize::from(partitions)]));
+        Self { of_all, metrics }
     }
 }
 
@@ -41,13 +46,13 @@ impl Lag {
         if let Some((_, since)) = &self.head {
             backlog.oldest = backlog.oldest.max(since.elapsed());
         }
-        let mut of_all = self.backlogs.0.lock();
+        let mut of_all = self.backlogs.of_all.lock();
         if let Some(of_one) = of_all.get_mut(usize::from(partition.0)) {
             *of_one = backlog;
         }
         let messages: u64 = of_all.iter().map(|of_one| of_one.messages).sum();
         let oldest = of_all.iter().map(|of_one| of_one.oldest).max().unwrap_or_default();
-        metrics::gauge!(crate::domain::metric::ARCHIVE_LAG).set(messages as f64);
-        metrics::gauge!(crate::domain::metric::ARCHIVE_LAG_SECONDS).set(oldest.as_secs_f64());
+        self.backlogs.metrics.lag.set(messages as f64);
+        self.backlogs.metrics.lag_age.set(oldest.as_secs_f64());
     }
 }

@@ -77,7 +77,7 @@ impl Archiver {
         match self.queue.lose_room(room.name, room.chatroom, LOST, has_other_row).await? {
             Lost::Deleted => Ok(true),
             Lost::Now(messages) if messages > 0 => {
-                metrics::counter!(crate::domain::metric::DEAD_LETTERS).increment(messages);
+                self.metrics.dead_letters.increment(messages);
                 tracing::error!(room = %room.name, chatroom = room.chatroom.0, messages, "sql has lost a room, dead-lettered its messages");
                 Ok(true)
             }

@@ -7,6 +7,7 @@
 //! **Invariant:** each number is queued once per socket, in rising order.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
+use crate::chat::metrics::OutboxMetrics;
 use crate::domain::{ConnectionId, HostId, Seq, Side};
 use crate::protocol::Close;
 
@@ -55,6 +57,7 @@ pub struct Connection {
     retry_ms: u16,
     state: Mutex<ConnectionState>,
     changed: Notify,
+    metrics: Arc<OutboxMetrics>,
 }
 
 #[derive(Debug, Default)]
@@ -77,9 +80,20 @@ pub enum Delivery {
 }
 
 impl Connection {
-    pub(super) fn new(id: ConnectionId, identity: Identity, extras: bool, retry_ms: u16) -> Self {
+    pub(super) fn new(
+        id: ConnectionId,
+        identity: Identity,
+        extras: bool,
+        retry_ms: u16,
+        metrics: Arc<OutboxMetrics>,
+    ) -> Self {
         let away = AtomicBool::new(false);
-        Self { id, identity, extras, away, retry_ms, state: Mutex::default(), changed: Notify::new() }
+        Self { id, identity, extras, away, retry_ms, state: Mutex::default(), changed: Notify::new(), metrics }
+    }
+
+    /// Metrics of the outboxes of this node.
+    pub(crate) fn metrics(&self) -> &OutboxMetrics {
+        &self.metrics
     }
 
     /// Returns the id of this connection, unique within the process.
@@ -197,7 +211,7 @@ impl Connection {
     pub fn notify(&self, topic: Topic, framed: Bytes) {
         let mut state = self.state.lock();
         if !state.closing.is_pending() {
-            state.outbox.push_notice(topic, framed);
+            state.outbox.push_notice(topic, framed, &self.metrics);
             self.wake(state);
         }
     }
@@ -206,7 +220,7 @@ impl Connection {
     pub fn notify_if_up_to_date(&self, topic: Topic, framed: &Bytes) {
         let mut state = self.state.lock();
         if !state.closing.is_pending() && !state.cursor.is_catching_up() {
-            state.outbox.push_notice(topic, framed.clone());
+            state.outbox.push_notice(topic, framed.clone(), &self.metrics);
             self.wake(state);
         }
     }
@@ -337,7 +351,7 @@ impl Connection {
 
     /// Queues a frame, or closes the socket if it does not fit. Returns whether it was queued.
     fn queue(&self, state: &mut ConnectionState, framed: Bytes) -> bool {
-        let queued = state.outbox.push(framed).is_ok();
+        let queued = state.outbox.push(framed, &self.metrics).is_ok();
         if !queued {
             state.closing.close(self.try_later());
         }

@@ -12,6 +12,7 @@ use super::{ReadReadiness, Sessions, Work, run};
 use crate::accounts::limits::HostBudget;
 use crate::backend::broker::Submission;
 use crate::chat::hub::Connection;
+use crate::chat::metrics::MessageResult;
 use crate::domain::{Host, HostUuid, MessageId, RoomChange, Side, WallClock};
 use crate::protocol::Close;
 use crate::protocol::chat::{Before, Inbound, Notice, message_head, read_frame, typing_frame};
@@ -111,6 +112,7 @@ impl ChatSession {
         let id = id.unwrap_or_else(|| MessageId::from_random(self.context.chance.bytes()));
         let head = Bytes::from(message_head(side, &text, &datetime, &id));
         if let Some(Err(retry)) = self.budget.as_ref().map(|budget| budget.take(head.len())) {
+            self.context.hub.relay_metrics().messages.get(MessageResult::OverBudget).increment(1);
             return Err(Close::TryLater { retry });
         }
         let submission = Submission { room: self.guard.key.name, side, id, text, datetime, head, trace: None };

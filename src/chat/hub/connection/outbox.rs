@@ -7,7 +7,8 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::notices::{self, Notices, Topic};
+use super::notices::{Notices, Topic};
+use crate::chat::metrics::OutboxMetrics;
 
 /// Maximum number of frames in an outbox. Beyond it the socket is closed with 1013; the client resumes.
 pub const OUTBOX_FRAMES: usize = 256;
@@ -32,25 +33,25 @@ pub(super) struct Outbox {
 
 impl Outbox {
     /// Queues a frame. One that exceeds the limit is accepted if it is the only one, because a page of history may.
-    pub(super) fn push(&mut self, framed: Bytes) -> Result<(), Overflow> {
-        if self.make_space(framed.len()) || self.frames.is_empty() {
+    pub(super) fn push(&mut self, framed: Bytes, metrics: &OutboxMetrics) -> Result<(), Overflow> {
+        if self.make_space(framed.len(), metrics) || self.frames.is_empty() {
             self.bytes += framed.len();
             self.frames.push_back(framed);
             return Ok(());
         }
-        metrics::counter!(crate::domain::metric::SLOW).increment(1);
+        metrics.slow_closes.increment(1);
         self.frames = VecDeque::new();
         self.bytes = 0;
         Err(Overflow)
     }
 
     /// Queues a notice in place of a waiting one of its topic. When too many wait, the oldest are dropped and counted.
-    pub(super) fn push_notice(&mut self, topic: Topic, framed: Bytes) {
+    pub(super) fn push_notice(&mut self, topic: Topic, framed: Bytes, metrics: &OutboxMetrics) {
         self.notices.remove(topic);
-        if self.make_space(framed.len()) {
+        if self.make_space(framed.len(), metrics) {
             self.notices.push(topic, framed);
         } else {
-            notices::count_skipped();
+            metrics.notices_skipped.increment(1);
         }
     }
 
@@ -87,15 +88,16 @@ impl Outbox {
     }
 
     /// Whether `bytes` more fit. Drops waiting notices to make space, the oldest first.
-    fn make_space(&mut self, bytes: usize) -> bool {
+    fn make_space(&mut self, bytes: usize, metrics: &OutboxMetrics) -> bool {
         loop {
             let frames = self.frames.len() + self.notices.len();
             if frames < OUTBOX_FRAMES && self.waiting_bytes() + bytes <= OUTBOX_BYTES {
                 return true;
             }
-            if !self.notices.skip_oldest() {
+            if self.notices.pop().is_none() {
                 return false;
             }
+            metrics.notices_skipped.increment(1);
         }
     }
 }
@@ -110,17 +112,17 @@ mod tests {
 
     #[test]
     fn a_single_frame_may_exceed_the_limit_and_a_second_overflows() {
-        let mut outbox = Outbox::default();
-        assert_eq!(outbox.push(frame(OUTBOX_BYTES + 1)), Ok(()));
-        assert_eq!(outbox.push(frame(1)), Err(Overflow));
+        let (mut outbox, metrics) = (Outbox::default(), OutboxMetrics::default());
+        assert_eq!(outbox.push(frame(OUTBOX_BYTES + 1), &metrics), Ok(()));
+        assert_eq!(outbox.push(frame(1), &metrics), Err(Overflow));
         assert_eq!((outbox.waiting_bytes(), outbox.has_capacity()), (0, true));
     }
 
     #[test]
     fn notices_are_taken_after_frames_queued_later() {
-        let (mut outbox, mut taken) = (Outbox::default(), VecDeque::new());
-        outbox.push_notice(Topic::HostStatus, frame(1));
-        outbox.push(frame(2)).unwrap();
+        let (mut outbox, mut taken, metrics) = (Outbox::default(), VecDeque::new(), OutboxMetrics::default());
+        outbox.push_notice(Topic::HostStatus, frame(1), &metrics);
+        outbox.push(frame(2), &metrics).unwrap();
         assert!(!outbox.take(&mut taken, 1));
         assert!(outbox.take(&mut taken, 2));
         assert_eq!(taken, [frame(2), frame(1)]);
@@ -128,8 +130,8 @@ mod tests {
 
     #[test]
     fn taken_frames_count_until_the_next_take() {
-        let (mut outbox, mut taken) = (Outbox::default(), VecDeque::new());
-        outbox.push(frame(10)).unwrap();
+        let (mut outbox, mut taken, metrics) = (Outbox::default(), VecDeque::new(), OutboxMetrics::default());
+        outbox.push(frame(10), &metrics).unwrap();
         assert!(outbox.take(&mut taken, 1));
         assert_eq!((outbox.waiting_bytes(), outbox.has_capacity()), (10, false));
         assert!(outbox.take(&mut taken, 1));
