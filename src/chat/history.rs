@@ -15,10 +15,10 @@ use crate::protocol::chat::{StoredFrame, message_frame};
 use crate::store::{Store, StoreError};
 
 mod conversation;
-mod greeting;
+mod join_frame;
 
-pub use greeting::Greeting;
-use greeting::Greetings;
+pub use join_frame::JoinFrame;
+use join_frame::JoinFrames;
 
 /// Maximum number of messages in a page.
 pub const PAGE: usize = 50;
@@ -87,7 +87,7 @@ pub struct History {
     store: Store,
     /// Whether the broker keeps a log in addition to SQL.
     has_log: bool,
-    greetings: Greetings,
+    join_frames: JoinFrames,
 }
 
 impl std::fmt::Debug for History {
@@ -106,7 +106,7 @@ impl History {
     /// Creates a reader over a broker and SQL.
     pub fn new(broker: Arc<dyn Broker>, store: Store) -> Self {
         let has_log = broker.archive_queue().is_some();
-        Self { broker, store, has_log, greetings: Greetings::default() }
+        Self { broker, store, has_log, join_frames: JoinFrames::default() }
     }
 
     /// Returns the messages after a sequence number, ascending, as many as fit into one frame.

@@ -301,14 +301,14 @@ impl Rooms {
     pub async fn change(&self, name: RoomName, change: RoomChange) -> Result<Room, RoomError> {
         let changed = self.store.rooms().change(name, change, self.clock.now()).await?.ok_or(RoomError::NotFound)?;
         if let Some(event) = changed.event {
-            self.tell(&event).await;
+            self.publish(&event).await;
         }
         Ok(changed.room)
     }
 
     /// Applies a committed change to the broker. If that fails, a node applies it later.
-    pub async fn tell(&self, event: &RoomEvent) {
-        if let Err(error) = self.carry_out(event).await {
+    pub async fn publish(&self, event: &RoomEvent) {
+        if let Err(error) = self.apply_event(event).await {
             let (room, change) = (event.room, event.change.as_str());
             tracing::warn!(%error, %room, change, "failed to publish room change, retrying");
         }
@@ -320,12 +320,12 @@ impl Rooms {
     /// [`RoomError::Unavailable`]: the next call tries again.
     pub async fn redo_events(&self) -> Result<(), RoomError> {
         for event in self.store.rooms().pending_events(self.clock.now() - EVENT_GRACE, 100).await? {
-            self.carry_out(&event).await?;
+            self.apply_event(&event).await?;
         }
         Ok(())
     }
 
-    async fn carry_out(&self, event: &RoomEvent) -> Result<(), RoomError> {
+    async fn apply_event(&self, event: &RoomEvent) -> Result<(), RoomError> {
         let notice = match event.change {
             RoomChange::Close => closed_frame(&self.wire.wall_clock(event.created_at)),
             RoomChange::Resume | RoomChange::Delete => Bytes::new(),

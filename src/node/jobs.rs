@@ -293,7 +293,7 @@ impl Duties {
             if let Some(event) = self.store.rooms().delete_empty(room.name, now).await? {
                 deleted += 1;
                 if let Some(rooms) = &self.rooms {
-                    rooms.tell(&event).await;
+                    rooms.publish(&event).await;
                 }
             }
         }
@@ -318,7 +318,7 @@ impl Duties {
             if let Some(event) = self.store.rooms().close_idle(room.name, since, now).await? {
                 closed += 1;
                 if let Some(rooms) = &self.rooms {
-                    rooms.tell(&event).await;
+                    rooms.publish(&event).await;
                 }
             }
         }

@@ -8,6 +8,7 @@ use sea_orm::ConnectionTrait as _;
 use super::*;
 use crate::backend::broker::testing::{Node, PATIENCE, Stage, frame_of, guest, key_of, numbers, submission, until};
 use crate::backend::broker::{MAX_BATCH, Outcome};
+use crate::domain::Message;
 use crate::domain::{Room, RoomChange, Seq, Side};
 use crate::store::Dialect;
 
@@ -31,13 +32,13 @@ macro_rules! on_database {
 }
 
 on_every_database!(
-    what_is_accepted_ends_in_sql,
-    what_another_archiver_wrote_is_not_written_twice,
-    while_sql_is_away_messages_wait_and_are_read_from_the_log,
-    one_of_two_archivers_works_and_the_other_takes_over,
+    accepted_messages_are_archived_in_sql,
+    entries_written_by_another_archiver_are_not_written_twice,
+    while_sql_is_unavailable_messages_wait_and_are_read_from_the_log,
+    a_second_archiver_takes_over_from_the_first,
     messages_of_a_deleted_room_are_dropped,
-    what_is_not_a_message_goes_to_the_dead_letters_and_the_rest_goes_on,
-    a_number_that_is_taken_goes_to_the_dead_letters,
+    invalid_entries_are_dead_lettered_and_the_rest_is_archived,
+    a_message_with_a_used_number_is_dead_lettered,
     a_closed_room_leaves_the_broker_once_it_is_archived,
     a_backlog_of_long_messages_is_archived_in_order,
 );
@@ -86,7 +87,7 @@ async fn empty(node: &Node, room: &Room) {
     until("the queue is empty", || async { queue_len(node, room).await == 0 }).await;
 }
 
-async fn what_is_accepted_ends_in_sql(stage: Stage) {
+async fn accepted_messages_are_archived_in_sql(stage: Stage) {
     let node = stage.node().await;
     let archivers = Archivers::of(&stage, &node);
     let rooms = [node.room().await, node.room().await, node.room().await];
@@ -115,7 +116,7 @@ async fn what_is_accepted_ends_in_sql(stage: Stage) {
     archivers.end().await;
 }
 
-async fn what_another_archiver_wrote_is_not_written_twice(stage: Stage) {
+async fn entries_written_by_another_archiver_are_not_written_twice(stage: Stage) {
     let node = stage.node().await;
     let room = node.room().await;
     node.say(&room, 1..=30).await;
@@ -132,14 +133,14 @@ async fn what_another_archiver_wrote_is_not_written_twice(stage: Stage) {
     archivers.end().await;
 }
 
-async fn while_sql_is_away_messages_wait_and_are_read_from_the_log(stage: Stage) {
+async fn while_sql_is_unavailable_messages_wait_and_are_read_from_the_log(stage: Stage) {
     let node = stage.node().await;
     let room = node.room().await;
     let connection = stage.store.connection();
     connection.execute_unprepared("ALTER TABLE chat_message RENAME TO elsewhere").await.unwrap();
     let archivers = Archivers::of(&stage, &node);
     let lease = format!("{PT}{{{}}}:archiver", node.broker.partition_of(room.name).0);
-    until("somebody archives", || async { node.redis().raw::<u64>("EXISTS", &[&lease]).await == 1 }).await;
+    until("an archiver holds the lease", || async { node.redis().raw::<u64>("EXISTS", &[&lease]).await == 1 }).await;
     for seq in 1..=20 {
         node.say(&room, [seq]).await;
         archivers.archive.wake(room.name);
@@ -155,7 +156,7 @@ async fn while_sql_is_away_messages_wait_and_are_read_from_the_log(stage: Stage)
     archivers.end().await;
 }
 
-async fn one_of_two_archivers_works_and_the_other_takes_over(stage: Stage) {
+async fn a_second_archiver_takes_over_from_the_first(stage: Stage) {
     let (one, other) = (stage.node().await, stage.node().await);
     let room = one.room().await;
     let lease = format!("{PT}{{{}}}:archiver", one.broker.partition_of(room.name).0);
@@ -197,7 +198,7 @@ async fn messages_of_a_deleted_room_are_dropped(stage: Stage) {
     archivers.end().await;
 }
 
-async fn what_is_not_a_message_goes_to_the_dead_letters_and_the_rest_goes_on(stage: Stage) {
+async fn invalid_entries_are_dead_lettered_and_the_rest_is_archived(stage: Stage) {
     let node = stage.node().await;
     let room = node.room().await;
     let other = node.room_beside(&room).await;
@@ -235,7 +236,7 @@ async fn what_is_not_a_message_goes_to_the_dead_letters_and_the_rest_goes_on(sta
     archivers.end().await;
 }
 
-async fn a_number_that_is_taken_goes_to_the_dead_letters(stage: Stage) {
+async fn a_message_with_a_used_number_is_dead_lettered(stage: Stage) {
     let node = stage.node().await;
     let room = node.room().await;
     node.say(&room, 1..=3).await;

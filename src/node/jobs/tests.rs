@@ -171,7 +171,7 @@ async fn an_idle_room_is_closed_on_every_node_as_by_its_host(stage: Stage) {
     assert_eq!(world.run().await, []);
     // A resumed room stays open for another seven days without a message.
     let resumed = stage.store.rooms().change(room.name, RoomChange::Resume, world.clock.now()).await.unwrap().unwrap();
-    node.rooms.tell(&resumed.event.unwrap()).await;
+    node.rooms.publish(&resumed.event.unwrap()).await;
     world.clock.advance(6 * DAY);
     assert_eq!(world.run().await, []);
     world.clock.advance(2 * DAY);

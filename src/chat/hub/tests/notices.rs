@@ -18,7 +18,7 @@ fn a_relayed_notice_is_sent_only_to_connections_that_asked_for_such_frames() {
     ];
     let _guards = connections.each_ref().map(|connection| {
         connection.start_after(0);
-        connection.level(0, 0);
+        connection.caught_up(0, 0);
         hub.register(Place::Room(room()), connection.clone())
     });
     hub.notify(room(), b"{}");
@@ -39,7 +39,7 @@ fn guests_receive_a_last_status_before_the_close_and_hosts_do_not() {
     let connections =
         [hub.connection(Identity::Guest), hub.connection(Identity::Host { host: HostId(1), sid: "a".into() })];
     let _guards = connections.each_ref().map(|connection| hub.register(Place::Status(uuid), connection.clone()));
-    hub.end_status(uuid, b"{}", Close::Unavailable);
+    hub.close_status(uuid, b"{}", Close::Unavailable);
     // A frame queued after the close is dropped.
     connections[0].push(frame::text(b"late"));
     let received = connections.each_ref().map(|connection| {

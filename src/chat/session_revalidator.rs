@@ -23,14 +23,14 @@ use crate::protocol::status::status_frame;
 use crate::store::{Store, StoreError};
 
 /// Maximum number of entries per query.
-const PART: usize = 500;
+const QUERY_HOSTS: usize = 500;
 
 /// Delay before a failed check is retried.
 const RETRY: Duration = Duration::from_secs(2);
 
 /// Checks the sessions of a node's hosts. Clones share the state.
 #[derive(Clone)]
-pub struct Standing {
+pub struct SessionRevalidator {
     hub: Arc<Hub>,
     store: Store,
     accounts: Accounts,
@@ -44,13 +44,13 @@ pub struct Standing {
     stop: CancellationToken,
 }
 
-impl std::fmt::Debug for Standing {
+impl std::fmt::Debug for SessionRevalidator {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Standing").field("is_due", &self.is_due).finish_non_exhaustive()
+        f.debug_struct("SessionRevalidator").field("is_due", &self.is_due).finish_non_exhaustive()
     }
 }
 
-impl Standing {
+impl SessionRevalidator {
     /// Creates the check for the connections of `hub`.
     pub fn new(
         hub: Arc<Hub>,
@@ -74,14 +74,14 @@ impl Standing {
     }
 
     /// Requests a check because announcements may have been missed. It is retried until SQL responds.
-    pub fn missed(&self) {
+    pub fn request_check(&self) {
         self.hosts.forget_all();
         if !self.is_due.swap(true, Ordering::Relaxed) {
-            self.tracker.spawn(self.clone().check_until_answered());
+            self.tracker.spawn(self.clone().check_until_success());
         }
     }
 
-    async fn check_until_answered(self) {
+    async fn check_until_success(self) {
         let _one = self.one_at_a_time.lock().await;
         // Cleared before reading: an announcement missed from now on may be too recent for this check.
         self.is_due.store(false, Ordering::Relaxed);
@@ -93,7 +93,7 @@ impl Standing {
         }
     }
 
-    /// Closes the sockets whose login, account or status is no longer valid.
+    /// Closes the sockets deactivated_sockets login, account or status is no longer valid.
     ///
     /// # Errors
     /// [`StoreError`]: some sockets were not checked.
@@ -102,23 +102,23 @@ impl Standing {
         // With a wrong clock, no login counts as expired; logins that were ended explicitly still count as ended.
         let now = if self.clocks.holds() { now } else { DateTime::UNIX_EPOCH };
         let logins: Vec<Box<str>> = self.hub.logins().into_iter().collect();
-        for part in logins.chunks(PART) {
+        for part in logins.chunks(QUERY_HOSTS) {
             let part: Vec<&str> = part.iter().map(|sid| &**sid).collect();
             let alive = self.store.logins().active(&part, now).await?;
             for sid in part.into_iter().filter(|sid| !alive.iter().any(|alive| alive == sid)) {
                 self.accounts.login_ended(sid);
-                self.hub.end_login(sid);
+                self.hub.close_login(sid);
             }
         }
         let hosts: Vec<HostId> = self.hub.hosts().into_iter().collect();
-        for part in hosts.chunks(PART) {
-            self.store.hosts().deactivated(part).await?.into_iter().for_each(|host| self.hub.end_host(host));
+        for part in hosts.chunks(QUERY_HOSTS) {
+            self.store.hosts().deactivated(part).await?.into_iter().for_each(|host| self.hub.close_host(host));
         }
         let statuses: Vec<HostUuid> = self.hub.statuses();
-        for part in statuses.chunks(PART) {
+        for part in statuses.chunks(QUERY_HOSTS) {
             let hidden = self.store.hosts().hidden(part).await?;
             let offline = status_frame(false, &self.store.wire().wall_clock(self.clock.now()));
-            hidden.into_iter().for_each(|host| self.hub.end_status(host, &offline, Close::Unavailable));
+            hidden.into_iter().for_each(|host| self.hub.close_status(host, &offline, Close::Unavailable));
         }
         Ok(())
     }
@@ -135,26 +135,33 @@ mod tests {
     use crate::store::testing::on_fresh;
     use crate::store::{DeactivatedBy, Dialect};
 
-    struct Stage {
+    struct RevalidatorTest {
         clock: Arc<ManualClock>,
         accounts: Accounts,
         hub: Arc<Hub>,
-        standing: Standing,
+        revalidator: SessionRevalidator,
         store: Store,
     }
 
-    impl Stage {
+    impl RevalidatorTest {
         fn on(store: Store) -> Self {
             let clock = Arc::new(ManualClock::new(SystemClock.now()));
             let keys = TokenKeys::new(&["a-secret-of-the-tests-that-is-long-enough"]).unwrap();
-            let nobody = Arc::new(|_| Box::pin(async {}) as futures_util::future::BoxFuture<'static, ()>);
+            let no_announcer = Arc::new(|_| Box::pin(async {}) as futures_util::future::BoxFuture<'static, ()>);
             let chance = Chance::from_seed(1);
-            let accounts = Accounts::new(store.clone(), clock.clone(), chance.clone(), keys, nobody);
+            let accounts = Accounts::new(store.clone(), clock.clone(), chance.clone(), keys, no_announcer);
             let (hub, hosts) = (Hub::new(chance), Hosts::new(store.clone()));
             let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
-            let standing =
-                Standing::new(hub.clone(), store.clone(), accounts.clone(), hosts, clock.clone(), tracker, stop);
-            Self { clock, accounts, hub, standing, store }
+            let revalidator = SessionRevalidator::new(
+                hub.clone(),
+                store.clone(),
+                accounts.clone(),
+                hosts,
+                clock.clone(),
+                tracker,
+                stop,
+            );
+            Self { clock, accounts, hub, revalidator, store }
         }
 
         /// Creates a host with a socket in a room, one at the host's status, and a guest at that status.
@@ -178,55 +185,55 @@ mod tests {
             (login.host, sockets)
         }
 
-        async fn endings(&self, sockets: &[(Arc<Connection>, Registration)]) -> Vec<Option<Close>> {
-            self.standing.check().await.unwrap();
-            sockets.iter().map(|(connection, _)| connection.ending()).collect()
+        async fn closes(&self, sockets: &[(Arc<Connection>, Registration)]) -> Vec<Option<Close>> {
+            self.revalidator.check().await.unwrap();
+            sockets.iter().map(|(connection, _)| connection.pending_close()).collect()
         }
     }
 
     #[tokio::test]
-    async fn a_login_that_nobody_renews_for_a_week_ends_with_its_sockets() {
+    async fn sockets_of_a_login_not_renewed_for_a_week_are_closed() {
         on_fresh(Dialect::Sqlite, |store, _| async move {
-            let stage = Stage::on(store);
+            let stage = RevalidatorTest::on(store);
             let (_, sockets) = stage.host("dev").await;
-            assert_eq!(stage.endings(&sockets).await, [None, None, None]);
+            assert_eq!(stage.closes(&sockets).await, [None, None, None]);
             stage.clock.advance(Duration::from_secs(7 * 24 * 3_600 + 1));
             let over = Some(Close::Unauthenticated);
-            assert_eq!(stage.endings(&sockets).await, [over, over, None]);
+            assert_eq!(stage.closes(&sockets).await, [over, over, None]);
         })
         .await;
     }
 
     #[tokio::test]
-    async fn while_the_clocks_disagree_a_login_expires_on_no_socket_but_may_be_ended() {
+    async fn while_the_clocks_disagree_logins_do_not_expire_but_can_be_ended() {
         on_fresh(Dialect::Sqlite, |store, _| async move {
-            let mut stage = Stage::on(store);
+            let mut stage = RevalidatorTest::on(store);
             let clocks = Agreement::assumed();
-            stage.standing = stage.standing.while_clocks_agree(clocks.clone());
+            stage.revalidator = stage.revalidator.while_clocks_agree(clocks.clone());
             let (_, sockets) = stage.host("dev").await;
             clocks.set(false);
             stage.clock.advance(Duration::from_secs(8 * 24 * 3_600));
-            assert_eq!(stage.endings(&sockets).await, [None, None, None]);
+            assert_eq!(stage.closes(&sockets).await, [None, None, None]);
             // The clock is corrected, and no socket was closed.
             stage.clock.set(SystemClock.now());
             clocks.set(true);
-            assert_eq!(stage.endings(&sockets).await, [None, None, None]);
+            assert_eq!(stage.closes(&sockets).await, [None, None, None]);
             clocks.set(false);
             let login = stage.hub.logins().into_iter().next().unwrap();
             stage.store.logins().end(&login, stage.clock.now()).await.unwrap();
             let over = Some(Close::Unauthenticated);
-            assert_eq!(stage.endings(&sockets).await, [over, over, None]);
+            assert_eq!(stage.closes(&sockets).await, [over, over, None]);
         })
         .await;
     }
 
     #[tokio::test]
-    async fn who_was_deactivated_or_hides_his_status_without_a_word_loses_his_sockets() {
+    async fn sockets_of_deactivated_or_hidden_hosts_are_closed_without_an_announcement() {
         for dialect in [Dialect::Sqlite, Dialect::MySql] {
             on_fresh(dialect, |store, _| async move {
-                let stage = Stage::on(store);
-                let (hiding, his) = stage.host("hiding").await;
-                let (deactivated, whose) = stage.host("deactivated").await;
+                let stage = RevalidatorTest::on(store);
+                let (hiding, hiding_sockets) = stage.host("hiding").await;
+                let (deactivated, deactivated_sockets) = stage.host("deactivated").await;
                 let (_, other) = stage.host("other").await;
                 stage
                     .store
@@ -241,9 +248,9 @@ mod tests {
                     .await
                     .unwrap();
                 let (hidden, over) = (Some(Close::Unavailable), Some(Close::Unauthenticated));
-                assert_eq!(stage.endings(&his).await, [None, hidden, hidden]);
-                assert_eq!(stage.endings(&whose).await, [over, over, None]);
-                assert_eq!(stage.endings(&other).await, [None, None, None]);
+                assert_eq!(stage.closes(&hiding_sockets).await, [None, hidden, hidden]);
+                assert_eq!(stage.closes(&deactivated_sockets).await, [over, over, None]);
+                assert_eq!(stage.closes(&other).await, [None, None, None]);
             })
             .await;
         }
