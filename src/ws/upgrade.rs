@@ -28,7 +28,7 @@ use crate::accounts::limits::Limits;
 use crate::backend::throttle;
 use crate::chat::hub::{AddressSlot, Hub};
 use crate::chat::session::{Handshake, Refusal, Session, Sessions, wants_extras};
-use crate::http::{ApiError, Class, Health, PeerStream, Slot, UpgradeRequest, Upgrades};
+use crate::http::{ApiError, Health, PeerStream, Slot, SlotClass, UpgradeRequest, Upgrades};
 use crate::protocol::{Close, frame};
 
 const KEY: HeaderName = HeaderName::from_static("sec-websocket-key");
@@ -168,9 +168,9 @@ impl Upgrader {
     /// Counts a socket of an address. Refuses it if its connection or the address exceeds a limit.
     fn slot(&self, stream: &Stream, address: IpAddr) -> Result<AddressSlot, Close> {
         match stream.slot.class() {
-            Class::Served => {}
-            Class::OverAddress => return Err(Close::TooMany),
-            Class::OverNode => {
+            SlotClass::Served => {}
+            SlotClass::OverAddress => return Err(Close::TooMany),
+            SlotClass::OverNode => {
                 let retry = Duration::from_millis(1_000 + self.sessions.chance.below(4_000));
                 return Err(Close::TryLater { retry });
             }
