@@ -15,6 +15,7 @@ mod keys;
 mod legacy_hashes;
 pub mod limits;
 mod logins;
+pub(crate) mod metrics;
 mod operator;
 pub mod passwords;
 mod profile;

@@ -17,6 +17,7 @@ mod docs;
 mod download;
 mod keys;
 mod media;
+pub(crate) mod metrics;
 mod multipart;
 mod negotiate;
 mod operation;
@@ -48,12 +49,14 @@ use warp::reply::Response;
 use warp::{Filter, Rejection};
 
 use crate::accounts::limits::Limits;
+use crate::accounts::metrics::LoginMetrics;
 use crate::accounts::{Accounts, Profiles, Recovery};
 use crate::chat::rooms::Rooms;
 use crate::outbound::contacts::Contacts;
 use crate::outbound::webhooks::Webhooks;
 
 use cors::Audience;
+use metrics::{CallLabels, HttpMetrics};
 use request::{Body, Request};
 use routes::{Call, PathParams, Target, Verb};
 
@@ -89,6 +92,10 @@ pub struct HttpContext {
     pub health: Arc<dyn Health>,
     /// Renders the metrics in Prometheus text format.
     pub metrics: RenderMetrics,
+    /// Metrics of requests.
+    pub(crate) http_metrics: HttpMetrics,
+    /// Metrics of logins.
+    pub(crate) login_metrics: LoginMetrics,
     /// Handler of requests under `/ws/`.
     pub upgrades: Arc<dyn Upgrades>,
     /// Embedded pages and scripts.
@@ -186,17 +193,16 @@ async fn answer(app: Arc<HttpContext>, mut request: Request) -> Response {
         request.drain().await;
     }
     pre_routing::add_common_headers(&mut response, audience, &request.headers, &app.settings);
-    record(route, &request.method, &response, started);
+    record(&app.http_metrics, route, &request.method, &response, started);
     response
 }
 
-/// Records metrics for a response. Label values are bounded: route templates, known methods, statuses.
-fn record(route: &'static str, method: &Method, response: &Response, started: Instant) {
+/// Records metrics and logs a response.
+fn record(metrics: &HttpMetrics, route: &'static str, method: &Method, response: &Response, started: Instant) {
     let method = routes::method_label(method);
-    let status = response.status().as_str().to_owned();
-    let labels = [("route", route.into()), ("method", method.into()), ("status", metrics::SharedString::from(status))];
-    metrics::counter!(crate::domain::metric::HTTP_REQUESTS, &labels).increment(1);
-    metrics::histogram!(crate::domain::metric::HTTP_SECONDS, &labels).record(started.elapsed().as_secs_f64());
+    let labels = CallLabels { route, method, status: response.status() };
+    metrics.requests.find(labels).increment(1);
+    metrics.duration.find(labels).record(started.elapsed().as_secs_f64());
     tracing::debug!(
         route,
         method,

@@ -13,6 +13,7 @@ use serde_json::Value;
 use super::pre_routing::PreRouting;
 use super::*;
 use crate::accounts::limits::Quotas;
+use crate::accounts::metrics::LoginMetrics;
 use crate::accounts::profile_images::ProfileImages;
 use crate::accounts::tokens::TokenKeys;
 use crate::accounts::{Announce, NewAccount};
@@ -164,6 +165,8 @@ async fn server(store: Store) -> TestServer {
         limits: Arc::new(Limits::new(quotas(), Arc::new(MemoryThrottle::new(clock.clone())), clock.clone())),
         health: Arc::new(FakeHealth),
         metrics: Arc::new(|| "pintalk_up 1\n".into()),
+        http_metrics: HttpMetrics::default(),
+        login_metrics: LoginMetrics::default(),
         upgrades: Arc::new(EchoUpgrades),
         pages: Pages::new(pages()),
         settings: HttpSettings {

@@ -16,8 +16,8 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::backend::throttle;
-use crate::domain::metric;
 use crate::http::IsTrustedProxy;
+use crate::http::metrics::{RefusalReason, TcpMetrics};
 
 mod group;
 
@@ -53,6 +53,7 @@ pub struct Slots {
     addresses: DashMap<IpAddr, u32>,
     per_address: Option<u32>,
     is_exempt: IsTrustedProxy,
+    metrics: Arc<TcpMetrics>,
 }
 
 impl std::fmt::Debug for Slots {
@@ -95,14 +96,16 @@ impl Slots {
         per_address: Option<u32>,
         is_exempt: IsTrustedProxy,
     ) -> Arc<Self> {
+        let metrics = Arc::<TcpMetrics>::default();
         Arc::new(Self {
-            served: SlotGroup::new(served),
-            over_address: SlotGroup::new(over_address),
-            over_node: SlotGroup::new(over_node),
+            served: SlotGroup::new(served, metrics.clone()),
+            over_address: SlotGroup::new(over_address, metrics.clone()),
+            over_node: SlotGroup::new(over_node, metrics.clone()),
             queued: AtomicUsize::new(0),
             addresses: DashMap::new(),
             per_address,
             is_exempt,
+            metrics,
         })
     }
 
@@ -117,7 +120,7 @@ impl Slots {
                 if class == SlotClass::OverNode {
                     self.queued.fetch_sub(1, Relaxed);
                 }
-                count_refused(class);
+                self.count_refused(class);
                 SlotAdmission::Never
             }
         }
@@ -141,14 +144,14 @@ impl Slots {
             if !self.group(class).has_room() {
                 return Err(class);
             }
-            count_refused(class);
+            self.count_refused(class);
         }
         self.group(class).open.fetch_add(1, Relaxed);
         let address = address.filter(|_| class == SlotClass::Served);
         if let Some(address) = address {
             *self.addresses.entry(address).or_default() += 1;
         }
-        metrics::gauge!(metric::TCP_CONNECTIONS).increment(1.0);
+        self.metrics.connections.increment(1.0);
         let slot = Slot { slots: self.clone(), class, address, ticket: AtomicU64::new(NO_TICKET), shed: Notify::new() };
         let slot = Arc::new(slot);
         slot.wait();
@@ -162,6 +165,20 @@ impl Slots {
                 return;
             }
         }
+    }
+
+    /// Metrics of the connections.
+    pub(super) fn metrics(&self) -> &TcpMetrics {
+        &self.metrics
+    }
+
+    fn count_refused(&self, class: SlotClass) {
+        let reason = match class {
+            SlotClass::Served => return,
+            SlotClass::OverAddress => RefusalReason::Address,
+            SlotClass::OverNode => RefusalReason::Node,
+        };
+        self.metrics.refused.get(reason).increment(1);
     }
 
     fn group(&self, class: SlotClass) -> &SlotGroup {
@@ -199,7 +216,7 @@ impl Queued {
                 Ok(slot) => return Some(slot),
                 Err(class) => {
                     if tokio::time::timeout_at(deadline, freed).await.is_err() {
-                        count_refused(class);
+                        self.slots.count_refused(class);
                         return None;
                     }
                 }
@@ -212,15 +229,6 @@ impl Drop for Queued {
     fn drop(&mut self) {
         self.slots.queued.fetch_sub(1, Relaxed);
     }
-}
-
-fn count_refused(class: SlotClass) {
-    let reason = match class {
-        SlotClass::Served => return,
-        SlotClass::OverAddress => "address",
-        SlotClass::OverNode => "node",
-    };
-    metrics::counter!(metric::TCP_REFUSED, "reason" => reason).increment(1);
 }
 
 /// Ticket of a connection that is not waiting for a request.
@@ -244,6 +252,11 @@ impl std::fmt::Debug for Slot {
 }
 
 impl Slot {
+    /// Metrics of the connections.
+    pub(super) fn metrics(&self) -> &TcpMetrics {
+        self.slots.metrics()
+    }
+
     pub(crate) fn class(&self) -> SlotClass {
         self.class
     }
@@ -287,7 +300,7 @@ impl Drop for Slot {
         let group = self.slots.group(self.class);
         group.open.fetch_sub(1, Relaxed);
         group.freed.notify_one();
-        metrics::gauge!(metric::TCP_CONNECTIONS).decrement(1.0);
+        self.slots.metrics.connections.decrement(1.0);
         if let Some(address) = self.address
             && let Entry::Occupied(mut entry) = self.slots.addresses.entry(address)
         {

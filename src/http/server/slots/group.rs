@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::Weak;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::{OVERLAP, Slot};
-use crate::domain::metric;
+use crate::http::metrics::{RefusalReason, TcpMetrics};
 
 /// Maximum number of idle connections searched for one of a given address.
 const SEARCHED: usize = 1_024;
@@ -25,6 +25,7 @@ pub(super) struct SlotGroup {
     pub(super) waiting: Mutex<BTreeMap<u64, WaitingSlot>>,
     /// Notified when a connection has ended.
     pub(super) freed: Notify,
+    metrics: Arc<TcpMetrics>,
 }
 
 impl std::fmt::Debug for SlotGroup {
@@ -34,13 +35,14 @@ impl std::fmt::Debug for SlotGroup {
 }
 
 impl SlotGroup {
-    pub(super) fn new(limit: usize) -> Self {
+    pub(super) fn new(limit: usize, metrics: Arc<TcpMetrics>) -> Self {
         Self {
             limit,
             open: AtomicUsize::new(0),
             next_ticket: AtomicU64::new(1),
             waiting: Mutex::default(),
             freed: Notify::new(),
+            metrics,
         }
     }
 
@@ -71,7 +73,7 @@ impl SlotGroup {
         };
         longest.and_then(|(_, slot)| slot.upgrade()).is_some_and(|slot| {
             slot.shed.notify_one();
-            metrics::counter!(metric::TCP_REFUSED, "reason" => "shed").increment(1);
+            self.metrics.refused.get(RefusalReason::Shed).increment(1);
             true
         })
     }
