@@ -6,9 +6,9 @@
 //! later deleted. Names contain no user input and cannot refer to a path outside the storage.
 
 mod key;
+mod location;
 mod picture;
-mod place;
-mod wire;
+mod s3_http;
 
 use std::error::Error as _;
 use std::fmt;
@@ -22,8 +22,8 @@ use object_store::{ObjectStore, ObjectStoreExt as _, PutPayload};
 use crate::domain::clock::Chance;
 
 pub use key::{ImageKey, ImageType};
+pub use location::{InvalidPlace, Place, Settings};
 pub use picture::{MAX_PIXELS, MAX_SIDE, Picture, Refusal};
-pub use place::{InvalidPlace, Place, Settings};
 
 /// Time limit of one storage operation. An HTTP request has 30 s and needs up to two operations.
 const PATIENCE: Duration = Duration::from_secs(8);

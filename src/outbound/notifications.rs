@@ -6,7 +6,7 @@
 //! locks the rooms and also writes the e-mail to the outbox. So an e-mail is written once, and the outbox sends it at
 //! most once.
 
-mod letter;
+mod email;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use crate::domain::{ChatroomId, HostId, RoomName, Side};
 use crate::outbound::mail::Waker;
 use crate::store::{DueNotification, HostDigestOutcome, Settled, Store, StoreError};
 
-pub use letter::{Letters, service_domain};
+pub use email::{Letters, service_domain};
 
 /// Polling interval of due notifications.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -134,7 +134,7 @@ impl Notifier {
         Ok(Members(names.into_iter().zip(found).filter_map(|(name, status)| Some((name, status?))).collect()))
     }
 
-    fn writer(&self) -> letter::Writer<'_> {
+    fn writer(&self) -> email::Writer<'_> {
         self.letters.at(self.clock.now())
     }
 

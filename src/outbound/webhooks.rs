@@ -20,17 +20,17 @@ use crate::protocol::webhook::ping;
 use crate::store::{Attempt, RecordedEvent, Store, StoreError, Webhook, WebhookChange};
 
 pub mod address;
-mod courier;
+mod client;
+mod dispatcher;
 mod signature;
 #[cfg(test)]
 pub(crate) mod testing;
-mod wire;
 
 pub use address::IsAllowed;
-pub use courier::Courier;
-pub use wire::UrlProblem;
+pub use client::UrlProblem;
+pub use dispatcher::Courier;
 
-use wire::Wire;
+use client::Wire;
 
 /// How long a replaced secret signs in addition to the new one.
 const OLD_SECRET_KEPT: TimeDelta = TimeDelta::days(1);

@@ -29,7 +29,7 @@ use crate::domain::clock::Chance;
 use crate::domain::metric;
 use crate::domain::trace;
 use crate::node::config::{Config, hex};
-use crate::outbound::tls;
+use crate::outbound::http_client::tls;
 
 /// Time limit for connecting to the collector.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);

@@ -26,7 +26,7 @@ use tower_service::Service;
 use url::{Host, Url};
 
 use super::address::{IsAllowed, is_public};
-use crate::outbound::tls;
+use crate::outbound::http_client::tls;
 
 /// Time limits of the whole request, and of connecting.
 pub(super) const TIME_LIMIT: Duration = Duration::from_secs(10);

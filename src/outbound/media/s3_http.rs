@@ -1,4 +1,4 @@
-//! HTTP client for buckets: hyper with the TLS configuration of this program ([`tls`](crate::outbound::tls)). Plain `http://` is
+//! HTTP client for buckets: hyper with the TLS configuration of this program ([`tls`](crate::outbound::http_client::tls)). Plain `http://` is
 //! used where the endpoint specifies it, and for the metadata service of a cloud provider.
 
 use std::time::Duration;
@@ -14,7 +14,7 @@ use object_store::client::{
     HttpClient, HttpError, HttpErrorKind, HttpRequest, HttpRequestBody, HttpResponse, HttpResponseBody, HttpService,
 };
 
-use crate::outbound::tls;
+use crate::outbound::http_client::tls;
 
 /// Time limits for connecting, for one attempt, and for all attempts. The last is below [`PATIENCE`](super::PATIENCE).
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);

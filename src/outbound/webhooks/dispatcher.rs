@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::Sender;
-use super::wire::TIME_LIMIT;
+use super::client::TIME_LIMIT;
 use crate::domain::HostId;
 use crate::domain::clock::Chance;
 use crate::domain::metric;

@@ -14,7 +14,7 @@ use url::Url;
 use crate::store::restrict;
 
 use super::key::ImageKey;
-use super::wire::{RETRIES, RETRY_TIMEOUT, Wire};
+use super::s3_http::{RETRIES, RETRY_TIMEOUT, Wire};
 
 /// Location of the image storage. Its `Debug` output contains no secrets.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,0 +1,3 @@
+//! HTTP client of the server.
+
+pub(crate) mod tls;
