@@ -11,7 +11,7 @@ use super::temporary::temporary_hash;
 use super::{Accounts, Fault};
 use crate::domain::Control;
 use crate::domain::{Host, HostId};
-use crate::outbound::mail::{Language, Letter};
+use crate::outbound::mail::{Email, Language};
 use crate::protocol::api::FieldErrors;
 use crate::store::{By, Credentials, Replaced, StoreError, Temporary};
 
@@ -72,8 +72,8 @@ impl Accounts {
         let password = self.temporary_password(known.as_ref(), now);
         let temporary = Temporary { hash: temporary_hash(&password), until: now + TEMPORARY_TTL };
         let letter = match forgotten {
-            Forgotten::Password => Letter::PasswordReset { password },
-            Forgotten::Account => Letter::AccountRestore { password },
+            Forgotten::Password => Email::PasswordReset { password },
+            Forgotten::Account => Email::AccountRestore { password },
         };
         let mail = self.letter(&letter, email, language, temporary.until)?;
         let is_deleted = forgotten == Forgotten::Account;

@@ -182,7 +182,7 @@ fn an_address_needs_both_sides_of_one_at_sign() {
 
 #[test]
 fn a_secret_key_is_written_in_hex() {
-    assert_eq!(hex(&[0, 15, 255]), "000fff");
+    assert_eq!(hex([0, 15, 255]), "000fff");
 }
 
 fn new_account(email: &str) -> NewAccount {

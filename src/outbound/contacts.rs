@@ -6,7 +6,7 @@ mod link;
 use std::sync::Arc;
 
 use crate::domain::clock::Clock;
-use crate::outbound::mail::{Language, Waker};
+use crate::outbound::mail::{Language, MailWaker};
 use crate::store::{ConsentPair, RoomRow, Store, StoreError, mailbox_key};
 
 pub use link::MailLinks;
@@ -18,7 +18,7 @@ pub struct Contacts {
     store: Store,
     clock: Arc<dyn Clock>,
     links: MailLinks,
-    mail: Waker,
+    mail: MailWaker,
 }
 
 impl std::fmt::Debug for Contacts {
@@ -29,7 +29,7 @@ impl std::fmt::Debug for Contacts {
 
 impl Contacts {
     /// Creates the service. `links` signs and verifies the links in e-mails; `mail` wakes the mail dispatcher.
-    pub fn new(store: Store, clock: Arc<dyn Clock>, links: MailLinks, mail: Waker) -> Self {
+    pub fn new(store: Store, clock: Arc<dyn Clock>, links: MailLinks, mail: MailWaker) -> Self {
         Self { store, clock, links, mail }
     }
 
@@ -77,7 +77,7 @@ impl Contacts {
         let pair = match asked {
             Unsubscription::Pair(pair) => pair.clone(),
             Unsubscription::Room(of_room) => {
-                let Some(email) = self.store.contact(of_room.room).await?.filter(|email| of_room.is_of(email)) else {
+                let Some(email) = self.store.contact(of_room.room).await?.filter(|email| of_room.is_for(email)) else {
                     return Ok(None);
                 };
                 let Some(room) = self.store.room(of_room.room).await? else { return Ok(None) };

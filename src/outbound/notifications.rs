@@ -18,10 +18,10 @@ use crate::backend::broker::{Broker, RoomStatus, Unavailable};
 use crate::domain::clock::Clock;
 use crate::domain::metric;
 use crate::domain::{ChatroomId, HostId, RoomName, Side};
-use crate::outbound::mail::Waker;
+use crate::outbound::mail::MailWaker;
 use crate::store::{DueNotification, HostDigestOutcome, Settled, Store, StoreError};
 
-pub use email::{Letters, service_domain};
+pub use email::{NotificationWriter, service_domain};
 
 /// Polling interval of due notifications.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -45,8 +45,8 @@ pub struct Notifier {
     store: Store,
     broker: Arc<dyn Broker>,
     clock: Arc<dyn Clock>,
-    letters: Letters,
-    mail: Waker,
+    writer: NotificationWriter,
+    mail: MailWaker,
 }
 
 impl std::fmt::Debug for Notifier {
@@ -57,8 +57,14 @@ impl std::fmt::Debug for Notifier {
 
 impl Notifier {
     /// Creates a notifier. `broker` reports the members of rooms; `mail` wakes the mail dispatcher.
-    pub fn new(store: Store, broker: Arc<dyn Broker>, clock: Arc<dyn Clock>, letters: Letters, mail: Waker) -> Self {
-        Self { store, broker, clock, letters, mail }
+    pub fn new(
+        store: Store,
+        broker: Arc<dyn Broker>,
+        clock: Arc<dyn Clock>,
+        writer: NotificationWriter,
+        mail: MailWaker,
+    ) -> Self {
+        Self { store, broker, clock, writer, mail }
     }
 
     /// Decides due notifications until `stop` is cancelled.
@@ -134,8 +140,8 @@ impl Notifier {
         Ok(Members(names.into_iter().zip(found).filter_map(|(name, status)| Some((name, status?))).collect()))
     }
 
-    fn writer(&self) -> email::Writer<'_> {
-        self.letters.at(self.clock.now())
+    fn writer(&self) -> email::DatedWriter<'_> {
+        self.writer.at(self.clock.now())
     }
 
     /// Counts a decision and wakes the mail dispatcher. Returns `false` if nothing was decided.

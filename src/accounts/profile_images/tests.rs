@@ -3,7 +3,7 @@ use std::path::Path;
 use super::*;
 use crate::domain::clock::SystemClock;
 use crate::domain::{Host, HostUuid};
-use crate::outbound::media::Place;
+use crate::outbound::media::MediaLocation;
 use crate::outbound::media::testing::png;
 use crate::store::testing::on_fresh;
 use crate::store::{Dialect, NewHost};
@@ -17,7 +17,7 @@ struct World {
 
 async fn world(store: Store) -> World {
     let folder = tempfile::tempdir().unwrap();
-    let media = Media::open(&Place::Folder(folder.path().to_owned())).unwrap();
+    let media = Media::open(&MediaLocation::Folder(folder.path().to_owned())).unwrap();
     let images = ProfileImages::new(media, store.clone(), Arc::new(SystemClock), Chance::from_seed(1));
     let host = NewHost {
         email: "dev@shop.example".into(),
@@ -91,7 +91,7 @@ async fn of_many_uploads_at_once_one_is_kept() {
 async fn nothing_is_kept_of_what_is_no_image_or_nobodys() {
     with_a_world(|mut world| async move {
         let refused = world.images.prepare(Bytes::from_static(b"<html>")).await;
-        assert_eq!(refused, Err(ProfileImageError::Refused(Refusal::Unknown)));
+        assert_eq!(refused, Err(ProfileImageError::Refused(ImageRejection::Unknown)));
         world.host.id = HostId(999);
         assert_eq!(world.upload(10).await, Err(ProfileImageError::NoHost));
         assert_eq!(kept(world.folder.path()).len(), 0);

@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::smtp::{Failure, Sender};
+use super::smtp::{MailError, MailSender};
 use crate::domain::clock::Clock;
 use crate::domain::metric;
 use crate::store::{Departure, DueMail, MailQuotas, MailScope, OutgoingMail, Store, StoreError};
@@ -29,9 +29,9 @@ const LAST_RETRY: TimeDelta = TimeDelta::minutes(10);
 
 /// Wakes the dispatcher when an e-mail was written. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct Waker(Arc<Notify>);
+pub struct MailWaker(Arc<Notify>);
 
-impl Waker {
+impl MailWaker {
     /// Wakes the dispatcher of this node.
     pub fn wake(&self) {
         self.0.notify_one();
@@ -39,17 +39,17 @@ impl Waker {
 }
 
 /// Sends the e-mails that are due. Any number of nodes may run one each.
-pub struct Postman {
+pub struct MailDispatcher {
     store: Store,
-    sender: Arc<dyn Sender>,
+    sender: Arc<dyn MailSender>,
     quotas: MailQuotas,
     clock: Arc<dyn Clock>,
-    waker: Waker,
+    waker: MailWaker,
 }
 
-impl Postman {
+impl MailDispatcher {
     /// Creates a dispatcher from the outbox of `store` to `sender`, without limits.
-    pub fn new(store: Store, sender: Arc<dyn Sender>, clock: Arc<dyn Clock>, waker: Waker) -> Self {
+    pub fn new(store: Store, sender: Arc<dyn MailSender>, clock: Arc<dyn Clock>, waker: MailWaker) -> Self {
         Self { store, sender, quotas: MailQuotas::default(), clock, waker }
     }
 
@@ -113,18 +113,18 @@ impl Postman {
                 count("sent");
                 self.store.remove_mail(due.id).await
             }
-            Err(Failure::Permanent(why)) => {
+            Err(MailError::Permanent(why)) => {
                 count("refused");
                 tracing::warn!(mail = due.id, subject = due.mail.subject, why, "e-mail rejected");
                 self.store.remove_mail(due.id).await
             }
-            Err(Failure::Unknown(why)) if due.mail.at_most_once => {
+            Err(MailError::Unknown(why)) if due.mail.at_most_once => {
                 count("unknown");
                 tracing::warn!(mail = due.id, subject = due.mail.subject, why, "e-mail may or may not have been sent");
                 self.store.remove_mail(due.id).await
             }
             Err(failure) => {
-                if matches!(failure, Failure::Temporary(_)) {
+                if matches!(failure, MailError::Temporary(_)) {
                     self.store.undo_departure(departure).await?;
                 }
                 count("failed");
