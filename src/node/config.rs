@@ -25,7 +25,7 @@ pub use values::{
     SpanOrOff, Switch, WebOrigin,
 };
 
-pub(crate) use files::{new_key, private_dir, read_or_create};
+pub(crate) use files::{private_dir, read_or_create};
 
 use lettre::message::Mailbox;
 

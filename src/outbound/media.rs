@@ -75,7 +75,7 @@ impl Media {
     /// After an error, the image may or may not be stored.
     pub async fn put(&self, key: &ImageKey, bytes: Bytes) -> Result<(), MediaError> {
         let path = self.path(key);
-        within_timeout(self.objects.put(&path, PutPayload::from_bytes(bytes))).await??;
+        within_timeout(self.objects.put(&path, PutPayload::from_bytes(bytes))).await?;
         Ok(())
     }
 
@@ -86,13 +86,13 @@ impl Media {
     pub async fn get(&self, key: &ImageKey) -> Result<Option<Bytes>, MediaError> {
         let path = self.path(key);
         let reading = async {
-            let Some(found) = present(self.objects.get(&path).await)? else { return Ok(None) };
+            let Some(found) = present(self.objects.get(&path).await)? else { return Ok::<_, MediaError>(None) };
             if found.meta.size > MAX_OBJECT {
                 return Err(MediaError(format!("{path} is larger than any stored image")));
             }
             present(found.bytes().await)
         };
-        within_timeout(reading).await?
+        within_timeout(reading).await
     }
 
     /// Returns whether an image exists.
@@ -101,7 +101,7 @@ impl Media {
     /// If the storage could not be read.
     pub async fn has(&self, key: &ImageKey) -> Result<bool, MediaError> {
         let path = self.path(key);
-        Ok(present(within_timeout(self.objects.head(&path)).await?)?.is_some())
+        within_timeout(async { Ok::<_, MediaError>(present(self.objects.head(&path).await)?.is_some()) }).await
     }
 
     /// Deletes an image. Deleting a missing image is not an error.
@@ -109,10 +109,14 @@ impl Media {
     /// # Errors
     /// After an error, the image may or may not exist.
     pub async fn delete(&self, key: &ImageKey) -> Result<(), MediaError> {
-        match within_timeout(self.objects.delete(&self.path(key))).await? {
-            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+        let path = self.path(key);
+        let deleting = async {
+            match self.objects.delete(&path).await {
+                Err(object_store::Error::NotFound { .. }) => Ok(()),
+                result => result,
+            }
+        };
+        within_timeout(deleting).await
     }
 
     /// Stores, reads and deletes an object. Used by `pintalk check`.
@@ -152,9 +156,14 @@ fn present<T>(found: object_store::Result<T>) -> Result<Option<T>, MediaError> {
 }
 
 /// Limits an operation to [`OPERATION_TIMEOUT`].
-async fn within_timeout<T>(work: impl Future<Output = T>) -> Result<T, MediaError> {
-    let late = |_| MediaError(format!("no response within {} s", OPERATION_TIMEOUT.as_secs()));
-    tokio::time::timeout(OPERATION_TIMEOUT, work).await.map_err(late)
+async fn within_timeout<T, E>(operation: impl Future<Output = Result<T, E>>) -> Result<T, MediaError>
+where
+    MediaError: From<E>,
+{
+    match tokio::time::timeout(OPERATION_TIMEOUT, operation).await {
+        Ok(result) => Ok(result?),
+        Err(_) => Err(MediaError(format!("no response within {} s", OPERATION_TIMEOUT.as_secs()))),
+    }
 }
 
 #[cfg(test)]

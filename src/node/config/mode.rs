@@ -35,7 +35,7 @@ impl Mode {
     /// URL of the database.
     pub fn database(&self) -> &DatabaseUrl {
         match self {
-            Self::Embedded { database } | Self::SingleOnDatabase { database } | Mode::Cluster { database, .. } => {
+            Self::Embedded { database } | Self::SingleOnDatabase { database } | Self::Cluster { database, .. } => {
                 database
             }
         }
@@ -44,8 +44,8 @@ impl Mode {
     /// URL of Redis; `None` for a single node.
     pub fn redis(&self) -> Option<&RedisUrl> {
         match self {
-            Mode::Cluster { redis, .. } => Some(redis),
-            Mode::Embedded { .. } | Mode::SingleOnDatabase { .. } => None,
+            Self::Cluster { redis, .. } => Some(redis),
+            Self::Embedded { .. } | Self::SingleOnDatabase { .. } => None,
         }
     }
 }

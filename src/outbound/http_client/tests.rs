@@ -21,7 +21,7 @@ async fn server(response: String) -> SocketAddr {
     tokio::spawn(async move {
         let mut open = Vec::new();
         while let Ok((mut stream, _)) = listener.accept().await {
-            stream.read(&mut [0; 1024]).await.unwrap();
+            assert!(stream.read(&mut [0; 1024]).await.unwrap() > 0);
             stream.write_all(response.as_bytes()).await.unwrap();
             open.push(stream);
         }

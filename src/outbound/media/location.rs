@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn location_is_a_folder_or_a_bucket_with_a_prefix() {
-        assert_eq!(place("file:///var/lib/pin%20talk"), Ok(MediaLocation::Folder("/var/lib/pin talk".into())));
+        assert_eq!(location("file:///var/lib/pin%20talk"), Ok(MediaLocation::Folder("/var/lib/pin talk".into())));
         for (url, shown) in [
             ("s3://bucket", "s3://bucket"),
             ("s3://bucket/", "s3://bucket"),

@@ -1,4 +1,5 @@
 use std::collections::HashSet;
+use std::io;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -6,9 +7,6 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
-
-use std::io;
-
 use tower_service::Service as _;
 
 use super::*;
