@@ -16,9 +16,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backend::broker::{Broker, RoomStatus, Unavailable};
 use crate::domain::clock::Clock;
-use crate::domain::metric;
 use crate::domain::{ChatroomId, HostId, RoomName, Side};
 use crate::outbound::mail::MailWaker;
+use crate::outbound::metrics::{Decision, NotificationMetrics, Recipient};
 use crate::store::{DueNotification, HostDigestOutcome, Settled, Store, StoreError};
 
 pub use email::{NotificationWriter, service_domain};
@@ -47,6 +47,7 @@ pub struct Notifier {
     clock: Arc<dyn Clock>,
     writer: NotificationWriter,
     mail: MailWaker,
+    metrics: NotificationMetrics,
 }
 
 impl std::fmt::Debug for Notifier {
@@ -64,7 +65,7 @@ impl Notifier {
         writer: NotificationWriter,
         mail: MailWaker,
     ) -> Self {
-        Self { store, broker, clock, writer, mail }
+        Self { store, broker, clock, writer, mail, metrics: NotificationMetrics::default() }
     }
 
     /// Decides due notifications until `stop` is cancelled.
@@ -147,17 +148,17 @@ impl Notifier {
     /// Counts a decision and wakes the mail dispatcher. Returns `false` if nothing was decided.
     fn record(&self, to: Side, settled: Settled) -> bool {
         let outcome = match settled {
-            Settled::Mailed => "mailed",
-            Settled::Asked => "asked",
-            Settled::Unconsented => "unconsented",
-            Settled::Present => "present",
-            Settled::Read => "read",
-            Settled::Closed => "closed",
-            Settled::Unwanted => "unwanted",
+            Settled::Mailed => Decision::Mailed,
+            Settled::Asked => Decision::Asked,
+            Settled::Unconsented => Decision::Unconsented,
+            Settled::Present => Decision::Present,
+            Settled::Read => Decision::Read,
+            Settled::Closed => Decision::Closed,
+            Settled::Unwanted => Decision::Unwanted,
             Settled::Changed => return false,
         };
-        let to = if to.is_host() { "host" } else { "guest" };
-        metrics::counter!(metric::NOTIFICATIONS, "to" => to, "outcome" => outcome).increment(1);
+        let to = if to.is_host() { Recipient::Host } else { Recipient::Guest };
+        self.metrics.decisions.get((to, outcome)).increment(1);
         if settled.has_mail() {
             self.mail.wake();
         }

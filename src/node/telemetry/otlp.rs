@@ -21,8 +21,8 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
 use tokio::runtime::Handle;
 
+use super::metrics::{ExportOutcome, TraceMetrics};
 use crate::domain::clock::Chance;
-use crate::domain::metric;
 use crate::domain::trace;
 use crate::node::config::Config;
 use crate::outbound::http_client::{ClientOptions, HttpClient, Schemes};
@@ -72,7 +72,12 @@ pub fn traces(config: &Config) -> Result<Option<Traces>, TraceSetupError> {
     let client = HttpClient::new(CLIENT_OPTIONS).map_err(|error| failed(&error))?;
     let exporter = SpanExporter::builder()
         .with_http()
-        .with_http_client(TraceHttpClient { client, runtime: Handle::current(), is_unavailable: Arc::default() })
+        .with_http_client(TraceHttpClient {
+            client,
+            runtime: Handle::current(),
+            is_unavailable: Arc::default(),
+            metrics: Arc::default(),
+        })
         .with_protocol(Protocol::HttpBinary)
         .with_endpoint(endpoint.traces())
         .with_timeout(EXPORT_TIMEOUT)
@@ -101,13 +106,14 @@ struct TraceHttpClient {
     runtime: Handle,
     /// Whether the last export failed.
     is_unavailable: Arc<AtomicBool>,
+    metrics: Arc<TraceMetrics>,
 }
 
 impl TraceHttpClient {
     /// Counts an export, and logs the first failure and the first success after it.
     fn record(&self, problem: Option<&str>) {
-        let outcome = if problem.is_some() { "failed" } else { "sent" };
-        metrics::counter!(metric::TRACE_EXPORTS, "outcome" => outcome).increment(1);
+        let outcome = if problem.is_some() { ExportOutcome::Failed } else { ExportOutcome::Sent };
+        self.metrics.exports.get(outcome).increment(1);
         match (problem, self.is_unavailable.swap(problem.is_some(), Relaxed)) {
             (Some(error), false) => tracing::warn!(error, "trace collector unavailable, dropping spans"),
             (None, true) => tracing::info!("trace collector available"),
