@@ -4,7 +4,7 @@
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::{Failure, block_on, log_for_a_command, open_store_to_look, print_line};
-use crate::backend::broker::redis::RedisBroker;
+use crate::backend::redis::broker::RedisBroker;
 use crate::backend::redis::Redis;
 use crate::domain::clock::{Chance, Clock as _, SystemClock};
 use crate::domain::{InstallationId, NodeId};

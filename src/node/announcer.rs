@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 
 use super::{AppError, installation};
 use crate::accounts::Announce;
-use crate::backend::broker::redis::RedisBroker;
+use crate::backend::redis::broker::RedisBroker;
 use crate::backend::broker::{Broker as _, Unavailable};
 use crate::backend::redis::Redis;
 use crate::domain::NodeId;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::{AppError, installation};
-use crate::backend::broker::redis::RedisBroker;
-use crate::backend::presence::redis::RedisPresence;
+use crate::backend::redis::broker::RedisBroker;
+use crate::backend::redis::presence::RedisPresence;
 use crate::backend::redis::Redis;
 use crate::domain::NodeId;
 use crate::domain::clock::{Agreement, Chance, Clock, SystemClock};

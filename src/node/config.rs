@@ -30,7 +30,7 @@ use lettre::message::Mailbox;
 use url::Url;
 
 use crate::accounts::SignUp;
-use crate::backend::broker::redis::Capacity;
+use crate::backend::redis::broker::Capacity;
 use crate::domain::WireOffset;
 use crate::domain::clock::Chance;
 use crate::node::jobs;

@@ -10,7 +10,7 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::backend::broker::queue::QueueEntry;
-use crate::backend::broker::redis::earlier::{EarlierKeys, Fields, PARTITIONS};
+use crate::backend::redis::broker::earlier::{EarlierKeys, Fields, PARTITIONS};
 use crate::backend::broker::{Partition, Unavailable};
 use crate::backend::redis::Redis;
 use crate::chat::archive::rooms_of;

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::App;
 use crate::accounts::limits::{ByteQuota, Limits, Quotas};
-use crate::backend::throttle::memory::MemoryThrottle;
-use crate::backend::throttle::redis::RedisThrottle;
+use crate::backend::embedded::throttle::MemoryThrottle;
+use crate::backend::redis::throttle::RedisThrottle;
 use crate::backend::throttle::{Quota, Throttle};
 use crate::chat::session::Rate;
 use crate::node::config::{Cap, Config};

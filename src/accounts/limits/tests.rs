@@ -7,8 +7,8 @@ use parking_lot::Mutex;
 use super::*;
 use crate::backend::broker::Unavailable;
 use crate::backend::redis::testing::{Kind as Deployment, Servers};
-use crate::backend::throttle::memory::MemoryThrottle;
-use crate::backend::throttle::redis::RedisThrottle;
+use crate::backend::embedded::throttle::MemoryThrottle;
+use crate::backend::redis::throttle::RedisThrottle;
 use crate::domain::clock::{ManualClock, SystemClock};
 
 const HOME: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);

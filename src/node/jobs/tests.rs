@@ -3,8 +3,8 @@
 use super::*;
 use crate::backend::broker::Change;
 use crate::backend::broker::testing::{Heard, Node, Stage, key_of, numbers};
-use crate::backend::lease::memory::SoleLease;
-use crate::backend::presence::memory::MemoryPresence;
+use crate::backend::embedded::lease::SoleLease;
+use crate::backend::embedded::presence::MemoryPresence;
 use crate::domain::clock::{ManualClock, SystemClock};
 use crate::domain::{RoomChange, RoomState, Seq};
 use crate::store::Dialect;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use fred::interfaces::PubsubInterface as _;
 
 use super::*;
-use crate::backend::broker::redis::RedisBroker;
+use crate::backend::redis::broker::RedisBroker;
 use crate::backend::broker::testing::{Node, PATIENCE, until};
 use crate::backend::broker::{Broker as _, MemberCounts, Unavailable};
 use crate::domain::Room;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::*;
 use crate::backend::broker::Broker as _;
 use crate::backend::broker::queue::{ArchiveLease, ArchiveQueue, ArchivedMark, Idle, Swept};
-use crate::backend::broker::redis::{Capacity, RedisBroker};
+use crate::backend::redis::broker::{Capacity, RedisBroker};
 use crate::backend::broker::testing::{Node, PATIENCE, until};
 use crate::domain::clock::Chance;
 use crate::domain::{Room, Seq};
