@@ -1,6 +1,7 @@
 //! The broker: numbers a message, stores it and publishes it to every node, in one atomic step.
 //!
-//! [`redis`] implements the port for a cluster, [`embedded`] for a single node. Both pass the same suite
+//! [`redis`](crate::backend::redis::broker) implements the port for a cluster,
+//! [`embedded`](crate::backend::embedded::broker) for a single node. Both pass the same suite
 //! (`broker/suite.rs`).
 //!
 //! Guarantees:
@@ -24,14 +25,13 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
+use crate::backend::Unavailable;
 use crate::domain::Control;
 use crate::domain::trace::Trace;
 use crate::domain::{ChatroomId, HostId, MessageId, RoomChange, RoomName, RoomState, Seq, Side, WallClock};
 
-pub mod embedded;
 pub mod queue;
 pub mod recovery;
-pub mod redis;
 #[cfg(test)]
 mod suite;
 #[cfg(test)]
@@ -62,11 +62,6 @@ impl Partition {
         Self((hash % u32::from(count.max(1))) as u16)
     }
 }
-
-/// The broker could not be reached or did not answer in time. The call may have taken effect.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the broker is unavailable: {0}")]
-pub struct Unavailable(pub String);
 
 /// A message submitted to [`Broker::accept`].
 #[derive(Clone, Debug)]

@@ -1,6 +1,7 @@
 //! Presence: which hosts are online, on any node.
 //!
-//! [`redis`](mod@redis) implements the port for a cluster, [`memory`] for a single node. Both pass the same suite.
+//! [`redis`](crate::backend::redis::presence) implements the port for a cluster,
+//! [`embedded`](crate::backend::embedded::presence) for a single node. Both pass the same suite.
 //!
 //! A node reports only whether *it* has sockets of a host: [`Presence::enter`] and [`Presence::leave`]. Both are
 //! idempotent. A host is online while any node has sockets of that host. The sinks of all nodes receive each change at
@@ -12,11 +13,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::backend::broker::Unavailable;
+use crate::backend::Unavailable;
 use crate::domain::HostUuid;
 
-pub mod memory;
-pub mod redis;
 #[cfg(test)]
 mod suite;
 
@@ -30,7 +29,7 @@ pub struct Status {
 }
 
 /// Counts a change in the metrics.
-fn count(online: bool) {
+pub(crate) fn count(online: bool) {
     let to = if online { "online" } else { "offline" };
     metrics::counter!(crate::domain::metric::TRANSITIONS, "to" => to).increment(1);
 }

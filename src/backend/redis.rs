@@ -19,21 +19,25 @@ use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
-use crate::backend::broker::Unavailable;
+use crate::backend::Unavailable;
 use crate::domain::NodeId;
 use crate::domain::metric;
 
+pub mod broker;
 mod keys;
-mod lease;
+pub mod lease;
+mod node_lease;
 mod nodes;
 mod ownership;
+pub mod presence;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+pub mod throttle;
 
 pub(crate) use keys::Keys;
-use lease::Lease;
+use node_lease::NodeLease;
 pub use nodes::id_of;
 pub use ownership::Owner;
 use ownership::Ownership;
@@ -62,12 +66,6 @@ const CLUSTER_PARTITIONS: u16 = 16;
 /// Delay before a Cluster is called again after it did not run a call.
 const MOVING_PAUSE: Duration = Duration::from_millis(50);
 
-impl From<fred::error::Error> for Unavailable {
-    fn from(error: fred::error::Error) -> Self {
-        Unavailable(error.to_string())
-    }
-}
-
 /// A Lua script and its digest.
 #[derive(Debug)]
 pub struct Script(FredScript);
@@ -91,7 +89,7 @@ pub struct Redis {
 }
 
 struct Shared {
-    lease: Mutex<Lease>,
+    lease: Mutex<NodeLease>,
     ownership: Ownership,
     scripts: nodes::Scripts,
     ownership_scripts: ownership::Scripts,
@@ -146,7 +144,7 @@ impl Redis {
         }
         let round_trip = metrics::histogram!(metric::ROUND_TRIP);
         let shared = Shared {
-            lease: Mutex::new(Lease::of(node)),
+            lease: Mutex::new(NodeLease::of(node)),
             ownership: Ownership::default(),
             scripts: nodes::Scripts::default(),
             ownership_scripts: ownership::Scripts::default(),

@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::backend::broker::{Broker, LogEntry, Unavailable};
+use crate::backend::Unavailable;
+use crate::backend::broker::{Broker, LogEntry};
 pub use crate::domain::RoomKey;
 use crate::domain::{ChatroomId, Message, RoomName, Seq, WallClock};
 use crate::protocol::chat::{StoredFrame, message_frame};

@@ -11,7 +11,8 @@ use bytes::Bytes;
 use futures_util::{Stream, TryStreamExt as _};
 use moka::future::Cache;
 
-use crate::backend::broker::{Broker, Change, Unavailable};
+use crate::backend::Unavailable;
+use crate::backend::broker::{Broker, Change};
 use crate::chat::history::{History, HistoryError, RoomKey};
 use crate::domain::clock::{Chance, Clock};
 use crate::domain::{

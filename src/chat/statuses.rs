@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::backend::broker::Unavailable;
+use crate::backend::Unavailable;
 use crate::backend::keyed_mutex::Turns;
 use crate::backend::presence::Presence;
 use crate::chat::coalesce::Coalescer;

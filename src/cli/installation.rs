@@ -4,8 +4,8 @@
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::{Failure, block_on, log_for_a_command, open_store_to_look, print_line};
-use crate::backend::redis::broker::RedisBroker;
 use crate::backend::redis::Redis;
+use crate::backend::redis::broker::RedisBroker;
 use crate::domain::clock::{Chance, Clock as _, SystemClock};
 use crate::domain::{InstallationId, NodeId};
 use crate::node::config::{self, Hidden, Mode, RedisUrl, StoreArgs};
@@ -183,7 +183,7 @@ fn connect(url: &RedisUrl) -> Result<Redis, Failure> {
         .map_err(|error| AppError::Url { flag: "redis-url", problem: error.details().to_owned() }.into())
 }
 
-fn unreachable(error: crate::backend::broker::Unavailable) -> Failure {
+fn unreachable(error: crate::backend::Unavailable) -> Failure {
     Failure::new(format!("--redis-url: {error}"))
 }
 

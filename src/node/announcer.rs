@@ -6,9 +6,10 @@ use parking_lot::Mutex;
 
 use super::{AppError, installation};
 use crate::accounts::Announce;
-use crate::backend::redis::broker::RedisBroker;
-use crate::backend::broker::{Broker as _, Unavailable};
+use crate::backend::Unavailable;
+use crate::backend::broker::Broker as _;
 use crate::backend::redis::Redis;
+use crate::backend::redis::broker::RedisBroker;
 use crate::domain::NodeId;
 use crate::domain::clock::Chance;
 use crate::node::config::RedisUrl;

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::{AppError, installation};
+use crate::backend::redis::Redis;
 use crate::backend::redis::broker::RedisBroker;
 use crate::backend::redis::presence::RedisPresence;
-use crate::backend::redis::Redis;
 use crate::domain::NodeId;
 use crate::domain::clock::{Agreement, Chance, Clock, SystemClock};
 use crate::node::clock_skew::{JOBS_LIMIT, Skew};

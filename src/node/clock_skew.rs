@@ -15,7 +15,7 @@ use std::sync::Arc;
 use chrono::TimeDelta;
 use parking_lot::Mutex;
 
-use crate::backend::broker::Unavailable;
+use crate::backend::Unavailable;
 use crate::backend::redis::Redis;
 use crate::domain::clock::{Agreement, Clock, Observed, Reading, StoreClock, SystemClock};
 use crate::domain::metric;

@@ -9,10 +9,11 @@
 
 use std::collections::{HashMap, HashSet};
 
+use crate::backend::Unavailable;
+use crate::backend::broker::Partition;
 use crate::backend::broker::queue::QueueEntry;
-use crate::backend::redis::broker::earlier::{EarlierKeys, Fields, PARTITIONS};
-use crate::backend::broker::{Partition, Unavailable};
 use crate::backend::redis::Redis;
+use crate::backend::redis::broker::earlier::{EarlierKeys, Fields, PARTITIONS};
 use crate::chat::archive::rooms_of;
 use crate::domain::{ChatroomId, Message, RoomName};
 use crate::protocol::chat::StoredFrame;

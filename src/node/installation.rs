@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::{App, AppError, START_RETRY, earlier};
-use crate::backend::broker::Unavailable;
+use crate::backend::Unavailable;
 use crate::backend::redis::{Owner, Redis};
 use crate::domain::InstallationId;
 use crate::node::config::Mode;

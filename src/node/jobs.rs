@@ -14,7 +14,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use crate::backend::broker::{Broker, RoomStatus, Unavailable};
+use crate::backend::Unavailable;
+use crate::backend::broker::{Broker, RoomStatus};
 use crate::backend::presence::Presence;
 use crate::chat::rooms::Rooms;
 use crate::domain::Room;

@@ -20,9 +20,10 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
+use crate::backend::Unavailable;
 use crate::backend::broker::queue::{ArchiveQueue, Lost};
 use crate::backend::broker::recovery::{Reconciled, Recovery, WentBack};
-use crate::backend::broker::{Broker, Partition, Unavailable};
+use crate::backend::broker::{Broker, Partition};
 use crate::chat::history::log_numbers;
 use crate::domain::metric;
 use crate::domain::{InstallationId, Room, RoomName, Seq};

@@ -14,7 +14,8 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::backend::broker::{Broker, RoomStatus, Unavailable};
+use crate::backend::Unavailable;
+use crate::backend::broker::{Broker, RoomStatus};
 use crate::domain::clock::Clock;
 use crate::domain::metric;
 use crate::domain::{ChatroomId, HostId, RoomName, Side};

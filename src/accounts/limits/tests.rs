@@ -5,9 +5,9 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 
 use super::*;
-use crate::backend::broker::Unavailable;
-use crate::backend::redis::testing::{Kind as Deployment, Servers};
+use crate::backend::Unavailable;
 use crate::backend::embedded::throttle::MemoryThrottle;
+use crate::backend::redis::testing::{Kind as Deployment, Servers};
 use crate::backend::redis::throttle::RedisThrottle;
 use crate::domain::clock::{ManualClock, SystemClock};
 

@@ -8,7 +8,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
-use super::{Partition, Unavailable};
+use super::Partition;
+use crate::backend::Unavailable;
 use crate::domain::trace::Trace;
 use crate::domain::{ChatroomId, RoomName, RoomState, Seq};
 

@@ -5,7 +5,8 @@
 
 use async_trait::async_trait;
 
-use super::{Partition, Unavailable};
+use super::Partition;
+use crate::backend::Unavailable;
 use crate::domain::{ChatroomId, RoomName, RoomState, Seq};
 
 /// The store that seems to be in an earlier state.

@@ -7,11 +7,11 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::embedded::EmbeddedBroker;
 use super::queue::ArchivedMark;
-use super::redis::RedisBroker;
 use super::{Broker, Change, LogEntry, MemberCounts, Outcome, Publication, Sink, Submission};
+use crate::backend::embedded::broker::EmbeddedBroker;
 use crate::backend::redis::Redis;
+use crate::backend::redis::broker::RedisBroker;
 use crate::backend::redis::testing::{Kind, Servers};
 use crate::chat::history::{History, PAGE, RoomKey};
 use crate::chat::rooms::{RoomError, Rooms};

@@ -13,10 +13,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use super::queue::ArchiveQueue;
-use super::{
+use crate::backend::Unavailable;
+use crate::backend::broker::queue::ArchiveQueue;
+use crate::backend::broker::{
     Broker, Change, LogEntry, MemberCounts, Outcome, Partition, Publication, RoomStatus, Seed, Sink, Submission,
-    Ticket, Unavailable, Way,
+    Ticket, Way,
 };
 use crate::domain::Control;
 use crate::domain::clock::Clock;
@@ -38,12 +39,6 @@ pub struct EmbeddedBroker {
 impl std::fmt::Debug for EmbeddedBroker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("EmbeddedBroker").field("store", &self.store).finish_non_exhaustive()
-    }
-}
-
-impl From<StoreError> for Unavailable {
-    fn from(error: StoreError) -> Self {
-        Unavailable(error.to_string())
     }
 }
 

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use super::{Presence, PresenceSink, Status, count};
-use crate::backend::broker::Unavailable;
+use crate::backend::Unavailable;
+use crate::backend::presence::{Presence, PresenceSink, Status, count};
 use crate::domain::HostUuid;
 
 /// Driver of [`Presence`] for a single node.

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{Buckets, Kind, Quota, Throttle, Verdict, Who};
-use crate::backend::broker::Unavailable;
+use crate::backend::Unavailable;
+use crate::backend::throttle::{Buckets, Kind, Quota, Throttle, Verdict, Who};
 use crate::domain::clock::Clock;
 
 /// Driver in memory. All limits are reset when the process restarts.

@@ -1,9 +1,9 @@
 //! Tests of the lease's guarantees, run over every driver. Those that need several nodes run on every kind of Redis.
 
-use super::memory::SoleLease;
-use super::redis::RedisLease;
 use super::*;
+use crate::backend::embedded::lease::SoleLease;
 use crate::backend::redis::Redis;
+use crate::backend::redis::lease::RedisLease;
 use crate::backend::redis::testing::PT;
 use crate::backend::redis::testing::{Kind, Servers, on_every_redis};
 

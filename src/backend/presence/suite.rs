@@ -13,10 +13,10 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::memory::MemoryPresence;
-use super::redis::RedisPresence;
 use super::{Presence, PresenceSink, Status};
+use crate::backend::embedded::presence::MemoryPresence;
 use crate::backend::redis::Redis;
+use crate::backend::redis::presence::RedisPresence;
 use crate::backend::redis::testing::{Kind, Servers, on_every_redis};
 use crate::domain::HostUuid;
 use crate::domain::clock::Chance;

@@ -14,10 +14,11 @@ use fred::prelude::*;
 use fred::types::streams::{XCapKind, XCapTrim};
 use fred::types::{ClusterHash, CustomCommand};
 
-use super::queue::ArchiveQueue;
-use super::{
+use crate::backend::Unavailable;
+use crate::backend::broker::queue::ArchiveQueue;
+use crate::backend::broker::{
     Broker, Change, LogEntry, MAX_BATCH, MAX_BATCH_OF_ALL, MemberCounts, Outcome, Partition, RoomStatus, Seed, Sink,
-    Submission, Tail, TailQuery, Ticket, Unavailable,
+    Submission, Tail, TailQuery, Ticket,
 };
 use crate::backend::redis::{Redis, call};
 use crate::domain::Control;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use fred::prelude::*;
 
-use super::{Lease, TTL};
-use crate::backend::broker::Unavailable;
+use crate::backend::Unavailable;
+use crate::backend::lease::{Lease, TTL};
 use crate::backend::redis::{HOLD_LEASE, RELEASE_LEASE, Redis, Script};
 
 /// Driver of [`Lease`] over Redis.

@@ -54,7 +54,7 @@ impl Renewal {
 
 /// The state of this node's lease.
 #[derive(Debug)]
-pub(super) struct Lease {
+pub(super) struct NodeLease {
     node: NodeId,
     /// Number of renewals so far. Numbers each new incarnation.
     asked: u64,
@@ -68,7 +68,7 @@ pub(super) struct Lease {
     list: Option<(Instant, Nodes)>,
 }
 
-impl Lease {
+impl NodeLease {
     pub(super) fn of(node: NodeId) -> Self {
         Self {
             node,
@@ -155,13 +155,13 @@ mod tests {
     const BEAT: Duration = Duration::from_secs(2);
 
     struct Stage {
-        lease: Lease,
+        lease: NodeLease,
         now: Instant,
     }
 
     impl Stage {
         fn new() -> Self {
-            Self { lease: Lease::of(NodeId::from_random([1; 16])), now: Instant::now() }
+            Self { lease: NodeLease::of(NodeId::from_random([1; 16])), now: Instant::now() }
         }
 
         /// Renews the lease. The current incarnation is kept unless its lease has expired.

@@ -6,9 +6,9 @@ use std::time::Duration;
 use fred::prelude::*;
 use tokio::time::Instant;
 
-use super::lease::{Lease, Nodes, Renewal, TTL};
+use super::node_lease::{NodeLease, Nodes, Renewal, TTL};
 use super::{Disturbances, Redis, Script};
-use crate::backend::broker::Unavailable;
+use crate::backend::Unavailable;
 
 /// Scripts of this module.
 #[derive(Debug)]
@@ -135,27 +135,27 @@ impl Redis {
         Ok(Answer { life, holder, nodes: Nodes { alive: alive.into(), dead: dead.into() } })
     }
 
-    fn lease<T>(&self, what: impl FnOnce(&mut Lease) -> T) -> T {
+    fn lease<T>(&self, what: impl FnOnce(&mut NodeLease) -> T) -> T {
         what(&mut self.shared.lease.lock())
     }
 
     /// Begins a new incarnation after every event in which a server may have lost writes.
     pub(super) async fn lose_lease_when_disturbed(self, mut disturbances: Disturbances) {
         while self.ended.run_until_cancelled(disturbances.next()).await.flatten().is_some() {
-            self.lease(Lease::lose);
+            self.lease(NodeLease::lose);
         }
     }
 
     /// Simulates that the lease has been renewed long enough to judge other nodes.
     #[cfg(test)]
     pub(crate) fn ripen(&self) {
-        self.lease(Lease::ripen);
+        self.lease(NodeLease::ripen);
     }
 
     /// Simulates a server that was lost and is reachable again.
     #[cfg(test)]
     pub(crate) fn lose_lease(&self) {
-        self.lease(Lease::lose);
+        self.lease(NodeLease::lose);
     }
 }
 

@@ -11,7 +11,8 @@ use parking_lot::Mutex;
 
 use super::keys::{INSTALLATION, Keys};
 use super::{Redis, Script, call};
-use crate::backend::broker::{Partition, Unavailable};
+use crate::backend::Unavailable;
+use crate::backend::broker::Partition;
 use crate::domain::InstallationId;
 use crate::domain::metric;
 

@@ -19,9 +19,9 @@ use fred::prelude::*;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use parking_lot::Mutex;
 
-use super::{Presence, PresenceSink, Status, count};
-use crate::backend::broker::Unavailable;
+use crate::backend::Unavailable;
 use crate::backend::keyed_mutex::Turns;
+use crate::backend::presence::{Presence, PresenceSink, Status, count};
 use crate::backend::redis::{HOLD_LEASE, Redis, Script, call};
 use crate::domain::HostUuid;
 
@@ -79,7 +79,7 @@ impl Word {
 impl RedisPresence {
     /// Creates the driver over the node's clients.
     pub fn new(redis: Redis) -> Self {
-        let script = Arc::new(Script::new(include_str!("presence.lua")));
+        let script = Arc::new(Script::new(include_str!("presence/presence.lua")));
         let hold = Arc::new(Script::new(HOLD_LEASE));
         Self { redis, script, hold, turns: Turns::default(), own: Arc::default() }
     }

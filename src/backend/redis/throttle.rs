@@ -5,9 +5,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use fred::prelude::*;
 
-use super::{Kind, Quota, Throttle, Verdict, Who, micros};
-use crate::backend::broker::Unavailable;
+use crate::backend::Unavailable;
 use crate::backend::redis::{Redis, Script};
+use crate::backend::throttle::{Kind, Quota, Throttle, Verdict, Who, micros};
 use crate::domain::clock::Clock;
 
 /// Driver over Redis. Clones share the connection.
@@ -30,7 +30,8 @@ impl RedisThrottle {
     /// time.
     pub fn new(redis: Redis) -> Self {
         let script = |text| Arc::new(Script::new(text));
-        let (take, give_back) = (script(include_str!("take.lua")), script(include_str!("give_back.lua")));
+        let (take, give_back) =
+            (script(include_str!("throttle/take.lua")), script(include_str!("throttle/give_back.lua")));
         Self { redis, take, give_back, clock: None }
     }
 

@@ -5,11 +5,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::memory::MemoryThrottle;
-use super::redis::RedisThrottle;
 use super::{Kind, Quota, Throttle, Verdict, Who};
+use crate::backend::embedded::throttle::MemoryThrottle;
 use crate::backend::redis::Redis;
 use crate::backend::redis::testing::{Kind as Deployment, Servers, on_every_redis};
+use crate::backend::redis::throttle::RedisThrottle;
 use crate::domain::HostId;
 use crate::domain::clock::{Clock as _, ManualClock, SystemClock};
 

@@ -17,7 +17,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::backend::broker::{Broker, MAX_BATCH_BYTES, Outcome, Partition, Submission, Unavailable};
+use crate::backend::Unavailable;
+use crate::backend::broker::{Broker, MAX_BATCH_BYTES, Outcome, Partition, Submission};
 use crate::chat::hub::{Connection, Hub};
 use crate::chat::rooms::{RoomError, Rooms};
 use crate::domain::metric;

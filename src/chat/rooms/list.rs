@@ -6,7 +6,8 @@ use std::collections::{HashMap, HashSet};
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{RoomError, RoomFilter, RoomView, Rooms};
-use crate::backend::broker::{RoomStatus, Tail, TailQuery, Unavailable};
+use crate::backend::Unavailable;
+use crate::backend::broker::{RoomStatus, Tail, TailQuery};
 use crate::domain::{ChatroomId, HostId, Room, RoomName};
 use crate::protocol::chat::StoredFrame;
 

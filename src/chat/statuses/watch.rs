@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::RETRY;
-use crate::backend::broker::Unavailable;
+use crate::backend::Unavailable;
 use crate::backend::presence::{Presence, PresenceSink, Status};
 use crate::chat::hub::{Connection, Hub, Topic};
 use crate::domain::clock::Clock;

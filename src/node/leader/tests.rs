@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use super::*;
-use crate::backend::broker::Unavailable;
+use crate::backend::Unavailable;
 use crate::backend::embedded::lease::SoleLease;
 
 /// An in-memory lease, with faults that keep nodes from it.

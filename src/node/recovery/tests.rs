@@ -4,8 +4,8 @@ use sea_orm::ConnectionTrait as _;
 
 use super::*;
 use crate::backend::broker::Outcome;
-use crate::backend::redis::broker::RedisBroker;
 use crate::backend::broker::testing::{Node, PATIENCE, Stage, guest, key_of, numbers, until};
+use crate::backend::redis::broker::RedisBroker;
 use crate::backend::redis::testing::{INSTALLED, PT};
 use crate::chat::archive::Archive;
 use crate::domain::clock::{Chance, Clock as _, SystemClock};

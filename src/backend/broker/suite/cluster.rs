@@ -7,9 +7,10 @@ use std::time::Duration;
 use fred::interfaces::PubsubInterface as _;
 
 use super::*;
-use crate::backend::redis::broker::RedisBroker;
+use crate::backend::Unavailable;
 use crate::backend::broker::testing::{Node, PATIENCE, until};
-use crate::backend::broker::{Broker as _, MemberCounts, Unavailable};
+use crate::backend::broker::{Broker as _, MemberCounts};
+use crate::backend::redis::broker::RedisBroker;
 use crate::domain::Room;
 use crate::domain::clock::{Chance, Clock as _, SystemClock};
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::*;
 use crate::backend::broker::Broker as _;
 use crate::backend::broker::queue::{ArchiveLease, ArchiveQueue, ArchivedMark, Idle, Swept};
-use crate::backend::redis::broker::{Capacity, RedisBroker};
 use crate::backend::broker::testing::{Node, PATIENCE, until};
+use crate::backend::redis::broker::{Capacity, RedisBroker};
 use crate::domain::clock::Chance;
 use crate::domain::{Room, Seq};
 

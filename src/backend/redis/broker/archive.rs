@@ -11,8 +11,9 @@ use fred::prelude::*;
 use super::answer::{self, Answer};
 use super::publication;
 use super::{RedisBroker, TOMBSTONE_TTL, state_word, strange};
+use crate::backend::Unavailable;
 use crate::backend::broker::queue::{ArchiveLease, ArchiveQueue, ArchivedMark, Backlog, Idle, Lost, QueueEntry, Swept};
-use crate::backend::broker::{Broker as _, Change, Partition, Unavailable};
+use crate::backend::broker::{Broker as _, Change, Partition};
 use crate::backend::redis::call;
 use crate::domain::{ChatroomId, RoomChange, RoomName, Seq};
 

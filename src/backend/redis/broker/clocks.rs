@@ -8,7 +8,8 @@ use fred::prelude::*;
 use parking_lot::Mutex;
 
 use super::at_key;
-use crate::backend::broker::{Partition, Unavailable};
+use crate::backend::Unavailable;
+use crate::backend::broker::Partition;
 use crate::backend::redis::{Redis, call};
 
 /// Lifetime of the best reading. Two clocks drift apart by less than a millisecond in this time.

@@ -15,7 +15,8 @@ use super::answer;
 use super::clocks::Clocks;
 use super::hearing::{Hearing, PROBE_INTERVAL};
 use super::publication;
-use crate::backend::broker::{Partition, Sink, Unavailable};
+use crate::backend::Unavailable;
+use crate::backend::broker::{Partition, Sink};
 use crate::backend::redis::{Disturbances, Redis, call, within};
 
 /// Interval at which account changes are read without a notification.

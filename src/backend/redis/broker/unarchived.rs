@@ -4,7 +4,8 @@ use fred::prelude::*;
 
 use super::answer::Answer;
 use super::{RedisBroker, TOMBSTONE_TTL, strange};
-use crate::backend::broker::{Broker as _, LogEntry, Partition, Tail, TailQuery, Unavailable};
+use crate::backend::Unavailable;
+use crate::backend::broker::{Broker as _, LogEntry, Partition, Tail, TailQuery};
 use crate::domain::{HostId, RoomName, WireOffset};
 use crate::protocol::chat::repaired_frame;
 

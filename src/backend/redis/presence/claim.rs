@@ -8,8 +8,9 @@ use std::time::Duration;
 use fred::prelude::*;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 
-use super::{AT_ONCE, PART, RedisPresence, Status, Word};
-use crate::backend::broker::Unavailable;
+use super::{AT_ONCE, PART, RedisPresence, Word};
+use crate::backend::Unavailable;
+use crate::backend::presence::Status;
 use crate::backend::redis::call;
 use crate::domain::HostUuid;
 
