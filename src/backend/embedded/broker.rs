@@ -23,7 +23,7 @@ use crate::domain::Control;
 use crate::domain::clock::Clock;
 use crate::domain::{RoomChange, RoomName, Seq, Side};
 use crate::protocol::chat::message_frame;
-use crate::store::{Append, Appended, Store, StoreError};
+use crate::store::{Append, Appended, Store};
 
 /// Driver of [`Broker`] over SQL. It has one partition; each batch is one commit of the database.
 pub struct EmbeddedBroker {

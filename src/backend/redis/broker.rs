@@ -143,7 +143,7 @@ impl RedisBroker {
     }
 
     /// Whether replicas have everything that was accepted so far.
-    pub(super) async fn is_replicated(&self, partition: Partition) -> Result<bool, Unavailable> {
+    pub(crate) async fn is_replicated(&self, partition: Partition) -> Result<bool, Unavailable> {
         let (mark, limit) = (self.key(partition, "mark")?, ACCEPT_TTL / 2);
         let (_, replicas) = self.redis.eval_replicated(&self.scripts.mark, &mark, &[], self.wait, limit).await?;
         Ok(replicas >= self.wait)

@@ -233,7 +233,7 @@ impl Redis {
     /// Returns the number of unexpired leases in a sorted set of deadlines (ms), by the server's clock.
     pub(super) async fn live_leases_in(&self, nodes: &str) -> Result<u64, Unavailable> {
         let script = &self.shared.scripts.live_leases;
-        let live = self.eval(script, nodes, vec![super::lease::TTL.as_millis() as i64]).await?;
+        let live = self.eval(script, nodes, vec![super::node_lease::TTL.as_millis() as i64]).await?;
         live.as_u64().ok_or_else(|| Unavailable("redis counted no leases".into()))
     }
 
