@@ -35,7 +35,7 @@ pub trait Throttle: Send + Sync + 'static {
 
     /// Puts back a token that was taken for something that does not count after all. If cancelled or `Unavailable`, it
     /// may stay taken.
-    async fn give_back(&self, kind: Kind, who: &Who, quota: Quota) -> Result<(), Unavailable>;
+    async fn refund(&self, kind: Kind, who: &Who, quota: Quota) -> Result<(), Unavailable>;
 }
 
 /// What is limited. Each kind has separate buckets.
@@ -191,7 +191,7 @@ impl Quota {
     }
 
     /// Puts back a token and returns the new `full_at`.
-    fn give_back(self, full_at: i64, now: i64) -> i64 {
+    fn refund(self, full_at: i64, now: i64) -> i64 {
         (full_at - self.interval).max(now)
     }
 }

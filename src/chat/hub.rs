@@ -136,9 +136,9 @@ impl Hub {
         if gap {
             self.meters.gaps.increment(1);
         }
-        if let Some(way) = publication.way.filter(|_| queued > 0) {
-            let seconds = if way.is_own { &self.meters.local } else { &self.meters.remote };
-            seconds.record(way.age);
+        if let Some(provenance) = publication.provenance.filter(|_| queued > 0) {
+            let seconds = if provenance.is_own { &self.meters.local } else { &self.meters.remote };
+            seconds.record(provenance.age);
         }
         queued
     }

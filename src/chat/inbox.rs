@@ -98,7 +98,15 @@ mod tests {
             let mut frame = message_head(side, &format!("message {seq}"), &clock, &"id".parse().unwrap());
             frame.extend_from_slice(format!("{seq}}}").as_bytes());
             let room = RoomName::from_random([room; 16]);
-            self.inbox.arrived(&Publication { room, host, prev: seq - 1, seq, frame: &frame, way: None, trace: None });
+            self.inbox.arrived(&Publication {
+                room,
+                host,
+                prev: seq - 1,
+                seq,
+                frame: &frame,
+                provenance: None,
+                trace: None,
+            });
         }
 
         fn told(&self) -> Vec<u64> {

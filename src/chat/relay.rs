@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::accounts::Accounts;
 use crate::accounts::hosts::Hosts;
-use crate::backend::broker::{Broker, Change, Partition, Publication, Sink, Submission};
+use crate::backend::broker::{Change, MessageLog, Partition, Publication, Sink, Submission};
 use crate::chat::archive::Archive;
 use crate::chat::hub::{Connection, Hub};
 use crate::chat::inbox::Inbox;
@@ -41,7 +41,7 @@ pub struct Relay {
 impl Relay {
     /// Starts an acceptor for each partition. After `stop`, acceptors end when they have no messages left.
     pub fn start(
-        broker: &Arc<dyn Broker>,
+        broker: &Arc<dyn MessageLog>,
         rooms: &Rooms,
         hub: &Arc<Hub>,
         tracker: &TaskTracker,

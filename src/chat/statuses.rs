@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::backend::Unavailable;
-use crate::backend::keyed_mutex::Turns;
+use crate::backend::keyed_mutex::KeyedMutex;
 use crate::backend::presence::Presence;
 use crate::chat::coalesce::Coalescer;
 use crate::chat::hub::{Connection, Hub, Place, Registration};
@@ -54,7 +54,7 @@ pub struct Statuses {
     told: Arc<DashSet<HostUuid>>,
     /// Time from which a host without sockets on this node may be reported as offline.
     due: Arc<DashMap<HostUuid, Instant>>,
-    turns: Turns,
+    locks: KeyedMutex,
     /// Coalesces the guests' notices per host.
     guests: Coalescer<HostUuid>,
     tracker: TaskTracker,
@@ -77,9 +77,9 @@ impl Statuses {
         tracker: TaskTracker,
         stop: CancellationToken,
     ) -> Self {
-        let (told, due, turns) = (Arc::default(), Arc::default(), Turns::default());
+        let (told, due, locks) = (Arc::default(), Arc::default(), KeyedMutex::default());
         let guests = Coalescer::new(GUEST_INTERVAL, tracker.clone(), stop.clone());
-        Self { hub, presence, watch, grace, told, due, turns, guests, tracker, stop }
+        Self { hub, presence, watch, grace, told, due, locks, guests, tracker, stop }
     }
 
     /// Notifies a host's status sockets that a guest is present: the first time at once, then once per second with the
@@ -124,7 +124,7 @@ impl Statuses {
 
     /// Reports the current state to presence, and retries until it succeeds.
     async fn tell(self, host: HostUuid) {
-        let _turn = self.turns.take(host.as_bytes()).await;
+        let _lock = self.locks.lock(host.as_bytes()).await;
         loop {
             let here = self.hub.status_hosts(host) > 0;
             if here == self.told.contains(&host) {

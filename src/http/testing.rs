@@ -15,8 +15,7 @@ use super::*;
 use crate::accounts::NewAccount;
 use crate::accounts::limits::Quotas;
 use crate::accounts::tokens::TokenKeys;
-use crate::backend::broker::Broker;
-use crate::backend::embedded::broker::EmbeddedBroker;
+use crate::backend::Backend;
 use crate::backend::embedded::throttle::MemoryThrottle;
 use crate::backend::throttle::Quota;
 use crate::chat::history::History;
@@ -137,10 +136,10 @@ async fn world(store: Store) -> World {
         service_domain: Some("shop.example".into()),
     };
     let host = accounts.create_host(account).await.unwrap();
-    let broker: Arc<dyn Broker> = Arc::new(EmbeddedBroker::new(store.clone(), Arc::new(SystemClock)));
-    let history = History::new(broker.clone(), store.clone());
+    let backend = Backend::embedded(store.clone(), Arc::new(SystemClock));
+    let history = History::new(&backend, store.clone());
     let korea = "+09:00".parse().unwrap();
-    let rooms = Rooms::new(store.clone(), broker, history, Arc::new(SystemClock), Chance::from_seed(2), korea);
+    let rooms = Rooms::new(store.clone(), &backend, history, Arc::new(SystemClock), Chance::from_seed(2), korea);
     let clock = Arc::new(ManualClock::new(SystemClock.now()));
     let media = Arc::new(tempfile::tempdir().unwrap());
     let images = ProfileImages::new(

@@ -3,10 +3,7 @@
 use std::sync::Arc;
 
 use super::{AppError, installation};
-use crate::backend::redis::Redis;
-use crate::backend::redis::broker::RedisBroker;
-use crate::backend::redis::presence::RedisPresence;
-use crate::domain::NodeId;
+use crate::backend::{Backend, RedisOptions};
 use crate::domain::clock::{Agreement, Chance, Clock, SystemClock};
 use crate::node::clock_skew::{JOBS_LIMIT, Skew};
 use crate::node::config::RedisUrl;
@@ -18,7 +15,7 @@ use crate::store::{Store, StoreError};
 #[derive(Debug)]
 pub struct Cleaner {
     duties: Duties,
-    redis: Option<Redis>,
+    backend: Option<Backend>,
     skew: Option<Skew>,
 }
 
@@ -33,10 +30,7 @@ impl Cleaner {
         settings: Settings,
         chance: &Chance,
     ) -> Result<Self, AppError> {
-        let redis = redis.map(|url| Redis::new(url.expose(), NodeId::from_random(chance.bytes())));
-        let redis = redis
-            .transpose()
-            .map_err(|error| AppError::Url { flag: "redis-url", problem: error.details().to_owned() })?;
+        let redis = redis.map(|url| super::connect(url, chance)).transpose()?;
         if let Some(redis) = &redis {
             installation::attach(redis, &store).await.map_err(AppError::Redis)?;
         }
@@ -44,11 +38,12 @@ impl Cleaner {
         let clock: Arc<dyn Clock> = skew.as_ref().map_or_else(|| Arc::new(SystemClock), Skew::clock);
         let clocks = skew.as_ref().map_or_else(Agreement::assumed, Skew::agreement);
         let mut duties = Duties::new(store.with_clock(clock.clone()), clock, settings).while_clocks_agree(clocks);
-        if let Some(redis) = &redis {
-            let broker = RedisBroker::new(redis.clone(), chance.clone(), 0);
-            duties = duties.with_cluster(Arc::new(broker), Arc::new(RedisPresence::new(redis.clone())));
+        // Beside a single node, whose memory this command cannot read, SQL alone decides.
+        let backend = redis.map(|redis| Backend::redis(redis, chance.clone(), RedisOptions::default()));
+        if let Some(backend) = &backend {
+            duties = duties.with_backend(backend);
         }
-        Ok(Self { duties, redis, skew })
+        Ok(Self { duties, backend, skew })
     }
 
     /// Measures the clock skew of the stores, whose clocks decide what is due. Returns a description of a skew above
@@ -69,8 +64,8 @@ impl Cleaner {
 
     /// Closes the connection to Redis.
     pub async fn close(self) {
-        if let Some(redis) = self.redis {
-            redis.quit().await;
+        if let Some(backend) = self.backend {
+            backend.close().await;
         }
     }
 }

@@ -14,9 +14,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use crate::backend::Unavailable;
-use crate::backend::broker::{Broker, RoomStatus};
-use crate::backend::presence::Presence;
+use crate::backend::broker::{RoomStates, RoomStatus};
+use crate::backend::{Backend, ClusterPorts, Unavailable};
 use crate::chat::rooms::Rooms;
 use crate::domain::Room;
 use crate::domain::clock::{Agreement, Clock};
@@ -91,8 +90,8 @@ pub struct Duties {
     clock: Arc<dyn Clock>,
     clocks: Agreement,
     settings: Settings,
-    broker: Option<Arc<dyn Broker>>,
-    presence: Option<Arc<dyn Presence>>,
+    states: Option<Arc<dyn RoomStates>>,
+    cluster: Option<ClusterPorts>,
     rooms: Option<Rooms>,
 }
 
@@ -105,7 +104,7 @@ impl std::fmt::Debug for Duties {
 impl Duties {
     /// Creates the jobs over SQL alone, as used by a command beside a single node.
     pub fn new(store: Store, clock: Arc<dyn Clock>, settings: Settings) -> Self {
-        Self { store, clock, clocks: Agreement::assumed(), settings, broker: None, presence: None, rooms: None }
+        Self { store, clock, clocks: Agreement::assumed(), settings, states: None, cluster: None, rooms: None }
     }
 
     /// Makes jobs fail with [`DutyError::ClockSkew`] while the clocks disagree.
@@ -115,10 +114,10 @@ impl Duties {
         self
     }
 
-    /// Adds the drivers of a cluster.
+    /// Adds the ports of a node.
     #[must_use]
-    pub fn with_cluster(mut self, broker: Arc<dyn Broker>, presence: Arc<dyn Presence>) -> Self {
-        (self.broker, self.presence) = (Some(broker), Some(presence));
+    pub fn with_backend(mut self, backend: &Backend) -> Self {
+        (self.states, self.cluster) = (Some(backend.states.clone()), backend.cluster.clone());
         self
     }
 
@@ -251,8 +250,8 @@ impl Duties {
     }
 
     async fn orphans(&self, adopt: bool) -> Result<u64, Unavailable> {
-        match &self.presence {
-            Some(presence) => presence.adopt_orphans(adopt).await,
+        match &self.cluster {
+            Some(cluster) => cluster.presence.adopt_orphans(adopt).await,
             None => Ok(0),
         }
     }
@@ -274,8 +273,8 @@ impl Duties {
         let rooms = self.store.empty_rooms(since, walked.as_ref(), batch).await?;
         let (found, mut deleted) = (rooms.len() as u64, 0);
         for room in &rooms {
-            if let Some(broker) = &self.broker
-                && !broker.bury_empty(room.name, room.state_version + 1).await?
+            if let Some(states) = &self.states
+                && !states.delete_if_empty(room.name, room.state_version + 1).await?
             {
                 continue;
             }
@@ -295,8 +294,8 @@ impl Duties {
         let Some(since) = self.idle_since(now) else { return Ok(Step::of(0, batch)) };
         let rooms = self.store.idle_rooms(since, walked.as_ref(), batch).await?;
         let (found, mut closed) = (rooms.len() as u64, 0);
-        let statuses = match &self.broker {
-            Some(broker) => broker.status(&rooms.iter().map(|room| room.name).collect::<Vec<_>>()).await?,
+        let statuses = match &self.states {
+            Some(states) => states.status(&rooms.iter().map(|room| room.name).collect::<Vec<_>>()).await?,
             None => vec![None; rooms.len()],
         };
         for (room, status) in rooms.iter().zip(&statuses) {
@@ -334,8 +333,8 @@ impl Duties {
 
     /// Returns the number of deleted rows, and whether the purge of the room is complete.
     async fn delete_messages_of(&self, room: PurgedRoom, limit: u64) -> Result<(u64, bool), DutyError> {
-        if let Some(broker) = &self.broker {
-            broker.purge(room.name, room.through).await?;
+        if let Some(cluster) = &self.cluster {
+            cluster.recent.purge(room.name, room.through).await?;
         }
         let rows = self.store.delete_messages(room.id, limit).await?;
         let is_finished = rows < limit && self.store.finish_purge(room).await?;

@@ -15,10 +15,9 @@ use crate::accounts::limits::{Budgets, Limits};
 use crate::accounts::profile_images::ProfileImages;
 use crate::accounts::tokens::TokenKeys;
 use crate::accounts::{Accounts, Announce};
-use crate::backend::Unavailable;
-use crate::backend::broker::Broker;
-use crate::backend::presence::Presence;
+use crate::backend::broker::Bus;
 use crate::backend::shutdown::Shutdown;
+use crate::backend::{Backend, Unavailable};
 use crate::chat::archive::Archive;
 use crate::chat::history::History;
 use crate::chat::hub::Hub;
@@ -50,8 +49,7 @@ pub(super) struct Node {
     pub(super) rooms: Rooms,
     pub(super) accounts: Accounts,
     announce: Announce,
-    pub(super) broker: Arc<dyn Broker>,
-    pub(super) presence: Arc<dyn Presence>,
+    pub(super) backend: Backend,
     sessions: Arc<Sessions>,
     inbox: Inbox,
     pub(super) standing: Standing,
@@ -61,28 +59,22 @@ pub(super) struct Node {
 }
 
 impl Node {
-    pub(super) fn wire(app: &App, broker: Arc<dyn Broker>, presence: Arc<dyn Presence>, shutdown: &Shutdown) -> Self {
-        let App { config, store, clock, chance, .. } = app;
+    pub(super) fn wire(app: &App, shutdown: &Shutdown) -> Self {
+        let App { config, store, backend, clock, chance, .. } = app;
         let hub = Hub::new(chance.clone());
         let hosts = Hosts::new(store.clone());
-        let history = History::new(broker.clone(), store.clone());
-        let rooms = Rooms::new(
-            store.clone(),
-            broker.clone(),
-            history.clone(),
-            clock.clone(),
-            chance.clone(),
-            config.wire_offset,
-        );
-        let announce = announce(broker.clone());
+        let history = History::new(backend, store.clone());
+        let rooms =
+            Rooms::new(store.clone(), backend, history.clone(), clock.clone(), chance.clone(), config.wire_offset);
+        let announce = announce(backend.bus.clone());
         let accounts = Accounts::new(store.clone(), clock.clone(), chance.clone(), keys(config), announce.clone())
             .with_key_grace(config.key_grace);
-        let relay = Relay::start(&broker, &rooms, &hub, shutdown.tasks(), &shutdown.stopping_token());
+        let relay = Relay::start(&backend.log, &rooms, &hub, shutdown.tasks(), &shutdown.stopping_token());
         let (tracker, stop) = (shutdown.tasks().clone(), shutdown.stopping_token());
         let shown_at = (clock.clone(), config.wire_offset);
-        let watch = Watch::new(hub.clone(), presence.clone(), shown_at, tracker.clone(), stop.clone());
+        let watch = Watch::new(hub.clone(), backend.presence.clone(), shown_at, tracker.clone(), stop.clone());
         let statuses =
-            Statuses::new(hub.clone(), presence.clone(), watch, grace(config), tracker.clone(), stop.clone());
+            Statuses::new(hub.clone(), backend.presence.clone(), watch, grace(app), tracker.clone(), stop.clone());
         let standing =
             Standing::new(hub.clone(), store.clone(), accounts.clone(), hosts.clone(), clock.clone(), tracker, stop)
                 .while_clocks_agree(app.agreement());
@@ -93,7 +85,7 @@ impl Node {
             rooms: rooms.clone(),
             history,
             relay,
-            broker: broker.clone(),
+            bus: backend.bus.clone(),
             members: Members::new(hub.clone(), rooms.clone(), shutdown.tasks().clone(), shutdown.stopping_token()),
             hub: hub.clone(),
             statuses,
@@ -105,7 +97,7 @@ impl Node {
             tracker: shutdown.tasks().clone(),
         });
         let inbox = Inbox::new(hub.clone(), shutdown.tasks().clone(), shutdown.stopping_token());
-        let health = NodeHealth::new(broker.clone(), shutdown.clone());
+        let health = NodeHealth::new(backend, shutdown.clone());
         let clock = clock.clone();
         Self {
             hub,
@@ -113,8 +105,7 @@ impl Node {
             rooms,
             accounts,
             announce,
-            broker,
-            presence,
+            backend: backend.clone(),
             sessions,
             inbox,
             standing,
@@ -184,7 +175,7 @@ impl Node {
         };
         let letters = Letters::new(&admin_url, public_url, mail_links(config), config.mail_language);
         let waker = self.accounts.mail_waker();
-        Notifier::new(store.clone(), self.broker.clone(), self.clock.clone(), letters, waker)
+        Notifier::new(store.clone(), self.backend.states.clone(), self.clock.clone(), letters, waker)
     }
 
     pub(super) fn sweep(&self) -> Sweep {
@@ -192,15 +183,13 @@ impl Node {
     }
 
     pub(super) fn start_archive(&self, store: &Store, shutdown: &Shutdown) -> Option<Archive> {
-        let queue = self.broker.archive_queue()?;
+        let queue = &self.backend.cluster.as_ref()?.archive;
         let stop = shutdown.stopping_token();
-        Some(Archive::start(&queue, self.broker.partitions(), store, shutdown.tasks(), &stop))
+        Some(Archive::start(queue, self.backend.log.partitions(), store, shutdown.tasks(), &stop))
     }
 
     pub(super) fn duties(&self, store: &Store, settings: jobs::Settings) -> Duties {
-        Duties::new(store.clone(), self.clock.clone(), settings)
-            .with_cluster(self.broker.clone(), self.presence.clone())
-            .telling(self.rooms.clone())
+        Duties::new(store.clone(), self.clock.clone(), settings).with_backend(&self.backend).telling(self.rooms.clone())
     }
 
     pub(super) async fn subscribe(&self, archive: Option<Archive>) -> Result<(), Unavailable> {
@@ -214,17 +203,17 @@ impl Node {
             archive,
             tracker: self.sessions.tracker.clone(),
         };
-        let heard = self.broker.subscribe(Arc::new(deliveries)).await;
+        let subscribed = self.backend.bus.subscribe(Arc::new(deliveries)).await;
         let watch = self.sessions.statuses.watch().clone();
-        self.presence.subscribe(Arc::new(watch)).await.and(heard)
+        self.backend.presence.subscribe(Arc::new(watch)).await.and(subscribed)
     }
 }
 
-fn announce(broker: Arc<dyn Broker>) -> Announce {
+fn announce(bus: Arc<dyn Bus>) -> Announce {
     Arc::new(move |control| {
-        let broker = broker.clone();
+        let bus = bus.clone();
         Box::pin(async move {
-            if let Err(error) = broker.announce(control).await {
+            if let Err(error) = bus.publish_control(control).await {
                 tracing::warn!(%error, "failed to publish account change; other nodes pick it up when their cache expires");
             }
         })
@@ -249,9 +238,9 @@ fn keys(config: &Config) -> TokenKeys {
 
 /// Periods after which a disconnected host goes offline. In a cluster, hosts of a draining node get longer, so that
 /// they can reconnect to another node; a single node has no other.
-fn grace(config: &Config) -> Grace {
-    let usual = config.presence_grace;
-    let drained = if config.mode.redis().is_some() { DRAINED_GRACE.max(usual) } else { usual };
+fn grace(app: &App) -> Grace {
+    let usual = app.config.presence_grace;
+    let drained = if app.backend.is_cluster() { DRAINED_GRACE.max(usual) } else { usual };
     Grace { usual, drained }
 }
 

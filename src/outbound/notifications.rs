@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::backend::Unavailable;
-use crate::backend::broker::{Broker, RoomStatus};
+use crate::backend::broker::{RoomStates, RoomStatus};
 use crate::domain::clock::Clock;
 use crate::domain::metric;
 use crate::domain::{ChatroomId, HostId, RoomName, Side};
@@ -44,7 +44,7 @@ pub enum RoundError {
 /// Decides who is e-mailed. Any number of nodes may run one each.
 pub struct Notifier {
     store: Store,
-    broker: Arc<dyn Broker>,
+    states: Arc<dyn RoomStates>,
     clock: Arc<dyn Clock>,
     letters: Letters,
     mail: Waker,
@@ -57,9 +57,15 @@ impl std::fmt::Debug for Notifier {
 }
 
 impl Notifier {
-    /// Creates a notifier. `broker` reports the members of rooms; `mail` wakes the mail dispatcher.
-    pub fn new(store: Store, broker: Arc<dyn Broker>, clock: Arc<dyn Clock>, letters: Letters, mail: Waker) -> Self {
-        Self { store, broker, clock, letters, mail }
+    /// Creates a notifier. `states` reports the members of rooms; `mail` wakes the mail dispatcher.
+    pub fn new(
+        store: Store,
+        states: Arc<dyn RoomStates>,
+        clock: Arc<dyn Clock>,
+        letters: Letters,
+        mail: Waker,
+    ) -> Self {
+        Self { store, states, clock, letters, mail }
     }
 
     /// Decides due notifications until `stop` is cancelled.
@@ -131,7 +137,7 @@ impl Notifier {
 
     async fn members(&self, due: impl Iterator<Item = &DueNotification>) -> Result<Members, RoundError> {
         let names: Vec<RoomName> = due.filter_map(|due| due.room).collect();
-        let found = if names.is_empty() { Vec::new() } else { self.broker.status(&names).await? };
+        let found = if names.is_empty() { Vec::new() } else { self.states.status(&names).await? };
         Ok(Members(names.into_iter().zip(found).filter_map(|(name, status)| Some((name, status?))).collect()))
     }
 

@@ -28,8 +28,8 @@ impl Throttle for Flaky {
         if *self.away.lock() { Err(Unavailable("away".into())) } else { self.inner.take(kind, who, quota).await }
     }
 
-    async fn give_back(&self, kind: Kind, who: &Who, quota: Quota) -> Result<(), Unavailable> {
-        self.inner.give_back(kind, who, quota).await
+    async fn refund(&self, kind: Kind, who: &Who, quota: Quota) -> Result<(), Unavailable> {
+        self.inner.refund(kind, who, quota).await
     }
 }
 

@@ -49,7 +49,7 @@ pub struct Backlog {
     pub head: Option<String>,
 }
 
-/// Result of [`ArchiveQueue::lose_room`].
+/// Result of [`ArchiveQueue::remove_lost_room`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lost {
     /// The room was removed, and this number of its messages became dead letters.
@@ -132,7 +132,7 @@ pub trait ArchiveQueue: Send + Sync + 'static {
     ) -> Result<bool, Unavailable>;
 
     /// Removes a room that SQL has lost, or has under another id (`seed_again`). Its messages become dead letters.
-    async fn lose_room(
+    async fn remove_lost_room(
         &self,
         room: RoomName,
         chatroom: ChatroomId,

@@ -33,8 +33,8 @@ impl Throttle for MemoryThrottle {
         Ok(self.buckets.take(kind, who, quota, self.clock.now()))
     }
 
-    async fn give_back(&self, kind: Kind, who: &Who, quota: Quota) -> Result<(), Unavailable> {
-        self.buckets.give_back(kind, who, quota, self.clock.now());
+    async fn refund(&self, kind: Kind, who: &Who, quota: Quota) -> Result<(), Unavailable> {
+        self.buckets.refund(kind, who, quota, self.clock.now());
         Ok(())
     }
 }

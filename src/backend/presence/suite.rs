@@ -13,7 +13,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::{Presence, PresenceSink, Status};
+use super::{Presence, PresenceSink, PresenceUpkeep, Status};
 use crate::backend::embedded::presence::MemoryPresence;
 use crate::backend::redis::Redis;
 use crate::backend::redis::presence::RedisPresence;
@@ -99,6 +99,8 @@ struct Stage {
 
 struct Node {
     presence: Arc<dyn Presence>,
+    /// `None` on a single node.
+    upkeep: Option<Arc<dyn PresenceUpkeep>>,
     ear: Arc<Ear>,
     redis: Option<Redis>,
 }
@@ -113,17 +115,24 @@ impl Stage {
             Some(servers) => Some(servers.node().await),
             None => None,
         };
-        let presence: Arc<dyn Presence> = match &redis {
-            Some(redis) => Arc::new(RedisPresence::new(redis.clone())),
-            None => Arc::<MemoryPresence>::default(),
+        let (presence, upkeep): (Arc<dyn Presence>, Option<Arc<dyn PresenceUpkeep>>) = match &redis {
+            Some(redis) => {
+                let presence = Arc::new(RedisPresence::new(redis.clone()));
+                (presence.clone(), Some(presence))
+            }
+            None => (Arc::<MemoryPresence>::default(), None),
         };
         let ear = Arc::<Ear>::default();
         presence.subscribe(ear.clone()).await.unwrap();
-        Node { presence, ear, redis }
+        Node { presence, upkeep, ear, redis }
     }
 }
 
 impl Node {
+    fn upkeep(&self) -> &dyn PresenceUpkeep {
+        &**self.upkeep.as_ref().expect("a cluster")
+    }
+
     async fn enter(&self, host: HostUuid) {
         self.presence.enter(host).await.unwrap();
     }
@@ -169,7 +178,7 @@ impl Node {
 
     async fn beats(&self) {
         self.redis().heartbeat().await.unwrap();
-        self.presence.keep().await.unwrap();
+        self.upkeep().keep().await.unwrap();
     }
 
     async fn left_of(&self, other: &Node) -> Vec<String> {

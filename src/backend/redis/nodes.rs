@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use fred::prelude::*;
 use tokio::time::Instant;
 
 use super::node_lease::{NodeLease, Nodes, Renewal, TTL};
 use super::{Disturbances, Redis, Script};
 use crate::backend::Unavailable;
+use crate::backend::membership::Membership;
 
 /// Scripts of this module.
 #[derive(Debug)]
@@ -156,6 +158,25 @@ impl Redis {
     #[cfg(test)]
     pub(crate) fn lose_lease(&self) {
         self.lease(NodeLease::lose);
+    }
+}
+
+#[async_trait]
+impl Membership for Redis {
+    async fn renew(&self) -> Result<(), Unavailable> {
+        self.heartbeat().await.map(|_| ())
+    }
+
+    fn incarnation(&self) -> Result<String, Unavailable> {
+        Redis::incarnation(self)
+    }
+
+    async fn live_leases(&self) -> Result<u64, Unavailable> {
+        Redis::live_leases(self).await
+    }
+
+    async fn sign_off(&self, within: Duration) -> Result<(), Unavailable> {
+        Redis::sign_off(self, within).await
     }
 }
 

@@ -51,9 +51,9 @@ impl Buckets {
 
 impl Buckets {
     /// Puts a token back into a bucket, if the bucket still exists.
-    pub fn give_back(&self, kind: Kind, who: &Who, quota: Quota, now: DateTime<Utc>) {
+    pub fn refund(&self, kind: Kind, who: &Who, quota: Quota, now: DateTime<Utc>) {
         if let Some(full_at) = self.tables[kind as usize].lock().get_mut(who) {
-            *full_at = quota.give_back(*full_at, now.timestamp_micros());
+            *full_at = quota.refund(*full_at, now.timestamp_micros());
         }
     }
 }

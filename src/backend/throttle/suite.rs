@@ -158,15 +158,15 @@ async fn a_quota_that_was_changed_holds_at_once(stage: Stage) {
 
 async fn what_is_given_back_can_be_taken_again_and_no_more(stage: Stage) {
     let node = stage.node().await;
-    let give_back = async || node.give_back(Kind::Mail, &somebody(), five()).await.unwrap();
-    give_back().await;
+    let refund = async || node.refund(Kind::Mail, &somebody(), five()).await.unwrap();
+    refund().await;
     assert_eq!(passing(&node, 6).await, 5, "a full bucket holds no more");
     for _ in 0..3 {
-        give_back().await;
+        refund().await;
     }
     assert_eq!(passing(&node, 6).await, 3);
     for _ in 0..9 {
-        give_back().await;
+        refund().await;
     }
     assert_eq!(passing(&node, 6).await, 5);
 }

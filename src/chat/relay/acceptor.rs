@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::backend::Unavailable;
-use crate::backend::broker::{Broker, MAX_BATCH_BYTES, Outcome, Partition, Submission};
+use crate::backend::broker::{MAX_BATCH_BYTES, MessageLog, Outcome, Partition, Submission};
 use crate::chat::hub::{Connection, Hub};
 use crate::chat::rooms::{RoomError, Rooms};
 use crate::domain::metric;
@@ -90,7 +90,7 @@ struct Inbox {
 impl Acceptor {
     pub(super) fn start(
         partition: Partition,
-        broker: Arc<dyn Broker>,
+        broker: Arc<dyn MessageLog>,
         rooms: Rooms,
         hub: Arc<Hub>,
         tracker: &TaskTracker,
@@ -139,7 +139,7 @@ struct Released {
 
 struct Worker {
     partition: Partition,
-    broker: Arc<dyn Broker>,
+    broker: Arc<dyn MessageLog>,
     rooms: Rooms,
     hub: Arc<Hub>,
     inbox: Arc<Inbox>,

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::backend::broker::{LogEntry, RoomStatus};
-use crate::backend::keyed_mutex::Turns;
+use crate::backend::keyed_mutex::KeyedMutex;
 use crate::chat::hub::Hub;
 use crate::chat::rooms::{RoomError, Rooms};
 use crate::domain::RoomName;
@@ -26,7 +26,7 @@ const RETRY: Duration = Duration::from_secs(2);
 pub struct Members {
     hub: Arc<Hub>,
     rooms: Rooms,
-    turns: Turns,
+    locks: KeyedMutex,
     /// Rooms that a connection has just left, and whether the broker still needs a report.
     left: Arc<DashMap<RoomName, bool>>,
     tracker: TaskTracker,
@@ -36,7 +36,7 @@ pub struct Members {
 impl Members {
     /// Creates the reporter of a node's connections.
     pub fn new(hub: Arc<Hub>, rooms: Rooms, tracker: TaskTracker, stop: CancellationToken) -> Self {
-        Self { hub, rooms, turns: Turns::default(), left: Arc::default(), tracker, stop }
+        Self { hub, rooms, locks: KeyedMutex::default(), left: Arc::default(), tracker, stop }
     }
 
     /// Reports the current counts of a room, and returns the state of the room.
@@ -90,7 +90,7 @@ impl Members {
     /// [`RoomError::NotFound`], [`RoomError::Unavailable`].
     pub async fn tell_and_read(&self, room: RoomName, newest: usize) -> Result<(RoomStatus, Vec<LogEntry>), RoomError> {
         // Counted under the lock, so that reports keep the order of the counts.
-        let _turn = self.turns.take(room.as_bytes()).await;
+        let _lock = self.locks.lock(room.as_bytes()).await;
         if let Some(mut untold) = self.left.get_mut(&room) {
             *untold = false;
         }
@@ -114,7 +114,8 @@ mod tests {
             let (hub, tracker) = (Hub::new(Chance::from_seed(1)), TaskTracker::new());
             let members = Members::new(hub.clone(), node.rooms.clone(), tracker.clone(), CancellationToken::new());
             let join = || hub.register(Place::Room(room.name), hub.connection(Identity::Guest));
-            let guests = || async { node.broker.status(&[room.name]).await.unwrap()[0].as_ref().unwrap().guests };
+            let guests =
+                || async { node.backend.states.status(&[room.name]).await.unwrap()[0].as_ref().unwrap().guests };
 
             let (first, second) = (join(), join());
             assert_eq!(members.tell(room.name).await.unwrap().guests, 2);

@@ -135,7 +135,7 @@ mod tests {
             }
             assert_eq!(lagging.must_read(), Some((0, 3)));
             assert_eq!(level.must_read(), None);
-            let status = node.broker.status(&[room.name]).await.unwrap().remove(0).unwrap();
+            let status = node.backend.states.status(&[room.name]).await.unwrap().remove(0).unwrap();
             assert_eq!((status.guests, status.hosts), (1, 0), "the broker was told who is here");
         })
         .await;
@@ -151,7 +151,7 @@ mod tests {
             sweep.step().await;
             sweep.hurry();
             sweep.step().await;
-            for status in node.broker.status(&rooms.each_ref().map(|room| room.name)).await.unwrap() {
+            for status in node.backend.states.status(&rooms.each_ref().map(|room| room.name)).await.unwrap() {
                 assert_eq!(status.unwrap().guests, 1);
             }
         })

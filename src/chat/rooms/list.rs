@@ -49,7 +49,8 @@ impl Rooms {
     /// Returns the rooms of a list that have a message not in SQL yet which moves them up. While the broker is
     /// unavailable, returns none, and the list is that of SQL.
     async fn rooms_ahead(&self, host: HostId, filter: &RoomFilter) -> Result<Vec<RoomView>, RoomError> {
-        let names = match self.broker.unarchived_rooms(host, MAX_UNARCHIVED).await {
+        let Some(recent) = &self.recent else { return Ok(Vec::new()) };
+        let names = match recent.unarchived_rooms(host, MAX_UNARCHIVED).await {
             Ok(names) => names,
             Err(error) => {
                 tracing::debug!(%error, "listed rooms without messages that are only in redis");
@@ -118,14 +119,17 @@ impl Rooms {
         let mut reads = 0;
         loop {
             reads += 1;
-            let statuses = match self.broker.status(&names).await {
+            let statuses = match self.states.status(&names).await {
                 Ok(statuses) => statuses,
                 Err(error) => return Ok(Err(error)),
             };
             let queries: Vec<Option<TailQuery>> =
                 rooms.iter().zip(&statuses).map(|(room, status)| tail_query(room, status.as_ref()?)).collect();
             let asked: Vec<TailQuery> = queries.iter().flatten().copied().collect();
-            let tails = if asked.is_empty() { Ok(Vec::new()) } else { self.broker.tails(&asked).await };
+            let tails = match &self.recent {
+                Some(recent) if !asked.is_empty() => recent.tails(&asked).await,
+                _ => Ok(vec![None; asked.len()]),
+            };
             let mut tails = match tails {
                 Ok(tails) => tails.into_iter(),
                 Err(error) => return Ok(Err(error)),

@@ -4,7 +4,6 @@ use super::*;
 use crate::backend::broker::Change;
 use crate::backend::broker::testing::{Heard, Node, Stage, key_of, numbers};
 use crate::backend::embedded::lease::SoleLease;
-use crate::backend::embedded::presence::MemoryPresence;
 use crate::domain::clock::{ManualClock, SystemClock};
 use crate::domain::{RoomChange, RoomState, Seq};
 use crate::store::Dialect;
@@ -54,7 +53,7 @@ fn duties_of(stage: &Stage, node: &Node) -> World {
     let clock = Arc::new(ManualClock::new(SystemClock.now()));
     let settings = Settings { message_retention: 7 * DAY, idle_close: Some(7 * DAY) };
     let duties = Duties::new(stage.store.clone(), clock.clone(), settings)
-        .with_cluster(node.broker.clone(), Arc::<MemoryPresence>::default())
+        .with_backend(&node.backend)
         .telling(node.rooms.clone());
     World { duties, clock }
 }
@@ -152,7 +151,7 @@ async fn an_idle_room_is_closed_on_every_node_as_by_its_host(stage: Stage) {
     assert_eq!(world.run().await, [("close_idle_rooms", 1)]);
     let row = stage.store.room(room.id).await.unwrap().unwrap();
     assert_eq!((row.state(), row.closed_at), (RoomState::Closed, Some(world.clock.now())));
-    let status = node.broker.status(&[room.name]).await.unwrap().remove(0).unwrap();
+    let status = node.backend.states.status(&[room.name]).await.unwrap().remove(0).unwrap();
     assert_eq!((status.state, status.version), (RoomState::Closed, 1));
     for node in others.iter().chain([&node]) {
         let heard = node.ear.until("the close", |heard| heard.iter().any(|one| matches!(one, Heard::Changed(_)))).await;
@@ -220,7 +219,7 @@ async fn a_room_without_a_message_is_deleted_once_no_connection_is_in_it(stage: 
     let node = stage.node().await;
     let world = duties_of(&stage, &node);
     let (seeded, unseeded, written) = (node.room().await, node.unseeded_room().await, a_room(&stage, &node, 1).await);
-    node.broker.set_members(seeded.name, 1, 0).await.unwrap();
+    node.backend.states.set_members(seeded.name, 1, 0).await.unwrap();
     world.clock.advance(7 * DAY - Duration::from_secs(60));
     assert_eq!(world.run().await, []);
     world.clock.advance(Duration::from_secs(120));
@@ -235,7 +234,7 @@ async fn a_room_without_a_message_is_deleted_once_no_connection_is_in_it(stage: 
         [crate::backend::broker::Outcome::Deleted]
     );
     assert_eq!(stage.store.pending_events(world.clock.now() + DAY, 9).await, Ok(Vec::new()));
-    node.broker.set_members(seeded.name, 0, 0).await.unwrap();
+    node.backend.states.set_members(seeded.name, 0, 0).await.unwrap();
     assert_eq!(world.run().await, [("delete_empty_rooms", 1)]);
     assert_eq!(stage.store.room(seeded.id).await, Ok(None));
     assert!(stage.store.room(written.id).await.unwrap().is_some());

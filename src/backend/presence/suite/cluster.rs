@@ -38,14 +38,14 @@ async fn a_host_with_sockets_on_two_nodes_goes_with_the_last(stage: Stage) {
 async fn hosts_of_a_node_that_is_in_no_list_are_found_and_it_is_dead(stage: Stage) {
     let node = stage.node().await;
     node.enter(a_host()).await;
-    assert_eq!(node.presence.adopt_orphans(true).await, Ok(0), "its own node is in the list");
+    assert_eq!(node.upkeep().adopt_orphans(true).await, Ok(0), "its own node is in the list");
     // As after a failover that lost the list and kept the sets.
     for orphan in ["one", "other"] {
         let set = format!("{PT}node:{orphan}:hosts");
         let _: i64 = node.redis().raw("SADD", &[&set, a_host().as_str()]).await;
     }
     for (adopt, found) in [(false, 2), (true, 2), (true, 0), (false, 0)] {
-        assert_eq!(node.presence.adopt_orphans(adopt).await, Ok(found));
+        assert_eq!(node.upkeep().adopt_orphans(adopt).await, Ok(found));
     }
     let lease: String = node.redis().raw("ZSCORE", &[&*format!("{PT}nodes"), "one"]).await;
     assert_eq!(lease, "0");
@@ -104,7 +104,7 @@ async fn the_hosts_of_a_dead_node_go_offline_unless_they_are_elsewhere(stage: St
     other.enter(hosts[0]).await;
     dying.dies().await;
     other.ripens().await;
-    other.presence.keep().await.unwrap();
+    other.upkeep().keep().await.unwrap();
     let heard = other.heard().await;
     assert!(!heard.contains(&Heard::Offline(hosts[0])) && other.is_online(hosts[0]).await);
     for host in &hosts[1..] {
@@ -132,12 +132,12 @@ async fn what_one_who_looks_after_the_dead_has_begun_another_ends(stage: Stage) 
     }
     other.redis().raw::<i64>("SREM", &[&format!("{PT}node:{name}:hosts"), hosts[0].as_str()]).await;
     other.ripens().await;
-    other.presence.keep().await.unwrap();
+    other.upkeep().keep().await.unwrap();
     assert!(!other.heard().await.contains(&Heard::Offline(hosts[5])), "another looks after it");
     let began = std::time::Instant::now();
     while !other.left_of(&dying).await.is_empty() && began.elapsed() < PATIENCE {
         other.ripens().await;
-        other.presence.keep().await.unwrap();
+        other.upkeep().keep().await.unwrap();
     }
     let heard = other.heard().await;
     for host in &hosts[2..] {
@@ -154,7 +154,7 @@ async fn a_node_that_was_taken_for_dead_says_again_whom_it_has(stage: Stage) {
     frozen.beats().await;
     frozen.dies().await;
     other.ripens().await;
-    other.presence.keep().await.unwrap();
+    other.upkeep().keep().await.unwrap();
     assert!(!other.is_online(host).await);
     let before = frozen.redis().incarnation().unwrap();
     frozen.beats().await;
@@ -169,7 +169,7 @@ async fn a_node_that_was_taken_for_dead_says_again_whom_it_has(stage: Stage) {
     // The new incarnation is cleaned up like any other when the node dies as well.
     frozen.dies().await;
     other.ripens().await;
-    other.presence.keep().await.unwrap();
+    other.upkeep().keep().await.unwrap();
     assert!(!other.is_online(host).await);
 }
 
@@ -216,7 +216,7 @@ async fn who_left_while_a_node_begins_anew_is_not_brought_back(stage: Stage) {
     // Under the new incarnation, before anything else was written under it.
     one.leave(host).await;
     assert!(!other.is_online(host).await);
-    one.presence.keep().await.unwrap();
+    one.upkeep().keep().await.unwrap();
     assert_eq!(other.heard().await, [Heard::Online(host), Heard::Offline(host)]);
     assert_eq!(one.left_of(&one).await, Vec::<String>::new());
 }
@@ -232,7 +232,7 @@ async fn nobody_is_taken_for_dead_by_whom_does_not_know(stage: Stage) {
             young.redis().lose_lease();
         }
         assert!(young.is_online(host).await, "{fault}");
-        young.presence.keep().await.unwrap();
+        young.upkeep().keep().await.unwrap();
         assert!(young.is_online(host).await, "{fault}");
     }
     assert_eq!(young.heard().await, [Heard::Online(host)]);
@@ -244,7 +244,7 @@ async fn nobody_is_taken_for_dead_after_redis_stood_still(stage: Stage) {
     for (node, host) in nodes.iter().zip(hosts) {
         node.enter(host).await;
         node.ripens().await;
-        node.presence.keep().await.unwrap();
+        node.upkeep().keep().await.unwrap();
     }
     // All leases have expired at once.
     for node in &nodes {
@@ -271,7 +271,7 @@ async fn a_host_whom_no_list_names_is_found_gone_when_he_is_asked_for(stage: Sta
     other.redis().raw::<i64>("DEL", &[&format!("{PT}node:{name}:hosts")]).await;
     dying.dies().await;
     other.ripens().await;
-    other.presence.keep().await.unwrap();
+    other.upkeep().keep().await.unwrap();
     other.ripens().await;
     assert!(!other.is_online(host).await);
     assert_eq!(other.heard().await, [Heard::Online(host), Heard::Offline(host)]);

@@ -23,7 +23,7 @@ async fn fail_over(mut stage: Stage, key: impl Fn(HostUuid) -> String) {
     }
     for node in &nodes {
         node.ripens().await;
-        node.presence.keep().await.unwrap();
+        node.upkeep().keep().await.unwrap();
     }
     let before: Vec<String> = nodes.iter().map(|node| node.redis().incarnation().unwrap()).collect();
     let (slot, servers) = (redis_keyslot(key(hosts[0]).as_bytes()), stage.servers.as_mut().unwrap());
@@ -35,7 +35,7 @@ async fn fail_over(mut stage: Stage, key: impl Fn(HostUuid) -> String) {
     for (node, before) in nodes.iter().zip(before) {
         // As a node does periodically, even after errors.
         loop {
-            let beat = node.redis().heartbeat().await.is_ok() && node.presence.keep().await.is_ok();
+            let beat = node.redis().heartbeat().await.is_ok() && node.upkeep().keep().await.is_ok();
             if beat && node.redis().incarnation().is_ok_and(|name| name != before) {
                 break;
             }

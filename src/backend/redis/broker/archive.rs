@@ -13,7 +13,7 @@ use super::publication;
 use super::{RedisBroker, TOMBSTONE_TTL, state_word, strange};
 use crate::backend::Unavailable;
 use crate::backend::broker::queue::{ArchiveLease, ArchiveQueue, ArchivedMark, Backlog, Idle, Lost, QueueEntry, Swept};
-use crate::backend::broker::{Broker as _, Change, Partition};
+use crate::backend::broker::{Change, Partition, RoomStates as _};
 use crate::backend::redis::call;
 use crate::domain::{ChatroomId, RoomChange, RoomName, Seq};
 
@@ -112,7 +112,7 @@ impl ArchiveQueue for RedisBroker {
         Ok(done.as_i64() == Some(1))
     }
 
-    async fn lose_room(
+    async fn remove_lost_room(
         &self,
         room: RoomName,
         chatroom: ChatroomId,
@@ -132,7 +132,7 @@ impl ArchiveQueue for RedisBroker {
             self.key_of(room, "bus")?.into(),
             publication::changed(&deletion).into(),
         ];
-        let dead = self.redis.eval(&self.scripts.lose_room, keys, args).await?;
+        let dead = self.redis.eval(&self.scripts.remove_lost_room, keys, args).await?;
         match dead.as_i64() {
             Some(dead @ 0..) => Ok(Lost::Now(dead as u64)),
             Some(-1) => Ok(Lost::Deleted),

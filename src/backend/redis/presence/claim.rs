@@ -8,7 +8,7 @@ use std::time::Duration;
 use fred::prelude::*;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 
-use super::{AT_ONCE, PART, RedisPresence, Word};
+use super::{AT_ONCE, PART, RedisPresence, Report};
 use crate::backend::Unavailable;
 use crate::backend::presence::Status;
 use crate::backend::redis::call;
@@ -24,10 +24,10 @@ impl RedisPresence {
         if !self.hold(&claim).await? {
             return Ok(());
         }
-        let mut looked_after = 0;
+        let mut removed = 0;
         loop {
             let part = self.take_back_part(dead).await?;
-            looked_after += part;
+            removed += part;
             if part == 0 {
                 break;
             }
@@ -41,8 +41,8 @@ impl RedisPresence {
         }
         self.redis.forget_incarnation(dead).await?;
         metrics::counter!(crate::domain::metric::CLAIMS).increment(1);
-        if looked_after > 0 {
-            tracing::info!(node = dead, hosts = looked_after, "node dead, took over its hosts");
+        if removed > 0 {
+            tracing::info!(node = dead, hosts = removed, "node dead, took over its hosts");
         }
         call(|| self.redis.client().del::<(), _>(&claim)).await
     }
@@ -65,8 +65,8 @@ impl RedisPresence {
         let set = self.redis.keys()?.hosts_of(dead);
         let names: Vec<String> = call(|| self.redis.client().srandmember(&set, Some(PART))).await?;
         let hosts: Vec<HostUuid> = names.iter().filter_map(|name| name.parse().ok()).collect();
-        let said = futures_util::stream::iter(hosts).map(|host| self.say(host, dead, Word::Dead));
-        said.buffer_unordered(AT_ONCE).try_for_each(|_| async { Ok(()) }).await?;
+        let written = futures_util::stream::iter(hosts).map(|host| self.write(host, dead, Report::Dead));
+        written.buffer_unordered(AT_ONCE).try_for_each(|_| async { Ok(()) }).await?;
         if !names.is_empty() {
             // Removes the names as read: one that is not a host's could never be processed, and must not stay in the
             // set.

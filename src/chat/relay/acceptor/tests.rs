@@ -4,11 +4,10 @@ use bytes::Bytes;
 use chrono::Utc;
 
 use super::*;
-use crate::backend::broker::queue::ArchiveQueue;
-use crate::backend::broker::{Change, LogEntry, MemberCounts, Publication, RoomStatus, Seed, Sink, Ticket};
+use crate::backend::Backend;
+use crate::backend::broker::Publication;
 use crate::chat::history::History;
 use crate::chat::hub::{Identity, Place, Registration};
-use crate::domain::Control;
 use crate::domain::clock::{Chance, ManualClock};
 use crate::domain::{HostId, MessageId, Side};
 use crate::protocol::chat::message_head;
@@ -75,18 +74,23 @@ fn take(told: &mut Told, submission: &Submission, fault: Option<&Fault>, hub: &H
     log.push((submission.side, submission.id.clone(), frame.clone()));
     if !matches!(fault, Some(Fault::Unheard)) {
         let room = submission.room;
-        hub.deliver(&Publication { room, host: HostId(1), prev: seq - 1, seq, frame: &frame, way: None, trace: None });
+        hub.deliver(&Publication {
+            room,
+            host: HostId(1),
+            prev: seq - 1,
+            seq,
+            frame: &frame,
+            provenance: None,
+            trace: None,
+        });
     }
     Outcome::Accepted(seq)
 }
 
 #[async_trait::async_trait]
-impl Broker for FakeBroker {
+impl MessageLog for FakeBroker {
     fn partitions(&self) -> u16 {
         1
-    }
-    async fn subscribe(&self, _: Arc<dyn Sink>) -> Result<(), Unavailable> {
-        Ok(())
     }
     async fn accept(&self, _: Partition, batch: &[&Submission]) -> Result<Vec<Outcome>, Unavailable> {
         tokio::time::sleep(self.takes).await;
@@ -99,53 +103,6 @@ impl Broker for FakeBroker {
         }
         let outcomes = batch.iter().map(|one| take(&mut told, one, fault.as_ref(), &self.hub)).collect();
         if matches!(fault, Some(Fault::AnswerLost)) { Err(Unavailable("answer lost".into())) } else { Ok(outcomes) }
-    }
-    async fn life(&self, _: Partition) -> Result<Option<String>, Unavailable> {
-        Ok(None)
-    }
-    async fn begin_seed(&self, _: RoomName) -> Result<Option<Ticket>, Unavailable> {
-        Ok(None)
-    }
-    async fn finish_seed(&self, _: RoomName, _: Ticket, _: Seed) -> Result<bool, Unavailable> {
-        Ok(true)
-    }
-    async fn bury(&self, _: RoomName) -> Result<(), Unavailable> {
-        Ok(())
-    }
-    async fn set_counts(&self, _: RoomName, _: MemberCounts) -> Result<Option<RoomStatus>, Unavailable> {
-        Ok(None)
-    }
-    async fn enter(
-        &self,
-        _: RoomName,
-        _: MemberCounts,
-        _: usize,
-    ) -> Result<Option<(RoomStatus, Vec<LogEntry>)>, Unavailable> {
-        Ok(None)
-    }
-    async fn status(&self, rooms: &[RoomName]) -> Result<Vec<Option<RoomStatus>>, Unavailable> {
-        Ok(vec![None; rooms.len()])
-    }
-    async fn log_after(&self, _: RoomName, _: Seq, _: usize) -> Result<Vec<LogEntry>, Unavailable> {
-        Ok(Vec::new())
-    }
-    async fn log_before(&self, _: RoomName, _: Option<Seq>, _: usize) -> Result<Vec<LogEntry>, Unavailable> {
-        Ok(Vec::new())
-    }
-    async fn apply(&self, _: Change) -> Result<(), Unavailable> {
-        Ok(())
-    }
-    async fn notify(&self, _: RoomName, _: Side, _: Bytes) -> Result<(), Unavailable> {
-        Ok(())
-    }
-    async fn announce(&self, _: Control) -> Result<(), Unavailable> {
-        Ok(())
-    }
-    async fn ping(&self) -> Result<(), Unavailable> {
-        Ok(())
-    }
-    fn archive_queue(&self) -> Option<Arc<dyn ArchiveQueue>> {
-        None
     }
 }
 
@@ -167,16 +124,16 @@ impl Stage {
         let hub = Hub::new(Chance::from_seed(1));
         let told = Told { faults: faults.into_iter().collect(), ..Told::default() };
         let broker = Arc::new(FakeBroker { told: Mutex::new(told), hub: hub.clone(), takes });
-        let port: Arc<dyn Broker> = broker.clone();
         // Nothing here needs SQL. The database has no tables, so an unexpected query fails.
         let folder = tempfile::tempdir().unwrap();
         let store = Store::connect_lazy(&format!("sqlite://{}/db.sqlite", folder.path().display())).await.unwrap();
         let clock = Arc::new(ManualClock::new(chrono::DateTime::<Utc>::UNIX_EPOCH));
-        let history = History::new(port.clone(), store.clone());
+        let backend = Backend::embedded(store.clone(), clock.clone());
+        let history = History::new(&backend, store.clone());
         let wire = "+09:00".parse().unwrap();
-        let rooms = Rooms::new(store, port.clone(), history, clock, Chance::from_seed(2), wire);
+        let rooms = Rooms::new(store, &backend, history, clock, Chance::from_seed(2), wire);
         let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
-        let acceptor = Acceptor::start(Partition(0), port, rooms, hub.clone(), &tracker, stop.clone());
+        let acceptor = Acceptor::start(Partition(0), broker.clone(), rooms, hub.clone(), &tracker, stop.clone());
         Self { broker, hub, acceptor, tracker, stop, _folder: folder }
     }
 
