@@ -288,7 +288,7 @@ impl App {
         if let Some(skew) = &self.skew {
             upkeep::measure_skew(skew, shutdown);
         }
-        let leader = self.start_duties(node, shutdown);
+        let leader = self.start_jobs(node, shutdown);
         if let Some(recoverer) = recoverer {
             shutdown.spawn(recoverer.run(leader, shutdown.stopping_token()));
         }
@@ -304,11 +304,11 @@ impl App {
     }
 
     /// Starts the campaign for the leader's lease and the jobs that run while this node holds it.
-    fn start_duties(&self, node: &Node, shutdown: &Shutdown) -> Leader {
+    fn start_jobs(&self, node: &Node, shutdown: &Shutdown) -> Leader {
         let leader = Leader::new(self.backend.lease.clone()).while_clocks_agree(self.agreement());
         shutdown.spawn(leader.clone().run(shutdown.stopping_token()));
-        let duties = node.duties(&self.store, self.config.duties).while_clocks_agree(self.agreement());
-        shutdown.spawn(duties.run(leader.clone(), shutdown.stopping_token()));
+        let jobs = node.jobs(&self.store, self.config.duties).while_clocks_agree(self.agreement());
+        shutdown.spawn(jobs.run(leader.clone(), shutdown.stopping_token()));
         leader
     }
 

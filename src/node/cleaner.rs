@@ -7,14 +7,14 @@ use crate::backend::{Backend, RedisOptions};
 use crate::domain::clock::{Agreement, Chance, Clock, SystemClock};
 use crate::node::clock_skew::{JOBS_LIMIT, Skew};
 use crate::node::config::RedisUrl;
-use crate::node::jobs::{Duties, Settings};
+use crate::node::jobs::{Jobs, Settings};
 use crate::store::{Store, StoreError};
 
 /// Runs the leader's jobs on stores whose nodes may be running. A cleaner is not a node: it holds no lease and
 /// subscribes to nothing. The nodes notify the connections of rooms that it closes.
 #[derive(Debug)]
 pub struct Cleaner {
-    duties: Duties,
+    jobs: Jobs,
     backend: Option<Backend>,
     skew: Option<Skew>,
 }
@@ -37,13 +37,13 @@ impl Cleaner {
         let skew = Skew::new(store.clone(), redis.clone());
         let clock: Arc<dyn Clock> = skew.as_ref().map_or_else(|| Arc::new(SystemClock), Skew::clock);
         let clocks = skew.as_ref().map_or_else(Agreement::assumed, Skew::agreement);
-        let mut duties = Duties::new(store.with_clock(clock.clone()), clock, settings).while_clocks_agree(clocks);
+        let mut jobs = Jobs::new(store.with_clock(clock.clone()), clock, settings).while_clocks_agree(clocks);
         // Beside a single node, whose memory this command cannot read, SQL alone decides.
         let backend = redis.map(|redis| Backend::redis(redis, chance.clone(), RedisOptions::default()));
         if let Some(backend) = &backend {
-            duties = duties.with_backend(backend);
+            jobs = jobs.with_backend(backend);
         }
-        Ok(Self { duties, backend, skew })
+        Ok(Self { jobs, backend, skew })
     }
 
     /// Measures the clock skew of the stores, whose clocks decide what is due. Returns a description of a skew above
@@ -58,8 +58,8 @@ impl Cleaner {
     }
 
     /// Returns the jobs.
-    pub fn duties(&self) -> &Duties {
-        &self.duties
+    pub fn jobs(&self) -> &Jobs {
+        &self.jobs
     }
 
     /// Closes the connection to Redis.

@@ -1,5 +1,5 @@
 //! Periodic tasks of every node: lease renewal, store monitoring, presence, room changes left by other nodes. Jobs that
-//! run once per cluster are in `duties`.
+//! run once per cluster are in `jobs`.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -30,7 +30,7 @@ use crate::chat::statuses::{Grace, Statuses, Watch};
 use crate::domain::clock::Clock;
 use crate::http::{self, HttpContext, IsTrustedProxy, Page, Pages, RenderMetrics, Settings};
 use crate::node::config::Config;
-use crate::node::jobs::{self, Duties};
+use crate::node::jobs::{Jobs, Settings as JobSettings};
 use crate::outbound::contacts::{Contacts, MailLinks};
 use crate::outbound::notifications::{Letters, Notifier};
 use crate::outbound::webhooks::Webhooks;
@@ -188,8 +188,10 @@ impl Node {
         Some(Archive::start(queue, self.backend.log.partitions(), store, shutdown.tasks(), &stop))
     }
 
-    pub(super) fn duties(&self, store: &Store, settings: jobs::Settings) -> Duties {
-        Duties::new(store.clone(), self.clock.clone(), settings).with_backend(&self.backend).telling(self.rooms.clone())
+    pub(super) fn jobs(&self, store: &Store, settings: JobSettings) -> Jobs {
+        Jobs::new(store.clone(), self.clock.clone(), settings)
+            .with_backend(&self.backend)
+            .publishing_through(self.rooms.clone())
     }
 
     pub(super) async fn subscribe(&self, archive: Option<Archive>) -> Result<(), Unavailable> {

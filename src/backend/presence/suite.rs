@@ -254,8 +254,8 @@ async fn changes_of_a_host_are_heard_in_order(stage: Stage) {
     assert_eq!(heard.len(), 100);
     for host in hosts {
         let (online, offline) = (Heard::Online(host), Heard::Offline(host));
-        let his: Vec<_> = heard.iter().filter(|heard| **heard == online || **heard == offline).collect();
-        assert_eq!(his, [&online, &offline].repeat(10));
+        let of_host: Vec<_> = heard.iter().filter(|heard| **heard == online || **heard == offline).collect();
+        assert_eq!(of_host, [&online, &offline].repeat(10));
     }
 }
 

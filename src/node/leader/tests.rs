@@ -87,7 +87,7 @@ impl Cluster {
             if leaders.first().is_some_and(|leader| *leader != 0) {
                 return began.elapsed();
             }
-            assert!(began.elapsed() < Duration::from_secs(60), "nobody leads");
+            assert!(began.elapsed() < Duration::from_secs(60), "there is no leader");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }

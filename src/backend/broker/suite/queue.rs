@@ -26,7 +26,7 @@ on_a_cluster!(
     what_retention_took_is_in_no_log_though_a_dead_letter_kept_it,
     a_full_queue_refuses_until_it_is_archived,
     a_redis_without_memory_is_archived_and_goes_on,
-    an_idle_room_goes_unless_somebody_or_something_needs_it,
+    an_idle_room_is_removed_unless_it_is_in_use,
     idle_rooms_are_removed_early_while_memory_is_short,
 );
 
@@ -86,7 +86,7 @@ async fn one_node_at_a_time_holds_a_lease(stage: Stage) {
     assert_eq!(queue(&other).lease(partition).await.unwrap(), None);
     assert_eq!(queue(&one).lease(partition).await.unwrap(), Some(lease.clone()), "its holder renews it");
     // Only the holder can release it.
-    queue(&other).release(partition, &ArchiveLease("somebody else".into())).await.unwrap();
+    queue(&other).release(partition, &ArchiveLease("another".into())).await.unwrap();
     assert_eq!(queue(&other).lease(partition).await.unwrap(), None);
     queue(&one).release(partition, &lease).await.unwrap();
     assert!(queue(&other).lease(partition).await.unwrap().is_some());
@@ -327,7 +327,7 @@ async fn a_full_queue_refuses_until_it_is_archived(stage: Stage) {
     assert_eq!(outcomes, [Outcome::Accepted(4), Outcome::Accepted(1)]);
 }
 
-async fn an_idle_room_goes_unless_somebody_or_something_needs_it(stage: Stage) {
+async fn an_idle_room_is_removed_unless_it_is_in_use(stage: Stage) {
     let (node, dying) = (stage.node().await, stage.node().await);
     let archived = node.room().await;
     let (occupied, waiting, left) =

@@ -125,7 +125,7 @@ async fn what_one_who_looks_after_the_dead_has_begun_another_ends(stage: Stage) 
     dying.dies().await;
     // A claim holder died after it had removed two hosts from their hashes, one of them from the set as well.
     let claim = format!("{PT}node:{name}:claim");
-    other.redis().raw::<String>("SET", &[&claim, "somebody", "PX", "700"]).await;
+    other.redis().raw::<String>("SET", &[&claim, "another", "PX", "700"]).await;
     for host in &hosts[..2] {
         let key = format!("{PT}{{{host}}}:presence");
         other.redis().raw::<i64>("HDEL", &[&key, &format!("n:{name}")]).await;
