@@ -173,7 +173,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn finishing_waits_for_every_task_and_ends_well() {
+    async fn finishing_waits_for_every_task_and_exits_with_0() {
         let shutdown = Shutdown::new();
         let task = shutdown.clone();
         shutdown.spawn_critical("archiver", async move { task.stopping().await });

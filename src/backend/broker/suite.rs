@@ -47,13 +47,13 @@ on_every_driver!(
     an_id_is_one_message_within_its_room_and_side,
     an_id_is_known_after_a_restart,
     numbers_of_concurrent_callers_leave_no_hole,
-    what_was_heard_can_be_read,
-    a_closed_room_refuses_messages_and_goes_on_counting_when_resumed,
+    a_received_publication_can_be_read,
+    a_closed_room_rejects_messages_and_keeps_its_numbers_when_resumed,
     a_deleted_room_stays_deleted,
     an_old_change_does_nothing,
-    a_change_that_is_told_twice_does_no_harm,
+    a_repeated_change_has_no_effect,
     notices_are_relayed_and_not_stored,
-    news_about_hosts_arrive,
+    account_changes_arrive,
     a_node_counts_its_members,
     an_unknown_room_has_no_status,
 );
@@ -152,7 +152,7 @@ async fn numbers_of_concurrent_callers_leave_no_hole(stage: Stage) {
     assert_eq!(heard.iter().map(|heard| (heard.0, heard.1)).collect::<Vec<_>>(), (0..100).zip(1..).collect::<Vec<_>>());
 }
 
-async fn what_was_heard_can_be_read(stage: Stage) {
+async fn a_received_publication_can_be_read(stage: Stage) {
     let node = stage.node().await;
     let room = node.room().await;
     for seq in 1..=20 {
@@ -168,7 +168,7 @@ async fn what_was_heard_can_be_read(stage: Stage) {
     }
 }
 
-async fn a_closed_room_refuses_messages_and_goes_on_counting_when_resumed(stage: Stage) {
+async fn a_closed_room_rejects_messages_and_keeps_its_numbers_when_resumed(stage: Stage) {
     let node = stage.node().await;
     let room = node.room().await;
     node.say(&room, 1..=2).await;
@@ -225,7 +225,7 @@ async fn an_old_change_does_nothing(stage: Stage) {
     assert_eq!((status.state, status.version, status.seq), (RoomState::Open, 4, 2));
 }
 
-async fn a_change_that_is_told_twice_does_no_harm(stage: Stage) {
+async fn a_repeated_change_has_no_effect(stage: Stage) {
     let node = stage.node().await;
     let room = node.room().await;
     node.rooms.change(room.name, RoomChange::Close).await.unwrap();
@@ -254,7 +254,7 @@ async fn notices_are_relayed_and_not_stored(stage: Stage) {
     assert_eq!(node.say(&room, [1]).await, [1]);
 }
 
-async fn news_about_hosts_arrive(stage: Stage) {
+async fn account_changes_arrive(stage: Stage) {
     let node = stage.node().await;
     let all = [
         Control::LoginEnded { sid: "sid".into() },

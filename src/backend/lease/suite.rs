@@ -10,8 +10,8 @@ use crate::backend::redis::testing::{Kind, Servers, on_every_redis};
 on_every_redis!(
     crate::backend::lease::suite::on:
     one_node_at_a_time_has_the_lease,
-    a_lease_that_is_given_back_is_free_at_once_and_only_by_who_has_it,
-    a_lease_that_nobody_renews_ends_by_itself,
+    a_released_lease_is_free_at_once_and_only_its_holder_releases_it,
+    a_lease_that_is_not_renewed_expires,
 );
 
 #[tokio::test]
@@ -49,7 +49,7 @@ async fn one_node_at_a_time_has_the_lease(servers: Servers) {
     assert!(left > 10_000 && left <= TTL.as_millis() as i64, "{left}");
 }
 
-async fn a_lease_that_is_given_back_is_free_at_once_and_only_by_who_has_it(servers: Servers) {
+async fn a_released_lease_is_free_at_once_and_only_its_holder_releases_it(servers: Servers) {
     let ((_, one), (_, other)) = (a_node(&servers).await, a_node(&servers).await);
     assert_eq!(one.hold().await, Ok(true));
     other.release().await.unwrap();
@@ -60,7 +60,7 @@ async fn a_lease_that_is_given_back_is_free_at_once_and_only_by_who_has_it(serve
     assert_eq!((other.hold().await, one.hold().await), (Ok(true), Ok(false)));
 }
 
-async fn a_lease_that_nobody_renews_ends_by_itself(servers: Servers) {
+async fn a_lease_that_is_not_renewed_expires(servers: Servers) {
     let ((redis, one), (_, other)) = (a_node(&servers).await, a_node(&servers).await);
     assert_eq!(one.hold().await, Ok(true));
     // Expires the lease.

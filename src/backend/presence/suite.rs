@@ -39,9 +39,9 @@ macro_rules! on_every_driver {
 
 on_every_driver!(
     a_host_is_online_while_a_node_has_him,
-    what_is_told_twice_is_heard_once,
+    a_repeated_report_is_published_once,
     versions_rise_and_are_those_of_what_is_read,
-    changes_of_a_host_are_heard_in_order,
+    changes_of_a_host_are_received_in_order,
     a_greeting_arrives_as_it_was_sent,
 );
 
@@ -204,7 +204,7 @@ async fn a_host_is_online_while_a_node_has_him(stage: Stage) {
     assert!(!node.is_online(host).await);
 }
 
-async fn what_is_told_twice_is_heard_once(stage: Stage) {
+async fn a_repeated_report_is_published_once(stage: Stage) {
     let (node, host) = (stage.node().await, a_host());
     // A host without sockets cannot leave.
     node.leave(host).await;
@@ -239,7 +239,7 @@ async fn versions_rise_and_are_those_of_what_is_read(stage: Stage) {
     assert!(read.windows(2).all(|pair| pair[0].1 < pair[1].1), "{read:?}");
 }
 
-async fn changes_of_a_host_are_heard_in_order(stage: Stage) {
+async fn changes_of_a_host_are_received_in_order(stage: Stage) {
     let node = stage.node().await;
     let hosts: Vec<_> = (0..5).map(|_| a_host()).collect();
     for _ in 0..10 {

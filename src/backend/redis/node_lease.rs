@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_that_ran_out_or_was_lost_goes_on_under_another_name_and_counts_anew() {
+    fn after_an_expired_or_lost_lease_the_node_is_another_incarnation() {
         let mut stage = Stage::new();
         let mut names = Vec::new();
         for fault in ["none", "ran out", "lost"] {

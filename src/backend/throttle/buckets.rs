@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_is_refused_stays_refused_through_a_flood_of_others() {
+    fn a_refused_client_stays_refused_through_a_flood_of_others() {
         let (buckets, now) = (Buckets::with_most(100), SystemClock.now());
         let quota = Quota::new(3, Duration::from_secs(60));
         let loud = address(0);
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_was_put_back_keeps_nobody_out_for_longer() {
+    fn a_clock_that_was_set_back_prolongs_no_refusal() {
         let (buckets, now) = (Buckets::default(), SystemClock.now());
         let hour = Duration::from_secs(3_600);
         let quota = Quota::new(6, hour);
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_full_is_forgotten_first() {
+    fn full_buckets_are_removed_first() {
         let (buckets, clock) = (Buckets::with_most(10), ManualClock::new(SystemClock.now()));
         let quota = Quota::new(60, Duration::from_secs(60));
         (0..10).for_each(|number| _ = buckets.take(Kind::Room, &address(number), quota, clock.now()));

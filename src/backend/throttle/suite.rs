@@ -48,7 +48,7 @@ on_every_redis!(crate::backend::throttle::suite::Stage::on:
     nodes_count_together,
     of_many_at_once_on_two_nodes_no_more_pass,
     by_the_clock_of_redis_it_is_the_same,
-    a_clock_that_is_behind_keeps_nobody_out_for_longer,
+    a_clock_that_is_behind_prolongs_no_refusal,
     a_bucket_is_kept_until_it_is_full_under_a_name_that_tells_nothing,
 );
 
@@ -200,7 +200,7 @@ async fn by_the_clock_of_redis_it_is_the_same(stage: Stage) {
     }
 }
 
-async fn a_clock_that_is_behind_keeps_nobody_out_for_longer(stage: Stage) {
+async fn a_clock_that_is_behind_prolongs_no_refusal(stage: Stage) {
     let ahead = Arc::new(ManualClock::new(SystemClock.now()));
     ahead.advance(30 * 24 * HOUR);
     let before: Arc<dyn Throttle> = Arc::new(RedisThrottle::new(stage.redis().await).with_clock(ahead));

@@ -31,16 +31,16 @@ macro_rules! on_both {
 on_both!(
     seven_days_after_its_close_a_room_is_empty_and_may_continue,
     a_room_that_is_resumed_before_keeps_everything,
-    what_an_interrupted_run_has_left_the_next_finishes,
+    the_next_run_completes_an_interrupted_one,
     an_idle_room_is_closed_on_every_node_as_by_its_host,
     rooms_are_idle_for_ever_where_that_is_off,
     a_room_without_a_message_is_deleted_once_no_connection_is_in_it,
     a_first_message_that_meets_the_deletion_of_its_room_is_not_lost,
-    who_leads_no_more_stops_between_two_steps,
+    a_node_that_leads_no_more_stops_between_two_steps,
     while_the_clocks_disagree_nothing_is_changed,
     what_is_counted_is_what_is_done_and_counting_does_nothing,
-    the_leader_looks_after_what_is_due_until_it_is_told_to_end,
-    beside_a_node_that_runs_an_idle_room_is_closed_in_sql_and_the_node_tells,
+    the_leader_runs_due_jobs_until_it_is_stopped,
+    beside_a_running_node_an_idle_room_is_closed_in_sql_and_the_node_publishes_it,
 );
 
 struct World {
@@ -124,7 +124,7 @@ async fn a_room_that_is_resumed_before_keeps_everything(stage: Stage) {
     assert_eq!(stage.store.room(room.id).await.unwrap().unwrap().counts.messages, 5);
 }
 
-async fn what_an_interrupted_run_has_left_the_next_finishes(stage: Stage) {
+async fn the_next_run_completes_an_interrupted_one(stage: Stage) {
     let node = stage.node().await;
     let mut world = jobs_of(&stage, &node);
     world.jobs.settings.idle_close = None;
@@ -182,7 +182,7 @@ async fn rooms_are_idle_for_ever_where_that_is_off(stage: Stage) {
     assert_eq!((world.run().await, world.jobs.count(Job::CloseIdle).await.unwrap()), (Vec::new(), 0));
 }
 
-async fn who_leads_no_more_stops_between_two_steps(stage: Stage) {
+async fn a_node_that_leads_no_more_stops_between_two_steps(stage: Stage) {
     let node = stage.node().await;
     let world = jobs_of(&stage, &node);
     for _ in 0..3 {
@@ -266,7 +266,7 @@ async fn a_first_message_that_meets_the_deletion_of_its_room_is_not_lost(stage: 
     }
 }
 
-async fn the_leader_looks_after_what_is_due_until_it_is_told_to_end(stage: Stage) {
+async fn the_leader_runs_due_jobs_until_it_is_stopped(stage: Stage) {
     let node = stage.node().await;
     let world = jobs_of(&stage, &node);
     let room = a_closed_room(&stage, &node, 5).await;
@@ -289,7 +289,7 @@ async fn the_leader_looks_after_what_is_due_until_it_is_told_to_end(stage: Stage
     }
 }
 
-async fn beside_a_node_that_runs_an_idle_room_is_closed_in_sql_and_the_node_tells(stage: Stage) {
+async fn beside_a_running_node_an_idle_room_is_closed_in_sql_and_the_node_publishes_it(stage: Stage) {
     let node = stage.node().await;
     let World { mut jobs, clock } = jobs_of(&stage, &node);
     jobs.rooms = None;

@@ -94,7 +94,7 @@ impl Cluster {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_node_leads_for_as_long_as_it_goes_on() {
+async fn one_node_leads_as_long_as_it_runs() {
     let cluster = Cluster::start().await;
     for _ in 0..1_000 {
         tokio::time::sleep(Duration::from_millis(90)).await;
@@ -137,7 +137,7 @@ async fn a_late_answer_does_not_make_a_lease_longer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_was_frozen_knows_at_once_that_he_leads_no_more() {
+async fn a_node_that_was_frozen_stops_leading_at_once() {
     let keeper = Arc::<Keeper>::default();
     let node = Leader::new(Arc::new(Way { node: 0, keeper: keeper.clone() }));
     let other = Leader::new(Arc::new(Way { node: 1, keeper }));
@@ -149,7 +149,7 @@ async fn who_was_frozen_knows_at_once_that_he_leads_no_more() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_that_ends_in_order_makes_nobody_wait() {
+async fn a_node_that_stops_in_order_releases_the_lease() {
     let mut cluster = Cluster::start().await;
     cluster.stops[0].cancel();
     cluster.tasks.remove(0).await.unwrap();

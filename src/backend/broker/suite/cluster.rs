@@ -15,17 +15,17 @@ use crate::domain::Room;
 use crate::domain::clock::{Chance, Clock as _, SystemClock};
 
 on_a_cluster!(
-    two_nodes_hear_the_same,
+    two_nodes_receive_the_same,
     members_of_two_nodes_are_added,
     a_dead_node_does_not_count_and_is_pruned,
-    news_reach_a_node_that_was_away,
-    a_node_that_was_away_is_told_that_it_missed_something,
-    a_call_that_comes_too_late_writes_nothing,
-    what_was_given_up_while_redis_hung_does_not_happen_afterwards,
-    nobody_hears_a_batch_before_enough_replicas_have_it,
-    what_nobody_sends_again_is_shown_once_replicas_have_it,
+    account_changes_reach_a_reconnected_node,
+    a_reconnected_node_is_notified_of_missed_publications,
+    a_call_that_arrives_too_late_writes_nothing,
+    a_call_that_was_given_up_while_redis_hung_has_no_effect_later,
+    a_batch_is_hidden_until_enough_replicas_have_it,
+    an_abandoned_message_is_visible_once_replicas_have_it,
     the_log_is_read_forwards_and_backwards,
-    what_is_not_archived_stays_in_the_log,
+    a_message_that_is_not_archived_stays_in_the_log,
     another_number_of_partitions_is_refused,
     a_server_that_went_back_in_time_assigns_no_number_again,
     another_installations_redis_is_not_used,
@@ -33,7 +33,7 @@ on_a_cluster!(
     changes_in_any_order_leave_the_newest,
 );
 
-async fn two_nodes_hear_the_same(stage: Stage) {
+async fn two_nodes_receive_the_same(stage: Stage) {
     let (one, other) = (stage.node().await, stage.node().await);
     let room = one.room().await;
     // Numbers continue and ids are known, whichever node submits.
@@ -82,7 +82,7 @@ async fn a_dead_node_does_not_count_and_is_pruned(stage: Stage) {
     assert_eq!(living.redis().raw::<i64>("HEXISTS", &[&key, &field]).await, 0, "joining prunes");
 }
 
-async fn news_reach_a_node_that_was_away(stage: Stage) {
+async fn account_changes_reach_a_reconnected_node(stage: Stage) {
     let (one, other) = (stage.node().await, stage.node().await);
     let news = |sid: &str| Control::LoginEnded { sid: sid.into() };
     one.backend.bus.publish_control(news("before")).await.unwrap();
@@ -102,7 +102,7 @@ async fn news_reach_a_node_that_was_away(stage: Stage) {
     assert_eq!(of(&third), [Heard::Control(news("meanwhile"))]);
 }
 
-async fn a_node_that_was_away_is_told_that_it_missed_something(stage: Stage) {
+async fn a_reconnected_node_is_notified_of_missed_publications(stage: Stage) {
     let node = stage.node().await;
     let room = node.room().await;
     node.say(&room, [1]).await;
@@ -117,7 +117,7 @@ async fn a_node_that_was_away_is_told_that_it_missed_something(stage: Stage) {
     assert_eq!(numbers(&node.cluster().recent.log_after(room.name, 1, 10).await.unwrap()), [missed[0], 3]);
 }
 
-async fn a_call_that_comes_too_late_writes_nothing(stage: Stage) {
+async fn a_call_that_arrives_too_late_writes_nothing(stage: Stage) {
     let node = stage.node().await;
     let room = node.room().await;
     let broker = RedisBroker::new(node.redis().clone(), Chance::from_seed(1), 0);
@@ -133,7 +133,7 @@ async fn a_call_that_comes_too_late_writes_nothing(stage: Stage) {
     assert_eq!(broker.accept(partition, &[&guest(&room, "a")]).await, Ok(vec![Outcome::Accepted(1)]));
 }
 
-async fn what_was_given_up_while_redis_hung_does_not_happen_afterwards(stage: Stage) {
+async fn a_call_that_was_given_up_while_redis_hung_has_no_effect_later(stage: Stage) {
     let node = stage.node().await;
     let room = node.room().await;
     node.say(&room, [1]).await;
@@ -148,7 +148,7 @@ async fn what_was_given_up_while_redis_hung_does_not_happen_afterwards(stage: St
     assert_eq!(node.say(&room, [2]).await, [2]);
 }
 
-async fn nobody_hears_a_batch_before_enough_replicas_have_it(mut stage: Stage) {
+async fn a_batch_is_hidden_until_enough_replicas_have_it(mut stage: Stage) {
     let node = stage.node().await;
     let room = node.room().await;
     let careful = RedisBroker::new(node.redis().clone(), Chance::from_seed(1), 1);
@@ -213,7 +213,7 @@ async fn the_log_is_read_forwards_and_backwards(stage: Stage) {
     assert!(age < chrono::TimeDelta::minutes(1), "{age}");
 }
 
-async fn what_is_not_archived_stays_in_the_log(stage: Stage) {
+async fn a_message_that_is_not_archived_stays_in_the_log(stage: Stage) {
     let node = stage.node().await;
     let room = node.room().await;
     node.say(&room, 1..=1_300).await;
@@ -358,7 +358,7 @@ async fn changes_in_any_order_leave_the_newest(stage: Stage) {
 
 /// Only without a Cluster, where the buses are not resubscribed periodically.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_that_is_connected_and_deaf_is_found_and_hears_again() {
+async fn a_connected_node_that_receives_nothing_is_detected_and_resubscribed() {
     Stage::cluster(crate::store::Dialect::Sqlite, |stage| async move {
         let node = stage.node().await;
         let room = node.room().await;
@@ -393,7 +393,7 @@ async fn a_node_that_may_not_publish_is_found_and_recovers() {
 }
 
 /// The archiver makes abandoned messages visible once replicas have them.
-async fn what_nobody_sends_again_is_shown_once_replicas_have_it(mut stage: Stage) {
+async fn an_abandoned_message_is_visible_once_replicas_have_it(mut stage: Stage) {
     let node = stage.node().await;
     let room = node.room().await;
     let careful = RedisBroker::new(node.redis().clone(), Chance::from_seed(1), 1);

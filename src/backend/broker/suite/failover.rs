@@ -9,11 +9,11 @@ use crate::backend::redis::testing::on_redis;
 use crate::domain::{Room, Seq};
 
 on_redis!(redis_cluster, Cluster, crate::backend::broker::testing::Stage::on:
-    after_a_failover_numbers_jump_and_everybody_hears_again,
-    a_partition_that_moves_pauses_and_then_goes_on,
+    after_a_failover_numbers_jump_and_all_nodes_receive_again,
+    a_moving_partition_pauses_and_continues,
 );
 on_redis!(redis_sentinel, Sentinel, crate::backend::broker::testing::Stage::on:
-    after_a_failover_numbers_jump_and_everybody_hears_again,
+    after_a_failover_numbers_jump_and_all_nodes_receive_again,
 );
 
 fn slot_of(node: &Node, room: &Room) -> u16 {
@@ -32,7 +32,7 @@ async fn insist(node: &Node, room: &Room, id: &str) -> Seq {
     }
 }
 
-async fn after_a_failover_numbers_jump_and_everybody_hears_again(mut stage: Stage) {
+async fn after_a_failover_numbers_jump_and_all_nodes_receive_again(mut stage: Stage) {
     let nodes = [stage.node().await, stage.node().await];
     let [one, other] = &nodes;
     let room = one.room().await;
@@ -61,7 +61,7 @@ async fn after_a_failover_numbers_jump_and_everybody_hears_again(mut stage: Stag
     until("the change is heard", || async { !other.ear.changes().is_empty() }).await;
 }
 
-async fn a_partition_that_moves_pauses_and_then_goes_on(stage: Stage) {
+async fn a_moving_partition_pauses_and_continues(stage: Stage) {
     let node = stage.node().await;
     let room = node.room().await;
     let beside = node.room_beside(&room).await;

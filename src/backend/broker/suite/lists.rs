@@ -5,13 +5,13 @@ use crate::backend::broker::testing::Node;
 use crate::backend::broker::{MemberCounts, TailQuery};
 
 on_a_cluster!(
-    a_host_who_is_away_is_counted_and_not_present,
-    the_rooms_of_a_host_that_sql_is_behind_of_are_known_until_it_has_caught_up,
+    a_host_that_is_away_is_counted_and_not_present,
+    rooms_of_a_host_with_unarchived_messages_are_listed_until_sql_is_up_to_date,
     a_long_tail_is_counted_in_steps,
     an_impossible_time_in_a_log_of_an_earlier_release_is_replaced_on_reading,
 );
 
-async fn a_host_who_is_away_is_counted_and_not_present(stage: Stage) {
+async fn a_host_that_is_away_is_counted_and_not_present(stage: Stage) {
     let (one, other) = (stage.node().await, stage.node().await);
     let room = one.room().await;
     let counts = |guests, hosts, away| MemberCounts { guests, hosts, away };
@@ -40,7 +40,7 @@ async fn a_host_who_is_away_is_counted_and_not_present(stage: Stage) {
     assert_eq!(shown(&one).await, (0, 0, 0));
 }
 
-async fn the_rooms_of_a_host_that_sql_is_behind_of_are_known_until_it_has_caught_up(stage: Stage) {
+async fn rooms_of_a_host_with_unarchived_messages_are_listed_until_sql_is_up_to_date(stage: Stage) {
     let node = stage.node().await;
     let (room, other) = (node.room().await, node.room().await);
     let host = room.host;

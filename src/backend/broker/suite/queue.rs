@@ -12,20 +12,20 @@ use crate::domain::clock::Chance;
 use crate::domain::{Room, Seq};
 
 on_a_cluster!(
-    what_is_accepted_is_queued_in_order_with_its_life,
+    accepted_messages_are_queued_in_order_with_their_epoch,
     one_node_at_a_time_holds_a_lease,
     leases_and_tickets_of_a_clock_that_was_ahead_are_not_valid,
-    without_the_lease_nothing_is_done,
-    a_mark_never_falls,
+    without_the_lease_a_call_has_no_effect,
+    a_mark_never_decreases,
     closing_a_room_that_is_archived_deletes_its_log,
-    the_log_of_a_closed_room_goes_when_its_last_message_is_archived,
-    a_change_that_the_archiver_told_first_is_heard_all_the_same,
+    the_log_of_a_closed_room_is_deleted_when_its_last_message_is_archived,
+    a_change_that_the_archiver_applied_first_is_published_all_the_same,
     a_room_that_sql_no_longer_has_becomes_a_tombstone,
     a_dead_letter_is_kept_with_its_reason_and_stays_readable,
     leaving_and_retention_delete_the_dead_letters_of_a_room,
-    what_retention_took_is_in_no_log_though_a_dead_letter_kept_it,
+    a_message_deleted_by_retention_is_in_no_log_although_a_dead_letter_kept_it,
     a_full_queue_refuses_until_it_is_archived,
-    a_redis_without_memory_is_archived_and_goes_on,
+    a_redis_without_memory_is_archived_and_accepts_again,
     an_idle_room_is_removed_unless_it_is_in_use,
     idle_rooms_are_removed_early_while_memory_is_short,
 );
@@ -59,7 +59,7 @@ async fn log(node: &Node, room: &Room) -> Vec<Seq> {
     numbers(&node.cluster().recent.log_after(room.name, 0, 100).await.unwrap())
 }
 
-async fn what_is_accepted_is_queued_in_order_with_its_life(stage: Stage) {
+async fn accepted_messages_are_queued_in_order_with_their_epoch(stage: Stage) {
     let node = stage.node().await;
     let one = node.room().await;
     let other = node.room_beside(&one).await;
@@ -109,7 +109,7 @@ async fn leases_and_tickets_of_a_clock_that_was_ahead_are_not_valid(stage: Stage
     assert_eq!(queue(&one).lease(partition).await.unwrap(), None);
 }
 
-async fn without_the_lease_nothing_is_done(stage: Stage) {
+async fn without_the_lease_a_call_has_no_effect(stage: Stage) {
     let (one, other) = (stage.node().await, stage.node().await);
     let room = one.room().await;
     one.say(&room, 1..=2).await;
@@ -124,7 +124,7 @@ async fn without_the_lease_nothing_is_done(stage: Stage) {
     assert_eq!(queue(&one).read(partition, 10).await.unwrap().len(), 2);
 }
 
-async fn a_mark_never_falls(stage: Stage) {
+async fn a_mark_never_decreases(stage: Stage) {
     let node = stage.node().await;
     let room = node.room().await;
     node.say(&room, 1..=3).await;
@@ -150,7 +150,7 @@ async fn closing_a_room_that_is_archived_deletes_its_log(stage: Stage) {
     assert_eq!(outcomes, [Outcome::Known { seq: 3, frame: None }, Outcome::Accepted(4)]);
 }
 
-async fn the_log_of_a_closed_room_goes_when_its_last_message_is_archived(stage: Stage) {
+async fn the_log_of_a_closed_room_is_deleted_when_its_last_message_is_archived(stage: Stage) {
     let node = stage.node().await;
     let room = node.room().await;
     node.say(&room, 1..=3).await;
@@ -163,7 +163,7 @@ async fn the_log_of_a_closed_room_goes_when_its_last_message_is_archived(stage: 
     assert_eq!(status(&node, &room).await.state, RoomState::Closed);
 }
 
-async fn a_change_that_the_archiver_told_first_is_heard_all_the_same(stage: Stage) {
+async fn a_change_that_the_archiver_applied_first_is_published_all_the_same(stage: Stage) {
     let node = stage.node().await;
     // SQL has the change and its event. The archiver commits, and marks the new state, before the event is processed.
     for (change, state, version) in
@@ -261,7 +261,7 @@ async fn leaving_and_retention_delete_the_dead_letters_of_a_room(stage: Stage) {
     assert_eq!(node.redis().keys_with(":dead").await, Vec::<String>::new());
 }
 
-async fn what_retention_took_is_in_no_log_though_a_dead_letter_kept_it(stage: Stage) {
+async fn a_message_deleted_by_retention_is_in_no_log_although_a_dead_letter_kept_it(stage: Stage) {
     let node = stage.node().await;
     let (room, other) = (node.room().await, node.room().await);
     node.say(&room, 1..=3).await;
@@ -397,7 +397,7 @@ async fn idle_rooms_are_removed_early_while_memory_is_short(stage: Stage) {
     assert_eq!(log(&node, &occupied).await, [3]);
 }
 
-async fn a_redis_without_memory_is_archived_and_goes_on(stage: Stage) {
+async fn a_redis_without_memory_is_archived_and_accepts_again(stage: Stage) {
     let node = stage.node().await;
     let (room, closed) = (node.room().await, node.room().await);
     assert_eq!(node.say(&room, 1..=3).await, [1, 2, 3]);

@@ -10,17 +10,17 @@ use crate::domain::{Room, Seq};
 on_a_cluster!(
     an_unseeded_room_waits_while_others_go_on,
     one_of_two_seeders_gets_the_ticket,
-    a_change_takes_the_ticket_away,
-    a_ticket_is_good_for_its_own_room_and_holder,
+    a_change_revokes_the_ticket,
+    a_ticket_is_valid_for_its_own_room_and_holder,
     a_deletion_leaves_a_tombstone_and_nothing_else,
-    a_room_without_a_row_is_buried,
-    a_room_seeded_in_the_same_life_goes_on_without_a_jump,
-    a_room_seeded_in_another_life_jumps,
-    another_life_of_the_server_makes_a_room_jump_once,
-    a_server_that_was_emptied_gives_no_number_again,
+    a_room_without_a_row_is_marked_as_deleted,
+    a_room_seeded_in_the_same_epoch_continues_without_a_jump,
+    a_room_seeded_in_another_epoch_jumps,
+    another_epoch_of_the_server_makes_a_room_jump_once,
+    an_emptied_server_assigns_no_number_again,
     a_seeded_room_knows_its_old_ids,
     a_closed_room_is_seeded_closed,
-    many_who_need_a_room_seed_it_once,
+    concurrent_joins_seed_a_room_once,
 );
 
 /// Builds a seed with the given number and epoch.
@@ -67,7 +67,7 @@ async fn one_of_two_seeders_gets_the_ticket(stage: Stage) {
     assert_eq!(other.say(&room, [1]).await, [8]);
 }
 
-async fn a_change_takes_the_ticket_away(stage: Stage) {
+async fn a_change_revokes_the_ticket(stage: Stage) {
     let (node, other) = (stage.node().await, stage.node().await);
     for change in [RoomChange::Close, RoomChange::Resume] {
         let room = node.unseeded_room().await;
@@ -83,7 +83,7 @@ async fn a_change_takes_the_ticket_away(stage: Stage) {
     }
 }
 
-async fn a_ticket_is_good_for_its_own_room_and_holder(stage: Stage) {
+async fn a_ticket_is_valid_for_its_own_room_and_holder(stage: Stage) {
     let node = stage.node().await;
     let (room, other) = (node.unseeded_room().await, node.unseeded_room().await);
     let ticket = node.cluster().seeding.begin_seed(room.name).await.unwrap().unwrap();
@@ -129,7 +129,7 @@ async fn a_deletion_leaves_a_tombstone_and_nothing_else(stage: Stage) {
     assert!(!node.cluster().seeding.finish_seed(absent.name, ticket, seed).await.unwrap());
 }
 
-async fn a_room_without_a_row_is_buried(stage: Stage) {
+async fn a_room_without_a_row_is_marked_as_deleted(stage: Stage) {
     let node = stage.node().await;
     let name = RoomName::from_random([3; 16]);
     assert!(matches!(node.rooms.seed(name).await, Err(RoomError::NotFound)));
@@ -137,7 +137,7 @@ async fn a_room_without_a_row_is_buried(stage: Stage) {
     assert_eq!(status.state, RoomState::Deleted);
 }
 
-async fn a_room_seeded_in_the_same_life_goes_on_without_a_jump(stage: Stage) {
+async fn a_room_seeded_in_the_same_epoch_continues_without_a_jump(stage: Stage) {
     let node = stage.node().await;
     let room = node.unseeded_room().await;
     let ticket = node.cluster().seeding.begin_seed(room.name).await.unwrap().unwrap();
@@ -150,7 +150,7 @@ async fn a_room_seeded_in_the_same_life_goes_on_without_a_jump(stage: Stage) {
     assert_eq!(heard.iter().map(|heard| (heard.0, heard.1)).collect::<Vec<_>>(), [(41, 42), (42, 43)]);
 }
 
-async fn a_room_seeded_in_another_life_jumps(stage: Stage) {
+async fn a_room_seeded_in_another_epoch_jumps(stage: Stage) {
     let node = stage.node().await;
     for life in [Some("of long ago"), None] {
         let room = node.unseeded_room().await;
@@ -165,7 +165,7 @@ async fn a_room_seeded_in_another_life_jumps(stage: Stage) {
     }
 }
 
-async fn another_life_of_the_server_makes_a_room_jump_once(stage: Stage) {
+async fn another_epoch_of_the_server_makes_a_room_jump_once(stage: Stage) {
     let node = stage.node().await;
     let room = node.room().await;
     assert_eq!(node.say(&room, 1..=2).await, [1, 2]);
@@ -178,7 +178,7 @@ async fn another_life_of_the_server_makes_a_room_jump_once(stage: Stage) {
     assert_eq!(node.ear.publications(room.name, numbers[0]).await[2].0, 2);
 }
 
-async fn a_server_that_was_emptied_gives_no_number_again(stage: Stage) {
+async fn an_emptied_server_assigns_no_number_again(stage: Stage) {
     let node = stage.node().await;
     let room = node.room().await;
     assert_eq!(node.say(&room, 1..=3).await, [1, 2, 3]);
@@ -212,7 +212,7 @@ async fn a_closed_room_is_seeded_closed(stage: Stage) {
     assert_eq!(node.accept(&[guest(&room, "a")]).await, [Outcome::Closed]);
 }
 
-async fn many_who_need_a_room_seed_it_once(stage: Stage) {
+async fn concurrent_joins_seed_a_room_once(stage: Stage) {
     let nodes = [stage.node().await, stage.node().await];
     let room = nodes[0].unseeded_room().await;
     let all = (0..10).map(|at| {

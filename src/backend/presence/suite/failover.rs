@@ -7,11 +7,11 @@ use super::*;
 use crate::backend::redis::testing::on_redis;
 
 on_redis!(redis_cluster, Cluster, crate::backend::presence::suite::Stage::on:
-    a_failover_of_whom_it_knows_makes_nobody_flicker_and_nobody_is_forgotten,
-    a_failover_of_who_lives_makes_nobody_flicker_and_nobody_is_forgotten,
+    a_failover_of_the_server_of_the_nodes_changes_no_status_and_loses_no_host,
+    a_failover_of_the_server_of_the_leases_changes_no_status_and_loses_no_host,
 );
 on_redis!(redis_sentinel, Sentinel, crate::backend::presence::suite::Stage::on:
-    a_failover_of_who_lives_makes_nobody_flicker_and_nobody_is_forgotten,
+    a_failover_of_the_server_of_the_leases_changes_no_status_and_loses_no_host,
 );
 
 /// Fails over the master of `key`; writes that its replicas do not have are lost.
@@ -54,10 +54,10 @@ async fn fail_over(mut stage: Stage, key: impl Fn(HostUuid) -> String) {
     }
 }
 
-async fn a_failover_of_whom_it_knows_makes_nobody_flicker_and_nobody_is_forgotten(stage: Stage) {
+async fn a_failover_of_the_server_of_the_nodes_changes_no_status_and_loses_no_host(stage: Stage) {
     fail_over(stage, |host| format!("{PT}{{{host}}}:presence")).await;
 }
 
-async fn a_failover_of_who_lives_makes_nobody_flicker_and_nobody_is_forgotten(stage: Stage) {
+async fn a_failover_of_the_server_of_the_leases_changes_no_status_and_loses_no_host(stage: Stage) {
     fail_over(stage, |_| format!("{PT}nodes")).await;
 }

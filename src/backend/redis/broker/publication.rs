@@ -184,7 +184,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nonsense_on_a_bus_harms_nobody(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn a_malformed_publication_does_not_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             deliver(&bytes, &Seen::default(), &BusProbes::new(NodeId::from_random([1; 16]), 16), &Clocks::of_partitions(16));
         }
     }
