@@ -138,7 +138,9 @@ impl Redis {
         client.connect();
         subscriber.connect();
         let ended = CancellationToken::new();
-        tokio::spawn(ended.clone().run_until_cancelled_owned(leave_the_silent(client.clone(), subscriber.clone())));
+        tokio::spawn(
+            ended.clone().run_until_cancelled_owned(reconnect_unresponsive(client.clone(), subscriber.clone())),
+        );
         for (name, events) in reconnected {
             tokio::spawn(ended.clone().run_until_cancelled_owned(count_reconnects(name, events)));
         }
@@ -151,7 +153,7 @@ impl Redis {
             round_trip,
         };
         let redis = Self { client, subscriber, node, partitions, ended, shared: Arc::new(shared) };
-        tokio::spawn(redis.clone().lose_lease_when_disturbed(Disturbances::of(&redis.client)));
+        tokio::spawn(redis.clone().renew_incarnation_after_disturbances(Disturbances::of(&redis.client)));
         Ok(redis)
     }
 
@@ -225,7 +227,7 @@ impl Redis {
     ) -> Result<(Value, u32), Unavailable> {
         let at = |command| CustomCommand::new_static(command, redis_keyslot(key.as_bytes()), false);
         let wait = [i64::from(replicas), limit.as_millis() as i64];
-        let ask = |command, script: Value| {
+        let run = |command, script: Value| {
             let args: Vec<_> = [script, 1.into(), key.into()].into_iter().chain(args.iter().cloned()).collect();
             let pipeline = self.client.pipeline();
             async move {
@@ -235,9 +237,9 @@ impl Redis {
             }
         };
         call(|| async {
-            match ask("EVALSHA", script.0.sha1().clone().into()).await {
+            match run("EVALSHA", script.0.sha1().clone().into()).await {
                 Err(error) if error.details().starts_with("NOSCRIPT") => {
-                    ask("EVAL", script.0.lua().cloned().unwrap_or_default().into()).await
+                    run("EVAL", script.0.lua().cloned().unwrap_or_default().into()).await
                 }
                 answer => answer,
             }
@@ -254,11 +256,11 @@ impl Redis {
     pub async fn subscribe(&self, channel: &str) -> Result<(), Unavailable> {
         // In a Cluster the client keeps these channels on the connection of the slot of its own id.
         let ping = CustomCommand::new_static("PING", redis_keyslot(self.subscriber.id().as_bytes()), false);
-        let standing = async {
+        let subscribed = async {
             self.subscriber.subscribe(channel).await?;
             self.subscriber.custom::<Value, Value>(ping, Vec::new()).await
         };
-        within(standing).await.map(|_| ())
+        within(subscribed).await.map(|_| ())
     }
 
     /// Returns the events that may interrupt subscriptions, from now on.
@@ -300,26 +302,26 @@ async fn count_reconnects(client: &'static str, mut events: Receiver<Server>) {
 
 /// Reconnects when a server accepts commands and answers none, so that the clients find its successor. The client's own
 /// check restarts with each write, so a busy node would stay connected to an unresponsive master.
-async fn leave_the_silent(client: Client, subscriber: SubscriberClient) {
+async fn reconnect_unresponsive(client: Client, subscriber: SubscriberClient) {
     loop {
         tokio::time::sleep(WATCH_INTERVAL).await;
         if client.state() != ClientState::Connected {
             continue;
         }
-        let asked = client.active_connections().into_iter().map(|server| {
+        let pings = client.active_connections().into_iter().map(|server| {
             let client = &client;
             async move {
                 let answer = within(client.with_cluster_node(&server).ping::<()>(None)).await;
                 answer.is_err().then_some(server)
             }
         });
-        let silent: Vec<Server> = futures_util::future::join_all(asked).await.into_iter().flatten().collect();
-        if silent.is_empty() || client.state() != ClientState::Connected {
+        let unresponsive: Vec<Server> = futures_util::future::join_all(pings).await.into_iter().flatten().collect();
+        if unresponsive.is_empty() || client.state() != ClientState::Connected {
             continue;
         }
-        tracing::warn!(?silent, "redis unresponsive, reconnecting");
-        for left in [within(client.force_reconnection()).await, within(subscriber.force_reconnection()).await] {
-            if let Err(error) = left {
+        tracing::warn!(?unresponsive, "redis unresponsive, reconnecting");
+        for result in [within(client.force_reconnection()).await, within(subscriber.force_reconnection()).await] {
+            if let Err(error) = result {
                 tracing::debug!(%error, "redis connection failed, retrying");
             }
         }
@@ -352,19 +354,19 @@ impl Disturbances {
 ///
 /// # Errors
 /// [`Unavailable`]: the call may have run.
-pub async fn call<T, F>(ask: impl Fn() -> F) -> Result<T, Unavailable>
+pub async fn call<T, F>(request: impl Fn() -> F) -> Result<T, Unavailable>
 where
     F: Future<Output = Result<T, fred::error::Error>>,
 {
-    let asking = async {
+    let attempts = async {
         loop {
-            match ask().await {
+            match request().await {
                 Err(error) if did_not_run(&error) => tokio::time::sleep(MOVING_PAUSE).await,
                 answer => return answer,
             }
         }
     };
-    within(asking).await
+    within(attempts).await
 }
 
 /// Runs a call once, under the common time limit. The client's own limit does not apply while it has no connection.

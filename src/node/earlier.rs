@@ -158,7 +158,7 @@ impl Taken<'_> {
         let fields: Fields = [
             ("n", entry.room.to_string()),
             ("i", entry.chatroom.0.to_string()),
-            ("l", entry.life.clone()),
+            ("l", entry.epoch.clone()),
             ("a", entry.accepted_at.timestamp_millis().to_string()),
             ("why", why.to_owned()),
         ]

@@ -27,7 +27,7 @@ pub struct QueueEntry {
     /// Row id of the room.
     pub chatroom: ChatroomId,
     /// Epoch of the broker in which the message was accepted.
-    pub life: String,
+    pub epoch: String,
     /// Time of acceptance, by the broker's clock.
     pub accepted_at: DateTime<Utc>,
     /// The complete frame. Empty if the entry is malformed.

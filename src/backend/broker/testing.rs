@@ -283,7 +283,7 @@ impl Node {
             if seqs.contains(&stored.seq) {
                 unattended.extend(entry.unattended.then_some((room.id, stored.seq)));
                 messages.push(stored.into_message(room.id, entry.accepted_at).unwrap());
-                rooms = vec![BatchRoom { key: key_of(room), life: entry.life }];
+                rooms = vec![BatchRoom { key: key_of(room), life: entry.epoch }];
                 through = entry.position;
             }
         }

@@ -33,7 +33,7 @@ async fn a_node(servers: &Servers) -> (Redis, RedisLease) {
 }
 
 /// Returns the remaining time of the lease, in ms.
-async fn life(redis: &Redis) -> i64 {
+async fn ttl(redis: &Redis) -> i64 {
     redis.raw("PTTL", &[&*format!("{PT}lease:leader")]).await
 }
 
@@ -43,9 +43,9 @@ async fn one_node_at_a_time_has_the_lease(servers: Servers) {
     let _: i64 = redis.raw("PEXPIRE", &[&*format!("{PT}lease:leader"), "5000"]).await;
     // A failed attempt does not extend the lease; a renewal by its holder does.
     assert_eq!(other.hold().await, Ok(false));
-    assert!(life(&redis).await <= 5_000);
+    assert!(ttl(&redis).await <= 5_000);
     assert_eq!(one.hold().await, Ok(true));
-    let left = life(&redis).await;
+    let left = ttl(&redis).await;
     assert!(left > 10_000 && left <= TTL.as_millis() as i64, "{left}");
 }
 

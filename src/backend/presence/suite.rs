@@ -169,7 +169,7 @@ impl Node {
     /// Renews the lease, as if it had lasted long enough to judge other nodes.
     async fn ripens(&self) {
         // The event of the first connection may arrive only now, and begin a new incarnation.
-        while !self.redis().judges() {
+        while !self.redis().can_judge() {
             self.redis().heartbeat().await.unwrap();
             self.redis().ripen();
         }

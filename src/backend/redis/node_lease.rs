@@ -20,7 +20,7 @@ pub(super) const TTL: Duration = Duration::from_secs(15);
 
 /// Maximum interval between two renewals of an uninterrupted lease. A renewal is due every 2 s. A fault that delays the
 /// renewals of all nodes by at most this time cannot expire a lease, which lasts three times as long.
-const BREAK: Duration = Duration::from_secs(5);
+const MAX_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Maximum age of a cached list of nodes.
 const LIST_TTL: Duration = Duration::from_secs(2);
@@ -40,7 +40,7 @@ pub(super) struct Renewal {
     /// Incarnation that receives a new lease otherwise.
     pub(super) next: String,
     /// Epoch of the server in which `current` received its lease.
-    pub(super) life: String,
+    pub(super) epoch: String,
     /// Time at which the request was sent.
     pub(super) at: Instant,
 }
@@ -48,7 +48,7 @@ pub(super) struct Renewal {
 impl Renewal {
     /// A request that only reads the list.
     pub(super) fn none() -> Self {
-        Self { current: String::new(), next: String::new(), life: String::new(), at: Instant::now() }
+        Self { current: String::new(), next: String::new(), epoch: String::new(), at: Instant::now() }
     }
 }
 
@@ -57,14 +57,14 @@ impl Renewal {
 pub(super) struct NodeLease {
     node: NodeId,
     /// Number of renewals so far. Numbers each new incarnation.
-    asked: u64,
+    renewals: u64,
     /// Incarnation whose lease was renewed last.
     current: Option<String>,
     /// Whether the next renewal must begin a new incarnation.
     is_lost: bool,
-    life: String,
+    epoch: String,
     renewed_at: Option<Instant>,
-    unbroken_since: Option<Instant>,
+    uninterrupted_since: Option<Instant>,
     list: Option<(Instant, Nodes)>,
 }
 
@@ -72,27 +72,27 @@ impl NodeLease {
     pub(super) fn of(node: NodeId) -> Self {
         Self {
             node,
-            asked: 0,
+            renewals: 0,
             current: None,
             is_lost: false,
-            life: String::new(),
+            epoch: String::new(),
             renewed_at: None,
-            unbroken_since: None,
+            uninterrupted_since: None,
             list: None,
         }
     }
 
     /// Marks the lease as lost, because the server may have lost writes. The next renewal begins a new incarnation.
-    pub(super) fn lose(&mut self) {
+    pub(super) fn mark_lost(&mut self) {
         self.is_lost = true;
     }
 
     /// Returns the renewal to request at `at`.
-    pub(super) fn ask(&mut self, at: Instant) -> Renewal {
-        self.asked += 1;
+    pub(super) fn begin_renewal(&mut self, at: Instant) -> Renewal {
+        self.renewals += 1;
         let lost = std::mem::take(&mut self.is_lost);
         let current = self.current.clone().filter(|_| !lost).unwrap_or_default();
-        Renewal { current, next: format!("{}.{}", self.node, self.asked), life: self.life.clone(), at }
+        Renewal { current, next: format!("{}.{}", self.node, self.renewals), epoch: self.epoch.clone(), at }
     }
 
     /// Records a failed renewal, which may have taken effect.
@@ -101,21 +101,22 @@ impl NodeLease {
     }
 
     /// Records an answered renewal.
-    pub(super) fn renewed(&mut self, renewal: &Renewal, holder: String, life: String) {
-        let goes_on = holder == renewal.current && self.renewed_at.is_some_and(|last| renewal.at - last <= BREAK);
-        if !goes_on {
-            self.unbroken_since = Some(renewal.at);
+    pub(super) fn renewed(&mut self, renewal: &Renewal, holder: String, epoch: String) {
+        let continues =
+            holder == renewal.current && self.renewed_at.is_some_and(|last| renewal.at - last <= MAX_INTERVAL);
+        if !continues {
+            self.uninterrupted_since = Some(renewal.at);
         }
-        (self.current, self.life, self.renewed_at) = (Some(holder), life, Some(renewal.at));
+        (self.current, self.epoch, self.renewed_at) = (Some(holder), epoch, Some(renewal.at));
     }
 
-    /// Stores the list from the answer to a request sent at `at`, by a server in the epoch `life`. If the epoch is new,
+    /// Stores the list from the answer to a request sent at `at`, by a server in the epoch `epoch`. If the epoch is new,
     /// or the list lacks this node's lease, the lease is marked as lost, and the list does not show which nodes died.
-    pub(super) fn list_is(&mut self, nodes: Nodes, life: &str, at: Instant) {
+    pub(super) fn set_list(&mut self, nodes: Nodes, epoch: &str, at: Instant) {
         if self.renewed_at.is_some_and(|renewed| at < renewed) {
             return;
         }
-        self.is_lost |= self.current.as_ref().is_some_and(|own| life != self.life || !nodes.alive.contains(own));
+        self.is_lost |= self.current.as_ref().is_some_and(|own| epoch != self.epoch || !nodes.alive.contains(own));
         self.list = Some((at, nodes));
     }
 
@@ -135,16 +136,16 @@ impl NodeLease {
     }
 
     /// Whether this node may treat other nodes as dead.
-    pub(super) fn is_unbroken(&self, now: Instant) -> bool {
+    pub(super) fn is_uninterrupted(&self, now: Instant) -> bool {
         !self.is_lost
-            && self.renewed_at.is_some_and(|at| now - at <= BREAK)
-            && self.unbroken_since.is_some_and(|since| now - since >= TTL)
+            && self.renewed_at.is_some_and(|at| now - at <= MAX_INTERVAL)
+            && self.uninterrupted_since.is_some_and(|since| now - since >= TTL)
     }
 
     /// Simulates that the lease has been renewed for a full lease duration.
     #[cfg(test)]
     pub(super) fn ripen(&mut self) {
-        self.unbroken_since = self.unbroken_since.and_then(|since| since.checked_sub(TTL));
+        self.uninterrupted_since = self.uninterrupted_since.and_then(|since| since.checked_sub(TTL));
     }
 }
 
@@ -166,10 +167,10 @@ mod tests {
 
         /// Renews the lease. The current incarnation is kept unless its lease has expired.
         fn beat(&mut self, has_run_out: bool) {
-            let renewal = self.lease.ask(self.now);
+            let renewal = self.lease.begin_renewal(self.now);
             let keeps = !renewal.current.is_empty() && !has_run_out;
             let holder = if keeps { renewal.current.clone() } else { renewal.next.clone() };
-            self.lease.renewed(&renewal, holder, "life".into());
+            self.lease.renewed(&renewal, holder, "epoch".into());
         }
 
         fn beat_for(&mut self, span: Duration) {
@@ -184,20 +185,20 @@ mod tests {
             self.lease.incarnation(self.now).unwrap().to_owned()
         }
 
-        fn is_unbroken(&self) -> bool {
-            self.lease.is_unbroken(self.now)
+        fn is_uninterrupted(&self) -> bool {
+            self.lease.is_uninterrupted(self.now)
         }
     }
 
     #[test]
-    fn a_lease_is_unbroken_once_it_was_renewed_for_as_long_as_it_lasts() {
+    fn a_lease_is_uninterrupted_after_renewals_for_its_duration() {
         let mut stage = Stage::new();
         stage.beat(false);
         let first = stage.incarnation();
         stage.beat_for(TTL - BEAT);
-        assert!(!stage.is_unbroken());
+        assert!(!stage.is_uninterrupted());
         stage.beat_for(BEAT);
-        assert!(stage.is_unbroken());
+        assert!(stage.is_uninterrupted());
         assert_eq!(stage.incarnation(), first);
     }
 
@@ -207,44 +208,44 @@ mod tests {
         let mut names = Vec::new();
         for fault in ["none", "ran out", "lost"] {
             if fault == "lost" {
-                stage.lease.lose();
-                assert!(!stage.is_unbroken());
+                stage.lease.mark_lost();
+                assert!(!stage.is_uninterrupted());
             }
             stage.beat(fault == "ran out");
             names.push(stage.incarnation());
-            assert!(!stage.is_unbroken(), "{fault}");
+            assert!(!stage.is_uninterrupted(), "{fault}");
             stage.beat_for(TTL + BEAT);
-            assert!(stage.is_unbroken(), "{fault}");
+            assert!(stage.is_uninterrupted(), "{fault}");
         }
         names.dedup();
         assert_eq!(names.len(), 3, "{names:?}");
     }
 
     #[test]
-    fn a_redis_that_stood_still_breaks_the_lease_even_of_whom_it_still_renews() {
+    fn a_stalled_redis_interrupts_the_lease_although_it_is_renewed() {
         let mut stage = Stage::new();
         stage.beat_for(TTL + BEAT);
-        assert!(stage.is_unbroken());
+        assert!(stage.is_uninterrupted());
         // After 14 s, a lease that was renewed one second earlier has expired.
         stage.now += Duration::from_secs(14);
-        assert!(!stage.is_unbroken(), "nothing is known of this time");
+        assert!(!stage.is_uninterrupted(), "nothing is known of this time");
         stage.beat(false);
-        assert!(!stage.is_unbroken());
+        assert!(!stage.is_uninterrupted());
         stage.beat_for(TTL);
-        assert!(stage.is_unbroken());
+        assert!(stage.is_uninterrupted());
     }
 
     #[test]
-    fn a_list_of_a_server_that_does_not_know_this_node_is_no_reason_to_take_anybody_for_dead() {
+    fn a_list_without_this_node_declares_no_node_dead() {
         let mut stage = Stage::new();
-        for life in ["life", "another"] {
+        for epoch in ["epoch", "another"] {
             stage.beat_for(TTL + BEAT);
             let own = stage.incarnation();
-            let knows = if life == "life" { vec![] } else { vec![own] };
+            let knows = if epoch == "epoch" { vec![] } else { vec![own] };
             let nodes = Nodes { alive: knows.into(), dead: vec!["other.1".to_owned()].into() };
-            assert!(stage.is_unbroken());
-            stage.lease.list_is(nodes, life, stage.now);
-            assert!(!stage.is_unbroken(), "{life}");
+            assert!(stage.is_uninterrupted());
+            stage.lease.set_list(nodes, epoch, stage.now);
+            assert!(!stage.is_uninterrupted(), "{epoch}");
         }
     }
 
@@ -258,21 +259,21 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_that_may_have_been_given_is_not_used() {
+    fn a_lease_that_may_have_been_granted_is_not_used() {
         let mut stage = Stage::new();
-        let unanswered = stage.lease.ask(stage.now);
+        let unanswered = stage.lease.begin_renewal(stage.now);
         stage.lease.failed(&unanswered);
         stage.beat(false);
         assert_ne!(stage.incarnation(), unanswered.next);
         // A failed renewal keeps the incarnation.
-        let (before, unanswered) = (stage.incarnation(), stage.lease.ask(stage.now));
+        let (before, unanswered) = (stage.incarnation(), stage.lease.begin_renewal(stage.now));
         stage.lease.failed(&unanswered);
         stage.beat(false);
         assert_eq!(stage.incarnation(), before);
         // A loss during a renewal is not discarded by its answer.
-        let renewal = stage.lease.ask(stage.now);
-        stage.lease.lose();
-        stage.lease.renewed(&renewal, renewal.current.clone(), "life".into());
+        let renewal = stage.lease.begin_renewal(stage.now);
+        stage.lease.mark_lost();
+        stage.lease.renewed(&renewal, renewal.current.clone(), "epoch".into());
         stage.beat(false);
         assert_ne!(stage.incarnation(), before);
     }

@@ -106,7 +106,7 @@ impl RedisPresence {
         }
         let left = self.own.lock().all_written(incarnation);
         for earlier in left {
-            self.take_back(&earlier).await?;
+            self.remove_all(&earlier).await?;
             self.own.lock().written.retain(|written| *written != earlier);
         }
         Ok(())

@@ -66,14 +66,14 @@ async fn accepted_messages_are_queued_in_order_with_their_epoch(stage: Stage) {
     let batch = [guest(&one, "a"), guest(&other, "a"), guest(&one, "b"), guest(&one, "a")];
     node.accept(&batch).await;
     let partition = node.backend.log.partition_of(one.name);
-    let life = node.cluster().seeding.epoch(partition).await.unwrap().unwrap();
+    let epoch = node.cluster().seeding.epoch(partition).await.unwrap().unwrap();
     let entries = queue(&node).read(partition, 100).await.unwrap();
     let queued: Vec<_> = entries.iter().map(|entry| (entry.room, entry.chatroom, entry.frame.clone())).collect();
     let frame = |at: usize, seq| frame_of(&batch[at], seq);
     let expected =
         [(one.name, one.id, frame(0, 1)), (other.name, other.id, frame(1, 1)), (one.name, one.id, frame(2, 2))];
     assert_eq!(queued, expected);
-    assert!(entries.iter().all(|entry| entry.life == life));
+    assert!(entries.iter().all(|entry| entry.epoch == epoch));
     let logged = node.cluster().recent.log_after(one.name, 0, 1).await.unwrap();
     assert_eq!(entries[0].accepted_at, logged[0].accepted_at);
     assert_eq!(queue(&node).read(partition, 2).await.unwrap().len(), 2);

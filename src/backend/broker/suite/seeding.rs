@@ -24,7 +24,7 @@ on_a_cluster!(
 );
 
 /// Builds a seed with the given number and epoch.
-async fn seed_of(node: &Node, room: &Room, seq: Seq, life: Option<&str>) -> Seed {
+async fn seed_of(node: &Node, room: &Room, seq: Seq, epoch: Option<&str>) -> Seed {
     let present = node.cluster().seeding.epoch(node.backend.log.partition_of(room.name)).await.unwrap();
     Seed {
         chatroom: room.id,
@@ -32,7 +32,7 @@ async fn seed_of(node: &Node, room: &Room, seq: Seq, life: Option<&str>) -> Seed
         state: RoomState::Open,
         version: 0,
         seq,
-        epoch: life.map_or(present, |life| Some(life.to_owned())),
+        epoch: epoch.map_or(present, |epoch| Some(epoch.to_owned())),
         last_at: room.created_at,
         ids: Vec::new(),
     }
@@ -152,10 +152,10 @@ async fn a_room_seeded_in_the_same_epoch_continues_without_a_jump(stage: Stage) 
 
 async fn a_room_seeded_in_another_epoch_jumps(stage: Stage) {
     let node = stage.node().await;
-    for life in [Some("of long ago"), None] {
+    for epoch in [Some("of long ago"), None] {
         let room = node.unseeded_room().await;
         let ticket = node.cluster().seeding.begin_seed(room.name).await.unwrap().unwrap();
-        let seed = Seed { epoch: life.map(str::to_owned), ..seed_of(&node, &room, 41, None).await };
+        let seed = Seed { epoch: epoch.map(str::to_owned), ..seed_of(&node, &room, 41, None).await };
         assert!(node.cluster().seeding.finish_seed(room.name, ticket, seed).await.unwrap());
         let numbers = node.say(&room, 1..=2).await;
         assert!(numbers[0] >= 41 + 10_000 && numbers[1] == numbers[0] + 1, "{numbers:?}");
@@ -182,12 +182,12 @@ async fn an_emptied_server_assigns_no_number_again(stage: Stage) {
     let node = stage.node().await;
     let room = node.room().await;
     assert_eq!(node.say(&room, 1..=3).await, [1, 2, 3]);
-    let life = node.cluster().seeding.epoch(node.backend.log.partition_of(room.name)).await.unwrap();
+    let epoch = node.cluster().seeding.epoch(node.backend.log.partition_of(room.name)).await.unwrap();
     let _: Vec<String> = node.redis().everywhere("FLUSHALL", &[]).await;
     node.redis().verify().await.unwrap();
     // SQL had none of the three messages.
     let ticket = node.cluster().seeding.begin_seed(room.name).await.unwrap().unwrap();
-    let seed = seed_of(&node, &room, 0, life.as_deref()).await;
+    let seed = seed_of(&node, &room, 0, epoch.as_deref()).await;
     assert!(node.cluster().seeding.finish_seed(room.name, ticket, seed).await.unwrap());
     assert!(node.say(&room, [4]).await[0] > 10_000);
 }

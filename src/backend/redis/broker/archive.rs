@@ -220,7 +220,7 @@ impl RedisBroker {
         }
         let newest: HashMap<RoomName, Seq> =
             entries.iter().filter_map(|entry| Some((entry.room, seq_of(&entry.frame)?))).collect();
-        self.show(partition, Bytes::new(), newest.into_iter()).await?;
+        self.publish_replicated(partition, Bytes::new(), newest.into_iter()).await?;
         Ok(entries)
     }
 }
@@ -247,14 +247,14 @@ fn next(position: &str) -> Result<String, Unavailable> {
 /// Parses an entry, and the list of nodes with connections of the other side. An entry that lacks a field is malformed:
 /// it has an empty frame and becomes a dead letter.
 pub(super) fn entry(position: String, fields: Answer) -> (QueueEntry, String) {
-    let (mut room, mut chatroom, mut life, mut at, mut frame) = (None, None, None, None, Bytes::new());
+    let (mut room, mut chatroom, mut epoch, mut at, mut frame) = (None, None, None, None, Bytes::new());
     let (mut others, mut trace) = (String::new(), None);
     let mut fields = fields;
     while let (Some(name), Some(value)) = (fields.next(), fields.next()) {
         match name.as_str().as_deref() {
             Some("n") => room = value.as_bytes().and_then(|name| RoomName::from_bytes(name).ok()),
             Some("i") => chatroom = value.as_i64(),
-            Some("l") => life = value.as_string(),
+            Some("l") => epoch = value.as_string(),
             Some("a") => at = value.as_i64().and_then(chrono::DateTime::from_timestamp_millis),
             Some("f") => frame = value.into_bytes().unwrap_or_default(),
             Some("o") => others = value.as_string().unwrap_or_default(),
@@ -262,12 +262,12 @@ pub(super) fn entry(position: String, fields: Answer) -> (QueueEntry, String) {
             _ => {}
         }
     }
-    let whole = room.is_some() && chatroom.is_some() && life.is_some() && at.is_some();
+    let whole = room.is_some() && chatroom.is_some() && epoch.is_some() && at.is_some();
     let entry = QueueEntry {
         position,
         room: room.unwrap_or_else(|| RoomName::from_random([0; 16])),
         chatroom: ChatroomId(chatroom.unwrap_or_default()),
-        life: life.unwrap_or_default(),
+        epoch: epoch.unwrap_or_default(),
         accepted_at: at.unwrap_or_default(),
         frame: if whole { frame } else { Bytes::new() },
         unattended: true,

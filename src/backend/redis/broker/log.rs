@@ -25,7 +25,7 @@ impl RedisBroker {
     }
 
     /// Makes messages that replicas have visible to readers, and publishes them.
-    pub(super) async fn show(
+    pub(super) async fn publish_replicated(
         &self,
         partition: Partition,
         publication: Bytes,
@@ -61,14 +61,14 @@ impl RedisBroker {
         limit: usize,
     ) -> Result<Vec<LogEntry>, Unavailable> {
         let (client, log, limit) = (self.redis.client(), self.room_key("log", room)?, limit.to_string());
-        let ask = || async {
+        let read = || async {
             let args = vec![&*log, from, to, "COUNT", &limit];
             answer::checked(client.custom_raw(at_key(command, &log), args).await?)
         };
         // In this order: the visible number may rise meanwhile, and must not admit entries that were hidden when it was
         // read.
         let shown = self.shown(room).await?;
-        let mut entries = answer::log(call(ask).await?)?;
+        let mut entries = answer::log(call(read).await?)?;
         entries.retain(|entry| shown.is_none_or(|shown| entry.seq <= shown));
         entries.iter_mut().for_each(|entry| self.repair(entry));
         Ok(entries)
@@ -137,7 +137,7 @@ impl MessageLog for RedisBroker {
                 Outcome::Accepted(seq) | Outcome::Known { seq, .. } => Some((submission.room, *seq)),
                 _ => None,
             });
-            self.show(partition, publication, newest).await?;
+            self.publish_replicated(partition, publication, newest).await?;
         }
         Ok(outcomes)
     }

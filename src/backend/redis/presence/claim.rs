@@ -26,12 +26,12 @@ impl RedisPresence {
         }
         let mut removed = 0;
         loop {
-            let part = self.take_back_part(dead).await?;
+            let part = self.remove_part(dead).await?;
             removed += part;
             if part == 0 {
                 break;
             }
-            if !self.redis.judges() {
+            if !self.redis.can_judge() {
                 // This node can no longer judge which nodes are dead.
                 return Ok(());
             }
@@ -54,14 +54,14 @@ impl RedisPresence {
     }
 
     /// Removes all entries of an incarnation.
-    pub(super) async fn take_back(&self, dead: &str) -> Result<(), Unavailable> {
-        while self.take_back_part(dead).await? > 0 {}
+    pub(super) async fn remove_all(&self, dead: &str) -> Result<(), Unavailable> {
+        while self.remove_part(dead).await? > 0 {}
         self.redis.forget_incarnation(dead).await
     }
 
     /// Removes one part of an incarnation's entries; hosts leave the set last, so that an interruption loses none.
     /// Returns the number of hosts.
-    pub(super) async fn take_back_part(&self, dead: &str) -> Result<usize, Unavailable> {
+    pub(super) async fn remove_part(&self, dead: &str) -> Result<usize, Unavailable> {
         let set = self.redis.keys()?.hosts_of(dead);
         let names: Vec<String> = call(|| self.redis.client().srandmember(&set, Some(PART))).await?;
         let hosts: Vec<HostUuid> = names.iter().filter_map(|name| name.parse().ok()).collect();
@@ -90,7 +90,7 @@ impl RedisPresence {
     /// was lost.
     pub(super) async fn dead_among(&self, incarnations: Vec<String>) -> Result<Vec<String>, Unavailable> {
         for fresh in [false, true] {
-            if incarnations.is_empty() || !self.redis.judges() {
+            if incarnations.is_empty() || !self.redis.can_judge() {
                 return Ok(Vec::new());
             }
             let alive = self.redis.live_incarnations(fresh).await?;
@@ -99,6 +99,6 @@ impl RedisPresence {
             }
         }
         // Reading the fresh list may have shown that this node's own lease is lost.
-        Ok(if self.redis.judges() { incarnations } else { Vec::new() })
+        Ok(if self.redis.can_judge() { incarnations } else { Vec::new() })
     }
 }
