@@ -62,6 +62,16 @@ impl Shutdown {
         self.stopping.cancelled().await;
     }
 
+    /// Returns whether background work must stop.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.is_cancelled()
+    }
+
+    /// Runs `work` until background work must stop; returns `None` if it was interrupted.
+    pub async fn until_stopping<F: Future>(&self, work: F) -> Option<F::Output> {
+        self.stopping.run_until_cancelled(work).await
+    }
+
     /// Token that is cancelled when draining starts.
     pub fn draining_token(&self) -> CancellationToken {
         self.draining.clone()

@@ -14,12 +14,11 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::backend::Unavailable;
 use crate::backend::broker::Partition;
 use crate::backend::broker::queue::{ArchiveLease, ArchiveQueue, ArchivedMark, Backlog, Idle, Lost, QueueEntry};
+use crate::backend::shutdown::Shutdown;
 use crate::domain::trace::Span;
 use crate::domain::{ChatroomId, Message, RoomKey, RoomName, RoomState, Seq};
 use crate::protocol::chat::StoredFrame;
@@ -84,15 +83,9 @@ pub struct Archive {
 }
 
 impl Archive {
-    /// Starts an archiver for each of `partitions`. After `stop` is cancelled, the archivers end and release their
+    /// Starts an archiver for each of `partitions`. When background work must stop, the archivers end and release their
     /// leases.
-    pub fn start(
-        queue: &Arc<dyn ArchiveQueue>,
-        partitions: u16,
-        store: &Store,
-        tracker: &TaskTracker,
-        stop: &CancellationToken,
-    ) -> Self {
+    pub fn start(queue: &Arc<dyn ArchiveQueue>, partitions: u16, store: &Store, shutdown: &Shutdown) -> Self {
         let wakers: Arc<[Notify]> = (0..partitions).map(|_| Notify::new()).collect();
         let lags = Arc::new(Mutex::new(vec![Backlog::default(); usize::from(partitions)]));
         for partition in (0..partitions).map(Partition) {
@@ -108,7 +101,7 @@ impl Archive {
                 count: FIRST_READ,
                 lag: Lag { of_all: lags.clone(), looked: None, head: None },
             };
-            tracker.spawn(archiver.run(stop.clone()));
+            shutdown.spawn(archiver.run(shutdown.clone()));
         }
         Self { wakers }
     }
@@ -147,11 +140,11 @@ struct Archiver {
 }
 
 impl Archiver {
-    async fn run(mut self, stop: CancellationToken) {
+    async fn run(mut self, shutdown: Shutdown) {
         let wakers = self.wakers.clone();
         let Some(waker) = wakers.get(usize::from(self.partition.0)) else { return };
         let mut waits = false;
-        while !stop.is_cancelled() {
+        while !shutdown.is_stopping() {
             let worked = self.work().await;
             let waited = std::mem::replace(&mut waits, worked.is_err());
             self.look_at_backlog().await;
@@ -172,7 +165,7 @@ impl Archiver {
             tokio::select! {
                 () = waker.notified(), if self.lease.is_some() && pause == IDLE_INTERVAL => tokio::time::sleep(GATHER).await,
                 () = tokio::time::sleep(pause) => {}
-                () = stop.cancelled() => {}
+                () = shutdown.stopping() => {}
             }
         }
         // The last node that stops must leave no entries in the queue. Another node may hold the lease by now.

@@ -14,12 +14,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use dashmap::{DashMap, DashSet};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::backend::Unavailable;
 use crate::backend::keyed_mutex::KeyedMutex;
 use crate::backend::presence::Presence;
+use crate::backend::shutdown::Shutdown;
 use crate::chat::coalesce::Coalescer;
 use crate::chat::hub::{Connection, Hub, Place, Registration};
 use crate::domain::{HostUuid, Side};
@@ -57,8 +56,7 @@ pub struct Statuses {
     locks: KeyedMutex,
     /// Coalesces the guests' notices per host.
     guests: Coalescer<HostUuid>,
-    tracker: TaskTracker,
-    stop: CancellationToken,
+    shutdown: Shutdown,
 }
 
 impl std::fmt::Debug for Statuses {
@@ -69,17 +67,10 @@ impl std::fmt::Debug for Statuses {
 
 impl Statuses {
     /// Creates the tracker of a node's connections.
-    pub fn new(
-        hub: Arc<Hub>,
-        presence: Arc<dyn Presence>,
-        watch: Watch,
-        grace: Grace,
-        tracker: TaskTracker,
-        stop: CancellationToken,
-    ) -> Self {
+    pub fn new(hub: Arc<Hub>, presence: Arc<dyn Presence>, watch: Watch, grace: Grace, shutdown: Shutdown) -> Self {
         let (told, due, locks) = (Arc::default(), Arc::default(), KeyedMutex::default());
-        let guests = Coalescer::new(GUEST_INTERVAL, tracker.clone(), stop.clone());
-        Self { hub, presence, watch, grace, told, due, locks, guests, tracker, stop }
+        let guests = Coalescer::new(GUEST_INTERVAL, shutdown.clone());
+        Self { hub, presence, watch, grace, told, due, locks, guests, shutdown }
     }
 
     /// Notifies a host's status sockets that a guest is present: the first time at once, then once per second with the
@@ -117,7 +108,7 @@ impl Statuses {
     pub fn register(&self, host: HostUuid, connection: Arc<Connection>) -> StatusGuard {
         let registration = self.hub.register(Place::Status(host), connection.clone());
         if connection.side() == Side::Host {
-            self.tracker.spawn(self.clone().tell(host));
+            self.shutdown.spawn(self.clone().tell(host));
         }
         StatusGuard { statuses: self.clone(), host, connection, registration: Some(registration) }
     }
@@ -143,7 +134,7 @@ impl Statuses {
                     self.told.remove(&host);
                     self.due.remove_if(&host, |_, due| *due <= Instant::now());
                 }
-                Err(error) if self.stop.is_cancelled() => {
+                Err(error) if self.shutdown.is_stopping() => {
                     tracing::warn!(%error, %host, "gave up reporting host presence");
                     return;
                 }
@@ -183,11 +174,11 @@ impl Drop for StatusGuard {
         // Set before the socket is unregistered, so that a host without sockets always has a time.
         statuses.due.insert(host, due);
         drop(self.registration.take());
-        self.statuses.tracker.spawn(async move {
+        self.statuses.shutdown.spawn(async move {
             let wait = tokio::time::sleep_until(due);
             if outlives_us {
                 // The entries of a stopped node last as long as its lease.
-                if statuses.stop.clone().run_until_cancelled_owned(wait).await.is_none() {
+                if statuses.shutdown.until_stopping(wait).await.is_none() {
                     return;
                 }
             } else {

@@ -69,14 +69,12 @@ impl Node {
         let announce = announce(backend.bus.clone());
         let accounts = Accounts::new(store.clone(), clock.clone(), chance.clone(), keys(config), announce.clone())
             .with_key_grace(config.key_grace);
-        let relay = Relay::start(&backend.log, &rooms, &hub, shutdown.tasks(), &shutdown.stopping_token());
-        let (tracker, stop) = (shutdown.tasks().clone(), shutdown.stopping_token());
+        let relay = Relay::start(&backend.log, &rooms, &hub, shutdown);
         let shown_at = (clock.clone(), config.wire_offset);
-        let watch = Watch::new(hub.clone(), backend.presence.clone(), shown_at, tracker.clone(), stop.clone());
-        let statuses =
-            Statuses::new(hub.clone(), backend.presence.clone(), watch, grace(app), tracker.clone(), stop.clone());
+        let watch = Watch::new(hub.clone(), backend.presence.clone(), shown_at, shutdown.clone());
+        let statuses = Statuses::new(hub.clone(), backend.presence.clone(), watch, grace(app), shutdown.clone());
         let standing =
-            Standing::new(hub.clone(), store.clone(), accounts.clone(), hosts.clone(), clock.clone(), tracker, stop)
+            Standing::new(hub.clone(), store.clone(), accounts.clone(), hosts.clone(), clock.clone(), shutdown.clone())
                 .while_clocks_agree(app.agreement());
         let limits = limits(app);
         let sessions = Arc::new(Sessions {
@@ -86,7 +84,7 @@ impl Node {
             history,
             relay,
             bus: backend.bus.clone(),
-            members: Members::new(hub.clone(), rooms.clone(), shutdown.tasks().clone(), shutdown.stopping_token()),
+            members: Members::new(hub.clone(), rooms.clone(), shutdown.clone()),
             hub: hub.clone(),
             statuses,
             clock: clock.clone(),
@@ -96,7 +94,7 @@ impl Node {
             budgets: Budgets::new(limits.clone(), shutdown.tasks().clone()),
             tracker: shutdown.tasks().clone(),
         });
-        let inbox = Inbox::new(hub.clone(), shutdown.tasks().clone(), shutdown.stopping_token());
+        let inbox = Inbox::new(hub.clone(), shutdown.clone());
         let health = NodeHealth::new(backend, shutdown.clone());
         let clock = clock.clone();
         Self {
@@ -184,8 +182,7 @@ impl Node {
 
     pub(super) fn start_archive(&self, store: &Store, shutdown: &Shutdown) -> Option<Archive> {
         let queue = &self.backend.cluster.as_ref()?.archive;
-        let stop = shutdown.stopping_token();
-        Some(Archive::start(queue, self.backend.log.partitions(), store, shutdown.tasks(), &stop))
+        Some(Archive::start(queue, self.backend.log.partitions(), store, shutdown))
     }
 
     pub(super) fn jobs(&self, store: &Store, settings: JobSettings) -> Jobs {

@@ -45,22 +45,19 @@ on_every_database!(
 /// Archivers of one node.
 struct Archivers {
     archive: Archive,
-    tracker: TaskTracker,
-    stop: CancellationToken,
+    shutdown: Shutdown,
 }
 
 impl Archivers {
     fn of(stage: &Stage, node: &Node) -> Self {
-        let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
+        let shutdown = Shutdown::new();
         let queue = node.cluster().archive.clone();
-        let archive = Archive::start(&queue, node.backend.log.partitions(), &stage.store, &tracker, &stop);
-        Self { archive, tracker, stop }
+        let archive = Archive::start(&queue, node.backend.log.partitions(), &stage.store, &shutdown);
+        Self { archive, shutdown }
     }
 
     async fn end(self) {
-        self.stop.cancel();
-        self.tracker.close();
-        tokio::time::timeout(PATIENCE, self.tracker.wait()).await.expect("the archivers end");
+        tokio::time::timeout(PATIENCE, self.shutdown.finish()).await.expect("the archivers end");
     }
 }
 

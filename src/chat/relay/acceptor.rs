@@ -14,11 +14,10 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::backend::Unavailable;
 use crate::backend::broker::{MAX_BATCH_BYTES, MessageLog, Outcome, Partition, Submission};
+use crate::backend::shutdown::Shutdown;
 use crate::chat::hub::{Connection, Hub};
 use crate::chat::rooms::{RoomError, Rooms};
 use crate::domain::metric;
@@ -93,8 +92,7 @@ impl Acceptor {
         broker: Arc<dyn MessageLog>,
         rooms: Rooms,
         hub: Arc<Hub>,
-        tracker: &TaskTracker,
-        stop: CancellationToken,
+        shutdown: &Shutdown,
     ) -> Self {
         let inbox = Arc::new(Inbox::default());
         let worker = Worker {
@@ -107,11 +105,11 @@ impl Acceptor {
             held: HashMap::new(),
             awaited: VecDeque::new(),
             released: Arc::default(),
-            tracker: tracker.clone(),
+            shutdown: shutdown.clone(),
             meters: Meters::default(),
             checked: Instant::now(),
         };
-        tracker.spawn(worker.run(stop));
+        shutdown.spawn(worker.run());
         Self(inbox)
     }
 
@@ -150,20 +148,20 @@ struct Worker {
     /// Accepted messages that their senders may not have received yet, by deadline.
     awaited: VecDeque<Awaited>,
     released: Arc<Released>,
-    tracker: TaskTracker,
+    shutdown: Shutdown,
     meters: Meters,
     /// When late messages were last searched.
     checked: Instant,
 }
 
 impl Worker {
-    async fn run(mut self, stop: CancellationToken) {
-        let inbox = self.inbox.clone();
+    async fn run(mut self) {
+        let (inbox, shutdown) = (self.inbox.clone(), self.shutdown.clone());
         loop {
             self.collect();
             if self.ready.is_empty() {
                 let idle = self.held.is_empty() && self.awaited.is_empty();
-                if idle && stop.is_cancelled() {
+                if idle && shutdown.is_stopping() {
                     return;
                 }
                 let next = self.awaited.front().map(|awaited| awaited.deadline);
@@ -173,7 +171,7 @@ impl Worker {
                 tokio::select! {
                     () = inbox.arrived.notified() => {}
                     () = tokio::time::sleep_until(next) => {}
-                    () = stop.cancelled(), if idle => {}
+                    () = shutdown.stopping(), if idle => {}
                 }
             } else {
                 self.call().await;
@@ -405,7 +403,7 @@ impl Worker {
     fn closed(&self, pending: &Pending) {
         // The same notice as the bus delivers for the close, usually earlier.
         let (rooms, room, connection) = (self.rooms.clone(), pending.submission.room, pending.connection.clone());
-        self.tracker.spawn(async move {
+        self.shutdown.spawn(async move {
             let notice = rooms.closed_notice(room).await;
             connection.abandon(notice.map(|notice| frame::text(&notice)), Close::Normal);
         });
@@ -413,7 +411,7 @@ impl Worker {
 
     fn answer_from_history(&self, pending: &Pending, seq: Seq) {
         let (rooms, room, connection) = (self.rooms.clone(), pending.submission.room, pending.connection.clone());
-        self.tracker.spawn(async move {
+        self.shutdown.spawn(async move {
             match rooms.original(room, seq).await {
                 Ok(Some(original)) => connection.answer(seq, frame::text(&original)),
                 // Retention removed the original, or it cannot be read now: the sender retries.
@@ -428,7 +426,7 @@ impl Worker {
 
     fn seed(&self, room: RoomName) {
         let (rooms, released, inbox) = (self.rooms.clone(), self.released.clone(), self.inbox.clone());
-        self.tracker.spawn(async move {
+        self.shutdown.spawn(async move {
             let exists = match rooms.seed(room).await {
                 Ok(()) => true,
                 Err(RoomError::NotFound) => false,
@@ -445,7 +443,7 @@ impl Worker {
 
     fn release_later(&self, room: RoomName, after: Duration) {
         let (released, inbox) = (self.released.clone(), self.inbox.clone());
-        self.tracker.spawn(async move {
+        self.shutdown.spawn(async move {
             tokio::time::sleep(after).await;
             released.rooms.lock().push((room, true));
             inbox.arrived.notify_one();

@@ -4,11 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dashmap::{DashMap, Entry};
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::backend::broker::{LogEntry, RoomStatus};
 use crate::backend::keyed_mutex::KeyedMutex;
+use crate::backend::shutdown::Shutdown;
 use crate::chat::hub::Hub;
 use crate::chat::rooms::{RoomError, Rooms};
 use crate::domain::RoomName;
@@ -29,14 +28,13 @@ pub struct Members {
     locks: KeyedMutex,
     /// Rooms that a connection has just left, and whether the broker still needs a report.
     left: Arc<DashMap<RoomName, bool>>,
-    tracker: TaskTracker,
-    stop: CancellationToken,
+    shutdown: Shutdown,
 }
 
 impl Members {
     /// Creates the reporter of a node's connections.
-    pub fn new(hub: Arc<Hub>, rooms: Rooms, tracker: TaskTracker, stop: CancellationToken) -> Self {
-        Self { hub, rooms, locks: KeyedMutex::default(), left: Arc::default(), tracker, stop }
+    pub fn new(hub: Arc<Hub>, rooms: Rooms, shutdown: Shutdown) -> Self {
+        Self { hub, rooms, locks: KeyedMutex::default(), left: Arc::default(), shutdown }
     }
 
     /// Reports the current counts of a room, and returns the state of the room.
@@ -55,7 +53,7 @@ impl Members {
             }
             Entry::Vacant(first) => {
                 first.insert(true);
-                self.tracker.spawn(self.clone().tell_until_heard(room));
+                self.shutdown.spawn(self.clone().tell_until_heard(room));
             }
         }
     }
@@ -63,7 +61,7 @@ impl Members {
     async fn tell_until_heard(self, room: RoomName) {
         let mut pause = LEAVE_DELAY;
         loop {
-            let on = self.stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some();
+            let on = self.shutdown.until_stopping(tokio::time::sleep(pause)).await.is_some();
             pause = LEAVE_DELAY;
             if self.left.get(&room).is_some_and(|untold| *untold) {
                 match self.tell(room).await {
@@ -111,8 +109,8 @@ mod tests {
         Stage::cluster(Dialect::Sqlite, |stage| async move {
             let node = stage.node().await;
             let room = node.room().await;
-            let (hub, tracker) = (Hub::new(Chance::from_seed(1)), TaskTracker::new());
-            let members = Members::new(hub.clone(), node.rooms.clone(), tracker.clone(), CancellationToken::new());
+            let (hub, shutdown) = (Hub::new(Chance::from_seed(1)), Shutdown::new());
+            let members = Members::new(hub.clone(), node.rooms.clone(), shutdown.clone());
             let join = || hub.register(Place::Room(room.name), hub.connection(Identity::Guest));
             let guests =
                 || async { node.backend.states.status(&[room.name]).await.unwrap()[0].as_ref().unwrap().guests };
@@ -126,7 +124,7 @@ mod tests {
             drop((second, third));
             members.tell_soon(room.name);
             members.tell_soon(room.name);
-            assert!(tracker.len() <= 1, "one task a room, however many leave");
+            assert!(shutdown.tasks().len() <= 1, "one task a room, however many leave");
             until("the broker knows", || async { guests().await == 0 }).await;
 
             let last = join();
@@ -137,8 +135,8 @@ mod tests {
             tokio::time::sleep(LEAVE_DELAY * 2).await;
             stage.servers.as_ref().unwrap().thaw();
             until("the broker knows", || async { guests().await == 0 }).await;
-            tracker.close();
-            tracker.wait().await;
+            shutdown.tasks().close();
+            shutdown.tasks().wait().await;
             assert!(members.left.is_empty());
         })
         .await;

@@ -93,11 +93,10 @@ impl Sweep {
 
 #[cfg(test)]
 mod tests {
-    use tokio_util::sync::CancellationToken;
-    use tokio_util::task::TaskTracker;
 
     use super::*;
     use crate::backend::broker::testing::{Node, Stage};
+    use crate::backend::shutdown::Shutdown;
     use crate::chat::hub::{Connection, Identity, Place, Registration};
     use crate::domain::clock::Chance;
     use crate::domain::{Room, RoomChange};
@@ -106,7 +105,7 @@ mod tests {
     /// Creates the sweep of a node whose sockets receive nothing from the bus.
     fn deaf(node: &Node) -> (Sweep, Arc<Hub>) {
         let hub = Hub::new(Chance::from_seed(1));
-        let members = Members::new(hub.clone(), node.rooms.clone(), TaskTracker::new(), CancellationToken::new());
+        let members = Members::new(hub.clone(), node.rooms.clone(), Shutdown::new());
         (Sweep::new(hub.clone(), members, node.rooms.clone()), hub)
     }
 

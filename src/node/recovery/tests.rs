@@ -6,11 +6,11 @@ use super::*;
 use crate::backend::broker::Outcome;
 use crate::backend::broker::testing::{Node, PATIENCE, Stage, guest, key_of, numbers, until};
 use crate::backend::redis::testing::{INSTALLED, PT};
+use crate::backend::shutdown::Shutdown;
 use crate::chat::archive::Archive;
 use crate::domain::clock::{Chance, Clock as _, SystemClock};
 use crate::domain::{RoomChange, RoomState};
 use crate::store::{InstallationMode, NewRoom};
-use tokio_util::task::TaskTracker;
 
 /// Generates a test per function and database system.
 macro_rules! on_every_database {
@@ -47,8 +47,7 @@ struct Cluster {
     stage: Stage,
     node: Node,
     recoverer: Recoverer,
-    tracker: TaskTracker,
-    stop: CancellationToken,
+    shutdown: Shutdown,
 }
 
 impl Cluster {
@@ -57,23 +56,20 @@ impl Cluster {
         stage.store.ensure_installation(id, InstallationMode::Cluster, SystemClock.now()).await.unwrap();
         let node = stage.node().await;
         let recoverer = Recoverer::new(id, stage.store.clone(), &node.backend).unwrap();
-        let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
-        let mut cluster = Self { stage, node, recoverer, tracker, stop };
+        let shutdown = Shutdown::new();
+        let mut cluster = Self { stage, node, recoverer, shutdown };
         cluster.start_archive();
         cluster
     }
 
     fn start_archive(&mut self) {
-        self.stop = CancellationToken::new();
+        self.shutdown = Shutdown::new();
         let queue = self.node.cluster().archive.clone();
-        Archive::start(&queue, self.node.backend.log.partitions(), &self.stage.store, &self.tracker, &self.stop);
+        Archive::start(&queue, self.node.backend.log.partitions(), &self.stage.store, &self.shutdown);
     }
 
     async fn stop_archive(&self) {
-        self.stop.cancel();
-        self.tracker.close();
-        tokio::time::timeout(PATIENCE, self.tracker.wait()).await.expect("the archivers end");
-        self.tracker.reopen();
+        tokio::time::timeout(PATIENCE, self.shutdown.finish()).await.expect("the archivers end");
     }
 
     async fn tick(&mut self) -> Option<Recovered> {

@@ -110,8 +110,7 @@ struct Stage {
     broker: Arc<FakeBroker>,
     hub: Arc<Hub>,
     acceptor: Acceptor,
-    tracker: TaskTracker,
-    stop: CancellationToken,
+    shutdown: Shutdown,
     _folder: tempfile::TempDir,
 }
 
@@ -132,9 +131,9 @@ impl Stage {
         let history = History::new(&backend, store.clone());
         let wire = "+09:00".parse().unwrap();
         let rooms = Rooms::new(store, &backend, history, clock, Chance::from_seed(2), wire);
-        let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
-        let acceptor = Acceptor::start(Partition(0), broker.clone(), rooms, hub.clone(), &tracker, stop.clone());
-        Self { broker, hub, acceptor, tracker, stop, _folder: folder }
+        let shutdown = Shutdown::new();
+        let acceptor = Acceptor::start(Partition(0), broker.clone(), rooms, hub.clone(), &shutdown);
+        Self { broker, hub, acceptor, shutdown, _folder: folder }
     }
 
     fn guest(&self, room: RoomName) -> (Arc<Connection>, Registration) {
@@ -168,9 +167,7 @@ impl Stage {
 
     /// Stops the acceptor and waits until it has no messages left.
     async fn end(&self) {
-        self.stop.cancel();
-        self.tracker.close();
-        tokio::time::timeout(Duration::from_secs(60), self.tracker.wait()).await.expect("it ends");
+        tokio::time::timeout(Duration::from_secs(60), self.shutdown.finish()).await.expect("it ends");
         assert_eq!(self.acceptor.0.bytes.load(Ordering::Relaxed), 0, "every message is accounted for once");
     }
 }
