@@ -15,6 +15,41 @@ use crate::domain::{HostId, RoomName, Seq};
 use crate::protocol::chat::needs_repair;
 
 impl RedisBroker {
+    /// Builds the arguments of `accept.lua`.
+    async fn accept_args(&self, partition: Partition, batch: &[&Submission]) -> Result<Vec<Value>, Unavailable> {
+        let not_after = self.clock(partition).await? + ACCEPT_TTL.as_millis() as i64;
+        let mut args: Vec<Value> = Vec::with_capacity(7 + 4 * batch.len());
+        let bus = self.key(partition, "bus")?;
+        let published_by_script = if self.wait == 0 { bus.as_str() } else { "" };
+        args.extend([not_after.into(), self.capacity.queue_messages.into(), (self.capacity.queue_bytes as i64).into()]);
+        args.extend([(self.clocks.tick(partition) as i64).into(), published_by_script.into()]);
+        args.extend([self.redis.node().as_str().into(), traces(batch).into()]);
+        for submission in batch {
+            args.extend([
+                submission.room.as_str().into(),
+                submission.side.letter().into(),
+                submission.id.as_str().into(),
+                submission.head.clone().into(),
+            ]);
+        }
+        Ok(args)
+    }
+
+    /// Reads the clock and the tick at the head of an answer of `accept.lua`. Fails if the call had no effect.
+    async fn read_ticks(&self, partition: Partition, answer: &mut Answer) -> Result<(), Unavailable> {
+        self.clocks.set(partition, answer.number()?);
+        let Some(tick) = answer.next() else {
+            return Err(Unavailable("the call arrived too late and had no effect".into()));
+        };
+        let Some(tick) = tick.as_u64() else {
+            // Redis was emptied or replaced: verify its owner before anything is accepted.
+            self.redis.verify().await?;
+            return Err(Unavailable("redis had lost this partition; the call had no effect".into()));
+        };
+        self.clocks.saw_tick(partition, tick);
+        Ok(())
+    }
+
     /// Runs `accept.lua`. With `wait`, also waits for replicas; the caller then publishes the batch.
     async fn run_accept(&self, partition: Partition, args: Vec<Value>) -> Result<(Value, u32), Unavailable> {
         let (script, queue) = (&self.scripts.accept, self.key(partition, "queue")?);
@@ -75,6 +110,14 @@ impl RedisBroker {
     }
 }
 
+/// Drops the frame of an earlier message if it needs repair. It is repaired where it is read together with its time of
+/// acceptance.
+fn drop_frame_to_repair(outcome: &mut Outcome) {
+    if let Outcome::Known { frame, .. } = outcome {
+        *frame = frame.take().filter(|frame| !needs_repair(frame));
+    }
+}
+
 /// Lists the traced messages of a batch, in the form that `accept.lua` reads.
 fn traces(batch: &[&Submission]) -> String {
     let traced = batch.iter().enumerate().filter_map(|(place, submission)| Some((place, submission.trace?)));
@@ -92,43 +135,14 @@ impl MessageLog for RedisBroker {
     }
 
     async fn accept(&self, partition: Partition, batch: &[&Submission]) -> Result<Vec<Outcome>, Unavailable> {
-        let not_after = self.clock(partition).await? + ACCEPT_TTL.as_millis() as i64;
-        let mut args: Vec<Value> = Vec::with_capacity(7 + 4 * batch.len());
-        let bus = self.key(partition, "bus")?;
-        let published_by_script = if self.wait == 0 { bus.as_str() } else { "" };
-        args.extend([not_after.into(), self.capacity.queue_messages.into(), (self.capacity.queue_bytes as i64).into()]);
-        args.extend([(self.clocks.tick(partition) as i64).into(), published_by_script.into()]);
-        args.extend([self.redis.node().as_str().into(), traces(batch).into()]);
-        for submission in batch {
-            args.extend([
-                submission.room.as_str().into(),
-                submission.side.letter().into(),
-                submission.id.as_str().into(),
-                submission.head.clone().into(),
-            ]);
-        }
+        let args = self.accept_args(partition, batch).await?;
         let answer = self.run_accept(partition, args).await;
         // The next answer may come from another server, with another clock.
         let (answer, replicas) = answer.inspect_err(|_| self.clocks.forget(partition))?;
         let mut answer = Answer::list(answer)?;
-        self.clocks.set(partition, answer.number()?);
-        let Some(tick) = answer.next() else {
-            return Err(Unavailable("the call arrived too late and had no effect".into()));
-        };
-        let Some(tick) = tick.as_u64() else {
-            // Redis was emptied or replaced: verify its owner before anything is accepted.
-            self.redis.verify().await?;
-            return Err(Unavailable("redis had lost this partition; the call had no effect".into()));
-        };
-        self.clocks.saw_tick(partition, tick);
+        self.read_ticks(partition, &mut answer).await?;
         let mut outcomes = answer.by_ref().take(batch.len()).map(answer::outcome).collect::<Result<Vec<_>, _>>()?;
-        for outcome in &mut outcomes {
-            // A frame that needs repair is dropped here. It is repaired where it is read together with its time of
-            // acceptance.
-            if let Outcome::Known { frame, .. } = outcome {
-                *frame = frame.take().filter(|frame| !needs_repair(frame));
-            }
-        }
+        outcomes.iter_mut().for_each(drop_frame_to_repair);
         if let Some(publication) = answer.bytes().filter(|publication| !publication.is_empty()) {
             if replicas < self.wait {
                 return Err(Unavailable(format!("{replicas} of {} replicas have the batch", self.wait)));
