@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use migration::SchemaState;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -11,8 +10,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::backend::redis::Redis;
 use crate::backend::shutdown::Shutdown;
-use crate::backend::{Backend, ClusterPorts, RedisOptions, Unavailable};
-use crate::chat::archive::Archive;
+use crate::backend::{Backend, RedisOptions, Unavailable};
 use crate::chat::hub::Hub;
 use crate::domain::clock::{Agreement, Chance, Clock, SystemClock};
 use crate::domain::{InstallationId, NodeId};
@@ -20,11 +18,11 @@ use crate::http::{self, RenderMetrics, Serving, Slots};
 use crate::node::clock_skew::Skew;
 use crate::node::config::{Config, Networks, RedisUrl};
 use crate::node::leader::Leader;
-use crate::node::recovery::{Recoverer, RecoveryError};
+use crate::node::recovery::Recoverer;
 use crate::outbound::mail::{Log, Postman, Sender, Smtp};
 use crate::outbound::media::Media;
 use crate::outbound::webhooks::{self, Courier};
-use crate::store::{Store, is_temporary};
+use crate::store::Store;
 
 mod announcer;
 mod cleaner;
@@ -38,6 +36,7 @@ pub mod leader;
 mod limits;
 mod lock;
 pub mod recovery;
+mod start;
 pub mod telemetry;
 mod upkeep;
 mod wiring;
@@ -249,30 +248,8 @@ impl App {
 
     /// Waits for the stores and starts the tasks that use them. Returns the lock on the database.
     async fn start(&self, node: &Node, shutdown: &Shutdown, ready: impl FnOnce()) -> Result<Lock, AppError> {
-        while let Err(error) = self.store.ping().await {
-            tracing::warn!(%error, "failed to connect to sql, retrying");
-            tokio::time::sleep(START_RETRY).await;
-        }
-        if let Some(skew) = &self.skew {
-            while let Err(error) = skew.measure().await {
-                tracing::warn!(%error, "failed to read sql clock, retrying");
-                tokio::time::sleep(START_RETRY).await;
-            }
-        }
-        while let Err(error) = self.migrate().await? {
-            tracing::warn!(%error, "failed to bring the schema up to date, retrying");
-            tokio::time::sleep(START_RETRY).await;
-        }
-        let lock = Lock::on_database(&self.config, &self.store).await?;
-        let installation = installation::open(self).await?;
-        if let Some(ClusterPorts { redis, .. }) = &self.backend.cluster {
-            redis.install(installation.id);
-            while let Err(error) = installation::claim(redis, &self.store).await? {
-                tracing::warn!(%error, "failed to connect to redis, retrying");
-                tokio::time::sleep(START_RETRY).await;
-            }
-        }
-        let recoverer = Recoverer::new(installation.id, self.store.clone(), &self.backend);
+        let (lock, installation) = self.open_stores().await?;
+        let recoverer = Recoverer::new(installation, self.store.clone(), &self.backend);
         self.compare_stores(recoverer.as_ref()).await;
         let archive = node.start_archive(&self.store, shutdown);
         self.subscribe(node, archive).await;
@@ -314,57 +291,6 @@ impl App {
 
     fn agreement(&self) -> Agreement {
         self.skew.as_ref().map_or_else(Agreement::assumed, Skew::agreement)
-    }
-
-    /// Checks the schema, or applies pending migrations. The inner error is temporary: retry.
-    async fn migrate(&self) -> Result<Result<(), sea_orm::DbErr>, AppError> {
-        let connection = self.store.connection();
-        let outcome = match SchemaState::read(connection).await {
-            Ok(state) => {
-                if !state.foreign.is_empty() {
-                    tracing::info!(changes = state.foreign.join(", "), "schema changed by another release, continuing");
-                }
-                match state.pending() {
-                    0 => Ok(()),
-                    pending if !self.config.auto_migrate => return Err(AppError::PendingMigrations(pending)),
-                    _ => SchemaState::up(connection, None).await,
-                }
-            }
-            Err(error) => Err(error),
-        };
-        match outcome {
-            Err(error) if !is_temporary(&error) => Err(AppError::Migration(error.to_string())),
-            outcome => Ok(outcome),
-        }
-    }
-
-    /// Compares SQL and Redis when no node of the cluster is running.
-    async fn compare_stores(&self, recoverer: Option<&Recoverer>) {
-        let (Some(cluster), Some(recoverer)) = (&self.backend.cluster, recoverer) else { return };
-        let compare = async || {
-            if cluster.membership.live_leases().await? == 0 {
-                recoverer.compare().await?;
-            }
-            Ok::<(), RecoveryError>(())
-        };
-        while let Err(error) = compare().await {
-            tracing::warn!(%error, "failed to compare the stores, retrying");
-            tokio::time::sleep(START_RETRY).await;
-        }
-    }
-
-    /// Acquires this node's lease and subscribes to the buses.
-    async fn subscribe(&self, node: &Node, archive: Option<Archive>) {
-        while let Some(cluster) = &self.backend.cluster
-            && let Err(error) = cluster.membership.renew().await
-        {
-            tracing::warn!(%error, "failed to connect to redis, retrying");
-            tokio::time::sleep(START_RETRY).await;
-        }
-        if let Err(error) = node.subscribe(archive).await {
-            // The drivers retry, and readiness depends on the broker.
-            tracing::warn!(%error, "failed to subscribe, retrying");
-        }
     }
 
     /// Drains the node (DESIGN, "Sockets"): waits for `drain_delay`, refuses new sockets, closes the open ones over the
