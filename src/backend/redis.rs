@@ -91,8 +91,8 @@ pub struct Redis {
 struct Shared {
     lease: Mutex<NodeLease>,
     ownership: Ownership,
-    scripts: nodes::Scripts,
-    ownership_scripts: ownership::Scripts,
+    scripts: nodes::NodeScripts,
+    ownership_scripts: ownership::OwnershipScripts,
     round_trip: Histogram,
 }
 
@@ -148,8 +148,8 @@ impl Redis {
         let shared = Shared {
             lease: Mutex::new(NodeLease::of(node)),
             ownership: Ownership::default(),
-            scripts: nodes::Scripts::default(),
-            ownership_scripts: ownership::Scripts::default(),
+            scripts: nodes::NodeScripts::default(),
+            ownership_scripts: ownership::OwnershipScripts::default(),
             round_trip,
         };
         let redis = Self { client, subscriber, node, partitions, ended, shared: Arc::new(shared) };

@@ -64,11 +64,11 @@ pub struct Skew {
     machine: Arc<dyn Clock>,
     sql: Arc<StoreClock>,
     agreement: Agreement,
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<SkewState>>,
 }
 
 #[derive(Default)]
-struct State {
+struct SkewState {
     /// Clocks by server address.
     redis: HashMap<String, StoreClock>,
     /// Whether the last reading of SQL contradicts the ones before.

@@ -35,7 +35,7 @@ mod unarchived;
 use bus_probes::BusProbes;
 pub use capacity::Capacity;
 use clocks::Clocks;
-use scripts::Scripts;
+use scripts::BrokerScripts;
 
 /// Lifetime of a call of `accept.lua` after it was sent. A call that arrives later writes nothing.
 const ACCEPT_TTL: Duration = Duration::from_secs(3);
@@ -50,7 +50,7 @@ pub struct RedisBroker {
     chance: Chance,
     /// Number of replicas that must have a batch before it is published.
     wait: u32,
-    scripts: Arc<Scripts>,
+    scripts: Arc<BrokerScripts>,
     clocks: Arc<Clocks>,
     probes: Arc<BusProbes>,
     capacity: Capacity,
@@ -126,7 +126,7 @@ fn state_word(state: RoomState) -> &'static str {
     }
 }
 
-/// Error for an answer of unexpected form. Scripts and logs answer in this driver's own form, so another program has
+/// Error for an answer of unexpected form. BrokerScripts and logs answer in this driver's own form, so another program has
 /// written to this Redis.
 fn strange(what: &str) -> Unavailable {
     Unavailable(format!("redis answered something strange: {what}"))

@@ -13,11 +13,11 @@ use crate::backend::redis::{HOLD_LEASE, RELEASE_LEASE, Redis, Script};
 #[derive(Clone, Debug)]
 pub struct RedisLease {
     redis: Redis,
-    scripts: Arc<Scripts>,
+    scripts: Arc<LeaseScripts>,
 }
 
 #[derive(Debug)]
-struct Scripts {
+struct LeaseScripts {
     hold: Script,
     release: Script,
 }
@@ -25,7 +25,7 @@ struct Scripts {
 impl RedisLease {
     /// Creates the driver. The holder is the node of these clients.
     pub fn new(redis: Redis) -> Self {
-        let scripts = Scripts { hold: Script::new(HOLD_LEASE), release: Script::new(RELEASE_LEASE) };
+        let scripts = LeaseScripts { hold: Script::new(HOLD_LEASE), release: Script::new(RELEASE_LEASE) };
         Self { redis, scripts: Arc::new(scripts) }
     }
 

@@ -12,15 +12,15 @@ use super::{Disturbances, Redis, Script};
 use crate::backend::Unavailable;
 use crate::backend::membership::Membership;
 
-/// Scripts of this module.
+/// NodeScripts of this module.
 #[derive(Debug)]
-pub(super) struct Scripts {
+pub(super) struct NodeScripts {
     heartbeat: Script,
     end_lease: Script,
     pub(super) live_leases: Script,
 }
 
-impl Default for Scripts {
+impl Default for NodeScripts {
     fn default() -> Self {
         Self {
             heartbeat: Script::new(include_str!("heartbeat.lua")),
@@ -31,7 +31,7 @@ impl Default for Scripts {
 }
 
 /// Parsed answer of `heartbeat.lua`.
-struct Answer {
+struct HeartbeatAnswer {
     epoch: String,
     /// Incarnation that holds the lease.
     holder: String,
@@ -46,7 +46,8 @@ impl Redis {
     pub async fn heartbeat(&self) -> Result<Arc<[String]>, Unavailable> {
         let renewal = self.lease(|lease| lease.begin_renewal(Instant::now()));
         let answer = self.query(&renewal).await;
-        let Answer { epoch, holder, nodes } = answer.inspect_err(|_| self.lease(|lease| lease.failed(&renewal)))?;
+        let HeartbeatAnswer { epoch, holder, nodes } =
+            answer.inspect_err(|_| self.lease(|lease| lease.failed(&renewal)))?;
         let ids = ids(&nodes.alive);
         self.lease(|lease| {
             lease.renewed(&renewal, holder, epoch.clone());
@@ -74,7 +75,7 @@ impl Redis {
             return Ok(nodes.alive);
         }
         let request = Renewal::none();
-        let Answer { epoch, nodes, .. } = self.query(&request).await?;
+        let HeartbeatAnswer { epoch, nodes, .. } = self.query(&request).await?;
         self.lease(|lease| lease.set_list(nodes.clone(), &epoch, request.at));
         Ok(nodes.alive)
     }
@@ -125,7 +126,7 @@ impl Redis {
         self.eval(&self.shared.scripts.end_lease, self.keys()?.nodes(), args).await.map(|_| ())
     }
 
-    async fn query(&self, renewal: &Renewal) -> Result<Answer, Unavailable> {
+    async fn query(&self, renewal: &Renewal) -> Result<HeartbeatAnswer, Unavailable> {
         let args: Vec<Value> = vec![
             renewal.current.as_str().into(),
             renewal.next.as_str().into(),
@@ -134,7 +135,7 @@ impl Redis {
         ];
         let answer = self.eval(&self.shared.scripts.heartbeat, self.keys()?.nodes(), args).await?;
         let (epoch, holder, alive, dead) = answer.convert::<(String, String, Vec<String>, Vec<String>)>()?;
-        Ok(Answer { epoch, holder, nodes: Nodes { alive: alive.into(), dead: dead.into() } })
+        Ok(HeartbeatAnswer { epoch, holder, nodes: Nodes { alive: alive.into(), dead: dead.into() } })
     }
 
     fn lease<T>(&self, what: impl FnOnce(&mut NodeLease) -> T) -> T {

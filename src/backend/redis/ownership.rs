@@ -34,7 +34,7 @@ pub enum Owner {
     Partitions(u16),
 }
 
-/// Why drivers must not use this Redis. `None` in [`State`] means that they may.
+/// Why drivers must not use this Redis. `None` in [`OwnershipState`] means that they may.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Suspended {
     Unclaimed,
@@ -46,29 +46,29 @@ enum Suspended {
 #[derive(Debug, Default)]
 pub(super) struct Ownership {
     keys: OnceLock<Keys>,
-    state: Mutex<State>,
+    state: Mutex<OwnershipState>,
 }
 
 #[derive(Debug)]
-struct State {
+struct OwnershipState {
     suspended: Option<Suspended>,
     /// Error of the last trial write, if the server refused it.
     refuses_writes: Option<String>,
 }
 
-impl Default for State {
+impl Default for OwnershipState {
     fn default() -> Self {
         Self { suspended: Some(Suspended::Unclaimed), refuses_writes: None }
     }
 }
 
-/// Scripts of this module.
+/// OwnershipScripts of this module.
 #[derive(Debug)]
-pub(super) struct Scripts {
+pub(super) struct OwnershipScripts {
     open: Script,
 }
 
-impl Default for Scripts {
+impl Default for OwnershipScripts {
     fn default() -> Self {
         Self { open: Script::new(include_str!("open.lua")) }
     }

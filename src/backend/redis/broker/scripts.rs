@@ -4,7 +4,7 @@ use crate::backend::redis::{HOLD_LEASE, RELEASE_LEASE, Script};
 
 /// All scripts of this driver.
 #[derive(Debug)]
-pub(super) struct Scripts {
+pub(super) struct BrokerScripts {
     pub(super) accept: Script,
     pub(super) apply: Script,
     pub(super) begin_epoch: Script,
@@ -28,7 +28,7 @@ pub(super) struct Scripts {
     pub(super) unarchived: Script,
 }
 
-impl Default for Scripts {
+impl Default for BrokerScripts {
     fn default() -> Self {
         Self {
             accept: Script::new(include_str!("lua/accept.lua")),
