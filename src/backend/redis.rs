@@ -115,23 +115,7 @@ impl Redis {
         config.fail_fast = false;
         let partitions = if config.server.is_clustered() { CLUSTER_PARTITIONS } else { 1 };
         let mut builder = Builder::from_config(config);
-        builder.set_policy(ReconnectPolicy::new_exponential(0, 50, 1_000, 2));
-        builder.with_performance_config(|performance| {
-            performance.default_command_timeout = CALL_TIMEOUT;
-            performance.broadcast_channel_capacity = LISTENER_CAPACITY;
-        });
-        builder.with_connection_config(|connection| {
-            connection.connection_timeout = Duration::from_secs(2);
-            connection.internal_command_timeout = Duration::from_secs(2);
-            connection.max_command_attempts = 1;
-            // A redirection would count as an attempt. With none allowed, it is distinguishable from a call that may
-            // have run.
-            connection.max_redirections = 0;
-            connection.max_command_buffer_len = COMMAND_BUFFER;
-            connection.tcp = TcpConfig { nodelay: Some(true), ..TcpConfig::default() };
-            connection.unresponsive =
-                UnresponsiveConfig { max_timeout: Some(Duration::from_secs(4)), interval: Duration::from_secs(1) };
-        });
+        configure(&mut builder);
         let client = builder.build()?;
         let subscriber = builder.build_subscriber_client()?;
         let reconnected = [("commands", client.reconnect_rx()), ("subscriber", subscriber.reconnect_rx())];
@@ -283,6 +267,27 @@ impl Redis {
             }
         }
     }
+}
+
+/// Sets time limits and bounds of a client.
+fn configure(builder: &mut Builder) {
+    builder.set_policy(ReconnectPolicy::new_exponential(0, 50, 1_000, 2));
+    builder.with_performance_config(|performance| {
+        performance.default_command_timeout = CALL_TIMEOUT;
+        performance.broadcast_channel_capacity = LISTENER_CAPACITY;
+    });
+    builder.with_connection_config(|connection| {
+        connection.connection_timeout = Duration::from_secs(2);
+        connection.internal_command_timeout = Duration::from_secs(2);
+        connection.max_command_attempts = 1;
+        // A redirection would count as an attempt. With none allowed, it is distinguishable from a call that may
+        // have run.
+        connection.max_redirections = 0;
+        connection.max_command_buffer_len = COMMAND_BUFFER;
+        connection.tcp = TcpConfig { nodelay: Some(true), ..TcpConfig::default() };
+        connection.unresponsive =
+            UnresponsiveConfig { max_timeout: Some(Duration::from_secs(4)), interval: Duration::from_secs(1) };
+    });
 }
 
 /// Counts the connections of a client that replace earlier ones.
