@@ -389,9 +389,9 @@ pub async fn within<T>(call: impl Future<Output = Result<T, fred::error::Error>>
 /// now), is moving (ASK, TRYAGAIN, or a script's error about a key that has already moved), or the server has just
 /// become a replica.
 fn did_not_run(error: &fred::error::Error) -> bool {
-    let says = error.details();
-    (*error.kind() == ErrorKind::Routing && says.starts_with("Too many redirections"))
-        || says.starts_with("TRYAGAIN")
-        || says.starts_with("READONLY")
-        || says.contains("Script attempted to access a non local key")
+    let details = error.details();
+    (*error.kind() == ErrorKind::Routing && details.starts_with("Too many redirections"))
+        || details.starts_with("TRYAGAIN")
+        || details.starts_with("READONLY")
+        || details.contains("Script attempted to access a non local key")
 }

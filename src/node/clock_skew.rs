@@ -49,10 +49,10 @@ impl Skews {
             (self.redis, "this machine's clock", "Redis'"),
             (self.stores, "SQL's clock", "Redis'"),
         ];
-        let above = named.into_iter().filter_map(|(skew, whose, than)| Some((skew?, whose, than)));
-        let (skew, whose, than) = above.filter(|(skew, ..)| skew.abs() > limit).max_by_key(|(skew, ..)| skew.abs())?;
+        let above = named.into_iter().filter_map(|(skew, clock, other)| Some((skew?, clock, other)));
+        let (skew, clock, other) = above.filter(|(skew, ..)| skew.abs() > limit).max_by_key(|(skew, ..)| skew.abs())?;
         let side = if skew > TimeDelta::zero() { "ahead of" } else { "behind" };
-        Some(format!("{whose} is {:.1} s {side} {than}", skew.abs().as_seconds_f64()))
+        Some(format!("{clock} is {:.1} s {side} {other}", skew.abs().as_seconds_f64()))
     }
 }
 

@@ -32,9 +32,9 @@ impl std::fmt::Debug for MemoryPresence {
 }
 
 impl MemoryPresence {
-    fn tell(&self, tell: impl FnOnce(&dyn PresenceSink)) {
+    fn notify(&self, notify: impl FnOnce(&dyn PresenceSink)) {
         if let Some(sink) = self.sink.get() {
-            tell(&**sink);
+            notify(&**sink);
         }
     }
 
@@ -52,7 +52,7 @@ impl MemoryPresence {
             known.online.remove(&host);
         }
         count(online);
-        self.tell(|sink| sink.presence(host, Status { online, version }));
+        self.notify(|sink| sink.presence(host, Status { online, version }));
     }
 }
 
@@ -80,7 +80,7 @@ impl Presence for MemoryPresence {
     }
 
     async fn greet(&self, host: HostUuid, frame: Bytes) -> Result<(), Unavailable> {
-        self.tell(|sink| sink.greeting(host, &frame));
+        self.notify(|sink| sink.greeting(host, &frame));
         Ok(())
     }
 }

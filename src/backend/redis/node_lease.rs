@@ -241,8 +241,8 @@ mod tests {
         for epoch in ["epoch", "another"] {
             stage.beat_for(TTL + BEAT);
             let own = stage.incarnation();
-            let knows = if epoch == "epoch" { vec![] } else { vec![own] };
-            let nodes = Nodes { alive: knows.into(), dead: vec!["other.1".to_owned()].into() };
+            let alive = if epoch == "epoch" { vec![] } else { vec![own] };
+            let nodes = Nodes { alive: alive.into(), dead: vec!["other.1".to_owned()].into() };
             assert!(stage.is_uninterrupted());
             stage.lease.set_list(nodes, epoch, stage.now);
             assert!(!stage.is_uninterrupted(), "{epoch}");

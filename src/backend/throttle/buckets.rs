@@ -70,9 +70,9 @@ fn forget(table: &mut HashMap<Who, i64>, now: i64, most: usize) {
     let (_, last, _) = instants.select_nth_unstable(surplus - 1);
     let last = *last;
     table.retain(|_, full_at| {
-        let goes = *full_at <= last && surplus > 0;
-        surplus -= usize::from(goes);
-        !goes
+        let is_removed = *full_at <= last && surplus > 0;
+        surplus -= usize::from(is_removed);
+        !is_removed
     });
 }
 

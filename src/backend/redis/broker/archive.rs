@@ -153,11 +153,11 @@ impl ArchiveQueue for RedisBroker {
                 .collect();
             let answer = self.redis.eval(&self.scripts.remove_idle, self.key(partition, "idle")?, args).await?;
             let mut answer = Answer::list(answer)?;
-            let looked = answer.number()?;
+            let examined = answer.number()?;
             removed += answer.number()? as u64;
             let is_memory_short = answer.number()? == 1;
             self.is_memory_short.store(is_memory_short, Ordering::Relaxed);
-            if looked < IDLE_BATCH {
+            if examined < IDLE_BATCH {
                 return Ok(Swept { removed, is_memory_short });
             }
         }

@@ -71,9 +71,9 @@ impl Clocks {
 
     /// Reads the clock of the server that has a partition.
     pub(super) async fn read(&self, redis: &Redis, partition: Partition) -> Result<(), Unavailable> {
-        let ask = at_key("TIME", &redis.keys()?.partition(partition, "queue"));
+        let command = at_key("TIME", &redis.keys()?.partition(partition, "queue"));
         let client = redis.client();
-        let (seconds, micros): (i64, i64) = call(|| client.custom(ask.clone(), Vec::<Value>::new())).await?;
+        let (seconds, micros): (i64, i64) = call(|| client.custom(command.clone(), Vec::<Value>::new())).await?;
         self.set(partition, seconds * 1_000 + micros / 1_000);
         Ok(())
     }

@@ -52,8 +52,8 @@ impl RoomStates for RedisBroker {
         }
         // Both run at once. A script that also read the log would take three times as long, because Lua unpacks every
         // entry.
-        let told = self.set_counts(room, counts);
-        let (status, log) = tokio::try_join!(told, self.log_before(room, None, newest))?;
+        let counted = self.set_counts(room, counts);
+        let (status, log) = tokio::try_join!(counted, self.log_before(room, None, newest))?;
         Ok(status.map(|status| (status, log)))
     }
 
