@@ -123,7 +123,7 @@ async fn stores_that_agree_need_no_recovery(stage: Stage) {
     }
     let row = cluster.stage.store.installation().await.unwrap().unwrap();
     assert_eq!(row.generation, 3);
-    assert_eq!(cluster.recoverer.recovery.generation().await.unwrap(), Some(3));
+    assert_eq!(cluster.recoverer.cluster.recovery.generation().await.unwrap(), Some(3));
     // A leader that crashes between its two writes does not cause a recovery.
     cluster.stage.store.raise_generation(4).await.unwrap();
     assert_eq!(cluster.tick().await, None);
