@@ -15,6 +15,7 @@ mod error;
 pub mod keyed_mutex;
 pub mod lease;
 pub mod membership;
+pub(crate) mod metrics;
 pub mod presence;
 pub mod redis;
 pub mod shutdown;

@@ -35,6 +35,7 @@ pub mod jobs;
 pub mod leader;
 mod limits;
 mod lock;
+pub(crate) mod metrics;
 pub mod recovery;
 mod start;
 pub mod telemetry;

@@ -13,15 +13,15 @@ use fred::types::config::{Server, TcpConfig, UnresponsiveConfig};
 use fred::types::scripts::Script as FredScript;
 use fred::types::{ClientState, ClusterStateChange, CustomCommand, MultipleKeys, MultipleValues};
 use fred::util::redis_keyslot;
-use metrics::Histogram;
 use parking_lot::Mutex;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
 use crate::backend::Unavailable;
+use crate::backend::metrics::{RedisClient, RedisMetrics};
 use crate::domain::NodeId;
-use crate::domain::metric;
+use crate::domain::metric::Counter;
 
 pub mod broker;
 mod keys;
@@ -93,7 +93,7 @@ struct Shared {
     ownership: Ownership,
     scripts: nodes::NodeScripts,
     ownership_scripts: ownership::OwnershipScripts,
-    round_trip: Histogram,
+    metrics: Arc<RedisMetrics>,
 }
 
 impl std::fmt::Debug for Redis {
@@ -118,23 +118,25 @@ impl Redis {
         configure(&mut builder);
         let client = builder.build()?;
         let subscriber = builder.build_subscriber_client()?;
-        let reconnected = [("commands", client.reconnect_rx()), ("subscriber", subscriber.reconnect_rx())];
+        let reconnected =
+            [(RedisClient::Commands, client.reconnect_rx()), (RedisClient::Subscriber, subscriber.reconnect_rx())];
+        let metrics = Arc::<RedisMetrics>::default();
         client.connect();
         subscriber.connect();
         let ended = CancellationToken::new();
         tokio::spawn(
             ended.clone().run_until_cancelled_owned(reconnect_unresponsive(client.clone(), subscriber.clone())),
         );
-        for (name, events) in reconnected {
-            tokio::spawn(ended.clone().run_until_cancelled_owned(count_reconnects(name, events)));
+        for (client, events) in reconnected {
+            let count = metrics.reconnects.get(client).clone();
+            tokio::spawn(ended.clone().run_until_cancelled_owned(count_reconnects(count, events)));
         }
-        let round_trip = metrics::histogram!(metric::ROUND_TRIP);
         let shared = Shared {
             lease: Mutex::new(NodeLease::of(node)),
             ownership: Ownership::default(),
             scripts: nodes::NodeScripts::default(),
             ownership_scripts: ownership::OwnershipScripts::default(),
-            round_trip,
+            metrics,
         };
         let redis = Self { client, subscriber, node, partitions, ended, shared: Arc::new(shared) };
         tokio::spawn(redis.clone().renew_incarnation_after_disturbances(Disturbances::of(&redis.client)));
@@ -176,7 +178,7 @@ impl Redis {
         let args = args.try_into().map_err(Into::into)?;
         let began = Instant::now();
         let answer = call(|| self.eval_once(script, keys.clone(), args.clone())).await;
-        self.shared.round_trip.record(began.elapsed());
+        self.shared.metrics.round_trip.record(began.elapsed());
         answer
     }
 
@@ -291,14 +293,14 @@ fn configure(builder: &mut Builder) {
 }
 
 /// Counts the connections of a client that replace earlier ones.
-async fn count_reconnects(client: &'static str, mut events: Receiver<Server>) {
+async fn count_reconnects(reconnects: Counter, mut events: Receiver<Server>) {
     let mut is_first = true;
     loop {
         match events.recv().await {
             Ok(_) if is_first => is_first = false,
-            Ok(_) => metrics::counter!(metric::RECONNECTS, "client" => client).increment(1),
+            Ok(_) => reconnects.increment(1),
             Err(RecvError::Lagged(missed)) => {
-                metrics::counter!(metric::RECONNECTS, "client" => client).increment(missed);
+                reconnects.increment(missed);
             }
             Err(RecvError::Closed) => return,
         }

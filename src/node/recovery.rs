@@ -25,9 +25,10 @@ use crate::backend::broker::recovery::{Reconciled, WentBack};
 use crate::backend::broker::{Partition, RoomStates};
 use crate::backend::{Backend, ClusterPorts, Unavailable};
 use crate::chat::history::log_numbers;
-use crate::domain::metric;
+use crate::chat::metrics::ArchiveMetrics;
 use crate::domain::{InstallationId, Room, RoomName, Seq};
 use crate::node::leader::Leader;
+use crate::node::metrics::RecoveryMetrics;
 use crate::store::{Installation, InstallationMode, Store, StoreError};
 
 /// Interval between comparisons of the generations, and between increments by the leader. A restore to a state at least
@@ -81,6 +82,8 @@ pub struct Recoverer {
     states: Arc<dyn RoomStates>,
     cluster: ClusterPorts,
     behind_since: Option<Instant>,
+    metrics: RecoveryMetrics,
+    archive_metrics: ArchiveMetrics,
 }
 
 impl std::fmt::Debug for Recoverer {
@@ -94,7 +97,8 @@ impl Recoverer {
     pub fn new(installation: InstallationId, store: Store, backend: &Backend) -> Option<Self> {
         let cluster = backend.cluster.clone()?;
         let (partitions, states) = (backend.log.partitions(), backend.states.clone());
-        Some(Self { installation, store, partitions, states, cluster, behind_since: None })
+        let (metrics, archive_metrics) = (RecoveryMetrics::default(), ArchiveMetrics::default());
+        Some(Self { installation, store, partitions, states, cluster, behind_since: None, metrics, archive_metrics })
     }
 
     /// Compares the generations every [`INTERVAL`] until `stop` is cancelled.
@@ -172,7 +176,7 @@ impl Recoverer {
     }
 
     async fn recover(&self, store: WentBack) -> Result<Recovered, RecoveryError> {
-        metrics::counter!(metric::RECOVERIES, "store" => store.store()).increment(1);
+        self.metrics.recoveries.get(store.kind()).increment(1);
         tracing::error!(store = store.store(), "store is in an earlier state, recovering: every room's number jumps");
         for partition in (0..self.partitions).map(Partition) {
             self.cluster.recovery.begin_epoch(partition).await?;
@@ -249,7 +253,7 @@ impl Recoverer {
                 if let Lost::Now(dead) =
                     self.cluster.archive.remove_lost_room(name, status.chatroom, LOST, row.is_some()).await?
                 {
-                    metrics::counter!(metric::DEAD_LETTERS).increment(dead);
+                    self.archive_metrics.dead_letters.increment(dead);
                     tracing::error!(room = %name, messages = dead, "sql has lost a room, dead-lettered its messages");
                     (outcome.lost_rooms, outcome.dead_letters) = (1, dead);
                 }

@@ -41,7 +41,7 @@ pub(super) fn start(node: &Node, store: &Store, shutdown: &Shutdown) {
     follow_sql(node, store, shutdown);
     let hub = node.hub.clone();
     every(shutdown, OUTBOX_INTERVAL, move || {
-        metrics::gauge!(crate::domain::metric::OUTBOX_BYTES).set(hub.outbox_bytes() as f64);
+        hub.outbox_metrics().bytes.set(hub.outbox_bytes() as f64);
         std::future::ready(())
     });
     let standing = node.standing.clone();

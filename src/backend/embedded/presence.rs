@@ -8,7 +8,8 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use crate::backend::Unavailable;
-use crate::backend::presence::{Presence, PresenceSink, Status, count};
+use crate::backend::metrics::PresenceMetrics;
+use crate::backend::presence::{Presence, PresenceSink, Status};
 use crate::domain::HostUuid;
 
 /// Driver of [`Presence`] for a single node.
@@ -16,6 +17,7 @@ use crate::domain::HostUuid;
 pub struct MemoryPresence {
     known: Mutex<Known>,
     sink: OnceLock<Arc<dyn PresenceSink>>,
+    metrics: PresenceMetrics,
 }
 
 /// Online hosts with the version of their status, and the newest version of all.
@@ -51,7 +53,7 @@ impl MemoryPresence {
         } else {
             known.online.remove(&host);
         }
-        count(online);
+        self.metrics.count(online);
         self.notify(|sink| sink.presence(host, Status { online, version }));
     }
 }

@@ -21,7 +21,8 @@ use parking_lot::Mutex;
 
 use crate::backend::Unavailable;
 use crate::backend::keyed_mutex::KeyedMutex;
-use crate::backend::presence::{Presence, PresenceSink, PresenceUpkeep, Status, count};
+use crate::backend::metrics::PresenceMetrics;
+use crate::backend::presence::{Presence, PresenceSink, PresenceUpkeep, Status};
 use crate::backend::redis::{HOLD_LEASE, Redis, Script, call};
 use crate::domain::HostUuid;
 
@@ -45,6 +46,7 @@ pub struct RedisPresence {
     /// Serialises writes per host.
     locks: KeyedMutex,
     own: Arc<Mutex<Own>>,
+    metrics: Arc<PresenceMetrics>,
 }
 
 /// The presence that this node has reported.
@@ -80,7 +82,7 @@ impl RedisPresence {
     pub fn new(redis: Redis) -> Self {
         let script = Arc::new(Script::new(include_str!("presence/presence.lua")));
         let hold = Arc::new(Script::new(HOLD_LEASE));
-        Self { redis, script, hold, locks: KeyedMutex::default(), own: Arc::default() }
+        Self { redis, script, hold, locks: KeyedMutex::default(), own: Arc::default(), metrics: Arc::default() }
     }
 
     async fn write(&self, host: HostUuid, incarnation: &str, report: Report) -> Result<Status, Unavailable> {
@@ -90,7 +92,7 @@ impl RedisPresence {
         let answer = self.redis.eval(&self.script, keys.presence(host), args).await?;
         let (online, version, is_new) = answer.convert::<(bool, u64, bool)>()?;
         if is_new {
-            count(online);
+            self.metrics.count(online);
         }
         Ok(Status { online, version })
     }

@@ -17,6 +17,7 @@ use super::clocks::Clocks;
 use super::publication;
 use crate::backend::Unavailable;
 use crate::backend::broker::{Partition, Sink};
+use crate::backend::metrics::BusMetrics;
 use crate::backend::redis::{Disturbances, Redis, call, within};
 
 /// Interval at which account changes are read without a notification.
@@ -45,6 +46,7 @@ pub(super) async fn start(
     let first = resubscribe(&redis).await;
     let news = Arc::<Notify>::default();
     let control = redis.keys()?.control().to_owned();
+    let metrics = Arc::<BusMetrics>::default();
     tokio::spawn(listen(
         redis.clone(),
         control,
@@ -52,9 +54,10 @@ pub(super) async fn start(
         messages,
         news.clone(),
         (probes.clone(), clocks.clone()),
+        metrics.clone(),
     ));
-    tokio::spawn(probe(redis.clone(), probes.clone(), clocks));
-    tokio::spawn(keep(redis, sink, disturbances, news, newest, first.is_ok(), probes));
+    tokio::spawn(probe(redis.clone(), probes.clone(), clocks, metrics.clone()));
+    tokio::spawn(keep(redis, sink, (disturbances, news), newest, first.is_ok(), probes, metrics));
     first
 }
 
@@ -67,6 +70,7 @@ async fn listen(
     mut messages: Receiver<Message>,
     news: Arc<Notify>,
     (probes, clocks): (Arc<BusProbes>, Arc<Clocks>),
+    metrics: Arc<BusMetrics>,
 ) {
     loop {
         tokio::select! {
@@ -84,7 +88,7 @@ async fn listen(
                 }
                 Err(RecvError::Lagged(lost)) => {
                     tracing::warn!(lost, "bus listener lagged, comparing rooms with broker");
-                    metrics::counter!(crate::domain::metric::BUS_LAGGED).increment(1);
+                    metrics.lagged.increment(1);
                     sink.missed();
                 }
                 Err(RecvError::Closed) => return,
@@ -97,11 +101,11 @@ async fn listen(
 async fn keep(
     redis: Redis,
     sink: Arc<dyn Sink>,
-    mut disturbances: Disturbances,
-    news: Arc<Notify>,
+    (mut disturbances, news): (Disturbances, Arc<Notify>),
     mut newest: String,
     mut subscribed: bool,
     probes: Arc<BusProbes>,
+    metrics: Arc<BusMetrics>,
 ) {
     let every = |interval| {
         let mut ticks = tokio::time::interval(interval);
@@ -123,7 +127,7 @@ async fn keep(
                 Ok(()) => {
                     subscribed = true;
                     probes.reset();
-                    metrics::counter!(crate::domain::metric::BUS_RESUBSCRIBED).increment(1);
+                    metrics.resubscribed.increment(1);
                     sink.missed();
                     read_control(&redis, &*sink, &mut newest).await;
                 }
@@ -137,7 +141,7 @@ async fn keep(
 
 /// Publishes probes on every bus. If Redis accepts them and this node does not receive them, its connection is
 /// replaced, even if it looks healthy.
-async fn probe(redis: Redis, probes: Arc<BusProbes>, clocks: Arc<Clocks>) {
+async fn probe(redis: Redis, probes: Arc<BusProbes>, clocks: Arc<Clocks>, metrics: Arc<BusMetrics>) {
     let mut probe_ticks = tokio::time::interval(PROBE_INTERVAL);
     let mut checks = tokio::time::interval(CHECK_INTERVAL);
     for ticks in [&mut probe_ticks, &mut checks] {
@@ -151,11 +155,11 @@ async fn probe(redis: Redis, probes: Arc<BusProbes>, clocks: Arc<Clocks>) {
             }
             _ = checks.tick() => {
                 if let Some(age) = probes.age() {
-                    metrics::gauge!(crate::domain::metric::PROBE_AGE).set(age.as_secs_f64());
+                    metrics.probe_age.set(age.as_secs_f64());
                 }
                 if let Some(partition) = probes.silent_bus() {
                     tracing::warn!(partition = partition.0, "bus unsubscribed, reconnecting");
-                    metrics::counter!(crate::domain::metric::BUS_DEAF).increment(1);
+                    metrics.silent.increment(1);
                     probes.set_receiving(false);
                     probes.reset();
                     if let Err(error) = redis.subscriber().force_reconnection().await {

@@ -40,7 +40,7 @@ impl RedisPresence {
             }
         }
         self.redis.forget_incarnation(dead).await?;
-        metrics::counter!(crate::domain::metric::CLAIMS).increment(1);
+        self.metrics.claims.increment(1);
         if removed > 0 {
             tracing::info!(node = dead, hosts = removed, "node dead, took over its hosts");
         }
