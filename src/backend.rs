@@ -1,10 +1,171 @@
 //! Ports to shared state, and their drivers: Redis for a cluster, the process itself for a single node.
+//!
+//! [`Backend`] has all ports of a node. Its constructors are the only place that chooses between the drivers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::domain::WireOffset;
+use crate::domain::clock::{Chance, Clock};
+use crate::store::Store;
 
 pub mod broker;
+pub mod embedded;
+mod error;
 pub mod keyed_mutex;
 pub mod lease;
+pub mod membership;
 pub(crate) mod metrics;
 pub mod presence;
 pub mod redis;
 pub mod shutdown;
 pub mod throttle;
+
+use broker::queue::ArchiveQueue;
+use broker::recovery::Recovery;
+use broker::{Bus, BusHealth, MessageLog, RecentLog, RoomStates, Seeding};
+use embedded::broker::EmbeddedBroker;
+use embedded::lease::SoleLease;
+use embedded::presence::MemoryPresence;
+use embedded::throttle::MemoryThrottle;
+pub use error::Unavailable;
+use lease::Lease;
+use membership::Membership;
+use presence::{Presence, PresenceUpkeep};
+use redis::Redis;
+use redis::broker::{Capacity, RedisBroker};
+use redis::lease::RedisLease;
+use redis::presence::RedisPresence;
+use redis::throttle::RedisThrottle;
+use throttle::Throttle;
+
+/// The ports of a node. Clones share the drivers.
+#[derive(Clone)]
+pub struct Backend {
+    /// Numbers, stores and publishes messages.
+    pub log: Arc<dyn MessageLog>,
+    /// States of rooms and the connections in them.
+    pub states: Arc<dyn RoomStates>,
+    /// The bus.
+    pub bus: Arc<dyn Bus>,
+    /// Host presence.
+    pub presence: Arc<dyn Presence>,
+    /// The leader's lease.
+    pub lease: Arc<dyn Lease>,
+    /// Rate limits of all nodes.
+    pub throttle: Arc<dyn Throttle>,
+    /// Ports that only a cluster has.
+    pub cluster: Option<ClusterPorts>,
+}
+
+/// Ports that only a cluster has. Clones share the drivers.
+#[derive(Clone)]
+pub struct ClusterPorts {
+    /// Recent messages, which SQL may not have yet.
+    pub recent: Arc<dyn RecentLog>,
+    /// Seeding of rooms from SQL.
+    pub seeding: Arc<dyn Seeding>,
+    /// Health of this node's subscriptions.
+    pub bus_health: Arc<dyn BusHealth>,
+    /// Messages that are not in SQL yet.
+    pub archive: Arc<dyn ArchiveQueue>,
+    /// Recovery after a store returned to an earlier state.
+    pub recovery: Arc<dyn Recovery>,
+    /// This node's lease, and the leases of other nodes.
+    pub membership: Arc<dyn Membership>,
+    /// Upkeep of the presence of this node and of dead nodes.
+    pub presence: Arc<dyn PresenceUpkeep>,
+    /// The clients that all drivers share, for the owner and the clocks of their servers.
+    pub redis: Redis,
+}
+
+/// Options of the Redis drivers. The default is that of a command, which accepts no messages.
+#[derive(Clone, Copy, Debug)]
+pub struct RedisOptions {
+    /// Number of replicas that must have a message before any reader sees it.
+    pub replicas: u32,
+    /// Limits of the messages kept in Redis.
+    pub capacity: Capacity,
+    /// Offset of the clients' wall clock from UTC.
+    pub wire: WireOffset,
+}
+
+impl Default for RedisOptions {
+    fn default() -> Self {
+        Self { replicas: 0, capacity: Capacity::DEFAULT, wire: WireOffset::default() }
+    }
+}
+
+impl std::fmt::Debug for Backend {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Backend").field("cluster", &self.cluster).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for ClusterPorts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ClusterPorts").field("redis", &self.redis).finish_non_exhaustive()
+    }
+}
+
+impl Backend {
+    /// Creates the ports of a cluster node over its Redis clients.
+    pub fn redis(redis: Redis, chance: Chance, options: RedisOptions) -> Self {
+        let RedisOptions { replicas, capacity, wire } = options;
+        let broker = RedisBroker::new(redis.clone(), chance, replicas).with_wire(wire).with_capacity(capacity);
+        let (broker, presence) = (Arc::new(broker), Arc::new(RedisPresence::new(redis.clone())));
+        Self {
+            log: broker.clone(),
+            states: broker.clone(),
+            bus: broker.clone(),
+            presence: presence.clone(),
+            lease: Arc::new(RedisLease::new(redis.clone())),
+            throttle: Arc::new(RedisThrottle::new(redis.clone())),
+            cluster: Some(ClusterPorts {
+                recent: broker.clone(),
+                seeding: broker.clone(),
+                bus_health: broker.clone(),
+                archive: broker.clone(),
+                recovery: broker,
+                membership: Arc::new(redis.clone()),
+                presence,
+                redis,
+            }),
+        }
+    }
+
+    /// Creates the ports of a single node over a database that no other process writes to.
+    pub fn embedded(store: Store, clock: Arc<dyn Clock>) -> Self {
+        let broker = Arc::new(EmbeddedBroker::new(store, clock.clone()));
+        Self {
+            log: broker.clone(),
+            states: broker.clone(),
+            bus: broker,
+            presence: Arc::new(MemoryPresence::default()),
+            lease: Arc::new(SoleLease),
+            throttle: Arc::new(MemoryThrottle::new(clock)),
+            cluster: None,
+        }
+    }
+
+    /// Whether other nodes may serve the same rooms.
+    pub fn is_cluster(&self) -> bool {
+        self.cluster.is_some()
+    }
+
+    /// Shortens this node's lease to at most `lease`, so that other nodes notice its end, and closes the connections.
+    pub async fn leave(&self, lease: Duration) {
+        let Some(cluster) = &self.cluster else { return };
+        if let Err(error) = cluster.membership.sign_off(lease).await {
+            tracing::debug!(%error, "failed to release node lease, it expires");
+        }
+        cluster.redis.quit().await;
+    }
+
+    /// Closes the connections of a command, which has no lease.
+    pub async fn close(&self) {
+        if let Some(cluster) = &self.cluster {
+            cluster.redis.quit().await;
+        }
+    }
+}

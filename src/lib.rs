@@ -21,7 +21,7 @@
 //!
 //! 1. `ws::pump` reads a frame and passes its text to the sender's [`session`](chat::session). The session validates it, assigns an id
 //!    if it has none, serialises its JSON once except for the sequence number, and [submits](chat::relay::Relay::submit) it.
-//! 2. The partition's acceptor adds it to the next batch. One call to [`Broker::accept`](backend::broker::Broker::accept) numbers the batch,
+//! 2. The partition's acceptor adds it to the next batch. One call to [`MessageLog::accept`](backend::broker::MessageLog::accept) numbers the batch,
 //!    stores it (in Redis, or in SQL on a single node) and publishes it, in one step.
 //! 3. Every node receives the publication ([`Deliveries`](chat::relay::Deliveries)). The [`hub`](chat::hub) frames it once and queues it for each
 //!    connection of the room. A connection that is catching up is only notified that the log has grown.

@@ -1,40 +1,28 @@
-//! Wiring: selects the driver behind each port, starts the tasks of a node and stops them. This is the only module that
-//! names drivers.
+//! A node: creates its backend and its services, starts their tasks and stops them.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use migration::SchemaState;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::backend::broker::embedded::EmbeddedBroker;
-use crate::backend::broker::recovery::Recovery;
-use crate::backend::broker::redis::RedisBroker;
-use crate::backend::broker::{Broker, Unavailable};
-use crate::backend::lease::Lease;
-use crate::backend::lease::memory::SoleLease;
-use crate::backend::lease::redis::RedisLease;
-use crate::backend::presence::Presence;
-use crate::backend::presence::memory::MemoryPresence;
-use crate::backend::presence::redis::RedisPresence;
 use crate::backend::redis::Redis;
 use crate::backend::shutdown::Shutdown;
-use crate::chat::archive::Archive;
+use crate::backend::{Backend, RedisOptions, Unavailable};
 use crate::chat::hub::Hub;
 use crate::domain::clock::{Agreement, Chance, Clock, SystemClock};
 use crate::domain::{InstallationId, NodeId};
 use crate::http::{self, ListenerSettings, RenderMetrics, Slots};
 use crate::node::clock_skew::Skew;
-use crate::node::config::{Config, Networks};
+use crate::node::config::{Config, Networks, RedisUrl};
 use crate::node::leader::Leader;
-use crate::node::recovery::{Recoverer, RecoveryError};
+use crate::node::recovery::Recoverer;
 use crate::outbound::mail::{LogSender, MailDispatcher, MailSender, SmtpSender};
 use crate::outbound::media::Media;
 use crate::outbound::webhooks::{self, WebhookDispatcher};
-use crate::store::{Store, is_temporary};
+use crate::store::Store;
 
 mod announcer;
 mod cleaner;
@@ -49,6 +37,7 @@ mod limits;
 mod lock;
 pub(crate) mod metrics;
 pub mod recovery;
+mod start;
 pub mod telemetry;
 mod upkeep;
 mod wiring;
@@ -132,7 +121,7 @@ pub enum AppError {
 pub struct App {
     config: Config,
     store: Store,
-    redis: Option<Redis>,
+    backend: Backend,
     mail: Arc<dyn MailSender>,
     media: Media,
     webhook_sender: webhooks::EventSender,
@@ -160,13 +149,7 @@ pub async fn build(config: Config) -> Result<App, AppError> {
     let store = Store::connect_lazy(config.mode.database().expose())
         .await
         .map_err(|error| AppError::Url { flag: "database-url", problem: error.to_string() })?;
-    let redis = match config.mode.redis() {
-        Some(url) => Some(
-            Redis::new(url.expose(), NodeId::from_random(chance.bytes()))
-                .map_err(|error| AppError::Url { flag: "redis-url", problem: error.details().to_owned() })?,
-        ),
-        None => None,
-    };
+    let redis = config.mode.redis().map(|url| connect(url, &chance)).transpose()?;
     let mail: Arc<dyn MailSender> = match &config.smtp_url {
         Some(url) => Arc::new(
             SmtpSender::new(url.expose(), config.mail_from.clone())
@@ -179,9 +162,13 @@ pub async fn build(config: Config) -> Result<App, AppError> {
     let skew = Skew::new(store.clone(), redis.clone());
     let clock: Arc<dyn Clock> = skew.as_ref().map_or_else(|| Arc::new(SystemClock), Skew::clock);
     let store = store.with_clock(clock.clone()).with_wire(config.wire_offset);
+    let backend = match redis {
+        Some(redis) => Backend::redis(redis, chance.clone(), redis_options(&config)),
+        None => Backend::embedded(store.clone(), clock.clone()),
+    };
     let webhook_sender = webhooks::EventSender::new(allowed(&config.webhook_private), clock.clone())
         .map_err(|error| AppError::Tls(error.to_string()))?;
-    Ok(App { config, store, redis, mail, media, webhook_sender, lock, clock, skew, chance })
+    Ok(App { config, store, backend, mail, media, webhook_sender, lock, clock, skew, chance })
 }
 
 /// Private networks that webhooks may reach in addition to public addresses.
@@ -190,33 +177,17 @@ fn allowed(networks: &Networks) -> Option<webhooks::IsAllowed> {
     if networks.is_empty() { None } else { Some(Arc::new(move |address| networks.contain(address))) }
 }
 
-/// Drivers that the rest of a node is wired from.
-struct Ports {
-    broker: Arc<dyn Broker>,
-    presence: Arc<dyn Presence>,
-    /// `Some` in a cluster only: there SQL and Redis can be restored to different points in time.
-    recovery: Option<Arc<dyn Recovery>>,
+/// Creates the clients of a node or a command. Redis need not be reachable yet.
+fn connect(url: &RedisUrl, chance: &Chance) -> Result<Redis, AppError> {
+    Redis::new(url.expose(), NodeId::from_random(chance.bytes()))
+        .map_err(|error| AppError::Url { flag: "redis-url", problem: error.details().to_owned() })
+}
+
+fn redis_options(config: &Config) -> RedisOptions {
+    RedisOptions { replicas: config.redis_wait, capacity: config.capacity, wire: config.wire_offset }
 }
 
 impl App {
-    fn ports(&self) -> Ports {
-        match &self.redis {
-            Some(redis) => {
-                let broker = RedisBroker::new(redis.clone(), self.chance.clone(), self.config.redis_wait)
-                    .with_wire(self.config.wire_offset)
-                    .with_capacity(self.config.capacity);
-                let broker = Arc::new(broker);
-                let presence = Arc::new(RedisPresence::new(redis.clone()));
-                Ports { broker: broker.clone(), presence, recovery: Some(broker) }
-            }
-            None => Ports {
-                broker: Arc::new(EmbeddedBroker::new(self.store.clone(), self.clock.clone())),
-                presence: Arc::new(MemoryPresence::default()),
-                recovery: None,
-            },
-        }
-    }
-
     /// Serves until `shutdown` begins, then drains. Calls `ready` when all requests are served. When it returns, all
     /// tasks of the node have ended.
     ///
@@ -226,20 +197,14 @@ impl App {
         let ended = self.serve(listener, &shutdown, ready).await;
         // Background tasks end before the stores close.
         shutdown.finish().await;
-        if let Some(redis) = &self.redis {
-            if let Err(error) = redis.sign_off(DRAINED_GRACE).await {
-                tracing::debug!(%error, "failed to release node lease, it expires");
-            }
-            redis.quit().await;
-        }
+        self.backend.leave(DRAINED_GRACE).await;
         drop(self.lock);
         self.store.close().await;
         ended
     }
 
     async fn serve(&self, listener: TcpListener, shutdown: &Shutdown, ready: impl FnOnce()) -> Result<(), AppError> {
-        let Ports { broker, presence, recovery } = self.ports();
-        let node = Node::wire(self, broker, presence, shutdown);
+        let node = Node::wire(self, shutdown);
         let connections = TaskTracker::new();
         let refuse = CancellationToken::new();
         let metrics: RenderMetrics = {
@@ -260,7 +225,7 @@ impl App {
         let serving = shutdown.spawn(http::serve(listener, context, serving, refuse.clone(), connections.clone()));
 
         let ended = tokio::select! {
-            started = self.start(&node, recovery, shutdown, ready) => match started {
+            started = self.start(&node, shutdown, ready) => match started {
                 Ok(mut lock) => tokio::select! {
                     () = shutdown.draining() => Ok(()),
                     error = lock.lost(&self.store) => Err(error),
@@ -283,39 +248,9 @@ impl App {
     }
 
     /// Waits for the stores and starts the tasks that use them. Returns the lock on the database.
-    async fn start(
-        &self,
-        node: &Node,
-        recovery: Option<Arc<dyn Recovery>>,
-        shutdown: &Shutdown,
-        ready: impl FnOnce(),
-    ) -> Result<Lock, AppError> {
-        while let Err(error) = self.store.ping().await {
-            tracing::warn!(%error, "failed to connect to sql, retrying");
-            tokio::time::sleep(START_RETRY).await;
-        }
-        if let Some(skew) = &self.skew {
-            while let Err(error) = skew.measure().await {
-                tracing::warn!(%error, "failed to read sql clock, retrying");
-                tokio::time::sleep(START_RETRY).await;
-            }
-        }
-        while let Err(error) = self.migrate().await? {
-            tracing::warn!(%error, "failed to bring the schema up to date, retrying");
-            tokio::time::sleep(START_RETRY).await;
-        }
-        let lock = Lock::on_database(&self.config, &self.store).await?;
-        let installation = installation::open(self).await?;
-        if let Some(redis) = &self.redis {
-            redis.install(installation.id);
-            while let Err(error) = installation::claim(redis, &self.store).await? {
-                tracing::warn!(%error, "failed to connect to redis, retrying");
-                tokio::time::sleep(START_RETRY).await;
-            }
-        }
-        let recoverer = recovery.zip(node.broker.archive_queue()).map(|(recovery, queue)| {
-            Recoverer::new(installation.id, self.store.clone(), node.broker.clone(), queue, recovery)
-        });
+    async fn start(&self, node: &Node, shutdown: &Shutdown, ready: impl FnOnce()) -> Result<Lock, AppError> {
+        let (lock, installation) = self.open_stores().await?;
+        let recoverer = Recoverer::new(installation, self.store.clone(), &self.backend);
         self.compare_stores(recoverer.as_ref()).await;
         let archive = node.start_archive(&self.store, shutdown);
         self.subscribe(node, archive).await;
@@ -327,11 +262,11 @@ impl App {
         }
         node.health.set_started();
         ready();
-        upkeep::start(node, &self.store, self.redis.as_ref(), shutdown);
+        upkeep::start(node, &self.store, shutdown);
         if let Some(skew) = &self.skew {
             upkeep::measure_skew(skew, shutdown);
         }
-        let leader = self.start_duties(node, shutdown);
+        let leader = self.start_jobs(node, shutdown);
         if let Some(recoverer) = recoverer {
             shutdown.spawn(recoverer.run(leader, shutdown.stopping_token()));
         }
@@ -347,15 +282,11 @@ impl App {
     }
 
     /// Starts the campaign for the leader's lease and the jobs that run while this node holds it.
-    fn start_duties(&self, node: &Node, shutdown: &Shutdown) -> Leader {
-        let lease: Arc<dyn Lease> = match &self.redis {
-            Some(redis) => Arc::new(RedisLease::new(redis.clone())),
-            None => Arc::new(SoleLease),
-        };
-        let leader = Leader::new(lease).while_clocks_agree(self.agreement());
+    fn start_jobs(&self, node: &Node, shutdown: &Shutdown) -> Leader {
+        let leader = Leader::new(self.backend.lease.clone()).while_clocks_agree(self.agreement());
         shutdown.spawn(leader.clone().run(shutdown.stopping_token()));
-        let duties = node.duties(&self.store, self.config.duties).while_clocks_agree(self.agreement());
-        shutdown.spawn(duties.run(leader.clone(), shutdown.stopping_token()));
+        let jobs = node.jobs(&self.store, self.config.duties).while_clocks_agree(self.agreement());
+        shutdown.spawn(jobs.run(leader.clone(), shutdown.stopping_token()));
         leader
     }
 
@@ -363,61 +294,10 @@ impl App {
         self.skew.as_ref().map_or_else(Agreement::assumed, Skew::agreement)
     }
 
-    /// Checks the schema, or applies pending migrations. The inner error is temporary: retry.
-    async fn migrate(&self) -> Result<Result<(), sea_orm::DbErr>, AppError> {
-        let connection = self.store.connection();
-        let outcome = match SchemaState::read(connection).await {
-            Ok(state) => {
-                if !state.foreign.is_empty() {
-                    tracing::info!(changes = state.foreign.join(", "), "schema changed by another release, continuing");
-                }
-                match state.pending() {
-                    0 => Ok(()),
-                    pending if !self.config.auto_migrate => return Err(AppError::PendingMigrations(pending)),
-                    _ => SchemaState::up(connection, None).await,
-                }
-            }
-            Err(error) => Err(error),
-        };
-        match outcome {
-            Err(error) if !is_temporary(&error) => Err(AppError::Migration(error.to_string())),
-            outcome => Ok(outcome),
-        }
-    }
-
-    /// Compares SQL and Redis when no node of the cluster is running.
-    async fn compare_stores(&self, recoverer: Option<&Recoverer>) {
-        let (Some(redis), Some(recoverer)) = (&self.redis, recoverer) else { return };
-        let compare = async || {
-            if redis.live_leases().await? == 0 {
-                recoverer.compare().await?;
-            }
-            Ok::<(), RecoveryError>(())
-        };
-        while let Err(error) = compare().await {
-            tracing::warn!(%error, "failed to compare the stores, retrying");
-            tokio::time::sleep(START_RETRY).await;
-        }
-    }
-
-    /// Acquires this node's lease and subscribes to the buses.
-    async fn subscribe(&self, node: &Node, archive: Option<Archive>) {
-        while let Some(redis) = &self.redis
-            && let Err(error) = redis.heartbeat().await
-        {
-            tracing::warn!(%error, "failed to connect to redis, retrying");
-            tokio::time::sleep(START_RETRY).await;
-        }
-        if let Err(error) = node.subscribe(archive).await {
-            // The drivers retry, and readiness depends on the broker.
-            tracing::warn!(%error, "failed to subscribe, retrying");
-        }
-    }
-
     /// Drains the node (DESIGN, "Sockets"): waits for `drain_delay`, refuses new sockets, closes the open ones over the
     /// `drain` window.
     async fn drain(&self, hub: &Arc<Hub>, connections: &TaskTracker, refuse: &CancellationToken, in_order: bool) {
-        if in_order && self.redis.is_some() {
+        if in_order && self.backend.is_cluster() {
             // Gives load balancers time to see that this node is not ready. A single node has none.
             tokio::time::sleep(self.config.drain_delay).await;
         }

@@ -152,7 +152,7 @@ impl Limits {
     /// Refunds a call counted by [`Limits::unknown_keys`] whose keys turned out to be valid.
     pub fn known_keys(&self, address: IpAddr) {
         if let Some(quota) = self.quotas.unknown_keys {
-            self.own.give_back(Kind::UnknownKeys, &Who::address(address), quota, self.clock.now());
+            self.own.refund(Kind::UnknownKeys, &Who::address(address), quota, self.clock.now());
         }
     }
 
@@ -238,11 +238,11 @@ impl Limits {
 
     /// Refunds one attempt counted by [`count`](Self::count). If this fails, the attempt stays counted until the bucket
     /// refills.
-    async fn give_back(&self, kind: Kind, who: &Who, quota: Quota) {
+    async fn refund(&self, kind: Kind, who: &Who, quota: Quota) {
         let is_alone = self.fallback_until.load(Relaxed) != 0;
         if is_alone {
-            self.own.give_back(kind, who, quota, self.clock.now());
-        } else if let Err(error) = self.shared.give_back(kind, who, quota).await {
+            self.own.refund(kind, who, quota, self.clock.now());
+        } else if let Err(error) = self.shared.refund(kind, who, quota).await {
             tracing::debug!(%error, kind = kind.name(), "failed to return reserved budget");
         }
     }

@@ -140,7 +140,8 @@ impl Accounts {
             }
         };
         let (sid, now) = (self.random_token(), self.clock.now());
-        let begun = self.store.logins().create(&sid, host.id, &hash, now, now + REFRESH_TTL).await.map_err(Fault::from)?;
+        let begun =
+            self.store.logins().create(&sid, host.id, &hash, now, now + REFRESH_TTL).await.map_err(Fault::from)?;
         if begun == LoginCreation::Rejected {
             return Ok(None);
         }

@@ -188,7 +188,8 @@ impl ProfileImages {
             }
             None => None,
         };
-        let swap = self.store.hosts().swap_profile_image(host, key.as_ref().map(ImageKey::as_str), self.clock.now()).await;
+        let swap =
+            self.store.hosts().swap_profile_image(host, key.as_ref().map(ImageKey::as_str), self.clock.now()).await;
         match swap? {
             ImageSwap::Swapped(before) => {
                 self.delete_unused(before.as_deref().and_then(|before| before.parse().ok())).await;

@@ -9,17 +9,17 @@ const PLACES: usize = 256;
 
 /// A mutex per key, from a fixed number of shared mutexes.
 #[derive(Clone, Debug)]
-pub struct Turns(Arc<[Mutex<()>]>);
+pub struct KeyedMutex(Arc<[Mutex<()>]>);
 
-impl Default for Turns {
+impl Default for KeyedMutex {
     fn default() -> Self {
         Self((0..PLACES).map(|_| Mutex::new(())).collect())
     }
 }
 
-impl Turns {
+impl KeyedMutex {
     /// Waits for the lock of a key. It is held until the guard is dropped.
-    pub async fn take(&self, key: &[u8]) -> MutexGuard<'_, ()> {
+    pub async fn lock(&self, key: &[u8]) -> MutexGuard<'_, ()> {
         let place = key.iter().fold(0_usize, |hash, byte| hash.wrapping_mul(31).wrapping_add(usize::from(*byte)));
         self.0[place % PLACES].lock().await
     }
@@ -32,12 +32,12 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_key_has_one_turn_at_a_time_and_another_key_its_own() {
-        let turns = Turns::default();
-        let first = turns.take(b"a").await;
-        assert!(turns.take(b"a").now_or_never().is_none());
-        assert!(turns.take(b"b").now_or_never().is_some());
+    async fn a_key_is_locked_once_at_a_time_and_another_key_independently() {
+        let locks = KeyedMutex::default();
+        let first = locks.lock(b"a").await;
+        assert!(locks.lock(b"a").now_or_never().is_none());
+        assert!(locks.lock(b"b").now_or_never().is_some());
         drop(first);
-        assert!(turns.take(b"a").now_or_never().is_some());
+        assert!(locks.lock(b"a").now_or_never().is_some());
     }
 }

@@ -1,6 +1,6 @@
 //! The leader's lease: at most one node holds it, for as long as it renews it.
 //!
-//! [`redis`] implements the port for a cluster. A single node always holds the lease ([`memory`]). Both pass the same
+//! [`redis`](crate::backend::redis::lease) implements the port for a cluster. A single node always holds the lease ([`embedded`](crate::backend::embedded::lease)). Both pass the same
 //! suite.
 //!
 //! Guarantees:
@@ -16,10 +16,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::backend::broker::Unavailable;
+use crate::backend::Unavailable;
 
-pub mod memory;
-pub mod redis;
 #[cfg(test)]
 mod suite;
 

@@ -1,22 +1,22 @@
 //! Presence: which hosts are online, on any node.
 //!
-//! [`redis`](mod@redis) implements the port for a cluster, [`memory`] for a single node. Both pass the same suite.
+//! [`redis`](crate::backend::redis::presence) implements the port for a cluster,
+//! [`embedded`](crate::backend::embedded::presence) for a single node. Both pass the same suite.
 //!
 //! A node reports only whether *it* has sockets of a host: [`Presence::enter`] and [`Presence::leave`]. Both are
 //! idempotent. A host is online while any node has sockets of that host. The sinks of all nodes receive each change at
 //! most once. Each change has a version that rises per host, so a late event is recognised as outdated. An unavailable
-//! store does not mean offline. Entries of a dead node are removed by another node in [`Presence::keep`].
+//! store does not mean offline. Entries of a dead node are removed by another node in
+//! [`PresenceUpkeep::keep`].
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::backend::broker::Unavailable;
+use crate::backend::Unavailable;
 use crate::domain::HostUuid;
 
-pub mod memory;
-pub mod redis;
 #[cfg(test)]
 mod suite;
 
@@ -55,18 +55,18 @@ pub trait Presence: Send + Sync + 'static {
     /// Returns whether the host is online, on any node.
     async fn status(&self, host: HostUuid) -> Result<Status, Unavailable>;
 
-    /// Counts entries of dead nodes that no node would find. With `adopt`, makes them known, so that
-    /// [`keep`](Self::keep) removes them.
-    async fn adopt_orphans(&self, _adopt: bool) -> Result<u64, Unavailable> {
-        Ok(0)
-    }
-
     /// Sends a guest's notice to the host's sockets on all nodes. At most once.
     async fn greet(&self, host: HostUuid, frame: Bytes) -> Result<(), Unavailable>;
+}
 
-    /// Maintains presence; must be called periodically. Restores this node's entries that were removed or lost, and
-    /// removes entries of dead nodes. May be cancelled at any point; the next call on any node continues.
-    async fn keep(&self) -> Result<(), Unavailable> {
-        Ok(())
-    }
+/// Port to the upkeep of presence in a cluster. A single node has none: its entries end with the process.
+#[async_trait]
+pub trait PresenceUpkeep: Send + Sync + 'static {
+    /// Restores this node's entries that were removed or lost, and removes entries of dead nodes; must be called
+    /// periodically. May be cancelled at any point; the next call on any node continues.
+    async fn keep(&self) -> Result<(), Unavailable>;
+
+    /// Counts entries of dead nodes that no node would find. With `adopt`, makes them known, so that
+    /// [`keep`](Self::keep) removes them.
+    async fn adopt_orphans(&self, adopt: bool) -> Result<u64, Unavailable>;
 }

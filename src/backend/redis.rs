@@ -18,22 +18,26 @@ use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
-use crate::backend::broker::Unavailable;
+use crate::backend::Unavailable;
 use crate::backend::metrics::{RedisClient, RedisMetrics};
 use crate::domain::NodeId;
 use crate::domain::metric::Counter;
 
+pub mod broker;
 mod keys;
-mod lease;
+pub mod lease;
+mod node_lease;
 mod nodes;
 mod ownership;
+pub mod presence;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+pub mod throttle;
 
 pub(crate) use keys::Keys;
-use lease::Lease;
+use node_lease::NodeLease;
 pub use nodes::id_of;
 pub use ownership::Owner;
 use ownership::Ownership;
@@ -62,12 +66,6 @@ const CLUSTER_PARTITIONS: u16 = 16;
 /// Delay before a Cluster is called again after it did not run a call.
 const MOVING_PAUSE: Duration = Duration::from_millis(50);
 
-impl From<fred::error::Error> for Unavailable {
-    fn from(error: fred::error::Error) -> Self {
-        Unavailable(error.to_string())
-    }
-}
-
 /// A Lua script and its digest.
 #[derive(Debug)]
 pub struct Script(FredScript);
@@ -91,10 +89,10 @@ pub struct Redis {
 }
 
 struct Shared {
-    lease: Mutex<Lease>,
+    lease: Mutex<NodeLease>,
     ownership: Ownership,
-    scripts: nodes::Scripts,
-    ownership_scripts: ownership::Scripts,
+    scripts: nodes::NodeScripts,
+    ownership_scripts: ownership::OwnershipScripts,
     metrics: Arc<RedisMetrics>,
 }
 
@@ -117,23 +115,7 @@ impl Redis {
         config.fail_fast = false;
         let partitions = if config.server.is_clustered() { CLUSTER_PARTITIONS } else { 1 };
         let mut builder = Builder::from_config(config);
-        builder.set_policy(ReconnectPolicy::new_exponential(0, 50, 1_000, 2));
-        builder.with_performance_config(|performance| {
-            performance.default_command_timeout = CALL_TIMEOUT;
-            performance.broadcast_channel_capacity = LISTENER_CAPACITY;
-        });
-        builder.with_connection_config(|connection| {
-            connection.connection_timeout = Duration::from_secs(2);
-            connection.internal_command_timeout = Duration::from_secs(2);
-            connection.max_command_attempts = 1;
-            // A redirection would count as an attempt. With none allowed, it is distinguishable from a call that may
-            // have run.
-            connection.max_redirections = 0;
-            connection.max_command_buffer_len = COMMAND_BUFFER;
-            connection.tcp = TcpConfig { nodelay: Some(true), ..TcpConfig::default() };
-            connection.unresponsive =
-                UnresponsiveConfig { max_timeout: Some(Duration::from_secs(4)), interval: Duration::from_secs(1) };
-        });
+        configure(&mut builder);
         let client = builder.build()?;
         let subscriber = builder.build_subscriber_client()?;
         let reconnected =
@@ -142,20 +124,22 @@ impl Redis {
         client.connect();
         subscriber.connect();
         let ended = CancellationToken::new();
-        tokio::spawn(ended.clone().run_until_cancelled_owned(leave_the_silent(client.clone(), subscriber.clone())));
+        tokio::spawn(
+            ended.clone().run_until_cancelled_owned(reconnect_unresponsive(client.clone(), subscriber.clone())),
+        );
         for (client, events) in reconnected {
             let count = metrics.reconnects.get(client).clone();
             tokio::spawn(ended.clone().run_until_cancelled_owned(count_reconnects(count, events)));
         }
         let shared = Shared {
-            lease: Mutex::new(Lease::of(node)),
+            lease: Mutex::new(NodeLease::of(node)),
             ownership: Ownership::default(),
-            scripts: nodes::Scripts::default(),
-            ownership_scripts: ownership::Scripts::default(),
+            scripts: nodes::NodeScripts::default(),
+            ownership_scripts: ownership::OwnershipScripts::default(),
             metrics,
         };
         let redis = Self { client, subscriber, node, partitions, ended, shared: Arc::new(shared) };
-        tokio::spawn(redis.clone().lose_lease_when_disturbed(Disturbances::of(&redis.client)));
+        tokio::spawn(redis.clone().renew_incarnation_after_disturbances(Disturbances::of(&redis.client)));
         Ok(redis)
     }
 
@@ -229,7 +213,7 @@ impl Redis {
     ) -> Result<(Value, u32), Unavailable> {
         let at = |command| CustomCommand::new_static(command, redis_keyslot(key.as_bytes()), false);
         let wait = [i64::from(replicas), limit.as_millis() as i64];
-        let ask = |command, script: Value| {
+        let run = |command, script: Value| {
             let args: Vec<_> = [script, 1.into(), key.into()].into_iter().chain(args.iter().cloned()).collect();
             let pipeline = self.client.pipeline();
             async move {
@@ -239,9 +223,9 @@ impl Redis {
             }
         };
         call(|| async {
-            match ask("EVALSHA", script.0.sha1().clone().into()).await {
+            match run("EVALSHA", script.0.sha1().clone().into()).await {
                 Err(error) if error.details().starts_with("NOSCRIPT") => {
-                    ask("EVAL", script.0.lua().cloned().unwrap_or_default().into()).await
+                    run("EVAL", script.0.lua().cloned().unwrap_or_default().into()).await
                 }
                 answer => answer,
             }
@@ -258,11 +242,11 @@ impl Redis {
     pub async fn subscribe(&self, channel: &str) -> Result<(), Unavailable> {
         // In a Cluster the client keeps these channels on the connection of the slot of its own id.
         let ping = CustomCommand::new_static("PING", redis_keyslot(self.subscriber.id().as_bytes()), false);
-        let standing = async {
+        let subscribed = async {
             self.subscriber.subscribe(channel).await?;
             self.subscriber.custom::<Value, Value>(ping, Vec::new()).await
         };
-        within(standing).await.map(|_| ())
+        within(subscribed).await.map(|_| ())
     }
 
     /// Returns the events that may interrupt subscriptions, from now on.
@@ -287,6 +271,27 @@ impl Redis {
     }
 }
 
+/// Sets time limits and bounds of a client.
+fn configure(builder: &mut Builder) {
+    builder.set_policy(ReconnectPolicy::new_exponential(0, 50, 1_000, 2));
+    builder.with_performance_config(|performance| {
+        performance.default_command_timeout = CALL_TIMEOUT;
+        performance.broadcast_channel_capacity = LISTENER_CAPACITY;
+    });
+    builder.with_connection_config(|connection| {
+        connection.connection_timeout = Duration::from_secs(2);
+        connection.internal_command_timeout = Duration::from_secs(2);
+        connection.max_command_attempts = 1;
+        // A redirection would count as an attempt. With none allowed, it is distinguishable from a call that may
+        // have run.
+        connection.max_redirections = 0;
+        connection.max_command_buffer_len = COMMAND_BUFFER;
+        connection.tcp = TcpConfig { nodelay: Some(true), ..TcpConfig::default() };
+        connection.unresponsive =
+            UnresponsiveConfig { max_timeout: Some(Duration::from_secs(4)), interval: Duration::from_secs(1) };
+    });
+}
+
 /// Counts the connections of a client that replace earlier ones.
 async fn count_reconnects(reconnects: Counter, mut events: Receiver<Server>) {
     let mut is_first = true;
@@ -304,26 +309,26 @@ async fn count_reconnects(reconnects: Counter, mut events: Receiver<Server>) {
 
 /// Reconnects when a server accepts commands and answers none, so that the clients find its successor. The client's own
 /// check restarts with each write, so a busy node would stay connected to an unresponsive master.
-async fn leave_the_silent(client: Client, subscriber: SubscriberClient) {
+async fn reconnect_unresponsive(client: Client, subscriber: SubscriberClient) {
     loop {
         tokio::time::sleep(WATCH_INTERVAL).await;
         if client.state() != ClientState::Connected {
             continue;
         }
-        let asked = client.active_connections().into_iter().map(|server| {
+        let pings = client.active_connections().into_iter().map(|server| {
             let client = &client;
             async move {
                 let answer = within(client.with_cluster_node(&server).ping::<()>(None)).await;
                 answer.is_err().then_some(server)
             }
         });
-        let silent: Vec<Server> = futures_util::future::join_all(asked).await.into_iter().flatten().collect();
-        if silent.is_empty() || client.state() != ClientState::Connected {
+        let unresponsive: Vec<Server> = futures_util::future::join_all(pings).await.into_iter().flatten().collect();
+        if unresponsive.is_empty() || client.state() != ClientState::Connected {
             continue;
         }
-        tracing::warn!(?silent, "redis unresponsive, reconnecting");
-        for left in [within(client.force_reconnection()).await, within(subscriber.force_reconnection()).await] {
-            if let Err(error) = left {
+        tracing::warn!(?unresponsive, "redis unresponsive, reconnecting");
+        for result in [within(client.force_reconnection()).await, within(subscriber.force_reconnection()).await] {
+            if let Err(error) = result {
                 tracing::debug!(%error, "redis connection failed, retrying");
             }
         }
@@ -356,19 +361,19 @@ impl Disturbances {
 ///
 /// # Errors
 /// [`Unavailable`]: the call may have run.
-pub async fn call<T, F>(ask: impl Fn() -> F) -> Result<T, Unavailable>
+pub async fn call<T, F>(request: impl Fn() -> F) -> Result<T, Unavailable>
 where
     F: Future<Output = Result<T, fred::error::Error>>,
 {
-    let asking = async {
+    let attempts = async {
         loop {
-            match ask().await {
+            match request().await {
                 Err(error) if did_not_run(&error) => tokio::time::sleep(MOVING_PAUSE).await,
                 answer => return answer,
             }
         }
     };
-    within(asking).await
+    within(attempts).await
 }
 
 /// Runs a call once, under the common time limit. The client's own limit does not apply while it has no connection.
@@ -386,9 +391,9 @@ pub async fn within<T>(call: impl Future<Output = Result<T, fred::error::Error>>
 /// now), is moving (ASK, TRYAGAIN, or a script's error about a key that has already moved), or the server has just
 /// become a replica.
 fn did_not_run(error: &fred::error::Error) -> bool {
-    let says = error.details();
-    (*error.kind() == ErrorKind::Routing && says.starts_with("Too many redirections"))
-        || says.starts_with("TRYAGAIN")
-        || says.starts_with("READONLY")
-        || says.contains("Script attempted to access a non local key")
+    let details = error.details();
+    (*error.kind() == ErrorKind::Routing && details.starts_with("Too many redirections"))
+        || details.starts_with("TRYAGAIN")
+        || details.starts_with("READONLY")
+        || details.contains("Script attempted to access a non local key")
 }

@@ -62,6 +62,16 @@ impl Shutdown {
         self.stopping.cancelled().await;
     }
 
+    /// Returns whether background work must stop.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.is_cancelled()
+    }
+
+    /// Runs `work` until background work must stop; returns `None` if it was interrupted.
+    pub async fn until_stopping<F: Future>(&self, work: F) -> Option<F::Output> {
+        self.stopping.run_until_cancelled(work).await
+    }
+
     /// Token that is cancelled when draining starts.
     pub fn draining_token(&self) -> CancellationToken {
         self.draining.clone()
@@ -173,7 +183,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn finishing_waits_for_every_task_and_ends_well() {
+    async fn finishing_waits_for_every_task_and_exits_with_0() {
         let shutdown = Shutdown::new();
         let task = shutdown.clone();
         shutdown.spawn_critical("archiver", async move { task.stopping().await });

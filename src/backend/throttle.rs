@@ -1,6 +1,6 @@
 //! Throttle: rate limits counted over all nodes.
 //!
-//! Drivers: [`redis`](mod@redis) for a cluster, [`memory`] for a single node. Both pass the same test suite.
+//! Drivers: [`redis`](crate::backend::redis::throttle) for a cluster, [`embedded`](crate::backend::embedded::throttle) for a single node. Both pass the same test suite.
 //!
 //! A [`Quota`] is a token bucket that refills steadily: with 20 per minute, 20 pass at once and then one every 3 s.
 //! [`Throttle::take`] takes a token or returns the time until the next. A refusal takes nothing, so the returned time
@@ -18,12 +18,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest as _, Sha256};
 
-use crate::backend::broker::Unavailable;
+use crate::backend::Unavailable;
 use crate::domain::HostId;
 
 mod buckets;
-pub mod memory;
-pub mod redis;
 #[cfg(test)]
 mod suite;
 
@@ -37,7 +35,7 @@ pub trait Throttle: Send + Sync + 'static {
 
     /// Puts back a token that was taken for something that does not count after all. If cancelled or `Unavailable`, it
     /// may stay taken.
-    async fn give_back(&self, kind: Kind, who: &Who, quota: Quota) -> Result<(), Unavailable>;
+    async fn refund(&self, kind: Kind, who: &Who, quota: Quota) -> Result<(), Unavailable>;
 }
 
 /// What is limited. Each kind has separate buckets.
@@ -165,9 +163,9 @@ pub fn network(address: IpAddr) -> IpAddr {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quota {
     /// Capacity of the bucket.
-    burst: i64,
+    pub(crate) burst: i64,
     /// Refill interval of one token in µs. At 60,000 per second its rounding error is 6 %.
-    interval: i64,
+    pub(crate) interval: i64,
 }
 
 impl Quota {
@@ -179,7 +177,7 @@ impl Quota {
     }
 
     /// Takes a token, if there is one, and returns the new `full_at`. Instants are µs since 1970. The script of
-    /// [`redis`](mod@redis) implements the same.
+    /// [`redis`](crate::backend::redis::throttle) implements the same.
     fn take(self, full_at: i64, now: i64) -> (i64, Verdict) {
         let Self { burst, interval } = self;
         // Without the upper bound, a clock that was set back would keep an empty bucket empty.
@@ -193,7 +191,7 @@ impl Quota {
     }
 
     /// Puts back a token and returns the new `full_at`.
-    fn give_back(self, full_at: i64, now: i64) -> i64 {
+    fn refund(self, full_at: i64, now: i64) -> i64 {
         (full_at - self.interval).max(now)
     }
 }
@@ -207,7 +205,7 @@ pub struct Verdict {
     pub next_in: Duration,
 }
 
-fn micros(count: i64) -> Duration {
+pub(crate) fn micros(count: i64) -> Duration {
     Duration::from_micros(u64::try_from(count).unwrap_or_default())
 }
 

@@ -10,11 +10,11 @@
 use std::sync::Arc;
 
 use tokio::sync::Notify;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
+use crate::backend::Unavailable;
+use crate::backend::broker::Partition;
 use crate::backend::broker::queue::ArchiveQueue;
-use crate::backend::broker::{Partition, Unavailable};
+use crate::backend::shutdown::Shutdown;
 use crate::chat::metrics::ArchiveMetrics;
 use crate::domain::RoomName;
 use crate::store::{Store, StoreError};
@@ -35,15 +35,9 @@ pub struct Archive {
 }
 
 impl Archive {
-    /// Starts an archiver for each of `partitions`. After `stop` is cancelled, the archivers end and release their
+    /// Starts an archiver for each of `partitions`. When background work must stop, the archivers end and release their
     /// leases.
-    pub fn start(
-        queue: &Arc<dyn ArchiveQueue>,
-        partitions: u16,
-        store: &Store,
-        tracker: &TaskTracker,
-        stop: &CancellationToken,
-    ) -> Self {
+    pub fn start(queue: &Arc<dyn ArchiveQueue>, partitions: u16, store: &Store, shutdown: &Shutdown) -> Self {
         let wakers: Arc<[Notify]> = (0..partitions).map(|_| Notify::new()).collect();
         let metrics = Arc::<ArchiveMetrics>::default();
         let backlogs = Backlogs::new(partitions, metrics.clone());
@@ -56,7 +50,7 @@ impl Archive {
                 backlogs.clone(),
                 metrics.clone(),
             );
-            tracker.spawn(archiver.run(stop.clone()));
+            shutdown.spawn(archiver.run(shutdown.clone()));
         }
         Self { wakers }
     }

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dashmap::{DashMap, Entry};
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+
+use crate::backend::shutdown::Shutdown;
 
 /// Coalesces values per key. See the module.
 #[derive(Clone, Debug)]
@@ -18,13 +18,12 @@ pub(crate) struct Coalescer<K: Eq + Hash> {
     interval: Duration,
     /// Keys of which a value was sent within the interval, each with the newest waiting value.
     recent: Arc<DashMap<K, Option<Bytes>>>,
-    tracker: TaskTracker,
-    stop: CancellationToken,
+    shutdown: Shutdown,
 }
 
 impl<K: Copy + Eq + Hash + Send + Sync + 'static> Coalescer<K> {
-    pub(crate) fn new(interval: Duration, tracker: TaskTracker, stop: CancellationToken) -> Self {
-        Self { interval, recent: Arc::default(), tracker, stop }
+    pub(crate) fn new(interval: Duration, shutdown: Shutdown) -> Self {
+        Self { interval, recent: Arc::default(), shutdown }
     }
 
     /// Returns whether the caller must send the value now. Otherwise the task started by [`follow`](Self::follow) sends
@@ -48,9 +47,9 @@ impl<K: Copy + Eq + Hash + Send + Sync + 'static> Coalescer<K> {
         F: Future<Output = ()> + Send,
     {
         let this = self.clone();
-        self.tracker.spawn(async move {
+        self.shutdown.spawn(async move {
             loop {
-                let on = this.stop.run_until_cancelled(tokio::time::sleep(this.interval)).await.is_some();
+                let on = this.shutdown.until_stopping(tokio::time::sleep(this.interval)).await.is_some();
                 let newest = this.recent.get_mut(&key).and_then(|mut waiting| waiting.take());
                 match newest {
                     Some(value) if on => send(value).await,

@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::backend::broker::{Broker, LogEntry, Unavailable};
+use crate::backend::broker::{LogEntry, RecentLog, RoomStates};
+use crate::backend::{Backend, Unavailable};
 pub use crate::domain::RoomKey;
 use crate::domain::{ChatroomId, Message, RoomName, Seq, WallClock};
 use crate::protocol::chat::{StoredFrame, message_frame};
@@ -83,16 +84,16 @@ impl Step {
 /// Reader of messages.
 #[derive(Clone)]
 pub struct History {
-    broker: Arc<dyn Broker>,
+    states: Arc<dyn RoomStates>,
+    /// Messages that SQL may not have yet; `None` on a single node, whose log is SQL.
+    recent: Option<Arc<dyn RecentLog>>,
     store: Store,
-    /// Whether the broker keeps a log in addition to SQL.
-    has_log: bool,
     join_frames: JoinFrames,
 }
 
 impl std::fmt::Debug for History {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("History").field("has_log", &self.has_log).finish_non_exhaustive()
+        f.debug_struct("History").field("store", &self.store).finish_non_exhaustive()
     }
 }
 
@@ -104,9 +105,17 @@ impl From<Message> for LogEntry {
 
 impl History {
     /// Creates a reader over a broker and SQL.
-    pub fn new(broker: Arc<dyn Broker>, store: Store) -> Self {
-        let has_log = broker.archive_queue().is_some();
-        Self { broker, store, has_log, join_frames: JoinFrames::default() }
+    pub fn new(backend: &Backend, store: Store) -> Self {
+        let recent = backend.cluster.as_ref().map(|cluster| cluster.recent.clone());
+        Self { states: backend.states.clone(), recent, store, join_frames: JoinFrames::default() }
+    }
+
+    /// Reads the newest entries of the log before a number; none where SQL is the log.
+    async fn log_before(&self, room: RoomName, before: Option<Seq>) -> Result<Vec<LogEntry>, Unavailable> {
+        match &self.recent {
+            Some(recent) => recent.log_before(room, before, PAGE).await,
+            None => Ok(Vec::new()),
+        }
     }
 
     /// Returns the messages after a sequence number, ascending, as many as fit into one frame.
@@ -115,14 +124,14 @@ impl History {
     /// If the broker could not be read, or SQL where it is needed.
     pub async fn after(&self, room: RoomKey, after: Seq) -> Result<Step, HistoryError> {
         let mut step = Step::default();
-        if !self.has_log {
+        let Some(recent) = &self.recent else {
             self.between(room, after, None, &mut step).await?;
             return Ok(step);
-        }
+        };
         let (mut at, mut mean) = (after, None);
         loop {
             let count = count_within(FRAME_BYTES - step.bytes, mean, STEP + 1 - step.entries.len());
-            let log = self.broker.log_after(room.name, at, count).await?;
+            let log = recent.log_after(room.name, at, count).await?;
             let is_end = log.len() < count;
             if log.is_empty() && at == after && !self.is_up_to_date(room, after).await? {
                 self.between(room, after, None, &mut step).await?;
@@ -179,7 +188,7 @@ impl History {
     /// If the broker could not be read, or if SQL could not be read and the log lacks the message directly before
     /// `before`.
     pub async fn before(&self, room: RoomKey, before: Seq) -> Result<Vec<LogEntry>, HistoryError> {
-        let log = if self.has_log { self.broker.log_before(room.name, Some(before), PAGE).await? } else { Vec::new() };
+        let log = self.log_before(room.name, Some(before)).await?;
         let mut known = log.clone();
         match self.page(room, Some(before), log).await {
             Ok(page) => Ok(page),
@@ -256,7 +265,7 @@ impl History {
 
     /// Returns whether the broker has no message of the room above `seq`.
     async fn is_up_to_date(&self, room: RoomKey, seq: Seq) -> Result<bool, Unavailable> {
-        let status = self.broker.status(&[room.name]).await?.into_iter().flatten().next();
+        let status = self.states.status(&[room.name]).await?.into_iter().flatten().next();
         Ok(status.is_some_and(|status| status.seq <= seq))
     }
 
@@ -314,9 +323,10 @@ impl History {
         instant: Option<chrono::DateTime<chrono::Utc>>,
     ) -> Result<Found, HistoryError> {
         let (mut at, mut mean, mut found) = (after, None, Found::default());
+        let Some(recent) = &self.recent else { return Ok(found) };
         loop {
             let count = count_within(FRAME_BYTES, mean, SCAN);
-            let log = self.broker.log_after(room.name, at, count).await?;
+            let log = recent.log_after(room.name, at, count).await?;
             for entry in &log {
                 if found.accepted.is_none() && instant.is_some_and(|instant| entry.accepted_at >= instant) {
                     found.accepted = Some(entry.seq);
@@ -345,7 +355,9 @@ impl History {
         // Messages that SQL may lack, from both stores: after a failover, SQL may have messages that the log lacks.
         let mut fresh: BTreeSet<Seq> =
             self.store.messages().seqs_between(room, archived, TAIL as u64).await?.into_iter().collect();
-        fresh.extend(log_numbers(&*self.broker, room.name, archived, TAIL).await?);
+        if let Some(recent) = &self.recent {
+            fresh.extend(log_numbers(&**recent, room.name, archived, TAIL).await?);
+        }
         let count = fresh.len() as u64 + self.store.rooms().count_messages(room, Some(archived)).await?;
         let mut page: Vec<Message> = Vec::new();
         let mut bytes = 0;
@@ -373,10 +385,10 @@ impl History {
     }
 
     async fn archived(&self, room: RoomKey) -> Result<Option<Seq>, Unavailable> {
-        if !self.has_log {
+        if self.recent.is_none() {
             return Ok(None);
         }
-        Ok(self.broker.status(&[room.name]).await?.into_iter().flatten().next().map(|status| status.archived))
+        Ok(self.states.status(&[room.name]).await?.into_iter().flatten().next().map(|status| status.archived))
     }
 }
 
@@ -393,7 +405,7 @@ struct Found {
 /// # Errors
 /// If the broker could not be read.
 pub(crate) async fn log_numbers(
-    broker: &dyn Broker,
+    recent: &dyn RecentLog,
     room: RoomName,
     after: Seq,
     most: usize,
@@ -401,7 +413,7 @@ pub(crate) async fn log_numbers(
     let (mut numbers, mut mean) = (Vec::new(), None);
     loop {
         let count = count_within(FRAME_BYTES, mean, SCAN);
-        let log = broker.log_after(room, numbers.last().copied().unwrap_or(after), count).await?;
+        let log = recent.log_after(room, numbers.last().copied().unwrap_or(after), count).await?;
         numbers.extend(log.iter().map(|entry| entry.seq));
         if log.len() < count || numbers.len() >= most {
             return Ok(numbers);

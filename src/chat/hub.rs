@@ -138,9 +138,9 @@ impl Hub {
         if gap {
             self.relay_metrics.gaps.get(GapReason::Bus).increment(1);
         }
-        if let Some(way) = publication.way.filter(|_| queued > 0) {
-            let path = if way.is_own { RelayPath::Local } else { RelayPath::Remote };
-            self.relay_metrics.relay_duration.get(path).record(way.age);
+        if let Some(provenance) = publication.provenance.filter(|_| queued > 0) {
+            let path = if provenance.is_own { RelayPath::Local } else { RelayPath::Remote };
+            self.relay_metrics.relay_duration.get(path).record(provenance.age);
         }
         queued
     }

@@ -11,10 +11,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::backend::broker::Publication;
+use crate::backend::shutdown::Shutdown;
 use crate::chat::coalesce::Coalescer;
 use crate::chat::hub::{Hub, Topic};
 use crate::domain::{HostId, RoomName};
@@ -33,8 +32,8 @@ pub struct Inbox {
 
 impl Inbox {
     /// Creates the inbox of a node's connections.
-    pub fn new(hub: Arc<Hub>, tracker: TaskTracker, stop: CancellationToken) -> Self {
-        Self { hub, rooms: Coalescer::new(INTERVAL, tracker, stop) }
+    pub fn new(hub: Arc<Hub>, shutdown: Shutdown) -> Self {
+        Self { hub, rooms: Coalescer::new(INTERVAL, shutdown) }
     }
 
     /// Handles a publication. Must be called for every accepted message.
@@ -76,8 +75,7 @@ mod tests {
 
     struct InboxTest {
         inbox: Inbox,
-        tracker: TaskTracker,
-        stop: CancellationToken,
+        shutdown: Shutdown,
         status_socket: Arc<Connection>,
         _registration: Registration,
     }
@@ -88,9 +86,9 @@ mod tests {
             let status_socket = hub.connection(Identity::Host { host: HOST, sid: "sid".into() });
             let place = Place::Status(HostUuid::from_random([1; 16]));
             let registration = hub.register(place, status_socket.clone());
-            let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
-            let inbox = Inbox::new(hub, tracker.clone(), stop.clone());
-            Self { inbox, tracker, stop, status_socket, _registration: registration }
+            let shutdown = Shutdown::new();
+            let inbox = Inbox::new(hub, shutdown.clone());
+            Self { inbox, shutdown, status_socket, _registration: registration }
         }
 
         fn arrives(&self, host: HostId, room: u8, side: Side, seq: u64) {
@@ -98,7 +96,15 @@ mod tests {
             let mut frame = message_head(side, &format!("message {seq}"), &clock, &"id".parse().unwrap());
             frame.extend_from_slice(format!("{seq}}}").as_bytes());
             let room = RoomName::from_random([room; 16]);
-            self.inbox.arrived(&Publication { room, host, prev: seq - 1, seq, frame: &frame, way: None, trace: None });
+            self.inbox.arrived(&Publication {
+                room,
+                host,
+                prev: seq - 1,
+                seq,
+                frame: &frame,
+                provenance: None,
+                trace: None,
+            });
         }
 
         fn received(&self) -> Vec<u64> {
@@ -146,9 +152,7 @@ mod tests {
         let stage = InboxTest::new();
         stage.arrives(HOST, 1, Side::Guest, 1);
         stage.arrives(HOST, 1, Side::Guest, 2);
-        stage.stop.cancel();
-        stage.tracker.close();
-        stage.tracker.wait().await;
+        stage.shutdown.finish().await;
         assert!(stage.inbox.rooms.is_empty());
     }
 }

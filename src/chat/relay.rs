@@ -8,12 +8,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::accounts::Accounts;
 use crate::accounts::hosts::Hosts;
-use crate::backend::broker::{Broker, Change, Partition, Publication, Sink, Submission};
+use crate::backend::broker::{Change, MessageLog, Partition, Publication, Sink, Submission};
+use crate::backend::shutdown::Shutdown;
 use crate::chat::archive::Archive;
 use crate::chat::hub::{Connection, Hub};
 use crate::chat::inbox::Inbox;
@@ -39,17 +39,11 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// Starts an acceptor for each partition. After `stop`, acceptors end when they have no messages left.
-    pub fn start(
-        broker: &Arc<dyn Broker>,
-        rooms: &Rooms,
-        hub: &Arc<Hub>,
-        tracker: &TaskTracker,
-        stop: &CancellationToken,
-    ) -> Self {
+    /// Starts an acceptor for each partition. When background work must stop, acceptors end when they have no messages left.
+    pub fn start(broker: &Arc<dyn MessageLog>, rooms: &Rooms, hub: &Arc<Hub>, shutdown: &Shutdown) -> Self {
         let acceptors = (0..broker.partitions())
             .map(|partition| {
-                Acceptor::start(Partition(partition), broker.clone(), rooms.clone(), hub.clone(), tracker, stop.clone())
+                Acceptor::start(Partition(partition), broker.clone(), rooms.clone(), hub.clone(), shutdown)
             })
             .collect();
         Self { acceptors }

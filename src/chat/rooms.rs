@@ -11,7 +11,8 @@ use bytes::Bytes;
 use futures_util::{Stream, TryStreamExt as _};
 use moka::future::Cache;
 
-use crate::backend::broker::{Broker, Change, Unavailable};
+use crate::backend::broker::{Change, MessageLog, RecentLog, RoomStates, Seeding};
+use crate::backend::{Backend, Unavailable};
 use crate::chat::history::{History, HistoryError, RoomKey};
 use crate::domain::clock::{Chance, Clock};
 use crate::domain::{
@@ -100,7 +101,12 @@ pub struct RoomOwner {
 #[derive(Clone)]
 pub struct Rooms {
     store: Store,
-    broker: Arc<dyn Broker>,
+    log: Arc<dyn MessageLog>,
+    states: Arc<dyn RoomStates>,
+    /// `None` on a single node, whose rooms are in SQL only.
+    seeding: Option<Arc<dyn Seeding>>,
+    /// Messages that SQL may not have yet; `None` on a single node.
+    recent: Option<Arc<dyn RecentLog>>,
     history: History,
     clock: Arc<dyn Clock>,
     chance: Chance,
@@ -115,17 +121,20 @@ impl std::fmt::Debug for Rooms {
 }
 
 impl Rooms {
-    /// Creates the service over a store and a broker. `wire` is the UTC offset of the clients' wall clocks.
+    /// Creates the service over a store and the backend. `wire` is the UTC offset of the clients' wall clocks.
     pub fn new(
         store: Store,
-        broker: Arc<dyn Broker>,
+        backend: &Backend,
         history: History,
         clock: Arc<dyn Clock>,
         chance: Chance,
         wire: WireOffset,
     ) -> Self {
         let owners = Cache::builder().max_capacity(KEYS).time_to_live(KEYS_TTL).build();
-        Self { store, broker, history, clock, chance, wire, owners }
+        let (log, states) = (backend.log.clone(), backend.states.clone());
+        let seeding = backend.cluster.as_ref().map(|cluster| cluster.seeding.clone());
+        let recent = backend.cluster.as_ref().map(|cluster| cluster.recent.clone());
+        Self { store, log, states, seeding, recent, history, clock, chance, wire, owners }
     }
 
     /// Creates a room for a new guest of a host. A repeated call with the same idempotency key and host returns the
@@ -136,7 +145,10 @@ impl Rooms {
     pub async fn open(&self, host: &Host, idempotency_key: Option<String>) -> Result<Room, RoomError> {
         let name = RoomName::from_random(self.chance.bytes());
         // Without the epoch, the first sequence number jumps, which is harmless.
-        let life = self.broker.life(self.broker.partition_of(name)).await.unwrap_or_default();
+        let life = match &self.seeding {
+            Some(seeding) => seeding.epoch(self.log.partition_of(name)).await.unwrap_or_default(),
+            None => None,
+        };
         let guest = nickname(self.chance.below(u64::MAX));
         let room = NewRoom { host: host.id, guest, name, idempotency_key, life };
         Ok(self.store.rooms().create(room, self.clock.now()).await?)
@@ -225,7 +237,7 @@ impl Rooms {
         let owner = match self.store.rooms().by_name(name).await {
             Ok(room) => room.map(|room| (room.id, room.host, room.has_contact)),
             // While SQL is unavailable, rooms that the broker has continue to work.
-            Err(StoreError::Unavailable(why)) => match self.broker.status(&[name]).await?.pop().flatten() {
+            Err(StoreError::Unavailable(why)) => match self.states.status(&[name]).await?.pop().flatten() {
                 Some(status) => Some((status.chatroom, status.host, false)),
                 None => return Err(RoomError::Unavailable(why)),
             },
@@ -326,7 +338,7 @@ impl Rooms {
             RoomChange::Resume | RoomChange::Delete => Bytes::new(),
         };
         let change = Change { room: event.room, change: event.change, version: event.version, notice };
-        self.broker.apply(change).await?;
+        self.states.apply(change).await?;
         if event.change == RoomChange::Delete {
             while self.store.messages().delete_invisible(event.chatroom, DELETE_BATCH).await? > 0 {}
         }

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use crate::accounts::hosts::Hosts;
 use crate::accounts::limits::Budgets;
 use crate::accounts::{Accounts, AuthError};
-use crate::backend::broker::Broker;
+use crate::backend::broker::Bus;
 use crate::chat::history::History;
 use crate::chat::hub::{Connection, Hub, Identity};
 use crate::chat::relay::{Members, Relay};
@@ -91,7 +91,7 @@ pub struct Sessions {
     /// Submits messages.
     pub relay: Relay,
     /// Relays notices.
-    pub broker: Arc<dyn Broker>,
+    pub bus: Arc<dyn Bus>,
     /// Reports connection counts of rooms.
     pub members: Members,
     /// This node's connections.

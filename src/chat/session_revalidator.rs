@@ -10,11 +10,10 @@ use std::time::Duration;
 
 use chrono::DateTime;
 use tokio::sync::Mutex;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::accounts::Accounts;
 use crate::accounts::hosts::Hosts;
+use crate::backend::shutdown::Shutdown;
 use crate::chat::hub::Hub;
 use crate::domain::clock::{Agreement, Clock};
 use crate::domain::{HostId, HostUuid};
@@ -40,8 +39,7 @@ pub struct SessionRevalidator {
     /// Whether a check was requested that has not started.
     is_due: Arc<AtomicBool>,
     one_at_a_time: Arc<Mutex<()>>,
-    tracker: TaskTracker,
-    stop: CancellationToken,
+    shutdown: Shutdown,
 }
 
 impl std::fmt::Debug for SessionRevalidator {
@@ -58,12 +56,11 @@ impl SessionRevalidator {
         accounts: Accounts,
         hosts: Hosts,
         clock: Arc<dyn Clock>,
-        tracker: TaskTracker,
-        stop: CancellationToken,
+        shutdown: Shutdown,
     ) -> Self {
         let (is_due, one_at_a_time) = (Arc::default(), Arc::default());
         let clocks = Agreement::assumed();
-        Self { hub, store, accounts, hosts, clock, clocks, is_due, one_at_a_time, tracker, stop }
+        Self { hub, store, accounts, hosts, clock, clocks, is_due, one_at_a_time, shutdown }
     }
 
     /// Ignores the expiry of logins while the clocks disagree.
@@ -77,7 +74,7 @@ impl SessionRevalidator {
     pub fn request_check(&self) {
         self.hosts.evict_all();
         if !self.is_due.swap(true, Ordering::Relaxed) {
-            self.tracker.spawn(self.clone().check_until_success());
+            self.shutdown.spawn(self.clone().check_until_success());
         }
     }
 
@@ -87,7 +84,7 @@ impl SessionRevalidator {
         self.is_due.store(false, Ordering::Relaxed);
         while let Err(error) = self.check().await {
             tracing::debug!(%error, "host session check failed, retrying");
-            if self.stop.run_until_cancelled(tokio::time::sleep(RETRY)).await.is_none() {
+            if self.shutdown.until_stopping(tokio::time::sleep(RETRY)).await.is_none() {
                 return;
             }
         }
@@ -151,16 +148,9 @@ mod tests {
             let chance = Chance::from_seed(1);
             let accounts = Accounts::new(store.clone(), clock.clone(), chance.clone(), keys, no_announcer);
             let (hub, hosts) = (Hub::new(chance), Hosts::new(store.clone()));
-            let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
-            let revalidator = SessionRevalidator::new(
-                hub.clone(),
-                store.clone(),
-                accounts.clone(),
-                hosts,
-                clock.clone(),
-                tracker,
-                stop,
-            );
+            let shutdown = Shutdown::new();
+            let revalidator =
+                SessionRevalidator::new(hub.clone(), store.clone(), accounts.clone(), hosts, clock.clone(), shutdown);
             Self { clock, accounts, hub, revalidator, store }
         }
 

@@ -14,12 +14,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use dashmap::{DashMap, DashSet};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
-use crate::backend::broker::Unavailable;
-use crate::backend::keyed_mutex::Turns;
+use crate::backend::Unavailable;
+use crate::backend::keyed_mutex::KeyedMutex;
 use crate::backend::presence::Presence;
+use crate::backend::shutdown::Shutdown;
 use crate::chat::coalesce::Coalescer;
 use crate::chat::hub::{Connection, Hub, Place, Registration};
 use crate::domain::{HostUuid, Side};
@@ -54,11 +53,10 @@ pub struct Statuses {
     reported: Arc<DashSet<HostUuid>>,
     /// Time from which a host without sockets on this node may be reported as offline.
     due: Arc<DashMap<HostUuid, Instant>>,
-    turns: Turns,
+    locks: KeyedMutex,
     /// Coalesces the guests' notices per host.
     guests: Coalescer<HostUuid>,
-    tracker: TaskTracker,
-    stop: CancellationToken,
+    shutdown: Shutdown,
 }
 
 impl std::fmt::Debug for Statuses {
@@ -72,17 +70,10 @@ impl std::fmt::Debug for Statuses {
 
 impl Statuses {
     /// Creates the tracker of a node's connections.
-    pub fn new(
-        hub: Arc<Hub>,
-        presence: Arc<dyn Presence>,
-        watch: Watch,
-        grace: Grace,
-        tracker: TaskTracker,
-        stop: CancellationToken,
-    ) -> Self {
-        let (reported, due, turns) = (Arc::default(), Arc::default(), Turns::default());
-        let guests = Coalescer::new(GUEST_INTERVAL, tracker.clone(), stop.clone());
-        Self { hub, presence, watch, grace, reported, due, turns, guests, tracker, stop }
+    pub fn new(hub: Arc<Hub>, presence: Arc<dyn Presence>, watch: Watch, grace: Grace, shutdown: Shutdown) -> Self {
+        let (reported, due, locks) = (Arc::default(), Arc::default(), KeyedMutex::default());
+        let guests = Coalescer::new(GUEST_INTERVAL, shutdown.clone());
+        Self { hub, presence, watch, grace, reported, due, locks, guests, shutdown }
     }
 
     /// Notifies a host's status sockets that a guest is present: the first time at once, then once per second with the
@@ -120,14 +111,14 @@ impl Statuses {
     pub fn register(&self, host: HostUuid, connection: Arc<Connection>) -> StatusGuard {
         let registration = self.hub.register(Place::Status(host), connection.clone());
         if connection.side() == Side::Host {
-            self.tracker.spawn(self.clone().report(host));
+            self.shutdown.spawn(self.clone().report(host));
         }
         StatusGuard { statuses: self.clone(), host, connection, registration: Some(registration) }
     }
 
     /// Reports the current state to presence, and retries until it succeeds.
     async fn report(self, host: HostUuid) {
-        let _turn = self.turns.take(host.as_bytes()).await;
+        let _lock = self.locks.lock(host.as_bytes()).await;
         loop {
             let here = self.hub.status_hosts(host) > 0;
             if here == self.reported.contains(&host) {
@@ -146,7 +137,7 @@ impl Statuses {
                     self.reported.remove(&host);
                     self.due.remove_if(&host, |_, due| *due <= Instant::now());
                 }
-                Err(error) if self.stop.is_cancelled() => {
+                Err(error) if self.shutdown.is_stopping() => {
                     tracing::warn!(%error, %host, "gave up reporting host presence");
                     return;
                 }
@@ -186,11 +177,11 @@ impl Drop for StatusGuard {
         // Set before the socket is unregistered, so that a host without sockets always has a time.
         statuses.due.insert(host, due);
         drop(self.registration.take());
-        self.statuses.tracker.spawn(async move {
+        self.statuses.shutdown.spawn(async move {
             let wait = tokio::time::sleep_until(due);
             if outlives_us {
                 // The entries of a stopped node last as long as its lease.
-                if statuses.stop.clone().run_until_cancelled_owned(wait).await.is_none() {
+                if statuses.shutdown.until_stopping(wait).await.is_none() {
                     return;
                 }
             } else {

@@ -6,7 +6,7 @@ use super::{FAILED, Failure, block_on, log_for_a_command, open_store, open_store
 use crate::domain::clock::Chance;
 use crate::node::Cleaner;
 use crate::node::config::{self, DutyArgs, Hidden, StoreArgs};
-use crate::node::jobs::{DutyError, Entry, TABLE};
+use crate::node::jobs::{Entry, JobError, TABLE};
 use crate::node::telemetry;
 
 /// Help text about use beside running nodes.
@@ -39,7 +39,7 @@ pub(super) fn run(args: &CleanupArgs) -> Result<u8, Failure> {
         if let Some(skew) = skew.filter(|_| !args.dry_run) {
             return Err(Failure::new(format!("{skew}: nothing is cleaned up until the clocks agree to 30 s")));
         }
-        let outcomes = if args.dry_run { count(&cleaner).await } else { cleaner.duties().run_once().await };
+        let outcomes = if args.dry_run { count(&cleaner).await } else { cleaner.jobs().run_once().await };
         cleaner.close().await;
         store.close().await;
         let mut failed = false;
@@ -56,10 +56,10 @@ pub(super) fn run(args: &CleanupArgs) -> Result<u8, Failure> {
     })
 }
 
-async fn count(cleaner: &Cleaner) -> Vec<(&'static Entry, Result<u64, DutyError>)> {
+async fn count(cleaner: &Cleaner) -> Vec<(&'static Entry, Result<u64, JobError>)> {
     let mut outcomes = Vec::with_capacity(TABLE.len());
     for entry in &TABLE {
-        outcomes.push((entry, cleaner.duties().count(entry.duty).await));
+        outcomes.push((entry, cleaner.jobs().count(entry.job).await));
     }
     outcomes
 }

@@ -4,8 +4,9 @@
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::{Failure, block_on, log_for_a_command, open_store_to_look, print_line};
-use crate::backend::broker::redis::RedisBroker;
+use crate::backend::broker::Partition;
 use crate::backend::redis::Redis;
+use crate::backend::{Backend, RedisOptions, Unavailable};
 use crate::domain::clock::{Chance, Clock as _, SystemClock};
 use crate::domain::{InstallationId, NodeId};
 use crate::node::config::{self, Hidden, Mode, RedisUrl, StoreArgs};
@@ -142,8 +143,7 @@ async fn retire(url: &RedisUrl, id: InstallationId) -> Result<(), Failure> {
     let checked = async {
         redis.attach().await.map_err(unreachable)?;
         refuse_live_leases(&redis, id).await?;
-        let waiting = RedisBroker::new(redis.clone(), Chance::from_entropy(), 0).backlog_of_all().await;
-        match waiting.map_err(unreachable)? {
+        match unarchived(&redis).await.map_err(unreachable)? {
             0 => redis.retire().await.map_err(unreachable),
             waiting => Err(Failure::new(format!(
                 "{waiting} messages are not in SQL yet: start a node of the cluster, and wait until \
@@ -154,6 +154,17 @@ async fn retire(url: &RedisUrl, id: InstallationId) -> Result<(), Failure> {
     let checked = checked.await;
     redis.quit().await;
     checked
+}
+
+/// Returns the number of messages that are not in SQL yet.
+async fn unarchived(redis: &Redis) -> Result<u64, Unavailable> {
+    let backend = Backend::redis(redis.clone(), Chance::from_entropy(), RedisOptions::default());
+    let Some(cluster) = &backend.cluster else { return Ok(0) };
+    let mut messages = 0;
+    for partition in (0..redis.partitions()).map(Partition) {
+        messages += cluster.archive.backlog(partition).await?.messages;
+    }
+    Ok(messages)
 }
 
 async fn refuse_live_leases(redis: &Redis, id: InstallationId) -> Result<(), Failure> {
@@ -183,7 +194,7 @@ fn connect(url: &RedisUrl) -> Result<Redis, Failure> {
         .map_err(|error| AppError::Url { flag: "redis-url", problem: error.details().to_owned() }.into())
 }
 
-fn unreachable(error: crate::backend::broker::Unavailable) -> Failure {
+fn unreachable(error: Unavailable) -> Failure {
     Failure::new(format!("--redis-url: {error}"))
 }
 

@@ -17,10 +17,9 @@ use crate::accounts::metrics::LoginMetrics;
 use crate::accounts::profile_images::ProfileImages;
 use crate::accounts::tokens::TokenKeys;
 use crate::accounts::{Announce, NewAccount};
-use crate::backend::broker::Broker;
-use crate::backend::broker::embedded::EmbeddedBroker;
+use crate::backend::Backend;
+use crate::backend::embedded::throttle::MemoryThrottle;
 use crate::backend::throttle::Quota;
-use crate::backend::throttle::memory::MemoryThrottle;
 use crate::chat::history::History;
 use crate::domain::Control;
 use crate::domain::Host;
@@ -140,10 +139,10 @@ async fn server(store: Store) -> TestServer {
         service_domain: Some("shop.example".into()),
     };
     let host = accounts.create_host(account).await.unwrap();
-    let broker: Arc<dyn Broker> = Arc::new(EmbeddedBroker::new(store.clone(), Arc::new(SystemClock)));
-    let history = History::new(broker.clone(), store.clone());
+    let backend = Backend::embedded(store.clone(), Arc::new(SystemClock));
+    let history = History::new(&backend, store.clone());
     let korea = "+09:00".parse().unwrap();
-    let rooms = Rooms::new(store.clone(), broker, history, Arc::new(SystemClock), Chance::from_seed(2), korea);
+    let rooms = Rooms::new(store.clone(), &backend, history, Arc::new(SystemClock), Chance::from_seed(2), korea);
     let clock = Arc::new(ManualClock::new(SystemClock.now()));
     let media = Arc::new(tempfile::tempdir().unwrap());
     let images = ProfileImages::new(

@@ -3,22 +3,19 @@
 use std::sync::Arc;
 
 use super::{AppError, installation};
-use crate::backend::broker::redis::RedisBroker;
-use crate::backend::presence::redis::RedisPresence;
-use crate::backend::redis::Redis;
-use crate::domain::NodeId;
+use crate::backend::{Backend, RedisOptions};
 use crate::domain::clock::{Agreement, Chance, Clock, SystemClock};
 use crate::node::clock_skew::{JOBS_LIMIT, Skew};
 use crate::node::config::RedisUrl;
-use crate::node::jobs::{Duties, Settings};
+use crate::node::jobs::{Jobs, Settings};
 use crate::store::{Store, StoreError};
 
 /// Runs the leader's jobs on stores whose nodes may be running. A cleaner is not a node: it holds no lease and
 /// subscribes to nothing. The nodes notify the connections of rooms that it closes.
 #[derive(Debug)]
 pub struct Cleaner {
-    duties: Duties,
-    redis: Option<Redis>,
+    jobs: Jobs,
+    backend: Option<Backend>,
     skew: Option<Skew>,
 }
 
@@ -33,22 +30,20 @@ impl Cleaner {
         settings: Settings,
         chance: &Chance,
     ) -> Result<Self, AppError> {
-        let redis = redis.map(|url| Redis::new(url.expose(), NodeId::from_random(chance.bytes())));
-        let redis = redis
-            .transpose()
-            .map_err(|error| AppError::Url { flag: "redis-url", problem: error.details().to_owned() })?;
+        let redis = redis.map(|url| super::connect(url, chance)).transpose()?;
         if let Some(redis) = &redis {
             installation::attach(redis, &store).await.map_err(AppError::Redis)?;
         }
         let skew = Skew::new(store.clone(), redis.clone());
         let clock: Arc<dyn Clock> = skew.as_ref().map_or_else(|| Arc::new(SystemClock), Skew::clock);
         let clocks = skew.as_ref().map_or_else(Agreement::assumed, Skew::agreement);
-        let mut duties = Duties::new(store.with_clock(clock.clone()), clock, settings).while_clocks_agree(clocks);
-        if let Some(redis) = &redis {
-            let broker = RedisBroker::new(redis.clone(), chance.clone(), 0);
-            duties = duties.with_cluster(Arc::new(broker), Arc::new(RedisPresence::new(redis.clone())));
+        let mut jobs = Jobs::new(store.with_clock(clock.clone()), clock, settings).while_clocks_agree(clocks);
+        // Beside a single node, whose memory this command cannot read, SQL alone decides.
+        let backend = redis.map(|redis| Backend::redis(redis, chance.clone(), RedisOptions::default()));
+        if let Some(backend) = &backend {
+            jobs = jobs.with_backend(backend);
         }
-        Ok(Self { duties, redis, skew })
+        Ok(Self { jobs, backend, skew })
     }
 
     /// Measures the clock skew of the stores, whose clocks decide what is due. Returns a description of a skew above
@@ -63,14 +58,14 @@ impl Cleaner {
     }
 
     /// Returns the jobs.
-    pub fn duties(&self) -> &Duties {
-        &self.duties
+    pub fn jobs(&self) -> &Jobs {
+        &self.jobs
     }
 
     /// Closes the connection to Redis.
     pub async fn close(self) {
-        if let Some(redis) = self.redis {
-            redis.quit().await;
+        if let Some(backend) = self.backend {
+            backend.close().await;
         }
     }
 }

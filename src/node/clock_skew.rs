@@ -15,7 +15,7 @@ use std::sync::Arc;
 use chrono::TimeDelta;
 use parking_lot::Mutex;
 
-use crate::backend::broker::Unavailable;
+use crate::backend::Unavailable;
 use crate::backend::redis::Redis;
 use crate::domain::clock::{Agreement, Clock, Observed, Reading, StoreClock, SystemClock};
 use crate::domain::metric::{LabelValue as _, StoreKind};
@@ -50,10 +50,10 @@ impl Skews {
             (self.redis, "this machine's clock", "Redis'"),
             (self.stores, "SQL's clock", "Redis'"),
         ];
-        let above = named.into_iter().filter_map(|(skew, whose, than)| Some((skew?, whose, than)));
-        let (skew, whose, than) = above.filter(|(skew, ..)| skew.abs() > limit).max_by_key(|(skew, ..)| skew.abs())?;
+        let above = named.into_iter().filter_map(|(skew, clock, other)| Some((skew?, clock, other)));
+        let (skew, clock, other) = above.filter(|(skew, ..)| skew.abs() > limit).max_by_key(|(skew, ..)| skew.abs())?;
         let side = if skew > TimeDelta::zero() { "ahead of" } else { "behind" };
-        Some(format!("{whose} is {:.1} s {side} {than}", skew.abs().as_seconds_f64()))
+        Some(format!("{clock} is {:.1} s {side} {other}", skew.abs().as_seconds_f64()))
     }
 }
 
@@ -65,12 +65,12 @@ pub struct Skew {
     machine: Arc<dyn Clock>,
     sql: Arc<StoreClock>,
     agreement: Agreement,
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<SkewState>>,
     metrics: Arc<ClockMetrics>,
 }
 
 #[derive(Default)]
-struct State {
+struct SkewState {
     /// Clocks by server address.
     redis: HashMap<String, StoreClock>,
     /// Whether the last reading of SQL contradicts the ones before.

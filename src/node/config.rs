@@ -33,7 +33,7 @@ use defaults::{jwt_secrets, mail_from, media_location, otlp_endpoint, public_url
 use mode::{absolute_data_dir, mode, unusable};
 
 use crate::accounts::SignUp;
-use crate::backend::broker::redis::Capacity;
+use crate::backend::redis::broker::Capacity;
 use crate::domain::WireOffset;
 use crate::domain::clock::Chance;
 use crate::node::jobs;

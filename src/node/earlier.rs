@@ -9,10 +9,11 @@
 
 use std::collections::{HashMap, HashSet};
 
+use crate::backend::Unavailable;
+use crate::backend::broker::Partition;
 use crate::backend::broker::queue::QueueEntry;
-use crate::backend::broker::redis::earlier::{EarlierKeys, Fields, PARTITIONS};
-use crate::backend::broker::{Partition, Unavailable};
 use crate::backend::redis::Redis;
+use crate::backend::redis::broker::earlier::{EarlierKeys, Fields, PARTITIONS};
 use crate::chat::archive::rooms_of;
 use crate::chat::metrics::ArchiveMetrics;
 use crate::domain::{ChatroomId, Message, RoomName};
@@ -159,7 +160,7 @@ impl Taken<'_> {
         let fields: Fields = [
             ("n", entry.room.to_string()),
             ("i", entry.chatroom.0.to_string()),
-            ("l", entry.life.clone()),
+            ("l", entry.epoch.clone()),
             ("a", entry.accepted_at.timestamp_millis().to_string()),
             ("why", why.to_owned()),
         ]

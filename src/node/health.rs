@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use parking_lot::Mutex;
 
-use crate::backend::broker::Broker;
+use crate::backend::Backend;
+use crate::backend::broker::BusHealth;
 use crate::backend::shutdown::Shutdown;
 use crate::domain::metric::StoreKind;
 use crate::http::{Health, Readiness};
@@ -16,7 +17,8 @@ use crate::store::Fault;
 #[derive(Clone)]
 pub(super) struct NodeHealth {
     facts: Arc<Facts>,
-    broker: Arc<dyn Broker>,
+    /// `None` on a single node, which publishes to itself.
+    bus: Option<Arc<dyn BusHealth>>,
     /// True on a single node, which accepts messages into SQL.
     sql_is_broker: bool,
     shutdown: Shutdown,
@@ -41,9 +43,9 @@ struct Facts {
 }
 
 impl NodeHealth {
-    pub(super) fn new(broker: Arc<dyn Broker>, shutdown: Shutdown) -> Self {
-        let sql_is_broker = broker.archive_queue().is_none();
-        let health = Self { facts: Arc::default(), broker, sql_is_broker, shutdown };
+    pub(super) fn new(backend: &Backend, shutdown: Shutdown) -> Self {
+        let bus = backend.cluster.as_ref().map(|cluster| cluster.bus_health.clone());
+        let health = Self { facts: Arc::default(), bus, sql_is_broker: !backend.is_cluster(), shutdown };
         // Sets the metrics of a node that is still waiting for its stores.
         health.show();
         health
@@ -105,7 +107,7 @@ impl Health for NodeHealth {
             }
         } else if let Some(refusal) = &*self.facts.refusal.lock() {
             not_ready(&format!("Redis is not usable: {refusal}."))
-        } else if !self.broker.hears() {
+        } else if self.bus.as_ref().is_some_and(|bus| !bus.is_receiving()) {
             not_ready("What is published is not heard here.")
         } else {
             Readiness::Ready { degraded }

@@ -3,8 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::start::StartError;
 use super::{App, AppError, START_RETRY, earlier};
-use crate::backend::broker::Unavailable;
+use crate::backend::Unavailable;
 use crate::backend::redis::{Owner, Redis};
 use crate::domain::InstallationId;
 use crate::node::config::Mode;
@@ -78,31 +79,21 @@ pub(super) async fn attach(redis: &Redis, store: &Store) -> Result<(), Unavailab
     }
 }
 
-/// Verifies or claims Redis, then migrates the keys of an earlier release. The inner error is temporary: retry.
-pub(super) async fn claim(redis: &Redis, store: &Store) -> Result<Result<(), Unavailable>, AppError> {
-    let prepared = async {
-        earlier::wait_for_nodes(redis).await?;
-        if redis.is_retired().await? {
-            return redis.adopt().await;
-        }
-        if redis.owner().await?.is_none() { no_other_redis(store).await } else { Ok(()) }
-    };
-    if let Err(error) = prepared.await {
-        return Ok(Err(error));
+/// Verifies or claims Redis, then migrates the keys of an earlier release.
+pub(super) async fn claim(redis: &Redis, store: &Store) -> Result<(), StartError> {
+    earlier::wait_for_nodes(redis).await?;
+    if redis.is_retired().await? {
+        redis.adopt().await?;
+    } else if redis.owner().await?.is_none() {
+        no_other_redis(store).await?;
     }
-    match redis.verify().await {
-        Ok(Owner::Ours) => {}
-        Ok(Owner::Other(found)) => {
-            let own = match redis.installed() {
-                Ok(keys) => keys.id(),
-                Err(error) => return Ok(Err(error)),
-            };
-            return Err(AppError::OtherInstallation { found, own });
+    match redis.verify().await? {
+        Owner::Ours => Ok(earlier::take_over(redis, store).await?),
+        Owner::Other(found) => {
+            Err(StartError::Fatal(AppError::OtherInstallation { found, own: redis.installed()?.id() }))
         }
-        Ok(Owner::Partitions(found)) => return Err(AppError::Partitions { found, own: redis.partitions() }),
-        Err(error) => return Ok(Err(error)),
+        Owner::Partitions(found) => Err(StartError::Fatal(AppError::Partitions { found, own: redis.partitions() })),
     }
-    Ok(earlier::take_over(redis, store).await)
 }
 
 /// Returns an error if nodes of this installation run on another Redis: their leader raises the generation every 5 s.

@@ -14,8 +14,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use crate::backend::broker::{Broker, RoomStatus, Unavailable};
-use crate::backend::presence::Presence;
+use crate::backend::broker::{RoomStates, RoomStatus};
+use crate::backend::{Backend, ClusterPorts, Unavailable};
 use crate::chat::rooms::Rooms;
 use crate::domain::Room;
 use crate::domain::clock::{Agreement, Clock};
@@ -25,7 +25,7 @@ use crate::store::{PurgedRoom, Store, StoreError};
 
 mod table;
 
-pub use table::{Duty, Entry, TABLE};
+pub use table::{Entry, Job, TABLE};
 
 /// Interval at which the leader checks which jobs are due.
 const TICK: Duration = Duration::from_secs(1);
@@ -55,7 +55,7 @@ pub struct Settings {
 
 /// Why a job failed.
 #[derive(Debug, thiserror::Error)]
-pub enum DutyError {
+pub enum JobError {
     /// SQL failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -85,24 +85,24 @@ impl Step {
 
 /// Runs the jobs of [`TABLE`]. Clones share the drivers.
 #[derive(Clone)]
-pub struct Duties {
+pub struct Jobs {
     store: Store,
     clock: Arc<dyn Clock>,
     clocks: Agreement,
     settings: Settings,
-    broker: Option<Arc<dyn Broker>>,
-    presence: Option<Arc<dyn Presence>>,
+    states: Option<Arc<dyn RoomStates>>,
+    cluster: Option<ClusterPorts>,
     rooms: Option<Rooms>,
     metrics: Arc<JobMetrics>,
 }
 
-impl std::fmt::Debug for Duties {
+impl std::fmt::Debug for Jobs {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Duties").field("settings", &self.settings).finish_non_exhaustive()
+        f.debug_struct("Jobs").field("settings", &self.settings).finish_non_exhaustive()
     }
 }
 
-impl Duties {
+impl Jobs {
     /// Creates the jobs over SQL alone, as used by a command beside a single node.
     pub fn new(store: Store, clock: Arc<dyn Clock>, settings: Settings) -> Self {
         Self {
@@ -110,30 +110,30 @@ impl Duties {
             clock,
             clocks: Agreement::assumed(),
             settings,
-            broker: None,
-            presence: None,
+            states: None,
+            cluster: None,
             rooms: None,
             metrics: Arc::default(),
         }
     }
 
-    /// Makes jobs fail with [`DutyError::ClockSkew`] while the clocks disagree.
+    /// Makes jobs fail with [`JobError::ClockSkew`] while the clocks disagree.
     #[must_use]
     pub fn while_clocks_agree(mut self, clocks: Agreement) -> Self {
         self.clocks = clocks;
         self
     }
 
-    /// Adds the drivers of a cluster.
+    /// Adds the ports of a node.
     #[must_use]
-    pub fn with_cluster(mut self, broker: Arc<dyn Broker>, presence: Arc<dyn Presence>) -> Self {
-        (self.broker, self.presence) = (Some(broker), Some(presence));
+    pub fn with_backend(mut self, backend: &Backend) -> Self {
+        (self.states, self.cluster) = (Some(backend.states.clone()), backend.cluster.clone());
         self
     }
 
     /// Publishes room changes at once through `rooms`. Without it, the running nodes publish them within seconds.
     #[must_use]
-    pub fn telling(mut self, rooms: Rooms) -> Self {
+    pub fn publishing_through(mut self, rooms: Rooms) -> Self {
         self.rooms = Some(rooms);
         self
     }
@@ -143,16 +143,16 @@ impl Duties {
         let mut due = [Instant::now(); TABLE.len()];
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut looked: Option<Instant> = None;
+        let mut exported: Option<Instant> = None;
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-            if looked.is_none_or(|looked| looked.elapsed() >= MAILS_INTERVAL) {
-                looked = Some(Instant::now());
-                self.show_mails(leader.is_leading()).await;
+            if exported.is_none_or(|exported| exported.elapsed() >= MAILS_INTERVAL) {
+                exported = Some(Instant::now());
+                self.export_waiting_mails(leader.is_leading()).await;
             }
             for (entry, due) in TABLE.iter().zip(&mut due) {
-                let goes_on = || leader.is_leading() && !stop.is_cancelled();
-                if goes_on() && *due <= Instant::now() {
-                    self.tell(entry, self.look_after(entry, goes_on).await);
+                let may_continue = || leader.is_leading() && !stop.is_cancelled();
+                if may_continue() && *due <= Instant::now() {
+                    self.log(entry, self.run_job(entry, may_continue).await);
                     *due = Instant::now() + entry.every;
                 }
             }
@@ -160,7 +160,7 @@ impl Duties {
     }
 
     /// Updates the metric of waiting e-mails. Only the leader queries SQL.
-    async fn show_mails(&self, leads: bool) {
+    async fn export_waiting_mails(&self, leads: bool) {
         let waiting = if leads { self.store.mails().count().await } else { Ok(0) };
         match waiting {
             Ok(waiting) => self.metrics.mails_waiting.set(waiting as f64),
@@ -172,15 +172,15 @@ impl Duties {
     ///
     /// # Errors
     /// Per job; a failure does not prevent the others.
-    pub async fn run_once(&self) -> Vec<(&'static Entry, Result<u64, DutyError>)> {
+    pub async fn run_once(&self) -> Vec<(&'static Entry, Result<u64, JobError>)> {
         let mut outcomes = Vec::with_capacity(TABLE.len());
         for entry in &TABLE {
-            outcomes.push((entry, self.look_after(entry, || true).await));
+            outcomes.push((entry, self.run_job(entry, || true).await));
         }
         outcomes
     }
 
-    fn tell(&self, entry: &Entry, outcome: Result<u64, DutyError>) {
+    fn log(&self, entry: &Entry, outcome: Result<u64, JobError>) {
         match outcome {
             Ok(0) => {}
             Ok(rows) => tracing::info!(duty = entry.name, rows, "job finished"),
@@ -188,17 +188,17 @@ impl Duties {
         }
     }
 
-    /// Runs the steps of one job while `goes_on` returns true.
-    async fn look_after(&self, entry: &Entry, goes_on: impl Fn() -> bool) -> Result<u64, DutyError> {
+    /// Runs the steps of one job while `may_continue` returns true.
+    async fn run_job(&self, entry: &Entry, may_continue: impl Fn() -> bool) -> Result<u64, JobError> {
         let began = Instant::now();
-        let (mut walked, mut total) = (None, 0);
+        let (mut last_room, mut total) = (None, 0);
         let outcome = loop {
             let step_began = Instant::now();
-            match self.step(entry, &mut walked).await {
+            match self.step(entry, &mut last_room).await {
                 Ok(Step { rows, more }) => {
                     self.metrics.rows.find(JobName(entry.name)).increment(rows);
                     total += rows;
-                    if !more || !goes_on() {
+                    if !more || !may_continue() {
                         break Ok(total);
                     }
                 }
@@ -217,53 +217,53 @@ impl Duties {
         outcome
     }
 
-    async fn step(&self, entry: &Entry, walked: &mut Option<Room>) -> Result<Step, DutyError> {
+    async fn step(&self, entry: &Entry, last_room: &mut Option<Room>) -> Result<Step, JobError> {
         let (batch, now) = (entry.batch, self.clock.now());
         // Checked after the clock was read; see `Agreement`.
         if !self.clocks.holds() {
-            return Err(DutyError::ClockSkew);
+            return Err(JobError::ClockSkew);
         }
-        match entry.duty {
-            Duty::DeleteEmpty => self.delete_empty(walked, now, batch).await,
-            Duty::CloseIdle => self.close_idle(walked, now, batch).await,
-            Duty::Purge => Ok(Step::of(self.store.retention().purge(self.closed_before(now), batch).await?, batch)),
-            Duty::DeleteMessages => self.delete_messages(batch).await,
-            Duty::GiveUpEvents => Ok(Step::of(self.store.webhooks().give_up_events(now, batch).await?, batch)),
-            Duty::Forget(what) => Ok(Step::of(self.store.expired().delete(what, now - KEPT, batch).await?, batch)),
-            Duty::AdoptOrphans => Ok(Step { rows: self.orphans(true).await?, more: false }),
+        match entry.job {
+            Job::DeleteEmpty => self.delete_empty(last_room, now, batch).await,
+            Job::CloseIdle => self.close_idle(last_room, now, batch).await,
+            Job::Purge => Ok(Step::of(self.store.retention().purge(self.closed_before(now), batch).await?, batch)),
+            Job::DeleteMessages => self.delete_messages(batch).await,
+            Job::GiveUpEvents => Ok(Step::of(self.store.webhooks().give_up_events(now, batch).await?, batch)),
+            Job::Forget(what) => Ok(Step::of(self.store.expired().delete(what, now - KEPT, batch).await?, batch)),
+            Job::AdoptOrphans => Ok(Step { rows: self.orphans(true).await?, more: false }),
         }
     }
 
     /// Returns the number of rows that a job would change now. Changes nothing.
     ///
     /// # Errors
-    /// [`DutyError`].
-    pub async fn count(&self, duty: Duty) -> Result<u64, DutyError> {
+    /// [`JobError`].
+    pub async fn count(&self, job: Job) -> Result<u64, JobError> {
         let (store, now) = (&self.store, self.clock.now());
-        let counted = match duty {
-            Duty::DeleteEmpty => match self.idle_since(now) {
+        let counted = match job {
+            Job::DeleteEmpty => match self.idle_since(now) {
                 Some(since) => store.rooms().count_empty(since).await?,
                 None => 0,
             },
-            Duty::CloseIdle => match self.idle_since(now) {
+            Job::CloseIdle => match self.idle_since(now) {
                 Some(since) => store.rooms().count_idle(since).await?,
                 None => 0,
             },
-            Duty::Purge => store.retention().count_rooms(self.closed_before(now)).await?,
-            Duty::DeleteMessages => {
+            Job::Purge => store.retention().count_rooms(self.closed_before(now)).await?,
+            Job::DeleteMessages => {
                 store.retention().count_messages(self.closed_before(now)).await?
                     + store.retention().count_purged_messages().await?
             }
-            Duty::GiveUpEvents => store.webhooks().count_events_to_give_up(now).await?,
-            Duty::Forget(what) => store.expired().count(what, now - KEPT).await?,
-            Duty::AdoptOrphans => self.orphans(false).await?,
+            Job::GiveUpEvents => store.webhooks().count_events_to_give_up(now).await?,
+            Job::Forget(what) => store.expired().count(what, now - KEPT).await?,
+            Job::AdoptOrphans => self.orphans(false).await?,
         };
         Ok(counted)
     }
 
     async fn orphans(&self, adopt: bool) -> Result<u64, Unavailable> {
-        match &self.presence {
-            Some(presence) => presence.adopt_orphans(adopt).await,
+        match &self.cluster {
+            Some(cluster) => cluster.presence.adopt_orphans(adopt).await,
             None => Ok(0),
         }
     }
@@ -280,13 +280,18 @@ impl Duties {
 
     /// Deletes rooms that never had a message (SPEC 6.6). Without a broker, SQL alone decides, and the running node
     /// disconnects the clients of such a room.
-    async fn delete_empty(&self, walked: &mut Option<Room>, now: DateTime<Utc>, batch: u64) -> Result<Step, DutyError> {
+    async fn delete_empty(
+        &self,
+        last_room: &mut Option<Room>,
+        now: DateTime<Utc>,
+        batch: u64,
+    ) -> Result<Step, JobError> {
         let Some(since) = self.idle_since(now) else { return Ok(Step::of(0, batch)) };
-        let rooms = self.store.rooms().empty(since, walked.as_ref(), batch).await?;
+        let rooms = self.store.rooms().empty(since, last_room.as_ref(), batch).await?;
         let (found, mut deleted) = (rooms.len() as u64, 0);
         for room in &rooms {
-            if let Some(broker) = &self.broker
-                && !broker.bury_empty(room.name, room.state_version + 1).await?
+            if let Some(states) = &self.states
+                && !states.delete_if_empty(room.name, room.state_version + 1).await?
             {
                 continue;
             }
@@ -297,17 +302,17 @@ impl Duties {
                 }
             }
         }
-        *walked = rooms.into_iter().last().or(walked.take());
+        *last_room = rooms.into_iter().last().or(last_room.take());
         Ok(Step { rows: deleted, more: found >= batch })
     }
 
     /// Closes idle rooms, as their hosts could.
-    async fn close_idle(&self, walked: &mut Option<Room>, now: DateTime<Utc>, batch: u64) -> Result<Step, DutyError> {
+    async fn close_idle(&self, last_room: &mut Option<Room>, now: DateTime<Utc>, batch: u64) -> Result<Step, JobError> {
         let Some(since) = self.idle_since(now) else { return Ok(Step::of(0, batch)) };
-        let rooms = self.store.rooms().idle(since, walked.as_ref(), batch).await?;
+        let rooms = self.store.rooms().idle(since, last_room.as_ref(), batch).await?;
         let (found, mut closed) = (rooms.len() as u64, 0);
-        let statuses = match &self.broker {
-            Some(broker) => broker.status(&rooms.iter().map(|room| room.name).collect::<Vec<_>>()).await?,
+        let statuses = match &self.states {
+            Some(states) => states.status(&rooms.iter().map(|room| room.name).collect::<Vec<_>>()).await?,
             None => vec![None; rooms.len()],
         };
         for (room, status) in rooms.iter().zip(&statuses) {
@@ -322,12 +327,12 @@ impl Duties {
                 }
             }
         }
-        *walked = rooms.into_iter().last().or(walked.take());
+        *last_room = rooms.into_iter().last().or(last_room.take());
         Ok(Step { rows: closed, more: found >= batch })
     }
 
     /// Deletes the message rows of purged rooms.
-    async fn delete_messages(&self, batch: u64) -> Result<Step, DutyError> {
+    async fn delete_messages(&self, batch: u64) -> Result<Step, JobError> {
         let rooms = self.store.retention().purged(ROOMS_A_STEP).await?;
         let mut more = rooms.len() as u64 == ROOMS_A_STEP;
         let mut deleted = 0;
@@ -344,9 +349,9 @@ impl Duties {
     }
 
     /// Returns the number of deleted rows, and whether the purge of the room is complete.
-    async fn delete_messages_of(&self, room: PurgedRoom, limit: u64) -> Result<(u64, bool), DutyError> {
-        if let Some(broker) = &self.broker {
-            broker.purge(room.name, room.through).await?;
+    async fn delete_messages_of(&self, room: PurgedRoom, limit: u64) -> Result<(u64, bool), JobError> {
+        if let Some(cluster) = &self.cluster {
+            cluster.recent.purge(room.name, room.through).await?;
         }
         let rows = self.store.messages().delete_invisible(room.id, limit).await?;
         let is_finished = rows < limit && self.store.retention().finish(room).await?;

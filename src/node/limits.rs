@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use super::App;
 use crate::accounts::limits::{ByteQuota, Limits, Quotas};
-use crate::backend::throttle::memory::MemoryThrottle;
-use crate::backend::throttle::redis::RedisThrottle;
-use crate::backend::throttle::{Quota, Throttle};
+use crate::backend::throttle::Quota;
 use crate::chat::session::Rate;
 use crate::node::config::{Cap, Config};
 use crate::store::MailQuotas;
@@ -41,10 +39,6 @@ pub(super) fn byte_rates(config: &Config) -> ByteRates {
 }
 
 pub(super) fn limits(app: &App) -> Arc<Limits> {
-    let shared: Arc<dyn Throttle> = match &app.redis {
-        Some(redis) => Arc::new(RedisThrottle::new(redis.clone())),
-        None => Arc::new(MemoryThrottle::new(app.clock.clone())),
-    };
     let times = |factor: u32, span, cap: Cap| cap.get().map(|count| Quota::new(count.saturating_mul(factor), span));
     let every = |span, cap| times(1, span, cap);
     let limits = &app.config.limits;
@@ -66,7 +60,7 @@ pub(super) fn limits(app: &App) -> Arc<Limits> {
         images: times(IMAGES, MINUTE, limits.lookups_per_minute),
         host_bytes: limits.host_mib_per_day.get().map(|mib| ByteQuota::per_day(u64::from(mib) * 1_048_576)),
     };
-    Arc::new(Limits::new(quotas, shared, app.clock.clone()))
+    Arc::new(Limits::new(quotas, app.backend.throttle.clone(), app.clock.clone()))
 }
 
 /// Limits on e-mails sent per hour.

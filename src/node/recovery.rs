@@ -3,7 +3,7 @@
 //! SQL and the broker both hold a generation. The leader raises it in SQL first, then in the broker: at the start of
 //! each leadership and every 5 s. SQL below the broker means that SQL was restored to an earlier state; the broker
 //! below SQL means that Redis was. Accepting and archiving report inconsistencies that occur between two increments
-//! ([`Recovery::suspect`]).
+//! ([`Recovery::suspect`](crate::backend::broker::recovery::Recovery::suspect)).
 //!
 //! Recovery makes the sequence number of every room jump and compares each room of the broker with its row. The state
 //! is taken from SQL, messages that are in the log but not in SQL are archived again, and messages of rooms that SQL
@@ -20,9 +20,10 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use crate::backend::broker::queue::{ArchiveQueue, Lost};
-use crate::backend::broker::recovery::{Reconciled, Recovery, WentBack};
-use crate::backend::broker::{Broker, Partition, Unavailable};
+use crate::backend::broker::queue::Lost;
+use crate::backend::broker::recovery::{Reconciled, WentBack};
+use crate::backend::broker::{Partition, RoomStates};
+use crate::backend::{Backend, ClusterPorts, Unavailable};
 use crate::chat::history::log_numbers;
 use crate::chat::metrics::ArchiveMetrics;
 use crate::domain::{InstallationId, Room, RoomName, Seq};
@@ -77,9 +78,9 @@ pub struct Recovered {
 pub struct Recoverer {
     installation: InstallationId,
     store: Store,
-    broker: Arc<dyn Broker>,
-    queue: Arc<dyn ArchiveQueue>,
-    recovery: Arc<dyn Recovery>,
+    partitions: u16,
+    states: Arc<dyn RoomStates>,
+    cluster: ClusterPorts,
     behind_since: Option<Instant>,
     metrics: RecoveryMetrics,
     archive_metrics: ArchiveMetrics,
@@ -92,16 +93,12 @@ impl std::fmt::Debug for Recoverer {
 }
 
 impl Recoverer {
-    /// Creates a recoverer over the stores of one installation.
-    pub fn new(
-        installation: InstallationId,
-        store: Store,
-        broker: Arc<dyn Broker>,
-        queue: Arc<dyn ArchiveQueue>,
-        recovery: Arc<dyn Recovery>,
-    ) -> Self {
+    /// Creates a recoverer over the stores of one installation. Returns `None` for a single node, which has one store.
+    pub fn new(installation: InstallationId, store: Store, backend: &Backend) -> Option<Self> {
+        let cluster = backend.cluster.clone()?;
+        let (partitions, states) = (backend.log.partitions(), backend.states.clone());
         let (metrics, archive_metrics) = (RecoveryMetrics::default(), ArchiveMetrics::default());
-        Self { installation, store, broker, queue, recovery, behind_since: None, metrics, archive_metrics }
+        Some(Self { installation, store, partitions, states, cluster, behind_since: None, metrics, archive_metrics })
     }
 
     /// Compares the generations every [`INTERVAL`] until `stop` is cancelled.
@@ -121,27 +118,27 @@ impl Recoverer {
     /// [`RecoveryError`]: the generation was not raised, and the next call starts again.
     pub async fn tick(&mut self, leads: bool) -> Result<Option<Recovered>, RecoveryError> {
         // The broker is read first. The leader raises SQL before the broker, so in this order SQL is never lower.
-        let known = self.recovery.generation().await?;
+        let known = self.cluster.recovery.generation().await?;
         let is_own = |row: &Installation| row.id == self.installation && row.mode == InstallationMode::Cluster;
         let Some(row) = self.store.installation().get().await?.filter(is_own) else {
             // SQL was restored to before its first start, belongs to another installation, or is now served by a single
             // node.
-            self.recovery.suspend(true);
+            self.cluster.recovery.suspend(true);
             return Ok(None);
         };
         let is_behind = known.is_some_and(|known| row.generation < known);
         if !leads {
             self.behind_since = is_behind.then(|| self.behind_since.unwrap_or_else(Instant::now));
-            self.recovery.suspend(self.behind_since.is_some_and(|since| since.elapsed() > GRACE));
+            self.cluster.recovery.suspend(self.behind_since.is_some_and(|since| since.elapsed() > GRACE));
             return Ok(None);
         }
-        self.recovery.suspend(false);
+        self.cluster.recovery.suspend(false);
         let went_back = if is_behind {
             Some(WentBack::Sql)
         } else if known.is_some_and(|known| known + 1 < row.generation) {
             Some(WentBack::Redis)
         } else {
-            self.recovery.suspect().await?
+            self.cluster.recovery.suspect().await?
         };
         let recovered = match went_back {
             Some(store) => Some(self.recover(store).await?),
@@ -149,7 +146,7 @@ impl Recoverer {
         };
         let next = known.unwrap_or_default().max(row.generation) + 1;
         self.store.installation().raise_generation(next).await?;
-        self.recovery.raise_generation(next).await?;
+        self.cluster.recovery.raise_generation(next).await?;
         Ok(recovered)
     }
 
@@ -159,7 +156,7 @@ impl Recoverer {
     /// # Errors
     /// [`RecoveryError`]: call again.
     pub async fn compare(&self) -> Result<Recovered, RecoveryError> {
-        let known = self.recovery.generation().await?;
+        let known = self.cluster.recovery.generation().await?;
         let row = self.store.installation().get().await?;
         let is_behind = row.zip(known).is_some_and(|(row, known)| row.generation < known);
         let store = if is_behind { WentBack::Sql } else { WentBack::Redis };
@@ -181,8 +178,8 @@ impl Recoverer {
     async fn recover(&self, store: WentBack) -> Result<Recovered, RecoveryError> {
         self.metrics.recoveries.get(store.kind()).increment(1);
         tracing::error!(store = store.store(), "store is in an earlier state, recovering: every room's number jumps");
-        for partition in (0..self.broker.partitions()).map(Partition) {
-            self.recovery.begin_epoch(partition).await?;
+        for partition in (0..self.partitions).map(Partition) {
+            self.cluster.recovery.begin_epoch(partition).await?;
         }
         let all = self.reconcile_all(store).await?;
         let Recovered { rooms, behind, archived_again, lost_rooms, dead_letters } = all;
@@ -200,17 +197,17 @@ impl Recoverer {
 
     async fn reconcile_all(&self, store: WentBack) -> Result<Recovered, RecoveryError> {
         let mut all = Recovered::default();
-        for partition in (0..self.broker.partitions()).map(Partition) {
+        for partition in (0..self.partitions).map(Partition) {
             let mut from = None;
             loop {
-                let page = self.recovery.rooms(partition, from).await?;
+                let page = self.cluster.recovery.rooms(partition, from).await?;
                 self.reconcile(store, &page.rooms, &mut all).await?;
                 from = page.next;
                 if from.is_none() {
                     break;
                 }
             }
-            self.recovery.clear_suspect(partition).await?;
+            self.cluster.recovery.clear_suspect(partition).await?;
         }
         Ok(all)
     }
@@ -238,10 +235,10 @@ impl Recoverer {
         row: Option<Room>,
     ) -> Result<Recovered, RecoveryError> {
         let mut outcome = Recovered::default();
-        let Some(status) = self.broker.status(&[name]).await?.pop().flatten() else { return Ok(outcome) };
+        let Some(status) = self.states.status(&[name]).await?.pop().flatten() else { return Ok(outcome) };
         match row {
             // Redis was restored to before the deletion of the room.
-            None if store == WentBack::Redis => self.broker.bury(name).await?,
+            None if store == WentBack::Redis => self.cluster.seeding.mark_deleted(name).await?,
             Some(row) if row.id == status.chatroom => {
                 let is_forced = store == WentBack::Sql || status.archived > row.last_seq;
                 let missing = if is_forced { self.missing(&row).await? } else { Vec::new() };
@@ -249,11 +246,13 @@ impl Recoverer {
                 outcome.behind = u64::from(stored > status.seq);
                 if is_forced || version > status.version || stored > status.seq {
                     let room = Reconciled { room: name, chatroom: row.id, state, version, stored, is_forced, missing };
-                    outcome.archived_again = self.recovery.reconcile(&room).await?.unwrap_or_default();
+                    outcome.archived_again = self.cluster.recovery.reconcile(&room).await?.unwrap_or_default();
                 }
             }
             _ => {
-                if let Lost::Now(dead) = self.queue.lose_room(name, status.chatroom, LOST, row.is_some()).await? {
+                if let Lost::Now(dead) =
+                    self.cluster.archive.remove_lost_room(name, status.chatroom, LOST, row.is_some()).await?
+                {
                     self.archive_metrics.dead_letters.increment(dead);
                     tracing::error!(room = %name, messages = dead, "sql has lost a room, dead-lettered its messages");
                     (outcome.lost_rooms, outcome.dead_letters) = (1, dead);
@@ -265,7 +264,7 @@ impl Recoverer {
 
     /// Returns the sequence numbers that a room's log has and SQL lacks.
     async fn missing(&self, row: &Room) -> Result<Vec<Seq>, RecoveryError> {
-        let mut numbers = log_numbers(&*self.broker, row.name, row.purged_through, LOG).await?;
+        let mut numbers = log_numbers(&*self.cluster.recent, row.name, row.purged_through, LOG).await?;
         let Some(first) = numbers.first() else { return Ok(numbers) };
         let stored: HashSet<Seq> = self.store.messages().seqs_from(row.id, *first).await?.into_iter().collect();
         numbers.retain(|seq| !stored.contains(seq));

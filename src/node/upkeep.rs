@@ -1,5 +1,5 @@
 //! Periodic tasks of every node: lease renewal, store monitoring, presence, room changes left by other nodes. Jobs that
-//! run once per cluster are in `duties`.
+//! run once per cluster are in `jobs`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::health::NodeHealth;
 use super::wiring::Node;
-use crate::backend::redis::Redis;
+use crate::backend::ClusterPorts;
 use crate::backend::shutdown::Shutdown;
 use crate::chat::hub::Hub;
 use crate::chat::relay::SWEEP_INTERVAL;
@@ -34,40 +34,11 @@ const STANDING_INTERVAL: Duration = Duration::from_secs(60);
 /// Interval at which the clocks of the stores are read. A step of a clock is detected within it.
 const CLOCK_INTERVAL: Duration = Duration::from_secs(5);
 
-pub(super) fn start(node: &Node, store: &Store, redis: Option<&Redis>, shutdown: &Shutdown) {
-    if let Some(redis) = redis.cloned() {
-        let (health, hub) = (node.health.clone(), node.hub.clone());
-        every(shutdown, HEARTBEAT_INTERVAL, move || follow_redis(redis.clone(), health.clone(), hub.clone()));
+pub(super) fn start(node: &Node, store: &Store, shutdown: &Shutdown) {
+    if let Some(cluster) = &node.backend.cluster {
+        follow_cluster(node, cluster, shutdown);
     }
-    if let Some(redis) = redis.cloned() {
-        let presence = node.presence.clone();
-        every(shutdown, PRESENCE_INTERVAL, move || {
-            let presence = presence.clone();
-            async move {
-                if let Err(error) = presence.keep().await {
-                    tracing::debug!(%error, "failed to maintain presence, retrying");
-                }
-            }
-        });
-        // A single node needs no sweep: it publishes to itself.
-        let (mut sweep, stop) = (node.sweep(), shutdown.stopping_token());
-        shutdown.spawn(async move {
-            let mut ticks = tokio::time::interval(SWEEP_INTERVAL);
-            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            let mut known = None;
-            while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-                // Nodes that declared an earlier incarnation dead have removed its counts from the rooms.
-                if let Ok(incarnation) = redis.incarnation()
-                    && known.as_ref() != Some(&incarnation)
-                    && known.replace(incarnation).is_some()
-                {
-                    sweep.hurry();
-                }
-                sweep.step().await;
-            }
-        });
-    }
-    follow_sql(node, store, redis.is_none(), shutdown);
+    follow_sql(node, store, shutdown);
     let hub = node.hub.clone();
     every(shutdown, OUTBOX_INTERVAL, move || {
         hub.outbox_metrics().bytes.set(hub.outbox_bytes() as f64);
@@ -93,8 +64,41 @@ pub(super) fn start(node: &Node, store: &Store, redis: Option<&Redis>, shutdown:
     });
 }
 
+/// Starts the tasks that only a node of a cluster has: its lease, presence, and the comparison of rooms with the broker.
+fn follow_cluster(node: &Node, cluster: &ClusterPorts, shutdown: &Shutdown) {
+    let (ports, health, hub) = (cluster.clone(), node.health.clone(), node.hub.clone());
+    every(shutdown, HEARTBEAT_INTERVAL, move || follow_redis(ports.clone(), health.clone(), hub.clone()));
+    let presence = cluster.presence.clone();
+    every(shutdown, PRESENCE_INTERVAL, move || {
+        let presence = presence.clone();
+        async move {
+            if let Err(error) = presence.keep().await {
+                tracing::debug!(%error, "failed to maintain presence, retrying");
+            }
+        }
+    });
+    // A single node needs no sweep: it publishes to itself.
+    let (mut sweep, membership, stop) = (node.sweep(), cluster.membership.clone(), shutdown.stopping_token());
+    shutdown.spawn(async move {
+        let mut ticks = tokio::time::interval(SWEEP_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut known = None;
+        while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+            // Nodes that declared an earlier incarnation dead have removed its counts from the rooms.
+            if let Ok(incarnation) = membership.incarnation()
+                && known.as_ref() != Some(&incarnation)
+                && known.replace(incarnation).is_some()
+            {
+                sweep.hurry();
+            }
+            sweep.step().await;
+        }
+    });
+}
+
 /// Starts the SQL monitor and updates this node's readiness from its results.
-fn follow_sql(node: &Node, store: &Store, is_broker: bool, shutdown: &Shutdown) {
+fn follow_sql(node: &Node, store: &Store, shutdown: &Shutdown) {
+    let is_broker = !node.backend.is_cluster();
     let (health, mut condition, stop) = (node.health.clone(), store.condition(), shutdown.stopping_token());
     let report = move |fault: Option<Fault>| {
         health.set_sql(fault);
@@ -127,7 +131,8 @@ pub(super) fn measure_skew(skew: &Skew, shutdown: &Shutdown) {
 
 /// Verifies that Redis belongs to this installation, renews this node's lease, checks that Redis accepts writes, and
 /// updates the readiness.
-async fn follow_redis(redis: Redis, health: NodeHealth, hub: Arc<Hub>) {
+async fn follow_redis(cluster: ClusterPorts, health: NodeHealth, hub: Arc<Hub>) {
+    let ClusterPorts { redis, membership, .. } = cluster;
     let verified = redis.verify().await.map(|_| ());
     let suspension = redis.suspension();
     if suspension.is_some() {
@@ -137,7 +142,7 @@ async fn follow_redis(redis: Redis, health: NodeHealth, hub: Arc<Hub>) {
         return;
     }
     let beat = match verified {
-        Ok(()) => redis.heartbeat().await.map(|_| ()),
+        Ok(()) => membership.renew().await,
         Err(error) => Err(error),
     };
     health.set_broker(beat.is_ok());

@@ -16,9 +16,9 @@ use crate::accounts::metrics::LoginMetrics;
 use crate::accounts::profile_images::ProfileImages;
 use crate::accounts::tokens::TokenKeys;
 use crate::accounts::{Accounts, Announce, Profiles};
-use crate::backend::broker::{Broker, Unavailable};
-use crate::backend::presence::Presence;
+use crate::backend::broker::Bus;
 use crate::backend::shutdown::Shutdown;
+use crate::backend::{Backend, Unavailable};
 use crate::chat::archive::Archive;
 use crate::chat::history::History;
 use crate::chat::hub::Hub;
@@ -32,7 +32,7 @@ use crate::domain::clock::Clock;
 use crate::http::metrics::HttpMetrics;
 use crate::http::{self, HttpContext, HttpSettings, IsTrustedProxy, Page, Pages, RenderMetrics};
 use crate::node::config::Config;
-use crate::node::jobs::{self, Duties};
+use crate::node::jobs::{Jobs, Settings as JobSettings};
 use crate::outbound::contacts::{Contacts, MailLinks};
 use crate::outbound::notifications::{NotificationWriter, Notifier};
 use crate::outbound::webhooks::Webhooks;
@@ -50,8 +50,7 @@ pub(super) struct Node {
     hosts: Hosts,
     pub(super) rooms: Rooms,
     pub(super) accounts: Accounts,
-    pub(super) broker: Arc<dyn Broker>,
-    pub(super) presence: Arc<dyn Presence>,
+    pub(super) backend: Backend,
     sessions: Arc<Sessions>,
     inbox: Inbox,
     pub(super) revalidator: SessionRevalidator,
@@ -61,36 +60,27 @@ pub(super) struct Node {
 }
 
 impl Node {
-    pub(super) fn wire(app: &App, broker: Arc<dyn Broker>, presence: Arc<dyn Presence>, shutdown: &Shutdown) -> Self {
-        let App { config, store, clock, chance, .. } = app;
+    pub(super) fn wire(app: &App, shutdown: &Shutdown) -> Self {
+        let App { config, store, backend, clock, chance, .. } = app;
         let hub = Hub::new(chance.clone());
-        let history = History::new(broker.clone(), store.clone());
-        let rooms = Rooms::new(
-            store.clone(),
-            broker.clone(),
-            history.clone(),
-            clock.clone(),
-            chance.clone(),
-            config.wire_offset,
-        );
-        let announce = announce(broker.clone());
+        let history = History::new(backend, store.clone());
+        let rooms =
+            Rooms::new(store.clone(), backend, history.clone(), clock.clone(), chance.clone(), config.wire_offset);
+        let announce = announce(backend.bus.clone());
         let accounts = Accounts::new(store.clone(), clock.clone(), chance.clone(), keys(config), announce)
             .with_key_grace(config.key_grace);
         let hosts = accounts.hosts().clone();
-        let relay = Relay::start(&broker, &rooms, &hub, shutdown.tasks(), &shutdown.stopping_token());
-        let (tracker, stop) = (shutdown.tasks().clone(), shutdown.stopping_token());
+        let relay = Relay::start(&backend.log, &rooms, &hub, shutdown);
         let shown_at = (clock.clone(), config.wire_offset);
-        let watch = Watch::new(hub.clone(), presence.clone(), shown_at, tracker.clone(), stop.clone());
-        let statuses =
-            Statuses::new(hub.clone(), presence.clone(), watch, grace(config), tracker.clone(), stop.clone());
+        let watch = Watch::new(hub.clone(), backend.presence.clone(), shown_at, shutdown.clone());
+        let statuses = Statuses::new(hub.clone(), backend.presence.clone(), watch, grace(app), shutdown.clone());
         let revalidator = SessionRevalidator::new(
             hub.clone(),
             store.clone(),
             accounts.clone(),
             hosts.clone(),
             clock.clone(),
-            tracker,
-            stop,
+            shutdown.clone(),
         )
         .while_clocks_agree(app.agreement());
         let limits = limits(app);
@@ -100,8 +90,8 @@ impl Node {
             rooms: rooms.clone(),
             history,
             relay,
-            broker: broker.clone(),
-            members: Members::new(hub.clone(), rooms.clone(), shutdown.tasks().clone(), shutdown.stopping_token()),
+            bus: backend.bus.clone(),
+            members: Members::new(hub.clone(), rooms.clone(), shutdown.clone()),
             hub: hub.clone(),
             statuses,
             clock: clock.clone(),
@@ -111,10 +101,22 @@ impl Node {
             budgets: Budgets::new(limits.clone(), shutdown.tasks().clone()),
             tracker: shutdown.tasks().clone(),
         });
-        let inbox = Inbox::new(hub.clone(), shutdown.tasks().clone(), shutdown.stopping_token());
-        let health = NodeHealth::new(broker.clone(), shutdown.clone());
+        let inbox = Inbox::new(hub.clone(), shutdown.clone());
+        let health = NodeHealth::new(backend, shutdown.clone());
         let clock = clock.clone();
-        Self { hub, hosts, rooms, accounts, broker, presence, sessions, inbox, revalidator, health, limits, clock }
+        Self {
+            hub,
+            hosts,
+            rooms,
+            accounts,
+            backend: backend.clone(),
+            sessions,
+            inbox,
+            revalidator,
+            health,
+            limits,
+            clock,
+        }
     }
 
     pub(super) fn http(
@@ -178,7 +180,7 @@ impl Node {
         };
         let writer = NotificationWriter::new(&admin_url, public_url, mail_links(config), config.mail_language);
         let waker = self.accounts.mail_waker();
-        Notifier::new(store.clone(), self.broker.clone(), self.clock.clone(), writer, waker)
+        Notifier::new(store.clone(), self.backend.states.clone(), self.clock.clone(), writer, waker)
     }
 
     pub(super) fn sweep(&self) -> Sweep {
@@ -186,15 +188,14 @@ impl Node {
     }
 
     pub(super) fn start_archive(&self, store: &Store, shutdown: &Shutdown) -> Option<Archive> {
-        let queue = self.broker.archive_queue()?;
-        let stop = shutdown.stopping_token();
-        Some(Archive::start(&queue, self.broker.partitions(), store, shutdown.tasks(), &stop))
+        let queue = &self.backend.cluster.as_ref()?.archive;
+        Some(Archive::start(queue, self.backend.log.partitions(), store, shutdown))
     }
 
-    pub(super) fn duties(&self, store: &Store, settings: jobs::Settings) -> Duties {
-        Duties::new(store.clone(), self.clock.clone(), settings)
-            .with_cluster(self.broker.clone(), self.presence.clone())
-            .telling(self.rooms.clone())
+    pub(super) fn jobs(&self, store: &Store, settings: JobSettings) -> Jobs {
+        Jobs::new(store.clone(), self.clock.clone(), settings)
+            .with_backend(&self.backend)
+            .publishing_through(self.rooms.clone())
     }
 
     pub(super) async fn subscribe(&self, archive: Option<Archive>) -> Result<(), Unavailable> {
@@ -208,17 +209,17 @@ impl Node {
             archive,
             tracker: self.sessions.tracker.clone(),
         };
-        let heard = self.broker.subscribe(Arc::new(deliveries)).await;
+        let subscribed = self.backend.bus.subscribe(Arc::new(deliveries)).await;
         let watch = self.sessions.statuses.watch().clone();
-        self.presence.subscribe(Arc::new(watch)).await.and(heard)
+        self.backend.presence.subscribe(Arc::new(watch)).await.and(subscribed)
     }
 }
 
-fn announce(broker: Arc<dyn Broker>) -> Announce {
+fn announce(bus: Arc<dyn Bus>) -> Announce {
     Arc::new(move |control| {
-        let broker = broker.clone();
+        let bus = bus.clone();
         Box::pin(async move {
-            if let Err(error) = broker.announce(control).await {
+            if let Err(error) = bus.publish_control(control).await {
                 tracing::warn!(%error, "failed to publish account change; other nodes pick it up when their cache expires");
             }
         })
@@ -243,9 +244,9 @@ fn keys(config: &Config) -> TokenKeys {
 
 /// Periods after which a disconnected host goes offline. In a cluster, hosts of a draining node get longer, so that
 /// they can reconnect to another node; a single node has no other.
-fn grace(config: &Config) -> Grace {
-    let usual = config.presence_grace;
-    let drained = if config.mode.redis().is_some() { DRAINED_GRACE.max(usual) } else { usual };
+fn grace(app: &App) -> Grace {
+    let usual = app.config.presence_grace;
+    let drained = if app.backend.is_cluster() { DRAINED_GRACE.max(usual) } else { usual };
     Grace { usual, drained }
 }
 

@@ -6,8 +6,8 @@ mod link;
 use std::sync::Arc;
 
 use crate::domain::clock::Clock;
-use crate::outbound::mail::{Language, MailWaker};
-use crate::store::{ConsentPair, RoomRow, Store, StoreError, mailbox_key};
+use crate::outbound::mail::MailWaker;
+use crate::store::{Store, StoreError, mailbox_key};
 
 pub use crate::store::ConsentPair;
 pub use link::MailLinks;
@@ -70,7 +70,8 @@ impl Contacts {
         let pair = match asked {
             Unsubscription::Pair(pair) => pair.clone(),
             Unsubscription::Room(of_room) => {
-                let Some(email) = self.store.contacts().get(of_room.room).await?.filter(|email| of_room.is_for(email)) else {
+                let Some(email) = self.store.contacts().get(of_room.room).await?.filter(|email| of_room.is_for(email))
+                else {
                     return Ok(None);
                 };
                 let Some(room) = self.store.rooms().get(of_room.room).await? else { return Ok(None) };

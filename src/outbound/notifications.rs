@@ -14,7 +14,8 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::backend::broker::{Broker, RoomStatus, Unavailable};
+use crate::backend::Unavailable;
+use crate::backend::broker::{RoomStates, RoomStatus};
 use crate::domain::clock::Clock;
 use crate::domain::{ChatroomId, HostId, RoomName, Side};
 use crate::outbound::mail::MailWaker;
@@ -43,7 +44,7 @@ pub enum RoundError {
 /// Decides who is e-mailed. Any number of nodes may run one each.
 pub struct Notifier {
     store: Store,
-    broker: Arc<dyn Broker>,
+    states: Arc<dyn RoomStates>,
     clock: Arc<dyn Clock>,
     writer: NotificationWriter,
     mail: MailWaker,
@@ -57,15 +58,15 @@ impl std::fmt::Debug for Notifier {
 }
 
 impl Notifier {
-    /// Creates a notifier. `broker` reports the members of rooms; `mail` wakes the mail dispatcher.
+    /// Creates a notifier. `states` reports the members of rooms; `mail` wakes the mail dispatcher.
     pub fn new(
         store: Store,
-        broker: Arc<dyn Broker>,
+        states: Arc<dyn RoomStates>,
         clock: Arc<dyn Clock>,
         writer: NotificationWriter,
         mail: MailWaker,
     ) -> Self {
-        Self { store, broker, clock, writer, mail, metrics: NotificationMetrics::default() }
+        Self { store, states, clock, writer, mail, metrics: NotificationMetrics::default() }
     }
 
     /// Decides due notifications until `stop` is cancelled.
@@ -138,7 +139,7 @@ impl Notifier {
 
     async fn members(&self, due: impl Iterator<Item = &DueNotification>) -> Result<Members, RoundError> {
         let names: Vec<RoomName> = due.filter_map(|due| due.room).collect();
-        let found = if names.is_empty() { Vec::new() } else { self.broker.status(&names).await? };
+        let found = if names.is_empty() { Vec::new() } else { self.states.status(&names).await? };
         Ok(Members(names.into_iter().zip(found).filter_map(|(name, status)| Some((name, status?))).collect()))
     }
 

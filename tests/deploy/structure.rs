@@ -27,7 +27,8 @@ const NAMES_OF_MACROS: [&str; 2] = ["Model", "Relation"];
 fn a_layer_imports_only_layers_below_it() {
     let modules = Modules::of_program();
     let rank = |module: &ModulePath| LAYERS.iter().position(|layer| layer.contains(&module[0].as_str()));
-    let top_level: BTreeSet<&str> = modules.0.keys().filter(|path| path.len() == 1).map(|path| path[0].as_str()).collect();
+    let top_level: BTreeSet<&str> =
+        modules.0.keys().filter(|path| path.len() == 1).map(|path| path[0].as_str()).collect();
     let layers: BTreeSet<&str> = LAYERS.iter().copied().flatten().copied().collect();
     assert_eq!(top_level, layers, "each module of src/ is in a layer");
     let imports = modules.imports();

@@ -139,7 +139,7 @@ impl HostBudget {
 mod tests {
     use super::super::Quotas;
     use super::*;
-    use crate::backend::throttle::memory::MemoryThrottle;
+    use crate::backend::embedded::throttle::MemoryThrottle;
     use crate::domain::clock::{Clock, ManualClock, SystemClock};
 
     const MIB: u64 = 1_048_576;

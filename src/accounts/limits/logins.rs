@@ -78,7 +78,7 @@ impl Trial<'_> {
     /// Refunds the failure, because the password was right or was not checked.
     pub async fn passed(self) {
         for (kind, who, quota) in &self.counted {
-            self.limits.give_back(*kind, who, *quota).await;
+            self.limits.refund(*kind, who, *quota).await;
         }
     }
 }

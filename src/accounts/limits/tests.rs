@@ -5,10 +5,10 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 
 use super::*;
-use crate::backend::broker::Unavailable;
+use crate::backend::Unavailable;
+use crate::backend::embedded::throttle::MemoryThrottle;
 use crate::backend::redis::testing::{Kind as Deployment, Servers};
-use crate::backend::throttle::memory::MemoryThrottle;
-use crate::backend::throttle::redis::RedisThrottle;
+use crate::backend::redis::throttle::RedisThrottle;
 use crate::domain::clock::{ManualClock, SystemClock};
 
 const HOME: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -32,8 +32,8 @@ impl Throttle for FailingThrottle {
         }
     }
 
-    async fn give_back(&self, kind: Kind, who: &Who, quota: Quota) -> Result<(), Unavailable> {
-        self.inner.give_back(kind, who, quota).await
+    async fn refund(&self, kind: Kind, who: &Who, quota: Quota) -> Result<(), Unavailable> {
+        self.inner.refund(kind, who, quota).await
     }
 }
 

@@ -8,7 +8,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
-use super::{Partition, Unavailable};
+use super::Partition;
+use crate::backend::Unavailable;
 use crate::domain::trace::Trace;
 use crate::domain::{ChatroomId, RoomName, RoomState, Seq};
 
@@ -26,7 +27,7 @@ pub struct QueueEntry {
     /// Row id of the room.
     pub chatroom: ChatroomId,
     /// Epoch of the broker in which the message was accepted.
-    pub life: String,
+    pub epoch: String,
     /// Time of acceptance, by the broker's clock.
     pub accepted_at: DateTime<Utc>,
     /// The complete frame. Empty if the entry is malformed.
@@ -48,7 +49,7 @@ pub struct Backlog {
     pub head: Option<String>,
 }
 
-/// Result of [`ArchiveQueue::lose_room`].
+/// Result of [`ArchiveQueue::remove_lost_room`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lost {
     /// The room was removed, and this number of its messages became dead letters.
@@ -131,7 +132,7 @@ pub trait ArchiveQueue: Send + Sync + 'static {
     ) -> Result<bool, Unavailable>;
 
     /// Removes a room that SQL has lost, or has under another id (`seed_again`). Its messages become dead letters.
-    async fn lose_room(
+    async fn remove_lost_room(
         &self,
         room: RoomName,
         chatroom: ChatroomId,

@@ -5,7 +5,8 @@
 
 use async_trait::async_trait;
 
-use super::{Partition, Unavailable};
+use super::Partition;
+use crate::backend::Unavailable;
 use crate::domain::metric::{LabelValue as _, StoreKind};
 use crate::domain::{ChatroomId, RoomName, RoomState, Seq};
 

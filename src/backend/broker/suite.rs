@@ -8,7 +8,7 @@ mod queue;
 mod seeding;
 
 use super::testing::{Heard, Stage, frame_of, guest, key_of, numbers, submission};
-use super::{Change, Outcome, Submission};
+use super::*;
 use crate::domain::Control;
 use crate::domain::{RoomChange, RoomName, RoomState, Side};
 
@@ -47,13 +47,13 @@ on_every_driver!(
     an_id_is_one_message_within_its_room_and_side,
     an_id_is_known_after_a_restart,
     numbers_of_concurrent_callers_leave_no_hole,
-    what_was_heard_can_be_read,
-    a_closed_room_refuses_messages_and_goes_on_counting_when_resumed,
+    a_received_publication_can_be_read,
+    a_closed_room_rejects_messages_and_keeps_its_numbers_when_resumed,
     a_deleted_room_stays_deleted,
     an_old_change_does_nothing,
-    a_change_that_is_told_twice_does_no_harm,
+    a_repeated_change_has_no_effect,
     notices_are_relayed_and_not_stored,
-    news_about_hosts_arrive,
+    account_changes_arrive,
     a_node_counts_its_members,
     an_unknown_room_has_no_status,
 );
@@ -152,7 +152,7 @@ async fn numbers_of_concurrent_callers_leave_no_hole(stage: Stage) {
     assert_eq!(heard.iter().map(|heard| (heard.0, heard.1)).collect::<Vec<_>>(), (0..100).zip(1..).collect::<Vec<_>>());
 }
 
-async fn what_was_heard_can_be_read(stage: Stage) {
+async fn a_received_publication_can_be_read(stage: Stage) {
     let node = stage.node().await;
     let room = node.room().await;
     for seq in 1..=20 {
@@ -168,14 +168,14 @@ async fn what_was_heard_can_be_read(stage: Stage) {
     }
 }
 
-async fn a_closed_room_refuses_messages_and_goes_on_counting_when_resumed(stage: Stage) {
+async fn a_closed_room_rejects_messages_and_keeps_its_numbers_when_resumed(stage: Stage) {
     let node = stage.node().await;
     let room = node.room().await;
     node.say(&room, 1..=2).await;
     node.rooms.change(room.name, RoomChange::Close).await.unwrap();
     // The refusal serves as the close notice, so it has precedence over `Known`.
     assert_eq!(node.accept(&[guest(&room, "id-1"), guest(&room, "id-3")]).await, [Outcome::Closed, Outcome::Closed]);
-    assert_eq!(node.broker.status(&[room.name]).await.unwrap()[0].as_ref().unwrap().state, RoomState::Closed);
+    assert_eq!(node.backend.states.status(&[room.name]).await.unwrap()[0].as_ref().unwrap().state, RoomState::Closed);
 
     node.rooms.change(room.name, RoomChange::Resume).await.unwrap();
     let outcomes = node.accept(&[guest(&room, "id-1"), guest(&room, "id-3")]).await;
@@ -216,22 +216,22 @@ async fn an_old_change_does_nothing(stage: Stage) {
     node.ear.clear();
     for version in [1, 3] {
         let change = Change { room: room.name, change: RoomChange::Close, version, notice: "{}".into() };
-        node.broker.apply(change).await.unwrap();
+        node.backend.states.apply(change).await.unwrap();
     }
     node.say(&room, [2]).await;
     node.ear.publications(room.name, 2).await;
     assert_eq!(node.ear.changes(), []);
-    let status = node.broker.status(&[room.name]).await.unwrap().remove(0).unwrap();
+    let status = node.backend.states.status(&[room.name]).await.unwrap().remove(0).unwrap();
     assert_eq!((status.state, status.version, status.seq), (RoomState::Open, 4, 2));
 }
 
-async fn a_change_that_is_told_twice_does_no_harm(stage: Stage) {
+async fn a_repeated_change_has_no_effect(stage: Stage) {
     let node = stage.node().await;
     let room = node.room().await;
     node.rooms.change(room.name, RoomChange::Close).await.unwrap();
     let change = Change { room: room.name, change: RoomChange::Close, version: 1, notice: "{}".into() };
-    node.broker.apply(change).await.unwrap();
-    let status = node.broker.status(&[room.name]).await.unwrap().remove(0).unwrap();
+    node.backend.states.apply(change).await.unwrap();
+    let status = node.backend.states.status(&[room.name]).await.unwrap().remove(0).unwrap();
     assert_eq!((status.state, status.version), (RoomState::Closed, 1));
     node.rooms.change(room.name, RoomChange::Resume).await.unwrap();
     assert_eq!(node.say(&room, [1]).await, [1]);
@@ -241,7 +241,7 @@ async fn notices_are_relayed_and_not_stored(stage: Stage) {
     let node = stage.node().await;
     let room = node.room().await;
     for (from, frame) in [(Side::Guest, "{\"typing\":1}"), (Side::Host, "{}")] {
-        node.broker.notify(room.name, from, frame.into()).await.unwrap();
+        node.backend.bus.notify(room.name, from, frame.into()).await.unwrap();
     }
     let heard = node.ear.until("two notices", |heard| heard.len() == 2).await;
     let notice = |from, frame: &'static str| Heard::Notice {
@@ -254,7 +254,7 @@ async fn notices_are_relayed_and_not_stored(stage: Stage) {
     assert_eq!(node.say(&room, [1]).await, [1]);
 }
 
-async fn news_about_hosts_arrive(stage: Stage) {
+async fn account_changes_arrive(stage: Stage) {
     let node = stage.node().await;
     let all = [
         Control::LoginEnded { sid: "sid".into() },
@@ -262,7 +262,7 @@ async fn news_about_hosts_arrive(stage: Stage) {
         Control::ConfigChanged { host: stage.host.id },
     ];
     for control in all.clone() {
-        node.broker.announce(control).await.unwrap();
+        node.backend.bus.publish_control(control).await.unwrap();
     }
     let heard = node.ear.until("news", |heard| heard.len() == 3).await;
     assert_eq!(heard, all.map(Heard::Control));
@@ -271,13 +271,13 @@ async fn news_about_hosts_arrive(stage: Stage) {
 async fn a_node_counts_its_members(stage: Stage) {
     let node = stage.node().await;
     let room = node.room().await;
-    let status = node.broker.set_members(room.name, 2, 1).await.unwrap().unwrap();
+    let status = node.backend.states.set_members(room.name, 2, 1).await.unwrap().unwrap();
     assert_eq!((status.chatroom, status.host, status.guests, status.hosts), (room.id, stage.host.id, 2, 1));
     node.say(&room, [1]).await;
     // Counts are absolute: setting them again changes nothing.
     for (guests, hosts) in [(1, 1), (1, 1), (0, 0), (3, 0)] {
-        let told = node.broker.set_members(room.name, guests, hosts).await.unwrap();
-        let asked = node.broker.status(&[room.name]).await.unwrap().remove(0);
+        let told = node.backend.states.set_members(room.name, guests, hosts).await.unwrap();
+        let asked = node.backend.states.status(&[room.name]).await.unwrap().remove(0);
         assert_eq!(told, asked);
         let status = asked.unwrap();
         assert_eq!((status.guests, status.hosts, status.seq, status.state), (guests, hosts, 1, RoomState::Open));
@@ -288,8 +288,7 @@ async fn an_unknown_room_has_no_status(stage: Stage) {
     let node = stage.node().await;
     let room = node.room().await;
     let unknown = RoomName::from_random([9; 16]);
-    let statuses = node.broker.status(&[unknown, room.name]).await.unwrap();
+    let statuses = node.backend.states.status(&[unknown, room.name]).await.unwrap();
     assert_eq!(statuses.iter().map(Option::is_some).collect::<Vec<_>>(), [false, true]);
-    assert_eq!(node.broker.set_members(unknown, 1, 0).await.unwrap(), None);
-    node.broker.ping().await.unwrap();
+    assert_eq!(node.backend.states.set_members(unknown, 1, 0).await.unwrap(), None);
 }

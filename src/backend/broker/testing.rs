@@ -7,12 +7,11 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::embedded::EmbeddedBroker;
 use super::queue::ArchivedMark;
-use super::redis::RedisBroker;
-use super::{Broker, Change, LogEntry, MemberCounts, Outcome, Publication, Sink, Submission};
+use super::{Change, LogEntry, MemberCounts, Outcome, Publication, Sink, Submission};
 use crate::backend::redis::Redis;
 use crate::backend::redis::testing::{Kind, Servers};
+use crate::backend::{Backend, ClusterPorts, RedisOptions};
 use crate::chat::history::{History, PAGE, RoomKey};
 use crate::chat::rooms::{RoomError, Rooms};
 use crate::domain::Control;
@@ -187,29 +186,29 @@ impl Stage {
             Some(servers) => Some(servers.node().await),
             None => None,
         };
-        let broker: Arc<dyn Broker> = match &redis {
-            Some(redis) => Arc::new(RedisBroker::new(redis.clone(), Chance::from_entropy(), 0)),
-            None => Arc::new(EmbeddedBroker::new(self.store.clone(), Arc::new(SystemClock))),
+        let backend = match &redis {
+            Some(redis) => Backend::redis(redis.clone(), Chance::from_entropy(), RedisOptions::default()),
+            None => Backend::embedded(self.store.clone(), Arc::new(SystemClock)),
         };
         let ear = Arc::<Ear>::default();
-        broker.subscribe(ear.clone()).await.unwrap();
-        let history = History::new(broker.clone(), self.store.clone());
+        backend.bus.subscribe(ear.clone()).await.unwrap();
+        let history = History::new(&backend, self.store.clone());
         let rooms = Rooms::new(
             self.store.clone(),
-            broker.clone(),
+            &backend,
             history.clone(),
             Arc::new(SystemClock),
             Chance::from_entropy(),
             "+09:00".parse().unwrap(),
         );
-        Node { broker, ear, rooms, history, redis, host: self.host.clone() }
+        Node { backend, ear, rooms, history, redis, host: self.host.clone() }
     }
 }
 
 /// A node without sockets.
 #[derive(Clone)]
 pub(crate) struct Node {
-    pub(crate) broker: Arc<dyn Broker>,
+    pub(crate) backend: Backend,
     pub(crate) ear: Arc<Ear>,
     pub(crate) rooms: Rooms,
     pub(crate) history: History,
@@ -221,6 +220,11 @@ impl Node {
     /// Returns the node's Redis clients.
     pub(crate) fn redis(&self) -> &Redis {
         self.redis.as_ref().expect("a cluster")
+    }
+
+    /// Returns the ports that only a cluster has.
+    pub(crate) fn cluster(&self) -> &ClusterPorts {
+        self.backend.cluster.as_ref().expect("a cluster")
     }
 
     /// Creates a room in SQL only.
@@ -239,7 +243,7 @@ impl Node {
     pub(crate) async fn room_beside(&self, other: &Room) -> Room {
         loop {
             let room = self.unseeded_room().await;
-            if self.broker.partition_of(room.name) == self.broker.partition_of(other.name) {
+            if self.backend.log.partition_of(room.name) == self.backend.log.partition_of(other.name) {
                 self.seed(room.name).await;
                 return room;
             }
@@ -264,14 +268,14 @@ impl Node {
 
     /// Submits a batch.
     pub(crate) async fn accept(&self, batch: &[Submission]) -> Vec<Outcome> {
-        let partition = self.broker.partition_of(batch[0].room);
-        self.broker.accept(partition, &batch.iter().collect::<Vec<_>>()).await.unwrap()
+        let partition = self.backend.log.partition_of(batch[0].room);
+        self.backend.log.accept(partition, &batch.iter().collect::<Vec<_>>()).await.unwrap()
     }
 
     /// Writes queued messages to SQL without marking them as archived in the queue.
     pub(crate) async fn write_to_sql(&self, store: &Store, room: &Room, seqs: std::ops::RangeInclusive<Seq>) -> String {
-        let queue = self.broker.archive_queue().unwrap();
-        let entries = queue.read(self.broker.partition_of(room.name), 1_000_000).await.unwrap();
+        let queue = self.cluster().archive.clone();
+        let entries = queue.read(self.backend.log.partition_of(room.name), 1_000_000).await.unwrap();
         let (mut messages, mut rooms, mut through) = (Vec::new(), Vec::new(), String::new());
         let mut unattended = Vec::new();
         for entry in entries.into_iter().filter(|entry| entry.room == room.name) {
@@ -279,7 +283,7 @@ impl Node {
             if seqs.contains(&stored.seq) {
                 unattended.extend(entry.unattended.then_some((room.id, stored.seq)));
                 messages.push(stored.into_message(room.id, entry.accepted_at).unwrap());
-                rooms = vec![BatchRoom { key: key_of(room), life: entry.life }];
+                rooms = vec![BatchRoom { key: key_of(room), life: entry.epoch }];
                 through = entry.position;
             }
         }
@@ -289,7 +293,7 @@ impl Node {
 
     /// Archives the messages of a room up to a number. Removes every queue entry before them.
     pub(crate) async fn archive_through(&self, store: &Store, room: &Room, through: Seq) {
-        let (queue, partition) = (self.broker.archive_queue().unwrap(), self.broker.partition_of(room.name));
+        let (queue, partition) = (self.cluster().archive.clone(), self.backend.log.partition_of(room.name));
         let position = self.write_to_sql(store, room, 1..=through).await;
         let lease = queue.lease(partition).await.unwrap().unwrap();
         let row = store.rooms().get(room.id).await.unwrap().unwrap();

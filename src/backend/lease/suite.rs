@@ -1,17 +1,17 @@
 //! Tests of the lease's guarantees, run over every driver. Those that need several nodes run on every kind of Redis.
 
-use super::memory::SoleLease;
-use super::redis::RedisLease;
 use super::*;
+use crate::backend::embedded::lease::SoleLease;
 use crate::backend::redis::Redis;
+use crate::backend::redis::lease::RedisLease;
 use crate::backend::redis::testing::PT;
 use crate::backend::redis::testing::{Kind, Servers, on_every_redis};
 
 on_every_redis!(
     crate::backend::lease::suite::on:
     one_node_at_a_time_has_the_lease,
-    a_lease_that_is_given_back_is_free_at_once_and_only_by_who_has_it,
-    a_lease_that_nobody_renews_ends_by_itself,
+    a_released_lease_is_free_at_once_and_only_its_holder_releases_it,
+    a_lease_that_is_not_renewed_expires,
 );
 
 #[tokio::test]
@@ -33,7 +33,7 @@ async fn a_node(servers: &Servers) -> (Redis, RedisLease) {
 }
 
 /// Returns the remaining time of the lease, in ms.
-async fn life(redis: &Redis) -> i64 {
+async fn ttl(redis: &Redis) -> i64 {
     redis.raw("PTTL", &[&*format!("{PT}lease:leader")]).await
 }
 
@@ -43,13 +43,13 @@ async fn one_node_at_a_time_has_the_lease(servers: Servers) {
     let _: i64 = redis.raw("PEXPIRE", &[&*format!("{PT}lease:leader"), "5000"]).await;
     // A failed attempt does not extend the lease; a renewal by its holder does.
     assert_eq!(other.hold().await, Ok(false));
-    assert!(life(&redis).await <= 5_000);
+    assert!(ttl(&redis).await <= 5_000);
     assert_eq!(one.hold().await, Ok(true));
-    let left = life(&redis).await;
+    let left = ttl(&redis).await;
     assert!(left > 10_000 && left <= TTL.as_millis() as i64, "{left}");
 }
 
-async fn a_lease_that_is_given_back_is_free_at_once_and_only_by_who_has_it(servers: Servers) {
+async fn a_released_lease_is_free_at_once_and_only_its_holder_releases_it(servers: Servers) {
     let ((_, one), (_, other)) = (a_node(&servers).await, a_node(&servers).await);
     assert_eq!(one.hold().await, Ok(true));
     other.release().await.unwrap();
@@ -60,7 +60,7 @@ async fn a_lease_that_is_given_back_is_free_at_once_and_only_by_who_has_it(serve
     assert_eq!((other.hold().await, one.hold().await), (Ok(true), Ok(false)));
 }
 
-async fn a_lease_that_nobody_renews_ends_by_itself(servers: Servers) {
+async fn a_lease_that_is_not_renewed_expires(servers: Servers) {
     let ((redis, one), (_, other)) = (a_node(&servers).await, a_node(&servers).await);
     assert_eq!(one.hold().await, Ok(true));
     // Expires the lease.

@@ -13,10 +13,10 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::memory::MemoryPresence;
-use super::redis::RedisPresence;
-use super::{Presence, PresenceSink, Status};
+use super::{Presence, PresenceSink, PresenceUpkeep, Status};
+use crate::backend::embedded::presence::MemoryPresence;
 use crate::backend::redis::Redis;
+use crate::backend::redis::presence::RedisPresence;
 use crate::backend::redis::testing::{Kind, Servers, on_every_redis};
 use crate::domain::HostUuid;
 use crate::domain::clock::Chance;
@@ -39,9 +39,9 @@ macro_rules! on_every_driver {
 
 on_every_driver!(
     a_host_is_online_while_a_node_has_him,
-    what_is_told_twice_is_heard_once,
+    a_repeated_report_is_published_once,
     versions_rise_and_are_those_of_what_is_read,
-    changes_of_a_host_are_heard_in_order,
+    changes_of_a_host_are_received_in_order,
     a_greeting_arrives_as_it_was_sent,
 );
 
@@ -99,6 +99,8 @@ struct Stage {
 
 struct Node {
     presence: Arc<dyn Presence>,
+    /// `None` on a single node.
+    upkeep: Option<Arc<dyn PresenceUpkeep>>,
     ear: Arc<Ear>,
     redis: Option<Redis>,
 }
@@ -113,17 +115,24 @@ impl Stage {
             Some(servers) => Some(servers.node().await),
             None => None,
         };
-        let presence: Arc<dyn Presence> = match &redis {
-            Some(redis) => Arc::new(RedisPresence::new(redis.clone())),
-            None => Arc::<MemoryPresence>::default(),
+        let (presence, upkeep): (Arc<dyn Presence>, Option<Arc<dyn PresenceUpkeep>>) = match &redis {
+            Some(redis) => {
+                let presence = Arc::new(RedisPresence::new(redis.clone()));
+                (presence.clone(), Some(presence))
+            }
+            None => (Arc::<MemoryPresence>::default(), None),
         };
         let ear = Arc::<Ear>::default();
         presence.subscribe(ear.clone()).await.unwrap();
-        Node { presence, ear, redis }
+        Node { presence, upkeep, ear, redis }
     }
 }
 
 impl Node {
+    fn upkeep(&self) -> &dyn PresenceUpkeep {
+        &**self.upkeep.as_ref().expect("a cluster")
+    }
+
     async fn enter(&self, host: HostUuid) {
         self.presence.enter(host).await.unwrap();
     }
@@ -160,7 +169,7 @@ impl Node {
     /// Renews the lease, as if it had lasted long enough to judge other nodes.
     async fn ripens(&self) {
         // The event of the first connection may arrive only now, and begin a new incarnation.
-        while !self.redis().judges() {
+        while !self.redis().can_judge() {
             self.redis().heartbeat().await.unwrap();
             self.redis().ripen();
         }
@@ -169,7 +178,7 @@ impl Node {
 
     async fn beats(&self) {
         self.redis().heartbeat().await.unwrap();
-        self.presence.keep().await.unwrap();
+        self.upkeep().keep().await.unwrap();
     }
 
     async fn left_of(&self, other: &Node) -> Vec<String> {
@@ -195,7 +204,7 @@ async fn a_host_is_online_while_a_node_has_him(stage: Stage) {
     assert!(!node.is_online(host).await);
 }
 
-async fn what_is_told_twice_is_heard_once(stage: Stage) {
+async fn a_repeated_report_is_published_once(stage: Stage) {
     let (node, host) = (stage.node().await, a_host());
     // A host without sockets cannot leave.
     node.leave(host).await;
@@ -230,7 +239,7 @@ async fn versions_rise_and_are_those_of_what_is_read(stage: Stage) {
     assert!(read.windows(2).all(|pair| pair[0].1 < pair[1].1), "{read:?}");
 }
 
-async fn changes_of_a_host_are_heard_in_order(stage: Stage) {
+async fn changes_of_a_host_are_received_in_order(stage: Stage) {
     let node = stage.node().await;
     let hosts: Vec<_> = (0..5).map(|_| a_host()).collect();
     for _ in 0..10 {
@@ -245,8 +254,8 @@ async fn changes_of_a_host_are_heard_in_order(stage: Stage) {
     assert_eq!(heard.len(), 100);
     for host in hosts {
         let (online, offline) = (Heard::Online(host), Heard::Offline(host));
-        let his: Vec<_> = heard.iter().filter(|heard| **heard == online || **heard == offline).collect();
-        assert_eq!(his, [&online, &offline].repeat(10));
+        let of_host: Vec<_> = heard.iter().filter(|heard| **heard == online || **heard == offline).collect();
+        assert_eq!(of_host, [&online, &offline].repeat(10));
     }
 }
 

@@ -1,279 +1,49 @@
-//! This node's lease in `pt:nodes`, as observed by the node, and the list of all nodes as of the last renewal.
-//!
-//! A lease belongs to an **incarnation**, `<node>.<number>`. An expired lease is not renewed, because another node may
-//! be removing what was written under its name. The node then continues as its next incarnation. It also does so after
-//! every event in which a server may have lost writes: a new connection, another master, another epoch.
-//!
-//! **Invariant:** a node treats other nodes as dead only while its own lease has been renewed without interruption for
-//! a full lease duration. When Redis stalls, or a new master's clock differs, all leases expire at once although no
-//! node has died.
+//! Lease of a cluster: a key with the id of its holder and an expiry.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::time::Instant;
+use async_trait::async_trait;
+use fred::prelude::*;
 
-use crate::domain::NodeId;
+use crate::backend::Unavailable;
+use crate::backend::lease::{Lease, TTL};
+use crate::backend::redis::{HOLD_LEASE, RELEASE_LEASE, Redis, Script};
 
-/// Duration of a lease.
-pub(super) const TTL: Duration = Duration::from_secs(15);
-
-/// Maximum interval between two renewals of an uninterrupted lease. A renewal is due every 2 s. A fault that delays the
-/// renewals of all nodes by at most this time cannot expire a lease, which lasts three times as long.
-const BREAK: Duration = Duration::from_secs(5);
-
-/// Maximum age of a cached list of nodes.
-const LIST_TTL: Duration = Duration::from_secs(2);
-
-/// The live and the dead nodes, by incarnation.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Nodes {
-    pub(super) alive: Arc<[String]>,
-    pub(super) dead: Arc<[String]>,
-}
-
-/// A renewal in flight.
+/// Driver of [`Lease`] over Redis.
 #[derive(Clone, Debug)]
-pub(super) struct Renewal {
-    /// Incarnation to renew; empty if there is none.
-    pub(super) current: String,
-    /// Incarnation that receives a new lease otherwise.
-    pub(super) next: String,
-    /// Epoch of the server in which `current` received its lease.
-    pub(super) life: String,
-    /// Time at which the request was sent.
-    pub(super) at: Instant,
+pub struct RedisLease {
+    redis: Redis,
+    scripts: Arc<LeaseScripts>,
 }
 
-impl Renewal {
-    /// A request that only reads the list.
-    pub(super) fn none() -> Self {
-        Self { current: String::new(), next: String::new(), life: String::new(), at: Instant::now() }
-    }
-}
-
-/// The state of this node's lease.
 #[derive(Debug)]
-pub(super) struct Lease {
-    node: NodeId,
-    /// Number of renewals so far. Numbers each new incarnation.
-    asked: u64,
-    /// Incarnation whose lease was renewed last.
-    current: Option<String>,
-    /// Whether the next renewal must begin a new incarnation.
-    is_lost: bool,
-    life: String,
-    renewed_at: Option<Instant>,
-    unbroken_since: Option<Instant>,
-    list: Option<(Instant, Nodes)>,
+struct LeaseScripts {
+    hold: Script,
+    release: Script,
 }
 
-impl Lease {
-    pub(super) fn of(node: NodeId) -> Self {
-        Self {
-            node,
-            asked: 0,
-            current: None,
-            is_lost: false,
-            life: String::new(),
-            renewed_at: None,
-            unbroken_since: None,
-            list: None,
-        }
+impl RedisLease {
+    /// Creates the driver. The holder is the node of these clients.
+    pub fn new(redis: Redis) -> Self {
+        let scripts = LeaseScripts { hold: Script::new(HOLD_LEASE), release: Script::new(RELEASE_LEASE) };
+        Self { redis, scripts: Arc::new(scripts) }
     }
 
-    /// Marks the lease as lost, because the server may have lost writes. The next renewal begins a new incarnation.
-    pub(super) fn lose(&mut self) {
-        self.is_lost = true;
-    }
-
-    /// Returns the renewal to request at `at`.
-    pub(super) fn ask(&mut self, at: Instant) -> Renewal {
-        self.asked += 1;
-        let lost = std::mem::take(&mut self.is_lost);
-        let current = self.current.clone().filter(|_| !lost).unwrap_or_default();
-        Renewal { current, next: format!("{}.{}", self.node, self.asked), life: self.life.clone(), at }
-    }
-
-    /// Records a failed renewal, which may have taken effect.
-    pub(super) fn failed(&mut self, renewal: &Renewal) {
-        self.is_lost |= renewal.current.is_empty();
-    }
-
-    /// Records an answered renewal.
-    pub(super) fn renewed(&mut self, renewal: &Renewal, holder: String, life: String) {
-        let goes_on = holder == renewal.current && self.renewed_at.is_some_and(|last| renewal.at - last <= BREAK);
-        if !goes_on {
-            self.unbroken_since = Some(renewal.at);
-        }
-        (self.current, self.life, self.renewed_at) = (Some(holder), life, Some(renewal.at));
-    }
-
-    /// Stores the list from the answer to a request sent at `at`, by a server in the epoch `life`. If the epoch is new,
-    /// or the list lacks this node's lease, the lease is marked as lost, and the list does not show which nodes died.
-    pub(super) fn list_is(&mut self, nodes: Nodes, life: &str, at: Instant) {
-        if self.renewed_at.is_some_and(|renewed| at < renewed) {
-            return;
-        }
-        self.is_lost |= self.current.as_ref().is_some_and(|own| life != self.life || !nodes.alive.contains(own));
-        self.list = Some((at, nodes));
-    }
-
-    /// Returns the list, if it is recent enough.
-    pub(super) fn list(&self, now: Instant) -> Option<Nodes> {
-        self.list.as_ref().filter(|(at, _)| now - *at < LIST_TTL).map(|(_, nodes)| nodes.clone())
-    }
-
-    /// Returns the incarnation under which this node may write; `None` if its lease has expired.
-    pub(super) fn incarnation(&self, now: Instant) -> Option<&str> {
-        self.current.as_deref().filter(|_| self.renewed_at.is_some_and(|at| now - at < TTL))
-    }
-
-    /// Returns the incarnation of the last lease, even if it has expired.
-    pub(super) fn last(&self) -> Option<&str> {
-        self.current.as_deref()
-    }
-
-    /// Whether this node may treat other nodes as dead.
-    pub(super) fn is_unbroken(&self, now: Instant) -> bool {
-        !self.is_lost
-            && self.renewed_at.is_some_and(|at| now - at <= BREAK)
-            && self.unbroken_since.is_some_and(|since| now - since >= TTL)
-    }
-
-    /// Simulates that the lease has been renewed for a full lease duration.
-    #[cfg(test)]
-    pub(super) fn ripen(&mut self) {
-        self.unbroken_since = self.unbroken_since.and_then(|since| since.checked_sub(TTL));
+    fn key(&self) -> Result<String, Unavailable> {
+        Ok(self.redis.keys()?.shared("lease:leader"))
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const BEAT: Duration = Duration::from_secs(2);
-
-    struct Stage {
-        lease: Lease,
-        now: Instant,
+#[async_trait]
+impl Lease for RedisLease {
+    async fn hold(&self) -> Result<bool, Unavailable> {
+        let args: Vec<Value> = vec![self.redis.node().as_str().into(), (TTL.as_millis() as i64).into()];
+        let held = self.redis.eval(&self.scripts.hold, self.key()?, args).await?;
+        Ok(held.as_i64() == Some(1))
     }
 
-    impl Stage {
-        fn new() -> Self {
-            Self { lease: Lease::of(NodeId::from_random([1; 16])), now: Instant::now() }
-        }
-
-        /// Renews the lease. The current incarnation is kept unless its lease has expired.
-        fn beat(&mut self, has_run_out: bool) {
-            let renewal = self.lease.ask(self.now);
-            let keeps = !renewal.current.is_empty() && !has_run_out;
-            let holder = if keeps { renewal.current.clone() } else { renewal.next.clone() };
-            self.lease.renewed(&renewal, holder, "life".into());
-        }
-
-        fn beat_for(&mut self, span: Duration) {
-            let until = self.now + span;
-            while self.now < until {
-                self.now += BEAT;
-                self.beat(false);
-            }
-        }
-
-        fn incarnation(&self) -> String {
-            self.lease.incarnation(self.now).unwrap().to_owned()
-        }
-
-        fn is_unbroken(&self) -> bool {
-            self.lease.is_unbroken(self.now)
-        }
-    }
-
-    #[test]
-    fn a_lease_is_unbroken_once_it_was_renewed_for_as_long_as_it_lasts() {
-        let mut stage = Stage::new();
-        stage.beat(false);
-        let first = stage.incarnation();
-        stage.beat_for(TTL - BEAT);
-        assert!(!stage.is_unbroken());
-        stage.beat_for(BEAT);
-        assert!(stage.is_unbroken());
-        assert_eq!(stage.incarnation(), first);
-    }
-
-    #[test]
-    fn a_lease_that_ran_out_or_was_lost_goes_on_under_another_name_and_counts_anew() {
-        let mut stage = Stage::new();
-        let mut names = Vec::new();
-        for fault in ["none", "ran out", "lost"] {
-            if fault == "lost" {
-                stage.lease.lose();
-                assert!(!stage.is_unbroken());
-            }
-            stage.beat(fault == "ran out");
-            names.push(stage.incarnation());
-            assert!(!stage.is_unbroken(), "{fault}");
-            stage.beat_for(TTL + BEAT);
-            assert!(stage.is_unbroken(), "{fault}");
-        }
-        names.dedup();
-        assert_eq!(names.len(), 3, "{names:?}");
-    }
-
-    #[test]
-    fn a_redis_that_stood_still_breaks_the_lease_even_of_whom_it_still_renews() {
-        let mut stage = Stage::new();
-        stage.beat_for(TTL + BEAT);
-        assert!(stage.is_unbroken());
-        // After 14 s, a lease that was renewed one second earlier has expired.
-        stage.now += Duration::from_secs(14);
-        assert!(!stage.is_unbroken(), "nothing is known of this time");
-        stage.beat(false);
-        assert!(!stage.is_unbroken());
-        stage.beat_for(TTL);
-        assert!(stage.is_unbroken());
-    }
-
-    #[test]
-    fn a_list_of_a_server_that_does_not_know_this_node_is_no_reason_to_take_anybody_for_dead() {
-        let mut stage = Stage::new();
-        for life in ["life", "another"] {
-            stage.beat_for(TTL + BEAT);
-            let own = stage.incarnation();
-            let knows = if life == "life" { vec![] } else { vec![own] };
-            let nodes = Nodes { alive: knows.into(), dead: vec!["other.1".to_owned()].into() };
-            assert!(stage.is_unbroken());
-            stage.lease.list_is(nodes, life, stage.now);
-            assert!(!stage.is_unbroken(), "{life}");
-        }
-    }
-
-    #[test]
-    fn nothing_is_written_under_a_lease_that_may_have_ended() {
-        let mut stage = Stage::new();
-        assert_eq!(stage.lease.incarnation(stage.now), None);
-        stage.beat(false);
-        stage.now += TTL;
-        assert_eq!(stage.lease.incarnation(stage.now), None);
-    }
-
-    #[test]
-    fn a_lease_that_may_have_been_given_is_not_used() {
-        let mut stage = Stage::new();
-        let unanswered = stage.lease.ask(stage.now);
-        stage.lease.failed(&unanswered);
-        stage.beat(false);
-        assert_ne!(stage.incarnation(), unanswered.next);
-        // A failed renewal keeps the incarnation.
-        let (before, unanswered) = (stage.incarnation(), stage.lease.ask(stage.now));
-        stage.lease.failed(&unanswered);
-        stage.beat(false);
-        assert_eq!(stage.incarnation(), before);
-        // A loss during a renewal is not discarded by its answer.
-        let renewal = stage.lease.ask(stage.now);
-        stage.lease.lose();
-        stage.lease.renewed(&renewal, renewal.current.clone(), "life".into());
-        stage.beat(false);
-        assert_ne!(stage.incarnation(), before);
+    async fn release(&self) -> Result<(), Unavailable> {
+        let args: Vec<Value> = vec![self.redis.node().as_str().into()];
+        self.redis.eval(&self.scripts.release, self.key()?, args).await.map(|_| ())
     }
 }

@@ -3,22 +3,24 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use fred::prelude::*;
 use tokio::time::Instant;
 
-use super::lease::{Lease, Nodes, Renewal, TTL};
+use super::node_lease::{NodeLease, Nodes, Renewal, TTL};
 use super::{Disturbances, Redis, Script};
-use crate::backend::broker::Unavailable;
+use crate::backend::Unavailable;
+use crate::backend::membership::Membership;
 
-/// Scripts of this module.
+/// NodeScripts of this module.
 #[derive(Debug)]
-pub(super) struct Scripts {
+pub(super) struct NodeScripts {
     heartbeat: Script,
     end_lease: Script,
     pub(super) live_leases: Script,
 }
 
-impl Default for Scripts {
+impl Default for NodeScripts {
     fn default() -> Self {
         Self {
             heartbeat: Script::new(include_str!("heartbeat.lua")),
@@ -29,8 +31,8 @@ impl Default for Scripts {
 }
 
 /// Parsed answer of `heartbeat.lua`.
-struct Answer {
-    life: String,
+struct HeartbeatAnswer {
+    epoch: String,
     /// Incarnation that holds the lease.
     holder: String,
     nodes: Nodes,
@@ -42,13 +44,14 @@ impl Redis {
     /// # Errors
     /// [`Unavailable`].
     pub async fn heartbeat(&self) -> Result<Arc<[String]>, Unavailable> {
-        let renewal = self.lease(|lease| lease.ask(Instant::now()));
-        let answer = self.ask_nodes(&renewal).await;
-        let Answer { life, holder, nodes } = answer.inspect_err(|_| self.lease(|lease| lease.failed(&renewal)))?;
+        let renewal = self.lease(|lease| lease.begin_renewal(Instant::now()));
+        let answer = self.query(&renewal).await;
+        let HeartbeatAnswer { epoch, holder, nodes } =
+            answer.inspect_err(|_| self.lease(|lease| lease.failed(&renewal)))?;
         let ids = ids(&nodes.alive);
         self.lease(|lease| {
-            lease.renewed(&renewal, holder, life.clone());
-            lease.list_is(nodes, &life, renewal.at);
+            lease.renewed(&renewal, holder, epoch.clone());
+            lease.set_list(nodes, &epoch, renewal.at);
         });
         Ok(ids)
     }
@@ -71,9 +74,9 @@ impl Redis {
         if let Some(nodes) = known.filter(|_| !fresh) {
             return Ok(nodes.alive);
         }
-        let question = Renewal::none();
-        let Answer { life, nodes, .. } = self.ask_nodes(&question).await?;
-        self.lease(|lease| lease.list_is(nodes.clone(), &life, question.at));
+        let request = Renewal::none();
+        let HeartbeatAnswer { epoch, nodes, .. } = self.query(&request).await?;
+        self.lease(|lease| lease.set_list(nodes.clone(), &epoch, request.at));
         Ok(nodes.alive)
     }
 
@@ -81,13 +84,13 @@ impl Redis {
     /// has been interrupted, because it cannot judge others then.
     pub fn dead_incarnations(&self) -> Arc<[String]> {
         let now = Instant::now();
-        let dead = self.lease(|lease| lease.list(now).filter(|_| lease.is_unbroken(now)));
+        let dead = self.lease(|lease| lease.list(now).filter(|_| lease.is_uninterrupted(now)));
         dead.map(|nodes| nodes.dead).unwrap_or_default()
     }
 
     /// Whether this node may treat other nodes as dead.
-    pub fn judges(&self) -> bool {
-        self.lease(|lease| lease.is_unbroken(Instant::now()))
+    pub fn can_judge(&self) -> bool {
+        self.lease(|lease| lease.is_uninterrupted(Instant::now()))
     }
 
     /// Returns the incarnation under which this node may write entries that other nodes remove after its death.
@@ -123,39 +126,58 @@ impl Redis {
         self.eval(&self.shared.scripts.end_lease, self.keys()?.nodes(), args).await.map(|_| ())
     }
 
-    async fn ask_nodes(&self, renewal: &Renewal) -> Result<Answer, Unavailable> {
+    async fn query(&self, renewal: &Renewal) -> Result<HeartbeatAnswer, Unavailable> {
         let args: Vec<Value> = vec![
             renewal.current.as_str().into(),
             renewal.next.as_str().into(),
-            renewal.life.as_str().into(),
+            renewal.epoch.as_str().into(),
             (TTL.as_millis() as i64).into(),
         ];
         let answer = self.eval(&self.shared.scripts.heartbeat, self.keys()?.nodes(), args).await?;
-        let (life, holder, alive, dead) = answer.convert::<(String, String, Vec<String>, Vec<String>)>()?;
-        Ok(Answer { life, holder, nodes: Nodes { alive: alive.into(), dead: dead.into() } })
+        let (epoch, holder, alive, dead) = answer.convert::<(String, String, Vec<String>, Vec<String>)>()?;
+        Ok(HeartbeatAnswer { epoch, holder, nodes: Nodes { alive: alive.into(), dead: dead.into() } })
     }
 
-    fn lease<T>(&self, what: impl FnOnce(&mut Lease) -> T) -> T {
+    fn lease<T>(&self, what: impl FnOnce(&mut NodeLease) -> T) -> T {
         what(&mut self.shared.lease.lock())
     }
 
     /// Begins a new incarnation after every event in which a server may have lost writes.
-    pub(super) async fn lose_lease_when_disturbed(self, mut disturbances: Disturbances) {
+    pub(super) async fn renew_incarnation_after_disturbances(self, mut disturbances: Disturbances) {
         while self.ended.run_until_cancelled(disturbances.next()).await.flatten().is_some() {
-            self.lease(Lease::lose);
+            self.lease(NodeLease::mark_lost);
         }
     }
 
     /// Simulates that the lease has been renewed long enough to judge other nodes.
     #[cfg(test)]
     pub(crate) fn ripen(&self) {
-        self.lease(Lease::ripen);
+        self.lease(NodeLease::ripen);
     }
 
     /// Simulates a server that was lost and is reachable again.
     #[cfg(test)]
     pub(crate) fn lose_lease(&self) {
-        self.lease(Lease::lose);
+        self.lease(NodeLease::mark_lost);
+    }
+}
+
+#[async_trait]
+impl Membership for Redis {
+    async fn renew(&self) -> Result<(), Unavailable> {
+        self.heartbeat().await.map(|_| ())
+    }
+
+    fn incarnation(&self) -> Result<String, Unavailable> {
+        Redis::incarnation(self)
+    }
+
+    async fn live_leases(&self) -> Result<u64, Unavailable> {
+        Redis::live_leases(self).await
+    }
+
+    async fn sign_off(&self, within: Duration) -> Result<(), Unavailable> {
+        Redis::sign_off(self, within).await
     }
 }
 

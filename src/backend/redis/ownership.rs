@@ -11,7 +11,8 @@ use parking_lot::Mutex;
 
 use super::keys::{INSTALLATION, Keys};
 use super::{Redis, Script, call};
-use crate::backend::broker::{Partition, Unavailable};
+use crate::backend::Unavailable;
+use crate::backend::broker::Partition;
 use crate::domain::InstallationId;
 
 /// Stores the number of partitions for releases from before installation ids. Written to prevent their nodes from
@@ -32,7 +33,7 @@ pub enum Owner {
     Partitions(u16),
 }
 
-/// Why drivers must not use this Redis. `None` in [`State`] means that they may.
+/// Why drivers must not use this Redis. `None` in [`OwnershipState`] means that they may.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Suspended {
     Unclaimed,
@@ -44,29 +45,29 @@ enum Suspended {
 #[derive(Debug, Default)]
 pub(super) struct Ownership {
     keys: OnceLock<Keys>,
-    state: Mutex<State>,
+    state: Mutex<OwnershipState>,
 }
 
 #[derive(Debug)]
-struct State {
+struct OwnershipState {
     suspended: Option<Suspended>,
     /// Error of the last trial write, if the server refused it.
     refuses_writes: Option<String>,
 }
 
-impl Default for State {
+impl Default for OwnershipState {
     fn default() -> Self {
         Self { suspended: Some(Suspended::Unclaimed), refuses_writes: None }
     }
 }
 
-/// Scripts of this module.
+/// OwnershipScripts of this module.
 #[derive(Debug)]
-pub(super) struct Scripts {
+pub(super) struct OwnershipScripts {
     open: Script,
 }
 
-impl Default for Scripts {
+impl Default for OwnershipScripts {
     fn default() -> Self {
         Self { open: Script::new(include_str!("open.lua")) }
     }
@@ -231,7 +232,7 @@ impl Redis {
     /// Returns the number of unexpired leases in a sorted set of deadlines (ms), by the server's clock.
     pub(super) async fn live_leases_in(&self, nodes: &str) -> Result<u64, Unavailable> {
         let script = &self.shared.scripts.live_leases;
-        let live = self.eval(script, nodes, vec![super::lease::TTL.as_millis() as i64]).await?;
+        let live = self.eval(script, nodes, vec![super::node_lease::TTL.as_millis() as i64]).await?;
         live.as_u64().ok_or_else(|| Unavailable("redis counted no leases".into()))
     }
 

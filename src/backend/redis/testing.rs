@@ -94,6 +94,11 @@ impl Redis {
         self.client().custom(command, owned(args)).await.expect("redis does as told")
     }
 
+    /// Waits for an answer of a server.
+    pub(crate) async fn ping_server(&self) -> Result<(), crate::backend::Unavailable> {
+        super::call(|| self.client().ping::<()>(None)).await
+    }
+
     /// Restores a key to a value that `DUMP` returned.
     pub(crate) async fn restore(&self, key: &str, value: bytes::Bytes) {
         let restore = CustomCommand::new_static("RESTORE", ClusterHash::FirstKey, false);

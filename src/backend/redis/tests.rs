@@ -14,7 +14,7 @@ async fn answers(config: Config) -> bool {
 }
 
 #[tokio::test]
-async fn a_server_is_reached_with_its_password_and_over_tls_from_whom_its_authority_is_known() {
+async fn a_server_requires_its_password_and_tls_with_a_trusted_authority() {
     let servers = Servers::of(Kind::Tls).await;
     let (mut guessing, mut in_the_clear) = (servers.config(), servers.config());
     guessing.password = Some("a guess".into());

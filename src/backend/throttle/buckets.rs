@@ -51,9 +51,9 @@ impl Buckets {
 
 impl Buckets {
     /// Puts a token back into a bucket, if the bucket still exists.
-    pub fn give_back(&self, kind: Kind, who: &Who, quota: Quota, now: DateTime<Utc>) {
+    pub fn refund(&self, kind: Kind, who: &Who, quota: Quota, now: DateTime<Utc>) {
         if let Some(full_at) = self.tables[kind as usize].lock().get_mut(who) {
-            *full_at = quota.give_back(*full_at, now.timestamp_micros());
+            *full_at = quota.refund(*full_at, now.timestamp_micros());
         }
     }
 }
@@ -70,9 +70,9 @@ fn forget(table: &mut HashMap<Who, i64>, now: i64, most: usize) {
     let (_, last, _) = instants.select_nth_unstable(surplus - 1);
     let last = *last;
     table.retain(|_, full_at| {
-        let goes = *full_at <= last && surplus > 0;
-        surplus -= usize::from(goes);
-        !goes
+        let is_removed = *full_at <= last && surplus > 0;
+        surplus -= usize::from(is_removed);
+        !is_removed
     });
 }
 
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_is_refused_stays_refused_through_a_flood_of_others() {
+    fn a_refused_client_stays_refused_through_a_flood_of_others() {
         let (buckets, now) = (Buckets::with_most(100), SystemClock.now());
         let quota = Quota::new(3, Duration::from_secs(60));
         let loud = address(0);
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_was_put_back_keeps_nobody_out_for_longer() {
+    fn a_clock_that_was_set_back_prolongs_no_refusal() {
         let (buckets, now) = (Buckets::default(), SystemClock.now());
         let hour = Duration::from_secs(3_600);
         let quota = Quota::new(6, hour);
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_full_is_forgotten_first() {
+    fn full_buckets_are_removed_first() {
         let (buckets, clock) = (Buckets::with_most(10), ManualClock::new(SystemClock.now()));
         let quota = Quota::new(60, Duration::from_secs(60));
         (0..10).for_each(|number| _ = buckets.take(Kind::Room, &address(number), quota, clock.now()));

@@ -5,11 +5,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::memory::MemoryThrottle;
-use super::redis::RedisThrottle;
 use super::{Kind, Quota, Throttle, Verdict, Who};
+use crate::backend::embedded::throttle::MemoryThrottle;
 use crate::backend::redis::Redis;
 use crate::backend::redis::testing::{Kind as Deployment, Servers, on_every_redis};
+use crate::backend::redis::throttle::RedisThrottle;
 use crate::domain::HostId;
 use crate::domain::clock::{Clock as _, ManualClock, SystemClock};
 
@@ -48,7 +48,7 @@ on_every_redis!(crate::backend::throttle::suite::Stage::on:
     nodes_count_together,
     of_many_at_once_on_two_nodes_no_more_pass,
     by_the_clock_of_redis_it_is_the_same,
-    a_clock_that_is_behind_keeps_nobody_out_for_longer,
+    a_clock_that_is_behind_prolongs_no_refusal,
     a_bucket_is_kept_until_it_is_full_under_a_name_that_tells_nothing,
 );
 
@@ -78,7 +78,7 @@ impl Stage {
     }
 }
 
-fn somebody() -> Who {
+fn a_client() -> Who {
     Who::address(IpAddr::from([192, 0, 2, 7]))
 }
 
@@ -94,7 +94,7 @@ async fn take(node: &Arc<dyn Throttle>, who: &Who) -> Verdict {
 async fn passing(node: &Arc<dyn Throttle>, tries: usize) -> usize {
     let mut passing = 0;
     for _ in 0..tries {
-        passing += usize::from(take(node, &somebody()).await.passes);
+        passing += usize::from(take(node, &a_client()).await.passes);
     }
     passing
 }
@@ -103,12 +103,12 @@ async fn as_many_pass_at_once_as_there_are_and_then_one_at_a_time(stage: Stage) 
     let node = stage.node().await;
     for left in (0..5).rev() {
         let next_in = if left == 0 { EACH } else { Duration::ZERO };
-        assert_eq!(take(&node, &somebody()).await, Verdict { passes: true, next_in });
+        assert_eq!(take(&node, &a_client()).await, Verdict { passes: true, next_in });
     }
     for _ in 0..3 {
-        assert_eq!(take(&node, &somebody()).await, Verdict { passes: false, next_in: EACH });
+        assert_eq!(take(&node, &a_client()).await, Verdict { passes: false, next_in: EACH });
         stage.clock.advance(EACH);
-        assert_eq!(take(&node, &somebody()).await, Verdict { passes: true, next_in: EACH });
+        assert_eq!(take(&node, &a_client()).await, Verdict { passes: true, next_in: EACH });
     }
     stage.clock.advance(2 * EACH);
     assert_eq!(passing(&node, 5).await, 2);
@@ -119,7 +119,7 @@ async fn a_refusal_is_true_and_takes_nothing(stage: Stage) {
     assert_eq!(passing(&node, 50).await, 5);
     stage.clock.advance(EACH - Duration::from_millis(1));
     for _ in 0..50 {
-        let refused = take(&node, &somebody()).await;
+        let refused = take(&node, &a_client()).await;
         assert_eq!(refused, Verdict { passes: false, next_in: Duration::from_millis(1) });
     }
     stage.clock.advance(Duration::from_millis(1));
@@ -134,7 +134,7 @@ async fn everybody_and_everything_is_counted_apart(stage: Stage) {
         assert!(take(&node, &who).await.passes, "{who}");
     }
     for kind in [Kind::Handshake, Kind::Room, Kind::LoginAddress, Kind::LoginAccount] {
-        assert!(node.take(kind, &somebody(), five()).await.unwrap().passes, "{kind:?}");
+        assert!(node.take(kind, &a_client(), five()).await.unwrap().passes, "{kind:?}");
     }
     assert_eq!(passing(&node, 1).await, 0);
 }
@@ -150,23 +150,23 @@ async fn a_quota_that_was_changed_holds_at_once(stage: Stage) {
     let node = stage.node().await;
     assert_eq!(passing(&node, 6).await, 5);
     let two = Quota::new(2, HOUR);
-    let refused = node.take(Kind::Mail, &somebody(), two).await.unwrap();
+    let refused = node.take(Kind::Mail, &a_client(), two).await.unwrap();
     assert_eq!(refused, Verdict { passes: false, next_in: HOUR / 2 });
     stage.clock.advance(HOUR / 2);
-    assert!(node.take(Kind::Mail, &somebody(), two).await.unwrap().passes);
+    assert!(node.take(Kind::Mail, &a_client(), two).await.unwrap().passes);
 }
 
 async fn what_is_given_back_can_be_taken_again_and_no_more(stage: Stage) {
     let node = stage.node().await;
-    let give_back = async || node.give_back(Kind::Mail, &somebody(), five()).await.unwrap();
-    give_back().await;
+    let refund = async || node.refund(Kind::Mail, &a_client(), five()).await.unwrap();
+    refund().await;
     assert_eq!(passing(&node, 6).await, 5, "a full bucket holds no more");
     for _ in 0..3 {
-        give_back().await;
+        refund().await;
     }
     assert_eq!(passing(&node, 6).await, 3);
     for _ in 0..9 {
-        give_back().await;
+        refund().await;
     }
     assert_eq!(passing(&node, 6).await, 5);
 }
@@ -182,7 +182,7 @@ async fn nodes_count_together(stage: Stage) {
 
 async fn of_many_at_once_on_two_nodes_no_more_pass(stage: Stage) {
     let nodes = [stage.node().await, stage.node().await];
-    let who = somebody();
+    let who = a_client();
     let tries = (0..100).map(|at| take(&nodes[at % 2], &who));
     let verdicts = futures_util::future::join_all(tries).await;
     assert_eq!(verdicts.iter().filter(|verdict| verdict.passes).count(), 5);
@@ -191,22 +191,22 @@ async fn of_many_at_once_on_two_nodes_no_more_pass(stage: Stage) {
 async fn by_the_clock_of_redis_it_is_the_same(stage: Stage) {
     let node: Arc<dyn Throttle> = Arc::new(RedisThrottle::new(stage.redis().await));
     assert_eq!(passing(&node, 7).await, 5);
-    let next_in = take(&node, &somebody()).await.next_in;
+    let next_in = take(&node, &a_client()).await.next_in;
     assert!(EACH - Duration::from_secs(60) < next_in && next_in <= EACH, "{next_in:?}");
     // The rate is so high that the next token is available before the next call.
     let quota = Quota::new(1_000_000, Duration::from_secs(1));
     for _ in 0..10 {
-        assert!(node.take(Kind::Room, &somebody(), quota).await.unwrap().passes);
+        assert!(node.take(Kind::Room, &a_client(), quota).await.unwrap().passes);
     }
 }
 
-async fn a_clock_that_is_behind_keeps_nobody_out_for_longer(stage: Stage) {
+async fn a_clock_that_is_behind_prolongs_no_refusal(stage: Stage) {
     let ahead = Arc::new(ManualClock::new(SystemClock.now()));
     ahead.advance(30 * 24 * HOUR);
     let before: Arc<dyn Throttle> = Arc::new(RedisThrottle::new(stage.redis().await).with_clock(ahead));
     assert_eq!(passing(&before, 6).await, 5);
     let node = stage.node().await;
-    assert_eq!(take(&node, &somebody()).await, Verdict { passes: false, next_in: EACH });
+    assert_eq!(take(&node, &a_client()).await, Verdict { passes: false, next_in: EACH });
     stage.clock.advance(EACH);
     assert_eq!(passing(&node, 2).await, 1);
 }

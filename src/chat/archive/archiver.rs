@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use super::ArchiveError;
 use super::lag::{Backlogs, Lag};
 use crate::backend::broker::queue::{ArchiveLease, ArchiveQueue, Idle, QueueEntry};
-use crate::backend::broker::{Partition, Unavailable};
+use crate::backend::Unavailable;
+use crate::backend::broker::Partition;
+use crate::backend::shutdown::Shutdown;
 use crate::chat::metrics::ArchiveMetrics;
 use crate::store::{Store, StoreError};
 
@@ -94,11 +95,11 @@ impl Archiver {
         }
     }
 
-    pub(super) async fn run(mut self, stop: CancellationToken) {
+    pub(super) async fn run(mut self, shutdown: Shutdown) {
         let wakers = self.wakers.clone();
         let Some(waker) = wakers.get(usize::from(self.partition.0)) else { return };
         let mut is_failing = false;
-        while !stop.is_cancelled() {
+        while !shutdown.is_stopping() {
             let worked = self.work().await;
             let was_failing = std::mem::replace(&mut is_failing, worked.is_err());
             self.export_backlog().await;
@@ -113,7 +114,7 @@ impl Archiver {
             tokio::select! {
                 () = waker.notified(), if self.lease.is_some() && pause == IDLE_INTERVAL => tokio::time::sleep(GATHER).await,
                 () = tokio::time::sleep(pause) => {}
-                () = stop.cancelled() => {}
+                () = shutdown.stopping() => {}
             }
         }
         self.finish().await;

@@ -165,7 +165,7 @@ impl Archiver {
 pub(crate) fn rooms_of<'a>(entries: impl Iterator<Item = &'a QueueEntry>) -> Vec<BatchRoom> {
     let of_entry = |entry: &QueueEntry| {
         let key = RoomKey { name: entry.room, chatroom: entry.chatroom };
-        (entry.chatroom, BatchRoom { key, life: entry.life.clone() })
+        (entry.chatroom, BatchRoom { key, life: entry.epoch.clone() })
     };
     let rooms: HashMap<ChatroomId, BatchRoom> = entries.map(of_entry).collect();
     rooms.into_values().collect()

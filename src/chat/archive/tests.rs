@@ -46,35 +46,32 @@ on_every_database!(
 /// Archivers of one node.
 struct Archivers {
     archive: Archive,
-    tracker: TaskTracker,
-    stop: CancellationToken,
+    shutdown: Shutdown,
 }
 
 impl Archivers {
     fn of(stage: &Stage, node: &Node) -> Self {
-        let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
-        let queue = node.broker.archive_queue().unwrap();
-        let archive = Archive::start(&queue, node.broker.partitions(), &stage.store, &tracker, &stop);
-        Self { archive, tracker, stop }
+        let shutdown = Shutdown::new();
+        let queue = node.cluster().archive.clone();
+        let archive = Archive::start(&queue, node.backend.log.partitions(), &stage.store, &shutdown);
+        Self { archive, shutdown }
     }
 
     async fn end(self) {
-        self.stop.cancel();
-        self.tracker.close();
-        tokio::time::timeout(PATIENCE, self.tracker.wait()).await.expect("the archivers end");
+        tokio::time::timeout(PATIENCE, self.shutdown.finish()).await.expect("the archivers end");
     }
 }
 
 async fn archived(node: &Node, room: &Room) -> Seq {
-    node.broker.status(&[room.name]).await.unwrap().remove(0).unwrap().archived
+    node.backend.states.status(&[room.name]).await.unwrap().remove(0).unwrap().archived
 }
 
 async fn queue_len(node: &Node, room: &Room) -> u64 {
-    node.redis().raw("XLEN", &[&format!("{PT}{{{}}}:queue", node.broker.partition_of(room.name).0)]).await
+    node.redis().raw("XLEN", &[&format!("{PT}{{{}}}:queue", node.backend.log.partition_of(room.name).0)]).await
 }
 
 async fn dead_letters(node: &Node, room: &Room) -> Vec<BTreeMap<String, String>> {
-    let key = format!("{PT}{{{}}}:dead", node.broker.partition_of(room.name).0);
+    let key = format!("{PT}{{{}}}:dead", node.backend.log.partition_of(room.name).0);
     let dead: Vec<(String, BTreeMap<String, String>)> = node.redis().raw("XRANGE", &[&key, "-", "+"]).await;
     dead.into_iter().map(|(_, fields)| fields).collect()
 }
@@ -106,7 +103,10 @@ async fn accepted_messages_are_archived_in_sql(stage: Stage) {
         let newest = stored.last().unwrap();
         assert_eq!((row.last_seq, row.latest_msg.as_ref()), (count, Some(&newest.text)));
         assert_eq!((row.latest_msg_at, row.updated_at), (Some(newest.accepted_at), newest.accepted_at));
-        assert_eq!(row.last_epoch, node.broker.life(node.broker.partition_of(room.name)).await.unwrap());
+        assert_eq!(
+            row.last_epoch,
+            node.cluster().seeding.epoch(node.backend.log.partition_of(room.name)).await.unwrap()
+        );
         assert_eq!(dead_letters(&node, room).await.len(), 0);
     }
     // Several of the rooms may share the queue of a partition.
@@ -139,7 +139,7 @@ async fn while_sql_is_unavailable_messages_wait_and_are_read_from_the_log(stage:
     let connection = stage.store.connection();
     connection.execute_unprepared("ALTER TABLE chat_message RENAME TO elsewhere").await.unwrap();
     let archivers = Archivers::of(&stage, &node);
-    let lease = format!("{PT}{{{}}}:archiver", node.broker.partition_of(room.name).0);
+    let lease = format!("{PT}{{{}}}:archiver", node.backend.log.partition_of(room.name).0);
     until("an archiver holds the lease", || async { node.redis().raw::<u64>("EXISTS", &[&lease]).await == 1 }).await;
     for seq in 1..=20 {
         node.say(&room, [seq]).await;
@@ -159,7 +159,7 @@ async fn while_sql_is_unavailable_messages_wait_and_are_read_from_the_log(stage:
 async fn a_second_archiver_takes_over_from_the_first(stage: Stage) {
     let (one, other) = (stage.node().await, stage.node().await);
     let room = one.room().await;
-    let lease = format!("{PT}{{{}}}:archiver", one.broker.partition_of(room.name).0);
+    let lease = format!("{PT}{{{}}}:archiver", one.backend.log.partition_of(room.name).0);
     let holder = || async { one.redis().raw::<Option<String>>("GET", &[&lease]).await };
     let first = Archivers::of(&stage, &one);
     until("the first has the lease", || async { holder().await.as_deref() == Some(one.redis().node().as_str()) }).await;
@@ -209,7 +209,7 @@ async fn invalid_entries_are_dead_lettered_and_the_rest_is_archived(stage: Stage
     }
     poisoned.push(guest(&room, "last"));
     node.accept(&poisoned).await;
-    let queue = format!("{PT}{{{}}}:queue", node.broker.partition_of(room.name).0);
+    let queue = format!("{PT}{{{}}}:queue", node.backend.log.partition_of(room.name).0);
     for frame in ["nonsense", "{\"type\":\"chat_message\"}"] {
         let id = room.id.0.to_string();
         let entry = [&queue, "*", "n", room.name.as_str(), "i", &id, "l", "life", "a", "1", "f", frame];
@@ -287,9 +287,10 @@ async fn a_closed_room_leaves_the_broker_once_it_is_archived(stage: Stage) {
     node.say(&room, 1..=(MAX_BATCH as u64)).await;
     node.rooms.change(room.name, RoomChange::Close).await.unwrap();
     let all: Vec<_> = (1..=(MAX_BATCH as u64)).collect();
-    assert_eq!(numbers(&node.broker.log_after(room.name, 0, 100).await.unwrap()), all);
+    assert_eq!(numbers(&node.cluster().recent.log_after(room.name, 0, 100).await.unwrap()), all);
     let archivers = Archivers::of(&stage, &node);
-    until("the log is gone", || async { node.broker.log_after(room.name, 0, 1).await.unwrap().is_empty() }).await;
+    until("the log is gone", || async { node.cluster().recent.log_after(room.name, 0, 1).await.unwrap().is_empty() })
+        .await;
     // After the room is reopened, its messages are visible and its sequence numbers continue.
     node.rooms.change(room.name, RoomChange::Resume).await.unwrap();
     assert_eq!(numbers(&node.history.after(key_of(&room), 0).await.unwrap().entries), all);

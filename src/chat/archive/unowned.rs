@@ -74,7 +74,7 @@ impl Archiver {
             return Ok(true);
         }
         let has_other_row = self.store.rooms().by_name(room.name).await?.is_some();
-        match self.queue.lose_room(room.name, room.chatroom, LOST, has_other_row).await? {
+        match self.queue.remove_lost_room(room.name, room.chatroom, LOST, has_other_row).await? {
             Lost::Deleted => Ok(true),
             Lost::Now(messages) if messages > 0 => {
                 self.metrics.dead_letters.increment(messages);

@@ -80,7 +80,7 @@ impl Reading {
                 let is_end = (rows.len() as u64) < self.part;
                 self.part = fitting.min(self.part * 4).clamp(*PART.start(), *PART.end());
                 if is_end {
-                    self.phase = if self.history.has_log { Phase::Fresh } else { Phase::Over };
+                    self.phase = if self.history.recent.is_some() { Phase::Fresh } else { Phase::Over };
                 }
                 self.after = rows.last().map_or(self.after, |row| row.seq);
                 Ok(Some(rows))

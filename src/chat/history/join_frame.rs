@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use moka::future::Cache;
 
-use super::{History, HistoryError, PAGE, RoomKey};
+use super::{History, HistoryError, RoomKey};
 use crate::backend::broker::LogEntry;
 use crate::domain::{RoomName, Seq};
 use crate::protocol::chat::history_frame;
@@ -64,7 +64,7 @@ impl History {
     }
 
     /// Returns the join frame of a room whose highest sequence number is `seq`. `log` contains its newest log entries,
-    /// newest first, at most [`PAGE`]; with `None` they are read from the broker.
+    /// newest first, at most [`PAGE`](super::PAGE); with `None` they are read from the broker.
     ///
     /// # Errors
     /// If the broker could not be read, or if SQL could not be read and the log is empty.
@@ -76,8 +76,7 @@ impl History {
     ) -> Result<Arc<JoinFrame>, HistoryError> {
         let log = match log {
             Some(log) => log,
-            None if self.has_log => self.broker.log_before(room.name, None, PAGE).await?,
-            None => Vec::new(),
+            None => self.log_before(room.name, None).await?,
         };
         let newest = Arc::new(JoinFrame::new(&self.newest(room, seq, log).await?));
         if newest.newest == seq && newest.framed.is_some() {

@@ -211,12 +211,12 @@ async fn while_sql_is_unavailable_a_page_ends_where_the_log_does() {
         let key = key_of(&room);
         node.say(&room, 1..=200).await;
         node.archive_through(&stage.store, &room, 100).await;
-        let log = format!("{PT}{{{}}}:log:{}", node.broker.partition_of(room.name).0, room.name);
+        let log = format!("{PT}{{{}}}:log:{}", node.backend.log.partition_of(room.name).0, room.name);
         let _: u64 = node.redis().raw("XTRIM", &[&log, "MINID", "91-0"]).await;
         // A database without tables.
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}/db.sqlite", folder.path().display());
-        let history = History::new(node.broker.clone(), crate::store::Store::connect_lazy(&url).await.unwrap());
+        let history = History::new(&node.backend, crate::store::Store::connect_lazy(&url).await.unwrap());
         let before = |seq| {
             let history = &history;
             async move { history.before(key, seq).await.map(|page| numbers(&page)) }
@@ -321,7 +321,7 @@ async fn a_split_room_is_whole(stage: &Stage, node: &Node, split: Split) {
         node.archive_through(&stage.store, &room, archived).await;
     }
     // The log lacks only messages that SQL has, because of trimming or an earlier epoch of Redis.
-    let log = format!("{PT}{{{}}}:log:{}", node.broker.partition_of(room.name).0, room.name);
+    let log = format!("{PT}{{{}}}:log:{}", node.backend.log.partition_of(room.name).0, room.name);
     let trimmed = of(split.trimmed, archived);
     let _: u64 = node.redis().raw("XTRIM", &[&log, "MINID", &format!("{}-0", trimmed + 1)]).await;
     let holes = split.holes.iter().map(|hole| of(*hole, archived)).filter(|hole| *hole > 0 && *hole < split.count);

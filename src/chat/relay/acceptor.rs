@@ -12,10 +12,10 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
-use crate::backend::broker::{Broker, MAX_BATCH_BYTES, Outcome, Partition, Submission, Unavailable};
+use crate::backend::Unavailable;
+use crate::backend::broker::{MAX_BATCH_BYTES, MessageLog, Outcome, Partition, Submission};
+use crate::backend::shutdown::Shutdown;
 use crate::chat::hub::{Connection, Hub};
 use crate::chat::metrics::{GapReason, MessageResult, RelayMetrics};
 use crate::chat::rooms::Rooms;
@@ -53,11 +53,10 @@ pub(super) struct Acceptor(Arc<SubmissionQueue>);
 impl Acceptor {
     pub(super) fn start(
         partition: Partition,
-        broker: Arc<dyn Broker>,
+        broker: Arc<dyn MessageLog>,
         rooms: Rooms,
         hub: Arc<Hub>,
-        tracker: &TaskTracker,
-        stop: CancellationToken,
+        shutdown: &Shutdown,
     ) -> Self {
         let submissions = Arc::new(SubmissionQueue::default());
         let worker = Worker {
@@ -71,10 +70,10 @@ impl Acceptor {
             held: HashMap::new(),
             awaited: VecDeque::new(),
             released: Arc::default(),
-            tracker: tracker.clone(),
+            shutdown: shutdown.clone(),
             checked: Instant::now(),
         };
-        tracker.spawn(worker.run(stop));
+        shutdown.spawn(worker.run());
         Self(submissions)
     }
 
@@ -96,7 +95,7 @@ impl Acceptor {
 
 struct Worker {
     partition: Partition,
-    broker: Arc<dyn Broker>,
+    broker: Arc<dyn MessageLog>,
     rooms: Rooms,
     hub: Arc<Hub>,
     submissions: Arc<SubmissionQueue>,
@@ -107,20 +106,20 @@ struct Worker {
     /// Accepted messages that their senders may not have received yet, by deadline.
     awaited: VecDeque<Awaited>,
     released: Arc<Released>,
-    tracker: TaskTracker,
+    shutdown: Shutdown,
     metrics: Arc<RelayMetrics>,
     /// When late messages were last searched.
     checked: Instant,
 }
 
 impl Worker {
-    async fn run(mut self, stop: CancellationToken) {
-        let submissions = self.submissions.clone();
+    async fn run(mut self) {
+        let (submissions, shutdown) = (self.submissions.clone(), self.shutdown.clone());
         loop {
             self.collect();
             if self.ready.is_empty() {
                 let idle = self.held.is_empty() && self.awaited.is_empty();
-                if idle && stop.is_cancelled() {
+                if idle && shutdown.is_stopping() {
                     return;
                 }
                 let next = self.awaited.front().map(|awaited| awaited.deadline);
@@ -130,7 +129,7 @@ impl Worker {
                 tokio::select! {
                     () = submissions.arrived.notified() => {}
                     () = tokio::time::sleep_until(next) => {}
-                    () = stop.cancelled(), if idle => {}
+                    () = shutdown.stopping(), if idle => {}
                 }
             } else {
                 self.call().await;

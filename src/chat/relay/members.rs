@@ -4,11 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dashmap::{DashMap, Entry};
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::backend::broker::{LogEntry, RoomStatus};
-use crate::backend::keyed_mutex::Turns;
+use crate::backend::keyed_mutex::KeyedMutex;
+use crate::backend::shutdown::Shutdown;
 use crate::chat::hub::Hub;
 use crate::chat::rooms::{RoomError, Rooms};
 use crate::domain::RoomName;
@@ -26,17 +25,16 @@ const RETRY: Duration = Duration::from_secs(2);
 pub struct Members {
     hub: Arc<Hub>,
     rooms: Rooms,
-    turns: Turns,
+    locks: KeyedMutex,
     /// Rooms that a connection has just left, and whether the broker still needs a report.
     left: Arc<DashMap<RoomName, bool>>,
-    tracker: TaskTracker,
-    stop: CancellationToken,
+    shutdown: Shutdown,
 }
 
 impl Members {
     /// Creates the reporter of a node's connections.
-    pub fn new(hub: Arc<Hub>, rooms: Rooms, tracker: TaskTracker, stop: CancellationToken) -> Self {
-        Self { hub, rooms, turns: Turns::default(), left: Arc::default(), tracker, stop }
+    pub fn new(hub: Arc<Hub>, rooms: Rooms, shutdown: Shutdown) -> Self {
+        Self { hub, rooms, locks: KeyedMutex::default(), left: Arc::default(), shutdown }
     }
 
     /// Reports the current counts of a room, and returns the state of the room.
@@ -55,7 +53,7 @@ impl Members {
             }
             Entry::Vacant(first) => {
                 first.insert(true);
-                self.tracker.spawn(self.clone().report_until_accepted(room));
+                self.shutdown.spawn(self.clone().report_until_accepted(room));
             }
         }
     }
@@ -63,7 +61,7 @@ impl Members {
     async fn report_until_accepted(self, room: RoomName) {
         let mut pause = LEAVE_DELAY;
         loop {
-            let on = self.stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some();
+            let on = self.shutdown.until_stopping(tokio::time::sleep(pause)).await.is_some();
             pause = LEAVE_DELAY;
             if self.left.get(&room).is_some_and(|is_unreported| *is_unreported) {
                 match self.report(room).await {
@@ -94,7 +92,7 @@ impl Members {
         newest: usize,
     ) -> Result<(RoomStatus, Vec<LogEntry>), RoomError> {
         // Counted under the lock, so that reports keep the order of the counts.
-        let _turn = self.turns.take(room.as_bytes()).await;
+        let _lock = self.locks.lock(room.as_bytes()).await;
         if let Some(mut is_unreported) = self.left.get_mut(&room) {
             *is_unreported = false;
         }
@@ -115,10 +113,11 @@ mod tests {
         Stage::cluster(Dialect::Sqlite, |stage| async move {
             let node = stage.node().await;
             let room = node.room().await;
-            let (hub, tracker) = (Hub::new(Chance::from_seed(1)), TaskTracker::new());
-            let members = Members::new(hub.clone(), node.rooms.clone(), tracker.clone(), CancellationToken::new());
+            let (hub, shutdown) = (Hub::new(Chance::from_seed(1)), Shutdown::new());
+            let members = Members::new(hub.clone(), node.rooms.clone(), shutdown.clone());
             let join = || hub.register(Place::Room(room.name), hub.connection(Identity::Guest));
-            let guests = || async { node.broker.status(&[room.name]).await.unwrap()[0].as_ref().unwrap().guests };
+            let guests =
+                || async { node.backend.states.status(&[room.name]).await.unwrap()[0].as_ref().unwrap().guests };
 
             let (first, second) = (join(), join());
             assert_eq!(members.report(room.name).await.unwrap().guests, 2);
@@ -129,7 +128,7 @@ mod tests {
             drop((second, third));
             members.report_soon(room.name);
             members.report_soon(room.name);
-            assert!(tracker.len() <= 1, "one task per room, for any number of departures");
+            assert!(shutdown.tasks().len() <= 1, "one task per room, for any number of departures");
             until("the counts are reported", || async { guests().await == 0 }).await;
 
             let last = join();
@@ -140,8 +139,8 @@ mod tests {
             tokio::time::sleep(LEAVE_DELAY * 2).await;
             stage.servers.as_ref().unwrap().thaw();
             until("the counts are reported", || async { guests().await == 0 }).await;
-            tracker.close();
-            tracker.wait().await;
+            shutdown.tasks().close();
+            shutdown.tasks().wait().await;
             assert!(members.left.is_empty());
         })
         .await;

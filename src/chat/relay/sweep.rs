@@ -94,11 +94,10 @@ impl Sweep {
 
 #[cfg(test)]
 mod tests {
-    use tokio_util::sync::CancellationToken;
-    use tokio_util::task::TaskTracker;
 
     use super::*;
     use crate::backend::broker::testing::{Node, Stage};
+    use crate::backend::shutdown::Shutdown;
     use crate::chat::hub::{Connection, Identity, Place, Registration};
     use crate::domain::clock::Chance;
     use crate::domain::{Room, RoomChange};
@@ -107,7 +106,7 @@ mod tests {
     /// Creates the sweep of a node whose sockets receive nothing from the bus.
     fn without_bus(node: &Node) -> (Sweep, Arc<Hub>) {
         let hub = Hub::new(Chance::from_seed(1));
-        let members = Members::new(hub.clone(), node.rooms.clone(), TaskTracker::new(), CancellationToken::new());
+        let members = Members::new(hub.clone(), node.rooms.clone(), Shutdown::new());
         (Sweep::new(hub.clone(), members, node.rooms.clone()), hub)
     }
 
@@ -136,7 +135,7 @@ mod tests {
             }
             assert_eq!(lagging.next_read(), Some((0, 3)));
             assert_eq!(up_to_date.next_read(), None);
-            let status = node.broker.status(&[room.name]).await.unwrap().remove(0).unwrap();
+            let status = node.backend.states.status(&[room.name]).await.unwrap().remove(0).unwrap();
             assert_eq!((status.guests, status.hosts), (1, 0), "the counts are reported");
         })
         .await;
@@ -152,7 +151,7 @@ mod tests {
             sweep.step().await;
             sweep.hurry();
             sweep.step().await;
-            for status in node.broker.status(&rooms.each_ref().map(|room| room.name)).await.unwrap() {
+            for status in node.backend.states.status(&rooms.each_ref().map(|room| room.name)).await.unwrap() {
                 assert_eq!(status.unwrap().guests, 1);
             }
         })

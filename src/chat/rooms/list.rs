@@ -6,7 +6,8 @@ use std::collections::{HashMap, HashSet};
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{RoomError, RoomFilter, RoomView, Rooms};
-use crate::backend::broker::{RoomStatus, Tail, TailQuery, Unavailable};
+use crate::backend::Unavailable;
+use crate::backend::broker::{RoomStatus, Tail, TailQuery};
 use crate::domain::{ChatroomId, HostId, Room, RoomName};
 use crate::protocol::chat::StoredFrame;
 use crate::store::StoreError;
@@ -61,7 +62,8 @@ impl Rooms {
     /// Returns the rooms of a list that have a message not in SQL yet which moves them up. While the broker is
     /// unavailable, returns none, and the list is that of SQL.
     async fn rooms_ahead(&self, host: HostId, filter: &RoomFilter) -> Result<Vec<RoomView>, RoomError> {
-        let names = match self.broker.unarchived_rooms(host, MAX_UNARCHIVED).await {
+        let Some(recent) = &self.recent else { return Ok(Vec::new()) };
+        let names = match recent.unarchived_rooms(host, MAX_UNARCHIVED).await {
             Ok(names) => names,
             Err(error) => {
                 tracing::debug!(%error, "listed rooms without messages that are only in redis");
@@ -126,11 +128,14 @@ impl Rooms {
         let mut reads = 0;
         loop {
             reads += 1;
-            let statuses = self.broker.status(&names).await?;
+            let statuses = self.states.status(&names).await?;
             let queries: Vec<Option<TailQuery>> =
                 rooms.iter().zip(&statuses).map(|(room, status)| tail_query(room, status.as_ref()?)).collect();
             let asked: Vec<TailQuery> = queries.iter().flatten().copied().collect();
-            let tails = if asked.is_empty() { Vec::new() } else { self.broker.tails(&asked).await? };
+            let tails = match &self.recent {
+                Some(recent) if !asked.is_empty() => recent.tails(&asked).await?,
+                _ => vec![None; asked.len()],
+            };
             let mut tails = tails.into_iter();
             let tails: Vec<Option<Tail>> =
                 queries.iter().map(|query| query.and_then(|_| tails.next().flatten())).collect();

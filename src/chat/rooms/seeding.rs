@@ -21,13 +21,17 @@ impl Rooms {
     /// # Errors
     /// [`RoomError::NotFound`] if the room does not exist; [`RoomError::Unavailable`].
     pub async fn seed(&self, name: RoomName) -> Result<(), RoomError> {
-        let Some(ticket) = self.broker.begin_seed(name).await? else {
+        let begun = match &self.seeding {
+            Some(seeding) => seeding.begin_seed(name).await?.map(|ticket| (seeding, ticket)),
+            None => None,
+        };
+        let Some((seeding, ticket)) = begun else {
             // The room is present, or another node is seeding it.
             tokio::time::sleep(WAIT).await;
             return Ok(());
         };
         let Some(room) = self.store.rooms().by_name(name).await? else {
-            self.broker.bury(name).await?;
+            seeding.mark_deleted(name).await?;
             return Err(RoomError::NotFound);
         };
         let seed = Seed {
@@ -37,11 +41,11 @@ impl Rooms {
             version: room.state_version,
             seq: room.last_seq,
             ids: self.store.messages().newest_ids(room.id, IDS).await?,
-            life: room.last_epoch,
+            epoch: room.last_epoch,
             last_at: room.latest_msg_at.unwrap_or(room.created_at),
         };
         // If the ticket is no longer valid, the room has changed in the meantime, and the caller checks again.
-        self.broker.finish_seed(name, ticket, seed).await?;
+        seeding.finish_seed(name, ticket, seed).await?;
         Ok(())
     }
 
@@ -57,9 +61,9 @@ impl Rooms {
         newest: usize,
     ) -> Result<(RoomStatus, Vec<LogEntry>), RoomError> {
         for _ in 0..ATTEMPTS {
-            match self.broker.enter(name, counts, newest).await? {
+            match self.states.enter(name, counts, newest).await? {
                 Some(entered) => return Ok(entered),
-                None if self.broker.archive_queue().is_none() => return Err(RoomError::NotFound),
+                None if self.seeding.is_none() => return Err(RoomError::NotFound),
                 None => self.seed(name).await?,
             }
         }

@@ -223,9 +223,9 @@ impl ChatSession {
 
     /// Relays a notice that is not stored. Errors are only logged, because a lost notice does no harm.
     fn relay(&self, notice: Bytes) -> Work {
-        let (broker, room, side) = (self.context.broker.clone(), self.guard.key.name, self.connection().side());
+        let (bus, room, side) = (self.context.bus.clone(), self.guard.key.name, self.connection().side());
         async move {
-            if let Err(error) = broker.notify(room, side, notice).await {
+            if let Err(error) = bus.notify(room, side, notice).await {
                 tracing::debug!(%error, "failed to relay notice");
             }
             Ok(())

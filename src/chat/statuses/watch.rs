@@ -12,12 +12,11 @@ use std::time::Duration;
 use dashmap::DashMap;
 use futures_util::StreamExt as _;
 use tokio::sync::Mutex;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::RETRY;
-use crate::backend::broker::Unavailable;
+use crate::backend::Unavailable;
 use crate::backend::presence::{Presence, PresenceSink, Status};
+use crate::backend::shutdown::Shutdown;
 use crate::chat::hub::{Connection, Hub, Topic};
 use crate::domain::clock::Clock;
 use crate::domain::{HostUuid, Side, WireOffset};
@@ -45,8 +44,7 @@ pub struct Watch {
     /// Whether a comparison is scheduled and has not begun.
     is_due: Arc<AtomicBool>,
     one_at_a_time: Arc<Mutex<()>>,
-    tracker: TaskTracker,
-    stop: CancellationToken,
+    shutdown: Shutdown,
 }
 
 impl std::fmt::Debug for Watch {
@@ -61,12 +59,11 @@ impl Watch {
         hub: Arc<Hub>,
         presence: Arc<dyn Presence>,
         shown_at: (Arc<dyn Clock>, WireOffset),
-        tracker: TaskTracker,
-        stop: CancellationToken,
+        shutdown: Shutdown,
     ) -> Self {
         let ((clock, wire), settling) = (shown_at, SETTLING);
         let (known, is_due, one_at_a_time) = (Arc::default(), Arc::default(), Arc::default());
-        Self { hub, presence, clock, wire, settling, known, is_due, one_at_a_time, tracker, stop }
+        Self { hub, presence, clock, wire, settling, known, is_due, one_at_a_time, shutdown }
     }
 
     /// Sends `online` to a guest if the host is online, else nothing.
@@ -115,7 +112,7 @@ impl Watch {
             self.hub.statuses().into_iter().filter(|host| self.hub.is_watched(*host)).collect();
         for is_certain in [false, true] {
             hosts = self.compare_hosts(hosts, is_certain).await;
-            if hosts.is_empty() || self.stop.run_until_cancelled(tokio::time::sleep(self.settling)).await.is_none() {
+            if hosts.is_empty() || self.shutdown.until_stopping(tokio::time::sleep(self.settling)).await.is_none() {
                 return;
             }
         }
@@ -161,7 +158,7 @@ impl Watch {
                 Ok(status) => return Some(status),
                 Err(error) => {
                     tracing::debug!(%error, %host, "failed to compare status, retrying");
-                    self.stop.run_until_cancelled(tokio::time::sleep(RETRY)).await?;
+                    self.shutdown.until_stopping(tokio::time::sleep(RETRY)).await?;
                 }
             }
         }
@@ -187,7 +184,7 @@ impl PresenceSink for Watch {
 
     fn missed(&self) {
         if !self.is_due.swap(true, Ordering::Relaxed) {
-            self.tracker.spawn(self.clone().compare());
+            self.shutdown.spawn(self.clone().compare());
         }
     }
 }

@@ -8,7 +8,7 @@ use fred::interfaces::ClientLike;
 use fred::types::config::Server;
 use fred::types::{ClusterHash, CustomCommand, Value};
 
-use crate::backend::broker::Unavailable;
+use crate::backend::Unavailable;
 use crate::backend::redis::{Redis, call, within};
 use crate::domain::clock::Reading;
 

@@ -16,7 +16,7 @@ use super::values::{
     WebOrigin,
 };
 use crate::accounts::SignUp;
-use crate::backend::broker::redis::Capacity;
+use crate::backend::redis::broker::Capacity;
 use crate::domain::WireOffset;
 use crate::node::jobs::Settings;
 use crate::outbound::mail::Language;

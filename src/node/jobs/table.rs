@@ -6,7 +6,7 @@ use crate::store::ExpiringRows;
 
 /// A periodic job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Duty {
+pub enum Job {
     /// Deletes rooms that never had a message.
     DeleteEmpty,
     /// Closes rooms without recent messages.
@@ -27,7 +27,7 @@ pub enum Duty {
 #[derive(Debug)]
 pub struct Entry {
     /// The job.
-    pub duty: Duty,
+    pub job: Job,
     /// Name in logs and metrics.
     pub name: &'static str,
     /// Description of the affected rows.
@@ -49,100 +49,100 @@ const SELDOM: Duration = Duration::from_secs(3_600);
 /// All jobs, in the order in which they run: a job may complete what one above it decided.
 pub const TABLE: [Entry; 12] = [
     Entry {
-        duty: Duty::DeleteEmpty,
+        job: Job::DeleteEmpty,
         name: "delete_empty_rooms",
-        upon: "rooms that were opened --idle-close ago, never had a message, and have no connection",
+        upon: "rooms opened --idle-close ago that never had a message and have no connection",
         batch: 100,
         every: OFTEN,
-        why: "SPEC 6.6: visitors who write nothing leave a room each",
+        why: "SPEC 6.6: each visitor who writes nothing leaves an empty room",
     },
     Entry {
-        duty: Duty::CloseIdle,
+        job: Job::CloseIdle,
         name: "close_idle_rooms",
-        upon: "rooms that are open, and had no message for --idle-close",
+        upon: "open rooms without a message for --idle-close",
         batch: 100,
         every: OFTEN,
-        why: "SPEC 6.5: a list of open rooms shows who is waited for",
+        why: "SPEC 6.5: the list of open rooms shows guests who wait for an answer",
     },
     Entry {
-        duty: Duty::Purge,
+        job: Job::Purge,
         name: "purge_rooms",
-        upon: "rooms that were closed --message-retention ago, and have messages",
+        upon: "rooms closed --message-retention ago that have messages",
         batch: 100,
         every: OFTEN,
-        why: "SPEC 6.4: the messages of a closed room are kept for a while only; from now on nobody sees them",
+        why: "SPEC 6.4: messages of a closed room are kept for a limited time; from now on they are hidden",
     },
     Entry {
-        duty: Duty::DeleteMessages,
+        job: Job::DeleteMessages,
         name: "delete_messages",
-        upon: "messages that were purged",
+        upon: "purged messages",
         // With 1,000 rows, one step in a hundred took MySQL more than 100 ms, the limit for blocking other statements.
         batch: 500,
         every: OFTEN,
-        why: "SPEC 6.4: what nobody sees is to be gone, too, and whatever an interrupted run has left",
+        why: "SPEC 6.4: hidden messages are deleted as well, including those that an interrupted run left",
     },
     Entry {
-        duty: Duty::Forget(ExpiringRows::Login),
+        job: Job::Forget(ExpiringRows::Login),
         name: "forget_logins",
-        upon: "logins that ran out an hour ago, ended or not",
+        upon: "logins that expired an hour ago",
         batch: 1_000,
         every: SELDOM,
-        why: "their tokens open nothing; the table would only grow",
+        why: "their tokens are no longer valid; the table would grow without limit",
     },
     Entry {
-        duty: Duty::Forget(ExpiringRows::Verification),
+        job: Job::Forget(ExpiringRows::Verification),
         name: "forget_verifications",
-        upon: "codes for addresses that ended an hour ago",
+        upon: "verification codes that expired an hour ago",
         batch: 1_000,
         every: SELDOM,
-        why: "nobody can confirm an address with them; addresses of people who did not sign up are not kept",
+        why: "they are no longer valid; addresses of visitors who did not sign up are not kept",
     },
     Entry {
-        duty: Duty::Forget(ExpiringRows::Mail),
+        job: Job::Forget(ExpiringRows::Mail),
         name: "forget_mails",
-        upon: "mails that were to arrive an hour ago",
+        upon: "e-mails that expired an hour ago",
         batch: 1_000,
         every: SELDOM,
-        why: "they help nobody any more, and codes and passwords are in them",
+        why: "they are no longer useful, and contain codes and passwords",
     },
     Entry {
-        duty: Duty::Forget(ExpiringRows::SentMail),
+        job: Job::Forget(ExpiringRows::SentMail),
         name: "forget_departures",
-        upon: "e-mails that left two hours ago",
+        upon: "records of e-mails sent two hours ago",
         batch: 1_000,
         every: SELDOM,
-        why: "limits count the last hour; who was e-mailed is not kept for longer",
+        why: "limits count the last hour; recipients are not kept for longer",
     },
     Entry {
-        duty: Duty::Forget(ExpiringRows::OldKey),
+        job: Job::Forget(ExpiringRows::OldKey),
         name: "forget_keys",
-        upon: "replaced keys of services that ended an hour ago",
+        upon: "replaced service keys that expired an hour ago",
         batch: 1_000,
         every: SELDOM,
-        why: "they open nothing; of a host who never changes his again they would stay",
+        why: "they are no longer valid; without another change of keys they would remain",
     },
     Entry {
-        duty: Duty::GiveUpEvents,
+        job: Job::GiveUpEvents,
         name: "give_up_events",
-        upon: "events of webhooks that did not arrive within three days, as their receivers were away or off",
+        upon: "webhook events that were not delivered within three days",
         batch: 500,
         every: OFTEN,
-        why: "who was away for so long asks for what he missed; what is given up holds no message any more",
+        why: "after so long a receiver has to fetch missed messages; the event's message is deleted",
     },
     Entry {
-        duty: Duty::Forget(ExpiringRows::Event),
+        job: Job::Forget(ExpiringRows::Event),
         name: "forget_events",
-        upon: "events of webhooks that arrived a day ago, or were given up a week ago",
+        upon: "webhook events delivered a day ago or given up a week ago",
         batch: 1_000,
         every: OFTEN,
-        why: "they only show what became of them; there are as many as messages",
+        why: "they only record the outcome; there are as many as messages",
     },
     Entry {
-        duty: Duty::AdoptOrphans,
+        job: Job::AdoptOrphans,
         name: "adopt_orphans",
-        upon: "nodes that are dead, left hosts online, and are in no list of nodes",
+        upon: "dead nodes with hosts online that are missing from the list of nodes",
         batch: 1_000,
         every: SELDOM,
-        why: "a failover of Redis may forget a node and keep what it said: in the list again, others find it dead and clear up",
+        why: "a failover of Redis may lose a node but keep its presence entries; once listed again, other nodes remove them",
     },
 ];

@@ -3,8 +3,7 @@
 use super::*;
 use crate::backend::broker::Change;
 use crate::backend::broker::testing::{Heard, Node, Stage, key_of, numbers};
-use crate::backend::lease::memory::SoleLease;
-use crate::backend::presence::memory::MemoryPresence;
+use crate::backend::embedded::lease::SoleLease;
 use crate::domain::clock::{ManualClock, SystemClock};
 use crate::domain::{RoomChange, RoomState, Seq};
 use crate::store::Dialect;
@@ -30,39 +29,39 @@ macro_rules! on_both {
 }
 
 on_both!(
-    seven_days_after_its_close_a_room_is_empty_and_goes_on,
+    seven_days_after_its_close_a_room_is_empty_and_may_continue,
     a_room_that_is_resumed_before_keeps_everything,
-    what_an_interrupted_run_has_left_the_next_finishes,
+    the_next_run_completes_an_interrupted_one,
     an_idle_room_is_closed_on_every_node_as_by_its_host,
     rooms_are_idle_for_ever_where_that_is_off,
     a_room_without_a_message_is_deleted_once_no_connection_is_in_it,
     a_first_message_that_meets_the_deletion_of_its_room_is_not_lost,
-    who_leads_no_more_stops_between_two_steps,
+    a_node_that_leads_no_more_stops_between_two_steps,
     while_the_clocks_disagree_nothing_is_changed,
     what_is_counted_is_what_is_done_and_counting_does_nothing,
-    the_leader_looks_after_what_is_due_until_it_is_told_to_end,
-    beside_a_node_that_runs_an_idle_room_is_closed_in_sql_and_the_node_tells,
+    the_leader_runs_due_jobs_until_it_is_stopped,
+    beside_a_running_node_an_idle_room_is_closed_in_sql_and_the_node_publishes_it,
 );
 
 struct World {
-    duties: Duties,
+    jobs: Jobs,
     clock: Arc<ManualClock>,
 }
 
 /// Jobs of a node, with a separate clock.
-fn duties_of(stage: &Stage, node: &Node) -> World {
+fn jobs_of(stage: &Stage, node: &Node) -> World {
     let clock = Arc::new(ManualClock::new(SystemClock.now()));
     let settings = Settings { message_retention: 7 * DAY, idle_close: Some(7 * DAY) };
-    let duties = Duties::new(stage.store.clone(), clock.clone(), settings)
-        .with_cluster(node.broker.clone(), Arc::<MemoryPresence>::default())
-        .telling(node.rooms.clone());
-    World { duties, clock }
+    let jobs = Jobs::new(stage.store.clone(), clock.clone(), settings)
+        .with_backend(&node.backend)
+        .publishing_through(node.rooms.clone());
+    World { jobs, clock }
 }
 
 impl World {
     /// Runs all jobs; returns those that changed rows, and how many.
     async fn run(&self) -> Vec<(&'static str, u64)> {
-        let outcomes = self.duties.run_once().await.into_iter().map(|(entry, outcome)| (entry.name, outcome.unwrap()));
+        let outcomes = self.jobs.run_once().await.into_iter().map(|(entry, outcome)| (entry.name, outcome.unwrap()));
         outcomes.filter(|(_, rows)| *rows > 0).collect()
     }
 }
@@ -88,9 +87,9 @@ async fn listed(node: &Node, room: &Room) -> (u64, Vec<Seq>) {
     (count, page.iter().map(|message| message.seq).collect())
 }
 
-async fn seven_days_after_its_close_a_room_is_empty_and_goes_on(stage: Stage) {
+async fn seven_days_after_its_close_a_room_is_empty_and_may_continue(stage: Stage) {
     let node = stage.node().await;
-    let world = duties_of(&stage, &node);
+    let world = jobs_of(&stage, &node);
     let room = a_closed_room(&stage, &node, 5).await;
     world.clock.advance(7 * DAY - Duration::from_secs(60));
     assert_eq!(world.run().await, []);
@@ -107,7 +106,7 @@ async fn seven_days_after_its_close_a_room_is_empty_and_goes_on(stage: Stage) {
     );
 
     node.rooms.change(room.name, RoomChange::Resume).await.unwrap();
-    assert_eq!(node.newest(&room).await, [], "whoever comes in is shown nothing of what was");
+    assert_eq!(node.newest(&room).await, [], "a new member receives no earlier message");
     assert_eq!(node.history.after(key_of(&room), 0).await.unwrap().entries, []);
     assert_eq!(node.history.before(key_of(&room), 6).await.unwrap(), []);
     assert_eq!(node.say(&room, [6]).await, [6]);
@@ -116,7 +115,7 @@ async fn seven_days_after_its_close_a_room_is_empty_and_goes_on(stage: Stage) {
 
 async fn a_room_that_is_resumed_before_keeps_everything(stage: Stage) {
     let node = stage.node().await;
-    let world = duties_of(&stage, &node);
+    let world = jobs_of(&stage, &node);
     let room = a_closed_room(&stage, &node, 5).await;
     node.rooms.change(room.name, RoomChange::Resume).await.unwrap();
     world.clock.advance(7 * DAY - Duration::from_secs(60));
@@ -125,10 +124,10 @@ async fn a_room_that_is_resumed_before_keeps_everything(stage: Stage) {
     assert_eq!(stage.store.rooms().get(room.id).await.unwrap().unwrap().counts.messages, 5);
 }
 
-async fn what_an_interrupted_run_has_left_the_next_finishes(stage: Stage) {
+async fn the_next_run_completes_an_interrupted_one(stage: Stage) {
     let node = stage.node().await;
-    let mut world = duties_of(&stage, &node);
-    world.duties.settings.idle_close = None;
+    let mut world = jobs_of(&stage, &node);
+    world.jobs.settings.idle_close = None;
     let rooms = [a_closed_room(&stage, &node, 5).await, a_closed_room(&stage, &node, 4).await];
     world.clock.advance(8 * DAY);
     // One run is interrupted after the purge was decided, another in the middle of a room, which is then resumed.
@@ -144,7 +143,7 @@ async fn what_an_interrupted_run_has_left_the_next_finishes(stage: Stage) {
 async fn an_idle_room_is_closed_on_every_node_as_by_its_host(stage: Stage) {
     let node = stage.node().await;
     let others = if stage.servers.is_some() { vec![stage.node().await] } else { Vec::new() };
-    let world = duties_of(&stage, &node);
+    let world = jobs_of(&stage, &node);
     let room = a_room(&stage, &node, 1).await;
     world.clock.advance(7 * DAY - Duration::from_secs(60));
     assert_eq!(world.run().await, []);
@@ -152,7 +151,7 @@ async fn an_idle_room_is_closed_on_every_node_as_by_its_host(stage: Stage) {
     assert_eq!(world.run().await, [("close_idle_rooms", 1)]);
     let row = stage.store.rooms().get(room.id).await.unwrap().unwrap();
     assert_eq!((row.state(), row.closed_at), (RoomState::Closed, Some(world.clock.now())));
-    let status = node.broker.status(&[room.name]).await.unwrap().remove(0).unwrap();
+    let status = node.backend.states.status(&[room.name]).await.unwrap().remove(0).unwrap();
     assert_eq!((status.state, status.version), (RoomState::Closed, 1));
     for node in others.iter().chain([&node]) {
         let heard = node.ear.until("the close", |heard| heard.iter().any(|one| matches!(one, Heard::Changed(_)))).await;
@@ -180,29 +179,29 @@ async fn an_idle_room_is_closed_on_every_node_as_by_its_host(stage: Stage) {
 
 async fn rooms_are_idle_for_ever_where_that_is_off(stage: Stage) {
     let node = stage.node().await;
-    let mut world = duties_of(&stage, &node);
-    world.duties.settings.idle_close = None;
+    let mut world = jobs_of(&stage, &node);
+    world.jobs.settings.idle_close = None;
     a_room(&stage, &node, 1).await;
     world.clock.advance(3_650 * DAY);
-    assert_eq!((world.run().await, world.duties.count(Duty::CloseIdle).await.unwrap()), (Vec::new(), 0));
+    assert_eq!((world.run().await, world.jobs.count(Job::CloseIdle).await.unwrap()), (Vec::new(), 0));
 }
 
-async fn who_leads_no_more_stops_between_two_steps(stage: Stage) {
+async fn a_node_that_leads_no_more_stops_between_two_steps(stage: Stage) {
     let node = stage.node().await;
-    let world = duties_of(&stage, &node);
+    let world = jobs_of(&stage, &node);
     for _ in 0..3 {
         a_room(&stage, &node, 1).await;
     }
     world.clock.advance(8 * DAY);
     let one_by_one = Entry { batch: 1, ..TABLE[1] };
-    assert_eq!(world.duties.look_after(&one_by_one, || false).await.unwrap(), 1);
-    assert_eq!(world.duties.count(Duty::CloseIdle).await.unwrap(), 2);
-    assert_eq!(world.duties.look_after(&one_by_one, || true).await.unwrap(), 2);
+    assert_eq!(world.jobs.run_job(&one_by_one, || false).await.unwrap(), 1);
+    assert_eq!(world.jobs.count(Job::CloseIdle).await.unwrap(), 2);
+    assert_eq!(world.jobs.run_job(&one_by_one, || true).await.unwrap(), 2);
 }
 
 async fn what_is_counted_is_what_is_done_and_counting_does_nothing(stage: Stage) {
     let node = stage.node().await;
-    let world = duties_of(&stage, &node);
+    let world = jobs_of(&stage, &node);
     a_room(&stage, &node, 2).await;
     let closed = [a_closed_room(&stage, &node, 3).await, a_closed_room(&stage, &node, 4).await];
     world.clock.advance(8 * DAY);
@@ -212,7 +211,7 @@ async fn what_is_counted_is_what_is_done_and_counting_does_nothing(stage: Stage)
     for _ in 0..2 {
         let mut counted = Vec::new();
         for entry in &TABLE {
-            counted.push((entry.name, world.duties.count(entry.duty).await.unwrap()));
+            counted.push((entry.name, world.jobs.count(entry.job).await.unwrap()));
         }
         counted.retain(|(_, rows)| *rows > 0);
         assert_eq!(counted, [("close_idle_rooms", 1), ("purge_rooms", 1), ("delete_messages", left)]);
@@ -222,13 +221,13 @@ async fn what_is_counted_is_what_is_done_and_counting_does_nothing(stage: Stage)
 
 async fn a_room_without_a_message_is_deleted_once_no_connection_is_in_it(stage: Stage) {
     let node = stage.node().await;
-    let world = duties_of(&stage, &node);
+    let world = jobs_of(&stage, &node);
     let (seeded, unseeded, written) = (node.room().await, node.unseeded_room().await, a_room(&stage, &node, 1).await);
-    node.broker.set_members(seeded.name, 1, 0).await.unwrap();
+    node.backend.states.set_members(seeded.name, 1, 0).await.unwrap();
     world.clock.advance(7 * DAY - Duration::from_secs(60));
     assert_eq!(world.run().await, []);
     world.clock.advance(Duration::from_secs(120));
-    assert_eq!(world.duties.count(Duty::DeleteEmpty).await.unwrap(), 2);
+    assert_eq!(world.jobs.count(Job::DeleteEmpty).await.unwrap(), 2);
     // The empty room with a guest in it is closed instead, like any other idle room.
     assert_eq!(world.run().await, [("delete_empty_rooms", 1), ("close_idle_rooms", 2)]);
     assert_eq!(stage.store.rooms().get(unseeded.id).await, Ok(None));
@@ -239,7 +238,7 @@ async fn a_room_without_a_message_is_deleted_once_no_connection_is_in_it(stage: 
         [crate::backend::broker::Outcome::Deleted]
     );
     assert_eq!(stage.store.rooms().pending_events(world.clock.now() + DAY, 9).await, Ok(Vec::new()));
-    node.broker.set_members(seeded.name, 0, 0).await.unwrap();
+    node.backend.states.set_members(seeded.name, 0, 0).await.unwrap();
     assert_eq!(world.run().await, [("delete_empty_rooms", 1)]);
     assert_eq!(stage.store.rooms().get(seeded.id).await, Ok(None));
     assert!(stage.store.rooms().get(written.id).await.unwrap().is_some());
@@ -247,7 +246,7 @@ async fn a_room_without_a_message_is_deleted_once_no_connection_is_in_it(stage: 
 
 async fn a_first_message_that_meets_the_deletion_of_its_room_is_not_lost(stage: Stage) {
     let node = stage.node().await;
-    let world = duties_of(&stage, &node);
+    let world = jobs_of(&stage, &node);
     world.clock.advance(8 * DAY);
     for first in 0..20 {
         let room = node.room().await;
@@ -258,7 +257,7 @@ async fn a_first_message_that_meets_the_deletion_of_its_room_is_not_lost(stage: 
             }
             node.accept(std::slice::from_ref(&message)).await.remove(0)
         };
-        let (outcome, _) = tokio::join!(write, world.duties.run_once());
+        let (outcome, _) = tokio::join!(write, world.jobs.run_once());
         let row = stage.store.rooms().get(room.id).await.unwrap();
         match outcome {
             crate::backend::broker::Outcome::Accepted(seq) => {
@@ -271,19 +270,19 @@ async fn a_first_message_that_meets_the_deletion_of_its_room_is_not_lost(stage: 
     }
 }
 
-async fn the_leader_looks_after_what_is_due_until_it_is_told_to_end(stage: Stage) {
+async fn the_leader_runs_due_jobs_until_it_is_stopped(stage: Stage) {
     let node = stage.node().await;
-    let world = duties_of(&stage, &node);
+    let world = jobs_of(&stage, &node);
     let room = a_closed_room(&stage, &node, 5).await;
     world.clock.advance(8 * DAY);
     let (leader, stop) = (Leader::new(Arc::new(SoleLease)), CancellationToken::new());
     // There is no leader yet, and `stop` is cancelled: `run` returns at once.
     let told = stop.child_token();
     told.cancel();
-    world.duties.clone().run(leader.clone(), told).await;
+    world.jobs.clone().run(leader.clone(), told).await;
     assert_eq!(listed(&node, &room).await.0, 5);
     let tasks =
-        [tokio::spawn(leader.clone().run(stop.clone())), tokio::spawn(world.duties.clone().run(leader, stop.clone()))];
+        [tokio::spawn(leader.clone().run(stop.clone())), tokio::spawn(world.jobs.clone().run(leader, stop.clone()))];
     crate::backend::broker::testing::until("the rows are gone", || async {
         stage.store.messages().newest_ids(room.id, 9).await.unwrap().is_empty()
     })
@@ -294,13 +293,13 @@ async fn the_leader_looks_after_what_is_due_until_it_is_told_to_end(stage: Stage
     }
 }
 
-async fn beside_a_node_that_runs_an_idle_room_is_closed_in_sql_and_the_node_tells(stage: Stage) {
+async fn beside_a_running_node_an_idle_room_is_closed_in_sql_and_the_node_publishes_it(stage: Stage) {
     let node = stage.node().await;
-    let World { mut duties, clock } = duties_of(&stage, &node);
-    duties.rooms = None;
+    let World { mut jobs, clock } = jobs_of(&stage, &node);
+    jobs.rooms = None;
     let room = a_room(&stage, &node, 1).await;
     clock.advance(8 * DAY);
-    assert_eq!(duties.look_after(&TABLE[1], || true).await.unwrap(), 1);
+    assert_eq!(jobs.run_job(&TABLE[1], || true).await.unwrap(), 1);
     assert_eq!(node.ear.changes(), []);
     let events = stage.store.rooms().pending_events(clock.now() + DAY, 9).await.unwrap();
     assert_eq!(
@@ -313,12 +312,12 @@ async fn beside_a_node_that_runs_an_idle_room_is_closed_in_sql_and_the_node_tell
 async fn a_room_whose_newest_message_is_not_in_sql_yet_is_not_idle() {
     Stage::cluster(Dialect::Sqlite, |stage| async move {
         let node = stage.node().await;
-        let world = duties_of(&stage, &node);
+        let world = jobs_of(&stage, &node);
         let (waiting, idle) = (a_room(&stage, &node, 1).await, a_room(&stage, &node, 1).await);
         node.say(&waiting, [2]).await;
         world.clock.advance(8 * DAY);
         let one_by_one = Entry { batch: 1, ..TABLE[1] };
-        assert_eq!(world.duties.look_after(&one_by_one, || true).await.unwrap(), 1);
+        assert_eq!(world.jobs.run_job(&one_by_one, || true).await.unwrap(), 1);
         assert!(stage.store.rooms().get(idle.id).await.unwrap().unwrap().is_closed);
         assert!(!stage.store.rooms().get(waiting.id).await.unwrap().unwrap().is_closed);
     })
@@ -327,14 +326,14 @@ async fn a_room_whose_newest_message_is_not_in_sql_yet_is_not_idle() {
 
 async fn while_the_clocks_disagree_nothing_is_changed(stage: Stage) {
     let node = stage.node().await;
-    let mut world = duties_of(&stage, &node);
+    let mut world = jobs_of(&stage, &node);
     let (closed, idle) = (a_closed_room(&stage, &node, 3).await, a_room(&stage, &node, 1).await);
     let clocks = Agreement::assumed();
-    world.duties = world.duties.while_clocks_agree(clocks.clone());
+    world.jobs = world.jobs.while_clocks_agree(clocks.clone());
     clocks.set(false);
     world.clock.advance(8 * DAY);
-    for (entry, outcome) in world.duties.run_once().await {
-        assert!(matches!(outcome, Err(DutyError::ClockSkew)), "{}: {outcome:?}", entry.name);
+    for (entry, outcome) in world.jobs.run_once().await {
+        assert!(matches!(outcome, Err(JobError::ClockSkew)), "{}: {outcome:?}", entry.name);
     }
     assert!(!stage.store.rooms().get(idle.id).await.unwrap().unwrap().is_closed);
     assert_eq!(stage.store.rooms().get(closed.id).await.unwrap().unwrap().counts.messages, 3);
@@ -355,7 +354,7 @@ fn a_span_longer_than_time_is_before_everything() {
 #[test]
 fn every_duty_is_in_the_table_once_under_a_name_of_its_own() {
     for (at, entry) in TABLE.iter().enumerate() {
-        assert!(TABLE[..at].iter().all(|other| other.name != entry.name && other.duty != entry.duty), "{entry:?}");
+        assert!(TABLE[..at].iter().all(|other| other.name != entry.name && other.job != entry.job), "{entry:?}");
         assert!(entry.batch > 0 && !entry.upon.is_empty() && !entry.why.is_empty(), "{entry:?}");
     }
 }

@@ -3,8 +3,8 @@
 use async_trait::async_trait;
 
 use super::*;
-use crate::backend::broker::Unavailable;
-use crate::backend::lease::memory::SoleLease;
+use crate::backend::Unavailable;
+use crate::backend::embedded::lease::SoleLease;
 
 /// An in-memory lease, with faults that keep nodes from it.
 #[derive(Default)]
@@ -87,14 +87,14 @@ impl Cluster {
             if leaders.first().is_some_and(|leader| *leader != 0) {
                 return began.elapsed();
             }
-            assert!(began.elapsed() < Duration::from_secs(60), "nobody leads");
+            assert!(began.elapsed() < Duration::from_secs(60), "there is no leader");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_node_leads_for_as_long_as_it_goes_on() {
+async fn one_node_leads_as_long_as_it_runs() {
     let cluster = Cluster::start().await;
     for _ in 0..1_000 {
         tokio::time::sleep(Duration::from_millis(90)).await;
@@ -137,7 +137,7 @@ async fn a_late_answer_does_not_make_a_lease_longer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_was_frozen_knows_at_once_that_he_leads_no_more() {
+async fn a_node_that_was_frozen_stops_leading_at_once() {
     let keeper = Arc::<Keeper>::default();
     let node = Leader::new(Arc::new(Way { node: 0, keeper: keeper.clone() }));
     let other = Leader::new(Arc::new(Way { node: 1, keeper }));
@@ -149,7 +149,7 @@ async fn who_was_frozen_knows_at_once_that_he_leads_no_more() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_that_ends_in_order_makes_nobody_wait() {
+async fn a_node_that_stops_in_order_releases_the_lease() {
     let mut cluster = Cluster::start().await;
     cluster.stops[0].cancel();
     cluster.tasks.remove(0).await.unwrap();

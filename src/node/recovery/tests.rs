@@ -4,14 +4,13 @@ use sea_orm::ConnectionTrait as _;
 
 use super::*;
 use crate::backend::broker::Outcome;
-use crate::backend::broker::redis::RedisBroker;
 use crate::backend::broker::testing::{Node, PATIENCE, Stage, guest, key_of, numbers, until};
 use crate::backend::redis::testing::{INSTALLED, PT};
+use crate::backend::shutdown::Shutdown;
 use crate::chat::archive::Archive;
 use crate::domain::clock::{Chance, Clock as _, SystemClock};
 use crate::domain::{RoomChange, RoomState};
 use crate::store::{InstallationMode, NewRoom};
-use tokio_util::task::TaskTracker;
 
 /// Generates a test per function and database system.
 macro_rules! on_every_database {
@@ -48,8 +47,7 @@ struct Cluster {
     stage: Stage,
     node: Node,
     recoverer: Recoverer,
-    tracker: TaskTracker,
-    stop: CancellationToken,
+    shutdown: Shutdown,
 }
 
 impl Cluster {
@@ -57,26 +55,21 @@ impl Cluster {
         let id = INSTALLED.parse().unwrap();
         stage.store.installation().ensure(id, InstallationMode::Cluster, SystemClock.now()).await.unwrap();
         let node = stage.node().await;
-        let recovery = Arc::new(RedisBroker::new(node.redis().clone(), Chance::from_entropy(), 0));
-        let queue = node.broker.archive_queue().unwrap();
-        let recoverer = Recoverer::new(id, stage.store.clone(), node.broker.clone(), queue, recovery);
-        let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
-        let mut cluster = Self { stage, node, recoverer, tracker, stop };
+        let recoverer = Recoverer::new(id, stage.store.clone(), &node.backend).unwrap();
+        let shutdown = Shutdown::new();
+        let mut cluster = Self { stage, node, recoverer, shutdown };
         cluster.start_archive();
         cluster
     }
 
     fn start_archive(&mut self) {
-        self.stop = CancellationToken::new();
-        let queue = self.node.broker.archive_queue().unwrap();
-        Archive::start(&queue, self.node.broker.partitions(), &self.stage.store, &self.tracker, &self.stop);
+        self.shutdown = Shutdown::new();
+        let queue = self.node.cluster().archive.clone();
+        Archive::start(&queue, self.node.backend.log.partitions(), &self.stage.store, &self.shutdown);
     }
 
     async fn stop_archive(&self) {
-        self.stop.cancel();
-        self.tracker.close();
-        tokio::time::timeout(PATIENCE, self.tracker.wait()).await.expect("the archivers end");
-        self.tracker.reopen();
+        tokio::time::timeout(PATIENCE, self.shutdown.finish()).await.expect("the archivers end");
     }
 
     async fn tick(&mut self) -> Option<Recovered> {
@@ -89,7 +82,7 @@ impl Cluster {
 
     async fn archived(&self, room: &Room, through: Seq) {
         until("it is archived", || async {
-            let status = self.node.broker.status(&[room.name]).await.unwrap().remove(0);
+            let status = self.node.backend.states.status(&[room.name]).await.unwrap().remove(0);
             status.is_some_and(|status| status.archived >= through)
         })
         .await;
@@ -130,7 +123,7 @@ async fn stores_that_agree_need_no_recovery(stage: Stage) {
     }
     let row = cluster.stage.store.installation().get().await.unwrap().unwrap();
     assert_eq!(row.generation, 3);
-    assert_eq!(cluster.recoverer.recovery.generation().await.unwrap(), Some(3));
+    assert_eq!(cluster.recoverer.cluster.recovery.generation().await.unwrap(), Some(3));
     // A leader that crashes between its two writes does not cause a recovery.
     cluster.stage.store.installation().raise_generation(4).await.unwrap();
     assert_eq!(cluster.tick().await, None);
@@ -240,8 +233,8 @@ async fn an_earlier_redis_takes_over_what_sql_decided(stage: Stage) {
     assert_eq!((recovered.rooms, recovered.dead_letters), (3, 0));
     cluster.start_archive();
     let status = |room: &Room| {
-        let (broker, name) = (cluster.node.broker.clone(), room.name);
-        async move { broker.status(&[name]).await.unwrap().remove(0).unwrap() }
+        let (states, name) = (cluster.node.backend.states.clone(), room.name);
+        async move { states.status(&[name]).await.unwrap().remove(0).unwrap() }
     };
     assert_eq!(status(&closed).await.state, RoomState::Closed);
     assert_eq!(status(&left).await.state, RoomState::Deleted);
@@ -317,9 +310,9 @@ async fn a_retired_redis_accepts_nothing_and_begins_another_epoch(stage: Stage) 
     assert_eq!(cluster.node.say(&room, [1]).await, [1]);
     cluster.archived(&room, 1).await;
     cluster.node.redis().retire().await.unwrap();
-    let partition = cluster.node.broker.partition_of(room.name);
+    let partition = cluster.node.backend.log.partition_of(room.name);
     for _ in 0..2 {
-        assert!(cluster.node.broker.accept(partition, &[&guest(&room, "a")]).await.is_err());
+        assert!(cluster.node.backend.log.accept(partition, &[&guest(&room, "a")]).await.is_err());
     }
     assert!(cluster.node.redis().is_retired().await.unwrap());
     cluster.node.redis().adopt().await.unwrap();
@@ -338,8 +331,8 @@ async fn a_node_on_another_database_stops_using_redis(stage: Stage) {
     cluster.recoverer.behind_since = Instant::now().checked_sub(GRACE * 2);
     cluster.recoverer.tick(false).await.unwrap();
     assert!(cluster.node.redis().suspension().is_some());
-    let partition = cluster.node.broker.partition_of(room.name);
-    assert!(cluster.node.broker.accept(partition, &[&guest(&room, "a")]).await.is_err());
+    let partition = cluster.node.backend.log.partition_of(room.name);
+    assert!(cluster.node.backend.log.accept(partition, &[&guest(&room, "a")]).await.is_err());
     cluster.sql("UPDATE installation SET generation = 9".to_owned()).await;
     cluster.recoverer.tick(false).await.unwrap();
     assert_eq!(cluster.node.say(&room, [1]).await, [1]);

@@ -34,12 +34,12 @@ impl World {
     fn notifier(&self, node: usize) -> Notifier {
         let writer =
             NotificationWriter::new("https://admin.example", "https://chat.example", links(), Language::English);
-        let (store, broker) = (self.stage.store.clone(), self.nodes[node].broker.clone());
-        Notifier::new(store, broker, self.clock.clone(), writer, MailWaker::default())
+        let (store, states) = (self.stage.store.clone(), self.nodes[node].backend.states.clone());
+        Notifier::new(store, states, self.clock.clone(), writer, MailWaker::default())
     }
 
     async fn members(&self, node: usize, guests: u32, hosts: u32) {
-        self.nodes[node].broker.set_members(self.room.name, guests, hosts).await.unwrap();
+        self.nodes[node].backend.states.set_members(self.room.name, guests, hosts).await.unwrap();
     }
 
     /// Sends a message and waits until SQL has it.
@@ -157,7 +157,7 @@ async fn members_on_a_crashed_node_are_absent() {
     Stage::cluster(Database::Sqlite, |stage| async move {
         let world = World::of(stage).await;
         world.members(0, 1, 0).await;
-        let partition = world.nodes[0].broker.partition_of(world.room.name).0;
+        let partition = world.nodes[0].backend.log.partition_of(world.room.name).0;
         let key = format!("{PT}{{{partition}}}:room:{}", world.room.name);
         let _: u64 = world.nodes[0].redis().raw("HSET", &[&key, "hosts", "a-node-that-died"]).await;
         world.say(1, Side::Guest, "are you there?").await;

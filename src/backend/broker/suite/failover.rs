@@ -9,35 +9,35 @@ use crate::backend::redis::testing::on_redis;
 use crate::domain::{Room, Seq};
 
 on_redis!(redis_cluster, Cluster, crate::backend::broker::testing::Stage::on:
-    after_a_failover_numbers_jump_and_everybody_hears_again,
-    a_partition_that_moves_pauses_and_then_goes_on,
+    after_a_failover_numbers_jump_and_all_nodes_receive_again,
+    a_moving_partition_pauses_and_continues,
 );
 on_redis!(redis_sentinel, Sentinel, crate::backend::broker::testing::Stage::on:
-    after_a_failover_numbers_jump_and_everybody_hears_again,
+    after_a_failover_numbers_jump_and_all_nodes_receive_again,
 );
 
 fn slot_of(node: &Node, room: &Room) -> u16 {
-    redis_keyslot(format!("{PT}{{{}}}:queue", node.broker.partition_of(room.name).0).as_bytes())
+    redis_keyslot(format!("{PT}{{{}}}:queue", node.backend.log.partition_of(room.name).0).as_bytes())
 }
 
 /// Submits a message until it has a number, as the sender's node does.
 async fn insist(node: &Node, room: &Room, id: &str) -> Seq {
-    let (partition, message) = (node.broker.partition_of(room.name), guest(room, id));
+    let (partition, message) = (node.backend.log.partition_of(room.name), guest(room, id));
     let began = std::time::Instant::now();
     loop {
-        match node.broker.accept(partition, &[&message]).await.as_deref() {
+        match node.backend.log.accept(partition, &[&message]).await.as_deref() {
             Ok([Outcome::Accepted(seq) | Outcome::Known { seq, .. }]) => return *seq,
             other => assert!(began.elapsed() < PATIENCE, "{other:?}"),
         }
     }
 }
 
-async fn after_a_failover_numbers_jump_and_everybody_hears_again(mut stage: Stage) {
+async fn after_a_failover_numbers_jump_and_all_nodes_receive_again(mut stage: Stage) {
     let nodes = [stage.node().await, stage.node().await];
     let [one, other] = &nodes;
     let room = one.room().await;
     assert_eq!(one.say(&room, 1..=2).await, [1, 2]);
-    let life = one.broker.life(one.broker.partition_of(room.name)).await.unwrap();
+    let epoch = one.cluster().seeding.epoch(one.backend.log.partition_of(room.name)).await.unwrap();
     one.redis().wait_for_replicas(stage.servers.as_ref().unwrap(), slot_of(one, &room)).await;
     for node in &nodes {
         node.ear.publications(room.name, 2).await;
@@ -46,10 +46,10 @@ async fn after_a_failover_numbers_jump_and_everybody_hears_again(mut stage: Stag
     stage.servers.as_mut().unwrap().fail_over(slot_of(one, &room));
     let next = insist(one, &room, "id-3").await;
     assert!(next > 10_000, "{next}");
-    assert_ne!(one.broker.life(one.broker.partition_of(room.name)).await.unwrap(), life);
+    assert_ne!(one.cluster().seeding.epoch(one.backend.log.partition_of(room.name)).await.unwrap(), epoch);
     // The new master knows what the replica had. It has no script loaded yet, and each script works.
     assert_eq!(insist(other, &room, "id-1").await, 1);
-    assert_eq!(numbers(&other.broker.log_after(room.name, 0, 10).await.unwrap()), [1, 2, next]);
+    assert_eq!(numbers(&other.cluster().recent.log_after(room.name, 0, 10).await.unwrap()), [1, 2, next]);
     for node in &nodes {
         node.ear.until("that something was missed", |heard| heard.contains(&Heard::Missed)).await;
     }
@@ -61,13 +61,13 @@ async fn after_a_failover_numbers_jump_and_everybody_hears_again(mut stage: Stag
     until("the change is heard", || async { !other.ear.changes().is_empty() }).await;
 }
 
-async fn a_partition_that_moves_pauses_and_then_goes_on(stage: Stage) {
+async fn a_moving_partition_pauses_and_continues(stage: Stage) {
     let node = stage.node().await;
     let room = node.room().await;
     let beside = node.room_beside(&room).await;
     let elsewhere = loop {
         let other = node.room().await;
-        if node.broker.partition_of(other.name) != node.broker.partition_of(room.name) {
+        if node.backend.log.partition_of(other.name) != node.backend.log.partition_of(room.name) {
             break other;
         }
     };
@@ -75,7 +75,7 @@ async fn a_partition_that_moves_pauses_and_then_goes_on(stage: Stage) {
         assert_eq!(node.say(room, 1..=2).await, [1, 2]);
     }
     let (servers, slot) = (stage.servers.as_ref().unwrap(), slot_of(&node, &room));
-    let partition = node.broker.partition_of(room.name);
+    let partition = node.backend.log.partition_of(room.name);
     let keys = node.redis().keys_with(&format!("{{{}}}:", partition.0)).await;
     let (ahead, behind): (Vec<_>, Vec<_>) =
         keys.into_iter().partition(|key| key.ends_with(":idle") || key.ends_with(beside.name.as_str()));
@@ -84,11 +84,11 @@ async fn a_partition_that_moves_pauses_and_then_goes_on(stage: Stage) {
     servers.begin_moving(slot);
     ahead.iter().for_each(|key| servers.move_key(slot, key));
     let batch = [guest(&room, "id-3"), guest(&beside, "id-3")];
-    let answer = node.broker.accept(partition, &batch.iter().collect::<Vec<_>>()).await;
+    let answer = node.backend.log.accept(partition, &batch.iter().collect::<Vec<_>>()).await;
     assert!(answer.is_err(), "{answer:?}");
     assert_eq!(node.say(&elsewhere, 1..=2).await, [1, 2]);
-    assert_eq!(numbers(&node.broker.log_after(room.name, 0, 10).await.unwrap()), [1, 2]);
-    assert_eq!(node.broker.archive_queue().unwrap().read(partition, 10).await.unwrap().len(), 4);
+    assert_eq!(numbers(&node.cluster().recent.log_after(room.name, 0, 10).await.unwrap()), [1, 2]);
+    assert_eq!(node.cluster().archive.clone().read(partition, 10).await.unwrap().len(), 4);
 
     node.ear.clear();
     behind.iter().for_each(|key| servers.move_key(slot, key));

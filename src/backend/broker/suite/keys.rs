@@ -7,12 +7,11 @@ use super::queue::idle;
 use super::*;
 use crate::backend::broker::queue::ArchivedMark;
 use crate::backend::broker::recovery::Recovery as _;
-use crate::backend::broker::redis::RedisBroker;
-use crate::backend::broker::{Broker as _, Partition};
 use crate::backend::lease::Lease as _;
-use crate::backend::lease::redis::RedisLease;
 use crate::backend::presence::Presence as _;
-use crate::backend::presence::redis::RedisPresence;
+use crate::backend::redis::broker::RedisBroker;
+use crate::backend::redis::lease::RedisLease;
+use crate::backend::redis::presence::RedisPresence;
 use crate::backend::redis::testing::{PT, on_redis};
 use crate::domain::HostUuid;
 use crate::domain::clock::Chance;
@@ -63,12 +62,12 @@ async fn every_key_is_in_the_slot_of_its_partition(stage: Stage) {
     while partitions.len() < usize::from(PARTITIONS) {
         let room = node.room().await;
         node.say(&room, 1..=2).await;
-        node.broker.set_members(room.name, 1, 1).await.unwrap();
-        node.broker.notify(room.name, Side::Host, "{}".into()).await.unwrap();
-        node.broker.log_after(room.name, 0, 10).await.unwrap();
-        node.broker.log_before(room.name, None, 10).await.unwrap();
-        partitions.insert(node.broker.partition_of(room.name));
-        let (queue, partition) = (node.broker.archive_queue().unwrap(), node.broker.partition_of(room.name));
+        node.backend.states.set_members(room.name, 1, 1).await.unwrap();
+        node.backend.bus.notify(room.name, Side::Host, "{}".into()).await.unwrap();
+        node.cluster().recent.log_after(room.name, 0, 10).await.unwrap();
+        node.cluster().recent.log_before(room.name, None, 10).await.unwrap();
+        partitions.insert(node.backend.log.partition_of(room.name));
+        let (queue, partition) = (node.cluster().archive.clone(), node.backend.log.partition_of(room.name));
         let lease = queue.lease(partition).await.unwrap().unwrap();
         let entries = queue.read(partition, 10).await.unwrap();
         let marks =
@@ -82,8 +81,8 @@ async fn every_key_is_in_the_slot_of_its_partition(stage: Stage) {
     let gone = node.room().await;
     node.rooms.change(gone.name, RoomChange::Delete).await.unwrap();
     let waiting = node.unseeded_room().await;
-    node.broker.begin_seed(waiting.name).await.unwrap().unwrap();
-    node.broker.announce(Control::LoginEnded { sid: "sid".into() }).await.unwrap();
+    node.cluster().seeding.begin_seed(waiting.name).await.unwrap().unwrap();
+    node.backend.bus.publish_control(Control::LoginEnded { sid: "sid".into() }).await.unwrap();
     let broker = RedisBroker::new(node.redis().clone(), Chance::from_seed(1), 0);
     broker.raise_generation(1).await.unwrap();
     node.redis().try_writing().await.unwrap();

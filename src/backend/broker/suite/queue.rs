@@ -5,34 +5,33 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
-use crate::backend::broker::Broker as _;
 use crate::backend::broker::queue::{ArchiveLease, ArchiveQueue, ArchivedMark, Idle, Swept};
-use crate::backend::broker::redis::{Capacity, RedisBroker};
 use crate::backend::broker::testing::{Node, PATIENCE, until};
+use crate::backend::redis::broker::{Capacity, RedisBroker};
 use crate::domain::clock::Chance;
 use crate::domain::{Room, Seq};
 
 on_a_cluster!(
-    what_is_accepted_is_queued_in_order_with_its_life,
+    accepted_messages_are_queued_in_order_with_their_epoch,
     one_node_at_a_time_holds_a_lease,
     leases_and_tickets_of_a_clock_that_was_ahead_are_not_valid,
-    without_the_lease_nothing_is_done,
-    a_mark_never_falls,
+    without_the_lease_a_call_has_no_effect,
+    a_mark_never_decreases,
     closing_a_room_that_is_archived_deletes_its_log,
-    the_log_of_a_closed_room_goes_when_its_last_message_is_archived,
-    a_change_that_the_archiver_told_first_is_heard_all_the_same,
+    the_log_of_a_closed_room_is_deleted_when_its_last_message_is_archived,
+    a_change_that_the_archiver_applied_first_is_published_all_the_same,
     a_room_that_sql_no_longer_has_becomes_a_tombstone,
     a_dead_letter_is_kept_with_its_reason_and_stays_readable,
     leaving_and_retention_delete_the_dead_letters_of_a_room,
-    what_retention_took_is_in_no_log_though_a_dead_letter_kept_it,
+    a_message_deleted_by_retention_is_in_no_log_although_a_dead_letter_kept_it,
     a_full_queue_refuses_until_it_is_archived,
-    a_redis_without_memory_is_archived_and_goes_on,
-    an_idle_room_goes_unless_somebody_or_something_needs_it,
+    a_redis_without_memory_is_archived_and_accepts_again,
+    an_idle_room_is_removed_unless_it_is_in_use,
     idle_rooms_are_removed_early_while_memory_is_short,
 );
 
 fn queue(node: &Node) -> Arc<dyn ArchiveQueue> {
-    node.broker.archive_queue().unwrap()
+    node.cluster().archive.clone()
 }
 
 fn mark(room: &Room, archived: Seq) -> ArchivedMark {
@@ -41,53 +40,53 @@ fn mark(room: &Room, archived: Seq) -> ArchivedMark {
 
 /// Archives the messages of a room up to a number. They must be at the head of the queue.
 pub(super) async fn archive_through(node: &Node, room: &Room, through: Seq) {
-    let (queue, partition) = (queue(node), node.broker.partition_of(room.name));
+    let (queue, partition) = (queue(node), node.backend.log.partition_of(room.name));
     let lease = queue.lease(partition).await.unwrap().unwrap();
     let entries = queue.read(partition, 5_000).await.unwrap();
     let end = format!("\"seq\":{through}}}");
     let last = entries.iter().find(|entry| entry.frame.ends_with(end.as_bytes())).unwrap();
-    let version = node.broker.status(&[room.name]).await.unwrap().remove(0).unwrap().version;
+    let version = node.backend.states.status(&[room.name]).await.unwrap().remove(0).unwrap().version;
     let marks = [ArchivedMark { version, ..mark(room, through) }];
     assert!(queue.finish(partition, &lease, &last.position, 0, &marks).await.unwrap());
     queue.release(partition, &lease).await.unwrap();
 }
 
 async fn status(node: &Node, room: &Room) -> crate::backend::broker::RoomStatus {
-    node.broker.status(&[room.name]).await.unwrap().remove(0).unwrap()
+    node.backend.states.status(&[room.name]).await.unwrap().remove(0).unwrap()
 }
 
 async fn log(node: &Node, room: &Room) -> Vec<Seq> {
-    numbers(&node.broker.log_after(room.name, 0, 100).await.unwrap())
+    numbers(&node.cluster().recent.log_after(room.name, 0, 100).await.unwrap())
 }
 
-async fn what_is_accepted_is_queued_in_order_with_its_life(stage: Stage) {
+async fn accepted_messages_are_queued_in_order_with_their_epoch(stage: Stage) {
     let node = stage.node().await;
     let one = node.room().await;
     let other = node.room_beside(&one).await;
     let batch = [guest(&one, "a"), guest(&other, "a"), guest(&one, "b"), guest(&one, "a")];
     node.accept(&batch).await;
-    let partition = node.broker.partition_of(one.name);
-    let life = node.broker.life(partition).await.unwrap().unwrap();
+    let partition = node.backend.log.partition_of(one.name);
+    let epoch = node.cluster().seeding.epoch(partition).await.unwrap().unwrap();
     let entries = queue(&node).read(partition, 100).await.unwrap();
     let queued: Vec<_> = entries.iter().map(|entry| (entry.room, entry.chatroom, entry.frame.clone())).collect();
     let frame = |at: usize, seq| frame_of(&batch[at], seq);
     let expected =
         [(one.name, one.id, frame(0, 1)), (other.name, other.id, frame(1, 1)), (one.name, one.id, frame(2, 2))];
     assert_eq!(queued, expected);
-    assert!(entries.iter().all(|entry| entry.life == life));
-    let logged = node.broker.log_after(one.name, 0, 1).await.unwrap();
+    assert!(entries.iter().all(|entry| entry.epoch == epoch));
+    let logged = node.cluster().recent.log_after(one.name, 0, 1).await.unwrap();
     assert_eq!(entries[0].accepted_at, logged[0].accepted_at);
     assert_eq!(queue(&node).read(partition, 2).await.unwrap().len(), 2);
 }
 
 async fn one_node_at_a_time_holds_a_lease(stage: Stage) {
     let (one, other) = (stage.node().await, stage.node().await);
-    let partition = one.broker.partition_of(one.unseeded_room().await.name);
+    let partition = one.backend.log.partition_of(one.unseeded_room().await.name);
     let lease = queue(&one).lease(partition).await.unwrap().unwrap();
     assert_eq!(queue(&other).lease(partition).await.unwrap(), None);
     assert_eq!(queue(&one).lease(partition).await.unwrap(), Some(lease.clone()), "its holder renews it");
     // Only the holder can release it.
-    queue(&other).release(partition, &ArchiveLease("somebody else".into())).await.unwrap();
+    queue(&other).release(partition, &ArchiveLease("another".into())).await.unwrap();
     assert_eq!(queue(&other).lease(partition).await.unwrap(), None);
     queue(&one).release(partition, &lease).await.unwrap();
     assert!(queue(&other).lease(partition).await.unwrap().is_some());
@@ -97,24 +96,24 @@ async fn one_node_at_a_time_holds_a_lease(stage: Stage) {
 async fn leases_and_tickets_of_a_clock_that_was_ahead_are_not_valid(stage: Stage) {
     let (one, other) = (stage.node().await, stage.node().await);
     let room = one.unseeded_room().await;
-    let partition = one.broker.partition_of(room.name);
+    let partition = one.backend.log.partition_of(room.name);
     queue(&one).lease(partition).await.unwrap().unwrap();
-    one.broker.begin_seed(room.name).await.unwrap().unwrap();
+    one.cluster().seeding.begin_seed(room.name).await.unwrap().unwrap();
     assert_eq!(queue(&other).lease(partition).await.unwrap(), None);
     // As after the server's clock was set back by an hour.
     for key in one.redis().keys_with(":archiver").await.iter().chain(&one.redis().keys_with(":seed:").await) {
         assert_eq!(one.redis().raw::<i64>("PEXPIRE", &[key, "3600000"]).await, 1);
     }
     assert!(queue(&other).lease(partition).await.unwrap().is_some());
-    assert!(other.broker.begin_seed(room.name).await.unwrap().is_some());
+    assert!(other.cluster().seeding.begin_seed(room.name).await.unwrap().is_some());
     assert_eq!(queue(&one).lease(partition).await.unwrap(), None);
 }
 
-async fn without_the_lease_nothing_is_done(stage: Stage) {
+async fn without_the_lease_a_call_has_no_effect(stage: Stage) {
     let (one, other) = (stage.node().await, stage.node().await);
     let room = one.room().await;
     one.say(&room, 1..=2).await;
-    let partition = one.broker.partition_of(room.name);
+    let partition = one.backend.log.partition_of(room.name);
     let lost = queue(&one).lease(partition).await.unwrap().unwrap();
     queue(&one).release(partition, &lost).await.unwrap();
     queue(&other).lease(partition).await.unwrap().unwrap();
@@ -125,12 +124,12 @@ async fn without_the_lease_nothing_is_done(stage: Stage) {
     assert_eq!(queue(&one).read(partition, 10).await.unwrap().len(), 2);
 }
 
-async fn a_mark_never_falls(stage: Stage) {
+async fn a_mark_never_decreases(stage: Stage) {
     let node = stage.node().await;
     let room = node.room().await;
     node.say(&room, 1..=3).await;
     archive_through(&node, &room, 2).await;
-    let partition = node.broker.partition_of(room.name);
+    let partition = node.backend.log.partition_of(room.name);
     let lease = queue(&node).lease(partition).await.unwrap().unwrap();
     assert!(queue(&node).finish(partition, &lease, "0-1", 0, &[mark(&room, 1)]).await.unwrap());
     assert_eq!(status(&node, &room).await.archived, 2);
@@ -151,7 +150,7 @@ async fn closing_a_room_that_is_archived_deletes_its_log(stage: Stage) {
     assert_eq!(outcomes, [Outcome::Known { seq: 3, frame: None }, Outcome::Accepted(4)]);
 }
 
-async fn the_log_of_a_closed_room_goes_when_its_last_message_is_archived(stage: Stage) {
+async fn the_log_of_a_closed_room_is_deleted_when_its_last_message_is_archived(stage: Stage) {
     let node = stage.node().await;
     let room = node.room().await;
     node.say(&room, 1..=3).await;
@@ -164,7 +163,7 @@ async fn the_log_of_a_closed_room_goes_when_its_last_message_is_archived(stage: 
     assert_eq!(status(&node, &room).await.state, RoomState::Closed);
 }
 
-async fn a_change_that_the_archiver_told_first_is_heard_all_the_same(stage: Stage) {
+async fn a_change_that_the_archiver_applied_first_is_published_all_the_same(stage: Stage) {
     let node = stage.node().await;
     // SQL has the change and its event. The archiver commits, and marks the new state, before the event is processed.
     for (change, state, version) in
@@ -172,14 +171,14 @@ async fn a_change_that_the_archiver_told_first_is_heard_all_the_same(stage: Stag
     {
         let room = node.room().await;
         node.say(&room, [1]).await;
-        let partition = node.broker.partition_of(room.name);
+        let partition = node.backend.log.partition_of(room.name);
         let lease = queue(&node).lease(partition).await.unwrap().unwrap();
         let last = queue(&node).read(partition, 10).await.unwrap().pop().unwrap().position;
         let marks = [ArchivedMark { state, version, ..mark(&room, 1) }];
         assert!(queue(&node).finish(partition, &lease, &last, 0, &marks).await.unwrap());
         node.ear.clear();
         let event = Change { room: room.name, change, version: 1, notice: "{}".into() };
-        node.broker.apply(event.clone()).await.unwrap();
+        node.backend.states.apply(event.clone()).await.unwrap();
         node.ear.until("the change", |heard| heard.contains(&Heard::Changed(event.clone()))).await;
         assert_eq!(status(&node, &room).await.state, state);
     }
@@ -189,7 +188,7 @@ async fn a_room_that_sql_no_longer_has_becomes_a_tombstone(stage: Stage) {
     let node = stage.node().await;
     let room = node.room().await;
     node.say(&room, 1..=2).await;
-    let partition = node.broker.partition_of(room.name);
+    let partition = node.backend.log.partition_of(room.name);
     let lease = queue(&node).lease(partition).await.unwrap().unwrap();
     let last = queue(&node).read(partition, 10).await.unwrap().pop().unwrap().position;
     let gone = ArchivedMark { state: RoomState::Deleted, version: u64::from(u32::MAX), ..mark(&room, 2) };
@@ -205,7 +204,7 @@ async fn a_dead_letter_is_kept_with_its_reason_and_stays_readable(stage: Stage) 
     let node = stage.node().await;
     let room = node.room().await;
     node.say(&room, 1..=3).await;
-    let partition = node.broker.partition_of(room.name);
+    let partition = node.backend.log.partition_of(room.name);
     let lease = queue(&node).lease(partition).await.unwrap().unwrap();
     let entries = queue(&node).read(partition, 10).await.unwrap();
     for _ in 0..2 {
@@ -230,7 +229,7 @@ async fn a_dead_letter_is_kept_with_its_reason_and_stays_readable(stage: Stage) 
 
 /// Makes the second message of a room a dead letter and archives the others.
 async fn with_dead_letter(node: &Node, room: &Room) {
-    let partition = node.broker.partition_of(room.name);
+    let partition = node.backend.log.partition_of(room.name);
     let lease = queue(node).lease(partition).await.unwrap().unwrap();
     let entries = queue(node).read(partition, 10).await.unwrap();
     assert!(queue(node).dead_letter(partition, &lease, &entries[1].position, "poison", false).await.unwrap());
@@ -245,16 +244,16 @@ async fn leaving_and_retention_delete_the_dead_letters_of_a_room(stage: Stage) {
         node.say(room, 1..=3).await;
         with_dead_letter(&node, room).await;
     }
-    let stream = format!("{PT}{{{}}}:dead", node.broker.partition_of(left.name).0);
+    let stream = format!("{PT}{{{}}}:dead", node.backend.log.partition_of(left.name).0);
     let rooms = || async {
         let dead: Vec<(String, std::collections::BTreeMap<String, String>)> =
             node.redis().raw("XRANGE", &[&stream, "-", "+"]).await;
         dead.into_iter().map(|(_, fields)| fields["n"].parse::<crate::domain::RoomName>().unwrap()).collect::<Vec<_>>()
     };
     assert_eq!(rooms().await, [left.name, purged.name, other.name]);
-    node.broker.purge(purged.name, 1).await.unwrap();
+    node.cluster().recent.purge(purged.name, 1).await.unwrap();
     assert_eq!(rooms().await, [left.name, purged.name, other.name], "retention has not reached it");
-    node.broker.purge(purged.name, 2).await.unwrap();
+    node.cluster().recent.purge(purged.name, 2).await.unwrap();
     assert_eq!(rooms().await, [left.name, other.name]);
     node.rooms.change(left.name, RoomChange::Delete).await.unwrap();
     assert_eq!(rooms().await, [other.name]);
@@ -262,11 +261,11 @@ async fn leaving_and_retention_delete_the_dead_letters_of_a_room(stage: Stage) {
     assert_eq!(node.redis().keys_with(":dead").await, Vec::<String>::new());
 }
 
-async fn what_retention_took_is_in_no_log_though_a_dead_letter_kept_it(stage: Stage) {
+async fn a_message_deleted_by_retention_is_in_no_log_although_a_dead_letter_kept_it(stage: Stage) {
     let node = stage.node().await;
     let (room, other) = (node.room().await, node.room().await);
     node.say(&room, 1..=3).await;
-    let partition = node.broker.partition_of(room.name);
+    let partition = node.backend.log.partition_of(room.name);
     let lease = queue(&node).lease(partition).await.unwrap().unwrap();
     let entries = queue(&node).read(partition, 10).await.unwrap();
     assert!(queue(&node).dead_letter(partition, &lease, &entries[1].position, "poison", false).await.unwrap());
@@ -274,18 +273,18 @@ async fn what_retention_took_is_in_no_log_though_a_dead_letter_kept_it(stage: St
     node.rooms.change(room.name, RoomChange::Close).await.unwrap();
     assert_eq!(log(&node, &room).await, [1, 2, 3]);
     for (through, left) in [(0, vec![1, 2, 3]), (1, vec![2, 3]), (3, vec![]), (3, vec![])] {
-        node.broker.purge(room.name, through).await.unwrap();
+        node.cluster().recent.purge(room.name, through).await.unwrap();
         assert_eq!(log(&node, &room).await, left);
     }
     // No dead letter holds `archived` back any more, and numbers continue.
     assert_eq!((status(&node, &room).await.archived, status(&node, &room).await.seq), (3, 3));
     node.rooms.change(room.name, RoomChange::Resume).await.unwrap();
     assert_eq!(node.say(&room, [4]).await, [4]);
-    node.broker.purge(room.name, 3).await.unwrap();
+    node.cluster().recent.purge(room.name, 3).await.unwrap();
     assert_eq!((log(&node, &room).await, status(&node, &room).await.archived), (vec![4], 3));
     // A room that is not in Redis can be purged, and is not created by that.
     let unknown = node.unseeded_room().await;
-    node.broker.purge(unknown.name, 9).await.unwrap();
+    node.cluster().recent.purge(unknown.name, 9).await.unwrap();
     assert!(node.redis().keys_with(unknown.name.as_str()).await.is_empty());
     assert_eq!(status(&node, &other).await.archived, 0);
 }
@@ -296,7 +295,7 @@ async fn a_full_queue_refuses_until_it_is_archived(stage: Stage) {
     let other = node.room_beside(&one).await;
     let small = RedisBroker::new(node.redis().clone(), Chance::from_seed(1), 0)
         .with_capacity(Capacity { queue_messages: 3, ..Capacity::DEFAULT });
-    let partition = node.broker.partition_of(one.name);
+    let partition = node.backend.log.partition_of(one.name);
     let batch = [
         guest(&one, "id-1"),
         guest(&one, "id-2"),
@@ -328,18 +327,18 @@ async fn a_full_queue_refuses_until_it_is_archived(stage: Stage) {
     assert_eq!(outcomes, [Outcome::Accepted(4), Outcome::Accepted(1)]);
 }
 
-async fn an_idle_room_goes_unless_somebody_or_something_needs_it(stage: Stage) {
+async fn an_idle_room_is_removed_unless_it_is_in_use(stage: Stage) {
     let (node, dying) = (stage.node().await, stage.node().await);
     let archived = node.room().await;
     let (occupied, waiting, left) =
         (node.room_beside(&archived).await, node.room_beside(&archived).await, node.room_beside(&archived).await);
     let deleted = node.room_beside(&archived).await;
-    let partition = node.broker.partition_of(archived.name);
+    let partition = node.backend.log.partition_of(archived.name);
     node.say(&archived, 1..=2).await;
     archive_through(&node, &archived, 2).await;
     node.say(&waiting, [1]).await;
-    node.broker.set_members(occupied.name, 1, 0).await.unwrap();
-    dying.broker.set_members(left.name, 1, 0).await.unwrap();
+    node.backend.states.set_members(occupied.name, 1, 0).await.unwrap();
+    dying.backend.states.set_members(left.name, 1, 0).await.unwrap();
     dying.redis().sign_off(Duration::ZERO).await.unwrap();
     node.rooms.change(deleted.name, RoomChange::Delete).await.unwrap();
 
@@ -352,7 +351,7 @@ async fn an_idle_room_goes_unless_somebody_or_something_needs_it(stage: Stage) {
     }
     assert_eq!(removed, 2);
     let names = [&archived, &left, &occupied, &waiting, &deleted].map(|room| room.name);
-    let there: Vec<_> = node.broker.status(&names).await.unwrap().iter().map(Option::is_some).collect();
+    let there: Vec<_> = node.backend.states.status(&names).await.unwrap().iter().map(Option::is_some).collect();
     assert_eq!(there, [false, false, true, true, true]);
     for gone in [&archived, &left] {
         assert_eq!(node.redis().keys_with(gone.name.as_str()).await, Vec::<String>::new());
@@ -371,10 +370,10 @@ async fn idle_rooms_are_removed_early_while_memory_is_short(stage: Stage) {
         node.say(room, 1..=2).await;
         archive_through(&node, room, 2).await;
     }
-    node.broker.set_members(occupied.name, 1, 0).await.unwrap();
+    node.backend.states.set_members(occupied.name, 1, 0).await.unwrap();
     let idle = Idle { usual: Duration::from_secs(3_600), short_of_memory: Duration::ZERO };
     let sweep = |room: &Room| {
-        let partition = node.broker.partition_of(room.name);
+        let partition = node.backend.log.partition_of(room.name);
         let queue = queue(&node);
         async move { queue.remove_idle(partition, idle).await.unwrap() }
     };
@@ -387,29 +386,29 @@ async fn idle_rooms_are_removed_early_while_memory_is_short(stage: Stage) {
     until("the archived room is removed and the log of the other", || async {
         sweep(&archived).await;
         sweep(&occupied).await;
-        node.broker.status(&[archived.name]).await.unwrap() == [None]
-            && node.broker.log_after(occupied.name, 0, 10).await.unwrap().is_empty()
+        node.backend.states.status(&[archived.name]).await.unwrap() == [None]
+            && node.cluster().recent.log_after(occupied.name, 0, 10).await.unwrap().is_empty()
     })
     .await;
     let _: Vec<String> = node.redis().everywhere("CONFIG", &["SET", "maxmemory", "0"]).await;
-    let there = node.broker.status(&[archived.name, occupied.name]).await.unwrap();
+    let there = node.backend.states.status(&[archived.name, occupied.name]).await.unwrap();
     assert_eq!(there.iter().map(Option::is_some).collect::<Vec<_>>(), [false, true]);
     assert_eq!(node.say(&occupied, [3]).await, [3]);
     assert_eq!(log(&node, &occupied).await, [3]);
 }
 
-async fn a_redis_without_memory_is_archived_and_goes_on(stage: Stage) {
+async fn a_redis_without_memory_is_archived_and_accepts_again(stage: Stage) {
     let node = stage.node().await;
     let (room, closed) = (node.room().await, node.room().await);
     assert_eq!(node.say(&room, 1..=3).await, [1, 2, 3]);
     let _: Vec<String> = node.redis().everywhere("CONFIG", &["SET", "maxmemory", "1"]).await;
-    let partition = node.broker.partition_of(room.name);
-    assert!(node.broker.accept(partition, &[&guest(&room, "refused")]).await.is_err());
+    let partition = node.backend.log.partition_of(room.name);
+    assert!(node.backend.log.accept(partition, &[&guest(&room, "refused")]).await.is_err());
     assert!(node.redis().try_writing().await.is_err());
     assert!(node.redis().refuses_writes().is_some_and(|why| why.contains("OOM")));
     // Calls that free memory still work, and so do heartbeats and connection counts.
     node.redis().heartbeat().await.unwrap();
-    node.broker.set_members(room.name, 1, 0).await.unwrap();
+    node.backend.states.set_members(room.name, 1, 0).await.unwrap();
     node.rooms.change(closed.name, RoomChange::Close).await.unwrap();
     archive_through(&node, &room, 3).await;
     assert_eq!(queue(&node).read(partition, 10).await.unwrap().len(), 0);

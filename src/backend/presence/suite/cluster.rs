@@ -4,24 +4,24 @@ use super::*;
 use crate::backend::redis::testing::PT;
 
 on_every_redis!(crate::backend::presence::suite::Stage::on:
-    a_host_with_sockets_on_two_nodes_goes_with_the_last,
+    a_host_with_sockets_on_two_nodes_goes_offline_with_the_last,
     a_greeting_reaches_every_node,
-    a_node_that_comes_later_knows_who_is_online,
+    a_later_node_reads_which_hosts_are_online,
     a_node_says_which_hosts_to_look_after_when_it_dies,
     hosts_of_a_node_that_is_in_no_list_are_found_and_it_is_dead,
-    a_listener_that_was_cut_off_is_told_and_hears_again,
+    a_disconnected_listener_is_notified_and_receives_again,
     the_hosts_of_a_dead_node_go_offline_unless_they_are_elsewhere,
-    what_one_who_looks_after_the_dead_has_begun_another_ends,
+    another_node_completes_an_interrupted_cleanup,
     a_node_that_was_taken_for_dead_says_again_whom_it_has,
-    a_node_that_may_have_been_forgotten_says_again_whom_it_has_and_nobody_flickers,
+    a_node_that_redis_may_have_lost_writes_its_hosts_again_without_a_change_of_status,
     who_left_while_a_node_begins_anew_is_not_brought_back,
-    nobody_is_taken_for_dead_by_whom_does_not_know,
+    a_node_with_an_interrupted_lease_treats_no_node_as_dead,
     nobody_is_taken_for_dead_after_redis_stood_still,
-    a_host_whom_no_list_names_is_found_gone_when_he_is_asked_for,
-    nothing_is_said_under_a_lease_that_has_ended,
+    a_host_that_is_in_no_list_is_found_offline_by_a_query,
+    nothing_is_written_under_an_expired_lease,
 );
 
-async fn a_host_with_sockets_on_two_nodes_goes_with_the_last(stage: Stage) {
+async fn a_host_with_sockets_on_two_nodes_goes_offline_with_the_last(stage: Stage) {
     let (one, other) = (stage.node().await, stage.node().await);
     let host = a_host();
     one.enter(host).await;
@@ -38,14 +38,14 @@ async fn a_host_with_sockets_on_two_nodes_goes_with_the_last(stage: Stage) {
 async fn hosts_of_a_node_that_is_in_no_list_are_found_and_it_is_dead(stage: Stage) {
     let node = stage.node().await;
     node.enter(a_host()).await;
-    assert_eq!(node.presence.adopt_orphans(true).await, Ok(0), "its own node is in the list");
+    assert_eq!(node.upkeep().adopt_orphans(true).await, Ok(0), "its own node is in the list");
     // As after a failover that lost the list and kept the sets.
     for orphan in ["one", "other"] {
         let set = format!("{PT}node:{orphan}:hosts");
         let _: i64 = node.redis().raw("SADD", &[&set, a_host().as_str()]).await;
     }
     for (adopt, found) in [(false, 2), (true, 2), (true, 0), (false, 0)] {
-        assert_eq!(node.presence.adopt_orphans(adopt).await, Ok(found));
+        assert_eq!(node.upkeep().adopt_orphans(adopt).await, Ok(found));
     }
     let lease: String = node.redis().raw("ZSCORE", &[&*format!("{PT}nodes"), "one"]).await;
     assert_eq!(lease, "0");
@@ -59,7 +59,7 @@ async fn a_greeting_reaches_every_node(stage: Stage) {
     one.ear.until(&Heard::Greeting(host, "{}".into()), 1).await;
 }
 
-async fn a_node_that_comes_later_knows_who_is_online(stage: Stage) {
+async fn a_later_node_reads_which_hosts_are_online(stage: Stage) {
     let one = stage.node().await;
     let host = a_host();
     one.enter(host).await;
@@ -80,7 +80,7 @@ async fn a_node_says_which_hosts_to_look_after_when_it_dies(stage: Stage) {
     assert_eq!(one.redis().raw::<Vec<String>>("SMEMBERS", &[&set]).await, [host.to_string()]);
 }
 
-async fn a_listener_that_was_cut_off_is_told_and_hears_again(stage: Stage) {
+async fn a_disconnected_listener_is_notified_and_receives_again(stage: Stage) {
     let (one, other) = (stage.node().await, stage.node().await);
     let host = a_host();
     one.redis().kill_listeners().await;
@@ -104,7 +104,7 @@ async fn the_hosts_of_a_dead_node_go_offline_unless_they_are_elsewhere(stage: St
     other.enter(hosts[0]).await;
     dying.dies().await;
     other.ripens().await;
-    other.presence.keep().await.unwrap();
+    other.upkeep().keep().await.unwrap();
     let heard = other.heard().await;
     assert!(!heard.contains(&Heard::Offline(hosts[0])) && other.is_online(hosts[0]).await);
     for host in &hosts[1..] {
@@ -115,7 +115,7 @@ async fn the_hosts_of_a_dead_node_go_offline_unless_they_are_elsewhere(stage: St
     assert_eq!(other.redis().raw::<Option<String>>("ZSCORE", &[&*format!("{PT}nodes"), &name]).await, None);
 }
 
-async fn what_one_who_looks_after_the_dead_has_begun_another_ends(stage: Stage) {
+async fn another_node_completes_an_interrupted_cleanup(stage: Stage) {
     let (dying, other) = (stage.node().await, stage.node().await);
     let hosts: Vec<_> = (0..20).map(|_| a_host()).collect();
     for host in &hosts {
@@ -125,19 +125,19 @@ async fn what_one_who_looks_after_the_dead_has_begun_another_ends(stage: Stage) 
     dying.dies().await;
     // A claim holder died after it had removed two hosts from their hashes, one of them from the set as well.
     let claim = format!("{PT}node:{name}:claim");
-    other.redis().raw::<String>("SET", &[&claim, "somebody", "PX", "700"]).await;
+    other.redis().raw::<String>("SET", &[&claim, "another", "PX", "700"]).await;
     for host in &hosts[..2] {
         let key = format!("{PT}{{{host}}}:presence");
         other.redis().raw::<i64>("HDEL", &[&key, &format!("n:{name}")]).await;
     }
     other.redis().raw::<i64>("SREM", &[&format!("{PT}node:{name}:hosts"), hosts[0].as_str()]).await;
     other.ripens().await;
-    other.presence.keep().await.unwrap();
+    other.upkeep().keep().await.unwrap();
     assert!(!other.heard().await.contains(&Heard::Offline(hosts[5])), "another looks after it");
     let began = std::time::Instant::now();
     while !other.left_of(&dying).await.is_empty() && began.elapsed() < PATIENCE {
         other.ripens().await;
-        other.presence.keep().await.unwrap();
+        other.upkeep().keep().await.unwrap();
     }
     let heard = other.heard().await;
     for host in &hosts[2..] {
@@ -154,7 +154,7 @@ async fn a_node_that_was_taken_for_dead_says_again_whom_it_has(stage: Stage) {
     frozen.beats().await;
     frozen.dies().await;
     other.ripens().await;
-    other.presence.keep().await.unwrap();
+    other.upkeep().keep().await.unwrap();
     assert!(!other.is_online(host).await);
     let before = frozen.redis().incarnation().unwrap();
     frozen.beats().await;
@@ -169,11 +169,11 @@ async fn a_node_that_was_taken_for_dead_says_again_whom_it_has(stage: Stage) {
     // The new incarnation is cleaned up like any other when the node dies as well.
     frozen.dies().await;
     other.ripens().await;
-    other.presence.keep().await.unwrap();
+    other.upkeep().keep().await.unwrap();
     assert!(!other.is_online(host).await);
 }
 
-async fn a_node_that_may_have_been_forgotten_says_again_whom_it_has_and_nobody_flickers(stage: Stage) {
+async fn a_node_that_redis_may_have_lost_writes_its_hosts_again_without_a_change_of_status(stage: Stage) {
     let (one, other) = (stage.node().await, stage.node().await);
     let hosts: Vec<_> = (0..600).map(|_| a_host()).collect();
     for host in &hosts {
@@ -216,12 +216,12 @@ async fn who_left_while_a_node_begins_anew_is_not_brought_back(stage: Stage) {
     // Under the new incarnation, before anything else was written under it.
     one.leave(host).await;
     assert!(!other.is_online(host).await);
-    one.presence.keep().await.unwrap();
+    one.upkeep().keep().await.unwrap();
     assert_eq!(other.heard().await, [Heard::Online(host), Heard::Offline(host)]);
     assert_eq!(one.left_of(&one).await, Vec::<String>::new());
 }
 
-async fn nobody_is_taken_for_dead_by_whom_does_not_know(stage: Stage) {
+async fn a_node_with_an_interrupted_lease_treats_no_node_as_dead(stage: Stage) {
     let (dying, young) = (stage.node().await, stage.node().await);
     let host = a_host();
     dying.enter(host).await;
@@ -232,7 +232,7 @@ async fn nobody_is_taken_for_dead_by_whom_does_not_know(stage: Stage) {
             young.redis().lose_lease();
         }
         assert!(young.is_online(host).await, "{fault}");
-        young.presence.keep().await.unwrap();
+        young.upkeep().keep().await.unwrap();
         assert!(young.is_online(host).await, "{fault}");
     }
     assert_eq!(young.heard().await, [Heard::Online(host)]);
@@ -244,7 +244,7 @@ async fn nobody_is_taken_for_dead_after_redis_stood_still(stage: Stage) {
     for (node, host) in nodes.iter().zip(hosts) {
         node.enter(host).await;
         node.ripens().await;
-        node.presence.keep().await.unwrap();
+        node.upkeep().keep().await.unwrap();
     }
     // All leases have expired at once.
     for node in &nodes {
@@ -263,7 +263,7 @@ async fn nobody_is_taken_for_dead_after_redis_stood_still(stage: Stage) {
     }
 }
 
-async fn a_host_whom_no_list_names_is_found_gone_when_he_is_asked_for(stage: Stage) {
+async fn a_host_that_is_in_no_list_is_found_offline_by_a_query(stage: Stage) {
     let (dying, other) = (stage.node().await, stage.node().await);
     let host = a_host();
     dying.enter(host).await;
@@ -271,13 +271,13 @@ async fn a_host_whom_no_list_names_is_found_gone_when_he_is_asked_for(stage: Sta
     other.redis().raw::<i64>("DEL", &[&format!("{PT}node:{name}:hosts")]).await;
     dying.dies().await;
     other.ripens().await;
-    other.presence.keep().await.unwrap();
+    other.upkeep().keep().await.unwrap();
     other.ripens().await;
     assert!(!other.is_online(host).await);
     assert_eq!(other.heard().await, [Heard::Online(host), Heard::Offline(host)]);
 }
 
-async fn nothing_is_said_under_a_lease_that_has_ended(stage: Stage) {
+async fn nothing_is_written_under_an_expired_lease(stage: Stage) {
     let Some(servers) = &stage.servers else { panic!("a cluster") };
     let redis = servers.unknown_node().await;
     let presence = RedisPresence::new(redis.clone());

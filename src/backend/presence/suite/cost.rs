@@ -93,7 +93,7 @@ async fn twenty_nodes_with_a_hundred_thousand_hosts_are_cheap() {
             let resting = async {
                 loop {
                     keeps.tick().await;
-                    node.presence.keep().await.unwrap();
+                    node.upkeep().keep().await.unwrap();
                 }
             };
             let _over = tokio::time::timeout_at(until, resting).await;
@@ -108,7 +108,7 @@ async fn twenty_nodes_with_a_hundred_thousand_hosts_are_cheap() {
         let (commands, cpu, began) = (meter.commands().await, meter.cpu().await, std::time::Instant::now());
         each(living.iter().map(|node| async move {
             node.ripens().await;
-            node.presence.keep().await.unwrap();
+            node.upkeep().keep().await.unwrap();
         }))
         .await;
         let took = began.elapsed();

@@ -7,11 +7,11 @@ use super::*;
 use crate::backend::redis::testing::on_redis;
 
 on_redis!(redis_cluster, Cluster, crate::backend::presence::suite::Stage::on:
-    a_failover_of_whom_it_knows_makes_nobody_flicker_and_nobody_is_forgotten,
-    a_failover_of_who_lives_makes_nobody_flicker_and_nobody_is_forgotten,
+    a_failover_of_the_server_of_the_nodes_changes_no_status_and_loses_no_host,
+    a_failover_of_the_server_of_the_leases_changes_no_status_and_loses_no_host,
 );
 on_redis!(redis_sentinel, Sentinel, crate::backend::presence::suite::Stage::on:
-    a_failover_of_who_lives_makes_nobody_flicker_and_nobody_is_forgotten,
+    a_failover_of_the_server_of_the_leases_changes_no_status_and_loses_no_host,
 );
 
 /// Fails over the master of `key`; writes that its replicas do not have are lost.
@@ -23,7 +23,7 @@ async fn fail_over(mut stage: Stage, key: impl Fn(HostUuid) -> String) {
     }
     for node in &nodes {
         node.ripens().await;
-        node.presence.keep().await.unwrap();
+        node.upkeep().keep().await.unwrap();
     }
     let before: Vec<String> = nodes.iter().map(|node| node.redis().incarnation().unwrap()).collect();
     let (slot, servers) = (redis_keyslot(key(hosts[0]).as_bytes()), stage.servers.as_mut().unwrap());
@@ -35,7 +35,7 @@ async fn fail_over(mut stage: Stage, key: impl Fn(HostUuid) -> String) {
     for (node, before) in nodes.iter().zip(before) {
         // As a node does periodically, even after errors.
         loop {
-            let beat = node.redis().heartbeat().await.is_ok() && node.presence.keep().await.is_ok();
+            let beat = node.redis().heartbeat().await.is_ok() && node.upkeep().keep().await.is_ok();
             if beat && node.redis().incarnation().is_ok_and(|name| name != before) {
                 break;
             }
@@ -54,10 +54,10 @@ async fn fail_over(mut stage: Stage, key: impl Fn(HostUuid) -> String) {
     }
 }
 
-async fn a_failover_of_whom_it_knows_makes_nobody_flicker_and_nobody_is_forgotten(stage: Stage) {
+async fn a_failover_of_the_server_of_the_nodes_changes_no_status_and_loses_no_host(stage: Stage) {
     fail_over(stage, |host| format!("{PT}{{{host}}}:presence")).await;
 }
 
-async fn a_failover_of_who_lives_makes_nobody_flicker_and_nobody_is_forgotten(stage: Stage) {
+async fn a_failover_of_the_server_of_the_leases_changes_no_status_and_loses_no_host(stage: Stage) {
     fail_over(stage, |_| format!("{PT}nodes")).await;
 }

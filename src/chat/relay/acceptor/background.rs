@@ -23,7 +23,7 @@ impl Worker {
     pub(super) fn closed(&self, pending: &Pending) {
         // The same notice as the bus delivers for the close, usually earlier.
         let (rooms, room, connection) = (self.rooms.clone(), pending.submission.room, pending.connection.clone());
-        self.tracker.spawn(async move {
+        self.shutdown.spawn(async move {
             let notice = rooms.closed_notice(room).await;
             connection.abandon(notice.map(|notice| frame::text(&notice)), Close::Normal);
         });
@@ -31,7 +31,7 @@ impl Worker {
 
     pub(super) fn answer_from_history(&self, pending: &Pending, seq: Seq) {
         let (rooms, room, connection) = (self.rooms.clone(), pending.submission.room, pending.connection.clone());
-        self.tracker.spawn(async move {
+        self.shutdown.spawn(async move {
             match rooms.original(room, seq).await {
                 Ok(Some(original)) => connection.answer_duplicate(seq, frame::text(&original)),
                 // Retention removed the original, or it cannot be read now: the sender retries.
@@ -46,7 +46,7 @@ impl Worker {
 
     pub(super) fn seed(&self, room: RoomName) {
         let (rooms, released, submissions) = (self.rooms.clone(), self.released.clone(), self.submissions.clone());
-        self.tracker.spawn(async move {
+        self.shutdown.spawn(async move {
             let exists = match rooms.seed(room).await {
                 Ok(()) => true,
                 Err(RoomError::NotFound) => false,
@@ -63,7 +63,7 @@ impl Worker {
 
     pub(super) fn release_later(&self, room: RoomName, after: Duration) {
         let (released, submissions) = (self.released.clone(), self.submissions.clone());
-        self.tracker.spawn(async move {
+        self.shutdown.spawn(async move {
             tokio::time::sleep(after).await;
             released.rooms.lock().push((room, true));
             submissions.arrived.notify_one();

@@ -5,6 +5,7 @@ use chrono::Utc;
 use parking_lot::Mutex;
 
 use super::*;
+use crate::backend::Backend;
 use crate::chat::history::History;
 use crate::chat::hub::{Identity, Place, Registration};
 use crate::domain::clock::{Chance, ManualClock};
@@ -20,8 +21,7 @@ struct AcceptorTest {
     broker: Arc<FakeBroker>,
     hub: Arc<Hub>,
     acceptor: Acceptor,
-    tracker: TaskTracker,
-    stop: CancellationToken,
+    shutdown: Shutdown,
     _folder: tempfile::TempDir,
 }
 
@@ -34,17 +34,17 @@ impl AcceptorTest {
         let hub = Hub::new(Chance::from_seed(1));
         let state = FakeState { faults: faults.into_iter().collect(), ..FakeState::default() };
         let broker = Arc::new(FakeBroker { state: Mutex::new(state), hub: hub.clone(), takes });
-        let port: Arc<dyn Broker> = broker.clone();
         // Nothing here needs SQL. The database has no tables, so an unexpected query fails.
         let folder = tempfile::tempdir().unwrap();
         let store = Store::connect_lazy(&format!("sqlite://{}/db.sqlite", folder.path().display())).await.unwrap();
         let clock = Arc::new(ManualClock::new(chrono::DateTime::<Utc>::UNIX_EPOCH));
-        let history = History::new(port.clone(), store.clone());
+        let backend = Backend::embedded(store.clone(), clock.clone());
+        let history = History::new(&backend, store.clone());
         let wire = "+09:00".parse().unwrap();
-        let rooms = Rooms::new(store, port.clone(), history, clock, Chance::from_seed(2), wire);
-        let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
-        let acceptor = Acceptor::start(Partition(0), port, rooms, hub.clone(), &tracker, stop.clone());
-        Self { broker, hub, acceptor, tracker, stop, _folder: folder }
+        let rooms = Rooms::new(store, &backend, history, clock, Chance::from_seed(2), wire);
+        let shutdown = Shutdown::new();
+        let acceptor = Acceptor::start(Partition(0), broker.clone(), rooms, hub.clone(), &shutdown);
+        Self { broker, hub, acceptor, shutdown, _folder: folder }
     }
 
     fn guest(&self, room: RoomName) -> (Arc<Connection>, Registration) {
@@ -78,9 +78,7 @@ impl AcceptorTest {
 
     /// Stops the acceptor and waits until it has no messages left.
     async fn stop(&self) {
-        self.stop.cancel();
-        self.tracker.close();
-        tokio::time::timeout(Duration::from_secs(60), self.tracker.wait()).await.expect("it ends");
+        tokio::time::timeout(Duration::from_secs(60), self.shutdown.finish()).await.expect("it ends");
         assert_eq!(self.acceptor.0.bytes.load(Ordering::Relaxed), 0, "every message is accounted for once");
     }
 }

@@ -64,8 +64,8 @@ impl WatchTest {
         let stored = Arc::<FakePresence>::default();
         let shown_at: (Arc<dyn Clock>, _) =
             (Arc::new(ManualClock::new(SystemClock.now())), "+09:00".parse().expect("an offset"));
-        let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
-        let watch = Watch::new(hub.clone(), stored.clone(), shown_at, tracker, stop);
+        let shutdown = Shutdown::new();
+        let watch = Watch::new(hub.clone(), stored.clone(), shown_at, shutdown);
         Self { hub, stored, watch, host: HostUuid::from_random([1; 16]) }
     }
 
@@ -91,9 +91,9 @@ impl WatchTest {
     /// Runs a comparison until it is complete.
     async fn compared(&self) {
         self.watch.missed();
-        self.watch.tracker.close();
-        self.watch.tracker.wait().await;
-        self.watch.tracker.reopen();
+        self.watch.shutdown.tasks().close();
+        self.watch.shutdown.tasks().wait().await;
+        self.watch.shutdown.tasks().reopen();
     }
 }
 

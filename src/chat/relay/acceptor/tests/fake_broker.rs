@@ -7,13 +7,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use crate::backend::broker::queue::ArchiveQueue;
-use crate::backend::broker::{
-    Broker, Change, LogEntry, MemberCounts, Outcome, Partition, Publication, RoomStatus, Seed, Sink, Submission,
-    Ticket, Unavailable,
-};
+use crate::backend::Unavailable;
+use crate::backend::broker::{MessageLog, Outcome, Partition, Publication, Submission};
 use crate::chat::hub::Hub;
-use crate::domain::{Control, HostId, MessageId, RoomName, Seq, Side};
+use crate::domain::{HostId, MessageId, RoomName, Seq, Side};
 
 /// Fault of one call.
 #[derive(Clone, Debug)]
@@ -76,18 +73,15 @@ fn take(state: &mut FakeState, submission: &Submission, fault: Option<&Fault>, h
     log.push((submission.side, submission.id.clone(), frame.clone()));
     if !matches!(fault, Some(Fault::Unpublished)) {
         let room = submission.room;
-        hub.deliver(&Publication { room, host: HostId(1), prev: seq - 1, seq, frame: &frame, way: None, trace: None });
+        hub.deliver(&Publication { room, host: HostId(1), prev: seq - 1, seq, frame: &frame, provenance: None, trace: None });
     }
     Outcome::Accepted(seq)
 }
 
 #[async_trait::async_trait]
-impl Broker for FakeBroker {
+impl MessageLog for FakeBroker {
     fn partitions(&self) -> u16 {
         1
-    }
-    async fn subscribe(&self, _: Arc<dyn Sink>) -> Result<(), Unavailable> {
-        Ok(())
     }
     async fn accept(&self, _: Partition, batch: &[&Submission]) -> Result<Vec<Outcome>, Unavailable> {
         tokio::time::sleep(self.takes).await;
@@ -100,52 +94,5 @@ impl Broker for FakeBroker {
         }
         let outcomes = batch.iter().map(|one| take(&mut state, one, fault.as_ref(), &self.hub)).collect();
         if matches!(fault, Some(Fault::AnswerLost)) { Err(Unavailable("answer lost".into())) } else { Ok(outcomes) }
-    }
-    async fn life(&self, _: Partition) -> Result<Option<String>, Unavailable> {
-        Ok(None)
-    }
-    async fn begin_seed(&self, _: RoomName) -> Result<Option<Ticket>, Unavailable> {
-        Ok(None)
-    }
-    async fn finish_seed(&self, _: RoomName, _: Ticket, _: Seed) -> Result<bool, Unavailable> {
-        Ok(true)
-    }
-    async fn bury(&self, _: RoomName) -> Result<(), Unavailable> {
-        Ok(())
-    }
-    async fn set_counts(&self, _: RoomName, _: MemberCounts) -> Result<Option<RoomStatus>, Unavailable> {
-        Ok(None)
-    }
-    async fn enter(
-        &self,
-        _: RoomName,
-        _: MemberCounts,
-        _: usize,
-    ) -> Result<Option<(RoomStatus, Vec<LogEntry>)>, Unavailable> {
-        Ok(None)
-    }
-    async fn status(&self, rooms: &[RoomName]) -> Result<Vec<Option<RoomStatus>>, Unavailable> {
-        Ok(vec![None; rooms.len()])
-    }
-    async fn log_after(&self, _: RoomName, _: Seq, _: usize) -> Result<Vec<LogEntry>, Unavailable> {
-        Ok(Vec::new())
-    }
-    async fn log_before(&self, _: RoomName, _: Option<Seq>, _: usize) -> Result<Vec<LogEntry>, Unavailable> {
-        Ok(Vec::new())
-    }
-    async fn apply(&self, _: Change) -> Result<(), Unavailable> {
-        Ok(())
-    }
-    async fn notify(&self, _: RoomName, _: Side, _: Bytes) -> Result<(), Unavailable> {
-        Ok(())
-    }
-    async fn announce(&self, _: Control) -> Result<(), Unavailable> {
-        Ok(())
-    }
-    async fn ping(&self) -> Result<(), Unavailable> {
-        Ok(())
-    }
-    fn archive_queue(&self) -> Option<Arc<dyn ArchiveQueue>> {
-        None
     }
 }

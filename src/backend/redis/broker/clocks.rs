@@ -8,7 +8,8 @@ use fred::prelude::*;
 use parking_lot::Mutex;
 
 use super::at_key;
-use crate::backend::broker::{Partition, Unavailable};
+use crate::backend::Unavailable;
+use crate::backend::broker::Partition;
 use crate::backend::redis::{Redis, call};
 
 /// Lifetime of the best reading. Two clocks drift apart by less than a millisecond in this time.
@@ -70,9 +71,9 @@ impl Clocks {
 
     /// Reads the clock of the server that has a partition.
     pub(super) async fn read(&self, redis: &Redis, partition: Partition) -> Result<(), Unavailable> {
-        let ask = at_key("TIME", &redis.keys()?.partition(partition, "queue"));
+        let command = at_key("TIME", &redis.keys()?.partition(partition, "queue"));
         let client = redis.client();
-        let (seconds, micros): (i64, i64) = call(|| client.custom(ask.clone(), Vec::<Value>::new())).await?;
+        let (seconds, micros): (i64, i64) = call(|| client.custom(command.clone(), Vec::<Value>::new())).await?;
         self.set(partition, seconds * 1_000 + micros / 1_000);
         Ok(())
     }

@@ -8,8 +8,9 @@ use fred::types::{ClusterHash, CustomCommand, Expiration};
 
 use super::answer::{self, Answer};
 use super::archive::entry;
+use crate::backend::Unavailable;
+use crate::backend::broker::Partition;
 use crate::backend::broker::queue::QueueEntry;
-use crate::backend::broker::{Partition, Unavailable};
 use crate::backend::redis::{Redis, call};
 use crate::domain::{HostUuid, RoomName};
 

@@ -8,8 +8,9 @@ use std::time::Duration;
 use fred::prelude::*;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 
-use super::{AT_ONCE, PART, RedisPresence, Status, Word};
-use crate::backend::broker::Unavailable;
+use super::{AT_ONCE, PART, RedisPresence, Report};
+use crate::backend::Unavailable;
+use crate::backend::presence::Status;
 use crate::backend::redis::call;
 use crate::domain::HostUuid;
 
@@ -23,14 +24,14 @@ impl RedisPresence {
         if !self.hold(&claim).await? {
             return Ok(());
         }
-        let mut looked_after = 0;
+        let mut removed = 0;
         loop {
-            let part = self.take_back_part(dead).await?;
-            looked_after += part;
+            let part = self.remove_part(dead).await?;
+            removed += part;
             if part == 0 {
                 break;
             }
-            if !self.redis.judges() {
+            if !self.redis.can_judge() {
                 // This node can no longer judge which nodes are dead.
                 return Ok(());
             }
@@ -40,8 +41,8 @@ impl RedisPresence {
         }
         self.redis.forget_incarnation(dead).await?;
         self.metrics.claims.increment(1);
-        if looked_after > 0 {
-            tracing::info!(node = dead, hosts = looked_after, "node dead, took over its hosts");
+        if removed > 0 {
+            tracing::info!(node = dead, hosts = removed, "node dead, took over its hosts");
         }
         call(|| self.redis.client().del::<(), _>(&claim)).await
     }
@@ -53,19 +54,19 @@ impl RedisPresence {
     }
 
     /// Removes all entries of an incarnation.
-    pub(super) async fn take_back(&self, dead: &str) -> Result<(), Unavailable> {
-        while self.take_back_part(dead).await? > 0 {}
+    pub(super) async fn remove_all(&self, dead: &str) -> Result<(), Unavailable> {
+        while self.remove_part(dead).await? > 0 {}
         self.redis.forget_incarnation(dead).await
     }
 
     /// Removes one part of an incarnation's entries; hosts leave the set last, so that an interruption loses none.
     /// Returns the number of hosts.
-    pub(super) async fn take_back_part(&self, dead: &str) -> Result<usize, Unavailable> {
+    pub(super) async fn remove_part(&self, dead: &str) -> Result<usize, Unavailable> {
         let set = self.redis.keys()?.hosts_of(dead);
         let names: Vec<String> = call(|| self.redis.client().srandmember(&set, Some(PART))).await?;
         let hosts: Vec<HostUuid> = names.iter().filter_map(|name| name.parse().ok()).collect();
-        let said = futures_util::stream::iter(hosts).map(|host| self.say(host, dead, Word::Dead));
-        said.buffer_unordered(AT_ONCE).try_for_each(|_| async { Ok(()) }).await?;
+        let written = futures_util::stream::iter(hosts).map(|host| self.write(host, dead, Report::Dead));
+        written.buffer_unordered(AT_ONCE).try_for_each(|_| async { Ok(()) }).await?;
         if !names.is_empty() {
             // Removes the names as read: one that is not a host's could never be processed, and must not stay in the
             // set.
@@ -89,7 +90,7 @@ impl RedisPresence {
     /// was lost.
     pub(super) async fn dead_among(&self, incarnations: Vec<String>) -> Result<Vec<String>, Unavailable> {
         for fresh in [false, true] {
-            if incarnations.is_empty() || !self.redis.judges() {
+            if incarnations.is_empty() || !self.redis.can_judge() {
                 return Ok(Vec::new());
             }
             let alive = self.redis.live_incarnations(fresh).await?;
@@ -98,6 +99,6 @@ impl RedisPresence {
             }
         }
         // Reading the fresh list may have shown that this node's own lease is lost.
-        Ok(if self.redis.judges() { incarnations } else { Vec::new() })
+        Ok(if self.redis.can_judge() { incarnations } else { Vec::new() })
     }
 }

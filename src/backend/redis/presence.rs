@@ -19,16 +19,15 @@ use fred::prelude::*;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use parking_lot::Mutex;
 
-use super::{Presence, PresenceSink, Status};
-use crate::backend::broker::Unavailable;
-use crate::backend::keyed_mutex::Turns;
+use crate::backend::Unavailable;
+use crate::backend::keyed_mutex::KeyedMutex;
 use crate::backend::metrics::PresenceMetrics;
+use crate::backend::presence::{Presence, PresenceSink, PresenceUpkeep, Status};
 use crate::backend::redis::{HOLD_LEASE, Redis, Script, call};
 use crate::domain::HostUuid;
 
 mod claim;
 mod listener;
-
 mod orphans;
 
 /// Number of hosts written concurrently.
@@ -45,7 +44,7 @@ pub struct RedisPresence {
     /// Acquires a lease: the claim to a dead node.
     hold: Arc<Script>,
     /// Serialises writes per host.
-    turns: Turns,
+    locks: KeyedMutex,
     own: Arc<Mutex<Own>>,
     metrics: Arc<PresenceMetrics>,
 }
@@ -62,13 +61,13 @@ struct Own {
 
 /// A node's report about a host.
 #[derive(Clone, Copy, Debug)]
-enum Word {
+enum Report {
     Has,
     None,
     Dead,
 }
 
-impl Word {
+impl Report {
     fn as_str(self) -> &'static str {
         match self {
             Self::Has => "has",
@@ -81,15 +80,15 @@ impl Word {
 impl RedisPresence {
     /// Creates the driver over the node's clients.
     pub fn new(redis: Redis) -> Self {
-        let script = Arc::new(Script::new(include_str!("presence.lua")));
+        let script = Arc::new(Script::new(include_str!("presence/presence.lua")));
         let hold = Arc::new(Script::new(HOLD_LEASE));
-        Self { redis, script, hold, turns: Turns::default(), own: Arc::default(), metrics: Arc::default() }
+        Self { redis, script, hold, locks: KeyedMutex::default(), own: Arc::default(), metrics: Arc::default() }
     }
 
-    async fn say(&self, host: HostUuid, incarnation: &str, word: Word) -> Result<Status, Unavailable> {
+    async fn write(&self, host: HostUuid, incarnation: &str, report: Report) -> Result<Status, Unavailable> {
         let keys = self.redis.keys()?;
         let args: Vec<Value> =
-            vec![incarnation.into(), word.as_str().into(), keys.status().into(), host.as_str().into()];
+            vec![incarnation.into(), report.as_str().into(), keys.status().into(), host.as_str().into()];
         let answer = self.redis.eval(&self.script, keys.presence(host), args).await?;
         let (online, version, is_new) = answer.convert::<(bool, u64, bool)>()?;
         if is_new {
@@ -99,27 +98,27 @@ impl RedisPresence {
     }
 
     /// Writes this node's hosts under a new incarnation, and removes the entries of earlier ones.
-    async fn say_again(&self) -> Result<(), Unavailable> {
+    async fn write_again(&self) -> Result<(), Unavailable> {
         let incarnation = self.redis.incarnation()?;
-        let hosts = self.own.lock().unsaid(&incarnation);
+        let hosts = self.own.lock().unwritten(&incarnation);
         for part in hosts.chunks(PART) {
             self.add(&incarnation, part).await?;
-            let said = futures_util::stream::iter(part.to_vec()).map(|host| self.enter_again(host, &incarnation));
-            said.buffer_unordered(AT_ONCE).try_collect::<()>().await?;
+            let written = futures_util::stream::iter(part.to_vec()).map(|host| self.enter_again(host, &incarnation));
+            written.buffer_unordered(AT_ONCE).try_collect::<()>().await?;
         }
-        let left = self.own.lock().all_said(incarnation);
+        let left = self.own.lock().all_written(incarnation);
         for earlier in left {
-            self.take_back(&earlier).await?;
+            self.remove_all(&earlier).await?;
             self.own.lock().written.retain(|written| *written != earlier);
         }
         Ok(())
     }
 
     async fn enter_again(&self, host: HostUuid, incarnation: &str) -> Result<(), Unavailable> {
-        let _turn = self.turns.take(host.as_bytes()).await;
+        let _lock = self.locks.lock(host.as_bytes()).await;
         // The host may have left meanwhile.
         if self.own.lock().hosts.contains(&host) {
-            self.say(host, incarnation, Word::Has).await?;
+            self.write(host, incarnation, Report::Has).await?;
         }
         Ok(())
     }
@@ -145,7 +144,7 @@ impl Own {
     }
 
     /// Returns the hosts that must be written under an incarnation: all of them, or none if that is done.
-    fn unsaid(&mut self, incarnation: &str) -> Vec<HostUuid> {
+    fn unwritten(&mut self, incarnation: &str) -> Vec<HostUuid> {
         if self.whole.as_deref() == Some(incarnation) {
             return Vec::new();
         }
@@ -155,7 +154,7 @@ impl Own {
 
     /// Records that all hosts are written under an incarnation. Returns earlier incarnations that may have entries
     /// left.
-    fn all_said(&mut self, incarnation: String) -> Vec<String> {
+    fn all_written(&mut self, incarnation: String) -> Vec<String> {
         let earlier = self.written.iter().filter(|written| **written != incarnation).cloned().collect();
         self.whole = Some(incarnation);
         earlier
@@ -169,34 +168,30 @@ impl Presence for RedisPresence {
     }
 
     async fn enter(&self, host: HostUuid) -> Result<(), Unavailable> {
-        let _turn = self.turns.take(host.as_bytes()).await;
+        let _lock = self.locks.lock(host.as_bytes()).await;
         // Inserted before the incarnation is read: a new incarnation writes all hosts in this set.
         self.own.lock().hosts.insert(host);
         let incarnation = self.redis.incarnation()?;
         self.own.lock().writes_under(&incarnation);
         // The set is written first, so that the node that cleans up after this one finds the host.
         self.add(&incarnation, &[host]).await?;
-        self.say(host, &incarnation, Word::Has).await.map(|_| ())
+        self.write(host, &incarnation, Report::Has).await.map(|_| ())
     }
 
     async fn leave(&self, host: HostUuid) -> Result<(), Unavailable> {
-        let _turn = self.turns.take(host.as_bytes()).await;
+        let _lock = self.locks.lock(host.as_bytes()).await;
         self.own.lock().hosts.remove(&host);
         let incarnation = self.redis.incarnation()?;
-        self.say(host, &incarnation, Word::None).await?;
+        self.write(host, &incarnation, Report::None).await?;
         self.remove(&incarnation, &[host]).await
     }
 
     async fn status(&self, host: HostUuid) -> Result<Status, Unavailable> {
         let (mut status, nodes) = self.read(host).await?;
         for dead in self.dead_among(nodes).await? {
-            status = self.say(host, &dead, Word::Dead).await?;
+            status = self.write(host, &dead, Report::Dead).await?;
         }
         Ok(status)
-    }
-
-    async fn adopt_orphans(&self, adopt: bool) -> Result<u64, Unavailable> {
-        orphans::adopt(&self.redis, adopt).await
     }
 
     async fn greet(&self, host: HostUuid, frame: Bytes) -> Result<(), Unavailable> {
@@ -206,12 +201,18 @@ impl Presence for RedisPresence {
         let channel = self.redis.keys()?.status();
         call(|| self.redis.client().publish::<(), _, _>(channel, event.clone())).await
     }
+}
 
+#[async_trait]
+impl PresenceUpkeep for RedisPresence {
     async fn keep(&self) -> Result<(), Unavailable> {
-        self.say_again().await?;
+        self.write_again().await?;
         for dead in self.redis.dead_incarnations().iter() {
             self.claim(dead).await?;
         }
         Ok(())
+    }
+    async fn adopt_orphans(&self, adopt: bool) -> Result<u64, Unavailable> {
+        orphans::adopt(&self.redis, adopt).await
     }
 }

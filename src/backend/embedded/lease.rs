@@ -2,8 +2,8 @@
 
 use async_trait::async_trait;
 
-use super::Lease;
-use crate::backend::broker::Unavailable;
+use crate::backend::Unavailable;
+use crate::backend::lease::Lease;
 
 /// Driver of [`Lease`] for a single node.
 #[derive(Clone, Copy, Debug, Default)]

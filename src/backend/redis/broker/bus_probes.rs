@@ -29,27 +29,27 @@ struct Probes {
 
 /// Probes sent and received by this node, per bus.
 #[derive(Debug)]
-pub(super) struct Hearing {
+pub(super) struct BusProbes {
     me: NodeId,
     buses: Mutex<Box<[Probes]>>,
     lost: AtomicBool,
 }
 
-impl Hearing {
+impl BusProbes {
     pub(super) fn new(me: NodeId, partitions: u16) -> Self {
         let buses = Mutex::new(vec![Probes::default(); usize::from(partitions)].into());
         Self { me, buses, lost: AtomicBool::new(false) }
     }
 
     /// Records that a probe is due. A probe that cannot be published counts as missing.
-    pub(super) fn sends(&self, partition: Partition) {
+    pub(super) fn expect(&self, partition: Partition) {
         if let Some(bus) = self.buses.lock().get_mut(usize::from(partition.0)) {
             bus.missing_since.get_or_insert_with(Instant::now);
         }
     }
 
     /// Records a probe received over a bus. Probes of other nodes are ignored.
-    pub(super) fn heard(&self, node: &[u8], partition: u64) {
+    pub(super) fn received_from(&self, node: &[u8], partition: u64) {
         let at = usize::try_from(partition).unwrap_or(usize::MAX);
         if self.is_me(node)
             && let Some(bus) = self.buses.lock().get_mut(at)
@@ -71,18 +71,18 @@ impl Hearing {
     }
 
     /// Returns a bus of which two probes are missing.
-    pub(super) fn deaf(&self) -> Option<Partition> {
+    pub(super) fn silent_bus(&self) -> Option<Partition> {
         let is_late = |bus: &Probes| bus.missing_since.is_some_and(|since| since.elapsed() > PATIENCE);
         self.buses.lock().iter().position(is_late).map(|at| Partition(at as u16))
     }
 
     /// Whether every bus has delivered a probe since it was subscribed.
-    pub(super) fn has_heard_all(&self) -> bool {
+    pub(super) fn all_received(&self) -> bool {
         self.buses.lock().iter().all(|bus| bus.received)
     }
 
     /// Resets the probes after the buses were resubscribed: earlier probes do not count.
-    pub(super) fn start_again(&self) {
+    pub(super) fn reset(&self) {
         for bus in &mut *self.buses.lock() {
             *bus = Probes { received_at: bus.received_at, ..Probes::default() };
         }
@@ -90,12 +90,12 @@ impl Hearing {
 
     /// Whether this node receives what is published. `false` from the time that a silent bus is detected until all
     /// buses deliver again.
-    pub(super) fn hears(&self) -> bool {
+    pub(super) fn is_receiving(&self) -> bool {
         !self.lost.load(Relaxed)
     }
 
-    pub(super) fn set_hears(&self, hears: bool) {
-        self.lost.store(!hears, Relaxed);
+    pub(super) fn set_receiving(&self, is_receiving: bool) {
+        self.lost.store(!is_receiving, Relaxed);
     }
 }
 
@@ -107,21 +107,21 @@ mod tests {
     async fn a_bus_is_found_silent_after_two_missing_probes() {
         const PARTITIONS: u16 = 16;
         let (me, other) = (NodeId::from_random([1; 16]), NodeId::from_random([2; 16]));
-        let hearing = Hearing::new(me, PARTITIONS);
+        let probes = BusProbes::new(me, PARTITIONS);
         for at in 0..4 {
-            (0..PARTITIONS).for_each(|partition| hearing.sends(Partition(partition)));
+            (0..PARTITIONS).for_each(|partition| probes.expect(Partition(partition)));
             for partition in 0..u64::from(PARTITIONS) {
                 // After the first round, this bus delivers only the probes of another node.
                 let node = if partition == 7 && at > 0 { other } else { me };
-                hearing.heard(node.as_str().as_bytes(), partition);
+                probes.received_from(node.as_str().as_bytes(), partition);
             }
-            assert_eq!(hearing.deaf(), (at > 2).then_some(Partition(7)), "probe {at}");
+            assert_eq!(probes.silent_bus(), (at > 2).then_some(Partition(7)), "probe {at}");
             tokio::time::advance(PROBE_INTERVAL).await;
         }
-        assert!(hearing.has_heard_all());
-        assert_eq!(hearing.age(), Some(4 * PROBE_INTERVAL));
-        hearing.start_again();
-        assert!(hearing.deaf().is_none() && !hearing.has_heard_all());
-        hearing.heard(me.as_str().as_bytes(), u64::MAX);
+        assert!(probes.all_received());
+        assert_eq!(probes.age(), Some(4 * PROBE_INTERVAL));
+        probes.reset();
+        assert!(probes.silent_bus().is_none() && !probes.all_received());
+        probes.received_from(me.as_str().as_bytes(), u64::MAX);
     }
 }

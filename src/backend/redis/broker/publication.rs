@@ -2,7 +2,7 @@
 //!
 //! | kind | record | a | b | c |
 //! |---|---|---|---|---|
-//! | `A` | origin of the messages that follow; the id of the accepting node in place of a room | time in ms, by the server's clock | partition | tick |
+//! | `A` | provenance of the messages that follow; the id of the accepting node in place of a room | time in ms, by the server's clock | partition | tick |
 //! | `T` | trace of the message that follows | its number | 0 | 0 |
 //! | `M` | message | preceding number | its number | row id of the host |
 //! | `E` | change of a room | version | 0 close, 1 resume, 2 delete | 0 |
@@ -13,9 +13,9 @@
 
 use bytes::Bytes;
 
+use super::bus_probes::BusProbes;
 use super::clocks::Clocks;
-use super::hearing::Hearing;
-use crate::backend::broker::{Change, Partition, Publication, Sink, Way};
+use crate::backend::broker::{Change, Partition, Provenance, Publication, Sink};
 use crate::domain::{HostId, NodeId, RoomChange, RoomName, Side};
 
 fn record(kind: char, room: RoomName, [a, b, c]: [u64; 3], frame: &[u8]) -> Bytes {
@@ -46,8 +46,8 @@ pub(super) fn probe(node: NodeId, partition: Partition) -> Option<Bytes> {
 
 /// Delivers a publication to the sink, record by record, without parsing JSON or copying frames. Returns `false` at a
 /// malformed record; the records after it are lost.
-pub(super) fn deliver(publication: &[u8], sink: &dyn Sink, hearing: &Hearing, clocks: &Clocks) -> bool {
-    let (mut rest, mut way, mut trace) = (publication, None, None);
+pub(super) fn deliver(publication: &[u8], sink: &dyn Sink, probes: &BusProbes, clocks: &Clocks) -> bool {
+    let (mut rest, mut provenance, mut trace) = (publication, None, None);
     while !rest.is_empty() {
         let Some(record) = Record::split(rest) else { return false };
         rest = record.rest;
@@ -58,7 +58,7 @@ pub(super) fn deliver(publication: &[u8], sink: &dyn Sink, hearing: &Hearing, cl
                 prev: record.a,
                 seq,
                 frame: record.frame,
-                way,
+                provenance,
                 trace: trace.take(),
             }),
             (b'T', _) => trace = std::str::from_utf8(record.frame).ok().and_then(|text| text.parse().ok()),
@@ -66,9 +66,9 @@ pub(super) fn deliver(publication: &[u8], sink: &dyn Sink, hearing: &Hearing, cl
                 let partition = Partition(partition as u16);
                 clocks.saw_tick(partition, record.c);
                 let age = clocks.age(partition, record.a as i64);
-                way = age.map(|age| Way { is_own: hearing.is_me(record.room.as_bytes()), age });
+                provenance = age.map(|age| Provenance { is_own: probes.is_me(record.room.as_bytes()), age });
             }
-            (b'P', _) => hearing.heard(record.room.as_bytes(), record.a),
+            (b'P', _) => probes.received_from(record.room.as_bytes(), record.a),
             (b'N', _) => sink.notice(record.room, Side::from_is_host(record.a == 1), record.frame),
             (b'E', code @ 0..=2) => {
                 let change = [RoomChange::Close, RoomChange::Resume, RoomChange::Delete][code as usize];
@@ -132,8 +132,8 @@ mod tests {
 
     impl Sink for Seen {
         fn publication(&self, publication: &Publication<'_>) {
-            let Publication { room, host, prev, seq, frame, way, trace } = publication;
-            let (frame, is_own) = (String::from_utf8_lossy(frame), way.map(|way| way.is_own));
+            let Publication { room, host, prev, seq, frame, provenance, trace } = publication;
+            let (frame, is_own) = (String::from_utf8_lossy(frame), provenance.map(|provenance| provenance.is_own));
             let trace = trace.map(|trace| trace.to_string());
             self.0.lock().push(format!("M {room} {prev} {seq} {} {frame} {is_own:?} {trace:?}", host.0));
         }
@@ -165,11 +165,11 @@ mod tests {
         bus.extend_from_slice(&notice(room, Side::Host, b"{}"));
         bus.extend_from_slice(&changed(&change));
         let seen = Seen::default();
-        let hearing = Hearing::new(me, 16);
-        hearing.sends(Partition(3));
+        let probes = BusProbes::new(me, 16);
+        probes.expect(Partition(3));
         bus.extend_from_slice(&probe(me, Partition(3)).unwrap());
-        assert!(deliver(&bus, &seen, &hearing, &clocks));
-        assert_eq!(hearing.deaf(), None);
+        assert!(deliver(&bus, &seen, &probes, &clocks));
+        assert_eq!(probes.silent_bus(), None);
         assert_eq!(
             *seen.0.lock(),
             [
@@ -184,8 +184,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nonsense_on_a_bus_harms_nobody(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            deliver(&bytes, &Seen::default(), &Hearing::new(NodeId::from_random([1; 16]), 16), &Clocks::of_partitions(16));
+        fn a_malformed_publication_does_not_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            deliver(&bytes, &Seen::default(), &BusProbes::new(NodeId::from_random([1; 16]), 16), &Clocks::of_partitions(16));
         }
     }
 }

@@ -7,9 +7,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use super::{Presence, PresenceSink, Status};
-use crate::backend::broker::Unavailable;
+use crate::backend::Unavailable;
 use crate::backend::metrics::PresenceMetrics;
+use crate::backend::presence::{Presence, PresenceSink, Status};
 use crate::domain::HostUuid;
 
 /// Driver of [`Presence`] for a single node.
@@ -34,9 +34,9 @@ impl std::fmt::Debug for MemoryPresence {
 }
 
 impl MemoryPresence {
-    fn tell(&self, tell: impl FnOnce(&dyn PresenceSink)) {
+    fn notify(&self, notify: impl FnOnce(&dyn PresenceSink)) {
         if let Some(sink) = self.sink.get() {
-            tell(&**sink);
+            notify(&**sink);
         }
     }
 
@@ -54,7 +54,7 @@ impl MemoryPresence {
             known.online.remove(&host);
         }
         self.metrics.count(online);
-        self.tell(|sink| sink.presence(host, Status { online, version }));
+        self.notify(|sink| sink.presence(host, Status { online, version }));
     }
 }
 
@@ -82,7 +82,7 @@ impl Presence for MemoryPresence {
     }
 
     async fn greet(&self, host: HostUuid, frame: Bytes) -> Result<(), Unavailable> {
-        self.tell(|sink| sink.greeting(host, &frame));
+        self.notify(|sink| sink.greeting(host, &frame));
         Ok(())
     }
 }

@@ -6,7 +6,8 @@ use fred::error::{Error, ErrorKind};
 use fred::types::{Resp3Frame, Value};
 
 use super::strange;
-use crate::backend::broker::{LogEntry, MemberCounts, Outcome, RoomStatus, Unavailable};
+use crate::backend::Unavailable;
+use crate::backend::broker::{LogEntry, MemberCounts, Outcome, RoomStatus};
 use crate::domain::{ChatroomId, HostId, NodeId, RoomState, Seq};
 
 /// A list answered by Redis, read from its front.

@@ -5,8 +5,9 @@ use fred::prelude::*;
 use fred::types::{ClusterHash, CustomCommand};
 
 use super::{RedisBroker, state_word, strange};
+use crate::backend::Unavailable;
 use crate::backend::broker::recovery::{Reconciled, Recovery, RoomPage, WentBack};
-use crate::backend::broker::{Broker as _, Partition, Unavailable};
+use crate::backend::broker::{MessageLog as _, Partition};
 use crate::backend::redis::call;
 use crate::domain::RoomName;
 

@@ -10,8 +10,8 @@ use fred::types::Message;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
-use super::{PresenceSink, Status};
-use crate::backend::broker::Unavailable;
+use crate::backend::Unavailable;
+use crate::backend::presence::{PresenceSink, Status};
 use crate::backend::redis::{Disturbances, Redis};
 use crate::domain::HostUuid;
 

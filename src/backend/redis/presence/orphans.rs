@@ -6,7 +6,7 @@
 use fred::prelude::*;
 use fred::types::{ClusterHash, CustomCommand, SetOptions};
 
-use crate::backend::broker::Unavailable;
+use crate::backend::Unavailable;
 use crate::backend::redis::{Keys, Redis, call};
 
 /// Number of keys scanned per call. Takes well under a millisecond.

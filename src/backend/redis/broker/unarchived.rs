@@ -4,7 +4,8 @@ use fred::prelude::*;
 
 use super::answer::Answer;
 use super::{RedisBroker, TOMBSTONE_TTL, strange};
-use crate::backend::broker::{Broker as _, LogEntry, Partition, Tail, TailQuery, Unavailable};
+use crate::backend::Unavailable;
+use crate::backend::broker::{LogEntry, MessageLog as _, Partition, Tail, TailQuery};
 use crate::domain::{HostId, RoomName, WireOffset};
 use crate::protocol::chat::repaired_frame;
 
@@ -25,14 +26,14 @@ impl RedisBroker {
     }
 
     /// Writes the tombstone of a room without messages and connections. Returns whether the room has a tombstone now.
-    pub(super) async fn bury_unused(&self, room: RoomName, version: u64) -> Result<bool, Unavailable> {
+    pub(super) async fn delete_unused(&self, room: RoomName, version: u64) -> Result<bool, Unavailable> {
         let of_room = ["room", "log", "ids", "seed"].iter().map(|kind| self.room_key(kind, room));
         let keys = of_room.chain([self.key_of(room, "idle")]).collect::<Result<Vec<String>, _>>()?;
         let mut args: Vec<Value> =
             vec![(version as i64).into(), room.as_str().into(), (TOMBSTONE_TTL.as_secs() as i64).into()];
         args.extend(self.redis.live_nodes(true).await?.iter().map(|node| Value::from(node.as_str())));
-        let buried = self.redis.eval(&self.scripts.bury_empty, keys, args).await?;
-        Ok(buried.as_i64() == Some(1))
+        let deleted = self.redis.eval(&self.scripts.delete_if_empty, keys, args).await?;
+        Ok(deleted.as_i64() == Some(1))
     }
 
     /// Returns rooms of a host with messages that are not in SQL yet, in all partitions.

@@ -13,18 +13,18 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use super::queue::ArchiveQueue;
-use super::{
-    Broker, Change, LogEntry, MemberCounts, Outcome, Partition, Publication, RoomStatus, Seed, Sink, Submission,
-    Ticket, Unavailable, Way,
+use crate::backend::Unavailable;
+use crate::backend::broker::{
+    Bus, Change, LogEntry, MemberCounts, MessageLog, Outcome, Partition, Provenance, Publication, RoomStates,
+    RoomStatus, Sink, Submission,
 };
 use crate::domain::Control;
 use crate::domain::clock::Clock;
-use crate::domain::{RoomChange, RoomName, Seq, Side};
+use crate::domain::{RoomChange, RoomName, Side};
 use crate::protocol::chat::message_frame;
-use crate::store::{Append, Appended, Store, StoreError};
+use crate::store::{Append, Appended, Store};
 
-/// Driver of [`Broker`] over SQL. It has one partition; each batch is one commit of the database.
+/// Driver of the broker's ports over SQL. It has one partition; each batch is one commit of the database.
 pub struct EmbeddedBroker {
     store: Store,
     clock: Arc<dyn Clock>,
@@ -38,12 +38,6 @@ pub struct EmbeddedBroker {
 impl std::fmt::Debug for EmbeddedBroker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("EmbeddedBroker").field("store", &self.store).finish_non_exhaustive()
-    }
-}
-
-impl From<StoreError> for Unavailable {
-    fn from(error: StoreError) -> Self {
-        Unavailable(error.to_string())
     }
 }
 
@@ -65,14 +59,9 @@ impl EmbeddedBroker {
 }
 
 #[async_trait]
-impl Broker for EmbeddedBroker {
+impl MessageLog for EmbeddedBroker {
     fn partitions(&self) -> u16 {
         1
-    }
-
-    async fn subscribe(&self, sink: Arc<dyn Sink>) -> Result<(), Unavailable> {
-        // A second sink would act as a second node.
-        self.sink.set(sink).map_err(|_| Unavailable("already subscribed".into()))
     }
 
     async fn accept(&self, _: Partition, batch: &[&Submission]) -> Result<Vec<Outcome>, Unavailable> {
@@ -102,8 +91,8 @@ impl Broker for EmbeddedBroker {
                     frame.extend_from_slice(seq.to_string().as_bytes());
                     frame.push(b'}');
                     let (room, trace) = (submission.room, submission.trace);
-                    let way = Some(Way { is_own: true, age: committed.elapsed() });
-                    sink.publication(&Publication { room, host, prev, seq, frame: &frame, way, trace });
+                    let provenance = Some(Provenance { is_own: true, age: committed.elapsed() });
+                    sink.publication(&Publication { room, host, prev, seq, frame: &frame, provenance, trace });
                 }
                 Outcome::Accepted(seq)
             }
@@ -113,28 +102,10 @@ impl Broker for EmbeddedBroker {
         });
         Ok(outcomes.collect())
     }
+}
 
-    async fn life(&self, _: Partition) -> Result<Option<String>, Unavailable> {
-        Ok(None)
-    }
-
-    async fn begin_seed(&self, _: RoomName) -> Result<Option<Ticket>, Unavailable> {
-        Ok(None)
-    }
-
-    async fn finish_seed(&self, _: RoomName, _: Ticket, _: Seed) -> Result<bool, Unavailable> {
-        Ok(false)
-    }
-
-    async fn bury(&self, _: RoomName) -> Result<(), Unavailable> {
-        Ok(())
-    }
-
-    async fn bury_empty(&self, room: RoomName, _: u64) -> Result<bool, Unavailable> {
-        // SQL checks whether the room has a message.
-        Ok(!self.members.lock().contains_key(&room))
-    }
-
+#[async_trait]
+impl RoomStates for EmbeddedBroker {
     async fn set_counts(&self, room: RoomName, counts: MemberCounts) -> Result<Option<RoomStatus>, Unavailable> {
         {
             let mut members = self.members.lock();
@@ -176,14 +147,6 @@ impl Broker for EmbeddedBroker {
         Ok(statuses)
     }
 
-    async fn log_after(&self, _: RoomName, _: Seq, _: usize) -> Result<Vec<LogEntry>, Unavailable> {
-        Ok(Vec::new())
-    }
-
-    async fn log_before(&self, _: RoomName, _: Option<Seq>, _: usize) -> Result<Vec<LogEntry>, Unavailable> {
-        Ok(Vec::new())
-    }
-
     async fn apply(&self, change: Change) -> Result<(), Unavailable> {
         let _publishing = self.publishing.lock().await;
         // SQL has applied the change. Publish it unless a newer one was committed meanwhile.
@@ -197,6 +160,19 @@ impl Broker for EmbeddedBroker {
         Ok(())
     }
 
+    async fn delete_if_empty(&self, room: RoomName, _: u64) -> Result<bool, Unavailable> {
+        // SQL checks whether the room has a message.
+        Ok(!self.members.lock().contains_key(&room))
+    }
+}
+
+#[async_trait]
+impl Bus for EmbeddedBroker {
+    async fn subscribe(&self, sink: Arc<dyn Sink>) -> Result<(), Unavailable> {
+        // A second sink would act as a second node.
+        self.sink.set(sink).map_err(|_| Unavailable("already subscribed".into()))
+    }
+
     async fn notify(&self, room: RoomName, from: Side, frame: Bytes) -> Result<(), Unavailable> {
         if let Some(sink) = self.sink() {
             sink.notice(room, from, &frame);
@@ -204,18 +180,10 @@ impl Broker for EmbeddedBroker {
         Ok(())
     }
 
-    async fn announce(&self, control: Control) -> Result<(), Unavailable> {
+    async fn publish_control(&self, control: Control) -> Result<(), Unavailable> {
         if let Some(sink) = self.sink() {
             sink.control(control);
         }
         Ok(())
-    }
-
-    async fn ping(&self) -> Result<(), Unavailable> {
-        Ok(self.store.ping().await?)
-    }
-
-    fn archive_queue(&self) -> Option<Arc<dyn ArchiveQueue>> {
-        None
     }
 }

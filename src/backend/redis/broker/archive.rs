@@ -11,8 +11,9 @@ use fred::prelude::*;
 use super::answer::{self, Answer};
 use super::publication;
 use super::{RedisBroker, TOMBSTONE_TTL, state_word, strange};
+use crate::backend::Unavailable;
 use crate::backend::broker::queue::{ArchiveLease, ArchiveQueue, ArchivedMark, Backlog, Idle, Lost, QueueEntry, Swept};
-use crate::backend::broker::{Broker as _, Change, Partition, Unavailable};
+use crate::backend::broker::{Change, Partition, RoomStates as _};
 use crate::backend::redis::call;
 use crate::domain::{ChatroomId, RoomChange, RoomName, Seq};
 
@@ -111,7 +112,7 @@ impl ArchiveQueue for RedisBroker {
         Ok(done.as_i64() == Some(1))
     }
 
-    async fn lose_room(
+    async fn remove_lost_room(
         &self,
         room: RoomName,
         chatroom: ChatroomId,
@@ -131,7 +132,7 @@ impl ArchiveQueue for RedisBroker {
             self.key_of(room, "bus")?.into(),
             publication::changed(&deletion).into(),
         ];
-        let dead = self.redis.eval(&self.scripts.lose_room, keys, args).await?;
+        let dead = self.redis.eval(&self.scripts.remove_lost_room, keys, args).await?;
         match dead.as_i64() {
             Some(dead @ 0..) => Ok(Lost::Now(dead as u64)),
             Some(-1) => Ok(Lost::Deleted),
@@ -152,11 +153,11 @@ impl ArchiveQueue for RedisBroker {
                 .collect();
             let answer = self.redis.eval(&self.scripts.remove_idle, self.key(partition, "idle")?, args).await?;
             let mut answer = Answer::list(answer)?;
-            let looked = answer.number()?;
+            let examined = answer.number()?;
             removed += answer.number()? as u64;
             let is_memory_short = answer.number()? == 1;
             self.is_memory_short.store(is_memory_short, Ordering::Relaxed);
-            if looked < IDLE_BATCH {
+            if examined < IDLE_BATCH {
                 return Ok(Swept { removed, is_memory_short });
             }
         }
@@ -219,7 +220,7 @@ impl RedisBroker {
         }
         let newest: HashMap<RoomName, Seq> =
             entries.iter().filter_map(|entry| Some((entry.room, seq_of(&entry.frame)?))).collect();
-        self.show(partition, Bytes::new(), newest.into_iter()).await?;
+        self.publish_replicated(partition, Bytes::new(), newest.into_iter()).await?;
         Ok(entries)
     }
 }
@@ -246,14 +247,14 @@ fn next(position: &str) -> Result<String, Unavailable> {
 /// Parses an entry, and the list of nodes with connections of the other side. An entry that lacks a field is malformed:
 /// it has an empty frame and becomes a dead letter.
 pub(super) fn entry(position: String, fields: Answer) -> (QueueEntry, String) {
-    let (mut room, mut chatroom, mut life, mut at, mut frame) = (None, None, None, None, Bytes::new());
+    let (mut room, mut chatroom, mut epoch, mut at, mut frame) = (None, None, None, None, Bytes::new());
     let (mut others, mut trace) = (String::new(), None);
     let mut fields = fields;
     while let (Some(name), Some(value)) = (fields.next(), fields.next()) {
         match name.as_str().as_deref() {
             Some("n") => room = value.as_bytes().and_then(|name| RoomName::from_bytes(name).ok()),
             Some("i") => chatroom = value.as_i64(),
-            Some("l") => life = value.as_string(),
+            Some("l") => epoch = value.as_string(),
             Some("a") => at = value.as_i64().and_then(chrono::DateTime::from_timestamp_millis),
             Some("f") => frame = value.into_bytes().unwrap_or_default(),
             Some("o") => others = value.as_string().unwrap_or_default(),
@@ -261,12 +262,12 @@ pub(super) fn entry(position: String, fields: Answer) -> (QueueEntry, String) {
             _ => {}
         }
     }
-    let whole = room.is_some() && chatroom.is_some() && life.is_some() && at.is_some();
+    let whole = room.is_some() && chatroom.is_some() && epoch.is_some() && at.is_some();
     let entry = QueueEntry {
         position,
         room: room.unwrap_or_else(|| RoomName::from_random([0; 16])),
         chatroom: ChatroomId(chatroom.unwrap_or_default()),
-        life: life.unwrap_or_default(),
+        epoch: epoch.unwrap_or_default(),
         accepted_at: at.unwrap_or_default(),
         frame: if whole { frame } else { Bytes::new() },
         unattended: true,

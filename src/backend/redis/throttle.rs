@@ -5,9 +5,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use fred::prelude::*;
 
-use super::{Kind, Quota, Throttle, Verdict, Who, micros};
-use crate::backend::broker::Unavailable;
+use crate::backend::Unavailable;
 use crate::backend::redis::{Redis, Script};
+use crate::backend::throttle::{Kind, Quota, Throttle, Verdict, Who, micros};
 use crate::domain::clock::Clock;
 
 /// Driver over Redis. Clones share the connection.
@@ -15,7 +15,7 @@ use crate::domain::clock::Clock;
 pub struct RedisThrottle {
     redis: Redis,
     take: Arc<Script>,
-    give_back: Arc<Script>,
+    refund: Arc<Script>,
     clock: Option<Arc<dyn Clock>>,
 }
 
@@ -30,8 +30,8 @@ impl RedisThrottle {
     /// time.
     pub fn new(redis: Redis) -> Self {
         let script = |text| Arc::new(Script::new(text));
-        let (take, give_back) = (script(include_str!("take.lua")), script(include_str!("give_back.lua")));
-        Self { redis, take, give_back, clock: None }
+        let (take, refund) = (script(include_str!("throttle/take.lua")), script(include_str!("throttle/refund.lua")));
+        Self { redis, take, refund, clock: None }
     }
 
     fn key(&self, kind: Kind, who: &Who) -> Result<String, Unavailable> {
@@ -61,9 +61,9 @@ impl Throttle for RedisThrottle {
         Ok(Verdict { passes, next_in: micros(next_in) })
     }
 
-    async fn give_back(&self, kind: Kind, who: &Who, quota: Quota) -> Result<(), Unavailable> {
+    async fn refund(&self, kind: Kind, who: &Who, quota: Quota) -> Result<(), Unavailable> {
         let args: Vec<Value> = vec![quota.interval.into(), self.now()];
-        self.redis.eval(&self.give_back, self.key(kind, who)?, args).await?;
+        self.redis.eval(&self.refund, self.key(kind, who)?, args).await?;
         Ok(())
     }
 }

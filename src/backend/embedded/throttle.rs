@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{Buckets, Kind, Quota, Throttle, Verdict, Who};
-use crate::backend::broker::Unavailable;
+use crate::backend::Unavailable;
+use crate::backend::throttle::{Buckets, Kind, Quota, Throttle, Verdict, Who};
 use crate::domain::clock::Clock;
 
 /// Driver in memory. All limits are reset when the process restarts.
@@ -33,8 +33,8 @@ impl Throttle for MemoryThrottle {
         Ok(self.buckets.take(kind, who, quota, self.clock.now()))
     }
 
-    async fn give_back(&self, kind: Kind, who: &Who, quota: Quota) -> Result<(), Unavailable> {
-        self.buckets.give_back(kind, who, quota, self.clock.now());
+    async fn refund(&self, kind: Kind, who: &Who, quota: Quota) -> Result<(), Unavailable> {
+        self.buckets.refund(kind, who, quota, self.clock.now());
         Ok(())
     }
 }

@@ -12,10 +12,11 @@ use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::answer;
+use super::bus_probes::{BusProbes, PROBE_INTERVAL};
 use super::clocks::Clocks;
-use super::hearing::{Hearing, PROBE_INTERVAL};
 use super::publication;
-use crate::backend::broker::{Partition, Sink, Unavailable};
+use crate::backend::Unavailable;
+use crate::backend::broker::{Partition, Sink};
 use crate::backend::metrics::BusMetrics;
 use crate::backend::redis::{Disturbances, Redis, call, within};
 
@@ -35,7 +36,7 @@ const BUSES_INTERVAL: Duration = Duration::from_secs(1);
 pub(super) async fn start(
     redis: Redis,
     sink: Arc<dyn Sink>,
-    hearing: Arc<Hearing>,
+    probes: Arc<BusProbes>,
     clocks: Arc<Clocks>,
 ) -> Result<(), Unavailable> {
     let messages = redis.subscriber().message_rx();
@@ -52,11 +53,11 @@ pub(super) async fn start(
         sink.clone(),
         messages,
         news.clone(),
-        (hearing.clone(), clocks.clone()),
+        (probes.clone(), clocks.clone()),
         metrics.clone(),
     ));
-    tokio::spawn(probe(redis.clone(), hearing.clone(), clocks, metrics.clone()));
-    tokio::spawn(keep(redis, sink, (disturbances, news), newest, first.is_ok(), hearing, metrics));
+    tokio::spawn(probe(redis.clone(), probes.clone(), clocks, metrics.clone()));
+    tokio::spawn(keep(redis, sink, (disturbances, news), newest, first.is_ok(), probes, metrics));
     first
 }
 
@@ -68,7 +69,7 @@ async fn listen(
     sink: Arc<dyn Sink>,
     mut messages: Receiver<Message>,
     news: Arc<Notify>,
-    (hearing, clocks): (Arc<Hearing>, Arc<Clocks>),
+    (probes, clocks): (Arc<BusProbes>, Arc<Clocks>),
     metrics: Arc<BusMetrics>,
 ) {
     loop {
@@ -79,7 +80,7 @@ async fn listen(
                 Ok(message) if !message.channel.ends_with(":bus") => {}
                 Ok(message) => {
                     let bytes = message.value.as_bytes();
-                    let understood = bytes.is_some_and(|bytes| publication::deliver(bytes, &*sink, &hearing, &clocks));
+                    let understood = bytes.is_some_and(|bytes| publication::deliver(bytes, &*sink, &probes, &clocks));
                     if !understood {
                         tracing::error!(channel = %message.channel, "failed to decode publication");
                         sink.missed();
@@ -103,7 +104,7 @@ async fn keep(
     (mut disturbances, news): (Disturbances, Arc<Notify>),
     mut newest: String,
     mut subscribed: bool,
-    hearing: Arc<Hearing>,
+    probes: Arc<BusProbes>,
     metrics: Arc<BusMetrics>,
 ) {
     let every = |interval| {
@@ -125,7 +126,7 @@ async fn keep(
             _ = retry.tick(), if !subscribed => match resubscribe(&redis).await {
                 Ok(()) => {
                     subscribed = true;
-                    hearing.start_again();
+                    probes.reset();
                     metrics.resubscribed.increment(1);
                     sink.missed();
                     read_control(&redis, &*sink, &mut newest).await;
@@ -140,33 +141,33 @@ async fn keep(
 
 /// Publishes probes on every bus. If Redis accepts them and this node does not receive them, its connection is
 /// replaced, even if it looks healthy.
-async fn probe(redis: Redis, hearing: Arc<Hearing>, clocks: Arc<Clocks>, metrics: Arc<BusMetrics>) {
-    let mut probes = tokio::time::interval(PROBE_INTERVAL);
+async fn probe(redis: Redis, probes: Arc<BusProbes>, clocks: Arc<Clocks>, metrics: Arc<BusMetrics>) {
+    let mut probe_ticks = tokio::time::interval(PROBE_INTERVAL);
     let mut checks = tokio::time::interval(CHECK_INTERVAL);
-    for ticks in [&mut probes, &mut checks] {
+    for ticks in [&mut probe_ticks, &mut checks] {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     }
     loop {
         tokio::select! {
             () = redis.ended() => return,
-            _ = probes.tick() => {
-                tokio::join!(send_probes(&redis, &hearing), read_clocks(&redis, &clocks));
+            _ = probe_ticks.tick() => {
+                tokio::join!(send_probes(&redis, &probes), read_clocks(&redis, &clocks));
             }
             _ = checks.tick() => {
-                if let Some(age) = hearing.age() {
+                if let Some(age) = probes.age() {
                     metrics.probe_age.set(age.as_secs_f64());
                 }
-                if let Some(partition) = hearing.deaf() {
+                if let Some(partition) = probes.silent_bus() {
                     tracing::warn!(partition = partition.0, "bus unsubscribed, reconnecting");
                     metrics.silent.increment(1);
-                    hearing.set_hears(false);
-                    hearing.start_again();
+                    probes.set_receiving(false);
+                    probes.reset();
                     if let Err(error) = redis.subscriber().force_reconnection().await {
                         tracing::debug!(%error, "subscriber already reconnecting");
                     }
-                    probes.reset_after(CHECK_INTERVAL);
-                } else if !hearing.hears() && hearing.has_heard_all() {
-                    hearing.set_hears(true);
+                    probe_ticks.reset_after(CHECK_INTERVAL);
+                } else if !probes.is_receiving() && probes.all_received() {
+                    probes.set_receiving(true);
                 }
             }
         }
@@ -175,11 +176,11 @@ async fn probe(redis: Redis, hearing: Arc<Hearing>, clocks: Arc<Clocks>, metrics
 
 /// Publishes a probe on every bus. A probe that Redis refuses counts as missing, because it would refuse messages as
 /// well.
-async fn send_probes(redis: &Redis, hearing: &Hearing) {
-    let probes = (0..redis.partitions()).map(Partition).map(|partition| async move {
+async fn send_probes(redis: &Redis, probes: &BusProbes) {
+    let published = (0..redis.partitions()).map(Partition).map(|partition| async move {
         let Some(probe) = publication::probe(redis.node(), partition) else { return };
         // Recorded first: the probe may be received before Redis answers.
-        hearing.sends(partition);
+        probes.expect(partition);
         let bus = redis.keys().map(|keys| keys.partition(partition, "bus"));
         let published = match bus {
             Ok(bus) => within(redis.client().spublish::<(), _, _>(bus, probe)).await,
@@ -189,7 +190,7 @@ async fn send_probes(redis: &Redis, hearing: &Hearing) {
             tracing::debug!(%error, partition = partition.0, "failed to publish probe");
         }
     });
-    futures_util::future::join_all(probes).await;
+    futures_util::future::join_all(published).await;
 }
 
 /// Reads the clocks, so that a node that accepts no messages also knows the age of those that it receives.

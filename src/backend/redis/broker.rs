@@ -1,0 +1,133 @@
+//! Broker of a cluster. Redis stores the rooms, their logs and the archive queues; Lua scripts make each call atomic.
+//!
+//! The keys of a partition share the hash tag `{k}`, so that a script touches one slot of a Redis Cluster. Any other
+//! Redis has one partition. The scripts are in `broker/lua`; each lists its keys, arguments and results at the top.
+//! Their comments omit the prefix `pt:<installation id>:` of every key.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use fred::types::{ClusterHash, CustomCommand};
+
+use crate::backend::Unavailable;
+use crate::backend::broker::{MessageLog as _, Partition};
+use crate::backend::redis::Redis;
+use crate::domain::clock::Chance;
+use crate::domain::{RoomName, RoomState, WireOffset};
+
+mod answer;
+mod archive;
+mod bus;
+mod bus_probes;
+mod capacity;
+mod clocks;
+pub mod earlier;
+mod listener;
+mod log;
+mod publication;
+mod recovery;
+mod rooms;
+mod scripts;
+mod seeding;
+mod unarchived;
+
+use bus_probes::BusProbes;
+pub use capacity::Capacity;
+use clocks::Clocks;
+use scripts::BrokerScripts;
+
+/// Lifetime of a call of `accept.lua` after it was sent. A call that arrives later writes nothing.
+const ACCEPT_TTL: Duration = Duration::from_secs(3);
+
+/// How long the tombstone of a deleted room is kept.
+const TOMBSTONE_TTL: Duration = Duration::from_secs(24 * 3600);
+
+/// Driver of the broker's ports over Redis.
+#[derive(Clone, Debug)]
+pub struct RedisBroker {
+    redis: Redis,
+    chance: Chance,
+    /// Number of replicas that must have a batch before it is published.
+    wait: u32,
+    scripts: Arc<BrokerScripts>,
+    clocks: Arc<Clocks>,
+    probes: Arc<BusProbes>,
+    capacity: Capacity,
+    /// Whether Redis was short of memory at the last sweep of this node's archiver.
+    is_memory_short: Arc<AtomicBool>,
+    wire: WireOffset,
+}
+
+impl RedisBroker {
+    /// Creates the driver over the node's clients. `wait` replicas must have a batch before any reader sees it.
+    pub fn new(redis: Redis, chance: Chance, wait: u32) -> Self {
+        let probes = Arc::new(BusProbes::new(redis.node(), redis.partitions()));
+        let (scripts, clocks) = (Arc::default(), Arc::new(Clocks::of_partitions(redis.partitions())));
+        Self {
+            redis,
+            chance,
+            wait,
+            scripts,
+            clocks,
+            probes,
+            capacity: Capacity::DEFAULT,
+            is_memory_short: Arc::default(),
+            wire: WireOffset::default(),
+        }
+    }
+
+    /// Sets the capacity of queues and logs.
+    pub fn with_capacity(self, capacity: Capacity) -> Self {
+        Self { capacity, ..self }
+    }
+
+    /// Shifts the estimated clock, as if each call took `delay` to arrive.
+    #[cfg(test)]
+    pub(crate) async fn delay_calls(&self, partition: Partition, delay: Duration) {
+        self.clocks.forget(partition);
+        let now = self.clock(partition).await.expect("redis answers");
+        self.clocks.set(partition, now - delay.as_millis() as i64);
+    }
+
+    /// Returns the name of a key or channel of a partition.
+    fn key(&self, partition: Partition, kind: &str) -> Result<String, Unavailable> {
+        Ok(self.redis.keys()?.partition(partition, kind))
+    }
+
+    /// Returns the clock of the server that has a partition, in ms.
+    async fn clock(&self, partition: Partition) -> Result<i64, Unavailable> {
+        if let Some(now) = self.clocks.now(partition) {
+            return Ok(now);
+        }
+        self.clocks.read(&self.redis, partition).await?;
+        Ok(self.clocks.now(partition).unwrap_or_default())
+    }
+
+    fn room_key(&self, kind: &str, room: RoomName) -> Result<String, Unavailable> {
+        Ok(self.redis.keys()?.room(self.partition_of(room), kind, room))
+    }
+
+    fn key_of(&self, room: RoomName, kind: &str) -> Result<String, Unavailable> {
+        self.key(self.partition_of(room), kind)
+    }
+}
+
+/// Returns a server command that is routed to the server with this key.
+fn at_key(command: &'static str, key: &str) -> CustomCommand {
+    CustomCommand::new_static(command, ClusterHash::Custom(fred::util::redis_keyslot(key.as_bytes())), false)
+}
+
+fn state_word(state: RoomState) -> &'static str {
+    match state {
+        RoomState::Open => "open",
+        RoomState::Closed => "closed",
+        RoomState::Deleted => "deleted",
+    }
+}
+
+/// Error for an answer of unexpected form. BrokerScripts and logs answer in this driver's own form, so another program has
+/// written to this Redis.
+fn strange(what: &str) -> Unavailable {
+    Unavailable(format!("redis answered something strange: {what}"))
+}

@@ -1,0 +1,195 @@
+//! The log of messages on Redis: `accept.lua` numbers, stores and publishes a batch in one step.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use fred::prelude::*;
+
+use super::answer::{self, Answer};
+use super::{ACCEPT_TTL, RedisBroker, at_key};
+use crate::backend::Unavailable;
+use crate::backend::broker::{
+    LogEntry, MAX_BATCH, MAX_BATCH_OF_ALL, MessageLog, Outcome, Partition, RecentLog, Submission, Tail, TailQuery,
+};
+use crate::backend::redis::call;
+use crate::domain::{HostId, RoomName, Seq};
+use crate::protocol::chat::needs_repair;
+
+impl RedisBroker {
+    /// Builds the arguments of `accept.lua`.
+    async fn accept_args(&self, partition: Partition, batch: &[&Submission]) -> Result<Vec<Value>, Unavailable> {
+        let not_after = self.clock(partition).await? + ACCEPT_TTL.as_millis() as i64;
+        let mut args: Vec<Value> = Vec::with_capacity(7 + 4 * batch.len());
+        let bus = self.key(partition, "bus")?;
+        let published_by_script = if self.wait == 0 { bus.as_str() } else { "" };
+        args.extend([not_after.into(), self.capacity.queue_messages.into(), (self.capacity.queue_bytes as i64).into()]);
+        args.extend([(self.clocks.tick(partition) as i64).into(), published_by_script.into()]);
+        args.extend([self.redis.node().as_str().into(), traces(batch).into()]);
+        for submission in batch {
+            args.extend([
+                submission.room.as_str().into(),
+                submission.side.letter().into(),
+                submission.id.as_str().into(),
+                submission.head.clone().into(),
+            ]);
+        }
+        Ok(args)
+    }
+
+    /// Reads the clock and the tick at the head of an answer of `accept.lua`. Fails if the call had no effect.
+    async fn read_ticks(&self, partition: Partition, answer: &mut Answer) -> Result<(), Unavailable> {
+        self.clocks.set(partition, answer.number()?);
+        let Some(tick) = answer.next() else {
+            return Err(Unavailable("the call arrived too late and had no effect".into()));
+        };
+        let Some(tick) = tick.as_u64() else {
+            // Redis was emptied or replaced: verify its owner before anything is accepted.
+            self.redis.verify().await?;
+            return Err(Unavailable("redis had lost this partition; the call had no effect".into()));
+        };
+        self.clocks.saw_tick(partition, tick);
+        Ok(())
+    }
+
+    /// Runs `accept.lua`. With `wait`, also waits for replicas; the caller then publishes the batch.
+    async fn run_accept(&self, partition: Partition, args: Vec<Value>) -> Result<(Value, u32), Unavailable> {
+        let (script, queue) = (&self.scripts.accept, self.key(partition, "queue")?);
+        if self.wait == 0 {
+            return self.redis.eval(script, queue, args).await.map(|answer| (answer, 0));
+        }
+        self.redis.eval_replicated(script, &queue, &args, self.wait, ACCEPT_TTL / 2).await
+    }
+
+    /// Makes messages that replicas have visible to readers, and publishes them.
+    pub(super) async fn publish_replicated(
+        &self,
+        partition: Partition,
+        publication: Bytes,
+        newest: impl Iterator<Item = (RoomName, Seq)>,
+    ) -> Result<(), Unavailable> {
+        let mut args: Vec<Value> = vec![self.key(partition, "bus")?.into(), publication.into()];
+        args.extend(newest.flat_map(|(room, seq)| [Value::from(room.as_str()), (seq as i64).into()]));
+        self.redis.eval(&self.scripts.publish, self.key(partition, "queue")?, args).await.map(|_| ())
+    }
+
+    /// Whether replicas have everything that was accepted so far.
+    pub(crate) async fn is_replicated(&self, partition: Partition) -> Result<bool, Unavailable> {
+        let (mark, limit) = (self.key(partition, "mark")?, ACCEPT_TTL / 2);
+        let (_, replicas) = self.redis.eval_replicated(&self.scripts.mark, &mark, &[], self.wait, limit).await?;
+        Ok(replicas >= self.wait)
+    }
+
+    /// Returns the newest visible number of a room. `None`: all entries are visible.
+    pub(super) async fn shown(&self, room: RoomName) -> Result<Option<Seq>, Unavailable> {
+        if self.wait == 0 {
+            return Ok(None);
+        }
+        Ok(self.room(room, None).await?.map(|status| status.seq))
+    }
+
+    /// Reads a part of a log. Takes the raw reply: the client's conversion would double the cost.
+    async fn range(
+        &self,
+        command: &'static str,
+        room: RoomName,
+        from: &str,
+        to: &str,
+        limit: usize,
+    ) -> Result<Vec<LogEntry>, Unavailable> {
+        let (client, log, limit) = (self.redis.client(), self.room_key("log", room)?, limit.to_string());
+        let read = || async {
+            let args = vec![&*log, from, to, "COUNT", &limit];
+            answer::checked(client.custom_raw(at_key(command, &log), args).await?)
+        };
+        // In this order: the visible number may rise meanwhile, and must not admit entries that were hidden when it was
+        // read.
+        let shown = self.shown(room).await?;
+        let mut entries = answer::log(call(read).await?)?;
+        entries.retain(|entry| shown.is_none_or(|shown| entry.seq <= shown));
+        entries.iter_mut().for_each(|entry| self.repair(entry));
+        Ok(entries)
+    }
+}
+
+/// Drops the frame of an earlier message if it needs repair. It is repaired where it is read together with its time of
+/// acceptance.
+fn drop_frame_to_repair(outcome: &mut Outcome) {
+    if let Outcome::Known { frame, .. } = outcome {
+        *frame = frame.take().filter(|frame| !needs_repair(frame));
+    }
+}
+
+/// Lists the traced messages of a batch, in the form that `accept.lua` reads.
+fn traces(batch: &[&Submission]) -> String {
+    let traced = batch.iter().enumerate().filter_map(|(place, submission)| Some((place, submission.trace?)));
+    traced.map(|(place, trace)| format!("{place} {trace}\n")).collect()
+}
+
+#[async_trait]
+impl MessageLog for RedisBroker {
+    fn partitions(&self) -> u16 {
+        self.redis.partitions()
+    }
+
+    fn max_batch(&self) -> usize {
+        if self.partitions() == 1 { MAX_BATCH_OF_ALL } else { MAX_BATCH }
+    }
+
+    async fn accept(&self, partition: Partition, batch: &[&Submission]) -> Result<Vec<Outcome>, Unavailable> {
+        let args = self.accept_args(partition, batch).await?;
+        let answer = self.run_accept(partition, args).await;
+        // The next answer may come from another server, with another clock.
+        let (answer, replicas) = answer.inspect_err(|_| self.clocks.forget(partition))?;
+        let mut answer = Answer::list(answer)?;
+        self.read_ticks(partition, &mut answer).await?;
+        let mut outcomes = answer.by_ref().take(batch.len()).map(answer::outcome).collect::<Result<Vec<_>, _>>()?;
+        outcomes.iter_mut().for_each(drop_frame_to_repair);
+        if let Some(publication) = answer.bytes().filter(|publication| !publication.is_empty()) {
+            if replicas < self.wait {
+                return Err(Unavailable(format!("{replicas} of {} replicas have the batch", self.wait)));
+            }
+            let newest = batch.iter().zip(&outcomes).filter_map(|(submission, outcome)| match outcome {
+                Outcome::Accepted(seq) | Outcome::Known { seq, .. } => Some((submission.room, *seq)),
+                _ => None,
+            });
+            self.publish_replicated(partition, publication, newest).await?;
+        }
+        Ok(outcomes)
+    }
+}
+
+#[async_trait]
+impl RecentLog for RedisBroker {
+    async fn log_after(&self, room: RoomName, after: Seq, limit: usize) -> Result<Vec<LogEntry>, Unavailable> {
+        self.range("XRANGE", room, &format!("{}-0", after.saturating_add(1)), "+", limit).await
+    }
+
+    async fn log_before(
+        &self,
+        room: RoomName,
+        before: Option<Seq>,
+        limit: usize,
+    ) -> Result<Vec<LogEntry>, Unavailable> {
+        let end = match before {
+            Some(0) => return Ok(Vec::new()),
+            Some(seq) => format!("{}-0", seq - 1),
+            None => "+".into(),
+        };
+        self.range("XREVRANGE", room, &end, "-", limit).await
+    }
+
+    async fn unarchived_rooms(&self, host: HostId, limit: usize) -> Result<Vec<RoomName>, Unavailable> {
+        self.unarchived(host, limit).await
+    }
+
+    async fn tails(&self, queries: &[TailQuery]) -> Result<Vec<Option<Tail>>, Unavailable> {
+        // The client pipelines concurrent calls.
+        futures_util::future::try_join_all(queries.iter().map(|query| self.tail(query))).await
+    }
+
+    async fn purge(&self, room: RoomName, through: Seq) -> Result<(), Unavailable> {
+        let keys = vec![self.room_key("room", room)?, self.room_key("log", room)?];
+        let args: Vec<Value> = vec![(through as i64).into()];
+        self.redis.eval(&self.scripts.purge, keys, args).await?;
+        self.delete_dead_letters(room, Some(through)).await
+    }
+}

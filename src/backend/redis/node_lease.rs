@@ -1,0 +1,280 @@
+//! This node's lease in `pt:nodes`, as observed by the node, and the list of all nodes as of the last renewal.
+//!
+//! A lease belongs to an **incarnation**, `<node>.<number>`. An expired lease is not renewed, because another node may
+//! be removing what was written under its name. The node then continues as its next incarnation. It also does so after
+//! every event in which a server may have lost writes: a new connection, another master, another epoch.
+//!
+//! **Invariant:** a node treats other nodes as dead only while its own lease has been renewed without interruption for
+//! a full lease duration. When Redis stalls, or a new master's clock differs, all leases expire at once although no
+//! node has died.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::domain::NodeId;
+
+/// Duration of a lease.
+pub(super) const TTL: Duration = Duration::from_secs(15);
+
+/// Maximum interval between two renewals of an uninterrupted lease. A renewal is due every 2 s. A fault that delays the
+/// renewals of all nodes by at most this time cannot expire a lease, which lasts three times as long.
+const MAX_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Maximum age of a cached list of nodes.
+const LIST_TTL: Duration = Duration::from_secs(2);
+
+/// The live and the dead nodes, by incarnation.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Nodes {
+    pub(super) alive: Arc<[String]>,
+    pub(super) dead: Arc<[String]>,
+}
+
+/// A renewal in flight.
+#[derive(Clone, Debug)]
+pub(super) struct Renewal {
+    /// Incarnation to renew; empty if there is none.
+    pub(super) current: String,
+    /// Incarnation that receives a new lease otherwise.
+    pub(super) next: String,
+    /// Epoch of the server in which `current` received its lease.
+    pub(super) epoch: String,
+    /// Time at which the request was sent.
+    pub(super) at: Instant,
+}
+
+impl Renewal {
+    /// A request that only reads the list.
+    pub(super) fn none() -> Self {
+        Self { current: String::new(), next: String::new(), epoch: String::new(), at: Instant::now() }
+    }
+}
+
+/// The state of this node's lease.
+#[derive(Debug)]
+pub(super) struct NodeLease {
+    node: NodeId,
+    /// Number of renewals so far. Numbers each new incarnation.
+    renewals: u64,
+    /// Incarnation whose lease was renewed last.
+    current: Option<String>,
+    /// Whether the next renewal must begin a new incarnation.
+    is_lost: bool,
+    epoch: String,
+    renewed_at: Option<Instant>,
+    uninterrupted_since: Option<Instant>,
+    list: Option<(Instant, Nodes)>,
+}
+
+impl NodeLease {
+    pub(super) fn of(node: NodeId) -> Self {
+        Self {
+            node,
+            renewals: 0,
+            current: None,
+            is_lost: false,
+            epoch: String::new(),
+            renewed_at: None,
+            uninterrupted_since: None,
+            list: None,
+        }
+    }
+
+    /// Marks the lease as lost, because the server may have lost writes. The next renewal begins a new incarnation.
+    pub(super) fn mark_lost(&mut self) {
+        self.is_lost = true;
+    }
+
+    /// Returns the renewal to request at `at`.
+    pub(super) fn begin_renewal(&mut self, at: Instant) -> Renewal {
+        self.renewals += 1;
+        let lost = std::mem::take(&mut self.is_lost);
+        let current = self.current.clone().filter(|_| !lost).unwrap_or_default();
+        Renewal { current, next: format!("{}.{}", self.node, self.renewals), epoch: self.epoch.clone(), at }
+    }
+
+    /// Records a failed renewal, which may have taken effect.
+    pub(super) fn failed(&mut self, renewal: &Renewal) {
+        self.is_lost |= renewal.current.is_empty();
+    }
+
+    /// Records an answered renewal.
+    pub(super) fn renewed(&mut self, renewal: &Renewal, holder: String, epoch: String) {
+        let continues =
+            holder == renewal.current && self.renewed_at.is_some_and(|last| renewal.at - last <= MAX_INTERVAL);
+        if !continues {
+            self.uninterrupted_since = Some(renewal.at);
+        }
+        (self.current, self.epoch, self.renewed_at) = (Some(holder), epoch, Some(renewal.at));
+    }
+
+    /// Stores the list from the answer to a request sent at `at`, by a server in the epoch `epoch`. If the epoch is new,
+    /// or the list lacks this node's lease, the lease is marked as lost, and the list does not show which nodes died.
+    pub(super) fn set_list(&mut self, nodes: Nodes, epoch: &str, at: Instant) {
+        if self.renewed_at.is_some_and(|renewed| at < renewed) {
+            return;
+        }
+        self.is_lost |= self.current.as_ref().is_some_and(|own| epoch != self.epoch || !nodes.alive.contains(own));
+        self.list = Some((at, nodes));
+    }
+
+    /// Returns the list, if it is recent enough.
+    pub(super) fn list(&self, now: Instant) -> Option<Nodes> {
+        self.list.as_ref().filter(|(at, _)| now - *at < LIST_TTL).map(|(_, nodes)| nodes.clone())
+    }
+
+    /// Returns the incarnation under which this node may write; `None` if its lease has expired.
+    pub(super) fn incarnation(&self, now: Instant) -> Option<&str> {
+        self.current.as_deref().filter(|_| self.renewed_at.is_some_and(|at| now - at < TTL))
+    }
+
+    /// Returns the incarnation of the last lease, even if it has expired.
+    pub(super) fn last(&self) -> Option<&str> {
+        self.current.as_deref()
+    }
+
+    /// Whether this node may treat other nodes as dead.
+    pub(super) fn is_uninterrupted(&self, now: Instant) -> bool {
+        !self.is_lost
+            && self.renewed_at.is_some_and(|at| now - at <= MAX_INTERVAL)
+            && self.uninterrupted_since.is_some_and(|since| now - since >= TTL)
+    }
+
+    /// Simulates that the lease has been renewed for a full lease duration.
+    #[cfg(test)]
+    pub(super) fn ripen(&mut self) {
+        self.uninterrupted_since = self.uninterrupted_since.and_then(|since| since.checked_sub(TTL));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BEAT: Duration = Duration::from_secs(2);
+
+    struct Stage {
+        lease: NodeLease,
+        now: Instant,
+    }
+
+    impl Stage {
+        fn new() -> Self {
+            Self { lease: NodeLease::of(NodeId::from_random([1; 16])), now: Instant::now() }
+        }
+
+        /// Renews the lease. The current incarnation is kept unless its lease has expired.
+        fn beat(&mut self, has_run_out: bool) {
+            let renewal = self.lease.begin_renewal(self.now);
+            let keeps = !renewal.current.is_empty() && !has_run_out;
+            let holder = if keeps { renewal.current.clone() } else { renewal.next.clone() };
+            self.lease.renewed(&renewal, holder, "epoch".into());
+        }
+
+        fn beat_for(&mut self, span: Duration) {
+            let until = self.now + span;
+            while self.now < until {
+                self.now += BEAT;
+                self.beat(false);
+            }
+        }
+
+        fn incarnation(&self) -> String {
+            self.lease.incarnation(self.now).unwrap().to_owned()
+        }
+
+        fn is_uninterrupted(&self) -> bool {
+            self.lease.is_uninterrupted(self.now)
+        }
+    }
+
+    #[test]
+    fn a_lease_is_uninterrupted_after_renewals_for_its_duration() {
+        let mut stage = Stage::new();
+        stage.beat(false);
+        let first = stage.incarnation();
+        stage.beat_for(TTL - BEAT);
+        assert!(!stage.is_uninterrupted());
+        stage.beat_for(BEAT);
+        assert!(stage.is_uninterrupted());
+        assert_eq!(stage.incarnation(), first);
+    }
+
+    #[test]
+    fn after_an_expired_or_lost_lease_the_node_is_another_incarnation() {
+        let mut stage = Stage::new();
+        let mut names = Vec::new();
+        for fault in ["none", "ran out", "lost"] {
+            if fault == "lost" {
+                stage.lease.mark_lost();
+                assert!(!stage.is_uninterrupted());
+            }
+            stage.beat(fault == "ran out");
+            names.push(stage.incarnation());
+            assert!(!stage.is_uninterrupted(), "{fault}");
+            stage.beat_for(TTL + BEAT);
+            assert!(stage.is_uninterrupted(), "{fault}");
+        }
+        names.dedup();
+        assert_eq!(names.len(), 3, "{names:?}");
+    }
+
+    #[test]
+    fn a_stalled_redis_interrupts_the_lease_although_it_is_renewed() {
+        let mut stage = Stage::new();
+        stage.beat_for(TTL + BEAT);
+        assert!(stage.is_uninterrupted());
+        // After 14 s, a lease that was renewed one second earlier has expired.
+        stage.now += Duration::from_secs(14);
+        assert!(!stage.is_uninterrupted(), "nothing is known of this time");
+        stage.beat(false);
+        assert!(!stage.is_uninterrupted());
+        stage.beat_for(TTL);
+        assert!(stage.is_uninterrupted());
+    }
+
+    #[test]
+    fn a_list_without_this_node_declares_no_node_dead() {
+        let mut stage = Stage::new();
+        for epoch in ["epoch", "another"] {
+            stage.beat_for(TTL + BEAT);
+            let own = stage.incarnation();
+            let alive = if epoch == "epoch" { vec![] } else { vec![own] };
+            let nodes = Nodes { alive: alive.into(), dead: vec!["other.1".to_owned()].into() };
+            assert!(stage.is_uninterrupted());
+            stage.lease.set_list(nodes, epoch, stage.now);
+            assert!(!stage.is_uninterrupted(), "{epoch}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_written_under_a_lease_that_may_have_ended() {
+        let mut stage = Stage::new();
+        assert_eq!(stage.lease.incarnation(stage.now), None);
+        stage.beat(false);
+        stage.now += TTL;
+        assert_eq!(stage.lease.incarnation(stage.now), None);
+    }
+
+    #[test]
+    fn a_lease_that_may_have_been_granted_is_not_used() {
+        let mut stage = Stage::new();
+        let unanswered = stage.lease.begin_renewal(stage.now);
+        stage.lease.failed(&unanswered);
+        stage.beat(false);
+        assert_ne!(stage.incarnation(), unanswered.next);
+        // A failed renewal keeps the incarnation.
+        let (before, unanswered) = (stage.incarnation(), stage.lease.begin_renewal(stage.now));
+        stage.lease.failed(&unanswered);
+        stage.beat(false);
+        assert_eq!(stage.incarnation(), before);
+        // A loss during a renewal is not discarded by its answer.
+        let renewal = stage.lease.begin_renewal(stage.now);
+        stage.lease.mark_lost();
+        stage.lease.renewed(&renewal, renewal.current.clone(), "epoch".into());
+        stage.beat(false);
+        assert_ne!(stage.incarnation(), before);
+    }
+}

@@ -1,0 +1,124 @@
+//! Start of a node: waits for its stores, brings them up to date, and subscribes to the buses.
+
+use migration::SchemaState;
+
+use super::recovery::{Recoverer, RecoveryError};
+use super::wiring::Node;
+use super::{App, AppError, Lock, START_RETRY, installation};
+use crate::backend::{ClusterPorts, Unavailable};
+use crate::chat::archive::Archive;
+use crate::domain::InstallationId;
+use crate::store::is_temporary;
+
+/// Why a step of the start failed.
+pub(super) enum StartError {
+    /// A store is unavailable: the step is repeated.
+    Temporary(String),
+    /// A retry does not help.
+    Fatal(AppError),
+}
+
+impl StartError {
+    /// Returns the text of a temporary error.
+    fn temporary(self) -> Result<String, AppError> {
+        match self {
+            Self::Temporary(error) => Ok(error),
+            Self::Fatal(error) => Err(error),
+        }
+    }
+}
+
+impl From<Unavailable> for StartError {
+    fn from(error: Unavailable) -> Self {
+        Self::Temporary(error.to_string())
+    }
+}
+
+impl App {
+    /// Waits for the stores, migrates the schema, locks the database and claims Redis.
+    pub(super) async fn open_stores(&self) -> Result<(Lock, InstallationId), AppError> {
+        while let Err(error) = self.store.ping().await {
+            tracing::warn!(%error, "failed to connect to sql, retrying");
+            tokio::time::sleep(START_RETRY).await;
+        }
+        if let Some(skew) = &self.skew {
+            while let Err(error) = skew.measure().await {
+                tracing::warn!(%error, "failed to read sql clock, retrying");
+                tokio::time::sleep(START_RETRY).await;
+            }
+        }
+        while let Err(error) = self.migrate().await {
+            let error = error.temporary()?;
+            tracing::warn!(error, "failed to bring the schema up to date, retrying");
+            tokio::time::sleep(START_RETRY).await;
+        }
+        let lock = Lock::on_database(&self.config, &self.store).await?;
+        let installation = installation::open(self).await?.id;
+        if let Some(ClusterPorts { redis, .. }) = &self.backend.cluster {
+            redis.install(installation);
+            while let Err(error) = installation::claim(redis, &self.store).await {
+                let error = error.temporary()?;
+                tracing::warn!(error, "failed to connect to redis, retrying");
+                tokio::time::sleep(START_RETRY).await;
+            }
+        }
+        Ok((lock, installation))
+    }
+
+    /// Checks the schema, or applies pending migrations.
+    async fn migrate(&self) -> Result<(), StartError> {
+        let connection = self.store.connection();
+        let outcome = match SchemaState::read(connection).await {
+            Ok(state) => {
+                if !state.foreign.is_empty() {
+                    tracing::info!(changes = state.foreign.join(", "), "schema changed by another release, continuing");
+                }
+                match state.pending() {
+                    0 => Ok(()),
+                    pending if !self.config.auto_migrate => {
+                        return Err(StartError::Fatal(AppError::PendingMigrations(pending)));
+                    }
+                    _ => SchemaState::up(connection, None).await,
+                }
+            }
+            Err(error) => Err(error),
+        };
+        outcome.map_err(|error| {
+            let text = error.to_string();
+            if is_temporary(&error) {
+                StartError::Temporary(text)
+            } else {
+                StartError::Fatal(AppError::Migration(text))
+            }
+        })
+    }
+
+    /// Compares SQL and Redis when no node of the cluster is running.
+    pub(super) async fn compare_stores(&self, recoverer: Option<&Recoverer>) {
+        let (Some(cluster), Some(recoverer)) = (&self.backend.cluster, recoverer) else { return };
+        let compare = async || {
+            if cluster.membership.live_leases().await? == 0 {
+                recoverer.compare().await?;
+            }
+            Ok::<(), RecoveryError>(())
+        };
+        while let Err(error) = compare().await {
+            tracing::warn!(%error, "failed to compare the stores, retrying");
+            tokio::time::sleep(START_RETRY).await;
+        }
+    }
+
+    /// Acquires this node's lease and subscribes to the buses.
+    pub(super) async fn subscribe(&self, node: &Node, archive: Option<Archive>) {
+        while let Some(cluster) = &self.backend.cluster
+            && let Err(error) = cluster.membership.renew().await
+        {
+            tracing::warn!(%error, "failed to connect to redis, retrying");
+            tokio::time::sleep(START_RETRY).await;
+        }
+        if let Err(error) = node.subscribe(archive).await {
+            // The drivers retry, and readiness depends on the broker.
+            tracing::warn!(%error, "failed to subscribe, retrying");
+        }
+    }
+}
