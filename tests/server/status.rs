@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use pintalk::domain::HostConfig;
 use pintalk::domain::clock::{Clock as _, SystemClock};
-use pintalk::store::By;
+use pintalk::store::DeactivatedBy;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -306,7 +306,7 @@ with_topology! {
         app.store.hosts().set_config(hosts[0].account.id, hide).await.expect("SQL");
         let sid = app.sid_of(&hosts[1]);
         app.store.logins().end(&sid, SystemClock.now()).await.expect("SQL");
-        app.store.hosts().deactivate(hosts[2].account.id, By::Operator, SystemClock.now()).await.expect("SQL");
+        app.store.hosts().deactivate(hosts[2].account.id, DeactivatedBy::Operator, SystemClock.now()).await.expect("SQL");
         app.redis.as_ref().expect("a cluster").kill_listeners().await;
         for (at, code) in [4009, 4009, 4001, 4001, 4001, 4001].into_iter().enumerate() {
             assert_eq!(desks[at].close_code_at_last().await, code, "{at}");

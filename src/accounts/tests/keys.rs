@@ -1,7 +1,7 @@
 //! Rotation of service keys.
 
 use super::*;
-use crate::store::Perishable;
+use crate::store::ExpiringRows;
 
 impl TestAccounts {
     async fn opens(&self, keys: &Host) -> bool {
@@ -10,7 +10,7 @@ impl TestAccounts {
 
     /// Runs the statement of the leader's cleanup job.
     async fn delete_ended_keys(&self) -> u64 {
-        self.accounts.store.expired().delete(Perishable::OldKey, self.clock.now(), 10).await.unwrap()
+        self.accounts.store.expired().delete(ExpiringRows::OldKey, self.clock.now(), 10).await.unwrap()
     }
 
     async fn rotate(&self, revoke_old: bool) -> Host {

@@ -8,9 +8,9 @@ use tokio::time::Instant;
 
 use super::ArchiveError;
 use super::lag::{Backlogs, Lag};
-use crate::backend::broker::queue::{ArchiveLease, ArchiveQueue, Idle, QueueEntry};
 use crate::backend::Unavailable;
 use crate::backend::broker::Partition;
+use crate::backend::broker::queue::{ArchiveLease, ArchiveQueue, Idle, QueueEntry};
 use crate::backend::shutdown::Shutdown;
 use crate::chat::metrics::ArchiveMetrics;
 use crate::store::{Store, StoreError};

@@ -44,7 +44,7 @@ impl World {
         let (now, until) = (self.clock.now(), self.clock.now() + TimeDelta::minutes(5));
         let email = Email::Verification { code: "123456".into() };
         let mail = email.write("dev@shop.example", Language::English, now, until).unwrap();
-        let verification = Verification {
+        let verification = PendingVerification {
             ticket: format!("{ticket:0>22}"),
             email: "dev@shop.example".into(),
             code_hash: "0".repeat(64),

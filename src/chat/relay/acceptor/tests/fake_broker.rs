@@ -73,7 +73,15 @@ fn take(state: &mut FakeState, submission: &Submission, fault: Option<&Fault>, h
     log.push((submission.side, submission.id.clone(), frame.clone()));
     if !matches!(fault, Some(Fault::Unpublished)) {
         let room = submission.room;
-        hub.deliver(&Publication { room, host: HostId(1), prev: seq - 1, seq, frame: &frame, provenance: None, trace: None });
+        hub.deliver(&Publication {
+            room,
+            host: HostId(1),
+            prev: seq - 1,
+            seq,
+            frame: &frame,
+            provenance: None,
+            trace: None,
+        });
     }
     Outcome::Accepted(seq)
 }
