@@ -6,7 +6,7 @@
 //!
 //! | layer | module | contents |
 //! |---|---|---|
-//! | vocabulary: no tokio, no I/O | [`domain`] | ids, rooms, messages, clocks, names of metrics, traces |
+//! | vocabulary: no tokio, no I/O | [`domain`] | ids, rooms, messages, clocks, types of metrics, traces |
 //! | | [`protocol`] | frames, request and response bodies, close codes |
 //! | ports and storage | [`store`] | SQL |
 //! | | [`backend`] | broker, presence, leases, throttle: the ports and their drivers (Redis, embedded) |

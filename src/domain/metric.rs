@@ -1,4 +1,4 @@
-//! Typed metrics. A component declares its metrics with [`metric_set!`], beside its code, and holds their handles.
+//! Typed metrics. A component declares its metrics with `metric_set!`, beside its code, and holds their handles.
 //! `node::telemetry` collects the declarations into the table that `grafana/README.md` contains.
 //!
 //! Handles are created once per component, after the recorder is installed. Recording through a handle costs a tenth
@@ -14,6 +14,11 @@ use std::sync::OnceLock;
 pub(crate) use metrics::{Counter, Histogram};
 use metrics::{Label, Unit, describe_counter, describe_gauge, describe_histogram};
 
+mod labels;
+
+pub use labels::LabelDescription;
+pub(crate) use labels::{ClosedLabels, LabelValue, OpenLabels, StoreKind, combinations, label};
+
 /// Type of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MetricKind {
@@ -23,22 +28,6 @@ pub enum MetricKind {
     Gauge,
     /// Number of recorded values per bucket.
     Histogram,
-}
-
-/// Name of a label, and its values if they form a closed set.
-#[derive(Clone, Copy, Debug)]
-pub struct LabelDescription {
-    /// Name.
-    pub name: &'static str,
-    /// All values; empty if they are not listed, as for routes and status codes.
-    pub values: &'static [&'static str],
-}
-
-impl fmt::Display for LabelDescription {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}`", self.name)?;
-        if self.values.is_empty() { Ok(()) } else { write!(f, " ({})", self.values.join(", ")) }
-    }
 }
 
 /// Description of a metric.
@@ -155,61 +144,6 @@ impl<H> fmt::Debug for OnFirstUse<H> {
     }
 }
 
-/// Label whose values form a closed set. Implemented by [`label!`].
-pub(crate) trait LabelValue: Copy {
-    /// Name and values.
-    const LABEL: LabelDescription;
-
-    /// Position of the value among all values.
-    fn index(self) -> usize;
-
-    /// Text of the value.
-    fn value(self) -> &'static str {
-        Self::LABEL.values[self.index()]
-    }
-
-    /// Label with this value.
-    fn label(self) -> Label {
-        Label::from_static_parts(Self::LABEL.name, self.value())
-    }
-}
-
-/// One or two labels with closed sets of values.
-pub(crate) trait ClosedLabels: Copy {
-    /// Names and values.
-    const LABELS: &'static [LabelDescription];
-
-    /// Position among all combinations; the last label varies fastest.
-    fn position(self) -> usize;
-}
-
-impl<A: LabelValue> ClosedLabels for A {
-    const LABELS: &'static [LabelDescription] = &[A::LABEL];
-
-    fn position(self) -> usize {
-        self.index()
-    }
-}
-
-impl<A: LabelValue, B: LabelValue> ClosedLabels for (A, B) {
-    const LABELS: &'static [LabelDescription] = &[A::LABEL, B::LABEL];
-
-    fn position(self) -> usize {
-        self.0.index() * B::LABEL.values.len() + self.1.index()
-    }
-}
-
-/// Returns all combinations of the labels' values, the last label varying fastest.
-pub(crate) fn combinations(labels: &[LabelDescription]) -> Vec<Vec<Label>> {
-    labels.iter().fold(vec![Vec::new()], |combinations, label| {
-        let extend = |known: &Vec<Label>| -> Vec<Vec<Label>> {
-            let values = label.values.iter().map(|value| Label::from_static_parts(label.name, value));
-            values.map(|value| known.iter().cloned().chain([value]).collect()).collect()
-        };
-        combinations.iter().flat_map(extend).collect()
-    })
-}
-
 /// A handle for each combination of closed label values.
 pub(crate) struct Family<H, L> {
     handles: Box<[H]>,
@@ -238,15 +172,6 @@ impl<H: fmt::Debug, L> fmt::Debug for Family<H, L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(&self.handles).finish()
     }
-}
-
-/// Labels whose values are not listed, or not all of them.
-pub(crate) trait OpenLabels {
-    /// Names, with values where they form a closed set.
-    const LABELS: &'static [LabelDescription];
-
-    /// Returns the labels with their values.
-    fn labels(self) -> Vec<Label>;
 }
 
 /// Handles that are looked up at each use, because the values of their labels are not known in advance.
@@ -308,40 +233,7 @@ macro_rules! metric_set {
     };
 }
 
-/// Declares the values of a label as an enum.
-macro_rules! label {
-    (
-        $(#[doc = $about:literal])*
-        $visibility:vis enum $label:ident = $name:literal {
-            $($(#[doc = $doc:literal])* $variant:ident = $value:literal,)*
-        }
-    ) => {
-        $(#[doc = $about])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        $visibility enum $label {
-            $($(#[doc = $doc])* $variant,)*
-        }
-
-        impl $crate::domain::metric::LabelValue for $label {
-            const LABEL: $crate::domain::metric::LabelDescription =
-                $crate::domain::metric::LabelDescription { name: $name, values: &[$($value),*] };
-
-            fn index(self) -> usize {
-                self as usize
-            }
-        }
-    };
-}
-
-pub(crate) use {label, metric_set};
-
-label! {
-    /// Store that a metric is about.
-    pub(crate) enum StoreKind = "store" {
-        Sql = "sql",
-        Redis = "redis",
-    }
-}
+pub(crate) use metric_set;
 
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,120 @@
+//! Labels of metrics.
+
+use std::fmt;
+
+use metrics::Label;
+
+/// Name of a label, and its values if they form a closed set.
+#[derive(Clone, Copy, Debug)]
+pub struct LabelDescription {
+    /// Name.
+    pub name: &'static str,
+    /// All values; empty if they are not listed, as for routes and status codes.
+    pub values: &'static [&'static str],
+}
+
+impl fmt::Display for LabelDescription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}`", self.name)?;
+        if self.values.is_empty() { Ok(()) } else { write!(f, " ({})", self.values.join(", ")) }
+    }
+}
+
+/// Label whose values form a closed set. Implemented by `label!`.
+pub(crate) trait LabelValue: Copy {
+    /// Name and values.
+    const LABEL: LabelDescription;
+
+    /// Position of the value among all values.
+    fn index(self) -> usize;
+
+    /// Text of the value.
+    fn value(self) -> &'static str {
+        Self::LABEL.values[self.index()]
+    }
+
+    /// Label with this value.
+    fn label(self) -> Label {
+        Label::from_static_parts(Self::LABEL.name, self.value())
+    }
+}
+
+/// One or two labels with closed sets of values.
+pub(crate) trait ClosedLabels: Copy {
+    /// Names and values.
+    const LABELS: &'static [LabelDescription];
+
+    /// Position among all combinations; the last label varies fastest.
+    fn position(self) -> usize;
+}
+
+impl<A: LabelValue> ClosedLabels for A {
+    const LABELS: &'static [LabelDescription] = &[A::LABEL];
+
+    fn position(self) -> usize {
+        self.index()
+    }
+}
+
+impl<A: LabelValue, B: LabelValue> ClosedLabels for (A, B) {
+    const LABELS: &'static [LabelDescription] = &[A::LABEL, B::LABEL];
+
+    fn position(self) -> usize {
+        self.0.index() * B::LABEL.values.len() + self.1.index()
+    }
+}
+
+/// Returns all combinations of the labels' values, the last label varying fastest.
+pub(crate) fn combinations(labels: &[LabelDescription]) -> Vec<Vec<Label>> {
+    labels.iter().fold(vec![Vec::new()], |combinations, label| {
+        let extend = |known: &Vec<Label>| -> Vec<Vec<Label>> {
+            let values = label.values.iter().map(|value| Label::from_static_parts(label.name, value));
+            values.map(|value| known.iter().cloned().chain([value]).collect()).collect()
+        };
+        combinations.iter().flat_map(extend).collect()
+    })
+}
+
+/// Labels whose values are not listed, or not all of them.
+pub(crate) trait OpenLabels {
+    /// Names, with values where they form a closed set.
+    const LABELS: &'static [LabelDescription];
+
+    /// Returns the labels with their values.
+    fn labels(self) -> Vec<Label>;
+}
+
+/// Declares the values of a label as an enum.
+macro_rules! label {
+    (
+        $(#[doc = $about:literal])*
+        $visibility:vis enum $label:ident = $name:literal {
+            $($(#[doc = $doc:literal])* $variant:ident = $value:literal,)*
+        }
+    ) => {
+        $(#[doc = $about])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        $visibility enum $label {
+            $($(#[doc = $doc])* $variant,)*
+        }
+
+        impl $crate::domain::metric::LabelValue for $label {
+            const LABEL: $crate::domain::metric::LabelDescription =
+                $crate::domain::metric::LabelDescription { name: $name, values: &[$($value),*] };
+
+            fn index(self) -> usize {
+                self as usize
+            }
+        }
+    };
+}
+
+pub(crate) use label;
+
+label! {
+    /// Store that a metric is about.
+    pub(crate) enum StoreKind = "store" {
+        Sql = "sql",
+        Redis = "redis",
+    }
+}
