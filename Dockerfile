@@ -18,11 +18,12 @@ WORKDIR /source
 # The dependencies, which take minutes and change seldom: a layer of their own, under an empty program.
 COPY Cargo.toml Cargo.lock ./
 COPY migration/Cargo.toml migration/Cargo.toml
+COPY tests/kit/Cargo.toml tests/kit/Cargo.toml
 COPY tests/load/Cargo.toml tests/load/Cargo.toml
 COPY src/cli/build.rs src/cli/build.rs
-RUN mkdir -p migration/src tests/load/src \
+RUN mkdir -p migration/src tests/kit/src tests/load/src \
     && printf '//! Empty.\nfn main() {}\n' | tee src/main.rs >tests/load/src/main.rs \
-    && echo '//! Empty.' | tee src/lib.rs >migration/src/lib.rs \
+    && echo '//! Empty.' | tee src/lib.rs tests/kit/src/lib.rs >migration/src/lib.rs \
     && cargo build --release --locked --bin pintalk \
     && rm -r src migration/src
 COPY migration migration

@@ -10,18 +10,10 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use chrono::DateTime;
-use database::{Database, TestDatabase};
 use pintalk::domain::{HostId, RoomChange, RoomName, Side};
 use pintalk::store::{Append, NewRoom, Store};
-use servers::{Kind, Servers};
-
-#[allow(dead_code, reason = "the crate's own tests use it all")]
-#[path = "../src/backend/redis/testing/servers.rs"]
-mod servers;
-
-#[allow(dead_code, reason = "other targets use the rest of it")]
-#[path = "support/database.rs"]
-mod database;
+use pintalk_kit::database::{Database, TestDatabase};
+use pintalk_kit::redis::{Kind, Servers};
 
 /// The program without any environment variable of this test that it would read.
 fn pintalk(args: &[&str]) -> Command {

@@ -22,8 +22,6 @@ use crate::store::{Attempt, RecordedEvent, Store, StoreError, Webhook, WebhookCh
 pub mod address;
 mod courier;
 mod signature;
-#[cfg(test)]
-pub(crate) mod testing;
 mod wire;
 
 pub use address::IsAllowed;

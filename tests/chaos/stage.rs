@@ -12,19 +12,20 @@ use pintalk::accounts::{Accounts, NewAccount};
 use pintalk::domain::clock::{Chance, SystemClock};
 use pintalk::domain::{ChatroomId, Host};
 use pintalk::store::Store;
+use pintalk_kit::database::{Database, TestDatabase};
+use pintalk_kit::node::{LEVEL, Node};
+use pintalk_kit::proxy::Proxy;
+use pintalk_kit::redis::{Kind, Servers};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::database::{Database, TestDatabase};
+use crate::BUILT;
 use crate::eventually;
 use crate::figures::{Figures, folder};
 use crate::ledger::{Entry, Ledger, Record, Verdict};
-use crate::node::{BUILT, LEVEL, Node};
 use crate::person::{Manner, Mood, Person};
-use crate::proxy::Proxy;
-use crate::servers::{Kind, Servers};
 use crate::socket::SHOP;
 
 pub const JWT_SECRET: &str = "a-secret-of-the-tests-that-is-long-enough";
@@ -153,7 +154,7 @@ impl Stage {
                 }
                 flag("redis-url", &url);
                 redis = Some(servers);
-                let fresh = TestDatabase::create(Database::MySql).await;
+                let fresh = TestDatabase::migrated(Database::MySql).await;
                 let wire = Proxy::before(address_of(&fresh.url)).await;
                 flag("database-url", &through(&fresh.url, wire.address));
                 sql_wire = Some(wire);
@@ -167,7 +168,9 @@ impl Stage {
         };
         flags.extend(plan.flags.iter().cloned());
         let store = Store::connect(&url).await.expect("the database answers");
-        Migrator::up(store.connection(), None).await.expect("the schema is made");
+        if database.is_none() {
+            Migrator::up(store.connection(), None).await.expect("the schema is created");
+        }
         let host = sign_up(&store).await;
         // A node that died has left its connections in the pool, and another is at its address.
         let http = reqwest::Client::builder()

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use pintalk_kit::webhook_receiver::{Receiver, Reply};
 use serde_json::json;
 
 use super::JSON;
 use crate::http::testing::World;
-use crate::outbound::webhooks::testing::{Receiver, Reply};
 
 pub(super) async fn a_host_sets_his_webhook_and_sees_its_secret_once(world: World) {
     let (bearer, id) = (world.bearer().await, world.host.id.0);

@@ -1,35 +1,30 @@
-//! A MySQL or MariaDB server for one test, whose global settings the test may change, and a TCP proxy in front of it.
+//! A MySQL or MariaDB server for one test, whose global settings the test may change.
 
-use std::net::{SocketAddr, TcpListener as StdListener};
-use std::path::PathBuf;
+use std::net::{SocketAddr, TcpListener};
 use std::process::Command;
 
 use sea_orm::sqlx::{self, AssertSqlSafe, Connection as _, Executor as _, Row as _};
-use tokio::io::copy_bidirectional;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
 
-use super::Database;
-use crate::domain::clock::Chance;
+use crate::database::{Database, random_hex};
+use crate::in_repository;
 
 /// Server process that is stopped on drop.
-pub(crate) struct OwnServer {
-    pub(crate) address: SocketAddr,
+pub struct OwnServer {
+    pub address: SocketAddr,
     stop: Vec<String>,
     _folder: tempfile::TempDir,
 }
 
 impl OwnServer {
-    pub(crate) async fn start(of: Database) -> Self {
+    pub async fn start(of: Database) -> Self {
         tokio::task::spawn_blocking(move || Self::start_now(of)).await.expect("a server starts")
     }
 
     fn start_now(of: Database) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let address = StdListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port");
+        let address = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port");
         let (port, owner) = (address.port().to_string(), std::process::id().to_string());
-        let program = |name: &str| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/servers").join(name);
+        let program = |name: &str| in_repository("tests/servers").join(name);
         let (mut start, stop) = match of {
             Database::MySql => {
                 let cache = std::env::var("XDG_CACHE_HOME")
@@ -50,7 +45,6 @@ impl OwnServer {
                 let start = vec![script.clone(), "start".to_owned(), data.clone(), port, owner];
                 (start, vec![script, "stop".to_owned(), data])
             }
-            Database::Sqlite => panic!("SQLite has no server"),
         };
         let arguments = start.split_off(1);
         let output = Command::new(&start[0]).args(arguments).output().expect("the script runs");
@@ -59,7 +53,7 @@ impl OwnServer {
     }
 
     /// URL of the root user, without a database.
-    pub(crate) fn url(&self) -> String {
+    pub fn url(&self) -> String {
         format!("mysql://root@{}", self.address)
     }
 }
@@ -73,14 +67,14 @@ impl Drop for OwnServer {
 }
 
 /// Session of the root user, separate from the store.
-pub(crate) struct Root(pub(crate) sqlx::MySqlConnection);
+pub struct Root(pub sqlx::MySqlConnection);
 
 impl Root {
-    pub(crate) async fn connect(server: &str) -> Self {
+    pub async fn connect(server: &str) -> Self {
         Self(sqlx::MySqlConnection::connect(server).await.expect("the server answers"))
     }
 
-    pub(crate) async fn run(&mut self, statement: &str) {
+    pub async fn run(&mut self, statement: &str) {
         // Statements come from tests, with names that consist of hex digits.
         self.0
             .execute(AssertSqlSafe(statement.to_owned()))
@@ -89,26 +83,26 @@ impl Root {
     }
 
     /// Creates a database, and a user with all privileges on it and no others. Returns both names.
-    pub(crate) async fn create_database(&mut self) -> (String, String) {
-        let name = format!("pintalk_test_{:032x}", u128::from_ne_bytes(Chance::from_entropy().bytes()));
-        let user = format!("u{:016x}", u64::from_ne_bytes(Chance::from_entropy().bytes()));
+    pub async fn create_database(&mut self) -> (String, String) {
+        let name = format!("pintalk_test_{}", random_hex());
+        let user = format!("u{}", &random_hex()[..16]);
         self.create_database_of(&name, &user).await;
         (name, user)
     }
 
-    pub(crate) async fn create_database_of(&mut self, name: &str, user: &str) {
+    pub async fn create_database_of(&mut self, name: &str, user: &str) {
         self.run(&format!("CREATE DATABASE {name}")).await;
         self.run(&format!("CREATE USER {user}@'%' IDENTIFIED BY 'p'")).await;
         self.run(&format!("GRANT ALL ON {name}.* TO {user}@'%'")).await;
     }
 
-    pub(crate) async fn drop_database(&mut self, (name, user): &(String, String)) {
+    pub async fn drop_database(&mut self, (name, user): &(String, String)) {
         self.run(&format!("DROP DATABASE {name}")).await;
         self.run(&format!("DROP USER {user}@'%'")).await;
     }
 
     /// Kills every session of a user. Returns their number.
-    pub(crate) async fn kill_sessions_of(&mut self, user: &str) -> usize {
+    pub async fn kill_sessions_of(&mut self, user: &str) -> usize {
         let list = format!("SELECT CAST(id AS SIGNED) FROM information_schema.processlist WHERE user = '{user}'");
         let rows = self.0.fetch_all(AssertSqlSafe(list)).await.expect("the server answers");
         for row in &rows {
@@ -116,66 +110,5 @@ impl Root {
             let _ended = self.0.execute(AssertSqlSafe(format!("KILL {}", row.get::<i64, _>(0)))).await;
         }
         rows.len()
-    }
-}
-
-/// A TCP proxy. A connection keeps the target that was set when it was opened.
-pub(crate) struct Proxy {
-    pub(crate) address: SocketAddr,
-    target: watch::Sender<SocketAddr>,
-    /// Connections up to this number no longer forward data.
-    frozen: watch::Sender<usize>,
-    accepted: watch::Receiver<usize>,
-    accepting: JoinHandle<()>,
-}
-
-impl Proxy {
-    pub(crate) async fn before(target: SocketAddr) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let address = listener.local_addr().expect("an address");
-        let (target, targets) = watch::channel(target);
-        let (frozen, freezing) = watch::channel(0);
-        let (count, accepted) = watch::channel(0);
-        let accepting = tokio::spawn(async move {
-            while let Ok((mut client, _)) = listener.accept().await {
-                let number = *count.borrow() + 1;
-                count.send_replace(number);
-                let (target, mut freezing) = (*targets.borrow(), freezing.clone());
-                tokio::spawn(async move {
-                    let Ok(mut server) = TcpStream::connect(target).await else { return };
-                    tokio::select! {
-                        _ = copy_bidirectional(&mut client, &mut server) => {}
-                        () = until_frozen(&mut freezing, number) => std::future::pending().await,
-                    }
-                });
-            }
-        });
-        Self { address, target, frozen, accepted, accepting }
-    }
-
-    /// Directs new connections to another server.
-    pub(crate) fn lead_to(&self, target: SocketAddr) {
-        self.target.send_replace(target);
-    }
-
-    /// Stops forwarding on all existing connections and keeps them open. Returns the number of connections accepted so
-    /// far.
-    pub(crate) fn freeze(&self) -> usize {
-        let accepted = *self.accepted.borrow();
-        self.frozen.send_replace(accepted);
-        accepted
-    }
-}
-
-async fn until_frozen(freezing: &mut watch::Receiver<usize>, number: usize) {
-    if freezing.wait_for(|frozen| *frozen >= number).await.is_err() {
-        // The proxy was dropped, but the connection stays open.
-        std::future::pending::<()>().await;
-    }
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        self.accepting.abort();
     }
 }

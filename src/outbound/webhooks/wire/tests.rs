@@ -3,12 +3,12 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
+use pintalk_kit::webhook_receiver::{Receiver, Reply};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
 
 use super::*;
-use crate::outbound::webhooks::testing::{Receiver, Reply};
 
 fn loopback() -> Option<IsAllowed> {
     Some(Arc::new(|address: IpAddr| address == IpAddr::from([127, 0, 0, 1])))
