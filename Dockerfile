@@ -1,21 +1,21 @@
 # docker build -t pintalk .
-# docker build -t pintalk --build-arg SOURCE=prebuilt .      with a target/release/pintalk of a system like the builder's
+# docker build -t pintalk --build-arg SOURCE=prebuilt .      with a target/release/pintalk built on a similar system
 #
-# The image is the program, the libraries it is linked to, and the world's certificate authorities: no shell, no packages,
-# nothing to patch but them. It has no HEALTHCHECK, which would need a client in it: whoever runs it asks /health/ready.
+# The image contains the program, the libraries it is linked to, and certificate authorities: no shell and no packages. It has
+# no HEALTHCHECK, which would need a client in the image: query /health/ready instead.
 
-# What it is built in: Rust, a C compiler and make, on Debian (or anything with ldd).
+# Builder: Rust, a C compiler and make, on Debian (or another system with ldd).
 ARG BUILDER=rust:1.95-bookworm
-# What it runs on: nothing, or a base of the builder's kind (debian:bookworm-slim), which has LIBRARIES of its own: `none`.
+# Base: empty, or one like the builder's (debian:bookworm-slim) with its own libraries; then LIBRARIES is `none`.
 ARG RUNTIME=scratch
 ARG LIBRARIES=copied
-# `compiled` here, or `prebuilt`.
+# `compiled` or `prebuilt`.
 ARG SOURCE=compiled
 
 FROM ${BUILDER} AS compiled
 SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
 WORKDIR /source
-# The dependencies, which take minutes and change seldom: a layer of their own, under an empty program.
+# Dependencies take minutes and rarely change, so they are compiled in a separate layer, with an empty program.
 COPY Cargo.toml Cargo.lock ./
 COPY migration/Cargo.toml migration/Cargo.toml
 COPY tests/kit/Cargo.toml tests/kit/Cargo.toml
@@ -28,9 +28,9 @@ RUN mkdir -p migration/src tests/kit/src tests/load/src \
     && rm -r src migration/src
 COPY migration migration
 COPY src src
-# What `pintalk_build_info` says.
+# Label of `pintalk_build_info`.
 ARG REVISION=unknown
-# By their time, the files would be older than what was built of the empty ones.
+# Without `touch`, the files would be older than the artifacts of the empty program.
 RUN find src migration -name '*.rs' -exec touch {} + \
     && PINTALK_REVISION=$REVISION cargo build --release --locked --bin pintalk \
     && cp target/release/pintalk /pintalk
@@ -64,7 +64,7 @@ COPY --from=root --chown=10001:10001 --chmod=700 /data /var/lib/pintalk
 ENV PATH=/usr/local/bin:/usr/bin:/bin \
     PINTALK_LISTEN=0.0.0.0:8080 \
     PINTALK_DATA_DIR=/var/lib/pintalk
-# By number, so that Kubernetes sees that it is not root.
+# A number, so that Kubernetes can verify that the user is not root.
 USER 10001:10001
 WORKDIR /var/lib/pintalk
 EXPOSE 8080
