@@ -113,7 +113,7 @@ impl Servers {
         all.keepers.push(keeper);
         let until = Instant::now() + START;
         while Instant::now() < until && all.run() {
-            if all.is_whole().unwrap_or(false) {
+            if all.are_promoted().unwrap_or(false) && all.is_whole().unwrap_or(false) {
                 return Some(all);
             }
             std::thread::sleep(Duration::from_millis(10));

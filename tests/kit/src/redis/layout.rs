@@ -5,26 +5,32 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::server::{Server, free_ports};
-use super::{MASTERS, PASSWORD, SERVICE, SLOTS, Servers};
+use super::{Kind, MASTERS, PASSWORD, SERVICE, SLOTS, Servers};
 
 impl Servers {
     /// Writes the assignment of slots into each node's configuration file, so that the nodes need no introduction.
+    ///
+    /// A master that starts rejects writes for two seconds; a replica that is promoted does not. So masters start as
+    /// replicas of their replicas, and [`are_promoted`](Self::are_promoted) swaps the roles. Nodes of a durable deployment
+    /// start in their final roles, because an election needs nodes that know all replicas.
     pub(super) fn add_cluster(&mut self) {
         let ports = free_ports(4 * MASTERS);
         let (ports, buses) = ports.split_at(2 * MASTERS);
-        let id = |at: usize| format!("{:040x}", 0xa11 + at);
+        let durable = self.durable;
+        let starts_as_master = |at: usize| (at < MASTERS) == durable;
         for me in 0..ports.len() {
             let mut nodes = String::new();
             for (at, (port, bus)) in ports.iter().zip(buses).enumerate() {
                 let myself = if at == me { "myself," } else { "" };
-                let role = match at.checked_sub(MASTERS) {
-                    Some(master) => format!("slave {} 0 0 {} connected", id(master), master + 1),
-                    None => {
-                        let (from, to) = (SLOTS * at / MASTERS, SLOTS * (at + 1) / MASTERS - 1);
-                        format!("master - 0 0 {} connected {from}-{to}", at + 1)
-                    }
+                let shard = at % MASTERS;
+                let role = if starts_as_master(at) {
+                    let (from, to) = (SLOTS * shard / MASTERS, SLOTS * (shard + 1) / MASTERS - 1);
+                    format!("master - 0 0 {} connected {from}-{to}", shard + 1)
+                } else {
+                    let master = (at + MASTERS) % (2 * MASTERS);
+                    format!("slave {} 0 0 {} connected", node_id(master), shard + 1)
                 };
-                writeln!(nodes, "{} 127.0.0.1:{port}@{bus} {myself}{role}", id(at)).expect("text");
+                writeln!(nodes, "{} 127.0.0.1:{port}@{bus} {myself}{role}", node_id(at)).expect("text");
             }
             writeln!(nodes, "vars currentEpoch {MASTERS} lastVoteEpoch 0").expect("text");
             let folder = self.folder.path().join(ports[me].to_string());
@@ -34,6 +40,32 @@ impl Servers {
             let flags = ["--cluster-enabled", "yes", "--cluster-port", &bus, "--cluster-node-timeout", &timeout];
             self.add(ports[me], &flags);
         }
+    }
+
+    /// Promotes the masters of a Cluster that started as replicas. Returns whether all nodes have the new assignment.
+    pub(super) fn are_promoted(&self) -> std::io::Result<bool> {
+        if self.kind != Kind::Cluster || self.durable {
+            return Ok(true);
+        }
+        let mut done = true;
+        for master in &self.servers[..MASTERS] {
+            if !master.ask("INFO replication")?.contains("role:master") {
+                master.ask("CLUSTER FAILOVER TAKEOVER")?;
+                done = false;
+            }
+        }
+        for server in &self.servers {
+            let nodes = server.ask("CLUSTER NODES")?;
+            let has_slots = |at: usize| {
+                let line = nodes.lines().find(|line| line.starts_with(&node_id(at)));
+                line.is_some_and(|line| line.contains("master") && !line.ends_with("connected"))
+            };
+            done &= (0..MASTERS).all(has_slots);
+        }
+        for replica in &self.servers[MASTERS..] {
+            done &= replica.ask("INFO replication")?.contains("master_link_status:up");
+        }
+        Ok(done)
     }
 
     /// Adds Sentinels that know each other and the replicas from the start.
@@ -85,6 +117,11 @@ impl Servers {
         flags.extend(["--tls-cert-file", &certificate, "--tls-key-file", &key, "--tls-auth-clients", "no"]);
         self.add(port, &flags);
     }
+}
+
+/// Id of a node of a Cluster.
+fn node_id(at: usize) -> String {
+    format!("{:040x}", 0xa11 + at)
 }
 
 /// Creates a CA, and a server certificate signed by it.
