@@ -35,7 +35,7 @@ use crate::domain::clock::{Chance, Clock};
 use crate::domain::{Host, HostUuid};
 use crate::outbound::mail::{Language, Letter, Waker};
 use crate::protocol::api::FieldErrors;
-use crate::store::{Begun, NewHost, OutgoingMail, Rotation, Store, StoreError};
+use crate::store::{LoginCreation, NewHost, OutgoingMail, Rotation, Store, StoreError};
 
 pub use hashing::Source;
 pub use keys::DEFAULT_KEY_GRACE;
@@ -255,7 +255,7 @@ impl Accounts {
     /// Makes one attempt. `None`: the password or its hash was changed by another call during the check.
     async fn try_login(&self, source: Source, email: &str, password: &str) -> Result<Option<Login>, LoginError> {
         let absurd = email.chars().count() > MAX_EMAIL_LEN || password.len() > MAX_PASSWORD_LEN;
-        let known = if absurd { None } else { self.store.credentials(email).await.map_err(Fault::from)? };
+        let known = if absurd { None } else { self.store.hosts().credentials(email).await.map_err(Fault::from)? };
         let password = if absurd { "" } else { password };
         let hash = known.as_ref().map(|known| known.password_hash.clone());
         let right = self.passwords.of(source).verify(password, hash).await.map_err(Fault::from)?;
@@ -275,8 +275,9 @@ impl Accounts {
             }
         };
         let (sid, now) = (self.random_token(), self.clock.now());
-        let begun = self.store.create_login(&sid, host.id, &hash, now, now + REFRESH_TTL).await.map_err(Fault::from)?;
-        if begun == Begun::No {
+        let begun =
+            self.store.logins().create(&sid, host.id, &hash, now, now + REFRESH_TTL).await.map_err(Fault::from)?;
+        if begun == LoginCreation::Rejected {
             return Ok(None);
         }
         let tokens = self.tokens(&host, &sid, 0, now)?;
@@ -293,7 +294,8 @@ impl Accounts {
         let claims = self.keys.read_refresh(refresh_token, now)?;
         let rotation = self
             .store
-            .rotate_login(&claims.sid, claims.generation, now, now + REFRESH_TTL, REFRESH_GRACE)
+            .logins()
+            .rotate(&claims.sid, claims.generation, now, now + REFRESH_TTL, REFRESH_GRACE)
             .await
             .map_err(Fault::from)?;
         let (host, generation, made_at) = match rotation {
@@ -306,7 +308,7 @@ impl Accounts {
             }
             Rotation::Ended => return Err(AuthError::Ended),
         };
-        let host = self.store.host(host).await.map_err(Fault::from)?.filter(|host| !host.is_deleted);
+        let host = self.store.hosts().get(host).await.map_err(Fault::from)?.filter(|host| !host.is_deleted);
         let host = host.ok_or(AuthError::Ended)?;
         Ok(self.tokens(&host, &claims.sid, generation, made_at)?)
     }
@@ -316,7 +318,7 @@ impl Accounts {
     /// # Errors
     /// [`Fault`]: the login may still be active.
     pub async fn logout(&self, sid: &str) -> Result<(), Fault> {
-        self.store.end_login(sid, self.clock.now()).await?;
+        self.store.logins().end(sid, self.clock.now()).await?;
         self.ended(sid.to_owned()).await;
         Ok(())
     }
@@ -344,7 +346,7 @@ impl Accounts {
         if let Some(seen) = seen.filter(|seen| !seen.alive || (now - seen.at).abs() < ALIVE_TTL) {
             return Ok(seen.alive);
         }
-        match tokio::time::timeout(PATIENCE, self.store.login_is_alive(sid, now)).await {
+        match tokio::time::timeout(PATIENCE, self.store.logins().is_active(sid, now)).await {
             Ok(Ok(alive)) => {
                 self.remember(sid.to_owned(), Seen { at: now, alive });
                 Ok(alive)
@@ -370,7 +372,7 @@ impl Accounts {
     pub async fn create_host(&self, account: NewAccount) -> Result<Host, CreateHostError> {
         let service_domain = rules::check(&account).map_err(CreateHostError::Invalid)?;
         let host = self.new_host(account, service_domain).await?;
-        self.store.create_host(host, self.clock.now()).await.map_err(|error| match error {
+        self.store.hosts().create(host, self.clock.now()).await.map_err(|error| match error {
             StoreError::Conflict => CreateHostError::EmailTaken,
             StoreError::Unavailable(_) | StoreError::Data(_) => CreateHostError::Fault(error.into()),
         })

@@ -7,7 +7,7 @@ pub mod hub;
 pub mod inbox;
 pub(crate) mod metrics;
 pub mod relay;
-pub mod revalidation;
 pub mod rooms;
 pub mod session;
+pub mod session_revalidator;
 pub mod statuses;

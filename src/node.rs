@@ -427,10 +427,10 @@ impl App {
         while !hub.is_empty() && began.elapsed() < window {
             // At least one socket per tick; the total is spread over the window.
             let due = (total as f64 * began.elapsed().div_duration_f64(window)) as usize + 1;
-            ended += hub.end_some(due.saturating_sub(ended));
+            ended += hub.close_some(due.saturating_sub(ended));
             tokio::time::sleep(DRAIN_TICK).await;
         }
-        hub.end_some(usize::MAX);
+        hub.close_some(usize::MAX);
         connections.close();
         connections.wait().await;
     }

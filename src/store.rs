@@ -1,4 +1,8 @@
-//! SQL repositories for hosts, logins, rooms and messages. One schema serves MySQL, MariaDB and SQLite.
+//! SQL repositories. One schema serves MySQL, MariaDB and SQLite.
+//!
+//! A method of [`Store`] returns the repository of a noun: `store.rooms().create(…)`. Its SQL is in the module of that
+//! name (`rooms.rs` and `rooms/`), and the rows are in `entity/`, one table per file. `database/` contains what all
+//! repositories share: connections, retries, faults, and the monitor that probes the database.
 //!
 //! An operation is atomic: it has its whole effect or none. [`StoreError::Unavailable`] may still be returned after the
 //! effect, when the response was lost. Every operation is therefore idempotent, and callers retry it. An operation
@@ -10,108 +14,139 @@
 //!
 //! Times are stored in whole milliseconds. Arguments are truncated, never rounded up.
 
-mod advance;
-mod append;
-mod archive;
-mod connect;
 mod consents;
 mod contacts;
-mod counts;
-mod departures;
-mod digests;
+mod database;
 mod entity;
-mod error;
 mod expired;
-mod fault;
-mod files;
 mod hosts;
-mod idle;
 mod installation;
 mod keys;
 mod logins;
+mod mails;
 mod messages;
 pub(crate) mod metrics;
-mod monitor;
 mod notifications;
-mod outbox;
 mod passwords;
-mod permissions;
-mod pins;
-mod profile_image;
-mod profiles;
-mod recycle;
 mod retention;
-mod room_events;
 mod rooms;
-mod standing;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
-mod time;
-mod unattended;
 mod verifications;
-mod webhook_events;
 mod webhooks;
 
-use std::panic::Location;
-use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use chrono::{DateTime, SubsecRound, Utc};
-use sea_orm::{
-    DatabaseConnection, DatabaseTransaction, DbErr, SqliteTransactionMode, TransactionOptions, TransactionTrait,
-};
+use sea_orm::{DatabaseConnection, DbErr};
 
-pub use append::{Append, Appended};
-pub use archive::{Archived, ArchivedRoom, BatchRoom};
-pub use connect::{InvalidUrl, is_made};
 pub use consents::ConsentPair;
-pub use departures::{Departure, MailQuotas, MailScope};
-pub use digests::{HostDigest, HostDigestOutcome, PENDING_ROOMS, RoomDigest, SHOWN_ROOMS};
-pub use error::StoreError;
-pub use expired::Perishable;
-pub(crate) use fault::is_missing_function;
-pub use fault::{Fault, is_temporary};
+pub use database::connect::{InvalidUrl, is_made};
+pub use database::error::StoreError;
+pub use database::fault::{Fault, is_temporary};
+pub use database::lock::DatabaseLock;
+pub(crate) use database::permissions::restrict;
+pub use expired::ExpiringRows;
+pub use hosts::activation::DeactivatedBy;
 pub(crate) use hosts::email_key;
-pub use hosts::{Credentials, NewHost, Temporary};
+pub use hosts::profile::ProfileChange;
+pub use hosts::profile_image::ImageSwap;
+pub use hosts::{Credentials, NewHost, TemporaryPassword};
 pub use installation::{Installation, InstallationMode};
 pub use keys::{KeyHolder, KeyPair, MAX_OLD_PAIRS, OldKeys};
-pub use logins::{Begun, Rotation};
-pub use messages::RoomRow;
+pub use logins::{LoginCreation, Rotation};
+pub use mails::mail::{DueMail, MailClass, MailKind, MailPart, OutgoingMail};
+pub use mails::sending::{MailQuotas, MailScope, SendDecision};
+pub use messages::append::{Append, Appended};
+pub use messages::archive::{Archived, ArchivedRoom, BatchRoom};
 pub(crate) use migration::mailbox_key;
-pub use notifications::{ConsentRequest, DueNotification, EXCERPT, GuestDigest, Settled, WriteMail};
-pub use outbox::{DueMail, MailClass, MailKind, MailPart, OutgoingMail};
-pub use passwords::Replaced;
-pub(crate) use permissions::restrict;
-pub use pins::{MAX_PINNED, PinOutcome};
-pub use profile_image::ImageSwap;
-pub use profiles::ProfileChange;
+pub use notifications::digests::{HostDigest, HostDigestOutcome, PENDING_ROOMS, RoomDigest, SHOWN_ROOMS};
+pub use notifications::{ConsentRequest, DueNotification, EXCERPT, GuestDigest, NotificationDecision, WriteMail};
+pub use passwords::PasswordReplacement;
 pub use retention::PurgedRoom;
-pub use room_events::{Changed, RoomEvent};
-pub use rooms::{NewRoom, RoomFilter};
-pub use standing::By;
-pub use verifications::{CodeOutcome, Verification};
-pub use webhook_events::TRIED_FOR;
-pub use webhooks::{Attempt, DueWebhook, EventState, RecordedEvent, Turn, Webhook, WebhookChange, WebhookEvent};
+pub use rooms::NewRoom;
+pub use rooms::events::{ChangedRoom, RoomEvent};
+pub use rooms::list::RoomFilter;
+pub use rooms::pins::{MAX_PINNED, PinOutcome};
+pub use rooms::row::RoomRow;
+pub use verifications::{CodeOutcome, PendingVerification};
+pub use webhooks::events::TRIED_FOR;
+pub use webhooks::{
+    DeliveryAttempt, DeliveryLease, DueWebhook, EventState, RecordedEvent, Webhook, WebhookChange, WebhookEvent,
+};
 
-use files::Files;
-use monitor::Monitor;
-use recycle::Recycle;
+use database::files::Files;
+use database::monitor::Monitor;
+use database::recycle::Recycle;
 
 use crate::domain::WireOffset;
 use crate::domain::clock::Clock;
-use crate::store::metrics::{Operation, SqlMetrics};
+use crate::store::metrics::SqlMetrics;
 
 /// Upper bound on the duration of one operation, including its retries and the wait for a connection.
 pub const OPERATION_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Maximum number of retries after a deadlock or a lock wait timeout.
-const RETRIES: u32 = 3;
-
 /// How long [`Store::close`] waits for connections whose server does not respond.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Defines the repositories, and the methods of [`Store`] that return them. A repository borrows the store and costs
+/// nothing; its SQL is in the module of the same name.
+macro_rules! repositories {
+    ($($(#[$doc:meta])* $name:ident: $Repository:ident;)*) => {
+        $(
+            $(#[$doc])*
+            #[derive(Clone, Copy, Debug)]
+            pub struct $Repository<'a> {
+                store: &'a Store,
+            }
+        )*
+
+        impl Store {
+            $(
+                $(#[$doc])*
+                pub fn $name(&self) -> $Repository<'_> {
+                    $Repository { store: self }
+                }
+            )*
+        }
+    };
+}
+
+repositories! {
+    /// Rooms: creation, lists, changes of state and the events of these changes, pins, counts.
+    rooms: RoomRepository;
+    /// Messages: appending by a single node, archiving by a cluster, history, and deletion of rows that are not visible.
+    messages: MessageRepository;
+    /// Contact addresses of guests, and how far a guest has seen a room.
+    contacts: ContactRepository;
+    /// Guests' consent to e-mail from a host.
+    consents: ConsentRepository;
+    /// Hosts: accounts, settings, profiles and activation.
+    hosts: HostRepository;
+    /// Password hashes and temporary passwords.
+    passwords: PasswordRepository;
+    /// Confirmation of e-mail addresses before sign-up.
+    verifications: VerificationRepository;
+    /// Logins and the rotation of their refresh tokens.
+    logins: LoginRepository;
+    /// Access keys of services.
+    keys: KeyRepository;
+    /// Recipients who missed messages, and the decisions whether they are e-mailed.
+    notifications: NotificationRepository;
+    /// Outbox of e-mails, and the limits on sending them.
+    mails: MailRepository;
+    /// Webhooks, their events, and the delivery leases of nodes.
+    webhooks: WebhookRepository;
+    /// Record of the installation that owns the database.
+    installation: InstallationRepository;
+    /// Retention: purging the messages of closed rooms.
+    retention: RetentionRepository;
+    /// Rows that expire by themselves.
+    expired: ExpiredRepository;
+}
 
 /// Database system behind a [`Store`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,7 +183,7 @@ struct Shared {
     recycle: Arc<Recycle>,
     /// `None` unless the database is SQLite.
     files: Option<Arc<Files>>,
-    room_counts: rooms::RoomCountCache,
+    room_counts: rooms::list::RoomCountCache,
     metrics: SqlMetrics,
 }
 
@@ -198,7 +233,7 @@ impl Store {
 
     /// Checks that the database responds.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        self.run(|| self.writer.ping()).await
+        self.run("store", || self.writer.ping()).await
     }
 
     /// Closes every connection after its running operation has ended, or after [`CLOSE_TIMEOUT`].
@@ -220,121 +255,6 @@ impl Store {
             tracing::debug!("store did not close in time");
         }
     }
-
-    /// Runs an operation within [`OPERATION_TIMEOUT`] and retries it if the database rolled it back because of other
-    /// transactions (deadlock, lock wait timeout). The duration is recorded under the name of the calling file.
-    #[track_caller]
-    fn run<T, F>(&self, operation: impl Fn() -> F) -> impl Future<Output = Result<T, StoreError>>
-    where
-        F: Future<Output = Result<T, DbErr>>,
-    {
-        let asks = Location::caller().file();
-        async move {
-            let began = Instant::now();
-            let result = self.run_for(operation).await;
-            self.shared.metrics.duration.find(Operation(stem(asks))).record(began.elapsed());
-            result
-        }
-    }
-
-    async fn run_for<T, F>(&self, operation: impl Fn() -> F) -> Result<T, StoreError>
-    where
-        F: Future<Output = Result<T, DbErr>>,
-    {
-        let unavailable = |(_, reason): (Fault, String)| StoreError::Unavailable(reason);
-        self.verify_files().await.map_err(unavailable)?;
-        let Shared { monitor, recycle, .. } = &*self.shared;
-        let result = {
-            let mut attempts = pin!(self.attempts(operation));
-            // Dropped before the attempts and their connection if the caller drops this future.
-            let running = recycle.running();
-            let result = tokio::time::timeout(OPERATION_TIMEOUT, attempts.as_mut()).await;
-            if result.is_err() {
-                recycle.discard();
-            } else {
-                running.done();
-            }
-            result
-        };
-        match result {
-            // A commit to a file that was deleted meanwhile is lost and must not be acknowledged.
-            Ok(Ok(done)) => self.verify_files().await.map(|()| done).map_err(unavailable),
-            Ok(Err(error)) => {
-                let fault = Fault::of(&error);
-                let error = StoreError::from(error);
-                if matches!(error, StoreError::Unavailable(_)) {
-                    monitor.operation_failed(fault, &error);
-                }
-                Err(error)
-            }
-            Err(_) => {
-                let error = StoreError::Unavailable(format!("no answer within {} s", OPERATION_TIMEOUT.as_secs()));
-                monitor.operation_failed(Fault::Unreachable, &error);
-                Err(error)
-            }
-        }
-    }
-
-    /// Runs an operation until it succeeds or a retry would be useless. A refused write is retried once on a new
-    /// connection, because the database did not execute it.
-    async fn attempts<T, F>(&self, operation: impl Fn() -> F) -> Result<T, DbErr>
-    where
-        F: Future<Output = Result<T, DbErr>>,
-    {
-        let (mut attempt, mut is_first_refusal) = (0, true);
-        loop {
-            let error = match operation().await {
-                Ok(done) => return Ok(done),
-                Err(error) => error,
-            };
-            if error::is_contention(&error) {
-                if attempt == RETRIES {
-                    return Err(error);
-                }
-                attempt += 1;
-                tracing::debug!(%error, attempt, "transaction conflict, retrying");
-                tokio::time::sleep(Duration::from_millis(10) * attempt * attempt).await;
-                continue;
-            }
-            if !error::is_unavailable(&error) {
-                return Err(error);
-            }
-            let fault = Fault::of(&error);
-            if fault.is_of_connection() {
-                self.shared.recycle.discard();
-            }
-            if !(is_first_refusal && matches!(fault, Fault::ReadOnly | Fault::Denied)) {
-                return Err(error);
-            }
-            is_first_refusal = false;
-            tracing::debug!(%error, "sql connection refused a write, retrying on a new connection");
-        }
-    }
-
-    /// Begins a transaction that will write. On SQLite it takes the write lock at once: a transaction that reads first
-    /// and writes later fails if another process wrote in between.
-    async fn begin(&self) -> Result<DatabaseTransaction, DbErr> {
-        begin_on(&self.writer).await
-    }
-
-    /// Like [`begin`](Self::begin), on the pool for batches of messages.
-    async fn begin_batch(&self) -> Result<DatabaseTransaction, DbErr> {
-        begin_on(&self.archiver).await
-    }
-}
-
-async fn begin_on(pool: &DatabaseConnection) -> Result<DatabaseTransaction, DbErr> {
-    pool.begin_with_options(TransactionOptions {
-        sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
-        ..Default::default()
-    })
-    .await
-}
-
-/// File name without folder and extension: `rooms` for `src/store/rooms.rs`.
-fn stem(file: &'static str) -> &'static str {
-    let name = file.rsplit(['/', '\\']).next().unwrap_or(file);
-    name.strip_suffix(".rs").unwrap_or(name)
 }
 
 /// Truncates to milliseconds, which every dialect stores unchanged. MariaDB would truncate finer values, MySQL round

@@ -3,10 +3,13 @@
 //! [`Upgrader`] answers the handshake; [`pump`] moves the bytes. No other module of the server uses sockets.
 
 mod admission;
+mod endpoint;
+mod handshake;
 pub(crate) mod metrics;
 mod outbound;
 mod pace;
 mod pump;
+mod stream;
 mod upgrade;
 
 pub use admission::Admission;

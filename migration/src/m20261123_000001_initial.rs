@@ -4,7 +4,7 @@
 
 use sea_orm_migration::prelude::*;
 
-use crate::schema::{Words, id, number, row_id, token22};
+use crate::schema::{ColumnBuilder, id, number, row_id, token22};
 
 #[derive(DeriveMigrationName)]
 pub(crate) struct Migration;
@@ -14,9 +14,9 @@ const TABLES: [&str; 6] = ["user", "user_config", "login", "chatroom", "room_eve
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        let words = Words::of(manager);
+        let build = ColumnBuilder::of(manager);
         for table in
-            [user(words), user_config(words), login(words), chatroom(words), room_event(words), chat_message(words)]
+            [user(build), user_config(build), login(build), chatroom(build), room_event(build), chat_message(build)]
         {
             manager.create_table(table).await?;
         }
@@ -40,64 +40,64 @@ fn flag(name: &'static str, default: bool) -> ColumnDef {
     ColumnDef::new(name).boolean().not_null().default(default).take()
 }
 
-fn user(words: Words) -> TableCreateStatement {
-    words
+fn user(build: ColumnBuilder) -> TableCreateStatement {
+    build
         .table("user")
         .col(row_id())
-        .col(words.prose("email", Some(320)).not_null())
+        .col(build.prose("email", Some(320)).not_null())
         // Lower case, so that addresses that differ only in case are one account on every dialect. A collation would
         // also treat accented letters as plain ones and mix up accounts.
         .col(ColumnDef::new("email_key").string_len(320).not_null())
         .col(ColumnDef::new("password_hash").string_len(255).not_null())
         .col(token22("uuid"))
-        .col(words.prose("profile_name", Some(100)).not_null())
-        .col(words.prose("description", None).not_null())
+        .col(build.prose("profile_name", Some(100)).not_null())
+        .col(build.prose("description", None).not_null())
         .col(token22("access_key"))
         .col(ColumnDef::new("secret_key").char_len(64).not_null())
-        .col(words.prose("service_name", Some(50)).not_null())
-        .col(words.prose("service_expl", Some(200)).not_null())
+        .col(build.prose("service_name", Some(50)).not_null())
+        .col(build.prose("service_expl", Some(200)).not_null())
         .col(ColumnDef::new("service_domain").string_len(200))
         .col(ColumnDef::new("profile_image").string_len(512))
         .col(flag("is_deleted", false))
-        .col(words.instant("deleted_at"))
-        .col(words.instant("created_at").not_null())
-        .col(words.instant("updated_at").not_null())
+        .col(build.instant("deleted_at"))
+        .col(build.instant("created_at").not_null())
+        .col(build.instant("updated_at").not_null())
         .take()
 }
 
-fn user_config(words: Words) -> TableCreateStatement {
-    words.table("user_config").col(id("user_id").primary_key()).col(flag("use_online_status", true)).take()
+fn user_config(build: ColumnBuilder) -> TableCreateStatement {
+    build.table("user_config").col(id("user_id").primary_key()).col(flag("use_online_status", true)).take()
 }
 
-fn login(words: Words) -> TableCreateStatement {
-    words
+fn login(build: ColumnBuilder) -> TableCreateStatement {
+    build
         .table("login")
         .col(token22("sid").primary_key())
         .col(id("user_id"))
         .col(number("generation"))
-        .col(words.instant("created_at").not_null())
-        .col(words.instant("rotated_at").not_null())
-        .col(words.instant("expires_at").not_null())
-        .col(words.instant("ended_at"))
+        .col(build.instant("created_at").not_null())
+        .col(build.instant("rotated_at").not_null())
+        .col(build.instant("expires_at").not_null())
+        .col(build.instant("ended_at"))
         .take()
 }
 
-fn chatroom(words: Words) -> TableCreateStatement {
-    words
+fn chatroom(build: ColumnBuilder) -> TableCreateStatement {
+    build
         .table("chatroom")
         .col(row_id())
         .col(id("host_id"))
-        .col(words.prose("guest", Some(50)).not_null())
+        .col(build.prose("guest", Some(50)).not_null())
         .col(token22("name"))
-        .col(words.prose("latest_msg", None))
-        .col(words.instant("latest_msg_at"))
-        .col(words.instant("last_checked_at"))
+        .col(build.prose("latest_msg", None))
+        .col(build.instant("latest_msg_at"))
+        .col(build.instant("last_checked_at"))
         .col(flag("is_closed", false))
-        .col(words.instant("closed_at"))
+        .col(build.instant("closed_at"))
         .col(flag("is_fixed", false))
-        .col(words.instant("fixed_at"))
-        .col(words.instant("created_at").not_null())
-        .col(words.instant("updated_at").not_null())
+        .col(build.instant("fixed_at"))
+        .col(build.instant("created_at").not_null())
+        .col(build.instant("updated_at").not_null())
         .col(number("last_seq"))
         .col(ColumnDef::new("last_life").string_len(64))
         .col(number("state_version"))
@@ -106,8 +106,8 @@ fn chatroom(words: Words) -> TableCreateStatement {
         .take()
 }
 
-fn room_event(words: Words) -> TableCreateStatement {
-    words
+fn room_event(build: ColumnBuilder) -> TableCreateStatement {
+    build
         .table("room_event")
         .col(row_id())
         .col(token22("room"))
@@ -115,20 +115,20 @@ fn room_event(words: Words) -> TableCreateStatement {
         .col(id("host_id"))
         .col(number("version"))
         .col(ColumnDef::new("kind").string_len(16).not_null())
-        .col(words.instant("created_at").not_null())
+        .col(build.instant("created_at").not_null())
         .take()
 }
 
-fn chat_message(words: Words) -> TableCreateStatement {
-    words
+fn chat_message(build: ColumnBuilder) -> TableCreateStatement {
+    build
         .table("chat_message")
         .col(id("chatroom_id"))
         .col(id("seq"))
         .col(flag("is_host", false))
-        .col(words.prose("message", None).not_null())
+        .col(build.prose("message", None).not_null())
         .col(ColumnDef::new("datetime").string_len(26).not_null())
         .col(ColumnDef::new("message_id").string_len(64).not_null())
-        .col(words.instant("accepted_at").not_null())
+        .col(build.instant("accepted_at").not_null())
         // The messages of a room are adjacent.
         .primary_key(Index::create().col("chatroom_id").col("seq"))
         .take()

@@ -5,7 +5,7 @@
 
 use sea_orm_migration::prelude::*;
 
-use crate::schema::Words;
+use crate::schema::ColumnBuilder;
 
 #[derive(DeriveMigrationName)]
 pub(crate) struct Migration;
@@ -18,7 +18,7 @@ impl MigrationTrait for Migration {
         if manager.has_column("user", COLUMN).await? {
             return Ok(());
         }
-        let column = Words::of(manager).instant(COLUMN);
+        let column = ColumnBuilder::of(manager).instant(COLUMN);
         manager.alter_table(Table::alter().table("user").add_column(column).to_owned()).await
     }
 

@@ -4,7 +4,7 @@
 
 use sea_orm_migration::prelude::*;
 
-use crate::schema::{Words, id, number, row_id};
+use crate::schema::{ColumnBuilder, id, number, row_id};
 
 #[derive(DeriveMigrationName)]
 pub(crate) struct Migration;
@@ -23,9 +23,9 @@ const INDEXES: [(&str, &[&str]); 3] = [
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        let words = Words::of(manager);
-        manager.create_table(webhook(words)).await?;
-        manager.create_table(event(words)).await?;
+        let build = ColumnBuilder::of(manager);
+        manager.create_table(webhook(build)).await?;
+        manager.create_table(event(build)).await?;
         if !manager.has_index(EVENT, "webhook_event_cause").await? {
             let mut cause = Index::create().table(EVENT).name("webhook_event_cause").unique().to_owned();
             manager.create_index(cause.col("chatroom_id").col("kind").col("number").to_owned()).await?;
@@ -51,27 +51,27 @@ impl MigrationTrait for Migration {
 }
 
 /// One row per host.
-fn webhook(words: Words) -> TableCreateStatement {
-    words
+fn webhook(build: ColumnBuilder) -> TableCreateStatement {
+    build
         .table("webhook")
         .col(id("host_id").primary_key())
         .col(ColumnDef::new("url").string_len(2000).not_null())
         .col(ColumnDef::new("events").string_len(200).not_null())
         .col(ColumnDef::new("is_enabled").boolean().not_null())
-        .col(words.instant("gone_at"))
+        .col(build.instant("gone_at"))
         .col(ColumnDef::new("secret").string_len(100).not_null())
         .col(ColumnDef::new("old_secret").string_len(100))
-        .col(words.instant("old_secret_ends_at"))
-        .col(words.instant("next_turn_at").not_null())
+        .col(build.instant("old_secret_ends_at"))
+        .col(build.instant("next_turn_at").not_null())
         .col(number("failed_turns"))
-        .col(words.instant("created_at").not_null())
-        .col(words.instant("updated_at").not_null())
+        .col(build.instant("created_at").not_null())
+        .col(build.instant("updated_at").not_null())
         .take()
 }
 
 /// One row per event. The cause is unique, so that an event that is written twice is sent once.
-fn event(words: Words) -> TableCreateStatement {
-    words
+fn event(build: ColumnBuilder) -> TableCreateStatement {
+    build
         .table(EVENT)
         .col(row_id())
         .col(id("host_id"))
@@ -79,14 +79,14 @@ fn event(words: Words) -> TableCreateStatement {
         .col(ColumnDef::new("kind").string_len(20).not_null())
         .col(id("number"))
         .col(ColumnDef::new("body").text().not_null())
-        .col(words.instant("created_at").not_null())
+        .col(build.instant("created_at").not_null())
         .col(number("attempts"))
-        .col(words.instant("due_at"))
+        .col(build.instant("due_at"))
         .col(ColumnDef::new("state").string_len(10).not_null())
-        .col(words.instant("ends_at").not_null())
-        .col(words.instant("tried_at"))
+        .col(build.instant("ends_at").not_null())
+        .col(build.instant("tried_at"))
         .col(ColumnDef::new("status").big_integer())
         .col(ColumnDef::new("millis").big_integer())
-        .col(words.prose("problem", Some(200)))
+        .col(build.prose("problem", Some(200)))
         .take()
 }

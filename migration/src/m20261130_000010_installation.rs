@@ -4,7 +4,7 @@
 
 use sea_orm_migration::prelude::*;
 
-use crate::schema::{Words, number, token22};
+use crate::schema::{ColumnBuilder, number, token22};
 
 #[derive(DeriveMigrationName)]
 pub(crate) struct Migration;
@@ -14,14 +14,14 @@ const TABLE: &str = "installation";
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        let words = Words::of(manager);
-        let mut table = words.table(TABLE);
+        let build = ColumnBuilder::of(manager);
+        let mut table = build.table(TABLE);
         table
             .col(ColumnDef::new("id").integer().not_null().primary_key())
             .col(token22("installation_id"))
             .col(ColumnDef::new("mode").string_len(8).not_null())
             .col(number("generation"))
-            .col(words.instant("created_at").not_null());
+            .col(build.instant("created_at").not_null());
         manager.create_table(table).await
     }
 

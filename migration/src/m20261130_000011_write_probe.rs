@@ -4,7 +4,7 @@
 
 use sea_orm_migration::prelude::*;
 
-use crate::schema::{Words, id, number};
+use crate::schema::{ColumnBuilder, id, number};
 
 #[derive(DeriveMigrationName)]
 pub(crate) struct Migration;
@@ -14,7 +14,7 @@ const TABLE: &str = "write_probe";
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        let mut table = Words::of(manager).table(TABLE);
+        let mut table = ColumnBuilder::of(manager).table(TABLE);
         table.col(id("id").primary_key()).col(number("counter")).col(ColumnDef::new("filler").blob());
         manager.create_table(table).await
     }

@@ -11,7 +11,7 @@
 use sea_orm_migration::prelude::*;
 
 use crate::mailbox::mailbox_key;
-use crate::schema::{Words, id, row_id, token22};
+use crate::schema::{ColumnBuilder, id, row_id, token22};
 
 #[derive(DeriveMigrationName)]
 pub(crate) struct Migration;
@@ -56,13 +56,13 @@ fn columns() -> [(&'static str, ColumnDef); 5] {
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        let words = Words::of(manager);
+        let build = ColumnBuilder::of(manager);
         for (table, column) in columns() {
             if !manager.has_column(table, column.get_column_name()).await? {
                 manager.alter_table(Table::alter().table(table).add_column(column).to_owned()).await?;
             }
         }
-        for table in tables(words) {
+        for table in tables(build) {
             manager.create_table(table).await?;
         }
         for (table, name, columns) in INDEXES {
@@ -102,35 +102,35 @@ impl MigrationTrait for Migration {
     }
 }
 
-fn tables(words: Words) -> [TableCreateStatement; 5] {
+fn tables(build: ColumnBuilder) -> [TableCreateStatement; 5] {
     let class = || ColumnDef::new("class").string_len(10).not_null().take();
-    let consent = words
+    let consent = build
         .table(CONSENT)
         .col(id("host_id"))
         .col(token22("mailbox"))
-        .col(words.instant("asked_at"))
-        .col(words.instant("granted_at"))
-        .col(words.instant("withdrawn_at"))
+        .col(build.instant("asked_at"))
+        .col(build.instant("granted_at"))
+        .col(build.instant("withdrawn_at"))
         .primary_key(Index::create().col("host_id").col("mailbox"))
         .take();
-    let part = words
+    let part = build
         .table(PART)
         .col(id("mail_id"))
         .col(id("chatroom_id"))
         .col(id("last_seq"))
-        .col(words.prose("text", None).not_null())
+        .col(build.prose("text", None).not_null())
         .primary_key(Index::create().col("mail_id").col("chatroom_id"))
         .take();
-    let departure = words
+    let departure = build
         .table(DEPARTURE)
         .col(row_id())
         .col(class())
         .col(token22("mailbox"))
         .col(ColumnDef::new("host_id").big_integer())
-        .col(words.instant("ends_at").not_null())
+        .col(build.instant("ends_at").not_null())
         .take();
-    let classes = words.table(CLASS).col(class().primary_key()).take();
-    let digest = words.table(DIGEST).col(id("host_id").primary_key()).col(words.instant("mailed_at")).take();
+    let classes = build.table(CLASS).col(class().primary_key()).take();
+    let digest = build.table(DIGEST).col(id("host_id").primary_key()).col(build.instant("mailed_at")).take();
     [consent, part, departure, classes, digest]
 }
 

@@ -5,11 +5,11 @@ use sea_orm_migration::sea_orm::DbBackend;
 
 /// Builder of tables and columns for one dialect.
 #[derive(Clone, Copy)]
-pub(crate) struct Words {
+pub(crate) struct ColumnBuilder {
     mysql: bool,
 }
 
-impl Words {
+impl ColumnBuilder {
     /// Returns the builder for the database that is migrated.
     pub(crate) fn of(manager: &SchemaManager<'_>) -> Self {
         Self { mysql: manager.get_database_backend() == DbBackend::MySql }

@@ -12,7 +12,7 @@ impl Accounts {
     pub async fn device_of(&self, email: &str, refresh_tokens: &[&str]) -> Option<String> {
         for token in refresh_tokens.iter().take(MAX_REFRESH_TOKENS) {
             let Ok(claims) = self.keys.read_any_refresh(token) else { continue };
-            match self.store.host(claims.host).await {
+            match self.store.hosts().get(claims.host).await {
                 Ok(Some(host)) if email_key(&host.email) == email_key(email) => return Some(claims.sid),
                 Ok(_) => {}
                 Err(error) => tracing::debug!(%error, "failed to look up the account of a refresh token"),
@@ -35,7 +35,7 @@ impl Accounts {
         let mut alive = Vec::new();
         for token in refresh_tokens.iter().take(MAX_REFRESH_TOKENS) {
             let Ok(claims) = self.keys.read_refresh(token, now) else { continue };
-            if self.store.login_is_alive(&claims.sid, now).await.map_err(Fault::from)? {
+            if self.store.logins().is_active(&claims.sid, now).await.map_err(Fault::from)? {
                 alive.push((claims.host, *token));
             }
         }

@@ -93,7 +93,7 @@ impl Accounts {
     /// # Errors
     /// [`Fault`].
     pub async fn measure_old_hashes(&self) -> Result<(), Fault> {
-        let hashes = self.store.password_hashes_beginning_with(SCHEME, SAMPLE).await?;
+        let hashes = self.store.passwords().hashes_with_prefix(SCHEME, SAMPLE).await?;
         let slowest = hashes.iter().max_by_key(|hash| DjangoHash::parse(hash).map(|hash| hash.iterations));
         if let Some(hash) = slowest {
             self.passwords.verify("", Some(hash.clone())).await?;
@@ -124,7 +124,7 @@ impl Accounts {
 
     async fn try_to_renew(&self, host: HostId, password: &str, checked: &str) -> Result<Option<String>, Fault> {
         let renewed = self.passwords.hash(password).await?;
-        let replaced = self.store.replace_password_hash(host, checked, &renewed).await?;
+        let replaced = self.store.passwords().replace_hash(host, checked, &renewed).await?;
         Ok(replaced.then_some(renewed))
     }
 }

@@ -69,7 +69,7 @@ impl Hosts {
     /// # Errors
     /// An error of the store; nothing is cached then.
     pub async fn by_id(&self, id: HostId) -> Result<Found, StoreError> {
-        let ask = async { Ok(self.store.host(id).await?.map(Arc::new)) };
+        let ask = async { Ok(self.store.hosts().get(id).await?.map(Arc::new)) };
         let asked = self.by_id.try_get_with(id, ask);
         let Some(remembered) = self.remembered.get(&id).await else {
             let found = asked.await.map_err(unshare)?;
@@ -100,7 +100,7 @@ impl Hosts {
         if self.unknown_uuids.contains_key(&uuid) {
             return Ok(None);
         }
-        let ask = async { self.store.host_by_uuid(uuid).await?.map(Arc::new).ok_or(Miss::Unknown) };
+        let ask = async { self.store.hosts().by_uuid(uuid).await?.map(Arc::new).ok_or(Miss::Unknown) };
         let found = known(self.by_uuid.try_get_with(uuid, ask).await)?;
         if found.is_none() {
             self.unknown_uuids.insert(uuid, ()).await;
@@ -117,7 +117,7 @@ impl Hosts {
         if self.unknown_keys.contains_key(key) {
             return Ok(None);
         }
-        let ask = async { self.store.key_holder(key).await?.map(Arc::new).ok_or(Miss::Unknown) };
+        let ask = async { self.store.keys().holder(key).await?.map(Arc::new).ok_or(Miss::Unknown) };
         let found = known(self.by_access_key.try_get_with_by_ref(key, ask).await)?;
         if found.is_none() {
             self.unknown_keys.insert(key.to_owned(), ()).await;

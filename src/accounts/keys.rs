@@ -39,7 +39,7 @@ impl Accounts {
     pub async fn rotate_keys(&self, host: HostId, revoke_old: bool) -> Result<Option<Host>, Fault> {
         let now = self.clock.now();
         let old = if revoke_old { OldKeys::Revoked } else { OldKeys::GoodUntil(now + self.key_grace) };
-        let rotated = self.store.rotate_keys(host, &self.new_keys(), old, now).await?;
+        let rotated = self.store.keys().rotate(host, &self.new_keys(), old, now).await?;
         if rotated.is_some() {
             tracing::info!(host = host.0, revoke_old, "keys of host replaced");
             (self.announce)(Control::ConfigChanged { host }).await;

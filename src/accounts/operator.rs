@@ -7,7 +7,7 @@ use super::rules::{MAX_PASSWORD_LEN, MIN_PASSWORD_CHARS};
 use super::{Accounts, Fault};
 use crate::domain::Control;
 use crate::domain::{Host, HostId};
-use crate::store::By;
+use crate::store::DeactivatedBy;
 
 /// Why a password could not be set.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -27,21 +27,21 @@ impl Accounts {
     /// # Errors
     /// [`Fault`].
     pub async fn disable_host(&self, id: HostId) -> Result<Option<Host>, Fault> {
-        self.deactivate(id, By::Operator).await
+        self.deactivate(id, DeactivatedBy::Operator).await
     }
 
     /// Deactivates an account: its keys and tokens become invalid, its logins end, its sockets close. Returns `None` if
     /// there is no such host.
-    pub(super) async fn deactivate(&self, id: HostId, by: By) -> Result<Option<Host>, Fault> {
+    pub(super) async fn deactivate(&self, id: HostId, by: DeactivatedBy) -> Result<Option<Host>, Fault> {
         let now = self.clock.now();
-        self.store.deactivate(id, by, now).await?;
-        let ended = self.store.end_other_logins(id, None, now).await?;
+        self.store.hosts().deactivate(id, by, now).await?;
+        let ended = self.store.logins().end_others(id, None, now).await?;
         (self.announce)(Control::HostDisabled { host: id }).await;
         // Without this, a node with a cached login would accept it again if the account is enabled within seconds.
         for sid in ended {
             self.ended(sid).await;
         }
-        Ok(self.store.host(id).await?)
+        Ok(self.store.hosts().get(id).await?)
     }
 
     /// Reactivates an account, whether the host or an operator deactivated it. The host has to log in again. Returns
@@ -50,9 +50,9 @@ impl Accounts {
     /// # Errors
     /// [`Fault`].
     pub async fn enable_host(&self, id: HostId) -> Result<Option<Host>, Fault> {
-        self.store.activate(id, self.clock.now()).await?;
+        self.store.hosts().activate(id, self.clock.now()).await?;
         (self.announce)(Control::ConfigChanged { host: id }).await;
-        Ok(self.store.host(id).await?)
+        Ok(self.store.hosts().get(id).await?)
     }
 
     /// Sets a password and ends all logins of the account. Returns `None` if there is no such host.
@@ -67,8 +67,8 @@ impl Accounts {
             return Err(SetPasswordError::Invalid("is too long"));
         }
         let hash = self.passwords.hash(password).await.map_err(Fault::from)?;
-        self.store.set_password_hash(id, &hash).await.map_err(Fault::from)?;
+        self.store.passwords().set_hash(id, &hash).await.map_err(Fault::from)?;
         self.end_logins(id, None).await?;
-        Ok(self.store.host(id).await.map_err(Fault::from)?)
+        Ok(self.store.hosts().get(id).await.map_err(Fault::from)?)
     }
 }

@@ -17,9 +17,9 @@ impl Accounts {
     pub async fn change_profile(&self, id: HostId, patch: ProfilePatch) -> Result<Option<Host>, CreateHostError> {
         let change = check(patch).map_err(CreateHostError::Invalid)?;
         if change != ProfileChange::default() {
-            self.store.change_profile(id, &change, self.clock.now()).await.map_err(Fault::from)?;
+            self.store.hosts().change_profile(id, &change, self.clock.now()).await.map_err(Fault::from)?;
         }
-        Ok(self.store.host(id).await.map_err(Fault::from)?)
+        Ok(self.store.hosts().get(id).await.map_err(Fault::from)?)
     }
 }
 

@@ -191,7 +191,8 @@ impl ProfileImages {
             }
             None => None,
         };
-        let swap = self.store.swap_profile_image(host, key.as_ref().map(ImageKey::as_str), self.clock.now()).await;
+        let swap =
+            self.store.hosts().swap_profile_image(host, key.as_ref().map(ImageKey::as_str), self.clock.now()).await;
         match swap.map_err(Fault::from)? {
             ImageSwap::Swapped(before) => {
                 self.forget(before.as_deref().and_then(|before| before.parse().ok())).await;

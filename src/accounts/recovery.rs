@@ -13,7 +13,7 @@ use crate::domain::Control;
 use crate::domain::{Host, HostId};
 use crate::outbound::mail::{Language, Letter};
 use crate::protocol::api::FieldErrors;
-use crate::store::{By, Credentials, Replaced, StoreError, Temporary};
+use crate::store::{Credentials, DeactivatedBy, PasswordReplacement, StoreError, TemporaryPassword};
 
 /// Validity of an e-mailed password.
 const TEMPORARY_TTL: TimeDelta = TimeDelta::hours(1);
@@ -68,16 +68,16 @@ impl Accounts {
             return Ok(());
         }
         let now = self.clock.now();
-        let known = self.store.credentials(email).await?;
+        let known = self.store.hosts().credentials(email).await?;
         let password = self.temporary_password(known.as_ref(), now);
-        let temporary = Temporary { hash: temporary_hash(&password), until: now + TEMPORARY_TTL };
+        let temporary = TemporaryPassword { hash: temporary_hash(&password), until: now + TEMPORARY_TTL };
         let letter = match forgotten {
             Forgotten::Password => Letter::PasswordReset { password },
             Forgotten::Account => Letter::AccountRestore { password },
         };
         let mail = self.letter(&letter, email, language, temporary.until)?;
         let is_deleted = forgotten == Forgotten::Account;
-        self.store.mail_temporary_password(email, is_deleted, &temporary, &mail, now).await?;
+        self.store.passwords().mail_temporary(email, is_deleted, &temporary, &mail, now).await?;
         self.mail.wake();
         Ok(())
     }
@@ -94,13 +94,14 @@ impl Accounts {
             return Ok(Taken::No);
         }
         let password_hash = self.passwords.hash(password.trim()).await?;
-        if self.store.accept_temporary_password(known.host.id, temporary, &password_hash, now).await? == Replaced::Gone
+        if self.store.passwords().accept_temporary(known.host.id, temporary, &password_hash, now).await?
+            == PasswordReplacement::Outdated
         {
             return Ok(Taken::Gone);
         }
         self.end_logins(known.host.id, None).await?;
         (self.announce)(Control::ConfigChanged { host: known.host.id }).await;
-        let host = self.store.host(known.host.id).await?;
+        let host = self.store.hosts().get(known.host.id).await?;
         Ok(host.map_or(Taken::No, |host| Taken::Yes(Box::new(host), password_hash)))
     }
 
@@ -127,12 +128,12 @@ impl Accounts {
             return Err(wrong("is too long"));
         }
         let hash = self.passwords.hash(new).await.map_err(Fault::from)?;
-        let replaced = self.store.change_password(id, &known.password_hash, &hash, self.clock.now()).await?;
-        if replaced == Replaced::Gone {
+        let replaced = self.store.passwords().change(id, &known.password_hash, &hash, self.clock.now()).await?;
+        if replaced == PasswordReplacement::Outdated {
             return Err(PasswordChangeError::WrongPassword);
         }
         self.end_logins(id, Some(sid)).await?;
-        self.store.host(id).await?.ok_or(PasswordChangeError::WrongPassword)
+        self.store.hosts().get(id).await?.ok_or(PasswordChangeError::WrongPassword)
     }
 
     /// Deactivates an account at the request of its host and ends all its logins.
@@ -141,18 +142,18 @@ impl Accounts {
     /// [`PasswordChangeError`].
     pub async fn leave(&self, id: HostId, password: &str) -> Result<Host, PasswordChangeError> {
         self.check_password(id, password).await?;
-        self.deactivate(id, By::Himself).await?.ok_or(PasswordChangeError::WrongPassword)
+        self.deactivate(id, DeactivatedBy::Host).await?.ok_or(PasswordChangeError::WrongPassword)
     }
 
     async fn check_password(&self, id: HostId, password: &str) -> Result<Credentials, PasswordChangeError> {
-        let known = self.store.credentials_of(id).await?.ok_or(PasswordChangeError::WrongPassword)?;
+        let known = self.store.hosts().credentials_of(id).await?.ok_or(PasswordChangeError::WrongPassword)?;
         let password = if password.len() > MAX_PASSWORD_LEN { "" } else { password };
         let right = self.passwords.verify(password, Some(known.password_hash.clone())).await.map_err(Fault::from)?;
         if right { Ok(known) } else { Err(PasswordChangeError::WrongPassword) }
     }
 
     pub(super) async fn end_logins(&self, id: HostId, keep: Option<&str>) -> Result<(), Fault> {
-        for sid in self.store.end_other_logins(id, keep, self.clock.now()).await? {
+        for sid in self.store.logins().end_others(id, keep, self.clock.now()).await? {
             self.ended(sid).await;
         }
         Ok(())

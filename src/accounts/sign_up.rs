@@ -13,7 +13,7 @@ use super::{Accounts, CreateHostError, Fault, NewAccount, hex};
 use crate::domain::Host;
 use crate::outbound::mail::{Language, Letter};
 use crate::protocol::api::FieldErrors;
-use crate::store::{CodeOutcome, StoreError, Verification};
+use crate::store::{CodeOutcome, PendingVerification, StoreError};
 
 /// Whether visitors may create accounts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -95,7 +95,7 @@ impl Accounts {
             let why = ("email", "is not an e-mail address".to_owned());
             return Err(CreateHostError::Invalid(FieldErrors::from([why])));
         }
-        if self.store.credentials(email).await.map_err(Fault::from)?.is_some() {
+        if self.store.hosts().credentials(email).await.map_err(Fault::from)?.is_some() {
             return Err(CreateHostError::EmailTaken);
         }
         let exp = (self.clock.now() + CHECK_TTL).timestamp();
@@ -115,19 +115,19 @@ impl Accounts {
         let now = self.clock.now();
         let progress = self.progress(progress, now).filter(|progress| is_same(&progress.email, email));
         let progress = progress.ok_or(SignUpError::TooEarly("Check this e-mail address first."))?;
-        if self.store.credentials(email).await?.is_some() {
+        if self.store.hosts().credentials(email).await?.is_some() {
             return Err(CreateHostError::EmailTaken.into());
         }
         let (ticket, until) = (self.random_token(), now + CODE_TTL);
         let code = format!("{:06}", self.chance.below(CODES));
-        let verification = Verification {
+        let verification = PendingVerification {
             code_hash: code_hash(&ticket, &code),
             ticket: ticket.clone(),
             email: progress.email.clone(),
             expires_at: until,
         };
         let mail = self.letter(&Letter::Verification { code }, &progress.email, language, until)?;
-        self.store.begin_verification(&verification, &mail, now).await?;
+        self.store.verifications().begin(&verification, &mail, now).await?;
         self.mail.wake();
         Ok(self.progress_token(&progress.email, Some(ticket), progress.exp)?)
     }
@@ -140,7 +140,7 @@ impl Accounts {
         let now = self.clock.now();
         let ticket = self.progress(progress, now).and_then(|progress| progress.ticket);
         let ticket = ticket.ok_or(SignUpError::TooEarly("Ask for a code first."))?;
-        match self.store.try_code(&ticket, &code_hash(&ticket, code.trim()), now).await? {
+        match self.store.verifications().try_code(&ticket, &code_hash(&ticket, code.trim()), now).await? {
             CodeOutcome::Right => Ok(()),
             CodeOutcome::Wrong => Err(SignUpError::WrongCode),
             CodeOutcome::Over => Err(SignUpError::TooEarly("This code has ended: ask for another.")),
@@ -158,11 +158,11 @@ impl Accounts {
         let progress = self.progress(progress, now).filter(|progress| is_same(&progress.email, &account.email));
         let Some(ticket) = progress.and_then(|progress| progress.ticket) else { return Err(too_early) };
         // Checked before hashing, so that unconfirmed callers cannot cause that load.
-        if !self.store.is_confirmed(&ticket, &account.email, since).await? {
+        if !self.store.verifications().is_confirmed(&ticket, &account.email, since).await? {
             return Err(too_early);
         }
         let host = self.new_host(account, service_domain).await?;
-        match self.store.create_confirmed_host(&host, &ticket, since, now).await {
+        match self.store.verifications().create_host(&host, &ticket, since, now).await {
             Ok(Some(host)) => Ok(host),
             Ok(None) => Err(too_early),
             Err(StoreError::Conflict) => Err(CreateHostError::EmailTaken.into()),

@@ -4,7 +4,7 @@ use super::*;
 use crate::domain::HostId;
 use crate::domain::clock::ManualClock;
 use crate::store::testing::on_fresh;
-use crate::store::{Dialect, Perishable};
+use crate::store::{Dialect, ExpiringRows};
 
 struct World {
     accounts: Accounts,
@@ -48,9 +48,9 @@ impl World {
     /// Takes all due e-mails and returns the code or password of the newest, and its recipient.
     async fn mailed(&self) -> Option<(String, String)> {
         let now = self.clock.now();
-        let mut mails = self.accounts.store.take_due_mails(10, now, now).await.unwrap();
+        let mut mails = self.accounts.store.mails().claim_due(10, now, now).await.unwrap();
         for due in &mails {
-            self.accounts.store.remove_mail(due.id).await.unwrap();
+            self.accounts.store.mails().remove(due.id).await.unwrap();
         }
         mails.retain(|due| due.mail.expires_at > now);
         let mail = mails.pop()?.mail;
@@ -142,7 +142,7 @@ async fn a_login_that_ended_elsewhere_is_noticed_within_five_seconds_or_at_once_
         for told in [true, false] {
             let tokens = world.log_in().await;
             let sid = world.accounts.authenticate(&tokens.access).await.unwrap().sid;
-            world.accounts.store.end_login(&sid, world.clock.now()).await.unwrap();
+            world.accounts.store.logins().end(&sid, world.clock.now()).await.unwrap();
             assert!(world.accounts.authenticate(&tokens.access).await.is_ok(), "still believed");
             if told {
                 world.accounts.login_ended(&sid);
@@ -405,17 +405,17 @@ const DJANGO: &str = "pbkdf2_sha256$1000$7Tz2wYk1mXcB$f1dkMokJ+r4Ru92R4wJHjjwOVs
 
 impl World {
     async fn stored_hash(&self) -> String {
-        self.accounts.store.credentials("dev@shop.example").await.unwrap().unwrap().password_hash
+        self.accounts.store.hosts().credentials("dev@shop.example").await.unwrap().unwrap().password_hash
     }
 
     async fn opens(&self, keys: &Host) -> bool {
-        let holder = self.accounts.store.key_holder(&keys.access_key).await.unwrap();
+        let holder = self.accounts.store.keys().holder(&keys.access_key).await.unwrap();
         holder.is_some_and(|holder| self.accounts.opens(&holder, &keys.secret_key))
     }
 
     /// Runs the statement of the leader's cleanup job.
     async fn delete_ended_keys(&self) -> u64 {
-        self.accounts.store.delete_expired(Perishable::OldKey, self.clock.now(), 10).await.unwrap()
+        self.accounts.store.expired().delete(ExpiringRows::OldKey, self.clock.now(), 10).await.unwrap()
     }
 
     async fn rotate(&self, revoke_old: bool) -> Host {
@@ -426,7 +426,7 @@ impl World {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hash_of_djangos_opens_a_login_once_and_is_argon2id_from_then_on() {
     with_a_host(|world| async move {
-        world.accounts.store.set_password_hash(world.host.id, DJANGO).await.unwrap();
+        world.accounts.store.passwords().set_hash(world.host.id, DJANGO).await.unwrap();
         let wrong = world.accounts.login("dev@shop.example", "pass wort").await.err();
         assert_eq!((wrong, world.stored_hash().await.as_str()), (Some(LoginError::WrongCredentials), DJANGO));
         for _ in 0..2 {
@@ -454,7 +454,7 @@ async fn a_password_that_was_changed_while_the_old_one_was_checked_stays_changed
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_two_first_logins_with_an_old_hash_each_begins() {
     with_a_host(|world| async move {
-        world.accounts.store.set_password_hash(world.host.id, DJANGO).await.unwrap();
+        world.accounts.store.passwords().set_hash(world.host.id, DJANGO).await.unwrap();
         let logins = (0..3).map(|_| world.accounts.login("dev@shop.example", "pass word"));
         for login in futures_util::future::join_all(logins).await {
             assert!(login.is_ok(), "{:?}", login.err());
@@ -467,7 +467,7 @@ async fn of_two_first_logins_with_an_old_hash_each_begins() {
 async fn a_hash_that_cannot_be_read_is_a_wrong_password() {
     with_a_host(|world| async move {
         for bad in ["", "!", "pass word", "pbkdf2_sha256$99999999$salt$AAAA", &DJANGO.replace("$1000$", "$-1000$")] {
-            world.accounts.store.set_password_hash(world.host.id, bad).await.unwrap();
+            world.accounts.store.passwords().set_hash(world.host.id, bad).await.unwrap();
             let outcome = world.accounts.login("dev@shop.example", "pass word").await;
             assert_eq!(outcome.err(), Some(LoginError::WrongCredentials), "{bad}");
             assert_eq!(world.stored_hash().await, bad);

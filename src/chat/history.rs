@@ -15,10 +15,10 @@ use crate::protocol::chat::{StoredFrame, message_frame};
 use crate::store::{Store, StoreError};
 
 mod conversation;
-mod greeting;
+mod join_frame;
 
-pub use greeting::Greeting;
-use greeting::Greetings;
+pub use join_frame::JoinFrame;
+use join_frame::JoinFrames;
 
 /// Maximum number of messages in a page.
 pub const PAGE: usize = 50;
@@ -87,7 +87,7 @@ pub struct History {
     store: Store,
     /// Whether the broker keeps a log in addition to SQL.
     has_log: bool,
-    greetings: Greetings,
+    join_frames: JoinFrames,
 }
 
 impl std::fmt::Debug for History {
@@ -106,7 +106,7 @@ impl History {
     /// Creates a reader over a broker and SQL.
     pub fn new(broker: Arc<dyn Broker>, store: Store) -> Self {
         let has_log = broker.archive_queue().is_some();
-        Self { broker, store, has_log, greetings: Greetings::default() }
+        Self { broker, store, has_log, join_frames: JoinFrames::default() }
     }
 
     /// Returns the messages after a sequence number, ascending, as many as fit into one frame.
@@ -230,7 +230,7 @@ impl History {
         entries: &mut Vec<LogEntry>,
     ) -> Result<(), StoreError> {
         let want = PAGE.saturating_sub(entries.len());
-        let rows = self.store.messages_before(room, above, want as u64).await?;
+        let rows = self.store.messages().before(room, above, want as u64).await?;
         entries.extend(rows.into_iter().filter(|row| floor.is_none_or(|floor| row.seq > floor)).map(LogEntry::from));
         Ok(())
     }
@@ -243,7 +243,7 @@ impl History {
         through: Option<Seq>,
         step: &mut Step,
     ) -> Result<bool, StoreError> {
-        let rows = self.store.messages_between(room, after, through, STEP as u64).await?;
+        let rows = self.store.messages().between(room, after, through, STEP as u64).await?;
         let full = rows.len() == STEP;
         for row in rows {
             if !step.push(row.into()) {
@@ -282,18 +282,18 @@ impl History {
         // Messages in SQL are older than those that only the log has. The archiver moves messages from the log to SQL
         // concurrently: if it has, SQL is read again.
         let archived = self.archived(room).await?;
-        if let Some(seq) = self.store.seq_of_datetime(room, shown.whole_seconds()).await? {
+        if let Some(seq) = self.store.messages().seq_of_datetime(room, shown.whole_seconds()).await? {
             return Ok(Some(seq));
         }
         let Some(archived) = archived else {
             return Ok(match instant {
-                Some(instant) => self.store.seq_accepted_at(room, instant).await?,
+                Some(instant) => self.store.messages().seq_accepted_at(room, instant).await?,
                 None => None,
             });
         };
         let fresh = self.scan(room, archived, shown, instant).await?;
         if self.archived(room).await? != Some(archived)
-            && let Some(seq) = self.store.seq_of_datetime(room, shown.whole_seconds()).await?
+            && let Some(seq) = self.store.messages().seq_of_datetime(room, shown.whole_seconds()).await?
         {
             return Ok(Some(seq));
         }
@@ -301,7 +301,7 @@ impl History {
             return Ok(fresh.bears);
         }
         let Some(instant) = instant else { return Ok(None) };
-        Ok(self.store.seq_accepted_at(room, instant).await?.or(fresh.accepted))
+        Ok(self.store.messages().seq_accepted_at(room, instant).await?.or(fresh.accepted))
     }
 
     /// Searches the log after a sequence number for the first message with a wall clock, and for the first one accepted
@@ -339,14 +339,14 @@ impl History {
     /// If the broker or SQL could not be read.
     pub async fn by_offset(&self, room: RoomKey, offset: u64, limit: u64) -> Result<(u64, Vec<Message>), HistoryError> {
         let Some(archived) = self.archived(room).await? else {
-            let count = self.store.count_messages(room, None).await?;
-            return Ok((count, self.store.page_messages(room, None, offset, limit, PAGE_BYTES).await?));
+            let count = self.store.rooms().count_messages(room, None).await?;
+            return Ok((count, self.store.messages().page(room, None, offset, limit, PAGE_BYTES).await?));
         };
         // Messages that SQL may lack, from both stores: after a failover, SQL may have messages that the log lacks.
         let mut fresh: BTreeSet<Seq> =
-            self.store.numbers_between(room, archived, TAIL as u64).await?.into_iter().collect();
+            self.store.messages().seqs_between(room, archived, TAIL as u64).await?.into_iter().collect();
         fresh.extend(log_numbers(&*self.broker, room.name, archived, TAIL).await?);
-        let count = fresh.len() as u64 + self.store.count_messages(room, Some(archived)).await?;
+        let count = fresh.len() as u64 + self.store.rooms().count_messages(room, Some(archived)).await?;
         let mut page: Vec<Message> = Vec::new();
         let mut bytes = 0;
         let mut of_page = fresh.iter().rev().skip(offset as usize).take(limit as usize).copied().peekable();
@@ -367,7 +367,7 @@ impl History {
         if missing > 0 && bytes < PAGE_BYTES {
             let older = offset.saturating_sub(fresh.len() as u64);
             let left = PAGE_BYTES - bytes;
-            page.extend(self.store.page_messages(room, Some(archived), older, missing, left).await?);
+            page.extend(self.store.messages().page(room, Some(archived), older, missing, left).await?);
         }
         Ok((count, page))
     }

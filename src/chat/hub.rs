@@ -21,14 +21,14 @@ use crate::protocol::{Close, frame};
 
 mod addresses;
 mod connection;
-#[cfg(test)]
-mod notices;
+mod registration;
 
 use addresses::Addresses;
 pub use addresses::{AddressSlot, Paces, SharedPace};
 pub use connection::{
     Connection, Delivery, Identity, OUTBOX_BYTES, OUTBOX_FRAMES, Topic, WINDOW_BYTES, WINDOW_MESSAGES,
 };
+pub use registration::Registration;
 
 /// Place at which a connection is registered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +45,7 @@ pub struct Hub {
     rooms: DashMap<RoomName, Vec<Arc<Connection>>>,
     statuses: DashMap<HostUuid, Vec<Arc<Connection>>>,
     /// The hosts' own status sockets, by row id of the host. They are in `statuses` as well.
-    desks: DashMap<HostId, Vec<Arc<Connection>>>,
+    host_statuses: DashMap<HostId, Vec<Arc<Connection>>>,
     addresses: Arc<Addresses>,
     next_id: AtomicU64,
     chance: Chance,
@@ -59,7 +59,7 @@ impl Hub {
         Arc::new(Self {
             rooms: DashMap::new(),
             statuses: DashMap::new(),
-            desks: DashMap::new(),
+            host_statuses: DashMap::new(),
             addresses: Arc::default(),
             next_id: AtomicU64::new(1),
             chance,
@@ -88,11 +88,11 @@ impl Hub {
             Place::Status(host) => {
                 self.statuses.entry(host).or_default().push(connection.clone());
                 if let Identity::Host { host, .. } = connection.identity() {
-                    self.desks.entry(*host).or_default().push(connection.clone());
+                    self.host_statuses.entry(*host).or_default().push(connection.clone());
                 }
             }
         }
-        Registration { hub: self.clone(), place, connection }
+        Registration::new(self.clone(), place, connection)
     }
 
     /// Counts a socket of an address. Returns `None` if the address already has `limit` sockets.
@@ -130,7 +130,7 @@ impl Hub {
             match member.deliver(publication.prev, publication.seq, &framed) {
                 Delivery::Queued => queued += 1,
                 Delivery::Gap => gap = true,
-                Delivery::NotNow => {}
+                Delivery::Skipped => {}
             }
         }
         drop(members);
@@ -168,16 +168,16 @@ impl Hub {
         let mut notice: Option<(Topic, Bytes)> = None;
         for member in members.iter().filter(|member| member.wants_extras()) {
             let (topic, framed) = notice.get_or_insert_with(|| (Topic::of_notice(json), frame::text(json)));
-            member.pass(*topic, framed);
+            member.notify_if_up_to_date(*topic, framed);
         }
     }
 
     /// Closes all sockets in a room, after their pending messages and a last frame.
-    pub fn end_room(&self, room: RoomName, last: Option<&Bytes>, close: Close) {
+    pub fn close_room(&self, room: RoomName, last: Option<&Bytes>, close: Close) {
         if let Some(members) = self.rooms.get(&room) {
             let framed = last.map(|json| frame::text(json));
             for member in members.iter() {
-                member.end_after_all(framed.clone(), close);
+                member.close_when_up_to_date(framed.clone(), close);
             }
         }
     }
@@ -193,65 +193,65 @@ impl Hub {
     }
 
     /// Whether a host has a status socket on this node.
-    pub fn has_desk(&self, host: HostId) -> bool {
-        self.desks.contains_key(&host)
+    pub fn has_status_socket(&self, host: HostId) -> bool {
+        self.host_statuses.contains_key(&host)
     }
 
     /// Notifies a host's own status sockets.
     pub fn notify_host(&self, host: HostId, topic: Topic, json: &[u8]) {
-        if let Some(desks) = self.desks.get(&host) {
+        if let Some(sockets) = self.host_statuses.get(&host) {
             let framed = frame::text(json);
-            desks.iter().for_each(|desk| desk.notify(topic, framed.clone()));
+            sockets.iter().for_each(|socket| socket.notify(topic, framed.clone()));
         }
     }
 
     /// Closes all sockets at a host's status. Guests receive a last frame first.
-    pub fn end_status(&self, host: HostUuid, last: &[u8], close: Close) {
+    pub fn close_status(&self, host: HostUuid, last: &[u8], close: Close) {
         if let Some(members) = self.statuses.get(&host) {
             let framed = frame::text(last);
             for member in members.iter() {
-                member.end_after_all((member.side() == Side::Guest).then(|| framed.clone()), close);
+                member.close_when_up_to_date((member.side() == Side::Guest).then(|| framed.clone()), close);
             }
         }
     }
 
     /// Closes the sockets of a login.
-    pub fn end_login(&self, sid: &str) {
-        self.end_where(
+    pub fn close_login(&self, sid: &str) {
+        self.close_where(
             Close::Unauthenticated,
-            |identity| matches!(identity, Identity::Host { sid: his, .. } if &**his == sid),
+            |identity| matches!(identity, Identity::Host { sid: own, .. } if &**own == sid),
         );
     }
 
     /// Closes the sockets of a host, of all logins.
-    pub fn end_host(&self, host: HostId) {
-        self.end_where(
+    pub fn close_host(&self, host: HostId) {
+        self.close_where(
             Close::Unauthenticated,
-            |identity| matches!(identity, Identity::Host { host: his, .. } if *his == host),
+            |identity| matches!(identity, Identity::Host { host: own, .. } if *own == host),
         );
     }
 
     /// Closes at most `most` sockets of this node for its shutdown, each with its own retry time. Returns the number of
     /// sockets closed.
-    pub fn end_some(&self, most: usize) -> usize {
-        let mut ended = 0;
+    pub fn close_some(&self, most: usize) -> usize {
+        let mut closed = 0;
         for connection in self.all() {
-            if ended == most {
+            if closed == most {
                 break;
             }
-            if !connection.is_ending() {
-                let retry = std::time::Duration::from_millis(u64::from(connection.retry_ms()));
-                connection.end(Close::Restarting { retry });
-                ended += 1;
+            if !connection.is_closing() {
+                let retry = connection.retry();
+                connection.close(Close::Restarting { retry });
+                closed += 1;
             }
         }
-        ended
+        closed
     }
 
     /// Closes all sockets of this node with 1013, each with its own retry time.
-    pub fn end_all_for_later(&self) {
-        for connection in self.all().into_iter().filter(|connection| !connection.is_ending()) {
-            connection.end(connection.try_later());
+    pub fn close_all_for_retry(&self) {
+        for connection in self.all().into_iter().filter(|connection| !connection.is_closing()) {
+            connection.close(connection.try_later());
         }
     }
 
@@ -267,19 +267,19 @@ impl Hub {
     }
 
     /// Makes every connection of every room compare its position with the broker.
-    pub fn all_fall_behind(&self) {
+    pub fn catch_up_all(&self) {
         for members in &self.rooms {
-            members.iter().for_each(|member| member.fall_behind(0));
+            members.iter().for_each(|member| member.catch_up(0));
         }
     }
 
     /// Makes the connections of a room that have not received everything up to `target` read the log. Returns whether
     /// there are any.
-    pub fn fall_behind(&self, room: RoomName, target: Seq) -> bool {
+    pub fn catch_up(&self, room: RoomName, target: Seq) -> bool {
         let mut any = false;
         if let Some(members) = self.rooms.get(&room) {
             for member in members.iter().filter(|member| member.sent() < target) {
-                member.fall_behind(target);
+                member.catch_up(target);
                 any = true;
             }
         }
@@ -324,10 +324,10 @@ impl Hub {
         self.rooms.iter().map(|entry| *entry.key()).collect()
     }
 
-    fn end_where(&self, close: Close, belongs: impl Fn(&Identity) -> bool) {
+    fn close_where(&self, close: Close, belongs: impl Fn(&Identity) -> bool) {
         for connection in self.all() {
             if belongs(connection.identity()) {
-                connection.end(close);
+                connection.close(close);
             }
         }
     }
@@ -339,81 +339,5 @@ impl Hub {
     }
 }
 
-/// Keeps a connection registered until it is dropped.
-#[derive(Debug)]
-pub struct Registration {
-    hub: Arc<Hub>,
-    place: Place,
-    connection: Arc<Connection>,
-}
-
-impl Drop for Registration {
-    fn drop(&mut self) {
-        fn remove<K: std::hash::Hash + Eq>(map: &DashMap<K, Vec<Arc<Connection>>>, key: &K, connection: &Connection) {
-            if let Some(mut members) = map.get_mut(key) {
-                members.retain(|member| member.id() != connection.id());
-                members.shrink_to_fit();
-            }
-            map.remove_if(key, |_, members| members.is_empty());
-        }
-        match &self.place {
-            Place::Room(room) => remove(&self.hub.rooms, room, &self.connection),
-            Place::Status(host) => {
-                remove(&self.hub.statuses, host, &self.connection);
-                if let Identity::Host { host, .. } = self.connection.identity() {
-                    remove(&self.hub.desks, host, &self.connection);
-                }
-            }
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn room() -> RoomName {
-        RoomName::from_random([1; 16])
-    }
-
-    #[test]
-    fn a_late_disconnect_does_not_evict_the_new_connection() {
-        let hub = Hub::new(Chance::from_seed(1));
-        let old = hub.register(Place::Room(room()), hub.connection(Identity::Guest));
-        let _new = hub.register(Place::Room(room()), hub.connection(Identity::Guest));
-        drop(old);
-        assert_eq!(hub.members(room()), MemberCounts { guests: 1, hosts: 0, away: 0 });
-    }
-
-    #[test]
-    fn an_empty_room_leaves_nothing_behind() {
-        let hub = Hub::new(Chance::from_seed(1));
-        drop(hub.register(Place::Room(room()), hub.connection(Identity::Guest)));
-        assert!(hub.rooms.is_empty());
-    }
-
-    #[test]
-    fn a_host_has_a_desk_while_one_of_his_own_sockets_is_at_his_status() {
-        let hub = Hub::new(Chance::from_seed(1));
-        let place = Place::Status(HostUuid::from_random([1; 16]));
-        let _watching = hub.register(place, hub.connection(Identity::Guest));
-        assert!(!hub.has_desk(HostId(1)));
-        let his = hub.register(place, hub.connection(Identity::Host { host: HostId(1), sid: "a".into() }));
-        assert!(hub.has_desk(HostId(1)) && !hub.has_desk(HostId(2)));
-        drop(his);
-        assert!(hub.desks.is_empty());
-    }
-
-    #[test]
-    fn the_end_of_a_login_ends_its_sockets_only() {
-        let hub = Hub::new(Chance::from_seed(1));
-        let host = |sid: &str| hub.connection(Identity::Host { host: HostId(1), sid: sid.into() });
-        let (ended, other) = (host("a"), host("b"));
-        let _guards =
-            [hub.register(Place::Room(room()), ended.clone()), hub.register(Place::Room(room()), other.clone())];
-        hub.end_login("a");
-        assert!(ended.is_ending() && !other.is_ending());
-        hub.end_host(HostId(1));
-        assert!(other.is_ending());
-    }
-}
+mod tests;

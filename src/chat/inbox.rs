@@ -40,7 +40,7 @@ impl Inbox {
     /// Handles a publication. Must be called for every accepted message.
     pub fn arrived(&self, publication: &Publication<'_>) {
         let Publication { room, host, frame, .. } = *publication;
-        if !self.hub.has_desk(host) || !is_from_guest(frame) {
+        if !self.hub.has_status_socket(host) || !is_from_guest(frame) {
             return;
         }
         if self.rooms.is_first(room, || Bytes::copy_from_slice(frame)) {
@@ -74,23 +74,23 @@ mod tests {
 
     const HOST: HostId = HostId(1);
 
-    struct Stage {
+    struct InboxTest {
         inbox: Inbox,
         tracker: TaskTracker,
         stop: CancellationToken,
-        desk: Arc<Connection>,
+        status_socket: Arc<Connection>,
         _registration: Registration,
     }
 
-    impl Stage {
+    impl InboxTest {
         fn new() -> Self {
             let hub = Hub::new(Chance::from_seed(1));
-            let desk = hub.connection(Identity::Host { host: HOST, sid: "sid".into() });
+            let status_socket = hub.connection(Identity::Host { host: HOST, sid: "sid".into() });
             let place = Place::Status(HostUuid::from_random([1; 16]));
-            let registration = hub.register(place, desk.clone());
+            let registration = hub.register(place, status_socket.clone());
             let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
             let inbox = Inbox::new(hub, tracker.clone(), stop.clone());
-            Self { inbox, tracker, stop, desk, _registration: registration }
+            Self { inbox, tracker, stop, status_socket, _registration: registration }
         }
 
         fn arrives(&self, host: HostId, room: u8, side: Side, seq: u64) {
@@ -101,49 +101,49 @@ mod tests {
             self.inbox.arrived(&Publication { room, host, prev: seq - 1, seq, frame: &frame, way: None, trace: None });
         }
 
-        fn told(&self) -> Vec<u64> {
+        fn received(&self) -> Vec<u64> {
             let mut frames = VecDeque::new();
-            self.desk.take(&mut frames, usize::MAX);
+            self.status_socket.take(&mut frames, usize::MAX);
             let seq = |frame: &Bytes| {
-                let told: serde_json::Value = serde_json::from_slice(payload_of(frame)).unwrap();
-                told["seq"].as_u64().unwrap()
+                let notice: serde_json::Value = serde_json::from_slice(payload_of(frame)).unwrap();
+                notice["seq"].as_u64().unwrap()
             };
             frames.iter().map(seq).collect()
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_room_speaks_up_at_once_and_then_once_a_second_with_the_newest() {
-        let stage = Stage::new();
+    async fn a_room_notifies_at_once_and_then_once_per_second_with_the_newest() {
+        let stage = InboxTest::new();
         for seq in 1..=20 {
             stage.arrives(HOST, 1, Side::Guest, seq);
         }
         stage.arrives(HOST, 2, Side::Guest, 100);
-        assert_eq!(stage.told(), [1, 100]);
+        assert_eq!(stage.received(), [1, 100]);
         tokio::time::sleep(INTERVAL * 3 / 2).await;
-        assert_eq!(stage.told(), [20]);
+        assert_eq!(stage.received(), [20]);
         stage.arrives(HOST, 1, Side::Guest, 21);
-        assert_eq!(stage.told(), [] as [u64; 0], "the second since the last word is not over");
+        assert_eq!(stage.received(), [] as [u64; 0], "one second has not passed since the last notice");
         tokio::time::sleep(INTERVAL).await;
-        assert_eq!(stage.told(), [21]);
+        assert_eq!(stage.received(), [21]);
         tokio::time::sleep(INTERVAL * 2).await;
-        assert!(stage.inbox.rooms.is_empty(), "a room that rests leaves nothing behind");
+        assert!(stage.inbox.rooms.is_empty(), "an idle room is removed");
         stage.arrives(HOST, 1, Side::Guest, 22);
-        assert_eq!(stage.told(), [22]);
+        assert_eq!(stage.received(), [22]);
     }
 
     #[tokio::test(start_paused = true)]
     async fn his_own_messages_and_those_of_other_hosts_are_no_news() {
-        let stage = Stage::new();
+        let stage = InboxTest::new();
         stage.arrives(HOST, 1, Side::Host, 1);
         stage.arrives(HostId(2), 2, Side::Guest, 1);
-        assert_eq!(stage.told(), [] as [u64; 0]);
+        assert_eq!(stage.received(), [] as [u64; 0]);
         assert!(stage.inbox.rooms.is_empty());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn at_the_end_of_the_node_nobody_waits() {
-        let stage = Stage::new();
+    async fn a_stopping_node_does_not_wait_for_notices() {
+        let stage = InboxTest::new();
         stage.arrives(HOST, 1, Side::Guest, 1);
         stage.arrives(HOST, 1, Side::Guest, 2);
         stage.stop.cancel();

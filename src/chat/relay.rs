@@ -17,8 +17,8 @@ use crate::backend::broker::{Broker, Change, Partition, Publication, Sink, Submi
 use crate::chat::archive::Archive;
 use crate::chat::hub::{Connection, Hub};
 use crate::chat::inbox::Inbox;
-use crate::chat::revalidation::Standing;
 use crate::chat::rooms::Rooms;
+use crate::chat::session_revalidator::SessionRevalidator;
 use crate::chat::statuses::Watch;
 use crate::domain::Control;
 use crate::domain::{HostId, RoomChange, RoomName, Side};
@@ -81,7 +81,7 @@ pub struct Deliveries {
     /// Notifies hosts of arriving messages.
     pub inbox: Inbox,
     /// Revalidates the accounts of open host sockets when account changes may have been missed.
-    pub standing: Standing,
+    pub revalidator: SessionRevalidator,
     /// Sends `offline` to guests when a host hides the online status.
     pub watch: Watch,
     /// Archiver, woken by every message.
@@ -131,8 +131,8 @@ impl Sink for Deliveries {
 
     fn changed(&self, change: Change) {
         match change.change {
-            RoomChange::Close => self.hub.end_room(change.room, Some(&change.notice), Close::Normal),
-            RoomChange::Delete => self.hub.end_room(change.room, None::<&Bytes>, Close::NotFound),
+            RoomChange::Close => self.hub.close_room(change.room, Some(&change.notice), Close::Normal),
+            RoomChange::Delete => self.hub.close_room(change.room, None::<&Bytes>, Close::NotFound),
             RoomChange::Resume => {}
         }
     }
@@ -141,11 +141,11 @@ impl Sink for Deliveries {
         match control {
             Control::LoginEnded { sid } => {
                 self.accounts.login_ended(&sid);
-                self.hub.end_login(&sid);
+                self.hub.close_login(&sid);
             }
             Control::HostDisabled { host } => {
                 self.hosts.forget(host);
-                self.hub.end_host(host);
+                self.hub.close_host(host);
             }
             Control::ConfigChanged { host } => {
                 self.hosts.forget(host);
@@ -155,7 +155,7 @@ impl Sink for Deliveries {
     }
 
     fn missed(&self) {
-        self.hub.all_fall_behind();
-        self.standing.missed();
+        self.hub.catch_up_all();
+        self.revalidator.request_check();
     }
 }

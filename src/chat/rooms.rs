@@ -138,7 +138,7 @@ impl Rooms {
         let life = self.broker.life(self.broker.partition_of(name)).await.unwrap_or_default();
         let guest = nickname(self.chance.below(u64::MAX));
         let room = NewRoom { host: host.id, guest, name, idempotency_key, life };
-        Ok(self.store.create_room(room, self.clock.now()).await?)
+        Ok(self.store.rooms().create(room, self.clock.now()).await?)
     }
 
     /// Returns a room that belongs to this host.
@@ -146,7 +146,7 @@ impl Rooms {
     /// # Errors
     /// [`RoomError::NotFound`], [`RoomError::NotYours`], [`RoomError::Unavailable`].
     pub async fn owned(&self, host: HostId, id: ChatroomId) -> Result<Room, RoomError> {
-        let room = self.store.room(id).await?.ok_or(RoomError::NotFound)?;
+        let room = self.store.rooms().get(id).await?.ok_or(RoomError::NotFound)?;
         if room.host == host { Ok(room) } else { Err(RoomError::NotYours) }
     }
 
@@ -156,7 +156,7 @@ impl Rooms {
     /// Any variant of [`RoomError`].
     pub async fn pin(&self, host: HostId, id: ChatroomId, pinned: bool) -> Result<RoomView, RoomError> {
         self.owned(host, id).await?;
-        match self.store.pin_room(id, pinned, self.clock.now()).await? {
+        match self.store.rooms().pin(id, pinned, self.clock.now()).await? {
             PinOutcome::Done(room) => self.view(room).await,
             PinOutcome::TooMany => Err(RoomError::TooManyPinned),
             PinOutcome::Closed => Err(RoomError::Closed),
@@ -221,7 +221,7 @@ impl Rooms {
         if let Some(owner) = self.owners.get(&name).await {
             return Ok(Some(owner));
         }
-        let owner = match self.store.room_by_name(name).await {
+        let owner = match self.store.rooms().by_name(name).await {
             Ok(room) => room.map(|room| (room.id, room.host, room.has_contact)),
             // While SQL is unavailable, rooms that the broker has continue to work.
             Err(StoreError::Unavailable(why)) => match self.broker.status(&[name]).await?.pop().flatten() {
@@ -245,7 +245,7 @@ impl Rooms {
     /// # Errors
     /// [`RoomError::Unavailable`] when SQL is unavailable.
     pub async fn stored_seq(&self, room: RoomKey) -> Result<Seq, RoomError> {
-        let row = self.store.room(room.chatroom).await?.filter(|row| row.name == room.name);
+        let row = self.store.rooms().get(room.chatroom).await?.filter(|row| row.name == room.name);
         Ok(row.map_or(0, |row| row.last_seq))
     }
 
@@ -261,7 +261,7 @@ impl Rooms {
 
     /// Returns the notice of a closed room; `None` if the room is open or SQL could not be read.
     pub async fn closed_notice(&self, name: RoomName) -> Option<Bytes> {
-        match self.store.room_by_name(name).await {
+        match self.store.rooms().by_name(name).await {
             Ok(room) => room?.closed_at.map(|at| closed_frame(&self.wire.wall_clock(at))),
             Err(error) => {
                 tracing::debug!(%error, room = %name, "failed to read time of closing");
@@ -275,7 +275,7 @@ impl Rooms {
     /// # Errors
     /// [`RoomError::Unavailable`] when SQL is unavailable.
     pub async fn check(&self, room: RoomKey, through: Seq) -> Result<(), RoomError> {
-        Ok(self.store.check_room(room, through, self.clock.now()).await?)
+        Ok(self.store.rooms().mark_checked(room, through, self.clock.now()).await?)
     }
 
     /// Records that the guest was in the room and has seen messages up to `through`, if the guest left an e-mail
@@ -284,7 +284,7 @@ impl Rooms {
     /// # Errors
     /// [`RoomError::Unavailable`] when SQL is unavailable.
     pub async fn see_guest(&self, room: RoomKey, through: Seq) -> Result<(), RoomError> {
-        Ok(self.store.see_guest(room, through, self.clock.now()).await?)
+        Ok(self.store.contacts().mark_seen(room, through, self.clock.now()).await?)
     }
 
     /// Evicts a room from the cache, because its guest has left an e-mail address. Other nodes keep their entry for up
@@ -299,16 +299,16 @@ impl Rooms {
     /// [`RoomError::NotFound`]; [`RoomError::Unavailable`] if SQL rejects the change. Once SQL has it, the change takes
     /// effect: if the broker is unavailable, it is applied later.
     pub async fn change(&self, name: RoomName, change: RoomChange) -> Result<Room, RoomError> {
-        let changed = self.store.change_room(name, change, self.clock.now()).await?.ok_or(RoomError::NotFound)?;
+        let changed = self.store.rooms().change(name, change, self.clock.now()).await?.ok_or(RoomError::NotFound)?;
         if let Some(event) = changed.event {
-            self.tell(&event).await;
+            self.publish(&event).await;
         }
         Ok(changed.room)
     }
 
     /// Applies a committed change to the broker. If that fails, a node applies it later.
-    pub async fn tell(&self, event: &RoomEvent) {
-        if let Err(error) = self.carry_out(event).await {
+    pub async fn publish(&self, event: &RoomEvent) {
+        if let Err(error) = self.apply_event(event).await {
             let (room, change) = (event.room, event.change.as_str());
             tracing::warn!(%error, %room, change, "failed to publish room change, retrying");
         }
@@ -319,13 +319,13 @@ impl Rooms {
     /// # Errors
     /// [`RoomError::Unavailable`]: the next call tries again.
     pub async fn redo_events(&self) -> Result<(), RoomError> {
-        for event in self.store.pending_events(self.clock.now() - EVENT_GRACE, 100).await? {
-            self.carry_out(&event).await?;
+        for event in self.store.rooms().pending_events(self.clock.now() - EVENT_GRACE, 100).await? {
+            self.apply_event(&event).await?;
         }
         Ok(())
     }
 
-    async fn carry_out(&self, event: &RoomEvent) -> Result<(), RoomError> {
+    async fn apply_event(&self, event: &RoomEvent) -> Result<(), RoomError> {
         let notice = match event.change {
             RoomChange::Close => closed_frame(&self.wire.wall_clock(event.created_at)),
             RoomChange::Resume | RoomChange::Delete => Bytes::new(),
@@ -333,8 +333,8 @@ impl Rooms {
         let change = Change { room: event.room, change: event.change, version: event.version, notice };
         self.broker.apply(change).await?;
         if event.change == RoomChange::Delete {
-            while self.store.delete_messages(event.chatroom, DELETE_BATCH).await? > 0 {}
+            while self.store.messages().delete_invisible(event.chatroom, DELETE_BATCH).await? > 0 {}
         }
-        Ok(self.store.finish_event(event.id).await?)
+        Ok(self.store.rooms().finish_event(event.id).await?)
     }
 }

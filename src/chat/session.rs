@@ -190,10 +190,10 @@ impl Session {
     }
 
     /// Returns whether the session accepts another frame now.
-    pub fn appetite(&mut self) -> Appetite {
+    pub fn read_readiness(&mut self) -> ReadReadiness {
         match self {
-            Session::Chat(session) => session.appetite(),
-            Session::Status(session) => session.appetite(),
+            Session::Chat(session) => session.read_readiness(),
+            Session::Status(session) => session.read_readiness(),
         }
     }
 
@@ -213,19 +213,19 @@ impl Session {
         match self {
             // SPEC 5: a host whose network was cut is offline within 20 s.
             Session::Status(session) if session.connection().side().is_host() => {
-                Heartbeat { ping: Duration::from_secs(10), silence: Duration::from_secs(15) }
+                Heartbeat { ping: Duration::from_secs(10), idle_timeout: Duration::from_secs(15) }
             }
             // The ping interval is below half of the usual proxy timeout of 60 s.
-            _ => Heartbeat { ping: Duration::from_secs(25), silence: Duration::from_secs(60) },
+            _ => Heartbeat { ping: Duration::from_secs(25), idle_timeout: Duration::from_secs(60) },
         }
     }
 }
 
 /// Read readiness of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Appetite {
+pub enum ReadReadiness {
     /// A frame is accepted.
-    Hungry,
+    Ready,
     /// No frame is accepted until pending work completes or the window has room.
     Busy,
     /// No frame is accepted before this instant.
@@ -238,7 +238,7 @@ pub struct Heartbeat {
     /// Interval between pings.
     pub ping: Duration,
     /// Idle timeout: the socket is closed when nothing arrived for this time.
-    pub silence: Duration,
+    pub idle_timeout: Duration,
 }
 
 /// Work that must complete before the session accepts the next frame.

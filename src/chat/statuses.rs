@@ -51,7 +51,7 @@ pub struct Statuses {
     presence: Arc<dyn Presence>,
     watch: Watch,
     grace: Grace,
-    told: Arc<DashSet<HostUuid>>,
+    reported: Arc<DashSet<HostUuid>>,
     /// Time from which a host without sockets on this node may be reported as offline.
     due: Arc<DashMap<HostUuid, Instant>>,
     turns: Turns,
@@ -63,7 +63,10 @@ pub struct Statuses {
 
 impl std::fmt::Debug for Statuses {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Statuses").field("grace", &self.grace).field("told", &self.told.len()).finish_non_exhaustive()
+        f.debug_struct("Statuses")
+            .field("grace", &self.grace)
+            .field("reported", &self.reported.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -77,9 +80,9 @@ impl Statuses {
         tracker: TaskTracker,
         stop: CancellationToken,
     ) -> Self {
-        let (told, due, turns) = (Arc::default(), Arc::default(), Turns::default());
+        let (reported, due, turns) = (Arc::default(), Arc::default(), Turns::default());
         let guests = Coalescer::new(GUEST_INTERVAL, tracker.clone(), stop.clone());
-        Self { hub, presence, watch, grace, told, due, turns, guests, tracker, stop }
+        Self { hub, presence, watch, grace, reported, due, turns, guests, tracker, stop }
     }
 
     /// Notifies a host's status sockets that a guest is present: the first time at once, then once per second with the
@@ -87,7 +90,7 @@ impl Statuses {
     ///
     /// # Errors
     /// [`Unavailable`]: the notice was due now, and failed.
-    pub async fn greet(&self, host: HostUuid, notice: Bytes) -> Result<(), Unavailable> {
+    pub async fn announce_guest(&self, host: HostUuid, notice: Bytes) -> Result<(), Unavailable> {
         if !self.guests.is_first(host, || notice.clone()) {
             return Ok(());
         }
@@ -117,30 +120,30 @@ impl Statuses {
     pub fn register(&self, host: HostUuid, connection: Arc<Connection>) -> StatusGuard {
         let registration = self.hub.register(Place::Status(host), connection.clone());
         if connection.side() == Side::Host {
-            self.tracker.spawn(self.clone().tell(host));
+            self.tracker.spawn(self.clone().report(host));
         }
         StatusGuard { statuses: self.clone(), host, connection, registration: Some(registration) }
     }
 
     /// Reports the current state to presence, and retries until it succeeds.
-    async fn tell(self, host: HostUuid) {
+    async fn report(self, host: HostUuid) {
         let _turn = self.turns.take(host.as_bytes()).await;
         loop {
             let here = self.hub.status_hosts(host) > 0;
-            if here == self.told.contains(&host) {
+            if here == self.reported.contains(&host) {
                 return;
             }
             if !here && self.due.get(&host).is_some_and(|due| *due > Instant::now()) {
                 // The task that set the time reports the host then.
                 return;
             }
-            let told = if here { self.presence.enter(host).await } else { self.presence.leave(host).await };
-            match told {
+            let reported = if here { self.presence.enter(host).await } else { self.presence.leave(host).await };
+            match reported {
                 Ok(()) if here => {
-                    self.told.insert(host);
+                    self.reported.insert(host);
                 }
                 Ok(()) => {
-                    self.told.remove(&host);
+                    self.reported.remove(&host);
                     self.due.remove_if(&host, |_, due| *due <= Instant::now());
                 }
                 Err(error) if self.stop.is_cancelled() => {
@@ -173,7 +176,7 @@ impl Drop for StatusGuard {
             self.statuses.watch.forget_unwatched(self.host);
             return;
         }
-        let (grace, outlives_us) = match self.connection.ending() {
+        let (grace, outlives_us) = match self.connection.pending_close() {
             // A logout takes effect at once. A closed page may be followed by the next.
             Some(Close::Unauthenticated) => (Duration::ZERO, false),
             Some(Close::Restarting { .. }) => (self.statuses.grace.drained, true),
@@ -193,7 +196,7 @@ impl Drop for StatusGuard {
             } else {
                 wait.await;
             }
-            statuses.tell(host).await;
+            statuses.report(host).await;
         });
     }
 }

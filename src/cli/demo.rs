@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use sea_orm::{ConnectionTrait as _, DbBackend, Statement};
 use tokio::net::TcpListener;
 
 use super::{Failure, block_on, open_store, serve, user};
@@ -78,7 +77,7 @@ async fn demo_host(config: &Config, address: SocketAddr, chance: &Chance) -> Res
         .map_err(|error| ConfigError::new("data-dir", format!("{}: {error}", path.display())))?;
     let domains = domains(address);
     let store = open_store(config.mode.database()).await?;
-    let host = match store.credentials(EMAIL).await? {
+    let host = match store.hosts().credentials(EMAIL).await? {
         Some(known) => {
             move_to(&store, &known.host, &domains).await?;
             known.host
@@ -114,15 +113,12 @@ fn domains(address: SocketAddr) -> String {
     domains
 }
 
-/// Updates the domains of a demo host that was kept, since the port may have changed. The database is always SQLite.
+/// Updates the domains of a demo host that was kept, since the port may have changed.
 async fn move_to(store: &Store, host: &Host, domains: &str) -> Result<(), Failure> {
     if host.service_domain.as_deref() == Some(domains) {
         return Ok(());
     }
-    let sql = "UPDATE user SET service_domain = ? WHERE id = ?";
-    let statement = Statement::from_sql_and_values(DbBackend::Sqlite, sql, [domains.into(), host.id.0.into()]);
-    store.connection().execute_raw(statement).await.map_err(Failure::new)?;
-    Ok(())
+    store.hosts().set_service_domain(host.id, domains).await.map_err(Failure::new)
 }
 
 fn banner(address: SocketAddr, demo: &DemoHost) -> String {

@@ -111,7 +111,7 @@ pub(super) async fn set_mode(store: &Store, stores: &Mode, to: ServedBy, redis_i
         return Err(Failure::new("--database-url: a cluster needs MySQL, and this database is SQLite"));
     }
     let candidate = InstallationId::from_random(Chance::from_entropy().bytes());
-    let installation = store.ensure_installation(candidate, to, SystemClock.now()).await?;
+    let installation = store.installation().ensure(candidate, to, SystemClock.now()).await?;
     if installation.mode != to {
         match (installation.mode, stores.redis()) {
             (InstallationMode::Single, _) => drop(SoleNode::acquire(store).await?),
@@ -128,7 +128,7 @@ pub(super) async fn set_mode(store: &Store, stores: &Mode, to: ServedBy, redis_i
                 ));
             }
         }
-        store.set_installation_mode(to).await?;
+        store.installation().set_mode(to).await?;
     }
     print_line(&format!("a {} serves this database", name(to)))?;
     Ok(())
@@ -167,14 +167,14 @@ async fn refuse_live_leases(redis: &Redis, id: InstallationId) -> Result<(), Fai
 }
 
 async fn recorded(store: &Store) -> Result<Installation, Failure> {
-    let installation = store.installation().await?;
+    let installation = store.installation().get().await?;
     installation.ok_or_else(|| Failure::new("this database has no installation yet: no node has started on it"))
 }
 
 /// Reads the installation, or creates one in cluster mode if no node has started on the database yet.
 async fn ensured(store: &Store) -> Result<Installation, Failure> {
     let candidate = InstallationId::from_random(Chance::from_entropy().bytes());
-    Ok(store.ensure_installation(candidate, InstallationMode::Cluster, SystemClock.now()).await?)
+    Ok(store.installation().ensure(candidate, InstallationMode::Cluster, SystemClock.now()).await?)
 }
 
 fn connect(url: &RedisUrl) -> Result<Redis, Failure> {

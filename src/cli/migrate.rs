@@ -2,7 +2,6 @@
 
 use clap::{Args, ValueEnum};
 use migration::SchemaState;
-use sea_orm::DbErr;
 
 use super::installation::{self, ServedBy};
 use super::{Failure, block_on, log_for_a_command, open_store_to_look, print_line};
@@ -81,6 +80,6 @@ pub(super) async fn state(store: &Store) -> Result<SchemaState, Failure> {
     SchemaState::read(store.connection()).await.map_err(failed)
 }
 
-fn failed(error: DbErr) -> Failure {
+fn failed(error: impl std::fmt::Display) -> Failure {
     Failure::new(format!("the schema could not be read or changed: {error}"))
 }

@@ -76,8 +76,8 @@ impl FromStr for Who {
 impl Who {
     async fn find(&self, store: &Store) -> Result<Host, Failure> {
         let found = match self {
-            Self::Email(email) => store.credentials(email).await?.map(|known| known.host),
-            Self::Id(id) => store.host(*id).await?,
+            Self::Email(email) => store.hosts().credentials(email).await?.map(|known| known.host),
+            Self::Id(id) => store.hosts().get(*id).await?,
         };
         found.ok_or_else(Self::unknown)
     }

@@ -96,7 +96,7 @@ pub struct Room {
     /// Highest `seq` known to SQL.
     pub last_seq: Seq,
     /// Broker epoch in which `last_seq` was assigned; `None` if unknown.
-    pub last_life: Option<String>,
+    pub last_epoch: Option<String>,
     /// Version of the state; rises with every change of state.
     pub state_version: u64,
     /// Messages up to this `seq` were deleted by retention (SPEC 6.4).

@@ -94,7 +94,7 @@ pub(super) async fn consent(app: &HttpContext, token: &str, request: &Request) -
 
 /// Returns the domain of the host's service, or `public-url` if the host has none.
 async fn domain_of(app: &HttpContext, pair: &ConsentPair) -> Result<String, ApiError> {
-    let host = app.store.host(pair.host).await?.filter(|host| !host.is_deleted).ok_or(ApiError::NotFound)?;
+    let host = app.store.hosts().get(pair.host).await?.filter(|host| !host.is_deleted).ok_or(ApiError::NotFound)?;
     Ok(service_domain(host.service_domain.as_deref()).unwrap_or_else(|| app.settings.public_url.clone()))
 }
 

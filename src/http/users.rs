@@ -21,7 +21,7 @@ pub(super) async fn show_client(app: &HttpContext, request: &Request) -> Result<
 pub(super) async fn show_user(app: &HttpContext, request: &Request, id: i64) -> Result<Response, ApiError> {
     let caller = callers::that_host(app, request, id).await?;
     // Not from the cache, because the host may have just changed something on another node.
-    let host = app.store.host(caller.host.id).await?.ok_or(ApiError::NotFound)?;
+    let host = app.store.hosts().get(caller.host.id).await?.ok_or(ApiError::NotFound)?;
     Ok(reply::json(StatusCode::OK, &User::new(&host, &app.settings.public_url)))
 }
 
@@ -52,20 +52,20 @@ pub(super) async fn patch_user(app: &HttpContext, request: &mut Request, id: i64
     }
     app.hosts.forget(caller.host.id);
     (app.announce)(Control::ConfigChanged { host: caller.host.id }).await;
-    let host = app.store.host(caller.host.id).await?.ok_or(ApiError::NotFound)?;
+    let host = app.store.hosts().get(caller.host.id).await?.ok_or(ApiError::NotFound)?;
     Ok(reply::json(StatusCode::OK, &User::new(&host, &app.settings.public_url)))
 }
 
 pub(super) async fn patch_configs(app: &HttpContext, request: &mut Request, id: i64) -> Result<Response, ApiError> {
     let caller = callers::that_host(app, request, id).await?;
     let patch = ConfigsPatch::read(&request.json().await?)?;
-    let host = app.store.host(caller.host.id).await?.ok_or(ApiError::NotFound)?;
+    let host = app.store.hosts().get(caller.host.id).await?.ok_or(ApiError::NotFound)?;
     let config = HostConfig {
         use_online_status: patch.use_online_status.unwrap_or(host.config.use_online_status),
         email_notifications: patch.email_notifications.unwrap_or(host.config.email_notifications),
     };
     if config != host.config {
-        app.store.set_config(host.id, config).await?;
+        app.store.hosts().set_config(host.id, config).await?;
         app.hosts.forget(host.id);
         (app.announce)(Control::ConfigChanged { host: host.id }).await;
     }

@@ -56,7 +56,7 @@ pub(super) async fn take_over(redis: &Redis, store: &Store) -> Result<(), Unavai
     let Taken { archived, rooms, left, .. } = taken;
     if left == 0 {
         for host in keys.hosts().await? {
-            if store.host_by_uuid(host).await?.is_some() {
+            if store.hosts().by_uuid(host).await?.is_some() {
                 keys.remove_host(host).await?;
             }
         }
@@ -150,7 +150,7 @@ impl Taken<'_> {
         let messages: Vec<Message> = batch.iter().map(|(_, message)| message.clone()).collect();
         let rooms = rooms_of(batch.iter().map(|(entry, _)| entry));
         let unattended: Vec<_> = batch.iter().map(|(_, message)| (message.chatroom, message.seq)).collect();
-        Ok(self.store.archive(&messages, &rooms, &unattended).await?.conflicts.into_iter().collect())
+        Ok(self.store.messages().archive(&messages, &rooms, &unattended).await?.conflicts.into_iter().collect())
     }
 
     async fn dead_letter(&self, entry: &QueueEntry, why: &str) -> Result<(), Unavailable> {
@@ -211,7 +211,7 @@ impl Taken<'_> {
 
     /// Returns whether a room without a row was deleted by its host.
     async fn is_deleted(&self, partition: Partition, room: RoomName) -> Result<bool, Unavailable> {
-        Ok(self.keys.is_deleted(partition, room).await? || self.store.is_being_deleted(room).await?)
+        Ok(self.keys.is_deleted(partition, room).await? || self.store.rooms().is_being_deleted(room).await?)
     }
 
     /// Returns the row ids of the rooms that are in this database.
@@ -219,7 +219,7 @@ impl Taken<'_> {
         let mut names: Vec<RoomName> = rooms.collect();
         names.sort_unstable();
         names.dedup();
-        let rows = self.store.rooms_named(&names).await?;
+        let rows = self.store.rooms().by_names(&names).await?;
         Ok(rows.into_iter().map(|row| (row.name, row.id)).collect())
     }
 }

@@ -51,7 +51,7 @@ pub(super) async fn open(app: &App) -> Result<Installation, AppError> {
     let mode = app.config.mode.of_installation();
     let candidate = InstallationId::from_random(app.chance.bytes());
     let installation = loop {
-        match app.store.ensure_installation(candidate, mode, app.clock.now()).await {
+        match app.store.installation().ensure(candidate, mode, app.clock.now()).await {
             Ok(installation) => break installation,
             Err(StoreError::Unavailable(error)) => {
                 tracing::warn!(error, "failed to read sql, retrying");
@@ -69,7 +69,7 @@ pub(super) async fn open(app: &App) -> Result<Installation, AppError> {
 
 /// Attaches a command to the Redis of its database's installation, without claiming it.
 pub(super) async fn attach(redis: &Redis, store: &Store) -> Result<(), Unavailable> {
-    match store.installation().await? {
+    match store.installation().get().await? {
         Some(installation) => {
             redis.install(installation.id);
             redis.attach().await
@@ -107,7 +107,7 @@ pub(super) async fn claim(redis: &Redis, store: &Store) -> Result<Result<(), Una
 
 /// Returns an error if nodes of this installation run on another Redis: their leader raises the generation every 5 s.
 pub(crate) async fn no_other_redis(store: &Store) -> Result<(), Unavailable> {
-    let generation = async || Ok::<_, Unavailable>(store.installation().await?.map_or(0, |row| row.generation));
+    let generation = async || Ok::<_, Unavailable>(store.installation().get().await?.map_or(0, |row| row.generation));
     let before = generation().await?;
     if before == 0 {
         // No node has become leader yet.

@@ -161,7 +161,7 @@ impl Duties {
 
     /// Updates the metric of waiting e-mails. Only the leader queries SQL.
     async fn show_mails(&self, leads: bool) {
-        let waiting = if leads { self.store.waiting_mails().await } else { Ok(0) };
+        let waiting = if leads { self.store.mails().count().await } else { Ok(0) };
         match waiting {
             Ok(waiting) => self.metrics.mails_waiting.set(waiting as f64),
             Err(error) => tracing::debug!(%error, "failed to read length of e-mail queue"),
@@ -226,10 +226,10 @@ impl Duties {
         match entry.duty {
             Duty::DeleteEmpty => self.delete_empty(walked, now, batch).await,
             Duty::CloseIdle => self.close_idle(walked, now, batch).await,
-            Duty::Purge => Ok(Step::of(self.store.purge_rooms(self.closed_before(now), batch).await?, batch)),
+            Duty::Purge => Ok(Step::of(self.store.retention().purge(self.closed_before(now), batch).await?, batch)),
             Duty::DeleteMessages => self.delete_messages(batch).await,
-            Duty::GiveUpEvents => Ok(Step::of(self.store.give_up_webhook_events(now, batch).await?, batch)),
-            Duty::Forget(what) => Ok(Step::of(self.store.delete_expired(what, now - KEPT, batch).await?, batch)),
+            Duty::GiveUpEvents => Ok(Step::of(self.store.webhooks().give_up_events(now, batch).await?, batch)),
+            Duty::Forget(what) => Ok(Step::of(self.store.expired().delete(what, now - KEPT, batch).await?, batch)),
             Duty::AdoptOrphans => Ok(Step { rows: self.orphans(true).await?, more: false }),
         }
     }
@@ -242,19 +242,20 @@ impl Duties {
         let (store, now) = (&self.store, self.clock.now());
         let counted = match duty {
             Duty::DeleteEmpty => match self.idle_since(now) {
-                Some(since) => store.count_empty_rooms(since).await?,
+                Some(since) => store.rooms().count_empty(since).await?,
                 None => 0,
             },
             Duty::CloseIdle => match self.idle_since(now) {
-                Some(since) => store.count_idle_rooms(since).await?,
+                Some(since) => store.rooms().count_idle(since).await?,
                 None => 0,
             },
-            Duty::Purge => store.count_rooms_to_purge(self.closed_before(now)).await?,
+            Duty::Purge => store.retention().count_rooms(self.closed_before(now)).await?,
             Duty::DeleteMessages => {
-                store.count_messages_to_purge(self.closed_before(now)).await? + store.count_purged_messages().await?
+                store.retention().count_messages(self.closed_before(now)).await?
+                    + store.retention().count_purged_messages().await?
             }
-            Duty::GiveUpEvents => store.count_webhook_events_to_give_up(now).await?,
-            Duty::Forget(what) => store.count_expired(what, now - KEPT).await?,
+            Duty::GiveUpEvents => store.webhooks().count_events_to_give_up(now).await?,
+            Duty::Forget(what) => store.expired().count(what, now - KEPT).await?,
             Duty::AdoptOrphans => self.orphans(false).await?,
         };
         Ok(counted)
@@ -281,7 +282,7 @@ impl Duties {
     /// disconnects the clients of such a room.
     async fn delete_empty(&self, walked: &mut Option<Room>, now: DateTime<Utc>, batch: u64) -> Result<Step, DutyError> {
         let Some(since) = self.idle_since(now) else { return Ok(Step::of(0, batch)) };
-        let rooms = self.store.empty_rooms(since, walked.as_ref(), batch).await?;
+        let rooms = self.store.rooms().empty(since, walked.as_ref(), batch).await?;
         let (found, mut deleted) = (rooms.len() as u64, 0);
         for room in &rooms {
             if let Some(broker) = &self.broker
@@ -289,10 +290,10 @@ impl Duties {
             {
                 continue;
             }
-            if let Some(event) = self.store.delete_empty_room(room.name, now).await? {
+            if let Some(event) = self.store.rooms().delete_empty(room.name, now).await? {
                 deleted += 1;
                 if let Some(rooms) = &self.rooms {
-                    rooms.tell(&event).await;
+                    rooms.publish(&event).await;
                 }
             }
         }
@@ -303,7 +304,7 @@ impl Duties {
     /// Closes idle rooms, as their hosts could.
     async fn close_idle(&self, walked: &mut Option<Room>, now: DateTime<Utc>, batch: u64) -> Result<Step, DutyError> {
         let Some(since) = self.idle_since(now) else { return Ok(Step::of(0, batch)) };
-        let rooms = self.store.idle_rooms(since, walked.as_ref(), batch).await?;
+        let rooms = self.store.rooms().idle(since, walked.as_ref(), batch).await?;
         let (found, mut closed) = (rooms.len() as u64, 0);
         let statuses = match &self.broker {
             Some(broker) => broker.status(&rooms.iter().map(|room| room.name).collect::<Vec<_>>()).await?,
@@ -314,10 +315,10 @@ impl Duties {
             if is_behind(room, status.as_ref()) {
                 continue;
             }
-            if let Some(event) = self.store.close_idle_room(room.name, since, now).await? {
+            if let Some(event) = self.store.rooms().close_idle(room.name, since, now).await? {
                 closed += 1;
                 if let Some(rooms) = &self.rooms {
-                    rooms.tell(&event).await;
+                    rooms.publish(&event).await;
                 }
             }
         }
@@ -327,7 +328,7 @@ impl Duties {
 
     /// Deletes the message rows of purged rooms.
     async fn delete_messages(&self, batch: u64) -> Result<Step, DutyError> {
-        let rooms = self.store.purged_rooms(ROOMS_A_STEP).await?;
+        let rooms = self.store.retention().purged(ROOMS_A_STEP).await?;
         let mut more = rooms.len() as u64 == ROOMS_A_STEP;
         let mut deleted = 0;
         for room in rooms {
@@ -347,8 +348,8 @@ impl Duties {
         if let Some(broker) = &self.broker {
             broker.purge(room.name, room.through).await?;
         }
-        let rows = self.store.delete_messages(room.id, limit).await?;
-        let is_finished = rows < limit && self.store.finish_purge(room).await?;
+        let rows = self.store.messages().delete_invisible(room.id, limit).await?;
+        let is_finished = rows < limit && self.store.retention().finish(room).await?;
         Ok((rows, is_finished))
     }
 }

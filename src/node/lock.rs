@@ -5,12 +5,10 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, Statement, TransactionTrait};
-
 use super::AppError;
 use crate::node::config::{Config, Mode};
 use crate::store::restrict;
-use crate::store::{Store, is_missing_function, is_temporary};
+use crate::store::{DatabaseLock, Store, is_temporary};
 
 /// Interval of the keep-alive statement; the database closes a connection that is idle for 10 s.
 const KEEP_ALIVE: Duration = Duration::from_secs(3);
@@ -25,7 +23,7 @@ pub(super) enum Lock {
     /// Lock on an open file. The operating system releases it however the process ends.
     File { _file: File },
     /// Named lock of MySQL, released when the connection ends.
-    Database(DatabaseTransaction),
+    Database(DatabaseLock),
 }
 
 impl Lock {
@@ -56,7 +54,7 @@ impl Lock {
             return Ok(Self::None);
         }
         loop {
-            match take(store).await {
+            match store.try_lock().await {
                 Ok(Some(held)) => return Ok(Self::Database(held)),
                 Ok(None) => return Err(AppError::InUse(DATABASE.to_owned())),
                 Err(error) if is_temporary(&error) => tracing::warn!(%error, "failed to lock database, retrying"),
@@ -75,15 +73,15 @@ impl Lock {
         loop {
             tokio::time::sleep(KEEP_ALIVE).await;
             let is_current = replaced == store.connections_replaced();
-            let keep = if is_current { "DO 1" } else { RELEASE };
-            match held.execute_unprepared(keep).await {
-                Ok(_) if is_current => continue,
-                Ok(_) => tracing::debug!("sql connections replaced, locking database again"),
+            let outcome = if is_current { held.keep_alive().await } else { held.release().await };
+            match outcome {
+                Ok(()) if is_current => continue,
+                Ok(()) => tracing::debug!("sql connections replaced, locking database again"),
                 Err(error) => tracing::warn!(%error, "database lock lost, locking again"),
             }
             loop {
                 replaced = store.connections_replaced();
-                match take(store).await {
+                match store.try_lock().await {
                     Ok(Some(again)) => break *held = again,
                     Ok(None) => return AppError::InUse(DATABASE.to_owned()),
                     Err(error) => tracing::debug!(%error, "failed to lock database, retrying"),
@@ -94,15 +92,9 @@ impl Lock {
     }
 }
 
-/// Releases the lock, but keeps the connection open.
-const RELEASE: &str = "DO RELEASE_ALL_LOCKS()";
-
-/// Digests of the database name in the lock name. Earlier releases use the first; MySQL 9.7 has no `MD5()`.
-const DIGESTS: [&str; 2] = ["MD5(DATABASE())", "LEFT(SHA2(DATABASE(), 256), 32)"];
-
 /// Proof that no single node serves a MySQL database. The lock is held until this is dropped.
 pub struct SoleNode {
-    _held: DatabaseTransaction,
+    _held: DatabaseLock,
 }
 
 impl std::fmt::Debug for SoleNode {
@@ -117,25 +109,9 @@ impl SoleNode {
     /// # Errors
     /// [`AppError::InUse`] while a single node runs; [`AppError::Lock`] if MySQL fails.
     pub async fn acquire(store: &Store) -> Result<Self, AppError> {
-        match take(store).await.map_err(|error| AppError::Lock(error.to_string()))? {
+        match store.try_lock().await.map_err(|error| AppError::Lock(error.to_string()))? {
             Some(held) => Ok(Self { _held: held }),
             None => Err(AppError::InUse(DATABASE.to_owned())),
         }
     }
-}
-
-/// Tries to take the lock; `None` if another process holds it.
-async fn take(store: &Store) -> Result<Option<DatabaseTransaction>, DbErr> {
-    // The pool hands out a connection per statement; a transaction holds on to one.
-    let held = store.connection().begin().await?;
-    let lock = async |digest: &str| {
-        let lock = format!("SELECT CAST(GET_LOCK(CONCAT('pintalk.', {digest}), 0) AS SIGNED) AS held");
-        held.query_one_raw(Statement::from_string(DbBackend::MySql, lock)).await
-    };
-    let row = match lock(DIGESTS[0]).await {
-        Err(error) if is_missing_function(&error) => lock(DIGESTS[1]).await?,
-        row => row?,
-    };
-    let got: Option<i64> = row.and_then(|row| row.try_get("", "held").ok());
-    Ok((got == Some(1)).then_some(held))
 }

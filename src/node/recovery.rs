@@ -123,7 +123,7 @@ impl Recoverer {
         // The broker is read first. The leader raises SQL before the broker, so in this order SQL is never lower.
         let known = self.recovery.generation().await?;
         let is_own = |row: &Installation| row.id == self.installation && row.mode == InstallationMode::Cluster;
-        let Some(row) = self.store.installation().await?.filter(is_own) else {
+        let Some(row) = self.store.installation().get().await?.filter(is_own) else {
             // SQL was restored to before its first start, belongs to another installation, or is now served by a single
             // node.
             self.recovery.suspend(true);
@@ -148,7 +148,7 @@ impl Recoverer {
             None => None,
         };
         let next = known.unwrap_or_default().max(row.generation) + 1;
-        self.store.raise_generation(next).await?;
+        self.store.installation().raise_generation(next).await?;
         self.recovery.raise_generation(next).await?;
         Ok(recovered)
     }
@@ -160,7 +160,7 @@ impl Recoverer {
     /// [`RecoveryError`]: call again.
     pub async fn compare(&self) -> Result<Recovered, RecoveryError> {
         let known = self.recovery.generation().await?;
-        let row = self.store.installation().await?;
+        let row = self.store.installation().get().await?;
         let is_behind = row.zip(known).is_some_and(|(row, known)| row.generation < known);
         let store = if is_behind { WentBack::Sql } else { WentBack::Redis };
         let compared = self.reconcile_all(store).await?;
@@ -216,7 +216,7 @@ impl Recoverer {
     }
 
     async fn reconcile(&self, store: WentBack, names: &[RoomName], all: &mut Recovered) -> Result<(), RecoveryError> {
-        let rows = self.store.rooms_named(names).await?;
+        let rows = self.store.rooms().by_names(names).await?;
         let rows: HashMap<RoomName, Room> = rows.into_iter().map(|row| (row.name, row)).collect();
         let rooms: Vec<(RoomName, Option<Room>)> = names.iter().map(|name| (*name, rows.get(name).cloned())).collect();
         let outcomes = futures_util::stream::iter(rooms).map(|(name, row)| self.reconcile_room(store, name, row));
@@ -267,7 +267,7 @@ impl Recoverer {
     async fn missing(&self, row: &Room) -> Result<Vec<Seq>, RecoveryError> {
         let mut numbers = log_numbers(&*self.broker, row.name, row.purged_through, LOG).await?;
         let Some(first) = numbers.first() else { return Ok(numbers) };
-        let stored: HashSet<Seq> = self.store.seqs_from(row.id, *first).await?.into_iter().collect();
+        let stored: HashSet<Seq> = self.store.messages().seqs_from(row.id, *first).await?.into_iter().collect();
         numbers.retain(|seq| !stored.contains(seq));
         Ok(numbers)
     }

@@ -73,11 +73,11 @@ pub(super) fn start(node: &Node, store: &Store, redis: Option<&Redis>, shutdown:
         hub.outbox_metrics().bytes.set(hub.outbox_bytes() as f64);
         std::future::ready(())
     });
-    let standing = node.standing.clone();
+    let revalidator = node.revalidator.clone();
     every(shutdown, STANDING_INTERVAL, move || {
-        let standing = standing.clone();
+        let revalidator = revalidator.clone();
         async move {
-            if let Err(error) = standing.check().await {
+            if let Err(error) = revalidator.check().await {
                 tracing::debug!(%error, "host session check failed, retrying");
             }
         }
@@ -133,7 +133,7 @@ async fn follow_redis(redis: Redis, health: NodeHealth, hub: Arc<Hub>) {
     if suspension.is_some() {
         health.set_redis(suspension, None);
         // Close their sockets: nodes that serve these rooms would not receive their messages.
-        hub.end_all_for_later();
+        hub.close_all_for_retry();
         return;
     }
     let beat = match verified {

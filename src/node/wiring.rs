@@ -24,9 +24,9 @@ use crate::chat::history::History;
 use crate::chat::hub::Hub;
 use crate::chat::inbox::Inbox;
 use crate::chat::relay::{Deliveries, Members, Relay, Sweep};
-use crate::chat::revalidation::Standing;
 use crate::chat::rooms::Rooms;
 use crate::chat::session::{Rate, SessionLimits, Sessions};
+use crate::chat::session_revalidator::SessionRevalidator;
 use crate::chat::statuses::{Grace, Statuses, Watch};
 use crate::domain::clock::Clock;
 use crate::http::metrics::HttpMetrics;
@@ -55,7 +55,7 @@ pub(super) struct Node {
     pub(super) presence: Arc<dyn Presence>,
     sessions: Arc<Sessions>,
     inbox: Inbox,
-    pub(super) standing: Standing,
+    pub(super) revalidator: SessionRevalidator,
     pub(super) health: NodeHealth,
     limits: Arc<Limits>,
     clock: Arc<dyn Clock>,
@@ -84,9 +84,16 @@ impl Node {
         let watch = Watch::new(hub.clone(), presence.clone(), shown_at, tracker.clone(), stop.clone());
         let statuses =
             Statuses::new(hub.clone(), presence.clone(), watch, grace(config), tracker.clone(), stop.clone());
-        let standing =
-            Standing::new(hub.clone(), store.clone(), accounts.clone(), hosts.clone(), clock.clone(), tracker, stop)
-                .while_clocks_agree(app.agreement());
+        let revalidator = SessionRevalidator::new(
+            hub.clone(),
+            store.clone(),
+            accounts.clone(),
+            hosts.clone(),
+            clock.clone(),
+            tracker,
+            stop,
+        )
+        .while_clocks_agree(app.agreement());
         let limits = limits(app);
         let sessions = Arc::new(Sessions {
             accounts: accounts.clone(),
@@ -118,7 +125,7 @@ impl Node {
             presence,
             sessions,
             inbox,
-            standing,
+            revalidator,
             health,
             limits,
             clock,
@@ -213,7 +220,7 @@ impl Node {
             inbox: self.inbox.clone(),
             hosts: self.hosts.clone(),
             accounts: self.accounts.clone(),
-            standing: self.standing.clone(),
+            revalidator: self.revalidator.clone(),
             watch: self.sessions.statuses.watch().clone(),
             archive,
             tracker: self.sessions.tracker.clone(),

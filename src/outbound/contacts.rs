@@ -38,7 +38,7 @@ impl Contacts {
     /// # Errors
     /// Errors of the store.
     pub async fn set(&self, room: impl Into<RoomRow>, email: &str, language: Language) -> Result<bool, StoreError> {
-        self.store.set_contact(room, email, language.code(), self.clock.now()).await
+        self.store.contacts().set(room, email, language.code(), self.clock.now()).await
     }
 
     /// Verifies the token of an unsubscribe link and returns what it refers to; `None` if its signature is invalid. No
@@ -63,7 +63,7 @@ impl Contacts {
     /// # Errors
     /// Errors of the store.
     pub async fn consent(&self, pair: &ConsentPair) -> Result<(), StoreError> {
-        self.store.grant_consent(pair, self.clock.now()).await?;
+        self.store.consents().grant(pair, self.clock.now()).await?;
         self.mail.wake();
         Ok(())
     }
@@ -77,14 +77,15 @@ impl Contacts {
         let pair = match asked {
             Unsubscription::Pair(pair) => pair.clone(),
             Unsubscription::Room(of_room) => {
-                let Some(email) = self.store.contact(of_room.room).await?.filter(|email| of_room.is_of(email)) else {
+                let Some(email) = self.store.contacts().get(of_room.room).await?.filter(|email| of_room.is_of(email))
+                else {
                     return Ok(None);
                 };
-                let Some(room) = self.store.room(of_room.room).await? else { return Ok(None) };
+                let Some(room) = self.store.rooms().get(of_room.room).await? else { return Ok(None) };
                 ConsentPair { host: room.host, mailbox: mailbox_key(&email) }
             }
         };
-        self.store.withdraw_consent(&pair, self.clock.now()).await?;
+        self.store.consents().withdraw(&pair, self.clock.now()).await?;
         Ok(Some(pair))
     }
 }

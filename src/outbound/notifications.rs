@@ -1,6 +1,6 @@
 //! Notifier: e-mails recipients who were not in a room when a message arrived (SPEC 8).
 //!
-//! The store records due notifications in the same transaction as the messages ([`Store::archive`], [`Store::append`]).
+//! The store records due notifications in the same transaction as the messages ([`archive`](crate::store::MessageRepository::archive), [`append`](crate::store::MessageRepository::append)).
 //! A minute later the notifier decides whether the recipients are still absent, have unread messages and want e-mail:
 //! per room for a guest, for all rooms together for a host. Every node runs one. Each decision is one transaction that
 //! locks the rooms and also writes the e-mail to the outbox. So an e-mail is written once, and the outbox sends it at
@@ -19,7 +19,7 @@ use crate::domain::clock::Clock;
 use crate::domain::{ChatroomId, HostId, RoomName, Side};
 use crate::outbound::mail::Waker;
 use crate::outbound::metrics::{Decision, NotificationMetrics, Recipient};
-use crate::store::{DueNotification, HostDigestOutcome, Settled, Store, StoreError};
+use crate::store::{DueNotification, HostDigestOutcome, NotificationDecision, Store, StoreError};
 
 pub use letter::{Letters, service_domain};
 
@@ -84,7 +84,7 @@ impl Notifier {
     /// [`RoundError`].
     pub async fn round(&self) -> Result<usize, RoundError> {
         let now = self.clock.now();
-        let due = self.store.due_notifications(now, BATCH).await?;
+        let due = self.store.notifications().due(now, BATCH).await?;
         let (to_hosts, others): (Vec<_>, Vec<_>) =
             due.into_iter().partition(|due| due.to == Side::Host && due.host.is_some());
         let mut decided = 0;
@@ -97,7 +97,7 @@ impl Notifier {
         let mut pending = Vec::new();
         for (host, due) in hosts {
             let rooms: Vec<ChatroomId> = due.iter().map(|due| due.chatroom).collect();
-            if self.store.defer_digest(host, &rooms, now).await? {
+            if self.store.notifications().defer_digest(host, &rooms, now).await? {
                 decided += rooms.len();
             } else {
                 pending.push((host, self.pending_rooms(host, due).await?));
@@ -107,13 +107,14 @@ impl Notifier {
         let members = self.members(pending.iter().flat_map(|(_, rooms)| rooms).chain(&others)).await?;
         for due in &others {
             let is_present = members.include(due);
-            let settled = self.store.settle_notification(due, is_present, self.clock.now(), &self.writer()).await?;
+            let settled = self.store.notifications().decide(due, is_present, self.clock.now(), &self.writer()).await?;
             decided += usize::from(self.record(due.to, settled));
         }
         for (host, rooms) in pending {
             let rooms: Vec<_> = rooms.into_iter().map(|due| (members.include(&due), due)).collect();
-            let outcome = self.store.settle_host(host, &rooms, self.clock.now(), &self.writer()).await?;
-            if let HostDigestOutcome::Settled(settled) = outcome {
+            let outcome =
+                self.store.notifications().decide_for_host(host, &rooms, self.clock.now(), &self.writer()).await?;
+            if let HostDigestOutcome::Decided(settled) = outcome {
                 decided += settled.into_iter().filter(|settled| self.record(Side::Host, *settled)).count();
             }
         }
@@ -123,7 +124,7 @@ impl Notifier {
     /// Returns all rooms with a pending digest for a host. Rows written by a node of an earlier release are found only
     /// once they are due.
     async fn pending_rooms(&self, host: HostId, due: Vec<DueNotification>) -> Result<Vec<DueNotification>, StoreError> {
-        let mut rooms = self.store.pending_rooms_of(host).await?;
+        let mut rooms = self.store.notifications().pending_rooms(host).await?;
         let known: Vec<ChatroomId> = rooms.iter().map(|room| room.chatroom).collect();
         rooms.extend(due.into_iter().filter(|due| !known.contains(&due.chatroom)));
         Ok(rooms)
@@ -140,16 +141,16 @@ impl Notifier {
     }
 
     /// Counts a decision and wakes the mail dispatcher. Returns `false` if nothing was decided.
-    fn record(&self, to: Side, settled: Settled) -> bool {
+    fn record(&self, to: Side, settled: NotificationDecision) -> bool {
         let outcome = match settled {
-            Settled::Mailed => Decision::Mailed,
-            Settled::Asked => Decision::Asked,
-            Settled::Unconsented => Decision::Unconsented,
-            Settled::Present => Decision::Present,
-            Settled::Read => Decision::Read,
-            Settled::Closed => Decision::Closed,
-            Settled::Unwanted => Decision::Unwanted,
-            Settled::Changed => return false,
+            NotificationDecision::Mailed => Decision::Mailed,
+            NotificationDecision::Asked => Decision::Asked,
+            NotificationDecision::Unconsented => Decision::Unconsented,
+            NotificationDecision::Present => Decision::Present,
+            NotificationDecision::Read => Decision::Read,
+            NotificationDecision::Closed => Decision::Closed,
+            NotificationDecision::Unwanted => Decision::Unwanted,
+            NotificationDecision::Changed => return false,
         };
         let to = if to.is_host() { Recipient::Host } else { Recipient::Guest };
         self.metrics.decisions.get((to, outcome)).increment(1);

@@ -1,6 +1,6 @@
 //! Webhooks: events of a host's rooms, sent to the host's own systems.
 //!
-//! Events are recorded in the same transaction as the change that causes them ([`Store::archive`] and similar methods).
+//! Events are recorded in the same transaction as the change that causes them ([`archive`](crate::store::MessageRepository::archive) and similar methods).
 //! A [`Courier`] on every node sends them to the receivers. This module is where hosts set and test their webhook and
 //! read the results.
 //!
@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use crate::domain::HostId;
 use crate::domain::clock::{Chance, Clock};
 use crate::protocol::webhook::ping;
-use crate::store::{Attempt, RecordedEvent, Store, StoreError, Webhook, WebhookChange};
+use crate::store::{DeliveryAttempt, RecordedEvent, Store, StoreError, Webhook, WebhookChange};
 
 pub mod address;
 mod courier;
@@ -75,7 +75,7 @@ impl Sender {
     }
 
     /// Sends an event once. The attempt succeeded if it has no `problem`.
-    async fn send(&self, webhook: &Webhook, id: &str, body: &str) -> Attempt {
+    async fn send(&self, webhook: &Webhook, id: &str, body: &str) -> DeliveryAttempt {
         let (began, now) = (Instant::now(), self.now());
         let old = webhook.old_secret.as_ref().filter(|(_, ends_at)| now < *ends_at);
         let secrets = std::iter::once(webhook.secret.as_str()).chain(old.map(|(secret, _)| secret.as_str()));
@@ -95,7 +95,7 @@ impl Sender {
             Ok(status) => (Some(status), Some(format!("answered {status}"))),
             Err(problem) => (None, Some(problem.to_string())),
         };
-        Attempt { at: self.now(), millis, status, problem }
+        DeliveryAttempt { at: self.now(), millis, status, problem }
     }
 }
 
@@ -118,7 +118,7 @@ impl Webhooks {
     /// # Errors
     /// Errors of the store.
     pub async fn show(&self, host: HostId) -> Result<Option<Webhook>, StoreError> {
-        self.store.webhook(host).await
+        self.store.webhooks().get(host).await
     }
 
     /// Sets a host's webhook. Returns `true` with it if there was none before, so that its secret is new.
@@ -129,7 +129,7 @@ impl Webhooks {
         let url = self.sender.wire.judge(&change.url)?.to_string();
         let change = WebhookChange { url, ..change };
         let secret = signature::new_secret(&self.chance);
-        Ok(self.store.set_webhook(host, &change, &secret, self.sender.now()).await?)
+        Ok(self.store.webhooks().set(host, &change, &secret, self.sender.now()).await?)
     }
 
     /// Deletes a host's webhook and its events. Returns `false` if there was none.
@@ -137,7 +137,7 @@ impl Webhooks {
     /// # Errors
     /// Errors of the store; the call may be repeated.
     pub async fn delete(&self, host: HostId) -> Result<bool, StoreError> {
-        self.store.delete_webhook(host).await
+        self.store.webhooks().delete(host).await
     }
 
     /// Replaces the secret of a webhook. The old one stays valid for a day, or ends at once with `revoke_old`. Returns
@@ -148,15 +148,15 @@ impl Webhooks {
     pub async fn rotate(&self, host: HostId, revoke_old: bool) -> Result<Option<Webhook>, StoreError> {
         let now = self.sender.now();
         let old_ends_at = (!revoke_old).then_some(now + OLD_SECRET_KEPT);
-        self.store.rotate_webhook_secret(host, &signature::new_secret(&self.chance), old_ends_at, now).await
+        self.store.webhooks().rotate_secret(host, &signature::new_secret(&self.chance), old_ends_at, now).await
     }
 
     /// Sends a test event at once, even if the webhook is disabled. Returns `None` if there is no webhook.
     ///
     /// # Errors
     /// Errors of the store.
-    pub async fn test(&self, host: HostId) -> Result<Option<Attempt>, StoreError> {
-        let Some(webhook) = self.store.webhook(host).await? else { return Ok(None) };
+    pub async fn test(&self, host: HostId) -> Result<Option<DeliveryAttempt>, StoreError> {
+        let Some(webhook) = self.store.webhooks().get(host).await? else { return Ok(None) };
         let id = format!("evt_test_{:032x}", u128::from_be_bytes(self.chance.bytes()));
         let body = ping(&id, self.sender.now());
         Ok(Some(self.sender.send(&webhook, &id, &body).await))
@@ -167,6 +167,6 @@ impl Webhooks {
     /// # Errors
     /// Errors of the store.
     pub async fn recent(&self, host: HostId) -> Result<Vec<RecordedEvent>, StoreError> {
-        self.store.recent_webhook_events(host, RECENT).await
+        self.store.webhooks().recent_events(host, RECENT).await
     }
 }

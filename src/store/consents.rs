@@ -8,10 +8,10 @@ use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QuerySelect};
 
-use super::entity::{mail_consent, notification};
-use super::outbox::delete_mails_to;
-use super::{Store, StoreError, millis};
 use crate::domain::HostId;
+use crate::store::entity::{mail_consent, notification};
+use crate::store::mails::delete_mails_to;
+use crate::store::{ConsentRepository, StoreError, millis};
 
 /// Maximum number of requests to one mailbox within [`MONTH`], over all hosts.
 const MAX_REQUESTS: usize = 5;
@@ -91,16 +91,16 @@ fn row(
     }
 }
 
-impl Store {
+impl ConsentRepository<'_> {
     /// Records consent, even after a withdrawal, and makes the notifications that waited for it due. Returns the number
     /// of these. Repeating the call is harmless.
-    pub async fn grant_consent(&self, pair: &ConsentPair, now: DateTime<Utc>) -> Result<u64, StoreError> {
-        self.run(|| self.grant_consent_once(pair, millis(now))).await
+    pub async fn grant(self, pair: &ConsentPair, now: DateTime<Utc>) -> Result<u64, StoreError> {
+        self.store.run("consents", || self.grant_once(pair, millis(now))).await
     }
 
-    async fn grant_consent_once(&self, pair: &ConsentPair, now: DateTime<Utc>) -> Result<u64, DbErr> {
+    async fn grant_once(self, pair: &ConsentPair, now: DateTime<Utc>) -> Result<u64, DbErr> {
         use mail_consent::Column::{GrantedAt, HostId, Mailbox, WithdrawnAt};
-        let tx = self.begin().await?;
+        let tx = self.store.begin().await?;
         let again = OnConflict::columns([HostId, Mailbox]).update_columns([GrantedAt, WithdrawnAt]).to_owned();
         mail_consent::Entity::insert(row(pair, None, Some(now), None))
             .on_conflict(again)
@@ -120,19 +120,20 @@ impl Store {
     }
 
     /// Withdraws consent and deletes the waiting e-mails of the pair. Repeating the call is harmless.
-    pub async fn withdraw_consent(&self, pair: &ConsentPair, now: DateTime<Utc>) -> Result<(), StoreError> {
+    pub async fn withdraw(self, pair: &ConsentPair, now: DateTime<Utc>) -> Result<(), StoreError> {
         use mail_consent::Column::{HostId, Mailbox, WithdrawnAt};
         let now = millis(now);
-        self.run(|| async {
-            let tx = self.begin().await?;
-            let again = OnConflict::columns([HostId, Mailbox]).update_columns([WithdrawnAt]).to_owned();
-            mail_consent::Entity::insert(row(pair, None, None, Some(now)))
-                .on_conflict(again)
-                .exec_without_returning(&tx)
-                .await?;
-            delete_mails_to(&tx, pair.host, &pair.mailbox).await?;
-            tx.commit().await
-        })
-        .await
+        self.store
+            .run("consents", || async {
+                let tx = self.store.begin().await?;
+                let again = OnConflict::columns([HostId, Mailbox]).update_columns([WithdrawnAt]).to_owned();
+                mail_consent::Entity::insert(row(pair, None, None, Some(now)))
+                    .on_conflict(again)
+                    .exec_without_returning(&tx)
+                    .await?;
+                delete_mails_to(&tx, pair.host, &pair.mailbox).await?;
+                tx.commit().await
+            })
+            .await
     }
 }

@@ -4,14 +4,14 @@ use chrono::{DateTime, Utc};
 use sea_orm::sea_query::{Expr, Value};
 use sea_orm::{ColumnTrait, Condition, EntityTrait, ExprTrait, QueryFilter, QuerySelect};
 
-use super::entity::chatroom;
-use super::{RoomRow, Store, StoreError, millis, to_column};
 use crate::domain::{ChatroomId, Seq};
+use crate::store::entity::chatroom;
+use crate::store::{ContactRepository, RoomRow, StoreError, millis, to_column};
 
-impl Store {
+impl ContactRepository<'_> {
     /// Sets the e-mail address and the language of a room's guest. Returns `false` if the room does not exist.
-    pub async fn set_contact(
-        &self,
+    pub async fn set(
+        self,
         room: impl Into<RoomRow>,
         email: &str,
         language: &str,
@@ -19,7 +19,8 @@ impl Store {
     ) -> Result<bool, StoreError> {
         let (room, now) = (room.into(), millis(now));
         let changed = self
-            .run(|| {
+            .store
+            .run("contacts", || {
                 chatroom::Entity::update_many()
                     .col_expr(chatroom::Column::GuestEmail, email.into())
                     .col_expr(chatroom::Column::GuestLanguage, language.into())
@@ -27,42 +28,44 @@ impl Store {
                     .col_expr(chatroom::Column::GuestSeenAt, now.into())
                     .col_expr(chatroom::Column::GuestSeenSeq, Expr::col(chatroom::Column::LastSeq))
                     .filter(room.condition())
-                    .exec(&self.writer)
+                    .exec(&self.store.writer)
             })
             .await?;
         Ok(changed.rows_affected > 0)
     }
 
     /// Returns the e-mail address of a room's guest.
-    pub async fn contact(&self, room: ChatroomId) -> Result<Option<String>, StoreError> {
+    pub async fn get(self, room: ChatroomId) -> Result<Option<String>, StoreError> {
         let found: Option<Option<String>> = self
-            .run(|| {
+            .store
+            .run("contacts", || {
                 chatroom::Entity::find_by_id(room.0)
                     .select_only()
                     .column(chatroom::Column::GuestEmail)
                     .into_tuple()
-                    .one(&self.reader)
+                    .one(&self.store.reader)
             })
             .await?;
         Ok(found.flatten())
     }
 
     /// Deletes a guest's address, unless the guest has replaced it.
-    pub async fn forget_contact(&self, room: ChatroomId, email: &str) -> Result<(), StoreError> {
-        self.run(|| {
-            chatroom::Entity::update_many()
-                .col_expr(chatroom::Column::GuestEmail, Option::<String>::None.into())
-                .filter(chatroom::Column::Id.eq(room.0))
-                .filter(chatroom::Column::GuestEmail.eq(email))
-                .exec(&self.writer)
-        })
-        .await?;
+    pub async fn delete(self, room: ChatroomId, email: &str) -> Result<(), StoreError> {
+        self.store
+            .run("contacts", || {
+                chatroom::Entity::update_many()
+                    .col_expr(chatroom::Column::GuestEmail, Option::<String>::None.into())
+                    .filter(chatroom::Column::Id.eq(room.0))
+                    .filter(chatroom::Column::GuestEmail.eq(email))
+                    .exec(&self.store.writer)
+            })
+            .await?;
         Ok(())
     }
 
     /// Records that the guest was in the room at `at` and has seen messages up to `through`. Has no effect without a
     /// contact address. Neither value decreases.
-    pub async fn see_guest(&self, room: impl Into<RoomRow>, through: Seq, at: DateTime<Utc>) -> Result<(), StoreError> {
+    pub async fn mark_seen(self, room: impl Into<RoomRow>, through: Seq, at: DateTime<Utc>) -> Result<(), StoreError> {
         use chatroom::Column::{GuestEmail, GuestSeenAt, GuestSeenSeq};
         if through == 0 {
             // The guest was not admitted, or the room has no messages.
@@ -73,15 +76,16 @@ impl Store {
             let is_later = Condition::any().add(column.is_null()).add(Expr::col(column).lt(to.clone()));
             Expr::case(is_later, Expr::value(to)).finally(Expr::col(column))
         };
-        self.run(|| {
-            chatroom::Entity::update_many()
-                .col_expr(GuestSeenAt, later(GuestSeenAt, at.into()).into())
-                .col_expr(GuestSeenSeq, later(GuestSeenSeq, through.into()).into())
-                .filter(room.condition())
-                .filter(GuestEmail.is_not_null())
-                .exec(&self.writer)
-        })
-        .await?;
+        self.store
+            .run("contacts", || {
+                chatroom::Entity::update_many()
+                    .col_expr(GuestSeenAt, later(GuestSeenAt, at.into()).into())
+                    .col_expr(GuestSeenSeq, later(GuestSeenSeq, through.into()).into())
+                    .filter(room.condition())
+                    .filter(GuestEmail.is_not_null())
+                    .exec(&self.store.writer)
+            })
+            .await?;
         Ok(())
     }
 }

@@ -6,12 +6,12 @@ use sea_orm::{
     ColumnTrait, DbErr, EntityTrait, PaginatorTrait as _, QueryFilter, QueryOrder, QuerySelect, TryGetable, Value,
 };
 
-use super::entity::{email_verification, login, mail_departure, mail_outbox, mail_part, old_key, webhook_event};
-use super::{Store, StoreError, millis};
+use crate::store::entity::{email_verification, login, mail_departure, mail_outbox, mail_part, old_key, webhook_event};
+use crate::store::{ExpiredRepository, StoreError, millis};
 
 /// Kind of row that expires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Perishable {
+pub enum ExpiringRows {
     /// A login, whether it was ended before its expiry or not.
     Login,
     /// The confirmation code of an e-mail address.
@@ -19,84 +19,94 @@ pub enum Perishable {
     /// An e-mail that no node has sent in time.
     Mail,
     /// The count of an e-mail that was sent and no longer counts towards a limit.
-    Departure,
+    SentMail,
     /// A replaced pair of keys.
     OldKey,
     /// The record of a webhook event. An event that still waits fails at this time.
     Event,
 }
 
-impl Store {
+impl ExpiredRepository<'_> {
     /// Deletes up to `limit` rows that expired at or before `ended_by`, oldest first. Returns the number of deleted
     /// rows.
-    pub async fn delete_expired(
-        &self,
-        what: Perishable,
-        ended_by: DateTime<Utc>,
-        limit: u64,
-    ) -> Result<u64, StoreError> {
+    pub async fn delete(self, what: ExpiringRows, ended_by: DateTime<Utc>, limit: u64) -> Result<u64, StoreError> {
         use {email_verification as verification, mail_outbox as mail};
         let by = millis(ended_by);
-        self.run(|| async {
-            match what {
-                Perishable::Login => {
-                    self.delete::<login::Entity, String>(login::Column::Sid, login::Column::ExpiresAt, by, limit).await
+        self.store
+            .run("expired", || async {
+                match what {
+                    ExpiringRows::Login => {
+                        self.delete_rows::<login::Entity, String>(
+                            login::Column::Sid,
+                            login::Column::ExpiresAt,
+                            by,
+                            limit,
+                        )
+                        .await
+                    }
+                    ExpiringRows::Verification => {
+                        let (key, end) = (verification::Column::Ticket, verification::Column::ExpiresAt);
+                        self.delete_rows::<verification::Entity, String>(key, end, by, limit).await
+                    }
+                    ExpiringRows::Mail => {
+                        let deleted = self
+                            .delete_rows::<mail::Entity, i64>(mail::Column::Id, mail::Column::ExpiresAt, by, limit)
+                            .await?;
+                        // Only waiting e-mails have parts, so the orphans are few.
+                        let waits = Query::select().column(mail::Column::Id).from(mail::Entity).take();
+                        let orphans = mail_part::Column::MailId.not_in_subquery(waits);
+                        mail_part::Entity::delete_many().filter(orphans).exec(&self.store.writer).await?;
+                        Ok(deleted)
+                    }
+                    ExpiringRows::SentMail => {
+                        let (key, end) = (mail_departure::Column::Id, mail_departure::Column::EndsAt);
+                        self.delete_rows::<mail_departure::Entity, i64>(key, end, by, limit).await
+                    }
+                    ExpiringRows::OldKey => {
+                        self.delete_rows::<old_key::Entity, String>(
+                            old_key::Column::AccessKey,
+                            old_key::Column::EndsAt,
+                            by,
+                            limit,
+                        )
+                        .await
+                    }
+                    ExpiringRows::Event => {
+                        let (key, end) = (webhook_event::Column::Id, webhook_event::Column::EndsAt);
+                        self.delete_rows::<webhook_event::Entity, i64>(key, end, by, limit).await
+                    }
                 }
-                Perishable::Verification => {
-                    let (key, end) = (verification::Column::Ticket, verification::Column::ExpiresAt);
-                    self.delete::<verification::Entity, String>(key, end, by, limit).await
-                }
-                Perishable::Mail => {
-                    let deleted =
-                        self.delete::<mail::Entity, i64>(mail::Column::Id, mail::Column::ExpiresAt, by, limit).await?;
-                    // Only waiting e-mails have parts, so the orphans are few.
-                    let waits = Query::select().column(mail::Column::Id).from(mail::Entity).take();
-                    let orphans = mail_part::Column::MailId.not_in_subquery(waits);
-                    mail_part::Entity::delete_many().filter(orphans).exec(&self.writer).await?;
-                    Ok(deleted)
-                }
-                Perishable::Departure => {
-                    let (key, end) = (mail_departure::Column::Id, mail_departure::Column::EndsAt);
-                    self.delete::<mail_departure::Entity, i64>(key, end, by, limit).await
-                }
-                Perishable::OldKey => {
-                    self.delete::<old_key::Entity, String>(
-                        old_key::Column::AccessKey,
-                        old_key::Column::EndsAt,
-                        by,
-                        limit,
-                    )
-                    .await
-                }
-                Perishable::Event => {
-                    let (key, end) = (webhook_event::Column::Id, webhook_event::Column::EndsAt);
-                    self.delete::<webhook_event::Entity, i64>(key, end, by, limit).await
-                }
-            }
-        })
-        .await
+            })
+            .await
     }
 
     /// Number of rows that expired at or before `ended_by`.
-    pub async fn count_expired(&self, what: Perishable, ended_by: DateTime<Utc>) -> Result<u64, StoreError> {
+    pub async fn count(self, what: ExpiringRows, ended_by: DateTime<Utc>) -> Result<u64, StoreError> {
         let by = millis(ended_by);
-        self.run(|| async {
-            match what {
-                Perishable::Login => self.count::<login::Entity>(login::Column::ExpiresAt, by).await,
-                Perishable::Verification => {
-                    self.count::<email_verification::Entity>(email_verification::Column::ExpiresAt, by).await
+        self.store
+            .run("expired", || async {
+                match what {
+                    ExpiringRows::Login => self.count_rows::<login::Entity>(login::Column::ExpiresAt, by).await,
+                    ExpiringRows::Verification => {
+                        self.count_rows::<email_verification::Entity>(email_verification::Column::ExpiresAt, by).await
+                    }
+                    ExpiringRows::Mail => {
+                        self.count_rows::<mail_outbox::Entity>(mail_outbox::Column::ExpiresAt, by).await
+                    }
+                    ExpiringRows::SentMail => {
+                        self.count_rows::<mail_departure::Entity>(mail_departure::Column::EndsAt, by).await
+                    }
+                    ExpiringRows::OldKey => self.count_rows::<old_key::Entity>(old_key::Column::EndsAt, by).await,
+                    ExpiringRows::Event => {
+                        self.count_rows::<webhook_event::Entity>(webhook_event::Column::EndsAt, by).await
+                    }
                 }
-                Perishable::Mail => self.count::<mail_outbox::Entity>(mail_outbox::Column::ExpiresAt, by).await,
-                Perishable::Departure => self.count::<mail_departure::Entity>(mail_departure::Column::EndsAt, by).await,
-                Perishable::OldKey => self.count::<old_key::Entity>(old_key::Column::EndsAt, by).await,
-                Perishable::Event => self.count::<webhook_event::Entity>(webhook_event::Column::EndsAt, by).await,
-            }
-        })
-        .await
+            })
+            .await
     }
 
-    async fn delete<E: EntityTrait, K: TryGetable + Into<Value>>(
-        &self,
+    async fn delete_rows<E: EntityTrait, K: TryGetable + Into<Value>>(
+        self,
         key: E::Column,
         end: E::Column,
         by: DateTime<Utc>,
@@ -109,21 +119,21 @@ impl Store {
             .order_by_asc(end)
             .limit(limit)
             .into_tuple()
-            .all(&self.writer)
+            .all(&self.store.writer)
             .await?;
         if keys.is_empty() {
             return Ok(0);
         }
         // The condition is repeated, because a row may have been prolonged since it was found.
-        let deleted = E::delete_many().filter(key.is_in(keys)).filter(end.lte(by)).exec(&self.writer).await?;
+        let deleted = E::delete_many().filter(key.is_in(keys)).filter(end.lte(by)).exec(&self.store.writer).await?;
         Ok(deleted.rows_affected)
     }
 
-    async fn count<E>(&self, end: E::Column, by: DateTime<Utc>) -> Result<u64, DbErr>
+    async fn count_rows<E>(self, end: E::Column, by: DateTime<Utc>) -> Result<u64, DbErr>
     where
         E: EntityTrait,
         E::Model: Sync,
     {
-        E::find().filter(end.lte(by)).count(&self.reader).await
+        E::find().filter(end.lte(by)).count(&self.store.reader).await
     }
 }

@@ -1,13 +1,17 @@
 //! Hosts and their settings.
 
+pub(super) mod activation;
+pub(super) mod profile;
+pub(super) mod profile_image;
+
 use chrono::{DateTime, Utc};
 use sea_orm::ActiveValue::{NotSet, Set};
 use sea_orm::sea_query::IntoCondition;
 use sea_orm::{ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter};
 
-use super::entity::{user, user_config};
-use super::{Store, StoreError, millis, parse_column};
 use crate::domain::{Host, HostConfig, HostId, HostUuid};
+use crate::store::entity::{user, user_config};
+use crate::store::{HostRepository, StoreError, millis, parse_column};
 
 /// Values of a new host. The caller checks the lengths (SPEC 2).
 #[derive(Clone, Debug)]
@@ -35,54 +39,55 @@ pub struct NewHost {
 pub struct Credentials {
     /// Host that owns the account.
     pub host: Host,
-    /// Argon2id hash as a PHC string, or an imported hash: see [`accounts::passwords`](crate::accounts::passwords).
+    /// Argon2id hash as a PHC string, or the hash of an imported account in the format of its previous system.
     pub password_hash: String,
     /// Temporary password that is valid in addition.
-    pub temporary: Option<Temporary>,
+    pub temporary: Option<TemporaryPassword>,
 }
 
 /// Temporary password that was sent by e-mail (SPEC 2).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Temporary {
+pub struct TemporaryPassword {
     /// SHA-256 of the password, in hex. The password is random, so a slow hash is not needed.
     pub hash: String,
     /// Expiry time of the password.
     pub until: DateTime<Utc>,
 }
 
-impl Store {
+impl HostRepository<'_> {
     /// Creates a host with default settings.
     ///
     /// # Errors
     /// `Conflict` when the address is taken. Addresses are compared case-insensitively.
-    pub async fn create_host(&self, new: NewHost, now: DateTime<Utc>) -> Result<Host, StoreError> {
+    pub async fn create(self, new: NewHost, now: DateTime<Utc>) -> Result<Host, StoreError> {
         let (new, now) = (&new, millis(now));
-        self.run(|| async {
-            let tx = self.begin().await?;
-            let host = insert_host(&tx, new, now).await?;
-            tx.commit().await?;
-            Ok(host)
-        })
-        .await
+        self.store
+            .run("hosts", || async {
+                let tx = self.store.begin().await?;
+                let host = insert_host(&tx, new, now).await?;
+                tx.commit().await?;
+                Ok(host)
+            })
+            .await
     }
 
     /// Returns a host by id.
-    pub async fn host(&self, id: HostId) -> Result<Option<Host>, StoreError> {
+    pub async fn get(self, id: HostId) -> Result<Option<Host>, StoreError> {
         Ok(self.user_where(&user::Column::Id.eq(id.0)).await?.map(|found| found.host))
     }
 
     /// Returns a host by public id.
-    pub async fn host_by_uuid(&self, uuid: HostUuid) -> Result<Option<Host>, StoreError> {
+    pub async fn by_uuid(self, uuid: HostUuid) -> Result<Option<Host>, StoreError> {
         Ok(self.user_where(&user::Column::Uuid.eq(uuid.as_str())).await?.map(|found| found.host))
     }
 
     /// Returns a host by the current access key of the service.
-    pub async fn host_by_access_key(&self, key: &str) -> Result<Option<Host>, StoreError> {
+    pub async fn by_access_key(self, key: &str) -> Result<Option<Host>, StoreError> {
         Ok(self.user_where(&user::Column::AccessKey.eq(key)).await?.map(|found| found.host))
     }
 
     /// Returns a host and its password hashes by e-mail address, case-insensitively. Includes deactivated hosts.
-    pub async fn credentials(&self, email: &str) -> Result<Option<Credentials>, StoreError> {
+    pub async fn credentials(self, email: &str) -> Result<Option<Credentials>, StoreError> {
         let key = email_key(email);
         let found = self.user_where(&user::Column::EmailKey.eq(key.as_str())).await?;
         // MySQL ignores trailing spaces in comparisons, but rate limits count an address with them as another account.
@@ -90,36 +95,51 @@ impl Store {
     }
 
     /// Returns a host and its password hashes by id. Includes deactivated hosts.
-    pub async fn credentials_of(&self, id: HostId) -> Result<Option<Credentials>, StoreError> {
+    pub async fn credentials_of(self, id: HostId) -> Result<Option<Credentials>, StoreError> {
         self.user_where(&user::Column::Id.eq(id.0)).await
     }
 
-    async fn user_where(&self, is_wanted: &(impl IntoCondition + Clone)) -> Result<Option<Credentials>, StoreError> {
+    async fn user_where(self, is_wanted: &(impl IntoCondition + Clone)) -> Result<Option<Credentials>, StoreError> {
         let row = self
-            .run(|| {
+            .store
+            .run("hosts", || {
                 user::Entity::find()
                     .find_also_related(user_config::Entity)
                     .filter(is_wanted.clone().into_condition())
-                    .one(&self.reader)
+                    .one(&self.store.reader)
             })
             .await?;
         let Some((row, config)) = row else { return Ok(None) };
         let password_hash = row.password_hash.clone();
         let temporary =
-            row.temporary_hash.clone().zip(row.temporary_until).map(|(hash, until)| Temporary { hash, until });
+            row.temporary_hash.clone().zip(row.temporary_until).map(|(hash, until)| TemporaryPassword { hash, until });
         Ok(Some(Credentials { host: to_host(row, config)?, password_hash, temporary }))
     }
 
+    /// Sets the domains of a host's service, normalised and separated by commas.
+    pub async fn set_service_domain(self, id: HostId, domains: &str) -> Result<(), StoreError> {
+        self.store
+            .run("hosts", || {
+                user::Entity::update_many()
+                    .col_expr(user::Column::ServiceDomain, domains.into())
+                    .filter(user::Column::Id.eq(id.0))
+                    .exec(&self.store.writer)
+            })
+            .await?;
+        Ok(())
+    }
+
     /// Sets the settings of a host.
-    pub async fn set_config(&self, id: HostId, config: HostConfig) -> Result<(), StoreError> {
-        self.run(|| {
-            user_config::Entity::update_many()
-                .col_expr(user_config::Column::UseOnlineStatus, config.use_online_status.into())
-                .col_expr(user_config::Column::EmailNotifications, config.email_notifications.into())
-                .filter(user_config::Column::UserId.eq(id.0))
-                .exec(&self.writer)
-        })
-        .await?;
+    pub async fn set_config(self, id: HostId, config: HostConfig) -> Result<(), StoreError> {
+        self.store
+            .run("hosts", || {
+                user_config::Entity::update_many()
+                    .col_expr(user_config::Column::UseOnlineStatus, config.use_online_status.into())
+                    .col_expr(user_config::Column::EmailNotifications, config.email_notifications.into())
+                    .filter(user_config::Column::UserId.eq(id.0))
+                    .exec(&self.store.writer)
+            })
+            .await?;
         Ok(())
     }
 }

@@ -4,9 +4,9 @@ use chrono::{DateTime, Utc};
 use sea_orm::sea_query::Expr;
 use sea_orm::{ColumnTrait, DbErr, EntityTrait, ExprTrait, QueryFilter, QuerySelect, Set, SqlErr};
 
-use super::entity::{chat_message, chatroom, installation, room_event};
-use super::{Store, StoreError, from_column, millis, parse_column, to_column};
-use crate::domain::{ChatroomId, InstallationId, Room, RoomChange, RoomName, Seq};
+use crate::domain::InstallationId;
+use crate::store::entity::{chatroom, installation};
+use crate::store::{InstallationRepository, StoreError, from_column, millis, parse_column, to_column};
 
 /// Key of the only row.
 const ROW: i32 = 1;
@@ -45,25 +45,30 @@ pub struct Installation {
     pub generation: u64,
 }
 
-impl Store {
+impl InstallationRepository<'_> {
     /// Returns the installation, if the database has a record of it.
-    pub async fn installation(&self) -> Result<Option<Installation>, StoreError> {
-        let row = self.run(|| installation::Entity::find_by_id(ROW).one(&self.writer)).await?;
+    pub async fn get(self) -> Result<Option<Installation>, StoreError> {
+        let row =
+            self.store.run("installation", || installation::Entity::find_by_id(ROW).one(&self.store.writer)).await?;
         Ok(row.map(to_installation).transpose()?)
     }
 
     /// Returns the installation. A database without a record gets `candidate` and `mode`, or the mode of a cluster if a
     /// cluster of an earlier release has served it.
-    pub async fn ensure_installation(
-        &self,
+    pub async fn ensure(
+        self,
         candidate: InstallationId,
         mode: InstallationMode,
         now: DateTime<Utc>,
     ) -> Result<Installation, StoreError> {
-        if let Some(known) = self.installation().await? {
+        if let Some(known) = self.get().await? {
             return Ok(known);
         }
-        let mode = if self.run(|| self.was_served_by_a_cluster()).await? { InstallationMode::Cluster } else { mode };
+        let mode = if self.store.run("installation", || self.was_served_by_a_cluster()).await? {
+            InstallationMode::Cluster
+        } else {
+            mode
+        };
         let row = installation::ActiveModel {
             id: Set(ROW),
             installation_id: Set(candidate.to_string()),
@@ -72,97 +77,56 @@ impl Store {
             created_at: Set(millis(now)),
         };
         let insert = || async {
-            match installation::Entity::insert(row.clone()).exec_without_returning(&self.writer).await {
+            match installation::Entity::insert(row.clone()).exec_without_returning(&self.store.writer).await {
                 // Another node inserted the row first.
                 Err(error) if matches!(error.sql_err(), Some(SqlErr::UniqueConstraintViolation(_))) => Ok(()),
                 inserted => inserted.map(|_| ()),
             }
         };
-        self.run(insert).await?;
-        let made = self.installation().await?;
+        self.store.run("installation", insert).await?;
+        let made = self.get().await?;
         made.ok_or_else(|| StoreError::Unavailable("the installation's row was deleted at once".to_owned()))
     }
 
     /// Only the broker of a cluster records its epoch on a room.
-    async fn was_served_by_a_cluster(&self) -> Result<bool, DbErr> {
+    async fn was_served_by_a_cluster(self) -> Result<bool, DbErr> {
         let found = chatroom::Entity::find()
             .select_only()
             .column(chatroom::Column::Id)
-            .filter(chatroom::Column::LastLife.is_not_null())
+            .filter(chatroom::Column::LastEpoch.is_not_null())
             .limit(1)
             .into_tuple::<i64>()
-            .one(&self.reader)
+            .one(&self.store.reader)
             .await?;
         Ok(found.is_some())
     }
 
     /// Sets the mode in which the database is served.
-    pub async fn set_installation_mode(&self, mode: InstallationMode) -> Result<(), StoreError> {
-        self.run(|| {
-            installation::Entity::update_many()
-                .col_expr(installation::Column::Mode, mode.as_str().into())
-                .filter(installation::Column::Id.eq(ROW))
-                .exec(&self.writer)
-        })
-        .await?;
+    pub async fn set_mode(self, mode: InstallationMode) -> Result<(), StoreError> {
+        self.store
+            .run("installation", || {
+                installation::Entity::update_many()
+                    .col_expr(installation::Column::Mode, mode.as_str().into())
+                    .filter(installation::Column::Id.eq(ROW))
+                    .exec(&self.store.writer)
+            })
+            .await?;
         Ok(())
     }
 
     /// Raises the generation. A lower value has no effect.
-    pub async fn raise_generation(&self, generation: u64) -> Result<(), StoreError> {
+    pub async fn raise_generation(self, generation: u64) -> Result<(), StoreError> {
         let generation = to_column(generation);
-        self.run(|| {
-            installation::Entity::update_many()
-                .col_expr(installation::Column::Generation, generation.into())
-                .filter(installation::Column::Id.eq(ROW))
-                .filter(Expr::col(installation::Column::Generation).lt(generation))
-                .exec(&self.writer)
-        })
-        .await?;
+        self.store
+            .run("installation", || {
+                installation::Entity::update_many()
+                    .col_expr(installation::Column::Generation, generation.into())
+                    .filter(installation::Column::Id.eq(ROW))
+                    .filter(Expr::col(installation::Column::Generation).lt(generation))
+                    .exec(&self.store.writer)
+            })
+            .await?;
         Ok(())
-    }
-
-    /// Returns whether the deletion of a room has been committed but not yet applied.
-    pub async fn is_being_deleted(&self, room: RoomName) -> Result<bool, StoreError> {
-        let found = self
-            .run(|| {
-                room_event::Entity::find()
-                    .filter(room_event::Column::Room.eq(room.as_str()))
-                    .filter(room_event::Column::Kind.eq(RoomChange::Delete.as_str()))
-                    .one(&self.writer)
-            })
-            .await?;
-        Ok(found.is_some())
-    }
-
-    /// Returns the rooms with these names that have a row.
-    pub async fn rooms_named(&self, names: &[RoomName]) -> Result<Vec<Room>, StoreError> {
-        if names.is_empty() {
-            return Ok(Vec::new());
-        }
-        let rows = self
-            .run(|| {
-                let names = names.iter().map(RoomName::as_str);
-                chatroom::Entity::find().filter(chatroom::Column::Name.is_in(names)).all(&self.reader)
-            })
-            .await?;
-        Ok(rows.into_iter().map(super::rooms::to_room).collect::<Result<_, _>>()?)
-    }
-
-    /// Returns the sequence numbers of a room's messages from `first` on, ascending.
-    pub async fn seqs_from(&self, room: ChatroomId, first: Seq) -> Result<Vec<Seq>, StoreError> {
-        let seqs: Vec<i64> = self
-            .run(|| {
-                chat_message::Entity::find()
-                    .select_only()
-                    .column(chat_message::Column::Seq)
-                    .filter(chat_message::Column::ChatroomId.eq(room.0))
-                    .filter(chat_message::Column::Seq.gte(to_column(first)))
-                    .into_tuple()
-                    .all(&self.reader)
-            })
-            .await?;
-        Ok(seqs.into_iter().map(from_column).collect())
     }
 }
 

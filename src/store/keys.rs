@@ -5,9 +5,9 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use sea_orm::{ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
-use super::entity::{old_key, user};
-use super::{Store, StoreError, millis};
 use crate::domain::{Host, HostId};
+use crate::store::entity::{old_key, user};
+use crate::store::{KeyRepository, StoreError, millis};
 
 /// Maximum number of replaced pairs kept per host, so that frequent rotation does not accumulate rows.
 pub const MAX_OLD_PAIRS: usize = 10;
@@ -41,42 +41,36 @@ pub struct KeyHolder {
     pub ends_at: Option<DateTime<Utc>>,
 }
 
-impl Store {
+impl KeyRepository<'_> {
     /// Returns the host of an access key, current or replaced. A replaced one may have expired.
-    pub async fn key_holder(&self, access_key: &str) -> Result<Option<KeyHolder>, StoreError> {
-        if let Some(host) = self.host_by_access_key(access_key).await? {
+    pub async fn holder(self, access_key: &str) -> Result<Option<KeyHolder>, StoreError> {
+        if let Some(host) = self.store.hosts().by_access_key(access_key).await? {
             return Ok(Some(KeyHolder { secret_key: host.secret_key.clone(), host: Arc::new(host), ends_at: None }));
         }
         // Queried second, so that a pair replaced between the two queries is found.
-        let old = self.run(|| old_key::Entity::find_by_id(access_key).one(&self.reader)).await?;
+        let old = self.store.run("keys", || old_key::Entity::find_by_id(access_key).one(&self.store.reader)).await?;
         let Some(old) = old else { return Ok(None) };
-        let host = self.host(HostId(old.user_id)).await?;
+        let host = self.store.hosts().get(HostId(old.user_id)).await?;
         Ok(host.map(|host| KeyHolder { host: Arc::new(host), secret_key: old.secret_key, ends_at: Some(old.ends_at) }))
     }
 
     /// Gives a host a new pair of keys. Returns `None` if the host does not exist. At most [`MAX_OLD_PAIRS`] replaced
     /// pairs remain.
-    pub async fn rotate_keys(
-        &self,
+    pub async fn rotate(
+        self,
         host: HostId,
         new: &KeyPair,
         old: OldKeys,
         now: DateTime<Utc>,
     ) -> Result<Option<Host>, StoreError> {
-        if !self.run(|| self.rotate_keys_once(host, new, old, millis(now))).await? {
+        if !self.store.run("keys", || self.rotate_once(host, new, old, millis(now))).await? {
             return Ok(None);
         }
-        self.host(host).await
+        self.store.hosts().get(host).await
     }
 
-    async fn rotate_keys_once(
-        &self,
-        host: HostId,
-        new: &KeyPair,
-        old: OldKeys,
-        now: DateTime<Utc>,
-    ) -> Result<bool, DbErr> {
-        let tx = self.begin().await?;
+    async fn rotate_once(self, host: HostId, new: &KeyPair, old: OldKeys, now: DateTime<Utc>) -> Result<bool, DbErr> {
+        let tx = self.store.begin().await?;
         let Some(row) = user::Entity::find_by_id(host.0).lock_exclusive().one(&tx).await? else { return Ok(false) };
         // On a retry the pair is already the new one.
         if row.access_key != new.access_key {

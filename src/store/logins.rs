@@ -6,9 +6,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use sea_orm::sea_query::Expr;
 use sea_orm::{ColumnTrait, Condition, DbErr, EntityTrait, ExprTrait, QueryFilter, QueryOrder, QuerySelect};
 
-use super::entity::{login, user};
-use super::{Store, StoreError, from_column, millis, to_column};
 use crate::domain::HostId;
+use crate::store::entity::{login, user};
+use crate::store::{LoginRepository, StoreError, from_column, millis, to_column};
 
 /// Result of spending a refresh token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,24 +42,24 @@ pub enum Rotation {
 
 /// Result of starting a login.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Begun {
+pub enum LoginCreation {
     /// The login exists.
-    Yes,
+    Created,
     /// The account is deactivated, or its password has changed since it was checked.
-    No,
+    Rejected,
 }
 
-impl Store {
+impl LoginRepository<'_> {
     /// Creates a login at generation 0, if the host is still active and the password hash is still the checked one.
     /// Without this check, a concurrent password change would miss a login by the old password.
-    pub async fn create_login(
-        &self,
+    pub async fn create(
+        self,
         sid: &str,
         host: HostId,
         checked_hash: &str,
         now: DateTime<Utc>,
         expires_at: DateTime<Utc>,
-    ) -> Result<Begun, StoreError> {
+    ) -> Result<LoginCreation, StoreError> {
         let row = &login::Model {
             sid: sid.to_owned(),
             user_id: host.0,
@@ -69,11 +69,11 @@ impl Store {
             expires_at: millis(expires_at),
             ended_at: None,
         };
-        self.run(|| self.create_login_once(row, checked_hash)).await
+        self.store.run("logins", || self.create_once(row, checked_hash)).await
     }
 
-    async fn create_login_once(&self, row: &login::Model, checked_hash: &str) -> Result<Begun, DbErr> {
-        let tx = self.begin().await?;
+    async fn create_once(self, row: &login::Model, checked_hash: &str) -> Result<LoginCreation, DbErr> {
+        let tx = self.store.begin().await?;
         // A concurrent password change or deactivation waits for this lock, and then ends all existing logins,
         // including this one.
         let stands = user::Entity::find_by_id(row.user_id)
@@ -83,17 +83,17 @@ impl Store {
             .one(&tx)
             .await?;
         if stands.is_none() {
-            return Ok(Begun::No);
+            return Ok(LoginCreation::Rejected);
         }
         login::Entity::insert(login::ActiveModel::from(row.clone())).exec_without_returning(&tx).await?;
         tx.commit().await?;
-        Ok(Begun::Yes)
+        Ok(LoginCreation::Created)
     }
 
     /// Spends the refresh token of one generation for the next. Of concurrent callers with the same token, one gets
     /// `Rotated` and the others `JustRotated`.
-    pub async fn rotate_login(
-        &self,
+    pub async fn rotate(
+        self,
         sid: &str,
         generation: u64,
         now: DateTime<Utc>,
@@ -101,11 +101,11 @@ impl Store {
         grace: Duration,
     ) -> Result<Rotation, StoreError> {
         let (now, expires_at) = (millis(now), millis(expires_at));
-        self.run(|| self.rotate_once(sid, to_column(generation), now, expires_at, grace)).await
+        self.store.run("logins", || self.rotate_once(sid, to_column(generation), now, expires_at, grace)).await
     }
 
     async fn rotate_once(
-        &self,
+        self,
         sid: &str,
         generation: i64,
         now: DateTime<Utc>,
@@ -119,11 +119,11 @@ impl Store {
             .filter(login::Column::Sid.eq(sid))
             .filter(login::Column::Generation.eq(generation))
             .filter(alive_at(now))
-            .exec(&self.writer)
+            .exec(&self.store.writer)
             .await?
             .rows_affected;
         // Read from the writer, because the row may have just been changed.
-        let row = login::Entity::find_by_id(sid).filter(alive_at(now)).one(&self.writer).await?;
+        let row = login::Entity::find_by_id(sid).filter(alive_at(now)).one(&self.store.writer).await?;
         let Some(row) = row else { return Ok(Rotation::Ended) };
         let (host, newest) = (HostId(row.user_id), from_column(row.generation));
         if rotated > 0 {
@@ -136,43 +136,38 @@ impl Store {
         } else if generation + 1 == row.generation && in_grace {
             Ok(Rotation::JustRotated { host, generation: newest, rotated_at: row.rotated_at })
         } else {
-            self.end_login_once(sid, now).await?;
+            self.end_once(sid, now).await?;
             Ok(Rotation::Theft { host })
         }
     }
 
     /// Ends a login. Returns `false` if it had already ended.
-    pub async fn end_login(&self, sid: &str, now: DateTime<Utc>) -> Result<bool, StoreError> {
-        self.run(|| self.end_login_once(sid, millis(now))).await
+    pub async fn end(self, sid: &str, now: DateTime<Utc>) -> Result<bool, StoreError> {
+        self.store.run("logins", || self.end_once(sid, millis(now))).await
     }
 
-    async fn end_login_once(&self, sid: &str, now: DateTime<Utc>) -> Result<bool, DbErr> {
+    async fn end_once(self, sid: &str, now: DateTime<Utc>) -> Result<bool, DbErr> {
         let ended = login::Entity::update_many()
             .col_expr(login::Column::EndedAt, now.into())
             .filter(login::Column::Sid.eq(sid))
             .filter(login::Column::EndedAt.is_null())
-            .exec(&self.writer)
+            .exec(&self.store.writer)
             .await?;
         Ok(ended.rows_affected > 0)
     }
 
     /// Ends all logins of a host except `keep`. Returns the ids of those that were active.
-    pub async fn end_other_logins(
-        &self,
+    pub async fn end_others(
+        self,
         host: HostId,
         keep: Option<&str>,
         now: DateTime<Utc>,
     ) -> Result<Vec<String>, StoreError> {
-        self.run(|| self.end_other_logins_once(host, keep, millis(now))).await
+        self.store.run("logins", || self.end_others_once(host, keep, millis(now))).await
     }
 
-    async fn end_other_logins_once(
-        &self,
-        host: HostId,
-        keep: Option<&str>,
-        now: DateTime<Utc>,
-    ) -> Result<Vec<String>, DbErr> {
-        let tx = self.begin().await?;
+    async fn end_others_once(self, host: HostId, keep: Option<&str>, now: DateTime<Utc>) -> Result<Vec<String>, DbErr> {
+        let tx = self.store.begin().await?;
         let mut others = login::Entity::find()
             .select_only()
             .column(login::Column::Sid)
@@ -196,31 +191,33 @@ impl Store {
     }
 
     /// Returns whether a login is neither ended nor expired.
-    pub async fn login_is_alive(&self, sid: &str, now: DateTime<Utc>) -> Result<bool, StoreError> {
+    pub async fn is_active(self, sid: &str, now: DateTime<Utc>) -> Result<bool, StoreError> {
         let found: Option<i32> = self
-            .run(|| {
+            .store
+            .run("logins", || {
                 login::Entity::find_by_id(sid)
                     .select_only()
                     .expr(Expr::val(1))
                     .filter(alive_at(millis(now)))
                     .into_tuple()
-                    .one(&self.reader)
+                    .one(&self.store.reader)
             })
             .await?;
         Ok(found.is_some())
     }
 
     /// Returns those of the given logins that are neither ended nor expired.
-    pub async fn live_logins(&self, of: &[&str], now: DateTime<Utc>) -> Result<Vec<String>, StoreError> {
+    pub async fn active(self, of: &[&str], now: DateTime<Utc>) -> Result<Vec<String>, StoreError> {
         let found = self
-            .run(|| {
+            .store
+            .run("logins", || {
                 login::Entity::find()
                     .select_only()
                     .column(login::Column::Sid)
                     .filter(login::Column::Sid.is_in(of.iter().copied()))
                     .filter(alive_at(millis(now)))
                     .into_tuple()
-                    .all(&self.reader)
+                    .all(&self.store.reader)
             })
             .await?;
         Ok(found)

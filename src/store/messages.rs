@@ -3,28 +3,26 @@
 //! A message is visible if its room has a row and its sequence number is above the room's `purged_through`. The rows of
 //! other messages are deleted later, in batches.
 
+mod advance;
+pub(super) mod append;
+pub(super) mod archive;
+mod page;
+
 use chrono::{DateTime, Utc};
-use sea_orm::sea_query::{Expr, Func, Order, Query, SelectStatement};
-use sea_orm::{ColumnTrait, Condition, DbErr, EntityTrait, ExprTrait, QueryFilter, QueryOrder, QuerySelect, Select};
+use sea_orm::sea_query::{Expr, Func, Query, SelectStatement};
+use sea_orm::{ColumnTrait, DbErr, EntityTrait, ExprTrait, QueryFilter, QueryOrder, QuerySelect, Select};
 
-use super::entity::{chat_message, chatroom};
-use super::{Store, StoreError, from_column, millis, parse_column, to_column};
-use crate::domain::{ChatroomId, Message, MessageId, RoomKey, RoomName, Seq, Side, WallClock, WireOffset};
-
-/// Offset from which a page is located by sequence number instead of by skipping rows. Skipping 1,000 rows takes about
-/// 1 ms.
-const FAR: u64 = 1_000;
-
-/// Maximum number of messages that one query of a page reads: 2 MiB at the maximum message length.
-const ONE_READ: u64 = 100;
+use crate::domain::{ChatroomId, Message, MessageId, Seq, Side, WallClock, WireOffset};
+use crate::store::entity::{chat_message, chatroom};
+use crate::store::{MessageRepository, RoomRow, StoreError, from_column, millis, parse_column, to_column};
 
 /// Maximum number of messages of one second that are searched for the oldest; more than a room receives in practice.
 const WITHIN_A_SECOND: u64 = 200;
 
-impl Store {
+impl MessageRepository<'_> {
     /// Returns the messages above `after`, up to and including `through`, oldest first.
-    pub async fn messages_between(
-        &self,
+    pub async fn between(
+        self,
         room: impl Into<RoomRow>,
         after: Seq,
         through: Option<Seq>,
@@ -38,8 +36,8 @@ impl Store {
     }
 
     /// Returns the messages below `before`, or else the newest ones, newest first.
-    pub async fn messages_before(
-        &self,
+    pub async fn before(
+        self,
         room: impl Into<RoomRow>,
         before: Option<Seq>,
         limit: u64,
@@ -52,81 +50,20 @@ impl Store {
     }
 
     /// Returns the sequence numbers of the messages above `after`, ascending.
-    pub async fn numbers_between(
-        &self,
-        room: impl Into<RoomRow>,
-        after: Seq,
-        limit: u64,
-    ) -> Result<Vec<Seq>, StoreError> {
+    pub async fn seqs_between(self, room: impl Into<RoomRow>, after: Seq, limit: u64) -> Result<Vec<Seq>, StoreError> {
         let numbers = visible_above(room.into(), after)
             .select_only()
             .column(chat_message::Column::Seq)
             .order_by_asc(chat_message::Column::Seq)
             .limit(limit);
-        let numbers: Vec<i64> = self.run(|| numbers.clone().into_tuple().all(&self.reader)).await?;
+        let numbers: Vec<i64> =
+            self.store.run("messages", || numbers.clone().into_tuple().all(&self.store.reader)).await?;
         Ok(numbers.into_iter().map(from_column).collect())
     }
 
-    /// Returns a page of a room's messages up to and including `through`, newest first. The page ends early once it
-    /// contains `bytes` of text.
-    ///
-    /// Pages far from the newest message are not reached by skipping rows: if no sequence number is missing, the page
-    /// starts at a computed number. Otherwise only sequence numbers are skipped, from the nearer end.
-    pub async fn page_messages(
-        &self,
-        room: impl Into<RoomRow>,
-        through: Option<Seq>,
-        offset: u64,
-        limit: u64,
-        bytes: usize,
-    ) -> Result<Vec<Message>, StoreError> {
-        let room = room.into();
-        let messages = visible_through(room, through).order_by_desc(chat_message::Column::Seq);
-        let mut page = if offset < FAR {
-            self.read(messages.offset(offset).limit(Ord::min(limit, ONE_READ))).await?
-        } else {
-            let Some(first) = self.seq_at(room, through, offset).await? else { return Ok(Vec::new()) };
-            self.read(messages.filter(chat_message::Column::Seq.lte(first)).limit(Ord::min(limit, ONE_READ))).await?
-        };
-        let mut size: usize = page.iter().map(|message| message.text.len()).sum();
-        while (page.len() as u64).is_multiple_of(ONE_READ) && (page.len() as u64) < limit && size < bytes {
-            let Some(last) = page.last() else { break };
-            let wanted = Ord::min(limit - page.len() as u64, ONE_READ);
-            let read = self.messages_before(room, Some(last.seq), wanted).await?;
-            if read.is_empty() {
-                break;
-            }
-            size += read.iter().map(|message| message.text.len()).sum::<usize>();
-            page.extend(read);
-        }
-        while size > bytes && page.len() > 1 {
-            size -= page.pop().map_or(0, |message| message.text.len());
-        }
-        Ok(page)
-    }
-
-    /// Returns the sequence number of the message at `offset` from the newest one up to `through`.
-    async fn seq_at(&self, room: RoomRow, through: Option<Seq>, offset: u64) -> Result<Option<i64>, StoreError> {
-        let count = self.count_messages(room, through).await?;
-        if offset >= count {
-            return Ok(None);
-        }
-        let at = async |order, skip| {
-            let numbers = visible_through(room, through).select_only().column(chat_message::Column::Seq);
-            let number = numbers.order_by(chat_message::Column::Seq, order).offset(skip).limit(1);
-            self.run(|| number.clone().into_tuple::<i64>().one(&self.reader)).await
-        };
-        let (oldest, newest) = (at(Order::Asc, 0).await?, at(Order::Desc, 0).await?);
-        match oldest.zip(newest) {
-            Some((oldest, newest)) if from_column(newest - oldest + 1) == count => Ok(Some(newest - to_column(offset))),
-            _ if offset * 2 > count => at(Order::Asc, count - 1 - offset).await,
-            _ => at(Order::Desc, offset).await,
-        }
-    }
-
     /// Returns the message that one side sent under an id. If there are several, returns the oldest.
-    pub async fn message_by_id(
-        &self,
+    pub async fn by_id(
+        self,
         room: impl Into<RoomRow>,
         side: Side,
         id: &MessageId,
@@ -141,9 +78,10 @@ impl Store {
 
     /// Returns the ids of a room's newest messages, newest first, so that the broker can recognise repeated messages.
     /// Includes purged messages.
-    pub async fn newest_ids(&self, room: ChatroomId, limit: u64) -> Result<Vec<(Side, MessageId, Seq)>, StoreError> {
+    pub async fn newest_ids(self, room: ChatroomId, limit: u64) -> Result<Vec<(Side, MessageId, Seq)>, StoreError> {
         let rows: Vec<(bool, String, i64)> = self
-            .run(|| {
+            .store
+            .run("messages", || {
                 chat_message::Entity::find()
                     .select_only()
                     .columns([chat_message::Column::IsHost, chat_message::Column::MessageId, chat_message::Column::Seq])
@@ -151,7 +89,7 @@ impl Store {
                     .order_by_desc(chat_message::Column::Seq)
                     .limit(limit)
                     .into_tuple()
-                    .all(&self.reader)
+                    .all(&self.store.reader)
             })
             .await?;
         let ids = rows.into_iter().map(|(is_host, id, seq)| {
@@ -162,12 +100,14 @@ impl Store {
 
     /// Returns the sequence number of the oldest message whose `datetime`, without decimals, is `whole_seconds`.
     pub async fn seq_of_datetime(
-        &self,
+        self,
         room: impl Into<RoomRow>,
         whole_seconds: &str,
     ) -> Result<Option<Seq>, StoreError> {
         let key = room.into();
-        let Some(room) = self.room(key.id).await?.filter(|room| key.name.is_none_or(|name| name == room.name)) else {
+        let Some(room) =
+            self.store.rooms().get(key.id).await?.filter(|room| key.name.is_none_or(|name| name == room.name))
+        else {
             return Ok(None);
         };
         // Decimals start with a dot, and the character after the dot is the slash. Unlike a pattern, a range is read
@@ -182,25 +122,26 @@ impl Store {
             .order_by_asc(chat_message::Column::Datetime)
             .order_by_asc(chat_message::Column::Seq)
             .limit(WITHIN_A_SECOND);
-        let numbers: Vec<i64> = self.run(|| bears.clone().into_tuple().all(&self.reader)).await?;
+        let numbers: Vec<i64> =
+            self.store.run("messages", || bears.clone().into_tuple().all(&self.store.reader)).await?;
         Ok(numbers.into_iter().map(from_column).filter(|seq| *seq > room.purged_through).min())
     }
 
     /// Returns the sequence number of the oldest message accepted at or after `instant`. Acceptance times rise with
     /// sequence numbers, so this is a binary search.
     pub async fn seq_accepted_at(
-        &self,
+        self,
         room: impl Into<RoomRow>,
         instant: DateTime<Utc>,
     ) -> Result<Option<Seq>, StoreError> {
         let (room, instant) = (room.into(), millis(instant));
-        let newest = self.messages_before(room, None, 1).await?.pop();
+        let newest = self.before(room, None, 1).await?.pop();
         let Some(newest) = newest.filter(|newest| newest.accepted_at >= instant) else { return Ok(None) };
         // Messages up to `low` are older than `instant`; `found` is not. No message lies between `high` and `found`.
         let (mut low, mut high, mut found) = (0, newest.seq, newest.seq);
         while low + 1 < high {
             let middle = low + (high - low) / 2;
-            match self.messages_between(room, middle - 1, Some(high - 1), 1).await?.pop() {
+            match self.between(room, middle - 1, Some(high - 1), 1).await?.pop() {
                 Some(message) if message.accepted_at < instant => low = message.seq,
                 Some(message) => (high, found) = (middle, message.seq),
                 None => high = middle,
@@ -209,19 +150,36 @@ impl Store {
         Ok(Some(found))
     }
 
-    /// Deletes up to `limit` rows that are not visible: those up to the room's `purged_through`, or all rows of a room
-    /// without a row. Returns the number of deleted rows; 0 means that none remain.
-    pub async fn delete_messages(&self, room: ChatroomId, limit: u64) -> Result<u64, StoreError> {
-        self.run(|| self.delete_messages_once(room, limit)).await
+    /// Returns the sequence numbers of a room's messages from `first` on, ascending.
+    pub async fn seqs_from(self, room: ChatroomId, first: Seq) -> Result<Vec<Seq>, StoreError> {
+        let seqs: Vec<i64> = self
+            .store
+            .run("installation", || {
+                chat_message::Entity::find()
+                    .select_only()
+                    .column(chat_message::Column::Seq)
+                    .filter(chat_message::Column::ChatroomId.eq(room.0))
+                    .filter(chat_message::Column::Seq.gte(to_column(first)))
+                    .into_tuple()
+                    .all(&self.store.reader)
+            })
+            .await?;
+        Ok(seqs.into_iter().map(from_column).collect())
     }
 
-    async fn delete_messages_once(&self, room: ChatroomId, limit: u64) -> Result<u64, DbErr> {
+    /// Deletes up to `limit` rows that are not visible: those up to the room's `purged_through`, or all rows of a room
+    /// without a row. Returns the number of deleted rows; 0 means that none remain.
+    pub async fn delete_invisible(self, room: ChatroomId, limit: u64) -> Result<u64, StoreError> {
+        self.store.run("messages", || self.delete_invisible_once(room, limit)).await
+    }
+
+    async fn delete_invisible_once(self, room: ChatroomId, limit: u64) -> Result<u64, DbErr> {
         // Both reads are safe without a lock: `purged_through` only rises, and a deleted room is never created again.
         let bound: Option<i64> = chatroom::Entity::find_by_id(room.0)
             .select_only()
             .column(chatroom::Column::PurgedThrough)
             .into_tuple()
-            .one(&self.writer)
+            .one(&self.store.writer)
             .await?;
         let doomed: Vec<i64> = chat_message::Entity::find()
             .select_only()
@@ -231,49 +189,20 @@ impl Store {
             .order_by_asc(chat_message::Column::Seq)
             .limit(limit)
             .into_tuple()
-            .all(&self.writer)
+            .all(&self.store.writer)
             .await?;
         let Some(last) = doomed.last() else { return Ok(0) };
         let deleted = chat_message::Entity::delete_many()
             .filter(chat_message::Column::ChatroomId.eq(room.0))
             .filter(chat_message::Column::Seq.lte(*last))
-            .exec(&self.writer)
+            .exec(&self.store.writer)
             .await?;
         Ok(deleted.rows_affected)
     }
 
-    async fn read(&self, messages: Select<chat_message::Entity>) -> Result<Vec<Message>, StoreError> {
-        let rows = self.run(|| messages.clone().all(&self.reader)).await?;
-        Ok(rows.into_iter().map(|row| to_message(row, self.wire)).collect::<Result<_, _>>()?)
-    }
-}
-
-/// Key of a room row: the id and, where the caller knows it, the name. A row with another name belongs to another room.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RoomRow {
-    /// Id of the row.
-    pub id: ChatroomId,
-    /// Name that the row must have.
-    pub name: Option<RoomName>,
-}
-
-impl RoomRow {
-    /// Condition that selects the row.
-    pub(super) fn condition(self) -> Condition {
-        let row = Condition::all().add(chatroom::Column::Id.eq(self.id.0));
-        row.add_option(self.name.map(|name| chatroom::Column::Name.eq(name.as_str())))
-    }
-}
-
-impl From<ChatroomId> for RoomRow {
-    fn from(id: ChatroomId) -> Self {
-        Self { id, name: None }
-    }
-}
-
-impl From<RoomKey> for RoomRow {
-    fn from(key: RoomKey) -> Self {
-        Self { id: key.chatroom, name: Some(key.name) }
+    async fn read(self, messages: Select<chat_message::Entity>) -> Result<Vec<Message>, StoreError> {
+        let rows = self.store.run("messages", || messages.clone().all(&self.store.reader)).await?;
+        Ok(rows.into_iter().map(|row| to_message(row, self.store.wire)).collect::<Result<_, _>>()?)
     }
 }
 

@@ -1,21 +1,21 @@
-//! Recipients who are due to be e-mailed about a room, and the decision about guests: an e-mail, a request for consent,
-//! or neither. A decision is one transaction under the lock of the room. Of several nodes, one decides, and a
-//! concurrent message is ordered before or after the decision. Decisions about hosts are in
-//! [`digests`](super::digests).
+//! Recipients who are due to be e-mailed about a room, and the decision whether they are e-mailed. A decision is one
+//! transaction under the lock of the room. Of several nodes, one decides, and a concurrent message is ordered before or
+//! after the decision. Decisions about guests are in [`guests`], those about hosts in [`digests`].
+
+pub(super) mod digests;
+mod guests;
+pub(super) mod unattended;
 
 use chrono::{DateTime, Utc};
 use sea_orm::{ColumnTrait, Condition, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
-use super::consents::{Consent, ConsentPair, consent};
-use super::counts::Seen;
-use super::digests::HostDigest;
-use super::entity::{chat_message, chatroom, notification, user, user_config};
-use super::hosts::to_host;
-use super::messages::to_message;
-use super::outbox::insert_mail;
-use super::rooms::to_room;
-use super::{OutgoingMail, Store, StoreError, from_column, mailbox_key, millis, to_column, unattended};
 use crate::domain::{ChatroomId, Host, HostId, Message, Room, RoomName, Seq, Side, WireOffset};
+use crate::store::entity::{chat_message, chatroom, notification, user, user_config};
+use crate::store::hosts::to_host;
+use crate::store::messages::to_message;
+use crate::store::notifications::digests::HostDigest;
+use crate::store::rooms::counts::SeenThrough;
+use crate::store::{NotificationRepository, OutgoingMail, StoreError, from_column, millis};
 
 /// Maximum number of messages of a room in an e-mail.
 pub const EXCERPT: usize = 10;
@@ -77,7 +77,7 @@ pub trait WriteMail: Sync {
 
 /// Decision about a recipient who was due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Settled {
+pub enum NotificationDecision {
     /// An e-mail is in the outbox.
     Mailed,
     /// A request for consent is in the outbox.
@@ -96,16 +96,16 @@ pub enum Settled {
     Changed,
 }
 
-impl Settled {
+impl NotificationDecision {
     /// Returns whether an e-mail was written.
     pub fn has_mail(self) -> bool {
         matches!(self, Self::Mailed | Self::Asked)
     }
 }
 
-impl Store {
+impl NotificationRepository<'_> {
     /// Returns the recipients who are due, longest due first, at most `most`.
-    pub async fn due_notifications(&self, now: DateTime<Utc>, most: u64) -> Result<Vec<DueNotification>, StoreError> {
+    pub async fn due(self, now: DateTime<Utc>, most: u64) -> Result<Vec<DueNotification>, StoreError> {
         let now = millis(now);
         let due = notification::Entity::find()
             .filter(
@@ -115,11 +115,13 @@ impl Store {
             )
             .order_by_asc(notification::Column::DueAt)
             .limit(most);
-        self.run(|| async { self.with_rooms(due.clone().all(&self.reader).await?).await }).await
+        self.store
+            .run("notifications", || async { self.with_rooms(due.clone().all(&self.store.reader).await?).await })
+            .await
     }
 
     /// Adds the data of the rooms to notification rows.
-    pub(super) async fn with_rooms(&self, rows: Vec<notification::Model>) -> Result<Vec<DueNotification>, DbErr> {
+    pub(super) async fn with_rooms(self, rows: Vec<notification::Model>) -> Result<Vec<DueNotification>, DbErr> {
         if rows.is_empty() {
             return Ok(Vec::new());
         }
@@ -133,7 +135,7 @@ impl Store {
             ])
             .filter(chatroom::Column::Id.is_in(rows.iter().map(|row| row.chatroom_id)))
             .into_tuple()
-            .all(&self.reader)
+            .all(&self.store.reader)
             .await?;
         let due = rows.into_iter().filter_map(|row| {
             let room = rooms.iter().find(|(id, ..)| *id == row.chatroom_id);
@@ -148,106 +150,22 @@ impl Store {
         });
         Ok(due.collect())
     }
-
-    /// Decides about a guest who is due, or about either side of a deleted room. Sends no e-mail if `is_present`, which
-    /// must have been queried after `due` was read. Otherwise the recipient is e-mailed, if they consented and missed
-    /// messages.
-    pub async fn settle_notification(
-        &self,
-        due: &DueNotification,
-        is_present: bool,
-        now: DateTime<Utc>,
-        write: &dyn WriteMail,
-    ) -> Result<Settled, StoreError> {
-        self.run(|| self.settle_notification_once(due, is_present, millis(now), write)).await
-    }
-
-    async fn settle_notification_once(
-        &self,
-        due: &DueNotification,
-        is_present: bool,
-        now: DateTime<Utc>,
-        write: &dyn WriteMail,
-    ) -> Result<Settled, DbErr> {
-        let tx = self.begin().await?;
-        let row = chatroom::Entity::find_by_id(due.chatroom.0).lock_exclusive().one(&tx).await?;
-        let key = (due.chatroom.0, due.to.is_host());
-        let known = notification::Entity::find_by_id(key).one(&tx).await?;
-        let Some(known) = known.filter(|known| known.due_at == Some(due.due_at)) else { return Ok(Settled::Changed) };
-        let Some(row) = row else {
-            notification::Entity::delete_by_id(key).exec(&tx).await?;
-            tx.commit().await?;
-            return Ok(Settled::Closed);
-        };
-        let host = row.host_id;
-        let mut awaits_consent: Option<String> = None;
-        let mut first_missed = known.first_seq;
-        let settled = match without_mail(&row, due, is_present) {
-            Some(settled) => settled,
-            None => match guest_digest(&tx, row, &known).await? {
-                Ok(digest) => {
-                    let pair = ConsentPair { host: digest.host.id, mailbox: mailbox_key(&digest.address) };
-                    first_missed = digest.messages.first().map_or(first_missed, |message| to_column(message.seq));
-                    let settled = mail_guest(&tx, &digest, &pair, now, write).await?;
-                    if matches!(settled, Settled::Asked | Settled::Unconsented) {
-                        awaits_consent = Some(pair.mailbox);
-                    }
-                    settled
-                }
-                Err(why_not) => why_not,
-            },
-        };
-        if settled == Settled::Changed {
-            return Ok(settled);
-        }
-        let mut update = notification::Entity::update_many()
-            .col_expr(notification::Column::DueAt, Option::<DateTime<Utc>>::None.into())
-            .col_expr(notification::Column::HostId, host.into())
-            .col_expr(notification::Column::AwaitsConsent, awaits_consent.into());
-        if settled == Settled::Mailed {
-            // A recipient who has seen this message has been back since the e-mail.
-            update = update
-                .col_expr(notification::Column::MailedAt, now.into())
-                .col_expr(notification::Column::FirstSeq, first_missed.into());
-        }
-        update.filter(is_row(key)).exec(&tx).await?;
-        tx.commit().await?;
-        Ok(settled)
-    }
 }
 
 /// Decision about a recipient of a locked room, if it does not depend on missed messages.
-pub(super) fn without_mail(row: &chatroom::Model, due: &DueNotification, is_present: bool) -> Option<Settled> {
+pub(super) fn without_mail(
+    row: &chatroom::Model,
+    due: &DueNotification,
+    is_present: bool,
+) -> Option<NotificationDecision> {
     if row.is_closed {
-        Some(Settled::Closed)
+        Some(NotificationDecision::Closed)
     } else if is_present && from_column(row.last_seq) != due.last_seq {
         // The recipient may have left before the newest messages arrived.
-        Some(Settled::Changed)
+        Some(NotificationDecision::Changed)
     } else {
-        is_present.then_some(Settled::Present)
+        is_present.then_some(NotificationDecision::Present)
     }
-}
-
-/// Writes the e-mail that the consent of the guest's mailbox permits.
-async fn mail_guest(
-    tx: &DatabaseTransaction,
-    digest: &GuestDigest,
-    pair: &ConsentPair,
-    now: DateTime<Utc>,
-    write: &dyn WriteMail,
-) -> Result<Settled, DbErr> {
-    let (mail, settled) = match consent(tx, pair, now).await? {
-        Consent::Given => (write.guest_digest(digest), Settled::Mailed),
-        Consent::Ask => {
-            let GuestDigest { host, address, language, .. } = digest.clone();
-            (write.consent_request(&ConsentRequest { host, address, language }), Settled::Asked)
-        }
-        Consent::Missing => return Ok(Settled::Unconsented),
-        Consent::Withdrawn => return Ok(Settled::Unwanted),
-    };
-    let Some(mail) = mail else { return Ok(Settled::Unwanted) };
-    insert_mail(tx, &mail, now).await?;
-    Ok(settled)
 }
 
 pub(super) fn is_row((chatroom, to_host): (i64, bool)) -> Condition {
@@ -275,9 +193,9 @@ pub(super) async fn missed(
     most: usize,
 ) -> Result<(Vec<Message>, bool), DbErr> {
     let seen = if known.to_host {
-        Seen { seq: row.checked_seq, at: row.last_checked_at }
+        SeenThrough { seq: row.checked_seq, at: row.last_checked_at }
     } else {
-        Seen { seq: row.guest_seen_seq, at: row.guest_seen_at }
+        SeenThrough { seq: row.guest_seen_seq, at: row.guest_seen_at }
     };
     let of_others = Condition::all()
         .add(chat_message::Column::ChatroomId.eq(known.chatroom_id))
@@ -291,20 +209,4 @@ pub(super) async fn missed(
     let more = messages.len() > most;
     messages.truncate(most);
     Ok((messages, more))
-}
-
-/// Returns the content of an e-mail to a guest, or the reason why there is none.
-async fn guest_digest(
-    tx: &DatabaseTransaction,
-    row: chatroom::Model,
-    known: &notification::Model,
-) -> Result<Result<GuestDigest, Settled>, DbErr> {
-    let Some(host) = active_host(tx, row.host_id).await? else { return Ok(Err(Settled::Unwanted)) };
-    let Some(address) = row.guest_email.clone() else { return Ok(Err(Settled::Unwanted)) };
-    let (messages, more) = missed(tx, &row, known, EXCERPT).await?;
-    if messages.is_empty() {
-        return Ok(Err(Settled::Read));
-    }
-    let language = row.guest_language.clone();
-    Ok(Ok(GuestDigest { room: to_room(row)?, host, address, language, messages, more }))
 }

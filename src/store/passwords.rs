@@ -2,48 +2,48 @@
 
 use chrono::{DateTime, Utc};
 use sea_orm::sea_query::Expr;
-use sea_orm::{ColumnTrait, DbErr, EntityTrait, QueryFilter, QuerySelect, UpdateMany};
+use sea_orm::{ColumnTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect, UpdateMany};
 
-use super::entity::user;
-use super::hosts::email_key;
-use super::outbox::insert_mail;
-use super::{OutgoingMail, Store, StoreError, Temporary, millis};
 use crate::domain::HostId;
+use crate::store::entity::user;
+use crate::store::hosts::email_key;
+use crate::store::mails::mail::insert_mail;
+use crate::store::{OutgoingMail, PasswordRepository, StoreError, TemporaryPassword, millis};
 
 /// Result of replacing a password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Replaced {
+pub enum PasswordReplacement {
     /// The password was replaced.
-    Yes,
+    Replaced,
     /// The password to replace is no longer current, because a concurrent change was first.
-    Gone,
+    Outdated,
 }
 
-impl Store {
+impl PasswordRepository<'_> {
     /// Gives the account of an address a temporary password and e-mails it, if `is_deleted` matches the account and no
     /// operator has disabled it. Without such an account the same statements run, with an e-mail that expires at once,
     /// so that timing does not reveal whether the account exists.
-    pub async fn mail_temporary_password(
-        &self,
+    pub async fn mail_temporary(
+        self,
         email: &str,
         is_deleted: bool,
-        temporary: &Temporary,
+        temporary: &TemporaryPassword,
         mail: &OutgoingMail,
         now: DateTime<Utc>,
     ) -> Result<(), StoreError> {
         let now = millis(now);
-        self.run(|| self.mail_temporary_password_once(email, is_deleted, temporary, mail, now)).await
+        self.store.run("passwords", || self.mail_temporary_once(email, is_deleted, temporary, mail, now)).await
     }
 
-    async fn mail_temporary_password_once(
-        &self,
+    async fn mail_temporary_once(
+        self,
         email: &str,
         is_deleted: bool,
-        temporary: &Temporary,
+        temporary: &TemporaryPassword,
         mail: &OutgoingMail,
         now: DateTime<Utc>,
     ) -> Result<(), DbErr> {
-        let tx = self.begin().await?;
+        let tx = self.store.begin().await?;
         // The address that was confirmed, which may be spelt differently from `email`.
         let known: Option<(i64, String)> = user::Entity::find()
             .select_only()
@@ -68,44 +68,95 @@ impl Store {
 
     /// Makes the temporary password the password of the account, and reactivates a deactivated account. An account that
     /// an operator has disabled stays unchanged.
-    pub async fn accept_temporary_password(
-        &self,
+    pub async fn accept_temporary(
+        self,
         id: HostId,
-        temporary: &Temporary,
+        temporary: &TemporaryPassword,
         password_hash: &str,
         now: DateTime<Utc>,
-    ) -> Result<Replaced, StoreError> {
+    ) -> Result<PasswordReplacement, StoreError> {
         let now = millis(now);
         let done = self
-            .run(|| {
+            .store
+            .run("passwords", || {
                 set_password(id, password_hash, now)
                     .col_expr(user::Column::IsDeleted, false.into())
                     .col_expr(user::Column::DeletedAt, Expr::val(None::<DateTime<Utc>>))
                     .filter(user::Column::TemporaryHash.eq(temporary.hash.clone()))
                     .filter(user::Column::DisabledAt.is_null())
-                    .exec(&self.writer)
+                    .exec(&self.store.writer)
             })
             .await?;
-        Ok(if done.rows_affected > 0 { Replaced::Yes } else { Replaced::Gone })
+        Ok(if done.rows_affected > 0 { PasswordReplacement::Replaced } else { PasswordReplacement::Outdated })
     }
 
     /// Changes a password if the current hash is still `checked_hash`. Deletes a temporary password.
-    pub async fn change_password(
-        &self,
+    pub async fn change(
+        self,
         id: HostId,
         checked_hash: &str,
         password_hash: &str,
         now: DateTime<Utc>,
-    ) -> Result<Replaced, StoreError> {
+    ) -> Result<PasswordReplacement, StoreError> {
         let now = millis(now);
         let done = self
-            .run(|| {
+            .store
+            .run("passwords", || {
                 set_password(id, password_hash, now)
                     .filter(user::Column::PasswordHash.eq(checked_hash))
-                    .exec(&self.writer)
+                    .exec(&self.store.writer)
             })
             .await?;
-        Ok(if done.rows_affected > 0 { Replaced::Yes } else { Replaced::Gone })
+        Ok(if done.rows_affected > 0 { PasswordReplacement::Replaced } else { PasswordReplacement::Outdated })
+    }
+
+    /// Sets the password hash of a host and deletes its temporary password.
+    pub async fn set_hash(self, host: HostId, hash: &str) -> Result<(), StoreError> {
+        self.store
+            .run("standing", || {
+                user::Entity::update_many()
+                    .col_expr(user::Column::PasswordHash, hash.into())
+                    .col_expr(user::Column::TemporaryHash, Expr::val(None::<String>))
+                    .col_expr(user::Column::TemporaryUntil, Expr::val(None::<DateTime<Utc>>))
+                    .filter(user::Column::Id.eq(host.0))
+                    .exec(&self.store.writer)
+            })
+            .await?;
+        Ok(())
+    }
+
+    /// Returns at most `limit` password hashes that start with `beginning`, those of the newest accounts first.
+    pub async fn hashes_with_prefix(self, beginning: &str, limit: u64) -> Result<Vec<String>, StoreError> {
+        let hashes = self
+            .store
+            .run("standing", || {
+                user::Entity::find()
+                    .select_only()
+                    .column(user::Column::PasswordHash)
+                    .filter(user::Column::PasswordHash.starts_with(beginning))
+                    .order_by_desc(user::Column::Id)
+                    .limit(limit)
+                    .into_tuple()
+                    .all(&self.store.reader)
+            })
+            .await?;
+        Ok(hashes)
+    }
+
+    /// Replaces the password hash of a host by another hash of the same password. Returns `false` if the current hash
+    /// is not `checked`.
+    pub async fn replace_hash(self, host: HostId, checked: &str, hash: &str) -> Result<bool, StoreError> {
+        let replaced = self
+            .store
+            .run("standing", || {
+                user::Entity::update_many()
+                    .col_expr(user::Column::PasswordHash, hash.into())
+                    .filter(user::Column::Id.eq(host.0))
+                    .filter(user::Column::PasswordHash.eq(checked))
+                    .exec(&self.store.writer)
+            })
+            .await?;
+        Ok(replaced.rows_affected > 0)
     }
 }
 

@@ -11,9 +11,9 @@ use sea_orm::{
     QuerySelect, RelationDef,
 };
 
-use super::entity::{chat_message, chatroom};
-use super::{Store, StoreError, from_column, millis, outbox, parse_column, to_column};
 use crate::domain::{ChatroomId, RoomName, Seq};
+use crate::store::entity::{chat_message, chatroom};
+use crate::store::{RetentionRepository, StoreError, from_column, mails, millis, parse_column, to_column};
 
 /// Generated column for `last_seq > purged_through`, which the index uses. Absent from the entity, because it is never
 /// written.
@@ -30,15 +30,15 @@ pub struct PurgedRoom {
     pub through: Seq,
 }
 
-impl Store {
+impl RetentionRepository<'_> {
     /// Purges up to `limit` rooms that were closed before `closed_before` and still are: their messages are no longer
     /// visible or counted. Returns the number of rooms. A room that is resumed concurrently keeps its messages.
-    pub async fn purge_rooms(&self, closed_before: DateTime<Utc>, limit: u64) -> Result<u64, StoreError> {
+    pub async fn purge(self, closed_before: DateTime<Utc>, limit: u64) -> Result<u64, StoreError> {
         let is_due = is_due(closed_before);
-        self.run(|| self.purge_rooms_once(&is_due, limit)).await
+        self.store.run("retention", || self.purge_once(&is_due, limit)).await
     }
 
-    async fn purge_rooms_once(&self, is_due: &Condition, limit: u64) -> Result<u64, DbErr> {
+    async fn purge_once(self, is_due: &Condition, limit: u64) -> Result<u64, DbErr> {
         use chatroom::Column;
         let mut due: Vec<i64> = chatroom::Entity::find()
             .select_only()
@@ -47,7 +47,7 @@ impl Store {
             .order_by_asc(Column::ClosedAt)
             .limit(limit)
             .into_tuple()
-            .all(&self.writer)
+            .all(&self.store.writer)
             .await?;
         if due.is_empty() {
             return Ok(0);
@@ -64,36 +64,37 @@ impl Store {
             .filter(Column::Id.is_in(due))
             // The condition is repeated, because a room may have been resumed since it was found.
             .filter(is_due.clone())
-            .exec(&self.writer)
+            .exec(&self.store.writer)
             .await?;
         Ok(purged.rows_affected)
     }
 
-    /// Number of rooms that [`purge_rooms`](Self::purge_rooms) would purge.
-    pub async fn count_rooms_to_purge(&self, closed_before: DateTime<Utc>) -> Result<u64, StoreError> {
+    /// Number of rooms that [`purge`](Self::purge) would purge.
+    pub async fn count_rooms(self, closed_before: DateTime<Utc>) -> Result<u64, StoreError> {
         let rooms = chatroom::Entity::find().filter(is_due(closed_before));
-        self.run(|| rooms.clone().count(&self.reader)).await
+        self.store.run("retention", || rooms.clone().count(&self.store.reader)).await
     }
 
     /// Number of messages in these rooms.
-    pub async fn count_messages_to_purge(&self, closed_before: DateTime<Utc>) -> Result<u64, StoreError> {
+    pub async fn count_messages(self, closed_before: DateTime<Utc>) -> Result<u64, StoreError> {
         let rows =
             chat_message::Entity::find().join(JoinType::InnerJoin, of_room()).filter(is_due(closed_before)).filter(
                 Expr::col((chat_message::Entity, chat_message::Column::Seq))
                     .gt(Expr::col((chatroom::Entity, chatroom::Column::PurgedThrough))),
             );
-        self.run(|| rows.clone().count(&self.reader)).await
+        self.store.run("retention", || rows.clone().count(&self.store.reader)).await
     }
 
     /// Returns purged rooms that may still have rows to delete.
-    pub async fn purged_rooms(&self, limit: u64) -> Result<Vec<PurgedRoom>, StoreError> {
+    pub async fn purged(self, limit: u64) -> Result<Vec<PurgedRoom>, StoreError> {
         let rooms = chatroom::Entity::find()
             .select_only()
             .columns([chatroom::Column::Id, chatroom::Column::Name, chatroom::Column::PurgedThrough])
             .filter(chatroom::Column::IsPurging.eq(true))
             .order_by_asc(chatroom::Column::Id)
             .limit(limit);
-        let rows: Vec<(i64, String, i64)> = self.run(|| rooms.clone().into_tuple().all(&self.writer)).await?;
+        let rows: Vec<(i64, String, i64)> =
+            self.store.run("retention", || rooms.clone().into_tuple().all(&self.store.writer)).await?;
         let rooms = rows.into_iter().map(|(id, name, through)| {
             let name = parse_column("chatroom.name", &name)?;
             Ok(PurgedRoom { id: ChatroomId(id), name, through: from_column(through) })
@@ -103,7 +104,7 @@ impl Store {
 
     /// Removes purged text from waiting e-mails (SPEC 6.7) and clears `is_purging` if no purged row is left. Returns
     /// `false` if rows are left, or if the room was purged again.
-    pub async fn finish_purge(&self, room: PurgedRoom) -> Result<bool, StoreError> {
+    pub async fn finish(self, room: PurgedRoom) -> Result<bool, StoreError> {
         let through = to_column(room.through);
         let left = Query::select()
             .expr(Expr::val(1))
@@ -112,9 +113,10 @@ impl Store {
             .and_where(chat_message::Column::Seq.lte(through))
             .take();
         let finished = self
-            .run(|| async {
-                let tx = self.begin().await?;
-                outbox::remove_text(&tx, room.id, Some(through)).await?;
+            .store
+            .run("retention", || async {
+                let tx = self.store.begin().await?;
+                mails::remove_text(&tx, room.id, Some(through)).await?;
                 let finished = chatroom::Entity::update_many()
                     .col_expr(chatroom::Column::IsPurging, false.into())
                     .filter(chatroom::Column::Id.eq(room.id.0))
@@ -130,7 +132,7 @@ impl Store {
     }
 
     /// Number of purged messages whose rows still exist.
-    pub async fn count_purged_messages(&self) -> Result<u64, StoreError> {
+    pub async fn count_purged_messages(self) -> Result<u64, StoreError> {
         let rows = chat_message::Entity::find()
             .join(JoinType::InnerJoin, of_room())
             .filter(chatroom::Column::IsPurging.eq(true))
@@ -138,7 +140,7 @@ impl Store {
                 Expr::col((chat_message::Entity, chat_message::Column::Seq))
                     .lte(Expr::col((chatroom::Entity, chatroom::Column::PurgedThrough))),
             );
-        self.run(|| rows.clone().count(&self.reader)).await
+        self.store.run("retention", || rows.clone().count(&self.store.reader)).await
     }
 }
 

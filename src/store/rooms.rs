@@ -1,20 +1,22 @@
-//! Creation, lookup and lists of rooms.
+//! Rooms: creation and lookup.
 
-use std::sync::Arc;
-use std::time::Duration;
+pub(super) mod counts;
+pub(super) mod events;
+mod idle;
+pub(super) mod list;
+pub(super) mod pins;
+pub(super) mod row;
 
 use chrono::{DateTime, Utc};
 use sea_orm::ActiveValue::NotSet;
 use sea_orm::sea_query::IntoCondition;
-use sea_orm::sea_query::{Expr, LikeExpr};
-use sea_orm::{
-    ActiveModelTrait, ColumnTrait, Condition, DbErr, EntityTrait, ExprTrait, QueryFilter, QueryOrder, QuerySelect,
-    Select, SqlErr,
-};
+use sea_orm::{ActiveModelTrait, ColumnTrait, DbErr, EntityTrait, QueryFilter, SqlErr};
 
-use super::entity::chatroom;
-use super::{Store, StoreError, from_column, millis, parse_column, webhook_events};
-use crate::domain::{ChatroomId, HostId, Room, RoomName};
+use crate::domain::{ChatroomId, HostId, Room, RoomChange, RoomName};
+use crate::store::entity::{chatroom, room_event};
+use crate::store::rooms::row::to_room;
+use crate::store::webhooks::events as webhook_events;
+use crate::store::{RoomRepository, StoreError, millis};
 
 /// Values of a new room.
 #[derive(Clone, Debug)]
@@ -31,28 +33,19 @@ pub struct NewRoom {
     pub life: Option<String>,
 }
 
-/// Filter for the list of a host's rooms.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct RoomFilter {
-    /// Substring of the guest's nickname.
-    pub search: Option<String>,
-    /// `true` for closed rooms only, `false` for open rooms only.
-    pub is_closed: Option<bool>,
-}
-
-impl Store {
+impl RoomRepository<'_> {
     /// Creates a room, or returns the one that an earlier call of the same host with the same `idempotency_key`
     /// created.
     ///
     /// # Errors
     /// `Conflict` when the name is taken.
-    pub async fn create_room(&self, new: NewRoom, now: DateTime<Utc>) -> Result<Room, StoreError> {
+    pub async fn create(self, new: NewRoom, now: DateTime<Utc>) -> Result<Room, StoreError> {
         let (new, now) = (&new, millis(now));
-        let room = self.run(|| self.create_room_once(new, now)).await?;
+        let room = self.store.run("rooms", || self.create_once(new, now)).await?;
         Ok(to_room(room)?)
     }
 
-    async fn create_room_once(&self, new: &NewRoom, now: DateTime<Utc>) -> Result<chatroom::Model, DbErr> {
+    async fn create_once(self, new: &NewRoom, now: DateTime<Utc>) -> Result<chatroom::Model, DbErr> {
         if let Some(known) = self.room_by_key(new).await? {
             return Ok(known);
         }
@@ -71,7 +64,7 @@ impl Store {
             created_at: now,
             updated_at: now,
             last_seq: 0,
-            last_life: new.life.clone(),
+            last_epoch: new.life.clone(),
             state_version: 0,
             purged_through: 0,
             idempotency_key: new.idempotency_key.clone(),
@@ -86,7 +79,7 @@ impl Store {
             guest_seen_seq: None,
         };
         let values = chatroom::ActiveModel { id: NotSet, ..chatroom::ActiveModel::from(row.clone()).reset_all() };
-        let tx = self.begin().await?;
+        let tx = self.store.begin().await?;
         match chatroom::Entity::insert(values).exec(&tx).await {
             Ok(inserted) => {
                 row.id = inserted.last_insert_id;
@@ -103,205 +96,66 @@ impl Store {
         }
     }
 
-    async fn room_by_key(&self, new: &NewRoom) -> Result<Option<chatroom::Model>, DbErr> {
+    async fn room_by_key(self, new: &NewRoom) -> Result<Option<chatroom::Model>, DbErr> {
         let Some(key) = &new.idempotency_key else { return Ok(None) };
         chatroom::Entity::find()
             .filter(chatroom::Column::HostId.eq(new.host.0))
             .filter(chatroom::Column::IdempotencyKey.eq(key.as_str()))
-            .one(&self.writer)
+            .one(&self.store.writer)
             .await
     }
 
     /// Returns a room by id.
-    pub async fn room(&self, id: ChatroomId) -> Result<Option<Room>, StoreError> {
-        let row = self.run(|| chatroom::Entity::find_by_id(id.0).one(&self.reader)).await?;
+    pub async fn get(self, id: ChatroomId) -> Result<Option<Room>, StoreError> {
+        let row = self.store.run("rooms", || chatroom::Entity::find_by_id(id.0).one(&self.store.reader)).await?;
         Ok(row.map(to_room).transpose()?)
     }
 
     /// Returns a room by its public name.
-    pub async fn room_by_name(&self, name: RoomName) -> Result<Option<Room>, StoreError> {
+    pub async fn by_name(self, name: RoomName) -> Result<Option<Room>, StoreError> {
         let is_it = chatroom::Column::Name.eq(name.as_str());
-        let row = self.run(|| chatroom::Entity::find().filter(is_it.clone()).one(&self.reader)).await?;
+        let row =
+            self.store.run("rooms", || chatroom::Entity::find().filter(is_it.clone()).one(&self.store.reader)).await?;
         Ok(row.map(to_room).transpose()?)
     }
 
-    /// Returns the total number of rooms and one page of a host's list. Order: pinned rooms first, latest pin on top,
-    /// then by `updated_at` descending. A total above [`COUNTED`] is cached for a minute.
-    pub async fn rooms_of(
-        &self,
-        host: HostId,
-        filter: RoomFilter,
-        offset: u64,
-        limit: u64,
-    ) -> Result<(u64, Vec<Room>), StoreError> {
-        self.rooms_beside(host, filter, &[], offset, limit).await
-    }
-
-    /// Like [`rooms_of`](Self::rooms_of), but omits the rooms `others` from the page. They are included in the total.
-    pub async fn rooms_beside(
-        &self,
-        host: HostId,
-        filter: RoomFilter,
-        others: &[ChatroomId],
-        offset: u64,
-        limit: u64,
-    ) -> Result<(u64, Vec<Room>), StoreError> {
-        let listed = Listed::of(host, &filter);
-        let mut page = listed.clone();
-        let count = match self.few(&listed, filter.search.is_some()).await? {
-            Some(few) => {
-                let count = few.len() as u64;
-                page = Listed(Condition::all().add(chatroom::Column::Id.is_in(few)));
-                count
-            }
-            None => self.count_rooms(host, &filter, &listed).await?,
-        };
-        if count <= offset {
-            return Ok((count, Vec::new()));
-        }
-        if !others.is_empty() {
-            page.0 = page.0.add(chatroom::Column::Id.is_not_in(others.iter().map(|room| room.0)));
-        }
-        let ids = page.ids().offset(offset).limit(limit);
-        let ids: Vec<i64> = self.run(|| ids.clone().into_tuple().all(&self.reader)).await?;
-        let mut rooms = self.rooms_where(chatroom::Column::Id.is_in(ids.clone())).await?;
-        rooms.sort_by_key(|room| ids.iter().position(|id| *id == room.id.0));
-        Ok((count, rooms))
-    }
-
-    /// Returns the rooms of a host that have one of these names and match the filter.
-    pub async fn listed_rooms(
-        &self,
-        host: HostId,
-        filter: &RoomFilter,
-        names: &[RoomName],
-    ) -> Result<Vec<Room>, StoreError> {
-        let Listed(wanted) = Listed::of(host, filter);
-        let named = chatroom::Column::Name.is_in(names.iter().map(|name| name.as_str()));
-        self.rooms_where(wanted.add(named)).await
-    }
-
     /// Returns rooms by id, in no particular order.
-    pub async fn rooms(&self, ids: &[ChatroomId]) -> Result<Vec<Room>, StoreError> {
+    pub async fn get_many(self, ids: &[ChatroomId]) -> Result<Vec<Room>, StoreError> {
         self.rooms_where(chatroom::Column::Id.is_in(ids.iter().map(|id| id.0))).await
     }
 
-    async fn rooms_where(&self, wanted: impl IntoCondition) -> Result<Vec<Room>, StoreError> {
-        let rooms = chatroom::Entity::find().filter(wanted);
-        let rows = self.run(|| rooms.clone().all(&self.reader)).await?;
+    /// Returns whether the deletion of a room has been committed but not yet applied.
+    pub async fn is_being_deleted(self, room: RoomName) -> Result<bool, StoreError> {
+        let found = self
+            .store
+            .run("installation", || {
+                room_event::Entity::find()
+                    .filter(room_event::Column::Room.eq(room.as_str()))
+                    .filter(room_event::Column::Kind.eq(RoomChange::Delete.as_str()))
+                    .one(&self.store.writer)
+            })
+            .await?;
+        Ok(found.is_some())
+    }
+
+    /// Returns the rooms with these names that have a row.
+    pub async fn by_names(self, names: &[RoomName]) -> Result<Vec<Room>, StoreError> {
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let rows = self
+            .store
+            .run("installation", || {
+                let names = names.iter().map(RoomName::as_str);
+                chatroom::Entity::find().filter(chatroom::Column::Name.is_in(names)).all(&self.store.reader)
+            })
+            .await?;
         Ok(rows.into_iter().map(to_room).collect::<Result<_, _>>()?)
     }
 
-    /// Returns the ids of all rooms that match a search, if there are at most [`FEW`]. Sorting these is cheaper than
-    /// finding the rooms of a page by scanning the whole list in order.
-    async fn few(&self, listed: &Listed, is_search: bool) -> Result<Option<Vec<i64>>, StoreError> {
-        if !is_search {
-            return Ok(None);
-        }
-        let matches = listed.select().column(chatroom::Column::Id).limit(FEW + 1);
-        let few: Vec<i64> = self.run(|| matches.clone().into_tuple().all(&self.reader)).await?;
-        Ok((few.len() as u64 <= FEW).then_some(few))
+    async fn rooms_where(self, wanted: impl IntoCondition) -> Result<Vec<Room>, StoreError> {
+        let rooms = chatroom::Entity::find().filter(wanted);
+        let rows = self.store.run("rooms", || rooms.clone().all(&self.store.reader)).await?;
+        Ok(rows.into_iter().map(to_room).collect::<Result<_, _>>()?)
     }
-
-    async fn count_rooms(&self, host: HostId, filter: &RoomFilter, listed: &Listed) -> Result<u64, StoreError> {
-        let all = listed.select().column_as(chatroom::Column::Id.count(), "rooms");
-        let count = async {
-            let counted: Option<i64> = self.run(|| all.clone().into_tuple().one(&self.reader)).await?;
-            Ok(counted.map_or(0, from_column))
-        };
-        let beyond = listed.select().column(chatroom::Column::Id).offset(COUNTED);
-        if self.run(|| beyond.clone().into_tuple::<i64>().one(&self.reader)).await?.is_none() {
-            return count.await;
-        }
-        let counted = self.shared.room_counts.try_get_with((host, filter.clone()), count).await;
-        counted.map_err(|error: Arc<StoreError>| (*error).clone())
-    }
-}
-
-/// Longest list whose rooms are counted at each call.
-const COUNTED: u64 = 10_000;
-
-/// Maximum number of matches of a search that are sorted instead of found by scanning the list.
-const FEW: u64 = 1_000;
-
-/// Cached lengths of long lists, by host and filter, for one minute.
-pub(super) type RoomCountCache = moka::future::Cache<(HostId, RoomFilter), u64>;
-
-pub(super) fn room_count_cache() -> RoomCountCache {
-    moka::future::Cache::builder().max_capacity(1_000).time_to_live(Duration::from_secs(60)).build()
-}
-
-/// Condition for the rooms of a host's list. Its columns are all in the index `chatroom_listed`, so that no row is
-/// read.
-#[derive(Clone)]
-pub(super) struct Listed(Condition);
-
-impl Listed {
-    pub(super) fn of(host: HostId, filter: &RoomFilter) -> Self {
-        let mut wanted = Condition::all().add(chatroom::Column::HostId.eq(host.0));
-        if let Some(is_closed) = filter.is_closed {
-            wanted = wanted.add(chatroom::Column::IsClosed.eq(is_closed));
-        }
-        if let Some(search) = filter.search.as_ref().filter(|search| !search.is_empty()) {
-            wanted = if search.contains(char::is_control) {
-                // Nicknames contain no control characters. SQLite ends a pattern at a NUL, and the remaining pattern
-                // could match everything.
-                wanted.add(Expr::cust("1 = 0"))
-            } else {
-                wanted.add(Expr::col(chatroom::Column::Guest).like(containing(search)))
-            };
-        }
-        Self(wanted)
-    }
-
-    fn select(&self) -> Select<chatroom::Entity> {
-        chatroom::Entity::find().select_only().filter(self.0.clone())
-    }
-
-    /// Selects the ids in the order of the list, which is that of the index.
-    pub(super) fn ids(&self) -> Select<chatroom::Entity> {
-        use chatroom::Column::{FixedAt, Guest, Id, IsClosed, IsFixed, UpdatedAt};
-        let ids = self.select().column(Id);
-        [IsFixed, FixedAt, UpdatedAt, IsClosed, Guest, Id].into_iter().fold(ids, QueryOrder::order_by_desc)
-    }
-}
-
-/// Builds a pattern for text that contains `part`. The escape character is not a backslash, because MySQL gives that a
-/// meaning in string literals.
-fn containing(part: &str) -> LikeExpr {
-    let mut pattern = String::with_capacity(part.len() + 2);
-    pattern.push('%');
-    for letter in part.chars() {
-        if matches!(letter, '%' | '_' | '!') {
-            pattern.push('!');
-        }
-        pattern.push(letter);
-    }
-    pattern.push('%');
-    LikeExpr::new(pattern).escape('!')
-}
-
-pub(super) fn to_room(row: chatroom::Model) -> Result<Room, DbErr> {
-    Ok(Room {
-        counts: (&row).into(),
-        has_contact: row.guest_email.is_some(),
-        id: ChatroomId(row.id),
-        host: HostId(row.host_id),
-        guest: row.guest,
-        name: parse_column("chatroom.name", &row.name)?,
-        latest_msg: row.latest_msg,
-        latest_msg_at: row.latest_msg_at,
-        last_checked_at: row.last_checked_at,
-        checked_seq: row.checked_seq.map(from_column),
-        is_closed: row.is_closed,
-        closed_at: row.closed_at,
-        is_fixed: row.is_fixed,
-        fixed_at: row.fixed_at,
-        created_at: row.created_at,
-        updated_at: row.updated_at,
-        last_seq: from_column(row.last_seq),
-        last_life: row.last_life,
-        state_version: from_column(row.state_version),
-        purged_through: from_column(row.purged_through),
-    })
 }

@@ -1,5 +1,6 @@
 //! Tests of the store's guarantees on SQLite, MySQL and MariaDB.
 
+mod activation;
 mod counts;
 mod expired;
 mod faults;
@@ -12,10 +13,10 @@ mod mail;
 mod messages;
 mod migrating;
 mod notifications;
+mod operations;
 mod retention;
 mod rooms;
 mod schema;
-mod standing;
 mod webhooks;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -72,7 +73,7 @@ fn new_host(email: &str) -> NewHost {
 }
 
 async fn a_host(store: &Store) -> Host {
-    store.create_host(new_host("host@shop.example"), noon()).await.unwrap()
+    store.hosts().create(new_host("host@shop.example"), noon()).await.unwrap()
 }
 
 fn new_room(host: &Host) -> NewRoom {
@@ -86,7 +87,7 @@ fn new_room(host: &Host) -> NewRoom {
 }
 
 async fn a_room(store: &Store, host: &Host) -> Room {
-    store.create_room(new_room(host), noon()).await.unwrap()
+    store.rooms().create(new_room(host), noon()).await.unwrap()
 }
 
 fn message(room: ChatroomId, seq: Seq, text: &str) -> Message {

@@ -4,18 +4,18 @@ use chrono::{DateTime, Utc};
 use sea_orm::sea_query::Expr;
 use sea_orm::{ColumnTrait, Condition, DbErr, EntityTrait, ExprTrait as _, QueryFilter};
 
-use super::entity::email_verification;
-use super::hosts::{email_key, insert_host};
-use super::outbox::insert_mail;
-use super::{NewHost, OutgoingMail, Store, StoreError, millis};
 use crate::domain::Host;
+use crate::store::entity::email_verification;
+use crate::store::hosts::{email_key, insert_host};
+use crate::store::mails::mail::insert_mail;
+use crate::store::{NewHost, OutgoingMail, StoreError, VerificationRepository, millis};
 
 /// Maximum number of attempts per code.
 const MAX_ATTEMPTS: i64 = 5;
 
 /// Confirmation of an address whose code has been sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Verification {
+pub struct PendingVerification {
     /// Secret id of the sign-up attempt.
     pub ticket: String,
     /// Address to confirm.
@@ -37,25 +37,25 @@ pub enum CodeOutcome {
     Over,
 }
 
-impl Store {
+impl VerificationRepository<'_> {
     /// Starts the confirmation of an address and writes the e-mail with the code.
-    pub async fn begin_verification(
-        &self,
-        verification: &Verification,
+    pub async fn begin(
+        self,
+        verification: &PendingVerification,
         mail: &OutgoingMail,
         now: DateTime<Utc>,
     ) -> Result<(), StoreError> {
         let now = millis(now);
-        self.run(|| self.begin_verification_once(verification, mail, now)).await
+        self.store.run("verifications", || self.begin_once(verification, mail, now)).await
     }
 
-    async fn begin_verification_once(
-        &self,
-        verification: &Verification,
+    async fn begin_once(
+        self,
+        verification: &PendingVerification,
         mail: &OutgoingMail,
         now: DateTime<Utc>,
     ) -> Result<(), DbErr> {
-        let tx = self.begin().await?;
+        let tx = self.store.begin().await?;
         let row = email_verification::Model {
             ticket: verification.ticket.clone(),
             email_key: email_key(&verification.email),
@@ -73,18 +73,18 @@ impl Store {
 
     /// Checks a code. Each attempt is counted before the code is compared, so that concurrent attempts cannot exceed
     /// the limit.
-    pub async fn try_code(&self, ticket: &str, code_hash: &str, now: DateTime<Utc>) -> Result<CodeOutcome, StoreError> {
+    pub async fn try_code(self, ticket: &str, code_hash: &str, now: DateTime<Utc>) -> Result<CodeOutcome, StoreError> {
         let now = millis(now);
-        self.run(|| self.try_code_once(ticket, code_hash, now)).await
+        self.store.run("verifications", || self.try_code_once(ticket, code_hash, now)).await
     }
 
-    async fn try_code_once(&self, ticket: &str, code_hash: &str, now: DateTime<Utc>) -> Result<CodeOutcome, DbErr> {
+    async fn try_code_once(self, ticket: &str, code_hash: &str, now: DateTime<Utc>) -> Result<CodeOutcome, DbErr> {
         let counted = email_verification::Entity::update_many()
             .col_expr(email_verification::Column::Attempts, Expr::col(email_verification::Column::Attempts).add(1))
             .filter(email_verification::Column::Ticket.eq(ticket))
             .filter(email_verification::Column::Attempts.lt(MAX_ATTEMPTS))
             .filter(email_verification::Column::ExpiresAt.gt(now))
-            .exec(&self.writer)
+            .exec(&self.store.writer)
             .await?;
         if counted.rows_affected == 0 {
             return Ok(CodeOutcome::Over);
@@ -98,17 +98,21 @@ impl Store {
             )
             .filter(email_verification::Column::Ticket.eq(ticket))
             .filter(email_verification::Column::CodeHash.eq(code_hash))
-            .exec(&self.writer)
+            .exec(&self.store.writer)
             .await?;
         // MySQL reports matched rows, including unchanged ones.
         Ok(if confirmed.rows_affected > 0 { CodeOutcome::Right } else { CodeOutcome::Wrong })
     }
 
     /// Returns whether an address was confirmed under this ticket after `since`.
-    pub async fn is_confirmed(&self, ticket: &str, email: &str, since: DateTime<Utc>) -> Result<bool, StoreError> {
+    pub async fn is_confirmed(self, ticket: &str, email: &str, since: DateTime<Utc>) -> Result<bool, StoreError> {
         let is_confirmed = confirmed(ticket, email, since);
-        let row =
-            self.run(|| email_verification::Entity::find().filter(is_confirmed.clone()).one(&self.reader)).await?;
+        let row = self
+            .store
+            .run("verifications", || {
+                email_verification::Entity::find().filter(is_confirmed.clone()).one(&self.store.reader)
+            })
+            .await?;
         Ok(row.is_some())
     }
 
@@ -117,28 +121,29 @@ impl Store {
     ///
     /// # Errors
     /// `Conflict` when the address is taken. Addresses are compared case-insensitively.
-    pub async fn create_confirmed_host(
-        &self,
+    pub async fn create_host(
+        self,
         new: &NewHost,
         ticket: &str,
         since: DateTime<Utc>,
         now: DateTime<Utc>,
     ) -> Result<Option<Host>, StoreError> {
         let now = millis(now);
-        self.run(|| async {
-            let tx = self.begin().await?;
-            let spent = email_verification::Entity::delete_many()
-                .filter(confirmed(ticket, &new.email, since))
-                .exec(&tx)
-                .await?;
-            if spent.rows_affected == 0 {
-                return Ok(None);
-            }
-            let host = insert_host(&tx, new, now).await?;
-            tx.commit().await?;
-            Ok(Some(host))
-        })
-        .await
+        self.store
+            .run("verifications", || async {
+                let tx = self.store.begin().await?;
+                let spent = email_verification::Entity::delete_many()
+                    .filter(confirmed(ticket, &new.email, since))
+                    .exec(&tx)
+                    .await?;
+                if spent.rows_affected == 0 {
+                    return Ok(None);
+                }
+                let host = insert_host(&tx, new, now).await?;
+                tx.commit().await?;
+                Ok(Some(host))
+            })
+            .await
     }
 }
 

@@ -3,15 +3,16 @@
 use chrono::{DateTime, Utc};
 use sea_orm::{ActiveModelTrait as _, ColumnTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
-use super::entity::{webhook, webhook_event};
-use super::{Store, StoreError, millis};
 use crate::domain::{EventKinds, HostId};
+use crate::store::entity::{webhook, webhook_event};
+use crate::store::{StoreError, WebhookRepository, millis};
 
 mod deliveries;
-mod turns;
+pub(super) mod events;
+mod leases;
 
-pub use deliveries::{Attempt, EventState, RecordedEvent, WebhookEvent};
-pub use turns::{DueWebhook, Turn};
+pub use deliveries::{DeliveryAttempt, EventState, RecordedEvent, WebhookEvent};
+pub use leases::{DeliveryLease, DueWebhook};
 
 /// Number of events per statement when a webhook is deleted.
 const DELETE_BATCH: u64 = 1_000;
@@ -56,24 +57,24 @@ pub struct WebhookChange {
     pub is_enabled: bool,
 }
 
-impl Store {
+impl WebhookRepository<'_> {
     /// Returns the webhook of a host.
-    pub async fn webhook(&self, host: HostId) -> Result<Option<Webhook>, StoreError> {
-        let row = self.run(|| webhook::Entity::find_by_id(host.0).one(&self.reader)).await?;
+    pub async fn get(self, host: HostId) -> Result<Option<Webhook>, StoreError> {
+        let row = self.store.run("webhooks", || webhook::Entity::find_by_id(host.0).one(&self.store.reader)).await?;
         Ok(row.map(to_webhook).transpose()?)
     }
 
     /// Sets the webhook of a host. A new webhook gets `secret`, and the result contains `true`; an existing one keeps
     /// its secret.
-    pub async fn set_webhook(
-        &self,
+    pub async fn set(
+        self,
         host: HostId,
         change: &WebhookChange,
         secret: &str,
         now: DateTime<Utc>,
     ) -> Result<(Webhook, bool), StoreError> {
         let now = millis(now);
-        let set = || self.run(|| self.set_webhook_once(host, change, secret, now));
+        let set = || self.store.run("webhooks", || self.set_once(host, change, secret, now));
         let (row, is_new) = match set().await {
             // A concurrent call inserted the row first.
             Err(StoreError::Conflict) => set().await?,
@@ -82,15 +83,15 @@ impl Store {
         Ok((to_webhook(row)?, is_new))
     }
 
-    async fn set_webhook_once(
-        &self,
+    async fn set_once(
+        self,
         host: HostId,
         change: &WebhookChange,
         secret: &str,
         now: DateTime<Utc>,
     ) -> Result<(webhook::Model, bool), DbErr> {
         use webhook::Column::{Events, FailedTurns, GoneAt, IsEnabled, NextTurnAt, UpdatedAt, Url};
-        let tx = self.begin().await?;
+        let tx = self.store.begin().await?;
         let known = webhook::Entity::find_by_id(host.0).lock_exclusive().one(&tx).await?;
         let row = webhook::Model {
             host_id: host.0,
@@ -143,27 +144,27 @@ impl Store {
 
     /// Replaces the secret of a webhook. With `old_ends_at`, the previous secret also signs requests until then.
     /// Returns `None` if the host has no webhook.
-    pub async fn rotate_webhook_secret(
-        &self,
+    pub async fn rotate_secret(
+        self,
         host: HostId,
         secret: &str,
         old_ends_at: Option<DateTime<Utc>>,
         now: DateTime<Utc>,
     ) -> Result<Option<Webhook>, StoreError> {
         let (old_ends_at, now) = (old_ends_at.map(millis), millis(now));
-        let row = self.run(|| self.rotate_webhook_secret_once(host, secret, old_ends_at, now)).await?;
+        let row = self.store.run("webhooks", || self.rotate_secret_once(host, secret, old_ends_at, now)).await?;
         Ok(row.map(to_webhook).transpose()?)
     }
 
-    async fn rotate_webhook_secret_once(
-        &self,
+    async fn rotate_secret_once(
+        self,
         host: HostId,
         secret: &str,
         old_ends_at: Option<DateTime<Utc>>,
         now: DateTime<Utc>,
     ) -> Result<Option<webhook::Model>, DbErr> {
         use webhook::Column::{OldSecret, OldSecretEndsAt, Secret, UpdatedAt};
-        let tx = self.begin().await?;
+        let tx = self.store.begin().await?;
         let Some(mut row) = webhook::Entity::find_by_id(host.0).lock_exclusive().one(&tx).await? else {
             return Ok(None);
         };
@@ -184,14 +185,15 @@ impl Store {
     }
 
     /// Deletes the webhook of a host and all its events. Returns `false` if there was none.
-    pub async fn delete_webhook(&self, host: HostId) -> Result<bool, StoreError> {
+    pub async fn delete(self, host: HostId) -> Result<bool, StoreError> {
         // Deleted first, so that no further events are recorded.
-        let deleted = self.run(|| webhook::Entity::delete_by_id(host.0).exec(&self.writer)).await?;
-        while self.run(|| self.delete_events_once(host)).await? > 0 {}
+        let deleted =
+            self.store.run("webhooks", || webhook::Entity::delete_by_id(host.0).exec(&self.store.writer)).await?;
+        while self.store.run("webhooks", || self.delete_events_once(host)).await? > 0 {}
         Ok(deleted.rows_affected > 0)
     }
 
-    async fn delete_events_once(&self, host: HostId) -> Result<u64, DbErr> {
+    async fn delete_events_once(self, host: HostId) -> Result<u64, DbErr> {
         let ids: Vec<i64> = webhook_event::Entity::find()
             .select_only()
             .column(webhook_event::Column::Id)
@@ -199,28 +201,29 @@ impl Store {
             .order_by_asc(webhook_event::Column::Id)
             .limit(DELETE_BATCH)
             .into_tuple()
-            .all(&self.writer)
+            .all(&self.store.writer)
             .await?;
         if ids.is_empty() {
             return Ok(0);
         }
         let gone = webhook_event::Entity::delete_many().filter(webhook_event::Column::Id.is_in(ids));
-        Ok(gone.exec(&self.writer).await?.rows_affected)
+        Ok(gone.exec(&self.store.writer).await?.rows_affected)
     }
 
     /// Disables a webhook whose receiver returned 410, unless the host has changed the webhook since.
-    pub async fn switch_webhook_off(&self, webhook: &Webhook, now: DateTime<Utc>) -> Result<(), StoreError> {
+    pub async fn disable(self, webhook: &Webhook, now: DateTime<Utc>) -> Result<(), StoreError> {
         let now = millis(now);
-        self.run(|| {
-            webhook::Entity::update_many()
-                .col_expr(webhook::Column::IsEnabled, false.into())
-                .col_expr(webhook::Column::GoneAt, now.into())
-                .filter(webhook::Column::HostId.eq(webhook.host.0))
-                .filter(webhook::Column::Url.eq(webhook.url.as_str()))
-                .filter(webhook::Column::UpdatedAt.eq(webhook.updated_at))
-                .exec(&self.writer)
-        })
-        .await?;
+        self.store
+            .run("webhooks", || {
+                webhook::Entity::update_many()
+                    .col_expr(webhook::Column::IsEnabled, false.into())
+                    .col_expr(webhook::Column::GoneAt, now.into())
+                    .filter(webhook::Column::HostId.eq(webhook.host.0))
+                    .filter(webhook::Column::Url.eq(webhook.url.as_str()))
+                    .filter(webhook::Column::UpdatedAt.eq(webhook.updated_at))
+                    .exec(&self.store.writer)
+            })
+            .await?;
         Ok(())
     }
 }
@@ -228,7 +231,7 @@ impl Store {
 fn to_webhook(row: webhook::Model) -> Result<Webhook, DbErr> {
     Ok(Webhook {
         host: HostId(row.host_id),
-        events: super::parse_column("webhook.events", &row.events)?,
+        events: crate::store::parse_column("webhook.events", &row.events)?,
         url: row.url,
         is_enabled: row.is_enabled,
         gone_at: row.gone_at,

@@ -4,10 +4,10 @@
 //! [`JOINS`] run at a time, a bounded number waits, and further ones are refused at once with the time after which a
 //! place is expected.
 //!
-//! Places are granted alternately to two lanes ([`Lane`]), within a lane in turn to addresses, and within an address in
+//! Places are granted alternately to two queues ([`JoinClass`]), within a class in turn to addresses, and within an address in
 //! order of arrival. When the queue is full, an arrival displaces the last waiter of the address with the most waiters,
-//! if the arrival's own address has at least two fewer. A lane that has less than half of the queue displaces from the
-//! other lane. A single address can use the whole queue while it is alone, and a flood of new guests does not keep out
+//! if the arrival's own address has at least two fewer. A class that has less than half of the queue displaces from the
+//! other class. A single address can use the whole queue while it is alone, and a flood of new guests does not keep out
 //! clients that reconnect.
 //!
 //! **Invariant:** no lock is held across an await, and nothing here calls a store.
@@ -45,9 +45,9 @@ const MAX_RETRY: Duration = Duration::from_secs(30);
 /// Assumed duration of a join until the first is measured.
 const FIRST_GUESS: Duration = Duration::from_millis(200);
 
-/// Kind of a join. Joins of different lanes do not displace each other beyond half of the queue.
+/// Kind of a join. Joins of different queues do not displace each other beyond half of the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Lane {
+pub(super) enum JoinClass {
     /// Clients that resume a conversation (`?after=`), and hosts.
     Established,
     /// Guests who open or reload a page.
@@ -78,8 +78,8 @@ impl std::fmt::Debug for Admission {
 struct State {
     running: usize,
     slow: usize,
-    lanes: [Queue; 2],
-    next_lane: usize,
+    queues: [JoinQueue; 2],
+    next_queue: usize,
     next_id: u64,
     /// Smoothed duration of a join.
     duration: Duration,
@@ -87,8 +87,8 @@ struct State {
     booked_until: Instant,
 }
 
-/// The waiting joins of a lane, by address.
-struct Queue {
+/// The waiting joins of a class, by address.
+struct JoinQueue {
     addresses: HashMap<IpAddr, VecDeque<Waiter>>,
     /// Addresses with waiters, in the order in which they are served.
     turns: VecDeque<IpAddr>,
@@ -98,11 +98,11 @@ struct Queue {
 
 struct Waiter {
     id: u64,
-    decision: oneshot::Sender<Result<Place, Overloaded>>,
+    decision: oneshot::Sender<Result<JoinPermit, Overloaded>>,
 }
 
 /// The right to call the stores. Released when dropped.
-pub(super) struct Place {
+pub(super) struct JoinPermit {
     admission: Arc<Admission>,
     began: Instant,
     holds: Holds,
@@ -124,8 +124,8 @@ impl Admission {
         let state = State {
             running: 0,
             slow: 0,
-            lanes: [Queue::new(metrics.clone()), Queue::new(metrics)],
-            next_lane: 0,
+            queues: [JoinQueue::new(metrics.clone()), JoinQueue::new(metrics)],
+            next_queue: 0,
             next_id: 0,
             duration: FIRST_GUESS,
             booked_until: Instant::now(),
@@ -134,7 +134,7 @@ impl Admission {
     }
 
     /// Waits for a place. Refuses at once if too many wait. Cancel safe: a dropped future leaves the queue.
-    pub(super) async fn enter(self: &Arc<Self>, address: IpAddr, lane: Lane) -> Result<Place, Overloaded> {
+    pub(super) async fn enter(self: &Arc<Self>, address: IpAddr, class: JoinClass) -> Result<JoinPermit, Overloaded> {
         let (waiting, displaced) = {
             let mut state = self.state.lock();
             if state.running < JOINS {
@@ -143,11 +143,11 @@ impl Admission {
                 return Ok(self.place());
             }
             let displaced =
-                state.make_room(address, lane, self.max_waiting).map_err(|Full| self.overloaded(&mut state))?;
+                state.make_room(address, class, self.max_waiting).map_err(|Full| self.overloaded(&mut state))?;
             let retry = displaced.as_ref().map(|_| self.overloaded(&mut state));
             let (decision, decided) = oneshot::channel();
-            let id = state.push(address, lane, decision);
-            (Waiting { admission: self, address, lane, id, decided }, displaced.zip(retry))
+            let id = state.push(address, class, decision);
+            (Waiting { admission: self, address, class, id, decided }, displaced.zip(retry))
         };
         if let Some((waiter, overloaded)) = displaced {
             // A waiter whose future was dropped needs no answer.
@@ -156,8 +156,8 @@ impl Admission {
         waiting.decided().await
     }
 
-    fn place(self: &Arc<Self>) -> Place {
-        Place { admission: self.clone(), began: Instant::now(), holds: Holds::Running }
+    fn place(self: &Arc<Self>) -> JoinPermit {
+        JoinPermit { admission: self.clone(), began: Instant::now(), holds: Holds::Running }
     }
 
     fn overloaded(&self, state: &mut State) -> Overloaded {
@@ -193,36 +193,41 @@ struct Full;
 
 impl State {
     fn waiting(&self) -> usize {
-        self.lanes.iter().map(|queue| queue.len).sum()
+        self.queues.iter().map(|queue| queue.len).sum()
     }
 
     /// Returns the waiter that an arrival displaces; `None` if the queue has a place.
-    fn make_room(&mut self, address: IpAddr, lane: Lane, max_waiting: usize) -> Result<Option<Waiter>, Full> {
+    fn make_room(&mut self, address: IpAddr, class: JoinClass, max_waiting: usize) -> Result<Option<Waiter>, Full> {
         if self.waiting() < max_waiting {
             return Ok(None);
         }
-        let [own, other] = match lane {
-            Lane::Established => [0, 1],
-            Lane::Fresh => [1, 0],
+        let [own, other] = match class {
+            JoinClass::Established => [0, 1],
+            JoinClass::Fresh => [1, 0],
         };
-        if self.lanes[own].len < max_waiting / 2 {
-            return self.lanes[other].take_last_of_longest(0).map(Some).ok_or(Full);
+        if self.queues[own].len < max_waiting / 2 {
+            return self.queues[other].pop_last_of_longest(0).map(Some).ok_or(Full);
         }
-        let fewest = self.lanes[own].addresses.get(&address).map_or(0, VecDeque::len) + 2;
-        self.lanes[own].take_last_of_longest(fewest).map(Some).ok_or(Full)
+        let fewest = self.queues[own].addresses.get(&address).map_or(0, VecDeque::len) + 2;
+        self.queues[own].pop_last_of_longest(fewest).map(Some).ok_or(Full)
     }
 
-    fn push(&mut self, address: IpAddr, lane: Lane, decision: oneshot::Sender<Result<Place, Overloaded>>) -> u64 {
+    fn push(
+        &mut self,
+        address: IpAddr,
+        class: JoinClass,
+        decision: oneshot::Sender<Result<JoinPermit, Overloaded>>,
+    ) -> u64 {
         self.next_id += 1;
-        self.lanes[lane as usize].push(address, Waiter { id: self.next_id, decision });
+        self.queues[class as usize].push(address, Waiter { id: self.next_id, decision });
         self.next_id
     }
 
     fn pop(&mut self) -> Option<Waiter> {
-        let lane = self.next_lane;
-        self.next_lane = 1 - lane;
-        let next = self.lanes[lane].pop();
-        next.or_else(|| self.lanes[1 - lane].pop())
+        let next = self.next_queue;
+        self.next_queue = 1 - next;
+        let waiter = self.queues[next].pop();
+        waiter.or_else(|| self.queues[1 - next].pop())
     }
 
     /// Reserves time for one more join, after the waiting and the refused ones. Returns the delay until then.
@@ -239,7 +244,7 @@ impl State {
     }
 }
 
-impl Queue {
+impl JoinQueue {
     fn new(metrics: Arc<JoinMetrics>) -> Self {
         Self { addresses: HashMap::new(), turns: VecDeque::new(), len: 0, metrics }
     }
@@ -265,7 +270,7 @@ impl Queue {
     }
 
     /// Removes and returns the last waiter of the address with the most waiters, if it has at least `fewest`.
-    fn take_last_of_longest(&mut self, fewest: usize) -> Option<Waiter> {
+    fn pop_last_of_longest(&mut self, fewest: usize) -> Option<Waiter> {
         let longest = self.addresses.iter().max_by_key(|(_, waiters)| waiters.len());
         let address = longest.filter(|(_, waiters)| waiters.len() >= fewest).map(|(address, _)| *address)?;
         let waiter = self.remove(address, VecDeque::pop_back);
@@ -310,13 +315,13 @@ impl Queue {
 struct Waiting<'a> {
     admission: &'a Arc<Admission>,
     address: IpAddr,
-    lane: Lane,
+    class: JoinClass,
     id: u64,
-    decided: oneshot::Receiver<Result<Place, Overloaded>>,
+    decided: oneshot::Receiver<Result<JoinPermit, Overloaded>>,
 }
 
 impl Waiting<'_> {
-    async fn decided(mut self) -> Result<Place, Overloaded> {
+    async fn decided(mut self) -> Result<JoinPermit, Overloaded> {
         match tokio::time::timeout(WAIT_TIMEOUT, &mut self.decided).await {
             Ok(Ok(decision)) => decision,
             // The sender is dropped only with the queue.
@@ -327,11 +332,11 @@ impl Waiting<'_> {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.admission.state.lock().lanes[self.lane as usize].cancel(self.address, self.id);
+        self.admission.state.lock().queues[self.class as usize].cancel(self.address, self.id);
     }
 }
 
-impl Place {
+impl JoinPermit {
     /// Lets the next join begin while this one continues, unless too many have yielded.
     pub(super) fn yield_to_next(&mut self) {
         {
@@ -346,7 +351,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for JoinPermit {
     fn drop(&mut self) {
         match self.holds {
             Holds::Running => {

@@ -12,12 +12,12 @@ use bytes::{Buf, Bytes};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use super::upgrade::Stream;
+use super::stream::UpgradedStream;
 use crate::chat::hub::Connection;
 use crate::http::Slot;
 use crate::protocol::{Close, frame};
 
-/// Maximum bytes taken from the outbox at once. Larger writes gain nothing.
+/// Maximum bytes accepted_bytes from the outbox at once. Larger writes gain nothing.
 const WRITE_BATCH: usize = 64 * 1024;
 
 /// Maximum number of frames per write.
@@ -52,19 +52,19 @@ struct Stall {
     /// When the peer last accepted a byte, or the output began to wait.
     since: Instant,
     window_began: Instant,
-    taken: usize,
+    accepted_bytes: usize,
 }
 
 impl Stall {
     fn at(now: Instant) -> Self {
-        Self { since: now, window_began: now, taken: 0 }
+        Self { since: now, window_began: now, accepted_bytes: 0 }
     }
 
-    fn took(&mut self, now: Instant, bytes: usize) {
+    fn accepted(&mut self, now: Instant, bytes: usize) {
         self.since = now;
-        self.taken += bytes;
-        if self.taken >= MIN_PROGRESS {
-            (self.window_began, self.taken) = (now, 0);
+        self.accepted_bytes += bytes;
+        if self.accepted_bytes >= MIN_PROGRESS {
+            (self.window_began, self.accepted_bytes) = (now, 0);
         }
     }
 
@@ -98,7 +98,7 @@ impl Outbound {
     }
 
     /// Restarts the peer's time limits, because this node did not write.
-    pub(super) fn forgive(&mut self, now: Instant) {
+    pub(super) fn restart_time_limits(&mut self, now: Instant) {
         self.stall = self.stall.map(|_| Stall::at(now));
     }
 
@@ -138,7 +138,7 @@ impl Outbound {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Ok(written) => {
                     if let Some(stall) = &mut self.stall {
-                        stall.took(Instant::now(), written);
+                        stall.accepted(Instant::now(), written);
                     }
                     self.written(written);
                 }
@@ -220,7 +220,7 @@ impl Outbound {
 }
 
 /// Closes a socket without a session.
-pub(super) async fn refuse(stream: Stream, frames: VecDeque<Bytes>, close: Close) {
+pub(super) async fn refuse(stream: UpgradedStream, frames: VecDeque<Bytes>, close: Close) {
     let mut outbound = Outbound::new(stream.tcp, stream.slot);
     outbound.frames = frames;
     outbound.close(close).await;
@@ -239,7 +239,7 @@ mod tests {
                 return Some(stall.deadline() - start);
             }
             now += pause;
-            stall.took(now, bytes);
+            stall.accepted(now, bytes);
         }
         None
     }

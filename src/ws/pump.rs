@@ -19,9 +19,9 @@ use tokio::time::{Instant, Sleep};
 use super::metrics::{ClosedBy, SocketMetrics};
 use super::outbound::Outbound;
 use super::pace::Pace;
-use super::upgrade::Stream;
+use super::stream::UpgradedStream;
 use crate::chat::hub::Connection;
-use crate::chat::session::{Appetite, Session};
+use crate::chat::session::{ReadReadiness, Session};
 use crate::protocol::Close;
 use crate::protocol::frame::{Decoder, Event, FrameError};
 
@@ -40,24 +40,24 @@ thread_local! {
 }
 
 /// Why a socket ends.
-enum Gone {
+enum SocketEnd {
     /// The peer disconnected without a close frame.
-    Peer,
+    Disconnected,
     /// The peer sent a close frame.
-    Goodbye,
+    ClosedByPeer,
     /// The server closes the socket with this code.
     Close(Close),
 }
 
-impl From<io::Error> for Gone {
+impl From<io::Error> for SocketEnd {
     fn from(_: io::Error) -> Self {
-        Gone::Peer
+        SocketEnd::Disconnected
     }
 }
 
-impl From<FrameError> for Gone {
+impl From<FrameError> for SocketEnd {
     fn from(error: FrameError) -> Self {
-        Gone::Close(match error {
+        SocketEnd::Close(match error {
             FrameError::TooLarge { .. } => Close::TooLarge,
             FrameError::Protocol(_) => Close::Protocol,
             FrameError::InvalidUtf8 => Close::InvalidUtf8,
@@ -74,7 +74,7 @@ pub(super) struct Pump {
     pace: Pace,
     /// Bytes that were read and that the session has not accepted yet.
     unread: Vec<u8>,
-    heard_at: Instant,
+    received_at: Instant,
     pinged_at: Instant,
     timer: Pin<Box<Sleep>>,
     metrics: Arc<SocketMetrics>,
@@ -82,7 +82,7 @@ pub(super) struct Pump {
 
 impl Pump {
     pub(super) fn new(
-        stream: Stream,
+        stream: UpgradedStream,
         session: Session,
         max_message: usize,
         pace: Pace,
@@ -95,7 +95,7 @@ impl Pump {
             decoder: Decoder::new(max_message),
             pace,
             unread: stream.early,
-            heard_at: now,
+            received_at: now,
             pinged_at: now,
             timer: Box::pin(tokio::time::sleep_until(now + session.heartbeat().ping)),
             session,
@@ -106,26 +106,26 @@ impl Pump {
     /// Runs until the socket ends. The session is dropped, and has left its room, before the answer to a close frame is
     /// awaited.
     pub(super) async fn run(mut self) {
-        let gone = loop {
+        let end = loop {
             match self.step().await {
                 Ok(()) => {}
-                Err(gone) => break gone,
+                Err(end) => break end,
             }
         };
         let Self { outbound, session, connection, metrics, .. } = self;
-        match gone {
-            Gone::Peer => {
+        match end {
+            SocketEnd::Disconnected => {
                 metrics.closes.find(ClosedBy::Peer).increment(1);
                 outbound.reset();
             }
-            Gone::Goodbye => {
+            SocketEnd::ClosedByPeer => {
                 metrics.count_close(Close::Normal);
                 drop(session);
                 outbound.answer_close().await;
             }
-            Gone::Close(close) => {
+            SocketEnd::Close(close) => {
                 // Recorded before the session is dropped: a host who logged out is offline at once.
-                connection.end(close);
+                connection.close(close);
                 metrics.count_close(close);
                 drop(session);
                 outbound.close(close).await;
@@ -133,19 +133,19 @@ impl Pump {
         }
     }
 
-    async fn step(&mut self) -> Result<(), Gone> {
+    async fn step(&mut self) -> Result<(), SocketEnd> {
         let end = self.outbound.send_from(&self.connection)?;
         let is_drained = self.outbound.is_drained();
         if let Some(close) = end.filter(|_| is_drained) {
-            return Err(Gone::Close(close));
+            return Err(SocketEnd::Close(close));
         }
-        let appetite = if is_drained { self.digest()? } else { Appetite::Busy };
-        let interest = match (is_drained && self.outbound.is_drained(), appetite) {
+        let read_readiness = if is_drained { self.process_unread()? } else { ReadReadiness::Busy };
+        let interest = match (is_drained && self.outbound.is_drained(), read_readiness) {
             (false, _) => Some(Interest::WRITABLE),
-            (true, Appetite::Hungry) => Some(Interest::READABLE),
+            (true, ReadReadiness::Ready) => Some(Interest::READABLE),
             (true, _) => None,
         };
-        self.set_timer(appetite);
+        self.set_timer(read_readiness);
         let ready = async {
             match interest {
                 Some(interest) => self.outbound.tcp.ready(interest).await,
@@ -157,55 +157,57 @@ impl Pump {
             // rest.
             biased;
             () = self.connection.changed() => Ok(()),
-            done = self.session.drive() => done.map_err(Gone::Close),
-            () = &mut self.timer => self.on_timer(appetite),
-            ready = ready => if ready?.is_readable() && appetite == Appetite::Hungry { self.read() } else { Ok(()) },
+            done = self.session.drive() => done.map_err(SocketEnd::Close),
+            () = &mut self.timer => self.on_timer(read_readiness),
+            ready = ready => if ready?.is_readable() && read_readiness == ReadReadiness::Ready { self.read() } else { Ok(()) },
         }
     }
 
     /// Returns whether the session accepts another frame and the rates permit another read.
-    fn appetite(&mut self) -> Appetite {
-        match (self.session.appetite(), self.pace.next(Instant::now())) {
-            (Appetite::Busy, _) => Appetite::Busy,
-            (Appetite::Hungry, None) => Appetite::Hungry,
-            (Appetite::Hungry, Some(next)) => Appetite::Until(next),
-            (Appetite::Until(next), other) => Appetite::Until(other.map_or(next, |other| other.max(next))),
+    fn read_readiness(&mut self) -> ReadReadiness {
+        match (self.session.read_readiness(), self.pace.next(Instant::now())) {
+            (ReadReadiness::Busy, _) => ReadReadiness::Busy,
+            (ReadReadiness::Ready, None) => ReadReadiness::Ready,
+            (ReadReadiness::Ready, Some(next)) => ReadReadiness::Until(next),
+            (ReadReadiness::Until(next), other) => ReadReadiness::Until(other.map_or(next, |other| other.max(next))),
         }
     }
 
     /// Passes unread bytes to the session, as far as it accepts them.
-    fn digest(&mut self) -> Result<Appetite, Gone> {
+    fn process_unread(&mut self) -> Result<ReadReadiness, SocketEnd> {
         loop {
-            let appetite = self.appetite();
-            if self.unread.is_empty() || appetite != Appetite::Hungry {
-                return Ok(appetite);
+            let read_readiness = self.read_readiness();
+            if self.unread.is_empty() || read_readiness != ReadReadiness::Ready {
+                return Ok(read_readiness);
             }
             let unread = std::mem::take(&mut self.unread);
-            self.take_in(&unread)?;
+            self.decode(&unread)?;
         }
     }
 
-    fn read(&mut self) -> Result<(), Gone> {
+    fn read(&mut self) -> Result<(), SocketEnd> {
         SCRATCH.with_borrow_mut(|scratch| match self.outbound.tcp.try_read(scratch) {
-            Ok(0) => Err(Gone::Peer),
+            Ok(0) => Err(SocketEnd::Disconnected),
             Ok(len) => {
-                self.heard_at = Instant::now();
-                self.pace.read(self.heard_at, len);
-                self.take_in(&scratch[..len])
+                self.received_at = Instant::now();
+                self.pace.read(self.received_at, len);
+                self.decode(&scratch[..len])
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(()),
             Err(error) => Err(error.into()),
         })
     }
 
-    fn take_in(&mut self, mut input: &[u8]) -> Result<(), Gone> {
-        while self.session.appetite() == Appetite::Hungry {
+    fn decode(&mut self, mut input: &[u8]) -> Result<(), SocketEnd> {
+        while self.session.read_readiness() == ReadReadiness::Ready {
             match self.decoder.next_event(&mut input)? {
-                Some(Event::Text(text)) => self.session.receive(&text).map_err(Gone::Close)?,
-                Some(Event::Binary) => return Err(Gone::Close(Close::BadForm("binary frames are not spoken here"))),
+                Some(Event::Text(text)) => self.session.receive(&text).map_err(SocketEnd::Close)?,
+                Some(Event::Binary) => {
+                    return Err(SocketEnd::Close(Close::BadForm("binary frames are not spoken here")));
+                }
                 Some(Event::Ping(payload)) => self.outbound.pong(&payload),
                 Some(Event::Pong) => {}
-                Some(Event::Close { .. }) => return Err(Gone::Goodbye),
+                Some(Event::Close { .. }) => return Err(SocketEnd::ClosedByPeer),
                 None => return Ok(()),
             }
         }
@@ -214,13 +216,13 @@ impl Pump {
     }
 
     /// Sets the timer to the nearest deadline. It is moved only if it would fire too late.
-    fn set_timer(&mut self, appetite: Appetite) {
+    fn set_timer(&mut self, read_readiness: ReadReadiness) {
         let ping = self.session.heartbeat().ping;
-        let mut next = (self.pinged_at.max(self.heard_at) + ping).min(self.silent_at());
+        let mut next = (self.pinged_at.max(self.received_at) + ping).min(self.idle_deadline());
         if let Some(deadline) = self.outbound.deadline() {
             next = next.min(deadline);
         }
-        if let Appetite::Until(instant) = appetite {
+        if let ReadReadiness::Until(instant) = read_readiness {
             next = next.min(instant);
         }
         if next < self.timer.deadline() || self.timer.is_elapsed() {
@@ -229,31 +231,31 @@ impl Pump {
     }
 
     /// Returns when a peer that sends nothing counts as disconnected.
-    fn silent_at(&self) -> Instant {
-        (self.heard_at + self.session.heartbeat().silence).max(self.pinged_at + PONG_TIMEOUT)
+    fn idle_deadline(&self) -> Instant {
+        (self.received_at + self.session.heartbeat().idle_timeout).max(self.pinged_at + PONG_TIMEOUT)
     }
 
-    fn on_timer(&mut self, appetite: Appetite) -> Result<(), Gone> {
+    fn on_timer(&mut self, read_readiness: ReadReadiness) -> Result<(), SocketEnd> {
         let now = Instant::now();
         let ping = self.session.heartbeat().ping;
         if now - self.timer.deadline() >= LATE {
             // This node neither read nor wrote in the meantime: restart the time limits of the peer.
-            self.outbound.forgive(now);
+            self.outbound.restart_time_limits(now);
             self.ping(now);
         }
         if self.outbound.deadline().is_some_and(|deadline| now >= deadline) {
             self.connection.metrics().slow_closes.increment(1);
             self.outbound.drop_unsent();
-            return Err(Gone::Close(self.connection.try_later()));
+            return Err(SocketEnd::Close(self.connection.try_later()));
         }
-        if appetite != Appetite::Hungry {
+        if read_readiness != ReadReadiness::Ready {
             // Reading is paused, so the peer may have sent something.
-            self.heard_at = now;
+            self.received_at = now;
         }
-        if now >= self.silent_at() {
-            return Err(Gone::Peer);
+        if now >= self.idle_deadline() {
+            return Err(SocketEnd::Disconnected);
         }
-        if now - self.pinged_at.max(self.heard_at) >= ping {
+        if now - self.pinged_at.max(self.received_at) >= ping {
             self.ping(now);
         }
         Ok(())

@@ -175,7 +175,7 @@ async fn nodes_with_wrong_clocks_agree_on_tokens_and_unread_and_do_not_lead() {
     })
     .await;
     for room in 0..stage.rooms.len() {
-        let row = stage.store.room(stage.rooms[room].id).await.expect("SQL").expect("a room");
+        let row = stage.store.rooms().get(stage.rooms[room].id).await.expect("SQL").expect("a room");
         assert_eq!((row.is_closed, row.purged_through), (room == closed, 0), "{}", stage.rooms[room].name);
     }
     assert_eq!(stage.stored(closed).await.len(), 1);
@@ -217,7 +217,7 @@ async fn a_leader_whose_machine_steps_its_clock_steps_down_and_changes_nothing()
     assert_eq!(refresh(&stage, &stage.nodes[1], &cookie).await, next);
     assert!(next.is_ok());
     for room in &stage.rooms {
-        let row = stage.store.room(room.id).await.expect("SQL").expect("a room");
+        let row = stage.store.rooms().get(room.id).await.expect("SQL").expect("a room");
         assert_eq!((row.is_closed, row.purged_through), (false, 0));
     }
     stage.finish(|_, _| ()).await;

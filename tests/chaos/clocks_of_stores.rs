@@ -168,7 +168,7 @@ async fn while_the_clock_of_sql_is_wrong_nothing_is_deleted_and_afterwards_a_nod
     let mut watching = Socket::open(world.nodes[1].address, &status, None).await.expect("open");
     let room = |name: &str| {
         let (store, name) = (store.clone(), name.parse().expect("a name"));
-        async move { store.room_by_name(name).await.expect("SQL").expect("a room") }
+        async move { store.rooms().by_name(name).await.expect("SQL").expect("a room") }
     };
     let path = format!("/api/chat/chatrooms/{}/", room(&closed).await.id.0);
     assert_eq!(world.call(0, &first, Method::PATCH, &path, json!({"isClosed": true})).await.0, StatusCode::OK);

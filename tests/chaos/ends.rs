@@ -145,7 +145,7 @@ async fn nothing_left(stage: &Stage) -> Option<()> {
             let key = stage.key(&format!("{kind}:{}", stage.rooms[room].name));
             redis.ask_one(0, &format!("EXISTS {key}")).expect("redis answers")
         });
-        let row = stage.store.room(stage.rooms[room].id).await.expect("SQL");
+        let row = stage.store.rooms().get(stage.rooms[room].id).await.expect("SQL");
         if row.is_some() || !stage.stored(room).await.is_empty() || kept.iter().any(|kept| kept.trim() != ":0") {
             return None;
         }

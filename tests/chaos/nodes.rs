@@ -13,7 +13,7 @@ const TAKEN_OVER: Duration = Duration::from_secs(30);
 async fn latest(stage: &Stage) -> Vec<Option<chrono::DateTime<chrono::Utc>>> {
     let mut all = Vec::new();
     for room in &stage.rooms {
-        all.push(stage.store.room(room.id).await.expect("SQL").expect("a room").latest_msg_at);
+        all.push(stage.store.rooms().get(room.id).await.expect("SQL").expect("a room").latest_msg_at);
     }
     all
 }
@@ -33,7 +33,7 @@ async fn archived(stage: &Stage, since: Instant) -> Duration {
         before = now;
         let mut behind = 0;
         for (room, head) in heads.iter().enumerate() {
-            let stored = stage.store.messages_before(stage.rooms[room].id, None, 1).await.expect("SQL");
+            let stored = stage.store.messages().before(stage.rooms[room].id, None, 1).await.expect("SQL");
             behind += usize::from(stored.first().map_or(0, |message| message.seq) < *head);
         }
         if behind == 0 {

@@ -233,7 +233,7 @@ impl Stage {
         assert_eq!(answer.status(), 201);
         let body: Value = answer.json().await.expect("JSON");
         let name = body["name"].as_str().expect("a name").to_owned();
-        let room = self.store.room_by_name(name.parse().expect("a name")).await.expect("SQL").expect("a room");
+        let room = self.store.rooms().by_name(name.parse().expect("a name")).await.expect("SQL").expect("a room");
         self.rooms.push(Room { name, id: room.id });
         self.rooms.len() - 1
     }
@@ -339,7 +339,8 @@ impl Stage {
     pub async fn stored(&self, room: usize) -> Vec<Entry> {
         let (mut all, mut after): (Vec<Entry>, u64) = (Vec::new(), 0);
         loop {
-            let page = self.store.messages_between(self.rooms[room].id, after, None, 1_000).await.expect("SQL answers");
+            let page =
+                self.store.messages().between(self.rooms[room].id, after, None, 1_000).await.expect("SQL answers");
             let Some(last) = page.last() else { return all };
             after = last.seq;
             all.extend(page.iter().map(|message| (message.seq, message.id.to_string())));

@@ -130,9 +130,9 @@ async fn sign_up(stage: &Stage, chance: &Chance, number: usize, home: SocketAddr
         service_domain: Some("shop.example".into()),
     };
     let (now, sid) = (SystemClock.now(), HostUuid::from_random(chance.bytes()).to_string());
-    let host = stage.store.create_host(new, now).await.expect("a host");
+    let host = stage.store.hosts().create(new, now).await.expect("a host");
     let until = now + Duration::from_secs(3_600);
-    stage.store.create_login(&sid, host.id, "none", now, until).await.expect("a login");
+    stage.store.logins().create(&sid, host.id, "none", now, until).await.expect("a login");
     let keys = TokenKeys::new(&[JWT_SECRET]).expect("keys");
     let token = keys.access(host.id, &sid, hex(chance.bytes()), now).expect("a token");
     let path = format!("/ws/status/{uuid}/?token={token}");

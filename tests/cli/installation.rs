@@ -66,7 +66,7 @@ async fn a_database_is_served_in_one_mode_and_a_redis_belongs_to_one_installatio
     let store = Store::connect(&url).await.unwrap();
     let id = "an-installation-of-own".parse().unwrap();
     let cluster = pintalk::store::InstallationMode::Cluster;
-    store.ensure_installation(id, cluster, DateTime::from_timestamp(1_800_000_000, 0).unwrap()).await.unwrap();
+    store.installation().ensure(id, cluster, DateTime::from_timestamp(1_800_000_000, 0).unwrap()).await.unwrap();
     assert!(printed(&mut on_stores(&["installation", "show"], &url, Some(&redis_url))).contains("no installation"));
     refused(&mut on_stores(&serve, &url, None), 64, "--redis-url: is required, as a cluster serves this database");
 

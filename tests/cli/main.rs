@@ -361,17 +361,18 @@ async fn rooms_of_long_ago(data_dir: &str) {
     for (name, messages) in [(1, 1), (2, 3), (3, 0)] {
         let name = RoomName::from_random([name; 16]);
         let new = NewRoom { host: HostId(1), guest: "고양이".into(), name, idempotency_key: None, life: None };
-        let room = store.create_room(new, then).await.unwrap();
+        let room = store.rooms().create(new, then).await.unwrap();
         for seq in 1..=messages {
             let (id, datetime) = (format!("id-{seq}").parse().unwrap(), "2023-11-15T08:00:00".parse().unwrap());
             let text = "hi".to_owned();
             store
+                .messages()
                 .append(&[Append { room: room.name, side: Side::Guest, id, text, datetime, unattended: false }], then)
                 .await
                 .unwrap();
         }
         if messages == 3 {
-            store.change_room(room.name, RoomChange::Close, then).await.unwrap();
+            store.rooms().change(room.name, RoomChange::Close, then).await.unwrap();
         }
     }
     store.close().await;

@@ -12,4 +12,6 @@ mod platform;
 mod readme;
 mod references;
 mod refusals;
+mod sources;
+mod structure;
 mod tools;

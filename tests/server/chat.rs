@@ -196,7 +196,7 @@ on_both! {
         assert_eq!(newest["datetime"], "2023-03-23T08:15:07.123");
         let id = host.listed(a, &room).await.expect("a room")["id"].as_i64().expect("an id");
         eventually("all of it is in SQL", async || {
-            (app.store.count_messages(ChatroomId(id), None).await == Ok(30)).then_some(())
+            (app.store.rooms().count_messages(ChatroomId(id), None).await == Ok(30)).then_some(())
         })
         .await;
         eventually("the list shows the newest", async || {

@@ -108,7 +108,7 @@ on_both! {
             let keys = redis.keys_of(&room.name).await;
             assert!(keys.iter().all(|key| key.contains(":room:")), "only the tombstone stays: {keys:?}");
         }
-        assert_eq!(app.store.newest_ids(id, 10).await, Ok(Vec::new()));
+        assert_eq!(app.store.messages().newest_ids(id, 10).await, Ok(Vec::new()));
     }
 }
 

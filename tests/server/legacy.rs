@@ -228,7 +228,7 @@ on_both! {
         assert_eq!(guest.frame().await["message"], "😀".repeat(2_700));
         let path = host.path_of(b, &room).await;
         eventually("they are in sql", async || {
-            let row = app.store.messages_before(room_id(&path), None, 10).await.ok()?;
+            let row = app.store.messages().before(room_id(&path), None, 10).await.ok()?;
             (row.len() == all.len() + 1).then_some(())
         })
         .await;

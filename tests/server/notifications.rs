@@ -37,7 +37,7 @@ fn text_of(mail: &Value) -> String {
 /// Returns the number of notifications that are due, now or later.
 async fn due(store: &Store) -> usize {
     let some_day = chrono::DateTime::from_timestamp(4_000_000_000, 0).expect("a time");
-    store.due_notifications(some_day, 100).await.expect("the database answers").len()
+    store.notifications().due(some_day, 100).await.expect("the database answers").len()
 }
 
 /// Lets the minute pass after which an absent recipient is notified.
@@ -122,7 +122,7 @@ async fn who_is_in_the_room_on_no_node_gets_one_mail_and_a_guest_ends_them_by_it
     // At most one e-mail per hour and room.
     time_passes(&store, "1 HOUR").await;
     eventually("it is decided", async || (due(&store).await == 0).then_some(())).await;
-    assert_eq!(store.waiting_mails().await, Ok(0));
+    assert_eq!(store.mails().count().await, Ok(0));
     assert!(sink.is_empty(), "no mail comes twice");
     drop(nodes);
     store.close().await;
@@ -140,7 +140,7 @@ async fn a_guest_consents(cluster: &Cluster, nodes: &[Node; 2], store: &Store) -
     let body = text_of(&mail);
     assert!(body.contains("shop.example") && !body.contains("one more thing") && !body.contains("Shop"), "{body}");
     let path = path_of(&body, "/consent/");
-    eventually("the request has left", async || (store.waiting_mails().await == Ok(0)).then_some(())).await;
+    eventually("the request has left", async || (store.mails().count().await == Ok(0)).then_some(())).await;
     let page = http.get(nodes[1].url(&path)).send().await.expect("an answer");
     assert!(page.text().await.expect("a page").contains("<form method=\"post\">"));
     assert_eq!(due(store).await, 0, "a link scanner changes nothing");
@@ -205,7 +205,7 @@ async fn a_service_that_e_mails_strangers_is_limited_and_delays_no_e_mail_of_oth
     let reset = http.post(nodes[1].url("/api/auth/password-reset/")).json(&reset).send().await.expect("an answer");
     assert_eq!(reset.status(), StatusCode::OK);
     assert_eq!(sink.mail().await["to"], json!(["dev@shop.example"]));
-    eventually("the others wait", async || (store.waiting_mails().await == Ok(9)).then_some(())).await;
+    eventually("the others wait", async || (store.mails().count().await == Ok(9)).then_some(())).await;
     assert!(sink.is_empty(), "a limit per host");
     drop(nodes);
     store.close().await;
@@ -232,7 +232,7 @@ async fn a_node_killed_while_it_sends_costs_the_mail_it_was_sending_and_no_other
     execute("UPDATE mail_outbox SET due_at = due_at - INTERVAL 5 MINUTE WHERE due_at < expires_at").await;
     let other = cluster.node(&[]).await;
     assert_eq!(sink.mail().await["to"], json!(["dev@shop.example"]));
-    let left = async || (store.waiting_mails().await == Ok(1)).then_some(());
+    let left = async || (store.mails().count().await == Ok(1)).then_some(());
     eventually("the second is out of the box, the first helps nobody any more", left).await;
     assert!(sink.is_empty(), "no mail comes twice");
     drop(other);

@@ -303,10 +303,10 @@ with_topology! {
         }
         // Changes in SQL only, which are not announced to other nodes.
         let hide = HostConfig { use_online_status: false, email_notifications: true };
-        app.store.set_config(hosts[0].account.id, hide).await.expect("SQL");
+        app.store.hosts().set_config(hosts[0].account.id, hide).await.expect("SQL");
         let sid = app.sid_of(&hosts[1]);
-        app.store.end_login(&sid, SystemClock.now()).await.expect("SQL");
-        app.store.deactivate(hosts[2].account.id, By::Operator, SystemClock.now()).await.expect("SQL");
+        app.store.logins().end(&sid, SystemClock.now()).await.expect("SQL");
+        app.store.hosts().deactivate(hosts[2].account.id, By::Operator, SystemClock.now()).await.expect("SQL");
         app.redis.as_ref().expect("a cluster").kill_listeners().await;
         for (at, code) in [4009, 4009, 4001, 4001, 4001, 4001].into_iter().enumerate() {
             assert_eq!(desks[at].close_code_at_last().await, code, "{at}");

@@ -29,7 +29,7 @@ async fn world(store: Store) -> World {
         service_expl: String::new(),
         service_domain: None,
     };
-    let host = store.create_host(host, SystemClock.now()).await.unwrap();
+    let host = store.hosts().create(host, SystemClock.now()).await.unwrap();
     World { images, store, host, folder }
 }
 
@@ -41,7 +41,7 @@ impl World {
 
     /// What SQL refers to.
     async fn referred(&self) -> Vec<String> {
-        self.store.host(self.host.id).await.unwrap().unwrap().profile_image.into_iter().collect()
+        self.store.hosts().get(self.host.id).await.unwrap().unwrap().profile_image.into_iter().collect()
     }
 }
 

@@ -93,7 +93,7 @@ impl Broker for EmbeddedBroker {
             })
             .collect();
         let _publishing = self.publishing.lock().await;
-        let appended = self.store.append(&rows, self.clock.now()).await?;
+        let appended = self.store.messages().append(&rows, self.clock.now()).await?;
         let committed = Instant::now();
         let outcomes = batch.iter().zip(appended).map(|(submission, appended)| match appended {
             Appended::Accepted { host, prev, seq, .. } => {
@@ -160,7 +160,7 @@ impl Broker for EmbeddedBroker {
         let mut statuses = Vec::with_capacity(rooms.len());
         for room in rooms {
             let MemberCounts { guests, hosts, away } = self.members.lock().get(room).copied().unwrap_or_default();
-            let row = self.store.room_by_name(*room).await?;
+            let row = self.store.rooms().by_name(*room).await?;
             statuses.push(row.map(|row| RoomStatus {
                 chatroom: row.id,
                 host: row.host,
@@ -187,7 +187,7 @@ impl Broker for EmbeddedBroker {
     async fn apply(&self, change: Change) -> Result<(), Unavailable> {
         let _publishing = self.publishing.lock().await;
         // SQL has applied the change. Publish it unless a newer one was committed meanwhile.
-        let is_old = match self.store.room_by_name(change.room).await? {
+        let is_old = match self.store.rooms().by_name(change.room).await? {
             Some(room) => room.state_version > change.version,
             None => change.change != RoomChange::Delete,
         };

@@ -177,7 +177,7 @@ impl Stage {
             service_expl: String::new(),
             service_domain: None,
         };
-        let host = store.create_host(host, SystemClock.now()).await.unwrap();
+        let host = store.hosts().create(host, SystemClock.now()).await.unwrap();
         Self { store, host, servers }
     }
 
@@ -283,7 +283,7 @@ impl Node {
                 through = entry.position;
             }
         }
-        store.archive(&messages, &rooms, &unattended).await.unwrap();
+        store.messages().archive(&messages, &rooms, &unattended).await.unwrap();
         through
     }
 
@@ -292,7 +292,7 @@ impl Node {
         let (queue, partition) = (self.broker.archive_queue().unwrap(), self.broker.partition_of(room.name));
         let position = self.write_to_sql(store, room, 1..=through).await;
         let lease = queue.lease(partition).await.unwrap().unwrap();
-        let row = store.room(room.id).await.unwrap().unwrap();
+        let row = store.rooms().get(room.id).await.unwrap().unwrap();
         let (state, version) = (row.state(), row.state_version);
         let marks = [ArchivedMark { room: room.name, archived: through, state, version, stored: Some(row.last_seq) }];
         assert!(queue.finish(partition, &lease, &position, 0, &marks).await.unwrap());

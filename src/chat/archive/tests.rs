@@ -8,6 +8,7 @@ use sea_orm::ConnectionTrait as _;
 use super::*;
 use crate::backend::broker::testing::{Node, PATIENCE, Stage, frame_of, guest, key_of, numbers, submission, until};
 use crate::backend::broker::{MAX_BATCH, Outcome};
+use crate::domain::Message;
 use crate::domain::{Room, RoomChange, Seq, Side};
 use crate::store::Dialect;
 
@@ -31,13 +32,13 @@ macro_rules! on_database {
 }
 
 on_every_database!(
-    what_is_accepted_ends_in_sql,
-    what_another_archiver_wrote_is_not_written_twice,
-    while_sql_is_away_messages_wait_and_are_read_from_the_log,
-    one_of_two_archivers_works_and_the_other_takes_over,
+    accepted_messages_are_archived_in_sql,
+    entries_written_by_another_archiver_are_not_written_twice,
+    while_sql_is_unavailable_messages_wait_and_are_read_from_the_log,
+    a_second_archiver_takes_over_from_the_first,
     messages_of_a_deleted_room_are_dropped,
-    what_is_not_a_message_goes_to_the_dead_letters_and_the_rest_goes_on,
-    a_number_that_is_taken_goes_to_the_dead_letters,
+    invalid_entries_are_dead_lettered_and_the_rest_is_archived,
+    a_message_with_a_used_number_is_dead_lettered,
     a_closed_room_leaves_the_broker_once_it_is_archived,
     a_backlog_of_long_messages_is_archived_in_order,
 );
@@ -79,14 +80,14 @@ async fn dead_letters(node: &Node, room: &Room) -> Vec<BTreeMap<String, String>>
 }
 
 async fn stored(stage: &Stage, room: &Room) -> Vec<Message> {
-    stage.store.messages_between(room.id, 0, None, 10_000).await.unwrap()
+    stage.store.messages().between(room.id, 0, None, 10_000).await.unwrap()
 }
 
 async fn empty(node: &Node, room: &Room) {
     until("the queue is empty", || async { queue_len(node, room).await == 0 }).await;
 }
 
-async fn what_is_accepted_ends_in_sql(stage: Stage) {
+async fn accepted_messages_are_archived_in_sql(stage: Stage) {
     let node = stage.node().await;
     let archivers = Archivers::of(&stage, &node);
     let rooms = [node.room().await, node.room().await, node.room().await];
@@ -101,11 +102,11 @@ async fn what_is_accepted_ends_in_sql(stage: Stage) {
         let frames: Vec<_> = stored.iter().map(crate::protocol::chat::message_frame).collect();
         let sent: Vec<_> = (1..=count).map(|seq| frame_of(&guest(room, &format!("id-{seq}")), seq)).collect();
         assert_eq!(frames, sent);
-        let row = stage.store.room(room.id).await.unwrap().unwrap();
+        let row = stage.store.rooms().get(room.id).await.unwrap().unwrap();
         let newest = stored.last().unwrap();
         assert_eq!((row.last_seq, row.latest_msg.as_ref()), (count, Some(&newest.text)));
         assert_eq!((row.latest_msg_at, row.updated_at), (Some(newest.accepted_at), newest.accepted_at));
-        assert_eq!(row.last_life, node.broker.life(node.broker.partition_of(room.name)).await.unwrap());
+        assert_eq!(row.last_epoch, node.broker.life(node.broker.partition_of(room.name)).await.unwrap());
         assert_eq!(dead_letters(&node, room).await.len(), 0);
     }
     // Several of the rooms may share the queue of a partition.
@@ -115,7 +116,7 @@ async fn what_is_accepted_ends_in_sql(stage: Stage) {
     archivers.end().await;
 }
 
-async fn what_another_archiver_wrote_is_not_written_twice(stage: Stage) {
+async fn entries_written_by_another_archiver_are_not_written_twice(stage: Stage) {
     let node = stage.node().await;
     let room = node.room().await;
     node.say(&room, 1..=30).await;
@@ -132,14 +133,14 @@ async fn what_another_archiver_wrote_is_not_written_twice(stage: Stage) {
     archivers.end().await;
 }
 
-async fn while_sql_is_away_messages_wait_and_are_read_from_the_log(stage: Stage) {
+async fn while_sql_is_unavailable_messages_wait_and_are_read_from_the_log(stage: Stage) {
     let node = stage.node().await;
     let room = node.room().await;
     let connection = stage.store.connection();
     connection.execute_unprepared("ALTER TABLE chat_message RENAME TO elsewhere").await.unwrap();
     let archivers = Archivers::of(&stage, &node);
     let lease = format!("{PT}{{{}}}:archiver", node.broker.partition_of(room.name).0);
-    until("somebody archives", || async { node.redis().raw::<u64>("EXISTS", &[&lease]).await == 1 }).await;
+    until("an archiver holds the lease", || async { node.redis().raw::<u64>("EXISTS", &[&lease]).await == 1 }).await;
     for seq in 1..=20 {
         node.say(&room, [seq]).await;
         archivers.archive.wake(room.name);
@@ -155,7 +156,7 @@ async fn while_sql_is_away_messages_wait_and_are_read_from_the_log(stage: Stage)
     archivers.end().await;
 }
 
-async fn one_of_two_archivers_works_and_the_other_takes_over(stage: Stage) {
+async fn a_second_archiver_takes_over_from_the_first(stage: Stage) {
     let (one, other) = (stage.node().await, stage.node().await);
     let room = one.room().await;
     let lease = format!("{PT}{{{}}}:archiver", one.broker.partition_of(room.name).0);
@@ -186,18 +187,18 @@ async fn messages_of_a_deleted_room_are_dropped(stage: Stage) {
     node.say(&room, 1..=3).await;
     node.say(&other, 1..=3).await;
     // SQL has the deletion; the broker does not have it yet.
-    stage.store.change_room(room.name, RoomChange::Delete, room.created_at).await.unwrap();
+    stage.store.rooms().change(room.name, RoomChange::Delete, room.created_at).await.unwrap();
     let archivers = Archivers::of(&stage, &node);
     empty(&node, &room).await;
     assert_eq!(stored(&stage, &other).await.len(), 3);
-    let left = stage.store.messages_between(room.id, 0, None, 10).await.unwrap();
-    assert_eq!((left, stage.store.delete_messages(room.id, 10).await.unwrap()), (vec![], 0));
+    let left = stage.store.messages().between(room.id, 0, None, 10).await.unwrap();
+    assert_eq!((left, stage.store.messages().delete_invisible(room.id, 10).await.unwrap()), (vec![], 0));
     assert_eq!(node.accept(&[guest(&room, "late")]).await, [Outcome::Deleted]);
     assert_eq!(dead_letters(&node, &room).await.len(), 0);
     archivers.end().await;
 }
 
-async fn what_is_not_a_message_goes_to_the_dead_letters_and_the_rest_goes_on(stage: Stage) {
+async fn invalid_entries_are_dead_lettered_and_the_rest_is_archived(stage: Stage) {
     let node = stage.node().await;
     let room = node.room().await;
     let other = node.room_beside(&room).await;
@@ -235,7 +236,7 @@ async fn what_is_not_a_message_goes_to_the_dead_letters_and_the_rest_goes_on(sta
     archivers.end().await;
 }
 
-async fn a_number_that_is_taken_goes_to_the_dead_letters(stage: Stage) {
+async fn a_message_with_a_used_number_is_dead_lettered(stage: Stage) {
     let node = stage.node().await;
     let room = node.room().await;
     node.say(&room, 1..=3).await;
@@ -248,7 +249,7 @@ async fn a_number_that_is_taken_goes_to_the_dead_letters(stage: Stage) {
         id: "stranger".parse().unwrap(),
         accepted_at: room.created_at,
     };
-    stage.store.archive(std::slice::from_ref(&stranger), &[], &[]).await.unwrap();
+    stage.store.messages().archive(std::slice::from_ref(&stranger), &[], &[]).await.unwrap();
     let archivers = Archivers::of(&stage, &node);
     empty(&node, &room).await;
     let rows = stored(&stage, &room).await;

@@ -55,7 +55,7 @@ impl History {
 impl Reading {
     /// Fails if the room was deleted or purged during the stream, because the conversation would be incomplete.
     async fn is_whole(&self) -> Result<(), HistoryError> {
-        let room = self.history.store.room(self.room.chatroom).await?;
+        let room = self.history.store.rooms().get(self.room.chatroom).await?;
         if room.is_some_and(|room| room.purged_through == self.purged_through) {
             Ok(())
         } else {
@@ -65,7 +65,7 @@ impl Reading {
 
     async fn next_part(&mut self) -> Result<Option<Vec<Message>>, HistoryError> {
         if let Phase::Start = self.phase {
-            let room = self.history.store.room(self.room.chatroom).await?;
+            let room = self.history.store.rooms().get(self.room.chatroom).await?;
             self.purged_through = room.map_or(0, |room| room.purged_through);
             self.phase = Phase::Archived(self.history.archived(self.room).await?);
         }
@@ -73,7 +73,7 @@ impl Reading {
             Phase::Start => Ok(None),
             Phase::Over => self.is_whole().await.map(|()| None),
             Phase::Archived(through) => {
-                let rows = self.history.store.messages_between(self.room, self.after, through, self.part).await?;
+                let rows = self.history.store.messages().between(self.room, self.after, through, self.part).await?;
                 let bytes: usize = rows.iter().map(|row| row.text.len()).sum();
                 // After short messages, the next read has a higher count.
                 let fitting = (PART_BYTES / (bytes / rows.len().max(1)).max(1)) as u64;

@@ -37,15 +37,15 @@ macro_rules! on_every_driver {
 
 on_every_driver!(
     a_room_is_read_forwards_backwards_and_by_offset,
-    an_empty_room_has_nothing,
+    an_empty_room_has_no_messages,
     steps_toward_the_present_fit_into_a_frame,
     pages_are_bounded_by_bytes_and_lose_nothing,
-    a_wall_clock_means_what_was_shown_first,
-    a_greeting_is_written_once_until_there_is_a_newer_message,
-    a_conversation_that_is_deleted_while_it_is_read_is_no_whole_one,
+    a_wall_clock_selects_the_message_shown_first,
+    a_join_frame_is_built_once_until_a_newer_message,
+    a_conversation_deleted_while_it_is_read_fails,
 );
 
-async fn a_conversation_that_is_deleted_while_it_is_read_is_no_whole_one(stage: Stage, archived: bool) {
+async fn a_conversation_deleted_while_it_is_read_fails(stage: Stage, archived: bool) {
     let node = stage.node().await;
     let room = node.room().await;
     node.say(&room, 1..=5).await;
@@ -56,21 +56,21 @@ async fn a_conversation_that_is_deleted_while_it_is_read_is_no_whole_one(stage: 
     assert!(parts.try_collect::<Vec<_>>().await.is_err());
 }
 
-async fn a_greeting_is_written_once_until_there_is_a_newer_message(stage: Stage, archived: bool) {
+async fn a_join_frame_is_built_once_until_a_newer_message(stage: Stage, archived: bool) {
     let node = stage.node().await;
     let room = node.room().await;
     let key = key_of(&room);
-    let none = node.history.greeting(key, 0, None).await.unwrap();
-    assert!(none.framed.is_none() && node.history.known_greeting(room.name).await.is_none(), "nothing is not kept");
+    let none = node.history.join_frame(key, 0, None).await.unwrap();
+    assert!(none.framed.is_none() && node.history.cached_join_frame(room.name).await.is_none(), "nothing is not kept");
     node.say(&room, 1..=60).await;
     archive(&stage, &node, &room, 60, archived).await;
-    let first = node.history.greeting(key, 60, None).await.unwrap();
+    let first = node.history.join_frame(key, 60, None).await.unwrap();
     assert_eq!((first.first, first.newest), (11, 60));
-    assert!(Arc::ptr_eq(&first, &node.history.known_greeting(room.name).await.unwrap()));
+    assert!(Arc::ptr_eq(&first, &node.history.cached_join_frame(room.name).await.unwrap()));
     node.say(&room, [61]).await;
-    let second = node.history.greeting(key, 61, None).await.unwrap();
+    let second = node.history.join_frame(key, 61, None).await.unwrap();
     assert_eq!((second.first, second.newest), (12, 61));
-    assert!(Arc::ptr_eq(&second, &node.history.known_greeting(room.name).await.unwrap()));
+    assert!(Arc::ptr_eq(&second, &node.history.cached_join_frame(room.name).await.unwrap()));
 }
 
 /// Reads all messages after a sequence number, step by step.
@@ -129,7 +129,7 @@ async fn a_room_is_read_forwards_backwards_and_by_offset(stage: Stage, archived:
     }
 }
 
-async fn an_empty_room_has_nothing(stage: Stage, _: bool) {
+async fn an_empty_room_has_no_messages(stage: Stage, _: bool) {
     let node = stage.node().await;
     for room in [node.room().await, node.unseeded_room().await] {
         check(&node, &room, 0, 0).await;
@@ -250,7 +250,7 @@ async fn messages_that_only_the_log_has_are_found_by_their_wall_clock() {
     .await;
 }
 
-async fn a_wall_clock_means_what_was_shown_first(stage: Stage, archived: bool) {
+async fn a_wall_clock_selects_the_message_shown_first(stage: Stage, archived: bool) {
     let node = stage.node().await;
     let room = node.room().await;
     let clocks = ["2023-03-23T08:15:07.9", "2023-03-23T08:15:08", "2023-03-23T08:15:07.123", "2023-03-23T08:15:09"];
@@ -296,7 +296,7 @@ fn splits() -> impl Strategy<Value = Split> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_message_is_read_once_in_order_wherever_it_is() {
+async fn every_message_is_read_once_in_order_from_either_store() {
     Stage::cluster(Dialect::Sqlite, |stage| async move {
         let node = stage.node().await;
         let handle = tokio::runtime::Handle::current();

@@ -8,11 +8,9 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use parking_lot::Mutex;
-use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -20,17 +18,21 @@ use tokio_util::task::TaskTracker;
 use crate::backend::broker::{Broker, MAX_BATCH_BYTES, Outcome, Partition, Submission, Unavailable};
 use crate::chat::hub::{Connection, Hub};
 use crate::chat::metrics::{GapReason, MessageResult, RelayMetrics};
-use crate::chat::rooms::{RoomError, Rooms};
+use crate::chat::rooms::Rooms;
 use crate::domain::trace::Span;
 use crate::domain::{RoomName, Seq};
 use crate::protocol::{Close, frame};
 
 mod awaited;
+mod background;
+mod submissions;
 
 use awaited::Awaited;
+use background::{FULL_RETRY, Released};
+use submissions::{Pending, SubmissionQueue};
 
 /// How long a message may wait for its acknowledgement or refusal before its sender is disconnected with 1013.
-const PATIENCE: Duration = Duration::from_secs(10);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Time after acceptance within which a message must arrive over the bus. After it the room reads the log.
 const ECHO_TIMEOUT: Duration = Duration::from_secs(1);
@@ -39,50 +41,14 @@ const ECHO_TIMEOUT: Duration = Duration::from_secs(1);
 const CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Maximum bytes of messages that wait for the broker, per partition. At the limit, sockets are not read.
-const INBOX_BYTES: usize = 64 * 1024 * 1024;
+const QUEUED_BYTES: usize = 64 * 1024 * 1024;
 
 /// Delay after a failed call of a partition.
 const RETRY: Duration = Duration::from_millis(100);
 
-/// Delay before the messages of a room are retried after its archive queue was full.
-const FULL_RETRY: Duration = Duration::from_millis(500);
-
-/// A message that waits for its outcome.
-#[derive(Debug)]
-struct Pending {
-    connection: Arc<Connection>,
-    submission: Submission,
-    since: Instant,
-    /// Highest number that the sender had received at submission.
-    sent: Seq,
-    /// Whether an earlier call with this message may have taken effect.
-    tried: bool,
-    /// Span from reading the message to its answer, if it is traced.
-    span: Option<Span>,
-}
-
-impl Pending {
-    fn bytes(&self) -> u32 {
-        self.submission.head.len() as u32
-    }
-
-    fn answered(&self, inbox: &Inbox) {
-        inbox.bytes.fetch_sub(self.bytes() as usize, Ordering::Relaxed);
-        self.connection.answered(self.bytes());
-    }
-}
-
 /// Handle of an acceptor's task.
 #[derive(Clone, Debug)]
-pub(super) struct Acceptor(Arc<Inbox>);
-
-#[derive(Debug, Default)]
-struct Inbox {
-    queue: Mutex<VecDeque<Pending>>,
-    arrived: Notify,
-    /// Bytes of all unanswered messages.
-    bytes: AtomicUsize,
-}
+pub(super) struct Acceptor(Arc<SubmissionQueue>);
 
 impl Acceptor {
     pub(super) fn start(
@@ -93,14 +59,14 @@ impl Acceptor {
         tracker: &TaskTracker,
         stop: CancellationToken,
     ) -> Self {
-        let inbox = Arc::new(Inbox::default());
+        let submissions = Arc::new(SubmissionQueue::default());
         let worker = Worker {
             partition,
             broker,
             rooms,
             metrics: hub.relay_metrics().clone(),
             hub,
-            inbox: inbox.clone(),
+            submissions: submissions.clone(),
             ready: VecDeque::new(),
             held: HashMap::new(),
             awaited: VecDeque::new(),
@@ -109,7 +75,7 @@ impl Acceptor {
             checked: Instant::now(),
         };
         tracker.spawn(worker.run(stop));
-        Self(inbox)
+        Self(submissions)
     }
 
     pub(super) fn submit(&self, connection: Arc<Connection>, mut submission: Submission) {
@@ -124,14 +90,8 @@ impl Acceptor {
 
     /// Whether so many bytes wait for the broker that no socket should be read.
     pub(super) fn is_full(&self) -> bool {
-        self.0.bytes.load(Ordering::Relaxed) >= INBOX_BYTES
+        self.0.bytes.load(Ordering::Relaxed) >= QUEUED_BYTES
     }
-}
-
-/// Rooms whose messages may be sent again, and whether the room still exists.
-#[derive(Debug, Default)]
-struct Released {
-    rooms: Mutex<Vec<(RoomName, bool)>>,
 }
 
 struct Worker {
@@ -139,7 +99,7 @@ struct Worker {
     broker: Arc<dyn Broker>,
     rooms: Rooms,
     hub: Arc<Hub>,
-    inbox: Arc<Inbox>,
+    submissions: Arc<SubmissionQueue>,
     /// Messages for the next calls, in order.
     ready: VecDeque<Pending>,
     /// Messages of rooms that wait to be seeded, or for capacity in the archive queue.
@@ -155,7 +115,7 @@ struct Worker {
 
 impl Worker {
     async fn run(mut self, stop: CancellationToken) {
-        let inbox = self.inbox.clone();
+        let submissions = self.submissions.clone();
         loop {
             self.collect();
             if self.ready.is_empty() {
@@ -165,18 +125,18 @@ impl Worker {
                 }
                 let next = self.awaited.front().map(|awaited| awaited.deadline);
                 let next = next
-                    .unwrap_or_else(|| Instant::now() + PATIENCE)
+                    .unwrap_or_else(|| Instant::now() + ANSWER_TIMEOUT)
                     .min(Instant::now() + ECHO_TIMEOUT * if idle { 60 } else { 1 });
                 tokio::select! {
-                    () = inbox.arrived.notified() => {}
+                    () = submissions.arrived.notified() => {}
                     () = tokio::time::sleep_until(next) => {}
                     () = stop.cancelled(), if idle => {}
                 }
             } else {
                 self.call().await;
             }
-            self.check_awaited();
-            self.give_up_late();
+            self.check_echoes();
+            self.drop_overdue();
         }
     }
 
@@ -188,10 +148,10 @@ impl Worker {
                 // To the front, because all other messages of this room arrived later.
                 held.into_iter().rev().for_each(|pending| self.ready.push_front(pending));
             } else {
-                held.into_iter().for_each(|pending| end(&pending, &self.inbox, Close::NotFound));
+                held.into_iter().for_each(|pending| reject(&pending, &self.submissions, Close::NotFound));
             }
         }
-        let arrived = std::mem::take(&mut *self.inbox.queue.lock());
+        let arrived = std::mem::take(&mut *self.submissions.queue.lock());
         for pending in arrived {
             match self.held.get_mut(&pending.submission.room) {
                 Some(held) => held.push_back(pending),
@@ -214,7 +174,7 @@ impl Worker {
             }
             let Some(next) = self.ready.pop_front() else { break };
             if is_abandoned {
-                next.answered(&self.inbox);
+                next.answered(&self.submissions);
             } else {
                 batch.push(next);
             }
@@ -253,14 +213,14 @@ impl Worker {
                 for pending in again {
                     self.held.entry(pending.submission.room).or_default().push_back(pending);
                 }
-                self.hold_the_rest();
+                self.hold_remaining();
             }
             Err(error) => self.failed(batch, &error).await,
         }
     }
 
     /// Holds the remaining messages of held rooms: they must not overtake those that were in the batch.
-    fn hold_the_rest(&mut self) {
+    fn hold_remaining(&mut self) {
         if self.held.is_empty() {
             return;
         }
@@ -294,7 +254,7 @@ impl Worker {
                 (MessageResult::Accepted, Some(seq))
             }
             Outcome::Known { seq, frame: Some(frame) } => {
-                pending.connection.answer(seq, frame::text(&frame));
+                pending.connection.answer_duplicate(seq, frame::text(&frame));
                 (MessageResult::Duplicate, Some(seq))
             }
             Outcome::Known { seq, frame: None } => {
@@ -310,14 +270,14 @@ impl Worker {
                 (MessageResult::Refused, None)
             }
             Outcome::Unseeded => {
-                if !self.held.contains_key(&pending.submission.room) && !holds(again, pending.submission.room) {
+                if !self.held.contains_key(&pending.submission.room) && !contains_room(again, pending.submission.room) {
                     self.seed(pending.submission.room);
                 }
                 again.push(pending);
                 return;
             }
             Outcome::Full => {
-                if !self.held.contains_key(&pending.submission.room) && !holds(again, pending.submission.room) {
+                if !self.held.contains_key(&pending.submission.room) && !contains_room(again, pending.submission.room) {
                     self.metrics.queue_full.increment(1);
                     self.release_later(pending.submission.room, FULL_RETRY);
                 }
@@ -333,19 +293,19 @@ impl Worker {
                 span.note("pintalk.seq", seq as i64);
             }
         }
-        pending.answered(&self.inbox);
+        pending.answered(&self.submissions);
     }
 
     fn await_echo(&mut self, pending: &Pending, seq: Seq) {
         let now = Instant::now();
         let (room, connection) = (pending.submission.room, pending.connection.clone());
-        let (deadline, give_up) = (now + ECHO_TIMEOUT, pending.since + PATIENCE);
+        let (deadline, give_up) = (now + ECHO_TIMEOUT, pending.since + ANSWER_TIMEOUT);
         self.awaited.push_back(Awaited { deadline, give_up, room, connection, seq });
     }
 
     /// Makes the room of an accepted message that did not arrive over the bus read the log. A sender who has not
-    /// received it after [`PATIENCE`] is disconnected; the client reconnects and reads what was stored.
-    fn check_awaited(&mut self) {
+    /// received it after [`ANSWER_TIMEOUT`] is disconnected; the client reconnects and reads what was stored.
+    fn check_echoes(&mut self) {
         let now = Instant::now();
         let mut missed: HashSet<RoomName> = HashSet::new();
         let mut again = Vec::new();
@@ -358,12 +318,12 @@ impl Worker {
                 continue;
             }
             if first.give_up <= now {
-                first.connection.end(first.connection.try_later());
+                first.connection.close(first.connection.try_later());
                 continue;
             }
             if missed.insert(first.room) {
                 self.metrics.gaps.get(GapReason::Echo).increment(1);
-                self.hub.fall_behind(first.room, first.seq);
+                self.hub.catch_up(first.room, first.seq);
             }
             first.deadline = now + ECHO_TIMEOUT;
             again.push(first);
@@ -373,90 +333,40 @@ impl Worker {
 
     /// Disconnects senders whose message waits too long, and drops their later messages. Iterates over all waiting
     /// messages, and therefore runs only every [`CHECK_INTERVAL`].
-    fn give_up_late(&mut self) {
+    fn drop_overdue(&mut self) {
         let now = Instant::now();
         if now - self.checked < CHECK_INTERVAL {
             return;
         }
         self.checked = now;
-        let late = |pending: &Pending| now - pending.since > PATIENCE;
+        let late = |pending: &Pending| now - pending.since > ANSWER_TIMEOUT;
         let given_up = self.ready.iter().chain(self.held.values().flatten()).filter(|pending| late(pending));
         for pending in given_up {
             if !pending.connection.is_abandoned() {
                 self.metrics.messages.get(MessageResult::GivenUp).increment(1);
                 pending.connection.abandon(None, pending.connection.try_later());
-                pending.connection.end(pending.connection.try_later());
+                pending.connection.close(pending.connection.try_later());
             }
         }
         for waiting in self.held.values_mut().chain([&mut self.ready]) {
             waiting.retain(|pending| {
                 let keep = !pending.connection.is_abandoned();
                 if !keep {
-                    pending.answered(&self.inbox);
+                    pending.answered(&self.submissions);
                 }
                 keep
             });
         }
     }
-
-    fn closed(&self, pending: &Pending) {
-        // The same notice as the bus delivers for the close, usually earlier.
-        let (rooms, room, connection) = (self.rooms.clone(), pending.submission.room, pending.connection.clone());
-        self.tracker.spawn(async move {
-            let notice = rooms.closed_notice(room).await;
-            connection.abandon(notice.map(|notice| frame::text(&notice)), Close::Normal);
-        });
-    }
-
-    fn answer_from_history(&self, pending: &Pending, seq: Seq) {
-        let (rooms, room, connection) = (self.rooms.clone(), pending.submission.room, pending.connection.clone());
-        self.tracker.spawn(async move {
-            match rooms.original(room, seq).await {
-                Ok(Some(original)) => connection.answer(seq, frame::text(&original)),
-                // Retention removed the original, or it cannot be read now: the sender retries.
-                Ok(None) => connection.end(connection.try_later()),
-                Err(error) => {
-                    tracing::warn!(%error, %room, "failed to read original of repeated message");
-                    connection.end(connection.try_later());
-                }
-            }
-        });
-    }
-
-    fn seed(&self, room: RoomName) {
-        let (rooms, released, inbox) = (self.rooms.clone(), self.released.clone(), self.inbox.clone());
-        self.tracker.spawn(async move {
-            let exists = match rooms.seed(room).await {
-                Ok(()) => true,
-                Err(RoomError::NotFound) => false,
-                Err(error) => {
-                    tracing::warn!(%error, %room, "failed to load room from sql, retrying");
-                    tokio::time::sleep(FULL_RETRY).await;
-                    true
-                }
-            };
-            released.rooms.lock().push((room, exists));
-            inbox.arrived.notify_one();
-        });
-    }
-
-    fn release_later(&self, room: RoomName, after: Duration) {
-        let (released, inbox) = (self.released.clone(), self.inbox.clone());
-        self.tracker.spawn(async move {
-            tokio::time::sleep(after).await;
-            released.rooms.lock().push((room, true));
-            inbox.arrived.notify_one();
-        });
-    }
 }
 
-fn holds(again: &[Pending], room: RoomName) -> bool {
+fn contains_room(again: &[Pending], room: RoomName) -> bool {
     again.iter().any(|pending| pending.submission.room == room)
 }
 
-fn end(pending: &Pending, inbox: &Inbox, close: Close) {
+fn reject(pending: &Pending, submissions: &SubmissionQueue, close: Close) {
     pending.connection.abandon(None, close);
-    pending.answered(inbox);
+    pending.answered(submissions);
 }
 
 #[cfg(test)]

@@ -43,30 +43,30 @@ impl Members {
     ///
     /// # Errors
     /// [`RoomError::NotFound`], [`RoomError::Unavailable`].
-    pub async fn tell(&self, room: RoomName) -> Result<RoomStatus, RoomError> {
-        Ok(self.tell_and_read(room, 0).await?.0)
+    pub async fn report(&self, room: RoomName) -> Result<RoomStatus, RoomError> {
+        Ok(self.report_and_read(room, 0).await?.0)
     }
 
     /// Schedules a report after a short delay, unless one is sent earlier. Retries until it succeeds.
-    pub fn tell_soon(&self, room: RoomName) {
+    pub fn report_soon(&self, room: RoomName) {
         match self.left.entry(room) {
-            Entry::Occupied(mut untold) => {
-                untold.insert(true);
+            Entry::Occupied(mut is_unreported) => {
+                is_unreported.insert(true);
             }
             Entry::Vacant(first) => {
                 first.insert(true);
-                self.tracker.spawn(self.clone().tell_until_heard(room));
+                self.tracker.spawn(self.clone().report_until_accepted(room));
             }
         }
     }
 
-    async fn tell_until_heard(self, room: RoomName) {
+    async fn report_until_accepted(self, room: RoomName) {
         let mut pause = LEAVE_DELAY;
         loop {
             let on = self.stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some();
             pause = LEAVE_DELAY;
-            if self.left.get(&room).is_some_and(|untold| *untold) {
-                match self.tell(room).await {
+            if self.left.get(&room).is_some_and(|is_unreported| *is_unreported) {
+                match self.report(room).await {
                     Ok(_) | Err(RoomError::NotFound) => {}
                     // The counts of a stopped node expire with its lease.
                     Err(_) if !on => {}
@@ -77,7 +77,7 @@ impl Members {
                     }
                 }
             }
-            if self.left.remove_if(&room, |_, untold| !on || !*untold).is_some() {
+            if self.left.remove_if(&room, |_, is_unreported| !on || !*is_unreported).is_some() {
                 return;
             }
         }
@@ -88,11 +88,15 @@ impl Members {
     ///
     /// # Errors
     /// [`RoomError::NotFound`], [`RoomError::Unavailable`].
-    pub async fn tell_and_read(&self, room: RoomName, newest: usize) -> Result<(RoomStatus, Vec<LogEntry>), RoomError> {
+    pub async fn report_and_read(
+        &self,
+        room: RoomName,
+        newest: usize,
+    ) -> Result<(RoomStatus, Vec<LogEntry>), RoomError> {
         // Counted under the lock, so that reports keep the order of the counts.
         let _turn = self.turns.take(room.as_bytes()).await;
-        if let Some(mut untold) = self.left.get_mut(&room) {
-            *untold = false;
+        if let Some(mut is_unreported) = self.left.get_mut(&room) {
+            *is_unreported = false;
         }
         self.rooms.enter(room, self.hub.members(room), newest).await
     }
@@ -107,7 +111,7 @@ mod tests {
     use crate::store::Dialect;
 
     #[tokio::test]
-    async fn who_left_is_told_with_who_comes_or_soon_and_until_it_is_heard() {
+    async fn departures_are_reported_with_joins_or_soon_and_until_accepted() {
         Stage::cluster(Dialect::Sqlite, |stage| async move {
             let node = stage.node().await;
             let room = node.room().await;
@@ -117,25 +121,25 @@ mod tests {
             let guests = || async { node.broker.status(&[room.name]).await.unwrap()[0].as_ref().unwrap().guests };
 
             let (first, second) = (join(), join());
-            assert_eq!(members.tell(room.name).await.unwrap().guests, 2);
+            assert_eq!(members.report(room.name).await.unwrap().guests, 2);
             drop(first);
-            members.tell_soon(room.name);
+            members.report_soon(room.name);
             let third = join();
-            assert_eq!(members.tell(room.name).await.unwrap().guests, 2);
+            assert_eq!(members.report(room.name).await.unwrap().guests, 2);
             drop((second, third));
-            members.tell_soon(room.name);
-            members.tell_soon(room.name);
-            assert!(tracker.len() <= 1, "one task a room, however many leave");
-            until("the broker knows", || async { guests().await == 0 }).await;
+            members.report_soon(room.name);
+            members.report_soon(room.name);
+            assert!(tracker.len() <= 1, "one task per room, for any number of departures");
+            until("the counts are reported", || async { guests().await == 0 }).await;
 
             let last = join();
-            members.tell(room.name).await.unwrap();
+            members.report(room.name).await.unwrap();
             stage.servers.as_ref().unwrap().freeze();
             drop(last);
-            members.tell_soon(room.name);
+            members.report_soon(room.name);
             tokio::time::sleep(LEAVE_DELAY * 2).await;
             stage.servers.as_ref().unwrap().thaw();
-            until("the broker knows", || async { guests().await == 0 }).await;
+            until("the counts are reported", || async { guests().await == 0 }).await;
             tracker.close();
             tracker.wait().await;
             assert!(members.left.is_empty());

@@ -37,7 +37,7 @@ pub struct Sweep {
     members: Members,
     rooms: Rooms,
     left: VecDeque<RoomName>,
-    a_step: usize,
+    step_size: usize,
     /// Rooms that lagged in the last step, with the broker's number at that time. Publications in flight then have
     /// arrived by now.
     lagging: Vec<(RoomName, Seq)>,
@@ -46,27 +46,27 @@ pub struct Sweep {
 impl Sweep {
     /// Creates the sweep of a node's connections.
     pub fn new(hub: Arc<Hub>, members: Members, rooms: Rooms) -> Self {
-        Self { hub, members, rooms, left: VecDeque::new(), a_step: 0, lagging: Vec::new() }
+        Self { hub, members, rooms, left: VecDeque::new(), step_size: 0, lagging: Vec::new() }
     }
 
     /// Begins a faster round, because the broker may have lost this node's connection counts.
     pub fn hurry(&mut self) {
         self.left = self.hub.occupied_rooms().into();
-        self.a_step = self.left.len().div_ceil(HURRIED_STEPS).max(HURRIED_STEP);
+        self.step_size = self.left.len().div_ceil(HURRIED_STEPS).max(HURRIED_STEP);
     }
 
     /// Compares the next rooms of the round.
     pub async fn step(&mut self) {
         for (room, seq) in self.lagging.drain(..) {
-            if self.hub.fall_behind(room, seq) {
+            if self.hub.catch_up(room, seq) {
                 self.hub.relay_metrics().gaps.get(GapReason::Sweep).increment(1);
             }
         }
         if self.left.is_empty() {
             self.left = self.hub.occupied_rooms().into();
-            self.a_step = self.left.len().div_ceil((ROUND.as_secs() / INTERVAL.as_secs()) as usize);
+            self.step_size = self.left.len().div_ceil((ROUND.as_secs() / INTERVAL.as_secs()) as usize);
         }
-        let part: Vec<RoomName> = self.left.drain(..self.a_step.min(self.left.len())).collect();
+        let part: Vec<RoomName> = self.left.drain(..self.step_size.min(self.left.len())).collect();
         let this = &*self;
         let compared = futures_util::stream::iter(part).map(|room| this.compare(room)).buffer_unordered(AT_ONCE);
         self.lagging = compared.filter_map(std::future::ready).collect().await;
@@ -74,17 +74,17 @@ impl Sweep {
 
     /// Reports the connection counts of a room and applies its state. Returns the room if its sockets lag.
     async fn compare(&self, room: RoomName) -> Option<(RoomName, Seq)> {
-        match self.members.tell(room).await {
+        match self.members.report(room).await {
             Ok(status) if status.state == RoomState::Open => {
                 return self.hub.lags(room, status.seq).then_some((room, status.seq));
             }
             Ok(status) if status.state == RoomState::Closed => {
                 // `None`: the room has been reopened.
                 if let Some(notice) = self.rooms.closed_notice(room).await {
-                    self.hub.end_room(room, Some(&notice), Close::Normal);
+                    self.hub.close_room(room, Some(&notice), Close::Normal);
                 }
             }
-            Ok(_) | Err(RoomError::NotFound) => self.hub.end_room(room, None, Close::NotFound),
+            Ok(_) | Err(RoomError::NotFound) => self.hub.close_room(room, None, Close::NotFound),
             // The room is compared again in the next round. Readiness reports an unavailable broker.
             Err(error) => tracing::debug!(%error, %room, "failed to compare room with broker, retrying"),
         }
@@ -105,7 +105,7 @@ mod tests {
     use crate::store::Dialect;
 
     /// Creates the sweep of a node whose sockets receive nothing from the bus.
-    fn deaf(node: &Node) -> (Sweep, Arc<Hub>) {
+    fn without_bus(node: &Node) -> (Sweep, Arc<Hub>) {
         let hub = Hub::new(Chance::from_seed(1));
         let members = Members::new(hub.clone(), node.rooms.clone(), TaskTracker::new(), CancellationToken::new());
         (Sweep::new(hub.clone(), members, node.rooms.clone()), hub)
@@ -114,39 +114,39 @@ mod tests {
     fn join(hub: &Arc<Hub>, room: &Room) -> (Arc<Connection>, Registration) {
         let connection = hub.connection(Identity::Guest);
         connection.start_after(0);
-        connection.level(0, 0);
+        connection.caught_up(0, 0);
         (connection.clone(), hub.register(Place::Room(room.name), connection))
     }
 
     #[tokio::test]
-    async fn what_no_bus_brought_is_read_from_the_log() {
+    async fn messages_that_the_bus_lost_are_read_from_the_log() {
         Stage::cluster(Dialect::Sqlite, |stage| async move {
             let node = stage.node().await;
-            let (mut sweep, hub) = deaf(&node);
+            let (mut sweep, hub) = without_bus(&node);
             let (room, other) = (node.room().await, node.room().await);
             let (lagging, _in_room) = join(&hub, &room);
-            let (level, _in_other) = join(&hub, &other);
+            let (up_to_date, _in_other) = join(&hub, &other);
             node.say(&room, 1..=3).await;
             // Each step compares one of the two rooms. A room that lags has until the next step to receive its
             // messages.
             sweep.step().await;
-            assert_eq!(lagging.must_read(), None);
+            assert_eq!(lagging.next_read(), None);
             for _ in 0..2 {
                 sweep.step().await;
             }
-            assert_eq!(lagging.must_read(), Some((0, 3)));
-            assert_eq!(level.must_read(), None);
+            assert_eq!(lagging.next_read(), Some((0, 3)));
+            assert_eq!(up_to_date.next_read(), None);
             let status = node.broker.status(&[room.name]).await.unwrap().remove(0).unwrap();
-            assert_eq!((status.guests, status.hosts), (1, 0), "the broker was told who is here");
+            assert_eq!((status.guests, status.hosts), (1, 0), "the counts are reported");
         })
         .await;
     }
 
     #[tokio::test]
-    async fn a_hurried_round_tells_at_once_who_is_here() {
+    async fn a_hurried_round_reports_counts_at_once() {
         Stage::cluster(Dialect::Sqlite, |stage| async move {
             let node = stage.node().await;
-            let (mut sweep, hub) = deaf(&node);
+            let (mut sweep, hub) = without_bus(&node);
             let rooms = [node.room().await, node.room().await, node.room().await];
             let _members = rooms.each_ref().map(|room| join(&hub, room));
             sweep.step().await;
@@ -160,10 +160,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_room_that_was_closed_or_left_without_a_sound_ends_its_sockets() {
+    async fn sockets_of_a_room_closed_or_deleted_without_an_event_are_closed() {
         Stage::cluster(Dialect::Sqlite, |stage| async move {
             let node = stage.node().await;
-            let (mut sweep, hub) = deaf(&node);
+            let (mut sweep, hub) = without_bus(&node);
             let (closed, left) = (node.room().await, node.room().await);
             let (in_closed, _in_closed) = join(&hub, &closed);
             let (in_left, _in_left) = join(&hub, &left);
@@ -175,7 +175,7 @@ mod tests {
             let mut frames = VecDeque::new();
             assert_eq!(in_closed.take(&mut frames, usize::MAX), Some(Close::Normal));
             assert!(frames.len() == 1 && frames[0].ends_with(b"}"), "the notice comes first: {frames:?}");
-            assert_eq!(in_left.ending(), Some(Close::NotFound));
+            assert_eq!(in_left.pending_close(), Some(Close::NotFound));
         })
         .await;
     }

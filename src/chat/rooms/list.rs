@@ -9,10 +9,23 @@ use super::{RoomError, RoomFilter, RoomView, Rooms};
 use crate::backend::broker::{RoomStatus, Tail, TailQuery, Unavailable};
 use crate::domain::{ChatroomId, HostId, Room, RoomName};
 use crate::protocol::chat::StoredFrame;
+use crate::store::StoreError;
 
 /// Maximum number of rooms per partition that are moved in the list by messages not in SQL yet. Further rooms are
 /// listed by their time in SQL until it has caught up.
 const MAX_UNARCHIVED: usize = 1_000;
+
+/// Status of a room in the broker, and its messages that SQL lacks.
+type Ahead = (Option<RoomStatus>, Option<Tail>);
+
+/// Reason why rooms could not be compared with the broker.
+#[derive(Debug, thiserror::Error)]
+enum ReadAheadError {
+    #[error(transparent)]
+    Broker(#[from] Unavailable),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
 
 /// Maximum number of reads of rows that SQL updates in the meantime.
 const READS: usize = 3;
@@ -32,13 +45,13 @@ impl Rooms {
         // Read before the page, so that the page contains messages that are archived in between.
         let ahead = self.rooms_ahead(host, &filter).await?;
         if ahead.is_empty() {
-            let (count, rooms) = self.store.rooms_of(host, filter, offset, limit).await?;
+            let (count, rooms) = self.store.rooms().list(host, filter, offset, limit).await?;
             return Ok((count, self.views(rooms).await?));
         }
         // Starts early by the number of rooms ahead, because these may shift that many rooms into the page.
         let start = offset.saturating_sub(ahead.len() as u64);
         let ids: Vec<ChatroomId> = ahead.iter().map(|view| view.room.id).collect();
-        let (count, rest) = self.store.rooms_beside(host, filter, &ids, start, limit + offset - start).await?;
+        let (count, rest) = self.store.rooms().list_except(host, filter, &ids, start, limit + offset - start).await?;
         let page = merge(ahead, rest, start, offset, limit);
         let missing = page.iter().filter_map(|place| place.as_ref().err()).cloned().collect();
         let mut others = self.views(missing).await?.into_iter();
@@ -58,7 +71,7 @@ impl Rooms {
         if names.is_empty() {
             return Ok(Vec::new());
         }
-        let rows = self.store.listed_rooms(host, filter, &names).await?;
+        let rows = self.store.rooms().list_named(host, filter, &names).await?;
         let before: HashMap<ChatroomId, DateTime<Utc>> = rows.iter().map(|room| (room.id, room.updated_at)).collect();
         let mut views = self.views(rows).await?;
         views.retain(|view| before.get(&view.room.id).is_some_and(|before| view.room.updated_at > *before));
@@ -74,10 +87,11 @@ impl Rooms {
     }
 
     pub(super) async fn views(&self, mut rooms: Vec<Room>) -> Result<Vec<RoomView>, RoomError> {
-        let found = match self.read_ahead(&mut rooms).await? {
+        let found = match self.read_ahead(&mut rooms).await {
             Ok(found) => found,
+            Err(ReadAheadError::Store(error)) => return Err(error.into()),
             // While the broker is unavailable, the list shows the state of SQL.
-            Err(error) => {
+            Err(ReadAheadError::Broker(error)) => {
                 tracing::debug!(%error, "listed rooms without their state in the broker");
                 vec![(None, None); rooms.len()]
             }
@@ -85,13 +99,13 @@ impl Rooms {
         let mut uncounted = HashMap::new();
         for room in rooms.iter().filter(|room| room.counts.through < room.last_seq) {
             let above = room.counts.through.max(room.purged_through);
-            uncounted.insert(room.id, self.store.uncounted_unread(room, above).await?);
+            uncounted.insert(room.id, self.store.rooms().count_unread_above(room, above).await?);
         }
-        let view = |(mut room, (status, tail)): (Room, (Option<RoomStatus>, Option<Tail>))| {
+        let view = |(mut room, (status, tail)): (Room, Ahead)| {
             let mut unread = room.counts.unread + uncounted.get(&room.id).copied().unwrap_or(0);
             if let Some(tail) = tail {
                 unread += tail.unread;
-                move_on(&mut room, &tail);
+                apply_tail(&mut room, &tail);
             }
             let (guests, hosts) = status.map_or((0, 0), |status| (status.guests, status.hosts));
             if hosts > 0 {
@@ -106,29 +120,18 @@ impl Rooms {
     }
 
     /// Reads status and newest messages of rooms from the broker. Rows that SQL has updated since they were read are
-    /// read again, because their messages may have left the broker. The inner error means that the broker could not be
-    /// read.
-    #[allow(clippy::type_complexity)]
-    async fn read_ahead(
-        &self,
-        rooms: &mut [Room],
-    ) -> Result<Result<Vec<(Option<RoomStatus>, Option<Tail>)>, Unavailable>, RoomError> {
+    /// read again, because their messages may have left the broker.
+    async fn read_ahead(&self, rooms: &mut [Room]) -> Result<Vec<Ahead>, ReadAheadError> {
         let names: Vec<RoomName> = rooms.iter().map(|room| room.name).collect();
         let mut reads = 0;
         loop {
             reads += 1;
-            let statuses = match self.broker.status(&names).await {
-                Ok(statuses) => statuses,
-                Err(error) => return Ok(Err(error)),
-            };
+            let statuses = self.broker.status(&names).await?;
             let queries: Vec<Option<TailQuery>> =
                 rooms.iter().zip(&statuses).map(|(room, status)| tail_query(room, status.as_ref()?)).collect();
             let asked: Vec<TailQuery> = queries.iter().flatten().copied().collect();
-            let tails = if asked.is_empty() { Ok(Vec::new()) } else { self.broker.tails(&asked).await };
-            let mut tails = match tails {
-                Ok(tails) => tails.into_iter(),
-                Err(error) => return Ok(Err(error)),
-            };
+            let tails = if asked.is_empty() { Vec::new() } else { self.broker.tails(&asked).await? };
+            let mut tails = tails.into_iter();
             let tails: Vec<Option<Tail>> =
                 queries.iter().map(|query| query.and_then(|_| tails.next().flatten())).collect();
             let is_outdated = |at: usize| {
@@ -138,10 +141,10 @@ impl Rooms {
             let outdated: HashSet<ChatroomId> =
                 (0..rooms.len()).filter(|at| is_outdated(*at)).map(|at| rooms[at].id).collect();
             if outdated.is_empty() || reads == READS {
-                return Ok(Ok(statuses.into_iter().zip(tails).collect()));
+                return Ok(statuses.into_iter().zip(tails).collect());
             }
             let ids: Vec<ChatroomId> = outdated.into_iter().collect();
-            for row in self.store.rooms(&ids).await? {
+            for row in self.store.rooms().get_many(&ids).await? {
                 if let Some(room) = rooms.iter_mut().find(|room| room.id == row.id) {
                     *room = row;
                 }
@@ -163,7 +166,7 @@ fn tail_query(room: &Room, status: &RoomStatus) -> Option<TailQuery> {
 }
 
 /// Updates the room with values that SQL will have after archiving.
-fn move_on(room: &mut Room, tail: &Tail) {
+fn apply_tail(room: &mut Room, tail: &Tail) {
     let Ok(newest) = serde_json::from_slice::<StoredFrame<'_>>(&tail.newest.frame) else {
         tracing::error!(room = %room.name, "failed to decode newest message of room");
         return;
@@ -238,7 +241,7 @@ mod tests {
             created_at: at,
             updated_at: at,
             last_seq: 0,
-            last_life: None,
+            last_epoch: None,
             state_version: 0,
             purged_through: 0,
             counts: RoomCounts::default(),
@@ -248,7 +251,7 @@ mod tests {
 
     /// Every page, of every length, of two merged lists equals that of the whole list.
     #[test]
-    fn a_page_is_cut_out_of_two_lists_as_out_of_one() {
+    fn a_page_of_two_merged_lists_equals_that_of_the_whole_list() {
         for ahead in [vec![1, 5, 9], vec![9], vec![0, 12], vec![3, 4, 5, 6], vec![11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0]]
         {
             let rest: Vec<i64> = (0..13).rev().filter(|at| !ahead.contains(at)).collect();

@@ -26,7 +26,7 @@ impl Rooms {
             tokio::time::sleep(WAIT).await;
             return Ok(());
         };
-        let Some(room) = self.store.room_by_name(name).await? else {
+        let Some(room) = self.store.rooms().by_name(name).await? else {
             self.broker.bury(name).await?;
             return Err(RoomError::NotFound);
         };
@@ -36,8 +36,8 @@ impl Rooms {
             state: room.state(),
             version: room.state_version,
             seq: room.last_seq,
-            ids: self.store.newest_ids(room.id, IDS).await?,
-            life: room.last_life,
+            ids: self.store.messages().newest_ids(room.id, IDS).await?,
+            life: room.last_epoch,
             last_at: room.latest_msg_at.unwrap_or(room.created_at),
         };
         // If the ticket is no longer valid, the room has changed in the meantime, and the caller checks again.

@@ -7,7 +7,7 @@ use futures_util::FutureExt;
 use tokio::time::Instant;
 
 use super::throttle::{ONLINE_COST, Throttle};
-use super::{Appetite, Handshake, Refusal, Sessions, Work, run};
+use super::{Handshake, ReadReadiness, Refusal, Sessions, Work, run};
 use crate::chat::hub::{Connection, Identity};
 use crate::chat::statuses::StatusGuard;
 use crate::domain::{HostUuid, Side};
@@ -43,7 +43,7 @@ impl Sessions {
         })?;
         let host = found.filter(|host| !host.is_deleted).ok_or(Close::NotFound)?;
         let identity = self.identify(handshake, &host).await?;
-        if matches!(&identity, Identity::Host { host: his, .. } if *his != host.id) {
+        if matches!(&identity, Identity::Host { host: own, .. } if *own != host.id) {
             return Err(Close::NotFound.into());
         }
         if !host.config.use_online_status {
@@ -68,11 +68,11 @@ impl StatusSession {
         &self.connection
     }
 
-    pub(super) fn appetite(&self) -> Appetite {
+    pub(super) fn read_readiness(&self) -> ReadReadiness {
         match (&self.work, self.throttle.next(Instant::now())) {
-            (Some(_), _) => Appetite::Busy,
-            (None, Some(next)) => Appetite::Until(next),
-            (None, None) => Appetite::Hungry,
+            (Some(_), _) => ReadReadiness::Busy,
+            (None, Some(next)) => ReadReadiness::Until(next),
+            (None, None) => ReadReadiness::Ready,
         }
     }
 
@@ -93,15 +93,15 @@ impl StatusSession {
         run(&mut self.work).await
     }
 
-    /// Sends `online` to this guest if the host is online, else nothing. With `greet`, also notifies the host that a
+    /// Sends `online` to this guest if the host is online, else nothing. With `announces`, also notifies the host that a
     /// guest is present.
-    fn answer(&self, greet: bool) -> Work {
+    fn answer(&self, announces: bool) -> Work {
         let (context, host, connection) = (self.context.clone(), self.host, self.connection.clone());
         async move {
             let answer = async {
-                if greet {
+                if announces {
                     let now = context.wire.wall_clock(context.clock.now());
-                    context.statuses.greet(host, guest_frame(&now)).await?;
+                    context.statuses.announce_guest(host, guest_frame(&now)).await?;
                 }
                 context.statuses.watch().answer(host, &connection).await
             };

@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn more_than_there_are_delay_the_next() {
+    fn a_deficit_delays_the_next() {
         let start = Instant::now();
         let mut throttle = Throttle::new(Some(Rate { per_second: 1_000, burst: 4_000 }), start);
         throttle.take_many(start, 3_000);
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_rate_nobody_waits() {
+    fn without_a_rate_nothing_is_delayed() {
         let start = Instant::now();
         let mut throttle = Throttle::new(None, start);
         (0..10_000).for_each(|_| throttle.take(start));

@@ -95,14 +95,14 @@ impl Watch {
 
     /// Closes the status sockets of a host who no longer shows whether they are online. Guests receive `offline` first.
     pub fn hide(&self, host: HostUuid) {
-        self.hub.end_status(host, &self.frame(false), Close::Unavailable);
+        self.hub.close_status(host, &self.frame(false), Close::Unavailable);
     }
 
     fn frame(&self, online: bool) -> bytes::Bytes {
         status_frame(online, &self.wire.wall_clock(self.clock.now()))
     }
 
-    fn tell(&self, host: HostUuid, online: bool) {
+    fn notify_guests(&self, host: HostUuid, online: bool) {
         self.hub.status(host, Side::Guest, Topic::HostStatus, &self.frame(online));
     }
 
@@ -114,7 +114,7 @@ impl Watch {
         let mut hosts: Vec<HostUuid> =
             self.hub.statuses().into_iter().filter(|host| self.hub.is_watched(*host)).collect();
         for is_certain in [false, true] {
-            hosts = self.look(hosts, is_certain).await;
+            hosts = self.compare_hosts(hosts, is_certain).await;
             if hosts.is_empty() || self.stop.run_until_cancelled(tokio::time::sleep(self.settling)).await.is_none() {
                 return;
             }
@@ -123,9 +123,9 @@ impl Watch {
 
     /// Reads the hosts' statuses and notifies guests of changes, of `offline` only if `is_certain`. Returns the hosts
     /// that seem to be offline otherwise.
-    async fn look(&self, hosts: Vec<HostUuid>, is_certain: bool) -> Vec<HostUuid> {
+    async fn compare_hosts(&self, hosts: Vec<HostUuid>, is_certain: bool) -> Vec<HostUuid> {
         futures_util::stream::iter(hosts)
-            .map(|host| async move { self.look_at(host, is_certain).await.then_some(host) })
+            .map(|host| async move { self.compare_host(host, is_certain).await.then_some(host) })
             .buffer_unordered(AT_ONCE)
             .filter_map(std::future::ready)
             .collect()
@@ -133,29 +133,29 @@ impl Watch {
     }
 
     /// Compares one host. Returns whether the host seems to be offline.
-    async fn look_at(&self, host: HostUuid, is_certain: bool) -> bool {
+    async fn compare_host(&self, host: HostUuid, is_certain: bool) -> bool {
         let before = self.known.get(&host).map(|known| *known).unwrap_or_default();
-        let Some(read) = self.status_at_last(host).await else { return false };
-        let seems_gone = {
+        let Some(read) = self.read_status_until_success(host).await else { return false };
+        let seems_offline = {
             let mut known = self.known.entry(host).or_default();
             let was_overtaken = *known != before && read.version < known.version;
             let online = if was_overtaken { known.online } else { read.online };
             if online {
                 // A guest may not have received the status yet, so it is sent even if others receive it twice.
                 *known = Status { online, version: known.version.max(read.version) };
-                self.tell(host, true);
+                self.notify_guests(host, true);
             } else if known.online && is_certain {
                 *known = Status { online, version: known.version.max(read.version) };
-                self.tell(host, false);
+                self.notify_guests(host, false);
             }
             known.online && !online
         };
         self.forget_unwatched(host);
-        seems_gone
+        seems_offline
     }
 
     /// Reads a status, and retries until it succeeds. `None`: this node stops.
-    async fn status_at_last(&self, host: HostUuid) -> Option<Status> {
+    async fn read_status_until_success(&self, host: HostUuid) -> Option<Status> {
         loop {
             match self.presence.status(host).await {
                 Ok(status) => return Some(status),
@@ -177,7 +177,7 @@ impl PresenceSink for Watch {
         // An equal version may have been read already, but not sent to every watching guest.
         if status.version >= known.version {
             *known = status;
-            self.tell(host, status.online);
+            self.notify_guests(host, status.online);
         }
     }
 

@@ -15,7 +15,7 @@ pub(super) async fn check(mode: &Mode) -> Vec<Finding> {
     }
     // Connection errors and pending migrations are reported by their own checks.
     let Ok(store) = Store::connect(url).await else { return Vec::new() };
-    let recorded = store.installation().await;
+    let recorded = store.installation().get().await;
     store.close().await;
     let recorded = match recorded {
         Ok(Some(recorded)) => recorded,

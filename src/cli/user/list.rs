@@ -6,7 +6,7 @@ use super::{Failure, block_on, open_store, plain, print_line};
 use crate::domain::{Host, HostId};
 use crate::node::config::{self, StoreArgs};
 use crate::protocol::api::User;
-use crate::store::{By, Store};
+use crate::store::{DeactivatedBy, Store};
 
 /// Rows per query.
 const PAGE: u64 = 500;
@@ -37,13 +37,13 @@ pub(super) fn run(args: &ListArgs) -> Result<u8, Failure> {
 }
 
 /// A host and who deactivated it, if anyone.
-type Listed = (Host, Option<By>);
+type Listed = (Host, Option<DeactivatedBy>);
 
 async fn all(store: &Store) -> Result<Vec<Listed>, Failure> {
     let mut hosts: Vec<Listed> = Vec::new();
     loop {
         let after = hosts.last().map_or(HostId(0), |(host, _)| host.id);
-        let page = store.hosts_after(after, PAGE).await?;
+        let page = store.hosts().after(after, PAGE).await?;
         if page.is_empty() {
             return Ok(hosts);
         }
@@ -65,11 +65,11 @@ fn json(hosts: &[Listed]) -> Result<String, Failure> {
 }
 
 /// A host that left can restore the account; a disabled one cannot.
-fn state(by: Option<By>) -> &'static str {
+fn state(by: Option<DeactivatedBy>) -> &'static str {
     match by {
         None => "active",
-        Some(By::Himself) => "left",
-        Some(By::Operator) => "disabled",
+        Some(DeactivatedBy::Host) => "left",
+        Some(DeactivatedBy::Operator) => "disabled",
     }
 }
 

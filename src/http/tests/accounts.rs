@@ -9,10 +9,10 @@ use crate::http::testing::{Answer, World};
 /// Removes the only queued e-mail and returns its first ASCII word of the given length.
 async fn mailed(world: &World, letters: usize) -> String {
     let now = SystemClock.now();
-    let mails = world.app.store.take_due_mails(10, now, now).await.unwrap();
+    let mails = world.app.store.mails().claim_due(10, now, now).await.unwrap();
     let mails: Vec<_> = mails.into_iter().filter(|due| due.mail.expires_at > now).collect();
     assert_eq!(mails.len(), 1, "{mails:?}");
-    world.app.store.remove_mail(mails[0].id).await.unwrap();
+    world.app.store.mails().remove(mails[0].id).await.unwrap();
     mails[0].mail.body.split_whitespace().find(|word| word.is_ascii() && word.len() == letters).unwrap().to_owned()
 }
 

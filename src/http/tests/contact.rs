@@ -22,13 +22,13 @@ pub(super) async fn a_guest_leaves_an_address_in_a_room_of_the_service_that_call
         let answer = world.send("PUT", &path, &[JSON, access, secret], bad).await;
         assert!(answer.status == 400 && answer.json()["fields"]["email"].is_string(), "{answer:?}");
     }
-    assert_eq!(world.app.store.contact(room.id).await.unwrap(), None);
+    assert_eq!(world.app.store.contacts().get(room.id).await.unwrap(), None);
 
     let here = [JSON, access, secret, ("origin", SHOP), ("accept-language", "en-GB")];
     let answer = world.send("PUT", &path, &here, good).await;
     assert_eq!((answer.status.as_u16(), answer.json()), (200, json!({"email": "guest@mail.example"})));
     assert_eq!(answer.header("access-control-allow-origin"), Some(SHOP));
-    assert_eq!(world.app.store.contact(room.id).await.unwrap().as_deref(), Some("guest@mail.example"));
+    assert_eq!(world.app.store.contacts().get(room.id).await.unwrap().as_deref(), Some("guest@mail.example"));
 
     let nobody = format!("/api/chat/{}/contact/", RoomName::from_random([7; 16]));
     assert_eq!(world.send("PUT", &nobody, &[JSON, access, secret], good).await.status, 404);

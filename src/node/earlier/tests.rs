@@ -37,7 +37,7 @@ async fn leave(node: &Node, room: &Room, seqs: std::ops::RangeInclusive<Seq>) {
 }
 
 async fn stored(stage: &Stage, room: &Room) -> Vec<Seq> {
-    let messages = stage.store.messages_between(room.id, 0, None, 10_000).await.unwrap();
+    let messages = stage.store.messages().between(room.id, 0, None, 10_000).await.unwrap();
     messages.iter().map(|message| message.seq).collect()
 }
 
@@ -47,7 +47,7 @@ async fn what_it_left_is_archived_and_removed(stage: Stage) {
     leave(&node, &room, 1..=1_200).await;
     leave(&node, &other, 1..=3).await;
     leave(&node, &deleted, 1..=2).await;
-    stage.store.change_room(deleted.name, RoomChange::Delete, deleted.created_at).await.unwrap();
+    stage.store.rooms().change(deleted.name, RoomChange::Delete, deleted.created_at).await.unwrap();
     // The earlier node stopped after it had archived a part of a queue.
     node.redis().raw::<String>("SET", &["pt:{cart}:of-another-application", "1"]).await;
     node.redis().raw::<i64>("ZADD", &["pt:nodes", "1", "gone.1"]).await;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::store::Perishable;
+use crate::store::ExpiringRows;
 
 /// A periodic job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub enum Duty {
     /// Gives up webhook events that were not delivered in time.
     GiveUpEvents,
     /// Deletes expired rows of one table.
-    Forget(Perishable),
+    Forget(ExpiringRows),
     /// Adds dead nodes that still have presence entries to the list of nodes, so that other nodes clean up after them.
     AdoptOrphans,
 }
@@ -82,7 +82,7 @@ pub const TABLE: [Entry; 12] = [
         why: "SPEC 6.4: what nobody sees is to be gone, too, and whatever an interrupted run has left",
     },
     Entry {
-        duty: Duty::Forget(Perishable::Login),
+        duty: Duty::Forget(ExpiringRows::Login),
         name: "forget_logins",
         upon: "logins that ran out an hour ago, ended or not",
         batch: 1_000,
@@ -90,7 +90,7 @@ pub const TABLE: [Entry; 12] = [
         why: "their tokens open nothing; the table would only grow",
     },
     Entry {
-        duty: Duty::Forget(Perishable::Verification),
+        duty: Duty::Forget(ExpiringRows::Verification),
         name: "forget_verifications",
         upon: "codes for addresses that ended an hour ago",
         batch: 1_000,
@@ -98,7 +98,7 @@ pub const TABLE: [Entry; 12] = [
         why: "nobody can confirm an address with them; addresses of people who did not sign up are not kept",
     },
     Entry {
-        duty: Duty::Forget(Perishable::Mail),
+        duty: Duty::Forget(ExpiringRows::Mail),
         name: "forget_mails",
         upon: "mails that were to arrive an hour ago",
         batch: 1_000,
@@ -106,7 +106,7 @@ pub const TABLE: [Entry; 12] = [
         why: "they help nobody any more, and codes and passwords are in them",
     },
     Entry {
-        duty: Duty::Forget(Perishable::Departure),
+        duty: Duty::Forget(ExpiringRows::SentMail),
         name: "forget_departures",
         upon: "e-mails that left two hours ago",
         batch: 1_000,
@@ -114,7 +114,7 @@ pub const TABLE: [Entry; 12] = [
         why: "limits count the last hour; who was e-mailed is not kept for longer",
     },
     Entry {
-        duty: Duty::Forget(Perishable::OldKey),
+        duty: Duty::Forget(ExpiringRows::OldKey),
         name: "forget_keys",
         upon: "replaced keys of services that ended an hour ago",
         batch: 1_000,
@@ -130,7 +130,7 @@ pub const TABLE: [Entry; 12] = [
         why: "who was away for so long asks for what he missed; what is given up holds no message any more",
     },
     Entry {
-        duty: Duty::Forget(Perishable::Event),
+        duty: Duty::Forget(ExpiringRows::Event),
         name: "forget_events",
         upon: "events of webhooks that arrived a day ago, or were given up a week ago",
         batch: 1_000,

@@ -74,7 +74,7 @@ async fn a_room(stage: &Stage, node: &Node, last: Seq) -> Room {
     if stage.servers.is_some() {
         node.archive_through(&stage.store, &room, last).await;
     }
-    stage.store.room(room.id).await.unwrap().unwrap()
+    stage.store.rooms().get(room.id).await.unwrap().unwrap()
 }
 
 async fn a_closed_room(stage: &Stage, node: &Node, last: Seq) -> Room {
@@ -99,10 +99,10 @@ async fn seven_days_after_its_close_a_room_is_empty_and_goes_on(stage: Stage) {
     world.clock.advance(Duration::from_secs(120));
     assert_eq!(world.run().await, [("purge_rooms", 1), ("delete_messages", 5)]);
     assert_eq!(world.run().await, [], "once");
-    let row = stage.store.room(room.id).await.unwrap().unwrap();
+    let row = stage.store.rooms().get(room.id).await.unwrap().unwrap();
     assert_eq!((row.latest_msg, row.latest_msg_at, row.is_closed, row.last_seq), (None, None, true, 5));
     assert_eq!(
-        (listed(&node, &room).await, stage.store.newest_ids(room.id, 9).await),
+        (listed(&node, &room).await, stage.store.messages().newest_ids(room.id, 9).await),
         ((0, Vec::new()), Ok(Vec::new()))
     );
 
@@ -122,7 +122,7 @@ async fn a_room_that_is_resumed_before_keeps_everything(stage: Stage) {
     world.clock.advance(7 * DAY - Duration::from_secs(60));
     assert_eq!(world.run().await, []);
     assert_eq!(numbers(&node.newest(&room).await), [1, 2, 3, 4, 5]);
-    assert_eq!(stage.store.room(room.id).await.unwrap().unwrap().counts.messages, 5);
+    assert_eq!(stage.store.rooms().get(room.id).await.unwrap().unwrap().counts.messages, 5);
 }
 
 async fn what_an_interrupted_run_has_left_the_next_finishes(stage: Stage) {
@@ -132,12 +132,12 @@ async fn what_an_interrupted_run_has_left_the_next_finishes(stage: Stage) {
     let rooms = [a_closed_room(&stage, &node, 5).await, a_closed_room(&stage, &node, 4).await];
     world.clock.advance(8 * DAY);
     // One run is interrupted after the purge was decided, another in the middle of a room, which is then resumed.
-    assert_eq!(stage.store.purge_rooms(world.clock.now(), 10).await, Ok(2));
-    assert_eq!(stage.store.delete_messages(rooms[0].id, 2).await, Ok(2));
+    assert_eq!(stage.store.retention().purge(world.clock.now(), 10).await, Ok(2));
+    assert_eq!(stage.store.messages().delete_invisible(rooms[0].id, 2).await, Ok(2));
     node.rooms.change(rooms[0].name, RoomChange::Resume).await.unwrap();
     assert_eq!(node.say(&rooms[0], [6]).await, [6]);
     assert_eq!(world.run().await, [("delete_messages", 7)]);
-    assert_eq!(stage.store.purged_rooms(9).await, Ok(Vec::new()));
+    assert_eq!(stage.store.retention().purged(9).await, Ok(Vec::new()));
     assert_eq!(numbers(&node.newest(&rooms[0]).await), [6]);
 }
 
@@ -150,7 +150,7 @@ async fn an_idle_room_is_closed_on_every_node_as_by_its_host(stage: Stage) {
     assert_eq!(world.run().await, []);
     world.clock.advance(Duration::from_secs(120));
     assert_eq!(world.run().await, [("close_idle_rooms", 1)]);
-    let row = stage.store.room(room.id).await.unwrap().unwrap();
+    let row = stage.store.rooms().get(room.id).await.unwrap().unwrap();
     assert_eq!((row.state(), row.closed_at), (RoomState::Closed, Some(world.clock.now())));
     let status = node.broker.status(&[room.name]).await.unwrap().remove(0).unwrap();
     assert_eq!((status.state, status.version), (RoomState::Closed, 1));
@@ -163,11 +163,15 @@ async fn an_idle_room_is_closed_on_every_node_as_by_its_host(stage: Stage) {
         );
         assert_eq!((change.room, change.version, &change.notice), (room.name, 1, &closed));
     }
-    assert_eq!(stage.store.pending_events(world.clock.now() + DAY, 9).await, Ok(Vec::new()), "everybody was told");
+    assert_eq!(
+        stage.store.rooms().pending_events(world.clock.now() + DAY, 9).await,
+        Ok(Vec::new()),
+        "everybody was told"
+    );
     assert_eq!(world.run().await, []);
     // A resumed room stays open for another seven days without a message.
-    let resumed = stage.store.change_room(room.name, RoomChange::Resume, world.clock.now()).await.unwrap().unwrap();
-    node.rooms.tell(&resumed.event.unwrap()).await;
+    let resumed = stage.store.rooms().change(room.name, RoomChange::Resume, world.clock.now()).await.unwrap().unwrap();
+    node.rooms.publish(&resumed.event.unwrap()).await;
     world.clock.advance(6 * DAY);
     assert_eq!(world.run().await, []);
     world.clock.advance(2 * DAY);
@@ -203,7 +207,7 @@ async fn what_is_counted_is_what_is_done_and_counting_does_nothing(stage: Stage)
     let closed = [a_closed_room(&stage, &node, 3).await, a_closed_room(&stage, &node, 4).await];
     world.clock.advance(8 * DAY);
     // One room is purged, the other not yet.
-    assert_eq!(stage.store.purge_rooms(world.clock.now(), 1).await, Ok(1));
+    assert_eq!(stage.store.retention().purge(world.clock.now(), 1).await, Ok(1));
     let left = closed.iter().map(|room| room.last_seq).sum::<u64>();
     for _ in 0..2 {
         let mut counted = Vec::new();
@@ -227,18 +231,18 @@ async fn a_room_without_a_message_is_deleted_once_no_connection_is_in_it(stage: 
     assert_eq!(world.duties.count(Duty::DeleteEmpty).await.unwrap(), 2);
     // The empty room with a guest in it is closed instead, like any other idle room.
     assert_eq!(world.run().await, [("delete_empty_rooms", 1), ("close_idle_rooms", 2)]);
-    assert_eq!(stage.store.room(unseeded.id).await, Ok(None));
+    assert_eq!(stage.store.rooms().get(unseeded.id).await, Ok(None));
     let is_deletion = |one: &Heard| matches!(one, Heard::Changed(Change { change: RoomChange::Delete, room, .. }) if *room == unseeded.name);
     node.ear.until("the deletion", |heard| heard.iter().any(is_deletion)).await;
     assert_eq!(
         node.accept(&[crate::backend::broker::testing::guest(&unseeded, "late")]).await,
         [crate::backend::broker::Outcome::Deleted]
     );
-    assert_eq!(stage.store.pending_events(world.clock.now() + DAY, 9).await, Ok(Vec::new()));
+    assert_eq!(stage.store.rooms().pending_events(world.clock.now() + DAY, 9).await, Ok(Vec::new()));
     node.broker.set_members(seeded.name, 0, 0).await.unwrap();
     assert_eq!(world.run().await, [("delete_empty_rooms", 1)]);
-    assert_eq!(stage.store.room(seeded.id).await, Ok(None));
-    assert!(stage.store.room(written.id).await.unwrap().is_some());
+    assert_eq!(stage.store.rooms().get(seeded.id).await, Ok(None));
+    assert!(stage.store.rooms().get(written.id).await.unwrap().is_some());
 }
 
 async fn a_first_message_that_meets_the_deletion_of_its_room_is_not_lost(stage: Stage) {
@@ -255,7 +259,7 @@ async fn a_first_message_that_meets_the_deletion_of_its_room_is_not_lost(stage: 
             node.accept(std::slice::from_ref(&message)).await.remove(0)
         };
         let (outcome, _) = tokio::join!(write, world.duties.run_once());
-        let row = stage.store.room(room.id).await.unwrap();
+        let row = stage.store.rooms().get(room.id).await.unwrap();
         match outcome {
             crate::backend::broker::Outcome::Accepted(seq) => {
                 assert!(row.is_some(), "a room with a message stays");
@@ -281,7 +285,7 @@ async fn the_leader_looks_after_what_is_due_until_it_is_told_to_end(stage: Stage
     let tasks =
         [tokio::spawn(leader.clone().run(stop.clone())), tokio::spawn(world.duties.clone().run(leader, stop.clone()))];
     crate::backend::broker::testing::until("the rows are gone", || async {
-        stage.store.newest_ids(room.id, 9).await.unwrap().is_empty()
+        stage.store.messages().newest_ids(room.id, 9).await.unwrap().is_empty()
     })
     .await;
     stop.cancel();
@@ -298,7 +302,7 @@ async fn beside_a_node_that_runs_an_idle_room_is_closed_in_sql_and_the_node_tell
     clock.advance(8 * DAY);
     assert_eq!(duties.look_after(&TABLE[1], || true).await.unwrap(), 1);
     assert_eq!(node.ear.changes(), []);
-    let events = stage.store.pending_events(clock.now() + DAY, 9).await.unwrap();
+    let events = stage.store.rooms().pending_events(clock.now() + DAY, 9).await.unwrap();
     assert_eq!(
         events.iter().map(|event| (event.room, event.change)).collect::<Vec<_>>(),
         [(room.name, RoomChange::Close)]
@@ -315,8 +319,8 @@ async fn a_room_whose_newest_message_is_not_in_sql_yet_is_not_idle() {
         world.clock.advance(8 * DAY);
         let one_by_one = Entry { batch: 1, ..TABLE[1] };
         assert_eq!(world.duties.look_after(&one_by_one, || true).await.unwrap(), 1);
-        assert!(stage.store.room(idle.id).await.unwrap().unwrap().is_closed);
-        assert!(!stage.store.room(waiting.id).await.unwrap().unwrap().is_closed);
+        assert!(stage.store.rooms().get(idle.id).await.unwrap().unwrap().is_closed);
+        assert!(!stage.store.rooms().get(waiting.id).await.unwrap().unwrap().is_closed);
     })
     .await;
 }
@@ -332,8 +336,8 @@ async fn while_the_clocks_disagree_nothing_is_changed(stage: Stage) {
     for (entry, outcome) in world.duties.run_once().await {
         assert!(matches!(outcome, Err(DutyError::ClockSkew)), "{}: {outcome:?}", entry.name);
     }
-    assert!(!stage.store.room(idle.id).await.unwrap().unwrap().is_closed);
-    assert_eq!(stage.store.room(closed.id).await.unwrap().unwrap().counts.messages, 3);
+    assert!(!stage.store.rooms().get(idle.id).await.unwrap().unwrap().is_closed);
+    assert_eq!(stage.store.rooms().get(closed.id).await.unwrap().unwrap().counts.messages, 3);
     clocks.set(true);
     let done: Vec<_> = world.run().await.into_iter().map(|(name, _)| name).collect();
     assert_eq!(done, ["close_idle_rooms", "purge_rooms", "delete_messages"]);

@@ -55,7 +55,7 @@ struct Cluster {
 impl Cluster {
     async fn on(stage: Stage) -> Self {
         let id = INSTALLED.parse().unwrap();
-        stage.store.ensure_installation(id, InstallationMode::Cluster, SystemClock.now()).await.unwrap();
+        stage.store.installation().ensure(id, InstallationMode::Cluster, SystemClock.now()).await.unwrap();
         let node = stage.node().await;
         let recovery = Arc::new(RedisBroker::new(node.redis().clone(), Chance::from_entropy(), 0));
         let queue = node.broker.archive_queue().unwrap();
@@ -96,7 +96,7 @@ impl Cluster {
     }
 
     async fn stored(&self, room: &Room) -> Vec<Seq> {
-        let messages = self.stage.store.messages_between(key_of(room), 0, None, 10_000).await.unwrap();
+        let messages = self.stage.store.messages().between(key_of(room), 0, None, 10_000).await.unwrap();
         messages.iter().map(|message| message.seq).collect()
     }
 
@@ -128,11 +128,11 @@ async fn stores_that_agree_need_no_recovery(stage: Stage) {
         // As at the start of each leadership.
         cluster.recoverer.tick(false).await.unwrap();
     }
-    let row = cluster.stage.store.installation().await.unwrap().unwrap();
+    let row = cluster.stage.store.installation().get().await.unwrap().unwrap();
     assert_eq!(row.generation, 3);
     assert_eq!(cluster.recoverer.recovery.generation().await.unwrap(), Some(3));
     // A leader that crashes between its two writes does not cause a recovery.
-    cluster.stage.store.raise_generation(4).await.unwrap();
+    cluster.stage.store.installation().raise_generation(4).await.unwrap();
     assert_eq!(cluster.tick().await, None);
     // An emptied Redis has no generation, and its rooms are seeded again.
     let _: i64 = cluster.node.redis().raw("DEL", &[&format!("{PT}generation")]).await;
@@ -158,7 +158,7 @@ async fn messages_that_sql_lost_are_archived_again(stage: Stage) {
     let whole: Vec<Seq> = (1..=11).chain([next]).collect();
     assert_eq!(numbers(&cluster.node.history.after(key_of(&room), 0).await.unwrap().entries), whole);
     until("sql has all of it again", || async { cluster.stored(&room).await == whole }).await;
-    let count = cluster.stage.store.count_messages(room.id, None).await.unwrap();
+    let count = cluster.stage.store.rooms().count_messages(room.id, None).await.unwrap();
     assert_eq!(count, 12);
     assert_eq!(cluster.tick().await, None, "it is recovered once");
     assert!(cluster.dead_letters().await.is_empty());
@@ -179,9 +179,9 @@ async fn a_room_that_sql_lost_becomes_dead_letters_and_no_other_rooms_messages(s
     let name = RoomName::from_random(Chance::from_entropy().bytes());
     let host = cluster.stage.host.id;
     let new = NewRoom { host, guest: "다른 손님".into(), name, idempotency_key: None, life: None };
-    let other = cluster.stage.store.create_room(new, SystemClock.now()).await.unwrap();
+    let other = cluster.stage.store.rooms().create(new, SystemClock.now()).await.unwrap();
     cluster.sql(format!("UPDATE chatroom SET id = {} WHERE id = {}", lost.id.0, other.id.0)).await;
-    let other = cluster.stage.store.room(lost.id).await.unwrap().unwrap();
+    let other = cluster.stage.store.rooms().get(lost.id).await.unwrap().unwrap();
     assert_eq!((other.id, other.name), (lost.id, name));
 
     // The guest of the lost room continues to write, and both rooms are used at the same time.

@@ -11,7 +11,7 @@ use super::smtp::{Failure, Sender};
 use crate::domain::clock::Clock;
 use crate::domain::metric::LabelValue as _;
 use crate::outbound::metrics::{LimitScope, LimitedMail, MailMetrics, MailOutcome};
-use crate::store::{Departure, DueMail, MailQuotas, MailScope, OutgoingMail, Store, StoreError};
+use crate::store::{DueMail, MailQuotas, MailScope, OutgoingMail, SendDecision, Store, StoreError};
 
 /// Polling interval of the outbox, in addition to wake-ups.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -88,7 +88,7 @@ impl Postman {
     /// SQL failed; e-mails that were taken become due again when their lease ends.
     pub async fn round(&self) -> Result<usize, StoreError> {
         let now = self.clock.now();
-        let due = self.store.take_due_mails(BATCH, now, now + LEASE).await?;
+        let due = self.store.mails().claim_due(BATCH, now, now + LEASE).await?;
         for mail in &due {
             self.deliver(mail).await?;
         }
@@ -103,37 +103,37 @@ impl Postman {
                 self.count(MailOutcome::Expired);
                 tracing::warn!(mail = due.id, subject = due.mail.subject, "e-mail expired before it could be sent");
             }
-            return self.store.drop_mail(due).await;
+            return self.store.mails().discard(due).await;
         }
-        let (departure, body) = match self.store.depart(due, &self.quotas, now).await? {
-            Departure::Leaves { id, body } => (id, body),
-            Departure::Gone => return Ok(()),
-            Departure::Limited { scope, until } => return self.delay(due, scope, until).await,
+        let (departure, body) = match self.store.mails().begin_send(due, &self.quotas, now).await? {
+            SendDecision::Send { id, body } => (id, body),
+            SendDecision::NotWaiting => return Ok(()),
+            SendDecision::Limited { scope, until } => return self.delay(due, scope, until).await,
         };
         match self.sender.send(&OutgoingMail { body, ..due.mail.clone() }).await {
             Ok(()) => {
                 self.count(MailOutcome::Sent);
-                self.store.remove_mail(due.id).await
+                self.store.mails().remove(due.id).await
             }
             Err(Failure::Permanent(why)) => {
                 self.count(MailOutcome::Refused);
                 tracing::warn!(mail = due.id, subject = due.mail.subject, why, "e-mail rejected");
-                self.store.remove_mail(due.id).await
+                self.store.mails().remove(due.id).await
             }
             Err(Failure::Unknown(why)) if due.mail.at_most_once => {
                 self.count(MailOutcome::Unknown);
                 tracing::warn!(mail = due.id, subject = due.mail.subject, why, "e-mail may or may not have been sent");
-                self.store.remove_mail(due.id).await
+                self.store.mails().remove(due.id).await
             }
             Err(failure) => {
                 if matches!(failure, Failure::Temporary(_)) {
-                    self.store.undo_departure(departure).await?;
+                    self.store.mails().undo_send(departure).await?;
                 }
                 self.count(MailOutcome::Failed);
                 let why = failure.to_string();
                 tracing::warn!(mail = due.id, attempts = due.attempts + 1, why, "failed to send e-mail, retrying");
                 let wait = FIRST_RETRY * 2_i32.saturating_pow(due.attempts.min(10));
-                self.store.put_off_mail(due.id, now + wait.min(LAST_RETRY)).await
+                self.store.mails().reschedule(due.id, now + wait.min(LAST_RETRY)).await
             }
         }
     }
@@ -144,7 +144,7 @@ impl Postman {
 
     /// Delays an e-mail over a limit, together with others that the same limit applies to.
     async fn delay(&self, due: &DueMail, scope: MailScope, until: DateTime<Utc>) -> Result<(), StoreError> {
-        let delayed = self.store.delay_mails(due, scope, until, self.clock.now()).await?;
+        let delayed = self.store.mails().delay(due, scope, until, self.clock.now()).await?;
         let (scope, class) = (LimitScope::from(scope), LimitedMail::from(due.mail.kind.class()));
         self.metrics.limited.get((scope, class)).increment(delayed);
         let (scope, class) = (scope.value(), class.value());

@@ -52,7 +52,7 @@ impl World {
 
     async fn mails(&self) -> Vec<OutgoingMail> {
         let now = self.clock.now();
-        let due = self.stage.store.take_due_mails(100, now, now + TimeDelta::minutes(5)).await.unwrap();
+        let due = self.stage.store.mails().claim_due(100, now, now + TimeDelta::minutes(5)).await.unwrap();
         due.into_iter().map(|due| due.mail).collect()
     }
 
@@ -121,7 +121,7 @@ async fn a_guest_who_left_an_address_gets_a_mail_that_he_can_end() {
         world.say(1, Side::Host, "to nobody").await;
         assert_eq!(world.a_minute_later().await, (0, vec![]));
         let before = SystemClock.now() - TimeDelta::minutes(1);
-        assert!(store.set_contact(room, "guest@mail.example", "en", before).await.unwrap());
+        assert!(store.contacts().set(room, "guest@mail.example", "en", before).await.unwrap());
         world.members(1, 1, 0).await;
         world.say(2, Side::Host, "you are there").await;
         world.members(1, 0, 0).await;

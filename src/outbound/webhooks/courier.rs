@@ -1,6 +1,6 @@
 //! Webhook dispatcher: sends events to their receivers.
 //!
-//! A receiver is served by one node at a time, which holds its lease ([`Store::take_turn`]). During one turn several
+//! A receiver is served by one node at a time, which holds its lease ([`acquire_lease`](crate::store::WebhookRepository::acquire_lease)). During one turn several
 //! rooms are served concurrently, and the events of a room in order. The first failure ends the turn, so that an
 //! unavailable or slow receiver is paused and delays no others. An event is marked as delivered after it was sent, so a
 //! node that crashes in between sends it again: at least once, with the same id.
@@ -21,7 +21,7 @@ use crate::domain::HostId;
 use crate::domain::clock::Chance;
 use crate::domain::metric::LabelValue as _;
 use crate::outbound::metrics::{WebhookMetrics, WebhookOutcome};
-use crate::store::{DueWebhook, Store, StoreError, Turn, Webhook, WebhookEvent};
+use crate::store::{DeliveryLease, DueWebhook, Store, StoreError, Webhook, WebhookEvent};
 
 /// Polling interval of due events.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -128,7 +128,7 @@ impl Courier {
     /// Returns the webhooks that are due, the longest waiting first.
     async fn due(&self) -> Result<Vec<DueWebhook>, StoreError> {
         let now = self.sender.now();
-        let mut due = self.store.due_webhooks(now).await?;
+        let mut due = self.store.webhooks().due(now).await?;
         let oldest = due.iter().map(|due| due.since).min().unwrap_or(now);
         self.metrics.lag.set((now - oldest).as_seconds_f64());
         due.retain(|due| due.next_turn_at <= now || due.next_turn_at > now + LATEST_TURN);
@@ -145,7 +145,7 @@ impl Courier {
     /// Serves one receiver: acquires its lease, sends its events, releases the lease.
     async fn serve(&self, due: DueWebhook, stop: &CancellationToken) -> Result<(), StoreError> {
         let began = self.sender.now();
-        let Some(turn) = self.store.take_turn(&due, began + LEASE).await? else { return Ok(()) };
+        let Some(turn) = self.store.webhooks().acquire_lease(&due, began + LEASE).await? else { return Ok(()) };
         let failed_turns = turn.failed_turns;
         let serving = Serving {
             courier: self,
@@ -170,7 +170,7 @@ impl Courier {
         } else if !has_arrived && has_failed && is_to_be_told(failed_turns + 1) {
             tracing::warn!(host, turns = failed_turns + 1, "webhook receiver unavailable");
         }
-        self.store.end_turn(&turn, next_turn_at, failed_turns).await.and(sent)
+        self.store.webhooks().release_lease(&turn, next_turn_at, failed_turns).await.and(sent)
     }
 
     /// Adds jitter of ±20 %, so that events that failed together are not retried together.
@@ -200,7 +200,7 @@ fn is_to_be_told(failed_turns: u32) -> bool {
 /// A turn in progress.
 struct Serving<'a> {
     courier: &'a Courier,
-    turn: tokio::sync::Mutex<Turn>,
+    turn: tokio::sync::Mutex<DeliveryLease>,
     began: DateTime<Utc>,
     stop: &'a CancellationToken,
     has_arrived: AtomicBool,
@@ -221,7 +221,7 @@ impl Serving<'_> {
     async fn send_due(&self, host: HostId) -> Result<(), StoreError> {
         let Courier { store, sender, .. } = self.courier;
         while !self.is_over() {
-            let due = store.due_webhook_events(host, sender.now(), BATCH).await?;
+            let due = store.webhooks().due_events(host, sender.now(), BATCH).await?;
             if due.is_empty() {
                 break;
             }
@@ -251,7 +251,7 @@ impl Serving<'_> {
         let (store, now) = (&self.courier.store, self.courier.sender.now());
         let mut turn = self.turn.lock().await;
         if turn.ends_at - now < LEFT {
-            match store.prolong_turn(&turn, now + LEASE).await? {
+            match store.webhooks().renew_lease(&turn, now + LEASE).await? {
                 Some(longer) => *turn = longer,
                 None => return Ok(None),
             }
@@ -277,7 +277,7 @@ impl Serving<'_> {
         metrics.duration.record(Duration::from_millis(attempt.millis).as_secs_f64());
         if attempt.problem.is_none() {
             metrics.events.get(WebhookOutcome::Delivered).increment(1);
-            store.webhook_event_arrived(event.id, &attempt).await?;
+            store.webhooks().record_delivery(event.id, &attempt).await?;
             self.has_arrived.store(true, Relaxed);
             return Ok(());
         }
@@ -288,10 +288,10 @@ impl Serving<'_> {
         metrics.events.get(outcome).increment(1);
         let outcome = outcome.value();
         tracing::debug!(host = webhook.host.0, event = event.event_id, outcome, "webhook event not delivered");
-        store.webhook_event_missed(event.id, &attempt, again).await?;
+        store.webhooks().record_failure(event.id, &attempt, again).await?;
         if attempt.status == Some(GONE) {
             tracing::info!(host = webhook.host.0, "webhook disabled: receiver returned 410");
-            store.switch_webhook_off(&webhook, attempt.at).await?;
+            store.webhooks().disable(&webhook, attempt.at).await?;
         }
         Ok(())
     }

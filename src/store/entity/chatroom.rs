@@ -20,7 +20,8 @@ pub struct Model {
     pub created_at: DateTimeUtc,
     pub updated_at: DateTimeUtc,
     pub last_seq: i64,
-    pub last_life: Option<String>,
+    #[sea_orm(column_name = "last_life")]
+    pub last_epoch: Option<String>,
     pub state_version: i64,
     pub purged_through: i64,
     pub idempotency_key: Option<String>,

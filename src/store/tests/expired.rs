@@ -1,7 +1,10 @@
 //! Deletion of expired rows.
 
 use super::*;
-use crate::store::{Begun, Departure, KeyPair, MailKind, MailQuotas, OldKeys, OutgoingMail, Perishable, Verification};
+use crate::store::{
+    ExpiringRows, KeyPair, LoginCreation, MailKind, MailQuotas, OldKeys, OutgoingMail, PendingVerification,
+    SendDecision,
+};
 
 on_every_database!(
     what_has_ended_goes_in_batches_and_nothing_else,
@@ -11,8 +14,8 @@ on_every_database!(
 
 async fn a_login(store: &Store, host: &Host, sid: char, ends_at: i64) {
     let sid = sid.to_string().repeat(22);
-    let begun = store.create_login(&sid, host.id, "$argon2id$", noon(), later(ends_at)).await.unwrap();
-    assert_eq!(begun, Begun::Yes);
+    let begun = store.logins().create(&sid, host.id, "$argon2id$", noon(), later(ends_at)).await.unwrap();
+    assert_eq!(begun, LoginCreation::Created);
 }
 
 async fn what_has_ended_goes_in_batches_and_nothing_else(store: Store, _url: String) {
@@ -30,27 +33,27 @@ async fn what_has_ended_goes_in_batches_and_nothing_else(store: Store, _url: Str
             host: None,
             parts: vec![],
         };
-        let verification = Verification {
+        let verification = PendingVerification {
             ticket: name.to_string().repeat(22),
             email: "dev@shop.example".into(),
             code_hash: "0".repeat(64),
             expires_at: later(ends_at),
         };
-        store.begin_verification(&verification, &mail, noon()).await.unwrap();
+        store.verifications().begin(&verification, &mail, noon()).await.unwrap();
         let keys = KeyPair { access_key: name.to_string().repeat(22), secret_key: name.to_string().repeat(64) };
-        store.rotate_keys(host.id, &keys, OldKeys::GoodUntil(later(ends_at)), noon()).await.unwrap();
+        store.keys().rotate(host.id, &keys, OldKeys::GoodUntil(later(ends_at)), noon()).await.unwrap();
     }
     // A login that was ended is deleted at its expiry, like any other.
-    store.end_login(&"c".repeat(22), later(1)).await.unwrap();
-    for what in [Perishable::Login, Perishable::Verification, Perishable::Mail, Perishable::OldKey] {
-        assert_eq!(store.delete_expired(what, later(999), 10).await, Ok(0), "{what:?}");
-        assert_eq!(store.count_expired(what, later(3_000)).await, Ok(3), "{what:?}");
+    store.logins().end(&"c".repeat(22), later(1)).await.unwrap();
+    for what in [ExpiringRows::Login, ExpiringRows::Verification, ExpiringRows::Mail, ExpiringRows::OldKey] {
+        assert_eq!(store.expired().delete(what, later(999), 10).await, Ok(0), "{what:?}");
+        assert_eq!(store.expired().count(what, later(3_000)).await, Ok(3), "{what:?}");
         for deleted in [2, 1, 0] {
-            assert_eq!(store.delete_expired(what, later(3_000), 2).await, Ok(deleted), "{what:?}");
+            assert_eq!(store.expired().delete(what, later(3_000), 2).await, Ok(deleted), "{what:?}");
         }
-        assert_eq!(store.count_expired(what, later(9_000)).await, Ok(2), "{what:?}");
+        assert_eq!(store.expired().count(what, later(9_000)).await, Ok(2), "{what:?}");
     }
-    assert!(store.login_is_alive(&"d".repeat(22), later(3_000)).await.unwrap());
+    assert!(store.logins().is_active(&"d".repeat(22), later(3_000)).await.unwrap());
 }
 
 async fn who_was_e_mailed_is_forgotten_when_no_limit_counts_it(store: Store, _url: String) {
@@ -67,20 +70,20 @@ async fn who_was_e_mailed_is_forgotten_when_no_limit_counts_it(store: Store, _ur
     };
     let due = crate::store::DueMail { id: 1, attempts: 0, mail };
     for at in 0..3 {
-        let departure = store.depart(&due, &MailQuotas::default(), later(at * 1_000)).await.unwrap();
-        assert!(matches!(departure, Departure::Leaves { .. }), "{departure:?}");
+        let departure = store.mails().begin_send(&due, &MailQuotas::default(), later(at * 1_000)).await.unwrap();
+        assert!(matches!(departure, SendDecision::Send { .. }), "{departure:?}");
     }
     let an_hour_later = later(3_601_000);
-    assert_eq!(store.count_expired(Perishable::Departure, an_hour_later).await, Ok(2));
-    assert_eq!(store.delete_expired(Perishable::Departure, an_hour_later, 10).await, Ok(2));
-    assert_eq!(store.count_expired(Perishable::Departure, later(9_000_000)).await, Ok(1));
+    assert_eq!(store.expired().count(ExpiringRows::SentMail, an_hour_later).await, Ok(2));
+    assert_eq!(store.expired().delete(ExpiringRows::SentMail, an_hour_later, 10).await, Ok(2));
+    assert_eq!(store.expired().count(ExpiringRows::SentMail, later(9_000_000)).await, Ok(1));
 }
 
 async fn a_login_that_was_renewed_stays(store: Store, _url: String) {
     let host = a_host(&store).await;
     a_login(&store, &host, 'a', 1_000).await;
     let sid = "a".repeat(22);
-    store.rotate_login(&sid, 0, later(500), later(9_000), std::time::Duration::ZERO).await.unwrap();
-    assert_eq!(store.delete_expired(Perishable::Login, later(2_000), 10).await, Ok(0));
-    assert!(store.login_is_alive(&sid, later(2_000)).await.unwrap());
+    store.logins().rotate(&sid, 0, later(500), later(9_000), std::time::Duration::ZERO).await.unwrap();
+    assert_eq!(store.expired().delete(ExpiringRows::Login, later(2_000), 10).await, Ok(0));
+    assert!(store.logins().is_active(&sid, later(2_000)).await.unwrap());
 }

@@ -46,7 +46,7 @@ async fn open(user: &str, address: SocketAddr, name: &str) -> Store {
 
 /// Creates rooms concurrently and returns the number of failed calls.
 async fn failed_of(store: &Store, host: &Host, calls: usize) -> usize {
-    let calls = (0..calls).map(|_| store.create_room(new_room(host), noon()));
+    let calls = (0..calls).map(|_| store.rooms().create(new_room(host), noon()));
     futures_util::future::join_all(calls).await.iter().filter(|room| room.is_err()).count()
 }
 
@@ -74,14 +74,14 @@ async fn a_server_that_turns_read_only_is_noticed_and_writes_succeed_as_soon_as_
         let noticed = condition.wait_for(|fault| *fault == Some(Fault::ReadOnly));
         tokio::time::timeout(RECOVERED, noticed).await.expect("the probe notices it").unwrap();
         assert_eq!(failed_of(&store, &host, 20).await, 20, "round {round}");
-        assert_eq!(store.host(host.id).await.unwrap().map(|host| host.id), Some(host.id), "reads go on");
+        assert_eq!(store.hosts().get(host.id).await.unwrap().map(|host| host.id), Some(host.id), "reads go on");
         root.run("SET GLOBAL read_only = 0").await;
         assert_eq!(failed_of(&store, &host, 50).await, 0, "round {round}");
         recovered(&store).await;
     }
     // An operation reports it at once, before the next probe.
     root.run("SET GLOBAL read_only = 1").await;
-    assert!(store.create_room(new_room(&host), noon()).await.is_err());
+    assert!(store.rooms().create(new_room(&host), noon()).await.is_err());
     assert_eq!(*store.condition().borrow(), Some(Fault::ReadOnly));
     root.run("SET GLOBAL read_only = 0").await;
     recovered(&store).await;
@@ -101,16 +101,16 @@ async fn the_writer_behind_the_same_name_is_found_without_a_failed_call(of: Data
     proxy.lead_to(own.address);
     let store = open(&user, proxy.address, &name).await;
     // Stands in for replication.
-    let same = store.create_host(new_host("host@shop.example"), noon()).await.unwrap();
+    let same = store.hosts().create(new_host("host@shop.example"), noon()).await.unwrap();
     assert_eq!(same.id, host.id);
     assert_eq!(failed_of(&store, &host, 30).await, 0);
     proxy.lead_to(address_of(&shared));
     old.run("SET GLOBAL read_only = 1").await;
     assert_eq!(failed_of(&store, &host, 30).await, 0);
-    let created = on_new.rooms_of(host.id, RoomFilter::default(), 0, 100).await.unwrap();
+    let created = on_new.rooms().list(host.id, RoomFilter::default(), 0, 100).await.unwrap();
     assert_eq!(created.0, 30, "all of them are on the new writer");
     // Reads use the new server as well.
-    let there = store.rooms_of(host.id, RoomFilter::default(), 0, 100).await.unwrap();
+    let there = store.rooms().list(host.id, RoomFilter::default(), 0, 100).await.unwrap();
     assert_eq!(there.0, 30);
     store.close().await;
     on_new.close().await;
@@ -153,9 +153,9 @@ async fn reads_answer_while_writers_wait_for_locked_tables(of: Database) {
         writers.spawn(async move {
             let began = Instant::now();
             let failed = if seq % 2 == 0 {
-                store.create_room(new_room(&host), noon()).await.err()
+                store.rooms().create(new_room(&host), noon()).await.err()
             } else {
-                store.archive(&[message(room.id, seq, "hi")], &[], &[]).await.err()
+                store.messages().archive(&[message(room.id, seq, "hi")], &[], &[]).await.err()
             };
             (failed, began.elapsed())
         });
@@ -164,8 +164,8 @@ async fn reads_answer_while_writers_wait_for_locked_tables(of: Database) {
     let mut waits = 0;
     while !writers.is_empty() {
         let began = Instant::now();
-        assert_eq!(store.room(room.id).await.unwrap().map(|room| room.id), Some(room.id));
-        assert!(store.messages_before(room.id, None, 50).await.unwrap().is_empty());
+        assert_eq!(store.rooms().get(room.id).await.unwrap().map(|room| room.id), Some(room.id));
+        assert!(store.messages().before(room.id, None, 50).await.unwrap().is_empty());
         assert!(began.elapsed() < Duration::from_secs(1), "a read took {:?}", began.elapsed());
         waits += usize::from(writers.len() == 40);
         while let Some(done) = writers.try_join_next() {
@@ -198,7 +198,7 @@ async fn connections_that_do_not_answer_are_replaced(of: Database) {
     let began = Instant::now();
     assert_eq!(failed_of(&store, &host, 20).await, 0);
     for _ in 0..20 {
-        store.host(host.id).await.unwrap();
+        store.hosts().get(host.id).await.unwrap();
     }
     assert!(began.elapsed() < Duration::from_secs(4), "it took {:?}", began.elapsed());
     store.close().await;
@@ -215,7 +215,7 @@ async fn killed_sessions_fail_no_later_call(of: Database) {
     assert_eq!(failed_of(&store, &host, 20).await, 0);
     assert!(root.kill_sessions_of(user).await > 5);
     assert_eq!(failed_of(&store, &host, 20).await, 0);
-    store.host(host.id).await.unwrap();
+    store.hosts().get(host.id).await.unwrap();
     store.close().await;
     root.drop_database(&database).await;
 }

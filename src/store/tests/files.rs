@@ -28,7 +28,7 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
 }
 
 async fn accepted(store: &Store, room: &Room, id: &str) -> Result<Vec<Appended>, StoreError> {
-    store.append(&[append(room, id)], noon()).await
+    store.messages().append(&[append(room, id)], noon()).await
 }
 
 async fn a_lost_file_ends_all_acknowledgements_and_is_not_made_anew(_: Store, _: String) {
@@ -67,7 +67,7 @@ async fn a_lost_file_ends_all_acknowledgements_and_is_not_made_anew(_: Store, _:
         let refused = accepted(&store, &room, "after").await;
         assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{name}: {refused:?}");
         assert_eq!(*store.condition().borrow(), Some(Fault::FilesLost), "{name}");
-        assert!(store.host(host.id).await.is_err(), "{name}: it is not read either");
+        assert!(store.hosts().get(host.id).await.is_err(), "{name}: it is not read either");
         assert_eq!(store.probe().await, Err(Fault::FilesLost), "{name}");
         if name.contains("deleted") || name.contains("moved") {
             let is_complete = ["", "-wal", "-shm"].iter().all(|suffix| beside(&path, suffix).exists());

@@ -15,7 +15,7 @@ on_database!(
 );
 
 async fn a_full_disk_is_noticed_at_once_and_its_end_within_five_seconds(store: Store, _: String) {
-    let host = store.create_host(new_host("dev@shop.example"), noon()).await.unwrap();
+    let host = store.hosts().create(new_host("dev@shop.example"), noon()).await.unwrap();
     let room = a_room(&store, &host).await;
     let limit = async || {
         store.connection().execute_unprepared("PRAGMA max_page_count = 60").await.unwrap();
@@ -25,7 +25,7 @@ async fn a_full_disk_is_noticed_at_once_and_its_end_within_five_seconds(store: S
     loop {
         let text = "가".repeat(2_000);
         at += 1;
-        if store.append(&[Append { text, ..append(&room, &format!("id-{at}")) }], noon()).await.is_err() {
+        if store.messages().append(&[Append { text, ..append(&room, &format!("id-{at}")) }], noon()).await.is_err() {
             break;
         }
         assert_eq!(*store.condition().borrow(), None);
@@ -41,13 +41,13 @@ async fn a_full_disk_is_noticed_at_once_and_its_end_within_five_seconds(store: S
     let mut condition = store.condition();
     let ended = tokio::time::timeout(Duration::from_secs(5), condition.wait_for(Option::is_none)).await.is_ok();
     assert!(ended, "the disk has room again");
-    store.append(&[append(&room, "after")], noon()).await.unwrap();
+    store.messages().append(&[append(&room, "after")], noon()).await.unwrap();
     stop.cancel();
     monitor.await.unwrap();
 }
 
 async fn what_a_full_disk_refused_is_refused_and_the_rest_is_committed(store: Store, _: String) {
-    let host = store.create_host(new_host("dev@shop.example"), noon()).await.unwrap();
+    let host = store.hosts().create(new_host("dev@shop.example"), noon()).await.unwrap();
     let room = a_room(&store, &host).await;
     let message = |at: usize| Append {
         room: room.name,
@@ -65,7 +65,7 @@ async fn what_a_full_disk_refused_is_refused_and_the_rest_is_committed(store: St
     let mut append = async |count: usize, refused: &mut usize| {
         let batch: Vec<Append> = (at..at + count).map(message).collect();
         at += count;
-        match store.append(&batch, noon()).await {
+        match store.messages().append(&batch, noon()).await {
             Ok(answers) => accepted.extend(answers),
             Err(_) => *refused += 1,
         }
@@ -91,7 +91,7 @@ async fn what_a_full_disk_refused_is_refused_and_the_rest_is_committed(store: St
         })
         .collect();
     // Another connection sees exactly the accepted messages.
-    let stored = store.messages_between(room.id, 0, None, 5_000).await.unwrap();
+    let stored = store.messages().between(room.id, 0, None, 5_000).await.unwrap();
     assert_eq!(stored.iter().map(|message| message.seq).collect::<Vec<_>>(), numbers);
     assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>());
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::domain::HostId;
-use crate::store::{KeyPair, MAX_OLD_PAIRS, OldKeys, Perishable};
+use crate::store::{ExpiringRows, KeyPair, MAX_OLD_PAIRS, OldKeys};
 
 on_every_database!(
     a_replaced_key_is_found_with_its_end_beside_the_present_one,
@@ -19,12 +19,12 @@ fn pair(name: char) -> KeyPair {
 
 async fn rotate(store: &Store, host: &Host, new: char, ends_at_millis: i64, at_millis: i64) -> Host {
     let old = OldKeys::GoodUntil(later(ends_at_millis));
-    store.rotate_keys(host.id, &pair(new), old, later(at_millis)).await.unwrap().unwrap()
+    store.keys().rotate(host.id, &pair(new), old, later(at_millis)).await.unwrap().unwrap()
 }
 
 /// Expiry of an access key; the outer option is `None` if the key is unknown.
 async fn end_of(store: &Store, access_key: &str) -> Option<Option<DateTime<Utc>>> {
-    store.key_holder(access_key).await.unwrap().map(|holder| holder.ends_at)
+    store.keys().holder(access_key).await.unwrap().map(|holder| holder.ends_at)
 }
 
 async fn a_replaced_key_is_found_with_its_end_beside_the_present_one(store: Store, _url: String) {
@@ -32,14 +32,14 @@ async fn a_replaced_key_is_found_with_its_end_beside_the_present_one(store: Stor
     let rotated = rotate(&store, &host, 'b', 5_000, 1_000).await;
     assert_eq!((&rotated.access_key, &rotated.secret_key), (&pair('b').access_key, &pair('b').secret_key));
     assert_eq!(rotated.updated_at, later(1_000));
-    assert_eq!(store.host(host.id).await.unwrap().as_ref(), Some(&rotated));
+    assert_eq!(store.hosts().get(host.id).await.unwrap().as_ref(), Some(&rotated));
 
-    let old = store.key_holder(&host.access_key).await.unwrap().unwrap();
+    let old = store.keys().holder(&host.access_key).await.unwrap().unwrap();
     assert_eq!((&*old.host, &old.secret_key, old.ends_at), (&rotated, &host.secret_key, Some(later(5_000))));
-    let new = store.key_holder(&rotated.access_key).await.unwrap().unwrap();
+    let new = store.keys().holder(&rotated.access_key).await.unwrap().unwrap();
     assert_eq!((&*new.host, &new.secret_key, new.ends_at), (&rotated, &rotated.secret_key, None));
     assert_eq!(end_of(&store, &rotated.access_key.to_uppercase()).await, None);
-    let nobody = store.rotate_keys(HostId(999), &pair('c'), OldKeys::Revoked, noon()).await;
+    let nobody = store.keys().rotate(HostId(999), &pair('c'), OldKeys::Revoked, noon()).await;
     assert_eq!(nobody.unwrap(), None);
 }
 
@@ -53,7 +53,7 @@ async fn rotating_once_more_is_harmless_when_it_is_the_same_pair(store: Store, _
 
 async fn keys_that_have_ended_are_deleted_and_no_others(store: Store, _url: String) {
     let host = a_host(&store).await;
-    let other = store.create_host(new_host("other@shop.example"), noon()).await.unwrap();
+    let other = store.hosts().create(new_host("other@shop.example"), noon()).await.unwrap();
     rotate(&store, &host, 'b', 5_000, 0).await;
     rotate(&store, &other, 'o', 5_000, 0).await;
     // Expired pairs are deleted at the host's next rotation.
@@ -61,8 +61,8 @@ async fn keys_that_have_ended_are_deleted_and_no_others(store: Store, _url: Stri
     assert_eq!(end_of(&store, &host.access_key).await, None);
     assert_eq!(end_of(&store, &other.access_key).await, Some(Some(later(5_000))));
     // The leader's job deletes expired pairs of all hosts.
-    assert_eq!(store.delete_expired(Perishable::OldKey, later(4_999), 10).await, Ok(0));
-    assert_eq!(store.delete_expired(Perishable::OldKey, later(5_000), 10).await, Ok(1));
+    assert_eq!(store.expired().delete(ExpiringRows::OldKey, later(4_999), 10).await, Ok(0));
+    assert_eq!(store.expired().delete(ExpiringRows::OldKey, later(5_000), 10).await, Ok(1));
     assert_eq!(end_of(&store, &other.access_key).await, None);
     assert_eq!(end_of(&store, &pair('b').access_key).await, Some(Some(later(7_000))));
 }
@@ -104,10 +104,10 @@ async fn two_who_rotate_at_once_lose_no_keys(store: Store, _url: String) {
 
 async fn revoking_touches_no_other_host(store: Store, _url: String) {
     let host = a_host(&store).await;
-    let other = store.create_host(new_host("other@shop.example"), noon()).await.unwrap();
+    let other = store.hosts().create(new_host("other@shop.example"), noon()).await.unwrap();
     rotate(&store, &host, 'b', 60_000, 0).await;
     rotate(&store, &other, 'o', 60_000, 0).await;
-    let revoked = store.rotate_keys(host.id, &pair('c'), OldKeys::Revoked, later(1)).await.unwrap().unwrap();
+    let revoked = store.keys().rotate(host.id, &pair('c'), OldKeys::Revoked, later(1)).await.unwrap().unwrap();
     for old in [&host.access_key, &pair('b').access_key] {
         assert_eq!(end_of(&store, old).await, None);
     }

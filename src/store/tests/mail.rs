@@ -7,8 +7,8 @@ use super::notifications::{Write, consents, due, from_host, mails, miss, settle,
 use super::*;
 use crate::domain::{HostId, RoomChange};
 use crate::store::{
-    ConsentPair, Departure, DueMail, MailKind, MailPart, MailQuotas, MailScope, OutgoingMail, Settled, Verification,
-    mailbox_key,
+    ConsentPair, DueMail, MailKind, MailPart, MailQuotas, MailScope, NotificationDecision, OutgoingMail,
+    PendingVerification, SendDecision, mailbox_key,
 };
 
 on_every_database!(
@@ -30,13 +30,13 @@ on_every_database!(
 const ADDRESS: &str = "guest@mail.example";
 
 async fn another_host(store: &Store, name: &str) -> Host {
-    store.create_host(new_host(&format!("{name}@shop.example")), noon()).await.unwrap()
+    store.hosts().create(new_host(&format!("{name}@shop.example")), noon()).await.unwrap()
 }
 
 /// Creates a room whose guest left an address.
 async fn a_room_with(store: &Store, host: &Host, address: &str) -> Room {
     let room = a_room(store, host).await;
-    assert!(store.set_contact(room.id, address, "en", later(0)).await.unwrap());
+    assert!(store.contacts().set(room.id, address, "en", later(0)).await.unwrap());
     room
 }
 
@@ -49,27 +49,27 @@ async fn a_mailbox_is_asked_once_and_consent_releases_what_waits(store: Store, _
     let rooms = [a_room_with(&store, &host, ADDRESS).await, a_room_with(&store, &host, "Guest+2@mail.example").await];
     miss(&store, from_host(rooms[0].id, 1, "one")).await;
     miss(&store, from_host(rooms[0].id, 2, "two")).await;
-    assert_eq!(settle(&store, 61, false).await, Settled::Asked);
+    assert_eq!(settle(&store, 61, false).await, NotificationDecision::Asked);
     let mail = write_of(&store).await;
     assert_eq!((mail.kind, mail.recipient.as_str(), mail.body.as_str()), (MailKind::Consent, ADDRESS, "consent?"));
     miss(&store, from_host(rooms[0].id, 70, "three")).await;
     assert_eq!(due(&store, 3_000).await, [], "nothing else happens in this absence");
     // Another room and another spelling of the same mailbox.
     miss(&store, from_host(rooms[1].id, 100, "elsewhere")).await;
-    assert_eq!(settle(&store, 160, false).await, Settled::Unconsented);
+    assert_eq!(settle(&store, 160, false).await, NotificationDecision::Unconsented);
     // The guest returned and left again.
-    store.see_guest(rooms[0].id, 70, later(200_000)).await.unwrap();
+    store.contacts().mark_seen(rooms[0].id, 70, later(200_000)).await.unwrap();
     miss(&store, from_host(rooms[0].id, 300, "four")).await;
-    assert_eq!(settle(&store, 360, false).await, Settled::Unconsented);
+    assert_eq!(settle(&store, 360, false).await, NotificationDecision::Unconsented);
     assert_eq!(mails(&store).await, []);
 
     let other = another_host(&store, "other").await;
-    assert_eq!(store.grant_consent(&pair(&other, ADDRESS), later(400_000)).await.unwrap(), 0, "another host's");
-    assert_eq!(store.grant_consent(&pair(&host, "GUEST@mail.example"), later(400_000)).await.unwrap(), 2);
-    assert_eq!(store.grant_consent(&pair(&host, ADDRESS), later(400_000)).await.unwrap(), 0, "once");
+    assert_eq!(store.consents().grant(&pair(&other, ADDRESS), later(400_000)).await.unwrap(), 0, "another host's");
+    assert_eq!(store.consents().grant(&pair(&host, "GUEST@mail.example"), later(400_000)).await.unwrap(), 2);
+    assert_eq!(store.consents().grant(&pair(&host, ADDRESS), later(400_000)).await.unwrap(), 0, "once");
     for due in due(&store, 400).await {
-        let settled = store.settle_notification(&due, false, later(400_000), &Write).await.unwrap();
-        assert_eq!(settled, Settled::Mailed);
+        let settled = store.notifications().decide(&due, false, later(400_000), &Write).await.unwrap();
+        assert_eq!(settled, NotificationDecision::Mailed);
     }
     let mut bodies: Vec<String> = mails(&store).await.into_iter().map(|mail| mail.body).collect();
     bodies.sort();
@@ -83,9 +83,11 @@ async fn of_rooms_and_nodes_that_ask_at_the_same_time_one_asks(store: Store, _ur
         miss(&store, from_host(room.id, 1, "one")).await;
     }
     let due = due(&store, 61).await;
-    let settled = due.iter().map(|due| store.settle_notification(due, false, later(61_000), &Write));
+    let settled = due.iter().map(|due| store.notifications().decide(due, false, later(61_000), &Write));
     let settled = futures_util::future::join_all(settled).await;
-    let asked = settled.into_iter().filter(|settled| settled.as_ref().is_ok_and(|settled| *settled == Settled::Asked));
+    let asked = settled
+        .into_iter()
+        .filter(|settled| settled.as_ref().is_ok_and(|settled| *settled == NotificationDecision::Asked));
     assert_eq!((asked.count(), mails(&store).await.len()), (1, 1));
 }
 
@@ -100,22 +102,22 @@ async fn a_mailbox_is_asked_five_times_in_a_month(store: Store, _url: String) {
     }
     // Hosts that ask concurrently share the limit.
     let now = due(&store, 61).await;
-    let settled = now.iter().map(|due| store.settle_notification(due, false, later(61_000), &Write));
+    let settled = now.iter().map(|due| store.notifications().decide(due, false, later(61_000), &Write));
     futures_util::future::join_all(settled).await;
     for due in due(&store, 61).await {
-        store.settle_notification(&due, false, later(61_000), &Write).await.unwrap();
+        store.notifications().decide(&due, false, later(61_000), &Write).await.unwrap();
     }
     assert_eq!(mails(&store).await.len(), 5);
     let a_month_later = 31 * 86_400;
     for room in &rooms {
-        store.see_guest(room.id, 1, later(1_000_000)).await.unwrap();
+        store.contacts().mark_seen(room.id, 1, later(1_000_000)).await.unwrap();
         miss(&store, from_host(room.id, a_month_later, "again")).await;
     }
     for due in due(&store, i64::try_from(a_month_later).unwrap() + 60).await {
         let now = later(1_000 * (i64::try_from(a_month_later).unwrap() + 60));
-        store.settle_notification(&due, false, now, &Write).await.unwrap();
+        store.notifications().decide(&due, false, now, &Write).await.unwrap();
     }
-    let waiting = store.waiting_mails().await.unwrap();
+    let waiting = store.mails().count().await.unwrap();
     assert_eq!(waiting, 3, "those that have not asked yet; none asks twice");
 }
 
@@ -130,43 +132,43 @@ async fn withdrawal_ends_e_mail_from_all_rooms_of_a_host_until_consent_is_given_
         miss(&store, from_host(room.id, 1, "one")).await;
     }
     for due in due(&store, 61).await {
-        store.settle_notification(&due, false, later(61_000), &Write).await.unwrap();
+        store.notifications().decide(&due, false, later(61_000), &Write).await.unwrap();
     }
-    assert_eq!(store.waiting_mails().await.unwrap(), 2);
-    store.withdraw_consent(&pair(&host, "Guest@mail.example"), later(62_000)).await.unwrap();
-    assert_eq!(store.waiting_mails().await.unwrap(), 1, "what waited is not sent");
+    assert_eq!(store.mails().count().await.unwrap(), 2);
+    store.consents().withdraw(&pair(&host, "Guest@mail.example"), later(62_000)).await.unwrap();
+    assert_eq!(store.mails().count().await.unwrap(), 1, "what waited is not sent");
     assert_eq!(write_of(&store).await.host, Some(other.id));
     miss(&store, from_host(rooms[1].id, 100, "two")).await;
-    assert_eq!(settle(&store, 160, false).await, Settled::Unwanted);
+    assert_eq!(settle(&store, 160, false).await, NotificationDecision::Unwanted);
     // Leaving the address again is no consent, and consent is requested only once.
-    assert!(store.set_contact(rooms[1].id, "guest+new@mail.example", "en", later(200_000)).await.unwrap());
+    assert!(store.contacts().set(rooms[1].id, "guest+new@mail.example", "en", later(200_000)).await.unwrap());
     miss(&store, from_host(rooms[1].id, 300, "three")).await;
-    assert_eq!(settle(&store, 360, false).await, Settled::Unwanted);
-    store.grant_consent(&pair(&host, ADDRESS), later(400_000)).await.unwrap();
-    store.see_guest(rooms[1].id, 300, later(410_000)).await.unwrap();
+    assert_eq!(settle(&store, 360, false).await, NotificationDecision::Unwanted);
+    store.consents().grant(&pair(&host, ADDRESS), later(400_000)).await.unwrap();
+    store.contacts().mark_seen(rooms[1].id, 300, later(410_000)).await.unwrap();
     miss(&store, from_host(rooms[1].id, 500, "four")).await;
-    assert_eq!(settle(&store, 560, false).await, Settled::Mailed);
+    assert_eq!(settle(&store, 560, false).await, NotificationDecision::Mailed);
     assert_eq!(write_of(&store).await.body, "four");
 }
 
 async fn a_request_that_never_left_may_be_made_again(store: Store, _url: String) {
     let host = a_host(&store).await;
     let room = a_room_with(&store, &host, ADDRESS).await;
-    for (seq, expected) in [(1, Settled::Asked), (100, Settled::Asked)] {
+    for (seq, expected) in [(1, NotificationDecision::Asked), (100, NotificationDecision::Asked)] {
         miss(&store, from_host(room.id, seq, "one")).await;
         assert_eq!(settle(&store, i64::try_from(seq).unwrap() + 60, false).await, expected);
-        store.see_guest(room.id, seq, later(90_000)).await.unwrap();
+        store.contacts().mark_seen(room.id, seq, later(90_000)).await.unwrap();
         let taken = take(&store, 200).await.remove(0);
-        store.drop_mail(&taken).await.unwrap();
+        store.mails().discard(&taken).await.unwrap();
     }
     miss(&store, from_host(room.id, 200, "one")).await;
-    assert_eq!(settle(&store, 260, false).await, Settled::Asked);
+    assert_eq!(settle(&store, 260, false).await, NotificationDecision::Asked);
     let taken = take(&store, 300).await.remove(0);
     assert_eq!(taken.mail.kind, MailKind::Consent);
-    store.remove_mail(taken.id).await.unwrap();
-    store.see_guest(room.id, 200, later(300_000)).await.unwrap();
+    store.mails().remove(taken.id).await.unwrap();
+    store.contacts().mark_seen(room.id, 200, later(300_000)).await.unwrap();
     miss(&store, from_host(room.id, 400, "one")).await;
-    assert_eq!(settle(&store, 460, false).await, Settled::Unconsented, "it has left");
+    assert_eq!(settle(&store, 460, false).await, NotificationDecision::Unconsented, "it has left");
 }
 
 async fn pairs_that_were_mailed_before_the_rule_have_consent(store: Store, _url: String) {
@@ -211,7 +213,7 @@ async fn a_host_gets_one_digest_for_all_rooms_and_the_next_a_quarter_of_an_hour_
         miss(&store, message(room.id, 1 + at / 2, &format!("m{at}"))).await;
         rooms.push(room);
     }
-    assert_eq!(settle_all(&store, 61, false).await, vec![Settled::Mailed; 60]);
+    assert_eq!(settle_all(&store, 61, false).await, vec![NotificationDecision::Mailed; 60]);
     let mail = write_of(&store).await;
     assert!(mail.body.starts_with("m0m1") && mail.body.ends_with("m9 and 50 rooms"), "{}", mail.body);
     // Each room is in at most one digest per absence.
@@ -220,21 +222,21 @@ async fn a_host_gets_one_digest_for_all_rooms_and_the_next_a_quarter_of_an_hour_
     // A new room waits for the next digest, together with a room to which the host has returned.
     let new = a_room(&store, &host).await;
     miss(&store, message(new.id, 100, "new")).await;
-    store.check_room(rooms[1].id, 100, later(150_000)).await.unwrap();
+    store.rooms().mark_checked(rooms[1].id, 100, later(150_000)).await.unwrap();
     miss(&store, message(rooms[1].id, 200, "back")).await;
     let ids: Vec<_> = due(&store, 300).await.iter().map(|due| due.chatroom).collect();
     assert_eq!(ids, [new.id, rooms[1].id]);
-    assert!(store.defer_digest(host.id, &ids, later(300_000)).await.unwrap());
+    assert!(store.notifications().defer_digest(host.id, &ids, later(300_000)).await.unwrap());
     assert_eq!(due(&store, 960).await, []);
-    assert_eq!(settle_all(&store, 961, false).await, [Settled::Mailed, Settled::Mailed]);
+    assert_eq!(settle_all(&store, 961, false).await, [NotificationDecision::Mailed, NotificationDecision::Mailed]);
     let mail = write_of(&store).await;
     assert_eq!(mail.body, "backnew");
-    assert!(!store.defer_digest(host.id, &ids, later(2_000_000)).await.unwrap());
+    assert!(!store.notifications().defer_digest(host.id, &ids, later(2_000_000)).await.unwrap());
     // Rooms of other hosts are not in the digest.
     let other = another_host(&store, "other").await;
     let room = a_room(&store, &other).await;
     miss(&store, message(room.id, 1_000, "other")).await;
-    assert_eq!(settle(&store, 1_060, false).await, Settled::Mailed);
+    assert_eq!(settle(&store, 1_060, false).await, NotificationDecision::Mailed);
 }
 
 async fn rows_of_an_earlier_release_are_in_the_digest(store: Store, _url: String) {
@@ -245,7 +247,7 @@ async fn rows_of_an_earlier_release_are_in_the_digest(store: Store, _url: String
     let found = due(&store, 61).await;
     assert_eq!(found[0].host, Some(host.id));
     let rooms: Vec<_> = found.into_iter().map(|due| (false, due)).collect();
-    store.settle_host(host.id, &rooms, later(61_000), &Write).await.unwrap();
+    store.notifications().decide_for_host(host.id, &rooms, later(61_000), &Write).await.unwrap();
     assert_eq!(write_of(&store).await.body, "one");
 }
 
@@ -257,22 +259,22 @@ async fn no_e_mail_holds_text_of_a_room_that_was_left(store: Store, _url: String
     for (room, text) in rooms.iter().zip(["x", "xx", "xxx"]) {
         miss(&store, message(room.id, 1, text)).await;
     }
-    assert_eq!(settle_all(&store, 61, false).await, vec![Settled::Mailed; 3]);
+    assert_eq!(settle_all(&store, 61, false).await, vec![NotificationDecision::Mailed; 3]);
     miss(&store, from_host(rooms[0].id, 2, "to the guest")).await;
-    assert_eq!(settle(&store, 70, false).await, Settled::Mailed);
-    assert_eq!(store.waiting_mails().await.unwrap(), 2);
-    store.change_room(rooms[0].name, RoomChange::Delete, later(71_000)).await.unwrap();
-    assert_eq!(store.waiting_mails().await.unwrap(), 1);
+    assert_eq!(settle(&store, 70, false).await, NotificationDecision::Mailed);
+    assert_eq!(store.mails().count().await.unwrap(), 2);
+    store.rooms().change(rooms[0].name, RoomChange::Delete, later(71_000)).await.unwrap();
+    assert_eq!(store.mails().count().await.unwrap(), 1);
     // An e-mail that was claimed earlier is sent with its current text.
     let taken = take(&store, 72).await.remove(0);
     assert_eq!(taken.mail.body, "xxxxx");
-    store.change_room(rooms[2].name, RoomChange::Delete, later(73_000)).await.unwrap();
-    let departure = store.depart(&taken, &MailQuotas::default(), later(74_000)).await.unwrap();
-    assert!(matches!(departure, Departure::Leaves { ref body, .. } if body == "xx"), "{departure:?}");
-    store.change_room(rooms[1].name, RoomChange::Delete, later(75_000)).await.unwrap();
-    assert_eq!(store.waiting_mails().await.unwrap(), 0);
-    let departure = store.depart(&taken, &MailQuotas::default(), later(76_000)).await.unwrap();
-    assert_eq!(departure, Departure::Gone);
+    store.rooms().change(rooms[2].name, RoomChange::Delete, later(73_000)).await.unwrap();
+    let departure = store.mails().begin_send(&taken, &MailQuotas::default(), later(74_000)).await.unwrap();
+    assert!(matches!(departure, SendDecision::Send { ref body, .. } if body == "xx"), "{departure:?}");
+    store.rooms().change(rooms[1].name, RoomChange::Delete, later(75_000)).await.unwrap();
+    assert_eq!(store.mails().count().await.unwrap(), 0);
+    let departure = store.mails().begin_send(&taken, &MailQuotas::default(), later(76_000)).await.unwrap();
+    assert_eq!(departure, SendDecision::NotWaiting);
 }
 
 async fn no_e_mail_holds_text_that_retention_has_taken(store: Store, _url: String) {
@@ -280,18 +282,18 @@ async fn no_e_mail_holds_text_that_retention_has_taken(store: Store, _url: Strin
     let (old, kept) = (a_room(&store, &host).await, a_room(&store, &host).await);
     miss(&store, message(old.id, 1, "old")).await;
     miss(&store, message(kept.id, 1, "kept")).await;
-    assert_eq!(settle_all(&store, 61, false).await, vec![Settled::Mailed; 2]);
-    store.change_room(old.name, RoomChange::Close, later(62_000)).await.unwrap();
-    assert_eq!(store.purge_rooms(later(63_000), 10).await.unwrap(), 1);
-    for room in store.purged_rooms(10).await.unwrap() {
-        while store.delete_messages(room.id, 10).await.unwrap() > 0 {}
-        assert!(store.finish_purge(room).await.unwrap());
+    assert_eq!(settle_all(&store, 61, false).await, vec![NotificationDecision::Mailed; 2]);
+    store.rooms().change(old.name, RoomChange::Close, later(62_000)).await.unwrap();
+    assert_eq!(store.retention().purge(later(63_000), 10).await.unwrap(), 1);
+    for room in store.retention().purged(10).await.unwrap() {
+        while store.messages().delete_invisible(room.id, 10).await.unwrap() > 0 {}
+        assert!(store.retention().finish(room).await.unwrap());
     }
     assert_eq!(write_of(&store).await.body, "kept");
 }
 
 async fn take(store: &Store, seconds: i64) -> Vec<DueMail> {
-    store.take_due_mails(1_000, later(seconds * 1_000), later(seconds * 1_000 + 300_000)).await.unwrap()
+    store.mails().claim_due(1_000, later(seconds * 1_000), later(seconds * 1_000 + 300_000)).await.unwrap()
 }
 
 /// Writes an e-mail to the outbox, as the first e-mail of a sign-up.
@@ -307,28 +309,28 @@ async fn write_mail(store: &Store, ticket: &str, kind: MailKind, host: Option<Ho
         host,
         parts: Vec::<MailPart>::new(),
     };
-    let verification = Verification {
+    let verification = PendingVerification {
         ticket: format!("{ticket:0>22}"),
         email: recipient.to_owned(),
         code_hash: "0".repeat(64),
         expires_at: later(300_000),
     };
-    store.begin_verification(&verification, &mail, later(0)).await.unwrap();
+    store.verifications().begin(&verification, &mail, later(0)).await.unwrap();
 }
 
 /// Sends all due e-mails as a node does. Returns the recipients.
 async fn send(store: &Store, quotas: &MailQuotas, seconds: i64) -> Vec<String> {
     let mut sent = Vec::new();
     for due in take(store, seconds).await {
-        match store.depart(&due, quotas, later(seconds * 1_000)).await.unwrap() {
-            Departure::Leaves { .. } => {
-                store.remove_mail(due.id).await.unwrap();
+        match store.mails().begin_send(&due, quotas, later(seconds * 1_000)).await.unwrap() {
+            SendDecision::Send { .. } => {
+                store.mails().remove(due.id).await.unwrap();
                 sent.push(due.mail.recipient);
             }
-            Departure::Limited { scope, until } => {
-                store.delay_mails(&due, scope, until, later(seconds * 1_000)).await.unwrap();
+            SendDecision::Limited { scope, until } => {
+                store.mails().delay(&due, scope, until, later(seconds * 1_000)).await.unwrap();
             }
-            Departure::Gone => {}
+            SendDecision::NotWaiting => {}
         }
     }
     sent
@@ -354,7 +356,7 @@ async fn limits_hold_for_all_nodes_together(store: Store, url: String) {
         assert!(sent.iter().filter(|to| to.starts_with("victim")).count() <= 3 && sent.len() <= 7, "{sent:?}");
         left += sent.len();
     }
-    assert_eq!((left, store.waiting_mails().await.unwrap()), (12, 0), "none is lost");
+    assert_eq!((left, store.mails().count().await.unwrap()), (12, 0), "none is lost");
     second.close().await;
 }
 
@@ -380,7 +382,7 @@ async fn a_flood_of_one_host_delays_no_e_mail_of_others(store: Store, _url: Stri
     // An e-mail that the limit permits only after its expiry becomes due at its expiry, to be dropped.
     let held = take(&store, 7_300).await.remove(0);
     let scope = MailScope::Host;
-    assert!(store.delay_mails(&held, scope, later(90_000_000), later(7_300_000)).await.unwrap() >= 1);
+    assert!(store.mails().delay(&held, scope, later(90_000_000), later(7_300_000)).await.unwrap() >= 1);
     assert!(take(&store, 86_400).await.iter().any(|due| due.id == held.id));
 }
 
@@ -389,10 +391,10 @@ async fn an_e_mail_that_did_not_leave_is_not_counted(store: Store, _url: String)
     write_mail(&store, "a", MailKind::Account, None, "dev@shop.example").await;
     let taken = take(&store, 1).await.remove(0);
     for _ in 0..3 {
-        let departure = store.depart(&taken, &quotas, later(1_000)).await.unwrap();
-        let Departure::Leaves { id, .. } = departure else { panic!("{departure:?}") };
-        let over = store.depart(&taken, &quotas, later(1_000)).await.unwrap();
-        assert_eq!(over, Departure::Limited { scope: MailScope::Mailbox, until: later(3_601_000) });
-        store.undo_departure(id).await.unwrap();
+        let departure = store.mails().begin_send(&taken, &quotas, later(1_000)).await.unwrap();
+        let SendDecision::Send { id, .. } = departure else { panic!("{departure:?}") };
+        let over = store.mails().begin_send(&taken, &quotas, later(1_000)).await.unwrap();
+        assert_eq!(over, SendDecision::Limited { scope: MailScope::Mailbox, until: later(3_601_000) });
+        store.mails().undo_send(id).await.unwrap();
     }
 }

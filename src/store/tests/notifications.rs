@@ -9,8 +9,8 @@ use super::*;
 use crate::domain::RoomChange;
 use crate::domain::clock::{Clock as _, ManualClock};
 use crate::store::{
-    ConsentPair, ConsentRequest, Departure, DueNotification, GuestDigest, HostDigest, HostDigestOutcome, MailKind,
-    MailPart, MailQuotas, OutgoingMail, Settled, WriteMail, mailbox_key,
+    ConsentPair, ConsentRequest, DueNotification, GuestDigest, HostDigest, HostDigestOutcome, MailKind, MailPart,
+    MailQuotas, NotificationDecision, OutgoingMail, SendDecision, WriteMail, mailbox_key,
 };
 
 on_every_database!(
@@ -73,7 +73,7 @@ impl WriteMail for Write {
 
 pub(super) async fn miss(store: &Store, message: Message) {
     let unattended = [(message.chatroom, message.seq)];
-    store.archive(&[message], &[], &unattended).await.unwrap();
+    store.messages().archive(&[message], &[], &unattended).await.unwrap();
 }
 
 pub(super) fn from_host(room: ChatroomId, seq: Seq, text: &str) -> Message {
@@ -81,29 +81,35 @@ pub(super) fn from_host(room: ChatroomId, seq: Seq, text: &str) -> Message {
 }
 
 pub(super) async fn due(store: &Store, seconds: i64) -> Vec<DueNotification> {
-    store.due_notifications(later(seconds * 1_000), 100).await.unwrap()
+    store.notifications().due(later(seconds * 1_000), 100).await.unwrap()
 }
 
 /// Returns the decisions about the recipients of one side who are due at a time, including the other rooms of a host's
 /// digest.
-pub(super) async fn settle_all(store: &Store, seconds: i64, is_present: bool) -> Vec<Settled> {
+pub(super) async fn settle_all(store: &Store, seconds: i64, is_present: bool) -> Vec<NotificationDecision> {
     let now = later(seconds * 1_000);
     let due = due(store, seconds).await;
     let first = due.first().unwrap_or_else(|| panic!("no recipient is due after {seconds} s"));
     match first.host.filter(|_| first.to == Side::Host) {
         Some(host) => {
-            let rooms: Vec<_> =
-                store.pending_rooms_of(host).await.unwrap().into_iter().map(|due| (is_present, due)).collect();
-            let outcome = store.settle_host(host, &rooms, now, &Write).await.unwrap();
-            let HostDigestOutcome::Settled(settled) = outcome else { panic!("{outcome:?}") };
+            let rooms: Vec<_> = store
+                .notifications()
+                .pending_rooms(host)
+                .await
+                .unwrap()
+                .into_iter()
+                .map(|due| (is_present, due))
+                .collect();
+            let outcome = store.notifications().decide_for_host(host, &rooms, now, &Write).await.unwrap();
+            let HostDigestOutcome::Decided(settled) = outcome else { panic!("{outcome:?}") };
             settled
         }
-        None => vec![store.settle_notification(first, is_present, now, &Write).await.unwrap()],
+        None => vec![store.notifications().decide(first, is_present, now, &Write).await.unwrap()],
     }
 }
 
 /// Returns the decision about the only recipient who is due at a time.
-pub(super) async fn settle(store: &Store, seconds: i64, is_present: bool) -> Settled {
+pub(super) async fn settle(store: &Store, seconds: i64, is_present: bool) -> NotificationDecision {
     let settled = settle_all(store, seconds, is_present).await;
     let [settled] = settled[..] else { panic!("{settled:?}") };
     settled
@@ -112,14 +118,14 @@ pub(super) async fn settle(store: &Store, seconds: i64, is_present: bool) -> Set
 /// Grants a host consent to e-mail a mailbox.
 pub(super) async fn consents(store: &Store, host: &Host, address: &str) {
     let pair = ConsentPair { host: host.id, mailbox: mailbox_key(address) };
-    store.grant_consent(&pair, noon()).await.unwrap();
+    store.consents().grant(&pair, noon()).await.unwrap();
 }
 
 /// Claims and removes the waiting e-mails.
 pub(super) async fn mails(store: &Store) -> Vec<OutgoingMail> {
-    let due = store.take_due_mails(100, later(80_000_000), later(80_000_001)).await.unwrap();
+    let due = store.mails().claim_due(100, later(80_000_000), later(80_000_001)).await.unwrap();
     for mail in &due {
-        store.remove_mail(mail.id).await.unwrap();
+        store.mails().remove(mail.id).await.unwrap();
     }
     due.into_iter().map(|due| due.mail).collect()
 }
@@ -131,7 +137,7 @@ async fn who_was_not_there_is_mailed_once_with_what_came(store: Store, _url: Str
     miss(&store, message(room.id, 2, "two")).await;
     assert_eq!(due(&store, 60).await, [], "gathered for a minute from the first on");
     assert_eq!(due(&store, 61).await.len(), 1);
-    assert_eq!(settle(&store, 61, false).await, Settled::Mailed);
+    assert_eq!(settle(&store, 61, false).await, NotificationDecision::Mailed);
     let mail = write_of(&store).await;
     assert_eq!((mail.recipient.as_str(), mail.body.as_str()), ("host@shop.example", "one two"));
     assert!(mail.at_most_once && mail.unsubscribe_url.is_none() && mail.kind == MailKind::HostDigest);
@@ -150,37 +156,37 @@ pub(super) async fn write_of(store: &Store) -> OutgoingMail {
 async fn while_everybody_is_there_nothing_is_written(store: Store, _url: String) {
     let host = a_host(&store).await;
     let room = a_room(&store, &host).await;
-    store.archive(&[message(room.id, 1, "hi"), from_host(room.id, 2, "ho")], &[], &[]).await.unwrap();
-    store.append(&[Append { room: room.name, ..append(&room, "a") }], later(3_000)).await.unwrap();
+    store.messages().archive(&[message(room.id, 1, "hi"), from_host(room.id, 2, "ho")], &[], &[]).await.unwrap();
+    store.messages().append(&[Append { room: room.name, ..append(&room, "a") }], later(3_000)).await.unwrap();
     assert_eq!(due(&store, 80_000).await, []);
     // A guest without an address is not notified.
     miss(&store, from_host(room.id, 4, "hello?")).await;
     assert_eq!(due(&store, 80_000).await, []);
     // Messages appended by the embedded broker are recorded as well.
-    store.append(&[Append { unattended: true, ..append(&room, "b") }], later(5_000)).await.unwrap();
-    assert_eq!(settle(&store, 65, false).await, Settled::Mailed);
+    store.messages().append(&[Append { unattended: true, ..append(&room, "b") }], later(5_000)).await.unwrap();
+    assert_eq!(settle(&store, 65, false).await, NotificationDecision::Mailed);
     assert_eq!(write_of(&store).await.body, "text of b 🙂");
 }
 
 async fn who_was_back_is_mailed_again_and_a_guest_at_most_once_an_hour(store: Store, _url: String) {
     let host = a_host(&store).await;
     let room = a_room(&store, &host).await;
-    assert!(store.set_contact(room.id, "guest@mail.example", "en", later(0)).await.unwrap());
+    assert!(store.contacts().set(room.id, "guest@mail.example", "en", later(0)).await.unwrap());
     consents(&store, &host, "guest@mail.example").await;
     miss(&store, from_host(room.id, 1, "one")).await;
-    assert_eq!(settle(&store, 61, false).await, Settled::Mailed);
+    assert_eq!(settle(&store, 61, false).await, NotificationDecision::Mailed);
     mails(&store).await;
-    store.see_guest(room.id, 1, later(100_000)).await.unwrap();
+    store.contacts().mark_seen(room.id, 1, later(100_000)).await.unwrap();
     miss(&store, from_host(room.id, 200, "two")).await;
     assert_eq!(due(&store, 3_660).await, [], "at most one an hour");
-    assert_eq!(settle(&store, 3_661, false).await, Settled::Mailed);
+    assert_eq!(settle(&store, 3_661, false).await, NotificationDecision::Mailed);
     assert_eq!(write_of(&store).await.body, "two");
-    store.see_guest(room.id, 200, later(5_000_000)).await.unwrap();
+    store.contacts().mark_seen(room.id, 200, later(5_000_000)).await.unwrap();
     for seq in 10_000..10_015 {
         miss(&store, from_host(room.id, seq, &seq.to_string())).await;
     }
     assert_eq!(due(&store, 10_059).await, []);
-    assert_eq!(settle(&store, 10_060, false).await, Settled::Mailed);
+    assert_eq!(settle(&store, 10_060, false).await, NotificationDecision::Mailed);
     let body = write_of(&store).await.body;
     assert!(body.starts_with("10000 ") && body.ends_with(" 10009 …"), "{body}");
 }
@@ -188,7 +194,7 @@ async fn who_was_back_is_mailed_again_and_a_guest_at_most_once_an_hour(store: St
 /// Views are stamped by the clock of SQL, messages by that of Redis.
 async fn the_clock_of_the_messages_decides_nothing(store: Store, _url: String) {
     for skew in [-300_000, 300_000] {
-        let host = store.create_host(new_host(&format!("host{skew}@shop.example")), noon()).await.unwrap();
+        let host = store.hosts().create(new_host(&format!("host{skew}@shop.example")), noon()).await.unwrap();
         let room = a_room(&store, &host).await;
         let stamped = |seq, at: i64| Message {
             accepted_at: later(1_000_000 + at + skew),
@@ -196,20 +202,20 @@ async fn the_clock_of_the_messages_decides_nothing(store: Store, _url: String) {
         };
         let (clock, store) = (Arc::new(ManualClock::new(later(1_000_000))), &store);
         let clocked = store.clone().with_clock(clock.clone());
-        clocked.archive(&[stamped(1, 0)], &[], &[]).await.unwrap();
-        clocked.check_room(room.id, 1, later(1_010_000)).await.unwrap();
+        clocked.messages().archive(&[stamped(1, 0)], &[], &[]).await.unwrap();
+        clocked.rooms().mark_checked(room.id, 1, later(1_010_000)).await.unwrap();
         clock.advance(Duration::from_secs(20));
         miss(&clocked, stamped(2, 20_000)).await;
-        let row = store.room(room.id).await.unwrap().unwrap();
+        let row = store.rooms().get(room.id).await.unwrap().unwrap();
         assert_eq!((row.counts.unread, row.updated_at <= clock.now()), (1, true), "{skew}");
         assert_eq!(due(store, 1_079).await, [], "{skew}: a minute by the clock of SQL");
-        assert_eq!(settle(store, 1_080, false).await, Settled::Mailed, "{skew}");
+        assert_eq!(settle(store, 1_080, false).await, NotificationDecision::Mailed, "{skew}");
         assert_eq!(write_of(store).await.body, "2", "{skew}");
         // The host returned and left again, which the times alone would deny or claim too early.
-        clocked.check_room(room.id, 2, later(1_090_000)).await.unwrap();
+        clocked.rooms().mark_checked(room.id, 2, later(1_090_000)).await.unwrap();
         clock.set(later(9_000_000));
         miss(&clocked, stamped(3, 8_000_000)).await;
-        assert_eq!(settle(store, 9_060, false).await, Settled::Mailed, "{skew}");
+        assert_eq!(settle(store, 9_060, false).await, NotificationDecision::Mailed, "{skew}");
         assert_eq!(write_of(store).await.body, "3", "{skew}");
     }
 }
@@ -220,33 +226,37 @@ async fn what_a_clock_that_was_ahead_put_off_is_due_at_once(store: Store, _url: 
     // All times are a day ahead; then the clock is corrected.
     let ahead = 86_400_000;
     miss(&store, Message { accepted_at: later(ahead), ..message(room.id, 1, "one") }).await;
-    assert_eq!(settle(&store, 1, false).await, Settled::Mailed);
-    let taken = store.take_due_mails(10, later(1_000), later(ahead)).await.unwrap();
+    assert_eq!(settle(&store, 1, false).await, NotificationDecision::Mailed);
+    let taken = store.mails().claim_due(10, later(1_000), later(ahead)).await.unwrap();
     assert_eq!(taken.len(), 1);
-    store.put_off_mail(taken[0].id, later(ahead - 1)).await.unwrap();
-    let again = store.take_due_mails(10, later(2_000), later(302_000)).await.unwrap();
+    store.mails().reschedule(taken[0].id, later(ahead - 1)).await.unwrap();
+    let again = store.mails().claim_due(10, later(2_000), later(302_000)).await.unwrap();
     assert_eq!(again.len(), 1, "no e-mail is put off for a day");
-    assert_eq!(store.take_due_mails(10, later(3_000), later(303_000)).await.unwrap(), []);
-    store.change_room(room.name, RoomChange::Close, later(ahead)).await.unwrap();
-    assert_eq!(store.pending_events(later(-4_000), 10).await.unwrap().len(), 1);
-    assert_eq!(store.pending_events(later(ahead - 5_000), 10).await.unwrap(), [], "a moment ago is no clock ahead");
+    assert_eq!(store.mails().claim_due(10, later(3_000), later(303_000)).await.unwrap(), []);
+    store.rooms().change(room.name, RoomChange::Close, later(ahead)).await.unwrap();
+    assert_eq!(store.rooms().pending_events(later(-4_000), 10).await.unwrap().len(), 1);
+    assert_eq!(
+        store.rooms().pending_events(later(ahead - 5_000), 10).await.unwrap(),
+        [],
+        "a moment ago is no clock ahead"
+    );
 }
 
 async fn who_has_read_it_is_not_mailed_and_who_is_there_neither(store: Store, _url: String) {
     let host = a_host(&store).await;
     let room = a_room(&store, &host).await;
     miss(&store, message(room.id, 1, "one")).await;
-    store.check_room(room.id, 1, later(30_000)).await.unwrap();
-    assert_eq!(settle(&store, 61, false).await, Settled::Read);
+    store.rooms().mark_checked(room.id, 1, later(30_000)).await.unwrap();
+    assert_eq!(settle(&store, 61, false).await, NotificationDecision::Read);
     miss(&store, message(room.id, 100, "two")).await;
-    assert_eq!(settle(&store, 160, true).await, Settled::Present);
+    assert_eq!(settle(&store, 160, true).await, NotificationDecision::Present);
     assert_eq!(due(&store, 80_000).await, []);
     // The host returned and left again: one minute counts from the first unseen message.
     miss(&store, message(room.id, 200, "seen")).await;
-    store.check_room(room.id, 200, later(230_000)).await.unwrap();
+    store.rooms().mark_checked(room.id, 200, later(230_000)).await.unwrap();
     miss(&store, message(room.id, 240, "unseen")).await;
     assert_eq!(due(&store, 299).await, []);
-    assert_eq!(settle(&store, 300, false).await, Settled::Mailed);
+    assert_eq!(settle(&store, 300, false).await, NotificationDecision::Mailed);
     assert_eq!(write_of(&store).await.body, "unseen");
 }
 
@@ -254,22 +264,22 @@ async fn nobody_is_mailed_about_a_room_that_was_closed_or_left(store: Store, _ur
     let host = a_host(&store).await;
     let (closed, left) = (a_room(&store, &host).await, a_room(&store, &host).await);
     miss(&store, message(closed.id, 1, "one")).await;
-    store.change_room(closed.name, RoomChange::Close, later(2_000)).await.unwrap();
-    assert_eq!(settle(&store, 61, false).await, Settled::Closed);
-    store.change_room(closed.name, RoomChange::Resume, later(3_000)).await.unwrap();
+    store.rooms().change(closed.name, RoomChange::Close, later(2_000)).await.unwrap();
+    assert_eq!(settle(&store, 61, false).await, NotificationDecision::Closed);
+    store.rooms().change(closed.name, RoomChange::Resume, later(3_000)).await.unwrap();
     assert_eq!(due(&store, 80_000).await, []);
 
     miss(&store, message(left.id, 1, "one")).await;
     let due_once = due(&store, 61).await.remove(0);
-    store.change_room(left.name, RoomChange::Delete, later(2_000)).await.unwrap();
+    store.rooms().change(left.name, RoomChange::Delete, later(2_000)).await.unwrap();
     assert_eq!(due(&store, 61).await, [], "nothing is left of it");
-    let late = store.settle_notification(&due_once, false, later(61_000), &Write).await.unwrap();
-    assert_eq!(late, Settled::Changed);
+    let late = store.notifications().decide(&due_once, false, later(61_000), &Write).await.unwrap();
+    assert_eq!(late, NotificationDecision::Changed);
     // A node of an earlier release deleted the room without deleting its notification.
     let orphan = "INSERT INTO notification (chatroom_id, to_host, first_seq, since, due_at) SELECT 999999, to_host, 1, since, \
                   since FROM notification";
     store.connection().execute_unprepared(orphan).await.unwrap();
-    assert_eq!(settle(&store, 61, false).await, Settled::Closed);
+    assert_eq!(settle(&store, 61, false).await, NotificationDecision::Closed);
     assert_eq!((due(&store, 80_000).await, mails(&store).await), (vec![], vec![]));
 }
 
@@ -279,9 +289,9 @@ async fn of_several_nodes_one_mails(store: Store, _url: String) {
     miss(&store, message(room.id, 1, "one")).await;
     let due = due(&store, 61).await.remove(0);
     let rooms = [(false, due)];
-    let settle = || store.settle_host(host.id, &rooms, later(61_000), &Write);
+    let settle = || store.notifications().decide_for_host(host.id, &rooms, later(61_000), &Write);
     let (a, b, c) = tokio::join!(settle(), settle(), settle());
-    let mailed = HostDigestOutcome::Settled(vec![Settled::Mailed]);
+    let mailed = HostDigestOutcome::Decided(vec![NotificationDecision::Mailed]);
     let mailed = [a, b, c].into_iter().filter(|settled| settled.as_ref().unwrap() == &mailed).count();
     assert_eq!((mailed, mails(&store).await.len()), (1, 1));
 }
@@ -293,43 +303,44 @@ async fn what_comes_while_it_is_asked_who_is_there_is_not_forgotten(store: Store
     let due_once = due(&store, 61).await.remove(0);
     // The host was present when presence was queried, and left before this message.
     miss(&store, message(room.id, 2, "two")).await;
-    let settled = store.settle_host(host.id, &[(true, due_once)], later(61_000), &Write).await.unwrap();
-    assert_eq!(settled, HostDigestOutcome::Settled(vec![Settled::Changed]));
-    assert_eq!(settle(&store, 62, false).await, Settled::Mailed);
+    let settled =
+        store.notifications().decide_for_host(host.id, &[(true, due_once)], later(61_000), &Write).await.unwrap();
+    assert_eq!(settled, HostDigestOutcome::Decided(vec![NotificationDecision::Changed]));
+    assert_eq!(settle(&store, 62, false).await, NotificationDecision::Mailed);
 }
 
 async fn a_guest_is_mailed_if_he_left_an_address_until_he_takes_it_back(store: Store, _url: String) {
     let host = a_host(&store).await;
     let room = a_room(&store, &host).await;
-    store.archive(&[from_host(room.id, 1, "before")], &[], &[]).await.unwrap();
-    assert!(store.set_contact(room.id, "guest@mail.example", "en", later(2_000)).await.unwrap());
-    assert!(!store.set_contact(ChatroomId(999), "guest@mail.example", "en", later(2_000)).await.unwrap());
+    store.messages().archive(&[from_host(room.id, 1, "before")], &[], &[]).await.unwrap();
+    assert!(store.contacts().set(room.id, "guest@mail.example", "en", later(2_000)).await.unwrap());
+    assert!(!store.contacts().set(ChatroomId(999), "guest@mail.example", "en", later(2_000)).await.unwrap());
     consents(&store, &host, "guest@mail.example").await;
     miss(&store, from_host(room.id, 3, "answer")).await;
     miss(&store, message(room.id, 4, "a guest's own")).await;
     let both = due(&store, 64).await;
     assert_eq!(both.iter().map(|due| due.to).collect::<Vec<_>>(), [Side::Guest, Side::Host]);
-    let settled = store.settle_notification(&both[0], false, later(64_000), &Write).await.unwrap();
-    assert_eq!(settled, Settled::Mailed);
+    let settled = store.notifications().decide(&both[0], false, later(64_000), &Write).await.unwrap();
+    assert_eq!(settled, NotificationDecision::Mailed);
     let mail = write_of(&store).await;
     assert_eq!((mail.recipient.as_str(), mail.body.as_str()), ("guest@mail.example", "answer"));
-    store.settle_host(host.id, &[(true, both[1].clone())], later(64_000), &Write).await.unwrap();
+    store.notifications().decide_for_host(host.id, &[(true, both[1].clone())], later(64_000), &Write).await.unwrap();
 
     miss(&store, from_host(room.id, 100, "again")).await;
     assert_eq!(due(&store, 80_000).await, []);
-    store.see_guest(room.id, 100, later(200_000)).await.unwrap();
-    store.see_guest(room.id, 99, later(150_000)).await.unwrap();
+    store.contacts().mark_seen(room.id, 100, later(200_000)).await.unwrap();
+    store.contacts().mark_seen(room.id, 99, later(150_000)).await.unwrap();
     miss(&store, from_host(room.id, 5_000, "read this")).await;
-    store.see_guest(room.id, 5_000, later(5_010_000)).await.unwrap();
-    assert_eq!(settle(&store, 5_060, false).await, Settled::Read);
+    store.contacts().mark_seen(room.id, 5_000, later(5_010_000)).await.unwrap();
+    assert_eq!(settle(&store, 5_060, false).await, NotificationDecision::Read);
 
     miss(&store, from_host(room.id, 6_000, "later")).await;
-    store.forget_contact(room.id, "other@mail.example").await.unwrap();
-    assert_eq!(store.contact(room.id).await.unwrap().as_deref(), Some("guest@mail.example"));
-    store.forget_contact(room.id, "guest@mail.example").await.unwrap();
-    assert_eq!(store.contact(room.id).await.unwrap(), None);
-    assert_eq!(settle(&store, 6_060, false).await, Settled::Unwanted);
-    assert!(!store.room(room.id).await.unwrap().unwrap().has_contact);
+    store.contacts().delete(room.id, "other@mail.example").await.unwrap();
+    assert_eq!(store.contacts().get(room.id).await.unwrap().as_deref(), Some("guest@mail.example"));
+    store.contacts().delete(room.id, "guest@mail.example").await.unwrap();
+    assert_eq!(store.contacts().get(room.id).await.unwrap(), None);
+    assert_eq!(settle(&store, 6_060, false).await, NotificationDecision::Unwanted);
+    assert!(!store.rooms().get(room.id).await.unwrap().unwrap().has_contact);
 }
 
 async fn a_host_is_mailed_unless_he_wants_no_mails(store: Store, _url: String) {
@@ -337,14 +348,14 @@ async fn a_host_is_mailed_unless_he_wants_no_mails(store: Store, _url: String) {
     let room = a_room(&store, &host).await;
     let wants = async |email_notifications| {
         let config = crate::domain::HostConfig { email_notifications, ..host.config };
-        store.set_config(host.id, config).await.unwrap();
+        store.hosts().set_config(host.id, config).await.unwrap();
     };
     wants(false).await;
     miss(&store, message(room.id, 1, "one")).await;
-    assert_eq!(settle(&store, 61, false).await, Settled::Unwanted);
+    assert_eq!(settle(&store, 61, false).await, NotificationDecision::Unwanted);
     wants(true).await;
     miss(&store, message(room.id, 100, "two")).await;
-    assert_eq!(settle(&store, 160, false).await, Settled::Mailed);
+    assert_eq!(settle(&store, 160, false).await, NotificationDecision::Mailed);
     assert_eq!(write_of(&store).await.body, "two");
 }
 
@@ -353,7 +364,7 @@ async fn a_host_of_the_previous_release_wants_mails(store: Store, _url: String) 
     let again = format!("INSERT INTO user_config (user_id, use_online_status) VALUES ({}, 1)", host.id.0);
     for statement in ["DELETE FROM user_config", again.as_str()] {
         store.connection().execute_unprepared(statement).await.unwrap();
-        assert!(store.host(host.id).await.unwrap().unwrap().config.email_notifications, "{statement}");
+        assert!(store.hosts().get(host.id).await.unwrap().unwrap().config.email_notifications, "{statement}");
     }
 }
 
@@ -361,20 +372,20 @@ async fn a_mail_that_must_not_come_twice_is_not_given_to_a_second_node(store: St
     let host = a_host(&store).await;
     let room = a_room(&store, &host).await;
     miss(&store, message(room.id, 1, "one")).await;
-    assert_eq!(settle(&store, 61, false).await, Settled::Mailed);
+    assert_eq!(settle(&store, 61, false).await, NotificationDecision::Mailed);
     let take = |seconds: i64| {
         let (now, again) = (later(seconds * 1_000), later(seconds * 1_000) + Duration::from_secs(300));
-        store.take_due_mails(10, now, again)
+        store.mails().claim_due(10, now, again)
     };
     let slow = take(61).await.unwrap().remove(0);
     assert_eq!(take(360).await.unwrap(), []);
     let taken = take(361).await.unwrap().remove(0);
-    let depart = async |mail| store.depart(mail, &MailQuotas::default(), later(361_000)).await.unwrap();
-    assert_eq!(depart(&slow).await, Departure::Gone, "another node has it");
-    assert!(matches!(depart(&taken).await, Departure::Leaves { body, .. } if body == "one"));
+    let depart = async |mail| store.mails().begin_send(mail, &MailQuotas::default(), later(361_000)).await.unwrap();
+    assert_eq!(depart(&slow).await, SendDecision::NotWaiting, "another node has it");
+    assert!(matches!(depart(&taken).await, SendDecision::Send { body, .. } if body == "one"));
     assert_eq!(take(86_399).await.unwrap(), [], "whether it has left nobody knows");
     // The node reports that the e-mail was not sent.
-    store.put_off_mail(taken.id, later(70_000)).await.unwrap();
+    store.mails().reschedule(taken.id, later(70_000)).await.unwrap();
     assert_eq!(take(70).await.unwrap().len(), 1);
     assert_eq!(take(86_400).await.unwrap().len(), 1, "to be thrown away");
 }

@@ -21,7 +21,7 @@ on_every_database!(
 
 async fn the_schema_goes_down_and_up_again(store: Store, _url: String) {
     Migrator::down(store.connection(), None).await.unwrap();
-    assert!(store.host_by_access_key("x").await.is_err());
+    assert!(store.hosts().by_access_key("x").await.is_err());
     Migrator::up(store.connection(), None).await.unwrap();
     a_room(&store, &a_host(&store).await).await;
     assert!(Migrator::get_pending_migrations(store.connection()).await.unwrap().is_empty());
@@ -33,7 +33,7 @@ async fn half_a_migration_is_taken_up_again(store: Store, _url: String) {
     }
     Migrator::up(store.connection(), None).await.unwrap();
     let room = a_room(&store, &a_host(&store).await).await;
-    store.archive(&[message(room.id, 1, "hi")], &[], &[]).await.unwrap();
+    store.messages().archive(&[message(room.id, 1, "hi")], &[], &[]).await.unwrap();
 }
 
 async fn a_release_works_with_the_schema_of_the_next_one(store: Store, _url: String) {
@@ -55,9 +55,9 @@ async fn a_release_works_with_the_schema_of_the_next_one(store: Store, _url: Str
     assert!(refused.contains(name), "{refused}");
 
     let room = a_room(&store, &host).await;
-    store.archive(&[message(room.id, 1, "hi")], &[], &[]).await.unwrap();
-    assert_eq!(store.messages_between(room.id, 0, None, 10).await.unwrap().len(), 1);
-    assert_eq!(store.host(host.id).await.unwrap(), Some(host));
+    store.messages().archive(&[message(room.id, 1, "hi")], &[], &[]).await.unwrap();
+    assert_eq!(store.messages().between(room.id, 0, None, 10).await.unwrap().len(), 1);
+    assert_eq!(store.hosts().get(host.id).await.unwrap(), Some(host));
 
     // The schema is not that of a later release: it lacks a change and has an unknown one.
     connection.execute_unprepared("DELETE FROM seaql_migrations WHERE version LIKE '%_webhooks'").await.unwrap();
@@ -69,22 +69,22 @@ async fn the_database_answers_a_ping(store: Store, url: String) {
     store.ping().await.unwrap();
     let second = Store::connect(&url).await.unwrap();
     let host = a_host(&store).await;
-    assert_eq!(second.host(host.id).await.unwrap(), Some(host));
+    assert_eq!(second.hosts().get(host.id).await.unwrap(), Some(host));
     second.close().await;
 }
 
 async fn a_missing_schema_is_not_the_fault_of_the_data(store: Store, _url: String) {
     Migrator::down(store.connection(), None).await.unwrap();
-    let error = store.archive(&[message(ChatroomId(1), 1, "hi")], &[], &[]).await.unwrap_err();
+    let error = store.messages().archive(&[message(ChatroomId(1), 1, "hi")], &[], &[]).await.unwrap_err();
     assert!(matches!(error, StoreError::Unavailable(_)), "{error:?}");
 }
 
 async fn instants_are_cut_to_milliseconds(store: Store, _url: String) {
     let host = a_host(&store).await;
     let odd = noon() + TimeDelta::nanoseconds(999_999);
-    let made = store.create_room(new_room(&host), odd).await.unwrap();
+    let made = store.rooms().create(new_room(&host), odd).await.unwrap();
     assert_eq!(made.created_at, noon());
-    assert_eq!(store.room(made.id).await.unwrap(), Some(made));
+    assert_eq!(store.rooms().get(made.id).await.unwrap(), Some(made));
 }
 
 async fn a_lock_that_others_hold_too_long_is_unavailable_and_leaves_nothing_behind(store: Store, url: String) {
@@ -97,13 +97,13 @@ async fn a_lock_that_others_hold_too_long_is_unavailable_and_leaves_nothing_behi
     }
     holding.execute_unprepared("UPDATE chatroom SET last_seq = 99").await.unwrap();
 
-    let refused = store.change_room(room.name, RoomChange::Close, later(1)).await;
+    let refused = store.rooms().change(room.name, RoomChange::Close, later(1)).await;
     assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
     holding.rollback().await.unwrap();
 
-    let closed = store.change_room(room.name, RoomChange::Close, later(2)).await.unwrap().unwrap();
+    let closed = store.rooms().change(room.name, RoomChange::Close, later(2)).await.unwrap().unwrap();
     assert_eq!(closed.event.unwrap().created_at, later(2), "the one that was given up did not run");
-    let resumed = other.change_room(room.name, RoomChange::Resume, later(3)).await.unwrap().unwrap();
+    let resumed = other.rooms().change(room.name, RoomChange::Resume, later(3)).await.unwrap().unwrap();
     assert_eq!((resumed.room.last_seq, resumed.room.state_version), (0, 2));
     other.close().await;
 }

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::domain::{EventKind, EventKinds, HostId, RoomChange};
-use crate::store::{Attempt, DueWebhook, EventState, Perishable, WebhookChange, WebhookEvent};
+use crate::store::{DeliveryAttempt, DueWebhook, EventState, ExpiringRows, WebhookChange, WebhookEvent};
 
 on_every_database!(
     what_happens_is_noted_once_with_what_it_says,
@@ -30,20 +30,20 @@ fn change(url: &str, events: EventKinds) -> WebhookChange {
 
 async fn hook(store: &Store, host: &Host, events: EventKinds) {
     let change = change("https://shop.example/hooks", events);
-    store.set_webhook(host.id, &change, "whsec_b25l", noon()).await.unwrap();
+    store.webhooks().set(host.id, &change, "whsec_b25l", noon()).await.unwrap();
 }
 
 /// Returns all waiting events, regardless of their due time.
 async fn due(store: &Store, host: HostId) -> Vec<WebhookEvent> {
-    store.due_webhook_events(host, later(1_000_000_000), 1_000).await.unwrap()
+    store.webhooks().due_events(host, later(1_000_000_000), 1_000).await.unwrap()
 }
 
 async fn ids(store: &Store, host: HostId) -> Vec<String> {
     due(store, host).await.into_iter().map(|event| event.event_id).collect()
 }
 
-fn attempt(seconds: i64, status: Option<u16>, problem: Option<&str>) -> Attempt {
-    Attempt { at: later(seconds * 1_000), millis: 12, status, problem: problem.map(str::to_owned) }
+fn attempt(seconds: i64, status: Option<u16>, problem: Option<&str>) -> DeliveryAttempt {
+    DeliveryAttempt { at: later(seconds * 1_000), millis: 12, status, problem: problem.map(str::to_owned) }
 }
 
 async fn what_happens_is_noted_once_with_what_it_says(store: Store, _url: String) {
@@ -53,10 +53,10 @@ async fn what_happens_is_noted_once_with_what_it_says(store: Store, _url: String
     let batch = [message(room.id, 1, "one 🙂"), Message { side: Side::Host, ..message(room.id, 2, "two") }];
     for _ in 0..2 {
         // Repeated, as by an archiver whose commit was not confirmed.
-        store.archive(&batch, &[], &[]).await.unwrap();
+        store.messages().archive(&batch, &[], &[]).await.unwrap();
     }
-    store.append(&[append(&room, "a"), append(&room, "a")], later(3_000)).await.unwrap();
-    store.append(&[append(&room, "a")], later(4_000)).await.unwrap();
+    store.messages().append(&[append(&room, "a"), append(&room, "a")], later(3_000)).await.unwrap();
+    store.messages().append(&[append(&room, "a")], later(4_000)).await.unwrap();
     let r = room.id.0;
     assert_eq!(
         ids(&store, host.id).await,
@@ -82,17 +82,17 @@ async fn what_happens_is_noted_once_with_what_it_says(store: Store, _url: String
 
 async fn who_wants_nothing_costs_nothing(store: Store, _url: String) {
     let host = a_host(&store).await;
-    let other = store.create_host(new_host("other@shop.example"), noon()).await.unwrap();
+    let other = store.hosts().create(new_host("other@shop.example"), noon()).await.unwrap();
     hook(&store, &other, EventKinds::ALL).await;
     let off = WebhookChange { is_enabled: false, ..change("https://shop.example/", EventKinds::ALL) };
     let some = [EventKind::RoomClosed].into_iter().collect();
     for setting in [None, Some(off), Some(change("https://shop.example/", some))] {
         if let Some(setting) = setting {
-            store.set_webhook(host.id, &setting, "whsec_b25l", noon()).await.unwrap();
+            store.webhooks().set(host.id, &setting, "whsec_b25l", noon()).await.unwrap();
         }
         let room = a_room(&store, &host).await;
-        store.archive(&[message(room.id, 1, "hi")], &[], &[]).await.unwrap();
-        store.append(&[append(&room, "a")], later(3_000)).await.unwrap();
+        store.messages().archive(&[message(room.id, 1, "hi")], &[], &[]).await.unwrap();
+        store.messages().append(&[append(&room, "a")], later(3_000)).await.unwrap();
     }
     assert_eq!(ids(&store, host.id).await, [] as [&str; 0]);
     assert_eq!(ids(&store, other.id).await, [] as [&str; 0], "another's rooms");
@@ -103,16 +103,16 @@ async fn a_room_is_closed_once_by_whatever_closes_it(store: Store, _url: String)
     hook(&store, &host, [EventKind::RoomClosed].into_iter().collect()).await;
     let rooms = [a_room(&store, &host).await, a_room(&store, &host).await, a_room(&store, &host).await];
     for name in [rooms[0].name; 2] {
-        store.change_room(name, RoomChange::Close, later(1)).await.unwrap();
+        store.rooms().change(name, RoomChange::Close, later(1)).await.unwrap();
     }
-    store.change_room(rooms[0].name, RoomChange::Resume, later(2)).await.unwrap();
-    store.change_room(rooms[0].name, RoomChange::Close, later(3)).await.unwrap();
+    store.rooms().change(rooms[0].name, RoomChange::Resume, later(2)).await.unwrap();
+    store.rooms().change(rooms[0].name, RoomChange::Close, later(3)).await.unwrap();
     for _ in 0..2 {
-        store.close_idle_room(rooms[1].name, later(1), later(4)).await.unwrap();
+        store.rooms().close_idle(rooms[1].name, later(1), later(4)).await.unwrap();
     }
-    store.change_room(rooms[2].name, RoomChange::Delete, later(5)).await.unwrap();
+    store.rooms().change(rooms[2].name, RoomChange::Delete, later(5)).await.unwrap();
     // This room is closed already, so its deletion adds no event.
-    store.change_room(rooms[1].name, RoomChange::Delete, later(6)).await.unwrap();
+    store.rooms().change(rooms[1].name, RoomChange::Delete, later(6)).await.unwrap();
     let told: Vec<(i64, String)> = due(&store, host.id)
         .await
         .into_iter()
@@ -132,9 +132,9 @@ async fn a_room_that_is_asked_for_twice_is_told_once(store: Store, _url: String)
     let host = a_host(&store).await;
     hook(&store, &host, EventKinds::ALL).await;
     let new = || NewRoom { idempotency_key: Some("k".repeat(16)), ..new_room(&host) };
-    let (one, two) = tokio::join!(store.create_room(new(), noon()), store.create_room(new(), noon()));
+    let (one, two) = tokio::join!(store.rooms().create(new(), noon()), store.rooms().create(new(), noon()));
     assert_eq!(one.unwrap().id, two.unwrap().id);
-    store.create_room(new(), noon()).await.unwrap();
+    store.rooms().create(new(), noon()).await.unwrap();
     assert_eq!(ids(&store, host.id).await.len(), 1);
 }
 
@@ -142,33 +142,34 @@ async fn what_was_rolled_back_is_told_nobody(store: Store, _url: String) {
     let host = a_host(&store).await;
     hook(&store, &host, EventKinds::ALL).await;
     let room = new_room(&host);
-    store.create_room(room.clone(), noon()).await.unwrap();
+    store.rooms().create(room.clone(), noon()).await.unwrap();
     // The name is already in use.
-    assert!(store.create_room(room, noon()).await.is_err());
+    assert!(store.rooms().create(room, noon()).await.is_err());
     assert_eq!(ids(&store, host.id).await.len(), 1);
     // A message of a room without a row.
-    store.archive(&[message(ChatroomId(999), 1, "hi")], &[], &[]).await.unwrap();
+    store.messages().archive(&[message(ChatroomId(999), 1, "hi")], &[], &[]).await.unwrap();
     assert_eq!(ids(&store, host.id).await.len(), 1);
 }
 
 async fn a_webhook_keeps_its_secret_until_that_is_changed(store: Store, _url: String) {
     let host = a_host(&store).await;
-    assert_eq!(store.webhook(host.id).await.unwrap(), None);
-    assert_eq!(store.rotate_webhook_secret(host.id, "whsec_dHdv", None, noon()).await.unwrap(), None);
+    assert_eq!(store.webhooks().get(host.id).await.unwrap(), None);
+    assert_eq!(store.webhooks().rotate_secret(host.id, "whsec_dHdv", None, noon()).await.unwrap(), None);
     let all = change("https://shop.example/a", EventKinds::ALL);
-    let (made, is_new) = store.set_webhook(host.id, &all, "whsec_b25l", noon()).await.unwrap();
+    let (made, is_new) = store.webhooks().set(host.id, &all, "whsec_b25l", noon()).await.unwrap();
     assert!(is_new && made.secret == "whsec_b25l" && made.is_enabled);
     let some = change("https://shop.example/b", [EventKind::RoomClosed].into_iter().collect());
-    let (changed, is_new) = store.set_webhook(host.id, &some, "whsec_dHdv", later(1)).await.unwrap();
+    let (changed, is_new) = store.webhooks().set(host.id, &some, "whsec_dHdv", later(1)).await.unwrap();
     assert!(!is_new && changed.secret == "whsec_b25l" && changed.url == "https://shop.example/b");
     assert_eq!((changed.created_at, changed.updated_at), (noon(), later(1)));
-    assert_eq!(store.webhook(host.id).await.unwrap(), Some(changed));
+    assert_eq!(store.webhooks().get(host.id).await.unwrap(), Some(changed));
 
-    let rotated = store.rotate_webhook_secret(host.id, "whsec_dHdv", Some(later(9)), later(2)).await.unwrap().unwrap();
+    let rotated =
+        store.webhooks().rotate_secret(host.id, "whsec_dHdv", Some(later(9)), later(2)).await.unwrap().unwrap();
     assert_eq!(rotated.secret, "whsec_dHdv");
     assert_eq!(rotated.old_secret, Some(("whsec_b25l".to_owned(), later(9))));
-    assert_eq!(store.webhook(host.id).await.unwrap(), Some(rotated));
-    let revoked = store.rotate_webhook_secret(host.id, "whsec_dGhy", None, later(3)).await.unwrap().unwrap();
+    assert_eq!(store.webhooks().get(host.id).await.unwrap(), Some(rotated));
+    let revoked = store.webhooks().rotate_secret(host.id, "whsec_dGhy", None, later(3)).await.unwrap().unwrap();
     assert_eq!((revoked.secret.as_str(), &revoked.old_secret), ("whsec_dGhy", &None));
     assert!(!format!("{revoked:?}").contains("whsec_"));
 }
@@ -177,8 +178,8 @@ async fn of_two_that_make_it_at_once_one_does(store: Store, url: String) {
     let (host, other) = (a_host(&store).await, Store::connect(&url).await.unwrap());
     let change = change("https://shop.example/", EventKinds::ALL);
     let (one, two) = tokio::join!(
-        store.set_webhook(host.id, &change, "whsec_b25l", noon()),
-        other.set_webhook(host.id, &change, "whsec_dHdv", noon())
+        store.webhooks().set(host.id, &change, "whsec_b25l", noon()),
+        other.webhooks().set(host.id, &change, "whsec_dHdv", noon())
     );
     let ((one, is_first), (two, is_second)) = (one.unwrap(), two.unwrap());
     assert!(is_first != is_second && one.secret == two.secret);
@@ -197,15 +198,15 @@ async fn who_writes_messages_waits_for_nobody_who_changes_a_webhook(store: Store
     let changing = other.begin().await.unwrap();
     changing.execute_unprepared("UPDATE webhook SET failed_turns = 9").await.unwrap();
     // On a conflict the call would wait for 3 s and then fail.
-    store.archive(&[message(room.id, 1, "hi")], &[], &[]).await.unwrap();
-    store.append(&[append(&room, "a")], later(3_000)).await.unwrap();
+    store.messages().archive(&[message(room.id, 1, "hi")], &[], &[]).await.unwrap();
+    store.messages().append(&[append(&room, "a")], later(3_000)).await.unwrap();
     changing.rollback().await.unwrap();
     assert_eq!(ids(&store, host.id).await.len(), 3);
     other.close().await;
 }
 
 async fn only_due(store: &Store, at: i64) -> DueWebhook {
-    let due = store.due_webhooks(later(at)).await.unwrap();
+    let due = store.webhooks().due(later(at)).await.unwrap();
     let [due] = due[..] else { panic!("{due:?}") };
     due
 }
@@ -217,51 +218,54 @@ async fn a_turn_is_one_nodes_until_it_ends(store: Store, url: String) {
     let other = Store::connect(&url).await.unwrap();
     let due = only_due(&store, 10).await;
     assert_eq!((due.host, due.since, due.next_turn_at), (host.id, noon(), noon()));
-    let (mine, his) = tokio::join!(store.take_turn(&due, later(20_000)), other.take_turn(&due, later(20_001)));
+    let (mine, his) = tokio::join!(
+        store.webhooks().acquire_lease(&due, later(20_000)),
+        other.webhooks().acquire_lease(&due, later(20_001))
+    );
     let (mine, his) = (mine.unwrap(), his.unwrap());
     assert!(mine.is_some() != his.is_some(), "one of two that saw it");
     let turn = mine.or(his).unwrap();
     assert_eq!((turn.failed_turns, turn.webhook.secret.as_str()), (0, "whsec_b25l"));
     assert!(only_due(&store, 10).await.next_turn_at >= later(20_000), "it is somebody's");
 
-    let longer = store.prolong_turn(&turn, later(30_000)).await.unwrap().unwrap();
-    assert_eq!(store.prolong_turn(&turn, later(40_000)).await.unwrap(), None, "what it was before");
+    let longer = store.webhooks().renew_lease(&turn, later(30_000)).await.unwrap().unwrap();
+    assert_eq!(store.webhooks().renew_lease(&turn, later(40_000)).await.unwrap(), None, "what it was before");
     // The node stalled, and another took over.
-    let taken = other.take_turn(&only_due(&store, 30_001).await, later(60_000)).await.unwrap().unwrap();
-    assert_eq!(store.prolong_turn(&longer, later(70_000)).await.unwrap(), None);
-    store.end_turn(&longer, later(1), 7).await.unwrap();
+    let taken = other.webhooks().acquire_lease(&only_due(&store, 30_001).await, later(60_000)).await.unwrap().unwrap();
+    assert_eq!(store.webhooks().renew_lease(&longer, later(70_000)).await.unwrap(), None);
+    store.webhooks().release_lease(&longer, later(1), 7).await.unwrap();
     assert_eq!(only_due(&store, 30_001).await.next_turn_at, later(60_000), "it is the other's");
-    other.end_turn(&taken, later(50_000), 3).await.unwrap();
+    other.webhooks().release_lease(&taken, later(50_000), 3).await.unwrap();
     let again = only_due(&store, 50_000).await;
     assert_eq!(again.next_turn_at, later(50_000));
-    assert_eq!(store.take_turn(&again, later(90_000)).await.unwrap().unwrap().failed_turns, 3);
+    assert_eq!(store.webhooks().acquire_lease(&again, later(90_000)).await.unwrap().unwrap().failed_turns, 3);
     // A change of the webhook by its host starts a turn at once.
     hook(&store, &host, EventKinds::ALL).await;
     let due = only_due(&store, 50_000).await;
     assert_eq!(due.next_turn_at, noon());
-    assert_eq!(store.take_turn(&due, later(90_000)).await.unwrap().unwrap().failed_turns, 0);
+    assert_eq!(store.webhooks().acquire_lease(&due, later(90_000)).await.unwrap().unwrap().failed_turns, 0);
     other.close().await;
 }
 
 async fn only_those_are_due_for_whom_something_is(store: Store, _url: String) {
-    let (host, other) = (a_host(&store).await, store.create_host(new_host("b@shop.example"), noon()).await.unwrap());
+    let (host, other) = (a_host(&store).await, store.hosts().create(new_host("b@shop.example"), noon()).await.unwrap());
     hook(&store, &host, EventKinds::ALL).await;
     hook(&store, &other, EventKinds::ALL).await;
     a_room(&store, &host).await;
-    assert_eq!(store.due_webhooks(later(-1)).await.unwrap(), []);
+    assert_eq!(store.webhooks().due(later(-1)).await.unwrap(), []);
     assert_eq!(only_due(&store, 0).await.host, host.id);
     let event = due(&store, host.id).await.remove(0);
     let failed = attempt(1, Some(500), Some("answered 500"));
-    store.webhook_event_missed(event.id, &failed, Some(later(9_000))).await.unwrap();
-    assert_eq!(store.due_webhooks(later(8_999)).await.unwrap(), []);
+    store.webhooks().record_failure(event.id, &failed, Some(later(9_000))).await.unwrap();
+    assert_eq!(store.webhooks().due(later(8_999)).await.unwrap(), []);
     assert_eq!(only_due(&store, 9_000).await.since, later(9_000));
-    store.deactivate(host.id, crate::store::By::Operator, later(2)).await.unwrap();
-    assert_eq!(store.due_webhooks(later(9_000)).await.unwrap(), [], "he is switched off");
-    store.activate(host.id, later(3)).await.unwrap();
+    store.hosts().deactivate(host.id, crate::store::DeactivatedBy::Operator, later(2)).await.unwrap();
+    assert_eq!(store.webhooks().due(later(9_000)).await.unwrap(), [], "he is switched off");
+    store.hosts().activate(host.id, later(3)).await.unwrap();
     only_due(&store, 9_000).await;
     let off = WebhookChange { is_enabled: false, ..change("https://shop.example/", EventKinds::ALL) };
-    store.set_webhook(host.id, &off, "", later(4)).await.unwrap();
-    assert_eq!(store.due_webhooks(later(9_000)).await.unwrap(), []);
+    store.webhooks().set(host.id, &off, "", later(4)).await.unwrap();
+    assert_eq!(store.webhooks().due(later(9_000)).await.unwrap(), []);
 }
 
 async fn what_arrived_stays_so_and_holds_no_message_any_more(store: Store, _url: String) {
@@ -270,14 +274,14 @@ async fn what_arrived_stays_so_and_holds_no_message_any_more(store: Store, _url:
     let room = a_room(&store, &host).await;
     let event = due(&store, host.id).await.remove(0);
     let failed = attempt(1, None, Some(&"no answer ".repeat(50)));
-    store.webhook_event_missed(event.id, &failed, Some(later(2_000))).await.unwrap();
+    store.webhooks().record_failure(event.id, &failed, Some(later(2_000))).await.unwrap();
     let again = due(&store, host.id).await.remove(0);
     assert_eq!((again.attempts, &again.body, again.ends_at), (1, &event.body, noon() + crate::store::TRIED_FOR));
-    store.webhook_event_arrived(event.id, &attempt(3, Some(204), None)).await.unwrap();
+    store.webhooks().record_delivery(event.id, &attempt(3, Some(204), None)).await.unwrap();
     // A stalled node reports an earlier failure late.
-    store.webhook_event_missed(event.id, &failed, None).await.unwrap();
+    store.webhooks().record_failure(event.id, &failed, None).await.unwrap();
     assert_eq!(ids(&store, host.id).await, [] as [&str; 0]);
-    let [record] = &store.recent_webhook_events(host.id, 10).await.unwrap()[..] else { panic!("one") };
+    let [record] = &store.webhooks().recent_events(host.id, 10).await.unwrap()[..] else { panic!("one") };
     assert_eq!((record.state, record.attempts, record.status), (EventState::Delivered, 2, Some(204)));
     assert_eq!((record.tried_at, record.due_at, record.millis), (Some(later(3_000)), None, Some(12)));
     assert_eq!((record.kind.as_str(), record.chatroom, &record.problem), ("room.created", room.id, &None));
@@ -300,50 +304,50 @@ async fn what_did_not_arrive_in_time_is_given_up_and_forgotten(store: Store, _ur
         a_room(&store, &host).await;
     }
     let first = due(&store, host.id).await.remove(0);
-    store.webhook_event_arrived(first.id, &attempt(1, Some(200), None)).await.unwrap();
-    assert_eq!(store.give_up_webhook_events(later(3 * DAY - 1), 10).await, Ok(0));
-    assert_eq!(store.count_webhook_events_to_give_up(later(3 * DAY)).await, Ok(2));
+    store.webhooks().record_delivery(first.id, &attempt(1, Some(200), None)).await.unwrap();
+    assert_eq!(store.webhooks().give_up_events(later(3 * DAY - 1), 10).await, Ok(0));
+    assert_eq!(store.webhooks().count_events_to_give_up(later(3 * DAY)).await, Ok(2));
     for given_up in [1, 1, 0] {
-        assert_eq!(store.give_up_webhook_events(later(3 * DAY), 1).await, Ok(given_up));
+        assert_eq!(store.webhooks().give_up_events(later(3 * DAY), 1).await, Ok(given_up));
     }
     assert_eq!(ids(&store, host.id).await, [] as [&str; 0]);
     let states: Vec<EventState> =
-        store.recent_webhook_events(host.id, 10).await.unwrap().iter().map(|event| event.state).collect();
+        store.webhooks().recent_events(host.id, 10).await.unwrap().iter().map(|event| event.state).collect();
     assert_eq!(states, [EventState::Failed, EventState::Failed, EventState::Delivered]);
     assert_eq!(number(&store, "SELECT COUNT(*) FROM webhook_event WHERE body <> ''").await, 0);
     // The record of a delivered event is kept for a day, that of a failed one for a week.
-    assert_eq!(store.delete_expired(Perishable::Event, later(DAY + 1_000), 10).await, Ok(1));
-    assert_eq!(store.delete_expired(Perishable::Event, later(10 * DAY - 1), 10).await, Ok(0));
-    assert_eq!(store.count_expired(Perishable::Event, later(10 * DAY)).await, Ok(2));
-    assert_eq!(store.delete_expired(Perishable::Event, later(10 * DAY), 10).await, Ok(2));
+    assert_eq!(store.expired().delete(ExpiringRows::Event, later(DAY + 1_000), 10).await, Ok(1));
+    assert_eq!(store.expired().delete(ExpiringRows::Event, later(10 * DAY - 1), 10).await, Ok(0));
+    assert_eq!(store.expired().count(ExpiringRows::Event, later(10 * DAY)).await, Ok(2));
+    assert_eq!(store.expired().delete(ExpiringRows::Event, later(10 * DAY), 10).await, Ok(2));
 }
 
 async fn a_webhook_that_is_taken_away_takes_its_events_along(store: Store, _url: String) {
-    let (host, other) = (a_host(&store).await, store.create_host(new_host("b@shop.example"), noon()).await.unwrap());
+    let (host, other) = (a_host(&store).await, store.hosts().create(new_host("b@shop.example"), noon()).await.unwrap());
     for host in [&host, &other] {
         hook(&store, host, EventKinds::ALL).await;
         a_room(&store, host).await;
     }
-    assert_eq!(store.delete_webhook(host.id).await, Ok(true));
-    assert_eq!(store.delete_webhook(host.id).await, Ok(false));
-    assert_eq!(store.recent_webhook_events(host.id, 10).await.unwrap(), []);
-    assert_eq!(store.recent_webhook_events(other.id, 10).await.unwrap().len(), 1);
+    assert_eq!(store.webhooks().delete(host.id).await, Ok(true));
+    assert_eq!(store.webhooks().delete(host.id).await, Ok(false));
+    assert_eq!(store.webhooks().recent_events(host.id, 10).await.unwrap(), []);
+    assert_eq!(store.webhooks().recent_events(other.id, 10).await.unwrap().len(), 1);
     a_room(&store, &host).await;
-    assert_eq!(store.recent_webhook_events(host.id, 10).await.unwrap(), []);
+    assert_eq!(store.webhooks().recent_events(host.id, 10).await.unwrap(), []);
 }
 
 async fn who_is_gone_is_switched_off_unless_he_moved(store: Store, _url: String) {
     let host = a_host(&store).await;
     hook(&store, &host, EventKinds::ALL).await;
-    let known = store.webhook(host.id).await.unwrap().unwrap();
+    let known = store.webhooks().get(host.id).await.unwrap().unwrap();
     let moved = change("https://shop.example/new", EventKinds::ALL);
-    let (moved, _) = store.set_webhook(host.id, &moved, "", later(1)).await.unwrap();
-    store.switch_webhook_off(&known, later(2)).await.unwrap();
-    assert_eq!(store.webhook(host.id).await.unwrap(), Some(moved.clone()));
-    store.switch_webhook_off(&moved, later(3)).await.unwrap();
-    let off = store.webhook(host.id).await.unwrap().unwrap();
+    let (moved, _) = store.webhooks().set(host.id, &moved, "", later(1)).await.unwrap();
+    store.webhooks().disable(&known, later(2)).await.unwrap();
+    assert_eq!(store.webhooks().get(host.id).await.unwrap(), Some(moved.clone()));
+    store.webhooks().disable(&moved, later(3)).await.unwrap();
+    let off = store.webhooks().get(host.id).await.unwrap().unwrap();
     assert_eq!((off.is_enabled, off.gone_at), (false, Some(later(3))));
-    let (on, _) = store.set_webhook(host.id, &change(&off.url, EventKinds::ALL), "", later(4)).await.unwrap();
+    let (on, _) = store.webhooks().set(host.id, &change(&off.url, EventKinds::ALL), "", later(4)).await.unwrap();
     assert_eq!((on.is_enabled, on.gone_at), (true, None));
 }
 
@@ -353,10 +357,10 @@ async fn what_has_failed_is_due_at_once_when_its_webhook_is_set_again(store: Sto
     a_room(&store, &host).await;
     let event = due(&store, host.id).await.remove(0);
     let failed = attempt(1, Some(500), Some("answered 500"));
-    store.webhook_event_missed(event.id, &failed, Some(later(21_600_000))).await.unwrap();
-    assert_eq!(store.due_webhook_events(host.id, later(5_000), 10).await, Ok(Vec::new()));
+    store.webhooks().record_failure(event.id, &failed, Some(later(21_600_000))).await.unwrap();
+    assert_eq!(store.webhooks().due_events(host.id, later(5_000), 10).await, Ok(Vec::new()));
     let change = change("https://shop.example/new", EventKinds::ALL);
-    store.set_webhook(host.id, &change, "", later(5_000)).await.unwrap();
-    let again = store.due_webhook_events(host.id, later(5_000), 10).await.unwrap();
+    store.webhooks().set(host.id, &change, "", later(5_000)).await.unwrap();
+    let again = store.webhooks().due_events(host.id, later(5_000), 10).await.unwrap();
     assert_eq!(again.iter().map(|event| event.id).collect::<Vec<_>>(), [event.id]);
 }

@@ -7,10 +7,10 @@ use sea_orm::{
     QuerySelect,
 };
 
-use super::super::entity::webhook_event;
-use super::super::webhook_events::WAITING;
-use super::super::{Store, StoreError, from_column, millis, parse_column, to_column};
 use crate::domain::{ChatroomId, HostId};
+use crate::store::entity::webhook_event;
+use crate::store::webhooks::events::WAITING;
+use crate::store::{StoreError, WebhookRepository, from_column, millis, parse_column, to_column};
 
 /// How long the record of a delivered event is kept.
 const KEPT_DELIVERED: TimeDelta = TimeDelta::days(1);
@@ -90,7 +90,7 @@ pub struct RecordedEvent {
 
 /// Result of one attempt to deliver an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Attempt {
+pub struct DeliveryAttempt {
     /// Time at which the attempt ended.
     pub at: DateTime<Utc>,
     /// Duration in milliseconds.
@@ -101,10 +101,10 @@ pub struct Attempt {
     pub problem: Option<String>,
 }
 
-impl Store {
+impl WebhookRepository<'_> {
     /// Returns the due events of a host, longest due first, at most `most`.
-    pub async fn due_webhook_events(
-        &self,
+    pub async fn due_events(
+        self,
         host: HostId,
         now: DateTime<Utc>,
         most: u64,
@@ -112,14 +112,15 @@ impl Store {
         use webhook_event::Column::{DueAt, HostId, Id};
         let now = millis(now);
         let rows = self
-            .run(|| {
+            .store
+            .run("deliveries", || {
                 webhook_event::Entity::find()
                     .filter(HostId.eq(host.0))
                     .filter(Condition::any().add(DueAt.lte(now)).add(DueAt.gt(now + LATEST_DUE)))
                     .order_by_asc(DueAt)
                     .order_by_asc(Id)
                     .limit(most)
-                    .all(&self.reader)
+                    .all(&self.store.reader)
             })
             .await?;
         let events = rows.into_iter().map(|row| {
@@ -128,7 +129,7 @@ impl Store {
                 id: row.id,
                 chatroom: ChatroomId(row.chatroom_id),
                 event_id,
-                body: crate::protocol::webhook::repaired(row.body, self.wire),
+                body: crate::protocol::webhook::repaired(row.body, self.store.wire),
                 attempts: u32::try_from(row.attempts).unwrap_or(u32::MAX),
                 ends_at: row.ends_at,
             })
@@ -137,16 +138,16 @@ impl Store {
     }
 
     /// Records that an event was delivered, and clears its body.
-    pub async fn webhook_event_arrived(&self, id: i64, attempt: &Attempt) -> Result<(), StoreError> {
+    pub async fn record_delivery(self, id: i64, attempt: &DeliveryAttempt) -> Result<(), StoreError> {
         self.record(id, attempt, EventState::Delivered, None).await
     }
 
     /// Records a failed attempt. The event is retried at `again`, or given up if that is `None`. An event that another
     /// node has delivered meanwhile stays delivered.
-    pub async fn webhook_event_missed(
-        &self,
+    pub async fn record_failure(
+        self,
         id: i64,
-        attempt: &Attempt,
+        attempt: &DeliveryAttempt,
         again: Option<DateTime<Utc>>,
     ) -> Result<(), StoreError> {
         let state = if again.is_some() { EventState::Waiting } else { EventState::Failed };
@@ -154,9 +155,9 @@ impl Store {
     }
 
     async fn record(
-        &self,
+        self,
         id: i64,
-        attempt: &Attempt,
+        attempt: &DeliveryAttempt,
         state: EventState,
         due_at: Option<DateTime<Utc>>,
     ) -> Result<(), StoreError> {
@@ -178,18 +179,18 @@ impl Store {
         if state != EventState::Delivered {
             update = update.filter(State.eq(WAITING));
         }
-        self.run(|| update.clone().exec(&self.writer)).await?;
+        self.store.run("deliveries", || update.clone().exec(&self.store.writer)).await?;
         Ok(())
     }
 
     /// Gives up events that were not delivered in time, for example because the webhook was disabled: at most `limit`,
     /// oldest first. Returns their number.
-    pub async fn give_up_webhook_events(&self, now: DateTime<Utc>, limit: u64) -> Result<u64, StoreError> {
+    pub async fn give_up_events(self, now: DateTime<Utc>, limit: u64) -> Result<u64, StoreError> {
         let now = millis(now);
-        self.run(|| self.give_up_webhook_events_once(now, limit)).await
+        self.store.run("deliveries", || self.give_up_events_once(now, limit)).await
     }
 
-    async fn give_up_webhook_events_once(&self, now: DateTime<Utc>, limit: u64) -> Result<u64, DbErr> {
+    async fn give_up_events_once(self, now: DateTime<Utc>, limit: u64) -> Result<u64, DbErr> {
         use webhook_event::Column::{Body, DueAt, EndsAt, Id, State};
         let ids: Vec<i64> = webhook_event::Entity::find()
             .select_only()
@@ -199,7 +200,7 @@ impl Store {
             .order_by_asc(EndsAt)
             .limit(limit)
             .into_tuple()
-            .all(&self.writer)
+            .all(&self.store.writer)
             .await?;
         if ids.is_empty() {
             return Ok(0);
@@ -211,25 +212,30 @@ impl Store {
             .col_expr(Body, "".into())
             .filter(Id.is_in(ids))
             .filter(State.eq(WAITING))
-            .exec(&self.writer)
+            .exec(&self.store.writer)
             .await?;
         Ok(given_up.rows_affected)
     }
 
     /// Number of events that would be given up.
-    pub async fn count_webhook_events_to_give_up(&self, now: DateTime<Utc>) -> Result<u64, StoreError> {
+    pub async fn count_events_to_give_up(self, now: DateTime<Utc>) -> Result<u64, StoreError> {
         let late = webhook_event::Entity::find()
             .filter(webhook_event::Column::EndsAt.lte(millis(now)))
             .filter(webhook_event::Column::State.eq(WAITING));
-        self.run(|| late.clone().count(&self.reader)).await
+        self.store.run("deliveries", || late.clone().count(&self.store.reader)).await
     }
 
     /// Returns the newest recorded events of a host, newest first.
-    pub async fn recent_webhook_events(&self, host: HostId, most: u64) -> Result<Vec<RecordedEvent>, StoreError> {
+    pub async fn recent_events(self, host: HostId, most: u64) -> Result<Vec<RecordedEvent>, StoreError> {
         use webhook_event::Column::{HostId, Id};
         let rows = self
-            .run(|| {
-                webhook_event::Entity::find().filter(HostId.eq(host.0)).order_by_desc(Id).limit(most).all(&self.reader)
+            .store
+            .run("deliveries", || {
+                webhook_event::Entity::find()
+                    .filter(HostId.eq(host.0))
+                    .order_by_desc(Id)
+                    .limit(most)
+                    .all(&self.store.reader)
             })
             .await?;
         Ok(rows.into_iter().map(recorded).collect::<Result<_, _>>()?)

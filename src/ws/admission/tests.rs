@@ -7,28 +7,29 @@ use tokio::task::unconstrained;
 
 use super::*;
 
-type Entering = BoxFuture<'static, Result<Place, Overloaded>>;
+type Entering = BoxFuture<'static, Result<JoinPermit, Overloaded>>;
 
 fn address(last: u8) -> IpAddr {
     Ipv4Addr::new(192, 0, 2, last).into()
 }
 
 /// Creates an admission with all places taken.
-fn full(max_waiting: usize) -> (Arc<Admission>, Vec<Place>) {
+fn full(max_waiting: usize) -> (Arc<Admission>, Vec<JoinPermit>) {
     let admission = Admission::new(max_waiting, Chance::from_seed(1));
-    let places = (0..JOINS).map(|_| enter(&admission, 0, Lane::Fresh).now_or_never().unwrap().ok().unwrap()).collect();
+    let places =
+        (0..JOINS).map(|_| enter(&admission, 0, JoinClass::Fresh).now_or_never().unwrap().ok().unwrap()).collect();
     (admission, places)
 }
 
-fn enter(admission: &Arc<Admission>, from: u8, lane: Lane) -> Entering {
+fn enter(admission: &Arc<Admission>, from: u8, class: JoinClass) -> Entering {
     let admission = admission.clone();
     // A test polls many of them within one poll of its own task.
-    unconstrained(async move { admission.enter(address(from), lane).await }).boxed()
+    unconstrained(async move { admission.enter(address(from), class).await }).boxed()
 }
 
 /// Joins the queue.
-fn wait(admission: &Arc<Admission>, from: u8, lane: Lane) -> Entering {
-    let mut entering = enter(admission, from, lane);
+fn wait(admission: &Arc<Admission>, from: u8, class: JoinClass) -> Entering {
+    let mut entering = enter(admission, from, class);
     assert!((&mut entering).now_or_never().is_none(), "no place to wait for {from}");
     entering
 }
@@ -42,7 +43,7 @@ fn waiting(admission: &Admission) -> usize {
 }
 
 /// Releases places one by one. Returns which waiters received one, in order.
-fn served(places: &mut Vec<Place>, queue: &mut [(char, Entering)]) -> String {
+fn served(places: &mut Vec<JoinPermit>, queue: &mut [(char, Entering)]) -> String {
     let mut order = String::new();
     for place in std::mem::take(places).into_iter().take(queue.len()) {
         drop(place);
@@ -58,12 +59,12 @@ fn served(places: &mut Vec<Place>, queue: &mut [(char, Entering)]) -> String {
 }
 
 #[tokio::test]
-async fn places_are_given_in_order_of_arrival_and_all_of_them_come_back() {
+async fn permits_are_granted_in_order_of_arrival_and_all_are_released() {
     let (admission, mut places) = full(8);
-    let mut queue: Vec<_> = "abc".chars().map(|name| (name, wait(&admission, 1, Lane::Fresh))).collect();
+    let mut queue: Vec<_> = "abc".chars().map(|name| (name, wait(&admission, 1, JoinClass::Fresh))).collect();
     assert_eq!(served(&mut places, &mut queue), "abc");
     let (admission, places) = full(8);
-    let entering = wait(&admission, 1, Lane::Fresh);
+    let entering = wait(&admission, 1, JoinClass::Fresh);
     drop(places);
     let place = entering.await.ok().unwrap();
     assert_eq!(waiting(&admission), 0);
@@ -75,10 +76,10 @@ async fn places_are_given_in_order_of_arrival_and_all_of_them_come_back() {
 #[tokio::test]
 async fn a_full_queue_refuses_at_once_and_spreads_the_time_to_retry() {
     let (admission, _places) = full(8);
-    let _queue: Vec<_> = (0..8).map(|_| wait(&admission, 1, Lane::Fresh)).collect();
+    let _queue: Vec<_> = (0..8).map(|_| wait(&admission, 1, JoinClass::Fresh)).collect();
     let mut hints = Vec::new();
     for _ in 0..20_000 {
-        let Some(Err(Overloaded { retry })) = enter(&admission, 1, Lane::Fresh).now_or_never() else {
+        let Some(Err(Overloaded { retry })) = enter(&admission, 1, JoinClass::Fresh).now_or_never() else {
             panic!("not refused");
         };
         hints.push(retry);
@@ -96,15 +97,15 @@ async fn a_full_queue_refuses_at_once_and_spreads_the_time_to_retry() {
 }
 
 #[tokio::test]
-async fn an_address_that_is_alone_has_the_whole_queue_and_shares_it_with_others() {
+async fn a_single_address_uses_the_whole_queue_and_shares_it_with_others() {
     let (admission, mut places) = full(8);
-    let mut many: Vec<_> = (0..8).map(|_| wait(&admission, 1, Lane::Fresh)).collect();
-    let other = wait(&admission, 2, Lane::Fresh);
+    let mut many: Vec<_> = (0..8).map(|_| wait(&admission, 1, JoinClass::Fresh)).collect();
+    let other = wait(&admission, 2, JoinClass::Fresh);
     // The last waiter of the address with the most waiters is displaced.
     assert!(is_refused(&mut many[7]) && !is_refused(&mut many[6]));
-    let more: Vec<_> = (0..3).map(|_| wait(&admission, 2, Lane::Fresh)).collect();
+    let more: Vec<_> = (0..3).map(|_| wait(&admission, 2, JoinClass::Fresh)).collect();
     assert!(is_refused(&mut many[4]) && !is_refused(&mut many[3]));
-    assert!(is_refused(&mut enter(&admission, 2, Lane::Fresh)), "they have as many each");
+    assert!(is_refused(&mut enter(&admission, 2, JoinClass::Fresh)), "they have as many each");
     assert_eq!(waiting(&admission), 8);
     // Addresses are served in turn, although the first one arrived earlier.
     let mut queue: Vec<_> =
@@ -113,16 +114,16 @@ async fn an_address_that_is_alone_has_the_whole_queue_and_shares_it_with_others(
 }
 
 #[tokio::test]
-async fn new_guests_do_not_keep_out_those_who_reconnect() {
+async fn new_guests_do_not_displace_reconnecting_clients() {
     let (admission, mut places) = full(8);
-    let mut fresh: Vec<_> = (1..9).map(|from| wait(&admission, from, Lane::Fresh)).collect();
-    let established: Vec<_> = (11..15).map(|from| wait(&admission, from, Lane::Established)).collect();
+    let mut fresh: Vec<_> = (1..9).map(|from| wait(&admission, from, JoinClass::Fresh)).collect();
+    let established: Vec<_> = (11..15).map(|from| wait(&admission, from, JoinClass::Established)).collect();
     assert_eq!(fresh.iter_mut().filter_map(|entering| is_refused(entering).then_some(())).count(), 4);
-    // Neither lane displaces the other below half of the queue.
-    assert!(is_refused(&mut enter(&admission, 15, Lane::Established)));
-    assert!(is_refused(&mut enter(&admission, 16, Lane::Fresh)));
+    // Neither class displaces the other below half of the queue.
+    assert!(is_refused(&mut enter(&admission, 15, JoinClass::Established)));
+    assert!(is_refused(&mut enter(&admission, 16, JoinClass::Fresh)));
     assert_eq!(waiting(&admission), 8);
-    // The lanes are served alternately.
+    // The classes are served alternately.
     drop(places.pop());
     drop(places.pop());
     let served_of = |entering: Vec<Entering>| {
@@ -132,34 +133,37 @@ async fn new_guests_do_not_keep_out_those_who_reconnect() {
 }
 
 #[tokio::test]
-async fn one_that_stops_waiting_leaves_no_trace() {
+async fn a_cancelled_join_leaves_the_queue() {
     let (admission, places) = full(8);
-    let (first, gone, last) =
-        (wait(&admission, 1, Lane::Fresh), wait(&admission, 2, Lane::Fresh), wait(&admission, 1, Lane::Fresh));
+    let (first, gone, last) = (
+        wait(&admission, 1, JoinClass::Fresh),
+        wait(&admission, 2, JoinClass::Fresh),
+        wait(&admission, 1, JoinClass::Fresh),
+    );
     drop((first, gone));
     assert_eq!(waiting(&admission), 1);
-    assert_eq!(admission.state.lock().lanes[1].turns, [address(1)]);
+    assert_eq!(admission.state.lock().queues[1].turns, [address(1)]);
     // This waiter received its place and is cancelled before it is polled.
     drop(places);
     drop(last);
     let state = admission.state.lock();
-    assert_eq!((state.running, state.waiting(), state.lanes[1].addresses.len()), (0, 0, 0));
+    assert_eq!((state.running, state.waiting(), state.queues[1].addresses.len()), (0, 0, 0));
 }
 
 #[tokio::test(start_paused = true)]
 async fn nothing_waits_longer_than_the_limit() {
     let (admission, _places) = full(8);
     let began = Instant::now();
-    assert!(wait(&admission, 1, Lane::Fresh).await.is_err());
+    assert!(wait(&admission, 1, JoinClass::Fresh).await.is_err());
     assert_eq!(began.elapsed().as_secs(), WAIT_TIMEOUT.as_secs());
     assert_eq!(waiting(&admission), 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_join_that_a_store_holds_up_lets_the_next_begin_within_a_bound() {
+async fn a_join_delayed_by_a_store_yields_to_the_next_within_a_bound() {
     let (admission, mut places) = full(1_000);
-    let mut queue: Vec<_> = (0..JOINS).map(|_| wait(&admission, 1, Lane::Fresh)).collect();
-    places.iter_mut().for_each(Place::yield_to_next);
+    let mut queue: Vec<_> = (0..JOINS).map(|_| wait(&admission, 1, JoinClass::Fresh)).collect();
+    places.iter_mut().for_each(JoinPermit::yield_to_next);
     let running: Vec<_> = queue.iter_mut().filter_map(|entering| entering.now_or_never()?.ok()).collect();
     assert_eq!(running.len(), SLOW_JOINS);
     assert_eq!(admission.state.lock().slow, SLOW_JOINS);

@@ -106,6 +106,6 @@ async fn an_impossible_time_in_a_log_of_an_earlier_release_is_replaced_on_readin
     assert_eq!(node.accept(&[odd]).await, [Outcome::Known { seq: 1, frame: None }]);
     assert_eq!(node.rooms.original(room.name, 1).await.unwrap(), Some(wanted.clone()));
     node.archive_through(&stage.store, &room, 1).await;
-    let stored = stage.store.messages_before(room.id, None, 1).await.unwrap();
+    let stored = stage.store.messages().before(room.id, None, 1).await.unwrap();
     assert_eq!(crate::protocol::chat::message_frame(&stored[0]), wanted);
 }

@@ -205,7 +205,7 @@ async fn a_seeded_room_knows_its_old_ids(stage: Stage) {
 async fn a_closed_room_is_seeded_closed(stage: Stage) {
     let node = stage.node().await;
     let room = node.unseeded_room().await;
-    stage.store.change_room(room.name, RoomChange::Close, room.created_at).await.unwrap();
+    stage.store.rooms().change(room.name, RoomChange::Close, room.created_at).await.unwrap();
     node.seed(room.name).await;
     assert_eq!(node.accept(&[guest(&room, "a")]).await, [Outcome::Closed]);
 }

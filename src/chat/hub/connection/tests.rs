@@ -19,52 +19,52 @@ fn taken(connection: &Connection) -> (Vec<String>, Option<Close>) {
 }
 
 #[test]
-fn a_live_socket_gets_each_number_once() {
+fn a_live_socket_receives_each_number_once() {
     let guest = guest();
     for (prev, seq) in [(0, 1), (1, 2), (0, 1), (1, 2), (2, 3)] {
         guest.deliver(prev, seq, &frame(seq));
     }
     assert_eq!(taken(&guest).0, ["1", "2", "3"]);
-    assert_eq!(guest.must_read(), None);
+    assert_eq!(guest.next_read(), None);
 }
 
 #[test]
-fn a_gap_and_a_jump_make_it_catch_up() {
+fn a_gap_or_a_jump_starts_catching_up() {
     for (prev, seq) in [(4, 5), (1, 10_002)] {
         let guest = guest();
         guest.deliver(0, 1, &frame(1));
         guest.deliver(prev, seq, &frame(seq));
         assert_eq!(taken(&guest).0, ["1"]);
-        assert_eq!(guest.must_read(), Some((1, seq)));
+        assert_eq!(guest.next_read(), Some((1, seq)));
     }
 }
 
 #[test]
-fn the_answer_to_a_message_sent_again_does_not_overtake_what_was_missed() {
+fn a_duplicate_is_not_answered_before_missed_messages() {
     let guest = guest();
     guest.start_after(5);
-    guest.answer(7, frame(7));
+    guest.answer_duplicate(7, frame(7));
     assert_eq!(taken(&guest).0, [""; 0]);
-    assert_eq!(guest.must_read(), Some((5, 7)));
-    guest.caught(frame(6), 6, 7);
-    guest.level(7, 7);
-    guest.answer(7, frame(7));
+    assert_eq!(guest.next_read(), Some((5, 7)));
+    guest.push_from_log(frame(6), 6, 7);
+    guest.caught_up(7, 7);
+    guest.answer_duplicate(7, frame(7));
     assert_eq!(taken(&guest).0, ["6", "7"]);
 }
 
 #[test]
-fn what_comes_while_it_reads_is_read_again_and_not_queued_twice() {
+fn a_message_published_during_a_read_is_read_next_and_queued_once() {
     let guest = guest();
     guest.start_after(0);
-    let (sent, target) = guest.must_read().unwrap();
+    let (sent, target) = guest.next_read().unwrap();
     guest.deliver(1, 2, &frame(2)); // published after the read began
-    guest.caught(frame(1), 1, 1);
-    guest.level(sent + 1, target);
+    guest.push_from_log(frame(1), 1, 1);
+    guest.caught_up(sent + 1, target);
     taken(&guest);
-    let (sent, target) = guest.must_read().unwrap();
+    let (sent, target) = guest.next_read().unwrap();
     assert_eq!((sent, target), (1, 2));
-    guest.caught(frame(2), 2, 2);
-    guest.level(2, target);
+    guest.push_from_log(frame(2), 2, 2);
+    guest.caught_up(2, target);
     guest.deliver(1, 2, &frame(2));
     guest.deliver(2, 3, &frame(3));
     assert_eq!(taken(&guest).0, ["2", "3"]);
@@ -74,15 +74,15 @@ fn what_comes_while_it_reads_is_read_again_and_not_queued_twice() {
 fn a_close_waits_for_a_socket_that_is_catching_up() {
     let guest = guest();
     guest.start_after(0);
-    guest.end_after_all(Some("closed".into()), Close::Normal);
+    guest.close_when_up_to_date(Some("closed".into()), Close::Normal);
     assert_eq!(taken(&guest), (vec![], None));
-    guest.caught(frame(1), 1, 1);
-    guest.level(1, 1);
+    guest.push_from_log(frame(1), 1, 1);
+    guest.caught_up(1, 1);
     assert_eq!(taken(&guest), (vec!["1".into(), "closed".into()], Some(Close::Normal)));
 }
 
 #[test]
-fn a_client_that_does_not_read_is_asked_to_come_back() {
+fn a_client_that_does_not_read_is_closed_and_retries() {
     let guest = guest();
     for seq in 1..=OUTBOX_FRAMES as u64 + 1 {
         guest.deliver(seq - 1, seq, &frame(seq));
@@ -94,14 +94,14 @@ fn a_client_that_does_not_read_is_asked_to_come_back() {
 fn frames_that_are_being_written_count_until_the_next_take() {
     let guest = guest();
     guest.start_after(0);
-    guest.caught(Bytes::from(vec![b'a'; OUTBOX_BYTES]), 1, 1);
+    guest.push_from_log(Bytes::from(vec![b'a'; OUTBOX_BYTES]), 1, 1);
     let mut writing = VecDeque::new();
     assert_eq!(guest.take(&mut writing, 1), None);
     assert_eq!(guest.waiting_bytes(), OUTBOX_BYTES);
-    assert!(guest.must_read().is_none() && !guest.has_room());
+    assert!(guest.next_read().is_none() && !guest.has_capacity());
     guest.take(&mut writing, 1);
     assert_eq!(guest.waiting_bytes(), 0);
-    assert!(guest.must_read().is_some() && guest.has_room());
+    assert!(guest.next_read().is_some() && guest.has_capacity());
 }
 
 fn room(number: u64) -> Topic {
@@ -129,7 +129,7 @@ fn a_flood_of_notices_keeps_the_newest_and_closes_nothing() {
 }
 
 #[test]
-fn messages_take_the_place_of_waiting_notices() {
+fn messages_displace_waiting_notices() {
     let host = guest();
     (0..OUTBOX_FRAMES as u64).for_each(|number| host.notify(room(number), frame(number)));
     for seq in 1..=OUTBOX_FRAMES as u64 {
@@ -142,7 +142,7 @@ fn messages_take_the_place_of_waiting_notices() {
 }
 
 #[test]
-fn the_window_closes_at_16_messages_or_64_kib() {
+fn the_window_is_full_at_16_messages_or_64_kib() {
     let guest = guest();
     (0..15).for_each(|_| guest.submitted(100));
     assert!(!guest.window_is_full());
@@ -160,15 +160,15 @@ enum Step {
     /// A message is accepted. A jump means that the broker began a new epoch.
     Accept { jump: u8 },
     /// The bus delivers the oldest outstanding publication.
-    Hear,
+    Receive,
     /// The bus loses the oldest outstanding publication.
     Lose,
     /// The bus delivers an earlier publication again.
-    HearAgain { back: u8 },
+    ReceiveAgain { back: u8 },
     /// The socket is notified to catch up with the newest message.
-    FallBehind,
+    CatchUp,
     /// A read of the log begins, if one is due and none is in flight.
-    Ask,
+    BeginRead,
     /// The read returns at most `most` entries of the current log.
     Read { most: u8 },
     /// The socket's task takes the queued frames.
@@ -179,11 +179,11 @@ fn step() -> impl proptest::strategy::Strategy<Value = Step> {
     use proptest::prelude::*;
     prop_oneof![
         4 => prop_oneof![9 => Just(0), 1 => 1_u8..].prop_map(|jump| Step::Accept { jump }),
-        4 => Just(Step::Hear),
+        4 => Just(Step::Receive),
         1 => Just(Step::Lose),
-        1 => (1_u8..5).prop_map(|back| Step::HearAgain { back }),
-        1 => Just(Step::FallBehind),
-        3 => Just(Step::Ask),
+        1 => (1_u8..5).prop_map(|back| Step::ReceiveAgain { back }),
+        1 => Just(Step::CatchUp),
+        3 => Just(Step::BeginRead),
         3 => (1_u8..4).prop_map(|most| Step::Read { most }),
         2 => Just(Step::Take),
     ]
@@ -195,7 +195,7 @@ struct World {
     /// Accepted messages: preceding number and number.
     log: Vec<(Seq, Seq)>,
     /// Number of publications that the bus has delivered or lost.
-    heard: usize,
+    received: usize,
     /// The read in flight: the number after which it reads, and the target known to it.
     reading: Option<(Seq, Seq)>,
     taken: Vec<Seq>,
@@ -212,27 +212,27 @@ impl World {
                 let prev = self.newest();
                 self.log.push((prev, prev + 1 + Seq::from(jump)));
             }
-            Step::Hear => {
-                if let Some((prev, seq)) = self.log.get(self.heard) {
+            Step::Receive => {
+                if let Some((prev, seq)) = self.log.get(self.received) {
                     self.guest.deliver(*prev, *seq, &frame(*seq));
-                    self.heard += 1;
+                    self.received += 1;
                 }
             }
-            Step::Lose => self.heard = self.log.len().min(self.heard + 1),
-            Step::HearAgain { back } => {
-                if let Some((prev, seq)) = self.heard.checked_sub(usize::from(back)).map(|at| self.log[at]) {
+            Step::Lose => self.received = self.log.len().min(self.received + 1),
+            Step::ReceiveAgain { back } => {
+                if let Some((prev, seq)) = self.received.checked_sub(usize::from(back)).map(|at| self.log[at]) {
                     self.guest.deliver(prev, seq, &frame(seq));
                 }
             }
-            Step::FallBehind => self.guest.fall_behind(self.newest()),
-            Step::Ask => self.reading = self.reading.or_else(|| self.guest.must_read()),
+            Step::CatchUp => self.guest.catch_up(self.newest()),
+            Step::BeginRead => self.reading = self.reading.or_else(|| self.guest.next_read()),
             Step::Read { most } => {
                 let Some((after, target)) = self.reading.take() else { return };
                 let rest: Vec<Seq> = self.log.iter().map(|(_, seq)| *seq).filter(|seq| *seq > after).collect();
                 let read = &rest[..rest.len().min(usize::from(most))];
-                read.iter().for_each(|seq| self.guest.caught(frame(*seq), *seq, *seq));
+                read.iter().for_each(|seq| self.guest.push_from_log(frame(*seq), *seq, *seq));
                 if read.len() == rest.len() {
-                    self.guest.level(read.last().copied().unwrap_or(0), target);
+                    self.guest.caught_up(read.last().copied().unwrap_or(0), target);
                 }
             }
             Step::Take => {
@@ -248,18 +248,18 @@ proptest::proptest! {
     /// For every interleaving of the publisher, a bus that loses and repeats, reads of the log, and the socket's task:
     /// each number is queued once, in order, and finally all of them are.
     #[test]
-    fn every_interleaving_brings_each_number_once_and_in_order(steps in proptest::collection::vec(step(), 0..120)) {
+    fn every_interleaving_delivers_each_number_once_in_order(steps in proptest::collection::vec(step(), 0..120)) {
         let guest = guest();
         guest.start_after(0);
-        let mut world = World { guest, log: Vec::new(), heard: 0, reading: None, taken: Vec::new() };
+        let mut world = World { guest, log: Vec::new(), received: 0, reading: None, taken: Vec::new() };
         steps.into_iter().for_each(|step| world.act(step));
         // A publication that the bus lost unnoticed is found by the sweep.
-        world.guest.fall_behind(world.newest());
+        world.guest.catch_up(world.newest());
         for _ in 0..world.log.len() + 2 {
-            [Step::Take, Step::Ask, Step::Read { most: u8::MAX }, Step::Take].into_iter().for_each(|step| world.act(step));
+            [Step::Take, Step::BeginRead, Step::Read { most: u8::MAX }, Step::Take].into_iter().for_each(|step| world.act(step));
         }
         let all: Vec<Seq> = world.log.iter().map(|(_, seq)| *seq).collect();
         proptest::prop_assert_eq!(&world.taken, &all);
-        proptest::prop_assert_eq!(world.guest.must_read(), None);
+        proptest::prop_assert_eq!(world.guest.next_read(), None);
     }
 }

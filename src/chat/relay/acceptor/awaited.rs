@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use crate::chat::hub::Connection;
 use crate::domain::{RoomName, Seq};
 
-/// An accepted message whose sender has not received it yet.
+/// An accepted message that its sender has not received yet.
 pub(super) struct Awaited {
     /// When the room reads the log.
     pub(super) deadline: Instant,
@@ -20,6 +20,6 @@ pub(super) struct Awaited {
 
 impl Awaited {
     pub(super) fn is_settled(&self) -> bool {
-        self.connection.sent() >= self.seq || self.connection.is_ending()
+        self.connection.sent() >= self.seq || self.connection.is_closing()
     }
 }

@@ -12,10 +12,10 @@ use crate::domain::clock::{Chance, ManualClock, SystemClock};
 
 /// A store that returns a given status.
 #[derive(Default)]
-struct Said(PlainMutex<Option<Status>>);
+struct FakePresence(PlainMutex<Option<Status>>);
 
 #[async_trait]
-impl Presence for Said {
+impl Presence for FakePresence {
     async fn subscribe(&self, _: Arc<dyn PresenceSink>) -> Result<(), Unavailable> {
         Ok(())
     }
@@ -26,16 +26,16 @@ impl Presence for Said {
         Ok(())
     }
     async fn status(&self, _: HostUuid) -> Result<Status, Unavailable> {
-        self.0.lock().ok_or_else(|| Unavailable("away".into()))
+        self.0.lock().ok_or_else(|| Unavailable("unavailable".into()))
     }
     async fn greet(&self, _: HostUuid, _: Bytes) -> Result<(), Unavailable> {
         Ok(())
     }
 }
 
-struct Stage {
+struct WatchTest {
     hub: Arc<Hub>,
-    said: Arc<Said>,
+    stored: Arc<FakePresence>,
     watch: Watch,
     host: HostUuid,
 }
@@ -47,7 +47,7 @@ struct Guest {
 
 impl Guest {
     /// Returns the statuses received since the last call.
-    fn told(&self) -> Vec<bool> {
+    fn received(&self) -> Vec<bool> {
         let mut frames = VecDeque::new();
         self.connection.take(&mut frames, usize::MAX);
         frames.iter().map(|frame| !frame.windows(7).any(|word| word == b"offline")).collect()
@@ -58,19 +58,19 @@ fn status(online: bool, version: u64) -> Status {
     Status { online, version }
 }
 
-impl Stage {
+impl WatchTest {
     fn new() -> Self {
         let hub = Hub::new(Chance::from_seed(1));
-        let said = Arc::<Said>::default();
+        let stored = Arc::<FakePresence>::default();
         let shown_at: (Arc<dyn Clock>, _) =
             (Arc::new(ManualClock::new(SystemClock.now())), "+09:00".parse().expect("an offset"));
         let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
-        let watch = Watch::new(hub.clone(), said.clone(), shown_at, tracker, stop);
-        Self { hub, said, watch, host: HostUuid::from_random([1; 16]) }
+        let watch = Watch::new(hub.clone(), stored.clone(), shown_at, tracker, stop);
+        Self { hub, stored, watch, host: HostUuid::from_random([1; 16]) }
     }
 
-    fn says(&self, status: Option<Status>) {
-        *self.said.0.lock() = status;
+    fn store_returns(&self, status: Option<Status>) {
+        *self.stored.0.lock() = status;
     }
 
     fn guest(&self) -> Guest {
@@ -79,12 +79,12 @@ impl Stage {
         Guest { connection, registration }
     }
 
-    async fn answer(&self, guest: &Guest, said: Status) {
-        self.says(Some(said));
+    async fn answer(&self, guest: &Guest, stored: Status) {
+        self.store_returns(Some(stored));
         self.watch.answer(self.host, &guest.connection).await.unwrap();
     }
 
-    fn heard(&self, status: Status) {
+    fn receive_event(&self, status: Status) {
         self.watch.presence(self.host, status);
     }
 
@@ -99,102 +99,102 @@ impl Stage {
 
 #[tokio::test]
 async fn an_older_event_is_ignored() {
-    let stage = Stage::new();
+    let stage = WatchTest::new();
     let guest = stage.guest();
-    let mut told = Vec::new();
+    let mut received = Vec::new();
     for (online, version) in [(true, 5), (false, 7), (true, 6), (true, 5), (true, 8)] {
-        stage.heard(status(online, version));
-        told.extend(guest.told());
+        stage.receive_event(status(online, version));
+        received.extend(guest.received());
     }
-    assert_eq!(told, [true, false, true]);
+    assert_eq!(received, [true, false, true]);
     // A guest that does not read meanwhile receives only the newest.
     for version in 9..100 {
-        stage.heard(status(version % 2 == 0, version));
+        stage.receive_event(status(version % 2 == 0, version));
     }
-    assert_eq!(guest.told(), [false]);
+    assert_eq!(guest.received(), [false]);
 }
 
 #[tokio::test]
-async fn what_one_guest_was_answered_does_not_keep_the_event_from_others() {
-    let stage = Stage::new();
+async fn a_status_read_by_one_guest_does_not_suppress_the_event_for_others() {
+    let stage = WatchTest::new();
     let (first, second) = (stage.guest(), stage.guest());
     stage.answer(&first, status(false, 5)).await;
     stage.answer(&second, status(true, 6)).await;
-    stage.heard(status(true, 6));
-    assert_eq!(first.told(), [true]);
-    assert_eq!(second.told().last(), Some(&true));
+    stage.receive_event(status(true, 6));
+    assert_eq!(first.received(), [true]);
+    assert_eq!(second.received().last(), Some(&true));
     stage.answer(&second, status(false, 7)).await;
-    assert_eq!(second.told(), [] as [bool; 0]);
-    stage.heard(status(false, 7));
-    assert_eq!((first.told(), second.told()), (vec![false], vec![false]));
+    assert_eq!(second.received(), [] as [bool; 0]);
+    stage.receive_event(status(false, 7));
+    assert_eq!((first.received(), second.received()), (vec![false], vec![false]));
 }
 
 #[tokio::test]
-async fn an_answer_that_an_event_has_overtaken_is_not_given() {
-    let stage = Stage::new();
+async fn a_read_overtaken_by_an_event_is_not_sent() {
+    let stage = WatchTest::new();
     let guest = stage.guest();
-    stage.heard(status(true, 5));
-    stage.heard(status(false, 6));
+    stage.receive_event(status(true, 5));
+    stage.receive_event(status(false, 6));
     stage.answer(&guest, status(true, 5)).await;
-    assert_eq!(guest.told(), [false]);
-    stage.heard(status(true, 7));
+    assert_eq!(guest.received(), [false]);
+    stage.receive_event(status(true, 7));
     stage.answer(&guest, status(false, 6)).await;
-    assert_eq!(guest.told(), [true]);
+    assert_eq!(guest.received(), [true]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_missed_is_told_and_that_a_host_has_left_only_after_a_while() {
-    let stage = Stage::new();
+async fn missed_changes_are_sent_and_offline_only_after_a_delay() {
+    let stage = WatchTest::new();
     let guest = stage.guest();
-    stage.says(Some(status(true, 5)));
+    stage.store_returns(Some(status(true, 5)));
     stage.compared().await;
-    assert_eq!(guest.told(), [true]);
-    stage.says(Some(status(false, 6)));
+    assert_eq!(guest.received(), [true]);
+    stage.store_returns(Some(status(false, 6)));
     let began = tokio::time::Instant::now();
     stage.compared().await;
-    assert_eq!(guest.told(), [false]);
+    assert_eq!(guest.received(), [false]);
     assert!(began.elapsed() >= SETTLING);
     stage.compared().await;
-    assert_eq!(guest.told(), [] as [bool; 0], "there is nothing new");
+    assert_eq!(guest.received(), [] as [bool; 0], "there is nothing new");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_has_forgotten_and_is_told_again_makes_nobody_flicker() {
-    let stage = Stage::new();
+async fn a_store_that_lost_presence_and_receives_it_again_causes_no_offline() {
+    let stage = WatchTest::new();
     let guest = stage.guest();
-    stage.heard(status(true, 5));
-    stage.says(Some(status(false, 0)));
+    stage.receive_event(status(true, 5));
+    stage.store_returns(Some(status(false, 0)));
     stage.watch.missed();
     tokio::time::sleep(SETTLING / 2).await;
-    stage.says(Some(status(true, 9)));
-    stage.heard(status(true, 9));
+    stage.store_returns(Some(status(true, 9)));
+    stage.receive_event(status(true, 9));
     tokio::time::sleep(SETTLING).await;
-    assert!(guest.told().iter().all(|online| *online));
+    assert!(guest.received().iter().all(|online| *online));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_does_not_answer_says_nothing() {
-    let stage = Stage::new();
+async fn an_unavailable_store_changes_no_status() {
+    let stage = WatchTest::new();
     let guest = stage.guest();
-    stage.heard(status(true, 5));
-    guest.told();
+    stage.receive_event(status(true, 5));
+    guest.received();
     stage.watch.missed();
     tokio::time::sleep(Duration::from_secs(60)).await;
-    assert_eq!(guest.told(), [] as [bool; 0]);
-    stage.says(Some(status(false, 6)));
+    assert_eq!(guest.received(), [] as [bool; 0]);
+    stage.store_returns(Some(status(false, 6)));
     tokio::time::sleep(SETTLING * 2).await;
-    assert_eq!(guest.told(), [false]);
+    assert_eq!(guest.received(), [false]);
 }
 
 #[tokio::test]
-async fn whom_nobody_watches_is_forgotten() {
-    let stage = Stage::new();
+async fn an_unwatched_host_is_removed() {
+    let stage = WatchTest::new();
     let guest = stage.guest();
-    stage.heard(status(true, 5));
+    stage.receive_event(status(true, 5));
     assert_eq!(stage.watch.known.len(), 1);
     drop(guest.registration);
     stage.watch.forget_unwatched(stage.host);
-    stage.heard(status(false, 6));
+    stage.receive_event(status(false, 6));
     stage.compared().await;
     assert!(stage.watch.known.is_empty());
 }

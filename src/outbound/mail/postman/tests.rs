@@ -8,7 +8,7 @@ use super::*;
 use crate::domain::clock::ManualClock;
 use crate::outbound::mail::{Delivery, Language, Letter};
 use crate::store::testing::on_fresh;
-use crate::store::{Dialect, OutgoingMail, Verification};
+use crate::store::{Dialect, OutgoingMail, PendingVerification};
 
 /// Sender that returns scripted results, then succeeds, and records the e-mails.
 #[derive(Default)]
@@ -44,13 +44,13 @@ impl World {
         let (now, until) = (self.clock.now(), self.clock.now() + TimeDelta::minutes(5));
         let letter = Letter::Verification { code: "123456".into() };
         let mail = letter.write("dev@shop.example", Language::English, now, until).unwrap();
-        let verification = Verification {
+        let verification = PendingVerification {
             ticket: format!("{ticket:0>22}"),
             email: "dev@shop.example".into(),
             code_hash: "0".repeat(64),
             expires_at: until,
         };
-        self.store.begin_verification(&verification, &mail, now).await.unwrap();
+        self.store.verifications().begin(&verification, &mail, now).await.unwrap();
     }
 }
 
@@ -76,7 +76,7 @@ async fn of_two_nodes_one_sends_a_mail() {
         let (a, b) = tokio::join!(a.round(), b.round());
         assert_eq!(a.unwrap() + b.unwrap(), 1);
         assert_eq!(world.given(), 1);
-        assert_eq!(world.store.waiting_mails().await.unwrap(), 0);
+        assert_eq!(world.store.mails().count().await.unwrap(), 0);
     })
     .await;
 }
@@ -96,7 +96,7 @@ async fn a_mail_that_fails_is_tried_again_and_one_that_is_refused_is_not() {
             world.clock.advance(Duration::from_millis(1));
             assert_eq!(postman.round().await.unwrap(), 1, "after {wait} s");
         }
-        assert_eq!((world.given(), world.store.waiting_mails().await.unwrap()), (3, 0));
+        assert_eq!((world.given(), world.store.mails().count().await.unwrap()), (3, 0));
     })
     .await;
 }
@@ -116,7 +116,7 @@ async fn what_broke_off_half_way_is_sent_again_unless_it_must_not_come_twice() {
             postman.round().await.unwrap();
             world.clock.advance(Duration::from_secs(10));
             postman.round().await.unwrap();
-            assert_eq!((world.given(), world.store.waiting_mails().await.unwrap()), (given, 0));
+            assert_eq!((world.given(), world.store.mails().count().await.unwrap()), (given, 0));
         }
     })
     .await;
@@ -134,17 +134,17 @@ async fn an_e_mail_over_a_limit_leaves_when_the_limit_permits_it_and_is_dropped_
             world.clock.advance(Duration::from_secs(wait));
             world.postman().with_quotas(quotas).round().await.unwrap();
         }
-        assert_eq!((world.given(), world.store.waiting_mails().await.unwrap()), (4, 0));
+        assert_eq!((world.given(), world.store.mails().count().await.unwrap()), (4, 0));
         for at in 2..5 {
             world.write(&at.to_string()).await;
         }
         let (a, b) = (world.postman().with_quotas(quotas), world.postman().with_quotas(quotas));
         let (a, b) = tokio::join!(a.round(), b.round());
         assert_eq!(a.unwrap() + b.unwrap(), 3);
-        assert_eq!((world.given(), world.store.waiting_mails().await.unwrap()), (5, 2));
+        assert_eq!((world.given(), world.store.mails().count().await.unwrap()), (5, 2));
         world.clock.advance(Duration::from_secs(300));
         assert_eq!(world.postman().with_quotas(quotas).round().await.unwrap(), 2, "they expired");
-        assert_eq!((world.given(), world.store.waiting_mails().await.unwrap()), (5, 0));
+        assert_eq!((world.given(), world.store.mails().count().await.unwrap()), (5, 0));
         // One hour after the first e-mail.
         world.clock.advance(Duration::from_secs(3_600));
         world.write("5").await;
@@ -157,7 +157,7 @@ async fn an_e_mail_over_a_limit_leaves_when_the_limit_permits_it_and_is_dropped_
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_dead_node_took_is_sent_by_another_while_it_still_helps() {
     with_an_outbox(|world| async move {
-        let dead = |now| world.store.take_due_mails(10, now, now + TimeDelta::minutes(1));
+        let dead = |now| world.store.mails().claim_due(10, now, now + TimeDelta::minutes(1));
         world.write("1").await;
         assert_eq!(dead(world.clock.now()).await.unwrap().len(), 1);
         assert_eq!(world.postman().round().await.unwrap(), 0);
@@ -166,7 +166,7 @@ async fn what_a_dead_node_took_is_sent_by_another_while_it_still_helps() {
         world.write("2").await;
         world.clock.advance(Duration::from_secs(300));
         assert_eq!(world.postman().round().await.unwrap(), 1);
-        assert_eq!((world.given(), world.store.waiting_mails().await.unwrap()), (1, 0), "too late");
+        assert_eq!((world.given(), world.store.mails().count().await.unwrap()), (1, 0), "too late");
     })
     .await;
 }

@@ -74,7 +74,7 @@ impl World {
             service_expl: String::new(),
             service_domain: None,
         };
-        self.store.create_host(new, self.clock.now()).await.unwrap()
+        self.store.hosts().create(new, self.clock.now()).await.unwrap()
     }
 
     /// Sets a webhook for all events of a host. Returns the secret.
@@ -87,7 +87,7 @@ impl World {
         let name = RoomName::from_random(Chance::from_entropy().bytes());
         let guest = "용감한 고양이".to_owned();
         let new = NewRoom { host: host.id, guest, name, idempotency_key: None, life: None };
-        self.store.create_room(new, self.clock.now()).await.unwrap()
+        self.store.rooms().create(new, self.clock.now()).await.unwrap()
     }
 
     async fn write(&self, room: &Room, texts: std::ops::Range<usize>) {
@@ -101,12 +101,12 @@ impl World {
                 unattended: false,
             })
             .collect();
-        self.store.append(&batch, self.clock.now()).await.unwrap();
+        self.store.messages().append(&batch, self.clock.now()).await.unwrap();
     }
 
     /// Number of a host's events that are waiting, delivered, failed.
     async fn states(&self, host: &Host) -> [usize; 3] {
-        let events = self.store.recent_webhook_events(host.id, 1_000).await.unwrap();
+        let events = self.store.webhooks().recent_events(host.id, 1_000).await.unwrap();
         [EventState::Waiting, EventState::Delivered, EventState::Failed]
             .map(|state| events.iter().filter(|event| event.state == state).count())
     }
@@ -175,7 +175,7 @@ async fn who_fails_for_three_days_is_tried_less_and_less_and_then_given_up(world
     assert!((4..=7).contains(&gaps[0]) && (16..=25).contains(&gaps[1]), "{gaps:?}");
     assert!(gaps.iter().all(|gap| *gap <= 6 * 3_600 * 12 / 10 + 120) && gaps.last() > Some(&(4 * 3_600)), "{gaps:?}");
     assert!((12..=25).contains(&tries.len()) && tries.last() > Some(&(60 * 3_600)), "{tries:?}");
-    let record = world.store.recent_webhook_events(host.id, 1).await.unwrap().remove(0);
+    let record = world.store.webhooks().recent_events(host.id, 1).await.unwrap().remove(0);
     assert_eq!((record.status, record.attempts as usize), (Some(500), tries.len()));
     assert_eq!(record.problem.as_deref(), Some("answered 500"));
 }
@@ -205,8 +205,8 @@ async fn what_a_node_that_died_had_taken_another_sends(world: World) {
     let (host, receiver) = (world.host("a@shop.example").await, Receiver::start().await);
     world.hook(&host, &receiver.url()).await;
     world.room(&host).await;
-    let due = world.store.due_webhooks(world.clock.now()).await.unwrap()[0];
-    world.store.take_turn(&due, world.clock.now() + LEASE).await.unwrap().unwrap();
+    let due = world.store.webhooks().due(world.clock.now()).await.unwrap()[0];
+    world.store.webhooks().acquire_lease(&due, world.clock.now() + LEASE).await.unwrap().unwrap();
     world.clock.advance(Duration::from_millis(19_999));
     assert_eq!(world.courier.round().await, Ok(0), "it may still live");
     world.clock.advance(Duration::from_millis(1));
@@ -241,7 +241,7 @@ on_sqlite! {
         assert!(began.elapsed() >= Duration::from_secs(2), "the slow one had its time");
         assert_eq!(world.states(&hosts[1]).await, [0, 110, 0]);
         assert_eq!(slow.received().len(), ROOMS_AT_ONCE, "and after the first failure it is left alone");
-        let record = world.store.recent_webhook_events(hosts[0].id, 1_000).await.unwrap();
+        let record = world.store.webhooks().recent_events(hosts[0].id, 1_000).await.unwrap();
         let record = record.iter().find(|event| event.attempts == 1).unwrap();
         assert_eq!((record.status, record.problem.as_deref()), (None, Some("no answer within 2 s")));
         assert_eq!(world.courier.round().await, Ok(0));
@@ -269,7 +269,7 @@ on_sqlite! {
         world.room(&host).await;
         world.courier.round().await.unwrap();
         assert_eq!((receiver.received().len(), other.received().len()), (1, 0));
-        let record = world.store.recent_webhook_events(host.id, 1).await.unwrap().remove(0);
+        let record = world.store.webhooks().recent_events(host.id, 1).await.unwrap().remove(0);
         assert_eq!(record.problem.as_deref(), Some("answered 307: redirects are not followed"));
         assert_eq!(record.state, EventState::Waiting);
     }
@@ -300,7 +300,7 @@ on_sqlite! {
         let sender = Sender::new(None, world.clock.clone()).unwrap();
         let courier = Courier::new(world.store.clone(), sender, Chance::from_seed(2));
         courier.round().await.unwrap();
-        let record = world.store.recent_webhook_events(host.id, 1).await.unwrap().remove(0);
+        let record = world.store.webhooks().recent_events(host.id, 1).await.unwrap().remove(0);
         assert_eq!(record.problem.as_deref(), Some("the URL must begin with https://"));
         let change = WebhookChange {
             url: format!("https://localhost:{}/", receiver.address.port()),
@@ -310,7 +310,7 @@ on_sqlite! {
         world.webhooks.set(host.id, change).await.unwrap();
         world.clock.advance(Duration::from_secs(60));
         courier.round().await.unwrap();
-        let record = world.store.recent_webhook_events(host.id, 1).await.unwrap().remove(0);
+        let record = world.store.webhooks().recent_events(host.id, 1).await.unwrap().remove(0);
         assert_eq!(record.problem.as_deref(), Some("the name of the URL leads to no public address"));
         assert_eq!((record.attempts, receiver.connections.load(std::sync::atomic::Ordering::SeqCst)), (2, 0));
     }

@@ -1,0 +1,265 @@
+//! Task of one partition: holds the lease, reads the queue, and sets the pace.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::ArchiveError;
+use super::lag::{Backlogs, Lag};
+use crate::backend::broker::queue::{ArchiveLease, ArchiveQueue, Idle, QueueEntry};
+use crate::backend::broker::{Partition, Unavailable};
+use crate::chat::metrics::ArchiveMetrics;
+use crate::store::{Store, StoreError};
+
+/// Maximum number of rows per transaction. Each transaction also updates the rooms of its rows: with 500 rows, a
+/// saturated cluster spends a third more SQL time per message.
+const BATCH: usize = 2_000;
+
+/// Maximum size of the frames in one transaction, in bytes: half of the smallest usual `max_allowed_packet`.
+const BATCH_BYTES: usize = 512 * 1024;
+
+/// Number of entries of the first read of a queue. Later reads adapt to the size of its messages.
+const FIRST_READ: usize = 256;
+
+/// Interval between reads of the database's limit per statement.
+const PACKET_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Interval between renewals of, and attempts to acquire, a lease: a third of its duration.
+const LEASE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How long a message waits for others to share its transaction. At 1,000 messages per second this saves two thirds of
+/// the SQL cost.
+const GATHER: Duration = Duration::from_millis(100);
+
+/// Interval between reads of a queue without a notification.
+const IDLE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Delay between attempts while the database or the broker is unavailable.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Time limit for archiving the remaining entries when the node stops.
+const LAST_ROUND: Duration = Duration::from_secs(5);
+
+/// Interval between removals of unused rooms from the broker, and how long a room must have been unused. The shorter
+/// values apply while the broker is short of memory.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
+const ROOM_IDLE: Duration = Duration::from_secs(3_600);
+const SHORT_SWEEP_INTERVAL: Duration = Duration::from_secs(5);
+const SHORT_ROOM_IDLE: Duration = Duration::from_secs(30);
+
+/// Interval between reads of the backlog: two cheap calls per partition.
+const LAG_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Archiver of one partition.
+pub(super) struct Archiver {
+    pub(super) partition: Partition,
+    pub(super) queue: Arc<dyn ArchiveQueue>,
+    pub(super) store: Store,
+    wakers: Arc<[Notify]>,
+    lease: Option<(ArchiveLease, Instant)>,
+    /// Maximum size of one statement in bytes, and when it was read.
+    max_statement: Option<(usize, Instant)>,
+    /// Number of entries of the next read: about as many as fit into a transaction.
+    count: usize,
+    swept: Instant,
+    is_memory_short: bool,
+    lag: Lag,
+    pub(super) metrics: Arc<ArchiveMetrics>,
+}
+
+impl Archiver {
+    pub(super) fn new(
+        partition: Partition,
+        queue: Arc<dyn ArchiveQueue>,
+        store: Store,
+        wakers: Arc<[Notify]>,
+        backlogs: Backlogs,
+        metrics: Arc<ArchiveMetrics>,
+    ) -> Self {
+        Self {
+            partition,
+            queue,
+            store,
+            wakers,
+            lease: None,
+            max_statement: None,
+            count: FIRST_READ,
+            swept: Instant::now(),
+            is_memory_short: false,
+            lag: Lag::new(backlogs),
+            metrics,
+        }
+    }
+
+    pub(super) async fn run(mut self, stop: CancellationToken) {
+        let wakers = self.wakers.clone();
+        let Some(waker) = wakers.get(usize::from(self.partition.0)) else { return };
+        let mut is_failing = false;
+        while !stop.is_cancelled() {
+            let worked = self.work().await;
+            let was_failing = std::mem::replace(&mut is_failing, worked.is_err());
+            self.export_backlog().await;
+            let pause = match worked {
+                Ok(true) => IDLE_INTERVAL,
+                Ok(false) => LEASE_INTERVAL,
+                Err(error) => {
+                    self.failed(&error, was_failing);
+                    RETRY
+                }
+            };
+            tokio::select! {
+                () = waker.notified(), if self.lease.is_some() && pause == IDLE_INTERVAL => tokio::time::sleep(GATHER).await,
+                () = tokio::time::sleep(pause) => {}
+                () = stop.cancelled() => {}
+            }
+        }
+        self.finish().await;
+    }
+
+    /// Records a failed round. Only the first of several is logged as a warning.
+    fn failed(&mut self, error: &ArchiveError, was_failing: bool) {
+        self.metrics.failures.increment(1);
+        self.max_statement = None;
+        // The size of the batch may be the cause: a proxy's limit closes the connection as well.
+        self.count = (self.count / 4).max(1);
+        if !was_failing {
+            tracing::warn!(%error, partition = self.partition.0, "failed to archive batch, retrying");
+        }
+    }
+
+    /// Archives the remaining entries and releases the lease.
+    async fn finish(&mut self) {
+        // The last node that stops must leave no entries in the queue. Another node may hold the lease by now.
+        match tokio::time::timeout(LAST_ROUND, self.work()).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::warn!(%error, partition = self.partition.0, "failed to archive before shutdown"),
+            Err(_) => tracing::warn!(partition = self.partition.0, "timed out archiving before shutdown"),
+        }
+        if let Some((lease, _)) = self.lease.take()
+            && let Err(error) = self.queue.release(self.partition, &lease).await
+        {
+            tracing::debug!(%error, partition = self.partition.0, "failed to release partition lease, it expires");
+        }
+    }
+
+    /// Archives all entries of the queue. Returns `false` if another node holds the lease.
+    async fn work(&mut self) -> Result<bool, ArchiveError> {
+        match self.empty_queue().await {
+            Err(ArchiveError::LeaseLost) => {
+                self.lease = None;
+                Ok(false)
+            }
+            worked => worked,
+        }
+    }
+
+    async fn empty_queue(&mut self) -> Result<bool, ArchiveError> {
+        loop {
+            let Some(lease) = self.hold_lease().await? else { return Ok(false) };
+            self.sweep().await?;
+            let most = self.statement_bytes().await?;
+            let mut entries = self.queue.read(self.partition, self.count).await?;
+            let read = entries.len();
+            // Events for webhooks are up to three times as long as their messages.
+            truncate(&mut entries, BATCH_BYTES.min(most / 3));
+            let Some(first) = entries.first() else { return Ok(true) };
+            if first.frame.len() > most {
+                self.dead_letter(&lease, first, "larger than max_allowed_packet").await?;
+                continue;
+            }
+            let is_full = read == self.count || entries.len() < read;
+            self.count = next_count(&entries, self.count);
+            self.write_measured(&lease, entries).await?;
+            if !is_full {
+                return Ok(true);
+            }
+            self.export_backlog().await;
+        }
+    }
+
+    async fn write_measured(&self, lease: &ArchiveLease, entries: Vec<QueueEntry>) -> Result<(), ArchiveError> {
+        let (began, rows) = (Instant::now(), entries.len());
+        self.write(lease, entries).await?;
+        self.metrics.batch.record(rows as f64);
+        self.metrics.duration.record(began.elapsed().as_secs_f64());
+        self.metrics.archived.increment(rows as u64);
+        Ok(())
+    }
+
+    /// Exports the backlog, at most once per [`LAG_INTERVAL`]. Every node does this, with or without the lease, so that
+    /// a queue that no node archives does not appear empty.
+    async fn export_backlog(&mut self) {
+        if self.lag.read_at.is_some_and(|read_at| read_at.elapsed() < LAG_INTERVAL) {
+            return;
+        }
+        self.lag.read_at = Some(Instant::now());
+        match self.queue.backlog(self.partition).await {
+            Ok(backlog) => self.lag.export(self.partition, backlog),
+            Err(error) => tracing::debug!(%error, partition = self.partition.0, "failed to read archive backlog"),
+        }
+    }
+
+    /// Returns the maximum size in bytes of one statement, which is read again every [`PACKET_INTERVAL`].
+    async fn statement_bytes(&mut self) -> Result<usize, StoreError> {
+        match self.max_statement {
+            Some((bytes, read)) if read.elapsed() < PACKET_INTERVAL => Ok(bytes),
+            _ => {
+                let bytes = self.store.messages().max_statement_bytes().await?;
+                self.max_statement = Some((bytes, Instant::now()));
+                Ok(bytes)
+            }
+        }
+    }
+
+    async fn hold_lease(&mut self) -> Result<Option<ArchiveLease>, Unavailable> {
+        if let Some((lease, renewed)) = &self.lease
+            && renewed.elapsed() < LEASE_INTERVAL
+        {
+            return Ok(Some(lease.clone()));
+        }
+        let asked = Instant::now();
+        self.lease = self.queue.lease(self.partition).await?.map(|lease| (lease, asked));
+        Ok(self.lease.as_ref().map(|(lease, _)| lease.clone()))
+    }
+
+    async fn sweep(&mut self) -> Result<(), Unavailable> {
+        let interval = if self.is_memory_short { SHORT_SWEEP_INTERVAL } else { SWEEP_INTERVAL };
+        if self.swept.elapsed() < interval {
+            return Ok(());
+        }
+        self.swept = Instant::now();
+        let idle = Idle { usual: ROOM_IDLE, short_of_memory: SHORT_ROOM_IDLE };
+        let swept = self.queue.remove_idle(self.partition, idle).await?;
+        if swept.removed > 0 {
+            tracing::debug!(removed = swept.removed, partition = self.partition.0, "removed idle rooms from redis");
+        }
+        if swept.is_memory_short && !self.is_memory_short {
+            tracing::warn!(partition = self.partition.0, "redis memory short, removing idle rooms early");
+        } else if self.is_memory_short && !swept.is_memory_short {
+            tracing::info!(partition = self.partition.0, "redis memory no longer short");
+        }
+        self.is_memory_short = swept.is_memory_short;
+        Ok(())
+    }
+}
+
+/// Truncates `entries` to the first ones whose frames have at most `most` bytes in total. Keeps at least one.
+fn truncate(entries: &mut Vec<QueueEntry>, most: usize) {
+    let mut bytes = 0;
+    let fits = |entry: &&QueueEntry| {
+        bytes += entry.frame.len();
+        bytes <= most
+    };
+    let fitting = entries.iter().take_while(fits).count().max(1);
+    entries.truncate(fitting);
+}
+
+/// Number of entries to read next. `batch` is the part of a read of `count` entries that is being archived.
+fn next_count(batch: &[QueueEntry], count: usize) -> usize {
+    let bytes: usize = batch.iter().map(|entry| entry.frame.len()).sum();
+    let mean = (bytes / batch.len().max(1)).max(1);
+    (BATCH_BYTES / mean + 1).min(count * 4).clamp(1, BATCH)
+}

@@ -1,0 +1,87 @@
+//! Entries whose room does not own a row in SQL: the room was deleted, or SQL lost it in a restore.
+
+use std::collections::{HashMap, HashSet};
+
+use super::ArchiveError;
+use super::archiver::Archiver;
+use super::batch::Batch;
+use crate::backend::broker::queue::{ArchiveLease, Lost, QueueEntry};
+use crate::domain::{ChatroomId, RoomKey, RoomName};
+use crate::store::StoreError;
+
+/// Reason of dead letters whose room has no row with its id and name.
+const LOST: &str = "sql has no such room";
+
+impl Archiver {
+    /// Where entries of several rooms share a chatroom id, removes those of the rooms that do not own the row from the
+    /// batch. Returns the removed entries.
+    pub(super) async fn split_unowned(&self, batch: &mut Batch) -> Result<Vec<QueueEntry>, StoreError> {
+        let mut names: HashMap<ChatroomId, RoomName> = HashMap::new();
+        let mut shared: HashSet<ChatroomId> = HashSet::new();
+        for (entry, _) in &*batch {
+            if *names.entry(entry.chatroom).or_insert(entry.room) != entry.room {
+                shared.insert(entry.chatroom);
+            }
+        }
+        let mut unowned = Vec::new();
+        for chatroom in shared {
+            let owner = self.store.rooms().get(chatroom).await?.map(|room| room.name);
+            batch.retain(|(entry, _)| {
+                let stays = entry.chatroom != chatroom || Some(entry.room) == owner;
+                if !stays {
+                    unowned.push(entry.clone());
+                }
+                stays
+            });
+        }
+        Ok(unowned)
+    }
+
+    /// Decides about entries whose room has no row with its name. If SQL or the broker records the deletion of the
+    /// room, its entries are dropped. Otherwise SQL has lost the room, and all its messages in the broker become dead
+    /// letters. Returns the deleted rooms, and the bytes of entries that became dead letters one by one.
+    pub(super) async fn settle_unowned(
+        &self,
+        lease: &ArchiveLease,
+        entries: &[QueueEntry],
+    ) -> Result<(HashSet<RoomName>, usize), ArchiveError> {
+        let (mut deleted, mut refused) = (HashSet::new(), 0);
+        let mut settled: HashMap<(RoomName, ChatroomId), bool> = HashMap::new();
+        for entry in entries {
+            let key = RoomKey { name: entry.room, chatroom: entry.chatroom };
+            let is_covered = match settled.get(&(entry.room, entry.chatroom)) {
+                Some(is_covered) => *is_covered,
+                None => {
+                    let is_covered = self.settle_room(key, &mut deleted).await?;
+                    settled.insert((entry.room, entry.chatroom), is_covered);
+                    is_covered
+                }
+            };
+            if !is_covered {
+                self.dead_letter(lease, entry, LOST).await?;
+                refused += entry.frame.len();
+            }
+        }
+        Ok((deleted, refused))
+    }
+
+    /// Returns whether the entries of a room without a row need no further action: the room was deleted, or all its
+    /// messages are dead letters.
+    async fn settle_room(&self, room: RoomKey, deleted: &mut HashSet<RoomName>) -> Result<bool, ArchiveError> {
+        // SQL is read first, because an event is removed only after the broker has the tombstone.
+        if self.store.rooms().is_being_deleted(room.name).await? {
+            deleted.insert(room.name);
+            return Ok(true);
+        }
+        let has_other_row = self.store.rooms().by_name(room.name).await?.is_some();
+        match self.queue.lose_room(room.name, room.chatroom, LOST, has_other_row).await? {
+            Lost::Deleted => Ok(true),
+            Lost::Now(messages) if messages > 0 => {
+                self.metrics.dead_letters.increment(messages);
+                tracing::error!(room = %room.name, chatroom = room.chatroom.0, messages, "sql has lost a room, dead-lettered its messages");
+                Ok(true)
+            }
+            Lost::Now(_) | Lost::Other => Ok(false),
+        }
+    }
+}

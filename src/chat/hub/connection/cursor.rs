@@ -1,0 +1,140 @@
+//! Position of one socket in the log of its room.
+//!
+//! A socket is **up to date** (publications are queued as they arrive) or **catching up** (its own task reads the log
+//! after the last queued number; publications only raise the target).
+//!
+//! **Invariant:** a number is offered for queueing only if its predecessor in the room is the last queued number, so
+//! each number is queued once, in rising order.
+
+use crate::domain::Seq;
+
+/// Position in the log. See the module.
+#[derive(Debug, Default)]
+pub(super) struct ReadCursor {
+    /// Highest number queued.
+    sent: Seq,
+    /// Lowest number queued; 0 before the first.
+    first: Seq,
+    /// Highest number known to exist, while the socket is catching up.
+    target: Option<Seq>,
+}
+
+/// What to do with a publication.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Offer {
+    /// It is the next number and must be queued.
+    Queue,
+    /// It was queued before.
+    Duplicate,
+    /// The socket is catching up and reads it from the log.
+    ReadLater,
+    /// A number before it is missing. The socket is now catching up.
+    Gap,
+}
+
+impl ReadCursor {
+    /// Offers a publication; `prev` is the preceding number in the room. With [`Offer::Queue`], it counts as queued.
+    pub(super) fn offer(&mut self, prev: Seq, seq: Seq) -> Offer {
+        if self.target.is_some() {
+            self.catch_up(seq);
+            Offer::ReadLater
+        } else if seq <= self.sent {
+            Offer::Duplicate
+        } else if prev > self.sent || seq - prev > 1 {
+            // A message in between was missed, or lost with the broker's last epoch.
+            self.target = Some(seq);
+            Offer::Gap
+        } else {
+            self.queued(seq, seq);
+            Offer::Queue
+        }
+    }
+
+    /// Records that the numbers from `first` to `through` were queued.
+    pub(super) fn queued(&mut self, first: Seq, through: Seq) {
+        self.sent = self.sent.max(through);
+        self.queued_older(first);
+    }
+
+    /// Records that a page of older messages was queued, down to `seq`.
+    pub(super) fn queued_older(&mut self, seq: Seq) {
+        self.first = if self.first == 0 { seq } else { self.first.min(seq) };
+    }
+
+    /// Starts to catch up, or raises the target.
+    pub(super) fn catch_up(&mut self, target: Seq) {
+        self.target = Some(self.target.map_or(target, |known| known.max(target)));
+    }
+
+    /// Starts to catch up after `seq`.
+    pub(super) fn start_after(&mut self, seq: Seq) {
+        self.sent = seq;
+        self.target = Some(seq);
+    }
+
+    /// Returns the number after which to read, and the target; `None` if the socket is up to date.
+    pub(super) fn next_read(&self) -> Option<(Seq, Seq)> {
+        self.target.map(|target| (self.sent, target))
+    }
+
+    /// Records that the log ends at `through`, as of a read that knew of `target`. Returns whether the socket has
+    /// become up to date: nothing newer was announced since. An announced number that no read finds was lost with the
+    /// broker's last epoch.
+    pub(super) fn caught_up(&mut self, through: Seq, target: Seq) -> bool {
+        self.sent = self.sent.max(through);
+        let is_done = self.target.is_some_and(|known| known <= target.max(self.sent));
+        if is_done {
+            self.target = None;
+        }
+        is_done
+    }
+
+    pub(super) fn is_catching_up(&self) -> bool {
+        self.target.is_some()
+    }
+
+    pub(super) fn sent(&self) -> Seq {
+        self.sent
+    }
+
+    /// Returns the lowest number queued; `None` before the first.
+    pub(super) fn first(&self) -> Option<Seq> {
+        Some(self.first).filter(|first| *first > 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_direct_successor_is_queued() {
+        let mut cursor = ReadCursor::default();
+        assert_eq!(cursor.offer(0, 1), Offer::Queue);
+        assert_eq!(cursor.offer(0, 1), Offer::Duplicate);
+        assert_eq!(cursor.offer(2, 3), Offer::Gap);
+        assert_eq!(cursor.offer(1, 2), Offer::ReadLater);
+        assert_eq!((cursor.sent(), cursor.next_read()), (1, Some((1, 3))));
+    }
+
+    #[test]
+    fn a_number_announced_during_a_read_requires_another_read() {
+        let mut cursor = ReadCursor::default();
+        cursor.start_after(5);
+        cursor.catch_up(7);
+        cursor.queued(6, 6);
+        assert!(!cursor.caught_up(6, 5));
+        assert_eq!(cursor.next_read(), Some((6, 7)));
+        // The second read knew of 7, and the log does not have it.
+        assert!(cursor.caught_up(6, 7) && !cursor.is_catching_up());
+    }
+
+    #[test]
+    fn a_page_of_older_messages_lowers_the_first_number_only() {
+        let mut cursor = ReadCursor::default();
+        assert_eq!(cursor.first(), None);
+        cursor.queued(51, 100);
+        cursor.queued_older(1);
+        assert_eq!((cursor.first(), cursor.sent()), (Some(1), 100));
+    }
+}

@@ -1,0 +1,48 @@
+//! Messages on their way to the broker.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::backend::broker::Submission;
+use crate::chat::hub::Connection;
+use crate::domain::Seq;
+use crate::domain::trace::Span;
+
+/// A message that waits for its outcome.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub(super) connection: Arc<Connection>,
+    pub(super) submission: Submission,
+    pub(super) since: Instant,
+    /// Highest number that the sender had received at submission.
+    pub(super) sent: Seq,
+    /// Whether an earlier call with this message may have taken effect.
+    pub(super) tried: bool,
+    /// Span from reading the message to its answer, if it is traced.
+    pub(super) span: Option<Span>,
+}
+
+impl Pending {
+    pub(super) fn bytes(&self) -> u32 {
+        self.submission.head.len() as u32
+    }
+
+    pub(super) fn answered(&self, submissions: &SubmissionQueue) {
+        submissions.bytes.fetch_sub(self.bytes() as usize, Ordering::Relaxed);
+        self.connection.answered(self.bytes());
+    }
+}
+
+/// Submitted messages that the acceptor has not collected yet.
+#[derive(Debug, Default)]
+pub(super) struct SubmissionQueue {
+    pub(super) queue: Mutex<VecDeque<Pending>>,
+    pub(super) arrived: Notify,
+    /// Bytes of all unanswered messages.
+    pub(super) bytes: AtomicUsize,
+}

@@ -1,0 +1,164 @@
+//! Admission to a room: identity, room state, limits, and the first frames of the socket.
+
+use std::sync::Arc;
+
+use super::guard::RoomGuard;
+use super::{ChatSession, Sessions};
+use crate::backend::broker::{LogEntry, RoomStatus};
+use crate::chat::history::{JoinFrame, PAGE, RoomKey};
+use crate::chat::hub::{Connection, Identity};
+use crate::chat::rooms::{RoomError, RoomOwner};
+use crate::chat::session::{Handshake, Refusal};
+use crate::domain::{Host, RoomChange, RoomName, RoomState, Seq, Side};
+use crate::protocol::chat::closed_frame;
+use crate::protocol::{Close, frame};
+
+impl Sessions {
+    /// Admits a connection to a room.
+    ///
+    /// # Errors
+    /// The refusal, with the close code of SPEC 4.
+    pub async fn open_chat(self: &Arc<Self>, name: &str, handshake: &Handshake) -> Result<ChatSession, Refusal> {
+        let name: RoomName = name.parse().map_err(|_| Close::NotFound)?;
+        let after = handshake.after.as_deref().map(read_after).transpose()?;
+        let (owner, host, identity) = self.identify_member(name, handshake).await?;
+        let connection = self.hub.connection_with(identity, handshake.extras);
+        // Registered before the history is read, so that messages published meanwhile raise the target.
+        connection.start_after(0);
+        let guard = RoomGuard::enter(self.clone(), owner, connection.clone());
+        match after {
+            Some(after) => self.rejoin(owner.key, &connection, after).await?,
+            None => self.join(owner.key, &connection).await?,
+        }
+        Ok(ChatSession::new(self.clone(), guard, &host, after.is_some()))
+    }
+
+    /// Returns the owner of the room, the host, and the identity of the peer, who must be a guest or this host.
+    async fn identify_member(
+        &self,
+        name: RoomName,
+        handshake: &Handshake,
+    ) -> Result<(RoomOwner, Arc<Host>, Identity), Refusal> {
+        let owner = self.rooms.owner(name).await.map_err(|error| self.refusal_of(&error))?.ok_or(Close::NotFound)?;
+        let host = self.active_host(owner.host).await?;
+        let identity = self.identify(handshake, &host).await?;
+        if matches!(&identity, Identity::Host { host, .. } if *host != owner.host) {
+            return Err(Close::Forbidden.into());
+        }
+        Ok((owner, host, identity))
+    }
+
+    /// Joins without a number: sends the newest messages, which may be cached.
+    async fn join(&self, room: RoomKey, connection: &Connection) -> Result<(), Refusal> {
+        let cached = self.history.cached_join_frame(room.name).await;
+        let reads = cached.is_none();
+        let (status, log) = self.enter(room, connection, if reads { PAGE } else { 0 }, false).await?;
+        let newest = match cached.filter(|cached| cached.newest == status.seq) {
+            Some(cached) => Ok(cached),
+            None => self.history.join_frame(room, status.seq, reads.then_some(log)).await,
+        };
+        send_join_frame(connection, &*newest.map_err(|error| self.refusal_of(&error.into()))?, status.seq);
+        Ok(())
+    }
+
+    /// Joins after a number that the client has: starts to catch up from there.
+    async fn rejoin(&self, room: RoomKey, connection: &Connection, after: Seq) -> Result<(), Refusal> {
+        let (status, _) = self.enter(room, connection, 0, true).await?;
+        self.replay(room, &status, connection, after).await
+    }
+
+    /// Reports the connection and checks the limits and the state of the room. Returns its status and at most `newest`
+    /// of its newest log entries.
+    async fn enter(
+        &self,
+        room: RoomKey,
+        connection: &Connection,
+        newest: usize,
+        is_reconnecting: bool,
+    ) -> Result<(RoomStatus, Vec<LogEntry>), Refusal> {
+        let entered = self.members.report_and_read(room.name, newest).await;
+        let (status, log) = entered.map_err(|error| self.refusal_of(&error))?;
+        // Counted per side, so that guests cannot keep the host out.
+        let sockets = match connection.side() {
+            Side::Guest => status.guests,
+            Side::Host => status.hosts + status.away,
+        };
+        if self.limits.room_sockets.is_some_and(|limit| sockets > limit) {
+            return Err(Close::TooMany.into());
+        }
+        self.admit_to_state(room, &status, connection.side(), is_reconnecting).await?;
+        Ok((status, log))
+    }
+
+    /// Checks the state of the room. A closed room rejects hosts and reconnecting guests; a fresh guest resumes it.
+    async fn admit_to_state(
+        &self,
+        room: RoomKey,
+        status: &RoomStatus,
+        side: Side,
+        is_reconnecting: bool,
+    ) -> Result<(), Refusal> {
+        match (status.state, side) {
+            (RoomState::Open, _) => Ok(()),
+            (RoomState::Deleted, _) => Err(Close::NotFound.into()),
+            (RoomState::Closed, Side::Host) => Err(Close::Unavailable.into()),
+            (RoomState::Closed, Side::Guest) if is_reconnecting => {
+                // A background tab must not undo the host's decision.
+                let notice = self.rooms.closed_notice(room.name).await;
+                let notice = notice.unwrap_or_else(|| closed_frame(&self.wire.wall_clock(self.clock.now())));
+                Err(Refusal { frame: Some(frame::text(&notice)), close: Close::Normal })
+            }
+            (RoomState::Closed, Side::Guest) => {
+                self.rooms.change(room.name, RoomChange::Resume).await.map_err(|error| self.refusal_of(&error))?;
+                Ok(())
+            }
+        }
+    }
+
+    /// Starts to catch up after the number that the client has, limited to the highest that exists.
+    async fn replay(
+        &self,
+        room: RoomKey,
+        status: &RoomStatus,
+        connection: &Connection,
+        after: Seq,
+    ) -> Result<(), Refusal> {
+        let mut known = status.seq;
+        if after > known {
+            // After a failover, SQL may have a higher number than the broker.
+            known = known.max(self.rooms.stored_seq(room).await.map_err(|error| self.refusal_of(&error))?);
+        }
+        connection.start_after(after.min(known));
+        Ok(())
+    }
+
+    pub(super) fn refusal_of(&self, error: &RoomError) -> Close {
+        match error {
+            RoomError::NotFound => Close::NotFound,
+            RoomError::NotYours => Close::Forbidden,
+            RoomError::TooManyPinned | RoomError::Closed => Close::Unavailable,
+            RoomError::Unavailable(why) => {
+                tracing::warn!(why, "socket refused, client retries later");
+                self.try_later()
+            }
+        }
+    }
+}
+
+/// Queues the newest messages for a fresh join. `seq` was the room's highest number shortly before.
+fn send_join_frame(connection: &Connection, frame: &JoinFrame, seq: Seq) {
+    if let Some(framed) = &frame.framed {
+        connection.push_from_log(framed.clone(), frame.first, frame.newest);
+    }
+    connection.caught_up(frame.newest, frame.newest);
+    if frame.newest < seq {
+        // A message was accepted during the read; or retention removed all messages, and the next read finds none.
+        connection.catch_up(seq);
+    }
+}
+
+/// Parses `after`: digits only. A number that overflows is beyond the end.
+fn read_after(text: &str) -> Result<Seq, Close> {
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if is_number { Ok(text.parse().unwrap_or(Seq::MAX)) } else { Err(Close::BadForm("after is not a number")) }
+}

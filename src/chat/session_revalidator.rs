@@ -1,0 +1,258 @@
+//! Re-checks the accounts behind this node's open host sockets and closes those that are no longer valid: the login
+//! ended, the account was deactivated, or the online status was switched off (SPEC 4, 5).
+//!
+//! Such changes are usually announced ([`Control`](crate::domain::Control)). This module queries SQL instead:
+//! periodically, because the expiry of a login is not announced, and whenever an announcement may have been missed.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use chrono::DateTime;
+use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::accounts::Accounts;
+use crate::accounts::hosts::Hosts;
+use crate::chat::hub::Hub;
+use crate::domain::clock::{Agreement, Clock};
+use crate::domain::{HostId, HostUuid};
+use crate::protocol::Close;
+use crate::protocol::status::status_frame;
+use crate::store::{Store, StoreError};
+
+/// Maximum number of entries per query.
+const QUERY_HOSTS: usize = 500;
+
+/// Delay before a failed check is retried.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// Checks the sessions of a node's hosts. Clones share the state.
+#[derive(Clone)]
+pub struct SessionRevalidator {
+    hub: Arc<Hub>,
+    store: Store,
+    accounts: Accounts,
+    hosts: Hosts,
+    clock: Arc<dyn Clock>,
+    clocks: Agreement,
+    /// Whether a check was requested that has not started.
+    is_due: Arc<AtomicBool>,
+    one_at_a_time: Arc<Mutex<()>>,
+    tracker: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl std::fmt::Debug for SessionRevalidator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SessionRevalidator").field("is_due", &self.is_due).finish_non_exhaustive()
+    }
+}
+
+impl SessionRevalidator {
+    /// Creates the check for the connections of `hub`.
+    pub fn new(
+        hub: Arc<Hub>,
+        store: Store,
+        accounts: Accounts,
+        hosts: Hosts,
+        clock: Arc<dyn Clock>,
+        tracker: TaskTracker,
+        stop: CancellationToken,
+    ) -> Self {
+        let (is_due, one_at_a_time) = (Arc::default(), Arc::default());
+        let clocks = Agreement::assumed();
+        Self { hub, store, accounts, hosts, clock, clocks, is_due, one_at_a_time, tracker, stop }
+    }
+
+    /// Ignores the expiry of logins while the clocks disagree.
+    #[must_use]
+    pub fn while_clocks_agree(mut self, clocks: Agreement) -> Self {
+        self.clocks = clocks;
+        self
+    }
+
+    /// Requests a check because announcements may have been missed. It is retried until SQL responds.
+    pub fn request_check(&self) {
+        self.hosts.forget_all();
+        if !self.is_due.swap(true, Ordering::Relaxed) {
+            self.tracker.spawn(self.clone().check_until_success());
+        }
+    }
+
+    async fn check_until_success(self) {
+        let _one = self.one_at_a_time.lock().await;
+        // Cleared before reading: an announcement missed from now on may be too recent for this check.
+        self.is_due.store(false, Ordering::Relaxed);
+        while let Err(error) = self.check().await {
+            tracing::debug!(%error, "host session check failed, retrying");
+            if self.stop.run_until_cancelled(tokio::time::sleep(RETRY)).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Closes the sockets deactivated_sockets login, account or status is no longer valid.
+    ///
+    /// # Errors
+    /// [`StoreError`]: some sockets were not checked.
+    pub async fn check(&self) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        // With a wrong clock, no login counts as expired; logins that were ended explicitly still count as ended.
+        let now = if self.clocks.holds() { now } else { DateTime::UNIX_EPOCH };
+        let logins: Vec<Box<str>> = self.hub.logins().into_iter().collect();
+        for part in logins.chunks(QUERY_HOSTS) {
+            let part: Vec<&str> = part.iter().map(|sid| &**sid).collect();
+            let alive = self.store.logins().active(&part, now).await?;
+            for sid in part.into_iter().filter(|sid| !alive.iter().any(|alive| alive == sid)) {
+                self.accounts.login_ended(sid);
+                self.hub.close_login(sid);
+            }
+        }
+        let hosts: Vec<HostId> = self.hub.hosts().into_iter().collect();
+        for part in hosts.chunks(QUERY_HOSTS) {
+            self.store.hosts().deactivated(part).await?.into_iter().for_each(|host| self.hub.close_host(host));
+        }
+        let statuses: Vec<HostUuid> = self.hub.statuses();
+        for part in statuses.chunks(QUERY_HOSTS) {
+            let hidden = self.store.hosts().hidden(part).await?;
+            let offline = status_frame(false, &self.store.wire().wall_clock(self.clock.now()));
+            hidden.into_iter().for_each(|host| self.hub.close_status(host, &offline, Close::Unavailable));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::accounts::NewAccount;
+    use crate::accounts::tokens::TokenKeys;
+    use crate::chat::hub::{Connection, Identity, Place, Registration};
+    use crate::domain::clock::{Chance, ManualClock, SystemClock};
+    use crate::domain::{Host, HostConfig, RoomName};
+    use crate::store::testing::on_fresh;
+    use crate::store::{DeactivatedBy, Dialect};
+
+    struct RevalidatorTest {
+        clock: Arc<ManualClock>,
+        accounts: Accounts,
+        hub: Arc<Hub>,
+        revalidator: SessionRevalidator,
+        store: Store,
+    }
+
+    impl RevalidatorTest {
+        fn on(store: Store) -> Self {
+            let clock = Arc::new(ManualClock::new(SystemClock.now()));
+            let keys = TokenKeys::new(&["a-secret-of-the-tests-that-is-long-enough"]).unwrap();
+            let no_announcer = Arc::new(|_| Box::pin(async {}) as futures_util::future::BoxFuture<'static, ()>);
+            let chance = Chance::from_seed(1);
+            let accounts = Accounts::new(store.clone(), clock.clone(), chance.clone(), keys, no_announcer);
+            let (hub, hosts) = (Hub::new(chance), Hosts::new(store.clone()));
+            let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
+            let revalidator = SessionRevalidator::new(
+                hub.clone(),
+                store.clone(),
+                accounts.clone(),
+                hosts,
+                clock.clone(),
+                tracker,
+                stop,
+            );
+            Self { clock, accounts, hub, revalidator, store }
+        }
+
+        /// Creates a host with a socket in a room, one at the host's status, and a guest at that status.
+        async fn host(&self, name: &str) -> (Host, [(Arc<Connection>, Registration); 3]) {
+            let new = NewAccount {
+                email: format!("{name}@shop.example"),
+                password: "pass word".into(),
+                service_name: "Shop".into(),
+                service_expl: String::new(),
+                service_domain: None,
+            };
+            self.accounts.create_host(new).await.unwrap();
+            let login = self.accounts.login(&format!("{name}@shop.example"), "pass word").await.unwrap();
+            let claims = self.accounts.authenticate(&login.tokens.access).await.unwrap();
+            let own = Identity::Host { host: login.host.id, sid: claims.sid.into() };
+            let (room, status) = (Place::Room(RoomName::from_random([1; 16])), Place::Status(login.host.uuid));
+            let sockets = [(room, own.clone()), (status, own), (status, Identity::Guest)].map(|(place, identity)| {
+                let connection = self.hub.connection(identity);
+                (connection.clone(), self.hub.register(place, connection))
+            });
+            (login.host, sockets)
+        }
+
+        async fn closes(&self, sockets: &[(Arc<Connection>, Registration)]) -> Vec<Option<Close>> {
+            self.revalidator.check().await.unwrap();
+            sockets.iter().map(|(connection, _)| connection.pending_close()).collect()
+        }
+    }
+
+    #[tokio::test]
+    async fn sockets_of_a_login_not_renewed_for_a_week_are_closed() {
+        on_fresh(Dialect::Sqlite, |store, _| async move {
+            let stage = RevalidatorTest::on(store);
+            let (_, sockets) = stage.host("dev").await;
+            assert_eq!(stage.closes(&sockets).await, [None, None, None]);
+            stage.clock.advance(Duration::from_secs(7 * 24 * 3_600 + 1));
+            let over = Some(Close::Unauthenticated);
+            assert_eq!(stage.closes(&sockets).await, [over, over, None]);
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn while_the_clocks_disagree_logins_do_not_expire_but_can_be_ended() {
+        on_fresh(Dialect::Sqlite, |store, _| async move {
+            let mut stage = RevalidatorTest::on(store);
+            let clocks = Agreement::assumed();
+            stage.revalidator = stage.revalidator.while_clocks_agree(clocks.clone());
+            let (_, sockets) = stage.host("dev").await;
+            clocks.set(false);
+            stage.clock.advance(Duration::from_secs(8 * 24 * 3_600));
+            assert_eq!(stage.closes(&sockets).await, [None, None, None]);
+            // The clock is corrected, and no socket was closed.
+            stage.clock.set(SystemClock.now());
+            clocks.set(true);
+            assert_eq!(stage.closes(&sockets).await, [None, None, None]);
+            clocks.set(false);
+            let login = stage.hub.logins().into_iter().next().unwrap();
+            stage.store.logins().end(&login, stage.clock.now()).await.unwrap();
+            let over = Some(Close::Unauthenticated);
+            assert_eq!(stage.closes(&sockets).await, [over, over, None]);
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn sockets_of_deactivated_or_hidden_hosts_are_closed_without_an_announcement() {
+        for dialect in [Dialect::Sqlite, Dialect::MySql] {
+            on_fresh(dialect, |store, _| async move {
+                let stage = RevalidatorTest::on(store);
+                let (hiding, hiding_sockets) = stage.host("hiding").await;
+                let (deactivated, deactivated_sockets) = stage.host("deactivated").await;
+                let (_, other) = stage.host("other").await;
+                stage
+                    .store
+                    .hosts()
+                    .set_config(hiding.id, HostConfig { use_online_status: false, email_notifications: true })
+                    .await
+                    .unwrap();
+                stage
+                    .store
+                    .hosts()
+                    .deactivate(deactivated.id, DeactivatedBy::Operator, stage.clock.now())
+                    .await
+                    .unwrap();
+                let (hidden, over) = (Some(Close::Unavailable), Some(Close::Unauthenticated));
+                assert_eq!(stage.closes(&hiding_sockets).await, [None, hidden, hidden]);
+                assert_eq!(stage.closes(&deactivated_sockets).await, [over, over, None]);
+                assert_eq!(stage.closes(&other).await, [None, None, None]);
+            })
+            .await;
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! Connection pools: sizes, timeouts and session settings.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sea_orm::sqlx::ConnectOptions as _;
+use sea_orm::sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions};
+use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sea_orm::sqlx::{self, Connection as _, Executor as _};
+use sea_orm::{SqlxMySqlConnector, SqlxSqliteConnector};
+
+use crate::domain::WireOffset;
+use crate::store::database::files::Files;
+use crate::store::database::monitor::Monitor;
+use crate::store::database::recycle::{Recycle, Use};
+use crate::store::metrics::SqlMetrics;
+use crate::store::rooms::list::room_count_cache;
+use crate::store::{Dialect, Shared, Store, StoreError};
+
+/// How long an operation waits for a free or a new connection.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Read connections per node to MySQL. Statements take about 1 ms, so ten are enough for thousands per second.
+const MYSQL_READERS: u32 = 10;
+
+/// Write connections per node, besides those of the archiver.
+const MYSQL_WRITERS: u32 = 8;
+
+/// Connections per node that write batches of messages.
+const MYSQL_ARCHIVERS: u32 = 6;
+
+/// Connections without a time limit per statement: for schema changes and for the lock of a single node.
+const MYSQL_SCHEMA: u32 = 2;
+
+/// Shorter than the session's `wait_timeout` of 10 s, so that the client closes an idle connection first.
+const MYSQL_IDLE_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// Strict mode on every server. The server releases the locks of an unreachable node after 10 s (`wait_timeout`). A
+/// statement waits at most 3 s for a row lock.
+const MYSQL_SESSION: &str = "SET SESSION sql_mode = 'STRICT_ALL_TABLES,ONLY_FULL_GROUP_BY,NO_ZERO_IN_DATE,NO_ZERO_DATE,\
+     ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION', SESSION time_zone = '+00:00', \
+     SESSION innodb_lock_wait_timeout = 3, SESSION wait_timeout = 10";
+
+/// Limits per statement. A statement waits at most 3 s for a table lock (`LOCK TABLES`, `ALTER TABLE`; the default is a
+/// year on MySQL and a day on MariaDB) and runs at most 8 s. That is below [`crate::store::OPERATION_TIMEOUT`], so the server
+/// ends the statement before the client closes the connection. MySQL limits only reads, in milliseconds; MariaDB limits
+/// every statement, in seconds.
+const MYSQL_LIMITS: &str = "SET SESSION lock_wait_timeout = 3 \
+     /*!50708 , SESSION max_execution_time = 8000 */ /*M!100108 , SESSION max_statement_time = 8 */";
+
+/// Limits of schema changes. A change may take long on a large table, so its duration is unlimited. While it waits for
+/// a table lock, all other statements on that table queue behind it.
+const MYSQL_SCHEMA_LIMITS: &str = "SET SESSION lock_wait_timeout = 10 \
+     /*!50708 , SESSION max_execution_time = 0 */ /*M!100108 , SESSION max_statement_time = 0 */";
+
+/// No gap locks. Every read that decides something locks exactly the rows that it decides about, while the gap locks of
+/// the default level would let inserts into different rooms deadlock. MariaDB accepts this spelling too.
+const MYSQL_ISOLATION: &str = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED";
+
+/// How long SQLite waits for a write lock that another process holds.
+const SQLITE_BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Read connections to SQLite, besides its one writer.
+const SQLITE_READERS: u32 = 4;
+
+/// A database URL that cannot be parsed. The text contains no part of the URL, which may include a password.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a database URL: {0}")]
+pub struct InvalidUrl(String);
+
+impl Store {
+    /// Connects to `mysql://user:password@host:port/database` or `sqlite:///absolute/path`. A missing SQLite file is
+    /// created.
+    ///
+    /// # Errors
+    /// `Data` when the URL is invalid, `Unavailable` when the database cannot be reached.
+    pub async fn connect(url: &str) -> Result<Self, StoreError> {
+        let store = Self::connect_lazy(url).await.map_err(|error| StoreError::Data(error.to_string()))?;
+        store.ping().await?;
+        Ok(store)
+    }
+
+    /// Like [`connect`](Self::connect), but opens the first connection on first use, so that a node starts while the
+    /// database is down.
+    ///
+    /// # Errors
+    /// [`InvalidUrl`] when the URL is invalid.
+    pub async fn connect_lazy(url: &str) -> Result<Self, InvalidUrl> {
+        match url.split_once(':').map(|(scheme, _)| scheme) {
+            Some("mysql" | "mariadb") => mysql(url),
+            Some("sqlite") => sqlite(url),
+            _ => Err(InvalidUrl("it starts neither with mysql:// nor with sqlite://".to_owned())),
+        }
+    }
+}
+
+fn mysql(url: &str) -> Result<Store, InvalidUrl> {
+    let options: MySqlConnectOptions = url.parse().map_err(|error: sqlx::Error| InvalidUrl(error.to_string()))?;
+    if options.get_database().is_none_or(str::is_empty) {
+        return Err(InvalidUrl("it names no database".to_owned()));
+    }
+    let recycle = Arc::new(Recycle::new());
+    let options = options.disable_statement_logging();
+    let pool = |connections, of, limits| {
+        let pool = mysql_pool(connections, of, limits, &recycle, &options).connect_lazy_with(options.clone());
+        SqlxMySqlConnector::from_sqlx_mysql_pool(pool)
+    };
+    Ok(Store {
+        dialect: Dialect::MySql,
+        writer: pool(MYSQL_WRITERS, Use::Write, MYSQL_LIMITS),
+        archiver: pool(MYSQL_ARCHIVERS, Use::Write, MYSQL_LIMITS),
+        reader: pool(MYSQL_READERS, Use::Read, MYSQL_LIMITS),
+        schema: pool(MYSQL_SCHEMA, Use::Write, MYSQL_SCHEMA_LIMITS),
+        clock: None,
+        wire: WireOffset::default(),
+        shared: Arc::new(Shared {
+            monitor: Monitor::new(),
+            recycle,
+            files: None,
+            room_counts: room_count_cache(),
+            metrics: SqlMetrics::default(),
+        }),
+    })
+}
+
+fn mysql_pool(
+    connections: u32,
+    of: Use,
+    limits: &'static str,
+    recycle: &Arc<Recycle>,
+    options: &MySqlConnectOptions,
+) -> MySqlPoolOptions {
+    let acquired = (recycle.clone(), Arc::new(options.clone()));
+    let released = acquired.clone();
+    MySqlPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .idle_timeout(MYSQL_IDLE_TIMEOUT)
+        // `Recycle` tests connections, within a time limit.
+        .test_before_acquire(false)
+        .before_acquire(move |connection, metadata| {
+            let (recycle, options) = acquired.clone();
+            Box::pin(async move { Ok(recycle.may_use(of, connection, metadata.age, &options).await) })
+        })
+        .after_release(move |connection, metadata| {
+            let (recycle, options) = released.clone();
+            Box::pin(async move { Ok(recycle.may_return(of, connection, metadata.age, &options).await) })
+        })
+        .after_connect(move |connection, _| {
+            Box::pin(async move {
+                // Session settings are not queries, so the query builder does not cover them.
+                connection.execute(MYSQL_SESSION).await?;
+                connection.execute(limits).await?;
+                connection.execute(MYSQL_ISOLATION).await?;
+                Ok(())
+            })
+        })
+}
+
+/// Returns whether the database exists, as far as this machine can determine: `false` for a SQLite file that has not
+/// been created.
+///
+/// # Errors
+/// [`InvalidUrl`] when the URL is invalid.
+pub fn is_made(url: &str) -> Result<bool, InvalidUrl> {
+    if !url.starts_with("sqlite:") {
+        return Ok(true);
+    }
+    let options: SqliteConnectOptions = url.parse().map_err(|error: sqlx::Error| InvalidUrl(error.to_string()))?;
+    Ok(options.get_filename().exists())
+}
+
+fn sqlite(url: &str) -> Result<Store, InvalidUrl> {
+    let options: SqliteConnectOptions = url.parse().map_err(|error: sqlx::Error| InvalidUrl(error.to_string()))?;
+    let (recycle, files) = (Arc::new(Recycle::new()), Arc::new(Files::of(options.get_filename())));
+    // `Files` creates the database, at most once.
+    let options = options
+        .create_if_missing(false)
+        .busy_timeout(SQLITE_BUSY_TIMEOUT)
+        .foreign_keys(false)
+        .disable_statement_logging();
+    // A message is acknowledged once it is committed, so a commit must survive a power cut: FULL.
+    let writing = options.clone().journal_mode(SqliteJournalMode::Wal).synchronous(SqliteSynchronous::Full);
+    let reading = options.pragma("query_only", "ON");
+    let writer = SqlxSqliteConnector::from_sqlx_sqlite_pool(sqlite_writer(&recycle, &files).connect_lazy_with(writing));
+    let reader =
+        SqlxSqliteConnector::from_sqlx_sqlite_pool(sqlite_readers(&recycle, &files).connect_lazy_with(reading));
+    Ok(Store {
+        dialect: Dialect::Sqlite,
+        archiver: writer.clone(),
+        schema: writer.clone(),
+        writer,
+        reader,
+        clock: None,
+        wire: WireOffset::default(),
+        shared: Arc::new(Shared {
+            monitor: Monitor::new(),
+            recycle,
+            files: Some(files),
+            room_counts: room_count_cache(),
+            metrics: SqlMetrics::default(),
+        }),
+    })
+}
+
+/// Pool with the only writer connection. A file needs no connection test: only connections older than the last fault
+/// are closed.
+fn sqlite_writer(recycle: &Arc<Recycle>, files: &Arc<Files>) -> SqlitePoolOptions {
+    let (acquired, released) = ((recycle.clone(), files.clone()), (recycle.clone(), files.clone()));
+    sqlite_pool(1, true, files)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        // The connection was tested when it was released.
+        .test_before_acquire(false)
+        .before_acquire(move |_, metadata| {
+            let (recycle, files) = acquired.clone();
+            Box::pin(async move { Ok(stays(&files, !recycle.is_discarded(Use::Write, metadata.age))) })
+        })
+        .after_release(move |connection, metadata| {
+            let (recycle, files) = released.clone();
+            Box::pin(async move {
+                // On a full disk, SQLite rolls the transaction back, but the driver still counts it as open. The next
+                // transaction would become a savepoint in it and never be committed.
+                let is_clean = connection.ping().await.is_ok() && !connection.is_in_transaction();
+                Ok(stays(&files, is_clean && !recycle.is_discarded(Use::Write, metadata.age)))
+            })
+        })
+}
+
+fn stays(files: &Files, stays: bool) -> bool {
+    if !stays {
+        files.writer_closes();
+    }
+    stays
+}
+
+fn sqlite_readers(recycle: &Arc<Recycle>, files: &Arc<Files>) -> SqlitePoolOptions {
+    let recycle = recycle.clone();
+    sqlite_pool(SQLITE_READERS, false, files).before_acquire(move |_, metadata| {
+        let may_use = !recycle.is_discarded(Use::Read, metadata.age);
+        Box::pin(std::future::ready(Ok(may_use)))
+    })
+}
+
+fn sqlite_pool(connections: u32, is_writer: bool, files: &Arc<Files>) -> SqlitePoolOptions {
+    let files = files.clone();
+    SqlitePoolOptions::new().max_connections(connections).acquire_timeout(ACQUIRE_TIMEOUT).after_connect(
+        move |connection, _| {
+            let files = files.clone();
+            Box::pin(async move {
+                // SQLite creates the `-wal` and `-shm` files at the first read.
+                connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").await?;
+                files.connected(is_writer).map_err(|problem| sqlx::Error::Configuration(format!("{problem:?}").into()))
+            })
+        },
+    )
+}

@@ -1,0 +1,134 @@
+//! Errors of store operations, classified by how a caller handles them.
+
+use sea_orm::sqlx::mysql::MySqlDatabaseError;
+use sea_orm::sqlx::{self, error::DatabaseError};
+use sea_orm::{DbErr, RuntimeErr};
+
+/// Reason why a store operation failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// The database was unreachable, too slow or contended, or in an unusable state (no schema, read-only, disk full).
+    /// Retry later; the operation may have taken effect.
+    #[error("the database is not available: {0}")]
+    Unavailable(String),
+    /// The value of a unique key is already in use.
+    #[error("already taken")]
+    Conflict,
+    /// This statement or row can never succeed.
+    #[error("the database refuses the data: {0}")]
+    Data(String),
+}
+
+impl From<DbErr> for StoreError {
+    fn from(error: DbErr) -> Self {
+        match class(&error) {
+            ErrorClass::Unavailable | ErrorClass::Contention => {
+                StoreError::Unavailable(without_values(&error.to_string()))
+            }
+            ErrorClass::Conflict => StoreError::Conflict,
+            ErrorClass::Data => StoreError::Data(without_values(&error.to_string())),
+        }
+    }
+}
+
+/// Removes the value that a MySQL error quotes: it may be user input, and errors are logged.
+fn without_values(text: &str) -> String {
+    for before in ["value: '", "value '", "entry '"] {
+        let quoted = text.split_once(before).and_then(|(head, rest)| Some((head, rest.rsplit_once("' for ")?.1)));
+        if let Some((head, tail)) = quoted {
+            return format!("{head}{before}…' for {tail}");
+        }
+    }
+    text.to_owned()
+}
+
+/// Returns whether the database rolled the transaction back only because of concurrent transactions, so that a retry
+/// may succeed.
+pub(in crate::store) fn is_contention(error: &DbErr) -> bool {
+    class(error) == ErrorClass::Contention
+}
+
+/// Returns whether an error is caused neither by the data nor by concurrent transactions.
+pub(in crate::store) fn is_unavailable(error: &DbErr) -> bool {
+    class(error) == ErrorClass::Unavailable
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ErrorClass {
+    Unavailable,
+    Contention,
+    Conflict,
+    Data,
+}
+
+/// Classifies an error as `Data` only if the data is certainly the cause: the archiver gives up a message whose row
+/// fails with `Data`, and retries all other errors.
+fn class(error: &DbErr) -> ErrorClass {
+    match error {
+        DbErr::Exec(RuntimeErr::SqlxError(error))
+        | DbErr::Query(RuntimeErr::SqlxError(error))
+        | DbErr::Conn(RuntimeErr::SqlxError(error)) => match &**error {
+            sqlx::Error::Database(error) => match error.try_downcast_ref::<MySqlDatabaseError>() {
+                Some(error) => class_of_mysql(error),
+                None => class_of_sqlite(&**error),
+            },
+            sqlx::Error::Encode(_) | sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. } => ErrorClass::Data,
+            _ => ErrorClass::Unavailable,
+        },
+        DbErr::Type(_) | DbErr::TryIntoErr { .. } | DbErr::Json(_) => ErrorClass::Data,
+        _ => ErrorClass::Unavailable,
+    }
+}
+
+fn class_of_mysql(error: &MySqlDatabaseError) -> ErrorClass {
+    match error.number() {
+        // Lock wait timeout; deadlock; MariaDB: the row changed since the snapshot was taken.
+        1205 | 1213 | 1020 => ErrorClass::Contention,
+        1022 | 1062 | 1169 | 1586 => ErrorClass::Conflict,
+        // NULL in a NOT NULL column; text outside the column's character set (two codes); failed CHECK constraint (two
+        // codes).
+        1048 | 1300 | 1366 | 3819 | 4025 => ErrorClass::Data,
+        // Packet above `max_allowed_packet`, as reported by the server and by a function: a part of the batch may fit.
+        1153 | 1301 => ErrorClass::Data,
+        // SQLSTATE class 22: data exceptions (too long, out of range, invalid date).
+        _ if error.code().is_some_and(|state| state.starts_with("22")) => ErrorClass::Data,
+        _ => ErrorClass::Unavailable,
+    }
+}
+
+fn class_of_sqlite(error: &dyn DatabaseError) -> ErrorClass {
+    if error.is_unique_violation() {
+        return ErrorClass::Conflict;
+    }
+    // The low byte is the primary result code; the other bits extend it.
+    let code = error.code().and_then(|code| code.parse::<u32>().ok()).unwrap_or_default() & 0xff;
+    match code {
+        // BUSY, LOCKED
+        5 | 6 => ErrorClass::Contention,
+        // TOOBIG, CONSTRAINT, MISMATCH
+        18..=20 => ErrorClass::Data,
+        _ => ErrorClass::Unavailable,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_client_has_written_is_not_in_an_error() {
+        for (said, kept) in [
+            (
+                "1366 (HY000): Incorrect string value: '\\xF0\\x9F it's for ' for column 'message' at row 1",
+                "1366 (HY000): Incorrect string value: '…' for column 'message' at row 1",
+            ),
+            (
+                "1062 (23000): Duplicate entry 'somebody@mail.example' for key 'user.email'",
+                "1062 (23000): Duplicate entry '…' for key 'user.email'",
+            ),
+            ("Data too long for column 'message' at row 1", "Data too long for column 'message' at row 1"),
+        ] {
+            assert_eq!(without_values(said), kept);
+        }
+    }
+}

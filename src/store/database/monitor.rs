@@ -1,0 +1,261 @@
+//! Monitors whether the database can be written, by a probe and by the errors of operations.
+
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use sea_orm::sea_query::{Expr, OnConflict, Query};
+use sea_orm::{
+    ActiveValue, ColumnTrait, ConnectionTrait, DbErr, EntityTrait, ExprTrait, Iterable, QueryFilter, Statement,
+};
+use tokio::sync::{Notify, watch};
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use crate::store::database::fault::Fault;
+use crate::store::database::files::FileProblem;
+use crate::store::entity::{chat_message, chatroom, room_event, write_probe};
+use crate::store::{Dialect, Store, StoreError};
+
+/// Interval between checks of the SQLite files, and minimum interval between probes.
+const TICK: Duration = Duration::from_millis(500);
+
+/// Interval between probes of a writable server.
+const INTERVAL: Duration = Duration::from_secs(2);
+
+/// Interval between probes of a writable SQLite database. Longer, because each probe is a commit to disk and operations
+/// detect most faults first.
+const SQLITE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Time limit of a probe. With the interval, a database that stops responding is detected within 5 s and its recovery
+/// within 4 s.
+const TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long a fault that the probe cannot rule out is assumed to last after the last operation that met it. Recovery
+/// must be detected within 5 s.
+const HELD: Duration = Duration::from_secs(3);
+
+/// Size in bytes of the value that the probe writes while the store is full: as large as a long message, and below the
+/// maximum of the column.
+const FILLER: usize = 60_000;
+
+/// Key of the row whose counter every node increments.
+const ROW: i64 = 1;
+
+/// Key of a row that exists only within a transaction.
+const FILLER_ROW: i64 = 2;
+
+/// Current condition of the database.
+#[derive(Debug)]
+pub(in crate::store) struct Monitor {
+    condition: watch::Sender<Option<Fault>>,
+    wake: Notify,
+    /// When an operation last met a fault that the probe cannot rule out.
+    met: Mutex<Option<Instant>>,
+    faulty_since: Mutex<Option<Instant>>,
+}
+
+impl Monitor {
+    pub(in crate::store) fn new() -> Self {
+        Self {
+            condition: watch::Sender::new(None),
+            wake: Notify::new(),
+            met: Mutex::default(),
+            faulty_since: Mutex::default(),
+        }
+    }
+
+    /// Records that an operation has failed for a reason other than its data.
+    pub(in crate::store) fn operation_failed(&self, fault: Fault, error: &dyn std::fmt::Display) {
+        if fault.outlasts_probe() {
+            *self.met.lock() = Some(Instant::now());
+        }
+        if fault.is_certain() {
+            self.set(Some(fault), error);
+        }
+        self.wake.notify_one();
+    }
+
+    fn probe_succeeded(&self) {
+        let is_held = self.met.lock().is_some_and(|met| met.elapsed() < HELD);
+        if !is_held {
+            self.set(None, &"");
+        }
+    }
+
+    fn set(&self, condition: Option<Fault>, error: &dyn std::fmt::Display) {
+        let is_new = self.condition.send_if_modified(|known| {
+            let is_new = *known != condition && *known != Some(Fault::FilesLost);
+            if is_new {
+                *known = condition;
+            }
+            is_new
+        });
+        if !is_new {
+            return;
+        }
+        let mut since = self.faulty_since.lock();
+        match condition {
+            Some(fault) => {
+                since.get_or_insert_with(Instant::now);
+                tracing::warn!(%fault, %error, "sql not writable");
+            }
+            None => {
+                let seconds = since.take().map_or(0.0, |since| since.elapsed().as_secs_f64());
+                tracing::info!(seconds, "sql writable");
+            }
+        }
+    }
+}
+
+impl Store {
+    /// Reports why the database cannot be written, or `None` while it can. Updated within seconds, and at once if the
+    /// error of an operation proves the fault.
+    pub fn condition(&self) -> watch::Receiver<Option<Fault>> {
+        self.shared.monitor.condition.subscribe()
+    }
+
+    /// Keeps [`condition`](Self::condition) up to date until `stop` is cancelled.
+    pub async fn monitor(self, stop: CancellationToken) {
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let interval = if self.dialect == Dialect::Sqlite { SQLITE_INTERVAL } else { INTERVAL };
+        let (mut probed, mut is_woken): (Option<Instant>, bool) = (None, false);
+        while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+            is_woken |= tokio::time::timeout(Duration::ZERO, self.shared.monitor.wake.notified()).await.is_ok();
+            let is_faulty = self.shared.monitor.condition.borrow().is_some();
+            let is_due = probed.is_none_or(|at| at.elapsed() >= interval);
+            if is_woken || is_faulty || is_due {
+                is_woken = false;
+                if stop.run_until_cancelled(self.probe()).await.is_none() {
+                    return;
+                }
+                probed = Some(Instant::now());
+            } else if let Err((fault, error)) = self.verify_files().await {
+                tracing::debug!(%fault, error, "sqlite files replaced since they were opened");
+            }
+        }
+    }
+
+    /// Writes to the database and updates [`condition`](Self::condition).
+    ///
+    /// # Errors
+    /// The fault that prevents the write.
+    pub async fn probe(&self) -> Result<(), Fault> {
+        let monitor = &self.shared.monitor;
+        let is_full = *monitor.condition.borrow() == Some(Fault::Full);
+        let (fault, error) = match tokio::time::timeout(TIMEOUT, self.probe_once(is_full)).await {
+            Ok(Ok(())) => {
+                monitor.probe_succeeded();
+                return Ok(());
+            }
+            Ok(Err(failed)) => failed,
+            Err(_) => (Fault::Unreachable, format!("no answer within {} s", TIMEOUT.as_secs())),
+        };
+        monitor.set(Some(fault), &error);
+        Err(fault)
+    }
+
+    async fn probe_once(&self, is_full: bool) -> Result<(), (Fault, String)> {
+        self.verify_files().await?;
+        let running = self.shared.recycle.running();
+        let outcome = self.attempts(|| self.write_probe(is_full)).await;
+        running.done();
+        outcome.map_err(|error| (Fault::of(&error), StoreError::from(error).to_string()))?;
+        self.verify_files().await
+    }
+
+    /// Writes without changing any room. On a server, it also tests the privileges and locks of the most important
+    /// tables with statements that match no row. Each commits separately, so that a node that freezes meanwhile holds
+    /// no lock.
+    async fn write_probe(&self, is_full: bool) -> Result<(), DbErr> {
+        if self.dialect == Dialect::MySql {
+            self.insert_nothing(chat_message::Entity).await?;
+            self.insert_nothing(chatroom::Entity).await?;
+            let never = Expr::cust("1 = 0");
+            chatroom::Entity::update_many()
+                .col_expr(chatroom::Column::LastSeq, Expr::col(chatroom::Column::LastSeq))
+                .filter(never.clone())
+                .exec(&self.writer)
+                .await?;
+            room_event::Entity::delete_many().filter(never).exec(&self.writer).await?;
+        }
+        let row = |id, filler| write_probe::ActiveModel {
+            id: ActiveValue::Set(id),
+            counter: ActiveValue::Set(0),
+            filler: ActiveValue::Set(filler),
+        };
+        let count = Expr::col((write_probe::Entity, write_probe::Column::Counter)).add(1);
+        let count_up =
+            OnConflict::column(write_probe::Column::Id).value(write_probe::Column::Counter, count).to_owned();
+        write_probe::Entity::insert(row(ROW, None)).on_conflict(count_up).exec_without_returning(&self.writer).await?;
+        if is_full {
+            let tx = self.begin().await?;
+            write_probe::Entity::insert(row(FILLER_ROW, Some(vec![0x5a; FILLER]))).exec_without_returning(&tx).await?;
+            write_probe::Entity::delete_many().filter(write_probe::Column::Id.eq(FILLER_ROW)).exec(&tx).await?;
+            tx.commit().await?;
+        }
+        Ok(())
+    }
+
+    async fn insert_nothing<E: EntityTrait>(&self, entity: E) -> Result<(), DbErr> {
+        let nothing = Query::select()
+            .columns(E::Column::iter())
+            .from(entity.table_ref())
+            .and_where(Expr::cust("1 = 0"))
+            .to_owned();
+        let insert = Query::insert()
+            .into_table(entity.table_ref())
+            .columns(E::Column::iter())
+            .select_from(nothing)
+            .map_err(|error| DbErr::Custom(error.to_string()))?
+            .to_owned();
+        self.writer.execute(&insert).await?;
+        Ok(())
+    }
+
+    /// Checks that the SQLite files are those that were opened.
+    pub(in crate::store) async fn verify_files(&self) -> Result<(), FileFault> {
+        let Some(files) = &self.shared.files else { return Ok(()) };
+        files.create().map_err(|error| (Fault::Unreachable, error.to_string()))?;
+        let problem = match files.check() {
+            Ok(()) => return Ok(()),
+            Err(FileProblem::Shorter) => match self.expected_sizes().await {
+                Ok((database, log)) => match files.check_sizes(database, log) {
+                    Ok(()) => return Ok(()),
+                    Err(problem) => problem,
+                },
+                Err(error) if Fault::of(&error) == Fault::Failing => files.mark_shorter_lost(),
+                Err(error) => FileProblem::Unknown(error.to_string()),
+            },
+            Err(problem) => problem,
+        };
+        match problem {
+            FileProblem::Lost(reason) => {
+                self.shared.monitor.set(Some(Fault::FilesLost), &reason);
+                Err((Fault::FilesLost, reason))
+            }
+            FileProblem::Unknown(reason) => Err((Fault::Unreachable, reason)),
+            FileProblem::Shorter => Ok(()),
+        }
+    }
+
+    /// Returns the minimum sizes in bytes that SQLite expects of the database and its log.
+    async fn expected_sizes(&self) -> Result<(u64, u64), DbErr> {
+        let number = async |pragma: &str, column: usize| {
+            let statement = Statement::from_string(self.writer.get_database_backend(), format!("PRAGMA {pragma}"));
+            let row = self.writer.query_one_raw(statement).await?;
+            let value = row.map(|row| row.try_get_by_index::<i64>(column)).transpose()?;
+            Ok::<u64, DbErr>(value.and_then(|value| u64::try_from(value).ok()).unwrap_or_default())
+        };
+        let page = number("page_size", 0).await?;
+        let database = number("page_count", 0).await? * page;
+        // Frames in the log; this checkpoint mode moves none of them.
+        let frames = number("wal_checkpoint(NOOP)", 1).await?;
+        // The log has a header of 32 bytes, and each frame one of 24.
+        let log = if frames == 0 { 0 } else { 32 + frames * (24 + page) };
+        Ok((database, log))
+    }
+}
+
+/// A fault of the files, and its reason for the log.
+type FileFault = (Fault, String);

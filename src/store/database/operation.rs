@@ -1,0 +1,127 @@
+//! Runs operations: time limit, retries, transactions and the duration metric.
+
+use std::pin::pin;
+use std::time::{Duration, Instant};
+
+use sea_orm::{
+    DatabaseConnection, DatabaseTransaction, DbErr, SqliteTransactionMode, TransactionOptions, TransactionTrait,
+};
+
+use crate::store::database::error;
+use crate::store::metrics::Operation;
+use crate::store::{Fault, OPERATION_TIMEOUT, Shared, Store, StoreError};
+
+/// Maximum number of retries after a deadlock or a lock wait timeout.
+const RETRIES: u32 = 3;
+
+impl Store {
+    /// Runs an operation within [`OPERATION_TIMEOUT`] and retries it if the database rolled it back because of other
+    /// transactions (deadlock, lock wait timeout). The duration is recorded under `label`, a fixed part of the metric's
+    /// contract: several operations may share one label, and a label stays when an operation is renamed.
+    pub(in crate::store) async fn run<T, F>(
+        &self,
+        label: &'static str,
+        operation: impl Fn() -> F,
+    ) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, DbErr>>,
+    {
+        let began = Instant::now();
+        let result = self.run_for(operation).await;
+        self.shared.metrics.duration.find(Operation(label)).record(began.elapsed());
+        result
+    }
+
+    async fn run_for<T, F>(&self, operation: impl Fn() -> F) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, DbErr>>,
+    {
+        let unavailable = |(_, reason): (Fault, String)| StoreError::Unavailable(reason);
+        self.verify_files().await.map_err(unavailable)?;
+        let Shared { monitor, recycle, .. } = &*self.shared;
+        let result = {
+            let mut attempts = pin!(self.attempts(operation));
+            // Dropped before the attempts and their connection if the caller drops this future.
+            let running = recycle.running();
+            let result = tokio::time::timeout(OPERATION_TIMEOUT, attempts.as_mut()).await;
+            if result.is_err() {
+                recycle.discard();
+            } else {
+                running.done();
+            }
+            result
+        };
+        match result {
+            // A commit to a file that was deleted meanwhile is lost and must not be acknowledged.
+            Ok(Ok(done)) => self.verify_files().await.map(|()| done).map_err(unavailable),
+            Ok(Err(error)) => {
+                let fault = Fault::of(&error);
+                let error = StoreError::from(error);
+                if matches!(error, StoreError::Unavailable(_)) {
+                    monitor.operation_failed(fault, &error);
+                }
+                Err(error)
+            }
+            Err(_) => {
+                let error = StoreError::Unavailable(format!("no answer within {} s", OPERATION_TIMEOUT.as_secs()));
+                monitor.operation_failed(Fault::Unreachable, &error);
+                Err(error)
+            }
+        }
+    }
+
+    /// Runs an operation until it succeeds or a retry would be useless. A refused write is retried once on a new
+    /// connection, because the database did not execute it.
+    pub(in crate::store) async fn attempts<T, F>(&self, operation: impl Fn() -> F) -> Result<T, DbErr>
+    where
+        F: Future<Output = Result<T, DbErr>>,
+    {
+        let (mut attempt, mut is_first_refusal) = (0, true);
+        loop {
+            let error = match operation().await {
+                Ok(done) => return Ok(done),
+                Err(error) => error,
+            };
+            if error::is_contention(&error) {
+                if attempt == RETRIES {
+                    return Err(error);
+                }
+                attempt += 1;
+                tracing::debug!(%error, attempt, "transaction conflict, retrying");
+                tokio::time::sleep(Duration::from_millis(10) * attempt * attempt).await;
+                continue;
+            }
+            if !error::is_unavailable(&error) {
+                return Err(error);
+            }
+            let fault = Fault::of(&error);
+            if fault.is_of_connection() {
+                self.shared.recycle.discard();
+            }
+            if !(is_first_refusal && matches!(fault, Fault::ReadOnly | Fault::Denied)) {
+                return Err(error);
+            }
+            is_first_refusal = false;
+            tracing::debug!(%error, "sql connection refused a write, retrying on a new connection");
+        }
+    }
+
+    /// Begins a transaction that will write. On SQLite it takes the write lock at once: a transaction that reads first
+    /// and writes later fails if another process wrote in between.
+    pub(in crate::store) async fn begin(&self) -> Result<DatabaseTransaction, DbErr> {
+        begin_on(&self.writer).await
+    }
+
+    /// Like [`begin`](Self::begin), on the pool for batches of messages.
+    pub(in crate::store) async fn begin_batch(&self) -> Result<DatabaseTransaction, DbErr> {
+        begin_on(&self.archiver).await
+    }
+}
+
+async fn begin_on(pool: &DatabaseConnection) -> Result<DatabaseTransaction, DbErr> {
+    pool.begin_with_options(TransactionOptions {
+        sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+        ..Default::default()
+    })
+    .await
+}

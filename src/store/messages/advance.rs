@@ -1,0 +1,81 @@
+//! Statements shared by archiving and appending: update the rooms of a batch and insert its messages.
+
+use chrono::{DateTime, Utc};
+use sea_orm::ActiveValue::Set;
+use sea_orm::sea_query::{CaseStatement, Expr, OnConflict, Value};
+use sea_orm::{ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter};
+
+use crate::domain::Message;
+use crate::store::entity::{chat_message, chatroom};
+use crate::store::rooms::counts::Counts;
+use crate::store::{millis, to_column};
+
+/// Rooms per UPDATE. Each room adds eight CASE arms, which the server evaluates for each row: the cost grows with the
+/// square of this number.
+const ROOMS_PER_STATEMENT: usize = 50;
+
+/// Rows per INSERT. Each row has seven parameters; SQLite accepts 32,766 per statement and MySQL 65,535.
+const ROWS_A_STATEMENT: usize = 1_000;
+
+/// Values of a room row after its newest message. The caller holds the room's lock and guarantees that no value
+/// decreases.
+pub(in crate::store) struct Advance<'a> {
+    pub(in crate::store) id: i64,
+    pub(in crate::store) last_seq: i64,
+    pub(in crate::store) latest_msg: &'a str,
+    pub(in crate::store) latest_msg_at: DateTime<Utc>,
+    pub(in crate::store) updated_at: DateTime<Utc>,
+    /// Redis epoch in which `last_seq` was assigned, if known.
+    pub(in crate::store) last_epoch: Option<&'a str>,
+    /// Counts that include the messages of this batch.
+    pub(in crate::store) counts: Counts,
+}
+
+/// Updates the rows of `rooms`.
+pub(in crate::store) async fn advance_rooms(tx: &DatabaseTransaction, rooms: &[Advance<'_>]) -> Result<(), DbErr> {
+    for chunk in rooms.chunks(ROOMS_PER_STATEMENT) {
+        let each = |value: fn(&Advance<'_>) -> Value| -> Expr {
+            let arms = CaseStatement::new();
+            let arms = chunk
+                .iter()
+                .fold(arms, |arms, room| arms.case(chatroom::Column::Id.eq(room.id), Expr::value(value(room))));
+            arms.into()
+        };
+        chatroom::Entity::update_many()
+            .col_expr(chatroom::Column::LastSeq, each(|room| room.last_seq.into()))
+            .col_expr(chatroom::Column::LatestMsg, each(|room| room.latest_msg.into()))
+            .col_expr(chatroom::Column::LatestMsgAt, each(|room| room.latest_msg_at.into()))
+            .col_expr(chatroom::Column::UpdatedAt, each(|room| room.updated_at.into()))
+            .col_expr(chatroom::Column::LastEpoch, each(|room| room.last_epoch.map(str::to_owned).into()))
+            .col_expr(chatroom::Column::MessageCount, each(|room| room.counts.message_count.into()))
+            .col_expr(chatroom::Column::UnreadCount, each(|room| room.counts.unread_count.into()))
+            .col_expr(chatroom::Column::CountedThrough, each(|room| room.counts.counted_through.into()))
+            .filter(chatroom::Column::Id.is_in(chunk.iter().map(|room| room.id)))
+            .exec(tx)
+            .await?;
+    }
+    Ok(())
+}
+
+/// Inserts messages. An existing row stays unchanged.
+pub(in crate::store) async fn insert_messages(tx: &DatabaseTransaction, messages: &[&Message]) -> Result<(), DbErr> {
+    use chat_message::Column::{ChatroomId, Seq};
+    for chunk in messages.chunks(ROWS_A_STATEMENT) {
+        let rows = chunk.iter().map(|message| chat_message::ActiveModel {
+            chatroom_id: Set(message.chatroom.0),
+            seq: Set(to_column(message.seq)),
+            is_host: Set(message.side.is_host()),
+            message: Set(message.text.clone()),
+            datetime: Set(message.datetime.to_string()),
+            message_id: Set(message.id.to_string()),
+            accepted_at: Set(millis(message.accepted_at)),
+        });
+        // On MySQL this becomes ON DUPLICATE KEY UPDATE seq = VALUES(seq), which changes nothing. INSERT IGNORE must
+        // not be used: it would also suppress data errors.
+        chat_message::Entity::insert_many(rows)
+            .on_conflict(OnConflict::columns([ChatroomId, Seq]).update_column(Seq).to_owned())
+            .exec_without_returning(tx)
+            .await?;
+    }
+    Ok(())
+}

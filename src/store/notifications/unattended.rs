@@ -1,0 +1,212 @@
+//! Records which recipients are to be e-mailed, in the transaction that writes the messages that they miss.
+//!
+//! A batch without missed messages runs no query. Otherwise it reads the notification rows of the affected rooms and
+//! writes at most once: the first message of an absence makes the recipient due, and later messages change nothing.
+//!
+//! **Invariant:** a row is changed under the lock of its room. The only exception is `due_at` of an existing row, which
+//! a grant of consent and the deferral of a digest change without that lock.
+
+use std::collections::{BTreeMap, HashMap};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use sea_orm::ActiveValue::Set;
+use sea_orm::sea_query::OnConflict;
+use sea_orm::{ColumnTrait, DatabaseTransaction, DbErr, DerivePartialModel, EntityTrait, QueryFilter};
+
+use crate::domain::{Message, Side};
+use crate::store::entity::{chatroom, notification};
+use crate::store::rooms::counts::SeenThrough;
+use crate::store::{millis, to_column};
+
+/// How long messages are collected before the e-mail is sent (SPEC 8).
+const GATHER: TimeDelta = TimeDelta::seconds(60);
+
+/// Minimum time between two e-mails to the guest of a room (SPEC 8). Hosts receive digests:
+/// [`digests`](crate::store::notifications::digests).
+const MAIL_INTERVAL: TimeDelta = TimeDelta::hours(1);
+
+/// Columns of a locked room that describe its guest.
+#[derive(Clone, Debug, DerivePartialModel)]
+#[sea_orm(entity = "chatroom::Entity")]
+pub(in crate::store) struct Contact {
+    guest_email: Option<String>,
+    guest_seen_at: Option<DateTime<Utc>>,
+    guest_seen_seq: Option<i64>,
+    host_id: i64,
+}
+
+/// First message of a batch that a recipient missed.
+struct Unattended<'a> {
+    to: Side,
+    message: &'a Message,
+    /// How far the recipient has seen the room.
+    seen: SeenThrough,
+    host_id: i64,
+}
+
+/// First missed messages of a batch, by room and side.
+#[derive(Default)]
+pub(in crate::store) struct UnattendedRooms<'a>(BTreeMap<(i64, bool), Unattended<'a>>);
+
+impl<'a> UnattendedRooms<'a> {
+    /// Adds a message whose recipient has no connection in the room. Ignores guests without an address.
+    pub(in crate::store) fn add(&mut self, message: &'a Message, contact: &Contact, host_seen: SeenThrough) {
+        let (to, seen) = match message.side {
+            Side::Guest => (Side::Host, host_seen),
+            Side::Host if contact.guest_email.is_none() => return,
+            Side::Host => (Side::Guest, SeenThrough { seq: contact.guest_seen_seq, at: contact.guest_seen_at }),
+        };
+        self.0.entry((message.chatroom.0, to.is_host())).or_insert(Unattended {
+            to,
+            message,
+            seen,
+            host_id: contact.host_id,
+        });
+    }
+
+    /// Makes recipients due, except those who are due already or were e-mailed in this absence. `due_from` maps the
+    /// time of a message to the time from which the delay of its e-mail is counted.
+    pub(in crate::store) async fn write(
+        &self,
+        tx: &DatabaseTransaction,
+        due_from: impl Fn(DateTime<Utc>) -> DateTime<Utc>,
+    ) -> Result<(), DbErr> {
+        use notification::Column::{AwaitsConsent, ChatroomId, DueAt, FirstSeq, HostId, Since, ToHost};
+        if self.0.is_empty() {
+            return Ok(());
+        }
+        let known: HashMap<(i64, bool), notification::Model> = notification::Entity::find()
+            .filter(ChatroomId.is_in(self.0.keys().map(|(room, _)| *room)))
+            .all(tx)
+            .await?
+            .into_iter()
+            .map(|row| ((row.chatroom_id, row.to_host), row))
+            .collect();
+        let rows: Vec<_> = self
+            .0
+            .iter()
+            .filter_map(|(key, unattended)| {
+                let since = millis(unattended.message.accepted_at);
+                let due_at = due_at(known.get(key), unattended.seen, due_from(since))?;
+                Some(notification::ActiveModel {
+                    chatroom_id: Set(key.0),
+                    to_host: Set(unattended.to.is_host()),
+                    first_seq: Set(to_column(unattended.message.seq)),
+                    since: Set(since),
+                    due_at: Set(Some(due_at)),
+                    mailed_at: Set(None),
+                    host_id: Set(Some(unattended.host_id)),
+                    awaits_consent: Set(None),
+                })
+            })
+            .collect();
+        if rows.is_empty() {
+            return Ok(());
+        }
+        // `mailed_at` of an existing row stays unchanged.
+        notification::Entity::insert_many(rows)
+            .on_conflict(
+                OnConflict::columns([ChatroomId, ToHost])
+                    .update_columns([FirstSeq, Since, DueAt, HostId, AwaitsConsent])
+                    .to_owned(),
+            )
+            .exec_without_returning(tx)
+            .await?;
+        Ok(())
+    }
+}
+
+/// Time at which to e-mail about a missed message that arrives `now`; `None` if the row already covers it.
+fn due_at(row: Option<&notification::Model>, seen: SeenThrough, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    let gathered = now + GATHER;
+    let Some(row) = row else { return Some(gathered) };
+    // `first_seq` is the first message missed in that absence. A recipient who has seen it has been back since.
+    let was_back_after = |at| match seen.seq {
+        Some(seq) => seq >= row.first_seq,
+        None => seen.at.is_some_and(|seen| seen >= at),
+    };
+    let is_settled = match (row.due_at, row.mailed_at) {
+        (Some(_), _) => !was_back_after(row.since),
+        (None, Some(mailed_at)) => !was_back_after(mailed_at),
+        (None, None) => row.awaits_consent.is_some() && !was_back_after(row.since),
+    };
+    if is_settled {
+        return None;
+    }
+    // If a clock was ahead at the last e-mail, this one is delayed by at most the interval.
+    let mailed_at = row.mailed_at.filter(|_| !row.to_host);
+    Some(mailed_at.map_or(gathered, |mailed_at| gathered.max(mailed_at.min(now) + MAIL_INTERVAL)))
+}
+
+/// Latest valid due time of an e-mail: a later time was written by a clock that was ahead.
+pub(in crate::store) fn latest_due(now: DateTime<Utc>) -> DateTime<Utc> {
+    now + GATHER + MAIL_INTERVAL
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(1_700_000_000 + seconds, 0).unwrap()
+    }
+
+    fn row(since: i64, due: Option<i64>, mailed: Option<i64>) -> notification::Model {
+        notification::Model {
+            chatroom_id: 1,
+            to_host: false,
+            first_seq: 1,
+            since: at(since),
+            due_at: due.map(at),
+            mailed_at: mailed.map(at),
+            host_id: Some(1),
+            awaits_consent: None,
+        }
+    }
+
+    fn seen(seq: Option<i64>, seconds: i64) -> SeenThrough {
+        SeenThrough { seq, at: Some(at(seconds)) }
+    }
+
+    #[test]
+    fn the_first_message_of_an_absence_makes_him_due_and_the_others_wait_with_it() {
+        let nothing = SeenThrough::default();
+        assert_eq!(due_at(None, nothing, at(0)), Some(at(60)));
+        let due = row(0, Some(60), None);
+        assert_eq!(due_at(Some(&due), nothing, at(30)), None);
+        // The sequence number decides, regardless of the times.
+        assert_eq!(due_at(Some(&due), seen(Some(0), 10), at(30)), None);
+        assert_eq!(due_at(Some(&due), seen(Some(1), -5), at(30)), Some(at(90)), "back, and away again");
+        // Without a sequence number, the time decides.
+        assert_eq!(due_at(Some(&due), seen(None, -5), at(30)), None);
+        assert_eq!(due_at(Some(&due), seen(None, 10), at(30)), Some(at(90)));
+    }
+
+    #[test]
+    fn who_was_mailed_is_mailed_again_only_after_he_was_back_and_an_hour_later() {
+        let mailed = row(0, None, Some(60));
+        assert_eq!(due_at(Some(&mailed), SeenThrough::default(), at(10_000)), None);
+        assert_eq!(due_at(Some(&mailed), seen(Some(0), 100), at(10_000)), None);
+        assert_eq!(due_at(Some(&mailed), seen(Some(1), 100), at(200)), Some(at(60 + 3_600)));
+        assert_eq!(due_at(Some(&mailed), seen(Some(1), -100), at(10_000)), Some(at(10_060)));
+        assert_eq!(due_at(Some(&mailed), seen(None, 59), at(10_000)), None);
+        assert_eq!(due_at(Some(&mailed), seen(None, 100), at(10_000)), Some(at(10_060)));
+        assert_eq!(
+            due_at(Some(&row(0, None, None)), SeenThrough::default(), at(5)),
+            Some(at(65)),
+            "nothing came of it"
+        );
+        let of_host = notification::Model { to_host: true, ..mailed.clone() };
+        assert_eq!(due_at(Some(&of_host), SeenThrough::default(), at(10_000)), None);
+        assert_eq!(
+            due_at(Some(&of_host), seen(Some(1), 100), at(200)),
+            Some(at(260)),
+            "digests have an interval of their own"
+        );
+        let waiting = notification::Model { awaits_consent: Some("mailbox".into()), ..row(0, None, None) };
+        assert_eq!(due_at(Some(&waiting), SeenThrough::default(), at(10_000)), None, "waits for consent");
+        assert_eq!(due_at(Some(&waiting), seen(Some(1), 100), at(200)), Some(at(260)));
+        let ahead = row(0, None, Some(86_400));
+        assert_eq!(due_at(Some(&ahead), seen(Some(1), 100), at(200)), Some(at(200 + 3_600)), "not a day later");
+    }
+}

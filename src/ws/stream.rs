@@ -1,0 +1,47 @@
+//! TCP stream of an upgraded connection.
+
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+use crate::http::{PeerStream, Slot};
+
+/// Upgraded TCP stream plus any bytes received after the handshake.
+pub(super) struct UpgradedStream {
+    pub(super) tcp: TcpStream,
+    pub(super) early: Vec<u8>,
+    /// Counts the connection while it is open.
+    pub(super) slot: Arc<Slot>,
+}
+
+impl UpgradedStream {
+    /// Returns the TCP stream under an upgraded connection, with the bytes that hyper has already read after the handshake.
+    /// `None` if the peer disconnected.
+    pub(super) async fn open(on_upgrade: OnUpgrade) -> Option<Self> {
+        let upgraded: Upgraded = match on_upgrade.await {
+            Ok(upgraded) => upgraded,
+            Err(error) => {
+                tracing::debug!(%error, "peer disconnected during handshake");
+                return None;
+            }
+        };
+        match upgraded.downcast::<TokioIo<PeerStream>>() {
+            Ok(parts) => {
+                let (tcp, slot) = parts.io.into_inner().into_parts();
+                Some(Self { tcp, early: parts.read_buf.to_vec(), slot })
+            }
+            Err(_) => {
+                tracing::error!("upgraded connection is not the accepted stream");
+                None
+            }
+        }
+    }
+
+    /// Whether the peer has disconnected. Bytes that it sent stay in the kernel.
+    pub(super) fn has_ended(&self) -> bool {
+        matches!(self.tcp.peek(&mut [0]).now_or_never(), Some(Ok(0) | Err(_)))
+    }
+}
