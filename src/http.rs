@@ -15,7 +15,6 @@ mod cookie;
 mod cors;
 mod docs;
 mod download;
-mod entrance;
 mod keys;
 mod media;
 pub(crate) mod metrics;
@@ -25,6 +24,7 @@ mod operation;
 mod pages;
 mod paging;
 mod peer;
+mod pre_routing;
 mod prefix;
 mod reply;
 mod request;
@@ -48,20 +48,17 @@ use warp::filters::path::FullPath;
 use warp::reply::Response;
 use warp::{Filter, Rejection};
 
-use crate::accounts::hosts::Hosts;
 use crate::accounts::limits::Limits;
 use crate::accounts::metrics::LoginMetrics;
-use crate::accounts::profile_images::ProfileImages;
-use crate::accounts::{Accounts, Announce, Forgotten};
+use crate::accounts::{Accounts, Profiles, Recovery};
 use crate::chat::rooms::Rooms;
 use crate::outbound::contacts::Contacts;
 use crate::outbound::webhooks::Webhooks;
-use crate::store::Store;
 
 use cors::Audience;
 use metrics::{CallLabels, HttpMetrics};
 use request::{Body, Request};
-use routes::{Call, Named, Target, Verb};
+use routes::{Call, PathParams, Target, Verb};
 
 pub use cookie::REFRESH_COOKIE;
 pub use docs::docs;
@@ -70,8 +67,8 @@ pub use pages::{CSS, HTML, JSON, Page, Pages, SCRIPT, SVG, digest, gzip};
 pub use peer::{IsTrustedProxy, Peer};
 pub use reply::{ApiError, empty, json, text};
 pub use request::MAX_BODY;
-pub(crate) use server::{Class, PeerStream, Slot};
-pub use server::{Serving, Slots, raise_descriptor_limit, serve, serve_metrics};
+pub use server::{ListenerSettings, Slots, raise_descriptor_limit, serve, serve_metrics};
+pub(crate) use server::{PeerStream, Slot, SlotClass};
 pub use sockets::{UpgradeRequest, Upgrades};
 
 /// Maximum duration of a call. The stores have much shorter timeouts; this one catches everything else.
@@ -81,18 +78,14 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct HttpContext {
     /// Logins and tokens.
     pub accounts: Accounts,
-    /// Cached hosts.
-    pub hosts: Hosts,
+    /// Profiles of hosts, with their images.
+    pub profiles: Profiles,
     /// Chatrooms.
     pub rooms: Rooms,
     /// E-mail addresses and consent of guests.
     pub contacts: Contacts,
-    /// Profile images.
-    pub images: ProfileImages,
     /// Webhooks of hosts.
     pub webhooks: Webhooks,
-    /// SQL store, for reads that must not come from a cache.
-    pub store: Store,
     /// Rate limits.
     pub limits: Arc<Limits>,
     /// Readiness of this node.
@@ -105,12 +98,10 @@ pub struct HttpContext {
     pub(crate) login_metrics: LoginMetrics,
     /// Handler of requests under `/ws/`.
     pub upgrades: Arc<dyn Upgrades>,
-    /// Publishes control events to all nodes.
-    pub announce: Announce,
     /// Embedded pages and scripts.
     pub pages: Pages,
     /// Configuration of the HTTP layer.
-    pub settings: Settings,
+    pub settings: HttpSettings,
 }
 
 /// Function that renders the metrics in Prometheus text format.
@@ -118,7 +109,7 @@ pub type RenderMetrics = Arc<dyn Fn() -> String + Send + Sync>;
 
 /// Configuration of the HTTP layer.
 #[derive(Clone)]
-pub struct Settings {
+pub struct HttpSettings {
     /// Public URL of the API, without a trailing slash; links are built from it. Requests are accepted with and without
     /// its path.
     pub public_url: String,
@@ -135,7 +126,7 @@ pub struct Settings {
     pub metrics_here: bool,
 }
 
-impl Default for Settings {
+impl Default for HttpSettings {
     fn default() -> Self {
         Self {
             public_url: String::new(),
@@ -201,7 +192,7 @@ async fn answer(app: Arc<HttpContext>, mut request: Request) -> Response {
     if !is_socket {
         request.drain().await;
     }
-    entrance::finish(&mut response, audience, &request.headers, &app.settings);
+    pre_routing::add_common_headers(&mut response, audience, &request.headers, &app.settings);
     record(&app.http_metrics, route, &request.method, &response, started);
     response
 }
@@ -236,13 +227,13 @@ async fn perform(app: &HttpContext, target: Target<'_>, request: &mut Request) -
         Target::Nothing(_) => Err(ApiError::NotFound),
         Target::Page(page) if verb == Verb::Get => {
             // A page that contains keys is served only under the server's own names.
-            if !page.is_open() && !authority::is_own_name(&request.headers, &app.settings.public_url) {
+            if !page.is_cross_origin() && !authority::is_own_name(&request.headers, &app.settings.public_url) {
                 return Err(ApiError::NotFound);
             }
             Ok(page.show(&request.headers))
         }
         Target::Media(key) if verb == Verb::Get => media::show(app, &key, request).await,
-        Target::Socket(path) if verb == Verb::Get => Ok(sockets::hand_over(app, path, request).await),
+        Target::Socket(path) if verb == Verb::Get => Ok(sockets::upgrade(app, path, request).await),
         Target::Unsubscribe(token) if verb == Verb::Get => contact::ask_unsubscribe(app, &token, request),
         Target::Unsubscribe(token) if verb == Verb::Post => contact::unsubscribe(app, &token, request).await,
         Target::Consent(token) if verb == Verb::Get => contact::ask_consent(app, &token, request).await,
@@ -253,9 +244,9 @@ async fn perform(app: &HttpContext, target: Target<'_>, request: &mut Request) -
         Target::Route(route, named) => {
             let call = route.call(verb).ok_or_else(not_allowed)?;
             let is_api = matches!(route.audience, Audience::Guests | Audience::Hosts);
-            let welcome = negotiate::admits_json(&request.headers)
+            let is_acceptable = negotiate::admits_json(&request.headers)
                 || call == Call::Download && negotiate::admits_text(&request.headers);
-            if is_api && !welcome {
+            if is_api && !is_acceptable {
                 return Err(ApiError::NotAcceptable);
             }
             if is_api && !app.health.is_started() {
@@ -269,7 +260,7 @@ async fn perform(app: &HttpContext, target: Target<'_>, request: &mut Request) -
 async fn dispatch(
     app: &HttpContext,
     call: Call,
-    Named { id, room }: Named,
+    PathParams { id, room }: PathParams,
     request: &mut Request,
 ) -> Result<Response, ApiError> {
     match call {
@@ -286,9 +277,9 @@ async fn dispatch(
         Call::ConfirmEmail => sign_up::confirm_email(app, request).await,
         Call::SignUp => sign_up::sign_up(app, request).await,
         Call::ChangePassword => auth::change_password(app, request).await,
-        Call::ResetPassword => auth::mail_password(app, request, Forgotten::Password).await,
+        Call::ResetPassword => auth::mail_password(app, request, Recovery::Password).await,
         Call::Leave => auth::leave(app, request).await,
-        Call::RestoreAccount => auth::mail_password(app, request, Forgotten::Account).await,
+        Call::RestoreAccount => auth::mail_password(app, request, Recovery::Account).await,
 
         Call::ShowUser => users::show_user(app, request, id).await,
         Call::PatchUser => users::patch_user(app, request, id).await,

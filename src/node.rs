@@ -26,7 +26,7 @@ use crate::chat::archive::Archive;
 use crate::chat::hub::Hub;
 use crate::domain::clock::{Agreement, Chance, Clock, SystemClock};
 use crate::domain::{InstallationId, NodeId};
-use crate::http::{self, RenderMetrics, Serving, Slots};
+use crate::http::{self, ListenerSettings, RenderMetrics, Slots};
 use crate::node::clock_skew::Skew;
 use crate::node::config::{Config, Networks};
 use crate::node::leader::Leader;
@@ -278,8 +278,8 @@ impl App {
         ended
     }
 
-    fn serving(&self, slots: Arc<Slots>, shutdown: &Shutdown) -> Serving {
-        Serving { slots, keep_alive: self.config.keep_alive, draining: shutdown.draining_token() }
+    fn serving(&self, slots: Arc<Slots>, shutdown: &Shutdown) -> ListenerSettings {
+        ListenerSettings { slots, keep_alive: self.config.keep_alive, draining: shutdown.draining_token() }
     }
 
     /// Waits for the stores and starts the tasks that use them. Returns the lock on the database.

@@ -48,7 +48,7 @@ struct DemoFacts<'a> {
 
 /// Configuration of the embedded pages.
 #[derive(Clone, Copy, Debug)]
-pub struct Settings<'a> {
+pub struct WebSettings<'a> {
     /// Host of `pintalk demo`; its page is served only if this is set.
     pub demo: Option<&'a DemoHost>,
     /// Whether the console offers sign-up.
@@ -60,7 +60,7 @@ pub struct Settings<'a> {
 }
 
 /// Returns the widget, the console and their files, and the demo if it has a host.
-pub fn pages(settings: &Settings<'_>) -> Vec<Page> {
+pub fn pages(settings: &WebSettings<'_>) -> Vec<Page> {
     let mut pages = assets::pages(settings);
     pages.push(Page::new("/favicon.ico", SVG, Bytes::from_static(include_bytes!("web/icon.svg"))));
     if let Some(host) = settings.demo {
@@ -71,7 +71,7 @@ pub fn pages(settings: &Settings<'_>) -> Vec<Page> {
             password: &host.password,
         };
         let facts = Page::new("/demo/config.json", JSON, serde_json::to_vec(&facts).unwrap_or_default().into());
-        pages.push(facts.kept_from_others());
+        pages.push(facts.same_origin_only());
     }
     pages
 }

@@ -1,5 +1,5 @@
 //! Password hashes of an earlier Django installation: `pbkdf2_sha256$<iterations>$<salt>$<hash>`. They are verified at
-//! login and then replaced by Argon2id hashes.
+//! login and then replaced by Argon2id hashes ([`legacy_hashes`](super::legacy_hashes)).
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
@@ -10,10 +10,8 @@ use pbkdf2::pbkdf2_hmac_array;
 use sha2::Sha256;
 use subtle::ConstantTimeEq as _;
 
-use super::{Accounts, Fault, passwords};
-use crate::domain::HostId;
-
-const SCHEME: &str = "pbkdf2_sha256";
+/// Beginning of every hash.
+pub(super) const SCHEME: &str = "pbkdf2_sha256";
 
 /// Maximum number of iterations that are computed: five times the default of the newest Django release, about 2 s of
 /// CPU time.
@@ -21,10 +19,6 @@ const MAX_ITERATIONS: u32 = 5_000_000;
 
 /// Maximum salt length in bytes. Django's salts have 12 or 22.
 const MAX_SALT_LEN: usize = 128;
-
-/// Number of stored hashes that are searched for the slowest. They come from a few Django releases, each with its own
-/// iteration count.
-const SAMPLE: u64 = 1_000;
 
 /// Length of a hash in bytes.
 const HASH_LEN: usize = 32;
@@ -47,6 +41,10 @@ impl<'a> DjangoHash<'a> {
         let fits = scheme == SCHEME && (1..=MAX_SALT_LEN).contains(&salt.len()) && parts.next().is_none();
         let hash = STANDARD.decode(hash).ok()?.try_into().ok()?;
         fits.then_some(Self { iterations, salt, hash })
+    }
+
+    pub(super) fn iterations(&self) -> u32 {
+        self.iterations
     }
 
     #[cfg(test)]
@@ -86,49 +84,6 @@ impl OldHashes {
     }
 }
 
-impl Accounts {
-    /// Measures how long a Django hash takes to verify, if one is stored. Until this is known, the response time of a
-    /// wrong password reveals which accounts have a Django hash.
-    ///
-    /// # Errors
-    /// [`Fault`].
-    pub async fn measure_old_hashes(&self) -> Result<(), Fault> {
-        let hashes = self.store.passwords().hashes_with_prefix(SCHEME, SAMPLE).await?;
-        let slowest = hashes.iter().max_by_key(|hash| DjangoHash::parse(hash).map(|hash| hash.iterations));
-        if let Some(hash) = slowest {
-            self.passwords.verify("", Some(hash.clone())).await?;
-        }
-        Ok(())
-    }
-
-    /// Replaces a Django hash by an Argon2id hash after a login, unless the password was changed meanwhile. The login
-    /// does not depend on it: a failed replacement is retried at the next login. Returns the hash that is stored now.
-    pub(super) async fn renew_hash(&self, host: HostId, password: &str, checked: String) -> String {
-        if passwords::is_of_today(&checked) {
-            return checked;
-        }
-        match self.try_to_renew(host, password, &checked).await {
-            Ok(Some(renewed)) => {
-                tracing::info!(host = host.0, "legacy password hash replaced by Argon2id");
-                return renewed;
-            }
-            // Concurrent login or password change: `create_login` then rejects the old hash, and the login is tried
-            // again.
-            Ok(None) => tracing::debug!(host = host.0, "password hash replaced during its check"),
-            Err(why) => {
-                tracing::warn!(host = host.0, %why, "failed to replace legacy password hash, kept until next login")
-            }
-        }
-        checked
-    }
-
-    async fn try_to_renew(&self, host: HostId, password: &str, checked: &str) -> Result<Option<String>, Fault> {
-        let renewed = self.passwords.hash(password).await?;
-        let replaced = self.store.passwords().replace_hash(host, checked, &renewed).await?;
-        Ok(replaced.then_some(renewed))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -138,7 +93,7 @@ mod tests {
     const KOREAN: &str = "pbkdf2_sha256$1$s$FCmzlDarkY6UFrnZQ1YzPpcNn8hRzjYxLvNXwTlR3b4=";
 
     #[test]
-    fn a_hash_of_django_opens_with_its_password_only() {
+    fn django_hash_matches_only_its_password() {
         let hash = DjangoHash::parse(PASS_WORD).unwrap();
         assert_eq!((hash.iterations, hash.salt), (1_000, "7Tz2wYk1mXcB"));
         assert!(hash.opens_with(b"pass word"));
@@ -147,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn what_django_does_not_write_is_not_read() {
+    fn only_hashes_in_djangos_format_are_parsed() {
         let hash = "f1dkMokJ+r4Ru92R4wJHjjwOVsFsOGA3WRI2sTQu4m0=";
         for bad in [
             String::new(),

@@ -14,20 +14,23 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::passwords::PasswordError;
 use crate::backend::throttle::network;
 
 /// Maximum number of waiting passwords: about one second of work for one core.
 const MAX_WAITING: usize = 32;
 
 /// Maximum waiting time of a password.
-const WAIT: Duration = Duration::from_secs(5);
+const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Interval at which the recent attempts of all addresses are halved.
 const HALVING: Duration = Duration::from_secs(15);
 
 /// Maximum number of addresses with remembered attempts. When it is reached, all counts are halved.
 const MAX_REMEMBERED: usize = 50_000;
+
+/// Too many passwords wait for a core: retry later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Busy;
 
 /// Origin of a password to be hashed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,62 +48,62 @@ impl Source {
 }
 
 /// Position in the queue: rank, recent attempts of the network, order of arrival.
-type Turn = (u8, u32, u64);
+type QueuePosition = (u8, u32, u64);
 
 /// Fixed number of hashing slots. Clones share them.
 #[derive(Clone)]
-pub(super) struct Slots(Arc<Mutex<State>>);
+pub(super) struct HashingSlots(Arc<Mutex<QueueState>>);
 
-struct State {
+struct QueueState {
     free: usize,
-    waiting: BTreeMap<Turn, oneshot::Sender<Slot>>,
+    waiting: BTreeMap<QueuePosition, oneshot::Sender<HashingSlot>>,
     arrivals: u64,
     tries: HashMap<IpAddr, u32>,
     halved_at: Instant,
 }
 
 /// One hashing slot. Dropping it passes it to the next waiter.
-pub(super) struct Slot(Option<Slots>);
+pub(super) struct HashingSlot(Option<HashingSlots>);
 
-impl Slots {
+impl HashingSlots {
     pub(super) fn new(count: usize) -> Self {
         let (waiting, tries) = (BTreeMap::new(), HashMap::new());
-        Self(Arc::new(Mutex::new(State { free: count, waiting, arrivals: 0, tries, halved_at: Instant::now() })))
+        Self(Arc::new(Mutex::new(QueueState { free: count, waiting, arrivals: 0, tries, halved_at: Instant::now() })))
     }
 
     /// Waits for a slot.
     ///
     /// # Errors
-    /// [`PasswordError::Busy`]: the queue is full of entries with a higher priority, or no slot became free in time.
-    pub(super) async fn acquire(&self, source: Source) -> Result<Slot, PasswordError> {
-        let (turn, slot) = {
+    /// [`Busy`]: the queue is full of entries with a higher priority, or no slot became free in time.
+    pub(super) async fn acquire(&self, source: Source) -> Result<HashingSlot, Busy> {
+        let (position, slot) = {
             let mut state = self.0.lock();
-            let turn = state.turn(source);
+            let position = state.position(source);
             if state.free > 0 {
                 state.free -= 1;
-                return Ok(Slot(Some(self.clone())));
+                return Ok(HashingSlot(Some(self.clone())));
             }
             if state.waiting.len() >= MAX_WAITING {
                 match state.waiting.last_entry() {
                     // Dropping its sender refuses the waiter.
-                    Some(last) if *last.key() > turn => drop(last.remove()),
-                    _ => return Err(PasswordError::Busy),
+                    Some(last) if *last.key() > position => drop(last.remove()),
+                    _ => return Err(Busy),
                 }
             }
             let (sender, slot) = oneshot::channel();
-            state.waiting.insert(turn, sender);
-            (turn, slot)
+            state.waiting.insert(position, sender);
+            (position, slot)
         };
-        let _place = Place { slots: self, turn };
-        match tokio::time::timeout(WAIT, slot).await {
+        let _place = QueuePlace { slots: self, position };
+        match tokio::time::timeout(QUEUE_TIMEOUT, slot).await {
             Ok(Ok(slot)) => Ok(slot),
-            Ok(Err(_)) | Err(_) => Err(PasswordError::Busy),
+            Ok(Err(_)) | Err(_) => Err(Busy),
         }
     }
 }
 
-impl State {
-    fn turn(&mut self, source: Source) -> Turn {
+impl QueueState {
+    fn position(&mut self, source: Source) -> QueuePosition {
         self.arrivals += 1;
         let Some(network) = source.network else { return (0, 0, self.arrivals) };
         if self.halved_at.elapsed() >= HALVING || self.tries.len() >= MAX_REMEMBERED {
@@ -117,19 +120,19 @@ impl State {
 }
 
 /// Entry in the queue, removed when the caller stops waiting.
-struct Place<'a> {
-    slots: &'a Slots,
-    turn: Turn,
+struct QueuePlace<'a> {
+    slots: &'a HashingSlots,
+    position: QueuePosition,
 }
 
-impl Drop for Place<'_> {
+impl Drop for QueuePlace<'_> {
     fn drop(&mut self) {
         // The sender is dropped after the lock is released.
-        let _sender = self.slots.0.lock().waiting.remove(&self.turn);
+        let _sender = self.slots.0.lock().waiting.remove(&self.position);
     }
 }
 
-impl Drop for Slot {
+impl Drop for HashingSlot {
     fn drop(&mut self) {
         let Some(slots) = self.0.take() else { return };
         loop {
@@ -142,7 +145,7 @@ impl Drop for Slot {
                 next
             };
             let Some((_, sender)) = next else { return };
-            match sender.send(Slot(Some(slots.clone()))) {
+            match sender.send(HashingSlot(Some(slots.clone()))) {
                 Ok(()) => return,
                 // The receiver was dropped: the slot is passed to the next waiter.
                 Err(mut unused) => unused.0 = None,
@@ -167,8 +170,8 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_address_that_tries_all_the_time_waits_behind_one_that_does_not() {
-        let slots = Slots::new(1);
+    async fn address_with_many_attempts_waits_behind_one_with_few() {
+        let slots = HashingSlots::new(1);
         let busy = slots.acquire(from(1)).await.unwrap_or_else(|_| panic!("free"));
         let mut flood: Vec<_> = (0..20).map(|_| Box::pin(slots.acquire(from(1)))).collect();
         assert!(flood.iter_mut().all(waits));
@@ -188,26 +191,26 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_full_queue_refuses_the_address_that_tried_most() {
-        let slots = Slots::new(1);
+        let slots = HashingSlots::new(1);
         let _busy = slots.acquire(from(1)).await;
         let mut flood: Vec<_> = (0..MAX_WAITING).map(|_| Box::pin(slots.acquire(from(1)))).collect();
         assert!(flood.iter_mut().all(waits));
-        assert!(matches!(slots.acquire(from(1)).await, Err(PasswordError::Busy)));
+        assert!(matches!(slots.acquire(from(1)).await, Err(Busy)));
         let mut other = Box::pin(slots.acquire(from(2)));
         assert!(waits(&mut other), "it takes the place of the flood's last");
-        assert!(matches!(flood.last_mut().unwrap().as_mut().now_or_never(), Some(Err(PasswordError::Busy))));
+        assert!(matches!(flood.last_mut().unwrap().as_mut().now_or_never(), Some(Err(Busy))));
         assert!(flood[..MAX_WAITING - 1].iter_mut().all(waits));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_no_longer_waits_leaves_no_slot_behind_and_waiting_ends() {
-        let slots = Slots::new(1);
+    async fn cancelled_waiter_leaks_no_slot_and_waiting_times_out() {
+        let slots = HashingSlots::new(1);
         let busy = slots.acquire(from(1)).await;
         let mut left: Vec<_> = (0..5).map(|_| Box::pin(slots.acquire(from(1)))).collect();
         assert!(left.iter_mut().all(waits));
         drop(left);
         assert!(slots.0.lock().waiting.is_empty());
-        assert!(matches!(slots.acquire(from(2)).await, Err(PasswordError::Busy)), "after the longest wait");
+        assert!(matches!(slots.acquire(from(2)).await, Err(Busy)), "after the longest wait");
         drop(busy);
         // A slot that was sent but never received is not lost.
         let held = slots.acquire(from(1)).await;

@@ -1,7 +1,7 @@
 //! Cache of hosts over SQL, so that a joining guest costs no query.
 //!
 //! **Invariant:** while SQL is available, no entry is older than [`TTL`], and a changed host is removed at once
-//! ([`Hosts::forget`], called on every node). While SQL is unavailable, known hosts remain valid, so that their rooms
+//! ([`Hosts::evict`], called on every node). While SQL is unavailable, known hosts remain valid, so that their rooms
 //! stay open.
 
 use std::sync::Arc;
@@ -19,7 +19,7 @@ pub const TTL: Duration = Duration::from_secs(5);
 const REMEMBERED: Duration = Duration::from_secs(3_600);
 
 /// Time limit of a query for a host that is still known from earlier.
-const PATIENCE: Duration = Duration::from_secs(2);
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Maximum number of cached hosts per key: about 10 MB.
 const CAPACITY: u64 = 10_000;
@@ -27,13 +27,13 @@ const CAPACITY: u64 = 10_000;
 /// Maximum number of cached names without a host: about 100 KB.
 const UNKNOWN_CAPACITY: u64 = 1_000;
 
-type Found = Option<Arc<Host>>;
+type CachedHost = Option<Arc<Host>>;
 
 /// The cache. Concurrent lookups of a key share one query.
 #[derive(Clone, Debug)]
 pub struct Hosts {
     store: Store,
-    by_id: Cache<HostId, Found>,
+    by_id: Cache<HostId, CachedHost>,
     by_uuid: Cache<HostUuid, Arc<Host>>,
     by_access_key: Cache<String, Arc<KeyHolder>>,
     /// Access keys without a host. They have a small cache of their own, so that invented keys do not evict known ones.
@@ -68,7 +68,7 @@ impl Hosts {
     ///
     /// # Errors
     /// An error of the store; nothing is cached then.
-    pub async fn by_id(&self, id: HostId) -> Result<Found, StoreError> {
+    pub async fn by_id(&self, id: HostId) -> Result<CachedHost, StoreError> {
         let ask = async { Ok(self.store.hosts().get(id).await?.map(Arc::new)) };
         let asked = self.by_id.try_get_with(id, ask);
         let Some(remembered) = self.remembered.get(&id).await else {
@@ -78,7 +78,7 @@ impl Hosts {
             }
             return Ok(found);
         };
-        match tokio::time::timeout(PATIENCE, asked).await {
+        match tokio::time::timeout(LOOKUP_TIMEOUT, asked).await {
             Ok(Ok(found)) => {
                 match &found {
                     Some(host) if !Arc::ptr_eq(host, &remembered) => self.remembered.insert(id, host.clone()).await,
@@ -96,7 +96,7 @@ impl Hosts {
     ///
     /// # Errors
     /// An error of the store; nothing is cached then.
-    pub async fn by_uuid(&self, uuid: HostUuid) -> Result<Found, StoreError> {
+    pub async fn by_uuid(&self, uuid: HostUuid) -> Result<CachedHost, StoreError> {
         if self.unknown_uuids.contains_key(&uuid) {
             return Ok(None);
         }
@@ -109,7 +109,7 @@ impl Hosts {
     }
 
     /// Returns a host by access key, including a replaced key. Whether the key is still valid changes with time, so
-    /// [`Accounts::opens`](crate::accounts::Accounts::opens) decides it.
+    /// [`Accounts::key_holder`](crate::accounts::Accounts::key_holder) decides it.
     ///
     /// # Errors
     /// An error of the store; nothing is cached then.
@@ -131,7 +131,7 @@ impl Hosts {
     }
 
     /// Clears the cache, because any host may have changed. Hosts remain known for times without SQL.
-    pub fn forget_all(&self) {
+    pub fn evict_all(&self) {
         self.by_id.invalidate_all();
         self.by_uuid.invalidate_all();
         self.by_access_key.invalidate_all();
@@ -140,21 +140,21 @@ impl Hosts {
     }
 
     /// Removes a changed host from the cache.
-    pub fn forget(&self, id: HostId) {
-        fn forget<K, V>(cache: &Cache<K, V>, is_his: impl Fn(&K, &V) -> bool + Send + Sync + 'static)
+    pub fn evict(&self, id: HostId) {
+        fn evict<K, V>(cache: &Cache<K, V>, matches: impl Fn(&K, &V) -> bool + Send + Sync + 'static)
         where
             K: std::hash::Hash + Eq + Send + Sync + 'static,
             V: Clone + Send + Sync + 'static,
         {
-            if let Err(error) = cache.invalidate_entries_if(is_his) {
+            if let Err(error) = cache.invalidate_entries_if(matches) {
                 tracing::error!(%error, "failed to invalidate host cache");
             }
         }
-        let is_his = move |found: &Found| found.as_ref().is_some_and(|host| host.id == id);
-        forget(&self.by_id, move |_, found| is_his(found));
-        forget(&self.by_uuid, move |_, host| host.id == id);
-        forget(&self.by_access_key, move |_, holder| holder.host.id == id);
-        forget(&self.remembered, move |known, _| *known == id);
+        let matches = move |found: &CachedHost| found.as_ref().is_some_and(|host| host.id == id);
+        evict(&self.by_id, move |_, found| matches(found));
+        evict(&self.by_uuid, move |_, host| host.id == id);
+        evict(&self.by_access_key, move |_, holder| holder.host.id == id);
+        evict(&self.remembered, move |known, _| *known == id);
         // Some of these keys may be the host's by now.
         self.unknown_keys.invalidate_all();
     }

@@ -4,12 +4,12 @@
 //! pair on their pages. Each replaced pair expires at a fixed time, even if the keys are rotated again meanwhile. If a
 //! pair leaked, rotating with `revoke_old` ends it at once.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use subtle::ConstantTimeEq as _;
 
 use super::{Accounts, Fault, hex};
-use crate::domain::Control;
 use crate::domain::{Host, HostId};
 use crate::store::{KeyHolder, KeyPair, OldKeys};
 
@@ -24,11 +24,26 @@ impl Accounts {
         self
     }
 
-    /// Returns whether the secret key belongs to the access key and the pair is still valid. The secrets are compared
-    /// in constant time.
-    pub fn opens(&self, holder: &KeyHolder, secret_key: &str) -> bool {
+    /// Returns the active host of a pair of keys, if it is cached on this node.
+    pub async fn cached_key_holder(&self, access_key: &str, secret_key: &str) -> Option<Arc<Host>> {
+        let holder = self.hosts.cached_by_access_key(access_key).await?;
+        self.is_valid_pair(&holder, secret_key).then(|| holder.host.clone())
+    }
+
+    /// Returns the active host of a pair of keys.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub async fn key_holder(&self, access_key: &str, secret_key: &str) -> Result<Option<Arc<Host>>, Fault> {
+        let holder = self.hosts.by_access_key(access_key).await?;
+        Ok(holder.filter(|holder| self.is_valid_pair(holder, secret_key)).map(|holder| holder.host.clone()))
+    }
+
+    /// Returns whether the secret key belongs to the access key, the pair is still valid, and its host is active. The
+    /// secrets are compared in constant time.
+    fn is_valid_pair(&self, holder: &KeyHolder, secret_key: &str) -> bool {
         let is_right = bool::from(holder.secret_key.as_bytes().ct_eq(secret_key.as_bytes()));
-        is_right && holder.ends_at.is_none_or(|ends_at| self.clock.now() < ends_at)
+        is_right && holder.ends_at.is_none_or(|ends_at| self.clock.now() < ends_at) && !holder.host.is_deleted
     }
 
     /// Gives a host a new pair of keys and announces the change to all nodes. Returns `None` if there is no such host.
@@ -39,10 +54,12 @@ impl Accounts {
     pub async fn rotate_keys(&self, host: HostId, revoke_old: bool) -> Result<Option<Host>, Fault> {
         let now = self.clock.now();
         let old = if revoke_old { OldKeys::Revoked } else { OldKeys::GoodUntil(now + self.key_grace) };
-        let rotated = self.store.keys().rotate(host, &self.new_keys(), old, now).await?;
+        let rotated = self.store.keys().rotate(host, &self.new_keys(), old, now).await;
+        // After an error, the change may have been committed.
+        let rotated = rotated.inspect_err(|_| self.hosts.evict(host))?;
         if rotated.is_some() {
             tracing::info!(host = host.0, revoke_old, "keys of host replaced");
-            (self.announce)(Control::ConfigChanged { host }).await;
+            self.host_changed(host).await;
         }
         Ok(rotated)
     }

@@ -1,7 +1,7 @@
 //! Rate limits per client, host and account (DESIGN "Limits").
 //!
 //! Handlers check a limit before they do any work. Attempts are counted, successful or not; login failures are counted
-//! separately ([`Attempt`]). Handshakes, unknown keys and images are counted per node, everything else across nodes.
+//! separately ([`LoginAttempt`]). Handshakes, unknown keys and images are counted per node, everything else across nodes.
 //! While the shared throttle is unavailable, each node counts alone.
 //!
 //! **Invariant:** a configured limit is always counted, and no check waits longer than the timeout of a call to Redis.
@@ -23,11 +23,11 @@ mod logins;
 mod tests;
 
 pub use budget::{Budgets, ByteQuota, HostBudget};
-pub use logins::{Attempt, Trial};
+pub use logins::{LoginAttempt, Trial};
 
 /// How long a node counts alone before it retries the shared throttle, in µs. Each retry may delay one caller by the
 /// timeout of a call.
-const ALONE: i64 = 2_000_000;
+const FALLBACK: i64 = 2_000_000;
 
 /// Rates of all limits; `None` means unlimited.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -65,7 +65,7 @@ pub struct Quotas {
 
 /// A limit was exceeded. After `retry_after` the same call passes, unless others use the limit first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("too many: come back in {retry_after:?}")]
+#[error("rate limited: retry after {retry_after:?}")]
 pub struct TooMany {
     /// Time until the call passes.
     pub retry_after: Duration,
@@ -91,7 +91,7 @@ pub struct Limits {
     own: Buckets,
     clock: Arc<dyn Clock>,
     /// When this node stops counting alone, in µs since 1970; 0 while it uses the shared throttle.
-    alone_until: AtomicI64,
+    fallback_until: AtomicI64,
     metrics: LimitMetrics,
 }
 
@@ -109,7 +109,7 @@ impl Limits {
             shared,
             own: Buckets::default(),
             clock,
-            alone_until: AtomicI64::new(0),
+            fallback_until: AtomicI64::new(0),
             metrics: LimitMetrics::default(),
         }
     }
@@ -239,7 +239,7 @@ impl Limits {
     /// Refunds one attempt counted by [`count`](Self::count). If this fails, the attempt stays counted until the bucket
     /// refills.
     async fn give_back(&self, kind: Kind, who: &Who, quota: Quota) {
-        let is_alone = self.alone_until.load(Relaxed) != 0;
+        let is_alone = self.fallback_until.load(Relaxed) != 0;
         if is_alone {
             self.own.give_back(kind, who, quota, self.clock.now());
         } else if let Err(error) = self.shared.give_back(kind, who, quota).await {
@@ -249,23 +249,23 @@ impl Limits {
 
     /// Counts one attempt across nodes; `None` while the shared throttle is unavailable.
     async fn ask(&self, kind: Kind, who: &Who, quota: Quota) -> Option<Verdict> {
-        let (now, until) = (self.now(), self.alone_until.load(Relaxed));
+        let (now, until) = (self.now(), self.fallback_until.load(Relaxed));
         if until != 0 {
             // Also true after the clock has been set back.
-            let is_over = !(now..=now + ALONE).contains(&until);
+            let is_over = !(now..=now + FALLBACK).contains(&until);
             // One caller retries the shared throttle; meanwhile the others count on this node.
-            let asks = is_over && self.alone_until.compare_exchange(until, now + ALONE, Relaxed, Relaxed).is_ok();
+            let asks = is_over && self.fallback_until.compare_exchange(until, now + FALLBACK, Relaxed, Relaxed).is_ok();
             if !asks {
                 return None;
             }
         }
         match self.shared.take(kind, who, quota).await {
             Ok(verdict) => {
-                self.alone_until.store(0, Relaxed);
+                self.fallback_until.store(0, Relaxed);
                 Some(verdict)
             }
             Err(error) => {
-                self.alone_until.store(self.now() + ALONE, Relaxed);
+                self.fallback_until.store(self.now() + FALLBACK, Relaxed);
                 tracing::warn!(%error, kind = kind.name(), "limit state unavailable, limits apply per node");
                 None
             }

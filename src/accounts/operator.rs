@@ -36,6 +36,7 @@ impl Accounts {
         let now = self.clock.now();
         self.store.hosts().deactivate(id, by, now).await?;
         let ended = self.store.logins().end_others(id, None, now).await?;
+        self.hosts.evict(id);
         (self.announce)(Control::HostDisabled { host: id }).await;
         // Without this, a node with a cached login would accept it again if the account is enabled within seconds.
         for sid in ended {
@@ -51,7 +52,7 @@ impl Accounts {
     /// [`Fault`].
     pub async fn enable_host(&self, id: HostId) -> Result<Option<Host>, Fault> {
         self.store.hosts().activate(id, self.clock.now()).await?;
-        (self.announce)(Control::ConfigChanged { host: id }).await;
+        self.host_changed(id).await;
         Ok(self.store.hosts().get(id).await?)
     }
 

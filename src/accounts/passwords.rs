@@ -9,7 +9,7 @@ use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
 use argon2::{Algorithm, Argon2, Params, Version};
 
 use super::django::{DjangoHash, OldHashes};
-use super::hashing::{Slots, Source};
+use super::hashing::{Busy, HashingSlots, Source};
 use crate::domain::clock::Chance;
 
 /// Memory per hash in KiB (19 MiB): OWASP's first recommendation, together with [`PASSES`].
@@ -18,7 +18,7 @@ const PASSES: u32 = 2;
 
 /// Hash that no password matches. It is verified when the address is unknown, so that the response time reveals
 /// nothing.
-const NOBODY: &str =
+const DUMMY_HASH: &str =
     "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
 /// Parsed form of a stored hash.
@@ -40,7 +40,7 @@ impl<'a> Stored<'a> {
 }
 
 /// Returns whether a stored hash is in the format that [`Passwords::hash`] creates.
-pub(super) fn is_of_today(stored: &str) -> bool {
+pub(super) fn is_current(stored: &str) -> bool {
     matches!(Stored::read(stored), Stored::Argon2(_))
 }
 
@@ -60,10 +60,16 @@ pub enum PasswordError {
     Failed,
 }
 
+impl From<Busy> for PasswordError {
+    fn from(_: Busy) -> Self {
+        PasswordError::Busy
+    }
+}
+
 /// Hashes and verifies passwords, at most one per core at a time. Clones share the queue.
 #[derive(Clone)]
 pub struct Passwords {
-    slots: Slots,
+    slots: HashingSlots,
     source: Source,
     chance: Chance,
     old_hashes: Arc<OldHashes>,
@@ -73,7 +79,7 @@ impl Passwords {
     /// Creates a hasher that draws its salts from `chance`.
     pub fn new(chance: Chance) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Self { slots: Slots::new(cores), source: Source::default(), chance, old_hashes: Arc::default() }
+        Self { slots: HashingSlots::new(cores), source: Source::default(), chance, old_hashes: Arc::default() }
     }
 
     /// Returns a clone whose calls are queued as coming from `source`.
@@ -115,7 +121,7 @@ impl Passwords {
                         right
                     }
                     Stored::Unreadable => {
-                        let _worked = argon2.verify_password(password, NOBODY);
+                        let _worked = argon2.verify_password(password, DUMMY_HASH);
                         false
                     }
                 };
@@ -158,7 +164,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn while_there_are_old_hashes_every_no_takes_as_long_as_theirs() {
+    async fn every_mismatch_takes_as_long_as_the_slowest_stored_hash() {
         let passwords = Passwords::new(Chance::from_seed(1));
         let refuse = async |hash: Option<&str>| {
             let began = tokio::time::Instant::now();
@@ -183,7 +189,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_password_opens_its_own_hash_only() {
+    async fn password_matches_only_its_own_hash() {
         let passwords = Passwords::new(Chance::from_seed(1));
         let hash = passwords.hash("correct horse").await.unwrap();
         assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");
@@ -193,13 +199,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_hash_of_djangos_opens_and_one_that_cannot_be_read_does_not() {
+    async fn django_hash_is_verified_and_unreadable_hash_never_matches() {
         let passwords = Passwords::new(Chance::from_seed(1));
         let verify = async |password: &str, hash: &str| passwords.verify(password, Some(hash.to_owned())).await;
         let django = "pbkdf2_sha256$1000$7Tz2wYk1mXcB$f1dkMokJ+r4Ru92R4wJHjjwOVsFsOGA3WRI2sTQu4m0=";
         assert_eq!(verify("pass word", django).await, Ok(true));
         assert_eq!(verify("pass wort", django).await, Ok(false));
-        assert!(is_readable(django) && !is_of_today(django) && is_of_today(NOBODY));
+        assert!(is_readable(django) && !is_current(django) && is_current(DUMMY_HASH));
         for bad in ["", "!", "pass word", "pbkdf2_sha256$9999999$salt$AAAA", "$argon2id$", "$argon2id$v=19$m=1"] {
             assert_eq!(verify("pass word", bad).await, Ok(false), "{bad}");
             assert!(!is_readable(bad), "{bad}");
@@ -207,8 +213,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nobody_has_no_password_but_costs_the_same_work() {
-        let parsed = PasswordHash::new(NOBODY).unwrap();
+    async fn dummy_hash_matches_no_password_and_costs_the_same_work() {
+        let parsed = PasswordHash::new(DUMMY_HASH).unwrap();
         assert_eq!(Params::try_from(&parsed).unwrap().m_cost(), MEMORY_KIB);
         let passwords = Passwords::new(Chance::from_seed(1));
         assert_eq!(passwords.verify("", None).await, Ok(false));

@@ -1,25 +1,91 @@
 //! Profile fields that hosts edit (SPEC 2).
 
+use super::profile_images::ProfileImages;
 use super::rules::{NO_LINE, NO_PROSE, is_a_line, is_prose};
-use super::{Accounts, CreateHostError, Fault};
-use crate::domain::{Host, HostId, normalize_domains};
-use crate::protocol::api::{FieldErrors, ProfilePatch};
+use super::{Accounts, Fault};
+use crate::domain::{Host, HostConfig, HostId, normalize_domains};
+use crate::outbound::media::Picture;
+use crate::protocol::api::{ConfigsPatch, FieldErrors, ProfilePatch};
 use crate::store::ProfileChange;
 
 /// Maximum length of the description in characters.
 const MAX_DESCRIPTION: usize = 1_000;
 
-impl Accounts {
-    /// Updates the given fields of a host and returns the host; `None` if there is no such host.
+/// Why a profile was not changed.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProfileChangeError {
+    /// One or more fields are invalid.
+    #[error("invalid: {0:?}")]
+    Invalid(FieldErrors),
+    /// A dependency failed; see [`Fault`]. Parts of the profile may have been changed.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+}
+
+/// Changes profiles: text fields and image. Clones share the caches.
+#[derive(Clone)]
+pub struct Profiles {
+    accounts: Accounts,
+    images: ProfileImages,
+}
+
+impl Profiles {
+    /// Creates the service.
+    pub fn new(accounts: Accounts, images: ProfileImages) -> Self {
+        Self { accounts, images }
+    }
+
+    /// Returns the service for the images of profiles.
+    pub fn images(&self) -> &ProfileImages {
+        &self.images
+    }
+
+    /// Changes the given fields of a host, and its image: `Some(None)` removes it. Announces the change and returns the
+    /// host; `None` if there is no such host.
     ///
     /// # Errors
-    /// [`CreateHostError::Invalid`] lists the rejected fields; [`CreateHostError::Fault`] if SQL fails.
-    pub async fn change_profile(&self, id: HostId, patch: ProfilePatch) -> Result<Option<Host>, CreateHostError> {
-        let change = check(patch).map_err(CreateHostError::Invalid)?;
+    /// [`ProfileChangeError`].
+    pub async fn change(
+        &self,
+        id: HostId,
+        patch: ProfilePatch,
+        image: Option<Option<Picture>>,
+    ) -> Result<Option<Host>, ProfileChangeError> {
+        let Accounts { store, clock, .. } = &self.accounts;
+        let change = check(patch).map_err(ProfileChangeError::Invalid)?;
         if change != ProfileChange::default() {
-            self.store.hosts().change_profile(id, &change, self.clock.now()).await.map_err(Fault::from)?;
+            store.hosts().change_profile(id, &change, clock.now()).await.map_err(Fault::from)?;
         }
-        Ok(self.store.hosts().get(id).await.map_err(Fault::from)?)
+        if self.accounts.read_host(id).await?.is_none() {
+            return Ok(None);
+        }
+        if let Some(image) = image
+            && !self.images.replace(id, image).await?
+        {
+            return Ok(None);
+        }
+        self.accounts.host_changed(id).await;
+        Ok(self.accounts.read_host(id).await?)
+    }
+}
+
+impl Accounts {
+    /// Changes the given settings of a host, and announces the change if there is one. Returns the settings; `None` if
+    /// there is no such host.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub async fn change_config(&self, id: HostId, patch: ConfigsPatch) -> Result<Option<HostConfig>, Fault> {
+        let Some(host) = self.read_host(id).await? else { return Ok(None) };
+        let config = HostConfig {
+            use_online_status: patch.use_online_status.unwrap_or(host.config.use_online_status),
+            email_notifications: patch.email_notifications.unwrap_or(host.config.email_notifications),
+        };
+        if config != host.config {
+            self.store.hosts().set_config(id, config).await?;
+            self.host_changed(id).await;
+        }
+        Ok(Some(config))
     }
 }
 

@@ -36,7 +36,7 @@ const CACHE_BYTES: u64 = 16 * 1024 * 1024;
 const CACHE_TTL: Duration = Duration::from_secs(60);
 
 /// How long an upload may wait for a decoder.
-const WAIT: Duration = Duration::from_secs(5);
+const DECODER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Service for profile images.
 #[derive(Clone)]
@@ -118,16 +118,13 @@ pub struct Shown {
     pub bytes: Bytes,
 }
 
-/// Reason why a host's image was not replaced.
+/// Reason why an upload was not decoded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProfileImageError {
     /// The upload is not an acceptable image.
     #[error("the image {0}")]
     Refused(#[from] Refusal),
-    /// The host does not exist.
-    #[error("there is no such host")]
-    NoHost,
-    /// The database or the media storage failed: see [`Fault`].
+    /// Too many uploads wait for a decoder: see [`Fault`].
     #[error(transparent)]
     Fault(#[from] Fault),
 }
@@ -162,7 +159,7 @@ impl ProfileImages {
     /// [`ProfileImageError::Refused`]; [`ProfileImageError::Fault`] when too many uploads wait for a decoder.
     pub async fn prepare(&self, upload: Bytes) -> Result<Picture, ProfileImageError> {
         let busy = || Fault::Unavailable("too many images wait to be decoded".to_owned());
-        let waiting = tokio::time::timeout(WAIT, self.decoders.clone().acquire_owned()).await;
+        let waiting = tokio::time::timeout(DECODER_TIMEOUT, self.decoders.clone().acquire_owned()).await;
         let permit = waiting.map_err(|_| busy())?.map_err(|_| busy())?;
         // The permit moves into the task, so that a cancelled caller does not free a decoder that is still in use.
         let decoding = tokio::task::spawn_blocking(move || {
@@ -178,29 +175,28 @@ impl ProfileImages {
         }
     }
 
-    /// Sets or removes the image of a host, and deletes the previous one.
+    /// Sets or removes the image of a host, and deletes the previous one. Returns `false` if there is no such host.
     ///
     /// # Errors
-    /// [`ProfileImageError`]; after a [`Fault`], the new image may or may not be set.
-    pub async fn replace(&self, host: HostId, picture: Option<Picture>) -> Result<(), ProfileImageError> {
+    /// [`Fault`]: the new image may or may not be set.
+    pub(super) async fn replace(&self, host: HostId, picture: Option<Picture>) -> Result<bool, Fault> {
         let key = match picture {
             Some(picture) => {
                 let key = ImageKey::from_random(self.chance.bytes(), picture.image_type);
-                self.media.put(&key, picture.bytes).await.map_err(Fault::from)?;
+                self.media.put(&key, picture.bytes).await?;
                 Some(key)
             }
             None => None,
         };
-        let swap =
-            self.store.hosts().swap_profile_image(host, key.as_ref().map(ImageKey::as_str), self.clock.now()).await;
-        match swap.map_err(Fault::from)? {
+        let swap = self.store.hosts().swap_profile_image(host, key.as_ref().map(ImageKey::as_str), self.clock.now()).await;
+        match swap? {
             ImageSwap::Swapped(before) => {
-                self.forget(before.as_deref().and_then(|before| before.parse().ok())).await;
-                Ok(())
+                self.delete_unused(before.as_deref().and_then(|before| before.parse().ok())).await;
+                Ok(true)
             }
             ImageSwap::NoHost => {
-                self.forget(key).await;
-                Err(ProfileImageError::NoHost)
+                self.delete_unused(key).await;
+                Ok(false)
             }
         }
     }
@@ -231,7 +227,7 @@ impl ProfileImages {
     }
 
     /// Deletes an image without references. If this fails, the image only occupies storage.
-    async fn forget(&self, key: Option<ImageKey>) {
+    async fn delete_unused(&self, key: Option<ImageKey>) {
         let Some(key) = key else { return };
         self.cache.invalidate(&key).await;
         if let Err(error) = self.media.delete(&key).await {

@@ -9,7 +9,6 @@ use subtle::ConstantTimeEq as _;
 use super::rules::{MAX_PASSWORD_LEN, MIN_PASSWORD_CHARS, is_email};
 use super::temporary::temporary_hash;
 use super::{Accounts, Fault};
-use crate::domain::Control;
 use crate::domain::{Host, HostId};
 use crate::outbound::mail::{Language, Letter};
 use crate::protocol::api::FieldErrors;
@@ -20,7 +19,7 @@ const TEMPORARY_TTL: TimeDelta = TimeDelta::hours(1);
 
 /// What an e-mailed password is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Forgotten {
+pub enum Recovery {
     /// Access to an active account.
     Password,
     /// Reactivation of an account that its host deactivated.
@@ -48,13 +47,13 @@ impl From<StoreError> for PasswordChangeError {
 }
 
 /// Result of trying a password as the temporary one.
-pub(super) enum Taken {
+pub(super) enum TemporaryLogin {
     /// It matched and is now the host's password; the new hash.
-    Yes(Box<Host>, String),
+    Accepted(Box<Host>, String),
     /// It matched, but another call used or replaced it meanwhile.
-    Gone,
+    Superseded,
     /// It did not match, or there is none.
-    No,
+    Rejected,
 }
 
 impl Accounts {
@@ -63,20 +62,20 @@ impl Accounts {
     ///
     /// # Errors
     /// [`Fault`].
-    pub async fn mail_password(&self, email: &str, forgotten: Forgotten, language: Language) -> Result<(), Fault> {
+    pub async fn mail_password(&self, email: &str, recovery: Recovery, language: Language) -> Result<(), Fault> {
         if !is_email(email) {
             return Ok(());
         }
         let now = self.clock.now();
         let known = self.store.hosts().credentials(email).await?;
         let password = self.temporary_password(known.as_ref(), now);
-        let temporary = TemporaryPassword { hash: temporary_hash(&password), until: now + TEMPORARY_TTL };
-        let letter = match forgotten {
-            Forgotten::Password => Letter::PasswordReset { password },
-            Forgotten::Account => Letter::AccountRestore { password },
+        let temporary = Temporary { hash: temporary_hash(&password), until: now + TEMPORARY_TTL };
+        let letter = match recovery {
+            Recovery::Password => Letter::PasswordReset { password },
+            Recovery::Account => Letter::AccountRestore { password },
         };
         let mail = self.letter(&letter, email, language, temporary.until)?;
-        let is_deleted = forgotten == Forgotten::Account;
+        let is_deleted = recovery == Recovery::Account;
         self.store.passwords().mail_temporary(email, is_deleted, &temporary, &mail, now).await?;
         self.mail.wake();
         Ok(())
@@ -84,25 +83,25 @@ impl Accounts {
 
     /// Logs in with an e-mailed password. It replaces the old password, reactivates a deactivated account and ends all
     /// logins.
-    pub(super) async fn take_temporary(&self, known: &Credentials, password: &str) -> Result<Taken, Fault> {
+    pub(super) async fn take_temporary(&self, known: &Credentials, password: &str) -> Result<TemporaryLogin, Fault> {
         let now = self.clock.now();
         let Some(temporary) = known.temporary.as_ref().filter(|temporary| now < temporary.until) else {
-            return Ok(Taken::No);
+            return Ok(TemporaryLogin::Rejected);
         };
         let hash = temporary_hash(password);
         if !bool::from(hash.as_bytes().ct_eq(temporary.hash.as_bytes())) {
-            return Ok(Taken::No);
+            return Ok(TemporaryLogin::Rejected);
         }
         let password_hash = self.passwords.hash(password.trim()).await?;
         if self.store.passwords().accept_temporary(known.host.id, temporary, &password_hash, now).await?
             == PasswordReplacement::Outdated
         {
-            return Ok(Taken::Gone);
+            return Ok(TemporaryLogin::Superseded);
         }
         self.end_logins(known.host.id, None).await?;
-        (self.announce)(Control::ConfigChanged { host: known.host.id }).await;
+        self.host_changed(known.host.id).await;
         let host = self.store.hosts().get(known.host.id).await?;
-        Ok(host.map_or(Taken::No, |host| Taken::Yes(Box::new(host), password_hash)))
+        Ok(host.map_or(TemporaryLogin::Rejected, |host| TemporaryLogin::Accepted(Box::new(host), password_hash)))
     }
 
     /// Changes a password and ends all logins except `sid`.
@@ -119,7 +118,7 @@ impl Accounts {
         let known = self.check_password(id, current).await?;
         let wrong = |why: &str| PasswordChangeError::Invalid(FieldErrors::from([("newPassword", why.to_owned())]));
         if new == current {
-            return Err(wrong("is the present one"));
+            return Err(wrong("is the current password"));
         }
         if new.chars().count() < MIN_PASSWORD_CHARS {
             return Err(wrong("needs at least 8 characters"));

@@ -16,8 +16,8 @@ pub(super) const MIN_PASSWORD_CHARS: usize = 8;
 pub(super) const MAX_PASSWORD_LEN: usize = 1024;
 
 /// Reasons given for an invalid single-line text and an invalid multi-line text.
-pub(super) const NO_LINE: &str = "may have no line breaks or control characters";
-pub(super) const NO_PROSE: &str = "may have no control characters";
+pub(super) const NO_LINE: &str = "must not contain line breaks or control characters";
+pub(super) const NO_PROSE: &str = "must not contain control characters";
 
 /// Validates a new account and returns its domains in stored form.
 pub(super) fn check(account: &NewAccount) -> Result<Option<String>, FieldErrors> {

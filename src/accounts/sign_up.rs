@@ -139,11 +139,11 @@ impl Accounts {
     pub async fn confirm_email(&self, code: &str, progress: Option<&str>) -> Result<(), SignUpError> {
         let now = self.clock.now();
         let ticket = self.progress(progress, now).and_then(|progress| progress.ticket);
-        let ticket = ticket.ok_or(SignUpError::TooEarly("Ask for a code first."))?;
+        let ticket = ticket.ok_or(SignUpError::TooEarly("Request a code first."))?;
         match self.store.verifications().try_code(&ticket, &code_hash(&ticket, code.trim()), now).await? {
             CodeOutcome::Right => Ok(()),
             CodeOutcome::Wrong => Err(SignUpError::WrongCode),
-            CodeOutcome::Over => Err(SignUpError::TooEarly("This code has ended: ask for another.")),
+            CodeOutcome::Over => Err(SignUpError::TooEarly("This code has expired: request another.")),
         }
     }
 

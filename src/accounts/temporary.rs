@@ -78,7 +78,7 @@ mod tests {
     use crate::domain::clock::Chance;
 
     #[test]
-    fn a_password_has_a_letter_a_digit_and_a_symbol_and_no_other_like_it() {
+    fn generated_password_has_a_letter_a_digit_and_a_symbol_and_is_unique() {
         let chance = Chance::from_seed(7);
         let passwords: HashSet<String> = (0..10_000).map(|_| readable_password(|| chance.bytes())).collect();
         assert_eq!(passwords.len(), 10_000);
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn a_draw_without_a_digit_is_drawn_again() {
+    fn draw_without_a_digit_is_repeated() {
         let mut draws = [[0; LEN], [255; LEN], std::array::from_fn(|at| if at == 0 { 31 } else { 0 })].into_iter();
         assert_eq!(readable_password(|| draws.next().unwrap()), "9aaa!aaaa!aaaa!aaaa");
         assert_eq!(draws.next(), None);

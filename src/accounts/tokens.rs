@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn an_access_token_is_good_for_an_hour() {
+    fn access_token_is_valid_for_an_hour() {
         let token = keys().access(HostId(7), SID, "j".into(), noon()).unwrap();
         let claims = keys().read_access(&token, noon() + TimeDelta::seconds(3599)).unwrap();
         assert_eq!(claims, AccessClaims { host: HostId(7), sid: SID.into(), exp: noon() + ACCESS_TTL });
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_of_one_kind_is_not_taken_for_the_other() {
+    fn token_of_one_type_is_rejected_as_the_other() {
         let refresh = keys().refresh(HostId(7), SID, 3, noon()).unwrap();
         assert_eq!(keys().read_access(&refresh, noon()), Err(TokenError::Invalid));
         let access = keys().access(HostId(7), SID, "j".into(), noon()).unwrap();
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refresh_token_can_be_made_again_and_names_its_generation() {
+    fn refresh_token_is_reproducible_and_contains_its_generation() {
         let token = keys().refresh(HostId(7), SID, 3, noon()).unwrap();
         assert_eq!(keys().refresh(HostId(7), SID, 3, noon()).unwrap(), token);
         assert_eq!(
@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn an_expired_refresh_token_shows_its_device_and_a_forged_one_does_not() {
+    fn expired_refresh_token_identifies_its_device_and_a_forged_one_does_not() {
         let token = keys().refresh(HostId(7), SID, 3, noon()).unwrap();
         assert_eq!(keys().read_refresh(&token, noon() + REFRESH_TTL), Err(TokenError::Expired));
         assert_eq!(keys().read_any_refresh(&token).unwrap().sid, SID);
@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_derived_follows_from_the_secret_the_purpose_and_the_text() {
+    fn derived_value_depends_on_secret_purpose_and_text() {
         let other = TokenKeys::new(&["another secret of thirty-two char"]).unwrap();
         assert_eq!(keys().derive("a", "b"), keys().derive("a", "b"));
         for different in [keys().derive("a", "c"), keys().derive("ab", ""), other.derive("a", "b")] {
@@ -359,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_secret_there_are_no_keys() {
+    fn keys_need_a_secret() {
         assert!(TokenKeys::new::<&str>(&[]).is_none());
     }
 }

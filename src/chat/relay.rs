@@ -144,11 +144,11 @@ impl Sink for Deliveries {
                 self.hub.close_login(&sid);
             }
             Control::HostDisabled { host } => {
-                self.hosts.forget(host);
+                self.hosts.evict(host);
                 self.hub.close_host(host);
             }
             Control::ConfigChanged { host } => {
-                self.hosts.forget(host);
+                self.hosts.evict(host);
                 self.end_hidden_status(host);
             }
         }

@@ -20,6 +20,7 @@ use crate::domain::{
 use crate::protocol::chat::closed_frame;
 use crate::store::{NewRoom, PinOutcome, RoomEvent, Store, StoreError};
 
+mod contact;
 mod list;
 mod seeding;
 
@@ -285,12 +286,6 @@ impl Rooms {
     /// [`RoomError::Unavailable`] when SQL is unavailable.
     pub async fn see_guest(&self, room: RoomKey, through: Seq) -> Result<(), RoomError> {
         Ok(self.store.contacts().mark_seen(room, through, self.clock.now()).await?)
-    }
-
-    /// Evicts a room from the cache, because its guest has left an e-mail address. Other nodes keep their entry for up
-    /// to a minute: a guest who reads a message there and leaves within that minute is e-mailed about it nevertheless.
-    pub async fn forget(&self, name: RoomName) {
-        self.owners.invalidate(&name).await;
     }
 
     /// Changes the state of a room in SQL and applies the change to the broker.

@@ -75,7 +75,7 @@ impl SessionRevalidator {
 
     /// Requests a check because announcements may have been missed. It is retried until SQL responds.
     pub fn request_check(&self) {
-        self.hosts.forget_all();
+        self.hosts.evict_all();
         if !self.is_due.swap(true, Ordering::Relaxed) {
             self.tracker.spawn(self.clone().check_until_success());
         }

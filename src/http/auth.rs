@@ -5,7 +5,7 @@ use warp::reply::Response;
 
 use crate::accounts::limits::Trial;
 use crate::accounts::metrics::LoginOutcome;
-use crate::accounts::{AuthError, Forgotten, LoginError, PasswordChangeError, Source};
+use crate::accounts::{AuthError, LoginError, PasswordChangeError, Recovery, Source};
 use crate::protocol::api::{
     Detail, EmailRequest, LeaveRequest, LoggedIn, LoginRequest, PasswordChangeRequest, Refreshed, RequestBody as _,
     User,
@@ -78,7 +78,6 @@ pub(super) async fn leave(app: &HttpContext, request: &mut Request) -> Result<Re
     let asked = LeaveRequest::read(&request.json().await?)?;
     let trial = attempt.at(&caller.host.email, Some(&caller.sid)).await?;
     let host = unless_wrong(trial, app.accounts.leave(caller.host.id, &asked.password).await).await?;
-    app.hosts.forget(host.id);
     let mut response = reply::json(StatusCode::OK, &User::new(&host, &app.settings.public_url));
     cookie::clear(&mut response, &app.settings);
     Ok(response)
@@ -97,11 +96,11 @@ async fn unless_wrong<T>(trial: Trial<'_>, outcome: Result<T, PasswordChangeErro
 pub(super) async fn mail_password(
     app: &HttpContext,
     request: &mut Request,
-    forgotten: Forgotten,
+    recovery: Recovery,
 ) -> Result<Response, ApiError> {
     let asked = EmailRequest::read(&request.json().await?)?;
     app.limits.mail_from(request.client).await?;
-    app.accounts.mail_password(&asked.email, forgotten, sign_up::language(request)).await?;
-    let detail = "If there is such an account, a temporary password is on its way to its address.";
+    app.accounts.mail_password(&asked.email, recovery, sign_up::language(request)).await?;
+    let detail = "If there is such an account, a temporary password was sent to its address.";
     Ok(reply::json(StatusCode::OK, &Detail { detail }))
 }

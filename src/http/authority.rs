@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_names_one_server() {
+    fn request_must_name_one_server() {
         for (target, host) in [
             ("/", "chat.example"),
             ("/", "127.0.0.1:8080"),
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_has_one_caller() {
+    fn request_must_have_one_caller() {
         for name in ONCE {
             let twice = [(HOST, "a"), (name.clone(), "x"), (name.clone(), "x")];
             assert!(problem_of("/api/users/client/", &twice).is_some(), "{name}");
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_ends_in_one_way() {
+    fn body_must_end_unambiguously() {
         let host = (HOST, "a");
         assert_eq!(problem_of("/", &[host.clone(), (TRANSFER_ENCODING, "Chunked")]), None);
         assert_eq!(problem_of("/", &[host.clone(), (CONTENT_LENGTH, "3")]), None);

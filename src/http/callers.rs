@@ -6,7 +6,6 @@ use http::header::{AUTHORIZATION, ORIGIN};
 
 use crate::domain::{Host, HostId, Origin};
 use crate::protocol::api::FieldErrors;
-use crate::store::KeyHolder;
 
 use super::HttpContext;
 use super::reply::ApiError;
@@ -16,7 +15,7 @@ pub(super) const ACCESS_KEY: &str = "X-PinTalk-Access-Key";
 pub(super) const SECRET_KEY: &str = "X-PinTalk-Secret-Key";
 
 /// Authenticated host.
-pub(super) struct Caller {
+pub(super) struct AuthenticatedHost {
     pub host: Arc<Host>,
     /// Id of the login.
     pub sid: String,
@@ -41,17 +40,15 @@ pub(super) async fn guest_side(app: &HttpContext, request: &Request) -> Result<A
     if access.len() > 64 || !access.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
         return Err(unknown());
     }
-    let opens = |holder: &KeyHolder| app.accounts.opens(holder, secret) && !holder.host.is_deleted;
-    let cached = app.hosts.cached_by_access_key(access).await.filter(|holder| opens(holder));
-    let host = match cached {
-        Some(holder) => holder.host.clone(),
+    let host = match app.accounts.cached_key_holder(access, secret).await {
+        Some(host) => host,
         None => {
             // Counted before the query to SQL. Keys cached on this node are not affected by guesses from the same
             // address.
             app.limits.unknown_keys(request.client)?;
-            let found = app.hosts.by_access_key(access).await?.filter(|holder| opens(holder)).ok_or_else(unknown)?;
+            let host = app.accounts.key_holder(access, secret).await?.ok_or_else(unknown)?;
             app.limits.known_keys(request.client);
-            found.host.clone()
+            host
         }
     };
     match headers.get(ORIGIN) {
@@ -61,7 +58,7 @@ pub(super) async fn guest_side(app: &HttpContext, request: &Request) -> Result<A
             if origin.is_some_and(|origin| origin.is_allowed(host.service_domain.as_deref())) {
                 Ok(host)
             } else {
-                Err(ApiError::Forbidden("This page is not registered for the service."))
+                Err(ApiError::Forbidden("The origin of this page is not registered for the service."))
             }
         }
     }
@@ -79,7 +76,7 @@ pub(super) async fn count(app: &HttpContext, host: &Host, request: &Request) -> 
 }
 
 /// Returns the host whose access token a call carries.
-pub(super) async fn host(app: &HttpContext, request: &Request) -> Result<Caller, ApiError> {
+pub(super) async fn host(app: &HttpContext, request: &Request) -> Result<AuthenticatedHost, ApiError> {
     let token = request
         .header(AUTHORIZATION)
         .and_then(|value| value.split_once(' '))
@@ -87,13 +84,17 @@ pub(super) async fn host(app: &HttpContext, request: &Request) -> Result<Caller,
         .map(|(_, token)| token.trim())
         .ok_or_else(|| ApiError::bearer("An access token is required."))?;
     let claims = app.accounts.authenticate(token).await?;
-    let host = app.hosts.by_id(claims.host).await?.filter(|host| !host.is_deleted);
-    let host = host.ok_or_else(|| ApiError::bearer("This account is no more."))?;
-    Ok(Caller { host, sid: claims.sid })
+    let host = app.accounts.active_host(claims.host).await?;
+    let host = host.ok_or_else(|| ApiError::bearer("This account does not exist or is deactivated."))?;
+    Ok(AuthenticatedHost { host, sid: claims.sid })
 }
 
 /// Like [`host`], but rejects hosts other than `id`, which the path names.
-pub(super) async fn that_host(app: &HttpContext, request: &Request, id: i64) -> Result<Caller, ApiError> {
+pub(super) async fn account_owner(
+    app: &HttpContext,
+    request: &Request,
+    id: i64,
+) -> Result<AuthenticatedHost, ApiError> {
     let caller = host(app, request).await?;
-    if caller.host.id == HostId(id) { Ok(caller) } else { Err(ApiError::Forbidden("This is somebody else's account.")) }
+    if caller.host.id == HostId(id) { Ok(caller) } else { Err(ApiError::Forbidden("This is another host's account.")) }
 }

@@ -3,10 +3,9 @@
 use http::StatusCode;
 use warp::reply::Response;
 
-use crate::chat::rooms::RoomView;
+use crate::chat::rooms::{RoomFilter, RoomView};
 use crate::domain::ChatroomId;
 use crate::protocol::api::{ChatMessage, Chatroom, ChatroomDetail, ChatroomPatch, ClientChatroom, RequestBody as _};
-use crate::store::RoomFilter;
 
 use super::paging::Cut;
 use super::reply::{self, ApiError};

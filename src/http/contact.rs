@@ -8,12 +8,12 @@ use minijinja::Environment;
 use serde::Serialize;
 use warp::reply::Response;
 
-use crate::accounts::is_email;
+use crate::accounts::{Fault, is_email};
 use crate::domain::RoomName;
+use crate::outbound::contacts::ConsentPair;
 use crate::outbound::mail::Language;
 use crate::outbound::notifications::service_domain;
 use crate::protocol::api::{ContactRequest, Email, RequestBody as _};
-use crate::store::ConsentPair;
 
 use super::reply::{self, ApiError};
 use super::request::Request;
@@ -38,14 +38,7 @@ pub(super) async fn set_contact(
         app.limits.mailbox(&asked.email).await?;
     }
     let name = room.ok_or(ApiError::NotFound)?;
-    let owner = app.rooms.owner(name).await?.ok_or(ApiError::NotFound)?;
-    if owner.host != host.id {
-        return Err(ApiError::Forbidden("This chatroom belongs to another service."));
-    }
-    if !app.contacts.set(owner.key, &asked.email, sign_up::language(request)).await? {
-        return Err(ApiError::NotFound);
-    }
-    app.rooms.forget(name).await;
+    app.rooms.set_contact(host.id, name, &asked.email, sign_up::language(request)).await?;
     Ok(reply::json(StatusCode::OK, &Email { email: &asked.email }))
 }
 
@@ -77,7 +70,7 @@ pub(super) async fn ask_consent(app: &HttpContext, token: &str, request: &Reques
 pub(super) async fn consent(app: &HttpContext, token: &str, request: &Request) -> Result<Response, ApiError> {
     let pair = app.contacts.read_consent(token).ok_or(ApiError::NotFound)?;
     let domain = domain_of(app, &pair).await?;
-    app.contacts.consent(&pair).await?;
+    app.contacts.consent(&pair).await.map_err(Fault::from)?;
     page(&match sign_up::language(request) {
         language @ Language::Korean => Texts {
             title: "메일 수신 동의",
@@ -94,7 +87,7 @@ pub(super) async fn consent(app: &HttpContext, token: &str, request: &Request) -
 
 /// Returns the domain of the host's service, or `public-url` if the host has none.
 async fn domain_of(app: &HttpContext, pair: &ConsentPair) -> Result<String, ApiError> {
-    let host = app.store.hosts().get(pair.host).await?.filter(|host| !host.is_deleted).ok_or(ApiError::NotFound)?;
+    let host = app.accounts.read_host(pair.host).await?.filter(|host| !host.is_deleted).ok_or(ApiError::NotFound)?;
     Ok(service_domain(host.service_domain.as_deref()).unwrap_or_else(|| app.settings.public_url.clone()))
 }
 
@@ -122,7 +115,7 @@ pub(super) fn ask_unsubscribe(app: &HttpContext, token: &str, request: &Request)
 /// redirect.
 pub(super) async fn unsubscribe(app: &HttpContext, token: &str, request: &Request) -> Result<Response, ApiError> {
     let asked = app.contacts.read_unsubscribe(token).ok_or(ApiError::NotFound)?;
-    let pair = app.contacts.unsubscribe(&asked).await?;
+    let pair = app.contacts.unsubscribe(&asked).await.map_err(Fault::from)?;
     let link = pair.and_then(|pair| app.contacts.consent_link(&pair)).unwrap_or_default();
     page(&match sign_up::language(request) {
         language @ Language::Korean => Texts {

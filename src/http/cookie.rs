@@ -8,7 +8,7 @@ use crate::accounts::CHECK_TTL;
 use crate::accounts::tokens::REFRESH_TTL;
 use crate::domain::url_path;
 
-use super::Settings;
+use super::HttpSettings;
 
 /// Name of the refresh cookie where it cannot have a prefix, and in earlier releases.
 pub const REFRESH_COOKIE: &str = "pintalk_refresh_token";
@@ -24,7 +24,7 @@ pub(super) const SIGN_UP_COOKIE: &str = "pintalk_sign_up";
 
 /// Returns every refresh token that the caller sends. If there is a prefixed cookie, plain ones are ignored: other
 /// hosts of the domain can set those, and there may be several of them.
-pub(super) fn refresh_tokens<'a>(headers: &'a HeaderMap, settings: &Settings) -> Vec<&'a str> {
+pub(super) fn refresh_tokens<'a>(headers: &'a HeaderMap, settings: &HttpSettings) -> Vec<&'a str> {
     let prefixed = all(headers, prefixed_name(settings));
     if prefixed.is_empty() { all(headers, REFRESH_COOKIE) } else { prefixed }
 }
@@ -49,18 +49,18 @@ fn all<'a>(headers: &'a HeaderMap, wanted: &str) -> Vec<&'a str> {
 }
 
 /// Sets a new refresh token, and expires the cookie under the other name.
-pub(super) fn set(response: &mut Response, token: &str, settings: &Settings) {
+pub(super) fn set(response: &mut Response, token: &str, settings: &HttpSettings) {
     write(response, own_name(settings), token, REFRESH_TTL.num_seconds(), settings);
     expire_other(response, settings);
 }
 
 /// Expires the refresh cookie under both names.
-pub(super) fn clear(response: &mut Response, settings: &Settings) {
+pub(super) fn clear(response: &mut Response, settings: &HttpSettings) {
     write(response, own_name(settings), "", 0, settings);
     expire_other(response, settings);
 }
 
-fn expire_other(response: &mut Response, settings: &Settings) {
+fn expire_other(response: &mut Response, settings: &HttpSettings) {
     let prefixed = prefixed_name(settings);
     match own_name(settings) {
         REFRESH_COOKIE if is_secure(settings) => write(response, prefixed, "", 0, settings),
@@ -70,39 +70,39 @@ fn expire_other(response: &mut Response, settings: &Settings) {
     }
 }
 
-fn is_secure(settings: &Settings) -> bool {
+fn is_secure(settings: &HttpSettings) -> bool {
     settings.public_url.starts_with("https://")
 }
 
 /// Returns the path of `public-url`, or `/` if it has none.
-fn path(settings: &Settings) -> &str {
+fn path(settings: &HttpSettings) -> &str {
     match url_path(&settings.public_url) {
         "" => "/",
         path => path,
     }
 }
 
-fn prefixed_name(settings: &Settings) -> &'static str {
+fn prefixed_name(settings: &HttpSettings) -> &'static str {
     if path(settings) == "/" { HOST_REFRESH_COOKIE } else { SECURE_REFRESH_COOKIE }
 }
 
 /// Returns the name under which the refresh token is set (SPEC 2).
-fn own_name(settings: &Settings) -> &'static str {
+fn own_name(settings: &HttpSettings) -> &'static str {
     let may_be_prefixed = is_secure(settings) && settings.cookie_domain.is_none();
     if may_be_prefixed { prefixed_name(settings) } else { REFRESH_COOKIE }
 }
 
 /// Sets the state of the caller's sign-up.
-pub(super) fn set_sign_up(response: &mut Response, token: &str, settings: &Settings) {
+pub(super) fn set_sign_up(response: &mut Response, token: &str, settings: &HttpSettings) {
     write(response, SIGN_UP_COOKIE, token, CHECK_TTL.num_seconds(), settings);
 }
 
 /// Expires the sign-up cookie after the account is created.
-pub(super) fn clear_sign_up(response: &mut Response, settings: &Settings) {
+pub(super) fn clear_sign_up(response: &mut Response, settings: &HttpSettings) {
     write(response, SIGN_UP_COOKIE, "", 0, settings);
 }
 
-fn write(response: &mut Response, name: &str, value: &str, max_age: i64, settings: &Settings) {
+fn write(response: &mut Response, name: &str, value: &str, max_age: i64, settings: &HttpSettings) {
     let path = path(settings);
     // Earlier releases set plain cookies at the root.
     if path != "/" && name != SECURE_REFRESH_COOKIE {
@@ -111,7 +111,7 @@ fn write(response: &mut Response, name: &str, value: &str, max_age: i64, setting
     write_at(path, response, name, value, max_age, settings);
 }
 
-fn write_at(path: &str, response: &mut Response, name: &str, value: &str, max_age: i64, settings: &Settings) {
+fn write_at(path: &str, response: &mut Response, name: &str, value: &str, max_age: i64, settings: &HttpSettings) {
     let mut cookie = format!("{name}={value}; Path={path}; Max-Age={max_age}; HttpOnly; SameSite=Lax");
     if is_secure(settings) {
         cookie.push_str("; Secure");
@@ -134,20 +134,20 @@ mod tests {
     use super::*;
     use crate::http::reply;
 
-    fn cookies_of(settings: &Settings) -> Vec<String> {
+    fn cookies_of(settings: &HttpSettings) -> Vec<String> {
         let mut response = reply::empty(StatusCode::OK);
         set(&mut response, "a.b.c", settings);
         let cookies = response.headers().get_all(SET_COOKIE).iter();
         cookies.map(|cookie| cookie.to_str().unwrap().to_owned()).collect()
     }
 
-    fn settings(public_url: &str, cookie_domain: Option<&str>) -> Settings {
+    fn settings(public_url: &str, cookie_domain: Option<&str>) -> HttpSettings {
         let (public_url, cookie_domain) = (public_url.to_owned(), cookie_domain.map(str::to_owned));
-        Settings { public_url, cookie_domain, ..Settings::default() }
+        HttpSettings { public_url, cookie_domain, ..HttpSettings::default() }
     }
 
     #[test]
-    fn the_cookie_has_the_prefix_that_its_place_allows_and_the_other_name_expires() {
+    fn cookie_has_the_prefix_that_its_scope_allows_and_the_other_name_expires() {
         const REST: &str = "HttpOnly; SameSite=Lax";
         assert_eq!(
             cookies_of(&settings("http://localhost:8080", None)),
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn every_cookie_of_the_name_is_found_whatever_stands_beside_it() {
+    fn every_cookie_of_the_name_is_found_among_others() {
         let lines: [&[u8]; 2] = [
             b"a=b; pintalk_refresh_token=x.y.z; pintalk_refresh_token=; pintalk_refresh_token=\"\"",
             b"pintalk_refresh_token=\"u.v.w\"; other=\xe9; =; ; ;pintalk_refresh_token=a=b",

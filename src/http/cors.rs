@@ -19,7 +19,7 @@ pub(super) enum Audience {
     /// Admin pages: the configured origins may read, with credentials.
     Hosts,
     /// Any web page may load pages and scripts.
-    Everybody,
+    Public,
     /// Monitoring and other programs; no web page may read.
     Operators,
 }
@@ -45,7 +45,7 @@ pub(super) fn stamp(response: &mut Response, audience: Audience, request: &Heade
     let allowed = match audience {
         Audience::Guests => origin.cloned(),
         Audience::Hosts => origin.filter(|origin| is_listed(origin, admin_origins)).cloned(),
-        Audience::Everybody => Some(HeaderValue::from_static("*")),
+        Audience::Public => Some(HeaderValue::from_static("*")),
         Audience::Operators => None,
     };
     if matches!(audience, Audience::Guests | Audience::Hosts) {
@@ -71,7 +71,7 @@ pub(super) fn preflight(allow: &str, audience: Audience, request: &HeaderMap) ->
         headers.insert(ACCESS_CONTROL_ALLOW_METHODS, allow);
     }
     let mut allowed = HeaderValue::from_static(REQUEST_HEADERS);
-    if matches!(audience, Audience::Guests | Audience::Everybody) {
+    if matches!(audience, Audience::Guests | Audience::Public) {
         headers.append(VARY, HeaderValue::from_static("Access-Control-Request-Headers"));
         let names: Vec<String> = std::iter::once(REQUEST_HEADERS.to_owned()).chain(extra_headers(request)).collect();
         // The characters of header names are always valid in a header value.

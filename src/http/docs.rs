@@ -5,11 +5,11 @@
 //! every response that they receive against the document.
 
 mod asyncapi;
+mod call_doc;
 mod events;
 mod openapi;
 mod operations;
 mod page;
-mod sketch;
 
 use bytes::Bytes;
 use serde_json::Value;

@@ -10,11 +10,8 @@ use super::request::Request;
 use super::{HttpContext, callers};
 
 pub(super) async fn rotate_keys(app: &HttpContext, request: &mut Request, id: i64) -> Result<Response, ApiError> {
-    let caller = callers::that_host(app, request, id).await?;
+    let caller = callers::account_owner(app, request, id).await?;
     let asked = KeysRequest::read(&request.json().await?)?;
-    let rotated = app.accounts.rotate_keys(caller.host.id, asked.revoke_old).await;
-    // Also after an error, because the change may have been committed.
-    app.hosts.forget(caller.host.id);
-    let host = rotated?.ok_or(ApiError::NotFound)?;
+    let host = app.accounts.rotate_keys(caller.host.id, asked.revoke_old).await?.ok_or(ApiError::NotFound)?;
     Ok(reply::json(StatusCode::OK, &User::new(&host, &app.settings.public_url)))
 }

@@ -15,7 +15,7 @@ use super::request::Request;
 const POLICY: &str = "default-src 'none'; sandbox";
 
 /// A name always refers to the same image.
-const FOR_EVER: &str = "public, max-age=31536000, immutable";
+const IMMUTABLE: &str = "public, max-age=31536000, immutable";
 
 pub(super) async fn show(app: &HttpContext, key: &str, asked: &Request) -> Result<Response, ApiError> {
     let key: ImageKey = key.parse().map_err(|_| ApiError::NotFound)?;
@@ -23,12 +23,12 @@ pub(super) async fn show(app: &HttpContext, key: &str, asked: &Request) -> Resul
     let request = &asked.headers;
     let etag = format!("\"{key}\"");
     let mut response = if pages::is_known(&etag, request) {
-        if !app.images.has(&key).await? {
+        if !app.profiles.images().has(&key).await? {
             return Err(ApiError::NotFound);
         }
         reply::empty(StatusCode::NOT_MODIFIED)
     } else {
-        let shown = app.images.show(&key).await?.ok_or(ApiError::NotFound)?;
+        let shown = app.profiles.images().show(&key).await?.ok_or(ApiError::NotFound)?;
         reply::text(StatusCode::OK, shown.image_type.content_type(), shown.bytes)
     };
     let headers = response.headers_mut();
@@ -36,7 +36,7 @@ pub(super) async fn show(app: &HttpContext, key: &str, asked: &Request) -> Resul
     if let Ok(etag) = HeaderValue::try_from(etag) {
         headers.insert(ETAG, etag);
     }
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static(FOR_EVER));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static(IMMUTABLE));
     headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
     headers.insert(CONTENT_DISPOSITION, HeaderValue::from_static("inline"));
     // The widget shows images on other sites.

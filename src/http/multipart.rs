@@ -56,7 +56,7 @@ pub(super) async fn read(request: &mut Request) -> Result<Form, ApiError> {
         return Err(ApiError::UnsupportedMediaType);
     }
     let boundary = request.header(CONTENT_TYPE).and_then(|value| multer::parse_boundary(value).ok());
-    let boundary = boundary.ok_or(ApiError::Malformed("The body's Content-Type names no boundary."))?;
+    let boundary = boundary.ok_or(ApiError::Malformed("The Content-Type of the request body has no boundary."))?;
     let length = request.header(CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok());
     if length.is_some_and(|length| length > MAX_UPLOAD as u64) {
         return Err(ApiError::TooLarge);
@@ -101,7 +101,7 @@ async fn collect(mut parts: Multipart<'_>) -> Result<Form, ApiError> {
             form.image = Some(if !is_file && image == "null" { Bytes::new() } else { image });
         } else if let Some((known, _)) = TEXT_FIELDS.iter().find(|(camel, snake)| [camel, snake].contains(&&&*name)) {
             let text = String::from_utf8(part.bytes().await?.into());
-            let text = text.map_err(|_| ApiError::field(known, "must be a text in UTF-8"))?;
+            let text = text.map_err(|_| ApiError::field(known, "must be UTF-8 text"))?;
             // Sent by scripts that call `formData.append("serviceName", null)`.
             if text == "null" {
                 form.fields.entry(*known).or_insert(Value::Null);
@@ -119,8 +119,8 @@ impl From<multer::Error> for ApiError {
     fn from(error: multer::Error) -> Self {
         match error {
             multer::Error::FieldSizeExceeded { .. } | multer::Error::StreamSizeExceeded { .. } => Self::TooLarge,
-            multer::Error::StreamReadFailed(_) => Self::Malformed("The body broke off."),
-            _ => Self::Malformed("The body is not a well-formed form."),
+            multer::Error::StreamReadFailed(_) => Self::Malformed("The request body is incomplete."),
+            _ => Self::Malformed("The request body is not valid multipart/form-data."),
         }
     }
 }

@@ -49,7 +49,7 @@ mod tests {
     }
 
     #[test]
-    fn any_accept_that_admits_json_is_fine() {
+    fn any_accept_that_admits_json_is_accepted() {
         assert!(admits_json(&HeaderMap::new()));
         for fine in [
             "application/json; version=1",
@@ -64,13 +64,13 @@ mod tests {
     }
 
     #[test]
-    fn a_file_may_be_asked_for_as_text() {
+    fn file_may_be_requested_as_text() {
         let admits = |accept: &str| admits_text(&[(ACCEPT, accept.parse().unwrap())].into_iter().collect());
         assert!(admits("text/plain") && admits("text/html, text/*") && !admits("image/png"));
     }
 
     #[test]
-    fn another_version_or_another_type_is_not() {
+    fn other_versions_and_types_are_not_accepted() {
         for bad in ["application/json; version=2", "text/html", "application/json;q=0", "application/json; version=1.0"]
         {
             assert!(!admits(bad), "{bad}");

@@ -35,10 +35,10 @@ const POLICY: &str = "default-src 'self'; object-src 'none'; base-uri 'none'; fo
                       frame-ancestors 'self'; require-trusted-types-for 'script'; trusted-types pintalk";
 
 /// Cached, but revalidated at each use, so that a new release takes effect at once.
-const ASK_AGAIN: &str = "no-cache";
+const REVALIDATE: &str = "no-cache";
 
 /// For paths that contain the digest of the content, which never changes.
-const FOR_EVER: &str = "public, max-age=31536000, immutable";
+const IMMUTABLE: &str = "public, max-age=31536000, immutable";
 
 /// Size in bytes from which a page is compressed; smaller ones fit into one packet uncompressed.
 const WORTH_COMPRESSING: usize = 1_000;
@@ -53,24 +53,24 @@ pub struct Page {
     bytes: Bytes,
     cache: &'static str,
     /// Whether pages of other sites may load and read the file.
-    is_open: bool,
+    is_cross_origin: bool,
 }
 
 impl Page {
     /// Creates a page that browsers revalidate at each use.
     pub fn new(path: &'static str, content_type: &'static str, bytes: Bytes) -> Self {
-        Self { path: path.into(), label: path, content_type, bytes, cache: ASK_AGAIN, is_open: true }
+        Self { path: path.into(), label: path, content_type, bytes, cache: REVALIDATE, is_cross_origin: true }
     }
 
     /// Creates a file whose path contains the digest of its content, so that browsers cache it indefinitely. `label` is
     /// its name in metrics.
     pub fn immutable(label: &'static str, path: String, content_type: &'static str, bytes: Bytes) -> Self {
-        Self { path: path.into(), label, content_type, bytes, cache: FOR_EVER, is_open: true }
+        Self { path: path.into(), label, content_type, bytes, cache: IMMUTABLE, is_cross_origin: true }
     }
 
     /// Restricts the file to pages of this server.
-    pub fn kept_from_others(self) -> Self {
-        Self { is_open: false, ..self }
+    pub fn same_origin_only(self) -> Self {
+        Self { is_cross_origin: false, ..self }
     }
 
     /// Returns the path of the page.
@@ -136,11 +136,11 @@ impl StampedPage {
     }
 
     pub(super) fn audience(&self) -> Audience {
-        if self.page.is_open { Audience::Everybody } else { Audience::Operators }
+        if self.page.is_cross_origin { Audience::Public } else { Audience::Operators }
     }
 
-    pub(super) fn is_open(&self) -> bool {
-        self.page.is_open
+    pub(super) fn is_cross_origin(&self) -> bool {
+        self.page.is_cross_origin
     }
 
     pub(super) fn label(&self) -> &'static str {
@@ -149,7 +149,7 @@ impl StampedPage {
 
     /// Returns the page, or 304 if the caller has it cached.
     pub(super) fn show(&self, request: &HeaderMap) -> Response {
-        let Page { content_type, bytes, cache, is_open, .. } = &self.page;
+        let Page { content_type, bytes, cache, is_cross_origin, .. } = &self.page;
         let gzipped = self.gzipped().filter(|_| takes_gzip(request));
         // Compressed and plain content need different entity tags.
         let etag = format!("\"{}{}\"", self.digest, if gzipped.is_some() { "-gzip" } else { "" });
@@ -172,8 +172,8 @@ impl StampedPage {
         headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
         headers.insert(REFERRER_POLICY, HeaderValue::from_static("same-origin"));
         // Other sites load the widget's script.
-        let whose = HeaderValue::from_static(if *is_open { "cross-origin" } else { "same-origin" });
-        headers.insert(HeaderName::from_static("cross-origin-resource-policy"), whose);
+        let resource_policy = HeaderValue::from_static(if *is_cross_origin { "cross-origin" } else { "same-origin" });
+        headers.insert(HeaderName::from_static("cross-origin-resource-policy"), resource_policy);
         response
     }
 
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn who_reads_gzip_gets_it_under_a_mark_of_its_own() {
+    fn gzip_response_has_a_separate_entity_tag() {
         let page = || Page::new("/x.js", SCRIPT, "let x;".repeat(1_000).into());
         let mark = |response: &Response| response.headers()[ETAG].to_str().unwrap().to_owned();
         let (plain, gzipped) = (shown(page(), &[]), shown(page(), &[(ACCEPT_ENCODING, "br, gzip;q=0.5")]));
@@ -230,17 +230,17 @@ mod tests {
     }
 
     #[test]
-    fn a_page_may_be_kept_from_other_sites() {
+    fn page_may_be_restricted_to_same_origin() {
         let page = || Page::new("/secret.json", JSON, Bytes::from_static(b"{}"));
         assert_eq!(shown(page(), &[]).headers()["cross-origin-resource-policy"], "cross-origin");
-        assert_eq!(shown(page().kept_from_others(), &[]).headers()["cross-origin-resource-policy"], "same-origin");
-        assert_eq!(Pages::new([page().kept_from_others()]).0[0].audience(), Audience::Operators);
+        assert_eq!(shown(page().same_origin_only(), &[]).headers()["cross-origin-resource-policy"], "same-origin");
+        assert_eq!(Pages::new([page().same_origin_only()]).0[0].audience(), Audience::Operators);
     }
 
     #[test]
-    fn only_what_bears_its_digest_is_kept_without_asking() {
+    fn only_paths_with_a_digest_are_cached_without_revalidation() {
         let kept = Page::immutable("/assets/", "/assets/abc/x.js".into(), SCRIPT, Bytes::new());
-        assert_eq!(shown(kept, &[]).headers()[CACHE_CONTROL], FOR_EVER);
+        assert_eq!(shown(kept, &[]).headers()[CACHE_CONTROL], IMMUTABLE);
         assert_eq!(shown(Page::new("/x.js", SCRIPT, Bytes::new()), &[]).headers()[CACHE_CONTROL], "no-cache");
     }
 }

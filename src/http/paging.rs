@@ -1,6 +1,6 @@
 //! Lists by page and by offset, in one envelope (SPEC 1).
 
-use crate::protocol::api::Page;
+use crate::protocol::api::Paginated;
 
 use super::reply::ApiError;
 use super::request::Request;
@@ -65,7 +65,7 @@ impl Cut {
         filters: &[(&str, String)],
         count: u64,
         results: Vec<T>,
-    ) -> Result<Page<T>, ApiError> {
+    ) -> Result<Paginated<T>, ApiError> {
         if matches!(self, Self::Page { page, .. } if page > 1) && self.offset() >= count {
             return Err(ApiError::NotFound);
         }
@@ -98,7 +98,7 @@ impl Cut {
                 (offset > 0).then_some(Self::Offset { offset: offset.saturating_sub(limit), limit }),
             ),
         };
-        Ok(Page { count, next: next.map(link), previous: previous.map(link), results })
+        Ok(Paginated { count, next: next.map(link), previous: previous.map(link), results })
     }
 }
 
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn pages_point_at_their_neighbours() {
+    fn pages_link_to_the_previous_and_next_page() {
         let page = |page| Cut::Page { page, size: 20 };
         assert_eq!(links(page(1), 20), (None, None));
         assert_eq!(links(page(1), 21), (None, Some("?page=2".into())));
@@ -136,14 +136,14 @@ mod tests {
     }
 
     #[test]
-    fn a_page_past_the_end_is_absent_but_the_first_never_is() {
+    fn page_past_the_end_is_not_found_but_the_first_always_exists() {
         assert!(Cut::Page { page: 1, size: 20 }.envelope::<()>(URL, &[], 0, vec![]).is_ok());
         let past = Cut::Page { page: 2, size: 20 }.envelope::<()>(URL, &[], 20, vec![]);
         assert!(matches!(past, Err(ApiError::NotFound)));
     }
 
     #[test]
-    fn offsets_step_by_the_limit_and_never_below_zero() {
+    fn offsets_step_by_the_limit_and_stay_at_least_zero() {
         let cut = |offset| Cut::Offset { offset, limit: 10 };
         assert_eq!(links(cut(0), 11), (None, Some("?limit=10&offset=10".into())));
         assert_eq!(links(cut(5), 15), (Some("?limit=10&offset=0".into()), None));
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_that_ended_early_is_followed_by_what_it_left() {
+    fn page_that_ended_early_is_followed_by_the_rest() {
         let cut = Cut::Offset { offset: 5, limit: 10 };
         let page = cut.envelope(URL, &[], 30, vec![(), (), ()]).unwrap();
         assert_eq!(page.next.unwrap(), format!("{URL}?limit=10&offset=8"));
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn filters_stay_in_the_links_encoded() {
+    fn links_keep_filters_encoded() {
         let filters = [("search", "용감한 곰&".to_owned()), ("is_closed", "true".to_owned())];
         let page = Cut::Page { page: 1, size: 20 }.envelope::<()>(URL, &filters, 50, vec![]).unwrap();
         assert_eq!(

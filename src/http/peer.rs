@@ -75,14 +75,14 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_believed_unless_he_is_trusted() {
+    fn forwarded_address_of_an_untrusted_peer_is_ignored() {
         assert_eq!(seen("none", "10.0.0.1", "1.2.3.4"), "10.0.0.1");
         assert_eq!(seen("10.", "11.0.0.1", "1.2.3.4"), "11.0.0.1");
         assert_eq!(seen("10.", "10.0.0.1", "1.2.3.4"), "1.2.3.4");
     }
 
     #[test]
-    fn what_a_client_puts_on_the_left_is_not_believed() {
+    fn entries_added_by_the_client_are_ignored() {
         assert_eq!(seen("10.", "10.0.0.1", "6.6.6.6, 1.2.3.4, 10.0.0.2"), "1.2.3.4");
         assert_eq!(seen("10.", "10.0.0.1", "6.6.6.6, nonsense, 10.0.0.2"), "10.0.0.2");
         assert_eq!(seen("10.", "10.0.0.1", ""), "10.0.0.1");

@@ -16,7 +16,7 @@ use super::multipart::{self, Form};
 use super::peer::{IsTrustedProxy, client};
 use super::request::{Body, Request};
 use super::testing::{FORM_TYPE, form};
-use super::{Settings, authority};
+use super::{HttpSettings, authority};
 
 /// Generates bytes that a header may contain, mostly those that are special to the parsers.
 fn text(special: &'static [u8], most: usize) -> impl Strategy<Value = Vec<u8>> {
@@ -72,8 +72,8 @@ fn check_forwarded(left: &[Vec<u8>], real: IpAddr) {
     client(proxy, &lines(FORWARDED_FOR, left), &trusted());
 }
 
-fn https() -> Settings {
-    Settings { public_url: "https://chat.example".into(), ..Settings::default() }
+fn https() -> HttpSettings {
+    HttpSettings { public_url: "https://chat.example".into(), ..HttpSettings::default() }
 }
 
 const COOKIES: &[&[u8]] = &[
@@ -154,7 +154,7 @@ fn check_form(body: &[u8], pieces: &[usize]) {
 }
 
 #[test]
-fn the_corpora_hold() {
+fn stored_corpora_pass() {
     for line in FORWARDED {
         check_forwarded(&[line.to_vec()], "203.0.113.9".parse().unwrap());
         check_forwarded(&[line.to_vec(), line.to_vec()], "2001:db8::1".parse().unwrap());
@@ -171,7 +171,7 @@ fn the_corpora_hold() {
 
 proptest! {
     #[test]
-    fn what_a_client_forwards_itself_is_not_believed(
+    fn forwarded_entries_of_the_client_are_ignored(
         left in vec(text(b"0123456789abcdef.:,[]\"% ", 40), 0..4),
         real in prop_oneof![any::<[u8; 4]>().prop_map(IpAddr::from), any::<[u8; 16]>().prop_map(IpAddr::from)],
     ) {
@@ -181,7 +181,7 @@ proptest! {
     }
 
     #[test]
-    fn no_cookie_beside_it_hides_the_servers_own(
+    fn no_other_cookie_hides_the_servers_cookie(
         beside in vec(
             prop_oneof![
                 text(b"=;\" ,", 60),
@@ -196,7 +196,7 @@ proptest! {
     }
 
     #[test]
-    fn a_form_is_the_same_however_it_is_cut(
+    fn form_is_parsed_the_same_for_any_chunking(
         parts in vec((0..4_usize, vec(any::<u8>(), 0..30)), 0..4),
         noise in vec((any::<prop::sample::Index>(), any::<u8>()), 0..3),
         pieces in vec(1..40_usize, 1..4),
@@ -212,7 +212,7 @@ proptest! {
     }
 
     #[test]
-    fn any_host_header_is_read_or_refused(host in text(b"abc.:[]@/0123456789", 30), target in "[a-z:/@.0-9]{0,20}") {
+    fn any_host_header_is_parsed_or_rejected(host in text(b"abc.:[]@/0123456789", 30), target in "[a-z:/@.0-9]{0,20}") {
         let headers = lines(http::header::HOST, &[host]);
         authority::is_own_name(&headers, "https://chat.example");
         let request = http::Request::builder().uri(target);

@@ -8,13 +8,13 @@ use warp::reply::Response;
 
 use crate::accounts::limits::TooMany;
 use crate::accounts::profile_images::{NoUploadPlace, ProfileImageError};
-use crate::accounts::{AuthError, CreateHostError, Fault, LoginError, PasswordChangeError};
+use crate::accounts::{AuthError, CreateHostError, Fault, LoginError, PasswordChangeError, ProfileChangeError};
 use crate::chat::rooms::RoomError;
 use crate::outbound::webhooks::SetError;
 use crate::protocol::api::{ErrorBody, FieldErrors};
-use crate::store::StoreError;
 
-use super::request::RATE_SPAN;
+/// `Retry-After` of an upload above the limit of its host or address, in seconds: about the time that one takes.
+const UPLOAD_RETRY_AFTER: u64 = 5;
 
 /// Error response of a call. Each variant is a status of SPEC 1.
 #[derive(Debug, thiserror::Error)]
@@ -37,40 +37,40 @@ pub enum ApiError {
     #[error("{0}")]
     Forbidden(&'static str),
     /// 404: not found.
-    #[error("There is nothing here.")]
+    #[error("Not found.")]
     NotFound,
     /// 405: method not allowed; the value lists the allowed methods.
-    #[error("This method is not allowed here.")]
+    #[error("This method is not allowed for this path.")]
     MethodNotAllowed(String),
     /// 406: the caller does not accept JSON.
-    #[error("Only application/json; version=1 can be answered.")]
+    #[error("The response is application/json; version=1, which `Accept` does not admit.")]
     NotAcceptable,
     /// 408: the body did not arrive in time.
-    #[error("The body took too long to arrive.")]
+    #[error("The request body did not arrive in time.")]
     TooSlow,
     /// 409: conflict.
     #[error("{0}")]
     Conflict(&'static str),
     /// 413: the body is too large.
-    #[error("The body is too large.")]
+    #[error("The request body is too large.")]
     TooLarge,
     /// 415: unsupported content type.
-    #[error("The body must be application/json; with an image, multipart/form-data.")]
+    #[error("The request body must be application/json, or multipart/form-data with an image.")]
     UnsupportedMediaType,
     /// 422: not possible in the current state.
     #[error("{0}")]
     Unprocessable(&'static str),
     /// 429: rate limited.
-    #[error("Too many requests: come back later.")]
+    #[error("Too many requests: retry after the time in `Retry-After`.")]
     TooMany {
         /// Value of `Retry-After` in seconds, at least 1.
         retry_after: u64,
     },
     /// 500: internal error. The cause is logged and never sent to the caller.
-    #[error("Something went wrong on the server.")]
+    #[error("Internal server error.")]
     Internal,
     /// 503: temporarily unavailable.
-    #[error("The server cannot do this right now: try again.")]
+    #[error("The server is temporarily unavailable: try again.")]
     Unavailable,
 }
 
@@ -149,7 +149,7 @@ impl From<RoomError> for ApiError {
     fn from(error: RoomError) -> Self {
         match error {
             RoomError::NotFound => Self::NotFound,
-            RoomError::NotYours => Self::Forbidden("This chatroom belongs to somebody else."),
+            RoomError::NotYours => Self::Forbidden("This chatroom belongs to another account."),
             RoomError::TooManyPinned => Self::Unprocessable("At most 5 chatrooms can be pinned."),
             RoomError::Closed => Self::Unprocessable("This chatroom is closed."),
             RoomError::Unavailable(why) => Fault::Unavailable(why).into(),
@@ -161,14 +161,8 @@ impl From<SetError> for ApiError {
     fn from(error: SetError) -> Self {
         match error {
             SetError::Url(problem) => Self::field("url", &problem.to_string()),
-            SetError::Store(error) => error.into(),
+            SetError::Store(error) => Fault::from(error).into(),
         }
-    }
-}
-
-impl From<StoreError> for ApiError {
-    fn from(error: StoreError) -> Self {
-        Fault::from(error).into()
     }
 }
 
@@ -191,8 +185,16 @@ impl From<ProfileImageError> for ApiError {
     fn from(error: ProfileImageError) -> Self {
         match error {
             ProfileImageError::Refused(why) => Self::field("profileImage", &why.to_string()),
-            ProfileImageError::NoHost => Self::NotFound,
             ProfileImageError::Fault(fault) => fault.into(),
+        }
+    }
+}
+
+impl From<ProfileChangeError> for ApiError {
+    fn from(error: ProfileChangeError) -> Self {
+        match error {
+            ProfileChangeError::Invalid(fields) => fields.into(),
+            ProfileChangeError::Fault(fault) => fault.into(),
         }
     }
 }
@@ -200,7 +202,7 @@ impl From<ProfileImageError> for ApiError {
 impl From<NoUploadPlace> for ApiError {
     fn from(none: NoUploadPlace) -> Self {
         match none {
-            NoUploadPlace::Own => Self::TooMany { retry_after: RATE_SPAN.as_secs() },
+            NoUploadPlace::Own => Self::TooMany { retry_after: UPLOAD_RETRY_AFTER },
             NoUploadPlace::All => Self::Unavailable,
         }
     }

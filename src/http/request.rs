@@ -103,8 +103,8 @@ fn parse(bytes: &[u8]) -> Result<Map<String, Value>, ApiError> {
     // serde_json stops at a depth of 128, so deep nesting is an ordinary error.
     match serde_json::from_slice(bytes) {
         Ok(Value::Object(body)) => Ok(body),
-        Ok(_) => Err(ApiError::Malformed("The body must be a JSON object.")),
-        Err(_) => Err(ApiError::Malformed("The body is not valid JSON in UTF-8.")),
+        Ok(_) => Err(ApiError::Malformed("The request body must be a JSON object.")),
+        Err(_) => Err(ApiError::Malformed("The request body is not valid JSON in UTF-8.")),
     }
 }
 
@@ -120,7 +120,7 @@ impl Body {
         let reading = async {
             let mut all = BytesMut::new();
             while let Some(chunk) = self.next().await {
-                let chunk = chunk.map_err(|_| ApiError::Malformed("The body broke off."))?;
+                let chunk = chunk.map_err(|_| ApiError::Malformed("The request body is incomplete."))?;
                 if all.len() + chunk.len() > limit {
                     return Err(ApiError::TooLarge);
                 }
@@ -194,13 +194,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_is_the_same_with_and_without_its_last_slash() {
+    fn path_is_the_same_with_and_without_trailing_slash() {
         assert_eq!(segments("/api/chat/"), segments("/api/chat"));
         assert_eq!(segments("/").unwrap().len(), 0);
     }
 
     #[test]
-    fn segments_are_decoded_and_nothing_can_hide_in_them() {
+    fn segments_are_decoded_once_and_contain_no_separator() {
         assert_eq!(segments("/a%2Db/%ED%95%9C").unwrap(), ["a-b", "한"]);
         for bad in ["//", "/a//b", "/a//", "/a%2Fb", "/a%", "/a%zz", "/%ff", "/a%00", "*", ""] {
             assert_eq!(segments(bad), None, "{bad}");

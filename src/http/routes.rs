@@ -2,7 +2,7 @@
 
 use http::Method;
 
-use super::cors::Audience::{self, Everybody, Guests, Hosts, Operators};
+use super::cors::Audience::{self, Guests, Hosts, Operators, Public};
 use super::pages::{Pages, StampedPage};
 use super::request;
 use crate::domain::RoomName;
@@ -156,8 +156,8 @@ impl Route {
     }
 
     /// Matches a path and returns its parameters.
-    fn matches(&self, segments: &[impl AsRef<str>]) -> Option<Named> {
-        let mut named = Named { id: 0, room: None };
+    fn matches(&self, segments: &[impl AsRef<str>]) -> Option<PathParams> {
+        let mut named = PathParams { id: 0, room: None };
         let mut rest = segments.iter();
         for wanted in self.template.trim_matches('/').split('/') {
             let segment = rest.next()?.as_ref();
@@ -175,7 +175,7 @@ impl Route {
 
 /// Parameters of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Named {
+pub(super) struct PathParams {
     /// Row id; 0 if the path has none.
     pub id: i64,
     /// Name of the room.
@@ -190,7 +190,7 @@ fn row_id(text: &str) -> Option<i64> {
 /// Target of a path.
 pub(super) enum Target<'a> {
     /// Call of the table, with the parameters of the path.
-    Route(&'static Route, Named),
+    Route(&'static Route, PathParams),
     /// Embedded page.
     Page(&'a StampedPage),
     /// Profile image; the decoded segment after `/media/`.
@@ -243,7 +243,7 @@ pub(super) fn find<'a>(path: &str, pages: &'a Pages) -> Target<'a> {
     }
     // A page of another site that requests an asset of another release may read the 404 response.
     let is_asset = segments.first().is_some_and(|first| first == "assets");
-    let missing = if is_asset { Target::Nothing(Everybody) } else { NO_SUCH_PATH };
+    let missing = if is_asset { Target::Nothing(Public) } else { NO_SUCH_PATH };
     pages.find(&segments.join("/")).map_or(missing, Target::Page)
 }
 
@@ -269,7 +269,7 @@ impl Target<'_> {
         match self {
             Self::Route(route, _) => route.audience,
             Self::Page(page) => page.audience(),
-            Self::Media(_) => Everybody,
+            Self::Media(_) => Public,
             // No other page needs to read these.
             Self::Unsubscribe(_) | Self::Consent(_) | Self::Socket(_) => Operators,
             Self::Nothing(audience) => *audience,
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn every_route_is_found_with_and_without_its_last_slash() {
+    fn every_route_is_found_with_and_without_trailing_slash() {
         for route in TABLE {
             let path = route.template.replace("{id}", "12").replace("{name}", &"a".repeat(RoomName::LEN));
             let bare = path.trim_end_matches('/');
@@ -310,15 +310,15 @@ mod tests {
     }
 
     #[test]
-    fn an_id_is_a_number_that_a_row_can_have() {
-        assert!(matches!(find("/api/users/12/", &Pages::new([])), Target::Route(_, Named { id: 12, room: None })));
+    fn id_is_a_valid_row_id() {
+        assert!(matches!(find("/api/users/12/", &Pages::new([])), Target::Route(_, PathParams { id: 12, room: None })));
         for path in ["/api/users/x/", "/api/users/-1/", "/api/users/+1/", "/api/users/99999999999999999999/"] {
             assert_eq!(label(path), "unmatched", "{path}");
         }
     }
 
     #[test]
-    fn a_room_is_named_as_rooms_are() {
+    fn room_name_in_a_path_has_the_form_of_room_names() {
         for path in ["/api/chat/chatrooms/contact/", "/api/chat/x/contact/"] {
             assert_eq!(label(path), "unmatched", "{path}");
         }

@@ -20,9 +20,9 @@ use tokio_util::task::TaskTracker;
 use warp::reply::Response;
 use warp::{Filter, Rejection};
 
-use super::entrance::Entrance;
 use super::operation::METRICS_TYPE;
 use super::peer::Peer;
+use super::pre_routing::PreRouting;
 use super::{ApiError, HttpContext, RenderMetrics, authority, filter, reply};
 
 mod descriptors;
@@ -30,9 +30,9 @@ mod slots;
 mod stream;
 
 pub use descriptors::raise_descriptor_limit;
-use slots::Admission;
+use slots::SlotAdmission;
 pub use slots::Slots;
-pub(crate) use slots::{Class, Slot};
+pub(crate) use slots::{Slot, SlotClass};
 pub(crate) use stream::PeerStream;
 use stream::{Activity, CallBody, Timeouts};
 
@@ -57,7 +57,7 @@ const SHED_AT_ONCE: usize = 8;
 
 /// Connection settings of a listener.
 #[derive(Clone, Debug)]
-pub struct Serving {
+pub struct ListenerSettings {
     /// Bounds the number of connections.
     pub slots: Arc<Slots>,
     /// How long an idle connection is kept open.
@@ -71,33 +71,33 @@ pub struct Serving {
 pub async fn serve(
     listener: TcpListener,
     app: HttpContext,
-    serving: Serving,
+    serving: ListenerSettings,
     shutdown: CancellationToken,
     tracker: TaskTracker,
 ) {
     let app = Arc::new(app);
-    let entrance = Entrance::new(app.clone());
-    run(listener, filter(app), entrance, serving, HEAD_TIMEOUT, shutdown, tracker).await;
+    let pre_routing = PreRouting::new(app.clone());
+    run(listener, filter(app), pre_routing, serving, HEAD_TIMEOUT, shutdown, tracker).await;
 }
 
 /// Serves only the metrics, to any peer that can reach the port (`metrics-listen`).
 pub async fn serve_metrics(
     listener: TcpListener,
     metrics: RenderMetrics,
-    serving: Serving,
+    serving: ListenerSettings,
     shutdown: CancellationToken,
     tracker: TaskTracker,
 ) {
     let page = warp::path!("metrics").and(warp::get().or(warp::head()).unify());
     let page = page.map(move || reply::text(StatusCode::OK, METRICS_TYPE, metrics().into()));
-    run(listener, page, Entrance::default(), serving, HEAD_TIMEOUT, shutdown, tracker).await;
+    run(listener, page, PreRouting::default(), serving, HEAD_TIMEOUT, shutdown, tracker).await;
 }
 
 async fn run<F>(
     listener: TcpListener,
     filter: F,
-    entrance: Entrance,
-    serving: Serving,
+    pre_routing: PreRouting,
+    serving: ListenerSettings,
     head_timeout: Duration,
     shutdown: CancellationToken,
     tracker: TaskTracker,
@@ -121,20 +121,20 @@ async fn run<F>(
                 is_failing = false;
                 let timeouts = Timeouts { head: head_timeout, keep_alive: serving.keep_alive };
                 let ends = Ends { shutdown: shutdown.clone(), draining: serving.draining.clone() };
-                let (filter, entrance) = (filter.clone(), entrance.clone());
+                let (filter, pre_routing) = (filter.clone(), pre_routing.clone());
                 match serving.slots.admit(peer.ip()) {
-                    Admission::Now(slot) => {
-                        let connection = connection(stream, peer, slot, filter, entrance, timeouts, ends);
+                    SlotAdmission::Now(slot) => {
+                        let connection = connection(stream, peer, slot, filter, pre_routing, timeouts, ends);
                         tracker.spawn(connections.track_future(connection));
                     }
-                    Admission::Later(queued) => {
+                    SlotAdmission::Later(queued) => {
                         tracker.spawn(connections.track_future(async move {
                             if let Some(slot) = queued.admit().await {
-                                connection(stream, peer, slot, filter, entrance, timeouts, ends).await;
+                                connection(stream, peer, slot, filter, pre_routing, timeouts, ends).await;
                             }
                         }));
                     }
-                    Admission::Never => {}
+                    SlotAdmission::Never => {}
                 }
             }
             Err(error) => {
@@ -165,7 +165,7 @@ async fn connection<F>(
     peer: SocketAddr,
     slot: Arc<Slot>,
     filter: F,
-    entrance: Entrance,
+    pre_routing: PreRouting,
     timeouts: Timeouts,
     Ends { shutdown, draining }: Ends,
 ) where
@@ -176,7 +176,7 @@ async fn connection<F>(
         return;
     }
     let mut timeouts = timeouts;
-    if slot.class() != Class::Served {
+    if slot.class() != SlotClass::Served {
         timeouts.head = timeouts.head.min(RESERVED_HEAD_TIMEOUT);
     }
     // Waits for the first byte here, so that a connection without a request has no buffer.
@@ -194,11 +194,11 @@ async fn connection<F>(
     let service = service_fn(|mut request: http::Request<Incoming>| {
         let call = activity.begin_call();
         let is_last = authority::is_last(&request);
-        entrance.strip_prefix(&mut request);
+        pre_routing.strip_prefix(&mut request);
         let mut refused = authority::refusal(&request)
             .or_else(|| refusal(&slot, request.method(), request.uri().path()).map(ApiError::into_response));
         if let Some(refused) = &mut refused {
-            entrance.finish(refused, &request);
+            pre_routing.add_common_headers(refused, &request);
         }
         request.extensions_mut().insert(Peer(peer));
         let (inner, activity, draining) = (inner.clone(), activity.clone(), draining.clone());
@@ -207,8 +207,10 @@ async fn connection<F>(
                 Some(refused) => refused,
                 None => inner.call(request).await.unwrap_or_else(|never| match never {}),
             };
-            let is_last =
-                is_last || activity.is_closing() || draining.is_cancelled() || activity.slot().class() != Class::Served;
+            let is_last = is_last
+                || activity.is_closing()
+                || draining.is_cancelled()
+                || activity.slot().class() != SlotClass::Served;
             if is_last && response.status() != StatusCode::SWITCHING_PROTOCOLS {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
@@ -245,9 +247,9 @@ fn refusal(slot: &Slot, method: &Method, path: &str) -> Option<ApiError> {
         return None;
     }
     match slot.class() {
-        Class::Served => None,
-        Class::OverAddress => Some(ApiError::TooMany { retry_after: 10 }),
-        Class::OverNode => Some(ApiError::Unavailable),
+        SlotClass::Served => None,
+        SlotClass::OverAddress => Some(ApiError::TooMany { retry_after: 10 }),
+        SlotClass::OverNode => Some(ApiError::Unavailable),
     }
 }
 

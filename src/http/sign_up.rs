@@ -13,7 +13,7 @@ use super::request::Request;
 use super::{HttpContext, cookie};
 
 pub(super) async fn check_email(app: &HttpContext, request: &mut Request) -> Result<Response, ApiError> {
-    is_open(app)?;
+    require_open(app)?;
     app.limits.sign_up(request.client).await?;
     let asked = EmailRequest::read(&request.json().await?)?;
     let progress = app.accounts.check_email(&asked.email).await?;
@@ -23,18 +23,18 @@ pub(super) async fn check_email(app: &HttpContext, request: &mut Request) -> Res
 }
 
 pub(super) async fn mail_code(app: &HttpContext, request: &mut Request) -> Result<Response, ApiError> {
-    is_open(app)?;
+    require_open(app)?;
     let asked = EmailRequest::read(&request.json().await?)?;
     app.limits.mail(request.client, &asked.email).await?;
     let progress = cookie::sign_up(&request.headers);
     let progress = app.accounts.mail_code(&asked.email, progress, language(request)).await?;
-    let mut response = reply::json(StatusCode::OK, &Detail { detail: "A code is on its way to this address." });
+    let mut response = reply::json(StatusCode::OK, &Detail { detail: "A code was sent to this address." });
     cookie::set_sign_up(&mut response, &progress, &app.settings);
     Ok(response)
 }
 
 pub(super) async fn confirm_email(app: &HttpContext, request: &mut Request) -> Result<Response, ApiError> {
-    is_open(app)?;
+    require_open(app)?;
     app.limits.sign_up(request.client).await?;
     let asked = ConfirmationRequest::read(&request.json().await?)?;
     app.accounts.confirm_email(&asked.code, cookie::sign_up(&request.headers)).await?;
@@ -42,7 +42,7 @@ pub(super) async fn confirm_email(app: &HttpContext, request: &mut Request) -> R
 }
 
 pub(super) async fn sign_up(app: &HttpContext, request: &mut Request) -> Result<Response, ApiError> {
-    is_open(app)?;
+    require_open(app)?;
     app.limits.sign_up(request.client).await?;
     let asked = SignUpRequest::read(&request.json().await?)?;
     let account = NewAccount {
@@ -59,7 +59,7 @@ pub(super) async fn sign_up(app: &HttpContext, request: &mut Request) -> Result<
 }
 
 /// Rejects every step while sign-up is closed.
-fn is_open(app: &HttpContext) -> Result<(), ApiError> {
+fn require_open(app: &HttpContext) -> Result<(), ApiError> {
     if app.settings.is_sign_up_open {
         return Ok(());
     }
@@ -75,7 +75,7 @@ impl From<SignUpError> for ApiError {
     fn from(error: SignUpError) -> Self {
         match error {
             SignUpError::TooEarly(why) => Self::Unprocessable(why),
-            SignUpError::WrongCode => Self::Conflict("This is not the code that was mailed."),
+            SignUpError::WrongCode => Self::Conflict("The code is wrong."),
             SignUpError::Create(error) => error.into(),
         }
     }

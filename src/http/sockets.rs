@@ -30,7 +30,7 @@ pub trait Upgrades: Send + Sync {
     fn upgrade(&self, request: UpgradeRequest) -> BoxFuture<'static, Response>;
 }
 
-pub(super) async fn hand_over(app: &HttpContext, path: String, request: &mut Request) -> Response {
+pub(super) async fn upgrade(app: &HttpContext, path: String, request: &mut Request) -> Response {
     let request = UpgradeRequest {
         path,
         query: std::mem::take(&mut request.query),

@@ -10,12 +10,13 @@ use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
 use serde_json::Value;
 
-use super::entrance::Entrance;
+use super::pre_routing::PreRouting;
 use super::*;
-use crate::accounts::NewAccount;
 use crate::accounts::limits::Quotas;
 use crate::accounts::metrics::LoginMetrics;
+use crate::accounts::profile_images::ProfileImages;
 use crate::accounts::tokens::TokenKeys;
+use crate::accounts::{Announce, NewAccount};
 use crate::backend::broker::Broker;
 use crate::backend::broker::embedded::EmbeddedBroker;
 use crate::backend::throttle::Quota;
@@ -28,15 +29,15 @@ use crate::outbound::contacts::{Contacts, MailLinks};
 use crate::outbound::mail::Waker;
 use crate::outbound::media::{Media, Place};
 use crate::outbound::webhooks::{IsAllowed, Sender};
-use crate::store::Dialect;
 use crate::store::testing::on_fresh;
+use crate::store::{Dialect, Store};
 
 pub(super) const ADMIN: &str = "https://admin.example";
 pub(super) const SHOP: &str = "https://shop.example";
 
 fn pages() -> [Page; 3] {
     [
-        Page::new("/demo/config.json", "application/json", Bytes::from_static(b"{}")).kept_from_others(),
+        Page::new("/demo/config.json", "application/json", Bytes::from_static(b"{}")).same_origin_only(),
         Page::new("/widget.js", SCRIPT, Bytes::from_static(b"// hello")),
         Page::new("/console/", HTML, Bytes::from_static(b"<!doctype html>")),
     ]
@@ -60,8 +61,9 @@ pub(super) use on_a_server;
 
 /// Server with one host: dev@shop.example, password "pass word", domain shop.example.
 #[derive(Clone)]
-pub(super) struct World {
+pub(super) struct TestServer {
     pub(super) app: Arc<HttpContext>,
+    pub(super) store: Store,
     pub(super) host: Host,
     pub(super) announced: Arc<Mutex<Vec<Control>>>,
     /// Clock of the limits.
@@ -88,9 +90,9 @@ impl Answer {
     }
 }
 
-struct Well;
+struct FakeHealth;
 
-impl Health for Well {
+impl Health for FakeHealth {
     fn readiness(&self) -> Readiness {
         Readiness::NotReady { reason: "draining".into(), degraded: true }
     }
@@ -105,31 +107,31 @@ impl Health for Well {
 }
 
 /// Returns the path and address of the request in the response.
-struct Echo;
+struct EchoUpgrades;
 
-impl Upgrades for Echo {
+impl Upgrades for EchoUpgrades {
     fn upgrade(&self, request: UpgradeRequest) -> BoxFuture<'static, Response> {
-        let told = format!("{}?{} {}", request.path, request.query, request.peer);
-        Box::pin(async move { text(StatusCode::IM_A_TEAPOT, "text/plain", told.into()) })
+        let echo = format!("{}?{} {}", request.path, request.query, request.peer);
+        Box::pin(async move { text(StatusCode::IM_A_TEAPOT, "text/plain", echo.into()) })
     }
 }
 
-pub(super) async fn with_a_server<F>(test: impl FnOnce(World) -> F + Send + 'static)
+pub(super) async fn with_a_server<F>(test: impl FnOnce(TestServer) -> F + Send + 'static)
 where
     F: Future<Output = ()> + Send + 'static,
 {
-    on_fresh(Dialect::Sqlite, move |store, _| async move { test(world(store).await).await }).await;
+    on_fresh(Dialect::Sqlite, move |store, _| async move { test(server(store).await).await }).await;
 }
 
-async fn world(store: Store) -> World {
+async fn server(store: Store) -> TestServer {
     let announced = Arc::new(Mutex::new(Vec::new()));
-    let heard = announced.clone();
+    let sink = announced.clone();
     let announce: Announce = Arc::new(move |control| {
-        heard.lock().unwrap().push(control);
+        sink.lock().unwrap().push(control);
         Box::pin(std::future::ready(()))
     });
     let keys = TokenKeys::new(&["a secret of thirty-two characters"]).unwrap();
-    let accounts = Accounts::new(store.clone(), Arc::new(SystemClock), Chance::from_seed(1), keys, announce.clone());
+    let accounts = Accounts::new(store.clone(), Arc::new(SystemClock), Chance::from_seed(1), keys, announce);
     let account = NewAccount {
         email: "dev@shop.example".into(),
         password: "pass word".into(),
@@ -155,29 +157,26 @@ async fn world(store: Store) -> World {
     let sender = Sender::new(Some(loopback), clock_of_webhooks).unwrap();
     let links = MailLinks::new("https://chat.example", [b"a secret".to_vec()]);
     let app = HttpContext {
+        profiles: Profiles::new(accounts.clone(), images),
         accounts,
-        hosts: Hosts::new(store.clone()),
         rooms,
         contacts: Contacts::new(store.clone(), Arc::new(SystemClock), links, Waker::default()),
-        images,
         webhooks: Webhooks::new(store.clone(), sender, Chance::from_seed(4)),
-        store,
         limits: Arc::new(Limits::new(quotas(), Arc::new(MemoryThrottle::new(clock.clone())), clock.clone())),
-        health: Arc::new(Well),
+        health: Arc::new(FakeHealth),
         metrics: Arc::new(|| "pintalk_up 1\n".into()),
         http_metrics: HttpMetrics::default(),
         login_metrics: LoginMetrics::default(),
-        upgrades: Arc::new(Echo),
-        announce,
+        upgrades: Arc::new(EchoUpgrades),
         pages: Pages::new(pages()),
-        settings: Settings {
+        settings: HttpSettings {
             public_url: "https://chat.example".into(),
             admin_origins: vec![ADMIN.into()],
             is_trusted_proxy: Arc::new(|address| address.is_loopback()),
-            ..Settings::default()
+            ..HttpSettings::default()
         },
     };
-    World { app: Arc::new(app), host, announced, clock, media }
+    TestServer { app: Arc::new(app), store, host, announced, clock, media }
 }
 
 /// Default quotas.
@@ -202,7 +201,7 @@ fn quotas() -> Quotas {
     }
 }
 
-impl World {
+impl TestServer {
     /// Sends a request without a body.
     pub(super) async fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
         self.send(method, path, headers, "").await
@@ -222,7 +221,7 @@ impl World {
         }
         let body = Full::new(Bytes::copy_from_slice(body.as_ref()));
         let mut request = request.extension(Peer("127.0.0.1:5000".parse().unwrap())).body(body).unwrap();
-        Entrance::new(self.app.clone()).strip_prefix(&mut request);
+        PreRouting::new(self.app.clone()).strip_prefix(&mut request);
         let routed = request.uri().path().to_owned();
         let service = TowerToHyperService::new(warp::service(filter(self.app.clone())));
         let (parts, body) = service.call(request).await.unwrap().into_parts();

@@ -3,33 +3,34 @@
 use http::StatusCode;
 use warp::reply::Response;
 
+use crate::accounts::Fault;
+use crate::outbound::webhooks::{RecordedEvent, Webhook as StoredWebhook, WebhookChange};
 use crate::protocol::api::{
     RequestBody as _, Webhook, WebhookDeliveries, WebhookDelivery, WebhookRequest, WebhookSecretRequest, WebhookTest,
 };
-use crate::store::{RecordedEvent, Webhook as StoredWebhook, WebhookChange};
 
 use super::reply::{self, ApiError};
 use super::request::Request;
 use super::{HttpContext, callers};
 
 pub(super) async fn show(app: &HttpContext, request: &Request, id: i64) -> Result<Response, ApiError> {
-    let caller = callers::that_host(app, request, id).await?;
-    let webhook = app.webhooks.show(caller.host.id).await?.ok_or(ApiError::NotFound)?;
-    Ok(reply::json(StatusCode::OK, &told(&webhook, false)))
+    let caller = callers::account_owner(app, request, id).await?;
+    let webhook = app.webhooks.show(caller.host.id).await.map_err(Fault::from)?.ok_or(ApiError::NotFound)?;
+    Ok(reply::json(StatusCode::OK, &shown(&webhook, false)))
 }
 
 pub(super) async fn set(app: &HttpContext, request: &mut Request, id: i64) -> Result<Response, ApiError> {
-    let caller = callers::that_host(app, request, id).await?;
+    let caller = callers::account_owner(app, request, id).await?;
     let WebhookRequest { url, events, enabled } = WebhookRequest::read(&request.json().await?)?;
     let change = WebhookChange { url, events, is_enabled: enabled };
     let (webhook, is_new) = app.webhooks.set(caller.host.id, change).await?;
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
-    Ok(reply::json(status, &told(&webhook, is_new)))
+    Ok(reply::json(status, &shown(&webhook, is_new)))
 }
 
 pub(super) async fn delete(app: &HttpContext, request: &Request, id: i64) -> Result<Response, ApiError> {
-    let caller = callers::that_host(app, request, id).await?;
-    if app.webhooks.delete(caller.host.id).await? {
+    let caller = callers::account_owner(app, request, id).await?;
+    if app.webhooks.delete(caller.host.id).await.map_err(Fault::from)? {
         Ok(reply::empty(StatusCode::NO_CONTENT))
     } else {
         Err(ApiError::NotFound)
@@ -37,16 +38,17 @@ pub(super) async fn delete(app: &HttpContext, request: &Request, id: i64) -> Res
 }
 
 pub(super) async fn rotate_secret(app: &HttpContext, request: &mut Request, id: i64) -> Result<Response, ApiError> {
-    let caller = callers::that_host(app, request, id).await?;
+    let caller = callers::account_owner(app, request, id).await?;
     let asked = WebhookSecretRequest::read(&request.json().await?)?;
-    let webhook = app.webhooks.rotate(caller.host.id, asked.revoke_old).await?.ok_or(ApiError::NotFound)?;
-    Ok(reply::json(StatusCode::OK, &told(&webhook, true)))
+    let webhook =
+        app.webhooks.rotate(caller.host.id, asked.revoke_old).await.map_err(Fault::from)?.ok_or(ApiError::NotFound)?;
+    Ok(reply::json(StatusCode::OK, &shown(&webhook, true)))
 }
 
 pub(super) async fn test(app: &HttpContext, request: &Request, id: i64) -> Result<Response, ApiError> {
-    let caller = callers::that_host(app, request, id).await?;
+    let caller = callers::account_owner(app, request, id).await?;
     app.limits.webhook_test(caller.host.id).await?;
-    let attempt = app.webhooks.test(caller.host.id).await?.ok_or(ApiError::NotFound)?;
+    let attempt = app.webhooks.test(caller.host.id).await.map_err(Fault::from)?.ok_or(ApiError::NotFound)?;
     let answer = WebhookTest {
         delivered: attempt.problem.is_none(),
         status: attempt.status,
@@ -57,13 +59,13 @@ pub(super) async fn test(app: &HttpContext, request: &Request, id: i64) -> Resul
 }
 
 pub(super) async fn list_deliveries(app: &HttpContext, request: &Request, id: i64) -> Result<Response, ApiError> {
-    let caller = callers::that_host(app, request, id).await?;
-    let events = app.webhooks.recent(caller.host.id).await?;
+    let caller = callers::account_owner(app, request, id).await?;
+    let events = app.webhooks.recent(caller.host.id).await.map_err(Fault::from)?;
     Ok(reply::json(StatusCode::OK, &WebhookDeliveries { results: events.iter().map(delivery).collect() }))
 }
 
 /// Builds the response for a webhook. The secret is included only by the call that creates it.
-fn told(webhook: &StoredWebhook, with_secret: bool) -> Webhook<'_> {
+fn shown(webhook: &StoredWebhook, with_secret: bool) -> Webhook<'_> {
     Webhook {
         url: &webhook.url,
         events: webhook.events.iter().map(|kind| kind.as_str()).collect(),

@@ -15,7 +15,7 @@ use crate::accounts::limits::{Budgets, Limits};
 use crate::accounts::metrics::LoginMetrics;
 use crate::accounts::profile_images::ProfileImages;
 use crate::accounts::tokens::TokenKeys;
-use crate::accounts::{Accounts, Announce};
+use crate::accounts::{Accounts, Announce, Profiles};
 use crate::backend::broker::{Broker, Unavailable};
 use crate::backend::presence::Presence;
 use crate::backend::shutdown::Shutdown;
@@ -30,7 +30,7 @@ use crate::chat::session_revalidator::SessionRevalidator;
 use crate::chat::statuses::{Grace, Statuses, Watch};
 use crate::domain::clock::Clock;
 use crate::http::metrics::HttpMetrics;
-use crate::http::{self, HttpContext, IsTrustedProxy, Page, Pages, RenderMetrics, Settings};
+use crate::http::{self, HttpContext, HttpSettings, IsTrustedProxy, Page, Pages, RenderMetrics};
 use crate::node::config::Config;
 use crate::node::jobs::{self, Duties};
 use crate::outbound::contacts::{Contacts, MailLinks};
@@ -50,7 +50,6 @@ pub(super) struct Node {
     hosts: Hosts,
     pub(super) rooms: Rooms,
     pub(super) accounts: Accounts,
-    announce: Announce,
     pub(super) broker: Arc<dyn Broker>,
     pub(super) presence: Arc<dyn Presence>,
     sessions: Arc<Sessions>,
@@ -65,7 +64,6 @@ impl Node {
     pub(super) fn wire(app: &App, broker: Arc<dyn Broker>, presence: Arc<dyn Presence>, shutdown: &Shutdown) -> Self {
         let App { config, store, clock, chance, .. } = app;
         let hub = Hub::new(chance.clone());
-        let hosts = Hosts::new(store.clone());
         let history = History::new(broker.clone(), store.clone());
         let rooms = Rooms::new(
             store.clone(),
@@ -76,8 +74,9 @@ impl Node {
             config.wire_offset,
         );
         let announce = announce(broker.clone());
-        let accounts = Accounts::new(store.clone(), clock.clone(), chance.clone(), keys(config), announce.clone())
+        let accounts = Accounts::new(store.clone(), clock.clone(), chance.clone(), keys(config), announce)
             .with_key_grace(config.key_grace);
+        let hosts = accounts.hosts().clone();
         let relay = Relay::start(&broker, &rooms, &hub, shutdown.tasks(), &shutdown.stopping_token());
         let (tracker, stop) = (shutdown.tasks().clone(), shutdown.stopping_token());
         let shown_at = (clock.clone(), config.wire_offset);
@@ -115,21 +114,7 @@ impl Node {
         let inbox = Inbox::new(hub.clone(), shutdown.tasks().clone(), shutdown.stopping_token());
         let health = NodeHealth::new(broker.clone(), shutdown.clone());
         let clock = clock.clone();
-        Self {
-            hub,
-            hosts,
-            rooms,
-            accounts,
-            announce,
-            broker,
-            presence,
-            sessions,
-            inbox,
-            revalidator,
-            health,
-            limits,
-            clock,
-        }
+        Self { hub, hosts, rooms, accounts, broker, presence, sessions, inbox, revalidator, health, limits, clock }
     }
 
     pub(super) fn http(
@@ -153,9 +138,9 @@ impl Node {
             tracker: connections.clone(),
             metrics: Arc::default(),
         };
+        let images = ProfileImages::new(app.media.clone(), app.store.clone(), self.clock.clone(), app.chance.clone());
         HttpContext {
             accounts: self.accounts.clone(),
-            hosts: self.hosts.clone(),
             rooms: self.rooms.clone(),
             contacts: Contacts::new(
                 app.store.clone(),
@@ -163,18 +148,16 @@ impl Node {
                 mail_links(config),
                 self.accounts.mail_waker(),
             ),
-            images: ProfileImages::new(app.media.clone(), app.store.clone(), self.clock.clone(), app.chance.clone()),
+            profiles: Profiles::new(self.accounts.clone(), images),
             webhooks: Webhooks::new(app.store.clone(), app.webhook_sender.clone(), app.chance.clone()),
-            store: app.store.clone(),
             limits,
             health: Arc::new(self.health.clone()),
             metrics,
             http_metrics: HttpMetrics::default(),
             login_metrics: LoginMetrics::default(),
             upgrades: Arc::new(upgrader),
-            announce: self.announce.clone(),
             pages: Pages::new(pages(config)),
-            settings: Settings {
+            settings: HttpSettings {
                 public_url: config.public_url.as_str().to_owned(),
                 admin_origins: config.admin_origins.iter().map(|origin| origin.as_str().to_owned()).collect(),
                 cookie_domain: config.cookie_domain.as_ref().map(|domain| domain.as_str().to_owned()),
@@ -279,7 +262,7 @@ fn session_limits(config: &Config) -> SessionLimits {
 
 /// Pages embedded in the binary.
 fn pages(config: &Config) -> impl Iterator<Item = Page> {
-    let web = web::pages(&web::Settings {
+    let web = web::pages(&web::WebSettings {
         demo: config.demo.as_ref(),
         sign_up: config.sign_up,
         base: config.public_url.path(),

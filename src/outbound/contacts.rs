@@ -6,9 +6,10 @@ mod link;
 use std::sync::Arc;
 
 use crate::domain::clock::Clock;
-use crate::outbound::mail::{Language, Waker};
-use crate::store::{ConsentPair, RoomRow, Store, StoreError, mailbox_key};
+use crate::outbound::mail::Waker;
+use crate::store::{Store, StoreError, mailbox_key};
 
+pub use crate::store::ConsentPair;
 pub use link::MailLinks;
 use link::Unsubscription;
 
@@ -31,14 +32,6 @@ impl Contacts {
     /// Creates the service. `links` signs and verifies the links in e-mails; `mail` wakes the mail dispatcher.
     pub fn new(store: Store, clock: Arc<dyn Clock>, links: MailLinks, mail: Waker) -> Self {
         Self { store, clock, links, mail }
-    }
-
-    /// Sets the e-mail address of a room's guest. Returns `false` if there is no such room.
-    ///
-    /// # Errors
-    /// Errors of the store.
-    pub async fn set(&self, room: impl Into<RoomRow>, email: &str, language: Language) -> Result<bool, StoreError> {
-        self.store.contacts().set(room, email, language.code(), self.clock.now()).await
     }
 
     /// Verifies the token of an unsubscribe link and returns what it refers to; `None` if its signature is invalid. No

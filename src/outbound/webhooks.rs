@@ -17,13 +17,14 @@ use tokio::time::Instant;
 use crate::domain::HostId;
 use crate::domain::clock::{Chance, Clock};
 use crate::protocol::webhook::ping;
-use crate::store::{DeliveryAttempt, RecordedEvent, Store, StoreError, Webhook, WebhookChange};
+use crate::store::{Attempt, Store, StoreError};
 
 pub mod address;
 mod courier;
 mod signature;
 mod wire;
 
+pub use crate::store::{RecordedEvent, Webhook, WebhookChange};
 pub use address::IsAllowed;
 pub use courier::Courier;
 pub use wire::UrlProblem;

@@ -11,7 +11,7 @@ mod webhooks;
 
 pub use answers::{
     ChatMessage, Chatroom, ChatroomDetail, Client, ClientChatroom, ClientConfigs, Configs, Detail, Email, ErrorBody,
-    LoggedIn, Page, Refreshed, User,
+    LoggedIn, Paginated, Refreshed, User,
 };
 pub use fields::{FieldErrors, Fields};
 pub use requests::{

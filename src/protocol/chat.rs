@@ -71,7 +71,7 @@ pub enum Notice {
 pub type Refusal = &'static str;
 
 #[derive(Deserialize)]
-struct Raw<'a> {
+struct RawFrame<'a> {
     #[serde(borrow, rename = "type")]
     kind: Cow<'a, str>,
     #[serde(borrow)]
@@ -97,8 +97,8 @@ impl Inbound {
         if !text.trim_start_matches([' ', '\t', '\r', '\n']).starts_with('{') {
             return Err("expected a JSON object");
         }
-        let text = surrogate::mend(text);
-        let raw: Raw<'_> = serde_json::from_str(&text).map_err(|_| "not a frame of the agreed form")?;
+        let text = surrogate::repair(text);
+        let raw: RawFrame<'_> = serde_json::from_str(&text).map_err(|_| "not a frame of the agreed form")?;
         match &*raw.kind {
             "chat_message" if text.len() > MAX_MESSAGE_FRAME => Err("message is longer than 60 KiB"),
             "chat_message" => Self::message(raw),
@@ -108,7 +108,7 @@ impl Inbound {
         }
     }
 
-    fn message(raw: Raw<'_>) -> Result<Self, Refusal> {
+    fn message(raw: RawFrame<'_>) -> Result<Self, Refusal> {
         let text = raw.message.ok_or("message is missing")?;
         if text.is_empty() {
             return Err("message is empty");
@@ -120,7 +120,7 @@ impl Inbound {
         })
     }
 
-    fn request(raw: Raw<'_>) -> Result<Before, Refusal> {
+    fn request(raw: RawFrame<'_>) -> Result<Before, Refusal> {
         match raw.before {
             Some(seq) => Ok(Before::Seq(seq)),
             None => wall_clock(raw.message).map(Before::Datetime),
@@ -129,7 +129,7 @@ impl Inbound {
 }
 
 impl Notice {
-    fn read(raw: Raw<'_>) -> Result<Self, Refusal> {
+    fn read(raw: RawFrame<'_>) -> Result<Self, Refusal> {
         let message = raw.message.ok_or("message is missing")?;
         let datetime = wall_clock(raw.datetime);
         Ok(match &*message {

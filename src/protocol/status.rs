@@ -21,17 +21,17 @@ pub enum Inbound {
 }
 
 #[derive(Deserialize)]
-struct Raw<'a> {
+struct RawNotice<'a> {
     #[serde(borrow, rename = "type")]
     kind: Cow<'a, str>,
     #[serde(borrow)]
-    message: Option<Word<'a>>,
+    message: Option<NoticeMessage<'a>>,
 }
 
 /// The `message` of a notice.
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum Word<'a> {
+enum NoticeMessage<'a> {
     Text(#[serde(borrow)] Cow<'a, str>),
     /// Any other JSON value; accepted from hosts.
     Other(IgnoredAny),
@@ -46,11 +46,11 @@ impl Inbound {
         if !text.trim_start_matches([' ', '\t', '\r', '\n']).starts_with('{') {
             return Err("expected a JSON object");
         }
-        let text = super::surrogate::mend(text);
-        let raw: Raw<'_> = serde_json::from_str(&text).map_err(|_| "not a frame of the agreed form")?;
+        let text = super::surrogate::repair(text);
+        let raw: RawNotice<'_> = serde_json::from_str(&text).map_err(|_| "not a frame of the agreed form")?;
         let word = match &raw.message {
-            Some(Word::Text(text)) => Some(&**text),
-            Some(Word::Other(_)) | None => None,
+            Some(NoticeMessage::Text(text)) => Some(&**text),
+            Some(NoticeMessage::Other(_)) | None => None,
         };
         match (&*raw.kind, side, word) {
             ("notice", _, Some("ping")) => Ok(Self::Ping),
@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_guest_asks_with_online_and_a_hosts_notices_are_ignored() {
+    fn guest_requests_status_with_online_and_host_notices_are_ignored() {
         let asked = r#"{"type":"notice","is_host":false,"message":"online","datetime":"2023-03-23T08:15:77"}"#;
         assert_eq!(Inbound::parse(Side::Guest, asked), Ok(Inbound::Online));
         assert_eq!(Inbound::parse(Side::Host, asked), Ok(Inbound::Ignored));
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn an_arrival_names_the_room_and_shows_the_beginning_of_the_message() {
+    fn arrival_has_the_room_name_and_the_beginning_of_the_message() {
         let room = RoomName::from_random([0; 16]);
         let text = "한".repeat(150);
         let message = StoredFrame {
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_status_is_told_in_both_of_the_seeds_spellings() {
+    fn status_is_sent_in_both_spellings_of_the_seed() {
         let at = "2023-03-23T12:22:12".parse().unwrap();
         assert_eq!(
             status_frame(true, &at),

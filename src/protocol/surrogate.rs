@@ -4,9 +4,9 @@
 use std::borrow::Cow;
 
 /// Replaces each `\uXXXX` escape of a lone surrogate by `\ufffd`; everything else is unchanged.
-pub(super) fn mend(json: &str) -> Cow<'_, str> {
+pub(super) fn repair(json: &str) -> Cow<'_, str> {
     let bytes = json.as_bytes();
-    let mut mended: Option<String> = None;
+    let mut repaired: Option<String> = None;
     let mut copied = 0;
     let mut at = 0;
     while let Some(step) = bytes.get(at..).and_then(|rest| rest.iter().position(|byte| *byte == b'\\')) {
@@ -14,7 +14,7 @@ pub(super) fn mend(json: &str) -> Cow<'_, str> {
         at += match code_unit(bytes, at) {
             Some(0xd800..=0xdbff) if matches!(code_unit(bytes, at + 6), Some(0xdc00..=0xdfff)) => 12,
             Some(0xd800..=0xdfff) => {
-                let text = mended.get_or_insert_with(|| String::with_capacity(json.len()));
+                let text = repaired.get_or_insert_with(|| String::with_capacity(json.len()));
                 text.push_str(&json[copied..at]);
                 text.push_str("\\ufffd");
                 copied = at + 6;
@@ -26,7 +26,7 @@ pub(super) fn mend(json: &str) -> Cow<'_, str> {
             None => 2,
         };
     }
-    match mended {
+    match repaired {
         Some(mut text) => {
             text.push_str(&json[copied..]);
             text.into()
@@ -48,11 +48,11 @@ fn code_unit(bytes: &[u8], at: usize) -> Option<u16> {
 
 #[cfg(test)]
 mod tests {
-    use super::mend;
+    use super::repair;
 
     #[test]
-    fn half_a_pair_becomes_the_replacement_character() {
-        for (json, mended) in [
+    fn lone_surrogate_becomes_the_replacement_character() {
+        for (json, repaired) in [
             (r#""\ud83d""#, r#""\ufffd""#),
             (r#""\ude00\ud83d\ude00""#, r#""\ufffd\ud83d\ude00""#),
             (r#""\uD83Dx\uDE00""#, r#""\ufffdx\ufffd""#),
@@ -64,20 +64,20 @@ mod tests {
             ("\\", "\\"),
             ("\\한", "\\한"),
         ] {
-            assert_eq!(mend(json), mended);
+            assert_eq!(repair(json), repaired);
         }
     }
 
     proptest::proptest! {
         #[test]
-        fn what_a_json_writer_makes_is_left_alone(text in ".*") {
+        fn valid_json_is_unchanged(text in ".*") {
             let json = serde_json::to_string(&text).unwrap();
-            proptest::prop_assert_eq!(mend(&json), json.as_str());
+            proptest::prop_assert_eq!(repair(&json), json.as_str());
         }
 
         #[test]
-        fn any_text_comes_out_as_text(json in ".*\\\\.*") {
-            mend(&json);
+        fn any_text_yields_valid_text(json in ".*\\\\.*") {
+            repair(&json);
         }
     }
 }

@@ -98,13 +98,13 @@ mod tests {
     }
 
     #[test]
-    fn a_message_is_a_line_with_its_senders_time_and_name() {
+    fn message_is_a_line_with_the_senders_time_and_name() {
         assert_eq!(written(Side::Guest, "안녕"), "[2023-03-23 08:15:07.123 용감한 곰] 안녕\n");
         assert_eq!(written(Side::Host, "T at T"), "[2023-03-23 08:15:07.123 김 개발] T at T\n");
     }
 
     #[test]
-    fn no_line_of_a_message_can_pass_for_another_message() {
+    fn no_line_of_a_message_looks_like_another_message() {
         for end in
             ["\n", "\r\n", "\r", "\u{b}", "\u{c}", "\u{1c}", "\u{1d}", "\u{1e}", "\u{85}", "\u{2028}", "\u{2029}"]
         {
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn no_hidden_character_changes_what_a_line_shows() {
+    fn control_characters_do_not_change_how_a_line_is_displayed() {
         let hidden = "a\u{202e}b\u{2066}c\u{8}d\u{1b}[2Ke\tf\u{0}";
         assert_eq!(written(Side::Guest, hidden), "[2023-03-23 08:15:07.123 용감한 곰] abcd[2Ke\tf\n");
         let message = "hi";
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn the_files_name_is_the_guests_for_whoever_can_read_it() {
+    fn file_name_contains_the_guests_name_with_an_ascii_fallback() {
         let now = "2023-03-23T08:15:07".parse().unwrap();
         assert_eq!(
             names().disposition(&now),

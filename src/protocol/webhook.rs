@@ -23,7 +23,7 @@ pub struct EventRoom<'a> {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Event<'a, T> {
+struct EventBody<'a, T> {
     id: &'a str,
     #[serde(rename = "type")]
     kind: &'static str,
@@ -79,7 +79,7 @@ pub struct EventMessage<'a> {
 /// Encodes `room.created`.
 pub fn room_created(room: EventRoom<'_>, at: DateTime<Utc>) -> String {
     let id = EventKind::RoomCreated.id(room.id, 0);
-    write(&Event { id: &id, kind: EventKind::RoomCreated.as_str(), created_at: at, data: RoomCreated { room } })
+    write(&EventBody { id: &id, kind: EventKind::RoomCreated.as_str(), created_at: at, data: RoomCreated { room } })
 }
 
 /// Encodes `message.created`.
@@ -93,7 +93,7 @@ pub fn message_created(room: EventRoom<'_>, message: &Message) -> String {
         datetime: message.datetime.as_str(),
         accepted_at: message.accepted_at,
     };
-    write(&Event {
+    write(&EventBody {
         id: &id,
         kind: EventKind::MessageCreated.as_str(),
         created_at: message.accepted_at,
@@ -124,12 +124,12 @@ fn try_repair(body: &str, wire: WireOffset) -> Option<String> {
 pub fn room_closed(room: EventRoom<'_>, version: u64, why: Closing, at: DateTime<Utc>) -> String {
     let id = EventKind::RoomClosed.id(room.id, version);
     let data = RoomClosed { room, reason: why.as_str() };
-    write(&Event { id: &id, kind: EventKind::RoomClosed.as_str(), created_at: at, data })
+    write(&EventBody { id: &id, kind: EventKind::RoomClosed.as_str(), created_at: at, data })
 }
 
 /// Encodes `ping`.
 pub fn ping(id: &str, at: DateTime<Utc>) -> String {
-    write(&Event { id, kind: PING, created_at: at, data: Ping {} })
+    write(&EventBody { id, kind: PING, created_at: at, data: Ping {} })
 }
 
 impl<'a> EventRoom<'a> {
@@ -139,7 +139,7 @@ impl<'a> EventRoom<'a> {
     }
 }
 
-fn write<T: Serialize>(event: &Event<'_, T>) -> String {
+fn write<T: Serialize>(event: &EventBody<'_, T>) -> String {
     // The event contains only strings and numbers, and its keys are strings.
     serde_json::to_string(event).unwrap_or_else(|_| unreachable!("nothing of this can fail to be JSON"))
 }
@@ -157,7 +157,7 @@ mod tests {
     use crate::domain::Side;
 
     #[test]
-    fn an_event_says_what_happened_in_camel_case() {
+    fn event_bodies_are_in_camel_case() {
         let at = DateTime::from_timestamp_millis(1_679_370_000_178).unwrap();
         let (id, name) = (ChatroomId(3), RoomName::from_random([7; 16]));
         let room = EventRoom::new(id, &name, "용감한 고양이");
@@ -171,17 +171,17 @@ mod tests {
             accepted_at: at,
         };
         let read = |body: &str| serde_json::from_str::<Value>(body).unwrap();
-        let told = json!({"id": 3, "name": name.as_str(), "guest": "용감한 고양이"});
+        let room_body = json!({"id": 3, "name": name.as_str(), "guest": "용감한 고양이"});
         assert_eq!(
             read(&message_created(room, &message)),
             json!({"id": "evt_3_message_9", "type": "message.created", "createdAt": "2023-03-21T03:40:00.178Z",
-                   "data": {"room": told, "message": {"seq": 9, "messageId": "m-1", "message": "\"hi\"", "isHost": true,
+                   "data": {"room": room_body, "message": {"seq": 9, "messageId": "m-1", "message": "\"hi\"", "isHost": true,
                             "datetime": "2023-03-23T08:15:77", "acceptedAt": "2023-03-21T03:40:00.178Z"}}})
         );
         assert_eq!(
             read(&room_closed(room, 4, Closing::Idle, at)),
             json!({"id": "evt_3_closed_4", "type": "room.closed", "createdAt": "2023-03-21T03:40:00.178Z",
-                   "data": {"room": told, "reason": "idle"}})
+                   "data": {"room": room_body, "reason": "idle"}})
         );
         let mended: Value =
             serde_json::from_str(&repaired(message_created(room, &message), WireOffset::default())).unwrap();
@@ -190,7 +190,7 @@ mod tests {
         for body in [message_created(room, &valid), room_created(room, at), room_closed(room, 4, Closing::Idle, at)] {
             assert_eq!(repaired(body.clone(), WireOffset::default()), body);
         }
-        assert_eq!(read(&room_created(room, at))["data"], json!({"room": told}));
+        assert_eq!(read(&room_created(room, at))["data"], json!({"room": room_body}));
         assert_eq!(read(&ping("evt_x", at))["data"], json!({}));
     }
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::http::{CSS, HTML, Page, SCRIPT, SVG, digest};
 
-use super::Settings;
+use super::WebSettings;
 
 /// Name, content type and content of a file.
 type File = (&'static str, &'static str, &'static [u8]);
@@ -31,7 +31,7 @@ const DEMO_FILES: &[File] = dist! {
 const ICON: File = ("icon.svg", SVG, include_bytes!("icon.svg"));
 
 /// Returns the loader, the pages and their files. The demo is included only if it has a host.
-pub(super) fn pages(settings: &Settings<'_>) -> Vec<Page> {
+pub(super) fn pages(settings: &WebSettings<'_>) -> Vec<Page> {
     let demo = if settings.demo.is_some() { DEMO_FILES } else { &[] };
     let files: Vec<File> = FILES.iter().chain(demo).chain([&ICON]).copied().collect();
     let assets = format!("assets/{}", digest(files.iter().map(|(_, _, bytes)| *bytes)));
@@ -64,8 +64,8 @@ mod tests {
     use crate::http::gzip;
     use crate::web::DemoHost;
 
-    const SETTINGS: Settings<'_> =
-        Settings { demo: None, sign_up: SignUp::Open, base: "/chat", wire_offset: WireOffset::KOREA };
+    const SETTINGS: WebSettings<'_> =
+        WebSettings { demo: None, sign_up: SignUp::Open, base: "/chat", wire_offset: WireOffset::KOREA };
 
     fn demo_host() -> DemoHost {
         let text = || "demo".to_owned();
@@ -85,7 +85,7 @@ mod tests {
     #[test]
     fn pages_load_files_below_the_public_url_that_are_served() {
         let host = demo_host();
-        let pages = pages(&Settings { demo: Some(&host), ..SETTINGS });
+        let pages = pages(&WebSettings { demo: Some(&host), ..SETTINGS });
         for path in ["/console/", "/demo"] {
             let html = text(&pages, path);
             let links: Vec<&str> = attributes(&html, " href=\"").chain(attributes(&html, " src=\"")).collect();
@@ -102,7 +102,7 @@ mod tests {
     #[test]
     fn every_placeholder_is_filled() {
         let host = demo_host();
-        let pages = pages(&Settings { demo: Some(&host), ..SETTINGS });
+        let pages = pages(&WebSettings { demo: Some(&host), ..SETTINGS });
         for page in &pages {
             assert!(!String::from_utf8_lossy(page.bytes()).contains("{{"), "{}", page.path());
         }
@@ -113,11 +113,11 @@ mod tests {
     }
 
     #[test]
-    fn the_console_has_the_servers_settings() {
+    fn console_gets_the_settings_of_the_server() {
         for (sign_up, attribute) in
             [(SignUp::Open, "data-sign-up=\"open\""), (SignUp::Closed, "data-sign-up=\"closed\"")]
         {
-            let html = text(&pages(&Settings { sign_up, ..SETTINGS }), "/console/");
+            let html = text(&pages(&WebSettings { sign_up, ..SETTINGS }), "/console/");
             assert!(html.contains(attribute) && html.contains("data-base=\"/chat/\""), "{html}");
         }
     }
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn no_text_of_a_person_can_become_html() {
+    fn user_text_is_never_html() {
         for (name, _, bytes) in FILES.iter().chain(DEMO_FILES) {
             let script = String::from_utf8_lossy(bytes);
             for way in

@@ -30,7 +30,7 @@ use crate::accounts::limits::Limits;
 use crate::backend::throttle;
 use crate::chat::hub::{AddressSlot, Hub};
 use crate::chat::session::{Handshake, Refusal, Session, Sessions};
-use crate::http::{ApiError, Class, Health, UpgradeRequest, Upgrades};
+use crate::http::{ApiError, Health, SlotClass, UpgradeRequest, Upgrades};
 use crate::protocol::Close;
 
 /// Time limit of an admission. Calls to unavailable stores fail earlier.
@@ -124,9 +124,9 @@ impl Upgrader {
     /// Counts a socket of an address. Refuses it if its connection or the address exceeds a limit.
     fn slot(&self, stream: &UpgradedStream, address: IpAddr) -> Result<AddressSlot, Close> {
         match stream.slot.class() {
-            Class::Served => {}
-            Class::OverAddress => return Err(Close::TooMany),
-            Class::OverNode => {
+            SlotClass::Served => {}
+            SlotClass::OverAddress => return Err(Close::TooMany),
+            SlotClass::OverNode => {
                 let retry = Duration::from_millis(1_000 + self.sessions.chance.below(4_000));
                 return Err(Close::TryLater { retry });
             }

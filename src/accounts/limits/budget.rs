@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn reconnecting_forgets_nothing_and_no_limit_counts_nothing() {
+    async fn reconnecting_keeps_the_count_and_no_limit_counts_nothing() {
         let cluster = Cluster::new(1, MIB);
         let mut sent = 0;
         while cluster.nodes[0].of(HostId(1), Side::Guest).unwrap().take(8_192).is_ok() {

@@ -17,7 +17,7 @@ use crate::store::email_key;
 /// Login attempt that passed the limit of its address.
 #[derive(Debug)]
 #[must_use = "its account is counted, too"]
-pub struct Attempt<'a> {
+pub struct LoginAttempt<'a> {
     limits: &'a Limits,
     address: IpAddr,
     /// Time until the address may try again.
@@ -37,13 +37,13 @@ impl Limits {
     ///
     /// # Errors
     /// Returns [`TooMany`] above the limit of the address; the account may require a longer time.
-    pub async fn login(&self, address: IpAddr) -> Result<Attempt<'_>, TooMany> {
+    pub async fn login(&self, address: IpAddr) -> Result<LoginAttempt<'_>, TooMany> {
         let next_in = self.count(Kind::LoginAddress, Who::address(address), self.quotas.logins_per_address).await?;
-        Ok(Attempt { limits: self, address, next_in })
+        Ok(LoginAttempt { limits: self, address, next_in })
     }
 }
 
-impl<'a> Attempt<'a> {
+impl<'a> LoginAttempt<'a> {
     /// Counts a failure for the account, or for the device if `device` is given: the id of a login from a refresh
     /// cookie of that account.
     ///

@@ -15,17 +15,21 @@ const HOME: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// Throttle that can be made unavailable.
-struct Flaky {
+struct FailingThrottle {
     inner: MemoryThrottle,
-    away: Mutex<bool>,
+    unavailable: Mutex<bool>,
     asked: AtomicUsize,
 }
 
 #[async_trait]
-impl Throttle for Flaky {
+impl Throttle for FailingThrottle {
     async fn take(&self, kind: Kind, who: &Who, quota: Quota) -> Result<Verdict, Unavailable> {
         self.asked.fetch_add(1, Relaxed);
-        if *self.away.lock() { Err(Unavailable("away".into())) } else { self.inner.take(kind, who, quota).await }
+        if *self.unavailable.lock() {
+            Err(Unavailable("unavailable".into()))
+        } else {
+            self.inner.take(kind, who, quota).await
+        }
     }
 
     async fn give_back(&self, kind: Kind, who: &Who, quota: Quota) -> Result<(), Unavailable> {
@@ -33,18 +37,18 @@ impl Throttle for Flaky {
     }
 }
 
-struct Stage {
+struct Setup {
     clock: Arc<ManualClock>,
-    throttle: Arc<Flaky>,
+    throttle: Arc<FailingThrottle>,
     limits: Limits,
 }
 
-impl Stage {
+impl Setup {
     fn with(quotas: Quotas) -> Self {
         let clock = Arc::new(ManualClock::new(SystemClock.now()));
-        let throttle = Arc::new(Flaky {
+        let throttle = Arc::new(FailingThrottle {
             inner: MemoryThrottle::new(clock.clone()),
-            away: Mutex::new(false),
+            unavailable: Mutex::new(false),
             asked: AtomicUsize::new(0),
         });
         let limits = Limits::new(quotas, throttle.clone(), clock.clone());
@@ -67,8 +71,8 @@ impl Stage {
         })
     }
 
-    fn set_away(&self, away: bool) {
-        *self.throttle.away.lock() = away;
+    fn set_unavailable(&self, unavailable: bool) {
+        *self.throttle.unavailable.lock() = unavailable;
     }
 
     fn asked(&self) -> usize {
@@ -99,29 +103,29 @@ impl Stage {
 }
 
 #[tokio::test]
-async fn an_address_causes_five_mails_an_hour() {
-    let stage = Stage::usual();
-    assert_eq!(stage.mails(5).await, 5);
-    let above = stage.limits.mail(HOME, "dev@shop.example").await.unwrap_err();
+async fn address_causes_at_most_five_emails_per_hour() {
+    let setup = Setup::usual();
+    assert_eq!(setup.mails(5).await, 5);
+    let above = setup.limits.mail(HOME, "dev@shop.example").await.unwrap_err();
     assert_eq!(above.seconds(), 720);
-    assert!(stage.limits.mail(IpAddr::V4(Ipv4Addr::BROADCAST), "dev@shop.example").await.is_ok());
-    stage.clock.advance(Duration::from_secs(719));
-    assert_eq!(stage.mails(1).await, 0);
-    stage.clock.advance(Duration::from_secs(1));
-    assert_eq!(stage.mails(2).await, 1);
+    assert!(setup.limits.mail(IpAddr::V4(Ipv4Addr::BROADCAST), "dev@shop.example").await.is_ok());
+    setup.clock.advance(Duration::from_secs(719));
+    assert_eq!(setup.mails(1).await, 0);
+    setup.clock.advance(Duration::from_secs(1));
+    assert_eq!(setup.mails(2).await, 1);
 }
 
 #[tokio::test]
-async fn a_mailbox_gets_so_many_mails_whoever_causes_them() {
-    let stage = Stage::with(Quotas { mails_per_mailbox: Some(Quota::new(10, 60 * MINUTE)), ..Quotas::default() });
+async fn emails_to_a_mailbox_are_limited_over_all_callers() {
+    let setup = Setup::with(Quotas { mails_per_mailbox: Some(Quota::new(10, 60 * MINUTE)), ..Quotas::default() });
     let from = |at: u8| IpAddr::V4(Ipv4Addr::new(192, 0, 2, at));
     for at in 0..10 {
         let email = if at % 2 == 0 { "dev@shop.example" } else { "Dev@SHOP.example" };
-        assert!(stage.limits.mail(from(at), email).await.is_ok());
+        assert!(setup.limits.mail(from(at), email).await.is_ok());
     }
-    let above = stage.limits.mail(from(10), "dev@shop.example").await.unwrap_err();
+    let above = setup.limits.mail(from(10), "dev@shop.example").await.unwrap_err();
     assert_eq!(above.seconds(), 360);
-    assert!(stage.limits.mail(from(10), "other@shop.example").await.is_ok());
+    assert!(setup.limits.mail(from(10), "other@shop.example").await.is_ok());
 }
 
 fn from(at: u16) -> IpAddr {
@@ -130,189 +134,189 @@ fn from(at: u16) -> IpAddr {
 }
 
 #[tokio::test]
-async fn an_account_is_one_however_it_is_spelled_and_whether_it_exists_or_not() {
-    let stage = Stage::usual();
+async fn failures_are_counted_per_account_in_any_spelling_even_if_it_does_not_exist() {
+    let setup = Setup::usual();
     for at in 0..10 {
         let email = if at % 2 == 0 { "dev@shop.example" } else { "Dev@SHOP.example" };
-        assert_eq!(stage.fail(HOME, email, None).await, Ok(()));
+        assert_eq!(setup.fail(HOME, email, None).await, Ok(()));
     }
-    assert_eq!(stage.fail(HOME, "dev@shop.example", None).await, Err(6));
-    assert_eq!(stage.fail(HOME, "other@shop.example", None).await, Ok(()));
-    stage.clock.advance(Duration::from_secs(6));
-    assert_eq!(stage.fail(HOME, "DEV@shop.example", None).await, Ok(()));
-    assert_eq!(stage.fail(HOME, "dev@shop.example", None).await, Err(6));
+    assert_eq!(setup.fail(HOME, "dev@shop.example", None).await, Err(6));
+    assert_eq!(setup.fail(HOME, "other@shop.example", None).await, Ok(()));
+    setup.clock.advance(Duration::from_secs(6));
+    assert_eq!(setup.fail(HOME, "DEV@shop.example", None).await, Ok(()));
+    assert_eq!(setup.fail(HOME, "dev@shop.example", None).await, Err(6));
 }
 
 #[tokio::test]
-async fn wrong_passwords_from_one_address_lock_the_account_nowhere_else() {
-    let stage = Stage::usual();
+async fn wrong_passwords_from_one_address_block_only_that_address() {
+    let setup = Setup::usual();
     let mut failures = 0;
     // The maximum that one address can do in an hour.
     for _ in 0..600 {
-        failures += usize::from(stage.fail(HOME, "dev@shop.example", None).await.is_ok());
-        stage.clock.advance(Duration::from_secs(6));
+        failures += usize::from(setup.fail(HOME, "dev@shop.example", None).await.is_ok());
+        setup.clock.advance(Duration::from_secs(6));
     }
     assert!((50..=100).contains(&failures), "{failures}");
-    assert_eq!(stage.pass(from(1), "dev@shop.example", None).await, Ok(()));
+    assert_eq!(setup.pass(from(1), "dev@shop.example", None).await, Ok(()));
 }
 
 #[tokio::test]
-async fn a_right_password_is_no_failure() {
-    let stage = Stage::usual();
+async fn right_password_counts_no_failure() {
+    let setup = Setup::usual();
     for at in 0..300 {
-        assert_eq!(stage.pass(from(at % 20), "dev@shop.example", None).await, Ok(()), "{at}");
-        stage.clock.advance(Duration::from_secs(1));
+        assert_eq!(setup.pass(from(at % 20), "dev@shop.example", None).await, Ok(()), "{at}");
+        setup.clock.advance(Duration::from_secs(1));
     }
 }
 
 #[tokio::test]
-async fn after_a_hundred_failures_only_devices_of_the_account_may_try() {
-    let stage = Stage::usual();
+async fn after_a_hundred_failures_only_known_devices_may_try() {
+    let setup = Setup::usual();
     for at in 0..100 {
-        assert_eq!(stage.fail(from(at), "dev@shop.example", None).await, Ok(()));
+        assert_eq!(setup.fail(from(at), "dev@shop.example", None).await, Ok(()));
     }
-    assert_eq!(stage.fail(from(100), "dev@shop.example", None).await, Err(36));
-    assert_eq!(stage.fail(from(101), "other@shop.example", None).await, Ok(()));
+    assert_eq!(setup.fail(from(100), "dev@shop.example", None).await, Err(36));
+    assert_eq!(setup.fail(from(101), "other@shop.example", None).await, Ok(()));
     // A device is counted by its login, from any address.
     for at in 0..10 {
-        assert_eq!(stage.fail(from(200 + at), "dev@shop.example", Some("sid")).await, Ok(()));
+        assert_eq!(setup.fail(from(200 + at), "dev@shop.example", Some("sid")).await, Ok(()));
     }
-    assert_eq!(stage.fail(from(300), "dev@shop.example", Some("sid")).await, Err(6));
-    assert_eq!(stage.pass(from(300), "dev@shop.example", Some("another")).await, Ok(()));
-    stage.clock.advance(Duration::from_secs(36));
-    assert_eq!(stage.fail(from(100), "dev@shop.example", None).await, Ok(()), "the time was true");
+    assert_eq!(setup.fail(from(300), "dev@shop.example", Some("sid")).await, Err(6));
+    assert_eq!(setup.pass(from(300), "dev@shop.example", Some("another")).await, Ok(()));
+    setup.clock.advance(Duration::from_secs(36));
+    assert_eq!(setup.fail(from(100), "dev@shop.example", None).await, Ok(()), "the time was true");
 }
 
 #[tokio::test]
 async fn a_refusal_counts_no_failure() {
-    let stage = Stage::usual();
+    let setup = Setup::usual();
     for at in 0..100 {
-        assert_eq!(stage.fail(from(at), "dev@shop.example", None).await, Ok(()));
+        assert_eq!(setup.fail(from(at), "dev@shop.example", None).await, Ok(()));
     }
     for _ in 0..20 {
-        assert_eq!(stage.fail(HOME, "dev@shop.example", None).await, Err(36));
+        assert_eq!(setup.fail(HOME, "dev@shop.example", None).await, Err(36));
     }
-    stage.clock.advance(10 * MINUTE);
+    setup.clock.advance(10 * MINUTE);
     for _ in 0..10 {
-        assert_eq!(stage.fail(HOME, "dev@shop.example", None).await, Ok(()), "none was counted for the address");
+        assert_eq!(setup.fail(HOME, "dev@shop.example", None).await, Ok(()), "none was counted for the address");
     }
 }
 
 #[tokio::test]
-async fn calls_at_the_same_time_do_not_pass_a_limit_together() {
-    let stage = Stage::usual();
-    let tries = (0..20).map(|_| stage.fail(HOME, "dev@shop.example", None));
+async fn concurrent_calls_do_not_exceed_a_limit() {
+    let setup = Setup::usual();
+    let tries = (0..20).map(|_| setup.fail(HOME, "dev@shop.example", None));
     let passed = futures_util::future::join_all(tries).await.into_iter().filter(Result::is_ok).count();
     assert_eq!(passed, 10);
 }
 
 #[tokio::test]
-async fn a_visitor_without_origin_does_not_use_up_what_the_host_has() {
-    let stage = Stage::usual();
+async fn call_without_origin_does_not_exhaust_the_hosts_limit() {
+    let setup = Setup::usual();
     let host = HostId(7);
     let mut made = 0;
     for _ in 0..200 {
-        made += usize::from(stage.limits.room_of(host, HOME).await.is_ok());
+        made += usize::from(setup.limits.room_of(host, HOME).await.is_ok());
     }
     assert_eq!(made, 60);
-    assert!(stage.limits.room_of(host, from(0)).await.is_ok());
+    assert!(setup.limits.room_of(host, from(0)).await.is_ok());
     // The host's limit bounds all addresses together.
     let mut made = 61;
     for at in 1..20 {
         for _ in 0..60 {
-            made += usize::from(stage.limits.room_of(host, from(at)).await.is_ok());
+            made += usize::from(setup.limits.room_of(host, from(at)).await.is_ok());
         }
     }
     assert_eq!(made, 600);
-    assert!(stage.limits.room_of(HostId(8), from(30)).await.is_ok());
-    assert!(stage.limits.room(from(31)).await.is_ok(), "pages are not affected");
+    assert!(setup.limits.room_of(HostId(8), from(30)).await.is_ok());
+    assert!(setup.limits.room(from(31)).await.is_ok(), "pages are not affected");
 }
 
 #[tokio::test]
-async fn known_keys_are_not_counted_and_unknown_ones_are_without_asking_anybody() {
-    let stage = Stage::usual();
+async fn unknown_keys_are_counted_locally_and_known_keys_are_not() {
+    let setup = Setup::usual();
     for _ in 0..1_000 {
-        assert!(stage.limits.unknown_keys(HOME).is_ok());
-        stage.limits.known_keys(HOME);
+        assert!(setup.limits.unknown_keys(HOME).is_ok());
+        setup.limits.known_keys(HOME);
     }
-    assert_eq!((0..100).filter(|_| stage.limits.unknown_keys(HOME).is_ok()).count(), 60);
-    assert!(stage.limits.unknown_keys(from(1)).is_ok());
-    assert_eq!(stage.asked(), 0);
+    assert_eq!((0..100).filter(|_| setup.limits.unknown_keys(HOME).is_ok()).count(), 60);
+    assert!(setup.limits.unknown_keys(from(1)).is_ok());
+    assert_eq!(setup.asked(), 0);
 }
 
 #[tokio::test]
-async fn after_the_wait_of_a_login_neither_its_account_nor_its_address_is_in_the_way() {
+async fn login_passes_after_retry_after() {
     let one = |seconds| Some(Quota::new(1, Duration::from_secs(seconds)));
-    let stage =
-        Stage::with(Quotas { logins_per_address: one(30), login_failures_per_pair: one(10), ..Quotas::default() });
-    assert_eq!(stage.fail(HOME, "dev@shop.example", None).await, Ok(()));
+    let setup =
+        Setup::with(Quotas { logins_per_address: one(30), login_failures_per_pair: one(10), ..Quotas::default() });
+    assert_eq!(setup.fail(HOME, "dev@shop.example", None).await, Ok(()));
     // Refused by the limit of the address, so the account is not counted.
-    assert_eq!(stage.fail(HOME, "dev@shop.example", None).await, Err(30));
-    stage.clock.advance(Duration::from_secs(30));
-    assert_eq!(stage.fail(HOME, "dev@shop.example", None).await, Ok(()));
+    assert_eq!(setup.fail(HOME, "dev@shop.example", None).await, Err(30));
+    setup.clock.advance(Duration::from_secs(30));
+    assert_eq!(setup.fail(HOME, "dev@shop.example", None).await, Ok(()));
 
-    let stage = Stage::with(Quotas {
+    let setup = Setup::with(Quotas {
         logins_per_address: Some(Quota::new(2, Duration::from_secs(60))),
         login_failures_per_account: one(10),
         ..Quotas::default()
     });
-    assert_eq!(stage.fail(HOME, "dev@shop.example", None).await, Ok(()));
+    assert_eq!(setup.fail(HOME, "dev@shop.example", None).await, Ok(()));
     // Refused by the limit of the account, while the address has no attempts left.
-    assert_eq!(stage.fail(HOME, "dev@shop.example", None).await, Err(30));
-    stage.clock.advance(Duration::from_secs(30));
-    assert_eq!(stage.fail(HOME, "dev@shop.example", None).await, Ok(()));
+    assert_eq!(setup.fail(HOME, "dev@shop.example", None).await, Err(30));
+    setup.clock.advance(Duration::from_secs(30));
+    assert_eq!(setup.fail(HOME, "dev@shop.example", None).await, Ok(()));
 }
 
 #[tokio::test]
-async fn handshakes_are_counted_without_asking_anybody() {
-    let stage = Stage::usual();
-    assert!((0..600).all(|_| stage.limits.handshake(HOME).is_ok()));
-    assert_eq!(stage.limits.handshake(HOME).unwrap_err().seconds(), 1);
-    stage.clock.advance(Duration::from_millis(100));
-    assert!(stage.limits.handshake(HOME).is_ok() && stage.limits.handshake(HOME).is_err());
-    assert_eq!(stage.asked(), 0);
+async fn handshakes_are_counted_locally() {
+    let setup = Setup::usual();
+    assert!((0..600).all(|_| setup.limits.handshake(HOME).is_ok()));
+    assert_eq!(setup.limits.handshake(HOME).unwrap_err().seconds(), 1);
+    setup.clock.advance(Duration::from_millis(100));
+    assert!(setup.limits.handshake(HOME).is_ok() && setup.limits.handshake(HOME).is_err());
+    assert_eq!(setup.asked(), 0);
 }
 
 #[tokio::test]
-async fn a_limit_that_is_off_asks_nobody() {
-    let stage = Stage::with(Quotas::default());
+async fn disabled_limit_makes_no_call() {
+    let setup = Setup::with(Quotas::default());
     for _ in 0..1_000 {
-        assert!(stage.limits.handshake(HOME).is_ok());
-        assert!(stage.limits.room_of(HostId(7), HOME).await.is_ok());
-        assert!(stage.limits.unknown_keys(HOME).is_ok() && stage.limits.image(HOME).is_ok());
-        assert_eq!(stage.fail(HOME, "dev@shop.example", None).await, Ok(()));
+        assert!(setup.limits.handshake(HOME).is_ok());
+        assert!(setup.limits.room_of(HostId(7), HOME).await.is_ok());
+        assert!(setup.limits.unknown_keys(HOME).is_ok() && setup.limits.image(HOME).is_ok());
+        assert_eq!(setup.fail(HOME, "dev@shop.example", None).await, Ok(()));
     }
-    assert_eq!((stage.mails(1_000).await, stage.asked()), (1_000, 0));
+    assert_eq!((setup.mails(1_000).await, setup.asked()), (1_000, 0));
 }
 
 #[tokio::test]
-async fn while_what_nodes_share_is_away_each_counts_alone_and_asks_now_and_then() {
-    let stage = Stage::usual();
-    stage.set_away(true);
-    assert_eq!(stage.mails(20).await, 5);
-    assert_eq!(stage.asked(), 1);
-    stage.clock.advance(Duration::from_secs(3));
-    assert_eq!((stage.mails(20).await, stage.asked()), (0, 1));
+async fn node_counts_alone_while_the_throttle_is_unavailable_and_retries_it() {
+    let setup = Setup::usual();
+    setup.set_unavailable(true);
+    assert_eq!(setup.mails(20).await, 5);
+    assert_eq!(setup.asked(), 1);
+    setup.clock.advance(Duration::from_secs(3));
+    assert_eq!((setup.mails(20).await, setup.asked()), (0, 1));
     // The throttle is available again: every e-mail is counted there, and it has counted none before.
-    stage.set_away(false);
-    stage.clock.advance(Duration::from_secs(3));
-    assert_eq!((stage.mails(20).await, stage.asked()), (5, 20));
+    setup.set_unavailable(false);
+    setup.clock.advance(Duration::from_secs(3));
+    assert_eq!((setup.mails(20).await, setup.asked()), (5, 20));
 }
 
 #[tokio::test]
-async fn a_clock_that_was_put_back_does_not_keep_a_node_alone() {
-    let stage = Stage::usual();
-    stage.limits.alone_until.store(stage.limits.now() + 1_000 * ALONE, Relaxed);
-    assert_eq!((stage.mails(3).await, stage.asked()), (3, 3));
+async fn clock_set_back_does_not_prolong_local_counting() {
+    let setup = Setup::usual();
+    setup.limits.fallback_until.store(setup.limits.now() + 1_000 * FALLBACK, Relaxed);
+    assert_eq!((setup.mails(3).await, setup.asked()), (3, 3));
 }
 
 /// With a real Redis that is suspended: only the first caller waits for the timeout of a call.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_redis_that_stands_still_holds_nobody_up_and_lets_nobody_pass() {
+async fn stalled_redis_neither_blocks_calls_nor_lifts_limits() {
     let servers = Servers::of(Deployment::Redis7).await;
-    let stage = Stage::usual();
+    let setup = Setup::usual();
     let shared = Arc::new(RedisThrottle::new(servers.node().await));
-    let limits = Limits::new(stage.limits.quotas, shared, stage.clock.clone());
+    let limits = Limits::new(setup.limits.quotas, shared, setup.clock.clone());
     assert!(limits.mail(HOME, "dev@shop.example").await.is_ok());
     servers.freeze();
     let began = std::time::Instant::now();

@@ -8,14 +8,14 @@ use crate::outbound::media::testing::png;
 use crate::store::testing::on_fresh;
 use crate::store::{Dialect, NewHost};
 
-struct World {
+struct Setup {
     images: ProfileImages,
     store: Store,
     host: Host,
     folder: tempfile::TempDir,
 }
 
-async fn world(store: Store) -> World {
+async fn setup(store: Store) -> Setup {
     let folder = tempfile::tempdir().unwrap();
     let media = Media::open(&Place::Folder(folder.path().to_owned())).unwrap();
     let images = ProfileImages::new(media, store.clone(), Arc::new(SystemClock), Chance::from_seed(1));
@@ -30,12 +30,12 @@ async fn world(store: Store) -> World {
         service_domain: None,
     };
     let host = store.hosts().create(host, SystemClock.now()).await.unwrap();
-    World { images, store, host, folder }
+    Setup { images, store, host, folder }
 }
 
-impl World {
-    async fn upload(&self, side: u32) -> Result<(), ProfileImageError> {
-        let picture = self.images.prepare(png(side, side).into()).await?;
+impl Setup {
+    async fn upload(&self, side: u32) -> Result<bool, Fault> {
+        let picture = self.images.prepare(png(side, side).into()).await.unwrap();
         self.images.replace(self.host.id, Some(picture)).await
     }
 
@@ -50,83 +50,83 @@ fn kept(folder: &Path) -> Vec<String> {
     names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
 }
 
-async fn with_a_world<F>(test: impl FnOnce(World) -> F + Send + 'static)
+async fn with_setup<F>(test: impl FnOnce(Setup) -> F + Send + 'static)
 where
     F: Future<Output = ()> + Send + 'static,
 {
-    on_fresh(Dialect::Sqlite, move |store, _| async move { test(world(store).await).await }).await;
+    on_fresh(Dialect::Sqlite, move |store, _| async move { test(setup(store).await).await }).await;
 }
 
 #[tokio::test]
-async fn a_new_image_replaces_the_one_before_and_none_replaces_it_as_well() {
-    with_a_world(|world| async move {
-        world.upload(10).await.unwrap();
-        let first = world.referred().await;
-        assert_eq!((first.len(), &first), (1, &kept(world.folder.path())));
-        world.upload(20).await.unwrap();
-        let second = world.referred().await;
+async fn new_image_or_removal_replaces_the_previous_image() {
+    with_setup(|setup| async move {
+        assert_eq!(setup.upload(10).await, Ok(true));
+        let first = setup.referred().await;
+        assert_eq!((first.len(), &first), (1, &kept(setup.folder.path())));
+        setup.upload(20).await.unwrap();
+        let second = setup.referred().await;
         assert_ne!(first, second);
-        assert_eq!(second, kept(world.folder.path()));
+        assert_eq!(second, kept(setup.folder.path()));
         for _ in 0..2 {
-            world.images.replace(world.host.id, None).await.unwrap();
-            assert_eq!((world.referred().await.len(), kept(world.folder.path()).len()), (0, 0));
+            setup.images.replace(setup.host.id, None).await.unwrap();
+            assert_eq!((setup.referred().await.len(), kept(setup.folder.path()).len()), (0, 0));
         }
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_many_uploads_at_once_one_is_kept() {
-    with_a_world(|world| async move {
-        let uploads = (1..=8).map(|side| world.upload(side));
+async fn one_of_several_concurrent_uploads_is_kept() {
+    with_setup(|setup| async move {
+        let uploads = (1..=8).map(|side| setup.upload(side));
         for outcome in futures_util::future::join_all(uploads).await {
             outcome.unwrap();
         }
-        assert_eq!(world.referred().await, kept(world.folder.path()));
+        assert_eq!(setup.referred().await, kept(setup.folder.path()));
     })
     .await;
 }
 
 #[tokio::test]
-async fn nothing_is_kept_of_what_is_no_image_or_nobodys() {
-    with_a_world(|mut world| async move {
-        let refused = world.images.prepare(Bytes::from_static(b"<html>")).await;
+async fn rejected_upload_and_upload_without_host_leave_no_file() {
+    with_setup(|mut setup| async move {
+        let refused = setup.images.prepare(Bytes::from_static(b"<html>")).await;
         assert_eq!(refused, Err(ProfileImageError::Refused(Refusal::Unknown)));
-        world.host.id = HostId(999);
-        assert_eq!(world.upload(10).await, Err(ProfileImageError::NoHost));
-        assert_eq!(kept(world.folder.path()).len(), 0);
+        setup.host.id = HostId(999);
+        assert_eq!(setup.upload(10).await, Ok(false));
+        assert_eq!(kept(setup.folder.path()).len(), 0);
     })
     .await;
 }
 
 #[tokio::test]
-async fn while_sql_is_away_no_image_is_deleted() {
-    with_a_world(|world| async move {
-        world.upload(10).await.unwrap();
-        let before = kept(world.folder.path());
-        world.store.clone().close().await;
-        assert!(matches!(world.upload(20).await, Err(ProfileImageError::Fault(_))));
-        let after = kept(world.folder.path());
+async fn no_image_is_deleted_while_sql_is_unavailable() {
+    with_setup(|setup| async move {
+        setup.upload(10).await.unwrap();
+        let before = kept(setup.folder.path());
+        setup.store.clone().close().await;
+        assert!(setup.upload(20).await.is_err());
+        let after = kept(setup.folder.path());
         assert!(before.iter().all(|name| after.contains(name)), "what SQL refers to is there");
     })
     .await;
 }
 
 #[tokio::test]
-async fn only_so_many_uploads_are_in_memory() {
-    with_a_world(|world| async move {
+async fn concurrent_uploads_are_bounded() {
+    with_setup(|setup| async move {
         let places: Vec<_> = (0..100)
-            .filter_map(|at| world.images.try_upload(HostId(at), IpAddr::from([192, 0, 2, at as u8])).ok())
+            .filter_map(|at| setup.images.try_upload(HostId(at), IpAddr::from([192, 0, 2, at as u8])).ok())
             .collect();
         assert_eq!(places.len(), UPLOADS);
         drop(places);
-        assert!(world.images.try_upload(HostId(1), IpAddr::from([192, 0, 2, 1])).is_ok());
+        assert!(setup.images.try_upload(HostId(1), IpAddr::from([192, 0, 2, 1])).is_ok());
     })
     .await;
 }
 
 #[test]
-fn one_host_or_address_does_not_take_all_the_room_for_uploads() {
+fn one_host_or_address_cannot_use_all_upload_slots() {
     let uploads = Uploads::default();
     let enter = |host, last: u8| uploads.try_enter(HostId(host), IpAddr::from([192, 0, 2, last]));
     let refused = |host, last| enter(host, last).err();

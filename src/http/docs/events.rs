@@ -6,18 +6,17 @@ use utoipa::openapi::{
     Components, ContentBuilder, KnownFormat, ObjectBuilder, Ref, Required, ResponseBuilder, SchemaFormat, Type,
 };
 
-use super::openapi::reference;
-use super::sketch::Named;
+use super::call_doc::NamedSchema;
 use crate::domain::EventKind;
 use crate::protocol::webhook::{MessageCreated, PING, Ping, RoomClosed, RoomCreated};
 
 /// Headers sent with an event.
 const HEADERS: [(&str, &str); 3] = [
-    ("webhook-id", "The event's `id`: the same whenever it is sent again."),
-    ("webhook-timestamp", "When it was sent, in seconds since 1970."),
+    ("webhook-id", "The event's `id`: the same in every attempt."),
+    ("webhook-timestamp", "Time of the attempt, in seconds since 1970."),
     (
         "webhook-signature",
-        "`v1,` and the signature, in base64; two of them, with a space between, while a secret is changed.",
+        "`v1,` and the signature in base64; two of them, separated by a space, for a day after the secret was changed.",
     ),
 ];
 
@@ -25,10 +24,10 @@ const HEADERS: [(&str, &str); 3] = [
 pub(super) fn webhooks(components: &mut Components) -> Paths {
     let mut paths = Paths::new();
     for (kind, summary, data) in [
-        (EventKind::RoomCreated.as_str(), "A guest has opened a room", Named::of::<RoomCreated<'_>>()),
-        (EventKind::MessageCreated.as_str(), "Somebody has written a message", Named::of::<MessageCreated<'_>>()),
-        (EventKind::RoomClosed.as_str(), "A room was closed", Named::of::<RoomClosed<'_>>()),
-        (PING, "The webhook is tested", Named::of::<Ping>()),
+        (EventKind::RoomCreated.as_str(), "A guest opened a room", NamedSchema::of::<RoomCreated<'_>>()),
+        (EventKind::MessageCreated.as_str(), "A message was sent", NamedSchema::of::<MessageCreated<'_>>()),
+        (EventKind::RoomClosed.as_str(), "A room was closed", NamedSchema::of::<RoomClosed<'_>>()),
+        (PING, "Test of the webhook", NamedSchema::of::<Ping>()),
     ] {
         let operation = operation(kind, summary, data, components);
         paths.paths.insert(kind.to_owned(), PathItem::new(HttpMethod::Post, operation));
@@ -36,19 +35,19 @@ pub(super) fn webhooks(components: &mut Components) -> Paths {
     paths
 }
 
-fn operation(kind: &str, summary: &str, data: Named, components: &mut Components) -> Operation {
+fn operation(kind: &str, summary: &str, data: NamedSchema, components: &mut Components) -> Operation {
     let name = format!("{}Event", data.name);
     let text = || ObjectBuilder::new().schema_type(Type::String);
     let instant = text().format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)));
     let event = ObjectBuilder::new()
         .description(Some(summary))
-        .property("id", text().description(Some("Says which event it is, as `webhook-id` does.")))
+        .property("id", text().description(Some("Id of the event, as in `webhook-id`.")))
         .required("id")
         .property("type", text().enum_values(Some([kind])))
         .required("type")
-        .property("createdAt", instant.description(Some("When it happened.")))
+        .property("createdAt", instant.description(Some("Time of the event.")))
         .required("createdAt")
-        .property("data", reference(&data, components))
+        .property("data", data.reference(components))
         .required("data")
         .build();
     components.schemas.insert(name.clone(), event.into());
@@ -59,9 +58,9 @@ fn operation(kind: &str, summary: &str, data: Named, components: &mut Components
         .request_body(Some(
             RequestBodyBuilder::new().content("application/json", body).required(Some(Required::True)).build(),
         ))
-        .response("2XX", ResponseBuilder::new().description("Taken: it is not sent again."))
-        .response("410", ResponseBuilder::new().description("The webhook is switched off."))
-        .response("default", ResponseBuilder::new().description("Not taken: it is sent again, for three days."));
+        .response("2XX", ResponseBuilder::new().description("The event is delivered."))
+        .response("410", ResponseBuilder::new().description("The webhook is disabled."))
+        .response("default", ResponseBuilder::new().description("The event is retried for three days."));
     for (name, about) in HEADERS {
         operation = operation.parameter(
             ParameterBuilder::new()

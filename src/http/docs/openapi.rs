@@ -7,23 +7,23 @@ use utoipa::openapi::security::{
 };
 use utoipa::openapi::tag::TagBuilder;
 use utoipa::openapi::{
-    Components, ContentBuilder, HeaderBuilder, InfoBuilder, KnownFormat, ObjectBuilder, OpenApi, OpenApiBuilder, Ref,
-    RefOr, Required, Response, ResponseBuilder, Schema, SchemaFormat, ServerBuilder, Type,
+    Components, ContentBuilder, HeaderBuilder, InfoBuilder, KnownFormat, ObjectBuilder, OpenApi, OpenApiBuilder, RefOr,
+    Required, Response, ResponseBuilder, Schema, SchemaFormat, ServerBuilder, Type,
 };
 
+use super::call_doc::{CallDoc, CallOutcome, Caller, Content, NamedSchema};
 use super::events;
-use super::operations::{TAGS, sketch, tag};
-use super::sketch::{Caller, Content, Named, Outcome, Sketch};
+use super::operations::{TAGS, describe, tag};
 use crate::domain::RoomName;
 use crate::http::callers::{ACCESS_KEY, SECRET_KEY};
 use crate::http::cookie::{HOST_REFRESH_COOKIE, SIGN_UP_COOKIE};
 use crate::http::multipart::IMAGE_FIELDS;
 use crate::http::routes::{TABLE, Verb};
 
-const ABOUT: &str = "Live chat: a guest opens the widget on a site and talks to its host. What is said goes over sockets \
-    (`/api/asyncapi.json`); these calls open and keep chatrooms and accounts. Every path works with and without its last \
-    slash. Requests may be written in camelCase or snake_case, and unknown fields are ignored. Errors are JSON with `code` and \
-    `detail`, and `fields` where a field is to blame. Times are UTC.";
+const ABOUT: &str = "Live chat between the visitors of a site (guests) and its owner (host). Messages are exchanged over sockets \
+    (`/api/asyncapi.json`); these calls manage chatrooms and accounts. Every path works with and without its trailing \
+    slash. Request fields are accepted in camelCase and in snake_case, and unknown fields are ignored. Errors are JSON with `code` \
+    and `detail`, and `fields` if fields are invalid. Times are UTC.";
 
 /// Returns the document for a server at `public_url`.
 pub(super) fn document(public_url: &str) -> OpenApi {
@@ -37,8 +37,8 @@ pub(super) fn document(public_url: &str) -> OpenApi {
         let has_name = route.template.contains("{name}");
         let mut item = PathItem::default();
         for (verb, call) in route.calls {
-            let sketch = if has_name { sketch(*call).parameter(room_name()) } else { sketch(*call) };
-            let operation = operation(sketch, tag(*call), has_id, &mut components);
+            let doc = if has_name { describe(*call).parameter(room_name()) } else { describe(*call) };
+            let operation = operation(doc, tag(*call), has_id, &mut components);
             item.merge_operations(PathItem::new(method(*verb), operation));
         }
         paths.paths.insert(route.template.to_owned(), item);
@@ -63,17 +63,17 @@ fn schemes() -> [(&'static str, SecurityScheme); 5] {
                 HttpBuilder::new()
                     .scheme(HttpAuthScheme::Bearer)
                     .bearer_format("JWT")
-                    .description(Some("From logging in, or from refreshing; good for an hour."))
+                    .description(Some("Returned by login and refresh; valid for an hour."))
                     .build(),
             ),
         ),
-        ("accessKey", header(ACCESS_KEY, "`accessKey` of the host whose service it is.")),
-        ("secretKey", header(SECRET_KEY, "His `secretKey`.")),
+        ("accessKey", header(ACCESS_KEY, "`accessKey` of the host.")),
+        ("secretKey", header(SECRET_KEY, "`secretKey` of the host.")),
         (
             "refreshToken",
-            cookie(HOST_REFRESH_COOKIE, "Set by logging in and by refreshing; `pintalk_refresh_token` is read, too."),
+            cookie(HOST_REFRESH_COOKIE, "Set by login and refresh; `pintalk_refresh_token` is also read."),
         ),
-        ("signUp", cookie(SIGN_UP_COOKIE, "Set by the steps of signing up: how far one is.")),
+        ("signUp", cookie(SIGN_UP_COOKIE, "Set by the steps of a sign-up; contains its progress.")),
     ]
 }
 
@@ -99,12 +99,12 @@ fn room_name() -> ParameterBuilder {
         .schema(Some(name.pattern(Some("^[A-Za-z0-9_-]+$"))))
 }
 
-fn operation(sketch: Sketch, tag: &str, has_id: bool, components: &mut Components) -> Operation {
+fn operation(doc: CallDoc, tag: &str, has_id: bool, components: &mut Components) -> Operation {
     let mut operation = OperationBuilder::new()
-        .operation_id(Some(sketch.id))
+        .operation_id(Some(doc.id))
         .tag(tag)
-        .summary(Some(sketch.summary))
-        .description(Some(sketch.description));
+        .summary(Some(doc.summary))
+        .description(Some(doc.description));
     if has_id {
         let id =
             ObjectBuilder::new().schema_type(Type::Integer).format(Some(SchemaFormat::KnownFormat(KnownFormat::Int64)));
@@ -115,17 +115,17 @@ fn operation(sketch: Sketch, tag: &str, has_id: bool, components: &mut Component
             .schema(Some(id.minimum(Some(0))));
         operation = operation.parameter(parameter);
     }
-    for parameter in &sketch.parameters {
+    for parameter in &doc.parameters {
         operation = operation.parameter(parameter.clone());
     }
-    if let Some(security) = security(sketch.caller) {
+    if let Some(security) = security(doc.caller) {
         operation = operation.security(security);
     }
-    if let Some(body) = &sketch.body {
-        operation = operation.request_body(Some(request_body(body, sketch.takes_image, components)));
+    if let Some(body) = &doc.body {
+        operation = operation.request_body(Some(request_body(body, doc.takes_image, components)));
     }
-    let sets_cookie = sketch.sets_cookie;
-    for outcome in sketch.outcomes(has_id) {
+    let sets_cookie = doc.sets_cookie;
+    for outcome in doc.outcomes(has_id) {
         let (status, mut response) = (outcome.status, response(outcome, components));
         if sets_cookie && status < 300 {
             let cookie = ObjectBuilder::new().schema_type(Type::String);
@@ -139,7 +139,7 @@ fn operation(sketch: Sketch, tag: &str, has_id: bool, components: &mut Component
 fn security(caller: Caller) -> Option<SecurityRequirement> {
     let only = |name: &str| SecurityRequirement::new(name, [""; 0]);
     match caller {
-        Caller::Anybody => None,
+        Caller::Anonymous => None,
         Caller::Service => Some(only("accessKey").add("secretKey", [""; 0])),
         Caller::Host => Some(only("accessToken")),
         Caller::RefreshCookie => Some(only("refreshToken")),
@@ -147,16 +147,8 @@ fn security(caller: Caller) -> Option<SecurityRequirement> {
     }
 }
 
-/// Adds a schema to the components and returns a reference to it.
-pub(super) fn reference(named: &Named, components: &mut Components) -> Ref {
-    let known = &mut components.schemas;
-    known.insert(named.name.clone().into_owned(), named.schema.clone());
-    known.extend(named.others.iter().cloned());
-    Ref::from_schema_name(named.name.as_ref())
-}
-
-fn request_body(body: &Named, takes_image: bool, components: &mut Components) -> RequestBody {
-    let json = ContentBuilder::new().schema(Some(reference(body, components))).build();
+fn request_body(body: &NamedSchema, takes_image: bool, components: &mut Components) -> RequestBody {
+    let json = ContentBuilder::new().schema(Some(body.reference(components))).build();
     // An absent body is read as an empty object.
     let may_be_empty = matches!(&body.schema, RefOr::T(Schema::Object(object)) if object.required.is_empty());
     let required = if may_be_empty { Required::False } else { Required::True };
@@ -170,7 +162,7 @@ fn request_body(body: &Named, takes_image: bool, components: &mut Components) ->
         ObjectBuilder::new()
             .schema_type(Type::String)
             .content_media_type("application/octet-stream")
-            .description(Some("PNG, JPEG, WebP or GIF, at most 5 MiB; empty: none any more.")),
+            .description(Some("PNG, JPEG, WebP or GIF, at most 5 MiB; an empty file removes the image.")),
     );
     // Form fields are strings, so a form cannot express `null`.
     if let RefOr::T(Schema::Object(object)) = &body.schema {
@@ -181,17 +173,17 @@ fn request_body(body: &Named, takes_image: bool, components: &mut Components) ->
     all.content("multipart/form-data", ContentBuilder::new().schema(Some(form)).build()).build()
 }
 
-fn response(outcome: Outcome, components: &mut Components) -> Response {
+fn response(outcome: CallOutcome, components: &mut Components) -> Response {
     let mut response = ResponseBuilder::new().description(outcome.description);
     if outcome.is_error() && matches!(outcome.status, 429 | 503) {
         let seconds = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1));
-        let header = HeaderBuilder::new().schema(Some(seconds)).description(Some("When to come back, in seconds."));
+        let header = HeaderBuilder::new().schema(Some(seconds)).description(Some("Time until a retry, in seconds."));
         response = response.header("Retry-After", header.build());
     }
     match outcome.content {
         Content::Nothing => {}
         Content::Json(named) => {
-            let content = ContentBuilder::new().schema(Some(reference(&named, components)));
+            let content = ContentBuilder::new().schema(Some(named.reference(components)));
             response = response.content("application/json", content.build());
         }
         Content::Text(media_type) => {

@@ -22,11 +22,11 @@ struct Part {
     id: String,
     name: &'static str,
     about: &'static str,
-    calls: Vec<Call>,
+    calls: Vec<CallView>,
 }
 
 #[derive(Serialize)]
-struct Call {
+struct CallView {
     id: String,
     method: String,
     path: String,
@@ -35,7 +35,7 @@ struct Call {
     parameters: Vec<Row>,
     body: Vec<Row>,
     is_form: bool,
-    answers: Vec<Answer>,
+    answers: Vec<AnswerView>,
     curl: String,
 }
 
@@ -50,7 +50,7 @@ struct Row {
 }
 
 #[derive(Serialize)]
-struct Answer {
+struct AnswerView {
     status: String,
     about: String,
     schema: Option<String>,
@@ -65,7 +65,7 @@ struct Schema {
 
 /// Webhook event.
 #[derive(Serialize)]
-struct Event {
+struct EventView {
     kind: String,
     about: String,
     rows: Vec<Row>,
@@ -76,12 +76,12 @@ struct Channel {
     address: String,
     about: String,
     query: Vec<Row>,
-    received: Vec<Frame>,
-    sent: Vec<Frame>,
+    received: Vec<FrameView>,
+    sent: Vec<FrameView>,
 }
 
 #[derive(Serialize)]
-struct Frame {
+struct FrameView {
     about: String,
     examples: Vec<String>,
 }
@@ -142,14 +142,14 @@ impl Reader<'_> {
         parts.into()
     }
 
-    fn call(&self, path: &str, method: &str, operation: &Value) -> Call {
-        let answers = operation["responses"].as_object().into_iter().flatten().map(|(status, response)| Answer {
+    fn call(&self, path: &str, method: &str, operation: &Value) -> CallView {
+        let answers = operation["responses"].as_object().into_iter().flatten().map(|(status, response)| AnswerView {
             status: status.clone(),
             about: text(&response["description"]),
             schema: schema_name(&response["content"]["application/json"]["schema"]),
         });
         let bodies = &operation["requestBody"]["content"];
-        Call {
+        CallView {
             id: text(&operation["operationId"]),
             method: method.to_uppercase(),
             path: path.to_owned(),
@@ -163,13 +163,13 @@ impl Reader<'_> {
         }
     }
 
-    fn events(&self) -> Vec<Event> {
+    fn events(&self) -> Vec<EventView> {
         let webhooks = self.document["webhooks"].as_object().into_iter().flatten();
         let told = webhooks.map(|(name, item)| {
             let operation = &item["post"];
             let mut rows: Vec<Row> = parameters(operation).collect();
             rows.extend(self.rows(&operation["requestBody"]["content"]["application/json"]["schema"]));
-            Event { kind: name.clone(), about: text(&operation["summary"]), rows }
+            EventView { kind: name.clone(), about: text(&operation["summary"]), rows }
         });
         told.collect()
     }
@@ -309,7 +309,7 @@ fn channels(sockets: &Value) -> Vec<Channel> {
         .collect()
 }
 
-fn frames(sockets: &Value, channel: &str, action: &str) -> Vec<Frame> {
+fn frames(sockets: &Value, channel: &str, action: &str) -> Vec<FrameView> {
     let operations = sockets["operations"].as_object().into_iter().flatten();
     let channel = format!("#/channels/{channel}");
     operations
@@ -318,7 +318,7 @@ fn frames(sockets: &Value, channel: &str, action: &str) -> Vec<Frame> {
             let message = text(&operation["messages"][0]["$ref"]);
             let name = message.rsplit('/').next().unwrap_or_default();
             let examples = sockets["components"]["messages"][name]["examples"].as_array().into_iter().flatten();
-            Frame {
+            FrameView {
                 about: text(&operation["summary"]),
                 examples: examples.map(|example| example["payload"].to_string()).collect(),
             }

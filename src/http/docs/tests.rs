@@ -18,7 +18,7 @@ fn calls() -> Value {
 }
 
 #[test]
-fn every_call_of_the_table_is_documented_and_nothing_else() {
+fn exactly_the_calls_of_the_route_table_are_documented() {
     let document = calls();
     let mut documented = BTreeSet::new();
     let mut ids = BTreeSet::new();
@@ -51,7 +51,7 @@ fn references(document: &Value, found: &mut BTreeSet<String>) {
 }
 
 #[test]
-fn what_a_document_refers_to_is_in_it() {
+fn every_reference_of_a_document_resolves() {
     for document in [calls(), asyncapi::document(URL)] {
         let mut found = BTreeSet::new();
         references(&document, &mut found);
@@ -64,7 +64,7 @@ fn what_a_document_refers_to_is_in_it() {
 }
 
 #[test]
-fn the_page_shows_every_call_every_frame_and_every_code_and_loads_nothing() {
+fn page_shows_every_call_frame_and_close_code_and_loads_nothing() {
     let page = docs(URL).into_iter().find(|page| page.path() == "/api/docs").unwrap();
     let html = String::from_utf8(page.bytes().to_vec()).unwrap().replace("&#x27;", "'");
     for route in TABLE {
@@ -93,7 +93,7 @@ fn the_page_shows_every_call_every_frame_and_every_code_and_loads_nothing() {
 }
 
 #[test]
-fn the_sockets_are_where_the_calls_are() {
+fn sockets_and_calls_have_the_same_server() {
     let server = &asyncapi::document(URL)["servers"]["pintalk"];
     assert_eq!((&server["host"], &server["protocol"]), (&"chat.example".into(), &"wss".into()));
     assert_eq!(server["pathname"], "/talk");
@@ -111,7 +111,7 @@ fn fits(message: &str, frame: &[u8]) {
 }
 
 #[test]
-fn frames_are_as_the_document_has_them() {
+fn frames_match_the_document() {
     let at: WallClock = "2023-03-23T08:15:77.5".parse().unwrap();
     let id = "abc".parse().unwrap();
     let mut delivery = chat::message_head(Side::Guest, "hi", &at, &id);
@@ -131,7 +131,7 @@ fn frames_are_as_the_document_has_them() {
 }
 
 #[test]
-fn events_are_as_the_document_has_them() {
+fn events_match_the_document() {
     let (id, name, at) = (ChatroomId(3), RoomName::from_random([7; 16]), DateTime::UNIX_EPOCH);
     let room = EventRoom::new(id, &name, "a guest");
     let message = Message {
@@ -168,7 +168,7 @@ fn events_are_as_the_document_has_them() {
 }
 
 #[test]
-fn what_the_document_lets_a_client_say_is_read() {
+fn documented_client_frames_are_accepted() {
     let document = asyncapi::document(URL);
     let mut read = 0;
     for operation in document["operations"].as_object().unwrap().values() {

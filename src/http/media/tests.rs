@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 
 use crate::domain::Control;
 use crate::http::multipart::MAX_IMAGE;
-use crate::http::testing::{FORM_TYPE, JSON, Part, SHOP, World, form, on_a_server};
+use crate::http::testing::{FORM_TYPE, JSON, Part, SHOP, TestServer, form, on_a_server};
 use crate::outbound::media::testing::{PLACE, bomb, contains, file, flag, png, telephone_jpeg};
 
 const BASE: &str = "https://chat.example";
@@ -26,8 +26,8 @@ on_a_server! {
 }
 
 /// Uploads an image and returns the path under which it is served.
-async fn upload(world: &World, bytes: &[u8]) -> String {
-    let answer = world.patch_form(&[("profile_image", CLAIM, bytes)]).await;
+async fn upload(server: &TestServer, bytes: &[u8]) -> String {
+    let answer = server.patch_form(&[("profile_image", CLAIM, bytes)]).await;
     assert_eq!(answer.status, 200, "{}", answer.body);
     let url = answer.json()["profileImage"].as_str().unwrap().to_owned();
     url.strip_prefix(BASE).unwrap().to_owned()
@@ -36,9 +36,9 @@ async fn upload(world: &World, bytes: &[u8]) -> String {
 mod sentences {
     use super::*;
 
-    pub(super) async fn an_uploaded_image_is_shown_to_everybody_for_ever(world: World) {
-        let path = upload(&world, &png(600, 300)).await;
-        let shown = world.ask("GET", &path, &[("accept", "image/*"), ("origin", "https://any.example")]).await;
+    pub(super) async fn an_uploaded_image_is_shown_to_everybody_for_ever(server: TestServer) {
+        let path = upload(&server, &png(600, 300)).await;
+        let shown = server.ask("GET", &path, &[("accept", "image/*"), ("origin", "https://any.example")]).await;
         for (name, value) in [
             ("content-type", "image/png"),
             ("x-content-type-options", "nosniff"),
@@ -54,54 +54,54 @@ mod sentences {
         assert_eq!((image.width(), image.height()), (512, 256));
 
         let etag = shown.header("etag").unwrap();
-        let again = world.ask("GET", &path, &[("if-none-match", etag)]).await;
+        let again = server.ask("GET", &path, &[("if-none-match", etag)]).await;
         assert_eq!((again.status.as_u16(), again.bytes.len(), again.header("etag")), (304, 0, Some(etag)));
         assert_eq!(again.header("cache-control"), shown.header("cache-control"));
-        assert_eq!(world.ask("GET", &path, &[("if-none-match", "\"x\"")]).await.status, 200);
-        assert_eq!(world.ask("HEAD", &format!("{path}/"), &[]).await.status, 200);
-        assert_eq!(world.ask("DELETE", &path, &[]).await.header("allow"), Some("GET, HEAD, OPTIONS"));
+        assert_eq!(server.ask("GET", &path, &[("if-none-match", "\"x\"")]).await.status, 200);
+        assert_eq!(server.ask("HEAD", &format!("{path}/"), &[]).await.status, 200);
+        assert_eq!(server.ask("DELETE", &path, &[]).await.header("allow"), Some("GET, HEAD, OPTIONS"));
 
         // A new image has a new name, and the old name is not found.
-        assert_ne!(upload(&world, &png(600, 300)).await, path);
+        assert_ne!(upload(&server, &png(600, 300)).await, path);
         for headers in [vec![], vec![("if-none-match", etag)]] {
-            assert_eq!(world.ask("GET", &path, &headers).await.json()["code"], 404);
+            assert_eq!(server.ask("GET", &path, &headers).await.json()["code"], 404);
         }
-        assert_eq!(world.kept_images().len(), 1);
+        assert_eq!(server.kept_images().len(), 1);
     }
 
-    pub(super) async fn the_host_and_his_guests_are_told_where_it_is(world: World) {
-        let [access, secret] = world.keys();
+    pub(super) async fn the_host_and_his_guests_are_told_where_it_is(server: TestServer) {
+        let [access, secret] = server.keys();
         let keys = [access, secret, ("origin", SHOP)];
-        assert_eq!(world.ask("GET", "/api/users/client/", &keys).await.json()["profileImage"], Value::Null);
-        let url = format!("{BASE}{}", upload(&world, &png(10, 10)).await);
-        let told = world.announced.lock().unwrap().clone();
-        assert_eq!(told, [Control::ConfigChanged { host: world.host.id }]);
+        assert_eq!(server.ask("GET", "/api/users/client/", &keys).await.json()["profileImage"], Value::Null);
+        let url = format!("{BASE}{}", upload(&server, &png(10, 10)).await);
+        let told = server.announced.lock().unwrap().clone();
+        assert_eq!(told, [Control::ConfigChanged { host: server.host.id }]);
 
-        let client = world.ask("GET", "/api/users/client/", &keys).await.json();
-        let room = world.ask("POST", "/api/chat/", &keys).await.json();
-        let bearer = world.bearer().await;
+        let client = server.ask("GET", "/api/users/client/", &keys).await.json();
+        let room = server.ask("POST", "/api/chat/", &keys).await.json();
+        let bearer = server.bearer().await;
         let auth = [("authorization", bearer.as_str())];
-        let user = world.ask("GET", &format!("/api/users/{}/", world.host.id.0), &auth).await.json();
-        let listed = world.ask("GET", "/api/chat/chatrooms/", &auth).await.json();
+        let user = server.ask("GET", &format!("/api/users/{}/", server.host.id.0), &auth).await.json();
+        let listed = server.ask("GET", "/api/chat/chatrooms/", &auth).await.json();
         let detail =
-            world.ask("GET", &format!("/api/chat/chatrooms/{}/", listed["results"][0]["id"]), &auth).await.json();
+            server.ask("GET", &format!("/api/chat/chatrooms/{}/", listed["results"][0]["id"]), &auth).await.json();
         let login = json!({"email": "dev@shop.example", "password": "pass word"}).to_string();
-        let login = world.send("POST", "/api/auth/login/", &[JSON], login).await.json();
+        let login = server.send("POST", "/api/auth/login/", &[JSON], login).await.json();
         for shown in [&client, &user, &login, &room["host"], &detail["host"]] {
             assert_eq!(shown["profileImage"], url.as_str());
         }
     }
 
-    pub(super) async fn a_photograph_does_not_tell_where_it_was_taken(world: World) {
-        let path = upload(&world, &telephone_jpeg(&flag(200, 100), 6)).await;
-        let shown = world.ask("GET", &path, &[]).await;
+    pub(super) async fn a_photograph_does_not_tell_where_it_was_taken(server: TestServer) {
+        let path = upload(&server, &telephone_jpeg(&flag(200, 100), 6)).await;
+        let shown = server.ask("GET", &path, &[]).await;
         assert_eq!(shown.header("content-type"), Some("image/jpeg"));
         assert!(!contains(&shown.bytes, PLACE) && !contains(&shown.bytes, b"Exif"));
         let image = image::load_from_memory_with_format(&shown.bytes, ImageFormat::Jpeg).unwrap();
         assert_eq!((image.width(), image.height()), (100, 200));
     }
 
-    pub(super) async fn what_a_file_claims_to_be_does_not_matter(world: World) {
+    pub(super) async fn what_a_file_claims_to_be_does_not_matter(server: TestServer) {
         for (format, shown_as) in [
             (ImageFormat::Png, "image/png"),
             (ImageFormat::Jpeg, "image/jpeg"),
@@ -109,14 +109,14 @@ mod sentences {
             (ImageFormat::Gif, "image/png"),
         ] {
             for claim in [("x.html", "text/html"), ("x.png", "image/png"), ("x.jpg", "image/jpeg"), ("", "x")] {
-                let answer = world.patch_form(&[("profileImage", Some(claim), &file(&flag(8, 8), format))]).await;
+                let answer = server.patch_form(&[("profileImage", Some(claim), &file(&flag(8, 8), format))]).await;
                 let path = answer.json()["profileImage"].as_str().unwrap().replace(BASE, "");
-                assert_eq!(world.ask("GET", &path, &[]).await.header("content-type"), Some(shown_as));
+                assert_eq!(server.ask("GET", &path, &[]).await.header("content-type"), Some(shown_as));
             }
         }
     }
 
-    pub(super) async fn what_is_no_image_is_told_why_and_nothing_is_kept(world: World) {
+    pub(super) async fn what_is_no_image_is_told_why_and_nothing_is_kept(server: TestServer) {
         let half = &png(300, 300)[..400];
         let bomb = bomb(50_000, 50_000, 8);
         for (bytes, why) in [
@@ -124,77 +124,77 @@ mod sentences {
             (half, "is damaged"),
             (&bomb, "has too many pixels: at most 4096 x 4096 are possible"),
         ] {
-            let answer = world.patch_form(&[("profileImage", Some(("me.png", "image/png")), bytes)]).await;
+            let answer = server.patch_form(&[("profileImage", Some(("me.png", "image/png")), bytes)]).await;
             assert_eq!((answer.status.as_u16(), &answer.json()["fields"]["profileImage"]), (400, &json!(why)));
         }
-        assert_eq!((world.kept_images().len(), world.announced.lock().unwrap().len()), (0, 0));
+        assert_eq!((server.kept_images().len(), server.announced.lock().unwrap().len()), (0, 0));
     }
 
-    pub(super) async fn an_image_may_have_five_mebibytes_and_no_byte_more(world: World) {
+    pub(super) async fn an_image_may_have_five_mebibytes_and_no_byte_more(server: TestServer) {
         let mut large = png(40, 40);
         large.resize(MAX_IMAGE, 0);
-        upload(&world, &large).await;
+        upload(&server, &large).await;
         large.push(0);
-        let answer = world.patch_form(&[("profileImage", CLAIM, &large)]).await;
+        let answer = server.patch_form(&[("profileImage", CLAIM, &large)]).await;
         assert_eq!((answer.status.as_u16(), &answer.json()["code"]), (413, &json!(413)));
         large.resize(2 * MAX_IMAGE, 0);
-        assert_eq!(world.patch_form(&[("other", CLAIM, &large)]).await.status, 413);
+        assert_eq!(server.patch_form(&[("other", CLAIM, &large)]).await.status, 413);
         // The larger limit holds only where an image is allowed.
-        let bearer = world.bearer().await;
-        let path = format!("/api/users/{}/", world.host.id.0);
+        let bearer = server.bearer().await;
+        let path = format!("/api/users/{}/", server.host.id.0);
         let json = format!(r#"{{"description": "{}"}}"#, "x".repeat(70_000));
-        assert_eq!(world.send("PATCH", &path, &[JSON, ("authorization", &bearer)], json).await.status, 413);
-        assert_eq!(world.patch_form(&[("description", None, &[b'x'; 70_000])]).await.status, 413);
-        assert_eq!(world.kept_images().len(), 1);
+        assert_eq!(server.send("PATCH", &path, &[JSON, ("authorization", &bearer)], json).await.status, 413);
+        assert_eq!(server.patch_form(&[("description", None, &[b'x'; 70_000])]).await.status, 413);
+        assert_eq!(server.kept_images().len(), 1);
     }
 
-    pub(super) async fn an_empty_image_or_a_null_takes_it_away(world: World) {
-        let bearer = world.bearer().await;
-        let path = format!("/api/users/{}/", world.host.id.0);
+    pub(super) async fn an_empty_image_or_a_null_takes_it_away(server: TestServer) {
+        let bearer = server.bearer().await;
+        let path = format!("/api/users/{}/", server.host.id.0);
         let empty: [Part<'_>; 3] = [
             ("profileImage", Some(("", "application/octet-stream")), b""),
             ("profile_image", None, b""),
             ("profileImage", None, b"null"),
         ];
         for part in empty {
-            upload(&world, &png(10, 10)).await;
-            assert_eq!(world.patch_form(&[part]).await.json()["profileImage"], Value::Null);
-            assert_eq!(world.kept_images().len(), 0);
+            upload(&server, &png(10, 10)).await;
+            assert_eq!(server.patch_form(&[part]).await.json()["profileImage"], Value::Null);
+            assert_eq!(server.kept_images().len(), 0);
         }
         for body in [r#"{"profileImage": null}"#, r#"{"profile_image": null}"#] {
-            upload(&world, &png(10, 10)).await;
-            let answer = world.send("PATCH", &path, &[JSON, ("authorization", &bearer)], body).await;
+            upload(&server, &png(10, 10)).await;
+            let answer = server.send("PATCH", &path, &[JSON, ("authorization", &bearer)], body).await;
             assert_eq!(answer.json()["profileImage"], Value::Null);
-            assert_eq!(world.kept_images().len(), 0);
+            assert_eq!(server.kept_images().len(), 0);
         }
     }
 
-    pub(super) async fn a_patch_without_an_image_changes_none(world: World) {
-        let image = upload(&world, &png(10, 10)).await;
-        let bearer = world.bearer().await;
-        let path = format!("/api/users/{}/", world.host.id.0);
-        let answer = world.patch_form(&[("other", CLAIM, &png(20, 20))]).await;
+    pub(super) async fn a_patch_without_an_image_changes_none(server: TestServer) {
+        let image = upload(&server, &png(10, 10)).await;
+        let bearer = server.bearer().await;
+        let path = format!("/api/users/{}/", server.host.id.0);
+        let answer = server.patch_form(&[("other", CLAIM, &png(20, 20))]).await;
         assert_eq!(answer.json()["profileImage"], format!("{BASE}{image}"));
         // Some pages send back the URL that they received.
         let body = json!({"profileImage": format!("{BASE}{image}")}).to_string();
-        let answer = world.send("PATCH", &path, &[JSON, ("authorization", &bearer)], body).await;
+        let answer = server.send("PATCH", &path, &[JSON, ("authorization", &bearer)], body).await;
         assert_eq!(answer.json()["profileImage"], format!("{BASE}{image}"));
     }
 
-    pub(super) async fn nobody_sends_an_image_for_somebody_else(world: World) {
-        let bearer = world.bearer().await;
+    pub(super) async fn nobody_sends_an_image_for_somebody_else(server: TestServer) {
+        let bearer = server.bearer().await;
         let body = form(&[("profileImage", CLAIM, &png(10, 10))]);
         let kind = ("content-type", FORM_TYPE);
-        let mine = format!("/api/users/{}/", world.host.id.0);
-        let other = format!("/api/users/{}/", world.host.id.0 + 1);
-        assert_eq!(world.send("PATCH", &mine, &[kind], &body).await.status, 401);
-        assert_eq!(world.send("PATCH", &other, &[kind, ("authorization", &bearer)], &body).await.status, 403);
-        assert_eq!(world.kept_images().len(), 0);
+        let mine = format!("/api/users/{}/", server.host.id.0);
+        let other = format!("/api/users/{}/", server.host.id.0 + 1);
+        assert_eq!(server.send("PATCH", &mine, &[kind], &body).await.status, 401);
+        assert_eq!(server.send("PATCH", &other, &[kind, ("authorization", &bearer)], &body).await.status, 403);
+        assert_eq!(server.kept_images().len(), 0);
     }
 
-    pub(super) async fn a_body_of_another_type_is_415_and_a_form_without_form_400(world: World) {
-        let bearer = world.bearer().await;
-        let path = format!("/api/users/{}/", world.host.id.0);
+    pub(super) async fn a_body_of_another_type_is_415_and_a_form_without_form_400(server: TestServer) {
+        let bearer = server.bearer().await;
+        let path = format!("/api/users/{}/", server.host.id.0);
         let whole = form(&[("profileImage", CLAIM, &png(10, 10))]);
         for (kind, body, status) in [
             ("image/png", png(10, 10), 415),
@@ -206,15 +206,15 @@ mod sentences {
             (FORM_TYPE, Vec::new(), 400),
         ] {
             let headers = [("content-type", kind), ("authorization", bearer.as_str())];
-            let answer = world.send("PATCH", &path, &headers, &body).await;
+            let answer = server.send("PATCH", &path, &headers, &body).await;
             assert_eq!(answer.json()["code"], status, "{kind} {}", body.len());
         }
         let packed = [("content-type", FORM_TYPE), ("content-encoding", "gzip"), ("authorization", &bearer)];
-        assert_eq!(world.send("PATCH", &path, &packed, &whole).await.status, 415);
-        assert_eq!(world.kept_images().len(), 0);
+        assert_eq!(server.send("PATCH", &path, &packed, &whole).await.status, 415);
+        assert_eq!(server.kept_images().len(), 0);
     }
 
-    pub(super) async fn a_name_that_no_image_has_is_404(world: World) {
+    pub(super) async fn a_name_that_no_image_has_is_404(server: TestServer) {
         for path in [
             "/media",
             "/media/",
@@ -225,7 +225,7 @@ mod sentences {
             "/media/x/y",
             "/media/x%00.png",
         ] {
-            let answer = world.ask("GET", path, &[]).await;
+            let answer = server.ask("GET", path, &[]).await;
             assert_eq!((answer.status.as_u16(), &answer.json()["code"]), (404, &json!(404)), "{path}");
         }
     }

@@ -26,7 +26,7 @@ async fn read_parts(parts: &[Part<'_>]) -> Result<Form, ApiError> {
 }
 
 #[tokio::test]
-async fn texts_and_an_image_are_told_apart_by_name_however_the_body_is_cut() {
+async fn text_and_image_parts_are_distinguished_by_name_for_any_chunking() {
     let image = [b"\r\n------pintal".as_slice(), &[0, 255, 13, 10, 45, 45]].concat();
     let body = form(&[
         ("serviceName", None, "가게".as_bytes()),
@@ -44,7 +44,7 @@ async fn texts_and_an_image_are_told_apart_by_name_however_the_body_is_cut() {
 }
 
 #[tokio::test]
-async fn no_image_is_not_an_empty_image() {
+async fn absent_image_differs_from_empty_image() {
     assert_eq!(read_parts(&[("description", None, b"x")]).await.unwrap().image, None);
     for (file, bytes, image) in [
         (Some(("", "application/octet-stream")), b"".as_slice(), b"".as_slice()),
@@ -57,7 +57,7 @@ async fn no_image_is_not_an_empty_image() {
 }
 
 #[tokio::test]
-async fn each_part_has_its_bound_and_so_has_the_whole() {
+async fn each_part_and_the_whole_body_are_bounded() {
     let (image, text) = (vec![0; MAX_IMAGE], vec![b'x'; MAX_BODY]);
     assert!(read_parts(&[("profileImage", None, &image)]).await.is_ok());
     assert!(read_parts(&[("description", None, &text)]).await.is_ok());
@@ -72,20 +72,20 @@ async fn each_part_has_its_bound_and_so_has_the_whole() {
 }
 
 #[tokio::test]
-async fn a_length_that_is_too_large_is_refused_unread() {
+async fn body_with_too_large_a_length_is_rejected_unread() {
     let mut request = request(FORM_TYPE, b"", 1);
     request.headers.insert(CONTENT_LENGTH, (MAX_UPLOAD + 1).into());
     assert!(matches!(read(&mut request).await, Err(ApiError::TooLarge)));
 }
 
 #[tokio::test]
-async fn a_text_that_is_none_is_named() {
+async fn invalid_text_is_reported_by_field() {
     let error = read_parts(&[("profile_name", None, b"\xff")]).await.unwrap_err();
     assert!(matches!(error, ApiError::Invalid(fields) if fields.contains_key("profileName")));
 }
 
 #[tokio::test]
-async fn half_a_form_is_none() {
+async fn truncated_form_is_rejected() {
     let whole = form(&[("profileImage", None, b"image")]);
     for cut in [0, 10, 40, 80, whole.len() - 10] {
         let error = read(&mut request(FORM_TYPE, &whole[..cut], 16)).await.unwrap_err();
@@ -109,7 +109,7 @@ async fn read_slowly(bytes_per_second: usize) -> (Result<Form, ApiError>, std::t
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_form_that_stalls_or_trickles_is_given_up_early() {
+async fn stalled_or_slow_form_is_abandoned_early() {
     for rate in [0, 1, 1_000] {
         let (form, took) = read_slowly(rate).await;
         assert!(matches!(form, Err(ApiError::TooSlow)), "{rate}");

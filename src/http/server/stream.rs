@@ -38,16 +38,16 @@ pub(super) struct Timeouts {
     pub(super) keep_alive: Duration,
 }
 
-/// State of a connection, shared by its stream, its service and the responses in flight.
+/// StreamState of a connection, shared by its stream, its service and the responses in flight.
 #[derive(Debug)]
 pub(super) struct Activity {
-    state: Mutex<State>,
+    state: Mutex<StreamState>,
     slot: Arc<Slot>,
 }
 
 #[derive(Debug)]
-struct State {
-    phase: Phase,
+struct StreamState {
+    phase: StreamPhase,
     /// Whether the connection accepts no further request.
     is_closing: bool,
     is_shed: bool,
@@ -56,7 +56,7 @@ struct State {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Phase {
+enum StreamPhase {
     /// Waiting for a request since this time.
     Idle(Instant),
     /// Reading the head of a request that began at this time.
@@ -68,7 +68,8 @@ enum Phase {
 impl Activity {
     /// Creates the state of a connection whose first bytes have arrived.
     pub(super) fn new(slot: Arc<Slot>) -> Arc<Self> {
-        let state = State { phase: Phase::Head(Instant::now()), is_closing: false, is_shed: false, reader: None };
+        let state =
+            StreamState { phase: StreamPhase::Head(Instant::now()), is_closing: false, is_shed: false, reader: None };
         Arc::new(Self { state: Mutex::new(state), slot })
     }
 
@@ -93,7 +94,7 @@ impl Activity {
 
     /// Begins a call, which lasts until the body of its response is dropped.
     pub(super) fn begin_call(self: &Arc<Self>) -> OpenCall {
-        self.state.lock().phase = Phase::Call;
+        self.state.lock().phase = StreamPhase::Call;
         self.slot.work();
         OpenCall(self.clone())
     }
@@ -102,9 +103,9 @@ impl Activity {
     fn became_idle(self: &Arc<Self>) -> bool {
         let is_idle = {
             let mut state = self.state.lock();
-            let is_idle = matches!(state.phase, Phase::Idle(_));
+            let is_idle = matches!(state.phase, StreamPhase::Idle(_));
             if is_idle {
-                state.phase = Phase::Idle(Instant::now());
+                state.phase = StreamPhase::Idle(Instant::now());
             }
             is_idle
         };
@@ -116,8 +117,8 @@ impl Activity {
 
     fn received(&self) {
         let mut state = self.state.lock();
-        if let Phase::Idle(_) = state.phase {
-            state.phase = Phase::Head(Instant::now());
+        if let StreamPhase::Idle(_) = state.phase {
+            state.phase = StreamPhase::Head(Instant::now());
         }
     }
 }
@@ -130,7 +131,7 @@ impl Drop for OpenCall {
     fn drop(&mut self) {
         let reader = {
             let mut state = self.0.state.lock();
-            state.phase = Phase::Idle(Instant::now());
+            state.phase = StreamPhase::Idle(Instant::now());
             state.reader.take()
         };
         self.0.slot.wait();
@@ -220,23 +221,23 @@ impl PeerStream {
     fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let (phase, is_closing, is_shed) = {
             let mut state = self.activity.state.lock();
-            if let Phase::Call = state.phase {
+            if let StreamPhase::Call = state.phase {
                 state.reader = Some(cx.waker().clone());
             }
             (state.phase, state.is_closing, state.is_shed)
         };
         let end = Poll::Ready(Ok(()));
         match phase {
-            Phase::Call => Poll::Pending,
+            StreamPhase::Call => Poll::Pending,
             // The write deadline applies, and the connection becomes idle after it.
             _ if self.is_writing => Poll::Pending,
-            Phase::Idle(_) | Phase::Head(_) if is_shed => end,
-            Phase::Idle(_) if is_closing => end,
-            Phase::Idle(since) if self.has_passed(cx, since + self.timeouts.keep_alive) => end,
-            Phase::Head(since) if self.has_passed(cx, since + self.timeouts.head) => {
+            StreamPhase::Idle(_) | StreamPhase::Head(_) if is_shed => end,
+            StreamPhase::Idle(_) if is_closing => end,
+            StreamPhase::Idle(since) if self.has_passed(cx, since + self.timeouts.keep_alive) => end,
+            StreamPhase::Head(since) if self.has_passed(cx, since + self.timeouts.head) => {
                 timed_out(self.activity.slot.metrics(), TimedPhase::Head)
             }
-            Phase::Idle(_) | Phase::Head(_) => Poll::Pending,
+            StreamPhase::Idle(_) | StreamPhase::Head(_) => Poll::Pending,
         }
     }
 

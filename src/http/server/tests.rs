@@ -18,16 +18,16 @@ struct Running {
 }
 
 /// Returns bounds that no test reaches by itself.
-fn serving(keep_alive: Duration) -> Serving {
+fn serving(keep_alive: Duration) -> ListenerSettings {
     let slots = Slots::new(65_536, None, Arc::new(|_| false));
-    Serving { slots, keep_alive, draining: CancellationToken::new() }
+    ListenerSettings { slots, keep_alive, draining: CancellationToken::new() }
 }
 
 async fn serve_hello(head_timeout: Duration) -> Running {
     serve_with(head_timeout, serving(Duration::from_secs(80))).await
 }
 
-async fn serve_with(head_timeout: Duration, serving: Serving) -> Running {
+async fn serve_with(head_timeout: Duration, serving: ListenerSettings) -> Running {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (shutdown, tracker) = (CancellationToken::new(), TaskTracker::new());
@@ -41,7 +41,15 @@ async fn serve_with(head_timeout: Duration, serving: Serving) -> Running {
             reply::text(StatusCode::OK, "text/plain", format!("hello {}", SocketAddr::ip(&peer)).into())
         },
     );
-    tracker.spawn(run(listener, hello, Entrance::default(), serving, head_timeout, shutdown.clone(), tracker.clone()));
+    tracker.spawn(run(
+        listener,
+        hello,
+        PreRouting::default(),
+        serving,
+        head_timeout,
+        shutdown.clone(),
+        tracker.clone(),
+    ));
     Running { address, shutdown, tracker }
 }
 
@@ -54,7 +62,7 @@ async fn ask(stream: &mut TcpStream, request: &str) -> String {
 }
 
 #[tokio::test]
-async fn requests_know_their_peer_and_head_has_no_body() {
+async fn request_has_peer_address_and_head_response_has_no_body() {
     let running = serve_hello(HEAD_TIMEOUT).await;
     let mut stream = TcpStream::connect(running.address).await.unwrap();
     let got = ask(&mut stream, "GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
@@ -86,7 +94,7 @@ async fn a_shutdown_frees_idle_connections_and_the_port() {
 }
 
 #[tokio::test]
-async fn who_says_nothing_or_half_a_request_is_dropped() {
+async fn silent_or_stalled_connection_is_dropped() {
     let running = serve_hello(Duration::from_millis(200)).await;
     for beginning in ["", "GET / HTTP/1.1\r\nhost:"] {
         let mut stream = TcpStream::connect(running.address).await.unwrap();
@@ -112,7 +120,7 @@ async fn once(running: &Running, request: &str) -> (String, bool) {
 }
 
 #[tokio::test]
-async fn a_request_that_can_be_read_in_two_ways_is_refused_and_its_connection_closed() {
+async fn ambiguous_request_is_rejected_and_its_connection_closed() {
     let running = serve_hello(HEAD_TIMEOUT).await;
     for head in [
         "GET / HTTP/1.1",
@@ -142,7 +150,7 @@ async fn a_request_that_can_be_read_in_two_ways_is_refused_and_its_connection_cl
 }
 
 #[tokio::test]
-async fn nothing_is_read_behind_a_chunked_request() {
+async fn nothing_is_read_after_a_chunked_request() {
     let running = serve_hello(HEAD_TIMEOUT).await;
     for head in [
         "host: a\r\ntransfer-encoding: chunked",
@@ -167,7 +175,7 @@ async fn rest(stream: &mut TcpStream) -> std::io::Result<Vec<u8>> {
 }
 
 #[tokio::test]
-async fn an_idle_connection_is_kept_longer_than_a_head_may_take() {
+async fn idle_connection_outlives_the_head_timeout() {
     let running = serve_with(Duration::from_millis(200), serving(Duration::from_millis(1_500))).await;
     let mut stream = TcpStream::connect(running.address).await.unwrap();
     assert!(ask(&mut stream, GET).await.starts_with("HTTP/1.1 200"));
@@ -186,7 +194,7 @@ async fn an_idle_connection_is_kept_longer_than_a_head_may_take() {
 }
 
 #[tokio::test]
-async fn requests_under_way_survive_a_shutdown_and_close_their_connections() {
+async fn requests_in_flight_survive_a_shutdown_and_close_their_connections() {
     let serving = serving(Duration::from_secs(80));
     let (draining, running) = (serving.draining.clone(), serve_with(HEAD_TIMEOUT, serving).await);
     let mut kept = TcpStream::connect(running.address).await.unwrap();
@@ -211,7 +219,7 @@ async fn requests_under_way_survive_a_shutdown_and_close_their_connections() {
 }
 
 #[tokio::test]
-async fn a_peer_that_sends_more_than_was_read_is_not_reset() {
+async fn peer_that_sends_more_than_was_read_is_not_reset() {
     let running = serve_hello(HEAD_TIMEOUT).await;
     for _ in 0..20 {
         let mut stream = TcpStream::connect(running.address).await.unwrap();
@@ -227,7 +235,7 @@ async fn a_peer_that_sends_more_than_was_read_is_not_reset() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_peer_that_does_not_read_a_response_is_dropped_and_one_that_reads_slowly_gets_it() {
+async fn peer_that_reads_slowly_gets_the_response_and_one_that_does_not_read_is_dropped() {
     let running = serve_hello(HEAD_TIMEOUT).await;
     let request = b"GET /large HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
     let mut deaf = TcpStream::connect(running.address).await.unwrap();
@@ -256,9 +264,9 @@ async fn a_peer_that_does_not_read_a_response_is_dropped_and_one_that_reads_slow
 }
 
 #[tokio::test]
-async fn connections_above_an_address_s_bound_are_refused_but_health_checks_are_not() {
+async fn connections_above_the_limit_of_an_address_are_refused_but_health_checks_are_not() {
     let slots = Slots::new(65_536, Some(20), Arc::new(|_| false));
-    let serving = Serving { slots, ..serving(Duration::from_secs(80)) };
+    let serving = ListenerSettings { slots, ..serving(Duration::from_secs(80)) };
     let running = serve_with(HEAD_TIMEOUT, serving).await;
     let mut open = Vec::new();
     for _ in 0..30 {
@@ -304,15 +312,15 @@ async fn connections_above_an_address_s_bound_are_refused_but_health_checks_are_
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_guest_page_can_read_a_refusal_that_comes_before_routing() {
-    with_a_server(|mut world| async move {
-        Arc::get_mut(&mut world.app).unwrap().settings.public_url = "https://shop.example/chat".into();
+    with_a_server(|mut server| async move {
+        Arc::get_mut(&mut server.app).unwrap().settings.public_url = "https://shop.example/chat".into();
         let slots = Slots::new(65_536, Some(1), Arc::new(|_| false));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (shutdown, tracker) = (CancellationToken::new(), TaskTracker::new());
-        let serving = Serving { slots, ..serving(Duration::from_secs(80)) };
-        let (app, entrance) = (filter(world.app.clone()), Entrance::new(world.app.clone()));
-        tracker.spawn(run(listener, app, entrance, serving, HEAD_TIMEOUT, shutdown.clone(), tracker.clone()));
+        let serving = ListenerSettings { slots, ..serving(Duration::from_secs(80)) };
+        let (app, pre_routing) = (filter(server.app.clone()), PreRouting::new(server.app.clone()));
+        tracker.spawn(run(listener, app, pre_routing, serving, HEAD_TIMEOUT, shutdown.clone(), tracker.clone()));
         let ask_once = async |head: &str| {
             let mut stream = TcpStream::connect(address).await.unwrap();
             ask(&mut stream, &format!("{head}\r\nhost: x\r\norigin: https://shop.example\r\n\r\n")).await
@@ -363,7 +371,7 @@ async fn a_guest_page_can_read_a_refusal_that_comes_before_routing() {
 async fn idle_connections_give_way_to_new_ones_when_descriptors_are_short() {
     // 182 descriptors: 22 connections and the reserved ones.
     let slots = Slots::new(182, None, Arc::new(|_| true));
-    let serving = Serving { slots, ..serving(Duration::from_secs(80)) };
+    let serving = ListenerSettings { slots, ..serving(Duration::from_secs(80)) };
     let running = serve_with(HEAD_TIMEOUT, serving).await;
     let mut idle = Vec::new();
     for _ in 0..100 {

@@ -4,15 +4,15 @@ use serde_json::json;
 
 use super::JSON;
 use crate::domain::clock::{Clock as _, SystemClock};
-use crate::http::testing::{Answer, World};
+use crate::http::testing::{Answer, TestServer};
 
 /// Removes the only queued e-mail and returns its first ASCII word of the given length.
-async fn mailed(world: &World, letters: usize) -> String {
+async fn mailed(server: &TestServer, letters: usize) -> String {
     let now = SystemClock.now();
-    let mails = world.app.store.mails().claim_due(10, now, now).await.unwrap();
+    let mails = server.store.mails().claim_due(10, now, now).await.unwrap();
     let mails: Vec<_> = mails.into_iter().filter(|due| due.mail.expires_at > now).collect();
     assert_eq!(mails.len(), 1, "{mails:?}");
-    world.app.store.mails().remove(mails[0].id).await.unwrap();
+    server.store.mails().remove(mails[0].id).await.unwrap();
     mails[0].mail.body.split_whitespace().find(|word| word.is_ascii() && word.len() == letters).unwrap().to_owned()
 }
 
@@ -20,23 +20,23 @@ fn cookie_of(answer: &Answer) -> String {
     answer.header("set-cookie").unwrap().split(';').next().unwrap().to_owned()
 }
 
-pub(super) async fn while_sign_up_is_closed_every_step_is_refused(mut world: World) {
-    std::sync::Arc::get_mut(&mut world.app).unwrap().settings.is_sign_up_open = false;
+pub(super) async fn while_sign_up_is_closed_every_step_is_refused(mut server: TestServer) {
+    std::sync::Arc::get_mut(&mut server.app).unwrap().settings.is_sign_up_open = false;
     for step in ["check-email", "email-verification", "email-confirmation", "signup"] {
         for body in [r#"{"email": "new@shop.example"}"#, "nonsense"] {
-            let answer = world.send("POST", &format!("/api/auth/{step}/"), &[JSON], body).await;
+            let answer = server.send("POST", &format!("/api/auth/{step}/"), &[JSON], body).await;
             assert_eq!(answer.status, 403, "{step}");
             assert!(answer.json()["detail"].as_str().unwrap().contains("Sign-up is closed"), "{answer:?}");
         }
     }
     let login = json!({"email": "dev@shop.example", "password": "pass word"}).to_string();
-    assert_eq!(world.send("POST", "/api/auth/login/", &[JSON], login).await.status, 200);
+    assert_eq!(server.send("POST", "/api/auth/login/", &[JSON], login).await.status, 200);
 }
 
-pub(super) async fn sign_up_reads_its_progress_from_the_cookie(world: World) {
+pub(super) async fn sign_up_reads_its_progress_from_the_cookie(server: TestServer) {
     let post = async |path: &str, cookie: &str, body: serde_json::Value| {
         let headers = [JSON, ("cookie", cookie), ("accept-language", "en")];
-        world.send("POST", path, &headers, body.to_string()).await
+        server.send("POST", path, &headers, body.to_string()).await
     };
     let email = json!({"email": "new@shop.example"});
     assert_eq!(post("/api/auth/check-email/", "", json!({"email": "x"})).await.status, 400);
@@ -51,7 +51,7 @@ pub(super) async fn sign_up_reads_its_progress_from_the_cookie(world: World) {
     let sent = post("/api/auth/email-verification/", &cookie_of(&checked), email.clone()).await;
     assert_eq!(sent.status, 200);
     assert!(sent.json()["detail"].is_string());
-    let (cookie, code) = (cookie_of(&sent), mailed(&world, 6).await);
+    let (cookie, code) = (cookie_of(&sent), mailed(&server, 6).await);
     let account = json!({"email": "new@shop.example", "password": "pass word", "service_name": "New",
         "serviceExpl": "things", "serviceDomain": "new.example"});
     assert_eq!(post("/api/auth/signup/", &cookie, account.clone()).await.status, 422);
@@ -72,9 +72,9 @@ pub(super) async fn sign_up_reads_its_progress_from_the_cookie(world: World) {
     assert_eq!(post("/api/auth/login/", "", login).await.status, 200);
 }
 
-pub(super) async fn forgotten_passwords_and_left_accounts_are_restored_by_mail(world: World) {
+pub(super) async fn forgotten_passwords_and_deactivated_accounts_are_restored_by_email(server: TestServer) {
     let post = async |path: &str, token: &str, body: serde_json::Value| {
-        world.send("POST", path, &[JSON, ("authorization", token)], body.to_string()).await
+        server.send("POST", path, &[JSON, ("authorization", token)], body.to_string()).await
     };
     let answers = [
         post("/api/auth/password-reset/", "", json!({"email": "who@shop.example"})).await,
@@ -84,7 +84,7 @@ pub(super) async fn forgotten_passwords_and_left_accounts_are_restored_by_mail(w
     for answer in &answers {
         assert_eq!((answer.status.as_u16(), &answer.body), (200, &answers[0].body));
     }
-    let login = json!({"email": "dev@shop.example", "password": mailed(&world, 19).await});
+    let login = json!({"email": "dev@shop.example", "password": mailed(&server, 19).await});
     let token = post("/api/auth/login/", "", login.clone()).await.json()["accessToken"].clone();
     let token = format!("Bearer {}", token.as_str().unwrap());
     assert_eq!(post("/api/auth/leave/", "", json!({"password": "x"})).await.status, 401);
@@ -96,17 +96,17 @@ pub(super) async fn forgotten_passwords_and_left_accounts_are_restored_by_mail(w
     assert_eq!(post("/api/auth/login/", "", login.clone()).await.status, 409);
     assert_eq!(post("/api/auth/leave/", &token, json!({"password": "x"})).await.status, 401, "the login has ended");
     assert_eq!(post("/api/auth/restore/", "", json!({"email": "dev@shop.example"})).await.status, 200);
-    let login = json!({"email": "dev@shop.example", "password": mailed(&world, 19).await});
+    let login = json!({"email": "dev@shop.example", "password": mailed(&server, 19).await});
     let back = post("/api/auth/login/", "", login).await;
     assert_eq!((back.status.as_u16(), &back.json()["isDeleted"]), (200, &json!(false)));
 }
 
-pub(super) async fn a_password_is_changed_with_the_current_one(world: World) {
-    let token = world.bearer().await;
+pub(super) async fn password_change_needs_the_current_password(server: TestServer) {
+    let token = server.bearer().await;
     let change = async |current: &str, new: &str| {
         let body = json!({"currentPassword": current, "new_password": new}).to_string();
         let auth = ("authorization", token.as_str());
-        world.send("POST", "/api/auth/password-change/", &[JSON, auth], body).await
+        server.send("POST", "/api/auth/password-change/", &[JSON, auth], body).await
     };
     assert_eq!(change("wrong", "new password").await.status, 401);
     for new in ["pass word", "short"] {

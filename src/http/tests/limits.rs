@@ -5,11 +5,11 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::JSON;
-use crate::http::testing::{ADMIN, Answer, SHOP, World};
+use crate::http::testing::{ADMIN, Answer, SHOP, TestServer};
 
 const LOGIN: &str = "/api/auth/login/";
 
-impl World {
+impl TestServer {
     async fn log_in(&self, from: &str, email: &str, password: &str) -> Answer {
         let body = json!({"email": email, "password": password}).to_string();
         self.send("POST", LOGIN, &[JSON, ("x-forwarded-for", from)], body).await
@@ -23,41 +23,41 @@ impl World {
     }
 }
 
-pub(super) async fn ten_wrong_passwords_a_minute_close_an_account_to_one_address_and_no_other(world: World) {
+pub(super) async fn ten_wrong_passwords_a_minute_close_an_account_to_one_address_and_no_other(server: TestServer) {
     let mut answers = Vec::new();
     for email in ["dev@shop.example", "nobody@shop.example"] {
         let mut seen = Vec::new();
         for _ in 0..12 {
-            let answer = world.log_in("192.0.2.1", email, "pass wort").await;
+            let answer = server.log_in("192.0.2.1", email, "pass wort").await;
             seen.push((answer.status, answer.body.clone(), answer.header("retry-after").map(str::to_owned)));
         }
-        world.clock.advance(Duration::from_secs(60));
+        server.clock.advance(Duration::from_secs(60));
         answers.push(seen);
     }
     assert_eq!(answers[0], answers[1], "an account that does not exist looks the same");
     assert_eq!(answers[0].iter().filter(|(status, ..)| *status == 401).count(), 10);
     assert_eq!(answers[0][10].2.as_deref(), Some("6"));
-    assert_eq!(world.log_in("192.0.2.2", "dev@shop.example", "pass word").await.status, 200);
+    assert_eq!(server.log_in("192.0.2.2", "dev@shop.example", "pass word").await.status, 200);
     for _ in 0..10 {
-        assert_eq!(world.log_in("192.0.2.1", "dev@shop.example", "pass wort").await.status, 401);
+        assert_eq!(server.log_in("192.0.2.1", "dev@shop.example", "pass wort").await.status, 401);
     }
-    let refused = world.log_in("192.0.2.1", "dev@shop.example", "pass word").await;
-    world.wait(&refused);
-    assert_eq!(world.log_in("192.0.2.1", "dev@shop.example", "pass word").await.status, 200);
+    let refused = server.log_in("192.0.2.1", "dev@shop.example", "pass word").await;
+    server.wait(&refused);
+    assert_eq!(server.log_in("192.0.2.1", "dev@shop.example", "pass word").await.status, 200);
 }
 
-pub(super) async fn a_hundred_failures_close_an_account_to_all_but_its_devices(world: World) {
-    let home = world.log_in("192.0.2.1", "dev@shop.example", "pass word").await;
+pub(super) async fn a_hundred_failures_close_an_account_to_all_but_its_devices(server: TestServer) {
+    let home = server.log_in("192.0.2.1", "dev@shop.example", "pass word").await;
     let cookie = home.header("set-cookie").unwrap().split(';').next().unwrap().to_owned();
-    world.another_host("other@shop.example").await;
-    let other = world.log_in("192.0.2.1", "other@shop.example", "pass word").await;
+    server.another_host("other@shop.example").await;
+    let other = server.log_in("192.0.2.1", "other@shop.example", "pass word").await;
     let others = other.header("set-cookie").unwrap().split(';').next().unwrap().to_owned();
     for at in 0..100 {
-        assert_eq!(world.log_in(&format!("198.51.100.{at}"), "dev@shop.example", "pass wort").await.status, 401);
+        assert_eq!(server.log_in(&format!("198.51.100.{at}"), "dev@shop.example", "pass wort").await.status, 401);
     }
     let with = async |from: &str, cookie: &str| {
         let body = json!({"email": "dev@shop.example", "password": "pass word"}).to_string();
-        world.send("POST", LOGIN, &[JSON, ("x-forwarded-for", from), ("cookie", cookie)], body).await
+        server.send("POST", LOGIN, &[JSON, ("x-forwarded-for", from), ("cookie", cookie)], body).await
     };
     let forged = format!("{}x", &cookie[..cookie.len() - 1]);
     let access = format!("__Host-pintalk_refresh_token={}", home.json()["accessToken"].as_str().unwrap());
@@ -67,51 +67,51 @@ pub(super) async fn a_hundred_failures_close_an_account_to_all_but_its_devices(w
     }
     assert_eq!(with("203.0.113.1", &cookie).await.status, 200, "from wherever");
     // A spent token or an ended login still proves that the device was logged in.
-    let sid = world.app.accounts.authenticate(home.json()["accessToken"].as_str().unwrap()).await.unwrap().sid;
-    world.app.accounts.logout(&sid).await.unwrap();
+    let sid = server.app.accounts.authenticate(home.json()["accessToken"].as_str().unwrap()).await.unwrap().sid;
+    server.app.accounts.logout(&sid).await.unwrap();
     assert_eq!(with("203.0.113.1", &cookie).await.status, 200);
     let refused = with("192.0.2.1", "").await;
-    world.wait(&refused);
+    server.wait(&refused);
     assert_eq!(with("192.0.2.1", "").await.status, 200);
 }
 
-pub(super) async fn who_is_logged_in_changes_a_password_in_spite_of_strangers_failures(world: World) {
-    let bearer = world.bearer().await;
+pub(super) async fn failures_from_other_addresses_do_not_block_a_logged_in_password_change(server: TestServer) {
+    let bearer = server.bearer().await;
     for at in 0..100 {
-        assert_eq!(world.log_in(&format!("198.51.100.{at}"), "dev@shop.example", "pass wort").await.status, 401);
+        assert_eq!(server.log_in(&format!("198.51.100.{at}"), "dev@shop.example", "pass wort").await.status, 401);
     }
     let change = async |current: &str, new: &str| {
         let body = json!({"currentPassword": current, "newPassword": new}).to_string();
         let headers = [JSON, ("authorization", bearer.as_str())];
-        world.send("POST", "/api/auth/password-change/", &headers, body).await
+        server.send("POST", "/api/auth/password-change/", &headers, body).await
     };
     for _ in 0..10 {
         assert_eq!(change("pass wort", "new pass word").await.status, 401);
     }
     let refused = change("pass word", "new pass word").await;
-    world.wait(&refused);
+    server.wait(&refused);
     assert_eq!(change("pass word", "new pass word").await.status, 200);
     let leave = json!({"password": "pass word"}).to_string();
     let headers = [JSON, ("authorization", bearer.as_str())];
-    world.clock.advance(Duration::from_secs(600));
+    server.clock.advance(Duration::from_secs(600));
     for _ in 0..10 {
-        assert_eq!(world.send("POST", "/api/auth/leave/", &headers, &leave).await.status, 401);
+        assert_eq!(server.send("POST", "/api/auth/leave/", &headers, &leave).await.status, 401);
     }
-    assert_eq!(world.send("POST", "/api/auth/leave/", &headers, &leave).await.status, 429);
+    assert_eq!(server.send("POST", "/api/auth/leave/", &headers, &leave).await.status, 429);
 }
 
-pub(super) async fn password_resets_close_nothing(world: World) {
+pub(super) async fn password_resets_block_no_login(server: TestServer) {
     let reset = async |call: &str, from: &str| {
         let headers = [JSON, ("x-forwarded-for", from)];
         let body = json!({"email": "dev@shop.example"}).to_string();
-        world.send("POST", &format!("/api/auth/{call}/"), &headers, body).await
+        server.send("POST", &format!("/api/auth/{call}/"), &headers, body).await
     };
     for at in 0..30 {
         let call = if at % 2 == 0 { "password-reset" } else { "restore" };
         assert_eq!(reset(call, &format!("198.51.100.{at}")).await.status, 200);
     }
     assert_eq!(reset("password-reset", "192.0.2.1").await.status, 200);
-    assert_eq!(world.log_in("192.0.2.1", "dev@shop.example", "pass word").await.status, 200);
+    assert_eq!(server.log_in("192.0.2.1", "dev@shop.example", "pass word").await.status, 200);
     // The requests of one address are limited.
     for _ in 0..4 {
         assert_eq!(reset("restore", "192.0.2.1").await.status, 200);
@@ -121,25 +121,25 @@ pub(super) async fn password_resets_close_nothing(world: World) {
     }
 }
 
-pub(super) async fn what_costs_sql_without_a_login_is_counted_by_address(world: World) {
+pub(super) async fn unauthenticated_calls_that_query_sql_are_counted_by_address(server: TestServer) {
     let from = ("x-forwarded-for", "192.0.2.1");
-    let [access, secret] = world.keys();
+    let [access, secret] = server.keys();
     // This node has these keys in its cache.
-    assert_eq!(world.ask("GET", "/api/users/client/", &[access, secret]).await.status, 200);
+    assert_eq!(server.ask("GET", "/api/users/client/", &[access, secret]).await.status, 200);
     let unknown = |at: usize| format!("{at:022}");
     for at in 0..60 {
         let key = unknown(at);
         let headers = [("x-pintalk-access-key", key.as_str()), secret, from];
         let path = if at % 2 == 0 { "/api/users/client/" } else { "/api/chat/" };
         let method = if at % 2 == 0 { "GET" } else { "POST" };
-        assert_eq!(world.ask(method, path, &headers).await.status, 401);
+        assert_eq!(server.ask(method, path, &headers).await.status, 401);
     }
     for wrong in [[access, ("x-pintalk-secret-key", "x"), from], [("x-pintalk-access-key", &unknown(60)), secret, from]]
     {
-        let refused = world.ask("GET", "/api/users/client/", &wrong).await;
+        let refused = server.ask("GET", "/api/users/client/", &wrong).await;
         assert_eq!((refused.status.as_u16(), refused.header("retry-after")), (429, Some("1")));
     }
-    assert_eq!(world.ask("GET", "/api/users/client/", &[access, secret, from]).await.status, 200);
+    assert_eq!(server.ask("GET", "/api/users/client/", &[access, secret, from]).await.status, 200);
 
     for (path, body) in [
         ("check-email", json!({"email": "free@shop.example"})),
@@ -149,7 +149,7 @@ pub(super) async fn what_costs_sql_without_a_login_is_counted_by_address(world: 
         let path = format!("/api/auth/{path}/");
         let mut passed = 0;
         let refused = loop {
-            let answer = world.send("POST", &path, &[JSON, from], body.to_string()).await;
+            let answer = server.send("POST", &path, &[JSON, from], body.to_string()).await;
             if answer.status == 429 {
                 break answer;
             }
@@ -158,87 +158,87 @@ pub(super) async fn what_costs_sql_without_a_login_is_counted_by_address(world: 
         };
         assert_eq!(refused.header("retry-after"), Some("1"));
         assert_ne!(
-            world.send("POST", &path, &[JSON, ("x-forwarded-for", "192.0.2.2")], body.to_string()).await.status,
+            server.send("POST", &path, &[JSON, ("x-forwarded-for", "192.0.2.2")], body.to_string()).await.status,
             429
         );
-        world.clock.advance(Duration::from_secs(60));
+        server.clock.advance(Duration::from_secs(60));
     }
     let path = format!("/media/{}.png", unknown(0));
     for _ in 0..600 {
-        assert_eq!(world.ask("GET", &path, &[from]).await.status, 404);
+        assert_eq!(server.ask("GET", &path, &[from]).await.status, 404);
     }
-    assert_eq!(world.ask("GET", &path, &[from]).await.status, 429);
+    assert_eq!(server.ask("GET", &path, &[from]).await.status, 429);
 }
 
-pub(super) async fn new_keys_do_not_fill_a_hosts_buckets(world: World) {
+pub(super) async fn new_keys_do_not_fill_a_hosts_buckets(server: TestServer) {
     let mut made = 0;
     for at in 0..20 {
         for _ in 0..60 {
-            made += usize::from(world.app.limits.room_of(world.host.id, [198, 51, 100, at].into()).await.is_ok());
+            made += usize::from(server.app.limits.room_of(server.host.id, [198, 51, 100, at].into()).await.is_ok());
         }
     }
     assert_eq!(made, 600);
-    let rotated = world.app.accounts.rotate_keys(world.host.id, true).await.unwrap().unwrap();
+    let rotated = server.app.accounts.rotate_keys(server.host.id, true).await.unwrap().unwrap();
     let keys = [
         ("x-pintalk-access-key", rotated.access_key.as_str()),
         ("x-pintalk-secret-key", rotated.secret_key.as_str()),
         ("x-forwarded-for", "203.0.113.1"),
     ];
-    assert_eq!(world.ask("POST", "/api/chat/", &keys).await.status, 429);
+    assert_eq!(server.ask("POST", "/api/chat/", &keys).await.status, 429);
     let [access, secret, from] = keys;
-    assert_eq!(world.ask("POST", "/api/chat/", &[access, secret, from, ("origin", SHOP)]).await.status, 201);
+    assert_eq!(server.ask("POST", "/api/chat/", &[access, secret, from, ("origin", SHOP)]).await.status, 201);
 }
 
-pub(super) async fn an_address_tries_twenty_times_a_minute_and_is_then_not_even_read(world: World) {
+pub(super) async fn address_has_twenty_login_attempts_per_minute_and_then_its_body_is_not_read(server: TestServer) {
     for at in 0..20 {
         let email = format!("{at}@shop.example");
-        assert_eq!(world.log_in("2001:db8::1", &email, "pass word").await.status, 401);
+        assert_eq!(server.log_in("2001:db8::1", &email, "pass word").await.status, 401);
     }
     let unreadable = [JSON, ("x-forwarded-for", "2001:db8::2"), ("origin", ADMIN)];
-    let refused = world.send("POST", LOGIN, &unreadable, "{").await;
+    let refused = server.send("POST", LOGIN, &unreadable, "{").await;
     assert_eq!(refused.header("retry-after"), Some("3"));
     assert_eq!(refused.header("access-control-allow-origin"), Some(ADMIN));
     assert!(refused.header("access-control-expose-headers").unwrap().contains("retry-after"));
-    assert_eq!(world.log_in("2001:db8:0:1::1", "dev@shop.example", "pass word").await.status, 200);
-    world.wait(&refused);
-    assert_eq!(world.send("POST", LOGIN, &unreadable, "{").await.status, 400);
+    assert_eq!(server.log_in("2001:db8:0:1::1", "dev@shop.example", "pass word").await.status, 200);
+    server.wait(&refused);
+    assert_eq!(server.send("POST", LOGIN, &unreadable, "{").await.status, 400);
 }
 
-pub(super) async fn a_page_makes_sixty_rooms_a_minute_by_address_and_so_does_a_server(world: World) {
-    let [access, secret] = world.keys();
+pub(super) async fn page_and_server_create_sixty_rooms_per_minute_and_address(server: TestServer) {
+    let [access, secret] = server.keys();
     let page = |from: &'static str| [access, secret, ("origin", SHOP), ("x-forwarded-for", from)];
-    let server = |from: &'static str| [access, secret, ("x-forwarded-for", from)];
+    let from_server = |from: &'static str| [access, secret, ("x-forwarded-for", from)];
     for _ in 0..60 {
-        assert_eq!(world.ask("POST", "/api/chat/", &page("192.0.2.1")).await.status, 201);
+        assert_eq!(server.ask("POST", "/api/chat/", &page("192.0.2.1")).await.status, 201);
     }
-    let refused = world.ask("POST", "/api/chat/", &page("192.0.2.1")).await;
+    let refused = server.ask("POST", "/api/chat/", &page("192.0.2.1")).await;
     assert_eq!(refused.header("access-control-allow-origin"), Some(SHOP));
     assert_eq!(
-        world.ask("POST", "/api/chat/", &server("192.0.2.1")).await.status,
+        server.ask("POST", "/api/chat/", &from_server("192.0.2.1")).await.status,
         429,
         "without Origin it is the same"
     );
-    assert_eq!(world.ask("POST", "/api/chat/", &page("192.0.2.2")).await.status, 201);
+    assert_eq!(server.ask("POST", "/api/chat/", &page("192.0.2.2")).await.status, 201);
     // A visitor who omits `Origin` uses up the limit of their own address, not that of the host's server.
     for _ in 0..60 {
-        assert_eq!(world.ask("POST", "/api/chat/", &server("192.0.2.3")).await.status, 201);
+        assert_eq!(server.ask("POST", "/api/chat/", &from_server("192.0.2.3")).await.status, 201);
     }
-    assert_eq!(world.ask("POST", "/api/chat/", &server("192.0.2.3")).await.status, 429);
-    assert_eq!(world.ask("POST", "/api/chat/", &server("192.0.2.4")).await.status, 201);
-    world.wait(&refused);
-    assert_eq!(world.ask("POST", "/api/chat/", &page("192.0.2.1")).await.status, 201);
-    assert_eq!(world.ask("POST", "/api/chat/", &server("192.0.2.3")).await.status, 201);
+    assert_eq!(server.ask("POST", "/api/chat/", &from_server("192.0.2.3")).await.status, 429);
+    assert_eq!(server.ask("POST", "/api/chat/", &from_server("192.0.2.4")).await.status, 201);
+    server.wait(&refused);
+    assert_eq!(server.ask("POST", "/api/chat/", &page("192.0.2.1")).await.status, 201);
+    assert_eq!(server.ask("POST", "/api/chat/", &from_server("192.0.2.3")).await.status, 201);
 }
 
-pub(super) async fn whoever_may_make_no_room_at_all_uses_nothing_up(world: World) {
-    let [access, secret] = world.keys();
+pub(super) async fn rejected_room_creation_consumes_no_limit(server: TestServer) {
+    let [access, secret] = server.keys();
     for at in 0..61 {
         let from = format!("192.0.2.{at}");
         let from = ("x-forwarded-for", from.as_str());
-        assert_eq!(world.ask("POST", "/api/chat/", &[access, ("x-pintalk-secret-key", "x"), from]).await.status, 401);
+        assert_eq!(server.ask("POST", "/api/chat/", &[access, ("x-pintalk-secret-key", "x"), from]).await.status, 401);
         let evil = [access, secret, ("origin", "https://evil.example")];
-        assert_eq!(world.ask("POST", "/api/chat/", &evil).await.status, 403);
+        assert_eq!(server.ask("POST", "/api/chat/", &evil).await.status, 403);
     }
-    assert_eq!(world.ask("POST", "/api/chat/", &[access, secret]).await.status, 201);
-    assert_eq!(world.ask("POST", "/api/chat/", &[access, secret, ("origin", SHOP)]).await.status, 201);
+    assert_eq!(server.ask("POST", "/api/chat/", &[access, secret]).await.status, 201);
+    assert_eq!(server.ask("POST", "/api/chat/", &[access, secret, ("origin", SHOP)]).await.status, 201);
 }

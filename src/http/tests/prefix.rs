@@ -5,23 +5,23 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::JSON;
-use crate::http::testing::{Answer, SHOP, World};
+use crate::http::testing::{Answer, SHOP, TestServer};
 
 /// Sets the public URL of the server.
-fn publish(world: &mut World, public_url: &str) {
-    Arc::get_mut(&mut world.app).unwrap().settings.public_url = public_url.to_owned();
+fn publish(server: &mut TestServer, public_url: &str) {
+    Arc::get_mut(&mut server.app).unwrap().settings.public_url = public_url.to_owned();
 }
 
 fn cookies(answer: &Answer) -> Vec<&str> {
     answer.headers.get_all("set-cookie").iter().map(|cookie| cookie.to_str().unwrap()).collect()
 }
 
-pub(super) async fn every_path_is_served_with_and_without_the_prefix(mut world: World) {
-    publish(&mut world, "https://shop.example/chat");
+pub(super) async fn every_path_is_served_with_and_without_the_prefix(mut server: TestServer) {
+    publish(&mut server, "https://shop.example/chat");
     for prefix in ["", "/chat"] {
         let ask =
-            async |path: &str, headers: &[(&str, &str)]| world.ask("GET", &format!("{prefix}{path}"), headers).await;
-        let [access, secret] = world.keys();
+            async |path: &str, headers: &[(&str, &str)]| server.ask("GET", &format!("{prefix}{path}"), headers).await;
+        let [access, secret] = server.keys();
         let client = ask("/api/users/client/", &[access, secret, ("origin", SHOP)]).await;
         assert_eq!((client.status.as_u16(), client.header("access-control-allow-origin")), (200, Some(SHOP)));
         assert_eq!(ask("/ws/chat/a%2Db/?token=t/u/v&v=2", &[]).await.body, "/ws/chat/a-b?token=t/u/v&v=2 127.0.0.1");
@@ -32,7 +32,7 @@ pub(super) async fn every_path_is_served_with_and_without_the_prefix(mut world: 
         assert_eq!(ask("/console", &[]).await.status, 200);
         assert_eq!(ask("/demo/config.json", &[("host", "evil.example")]).await.status, 404);
         assert_eq!(ask("/demo/config.json", &[("host", "shop.example")]).await.status, 200);
-        let room = world.ask("POST", &format!("{prefix}/api/chat"), &[access, secret, ("origin", SHOP)]).await;
+        let room = server.ask("POST", &format!("{prefix}/api/chat"), &[access, secret, ("origin", SHOP)]).await;
         assert_eq!(room.status, 201);
     }
     for path in [
@@ -49,58 +49,58 @@ pub(super) async fn every_path_is_served_with_and_without_the_prefix(mut world: 
         "/chat/chat/widget.js",
         "/other/chat/widget.js",
     ] {
-        let answer = world.ask("GET", path, &[]).await;
+        let answer = server.ask("GET", path, &[]).await;
         assert_eq!((answer.status.as_u16(), &answer.json()["code"]), (404, &json!(404)), "{path}");
     }
 }
 
-pub(super) async fn a_prefix_that_is_named_like_a_route_hides_nothing(mut world: World) {
-    publish(&mut world, "https://shop.example/api");
-    let keys = world.keys();
+pub(super) async fn prefix_named_like_a_route_hides_no_route(mut server: TestServer) {
+    publish(&mut server, "https://shop.example/api");
+    let keys = server.keys();
     for path in ["/api/users/client/", "/api/api/users/client/"] {
-        assert_eq!(world.ask("GET", path, &keys).await.status, 200, "{path}");
+        assert_eq!(server.ask("GET", path, &keys).await.status, 200, "{path}");
     }
     for path in ["/ws/chat/x", "/api/ws/chat/x"] {
-        assert!(world.ask("GET", path, &[]).await.body.starts_with("/ws/chat/x"), "{path}");
+        assert!(server.ask("GET", path, &[]).await.body.starts_with("/ws/chat/x"), "{path}");
     }
-    assert_eq!(world.ask("GET", "/api/api/api/users/client/", &keys).await.status, 404);
+    assert_eq!(server.ask("GET", "/api/api/api/users/client/", &keys).await.status, 404);
 }
 
-pub(super) async fn links_and_cookies_carry_the_prefix(mut world: World) {
-    publish(&mut world, "https://shop.example/chat");
+pub(super) async fn links_and_cookies_carry_the_prefix(mut server: TestServer) {
+    publish(&mut server, "https://shop.example/chat");
     let login = json!({"email": "dev@shop.example", "password": "pass word"}).to_string();
-    let answer = world.send("POST", "/chat/api/auth/login/", &[JSON], login).await;
+    let answer = server.send("POST", "/chat/api/auth/login/", &[JSON], login).await;
     let set = cookies(&answer);
     assert!(set[0].starts_with("__Secure-pintalk_refresh_token=ey") && set[0].contains("; Path=/chat; "), "{set:?}");
     assert!(set[1].starts_with("pintalk_refresh_token=; Path=/; Max-Age=0"), "{set:?}");
     assert!(set[2].starts_with("pintalk_refresh_token=; Path=/chat; Max-Age=0"), "{set:?}");
 
     // Cookie set at the root by an earlier release.
-    let earlier = world.app.accounts.login("dev@shop.example", "pass word").await.unwrap();
+    let earlier = server.app.accounts.login("dev@shop.example", "pass word").await.unwrap();
     let cookie = format!("pintalk_refresh_token={}", earlier.tokens.refresh);
-    let refreshed = world.ask("POST", "/chat/api/auth/token/refresh/", &[("cookie", &cookie)]).await;
+    let refreshed = server.ask("POST", "/chat/api/auth/token/refresh/", &[("cookie", &cookie)]).await;
     assert_eq!((refreshed.status.as_u16(), cookies(&refreshed).len()), (201, 3));
 
-    let checked = world.send("POST", "/api/auth/check-email/", &[JSON], r#"{"email": "new@shop.example"}"#).await;
+    let checked = server.send("POST", "/api/auth/check-email/", &[JSON], r#"{"email": "new@shop.example"}"#).await;
     let set = cookies(&checked);
     assert!(set[0].starts_with("pintalk_sign_up=; Path=/; Max-Age=0"), "{set:?}");
     assert!(set[1].starts_with("pintalk_sign_up=ey") && set[1].contains("; Path=/chat; Max-Age=3600"), "{set:?}");
 
     for _ in 0..2 {
-        world.ask("POST", "/api/chat/", &world.keys()).await;
+        server.ask("POST", "/api/chat/", &server.keys()).await;
     }
-    let bearer = world.bearer().await;
+    let bearer = server.bearer().await;
     // The client's next call needs the prefix, whether or not the proxy strips it.
     for path in ["/api/chat/chatrooms/?page_size=1", "/chat/api/chat/chatrooms/?page_size=1"] {
-        let list = world.ask("GET", path, &[("authorization", &bearer)]).await.json();
+        let list = server.ask("GET", path, &[("authorization", &bearer)]).await.json();
         assert_eq!(list["next"], "https://shop.example/chat/api/chat/chatrooms/?page=2&page_size=1");
     }
 }
 
-pub(super) async fn a_file_of_another_release_is_absent_and_never_cached(mut world: World) {
-    publish(&mut world, "https://shop.example/chat");
+pub(super) async fn file_of_another_release_is_not_found_and_never_cached(mut server: TestServer) {
+    publish(&mut server, "https://shop.example/chat");
     for path in ["/assets/another-release/widget-panel.js", "/chat/assets/another-release/widget-panel.js"] {
-        let absent = world.ask("GET", path, &[("origin", "https://any.example")]).await;
+        let absent = server.ask("GET", path, &[("origin", "https://any.example")]).await;
         assert_eq!((absent.status.as_u16(), absent.header("cache-control")), (404, Some("no-store")), "{path}");
         assert_eq!(absent.header("access-control-allow-origin"), Some("*"));
         assert_eq!(absent.header("cross-origin-resource-policy"), Some("cross-origin"));

@@ -1,21 +1,21 @@
 //! Effects of other web sites on a logged-in browser, and of foreign names that resolve to this server.
 
-use crate::http::testing::{Answer, World};
+use crate::http::testing::{Answer, TestServer};
 
-pub(super) async fn a_cookie_of_another_site_neither_wins_nor_logs_out(world: World) {
-    let login = async |email: &str| world.app.accounts.login(email, "pass word").await.unwrap();
-    world.another_host("evil@shop.example").await;
+pub(super) async fn cookie_of_another_site_neither_takes_precedence_nor_logs_out(server: TestServer) {
+    let login = async |email: &str| server.app.accounts.login(email, "pass word").await.unwrap();
+    server.another_host("evil@shop.example").await;
     let (mine, evil) = (login("dev@shop.example").await, login("evil@shop.example").await);
     let dead = login("evil@shop.example").await;
-    let sid = world.app.accounts.authenticate(&dead.tokens.access).await.unwrap().sid;
-    world.app.accounts.logout(&sid).await.unwrap();
+    let sid = server.app.accounts.authenticate(&dead.tokens.access).await.unwrap().sid;
+    server.app.accounts.logout(&sid).await.unwrap();
     let refresh = async |cookies: &[(&str, &str)]| {
         let line = cookies.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("; ");
-        world.ask("POST", "/api/auth/token/refresh/", &[("cookie", &line)]).await
+        server.ask("POST", "/api/auth/token/refresh/", &[("cookie", &line)]).await
     };
-    let whose = async |answer: &Answer| {
+    let owner = async |answer: &Answer| {
         let token = answer.json()["access"].as_str().unwrap().to_owned();
-        world.app.accounts.authenticate(&token).await.unwrap().host
+        server.app.accounts.authenticate(&token).await.unwrap().host
     };
     let (plain, prefixed) = ("pintalk_refresh_token", "__Host-pintalk_refresh_token");
     let mut token = mine.tokens.refresh;
@@ -28,7 +28,7 @@ pub(super) async fn a_cookie_of_another_site_neither_wins_nor_logs_out(world: Wo
     ] {
         let cookies = cookies.map(|(name, value)| (name, if value.is_empty() { token.as_str() } else { value }));
         let answer = refresh(&cookies).await;
-        assert_eq!((answer.status.as_u16(), whose(&answer).await), (201, world.host.id), "{cookies:?}");
+        assert_eq!((answer.status.as_u16(), owner(&answer).await), (201, server.host.id), "{cookies:?}");
         let set = answer.header("set-cookie").unwrap();
         token = set.split(['=', ';']).nth(1).unwrap().to_owned();
     }
@@ -38,7 +38,7 @@ pub(super) async fn a_cookie_of_another_site_neither_wins_nor_logs_out(world: Wo
     assert_eq!(refresh(&[(plain, &token)]).await.status, 201);
 }
 
-pub(super) async fn metrics_and_pages_with_keys_refuse_a_foreign_host(world: World) {
+pub(super) async fn metrics_and_pages_with_keys_refuse_a_foreign_host(server: TestServer) {
     for (host, status) in [
         ("127.0.0.1:8080", 200),
         ("[::1]:8080", 200),
@@ -49,8 +49,8 @@ pub(super) async fn metrics_and_pages_with_keys_refuse_a_foreign_host(world: Wor
         ("127.0.0.1.nip.io", 404),
     ] {
         for path in ["/metrics", "/metrics/", "/demo/config.json"] {
-            assert_eq!(world.ask("GET", path, &[("host", host)]).await.status, status, "{path} {host}");
+            assert_eq!(server.ask("GET", path, &[("host", host)]).await.status, status, "{path} {host}");
         }
-        assert_eq!(world.ask("GET", "/widget.js", &[("host", host)]).await.status, 200);
+        assert_eq!(server.ask("GET", "/widget.js", &[("host", host)]).await.status, 200);
     }
 }

@@ -6,16 +6,16 @@ use pintalk_kit::webhook_receiver::{Receiver, Reply};
 use serde_json::json;
 
 use super::JSON;
-use crate::http::testing::World;
+use crate::http::testing::TestServer;
 
-pub(super) async fn a_host_sets_his_webhook_and_sees_its_secret_once(world: World) {
-    let (bearer, id) = (world.bearer().await, world.host.id.0);
+pub(super) async fn webhook_secret_is_returned_once(server: TestServer) {
+    let (bearer, id) = (server.bearer().await, server.host.id.0);
     let (auth, path) = (("authorization", bearer.as_str()), format!("/api/users/{id}/webhook"));
-    assert_eq!(world.ask("GET", &path, &[auth]).await.status, 404);
-    assert_eq!(world.ask("POST", &format!("{path}/test/"), &[auth]).await.status, 404);
-    assert_eq!(world.ask("POST", &format!("{path}/secret/"), &[auth]).await.status, 404);
+    assert_eq!(server.ask("GET", &path, &[auth]).await.status, 404);
+    assert_eq!(server.ask("POST", &format!("{path}/test/"), &[auth]).await.status, 404);
+    assert_eq!(server.ask("POST", &format!("{path}/secret/"), &[auth]).await.status, 404);
     let body = r#"{"url": " https://shop.example/hooks ", "events": ["room.closed", "room.created"], "else": 1}"#;
-    let made = world.send("PUT", &path, &[JSON, auth], body).await;
+    let made = server.send("PUT", &path, &[JSON, auth], body).await;
     assert_eq!(made.status, 201);
     let made = made.json();
     let secret = made["secret"].as_str().unwrap().to_owned();
@@ -27,27 +27,28 @@ pub(super) async fn a_host_sets_his_webhook_and_sees_its_secret_once(world: Worl
         (&json!(true), &json!(null), &json!(null))
     );
 
-    let shown = world.ask("GET", &format!("{path}/"), &[auth]).await;
+    let shown = server.ask("GET", &format!("{path}/"), &[auth]).await;
     assert_eq!((shown.status.as_u16(), shown.json()["secret"].is_null()), (200, true));
     let changed =
-        world.send("PUT", &path, &[JSON, auth], r#"{"url": "https://shop.example/", "enabled": false}"#).await;
+        server.send("PUT", &path, &[JSON, auth], r#"{"url": "https://shop.example/", "enabled": false}"#).await;
     assert_eq!((changed.status.as_u16(), &changed.json()["enabled"]), (200, &json!(false)));
     assert_eq!(changed.json()["events"], json!(["room.created", "message.created", "room.closed"]));
     assert!(changed.json()["secret"].is_null());
 
-    let rotated = world.ask("POST", &format!("{path}/secret/"), &[auth]).await.json();
+    let rotated = server.ask("POST", &format!("{path}/secret/"), &[auth]).await.json();
     assert!(rotated["secret"] != json!(secret) && rotated["oldSecretEndsAt"].is_string());
-    let revoked = world.send("POST", &format!("{path}/secret/"), &[JSON, auth], r#"{"revoke_old": true}"#).await.json();
+    let revoked =
+        server.send("POST", &format!("{path}/secret/"), &[JSON, auth], r#"{"revoke_old": true}"#).await.json();
     assert!(revoked["secret"] != rotated["secret"] && revoked["oldSecretEndsAt"].is_null());
 
-    assert_eq!(world.ask("DELETE", &path, &[auth]).await.status, 204);
-    assert_eq!(world.ask("DELETE", &path, &[auth]).await.status, 404);
-    let allowed = world.ask("PATCH", &path, &[auth]).await;
+    assert_eq!(server.ask("DELETE", &path, &[auth]).await.status, 204);
+    assert_eq!(server.ask("DELETE", &path, &[auth]).await.status, 404);
+    let allowed = server.ask("PATCH", &path, &[auth]).await;
     assert_eq!((allowed.status.as_u16(), allowed.header("allow")), (405, Some("GET, HEAD, PUT, DELETE, OPTIONS")));
 }
 
-pub(super) async fn a_webhook_is_its_hosts_alone(world: World) {
-    let bearer = world.bearer().await;
+pub(super) async fn webhook_is_accessible_only_to_its_host(server: TestServer) {
+    let bearer = server.bearer().await;
     let auth = ("authorization", bearer.as_str());
     for (method, rest) in
         [("GET", ""), ("PUT", ""), ("DELETE", ""), ("POST", "secret/"), ("POST", "test/"), ("GET", "deliveries/")]
@@ -55,16 +56,16 @@ pub(super) async fn a_webhook_is_its_hosts_alone(world: World) {
         let path = |id: i64| format!("/api/users/{id}/webhook/{rest}");
         let body = r#"{"url": "https://shop.example/"}"#;
         assert_eq!(
-            world.send(method, &path(world.host.id.0 + 1), &[JSON, auth], body).await.status,
+            server.send(method, &path(server.host.id.0 + 1), &[JSON, auth], body).await.status,
             403,
             "{method} {rest}"
         );
-        assert_eq!(world.send(method, &path(world.host.id.0), &[JSON], body).await.status, 401, "{method} {rest}");
+        assert_eq!(server.send(method, &path(server.host.id.0), &[JSON], body).await.status, 401, "{method} {rest}");
     }
 }
 
-pub(super) async fn what_is_wrong_with_a_webhook_is_told_by_field(world: World) {
-    let (bearer, path) = (world.bearer().await, format!("/api/users/{}/webhook/", world.host.id.0));
+pub(super) async fn invalid_webhook_fields_are_reported(server: TestServer) {
+    let (bearer, path) = (server.bearer().await, format!("/api/users/{}/webhook/", server.host.id.0));
     let auth = ("authorization", bearer.as_str());
     for (body, field) in [
         (r#"{}"#, "url"),
@@ -81,18 +82,18 @@ pub(super) async fn what_is_wrong_with_a_webhook_is_told_by_field(world: World) 
         (r#"{"url": null}"#, "url"),
         (r#"{"url": "https://shop.example/", "enabled": "yes"}"#, "enabled"),
     ] {
-        let answer = world.send("PUT", &path, &[JSON, auth], body).await;
+        let answer = server.send("PUT", &path, &[JSON, auth], body).await;
         assert!(answer.status == 400 && answer.json()["fields"][field].is_string(), "{body}: {answer:?}");
     }
-    assert_eq!(world.ask("GET", &path, &[auth]).await.status, 404, "nothing was set");
+    assert_eq!(server.ask("GET", &path, &[auth]).await.status, 404, "nothing was set");
 }
 
-pub(super) async fn a_test_says_at_once_what_the_receiver_said(world: World) {
-    let (bearer, path) = (world.bearer().await, format!("/api/users/{}/webhook/", world.host.id.0));
+pub(super) async fn webhook_test_returns_the_receivers_response(server: TestServer) {
+    let (bearer, path) = (server.bearer().await, format!("/api/users/{}/webhook/", server.host.id.0));
     let (auth, receiver) = (("authorization", bearer.as_str()), Receiver::start().await);
     let body = json!({"url": receiver.url(), "enabled": false}).to_string();
-    let secret = world.send("PUT", &path, &[JSON, auth], body).await.json()["secret"].as_str().unwrap().to_owned();
-    let test = async || world.ask("POST", &format!("{path}test/"), &[auth]).await;
+    let secret = server.send("PUT", &path, &[JSON, auth], body).await.json()["secret"].as_str().unwrap().to_owned();
+    let test = async || server.ask("POST", &format!("{path}test/"), &[auth]).await;
     let answer = test().await.json();
     assert_eq!(
         (&answer["delivered"], &answer["status"], &answer["problem"]),
@@ -107,7 +108,7 @@ pub(super) async fn a_test_says_at_once_what_the_receiver_said(world: World) {
     assert_eq!(answer["problem"], "answered 404");
     assert!(receiver.different() == 2, "each test is one of its own");
     // No process listens on port 1.
-    world.send("PUT", &path, &[JSON, auth], r#"{"url": "http://127.0.0.1:1/"}"#).await;
+    server.send("PUT", &path, &[JSON, auth], r#"{"url": "http://127.0.0.1:1/"}"#).await;
     let answer = test().await.json();
     assert_eq!((&answer["delivered"], &answer["status"]), (&json!(false), &json!(null)));
     assert!(answer["problem"].as_str().unwrap().starts_with("cannot be reached"));
@@ -116,19 +117,19 @@ pub(super) async fn a_test_says_at_once_what_the_receiver_said(world: World) {
     }
     let refused = test().await;
     assert!(refused.status == 429 && refused.header("retry-after") == Some("6"), "{refused:?}");
-    world.clock.advance(Duration::from_secs(6));
+    server.clock.advance(Duration::from_secs(6));
     assert_eq!(test().await.status, 200);
 }
 
-pub(super) async fn a_host_sees_what_became_of_his_events(world: World) {
-    let (bearer, path) = (world.bearer().await, format!("/api/users/{}/webhook/", world.host.id.0));
+pub(super) async fn host_lists_results_of_recent_events(server: TestServer) {
+    let (bearer, path) = (server.bearer().await, format!("/api/users/{}/webhook/", server.host.id.0));
     let auth = ("authorization", bearer.as_str());
-    let deliveries = async || world.ask("GET", &format!("{path}deliveries/"), &[auth]).await.json()["results"].clone();
+    let deliveries = async || server.ask("GET", &format!("{path}deliveries/"), &[auth]).await.json()["results"].clone();
     assert_eq!(deliveries().await, json!([]));
-    world.send("PUT", &path, &[JSON, auth], r#"{"url": "https://shop.example/"}"#).await;
+    server.send("PUT", &path, &[JSON, auth], r#"{"url": "https://shop.example/"}"#).await;
     let mut ids = Vec::new();
     for _ in 0..60 {
-        ids.push(world.app.rooms.open(&world.host, None).await.unwrap().id.0);
+        ids.push(server.app.rooms.open(&server.host, None).await.unwrap().id.0);
     }
     let shown = deliveries().await;
     let newest: Vec<i64> = shown.as_array().unwrap().iter().map(|event| event["chatroom"].as_i64().unwrap()).collect();

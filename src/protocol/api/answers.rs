@@ -377,7 +377,7 @@ impl<'a> From<&'a Message> for ChatMessage<'a> {
 
 /// One page of a list.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Page<T> {
+pub struct Paginated<T> {
     /// Total number of items.
     pub count: u64,
     /// Absolute URL of the next page.

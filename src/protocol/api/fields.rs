@@ -24,7 +24,7 @@ impl<'a> Fields<'a> {
         let why = match self.find(name) {
             Some(Value::String(text)) if !text.trim().is_empty() => return text.clone(),
             Some(Value::String(_)) => "must not be blank",
-            Some(_) => "must be a text",
+            Some(_) => "must be a string",
             None => "is required",
         };
         self.wrong(name, why);
@@ -37,7 +37,7 @@ impl<'a> Fields<'a> {
             Some(Value::String(text)) => Some(text.clone()),
             None => None,
             Some(_) => {
-                self.wrong(name, "must be a text");
+                self.wrong(name, "must be a string");
                 None
             }
         }
@@ -51,7 +51,7 @@ impl<'a> Fields<'a> {
             Some(_) => None,
         };
         if texts.is_none() {
-            self.wrong(name, "must be a list of texts");
+            self.wrong(name, "must be a list of strings");
         }
         texts
     }

@@ -68,7 +68,7 @@ fn text_or_number() -> Schema {
     AnyOfBuilder::new()
         .item(ObjectBuilder::new().schema_type(Type::String).pattern(Some(r"\S")))
         .item(ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0)))
-        .description(Some("The six digits that were mailed, as text or as a number."))
+        .description(Some("Six-digit code from the e-mail, as a string or a number."))
         .examples(["012345"])
         .into()
 }
@@ -251,7 +251,7 @@ impl RequestBody for ChatroomPatch {
             (_, Some(true)) => Self::Close,
             (Some(pin), None) => Self::Pin(pin),
             (_, Some(false)) => {
-                fields.wrong("isClosed", "can only be true: a closed room is reopened by restore/");
+                fields.wrong("isClosed", "must be true: restore/ reopens a closed room");
                 Self::Close
             }
             (None, None) => {
@@ -276,7 +276,7 @@ impl PartialSchema for ChatroomPatch {
         let flag = |why: &str| ObjectBuilder::new().schema_type(Type::Boolean).description(Some(why));
         let object = |name: &str, flag: ObjectBuilder| ObjectBuilder::new().property(name, flag).required(name);
         AnyOfBuilder::new()
-            .item(object("isFixed", flag("Pins the room, or unpins it: at most five are pinned.")))
+            .item(object("isFixed", flag("Pins or unpins the room; at most five rooms can be pinned.")))
             .item(object("isClosed", flag("Closes the room, which also unpins it.").enum_values(Some([true]))))
             .description(Some("Either is enough."))
             .into()

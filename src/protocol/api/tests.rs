@@ -36,7 +36,7 @@ fn read<T>(read: fn(&Map<String, Value>) -> Result<T, FieldErrors>, body: Value)
 }
 
 #[test]
-fn a_user_is_told_everything_about_himself_in_camel_case() {
+fn user_body_has_every_field_in_camel_case() {
     let body = serde_json::to_value(LoggedIn { user: User::new(&host(), ""), access_token: "t" }).unwrap();
     let mut names: Vec<_> = body.as_object().unwrap().keys().map(String::as_str).collect();
     names.sort_unstable();
@@ -51,14 +51,14 @@ fn a_user_is_told_everything_about_himself_in_camel_case() {
 }
 
 #[test]
-fn a_guest_is_told_no_key_of_his_host() {
+fn client_body_contains_no_key_of_the_host() {
     let body = serde_json::to_string(&Client::new(&host(), "")).unwrap();
     assert!(body.contains(r#""configs":{"useOnlineStatus":true}"#));
     assert!(!body.contains("ecret") && !body.contains("ccess") && !body.contains(r#""id""#));
 }
 
 #[test]
-fn a_refreshed_token_is_spelt_in_three_ways() {
+fn refreshed_token_has_three_field_names() {
     assert_eq!(
         serde_json::to_value(Refreshed::new("t")).unwrap(),
         json!({"accessToken": "t", "access_token": "t", "access": "t"})
@@ -66,7 +66,7 @@ fn a_refreshed_token_is_spelt_in_three_ways() {
 }
 
 #[test]
-fn a_message_says_is_host_in_both_spellings_and_has_its_seq_as_id() {
+fn message_has_is_host_in_both_spellings_and_its_seq_as_id() {
     let message = Message {
         chatroom: ChatroomId(3),
         seq: 9,
@@ -140,9 +140,9 @@ fn null_counts_as_absent_unless_the_field_can_be_null() {
 }
 
 #[test]
-fn every_wrong_field_is_named() {
+fn every_invalid_field_is_reported() {
     let errors = read(LoginRequest::read, json!({"email": 5})).err().unwrap();
-    assert_eq!(errors["email"], "must be a text");
+    assert_eq!(errors["email"], "must be a string");
     assert_eq!(errors["password"], "is required");
     let errors = read(ChatroomPatch::read, json!({"isFixed": "yes"})).unwrap_err();
     assert_eq!(errors["isFixed"], "must be true or false");
@@ -186,7 +186,7 @@ fn check_that_what_is_documented_is_what_is_read<T: RequestBody>() {
 }
 
 #[test]
-fn what_is_documented_is_what_is_read() {
+fn documented_fields_are_the_fields_that_are_read() {
     check_that_what_is_documented_is_what_is_read::<LoginRequest>();
     check_that_what_is_documented_is_what_is_read::<EmailRequest>();
     check_that_what_is_documented_is_what_is_read::<ConfirmationRequest>();

@@ -31,7 +31,7 @@ impl RequestBody for WebhookRequest {
             None => EventKinds::ALL,
             Some(kinds) => {
                 if kinds.is_empty() || kinds.iter().any(Result::is_err) {
-                    fields.wrong("events", "must be some of room.created, message.created, room.closed");
+                    fields.wrong("events", "must be one or more of room.created, message.created, room.closed");
                 }
                 kinds.into_iter().flatten().collect()
             }

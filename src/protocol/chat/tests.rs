@@ -16,7 +16,7 @@ fn a_message_of_the_real_widget_is_read() {
 }
 
 #[test]
-fn a_message_may_be_as_long_as_its_frame() {
+fn message_may_fill_its_frame() {
     let long = |letter: &str, count| Inbound::parse(&message(&format!("\"{}\"", letter.repeat(count))));
     for (letter, count) in [("a", 2_001), ("a", 32_000), ("한", 10_000), ("😀", 8_000), ("\\u0001", 5_000), (" ", 1)]
     {
@@ -26,7 +26,7 @@ fn a_message_may_be_as_long_as_its_frame() {
 }
 
 #[test]
-fn an_impossible_time_in_a_stored_frame_is_replaced_and_nothing_else_is() {
+fn only_an_invalid_time_in_a_stored_frame_is_replaced() {
     let accepted_at = DateTime::from_timestamp_millis(1_679_527_007_900).unwrap();
     let frame = |text: &str, datetime: &str| {
         let (datetime, id) = (datetime.parse().unwrap(), "i".repeat(64).parse().unwrap());
@@ -49,7 +49,7 @@ fn an_impossible_time_in_a_stored_frame_is_replaced_and_nothing_else_is() {
 }
 
 #[test]
-fn notices_that_are_not_known_are_of_the_right_form() {
+fn unknown_notices_are_accepted() {
     let notice = |word: &str| Inbound::parse(&format!(r#"{{"type":"notice","message":"{word}"}}"#));
     for (word, meant) in
         [("ping", Notice::Ping), ("away", Notice::Away), ("back", Notice::Back), ("hello", Notice::Other)]
@@ -59,13 +59,13 @@ fn notices_that_are_not_known_are_of_the_right_form() {
 }
 
 #[test]
-fn half_an_emoji_is_mended_and_not_refused() {
+fn lone_surrogate_is_replaced_and_not_rejected() {
     let Ok(Inbound::Message { text, .. }) = Inbound::parse(&message(r#""hi \ud83d""#)) else { panic!("refused") };
     assert_eq!(text, "hi \u{fffd}");
 }
 
 #[test]
-fn whatever_is_not_of_the_agreed_form_is_refused() {
+fn frames_not_of_the_agreed_form_are_rejected() {
     let nested = format!("{{\"type\":{}", "[".repeat(8_000));
     for bad in [
         "",
@@ -91,14 +91,14 @@ fn whatever_is_not_of_the_agreed_form_is_refused() {
 }
 
 #[test]
-fn deep_nesting_in_a_field_that_nobody_reads_harms_nobody() {
+fn deep_nesting_in_an_unknown_field_is_harmless() {
     let text = format!(r#"{{"x":{}{},"type":"notice","message":"whatever"}}"#, "[".repeat(8_000), "]".repeat(8_000));
     // Either result is valid; parsing must not overflow the stack.
     let _: Result<Inbound, Refusal> = Inbound::parse(&text);
 }
 
 #[test]
-fn what_is_stored_gives_the_very_frame_that_was_sent() {
+fn stored_message_yields_the_frame_that_was_sent() {
     let text = "hi \"there\"\n한";
     let message = Message {
         chatroom: crate::domain::ChatroomId(1),
@@ -120,7 +120,7 @@ fn what_is_stored_gives_the_very_frame_that_was_sent() {
 }
 
 #[test]
-fn history_is_the_frames_themselves_in_one() {
+fn history_contains_the_original_frames() {
     let frames: [&[u8]; 2] = [br#"{"seq":1}"#, br#"{"seq":2}"#];
     assert_eq!(history_frame(frames, false), br#"{"type":"chat_message","data":[{"seq":1},{"seq":2}]}"#);
     assert_eq!(history_frame(frames, true), br#"{"type":"chat_message","data":[{"seq":1},{"seq":2}],"more":true}"#);
@@ -164,13 +164,13 @@ fn check(text: &str) {
 }
 
 #[test]
-fn the_corpus_holds() {
+fn stored_corpus_passes() {
     CORPUS.iter().for_each(|text| check(text));
 }
 
 proptest::proptest! {
     #[test]
-    fn any_message_is_read_back_as_it_went_out(
+    fn any_message_survives_a_round_trip(
         text in proptest::prop_oneof![
             "\\PC{0,40}",
             "[\"\\\\/bfnrtu0-9a-fA-F]{0,40}",
@@ -186,7 +186,7 @@ proptest::proptest! {
     }
 
     #[test]
-    fn any_text_is_read_or_refused(
+    fn any_text_is_parsed_or_rejected(
         text in proptest::prop_oneof![
             "\\PC{0,60}",
             "\\{(\"(type|message|datetime|id|seq|before|is_host)\":(\"[a-z_]{0,12}\"|[0-9.e-]{0,6}|null|\\[\\]|true),?){0,6}\\}",

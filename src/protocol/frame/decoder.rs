@@ -23,9 +23,9 @@ pub struct Decoder {
     head: [u8; MAX_HEADER],
     head_len: u8,
     /// Frame whose payload is arriving.
-    frame: Option<Frame>,
+    frame: Option<PartialFrame>,
     /// Fragmented message in progress; control frames may arrive between its frames.
-    message: Option<Message>,
+    message: Option<PartialMessage>,
     /// Text received so far.
     text: Vec<u8>,
     /// Payload received so far of a ping or a close.
@@ -40,7 +40,7 @@ enum End {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum FrameKind {
     Text,
     Binary,
     Ping,
@@ -49,9 +49,9 @@ enum Kind {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Frame {
+struct PartialFrame {
     /// For a continuation frame, the kind of the message it continues.
-    kind: Kind,
+    kind: FrameKind,
     fin: bool,
     /// Rotated so that its first byte applies to the next payload byte.
     mask: [u8; 4],
@@ -60,8 +60,8 @@ struct Frame {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Message {
-    kind: Kind,
+struct PartialMessage {
+    kind: FrameKind,
     /// Bytes announced so far.
     len: usize,
 }
@@ -126,9 +126,9 @@ impl Decoder {
             match frame.kind {
                 // If the whole payload is available, this allocates once with the exact size; the `String` reuses the
                 // buffer.
-                Kind::Text => append_unmasked(&mut self.text, payload, frame.mask),
-                Kind::Ping | Kind::Close => append_unmasked(&mut self.control, payload, frame.mask),
-                Kind::Binary | Kind::Pong => {}
+                FrameKind::Text => append_unmasked(&mut self.text, payload, frame.mask),
+                FrameKind::Ping | FrameKind::Close => append_unmasked(&mut self.control, payload, frame.mask),
+                FrameKind::Binary | FrameKind::Pong => {}
             }
             frame.left -= payload.len();
             if frame.left > 0 {
@@ -143,7 +143,7 @@ impl Decoder {
     }
 
     /// Returns the header of the next frame, or `None` while it is incomplete.
-    fn header(&mut self, input: &mut &[u8]) -> Result<Option<Frame>, FrameError> {
+    fn header(&mut self, input: &mut &[u8]) -> Result<Option<PartialFrame>, FrameError> {
         if !self.fill_head(2, input) {
             return Ok(None);
         }
@@ -179,14 +179,14 @@ impl Decoder {
                 Some(message) => self.data(message, len)?,
                 None => return Err(Protocol("nothing to continue")),
             },
-            TEXT => self.first_data(Kind::Text, len)?,
-            BINARY => self.first_data(Kind::Binary, len)?,
-            CLOSE => control(Kind::Close, fin, len)?,
-            PING => control(Kind::Ping, fin, len)?,
-            PONG => control(Kind::Pong, fin, len)?,
+            TEXT => self.first_data(FrameKind::Text, len)?,
+            BINARY => self.first_data(FrameKind::Binary, len)?,
+            CLOSE => control(FrameKind::Close, fin, len)?,
+            PING => control(FrameKind::Ping, fin, len)?,
+            PONG => control(FrameKind::Pong, fin, len)?,
             _ => return Err(Protocol("unknown opcode")),
         };
-        Ok(Some(Frame { kind, fin, mask, left }))
+        Ok(Some(PartialFrame { kind, fin, mask, left }))
     }
 
     /// Moves bytes into `head` until it holds `len` bytes. Returns whether it does.
@@ -198,45 +198,45 @@ impl Decoder {
         usize::from(self.head_len) >= len
     }
 
-    fn first_data(&mut self, kind: Kind, len: u64) -> Result<(Kind, usize), FrameError> {
+    fn first_data(&mut self, kind: FrameKind, len: u64) -> Result<(FrameKind, usize), FrameError> {
         match self.message {
             Some(_) => Err(Protocol("a message inside another")),
-            None => self.data(Message { kind, len: 0 }, len),
+            None => self.data(PartialMessage { kind, len: 0 }, len),
         }
     }
 
-    fn data(&mut self, message: Message, len: u64) -> Result<(Kind, usize), FrameError> {
+    fn data(&mut self, message: PartialMessage, len: u64) -> Result<(FrameKind, usize), FrameError> {
         let limit = self.max_message;
         // The sum cannot overflow: `len` has at most 63 bits, and `message.len` is within the limit.
         let total = message.len as u64 + len;
         if total > limit as u64 {
             return Err(TooLarge { len: total, limit });
         }
-        self.message = Some(Message { len: total as usize, ..message });
+        self.message = Some(PartialMessage { len: total as usize, ..message });
         Ok((message.kind, len as usize))
     }
 
     /// Returns the event of a frame whose payload is complete, if it completes one.
-    fn finish(&mut self, frame: Frame) -> Result<Option<Event>, FrameError> {
+    fn finish(&mut self, frame: PartialFrame) -> Result<Option<Event>, FrameError> {
         let event = match frame.kind {
-            Kind::Text | Kind::Binary if !frame.fin => return Ok(None),
-            Kind::Text => {
+            FrameKind::Text | FrameKind::Binary if !frame.fin => return Ok(None),
+            FrameKind::Text => {
                 self.message = None;
                 Event::Text(String::from_utf8(take(&mut self.text)).map_err(|_| InvalidUtf8)?)
             }
-            Kind::Binary => {
+            FrameKind::Binary => {
                 self.message = None;
                 Event::Binary
             }
-            Kind::Ping => Event::Ping(take(&mut self.control)),
-            Kind::Pong => Event::Pong,
-            Kind::Close => Event::Close { code: close_code(&take(&mut self.control))? },
+            FrameKind::Ping => Event::Ping(take(&mut self.control)),
+            FrameKind::Pong => Event::Pong,
+            FrameKind::Close => Event::Close { code: close_code(&take(&mut self.control))? },
         };
         Ok(Some(event))
     }
 }
 
-fn control(kind: Kind, fin: bool, len: u64) -> Result<(Kind, usize), FrameError> {
+fn control(kind: FrameKind, fin: bool, len: u64) -> Result<(FrameKind, usize), FrameError> {
     if !fin {
         return Err(Protocol("a control frame is not fragmented"));
     }

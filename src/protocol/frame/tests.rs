@@ -74,7 +74,7 @@ fn the_accept_key_is_that_of_the_rfc() {
 }
 
 #[test]
-fn the_rfc_s_own_examples_are_read() {
+fn examples_of_the_rfc_are_decoded() {
     let hello = [0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58];
     assert_eq!(decode(&hello), (vec![text_event("Hello")], None));
     let pong = [0x8a, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58];
@@ -101,7 +101,7 @@ fn every_length_has_its_header() {
 }
 
 #[test]
-fn a_length_written_too_long_is_read_all_the_same() {
+fn length_in_a_longer_form_than_needed_is_accepted() {
     let text = [&[0x81, 0xfe, 0, 1], &[0; 4][..], b"a"].concat();
     let ping = [&[0x89, 0xff, 0, 0, 0, 0, 0, 0, 0, 1], &[0; 4][..], b"b"].concat();
     let expected = vec![text_event("a"), Event::Ping(b"b".to_vec())];
@@ -109,7 +109,7 @@ fn a_length_written_too_long_is_read_all_the_same() {
 }
 
 #[test]
-fn a_close_tells_its_code_and_what_follows_is_ignored() {
+fn close_has_its_code_and_later_bytes_are_ignored() {
     let after = [0xff; 9];
     let close = |payload: &[u8]| decode(&[&frames(&[(0x88, payload)]), &after[..]].concat());
     assert_eq!(close(b""), (vec![Event::Close { code: None }], None));
@@ -118,7 +118,7 @@ fn a_close_tells_its_code_and_what_follows_is_ignored() {
 }
 
 #[test]
-fn what_is_too_large_is_refused_at_its_header() {
+fn too_large_frame_is_rejected_at_its_header() {
     let too_large = |len| Some(FrameError::TooLarge { len, limit: LIMIT });
     let announced = |first, len: u64| [&[first, 0xff][..], &len.to_be_bytes(), &MASK].concat();
     for first in [0x81, 0x82, 0x01] {
@@ -132,7 +132,7 @@ fn what_is_too_large_is_refused_at_its_header() {
 }
 
 #[test]
-fn a_client_that_breaks_the_protocol_is_told_so() {
+fn protocol_violations_are_reported() {
     let cases: [(&str, Vec<u8>); 16] = [
         ("RSV1", frames(&[(0xc1, b"")])),
         ("RSV2", frames(&[(0xa1, b"")])),
@@ -186,7 +186,7 @@ fn an_error_is_final() {
 }
 
 #[test]
-fn an_idle_decoder_holds_nothing_and_an_announced_payload_is_not_reserved() {
+fn idle_decoder_holds_no_memory_and_announced_lengths_reserve_none() {
     let bytes = frames(&[(0x01, &[b'x'; 900]), (0x89, &[7; 125]), (0x80, &[b'y'; 900])]);
     let mut decoder = Decoder::new(LIMIT);
     for mut piece in bytes.chunks(100) {
@@ -200,7 +200,7 @@ fn an_idle_decoder_holds_nothing_and_an_announced_payload_is_not_reserved() {
 }
 
 #[test]
-fn a_text_that_came_whole_is_no_longer_than_it_must_be() {
+fn unfragmented_text_has_no_spare_capacity() {
     let bytes = frames(&[(0x81, &[b'x'; 1_001])]);
     let Ok(Some(Event::Text(text))) = Decoder::new(LIMIT).next_event(&mut &bytes[..]) else { panic!("no text") };
     assert_eq!((text.len(), text.capacity()), (1_001, 1_001));
@@ -225,7 +225,7 @@ fn frames_are_written_with_the_shortest_header() {
 }
 
 #[test]
-fn a_long_reason_is_cut_between_two_characters() {
+fn long_reason_is_truncated_at_a_character_boundary() {
     let frame = close(1012, &"긴".repeat(60));
     assert_eq!(payload_of(&frame), [&[0x03, 0xf4], "긴".repeat(41).as_bytes()].concat());
     let frame = close(1012, &format!("a{}", "긴".repeat(60)));
@@ -249,7 +249,7 @@ fn fragmented(text: &str, cuts: &[usize], mask: [u8; 4]) -> (Vec<u8>, Vec<Event>
     (bytes, events)
 }
 
-fn said() -> impl Strategy<Value = (Vec<u8>, Vec<Event>)> {
+fn sent() -> impl Strategy<Value = (Vec<u8>, Vec<Event>)> {
     let text = prop_oneof![4 => "\\PC{0,40}", 2 => "[a-z]{100,300}", 1 => "(안녕하세요 ){2000,2040}"];
     let cuts = proptest::collection::vec(0..20_000_usize, 0..4);
     let bytes = |most| proptest::collection::vec(any::<u8>(), 0..=most);
@@ -264,18 +264,18 @@ fn said() -> impl Strategy<Value = (Vec<u8>, Vec<Event>)> {
 
 proptest! {
     #[test]
-    fn however_the_bytes_are_cut_the_same_is_told(
-        said in proptest::collection::vec(said(), 0..6),
+    fn events_do_not_depend_on_chunking(
+        sent in proptest::collection::vec(sent(), 0..6),
         sizes in proptest::collection::vec(1..300_usize, 1..8),
     ) {
-        let (bytes, events): (Vec<_>, Vec<_>) = said.into_iter().unzip();
+        let (bytes, events): (Vec<_>, Vec<_>) = sent.into_iter().unzip();
         let (bytes, events) = (bytes.concat(), events.concat());
         prop_assert_eq!(&decode_cut(&bytes, &[usize::MAX]).0, &events);
         prop_assert_eq!(decode_cut(&bytes, &sizes), (events, None));
     }
 
     #[test]
-    fn whatever_is_sent_the_cuts_make_no_difference(
+    fn arbitrary_bytes_decode_the_same_for_any_chunking(
         // Mostly well-formed frames, because few random bytes would pass the header checks.
         frames in proptest::collection::vec((any::<u8>(), proptest::collection::vec(any::<u8>(), 0..20)), 0..8),
         noise in proptest::collection::vec(any::<u8>(), 0..40),
@@ -286,12 +286,12 @@ proptest! {
 }
 
 #[tokio::test]
-async fn what_tungstenite_sends_is_understood() {
+async fn frames_of_tungstenite_are_decoded() {
     let (near, mut far) = tokio::io::duplex(1 << 20);
     let mut client = WebSocketStream::from_raw_socket(near, Role::Client, None).await;
     let long = "가나다 ".repeat(3_000);
     let close = CloseFrame { code: 4001.into(), reason: "going".into() };
-    let said = [
+    let sent = [
         ClientMessage::text("hi"),
         ClientMessage::text(long.clone()),
         ClientMessage::binary(vec![0xff; 70]),
@@ -299,7 +299,7 @@ async fn what_tungstenite_sends_is_understood() {
         ClientMessage::Pong("q".into()),
         ClientMessage::Close(Some(close)),
     ];
-    for message in said {
+    for message in sent {
         client.send(message).await.unwrap();
     }
     drop(client);
@@ -312,7 +312,7 @@ async fn what_tungstenite_sends_is_understood() {
 }
 
 #[tokio::test]
-async fn tungstenite_understands_what_is_written() {
+async fn tungstenite_decodes_encoded_frames() {
     let (near, mut far) = tokio::io::duplex(1 << 20);
     let mut client = WebSocketStream::from_raw_socket(near, Role::Client, None).await;
     let long = "가나다 ".repeat(7_000);
@@ -321,14 +321,14 @@ async fn tungstenite_understands_what_is_written() {
     for frame in &written {
         far.write_all(frame).await.unwrap();
     }
-    let mut told = Vec::new();
+    let mut received = Vec::new();
     while let Some(message) = client.next().await {
         match message {
-            Ok(message) => told.push(message),
+            Ok(message) => received.push(message),
             Err(ClientError::ConnectionClosed) => break,
             Err(error) => panic!("{error}"),
         }
-        if matches!(told.last(), Some(ClientMessage::Close(_))) {
+        if matches!(received.last(), Some(ClientMessage::Close(_))) {
             break;
         }
     }
@@ -340,5 +340,5 @@ async fn tungstenite_understands_what_is_written() {
         ClientMessage::Pong("q".into()),
         ClientMessage::Close(Some(close)),
     ];
-    assert_eq!(told, expected);
+    assert_eq!(received, expected);
 }

@@ -1,71 +1,71 @@
-//! Descriptions of the calls for a host's webhook.
+//! Describes the calls for a host's webhook.
 
-use crate::http::docs::sketch::{Caller, Content, Sketch};
+use crate::http::docs::call_doc::{CallDoc, Caller, Content};
 use crate::protocol::api::{Webhook, WebhookDeliveries, WebhookRequest, WebhookSecretRequest, WebhookTest};
 
-pub(super) fn show() -> Sketch {
-    Sketch::new("showWebhook", Caller::Host, "The webhook", "Without its secret.")
+pub(super) fn show() -> CallDoc {
+    CallDoc::new("showWebhook", Caller::Host, "Get the webhook", "Returns the webhook without its secret.")
         .answers::<Webhook<'_>>(200, "The webhook.")
-        .refuses(404, "There is none.")
+        .refuses(404, "There is no webhook.")
 }
 
-pub(super) fn set() -> Sketch {
-    Sketch::new(
+pub(super) fn set() -> CallDoc {
+    CallDoc::new(
         "setWebhook",
         Caller::Host,
         "Set the webhook",
-        "Each event is sent to the URL with POST, at least once, and again for three days until the answer is 2xx; the same event \
-         always has the same `webhook-id`. `webhook-signature` is `v1,` and the HMAC-SHA256, in base64, of `webhook-id`, \
-         `webhook-timestamp` and the body with dots between them; its key is what stands behind `whsec_` in the secret, decoded \
-         from base64. A URL that is set again keeps its secret. Answering 410 switches the webhook off.",
+        "Each event is sent to the URL by POST, at least once, and is retried for three days until the response is 2xx. An event \
+         has the same `webhook-id` in every attempt. `webhook-signature` is `v1,` followed by the HMAC-SHA256, in base64, of \
+         `webhook-id`, `webhook-timestamp` and the body, joined by dots. Its key is the part of the secret after `whsec_`, \
+         decoded from base64. Setting the URL again keeps the secret. A 410 response disables the webhook.",
     )
     .reads::<WebhookRequest>()
-    .answers::<Webhook<'_>>(201, "There was none. `secret` is shown this once.")
-    .answers::<Webhook<'_>>(200, "The webhook as it is now.")
+    .answers::<Webhook<'_>>(201, "Created. `secret` is returned only by this response.")
+    .answers::<Webhook<'_>>(200, "The current webhook.")
 }
 
-pub(super) fn delete() -> Sketch {
-    Sketch::new(
+pub(super) fn delete() -> CallDoc {
+    CallDoc::new(
         "deleteWebhook",
         Caller::Host,
-        "Take the webhook away",
-        "With its secret, and with every event that has not been sent.",
+        "Delete the webhook",
+        "Also deletes its secret and every event that has not been sent.",
     )
-    .ends(204, "Nothing is sent any more.", Content::Nothing)
-    .refuses(404, "There is none.")
+    .ends(204, "Deleted.", Content::Nothing)
+    .refuses(404, "There is no webhook.")
 }
 
-pub(super) fn rotate_secret() -> Sketch {
-    Sketch::new(
+pub(super) fn rotate_secret() -> CallDoc {
+    CallDoc::new(
         "rotateWebhookSecret",
         Caller::Host,
         "Change the webhook's secret",
-        "For a day events are signed with the old one, too: `webhook-signature` then holds two, with a space between them. Revoked, \
-         the old one ends at once.",
+        "For a day, events are also signed with the old secret: `webhook-signature` then contains two signatures, separated by a \
+         space. If the old secret is revoked, it ends at once.",
     )
     .reads::<WebhookSecretRequest>()
-    .answers::<Webhook<'_>>(200, "The webhook; `secret` is shown this once.")
+    .answers::<Webhook<'_>>(200, "The webhook. `secret` is returned only by this response.")
     .refuses(404, "There is no webhook.")
 }
 
-pub(super) fn test() -> Sketch {
-    Sketch::new(
+pub(super) fn test() -> CallDoc {
+    CallDoc::new(
         "testWebhook",
         Caller::Host,
         "Test the webhook",
-        "Sends an event of type `ping` now, signed as all are, also while the webhook is off, and says what came of it.",
+        "Sends a signed event of type `ping` now, even if the webhook is disabled, and returns the result.",
     )
-    .answers::<WebhookTest<'_>>(200, "What the receiver answered, or why it did not.")
+    .answers::<WebhookTest<'_>>(200, "The response of the receiver, or the error.")
     .refuses(404, "There is no webhook.")
-    .refuses(429, "Too many tests: come back after `Retry-After` seconds.")
+    .refuses(429, "Too many tests: retry after `Retry-After` seconds.")
 }
 
-pub(super) fn list_deliveries() -> Sketch {
-    Sketch::new(
+pub(super) fn list_deliveries() -> CallDoc {
+    CallDoc::new(
         "listWebhookDeliveries",
         Caller::Host,
-        "What became of the events",
-        "The newest fifty, as far as they are remembered: a day if they arrived, a week if they were given up.",
+        "List the latest deliveries",
+        "Returns the newest fifty events. Delivered events are kept for a day, failed ones for a week.",
     )
-    .answers::<WebhookDeliveries<'_>>(200, "The events, the newest first.")
+    .answers::<WebhookDeliveries<'_>>(200, "The events, newest first.")
 }

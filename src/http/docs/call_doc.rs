@@ -5,16 +5,16 @@ use std::borrow::Cow;
 
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::schema::AnyOfBuilder;
-use utoipa::openapi::{ObjectBuilder, RefOr, Required, Schema, Type};
+use utoipa::openapi::{Components, ObjectBuilder, Ref, RefOr, Required, Schema, Type};
 use utoipa::{PartialSchema, ToSchema};
 
-use crate::protocol::api::{ErrorBody, Page, RequestBody};
+use crate::protocol::api::{ErrorBody, Paginated, RequestBody};
 
 /// How the caller is authenticated.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Caller {
     /// Not authenticated.
-    Anybody,
+    Anonymous,
     /// Keys of a service.
     Service,
     /// Access token of a host.
@@ -26,14 +26,14 @@ pub(super) enum Caller {
 }
 
 /// Schema with its name.
-pub(super) struct Named {
+pub(super) struct NamedSchema {
     pub name: Cow<'static, str>,
     pub schema: RefOr<Schema>,
     /// Schemas that it references.
     pub others: Vec<(String, RefOr<Schema>)>,
 }
 
-impl Named {
+impl NamedSchema {
     pub(super) fn of<T: ToSchema>() -> Self {
         let mut others = Vec::new();
         T::schemas(&mut others);
@@ -43,33 +43,41 @@ impl Named {
     pub(super) fn page_of<T: ToSchema>() -> Self {
         let Self { name, schema, mut others } = Self::of::<T>();
         others.push((name.clone().into_owned(), schema));
-        Self { name: format!("{name}Page").into(), schema: Page::<T>::schema(), others }
+        Self { name: format!("{name}Page").into(), schema: Paginated::<T>::schema(), others }
+    }
+
+    /// Adds the schema to the components and returns a reference to it.
+    pub(super) fn reference(&self, components: &mut Components) -> Ref {
+        let known = &mut components.schemas;
+        known.insert(self.name.clone().into_owned(), self.schema.clone());
+        known.extend(self.others.iter().cloned());
+        Ref::from_schema_name(self.name.as_ref())
     }
 }
 
 /// Content of a response.
 pub(super) enum Content {
     Nothing,
-    Json(Box<Named>),
+    Json(Box<NamedSchema>),
     Text(&'static str),
 }
 
 impl Content {
-    pub(super) fn json(schema: Named) -> Self {
+    pub(super) fn json(schema: NamedSchema) -> Self {
         Self::Json(Box::new(schema))
     }
 }
 
 /// One outcome of a call.
-pub(super) struct Outcome {
+pub(super) struct CallOutcome {
     pub status: u16,
     pub description: &'static str,
     pub content: Content,
 }
 
-impl Outcome {
+impl CallOutcome {
     fn error(status: u16, description: &'static str) -> Self {
-        Self { status, description, content: Content::json(Named::of::<ErrorBody<'_>>()) }
+        Self { status, description, content: Content::json(NamedSchema::of::<ErrorBody<'_>>()) }
     }
 
     /// Whether the body is an error body.
@@ -79,24 +87,24 @@ impl Outcome {
 }
 
 /// Description of a call.
-pub(super) struct Sketch {
+pub(super) struct CallDoc {
     /// `operationId`, which generators use as the function name.
     pub id: &'static str,
     pub summary: &'static str,
     pub description: &'static str,
     pub caller: Caller,
-    pub body: Option<Named>,
+    pub body: Option<NamedSchema>,
     /// Whether the body may also be a form with an image.
     pub takes_image: bool,
     /// Whether a successful response sets a cookie.
     pub sets_cookie: bool,
     pub parameters: Vec<Parameter>,
-    own: Vec<Outcome>,
+    own: Vec<CallOutcome>,
     /// Whether the call returns JSON for clients and has the outcomes common to all such calls.
     is_api: bool,
 }
 
-impl Sketch {
+impl CallDoc {
     pub(super) fn new(id: &'static str, caller: Caller, summary: &'static str, description: &'static str) -> Self {
         let (body, parameters, own) = (None, Vec::new(), Vec::new());
         Self {
@@ -114,7 +122,7 @@ impl Sketch {
     }
 
     pub(super) fn reads<T: RequestBody>(mut self) -> Self {
-        self.body = Some(Named::of::<T>());
+        self.body = Some(NamedSchema::of::<T>());
         self
     }
 
@@ -139,25 +147,25 @@ impl Sketch {
     }
 
     pub(super) fn ends(mut self, status: u16, description: &'static str, content: Content) -> Self {
-        self.own.push(Outcome { status, description, content });
+        self.own.push(CallOutcome { status, description, content });
         self
     }
 
     pub(super) fn answers<T: ToSchema>(self, status: u16, description: &'static str) -> Self {
-        self.ends(status, description, Content::json(Named::of::<T>()))
+        self.ends(status, description, Content::json(NamedSchema::of::<T>()))
     }
 
     pub(super) fn refuses(mut self, status: u16, description: &'static str) -> Self {
-        self.own.push(Outcome::error(status, description));
+        self.own.push(CallOutcome::error(status, description));
         self
     }
 
     /// Returns all outcomes, beginning with those listed explicitly. `has_id` is true if the path contains an id.
-    pub(super) fn outcomes(self, has_id: bool) -> Vec<Outcome> {
+    pub(super) fn outcomes(self, has_id: bool) -> Vec<CallOutcome> {
         let mut all = self.own;
         let mut add = |status, description| {
             if all.iter().all(|outcome| outcome.status != status) {
-                all.push(Outcome::error(status, description));
+                all.push(CallOutcome::error(status, description));
             }
         };
         let reads = self.body.is_some();
@@ -165,28 +173,28 @@ impl Sketch {
             return all;
         }
         if reads || self.caller == Caller::Service || !self.parameters.is_empty() {
-            add(400, "Something that was sent is missing or not valid; `fields` says what.");
+            add(400, "Part of the request is missing or invalid; `fields` lists the invalid fields.");
         }
         match self.caller {
-            Caller::Host => add(401, "No access token, or one that is not valid, has expired, or was ended."),
+            Caller::Host => add(401, "The access token is missing, invalid or expired, or its login has ended."),
             Caller::Service => {
-                add(401, "These keys are unknown.");
-                add(403, "The page that calls is not on a registered domain of the service.");
+                add(401, "The keys are unknown.");
+                add(403, "The calling page is not on a registered domain of the service.");
             }
-            Caller::Anybody | Caller::RefreshCookie | Caller::SignUpCookie => {}
+            Caller::Anonymous | Caller::RefreshCookie | Caller::SignUpCookie => {}
         }
         if has_id {
-            add(403, "This belongs to somebody else.");
-            add(404, "There is nothing of this id.");
+            add(403, "The resource belongs to another host.");
+            add(404, "There is no resource with this id.");
         }
         add(406, "`Accept` does not admit `application/json; version=1`.");
         if reads {
-            add(408, "The body took too long to arrive.");
-            add(413, "The body is too large.");
-            add(415, "The body is of another type.");
+            add(408, "The request body did not arrive in time.");
+            add(413, "The request body is too large.");
+            add(415, "The content type of the request body is not supported.");
         }
-        add(500, "Something went wrong on the server.");
-        add(503, "The server starts, ends, or cannot do this right now: try again.");
+        add(500, "Internal server error.");
+        add(503, "The server is starting, draining, or temporarily unavailable: try again.");
         all.sort_by_key(|outcome| outcome.status);
         all
     }

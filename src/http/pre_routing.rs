@@ -8,7 +8,7 @@ use warp::reply::Response;
 
 use super::cors::{self, Audience};
 use super::prefix::Prefix;
-use super::{HttpContext, Settings, routes};
+use super::{HttpContext, HttpSettings, routes};
 use crate::domain::url_path;
 
 /// Header that controls which sites may embed a response.
@@ -17,13 +17,13 @@ const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resour
 /// Removes the path of `public-url` from requests, and adds the common headers to responses that are refused before
 /// routing: a page can read a refusal only with CORS headers. The default value does neither.
 #[derive(Clone, Default)]
-pub(super) struct Entrance {
+pub(super) struct PreRouting {
     app: Option<Arc<HttpContext>>,
     prefix: Option<Arc<Prefix>>,
 }
 
-impl Entrance {
-    /// Creates the entrance of a server.
+impl PreRouting {
+    /// Creates the value for a server.
     pub(super) fn new(app: Arc<HttpContext>) -> Self {
         let prefix = Prefix::new(url_path(&app.settings.public_url), &app.pages).map(Arc::new);
         Self { app: Some(app), prefix }
@@ -38,22 +38,27 @@ impl Entrance {
     }
 
     /// Adds the common headers to a refusal.
-    pub(super) fn finish<B>(&self, refusal: &mut Response, request: &Request<B>) {
+    pub(super) fn add_common_headers<B>(&self, refusal: &mut Response, request: &Request<B>) {
         if let Some(app) = &self.app {
             let audience = routes::find(request.uri().path(), &app.pages).audience();
-            finish(refusal, audience, request.headers(), &app.settings);
+            add_common_headers(refusal, audience, request.headers(), &app.settings);
         }
     }
 }
 
 /// Adds the common headers to a response.
-pub(super) fn finish(response: &mut Response, audience: Audience, request: &HeaderMap, settings: &Settings) {
+pub(super) fn add_common_headers(
+    response: &mut Response,
+    audience: Audience,
+    request: &HeaderMap,
+    settings: &HttpSettings,
+) {
     cors::stamp(response, audience, request, &settings.admin_origins);
     let headers = response.headers_mut();
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     // Responses contain keys and tokens; pages set their own lifetime.
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
-    if audience == Audience::Everybody {
+    if audience == Audience::Public {
         headers.entry(RESOURCE_POLICY).or_insert(HeaderValue::from_static("cross-origin"));
     }
 }

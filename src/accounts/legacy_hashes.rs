@@ -1,0 +1,52 @@
+//! Replaces the password hashes of an earlier Django installation, each at the next login of its account.
+
+use super::django::{DjangoHash, SCHEME};
+use super::{Accounts, Fault, passwords};
+use crate::domain::HostId;
+
+/// Number of stored hashes that are searched for the slowest. They come from a few Django releases, each with its own
+/// iteration count.
+const SAMPLE: u64 = 1_000;
+
+impl Accounts {
+    /// Measures how long a Django hash takes to verify, if one is stored. Until this is known, the response time of a
+    /// wrong password reveals which accounts have a Django hash.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub async fn measure_old_hashes(&self) -> Result<(), Fault> {
+        let hashes = self.store.passwords().hashes_with_prefix(SCHEME, SAMPLE).await?;
+        let slowest = hashes.iter().max_by_key(|hash| DjangoHash::parse(hash).map(|hash| hash.iterations()));
+        if let Some(hash) = slowest {
+            self.passwords.verify("", Some(hash.clone())).await?;
+        }
+        Ok(())
+    }
+
+    /// Replaces a Django hash by an Argon2id hash after a login, unless the password was changed meanwhile. The login
+    /// does not depend on it: a failed replacement is retried at the next login. Returns the hash that is stored now.
+    pub(super) async fn renew_hash(&self, host: HostId, password: &str, checked: String) -> String {
+        if passwords::is_current(&checked) {
+            return checked;
+        }
+        match self.try_to_renew(host, password, &checked).await {
+            Ok(Some(renewed)) => {
+                tracing::info!(host = host.0, "legacy password hash replaced by Argon2id");
+                return renewed;
+            }
+            // Concurrent login or password change: `create_login` then rejects the old hash, and the login is tried
+            // again.
+            Ok(None) => tracing::debug!(host = host.0, "password hash replaced during its check"),
+            Err(why) => {
+                tracing::warn!(host = host.0, %why, "failed to replace legacy password hash, kept until next login")
+            }
+        }
+        checked
+    }
+
+    async fn try_to_renew(&self, host: HostId, password: &str, checked: &str) -> Result<Option<String>, Fault> {
+        let renewed = self.passwords.hash(password).await?;
+        let replaced = self.store.passwords().replace_hash(host, checked, &renewed).await?;
+        Ok(replaced.then_some(renewed))
+    }
+}

@@ -1,0 +1,80 @@
+//! Connections under one bound, and which of them wait for a request.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::{OVERLAP, Slot};
+use crate::http::metrics::{RefusalReason, TcpMetrics};
+
+/// Maximum number of idle connections searched for one of a given address.
+const SEARCHED: usize = 1_024;
+
+/// Connection waiting for a request, with the address that it is counted under.
+type WaitingSlot = (Option<IpAddr>, Weak<Slot>);
+
+/// Bound with the number of its connections and those waiting for a request.
+pub(super) struct SlotGroup {
+    pub(super) limit: usize,
+    pub(super) open: AtomicUsize,
+    next_ticket: AtomicU64,
+    pub(super) waiting: Mutex<BTreeMap<u64, WaitingSlot>>,
+    /// Notified when a connection has ended.
+    pub(super) freed: Notify,
+    metrics: Arc<TcpMetrics>,
+}
+
+impl std::fmt::Debug for SlotGroup {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SlotGroup").field("limit", &self.limit).field("open", &self.open).finish_non_exhaustive()
+    }
+}
+
+impl SlotGroup {
+    pub(super) fn new(limit: usize, metrics: Arc<TcpMetrics>) -> Self {
+        Self {
+            limit,
+            open: AtomicUsize::new(0),
+            next_ticket: AtomicU64::new(1),
+            waiting: Mutex::default(),
+            freed: Notify::new(),
+            metrics,
+        }
+    }
+
+    /// Whether there is room for one more connection. May close an idle one to make room.
+    pub(super) fn has_room(&self) -> bool {
+        let open = self.open.load(Relaxed);
+        open < self.limit || (open < self.limit + OVERLAP.min(self.limit) && self.shed(None))
+    }
+
+    /// Returns the number of connections that have a request or are sockets.
+    pub(super) fn busy(&self) -> usize {
+        self.open.load(Relaxed).saturating_sub(self.waiting.lock().len())
+    }
+
+    /// Returns a new position at the end of the waiting connections.
+    pub(super) fn next_ticket(&self) -> u64 {
+        self.next_ticket.fetch_add(1, Relaxed)
+    }
+
+    /// Closes the connection that has waited longest for a request, of `address` if given. Returns whether there was
+    /// one.
+    pub(super) fn shed(&self, address: Option<IpAddr>) -> bool {
+        let longest = {
+            let mut waiting = self.waiting.lock();
+            let mut searched = waiting.iter().take(SEARCHED);
+            let ticket = searched.find(|(_, (of, _))| address.is_none() || *of == address).map(|(ticket, _)| *ticket);
+            ticket.and_then(|ticket| waiting.remove(&ticket))
+        };
+        longest.and_then(|(_, slot)| slot.upgrade()).is_some_and(|slot| {
+            slot.shed.notify_one();
+            self.metrics.refused.get(RefusalReason::Shed).increment(1);
+            true
+        })
+    }
+}
