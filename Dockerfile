@@ -1,21 +1,21 @@
 # docker build -t pintalk .
-# docker build -t pintalk --build-arg SOURCE=prebuilt .      with a target/release/pintalk built on a similar system
+# docker build -t pintalk --build-arg SOURCE=prebuilt .      uses target/release/pintalk, built on a system like the builder
 #
-# The image contains the program, the libraries it is linked to, and certificate authorities: no shell and no packages. It has
-# no HEALTHCHECK, which would need a client in the image: query /health/ready instead.
+# The image contains the program, the libraries that it is linked to, and the public certificate authorities: no shell and no
+# packages. It has no HEALTHCHECK, which would need an HTTP client in the image: probe /health/ready from outside.
 
-# Builder: Rust, a C compiler and make, on Debian (or another system with ldd).
+# Image of the build: Rust, a C compiler and make, on Debian or another system with ldd.
 ARG BUILDER=rust:1.95-bookworm
-# Base: empty, or one like the builder's (debian:bookworm-slim) with its own libraries; then LIBRARIES is `none`.
+# Base image: empty, or the builder's distribution (debian:bookworm-slim). The latter contains the libraries: set LIBRARIES=none.
 ARG RUNTIME=scratch
 ARG LIBRARIES=copied
-# `compiled` or `prebuilt`.
+# Source of the program: `compiled` in this build, or `prebuilt`.
 ARG SOURCE=compiled
 
 FROM ${BUILDER} AS compiled
 SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
 WORKDIR /source
-# Dependencies take minutes and rarely change, so they are compiled in a separate layer, with an empty program.
+# Builds the dependencies with empty crates in a separate layer, because they take minutes and change rarely.
 COPY Cargo.toml Cargo.lock ./
 COPY migration/Cargo.toml migration/Cargo.toml
 COPY tests/kit/Cargo.toml tests/kit/Cargo.toml
@@ -28,9 +28,9 @@ RUN mkdir -p migration/src tests/kit/src tests/load/src \
     && rm -r src migration/src
 COPY migration migration
 COPY src src
-# Label of `pintalk_build_info`.
+# Revision that `pintalk_build_info` reports.
 ARG REVISION=unknown
-# Without `touch`, the files would be older than the artifacts of the empty program.
+# Cargo compares times: the copied files must be newer than the build of the empty crates.
 RUN find src migration -name '*.rs' -exec touch {} + \
     && PINTALK_REVISION=$REVISION cargo build --release --locked --bin pintalk \
     && cp target/release/pintalk /pintalk
@@ -55,7 +55,7 @@ FROM ${RUNTIME}
 ARG VERSION=0.1.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="PinTalk" \
-    org.opencontainers.image.description="Self-hosted live chat: guests and hosts talk over plain WebSockets" \
+    org.opencontainers.image.description="Self-hosted live chat over plain WebSockets" \
     org.opencontainers.image.licenses="MIT" \
     org.opencontainers.image.version="${VERSION}" \
     org.opencontainers.image.revision="${REVISION}"
@@ -64,7 +64,7 @@ COPY --from=root --chown=10001:10001 --chmod=700 /data /var/lib/pintalk
 ENV PATH=/usr/local/bin:/usr/bin:/bin \
     PINTALK_LISTEN=0.0.0.0:8080 \
     PINTALK_DATA_DIR=/var/lib/pintalk
-# A number, so that Kubernetes can verify that the user is not root.
+# A numeric id, so that Kubernetes can verify that the user is not root.
 USER 10001:10001
 WORKDIR /var/lib/pintalk
 EXPOSE 8080

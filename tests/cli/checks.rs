@@ -7,7 +7,7 @@ use pintalk_kit::redis::{Kind, Servers};
 use crate::{data_dir, pintalk, run, stdout};
 
 #[test]
-fn a_check_of_an_embedded_node_finds_nothing_wrong_until_something_does_not_answer() {
+fn check_of_an_embedded_node_succeeds_until_a_server_is_unreachable() {
     let dir = tempfile::tempdir().unwrap();
     let data_dir = data_dir(dir.path());
     let output = run(&["check", "--data-dir", &data_dir]);
@@ -19,7 +19,7 @@ fn a_check_of_an_embedded_node_finds_nothing_wrong_until_something_does_not_answ
 }
 
 #[test]
-fn a_check_of_a_cluster_tells_what_its_redis_lacks() {
+fn check_of_a_cluster_reports_settings_of_redis() {
     let redis = std::env::var("PINTALK_TEST_REDIS_URL").expect("PINTALK_TEST_REDIS_URL, as tests/run sets it");
     let dir = tempfile::tempdir().unwrap();
     let output = run(&[
@@ -42,7 +42,7 @@ fn a_check_of_a_cluster_tells_what_its_redis_lacks() {
 }
 
 #[test]
-fn a_check_puts_reads_and_deletes_an_image() {
+fn check_writes_reads_and_deletes_an_image() {
     // An S3 bucket that tests/run serves on this machine.
     let endpoint = std::env::var("AWS_ENDPOINT_URL").expect("AWS_ENDPOINT_URL, as tests/run sets it");
     assert!(endpoint.starts_with("http://127.0.0.1:"), "{endpoint}");
@@ -57,8 +57,8 @@ fn a_check_puts_reads_and_deletes_an_image() {
     ] {
         let output = run(&["check", "--data-dir", &data_dir(dir.path()), "--media-url", &url]);
         let shown = stdout(&output);
-        let told = shown.lines().filter(|line| line.starts_with(&format!("{found}  media: ")));
-        assert_eq!(told.count(), 1, "{url}: {shown}");
+        let reported = shown.lines().filter(|line| line.starts_with(&format!("{found}  media: ")));
+        assert_eq!(reported.count(), 1, "{url}: {shown}");
         assert_eq!(output.status.code(), Some(i32::from(found == "WRONG")), "{url}: {shown}");
     }
     assert_eq!(std::fs::read_dir(dir.path().join("images")).unwrap().count(), 0);
@@ -74,7 +74,7 @@ fn check_of(redis: &Servers, more: &[(&str, &Path)]) -> String {
 }
 
 #[test]
-fn a_check_asks_every_primary_of_any_deployment() {
+fn check_reads_every_primary_of_any_deployment() {
     for (kind, primaries) in [(Kind::Redis8, 1), (Kind::Valkey8, 1), (Kind::Cluster, 3), (Kind::Sentinel, 1)] {
         let shown = check_of(&Servers::start(kind), &[]);
         let recent = shown.lines().filter(|line| line.starts_with("ok") && line.contains(": version "));
@@ -83,11 +83,11 @@ fn a_check_asks_every_primary_of_any_deployment() {
 }
 
 #[test]
-fn an_authority_of_ones_own_is_known_by_ssl_cert_file() {
+fn ssl_cert_file_adds_a_private_certificate_authority() {
     let redis = Servers::start(Kind::Tls);
     let answers = |shown: &str| shown.lines().any(|line| line.starts_with("ok") && line.ends_with(" answers"));
-    let stranger = check_of(&redis, &[]);
-    assert!(!answers(&stranger) && stranger.contains("UnknownIssuer"), "{stranger}");
+    let untrusted = check_of(&redis, &[]);
+    assert!(!answers(&untrusted) && untrusted.contains("UnknownIssuer"), "{untrusted}");
     let shown = check_of(&redis, &[("SSL_CERT_FILE", &redis.ca())]);
     assert!(answers(&shown), "{shown}");
     assert!(!shown.contains("a-password-of-tests"), "{shown}");

@@ -8,7 +8,7 @@ use crate::figures::Figures;
 use crate::ledger::{Record, Verdict};
 use crate::person::Mood;
 
-/// Time limit, after the fault, until all messages are stored and delivered.
+/// Time limit, after all repairs, until everything is stored and delivered to all clients.
 const SETTLE: Duration = Duration::from_secs(60);
 
 impl Stage {
@@ -18,7 +18,7 @@ impl Stage {
         for room in 0..self.rooms.len() {
             stored.push(self.stored(room).await);
         }
-        // Records do not move while they are compared.
+        // Records do not change while they are compared.
         let records = self.ledger.records();
         let records: Vec<_> = records.iter().map(|record| record.lock()).collect();
         for (room, stored) in stored.iter().enumerate() {
@@ -38,24 +38,24 @@ impl Stage {
         self.ledger.sum(|record| if record.over.is_none() { record.pending.len() } else { 0 })
     }
 
-    /// Stops everything new, and waits until all that was written is acknowledged.
+    /// Stops new messages, and waits until all sent ones are acknowledged.
     pub async fn pause(&mut self) {
         self.mood.send_replace(Mood::Finish);
         eventually("all is acknowledged", SETTLE, async || (self.pending() == 0).then_some(())).await;
     }
 
-    /// Lets everything go on after [`pause`](Self::pause).
+    /// Continues after [`pause`](Self::pause).
     pub fn resume(&self) {
         self.mood.send_replace(Mood::Talk);
     }
 
-    /// Nobody writes anything new: waits until all that was written is acknowledged, stored, and seen by everybody, or until
-    /// it is clear that it will never be. Returns what is left to complain of.
+    /// Stops new messages, and waits until all sent ones are acknowledged, stored and received by all clients, or until
+    /// it is clear that they will not be. Returns the remaining violations.
     pub async fn settle(&mut self) -> (Figures, Verdict) {
         self.settle_but_for(|_| 0).await
     }
 
-    /// The same, but for what may be lost: that is taken out of the verdict and counted.
+    /// Like [`verdict`](Self::verdict), but removes and counts permitted losses.
     pub async fn settle_but_for(&mut self, forgive: impl Fn(&mut Verdict) -> usize) -> (Figures, Verdict) {
         self.mood.send_replace(Mood::Finish);
         let (began, mut last, mut forgiven) = (Instant::now(), (Verdict::default(), 0), 0);
@@ -87,7 +87,7 @@ impl Stage {
         (figures, verdict)
     }
 
-    /// Settles, shows the figures, and fails unless the three sets agree.
+    /// Settles, prints the figures, and fails unless the three sets are equal.
     pub async fn finish(mut self, note: impl FnOnce(&Self, &mut Figures)) {
         let (mut figures, verdict) = self.settle().await;
         note(&self, &mut figures);
