@@ -9,7 +9,7 @@ use super::rules::{MAX_EMAIL_LEN, MAX_PASSWORD_LEN};
 use super::tokens::{ACCESS_TTL, AccessClaims, REFRESH_TTL, TokenError};
 use super::{Accounts, Fault, Source, passwords};
 use crate::domain::{Control, Host};
-use crate::store::{Begun, Rotation, StoreError};
+use crate::store::{LoginCreation, Rotation, StoreError};
 
 /// Period after a refresh token is spent in which its reuse is accepted, as when two tabs refresh at once (SPEC 2).
 /// Later reuse is treated as theft.
@@ -141,7 +141,7 @@ impl Accounts {
         };
         let (sid, now) = (self.random_token(), self.clock.now());
         let begun = self.store.logins().create(&sid, host.id, &hash, now, now + REFRESH_TTL).await.map_err(Fault::from)?;
-        if begun == Begun::No {
+        if begun == LoginCreation::Rejected {
             return Ok(None);
         }
         let tokens = self.tokens(&host, &sid, 0, now)?;

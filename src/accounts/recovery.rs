@@ -69,7 +69,7 @@ impl Accounts {
         let now = self.clock.now();
         let known = self.store.hosts().credentials(email).await?;
         let password = self.temporary_password(known.as_ref(), now);
-        let temporary = Temporary { hash: temporary_hash(&password), until: now + TEMPORARY_TTL };
+        let temporary = TemporaryPassword { hash: temporary_hash(&password), until: now + TEMPORARY_TTL };
         let letter = match recovery {
             Recovery::Password => Letter::PasswordReset { password },
             Recovery::Account => Letter::AccountRestore { password },

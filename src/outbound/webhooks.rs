@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use crate::domain::HostId;
 use crate::domain::clock::{Chance, Clock};
 use crate::protocol::webhook::ping;
-use crate::store::{Attempt, Store, StoreError};
+use crate::store::{DeliveryAttempt, Store, StoreError};
 
 pub mod address;
 mod courier;
