@@ -32,11 +32,12 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use dashmap::DashMap;
 use futures_util::future::BoxFuture;
+use hex::encode as hex;
 
 use crate::domain::Control;
 use crate::domain::clock::{Chance, Clock};
 use crate::domain::{Host, HostId, HostUuid};
-use crate::outbound::mail::{Language, Letter, Waker};
+use crate::outbound::mail::{Email, Language, MailWaker};
 use crate::protocol::api::FieldErrors;
 use crate::store::{NewHost, OutgoingMail, Store, StoreError};
 
@@ -70,7 +71,7 @@ pub struct Accounts {
     passwords: Passwords,
     key_grace: Duration,
     announce: Announce,
-    mail: Waker,
+    mail: MailWaker,
     logins: Arc<DashMap<String, SeenLogin>>,
 }
 
@@ -144,7 +145,7 @@ impl Accounts {
             keys: Arc::new(keys),
             key_grace: DEFAULT_KEY_GRACE,
             announce,
-            mail: Waker::default(),
+            mail: MailWaker::default(),
             logins: Arc::default(),
         }
     }
@@ -177,7 +178,7 @@ impl Accounts {
     }
 
     /// Returns the handle that wakes the mail dispatcher after an e-mail was written to the outbox.
-    pub fn mail_waker(&self) -> Waker {
+    pub fn mail_waker(&self) -> MailWaker {
         self.mail.clone()
     }
 
@@ -211,7 +212,7 @@ impl Accounts {
 
     fn letter(
         &self,
-        letter: &Letter,
+        letter: &Email,
         to: &str,
         language: Language,
         until: DateTime<Utc>,
@@ -224,15 +225,6 @@ impl Accounts {
     fn random_token(&self) -> String {
         HostUuid::from_random(self.chance.bytes()).to_string()
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        use std::fmt::Write as _;
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 #[cfg(test)]

@@ -31,9 +31,9 @@ use crate::node::clock_skew::Skew;
 use crate::node::config::{Config, Networks};
 use crate::node::leader::Leader;
 use crate::node::recovery::{Recoverer, RecoveryError};
-use crate::outbound::mail::{Log, Postman, Sender, Smtp};
+use crate::outbound::mail::{LogSender, MailDispatcher, MailSender, SmtpSender};
 use crate::outbound::media::Media;
-use crate::outbound::webhooks::{self, Courier};
+use crate::outbound::webhooks::{self, WebhookDispatcher};
 use crate::store::{Store, is_temporary};
 
 mod announcer;
@@ -133,9 +133,9 @@ pub struct App {
     config: Config,
     store: Store,
     redis: Option<Redis>,
-    mail: Arc<dyn Sender>,
+    mail: Arc<dyn MailSender>,
     media: Media,
-    webhook_sender: webhooks::Sender,
+    webhook_sender: webhooks::EventSender,
     lock: Lock,
     clock: Arc<dyn Clock>,
     skew: Option<Skew>,
@@ -167,19 +167,19 @@ pub async fn build(config: Config) -> Result<App, AppError> {
         ),
         None => None,
     };
-    let mail: Arc<dyn Sender> = match &config.smtp_url {
+    let mail: Arc<dyn MailSender> = match &config.smtp_url {
         Some(url) => Arc::new(
-            Smtp::new(url.expose(), config.mail_from.clone())
+            SmtpSender::new(url.expose(), config.mail_from.clone())
                 .map_err(|problem| AppError::Url { flag: "smtp-url", problem })?,
         ),
-        None => Arc::new(Log),
+        None => Arc::new(LogSender),
     };
     let media = Media::open(&config.media)
         .map_err(|error| AppError::Url { flag: "media-url", problem: format!("{}: {error}", config.media) })?;
     let skew = Skew::new(store.clone(), redis.clone());
     let clock: Arc<dyn Clock> = skew.as_ref().map_or_else(|| Arc::new(SystemClock), Skew::clock);
     let store = store.with_clock(clock.clone()).with_wire(config.wire_offset);
-    let webhook_sender = webhooks::Sender::new(allowed(&config.webhook_private), clock.clone())
+    let webhook_sender = webhooks::EventSender::new(allowed(&config.webhook_private), clock.clone())
         .map_err(|error| AppError::Tls(error.to_string()))?;
     Ok(App { config, store, redis, mail, media, webhook_sender, lock, clock, skew, chance })
 }
@@ -336,11 +336,11 @@ impl App {
             shutdown.spawn(recoverer.run(leader, shutdown.stopping_token()));
         }
         let (sender, waker) = (self.mail.clone(), node.accounts.mail_waker());
-        let postman = Postman::new(self.store.clone(), sender, self.clock.clone(), waker)
+        let dispatcher = MailDispatcher::new(self.store.clone(), sender, self.clock.clone(), waker)
             .with_quotas(limits::mail_quotas(&self.config));
-        shutdown.spawn(postman.run(shutdown.stopping_token()));
-        let courier = Courier::new(self.store.clone(), self.webhook_sender.clone(), self.chance.clone());
-        shutdown.spawn(courier.run(shutdown.stopping_token()));
+        shutdown.spawn(dispatcher.run(shutdown.stopping_token()));
+        let dispatcher = WebhookDispatcher::new(self.store.clone(), self.webhook_sender.clone(), self.chance.clone());
+        shutdown.spawn(dispatcher.run(shutdown.stopping_token()));
         shutdown.spawn(node.notifier(self).run(shutdown.stopping_token()));
         tracing::info!(address = %self.config.listen, version = env!("CARGO_PKG_VERSION"), "node started");
         Ok(lock)

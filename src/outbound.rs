@@ -1,9 +1,9 @@
 //! Connections that the server opens itself: e-mail, webhooks, object storage.
 
 pub mod contacts;
+pub(crate) mod http_client;
 pub mod mail;
 pub mod media;
 pub(crate) mod metrics;
 pub mod notifications;
-pub(crate) mod tls;
 pub mod webhooks;

@@ -18,7 +18,7 @@ use crate::accounts::Fault;
 use crate::backend::throttle::network;
 use crate::domain::HostId;
 use crate::domain::clock::{Chance, Clock};
-use crate::outbound::media::{ImageKey, ImageType, Media, MediaError, Picture, Refusal};
+use crate::outbound::media::{ImageKey, ImageRejection, ImageType, Media, MediaError, Picture};
 use crate::store::{ImageSwap, Store};
 
 /// Maximum number of concurrent uploads, which are held in memory with up to 5 MiB each: in total, per host and per
@@ -123,7 +123,7 @@ pub struct Shown {
 pub enum ProfileImageError {
     /// The upload is not an acceptable image.
     #[error("the image {0}")]
-    Refused(#[from] Refusal),
+    Refused(#[from] ImageRejection),
     /// Too many uploads wait for a decoder: see [`Fault`].
     #[error(transparent)]
     Fault(#[from] Fault),
@@ -170,7 +170,7 @@ impl ProfileImages {
             Ok(made) => Ok(made?),
             Err(error) => {
                 tracing::error!(%error, "image decoder failed");
-                Err(Refusal::Damaged.into())
+                Err(ImageRejection::Damaged.into())
             }
         }
     }

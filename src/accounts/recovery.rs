@@ -10,7 +10,7 @@ use super::rules::{MAX_PASSWORD_LEN, MIN_PASSWORD_CHARS, is_email};
 use super::temporary::temporary_hash;
 use super::{Accounts, Fault};
 use crate::domain::{Host, HostId};
-use crate::outbound::mail::{Language, Letter};
+use crate::outbound::mail::{Email, Language};
 use crate::protocol::api::FieldErrors;
 use crate::store::{Credentials, DeactivatedBy, PasswordReplacement, StoreError, TemporaryPassword};
 
@@ -71,8 +71,8 @@ impl Accounts {
         let password = self.temporary_password(known.as_ref(), now);
         let temporary = TemporaryPassword { hash: temporary_hash(&password), until: now + TEMPORARY_TTL };
         let letter = match recovery {
-            Recovery::Password => Letter::PasswordReset { password },
-            Recovery::Account => Letter::AccountRestore { password },
+            Recovery::Password => Email::PasswordReset { password },
+            Recovery::Account => Email::AccountRestore { password },
         };
         let mail = self.letter(&letter, email, language, temporary.until)?;
         let is_deleted = recovery == Recovery::Account;

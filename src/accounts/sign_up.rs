@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use super::rules::{self, is_email};
 use super::{Accounts, CreateHostError, Fault, NewAccount, hex};
 use crate::domain::Host;
-use crate::outbound::mail::{Language, Letter};
+use crate::outbound::mail::{Email, Language};
 use crate::protocol::api::FieldErrors;
 use crate::store::{CodeOutcome, PendingVerification, StoreError};
 
@@ -126,7 +126,7 @@ impl Accounts {
             email: progress.email.clone(),
             expires_at: until,
         };
-        let mail = self.letter(&Letter::Verification { code }, &progress.email, language, until)?;
+        let mail = self.letter(&Email::Verification { code }, &progress.email, language, until)?;
         self.store.verifications().begin(&verification, &mail, now).await?;
         self.mail.wake();
         Ok(self.progress_token(&progress.email, Some(ticket), progress.exp)?)
@@ -187,5 +187,5 @@ fn is_same(email: &str, other: &str) -> bool {
 
 /// Hash of a code with its ticket as salt, so that one precomputed table does not cover all tickets.
 fn code_hash(ticket: &str, code: &str) -> String {
-    hex(&Sha256::new().chain_update(ticket).chain_update(code).finalize())
+    hex(Sha256::new().chain_update(ticket).chain_update(code).finalize())
 }

@@ -45,7 +45,7 @@ pub fn readable_password(mut draw: impl FnMut() -> [u8; LEN]) -> String {
 /// Hash of a temporary password. Its entropy makes a plain digest sufficient, and a digest has no timing that reveals
 /// the account.
 pub(super) fn temporary_hash(password: &str) -> String {
-    hex(&Sha256::digest(password.trim()))
+    hex(Sha256::digest(password.trim()))
 }
 
 impl Accounts {

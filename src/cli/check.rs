@@ -17,7 +17,7 @@ use lettre::{AsyncSmtpTransport, Tokio1Executor};
 use super::{FAILED, Failure, block_on, log_for_a_command, migrate, print_line};
 use crate::domain::clock::Chance;
 use crate::node::config::{Config, Limits, Mode, ServeArgs, SmtpUrl};
-use crate::outbound::media::{Media, Place};
+use crate::outbound::media::{Media, MediaLocation};
 use crate::store::Store;
 
 /// Time limit of each check.
@@ -103,7 +103,7 @@ fn settings(config: &Config) -> Vec<Finding> {
     if config.mode.redis().is_some() && config.trusted_proxies.is_none() {
         findings.push(Finding::risky("--trusted-proxies: not set, so behind a balancer all clients share one address"));
     }
-    if config.has_folder_of_its_own() {
+    if config.may_have_unshared_media() {
         findings.push(Finding::risky(format!(
             "--media-url: {} is a folder, AND THIS IS A CLUSTER: profile images are missing on every node that does not have \
              the same folder mounted",
@@ -169,14 +169,14 @@ async fn smtp(url: &SmtpUrl) -> Vec<Finding> {
     }]
 }
 
-async fn media(place: &Place) -> Vec<Finding> {
-    let tried = match Media::open(place) {
+async fn media(location: &MediaLocation) -> Vec<Finding> {
+    let tried = match Media::open(location) {
         Ok(media) => media.try_out(&Chance::from_entropy()).await,
         Err(error) => Err(error),
     };
     vec![match tried {
-        Ok(()) => Finding::good(format!("media: {place} takes, gives and deletes")),
-        Err(error) => Finding::wrong(format!("media: {place}: {error}")),
+        Ok(()) => Finding::good(format!("media: {location} takes, gives and deletes")),
+        Err(error) => Finding::wrong(format!("media: {location}: {error}")),
     }]
 }
 

@@ -73,7 +73,7 @@ async fn listen(asked: Option<SocketAddr>) -> Result<TcpListener, Failure> {
 /// Finds or creates the demo host, and registers the domains of this port.
 async fn demo_host(config: &Config, address: SocketAddr, chance: &Chance) -> Result<DemoHost, Failure> {
     let path = config.data_dir.join("demo-password");
-    let password = config::keep(&path, chance, || config::hex(&chance.bytes::<8>()))
+    let password = config::read_or_create(&path, chance, || hex::encode(chance.bytes::<8>()))
         .map_err(|error| ConfigError::new("data-dir", format!("{}: {error}", path.display())))?;
     let domains = domains(address);
     let store = open_store(config.mode.database()).await?;
@@ -140,7 +140,7 @@ struct PassingDir(PathBuf);
 
 impl PassingDir {
     fn new(chance: &Chance) -> Result<Self, ConfigError> {
-        let path = std::env::temp_dir().join(format!("pintalk-demo-{}", config::hex(&chance.bytes::<8>())));
+        let path = std::env::temp_dir().join(format!("pintalk-demo-{}", hex::encode(chance.bytes::<8>())));
         let made = config::private_dir(&path);
         made.map_err(|error| ConfigError::new("data-dir", format!("{}: {error}", path.display())))?;
         Ok(Self(path))

@@ -26,9 +26,9 @@ use crate::domain::Control;
 use crate::domain::Host;
 use crate::domain::clock::{Chance, Clock, ManualClock, SystemClock};
 use crate::outbound::contacts::{Contacts, MailLinks};
-use crate::outbound::mail::Waker;
-use crate::outbound::media::{Media, Place};
-use crate::outbound::webhooks::{IsAllowed, Sender};
+use crate::outbound::mail::MailWaker;
+use crate::outbound::media::{Media, MediaLocation};
+use crate::outbound::webhooks::{EventSender, IsAllowed};
 use crate::store::testing::on_fresh;
 use crate::store::{Dialect, Store};
 
@@ -147,20 +147,20 @@ async fn server(store: Store) -> TestServer {
     let clock = Arc::new(ManualClock::new(SystemClock.now()));
     let media = Arc::new(tempfile::tempdir().unwrap());
     let images = ProfileImages::new(
-        Media::open(&Place::Folder(media.path().to_owned())).unwrap(),
+        Media::open(&MediaLocation::Folder(media.path().to_owned())).unwrap(),
         store.clone(),
         Arc::new(SystemClock),
         Chance::from_seed(3),
     );
     let clock_of_webhooks: Arc<dyn Clock> = clock.clone();
     let loopback: IsAllowed = Arc::new(|address| address.is_loopback());
-    let sender = Sender::new(Some(loopback), clock_of_webhooks).unwrap();
+    let sender = EventSender::new(Some(loopback), clock_of_webhooks).unwrap();
     let links = MailLinks::new("https://chat.example", [b"a secret".to_vec()]);
     let app = HttpContext {
         profiles: Profiles::new(accounts.clone(), images),
         accounts,
         rooms,
-        contacts: Contacts::new(store.clone(), Arc::new(SystemClock), links, Waker::default()),
+        contacts: Contacts::new(store.clone(), Arc::new(SystemClock), links, MailWaker::default()),
         webhooks: Webhooks::new(store.clone(), sender, Chance::from_seed(4)),
         limits: Arc::new(Limits::new(quotas(), Arc::new(MemoryThrottle::new(clock.clone())), clock.clone())),
         health: Arc::new(FakeHealth),

@@ -34,7 +34,7 @@ use crate::http::{self, HttpContext, HttpSettings, IsTrustedProxy, Page, Pages, 
 use crate::node::config::Config;
 use crate::node::jobs::{self, Duties};
 use crate::outbound::contacts::{Contacts, MailLinks};
-use crate::outbound::notifications::{Letters, Notifier};
+use crate::outbound::notifications::{NotificationWriter, Notifier};
 use crate::outbound::webhooks::Webhooks;
 use crate::store::Store;
 use crate::web;
@@ -176,9 +176,9 @@ impl Node {
             Some(origin) if !config.public_url.has_origin(origin.as_str()) => origin.as_str().to_owned(),
             _ => format!("{public_url}/console/"),
         };
-        let letters = Letters::new(&admin_url, public_url, mail_links(config), config.mail_language);
+        let writer = NotificationWriter::new(&admin_url, public_url, mail_links(config), config.mail_language);
         let waker = self.accounts.mail_waker();
-        Notifier::new(store.clone(), self.broker.clone(), self.clock.clone(), letters, waker)
+        Notifier::new(store.clone(), self.broker.clone(), self.clock.clone(), writer, waker)
     }
 
     pub(super) fn sweep(&self) -> Sweep {

@@ -6,8 +6,8 @@ mod link;
 use std::sync::Arc;
 
 use crate::domain::clock::Clock;
-use crate::outbound::mail::Waker;
-use crate::store::{Store, StoreError, mailbox_key};
+use crate::outbound::mail::{Language, MailWaker};
+use crate::store::{ConsentPair, RoomRow, Store, StoreError, mailbox_key};
 
 pub use crate::store::ConsentPair;
 pub use link::MailLinks;
@@ -19,7 +19,7 @@ pub struct Contacts {
     store: Store,
     clock: Arc<dyn Clock>,
     links: MailLinks,
-    mail: Waker,
+    mail: MailWaker,
 }
 
 impl std::fmt::Debug for Contacts {
@@ -30,7 +30,7 @@ impl std::fmt::Debug for Contacts {
 
 impl Contacts {
     /// Creates the service. `links` signs and verifies the links in e-mails; `mail` wakes the mail dispatcher.
-    pub fn new(store: Store, clock: Arc<dyn Clock>, links: MailLinks, mail: Waker) -> Self {
+    pub fn new(store: Store, clock: Arc<dyn Clock>, links: MailLinks, mail: MailWaker) -> Self {
         Self { store, clock, links, mail }
     }
 
@@ -70,8 +70,7 @@ impl Contacts {
         let pair = match asked {
             Unsubscription::Pair(pair) => pair.clone(),
             Unsubscription::Room(of_room) => {
-                let Some(email) = self.store.contacts().get(of_room.room).await?.filter(|email| of_room.is_of(email))
-                else {
+                let Some(email) = self.store.contacts().get(of_room.room).await?.filter(|email| of_room.is_for(email)) else {
                     return Ok(None);
                 };
                 let Some(room) = self.store.rooms().get(of_room.room).await? else { return Ok(None) };

@@ -1,12 +1,12 @@
 //! E-mail: templates and delivery.
 //!
 //! An e-mail is written to the outbox in the same transaction as its cause, and sent by the node that takes it first
-//! ([`Postman`]). Each template has one file per language. Subjects never contain text written by users.
+//! ([`MailDispatcher`]). Each template has one file per language. Subjects never contain text written by users.
 
-mod postman;
+mod dispatcher;
+mod email;
 mod smtp;
-mod template;
 
-pub use postman::{Postman, Waker};
-pub use smtp::{Delivery, Failure, Log, Sender, Smtp};
-pub use template::{Language, Letter, RoomText};
+pub use dispatcher::{MailDispatcher, MailWaker};
+pub use email::{Email, Language, RoomText};
+pub use smtp::{LogSender, MailError, MailSender, SmtpSender};

@@ -1,4 +1,4 @@
-//! Storage of profile images that all nodes share: a folder, or a bucket of an S3 API ([`Place`]).
+//! Storage of profile images that all nodes share: a folder, or a bucket of an S3 API ([`MediaLocation`]).
 //!
 //! `profile_images` stores the [`Picture`] of an upload, `http` serves it, and `pintalk check` tests the storage.
 //!
@@ -6,9 +6,9 @@
 //! later deleted. Names contain no user input and cannot refer to a path outside the storage.
 
 mod key;
+mod location;
 mod picture;
-mod place;
-mod wire;
+mod s3_http;
 
 use std::error::Error as _;
 use std::fmt;
@@ -22,11 +22,11 @@ use object_store::{ObjectStore, ObjectStoreExt as _, PutPayload};
 use crate::domain::clock::Chance;
 
 pub use key::{ImageKey, ImageType};
-pub use picture::{MAX_PIXELS, MAX_SIDE, Picture, Refusal};
-pub use place::{InvalidPlace, Place, Settings};
+pub use location::{InvalidMediaLocation, MediaLocation, S3Settings};
+pub use picture::{ImageRejection, MAX_PIXELS, MAX_SIDE, Picture};
 
 /// Time limit of one storage operation. An HTTP request has 30 s and needs up to two operations.
-const PATIENCE: Duration = Duration::from_secs(8);
+const OPERATION_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// Maximum size in bytes of an object that is read; larger than any picture of [`MAX_SIDE`].
 const MAX_OBJECT: u64 = 4 * 1024 * 1024;
@@ -40,8 +40,8 @@ impl From<object_store::Error> for MediaError {
     /// Appends the causes that the message of the error itself omits.
     fn from(error: object_store::Error) -> Self {
         let causes = std::iter::successors(error.source(), |&cause| cause.source());
-        Self(causes.map(ToString::to_string).fold(error.to_string(), |told, cause| {
-            if told.contains(&cause) { told } else { format!("{told}: {cause}") }
+        Self(causes.map(ToString::to_string).fold(error.to_string(), |text, cause| {
+            if text.contains(&cause) { text } else { format!("{text}: {cause}") }
         }))
     }
 }
@@ -64,8 +64,8 @@ impl Media {
     ///
     /// # Errors
     /// If the folder cannot be created, or the settings of the bucket are invalid.
-    pub fn open(place: &Place) -> Result<Self, MediaError> {
-        let (objects, prefix) = place.open()?;
+    pub fn open(location: &MediaLocation) -> Result<Self, MediaError> {
+        let (objects, prefix) = location.open()?;
         Ok(Self { objects, prefix })
     }
 
@@ -75,7 +75,7 @@ impl Media {
     /// After an error, the image may or may not be stored.
     pub async fn put(&self, key: &ImageKey, bytes: Bytes) -> Result<(), MediaError> {
         let path = self.path(key);
-        in_time(self.objects.put(&path, PutPayload::from_bytes(bytes))).await??;
+        within_timeout(self.objects.put(&path, PutPayload::from_bytes(bytes))).await?;
         Ok(())
     }
 
@@ -86,13 +86,13 @@ impl Media {
     pub async fn get(&self, key: &ImageKey) -> Result<Option<Bytes>, MediaError> {
         let path = self.path(key);
         let reading = async {
-            let Some(found) = present(self.objects.get(&path).await)? else { return Ok(None) };
+            let Some(found) = present(self.objects.get(&path).await)? else { return Ok::<_, MediaError>(None) };
             if found.meta.size > MAX_OBJECT {
-                return Err(MediaError(format!("{path} is larger than any image of ours")));
+                return Err(MediaError(format!("{path} is larger than any stored image")));
             }
             present(found.bytes().await)
         };
-        in_time(reading).await?
+        within_timeout(reading).await
     }
 
     /// Returns whether an image exists.
@@ -101,7 +101,7 @@ impl Media {
     /// If the storage could not be read.
     pub async fn has(&self, key: &ImageKey) -> Result<bool, MediaError> {
         let path = self.path(key);
-        Ok(present(in_time(self.objects.head(&path)).await?)?.is_some())
+        within_timeout(async { Ok::<_, MediaError>(present(self.objects.head(&path).await)?.is_some()) }).await
     }
 
     /// Deletes an image. Deleting a missing image is not an error.
@@ -109,10 +109,14 @@ impl Media {
     /// # Errors
     /// After an error, the image may or may not exist.
     pub async fn delete(&self, key: &ImageKey) -> Result<(), MediaError> {
-        match in_time(self.objects.delete(&self.path(key))).await? {
-            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+        let path = self.path(key);
+        let deleting = async {
+            match self.objects.delete(&path).await {
+                Err(object_store::Error::NotFound { .. }) => Ok(()),
+                result => result,
+            }
+        };
+        within_timeout(deleting).await
     }
 
     /// Stores, reads and deletes an object. Used by `pintalk check`.
@@ -127,7 +131,7 @@ impl Media {
         self.delete(&key).await?;
         match found? {
             Some(found) if found == probe => Ok(()),
-            Some(_) | None => Err(MediaError("what was put there cannot be read".to_owned())),
+            Some(_) | None => Err(MediaError("the object that was stored cannot be read".to_owned())),
         }
     }
 
@@ -151,9 +155,15 @@ fn present<T>(found: object_store::Result<T>) -> Result<Option<T>, MediaError> {
     }
 }
 
-async fn in_time<T>(work: impl Future<Output = T>) -> Result<T, MediaError> {
-    let late = |_| MediaError(format!("no answer in {} s", PATIENCE.as_secs()));
-    tokio::time::timeout(PATIENCE, work).await.map_err(late)
+/// Limits an operation to [`OPERATION_TIMEOUT`].
+async fn within_timeout<T, E>(operation: impl Future<Output = Result<T, E>>) -> Result<T, MediaError>
+where
+    MediaError: From<E>,
+{
+    match tokio::time::timeout(OPERATION_TIMEOUT, operation).await {
+        Ok(result) => Ok(result?),
+        Err(_) => Err(MediaError(format!("no response within {} s", OPERATION_TIMEOUT.as_secs()))),
+    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 //! locks the rooms and also writes the e-mail to the outbox. So an e-mail is written once, and the outbox sends it at
 //! most once.
 
-mod letter;
+mod email;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -17,11 +17,11 @@ use tokio_util::sync::CancellationToken;
 use crate::backend::broker::{Broker, RoomStatus, Unavailable};
 use crate::domain::clock::Clock;
 use crate::domain::{ChatroomId, HostId, RoomName, Side};
-use crate::outbound::mail::Waker;
+use crate::outbound::mail::MailWaker;
 use crate::outbound::metrics::{Decision, NotificationMetrics, Recipient};
 use crate::store::{DueNotification, HostDigestOutcome, NotificationDecision, Store, StoreError};
 
-pub use letter::{Letters, service_domain};
+pub use email::{NotificationWriter, service_domain};
 
 /// Polling interval of due notifications.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -45,8 +45,8 @@ pub struct Notifier {
     store: Store,
     broker: Arc<dyn Broker>,
     clock: Arc<dyn Clock>,
-    letters: Letters,
-    mail: Waker,
+    writer: NotificationWriter,
+    mail: MailWaker,
     metrics: NotificationMetrics,
 }
 
@@ -58,8 +58,14 @@ impl std::fmt::Debug for Notifier {
 
 impl Notifier {
     /// Creates a notifier. `broker` reports the members of rooms; `mail` wakes the mail dispatcher.
-    pub fn new(store: Store, broker: Arc<dyn Broker>, clock: Arc<dyn Clock>, letters: Letters, mail: Waker) -> Self {
-        Self { store, broker, clock, letters, mail, metrics: NotificationMetrics::default() }
+    pub fn new(
+        store: Store,
+        broker: Arc<dyn Broker>,
+        clock: Arc<dyn Clock>,
+        writer: NotificationWriter,
+        mail: MailWaker,
+    ) -> Self {
+        Self { store, broker, clock, writer, mail, metrics: NotificationMetrics::default() }
     }
 
     /// Decides due notifications until `stop` is cancelled.
@@ -136,8 +142,8 @@ impl Notifier {
         Ok(Members(names.into_iter().zip(found).filter_map(|(name, status)| Some((name, status?))).collect()))
     }
 
-    fn writer(&self) -> letter::Writer<'_> {
-        self.letters.at(self.clock.now())
+    fn writer(&self) -> email::DatedWriter<'_> {
+        self.writer.at(self.clock.now())
     }
 
     /// Counts a decision and wakes the mail dispatcher. Returns `false` if nothing was decided.

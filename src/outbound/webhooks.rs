@@ -1,7 +1,7 @@
 //! Webhooks: events of a host's rooms, sent to the host's own systems.
 //!
 //! Events are recorded in the same transaction as the change that causes them ([`archive`](crate::store::MessageRepository::archive) and similar methods).
-//! A [`Courier`] on every node sends them to the receivers. This module is where hosts set and test their webhook and
+//! A [`WebhookDispatcher`] on every node sends them to the receivers. This module is where hosts set and test their webhook and
 //! read the results.
 //!
 //! **Guarantees:** an event is sent at least once, even if nodes crash, until its receiver answers 2xx or three days
@@ -20,16 +20,17 @@ use crate::protocol::webhook::ping;
 use crate::store::{DeliveryAttempt, Store, StoreError};
 
 pub mod address;
-mod courier;
+mod client;
+mod dispatcher;
 mod signature;
-mod wire;
+mod url;
 
+pub use self::url::UrlProblem;
 pub use crate::store::{RecordedEvent, Webhook, WebhookChange};
 pub use address::IsAllowed;
-pub use courier::Courier;
-pub use wire::UrlProblem;
+pub use dispatcher::WebhookDispatcher;
 
-use wire::Wire;
+use client::WebhookClient;
 
 /// How long a replaced secret signs in addition to the new one.
 const OLD_SECRET_KEPT: TimeDelta = TimeDelta::days(1);
@@ -50,25 +51,25 @@ pub enum SetError {
 
 /// Signs and sends events. Clones share the connection pool.
 #[derive(Clone)]
-pub struct Sender {
-    wire: Wire,
+pub struct EventSender {
+    client: WebhookClient,
     clock: Arc<dyn Clock>,
 }
 
-impl std::fmt::Debug for Sender {
+impl std::fmt::Debug for EventSender {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Sender").finish_non_exhaustive()
+        f.debug_struct("EventSender").finish_non_exhaustive()
     }
 }
 
-impl Sender {
+impl EventSender {
     /// Creates a sender. Besides public addresses it connects to those that `is_allowed` accepts, and to these also
     /// without TLS.
     ///
     /// # Errors
     /// The TLS client could not be created.
     pub fn new(is_allowed: Option<IsAllowed>, clock: Arc<dyn Clock>) -> Result<Self, rustls::Error> {
-        Ok(Self { wire: Wire::new(is_allowed)?, clock })
+        Ok(Self { client: WebhookClient::new(is_allowed)?, clock })
     }
 
     fn now(&self) -> DateTime<Utc> {
@@ -88,7 +89,7 @@ impl Sender {
             ("webhook-timestamp", timestamp.to_string()),
             ("webhook-signature", signature::signatures(secrets, id, timestamp, body)),
         ];
-        let answered = self.wire.post(&webhook.url, &headers, body).await;
+        let answered = self.client.post(&webhook.url, &headers, body).await;
         let millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         let (status, problem) = match answered {
             Ok(status @ 200..=299) => (Some(status), None),
@@ -104,13 +105,13 @@ impl Sender {
 #[derive(Clone, Debug)]
 pub struct Webhooks {
     store: Store,
-    sender: Sender,
+    sender: EventSender,
     chance: Chance,
 }
 
 impl Webhooks {
     /// Creates the service over `store`.
-    pub fn new(store: Store, sender: Sender, chance: Chance) -> Self {
+    pub fn new(store: Store, sender: EventSender, chance: Chance) -> Self {
         Self { store, sender, chance }
     }
 
@@ -127,7 +128,7 @@ impl Webhooks {
     /// # Errors
     /// [`SetError`].
     pub async fn set(&self, host: HostId, change: WebhookChange) -> Result<(Webhook, bool), SetError> {
-        let url = self.sender.wire.judge(&change.url)?.to_string();
+        let url = self.sender.client.check_url(&change.url)?.to_string();
         let change = WebhookChange { url, ..change };
         let secret = signature::new_secret(&self.chance);
         Ok(self.store.webhooks().set(host, &change, &secret, self.sender.now()).await?)

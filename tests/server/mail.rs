@@ -217,7 +217,7 @@ async fn a_host_signs_up_loses_his_password_leaves_and_comes_back_each_step_on_a
     .await;
     post(1, "/api/auth/restore/", email.clone(), "", "en").await;
     let mail = sink.mail().await;
-    assert_eq!(mail["headers"]["Subject"], "Come back to PinTalk");
+    assert_eq!(mail["headers"]["Subject"], "Restore your PinTalk account");
     let login = json!({"email": "busy@shop.example", "password": word(&mail, is_password)});
     let (status, _, user) = post(0, "/api/auth/login/", login, "", "").await;
     assert_eq!((status, &user["isDeleted"]), (StatusCode::OK, &json!(false)));

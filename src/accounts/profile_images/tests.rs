@@ -3,7 +3,7 @@ use std::path::Path;
 use super::*;
 use crate::domain::clock::SystemClock;
 use crate::domain::{Host, HostUuid};
-use crate::outbound::media::Place;
+use crate::outbound::media::MediaLocation;
 use crate::outbound::media::testing::png;
 use crate::store::testing::on_fresh;
 use crate::store::{Dialect, NewHost};
@@ -17,7 +17,7 @@ struct Setup {
 
 async fn setup(store: Store) -> Setup {
     let folder = tempfile::tempdir().unwrap();
-    let media = Media::open(&Place::Folder(folder.path().to_owned())).unwrap();
+    let media = Media::open(&MediaLocation::Folder(folder.path().to_owned())).unwrap();
     let images = ProfileImages::new(media, store.clone(), Arc::new(SystemClock), Chance::from_seed(1));
     let host = NewHost {
         email: "dev@shop.example".into(),
@@ -91,7 +91,7 @@ async fn one_of_several_concurrent_uploads_is_kept() {
 async fn rejected_upload_and_upload_without_host_leave_no_file() {
     with_setup(|mut setup| async move {
         let refused = setup.images.prepare(Bytes::from_static(b"<html>")).await;
-        assert_eq!(refused, Err(ProfileImageError::Refused(Refusal::Unknown)));
+        assert_eq!(refused, Err(ProfileImageError::Refused(ImageRejection::Unknown)));
         setup.host.id = HostId(999);
         assert_eq!(setup.upload(10).await, Ok(false));
         assert_eq!(kept(setup.folder.path()).len(), 0);

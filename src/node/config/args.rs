@@ -1,4 +1,4 @@
-//! The flags of a node, each with its environment variable. Only forms are checked here; sense, in [`Config`].
+//! Flags of a node, each with its environment variable. Values are parsed here; [`Config`] checks their combination.
 //!
 //! [`Config`]: super::Config
 
@@ -21,7 +21,7 @@ use crate::domain::WireOffset;
 use crate::node::jobs::Settings;
 use crate::outbound::mail::Language;
 
-/// Where SQL is: all that `migrate` and `user create` need to know.
+/// Location of the database, for all commands that use SQL.
 #[derive(Args, Clone, Debug)]
 pub struct StoreArgs {
     /// Database: mysql://user:password@host:port/database or sqlite:///path [default: SQLite in the data directory].
@@ -32,7 +32,7 @@ pub struct StoreArgs {
     pub data_dir: Option<PathBuf>,
 }
 
-/// Where traces go.
+/// Options of traces.
 #[derive(Args, Clone, Debug)]
 pub struct TraceArgs {
     /// OpenTelemetry collector that receives traces by OTLP over HTTP, without /v1/traces; without it, nothing is traced
@@ -44,7 +44,7 @@ pub struct TraceArgs {
     pub trace_ratio: Ratio,
 }
 
-/// How the program tells what it does.
+/// Options of the log.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct LogArgs {
     /// Format of log lines; RUST_LOG selects what is logged.
@@ -52,7 +52,7 @@ pub struct LogArgs {
     pub log_format: LogFormat,
 }
 
-/// What is done by the clock: what `cleanup` needs to know, too.
+/// Options of periodic jobs, also for `cleanup`.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct DutyArgs {
     /// How long a closed room keeps its messages.
@@ -69,7 +69,7 @@ impl From<DutyArgs> for Settings {
     }
 }
 
-/// Every option of a node.
+/// All options of a node.
 #[derive(Args, Clone, Debug)]
 pub struct ServeArgs {
     /// Address that clients connect to.
@@ -181,11 +181,10 @@ pub struct ServeArgs {
 }
 
 impl ServeArgs {
-    /// The options of a node that is started with these flags (without a program's name before them), whatever the
-    /// environment says.
+    /// Parses flags without a program name before them. Environment variables are ignored.
     ///
     /// # Errors
-    /// What clap says of flags that it does not understand.
+    /// The error of clap for invalid flags.
     pub fn from_flags<I, T>(flags: I) -> Result<Self, clap::Error>
     where
         I: IntoIterator<Item = T>,

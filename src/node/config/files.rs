@@ -1,4 +1,4 @@
-//! What a node keeps in its data directory from one run to the next.
+//! Files in the data directory of a node.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
@@ -8,14 +8,14 @@ use std::path::Path;
 use crate::domain::clock::Chance;
 use crate::store::restrict;
 
-/// Bytes of randomness in a key that a node makes for itself.
+/// Number of random bytes in a generated key.
 const KEY_BYTES: usize = 32;
 
-/// What a node puts into its data directory, and how the names of drafts and of SQLite's further files begin.
+/// Files in the data directory. The names of drafts and of additional SQLite files begin with these.
 const OWN_FILES: [&str; 6] = ["pintalk.sqlite", "pintalk.lock", "jwt-secret", "demo-password", "media", "lost+found"];
 
-/// Makes a directory that only its owner may look into, under any umask. One that exists is restricted if nothing else is in it:
-/// an operator may have named one that other programs share.
+/// Creates a directory with access for its owner only, under any umask. An existing directory is restricted only if it
+/// contains no other files, because other programs may share it.
 pub(crate) fn private_dir(path: &Path) -> io::Result<()> {
     let exists = path.exists();
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
@@ -31,9 +31,10 @@ pub(crate) fn private_dir(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Set on directories that everybody may write to.
+/// Mode bit of directories that all users may write to.
 const STICKY: u32 = 0o1000;
 
+/// Returns whether the directory contains only files of this program.
 fn holds_only_own(path: &Path) -> io::Result<bool> {
     for entry in fs::read_dir(path)? {
         let name = entry?.file_name();
@@ -44,9 +45,9 @@ fn holds_only_own(path: &Path) -> io::Result<bool> {
     Ok(true)
 }
 
-/// What stands in the file, which is written first when it is not there: readable by its owner alone, whole or not
-/// at all, and by one process even if two start at once.
-pub(crate) fn keep(path: &Path, chance: &Chance, make: impl FnOnce() -> String) -> io::Result<String> {
+/// Returns the content of a file. If the file does not exist, creates it with the result of `make`: atomically, readable
+/// by its owner only, and once even if two processes start at the same time.
+pub(crate) fn read_or_create(path: &Path, chance: &Chance, make: impl FnOnce() -> String) -> io::Result<String> {
     match fs::read_to_string(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         found => {
@@ -54,11 +55,11 @@ pub(crate) fn keep(path: &Path, chance: &Chance, make: impl FnOnce() -> String) 
             return found;
         }
     }
-    let draft = path.with_extension(format!("{}.new", hex(&chance.bytes::<8>())));
+    let draft = path.with_extension(format!("{}.new", hex::encode(chance.bytes::<8>())));
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
     file.write_all(make().as_bytes())?;
     file.sync_all()?;
-    // Unlike a rename, a link never replaces what another process has written meanwhile.
+    // Unlike a rename, a link never replaces a file that another process has created meanwhile.
     let linked = fs::hard_link(&draft, path);
     fs::remove_file(&draft)?;
     match linked {
@@ -67,14 +68,9 @@ pub(crate) fn keep(path: &Path, chance: &Chance, make: impl FnOnce() -> String) 
     }
 }
 
-/// A key for the node's own use: 64 hexadecimal digits.
+/// Generates a key of 64 hexadecimal digits.
 pub(crate) fn new_key(chance: &Chance) -> String {
-    hex(&chance.bytes::<KEY_BYTES>())
-}
-
-/// The bytes in lower-case hexadecimal digits.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(chance.bytes::<KEY_BYTES>())
 }
 
 #[cfg(test)]
@@ -88,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn a_data_directory_of_an_earlier_release_is_restricted_and_one_that_others_share_is_not() {
+    fn own_data_directory_is_restricted_and_shared_one_is_not() {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str, mode| {
             let path = dir.path().join(name);
@@ -104,7 +100,7 @@ mod tests {
         assert_eq!(mode(&own), 0o700);
         let chance = Chance::from_seed(1);
         fs::set_permissions(own.join("jwt-secret"), fs::Permissions::from_mode(0o644)).unwrap();
-        assert_eq!(keep(&own.join("jwt-secret"), &chance, || unreachable!("it is there")).unwrap(), "x");
+        assert_eq!(read_or_create(&own.join("jwt-secret"), &chance, || unreachable!("the file exists")).unwrap(), "x");
         assert_eq!(mode(&own.join("jwt-secret")), 0o600);
 
         let shared = at("shared", 0o755);
@@ -117,13 +113,13 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_made_once_and_is_its_owners_alone() {
+    fn key_is_created_once_and_readable_by_its_owner_only() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("deep/data/jwt-secret");
         private_dir(path.parent().unwrap()).unwrap();
         let chance = Chance::from_seed(1);
-        let first = keep(&path, &chance, || new_key(&chance)).unwrap();
-        let second = keep(&path, &chance, || new_key(&chance)).unwrap();
+        let first = read_or_create(&path, &chance, || new_key(&chance)).unwrap();
+        let second = read_or_create(&path, &chance, || new_key(&chance)).unwrap();
         assert_eq!((first.len(), &first), (64, &second));
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::metadata(path.parent().unwrap()).unwrap().permissions().mode() & 0o777, 0o700);

@@ -1,4 +1,4 @@
-//! What one client may ask of a node (DESIGN "Limits"). All can be set, each can be `off`, and all at once.
+//! Limits per client (DESIGN "Limits"). Each can be set or `off`; `--limits off` disables all.
 
 use std::str::FromStr;
 
@@ -6,25 +6,25 @@ use clap::Args;
 
 use super::values::{InvalidValue, Switch};
 
-/// A bound, or none.
+/// Upper limit, or none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cap(Option<u32>);
 
 impl Cap {
-    /// No bound.
+    /// No limit.
     pub const OFF: Self = Self(None);
 
-    /// A bound of `max`.
+    /// A limit of `max`.
     pub const fn at(max: u32) -> Self {
         Self(Some(max))
     }
 
-    /// The bound; `None` when there is none.
+    /// Returns the limit; `None` if there is none.
     pub fn get(self) -> Option<u32> {
         self.0
     }
 
-    /// Whether somebody who has `count` already may not have one more.
+    /// Returns whether `count` has reached the limit, so that one more is not allowed.
     pub fn is_reached_by(self, count: u64) -> bool {
         self.0.is_some_and(|max| count >= u64::from(max))
     }
@@ -41,7 +41,7 @@ impl FromStr for Cap {
     }
 }
 
-/// The limits' flags.
+/// Flags of limits.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Limits")]
 pub struct LimitArgs {
@@ -122,57 +122,57 @@ pub struct LimitArgs {
     pub limit_webhook_tests_per_minute: Cap,
 }
 
-/// What one client may ask of a node.
+/// Limits per client, after parsing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Messages a second that one socket may send for long; above, it is read no faster.
+    /// Messages per second from one socket; above, it is read at this rate.
     pub messages_per_second: Cap,
     /// Messages that one socket may send at once.
     pub message_burst: Cap,
-    /// Bytes per second that are read of one socket; above, it is read no faster.
+    /// Bytes per second from one socket; above, it is read at this rate.
     pub socket_bytes_per_second: Cap,
     /// Bytes that one socket may send at once.
     pub socket_burst_bytes: Cap,
-    /// Bytes per second that are read of all sockets of one address, on each node.
+    /// Bytes per second from all sockets of an address, per node; above, they are read at this rate.
     pub address_bytes_per_second: Cap,
-    /// MiB that all sockets of one address may send per day; above, they are read no faster.
+    /// MiB per day from all sockets of an address, per node; above, they are read at this average rate.
     pub address_mib_per_day: Cap,
     /// MiB of messages per day in all rooms of one host; above, close 1013.
     pub host_mib_per_day: Cap,
-    /// Bytes of a frame from a client; above, close 1009. A node's memory hangs on it, so it is always there.
+    /// Bytes of a frame from a client; above, close 1009. It bounds the memory of the node, so it cannot be off.
     pub frame_bytes: usize,
-    /// Open connections of one address; above, close 4029, and HTTP 429.
+    /// Open connections of one address; above, close 4029 and HTTP 429.
     pub sockets_per_address: Cap,
     /// Open sockets in one room; above, close 4029.
     pub sockets_per_room: Cap,
-    /// WebSocket handshakes a minute from one address; above, HTTP 429.
+    /// WebSocket handshakes per minute from one address; above, HTTP 429.
     pub handshakes_per_minute: Cap,
-    /// Joins that wait on this node; above, close 1013. The node's own bound: it is always there.
+    /// Joins that wait on this node; above, close 1013. It bounds the memory of the node, so it cannot be off.
     pub joins_waiting: usize,
-    /// Rooms made in a minute from one address; above, HTTP 429.
+    /// Rooms created per minute from one address; above, HTTP 429.
     pub rooms_per_minute: Cap,
-    /// Logins a minute from one address; above, HTTP 429.
+    /// Logins per minute from one address; above, HTTP 429.
     pub logins_per_address: Cap,
-    /// Failed logins a minute for one account from one address; above, HTTP 429.
+    /// Failed logins per minute for one account from one address; above, HTTP 429.
     pub logins_per_account: Cap,
-    /// Failed logins an hour for one account; above, HTTP 429 unless the device was logged in to it.
+    /// Failed logins per hour for one account; above, HTTP 429 unless the device sends a refresh cookie of the account.
     pub login_failures_per_hour: Cap,
-    /// Calls a minute from one address with unknown keys, and as many steps of signing up; above, HTTP 429.
+    /// Calls per minute from one address with unknown keys, and as many steps of signing up; above, HTTP 429.
     pub lookups_per_minute: Cap,
-    /// Mails an hour that one address may cause; above, HTTP 429.
+    /// E-mails per hour that requests from one address cause; above, HTTP 429.
     pub mails_per_hour: Cap,
-    /// E-mails of a class that leave for one mailbox in an hour; above, they are delayed.
+    /// E-mails per hour and class to one mailbox; above, they are delayed.
     pub mails_per_mailbox: Cap,
-    /// E-mails of a class that leave on behalf of one host in an hour; above, they are delayed.
+    /// E-mails per hour and class on behalf of one host; above, they are delayed.
     pub mails_per_host: Cap,
-    /// E-mails of a class that leave the installation in an hour; above, they are delayed.
+    /// E-mails per hour and class in the whole installation; above, they are delayed.
     pub mails_per_installation: Cap,
-    /// Tests a minute of one host's webhook; above, HTTP 429.
+    /// Webhook tests per minute of one host; above, HTTP 429.
     pub webhook_tests_per_minute: Cap,
 }
 
 impl Limits {
-    /// No limits but the frame's size and the joins that wait.
+    /// Returns limits that are all off except the two that cannot be off.
     pub fn off(frame_bytes: usize, joins_waiting: usize) -> Self {
         Self {
             messages_per_second: Cap::OFF,

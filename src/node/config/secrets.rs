@@ -1,7 +1,7 @@
-//! Values that must not be seen: neither in a log nor in an error that quotes what was wrong.
+//! Option values that contain secrets and must not appear in logs and errors.
 //!
-//! **Invariant:** nothing here prints a secret through `Debug` or `Display`, and clap parses these options as
-//! [`Hidden`], which takes anything: an error of clap's own would quote the value.
+//! **Invariant:** `Debug` and `Display` print no secret. Clap parses these options as [`Hidden`], which accepts any text,
+//! because an error of clap would contain the value.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -12,12 +12,12 @@ use url::Url;
 
 use super::values::InvalidValue;
 
-/// Text as it came, shown to nobody.
+/// Unparsed text that is not printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Hidden(String);
 
 impl Hidden {
-    /// The text itself.
+    /// Returns the text.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -36,15 +36,15 @@ impl fmt::Debug for Hidden {
     }
 }
 
-/// The keys of the tokens: the first signs, all verify, so that keys can be changed while tokens live.
+/// Keys of access tokens: the first signs, all verify, so that keys can be replaced while tokens are valid.
 #[derive(Clone, PartialEq, Eq)]
 pub struct JwtSecrets(Vec<String>);
 
 impl JwtSecrets {
-    /// The least length of a key in bytes: the output of the hash that HS256 uses.
+    /// Minimum length of a key in bytes: the output size of the hash function of HS256.
     pub const MIN_LEN: usize = 32;
 
-    /// Reads a list separated by commas.
+    /// Parses a list separated by commas.
     pub fn parse(list: &str) -> Result<Self, InvalidValue> {
         let keys: Vec<String> = list.split(',').map(|key| key.trim().to_owned()).collect();
         match keys.iter().position(|key| key.len() < Self::MIN_LEN) {
@@ -58,12 +58,12 @@ impl JwtSecrets {
         }
     }
 
-    /// The key that signs.
+    /// Returns the key that signs.
     pub fn signing(&self) -> &[u8] {
         self.0.first().map_or(&[], |key| key.as_bytes())
     }
 
-    /// The keys that verify, the signing one first.
+    /// Returns the keys that verify, the signing one first.
     pub fn verifying(&self) -> impl Iterator<Item = &[u8]> {
         self.0.iter().map(|key| key.as_bytes())
     }
@@ -75,7 +75,7 @@ impl fmt::Debug for JwtSecrets {
     }
 }
 
-/// The URL's text with its password, and any query (which may hold another), replaced by stars.
+/// Returns the URL with the password and the query, which may contain another, replaced by `***`.
 fn masked(url: &str) -> String {
     let Ok(mut url) = Url::parse(url) else { return "***".to_owned() };
     if url.password().is_some() {
@@ -95,7 +95,7 @@ macro_rules! secret_url {
         pub struct $name(String);
 
         impl $name {
-            /// The URL itself, password and all: for the driver that connects, never for a log.
+            /// Returns the URL with its password, for the driver that connects. Must not be logged.
             pub fn expose(&self) -> &str {
                 &self.0
             }
@@ -116,45 +116,45 @@ macro_rules! secret_url {
 }
 
 secret_url! {
-    /// Where SQL is: `mysql://user:password@host:port/database`, or `sqlite:///absolute/path`.
+    /// URL of the database: `mysql://user:password@host:port/database`, or `sqlite:///absolute/path`.
     DatabaseUrl
 }
 
 secret_url! {
-    /// Where Redis is: `redis://`, `redis-sentinel://`, `redis-cluster://`, each also as `rediss…://` over TLS.
+    /// URL of Redis: `redis://`, `redis-sentinel://`, `redis-cluster://`, each also as `rediss…://` over TLS.
     RedisUrl
 }
 
 secret_url! {
-    /// Where mail leaves: `smtp://` or `smtps://`, as lettre reads them.
+    /// URL of the mail server: `smtp://` or `smtps://`, in the format of lettre.
     SmtpUrl
 }
 
 impl DatabaseUrl {
-    /// Checks the form of a given URL; says nothing of whether a server is there.
+    /// Checks the form of a URL without connecting.
     pub fn parse(text: &str) -> Result<Self, InvalidValue> {
-        let refused = || InvalidValue::new("expected mysql://user:password@host:port/database or sqlite:///path");
+        let invalid = || InvalidValue::new("expected mysql://user:password@host:port/database or sqlite:///path");
         if let Some(path) = text.strip_prefix("sqlite:") {
             let file = path.trim_start_matches('/');
             return if file.is_empty() || path.contains(":memory:") {
-                Err(refused())
+                Err(invalid())
             } else {
                 Ok(Self(text.to_owned()))
             };
         }
-        let url = Url::parse(text).map_err(|_| refused())?;
+        let url = Url::parse(text).map_err(|_| invalid())?;
         let database = url.path().trim_matches('/');
         if url.scheme() != "mysql" || url.host_str().is_none_or(str::is_empty) || database.is_empty() {
-            return Err(refused());
+            return Err(invalid());
         }
         Ok(Self(text.to_owned()))
     }
 
-    /// The SQLite file at an absolute path; `None` when the path is not UTF-8.
+    /// Returns the URL of the SQLite file at an absolute path; `None` if the path is not UTF-8.
     pub fn sqlite(path: &Path) -> Option<Self> {
         let mut url = "sqlite://".to_owned();
         for character in path.to_str()?.chars() {
-            // What a URL would read as something else than a part of the path.
+            // Characters that have another meaning in a URL.
             match character {
                 '%' => url.push_str("%25"),
                 '?' => url.push_str("%3F"),
@@ -166,38 +166,38 @@ impl DatabaseUrl {
         Some(Self(url))
     }
 
-    /// Whether it is a file of this machine, which no other node can share.
+    /// Returns whether this is SQLite, whose file only one node can use.
     pub fn is_sqlite(&self) -> bool {
         self.0.starts_with("sqlite:")
     }
 }
 
-/// How Redis is laid out.
+/// Topology of Redis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RedisTopology {
     /// One server.
     Standalone,
-    /// A primary that sentinels name and replace.
+    /// A primary that sentinels monitor and replace.
     Sentinel,
-    /// Many primaries, each with its slots.
+    /// Several primaries, each with a part of the slots.
     Cluster,
 }
 
 impl RedisUrl {
-    /// Checks the form of a given URL; says nothing of whether a server is there.
+    /// Checks the form of a URL without connecting.
     pub fn parse(text: &str) -> Result<Self, InvalidValue> {
-        let refused = || InvalidValue::new("expected redis://, redis-sentinel:// or redis-cluster:// (rediss for TLS)");
+        let invalid = || InvalidValue::new("expected redis://, redis-sentinel:// or redis-cluster:// (rediss for TLS)");
         let known = ["redis", "redis-sentinel", "redis-cluster", "rediss", "rediss-sentinel", "rediss-cluster"];
-        let url = Url::parse(text).map_err(|_| refused())?;
+        let url = Url::parse(text).map_err(|_| invalid())?;
         if !known.contains(&url.scheme()) || url.host_str().is_none_or(str::is_empty) {
-            return Err(refused());
+            return Err(invalid());
         }
-        // The driver's own words may quote the URL.
-        fred::types::config::Config::from_url(text).map_err(|_| refused())?;
+        // An error of the driver may contain the URL.
+        fred::types::config::Config::from_url(text).map_err(|_| invalid())?;
         Ok(Self(text.to_owned()))
     }
 
-    /// The layout that the scheme names.
+    /// Returns the topology selected by the scheme.
     pub fn topology(&self) -> RedisTopology {
         match self.0.split_once("://").map(|(scheme, _)| scheme) {
             Some("redis-sentinel" | "rediss-sentinel") => RedisTopology::Sentinel,
@@ -208,14 +208,14 @@ impl RedisUrl {
 }
 
 impl SmtpUrl {
-    /// Checks the form of a given URL; says nothing of whether a server is there.
+    /// Checks the form of a URL without connecting.
     pub fn parse(text: &str) -> Result<Self, InvalidValue> {
         use lettre::{AsyncSmtpTransport, Tokio1Executor};
-        let refused = || InvalidValue::new("expected smtp://user:password@host:port or smtps://…");
+        let invalid = || InvalidValue::new("expected smtp://user:password@host:port or smtps://…");
         if !["smtp://", "smtps://"].iter().any(|scheme| text.starts_with(scheme)) {
-            return Err(refused());
+            return Err(invalid());
         }
-        AsyncSmtpTransport::<Tokio1Executor>::from_url(text).map_err(|_| refused())?;
+        AsyncSmtpTransport::<Tokio1Executor>::from_url(text).map_err(|_| invalid())?;
         Ok(Self(text.to_owned()))
     }
 }
@@ -225,7 +225,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_password_in_a_url_is_never_shown() {
+    fn password_in_url_is_not_printed() {
         let database = DatabaseUrl::parse("mysql://pin:s3cret@db.example:3306/pintalk?ssl-key=s3cret").unwrap();
         let redis =
             RedisUrl::parse("redis-sentinel://:s3cret@a:26379?sentinelPassword=s3cret&sentinelServiceName=p").unwrap();
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn every_token_key_has_at_least_32_bytes() {
+    fn token_keys_have_at_least_32_bytes() {
         let (old, new) = ("o".repeat(32), "n".repeat(32));
         let keys = JwtSecrets::parse(&format!("{new}, {old}")).unwrap();
         assert_eq!(keys.signing(), new.as_bytes());
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_store_is_named_by_the_scheme_of_its_url() {
+    fn scheme_of_url_selects_the_store() {
         assert!(DatabaseUrl::parse("sqlite:///var/lib/pintalk/db.sqlite").unwrap().is_sqlite());
         assert!(!DatabaseUrl::parse("mysql://root@127.0.0.1:3306/pintalk").unwrap().is_sqlite());
         for bad in ["", "mysql://root@127.0.0.1:3306", "postgres://a/b", "sqlite:", "sqlite::memory:", "db.example"] {
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn a_strange_path_survives_the_way_into_a_url() {
+    fn special_characters_in_path_are_encoded() {
         let url = DatabaseUrl::sqlite(Path::new("/srv/100% ours?/db.sqlite")).unwrap();
         assert_eq!(url.expose(), "sqlite:///srv/100%25%20ours%3F/db.sqlite");
     }

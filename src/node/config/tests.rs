@@ -1,7 +1,8 @@
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 
 use super::*;
-use crate::outbound::media::Place;
+use crate::outbound::media::MediaLocation;
 
 const MYSQL: &str = "mysql://pin:s3cret@db.example/pintalk";
 const REDIS: &str = "redis://:s3cret@redis.example:6379";
@@ -18,7 +19,7 @@ fn config(flags: &[&str]) -> Result<Config, ConfigError> {
 }
 
 #[test]
-fn without_flags_a_node_is_complete_in_itself() {
+fn node_without_flags_is_embedded() {
     let dir = tempfile::tempdir().unwrap();
     let config = config_in(dir.path(), &[]).unwrap();
     let data_dir = dir.path().join("data");
@@ -26,7 +27,7 @@ fn without_flags_a_node_is_complete_in_itself() {
     assert_eq!(config.mode, Mode::Embedded { database });
     assert!(config.auto_migrate);
     assert_eq!(config.public_url.as_str(), "http://127.0.0.1:8080");
-    assert_eq!(config.media, Place::Folder(data_dir.join("media")));
+    assert_eq!(config.media, MediaLocation::Folder(data_dir.join("media")));
     assert_eq!(config.duties.message_retention, Duration::from_secs(7 * 86_400));
     assert_eq!(config.duties.idle_close, Some(Duration::from_secs(7 * 86_400)));
     assert_eq!(config.key_grace, crate::accounts::DEFAULT_KEY_GRACE);
@@ -49,7 +50,7 @@ fn without_flags_a_node_is_complete_in_itself() {
 }
 
 #[test]
-fn the_tokens_key_of_a_single_node_is_made_once_and_kept() {
+fn token_key_of_single_node_is_created_once() {
     let dir = tempfile::tempdir().unwrap();
     let first = config_in(dir.path(), &[]).unwrap();
     let flags = ServeArgs::from_flags(["--data-dir", dir.path().join("data").to_str().unwrap()]).unwrap();
@@ -61,7 +62,7 @@ fn the_tokens_key_of_a_single_node_is_made_once_and_kept() {
 }
 
 #[test]
-fn redis_and_mysql_together_make_a_cluster() {
+fn redis_and_mysql_select_a_cluster() {
     let config = config(&["--database-url", MYSQL, "--redis-url", REDIS, "--jwt-secret", SECRET]).unwrap();
     assert!(matches!(config.mode, Mode::Cluster { .. }));
     assert!(!config.auto_migrate);
@@ -71,14 +72,14 @@ fn redis_and_mysql_together_make_a_cluster() {
 }
 
 #[test]
-fn a_database_alone_makes_a_single_node_on_it() {
+fn database_url_alone_selects_a_single_node() {
     let config = config(&["--database-url", MYSQL, "--auto-migrate"]).unwrap();
     assert!(matches!(config.mode, Mode::SingleOnDatabase { .. }));
     assert!(config.auto_migrate);
 }
 
 #[test]
-fn settings_that_contradict_each_other_are_refused_by_flag() {
+fn contradictory_options_name_the_flag() {
     let cluster = ["--database-url", MYSQL, "--redis-url", REDIS];
     let with = |more: &[&'static str]| [cluster.as_slice(), more].concat();
     for (flag, flags) in [
@@ -107,7 +108,7 @@ fn settings_that_contradict_each_other_are_refused_by_flag() {
 }
 
 #[test]
-fn a_value_of_the_wrong_form_is_refused_by_flag() {
+fn malformed_value_names_the_flag() {
     for (flag, value) in [
         ("listen", "8080"),
         ("metrics-listen", "localhost"),
@@ -164,7 +165,7 @@ fn every_option_has_its_environment_variable() {
 }
 
 #[test]
-fn limits_may_go_one_by_one_or_all_at_once_but_never_the_bounds_of_the_node() {
+fn limits_can_be_off_one_by_one_or_all_except_node_limits() {
     let one = config(&["--limit-sockets-per-room=off", "--limit-message-burst=7"]).unwrap().limits;
     assert_eq!((one.sockets_per_room, one.message_burst, one.mails_per_hour), (Cap::OFF, Cap::at(7), Cap::at(5)));
     let off = config(&["--limits", "off", "--limit-frame-bytes", "4096"]).unwrap().limits;
@@ -173,7 +174,7 @@ fn limits_may_go_one_by_one_or_all_at_once_but_never_the_bounds_of_the_node() {
 }
 
 #[test]
-fn the_public_url_follows_the_listener_to_where_a_browser_can_go() {
+fn default_public_url_is_reachable_by_a_browser() {
     let url = |listen: &str| config(&["--listen", listen]).unwrap().public_url.as_str().to_owned();
     assert_eq!(url("0.0.0.0:80"), "http://127.0.0.1");
     assert_eq!(url("[::]:8443"), "http://[::1]:8443");
@@ -181,7 +182,7 @@ fn the_public_url_follows_the_listener_to_where_a_browser_can_go() {
 }
 
 #[test]
-fn the_past_is_a_valid_direction_of_the_wire_offset() {
+fn wire_offset_can_be_negative() {
     assert_eq!(config(&["--wire-offset", "-03:00"]).unwrap().wire_offset.to_string(), "-03:00");
 }
 
@@ -212,7 +213,7 @@ fn options_table(heading: Option<&str>) -> String {
 }
 
 #[test]
-fn options_of_the_readme_are_those_of_the_command_line() {
+fn options_table_matches_the_command_line() {
     let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/node/config/README.md");
     let readme = std::fs::read_to_string(readme).unwrap();
     for heading in [None, Some("Limits")] {

@@ -12,14 +12,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::{BodyExt as _, Full, Limited};
-use hyper_rustls::HttpsConnector;
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
+use http_body_util::Full;
 use opentelemetry::global::{BoxedTracer, ObjectSafeTracerProvider as _};
 use opentelemetry::{InstrumentationScope, KeyValue};
-use opentelemetry_http::{HttpClient, HttpError};
+use opentelemetry_http::HttpError;
 use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig as _, WithHttpConfig as _};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
@@ -28,22 +24,29 @@ use tokio::runtime::Handle;
 use super::metrics::{ExportOutcome, TraceMetrics};
 use crate::domain::clock::Chance;
 use crate::domain::trace;
-use crate::node::config::{Config, hex};
-use crate::outbound::tls;
-
-/// Time limit for connecting to the collector.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+use crate::node::config::Config;
+use crate::outbound::http_client::{ClientOptions, HttpClient, Schemes};
 
 /// Time limit of an export request, also of the last one at exit.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Maximum size of a response in bytes.
-const MAX_ANSWER: usize = 64 * 1024;
+/// Maximum size of a response body in bytes.
+const MAX_BODY_BYTES: usize = 64 * 1024;
+
+/// Limits of the connections to the collector.
+const CLIENT_OPTIONS: ClientOptions = ClientOptions {
+    connect_timeout: Duration::from_secs(2),
+    request_timeout: EXPORT_TIMEOUT,
+    idle_timeout: Duration::from_secs(90),
+    max_idle_connections: 1,
+    max_head_bytes: 64 * 1024,
+    schemes: Schemes::HttpsAndHttp,
+};
 
 /// Tracing could not be set up.
 #[derive(Debug, thiserror::Error)]
 #[error("--otlp-endpoint: {0}")]
-pub struct NoTraces(String);
+pub struct TraceSetupError(String);
 
 /// Trace provider of the process.
 #[derive(Debug)]
@@ -62,15 +65,19 @@ impl Traces {
 /// Starts tracing if the configuration names a collector. Must be called within the runtime that sends the exports.
 ///
 /// # Errors
-/// [`NoTraces`] if the TLS or HTTP client could not be created.
-pub fn traces(config: &Config) -> Result<Option<Traces>, NoTraces> {
+/// [`TraceSetupError`] if the TLS or HTTP client could not be created.
+pub fn traces(config: &Config) -> Result<Option<Traces>, TraceSetupError> {
     let Some(endpoint) = &config.otlp_endpoint else { return Ok(None) };
-    let failed = |error: &dyn std::fmt::Display| NoTraces(error.to_string());
-    let connector = tls::connector(CONNECT_TIMEOUT).map_err(|error| failed(&error))?;
-    let client = Client::builder(TokioExecutor::new()).build(connector);
+    let failed = |error: &dyn std::fmt::Display| TraceSetupError(error.to_string());
+    let client = HttpClient::new(CLIENT_OPTIONS).map_err(|error| failed(&error))?;
     let exporter = SpanExporter::builder()
         .with_http()
-        .with_http_client(Wire { client, runtime: Handle::current(), is_away: Arc::default(), metrics: Arc::default() })
+        .with_http_client(TraceHttpClient {
+            client,
+            runtime: Handle::current(),
+            is_unavailable: Arc::default(),
+            metrics: Arc::default(),
+        })
         .with_protocol(Protocol::HttpBinary)
         .with_endpoint(endpoint.traces())
         .with_timeout(EXPORT_TIMEOUT)
@@ -79,7 +86,7 @@ pub fn traces(config: &Config) -> Result<Option<Traces>, NoTraces> {
     let named = std::env::var("OTEL_SERVICE_NAME").is_ok_and(|name| !name.is_empty());
     let resource = Resource::builder();
     let resource = if named { resource } else { resource.with_service_name("pintalk") };
-    let instance = hex(&Chance::from_entropy().bytes::<8>());
+    let instance = hex::encode(Chance::from_entropy().bytes::<8>());
     let resource = resource.with_attribute(KeyValue::new("service.instance.id", instance));
     let resource = resource.with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")));
     let provider = SdkTracerProvider::builder()
@@ -94,20 +101,20 @@ pub fn traces(config: &Config) -> Result<Option<Traces>, NoTraces> {
 
 /// HTTP client of the exporter. Requests run on the runtime, while the exporter's own thread waits.
 #[derive(Clone, Debug)]
-struct Wire {
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+struct TraceHttpClient {
+    client: HttpClient<Full<Bytes>>,
     runtime: Handle,
     /// Whether the last export failed.
-    is_away: Arc<AtomicBool>,
+    is_unavailable: Arc<AtomicBool>,
     metrics: Arc<TraceMetrics>,
 }
 
-impl Wire {
+impl TraceHttpClient {
     /// Counts an export, and logs the first failure and the first success after it.
-    fn note(&self, problem: Option<&str>) {
+    fn record(&self, problem: Option<&str>) {
         let outcome = if problem.is_some() { ExportOutcome::Failed } else { ExportOutcome::Sent };
         self.metrics.exports.get(outcome).increment(1);
-        match (problem, self.is_away.swap(problem.is_some(), Relaxed)) {
+        match (problem, self.is_unavailable.swap(problem.is_some(), Relaxed)) {
             (Some(error), false) => tracing::warn!(error, "trace collector unavailable, dropping spans"),
             (None, true) => tracing::info!("trace collector available"),
             _ => {}
@@ -116,28 +123,21 @@ impl Wire {
 }
 
 #[async_trait]
-impl HttpClient for Wire {
+impl opentelemetry_http::HttpClient for TraceHttpClient {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
         let client = self.client.clone();
-        let exchange = async move {
-            let answer = client.request(request.map(Full::new)).await?;
-            let (parts, body) = answer.into_parts();
-            let body = Limited::new(body, MAX_ANSWER).collect().await?.to_bytes();
-            Ok::<_, HttpError>(Response::from_parts(parts, body))
+        // Runs on the runtime, because timers and connections need it.
+        let exchange = self.runtime.spawn(async move { client.fetch(request, MAX_BODY_BYTES).await });
+        let response = match exchange.await {
+            Ok(response) => response.map_err(HttpError::from),
+            Err(panicked) => Err(panicked.into()),
         };
-        // The timer must be created on the runtime, too.
-        let exchange = self.runtime.spawn(async { tokio::time::timeout(EXPORT_TIMEOUT, exchange).await });
-        let answer = match exchange.await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(late)) => Err(late.into()),
-            Err(broken) => Err(broken.into()),
-        };
-        match &answer {
-            Ok(answer) if answer.status().is_success() => self.note(None),
-            Ok(answer) => self.note(Some(answer.status().as_str())),
-            Err(error) => self.note(Some(&chain(&**error))),
+        match &response {
+            Ok(response) if response.status().is_success() => self.record(None),
+            Ok(response) => self.record(Some(response.status().as_str())),
+            Err(error) => self.record(Some(&chain(&**error))),
         }
-        answer
+        response
     }
 }
 

@@ -62,7 +62,7 @@ pub struct OfRoom {
 
 impl OfRoom {
     /// Returns whether the link was sent to this address.
-    pub fn is_of(&self, email: &str) -> bool {
+    pub fn is_for(&self, email: &str) -> bool {
         Sha256::digest(email)[..DIGEST] == self.digest
     }
 }
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn every_node_reads_a_link_also_after_a_change_of_secrets() {
+    fn links_are_valid_on_every_node_and_after_a_change_of_secrets() {
         let (unsubscribe, consent) =
             (links(&["old"]).unsubscribe(&pair()).unwrap(), links(&["old"]).consent(&pair()).unwrap());
         assert!(unsubscribe.starts_with("https://chat.example/unsubscribe/"), "{unsubscribe}");
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_of_an_earlier_release_names_a_room() {
+    fn link_of_earlier_release_refers_to_a_room() {
         let of_room = |secret: &[u8]| {
             let mut token = 7_i64.to_be_bytes().to_vec();
             token.extend_from_slice(&Sha256::digest("guest@mail.example")[..DIGEST]);
@@ -175,13 +175,13 @@ mod tests {
         };
         let read = links(&["secret"]).read_unsubscribe(&of_room(b"secret"));
         let Some(Unsubscription::Room(read)) = read else { panic!("{read:?}") };
-        assert!(read.room == ChatroomId(7) && read.is_of("guest@mail.example") && !read.is_of("other@mail.example"));
+        assert!(read.room == ChatroomId(7) && read.is_for("guest@mail.example") && !read.is_for("other@mail.example"));
         assert_eq!(links(&["secret"]).read_consent(&of_room(b"secret")), None);
         assert_eq!(links(&["secret"]).read_unsubscribe(&of_room(b"other")), None);
     }
 
     #[test]
-    fn a_link_that_was_changed_is_not_valid() {
+    fn modified_link_is_invalid() {
         let links = links(&["secret"]);
         let link = links.consent(&pair()).unwrap();
         let whole = URL_SAFE_NO_PAD.decode(token(&link)).unwrap();

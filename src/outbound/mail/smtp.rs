@@ -14,12 +14,9 @@ use crate::store::OutgoingMail;
 /// Time limit per command of the mail server.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Result of sending an e-mail.
-pub type Delivery = Result<(), Failure>;
-
 /// Why an e-mail was not sent.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Failure {
+pub enum MailError {
     /// The mail server is unavailable or asks for a later retry.
     #[error("{0}")]
     Temporary(String),
@@ -33,18 +30,18 @@ pub enum Failure {
 
 /// Port to a mail server.
 #[async_trait]
-pub trait Sender: Send + Sync {
+pub trait MailSender: Send + Sync {
     /// Sends an e-mail. On success the mail server has accepted it.
-    async fn send(&self, mail: &OutgoingMail) -> Delivery;
+    async fn send(&self, mail: &OutgoingMail) -> Result<(), MailError>;
 }
 
 /// SMTP client. Connections are pooled.
-pub struct Smtp {
+pub struct SmtpSender {
     transport: AsyncSmtpTransport<Tokio1Executor>,
     from: Mailbox,
 }
 
-impl Smtp {
+impl SmtpSender {
     /// Creates a client from a URL in the format of lettre: `smtps://user:password@host`, or `smtp://…?tls=required`.
     /// `from` is the sender address.
     ///
@@ -57,17 +54,19 @@ impl Smtp {
 }
 
 #[async_trait]
-impl Sender for Smtp {
-    async fn send(&self, mail: &OutgoingMail) -> Delivery {
-        let permanent = |error: &dyn std::fmt::Display| Failure::Permanent(without_addresses(error));
+impl MailSender for SmtpSender {
+    async fn send(&self, mail: &OutgoingMail) -> Result<(), MailError> {
+        let permanent = |error: &dyn std::fmt::Display| MailError::Permanent(without_addresses(error));
         let to = address(&mail.recipient).map_err(|error| permanent(&error))?;
         let is_ascii = AsRef::<str>::as_ref(&to).is_ascii();
         // Errors before the e-mail itself is sent allow a retry even of an at-most-once e-mail.
         if mail.at_most_once {
             match self.transport.test_connection().await {
                 Ok(true) => {}
-                Ok(false) => return Err(Failure::Temporary("the mail server is not well".to_owned())),
-                Err(error) => return Err(Failure::Temporary(without_addresses(&error))),
+                Ok(false) => {
+                    return Err(MailError::Temporary("the mail server rejected a test of the connection".to_owned()));
+                }
+                Err(error) => return Err(MailError::Temporary(without_addresses(&error))),
             }
         }
         let mut message = Message::builder()
@@ -85,8 +84,8 @@ impl Sender for Smtp {
             Err(error) if error.is_permanent() => Err(permanent(&error)),
             // The server does not support non-ASCII addresses; a retry does not help.
             Err(error) if error.is_client() && !is_ascii => Err(permanent(&error)),
-            Err(error) if error.is_transient() => Err(Failure::Temporary(without_addresses(&error))),
-            Err(error) => Err(Failure::Unknown(without_addresses(&error))),
+            Err(error) if error.is_transient() => Err(MailError::Temporary(without_addresses(&error))),
+            Err(error) => Err(MailError::Unknown(without_addresses(&error))),
         }
     }
 }
@@ -95,13 +94,13 @@ impl Sender for Smtp {
 fn without_addresses(response: &dyn std::fmt::Display) -> String {
     let response = response.to_string();
     let words: Vec<String> = response
-        .split(|letter| letter == ' ' || is_line_break(letter))
+        .split(|character| character == ' ' || is_line_break(character))
         .filter(|word| !word.is_empty())
         .map(|word| {
             if word.contains('@') {
                 "…".to_owned()
             } else {
-                word.chars().filter(|letter| !is_hidden(*letter)).collect()
+                word.chars().filter(|character| !is_hidden(*character)).collect()
             }
         })
         .collect();
@@ -128,13 +127,13 @@ fn unsubscribe_headers(url: Option<&str>) -> Vec<HeaderValue> {
     ]
 }
 
-/// Sender without a mail server: logs that there was an e-mail, but not its content.
+/// MailSender without a mail server: logs that there was an e-mail, but not its content.
 #[derive(Clone, Copy, Debug)]
-pub struct Log;
+pub struct LogSender;
 
 #[async_trait]
-impl Sender for Log {
-    async fn send(&self, mail: &OutgoingMail) -> Delivery {
+impl MailSender for LogSender {
+    async fn send(&self, mail: &OutgoingMail) -> Result<(), MailError> {
         tracing::info!(subject = mail.subject, "e-mail not sent: no --smtp-url");
         Ok(())
     }
@@ -145,10 +144,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refusal_is_told_without_the_address_that_it_names() {
-        let said = "permanent error (550): 5.1.1 <somebody@mail.example>: Recipient address rejected";
-        assert_eq!(without_addresses(&said), "permanent error (550): 5.1.1 … Recipient address rejected");
-        let said = "550 no\r\n2026-11-30 ERROR \u{1b}[31mforged\u{2028}line";
-        assert_eq!(without_addresses(&said), "550 no 2026-11-30 ERROR [31mforged line");
+    fn response_of_mail_server_is_logged_without_addresses() {
+        let response = "permanent error (550): 5.1.1 <guest@mail.example>: Recipient address rejected";
+        assert_eq!(without_addresses(&response), "permanent error (550): 5.1.1 … Recipient address rejected");
+        let response = "550 no\r\n2026-11-30 ERROR \u{1b}[31mforged\u{2028}line";
+        assert_eq!(without_addresses(&response), "550 no 2026-11-30 ERROR [31mforged line");
     }
 }

@@ -41,8 +41,8 @@ pub struct ImageKey {
 
 /// The text is not a valid key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no image is called that")]
-pub struct InvalidKey;
+#[error("not an image key")]
+pub struct InvalidImageKey;
 
 impl ImageKey {
     /// Creates a key from 16 random bytes.
@@ -63,13 +63,13 @@ impl ImageKey {
 }
 
 impl FromStr for ImageKey {
-    type Err = InvalidKey;
-    fn from_str(text: &str) -> Result<Self, InvalidKey> {
-        let (name, extension) = text.split_once('.').ok_or(InvalidKey)?;
+    type Err = InvalidImageKey;
+    fn from_str(text: &str) -> Result<Self, InvalidImageKey> {
+        let (name, extension) = text.split_once('.').ok_or(InvalidImageKey)?;
         let types = [ImageType::Png, ImageType::Jpeg];
-        let image_type = types.into_iter().find(|known| known.extension() == extension).ok_or(InvalidKey)?;
+        let image_type = types.into_iter().find(|known| known.extension() == extension).ok_or(InvalidImageKey)?;
         let is_name = name.len() == 22 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
-        if is_name { Ok(Self { text: text.to_owned(), image_type }) } else { Err(InvalidKey) }
+        if is_name { Ok(Self { text: text.to_owned(), image_type }) } else { Err(InvalidImageKey) }
     }
 }
 
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_read_as_it_was_made() {
+    fn key_can_be_parsed() {
         for image_type in [ImageType::Png, ImageType::Jpeg] {
             let key = ImageKey::from_random([0xfb; 16], image_type);
             assert_eq!(key.as_str().parse(), Ok(key.clone()));
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_else_is_a_key() {
+    fn invalid_keys_are_rejected() {
         let name = "d20aF0TvSdeWk-iPXf3l_Q";
         assert!(format!("{name}.png").parse::<ImageKey>().is_ok());
         for bad in [
@@ -115,7 +115,7 @@ mod tests {
             "..%2f..%2f..%2f..%2fetc.png".into(),
             format!("한{}.png", &name[3..]),
         ] {
-            assert_eq!(bad.parse::<ImageKey>(), Err(InvalidKey), "{bad}");
+            assert_eq!(bad.parse::<ImageKey>(), Err(InvalidImageKey), "{bad}");
         }
     }
 }

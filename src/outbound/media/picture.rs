@@ -44,7 +44,7 @@ pub struct Picture {
 
 /// Reason why an upload is rejected. The text completes "The image …".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum ImageRejection {
     /// The signature of the file is not that of a supported format.
     #[error("is not a PNG, JPEG, WebP or GIF")]
     Unknown,
@@ -64,8 +64,8 @@ impl Picture {
     /// used. Takes up to one second of CPU time and 200 MB, so it must not run on an async thread.
     ///
     /// # Errors
-    /// [`Refusal`] when the upload is not an acceptable image.
-    pub fn of(upload: &[u8]) -> Result<Self, Refusal> {
+    /// [`ImageRejection`] when the upload is not an acceptable image.
+    pub fn of(upload: &[u8]) -> Result<Self, ImageRejection> {
         let format = format_of(upload)?;
         let (decoded, orientation) = decode(upload, format)?;
         // Scaled before the rotation, which is then faster; both sides have the same limit.
@@ -80,34 +80,34 @@ impl Picture {
 }
 
 /// Detects the format by the first bytes only.
-fn format_of(upload: &[u8]) -> Result<ImageFormat, Refusal> {
+fn format_of(upload: &[u8]) -> Result<ImageFormat, ImageRejection> {
     match image::guess_format(upload) {
         Ok(format @ (ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::WebP | ImageFormat::Gif)) => Ok(format),
-        Ok(_) | Err(_) => Err(Refusal::Unknown),
+        Ok(_) | Err(_) => Err(ImageRejection::Unknown),
     }
 }
 
-fn decode(upload: &[u8], format: ImageFormat) -> Result<(DynamicImage, Orientation), Refusal> {
+fn decode(upload: &[u8], format: ImageFormat) -> Result<(DynamicImage, Orientation), ImageRejection> {
     let mut limits = Limits::default();
     limits.max_image_width = Some(MAX_DECODED_SIDE);
     limits.max_image_height = Some(MAX_DECODED_SIDE);
     limits.max_alloc = Some(MAX_ALLOC);
     let mut reader = ImageReader::with_format(Cursor::new(upload), format);
     reader.limits(limits);
-    let mut decoder = reader.into_decoder().map_err(|error| refusal(&error))?;
+    let mut decoder = reader.into_decoder().map_err(|error| rejection(&error))?;
     // Read from the header of the file, before anything is decoded.
     let (width, height) = decoder.dimensions();
     if u64::from(width) * u64::from(height) > MAX_PIXELS || decoder.total_bytes() > MAX_DECODED {
-        return Err(Refusal::TooLarge);
+        return Err(ImageRejection::TooLarge);
     }
     // The decoder fills missing parts of a JPEG with grey.
     if format == ImageFormat::Jpeg && !has_end(upload) {
-        return Err(Refusal::Damaged);
+        return Err(ImageRejection::Damaged);
     }
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    let image = DynamicImage::from_decoder(decoder).map_err(|error| refusal(&error))?;
+    let image = DynamicImage::from_decoder(decoder).map_err(|error| rejection(&error))?;
     if has_tail(upload, format) {
-        return Err(Refusal::Tail);
+        return Err(ImageRejection::Tail);
     }
     Ok((image, orientation))
 }
@@ -127,10 +127,10 @@ fn has_tail(upload: &[u8], format: ImageFormat) -> bool {
     }
 }
 
-fn refusal(error: &image::ImageError) -> Refusal {
+fn rejection(error: &image::ImageError) -> ImageRejection {
     match error {
-        image::ImageError::Limits(_) => Refusal::TooLarge,
-        _ => Refusal::Damaged,
+        image::ImageError::Limits(_) => ImageRejection::TooLarge,
+        _ => ImageRejection::Damaged,
     }
 }
 
@@ -155,7 +155,7 @@ fn has_end(jpeg: &[u8]) -> bool {
 }
 
 /// Encodes an image. JPEG and opaque WebP become JPEG, all other images PNG.
-fn write(image: &DynamicImage, was: ImageFormat) -> Result<Picture, Refusal> {
+fn write(image: &DynamicImage, was: ImageFormat) -> Result<Picture, ImageRejection> {
     let is_photo = matches!(was, ImageFormat::Jpeg | ImageFormat::WebP);
     let (rgb, rgba) = (image.to_rgb8(), image.to_rgba8());
     let is_opaque = rgba.pixels().all(|pixel| pixel.0[3] == u8::MAX);
@@ -172,7 +172,7 @@ fn write(image: &DynamicImage, was: ImageFormat) -> Result<Picture, Refusal> {
             .write_image(pixels, width, height, color),
     };
     // Writing to memory does not fail, so an error comes from the encoder.
-    written.map_err(|_| Refusal::Damaged)?;
+    written.map_err(|_| ImageRejection::Damaged)?;
     Ok(Picture { image_type, bytes: bytes.into() })
 }
 

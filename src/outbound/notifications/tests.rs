@@ -32,9 +32,10 @@ impl World {
     }
 
     fn notifier(&self, node: usize) -> Notifier {
-        let letters = Letters::new("https://admin.example", "https://chat.example", links(), Language::English);
+        let writer =
+            NotificationWriter::new("https://admin.example", "https://chat.example", links(), Language::English);
         let (store, broker) = (self.stage.store.clone(), self.nodes[node].broker.clone());
-        Notifier::new(store, broker, self.clock.clone(), letters, Waker::default())
+        Notifier::new(store, broker, self.clock.clone(), writer, MailWaker::default())
     }
 
     async fn members(&self, node: usize, guests: u32, hosts: u32) {
@@ -78,12 +79,12 @@ where
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_is_in_the_room_on_any_node_is_not_mailed_and_who_left_is_once() {
+async fn recipient_in_the_room_is_not_mailed_and_absent_one_is_mailed_once() {
     on_each(|world| async move {
         world.members(0, 1, 0).await;
         world.members(1, 1, 1).await;
         world.say(1, Side::Guest, "you are there").await;
-        assert_eq!(world.a_minute_later().await, (0, vec![]), "he was never due");
+        assert_eq!(world.a_minute_later().await, (0, vec![]), "no notification was due");
 
         world.members(1, 1, 0).await;
         world.say(2, Side::Guest, "you are gone").await;
@@ -105,7 +106,7 @@ async fn who_is_in_the_room_on_any_node_is_not_mailed_and_who_left_is_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_came_back_within_the_minute_is_not_mailed() {
+async fn recipient_who_reconnects_within_a_minute_is_not_mailed() {
     on_each(|world| async move {
         world.say(1, Side::Guest, "are you there?").await;
         world.members(1, 0, 1).await;
@@ -115,10 +116,10 @@ async fn who_came_back_within_the_minute_is_not_mailed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_guest_who_left_an_address_gets_a_mail_that_he_can_end() {
+async fn guest_with_address_is_mailed_and_can_unsubscribe() {
     on_each(|world| async move {
         let (store, room) = (&world.stage.store, world.room.id);
-        world.say(1, Side::Host, "to nobody").await;
+        world.say(1, Side::Host, "to an absent guest").await;
         assert_eq!(world.a_minute_later().await, (0, vec![]));
         let before = SystemClock.now() - TimeDelta::minutes(1);
         assert!(store.contacts().set(room, "guest@mail.example", "en", before).await.unwrap());
@@ -138,7 +139,7 @@ async fn a_guest_who_left_an_address_gets_a_mail_that_he_can_end() {
             "{text}"
         );
         let link = asked.body.split_whitespace().find(|word| word.starts_with("https://chat.example/consent/"));
-        let contacts = Contacts::new(store.clone(), world.clock.clone(), links(), Waker::default());
+        let contacts = Contacts::new(store.clone(), world.clock.clone(), links(), MailWaker::default());
         let pair = contacts.read_consent(link.unwrap().rsplit_once('/').unwrap().1).unwrap();
         contacts.consent(&pair).await.unwrap();
         let (decided, mails) = world.a_minute_later().await;
@@ -152,7 +153,7 @@ async fn a_guest_who_left_an_address_gets_a_mail_that_he_can_end() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_was_on_a_node_that_died_is_not_there() {
+async fn members_on_a_crashed_node_are_absent() {
     Stage::cluster(Database::Sqlite, |stage| async move {
         let world = World::of(stage).await;
         world.members(0, 1, 0).await;
@@ -166,7 +167,7 @@ async fn who_was_on_a_node_that_died_is_not_there() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn while_nobody_knows_who_is_there_nobody_is_mailed() {
+async fn unavailable_broker_delays_notifications() {
     Stage::cluster(Database::Sqlite, |stage| async move {
         let world = World::of(stage).await;
         world.nodes[0].accept(&[guest(&world.room, "id-1")]).await;

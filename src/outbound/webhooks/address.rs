@@ -5,6 +5,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use ipnet::{Ipv4Net, Ipv6Net};
+
 /// Returns whether the operator allows webhooks to connect to an address.
 pub type IsAllowed = std::sync::Arc<dyn Fn(IpAddr) -> bool + Send + Sync>;
 
@@ -19,32 +21,52 @@ pub fn is_public(address: IpAddr) -> bool {
     }
 }
 
-fn is_public_v4(address: Ipv4Addr) -> bool {
-    let [a, b, c, _] = address.octets();
-    let is_special = match (a, b, c) {
-        // "This network"; private; loopback; multicast, reserved and broadcast.
-        (0 | 10 | 127 | 224..=255, ..) => true,
-        // Carrier-grade NAT; link-local, including cloud metadata; two private ranges.
-        (100, 64..=127, _) | (169, 254, _) | (172, 16..=31, _) | (192, 168, _) => true,
-        // Protocol assignments and documentation; 6to4 relays; AS112 (two); AMT; benchmarking; documentation (two).
-        (192, 0, 0 | 2) | (192, 88, 99) | (192, 31, 196) | (192, 175, 48) | (192, 52, 193) => true,
-        (198, 18 | 19, _) | (198, 51, 100) | (203, 0, 113) => true,
-        _ => false,
-    };
-    !is_special
+/// IPv4 networks that are not public (IANA special-purpose registry, and multicast).
+const SPECIAL_V4: [Ipv4Net; 17] = [
+    v4([0, 0, 0, 0], 8),       // "This network"
+    v4([10, 0, 0, 0], 8),      // Private
+    v4([100, 64, 0, 0], 10),   // Carrier-grade NAT
+    v4([127, 0, 0, 0], 8),     // Loopback
+    v4([169, 254, 0, 0], 16),  // Link-local, including cloud metadata
+    v4([172, 16, 0, 0], 12),   // Private
+    v4([192, 0, 0, 0], 24),    // Protocol assignments
+    v4([192, 0, 2, 0], 24),    // Documentation
+    v4([192, 31, 196, 0], 24), // AS112
+    v4([192, 52, 193, 0], 24), // AMT
+    v4([192, 88, 99, 0], 24),  // 6to4 relays
+    v4([192, 168, 0, 0], 16),  // Private
+    v4([192, 175, 48, 0], 24), // AS112
+    v4([198, 18, 0, 0], 15),   // Benchmarking
+    v4([198, 51, 100, 0], 24), // Documentation
+    v4([203, 0, 113, 0], 24),  // Documentation
+    v4([224, 0, 0, 0], 3),     // Multicast, reserved and broadcast
+];
+
+/// Global unicast addresses of IPv6.
+const GLOBAL_UNICAST: Ipv6Net = v6([0x2000, 0, 0], 3);
+
+/// Networks in [`GLOBAL_UNICAST`] that are not public.
+const SPECIAL_V6: [Ipv6Net; 4] = [
+    v6([0x2001, 0, 0], 23),           // Protocol assignments, including Teredo and ORCHID
+    v6([0x2001, 0x0db8, 0], 32),      // Documentation
+    v6([0x2620, 0x004f, 0x8000], 48), // AS112
+    v6([0x3ffe, 0, 0], 15),           // The former 6bone; documentation
+];
+
+const fn v4([a, b, c, d]: [u8; 4], prefix: u8) -> Ipv4Net {
+    Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, d), prefix)
 }
 
-/// Only global unicast addresses (2000::/3), without the special ranges in it.
+const fn v6([a, b, c]: [u16; 3], prefix: u8) -> Ipv6Net {
+    Ipv6Net::new_assert(Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0), prefix)
+}
+
+fn is_public_v4(address: Ipv4Addr) -> bool {
+    !SPECIAL_V4.iter().any(|network| network.contains(&address))
+}
+
 fn is_public_v6(address: Ipv6Addr) -> bool {
-    let [a, b, c, ..] = address.segments();
-    let is_special = match (a, b) {
-        // Protocol assignments, including Teredo and ORCHID; documentation; the former 6bone; documentation.
-        (0x2001, 0..=0x01ff | 0x0db8) | (0x3ffe..=0x3fff, _) => true,
-        // AS112.
-        (0x2620, 0x004f) if c == 0x8000 => true,
-        _ => false,
-    };
-    (0x2000..0x4000).contains(&a) && !is_special
+    GLOBAL_UNICAST.contains(&address) && !SPECIAL_V6.iter().any(|network| network.contains(&address))
 }
 
 /// Returns the IPv4 address that an IPv6 address represents: mapped, compatible, translated (NAT64, also with a local
@@ -67,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_addresses_of_the_internet_are_public() {
+    fn only_globally_reachable_addresses_are_public() {
         for public in [
             "1.1.1.1",
             "100.63.255.255",

@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_secret_is_random_and_signs() {
+    fn secret_is_random_and_signs_id_timestamp_and_body() {
         let chance = Chance::from_seed(1);
         let (one, other) = (new_secret(&chance), new_secret(&chance));
         assert!(one != other && one.starts_with("whsec_") && one.len() == 6 + 44);
@@ -51,14 +51,14 @@ mod tests {
         for (id, at, body) in
             [("evt_2", 1_700_000_000, "{}"), ("evt_1", 1_700_000_001, "{}"), ("evt_1", 1_700_000_000, "{ }")]
         {
-            assert_ne!(signatures([one.as_str()], id, at, body), parts[0], "all of it is signed");
+            assert_ne!(signatures([one.as_str()], id, at, body), parts[0], "id, timestamp and body are signed");
         }
     }
 
     /// Computed with `printf '%s' 'evt_1.1700000000.{"a":1}' | openssl dgst -sha256 -mac HMAC -macopt hexkey:… -binary
     /// | base64` for the key of the bytes 0 to 31.
     #[test]
-    fn a_signature_is_what_others_compute() {
+    fn signature_matches_openssl() {
         let secret = format!("whsec_{}", STANDARD.encode((0..32).collect::<Vec<u8>>()));
         assert_eq!(
             signatures([secret.as_str()], "evt_1", 1_700_000_000, r#"{"a":1}"#),

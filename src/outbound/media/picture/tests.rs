@@ -24,7 +24,7 @@ fn is_near(pixel: Rgba<u8>, color: Rgba<u8>) -> bool {
 }
 
 #[test]
-fn every_format_is_taken_and_written_anew_no_larger_than_is_shown() {
+fn every_format_is_reencoded_and_scaled_down() {
     for format in FORMATS {
         let picture = Picture::of(&file(&flag(1200, 600), format)).unwrap();
         let wanted = match format {
@@ -40,14 +40,14 @@ fn every_format_is_taken_and_written_anew_no_larger_than_is_shown() {
 }
 
 #[test]
-fn a_small_image_stays_small_and_a_narrow_one_keeps_a_pixel() {
+fn small_image_keeps_its_size_and_narrow_one_keeps_a_pixel() {
     assert_eq!(read(&Picture::of(&png(30, 20)).unwrap()).dimensions(), (30, 20));
     assert_eq!(read(&Picture::of(&png(512, 513)).unwrap()).dimensions(), (511, 512));
     assert_eq!(read(&Picture::of(&png(4000, 1)).unwrap()).dimensions(), (512, 1));
 }
 
 #[test]
-fn what_one_can_see_through_stays_so() {
+fn transparency_is_kept() {
     let glass: DynamicImage = RgbaImage::from_pixel(40, 40, Rgba([10, 200, 10, 90])).into();
     for format in [ImageFormat::Png, ImageFormat::WebP] {
         let picture = Picture::of(&file(&glass, format)).unwrap();
@@ -57,7 +57,7 @@ fn what_one_can_see_through_stays_so() {
 }
 
 #[test]
-fn every_kind_of_pixel_is_read() {
+fn every_pixel_format_is_decoded() {
     let image = flag(40, 20);
     let kinds: [DynamicImage; 6] = [
         image.to_luma8().into(),
@@ -73,7 +73,7 @@ fn every_kind_of_pixel_is_read() {
 }
 
 #[test]
-fn an_animation_becomes_its_first_frame() {
+fn animation_becomes_its_first_frame() {
     let mut bytes = Vec::new();
     let mut encoder = GifEncoder::new(&mut bytes);
     for color in [RED, BLUE] {
@@ -85,7 +85,7 @@ fn an_animation_becomes_its_first_frame() {
 }
 
 #[test]
-fn a_photograph_is_turned_upright_and_does_not_tell_where_it_was_taken() {
+fn photograph_is_upright_and_has_no_location() {
     let upload = telephone_jpeg(&flag(200, 100), 6);
     assert!(contains(&upload, PLACE));
     let picture = Picture::of(&upload).unwrap();
@@ -102,21 +102,21 @@ fn a_photograph_is_turned_upright_and_does_not_tell_where_it_was_taken() {
 }
 
 #[test]
-fn a_file_that_is_something_else_behind_its_end_is_refused() {
+fn file_with_other_data_after_its_end_is_rejected() {
     for tail in [b"<!doctype html><script>alert(document.domain)</script>".as_slice(), b"PK\x03\x04", b"=1;/*"] {
         for format in FORMATS {
             let upload = [&file(&flag(40, 20), format), tail].concat();
             let padded = [&file(&flag(40, 20), format), [0; 9].as_slice()].concat();
             assert!(Picture::of(&padded).is_ok(), "{format:?}");
             // Phones append a video to a JPEG.
-            let expected = if format == ImageFormat::Jpeg { None } else { Some(Refusal::Tail) };
+            let expected = if format == ImageFormat::Jpeg { None } else { Some(ImageRejection::Tail) };
             assert_eq!(Picture::of(&upload).err(), expected, "{format:?}");
         }
     }
 }
 
 #[test]
-fn nothing_but_pixels_is_left_of_a_file_that_is_a_page_as_well() {
+fn only_pixels_of_a_polyglot_file_are_kept() {
     const PAGE: &[u8] = b"<!doctype html><script>alert(document.domain)</script>";
     let upload = [&file(&flag(40, 20), ImageFormat::Jpeg), PAGE].concat();
     assert!(!contains(&Picture::of(&upload).unwrap().bytes, b"script"));
@@ -142,27 +142,27 @@ fn chunks(png: &[u8]) -> Vec<String> {
 }
 
 #[test]
-fn a_bomb_is_refused_by_its_head() {
-    assert_eq!(Picture::of(&bomb(50_000, 50_000, 8)), Err(Refusal::TooLarge));
-    assert_eq!(Picture::of(&bomb(u32::MAX >> 1, 1, 8)), Err(Refusal::TooLarge));
-    assert_eq!(Picture::of(&bomb(4097, 4096, 8)), Err(Refusal::TooLarge));
-    assert_eq!(Picture::of(&bomb(4096, 4096, 16)), Err(Refusal::TooLarge));
+fn decompression_bomb_is_rejected_by_its_header() {
+    assert_eq!(Picture::of(&bomb(50_000, 50_000, 8)), Err(ImageRejection::TooLarge));
+    assert_eq!(Picture::of(&bomb(u32::MAX >> 1, 1, 8)), Err(ImageRejection::TooLarge));
+    assert_eq!(Picture::of(&bomb(4097, 4096, 8)), Err(ImageRejection::TooLarge));
+    assert_eq!(Picture::of(&bomb(4096, 4096, 16)), Err(ImageRejection::TooLarge));
     // The maximum size, without content.
-    assert_eq!(Picture::of(&bomb(4096, 4096, 8)), Err(Refusal::Damaged));
+    assert_eq!(Picture::of(&bomb(4096, 4096, 8)), Err(ImageRejection::Damaged));
     let mut gif = file(&flag(4, 4), ImageFormat::Gif);
     gif[6..10].copy_from_slice(&[0xff; 4]);
-    assert_eq!(Picture::of(&gif), Err(Refusal::TooLarge));
+    assert_eq!(Picture::of(&gif), Err(ImageRejection::TooLarge));
     let mut jpeg = file(&flag(8, 8), ImageFormat::Jpeg);
     let frame = jpeg.windows(2).position(|pair| pair == [0xff, 0xc0]).unwrap();
     jpeg[frame + 5..frame + 9].copy_from_slice(&[0xff; 4]);
-    assert_eq!(Picture::of(&jpeg), Err(Refusal::TooLarge));
+    assert_eq!(Picture::of(&jpeg), Err(ImageRejection::TooLarge));
     let mut webp = LOSSY_WEBP.to_vec();
     webp[26..30].copy_from_slice(&[0xff, 0x3f, 0xff, 0x3f]);
-    assert_eq!(Picture::of(&webp), Err(Refusal::TooLarge));
+    assert_eq!(Picture::of(&webp), Err(ImageRejection::TooLarge));
 }
 
 #[test]
-fn a_profile_that_swells_inside_an_image_swells_no_further_than_memory_goes() {
+fn compressed_profile_is_limited_in_memory() {
     let plain = png(40, 20);
     let profile = [b"icc\0\0".as_slice(), &deflated_zeros(4 * usize::try_from(MAX_ALLOC).unwrap())].concat();
     let upload = [&plain[..33], &chunk(b"iCCP", &profile), &plain[33..]].concat();
@@ -181,11 +181,11 @@ fn deflated_zeros(count: usize) -> Vec<u8> {
 }
 
 #[test]
-fn half_an_image_is_none() {
+fn incomplete_image_is_rejected() {
     for format in FORMATS {
         let whole = file(&noise(64, 64), format);
         for cut in [whole.len() / 2, whole.len() * 3 / 4] {
-            assert_eq!(Picture::of(&whole[..cut]), Err(Refusal::Damaged), "{format:?} of {cut} bytes");
+            assert_eq!(Picture::of(&whole[..cut]), Err(ImageRejection::Damaged), "{format:?} of {cut} bytes");
         }
     }
     // A complete thumbnail before half a picture does not make it complete.
@@ -193,7 +193,7 @@ fn half_an_image_is_none() {
     let mut thumbnail = whole[..whole.len() / 2].to_vec();
     let place = thumbnail.windows(PLACE.len()).position(|window| window == PLACE).unwrap();
     thumbnail[place..place + 2].copy_from_slice(&[0xff, 0xd9]);
-    assert_eq!(Picture::of(&thumbnail), Err(Refusal::Damaged));
+    assert_eq!(Picture::of(&thumbnail), Err(ImageRejection::Damaged));
 }
 
 /// Creates an image that no format compresses well.
@@ -208,18 +208,18 @@ fn noise(width: u32, height: u32) -> DynamicImage {
 }
 
 #[test]
-fn what_does_not_begin_as_an_image_is_none_and_other_formats_are_not_taken() {
+fn unknown_signatures_and_other_formats_are_rejected() {
     let svg = b"<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>";
     for other in
         [b"".as_slice(), b"\x89PN", svg, b"BM\x3a\0\0\0", b"II\x2a\0\x08\0\0\0", b"%PDF-1.7", b"RIFF\0\0\0\0WAVE"]
     {
-        assert_eq!(Picture::of(other), Err(Refusal::Unknown), "{other:?}");
+        assert_eq!(Picture::of(other), Err(ImageRejection::Unknown), "{other:?}");
     }
 }
 
 proptest! {
     #[test]
-    fn no_bytes_bring_a_decoder_down(format in 0..FORMATS.len(), at in 0_usize..400, put in prop::collection::vec(any::<u8>(), 1..40)) {
+    fn changed_bytes_never_panic_a_decoder(format in 0..FORMATS.len(), at in 0_usize..400, put in prop::collection::vec(any::<u8>(), 1..40)) {
         let mut upload = file(&noise(16, 16), FORMATS[format]);
         let at = at % upload.len();
         let end = (at + put.len()).min(upload.len());

@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::smtp::{Failure, Sender};
+use super::smtp::{MailError, MailSender};
 use crate::domain::clock::Clock;
 use crate::domain::metric::LabelValue as _;
 use crate::outbound::metrics::{LimitScope, LimitedMail, MailMetrics, MailOutcome};
@@ -30,9 +30,9 @@ const LAST_RETRY: TimeDelta = TimeDelta::minutes(10);
 
 /// Wakes the dispatcher when an e-mail was written. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct Waker(Arc<Notify>);
+pub struct MailWaker(Arc<Notify>);
 
-impl Waker {
+impl MailWaker {
     /// Wakes the dispatcher of this node.
     pub fn wake(&self) {
         self.0.notify_one();
@@ -40,18 +40,18 @@ impl Waker {
 }
 
 /// Sends the e-mails that are due. Any number of nodes may run one each.
-pub struct Postman {
+pub struct MailDispatcher {
     store: Store,
-    sender: Arc<dyn Sender>,
+    sender: Arc<dyn MailSender>,
     quotas: MailQuotas,
     clock: Arc<dyn Clock>,
-    waker: Waker,
+    waker: MailWaker,
     metrics: MailMetrics,
 }
 
-impl Postman {
+impl MailDispatcher {
     /// Creates a dispatcher from the outbox of `store` to `sender`, without limits.
-    pub fn new(store: Store, sender: Arc<dyn Sender>, clock: Arc<dyn Clock>, waker: Waker) -> Self {
+    pub fn new(store: Store, sender: Arc<dyn MailSender>, clock: Arc<dyn Clock>, waker: MailWaker) -> Self {
         Self { store, sender, quotas: MailQuotas::default(), clock, waker, metrics: MailMetrics::default() }
     }
 
@@ -115,18 +115,18 @@ impl Postman {
                 self.count(MailOutcome::Sent);
                 self.store.mails().remove(due.id).await
             }
-            Err(Failure::Permanent(why)) => {
+            Err(MailError::Permanent(why)) => {
                 self.count(MailOutcome::Refused);
                 tracing::warn!(mail = due.id, subject = due.mail.subject, why, "e-mail rejected");
                 self.store.mails().remove(due.id).await
             }
-            Err(Failure::Unknown(why)) if due.mail.at_most_once => {
+            Err(MailError::Unknown(why)) if due.mail.at_most_once => {
                 self.count(MailOutcome::Unknown);
                 tracing::warn!(mail = due.id, subject = due.mail.subject, why, "e-mail may or may not have been sent");
                 self.store.mails().remove(due.id).await
             }
             Err(failure) => {
-                if matches!(failure, Failure::Temporary(_)) {
+                if matches!(failure, MailError::Temporary(_)) {
                     self.store.mails().undo_send(departure).await?;
                 }
                 self.count(MailOutcome::Failed);

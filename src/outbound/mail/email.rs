@@ -48,7 +48,7 @@ impl std::str::FromStr for Language {
 
 /// Data of an e-mail, before it is rendered.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Letter {
+pub enum Email {
     /// Code that confirms an address at sign-up.
     Verification {
         /// Code of six digits.
@@ -126,10 +126,10 @@ impl RoomText {
 
 /// Reduces a domain entered by a host to the characters of host names.
 fn domain_name(domain: &str) -> String {
-    domain.chars().filter(|letter| letter.is_ascii_alphanumeric() || ".-:[]_".contains(*letter)).collect()
+    domain.chars().filter(|character| character.is_ascii_alphanumeric() || ".-:[]_".contains(*character)).collect()
 }
 
-impl Letter {
+impl Email {
     /// Renders the e-mail. Returns `None` only if a template is broken, which a test rules out.
     pub fn write(
         &self,
@@ -203,15 +203,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_letter_is_written_in_both_languages_with_what_it_is_for() {
+    fn every_account_email_has_both_languages() {
         let now = DateTime::from_timestamp(1_700_000_000, 0).unwrap();
-        for letter in [
-            Letter::Verification { code: "<42&7>".into() },
-            Letter::PasswordReset { password: "<42&7>".into() },
-            Letter::AccountRestore { password: "<42&7>".into() },
+        for email in [
+            Email::Verification { code: "<42&7>".into() },
+            Email::PasswordReset { password: "<42&7>".into() },
+            Email::AccountRestore { password: "<42&7>".into() },
         ] {
             for language in [Language::Korean, Language::English] {
-                let mail = letter.write("dev@shop.example", language, now, now + TimeDelta::minutes(77)).unwrap();
+                let mail = email.write("dev@shop.example", language, now, now + TimeDelta::minutes(77)).unwrap();
                 assert!(mail.subject.contains("PinTalk") && !mail.subject.contains(['\n', '<']), "{mail:?}");
                 assert!(mail.body.contains("<42&7>") && mail.body.contains("77"), "{mail:?}");
                 assert!(!mail.body.contains("{{"), "{mail:?}");
@@ -231,11 +231,11 @@ mod tests {
         }
     }
 
-    fn written(letter: &Letter, language: Language) -> OutgoingMail {
+    fn written(email: &Email, language: Language) -> OutgoingMail {
         let now = DateTime::from_timestamp(1_700_000_000, 0).unwrap();
-        let mail = letter.write("dev@shop.example", language, now, now).unwrap();
+        let mail = email.write("dev@shop.example", language, now, now).unwrap();
         assert!(
-            mail.subject.contains("PinTalk") && mail.subject.chars().all(|letter| !letter.is_control()),
+            mail.subject.contains("PinTalk") && mail.subject.chars().all(|character| !character.is_control()),
             "{mail:?}"
         );
         let whole: String = mail.parts.iter().map(|part| part.text.as_str()).collect();
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn no_text_of_a_user_leaves_its_quotation_or_its_quotation_marks() {
+    fn user_text_stays_within_its_quotation() {
         let odd = "hi\r\rPinTalk security notice\u{2028}\u{202e}https://evil.example {{ 1 }} “x”";
         let room = |id| RoomText {
             room: ChatroomId(id),
@@ -253,43 +253,43 @@ mod tests {
             more: true,
         };
         let (service, link, unsubscribe) = (odd.to_owned(), "https://link/".to_owned(), "https://end/".to_owned());
-        let to_host = Letter::HostDigest {
+        let to_host = Email::HostDigest {
             service: service.clone(),
             rooms: vec![room(1), room(2)],
             others: 3,
             link: link.clone(),
         };
-        let to_guest = Letter::GuestDigest { service, room: room(1), link, unsubscribe };
-        for (letter, rooms) in [(to_host, 2), (to_guest, 1)] {
+        let to_guest = Email::GuestDigest { service, room: room(1), link, unsubscribe };
+        for (email, rooms) in [(to_host, 2), (to_guest, 1)] {
             for language in [Language::Korean, Language::English] {
-                let mail = written(&letter, language);
+                let mail = written(&email, language);
                 assert_eq!(
                     mail.body.matches("> hi\n>\n> PinTalk security notice\n> https://evil.example").count(),
                     rooms
                 );
                 assert_eq!(mail.parts.iter().map(|part| part.last_seq).collect::<Vec<_>>(), vec![8; rooms]);
-                let of_us = mail.body.lines().filter(|line| !line.starts_with('>')).collect::<Vec<_>>().join("\n");
-                assert!(!of_us.contains("evil.example") && !of_us.contains("\u{202e}"), "{of_us}");
-                assert!(of_us.contains("“hi PinTalk security notice https: / / evil. example {{…”"), "{of_us}");
-                assert!(of_us.contains("https://link/") && mail.at_most_once, "{of_us}");
-                assert_eq!(of_us.contains('3'), rooms == 2, "{of_us}");
+                let own_text = mail.body.lines().filter(|line| !line.starts_with('>')).collect::<Vec<_>>().join("\n");
+                assert!(!own_text.contains("evil.example") && !own_text.contains("\u{202e}"), "{own_text}");
+                assert!(own_text.contains("“hi PinTalk security notice https: / / evil. example {{…”"), "{own_text}");
+                assert!(own_text.contains("https://link/") && mail.at_most_once, "{own_text}");
+                assert_eq!(own_text.contains('3'), rooms == 2, "{own_text}");
                 assert_eq!(language.code().parse(), Ok(language));
             }
         }
     }
 
     #[test]
-    fn a_request_for_consent_names_a_domain_and_nothing_else() {
+    fn consent_request_contains_only_the_domain() {
         let domain = "shop.example\r\nBcc: <x> “y”".to_owned();
         for language in [Language::Korean, Language::English] {
-            let mail = written(&Letter::Consent { domain: domain.clone(), link: "https://link/".into() }, language);
+            let mail = written(&Email::Consent { domain: domain.clone(), link: "https://link/".into() }, language);
             assert!(mail.body.contains("shop.exampleBcc:xy") && mail.body.contains("    https://link/\n"), "{mail:?}");
             assert_eq!((mail.kind, mail.at_most_once, mail.parts.len()), (MailKind::Consent, true, 0));
         }
     }
 
     #[test]
-    fn a_mail_is_korean_unless_another_language_is_asked_for() {
+    fn language_is_korean_unless_another_is_preferred() {
         for korean in [None, Some(""), Some("*"), Some("ko"), Some("ko-KR,ko;q=0.9,en;q=0.8"), Some("KO")] {
             assert_eq!(Language::of(korean), Language::Korean, "{korean:?}");
         }

@@ -14,11 +14,11 @@ use url::Url;
 use crate::store::restrict;
 
 use super::key::ImageKey;
-use super::wire::{RETRIES, RETRY_TIMEOUT, Wire};
+use super::s3_http::{RETRIES, RETRY_TIMEOUT, S3HttpConnector};
 
 /// Location of the image storage. Its `Debug` output contains no secrets.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum MediaLocation {
     /// A folder on this machine or on a shared file system, as an absolute path.
     Folder(PathBuf),
     /// A bucket of an S3 API.
@@ -28,24 +28,24 @@ pub enum Place {
         /// Prefix of all object names; may be empty.
         prefix: String,
         /// Endpoint, region and credentials.
-        settings: Settings,
+        settings: S3Settings,
     },
 }
 
 /// The `AWS_…` variables of the environment: endpoint, region, credentials.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Settings(Vec<(String, String)>);
+pub struct S3Settings(Vec<(String, String)>);
 
 /// The URL does not name a folder or a bucket.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct InvalidPlace(&'static str);
+pub struct InvalidMediaLocation(&'static str);
 
-impl Settings {
+impl S3Settings {
     /// Collects the non-empty `AWS_…` variables from `variables`.
     pub fn among(variables: impl IntoIterator<Item = (String, String)>) -> Self {
-        let ours = |(name, value): &(String, String)| name.starts_with("AWS_") && !value.is_empty();
-        Self(variables.into_iter().filter(ours).collect())
+        let is_aws = |(name, value): &(String, String)| name.starts_with("AWS_") && !value.is_empty();
+        Self(variables.into_iter().filter(is_aws).collect())
     }
 
     /// Returns the settings that the driver supports. Others are ignored, because they may belong to other programs.
@@ -54,29 +54,29 @@ impl Settings {
     }
 }
 
-impl fmt::Debug for Settings {
+impl fmt::Debug for S3Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.0.iter().map(|(name, _)| name)).finish()
     }
 }
 
-impl Place {
+impl MediaLocation {
     /// Parses `file:///path` or `s3://bucket/prefix`. `settings` is called for a bucket only.
     ///
     /// # Errors
-    /// [`InvalidPlace`] with the expected form.
-    pub fn parse(url: &str, settings: impl FnOnce() -> Settings) -> Result<Self, InvalidPlace> {
-        const EXPECTED: InvalidPlace = InvalidPlace("expected file:///path or s3://bucket/prefix");
+    /// [`InvalidMediaLocation`] with the expected form.
+    pub fn parse(url: &str, settings: impl FnOnce() -> S3Settings) -> Result<Self, InvalidMediaLocation> {
+        const EXPECTED: InvalidMediaLocation = InvalidMediaLocation("expected file:///path or s3://bucket/prefix");
         let url = Url::parse(url).map_err(|_| EXPECTED)?;
         match url.scheme() {
             "file" => url
                 .to_file_path()
                 .map(Self::Folder)
-                .map_err(|()| InvalidPlace("expected file:///path with an absolute path")),
+                .map_err(|()| InvalidMediaLocation("expected file:///path with an absolute path")),
             "s3" => {
                 let bare = url.query().is_none() && url.fragment().is_none() && url.port().is_none();
                 if !bare || !url.username().is_empty() || url.password().is_some() {
-                    return Err(InvalidPlace(
+                    return Err(InvalidMediaLocation(
                         "expected s3://bucket/prefix and nothing else: endpoint, region and keys are AWS_… variables",
                     ));
                 }
@@ -115,16 +115,16 @@ fn private_folder(path: &std::path::Path) -> std::io::Result<()> {
     Ok(())
 }
 
-fn bucket(name: &str, settings: &Settings) -> object_store::Result<Arc<dyn ObjectStore>> {
+fn bucket(name: &str, settings: &S3Settings) -> object_store::Result<Arc<dyn ObjectStore>> {
     let retry = RetryConfig { backoff: BackoffConfig::default(), max_retries: RETRIES, retry_timeout: RETRY_TIMEOUT };
     let builder =
         settings.known().fold(AmazonS3Builder::new(), |builder, (key, value)| builder.with_config(key, value));
-    let builder = builder.with_http_connector(Wire).with_retry(retry).with_bucket_name(name);
+    let builder = builder.with_http_connector(S3HttpConnector).with_retry(retry).with_bucket_name(name);
     // Objects are deleted one by one, which every S3 API supports; not all support bulk deletion.
     Ok(Arc::new(builder.with_disable_bulk_delete(true).build()?))
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for MediaLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Folder(path) => write!(f, "{}", path.display()),
@@ -138,10 +138,10 @@ impl fmt::Display for Place {
 mod tests {
     use super::*;
 
-    fn place(url: &str) -> Result<Place, InvalidPlace> {
+    fn location(url: &str) -> Result<MediaLocation, InvalidMediaLocation> {
         let variable = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-        Place::parse(url, || {
-            Settings::among([
+        MediaLocation::parse(url, || {
+            S3Settings::among([
                 variable("AWS_ACCESS_KEY_ID", "pintalk"),
                 variable("AWS_SECRET_ACCESS_KEY", "s3cret"),
                 variable("AWS_REGION", ""),
@@ -152,21 +152,21 @@ mod tests {
     }
 
     #[test]
-    fn a_place_is_a_folder_or_a_bucket_with_a_prefix() {
-        assert_eq!(place("file:///var/lib/pin%20talk"), Ok(Place::Folder("/var/lib/pin talk".into())));
+    fn location_is_a_folder_or_a_bucket_with_a_prefix() {
+        assert_eq!(location("file:///var/lib/pin%20talk"), Ok(MediaLocation::Folder("/var/lib/pin talk".into())));
         for (url, shown) in [
             ("s3://bucket", "s3://bucket"),
             ("s3://bucket/", "s3://bucket"),
             ("s3://my.bucket/pin/talk/", "s3://my.bucket/pin/talk"),
         ] {
-            let place = place(url).unwrap();
-            assert_eq!(place.to_string(), shown);
-            place.open().unwrap();
+            let location = location(url).unwrap();
+            assert_eq!(location.to_string(), shown);
+            location.open().unwrap();
         }
     }
 
     #[test]
-    fn anything_else_is_no_place() {
+    fn other_urls_are_rejected() {
         for bad in [
             "images",
             "file://host/images",
@@ -178,15 +178,15 @@ mod tests {
             "s3://bucket:9000/x",
             "http://bucket",
         ] {
-            assert!(place(bad).is_err(), "{bad}");
+            assert!(location(bad).is_err(), "{bad}");
         }
     }
 
     #[test]
-    fn the_variables_of_a_bucket_are_used_and_not_shown() {
-        let place = place("s3://bucket").unwrap();
-        assert!(!format!("{place:?} {place}").contains("s3cret"));
-        let Place::Bucket { settings, .. } = place else { panic!("a folder") };
+    fn bucket_variables_are_used_and_not_printed() {
+        let location = location("s3://bucket").unwrap();
+        assert!(!format!("{location:?} {location}").contains("s3cret"));
+        let MediaLocation::Bucket { settings, .. } = location else { panic!("a folder") };
         let known = [(AmazonS3ConfigKey::AccessKeyId, "pintalk"), (AmazonS3ConfigKey::SecretAccessKey, "s3cret")];
         assert_eq!(settings.known().collect::<Vec<_>>(), known);
     }

@@ -6,7 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::domain::HostId;
 use crate::outbound::contacts::MailLinks;
-use crate::outbound::mail::{Language, Letter, RoomText};
+use crate::outbound::mail::{Email, Language, RoomText};
 use crate::store::{ConsentPair, ConsentRequest, GuestDigest, HostDigest, OutgoingMail, WriteMail, mailbox_key};
 
 /// Validity of an e-mail about new messages.
@@ -17,7 +17,7 @@ const CONSENT_TTL: TimeDelta = TimeDelta::days(7);
 
 /// Writes the notifier's e-mails. Clones share the configuration.
 #[derive(Clone)]
-pub struct Letters {
+pub struct NotificationWriter {
     /// URL of the admin page.
     admin_url: Arc<str>,
     /// URL for guests of a host without a domain.
@@ -27,15 +27,15 @@ pub struct Letters {
     language: Language,
 }
 
-impl Letters {
+impl NotificationWriter {
     /// Creates the writer. E-mails to hosts link to `admin_url` and are written in `language`.
     pub fn new(admin_url: &str, public_url: &str, links: MailLinks, language: Language) -> Self {
         Self { admin_url: admin_url.into(), public_url: public_url.into(), links, language }
     }
 
     /// Returns a writer for e-mails whose validity starts at `now`.
-    pub(super) fn at(&self, now: DateTime<Utc>) -> Writer<'_> {
-        Writer { letters: self, now }
+    pub(super) fn at(&self, now: DateTime<Utc>) -> DatedWriter<'_> {
+        DatedWriter { writer: self, now }
     }
 
     /// Returns the domain that names a service in a request for consent; without one, the domain of this installation.
@@ -58,16 +58,16 @@ impl Letters {
 }
 
 /// Writes e-mails whose validity starts at `now`.
-pub(super) struct Writer<'a> {
-    letters: &'a Letters,
+pub(super) struct DatedWriter<'a> {
+    writer: &'a NotificationWriter,
     now: DateTime<Utc>,
 }
 
-impl WriteMail for Writer<'_> {
+impl WriteMail for DatedWriter<'_> {
     fn guest_digest(&self, digest: &GuestDigest) -> Option<OutgoingMail> {
-        let Letters { links, .. } = self.letters;
+        let NotificationWriter { links, .. } = self.writer;
         let unsubscribe = links.unsubscribe(&pair(digest.host.id, &digest.address))?;
-        let letter = Letter::GuestDigest {
+        let email = Email::GuestDigest {
             service: digest.host.service_name.clone(),
             room: RoomText {
                 room: digest.room.id,
@@ -75,11 +75,11 @@ impl WriteMail for Writer<'_> {
                 messages: digest.messages.clone(),
                 more: digest.more,
             },
-            link: self.letters.page_of(digest.host.service_domain.as_deref()),
+            link: self.writer.page_of(digest.host.service_domain.as_deref()),
             unsubscribe: unsubscribe.clone(),
         };
         let language = language(digest.language.as_deref());
-        let mail = letter.write(&digest.address, language, self.now, self.now + TTL)?;
+        let mail = email.write(&digest.address, language, self.now, self.now + TTL)?;
         Some(OutgoingMail { host: Some(digest.host.id), unsubscribe_url: Some(unsubscribe), ..mail })
     }
 
@@ -90,23 +90,23 @@ impl WriteMail for Writer<'_> {
             messages: missed.messages.clone(),
             more: missed.more,
         });
-        let letter = Letter::HostDigest {
+        let email = Email::HostDigest {
             service: digest.host.service_name.clone(),
             rooms: rooms.collect(),
             others: digest.others,
-            link: self.letters.admin_url.to_string(),
+            link: self.writer.admin_url.to_string(),
         };
-        let mail = letter.write(&digest.host.email, self.letters.language, self.now, self.now + TTL)?;
+        let mail = email.write(&digest.host.email, self.writer.language, self.now, self.now + TTL)?;
         Some(OutgoingMail { host: Some(digest.host.id), ..mail })
     }
 
     fn consent_request(&self, request: &ConsentRequest) -> Option<OutgoingMail> {
-        let letter = Letter::Consent {
-            domain: self.letters.domain_of(request.host.service_domain.as_deref()),
-            link: self.letters.links.consent(&pair(request.host.id, &request.address))?,
+        let email = Email::Consent {
+            domain: self.writer.domain_of(request.host.service_domain.as_deref()),
+            link: self.writer.links.consent(&pair(request.host.id, &request.address))?,
         };
         let language = language(request.language.as_deref());
-        let mail = letter.write(&request.address, language, self.now, self.now + CONSENT_TTL)?;
+        let mail = email.write(&request.address, language, self.now, self.now + CONSENT_TTL)?;
         Some(OutgoingMail { host: Some(request.host.id), ..mail })
     }
 }
@@ -136,9 +136,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_guest_is_led_to_the_page_where_he_talked() {
+    fn digest_links_to_the_domain_of_the_service() {
         let links = MailLinks::new("https://chat.example", [b"secret".to_vec()]);
-        let letters = Letters::new("https://admin.example", "https://chat.example", links, Language::Korean);
+        let writer = NotificationWriter::new("https://admin.example", "https://chat.example", links, Language::Korean);
         for (domains, page) in [
             (Some("shop.example"), "https://shop.example/"),
             (Some("*.shop.example, www.shop.example:8443"), "https://www.shop.example:8443/"),
@@ -146,7 +146,7 @@ mod tests {
             (Some("*.shop.example"), "https://chat.example"),
             (None, "https://chat.example"),
         ] {
-            assert_eq!(letters.page_of(domains), page, "{domains:?}");
+            assert_eq!(writer.page_of(domains), page, "{domains:?}");
         }
         for (domains, named) in [
             (Some("*.a.example, www.shop.example:8443"), "www.shop.example:8443"),
@@ -154,7 +154,7 @@ mod tests {
             (Some(""), "chat.example"),
             (None, "chat.example"),
         ] {
-            assert_eq!(letters.domain_of(domains), named, "{domains:?}");
+            assert_eq!(writer.domain_of(domains), named, "{domains:?}");
         }
     }
 }

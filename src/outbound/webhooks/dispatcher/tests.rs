@@ -30,10 +30,10 @@ macro_rules! on_every_database {
 }
 
 on_every_database!(
-    events_arrive_once_signed_and_in_the_order_of_their_room,
-    who_fails_for_three_days_is_tried_less_and_less_and_then_given_up,
-    who_was_away_gets_all_of_it_under_the_same_ids,
-    what_a_node_that_died_had_taken_another_sends,
+    events_arrive_once_signed_and_in_room_order,
+    failing_receiver_is_retried_with_backoff_for_three_days,
+    recovered_receiver_gets_all_events_with_same_ids,
+    events_of_crashed_node_are_sent_after_its_lease,
 );
 
 async fn on<F>(database: Database, test: impl FnOnce(World) -> F + Send + 'static)
@@ -46,7 +46,7 @@ where
 struct World {
     store: Store,
     clock: Arc<ManualClock>,
-    courier: Courier,
+    dispatcher: WebhookDispatcher,
     webhooks: Webhooks,
 }
 
@@ -54,12 +54,12 @@ impl World {
     fn new(store: Store) -> Self {
         let clock = Arc::new(ManualClock::new(DateTime::from_timestamp(1_700_000_000, 0).unwrap()));
         let loopback: IsAllowed = Arc::new(|address: IpAddr| address == IpAddr::from([127, 0, 0, 1]));
-        let mut sender = Sender::new(Some(loopback), clock.clone()).unwrap();
-        sender.wire.time_limit = Duration::from_secs(2);
+        let mut sender = EventSender::new(Some(loopback), clock.clone()).unwrap();
+        sender.client.set_timeout(Duration::from_secs(2));
         let chance = Chance::from_seed(1);
-        let courier = Courier::new(store.clone(), sender.clone(), chance.clone());
+        let dispatcher = WebhookDispatcher::new(store.clone(), sender.clone(), chance.clone());
         let webhooks = Webhooks::new(store.clone(), sender, chance);
-        Self { store, clock, courier, webhooks }
+        Self { store, clock, dispatcher, webhooks }
     }
 
     async fn host(&self, email: &str) -> Host {
@@ -112,15 +112,15 @@ impl World {
     }
 }
 
-async fn events_arrive_once_signed_and_in_the_order_of_their_room(world: World) {
+async fn events_arrive_once_signed_and_in_room_order(world: World) {
     let (host, receiver) = (world.host("a@shop.example").await, Receiver::start().await);
     let secret = world.hook(&host, &receiver.url()).await;
     let rooms = [world.room(&host).await, world.room(&host).await];
     for room in &rooms {
         world.write(room, 0..40).await;
     }
-    assert_eq!(world.courier.round().await, Ok(1));
-    assert_eq!(world.courier.round().await, Ok(0));
+    assert_eq!(world.dispatcher.round().await, Ok(1));
+    assert_eq!(world.dispatcher.round().await, Ok(0));
     assert_eq!((receiver.received().len(), receiver.different()), (82, 82));
     assert_eq!(world.states(&host).await, [0, 82, 0]);
     for room in &rooms {
@@ -142,17 +142,17 @@ async fn events_arrive_once_signed_and_in_the_order_of_their_room(world: World) 
     // For a day after the secret was replaced, both signatures are valid.
     let new = world.webhooks.rotate(host.id, false).await.unwrap().unwrap().secret;
     world.write(&rooms[0], 40..41).await;
-    world.courier.round().await.unwrap();
+    world.dispatcher.round().await.unwrap();
     let both = receiver.received().pop().unwrap();
     assert!(both.is_signed_with(&new) && both.is_signed_with(&secret));
     world.clock.advance(Duration::from_secs(86_400));
     world.write(&rooms[0], 41..42).await;
-    world.courier.round().await.unwrap();
+    world.dispatcher.round().await.unwrap();
     let one = receiver.received().pop().unwrap();
     assert!(one.is_signed_with(&new) && !one.is_signed_with(&secret));
 }
 
-async fn who_fails_for_three_days_is_tried_less_and_less_and_then_given_up(world: World) {
+async fn failing_receiver_is_retried_with_backoff_for_three_days(world: World) {
     let (host, receiver) = (world.host("a@shop.example").await, Receiver::start().await);
     world.hook(&host, &receiver.url()).await;
     receiver.reply(Reply::Status(500));
@@ -161,8 +161,8 @@ async fn who_fails_for_three_days_is_tried_less_and_less_and_then_given_up(world
     let mut tries: Vec<i64> = Vec::new();
     while world.states(&host).await[0] > 0 {
         let elapsed = (world.clock.now() - began).num_seconds();
-        assert!(elapsed < 3 * 86_400, "it is given up by then");
-        if world.courier.round().await.unwrap() > 0 {
+        assert!(elapsed < 3 * 86_400, "it must be given up by then");
+        if world.dispatcher.round().await.unwrap() > 0 {
             tries.push(elapsed);
         }
         // Steps short enough to see each retry, and long enough to reach the end.
@@ -171,46 +171,49 @@ async fn who_fails_for_three_days_is_tried_less_and_less_and_then_given_up(world
     assert_eq!(world.states(&host).await, [0, 0, 1]);
     assert_eq!(tries.len(), receiver.received().len());
     assert_eq!(receiver.different(), 1, "always the same id");
-    let gaps: Vec<i64> = tries.windows(2).map(|pair| pair[1] - pair[0]).collect();
-    assert!((4..=7).contains(&gaps[0]) && (16..=25).contains(&gaps[1]), "{gaps:?}");
-    assert!(gaps.iter().all(|gap| *gap <= 6 * 3_600 * 12 / 10 + 120) && gaps.last() > Some(&(4 * 3_600)), "{gaps:?}");
+    let intervals: Vec<i64> = tries.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!((4..=7).contains(&intervals[0]) && (16..=25).contains(&intervals[1]), "{intervals:?}");
+    assert!(
+        intervals.iter().all(|gap| *gap <= 6 * 3_600 * 12 / 10 + 120) && intervals.last() > Some(&(4 * 3_600)),
+        "{intervals:?}"
+    );
     assert!((12..=25).contains(&tries.len()) && tries.last() > Some(&(60 * 3_600)), "{tries:?}");
     let record = world.store.webhooks().recent_events(host.id, 1).await.unwrap().remove(0);
     assert_eq!((record.status, record.attempts as usize), (Some(500), tries.len()));
     assert_eq!(record.problem.as_deref(), Some("answered 500"));
 }
 
-async fn who_was_away_gets_all_of_it_under_the_same_ids(world: World) {
+async fn recovered_receiver_gets_all_events_with_same_ids(world: World) {
     let (host, receiver) = (world.host("a@shop.example").await, Receiver::start().await);
     world.hook(&host, &receiver.url()).await;
     let room = world.room(&host).await;
     world.write(&room, 0..100).await;
     receiver.reply(Reply::Status(503));
     for _ in 0..200 {
-        world.courier.round().await.unwrap();
+        world.dispatcher.round().await.unwrap();
         world.clock.advance(Duration::from_secs(10));
     }
     let in_vain = receiver.received().len();
-    assert!(in_vain < 40, "it is left alone: {in_vain} in half an hour");
+    assert!(in_vain < 40, "retries must be rare: {in_vain} in half an hour");
     receiver.reply(Reply::Status(204));
     for _ in 0..400 {
-        world.courier.round().await.unwrap();
+        world.dispatcher.round().await.unwrap();
         world.clock.advance(Duration::from_secs(60));
     }
     assert_eq!(world.states(&host).await, [0, 101, 0]);
     assert_eq!((receiver.received().len(), receiver.different()), (in_vain + 101, 101));
 }
 
-async fn what_a_node_that_died_had_taken_another_sends(world: World) {
+async fn events_of_crashed_node_are_sent_after_its_lease(world: World) {
     let (host, receiver) = (world.host("a@shop.example").await, Receiver::start().await);
     world.hook(&host, &receiver.url()).await;
     world.room(&host).await;
     let due = world.store.webhooks().due(world.clock.now()).await.unwrap()[0];
     world.store.webhooks().acquire_lease(&due, world.clock.now() + LEASE).await.unwrap().unwrap();
     world.clock.advance(Duration::from_millis(19_999));
-    assert_eq!(world.courier.round().await, Ok(0), "it may still live");
+    assert_eq!(world.dispatcher.round().await, Ok(0), "its lease has not expired");
     world.clock.advance(Duration::from_millis(1));
-    assert_eq!(world.courier.round().await, Ok(1));
+    assert_eq!(world.dispatcher.round().await, Ok(1));
     assert_eq!((receiver.received().len(), world.states(&host).await), (1, [0, 1, 0]));
 }
 
@@ -225,7 +228,7 @@ macro_rules! on_sqlite {
 }
 
 on_sqlite! {
-    async fn who_does_not_answer_keeps_nobody_waiting(world) {
+    async fn unresponsive_receiver_does_not_delay_others(world) {
         let (slow, fast) = (Receiver::start().await, Receiver::start().await);
         slow.reply(Reply::Silence);
         let hosts = [world.host("slow@shop.example").await, world.host("fast@shop.example").await];
@@ -236,70 +239,70 @@ on_sqlite! {
             }
         }
         let began = Instant::now();
-        let (round, ()) = tokio::join!(world.courier.round(), fast.wait_for(110, Duration::from_secs(20)));
+        let (round, ()) = tokio::join!(world.dispatcher.round(), fast.wait_for(110, Duration::from_secs(20)));
         assert_eq!(round, Ok(2));
-        assert!(began.elapsed() >= Duration::from_secs(2), "the slow one had its time");
+        assert!(began.elapsed() >= Duration::from_secs(2), "the slow receiver used its full time limit");
         assert_eq!(world.states(&hosts[1]).await, [0, 110, 0]);
-        assert_eq!(slow.received().len(), ROOMS_AT_ONCE, "and after the first failure it is left alone");
+        assert_eq!(slow.received().len(), MAX_ROOMS, "paused after the first failure");
         let record = world.store.webhooks().recent_events(hosts[0].id, 1_000).await.unwrap();
         let record = record.iter().find(|event| event.attempts == 1).unwrap();
         assert_eq!((record.status, record.problem.as_deref()), (None, Some("no answer within 2 s")));
-        assert_eq!(world.courier.round().await, Ok(0));
+        assert_eq!(world.dispatcher.round().await, Ok(0));
     }
 
-    async fn one_event_that_is_refused_keeps_no_other_waiting(world) {
+    async fn rejected_event_does_not_delay_others(world) {
         let (host, receiver) = (world.host("a@shop.example").await, Receiver::start().await);
         world.hook(&host, &receiver.url()).await;
         let room = world.room(&host).await;
         receiver.reply(Reply::Status(400));
-        world.courier.round().await.unwrap();
+        world.dispatcher.round().await.unwrap();
         receiver.reply(Reply::Status(200));
         world.write(&room, 0..10).await;
         world.clock.advance(Duration::from_secs(7));
         // The event that was rejected is due again, too.
-        world.courier.round().await.unwrap();
+        world.dispatcher.round().await.unwrap();
         assert_eq!(world.states(&host).await, [0, 11, 0]);
     }
 
-    async fn a_redirect_is_not_followed(world) {
+    async fn redirect_is_not_followed(world) {
         let (host, receiver, other) =
             (world.host("a@shop.example").await, Receiver::start().await, Receiver::start().await);
         world.hook(&host, &receiver.url()).await;
         receiver.reply(Reply::Redirect(other.url()));
         world.room(&host).await;
-        world.courier.round().await.unwrap();
+        world.dispatcher.round().await.unwrap();
         assert_eq!((receiver.received().len(), other.received().len()), (1, 0));
         let record = world.store.webhooks().recent_events(host.id, 1).await.unwrap().remove(0);
         assert_eq!(record.problem.as_deref(), Some("answered 307: redirects are not followed"));
         assert_eq!(record.state, EventState::Waiting);
     }
 
-    async fn a_receiver_that_is_gone_is_asked_no_more(world) {
+    async fn receiver_that_returns_410_is_disabled(world) {
         let (host, receiver) = (world.host("a@shop.example").await, Receiver::start().await);
         world.hook(&host, &receiver.url()).await;
         receiver.reply(Reply::Status(410));
         world.room(&host).await;
-        world.courier.round().await.unwrap();
+        world.dispatcher.round().await.unwrap();
         let webhook = world.webhooks.show(host.id).await.unwrap().unwrap();
         assert_eq!((webhook.is_enabled, webhook.gone_at), (false, Some(world.clock.now())));
         world.room(&host).await;
         world.clock.advance(Duration::from_secs(3_600));
-        assert_eq!((world.courier.round().await, receiver.received().len()), (Ok(0), 1));
+        assert_eq!((world.dispatcher.round().await, receiver.received().len()), (Ok(0), 1));
         // Once enabled again, it receives the events that were waiting, but not those from the time between.
         receiver.reply(Reply::Status(200));
         world.hook(&host, &receiver.url()).await;
-        world.courier.round().await.unwrap();
+        world.dispatcher.round().await.unwrap();
         assert_eq!((receiver.received().len(), world.states(&host).await), (2, [0, 1, 0]));
     }
 
-    async fn an_address_that_became_private_gets_nothing(world) {
+    async fn address_that_is_no_longer_allowed_gets_nothing(world) {
         let (host, receiver) = (world.host("a@shop.example").await, Receiver::start().await);
         world.hook(&host, &receiver.url()).await;
         world.room(&host).await;
         // The operator no longer allows any private address.
-        let sender = Sender::new(None, world.clock.clone()).unwrap();
-        let courier = Courier::new(world.store.clone(), sender, Chance::from_seed(2));
-        courier.round().await.unwrap();
+        let sender = EventSender::new(None, world.clock.clone()).unwrap();
+        let dispatcher = WebhookDispatcher::new(world.store.clone(), sender, Chance::from_seed(2));
+        dispatcher.round().await.unwrap();
         let record = world.store.webhooks().recent_events(host.id, 1).await.unwrap().remove(0);
         assert_eq!(record.problem.as_deref(), Some("the URL must begin with https://"));
         let change = WebhookChange {
@@ -309,27 +312,27 @@ on_sqlite! {
         };
         world.webhooks.set(host.id, change).await.unwrap();
         world.clock.advance(Duration::from_secs(60));
-        courier.round().await.unwrap();
+        dispatcher.round().await.unwrap();
         let record = world.store.webhooks().recent_events(host.id, 1).await.unwrap().remove(0);
         assert_eq!(record.problem.as_deref(), Some("the name of the URL leads to no public address"));
         assert_eq!((record.attempts, receiver.connections.load(std::sync::atomic::Ordering::SeqCst)), (2, 0));
     }
 
-    async fn what_is_on_its_way_when_a_node_ends_has_a_moment(world) {
+    async fn events_in_flight_at_shutdown_have_a_grace_period(world) {
         let (host, receiver) = (world.host("a@shop.example").await, Receiver::start().await);
         world.hook(&host, &receiver.url()).await;
         world.room(&host).await;
         receiver.reply(Reply::Silence);
-        let mut courier = world.courier.clone();
-        courier.sender.wire.time_limit = Duration::from_secs(60);
+        let mut dispatcher = world.dispatcher.clone();
+        dispatcher.sender.client.set_timeout(Duration::from_secs(60));
         let stop = CancellationToken::new();
-        let running = tokio::spawn(courier.run(stop.clone()));
+        let running = tokio::spawn(dispatcher.run(stop.clone()));
         receiver.wait_for(1, Duration::from_secs(20)).await;
         stop.cancel();
         tokio::time::timeout(Duration::from_secs(20), running).await.unwrap().unwrap();
         // It is unknown whether the event arrived, so another node sends it at once.
         receiver.reply(Reply::Status(200));
-        assert_eq!(world.courier.round().await, Ok(1));
+        assert_eq!(world.dispatcher.round().await, Ok(1));
         assert_eq!((receiver.ids().len(), receiver.different(), world.states(&host).await), (2, 1, [0, 1, 0]));
     }
 }

@@ -1,4 +1,5 @@
 use std::collections::HashSet;
+use std::io;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -7,27 +8,32 @@ use pintalk_kit::webhook_receiver::{Receiver, Reply};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
+use tower_service::Service as _;
 
 use super::*;
+use crate::outbound::webhooks::url::MAX_URL;
 
 fn loopback() -> Option<IsAllowed> {
     Some(Arc::new(|address: IpAddr| address == IpAddr::from([127, 0, 0, 1])))
 }
 
-fn internet() -> Wire {
-    Wire::new(None).unwrap()
+fn public_only() -> WebhookClient {
+    WebhookClient::new(None).unwrap()
 }
 
 /// Creates a client whose names resolve to the result of `find`, called for each lookup.
-fn leading_to(allowed: Option<IsAllowed>, find: impl Fn(&str) -> Vec<IpAddr> + Send + Sync + 'static) -> Wire {
+fn resolving_to(
+    allowed: Option<IsAllowed>,
+    find: impl Fn(&str) -> Vec<IpAddr> + Send + Sync + 'static,
+) -> WebhookClient {
     let lookup: Lookup = Arc::new(move |name| Box::pin(std::future::ready(Ok(find(&name)))));
-    Wire::with(allowed, lookup, tls::client_config().unwrap())
+    WebhookClient::with(allowed, lookup, tls::client_config().unwrap())
 }
 
 #[test]
-fn a_url_is_of_the_internet_and_secure_or_it_is_allowed() {
+fn url_must_be_https_and_public_or_allowed() {
     use UrlProblem::{Insecure, NotAUrl, Private, TooLong, Userinfo};
-    let wire = internet();
+    let client = public_only();
     for good in [
         "https://shop.example/hooks",
         " https://shop.example:8443/hooks?a=b ",
@@ -36,7 +42,7 @@ fn a_url_is_of_the_internet_and_secure_or_it_is_allowed() {
         // Names are checked by the addresses that they resolve to.
         "https://localhost/",
     ] {
-        assert!(wire.judge(good).is_ok(), "{good}");
+        assert!(client.check_url(good).is_ok(), "{good}");
     }
     let long = format!("https://shop.example/{}", "x".repeat(MAX_URL));
     for (bad, why) in [
@@ -64,98 +70,100 @@ fn a_url_is_of_the_internet_and_secure_or_it_is_allowed() {
         ("https://[64:ff9b::a9fe:a9fe]/", Private),
         ("https://[fd00::1]/", Private),
     ] {
-        assert_eq!(wire.judge(bad), Err(why), "{bad}");
+        assert_eq!(client.check_url(bad), Err(why), "{bad}");
     }
-    let own = Wire::new(loopback()).unwrap();
-    assert!(own.judge("http://127.0.0.1:9/").is_ok() && own.judge("https://127.0.0.1:9/").is_ok());
-    assert_eq!(own.judge("http://127.0.0.2:9/"), Err(Private));
-    assert_eq!(own.judge("http://8.8.8.8/"), Err(Insecure), "the internet only with TLS");
+    let with_loopback = WebhookClient::new(loopback()).unwrap();
+    assert!(
+        with_loopback.check_url("http://127.0.0.1:9/").is_ok()
+            && with_loopback.check_url("https://127.0.0.1:9/").is_ok()
+    );
+    assert_eq!(with_loopback.check_url("http://127.0.0.2:9/"), Err(Private));
+    assert_eq!(with_loopback.check_url("http://8.8.8.8/"), Err(Insecure), "public addresses only with TLS");
 }
 
 #[tokio::test]
-async fn a_name_that_leads_to_a_private_address_is_not_connected_to() {
+async fn name_that_resolves_to_private_address_is_not_connected_to() {
     let receiver = Receiver::start().await;
     let port = receiver.address.port();
     // A real name with the system's resolver.
     let url = format!("https://localhost:{port}/");
-    assert_eq!(internet().post(&url, &[], "{}").await, Err(Problem::Unresolved));
+    assert_eq!(public_only().post(&url, &[], "{}").await, Err(DeliveryError::Unresolved));
     for hidden in ["127.0.0.1", "10.0.0.1", "169.254.169.254", "::1", "::ffff:127.0.0.1", "64:ff9b::7f00:1", "fd00::1"]
     {
         let address: IpAddr = hidden.parse().unwrap();
-        let wire = leading_to(None, move |_| vec![address]);
+        let client = resolving_to(None, move |_| vec![address]);
         let url = format!("https://shop.example:{port}/");
-        assert_eq!(wire.post(&url, &[], "{}").await, Err(Problem::Unresolved), "{hidden}");
+        assert_eq!(client.post(&url, &[], "{}").await, Err(DeliveryError::Unresolved), "{hidden}");
     }
     // Allowing one address does not allow its whole network.
-    let wire = leading_to(loopback(), |_| vec![IpAddr::from([127, 0, 0, 2])]);
+    let client = resolving_to(loopback(), |_| vec![IpAddr::from([127, 0, 0, 2])]);
     for scheme in ["http", "https"] {
         let url = format!("{scheme}://shop.example:{port}/");
-        assert_eq!(wire.post(&url, &[], "{}").await, Err(Problem::Unresolved), "{scheme}");
+        assert_eq!(client.post(&url, &[], "{}").await, Err(DeliveryError::Unresolved), "{scheme}");
     }
     // Public addresses are not connected to without TLS.
-    let wire = leading_to(loopback(), |_| vec![IpAddr::from([8, 8, 8, 8])]);
+    let client = resolving_to(loopback(), |_| vec![IpAddr::from([8, 8, 8, 8])]);
     let url = format!("http://shop.example:{port}/");
-    assert_eq!(wire.post(&url, &[], "{}").await, Err(Problem::Unresolved));
+    assert_eq!(client.post(&url, &[], "{}").await, Err(DeliveryError::Unresolved));
     assert_eq!(receiver.connections.load(SeqCst), 0);
 }
 
 #[tokio::test]
-async fn of_several_addresses_only_those_are_handed_out_that_may_be_connected_to() {
+async fn resolver_returns_only_allowed_addresses() {
     let found: Vec<IpAddr> =
         ["10.0.0.1", "8.8.8.8", "::1", "127.0.0.1", "2606:4700::1"].map(|ip| ip.parse().unwrap()).into();
-    let handed_out = async |with_internet, is_allowed| {
+    let resolved = async |with_public, is_allowed| {
         let found = found.clone();
         let lookup: Lookup = Arc::new(move |_| Box::pin(std::future::ready(Ok(found.clone()))));
-        let mut guard = Guard { lookup, with_internet, is_allowed };
-        let addresses = guard.call("shop.example".parse().unwrap()).await;
+        let addresses = resolver(lookup, with_public, is_allowed).call("shop.example".parse().unwrap()).await;
         addresses.map(|all| all.map(|address| address.ip().to_string()).collect::<Vec<_>>().join(" ")).ok()
     };
-    assert_eq!(handed_out(true, None).await.as_deref(), Some("8.8.8.8 2606:4700::1"));
-    assert_eq!(handed_out(true, loopback()).await.as_deref(), Some("8.8.8.8 127.0.0.1 2606:4700::1"));
-    assert_eq!(handed_out(false, loopback()).await.as_deref(), Some("127.0.0.1"));
-    assert_eq!(handed_out(false, None).await, None);
+    assert_eq!(resolved(true, None).await.as_deref(), Some("8.8.8.8 2606:4700::1"));
+    assert_eq!(resolved(true, loopback()).await.as_deref(), Some("8.8.8.8 127.0.0.1 2606:4700::1"));
+    assert_eq!(resolved(false, loopback()).await.as_deref(), Some("127.0.0.1"));
+    assert_eq!(resolved(false, None).await, None);
 }
 
 #[tokio::test]
-async fn a_name_is_judged_again_at_each_connection() {
+async fn name_is_resolved_and_checked_again_for_each_connection() {
     let receiver = Receiver::start().await;
     let asked = Arc::new(AtomicUsize::new(0));
     let times = asked.clone();
     // The first lookup returns an allowed address, all later ones a forbidden one.
-    let wire = leading_to(loopback(), move |_| {
+    let client = resolving_to(loopback(), move |_| {
         let last = if times.fetch_add(1, SeqCst) == 0 { 1 } else { 9 };
         vec![IpAddr::from([127, 0, 0, last])]
     });
     let url = format!("http://shop.example:{}/", receiver.address.port());
     // After an endless response the connection cannot be reused.
     receiver.reply(Reply::Endless);
-    assert_eq!(wire.post(&url, &[], "{}").await, Ok(200));
-    assert_eq!(wire.post(&url, &[], "{}").await, Err(Problem::Unresolved));
+    assert_eq!(client.post(&url, &[], "{}").await, Ok(200));
+    assert_eq!(client.post(&url, &[], "{}").await, Err(DeliveryError::Unresolved));
     assert_eq!((asked.load(SeqCst), receiver.received().len()), (2, 1));
 }
 
 #[tokio::test]
-async fn connections_are_used_again_and_failures_say_what_they_are() {
+async fn connections_are_reused_and_errors_are_classified() {
     let receiver = Receiver::start().await;
-    let mut wire = Wire::new(loopback()).unwrap();
+    let mut client = WebhookClient::new(loopback()).unwrap();
     for _ in 0..5 {
-        assert_eq!(wire.post(&receiver.url(), &[("webhook-id", "evt_1".into())], "{}").await, Ok(200));
+        assert_eq!(client.post(&receiver.url(), &[("webhook-id", "evt_1".into())], "{}").await, Ok(200));
     }
     assert_eq!(receiver.connections.load(SeqCst), 1);
     let request = receiver.received().remove(0);
     assert_eq!((request.method.as_str(), request.path.as_str(), request.id()), ("POST", "/hooks?of=shop", "evt_1"));
-    wire.time_limit = Duration::from_secs(1);
+    client.set_timeout(Duration::from_secs(1));
     receiver.reply(Reply::Silence);
-    assert_eq!(wire.post(&receiver.url(), &[], "{}").await, Err(Problem::TimedOut(1)));
+    assert_eq!(client.post(&receiver.url(), &[], "{}").await, Err(DeliveryError::TimedOut(1)));
     // No process listens on port 1.
-    let refused = wire.post("http://127.0.0.1:1/", &[], "{}").await;
-    assert!(matches!(&refused, Err(Problem::Unreachable(why)) if why.contains("refused")), "{refused:?}");
-    wire.time_limit = TIME_LIMIT;
-    assert_eq!(wire.post("https://unknown.invalid/", &[], "{}").await, Err(Problem::Unresolved));
+    let refused = client.post("http://127.0.0.1:1/", &[], "{}").await;
+    assert!(matches!(&refused, Err(DeliveryError::Unreachable(why)) if why.contains("refused")), "{refused:?}");
+    client.set_timeout(REQUEST_TIMEOUT);
+    assert_eq!(client.post("https://unknown.invalid/", &[], "{}").await, Err(DeliveryError::Unresolved));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_private_name_an_unknown_one_and_one_without_an_answer_look_the_same() {
+async fn private_unknown_and_slow_names_are_indistinguishable() {
     let lookup: Lookup = Arc::new(|name: String| {
         Box::pin(async move {
             match name.as_str() {
@@ -166,11 +174,11 @@ async fn a_private_name_an_unknown_one_and_one_without_an_answer_look_the_same()
             }
         })
     });
-    let wire = Wire::with(None, lookup, tls::client_config().unwrap());
+    let client = WebhookClient::with(None, lookup, tls::client_config().unwrap());
     let mut seen = HashSet::new();
     for name in ["private.example", "unknown.example", "empty.example", "slow.example"] {
         let began = Instant::now();
-        let problem = wire.post(&format!("https://{name}/"), &[], "{}").await.unwrap_err();
+        let problem = client.post(&format!("https://{name}/"), &[], "{}").await.unwrap_err();
         // Timers have a resolution of one millisecond.
         seen.insert((problem.to_string(), began.elapsed().as_millis() / 10));
     }
@@ -191,7 +199,7 @@ fn certificate(folder: &Path) -> (CertificateDer<'static>, PrivateKeyDer<'static
 }
 
 #[tokio::test]
-async fn over_tls_only_a_receiver_is_told_whom_an_authority_vouches_for() {
+async fn receiver_without_trusted_certificate_receives_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let (certificate, key) = certificate(folder.path());
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -199,15 +207,15 @@ async fn over_tls_only_a_receiver_is_told_whom_an_authority_vouches_for() {
     let server = server.unwrap().with_no_client_auth().with_single_cert(vec![certificate.clone()], key).unwrap();
     let receiver = Receiver::start_with(Some(TlsAcceptor::from(Arc::new(server)))).await;
     let url = format!("https://{}/hooks", receiver.address);
-    let refused = Wire::new(loopback()).unwrap().post(&url, &[], "{}").await;
-    assert!(matches!(&refused, Err(Problem::Unreachable(why)) if why.contains("certificate")), "{refused:?}");
+    let refused = WebhookClient::new(loopback()).unwrap().post(&url, &[], "{}").await;
+    assert!(matches!(&refused, Err(DeliveryError::Unreachable(why)) if why.contains("certificate")), "{refused:?}");
     assert_eq!(receiver.received().len(), 0);
 
     let mut roots = rustls::RootCertStore::empty();
     roots.add(certificate).unwrap();
-    let client = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let client = client.unwrap().with_root_certificates(roots).with_no_client_auth();
-    let wire = Wire::with(loopback(), Arc::new(|name| Box::pin(lookup(name))), client);
-    assert_eq!(wire.post(&url, &[], "{}").await, Ok(200));
+    let tls = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let tls = tls.unwrap().with_root_certificates(roots).with_no_client_auth();
+    let client = WebhookClient::with(loopback(), system_lookup(), tls);
+    assert_eq!(client.post(&url, &[], "{}").await, Ok(200));
     assert_eq!(receiver.received().len(), 1);
 }

@@ -15,8 +15,8 @@ use futures_util::{StreamExt as _, stream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::Sender;
-use super::wire::TIME_LIMIT;
+use super::EventSender;
+use super::client::REQUEST_TIMEOUT;
 use crate::domain::HostId;
 use crate::domain::clock::Chance;
 use crate::domain::metric::LabelValue as _;
@@ -27,10 +27,10 @@ use crate::store::{DeliveryLease, DueWebhook, Store, StoreError, Webhook, Webhoo
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Maximum number of receivers that a node serves concurrently.
-const TURNS: usize = 128;
+const MAX_RECEIVERS: usize = 128;
 
 /// Maximum number of rooms served concurrently per receiver.
-const ROOMS_AT_ONCE: usize = 4;
+const MAX_ROOMS: usize = 4;
 
 /// Maximum number of events read at once.
 const BATCH: u64 = 50;
@@ -38,7 +38,7 @@ const BATCH: u64 = 50;
 /// Lease on a receiver, renewed while events are sent; and the minimum remaining time of the lease to send and mark one
 /// event.
 const LEASE: TimeDelta = TimeDelta::seconds(20);
-const LEFT: TimeDelta = TimeDelta::seconds(TIME_LIMIT.as_secs() as i64 + 3);
+const MIN_LEASE: TimeDelta = TimeDelta::seconds(REQUEST_TIMEOUT.as_secs() as i64 + 3);
 
 /// Maximum duration of a turn, so that other receivers are served.
 const TURN: TimeDelta = TimeDelta::seconds(30);
@@ -56,23 +56,23 @@ const LAST_PAUSE: TimeDelta = TimeDelta::minutes(5);
 const LATEST_TURN: TimeDelta = TimeDelta::minutes(10);
 
 /// Time limit for events in flight when the node stops.
-const GRACE: Duration = Duration::from_secs(3);
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);
 
 /// HTTP status of a receiver that no longer exists (410 Gone).
 const GONE: u16 = 410;
 
 /// Sends due events. Any number of nodes may run one each.
 #[derive(Clone, Debug)]
-pub struct Courier {
+pub struct WebhookDispatcher {
     store: Store,
-    sender: Sender,
+    sender: EventSender,
     chance: Chance,
     metrics: Arc<WebhookMetrics>,
 }
 
-impl Courier {
+impl WebhookDispatcher {
     /// Creates a dispatcher for the events in `store`.
-    pub fn new(store: Store, sender: Sender, chance: Chance) -> Self {
+    pub fn new(store: Store, sender: EventSender, chance: Chance) -> Self {
         Self { store, sender, chance, metrics: Arc::default() }
     }
 
@@ -96,10 +96,10 @@ impl Courier {
                 _ = ticks.tick() => match self.due().await {
                     Ok(due) => {
                         for due in due {
-                            if turns.len() < TURNS && served.insert(due.host) {
-                                let (courier, stop) = (self.clone(), stop.clone());
+                            if turns.len() < MAX_RECEIVERS && served.insert(due.host) {
+                                let (dispatcher, stop) = (self.clone(), stop.clone());
                                 turns.spawn(async move {
-                                    courier.serve_or_tell(due, &stop).await;
+                                    dispatcher.serve_and_log(due, &stop).await;
                                     due.host
                                 });
                             }
@@ -119,7 +119,7 @@ impl Courier {
     pub async fn round(&self) -> Result<usize, StoreError> {
         let (due, stop) = (self.due().await?, CancellationToken::new());
         let count = due.len();
-        let turns = stream::iter(due).map(|due| self.serve(due, &stop)).buffer_unordered(TURNS);
+        let turns = stream::iter(due).map(|due| self.serve(due, &stop)).buffer_unordered(MAX_RECEIVERS);
         let ended: Vec<Result<(), StoreError>> = turns.collect().await;
         ended.into_iter().collect::<Result<Vec<()>, StoreError>>()?;
         Ok(count)
@@ -136,7 +136,7 @@ impl Courier {
         Ok(due)
     }
 
-    async fn serve_or_tell(&self, due: DueWebhook, stop: &CancellationToken) {
+    async fn serve_and_log(&self, due: DueWebhook, stop: &CancellationToken) {
         if let Err(error) = self.serve(due, stop).await {
             tracing::debug!(%error, host = due.host.0, "webhook delivery run aborted");
         }
@@ -146,35 +146,35 @@ impl Courier {
     async fn serve(&self, due: DueWebhook, stop: &CancellationToken) -> Result<(), StoreError> {
         let began = self.sender.now();
         let Some(turn) = self.store.webhooks().acquire_lease(&due, began + LEASE).await? else { return Ok(()) };
-        let failed_turns = turn.failed_turns;
-        let serving = Serving {
-            courier: self,
+        let failed_before = turn.failed_turns;
+        let run = DeliveryRun {
+            dispatcher: self,
             turn: tokio::sync::Mutex::new(turn),
             began,
             stop,
-            has_arrived: AtomicBool::new(false),
+            has_delivered: AtomicBool::new(false),
             has_failed: AtomicBool::new(false),
-            is_lost: AtomicBool::new(false),
+            lost_lease: AtomicBool::new(false),
         };
-        let sent = serving.send_due(due.host).await;
-        let (has_arrived, has_failed) = (serving.has_arrived.load(Relaxed), serving.has_failed.load(Relaxed));
-        let (turn, now) = (serving.turn.into_inner(), self.sender.now());
-        let (next_turn_at, failed_turns) = match (has_arrived, has_failed) {
+        let sent = run.send_due(due.host).await;
+        let (has_delivered, has_failed) = (run.has_delivered.load(Relaxed), run.has_failed.load(Relaxed));
+        let (turn, now) = (run.turn.into_inner(), self.sender.now());
+        let (next_turn_at, failed_turns) = match (has_delivered, has_failed) {
             (true, _) => (now, 0),
-            (false, true) => (now + self.vary(pause(failed_turns)), failed_turns.saturating_add(1)),
-            (false, false) => (now, failed_turns),
+            (false, true) => (now + self.jitter(pause(failed_before)), failed_before.saturating_add(1)),
+            (false, false) => (now, failed_before),
         };
         let host = due.host.0;
-        if has_arrived && failed_turns >= TOLD_AFTER {
+        if has_delivered && failed_before >= WARN_AFTER {
             tracing::info!(host, "webhook receiver available");
-        } else if !has_arrived && has_failed && is_to_be_told(failed_turns + 1) {
-            tracing::warn!(host, turns = failed_turns + 1, "webhook receiver unavailable");
+        } else if !has_delivered && has_failed && should_warn(failed_turns) {
+            tracing::warn!(host, turns = failed_turns, "webhook receiver unavailable");
         }
         self.store.webhooks().release_lease(&turn, next_turn_at, failed_turns).await.and(sent)
     }
 
     /// Adds jitter of ±20 %, so that events that failed together are not retried together.
-    fn vary(&self, span: TimeDelta) -> TimeDelta {
+    fn jitter(&self, span: TimeDelta) -> TimeDelta {
         let percent = 80 + i32::try_from(self.chance.below(41)).unwrap_or_default();
         span * percent / 100
     }
@@ -191,35 +191,35 @@ fn pause(failed_turns: u32) -> TimeDelta {
 }
 
 /// Number of failed turns after which a warning is logged. It is repeated at every twelfth, about once per hour.
-const TOLD_AFTER: u32 = 3;
+const WARN_AFTER: u32 = 3;
 
-fn is_to_be_told(failed_turns: u32) -> bool {
-    failed_turns == TOLD_AFTER || failed_turns.is_multiple_of(12)
+fn should_warn(failed_turns: u32) -> bool {
+    failed_turns == WARN_AFTER || failed_turns.is_multiple_of(12)
 }
 
-/// A turn in progress.
-struct Serving<'a> {
-    courier: &'a Courier,
+/// One turn of a receiver.
+struct DeliveryRun<'a> {
+    dispatcher: &'a WebhookDispatcher,
     turn: tokio::sync::Mutex<DeliveryLease>,
     began: DateTime<Utc>,
     stop: &'a CancellationToken,
-    has_arrived: AtomicBool,
+    has_delivered: AtomicBool,
     has_failed: AtomicBool,
     /// Whether another node has the lease, or the host has changed the webhook.
-    is_lost: AtomicBool,
+    lost_lease: AtomicBool,
 }
 
-impl Serving<'_> {
+impl DeliveryRun<'_> {
     /// Returns whether the turn must send no further events.
     fn is_over(&self) -> bool {
         self.has_failed.load(Relaxed)
-            || self.is_lost.load(Relaxed)
+            || self.lost_lease.load(Relaxed)
             || self.stop.is_cancelled()
-            || self.courier.sender.now() - self.began > TURN
+            || self.dispatcher.sender.now() - self.began > TURN
     }
 
     async fn send_due(&self, host: HostId) -> Result<(), StoreError> {
-        let Courier { store, sender, .. } = self.courier;
+        let WebhookDispatcher { store, sender, .. } = self.dispatcher;
         while !self.is_over() {
             let due = store.webhooks().due_events(host, sender.now(), BATCH).await?;
             if due.is_empty() {
@@ -230,7 +230,7 @@ impl Serving<'_> {
                 rooms.entry(event.chatroom.0).or_default().push(event);
             }
             let rooms = stream::iter(rooms.into_values()).map(|events| self.send_in_order(events));
-            let ended: Vec<Result<(), StoreError>> = rooms.buffer_unordered(ROOMS_AT_ONCE).collect().await;
+            let ended: Vec<Result<(), StoreError>> = rooms.buffer_unordered(MAX_ROOMS).collect().await;
             ended.into_iter().collect::<Result<Vec<()>, StoreError>>()?;
         }
         Ok(())
@@ -248,9 +248,9 @@ impl Serving<'_> {
 
     /// Returns the webhook, after renewing the lease if too little of it remains. `None` if the turn was lost.
     async fn webhook(&self) -> Result<Option<Webhook>, StoreError> {
-        let (store, now) = (&self.courier.store, self.courier.sender.now());
+        let (store, now) = (&self.dispatcher.store, self.dispatcher.sender.now());
         let mut turn = self.turn.lock().await;
-        if turn.ends_at - now < LEFT {
+        if turn.ends_at - now < MIN_LEASE {
             match store.webhooks().renew_lease(&turn, now + LEASE).await? {
                 Some(longer) => *turn = longer,
                 None => return Ok(None),
@@ -260,14 +260,14 @@ impl Serving<'_> {
     }
 
     async fn send(&self, event: &WebhookEvent) -> Result<(), StoreError> {
-        let Courier { store, sender, metrics, .. } = self.courier;
+        let WebhookDispatcher { store, sender, metrics, .. } = self.dispatcher;
         let Some(webhook) = self.webhook().await? else {
-            self.is_lost.store(true, Relaxed);
+            self.lost_lease.store(true, Relaxed);
             return Ok(());
         };
         let late = async {
             self.stop.cancelled().await;
-            tokio::time::sleep(GRACE).await;
+            tokio::time::sleep(SHUTDOWN_GRACE).await;
         };
         let attempt = tokio::select! {
             attempt = sender.send(&webhook, &event.event_id, &event.body) => attempt,
@@ -278,11 +278,11 @@ impl Serving<'_> {
         if attempt.problem.is_none() {
             metrics.events.get(WebhookOutcome::Delivered).increment(1);
             store.webhooks().record_delivery(event.id, &attempt).await?;
-            self.has_arrived.store(true, Relaxed);
+            self.has_delivered.store(true, Relaxed);
             return Ok(());
         }
         self.has_failed.store(true, Relaxed);
-        let again = attempt.at + self.courier.vary(retry(event.attempts));
+        let again = attempt.at + self.dispatcher.jitter(retry(event.attempts));
         let again = (again < event.ends_at).then_some(again);
         let outcome = if again.is_some() { WebhookOutcome::Failed } else { WebhookOutcome::GivenUp };
         metrics.events.get(outcome).increment(1);

@@ -1,0 +1,114 @@
+//! Stores of a node: what `--database-url`, `--redis-url` and `--data-dir` together select.
+
+use std::path::{Path, PathBuf};
+
+use super::files::private_dir;
+use super::secrets::{DatabaseUrl, Hidden, RedisUrl};
+use super::{ConfigError, StoreArgs};
+
+/// Data directory without `--data-dir`.
+pub const DEFAULT_DATA_DIR: &str = "./pintalk-data";
+
+/// Which stores a node uses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Single node with SQLite in the data directory; everything else is in the process.
+    Embedded {
+        /// SQLite in the data directory.
+        database: DatabaseUrl,
+    },
+    /// Single node with the database in `--database-url`.
+    SingleOnDatabase {
+        /// MySQL, or SQLite at another path.
+        database: DatabaseUrl,
+    },
+    /// Node of a cluster.
+    Cluster {
+        /// MySQL.
+        database: DatabaseUrl,
+        /// Redis that all nodes share.
+        redis: RedisUrl,
+    },
+}
+
+impl Mode {
+    /// URL of the database.
+    pub fn database(&self) -> &DatabaseUrl {
+        match self {
+            Self::Embedded { database } | Self::SingleOnDatabase { database } | Self::Cluster { database, .. } => {
+                database
+            }
+        }
+    }
+
+    /// URL of Redis; `None` for a single node.
+    pub fn redis(&self) -> Option<&RedisUrl> {
+        match self {
+            Self::Cluster { redis, .. } => Some(redis),
+            Self::Embedded { .. } | Self::SingleOnDatabase { .. } => None,
+        }
+    }
+}
+
+/// Returns the database for a command that needs no other store. Creates the data directory if the database is in it.
+///
+/// # Errors
+/// The URL is invalid or the directory cannot be used.
+pub fn database(args: &StoreArgs) -> Result<DatabaseUrl, ConfigError> {
+    let data_dir = absolute_data_dir(args)?;
+    match named_database(args)? {
+        Some(url) => Ok(url),
+        None => {
+            private_dir(&data_dir).map_err(|error| unusable(&data_dir, &error))?;
+            own_database(&data_dir)
+        }
+    }
+}
+
+/// Returns the stores for a command that notifies the nodes. Creates the data directory if the database is in it.
+///
+/// # Errors
+/// The stores cannot be combined, a URL is invalid or the directory cannot be used.
+pub fn stores(args: &StoreArgs, redis_url: Option<&Hidden>) -> Result<Mode, ConfigError> {
+    let data_dir = absolute_data_dir(args)?;
+    let mode = mode(args, redis_url, &data_dir)?;
+    if let Mode::Embedded { .. } = mode {
+        private_dir(&data_dir).map_err(|error| unusable(&data_dir, &error))?;
+    }
+    Ok(mode)
+}
+
+pub(super) fn mode(store: &StoreArgs, redis_url: Option<&Hidden>, data_dir: &Path) -> Result<Mode, ConfigError> {
+    let redis = redis_url.map(|url| RedisUrl::parse(url.expose())).transpose();
+    let redis = redis.map_err(|error| ConfigError::new("redis-url", error))?;
+    match (named_database(store)?, redis) {
+        (None, None) => Ok(Mode::Embedded { database: own_database(data_dir)? }),
+        (Some(database), None) => Ok(Mode::SingleOnDatabase { database }),
+        (Some(database), Some(redis)) if !database.is_sqlite() => Ok(Mode::Cluster { database, redis }),
+        (Some(_), Some(_)) => {
+            Err(ConfigError::new("redis-url", "needs MySQL in --database-url: a cluster cannot use SQLite"))
+        }
+        (None, Some(_)) => {
+            Err(ConfigError::new("redis-url", "needs --database-url: a cluster stores messages in MySQL"))
+        }
+    }
+}
+
+fn named_database(args: &StoreArgs) -> Result<Option<DatabaseUrl>, ConfigError> {
+    let url = args.database_url.as_ref().map(|url| DatabaseUrl::parse(url.expose())).transpose();
+    url.map_err(|error| ConfigError::new("database-url", error))
+}
+
+fn own_database(data_dir: &Path) -> Result<DatabaseUrl, ConfigError> {
+    DatabaseUrl::sqlite(&data_dir.join("pintalk.sqlite"))
+        .ok_or_else(|| ConfigError::new("data-dir", "the path is not UTF-8"))
+}
+
+pub(super) fn absolute_data_dir(args: &StoreArgs) -> Result<PathBuf, ConfigError> {
+    let given = args.data_dir.as_deref().unwrap_or(Path::new(DEFAULT_DATA_DIR));
+    std::path::absolute(given).map_err(|error| unusable(given, &error))
+}
+
+pub(super) fn unusable(path: &Path, error: &std::io::Error) -> ConfigError {
+    ConfigError::new("data-dir", format!("{} cannot be used: {error}", path.display()))
+}
