@@ -23,8 +23,6 @@ pub mod address;
 mod client;
 mod dispatcher;
 mod signature;
-#[cfg(test)]
-pub(crate) mod testing;
 mod url;
 
 pub use self::url::UrlProblem;

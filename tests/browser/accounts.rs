@@ -1,10 +1,10 @@
 //! A host's life at the console, from signing up to leaving.
 
+use pintalk_kit::mail_server::MailServer;
 use serde_json::json;
 
 use crate::browser::{Browser, ENTER, Page};
 use crate::looks::is_accessible;
-use crate::mail::MailServer;
 use crate::people::{Guest, Host};
 use crate::site::{Site, keep_picture, readme_tags};
 

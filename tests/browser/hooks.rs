@@ -1,12 +1,12 @@
 //! A host's webhook and what else he is told, as he sets it at the console.
 
+use pintalk_kit::webhook_receiver::{Receiver, Reply};
 use serde_json::json;
 
 use crate::accounts::{fill, press};
 use crate::browser::{Browser, Page};
 use crate::looks::is_accessible;
 use crate::people::{Guest, Host};
-use crate::receiver::{Receiver, Reply};
 use crate::site::{Site, keep_picture};
 use crate::{PATIENCE, eventually};
 

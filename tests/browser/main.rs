@@ -20,7 +20,6 @@ mod isolation;
 mod libraries;
 mod link;
 mod looks;
-mod mail;
 mod navigation;
 mod old_browsers;
 mod paths;
@@ -34,33 +33,12 @@ mod storage;
 mod styles;
 mod talk;
 
-#[allow(dead_code, reason = "MariaDB is for others")]
-#[path = "../support/database.rs"]
-mod database;
-#[allow(dead_code, reason = "memory and metrics are for others")]
-#[path = "../chaos/node.rs"]
-mod node;
-#[allow(dead_code, reason = "the crate's own tests use it all")]
-#[path = "../../src/outbound/webhooks/testing.rs"]
-mod receiver;
-#[allow(dead_code, reason = "the crate's own tests use it all")]
-#[path = "../../src/backend/redis/testing/servers.rs"]
-mod servers;
-
 use std::time::Duration;
+
+use pintalk_kit::eventually;
+
+/// Path of the program of this build.
+const BUILT: &str = env!("CARGO_BIN_EXE_pintalk");
 
 /// What must be seen, is seen within this time on the slowest machine.
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// Asks again and again until there is an answer.
-async fn eventually<T>(what: &str, within: Duration, ask: impl AsyncFn() -> Option<T>) -> T {
-    let asking = async {
-        loop {
-            if let Some(answer) = ask().await {
-                return answer;
-            }
-            tokio::time::sleep(Duration::from_millis(25)).await;
-        }
-    };
-    tokio::time::timeout(within, asking).await.unwrap_or_else(|_| panic!("in vain for {within:?}: {what}"))
-}

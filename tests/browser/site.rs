@@ -4,14 +4,15 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use futures_util::{SinkExt as _, StreamExt as _};
+use pintalk_kit::database::{Database, TestDatabase};
+use pintalk_kit::node::{LEVEL, Node};
+use pintalk_kit::redis::{Kind, Servers};
 use sea_orm::ConnectionTrait as _;
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 
-use crate::database::{Database, TestDatabase};
-use crate::node::{BUILT, LEVEL, Node};
-use crate::servers::{Kind, Servers};
+use crate::BUILT;
 use crate::shop::{Shop, tag};
 
 pub const EMAIL: &str = "host@shop.example";

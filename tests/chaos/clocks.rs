@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use pintalk_kit::node::Node;
 use reqwest::Method;
 use sea_orm::ConnectionTrait as _;
 use serde_json::{Value, json};
 
 use crate::eventually;
-use crate::node::Node;
 use crate::socket::{Heard, SHOP, Socket};
 use crate::stage::{EMAIL, PASSWORD, Plan, Stage};
 

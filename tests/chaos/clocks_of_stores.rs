@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 
 use migration::{Migrator, MigratorTrait as _};
 use pintalk::store::Store;
+use pintalk_kit::node::{LEVEL, Node, fake_clock};
+use pintalk_kit::redis::{Kind, Servers};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
+use crate::BUILT;
 use crate::eventually;
 use crate::figures::folder;
-use crate::node::{BUILT, LEVEL, Node, fake_clock};
-use crate::servers::{Kind, Servers};
 use crate::socket::{Heard, SHOP, Socket};
 use crate::stage::{EMAIL, JWT_SECRET, PASSWORD, sign_up};
 

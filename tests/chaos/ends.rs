@@ -3,12 +3,12 @@
 
 use std::time::{Duration, Instant};
 
+use pintalk_kit::proxy::Wire;
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::eventually;
 use crate::person::Manner;
-use crate::proxy::Wire;
 use crate::stage::{Plan, Stage};
 
 /// Until what was decided has reached everybody, the acting node being dead.

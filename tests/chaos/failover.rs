@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use pintalk_kit::proxy::{Proxy, Wire};
+use pintalk_kit::redis::Kind;
+
 use crate::eventually;
 use crate::figures::Figures;
 use crate::ledger::{Loss, Verdict};
-use crate::proxy::{Proxy, Wire};
-use crate::servers::Kind;
 use crate::span;
 use crate::stage::{Plan, Stage};
 

@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use crate::database::{Database, TestDatabase};
+use pintalk_kit::database::{Database, TestDatabase};
+use pintalk_kit::node::Node;
+use pintalk_kit::proxy::Wire;
+
 use crate::eventually;
-use crate::node::Node;
-use crate::proxy::Wire;
 use crate::socket::SHOP;
 use crate::stage::{Plan, Stage};
 

@@ -5,11 +5,12 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use pintalk_kit::database::{Database, TestDatabase};
+use pintalk_kit::node::Node;
 use sea_orm::ConnectionTrait as _;
 
-use crate::database::{Database, TestDatabase};
+use crate::BUILT;
 use crate::eventually;
-use crate::node::{BUILT, Node};
 use crate::stage::{Plan, Stage};
 
 /// Keeps a copy of every key in the server itself, or puts all of them back.

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use pintalk_kit::redis::Kind;
 
 use crate::person::Manner;
-use crate::servers::Kind;
 use crate::stage::{Plan, Stage};
 use crate::{eventually, span};
 
@@ -77,7 +77,7 @@ async fn a_node_that_is_connected_and_deaf_is_found() {
     };
     let deaf: Vec<u16> = clients.lines().filter_map(port).collect();
     assert_eq!(deaf.len(), 2, "{clients}");
-    stage.redis_wire().deafen(deaf);
+    stage.redis_wire().mute(deaf);
     let began = Instant::now();
     // Who wrote something misses it, and reads the log.
     tokio::time::sleep(Duration::from_secs(3)).await;

@@ -2,15 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use migration::{Migrator, MigratorTrait as _};
 use pintalk::store::Store;
+use pintalk_kit::database::{Database, TestDatabase};
+use pintalk_kit::node::{LEVEL, Node};
+use pintalk_kit::proxy::{Proxy, Wire};
+use pintalk_kit::redis::{Kind, Servers};
 
-use crate::database::{Database, TestDatabase};
+use crate::BUILT;
 use crate::eventually;
 use crate::figures::{Figures, folder};
-use crate::node::{BUILT, LEVEL, Node};
-use crate::proxy::{Proxy, Wire};
-use crate::servers::{Kind, Servers};
 use crate::stage::{JWT_SECRET, address_of};
 
 /// How long nobody may lead.
@@ -57,9 +57,8 @@ impl Cluster {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_leader_is_killed_frozen_and_cut_off() {
     let redis = tokio::task::spawn_blocking(|| Servers::start_durable(Kind::Redis7)).await.expect("redis starts");
-    let database = TestDatabase::create(Database::MySql).await;
+    let database = TestDatabase::migrated(Database::MySql).await;
     let store = Store::connect(&database.url).await.expect("the database answers");
-    Migrator::up(store.connection(), None).await.expect("the schema is made");
     let data = tempfile::tempdir().expect("a folder");
     // A node that died has left its connections in the pool, and another is at its address.
     let http =

@@ -6,10 +6,11 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use pintalk_kit::node::Node;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::node::{BUILT, Node};
+use crate::BUILT;
 use crate::stage::{Plan, Stage};
 use crate::{eventually, span};
 

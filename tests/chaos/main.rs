@@ -8,7 +8,6 @@
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-mod balancer;
 mod clocks;
 mod clocks_of_stores;
 mod collector;
@@ -21,11 +20,9 @@ mod joins;
 mod leader;
 mod ledger;
 mod log_output;
-mod node;
 mod nodes;
 mod person;
 mod presence;
-mod proxy;
 mod random;
 mod redis_away;
 mod rolling;
@@ -40,32 +37,14 @@ mod traces;
 mod watched;
 mod webhooks;
 
-#[allow(dead_code, reason = "MariaDB is for others")]
-#[path = "../support/database.rs"]
-mod database;
-#[allow(dead_code, unreachable_pub, reason = "the crate's own tests use it all")]
-#[path = "../../src/outbound/webhooks/testing.rs"]
-mod receiver;
-#[allow(dead_code, reason = "the crate's own tests use it all")]
-#[path = "../../src/backend/redis/testing/servers.rs"]
-mod servers;
-
 use std::time::Duration;
+
+use pintalk_kit::eventually;
+
+/// Path of the program of this build.
+const BUILT: &str = env!("CARGO_BIN_EXE_pintalk");
 
 /// The span of a fault: a short one that still crosses every time-out, or that of the specification.
 fn span(quick: u64, long: u64) -> Duration {
     Duration::from_secs(if std::env::var_os("PINTALK_CHAOS").is_some_and(|kind| kind == "long") { long } else { quick })
-}
-
-/// Asks again and again until there is an answer.
-async fn eventually<T>(what: &str, within: Duration, ask: impl AsyncFn() -> Option<T>) -> T {
-    let asking = async {
-        loop {
-            if let Some(answer) = ask().await {
-                return answer;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(within, asking).await.unwrap_or_else(|_| panic!("in vain for {within:?}: {what}"))
 }

@@ -3,10 +3,11 @@
 
 use std::time::{Duration, Instant};
 
+use pintalk_kit::proxy::Wire;
+use pintalk_kit::redis::Kind;
+
 use crate::failover::taken_over;
 use crate::person::Manner;
-use crate::proxy::Wire;
-use crate::servers::Kind;
 use crate::stage::{Plan, Stage};
 
 /// From the end of a fault until people are served again, and nodes are ready.

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::proxy::Wire;
+use pintalk_kit::proxy::Wire;
+
 use crate::span;
 use crate::stage::{Plan, Stage};
 

@@ -9,12 +9,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use pintalk_kit::haproxy::Haproxy;
+use pintalk_kit::nginx::Nginx;
 use sea_orm::ConnectionTrait as _;
 use tokio::task::JoinHandle;
 
-use crate::balancer::{Haproxy, Nginx};
+use crate::BUILT;
 use crate::ledger::p99;
-use crate::node::BUILT;
 use crate::span;
 use crate::stage::{Plan, Stage};
 

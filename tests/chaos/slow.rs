@@ -111,7 +111,7 @@ fn unsent_kib(stage: &Stage) -> u64 {
 }
 
 fn memory(stage: &Stage) -> u64 {
-    stage.nodes.iter().map(crate::node::Node::memory_kib).sum()
+    stage.nodes.iter().map(pintalk_kit::node::Node::memory_kib).sum()
 }
 
 /// Some people write so much into a room, as fast as they may.

@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use pintalk_kit::proxy::Wire;
 use reqwest::Method;
 use serde_json::Value;
 
 use crate::ledger::Record;
-use crate::proxy::Wire;
 use crate::stage::{Plan, Stage};
 use crate::{eventually, span};
 

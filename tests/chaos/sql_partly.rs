@@ -2,14 +2,14 @@
 
 use std::time::{Duration, Instant};
 
+use pintalk_kit::database::{Database, TestDatabase};
+use pintalk_kit::node::Node;
+use pintalk_kit::redis::{Kind, Servers};
 use reqwest::Method;
 use sea_orm::{ConnectionTrait as _, TransactionTrait as _};
 use serde_json::Value;
 
-use crate::database::{Database, TestDatabase};
 use crate::eventually;
-use crate::node::Node;
-use crate::servers::{Kind, Servers};
 use crate::stage::{Plan, Stage};
 
 /// A fault and a recovery are noticed within this time; the machine may be busy.

@@ -1,5 +1,7 @@
 //! Where a case plays: nodes, their stores, and people in rooms.
 
+mod settling;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,27 +14,25 @@ use pintalk::accounts::{Accounts, NewAccount};
 use pintalk::domain::clock::{Chance, SystemClock};
 use pintalk::domain::{ChatroomId, Host};
 use pintalk::store::Store;
+use pintalk_kit::database::{Database, TestDatabase};
+use pintalk_kit::node::{LEVEL, Node};
+use pintalk_kit::proxy::Proxy;
+use pintalk_kit::redis::{Kind, Servers};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::database::{Database, TestDatabase};
+use crate::BUILT;
 use crate::eventually;
-use crate::figures::{Figures, folder};
-use crate::ledger::{Entry, Ledger, Record, Verdict};
-use crate::node::{BUILT, LEVEL, Node};
+use crate::figures::folder;
+use crate::ledger::{Entry, Ledger, Record};
 use crate::person::{Manner, Mood, Person};
-use crate::proxy::Proxy;
-use crate::servers::{Kind, Servers};
 use crate::socket::SHOP;
 
 pub const JWT_SECRET: &str = "a-secret-of-the-tests-that-is-long-enough";
 pub const EMAIL: &str = "host@shop.example";
 pub const PASSWORD: &str = "correct horse battery";
-
-/// How long, once everything is mended, until all is stored and everybody has all of it.
-const SETTLE: Duration = Duration::from_secs(60);
 
 /// What a case needs.
 #[derive(Clone, Debug)]
@@ -153,7 +153,7 @@ impl Stage {
                 }
                 flag("redis-url", &url);
                 redis = Some(servers);
-                let fresh = TestDatabase::create(Database::MySql).await;
+                let fresh = TestDatabase::migrated(Database::MySql).await;
                 let wire = Proxy::before(address_of(&fresh.url)).await;
                 flag("database-url", &through(&fresh.url, wire.address));
                 sql_wire = Some(wire);
@@ -167,7 +167,9 @@ impl Stage {
         };
         flags.extend(plan.flags.iter().cloned());
         let store = Store::connect(&url).await.expect("the database answers");
-        Migrator::up(store.connection(), None).await.expect("the schema is made");
+        if database.is_none() {
+            Migrator::up(store.connection(), None).await.expect("the schema is created");
+        }
         let host = sign_up(&store).await;
         // A node that died has left its connections in the pool, and another is at its address.
         let http = reqwest::Client::builder()
@@ -343,106 +345,6 @@ impl Stage {
             after = last.seq;
             all.extend(page.iter().map(|message| (message.seq, message.id.to_string())));
         }
-    }
-
-    async fn verdict(&self) -> (Verdict, usize) {
-        let (mut all, mut rows) = (Verdict::default(), 0);
-        let mut stored = Vec::new();
-        for room in 0..self.rooms.len() {
-            stored.push(self.stored(room).await);
-        }
-        // Records do not move while they are compared.
-        let records = self.ledger.records();
-        let records: Vec<_> = records.iter().map(|record| record.lock()).collect();
-        for (room, stored) in stored.iter().enumerate() {
-            let his: Vec<&Record> =
-                records.iter().filter(|record| record.room == room).map(|record| &**record).collect();
-            let verdict = Verdict::of(&his, stored);
-            rows += stored.len();
-            all.delivered += verdict.delivered;
-            all.lost.extend(verdict.lost);
-            all.doubled.extend(verdict.doubled);
-            all.faults.extend(verdict.faults);
-        }
-        (all, rows)
-    }
-
-    fn pending(&self) -> usize {
-        self.ledger.sum(|record| if record.over.is_none() { record.pending.len() } else { 0 })
-    }
-
-    /// Stops everything new, and waits until all that was written is acknowledged.
-    pub async fn pause(&mut self) {
-        self.mood.send_replace(Mood::Finish);
-        eventually("all is acknowledged", SETTLE, async || (self.pending() == 0).then_some(())).await;
-    }
-
-    /// Lets everything go on after [`pause`](Self::pause).
-    pub fn resume(&self) {
-        self.mood.send_replace(Mood::Talk);
-    }
-
-    /// Nobody writes anything new: waits until all that was written is acknowledged, stored, and seen by everybody, or until
-    /// it is clear that it will never be. Returns what is left to complain of.
-    pub async fn settle(&mut self) -> (Figures, Verdict) {
-        self.settle_but_for(|_| 0).await
-    }
-
-    /// The same, but for what may be lost: that is taken out of the verdict and counted.
-    pub async fn settle_but_for(&mut self, forgive: impl Fn(&mut Verdict) -> usize) -> (Figures, Verdict) {
-        self.mood.send_replace(Mood::Finish);
-        let (began, mut last, mut forgiven) = (Instant::now(), (Verdict::default(), 0), 0);
-        while began.elapsed() < SETTLE {
-            tokio::time::sleep(Duration::from_millis(200)).await;
-            if self.pending() > 0 {
-                continue;
-            }
-            last = self.verdict().await;
-            forgiven = forgive(&mut last.0);
-            if last.0.is_clean() {
-                break;
-            }
-        }
-        let left = self.pending();
-        let (mut verdict, stored) = if left > 0 { self.verdict().await } else { last };
-        if left > 0 {
-            verdict.faults.push(format!("{left} messages were never acknowledged"));
-        }
-        let figures = Figures {
-            sent: self.ledger.sum(|record| record.sent),
-            acknowledged: self.ledger.sum(|record| record.acknowledged.len()),
-            delivered: verdict.delivered,
-            stored,
-            lost: verdict.lost.len() + forgiven,
-            doubled: verdict.doubled.len(),
-            ..Figures::default()
-        };
-        (figures, verdict)
-    }
-
-    /// Settles, shows the figures, and fails unless the three sets agree.
-    pub async fn finish(mut self, note: impl FnOnce(&Self, &mut Figures)) {
-        let (mut figures, verdict) = self.settle().await;
-        note(&self, &mut figures);
-        figures.show(&self.case);
-        self.complain(&verdict);
-        self.strike().await;
-    }
-
-    pub fn complain(&self, verdict: &Verdict) {
-        let sample = |all: &[String]| all.iter().take(8).cloned().collect::<Vec<_>>().join("\n  ");
-        let lost: Vec<String> = verdict.lost.iter().map(|loss| loss.told.clone()).collect();
-        assert!(
-            verdict.is_clean(),
-            "{}: lost {}, doubled {}, faults {}\n  {}\n  {}\n  {}",
-            self.case,
-            verdict.lost.len(),
-            verdict.doubled.len(),
-            verdict.faults.len(),
-            sample(&lost),
-            sample(&verdict.doubled),
-            sample(&verdict.faults)
-        );
     }
 
     /// Everybody goes home, and all is taken down.

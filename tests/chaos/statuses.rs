@@ -10,11 +10,11 @@ use pintalk::accounts::tokens::TokenKeys;
 use pintalk::domain::HostUuid;
 use pintalk::domain::clock::{Chance, Clock as _, SystemClock};
 use pintalk::store::NewHost;
+use pintalk_kit::redis::Kind;
 use serde_json::Value;
 use tokio::task::JoinSet;
 
 use crate::eventually;
-use crate::servers::Kind;
 use crate::socket::{Heard, SHOP, Socket};
 use crate::stage::{JWT_SECRET, Plan, Stage};
 

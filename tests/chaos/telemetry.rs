@@ -5,12 +5,12 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use pintalk_kit::proxy::Wire;
+use pintalk_kit::webhook_receiver::Receiver;
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::eventually;
-use crate::proxy::Wire;
-use crate::receiver::Receiver;
 use crate::socket::{Heard, SHOP, Socket};
 use crate::stage::{EMAIL, JWT_SECRET, PASSWORD, Plan, Stage};
 
@@ -209,7 +209,7 @@ async fn no_level_of_the_log_shows_a_secret_and_every_line_has_its_fields() {
     secrets.push(stage.token.clone());
     stage.readiness_is(200, SHOWN).await;
 
-    let logs: Vec<String> = stage.nodes.iter().map(crate::node::Node::logged).collect();
+    let logs: Vec<String> = stage.nodes.iter().map(pintalk_kit::node::Node::logged).collect();
     let mut levels: HashSet<String> = HashSet::new();
     for line in logs.iter().flat_map(|log| log.lines()) {
         for secret in &secrets {

@@ -6,11 +6,11 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use pintalk_kit::node::Node;
 use reqwest::Method;
 use serde_json::Value;
 
 use crate::eventually;
-use crate::node::Node;
 use crate::socket::{Heard, SHOP, Socket};
 use crate::stage::{Plan, Stage};
 

@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use pintalk_kit::webhook_receiver::{Receiver, Reply};
 use reqwest::Method;
 use serde_json::json;
 
 use crate::eventually;
-use crate::receiver::{Receiver, Reply};
 use crate::stage::{Plan, Stage};
 
 /// How long until another sends, and until all has arrived.

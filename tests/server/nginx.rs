@@ -1,24 +1,18 @@
 //! Two nodes behind a real nginx, with the configuration of helm/README.md.
 
+use pintalk_kit::nginx::Nginx;
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::support::{Client, Host, MYSQL, Room, SHOP, TestApp, Topology};
 
-#[path = "../support/nginx.rs"]
-mod process;
+async fn guest_behind(nginx: &Nginx, room: &Room, query: &str) -> Client {
+    Client::open_at(nginx.address, &format!("/ws/chat/{}/{query}", room.name), Some(SHOP)).await
+}
 
-use process::Nginx;
-
-impl Nginx {
-    async fn guest(&self, room: &Room, query: &str) -> Client {
-        Client::open_at(self.address, &format!("/ws/chat/{}/{query}", room.name), Some(SHOP)).await
-    }
-
-    async fn desk(&self, room: &Room, host: &Host, after: &str) -> Client {
-        let path = format!("/ws/chat/{}/?token={}{after}", room.name, host.token);
-        Client::open_at(self.address, &path, None).await
-    }
+async fn host_behind(nginx: &Nginx, room: &Room, host: &Host, after: &str) -> Client {
+    let path = format!("/ws/chat/{}/?token={}{after}", room.name, host.token);
+    Client::open_at(nginx.address, &path, None).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -45,7 +39,7 @@ async fn behind_nginx_people_talk_across_nodes_and_lose_nothing_when_one_goes_aw
     assert_eq!(app.http.get(nginx.url("/metrics")).send().await.expect("an answer").status(), 404);
 
     // Least connections: the second socket is opened on the other node.
-    let (mut guest, mut desk) = (nginx.guest(&room, "").await, nginx.desk(&room, &host, "").await);
+    let (mut guest, mut desk) = (guest_behind(&nginx, &room, "").await, host_behind(&nginx, &room, &host, "").await);
     for number in 1..=10 {
         guest.say(&format!("question {number}")).await;
         assert_eq!(desk.frame().await["seq"], number * 2 - 1);
@@ -59,11 +53,11 @@ async fn behind_nginx_people_talk_across_nodes_and_lose_nothing_when_one_goes_aw
     gone.ended().await;
     let mut sent_away = 0;
     if !guest.is_admitted().await {
-        guest = nginx.guest(&room, "?after=20").await;
+        guest = guest_behind(&nginx, &room, "?after=20").await;
         sent_away += 1;
     }
     if !desk.is_admitted().await {
-        desk = nginx.desk(&room, &host, "&after=20").await;
+        desk = host_behind(&nginx, &room, &host, "&after=20").await;
         sent_away += 1;
     }
     assert_eq!(sent_away, 1, "each node had one of them");

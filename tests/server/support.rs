@@ -102,7 +102,7 @@ impl TestApp {
         let url = match topology {
             Topology::Embedded => format!("sqlite://{}/pintalk.sqlite", data.path().display()),
             Topology::Cluster(on) => {
-                let (server, fresh) = (RedisServer::start().await, TestDatabase::create(on).await);
+                let (server, fresh) = (RedisServer::start().await, TestDatabase::migrated(on).await);
                 let url = fresh.url.clone();
                 flags.extend(["--redis-url".into(), server.url(), "--database-url".into(), url.clone()]);
                 if !more.contains(&"--trusted-proxies") {
@@ -113,7 +113,9 @@ impl TestApp {
             }
         };
         let store = Store::connect(&url).await.expect("the database answers");
-        Migrator::up(store.connection(), None).await.expect("the schema is made");
+        if topology == Topology::Embedded {
+            Migrator::up(store.connection(), None).await.expect("the schema is created");
+        }
         let count = if topology == Topology::Embedded { 1 } else { 2 };
         let http = reqwest::Client::builder().timeout(PATIENCE).build().expect("a client");
         let mut app = Self { nodes: Vec::new(), store, http, redis, database, flags, _data: data };

@@ -3,18 +3,13 @@
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
+use pintalk_kit::webhook_receiver::{Received, Receiver, Reply};
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::readme::blocks;
 use crate::support::{Host, Room, TestApp, Topology, eventually};
 use crate::with_topology;
-
-use receiver::{Received, Receiver, Reply};
-
-#[allow(dead_code, unreachable_pub, reason = "the crate's own tests use it all")]
-#[path = "../../src/outbound/webhooks/testing.rs"]
-mod receiver;
 
 /// Allows the receivers of these tests.
 const FLAGS: [&str; 2] = ["--webhook-private", "127.0.0.1"];

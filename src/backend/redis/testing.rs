@@ -1,5 +1,7 @@
 //! Redis for tests: every supported deployment, and clients with direct access to keys and servers.
 
+use std::ops::{Deref, DerefMut};
+
 use fred::prelude::*;
 use fred::rustls::pki_types::CertificateDer;
 use fred::rustls::pki_types::pem::PemObject as _;
@@ -11,10 +13,25 @@ use super::Redis;
 use crate::domain::NodeId;
 use crate::domain::clock::Chance;
 
-#[allow(dead_code, reason = "whole-server tests use it all")]
-mod servers;
+pub(crate) use pintalk_kit::redis::Kind;
 
-pub(crate) use servers::{Kind, Servers};
+/// Servers of one test, and access to them as a node.
+#[derive(Debug)]
+pub(crate) struct Servers(pintalk_kit::redis::Servers);
+
+impl Deref for Servers {
+    type Target = pintalk_kit::redis::Servers;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl DerefMut for Servers {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.0
+    }
+}
 
 /// Id of the installation in tests, and the prefix of its keys.
 pub(crate) const INSTALLED: &str = "test-installation-0001";
@@ -46,7 +63,8 @@ pub(crate) use {on_every_redis, on_redis};
 impl Servers {
     /// Starts a deployment without blocking the runtime.
     pub(crate) async fn of(kind: Kind) -> Self {
-        tokio::task::spawn_blocking(move || Self::start(kind)).await.expect("the servers are started")
+        let start = move || Self(pintalk_kit::redis::Servers::start(kind));
+        tokio::task::spawn_blocking(start).await.expect("the servers are started")
     }
 
     /// Returns the client configuration. The CA is part of it, because environment variables would be shared by all

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use pintalk_kit::webhook_receiver::{Receiver, Reply};
 use serde_json::json;
 
 use super::JSON;
 use crate::http::testing::TestServer;
-use crate::outbound::webhooks::testing::{Receiver, Reply};
 
 pub(super) async fn webhook_secret_is_returned_once(server: TestServer) {
     let (bearer, id) = (server.bearer().await, server.host.id.0);

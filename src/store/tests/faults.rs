@@ -4,19 +4,20 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use migration::{Migrator, MigratorTrait as _};
+use pintalk_kit::database::Database;
+use pintalk_kit::database_server::{OwnServer, Root};
+use pintalk_kit::switch_proxy::SwitchProxy;
 
 use super::*;
-use crate::store::testing::Database;
-use crate::store::testing::server::{OwnServer, Proxy, Root};
 use crate::store::{Fault, RoomFilter, StoreError};
 
 /// Generates one test per function and kind of server.
 macro_rules! on_servers {
     ($($name:ident),* $(,)?) => {
         mod mysql { $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() { super::$name(crate::store::testing::Database::MySql).await; })* }
+            async fn $name() { super::$name(pintalk_kit::database::Database::MySql).await; })* }
         mod mariadb { $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() { super::$name(crate::store::testing::Database::MariaDb).await; })* }
+            async fn $name() { super::$name(pintalk_kit::database::Database::MariaDb).await; })* }
     };
 }
 
@@ -32,14 +33,6 @@ on_servers!(
 
 /// Time within which recovery must be detected.
 const RECOVERED: Duration = Duration::from_secs(5);
-
-fn server(of: Database) -> String {
-    let variable = match of {
-        Database::MariaDb => "PINTALK_TEST_MARIADB_URL",
-        _ => "PINTALK_TEST_MYSQL_URL",
-    };
-    std::env::var(variable).unwrap_or_else(|_| panic!("{variable} must name a server, as tests/run sees to"))
-}
 
 fn address_of(server: &str) -> SocketAddr {
     server.rsplit('@').next().unwrap().parse().unwrap()
@@ -98,11 +91,11 @@ async fn a_server_that_turns_read_only_is_noticed_and_writes_succeed_as_soon_as_
 }
 
 async fn the_writer_behind_the_same_name_is_found_without_a_failed_call(of: Database) {
-    let (own, shared) = (OwnServer::start(of).await, server(of));
+    let (own, shared) = (OwnServer::start(of).await, of.server());
     let (mut old, mut new) = (Root::connect(&own.url()).await, Root::connect(&shared).await);
     let (name, user) = old.create_database().await;
     new.create_database_of(&name, &user).await;
-    let proxy = Proxy::before(address_of(&shared)).await;
+    let proxy = SwitchProxy::before(address_of(&shared)).await;
     let on_new = open(&user, proxy.address, &name).await;
     let host = a_host(&on_new).await;
     proxy.lead_to(own.address);
@@ -125,7 +118,7 @@ async fn the_writer_behind_the_same_name_is_found_without_a_failed_call(of: Data
 }
 
 async fn a_revoked_right_is_noticed_by_the_probe_and_a_granted_one_too(of: Database) {
-    let server = server(of);
+    let server = of.server();
     let mut root = Root::connect(&server).await;
     let database = root.create_database().await;
     let (name, user) = &database;
@@ -146,7 +139,7 @@ async fn a_revoked_right_is_noticed_by_the_probe_and_a_granted_one_too(of: Datab
 }
 
 async fn reads_answer_while_writers_wait_for_locked_tables(of: Database) {
-    let server = server(of);
+    let server = of.server();
     let mut root = Root::connect(&server).await;
     let database = root.create_database().await;
     let (name, user) = &database;
@@ -192,11 +185,11 @@ async fn reads_answer_while_writers_wait_for_locked_tables(of: Database) {
 }
 
 async fn connections_that_do_not_answer_are_replaced(of: Database) {
-    let server = server(of);
+    let server = of.server();
     let mut root = Root::connect(&server).await;
     let database = root.create_database().await;
     let (name, user) = &database;
-    let proxy = Proxy::before(address_of(&server)).await;
+    let proxy = SwitchProxy::before(address_of(&server)).await;
     let store = open(user, proxy.address, name).await;
     let host = a_host(&store).await;
     assert_eq!(failed_of(&store, &host, 20).await, 0);
@@ -213,7 +206,7 @@ async fn connections_that_do_not_answer_are_replaced(of: Database) {
 }
 
 async fn killed_sessions_fail_no_later_call(of: Database) {
-    let server = server(of);
+    let server = of.server();
     let mut root = Root::connect(&server).await;
     let database = root.create_database().await;
     let (name, user) = &database;
@@ -228,11 +221,11 @@ async fn killed_sessions_fail_no_later_call(of: Database) {
 }
 
 async fn cancelled_calls_give_their_connections_back(of: Database) {
-    let server = server(of);
+    let server = of.server();
     let mut root = Root::connect(&server).await;
     let database = root.create_database().await;
     let (name, user) = &database;
-    let proxy = Proxy::before(address_of(&server)).await;
+    let proxy = SwitchProxy::before(address_of(&server)).await;
     let store = open(user, proxy.address, name).await;
     let host = a_host(&store).await;
     assert_eq!(failed_of(&store, &host, 20).await, 0);

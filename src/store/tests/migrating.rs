@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use migration::{Migrator, MigratorTrait as _, SchemaState};
+use pintalk_kit::database_server::Root;
 use sea_orm::ConnectionTrait as _;
 
 use super::*;
-use crate::store::testing::server::Root;
 use crate::store::{Dialect, is_temporary};
 
 on_every_database!(

@@ -2,16 +2,8 @@
 
 use fred::prelude::*;
 
-use deployment::{Kind, Servers};
-
-#[allow(dead_code, reason = "the crate's own tests use it all")]
-#[path = "../../../src/backend/redis/testing/servers.rs"]
-mod deployment;
-
-#[path = "../../support/database.rs"]
-mod database;
-
-pub use database::{Database, TestDatabase};
+pub use pintalk_kit::database::{Database, TestDatabase};
+use pintalk_kit::redis::{Kind, Servers};
 
 /// A Redis that is stopped on drop.
 pub struct RedisServer(Servers);

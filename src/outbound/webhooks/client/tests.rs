@@ -4,13 +4,13 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
+use pintalk_kit::webhook_receiver::{Receiver, Reply};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
 use tower_service::Service as _;
 
 use super::*;
-use crate::outbound::webhooks::testing::{Receiver, Reply};
 use crate::outbound::webhooks::url::MAX_URL;
 
 fn loopback() -> Option<IsAllowed> {

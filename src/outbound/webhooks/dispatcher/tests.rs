@@ -2,10 +2,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use pintalk_kit::webhook_receiver::{Receiver, Reply};
+
 use super::*;
 use crate::domain::clock::{Clock, ManualClock};
 use crate::domain::{EventKinds, Host, HostUuid, Room, RoomName};
-use crate::outbound::webhooks::testing::{Receiver, Reply};
 use crate::outbound::webhooks::{IsAllowed, Webhooks};
 use crate::store::testing::{Database, on_fresh};
 use crate::store::{Append, EventState, NewHost, NewRoom, WebhookChange};

@@ -1,5 +1,4 @@
-//! Webhook receiver over real HTTP. It uses no items of the crate, so that whole-server tests can include this file by
-//! path.
+//! Webhook receiver over real HTTP.
 
 use std::collections::HashSet;
 use std::convert::Infallible;
@@ -25,28 +24,28 @@ use tokio::task::JoinHandle;
 
 /// A received request.
 #[derive(Clone, Debug)]
-pub(crate) struct Received {
-    pub(crate) method: String,
-    pub(crate) path: String,
-    pub(crate) headers: HeaderMap,
-    pub(crate) body: String,
+pub struct Received {
+    pub method: String,
+    pub path: String,
+    pub headers: HeaderMap,
+    pub body: String,
 }
 
 impl Received {
-    pub(crate) fn header(&self, name: &str) -> &str {
+    pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
 
-    pub(crate) fn id(&self) -> &str {
+    pub fn id(&self) -> &str {
         self.header("webhook-id")
     }
 
-    pub(crate) fn json(&self) -> serde_json::Value {
+    pub fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.body).expect("JSON")
     }
 
     /// Returns whether one of the signatures matches the secret, as computed by OpenSSL.
-    pub(crate) fn is_signed_with(&self, secret: &str) -> bool {
+    pub fn is_signed_with(&self, secret: &str) -> bool {
         let signed = format!("{}.{}.{}", self.id(), self.header("webhook-timestamp"), self.body);
         let key = STANDARD.decode(secret.strip_prefix("whsec_").expect("a secret")).expect("base64");
         let key: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -65,7 +64,7 @@ impl Received {
 
 /// Response of the receiver.
 #[derive(Clone, Debug)]
-pub(crate) enum Reply {
+pub enum Reply {
     Status(u16),
     /// Redirect to this URL.
     Redirect(String),
@@ -76,11 +75,11 @@ pub(crate) enum Reply {
 }
 
 /// Receiver that stops when it is dropped.
-pub(crate) struct Receiver {
-    pub(crate) address: SocketAddr,
+pub struct Receiver {
+    pub address: SocketAddr,
     received: Arc<Mutex<Vec<Received>>>,
     reply: Arc<Mutex<Reply>>,
-    pub(crate) connections: Arc<AtomicUsize>,
+    pub connections: Arc<AtomicUsize>,
     listens: JoinHandle<()>,
 }
 
@@ -91,28 +90,28 @@ impl Drop for Receiver {
 }
 
 impl Receiver {
-    pub(crate) async fn start() -> Self {
+    pub async fn start() -> Self {
         Self::start_with(None).await
     }
 
     /// Starts a receiver, over TLS if an acceptor is given.
-    pub(crate) async fn start_with(tls: Option<tokio_rustls::TlsAcceptor>) -> Self {
+    pub async fn start_with(tls: Option<tokio_rustls::TlsAcceptor>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let (received, connections) = (Arc::default(), Arc::new(AtomicUsize::new(0)));
         let reply = Arc::new(Mutex::new(Reply::Status(200)));
-        let (heard, says, counts) = (Arc::clone(&received), reply.clone(), connections.clone());
+        let (stored, replies, counts) = (Arc::clone(&received), reply.clone(), connections.clone());
         let listens = tokio::spawn(async move {
             loop {
                 let Ok((stream, _)) = listener.accept().await else { continue };
                 counts.fetch_add(1, SeqCst);
-                let (heard, says, tls) = (Arc::clone(&heard), says.clone(), tls.clone());
+                let (stored, replies, tls) = (Arc::clone(&stored), replies.clone(), tls.clone());
                 tokio::spawn(async move {
                     match tls {
-                        None => serve(stream, heard, says).await,
+                        None => serve(stream, stored, replies).await,
                         Some(tls) => {
                             if let Ok(stream) = tls.accept(stream).await {
-                                serve(stream, heard, says).await;
+                                serve(stream, stored, replies).await;
                             }
                         }
                     }
@@ -122,57 +121,57 @@ impl Receiver {
         Self { address, received, reply, connections, listens }
     }
 
-    pub(crate) fn url(&self) -> String {
+    pub fn url(&self) -> String {
         format!("http://{}/hooks?of=shop", self.address)
     }
 
-    pub(crate) fn reply(&self, reply: Reply) {
+    pub fn reply(&self, reply: Reply) {
         *self.reply.lock() = reply;
     }
 
-    pub(crate) fn received(&self) -> Vec<Received> {
+    pub fn received(&self) -> Vec<Received> {
         self.received.lock().clone()
     }
 
     /// Ids of the received requests, in order.
-    pub(crate) fn ids(&self) -> Vec<String> {
+    pub fn ids(&self) -> Vec<String> {
         self.received.lock().iter().map(|received| received.id().to_owned()).collect()
     }
 
     /// Number of distinct events received.
-    pub(crate) fn different(&self) -> usize {
+    pub fn different(&self) -> usize {
         self.ids().into_iter().collect::<HashSet<_>>().len()
     }
 
     /// Waits until `count` requests were received.
-    pub(crate) async fn wait_for(&self, count: usize, within: Duration) {
+    pub async fn wait_for(&self, count: usize, within: Duration) {
         let waiting = async {
             while self.received.lock().len() < count {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
         let came = tokio::time::timeout(within, waiting).await;
-        assert!(came.is_ok(), "{count} in vain: {:?}", self.ids());
+        assert!(came.is_ok(), "{count} requests are not received: {:?}", self.ids());
     }
 }
 
 async fn serve(
     stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
-    heard: Arc<Mutex<Vec<Received>>>,
-    says: Arc<Mutex<Reply>>,
+    stored: Arc<Mutex<Vec<Received>>>,
+    replies: Arc<Mutex<Reply>>,
 ) {
     let service = service_fn(|request: Request<Incoming>| {
-        let (heard, says) = (heard.clone(), says.clone());
+        let (stored, replies) = (stored.clone(), replies.clone());
         async move {
             let (head, body) = request.into_parts();
             let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
-            heard.lock().push(Received {
+            stored.lock().push(Received {
                 method: head.method.to_string(),
                 path: head.uri.to_string(),
                 headers: head.headers,
                 body: String::from_utf8(body.to_vec()).expect("UTF-8"),
             });
-            let reply = says.lock().clone();
+            let reply = replies.lock().clone();
             let answer = Response::builder();
             let endless = futures_util::stream::repeat_with(|| {
                 Ok::<_, Infallible>(hyper::body::Frame::data(Bytes::from_static(&[b'x'; 1024])))

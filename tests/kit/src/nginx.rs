@@ -1,22 +1,22 @@
-//! An nginx before nodes, with the configuration of the README. Each target of whole-server tests includes this file by its
-//! path.
+//! An nginx in front of nodes, with the configuration of helm/README.md.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// The README's nodes.
+use crate::in_repository;
+
+/// The nodes of the README's configuration.
 const TWO_NODES: &str = "    server 127.0.0.1:8081 max_fails=0;\n    server 127.0.0.1:8082 max_fails=0;\n";
 
-/// An nginx that ends with the test.
+/// An nginx that is stopped on drop.
 pub struct Nginx {
     master: Child,
     pub address: SocketAddr,
     folder: tempfile::TempDir,
 }
 
-/// Where the README's configuration publishes the nodes.
+/// Location of the nodes in the README's configuration.
 const AT_THE_ROOT: &str = "    location / {\n        proxy_pass http://pintalk;\n";
 
 impl Nginx {
@@ -24,8 +24,7 @@ impl Nginx {
         Self::with_location(nodes, AT_THE_ROOT)
     }
 
-    /// Publishes the nodes under a path, such as `/chat`, that is passed on or stripped.
-    #[allow(dead_code, reason = "not every target that includes this file needs a path")]
+    /// Publishes the nodes under a path, such as `/chat`, that is forwarded or stripped.
     pub fn under(path: &str, strips: bool, nodes: &[SocketAddr]) -> Self {
         let slash = if strips { "/" } else { "" };
         Self::with_location(nodes, &format!("    location {path}/ {{\n        proxy_pass http://pintalk{slash};\n"))
@@ -41,12 +40,12 @@ impl Nginx {
             .replace(TWO_NODES, &nodes.iter().map(each).collect::<String>())
             .replace(AT_THE_ROOT, location)
             .replace("/var/log/nginx", &path);
-        assert!(nodes.iter().all(|node| server.contains(&node.to_string())), "the README names its nodes otherwise");
+        assert!(nodes.iter().all(|node| server.contains(&node.to_string())), "the README names other nodes");
         assert!(server.contains(location), "the README has another location");
         let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
             .map(|kind| format!("{kind}_temp_path {path}/{kind};\n"))
             .concat();
-        // Whoever runs it by hand has this much from his distribution.
+        // The distribution's nginx.conf has these directives.
         let whole = format!(
             "daemon off;\npid {path}/pid;\nerror_log {path}/error.log;\nworker_processes 1;\n\
              events {{ worker_connections 512; }}\nhttp {{\n{temporary}{server}\n}}\n"
@@ -75,7 +74,7 @@ impl Nginx {
     }
 
     pub fn log(&self) -> String {
-        let read = |name: &str| std::fs::read_to_string(Path::new(self.folder.path()).join(name)).unwrap_or_default();
+        let read = |name: &str| std::fs::read_to_string(self.folder.path().join(name)).unwrap_or_default();
         ["pintalk.log", "pintalk-error.log", "error.log"].map(read).concat()
     }
 }
@@ -85,18 +84,17 @@ impl Drop for Nginx {
         if std::thread::panicking() {
             let log = self.log();
             let from = log.len().saturating_sub(4_000);
-            println!("nginx said:\n{}", log.get(from..).unwrap_or(&log));
+            println!("log of nginx:\n{}", log.get(from..).unwrap_or(&log));
         }
-        // An orderly end takes the workers along.
-        let told = Command::new("kill").args(["-TERM", &self.master.id().to_string()]).status();
-        let _gone = told.and_then(|_| self.master.wait());
+        // A killed master would leave its workers behind.
+        let sent = Command::new("kill").args(["-TERM", &self.master.id().to_string()]).status();
+        let _ended = sent.and_then(|_| self.master.wait());
     }
 }
 
 /// The configuration of helm/README.md.
 fn in_readme() -> String {
-    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("helm/README.md");
-    let readme = std::fs::read_to_string(readme).expect("a README");
+    let readme = std::fs::read_to_string(in_repository("helm/README.md")).expect("a README");
     let block = readme.split("```nginx\n").nth(1).and_then(|rest| rest.split("```").next());
     block.expect("the README has a configuration for nginx").to_owned()
 }

@@ -1,14 +1,18 @@
-//! A mail server of the test's own, which takes every mail and keeps its text.
+//! An SMTP server that accepts and stores every e-mail.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-use crate::{PATIENCE, eventually};
+use crate::eventually;
+
+/// Time limit for an e-mail on the slowest machine.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 pub struct MailServer {
     pub address: SocketAddr,
@@ -31,9 +35,9 @@ impl MailServer {
         Self { address, mails, serving }
     }
 
-    /// The first number of so many digits that stands at the beginning of a line of a mail, once one comes.
+    /// Waits for an e-mail with a line that starts with a number of `digits` digits, and returns the number.
     pub async fn code(&self, digits: usize) -> String {
-        eventually("a mail with a code comes", PATIENCE, async || {
+        eventually("an e-mail with a code", PATIENCE, async || {
             let mails = self.mails.lock();
             let mut words = mails.iter().flat_map(|mail| mail.lines()).filter_map(|line| line.split(' ').next());
             words.find(|word| word.len() == digits && word.bytes().all(|byte| byte.is_ascii_digit())).map(str::to_owned)
@@ -48,7 +52,7 @@ impl Drop for MailServer {
     }
 }
 
-/// SMTP, as far as somebody needs it who has a mail to deliver.
+/// Speaks as much SMTP as a client needs to deliver e-mails.
 async fn converse(stream: TcpStream, mails: &Mutex<Vec<String>>) -> std::io::Result<()> {
     let mut stream = BufReader::new(stream);
     stream.write_all(b"220 test\r\n").await?;

@@ -1,4 +1,4 @@
-//! A wire that can be cut: TCP from nodes to one of their stores.
+//! A TCP proxy between nodes and a store, whose connections can be reset or silenced.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -9,20 +9,21 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+/// State of the connections of a [`Proxy`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wire {
     Whole,
-    /// Connections are reset, old and new.
+    /// Existing and new connections are reset.
     Cut,
-    /// Connections stay and open, and nothing goes through: a lost route.
+    /// Connections stay open and transmit nothing: a lost route.
     Silent,
 }
 
 pub struct Proxy {
     pub address: SocketAddr,
     wire: watch::Sender<Wire>,
-    /// The connections, by the ports that the target sees, that hear nothing any more.
-    deaf: watch::Sender<Vec<u16>>,
+    /// Connections whose answers are dropped, by their port on the target's side.
+    muted: watch::Sender<Vec<u16>>,
     accepting: JoinHandle<()>,
 }
 
@@ -31,25 +32,25 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let (wire, watched) = watch::channel(Wire::Whole);
-        let (deaf, deafened) = watch::channel(Vec::new());
+        let (muted, muted_ports) = watch::channel(Vec::new());
         let accepting = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(carry(client, target, watched.clone(), deafened.clone()));
+                tokio::spawn(carry(client, target, watched.clone(), muted_ports.clone()));
             }
         });
-        Self { address, wire, deaf, accepting }
+        Self { address, wire, muted, accepting }
     }
 
     pub fn set(&self, wire: Wire) {
         self.wire.send_replace(wire);
     }
 
-    /// Connections stay as they are, but nothing comes back on them: by the ports that the target sees.
-    pub fn deafen(&self, ports: Vec<u16>) {
-        self.deaf.send_replace(ports);
+    /// Drops the answers on connections, named by their port on the target's side.
+    pub fn mute(&self, ports: Vec<u16>) {
+        self.muted.send_replace(ports);
     }
 
-    /// Resets what is open, and goes on.
+    /// Resets open connections, and accepts new ones.
     pub async fn reset(&self) {
         self.set(Wire::Cut);
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -67,7 +68,7 @@ async fn carry(
     client: TcpStream,
     target: SocketAddr,
     mut wire: watch::Receiver<Wire>,
-    deaf: watch::Receiver<Vec<u16>>,
+    muted: watch::Receiver<Vec<u16>>,
 ) {
     if wire.wait_for(|wire| *wire != Wire::Silent).await.is_err() || *wire.borrow() == Wire::Cut {
         let _reset = client.set_zero_linger();
@@ -80,15 +81,15 @@ async fn carry(
     let Ok(port) = server.local_addr().map(|address| address.port()) else { return };
     let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
     let mut cut = wire.clone();
-    let there = tokio::spawn(copy(from_client, to_server, wire.clone(), None));
-    let back = tokio::spawn(copy(from_server, to_client, wire, Some((deaf, port))));
-    let (stop_there, stop_back) = (there.abort_handle(), back.abort_handle());
+    let forth = tokio::spawn(copy(from_client, to_server, wire.clone(), None));
+    let back = tokio::spawn(copy(from_server, to_client, wire, Some((muted, port))));
+    let (stop_forth, stop_back) = (forth.abort_handle(), back.abort_handle());
     tokio::select! {
-        _ = there => {}
+        _ = forth => {}
         _ = back => {}
         _ = cut.wait_for(|wire| *wire == Wire::Cut) => {}
     }
-    stop_there.abort();
+    stop_forth.abort();
     stop_back.abort();
 }
 
@@ -96,16 +97,16 @@ async fn copy(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     mut wire: watch::Receiver<Wire>,
-    deaf: Option<(watch::Receiver<Vec<u16>>, u16)>,
+    muted: Option<(watch::Receiver<Vec<u16>>, u16)>,
 ) {
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(len @ 1..) = from.read(&mut buffer).await {
         if wire.wait_for(|wire| *wire != Wire::Silent).await.is_err() || *wire.borrow() == Wire::Cut {
-            // Nothing orderly: what is on its way is lost.
+            // A reset: data in flight is lost.
             let _reset = to.as_ref().set_zero_linger();
             return;
         }
-        if deaf.as_ref().is_some_and(|(deaf, port)| deaf.borrow().contains(port)) {
+        if muted.as_ref().is_some_and(|(muted, port)| muted.borrow().contains(port)) {
             continue;
         }
         if to.write_all(&buffer[..len]).await.is_err() {

@@ -3,6 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)] // this crate is a test
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
 
+mod checks;
+mod installation;
+
 use std::io::Write as _;
 use std::net::TcpListener;
 use std::path::Path;
@@ -10,18 +13,9 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use chrono::DateTime;
-use database::{Database, TestDatabase};
 use pintalk::domain::{HostId, RoomChange, RoomName, Side};
 use pintalk::store::{Append, NewRoom, Store};
-use servers::{Kind, Servers};
-
-#[allow(dead_code, reason = "the crate's own tests use it all")]
-#[path = "../src/backend/redis/testing/servers.rs"]
-mod servers;
-
-#[allow(dead_code, reason = "other targets use the rest of it")]
-#[path = "support/database.rs"]
-mod database;
+use pintalk_kit::database::{Database, TestDatabase};
 
 /// The program without any environment variable of this test that it would read.
 fn pintalk(args: &[&str]) -> Command {
@@ -415,93 +409,6 @@ fn a_cleanup_counts_what_is_due_and_does_it_once() {
 }
 
 #[test]
-fn a_check_of_an_embedded_node_finds_nothing_wrong_until_something_does_not_answer() {
-    let dir = tempfile::tempdir().unwrap();
-    let data_dir = data_dir(dir.path());
-    let output = run(&["check", "--data-dir", &data_dir]);
-    assert_eq!(output.status.code(), Some(0), "{}", stdout(&output));
-    assert!(stdout(&output).lines().all(|line| line.starts_with("ok ")), "{}", stdout(&output));
-    let output = run(&["check", "--data-dir", &data_dir, "--smtp-url", "smtp://127.0.0.1:1"]);
-    assert_eq!(output.status.code(), Some(1));
-    assert_eq!(stdout(&output).lines().filter(|line| line.starts_with("WRONG  smtp")).count(), 1);
-}
-
-#[test]
-fn a_check_of_a_cluster_tells_what_its_redis_lacks() {
-    let redis = std::env::var("PINTALK_TEST_REDIS_URL").expect("PINTALK_TEST_REDIS_URL, as tests/run sets it");
-    let dir = tempfile::tempdir().unwrap();
-    let output = run(&[
-        "check",
-        "--data-dir",
-        &data_dir(dir.path()),
-        "--redis-url",
-        &redis,
-        "--database-url",
-        "mysql://root@127.0.0.1:1/pintalk",
-        "--jwt-secret",
-        "0123456789abcdef0123456789abcdef",
-    ]);
-    let shown = stdout(&output);
-    assert_eq!(output.status.code(), Some(1), "{shown}");
-    let has = |start: &str, part: &str| shown.lines().any(|line| line.starts_with(start) && line.contains(part));
-    assert!(has("WRONG", "sql: "), "{shown}");
-    assert!(has("ok", "does not evict") && has("risky", "appendonly") && has("risky", "--trusted-proxies"), "{shown}");
-    assert!(has("risky", "--media-url"), "{shown}");
-}
-
-#[test]
-fn a_check_puts_reads_and_deletes_an_image() {
-    // An S3 bucket that tests/run serves on this machine.
-    let endpoint = std::env::var("AWS_ENDPOINT_URL").expect("AWS_ENDPOINT_URL, as tests/run sets it");
-    assert!(endpoint.starts_with("http://127.0.0.1:"), "{endpoint}");
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("file");
-    std::fs::write(&file, "").unwrap();
-    for (url, found) in [
-        ("s3://pintalk-tests/check".to_owned(), "ok   "),
-        ("s3://pintalk-elsewhere".to_owned(), "WRONG"),
-        (format!("file://{}/images", dir.path().display()), "ok   "),
-        (format!("file://{}/images", file.display()), "WRONG"),
-    ] {
-        let output = run(&["check", "--data-dir", &data_dir(dir.path()), "--media-url", &url]);
-        let shown = stdout(&output);
-        let told = shown.lines().filter(|line| line.starts_with(&format!("{found}  media: ")));
-        assert_eq!(told.count(), 1, "{url}: {shown}");
-        assert_eq!(output.status.code(), Some(i32::from(found == "WRONG")), "{url}: {shown}");
-    }
-    assert_eq!(std::fs::read_dir(dir.path().join("images")).unwrap().count(), 0);
-}
-
-/// Returns the report of `pintalk check` on a deployment; `more` are further environment variables.
-fn check_of(redis: &Servers, more: &[(&str, &Path)]) -> String {
-    let dir = tempfile::tempdir().unwrap();
-    let mut command = pintalk(&["check", "--data-dir", &data_dir(dir.path()), "--redis-url", &redis.url()]);
-    command.args(["--database-url", "mysql://root@127.0.0.1:1/pintalk"]);
-    command.args(["--jwt-secret", "0123456789abcdef0123456789abcdef"]);
-    stdout(&command.envs(more.iter().copied()).output().unwrap())
-}
-
-#[test]
-fn a_check_asks_every_primary_of_any_deployment() {
-    for (kind, primaries) in [(Kind::Redis8, 1), (Kind::Valkey8, 1), (Kind::Cluster, 3), (Kind::Sentinel, 1)] {
-        let shown = check_of(&Servers::start(kind), &[]);
-        let recent = shown.lines().filter(|line| line.starts_with("ok") && line.contains(": version "));
-        assert_eq!(recent.count(), primaries, "{kind:?}: {shown}");
-    }
-}
-
-#[test]
-fn an_authority_of_ones_own_is_known_by_ssl_cert_file() {
-    let redis = Servers::start(Kind::Tls);
-    let answers = |shown: &str| shown.lines().any(|line| line.starts_with("ok") && line.ends_with(" answers"));
-    let stranger = check_of(&redis, &[]);
-    assert!(!answers(&stranger) && stranger.contains("UnknownIssuer"), "{stranger}");
-    let shown = check_of(&redis, &[("SSL_CERT_FILE", &redis.ca())]);
-    assert!(answers(&shown), "{shown}");
-    assert!(!shown.contains("a-password-of-tests"), "{shown}");
-}
-
-#[test]
 fn a_demo_prints_how_to_reach_it_and_leaves_nothing_behind() {
     let temp = tempfile::tempdir().unwrap();
     let mut command = pintalk(&["demo", "--listen", "127.0.0.1:0"]);
@@ -521,117 +428,4 @@ fn a_demo_prints_how_to_reach_it_and_leaves_nothing_behind() {
         std::thread::sleep(Duration::from_millis(300));
     }
     assert_eq!(std::fs::read_dir(temp.path()).unwrap().count(), 0);
-}
-
-/// The program on the stores of a cluster.
-fn on_stores(args: &[&str], database: &str, redis: Option<&str>) -> Command {
-    let mut command = pintalk(args);
-    command.env("PINTALK_DATABASE_URL", database).env("PINTALK_REDIS_URL", redis.unwrap_or_default());
-    command
-        .env("PINTALK_JWT_SECRET", "a-secret-of-the-tests-that-is-long-enough")
-        .env("PINTALK_TRUSTED_PROXIES", "none");
-    command
-}
-
-/// Returns whether the readiness probe of a node answers 200.
-fn is_ready(address: &str) -> bool {
-    let ask = || -> std::io::Result<String> {
-        let mut stream = std::net::TcpStream::connect(address)?;
-        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-        write!(stream, "GET /health/ready HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
-        let mut answer = String::new();
-        std::io::Read::read_to_string(&mut stream, &mut answer)?;
-        Ok(answer)
-    };
-    ask().is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
-}
-
-fn refused(command: &mut Command, code: i32, why: &str) {
-    let output = command.output().unwrap();
-    let sentence = stderr(&output);
-    assert_eq!(output.status.code(), Some(code), "{sentence}");
-    assert!(sentence.contains(why), "{sentence}");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_database_is_served_in_one_mode_and_a_redis_belongs_to_one_installation() {
-    let redis = tokio::task::spawn_blocking(|| Servers::start(Kind::Redis7)).await.unwrap();
-    let ask = |what: &str| redis.ask_one(0, what).unwrap();
-    let database = TestDatabase::create(Database::MySql).await;
-    let (url, redis_url) = (database.url.clone(), redis.url());
-    let dir = tempfile::tempdir().unwrap();
-    let data = data_dir(dir.path());
-    let serve = ["serve", "--listen", "127.0.0.1:0", "--data-dir", &data];
-    printed(&mut on_stores(&["migrate", "up"], &url, None));
-    ask("SET pt:installation installation-of-others");
-    let check = on_stores(&["check"], &url, Some(&redis_url)).output().unwrap();
-    assert!(
-        stdout(&check).contains("WRONG  installation: redis belongs to another installation"),
-        "{}",
-        stdout(&check)
-    );
-    ask("DEL pt:installation");
-    refused(&mut on_stores(&["installation", "show"], &url, Some(&redis_url)), 1, "no node has started");
-
-    // As recorded at the first start of a cluster.
-    let store = Store::connect(&url).await.unwrap();
-    let id = "an-installation-of-own".parse().unwrap();
-    let cluster = pintalk::store::InstallationMode::Cluster;
-    store.installation().ensure(id, cluster, DateTime::from_timestamp(1_800_000_000, 0).unwrap()).await.unwrap();
-    assert!(printed(&mut on_stores(&["installation", "show"], &url, Some(&redis_url))).contains("no installation"));
-    refused(&mut on_stores(&serve, &url, None), 64, "--redis-url: is required, as a cluster serves this database");
-
-    // Another installation owns the Redis, and its nodes are running.
-    ask("SET pt:installation installation-of-others");
-    let now: i64 = ask("EVAL \"return redis.call('TIME')[1]\" 0").trim().parse().unwrap();
-    ask(&format!("ZADD pt:installation-of-others:nodes {} other.1", (now + 10) * 1_000));
-    refused(&mut on_stores(&serve, &url, Some(&redis_url)), 1, "pintalk installation adopt");
-    let check = on_stores(&["check"], &url, Some(&redis_url)).output().unwrap();
-    assert!(
-        stdout(&check).contains("WRONG  installation: redis belongs to another installation"),
-        "{}",
-        stdout(&check)
-    );
-    refused(&mut on_stores(&["installation", "adopt"], &url, Some(&redis_url)), 1, "1 nodes of installation");
-    ask("DEL pt:installation-of-others:nodes");
-    ask("SET pt:installation-of-others:kept 1");
-    let adopted = printed(&mut on_stores(&["installation", "adopt"], &url, Some(&redis_url)));
-    assert!(adopted.contains("redis belongs to installation an-installation-of-own"), "{adopted}");
-    assert_eq!(ask("GET pt:installation-of-others:kept").trim(), "1");
-
-    // From a cluster to a single node, and back.
-    let mode = |to: &'static str, redis: Option<&str>| on_stores(&["migrate", "mode", to], &url, redis);
-    refused(&mut mode("single", None), 1, "--redis-url is required");
-    ask(&format!("ZADD pt:an-installation-of-own:nodes {} own.1", (now + 10) * 1_000));
-    refused(&mut mode("single", Some(&redis_url)), 1, "1 nodes of installation an-installation-of-own");
-    ask("DEL pt:an-installation-of-own:nodes");
-    ask("XADD pt:an-installation-of-own:{0}:queue * f waits");
-    refused(&mut mode("single", Some(&redis_url)), 1, "1 messages are not in SQL yet");
-    ask("DEL pt:an-installation-of-own:{0}:queue");
-    ask("HSET pt:an-installation-of-own:{0}:life mark 5f");
-    printed(&mut mode("single", Some(&redis_url)));
-    // A node of the cluster that was suspended and resumes cannot accept messages there.
-    assert_eq!(ask("GET pt:installation").trim(), "an-installation-of-own:single");
-    assert_eq!(ask("HEXISTS pt:an-installation-of-own:{0}:life mark").trim(), ":0");
-    refused(&mut on_stores(&serve, &url, Some(&redis_url)), 64, "--redis-url: must not be given");
-    let listen = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-    let serve_here = ["serve", "--listen", &listen, "--data-dir", &data];
-    let mut single = on_stores(&serve_here, &url, None).stderr(Stdio::null()).spawn().unwrap();
-    let began = Instant::now();
-    while !is_ready(&listen) {
-        assert!(began.elapsed() < Duration::from_secs(20), "the single node is not ready");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    refused(&mut mode("cluster", Some(&redis_url)), 1, "another process uses the database");
-    single.kill().unwrap();
-    single.wait().unwrap();
-    let began = Instant::now();
-    while !mode("cluster", None).output().unwrap().status.success() {
-        assert!(began.elapsed() < Duration::from_secs(20), "mysql keeps the lock of a node that was killed");
-    }
-    refused(&mut on_stores(&serve, &url, None), 64, "--redis-url: is required");
-    printed(on_stores(&["migrate", "mode", "single", "--redis-lost"], &url, None).env_remove("PINTALK_REDIS_URL"));
-    refused(&mut on_stores(&["migrate", "mode"], &url, None), 64, "<SERVED_BY>");
-    store.close().await;
-    database.drop_it().await;
 }

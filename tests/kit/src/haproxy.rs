@@ -1,16 +1,10 @@
-//! Balancers before the nodes.
+//! A haproxy in front of nodes.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-#[allow(dead_code, reason = "what it logs is for others")]
-#[path = "../support/nginx.rs"]
-mod nginx;
-
-pub use nginx::Nginx;
-
-/// A haproxy that ends with the case.
+/// A haproxy that is stopped on drop.
 pub struct Haproxy {
     process: Child,
     pub address: SocketAddr,
@@ -26,7 +20,7 @@ impl Haproxy {
             .enumerate()
             .map(|(at, node)| format!("    server node{at} {node} check inter 500ms\n"))
             .collect();
-        // No `on-marked-down shutdown-sessions`: that would cut what drains.
+        // No `on-marked-down shutdown-sessions`: it would disconnect the clients of a node that drains.
         let whole = format!(
             "defaults\n    mode http\n    timeout connect 2s\n    timeout client 120s\n    timeout server 120s\n    \
              timeout tunnel 1h\n    option redispatch\n    retries 3\n    retry-on conn-failure empty-response 503\n    \
@@ -50,6 +44,6 @@ impl Haproxy {
 
 impl Drop for Haproxy {
     fn drop(&mut self) {
-        let _gone = self.process.kill().and_then(|()| self.process.wait());
+        let _ended = self.process.kill().and_then(|()| self.process.wait());
     }
 }

@@ -1,0 +1,114 @@
+//! The end of a case: clients stop, and what was acknowledged, delivered and stored is compared.
+
+use std::time::{Duration, Instant};
+
+use super::Stage;
+use crate::eventually;
+use crate::figures::Figures;
+use crate::ledger::{Record, Verdict};
+use crate::person::Mood;
+
+/// Time limit, after all repairs, until everything is stored and delivered to all clients.
+const SETTLE: Duration = Duration::from_secs(60);
+
+impl Stage {
+    async fn verdict(&self) -> (Verdict, usize) {
+        let (mut all, mut rows) = (Verdict::default(), 0);
+        let mut stored = Vec::new();
+        for room in 0..self.rooms.len() {
+            stored.push(self.stored(room).await);
+        }
+        // Records do not change while they are compared.
+        let records = self.ledger.records();
+        let records: Vec<_> = records.iter().map(|record| record.lock()).collect();
+        for (room, stored) in stored.iter().enumerate() {
+            let his: Vec<&Record> =
+                records.iter().filter(|record| record.room == room).map(|record| &**record).collect();
+            let verdict = Verdict::of(&his, stored);
+            rows += stored.len();
+            all.delivered += verdict.delivered;
+            all.lost.extend(verdict.lost);
+            all.doubled.extend(verdict.doubled);
+            all.faults.extend(verdict.faults);
+        }
+        (all, rows)
+    }
+
+    fn pending(&self) -> usize {
+        self.ledger.sum(|record| if record.over.is_none() { record.pending.len() } else { 0 })
+    }
+
+    /// Stops new messages, and waits until all sent ones are acknowledged.
+    pub async fn pause(&mut self) {
+        self.mood.send_replace(Mood::Finish);
+        eventually("all is acknowledged", SETTLE, async || (self.pending() == 0).then_some(())).await;
+    }
+
+    /// Continues after [`pause`](Self::pause).
+    pub fn resume(&self) {
+        self.mood.send_replace(Mood::Talk);
+    }
+
+    /// Stops new messages, and waits until all sent ones are acknowledged, stored and received by all clients, or until
+    /// it is clear that they will not be. Returns the remaining violations.
+    pub async fn settle(&mut self) -> (Figures, Verdict) {
+        self.settle_but_for(|_| 0).await
+    }
+
+    /// Like [`verdict`](Self::verdict), but removes and counts permitted losses.
+    pub async fn settle_but_for(&mut self, forgive: impl Fn(&mut Verdict) -> usize) -> (Figures, Verdict) {
+        self.mood.send_replace(Mood::Finish);
+        let (began, mut last, mut forgiven) = (Instant::now(), (Verdict::default(), 0), 0);
+        while began.elapsed() < SETTLE {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            if self.pending() > 0 {
+                continue;
+            }
+            last = self.verdict().await;
+            forgiven = forgive(&mut last.0);
+            if last.0.is_clean() {
+                break;
+            }
+        }
+        let left = self.pending();
+        let (mut verdict, stored) = if left > 0 { self.verdict().await } else { last };
+        if left > 0 {
+            verdict.faults.push(format!("{left} messages were never acknowledged"));
+        }
+        let figures = Figures {
+            sent: self.ledger.sum(|record| record.sent),
+            acknowledged: self.ledger.sum(|record| record.acknowledged.len()),
+            delivered: verdict.delivered,
+            stored,
+            lost: verdict.lost.len() + forgiven,
+            doubled: verdict.doubled.len(),
+            ..Figures::default()
+        };
+        (figures, verdict)
+    }
+
+    /// Settles, prints the figures, and fails unless the three sets are equal.
+    pub async fn finish(mut self, note: impl FnOnce(&Self, &mut Figures)) {
+        let (mut figures, verdict) = self.settle().await;
+        note(&self, &mut figures);
+        figures.show(&self.case);
+        self.complain(&verdict);
+        self.strike().await;
+    }
+
+    pub fn complain(&self, verdict: &Verdict) {
+        let sample = |all: &[String]| all.iter().take(8).cloned().collect::<Vec<_>>().join("\n  ");
+        let lost: Vec<String> = verdict.lost.iter().map(|loss| loss.told.clone()).collect();
+        assert!(
+            verdict.is_clean(),
+            "{}: lost {}, doubled {}, faults {}\n  {}\n  {}\n  {}",
+            self.case,
+            verdict.lost.len(),
+            verdict.doubled.len(),
+            verdict.faults.len(),
+            sample(&lost),
+            sample(&verdict.doubled),
+            sample(&verdict.faults)
+        );
+    }
+}

@@ -1,0 +1,45 @@
+//! What the unit tests of `pintalk` and the test binaries share: servers, databases, nodes, proxies and balancers.
+//!
+//! Each server belongs to one test and is stopped on drop. The servers of `tests/run` are shared: each test has its own
+//! database there.
+
+#![allow(missing_docs, reason = "only tests use it")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot continue has failed")]
+
+pub mod database;
+pub mod database_server;
+pub mod haproxy;
+pub mod mail_server;
+pub mod nginx;
+pub mod node;
+pub mod proxy;
+pub mod redis;
+pub mod switch_proxy;
+pub mod webhook_receiver;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Interval of polling.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Polls until `ask` returns a value.
+///
+/// # Panics
+/// When the time limit has passed.
+pub async fn eventually<T>(what: &str, within: Duration, ask: impl AsyncFn() -> Option<T>) -> T {
+    let asking = async {
+        loop {
+            if let Some(answer) = ask().await {
+                return answer;
+            }
+            tokio::time::sleep(POLL_INTERVAL).await;
+        }
+    };
+    tokio::time::timeout(within, asking).await.unwrap_or_else(|_| panic!("not within {within:?}: {what}"))
+}
+
+/// Path of a file of the repository.
+fn in_repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)
+}

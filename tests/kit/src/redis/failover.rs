@@ -1,0 +1,50 @@
+//! Failover of a master, and moves of slots between the masters of a Cluster.
+
+use super::server::Server;
+use super::{Kind, MASTERS, SERVICE, SLOTS, Servers};
+
+impl Servers {
+    /// Kills the master that has a slot (the only one, behind Sentinels), and promotes a replica.
+    pub fn fail_over(&mut self, slot: u16) {
+        let dead = self.owner(slot);
+        self.servers[dead].end();
+        let (survivor, order) = match self.kind {
+            Kind::Cluster => (&self.servers[MASTERS + dead], "CLUSTER FAILOVER TAKEOVER".to_owned()),
+            Kind::Sentinel => (&self.sentinels[0], format!("SENTINEL FAILOVER {SERVICE}")),
+            _ => panic!("{:?} has nobody to take over", self.kind),
+        };
+        survivor.obey(&order);
+    }
+
+    /// Begins to move a slot of a Cluster to another master. Its keys are not moved yet.
+    pub fn begin_moving(&self, slot: u16) {
+        let (from, to) = self.way_of(slot);
+        to.obey(&format!("CLUSTER SETSLOT {slot} IMPORTING {}", from.id()));
+        from.obey(&format!("CLUSTER SETSLOT {slot} MIGRATING {}", to.id()));
+    }
+
+    /// Moves a key of a slot that is being moved.
+    pub fn move_key(&self, slot: u16, key: &str) {
+        let (from, to) = self.way_of(slot);
+        from.obey(&format!("MIGRATE 127.0.0.1 {} {key} 0 5000", to.port));
+    }
+
+    /// Completes the move of a slot.
+    pub fn end_moving(&self, slot: u16) {
+        let (from, to) = self.way_of(slot);
+        for server in [to, from] {
+            server.obey(&format!("CLUSTER SETSLOT {slot} NODE {}", to.id()));
+        }
+    }
+
+    fn way_of(&self, slot: u16) -> (&Server, &Server) {
+        let from = self.owner(slot);
+        (&self.servers[from], &self.servers[(from + 1) % MASTERS])
+    }
+
+    /// Returns the index of the server that had a slot at the start.
+    fn owner(&self, slot: u16) -> usize {
+        let masters = self.masters().len();
+        (0..masters).find(|at| usize::from(slot) < SLOTS * (at + 1) / masters).expect("a master")
+    }
+}
