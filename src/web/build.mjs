@@ -6,7 +6,7 @@ import { build, transform } from "esbuild";
 /** The oldest supported browsers (README, "Browsers"). */
 const BROWSERS = ["chrome92", "firefox90", "safari15.4"];
 
-/** Takes the place of global names. */
+/** Module whose exports replace global names. */
 const BUILTINS = ["widget/builtins.ts"];
 
 /** Imports a style sheet as minified text. */
