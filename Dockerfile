@@ -1,21 +1,21 @@
 # docker build -t pintalk .
-# docker build -t pintalk --build-arg SOURCE=prebuilt .      with a target/release/pintalk of a system like the builder's
+# docker build -t pintalk --build-arg SOURCE=prebuilt .      uses target/release/pintalk, built on a system like the builder
 #
-# The image is the program, the libraries it is linked to, and the world's certificate authorities: no shell, no packages,
-# nothing to patch but them. It has no HEALTHCHECK, which would need a client in it: whoever runs it asks /health/ready.
+# The image contains the program, the libraries that it is linked to, and the public certificate authorities: no shell and no
+# packages. It has no HEALTHCHECK, which would need an HTTP client in the image: probe /health/ready from outside.
 
-# What it is built in: Rust, a C compiler and make, on Debian (or anything with ldd).
+# Image of the build: Rust, a C compiler and make, on Debian or another system with ldd.
 ARG BUILDER=rust:1.95-bookworm
-# What it runs on: nothing, or a base of the builder's kind (debian:bookworm-slim), which has LIBRARIES of its own: `none`.
+# Base image: empty, or the builder's distribution (debian:bookworm-slim). The latter contains the libraries: set LIBRARIES=none.
 ARG RUNTIME=scratch
 ARG LIBRARIES=copied
-# `compiled` here, or `prebuilt`.
+# Source of the program: `compiled` in this build, or `prebuilt`.
 ARG SOURCE=compiled
 
 FROM ${BUILDER} AS compiled
 SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
 WORKDIR /source
-# The dependencies, which take minutes and change seldom: a layer of their own, under an empty program.
+# Builds the dependencies with empty crates in a separate layer, because they take minutes and change rarely.
 COPY Cargo.toml Cargo.lock ./
 COPY migration/Cargo.toml migration/Cargo.toml
 COPY tests/load/Cargo.toml tests/load/Cargo.toml
@@ -27,9 +27,9 @@ RUN mkdir -p migration/src tests/load/src \
     && rm -r src migration/src
 COPY migration migration
 COPY src src
-# What `pintalk_build_info` says.
+# Revision that `pintalk_build_info` reports.
 ARG REVISION=unknown
-# By their time, the files would be older than what was built of the empty ones.
+# Cargo compares times: the copied files must be newer than the build of the empty crates.
 RUN find src migration -name '*.rs' -exec touch {} + \
     && PINTALK_REVISION=$REVISION cargo build --release --locked --bin pintalk \
     && cp target/release/pintalk /pintalk
@@ -54,7 +54,7 @@ FROM ${RUNTIME}
 ARG VERSION=0.1.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="PinTalk" \
-    org.opencontainers.image.description="Self-hosted live chat: guests and hosts talk over plain WebSockets" \
+    org.opencontainers.image.description="Self-hosted live chat over plain WebSockets" \
     org.opencontainers.image.licenses="MIT" \
     org.opencontainers.image.version="${VERSION}" \
     org.opencontainers.image.revision="${REVISION}"
@@ -63,7 +63,7 @@ COPY --from=root --chown=10001:10001 --chmod=700 /data /var/lib/pintalk
 ENV PATH=/usr/local/bin:/usr/bin:/bin \
     PINTALK_LISTEN=0.0.0.0:8080 \
     PINTALK_DATA_DIR=/var/lib/pintalk
-# By number, so that Kubernetes sees that it is not root.
+# A numeric id, so that Kubernetes can verify that the user is not root.
 USER 10001:10001
 WORKDIR /var/lib/pintalk
 EXPOSE 8080
