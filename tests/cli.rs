@@ -23,7 +23,7 @@ mod servers;
 #[path = "support/database.rs"]
 mod database;
 
-/// The program without any environment variable of this test that it would read.
+/// The program, without environment variables of the test run that it would read.
 fn pintalk(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pintalk"));
     command.args(args).stdin(Stdio::null());
@@ -52,7 +52,7 @@ fn data_dir(dir: &Path) -> String {
 }
 
 #[test]
-fn why_a_node_cannot_run_is_a_line_like_the_others() {
+fn startup_failure_is_logged_in_the_format_of_the_log() {
     let (dir, taken) = (tempfile::tempdir().unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
     let address = taken.local_addr().unwrap().to_string();
     let output = run(&["serve", "--log-format", "json", "--listen", &address, "--data-dir", &data_dir(dir.path())]);
@@ -65,7 +65,7 @@ fn why_a_node_cannot_run_is_a_line_like_the_others() {
 }
 
 #[test]
-fn help_and_version_are_no_errors() {
+fn help_and_version_succeed() {
     for args in [vec!["--help"], vec!["--version"], vec!["serve", "--help"], vec!["help", "migrate"]] {
         let output = run(&args);
         assert_eq!(output.status.code(), Some(0), "{args:?}");
@@ -75,7 +75,7 @@ fn help_and_version_are_no_errors() {
 }
 
 #[test]
-fn bad_configuration_ends_with_64_and_one_sentence_that_names_the_flag() {
+fn invalid_configuration_exits_with_64_and_one_line_that_names_the_flag() {
     for (flag, args) in [
         ("--listen", vec!["serve", "--listen", "8080"]),
         ("--nonsense", vec!["serve", "--nonsense"]),
@@ -99,7 +99,7 @@ fn bad_configuration_ends_with_64_and_one_sentence_that_names_the_flag() {
 }
 
 #[test]
-fn a_variable_is_read_where_no_flag_is_given_and_an_empty_one_is_not_set() {
+fn environment_variable_applies_without_a_flag_and_an_empty_one_is_not_set() {
     let dir = tempfile::tempdir().unwrap();
     let mut command = pintalk(&["migrate", "status"]);
     command.env("PINTALK_DATA_DIR", data_dir(dir.path())).env("PINTALK_DATABASE_URL", "");
@@ -110,7 +110,7 @@ fn a_variable_is_read_where_no_flag_is_given_and_an_empty_one_is_not_set() {
 }
 
 #[test]
-fn a_secret_is_not_repeated_by_the_sentence_that_refuses_it() {
+fn error_message_does_not_repeat_a_secret() {
     let cluster =
         ["--database-url", "mysql://pin:s3cret@127.0.0.1:1/pintalk", "--redis-url", "redis://:s3cret@127.0.0.1:1"];
     for wrong in [
@@ -125,7 +125,7 @@ fn a_secret_is_not_repeated_by_the_sentence_that_refuses_it() {
 }
 
 #[test]
-fn the_schema_goes_up_and_down_and_tells_where_it_is() {
+fn schema_migrates_up_and_down_and_its_state_is_shown() {
     let dir = tempfile::tempdir().unwrap();
     let migrate = |to: &str| {
         let output = run(&["migrate", to, "--data-dir", &data_dir(dir.path())]);
@@ -144,7 +144,7 @@ fn the_schema_goes_up_and_down_and_tells_where_it_is() {
 }
 
 #[test]
-fn a_host_is_made_from_the_command_line_once() {
+fn host_is_created_once() {
     let dir = tempfile::tempdir().unwrap();
     let data_dir = data_dir(dir.path());
     let args = [
@@ -183,7 +183,7 @@ fn a_host_is_made_from_the_command_line_once() {
 }
 
 #[test]
-fn a_host_that_breaks_a_rule_is_refused_by_flag() {
+fn invalid_host_is_rejected_with_the_names_of_the_flags() {
     let dir = tempfile::tempdir().unwrap();
     let data_dir = data_dir(dir.path());
     let service = "Shop\u{1b}[2J";
@@ -216,7 +216,7 @@ fn make_host(dir: &Path, email: &str, service_name: &str) -> serde_json::Value {
 }
 
 #[test]
-fn hosts_are_listed_for_people_and_for_programs_and_without_their_secrets() {
+fn hosts_are_listed_as_table_and_json_without_their_secrets() {
     let dir = tempfile::tempdir().unwrap();
     assert_eq!(printed(&mut user(dir.path(), &["list"])).lines().count(), 1, "the columns' names");
     assert_eq!(printed(&mut user(dir.path(), &["list", "--json"])).trim(), "[]");
@@ -241,7 +241,7 @@ fn hosts_are_listed_for_people_and_for_programs_and_without_their_secrets() {
 }
 
 #[test]
-fn a_host_is_disabled_and_enabled_by_address_or_by_id_as_often_as_one_likes() {
+fn host_is_disabled_and_enabled_by_address_or_id_and_repeatedly() {
     let dir = tempfile::tempdir().unwrap();
     make_host(dir.path(), "dev@shop.example", "Shop");
     for (task, who, state) in [
@@ -263,7 +263,7 @@ fn a_host_is_disabled_and_enabled_by_address_or_by_id_as_often_as_one_likes() {
 }
 
 #[test]
-fn a_password_is_set_from_standard_input_the_environment_or_made_up() {
+fn password_is_read_from_standard_input_or_the_environment_or_generated() {
     let dir = tempfile::tempdir().unwrap();
     make_host(dir.path(), "dev@shop.example", "Shop");
     let reset = |more: &[&str]| user(dir.path(), &[&["reset-password", "dev@shop.example"], more].concat());
@@ -296,7 +296,7 @@ fn modes(folder: &Path) -> Vec<(String, u32)> {
 }
 
 #[test]
-fn what_a_node_keeps_is_for_its_owner_alone_whatever_the_umask() {
+fn files_of_a_node_are_accessible_to_their_owner_only_whatever_the_umask() {
     use std::os::unix::fs::PermissionsExt as _;
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
@@ -332,7 +332,7 @@ fn what_a_node_keeps_is_for_its_owner_alone_whatever_the_umask() {
 }
 
 #[test]
-fn new_keys_are_printed_and_are_those_of_the_account() {
+fn rotated_keys_are_printed() {
     let dir = tempfile::tempdir().unwrap();
     let first = make_host(dir.path(), "dev@shop.example", "Shop");
     let rotated = printed(&mut user(dir.path(), &["rotate-keys", "dev@shop.example", "--json"]));
@@ -344,7 +344,7 @@ fn new_keys_are_printed_and_are_those_of_the_account() {
 }
 
 #[test]
-fn nodes_that_could_not_be_told_are_spoken_of_and_the_new_keys_are_shown_all_the_same() {
+fn new_keys_are_printed_even_if_the_nodes_cannot_be_notified() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let database = runtime.block_on(TestDatabase::create(Database::MariaDb));
     let url = database.url.clone();
@@ -384,7 +384,7 @@ async fn rooms_of_long_ago(data_dir: &str) {
 }
 
 #[test]
-fn a_cleanup_counts_what_is_due_and_does_it_once() {
+fn cleanup_counts_due_rows_and_processes_them_once() {
     let dir = tempfile::tempdir().unwrap();
     make_host(dir.path(), "dev@shop.example", "Shop");
     let data_dir = data_dir(dir.path());
@@ -414,7 +414,7 @@ fn a_cleanup_counts_what_is_due_and_does_it_once() {
 }
 
 #[test]
-fn a_check_of_an_embedded_node_finds_nothing_wrong_until_something_does_not_answer() {
+fn check_of_an_embedded_node_succeeds_until_a_server_is_unreachable() {
     let dir = tempfile::tempdir().unwrap();
     let data_dir = data_dir(dir.path());
     let output = run(&["check", "--data-dir", &data_dir]);
@@ -426,7 +426,7 @@ fn a_check_of_an_embedded_node_finds_nothing_wrong_until_something_does_not_answ
 }
 
 #[test]
-fn a_check_of_a_cluster_tells_what_its_redis_lacks() {
+fn check_of_a_cluster_reports_settings_of_redis() {
     let redis = std::env::var("PINTALK_TEST_REDIS_URL").expect("PINTALK_TEST_REDIS_URL, as tests/run sets it");
     let dir = tempfile::tempdir().unwrap();
     let output = run(&[
@@ -449,7 +449,7 @@ fn a_check_of_a_cluster_tells_what_its_redis_lacks() {
 }
 
 #[test]
-fn a_check_puts_reads_and_deletes_an_image() {
+fn check_writes_reads_and_deletes_an_image() {
     // An S3 bucket that tests/run serves on this machine.
     let endpoint = std::env::var("AWS_ENDPOINT_URL").expect("AWS_ENDPOINT_URL, as tests/run sets it");
     assert!(endpoint.starts_with("http://127.0.0.1:"), "{endpoint}");
@@ -481,7 +481,7 @@ fn check_of(redis: &Servers, more: &[(&str, &Path)]) -> String {
 }
 
 #[test]
-fn a_check_asks_every_primary_of_any_deployment() {
+fn check_reads_every_primary_of_any_deployment() {
     for (kind, primaries) in [(Kind::Redis8, 1), (Kind::Valkey8, 1), (Kind::Cluster, 3), (Kind::Sentinel, 1)] {
         let shown = check_of(&Servers::start(kind), &[]);
         let recent = shown.lines().filter(|line| line.starts_with("ok") && line.contains(": version "));
@@ -490,7 +490,7 @@ fn a_check_asks_every_primary_of_any_deployment() {
 }
 
 #[test]
-fn an_authority_of_ones_own_is_known_by_ssl_cert_file() {
+fn ssl_cert_file_adds_a_private_certificate_authority() {
     let redis = Servers::start(Kind::Tls);
     let answers = |shown: &str| shown.lines().any(|line| line.starts_with("ok") && line.ends_with(" answers"));
     let stranger = check_of(&redis, &[]);
@@ -501,7 +501,7 @@ fn an_authority_of_ones_own_is_known_by_ssl_cert_file() {
 }
 
 #[test]
-fn a_demo_prints_how_to_reach_it_and_leaves_nothing_behind() {
+fn demo_prints_its_address_and_deletes_its_files() {
     let temp = tempfile::tempdir().unwrap();
     let mut command = pintalk(&["demo", "--listen", "127.0.0.1:0"]);
     command.env("TMPDIR", temp.path()).stdout(Stdio::piped()).stderr(Stdio::null());
@@ -511,7 +511,7 @@ fn a_demo_prints_how_to_reach_it_and_leaves_nothing_behind() {
     assert!(shown.iter().any(|line| line.contains("http://127.0.0.1:") && line.ends_with("/demo")), "{shown:?}");
     assert!(shown.iter().any(|line| line.contains("demo@pintalk.local")), "{shown:?}");
     assert_eq!(std::fs::read_dir(temp.path()).unwrap().count(), 1);
-    // The first signal drains, the second forces the exit. Without connections the first may be enough.
+    // The first signal drains, the second forces the exit. Without connections the first may suffice.
     let patience = Instant::now() + Duration::from_secs(20);
     while child.try_wait().unwrap().is_none() {
         assert!(Instant::now() < patience, "two signals and it still runs");
@@ -553,7 +553,7 @@ fn refused(command: &mut Command, code: i32, why: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_database_is_served_in_one_mode_and_a_redis_belongs_to_one_installation() {
+async fn database_is_served_in_one_mode_and_a_redis_belongs_to_one_installation() {
     let redis = tokio::task::spawn_blocking(|| Servers::start(Kind::Redis7)).await.unwrap();
     let ask = |what: &str| redis.ask_one(0, what).unwrap();
     let database = TestDatabase::create(Database::MySql).await;

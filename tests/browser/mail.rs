@@ -1,4 +1,4 @@
-//! A mail server of the test's own, which takes every mail and keeps its text.
+//! A mail server per test, which accepts every e-mail and keeps its text.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ impl MailServer {
         Self { address, mails, serving }
     }
 
-    /// The first number of so many digits that stands at the beginning of a line of a mail, once one comes.
+    /// Waits for an e-mail and returns the first number with so many digits at the beginning of a line.
     pub async fn code(&self, digits: usize) -> String {
         eventually("a mail with a code comes", PATIENCE, async || {
             let mails = self.mails.lock();
@@ -48,7 +48,7 @@ impl Drop for MailServer {
     }
 }
 
-/// SMTP, as far as somebody needs it who has a mail to deliver.
+/// Minimal SMTP server.
 async fn converse(stream: TcpStream, mails: &Mutex<Vec<String>>) -> std::io::Result<()> {
     let mut stream = BufReader::new(stream);
     stream.write_all(b"220 test\r\n").await?;

@@ -1,4 +1,4 @@
-//! Balancers before the nodes.
+//! Load balancers in front of the nodes.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
@@ -10,7 +10,7 @@ mod nginx;
 
 pub use nginx::Nginx;
 
-/// A haproxy that ends with the case.
+/// A haproxy that is killed on drop.
 pub struct Haproxy {
     process: Child,
     pub address: SocketAddr,
@@ -26,7 +26,7 @@ impl Haproxy {
             .enumerate()
             .map(|(at, node)| format!("    server node{at} {node} check inter 500ms\n"))
             .collect();
-        // No `on-marked-down shutdown-sessions`: that would cut what drains.
+        // Without `on-marked-down shutdown-sessions`, which would close the sockets of a draining node.
         let whole = format!(
             "defaults\n    mode http\n    timeout connect 2s\n    timeout client 120s\n    timeout server 120s\n    \
              timeout tunnel 1h\n    option redispatch\n    retries 3\n    retry-on conn-failure empty-response 503\n    \

@@ -1,4 +1,5 @@
-//! People come, come back and go while others talk, over every broker: everybody sees each number once, in order.
+//! Clients connect, reconnect and disconnect while others send, over every broker: each client receives each number
+//! once and in order.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,7 +11,7 @@ use crate::servers::Kind;
 use crate::stage::{Plan, Stage};
 use crate::{eventually, span};
 
-/// How soon a node that is connected and deaf is found, and its people have what they missed.
+/// Time limit to detect a connected node that receives nothing, and to deliver the missed messages.
 const DEAF: Duration = Duration::from_secs(15);
 
 async fn race(case: &str, redis: Option<Kind>) {
@@ -21,7 +22,7 @@ async fn race(case: &str, redis: Option<Kind>) {
     let began = Instant::now();
     let mut came = 0;
     while began.elapsed() < span(12, 60) {
-        // Who stays where he is, and who cannot.
+        // Clients that keep their sockets, and clients that replace them.
         let restless = (came % 2 == 0).then_some(Duration::from_millis(700));
         if came < 45 {
             stage.add_late(came % 3, &format!("late{came}"), false, Manner { every: None, restless, ..manner });
@@ -58,12 +59,11 @@ async fn joins_race_messages_over_a_cluster() {
     race("joins_race_messages_over_a_cluster", Some(Kind::Cluster)).await;
 }
 
-/// Those who talk are on one node, those who only listen on the other: nothing of their own tells them that they miss
-/// anything.
+/// Senders are on one node and receivers on the other, so that no message of their own reveals a gap to the receivers.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_that_is_connected_and_deaf_is_found() {
+async fn connected_node_that_receives_nothing_is_detected() {
     let plan = Plan { nodes: 2, wired_redis: true, ..Plan::default() };
-    let mut stage = Stage::set_empty("a_node_that_is_connected_and_deaf_is_found", &plan).await;
+    let mut stage = Stage::set_empty("connected_node_that_receives_nothing_is_detected", &plan).await;
     let (talkers, listeners) = (stage.nodes[0].address, stage.nodes[1].address);
     *stage.open_nodes.lock() = vec![talkers];
     stage.fill(3, &plan).await;
@@ -79,7 +79,7 @@ async fn a_node_that_is_connected_and_deaf_is_found() {
     assert_eq!(deaf.len(), 2, "{clients}");
     stage.redis_wire().deafen(deaf);
     let began = Instant::now();
-    // Who wrote something misses it, and reads the log.
+    // A sender misses its own message and reads the log.
     tokio::time::sleep(Duration::from_secs(3)).await;
     let said = stage.ledger.heads(3);
     assert!(!stage.ledger.everybody_has(&said), "nobody was deaf");

@@ -1,4 +1,4 @@
-//! The node that leads is killed, stands still, or is cut off from Redis: another leads within 20 s, and never two.
+//! The leader is killed, frozen or cut off from Redis: another node leads within 20 s, and never two.
 
 use std::time::{Duration, Instant};
 
@@ -13,12 +13,12 @@ use crate::proxy::{Proxy, Wire};
 use crate::servers::{Kind, Servers};
 use crate::stage::{JWT_SECRET, address_of};
 
-/// How long nobody may lead.
+/// Maximum time without a leader.
 const SUCCESSION: Duration = Duration::from_secs(20);
 
 const CASE: &str = "the_leader_is_killed_frozen_and_cut_off";
 
-/// Nodes, each with a wire of its own to Redis.
+/// Nodes, each with a separate proxy to Redis.
 struct Cluster {
     nodes: Vec<Node>,
     wires: Vec<Proxy>,
@@ -30,7 +30,7 @@ impl Cluster {
         self.nodes[node].metric(&self.http, "pintalk_leader").await > 0.0
     }
 
-    /// Who leads; asked of the others first, so that a leader who hands over in between is not taken for a second one.
+    /// Returns the leader. Queries the other nodes first, so that a handover meanwhile does not count as two leaders.
     async fn leader(&self, among: &[usize]) -> Option<usize> {
         let mut leaders = Vec::new();
         for node in among {
@@ -42,7 +42,7 @@ impl Cluster {
         leaders.pop()
     }
 
-    /// Waits until another leads. `shows` says whether the old leader can be asked, too.
+    /// Waits until another node leads. `shows` states whether the old leader can be queried as well.
     async fn succession(&self, old: usize, shows: bool, began: Instant) -> (usize, Duration) {
         let mut among: Vec<usize> = (0..self.nodes.len()).filter(|node| *node != old).collect();
         if shows {
@@ -61,7 +61,7 @@ async fn the_leader_is_killed_frozen_and_cut_off() {
     let store = Store::connect(&database.url).await.expect("the database answers");
     Migrator::up(store.connection(), None).await.expect("the schema is made");
     let data = tempfile::tempdir().expect("a folder");
-    // A node that died has left its connections in the pool, and another is at its address.
+    // A killed node leaves connections in the pool, and another node has its address.
     let http =
         reqwest::Client::builder().timeout(Duration::from_secs(5)).pool_max_idle_per_host(0).build().expect("a client");
     let mut cluster = Cluster { nodes: Vec::new(), wires: Vec::new(), http };

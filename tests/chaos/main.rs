@@ -1,9 +1,10 @@
-//! Nothing acknowledged is ever lost or doubled, whatever dies: real nodes, real stores and real balancers, broken on purpose
-//! while people talk.
+//! No acknowledged message is lost or duplicated under any fault: real nodes, stores and load balancers, with faults
+//! injected during conversations.
 //!
-//! A case is a [`stage::Stage`] with [`person::Person`]s on it who follow the protocol's contract. It breaks something, mends
-//! it, and [settles](stage::Stage::settle): then what was acknowledged, what was delivered and what is stored must be the
-//! same. A case leaves a line of [`figures`]. `PINTALK_CHAOS=long` takes the times of the specification instead of short ones.
+//! A case is a [`stage::Stage`] with [`person::Person`]s, clients that follow the protocol. It injects a fault, repairs
+//! it, and [settles](stage::Stage::settle): acknowledged, delivered and stored messages must then be the same. Each
+//! case writes a line of [`figures`]. `PINTALK_CHAOS=long` uses the fault lengths of the specification instead of short
+//! ones.
 
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on has failed")]
@@ -52,12 +53,12 @@ mod servers;
 
 use std::time::Duration;
 
-/// The span of a fault: a short one that still crosses every time-out, or that of the specification.
+/// Length of a fault: a short one that still exceeds every timeout, or that of the specification.
 fn span(quick: u64, long: u64) -> Duration {
     Duration::from_secs(if std::env::var_os("PINTALK_CHAOS").is_some_and(|kind| kind == "long") { long } else { quick })
 }
 
-/// Asks again and again until there is an answer.
+/// Polls until there is an answer.
 async fn eventually<T>(what: &str, within: Duration, ask: impl AsyncFn() -> Option<T>) -> T {
     let asking = async {
         loop {

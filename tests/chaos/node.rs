@@ -1,4 +1,4 @@
-//! A node: the program itself, as an operator runs it.
+//! A node: the program itself, as operators run it.
 
 use std::fs::File;
 use std::net::{SocketAddr, TcpListener};
@@ -8,30 +8,30 @@ use std::time::Duration;
 
 use crate::eventually;
 
-/// How long a node may take until it is ready, or has ended.
+/// Time limit until a node is ready or has ended.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 pub struct Node {
     pub address: SocketAddr,
     process: Child,
     flags: Vec<String>,
-    /// Where its log is kept, without the port.
+    /// Path of its log, without the port.
     folder: PathBuf,
     log: PathBuf,
     level: &'static str,
     program: PathBuf,
-    /// File that the offset of its machine's clock is read from, if that is not the real one.
+    /// File with the offset of its machine's clock, if the clock is faked.
     clock: Option<PathBuf>,
 }
 
-/// The program of this build.
+/// Returns the program of this build.
 pub const BUILT: &str = env!("CARGO_BIN_EXE_pintalk");
 
-/// What a node logs if nothing else is asked for.
+/// Default log level of a node.
 pub const LEVEL: &str = "pintalk=debug,warn";
 
 impl Node {
-    /// Starts one on a port of its own.
+    /// Starts a node on a free port.
     pub fn start(program: &Path, flags: &[String], folder: &Path, level: &'static str) -> Self {
         let address = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port");
         let log = folder.with_extension(format!("{}.log", address.port()));
@@ -40,7 +40,7 @@ impl Node {
         Self { address, process, flags, folder, log, level, program, clock: None }
     }
 
-    /// Starts another with the same flags whose standard output and standard error are these.
+    /// Starts a node with the same flags and this standard output and standard error.
     pub fn start_another_onto(&self, stdout: Stdio, stderr: Stdio) -> Self {
         let address = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port");
         let mut command = command(&self.program, address, &self.flags, self.level);
@@ -49,7 +49,7 @@ impl Node {
         Self { address, process, flags, folder, log, level: self.level, program: self.program.clone(), clock: None }
     }
 
-    /// Starts another like it on a machine whose clock is off, as in `+8d`. Its monotonic clock is right.
+    /// Starts a node with the same flags on a machine whose clock is off, as in `+8d`. Its monotonic clock is correct.
     pub fn start_another_at(&self, offset: &str) -> Self {
         let mut node = self.start_another(&[]);
         node.kill();
@@ -60,12 +60,12 @@ impl Node {
         node
     }
 
-    /// Steps the clock of its machine, if it was started [so](Self::start_another_at).
+    /// Steps the clock of its machine, if it was [started so](Self::start_another_at).
     pub fn step_clock(&self, offset: &str) {
         std::fs::write(self.clock.as_ref().expect("a clock"), offset).expect("a file");
     }
 
-    /// Starts another like it, but for these flags.
+    /// Starts a node with the same flags except for these.
     pub fn start_another(&self, but_for: &[(&str, &str)]) -> Self {
         let mut flags: Vec<String> = Vec::new();
         for pair in self.flags.chunks(2).filter(|pair| but_for.iter().all(|(name, _)| pair[0] != *name)) {
@@ -75,30 +75,30 @@ impl Node {
         Self::start(&self.program, &flags, &self.folder, self.level)
     }
 
-    /// Starts another like it from another file.
+    /// Starts a node with the same flags from another file.
     pub fn start_another_as(&self, program: &Path) -> Self {
         Self::start(program, &self.flags, &self.folder, self.level)
     }
 
-    /// What it has logged.
+    /// Returns its log.
     pub fn logged(&self) -> String {
         std::fs::read_to_string(&self.log).expect("a log")
     }
 
-    /// Starts it again where it was, after it has ended.
+    /// Restarts it on its port after it has ended.
     pub fn start_again(&mut self) {
         assert!(self.process.try_wait().expect("a process").is_some(), "it still runs");
         let clock = self.clock.as_deref();
         self.process = spawn(&self.program, self.address, &self.flags, &self.log, self.level, clock);
     }
 
-    /// Starts it again from another file.
+    /// Restarts it from another file.
     pub fn start_again_as(&mut self, program: &Path) {
         self.program = program.to_owned();
         self.start_again();
     }
 
-    /// The file that it runs, as the kernel says.
+    /// Returns the file that it runs, according to the kernel.
     pub fn runs(&self) -> PathBuf {
         std::fs::read_link(format!("/proc/{}/exe", self.process.id())).expect("a process")
     }
@@ -107,7 +107,7 @@ impl Node {
         format!("http://{}{path}", self.address)
     }
 
-    /// What readiness says: the status and the body; `None` if nobody answers.
+    /// Returns status and body of `/health/ready`; `None` without a response.
     pub async fn readiness(&self, http: &reqwest::Client) -> Option<(u16, String)> {
         let asked = http.get(self.url("/health/ready")).timeout(Duration::from_secs(1)).send().await.ok()?;
         Some((asked.status().as_u16(), asked.text().await.ok()?))
@@ -131,19 +131,19 @@ impl Node {
         self.process.wait().expect("a process");
     }
 
-    /// Whether a node that was told to end has ended: with which exit code.
+    /// Returns the exit code if the node has ended.
     pub fn has_ended(&mut self) -> Option<Option<i32>> {
         Some(self.process.try_wait().expect("a process")?.code())
     }
 
-    /// Resident memory, in KiB.
+    /// Returns the resident memory, in KiB.
     pub fn memory_kib(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).expect("a process");
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory");
         line.split_ascii_whitespace().next().and_then(|kib| kib.parse().ok()).expect("a number")
     }
 
-    /// A counter or gauge of its `/metrics`, all labels taken together.
+    /// Returns a counter or gauge of `/metrics`, summed over all labels.
     pub async fn metric(&self, http: &reqwest::Client, name: &str) -> f64 {
         let text = http.get(self.url("/metrics")).send().await.expect("metrics").text().await.expect("text");
         let lines =
@@ -153,7 +153,7 @@ impl Node {
 }
 
 impl Node {
-    /// One sample of its `/metrics`, by its name and labels as they are written there; 0 if there is none.
+    /// Returns one sample of `/metrics` by name and labels as written there; 0 if absent.
     pub async fn sample(&self, http: &reqwest::Client, sample: &str) -> f64 {
         let text = http.get(self.url("/metrics")).send().await.expect("metrics").text().await.expect("text");
         let values = text.lines().filter_map(|line| line.strip_prefix(sample)?.trim().parse::<f64>().ok());
@@ -163,19 +163,19 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        // A case that ends in order has nothing left to ask of it.
+        // A node that ended cleanly leaves no log for inspection.
         let _gone = self.process.kill().and_then(|()| self.process.wait());
     }
 }
 
-/// The library of the package `faketime`.
+/// Library of the package `faketime`.
 fn faketime() -> PathBuf {
     let folders = std::fs::read_dir("/usr/lib").expect("a folder").filter_map(|entry| Some(entry.ok()?.path()));
     let mut libraries = folders.map(|folder| folder.join("faketime/libfaketimeMT.so.1"));
     libraries.find(|library| library.exists()).expect("faketime, as tests/run sees to")
 }
 
-/// Has a program see a clock that is off by what the file says, at most a second later. Its monotonic clock is right.
+/// Makes a program use the clock offset of the file, with a delay of at most a second. Its monotonic clock is correct.
 pub fn fake_clock(command: &mut Command, clock: &Path) {
     command.env("LD_PRELOAD", faketime()).env("FAKETIME_TIMESTAMP_FILE", clock);
     command.envs([("FAKETIME_DONT_FAKE_MONOTONIC", "1"), ("FAKETIME_CACHE_DURATION", "1"), ("NO_FAKE_STAT", "1")]);

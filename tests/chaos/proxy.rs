@@ -1,4 +1,4 @@
-//! A wire that can be cut: TCP from nodes to one of their stores.
+//! TCP proxy between nodes and one of their stores, which can be cut.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -12,16 +12,16 @@ use tokio::task::JoinHandle;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wire {
     Whole,
-    /// Connections are reset, old and new.
+    /// Existing and new connections are reset.
     Cut,
-    /// Connections stay and open, and nothing goes through: a lost route.
+    /// Connections stay and new ones open, but carry nothing: a lost route.
     Silent,
 }
 
 pub struct Proxy {
     pub address: SocketAddr,
     wire: watch::Sender<Wire>,
-    /// The connections, by the ports that the target sees, that hear nothing any more.
+    /// Connections that receive nothing, by the ports that the target sees.
     deaf: watch::Sender<Vec<u16>>,
     accepting: JoinHandle<()>,
 }
@@ -44,12 +44,12 @@ impl Proxy {
         self.wire.send_replace(wire);
     }
 
-    /// Connections stay as they are, but nothing comes back on them: by the ports that the target sees.
+    /// Keeps connections open but drops all responses to them, by the ports that the target sees.
     pub fn deafen(&self, ports: Vec<u16>) {
         self.deaf.send_replace(ports);
     }
 
-    /// Resets what is open, and goes on.
+    /// Resets open connections and continues to accept new ones.
     pub async fn reset(&self) {
         self.set(Wire::Cut);
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -101,7 +101,7 @@ async fn copy(
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(len @ 1..) = from.read(&mut buffer).await {
         if wire.wait_for(|wire| *wire != Wire::Silent).await.is_err() || *wire.borrow() == Wire::Cut {
-            // Nothing orderly: what is on its way is lost.
+            // Not an orderly close: data in flight is lost.
             let _reset = to.as_ref().set_zero_linger();
             return;
         }

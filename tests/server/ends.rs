@@ -136,7 +136,7 @@ with_topology! {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_embedded_node_that_starts_again_has_everything() {
+async fn restarted_embedded_node_has_all_data() {
     let mut app = TestApp::start(Topology::Embedded).await;
     let host = app.host("host@shop.example").await;
     let room = Room::open(&app, &app.nodes[0], &host).await;
@@ -148,7 +148,7 @@ async fn an_embedded_node_that_starts_again_has_everything() {
     let mut guest = room.join(&app.nodes[0]).await;
     assert_eq!(texts(guest.frame().await["data"].as_array().expect("history")), ["kept"]);
     assert_eq!(guest.say("and on").await["seq"], 2);
-    // The host's login outlives the node.
+    // The host's login survives the restart.
     host.join(&app.nodes[0], &room).await.frame().await;
     app.stop().await;
 }

@@ -165,7 +165,7 @@ fn is_password(word: &str) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_host_signs_up_loses_his_password_leaves_and_comes_back_each_step_on_another_node() {
+async fn host_signs_up_resets_the_password_leaves_and_returns_with_each_step_on_another_node() {
     let cluster = Cluster::start().await;
     let nodes = [cluster.node(&[]).await, cluster.node(&[]).await];
     let Cluster { sink, http, .. } = &cluster;

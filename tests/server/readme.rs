@@ -86,7 +86,7 @@ fn cargo_folders() -> [(&'static str, String); 2] {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_first_command_runs_a_demo_in_which_a_guest_really_talks() {
+async fn the_first_command_runs_a_demo_with_a_working_conversation() {
     let commands = shell_blocks();
     assert!(commands[0].starts_with("cargo run -- demo "), "{}", commands[0]);
     assert!(commands[1].starts_with("tests/run "), "{}", commands[1]);
@@ -129,7 +129,7 @@ async fn the_first_command_runs_a_demo_in_which_a_guest_really_talks() {
 }
 
 #[test]
-fn the_first_picture_is_the_demo_and_all_of_them_are_small() {
+fn first_picture_is_the_demo_and_all_pictures_are_small() {
     const MAX_BYTES: u64 = 300 * 1024;
     let documents =
         ["README.md", "src/web/README.md", "src/web/widget/README.md"].map(|document| Path::new(ROOT).join(document));

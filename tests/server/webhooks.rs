@@ -110,7 +110,7 @@ with_topology! {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_private_is_called_unless_the_operator_allows_it() {
+async fn private_addresses_are_not_called_unless_the_operator_allows_it() {
     let app = TestApp::start(Topology::Embedded).await;
     let (host, receiver) = (app.host("host@shop.example").await, Receiver::start().await);
     let path = format!("/api/users/{}/webhook/", host.account.id.0);
