@@ -250,8 +250,8 @@ fn host_is_disabled_and_enabled_by_address_or_id_and_repeatedly() {
         ("enable", "1", "active"),
         ("enable", "DEV@shop.example", "active"),
     ] {
-        let told = printed(&mut user(dir.path(), &[task, who]));
-        assert!(told.starts_with("dev@shop.example is "), "{told}");
+        let output = printed(&mut user(dir.path(), &[task, who]));
+        assert!(output.starts_with("dev@shop.example is "), "{output}");
         assert!(printed(&mut user(dir.path(), &["list"])).contains(state), "{task} {who}");
     }
     for (task, who) in [("disable", "2"), ("enable", "who@shop.example"), ("rotate-keys", "who@shop.example")] {
@@ -361,7 +361,7 @@ fn new_keys_are_printed_even_if_the_nodes_cannot_be_notified() {
 }
 
 /// Creates an idle room with a message, a closed one with three, and an empty one, all with old dates.
-async fn rooms_of_long_ago(data_dir: &str) {
+async fn old_rooms(data_dir: &str) {
     let store = Store::connect(&format!("sqlite://{data_dir}/pintalk.sqlite")).await.unwrap();
     let then = DateTime::from_timestamp(1_700_000_000, 0).unwrap();
     for (name, messages) in [(1, 1), (2, 3), (3, 0)] {
@@ -388,7 +388,7 @@ fn cleanup_counts_due_rows_and_processes_them_once() {
     let dir = tempfile::tempdir().unwrap();
     make_host(dir.path(), "dev@shop.example", "Shop");
     let data_dir = data_dir(dir.path());
-    tokio::runtime::Runtime::new().unwrap().block_on(rooms_of_long_ago(&data_dir));
+    tokio::runtime::Runtime::new().unwrap().block_on(old_rooms(&data_dir));
     let clean = |more: &[&str]| {
         let shown = printed(&mut pintalk(&[&["cleanup", "--data-dir", &data_dir], more].concat()));
         let words = shown.lines().map(|line| line.split_whitespace().take(2).collect::<Vec<_>>().join(" "));
@@ -464,8 +464,8 @@ fn check_writes_reads_and_deletes_an_image() {
     ] {
         let output = run(&["check", "--data-dir", &data_dir(dir.path()), "--media-url", &url]);
         let shown = stdout(&output);
-        let told = shown.lines().filter(|line| line.starts_with(&format!("{found}  media: ")));
-        assert_eq!(told.count(), 1, "{url}: {shown}");
+        let reported = shown.lines().filter(|line| line.starts_with(&format!("{found}  media: ")));
+        assert_eq!(reported.count(), 1, "{url}: {shown}");
         assert_eq!(output.status.code(), Some(i32::from(found == "WRONG")), "{url}: {shown}");
     }
     assert_eq!(std::fs::read_dir(dir.path().join("images")).unwrap().count(), 0);
@@ -493,8 +493,8 @@ fn check_reads_every_primary_of_any_deployment() {
 fn ssl_cert_file_adds_a_private_certificate_authority() {
     let redis = Servers::start(Kind::Tls);
     let answers = |shown: &str| shown.lines().any(|line| line.starts_with("ok") && line.ends_with(" answers"));
-    let stranger = check_of(&redis, &[]);
-    assert!(!answers(&stranger) && stranger.contains("UnknownIssuer"), "{stranger}");
+    let untrusted = check_of(&redis, &[]);
+    assert!(!answers(&untrusted) && untrusted.contains("UnknownIssuer"), "{untrusted}");
     let shown = check_of(&redis, &[("SSL_CERT_FILE", &redis.ca())]);
     assert!(answers(&shown), "{shown}");
     assert!(!shown.contains("a-password-of-tests"), "{shown}");
@@ -512,9 +512,9 @@ fn demo_prints_its_address_and_deletes_its_files() {
     assert!(shown.iter().any(|line| line.contains("demo@pintalk.local")), "{shown:?}");
     assert_eq!(std::fs::read_dir(temp.path()).unwrap().count(), 1);
     // The first signal drains, the second forces the exit. Without connections the first may suffice.
-    let patience = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(20);
     while child.try_wait().unwrap().is_none() {
-        assert!(Instant::now() < patience, "two signals and it still runs");
+        assert!(Instant::now() < deadline, "still running after two signals");
         let sent = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
         assert!(sent.success());
         std::thread::sleep(Duration::from_millis(300));
@@ -545,7 +545,7 @@ fn is_ready(address: &str) -> bool {
     ask().is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
 }
 
-fn refused(command: &mut Command, code: i32, why: &str) {
+fn assert_rejected(command: &mut Command, code: i32, why: &str) {
     let output = command.output().unwrap();
     let sentence = stderr(&output);
     assert_eq!(output.status.code(), Some(code), "{sentence}");
@@ -555,7 +555,7 @@ fn refused(command: &mut Command, code: i32, why: &str) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn database_is_served_in_one_mode_and_a_redis_belongs_to_one_installation() {
     let redis = tokio::task::spawn_blocking(|| Servers::start(Kind::Redis7)).await.unwrap();
-    let ask = |what: &str| redis.ask_one(0, what).unwrap();
+    let ask = |command: &str| redis.ask_one(0, command).unwrap();
     let database = TestDatabase::create(Database::MySql).await;
     let (url, redis_url) = (database.url.clone(), redis.url());
     let dir = tempfile::tempdir().unwrap();
@@ -570,7 +570,7 @@ async fn database_is_served_in_one_mode_and_a_redis_belongs_to_one_installation(
         stdout(&check)
     );
     ask("DEL pt:installation");
-    refused(&mut on_stores(&["installation", "show"], &url, Some(&redis_url)), 1, "no node has started");
+    assert_rejected(&mut on_stores(&["installation", "show"], &url, Some(&redis_url)), 1, "no node has started");
 
     // As recorded at the first start of a cluster.
     let store = Store::connect(&url).await.unwrap();
@@ -578,20 +578,24 @@ async fn database_is_served_in_one_mode_and_a_redis_belongs_to_one_installation(
     let cluster = pintalk::store::InstallationMode::Cluster;
     store.ensure_installation(id, cluster, DateTime::from_timestamp(1_800_000_000, 0).unwrap()).await.unwrap();
     assert!(printed(&mut on_stores(&["installation", "show"], &url, Some(&redis_url))).contains("no installation"));
-    refused(&mut on_stores(&serve, &url, None), 64, "--redis-url: is required, as a cluster serves this database");
+    assert_rejected(
+        &mut on_stores(&serve, &url, None),
+        64,
+        "--redis-url: is required, as a cluster serves this database",
+    );
 
     // Another installation owns the Redis, and its nodes are running.
     ask("SET pt:installation installation-of-others");
     let now: i64 = ask("EVAL \"return redis.call('TIME')[1]\" 0").trim().parse().unwrap();
     ask(&format!("ZADD pt:installation-of-others:nodes {} other.1", (now + 10) * 1_000));
-    refused(&mut on_stores(&serve, &url, Some(&redis_url)), 1, "pintalk installation adopt");
+    assert_rejected(&mut on_stores(&serve, &url, Some(&redis_url)), 1, "pintalk installation adopt");
     let check = on_stores(&["check"], &url, Some(&redis_url)).output().unwrap();
     assert!(
         stdout(&check).contains("WRONG  installation: redis belongs to another installation"),
         "{}",
         stdout(&check)
     );
-    refused(&mut on_stores(&["installation", "adopt"], &url, Some(&redis_url)), 1, "1 nodes of installation");
+    assert_rejected(&mut on_stores(&["installation", "adopt"], &url, Some(&redis_url)), 1, "1 nodes of installation");
     ask("DEL pt:installation-of-others:nodes");
     ask("SET pt:installation-of-others:kept 1");
     let adopted = printed(&mut on_stores(&["installation", "adopt"], &url, Some(&redis_url)));
@@ -600,19 +604,19 @@ async fn database_is_served_in_one_mode_and_a_redis_belongs_to_one_installation(
 
     // From a cluster to a single node, and back.
     let mode = |to: &'static str, redis: Option<&str>| on_stores(&["migrate", "mode", to], &url, redis);
-    refused(&mut mode("single", None), 1, "--redis-url is required");
+    assert_rejected(&mut mode("single", None), 1, "--redis-url is required");
     ask(&format!("ZADD pt:an-installation-of-own:nodes {} own.1", (now + 10) * 1_000));
-    refused(&mut mode("single", Some(&redis_url)), 1, "1 nodes of installation an-installation-of-own");
+    assert_rejected(&mut mode("single", Some(&redis_url)), 1, "1 nodes of installation an-installation-of-own");
     ask("DEL pt:an-installation-of-own:nodes");
     ask("XADD pt:an-installation-of-own:{0}:queue * f waits");
-    refused(&mut mode("single", Some(&redis_url)), 1, "1 messages are not in SQL yet");
+    assert_rejected(&mut mode("single", Some(&redis_url)), 1, "1 messages are not in SQL yet");
     ask("DEL pt:an-installation-of-own:{0}:queue");
     ask("HSET pt:an-installation-of-own:{0}:life mark 5f");
     printed(&mut mode("single", Some(&redis_url)));
     // A node of the cluster that was suspended and resumes cannot accept messages there.
     assert_eq!(ask("GET pt:installation").trim(), "an-installation-of-own:single");
     assert_eq!(ask("HEXISTS pt:an-installation-of-own:{0}:life mark").trim(), ":0");
-    refused(&mut on_stores(&serve, &url, Some(&redis_url)), 64, "--redis-url: must not be given");
+    assert_rejected(&mut on_stores(&serve, &url, Some(&redis_url)), 64, "--redis-url: must not be given");
     let listen = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let serve_here = ["serve", "--listen", &listen, "--data-dir", &data];
     let mut single = on_stores(&serve_here, &url, None).stderr(Stdio::null()).spawn().unwrap();
@@ -621,16 +625,16 @@ async fn database_is_served_in_one_mode_and_a_redis_belongs_to_one_installation(
         assert!(began.elapsed() < Duration::from_secs(20), "the single node is not ready");
         std::thread::sleep(Duration::from_millis(50));
     }
-    refused(&mut mode("cluster", Some(&redis_url)), 1, "another process uses the database");
+    assert_rejected(&mut mode("cluster", Some(&redis_url)), 1, "another process uses the database");
     single.kill().unwrap();
     single.wait().unwrap();
     let began = Instant::now();
     while !mode("cluster", None).output().unwrap().status.success() {
         assert!(began.elapsed() < Duration::from_secs(20), "mysql keeps the lock of a node that was killed");
     }
-    refused(&mut on_stores(&serve, &url, None), 64, "--redis-url: is required");
+    assert_rejected(&mut on_stores(&serve, &url, None), 64, "--redis-url: is required");
     printed(on_stores(&["migrate", "mode", "single", "--redis-lost"], &url, None).env_remove("PINTALK_REDIS_URL"));
-    refused(&mut on_stores(&["migrate", "mode"], &url, None), 64, "<SERVED_BY>");
+    assert_rejected(&mut on_stores(&["migrate", "mode"], &url, None), 64, "<SERVED_BY>");
     store.close().await;
     database.drop_it().await;
 }

@@ -62,7 +62,7 @@ async fn host_signs_up_by_email_uses_and_edits_the_account_and_leaves() {
     fill(&host.page, "profileName", " and sons").await;
     host.page.click("document.querySelector('.card .form .main')").await;
     host.page
-        .until("his name is shown", "document.querySelector('.me b').textContent === 'Second shop and sons'")
+        .until("the name is shown", "document.querySelector('.me b').textContent === 'Second shop and sons'")
         .await;
     let guest = Guest::visit(browser.first_page().await, &site.shop.url()).await;
     let name = format!("{}.textContent === 'Second shop and sons'", Guest::at(".name"));
@@ -79,7 +79,7 @@ async fn host_signs_up_by_email_uses_and_edits_the_account_and_leaves() {
     host.page.until("it is not", "!document.querySelector('.rooms .pinned')").await;
     let search = "document.querySelector('.filters input')";
     host.page.keys(search, "nobody").await;
-    host.page.until("nobody is found", "!document.querySelector('.rooms .room')").await;
+    host.page.until("nothing is found", "!document.querySelector('.rooms .room')").await;
     host.page.run(&format!("{search}.value = ''; {search}.oninput()"), &json!([])).await;
     host.page.until("all are back", "document.querySelector('.rooms .room')").await;
     let watch = "const make = URL.createObjectURL; URL.createObjectURL = (blob) => { blob.text().then((text) => (window.text = text)); \
@@ -95,7 +95,7 @@ async fn host_signs_up_by_email_uses_and_edits_the_account_and_leaves() {
         to.dispatchEvent(new Event('change'))";
     host.page.run(no_picture, &json!([])).await;
     let says = "document.querySelector('#toasts').textContent.includes('Picture: is not a PNG')";
-    host.page.until("he reads why that is none", says).await;
+    host.page.until("the error is shown", says).await;
     let choose = "const to = document.querySelector('[type=file]'); \
         const canvas = document.createElement('canvas'); canvas.width = canvas.height = 64; \
         const paper = canvas.getContext('2d'); paper.fillStyle = '#3a7'; paper.fillRect(0, 0, 64, 64); \
@@ -103,7 +103,7 @@ async fn host_signs_up_by_email_uses_and_edits_the_account_and_leaves() {
           files.items.add(new File([blob], 'me.png', { type: 'image/png' })); to.files = files.files; \
           to.dispatchEvent(new Event('change')); resolve(true); }))";
     host.page.run(choose, &json!([])).await;
-    host.page.until("he sees it", "document.querySelector('.me .avatar img')?.naturalWidth > 0").await;
+    host.page.until("the image is shown", "document.querySelector('.me .avatar img')?.naturalWidth > 0").await;
     guest.page.reload().await;
     guest.page.until("guests see it", &format!("{}?.naturalWidth > 0", Guest::at(".avatar img"))).await;
     press(&host.page, "Remove").await;
@@ -126,7 +126,9 @@ async fn host_signs_up_by_email_uses_and_edits_the_account_and_leaves() {
     fill(&host.page, "currentPassword", "a password of mine").await;
     fill(&host.page, "newPassword", "another password").await;
     press(&host.page, "Change password").await;
-    host.page.until("it is changed", "document.querySelector('#toasts').textContent.includes('Password changed')").await;
+    host.page
+        .until("it is changed", "document.querySelector('#toasts').textContent.includes('Password changed')")
+        .await;
     host.press("Sign out").await;
     host.page.keys("document.querySelector('#field-email')", NEW).await;
     let password = "document.querySelector('#field-password')";
@@ -144,11 +146,11 @@ async fn host_signs_up_by_email_uses_and_edits_the_account_and_leaves() {
     fill(&host.page, "password", "another password").await;
     press(&host.page, "Deactivate the account").await;
     let asked = "document.querySelector('dialog[open]') && document.activeElement.textContent === 'Cancel'";
-    host.page.until("he is asked, and Enter would be a no", asked).await;
+    host.page.until("a confirmation is shown, and Enter would cancel", asked).await;
     keep_picture(&host.page, "console-question").await;
     is_accessible(&host.page, "a question").await;
     host.confirm().await;
-    host.page.until("he is at the door", "document.querySelector('.signin')").await;
+    host.page.until("the sign-in page is shown", "document.querySelector('.signin')").await;
     guest.page.reload().await;
     let told = crate::eventually("the developer is told", crate::PATIENCE, async || {
         browser.log().await.into_iter().find(|line| line.contains("PinTalk: "))

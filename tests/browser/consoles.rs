@@ -41,7 +41,7 @@ async fn consoles_of_one_host_stay_in_sync_and_a_hidden_one_counts_unread_messag
     assert_eq!(host.page.run("return document.title", &json!([])).await, "(1) PinTalk console");
     let look = "window.hidden = false; document.dispatchEvent(new Event('visibilitychange'))";
     host.page.run(look, &json!([])).await;
-    host.page.until("whoever looks has read it", "document.title === 'PinTalk console'").await;
+    host.page.until("a visible page marks it as read", "document.title === 'PinTalk console'").await;
 
     // Without tab notifications, as in another browser, a console updates when it receives the focus.
     host.page.run("BroadcastChannel.prototype.postMessage = () => {}", &json!([])).await;
@@ -60,6 +60,6 @@ async fn consoles_of_one_host_stay_in_sync_and_a_hidden_one_counts_unread_messag
     // Signing out in one tab signs out the others, and they say so.
     host.press("Sign out").await;
     let says = "document.querySelector('.signin')?.textContent.includes('You were signed out')";
-    other.page.until("the other tab says why he is at the door", says).await;
+    other.page.until("the other tab explains the sign-in page", says).await;
     site.close().await;
 }

@@ -36,7 +36,7 @@ async fn console_is_responsive_with_a_thousand_rooms_and_ten_thousand_messages()
     let last = "const pane = document.querySelector('.talk'); const last = [...pane.querySelectorAll('li:not(.sending) .bubble')].at(-1); \
         return last?.textContent.startsWith('line') && pane.scrollHeight - pane.scrollTop - pane.clientHeight < 60 && \
         document.querySelector('.newer').hidden";
-    host.page.until("what he says is in sight", &format!("(() => {{ {last} }})()")).await;
+    host.page.until("the sent message is visible", &format!("(() => {{ {last} }})()")).await;
     // Blocks the page on purpose, to check that long tasks are detected.
     let block = "const [ms] = arguments; \
         requestAnimationFrame(() => { const end = performance.now() + ms; while (performance.now() < end); })";

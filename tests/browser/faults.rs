@@ -161,7 +161,7 @@ async fn rejected_token_is_renewed_without_an_error() {
     block(json!(["*/token/refresh/*"])).await;
     host.page.reload().await;
     let says = "document.querySelector('.signin')?.textContent.includes('cannot be reached')";
-    host.page.until("he reads why there is nothing", says).await;
+    host.page.until("the problem is explained", says).await;
     keep_picture(&host.page, "console-waiting").await;
     block(json!([])).await;
     host.is_online().await;
@@ -170,15 +170,15 @@ async fn rejected_token_is_renewed_without_an_error() {
     block(json!(["*/logout/*"])).await;
     host.press("Sign out").await;
     let says = "document.querySelector('#toasts').textContent.includes('still signed in')";
-    host.page.until("he is told", says).await;
+    host.page.until("the failure is shown", says).await;
     block(json!([])).await;
     let spoil = "const { fetch } = window; window.fetch = (path, sent) => { if (path.includes('/logout/') && !window.spoilt) \
         { window.spoilt = true; sent.headers.Authorization = 'Bearer spoilt'; } return fetch(path, sent); }";
     host.page.run(spoil, &json!([])).await;
     host.press("Sign out").await;
     let door = "document.querySelector('#field-email')";
-    host.page.until("he is at the door, after another try", &format!("window.spoilt && {door}")).await;
+    host.page.until("the sign-in page is shown after another attempt", &format!("window.spoilt && {door}")).await;
     host.page.reload().await;
-    host.page.until("a reload does not bring him in again", door).await;
+    host.page.until("a reload does not resume the login", door).await;
     site.close().await;
 }

@@ -205,7 +205,7 @@ async fn closed_room_is_explained_and_reopened_and_a_deleted_one_starts_anew() {
     host.page.until("nothing can be written", "document.querySelector('.writing').hidden").await;
     // The widget probes whether the room is open, without a visible change and without opening it.
     guest.page.remember(&Guest::at(".notice")).await;
-    guest.page.until("he has looked", "window.waits.length > 5").await;
+    guest.page.until("the widget has probed", "window.waits.length > 5").await;
     let waits: Vec<f64> =
         serde_json::from_value(guest.page.run("return window.waits", &json!([])).await).expect("waits");
     // Each probe waits longer than the previous one.
@@ -300,14 +300,14 @@ async fn widget_opens_as_requested_once_the_server_answers_and_stops_retrying_wh
     let [tag, _] = readme_tags(&site.access_key, &site.secret_key);
     site.shop.show_with(head, &tag.replace("https://chat.shop.example", &site.nodes[0].url("")));
     page.visit(&site.shop.url()).await;
-    page.until("nobody answers", "window.asked === 1 && window.due.length === 1").await;
+    page.until("the request is not answered", "window.asked === 1 && window.due.length === 1").await;
     let pass = "due.shift()(); await new Promise((go) => setTimeout(go, 0)); return window.asked";
     assert_eq!(page.run(pass, &json!([])).await, 2, "it asks again");
-    page.until("nobody answers that either", "window.due.length === 1").await;
+    page.until("the second request is not answered either", "window.due.length === 1").await;
     let gone = format!("window.widget = document.querySelector('pintalk-widget'); window.widget.remove(); {pass}");
     assert_eq!(page.run(&gone, &json!([])).await, 2, "one that is gone asks again");
     page.run("document.body.append(window.widget)", &json!([])).await;
-    page.until("nobody answers", "window.asked === 3 && window.due.length === 1").await;
+    page.until("the request is not answered", "window.asked === 3 && window.due.length === 1").await;
     page.run("document.querySelector('pintalk-widget').toggle(true); window.isAway = false; due.shift()()", &json!([]))
         .await;
     page.until("it is open", &format!("{}?.hidden === false", Guest::at(".panel"))).await;

@@ -59,7 +59,7 @@ async fn insist(stage: &mut Stage, trouble: Trouble, method: Method, path: &str,
 }
 
 async fn all_over(stage: &Stage, room: usize, codes: &[u16]) {
-    eventually(&format!("everybody in room {room} has been sent away"), TOLD, async || {
+    eventually(&format!("all clients of room {room} are disconnected"), TOLD, async || {
         let over = stage.ledger.each(|record| record.room != room || record.over.is_some());
         over.into_iter().all(|over| over).then_some(())
     })

@@ -34,9 +34,9 @@ async fn node_starts_only_with_sql_reports_it_and_later_works_without_it() {
     stage.sql_wire().set(Wire::Cut);
     let late = stage.nodes[0].start_another(&[]);
     says(&stage, &late, 503, "starting").await;
-    assert!(is_live(&stage, &late).await, "who waits for a store is not to be restarted");
+    assert!(is_live(&stage, &late).await, "a node that waits for a store must not be restarted");
     let metrics = stage.http.get(late.url("/metrics")).send().await.expect("an answer").text().await.expect("text");
-    assert!(metrics.contains("\npintalk_ready 0\n"), "the alerts must see who waits: {metrics}");
+    assert!(metrics.contains("\npintalk_ready 0\n"), "a waiting node must be visible to the alerts: {metrics}");
     // A load balancer without health checks uses the next node if this one rejects connections.
     let open = stage.http.get(late.url(&stage.guest_path(0))).header("Origin", SHOP).header("Connection", "Upgrade");
     let open = open.header("Upgrade", "websocket").header("Sec-WebSocket-Version", "13");
@@ -61,7 +61,7 @@ async fn draining_node_is_not_ready_and_stays_live_until_it_ends() {
     stage.open_nodes.lock().retain(|address| *address != going.address);
     going.signal("-TERM");
     says(&stage, going, 503, "going away").await;
-    assert!(is_live(&stage, going).await, "it still serves who is there");
+    assert!(is_live(&stage, going).await, "it still serves connected clients");
     stage.finish(|_, _| {}).await;
 }
 

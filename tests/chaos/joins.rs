@@ -70,7 +70,7 @@ async fn connected_node_that_receives_nothing_is_detected() {
     stage.open_nodes = Arc::new(Mutex::new(vec![listeners]));
     stage.add_listeners("listener", false);
     let said = stage.ledger.heads(3);
-    eventually("everybody listens", DEAF, async || stage.ledger.everybody_has(&said).then_some(())).await;
+    eventually("all clients receive messages", DEAF, async || stage.ledger.everybody_has(&said).then_some(())).await;
     let clients = stage.redis().ask_one(0, "CLIENT LIST TYPE pubsub").expect("redis answers");
     let port = |client: &str| {
         client.split(' ').find_map(|field| field.strip_prefix("addr=")?.rsplit(':').next()?.parse().ok())
@@ -82,16 +82,16 @@ async fn connected_node_that_receives_nothing_is_detected() {
     // A sender misses its own message and reads the log.
     tokio::time::sleep(Duration::from_secs(3)).await;
     let said = stage.ledger.heads(3);
-    assert!(!stage.ledger.everybody_has(&said), "nobody was deaf");
+    assert!(!stage.ledger.everybody_has(&said), "the fault had no effect");
     eventually("the balancer is told", DEAF, async || {
         let (status, body) = stage.nodes[1].readiness(&stage.http).await?;
         (status == 503 && body.contains("not heard")).then_some(())
     })
     .await;
-    eventually("who listens has what was said", DEAF, async || stage.ledger.everybody_has(&said).then_some(())).await;
+    eventually("the receivers have all messages", DEAF, async || stage.ledger.everybody_has(&said).then_some(())).await;
     let healed = began.elapsed();
     assert!(healed <= DEAF, "deaf for {healed:?}");
-    assert_eq!(stage.ledger.closes(1013) + stage.ledger.closes(1006), 0, "somebody was sent away");
+    assert_eq!(stage.ledger.closes(1013) + stage.ledger.closes(1006), 0, "a client was disconnected");
     stage.readiness_is(200, DEAF).await;
     stage.finish(|_, figures| figures.note("healed after s", format!("{:.1}", healed.as_secs_f64()))).await;
 }

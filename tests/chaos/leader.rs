@@ -82,7 +82,7 @@ async fn the_leader_is_killed_frozen_and_cut_off() {
         node.ready(&cluster.http).await;
     }
     let mut figures = Figures::default();
-    let leader = eventually("somebody leads", SUCCESSION, async || cluster.leader(&[0, 1, 2]).await).await;
+    let leader = eventually("a node leads", SUCCESSION, async || cluster.leader(&[0, 1, 2]).await).await;
 
     cluster.nodes[leader].kill();
     let (next, took) = cluster.succession(leader, false, Instant::now()).await;
@@ -95,7 +95,7 @@ async fn the_leader_is_killed_frozen_and_cut_off() {
     let (next, took) = cluster.succession(leader, false, Instant::now()).await;
     figures.note("frozen: after s", format!("{:.1}", took.as_secs_f64()));
     cluster.nodes[leader].signal("-CONT");
-    eventually("who was frozen knows that he does not lead", Duration::from_secs(5), async || {
+    eventually("the frozen node has stepped down", Duration::from_secs(5), async || {
         (!cluster.leads(leader).await).then_some(())
     })
     .await;

@@ -58,7 +58,7 @@ async fn hosts_of_a_killed_node_go_offline_in_time_and_those_who_reconnect_never
     let killed = Instant::now();
     statuses.believed(CRASHED, |at| at % 5 == 0).await;
     for desk in statuses.desks.iter().step_by(5) {
-        assert_eq!(desk.gone_after(killed), None, "he was online all the time");
+        assert_eq!(desk.gone_after(killed), None, "the host was online all the time");
     }
     statuses
         .finish(|statuses, figures| {
@@ -93,12 +93,12 @@ async fn node_that_was_frozen_for_sixteen_seconds_reports_correct_presence() {
     let counted = the_guest_is(&statuses.stage, 1, true, THAWED).await;
     tokio::time::sleep(THAWED.saturating_sub(thawed.elapsed())).await;
     statuses.believed(Duration::from_secs(1), |_| true).await;
-    assert_eq!(closes(&statuses.stage).await, closed_before, "its own pause is nobody's silence");
+    assert_eq!(closes(&statuses.stage).await, closed_before, "its own pause must not count as silence of others");
     for node in 0..3 {
         statuses.all_are_online_for_who_asks(node).await;
     }
     for desk in statuses.desks.iter().skip(1).step_by(2) {
-        assert_eq!(desk.gone_after(frozen), None, "his node was never away");
+        assert_eq!(desk.gone_after(frozen), None, "the host's node was never unavailable");
     }
     statuses
         .finish(|statuses, figures| {
@@ -124,7 +124,7 @@ async fn no_host_goes_offline_because_redis_was_frozen_for_twenty_seconds() {
     for node in 0..3 {
         statuses.all_are_online_for_who_asks(node).await;
     }
-    assert_eq!(slowest(&statuses, frozen), 0.0, "somebody was told that a host has left");
+    assert_eq!(slowest(&statuses, frozen), 0.0, "a guest was notified that a host is offline");
     statuses.finish(|_, figures| figures.note("hosts", hosts())).await;
 }
 
@@ -151,7 +151,7 @@ async fn hosts_of_a_draining_node_stay_online_until_they_had_time_to_reconnect()
         assert_eq!(desk.gone_after(told), None, "{at} was online all the time");
     }
     let first = statuses.desks.iter().filter_map(|desk| desk.gone_after(told)).min().unwrap_or_default();
-    assert!(first >= Duration::from_secs(8), "somebody had {first:?} only");
+    assert!(first >= Duration::from_secs(8), "a host had only {first:?}");
     statuses
         .finish(|statuses, figures| {
             figures.note("ended after s", format!("{:.1}", ended.as_secs_f64()));

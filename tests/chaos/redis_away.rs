@@ -25,7 +25,7 @@ async fn away(mut stage: Stage, silence: Duration, go: impl AsyncFn(&mut Stage),
     let ready = stage.readiness_is(200, Duration::from_secs(15)).await;
     let whole = stage.all_acknowledged_since(healed, WHOLE).await;
     assert_eq!(broken, 0, "a socket broke while Redis was away");
-    assert_eq!(false_acknowledgements, 0, "somebody was sent an acknowledgement while Redis was away");
+    assert_eq!(false_acknowledgements, 0, "a message was acknowledged while Redis was unavailable");
     tokio::time::sleep(Duration::from_secs(3)).await;
     stage
         .finish(|stage, figures| {

@@ -79,13 +79,13 @@ async fn sockets_that_never_read_cost_little_and_do_not_affect_others() {
     let each = each + in_kernel / sleepers as u64;
     assert!(each <= KIB_EACH, "{each} KiB a socket that does not read");
     // After they are closed, the node keeps nothing of them, although the clients hold their ends open.
-    eventually("the kernel has given back what nobody read", Duration::from_secs(10), async || {
+    eventually("the kernel has freed the unread data", Duration::from_secs(10), async || {
         (unsent_kib(&stage) < 256).then_some(())
     })
     .await;
     // Both are a few ms, so scheduling noise is not counted as a difference.
     assert!(disturbed <= quiet * 2 + Duration::from_millis(50), "p99 {quiet:?} became {disturbed:?}");
-    assert_eq!(stage.ledger.closes(1013) + stage.ledger.closes(1006), 0, "somebody who reads was closed");
+    assert_eq!(stage.ledger.closes(1013) + stage.ledger.closes(1006), 0, "a client that reads was disconnected");
     drop(asleep);
     stage
         .finish(|_, figures| {

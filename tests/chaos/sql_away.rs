@@ -65,7 +65,7 @@ async fn away(case: &str, wire: Wire) {
     let caught_up = caught_up(&stage).await;
     let late: Vec<String> = late.into_iter().flatten().collect();
     assert!(refused.is_empty(), "sockets were closed as SQL was away: {refused:?}");
-    assert!(late.is_empty(), "who came while SQL was away saw nothing: {late:?}");
+    assert!(late.is_empty(), "clients that joined while SQL was unavailable received nothing: {late:?}");
     stage
         .finish(|_, figures| {
             figures.whole = Some(whole.as_secs_f64());
@@ -92,7 +92,7 @@ async fn full_queue_rejects_messages_and_recovers() {
     let flags = vec!["--limit-queue".to_owned(), "40".to_owned()];
     let stage = Stage::set("full_queue", Plan { flags, ..Plan::default() }).await;
     stage.sql_wire().set(Wire::Cut);
-    eventually("somebody is sent away", Duration::from_secs(30), async || {
+    eventually("a client is disconnected", Duration::from_secs(30), async || {
         (stage.ledger.closes(1013) > 0).then_some(())
     })
     .await;

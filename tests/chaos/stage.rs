@@ -117,7 +117,7 @@ impl Stage {
             self.add(room, &format!("host{room}"), true, plan.manner);
         }
         // Faults during the handshake are a separate case.
-        eventually("everybody has been let in and heard", Duration::from_secs(20), async || {
+        eventually("all clients are admitted and have an acknowledgement", Duration::from_secs(20), async || {
             let is_in = |record: &Record| !record.acknowledged.is_empty();
             self.ledger.each(is_in).into_iter().all(|is_in| is_in).then_some(())
         })

@@ -114,7 +114,7 @@ fn queries() -> Vec<(String, String)> {
             };
             *query = query.replace(&format!("${{{name}}}"), value).replace(&format!("${name}"), value);
         }
-        assert!(!query.contains('$'), "{title}: a variable that nobody knows in {query}");
+        assert!(!query.contains('$'), "{title}: an unknown variable in {query}");
     }
     assert!(found.len() > 40, "{found:?}");
     found

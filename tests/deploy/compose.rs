@@ -36,7 +36,7 @@ fn interpolated(text: &str) -> String {
     let mut whole = pieces.next().unwrap_or_default().to_owned();
     for piece in pieces {
         let (asked, rest) = piece.split_once('}').expect("a closing brace");
-        assert!(asked.ends_with(":?set it in .env"), "{asked} has a default, which everybody knows");
+        assert!(asked.ends_with(":?set it in .env"), "{asked} has a default, which is public");
         whole += "0123456789abcdef0123456789abcdef";
         whole += rest;
     }

@@ -173,7 +173,7 @@ fn image_contains_only_the_program_and_runs_without_root() {
         assert!(Instant::now() < until, "it does not end");
         std::thread::sleep(Duration::from_millis(50));
     };
-    assert_eq!(ended.code(), Some(0), "the program is told the end itself, and ends in order");
+    assert_eq!(ended.code(), Some(0), "the program receives the signal itself and shuts down cleanly");
 }
 
 #[test]

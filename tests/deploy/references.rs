@@ -201,7 +201,7 @@ fn every_pod_has_a_network_policy_that_names_its_ports() {
                         title(policy)
                     );
                 }
-                assert!(list(&rule["from"]).next().is_some(), "{set}: {:?} lets everybody in", title(policy));
+                assert!(list(&rule["from"]).next().is_some(), "{set}: {:?} admits all peers", title(policy));
             }
             let inner = ["ingress", "egress"].map(|way| list(&policy["spec"][way]));
             let peers = inner.into_iter().flatten().flat_map(|rule| list(&rule["from"]).chain(list(&rule["to"])));

@@ -210,7 +210,7 @@ async fn host_signs_up_resets_the_password_leaves_and_returns_with_each_step_on_
     let request = http.post(nodes[0].url("/api/auth/leave/")).bearer_auth(token).json(&json!({"password": password}));
     assert_eq!(request.send().await.expect("an answer").status(), StatusCode::OK);
     let path = format!("/api/users/{}/", user["id"]);
-    eventually("his login is over on the other node", async || {
+    eventually("the login has ended on the other node", async || {
         let asked = http.get(nodes[1].url(&path)).bearer_auth(token).send().await.ok()?;
         (asked.status() == StatusCode::UNAUTHORIZED).then_some(())
     })

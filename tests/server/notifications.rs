@@ -233,7 +233,7 @@ async fn node_killed_while_sending_loses_only_the_email_in_flight() {
     let other = cluster.node(&[]).await;
     assert_eq!(sink.mail().await["to"], json!(["dev@shop.example"]));
     let left = async || (store.waiting_mails().await == Ok(1)).then_some(());
-    eventually("the second is out of the box, the first helps nobody any more", left).await;
+    eventually("the second e-mail is sent, and the first has expired", left).await;
     assert!(sink.is_empty(), "no mail comes twice");
     drop(other);
     store.close().await;

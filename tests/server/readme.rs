@@ -147,7 +147,7 @@ fn first_picture_is_the_demo_and_all_pictures_are_small() {
 
 with_topology! {
     #[clusters]
-    async fn the_commands_for_two_nodes_make_a_cluster_whose_nodes_share_a_room(topology) {
+    async fn commands_for_two_nodes_start_a_cluster_that_shares_a_room(topology) {
         let commands = shell_blocks();
         let Topology::Cluster(database) = topology else { unreachable!("two nodes") };
         let (redis, database) = (RedisServer::start().await, TestDatabase::create(database).await);

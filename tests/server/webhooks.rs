@@ -53,7 +53,7 @@ fn verifies(secret: &str, received: &Received, body: &str) -> bool {
 
 with_topology! {
     #[embedded] #[clusters]
-    async fn what_happens_in_rooms_is_told_to_the_hosts_own_systems(topology) {
+    async fn room_events_are_delivered_to_the_webhook(topology) {
         let app = TestApp::start_with(topology, &FLAGS).await;
         let (a, b) = app.two();
         let (host, receiver) = (app.host("host@shop.example").await, Receiver::start().await);
