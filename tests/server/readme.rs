@@ -216,14 +216,14 @@ async fn the_benchmark_prints_its_table_and_finds_nothing_lost() {
     let table: Vec<String> = bench.lines().collect();
     assert!(bench.0.wait().is_ok_and(|status| status.success()), "{table:#?}");
     for figure in [
-        "saturated: CPU a message, nodes + Redis",
-        "saturated: CPU a message, SQL",
-        "saturated: messages a second",
+        "saturated: CPU per message, nodes + Redis",
+        "saturated: CPU per message, SQL",
+        "saturated: messages per second",
         "idle socket: process memory",
-        "a join with history",
-        "fan-out 1 → 1,000: CPU a delivery",
+        "join with history",
+        "fan-out 1 → 1,000: CPU per delivery",
         "1,000 messages/s: p50 / p99",
-        "lost, doubled, reordered, misrouted",
+        "lost, duplicated, reordered, misrouted",
     ] {
         assert!(table.iter().any(|line| line.starts_with(figure)), "no {figure} in {table:#?}");
     }
