@@ -134,7 +134,7 @@ fn table(reports: &[Report]) -> String {
     };
     let mut table: String = rows.iter().map(line).collect();
     for report in reports.iter().filter(|report| !FIGURES.iter().any(|figure| (figure.of)(report))) {
-        table += &format!("\nNo figure above includes this run: {}, {}.\n", report.scenario, report.told_settings());
+        table += &format!("\nNo figure above includes this run: {}, {}.\n", report.scenario, report.settings_text());
     }
     if let Some((report, doubt)) = reports.iter().find_map(|report| Some((report, report.doubt()?))) {
         table += &format!(
