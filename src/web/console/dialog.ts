@@ -44,8 +44,8 @@ export function ask(title: string, explanation: string, label: string, ...fields
   });
 }
 
-/** Answers no to all questions: the page that has asked them is replaced. */
-export function cancelQuestions(): void {
+/** Cancels all dialogs, because their page is replaced. */
+export function cancelDialogs(): void {
   for (const dialog of document.querySelectorAll("dialog")) dialog.dispatchEvent(new Event("close"));
 }
 

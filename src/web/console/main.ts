@@ -2,7 +2,7 @@
 import { later } from "../shared/time";
 import { Api, ApiError } from "./api";
 import { backOff } from "./backoff";
-import { cancelQuestions } from "./dialog";
+import { cancelDialogs } from "./dialog";
 import { applyWireOffset } from "./page";
 import type { View } from "./parts";
 import { reason } from "./sentences";
@@ -50,7 +50,7 @@ class Console {
   }
 
   #show(view: View): void {
-    cancelQuestions();
+    cancelDialogs();
     this.#view?.close();
     this.#view = view;
     this.container.replaceChildren(view.element);
