@@ -12,7 +12,7 @@ const PAGE = 100;
 const STABLE_MS = 60_000; // a socket that was open for this long was accepted
 const NO_MESSAGES: ListPage<StoredMessage> = { results: [], count: 0, hasNext: false };
 
-const SILENT: ConversationHandlers = { changed() {}, event() {}, received() {}, typing() {} };
+const NO_HANDLERS: ConversationHandlers = { changed() {}, event() {}, received() {}, typing() {} };
 
 /** Room whose name is known; the other fields are absent if only unsent messages are delivered. */
 type RoomReference = Pick<Room, "name"> & Partial<Room>;
@@ -20,7 +20,7 @@ type RoomReference = Pick<Room, "name"> & Partial<Room>;
 export class HostConversation extends Conversation {
   #isAway = false;
   /** The view is closed; the socket stays open until the outbox is empty. */
-  #isLingering = false;
+  #isClosing = false;
   #isClosed = false;
   /** Messages of the closed room are being fetched. */
   #isFetching = false;
@@ -38,7 +38,7 @@ export class HostConversation extends Conversation {
   ) {
     super(true, new Outbox(outboxPrefix(room.name), () => on.changed()), on);
     if (room.createdAt) this.createdAt = new Date(room.createdAt);
-    if (room.isClosed) this.#park();
+    if (room.isClosed) this.#showClosedRoom();
     else this.connect();
   }
 
@@ -65,7 +65,7 @@ export class HostConversation extends Conversation {
 
   protected override ended(code: number): void {
     this.state = "ended";
-    if (code === 1000 || code === 4009) this.#park();
+    if (code === 1000 || code === 4009) this.#showClosedRoom();
     else if (code === 4001) void this.#reconnectWithNewToken();
     else if (code === 4004) {
       this.state = "deleted";
@@ -93,9 +93,9 @@ export class HostConversation extends Conversation {
   }
 
   /** Switches to the mode of a closed room: no socket, messages over HTTP. */
-  #park(): void {
+  #showClosedRoom(): void {
     super.close();
-    if (this.#isLingering) return this.#dispose();
+    if (this.#isClosing) return this.#dispose();
     this.state = "closed";
     if (!this.messages.length) this.loadOlder();
     this.on.changed();
@@ -135,13 +135,13 @@ export class HostConversation extends Conversation {
 
   protected override acknowledge(message: Message): void {
     super.acknowledge(message);
-    if (this.#isLingering) this.close();
+    if (this.#isClosing) this.close();
   }
 
   /** Closes the conversation once its outbox is empty. */
   override close(): void {
-    this.#isLingering = this.socket !== null && this.outbox.list().length > 0;
-    if (this.#isLingering) this.on = SILENT;
+    this.#isClosing = this.socket !== null && this.outbox.list().length > 0;
+    if (this.#isClosing) this.on = NO_HANDLERS;
     else this.#dispose();
   }
 
@@ -152,11 +152,11 @@ export class HostConversation extends Conversation {
   }
 
   /** Sends messages of all rooms that were written in this browser but not sent before its pages were closed. */
-  static deliverLeftovers(api: Api): void {
+  static sendUnsentMessages(api: Api): void {
     const names = new Set(local.keys().map((key) => /^pintalk:console:([\w-]+):out:/.exec(key)?.[1]));
     for (const name of names) {
-      if (!name || !hasLeftovers(name)) continue;
-      const conversation = new HostConversation(api, { name }, SILENT);
+      if (!name || !hasUnsentMessages(name)) continue;
+      const conversation = new HostConversation(api, { name }, NO_HANDLERS);
       conversation.setAway(true);
       conversation.close();
     }
@@ -165,7 +165,7 @@ export class HostConversation extends Conversation {
 
 const outboxPrefix = (room: string): string => `pintalk:console:${room}:out:`;
 
-function hasLeftovers(room: string): boolean {
+function hasUnsentMessages(room: string): boolean {
   const outbox = new Outbox(outboxPrefix(room));
   const { length } = outbox.list();
   outbox.close();

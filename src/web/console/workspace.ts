@@ -71,7 +71,7 @@ export class Workspace implements View {
     this.#put(null);
     this.#filter("false");
     this.#connect();
-    HostConversation.deliverLeftovers(api);
+    HostConversation.sendUnsentMessages(api);
   }
 
   #addParts(): void {
