@@ -12,6 +12,7 @@ mod hashing;
 pub mod hosts;
 mod keys;
 pub mod limits;
+pub(crate) mod metrics;
 mod operator;
 pub mod passwords;
 mod profile;

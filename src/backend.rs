@@ -3,6 +3,7 @@
 pub mod broker;
 pub mod keyed_mutex;
 pub mod lease;
+pub(crate) mod metrics;
 pub mod presence;
 pub mod redis;
 pub mod shutdown;

@@ -5,6 +5,7 @@ mod coalesce;
 pub mod history;
 pub mod hub;
 pub mod inbox;
+pub(crate) mod metrics;
 pub mod relay;
 pub mod revalidation;
 pub mod rooms;

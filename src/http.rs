@@ -18,6 +18,7 @@ mod download;
 mod entrance;
 mod keys;
 mod media;
+pub(crate) mod metrics;
 mod multipart;
 mod negotiate;
 mod operation;
@@ -49,6 +50,7 @@ use warp::{Filter, Rejection};
 
 use crate::accounts::hosts::Hosts;
 use crate::accounts::limits::Limits;
+use crate::accounts::metrics::LoginMetrics;
 use crate::accounts::profile_images::ProfileImages;
 use crate::accounts::{Accounts, Announce, Forgotten};
 use crate::chat::rooms::Rooms;
@@ -57,6 +59,7 @@ use crate::outbound::webhooks::Webhooks;
 use crate::store::Store;
 
 use cors::Audience;
+use metrics::{CallLabels, HttpMetrics};
 use request::{Body, Request};
 use routes::{Call, Named, Target, Verb};
 
@@ -96,6 +99,10 @@ pub struct HttpContext {
     pub health: Arc<dyn Health>,
     /// Renders the metrics in Prometheus text format.
     pub metrics: RenderMetrics,
+    /// Metrics of requests.
+    pub(crate) http_metrics: HttpMetrics,
+    /// Metrics of logins.
+    pub(crate) login_metrics: LoginMetrics,
     /// Handler of requests under `/ws/`.
     pub upgrades: Arc<dyn Upgrades>,
     /// Publishes control events to all nodes.
@@ -195,17 +202,16 @@ async fn answer(app: Arc<HttpContext>, mut request: Request) -> Response {
         request.drain().await;
     }
     entrance::finish(&mut response, audience, &request.headers, &app.settings);
-    record(route, &request.method, &response, started);
+    record(&app.http_metrics, route, &request.method, &response, started);
     response
 }
 
-/// Records metrics for a response. Label values are bounded: route templates, known methods, statuses.
-fn record(route: &'static str, method: &Method, response: &Response, started: Instant) {
+/// Records metrics and logs a response.
+fn record(metrics: &HttpMetrics, route: &'static str, method: &Method, response: &Response, started: Instant) {
     let method = routes::method_label(method);
-    let status = response.status().as_str().to_owned();
-    let labels = [("route", route.into()), ("method", method.into()), ("status", metrics::SharedString::from(status))];
-    metrics::counter!(crate::domain::metric::HTTP_REQUESTS, &labels).increment(1);
-    metrics::histogram!(crate::domain::metric::HTTP_SECONDS, &labels).record(started.elapsed().as_secs_f64());
+    let labels = CallLabels { route, method, status: response.status() };
+    metrics.requests.find(labels).increment(1);
+    metrics.duration.find(labels).record(started.elapsed().as_secs_f64());
     tracing::debug!(
         route,
         method,

@@ -47,6 +47,7 @@ pub mod jobs;
 pub mod leader;
 mod limits;
 mod lock;
+pub(crate) mod metrics;
 pub mod recovery;
 pub mod telemetry;
 mod upkeep;

@@ -3,6 +3,7 @@
 pub mod contacts;
 pub mod mail;
 pub mod media;
+pub(crate) mod metrics;
 pub mod notifications;
 pub(crate) mod tls;
 pub mod webhooks;

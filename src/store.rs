@@ -30,6 +30,7 @@ mod installation;
 mod keys;
 mod logins;
 mod messages;
+pub(crate) mod metrics;
 mod monitor;
 mod notifications;
 mod outbox;
@@ -101,7 +102,7 @@ use recycle::Recycle;
 
 use crate::domain::WireOffset;
 use crate::domain::clock::Clock;
-use crate::domain::metric;
+use crate::store::metrics::{Operation, SqlMetrics};
 
 /// Upper bound on the duration of one operation, including its retries and the wait for a connection.
 pub const OPERATION_TIMEOUT: Duration = Duration::from_secs(10);
@@ -148,6 +149,7 @@ struct Shared {
     /// `None` unless the database is SQLite.
     files: Option<Arc<Files>>,
     room_counts: rooms::RoomCountCache,
+    metrics: SqlMetrics,
 }
 
 impl Store {
@@ -230,7 +232,7 @@ impl Store {
         async move {
             let began = Instant::now();
             let result = self.run_for(operation).await;
-            metrics::histogram!(metric::SQL_SECONDS, "operation" => stem(asks)).record(began.elapsed());
+            self.shared.metrics.duration.find(Operation(stem(asks))).record(began.elapsed());
             result
         }
     }

@@ -3,6 +3,7 @@
 //! [`Upgrader`] answers the handshake; [`pump`] moves the bytes. No other module of the server uses sockets.
 
 mod admission;
+pub(crate) mod metrics;
 mod outbound;
 mod pace;
 mod pump;

@@ -11,9 +11,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::time::Duration;
 
+use crate::accounts::metrics::{LimitMetrics, LimitedCall};
 use crate::backend::throttle::{Buckets, Kind, Quota, Throttle, Verdict, Who};
 use crate::domain::clock::Clock;
-use crate::domain::metric;
 use crate::domain::{HostId, Side};
 use crate::store::mailbox_key;
 
@@ -92,6 +92,7 @@ pub struct Limits {
     clock: Arc<dyn Clock>,
     /// When this node stops counting alone, in µs since 1970; 0 while it uses the shared throttle.
     alone_until: AtomicI64,
+    metrics: LimitMetrics,
 }
 
 impl std::fmt::Debug for Limits {
@@ -103,7 +104,14 @@ impl std::fmt::Debug for Limits {
 impl Limits {
     /// Creates the limits. `shared` counts across nodes.
     pub fn new(quotas: Quotas, shared: Arc<dyn Throttle>, clock: Arc<dyn Clock>) -> Self {
-        Self { quotas, shared, own: Buckets::default(), clock, alone_until: AtomicI64::new(0) }
+        Self {
+            quotas,
+            shared,
+            own: Buckets::default(),
+            clock,
+            alone_until: AtomicI64::new(0),
+            metrics: LimitMetrics::default(),
+        }
     }
 
     /// Counts a WebSocket handshake.
@@ -200,7 +208,7 @@ impl Limits {
 
     fn count_here(&self, kind: Kind, address: IpAddr, quota: Option<Quota>) -> Result<(), TooMany> {
         let Some(quota) = quota else { return Ok(()) };
-        judge(kind, self.own.take(kind, &Who::address(address), quota, self.clock.now())).map(|_| ())
+        self.judge(kind, self.own.take(kind, &Who::address(address), quota, self.clock.now())).map(|_| ())
     }
 
     /// Takes one chunk of a host's daily bytes.
@@ -225,7 +233,7 @@ impl Limits {
             Some(verdict) => verdict,
             None => self.own.take(kind, &who, quota, self.clock.now()),
         };
-        judge(kind, verdict)
+        self.judge(kind, verdict)
     }
 
     /// Refunds one attempt counted by [`count`](Self::count). If this fails, the attempt stays counted until the bucket
@@ -267,12 +275,15 @@ impl Limits {
     fn now(&self) -> i64 {
         self.clock.now().timestamp_micros()
     }
-}
 
-fn judge(kind: Kind, verdict: Verdict) -> Result<Duration, TooMany> {
-    if verdict.passes {
-        return Ok(verdict.next_in);
+    /// Returns the time until the next attempt passes. Counts a rejection.
+    fn judge(&self, kind: Kind, verdict: Verdict) -> Result<Duration, TooMany> {
+        if verdict.passes {
+            return Ok(verdict.next_in);
+        }
+        if let Some(call) = LimitedCall::of(kind) {
+            self.metrics.limited.get(call).increment(1);
+        }
+        Err(TooMany { retry_after: verdict.next_in })
     }
-    metrics::counter!(metric::LIMITED, "kind" => kind.name()).increment(1);
-    Err(TooMany { retry_after: verdict.next_in })
 }

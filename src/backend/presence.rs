@@ -29,12 +29,6 @@ pub struct Status {
     pub version: u64,
 }
 
-/// Counts a change in the metrics.
-fn count(online: bool) {
-    let to = if online { "online" } else { "offline" };
-    metrics::counter!(crate::domain::metric::TRANSITIONS, "to" => to).increment(1);
-}
-
 /// Receives events from the port. The driver's tasks call it. An implementation must not block.
 pub trait PresenceSink: Send + Sync + 'static {
     /// Called when a host came online or went offline.

@@ -13,15 +13,15 @@ use fred::types::config::{Server, TcpConfig, UnresponsiveConfig};
 use fred::types::scripts::Script as FredScript;
 use fred::types::{ClientState, ClusterStateChange, CustomCommand, MultipleKeys, MultipleValues};
 use fred::util::redis_keyslot;
-use metrics::Histogram;
 use parking_lot::Mutex;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
 use crate::backend::broker::Unavailable;
+use crate::backend::metrics::{RedisClient, RedisMetrics};
 use crate::domain::NodeId;
-use crate::domain::metric;
+use crate::domain::metric::Counter;
 
 mod keys;
 mod lease;
@@ -95,7 +95,7 @@ struct Shared {
     ownership: Ownership,
     scripts: nodes::Scripts,
     ownership_scripts: ownership::Scripts,
-    round_trip: Histogram,
+    metrics: Arc<RedisMetrics>,
 }
 
 impl std::fmt::Debug for Redis {
@@ -136,21 +136,23 @@ impl Redis {
         });
         let client = builder.build()?;
         let subscriber = builder.build_subscriber_client()?;
-        let reconnected = [("commands", client.reconnect_rx()), ("subscriber", subscriber.reconnect_rx())];
+        let reconnected =
+            [(RedisClient::Commands, client.reconnect_rx()), (RedisClient::Subscriber, subscriber.reconnect_rx())];
+        let metrics = Arc::<RedisMetrics>::default();
         client.connect();
         subscriber.connect();
         let ended = CancellationToken::new();
         tokio::spawn(ended.clone().run_until_cancelled_owned(leave_the_silent(client.clone(), subscriber.clone())));
-        for (name, events) in reconnected {
-            tokio::spawn(ended.clone().run_until_cancelled_owned(count_reconnects(name, events)));
+        for (client, events) in reconnected {
+            let count = metrics.reconnects.get(client).clone();
+            tokio::spawn(ended.clone().run_until_cancelled_owned(count_reconnects(count, events)));
         }
-        let round_trip = metrics::histogram!(metric::ROUND_TRIP);
         let shared = Shared {
             lease: Mutex::new(Lease::of(node)),
             ownership: Ownership::default(),
             scripts: nodes::Scripts::default(),
             ownership_scripts: ownership::Scripts::default(),
-            round_trip,
+            metrics,
         };
         let redis = Self { client, subscriber, node, partitions, ended, shared: Arc::new(shared) };
         tokio::spawn(redis.clone().lose_lease_when_disturbed(Disturbances::of(&redis.client)));
@@ -192,7 +194,7 @@ impl Redis {
         let args = args.try_into().map_err(Into::into)?;
         let began = Instant::now();
         let answer = call(|| self.eval_once(script, keys.clone(), args.clone())).await;
-        self.shared.round_trip.record(began.elapsed());
+        self.shared.metrics.round_trip.record(began.elapsed());
         answer
     }
 
@@ -286,14 +288,14 @@ impl Redis {
 }
 
 /// Counts the connections of a client that replace earlier ones.
-async fn count_reconnects(client: &'static str, mut events: Receiver<Server>) {
+async fn count_reconnects(reconnects: Counter, mut events: Receiver<Server>) {
     let mut is_first = true;
     loop {
         match events.recv().await {
             Ok(_) if is_first => is_first = false,
-            Ok(_) => metrics::counter!(metric::RECONNECTS, "client" => client).increment(1),
+            Ok(_) => reconnects.increment(1),
             Err(RecvError::Lagged(missed)) => {
-                metrics::counter!(metric::RECONNECTS, "client" => client).increment(missed);
+                reconnects.increment(missed);
             }
             Err(RecvError::Closed) => return,
         }

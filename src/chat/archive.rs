@@ -19,6 +19,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::backend::broker::queue::{ArchiveLease, ArchiveQueue, ArchivedMark, Backlog, Idle, Lost, QueueEntry};
 use crate::backend::broker::{Partition, Unavailable};
+use crate::chat::metrics::ArchiveMetrics;
 use crate::domain::trace::Span;
 use crate::domain::{ChatroomId, Message, RoomKey, RoomName, RoomState, Seq};
 use crate::protocol::chat::StoredFrame;
@@ -93,6 +94,7 @@ impl Archive {
         stop: &CancellationToken,
     ) -> Self {
         let wakers: Arc<[Notify]> = (0..partitions).map(|_| Notify::new()).collect();
+        let metrics = Arc::<ArchiveMetrics>::default();
         let lags = Arc::new(Mutex::new(vec![Backlog::default(); usize::from(partitions)]));
         for partition in (0..partitions).map(Partition) {
             let archiver = Archiver {
@@ -105,7 +107,8 @@ impl Archive {
                 is_memory_short: false,
                 max_statement: None,
                 count: FIRST_READ,
-                lag: Lag { of_all: lags.clone(), looked: None, head: None },
+                lag: Lag { of_all: lags.clone(), looked: None, head: None, metrics: metrics.clone() },
+                metrics: metrics.clone(),
             };
             tracker.spawn(archiver.run(stop.clone()));
         }
@@ -143,6 +146,7 @@ struct Archiver {
     swept: Instant,
     is_memory_short: bool,
     lag: Lag,
+    metrics: Arc<ArchiveMetrics>,
 }
 
 impl Archiver {
@@ -158,7 +162,7 @@ impl Archiver {
                 Ok(true) => IDLE_INTERVAL,
                 Ok(false) => LEASE_INTERVAL,
                 Err(error) => {
-                    metrics::counter!(crate::domain::metric::ARCHIVE_FAILURES).increment(1);
+                    self.metrics.failures.increment(1);
                     self.max_statement = None;
                     // The size of the batch may be the cause: a proxy's limit closes the connection as well.
                     self.count = (self.count / 4).max(1);
@@ -213,9 +217,9 @@ impl Archiver {
                 self.lease = None;
                 return Ok(false);
             }
-            metrics::histogram!(crate::domain::metric::ARCHIVE_BATCH).record(rows as f64);
-            metrics::histogram!(crate::domain::metric::ARCHIVE_SECONDS).record(began.elapsed().as_secs_f64());
-            metrics::counter!(crate::domain::metric::ARCHIVED).increment(rows as u64);
+            self.metrics.batch.record(rows as f64);
+            self.metrics.duration.record(began.elapsed().as_secs_f64());
+            self.metrics.archived.increment(rows as u64);
             if !full {
                 return Ok(true);
             }
@@ -381,7 +385,7 @@ impl Archiver {
         match self.queue.lose_room(room.name, room.chatroom, LOST, has_other_row).await? {
             Lost::Deleted => Ok(true),
             Lost::Now(messages) if messages > 0 => {
-                metrics::counter!(crate::domain::metric::DEAD_LETTERS).increment(messages);
+                self.metrics.dead_letters.increment(messages);
                 tracing::error!(room = %room.name, chatroom = room.chatroom.0, messages, "sql has lost a room, dead-lettered its messages");
                 Ok(true)
             }
@@ -436,7 +440,7 @@ impl Archiver {
     }
 
     async fn dead_letter(&self, lease: &ArchiveLease, entry: &QueueEntry, why: &str) -> Result<bool, Unavailable> {
-        metrics::counter!(crate::domain::metric::DEAD_LETTERS).increment(1);
+        self.metrics.dead_letters.increment(1);
         tracing::error!(room = %entry.room, position = entry.position, why, "dead-lettered a message");
         self.queue.dead_letter(self.partition, lease, &entry.position, why, why == CONFLICT).await
     }

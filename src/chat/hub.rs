@@ -14,13 +14,13 @@ use bytes::Bytes;
 use dashmap::DashMap;
 
 use crate::backend::broker::{MemberCounts, Publication};
+use crate::chat::metrics::{GapReason, OutboxMetrics, RelayMetrics, RelayPath};
 use crate::domain::clock::Chance;
 use crate::domain::{ConnectionId, HostId, HostUuid, RoomName, Seq, Side};
 use crate::protocol::{Close, frame};
 
 mod addresses;
 mod connection;
-mod meters;
 #[cfg(test)]
 mod notices;
 
@@ -29,7 +29,6 @@ pub use addresses::{AddressSlot, Paces, SharedPace};
 pub use connection::{
     Connection, Delivery, Identity, OUTBOX_BYTES, OUTBOX_FRAMES, Topic, WINDOW_BYTES, WINDOW_MESSAGES,
 };
-use meters::Meters;
 
 /// Place at which a connection is registered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +49,8 @@ pub struct Hub {
     addresses: Arc<Addresses>,
     next_id: AtomicU64,
     chance: Chance,
-    meters: Meters,
+    relay_metrics: Arc<RelayMetrics>,
+    outbox_metrics: Arc<OutboxMetrics>,
 }
 
 impl Hub {
@@ -63,7 +63,8 @@ impl Hub {
             addresses: Arc::default(),
             next_id: AtomicU64::new(1),
             chance,
-            meters: Meters::default(),
+            relay_metrics: Arc::default(),
+            outbox_metrics: Arc::default(),
         })
     }
 
@@ -76,7 +77,8 @@ impl Hub {
     pub fn connection_with(&self, identity: Identity, extras: bool) -> Arc<Connection> {
         let id = ConnectionId(self.next_id.fetch_add(1, Ordering::Relaxed));
         // Spread over four seconds, so that sockets closed together do not reconnect together.
-        Arc::new(Connection::new(id, identity, extras, 1_000 + self.chance.below(4_000) as u16))
+        let retry_ms = 1_000 + self.chance.below(4_000) as u16;
+        Arc::new(Connection::new(id, identity, extras, retry_ms, self.outbox_metrics.clone()))
     }
 
     /// Registers a connection at its place for the lifetime of the guard.
@@ -132,15 +134,25 @@ impl Hub {
             }
         }
         drop(members);
-        self.meters.delivered.increment(queued);
+        self.relay_metrics.delivered.increment(queued);
         if gap {
-            self.meters.gaps.increment(1);
+            self.relay_metrics.gaps.get(GapReason::Bus).increment(1);
         }
         if let Some(way) = publication.way.filter(|_| queued > 0) {
-            let seconds = if way.is_own { &self.meters.local } else { &self.meters.remote };
-            seconds.record(way.age);
+            let path = if way.is_own { RelayPath::Local } else { RelayPath::Remote };
+            self.relay_metrics.relay_duration.get(path).record(way.age);
         }
         queued
+    }
+
+    /// Metrics of the messages that this node relays.
+    pub(crate) fn relay_metrics(&self) -> &Arc<RelayMetrics> {
+        &self.relay_metrics
+    }
+
+    /// Metrics of the outboxes.
+    pub(crate) fn outbox_metrics(&self) -> &OutboxMetrics {
+        &self.outbox_metrics
     }
 
     /// Returns the bytes waiting in all outboxes.

@@ -4,6 +4,7 @@ use http::StatusCode;
 use warp::reply::Response;
 
 use crate::accounts::limits::Trial;
+use crate::accounts::metrics::LoginOutcome;
 use crate::accounts::{AuthError, Forgotten, LoginError, PasswordChangeError, Source};
 use crate::protocol::api::{
     Detail, EmailRequest, LeaveRequest, LoggedIn, LoginRequest, PasswordChangeRequest, Refreshed, RequestBody as _,
@@ -24,13 +25,7 @@ pub(super) async fn log_in(app: &HttpContext, request: &mut Request) -> Result<R
     if !matches!(outcome, Err(LoginError::WrongCredentials)) {
         trial.passed().await;
     }
-    let outcome_label = match &outcome {
-        Ok(_) => "ok",
-        Err(LoginError::WrongCredentials) => "wrong",
-        Err(LoginError::Deactivated) => "deactivated",
-        Err(LoginError::Fault(_)) => "failed",
-    };
-    metrics::counter!(crate::domain::metric::LOGINS, "outcome" => outcome_label).increment(1);
+    app.login_metrics.logins.get(LoginOutcome::from(&outcome)).increment(1);
     let login = outcome?;
     let body = LoggedIn { user: User::new(&login.host, &app.settings.public_url), access_token: &login.tokens.access };
     let mut response = reply::json(StatusCode::OK, &body);

@@ -14,6 +14,7 @@ use super::entrance::Entrance;
 use super::*;
 use crate::accounts::NewAccount;
 use crate::accounts::limits::Quotas;
+use crate::accounts::metrics::LoginMetrics;
 use crate::accounts::tokens::TokenKeys;
 use crate::backend::broker::Broker;
 use crate::backend::broker::embedded::EmbeddedBroker;
@@ -164,6 +165,8 @@ async fn world(store: Store) -> World {
         limits: Arc::new(Limits::new(quotas(), Arc::new(MemoryThrottle::new(clock.clone())), clock.clone())),
         health: Arc::new(Well),
         metrics: Arc::new(|| "pintalk_up 1\n".into()),
+        http_metrics: HttpMetrics::default(),
+        login_metrics: LoginMetrics::default(),
         upgrades: Arc::new(Echo),
         announce,
         pages: Pages::new(pages()),

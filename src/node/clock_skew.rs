@@ -18,7 +18,8 @@ use parking_lot::Mutex;
 use crate::backend::broker::Unavailable;
 use crate::backend::redis::Redis;
 use crate::domain::clock::{Agreement, Clock, Observed, Reading, StoreClock, SystemClock};
-use crate::domain::metric;
+use crate::domain::metric::{LabelValue as _, StoreKind};
+use crate::node::metrics::ClockMetrics;
 use crate::store::{Dialect, Store, StoreError};
 
 /// Skew above which a warning is logged. The alert has the same limit.
@@ -65,6 +66,7 @@ pub struct Skew {
     sql: Arc<StoreClock>,
     agreement: Agreement,
     state: Arc<Mutex<State>>,
+    metrics: Arc<ClockMetrics>,
 }
 
 #[derive(Default)]
@@ -96,6 +98,7 @@ impl Skew {
             sql: Arc::default(),
             agreement: Agreement::unknown(),
             state: Arc::default(),
+            metrics: Arc::default(),
         })
     }
 
@@ -193,9 +196,11 @@ impl Skew {
             let skews = self.skews_of(&state.redis);
             (std::mem::replace(&mut state.skews, skews), skews, state.suspect)
         };
-        for (store, before, now) in [("sql", before.sql, now.sql), ("redis", before.redis, now.redis)] {
+        for (store, before, now) in [(StoreKind::Sql, before.sql, now.sql), (StoreKind::Redis, before.redis, now.redis)]
+        {
             let Some(skew) = now else { continue };
-            metrics::gauge!(metric::CLOCK_SKEW, "store" => store).set(skew.as_seconds_f64());
+            self.metrics.skew.get(store).set(skew.as_seconds_f64());
+            let store = store.value();
             let is_large = |skew: TimeDelta| skew.abs() > REPORTED;
             let skew_seconds = skew.as_seconds_f64();
             match (before.is_some_and(is_large), is_large(skew)) {

@@ -14,6 +14,7 @@ use crate::backend::broker::redis::earlier::{EarlierKeys, Fields, PARTITIONS};
 use crate::backend::broker::{Partition, Unavailable};
 use crate::backend::redis::Redis;
 use crate::chat::archive::rooms_of;
+use crate::chat::metrics::ArchiveMetrics;
 use crate::domain::{ChatroomId, Message, RoomName};
 use crate::protocol::chat::StoredFrame;
 use crate::store::{Store, StoreError};
@@ -43,7 +44,7 @@ pub(super) async fn take_over(redis: &Redis, store: &Store) -> Result<(), Unavai
         return Ok(());
     }
     tracing::info!("migrating redis keys of an earlier release");
-    let mut taken = Taken { keys, store, archived: 0, rooms: 0, left: 0 };
+    let mut taken = Taken { keys, store, archived: 0, rooms: 0, left: 0, metrics: ArchiveMetrics::default() };
     for partition in known {
         taken.archive_queue(partition).await?;
         taken.move_dead_letters(partition).await?;
@@ -77,6 +78,7 @@ struct Taken<'a> {
     rooms: u64,
     /// Number of queue entries that match no row of this database.
     left: u64,
+    metrics: ArchiveMetrics,
 }
 
 impl Taken<'_> {
@@ -152,7 +154,7 @@ impl Taken<'_> {
     }
 
     async fn dead_letter(&self, entry: &QueueEntry, why: &str) -> Result<(), Unavailable> {
-        metrics::counter!(crate::domain::metric::DEAD_LETTERS).increment(1);
+        self.metrics.dead_letters.increment(1);
         tracing::error!(room = %entry.room, position = entry.position, why, "dead-lettered a message");
         let fields: Fields = [
             ("n", entry.room.to_string()),

@@ -7,8 +7,9 @@ use parking_lot::Mutex;
 
 use crate::backend::broker::Broker;
 use crate::backend::shutdown::Shutdown;
-use crate::domain::metric;
+use crate::domain::metric::StoreKind;
 use crate::http::{Health, Readiness};
+use crate::node::metrics::HealthMetrics;
 use crate::store::Fault;
 
 /// State that the tasks of a node report. Clones share it.
@@ -36,6 +37,7 @@ struct Facts {
     /// Why Redis must not be used or rejects writes, if so.
     refusal: Mutex<Option<String>>,
     suspended: AtomicBool,
+    metrics: HealthMetrics,
 }
 
 impl NodeHealth {
@@ -75,14 +77,14 @@ impl NodeHealth {
 
     fn show(&self) {
         let ready = matches!(self.readiness(), Readiness::Ready { .. });
-        metrics::gauge!(metric::READY).set(u8::from(ready));
+        self.facts.metrics.ready.set(u8::from(ready));
         // During the start it is unknown which store the node is waiting for.
         let started = self.facts.started.load(Relaxed);
         let sql = u8::from(started && self.facts.sql.lock().is_some());
         let refuses = self.facts.refusal.lock().is_some();
         let redis = u8::from(started && (refuses || !self.facts.broker.load(Relaxed)));
-        metrics::gauge!(metric::DEGRADED, "store" => "sql").set(sql);
-        metrics::gauge!(metric::DEGRADED, "store" => "redis").set(redis);
+        self.facts.metrics.degraded.get(StoreKind::Sql).set(sql);
+        self.facts.metrics.degraded.get(StoreKind::Redis).set(redis);
     }
 }
 

@@ -19,8 +19,8 @@ use crate::backend::presence::Presence;
 use crate::chat::rooms::Rooms;
 use crate::domain::Room;
 use crate::domain::clock::{Agreement, Clock};
-use crate::domain::metric;
 use crate::node::leader::Leader;
+use crate::node::metrics::{JobMetrics, JobName, JobOutcome, JobRun};
 use crate::store::{PurgedRoom, Store, StoreError};
 
 mod table;
@@ -93,6 +93,7 @@ pub struct Duties {
     broker: Option<Arc<dyn Broker>>,
     presence: Option<Arc<dyn Presence>>,
     rooms: Option<Rooms>,
+    metrics: Arc<JobMetrics>,
 }
 
 impl std::fmt::Debug for Duties {
@@ -104,7 +105,16 @@ impl std::fmt::Debug for Duties {
 impl Duties {
     /// Creates the jobs over SQL alone, as used by a command beside a single node.
     pub fn new(store: Store, clock: Arc<dyn Clock>, settings: Settings) -> Self {
-        Self { store, clock, clocks: Agreement::assumed(), settings, broker: None, presence: None, rooms: None }
+        Self {
+            store,
+            clock,
+            clocks: Agreement::assumed(),
+            settings,
+            broker: None,
+            presence: None,
+            rooms: None,
+            metrics: Arc::default(),
+        }
     }
 
     /// Makes jobs fail with [`DutyError::ClockSkew`] while the clocks disagree.
@@ -153,7 +163,7 @@ impl Duties {
     async fn show_mails(&self, leads: bool) {
         let waiting = if leads { self.store.waiting_mails().await } else { Ok(0) };
         match waiting {
-            Ok(waiting) => metrics::gauge!(metric::MAILS_WAITING).set(waiting as f64),
+            Ok(waiting) => self.metrics.mails_waiting.set(waiting as f64),
             Err(error) => tracing::debug!(%error, "failed to read length of e-mail queue"),
         }
     }
@@ -186,7 +196,7 @@ impl Duties {
             let step_began = Instant::now();
             match self.step(entry, &mut walked).await {
                 Ok(Step { rows, more }) => {
-                    metrics::counter!(metric::DUTY_ROWS, "duty" => entry.name).increment(rows);
+                    self.metrics.rows.find(JobName(entry.name)).increment(rows);
                     total += rows;
                     if !more || !goes_on() {
                         break Ok(total);
@@ -196,13 +206,14 @@ impl Duties {
             }
             tokio::time::sleep(step_began.elapsed() * REST).await;
         };
-        let word = if outcome.is_ok() { "done" } else { "failed" };
-        if outcome.is_ok() {
+        let (name, is_done) = (JobName(entry.name), outcome.is_ok());
+        if is_done {
             let now = self.clock.now().timestamp_millis() as f64 / 1_000.0;
-            metrics::gauge!(metric::DUTY_SUCCESS, "duty" => entry.name).set(now);
+            self.metrics.last_success.find(name).set(now);
         }
-        metrics::counter!(metric::DUTY_RUNS, "duty" => entry.name, "outcome" => word).increment(1);
-        metrics::histogram!(metric::DUTY_SECONDS, "duty" => entry.name).record(began.elapsed().as_secs_f64());
+        let run = JobRun(name, if is_done { JobOutcome::Done } else { JobOutcome::Failed });
+        self.metrics.runs.find(run).increment(1);
+        self.metrics.duration.find(name).record(began.elapsed().as_secs_f64());
         outcome
     }
 

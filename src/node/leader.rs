@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backend::lease::{Lease, TTL};
 use crate::domain::clock::Agreement;
-use crate::domain::metric;
+use crate::node::metrics::LeaderMetrics;
 
 /// Interval at which a leader renews its lease: a third of its duration.
 const RENEWAL_INTERVAL: Duration = Duration::from_secs(5);
@@ -28,6 +28,7 @@ pub struct Leader {
     lease: Arc<dyn Lease>,
     clocks: Agreement,
     until: Arc<Mutex<Option<Instant>>>,
+    metrics: Arc<LeaderMetrics>,
 }
 
 impl std::fmt::Debug for Leader {
@@ -39,7 +40,7 @@ impl std::fmt::Debug for Leader {
 impl Leader {
     /// Creates the state of a node that does not lead.
     pub fn new(lease: Arc<dyn Lease>) -> Self {
-        Self { lease, clocks: Agreement::assumed(), until: Arc::default() }
+        Self { lease, clocks: Agreement::assumed(), until: Arc::default(), metrics: Arc::default() }
     }
 
     /// Makes leadership depend on the clocks: leads only while they agree, and releases the lease when they do not.
@@ -110,7 +111,7 @@ impl Leader {
     /// Updates the metric, and logs a change. Returns whether this node leads.
     fn show(&self, led: bool) -> bool {
         let leads = self.is_leading();
-        metrics::gauge!(metric::LEADER).set(u8::from(leads));
+        self.metrics.leader.set(u8::from(leads));
         match (led, leads) {
             (false, true) => tracing::info!("became leader"),
             (true, false) => tracing::info!("no longer leader"),

@@ -24,9 +24,10 @@ use crate::backend::broker::queue::{ArchiveQueue, Lost};
 use crate::backend::broker::recovery::{Reconciled, Recovery, WentBack};
 use crate::backend::broker::{Broker, Partition, Unavailable};
 use crate::chat::history::log_numbers;
-use crate::domain::metric;
+use crate::chat::metrics::ArchiveMetrics;
 use crate::domain::{InstallationId, Room, RoomName, Seq};
 use crate::node::leader::Leader;
+use crate::node::metrics::RecoveryMetrics;
 use crate::store::{Installation, InstallationMode, Store, StoreError};
 
 /// Interval between comparisons of the generations, and between increments by the leader. A restore to a state at least
@@ -80,6 +81,8 @@ pub struct Recoverer {
     queue: Arc<dyn ArchiveQueue>,
     recovery: Arc<dyn Recovery>,
     behind_since: Option<Instant>,
+    metrics: RecoveryMetrics,
+    archive_metrics: ArchiveMetrics,
 }
 
 impl std::fmt::Debug for Recoverer {
@@ -97,7 +100,8 @@ impl Recoverer {
         queue: Arc<dyn ArchiveQueue>,
         recovery: Arc<dyn Recovery>,
     ) -> Self {
-        Self { installation, store, broker, queue, recovery, behind_since: None }
+        let (metrics, archive_metrics) = (RecoveryMetrics::default(), ArchiveMetrics::default());
+        Self { installation, store, broker, queue, recovery, behind_since: None, metrics, archive_metrics }
     }
 
     /// Compares the generations every [`INTERVAL`] until `stop` is cancelled.
@@ -175,7 +179,7 @@ impl Recoverer {
     }
 
     async fn recover(&self, store: WentBack) -> Result<Recovered, RecoveryError> {
-        metrics::counter!(metric::RECOVERIES, "store" => store.store()).increment(1);
+        self.metrics.recoveries.get(store.kind()).increment(1);
         tracing::error!(store = store.store(), "store is in an earlier state, recovering: every room's number jumps");
         for partition in (0..self.broker.partitions()).map(Partition) {
             self.recovery.begin_epoch(partition).await?;
@@ -250,7 +254,7 @@ impl Recoverer {
             }
             _ => {
                 if let Lost::Now(dead) = self.queue.lose_room(name, status.chatroom, LOST, row.is_some()).await? {
-                    metrics::counter!(metric::DEAD_LETTERS).increment(dead);
+                    self.archive_metrics.dead_letters.increment(dead);
                     tracing::error!(room = %name, messages = dead, "sql has lost a room, dead-lettered its messages");
                     (outcome.lost_rooms, outcome.dead_letters) = (1, dead);
                 }

@@ -3,9 +3,8 @@
 //! All three belong to the process, not to a node. Tests run several nodes in one process, so every installation after
 //! the first has no effect.
 
-use std::fmt::Write as _;
 use std::io::IsTerminal as _;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
@@ -18,15 +17,17 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::backend::shutdown::Shutdown;
 use crate::domain::clock::Clock;
-use crate::domain::metric;
 use crate::node::config::LogFormat;
 
 mod log;
+pub(crate) mod metrics;
 mod otlp;
-mod process;
+mod table;
 
+use self::metrics::{Build, ProcessMetrics};
 pub use log::{flush, log_panics, print};
 pub use otlp::{Traces, traces};
+pub use table::{as_markdown, table};
 
 /// Interval of the recorder's upkeep. Without it, histogram samples accumulate until the next scrape.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
@@ -34,38 +35,35 @@ const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 /// Histogram buckets of durations, as upper bounds in seconds: from a call on loopback to the longest time limit.
 const SECONDS: &[f64] = &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 /// Histogram buckets of batch sizes, as upper bounds. A call to the broker has at most 64 messages in a Redis Cluster,
-/// else 256. Archive batches above 500 (at most 2,000) are only counted in the bucket `+Inf`.
-const SIZES: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 500.0];
+/// else 256; a batch of the archive has at most 2,000.
+const SIZES: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 500.0, 1_000.0, 2_000.0];
 
 static METRICS: OnceLock<Metrics> = OnceLock::new();
 
 /// Metrics of the process.
 #[derive(Clone)]
-pub struct Metrics(PrometheusHandle);
+pub struct Metrics {
+    recorder: PrometheusHandle,
+    process: Arc<ProcessMetrics>,
+}
 
 impl Metrics {
     /// Renders all metrics in the Prometheus text format.
     pub fn render(&self) -> String {
-        log::observe();
-        let mut text = self.0.render();
-        if let Some(seconds) = process::cpu_seconds() {
-            let name = metric::CPU_SECONDS;
-            let help = metric::TABLE.iter().find(|metric| metric.name == name).map_or("", |metric| metric.help);
-            // Writing to a String cannot fail.
-            let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} counter\n{name} {seconds}\n\n");
-        }
+        log::observe(&self.process);
+        let cpu_seconds = self.process.observe();
+        let mut text = self.recorder.render();
+        text.extend(cpu_seconds.map(|seconds| self.process.render_cpu_time(seconds)));
         text
     }
 
-    /// Spawns the upkeep of the recorder and the process metrics, until the node stops.
+    /// Spawns the upkeep of the recorder, until the node stops.
     pub fn keep_up(&self, shutdown: &Shutdown) {
-        let (handle, stopping) = (self.0.clone(), shutdown.stopping_token());
+        let (recorder, stopping) = (self.recorder.clone(), shutdown.stopping_token());
         shutdown.spawn(async move {
             let mut ticks = tokio::time::interval(UPKEEP_INTERVAL);
             while stopping.run_until_cancelled(ticks.tick()).await.is_some() {
-                handle.run_upkeep();
-                // An error means that the runtime is shutting down.
-                let _ = tokio::task::spawn_blocking(process::observe).await;
+                recorder.run_upkeep();
             }
         });
     }
@@ -120,13 +118,11 @@ pub fn metrics(clock: &dyn Clock) -> Metrics {
             if ::metrics::set_global_recorder(recorder).is_err() {
                 tracing::error!("metrics recorder already installed: /metrics stays empty");
             }
-            metric::describe_all();
-            let revision = ("revision", env!("PINTALK_BUILD_REVISION"));
-            let rust_version = ("rust_version", env!("PINTALK_BUILD_RUST"));
-            let labels = [("version", env!("CARGO_PKG_VERSION")), revision, rust_version];
-            metrics::gauge!(metric::BUILD_INFO, &labels).set(1);
-            metrics::gauge!(metric::START_TIME).set(clock.now().timestamp_millis() as f64 / 1000.0);
-            Metrics(handle)
+            table::describe();
+            let process = ProcessMetrics::default();
+            process.build_info.find(Build).set(1);
+            process.start_time.set(clock.now().timestamp_millis() as f64 / 1000.0);
+            Metrics { recorder: handle, process: Arc::new(process) }
         })
         .clone()
 }
@@ -147,13 +143,27 @@ fn builder() -> PrometheusBuilder {
 mod tests {
     use super::*;
     use crate::domain::clock::SystemClock;
+    use crate::http::metrics::{CallLabels, HttpMetrics};
+
+    /// Series that are exported before anything has happened, without those that differ between builds.
+    #[test]
+    fn counters_with_known_labels_start_at_zero() {
+        let rendered = metrics(&SystemClock).render();
+        let mut samples: Vec<&str> =
+            rendered.lines().filter(|line| !line.starts_with('#') && !line.is_empty()).collect();
+        samples.retain(|line| !line.starts_with("process_") && !line.starts_with("pintalk_build_info"));
+        samples.sort_unstable();
+        let golden = include_str!("telemetry/at_start.txt");
+        assert_eq!(samples.join("\n"), golden.trim_end(), "{}", samples.join("\n"));
+    }
 
     #[tokio::test]
     async fn installing_twice_in_one_process_records_once() {
         log(LogFormat::Text, DEFAULT_FILTER);
         log(LogFormat::Json, DEFAULT_FILTER);
         let (first, second) = (metrics(&SystemClock), metrics(&SystemClock));
-        metrics::histogram!(metric::HTTP_SECONDS, "route" => "/x", "status" => "200").record(0.003);
+        let labels = CallLabels { route: "/x", method: "GET", status: http::StatusCode::OK };
+        HttpMetrics::default().duration.find(labels).record(0.003);
         let (shown, again) = (first.render(), second.render());
         // The order of the lines is not defined.
         let lines = |text: &str| text.lines().map(str::to_owned).collect::<std::collections::BTreeSet<_>>();

@@ -70,7 +70,7 @@ pub(super) fn start(node: &Node, store: &Store, redis: Option<&Redis>, shutdown:
     follow_sql(node, store, redis.is_none(), shutdown);
     let hub = node.hub.clone();
     every(shutdown, OUTBOX_INTERVAL, move || {
-        metrics::gauge!(crate::domain::metric::OUTBOX_BYTES).set(hub.outbox_bytes() as f64);
+        hub.outbox_metrics().bytes.set(hub.outbox_bytes() as f64);
         std::future::ready(())
     });
     let standing = node.standing.clone();

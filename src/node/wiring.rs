@@ -12,6 +12,7 @@ use super::health::NodeHealth;
 use super::limits::{byte_rates, limits};
 use crate::accounts::hosts::Hosts;
 use crate::accounts::limits::{Budgets, Limits};
+use crate::accounts::metrics::LoginMetrics;
 use crate::accounts::profile_images::ProfileImages;
 use crate::accounts::tokens::TokenKeys;
 use crate::accounts::{Accounts, Announce};
@@ -28,6 +29,7 @@ use crate::chat::rooms::Rooms;
 use crate::chat::session::{Rate, SessionLimits, Sessions};
 use crate::chat::statuses::{Grace, Statuses, Watch};
 use crate::domain::clock::Clock;
+use crate::http::metrics::HttpMetrics;
 use crate::http::{self, HttpContext, IsTrustedProxy, Page, Pages, RenderMetrics, Settings};
 use crate::node::config::Config;
 use crate::node::jobs::{self, Duties};
@@ -142,6 +144,7 @@ impl Node {
             draining: refuse.clone(),
             health: Arc::new(self.health.clone()),
             tracker: connections.clone(),
+            metrics: Arc::default(),
         };
         HttpContext {
             accounts: self.accounts.clone(),
@@ -159,6 +162,8 @@ impl Node {
             limits,
             health: Arc::new(self.health.clone()),
             metrics,
+            http_metrics: HttpMetrics::default(),
+            login_metrics: LoginMetrics::default(),
             upgrades: Arc::new(upgrader),
             announce: self.announce.clone(),
             pages: Pages::new(pages(config)),

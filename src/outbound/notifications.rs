@@ -16,9 +16,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backend::broker::{Broker, RoomStatus, Unavailable};
 use crate::domain::clock::Clock;
-use crate::domain::metric;
 use crate::domain::{ChatroomId, HostId, RoomName, Side};
 use crate::outbound::mail::Waker;
+use crate::outbound::metrics::{Decision, NotificationMetrics, Recipient};
 use crate::store::{DueNotification, HostDigestOutcome, Settled, Store, StoreError};
 
 pub use letter::{Letters, service_domain};
@@ -47,6 +47,7 @@ pub struct Notifier {
     clock: Arc<dyn Clock>,
     letters: Letters,
     mail: Waker,
+    metrics: NotificationMetrics,
 }
 
 impl std::fmt::Debug for Notifier {
@@ -58,7 +59,7 @@ impl std::fmt::Debug for Notifier {
 impl Notifier {
     /// Creates a notifier. `broker` reports the members of rooms; `mail` wakes the mail dispatcher.
     pub fn new(store: Store, broker: Arc<dyn Broker>, clock: Arc<dyn Clock>, letters: Letters, mail: Waker) -> Self {
-        Self { store, broker, clock, letters, mail }
+        Self { store, broker, clock, letters, mail, metrics: NotificationMetrics::default() }
     }
 
     /// Decides due notifications until `stop` is cancelled.
@@ -141,17 +142,17 @@ impl Notifier {
     /// Counts a decision and wakes the mail dispatcher. Returns `false` if nothing was decided.
     fn record(&self, to: Side, settled: Settled) -> bool {
         let outcome = match settled {
-            Settled::Mailed => "mailed",
-            Settled::Asked => "asked",
-            Settled::Unconsented => "unconsented",
-            Settled::Present => "present",
-            Settled::Read => "read",
-            Settled::Closed => "closed",
-            Settled::Unwanted => "unwanted",
+            Settled::Mailed => Decision::Mailed,
+            Settled::Asked => Decision::Asked,
+            Settled::Unconsented => Decision::Unconsented,
+            Settled::Present => Decision::Present,
+            Settled::Read => Decision::Read,
+            Settled::Closed => Decision::Closed,
+            Settled::Unwanted => Decision::Unwanted,
             Settled::Changed => return false,
         };
-        let to = if to.is_host() { "host" } else { "guest" };
-        metrics::counter!(metric::NOTIFICATIONS, "to" => to, "outcome" => outcome).increment(1);
+        let to = if to.is_host() { Recipient::Host } else { Recipient::Guest };
+        self.metrics.decisions.get((to, outcome)).increment(1);
         if settled.has_mail() {
             self.mail.wake();
         }

@@ -10,6 +10,7 @@ use sea_orm::sqlx::{self, Connection as _, Executor as _};
 use sea_orm::{SqlxMySqlConnector, SqlxSqliteConnector};
 
 use super::files::Files;
+use super::metrics::SqlMetrics;
 use super::monitor::Monitor;
 use super::recycle::{Recycle, Use};
 use super::rooms::room_count_cache;
@@ -112,7 +113,13 @@ fn mysql(url: &str) -> Result<Store, InvalidUrl> {
         schema: pool(MYSQL_SCHEMA, Use::Write, MYSQL_SCHEMA_LIMITS),
         clock: None,
         wire: WireOffset::default(),
-        shared: Arc::new(Shared { monitor: Monitor::new(), recycle, files: None, room_counts: room_count_cache() }),
+        shared: Arc::new(Shared {
+            monitor: Monitor::new(),
+            recycle,
+            files: None,
+            room_counts: room_count_cache(),
+            metrics: SqlMetrics::default(),
+        }),
     })
 }
 
@@ -191,6 +198,7 @@ fn sqlite(url: &str) -> Result<Store, InvalidUrl> {
             recycle,
             files: Some(files),
             room_counts: room_count_cache(),
+            metrics: SqlMetrics::default(),
         }),
     })
 }

@@ -21,8 +21,8 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::metrics::JoinMetrics;
 use crate::domain::clock::Chance;
-use crate::domain::metric;
 
 /// Maximum number of joins that call the stores at a time. While a node accepts thousands of connections, each step of
 /// a join waits behind these: with 64 joins, a saturated node served a third of its capacity.
@@ -88,12 +88,12 @@ struct State {
 }
 
 /// The waiting joins of a lane, by address.
-#[derive(Default)]
 struct Queue {
     addresses: HashMap<IpAddr, VecDeque<Waiter>>,
     /// Addresses with waiters, in the order in which they are served.
     turns: VecDeque<IpAddr>,
     len: usize,
+    metrics: Arc<JoinMetrics>,
 }
 
 struct Waiter {
@@ -118,17 +118,18 @@ enum Holds {
 impl Admission {
     /// Creates the admission of a node on which `max_waiting` joins may wait.
     pub fn new(max_waiting: usize, chance: Chance) -> Arc<Self> {
+        let metrics = Arc::<JoinMetrics>::default();
+        // Exports the gauge as 0 until a join waits.
+        metrics.waiting.increment(0.0);
         let state = State {
             running: 0,
             slow: 0,
-            lanes: [Queue::default(), Queue::default()],
+            lanes: [Queue::new(metrics.clone()), Queue::new(metrics)],
             next_lane: 0,
             next_id: 0,
             duration: FIRST_GUESS,
             booked_until: Instant::now(),
         };
-        // Exports the gauge as 0 until a join waits.
-        metrics::gauge!(metric::JOINS_WAITING).increment(0.0);
         Arc::new(Self { state: Mutex::new(state), max_waiting, chance })
     }
 
@@ -214,7 +215,6 @@ impl State {
     fn push(&mut self, address: IpAddr, lane: Lane, decision: oneshot::Sender<Result<Place, Overloaded>>) -> u64 {
         self.next_id += 1;
         self.lanes[lane as usize].push(address, Waiter { id: self.next_id, decision });
-        metrics::gauge!(metric::JOINS_WAITING).increment(1.0);
         self.next_id
     }
 
@@ -240,6 +240,10 @@ impl State {
 }
 
 impl Queue {
+    fn new(metrics: Arc<JoinMetrics>) -> Self {
+        Self { addresses: HashMap::new(), turns: VecDeque::new(), len: 0, metrics }
+    }
+
     fn push(&mut self, address: IpAddr, waiter: Waiter) {
         let waiters = self.addresses.entry(address).or_default();
         if waiters.is_empty() {
@@ -247,6 +251,7 @@ impl Queue {
         }
         waiters.push_back(waiter);
         self.len += 1;
+        self.metrics.waiting.increment(1.0);
     }
 
     /// Removes and returns the first waiter of the next address.
@@ -289,7 +294,7 @@ impl Queue {
         }
         if taken.is_some() {
             self.len -= 1;
-            metrics::gauge!(metric::JOINS_WAITING).decrement(1.0);
+            self.metrics.waiting.decrement(1.0);
         }
         taken
     }

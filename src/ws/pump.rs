@@ -16,9 +16,10 @@ use std::time::Duration;
 use tokio::io::Interest;
 use tokio::time::{Instant, Sleep};
 
+use super::metrics::{ClosedBy, SocketMetrics};
 use super::outbound::Outbound;
 use super::pace::Pace;
-use super::upgrade::{Stream, count_close};
+use super::upgrade::Stream;
 use crate::chat::hub::Connection;
 use crate::chat::session::{Appetite, Session};
 use crate::protocol::Close;
@@ -76,10 +77,17 @@ pub(super) struct Pump {
     heard_at: Instant,
     pinged_at: Instant,
     timer: Pin<Box<Sleep>>,
+    metrics: Arc<SocketMetrics>,
 }
 
 impl Pump {
-    pub(super) fn new(stream: Stream, session: Session, max_message: usize, pace: Pace) -> Self {
+    pub(super) fn new(
+        stream: Stream,
+        session: Session,
+        max_message: usize,
+        pace: Pace,
+        metrics: Arc<SocketMetrics>,
+    ) -> Self {
         let now = Instant::now();
         Self {
             outbound: Outbound::new(stream.tcp, stream.slot),
@@ -91,6 +99,7 @@ impl Pump {
             pinged_at: now,
             timer: Box::pin(tokio::time::sleep_until(now + session.heartbeat().ping)),
             session,
+            metrics,
         }
     }
 
@@ -103,21 +112,21 @@ impl Pump {
                 Err(gone) => break gone,
             }
         };
-        let Self { outbound, session, connection, .. } = self;
+        let Self { outbound, session, connection, metrics, .. } = self;
         match gone {
             Gone::Peer => {
-                metrics::counter!(crate::domain::metric::CLOSES, "code" => "peer").increment(1);
+                metrics.closes.find(ClosedBy::Peer).increment(1);
                 outbound.reset();
             }
             Gone::Goodbye => {
-                count_close(Close::Normal);
+                metrics.count_close(Close::Normal);
                 drop(session);
                 outbound.answer_close().await;
             }
             Gone::Close(close) => {
                 // Recorded before the session is dropped: a host who logged out is offline at once.
                 connection.end(close);
-                count_close(close);
+                metrics.count_close(close);
                 drop(session);
                 outbound.close(close).await;
             }
@@ -233,7 +242,7 @@ impl Pump {
             self.ping(now);
         }
         if self.outbound.deadline().is_some_and(|deadline| now >= deadline) {
-            metrics::counter!(crate::domain::metric::SLOW).increment(1);
+            self.connection.metrics().slow_closes.increment(1);
             self.outbound.drop_unsent();
             return Err(Gone::Close(self.connection.try_later()));
         }

@@ -21,6 +21,7 @@ use tokio_util::task::TaskTracker;
 use warp::reply::Response;
 
 use super::admission::{Admission, Lane, Overloaded, Place, SLOW};
+use super::metrics::{HandshakeKind, HandshakeResult, SocketKind, SocketMetrics};
 use super::outbound::refuse;
 use super::pace::{ByteRates, Pace};
 use super::pump::Pump;
@@ -61,6 +62,8 @@ pub struct Upgrader {
     pub health: Arc<dyn Health>,
     /// Tracks the tasks of sockets.
     pub tracker: TaskTracker,
+    /// Metrics of sockets.
+    pub(crate) metrics: Arc<SocketMetrics>,
 }
 
 /// Kind of socket, with the name in the path.
@@ -80,13 +83,11 @@ impl Door {
         }
     }
 
-    /// Counts the result of a handshake.
-    fn count(&self, result: &'static str) {
-        let kind = match self {
-            Self::Chat(_) => "chat",
-            Self::Status(_) => "status",
-        };
-        metrics::counter!(crate::domain::metric::HANDSHAKES, "kind" => kind, "result" => result).increment(1);
+    fn kind(&self) -> HandshakeKind {
+        match self {
+            Self::Chat(_) => HandshakeKind::Chat,
+            Self::Status(_) => HandshakeKind::Status,
+        }
     }
 }
 
@@ -107,15 +108,15 @@ impl Upgrader {
             Err(refusal) => return *refusal,
         };
         if self.draining.is_cancelled() {
-            door.count("draining");
+            self.count(&door, HandshakeResult::Draining);
             return ApiError::Unavailable.into_response();
         }
         if !self.health.has_stores() {
-            door.count("not_ready");
+            self.count(&door, HandshakeResult::NotReady);
             return ApiError::Unavailable.into_response();
         }
         if let Err(above) = self.limits.handshake(request.peer) {
-            door.count("limited");
+            self.count(&door, HandshakeResult::Limited);
             return ApiError::from(above).into_response();
         }
         let handshake = read_handshake(&request);
@@ -136,33 +137,39 @@ impl Upgrader {
             Ok(slot) => (Some(slot), Box::pin(self.enter(&stream, &door, &handshake, address)).await),
             Err(close) => (None, Err(NotIn::Refused(close.into()))),
         };
-        door.count(match &admitted {
-            Ok(_) => "admitted",
-            Err(NotIn::Overloaded(_)) => "overloaded",
-            Err(NotIn::Refused(_) | NotIn::Gone) => "refused",
-        });
+        let result = match &admitted {
+            Ok(_) => HandshakeResult::Admitted,
+            Err(NotIn::Overloaded(_)) => HandshakeResult::Overloaded,
+            Err(NotIn::Refused(_) | NotIn::Gone) => HandshakeResult::Refused,
+        };
+        self.count(&door, result);
         drop((door, handshake));
         match admitted {
             Ok(session) => {
                 let (max_message, pace) = (self.max_message, Pace::new(self.byte_rates, slot.as_ref()));
+                let metrics = self.metrics.clone();
                 drop(self);
-                let open = metrics::gauge!(crate::domain::metric::CONNECTIONS, "kind" => kind(&session));
+                let open = metrics.connections.get(kind(&session));
                 open.increment(1.0);
-                Pump::new(stream, session, max_message, pace).run().await;
+                Pump::new(stream, session, max_message, pace, metrics.clone()).run().await;
                 open.decrement(1.0);
             }
             Err(NotIn::Refused(Refusal { frame, close })) => {
-                count_close(close);
+                self.metrics.count_close(close);
                 refuse(stream, frame.into_iter().collect(), close).await;
             }
             Err(NotIn::Overloaded(Overloaded { retry })) => {
                 let close = Close::TryLater { retry };
-                count_close(close);
+                self.metrics.count_close(close);
                 refuse(stream, VecDeque::new(), close).await;
             }
             Err(NotIn::Gone) => {}
         }
         drop(slot);
+    }
+
+    fn count(&self, door: &Door, result: HandshakeResult) {
+        self.metrics.handshakes.get((door.kind(), result)).increment(1);
     }
 
     /// Counts a socket of an address. Refuses it if its connection or the address exceeds a limit.
@@ -238,16 +245,12 @@ fn has_ended(tcp: &TcpStream) -> bool {
     matches!(tcp.peek(&mut [0]).now_or_never(), Some(Ok(0) | Err(_)))
 }
 
-pub(super) fn count_close(close: Close) {
-    metrics::counter!(crate::domain::metric::CLOSES, "code" => close.code().to_string()).increment(1);
-}
-
-fn kind(session: &Session) -> &'static str {
+fn kind(session: &Session) -> SocketKind {
     match (session, session.connection().side().is_host()) {
-        (Session::Chat(_), false) => "chat_guest",
-        (Session::Chat(_), true) => "chat_host",
-        (Session::Status(_), false) => "status_guest",
-        (Session::Status(_), true) => "status_host",
+        (Session::Chat(_), false) => SocketKind::ChatGuest,
+        (Session::Chat(_), true) => SocketKind::ChatHost,
+        (Session::Status(_), false) => SocketKind::StatusGuest,
+        (Session::Status(_), true) => SocketKind::StatusHost,
     }
 }
 

@@ -17,7 +17,6 @@ use tokio_util::task::TaskTracker;
 
 use super::Limits;
 use crate::backend::throttle::Quota;
-use crate::domain::metric;
 use crate::domain::{HostId, Side};
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -101,7 +100,6 @@ impl HostBudget {
             let left = until - self.limits.now();
             // A longer time means that the clock has been set back.
             if left > 0 && left <= DAY.as_micros() as i64 {
-                metrics::counter!(metric::MESSAGES, "result" => "over_budget").increment(1);
                 return Err(Duration::from_micros(left as u64));
             }
             budget.refused_until.store(0, Relaxed);

@@ -6,6 +6,7 @@
 use async_trait::async_trait;
 
 use super::{Partition, Unavailable};
+use crate::domain::metric::{LabelValue as _, StoreKind};
 use crate::domain::{ChatroomId, RoomName, RoomState, Seq};
 
 /// The store that seems to be in an earlier state.
@@ -18,12 +19,17 @@ pub enum WentBack {
 }
 
 impl WentBack {
-    /// Returns the label of metrics and logs.
-    pub fn store(self) -> &'static str {
+    /// Returns the store as a label of metrics.
+    pub(crate) fn kind(self) -> StoreKind {
         match self {
-            Self::Redis => "redis",
-            Self::Sql => "sql",
+            Self::Redis => StoreKind::Redis,
+            Self::Sql => StoreKind::Sql,
         }
+    }
+
+    /// Returns the name of the store in logs.
+    pub fn store(self) -> &'static str {
+        self.kind().value()
     }
 }
 

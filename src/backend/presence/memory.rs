@@ -7,8 +7,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use super::{Presence, PresenceSink, Status, count};
+use super::{Presence, PresenceSink, Status};
 use crate::backend::broker::Unavailable;
+use crate::backend::metrics::PresenceMetrics;
 use crate::domain::HostUuid;
 
 /// Driver of [`Presence`] for a single node.
@@ -16,6 +17,7 @@ use crate::domain::HostUuid;
 pub struct MemoryPresence {
     known: Mutex<Known>,
     sink: OnceLock<Arc<dyn PresenceSink>>,
+    metrics: PresenceMetrics,
 }
 
 /// Online hosts with the version of their status, and the newest version of all.
@@ -51,7 +53,7 @@ impl MemoryPresence {
         } else {
             known.online.remove(&host);
         }
-        count(online);
+        self.metrics.count(online);
         self.tell(|sink| sink.presence(host, Status { online, version }));
     }
 }

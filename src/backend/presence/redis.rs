@@ -19,9 +19,10 @@ use fred::prelude::*;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use parking_lot::Mutex;
 
-use super::{Presence, PresenceSink, Status, count};
+use super::{Presence, PresenceSink, Status};
 use crate::backend::broker::Unavailable;
 use crate::backend::keyed_mutex::Turns;
+use crate::backend::metrics::PresenceMetrics;
 use crate::backend::redis::{HOLD_LEASE, Redis, Script, call};
 use crate::domain::HostUuid;
 
@@ -46,6 +47,7 @@ pub struct RedisPresence {
     /// Serialises writes per host.
     turns: Turns,
     own: Arc<Mutex<Own>>,
+    metrics: Arc<PresenceMetrics>,
 }
 
 /// The presence that this node has reported.
@@ -81,7 +83,7 @@ impl RedisPresence {
     pub fn new(redis: Redis) -> Self {
         let script = Arc::new(Script::new(include_str!("presence.lua")));
         let hold = Arc::new(Script::new(HOLD_LEASE));
-        Self { redis, script, hold, turns: Turns::default(), own: Arc::default() }
+        Self { redis, script, hold, turns: Turns::default(), own: Arc::default(), metrics: Arc::default() }
     }
 
     async fn say(&self, host: HostUuid, incarnation: &str, word: Word) -> Result<Status, Unavailable> {
@@ -91,7 +93,7 @@ impl RedisPresence {
         let answer = self.redis.eval(&self.script, keys.presence(host), args).await?;
         let (online, version, is_new) = answer.convert::<(bool, u64, bool)>()?;
         if is_new {
-            count(online);
+            self.metrics.count(online);
         }
         Ok(Status { online, version })
     }

@@ -13,7 +13,6 @@ use super::keys::{INSTALLATION, Keys};
 use super::{Redis, Script, call};
 use crate::backend::broker::{Partition, Unavailable};
 use crate::domain::InstallationId;
-use crate::domain::metric;
 
 /// Stores the number of partitions for releases from before installation ids. Written to prevent their nodes from
 /// starting.
@@ -142,7 +141,7 @@ impl Redis {
         if state.suspended != Some(Suspended::OtherDatabase) {
             state.suspended = None;
         }
-        metrics::gauge!(metric::SUSPENDED).set(u8::from(state.suspended.is_some()));
+        self.shared.metrics.suspended.set(u8::from(state.suspended.is_some()));
         Ok(Owner::Ours)
     }
 
@@ -244,7 +243,7 @@ impl Redis {
             (false, true) => {
                 tracing::info!("this node's database has caught up with the leader's, resuming");
                 self.shared.ownership.state.lock().suspended = None;
-                metrics::gauge!(metric::SUSPENDED).set(0);
+                self.shared.metrics.suspended.set(0);
             }
             _ => {}
         }
@@ -289,7 +288,7 @@ impl Redis {
             }
         }
         state.suspended = Some(why);
-        metrics::gauge!(metric::SUSPENDED).set(1);
+        self.shared.metrics.suspended.set(1);
     }
 
     async fn claim(&self, keys: &Keys) -> Result<String, Unavailable> {

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use crate::backend::broker::Partition;
 use crate::backend::broker::queue::Backlog;
+use crate::chat::metrics::ArchiveMetrics;
 
 /// Backlogs of all partitions, shared by the archivers of a node.
 pub(super) struct Lag {
@@ -14,6 +15,7 @@ pub(super) struct Lag {
     pub(super) looked: Option<Instant>,
     /// Oldest entry at the last reading, and since when this node has seen it.
     pub(super) head: Option<(String, Instant)>,
+    pub(super) metrics: Arc<ArchiveMetrics>,
 }
 
 impl Lag {
@@ -32,7 +34,7 @@ impl Lag {
         }
         let messages: u64 = of_all.iter().map(|of_one| of_one.messages).sum();
         let oldest = of_all.iter().map(|of_one| of_one.oldest).max().unwrap_or_default();
-        metrics::gauge!(crate::domain::metric::ARCHIVE_LAG).set(messages as f64);
-        metrics::gauge!(crate::domain::metric::ARCHIVE_LAG_SECONDS).set(oldest.as_secs_f64());
+        self.metrics.lag.set(messages as f64);
+        self.metrics.lag_age.set(oldest.as_secs_f64());
     }
 }

@@ -7,6 +7,7 @@
 //! **Invariant:** each number is queued once per socket, in rising order.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use crate::chat::metrics::OutboxMetrics;
 use crate::domain::{ConnectionId, HostId, Seq, Side};
 use crate::protocol::Close;
 
@@ -58,6 +60,7 @@ pub struct Connection {
     retry_ms: u16,
     state: Mutex<State>,
     changed: Notify,
+    metrics: Arc<OutboxMetrics>,
 }
 
 #[derive(Debug, Default)]
@@ -100,9 +103,20 @@ struct Behind {
 }
 
 impl Connection {
-    pub(super) fn new(id: ConnectionId, identity: Identity, extras: bool, retry_ms: u16) -> Self {
+    pub(super) fn new(
+        id: ConnectionId,
+        identity: Identity,
+        extras: bool,
+        retry_ms: u16,
+        metrics: Arc<OutboxMetrics>,
+    ) -> Self {
         let away = AtomicBool::new(false);
-        Self { id, identity, extras, away, retry_ms, state: Mutex::default(), changed: Notify::new() }
+        Self { id, identity, extras, away, retry_ms, state: Mutex::default(), changed: Notify::new(), metrics }
+    }
+
+    /// Metrics of the outboxes of this node.
+    pub(crate) fn metrics(&self) -> &OutboxMetrics {
+        &self.metrics
     }
 
     /// Returns the id of this connection, unique within the process.
@@ -197,7 +211,7 @@ impl Connection {
     pub fn pass(&self, topic: Topic, framed: &Bytes) {
         let mut state = self.state.lock();
         if state.end.is_none() && state.behind.is_none() {
-            state.notify(topic, framed.clone());
+            state.notify(topic, framed.clone(), &self.metrics);
             drop(state);
             self.changed.notify_one();
         }
@@ -208,7 +222,7 @@ impl Connection {
     pub fn notify(&self, topic: Topic, framed: Bytes) {
         let mut state = self.state.lock();
         if state.end.is_none() {
-            state.notify(topic, framed);
+            state.notify(topic, framed, &self.metrics);
             drop(state);
             self.changed.notify_one();
         }
@@ -396,11 +410,11 @@ impl Connection {
 
     fn queue(&self, state: &mut State, framed: Bytes) {
         // A frame of history may exceed the limit if it is the only one.
-        if state.make_room(framed.len()) || state.frames.is_empty() {
+        if state.make_room(framed.len(), &self.metrics) || state.frames.is_empty() {
             state.bytes += framed.len();
             state.frames.push_back(framed);
         } else {
-            metrics::counter!(crate::domain::metric::SLOW).increment(1);
+            self.metrics.slow_closes.increment(1);
             state.frames = VecDeque::new();
             state.bytes = 0;
             state.end = Some(self.try_later());
@@ -433,24 +447,25 @@ impl State {
     }
 
     /// Whether `bytes` more fit. Drops waiting notices to make room, the oldest first.
-    fn make_room(&mut self, bytes: usize) -> bool {
+    fn make_room(&mut self, bytes: usize, metrics: &OutboxMetrics) -> bool {
         loop {
             let frames = self.frames.len() + self.notices.len();
             if frames < OUTBOX_FRAMES && self.waiting_bytes() + bytes <= OUTBOX_BYTES {
                 return true;
             }
-            if !self.notices.skip_oldest() {
+            if self.notices.pop().is_none() {
                 return false;
             }
+            metrics.notices_skipped.increment(1);
         }
     }
 
-    fn notify(&mut self, topic: Topic, framed: Bytes) {
+    fn notify(&mut self, topic: Topic, framed: Bytes, metrics: &OutboxMetrics) {
         self.notices.remove(topic);
-        if self.make_room(framed.len()) {
+        if self.make_room(framed.len(), metrics) {
             self.notices.push(topic, framed);
         } else {
-            notices::count_skipped();
+            metrics.notices_skipped.increment(1);
         }
     }
 

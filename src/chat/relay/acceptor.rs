@@ -19,17 +19,15 @@ use tokio_util::task::TaskTracker;
 
 use crate::backend::broker::{Broker, MAX_BATCH_BYTES, Outcome, Partition, Submission, Unavailable};
 use crate::chat::hub::{Connection, Hub};
+use crate::chat::metrics::{GapReason, MessageResult, RelayMetrics};
 use crate::chat::rooms::{RoomError, Rooms};
-use crate::domain::metric;
 use crate::domain::trace::Span;
 use crate::domain::{RoomName, Seq};
 use crate::protocol::{Close, frame};
 
 mod awaited;
-mod meters;
 
 use awaited::Awaited;
-use meters::Meters;
 
 /// How long a message may wait for its acknowledgement or refusal before its sender is disconnected with 1013.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -100,6 +98,7 @@ impl Acceptor {
             partition,
             broker,
             rooms,
+            metrics: hub.relay_metrics().clone(),
             hub,
             inbox: inbox.clone(),
             ready: VecDeque::new(),
@@ -107,7 +106,6 @@ impl Acceptor {
             awaited: VecDeque::new(),
             released: Arc::default(),
             tracker: tracker.clone(),
-            meters: Meters::default(),
             checked: Instant::now(),
         };
         tracker.spawn(worker.run(stop));
@@ -150,7 +148,7 @@ struct Worker {
     awaited: VecDeque<Awaited>,
     released: Arc<Released>,
     tracker: TaskTracker,
-    meters: Meters,
+    metrics: Arc<RelayMetrics>,
     /// When late messages were last searched.
     checked: Instant,
 }
@@ -244,8 +242,8 @@ impl Worker {
                 call.fail("the broker did not answer");
             }
         }
-        self.meters.call.record(now - began);
-        self.meters.batch.record(len as f64);
+        self.metrics.accept_duration.record(now - began);
+        self.metrics.accept_batch.record(len as f64);
         match answer {
             Ok(outcomes) => {
                 let mut again: Vec<Pending> = Vec::new();
@@ -275,7 +273,7 @@ impl Worker {
     }
 
     async fn failed(&mut self, batch: Vec<Pending>, error: &Unavailable) {
-        metrics::counter!(metric::ACCEPT_FAILURES).increment(1);
+        self.metrics.accept_failures.increment(1);
         let messages = batch.len();
         tracing::warn!(%error, partition = self.partition.0, messages, "failed to accept batch, retrying");
         // The call may have taken effect nevertheless.
@@ -287,29 +285,29 @@ impl Worker {
         let (result, seq) = match outcome {
             Outcome::Accepted(seq) => {
                 self.await_echo(&pending, seq);
-                (&self.meters.accepted, Some(seq))
+                (MessageResult::Accepted, Some(seq))
             }
             // This node's earlier attempt was accepted, so the message arrives over the bus. A number that the sender
             // had already received belongs to an earlier message with the same id.
             Outcome::Known { seq, .. } if pending.tried && seq > pending.sent => {
                 self.await_echo(&pending, seq);
-                (&self.meters.accepted, Some(seq))
+                (MessageResult::Accepted, Some(seq))
             }
             Outcome::Known { seq, frame: Some(frame) } => {
                 pending.connection.answer(seq, frame::text(&frame));
-                (&self.meters.duplicate, Some(seq))
+                (MessageResult::Duplicate, Some(seq))
             }
             Outcome::Known { seq, frame: None } => {
                 self.answer_from_history(&pending, seq);
-                (&self.meters.duplicate, Some(seq))
+                (MessageResult::Duplicate, Some(seq))
             }
             Outcome::Closed => {
                 self.closed(&pending);
-                (&self.meters.refused, None)
+                (MessageResult::Refused, None)
             }
             Outcome::Deleted => {
                 pending.connection.abandon(None, Close::NotFound);
-                (&self.meters.refused, None)
+                (MessageResult::Refused, None)
             }
             Outcome::Unseeded => {
                 if !self.held.contains_key(&pending.submission.room) && !holds(again, pending.submission.room) {
@@ -320,16 +318,16 @@ impl Worker {
             }
             Outcome::Full => {
                 if !self.held.contains_key(&pending.submission.room) && !holds(again, pending.submission.room) {
-                    metrics::counter!(metric::QUEUE_FULL).increment(1);
+                    self.metrics.queue_full.increment(1);
                     self.release_later(pending.submission.room, FULL_RETRY);
                 }
                 again.push(pending);
                 return;
             }
         };
-        result.increment(1);
+        self.metrics.messages.get(result).increment(1);
         if let Some(seq) = seq {
-            self.meters.acknowledged.record(now - pending.since);
+            self.metrics.acknowledge_duration.record(now - pending.since);
             if let Some(span) = &mut pending.span {
                 span.note("pintalk.room", pending.submission.room.to_string());
                 span.note("pintalk.seq", seq as i64);
@@ -364,7 +362,7 @@ impl Worker {
                 continue;
             }
             if missed.insert(first.room) {
-                metrics::counter!(metric::GAPS, "reason" => "echo").increment(1);
+                self.metrics.gaps.get(GapReason::Echo).increment(1);
                 self.hub.fall_behind(first.room, first.seq);
             }
             first.deadline = now + ECHO_TIMEOUT;
@@ -385,7 +383,7 @@ impl Worker {
         let given_up = self.ready.iter().chain(self.held.values().flatten()).filter(|pending| late(pending));
         for pending in given_up {
             if !pending.connection.is_abandoned() {
-                metrics::counter!(metric::MESSAGES, "result" => "given_up").increment(1);
+                self.metrics.messages.get(MessageResult::GivenUp).increment(1);
                 pending.connection.abandon(None, pending.connection.try_later());
                 pending.connection.end(pending.connection.try_later());
             }

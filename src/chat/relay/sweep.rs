@@ -11,6 +11,7 @@ use futures_util::StreamExt as _;
 
 use super::Members;
 use crate::chat::hub::Hub;
+use crate::chat::metrics::GapReason;
 use crate::chat::rooms::{RoomError, Rooms};
 use crate::domain::{RoomName, RoomState, Seq};
 use crate::protocol::Close;
@@ -58,7 +59,7 @@ impl Sweep {
     pub async fn step(&mut self) {
         for (room, seq) in self.lagging.drain(..) {
             if self.hub.fall_behind(room, seq) {
-                metrics::counter!(crate::domain::metric::GAPS, "reason" => "sweep").increment(1);
+                self.hub.relay_metrics().gaps.get(GapReason::Sweep).increment(1);
             }
         }
         if self.left.is_empty() {

@@ -13,6 +13,7 @@ use crate::accounts::limits::HostBudget;
 use crate::backend::broker::{RoomStatus, Submission};
 use crate::chat::history::{Greeting, HistoryError, PAGE, RoomKey, Step};
 use crate::chat::hub::{Connection, Identity, Place, Registration};
+use crate::chat::metrics::MessageResult;
 use crate::chat::rooms::{RoomError, RoomOwner};
 use crate::domain::{Host, HostUuid, RoomChange, RoomName, RoomState, Seq, Side, WallClock};
 use crate::protocol::chat::{
@@ -220,6 +221,7 @@ impl ChatSession {
                 let id = id.unwrap_or_else(|| crate::domain::MessageId::from_random(self.context.chance.bytes()));
                 let head = Bytes::from(message_head(side, &text, &datetime, &id));
                 if let Some(Err(retry)) = self.budget.as_ref().map(|budget| budget.take(head.len())) {
+                    self.context.hub.relay_metrics().messages.get(MessageResult::OverBudget).increment(1);
                     return Err(Close::TryLater { retry });
                 }
                 let submission = Submission { room: self.guard.key.name, side, id, text, datetime, head, trace: None };

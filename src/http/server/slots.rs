@@ -18,8 +18,8 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::backend::throttle;
-use crate::domain::metric;
 use crate::http::IsTrustedProxy;
+use crate::http::metrics::{RefusalReason, TcpMetrics};
 
 /// Number of slots reserved for a node at its bound, and for addresses at theirs.
 const RESERVED: usize = 24;
@@ -54,6 +54,7 @@ pub struct Slots {
     addresses: DashMap<IpAddr, u32>,
     per_address: Option<u32>,
     is_exempt: IsTrustedProxy,
+    metrics: Arc<TcpMetrics>,
 }
 
 impl std::fmt::Debug for Slots {
@@ -96,14 +97,17 @@ impl Slots {
         per_address: Option<u32>,
         is_exempt: IsTrustedProxy,
     ) -> Arc<Self> {
+        let metrics = Arc::<TcpMetrics>::default();
+        let lane = |limit| Lane::new(limit, metrics.clone());
         Arc::new(Self {
-            served: Lane::new(served),
-            over_address: Lane::new(over_address),
-            over_node: Lane::new(over_node),
+            served: lane(served),
+            over_address: lane(over_address),
+            over_node: lane(over_node),
             queued: AtomicUsize::new(0),
             addresses: DashMap::new(),
             per_address,
             is_exempt,
+            metrics,
         })
     }
 
@@ -118,7 +122,7 @@ impl Slots {
                 if class == Class::OverNode {
                     self.queued.fetch_sub(1, Relaxed);
                 }
-                count_refused(class);
+                self.count_refused(class);
                 Admission::Never
             }
         }
@@ -142,14 +146,14 @@ impl Slots {
             if !self.lane(class).has_room() {
                 return Err(class);
             }
-            count_refused(class);
+            self.count_refused(class);
         }
         self.lane(class).open.fetch_add(1, Relaxed);
         let address = address.filter(|_| class == Class::Served);
         if let Some(address) = address {
             *self.addresses.entry(address).or_default() += 1;
         }
-        metrics::gauge!(metric::TCP_CONNECTIONS).increment(1.0);
+        self.metrics.connections.increment(1.0);
         let slot = Slot { slots: self.clone(), class, address, ticket: AtomicU64::new(NO_TICKET), shed: Notify::new() };
         let slot = Arc::new(slot);
         slot.wait();
@@ -163,6 +167,20 @@ impl Slots {
                 return;
             }
         }
+    }
+
+    /// Metrics of the connections.
+    pub(super) fn metrics(&self) -> &TcpMetrics {
+        &self.metrics
+    }
+
+    fn count_refused(&self, class: Class) {
+        let reason = match class {
+            Class::Served => return,
+            Class::OverAddress => RefusalReason::Address,
+            Class::OverNode => RefusalReason::Node,
+        };
+        self.metrics.refused.get(reason).increment(1);
     }
 
     fn lane(&self, class: Class) -> &Lane {
@@ -200,7 +218,7 @@ impl Queued {
                 Ok(slot) => return Some(slot),
                 Err(class) => {
                     if tokio::time::timeout_at(deadline, freed).await.is_err() {
-                        count_refused(class);
+                        self.slots.count_refused(class);
                         return None;
                     }
                 }
@@ -215,15 +233,6 @@ impl Drop for Queued {
     }
 }
 
-fn count_refused(class: Class) {
-    let reason = match class {
-        Class::Served => return,
-        Class::OverAddress => "address",
-        Class::OverNode => "node",
-    };
-    metrics::counter!(metric::TCP_REFUSED, "reason" => reason).increment(1);
-}
-
 /// Connection waiting for a request, with the address that it is counted under.
 type Waiting = (Option<IpAddr>, Weak<Slot>);
 
@@ -234,6 +243,7 @@ struct Lane {
     next_ticket: AtomicU64,
     waiting: Mutex<BTreeMap<u64, Waiting>>,
     freed: Notify,
+    metrics: Arc<TcpMetrics>,
 }
 
 impl std::fmt::Debug for Lane {
@@ -243,13 +253,14 @@ impl std::fmt::Debug for Lane {
 }
 
 impl Lane {
-    fn new(limit: usize) -> Self {
+    fn new(limit: usize, metrics: Arc<TcpMetrics>) -> Self {
         Self {
             limit,
             open: AtomicUsize::new(0),
             next_ticket: AtomicU64::new(1),
             waiting: Mutex::default(),
             freed: Notify::new(),
+            metrics,
         }
     }
 
@@ -270,7 +281,7 @@ impl Lane {
         };
         longest.and_then(|(_, slot)| slot.upgrade()).is_some_and(|slot| {
             slot.shed.notify_one();
-            metrics::counter!(metric::TCP_REFUSED, "reason" => "shed").increment(1);
+            self.metrics.refused.get(RefusalReason::Shed).increment(1);
             true
         })
     }
@@ -297,6 +308,11 @@ impl std::fmt::Debug for Slot {
 }
 
 impl Slot {
+    /// Metrics of the connections.
+    pub(super) fn metrics(&self) -> &TcpMetrics {
+        self.slots.metrics()
+    }
+
     pub(crate) fn class(&self) -> Class {
         self.class
     }
@@ -341,7 +357,7 @@ impl Drop for Slot {
         let lane = self.slots.lane(self.class);
         lane.open.fetch_sub(1, Relaxed);
         lane.freed.notify_one();
-        metrics::gauge!(metric::TCP_CONNECTIONS).decrement(1.0);
+        self.slots.metrics.connections.decrement(1.0);
         if let Some(address) = self.address
             && let Entry::Occupied(mut entry) = self.slots.addresses.entry(address)
         {

@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
 use super::slots::Slot;
-use crate::domain::metric;
+use crate::http::metrics::{TcpMetrics, TimedPhase};
 
 /// Minimum number of response bytes that the peer must accept in each window while output is pending.
 const MIN_PROGRESS: usize = 16 * 1024;
@@ -233,7 +233,9 @@ impl PeerStream {
             Phase::Idle(_) | Phase::Head(_) if is_shed => end,
             Phase::Idle(_) if is_closing => end,
             Phase::Idle(since) if self.has_passed(cx, since + self.timeouts.keep_alive) => end,
-            Phase::Head(since) if self.has_passed(cx, since + self.timeouts.head) => timed_out("head"),
+            Phase::Head(since) if self.has_passed(cx, since + self.timeouts.head) => {
+                timed_out(self.activity.slot.metrics(), TimedPhase::Head)
+            }
             Phase::Idle(_) | Phase::Head(_) => Poll::Pending,
         }
     }
@@ -250,7 +252,7 @@ impl PeerStream {
                 self.activity.slot.work();
                 let (since, _) = *self.waiting.get_or_insert_with(|| (Instant::now(), 0));
                 if self.has_passed(cx, since + PROGRESS_WINDOW) {
-                    return timed_out("write");
+                    return timed_out(self.activity.slot.metrics(), TimedPhase::Write);
                 }
             }
         }
@@ -258,8 +260,8 @@ impl PeerStream {
     }
 }
 
-fn timed_out<T>(phase: &'static str) -> Poll<io::Result<T>> {
-    metrics::counter!(metric::TCP_TIMEOUTS, "phase" => phase).increment(1);
+fn timed_out<T>(metrics: &TcpMetrics, phase: TimedPhase) -> Poll<io::Result<T>> {
+    metrics.timeouts.get(phase).increment(1);
     Poll::Ready(Err(ErrorKind::TimedOut.into()))
 }
 

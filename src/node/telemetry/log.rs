@@ -16,7 +16,7 @@ use parking_lot::{Condvar, Mutex};
 use tracing::Dispatch;
 use tracing_subscriber::fmt::MakeWriter;
 
-use crate::domain::metric;
+use super::metrics::{DropReason, ProcessMetrics};
 
 /// Capacity of the buffer in bytes; the writer holds as many again while it writes them. This is about 8,000 lines: a
 /// minute of a typical node, or the burst when all sockets of a node reconnect at once.
@@ -246,13 +246,12 @@ fn print_within(timeout: Duration, mut out: impl Write + Send + 'static, mut tex
 }
 
 /// Updates the counters of dropped lines.
-pub(super) fn observe() {
+pub(super) fn observe(metrics: &ProcessMetrics) {
     let Some(log) = LOG.get() else { return };
-    let count = |reason: &'static str, value: &AtomicU64| {
-        metrics::counter!(metric::LOG_LINES_DROPPED, "reason" => reason).absolute(value.load(Ordering::Relaxed));
-    };
-    count("buffer_full", &log.lines.overflowed);
-    count("write_failed", &log.lines.failed);
+    let counts = [(DropReason::BufferFull, &log.lines.overflowed), (DropReason::WriteFailed, &log.lines.failed)];
+    for (reason, count) in counts {
+        metrics.log_lines_dropped.get(reason).absolute(count.load(Ordering::Relaxed));
+    }
 }
 
 #[cfg(test)]

@@ -25,8 +25,8 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
 use tokio::runtime::Handle;
 
+use super::metrics::{ExportOutcome, TraceMetrics};
 use crate::domain::clock::Chance;
-use crate::domain::metric;
 use crate::domain::trace;
 use crate::node::config::{Config, hex};
 use crate::outbound::tls;
@@ -70,7 +70,7 @@ pub fn traces(config: &Config) -> Result<Option<Traces>, NoTraces> {
     let client = Client::builder(TokioExecutor::new()).build(connector);
     let exporter = SpanExporter::builder()
         .with_http()
-        .with_http_client(Wire { client, runtime: Handle::current(), is_away: Arc::default() })
+        .with_http_client(Wire { client, runtime: Handle::current(), is_away: Arc::default(), metrics: Arc::default() })
         .with_protocol(Protocol::HttpBinary)
         .with_endpoint(endpoint.traces())
         .with_timeout(EXPORT_TIMEOUT)
@@ -99,13 +99,14 @@ struct Wire {
     runtime: Handle,
     /// Whether the last export failed.
     is_away: Arc<AtomicBool>,
+    metrics: Arc<TraceMetrics>,
 }
 
 impl Wire {
     /// Counts an export, and logs the first failure and the first success after it.
     fn note(&self, problem: Option<&str>) {
-        let outcome = if problem.is_some() { "failed" } else { "sent" };
-        metrics::counter!(metric::TRACE_EXPORTS, "outcome" => outcome).increment(1);
+        let outcome = if problem.is_some() { ExportOutcome::Failed } else { ExportOutcome::Sent };
+        self.metrics.exports.get(outcome).increment(1);
         match (problem, self.is_away.swap(problem.is_some(), Relaxed)) {
             (Some(error), false) => tracing::warn!(error, "trace collector unavailable, dropping spans"),
             (None, true) => tracing::info!("trace collector available"),

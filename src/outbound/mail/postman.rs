@@ -9,7 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::smtp::{Failure, Sender};
 use crate::domain::clock::Clock;
-use crate::domain::metric;
+use crate::domain::metric::LabelValue as _;
+use crate::outbound::metrics::{LimitScope, LimitedMail, MailMetrics, MailOutcome};
 use crate::store::{Departure, DueMail, MailQuotas, MailScope, OutgoingMail, Store, StoreError};
 
 /// Polling interval of the outbox, in addition to wake-ups.
@@ -45,12 +46,13 @@ pub struct Postman {
     quotas: MailQuotas,
     clock: Arc<dyn Clock>,
     waker: Waker,
+    metrics: MailMetrics,
 }
 
 impl Postman {
     /// Creates a dispatcher from the outbox of `store` to `sender`, without limits.
     pub fn new(store: Store, sender: Arc<dyn Sender>, clock: Arc<dyn Clock>, waker: Waker) -> Self {
-        Self { store, sender, quotas: MailQuotas::default(), clock, waker }
+        Self { store, sender, quotas: MailQuotas::default(), clock, waker, metrics: MailMetrics::default() }
     }
 
     /// Sets the limits on sent e-mails.
@@ -98,7 +100,7 @@ impl Postman {
         if now >= due.mail.expires_at {
             // An e-mail without a recipient is written so that an unknown address takes as long as a known one.
             if !due.mail.recipient.is_empty() {
-                count("expired");
+                self.count(MailOutcome::Expired);
                 tracing::warn!(mail = due.id, subject = due.mail.subject, "e-mail expired before it could be sent");
             }
             return self.store.drop_mail(due).await;
@@ -110,16 +112,16 @@ impl Postman {
         };
         match self.sender.send(&OutgoingMail { body, ..due.mail.clone() }).await {
             Ok(()) => {
-                count("sent");
+                self.count(MailOutcome::Sent);
                 self.store.remove_mail(due.id).await
             }
             Err(Failure::Permanent(why)) => {
-                count("refused");
+                self.count(MailOutcome::Refused);
                 tracing::warn!(mail = due.id, subject = due.mail.subject, why, "e-mail rejected");
                 self.store.remove_mail(due.id).await
             }
             Err(Failure::Unknown(why)) if due.mail.at_most_once => {
-                count("unknown");
+                self.count(MailOutcome::Unknown);
                 tracing::warn!(mail = due.id, subject = due.mail.subject, why, "e-mail may or may not have been sent");
                 self.store.remove_mail(due.id).await
             }
@@ -127,7 +129,7 @@ impl Postman {
                 if matches!(failure, Failure::Temporary(_)) {
                     self.store.undo_departure(departure).await?;
                 }
-                count("failed");
+                self.count(MailOutcome::Failed);
                 let why = failure.to_string();
                 tracing::warn!(mail = due.id, attempts = due.attempts + 1, why, "failed to send e-mail, retrying");
                 let wait = FIRST_RETRY * 2_i32.saturating_pow(due.attempts.min(10));
@@ -136,19 +138,20 @@ impl Postman {
         }
     }
 
+    fn count(&self, outcome: MailOutcome) {
+        self.metrics.mails.get(outcome).increment(1);
+    }
+
     /// Delays an e-mail over a limit, together with others that the same limit applies to.
     async fn delay(&self, due: &DueMail, scope: MailScope, until: DateTime<Utc>) -> Result<(), StoreError> {
         let delayed = self.store.delay_mails(due, scope, until, self.clock.now()).await?;
-        let (scope, class) = (scope.as_str(), due.mail.kind.class().as_str());
-        metrics::counter!(metric::MAILS_LIMITED, "scope" => scope, "class" => class).increment(delayed);
+        let (scope, class) = (LimitScope::from(scope), LimitedMail::from(due.mail.kind.class()));
+        self.metrics.limited.get((scope, class)).increment(delayed);
+        let (scope, class) = (scope.value(), class.value());
         let host = due.mail.host.map(|host| host.0);
         tracing::warn!(mail = due.id, class, scope, host, delayed, %until, "e-mail rate limited, delayed");
         Ok(())
     }
-}
-
-fn count(outcome: &'static str) {
-    metrics::counter!(metric::MAILS, "outcome" => outcome).increment(1);
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 //! node that crashes in between sends it again: at least once, with the same id.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -18,7 +19,8 @@ use super::Sender;
 use super::wire::TIME_LIMIT;
 use crate::domain::HostId;
 use crate::domain::clock::Chance;
-use crate::domain::metric;
+use crate::domain::metric::LabelValue as _;
+use crate::outbound::metrics::{WebhookMetrics, WebhookOutcome};
 use crate::store::{DueWebhook, Store, StoreError, Turn, Webhook, WebhookEvent};
 
 /// Polling interval of due events.
@@ -65,12 +67,13 @@ pub struct Courier {
     store: Store,
     sender: Sender,
     chance: Chance,
+    metrics: Arc<WebhookMetrics>,
 }
 
 impl Courier {
     /// Creates a dispatcher for the events in `store`.
     pub fn new(store: Store, sender: Sender, chance: Chance) -> Self {
-        Self { store, sender, chance }
+        Self { store, sender, chance, metrics: Arc::default() }
     }
 
     /// Sends due events until `stop` is cancelled.
@@ -127,7 +130,7 @@ impl Courier {
         let now = self.sender.now();
         let mut due = self.store.due_webhooks(now).await?;
         let oldest = due.iter().map(|due| due.since).min().unwrap_or(now);
-        metrics::gauge!(metric::WEBHOOK_LAG).set((now - oldest).as_seconds_f64());
+        self.metrics.lag.set((now - oldest).as_seconds_f64());
         due.retain(|due| due.next_turn_at <= now || due.next_turn_at > now + LATEST_TURN);
         due.sort_unstable_by_key(|due| due.since.max(due.next_turn_at));
         Ok(due)
@@ -257,7 +260,7 @@ impl Serving<'_> {
     }
 
     async fn send(&self, event: &WebhookEvent) -> Result<(), StoreError> {
-        let Courier { store, sender, .. } = self.courier;
+        let Courier { store, sender, metrics, .. } = self.courier;
         let Some(webhook) = self.webhook().await? else {
             self.is_lost.store(true, Relaxed);
             return Ok(());
@@ -271,9 +274,9 @@ impl Serving<'_> {
             // Not marked as delivered: another node sends it again.
             () = late => return Ok(()),
         };
-        metrics::histogram!(metric::WEBHOOK_SECONDS).record(Duration::from_millis(attempt.millis).as_secs_f64());
+        metrics.duration.record(Duration::from_millis(attempt.millis).as_secs_f64());
         if attempt.problem.is_none() {
-            metrics::counter!(metric::WEBHOOKS, "outcome" => "delivered").increment(1);
+            metrics.events.get(WebhookOutcome::Delivered).increment(1);
             store.webhook_event_arrived(event.id, &attempt).await?;
             self.has_arrived.store(true, Relaxed);
             return Ok(());
@@ -281,8 +284,9 @@ impl Serving<'_> {
         self.has_failed.store(true, Relaxed);
         let again = attempt.at + self.courier.vary(retry(event.attempts));
         let again = (again < event.ends_at).then_some(again);
-        let outcome = if again.is_some() { "failed" } else { "given_up" };
-        metrics::counter!(metric::WEBHOOKS, "outcome" => outcome).increment(1);
+        let outcome = if again.is_some() { WebhookOutcome::Failed } else { WebhookOutcome::GivenUp };
+        metrics.events.get(outcome).increment(1);
+        let outcome = outcome.value();
         tracing::debug!(host = webhook.host.0, event = event.event_id, outcome, "webhook event not delivered");
         store.webhook_event_missed(event.id, &attempt, again).await?;
         if attempt.status == Some(GONE) {

@@ -16,6 +16,7 @@ use super::clocks::Clocks;
 use super::hearing::{Hearing, PROBE_INTERVAL};
 use super::publication;
 use crate::backend::broker::{Partition, Sink, Unavailable};
+use crate::backend::metrics::BusMetrics;
 use crate::backend::redis::{Disturbances, Redis, call, within};
 
 /// Interval at which account changes are read without a notification.
@@ -44,6 +45,7 @@ pub(super) async fn start(
     let first = resubscribe(&redis).await;
     let news = Arc::<Notify>::default();
     let control = redis.keys()?.control().to_owned();
+    let metrics = Arc::<BusMetrics>::default();
     tokio::spawn(listen(
         redis.clone(),
         control,
@@ -51,9 +53,10 @@ pub(super) async fn start(
         messages,
         news.clone(),
         (hearing.clone(), clocks.clone()),
+        metrics.clone(),
     ));
-    tokio::spawn(probe(redis.clone(), hearing.clone(), clocks));
-    tokio::spawn(keep(redis, sink, disturbances, news, newest, first.is_ok(), hearing));
+    tokio::spawn(probe(redis.clone(), hearing.clone(), clocks, metrics.clone()));
+    tokio::spawn(keep(redis, sink, (disturbances, news), newest, first.is_ok(), hearing, metrics));
     first
 }
 
@@ -66,6 +69,7 @@ async fn listen(
     mut messages: Receiver<Message>,
     news: Arc<Notify>,
     (hearing, clocks): (Arc<Hearing>, Arc<Clocks>),
+    metrics: Arc<BusMetrics>,
 ) {
     loop {
         tokio::select! {
@@ -83,7 +87,7 @@ async fn listen(
                 }
                 Err(RecvError::Lagged(lost)) => {
                     tracing::warn!(lost, "bus listener lagged, comparing rooms with broker");
-                    metrics::counter!(crate::domain::metric::BUS_LAGGED).increment(1);
+                    metrics.lagged.increment(1);
                     sink.missed();
                 }
                 Err(RecvError::Closed) => return,
@@ -96,11 +100,11 @@ async fn listen(
 async fn keep(
     redis: Redis,
     sink: Arc<dyn Sink>,
-    mut disturbances: Disturbances,
-    news: Arc<Notify>,
+    (mut disturbances, news): (Disturbances, Arc<Notify>),
     mut newest: String,
     mut subscribed: bool,
     hearing: Arc<Hearing>,
+    metrics: Arc<BusMetrics>,
 ) {
     let every = |interval| {
         let mut ticks = tokio::time::interval(interval);
@@ -122,7 +126,7 @@ async fn keep(
                 Ok(()) => {
                     subscribed = true;
                     hearing.start_again();
-                    metrics::counter!(crate::domain::metric::BUS_RESUBSCRIBED).increment(1);
+                    metrics.resubscribed.increment(1);
                     sink.missed();
                     read_control(&redis, &*sink, &mut newest).await;
                 }
@@ -136,7 +140,7 @@ async fn keep(
 
 /// Publishes probes on every bus. If Redis accepts them and this node does not receive them, its connection is
 /// replaced, even if it looks healthy.
-async fn probe(redis: Redis, hearing: Arc<Hearing>, clocks: Arc<Clocks>) {
+async fn probe(redis: Redis, hearing: Arc<Hearing>, clocks: Arc<Clocks>, metrics: Arc<BusMetrics>) {
     let mut probes = tokio::time::interval(PROBE_INTERVAL);
     let mut checks = tokio::time::interval(CHECK_INTERVAL);
     for ticks in [&mut probes, &mut checks] {
@@ -150,11 +154,11 @@ async fn probe(redis: Redis, hearing: Arc<Hearing>, clocks: Arc<Clocks>) {
             }
             _ = checks.tick() => {
                 if let Some(age) = hearing.age() {
-                    metrics::gauge!(crate::domain::metric::PROBE_AGE).set(age.as_secs_f64());
+                    metrics.probe_age.set(age.as_secs_f64());
                 }
                 if let Some(partition) = hearing.deaf() {
                     tracing::warn!(partition = partition.0, "bus unsubscribed, reconnecting");
-                    metrics::counter!(crate::domain::metric::BUS_DEAF).increment(1);
+                    metrics.silent.increment(1);
                     hearing.set_hears(false);
                     hearing.start_again();
                     if let Err(error) = redis.subscriber().force_reconnection().await {

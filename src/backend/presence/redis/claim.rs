@@ -39,7 +39,7 @@ impl RedisPresence {
             }
         }
         self.redis.forget_incarnation(dead).await?;
-        metrics::counter!(crate::domain::metric::CLAIMS).increment(1);
+        self.metrics.claims.increment(1);
         if looked_after > 0 {
             tracing::info!(node = dead, hosts = looked_after, "node dead, took over its hosts");
         }

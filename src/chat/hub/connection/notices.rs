@@ -74,19 +74,6 @@ impl Notices {
         }
         Some(framed)
     }
-
-    /// Drops the oldest notice. Returns whether there was one.
-    pub(super) fn skip_oldest(&mut self) -> bool {
-        let skipped = self.pop().is_some();
-        if skipped {
-            count_skipped();
-        }
-        skipped
-    }
-}
-
-pub(super) fn count_skipped() {
-    metrics::counter!(crate::domain::metric::NOTICES_SKIPPED).increment(1);
 }
 
 #[cfg(test)]

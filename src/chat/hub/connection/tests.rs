@@ -3,7 +3,7 @@
 use super::*;
 
 fn guest() -> Connection {
-    Connection::new(ConnectionId(1), Identity::Guest, false, 1_000)
+    Connection::new(ConnectionId(1), Identity::Guest, false, 1_000, Arc::default())
 }
 
 fn frame(seq: Seq) -> Bytes {

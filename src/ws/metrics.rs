@@ -1,0 +1,84 @@
+//! Metrics of WebSockets.
+
+use metrics::{Counter, Label};
+
+use crate::domain::metric::{Family, Gauge, LabelDescription, OpenFamily, OpenLabels, label, metric_set};
+use crate::protocol::Close;
+
+metric_set! {
+    /// Metrics of sockets.
+    pub(crate) struct SocketMetrics {
+        /// Open sockets.
+        connections: Family<Gauge, SocketKind> = "pintalk_connections", Count;
+        /// WebSocket handshakes; `refused` received a close code, `overloaded` received 1013 because too many joins
+        /// waited.
+        handshakes: Family<Counter, (HandshakeKind, HandshakeResult)> = "pintalk_handshakes_total", Count;
+        /// Closed sockets by close code; `peer`: the peer closed or lost the connection.
+        closes: OpenFamily<Counter, ClosedBy> = "pintalk_closes_total", Count;
+    }
+}
+
+metric_set! {
+    /// Metrics of the admission of joins.
+    pub(crate) struct JoinMetrics {
+        /// Upgraded sockets that wait to join their room or status.
+        waiting: Gauge = "pintalk_joins_waiting", Count;
+    }
+}
+
+label! {
+    /// Kind of an open socket.
+    pub(crate) enum SocketKind = "kind" {
+        ChatGuest = "chat_guest",
+        ChatHost = "chat_host",
+        StatusGuest = "status_guest",
+        StatusHost = "status_host",
+    }
+}
+
+label! {
+    /// HandshakeKind of a handshake.
+    pub(crate) enum HandshakeKind = "kind" {
+        Chat = "chat",
+        Status = "status",
+    }
+}
+
+label! {
+    /// Result of a handshake.
+    pub(crate) enum HandshakeResult = "result" {
+        Admitted = "admitted",
+        Limited = "limited",
+        Draining = "draining",
+        NotReady = "not_ready",
+        Refused = "refused",
+        Overloaded = "overloaded",
+    }
+}
+
+impl SocketMetrics {
+    /// Counts a socket that the node closed.
+    pub(crate) fn count_close(&self, close: Close) {
+        self.closes.find(ClosedBy::Node(close)).increment(1);
+    }
+}
+
+/// Why a socket ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum ClosedBy {
+    /// The peer closed or lost the connection.
+    Peer,
+    /// The node closed it, or answered the peer's close frame.
+    Node(Close),
+}
+
+impl OpenLabels for ClosedBy {
+    const LABELS: &'static [LabelDescription] = &[LabelDescription { name: "code", values: &[] }];
+
+    fn labels(self) -> Vec<Label> {
+        vec![match self {
+            Self::Peer => Label::from_static_parts("code", "peer"),
+            Self::Node(close) => Label::new("code", close.code().to_string()),
+        }]
+    }
+}
