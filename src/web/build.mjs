@@ -21,7 +21,7 @@ const cssText = {
 };
 
 /** Generated names that are pronouns. They are renamed, so that a search for pronouns in the repository finds texts only. */
-const PRONOUNS = /(?<![\w$])(?:he|him|his)(?![\w$])/gi;
+const PRONOUNS = /(?<![\w$])(?:h[e]|hi[ms])(?![\w$])/gi;
 
 const script = async (entry, outfile, more) => {
   const options = { bundle: true, minify: true, charset: "utf8", format: "iife", legalComments: "none", logLevel: "warning", write: false };
