@@ -35,30 +35,30 @@ const USAGE: u8 = 64;
 /// Exit code of a command that failed.
 const FAILED: u8 = 1;
 
-/// Self-hosted live chat for guests and hosts over plain WebSockets, on one node or many.
+/// Self-hosted live chat over plain WebSockets, on one node or a cluster.
 #[derive(Parser)]
 #[command(name = "pintalk", version)]
 struct Cli {
     #[command(subcommand)]
-    task: Task,
+    command: CliCommand,
 }
 
 #[derive(Subcommand)]
-enum Task {
+enum CliCommand {
     /// Run a node: a single node without --redis-url, otherwise a node of a cluster.
     Serve(Box<crate::node::config::ServeArgs>),
-    /// Run a complete node with a demo host and a page that shows guest and host side by side.
+    /// Run a complete node with a demo host and a page that shows the guest's and the host's view side by side.
     Demo(Box<demo::DemoArgs>),
-    /// Migrate the database schema, set whether a single node or a cluster serves it, or show the state.
+    /// Migrate the database schema, show its migrations, or switch between single node and cluster.
     Migrate(migrate::MigrateArgs),
-    /// Show the installation that the stores belong to, or make it the owner of a Redis.
+    /// Show which installation owns the database and Redis, or make it the owner of a Redis.
     #[command(subcommand)]
     Installation(installation::InstallationCommand),
     /// Manage host accounts.
     #[command(subcommand)]
     User(user::UserCommand),
-    /// Close idle rooms and delete expired data once, as the leader does continuously; or only count them.
-    #[command(after_help = cleanup::WHEN)]
+    /// Run the leader's cleanup jobs once: close idle rooms and delete expired data, or only count both.
+    #[command(after_help = cleanup::AFTER_HELP)]
     Cleanup(cleanup::CleanupArgs),
     /// Read the configuration, connect to every store, and report errors and risks.
     Check(Box<crate::node::config::ServeArgs>),
@@ -68,25 +68,25 @@ enum Task {
 #[derive(Debug)]
 struct Failure {
     code: u8,
-    sentence: String,
+    message: String,
 }
 
 impl Failure {
-    fn new(sentence: impl fmt::Display) -> Self {
-        Self { code: FAILED, sentence: sentence.to_string() }
+    fn new(message: impl fmt::Display) -> Self {
+        Self { code: FAILED, message: message.to_string() }
     }
 }
 
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
-        Self { code: USAGE, sentence: error.to_string() }
+        Self { code: USAGE, message: error.to_string() }
     }
 }
 
 impl From<AppError> for Failure {
     fn from(error: AppError) -> Self {
         let code = if matches!(error, AppError::Mode(_)) { USAGE } else { FAILED };
-        Self { code, sentence: error.to_string() }
+        Self { code, message: error.to_string() }
     }
 }
 
@@ -109,21 +109,21 @@ where
     let mut is_json = false;
     let outcome = match parsed {
         Ok(cli) => {
-            is_json = matches!(&cli.task, Task::Serve(args) if args.log.log_format == LogFormat::Json);
-            cli.task.run()
+            is_json = matches!(&cli.command, CliCommand::Serve(args) if args.log.log_format == LogFormat::Json);
+            cli.command.run()
         }
         Err(error) if !error.use_stderr() => {
             // Help and version. A closed pipe is not an error.
             let _ = error.print();
             Ok(0)
         }
-        Err(error) => Err(Failure { code: USAGE, sentence: sentence(&error) }),
+        Err(error) => Err(Failure { code: USAGE, message: first_paragraph(&error) }),
     };
     let code = outcome.unwrap_or_else(|failure| {
         if is_json {
-            tracing::error!(error = failure.sentence, code = failure.code, "node failed");
+            tracing::error!(error = failure.message, code = failure.code, "node failed");
         } else {
-            telemetry::print(std::io::stderr(), format!("error: {}", failure.sentence));
+            telemetry::print(std::io::stderr(), format!("error: {}", failure.message));
         }
         failure.code
     });
@@ -131,21 +131,21 @@ where
     ExitCode::from(code)
 }
 
-impl Task {
+impl CliCommand {
     fn run(self) -> Result<u8, Failure> {
         match self {
-            Task::Serve(args) => serve::run(*args),
-            Task::Demo(args) => demo::run(*args),
-            Task::Migrate(args) => migrate::run(&args),
-            Task::Installation(command) => installation::run(&command),
-            Task::User(command) => user::run(command),
-            Task::Cleanup(args) => cleanup::run(&args),
-            Task::Check(args) => check::run(*args),
+            CliCommand::Serve(args) => serve::run(*args),
+            CliCommand::Demo(args) => demo::run(*args),
+            CliCommand::Migrate(args) => migrate::run(&args),
+            CliCommand::Installation(command) => installation::run(&command),
+            CliCommand::User(command) => user::run(command),
+            CliCommand::Cleanup(args) => cleanup::run(&args),
+            CliCommand::Check(args) => check::run(*args),
         }
     }
 }
 
-/// Treats environment variables that are set to an empty string, as by compose files and charts, as not set.
+/// Treats an environment variable with an empty value as not set: compose files and charts set empty values.
 fn without_empty_variables(command: Command) -> Command {
     command
         .mut_args(|arg| {
@@ -155,8 +155,8 @@ fn without_empty_variables(command: Command) -> Command {
         .mut_subcommands(without_empty_variables)
 }
 
-/// Returns the first paragraph of a clap error, which names the flag. The others are hints for a terminal.
-fn sentence(error: &clap::Error) -> String {
+/// Returns the first paragraph of a clap error, which names the flag. The remaining paragraphs are usage hints.
+fn first_paragraph(error: &clap::Error) -> String {
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         return "a command is missing, see --help".to_owned();
     }
@@ -165,7 +165,7 @@ fn sentence(error: &clap::Error) -> String {
     paragraph.strip_prefix("error: ").map_or(paragraph.clone(), str::to_owned)
 }
 
-/// Runs the async part of a command. Tasks that it leaves behind do not delay the exit.
+/// Runs the async part of a command. Tasks that are still running afterwards do not delay the exit.
 fn block_on<F>(work: F) -> Result<u8, Failure>
 where
     F: Future<Output = Result<u8, Failure>>,
@@ -173,7 +173,7 @@ where
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .map_err(|error| Failure::new(format!("no runtime: {error}")))?;
+        .map_err(|error| Failure::new(format!("failed to start the async runtime: {error}")))?;
     let outcome = runtime.block_on(work);
     runtime.shutdown_background();
     outcome
@@ -188,12 +188,12 @@ fn print_line(text: &str) -> Result<(), Failure> {
 }
 
 /// Sets up logging for a command that prints its result to standard output.
-fn log_for_a_command() {
+fn init_command_logging() {
     telemetry::log(LogFormat::Text, "warn");
 }
 
 /// Opens an existing database without changing its schema.
-async fn open_store_to_look(database: &crate::node::config::DatabaseUrl) -> Result<Store, Failure> {
+async fn open_existing_store(database: &crate::node::config::DatabaseUrl) -> Result<Store, Failure> {
     if !is_made(database.expose()).map_err(Failure::new)? {
         return Err(Failure::new(format!("there is no database at {database}")));
     }

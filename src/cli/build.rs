@@ -8,9 +8,9 @@ fn main() {
     let revision = std::env::var("PINTALK_REVISION").ok().filter(|revision| !revision.is_empty());
     let rustc = std::env::var("RUSTC").unwrap_or_else(|_| "rustc".to_owned());
     let version =
-        Command::new(rustc).arg("--version").output().ok().and_then(|said| String::from_utf8(said.stdout).ok());
+        Command::new(rustc).arg("--version").output().ok().and_then(|output| String::from_utf8(output.stdout).ok());
     // Format: "rustc 1.95.0 (…)".
-    let version = version.as_deref().and_then(|said| said.split_whitespace().nth(1)).unwrap_or("unknown");
+    let version = version.as_deref().and_then(|output| output.split_whitespace().nth(1)).unwrap_or("unknown");
     println!("cargo::rustc-env=PINTALK_BUILD_REVISION={}", revision.as_deref().unwrap_or("unknown"));
     println!("cargo::rustc-env=PINTALK_BUILD_RUST={version}");
 }

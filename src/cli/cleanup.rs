@@ -2,16 +2,16 @@
 
 use clap::Args;
 
-use super::{FAILED, Failure, block_on, log_for_a_command, open_store, open_store_to_look, print_line};
+use super::{FAILED, Failure, block_on, init_command_logging, open_existing_store, open_store, print_line};
 use crate::domain::clock::Chance;
 use crate::node::Cleaner;
 use crate::node::config::{self, DutyArgs, Hidden, StoreArgs};
 use crate::node::jobs::{Entry, JobError, TABLE};
 use crate::node::telemetry;
 
-/// Help text about use beside running nodes.
-pub(super) const WHEN: &str = "Nodes may be running: they do the same by themselves, and neither is in the other's way. Rooms that \
-    this closes are closed in SQL; the nodes tell whoever is in them within 10 s. In a cluster, --redis-url has to be given.";
+/// Help text: use while nodes are running.
+pub(super) const AFTER_HELP: &str = "You can run this command while nodes are running; their leader runs the same jobs. Rooms are \
+    closed in SQL, and nodes notify the clients in them within 10 s. A cluster requires --redis-url.";
 
 #[derive(Args)]
 pub(super) struct CleanupArgs {
@@ -28,16 +28,16 @@ pub(super) struct CleanupArgs {
 }
 
 pub(super) fn run(args: &CleanupArgs) -> Result<u8, Failure> {
-    log_for_a_command();
+    init_command_logging();
     let stores = config::stores(&args.store, args.redis_url.as_ref())?;
     block_on(async {
         let database = stores.database();
-        let store = if args.dry_run { open_store_to_look(database).await? } else { open_store(database).await? };
+        let store = if args.dry_run { open_existing_store(database).await? } else { open_store(database).await? };
         let redis = stores.redis();
         let cleaner = Cleaner::connect(store.clone(), redis, args.duties.into(), &Chance::from_entropy()).await?;
         let skew = cleaner.measure_skew().await?;
         if let Some(skew) = skew.filter(|_| !args.dry_run) {
-            return Err(Failure::new(format!("{skew}: nothing is cleaned up until the clocks agree to 30 s")));
+            return Err(Failure::new(format!("{skew}: cleanup requires clocks that agree within 30 s")));
         }
         let outcomes = if args.dry_run { count(&cleaner).await } else { cleaner.jobs().run_once().await };
         cleaner.close().await;

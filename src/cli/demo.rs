@@ -17,11 +17,11 @@ use crate::store::Store;
 use crate::web::DemoHost;
 
 const EMAIL: &str = "demo@pintalk.local";
-/// Hides the migrations that every start logs, so that the address is the first line of output.
+/// Log filter without the migrations of each start, so that the address is the first line of output.
 const FILTER: &str = "info,sqlx=warn,sqlx_core=warn,sea_orm_migration=warn";
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 
-/// Options of the demo. Everything else has the defaults of `serve`, regardless of the environment.
+/// Options of the demo. All other options have the defaults of `serve`, regardless of the environment.
 #[derive(Args)]
 pub(super) struct DemoArgs {
     /// Address to listen on [default: 127.0.0.1:8080, or a free port if that is taken].
@@ -38,11 +38,11 @@ pub(super) fn run(args: DemoArgs) -> Result<u8, Failure> {
     telemetry::log(args.log.log_format, FILTER);
     telemetry::log_panics();
     let chance = Chance::from_entropy();
-    let passing = match args.data_dir {
+    let temporary = match args.data_dir {
         Some(_) => None,
-        None => Some(PassingDir::new(&chance)?),
+        None => Some(TemporaryDir::new(&chance)?),
     };
-    let data_dir = args.data_dir.or_else(|| passing.as_ref().map(|dir| dir.0.clone())).unwrap_or_default();
+    let data_dir = args.data_dir.or_else(|| temporary.as_ref().map(|dir| dir.0.clone())).unwrap_or_default();
     block_on(async {
         let listener = listen(args.listen).await?;
         let address = listener.local_addr().map_err(Failure::new)?;
@@ -51,7 +51,7 @@ pub(super) fn run(args: DemoArgs) -> Result<u8, Failure> {
         serve.log = args.log;
         let mut config = Config::from_args(serve, &chance)?;
         config.bound_to(address)?;
-        // No load balancer needs time to notice, and the demo should stop quickly.
+        // No load balancer has to be notified, and the demo should stop quickly.
         (config.drain_delay, config.drain) = (Duration::ZERO, Duration::from_secs(1));
         let demo = demo_host(&config, address, &chance).await?;
         let banner = banner(address, &demo);
@@ -60,14 +60,14 @@ pub(super) fn run(args: DemoArgs) -> Result<u8, Failure> {
     })
 }
 
-async fn listen(asked: Option<SocketAddr>) -> Result<TcpListener, Failure> {
-    let address = asked.unwrap_or(DEFAULT_LISTEN);
+async fn listen(requested: Option<SocketAddr>) -> Result<TcpListener, Failure> {
+    let address = requested.unwrap_or(DEFAULT_LISTEN);
     let bound = match TcpListener::bind(address).await {
-        // Only if no address was given.
-        Err(_) if asked.is_none() => TcpListener::bind(SocketAddr::new(address.ip(), 0)).await,
+        // The default port is taken: any free port will do.
+        Err(_) if requested.is_none() => TcpListener::bind(SocketAddr::new(address.ip(), 0)).await,
         bound => bound,
     };
-    bound.map_err(|error| Failure::new(format!("--listen: {address} cannot be listened on: {error}")))
+    bound.map_err(|error| Failure::new(format!("--listen: cannot listen on {address}: {error}")))
 }
 
 /// Finds or creates the demo host, and registers the domains of this port.
@@ -79,7 +79,7 @@ async fn demo_host(config: &Config, address: SocketAddr, chance: &Chance) -> Res
     let store = open_store(config.mode.database()).await?;
     let host = match store.hosts().credentials(EMAIL).await? {
         Some(known) => {
-            move_to(&store, &known.host, &domains).await?;
+            update_domains(&store, &known.host, &domains).await?;
             known.host
         }
         None => {
@@ -113,8 +113,8 @@ fn domains(address: SocketAddr) -> String {
     domains
 }
 
-/// Updates the domains of a demo host that was kept, since the port may have changed.
-async fn move_to(store: &Store, host: &Host, domains: &str) -> Result<(), Failure> {
+/// Updates the domains of an existing demo host, because the port may have changed. The database is always SQLite.
+async fn update_domains(store: &Store, host: &Host, domains: &str) -> Result<(), Failure> {
     if host.service_domain.as_deref() == Some(domains) {
         return Ok(());
     }
@@ -132,13 +132,13 @@ fn banner(address: SocketAddr, demo: &DemoHost) -> String {
     )
 }
 
-/// Maximum time that the exit of a demo waits for its directory to be deleted.
+/// Maximum time that the demo waits at exit for its directory to be deleted.
 const REMOVAL_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Temporary directory, deleted on drop.
-struct PassingDir(PathBuf);
+struct TemporaryDir(PathBuf);
 
-impl PassingDir {
+impl TemporaryDir {
     fn new(chance: &Chance) -> Result<Self, ConfigError> {
         let path = std::env::temp_dir().join(format!("pintalk-demo-{}", hex::encode(chance.bytes::<8>())));
         let made = config::private_dir(&path);
@@ -147,13 +147,13 @@ impl PassingDir {
     }
 }
 
-impl Drop for PassingDir {
+impl Drop for TemporaryDir {
     fn drop(&mut self) {
         remove(&self.0);
     }
 }
 
-/// Deletes the directory, and retries: after a forced shutdown SQLite's threads may still write to it.
+/// Deletes the directory, with retries: after a forced shutdown SQLite's threads may still write to it.
 fn remove(path: &Path) {
     let began = Instant::now();
     while let Err(error) = std::fs::remove_dir_all(path) {
@@ -173,16 +173,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_demo_page_may_be_opened_under_every_name_of_this_machine() {
+    fn demo_page_may_be_opened_under_every_name_of_this_machine() {
         assert_eq!(domains("127.0.0.1:8080".parse().unwrap()), "localhost:8080,127.0.0.1:8080");
         assert_eq!(domains("0.0.0.0:80".parse().unwrap()), "localhost:80,127.0.0.1:80");
         assert_eq!(domains("192.0.2.1:81".parse().unwrap()), "localhost:81,127.0.0.1:81,192.0.2.1:81");
     }
 
     #[tokio::test]
-    async fn a_port_that_was_asked_for_is_not_replaced_by_another() {
+    async fn requested_port_that_is_taken_is_an_error() {
         let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let refused = listen(Some(taken.local_addr().unwrap())).await.unwrap_err();
-        assert!(refused.sentence.starts_with("--listen: "), "{}", refused.sentence);
+        let error = listen(Some(taken.local_addr().unwrap())).await.unwrap_err();
+        assert!(error.message.starts_with("--listen: "), "{}", error.message);
     }
 }

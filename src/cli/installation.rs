@@ -3,7 +3,7 @@
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{Failure, block_on, log_for_a_command, open_store_to_look, print_line};
+use super::{Failure, block_on, init_command_logging, open_existing_store, print_line};
 use crate::backend::broker::Partition;
 use crate::backend::redis::Redis;
 use crate::backend::{Backend, RedisOptions, Unavailable};
@@ -41,10 +41,10 @@ pub(super) enum ServedBy {
 }
 
 pub(super) fn run(command: &InstallationCommand) -> Result<u8, Failure> {
-    log_for_a_command();
+    init_command_logging();
     match command {
-        InstallationCommand::Show(args) => with_stores(args, recorded, show),
-        InstallationCommand::Adopt(args) => with_stores(args, ensured, adopt),
+        InstallationCommand::Show(args) => with_stores(args, recorded_installation, show),
+        InstallationCommand::Adopt(args) => with_stores(args, ensured_installation, adopt),
     }
 }
 
@@ -55,18 +55,18 @@ fn with_stores(
 ) -> Result<u8, Failure> {
     let stores = config::stores(&args.store, args.redis_url.as_ref())?;
     block_on(async {
-        let store = open_store_to_look(stores.database()).await?;
+        let store = open_existing_store(stores.database()).await?;
         let installation = read(&store).await?;
         let redis = stores.redis().map(connect).transpose()?;
         if let Some(redis) = &redis {
             redis.install(installation.id);
         }
-        let done = work(installation, redis.as_ref()).await;
+        let result = work(installation, redis.as_ref()).await;
         if let Some(redis) = redis {
             redis.quit().await;
         }
         store.close().await;
-        done.map(|()| 0)
+        result.map(|()| 0)
     })
 }
 
@@ -74,9 +74,9 @@ async fn show(installation: Installation, redis: Option<&Redis>) -> Result<(), F
     print_line(&format!("installation {}, served by a {}", installation.id, name(installation.mode)))?;
     if let Some(redis) = redis {
         match redis.owner().await.map_err(unreachable)? {
-            Some(owner) if owner == installation.id.as_str() => print_line("redis belongs to it")?,
+            Some(owner) if owner == installation.id.as_str() => print_line("redis belongs to this installation")?,
             Some(_) if redis.is_retired().await.map_err(unreachable)? => {
-                print_line("redis belonged to it, until a single node took over")?;
+                print_line("redis belonged to this installation until a single node replaced the cluster")?;
             }
             Some(owner) => print_line(&format!("redis belongs to another installation, {owner}"))?,
             None => print_line("redis belongs to no installation")?,
@@ -86,18 +86,18 @@ async fn show(installation: Installation, redis: Option<&Redis>) -> Result<(), F
 }
 
 async fn adopt(installation: Installation, redis: Option<&Redis>) -> Result<(), Failure> {
-    let redis = redis.ok_or_else(|| Failure::new("--redis-url is required: the Redis to adopt"))?;
+    let redis = redis.ok_or_else(|| Failure::new("--redis-url is required: URL of the Redis to adopt"))?;
     let owner = redis.owner().await.map_err(unreachable)?;
     if let Some(owner) = owner.as_deref().filter(|owner| *owner != installation.id.as_str()) {
         // An owner that is not an installation id was not written by a node, so no node holds a lease under it.
         if let Ok(owner) = owner.parse::<InstallationId>() {
-            refuse_live_leases(redis, owner).await?;
+            reject_live_leases(redis, owner).await?;
         }
     }
     redis.adopt().await.map_err(unreachable)?;
     print_line(&format!("redis belongs to installation {}", installation.id))?;
     if let Some(owner) = owner.filter(|owner| owner != installation.id.as_str()) {
-        print_line(&format!("keys of its last owner remain under pt:{owner}:"))?;
+        print_line(&format!("keys of its previous owner remain under pt:{owner}:"))?;
     }
     Ok(())
 }
@@ -109,7 +109,7 @@ pub(super) async fn set_mode(store: &Store, stores: &Mode, to: ServedBy, redis_i
         ServedBy::Single => InstallationMode::Single,
     };
     if to == InstallationMode::Cluster && stores.database().is_sqlite() {
-        return Err(Failure::new("--database-url: a cluster needs MySQL, and this database is SQLite"));
+        return Err(Failure::new("--database-url: a cluster requires MySQL, and this database is SQLite"));
     }
     let candidate = InstallationId::from_random(Chance::from_entropy().bytes());
     let installation = store.installation().ensure(candidate, to, SystemClock.now()).await?;
@@ -125,7 +125,7 @@ pub(super) async fn set_mode(store: &Store, stores: &Mode, to: ServedBy, redis_i
             (InstallationMode::Cluster, None) => {
                 return Err(Failure::new(
                     "--redis-url is required: messages that are not in SQL yet are in the cluster's Redis; if that Redis no \
-                     longer exists, add --redis-lost",
+                     longer exists, pass --redis-lost",
                 ));
             }
         }
@@ -140,20 +140,20 @@ pub(super) async fn set_mode(store: &Store, stores: &Mode, to: ServedBy, redis_i
 async fn retire(url: &RedisUrl, id: InstallationId) -> Result<(), Failure> {
     let redis = connect(url)?;
     redis.install(id);
-    let checked = async {
+    let retired = async {
         redis.attach().await.map_err(unreachable)?;
-        refuse_live_leases(&redis, id).await?;
+        reject_live_leases(&redis, id).await?;
         match unarchived(&redis).await.map_err(unreachable)? {
             0 => redis.retire().await.map_err(unreachable),
             waiting => Err(Failure::new(format!(
-                "{waiting} messages are not in SQL yet: start a node of the cluster, and wait until \
+                "{waiting} messages are not in SQL yet: start a node of the cluster and wait until \
                  pintalk_archive_lag_messages is 0"
             ))),
         }
     };
-    let checked = checked.await;
+    let retired = retired.await;
     redis.quit().await;
-    checked
+    retired
 }
 
 /// Returns the number of messages that are not in SQL yet.
@@ -167,23 +167,23 @@ async fn unarchived(redis: &Redis) -> Result<u64, Unavailable> {
     Ok(messages)
 }
 
-async fn refuse_live_leases(redis: &Redis, id: InstallationId) -> Result<(), Failure> {
+async fn reject_live_leases(redis: &Redis, id: InstallationId) -> Result<(), Failure> {
     match redis.live_leases_of(id).await.map_err(unreachable)? {
         0 => Ok(()),
         live => Err(Failure::new(format!(
-            "{live} nodes of installation {id} are running on this Redis, or have stopped within the last 15 s: stop them, and \
-             wait until their leases have ended"
+            "{live} nodes of installation {id} are running on this Redis, or stopped within the last 15 s: stop them and \
+             wait until their leases have expired"
         ))),
     }
 }
 
-async fn recorded(store: &Store) -> Result<Installation, Failure> {
+async fn recorded_installation(store: &Store) -> Result<Installation, Failure> {
     let installation = store.installation().get().await?;
     installation.ok_or_else(|| Failure::new("this database has no installation yet: no node has started on it"))
 }
 
 /// Reads the installation, or creates one in cluster mode if no node has started on the database yet.
-async fn ensured(store: &Store) -> Result<Installation, Failure> {
+async fn ensured_installation(store: &Store) -> Result<Installation, Failure> {
     let candidate = InstallationId::from_random(Chance::from_entropy().bytes());
     Ok(store.installation().ensure(candidate, InstallationMode::Cluster, SystemClock.now()).await?)
 }

@@ -4,7 +4,7 @@ use clap::{Args, ValueEnum};
 use migration::SchemaState;
 
 use super::installation::{self, ServedBy};
-use super::{Failure, block_on, log_for_a_command, open_store_to_look, print_line};
+use super::{Failure, block_on, init_command_logging, open_existing_store, print_line};
 use crate::node::config::{self, Hidden, StoreArgs};
 use crate::store::Store;
 
@@ -15,7 +15,7 @@ pub(super) struct MigrateArgs {
     /// cluster serves the database (mode).
     #[arg(value_enum)]
     to: Direction,
-    /// With `mode`: what serves the database from now on; rejected while nodes are running.
+    /// With `mode`: mode in which the database is served from now on; rejected while nodes are running.
     #[arg(value_enum, required_if_eq("to", "mode"))]
     served_by: Option<ServedBy>,
     /// Number of migrations [default: all pending ones for up, 1 for down].
@@ -26,7 +26,7 @@ pub(super) struct MigrateArgs {
     /// With `mode single`: URL of the Redis of the cluster that served the database.
     #[arg(long, env = "PINTALK_REDIS_URL", value_name = "URL", hide_env_values = true)]
     redis_url: Option<Hidden>,
-    /// With `mode single`: that Redis no longer exists; messages that were only in it are lost.
+    /// With `mode single`: the cluster's Redis no longer exists; messages that are not in SQL are lost.
     #[arg(long, conflicts_with = "redis_url")]
     redis_lost: bool,
 }
@@ -40,25 +40,25 @@ enum Direction {
 }
 
 pub(super) fn run(args: &MigrateArgs) -> Result<u8, Failure> {
-    log_for_a_command();
+    init_command_logging();
     let database = config::database(&args.store)?;
     block_on(async {
         if let (Direction::Mode, Some(served_by)) = (args.to, args.served_by) {
             let stores = config::stores(&args.store, args.redis_url.as_ref())?;
-            let store = open_store_to_look(stores.database()).await?;
-            let done = installation::set_mode(&store, &stores, served_by, args.redis_lost).await;
+            let store = open_existing_store(stores.database()).await?;
+            let result = installation::set_mode(&store, &stores, served_by, args.redis_lost).await;
             store.close().await;
-            return done.map(|()| 0);
+            return result.map(|()| 0);
         }
         let store = Store::connect(database.expose()).await?;
         match args.to {
             Direction::Up => apply(&store, args.steps).await?,
             Direction::Down => {
-                SchemaState::down(store.connection(), args.steps.unwrap_or(1)).await.map_err(failed)?;
+                SchemaState::down(store.connection(), args.steps.unwrap_or(1)).await.map_err(schema_error)?;
             }
             Direction::Status | Direction::Mode => {}
         }
-        let state = SchemaState::read(store.connection()).await.map_err(failed)?;
+        let state = SchemaState::read(store.connection()).await.map_err(schema_error)?;
         for (name, is_applied) in &state.changes {
             print_line(&format!("{:8} {name}", if *is_applied { "applied" } else { "pending" }))?;
         }
@@ -72,14 +72,14 @@ pub(super) fn run(args: &MigrateArgs) -> Result<u8, Failure> {
 
 /// Applies the next `steps` migrations, or all pending ones.
 pub(super) async fn apply(store: &Store, steps: Option<u32>) -> Result<(), Failure> {
-    SchemaState::up(store.connection(), steps).await.map_err(failed)
+    SchemaState::up(store.connection(), steps).await.map_err(schema_error)
 }
 
 /// Reads which migrations are applied, without changing anything.
 pub(super) async fn state(store: &Store) -> Result<SchemaState, Failure> {
-    SchemaState::read(store.connection()).await.map_err(failed)
+    SchemaState::read(store.connection()).await.map_err(schema_error)
 }
 
-fn failed(error: impl std::fmt::Display) -> Failure {
-    Failure::new(format!("the schema could not be read or changed: {error}"))
+fn schema_error(error: impl std::fmt::Display) -> Failure {
+    Failure::new(format!("failed to read or change the schema: {error}"))
 }

@@ -17,36 +17,36 @@ pub(super) fn run(args: ServeArgs) -> Result<u8, Failure> {
     block_on(async move {
         let listener = TcpListener::bind(config.listen)
             .await
-            .map_err(|error| Failure::new(format!("--listen: {} cannot be listened on: {error}", config.listen)))?;
+            .map_err(|error| Failure::new(format!("--listen: cannot listen on {}: {error}", config.listen)))?;
         let address = listener.local_addr().map_err(Failure::new)?;
         config.bound_to(address)?;
         node(config, listener, || {}).await
     })
 }
 
-/// Runs a node on a listener until it is shut down. Calls `announce` when all requests are served.
-pub(super) async fn node(config: Config, listener: TcpListener, announce: impl FnOnce()) -> Result<u8, Failure> {
+/// Runs a node on a listener until it is shut down. Calls `on_ready` once the node serves requests.
+pub(super) async fn node(config: Config, listener: TcpListener, on_ready: impl FnOnce()) -> Result<u8, Failure> {
     let shutdown = Shutdown::new();
-    // A drain within its configured times is never forced; a late one gets the same time again.
+    // A drain is forced only after twice its configured time.
     shutdown.on_signals(config.drain_delay + config.drain * 2).map_err(Failure::new)?;
     telemetry::metrics(&SystemClock).keep_up(&shutdown);
     let traces = telemetry::traces(&config).map_err(Failure::new)?;
-    let life = async {
+    let run = async {
         let app = tokio::select! {
             app = node::build(config) => app?,
-            // Shut down before the node was built: there is nothing to drain.
+            // Shut down before the node was built: nothing to drain.
             () = shutdown.draining() => return Ok(()),
         };
-        let ended = app.run(listener, shutdown.clone(), announce).await;
+        let result = app.run(listener, shutdown.clone(), on_ready).await;
         shutdown.finish().await;
-        ended
+        result
     };
-    let ended = tokio::select! {
-        ended = life => ended.map(|()| shutdown.exit_code()).map_err(Failure::from),
+    let outcome = tokio::select! {
+        outcome = run => outcome.map(|()| shutdown.exit_code()).map_err(Failure::from),
         () = shutdown.forced() => Ok(FORCED),
     };
     if let Some(traces) = traces {
         traces.finish().await;
     }
-    ended
+    outcome
 }

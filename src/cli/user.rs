@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use clap::Subcommand;
 
-use super::{Failure, USAGE, block_on, log_for_a_command, open_store, print_line};
+use super::{Failure, USAGE, block_on, init_command_logging, open_store, print_line};
 use crate::accounts::tokens::TokenKeys;
 use crate::accounts::{Accounts, Announce};
 use crate::domain::clock::Chance;
@@ -28,22 +28,22 @@ pub(super) enum UserCommand {
     Create(create::CreateArgs),
     /// Print all hosts, without their secret keys.
     List(list::ListArgs),
-    /// Deactivate a host: its keys and tokens become invalid and its logins end.
-    #[command(after_help = change::WHEN)]
-    Disable(change::StandingArgs),
-    /// Reactivate a deactivated host, who has to log in again.
-    #[command(after_help = change::WHEN)]
-    Enable(change::StandingArgs),
-    /// Set a host's password and end its logins.
-    #[command(after_help = change::WHEN)]
+    /// Deactivate a host: its keys, tokens and logins become invalid.
+    #[command(after_help = change::AFTER_HELP)]
+    Disable(change::AccountArgs),
+    /// Reactivate a host. Hosts have to log in again.
+    #[command(after_help = change::AFTER_HELP)]
+    Enable(change::AccountArgs),
+    /// Set a host's password and log the host out everywhere.
+    #[command(after_help = change::AFTER_HELP)]
     ResetPassword(change::PasswordArgs),
-    /// Give a host's service new keys and print the host; the old keys stay valid for --key-grace.
-    #[command(after_help = change::WHEN)]
+    /// Replace a host's keys and print the host; the previous keys remain valid for --key-grace.
+    #[command(after_help = change::AFTER_HELP)]
     RotateKeys(change::KeysArgs),
 }
 
 pub(super) fn run(command: UserCommand) -> Result<u8, Failure> {
-    log_for_a_command();
+    init_command_logging();
     match command {
         UserCommand::Create(args) => create::run(args),
         UserCommand::List(args) => list::run(&args),
@@ -56,12 +56,12 @@ pub(super) fn run(command: UserCommand) -> Result<u8, Failure> {
 
 /// Reference to an existing host: e-mail address or id.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Who {
+enum HostRef {
     Email(String),
     Id(HostId),
 }
 
-impl FromStr for Who {
+impl FromStr for HostRef {
     type Err = &'static str;
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let is_id = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -73,38 +73,39 @@ impl FromStr for Who {
     }
 }
 
-impl Who {
+impl HostRef {
     async fn find(&self, store: &Store) -> Result<Host, Failure> {
         let found = match self {
-            Self::Email(email) => store.hosts().credentials(email).await?.map(|known| known.host),
+            Self::Email(email) => store.hosts().credentials(email).await?.map(|credentials| credentials.host),
             Self::Id(id) => store.hosts().get(*id).await?,
         };
         found.ok_or_else(Self::unknown)
     }
 
     fn unknown() -> Failure {
-        Failure::new("<HOST>: there is no account with this address or id")
+        Failure::new("<HOST>: no account has this address or id")
     }
 }
 
-/// Builds the [`Accounts`] service over an open store. It uses the store's clock and the given `announce`.
+/// Builds the [`Accounts`] service over an open store. It uses the store's clock and publishes changes to `announce`.
 async fn accounts(store: &Store, announce: Announce) -> Result<Accounts, Failure> {
     let chance = Chance::from_entropy();
     // No token is signed here, so a random key is sufficient.
-    let keys = TokenKeys::new(&[chance.bytes::<32>()]).ok_or_else(|| Failure::new("no key for tokens"))?;
+    let keys = TokenKeys::new(&[chance.bytes::<32>()]).ok_or_else(|| Failure::new("failed to create a token key"))?;
     Ok(Accounts::new(store.clone(), clock_skew::clock_of(store).await?, chance, keys, announce))
 }
 
-/// Announces nothing: no node needs to be notified.
-fn in_silence() -> Announce {
+/// Ignores account changes: no node has to be notified.
+fn announce_nothing() -> Announce {
     Arc::new(|_| Box::pin(std::future::ready(())))
 }
 
-fn password(given: Option<&Hidden>) -> Result<String, ConfigError> {
-    match given.map(Hidden::expose) {
-        None => {
-            Err(ConfigError::new("password", "is missing: give it here, in PINTALK_USER_PASSWORD, or - to read it"))
-        }
+fn password(value: Option<&Hidden>) -> Result<String, ConfigError> {
+    match value.map(Hidden::expose) {
+        None => Err(ConfigError::new(
+            "password",
+            "is missing: pass it, set PINTALK_USER_PASSWORD, or pass - to read it from standard input",
+        )),
         Some("-") => {
             let mut line = String::new();
             let read = std::io::stdin().lock().read_line(&mut line);
@@ -122,9 +123,9 @@ fn print(host: &Host, json: bool) -> Result<(), Failure> {
     }
     let facts = [
         ("id", host.id.0.to_string()),
-        ("email", plain(&host.email)),
+        ("email", printable(&host.email)),
         ("uuid", host.uuid.to_string()),
-        ("service name", plain(&host.service_name)),
+        ("service name", printable(&host.service_name)),
         ("service domain", host.service_domain.as_deref().unwrap_or("-").to_owned()),
         ("access key", host.access_key.clone()),
         ("secret key", host.secret_key.clone()),
@@ -133,8 +134,8 @@ fn print(host: &Host, json: bool) -> Result<(), Failure> {
     print_line(&lines.join("\n"))
 }
 
-/// Replaces control characters in user input, so that it cannot send escape sequences to the terminal.
-fn plain(text: &str) -> String {
+/// Replaces control characters, so that user input cannot send escape sequences to the terminal.
+fn printable(text: &str) -> String {
     text.replace(char::is_control, "\u{fffd}")
 }
 
@@ -143,16 +144,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_host_is_named_by_his_address_or_his_id() {
-        assert_eq!("dev@shop.example".parse(), Ok(Who::Email("dev@shop.example".into())));
-        assert_eq!("42".parse(), Ok(Who::Id(HostId(42))));
+    fn host_is_referenced_by_address_or_id() {
+        assert_eq!("dev@shop.example".parse(), Ok(HostRef::Email("dev@shop.example".into())));
+        assert_eq!("42".parse(), Ok(HostRef::Id(HostId(42))));
         for bad in ["", "dev", "+42", "-1", "99999999999999999999"] {
-            assert!(bad.parse::<Who>().is_err(), "{bad}");
+            assert!(bad.parse::<HostRef>().is_err(), "{bad}");
         }
     }
 
     #[test]
-    fn a_name_cannot_play_with_the_terminal() {
-        assert_eq!(plain("가게\u{1b}[2J\n"), "가게\u{fffd}[2J\u{fffd}");
+    fn escape_sequences_in_names_are_not_printed() {
+        assert_eq!(printable("가게\u{1b}[2J\n"), "가게\u{fffd}[2J\u{fffd}");
     }
 }

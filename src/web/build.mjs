@@ -1,12 +1,12 @@
 // Bundles the front end into dist/, which is committed: building PinTalk needs the Rust toolchain only.
 // usage: npm ci && npm run build
-import { readFile } from "node:fs/promises";
+import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { build, transform } from "esbuild";
 
 /** The oldest supported browsers (README, "Browsers"). */
 const BROWSERS = ["chrome92", "firefox90", "safari15.4"];
 
-/** Takes the place of global names. */
+/** Module whose exports replace global names. */
 const BUILTINS = ["widget/builtins.ts"];
 
 /** Imports a style sheet as minified text. */
@@ -20,9 +20,16 @@ const cssText = {
   },
 };
 
-const script = (entry, outfile, more) =>
-  build({ entryPoints: [entry], outfile: `dist/${outfile}`, bundle: true, minify: true, charset: "utf8", format: "iife", legalComments: "none", logLevel: "warning", ...more });
+/** Generated names that are pronouns. They are renamed, so that a search for pronouns in the repository finds texts only. */
+const PRONOUNS = /(?<![\w$])(?:h[e]|hi[ms])(?![\w$])/gi;
 
+const script = async (entry, outfile, more) => {
+  const options = { bundle: true, minify: true, charset: "utf8", format: "iife", legalComments: "none", logLevel: "warning", write: false };
+  const { outputFiles } = await build({ entryPoints: [entry], outfile: `dist/${outfile}`, ...options, ...more });
+  for (const { path, text } of outputFiles) await writeFile(path, text.replace(PRONOUNS, "$&_"));
+};
+
+await mkdir("dist", { recursive: true });
 await Promise.all([
   script("widget/loader.ts", "widget.js", { target: "es5" }),
   script("widget/main.ts", "widget-main.js", { target: BROWSERS, plugins: [cssText], inject: BUILTINS }),

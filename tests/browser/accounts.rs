@@ -1,4 +1,4 @@
-//! A host's life at the console, from signing up to leaving.
+//! The account of a host in the console, from sign-up to deactivation.
 
 use pintalk_kit::mail_server::MailServer;
 use serde_json::json;
@@ -10,18 +10,18 @@ use crate::site::{Site, keep_picture, readme_tags};
 
 const NEW: &str = "new@shop.example";
 
-/// Writes into a field of a form.
+/// Types into a field of a form.
 pub async fn fill(page: &Page, name: &str, text: &str) {
     page.paste(&format!("document.querySelector('#field-{name}')"), text).await;
 }
 
-/// Presses the button that says so.
+/// Presses the button with this text.
 pub async fn press(page: &Page, text: &str) {
     page.click(&format!("[...document.querySelectorAll('button')].find((one) => one.textContent === '{text}')")).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_host_signs_up_by_mail_works_changes_what_is_his_and_leaves() {
+async fn host_signs_up_by_email_uses_and_edits_the_account_and_leaves() {
     let mails = MailServer::start().await;
     let site = Site::embedded_with(&["--smtp-url", &format!("smtp://{}", mails.address)]).await;
     let browser = Browser::start("en-US").await;
@@ -29,13 +29,13 @@ async fn a_host_signs_up_by_mail_works_changes_what_is_his_and_leaves() {
     page.visit(&site.nodes[0].url("/console/")).await;
     press(&page, "Create an account").await;
     fill(&page, "email", NEW).await;
-    press(&page, "Mail me a code").await;
+    press(&page, "E-mail me a code").await;
     let code = mails.code(6).await;
     fill(&page, "verificationCode", &code).await;
     press(&page, "Confirm").await;
     fill(&page, "serviceName", "Second shop").await;
     fill(&page, "serviceExpl", "Sells other things").await;
-    // What is wrong is said where it is wrong.
+    // Errors are shown beside their fields.
     fill(&page, "password", "short").await;
     page.click("document.querySelector('.form .main')").await;
     page.until("the field says why", "document.querySelector('#field-password-hint.wrong')").await;
@@ -48,7 +48,7 @@ async fn a_host_signs_up_by_mail_works_changes_what_is_his_and_leaves() {
     let host = Host { page };
     host.is_online().await;
 
-    // The tag that he is given works.
+    // The tag that the console shows works.
     host.press("Settings").await;
     let keys = host
         .page
@@ -62,7 +62,7 @@ async fn a_host_signs_up_by_mail_works_changes_what_is_his_and_leaves() {
     fill(&host.page, "profileName", " and sons").await;
     host.page.click("document.querySelector('.card .form .main')").await;
     host.page
-        .until("his name is shown", "document.querySelector('.me b').textContent === 'Second shop and sons'")
+        .until("the name is shown", "document.querySelector('.me b').textContent === 'Second shop and sons'")
         .await;
     let guest = Guest::visit(browser.first_page().await, &site.shop.url()).await;
     let name = format!("{}.textContent === 'Second shop and sons'", Guest::at(".name"));
@@ -79,7 +79,7 @@ async fn a_host_signs_up_by_mail_works_changes_what_is_his_and_leaves() {
     host.page.until("it is not", "!document.querySelector('.rooms .pinned')").await;
     let search = "document.querySelector('.filters input')";
     host.page.keys(search, "nobody").await;
-    host.page.until("nobody is found", "!document.querySelector('.rooms .room')").await;
+    host.page.until("nothing is found", "!document.querySelector('.rooms .room')").await;
     host.page.run(&format!("{search}.value = ''; {search}.oninput()"), &json!([])).await;
     host.page.until("all are back", "document.querySelector('.rooms .room')").await;
     let watch = "const make = URL.createObjectURL; URL.createObjectURL = (blob) => { blob.text().then((text) => (window.text = text)); \
@@ -88,14 +88,14 @@ async fn a_host_signs_up_by_mail_works_changes_what_is_his_and_leaves() {
     host.press("Export as text").await;
     host.page.until("the file has it", "/one\\n\\s+two/.test(window.text)").await;
 
-    // His picture, which guests see; and the keys, which he copies and makes anew.
+    // The profile image, which guests see, and the keys, which are copied and replaced.
     host.press("Settings").await;
     let no_picture = "const to = document.querySelector('[type=file]'); const files = new DataTransfer(); \
         files.items.add(new File(['no picture'], 'me.png', { type: 'image/png' })); to.files = files.files; \
         to.dispatchEvent(new Event('change'))";
     host.page.run(no_picture, &json!([])).await;
     let says = "document.querySelector('#toasts').textContent.includes('Picture: is not a PNG')";
-    host.page.until("he reads why that is none", says).await;
+    host.page.until("the error is shown", says).await;
     let choose = "const to = document.querySelector('[type=file]'); \
         const canvas = document.createElement('canvas'); canvas.width = canvas.height = 64; \
         const paper = canvas.getContext('2d'); paper.fillStyle = '#3a7'; paper.fillRect(0, 0, 64, 64); \
@@ -103,7 +103,7 @@ async fn a_host_signs_up_by_mail_works_changes_what_is_his_and_leaves() {
           files.items.add(new File([blob], 'me.png', { type: 'image/png' })); to.files = files.files; \
           to.dispatchEvent(new Event('change')); resolve(true); }))";
     host.page.run(choose, &json!([])).await;
-    host.page.until("he sees it", "document.querySelector('.me .avatar img')?.naturalWidth > 0").await;
+    host.page.until("the image is shown", "document.querySelector('.me .avatar img')?.naturalWidth > 0").await;
     guest.page.reload().await;
     guest.page.until("guests see it", &format!("{}?.naturalWidth > 0", Guest::at(".avatar img"))).await;
     press(&host.page, "Remove").await;
@@ -122,11 +122,13 @@ async fn a_host_signs_up_by_mail_works_changes_what_is_his_and_leaves() {
     let widget = site.nodes[0].url("/widget.js");
     site.shop.show(&widget, keys[0].as_str().expect("a key"), keys[1].as_str().expect("a key"));
 
-    // Another password; the old one is none any more.
+    // The password changes; the previous one is rejected.
     fill(&host.page, "currentPassword", "a password of mine").await;
     fill(&host.page, "newPassword", "another password").await;
     press(&host.page, "Change password").await;
-    host.page.until("it is changed", "document.querySelector('#toasts').textContent.includes('Changed')").await;
+    host.page
+        .until("it is changed", "document.querySelector('#toasts').textContent.includes('Password changed')")
+        .await;
     host.press("Sign out").await;
     host.page.keys("document.querySelector('#field-email')", NEW).await;
     let password = "document.querySelector('#field-password')";
@@ -136,19 +138,19 @@ async fn a_host_signs_up_by_mail_works_changes_what_is_his_and_leaves() {
     host.page.keys(password, &format!("another password{ENTER}")).await;
     host.is_online().await;
 
-    // He leaves, and his widget with him.
+    // The host leaves, and the widget disappears.
     guest.page.reload().await;
-    // With other keys it is the same conversation.
+    // The conversation continues with new keys.
     guest.sees(&["me: one\ntwo"]).await;
     host.press("Settings").await;
     fill(&host.page, "password", "another password").await;
     press(&host.page, "Deactivate the account").await;
     let asked = "document.querySelector('dialog[open]') && document.activeElement.textContent === 'Cancel'";
-    host.page.until("he is asked, and Enter would be a no", asked).await;
+    host.page.until("a confirmation is shown, and Enter would cancel", asked).await;
     keep_picture(&host.page, "console-question").await;
     is_accessible(&host.page, "a question").await;
     host.confirm().await;
-    host.page.until("he is at the door", "document.querySelector('.signin')").await;
+    host.page.until("the sign-in page is shown", "document.querySelector('.signin')").await;
     guest.page.reload().await;
     let told = crate::eventually("the developer is told", crate::PATIENCE, async || {
         browser.log().await.into_iter().find(|line| line.contains("PinTalk: "))

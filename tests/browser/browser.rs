@@ -1,4 +1,4 @@
-//! A Chromium of the test's own, driven over WebDriver, which is a few calls of JSON.
+//! A separate Chromium per test, driven over WebDriver.
 
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::process::CommandExt as _;
@@ -12,29 +12,29 @@ use tokio::sync::Mutex;
 
 use crate::{PATIENCE, eventually};
 
-/// Under which WebDriver names an element.
+/// Key under which WebDriver returns the id of an element.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
-/// How long a script may take that waits for much.
+/// Maximum duration of a script that waits.
 const SCRIPT: Duration = Duration::from_secs(120);
 
-/// What it says of an element that the page has replaced meanwhile.
+/// WebDriver's error for an element that the page has replaced meanwhile.
 const STALE: &str = "stale element reference";
 
-/// The key of WebDriver that is Enter.
+/// The Enter key in WebDriver.
 pub const ENTER: &str = "\u{e007}";
 
-/// The key of WebDriver that is Escape.
+/// The Escape key in WebDriver.
 pub const ESCAPE: &str = "\u{e00c}";
 
-/// A driver and its Chromium. They end with this value, or with the process that has it.
+/// A WebDriver process and its Chromium. They end on drop, or with the test process.
 pub struct Browser {
     driver: Child,
     session: String,
     http: reqwest::Client,
-    /// The window it started with.
+    /// The initial window.
     first: Value,
-    /// The window that commands go to.
+    /// The window that receives commands.
     window: Mutex<String>,
     _profile: tempfile::TempDir,
 }
@@ -47,12 +47,12 @@ pub struct Page {
 }
 
 impl Browser {
-    /// Starts one whose visitor speaks a language.
+    /// Starts a browser with a preferred language.
     pub async fn start(language: &str) -> Arc<Self> {
         Self::start_with(language, json!({})).await
     }
 
-    /// Starts one with further preferences.
+    /// Starts a browser with a preferred language and further preferences.
     pub async fn start_with(language: &str, mut preferences: Value) -> Arc<Self> {
         preferences["intl.accept_languages"] = json!(language);
         let profile = tempfile::tempdir().expect("a folder");
@@ -81,7 +81,7 @@ impl Browser {
             "--disable-sync",
             "--disable-dev-shm-usage",
             "--window-size=1280,800",
-            // It ends with its driver, however that ends.
+            // The browser ends with its driver, even if the driver is killed.
             "--remote-debugging-pipe",
             profile_flag,
             language_flag,
@@ -101,12 +101,12 @@ impl Browser {
         Arc::new(browser)
     }
 
-    /// The window it started with.
+    /// Returns the initial window.
     pub async fn first_page(self: &Arc<Self>) -> Page {
         self.page(&self.first).await
     }
 
-    /// One more, beside the others.
+    /// Opens another window.
     pub async fn open_page(self: &Arc<Self>) -> Page {
         let opened = self.post("/window/new", &json!({"type": "window"})).await;
         self.page(&opened["handle"]).await
@@ -114,19 +114,19 @@ impl Browser {
 
     async fn page(self: &Arc<Self>, window: &Value) -> Page {
         let page = Page { browser: self.clone(), window: window.as_str().expect("a window").to_owned() };
-        // Each has its own person before it, who looks at it and has his hands on its keys.
+        // Every window counts as focused, as if each had a user.
         page.chromium("Emulation.setFocusEmulationEnabled", json!({"enabled": true})).await;
         page
     }
 
-    /// What all pages have written into their consoles since it was last asked for.
+    /// Returns the console messages of all pages since the last call.
     pub async fn log(&self) -> Vec<String> {
         let entries = self.post("/se/log", &json!({"type": "browser"})).await;
         let entries = entries.as_array().cloned().unwrap_or_default();
         entries.iter().map(|entry| entry["message"].as_str().unwrap_or_default().to_owned()).collect()
     }
 
-    /// The number of open windows.
+    /// Returns the number of open windows.
     pub async fn windows(&self) -> usize {
         self.get("/window/handles").await.as_array().map_or(0, Vec::len)
     }
@@ -161,7 +161,7 @@ async fn read(answer: reqwest::Result<reqwest::Response>) -> Value {
 }
 
 impl Page {
-    /// A call in this window. Nobody else's comes between.
+    /// Sends a command to this window. Commands of other windows do not interleave.
     async fn post(&self, path: &str, body: &Value) -> Value {
         let mut current = self.browser.window.lock().await;
         if *current != self.window {
@@ -179,7 +179,7 @@ impl Page {
         self.post("/refresh", &json!({})).await;
     }
 
-    /// Runs a script in the page, and waits for what it promises.
+    /// Runs a script in the page and waits for its promise.
     pub async fn run(&self, script: &str, arguments: &Value) -> Value {
         self.post("/execute/sync", &json!({"script": script, "args": arguments})).await
     }
@@ -189,7 +189,7 @@ impl Page {
         self.until_with(what, expression, &json!([])).await;
     }
 
-    /// Likewise, of `arguments`. In vain, it shows what stands on the page.
+    /// Waits until an expression of `arguments` is true. On timeout, prints the text of the page.
     pub async fn until_with(&self, what: &str, expression: &str, arguments: &Value) {
         let script = format!("return Boolean({expression})");
         let seen = eventually(what, PATIENCE, async || self.run(&script, arguments).await.as_bool().filter(|is| *is));
@@ -201,7 +201,7 @@ impl Page {
         }
     }
 
-    /// From now on remembers what an element says, however shortly.
+    /// Records every text that an element shows from now on.
     pub async fn remember(&self, find: &str) {
         let script = format!(
             "const said = {find}; window.said = []; new MutationObserver(() => window.said.push(said.textContent)) \
@@ -210,7 +210,7 @@ impl Page {
         self.run(&script, &json!([])).await;
     }
 
-    /// Waits until what is remembered has said something.
+    /// Waits until a recorded text contains `text`.
     pub async fn has_said(&self, text: &str) {
         let said = "window.said.some((said) => said.includes(arguments[0]))";
         self.until_with(&format!("it has been said: {text}"), said, &json!([text])).await;
@@ -223,7 +223,7 @@ impl Page {
         found.await
     }
 
-    /// Does something to what an expression finds, as soon as it is there. Lists that live replace their rows.
+    /// Acts on an element as soon as it exists, and retries if the page replaces the element.
     async fn act(&self, find: &str, what: &str, body: &Value) {
         eventually(find, PATIENCE, async || {
             let element = self.element(find).await;
@@ -233,17 +233,17 @@ impl Page {
         .await;
     }
 
-    /// Clicks it.
+    /// Clicks an element.
     pub async fn click(&self, find: &str) {
         self.act(find, "click", &json!({})).await;
     }
 
-    /// Presses keys in it.
+    /// Presses keys in an element.
     pub async fn keys(&self, find: &str, keys: &str) {
         self.act(find, "value", &json!({"text": keys})).await;
     }
 
-    /// Presses a key wherever the focus is.
+    /// Presses a key in the focused element.
     pub async fn press(&self, key: &str) {
         let value = match key {
             "Tab" => "\u{e004}",
@@ -255,44 +255,44 @@ impl Page {
         self.post("/actions", &json!({"actions": [{"type": "key", "id": "keys", "actions": strokes}]})).await;
     }
 
-    /// Puts text into a field as pasting does: also what no key makes.
+    /// Pastes text into a field, including text that no key produces.
     pub async fn paste(&self, find: &str, text: &str) {
         self.element(find).await;
         let script = format!("{find}.focus(); document.execCommand('insertText', false, arguments[0])");
         self.run(&script, &json!([text])).await;
     }
 
-    /// A command of Chromium's own.
+    /// Runs a DevTools command of Chromium.
     pub async fn chromium(&self, command: &str, parameters: Value) -> Value {
         self.post("/goog/cdp/execute", &json!({"cmd": command, "params": parameters})).await
     }
 
-    /// Shows the page as if it were on a screen of another size.
+    /// Emulates a screen of another size.
     pub async fn resize(&self, width: u32, height: u32, is_phone: bool) {
         let metrics = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": is_phone});
         self.chromium("Emulation.setDeviceMetricsOverride", metrics).await;
     }
 
-    /// Light or dark, and in either case nothing that moves.
+    /// Emulates a light or dark colour scheme, without animations.
     pub async fn prefer(&self, scheme: &str) {
         let still = json!({"name": "prefers-reduced-motion", "value": "reduce"});
         let features = json!({"features": [{"name": "prefers-color-scheme", "value": scheme}, still]});
         self.chromium("Emulation.setEmulatedMedia", features).await;
     }
 
-    /// What the page looks like, as PNG.
+    /// Takes a screenshot as PNG.
     pub async fn picture(&self) -> Vec<u8> {
         let shot = self.chromium("Page.captureScreenshot", json!({})).await;
         let shot = shot["data"].as_str().expect("a picture");
         base64::engine::general_purpose::STANDARD.decode(shot).expect("base64")
     }
 
-    /// From now on, commands are meant for the first frame of the page.
+    /// Sends further commands to the first frame of the page.
     pub async fn enter_frame(&self) {
         self.post("/frame", &json!({"id": 0})).await;
     }
 
-    /// And from now on for the page again.
+    /// Sends further commands to the page again.
     pub async fn leave_frame(&self) {
         self.post("/frame", &json!({"id": null})).await;
     }

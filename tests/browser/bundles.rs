@@ -1,4 +1,5 @@
-//! The committed bundles of the front end: built from these sources, type-checked, and of a syntax that supported browsers parse.
+//! The committed bundles of the front end: built from these sources, type-checked, and in a syntax that supported
+//! browsers parse.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -6,15 +7,15 @@ use std::process::{Command, Stdio};
 
 use crate::shop::node_modules;
 
-/// What is loaded before the panel opens, compressed.
+/// Maximum compressed size loaded before the panel opens.
 const MAX_LOADED: usize = 12 * 1024;
 
-/// Folder of the front end's sources.
+/// Folder of the front-end sources.
 fn sources() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src/web")
 }
 
-/// A copy of the sources with the npm packages beside them, without the bundles.
+/// Copies the sources without the bundles, and links the npm packages beside them.
 fn copy_of_sources() -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     let tar = format!(
@@ -35,7 +36,7 @@ fn npm_run(folder: &Path, script: &str) {
     assert!(done.status.success(), "npm run {script}:\n{}", String::from_utf8_lossy(&printed));
 }
 
-/// The files of a folder, by their paths in it.
+/// Returns the files of a folder by relative path.
 fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_owned()];
@@ -55,7 +56,7 @@ fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
 }
 
 #[test]
-fn the_bundles_match_their_sources() {
+fn bundles_match_their_sources() {
     let copy = copy_of_sources();
     npm_run(copy.path(), "build");
     let (built, committed) = (files(&copy.path().join("dist")), files(&sources().join("dist")));
@@ -67,7 +68,7 @@ fn the_bundles_match_their_sources() {
 }
 
 #[test]
-fn the_sources_pass_the_type_check_and_the_check_finds_errors() {
+fn sources_pass_the_type_check_and_the_check_detects_errors() {
     let copy = copy_of_sources();
     npm_run(copy.path(), "check");
     let folders = ["shared", "widget", "console", "demo"];
@@ -90,7 +91,7 @@ fn the_sources_pass_the_type_check_and_the_check_finds_errors() {
     assert_eq!(scripts, Vec::<String>::new(), "sources that no type check covers");
 }
 
-/// Parses a script by a version of ECMAScript, and returns the comments in it.
+/// Parses a script with a version of ECMAScript and returns its comments.
 fn parse(file: &str, version: u32, source_type: &str) -> Result<Vec<String>, String> {
     let script = "const [, modules, file, version, sourceType] = process.argv; \
         const { parse } = require(modules + '/acorn'); const comments = []; \
@@ -108,10 +109,10 @@ fn parse(file: &str, version: u32, source_type: &str) -> Result<Vec<String>, Str
 }
 
 #[test]
-fn the_widgets_syntax_is_that_of_supported_browsers() {
+fn syntax_of_the_widget_is_supported_by_all_browsers() {
     let dist = sources().join("dist");
     let file = |name: &str| dist.join(name).display().to_string();
-    // Every browser parses the loader, which decides whether the rest is loaded.
+    // Every browser must parse the loader, which decides whether to load the rest.
     for (name, version, source_type) in
         [("widget.js", 5, "script"), ("widget-main.js", 2022, "script"), ("widget-panel.js", 2022, "module")]
     {

@@ -1,4 +1,4 @@
-//! Several consoles of one host, and one that nobody looks at.
+//! Several consoles of one host, including hidden ones.
 
 use serde_json::json;
 
@@ -8,7 +8,7 @@ use crate::site::Site;
 use crate::talk::no_complaints;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn consoles_of_one_host_are_in_step_and_one_that_nobody_looks_at_counts_what_comes() {
+async fn consoles_of_one_host_stay_in_sync_and_a_hidden_one_counts_unread_messages() {
     let site = Site::embedded().await;
     let browser = Browser::start("en-US").await;
     let host = Host::sign_in(browser.open_page().await, &site.nodes[0].url("/console/")).await;
@@ -20,13 +20,13 @@ async fn consoles_of_one_host_are_in_step_and_one_that_nobody_looks_at_counts_wh
     let unread = "document.querySelector('.rooms .count')";
     other.page.until("both have it", unread).await;
 
-    // What is done in one tab, the others show at once.
+    // A change in one tab appears in the others at once.
     host.choose_first().await;
     other.page.until("it was read there", &format!("!{unread}")).await;
     host.press("Pin").await;
     other.page.until("it was pinned there", "document.querySelector('.rooms .pinned')").await;
 
-    // The tab with the open room is out of sight. That its host has read all is what the server says, and not true.
+    // The tab with the open room is hidden. The server reports the room as read although nothing was seen.
     let hide = "window.hidden = true; Object.defineProperty(document, 'hidden', { get: () => window.hidden }); \
         const { fetch } = window; window.read = 0; \
         window.fetch = async (path, sent) => { \
@@ -41,9 +41,9 @@ async fn consoles_of_one_host_are_in_step_and_one_that_nobody_looks_at_counts_wh
     assert_eq!(host.page.run("return document.title", &json!([])).await, "(1) PinTalk console");
     let look = "window.hidden = false; document.dispatchEvent(new Event('visibilitychange'))";
     host.page.run(look, &json!([])).await;
-    host.page.until("whoever looks has read it", "document.title === 'PinTalk console'").await;
+    host.page.until("a visible page marks it as read", "document.title === 'PinTalk console'").await;
 
-    // Another browser would not be told; whoever turns to it sees how it is now.
+    // Without tab notifications, as in another browser, a console updates when it receives the focus.
     host.page.run("BroadcastChannel.prototype.postMessage = () => {}", &json!([])).await;
     host.press("Close").await;
     host.confirm().await;
@@ -51,15 +51,15 @@ async fn consoles_of_one_host_are_in_step_and_one_that_nobody_looks_at_counts_wh
     other.page.run("dispatchEvent(new Event('focus'))", &json!([])).await;
     other.page.until("it is closed there", "!document.querySelector('.rooms .room')").await;
 
-    // A link leads to a room that is not in the list, too.
+    // A link opens a room that is not in the list.
     let room = host.page.run("return location.hash", &json!([])).await;
     other.page.run("location.hash = arguments[0]", &json!([room])).await;
     other.sees(&["they: one", "they: two"]).await;
     no_complaints(&browser).await;
 
-    // Signed out in one tab, he is in the other, too, and reads it there.
+    // Signing out in one tab signs out the others, and they say so.
     host.press("Sign out").await;
     let says = "document.querySelector('.signin')?.textContent.includes('You were signed out')";
-    other.page.until("the other tab says why he is at the door", says).await;
+    other.page.until("the other tab explains the sign-in page", says).await;
     site.close().await;
 }

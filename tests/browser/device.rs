@@ -1,4 +1,4 @@
-//! Devices and their states, as Chromium emulates them.
+//! Devices and their states, as emulated by Chromium.
 
 use serde_json::{Value, json};
 
@@ -88,18 +88,18 @@ impl Page {
         self.chromium("Network.emulateNetworkConditions", conditions).await;
     }
 
-    /// The value of an expression.
+    /// Returns the value of an expression.
     pub async fn value(&self, expression: &str) -> Value {
         self.run(&format!("return {expression}"), &json!([])).await
     }
 
-    /// The number that an expression has.
+    /// Returns the number of an expression.
     pub async fn number(&self, expression: &str) -> f64 {
         let value = self.value(expression).await;
         value.as_f64().unwrap_or_else(|| panic!("{expression} is {value}"))
     }
 
-    /// Types keys wherever the focus is, as a keyboard does.
+    /// Types keys into the focused element, like a keyboard.
     pub async fn type_keys(&self, text: &str) {
         for key in text.chars() {
             self.press(&key.to_string()).await;

@@ -1,4 +1,4 @@
-//! What a guest and a host see when nodes and stores go and come.
+//! What guests and hosts see during outages of nodes and stores.
 
 use serde_json::json;
 
@@ -7,7 +7,7 @@ use crate::people::{Guest, Host};
 use crate::site::{Site, keep_picture};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_is_lost_or_doubled_while_a_page_reloads_a_node_is_killed_and_redis_starts_again() {
+async fn nothing_is_lost_or_duplicated_across_a_reload_a_killed_node_and_a_restart_of_redis() {
     let mut site = Site::cluster().await;
     let browser = Browser::start("en-US").await;
     let host = Host::sign_in(browser.open_page().await, &site.other().url("/console/")).await;
@@ -17,12 +17,12 @@ async fn nothing_is_lost_or_doubled_while_a_page_reloads_a_node_is_killed_and_re
     host.say("hello").await;
     guest.sees(&["me: before", "they: hello"]).await;
 
-    // The guest's node is gone: what he writes waits, is shown to wait, and survives a reload.
+    // The guest's node is killed: a new message waits, is shown as waiting, and survives a reload.
     site.nodes[0].kill();
     guest.say("while the node is away").await;
     guest.sees(&["me: before", "they: hello", "sending me: while the node is away"]).await;
     host.say("are you still there?").await;
-    // His page comes from elsewhere, the widget from the node that is away: it is shown when the node is back.
+    // The page is served by the shop and the widget by the killed node: the widget appears when the node has restarted.
     guest.page.reload().await;
     site.nodes[0].start_again();
     site.nodes[0].ready(&reqwest::Client::new()).await;
@@ -30,7 +30,7 @@ async fn nothing_is_lost_or_doubled_while_a_page_reloads_a_node_is_killed_and_re
     let mut seen = vec!["me: before", "they: hello", "they: are you still there?", "me: while the node is away"];
     guest.sees(&seen).await;
 
-    // Redis goes and comes: what is written meanwhile arrives, once.
+    // Redis is killed and restarts: messages sent meanwhile arrive once.
     let redis = site.redis.as_mut().expect("a Redis");
     redis.kill_one(0);
     guest.say("while Redis is away").await;
@@ -47,7 +47,7 @@ async fn nothing_is_lost_or_doubled_while_a_page_reloads_a_node_is_killed_and_re
     }
     guest.sees(&seen).await;
 
-    // The host's node is killed: his console comes back by itself.
+    // The host's node is killed: the console reconnects automatically.
     site.nodes[1].kill();
     host.page.until("the host is shown offline", "!document.querySelector('.me .dot.on')").await;
     host.say("from a page that was never reloaded").await;
@@ -74,17 +74,17 @@ async fn nothing_is_lost_or_doubled_while_a_page_reloads_a_node_is_killed_and_re
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_does_not_go_out_says_so_and_goes_out_when_it_is_tried_again() {
+async fn unsent_message_is_shown_as_failed_and_sent_on_retry() {
     let mut site = Site::embedded().await;
     let browser = Browser::start("en-US").await;
     let guest = Guest::visit(browser.first_page().await, &site.shop.url()).await;
     guest.say("before").await;
     guest.sees(&["me: before"]).await;
     site.nodes[0].kill();
-    guest.is_told("Connecting again").await;
+    guest.is_told("Reconnecting").await;
     guest.say("into the void").await;
     guest.sees(&["me: before", "sending me: into the void"]).await;
-    // Half a minute goes by.
+    // Advances the clock by half a minute.
     guest.page.run("const now = Date.now; Date.now = () => now() + 30000", &json!([])).await;
     guest.sees(&["me: before", "failed me: into the void"]).await;
     keep_picture(&guest.page, "widget-failed").await;
@@ -98,11 +98,11 @@ async fn what_does_not_go_out_says_so_and_goes_out_when_it_is_tried_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_widget_comes_back_when_the_server_says_or_after_longer_and_longer_by_chance() {
+async fn widget_reconnects_after_the_requested_time_or_with_random_backoff() {
     let site = Site::embedded().await;
     let browser = Browser::start("en-US").await;
     let guest = Guest::visit(browser.first_page().await, &site.shop.url()).await;
-    // Sockets that end one after the other, before a real one; and a chance that is known.
+    // Sockets that close in sequence before a real one, and a fixed random source.
     let ends = "window.waits = []; Math.random = () => 0.5; \
         addEventListener('pintalk', ({ detail }) => detail.type === 'waiting' && window.waits.push(detail.ms)); \
         const ends = [[1012, 'retry in 123 ms'], [1006, ''], [1006, ''], [1013, 'retry in 45 ms']]; \
@@ -113,10 +113,10 @@ async fn a_widget_comes_back_when_the_server_says_or_after_longer_and_longer_by_
     guest.page.run(ends, &json!([])).await;
     guest.say("at last").await;
     guest.sees(&["me: at last"]).await;
-    // Each try doubles the longest wait, from half a second; chance takes up to a half of it.
+    // Each attempt doubles the maximum wait, from half a second; jitter removes up to half of it.
     let waits = guest.page.run("return window.waits", &json!([])).await;
     assert_eq!(waits, json!([123, 750, 1500, 45]));
-    // Whoever has something asks for what came after it.
+    // A widget with messages requests only those after its last one.
     guest.page.run("window.socket.onclose({ code: 1006, reason: '' })", &json!([])).await;
     guest
         .page
@@ -129,11 +129,11 @@ async fn a_widget_comes_back_when_the_server_says_or_after_longer_and_longer_by_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_token_that_is_refused_is_renewed_and_nobody_notices() {
+async fn rejected_token_is_renewed_without_an_error() {
     let site = Site::embedded().await;
     let browser = Browser::start("en-US").await;
     let host = Host::sign_in(browser.first_page().await, &site.nodes[0].url("/console/")).await;
-    // The next call and the next socket bear a token that the server refuses.
+    // The next call and the next socket use a token that the server rejects.
     let spoil = "const { fetch, WebSocket } = window; window.spoilt = { call: 1, socket: 1 }; \
         window.fetch = (path, sent) => { \
           if (path.includes('/configs/') && window.spoilt.call-- > 0) sent.headers.Authorization = 'Bearer spoilt'; \
@@ -153,7 +153,7 @@ async fn a_token_that_is_refused_is_renewed_and_nobody_notices() {
         log.iter().any(|line| line.contains("401") && !line.contains("/refresh/")),
         "nothing was refused: {log:#?}"
     );
-    // A reload finds the login in its cookie, as soon as the server can be asked; until then it says what is the matter.
+    // A reload resumes the login as soon as the server is reachable; until then the page explains the problem.
     let block = async |urls: serde_json::Value| {
         host.page.chromium("Network.setBlockedURLs", json!({"urls": urls})).await;
     };
@@ -161,24 +161,24 @@ async fn a_token_that_is_refused_is_renewed_and_nobody_notices() {
     block(json!(["*/token/refresh/*"])).await;
     host.page.reload().await;
     let says = "document.querySelector('.signin')?.textContent.includes('cannot be reached')";
-    host.page.until("he reads why there is nothing", says).await;
+    host.page.until("the problem is explained", says).await;
     keep_picture(&host.page, "console-waiting").await;
     block(json!([])).await;
     host.is_online().await;
 
-    // Who could not be signed out is told so; who could, stays out, whatever his token was.
+    // A failed sign-out is reported. A successful one is final, even with a rejected token.
     block(json!(["*/logout/*"])).await;
     host.press("Sign out").await;
     let says = "document.querySelector('#toasts').textContent.includes('still signed in')";
-    host.page.until("he is told", says).await;
+    host.page.until("the failure is shown", says).await;
     block(json!([])).await;
     let spoil = "const { fetch } = window; window.fetch = (path, sent) => { if (path.includes('/logout/') && !window.spoilt) \
         { window.spoilt = true; sent.headers.Authorization = 'Bearer spoilt'; } return fetch(path, sent); }";
     host.page.run(spoil, &json!([])).await;
     host.press("Sign out").await;
     let door = "document.querySelector('#field-email')";
-    host.page.until("he is at the door, after another try", &format!("window.spoilt && {door}")).await;
+    host.page.until("the sign-in page is shown after another attempt", &format!("window.spoilt && {door}")).await;
     host.page.reload().await;
-    host.page.until("a reload does not bring him in again", door).await;
+    host.page.until("a reload does not resume the login", door).await;
     site.close().await;
 }

@@ -1,4 +1,4 @@
-//! Links, dates, and what pages and shared computers ask of the widget.
+//! Links, dates, and methods of the widget for pages and shared computers.
 
 use serde_json::{Value, json};
 
@@ -9,7 +9,7 @@ use crate::shop::{ORIGINS, Reply, page};
 use crate::site::Site;
 use crate::talk::no_complaints;
 
-/// Messages, each with the addresses that its links have and the text that they show.
+/// Messages, each with the expected addresses and texts of its links.
 const LINKS: [(&str, &[(&str, &str)]); 41] = [
     ("http://shop.example", &[("http://shop.example/", "http://shop.example")]),
     ("see https://shop.example/a?b=c#d now", &[("https://shop.example/a?b=c#d", "https://shop.example/a?b=c#d")]),
@@ -66,7 +66,7 @@ const LINKS: [(&str, &[(&str, &str)]); 41] = [
     ),
 ];
 
-/// The links of a list of messages, by message: address and text each.
+/// Returns the links of each message in a list: address and text.
 fn links(root: &str) -> String {
     format!(
         "[...{root}.querySelectorAll('.talk .bubble')].map((row) => [row.textContent, [...row.querySelectorAll('a')].map((one) => [one.href, one.textContent])])"
@@ -74,7 +74,7 @@ fn links(root: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn web_addresses_are_links_and_nothing_else_is() {
+async fn web_addresses_become_links_and_nothing_else_does() {
     let site = Site::embedded().await;
     let browser = Browser::start("en-US").await;
     let host = Host::sign_in(browser.open_page().await, &site.nodes[0].url("/console/")).await;
@@ -107,7 +107,7 @@ async fn web_addresses_are_links_and_nothing_else_is() {
     let loaded =
         "performance.getEntriesByType('resource').map(({ name }) => name).filter((name) => name.includes('.example'))";
     assert_eq!(guest.page.value(loaded).await, json!([]));
-    // A link leads to a new tab, and the widget does not swallow the click.
+    // A link opens a new tab, and the widget does not block the click.
     let there = site.shop.url_at(ORIGINS[0]);
     guest.paste(&there).await;
     let link = format!("[...{widget}.querySelectorAll('.talk a')].at(-1)");
@@ -122,7 +122,7 @@ async fn web_addresses_are_links_and_nothing_else_is() {
     site.close().await;
 }
 
-/// Day headings and messages, in their order.
+/// Returns day headings and messages in order.
 fn days(root: &str) -> String {
     format!(
         "[...{root}.querySelectorAll('.talk li')].map((row) => row.classList.contains('day') ? `# ${{row.textContent}}` : row.querySelector('.bubble').textContent)"
@@ -138,7 +138,7 @@ async fn at_clock(browser: &std::sync::Arc<Browser>, offset_ms: i64) -> Page {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn messages_of_one_day_are_under_one_heading_whatever_the_senders_clocks_are() {
+async fn messages_of_one_day_share_a_heading_whatever_the_senders_clocks() {
     let browser = Browser::start("en-US").await;
     for offset in [0, 3 * DAY_MS, -3 * DAY_MS, DAY_MS / 2, -400 * DAY_MS] {
         let site = Site::embedded().await;
@@ -175,7 +175,7 @@ async fn messages_of_one_day_are_under_one_heading_whatever_the_senders_clocks_a
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_wall_clock_on_the_wire_has_the_nodes_offset() {
+async fn wall_clock_on_the_wire_has_the_configured_offset() {
     for offset in ["-03:00", "+00:00", "+05:30", "+09:00"] {
         let site = Site::embedded_with(&[&format!("--wire-offset={offset}")]).await;
         let browser = Browser::start("en-US").await;
@@ -188,12 +188,12 @@ async fn the_wall_clock_on_the_wire_has_the_nodes_offset() {
         host.choose_first().await;
         host.say("now").await;
         guest.sees(&["me: what time is it?", "they: now"]).await;
-        // As it is sent.
+        // As sent.
         let sent =
             "sentFrames.map(([, , text]) => JSON.parse(text)).find((frame) => frame.type === 'chat_message').datetime";
         let sent = guest.page.value(&format!("(Date.parse({sent} + '{offset}') - Date.now()) / 60000")).await;
         assert!(sent.as_f64().is_some_and(|minutes| minutes.abs() < 2.0), "{offset}: {sent} minutes off");
-        // As it is shown: this minute, or the one before.
+        // As shown: this minute or the previous one.
         let now = "[0, 60000].map((ago) => new Date(Date.now() - ago).toLocaleTimeString('en-US', { hour: 'numeric', minute: '2-digit' }))";
         for (page, root) in
             [(&guest.page, "document.querySelector('pintalk-widget').shadowRoot"), (&host.page, "document")]
@@ -235,14 +235,14 @@ async fn reset_ends_the_conversation_in_this_browser() {
     guest.page.reload().await;
     guest.page.until("the widget is there", &Guest::at(".panel:not([hidden])")).await;
     guest.sees(&[]).await;
-    // The next guest of this computer has another room.
+    // The next guest of this computer gets another room.
     guest.say("from the next guest").await;
     guest.sees(&["me: from the next guest"]).await;
     other.sees(&["me: from the next guest"]).await;
     host.page.until("there are two rooms", "document.querySelectorAll('.rooms .room').length === 2").await;
     let stays = "document.querySelector('.talk').textContent.includes('my card number')";
     assert_eq!(host.page.value(stays).await, true, "the host keeps the conversation");
-    // Before anything was written, while messages wait, and twice.
+    // Before the first message, with unsent messages, and twice.
     for _ in 0..2 {
         guest.page.run("document.querySelector('pintalk-widget').reset()", &json!([])).await;
     }
@@ -260,7 +260,7 @@ async fn reset_ends_the_conversation_in_this_browser() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn show_and_hide_take_the_widget_off_the_page_and_put_it_back() {
+async fn hide_removes_the_widget_from_view_and_show_restores_it() {
     let site = Site::embedded().await;
     let browser = Browser::start("en-US").await;
     let host = Host::sign_in(browser.open_page().await, &site.nodes[0].url("/console/")).await;
@@ -289,7 +289,7 @@ async fn show_and_hide_take_the_widget_off_the_page_and_put_it_back() {
         .until("only the panel is shown", &format!("!({visible}) && {}.checkVisibility()", Guest::at(".panel")))
         .await;
     guest.page.run("document.querySelector('pintalk-widget').show()", &json!([])).await;
-    // The language of the page, and then of the element.
+    // The language of the page, then that of the element.
     for (change, placeholder) in [
         ("document.documentElement.lang = 'ko'", "메시지 입력"),
         ("document.querySelector('pintalk-widget').setAttribute('lang', 'en-GB')", "Write a message"),
@@ -316,7 +316,7 @@ async fn show_and_hide_take_the_widget_off_the_page_and_put_it_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn browsers_without_what_the_widget_needs_get_no_widget_and_no_error() {
+async fn unsupported_browsers_show_no_widget_and_no_error() {
     let site = Site::embedded().await;
     let browser = Browser::start("en-US").await;
     let node = site.nodes[0].url("");
@@ -363,7 +363,7 @@ async fn browsers_without_what_the_widget_needs_get_no_widget_and_no_error() {
             .collect();
         assert!(log.is_empty(), "{name}: {log:#?}");
     }
-    // What is missing in Safari 15.4 or replaced by old polyfills.
+    // Features that Safari 15.4 lacks or old polyfills replace.
     for (name, script) in [
         ("supports", "delete CSS.supports"),
         ("css", "delete window.CSS"),

@@ -1,4 +1,4 @@
-//! A host's webhook and what else he is told, as he sets it at the console.
+//! A host's webhook and notification settings in the console.
 
 use pintalk_kit::webhook_receiver::{Receiver, Reply};
 use serde_json::json;
@@ -10,7 +10,7 @@ use crate::people::{Guest, Host};
 use crate::site::{Site, keep_picture};
 use crate::{PATIENCE, eventually};
 
-/// What he is looking at.
+/// The webhook card.
 const CARD: &str = "document.querySelector('.card[aria-label=\"Webhook\"]')";
 
 async fn says(page: &Page, text: &str) {
@@ -18,7 +18,7 @@ async fn says(page: &Page, text: &str) {
     page.until_with(&format!("the card says: {text}"), &shown, &json!([text])).await;
 }
 
-/// The secret that the card shows.
+/// Returns the secret that the card shows.
 async fn secret(page: &Page) -> String {
     eventually("a secret is shown", PATIENCE, async || {
         let shown = page.run(&format!("return {CARD}?.querySelector('.copyable code')?.textContent"), &json!([])).await;
@@ -36,14 +36,14 @@ async fn save(page: &Page) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_host_sets_a_webhook_tests_it_and_sees_what_became_of_each_event() {
+async fn host_sets_and_tests_a_webhook_and_sees_the_outcome_of_each_event() {
     let receiver = Receiver::start().await;
     let site = Site::embedded_with(&["--webhook-private", "127.0.0.1"]).await;
     let browser = Browser::start("en-US").await;
     let host = Host::sign_in(browser.open_page().await, &site.nodes[0].url("/console/")).await;
     host.press("Settings").await;
 
-    // What is wrong is said where it is wrong.
+    // Errors are shown beside their fields.
     fill(&host.page, "url", "shop.example").await;
     save(&host.page).await;
     host.page.until("the field says why", "document.querySelector('#field-url-hint.wrong')").await;
@@ -54,7 +54,7 @@ async fn a_host_sets_a_webhook_tests_it_and_sees_what_became_of_each_event() {
         host.page.click(&format!("{boxes}[{at}]")).await;
     }
     save(&host.page).await;
-    says(&host.page, "What is sent: must be some of").await;
+    says(&host.page, "Events to send: must be some of").await;
     for at in 0..2 {
         host.page.click(&format!("{boxes}[{at}]")).await;
     }
@@ -70,7 +70,7 @@ async fn a_host_sets_a_webhook_tests_it_and_sees_what_became_of_each_event() {
     says(&host.page, "Failed: answered 500").await;
     receiver.reply(Reply::Status(204));
 
-    // A guest comes and writes: two events, as chosen.
+    // A guest opens a room and sends a message: two selected events.
     let guest = Guest::visit(browser.first_page().await, &site.shop.url()).await;
     guest.say("anybody there?").await;
     receiver.wait_for(4, PATIENCE).await;
@@ -78,7 +78,7 @@ async fn a_host_sets_a_webhook_tests_it_and_sees_what_became_of_each_event() {
     assert_eq!(kinds, ["room.created", "message.created"]);
     let delivered = format!("{CARD}?.textContent.split('delivered').length === 3");
     eventually("both are shown to have arrived", PATIENCE, async || {
-        host.press("Look again").await;
+        host.press("Refresh").await;
         host.page.run(&format!("return {delivered}"), &json!([])).await.as_bool().filter(|is| *is)
     })
     .await;
@@ -87,7 +87,7 @@ async fn a_host_sets_a_webhook_tests_it_and_sees_what_became_of_each_event() {
     keep_picture(&host.page, "console-webhook").await;
     is_accessible(&host.page, "a webhook and its events").await;
 
-    // The secret is not shown again; another takes its place.
+    // The secret is not shown again; a new one replaces it.
     host.page.reload().await;
     host.is_online().await;
     host.press("Settings").await;
@@ -96,11 +96,11 @@ async fn a_host_sets_a_webhook_tests_it_and_sees_what_became_of_each_event() {
     host.confirm().await;
     let second = secret(&host.page).await;
     assert_ne!(first, second);
-    says(&host.page, "the secret before, too, until").await;
+    says(&host.page, "the previous secret until").await;
     press(&host.page, "New secret").await;
     host.page.click("document.querySelector('dialog input')").await;
     host.confirm().await;
-    host.page.until("the old one has ended", &format!("!{CARD}.textContent.includes('the secret before')")).await;
+    host.page.until("the old one has ended", &format!("!{CARD}.textContent.includes('the previous secret')")).await;
     let third = secret(&host.page).await;
     guest.say("still there?").await;
     receiver.wait_for(5, PATIENCE).await;
@@ -108,11 +108,11 @@ async fn a_host_sets_a_webhook_tests_it_and_sees_what_became_of_each_event() {
     let newest = told.last().expect("an event");
     assert!(newest.is_signed_with(&third) && !newest.is_signed_with(&second));
 
-    // A receiver that is gone switches it off, and its host is told.
+    // A receiver that returns 410 disables the webhook, and the host is notified.
     receiver.reply(Reply::Status(410));
     guest.say("and now?").await;
     receiver.wait_for(6, PATIENCE).await;
-    let gone = format!("{CARD}?.textContent.includes('The receiver said that it is gone')");
+    let gone = format!("{CARD}?.textContent.includes('The receiver returned 410')");
     eventually("its host is told", PATIENCE, async || {
         host.page.reload().await;
         host.is_online().await;
@@ -139,7 +139,7 @@ async fn a_host_sets_a_webhook_tests_it_and_sees_what_became_of_each_event() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_switch_of_the_notifications_is_as_it_was_left() {
+async fn notification_switch_keeps_its_state() {
     let site = Site::embedded().await;
     let browser = Browser::start("ko-KR").await;
     let host = Host::sign_in(browser.first_page().await, &site.nodes[0].url("/console/")).await;

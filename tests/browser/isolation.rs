@@ -1,4 +1,4 @@
-//! Events of the widget stay in it, and scripts of the page that replace globals do not break it.
+//! Events of the widget do not reach the page, and scripts of the page that replace globals do not break the widget.
 
 use serde_json::json;
 
@@ -7,7 +7,7 @@ use crate::people::{Guest, Host};
 use crate::shop::{Reply, page};
 use crate::site::Site;
 
-/// Shortcuts of a page, as webmail and code hosting have them: letters that do something and swallow the character.
+/// Keyboard shortcuts of a page, as in webmail and code hosting: they act on letters and swallow the character.
 const SHORTCUTS: &str = "window.fired = []; const places = [[window, false]]; \
     for (const target of [document, document.documentElement]) for (const capture of [false, true]) places.push([target, capture]); \
     if (window.isFirst) places.push([window, true]); \
@@ -17,7 +17,7 @@ const SHORTCUTS: &str = "window.fired = []; const places = [[window, false]]; \
         if ('sk/?gm'.includes(event.key)) { window.fired.push(`${type} ${event.key}`); event.preventDefault(); event.stopPropagation(); } \
       }, capture);";
 
-/// Records every event that a page can receive from the widget, by its type.
+/// Records the type of every event that the page receives from the widget.
 const RECORD_EVENTS: &str = "window.received = []; \
     for (const target of [window, document, document.documentElement, document.body]) for (const type of arguments[0]) \
       target.addEventListener(type, (event) => { \
@@ -77,7 +77,7 @@ async fn keyboard_shortcuts_of_the_page_do_not_fire_while_a_guest_types() {
     let browser = Browser::start("en-US").await;
     let node = site.nodes[0].url("");
     let shortcuts = format!("<script>{{ {SHORTCUTS} }}</script>");
-    // Listeners that the page adds before the widget, and after it.
+    // Listeners that the page adds before and after the widget.
     for (path, head, end) in [
         ("/before", shortcuts.clone(), site.tag(&node)),
         ("/after", site.tag(&node).replace(" async", ""), shortcuts.clone()),
@@ -86,11 +86,11 @@ async fn keyboard_shortcuts_of_the_page_do_not_fire_while_a_guest_types() {
         site.shop.serve(path, Reply::html(&page("Shop", &head, &end)));
         let guest = Guest::visit(browser.first_page().await, &format!("{}{}", site.shop.url(), &path[1..])).await;
         if path == "/after" {
-            // Later than everything, as scripts of a tag manager.
+            // Added last, like scripts of a tag manager.
             guest.page.run(&format!("window.isFirst = true; {SHORTCUTS}"), &json!([])).await;
         }
         typed(&guest, "ask/likes?gm").await;
-        // A listener that captures on the window, and was there first, receives every event of the page.
+        // A capturing listener on the window that was added first receives every event.
         if path != "/first" {
             assert_eq!(guest.page.value("window.fired").await, json!([]), "{path}");
         }
@@ -99,7 +99,7 @@ async fn keyboard_shortcuts_of_the_page_do_not_fire_while_a_guest_types() {
         guest.page.until("Enter sends it", &sent).await;
         guest.page.press("Escape").await;
         guest.page.until("Escape closes the panel", &format!("{}.hidden", Guest::at(".panel"))).await;
-        // On the page itself they work.
+        // The shortcuts still work on the page itself.
         guest.page.run("document.activeElement.blur()", &json!([])).await;
         guest.page.press("s").await;
         assert!(guest.page.number("window.fired.length").await > 0.0, "the page's own shortcuts are dead");
@@ -108,7 +108,7 @@ async fn keyboard_shortcuts_of_the_page_do_not_fire_while_a_guest_types() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_event_of_the_keyboard_the_pointer_the_focus_or_the_clipboard_leaves_the_widget() {
+async fn no_keyboard_pointer_focus_or_clipboard_event_leaves_the_widget() {
     let site = Site::embedded().await;
     let browser = Browser::start("en-US").await;
     let guest = Guest::visit(browser.first_page().await, &site.shop.url()).await;
@@ -144,7 +144,7 @@ async fn no_event_of_the_keyboard_the_pointer_the_focus_or_the_clipboard_leaves_
     guest.open().await;
     let received = guest.page.value("[...new Set(window.received)]").await;
     assert_eq!(received, json!([]), "events leave the widget");
-    // The page's own are received, and so is what the widget reports.
+    // The page receives its own events and the events that the widget emits.
     guest.page.click("document.querySelector('h1')").await;
     guest.page.run("addEventListener('pintalk', ({ detail }) => (window.reported = detail.type))", &json!([])).await;
     guest.say("another").await;
@@ -159,19 +159,19 @@ async fn no_event_of_the_keyboard_the_pointer_the_focus_or_the_clipboard_leaves_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn handlers_of_the_page_that_trap_focus_or_cancel_everything_do_not_stop_a_guest() {
+async fn page_handlers_that_trap_focus_or_cancel_events_do_not_block_the_widget() {
     let site = Site::embedded().await;
     let browser = Browser::start("en-US").await;
     let host = Host::sign_in(browser.open_page().await, &site.nodes[0].url("/console/")).await;
     let node = site.nodes[0].url("");
     for (name, script) in [
-        // A dialog of the page that keeps the focus.
+        // A dialog of the page that traps the focus.
         (
             "focus",
             "for (const capture of [true, false]) document.addEventListener('focusin', (event) => { \
                 const trap = document.querySelector('h1'); trap.tabIndex = 0; if (!trap.contains(event.target)) trap.focus(); }, capture)",
         ),
-        // Sites that forbid copying.
+        // A page that forbids copying.
         (
             "cancel",
             "for (const type of ['copy', 'cut', 'paste', 'contextmenu', 'selectstart', 'dragstart', 'mousedown', 'keydown', 'beforeinput']) \
@@ -183,7 +183,7 @@ async fn handlers_of_the_page_that_trap_focus_or_cancel_everything_do_not_stop_a
                window.onkeydown = () => false",
         ),
     ] {
-        // After the widget: what comes first can cancel first.
+        // Added after the widget: earlier listeners could cancel first.
         let path = format!("/{name}");
         let end = format!("{}<script>addEventListener('load', () => {{ {script} }})</script>", site.tag(&node));
         site.shop.serve(&path, Reply::html(&page("Shop", "", &format!("<main><h1>Shop</h1></main>{end}"))));
@@ -200,7 +200,7 @@ async fn handlers_of_the_page_that_trap_focus_or_cancel_everything_do_not_stop_a
     site.close().await;
 }
 
-/// Scripts of pages, each run before the widget's.
+/// Scripts of pages, each run before the widget's script.
 const REPLACEMENTS: &[(&str, &str)] = &[
     (
         "enumerable",
@@ -302,7 +302,7 @@ async fn replaced_globals_and_extended_prototypes_do_not_break_the_widget() {
     let mut failed = Vec::new();
     for (name, script) in REPLACEMENTS {
         let path = format!("/{name}");
-        // Without a scope of its own, as pages are written.
+        // In the global scope, as pages do.
         site.shop.serve(&path, Reply::html(&page("Shop", &format!("<script>{script}</script>"), &site.tag(&node))));
         let guest = Guest { page: browser.open_page().await };
         guest.page.visit(&format!("{}{name}", site.shop.url())).await;

@@ -1,4 +1,4 @@
-//! Libraries that pages use, as npm ships them: the widget works beside them.
+//! Libraries from npm that pages use: the widget works beside them.
 
 use serde_json::json;
 
@@ -8,7 +8,7 @@ use crate::shop::{LIBRARIES, Reply, library, page};
 use crate::site::Site;
 use crate::talk::no_complaints;
 
-/// A page with a library and the widget, and a host at the console.
+/// A page with a library and the widget, and a host in the console.
 async fn beside(site: &Site, browser: &std::sync::Arc<Browser>, name: &str, head: &str, body: &str) -> (Guest, Host) {
     let host = Host::sign_in(browser.open_page().await, &site.nodes[0].url("/console/")).await;
     let end = format!("{body}{}", site.tag(&site.nodes[0].url("")));
@@ -18,7 +18,7 @@ async fn beside(site: &Site, browser: &std::sync::Arc<Browser>, name: &str, head
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_page_with_prototype_js_1_6_has_a_whole_conversation() {
+async fn whole_conversation_works_on_a_page_with_prototype_js_1_6() {
     let site = Site::embedded().await;
     let browser = Browser::start("en-US").await;
     let body = "<main><h1>Shop</h1><p id=\"shown\">Things</p></main>";
@@ -40,7 +40,7 @@ async fn a_page_with_prototype_js_1_6_has_a_whole_conversation() {
     guest.sees(&seen).await;
     host.sees(&["they: one", "they: <b>\"two\"</b> {3} https://shop.example/ [4]", "me: answer"]).await;
     guest.page.until("it was read", &format!("{}.textContent.includes('Read')", Guest::at(".talk"))).await;
-    // What the browser keeps is read by pages with and without the library.
+    // Stored data is readable on pages with and without the library.
     guest.page.reload().await;
     guest.sees(&seen).await;
     guest.page.visit(&site.shop.url()).await;
@@ -55,10 +55,10 @@ async fn a_page_with_prototype_js_1_6_has_a_whole_conversation() {
     guest.open().await;
     host.press("Close").await;
     host.confirm().await;
-    guest.is_told("This conversation was closed").await;
+    guest.is_told("This conversation is closed").await;
     guest.say("again").await;
     guest.sees(&[&seen[..], &["they: unread", "me: again"]].concat()).await;
-    // And the library still works.
+    // The library still works.
     guest.page.run("$('shown').update('Other').show(); $$('h1').invoke('hide')", &json!([])).await;
     assert_eq!(guest.page.value("$('shown').innerHTML").await, "Other");
     no_complaints(&browser).await;
@@ -66,7 +66,7 @@ async fn a_page_with_prototype_js_1_6_has_a_whole_conversation() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_open_bootstrap_modal_does_not_take_the_focus_from_the_widget() {
+async fn open_bootstrap_modal_does_not_take_the_focus_from_the_widget() {
     let site = Site::embedded().await;
     let browser = Browser::start("en-US").await;
     let head = format!("<link rel=\"stylesheet\" href=\"{LIBRARIES}bootstrap/dist/css/bootstrap.min.css\">");
@@ -96,7 +96,7 @@ async fn an_open_bootstrap_modal_does_not_take_the_focus_from_the_widget() {
         guest.page.press("Enter").await;
         let newest = "document.querySelector('.rooms .room')?.textContent.includes(arguments[0])";
         host.page.until_with("it arrives", newest, &json!([text])).await;
-        // The modal is neither closed by that nor inert.
+        // The modal stays open and usable.
         let shown = format!("document.querySelector('#{id}').classList.contains('show')");
         assert_eq!(guest.page.value(&shown).await, true, "a click in the widget closed it");
         let hide = format!(
@@ -111,7 +111,7 @@ async fn an_open_bootstrap_modal_does_not_take_the_focus_from_the_widget() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn zones_polyfills_and_boxes_that_close_on_outside_clicks_go_on_beside_the_widget() {
+async fn zone_js_polyfills_and_outside_click_handlers_work_beside_the_widget() {
     let site = Site::embedded().await;
     let browser = Browser::start("en-US").await;
     let checks = "<script>window.checks = 0; const zone = Zone.current.fork({ name: 'app', \

@@ -1,4 +1,5 @@
-//! TCP link between a browser and a node that can go silent without a reset, as after a lost route or an expired NAT entry.
+//! TCP link between a browser and a node that can become silent without a reset, as after a lost route or an expired
+//! NAT entry.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,15 +11,15 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
-/// What a connection carries.
+/// Direction in which a connection carries data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flow {
     Whole,
-    /// Nothing in either direction. Both ends stay open.
+    /// Neither direction. Both ends stay open.
     Silent,
-    /// Only what the browser sends.
+    /// Only data of the browser.
     ToNode,
-    /// Only what the node sends.
+    /// Only data of the node.
     ToBrowser,
     Reset,
 }
@@ -35,9 +36,9 @@ impl Flow {
 }
 
 struct State {
-    /// Of connections to come.
+    /// State of future connections.
     next: Flow,
-    /// Answers every request of connections to come: a captive portal.
+    /// Response to every request of future connections, like a captive portal.
     portal: Option<String>,
     open: Vec<watch::Sender<Flow>>,
 }
@@ -76,7 +77,7 @@ impl Link {
         format!("http://{}{path}", self.address)
     }
 
-    /// Changes the open connections; a silent one stays silent. Connections to come are whole.
+    /// Changes the open connections. A silent connection stays silent. Future connections are whole.
     pub fn set_open(&self, flow: Flow) {
         for open in &self.state.lock().open {
             open.send_if_modified(|before| {
@@ -89,13 +90,13 @@ impl Link {
         }
     }
 
-    /// The same for open connections and those to come.
+    /// Changes the open and the future connections.
     pub fn set_all(&self, flow: Flow) {
         self.state.lock().next = flow;
         self.set_open(flow);
     }
 
-    /// Answers every request with a page, or no longer. Open connections are reset.
+    /// Answers every request with a page, or stops doing so. Open connections are reset.
     pub fn set_portal(&self, page: Option<&str>) {
         self.state.lock().portal = page.map(str::to_owned);
         self.set_open(Flow::Reset);
@@ -136,7 +137,7 @@ async fn carry(mut browser: TcpStream, node: SocketAddr, mut flow: watch::Receiv
     }
 }
 
-/// Waits until a flow is of some kind.
+/// Waits until a flow is in one of these states.
 async fn reaches(flow: &mut watch::Receiver<Flow>, is_wanted: impl Fn(Flow) -> bool) {
     while !is_wanted(*flow.borrow_and_update()) {
         if flow.changed().await.is_err() {
@@ -158,12 +159,12 @@ async fn copy(
             break;
         }
     }
-    // The end of a stream is lost on a silent link as well.
+    // A silent link also loses the end of a stream.
     reaches(&mut flow, |flow| flow.passes(to_node)).await;
     let _ended = to.shutdown().await;
 }
 
-/// Fails unless something happens in time, and returns how long it took.
+/// Fails unless a future completes in time, and returns its duration.
 pub async fn within(what: &str, limit: Duration, seen: impl Future<Output = ()>) -> Duration {
     let began = std::time::Instant::now();
     tokio::time::timeout(limit, seen).await.unwrap_or_else(|_| panic!("not within {limit:?}: {what}"));

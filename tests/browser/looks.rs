@@ -1,4 +1,4 @@
-//! How it looks and to whom: on a phone, in the dark, to who sees nothing, and to the developer whose page is not registered.
+//! Appearance and accessibility: phones, dark theme, screen readers, and the console message for unregistered pages.
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -11,18 +11,18 @@ use crate::people::{Guest, Host};
 use crate::site::{Site, keep_picture, readme_tags};
 use crate::talk::no_complaints;
 
-/// What is said, and what others have said before.
+/// A question and its answer, and the messages of other guests.
 const QUESTION: &str = "안녕하세요, 제주도까지 배송되나요?";
 const ANSWER: &str = "네, 사흘 안에 도착해요.";
 const OTHERS: [&str; 4] = ["영수증 받을 수 있을까요?", "Do you ship abroad?", "교환은 어떻게 하나요?", "감사합니다!"];
 
-/// What a page says of the widget's looks.
+/// Style of the page for the widget.
 const LOOK: &str = "pintalk-widget { --pintalk-accent: #006633 }";
 
-/// Nothing that axe-core finds may be worse than these.
+/// Impacts of axe-core that are not failures.
 const HARMLESS: [&str; 2] = ["minor", "moderate"];
 
-/// Fails at what a person with another sense than sight, or with a keyboard alone, would stumble over.
+/// Fails if axe-core finds a serious violation: screen readers and keyboards must be able to use the page.
 pub async fn is_accessible(page: &Page, what: &str) {
     let folder = PathBuf::from(std::env::var("PINTALK_TEST_AXE").expect("axe-core, as tests/run sees to"));
     let axe = std::fs::read_to_string(folder.join("axe_playwright_python/axe.min.js")).expect("axe-core");
@@ -40,7 +40,7 @@ pub async fn is_accessible(page: &Page, what: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nobody_is_shut_out_by_light_or_dark_large_or_small_or_a_screen_reader() {
+async fn widget_and_console_are_accessible_in_light_and_dark_and_on_small_screens() {
     let site = Site::embedded().await;
     let browser = Browser::start("ko-KR").await;
     let http = reqwest::Client::new();
@@ -67,7 +67,7 @@ async fn nobody_is_shut_out_by_light_or_dark_large_or_small_or_a_screen_reader()
         keep_picture(&host.page, &format!("console-{scheme}")).await;
     }
 
-    // On a phone the panel is the whole screen, and the console one thing at a time.
+    // On a phone the panel fills the screen, and the console shows one pane at a time.
     guest.page.prefer("light").await;
     guest.page.resize(390, 780, true).await;
     let fills = "const { left, top, width, height } = arguments[0].getBoundingClientRect(); \
@@ -98,7 +98,7 @@ async fn nobody_is_shut_out_by_light_or_dark_large_or_small_or_a_screen_reader()
         host.page.resize(width, height, is_phone).await;
         keep_picture(&host.page, name).await;
     }
-    // What the server finds wrong is said in the language of all the rest.
+    // Errors of the server are shown in the language of the page.
     host.page.run("document.querySelector('#field-serviceName').value = ''", &json!([])).await;
     host.page.click("[...document.querySelectorAll('.card')][1].querySelector('.button')").await;
     let says = "document.querySelector('#field-serviceName-hint.wrong')?.textContent === '1~50자로 입력해 주세요.'";
@@ -107,18 +107,18 @@ async fn nobody_is_shut_out_by_light_or_dark_large_or_small_or_a_screen_reader()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_widget_moves_nothing_asks_nobody_else_and_takes_what_the_page_wants() {
+async fn widget_shifts_no_layout_calls_no_other_server_and_applies_the_settings_of_the_page() {
     let site = Site::embedded().await;
     let node = site.nodes[0].url("");
     let sockets = node.replace("http", "ws");
-    // A page that allows no more than README says.
+    // The page allows exactly what the README lists.
     let head = format!(
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'sha256-{}'; script-src {node}; \
          connect-src {node} {sockets}; img-src {node}/media/\"><style>{LOOK}</style>",
         base64::engine::general_purpose::STANDARD.encode(<sha2::Sha256 as sha2::Digest>::digest(LOOK))
     );
     let script = format!("<script src=\"{node}/widget.js\" async></script>");
-    // Korean, dark and on the left.
+    // Korean, dark, on the left.
     let [_, element] = readme_tags(&site.access_key, &site.secret_key);
     site.shop.show_with(&head, &format!("{element}{script}"));
     let browser = Browser::start("en-US").await;
@@ -130,7 +130,7 @@ async fn the_widget_moves_nothing_asks_nobody_else_and_takes_what_the_page_wants
     page.run(shifts, &json!([])).await;
     page.until("it speaks Korean", &format!("{}?.ariaLabel === '채팅 열기'", Guest::at(".launcher"))).await;
 
-    // With the keyboard alone, and back.
+    // By keyboard only.
     let focus = "document.querySelector('pintalk-widget').shadowRoot.activeElement?";
     page.press("Tab").await;
     page.until("the launcher has the focus", &format!("{focus}.className === 'launcher'")).await;
@@ -142,7 +142,7 @@ async fn the_widget_moves_nothing_asks_nobody_else_and_takes_what_the_page_wants
     page.press("Enter").await;
     page.until("it is open again", &format!("{focus}.tagName === 'TEXTAREA'")).await;
 
-    // What the page asked for.
+    // Settings of the page.
     let style = |selector: &str, what: &str| format!("return getComputedStyle({}).{what}", Guest::at(selector));
     let dark = page.run(&style(".panel", "backgroundColor"), &json!([])).await;
     let colour = page.run(&style(".launcher", "backgroundColor"), &json!([])).await;
@@ -152,7 +152,7 @@ async fn the_widget_moves_nothing_asks_nobody_else_and_takes_what_the_page_wants
     let sound = format!("return {}.ariaLabel", Guest::at(".tool"));
     assert_eq!(page.run(&sound, &json!([])).await, "소리 켜기", "it is off");
 
-    // A room is opened by the first message, and not before.
+    // The first message opens a room, and nothing before it does.
     let asked = "return performance.getEntriesByType('resource').map((entry) => entry.name)";
     let asked = async || -> Vec<String> { serde_json::from_value(page.run(asked, &json!([])).await).expect("URLs") };
     let rooms = format!("{node}/api/chat/");
@@ -164,7 +164,7 @@ async fn the_widget_moves_nothing_asks_nobody_else_and_takes_what_the_page_wants
     assert!(asked.contains(&rooms) && asked.contains(&format!("{node}/widget.js")), "{asked:?}");
     assert_eq!(asked.iter().find(|url| !url.starts_with(&node) && !url.starts_with(&site.shop.url())), None);
 
-    // Nothing has moved; what the observer shows is what moves now.
+    // No layout shift; the observer reports one that the test causes.
     page.run("document.querySelector('main').style.marginTop = '300px'", &json!([])).await;
     page.until("what moves is seen", "window.shifts.length").await;
     let moved = "return window.shifts.map((shift) => shift.sources.map(({ node }) => node?.nodeName ?? ''))";
@@ -175,11 +175,11 @@ async fn the_widget_moves_nothing_asks_nobody_else_and_takes_what_the_page_wants
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_page_that_is_not_registered_is_refused_and_its_developer_told_what_to_do() {
+async fn unregistered_page_is_rejected_and_the_console_message_states_what_to_do() {
     let site = Site::embedded().await;
     let browser = Browser::start("en-US").await;
     let page = browser.first_page().await;
-    // The same page under another name is another origin.
+    // Another host name of the same page is another origin.
     let stranger = site.shop.url().replace("127.0.0.1", "localhost");
     page.visit(&stranger).await;
     let domain = stranger.trim_start_matches("http://").trim_end_matches('/');
@@ -191,7 +191,7 @@ async fn a_page_that_is_not_registered_is_refused_and_its_developer_told_what_to
     let nothing = format!("{} == null", Guest::at(".launcher"));
     page.until("the visitor is not bothered", &nothing).await;
 
-    // Once it is registered, the same page talks.
+    // After registration, the same page can send messages.
     let host = Host::sign_in(browser.open_page().await, &site.nodes[0].url("/console/")).await;
     host.press("Settings").await;
     host.page.paste("document.querySelector('#field-serviceDomain')", &format!(",{domain}")).await;
@@ -203,7 +203,7 @@ async fn a_page_that_is_not_registered_is_refused_and_its_developer_told_what_to
     site.close().await;
 }
 
-/// `pintalk demo`, which ends with this value.
+/// `pintalk demo`, killed on drop.
 struct Demo(Child);
 
 impl Demo {
@@ -215,7 +215,7 @@ impl Demo {
         let output = demo.0.stdout.take().expect("its output");
         let mut printed = std::io::BufReader::new(output).lines().map_while(Result::ok);
         let page = printed.find_map(|line| Some(line.trim().strip_prefix("page")?.trim().to_owned()));
-        // It goes on to speak, and somebody must listen.
+        // Reads the output, so that the pipe does not fill.
         std::thread::spawn(move || printed.for_each(drop));
         (demo, page.expect("the address of the page"))
     }
@@ -223,14 +223,14 @@ impl Demo {
 
 impl Drop for Demo {
     fn drop(&mut self) {
-        // In order, so that its directory goes with it.
+        // Stops it with a signal, so that it deletes its directory.
         let _told = Command::new("kill").arg(self.0.id().to_string()).status();
         let _gone = self.0.wait();
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_demo_shows_both_sides_and_says_what_happens() {
+async fn demo_shows_both_sides_and_reports_events() {
     let (_demo, url) = tokio::task::spawn_blocking(Demo::start).await.expect("a demo");
     let browser = Browser::start("en-US").await;
     let page = browser.first_page().await;

@@ -1,8 +1,7 @@
-//! The widget, the console and the demo in a real Chromium, on real nodes: what a visitor and a host see when all goes well, and
-//! when it does not.
+//! The widget, the console and the demo in a real Chromium, on real nodes, with and without faults.
 //!
-//! A test has a [`site::Site`]: nodes, their stores, a host's account, and a shop of another origin that embeds the widget.
-//! [`people`] act on [`browser::Page`]s as people do: they read what is shown, press keys and click.
+//! A test has a [`site::Site`]: nodes, their stores, a host's account, and a shop of another origin that embeds the
+//! widget. [`people`] act on [`browser::Page`]s as users do: they read what is shown, press keys and click.
 
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on has failed")]

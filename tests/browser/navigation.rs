@@ -1,4 +1,5 @@
-//! Pages that replace their content: after each navigation one widget is connected, with the same conversation and no socket left behind.
+//! Pages that replace their content: after each navigation one widget is connected, with the same conversation and no
+//! leftover socket.
 
 use std::time::Duration;
 
@@ -9,22 +10,22 @@ use crate::people::{Guest, Host};
 use crate::shop::{Reply, library, page};
 use crate::site::Site;
 
-/// The number of connected widgets, of those that show a launcher, and of elements in all documents' trees.
+/// Returns the number of connected widgets, of widgets that show a launcher, and of elements in all documents.
 const WIDGETS: &str = "[document.querySelectorAll('pintalk-widget').length, \
     [...document.querySelectorAll('pintalk-widget')].filter((one) => one.shadowRoot?.querySelector('.launcher')).length]";
 
-/// A site whose sockets are counted: a guest has two, a host at a conversation two.
+/// A site whose sockets are counted: a guest has two, and a host in a conversation has two.
 struct Visit {
     site: Site,
     host: Host,
     guest: Guest,
-    /// Open sockets once guest and host have written to each other.
+    /// Number of open sockets once guest and host have sent a message.
     sockets: f64,
     shown: Vec<String>,
 }
 
 impl Visit {
-    /// Opens the page at `path` and has guest and host write to each other.
+    /// Opens the page at `path` and exchanges messages between guest and host.
     async fn begin(site: Site, browser: &std::sync::Arc<Browser>, path: &str) -> Self {
         let host = Host::sign_in(browser.open_page().await, &site.nodes[0].url("/console/")).await;
         let guest = Guest::visit(browser.first_page().await, &format!("{}{path}", site.shop.url())).await;
@@ -38,7 +39,8 @@ impl Visit {
         Self { site, host, guest, sockets, shown: vec!["me: hello".to_owned(), "they: welcome".to_owned()] }
     }
 
-    /// Checks that there is one widget with the whole conversation, that both sides can still write, and the number of sockets.
+    /// Checks that there is one widget with the whole conversation, that both sides can still send, and the number of
+    /// sockets.
     async fn goes_on(&mut self, after: &str) {
         let one = format!("JSON.stringify({WIDGETS}) === '[1,1]'");
         self.guest.page.until(&format!("{after}: one widget is there"), &one).await;
@@ -59,7 +61,7 @@ impl Visit {
         counted.await;
     }
 
-    /// Whether the document is still the one that was loaded first.
+    /// Returns whether the first document is still loaded.
     async fn is_first_document(&self) -> bool {
         self.guest.page.value("window.isFirstDocument === true").await == json!(true)
     }
@@ -112,7 +114,7 @@ async fn turbo_visits_restores_previews_and_morphs_keep_one_widget() {
         visit.guest.page.run("history.back()", &json!([])).await;
         visit.guest.page.until("restored", "document.title === 'two'").await;
         visit.goes_on(&format!("{name}: back")).await;
-        // A visit to a page in the cache shows a preview first.
+        // A visit to a cached page shows a preview first.
         follow(&visit, "#one", "one").await;
         visit.goes_on(&format!("{name}: a preview")).await;
         let refresh = "window.morphed = false; addEventListener('turbo:morph', () => (window.morphed = true), { once: true }); \
@@ -133,7 +135,7 @@ async fn turbo_visits_restores_previews_and_morphs_keep_one_widget() {
     }
 }
 
-/// What routers, frameworks and tag managers do to a page, as scripts.
+/// Scripts that change a page as routers, frameworks and tag managers do.
 const REPLACEMENTS: [(&str, &str); 16] = [
     ("innerHTML of the body", "document.body.innerHTML = '<main><h1>Other</h1></main>'"),
     (
@@ -209,7 +211,7 @@ async fn pages_that_replace_or_move_anything_keep_one_widget() {
         .await;
     for (name, script) in REPLACEMENTS {
         visit.guest.page.run(&format!("{script}; document.title = arguments[0]"), &json!([name])).await;
-        // Everything that the script has caused is done.
+        // Waits for all effects of the script.
         let settle = "return new Promise((done) => requestAnimationFrame(() => setTimeout(() => setTimeout(done))))";
         visit.guest.page.run(settle, &json!([])).await;
         visit.goes_on(name).await;
@@ -219,7 +221,7 @@ async fn pages_that_replace_or_move_anything_keep_one_widget() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_tag_that_is_late_twice_or_a_module_adds_one_widget() {
+async fn late_duplicate_and_module_tags_add_one_widget() {
     let browser = Browser::start("en-US").await;
     let site = Site::embedded().await;
     let node = site.nodes[0].url("");
@@ -355,7 +357,7 @@ async fn react_in_strict_mode_mounts_and_unmounts_one_widget() {
         visit.guest.page.until(route, &format!("document.title === '{route}'")).await;
         visit.goes_on(route).await;
     }
-    // A route without it: nothing stays behind.
+    // A route without the component: nothing remains.
     let with = visit.sockets;
     visit.guest.page.run("window.go('none')", &json!([])).await;
     let closed = async || (visit.site.open_sockets().await <= with - 2.0).then_some(());
@@ -364,7 +366,7 @@ async fn react_in_strict_mode_mounts_and_unmounts_one_widget() {
     visit.guest.page.run("window.go('one')", &json!([])).await;
     visit.goes_on("unmounted and mounted").await;
 
-    // The effect of a component that adds the tag, as the guides of other chats have it: StrictMode runs it twice.
+    // An effect of a component adds the tag, as guides of other chats recommend; StrictMode runs it twice.
     let effect = format!(
         "<div id=\"app\"></div><script>const {{ createElement, StrictMode, useEffect }} = React; \
          const App = () => {{ useEffect(() => {{ const tag = document.createElement('script'); tag.src = '{node}/widget.js'; tag.async = true; \
@@ -398,7 +400,7 @@ async fn htmx_and_pages_in_the_back_forward_cache_keep_one_widget() {
         follow(&visit, &format!("#{title}"), title).await;
         visit.goes_on(&format!("htmx to {title}")).await;
     }
-    // Ordinary pages, which browsers keep for the way back.
+    // Plain pages, which browsers keep in the back/forward cache.
     for path in ["plain-one", "plain-two"] {
         visit.guest.page.visit(&format!("{}{path}", visit.site.shop.url())).await;
         visit.guest.page.until("the widget is there", &Guest::at(".panel:not([hidden])")).await;

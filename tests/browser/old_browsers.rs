@@ -1,11 +1,11 @@
-//! Browsers that are too old for the console, or lack a part of what it uses.
+//! Browsers that are too old for the console, or lack some of its features.
 
 use crate::browser::Browser;
 use crate::people::Host;
 use crate::site::Site;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_browser_that_is_too_old_is_named_and_firefox_without_dialogs_can_answer_questions() {
+async fn unsupported_browsers_are_named_and_firefox_without_dialogs_can_confirm() {
     let site = Site::embedded().await;
     let browser = Browser::start("en-US").await;
     let old = browser.first_page().await;

@@ -1,4 +1,5 @@
-//! PinTalk below a path of a site (`public-url` with a path), behind an nginx that strips the path and one that does not.
+//! PinTalk below a path of a site (`public-url` with a path), behind an nginx that strips the path and one that does
+//! not.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
@@ -11,7 +12,7 @@ use crate::people::{Guest, Host};
 use crate::site::Site;
 use crate::talk::no_complaints;
 
-/// Before a node, below `/chat/`. It ends with this value.
+/// An nginx that publishes a node below `/chat/`; stopped on drop.
 struct Below {
     nginx: Child,
     folder: tempfile::TempDir,
@@ -46,7 +47,7 @@ impl Drop for Below {
         if std::thread::panicking() {
             println!("{}", std::fs::read_to_string(self.folder.path().join("error.log")).unwrap_or_default());
         }
-        // In order, so that its workers end as well.
+        // Stops it with a signal, so that its workers end as well.
         let _ended = Command::new("kill").arg(self.nginx.id().to_string()).status();
         let _waited = self.nginx.wait();
     }
@@ -57,7 +58,7 @@ fn free_address() -> SocketAddr {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn below_a_path_everything_works_whether_the_proxy_strips_it_or_not() {
+async fn everything_works_below_a_path_whether_the_proxy_strips_it_or_not() {
     for (strips, slash) in [(true, ""), (false, "/"), (true, "/"), (false, "")] {
         let address = free_address();
         let public = format!("http://{address}/chat");
@@ -69,7 +70,7 @@ async fn below_a_path_everything_works_whether_the_proxy_strips_it_or_not() {
         let console = format!("{public}/console/");
         let host = Host::sign_in(browser.open_page().await, &console).await;
 
-        // The cookie is that of the path, and a reload finds the login.
+        // The cookie has the path, and a reload resumes the login.
         host.page.reload().await;
         host.is_online().await;
         let cookies =
@@ -80,7 +81,7 @@ async fn below_a_path_everything_works_whether_the_proxy_strips_it_or_not() {
         let path = refresh.map(|cookie| cookie["path"].clone());
         assert!(path.as_ref().and_then(Value::as_str).is_some_and(|path| path.starts_with("/chat")), "{path:?}");
 
-        // The tag that the console gives.
+        // The tag that the console shows.
         host.press("Settings").await;
         let gives = "document.body.innerText.includes(arguments[0])";
         host.page.until_with("the tag names the path", gives, &json!([format!("{public}/widget.js")])).await;
@@ -100,7 +101,7 @@ async fn below_a_path_everything_works_whether_the_proxy_strips_it_or_not() {
         for page in [&guest.page, &host.page] {
             assert_eq!(page.value(&outside).await, json!([]), "something is requested outside of the path");
         }
-        // Pages and documents that name their own address.
+        // Pages and documents that contain their own address.
         let http = reqwest::Client::new();
         let get = async |path: &str| http.get(format!("{public}{path}")).send().await.expect("an answer");
         let described: Value = get("/api/openapi.json").await.json().await.expect("JSON");
@@ -113,7 +114,7 @@ async fn below_a_path_everything_works_whether_the_proxy_strips_it_or_not() {
         assert!(page.url().as_str().starts_with(&format!("{public}/console")), "{}", page.url());
         no_complaints(&browser).await;
 
-        // A picture, which the server names with its whole address.
+        // An image, which the server returns with an absolute URL.
         let one = Duration::from_secs(10);
         let login = http.post(format!("{public}/api/auth/login/")).timeout(one);
         let login = login.json(&json!({"email": crate::site::EMAIL, "password": crate::site::PASSWORD}));

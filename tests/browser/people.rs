@@ -1,14 +1,14 @@
-//! A visitor of the shop, and the host at his console: each acts in one line, through what is shown.
+//! A visitor of the shop and the host in the console. Each action takes one line and uses what the page shows.
 
 use serde_json::{Value, json};
 
 use crate::browser::{ENTER, Page};
 use crate::site::{EMAIL, PASSWORD};
 
-/// The widget's inside.
+/// The shadow root of the widget.
 const PANEL: &str = "document.querySelector('pintalk-widget').shadowRoot";
 
-/// The messages of a list: each `[mine, state, text]`.
+/// Returns the messages of a list, each as `[mine, state, text]`.
 fn messages_in(root: &str) -> String {
     format!(
         "[...{root}.querySelectorAll('.talk li:not(.day)')].map((row) => [row.classList.contains('mine'), \
@@ -17,18 +17,18 @@ fn messages_in(root: &str) -> String {
     )
 }
 
-/// Somebody in the shop.
+/// A visitor of the shop.
 pub struct Guest {
     pub page: Page,
 }
 
 impl Guest {
-    /// Comes to a page with the widget, and opens it.
+    /// Opens a page with the widget, and the panel.
     pub async fn visit(page: Page, url: &str) -> Self {
         page.visit(url).await;
         let guest = Self { page };
         guest.page.until("the launcher is there", &Self::at(".launcher")).await;
-        // A tab in which it was open shows it again by itself.
+        // A tab in which the panel was open opens it again.
         if guest.page.value("document.querySelector('pintalk-widget').hasAttribute('open')").await == json!(false) {
             guest.open().await;
         }
@@ -36,7 +36,7 @@ impl Guest {
         guest
     }
 
-    /// An element of the widget.
+    /// Expression for an element of the widget.
     pub fn at(selector: &str) -> String {
         format!("document.querySelector('pintalk-widget')?.shadowRoot.querySelector('{selector}')")
     }
@@ -46,7 +46,7 @@ impl Guest {
         self.page.until("the panel is open", &format!("{}?.hidden === false", Self::at(".panel"))).await;
     }
 
-    /// Opens the panel if it is closed, by the element's method.
+    /// Opens the panel with the element's method, if it is closed.
     pub async fn show(&self) {
         self.page.until("the launcher is there", &Self::at(".launcher")).await;
         self.page.run("document.querySelector('pintalk-widget').toggle(true)", &json!([])).await;
@@ -63,14 +63,14 @@ impl Guest {
         self.page.keys(&Self::at("textarea"), &format!("{text}{ENTER}")).await;
     }
 
-    /// Types with a keyboard, which needs nothing that a page can replace.
+    /// Types with a keyboard, which uses nothing that a page can replace.
     pub async fn type_and_send(&self, text: &str) {
         self.page.run(&format!("{}.focus()", Self::at("textarea")), &json!([])).await;
         self.page.type_keys(text).await;
         self.page.press("Enter").await;
     }
 
-    /// The same for what no key makes.
+    /// Sends text that no key produces.
     pub async fn paste(&self, text: &str) {
         self.page.paste(&Self::at("textarea"), text).await;
         self.page.click(&Self::at(".send:not(:disabled)")).await;
@@ -80,25 +80,25 @@ impl Guest {
         read(&self.page.run(&format!("return {}", messages_in(PANEL)), &json!([])).await)
     }
 
-    /// Waits until exactly these are shown as said, in this order: a sender's mark (`me: `, `they: `) before each.
+    /// Waits until exactly these messages are shown, in this order, each with a sender's mark (`me: `, `they: `).
     pub async fn sees(&self, wanted: &[&str]) {
         sees(&self.page, PANEL, wanted).await;
     }
 
-    /// Waits until the line below the messages says something.
+    /// Waits until the line below the messages contains a text.
     pub async fn is_told(&self, text: &str) {
         let notice = format!("{}?.textContent.includes(arguments[0])", Self::at(".notice"));
         self.page.until_with(&format!("the guest is told: {text}"), &notice, &json!([text])).await;
     }
 }
 
-/// The host at his console.
+/// The host in the console.
 pub struct Host {
     pub page: Page,
 }
 
 impl Host {
-    /// Signs in.
+    /// Logs in.
     pub async fn sign_in(page: Page, url: &str) -> Self {
         page.visit(url).await;
         page.keys("document.querySelector('#field-email')", EMAIL).await;
@@ -112,7 +112,7 @@ impl Host {
         self.page.until("the host is online", "document.querySelector('.me .dot.on')").await;
     }
 
-    /// Opens the first conversation of the list, once there is one.
+    /// Opens the first conversation of the list as soon as there is one.
     pub async fn choose_first(&self) {
         self.page.click("document.querySelector('.rooms .room')").await;
         self.page.until("the conversation is open", "document.querySelector('.conversation .writing')").await;
@@ -135,12 +135,12 @@ impl Host {
         read(&self.page.run(&format!("return {}", messages_in("document")), &json!([])).await)
     }
 
-    /// Presses one of the tools of a conversation.
+    /// Presses a tool of the conversation.
     pub async fn press(&self, label: &str) {
         self.page.click(&format!("document.querySelector('[aria-label=\"{label}\"]')")).await;
     }
 
-    /// Says yes to a question.
+    /// Confirms a dialog.
     pub async fn confirm(&self) {
         self.page.click("document.querySelector('dialog .danger')").await;
         self.page.until("the question is gone", "!document.querySelector('dialog')").await;

@@ -1,4 +1,5 @@
-//! Touch devices: nothing zooms, the input stays above the keyboard, swipes move what is under the finger, and targets are large enough.
+//! Touch devices: nothing zooms, the input stays above the keyboard, swipes scroll what is under the finger, and
+//! targets are large enough.
 
 use serde_json::{Value, json};
 
@@ -18,7 +19,7 @@ const SCREENS: [(&str, u32, u32); 7] = [
     ("Android", 412, 915),
 ];
 
-/// Inputs whose text is smaller than 16 px, as a selector and a size each.
+/// Returns inputs whose text is smaller than 16 px, as selector and size.
 fn small_inputs(root: &str) -> String {
     format!(
         "[...{root}.querySelectorAll('input:not([type=checkbox], [type=radio], [type=file]), textarea, select, [contenteditable]')] \
@@ -27,7 +28,7 @@ fn small_inputs(root: &str) -> String {
     )
 }
 
-/// Buttons and links on their own that are smaller than 44 px, with their sizes. What is out of sight counts too.
+/// Returns standalone buttons and links that are smaller than 44 px, with their sizes, including those out of view.
 fn small_targets(root: &str) -> String {
     format!(
         "[...{root}.querySelectorAll('button, a[href]:not(.bubble a), select, summary, label.switch, input, textarea, [role=button]')] \
@@ -38,10 +39,10 @@ fn small_targets(root: &str) -> String {
     )
 }
 
-/// The widget's inside.
+/// The shadow root of the widget.
 const WIDGET: &str = "document.querySelector('pintalk-widget').shadowRoot";
 
-/// The corners of a part of the widget: left, top, right, bottom.
+/// Returns the edges of a part of the widget: left, top, right, bottom.
 async fn edges(page: &Page, selector: &str) -> [f64; 4] {
     let edges = format!(
         "const {{ left, top, right, bottom }} = {}.getBoundingClientRect(); return [left, top, right, bottom]",
@@ -72,7 +73,7 @@ async fn texts_and_targets_of_the_widget_are_large_enough_on_every_touch_device(
     assert_eq!(guest.page.value("matchMedia('(any-pointer: coarse)').matches").await, true, "it is a touch device");
     guest.say("hello https://shop.example/").await;
     guest.sees(&["me: hello https://shop.example/"]).await;
-    // A message that failed has a button.
+    // A failed message has a button.
     guest.page.run("const now = Date.now; window.later = () => (Date.now = () => now() + 60000)", &json!([])).await;
     let mut wrong = Vec::new();
     for (name, width, height) in SCREENS {
@@ -84,7 +85,7 @@ async fn texts_and_targets_of_the_widget_are_large_enough_on_every_touch_device(
                 wrong.push(format!("{name}: {what}: {found}"));
             }
         }
-        // Panel and input are in the screen, and some messages with them.
+        // Panel, input and some messages are visible.
         let [left, top, right, bottom] = edges(&guest.page, ".panel").await;
         let (inner, outer) = (f64::from(width), f64::from(height));
         if left < 0.0 || top < 0.0 || right > inner || bottom > outer {
@@ -96,7 +97,7 @@ async fn texts_and_targets_of_the_widget_are_large_enough_on_every_touch_device(
         }
         keep_picture(&guest.page, &format!("widget-{}", name.replace([',', ' '], "-").to_lowercase())).await;
     }
-    // Closed as well.
+    // With the panel closed as well.
     guest.page.keys(&Guest::at("textarea"), ESCAPE).await;
     guest.page.until("it is closed", &format!("{}.hidden", Guest::at(".panel"))).await;
     let found = guest.page.value(&small_targets(WIDGET)).await;
@@ -174,7 +175,7 @@ async fn swipes_on_the_panel_do_not_scroll_the_page_behind_it() {
                 );
             }
         }
-        // The messages scroll, and the page does not when they are at an end.
+        // The messages scroll; the page does not, even when they reach their end.
         let (x, y) = middle(&guest.page, ".talk").await;
         let top = format!("{}.scrollTop", Guest::at(".talk"));
         let before = guest.page.number(&top).await;
@@ -186,7 +187,7 @@ async fn swipes_on_the_panel_do_not_scroll_the_page_behind_it() {
         let scrolled = guest.page.number("scrollY").await;
         assert!((scrolled - 1000.0).abs() < 1.0, "{name}: the page scrolls to {scrolled} at the end of the messages");
     }
-    // With the panel closed it is the page that scrolls.
+    // With the panel closed, the page scrolls.
     guest.page.be_touch_device(390, 844).await;
     guest.page.run("document.querySelector('pintalk-widget').toggle(false)", &json!([])).await;
     guest.page.until("it is closed", &format!("{}.hidden", Guest::at(".panel"))).await;
@@ -195,7 +196,8 @@ async fn swipes_on_the_panel_do_not_scroll_the_page_behind_it() {
     site.close().await;
 }
 
-/// Simulates an on-screen keyboard that covers so many pixels, as Safari reports it: the visual viewport shrinks and may be scrolled.
+/// Simulates an on-screen keyboard that covers so many pixels, as Safari reports it: the visual viewport shrinks and
+/// may be scrolled.
 async fn show_keyboard(page: &Page, covered: u32, offset: u32) {
     let script = "const [covered, offset] = arguments; const height = innerHeight - covered; \
         const values = { height: () => height, offsetTop: () => offset, pageTop: () => scrollY + offset }; \
@@ -206,7 +208,7 @@ async fn show_keyboard(page: &Page, covered: u32, offset: u32) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_input_stays_above_the_keyboard_and_clear_of_the_home_indicator() {
+async fn input_stays_above_the_keyboard_and_clear_of_the_home_indicator() {
     let site = Site::embedded().await;
     let browser = Browser::start("en-US").await;
     let page = browser.first_page().await;
@@ -234,13 +236,13 @@ async fn the_input_stays_above_the_keyboard_and_clear_of_the_home_indicator() {
                 "{name}: {part} is at {top} to {bottom}, visible is {first} to {last}"
             );
         }
-        // The newest message is in sight.
+        // The newest message is visible.
         let newest = format!(
             "[...{WIDGET}.querySelectorAll('.bubble')].at(-1).getBoundingClientRect().bottom <= {}.getBoundingClientRect().bottom + 1",
             Guest::at(".talk")
         );
         guest.page.until(&format!("{name}: the newest message is in sight"), &newest).await;
-        // A long draft does not push it out.
+        // A long draft does not push it out of view.
         guest.page.paste(&Guest::at("textarea"), &"a line\n".repeat(20)).await;
         let [_, top, _, bottom] = edges(&guest.page, "textarea").await;
         assert!(top >= first && bottom <= last + 1.0, "{name}: a long draft is at {top} to {bottom}");
@@ -262,7 +264,7 @@ async fn the_input_stays_above_the_keyboard_and_clear_of_the_home_indicator() {
         );
     }
 
-    // Notch and home indicator: Chromium has no such areas, so they are set.
+    // Notch and home indicator are set by hand, because Chromium has no such areas.
     guest.page.be_touch_device(390, 844).await;
     let [.., before] = edges(&guest.page, "form").await;
     let areas = json!({"insets": {"top": 47, "topMax": 47, "left": 0, "leftMax": 0, "bottom": 34, "bottomMax": 34, "right": 0, "rightMax": 0}});
@@ -279,7 +281,7 @@ async fn the_input_stays_above_the_keyboard_and_clear_of_the_home_indicator() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_phone_is_used_by_taps_alone_and_its_focus_opens_no_keyboard_by_itself() {
+async fn phone_is_usable_by_taps_only_and_focus_opens_no_keyboard() {
     let site = Site::embedded().await;
     let browser = Browser::start("en-US").await;
     let host = Host::sign_in(browser.open_page().await, &site.nodes[0].url("/console/")).await;

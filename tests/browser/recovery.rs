@@ -1,4 +1,5 @@
-//! The console after captive portals, in hidden tabs and after sleep: it names the problem and recovers without a reload.
+//! The console behind captive portals, in hidden tabs and after sleep: it names the problem and recovers without a
+//! reload.
 
 use std::time::Duration;
 
@@ -10,18 +11,18 @@ use crate::link::{Flow, Link, within};
 use crate::people::{Guest, Host};
 use crate::site::{Site, keep_picture};
 
-/// What a network's sign-in page answers to every request.
+/// Response of a network's sign-in page to every request.
 const PORTAL: &str = "<!doctype html><title>Welcome</title><h1>Sign in to the hotel's network</h1>";
 
-/// Script that answers every request of the page so while `window.isPortal` is true.
+/// Script that answers every request of the page with [`PORTAL`] while `window.isPortal` is true.
 const PORTAL_FETCH: &str = "window.isPortal = true; { const { fetch } = window; window.fetch = (...call) => window.isPortal \
     ? Promise.resolve(new Response('<!doctype html><title>Welcome</title>', { headers: { 'Content-Type': 'text/html' } })) : fetch(...call) }";
 
-/// A text of the page that names the network as the problem.
+/// Expression: the page names the network as the problem.
 const NAMES_NETWORK: &str = "/network|internet|portal|reach|connection/i.test(document.body.innerText)";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn behind_a_captive_portal_the_console_names_the_problem_and_recovers() {
+async fn console_behind_a_captive_portal_names_the_problem_and_recovers() {
     let site = Site::embedded().await;
     let browser = Browser::start("en-US").await;
     let link = Link::before(site.nodes[0].address).await;
@@ -44,7 +45,7 @@ async fn behind_a_captive_portal_the_console_names_the_problem_and_recovers() {
     host.say("three").await;
     guest.sees(&["me: one", "me: two", "they: three"]).await;
 
-    // While the page is loaded: its login is neither lost nor asked for.
+    // A portal while the page loads: the login is kept, and no sign-in is shown.
     let page = browser.open_page().await;
     page.before_load(PORTAL_FETCH).await;
     page.visit(&link.url("/console/")).await;
@@ -53,7 +54,7 @@ async fn behind_a_captive_portal_the_console_names_the_problem_and_recovers() {
     let other = Host { page };
     within("the host is online", Duration::from_secs(35), other.is_online()).await;
 
-    // A sign-in behind one.
+    // A portal during sign-in.
     other.page.run("window.isPortal = true", &json!([])).await;
     other.press("Sign out").await;
     other.page.until("it is named there as well", NAMES_NETWORK).await;
@@ -62,7 +63,7 @@ async fn behind_a_captive_portal_the_console_names_the_problem_and_recovers() {
     site.close().await;
 }
 
-/// Hides a page, or shows it, as switching tabs does.
+/// Hides or shows a page, like switching tabs.
 async fn set_hidden(host: &Host, hidden: bool) {
     let script = "const [hidden] = arguments; Object.defineProperty(document, 'hidden', { get: () => hidden, configurable: true }); \
         Object.defineProperty(document, 'visibilityState', { get: () => (hidden ? 'hidden' : 'visible'), configurable: true }); \
@@ -71,7 +72,7 @@ async fn set_hidden(host: &Host, hidden: bool) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_hidden_tab_and_a_night_of_sleep_need_no_reload() {
+async fn hidden_tab_and_a_night_of_sleep_need_no_reload() {
     let mut site = Site::embedded().await;
     let browser = Browser::start("en-US").await;
     let link = Link::before(site.nodes[0].address).await;
@@ -96,7 +97,7 @@ async fn a_hidden_tab_and_a_night_of_sleep_need_no_reload() {
     within("the host is online", Duration::from_secs(5), host.is_online()).await;
     within("the conversation is complete", Duration::from_secs(5), host.sees(&["they: one", "they: two"])).await;
 
-    // A night: the clock is ahead, connections are gone without a sign, and the access token is not accepted any more.
+    // A night: the clock jumps, connections are lost without a reset, and the access token has expired.
     let answers = format!("{} && ({})", has_answered("/ws/chat/"), has_answered("/status/"));
     host.page.until("both connections are known to answer", &answers).await;
     let expired = "const { fetch, WebSocket } = window; window.refused = 0; let isRenewed = false; \

@@ -1,4 +1,4 @@
-//! Web server of another origin, with the pages that embed the widget and the libraries that such pages use.
+//! Web server of another origin, with pages that embed the widget and libraries that such pages use.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -31,7 +31,7 @@ impl Reply {
         Self { content_type: "text/html; charset=utf-8", body }
     }
 
-    /// A file of an npm package, by its path below `node_modules`.
+    /// Returns a file of an npm package by its path below `node_modules`.
     fn library(path: &str) -> Self {
         let body = std::fs::read(node_modules().join(path));
         let body = body.unwrap_or_else(|error| panic!("{path}: {error}"));
@@ -42,19 +42,19 @@ impl Reply {
 
 #[derive(Default)]
 struct Routes {
-    /// Served under every path that has no reply of its own.
+    /// Reply for paths without a specific reply.
     page: String,
     replies: HashMap<String, Reply>,
 }
 
-/// Serves one page under every path, unless a path has a reply of its own.
+/// Serves one page under every path, except paths with a specific reply.
 pub struct Shop {
     pub address: SocketAddr,
     routes: Arc<Mutex<Routes>>,
     serving: JoinHandle<()>,
 }
 
-/// Names of the shop's further origins, which are registered as well. All lead to the same server.
+/// Further registered origins of the shop. All resolve to the same server.
 pub const ORIGINS: [&str; 3] = ["one.localhost", "two.localhost", "three.localhost"];
 
 impl Shop {
@@ -75,23 +75,23 @@ impl Shop {
         format!("http://{}/", self.address)
     }
 
-    /// The same page at another origin: one of [`ORIGINS`].
+    /// Returns the URL of the page at another origin, one of [`ORIGINS`].
     pub fn url_at(&self, origin: &str) -> String {
         format!("http://{origin}:{}/", self.address.port())
     }
 
-    /// The domains that the host registers.
+    /// Returns the domains that the host registers.
     pub fn domains(&self) -> String {
         let further = ORIGINS.map(|origin| format!("{origin}:{}", self.address.port()));
         format!("{},{}", self.address, further.join(","))
     }
 
-    /// Shows the tag that the console gives a host, in a page with nothing else.
+    /// Serves a page that contains only the tag.
     pub fn show(&self, script: &str, access_key: &str, secret_key: &str) {
         self.show_with("", &tag(script, access_key, secret_key));
     }
 
-    /// Shows a page with something in its head, and something at its end.
+    /// Serves a page with markup in its head and at its end.
     pub fn show_with(&self, head: &str, end: &str) {
         self.routes.lock().page = page("Shop", head, &format!("<main><h1>Shop</h1><p>Things to buy.</main>{end}"));
     }
@@ -108,7 +108,7 @@ impl Drop for Shop {
     }
 }
 
-/// A whole page.
+/// Returns a complete page.
 pub fn page(title: &str, head: &str, body: &str) -> String {
     format!(
         "<!doctype html><html lang=\"en\"><head><title>{title}</title>\
@@ -116,14 +116,14 @@ pub fn page(title: &str, head: &str, body: &str) -> String {
     )
 }
 
-/// The script's tag with a host's keys.
+/// Returns the script's tag with a host's keys.
 pub fn tag(script: &str, access_key: &str, secret_key: &str) -> String {
     format!(
         "<script src=\"{script}\" data-access-key=\"{access_key}\" data-secret-key=\"{secret_key}\" async></script>"
     )
 }
 
-/// A tag that loads a file of an npm package.
+/// Returns a tag that loads a file of an npm package.
 pub fn library(path: &str) -> String {
     format!("<script src=\"{LIBRARIES}{path}\"></script>")
 }

@@ -1,4 +1,4 @@
-//! Connections that stop responding without a reset.
+//! Connections that become silent without a reset.
 
 use std::time::{Duration, Instant};
 
@@ -11,15 +11,15 @@ use crate::people::{Guest, Host};
 use crate::shop::{ORIGINS, Reply, page};
 use crate::site::Site;
 
-/// A silent connection is noticed within this time without an event, and within this time after one.
+/// Maximum time to detect a silent connection without an event, and after an event.
 const WITHOUT_EVENT: Duration = Duration::from_secs(45);
 const AFTER_EVENT: Duration = Duration::from_secs(3);
 
-/// Removes `v=2` from every socket's URL: the node then answers no ping, as nodes of earlier releases do.
+/// Removes `v=2` from the URL of every socket: the node then answers no ping, like nodes of earlier releases.
 const EARLIER_NODE: &str = "window.WebSocket = new Proxy(WebSocket, { construct: (target, [url, ...more], made) => { \
     const at = new URL(url); at.searchParams.delete('v'); return Reflect.construct(target, [at, ...more], made); } });";
 
-/// What happened in a minute without anything to do: the sockets that were opened, and each socket's frames.
+/// Returns the activity of an idle minute: the opened sockets and the frames of each socket.
 const IDLE: &str = "[openedSockets, sentFrames.map(([at, url, text]) => [Math.round(at), url, text])]";
 
 /// Opens a conversation at an origin of the shop whose page loads everything over a link.
@@ -28,7 +28,7 @@ async fn guest_at(site: &Site, page: Page, origin: &str, base: &str) -> Guest {
     Guest::visit(page, &format!("{}{origin}", site.shop.url_at(origin))).await
 }
 
-/// The host sends a text to the guest who wrote last.
+/// Sends a text of the host to the guest who wrote last.
 async fn answer(host: &Host, text: &str) {
     host.say(text).await;
     let sent = "[...document.querySelectorAll('.talk li:not(.sending) .bubble')].at(-1)?.textContent === arguments[0]";
@@ -51,11 +51,11 @@ async fn silent_connections_are_replaced_without_an_event_and_idle_ones_stay_qui
     let (of_guest, of_host) = (Link::before(site.nodes[0].address).await, Link::before(site.nodes[0].address).await);
     let browser = Browser::start("en-US").await;
     let host = Host::sign_in(browser.open_page().await, &format!("{node}/console/")).await;
-    // Under another name, so that its login is another.
+    // Under another host name, so that the login is separate.
     let cut_off = format!("http://localhost:{}/console/", of_host.address.port());
     let cut_off = Host::sign_in(browser.open_page().await, &cut_off).await;
 
-    // Two guests with nothing to do, one of them at a node that answers no pings.
+    // Two idle guests, one of them on a node that answers no pings.
     let idle = browser.open_page().await;
     idle.before_load(RECORD_FRAMES).await;
     let idle = guest_at(&site, idle, ORIGINS[1], &node).await;
@@ -93,7 +93,7 @@ async fn silent_connections_are_replaced_without_an_event_and_idle_ones_stay_qui
     of_host.set_all(Flow::Whole);
     cut_off.is_online().await;
 
-    // The idle guests have had nothing to do for a minute.
+    // The idle guests have been idle for a minute.
     let minute = async || (began.elapsed() > Duration::from_secs(62)).then_some(());
     crate::eventually("a minute has passed", 2 * WITHOUT_EVENT, minute).await;
     let idled = idle.page.value(IDLE).await;
@@ -141,12 +141,12 @@ async fn events_reveal_a_silent_connection_within_three_seconds() {
     .into_iter()
     .enumerate()
     {
-        // One direction is enough.
+        // One silent direction is sufficient.
         guest.page.until("the connection is known to answer", answers).await;
         let text = format!("answer {at}");
         link.set_open([Flow::Silent, Flow::ToNode, Flow::ToBrowser, Flow::Silent][at]);
         if at == 2 {
-            // What the guest sends is lost, and what the node sends arrives.
+            // Data of the guest is lost, data of the node arrives.
             guest.say("lost at first").await;
         } else {
             answer(&host, &text).await;
@@ -167,7 +167,7 @@ async fn events_reveal_a_silent_connection_within_three_seconds() {
     }
 
     guest.page.until("the connection is known to answer", answers).await;
-    // A device without network, under which connections neither end nor carry anything.
+    // A device without a network: connections neither end nor carry data.
     guest.page.set_offline(true).await;
     link.set_open(Flow::Silent);
     answer(&host, "while it was offline").await;
@@ -177,7 +177,7 @@ async fn events_reveal_a_silent_connection_within_three_seconds() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_console_recovers_from_a_silent_connection_after_an_event() {
+async fn console_recovers_from_a_silent_connection_after_an_event() {
     let site = Site::embedded().await;
     let browser = Browser::start("en-US").await;
     let link = Link::before(site.nodes[0].address).await;
@@ -203,7 +203,7 @@ async fn the_console_recovers_from_a_silent_connection_after_an_event() {
         within(event, AFTER_EVENT, host.sees(&wanted)).await;
         within(event, AFTER_EVENT, host.is_online()).await;
     }
-    // In the list as well: a new room appears although its announcement was lost.
+    // The list recovers too: a new room appears although its notification was lost.
     host.page.until("both connections are known to answer", answers).await;
     link.set_open(Flow::Silent);
     site.say(&site.open_room(&reqwest::Client::new()).await, &["from another guest"]).await;
@@ -214,7 +214,7 @@ async fn the_console_recovers_from_a_silent_connection_after_an_event() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn requests_that_hang_time_out_and_are_retried() {
+async fn hanging_requests_time_out_and_are_retried() {
     let site = Site::embedded().await;
     let browser = Browser::start("en-US").await;
     let node = site.nodes[0].url("");
@@ -224,18 +224,18 @@ async fn requests_that_hang_time_out_and_are_retried() {
     let guest = Guest { page: browser.first_page().await };
     guest.page.before_load(&fast_clock()).await;
 
-    // Who the host is: requested until there is an answer.
+    // The host's profile: requested until the server answers.
     link.set_all(Flow::Silent);
     guest.page.visit(&format!("{}hangs", site.shop.url())).await;
     let requested = "performance.getEntriesByType('resource').length >= 0 && customElements.get('pintalk-widget')";
     guest.page.until("the widget is defined", requested).await;
     guest.page.until("nothing is shown", &format!("!{}", Guest::at(".launcher"))).await;
-    // The request on the silent connection is lost for good.
+    // The request on the silent connection is lost permanently.
     link.set_all(Flow::Whole);
     let limit = Duration::from_secs(60) / FAST_CLOCK * 2;
     within("the launcher is shown", limit, guest.open()).await;
 
-    // The room: a request whose response is lost, and the next one returns the same room.
+    // The room: the response is lost, and the next request returns the same room.
     link.set_open(Flow::ToNode);
     guest.say("hello").await;
     guest.sees(&["sending me: hello"]).await;
@@ -247,7 +247,7 @@ async fn requests_that_hang_time_out_and_are_retried() {
     site.close().await;
 }
 
-/// The host's access token.
+/// Returns the host's access token.
 async fn sign_in(site: &Site) -> String {
     let login = reqwest::Client::new().post(site.nodes[0].url("/api/auth/login/"));
     let login = login.json(&json!({"email": crate::site::EMAIL, "password": crate::site::PASSWORD}));
@@ -255,7 +255,7 @@ async fn sign_in(site: &Site) -> String {
     host["accessToken"].as_str().expect("a token").to_owned()
 }
 
-/// Number of the host's rooms.
+/// Returns the number of the host's rooms.
 async fn rooms(site: &Site, token: &str) -> u64 {
     let list = reqwest::Client::new().get(site.nodes[0].url("/api/chat/chatrooms/")).bearer_auth(token);
     let list: serde_json::Value = list.send().await.expect("an answer").json().await.expect("JSON");

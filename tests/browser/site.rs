@@ -1,4 +1,4 @@
-//! Where a test plays: nodes and their stores, a host with an account, and his shop, which is a page of another origin.
+//! Environment of a test: nodes and their stores, a host's account, and a shop on another origin.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -30,17 +30,17 @@ pub struct Site {
 }
 
 impl Site {
-    /// One node that needs nothing beside it.
+    /// One embedded node.
     pub async fn embedded() -> Self {
         Self::build(false, &[]).await
     }
 
-    /// The same, with more flags.
+    /// One embedded node with further flags.
     pub async fn embedded_with(flags: &[&str]) -> Self {
         Self::build(false, flags).await
     }
 
-    /// Two nodes on a Redis that keeps what it has, and on MySQL.
+    /// Two nodes on MySQL and a Redis that persists its data.
     pub async fn cluster() -> Self {
         Self::build(true, &[]).await
     }
@@ -79,8 +79,8 @@ impl Site {
         Self { nodes, redis, shop, access_key, secret_key, database, data }
     }
 
-    /// Opens a room in which a guest has written `message 1`, `message 2` …, and as many others in which nobody has said anything.
-    /// The host has pinned it. The first message is written as always; the others are rows that are like it.
+    /// Opens a room in which a guest has sent `message 1`, `message 2` …, pinned by the host, and as many rooms without
+    /// messages. The first message is sent as usual; the others are inserted as equal rows.
     pub async fn crowd(&mut self, rooms: usize, messages: usize) {
         let room = self.open_room(&reqwest::Client::new()).await;
         self.write(&room, 1).await;
@@ -113,12 +113,12 @@ impl Site {
         self.nodes[0].ready(&reqwest::Client::new()).await;
     }
 
-    /// A node, from the point of view of whoever comes second.
+    /// Sends the requests of a second guest to a node.
     pub fn other(&self) -> &Node {
         self.nodes.last().expect("a node")
     }
 
-    /// Opens a room as a server does, and returns its name.
+    /// Opens a room with an HTTP call and returns its name.
     pub async fn open_room(&self, http: &reqwest::Client) -> String {
         let request = http.post(self.nodes[0].url("/api/chat/"));
         let keys =
@@ -127,13 +127,13 @@ impl Site {
         room["name"].as_str().expect("a name").to_owned()
     }
 
-    /// Somebody writes `message 1`, `message 2` … into a room, as fast as it goes.
+    /// Sends `message 1`, `message 2` … in a room at full speed.
     pub async fn write(&self, room: &str, count: usize) {
         let texts: Vec<String> = (1..=count).map(|number| format!("message {number}")).collect();
         self.say(room, &texts).await;
     }
 
-    /// Somebody writes into a room, as fast as it goes.
+    /// Sends texts in a room at full speed.
     pub async fn say<T: AsRef<str>>(&self, room: &str, texts: &[T]) {
         let mut request =
             format!("ws://{}/ws/chat/{room}/", self.nodes[0].address).into_client_request().expect("a request");
@@ -156,12 +156,12 @@ impl Site {
         tokio::join!(saying, hearing);
     }
 
-    /// The script's tag with this host's keys, for a server that is reached at `base`.
+    /// Returns the script's tag with this host's keys, for a server at `base`.
     pub fn tag(&self, base: &str) -> String {
         tag(&format!("{base}/widget.js"), &self.access_key, &self.secret_key)
     }
 
-    /// Number of open sockets on all nodes.
+    /// Returns the number of open sockets on all nodes.
     pub async fn open_sockets(&self) -> f64 {
         let http = reqwest::Client::new();
         let mut open = 0.0;
@@ -179,7 +179,7 @@ impl Site {
     }
 }
 
-/// The tags that README gives a site: the script's, and the element's.
+/// Returns the tags of the README: the script's and the element's.
 pub fn readme_tags(access_key: &str, secret_key: &str) -> [String; 2] {
     let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).expect("a README");
     let mut tags = readme.split("```html\n").skip(1).filter_map(|rest| rest.split("\n```").next());
@@ -187,7 +187,7 @@ pub fn readme_tags(access_key: &str, secret_key: &str) -> [String; 2] {
     [next(), next()]
 }
 
-/// Runs a command of an operator, and returns what it prints.
+/// Runs an operator's command and returns its output.
 fn operate(command: &[&str], flags: &[String]) -> String {
     let mut program = Command::new(env!("CARGO_BIN_EXE_pintalk"));
     for (variable, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PINTALK_")) {
@@ -198,7 +198,7 @@ fn operate(command: &[&str], flags: &[String]) -> String {
     String::from_utf8(done.stdout).expect("text")
 }
 
-/// Leaves a picture for whoever wants to look: in `target/screenshots`.
+/// Stores a screenshot in `target/screenshots`, for inspection.
 pub async fn keep_picture(page: &crate::browser::Page, name: &str) {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("../screenshots");
     std::fs::create_dir_all(&folder).expect("a folder");

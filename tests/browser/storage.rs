@@ -1,4 +1,4 @@
-//! What browsers keep for a guest: it can be cleared, refused, full, damaged or written by an older tab at any time.
+//! Browser storage of guests: it can be cleared, rejected, full, damaged or written by an older tab at any time.
 
 use serde_json::{Value, json};
 
@@ -8,12 +8,12 @@ use crate::shop::{Reply, page};
 use crate::site::Site;
 use crate::talk::no_complaints;
 
-/// Blocks cookies, storages and everything else that a site could keep.
+/// Blocks cookies, storage and all other site data.
 fn blocked() -> Value {
     json!({"profile.default_content_setting_values.cookies": 2})
 }
 
-/// Opens the newest conversation once it shows a text in the list.
+/// Opens the newest conversation once the list shows a text in it.
 async fn choose_newest(host: &Host, text: &str) {
     let newest = "document.querySelector('.rooms .room')?.textContent.includes(arguments[0])";
     host.page.until_with("the newest is on top", newest, &json!([text])).await;
@@ -31,13 +31,13 @@ async fn has_unread(guest: &Guest, count: u32) {
     guest.page.until(&format!("{count} are unread"), &badge).await;
 }
 
-/// Whether some message of the widget contains a text.
+/// Expression: a message of the widget contains a text.
 fn shows(text: &str) -> String {
     format!("{}?.textContent.includes('{text}')", Guest::at(".talk"))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_page_may_clear_the_storage_at_any_time() {
+async fn page_may_clear_the_storage_at_any_time() {
     let site = Site::embedded().await;
     let browser = Browser::start("en-US").await;
     let host = Host::sign_in(browser.open_page().await, &site.nodes[0].url("/console/")).await;
@@ -49,10 +49,10 @@ async fn a_page_may_clear_the_storage_at_any_time() {
     host.say("answer before").await;
     first.sees(&["me: before 1", "me: before 2", "me: before 3", "they: answer before"]).await;
     first.page.run("localStorage.clear()", &json!([])).await;
-    // What is read in one tab is read in all.
+    // Reading in one tab marks messages as read in all tabs.
     first.page.keys(&Guest::at("textarea"), ESCAPE).await;
 
-    // Another page: its messages and the answers appear, whichever room they are in.
+    // Another page: its messages and the replies appear, in whichever room they are.
     let second = Guest::visit(browser.open_page().await, &site.shop.url()).await;
     second.say("after the storage was cleared").await;
     second.page.until("it is sent", &format!("{} && !{}", shows("after the storage"), Guest::at(".sending"))).await;
@@ -69,7 +69,7 @@ async fn a_page_may_clear_the_storage_at_any_time() {
     has_unread(&second, 0).await;
     second.page.until("it is shown", &shows("one that is unread")).await;
 
-    // The tab in which it was cleared: what its guest writes arrives, and is there after a reload.
+    // The tab whose storage was cleared: its messages arrive and remain after a reload.
     first.open().await;
     first.say("from the first tab").await;
     first.page.until("it is sent", &format!("{} && !{}", shows("from the first tab"), Guest::at(".sending"))).await;
@@ -80,7 +80,7 @@ async fn a_page_may_clear_the_storage_at_any_time() {
     first.page.until("it is there", &shows("answer to the first tab")).await;
     first.page.until("with what was before it", &shows("from the first tab")).await;
 
-    // In between the two storages, and both.
+    // Each of the two storages, and both.
     first.page.run("sessionStorage.clear(); localStorage.clear()", &json!([])).await;
     first.say("once more").await;
     first.page.until("it is sent", &format!("{} && !{}", shows("once more"), Guest::at(".sending"))).await;
@@ -91,7 +91,7 @@ async fn a_page_may_clear_the_storage_at_any_time() {
     site.close().await;
 }
 
-/// A guest writes, gets an answer and sees what is unread, in a browser of which nothing can be expected.
+/// Exchanges messages and unread counts as a guest, in a browser without reliable storage.
 async fn talks(guest: &Guest, host: &Host, name: &str) {
     let (question, answer) = (format!("question {name}"), format!("answer {name}"));
     guest.say(&question).await;
@@ -117,7 +117,7 @@ async fn with_blocked_site_data_the_widget_works_and_the_console_explains_it() {
     let blocked = "(() => { try { return localStorage && false } catch { return true } })()";
     assert_eq!(guest.page.value(blocked).await, true, "the site's data is not blocked");
     talks(&guest, &host, "without storage").await;
-    // A second message goes to the same room.
+    // A second message arrives in the same room.
     guest.say("in the same room").await;
     host.page.until("it arrives", "document.querySelector('.talk').textContent.includes('in the same room')").await;
     assert_eq!(host.page.number("document.querySelectorAll('.rooms .room').length").await, 1.0);
@@ -133,7 +133,7 @@ async fn with_blocked_site_data_the_widget_works_and_the_console_explains_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn storages_that_fail_in_any_way_cost_nothing_but_memory_over_pages() {
+async fn failing_storage_costs_only_what_must_survive_a_page() {
     let site = Site::embedded().await;
     let browser = Browser::start("en-US").await;
     let host = Host::sign_in(browser.open_page().await, &site.nodes[0].url("/console/")).await;
@@ -169,12 +169,12 @@ async fn storages_that_fail_in_any_way_cost_nothing_but_memory_over_pages() {
     site.close().await;
 }
 
-/// Fills the storage to the last character.
+/// Fills the storage completely.
 const FILL: &str = "let size = 1 << 22; let at = 0; while (size) { \
     try { localStorage.setItem(`filler${at}`, 'x'.repeat(size)); at++; } catch { size >>= 1; } }";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_full_quota_loses_and_doubles_nothing() {
+async fn full_quota_loses_and_duplicates_nothing() {
     let site = Site::embedded().await;
     let browser = Browser::start("en-US").await;
     let host = Host::sign_in(browser.open_page().await, &site.nodes[0].url("/console/")).await;
@@ -194,13 +194,13 @@ async fn a_full_quota_loses_and_doubles_nothing() {
     guest.page.keys(&Guest::at("textarea"), ESCAPE).await;
     host.say("unread").await;
     has_unread(&guest, 1).await;
-    // The page's own copy went with it; what is left of the room is enough, or it was removed as a whole.
+    // The copy in memory is lost with the page. The stored record is valid, or was removed completely.
     guest.page.reload().await;
     guest.show().await;
     guest.sees(&[&seen[..], &["they: unread"]].concat()).await;
     has_unread(&guest, 0).await;
 
-    // A page that is full before the widget's first write.
+    // A page whose storage is full before the first write of the widget.
     guest.page.run(&format!("localStorage.clear(); {FILL}"), &json!([])).await;
     guest.page.reload().await;
     guest.show().await;
@@ -236,7 +236,7 @@ async fn damaged_values_are_ignored_and_replaced() {
     .into_iter()
     .enumerate()
     {
-        // Every value of the widget, and one that was never there.
+        // Every value of the widget, and an unknown one.
         let damage = format!(
             "for (const key of Object.keys(localStorage)) if (key.startsWith('pintalk')) localStorage.setItem(key, {value}); \
              const prefix = Object.keys(localStorage).find((key) => /^pintalk:[^:]+:/.test(key)).split(':').slice(0, 2).join(':'); \
@@ -260,13 +260,13 @@ async fn damaged_values_are_ignored_and_replaced() {
     site.close().await;
 }
 
-/// Everything that the browser keeps.
+/// Returns everything in the browser's storage.
 async fn snapshot(page: &Page) -> Value {
     page.value("Object.entries(localStorage)").await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_old_tab_that_writes_back_mixes_no_rooms() {
+async fn old_tab_that_writes_back_mixes_no_rooms() {
     let site = Site::embedded().await;
     let browser = Browser::start("en-US").await;
     let host = Host::sign_in(browser.open_page().await, &site.nodes[0].url("/console/")).await;
@@ -287,7 +287,7 @@ async fn an_old_tab_that_writes_back_mixes_no_rooms() {
     host.say("new answer").await;
     guest.sees(&["me: new 1", "they: new answer"]).await;
 
-    // The values of the deleted room come back, all of them or one.
+    // The values of the deleted room are restored, all of them or one.
     guest.hide().await;
     let keys = old.as_array().expect("entries").len();
     for at in 0..=keys {
@@ -309,14 +309,14 @@ async fn an_old_tab_that_writes_back_mixes_no_rooms() {
         other.show().await;
         other.page.until("it is shown", &shows(&unread)).await;
         has_unread(&other, 0).await;
-        // An open panel reads for all tabs.
+        // An open panel marks messages as read in all tabs.
         other.hide().await;
     }
     site.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_conversation_of_an_earlier_release_goes_on() {
+async fn conversation_of_an_earlier_release_continues() {
     let site = Site::embedded().await;
     let browser = Browser::start("en-US").await;
     let host = Host::sign_in(browser.open_page().await, &site.nodes[0].url("/console/")).await;
@@ -340,7 +340,7 @@ async fn a_conversation_of_an_earlier_release_goes_on() {
     let page = browser.first_page().await;
     site.shop.serve("/empty", Reply::html("<!doctype html><title>Empty</title>"));
     page.visit(&format!("{}empty", site.shop.url())).await;
-    // As 0.1 stored it: a value each.
+    // As stored by 0.1: one key per value.
     let store = "const [uuid, name] = arguments; const set = (key, value) => localStorage.setItem(`pintalk:${uuid}:${key}`, JSON.stringify(value)); \
         set('room', { name, guest: 'x' }); set('read', 2); set('hostRead', 1); \
         set('seen', [{ seq: 1, id: 'a', is_host: false, message: 'from an earlier release', datetime: '2023-03-23T08:15:07' }])";

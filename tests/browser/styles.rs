@@ -1,4 +1,4 @@
-//! Style sheets of pages: the widget's text stays legible, and its launcher in view and usable.
+//! Style sheets of pages: the widget's text stays legible, and its launcher visible and usable.
 
 use serde_json::json;
 
@@ -7,7 +7,7 @@ use crate::people::{Guest, Host};
 use crate::shop::{Reply, page};
 use crate::site::Site;
 
-/// How everything in the widget looks: what a page's style sheet must not change.
+/// Returns the computed style of everything in the widget, which a page's style sheet must not change.
 const LOOK: &str = "const root = document.querySelector('pintalk-widget').shadowRoot; \
     const names = ['color', 'backgroundColor', 'fontSize', 'fontStyle', 'lineHeight', 'letterSpacing', 'wordSpacing', 'textTransform', 'textIndent', \
       'textAlign', 'textShadow', 'visibility', 'opacity', 'pointerEvents', 'userSelect', 'cursor', 'direction', 'writingMode', 'display', 'position', \
@@ -17,7 +17,7 @@ const LOOK: &str = "const root = document.querySelector('pintalk-widget').shadow
       const style = getComputedStyle(one); const { width, height } = one.getBoundingClientRect(); \
       return [one.localName + '.' + one.className, Math.round(width), Math.round(height), ...names.map((name) => `${name}: ${style[name]}`)].join('; ') })";
 
-/// Whether a part of the widget is in the viewport and nothing lies above it.
+/// Expression: a part of the widget is in the viewport and nothing covers it.
 fn is_in_view(selector: &str) -> String {
     format!(
         "(() => {{ const part = {}; if (!part) return false; const {{ left, top, right, bottom, width, height }} = part.getBoundingClientRect(); \
@@ -28,7 +28,7 @@ fn is_in_view(selector: &str) -> String {
     )
 }
 
-/// Style sheets of pages, with what is special about their bodies.
+/// Style sheets of pages, with attributes of their bodies.
 const SHEETS: [(&str, &str); 37] = [
     ("white text", "* { color: #fff }"),
     ("white text, important", "* { color: #fff !important; background: #fff !important }"),
@@ -116,7 +116,7 @@ async fn style_sheets_of_the_page_change_nothing_in_the_widget() {
         format!("{}{}", site.shop.url(), &path[1..])
     };
     guest.page.visit(&show("/plain", "")).await;
-    // Without the pointer, which would lie on the launcher.
+    // Without the pointer, which would hover over the launcher.
     guest.show().await;
     guest.say("Hello https://shop.example/a").await;
     guest.sees(&["me: Hello https://shop.example/a"]).await;
@@ -156,7 +156,7 @@ async fn style_sheets_of_the_page_change_nothing_in_the_widget() {
     site.close().await;
 }
 
-/// Whether an expression becomes true soon.
+/// Returns whether an expression becomes true soon.
 async fn becomes(page: &Page, expression: &str) -> bool {
     let script = format!("return Boolean({expression})");
     let seen = async || page.run(&script, &json!([])).await.as_bool().filter(|is| *is);
@@ -169,7 +169,7 @@ async fn becomes(page: &Page, expression: &str) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_widget_stays_usable_above_dialogs_and_scrolled_pages() {
+async fn widget_stays_usable_above_dialogs_and_scrolled_pages() {
     let site = Site::embedded().await;
     let browser = Browser::start("en-US").await;
     let host = Host::sign_in(browser.open_page().await, &site.nodes[0].url("/console/")).await;

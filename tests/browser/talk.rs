@@ -1,4 +1,4 @@
-//! What a guest and a host do with each other when nothing goes wrong.
+//! Conversations between guests and hosts without faults.
 
 use serde_json::json;
 
@@ -6,7 +6,7 @@ use crate::browser::{Browser, ESCAPE};
 use crate::people::{Guest, Host};
 use crate::site::{Site, keep_picture, readme_tags};
 
-/// What must stand there as it was typed.
+/// Text that must be shown exactly as typed.
 const TEXTS: [&str; 7] = [
     "<img src=x onerror=\"document.title='broken'\"><script>document.title='broken'</script>",
     "\"><svg/onload=document.title='broken'> &lt;b&gt; &amp;",
@@ -18,7 +18,7 @@ const TEXTS: [&str; 7] = [
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_guest_and_a_host_talk_across_two_nodes_and_text_is_only_ever_text() {
+async fn guest_and_host_exchange_messages_across_two_nodes_and_markup_is_shown_as_text() {
     let site = Site::cluster().await;
     let browser = Browser::start("en-US").await;
     let host = Host::sign_in(browser.open_page().await, &site.other().url("/console/")).await;
@@ -68,7 +68,7 @@ async fn a_guest_and_a_host_talk_across_two_nodes_and_text_is_only_ever_text() {
         assert_eq!(is_wide, false, "a long word makes the page wider");
     }
     guest.page.paste(&Guest::at("textarea"), &"W".repeat(1_000_000)).await;
-    guest.is_told("Too long for a message").await;
+    guest.is_told("This message is too long").await;
     let is_wide = guest.page.run("return document.documentElement.scrollWidth > innerWidth", &json!([])).await;
     assert_eq!(is_wide, false, "a million of a letter makes the page wider");
     keep_picture(&guest.page, "widget-long-text").await;
@@ -80,11 +80,11 @@ async fn a_guest_and_a_host_talk_across_two_nodes_and_text_is_only_ever_text() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_message_is_listed_as_soon_as_it_is_heard_of_although_the_list_does_not_have_it_yet() {
+async fn message_is_listed_on_notification_even_if_the_list_lags() {
     let site = Site::embedded().await;
     let browser = Browser::start("en-US").await;
     let host = Host::sign_in(browser.open_page().await, &site.nodes[0].url("/console/")).await;
-    // A list that is late: twice it knows of the room, and not of what was said in it.
+    // A list that lags: two responses contain the room without its message.
     let late = "const { fetch } = window; window.late = 2; \
         window.fetch = async (path, sent) => { \
           const answer = await fetch(path, sent); \
@@ -108,15 +108,15 @@ async fn a_message_is_listed_as_soon_as_it_is_heard_of_although_the_list_does_no
     site.close().await;
 }
 
-/// The browser has nothing to say against the pages: no policy was violated, no script failed.
+/// Fails if the browser's console contains a policy violation or a script error.
 pub async fn no_complaints(browser: &Browser) {
     let log = browser.log().await;
     let complaints: Vec<_> = log.iter().filter(|line| !is_expected(line)).collect();
     assert!(complaints.is_empty(), "{complaints:#?}");
 }
 
-/// Nobody is logged in when the console asks whether somebody is; a host may have no webhook; and a hint about managers of
-/// passwords.
+/// Expected messages: 401 when the console checks for a login, 404 without a webhook, and a hint about password
+/// managers.
 fn is_expected(line: &str) -> bool {
     line.contains("/api/auth/token/refresh/") && line.contains("401")
         || line.contains("/webhook/") && line.contains("404")
@@ -124,13 +124,13 @@ fn is_expected(line: &str) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn tabs_of_one_guest_are_in_step_and_have_one_room() {
+async fn tabs_of_one_guest_stay_in_sync_and_share_one_room() {
     let site = Site::embedded().await;
     let browser = Browser::start("en-US").await;
     let host = Host::sign_in(browser.open_page().await, &site.nodes[0].url("/console/")).await;
     let one = Guest::visit(browser.first_page().await, &site.shop.url()).await;
     let other = Guest::visit(browser.open_page().await, &site.shop.url()).await;
-    // Both at the same moment.
+    // Both at the same time.
     tokio::join!(one.paste("from the first"), other.paste("from the second"));
     host.choose_first().await;
     host.page.until("both arrive in one room", "document.querySelectorAll('.talk .bubble').length === 2").await;
@@ -143,7 +143,8 @@ async fn tabs_of_one_guest_are_in_step_and_have_one_room() {
     one.sees(&texts).await;
     other.sees(&texts).await;
 
-    // Out of sight it counts, in the title as well, whatever that is; seen in one tab, it is seen in all.
+    // With the panel closed, unread messages are counted, also in any title. Reading them in one tab marks them as read
+    // in all.
     other.page.run("document.title = '(500) Days of Summer'", &json!([])).await;
     one.page.keys(&Guest::at("textarea"), ESCAPE).await;
     other.page.keys(&Guest::at("textarea"), ESCAPE).await;
@@ -158,7 +159,7 @@ async fn tabs_of_one_guest_are_in_step_and_have_one_room() {
         tab.page.until("nothing is unread", &Guest::at(".badge[hidden]")).await;
         tab.page.until("the title is as it was", &format!("document.title === '{title}'")).await;
     }
-    // What is not sent yet survives a reload; the panel is as it was.
+    // A draft and the open panel survive a reload.
     other.page.keys(&Guest::at("textarea"), "half a sent").await;
     other.page.reload().await;
     other.page.until("the draft is there", &format!("{}?.value === 'half a sent'", Guest::at("textarea"))).await;
@@ -172,7 +173,7 @@ async fn tabs_of_one_guest_are_in_step_and_have_one_room() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_closed_room_is_explained_and_goes_on_and_a_deleted_one_begins_anew() {
+async fn closed_room_is_explained_and_reopened_and_a_deleted_one_starts_anew() {
     let site = Site::embedded().await;
     let browser = Browser::start("en-US").await;
     let host = Host::sign_in(browser.open_page().await, &site.nodes[0].url("/console/")).await;
@@ -181,11 +182,11 @@ async fn a_closed_room_is_explained_and_goes_on_and_a_deleted_one_begins_anew() 
     host.choose_first().await;
     host.sees(&["they: one"]).await;
 
-    // What the guest's page would wait for long comes soon, and how long it would have been is known.
+    // Shortens long timers of the guest's page and records their delays.
     let hurry = "const { setTimeout } = window; window.waits = []; \
         window.setTimeout = (call, ms) => setTimeout(call, ms < 20000 ? ms : (window.waits.push(ms), 50))";
     guest.page.run(hurry, &json!([])).await;
-    // A host who does not show that he is there, and then does.
+    // The host hides their presence and shows it again.
     guest.page.until("the host is shown online", &Guest::at(".presence .dot.on")).await;
     host.press("Settings").await;
     let shows = "document.querySelector('.switch input:not(:disabled)')";
@@ -197,22 +198,22 @@ async fn a_closed_room_is_explained_and_goes_on_and_a_deleted_one_begins_anew() 
     host.choose_first().await;
     host.press("Close").await;
     host.confirm().await;
-    guest.is_told("This conversation was closed").await;
+    guest.is_told("This conversation is closed").await;
     host.page.until("it is out of the list", "!document.querySelector('.rooms .room')").await;
     keep_picture(&guest.page, "widget-closed").await;
     keep_picture(&host.page, "console-closed").await;
     host.page.until("nothing can be written", "document.querySelector('.writing').hidden").await;
-    // He looks whether it is open again, nobody notices, and it is not opened by that.
+    // The widget probes whether the room is open, without a visible change and without opening it.
     guest.page.remember(&Guest::at(".notice")).await;
-    guest.page.until("he has looked", "window.waits.length > 5").await;
+    guest.page.until("the widget has probed", "window.waits.length > 5").await;
     let waits: Vec<f64> =
         serde_json::from_value(guest.page.run("return window.waits", &json!([])).await).expect("waits");
-    // The longer it is closed, the more seldom.
+    // Each probe waits longer than the previous one.
     let looks = waits.iter().zip(1..).map(|(wait, look)| wait / f64::from(look));
     assert!(looks.into_iter().all(|wait| (20e3..=60e3).contains(&wait)), "{waits:?}");
     assert_eq!(guest.page.run("return window.said", &json!([])).await, json!([]), "the line below flickers");
     assert_eq!(host.page.run("return document.querySelectorAll('.rooms .room').length", &json!([])).await, 0);
-    // He hears what the host writes into it when it is, with the panel closed as well.
+    // After the host reopens the room, the guest receives messages, even with the panel closed.
     guest.page.keys(&Guest::at("textarea"), ESCAPE).await;
     host.press("Restore").await;
     host.page.until("the host can write", "!document.querySelector('.writing').hidden").await;
@@ -225,20 +226,21 @@ async fn a_closed_room_is_explained_and_goes_on_and_a_deleted_one_begins_anew() 
 
     host.press("Close").await;
     host.confirm().await;
-    guest.is_told("This conversation was closed").await;
-    // A page that is merely opened does not open the room.
+    guest.is_told("This conversation is closed").await;
+    // Opening a page does not reopen the room.
     guest.page.reload().await;
-    guest.is_told("This conversation was closed").await;
+    guest.is_told("This conversation is closed").await;
     guest.sees(&["me: one", "they: two"]).await;
     assert_eq!(host.page.run("return document.querySelectorAll('.rooms .room').length", &json!([])).await, 0);
-    // Of a long conversation his browser has kept the end. The rest comes back when it is open, and he is told so.
+    // The browser has stored the end of a long conversation. The widget announces that earlier messages reappear when
+    // the room is open.
     let forget = "const key = Object.keys(localStorage).find((key) => key.endsWith(':room')); \
         const room = JSON.parse(localStorage.getItem(key)); room.messages.shift(); localStorage.setItem(key, JSON.stringify(room))";
     guest.page.run(forget, &json!([])).await;
     guest.page.reload().await;
-    guest.is_told("What was said before will be back").await;
+    guest.is_told("Earlier messages will reappear").await;
     guest.sees(&["they: two"]).await;
-    // A word of the guest opens it.
+    // A message of the guest reopens the room.
     guest.say("three").await;
     guest.sees(&["me: one", "they: two", "me: three"]).await;
     host.page.until("it is in the list again", "document.querySelector('.rooms .room')").await;
@@ -258,7 +260,7 @@ async fn a_closed_room_is_explained_and_goes_on_and_a_deleted_one_begins_anew() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_tag_that_cannot_work_tells_the_developer_why() {
+async fn invalid_tag_logs_the_reason() {
     let site = Site::embedded().await;
     let browser = Browser::start("en-US").await;
     let page = browser.first_page().await;
@@ -270,9 +272,9 @@ async fn a_tag_that_cannot_work_tells_the_developer_why() {
     let bare = tag.replace(" async", " data-server=\"127.0.0.1:48081\" async");
     let half = tag.replace("data-access-key", "data-acces-key");
     let unknown = tag.replace(&site.access_key, &"A".repeat(22));
-    let keys = "The console shows both";
+    let keys = "Copy both from the console";
     for (end, wanted) in
-        [(as_it_stands, keys), (half, keys), (bare, "is no address. It begins with https://"), (unknown, "401")]
+        [(as_it_stands, keys), (half, keys), (bare, "is not a URL: it must begin with https://"), (unknown, "401")]
     {
         site.shop.show_with("", &end);
         page.visit(&site.shop.url()).await;
@@ -286,7 +288,7 @@ async fn a_tag_that_cannot_work_tells_the_developer_why() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_widget_that_nobody_has_answered_yet_opens_when_it_was_asked_to_and_asks_no_more_when_it_is_gone() {
+async fn widget_opens_as_requested_once_the_server_answers_and_stops_retrying_when_removed() {
     let site = Site::embedded().await;
     let browser = Browser::start("en-US").await;
     let page = browser.first_page().await;
@@ -298,14 +300,14 @@ async fn a_widget_that_nobody_has_answered_yet_opens_when_it_was_asked_to_and_as
     let [tag, _] = readme_tags(&site.access_key, &site.secret_key);
     site.shop.show_with(head, &tag.replace("https://chat.shop.example", &site.nodes[0].url("")));
     page.visit(&site.shop.url()).await;
-    page.until("nobody answers", "window.asked === 1 && window.due.length === 1").await;
+    page.until("the request is not answered", "window.asked === 1 && window.due.length === 1").await;
     let pass = "due.shift()(); await new Promise((go) => setTimeout(go, 0)); return window.asked";
     assert_eq!(page.run(pass, &json!([])).await, 2, "it asks again");
-    page.until("nobody answers that either", "window.due.length === 1").await;
+    page.until("the second request is not answered either", "window.due.length === 1").await;
     let gone = format!("window.widget = document.querySelector('pintalk-widget'); window.widget.remove(); {pass}");
     assert_eq!(page.run(&gone, &json!([])).await, 2, "one that is gone asks again");
     page.run("document.body.append(window.widget)", &json!([])).await;
-    page.until("nobody answers", "window.asked === 3 && window.due.length === 1").await;
+    page.until("the request is not answered", "window.asked === 3 && window.due.length === 1").await;
     page.run("document.querySelector('pintalk-widget').toggle(true); window.isAway = false; due.shift()()", &json!([]))
         .await;
     page.until("it is open", &format!("{}?.hidden === false", Guest::at(".panel"))).await;

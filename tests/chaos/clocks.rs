@@ -1,4 +1,4 @@
-//! Machines whose clocks are wrong, or step: nodes agree on every decision all the same.
+//! Machines whose clocks are wrong or step: all nodes still make the same decisions.
 
 use std::time::{Duration, Instant};
 
@@ -13,10 +13,11 @@ use crate::stage::{EMAIL, PASSWORD, Plan, Stage};
 
 const OFFSETS: [&str; 4] = ["+8d", "+1h", "+5m", "-5m"];
 
-/// For how long no node may lead that must not: longer than a lease lasts, and than it takes to be given one.
+/// Time for which a node with a wrong clock must not lead: longer than a lease, and longer than it takes to acquire
+/// one.
 const LEASE_AND_MORE: Duration = Duration::from_secs(22);
 
-/// What the start and the succession of nodes take on a machine that is busy.
+/// Time limit for the start of a node and for a new leader, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(40);
 
 /// Logs in at a node. Returns the access token and the refresh cookie.
@@ -33,14 +34,14 @@ fn cookie_of(answer: &reqwest::Response) -> String {
     cookie.split(';').next().expect("a pair").to_owned()
 }
 
-/// Spends a refresh token. Returns the next one.
+/// Uses a refresh token. Returns the next one.
 async fn refresh(stage: &Stage, node: &Node, cookie: &str) -> Result<String, u16> {
     let request = stage.http.post(node.url("/api/auth/token/refresh/")).header("Cookie", cookie);
     let answer = request.send().await.expect("an answer");
     if answer.status() == 201 { Ok(cookie_of(&answer)) } else { Err(answer.status().as_u16()) }
 }
 
-/// The row of a room in its host's list at a node.
+/// Returns the row of a room in its host's list at a node.
 async fn listed(stage: &Stage, node: usize, room: usize) -> Option<Value> {
     let (status, list) = stage.call(node, Method::GET, "/api/chat/chatrooms/?page_size=100", Value::Null).await;
     let id = stage.rooms[room].id.0;
@@ -57,7 +58,8 @@ async fn leaders(stage: &Stage, nodes: &[usize]) -> Vec<usize> {
     leaders
 }
 
-/// Tokens of each node are good on each, and the spent refresh token of one tab is not theft on another node.
+/// Tokens of each node are valid on all nodes, and a refresh token that one tab has used does not count as theft on
+/// another node.
 async fn tokens_are_good_everywhere(stage: &Stage) {
     let path = format!("/api/users/{}/", stage.host.id.0);
     for issuer in &stage.nodes {
@@ -76,7 +78,8 @@ async fn tokens_are_good_everywhere(stage: &Stage) {
     }
 }
 
-/// A host looks into a room at one node; what arrives at another after that is unread, and they are e-mailed about it.
+/// The host reads a room at one node. Messages that arrive at another node afterwards are unread, and the host is
+/// e-mailed about them.
 async fn what_arrives_after_a_look_is_unread_and_mailed(stage: &mut Stage) {
     for looks_at in 0..stage.nodes.len() {
         let room = stage.open_room().await;
@@ -96,7 +99,7 @@ async fn what_arrives_after_a_look_is_unread_and_mailed(stage: &mut Stage) {
             (row["unread"] == 0 && row["lastCheckedAt"].as_str()? >= row["latestMsgAt"].as_str()?).then_some(())
         })
         .await;
-        // Until one arrives after the host was noticed to have left.
+        // Sends until a message arrives after the host's departure was detected.
         let began = Instant::now();
         while listed(stage, 0, room).await.is_none_or(|row| row["unread"] == 0) {
             assert!(began.elapsed() < PATIENCE, "nothing is unread after a look at node {looks_at}");
@@ -115,7 +118,7 @@ async fn what_arrives_after_a_look_is_unread_and_mailed(stage: &mut Stage) {
         let id = stage.rooms[room].id.0;
         let due = format!("UPDATE notification SET due_at = due_at - INTERVAL 60 SECOND WHERE chatroom_id = {id}");
         let before = mailed(stage).await;
-        // The digest about the last room does not delay this one.
+        // The digest about the previous room does not delay this one.
         for statement in ["DELETE FROM host_digest", &due] {
             stage.store.connection().execute_unprepared(statement).await.expect("SQL");
         }
@@ -133,7 +136,7 @@ async fn mailed(stage: &Stage) -> f64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nodes_with_wrong_clocks_agree_on_tokens_and_unread_and_do_not_lead() {
+async fn nodes_with_wrong_clocks_agree_on_tokens_and_unread_counts_and_do_not_lead() {
     let plan = Plan { nodes: 1, rooms: 3, guests: 1, ..Plan::default() };
     let mut stage = Stage::set("nodes_with_wrong_clocks_agree", plan).await;
     for offset in OFFSETS {
@@ -151,7 +154,7 @@ async fn nodes_with_wrong_clocks_agree_on_tokens_and_unread_and_do_not_lead() {
     tokens_are_good_everywhere(&stage).await;
     what_arrives_after_a_look_is_unread_and_mailed(&mut stage).await;
 
-    // The only node whose clock is right is killed: no other takes the lead, and nothing is purged or closed.
+    // The only node with a correct clock is killed: no other becomes leader, and nothing is deleted or closed.
     let closed = stage.open_room().await;
     let mut guest = Socket::open(stage.nodes[1].address, &stage.guest_path(closed), Some(SHOP)).await.expect("open");
     let keep = json!({"type": "chat_message", "is_host": false, "message": "keep", "datetime": "2026-11-30T12:00:00"});
@@ -187,9 +190,9 @@ async fn nodes_with_wrong_clocks_agree_on_tokens_and_unread_and_do_not_lead() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_leader_whose_machine_steps_its_clock_steps_down_and_changes_nothing() {
+async fn leader_whose_clock_steps_steps_down_and_changes_nothing() {
     let plan = Plan { nodes: 1, rooms: 2, guests: 1, ..Plan::default() };
-    let mut stage = Stage::set("a_leader_whose_machine_steps_its_clock", plan).await;
+    let mut stage = Stage::set("leader_whose_clock_steps", plan).await;
     let node = stage.nodes[0].start_another_at("+0s");
     node.ready(&stage.http).await;
     stage.nodes.push(node);

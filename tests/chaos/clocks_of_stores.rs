@@ -1,4 +1,5 @@
-//! The clock of SQL steps, and so differs from that of Redis: no job runs by it, what users do goes on, and all is as before once it is corrected.
+//! The clock of SQL steps and differs from that of Redis: no job runs, users are not affected, and jobs resume after
+//! the correction.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -22,7 +23,7 @@ const CASE: &str = "the_clock_of_sql_steps";
 
 const PATIENCE: Duration = Duration::from_secs(40);
 
-/// Longer than the interval of every job that could delete something.
+/// Longer than the interval of every job that could delete data.
 const JOBS: Duration = Duration::from_secs(12);
 
 /// A MariaDB whose clock can be stepped.
@@ -109,7 +110,7 @@ impl World {
         (answer.status(), answer.json().await.unwrap_or(Value::Null))
     }
 
-    /// A room with a message of its guest, who stays. Returns its name as well.
+    /// Creates a room with a message of its guest, who stays connected. Also returns its name.
     async fn room(&self) -> (String, Socket) {
         let request = self.http.post(self.nodes[0].url("/api/chat/")).header("Origin", SHOP);
         let request = request.header("X-PinTalk-Access-Key", &self.keys.0).header("X-PinTalk-Secret-Key", &self.keys.1);
@@ -131,7 +132,7 @@ async fn say(guest: &mut Socket) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn while_the_clock_of_sql_is_wrong_nothing_is_deleted_and_afterwards_a_node_leads_again() {
+async fn no_job_runs_while_the_clock_of_sql_is_wrong_and_a_node_leads_after_the_correction() {
     let data = tempfile::tempdir().expect("a folder");
     let redis = tokio::task::spawn_blocking(|| Servers::start_durable(Kind::Redis7)).await.expect("redis starts");
     let sql = Database::start(data.path());
@@ -182,7 +183,7 @@ async fn while_the_clock_of_sql_is_wrong_nothing_is_deleted_and_afterwards_a_nod
             say(&mut guest).await;
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
-        // A login by the present clock is good on both nodes, now and later.
+        // A login under the current clock is valid on both nodes, now and later.
         let token = world.log_in(1).await;
         for node in [0, 1] {
             assert_eq!(world.call(node, &token, Method::GET, &user, Value::Null).await.0, StatusCode::OK, "{offset}");
@@ -196,7 +197,7 @@ async fn while_the_clock_of_sql_is_wrong_nothing_is_deleted_and_afterwards_a_nod
     let heard = tokio::time::timeout(Duration::from_millis(100), watching.hear()).await;
     assert!(!matches!(heard, Ok(Heard::Closed { .. } | Heard::Broken)), "{heard:?}");
 
-    // What the guest says is unread, though the host has looked at a later time: Redis stamps messages, SQL the look.
+    // The guest's message is unread, although the host's read time is later: Redis timestamps messages, SQL the read.
     sql.step("+5m");
     world.leaders_are(0).await;
     let path = format!("/ws/chat/{open}/?token={first}");

@@ -1,4 +1,4 @@
-//! A collector of traces: takes OTLP over HTTP, as an operator's does.
+//! A trace collector that accepts OTLP over HTTP.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-/// A span as it came.
+/// A received span.
 #[derive(Clone, Debug)]
 pub struct Span {
     pub name: String,
@@ -19,7 +19,7 @@ pub struct Span {
     pub id: Vec<u8>,
     pub parent: Vec<u8>,
     pub facts: Vec<(String, String)>,
-    /// What the sender says of himself.
+    /// Resource attributes of the sender.
     pub sender: Vec<(String, String)>,
     pub began: u64,
     pub ended: u64,
@@ -70,7 +70,7 @@ impl Drop for Collector {
     }
 }
 
-/// Request after request; what is not as agreed ends the connection, and the test waits in vain.
+/// Serves requests. An unexpected request ends the connection, and the test times out.
 async fn serve(stream: TcpStream, spans: Arc<Mutex<Vec<Span>>>) -> Option<()> {
     let mut stream = BufReader::new(stream);
     loop {

@@ -1,5 +1,5 @@
-//! Rooms are closed, resumed and left while people talk in them: in peace, with MySQL gone, and with the acting node killed in
-//! the middle of it.
+//! Rooms are closed, resumed and left during a conversation: without faults, while MySQL is unavailable, and while the
+//! acting node is killed.
 
 use std::time::{Duration, Instant};
 
@@ -11,22 +11,22 @@ use crate::eventually;
 use crate::person::Manner;
 use crate::stage::{Plan, Stage};
 
-/// Until what was decided has reached everybody, the acting node being dead.
+/// Time limit until all clients are notified after the acting node was killed.
 const TOLD: Duration = Duration::from_secs(20);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Trouble {
     None,
-    /// MySQL goes in the middle of it, for a second.
+    /// MySQL is unavailable for a second during the action.
     Sql,
-    /// The acting node goes.
+    /// The acting node is killed during the action.
     Node,
 }
 
 const TROUBLES: [Trouble; 3] = [Trouble::None, Trouble::Sql, Trouble::Node];
 
-/// Does something through one node, with trouble in the middle, and then again through another until it is done. Returns how
-/// often it was answered with an error.
+/// Acts through one node during the fault, and then repeats the action through another node until it succeeds. Returns
+/// the number of failed responses.
 async fn insist(stage: &mut Stage, trouble: Trouble, method: Method, path: &str, body: Value, done: &[u16]) -> usize {
     let moment = Duration::from_millis(stage.chance.below(25));
     let first = stage.call(0, method.clone(), path, body.clone());
@@ -59,7 +59,7 @@ async fn insist(stage: &mut Stage, trouble: Trouble, method: Method, path: &str,
 }
 
 async fn all_over(stage: &Stage, room: usize, codes: &[u16]) {
-    eventually(&format!("everybody in room {room} has been sent away"), TOLD, async || {
+    eventually(&format!("all clients of room {room} are disconnected"), TOLD, async || {
         let over = stage.ledger.each(|record| record.room != room || record.over.is_some());
         over.into_iter().all(|over| over).then_some(())
     })
@@ -73,7 +73,7 @@ fn talkative() -> Manner {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn rooms_are_closed_and_resumed_in_the_middle_of_a_talk() {
+async fn rooms_are_closed_and_resumed_during_a_conversation() {
     let plan = Plan { rooms: 6, manner: talkative(), ..Plan::default() };
     let mut stage = Stage::set("rooms_are_closed_and_resumed", plan).await;
     let mut refused = 0;
@@ -81,7 +81,7 @@ async fn rooms_are_closed_and_resumed_in_the_middle_of_a_talk() {
         let trouble = TROUBLES[room % 3];
         let path = stage.room_path(room);
         refused += insist(&mut stage, trouble, Method::PATCH, &path, json!({"isClosed": true}), &[200]).await;
-        // The host who comes back to it is told otherwise.
+        // A host who reconnects receives another close code.
         all_over(&stage, room, &[1000, 4009]).await;
         stage.nodes[0].ready(&stage.http).await;
         if room >= 3 {
@@ -113,19 +113,19 @@ async fn rooms_are_closed_and_resumed_in_the_middle_of_a_talk() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_of_a_room_that_was_left_stays_or_comes_back() {
+async fn nothing_of_a_room_that_was_left_remains_or_returns() {
     let plan = Plan { rooms: 6, manner: talkative(), ..Plan::default() };
-    let mut stage = Stage::set("nothing_of_a_room_that_was_left_stays", plan).await;
+    let mut stage = Stage::set("nothing_of_a_room_that_was_left_remains", plan).await;
     let mut refused = 0;
     for room in 0..6 {
         let path = stage.room_path(room);
-        // Done, or done by the call whose answer was lost.
+        // Done, or done by the call whose response was lost.
         refused += insist(&mut stage, TROUBLES[room % 3], Method::DELETE, &path, Value::Null, &[204, 404]).await;
         all_over(&stage, room, &[4004]).await;
         stage.nodes[0].ready(&stage.http).await;
     }
     eventually("nothing is left", TOLD, async || nothing_left(&stage).await).await;
-    // Whoever knocks now finds nobody, and brings nothing back.
+    // Connections are now rejected, and create nothing.
     for room in 0..6 {
         let name = format!("knocks{room}");
         stage.add_late(room, &name, false, talkative());

@@ -1,4 +1,4 @@
-//! A master of Redis is gone, and a replica takes over.
+//! A Redis master fails, and a replica is promoted.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -12,16 +12,16 @@ use crate::ledger::{Loss, Verdict};
 use crate::span;
 use crate::stage::{Plan, Stage};
 
-/// From the failover until the service is whole again.
+/// Time limit from the failover until the service is restored.
 const WHOLE: Duration = Duration::from_secs(5);
 
-/// How long the election may take on a busy machine: not ours to hurry.
+/// Time limit of the election on a busy machine, which PinTalk does not control.
 const ELECTION: Duration = Duration::from_secs(20);
 
-/// More than a replica, or the archive, on the same machine ever lags.
+/// Upper bound of the lag of a replica or of the archive on one machine.
 const LAG: Duration = Duration::from_millis(500);
 
-/// How far replicas are behind that are made to be.
+/// Lag of replicas that are made to lag.
 const REPLICAS_BEHIND: Duration = Duration::from_millis(1_500);
 
 fn plan(redis: Kind, wait: bool) -> Plan {
@@ -29,7 +29,7 @@ fn plan(redis: Kind, wait: bool) -> Plan {
     Plan { redis: Some(redis), flags, ..Plan::default() }
 }
 
-/// Waits until a server is a master that was none before. Returns when it was.
+/// Waits until another server becomes master. Returns the time of that.
 pub async fn taken_over(stage: &Stage, before: &[usize]) -> Instant {
     let redis = stage.redis.as_ref().expect("a Redis");
     eventually("a replica takes over", ELECTION, async || {
@@ -41,20 +41,19 @@ pub async fn taken_over(stage: &Stage, before: &[usize]) -> Instant {
     Instant::now()
 }
 
-/// What may be gone after a failover, room by room: what was acknowledged in the time that the replicas lagged. Everything
-/// else is whole.
+/// Messages that a failover may lose, by room: those acknowledged while the replicas lagged. All others must be stored.
 struct Window {
     after: Vec<u64>,
     through: Vec<u64>,
 }
 
 impl Window {
-    /// What everybody had when the replicas still had it, too, and what they have now that the master is gone.
+    /// State of all clients when the replicas were last up to date, and when the master was killed.
     fn since(stage: &Stage, after: Vec<u64>) -> Self {
         Self { after, through: stage.ledger.heads(stage.rooms.len()) }
     }
 
-    /// Takes out of a verdict what may be gone. Returns how many messages these are.
+    /// Removes permitted losses from a verdict. Returns their number.
     fn forgive(&self, verdict: &mut Verdict) -> usize {
         let is_forgiven =
             |loss: &Loss| !loss.is_stored && self.after[loss.room] < loss.seq && loss.seq <= self.through[loss.room];
@@ -65,24 +64,24 @@ impl Window {
     }
 }
 
-/// A failover that happened.
+/// A failover.
 struct Failover {
-    /// `None` if nothing may be gone.
+    /// `None` if nothing may be lost.
     window: Option<Window>,
-    /// From the master's end until another took over, and from then until people were served.
+    /// Times from the master's failure until the promotion, and from then until messages are acknowledged.
     elected: Duration,
     whole: Duration,
 }
 
 impl Failover {
-    /// Waits for it, from when the master went.
+    /// Waits for the failover, from the time at which the master failed.
     async fn watch(stage: &Stage, before: &[usize], gone: Instant, window: Option<Window>) -> Self {
         let failed_over = taken_over(stage, before).await;
         let whole = stage.all_acknowledged_since(failed_over, Duration::from_secs(30)).await;
         Self { window, elected: failed_over - gone, whole }
     }
 
-    /// People talk on for a while; then all is compared. Returns how many messages are gone that may be.
+    /// Continues the conversation for a while, then compares all data. Returns the number of permitted losses.
     async fn finish(self, mut stage: Stage, note: impl FnOnce(&mut Figures)) -> usize {
         tokio::time::sleep(span(3, 30)).await;
         let forgive = |verdict: &mut Verdict| self.window.as_ref().map_or(0, |window| window.forgive(verdict));
@@ -126,8 +125,8 @@ async fn a_master_of_a_cluster_is_killed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_master_stands_still_and_comes_back_believing_in_itself() {
-    let mut stage = Stage::set("the_master_comes_back_believing_in_itself", plan(Kind::Sentinel, false)).await;
+async fn the_frozen_master_returns_as_a_second_master() {
+    let mut stage = Stage::set("the_frozen_master_returns", plan(Kind::Sentinel, false)).await;
     let had = stage.ledger.heads(stage.rooms.len());
     tokio::time::sleep(LAG).await;
     stage.redis().freeze_one(0);
@@ -135,7 +134,7 @@ async fn the_master_stands_still_and_comes_back_believing_in_itself() {
     let window = Window::since(&stage, had);
     let failover = Failover::watch(&stage, &[0], gone, Some(window)).await;
     stage.redis().thaw_one(0);
-    // Until the sentinels have told it that it is a replica.
+    // Until the sentinels have demoted it to a replica.
     let thawed = Instant::now();
     let redis = stage.redis.as_ref().expect("a Redis");
     eventually("the old master follows the new one", Duration::from_secs(30), async || {
@@ -146,7 +145,7 @@ async fn the_master_stands_still_and_comes_back_believing_in_itself() {
     failover.finish(stage, |figures| figures.note("two masters s", format!("{:.1}", believed.as_secs_f64()))).await;
 }
 
-/// The replicas are two seconds behind when the master is killed. Returns how many messages are gone.
+/// The replicas lag by two seconds when the master is killed. Returns the number of lost messages.
 async fn lagging(case: &str, sql: Wire, wait: bool) -> usize {
     let mut stage = Stage::set(case, plan(Kind::Sentinel, wait)).await;
     stage.sql_wire().set(sql);
@@ -157,7 +156,7 @@ async fn lagging(case: &str, sql: Wire, wait: bool) -> usize {
         let order = format!("REPLICAOF 127.0.0.1 {}", wire.address.port());
         assert!(redis.ask_one(replica, &order).expect("redis answers").starts_with("+OK"));
     }
-    // Sentinels would mend that after some seconds: all is over by then.
+    // Sentinels would correct this after some seconds; the case ends earlier.
     let redis = stage.redis.as_ref().expect("a Redis");
     eventually("the replicas follow through the wire", Duration::from_secs(5), async || {
         let follows = |at| {
@@ -169,7 +168,7 @@ async fn lagging(case: &str, sql: Wire, wait: bool) -> usize {
     .await;
     let rooms = stage.rooms.len();
     let replicas_had = stage.ledger.heads(rooms);
-    // What is on its way to the replicas arrives.
+    // Data in flight reaches the replicas.
     tokio::time::sleep(LAG).await;
     wire.set(Wire::Silent);
     let silent = Instant::now();
@@ -178,7 +177,7 @@ async fn lagging(case: &str, sql: Wire, wait: bool) -> usize {
     tokio::time::sleep(LAG).await;
     stage.redis().kill_one(0);
     let gone = Instant::now();
-    // What SQL has is not gone, whoever lacks it.
+    // Messages in SQL are not lost, whichever clients miss them.
     let had = if sql == Wire::Whole { archived } else { replicas_had };
     let window = (!wait).then(|| Window::since(&stage, had));
     stage.sql_wire().set(Wire::Whole);
@@ -192,13 +191,13 @@ fn field(info: &str, name: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_the_replicas_lack_and_sql_has_is_kept() {
+async fn messages_in_sql_survive_although_the_replicas_lack_them() {
     lagging("what_replicas_lack_and_sql_has_is_kept", Wire::Whole, false).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_neither_the_replicas_nor_sql_have_is_all_that_is_lost() {
-    // On a slow machine the sentinels may have pointed the replicas at the master again before it is killed.
+async fn only_messages_that_neither_the_replicas_nor_sql_have_are_lost() {
+    // On a slow machine the sentinels may have reconfigured the replicas before the master is killed.
     for _ in 0..3 {
         if lagging("what_neither_replicas_nor_sql_have", Wire::Cut, false).await > 0 {
             return;
@@ -208,7 +207,7 @@ async fn what_neither_the_replicas_nor_sql_have_is_all_that_is_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn with_redis_wait_nobody_is_told_what_the_replicas_lack() {
+async fn with_redis_wait_messages_that_the_replicas_lack_are_not_acknowledged() {
     for (case, sql) in [("redis_wait_and_replicas_behind", Wire::Whole), ("redis_wait_and_no_sql_either", Wire::Cut)] {
         assert_eq!(lagging(case, sql, true).await, 0);
     }

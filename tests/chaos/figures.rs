@@ -1,11 +1,11 @@
-//! A line a case, on the screen and in a file that outlives the run.
+//! Prints one line of figures per case, and appends it to a file.
 
 use std::fmt::Write as _;
 use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::path::PathBuf;
 
-/// What a case has to show.
+/// Figures of a case.
 #[derive(Debug, Default)]
 pub struct Figures {
     pub sent: usize,
@@ -16,7 +16,7 @@ pub struct Figures {
     pub doubled: usize,
     /// Seconds from the end of the fault to an acknowledgement in every room.
     pub whole: Option<f64>,
-    /// What only this case measures.
+    /// Figures that only this case measures.
     pub more: Vec<(&'static str, String)>,
 }
 
@@ -39,12 +39,12 @@ impl Figures {
         println!("{line}");
         let path = folder().join("figures.txt");
         let mut file = OpenOptions::new().create(true).append(true).open(path).expect("a file for the figures");
-        // One write, as cases run side by side.
+        // One write, because cases run in parallel.
         file.write_all(format!("{line}\n").as_bytes()).expect("a line of figures");
     }
 }
 
-/// Where figures and the nodes' logs are kept: `target/chaos`.
+/// Folder for figures and logs of nodes: `target/chaos`.
 pub fn folder() -> PathBuf {
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).parent().expect("a target folder").join("chaos");
     std::fs::create_dir_all(&folder).expect("a folder for the figures");

@@ -1,4 +1,4 @@
-//! What the probes of a balancer, and of whoever starts and restarts nodes, are told.
+//! Health endpoints, as load balancers and orchestrators use them.
 
 use std::time::{Duration, Instant};
 
@@ -10,10 +10,10 @@ use crate::eventually;
 use crate::socket::SHOP;
 use crate::stage::{Plan, Stage};
 
-/// How soon a node must notice.
+/// Time limit for a node to detect a fault.
 const NOTICED: Duration = Duration::from_secs(20);
 
-/// Waits for a status of readiness and a word in its body.
+/// Waits for a status of `/health/ready` and a word in its body.
 async fn says(stage: &Stage, node: &Node, status: u16, word: &str) {
     eventually(&format!("readiness says {status} and {word}"), NOTICED, async || {
         let (said, body) = node.readiness(&stage.http).await?;
@@ -28,23 +28,23 @@ async fn is_live(stage: &Stage, node: &Node) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_starts_without_sql_waits_for_it_does_without_it_later_and_says_so() {
+async fn node_starts_only_with_sql_reports_it_and_later_works_without_it() {
     let plan = Plan { nodes: 1, rooms: 1, ..Plan::default() };
     let mut stage = Stage::set("a_node_starts_without_sql", plan).await;
     says(&stage, &stage.nodes[0], 200, "\"degraded\":false").await;
     stage.sql_wire().set(Wire::Cut);
     let late = stage.nodes[0].start_another(&[]);
     says(&stage, &late, 503, "starting").await;
-    assert!(is_live(&stage, &late).await, "who waits for a store is not to be restarted");
+    assert!(is_live(&stage, &late).await, "a node that waits for a store must not be restarted");
     let metrics = stage.http.get(late.url("/metrics")).send().await.expect("an answer").text().await.expect("text");
-    assert!(metrics.contains("\npintalk_ready 0\n"), "the alerts must see who waits: {metrics}");
-    // A balancer that asks nobody for his health takes the next node for whom it sends here.
+    assert!(metrics.contains("\npintalk_ready 0\n"), "a waiting node must be visible to the alerts: {metrics}");
+    // A load balancer without health checks uses the next node if this one rejects connections.
     let open = stage.http.get(late.url(&stage.guest_path(0))).header("Origin", SHOP).header("Connection", "Upgrade");
     let open = open.header("Upgrade", "websocket").header("Sec-WebSocket-Version", "13");
     let refused = open.header("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==").send().await.expect("an answer");
     assert_eq!(refused.status(), 503);
     assert!(refused.headers().contains_key("retry-after"));
-    // The other one serves on.
+    // The other node continues to serve.
     says(&stage, &stage.nodes[0], 200, "\"degraded\":true").await;
     assert_eq!(late.readiness(&stage.http).await.map(|(status, _)| status), Some(503), "it has not begun meanwhile");
     stage.sql_wire().set(Wire::Whole);
@@ -55,19 +55,19 @@ async fn a_node_starts_without_sql_waits_for_it_does_without_it_later_and_says_s
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_that_goes_away_is_not_ready_and_lives_until_it_has_gone() {
+async fn draining_node_is_not_ready_and_stays_live_until_it_ends() {
     let flags = ["--drain-delay", "3s", "--drain", "1s"].map(str::to_owned).to_vec();
-    let stage = Stage::set("a_node_that_goes_away", Plan { nodes: 2, rooms: 1, flags, ..Plan::default() }).await;
+    let stage = Stage::set("draining_node", Plan { nodes: 2, rooms: 1, flags, ..Plan::default() }).await;
     let going = &stage.nodes[1];
     stage.open_nodes.lock().retain(|address| *address != going.address);
     going.signal("-TERM");
     says(&stage, going, 503, "going away").await;
-    assert!(is_live(&stage, going).await, "it still serves who is there");
+    assert!(is_live(&stage, going).await, "it still serves connected clients");
     stage.finish(|_, _| {}).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_whose_schema_is_old_is_never_ready_and_says_what_to_do() {
+async fn node_with_an_old_schema_is_never_ready_and_states_what_to_do() {
     let stage = Stage::set("a_node_whose_schema_is_old", Plan { nodes: 1, rooms: 0, ..Plan::default() }).await;
     let empty = TestDatabase::create(Database::MySql).await;
     let mut old = stage.nodes[0].start_another(&[("--database-url", &empty.url)]);

@@ -1,6 +1,7 @@
-//! Operators' faults: stores that do not belong together or go back in time, and an upgrade from another layout.
+//! Faults of operators: stores of different installations, stores in an earlier state, and an upgrade from another
+//! layout of keys.
 //!
-//! `PINTALK_CHAOS_FROM` names the program of an earlier release; without it, the upgrade starts from this one.
+//! `PINTALK_CHAOS_FROM` names the program of an earlier release; without it, the upgrade starts from this build.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -13,7 +14,7 @@ use crate::BUILT;
 use crate::eventually;
 use crate::stage::{Plan, Stage};
 
-/// Keeps a copy of every key in the server itself, or puts all of them back.
+/// Copies every key within the server, or restores the copies.
 const COPY: &str = "for _, key in ipairs(redis.call('KEYS', ARGV[1]..'pt:*')) do \
      redis.call('COPY', key, ARGV[2]..string.sub(key, #ARGV[1] + 1), 'REPLACE') end return 1";
 const CLEAR: &str = "for _, key in ipairs(redis.call('KEYS', 'pt:*')) do redis.call('DEL', key) end return 1";
@@ -35,7 +36,7 @@ async fn redis_returns_to_an_earlier_state() {
     stage.all_acknowledged_since(Instant::now(), Duration::from_secs(5)).await;
     eval(&stage, COPY, ["", "snapshot:"]);
     stage.all_acknowledged_since(Instant::now(), Duration::from_secs(5)).await;
-    // What only Redis has is lost with it: all else must not be.
+    // Messages that only Redis had are lost with it; all others must survive.
     stage.pause().await;
     drained(&stage).await;
     eval(&stage, CLEAR, ["", ""]);
@@ -76,12 +77,12 @@ async fn sql_is_restored_to_an_earlier_state() {
          c.message_count = b.message_count, c.unread_count = b.unread_count, c.counted_through = b.counted_through")
     .await;
     let whole = stage.all_acknowledged_since(Instant::now(), Duration::from_secs(5)).await;
-    // Nothing was long ago enough to have left the logs: SQL gets all of it again.
+    // All messages are still in the logs, so SQL receives all of them again.
     stage.finish(|_, figures| figures.whole = Some(whole.as_secs_f64())).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_redis_serves_one_installation_per_index_and_a_database_one_mode() {
+async fn redis_index_serves_one_installation_and_a_database_one_mode() {
     let stage = Stage::set("a_redis_serves_one_installation", Plan { nodes: 2, ..Plan::default() }).await;
     let url = stage.redis.as_ref().expect("a Redis").url();
     let other = TestDatabase::create(Database::MySql).await;
@@ -106,7 +107,7 @@ async fn a_redis_serves_one_installation_per_index_and_a_database_one_mode() {
         }
     };
     refused("pintalk installation adopt", 1, vec![("--database-url", other.url.clone())]).await;
-    // The other database index is another Redis, and the other installation runs beside the first.
+    // Another database index counts as another Redis: the second installation runs beside the first.
     let beside = stage.nodes[0].start_another(&[("--database-url", &other.url), ("--redis-url", &format!("{url}/1"))]);
     beside.ready(&stage.http).await;
     drop(beside);
@@ -114,7 +115,7 @@ async fn a_redis_serves_one_installation_per_index_and_a_database_one_mode() {
     other.drop_it().await;
 }
 
-/// All nodes of one release stop, those of the next start.
+/// All nodes of one release stop, and nodes of the next start.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_nodes_are_replaced_by_those_of_another_layout() {
     let earlier = std::env::var_os("PINTALK_CHAOS_FROM").map(PathBuf::from);
@@ -123,7 +124,7 @@ async fn all_nodes_are_replaced_by_those_of_another_layout() {
     let plan = Plan { program, flags: drain, ..Plan::default() };
     let mut stage = Stage::set("all_nodes_are_replaced", plan).await;
     stage.all_acknowledged_since(Instant::now(), Duration::from_secs(5)).await;
-    // One is killed: its messages are in the queue, and its lease has to end.
+    // One node is killed: its messages are in the queue, and its lease must expire first.
     stage.nodes[0].kill();
     for node in &stage.nodes[1..] {
         node.signal("-TERM");

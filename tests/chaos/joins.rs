@@ -1,4 +1,5 @@
-//! People come, come back and go while others talk, over every broker: everybody sees each number once, in order.
+//! Clients connect, reconnect and disconnect while others send, over every broker: each client receives each number
+//! once and in order.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,7 +11,7 @@ use crate::person::Manner;
 use crate::stage::{Plan, Stage};
 use crate::{eventually, span};
 
-/// How soon a node that is connected and deaf is found, and its people have what they missed.
+/// Time limit to detect a connected node that receives nothing, and to deliver the missed messages.
 const DEAF: Duration = Duration::from_secs(15);
 
 async fn race(case: &str, redis: Option<Kind>) {
@@ -21,7 +22,7 @@ async fn race(case: &str, redis: Option<Kind>) {
     let began = Instant::now();
     let mut came = 0;
     while began.elapsed() < span(12, 60) {
-        // Who stays where he is, and who cannot.
+        // Clients that keep their sockets, and clients that replace them.
         let restless = (came % 2 == 0).then_some(Duration::from_millis(700));
         if came < 45 {
             stage.add_late(came % 3, &format!("late{came}"), false, Manner { every: None, restless, ..manner });
@@ -58,19 +59,18 @@ async fn joins_race_messages_over_a_cluster() {
     race("joins_race_messages_over_a_cluster", Some(Kind::Cluster)).await;
 }
 
-/// Those who talk are on one node, those who only listen on the other: nothing of their own tells them that they miss
-/// anything.
+/// Senders are on one node and receivers on the other, so that no message of their own reveals a gap to the receivers.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_that_is_connected_and_deaf_is_found() {
+async fn connected_node_that_receives_nothing_is_detected() {
     let plan = Plan { nodes: 2, wired_redis: true, ..Plan::default() };
-    let mut stage = Stage::set_empty("a_node_that_is_connected_and_deaf_is_found", &plan).await;
+    let mut stage = Stage::set_empty("connected_node_that_receives_nothing_is_detected", &plan).await;
     let (talkers, listeners) = (stage.nodes[0].address, stage.nodes[1].address);
     *stage.open_nodes.lock() = vec![talkers];
     stage.fill(3, &plan).await;
     stage.open_nodes = Arc::new(Mutex::new(vec![listeners]));
     stage.add_listeners("listener", false);
     let said = stage.ledger.heads(3);
-    eventually("everybody listens", DEAF, async || stage.ledger.everybody_has(&said).then_some(())).await;
+    eventually("all clients receive messages", DEAF, async || stage.ledger.everybody_has(&said).then_some(())).await;
     let clients = stage.redis().ask_one(0, "CLIENT LIST TYPE pubsub").expect("redis answers");
     let port = |client: &str| {
         client.split(' ').find_map(|field| field.strip_prefix("addr=")?.rsplit(':').next()?.parse().ok())
@@ -79,19 +79,19 @@ async fn a_node_that_is_connected_and_deaf_is_found() {
     assert_eq!(deaf.len(), 2, "{clients}");
     stage.redis_wire().mute(deaf);
     let began = Instant::now();
-    // Who wrote something misses it, and reads the log.
+    // A sender misses its own message and reads the log.
     tokio::time::sleep(Duration::from_secs(3)).await;
     let said = stage.ledger.heads(3);
-    assert!(!stage.ledger.everybody_has(&said), "nobody was deaf");
+    assert!(!stage.ledger.everybody_has(&said), "the fault had no effect");
     eventually("the balancer is told", DEAF, async || {
         let (status, body) = stage.nodes[1].readiness(&stage.http).await?;
         (status == 503 && body.contains("not heard")).then_some(())
     })
     .await;
-    eventually("who listens has what was said", DEAF, async || stage.ledger.everybody_has(&said).then_some(())).await;
+    eventually("the receivers have all messages", DEAF, async || stage.ledger.everybody_has(&said).then_some(())).await;
     let healed = began.elapsed();
     assert!(healed <= DEAF, "deaf for {healed:?}");
-    assert_eq!(stage.ledger.closes(1013) + stage.ledger.closes(1006), 0, "somebody was sent away");
+    assert_eq!(stage.ledger.closes(1013) + stage.ledger.closes(1006), 0, "a client was disconnected");
     stage.readiness_is(200, DEAF).await;
     stage.finish(|_, figures| figures.note("healed after s", format!("{:.1}", healed.as_secs_f64()))).await;
 }

@@ -1,4 +1,4 @@
-//! The node that leads is killed, stands still, or is cut off from Redis: another leads within 20 s, and never two.
+//! The leader is killed, frozen or cut off from Redis: another node leads within 20 s, and never two.
 
 use std::time::{Duration, Instant};
 
@@ -13,12 +13,12 @@ use crate::eventually;
 use crate::figures::{Figures, folder};
 use crate::stage::{JWT_SECRET, address_of};
 
-/// How long nobody may lead.
+/// Maximum time without a leader.
 const SUCCESSION: Duration = Duration::from_secs(20);
 
 const CASE: &str = "the_leader_is_killed_frozen_and_cut_off";
 
-/// Nodes, each with a wire of its own to Redis.
+/// Nodes, each with a separate proxy to Redis.
 struct Cluster {
     nodes: Vec<Node>,
     wires: Vec<Proxy>,
@@ -30,7 +30,7 @@ impl Cluster {
         self.nodes[node].metric(&self.http, "pintalk_leader").await > 0.0
     }
 
-    /// Who leads; asked of the others first, so that a leader who hands over in between is not taken for a second one.
+    /// Returns the leader. Queries the other nodes first, so that a handover meanwhile does not count as two leaders.
     async fn leader(&self, among: &[usize]) -> Option<usize> {
         let mut leaders = Vec::new();
         for node in among {
@@ -42,7 +42,7 @@ impl Cluster {
         leaders.pop()
     }
 
-    /// Waits until another leads. `shows` says whether the old leader can be asked, too.
+    /// Waits until another node leads. `shows` states whether the old leader can be queried as well.
     async fn succession(&self, old: usize, shows: bool, began: Instant) -> (usize, Duration) {
         let mut among: Vec<usize> = (0..self.nodes.len()).filter(|node| *node != old).collect();
         if shows {
@@ -60,7 +60,7 @@ async fn the_leader_is_killed_frozen_and_cut_off() {
     let database = TestDatabase::migrated(Database::MySql).await;
     let store = Store::connect(&database.url).await.expect("the database answers");
     let data = tempfile::tempdir().expect("a folder");
-    // A node that died has left its connections in the pool, and another is at its address.
+    // A killed node leaves connections in the pool, and another node has its address.
     let http =
         reqwest::Client::builder().timeout(Duration::from_secs(5)).pool_max_idle_per_host(0).build().expect("a client");
     let mut cluster = Cluster { nodes: Vec::new(), wires: Vec::new(), http };
@@ -81,7 +81,7 @@ async fn the_leader_is_killed_frozen_and_cut_off() {
         node.ready(&cluster.http).await;
     }
     let mut figures = Figures::default();
-    let leader = eventually("somebody leads", SUCCESSION, async || cluster.leader(&[0, 1, 2]).await).await;
+    let leader = eventually("a node leads", SUCCESSION, async || cluster.leader(&[0, 1, 2]).await).await;
 
     cluster.nodes[leader].kill();
     let (next, took) = cluster.succession(leader, false, Instant::now()).await;
@@ -94,7 +94,7 @@ async fn the_leader_is_killed_frozen_and_cut_off() {
     let (next, took) = cluster.succession(leader, false, Instant::now()).await;
     figures.note("frozen: after s", format!("{:.1}", took.as_secs_f64()));
     cluster.nodes[leader].signal("-CONT");
-    eventually("who was frozen knows that he does not lead", Duration::from_secs(5), async || {
+    eventually("the frozen node has stepped down", Duration::from_secs(5), async || {
         (!cluster.leads(leader).await).then_some(())
     })
     .await;

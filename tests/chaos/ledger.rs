@@ -1,4 +1,4 @@
-//! What everybody saw: kept while people talk, and compared with what is stored when all is quiet.
+//! Records of all clients, compared with the stored messages after the case has settled.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Range;
@@ -7,47 +7,47 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-/// A message's number and id.
+/// Number and id of a message.
 pub type Entry = (u64, String);
 
-/// What 99 of 100 are not above, of sorted times.
+/// Returns the 99th percentile of sorted times.
 pub fn p99(sorted: &[Duration]) -> Duration {
     sorted.get(sorted.len() * 99 / 100).copied().unwrap_or_default()
 }
 
-/// What one person saw and did.
+/// Record of one client.
 #[derive(Debug, Default)]
 pub struct Record {
     pub name: String,
     pub room: usize,
-    /// How many messages he has written.
+    /// Number of messages that the client has sent.
     pub sent: usize,
-    /// What he was sent, in order.
+    /// Received messages, in order.
     pub heard: Vec<Entry>,
-    /// His own that came back, with their numbers.
+    /// Own messages that were acknowledged, with their numbers.
     pub acknowledged: BTreeMap<String, u64>,
-    /// When they did, one by one, and how long after they were sent.
+    /// Time and latency of each acknowledgement.
     pub acknowledged_at: Vec<Instant>,
     pub waited: Vec<Duration>,
-    /// His own that did not come back yet, in order.
+    /// Own messages without an acknowledgement, in order.
     pub pending: VecDeque<Pending>,
-    /// Whether he came when the room was new, so that he must have heard all of it.
+    /// Whether the client joined when the room was created and must have received everything.
     pub from_start: bool,
-    /// Whether he has a socket.
+    /// Whether the client has a socket.
     pub is_connected: bool,
-    /// Whether he left of himself, or was sent away for good.
+    /// Whether the client has left, or was disconnected permanently.
     pub over: Option<u16>,
-    /// How his sockets ended, by code; 1006 without a goodbye.
+    /// Close codes of the client's sockets; 1006 without a close frame.
     pub closes: BTreeMap<u16, usize>,
-    /// The times to come back that he was given, in ms.
+    /// Requested reconnection delays, in ms.
     pub hints: Vec<u64>,
-    /// What must not be.
+    /// Violations.
     pub faults: Vec<String>,
-    /// The newest of each writer's messages that he was sent.
+    /// Newest received message of each sender.
     newest: HashMap<String, u64>,
 }
 
-/// A message that waits for its acknowledgement.
+/// A message without an acknowledgement.
 #[derive(Clone, Debug)]
 pub struct Pending {
     pub id: String,
@@ -61,16 +61,16 @@ impl Record {
         Self { name: name.to_owned(), room, from_start, ..Self::default() }
     }
 
-    /// The number of what he was sent last.
+    /// Number of the last received message.
     pub fn last(&self) -> u64 {
         self.heard.last().map_or(0, |(seq, _)| *seq)
     }
 
-    /// Takes in what he was sent. `alone`: as a frame of its own, not within a history.
+    /// Records a received message. `alone`: in a separate frame, not within a history.
     pub fn hear(&mut self, seq: u64, id: &str, alone: bool) {
         let own = self.pending.iter().position(|pending| pending.id == id);
         if seq <= self.last() {
-            // The answer to a message that he sent again: only in a frame of its own, and with the number that it has.
+            // The acknowledgement of a resent message: only in a separate frame, and with its existing number.
             let known = self.heard.binary_search_by_key(&seq, |(seq, _)| *seq).is_ok_and(|at| self.heard[at].1 == id);
             let own_again = own.is_some_and(|at| self.pending[at].tries > 1)
                 || self.acknowledged.get(id).is_some_and(|number| *number == seq);
@@ -88,7 +88,7 @@ impl Record {
         }
     }
 
-    /// A writer's messages have the order in which he wrote them.
+    /// Messages of one sender must arrive in the order of sending.
     fn check_order(&mut self, seq: u64, id: &str) {
         let Some((writer, number)) = id.rsplit_once('-').and_then(|(who, n)| Some((who, n.parse::<u64>().ok()?)))
         else {
@@ -102,7 +102,7 @@ impl Record {
     }
 }
 
-/// Everybody's records.
+/// Records of all clients.
 #[derive(Clone, Debug, Default)]
 pub struct Ledger(Arc<Mutex<Vec<Arc<Mutex<Record>>>>>);
 
@@ -125,24 +125,24 @@ impl Ledger {
         self.each(count).into_iter().sum()
     }
 
-    /// The highest number that anybody was sent, of each room.
+    /// Returns the highest number received by any client, for each room.
     pub fn heads(&self, rooms: usize) -> Vec<u64> {
         let mut heads = vec![0; rooms];
         self.each(|record| heads[record.room] = record.last().max(heads[record.room]));
         heads
     }
 
-    /// Whether all who are there were sent what is up to these numbers.
+    /// Returns whether all connected clients have received everything up to these numbers.
     pub fn everybody_has(&self, heads: &[u64]) -> bool {
         self.each(|record| record.over.is_some() || record.last() >= heads[record.room]).into_iter().all(|has| has)
     }
 
-    /// How many sockets ended with a code.
+    /// Returns the number of sockets that were closed with a code.
     pub fn closes(&self, code: u16) -> usize {
         self.sum(|record| record.closes.get(&code).copied().unwrap_or_default())
     }
 
-    /// How long all acknowledgements took that came between two instants, the shortest first.
+    /// Returns the latencies of all acknowledgements between two instants, in ascending order.
     pub fn waits(&self, between: Range<Instant>) -> Vec<Duration> {
         let of = |record: &Record| {
             let times = record.acknowledged_at.iter().zip(&record.waited);
@@ -153,7 +153,7 @@ impl Ledger {
         all
     }
 
-    /// Until an acknowledgement had come in each of `rooms` after an instant; `None` if one has had none.
+    /// Returns the time from an instant until each of `rooms` had an acknowledgement; `None` if one had none.
     pub fn whole_after(&self, rooms: usize, instant: Instant) -> Option<Duration> {
         let mut first: Vec<Option<Instant>> = vec![None; rooms];
         self.each(|record| {
@@ -170,26 +170,26 @@ impl Ledger {
     }
 }
 
-/// A message that somebody was promised, and that is not where it should be.
+/// An acknowledged message that is missing somewhere.
 #[derive(Debug)]
 pub struct Loss {
     pub room: usize,
     pub seq: u64,
-    /// Otherwise it did not reach somebody.
+    /// Not stored if true; otherwise not delivered to a client.
     pub is_stored: bool,
     pub told: String,
 }
 
-/// The three sets of a room, compared.
+/// Comparison of acknowledged, delivered and stored messages of a room.
 #[derive(Debug, Default)]
 pub struct Verdict {
-    /// Acknowledged, and not stored or not delivered to somebody.
+    /// Acknowledged, and not stored or not delivered to a client.
     pub lost: Vec<Loss>,
-    /// Stored twice, or with another number than was acknowledged.
+    /// Stored twice, or with another number than acknowledged.
     pub doubled: Vec<String>,
-    /// Whatever else must not be.
+    /// Other violations.
     pub faults: Vec<String>,
-    /// Messages that everybody was sent.
+    /// Messages that all clients received.
     pub delivered: usize,
 }
 
@@ -198,7 +198,7 @@ impl Verdict {
         self.lost.is_empty() && self.doubled.is_empty() && self.faults.is_empty()
     }
 
-    /// Compares what the people of a room saw with what is stored of it.
+    /// Compares what the clients of a room received with the stored messages.
     pub fn of(records: &[&Record], stored: &[Entry]) -> Self {
         let mut verdict = Self::default();
         let mut by_id: HashMap<&str, u64> = HashMap::new();
@@ -225,7 +225,7 @@ impl Verdict {
                 }
             }
             verdict.faults.extend(record.faults.iter().cloned());
-            // Who was sent away for good saw all until then.
+            // A client that was disconnected permanently received everything up to then.
             let through = if record.over.is_some() { record.last() } else { u64::MAX };
             let first = if record.from_start { 0 } else { record.heard.first().map_or(0, |(seq, _)| *seq) };
             let heard: HashMap<u64, &str> = record.heard.iter().map(|(seq, id)| (*seq, id.as_str())).collect();
@@ -279,14 +279,14 @@ mod tests {
     }
 
     #[test]
-    fn what_all_have_is_clean() {
+    fn identical_sets_are_clean() {
         let all = [(1, "a-1"), (2, "b-1"), (10_002, "a-2")];
         let verdict = Verdict::of(&[&person("a", &all), &person("b", &all)], &stored(&all));
         assert!(verdict.is_clean() && verdict.delivered == 3, "{verdict:?}");
     }
 
     #[test]
-    fn what_one_misses_is_lost() {
+    fn message_that_one_client_misses_is_lost() {
         let verdict = Verdict::of(&[&person("a", &[(1, "a-1")])], &stored(&[(1, "a-1"), (2, "b-1")]));
         assert_eq!((verdict.lost.len(), verdict.delivered), (1, 1));
         let verdict = Verdict::of(&[&person("a", &[(1, "a-1"), (2, "b-1")])], &stored(&[(1, "a-1")]));
@@ -294,14 +294,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_acknowledged_and_not_stored_is_lost() {
+    fn acknowledged_message_that_is_not_stored_is_lost() {
         let mut record = person("a", &[]);
         record.acknowledged.insert("a-1".into(), 1);
         assert_eq!(Verdict::of(&[&record], &[]).lost.len(), 1);
     }
 
     #[test]
-    fn what_comes_twice_or_out_of_order_is_a_fault() {
+    fn repeated_or_reordered_message_is_a_violation() {
         for heard in
             [[(1, "a-1"), (1, "a-1")], [(2, "a-2"), (1, "a-1")], [(1, "a-2"), (2, "a-1")], [(1, "a-1"), (2, "a-1")]]
         {
@@ -310,13 +310,13 @@ mod tests {
     }
 
     #[test]
-    fn one_number_for_two_messages_is_doubled() {
+    fn one_number_for_two_messages_is_a_duplicate() {
         let verdict = Verdict::of(&[&person("a", &[(1, "a-1")])], &stored(&[(1, "b-1")]));
         assert_eq!(verdict.doubled.len(), 1);
     }
 
     #[test]
-    fn the_answer_to_a_message_sent_again_is_none() {
+    fn acknowledgement_of_a_resent_message_is_not_a_duplicate() {
         let mut record = person("a", &[(1, "a-1"), (2, "b-1")]);
         record.pending.push_back(Pending { id: "a-1".into(), frame: String::new(), since: Instant::now(), tries: 2 });
         record.hear(1, "a-1", true);

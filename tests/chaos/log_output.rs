@@ -1,4 +1,4 @@
-//! Standard error that takes no lines: a reader that has stopped or ended, and a full disk.
+//! Standard error that accepts no lines: a reader that has stopped or ended, and a full disk.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, PipeReader, Write as _};
@@ -14,20 +14,20 @@ use crate::BUILT;
 use crate::stage::{Plan, Stage};
 use crate::{eventually, span};
 
-/// A node answers within this time, however long its log has been blocked.
+/// Maximum response time of a node, however long its log has been blocked.
 const PROMPT: Duration = Duration::from_secs(2);
 
-/// What the log may hold: its buffer, and as much again while it is written.
+/// Maximum memory of the log: its buffer, and as much again while it is written.
 const LOG_KIB: u64 = 2 * 1024;
 
-/// A full pipe that nothing reads, as standard error of a process.
+/// A full pipe without a reader, as standard error of a process.
 fn blocked_pipe() -> (PipeReader, Stdio) {
     let (reader, mut writer) = std::io::pipe().expect("a pipe");
     writer.write_all(&[b'\n'; 64 * 1024]).expect("as much as a pipe holds");
     (reader, writer.into())
 }
 
-/// A node beside that of the stage, with such an output; everyone connects to it from then on.
+/// Starts another node with such an output; all clients connect to it from then on.
 async fn join_through(stage: &mut Stage, plan: &Plan, stdout: Stdio, stderr: Stdio) {
     let node = stage.nodes[0].start_another_onto(stdout, stderr);
     node.ready(&stage.http).await;
@@ -36,14 +36,14 @@ async fn join_through(stage: &mut Stage, plan: &Plan, stdout: Stdio, stderr: Std
     stage.fill(2, plan).await;
 }
 
-/// Connections that end within a request, each of which is a line at debug.
+/// Opens connections that end within a request, each of which logs a line at debug.
 async fn log_debug_lines(node: &Node, count: usize) {
     let broken = async |each: usize| {
         for _ in 0..each {
             let mut stream = TcpStream::connect(node.address).await.expect("a connection");
             stream.write_all(b"no request\r\n\r\n").await.expect("a request");
             let mut answer = Vec::new();
-            // A reset is an answer as well.
+            // A reset counts as a response.
             let _end = stream.read_to_end(&mut answer).await;
         }
     };
@@ -59,7 +59,7 @@ async fn answers_promptly(stage: &Stage) {
     assert_eq!(asked.expect("an answer in time").status(), 200);
 }
 
-/// Ends the node in order, within what its drain takes and a moment for the log.
+/// Stops the node with a drain; the limit includes a moment for the log.
 async fn ends_in_order(stage: &mut Stage) {
     stage.nodes[1].signal("-TERM");
     let began = Instant::now();
@@ -79,9 +79,9 @@ fn plan() -> Plan {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_whose_log_is_not_read_serves_on_and_logs_again_when_it_is() {
+async fn node_whose_log_is_not_read_continues_and_logs_again_when_it_is() {
     let plan = plan();
-    let mut stage = Stage::set_empty("a_node_whose_log_is_not_read_serves_on", &plan).await;
+    let mut stage = Stage::set_empty("node_whose_log_is_not_read", &plan).await;
     let (reader, stderr) = blocked_pipe();
     join_through(&mut stage, &plan, Stdio::null(), stderr).await;
     let began = Instant::now();
@@ -130,9 +130,9 @@ async fn a_node_whose_log_is_not_read_serves_on_and_logs_again_when_it_is() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_whose_output_is_blocked_ends_in_order() {
+async fn node_whose_output_is_blocked_shuts_down_cleanly() {
     let plan = plan();
-    let mut stage = Stage::set_empty("a_node_whose_output_is_blocked_ends_in_order", &plan).await;
+    let mut stage = Stage::set_empty("node_whose_output_is_blocked_shuts_down_cleanly", &plan).await;
     let ((_stdout_reader, stdout), (_stderr_reader, stderr)) = (blocked_pipe(), blocked_pipe());
     join_through(&mut stage, &plan, stdout, stderr).await;
     *stage.open_nodes.lock() = vec![stage.nodes[0].address];
@@ -155,23 +155,23 @@ async fn rejected(case: &str, stdout: Stdio, stderr: Stdio) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_whose_log_reader_has_ended_serves_on() {
+async fn node_whose_log_reader_has_ended_continues() {
     let ends = || {
         let (reader, writer) = std::io::pipe().expect("a pipe");
         drop(reader);
         Stdio::from(writer)
     };
-    rejected("a_node_whose_log_reader_has_ended_serves_on", ends(), ends()).await;
+    rejected("node_whose_log_reader_has_ended_continues", ends(), ends()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_whose_log_is_on_a_full_disk_serves_on() {
+async fn node_whose_log_is_on_a_full_disk_continues() {
     let full = || Stdio::from(File::options().write(true).open("/dev/full").expect("a device"));
-    rejected("a_node_whose_log_is_on_a_full_disk_serves_on", full(), full()).await;
+    rejected("node_whose_log_is_on_a_full_disk_continues", full(), full()).await;
 }
 
 #[test]
-fn a_command_whose_standard_error_is_blocked_ends_with_its_exit_code() {
+fn command_whose_standard_error_is_blocked_ends_with_its_exit_code() {
     for (code, args) in [(64, vec!["serve", "--drain", "soon"]), (1, vec!["serve", "--listen", "192.0.2.1:1"])] {
         let folder = tempfile::tempdir().expect("a folder");
         let (_reader, stderr) = blocked_pipe();
@@ -192,7 +192,7 @@ fn a_command_whose_standard_error_is_blocked_ends_with_its_exit_code() {
 }
 
 #[test]
-fn a_command_whose_output_is_rejected_does_not_panic() {
+fn command_whose_output_is_rejected_does_not_panic() {
     let folder = tempfile::tempdir().expect("a folder");
     let run = |args: &[&str], stdout: Stdio| {
         let mut command = Command::new(BUILT);

@@ -1,9 +1,10 @@
-//! Nothing acknowledged is ever lost or doubled, whatever dies: real nodes, real stores and real balancers, broken on purpose
-//! while people talk.
+//! No acknowledged message is lost or duplicated under any fault: real nodes, stores and load balancers, with faults
+//! injected during conversations.
 //!
-//! A case is a [`stage::Stage`] with [`person::Person`]s on it who follow the protocol's contract. It breaks something, mends
-//! it, and [settles](stage::Stage::settle): then what was acknowledged, what was delivered and what is stored must be the
-//! same. A case leaves a line of [`figures`]. `PINTALK_CHAOS=long` takes the times of the specification instead of short ones.
+//! A case is a [`stage::Stage`] with [`person::Person`]s, clients that follow the protocol. It injects a fault, repairs
+//! it, and [settles](stage::Stage::settle): acknowledged, delivered and stored messages must then be the same. Each
+//! case writes a line of [`figures`]. `PINTALK_CHAOS=long` uses the fault lengths of the specification instead of short
+//! ones.
 
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on has failed")]

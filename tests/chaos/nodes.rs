@@ -1,4 +1,4 @@
-//! A node is killed, or stands still and goes on.
+//! A node is killed, or frozen and resumed.
 
 use std::time::{Duration, Instant};
 
@@ -6,10 +6,10 @@ use crate::person::Manner;
 use crate::span;
 use crate::stage::{Plan, Stage};
 
-/// How long the partitions of a node that is gone may be without an archiver.
+/// Maximum time that partitions of a dead node have no archiver.
 const TAKEN_OVER: Duration = Duration::from_secs(30);
 
-/// The newest message that SQL shows of each room; it must never go back.
+/// The newest message of each room in SQL, which must never decrease.
 async fn latest(stage: &Stage) -> Vec<Option<chrono::DateTime<chrono::Utc>>> {
     let mut all = Vec::new();
     for room in &stage.rooms {
@@ -18,7 +18,7 @@ async fn latest(stage: &Stage) -> Vec<Option<chrono::DateTime<chrono::Utc>>> {
     all
 }
 
-/// Waits until everything that was queued at this moment is in SQL. Returns how long it took.
+/// Waits until everything queued at this moment is in SQL. Returns the time that this took.
 async fn archived(stage: &Stage, since: Instant) -> Duration {
     let mut before = latest(stage).await;
     let mut heads: Vec<u64> = Vec::new();
@@ -52,7 +52,7 @@ async fn a_node_is_killed_in_traffic() {
     stage.open_nodes.lock().remove(0);
     let whole = stage.all_acknowledged_since(killed + Duration::from_millis(100), Duration::from_secs(10)).await;
     let first_archived = archived(&stage, killed).await;
-    // It comes back, and another goes.
+    // It restarts, and another is killed.
     stage.nodes[0].start_again();
     let first = stage.nodes[0].address;
     stage.nodes[0].ready(&stage.http).await;
@@ -61,7 +61,7 @@ async fn a_node_is_killed_in_traffic() {
     let killed = Instant::now();
     let second = stage.nodes[1].address;
     stage.open_nodes.lock().retain(|address| *address != second);
-    // The archivers of one of them at least were needed.
+    // At least one of them had archivers.
     let archived = first_archived.max(archived(&stage, killed).await);
     tokio::time::sleep(span(3, 30)).await;
     stage
@@ -74,9 +74,9 @@ async fn a_node_is_killed_in_traffic() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_stands_still_and_goes_on() {
+async fn a_node_is_frozen_and_resumed() {
     let manner = Manner { patience: Some(Duration::from_secs(4)), ..Manner::default() };
-    let stage = Stage::set("a_node_stands_still_and_goes_on", Plan { manner, ..Plan::default() }).await;
+    let stage = Stage::set("a_node_is_frozen_and_resumed", Plan { manner, ..Plan::default() }).await;
     stage.nodes[0].signal("-STOP");
     let frozen = Instant::now();
     let address = stage.open_nodes.lock().remove(0);

@@ -1,4 +1,4 @@
-//! A guest or a host who follows the contract, and notes all that he is sent.
+//! A guest or a host that follows the protocol and records everything it receives.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,31 +12,31 @@ use tokio::sync::watch;
 use crate::ledger::{Pending, Record};
 use crate::socket::{Heard, SHOP, Socket};
 
-/// What a person may have unanswered before he waits.
+/// Maximum number of unacknowledged messages before it waits.
 const UNANSWERED: usize = 32;
 
-/// What people are to do, all at once.
+/// Command to all clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mood {
     Talk,
-    /// Write nothing new; send again what was not acknowledged.
+    /// Send nothing new; resend unacknowledged messages.
     Finish,
-    /// Go home.
+    /// Disconnect permanently.
     Leave,
 }
 
-/// How one behaves.
+/// Behaviour of a client.
 #[derive(Clone, Copy, Debug)]
 pub struct Manner {
-    /// The mean time between two messages; `None` only listens.
+    /// Mean time between two messages; `None` sends nothing.
     pub every: Option<Duration>,
-    /// Goes elsewhere when a message has no answer for so long.
+    /// Reconnects elsewhere if a message has no acknowledgement for this long.
     pub patience: Option<Duration>,
-    /// Drops his socket every now and then, after such a time in the mean.
+    /// Drops its socket at random, after this time on average.
     pub restless: Option<Duration>,
-    /// The most letters of a message, apart from its name.
+    /// Maximum length of a message, without its id.
     pub letters: usize,
-    /// How many messages he writes.
+    /// Number of messages to send.
     pub most: usize,
 }
 
@@ -46,22 +46,22 @@ impl Default for Manner {
     }
 }
 
-/// Where a person may go, and as whom.
+/// Addresses and identity of a client.
 pub struct Person {
     pub record: Arc<Mutex<Record>>,
     pub manner: Manner,
     pub chance: Chance,
-    /// Any of these; the case may change them.
+    /// Addresses of nodes, which the case may change.
     pub nodes: Arc<Mutex<Vec<SocketAddr>>>,
-    /// The room's path with the token, if he is a host.
+    /// Path of the room; for a host, with the token.
     pub path: Arc<Mutex<String>>,
     pub is_host: bool,
     pub mood: watch::Receiver<Mood>,
 }
 
-/// Why a socket is over.
+/// Reason for which a socket ended.
 enum Over {
-    /// Come back, after so many ms.
+    /// Reconnect after so many ms.
     Back(u64),
     Gone(u16),
     Home,
@@ -69,7 +69,7 @@ enum Over {
 
 impl Person {
     pub async fn live(mut self) {
-        // People do not all come in the same moment.
+        // Clients connect at different times.
         self.pause(200).await;
         while *self.mood.borrow() != Mood::Leave {
             match self.connect().await {
@@ -95,7 +95,7 @@ impl Person {
         tokio::time::sleep(Duration::from_millis(10 + self.chance.below(below_ms))).await;
     }
 
-    /// Somewhere, with the number of what he was sent last. Who came to a new room has missed all that there is.
+    /// Connects to a node with the number of the last received message. A client of a new room has received nothing.
     async fn connect(&self) -> Option<Socket> {
         let address = {
             let nodes = self.nodes.lock();
@@ -140,14 +140,14 @@ impl Person {
         }
     }
 
-    /// A random time about a mean.
+    /// Returns a random time around a mean.
     fn some(&self, mean: Duration) -> Instant {
         Instant::now() + Duration::from_millis(1 + self.chance.below(2 * mean.as_millis() as u64))
     }
 
     fn letters(&self) -> usize {
         match self.manner.letters {
-            // As long as may be, the name before it included.
+            // Sometimes as long as permitted, including the id before it.
             letters @ 1_000.. => letters - 40,
             letters => self.chance.below(letters as u64) as usize,
         }
@@ -179,7 +179,7 @@ impl Person {
         socket.send(&frame).await
     }
 
-    /// The same messages under the same ids, in their order.
+    /// Resends the same messages with the same ids, in order.
     async fn send_again(&self, socket: &mut Socket) -> bool {
         let frames: Vec<String> = {
             let mut record = self.record.lock();
@@ -230,7 +230,7 @@ impl Person {
                 }
             }
             1000 | 4004 | 4009 => Over::Gone(code),
-            // His login is over: whoever keeps the token makes a new one.
+            // The login has expired: the token is renewed.
             4001 => Over::Back(1_000),
             _ => {
                 record.faults.push(format!("closed with {code}: {reason}"));

@@ -1,4 +1,4 @@
-//! Who is online, while nodes and Redis die, freeze and end.
+//! Host presence while nodes and Redis are killed, frozen and stopped.
 
 use std::time::{Duration, Instant};
 
@@ -10,20 +10,20 @@ use crate::stage::Stage;
 use crate::statuses::Statuses;
 use crate::{eventually, span};
 
-/// SPEC 5: a host of a node that crashed is told to be gone within this time.
+/// SPEC 5: hosts of a crashed node are reported offline within this time.
 const CRASHED: Duration = Duration::from_secs(20);
 
-/// How soon all is right again after what was frozen goes on.
+/// Time limit until presence is correct after a frozen process resumes.
 const THAWED: Duration = Duration::from_secs(10);
 
-/// How long a node has to have been there until it takes another for dead.
+/// Minimum uptime of a node before it declares another one dead.
 const RIPE: Duration = Duration::from_secs(16);
 
 fn hosts() -> usize {
     span(300, 5_000).as_secs() as usize
 }
 
-/// Waits until a node's list of rooms says so of the only room's guest.
+/// Waits until a node's list reports this presence for the guest of the only room.
 async fn the_guest_is(stage: &Stage, node: usize, online: bool, within: Duration) -> Duration {
     let asked = Instant::now();
     eventually("the guest's status", within, async || {
@@ -34,7 +34,7 @@ async fn the_guest_is(stage: &Stage, node: usize, online: bool, within: Duration
     asked.elapsed()
 }
 
-/// A socket that stays.
+/// A socket that stays open.
 fn keep(mut socket: Socket) {
     tokio::spawn(async move { while let Heard::Frame(_) = socket.hear().await {} });
 }
@@ -45,11 +45,11 @@ fn slowest(statuses: &Statuses, since: Instant) -> f64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_killed_nodes_hosts_are_gone_in_time_and_who_came_back_elsewhere_never_was() {
+async fn hosts_of_a_killed_node_go_offline_in_time_and_those_who_reconnect_never_do() {
     let began = Instant::now();
     let mut statuses = Statuses::set("a_killed_nodes_hosts", hosts(), &[0], 1, &[]).await;
     tokio::time::sleep(RIPE.saturating_sub(began.elapsed())).await;
-    // Every fifth goes elsewhere at once, as his browser does.
+    // Every fifth host reconnects elsewhere at once, as browsers do.
     let elsewhere = statuses.stage.nodes[2].address;
     for (at, desk) in statuses.desks.iter().enumerate() {
         *desk.home.lock() = (at % 5 == 0).then_some(elsewhere);
@@ -58,7 +58,7 @@ async fn a_killed_nodes_hosts_are_gone_in_time_and_who_came_back_elsewhere_never
     let killed = Instant::now();
     statuses.believed(CRASHED, |at| at % 5 == 0).await;
     for desk in statuses.desks.iter().step_by(5) {
-        assert_eq!(desk.gone_after(killed), None, "he was online all the time");
+        assert_eq!(desk.gone_after(killed), None, "the host was online all the time");
     }
     statuses
         .finish(|statuses, figures| {
@@ -69,7 +69,7 @@ async fn a_killed_nodes_hosts_are_gone_in_time_and_who_came_back_elsewhere_never
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_that_was_frozen_for_sixteen_seconds_tells_the_truth() {
+async fn node_that_was_frozen_for_sixteen_seconds_reports_correct_presence() {
     let began = Instant::now();
     let mut statuses = Statuses::set("a_node_that_was_frozen", hosts(), &[0, 2], 1, &[]).await;
     let room = statuses.stage.open_room().await;
@@ -83,22 +83,22 @@ async fn a_node_that_was_frozen_for_sixteen_seconds_tells_the_truth() {
     let frozen = Instant::now();
     tokio::time::sleep(Duration::from_secs(16)).await;
     the_guest_is(&statuses.stage, 1, false, CRASHED).await;
-    // With whoever comes into the room, the dead are taken out of it.
+    // A join removes dead connections from the room.
     keep(Socket::open(elsewhere, &statuses.stage.host_path(room), None).await.expect("the host comes"));
     statuses.stage.nodes[0].signal("-CONT");
     let thawed = Instant::now();
-    // Whoever was taken for gone is back; and it stays so once all that was on its way has come.
+    // Hosts declared dead are online again, and stay so after all messages in flight have arrived.
     statuses.believed(THAWED, |_| true).await;
     let back = thawed.elapsed();
     let counted = the_guest_is(&statuses.stage, 1, true, THAWED).await;
     tokio::time::sleep(THAWED.saturating_sub(thawed.elapsed())).await;
     statuses.believed(Duration::from_secs(1), |_| true).await;
-    assert_eq!(closes(&statuses.stage).await, closed_before, "its own pause is nobody's silence");
+    assert_eq!(closes(&statuses.stage).await, closed_before, "its own pause must not count as silence of others");
     for node in 0..3 {
         statuses.all_are_online_for_who_asks(node).await;
     }
     for desk in statuses.desks.iter().skip(1).step_by(2) {
-        assert_eq!(desk.gone_after(frozen), None, "his node was never away");
+        assert_eq!(desk.gone_after(frozen), None, "the host's node was never unavailable");
     }
     statuses
         .finish(|statuses, figures| {
@@ -110,7 +110,7 @@ async fn a_node_that_was_frozen_for_sixteen_seconds_tells_the_truth() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nobody_goes_offline_because_redis_stood_still_for_twenty_seconds() {
+async fn no_host_goes_offline_because_redis_was_frozen_for_twenty_seconds() {
     let began = Instant::now();
     let mut statuses = Statuses::set("redis_stood_still", hosts(), &[0, 1, 2], 1, &[]).await;
     tokio::time::sleep(RIPE.saturating_sub(began.elapsed())).await;
@@ -119,17 +119,17 @@ async fn nobody_goes_offline_because_redis_stood_still_for_twenty_seconds() {
     tokio::time::sleep(Duration::from_secs(20)).await;
     statuses.stage.redis().thaw();
     statuses.stage.readiness_is(200, Duration::from_secs(15)).await;
-    // Until those who may judge again have judged.
+    // Until the nodes that may declare others dead have done so again.
     tokio::time::sleep(RIPE).await;
     for node in 0..3 {
         statuses.all_are_online_for_who_asks(node).await;
     }
-    assert_eq!(slowest(&statuses, frozen), 0.0, "somebody was told that a host has left");
+    assert_eq!(slowest(&statuses, frozen), 0.0, "a guest was notified that a host is offline");
     statuses.finish(|_, figures| figures.note("hosts", hosts())).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_hosts_of_a_node_that_drains_stay_until_they_had_time_to_come_back() {
+async fn hosts_of_a_draining_node_stay_online_until_they_had_time_to_reconnect() {
     let began = Instant::now();
     let flags = ["--drain-delay", "1s", "--drain", "8s"];
     let mut statuses = Statuses::set("hosts_of_a_node_that_drains", hosts(), &[0], 1, &flags).await;
@@ -145,13 +145,13 @@ async fn the_hosts_of_a_node_that_drains_stay_until_they_had_time_to_come_back()
     let code = eventually("the node ends", Duration::from_secs(20), ended).await;
     let ended = told.elapsed();
     assert_eq!(code, Some(0));
-    // Whoever was sent away last, and does not come back, has been given his 20 s by then.
+    // The host that was disconnected last and does not reconnect has had 20 s by then.
     statuses.believed(CRASHED, |at| at % 5 > 0).await;
     for (at, desk) in statuses.desks.iter().enumerate().filter(|(at, _)| at % 5 > 0) {
         assert_eq!(desk.gone_after(told), None, "{at} was online all the time");
     }
     let first = statuses.desks.iter().filter_map(|desk| desk.gone_after(told)).min().unwrap_or_default();
-    assert!(first >= Duration::from_secs(8), "somebody had {first:?} only");
+    assert!(first >= Duration::from_secs(8), "a host had only {first:?}");
     statuses
         .finish(|statuses, figures| {
             figures.note("ended after s", format!("{:.1}", ended.as_secs_f64()));

@@ -1,5 +1,5 @@
-//! Random faults, for a minute among the other cases and for an hour by `tests/chaos-long`. A seed tells which: the same seed
-//! does the same in the same order.
+//! Random faults, for a minute in this suite and for an hour by `tests/chaos-long`. Equal seeds inject the same faults
+//! in the same order.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use crate::failover::taken_over;
 use crate::person::Manner;
 use crate::stage::{Plan, Stage};
 
-/// From the end of a fault until people are served again, and nodes are ready.
+/// Time limit from the end of a fault until messages are acknowledged and nodes are ready.
 const WHOLE: Duration = Duration::from_secs(30);
 
 fn setting(name: &str, default: u64) -> u64 {
@@ -20,7 +20,7 @@ fn setting(name: &str, default: u64) -> u64 {
     }
 }
 
-/// Tells the seed if the case fails.
+/// Prints the seed if the case fails.
 struct Seed(u64);
 
 impl Drop for Seed {
@@ -36,7 +36,7 @@ async fn faults_in_any_order_lose_nothing() {
     let seed = Seed(setting("PINTALK_CHAOS_SEED", 11));
     let span = Duration::from_secs(60 * setting("PINTALK_CHAOS_MINUTES", 1));
     println!("seed {}, {span:?}", seed.0);
-    // Whoever waits for a replica may lose nothing at all.
+    // With `redis-wait`, nothing at all may be lost.
     let plan = Plan {
         redis: Some(Kind::Sentinel),
         flags: vec!["--redis-wait".into(), "1".into()],
@@ -63,7 +63,7 @@ async fn faults_in_any_order_lose_nothing() {
         );
         let wrong: Vec<String> = stage.ledger.each(|record| record.faults.clone()).into_iter().flatten().collect();
         assert!(wrong.is_empty(), "{wrong:?}");
-        // An access token lives shorter than this case.
+        // An access token is valid for less time than this case takes.
         stage.log_in_again().await;
         tokio::time::sleep(Duration::from_millis(1_000 + stage.chance.below(4_000))).await;
     }
@@ -76,7 +76,7 @@ async fn faults_in_any_order_lose_nothing() {
         .await;
 }
 
-/// Breaks one thing, for a while, and mends it. Returns what it was.
+/// Injects one fault for a while and repairs it. Returns its name.
 async fn break_something(stage: &mut Stage, fault: u64) -> String {
     let pause = Duration::from_millis(500 + stage.chance.below(15_000));
     let node = stage.chance.below(stage.nodes.len() as u64) as usize;

@@ -1,4 +1,4 @@
-//! Redis is stopped, killed and started again, cut off, or silent.
+//! Redis is frozen, killed and restarted, cut off, or silent.
 
 use std::time::{Duration, Instant};
 
@@ -7,10 +7,11 @@ use pintalk_kit::proxy::Wire;
 use crate::span;
 use crate::stage::{Plan, Stage};
 
-/// How long after Redis is back people are served again.
+/// Time limit from the return of Redis until messages are acknowledged.
 const WHOLE: Duration = Duration::from_secs(10);
 
-/// Nothing answers: nodes say so, sockets stay but for those whose message found no broker, and nothing is swallowed.
+/// Nothing answers: nodes are not ready, sockets stay open except those whose messages were given up, and no message is
+/// lost silently.
 async fn away(mut stage: Stage, silence: Duration, go: impl AsyncFn(&mut Stage), back: impl AsyncFn(&mut Stage)) {
     go(&mut stage).await;
     let gone = Instant::now();
@@ -25,7 +26,7 @@ async fn away(mut stage: Stage, silence: Duration, go: impl AsyncFn(&mut Stage),
     let ready = stage.readiness_is(200, Duration::from_secs(15)).await;
     let whole = stage.all_acknowledged_since(healed, WHOLE).await;
     assert_eq!(broken, 0, "a socket broke while Redis was away");
-    assert_eq!(false_acknowledgements, 0, "somebody was sent an acknowledgement while Redis was away");
+    assert_eq!(false_acknowledgements, 0, "a message was acknowledged while Redis was unavailable");
     tokio::time::sleep(Duration::from_secs(3)).await;
     stage
         .finish(|stage, figures| {
@@ -39,31 +40,31 @@ async fn away(mut stage: Stage, silence: Duration, go: impl AsyncFn(&mut Stage),
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn redis_stands_still() {
-    let stage = Stage::set("redis_stands_still", Plan::default()).await;
+async fn redis_is_frozen() {
+    let stage = Stage::set("redis_is_frozen", Plan::default()).await;
     let (go, back) = (async |stage: &mut Stage| stage.redis().freeze(), async |stage: &mut Stage| stage.redis().thaw());
     away(stage, span(13, 30), go, back).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn redis_is_killed_and_starts_again_on_its_file() {
-    let stage = Stage::set("redis_is_killed_and_starts_again", Plan::default()).await;
+async fn redis_is_killed_and_restarts_from_its_file() {
+    let stage = Stage::set("redis_is_killed", Plan::default()).await;
     let (go, back) =
         (async |stage: &mut Stage| stage.redis().kill_one(0), async |stage: &mut Stage| stage.redis().restart_one(0));
     away(stage, span(5, 30), go, back).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_wire_to_redis_goes_silent() {
+async fn the_connection_to_redis_becomes_silent() {
     let plan = Plan { wired_redis: true, ..Plan::default() };
-    let stage = Stage::set("the_wire_to_redis_goes_silent", plan).await;
+    let stage = Stage::set("the_connection_to_redis_becomes_silent", plan).await;
     let go = async |stage: &mut Stage| stage.redis_wire().set(Wire::Silent);
     let back = async |stage: &mut Stage| stage.redis_wire().set(Wire::Whole);
     away(stage, span(13, 30), go, back).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn connections_to_redis_are_reset_and_killed_again_and_again() {
+async fn connections_to_redis_are_reset_and_killed_repeatedly() {
     let plan = Plan { wired_redis: true, ..Plan::default() };
     let mut stage = Stage::set("connections_to_redis_are_reset", plan).await;
     let began = Instant::now();

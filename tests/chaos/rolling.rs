@@ -1,7 +1,7 @@
-//! One node after another gives way to the next release, behind a balancer, while people talk.
+//! Nodes are replaced one by one by the next release, behind a load balancer, during conversations.
 //!
-//! The next release is a file of its own that a node is started from, and what its migrations have done to the schema: that
-//! comes first, under the nodes of this one. `PINTALK_CHAOS_FROM` names the program of a true earlier release to begin with.
+//! The next release is a copy of the program, and the schema changes of its migrations, which run first, under nodes of
+//! this release. `PINTALK_CHAOS_FROM` names the program of a real earlier release to start from.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -19,13 +19,13 @@ use crate::ledger::p99;
 use crate::span;
 use crate::stage::{Plan, Stage};
 
-/// What those who are on no node that ends may wait for an acknowledgement, in 99 of 100 cases.
+/// 99th percentile of acknowledgement times for clients on nodes that do not end.
 const GOAL: Duration = Duration::from_millis(100);
 
-/// How late a machine wakes who sleeps, in 99 of 100 cases, that has time for all that happens here.
+/// Maximum 99th percentile of wake-up delays at which the machine is fast enough for this test.
 const PUNCTUAL: Duration = Duration::from_millis(5);
 
-/// How late the machine wakes somebody, again and again until it is dropped.
+/// Measures wake-up delays of the machine until it is dropped.
 struct Metronome {
     late: Arc<Mutex<Vec<Duration>>>,
     task: JoinHandle<()>,
@@ -58,7 +58,8 @@ impl Drop for Metronome {
     }
 }
 
-/// Adds a column to each table that a message passes, as a migration of the next release would, and says that it was applied.
+/// Adds a column to each table that a message passes, as a migration of the next release would, and records the
+/// migration as applied.
 async fn migrate_ahead(stage: &Stage) {
     let tables = ["user", "user_config", "login", "chatroom", "room_event", "chat_message"];
     let columns = tables.map(|table| format!("ALTER TABLE `{table}` ADD COLUMN of_the_next_release VARCHAR(32)"));
@@ -82,7 +83,7 @@ async fn roll(case: &str, before: impl FnOnce(&[SocketAddr]) -> SocketAddr) {
 
     let (metronome, migrating) = (Metronome::start(), Instant::now());
     migrate_ahead(&stage).await;
-    // A node of this release that comes up only now, such as one whose machine has died.
+    // A node of this release that starts only now, for example after a failure of its machine.
     let late = stage.nodes[0].start_another(&[]);
     late.ready(&stage.http).await;
     drop(late);
@@ -96,7 +97,7 @@ async fn roll(case: &str, before: impl FnOnce(&[SocketAddr]) -> SocketAddr) {
         let sent_away = stage.ledger.closes(1012);
         stage.nodes[at].signal("-TERM");
         let told = Instant::now();
-        // When sockets go, in tenths of the window.
+        // Times at which sockets are closed, in tenths of the window.
         let mut gone: Vec<Duration> = Vec::new();
         let code = loop {
             let now = stage.ledger.closes(1012) - sent_away;
@@ -115,14 +116,14 @@ async fn roll(case: &str, before: impl FnOnce(&[SocketAddr]) -> SocketAddr) {
         stage.nodes[at].start_again_as(&next_release.0);
         assert_eq!(stage.nodes[at].runs(), next_release.0);
         stage.nodes[at].ready(&stage.http).await;
-        // The balancer looks twice a second.
+        // The load balancer checks twice per second.
         stage.all_acknowledged_since(Instant::now(), Duration::from_secs(10)).await;
     }
     let rolled = rolling.elapsed();
     let waits = stage.ledger.waits(migrating..Instant::now());
     assert!(waits.len() > 1_000, "only {} were acknowledged meanwhile", waits.len());
-    // A message is handed on some ten times, from process to process. Where each of them waits for the machine, that is no fault of
-    // rolling.
+    // A message passes about ten hand-overs between processes. If each of them waits for the machine, the delay is not
+    // caused by the rollout.
     let late = metronome.p99();
     let goal = if late < PUNCTUAL { GOAL } else { GOAL + late * 20 };
     assert!(p99(&waits) < goal, "99 of 100 were acknowledged within {:?}; the machine was {late:?} late", p99(&waits));

@@ -1,4 +1,4 @@
-//! Clients that do not read, and rooms with much to read.
+//! Clients that do not read, and rooms with long histories.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -12,13 +12,13 @@ use crate::socket::{Heard, SHOP, Socket};
 use crate::stage::{Plan, Stage};
 use crate::{eventually, span};
 
-/// What a socket that does not read may cost a node.
+/// Maximum memory of a node per socket that does not read.
 const KIB_EACH: u64 = 300;
 
 /// The longest message.
 const LETTERS: usize = 2_000;
 
-/// A socket that is let in, and never read again.
+/// A socket that is admitted and never read.
 async fn sleeper(address: SocketAddr, path: &str) -> TcpStream {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.set_recv_buffer_size(4_096).expect("a small buffer");
@@ -39,12 +39,12 @@ fn p99(stage: &Stage, from: Instant, to: Instant) -> Duration {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sockets_that_never_read_cost_little_and_hurt_nobody() {
+async fn sockets_that_never_read_cost_little_and_do_not_affect_others() {
     let sleepers = span(150, 300).as_secs() as usize;
     let flags = vec!["--limit-sockets-per-room".to_owned(), "200".to_owned()];
     let plan = Plan { nodes: 2, rooms: 3, flags, ..Plan::default() };
     let mut stage = Stage::set("sockets_that_never_read", plan).await;
-    // The rooms are busy with long messages from the start.
+    // The rooms have traffic with long messages from the start.
     for room in 0..3 {
         for writer in 0..3 {
             let every = Some(Duration::from_millis(100));
@@ -78,14 +78,14 @@ async fn sockets_that_never_read_cost_little_and_hurt_nobody() {
     println!("{sleepers} closed within {:?}; p99 {quiet:?} and {disturbed:?}; {each} KiB each", began.elapsed());
     let each = each + in_kernel / sleepers as u64;
     assert!(each <= KIB_EACH, "{each} KiB a socket that does not read");
-    // Once they are closed nothing of them is left, though they still hold their ends.
-    eventually("the kernel has given back what nobody read", Duration::from_secs(10), async || {
+    // After they are closed, the node keeps nothing of them, although the clients hold their ends open.
+    eventually("the kernel has freed the unread data", Duration::from_secs(10), async || {
         (unsent_kib(&stage) < 256).then_some(())
     })
     .await;
-    // Both are a few ms: what a scheduler does to them is no difference.
+    // Both are a few ms, so scheduling noise is not counted as a difference.
     assert!(disturbed <= quiet * 2 + Duration::from_millis(50), "p99 {quiet:?} became {disturbed:?}");
-    assert_eq!(stage.ledger.closes(1013) + stage.ledger.closes(1006), 0, "somebody who reads was closed");
+    assert_eq!(stage.ledger.closes(1013) + stage.ledger.closes(1006), 0, "a client that reads was disconnected");
     drop(asleep);
     stage
         .finish(|_, figures| {
@@ -97,7 +97,7 @@ async fn sockets_that_never_read_cost_little_and_hurt_nobody() {
         .await;
 }
 
-/// What the kernel keeps for peers of the nodes that have not read it.
+/// Returns the kernel's memory for peers of the nodes that have not read their data.
 fn unsent_kib(stage: &Stage) -> u64 {
     let sockets = std::fs::read_to_string("/proc/net/tcp").expect("the kernel tells");
     let unsent = sockets.lines().skip(1).filter_map(|line| {
@@ -114,11 +114,11 @@ fn memory(stage: &Stage) -> u64 {
     stage.nodes.iter().map(pintalk_kit::node::Node::memory_kib).sum()
 }
 
-/// Some people write so much into a room, as fast as they may.
+/// Clients send as much as they may in a room.
 async fn write(stage: &mut Stage, room: usize, writers: usize, each: usize, letters: usize) {
     let manner = Manner { every: Some(Duration::from_millis(1)), letters, most: each, ..Manner::default() };
     for writer in 0..writers {
-        // He who comes second is shown only the newest of what the first wrote.
+        // The second client receives only the newest messages of the first.
         stage.add_late(room, &format!("writer{room}_{writer}"), false, manner);
     }
     let ledger = stage.ledger.clone();
@@ -130,14 +130,14 @@ async fn write(stage: &mut Stage, room: usize, writers: usize, each: usize, lett
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_long_and_what_is_much_is_read_whole() {
+async fn long_messages_and_long_histories_are_read_completely() {
     let flags = vec!["--limits".to_owned(), "off".to_owned()];
     let plan = Plan { nodes: 2, flags, ..Plan::default() };
-    let mut stage = Stage::set_empty("what_is_long_and_what_is_much_is_read", &plan).await;
+    let mut stage = Stage::set_empty("long_messages_and_histories", &plan).await;
     let (long, much) = (stage.open_room().await, stage.open_room().await);
     write(&mut stage, long, 1, 50, LETTERS).await;
     let mut guest = Socket::open(stage.nodes[1].address, &stage.guest_path(long), Some(SHOP)).await.expect("a socket");
-    // A page has at most 240 KiB, and those before it have the rest.
+    // A page has at most 240 KiB; earlier pages contain the rest.
     let mut read: Vec<u64> = Vec::new();
     while read.last() != Some(&1) {
         let Heard::Frame(history) = guest.hear().await else { panic!("the guest was disconnected") };

@@ -1,4 +1,4 @@
-//! A client's socket, as a browser has it.
+//! Socket of a client, as browsers implement it.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -11,15 +11,15 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-/// How long a connection may take to be made.
+/// Time limit of connecting.
 const CONNECT: Duration = Duration::from_secs(5);
 
-/// The site that hosts of tests register.
+/// Site that hosts of tests register.
 pub const SHOP: &str = "https://shop.example";
 
 pub struct Socket(WebSocketStream<TcpStream>);
 
-/// What comes out of it.
+/// Event of a socket.
 #[derive(Debug)]
 pub enum Heard {
     Frame(Value),
@@ -27,12 +27,12 @@ pub enum Heard {
         code: u16,
         reason: String,
     },
-    /// It ended without a goodbye.
+    /// The socket ended without a close frame.
     Broken,
 }
 
 impl Socket {
-    /// A guest's; `None` if nobody answers.
+    /// Connects as a guest; `None` without a response.
     pub async fn open(address: SocketAddr, path: &str, origin: Option<&str>) -> Option<Self> {
         let mut request = format!("ws://{address}{path}").into_client_request().expect("a request");
         if let Some(origin) = origin {
@@ -46,12 +46,12 @@ impl Socket {
         Some(Self(tokio::time::timeout(CONNECT, opening).await.ok()??.0))
     }
 
-    /// Whether the frame went on its way.
+    /// Returns whether the frame was passed to the network.
     pub async fn send(&mut self, frame: &str) -> bool {
         matches!(tokio::time::timeout(CONNECT, self.0.send(Message::text(frame))).await, Ok(Ok(())))
     }
 
-    /// The next that is not of the wire's own. May be dropped and called again.
+    /// Receives the next frame that is not a control frame. Cancel safe.
     pub async fn hear(&mut self) -> Heard {
         loop {
             match self.0.next().await {
@@ -72,7 +72,7 @@ impl Socket {
         }
     }
 
-    /// Goes away without a word.
+    /// Disconnects without a close frame.
     pub fn drop_hard(self) {
         let _reset = self.0.get_ref().set_zero_linger();
     }

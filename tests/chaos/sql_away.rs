@@ -1,4 +1,4 @@
-//! MySQL is away, the archive's queue is full, a row cannot be stored.
+//! MySQL is unavailable, the archive queue is full, or a row cannot be stored.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use crate::ledger::Record;
 use crate::stage::{Plan, Stage};
 use crate::{eventually, span};
 
-/// From MySQL's return until everything is in it.
+/// Time limit from the return of MySQL until it has all messages.
 const CAUGHT_UP: Duration = Duration::from_secs(60);
 
 async fn caught_up(stage: &Stage) -> Duration {
@@ -21,7 +21,7 @@ async fn caught_up(stage: &Stage) -> Duration {
 
 async fn away(case: &str, wire: Wire) {
     let mut stage = Stage::set(case, Plan::default()).await;
-    // A login that no node has looked at yet.
+    // A login that no node has cached yet.
     stage.log_in_again().await;
     stage.sql_wire().set(wire);
     let gone = Instant::now();
@@ -36,7 +36,7 @@ async fn away(case: &str, wire: Wire) {
         Some(())
     })
     .await;
-    // Who comes now is shown the newest, out of the log, the host as well.
+    // Clients that join now, including the host, receive the newest messages from the log.
     stage.add_listeners("late", false);
     stage.add_listeners("late-host", true);
     let silence = span(20, 120);
@@ -65,7 +65,7 @@ async fn away(case: &str, wire: Wire) {
     let caught_up = caught_up(&stage).await;
     let late: Vec<String> = late.into_iter().flatten().collect();
     assert!(refused.is_empty(), "sockets were closed as SQL was away: {refused:?}");
-    assert!(late.is_empty(), "who came while SQL was away saw nothing: {late:?}");
+    assert!(late.is_empty(), "clients that joined while SQL was unavailable received nothing: {late:?}");
     stage
         .finish(|_, figures| {
             figures.whole = Some(whole.as_secs_f64());
@@ -83,16 +83,16 @@ async fn mysql_refuses_connections() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_wire_to_mysql_goes_silent() {
-    away("the_wire_to_mysql_goes_silent", Wire::Silent).await;
+async fn the_connection_to_mysql_becomes_silent() {
+    away("the_connection_to_mysql_becomes_silent", Wire::Silent).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_full_queue_refuses_clearly_and_heals_by_itself() {
+async fn full_queue_rejects_messages_and_recovers() {
     let flags = vec!["--limit-queue".to_owned(), "40".to_owned()];
-    let stage = Stage::set("a_full_queue_refuses_clearly", Plan { flags, ..Plan::default() }).await;
+    let stage = Stage::set("full_queue", Plan { flags, ..Plan::default() }).await;
     stage.sql_wire().set(Wire::Cut);
-    eventually("somebody is sent away", Duration::from_secs(30), async || {
+    eventually("a client is disconnected", Duration::from_secs(30), async || {
         (stage.ledger.closes(1013) > 0).then_some(())
     })
     .await;
@@ -113,8 +113,8 @@ async fn a_full_queue_refuses_clearly_and_heals_by_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_row_that_cannot_be_stored_ends_in_the_dead_letters() {
-    let mut stage = Stage::set("a_poison_row_ends_in_the_dead_letters", Plan::default()).await;
+async fn row_that_cannot_be_stored_becomes_a_dead_letter() {
+    let mut stage = Stage::set("row_that_cannot_be_stored", Plan::default()).await;
     let (queue, dead) = (stage.key("queue"), stage.key("dead"));
     let (name, id) = (stage.rooms[0].name.clone(), stage.rooms[0].id.0);
     for frame in ["nothing-that-anybody-wrote", "{}"] {

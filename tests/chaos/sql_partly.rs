@@ -1,4 +1,5 @@
-//! SQL works only partly: another session locks its tables, the files of SQLite are deleted, several nodes migrate at once.
+//! SQL works only partly: another session locks its tables, the files of SQLite are deleted, several nodes migrate at
+//! once.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ use serde_json::Value;
 use crate::eventually;
 use crate::stage::{Plan, Stage};
 
-/// A fault and a recovery are noticed within this time; the machine may be busy.
+/// Time limit to detect a fault and a recovery on a busy machine.
 const NOTICED: Duration = Duration::from_secs(8);
 
 async fn is_degraded(stage: &Stage, expected: bool) -> Duration {
@@ -28,7 +29,7 @@ async fn is_degraded(stage: &Stage, expected: bool) -> Duration {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn locked_tables_degrade_a_node_whose_reads_go_on() {
+async fn locked_tables_degrade_a_node_whose_reads_continue() {
     let mut stage = Stage::set("locked_tables", Plan { nodes: 1, rooms: 2, ..Plan::default() }).await;
     is_degraded(&stage, false).await;
     let session = stage.store.connection().begin().await.expect("a session");
@@ -63,7 +64,7 @@ async fn locked_tables_degrade_a_node_whose_reads_go_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_single_node_acknowledges_nothing_once_its_files_are_deleted() {
+async fn single_node_acknowledges_nothing_once_its_files_are_deleted() {
     let plan = Plan { redis: None, nodes: 1, rooms: 2, ..Plan::default() };
     let stage = Stage::set("files_deleted", plan).await;
     let path = stage.sqlite();
@@ -76,7 +77,7 @@ async fn a_single_node_acknowledges_nothing_once_its_files_are_deleted() {
         (status == 503 && body.contains("files lost")).then_some(())
     })
     .await;
-    // What was committed before may be on its way.
+    // Frames of messages that were committed before may be in flight.
     let on_its_way = gone + Duration::from_millis(250);
     let later =
         |stage: &Stage| stage.ledger.sum(|record| record.acknowledged_at.iter().filter(|at| **at > on_its_way).count());
@@ -94,7 +95,7 @@ async fn three_nodes_migrate_an_empty_database_at_once() {
     for of in [Database::MySql, Database::MariaDb] {
         let empty = TestDatabase::create(of).await;
         let redis = tokio::task::spawn_blocking(|| Servers::start(Kind::Redis7)).await.expect("redis starts");
-        // Flags are pairs; these two have their values with them.
+        // Flags are pairs; these two contain their values.
         let migrating = ("--auto-migrate=on", "--drain-delay=0s");
         let stores = [("--database-url", empty.url.as_str()), ("--redis-url", &redis.url()), migrating];
         let mut nodes: Vec<Node> = (0..3).map(|_| stage.nodes[0].start_another(&stores)).collect();

@@ -1,4 +1,4 @@
-//! Where a case plays: nodes, their stores, and people in rooms.
+//! Environment of a case: nodes, their stores, and clients in rooms.
 
 mod settling;
 
@@ -40,15 +40,15 @@ pub struct Plan {
     pub redis: Option<Kind>,
     pub nodes: usize,
     pub rooms: usize,
-    /// Guests in each room; the host is in each, too.
+    /// Number of guests per room; the host is in each room as well.
     pub guests: usize,
     pub manner: Manner,
     pub flags: Vec<String>,
-    /// Whether nodes reach Redis through a wire that can be cut; only a Redis that stands alone.
+    /// Whether nodes reach Redis through a proxy that can be cut; for a standalone Redis only.
     pub wired_redis: bool,
-    /// What the nodes run.
+    /// The program of the nodes.
     pub program: PathBuf,
-    /// What the nodes log.
+    /// Log level of the nodes.
     pub level: &'static str,
     pub seed: u64,
 }
@@ -87,10 +87,10 @@ pub struct Stage {
     pub redis: Option<Servers>,
     pub redis_wire: Option<Proxy>,
     pub sql_wire: Option<Proxy>,
-    /// Where people go.
+    /// Addresses that clients connect to.
     pub open_nodes: Arc<Mutex<Vec<SocketAddr>>>,
     pub token: String,
-    /// The paths of the host in his rooms: the token is in them.
+    /// Paths of the host in the rooms, with the token.
     host_paths: Vec<(usize, Arc<Mutex<String>>)>,
     mood: watch::Sender<Mood>,
     people: JoinSet<()>,
@@ -100,14 +100,14 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Everything runs, and everybody talks.
+    /// Starts everything, with conversations in all rooms.
     pub async fn set(case: &str, plan: Plan) -> Self {
         let mut stage = Self::set_empty(case, &plan).await;
         stage.fill(plan.rooms, &plan).await;
         stage
     }
 
-    /// New rooms, and people who talk in them.
+    /// Creates rooms, with clients that exchange messages in them.
     pub async fn fill(&mut self, rooms: usize, plan: &Plan) {
         for _ in 0..rooms {
             let room = self.open_room().await;
@@ -116,15 +116,15 @@ impl Stage {
             }
             self.add(room, &format!("host{room}"), true, plan.manner);
         }
-        // Whoever is still at the door when something breaks is another case.
-        eventually("everybody has been let in and heard", Duration::from_secs(20), async || {
+        // Faults during the handshake are a separate case.
+        eventually("all clients are admitted and have an acknowledgement", Duration::from_secs(20), async || {
             let is_in = |record: &Record| !record.acknowledged.is_empty();
             self.ledger.each(is_in).into_iter().all(|is_in| is_in).then_some(())
         })
         .await;
     }
 
-    /// Everything runs; nobody is there.
+    /// Starts everything without clients.
     pub async fn set_empty(case: &str, plan: &Plan) -> Self {
         let case = case.to_owned();
         let data = tempfile::tempdir().expect("a folder");
@@ -132,7 +132,7 @@ impl Stage {
         let mut flag = |name: &str, value: &str| flags.extend([format!("--{name}"), value.to_owned()]);
         flag("jwt-secret", JWT_SECRET);
         flag("data-dir", &data.path().display().to_string());
-        // All of these people have one address, and some come back every second.
+        // All clients have one address, and some reconnect every second.
         flag("limit-handshakes-per-minute", "off");
         // All clients of a stage share one address and one host.
         flag("limit-socket-bytes-per-second", "off");
@@ -171,7 +171,7 @@ impl Stage {
             Migrator::up(store.connection(), None).await.expect("the schema is created");
         }
         let host = sign_up(&store).await;
-        // A node that died has left its connections in the pool, and another is at its address.
+        // A killed node leaves connections in the pool, and another node has its address.
         let http = reqwest::Client::builder()
             .timeout(Duration::from_secs(20))
             .pool_max_idle_per_host(0)
@@ -216,7 +216,7 @@ impl Stage {
         self.token = body["accessToken"].as_str().expect("a token").to_owned();
     }
 
-    /// The host gets a token that lives longer, and takes it along when he comes back.
+    /// Gives the host a token with a longer lifetime, used from the next connection on.
     pub async fn log_in_again(&mut self) {
         self.log_in().await;
         for (room, path) in &self.host_paths {
@@ -224,7 +224,7 @@ impl Stage {
         }
     }
 
-    /// A guest opens a room. Returns its place among the rooms.
+    /// Creates a room as a guest. Returns its index.
     pub async fn open_room(&mut self) -> usize {
         let request = self.http.post(self.nodes[0].url("/api/chat/"));
         let request = request.header("X-PinTalk-Access-Key", &self.host.access_key);
@@ -238,7 +238,7 @@ impl Stage {
         self.rooms.len() - 1
     }
 
-    /// The database of a node without Redis.
+    /// Returns the database of a node without Redis.
     pub fn sqlite(&self) -> PathBuf {
         self.data.path().join("pintalk.sqlite")
     }
@@ -251,12 +251,12 @@ impl Stage {
         format!("/ws/chat/{}/?token={}", self.rooms[room].name, self.token)
     }
 
-    /// Somebody comes into a room whose people have said nothing yet, and stays.
+    /// Adds a client to a room without messages, and keeps it connected.
     pub fn add(&mut self, room: usize, name: &str, is_host: bool, manner: Manner) -> Arc<Mutex<Record>> {
         self.enter(room, name, is_host, manner, true)
     }
 
-    /// Somebody comes into a room that talks already.
+    /// Adds a client to a room with messages.
     pub fn add_late(&mut self, room: usize, name: &str, is_host: bool, manner: Manner) -> Arc<Mutex<Record>> {
         self.enter(room, name, is_host, manner, false)
     }
@@ -288,7 +288,7 @@ impl Stage {
         record
     }
 
-    /// A host-side call to a node: status and body; 0 if there is no answer.
+    /// Makes a host-side call to a node: status and body; 0 without a response.
     pub async fn call(&self, node: usize, method: Method, path: &str, body: Value) -> (u16, Value) {
         let request = self.http.request(method, self.nodes[node].url(path)).bearer_auth(&self.token);
         let request = if body.is_null() { request } else { request.json(&body) };
@@ -302,7 +302,7 @@ impl Stage {
         format!("/api/chat/chatrooms/{}/", self.rooms[room].id.0)
     }
 
-    /// Waits until an acknowledgement has come in each room after an instant.
+    /// Waits until each room had an acknowledgement after an instant.
     pub async fn all_acknowledged_since(&self, instant: Instant, within: Duration) -> Duration {
         while instant.elapsed() < within + Duration::from_secs(1) {
             if let Some(whole) = self.ledger.whole_after(self.rooms.len(), instant) {
@@ -321,7 +321,7 @@ impl Stage {
         panic!("no acknowledgement in every room within {within:?}\n{}", people.join("\n"));
     }
 
-    /// Waits until readiness of all nodes is as asked; how long it took.
+    /// Waits until all nodes have the given readiness. Returns the time that this took.
     pub async fn readiness_is(&self, status: u16, within: Duration) -> Duration {
         let began = Instant::now();
         eventually(&format!("readiness says {status}"), within, async || {
@@ -360,12 +360,12 @@ impl Stage {
         drop(self.data);
     }
 
-    /// Rooms that are gone: nothing of them is compared any more.
+    /// Excludes deleted rooms from the comparison.
     pub fn forget_rooms(&mut self) {
         self.rooms.clear();
     }
 
-    /// One more person a room who listens only, from now on.
+    /// Adds a client per room that only receives from now on.
     pub fn add_listeners(&mut self, name: &str, is_host: bool) {
         for room in 0..self.rooms.len() {
             let manner = Manner { every: None, ..self.manner };
@@ -385,19 +385,19 @@ impl Stage {
         self.redis_wire.as_ref().expect("the case has a wire to Redis")
     }
 
-    /// Messages that wait for SQL.
+    /// Returns the number of messages that wait for SQL.
     pub fn queued(&self) -> u64 {
         let redis = self.redis.as_ref().expect("the case has a Redis");
         let answer = redis.ask_one(0, &format!("XLEN {}", self.key("queue"))).unwrap_or_default();
         answer.trim().trim_start_matches(':').parse::<u64>().unwrap_or_default()
     }
 
-    /// A key of the only partition that a standalone Redis has.
+    /// Returns a key of the only partition of a standalone Redis.
     pub fn key(&self, kind: &str) -> String {
         format!("{}{{0}}:{kind}", self.prefix())
     }
 
-    /// What every key of the installation starts with.
+    /// Returns the prefix of all keys of the installation.
     pub fn prefix(&self) -> String {
         let redis = self.redis.as_ref().expect("the case has a Redis");
         let answer = redis.ask_one(0, "GET pt:installation").unwrap_or_default();

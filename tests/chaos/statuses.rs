@@ -1,4 +1,4 @@
-//! Hosts at their statuses, and a guest at each who watches: what guests are told while nodes and Redis come and go.
+//! Hosts with status sockets and a watching guest each: notifications of guests during outages of nodes and Redis.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,22 +18,22 @@ use crate::eventually;
 use crate::socket::{Heard, SHOP, Socket};
 use crate::stage::{JWT_SECRET, Plan, Stage};
 
-/// What guests ask with.
+/// Header of guest handshakes.
 const HELLO: &str = r#"{"type":"notice","is_host":false,"message":"online","datetime":"2023-03-23T08:15:07"}"#;
 
-/// How many sockets are opened at once.
+/// Number of sockets that are opened concurrently.
 const AT_ONCE: usize = 16;
 
-/// How long everybody may take to be where he belongs.
+/// Time limit until all sockets are on their nodes.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A host, and what is done with his socket.
+/// A host and the state of its socket.
 pub struct Desk {
     uuid: HostUuid,
     path: String,
-    /// Where he is, and comes back to when he is closed; nobody stays away by himself.
+    /// Home node, to which a closed socket reconnects.
     pub home: Arc<Mutex<Option<SocketAddr>>>,
-    /// What the guest who watches him was told, and when.
+    /// Notifications of the watching guest, with times.
     told: Arc<Mutex<Vec<(Instant, bool)>>>,
 }
 
@@ -42,7 +42,7 @@ impl Desk {
         self.told.lock().last().is_some_and(|(_, online)| *online)
     }
 
-    /// When his guest was first told after an instant that he is gone.
+    /// Returns when the guest was first notified after an instant that the host is offline.
     pub fn gone_after(&self, since: Instant) -> Option<Duration> {
         let told = self.told.lock();
         told.iter().find(|(at, online)| *at > since && !online).map(|(at, _)| *at - since)
@@ -57,7 +57,7 @@ pub struct Statuses {
 }
 
 impl Statuses {
-    /// So many hosts, each with a socket at the node of his number by turns among `homes`, and a guest at `watching`.
+    /// Starts hosts, each with a socket on one of the nodes in `homes` in rotation, and a guest on `watching`.
     pub async fn set(case: &str, count: usize, homes: &[usize], watching: usize, flags: &[&str]) -> Self {
         let mut flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
         flags.extend(["--limit-sockets-per-address".to_owned(), "off".to_owned()]);
@@ -82,14 +82,14 @@ impl Statuses {
         Self { stage, desks, tasks }
     }
 
-    /// Waits until guests believe of each host what is asked.
+    /// Waits until the guests have this status of each host.
     pub async fn believed(&self, within: Duration, online: impl Fn(usize) -> bool) {
         let is_right = |(at, desk): (usize, &Arc<Desk>)| desk.is_believed_online() == online(at);
         let asked = async || self.desks.iter().enumerate().all(is_right).then_some(());
         eventually("guests believe what is true", within, asked).await;
     }
 
-    /// What a guest is told who asks now, on any node.
+    /// Returns the status that a new guest receives on each node.
     pub async fn all_are_online_for_who_asks(&self, node: usize) {
         let address = self.stage.nodes[node].address;
         let asked =
@@ -98,7 +98,7 @@ impl Statuses {
         assert_eq!(online, self.desks.len());
     }
 
-    /// Prints figures, and takes all down.
+    /// Prints the figures and stops everything.
     pub async fn finish(mut self, note: impl FnOnce(&Self, &mut crate::figures::Figures)) {
         let mut figures = crate::figures::Figures::default();
         note(&self, &mut figures);
@@ -115,7 +115,7 @@ async fn is_online(address: SocketAddr, desk: &Desk) -> bool {
     matches!(tokio::time::timeout(Duration::from_secs(5), socket.hear()).await, Ok(Heard::Frame(frame)) if frame["status"] == "online")
 }
 
-/// Whom a password would open nothing: he has a token.
+/// Creates a host with a token and without a usable password.
 async fn sign_up(stage: &Stage, chance: &Chance, number: usize, home: SocketAddr) -> Arc<Desk> {
     let hex = |bytes: [u8; 16]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let uuid = HostUuid::from_random(chance.bytes());
@@ -139,7 +139,7 @@ async fn sign_up(stage: &Stage, chance: &Chance, number: usize, home: SocketAddr
     Arc::new(Desk { uuid, path, home: Arc::new(Mutex::new(Some(home))), told: Arc::default() })
 }
 
-/// A host's tab: open at his home, and opened again when it was closed.
+/// A host's tab: connected to its home node, and reconnected when closed.
 async fn stay(desk: Arc<Desk>) {
     loop {
         let home = *desk.home.lock();
@@ -151,7 +151,7 @@ async fn stay(desk: Arc<Desk>) {
     }
 }
 
-/// A guest, who notes what he is told.
+/// A guest that records its notifications.
 async fn watch(desk: Arc<Desk>, address: SocketAddr) {
     let path = format!("/ws/status/{}/", desk.uuid);
     loop {

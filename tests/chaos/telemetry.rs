@@ -1,4 +1,4 @@
-//! What operators see of a cluster that is used: its numbers and its log.
+//! Metrics and log of a cluster in use, as operators see them.
 
 use std::collections::{BTreeMap, HashSet};
 use std::io::Write as _;
@@ -14,10 +14,10 @@ use crate::eventually;
 use crate::socket::{Heard, SHOP, Socket};
 use crate::stage::{EMAIL, JWT_SECRET, PASSWORD, Plan, Stage};
 
-/// How long until everything has happened that is counted: duties and mails are looked after within seconds.
+/// Time limit until everything that is counted has happened; jobs and e-mails run within seconds.
 const SHOWN: Duration = Duration::from_secs(30);
 
-/// The metrics of a node as Prometheus gets them.
+/// Returns the metrics of a node as Prometheus reads them.
 async fn scrape(stage: &Stage, node: usize) -> Option<String> {
     let answer = stage.http.get(stage.nodes[node].url("/metrics")).send().await.ok()?;
     assert_eq!(answer.headers()["content-type"], "text/plain; version=0.0.4; charset=utf-8");
@@ -80,7 +80,7 @@ fn check<'a>(text: &'a str, documented: &BTreeMap<&str, Documented<'_>>) -> Hash
             current = name;
         } else {
             let (name, labels) = sample(line);
-            let part = name.strip_prefix(current).unwrap_or_else(|| panic!("{line} stands below {current}"));
+            let part = name.strip_prefix(current).unwrap_or_else(|| panic!("{line} is below {current}"));
             assert!(["", "_bucket", "_sum", "_count"].contains(&part), "{line}");
             assert!(documented[current].allows(&labels), "{line}");
         }
@@ -88,7 +88,7 @@ fn check<'a>(text: &'a str, documented: &BTreeMap<&str, Documented<'_>>) -> Hash
     found
 }
 
-/// What Prometheus' own program says of a node's metrics.
+/// Returns the findings of promtool for a node's metrics.
 fn promtool(text: &str) -> String {
     let mut promtool = Command::new("promtool");
     promtool.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -100,21 +100,21 @@ fn promtool(text: &str) -> String {
     said
 }
 
-/// A sample's value: the sum of all whose line begins so.
+/// Returns the sum of all samples whose lines have this prefix.
 fn value(text: &str, begins: &str) -> f64 {
     let lines = text.lines().filter(|line| line.starts_with(begins));
     lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_cluster_in_use_shows_every_metric_and_prometheus_has_nothing_to_say() {
+async fn cluster_in_use_exposes_every_metric_and_promtool_has_no_findings() {
     let flags = ["--webhook-private", "127.0.0.1"].map(str::to_owned).to_vec();
     let plan = Plan { nodes: 2, flags, ..Plan::default() };
-    let stage = Stage::set("a_cluster_in_use_shows_every_metric", plan).await;
+    let stage = Stage::set("cluster_in_use", plan).await;
     let receiver = Receiver::start().await;
     let webhook = format!("/api/users/{}/webhook/", stage.host.id.0);
     assert_eq!(stage.call(0, Method::PUT, &webhook, json!({"url": receiver.url()})).await.0, 201);
-    // Somebody whose site is not the host's, a path that is none, and a call that is not allowed.
+    // A visitor of an unregistered site, an unknown path, and a method that is not allowed.
     let path = stage.guest_path(0);
     let mut stranger =
         Socket::open(stage.nodes[0].address, &path, Some("https://elsewhere.example")).await.expect("open");
@@ -156,7 +156,7 @@ async fn a_cluster_in_use_shows_every_metric_and_prometheus_has_nothing_to_say()
         assert!(both(happened) > 0.0, "{happened} is 0");
     }
     assert_eq!(both("pintalk_leader"), 1.0);
-    // More than sixty sockets would be needed for a second's worth: people here are as quick as the machine.
+    // With so few clients, the mean stays well below a second.
     let relayed = both("pintalk_relay_duration_seconds_sum") / both("pintalk_relay_duration_seconds_count");
     assert!(relayed < 1.0, "{relayed} s from acceptance to outbox");
     let routes: HashSet<&str> = first.split("route=\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
@@ -168,14 +168,14 @@ async fn a_cluster_in_use_shows_every_metric_and_prometheus_has_nothing_to_say()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_level_of_the_log_shows_a_secret_and_every_line_has_its_fields() {
+async fn no_log_level_shows_a_secret_and_every_line_has_its_fields() {
     let flags = ["--log-format", "json"].map(str::to_owned).to_vec();
     let plan = Plan { nodes: 2, rooms: 2, flags, level: "trace", wired_redis: true, ..Plan::default() };
-    let mut stage = Stage::set("no_level_of_the_log_shows_a_secret", plan).await;
+    let mut stage = Stage::set("no_log_level_shows_a_secret", plan).await;
     let mut secrets: Vec<String> = [JWT_SECRET, EMAIL, PASSWORD, "가가"].map(str::to_owned).to_vec();
     secrets.extend([stage.host.secret_key.clone(), stage.token.clone()]);
 
-    // Mails to addresses that are known and that are not, logins that fail, codes, tokens that are none.
+    // E-mails to known and unknown addresses, failed logins, codes, and invalid tokens.
     for (path, body) in [
         ("/api/auth/check-email/", json!({"email": "somebody@mail.example"})),
         ("/api/auth/login/", json!({"email": "other@mail.example", "password": "a-password-of-mine"})),
@@ -199,7 +199,7 @@ async fn no_level_of_the_log_shows_a_secret_and_every_line_has_its_fields() {
     while let Heard::Frame(_) = guest.hear().await {}
     secrets.push("words-of-mine".to_owned());
 
-    // What goes wrong is told in the most words.
+    // Errors log the most text.
     stage.redis_wire().reset().await;
     stage.sql_wire().set(Wire::Cut);
     eventually("SQL is missed", SHOWN, async || stage.nodes[0].logged().contains("sql not writable").then_some(()))
@@ -222,7 +222,7 @@ async fn no_level_of_the_log_shows_a_secret_and_every_line_has_its_fields() {
         assert!(chrono::DateTime::parse_from_rfc3339(&time).is_ok_and(|_| time.ends_with('Z')), "{line}");
         let is_ours = target == "pintalk" || target.starts_with("pintalk::");
         assert!(is_ours || ["ERROR", "WARN", "INFO"].contains(&level.as_str()), "a library in detail: {line}");
-        // A fixed sentence: what differs stands beside it.
+        // A fixed message: variable data is in fields.
         assert!(!is_ours || field("message").len() > 3, "{line}");
         levels.insert(level);
     }

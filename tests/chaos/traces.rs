@@ -1,4 +1,4 @@
-//! One message, one trace, over all that it passes.
+//! One message produces one trace across all nodes that it passes.
 
 use std::collections::HashSet;
 use std::net::TcpListener;
@@ -8,16 +8,16 @@ use crate::collector::{Collector, Span};
 use crate::eventually;
 use crate::stage::{Plan, Stage};
 
-/// Exporters gather spans for five seconds.
+/// Exporters collect spans for five seconds.
 const EXPORTED: Duration = Duration::from_secs(30);
 
-/// The spans of a name that belong to a message's first.
+/// Returns the spans with a name in the trace of a message.
 fn parts<'a>(spans: &'a [Span], first: &Span, name: &str) -> Vec<&'a Span> {
     spans.iter().filter(|span| span.trace == first.trace && span.parent == first.id && span.name == name).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_message_is_one_trace_from_its_acceptance_over_delivery_on_another_node_to_sql() {
+async fn message_is_one_trace_from_acceptance_through_delivery_on_another_node_to_sql() {
     let collector = Collector::start().await;
     let endpoint = format!("http://{}", collector.address);
     let flags = ["--otlp-endpoint", &endpoint, "--trace-ratio", "1"].map(str::to_owned).to_vec();
@@ -41,7 +41,7 @@ async fn a_message_is_one_trace_from_its_acceptance_over_delivery_on_another_nod
     assert!(whole.parent.is_empty(), "it begins the trace");
     for name in ["broker.accept", "message.deliver", "archive.commit"] {
         for span in parts(&spans, &whole, name) {
-            // Clocks of one machine.
+            // The clocks of one machine.
             assert!(span.began >= whole.began && span.ended >= span.began, "{span:?}");
         }
     }
@@ -55,11 +55,11 @@ async fn a_message_is_one_trace_from_its_acceptance_over_delivery_on_another_nod
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_collector_that_is_away_is_told_of_once_and_costs_no_message() {
+async fn unavailable_collector_is_logged_once_and_costs_no_message() {
     let nobody = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port");
     let endpoint = format!("http://{nobody}");
     let flags = ["--otlp-endpoint", &endpoint, "--trace-ratio", "1"].map(str::to_owned).to_vec();
-    let stage = Stage::set("a_collector_that_is_away", Plan { nodes: 1, rooms: 2, flags, ..Plan::default() }).await;
+    let stage = Stage::set("unavailable_collector", Plan { nodes: 1, rooms: 2, flags, ..Plan::default() }).await;
     let node = &stage.nodes[0];
     eventually("parcels are lost", EXPORTED, async || {
         let text = stage.http.get(node.url("/metrics")).send().await.ok()?.text().await.ok()?;

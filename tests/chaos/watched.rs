@@ -1,5 +1,4 @@
-//! A Prometheus watches while people talk: every panel of the dashboard shows something, and the alerts are silent until there
-//! is a reason.
+//! Prometheus scrapes nodes in use: every panel of the dashboard has data, and alerts fire only for a reason.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -14,10 +13,10 @@ use crate::eventually;
 use crate::socket::{Heard, SHOP, Socket};
 use crate::stage::{Plan, Stage};
 
-/// How long the last panel may take: rates need two scrapes, and duties their turn.
+/// Time limit for the last panel: rates need two scrapes, and jobs must have run.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A Prometheus with the alerts, that ends with the case.
+/// A Prometheus with the alerts, killed on drop.
 struct Prometheus {
     process: Child,
     address: SocketAddr,
@@ -57,7 +56,7 @@ impl Prometheus {
         prometheus
     }
 
-    /// What it says of a path of its API.
+    /// Returns a response of its API.
     async fn ask(&self, path: &str, query: &[(&str, &str)]) -> Value {
         let url = url::Url::parse_with_params(&format!("http://{}/api/v1/{path}", self.address), query);
         let answer = self.http.get(url.expect("a URL")).send().await.expect("an answer");
@@ -66,14 +65,14 @@ impl Prometheus {
         answer["data"].clone()
     }
 
-    /// Whether a query has an answer that is a number.
+    /// Returns whether a query has a numeric result.
     async fn shows(&self, query: &str) -> bool {
         let data = self.ask("query", &[("query", query)]).await;
         let series = data["result"].as_array().expect("a result");
         series.iter().any(|one| one["value"][1] != "NaN")
     }
 
-    /// Alerts in one of these states, by name.
+    /// Returns the names of alerts in one of these states.
     async fn alerts(&self, states: &[&str]) -> Vec<String> {
         let data = self.ask("alerts", &[]).await;
         let alerts = data["alerts"].as_array().expect("alerts").iter();
@@ -88,7 +87,7 @@ impl Drop for Prometheus {
     }
 }
 
-/// Each panel's title and one of its queries, with the variables as they are for somebody who looks at everything.
+/// Returns the title and one query of each panel, with the variables set to all.
 fn queries() -> Vec<(String, String)> {
     fn gather(panels: &Value, found: &mut Vec<(String, String)>) {
         for panel in panels.as_array().into_iter().flatten() {
@@ -115,13 +114,13 @@ fn queries() -> Vec<(String, String)> {
             };
             *query = query.replace(&format!("${{{name}}}"), value).replace(&format!("${name}"), value);
         }
-        assert!(!query.contains('$'), "{title}: a variable that nobody knows in {query}");
+        assert!(!query.contains('$'), "{title}: an unknown variable in {query}");
     }
     assert!(found.len() > 40, "{found:?}");
     found
 }
 
-/// Somebody wants into a room that is not there: a close code to be counted.
+/// Connects to a room that does not exist, so that a close code is counted.
 async fn turned_away(node: SocketAddr) {
     let mut guest = Socket::open(node, "/ws/chat/AAAAAAAAAAAAAAAAAAAAAA/", Some(SHOP)).await.expect("an answer");
     let heard = guest.hear().await;
@@ -129,9 +128,9 @@ async fn turned_away(node: SocketAddr) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_panel_shows_something_and_alerts_speak_of_what_is_broken() {
+async fn every_panel_has_data_and_alerts_fire_for_faults() {
     let plan = Plan { nodes: 2, ..Plan::default() };
-    let mut stage = Stage::set("every_panel_shows_something_and_alerts_speak_of_what_is_broken", plan).await;
+    let mut stage = Stage::set("every_panel_has_data_and_alerts_fire_for_faults", plan).await;
     let prometheus = Prometheus::watching(&stage.nodes).await;
     let mut left = queries();
     let began = Instant::now();
@@ -149,13 +148,13 @@ async fn every_panel_shows_something_and_alerts_speak_of_what_is_broken() {
         left = empty;
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
-    // Rules that cannot be evaluated are silent, too.
+    // Rules that cannot be evaluated do not fire either.
     let rules = prometheus.ask("rules", &[]).await;
     let rules =
         rules["groups"].as_array().expect("groups").iter().flat_map(|group| group["rules"].as_array().expect("rules"));
     let sick: Vec<&Value> = rules.filter(|rule| rule["health"] != "ok").collect();
     assert!(sick.is_empty(), "{sick:#?}");
-    // A machine that is busy with tests may well be slow for a moment, which is pending only.
+    // A machine that is busy with tests may be slow for a moment, which makes an alert pending only.
     let early = prometheus.alerts(&["firing"]).await;
     assert!(early.is_empty(), "nothing is broken: {early:?}");
 

@@ -1,4 +1,4 @@
-//! A node is killed while it sends events: others send what it did not mark, under the same ids, and nothing is left out.
+//! A node is killed while it sends events: other nodes send unmarked events with the same ids, and no event is lost.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -10,14 +10,14 @@ use serde_json::json;
 use crate::eventually;
 use crate::stage::{Plan, Stage};
 
-/// How long until another sends, and until all has arrived.
+/// Time limits until another node sends, and until all events have arrived.
 const TAKEN_OVER: Duration = Duration::from_secs(30);
 const ALL: Duration = Duration::from_secs(60);
 
-const CASE: &str = "a_node_is_killed_between_sending_and_marking";
+const CASE: &str = "node_is_killed_between_sending_and_marking";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_is_killed_between_sending_and_marking() {
+async fn node_is_killed_between_sending_and_marking() {
     let flags = vec!["--webhook-private".to_owned(), "127.0.0.1".to_owned()];
     let plan = Plan { flags, nodes: 2, rooms: 3, guests: 1, ..Plan::default() };
     let mut stage = Stage::set_empty(CASE, &plan).await;
@@ -28,7 +28,7 @@ async fn a_node_is_killed_between_sending_and_marking() {
     assert_eq!(status, 201, "{made}");
     let secret = made["secret"].as_str().expect("a secret").to_owned();
 
-    // The other stands still, so it is this one that sends; it hears no answer, and dies without having marked anything.
+    // The other node is frozen, so this one sends. It receives no response and is killed before it marks an event.
     stage.nodes[1].signal("-STOP");
     stage.open_room().await;
     receiver.wait_for(1, TAKEN_OVER).await;
@@ -40,7 +40,7 @@ async fn a_node_is_killed_between_sending_and_marking() {
     let taken_over = killed.elapsed();
     assert_eq!(receiver.different(), 1, "the same event, under the same id: {:?}", receiver.ids());
 
-    // In traffic, the other goes.
+    // The other node is killed in traffic.
     stage.nodes[0].start_again();
     for node in &stage.nodes {
         node.ready(&stage.http).await;

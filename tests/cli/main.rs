@@ -17,7 +17,7 @@ use pintalk::domain::{HostId, RoomChange, RoomName, Side};
 use pintalk::store::{Append, NewRoom, Store};
 use pintalk_kit::database::{Database, TestDatabase};
 
-/// The program without any environment variable of this test that it would read.
+/// The program, without environment variables of the test run that it would read.
 fn pintalk(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pintalk"));
     command.args(args).stdin(Stdio::null());
@@ -46,7 +46,7 @@ fn data_dir(dir: &Path) -> String {
 }
 
 #[test]
-fn why_a_node_cannot_run_is_a_line_like_the_others() {
+fn startup_failure_is_logged_in_the_format_of_the_log() {
     let (dir, taken) = (tempfile::tempdir().unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
     let address = taken.local_addr().unwrap().to_string();
     let output = run(&["serve", "--log-format", "json", "--listen", &address, "--data-dir", &data_dir(dir.path())]);
@@ -59,7 +59,7 @@ fn why_a_node_cannot_run_is_a_line_like_the_others() {
 }
 
 #[test]
-fn help_and_version_are_no_errors() {
+fn help_and_version_succeed() {
     for args in [vec!["--help"], vec!["--version"], vec!["serve", "--help"], vec!["help", "migrate"]] {
         let output = run(&args);
         assert_eq!(output.status.code(), Some(0), "{args:?}");
@@ -69,7 +69,7 @@ fn help_and_version_are_no_errors() {
 }
 
 #[test]
-fn bad_configuration_ends_with_64_and_one_sentence_that_names_the_flag() {
+fn invalid_configuration_exits_with_64_and_one_line_that_names_the_flag() {
     for (flag, args) in [
         ("--listen", vec!["serve", "--listen", "8080"]),
         ("--nonsense", vec!["serve", "--nonsense"]),
@@ -93,7 +93,7 @@ fn bad_configuration_ends_with_64_and_one_sentence_that_names_the_flag() {
 }
 
 #[test]
-fn a_variable_is_read_where_no_flag_is_given_and_an_empty_one_is_not_set() {
+fn environment_variable_applies_without_a_flag_and_an_empty_one_is_not_set() {
     let dir = tempfile::tempdir().unwrap();
     let mut command = pintalk(&["migrate", "status"]);
     command.env("PINTALK_DATA_DIR", data_dir(dir.path())).env("PINTALK_DATABASE_URL", "");
@@ -104,7 +104,7 @@ fn a_variable_is_read_where_no_flag_is_given_and_an_empty_one_is_not_set() {
 }
 
 #[test]
-fn a_secret_is_not_repeated_by_the_sentence_that_refuses_it() {
+fn error_message_does_not_repeat_a_secret() {
     let cluster =
         ["--database-url", "mysql://pin:s3cret@127.0.0.1:1/pintalk", "--redis-url", "redis://:s3cret@127.0.0.1:1"];
     for wrong in [
@@ -119,7 +119,7 @@ fn a_secret_is_not_repeated_by_the_sentence_that_refuses_it() {
 }
 
 #[test]
-fn the_schema_goes_up_and_down_and_tells_where_it_is() {
+fn schema_migrates_up_and_down_and_its_state_is_shown() {
     let dir = tempfile::tempdir().unwrap();
     let migrate = |to: &str| {
         let output = run(&["migrate", to, "--data-dir", &data_dir(dir.path())]);
@@ -138,7 +138,7 @@ fn the_schema_goes_up_and_down_and_tells_where_it_is() {
 }
 
 #[test]
-fn a_host_is_made_from_the_command_line_once() {
+fn host_is_created_once() {
     let dir = tempfile::tempdir().unwrap();
     let data_dir = data_dir(dir.path());
     let args = [
@@ -177,7 +177,7 @@ fn a_host_is_made_from_the_command_line_once() {
 }
 
 #[test]
-fn a_host_that_breaks_a_rule_is_refused_by_flag() {
+fn invalid_host_is_rejected_with_the_names_of_the_flags() {
     let dir = tempfile::tempdir().unwrap();
     let data_dir = data_dir(dir.path());
     let service = "Shop\u{1b}[2J";
@@ -210,7 +210,7 @@ fn make_host(dir: &Path, email: &str, service_name: &str) -> serde_json::Value {
 }
 
 #[test]
-fn hosts_are_listed_for_people_and_for_programs_and_without_their_secrets() {
+fn hosts_are_listed_as_table_and_json_without_their_secrets() {
     let dir = tempfile::tempdir().unwrap();
     assert_eq!(printed(&mut user(dir.path(), &["list"])).lines().count(), 1, "the columns' names");
     assert_eq!(printed(&mut user(dir.path(), &["list", "--json"])).trim(), "[]");
@@ -235,7 +235,7 @@ fn hosts_are_listed_for_people_and_for_programs_and_without_their_secrets() {
 }
 
 #[test]
-fn a_host_is_disabled_and_enabled_by_address_or_by_id_as_often_as_one_likes() {
+fn host_is_disabled_and_enabled_by_address_or_id_and_repeatedly() {
     let dir = tempfile::tempdir().unwrap();
     make_host(dir.path(), "dev@shop.example", "Shop");
     for (task, who, state) in [
@@ -244,8 +244,8 @@ fn a_host_is_disabled_and_enabled_by_address_or_by_id_as_often_as_one_likes() {
         ("enable", "1", "active"),
         ("enable", "DEV@shop.example", "active"),
     ] {
-        let told = printed(&mut user(dir.path(), &[task, who]));
-        assert!(told.starts_with("dev@shop.example is "), "{told}");
+        let output = printed(&mut user(dir.path(), &[task, who]));
+        assert!(output.starts_with("dev@shop.example is "), "{output}");
         assert!(printed(&mut user(dir.path(), &["list"])).contains(state), "{task} {who}");
     }
     for (task, who) in [("disable", "2"), ("enable", "who@shop.example"), ("rotate-keys", "who@shop.example")] {
@@ -257,7 +257,7 @@ fn a_host_is_disabled_and_enabled_by_address_or_by_id_as_often_as_one_likes() {
 }
 
 #[test]
-fn a_password_is_set_from_standard_input_the_environment_or_made_up() {
+fn password_is_read_from_standard_input_or_the_environment_or_generated() {
     let dir = tempfile::tempdir().unwrap();
     make_host(dir.path(), "dev@shop.example", "Shop");
     let reset = |more: &[&str]| user(dir.path(), &[&["reset-password", "dev@shop.example"], more].concat());
@@ -290,7 +290,7 @@ fn modes(folder: &Path) -> Vec<(String, u32)> {
 }
 
 #[test]
-fn what_a_node_keeps_is_for_its_owner_alone_whatever_the_umask() {
+fn files_of_a_node_are_accessible_to_their_owner_only_whatever_the_umask() {
     use std::os::unix::fs::PermissionsExt as _;
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
@@ -326,7 +326,7 @@ fn what_a_node_keeps_is_for_its_owner_alone_whatever_the_umask() {
 }
 
 #[test]
-fn new_keys_are_printed_and_are_those_of_the_account() {
+fn rotated_keys_are_printed() {
     let dir = tempfile::tempdir().unwrap();
     let first = make_host(dir.path(), "dev@shop.example", "Shop");
     let rotated = printed(&mut user(dir.path(), &["rotate-keys", "dev@shop.example", "--json"]));
@@ -338,7 +338,7 @@ fn new_keys_are_printed_and_are_those_of_the_account() {
 }
 
 #[test]
-fn nodes_that_could_not_be_told_are_spoken_of_and_the_new_keys_are_shown_all_the_same() {
+fn new_keys_are_printed_even_if_the_nodes_cannot_be_notified() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let database = runtime.block_on(TestDatabase::create(Database::MariaDb));
     let url = database.url.clone();
@@ -355,7 +355,7 @@ fn nodes_that_could_not_be_told_are_spoken_of_and_the_new_keys_are_shown_all_the
 }
 
 /// Creates an idle room with a message, a closed one with three, and an empty one, all with old dates.
-async fn rooms_of_long_ago(data_dir: &str) {
+async fn old_rooms(data_dir: &str) {
     let store = Store::connect(&format!("sqlite://{data_dir}/pintalk.sqlite")).await.unwrap();
     let then = DateTime::from_timestamp(1_700_000_000, 0).unwrap();
     for (name, messages) in [(1, 1), (2, 3), (3, 0)] {
@@ -379,11 +379,11 @@ async fn rooms_of_long_ago(data_dir: &str) {
 }
 
 #[test]
-fn a_cleanup_counts_what_is_due_and_does_it_once() {
+fn cleanup_counts_due_rows_and_processes_them_once() {
     let dir = tempfile::tempdir().unwrap();
     make_host(dir.path(), "dev@shop.example", "Shop");
     let data_dir = data_dir(dir.path());
-    tokio::runtime::Runtime::new().unwrap().block_on(rooms_of_long_ago(&data_dir));
+    tokio::runtime::Runtime::new().unwrap().block_on(old_rooms(&data_dir));
     let clean = |more: &[&str]| {
         let shown = printed(&mut pintalk(&[&["cleanup", "--data-dir", &data_dir], more].concat()));
         let words = shown.lines().map(|line| line.split_whitespace().take(2).collect::<Vec<_>>().join(" "));
@@ -409,7 +409,7 @@ fn a_cleanup_counts_what_is_due_and_does_it_once() {
 }
 
 #[test]
-fn a_demo_prints_how_to_reach_it_and_leaves_nothing_behind() {
+fn demo_prints_its_address_and_deletes_its_files() {
     let temp = tempfile::tempdir().unwrap();
     let mut command = pintalk(&["demo", "--listen", "127.0.0.1:0"]);
     command.env("TMPDIR", temp.path()).stdout(Stdio::piped()).stderr(Stdio::null());
@@ -419,10 +419,10 @@ fn a_demo_prints_how_to_reach_it_and_leaves_nothing_behind() {
     assert!(shown.iter().any(|line| line.contains("http://127.0.0.1:") && line.ends_with("/demo")), "{shown:?}");
     assert!(shown.iter().any(|line| line.contains("demo@pintalk.local")), "{shown:?}");
     assert_eq!(std::fs::read_dir(temp.path()).unwrap().count(), 1);
-    // The first signal drains, the second forces the exit. Without connections the first may be enough.
-    let patience = Instant::now() + Duration::from_secs(20);
+    // The first signal drains, the second forces the exit. Without connections the first may suffice.
+    let deadline = Instant::now() + Duration::from_secs(20);
     while child.try_wait().unwrap().is_none() {
-        assert!(Instant::now() < patience, "two signals and it still runs");
+        assert!(Instant::now() < deadline, "still running after two signals");
         let sent = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
         assert!(sent.success());
         std::thread::sleep(Duration::from_millis(300));

@@ -1,4 +1,4 @@
-//! The alerts and the dashboard: Prometheus accepts them, and they use existing metrics only.
+//! Alerts and dashboard: Prometheus accepts them, and they use existing metrics only.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -11,7 +11,7 @@ use crate::tools::{path, printed, text, yaml};
 const ALERTS: &str = "grafana/alerts.yaml";
 const CASES: &str = "grafana/alerts.test.yaml";
 const DASHBOARD: &str = "grafana/dashboard.json";
-/// Where the alerts' links lead unless the chart's `runbookUrl` replaces it.
+/// Base of the alerts' links, unless the chart's `runbookUrl` replaces it.
 const RUNBOOKS: &str = "https://pintalk.example/grafana/README.md";
 
 fn list(value: &Value) -> impl Iterator<Item = &Value> {
@@ -38,13 +38,13 @@ fn promtool(arguments: &[&str]) -> String {
 }
 
 #[test]
-fn each_alert_fires_when_it_should_and_not_when_it_should_not() {
+fn each_alert_fires_in_its_case_and_in_no_other() {
     assert!(promtool(&["check", "rules", ALERTS]).contains("SUCCESS"));
     assert!(promtool(&["test", "rules", CASES]).contains("SUCCESS"));
     let cases = yaml(&text(CASES));
     let (mut fires, mut quiet, mut explained) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
     for case in list(&cases["tests"]) {
-        // What is well stands beside what is not, and is not in what is expected.
+        // Healthy installations are part of each case and must not appear in its expectations.
         let has = |what: &str| list(&case["input_series"]).any(|series| word(&series["series"]).contains(what));
         let beside = has(r#"namespace="good""#);
         let away = has(r#"pintalk_degraded{job="pintalk", namespace="away""#);
@@ -95,7 +95,7 @@ fn each_alert_links_to_its_section_in_the_readme() {
 }
 
 #[test]
-fn the_chart_brings_these_alerts_and_this_dashboard() {
+fn chart_contains_these_alerts_and_this_dashboard() {
     let set = sets().into_iter().find(|set| set.contains("everything")).expect("a set with everything");
     for program in HELMS {
         let documents = rendered(program, CHART, &set);
@@ -107,7 +107,7 @@ fn the_chart_brings_these_alerts_and_this_dashboard() {
     }
 }
 
-/// All queries of the dashboard, its own variables' and the alerts' included.
+/// Returns all queries of the dashboard, including those of its variables, and of the alerts.
 fn queries() -> Vec<String> {
     let dashboard = dashboard();
     let panels = list(&dashboard["panels"]).flat_map(|panel| list(&panel["targets"]));
@@ -119,7 +119,7 @@ fn queries() -> Vec<String> {
     all
 }
 
-/// The metrics that a query names; of a histogram, what its series are of.
+/// Returns the metrics in a query; for series of a histogram, the name of the histogram.
 fn metrics(query: &str) -> BTreeSet<String> {
     let words = query.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
     let ours = words.filter(|word| word.starts_with("pintalk_") || word.starts_with("process_"));
@@ -131,18 +131,18 @@ fn metrics(query: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn every_metric_that_is_asked_for_is_one_of_the_programs() {
-    // Whatever is counted has its row there: without it there is no name to count by.
+fn every_metric_in_a_query_is_documented() {
+    // The documentation lists every metric of the program.
     let table = text("src/domain/metric.rs");
     let has = |name: &str| table.contains(&format!("\"{name}\""));
     let asked: BTreeSet<String> = queries().iter().flat_map(|query| metrics(query)).collect();
     let missing: Vec<_> = asked.iter().filter(|name| !has(name)).collect();
-    assert!(missing.is_empty(), "nobody counts {missing:?}");
+    assert!(missing.is_empty(), "not documented: {missing:?}");
     assert!(asked.contains("pintalk_leader") && asked.len() > 40, "{asked:?}");
 }
 
 #[test]
-fn the_dashboard_is_laid_out_from_users_down_to_capacity() {
+fn dashboard_rows_range_from_users_to_capacity() {
     let dashboard = dashboard();
     let panels: Vec<&Value> = list(&dashboard["panels"]).collect();
     let ids: BTreeSet<u64> = panels.iter().filter_map(|panel| panel["id"].as_u64()).collect();
@@ -168,7 +168,7 @@ fn the_dashboard_is_laid_out_from_users_down_to_capacity() {
         assert_eq!(panel["datasource"]["uid"], "${datasource}", "{title}");
         assert!(list(&panel["targets"]).next().is_some(), "{title} shows nothing");
         for target in list(&panel["targets"]) {
-            // Chosen on top of the page: which installation, and which of its nodes.
+            // Variables of the dashboard: installation and nodes.
             let query = word(&target["expr"]);
             assert_eq!(
                 query.matches("{job=~\"$job\", instance=~\"$instance\"").count(),
@@ -179,7 +179,7 @@ fn the_dashboard_is_laid_out_from_users_down_to_capacity() {
     }
 }
 
-/// How many times a query names a metric.
+/// Returns how many times a query contains a metric.
 fn named(query: &str) -> usize {
     let words = query.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
     words.filter(|word| word.starts_with("pintalk_") || word.starts_with("process_")).count()

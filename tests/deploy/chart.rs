@@ -1,4 +1,4 @@
-//! The chart as Helm and Kubernetes see it, and as the program sees what the chart tells it.
+//! The chart as Helm and Kubernetes see it, and its configuration as the program reads it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
@@ -10,7 +10,7 @@ use crate::tools::{documents, fed, installed, options, path, pintalk, printed, p
 pub const CHART: &str = "helm/pintalk";
 pub const HELMS: [&str; 2] = ["helm3", "helm4"];
 
-/// What the chart says itself, so that nobody else may.
+/// Options that the chart sets itself and that values must not set.
 const OWNED: [&str; 10] = [
     "PINTALK_LISTEN",
     "PINTALK_METRICS_LISTEN",
@@ -24,14 +24,14 @@ const OWNED: [&str; 10] = [
     "PINTALK_REDIS_URL",
 ];
 
-/// Helm, told nothing by the machine it runs on.
+/// Helm without configuration from this machine.
 pub fn helm(program: &str) -> Command {
     let mut helm = Command::new(installed("bin").join(program));
     helm.current_dir(path("")).env_clear().env("HOME", std::env::temp_dir());
     helm
 }
 
-/// Sets of values that the chart is tried with.
+/// Sets of values with which the chart is tested.
 pub fn sets() -> Vec<String> {
     let folder = std::fs::read_dir(path(CHART).join("ci")).expect("sets of values");
     let mut sets: Vec<String> = folder
@@ -43,7 +43,7 @@ pub fn sets() -> Vec<String> {
     sets
 }
 
-/// All that is made of a set of values.
+/// Renders a set of values.
 pub fn rendered(program: &str, chart: &str, set: &str) -> Vec<Value> {
     documents(&stream(program, chart, set))
 }
@@ -52,14 +52,14 @@ fn stream(program: &str, chart: &str, set: &str) -> String {
     printed(helm(program).args(["template", "release", chart, "--namespace", "chat", "--values", set]))
 }
 
-/// All that is made of values on the command line.
+/// Renders values of the command line.
 pub fn given(program: &str, values: &[&str]) -> Vec<Value> {
     let mut helm = helm(program);
     helm.args(["template", "release", CHART, "--namespace", "chat"]);
     documents(&printed(helm.args(values.iter().flat_map(|value| ["--set", *value]))))
 }
 
-/// Helm's answer to values on its command line.
+/// Returns Helm's response to values of the command line.
 pub fn refused(values: &[&str]) -> String {
     let mut helm = helm("helm4");
     helm.args(["template", "release", CHART]);
@@ -68,7 +68,7 @@ pub fn refused(values: &[&str]) -> String {
     said(&output)
 }
 
-/// A document's kind and name.
+/// Returns kind and name of a document.
 pub fn title(document: &Value) -> (String, String) {
     let word = |value: &Value| value.as_str().expect("a word").to_owned();
     (word(&document["kind"]), word(&document["metadata"]["name"]))
@@ -82,7 +82,7 @@ fn by_title(documents: Vec<Value>) -> BTreeMap<(String, String), Value> {
 }
 
 #[test]
-fn both_helms_find_no_fault_and_make_the_same() {
+fn both_helm_versions_accept_the_chart_and_render_the_same() {
     let folder = tempfile::tempdir().expect("a folder");
     let destination = folder.path().display().to_string();
     let package = printed(helm("helm3").args(["package", CHART, "--destination", &destination]));
@@ -100,7 +100,8 @@ fn both_helms_find_no_fault_and_make_the_same() {
     assert!(!inside.contains("/ci/"), "{inside}");
 }
 
-/// Reads a stream of documents; prints what a version's schemas say against them, and what it has no schema for.
+/// Validates a stream of documents against the schemas of a Kubernetes version; prints errors and kinds without a
+/// schema.
 const KUBERNETES: &str = "
 import sys, yaml, kubernetes_validate as k
 for document in filter(None, yaml.safe_load_all(sys.stdin)):
@@ -114,7 +115,7 @@ for document in filter(None, yaml.safe_load_all(sys.stdin)):
 ";
 
 #[test]
-fn kubernetes_from_1_28_to_1_37_takes_all_of_it() {
+fn kubernetes_from_1_28_to_1_37_accepts_all_objects() {
     let said_of = |stream: &str| fed(&mut python("kubernetes", KUBERNETES), stream);
     for set in sets() {
         let output = said_of(&stream("helm4", CHART, &set));
@@ -127,7 +128,7 @@ fn kubernetes_from_1_28_to_1_37_takes_all_of_it() {
     assert!(!said_of(&misspelt).status.success(), "schemas that take anything");
 }
 
-/// Reads a stream of documents; fails if a model of the operator's does not know all that is in one of its kinds.
+/// Fails if a model of the Prometheus operator lacks a field of a document.
 const OPERATOR: &str = "
 import sys, yaml
 from cloudcoil.models.prometheus_operator import v1
@@ -143,7 +144,7 @@ print(seen)
 ";
 
 #[test]
-fn the_prometheus_operator_knows_every_word_of_monitors_and_rules() {
+fn prometheus_operator_accepts_every_field_of_monitors_and_rules() {
     let set = sets().into_iter().find(|set| set.contains("everything")).expect("a set with everything");
     let stream = stream("helm4", CHART, &set);
     let output = fed(&mut python("operator", OPERATOR), &stream);
@@ -172,7 +173,7 @@ fn ingress_and_route_publish_the_path_of_the_public_url() {
     }
 }
 
-/// The properties of a schema that knows all of them; `None` where anything goes.
+/// Returns the properties of a closed schema; `None` if any property is accepted.
 fn properties(schema: &Value) -> Option<&serde_json::Map<String, Value>> {
     (schema["additionalProperties"] == false).then(|| schema["properties"].as_object().expect("properties"))
 }
@@ -193,7 +194,7 @@ fn same_keys(at: &str, schema: &Value, values: &Value) {
 }
 
 #[test]
-fn every_value_has_a_default_and_a_misspelt_one_is_refused() {
+fn every_value_has_a_default_and_an_unknown_one_is_rejected() {
     let schema: Value = serde_json::from_str(&text("helm/pintalk/values.schema.json")).expect("JSON");
     let values = text("helm/pintalk/values.yaml");
     same_keys("", &schema, &yaml(&values));
@@ -216,7 +217,7 @@ fn every_value_has_a_default_and_a_misspelt_one_is_refused() {
     }
 }
 
-/// The environment of a set's nodes, with what stands in the Secret that the chart makes.
+/// Returns the environment of a set's nodes, with the values of the chart's Secret.
 pub fn environment(documents: &[Value]) -> BTreeMap<String, String> {
     let node = documents.iter().find(|document| document["kind"] == "Deployment").expect("nodes");
     let secrets = documents.iter().filter(|document| document["kind"] == "Secret");
@@ -236,7 +237,7 @@ pub fn environment(documents: &[Value]) -> BTreeMap<String, String> {
 }
 
 #[test]
-fn each_option_of_the_program_is_one_of_the_chart_and_understood() {
+fn each_option_of_the_program_is_accepted_by_the_chart_and_the_program() {
     let (known, schema) = (options(), text("helm/pintalk/values.schema.json"));
     let schema: Value = serde_json::from_str(&schema).expect("JSON");
     let config = properties(&schema["properties"]["config"]).expect("all options");
@@ -254,7 +255,7 @@ fn each_option_of_the_program_is_one_of_the_chart_and_understood() {
         let unknown: Vec<_> =
             environment.keys().filter(|name| name.starts_with("PINTALK_") && !known.contains(name)).collect();
         assert!(unknown.is_empty(), "{set}: {unknown:?}");
-        // Nobody answers at these addresses; what is asked is whether it understands every word.
+        // These addresses do not answer; the test checks only that the configuration is valid.
         let data = tempfile::tempdir().expect("a folder");
         let mut check = pintalk(&["check"]);
         let nowhere = |url: &String| {
@@ -274,7 +275,7 @@ fn each_option_of_the_program_is_one_of_the_chart_and_understood() {
 }
 
 #[test]
-fn yamls_own_ideas_of_a_value_do_not_reach_the_program() {
+fn yaml_types_do_not_change_values_of_options() {
     let set = sets().into_iter().find(|set| set.contains("everything")).expect("a set with everything");
     for program in HELMS {
         let environment = environment(&rendered(program, CHART, &set));
@@ -292,7 +293,7 @@ fn yamls_own_ideas_of_a_value_do_not_reach_the_program() {
 }
 
 #[test]
-fn a_node_is_given_the_time_that_its_drain_may_take() {
+fn grace_period_of_a_pod_covers_its_drain() {
     for set in sets() {
         let documents = rendered("helm4", CHART, &set);
         let node = documents.iter().find(|document| document["kind"] == "Deployment").expect("nodes");
@@ -301,7 +302,7 @@ fn a_node_is_given_the_time_that_its_drain_may_take() {
             environment[name].strip_suffix('s').and_then(|span| span.parse().ok()).expect("seconds")
         };
         let grace = node["spec"]["template"]["spec"]["terminationGracePeriodSeconds"].as_u64().expect("seconds");
-        // Past this the program ends itself: nobody is to be quicker.
+        // The program exits by itself after this time; Kubernetes must not kill it earlier.
         let longest = seconds("PINTALK_DRAIN_DELAY") + 2 * seconds("PINTALK_DRAIN");
         assert!(grace > longest, "{set}: {grace} s, and a drain may take {longest} s");
         let strategy = &node["spec"]["strategy"];

@@ -1,4 +1,4 @@
-//! `compose.yaml`: whatever it hands to a program is given to that program.
+//! `compose.yaml`: the programs accept the configuration that it passes to them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::tools::{blocks, fed, options, path, pintalk, printed, python, said, text, yaml};
 
-/// A reader that knows every word of a compose file, and takes no other.
+/// Strict reader of a Compose file, which rejects unknown keys.
 const READ: &str = "
 import sys, compose_spec as c
 c.PyCompose(c._PyOptions(apply_merge=True).from_yaml(sys.stdin.read())).validate()
@@ -30,32 +30,32 @@ fn entries(value: &Value) -> impl Iterator<Item = (&String, &Value)> {
     value.as_object().into_iter().flatten()
 }
 
-/// As Compose reads it, with the same secret wherever one is asked for.
+/// Reads the file as Compose does, with the same secret for every variable.
 fn interpolated(text: &str) -> String {
     let mut pieces = text.split("${");
     let mut whole = pieces.next().unwrap_or_default().to_owned();
     for piece in pieces {
         let (asked, rest) = piece.split_once('}').expect("a closing brace");
-        assert!(asked.ends_with(":?set it in .env"), "{asked} has a default, which everybody knows");
+        assert!(asked.ends_with(":?set it in .env"), "{asked} has a default, which is public");
         whole += "0123456789abcdef0123456789abcdef";
         whole += rest;
     }
     whole.replace("$$", "$")
 }
 
-/// The environment of a service.
+/// Returns the environment of a service.
 fn environment(compose: &Value, service: &str) -> BTreeMap<String, String> {
     let all = entries(&compose["services"][service]["environment"]);
     all.map(|(name, value)| (name.clone(), interpolated(word(value)))).collect()
 }
 
-/// What stands in a file that Compose writes.
+/// Returns the content of a file that Compose writes.
 fn content(compose: &Value, config: &str) -> String {
     interpolated(word(&compose["configs"][config]["content"]))
 }
 
 #[test]
-fn compose_knows_every_word_and_everything_named_is_there() {
+fn compose_file_has_valid_keys_and_existing_files() {
     let file = text("compose.yaml");
     let read = |file: &str| fed(&mut python("compose", READ), file);
     let output = read(&file);
@@ -95,7 +95,7 @@ fn compose_knows_every_word_and_everything_named_is_there() {
 }
 
 #[test]
-fn the_nodes_understand_what_they_are_told() {
+fn nodes_accept_their_configuration() {
     let (compose, known) = (compose(), options());
     let environment = environment(&compose, "node-1");
     let unknown: Vec<_> = environment.keys().filter(|name| !known.contains(name)).collect();
@@ -103,7 +103,7 @@ fn the_nodes_understand_what_they_are_told() {
     assert_eq!(compose["services"]["node-1"], compose["services"]["node-2"]);
     let data = tempfile::tempdir().expect("a folder");
     let mut check = pintalk(&["check"]);
-    // The stores have names that lead nowhere from here.
+    // The host names of the stores do not resolve here.
     check.envs(environment.iter().map(|(name, value)| (name, value.replace("@mysql:3306", "@127.0.0.1:1"))));
     check.env("PINTALK_REDIS_URL", environment["PINTALK_REDIS_URL"].replace("@redis:6379", "@127.0.0.1:1"));
     check.env("PINTALK_DATA_DIR", data.path());
@@ -111,7 +111,7 @@ fn the_nodes_understand_what_they_are_told() {
     let output = check.output().expect("the program");
     assert_eq!(output.status.code(), Some(1), "{}", said(&output));
     assert!(said(&output).contains("a node of a cluster on mysql://pintalk:"), "{}", said(&output));
-    // Docker kills what is not gone by then; by itself it goes after its delay and twice its drain.
+    // Docker kills a container after this time; the program exits after its delay and twice its drain.
     assert_eq!(compose["services"]["node-1"]["stop_grace_period"], "50s");
 }
 
@@ -134,11 +134,11 @@ fn nginx_accepts_its_configuration_which_is_that_of_the_document() {
     assert!(here.windows(there.len()).any(|part| part == there), "not that of helm/README.md:\n{content}");
 
     let folder = tempfile::tempdir().expect("a folder");
-    // Since 1.27.3 nginx asks for a server's name again and again; the one on this machine may be older.
+    // Since 1.27.3 nginx resolves a server's name repeatedly; the version on this machine may be older.
     let local = content.replace(" resolve ", " ");
     let local = local.replace("node-1:", "127.0.0.1:").replace("node-2:", "127.0.0.1:");
     let local = local.replace("http {\n", &format!("pid {0}/pid;\nhttp {{\n", folder.path().display()));
-    // Who is not root may not open the log that his terminal is.
+    // Without root, the terminal's log may not be writable.
     let local = local.replace("/dev/std", &format!("{}/std", folder.path().display()));
     let file = folder.path().join("nginx.conf");
     std::fs::write(&file, local).expect("a file");
@@ -149,7 +149,7 @@ fn nginx_accepts_its_configuration_which_is_that_of_the_document() {
 }
 
 #[test]
-fn prometheus_takes_its_configuration_and_finds_the_nodes() {
+fn prometheus_accepts_its_configuration_and_finds_the_nodes() {
     let compose = compose();
     let content = content(&compose, "prometheus");
     let folder = tempfile::tempdir().expect("a folder");

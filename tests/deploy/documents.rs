@@ -1,14 +1,15 @@
-//! The documents of the repository: links lead somewhere, code blocks are run by tests, and the README stays short.
+//! Documents of the repository: links resolve, code blocks are run by tests, and the README stays short.
 
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
 use crate::tools::{path, pintalk, printed, text};
 
-/// Most words of the README, as `wc -w` counts them.
+/// Maximum number of words in the README, counted as by `wc -w`.
 const MAX_WORDS: usize = 1300;
 
-/// Code blocks by document and language. Tests run or compare each of them; a new block needs a test before it is listed here.
+/// Code blocks by document and language. Tests run or compare each of them; a new block needs a test before it is
+/// listed here.
 const BLOCKS: &[(&str, &str, usize)] = &[
     // tests/server/readme.rs
     ("README.md", "bash", 4),
@@ -28,7 +29,7 @@ const BLOCKS: &[(&str, &str, usize)] = &[
     ("tests/README.md", "bash", 1),
 ];
 
-/// All Markdown files below a folder of the repository, except what tools install or build.
+/// Returns all Markdown files below a folder of the repository, except installed or generated ones.
 fn collect(folder: &Path, found: &mut BTreeSet<String>) {
     for entry in std::fs::read_dir(path("").join(folder)).expect("a folder") {
         let entry = entry.expect("an entry");
@@ -51,12 +52,12 @@ fn documents() -> BTreeSet<String> {
     found
 }
 
-/// The text without fenced code.
+/// Returns the text without fenced code.
 fn prose(text: &str) -> String {
     text.split("\n```").step_by(2).collect::<Vec<_>>().join("\n")
 }
 
-/// Targets of links and images.
+/// Returns the targets of links and images.
 fn targets(text: &str) -> Vec<String> {
     let prose = prose(text);
     let between = |open: &str, close: char| -> Vec<String> {
@@ -65,7 +66,7 @@ fn targets(text: &str) -> Vec<String> {
     [between("](", ')'), between(" src=\"", '"'), between(" href=\"", '"')].concat()
 }
 
-/// The anchors that GitHub gives the headings of a document.
+/// Returns the anchors that GitHub generates for the headings of a document.
 fn anchors(text: &str) -> BTreeSet<String> {
     let prose = prose(text);
     let headings = prose.lines().filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim());
@@ -80,7 +81,7 @@ fn anchors(text: &str) -> BTreeSet<String> {
     anchors
 }
 
-/// A relative path from a document's folder, without `.` and `..`.
+/// Resolves a relative path against a document's folder.
 fn resolve(document: &str, target: &str) -> PathBuf {
     let mut place = Path::new(document).parent().unwrap_or(Path::new("")).to_owned();
     for part in Path::new(target).components() {
@@ -93,7 +94,7 @@ fn resolve(document: &str, target: &str) -> PathBuf {
     place
 }
 
-/// Relative links of a document that lead nowhere.
+/// Returns the broken relative links of a document.
 fn broken(document: &str, content: &str) -> Vec<String> {
     let leads_nowhere = |target: &String| {
         if ["https://", "http://", "mailto:"].iter().any(|scheme| target.starts_with(scheme)) {
@@ -110,7 +111,7 @@ fn broken(document: &str, content: &str) -> Vec<String> {
 }
 
 #[test]
-fn every_relative_link_and_anchor_leads_somewhere() {
+fn every_relative_link_and_anchor_resolves() {
     let mut links = 0;
     for document in documents() {
         let content = text(&document);
@@ -209,7 +210,7 @@ fn every_test_that_a_document_names_exists() {
     assert!(tests > 4 && binaries > 1, "{tests}, {binaries}");
 }
 
-/// Whether a help text has a word: a command, a value or a flag.
+/// Returns whether a help text contains a word: a command, a value or a flag.
 fn lists(help: &str, word: &str) -> bool {
     help.split(|letter: char| !letter.is_alphanumeric() && letter != '-').any(|other| other == word)
 }
@@ -246,7 +247,7 @@ fn every_command_of_the_program_in_a_document_exists() {
     assert!(commands > 15, "{commands}");
 }
 
-/// Words of the project's list of terms that no document, chart or dashboard uses for people.
+/// Words that LANGUAGE.md replaces, which no document, chart or dashboard uses.
 const UNUSED: [&str; 7] = ["he", "him", "his", "himself", "somebody", "nobody", "whoever"];
 
 #[test]

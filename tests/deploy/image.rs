@@ -1,4 +1,4 @@
-//! The image, built as far as a machine without a registry can: of a base of this Debian, around the program of this build.
+//! The image, built without a registry: from a base of this Debian, around the program of this build.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::tools::{installed, path, printed, text, yaml};
 
-/// How long a node in a container may take for anything.
+/// Time limit for a container.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Images and containers of one test.
@@ -17,7 +17,7 @@ struct Storage {
     folder: tempfile::TempDir,
 }
 
-/// A command that only root may run, and how this machine becomes root.
+/// A command that requires root, with sudo if necessary.
 fn as_root(program: &str) -> Command {
     let how = std::env::var("PINTALK_TEST_AS_ROOT").expect("PINTALK_TEST_AS_ROOT: see tests/run");
     let mut words = how.split_whitespace().chain([program]);
@@ -33,7 +33,7 @@ impl Storage {
 
     fn buildah(&self, arguments: &[&str]) -> Command {
         let mut buildah = as_root("buildah");
-        // No overlay and no namespaces: they are not to be had everywhere.
+        // No overlay and no namespaces, which are not available everywhere.
         buildah.env("STORAGE_DRIVER", "vfs").env("BUILDAH_ISOLATION", "chroot");
         buildah.arg("--root").arg(self.folder.path().join("images"));
         buildah.arg("--runroot").arg(self.folder.path().join("containers"));
@@ -45,7 +45,7 @@ impl Storage {
         printed(&mut self.buildah(arguments)).trim().to_owned()
     }
 
-    /// What the image is built in, in place of one with Rust in it.
+    /// Replacement of the builder image with Rust.
     fn base(&self) {
         let container = self.run(&["from", "scratch"]);
         let base = installed("image-base").display().to_string();
@@ -53,7 +53,7 @@ impl Storage {
         self.run(&["commit", "--quiet", "--rm", &container, "base"]);
     }
 
-    /// The image, and with it a program that was built elsewhere.
+    /// Builds the image around a prebuilt program.
     fn image(&self) {
         self.base();
         let context = self.folder.path().join("context");
@@ -62,7 +62,7 @@ impl Storage {
         for file in ["Dockerfile", ".dockerignore"] {
             std::fs::copy(path(file), context.join(file)).expect("a copy");
         }
-        // What a debugger wants is most of it.
+        // Most of the size is debug information.
         let program = release.join("pintalk").display().to_string();
         printed(Command::new("strip").args(["-o", &program, env!("CARGO_BIN_EXE_pintalk")]));
         let context = context.display().to_string();
@@ -79,7 +79,7 @@ impl Storage {
 
 impl Drop for Storage {
     fn drop(&mut self) {
-        // Root's files, of which the folder's owner could not rid himself.
+        // Files owned by root, which the owner of the folder could not delete.
         let _gone = as_root("rm").arg("-rf").arg(self.folder.path()).status();
     }
 }
@@ -88,7 +88,7 @@ impl Drop for Storage {
 struct Node(Child);
 
 impl Node {
-    /// The program itself: what has no children of its own, below what was started here.
+    /// Returns the process of the program: the descendant without children of the started process.
     fn pid(&self) -> String {
         let mut pid = self.0.id().to_string();
         loop {
@@ -117,7 +117,7 @@ fn get(address: &str, what: &str) -> Option<String> {
 }
 
 #[test]
-fn the_image_is_the_program_alone_and_serves_as_nobody_in_particular() {
+fn image_contains_only_the_program_and_runs_without_root() {
     let storage = Storage::new();
     storage.image();
     let facts: Value = serde_json::from_str(&storage.run(&["inspect", "--type", "image", "pintalk"])).expect("JSON");
@@ -173,16 +173,16 @@ fn the_image_is_the_program_alone_and_serves_as_nobody_in_particular() {
         assert!(Instant::now() < until, "it does not end");
         std::thread::sleep(Duration::from_millis(50));
     };
-    assert_eq!(ended.code(), Some(0), "the program is told the end itself, and ends in order");
+    assert_eq!(ended.code(), Some(0), "the program receives the signal itself and shuts down cleanly");
 }
 
 #[test]
-fn the_dockerfile_knows_each_crate_and_speaks_of_what_there_is() {
+fn dockerfile_copies_each_crate_and_existing_paths() {
     let (dockerfile, ignored) = (text("Dockerfile"), text(".dockerignore"));
     let manifest = text("Cargo.toml");
     let members = manifest.split_once("members = [").and_then(|(_, rest)| rest.split_once(']')).expect("members").0;
     for member in members.split(',').map(|member| member.trim().trim_matches('"')) {
-        // Without it the layer of dependencies would not be of this workspace.
+        // Without it, the layer of dependencies would not belong to this workspace.
         assert!(dockerfile.contains(&format!("COPY {member}/Cargo.toml {member}/Cargo.toml\n")), "{member}");
         let let_in = [format!("!{member}\n"), format!("!{member}/Cargo.toml\n")];
         assert!(let_in.iter().any(|line| ignored.contains(line)), "{member}");

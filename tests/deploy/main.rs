@@ -1,4 +1,5 @@
-//! What an operator takes: the chart, the alerts and the dashboard, the image, each judged by the tools that he will use.
+//! Deployment: the chart, the alerts and the dashboard, the Compose file, and the image, each checked with the tools of
+//! operators.
 
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on has failed")]

@@ -1,11 +1,11 @@
-//! What a platform asks of the chart: users of its own for the pods, and a network that lets through what is named.
+//! Requirements of platforms on the chart: assigned users of pods, and network policies.
 
 use serde_json::Value;
 
 use crate::chart::{CHART, HELMS, given, helm, rendered};
 use crate::tools::printed;
 
-/// The pods of nodes, migration and test.
+/// Returns the pods of nodes, migration and test.
 fn own_pods(documents: &[Value]) -> Vec<&Value> {
     let kinds = documents.iter().filter_map(|document| match document["kind"].as_str()? {
         "Pod" => Some(&document["spec"]),
@@ -18,7 +18,7 @@ fn own_pods(documents: &[Value]) -> Vec<&Value> {
 }
 
 #[test]
-fn a_platform_that_assigns_users_is_left_to_do_so() {
+fn platform_may_assign_the_users_of_pods() {
     let theirs = "secrets.existingSecret=mine";
     for program in HELMS {
         let documents = given(program, &[theirs]);
@@ -50,7 +50,7 @@ fn a_platform_that_assigns_users_is_left_to_do_so() {
             }
         }
     }
-    // As users of such a platform are: a file's large number stays one.
+    // Such platforms assign large numbers, which must stay numbers in a values file.
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("values.yaml").display().to_string();
     std::fs::write(&file, "secrets: {existingSecret: mine}\npodSecurityContext: {runAsUser: 1000660000}\n")
@@ -62,7 +62,7 @@ fn a_platform_that_assigns_users_is_left_to_do_so() {
     }
 }
 
-/// What is told to who has installed it. Only Helm 4 does so without a cluster.
+/// Returns the notes after installation. Only Helm 4 prints them without a cluster.
 fn notes(values: &[&str]) -> String {
     let mut helm = helm("helm4");
     helm.args(["install", "release", CHART, "--namespace", "chat", "--dry-run=client"]);
@@ -71,7 +71,7 @@ fn notes(values: &[&str]) -> String {
 }
 
 #[test]
-fn a_port_that_the_network_policy_does_not_let_through_is_told_of() {
+fn port_that_the_network_policy_blocks_is_reported_in_the_notes() {
     let secret = "secrets.jwtSecret=a-secret-of-the-tests-that-is-long-enough";
     let database = "secrets.databaseUrl=mysql://pintalk:hunter2@db.example/pintalk";
     let redis = "secrets.redisUrl=redis://:hunter2@redis.example";
@@ -80,7 +80,7 @@ fn a_port_that_the_network_policy_does_not_let_through_is_told_of() {
         (vec![], vec![secret, database, redis]),
         (vec![], vec![secret, database, redis, "secrets.smtpUrl=smtps://mail.example"]),
         (vec![], vec![secret, database, redis, "config.otlp-endpoint=http://collector:4318"]),
-        // Whoever may be called for webhooks may be called.
+        // Webhooks may call any host.
         (vec![], vec![secret, database, redis, "config.otlp-endpoint=https://collector"]),
         (vec![], vec![secret, redis, "mysql.enabled=true", "mysql.password=x"]),
         (vec![], vec!["secrets.existingSecret=mine"]),

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::chart::HELMS;
 use crate::tools::{blocks, documents, installed, path, said, text, yaml};
 
-/// What an operator's shell has in place of a cluster. `helm template` takes no `--timeout`, nor has it anything to wait for.
+/// Shell functions that replace a cluster. `helm template` has no `--timeout` and nothing to wait for.
 const NO_CLUSTER: &str = r#"
 helm() {
     local arguments=() wait=5m
@@ -34,13 +34,13 @@ helm() {
 kubectl() { echo "kubectl: $*" >&2; }
 "#;
 
-/// The commands in order: values for evaluation, their installation; installation for production; an upgrade.
+/// Returns the commands in order: values for evaluation and their installation, installation for production, upgrade.
 fn commands() -> [String; 4] {
     let commands = blocks("helm/pintalk/README.md", "bash");
     commands.try_into().unwrap_or_else(|commands| panic!("other commands than these: {commands:?}"))
 }
 
-/// A folder that has the chart where the repository has it.
+/// Creates a folder that has the chart at the path of the repository.
 fn place() -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     std::os::unix::fs::symlink(path("helm"), folder.path().join("helm")).expect("the chart");
@@ -79,7 +79,7 @@ fn evaluation_commands_install_stores_and_keep_their_passwords() {
     }
 }
 
-/// How long Helm waits for a hook, in seconds.
+/// Returns how long Helm waits for a hook, in seconds.
 fn patience(output: &Output) -> u64 {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     let minutes = said.lines().find_map(|line| line.strip_prefix("waits: ")?.strip_suffix('m')?.parse::<u64>().ok());
@@ -117,7 +117,7 @@ fn production_commands_create_the_secret_that_nodes_read() {
 }
 
 #[test]
-fn an_upgrade_changes_the_image_only_and_waits_as_long_as_a_migration_may_take() {
+fn upgrade_changes_only_the_image_and_waits_as_long_as_a_migration_may_take() {
     let [_, _, install, upgrade] = commands();
     let deadline = yaml(&text("helm/pintalk/values.yaml"))["migrations"]["activeDeadlineSeconds"].as_u64();
     for program in HELMS {

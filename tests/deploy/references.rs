@@ -1,4 +1,4 @@
-//! What the chart's objects say of each other: Kubernetes takes a selector that selects nothing, and a port that nobody has.
+//! References between the chart's objects: Kubernetes accepts selectors without a match and ports that do not exist.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::chart::{CHART, environment, rendered, sets, title};
 
-/// Everything that is made of one set of values.
+/// Objects rendered from one set of values.
 struct Release {
     set: String,
     documents: Vec<Value>,
@@ -20,13 +20,13 @@ fn word(value: &Value) -> &str {
     value.as_str().unwrap_or_else(|| panic!("no word: {value}"))
 }
 
-/// Whether labels have all that a selector asks for.
+/// Returns whether labels match a selector.
 fn selects(selector: &Value, labels: &Value) -> bool {
     let asked = selector.as_object().unwrap_or_else(|| panic!("no selector: {selector}"));
     !asked.is_empty() && asked.iter().all(|(key, value)| labels[key] == *value)
 }
 
-/// The pod that a workload makes, or that a document is.
+/// Returns the pod template of a workload, or the document if it is a pod.
 fn pod(document: &Value) -> Option<(&Value, &Value)> {
     match document["kind"].as_str() {
         Some("Pod") => Some((&document["metadata"]["labels"], &document["spec"])),
@@ -42,12 +42,12 @@ fn ports(pod: &Value) -> impl Iterator<Item = &Value> {
     list(&pod["containers"]).flat_map(|container| list(&container["ports"]))
 }
 
-/// Whether a pod has a port of that name or number.
+/// Returns whether a pod has a port with this name or number.
 fn has_port(pod: &Value, port: &Value) -> bool {
     ports(pod).any(|named| named["name"] == *port || named["containerPort"] == *port)
 }
 
-/// When a document is put up: a hook's weight, or after all of them.
+/// Returns the order in which a document is created: a hook's weight, or after all hooks.
 fn turn(document: &Value) -> i64 {
     let annotations = &document["metadata"]["annotations"];
     match annotations["helm.sh/hook"].as_str() {
@@ -73,7 +73,7 @@ impl Release {
         self.documents.iter().filter_map(|document| pod(document).map(|(labels, spec)| (document, labels, spec)))
     }
 
-    /// The pods that a selector finds; none is a mistake.
+    /// Returns the pods of a selector; none is an error.
     fn selected(&self, by: &Value, selector: &Value) -> Vec<&Value> {
         let found: Vec<_> =
             self.pods().filter(|(_, labels, _)| selects(selector, labels)).map(|(.., spec)| spec).collect();
@@ -89,7 +89,7 @@ impl Release {
         }
     }
 
-    /// That a Service of that name has that port, by its name or number.
+    /// Checks that a Service with this name has this port, by name or number.
     fn has_service(&self, by: &Value, name: &Value, port: &Value) {
         let service = self.named("Service", name).unwrap_or_else(|| panic!("{}: {:?}: no {name}", self.set, title(by)));
         let has = list(&service["spec"]["ports"]).any(|known| known["name"] == *port || known["port"] == *port);
@@ -140,7 +140,7 @@ impl Release {
 }
 
 #[test]
-fn what_is_named_is_there() {
+fn every_referenced_object_exists() {
     for set in sets() {
         let release = Release::of(&set);
         for service in release.all("Service") {
@@ -201,12 +201,12 @@ fn every_pod_has_a_network_policy_that_names_its_ports() {
                         title(policy)
                     );
                 }
-                assert!(list(&rule["from"]).next().is_some(), "{set}: {:?} lets everybody in", title(policy));
+                assert!(list(&rule["from"]).next().is_some(), "{set}: {:?} admits all peers", title(policy));
             }
             let inner = ["ingress", "egress"].map(|way| list(&policy["spec"][way]));
             let peers = inner.into_iter().flatten().flat_map(|rule| list(&rule["from"]).chain(list(&rule["to"])));
             for peer in peers.filter(|peer| !peer["podSelector"].is_null()) {
-                // A store lets in what may not be there in each set; one of a kind is enough.
+                // A store may admit pods that do not exist in each set; one of each kind is sufficient.
                 let selector = &peer["podSelector"]["matchLabels"];
                 assert!(release.pods().any(|(_, labels, _)| selects(selector, labels)), "{set}: {selector}");
             }
@@ -215,7 +215,7 @@ fn every_pod_has_a_network_policy_that_names_its_ports() {
 }
 
 #[test]
-fn prometheus_finds_every_node_and_nobody_else() {
+fn prometheus_finds_every_node_and_nothing_else() {
     for set in sets().iter().filter(|set| set.contains("everything")) {
         let release = Release::of(set);
         let monitor = release.all("ServiceMonitor").next().expect("a monitor");
@@ -235,7 +235,7 @@ fn prometheus_finds_every_node_and_nobody_else() {
             (named("http"), named("metrics")),
             (Some(port("PINTALK_LISTEN")), Some(port("PINTALK_METRICS_LISTEN")))
         );
-        // Whoever comes from outside has no way to the metrics.
+        // External clients cannot reach the metrics.
         let open =
             release.all("Service").find(|service| service["metadata"]["name"] == "release-chat").expect("a service");
         assert!(list(&open["spec"]["ports"]).all(|port| port["targetPort"] == "http"));
@@ -243,7 +243,7 @@ fn prometheus_finds_every_node_and_nobody_else() {
 }
 
 #[test]
-fn the_chart_tests_what_it_has_made() {
+fn chart_test_covers_the_installed_objects() {
     for set in sets() {
         let release = Release::of(&set);
         let test =

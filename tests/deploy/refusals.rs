@@ -1,4 +1,5 @@
-//! What the chart refuses, and how: with a sentence, before anything is put up, and without a password in it.
+//! Invalid values: the chart rejects them with a message, before anything is installed, and without printing a
+//! password.
 
 use serde_json::Value;
 
@@ -6,7 +7,7 @@ use crate::chart::{CHART, HELMS, environment, given, helm, refused, rendered, se
 use crate::tools::said;
 
 #[test]
-fn what_cannot_work_is_refused_with_a_sentence() {
+fn invalid_combination_is_rejected_with_a_message() {
     let secret = "secrets.jwtSecret=a-secret-of-the-tests-that-is-long-enough";
     let database = "secrets.databaseUrl=mysql://pintalk@127.0.0.1/pintalk";
     let redis = "secrets.redisUrl=redis://127.0.0.1";
@@ -23,7 +24,7 @@ fn what_cannot_work_is_refused_with_a_sentence() {
             vec![secret, database, redis, "mysql.enabled=true", "mysql.password=x"],
         ),
         ("secrets.redisUrl is not read with secrets.existingSecret", vec![theirs, redis]),
-        ("do not go with secrets.existingSecret", vec![theirs, "redis.enabled=true", "redis.password=x"]),
+        ("cannot be combined with secrets.existingSecret", vec![theirs, "redis.enabled=true", "redis.password=x"]),
         ("media.bucketUrl and media.existingClaim", vec![theirs, "media.bucketUrl=s3://a", "media.existingClaim=b"]),
         ("httpRoute.parentRefs must name a Gateway", vec![theirs, "httpRoute.enabled=true"]),
         ("minReplicas is above maxReplicas", vec![theirs, "autoscaling.enabled=true", "autoscaling.minReplicas=20"]),
@@ -46,7 +47,7 @@ fn what_cannot_work_is_refused_with_a_sentence() {
 }
 
 #[test]
-fn a_wrong_address_is_refused_without_the_password_in_it() {
+fn invalid_address_is_rejected_without_its_password() {
     let secret = "secrets.jwtSecret=a-secret-of-the-tests-that-is-long-enough";
     let database = "secrets.databaseUrl=mysql://pintalk@127.0.0.1/pintalk";
     let redis = "secrets.redisUrl=redis://127.0.0.1";
@@ -75,7 +76,7 @@ fn a_wrong_address_is_refused_without_the_password_in_it() {
 }
 
 #[test]
-fn what_the_chart_says_itself_nobody_says_again() {
+fn value_that_the_chart_sets_cannot_be_set_twice() {
     let theirs = "secrets.existingSecret=mine";
     let own = ["name", "instance", "component", "version", "managed-by"].map(|key| format!("app.kubernetes.io/{key}"));
     let places = ["commonLabels", "podLabels", "metrics.serviceMonitor.labels", "metrics.dashboard.labels"];
@@ -98,7 +99,7 @@ fn what_the_chart_says_itself_nobody_says_again() {
     let mut helm = helm("helm4");
     helm.args(["template", "release", CHART, "--values", &set, "--set", "podAnnotations.checksum/secret=x"]);
     assert!(said(&helm.output().expect("helm")).contains("podAnnotations: checksum/secret is set by the chart"));
-    // What both labels have, the pods' own say.
+    // Pod labels override common labels.
     for program in HELMS {
         let values = ["commonLabels.team=a", "podLabels.team=b", theirs, "podAnnotations.checksum/secret=x"];
         let documents = given(program, &values);

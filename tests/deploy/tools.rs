@@ -1,4 +1,4 @@
-//! The repository's files, and the programs that read them. `tests/run` installs what is named here.
+//! Files of the repository, and the programs that read them, which `tests/run` installs.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -6,17 +6,17 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-/// Where something of the repository is.
+/// Returns a path in the repository.
 pub fn path(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
 }
 
-/// What stands in a file of the repository.
+/// Returns the content of a file in the repository.
 pub fn text(name: &str) -> String {
     std::fs::read_to_string(path(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
-/// The code blocks of a language in a document, in order.
+/// Returns the code blocks of a language in a document, in order.
 pub fn blocks(document: &str, language: &str) -> Vec<String> {
     let fence = format!("```{language}\n");
     let text = text(document);
@@ -24,31 +24,31 @@ pub fn blocks(document: &str, language: &str) -> Vec<String> {
     fenced.map(str::to_owned).collect()
 }
 
-/// One YAML document.
+/// Parses one YAML document.
 pub fn yaml(text: &str) -> Value {
     serde_saphyr::from_str(text).unwrap_or_else(|error| panic!("{error}\n{text}"))
 }
 
-/// All documents of a YAML stream that are not empty.
+/// Parses a YAML stream without its empty documents.
 pub fn documents(stream: &str) -> Vec<Value> {
     let all: Vec<Value> = serde_saphyr::from_multiple(stream).unwrap_or_else(|error| panic!("{error}\n{stream}"));
     all.into_iter().filter(|document| !document.is_null()).collect()
 }
 
-/// Where `tests/run` put what only these tests need.
+/// Returns the folder in which `tests/run` installs the tools of these tests.
 pub fn installed(name: &str) -> PathBuf {
     let cache = std::env::var_os("PINTALK_TEST_DEPLOY").expect("PINTALK_TEST_DEPLOY: see tests/run");
     Path::new(&cache).join(name)
 }
 
-/// The program of this build, with nothing of the tests' environment.
+/// The program of this build, without the environment of the tests.
 pub fn pintalk(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pintalk"));
     command.args(arguments).env_clear().stdin(Stdio::null());
     command
 }
 
-/// The variables of all options of `pintalk serve`.
+/// Returns the variables of all options of `pintalk serve`.
 pub fn options() -> Vec<String> {
     let help = printed(&mut pintalk(&["serve", "--help"]));
     let variables = help.split("[env: ").skip(1).filter_map(|rest| rest.split([']', '=']).next());
@@ -57,23 +57,23 @@ pub fn options() -> Vec<String> {
     variables
 }
 
-/// What a command prints that must succeed.
+/// Runs a command that must succeed, and returns its output.
 pub fn printed(command: &mut Command) -> String {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}: see tests/run"));
     assert!(output.status.success(), "{command:?}\n{}", said(&output));
     String::from_utf8(output.stdout).expect("text")
 }
 
-/// What comes of a command that is given something to read.
+/// Runs a command with standard input.
 pub fn fed(command: &mut Command, input: &str) -> Output {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}: see tests/run"));
-    // It may have seen enough before the end.
+    // It may stop reading before the end.
     let _heard = child.stdin.take().expect("its input").write_all(input.as_bytes());
     child.wait_with_output().expect("it ends")
 }
 
-/// All that a command said.
+/// Returns the standard output and standard error of a command.
 pub fn said(output: &Output) -> String {
     [&output.stdout, &output.stderr].map(|said| String::from_utf8_lossy(said).into_owned()).concat()
 }

@@ -5,7 +5,7 @@ use crate::{on_both, with_topology};
 use serde_json::json;
 
 on_both! {
-    async fn a_guest_is_admitted_by_the_origin_of_his_page(app) {
+    async fn guest_is_admitted_by_the_origin_of_the_page(app) {
         let (a, b) = app.two();
         let host = app.host_of("host@shop.example", "shop.example, *.shops.example:8443").await;
         let room = Room::open(app, a, &host).await;
@@ -20,7 +20,7 @@ on_both! {
         assert!(Client::open(a, path.trim_end_matches('/'), Some(SHOP)).await.is_admitted().await);
     }
 
-    async fn a_host_is_admitted_by_his_token_with_dots_or_with_slashes(app) {
+    async fn host_is_admitted_by_a_token_with_dots_or_slashes(app) {
         let (a, b) = app.two();
         let host = app.host("host@shop.example").await;
         let other = app.host("other@shop.example").await;
@@ -36,7 +36,7 @@ on_both! {
         assert_eq!(Client::open(a, &path(refresh), None).await.close_code().await, 4001);
     }
 
-    async fn a_room_that_is_not_there_is_4004_however_absurd_its_name(app) {
+    async fn unknown_room_is_4004_whatever_its_name(app) {
         let (a, _) = app.two();
         let long = "x".repeat(4_000);
         for name in ["AAAAAAAAAAAAAAAAAAAAAA", "short", "%00", "한글", &long] {
@@ -46,7 +46,7 @@ on_both! {
         assert_eq!(Client::open(a, "/ws/status/AAAAAAAAAAAAAAAAAAAAAA/", Some(SHOP)).await.close_code().await, 4004);
     }
 
-    async fn an_unreadable_after_is_4000(app) {
+    async fn invalid_after_is_4000(app) {
         let (a, _) = app.two();
         let host = app.host("host@shop.example").await;
         let room = Room::open(app, a, &host).await;
@@ -56,7 +56,7 @@ on_both! {
         }
     }
 
-    async fn the_end_of_a_login_ends_its_sockets_on_all_nodes_and_no_others(app) {
+    async fn end_of_a_login_closes_its_sockets_on_all_nodes_and_no_others(app) {
         let (a, b) = app.two();
         let host = app.host("host@shop.example").await;
         let other_login = host.again(app).await;

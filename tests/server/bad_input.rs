@@ -7,7 +7,7 @@ use crate::on_both;
 use crate::support::{Client, Room, SHOP};
 
 on_both! {
-    async fn a_bad_frame_costs_its_sender_the_socket_and_nobody_else(app) {
+    async fn invalid_frame_closes_only_the_socket_of_its_sender(app) {
         let (a, b) = app.two();
         let host = app.host("host@shop.example").await;
         let room = Room::open(app, a, &host).await;
@@ -37,7 +37,7 @@ on_both! {
         assert_eq!(desk.frame().await["seq"], 1);
     }
 
-    async fn half_an_emoji_is_mended(app) {
+    async fn lone_surrogate_is_replaced(app) {
         let (a, _) = app.two();
         let host = app.host("host@shop.example").await;
         let room = Room::open(app, a, &host).await;
@@ -47,7 +47,7 @@ on_both! {
         assert_eq!(guest.frame().await["message"], "hi \u{fffd}");
     }
 
-    async fn bytes_that_are_no_utf8_are_refused(app) {
+    async fn invalid_utf8_is_rejected(app) {
         let (a, _) = app.two();
         let host = app.host("host@shop.example").await;
         let room = Room::open(app, a, &host).await;
@@ -60,7 +60,7 @@ on_both! {
         assert_eq!(u16::from_be_bytes([answer[2], answer[3]]), 1007);
     }
 
-    async fn a_handshake_that_is_none_is_an_answer_of_http(app) {
+    async fn invalid_handshake_receives_an_http_error(app) {
         let (a, _) = app.two();
         let host = app.host("host@shop.example").await;
         let room = Room::open(app, a, &host).await;
@@ -79,7 +79,7 @@ on_both! {
         room.join(a).await.say("hi").await;
     }
 
-    async fn a_peer_that_vanishes_leaves_the_others_alone(app) {
+    async fn vanished_peer_does_not_affect_others(app) {
         let (a, b) = app.two();
         let host = app.host("host@shop.example").await;
         let room = Room::open(app, a, &host).await;

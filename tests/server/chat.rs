@@ -7,7 +7,7 @@ use crate::support::{Client, Room, TestApp, eventually, message, texts};
 use crate::{on_both, with_topology};
 
 on_both! {
-    async fn a_guest_and_a_host_talk_across_nodes(app) {
+    async fn guest_and_host_exchange_messages_across_nodes(app) {
         let (a, b) = app.two();
         let host = app.host("host@shop.example").await;
         let room = Room::open(app, a, &host).await;
@@ -25,7 +25,7 @@ on_both! {
         assert_eq!((&answer["is_host"], &answer["seq"]), (&json!(true), &json!(2)));
     }
 
-    async fn who_writes_is_decided_by_who_is_connected(app) {
+    async fn sender_of_a_message_is_determined_by_the_socket(app) {
         let (a, _) = app.two();
         let host = app.host("host@shop.example").await;
         let room = Room::open(app, a, &host).await;
@@ -41,7 +41,7 @@ on_both! {
         assert_eq!(desk.frame().await["is_host"], true);
     }
 
-    async fn the_newest_fifty_await_who_joins_and_nothing_who_is_first(app) {
+    async fn join_returns_the_newest_fifty_messages_and_nothing_in_an_empty_room(app) {
         let (a, b) = app.two();
         let host = app.host("host@shop.example").await;
         let room = Room::open(app, a, &host).await;
@@ -60,7 +60,7 @@ on_both! {
         assert_eq!(data[49], room.join(a).await.frame().await["data"][49]);
     }
 
-    async fn who_comes_back_gets_what_he_missed_and_goes_on_live(app) {
+    async fn reconnection_returns_missed_messages_and_continues_live(app) {
         let (a, b) = app.two();
         let host = app.host("host@shop.example").await;
         let room = Room::open(app, a, &host).await;
@@ -112,7 +112,7 @@ on_both! {
         assert_eq!(seqs, (1..=160).collect::<Vec<_>>());
     }
 
-    async fn the_same_id_from_the_same_side_is_the_same_message(app) {
+    async fn repeated_id_of_one_side_is_the_same_message(app) {
         let (a, b) = app.two();
         let host = app.host("host@shop.example").await;
         let room = Room::open(app, a, &host).await;
@@ -137,7 +137,7 @@ on_both! {
         assert_eq!(guest.frame().await["seq"], 2);
     }
 
-    async fn older_messages_are_asked_for_by_number_and_by_wall_clock(app) {
+    async fn older_messages_are_requested_by_number_or_wall_clock(app) {
         let (a, _) = app.two();
         let host = app.host("host@shop.example").await;
         let room = Room::open(app, a, &host).await;
@@ -179,7 +179,7 @@ on_both! {
         assert_eq!(history["data"].as_array().expect("history").len(), 1);
     }
 
-    async fn a_message_is_in_sql_a_moment_later_and_readable_at_once(app) {
+    async fn message_is_readable_at_once_and_in_sql_soon(app) {
         let (a, b) = app.two();
         let host = app.host("host@shop.example").await;
         let room = Room::open(app, a, &host).await;
@@ -208,7 +208,7 @@ on_both! {
 
 with_topology! {
     #[clusters]
-    async fn in_a_cluster_a_message_is_in_redis_before_anybody_sees_it(topology) {
+    async fn cluster_stores_a_message_in_redis_before_delivery(topology) {
         let app = TestApp::start(topology).await;
         let (a, _) = app.two();
         let host = app.host("host@shop.example").await;
@@ -224,7 +224,7 @@ with_topology! {
 with_topology! {
     #[embedded]
     #[clusters]
-    async fn many_talk_at_once_and_everybody_sees_each_number_once_in_order(topology) {
+    async fn concurrent_messages_are_received_by_all_once_and_in_order(topology) {
         let app = TestApp::start(topology).await;
         let (a, b) = app.two();
         let host = app.host("host@shop.example").await;
@@ -245,9 +245,9 @@ with_topology! {
             let seqs: Vec<u64> = frames.iter().filter_map(|frame| frame["seq"].as_u64()).collect();
             assert_eq!(seqs, (1..=300).collect::<Vec<_>>());
             for who in 0..6 {
-                let his: Vec<String> =
+                let received: Vec<String> =
                     texts(frames).into_iter().filter(|text| text.starts_with(&format!("{who} "))).collect();
-                assert_eq!(his, (0..50).map(|number| format!("{who} {number}")).collect::<Vec<_>>());
+                assert_eq!(received, (0..50).map(|number| format!("{who} {number}")).collect::<Vec<_>>());
             }
         }
         app.stop().await;

@@ -27,12 +27,12 @@ fn hold_against_its_document(node: &Node, host: &Host, which: &[&str]) {
     assert!(told.contains(" generated, "), "it found nothing to do: {told}");
 }
 
-/// Run last: these operations end what others need, and a webhook would send the events of other operations to a
+/// Run last: these operations end logins that others need, and a webhook would send the events of other operations to a
 /// generated host name.
 const LAST: [&str; 3] = ["setWebhook", "rotateKeys", "logOut"];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_answer_is_missing_in_the_document() {
+async fn every_response_is_described_in_the_document() {
     let app = TestApp::start_with(Topology::Embedded, &["--limits", "off"]).await;
     let host = app.host("dev@shop.example").await;
     let (node, _) = app.two();

@@ -8,7 +8,7 @@ use crate::with_topology;
 with_topology! {
     #[embedded]
     #[clusters]
-    async fn a_room_that_nobody_writes_in_is_closed_for_everybody_in_it_and_emptied_later(topology) {
+    async fn idle_room_is_closed_for_all_participants_and_purged_later(topology) {
         let app = TestApp::start_with(topology, &["--idle-close", "2s", "--message-retention", "3s"]).await;
         let (a, b) = app.two();
         let host = app.host("host@shop.example").await;

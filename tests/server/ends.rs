@@ -12,7 +12,7 @@ use crate::{on_both, with_topology};
 const CLOSE: &str = r#"{"type":"notice","is_host":true,"message":"close","datetime":"2023-03-23T08:15:07"}"#;
 
 on_both! {
-    async fn a_host_closes_a_room_for_everybody(app) {
+    async fn host_closes_a_room_for_all_participants(app) {
         let (a, b) = app.two();
         let host = app.host("host@shop.example").await;
         let room = Room::open(app, a, &host).await;
@@ -31,7 +31,7 @@ on_both! {
         assert_eq!(host.join(a, &room).await.close_code().await, 4009);
     }
 
-    async fn a_guest_who_tries_to_close_is_sent_away(app) {
+    async fn guest_that_tries_to_close_a_room_is_disconnected(app) {
         let (a, _) = app.two();
         let host = app.host("host@shop.example").await;
         let room = Room::open(app, a, &host).await;
@@ -41,7 +41,7 @@ on_both! {
         assert_eq!(host.listed(a, &room).await.expect("a room")["isClosed"], false);
     }
 
-    async fn a_guest_who_comes_afresh_resumes_a_closed_room_and_one_who_comes_back_does_not(app) {
+    async fn new_join_of_a_guest_resumes_a_closed_room_and_a_reconnection_does_not(app) {
         let (a, b) = app.two();
         let host = app.host("host@shop.example").await;
         let room = Room::open(app, a, &host).await;
@@ -66,7 +66,7 @@ on_both! {
         assert_eq!(host.listed(a, &room).await.expect("a room")["isClosed"], false);
     }
 
-    async fn a_host_restores_a_closed_room_and_its_messages(app) {
+    async fn host_restores_a_closed_room_with_its_messages(app) {
         let (a, b) = app.two();
         let host = app.host("host@shop.example").await;
         let room = Room::open(app, a, &host).await;
@@ -85,7 +85,7 @@ on_both! {
         desk.say("two").await;
     }
 
-    async fn a_host_leaves_a_room_and_nothing_of_it_is_left(app) {
+    async fn room_that_its_host_leaves_is_deleted_completely(app) {
         let (a, b) = app.two();
         let host = app.host("host@shop.example").await;
         let room = Room::open(app, a, &host).await;
@@ -114,7 +114,7 @@ on_both! {
 
 with_topology! {
     #[clusters]
-    async fn a_node_that_goes_away_asks_its_clients_to_come_back_and_loses_nothing(topology) {
+    async fn stopping_node_asks_clients_to_reconnect_and_loses_nothing(topology) {
         let mut app = TestApp::start(topology).await;
         let host = app.host("host@shop.example").await;
         let room = Room::open(&app, &app.nodes[0], &host).await;
@@ -136,7 +136,7 @@ with_topology! {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_embedded_node_that_starts_again_has_everything() {
+async fn restarted_embedded_node_has_all_data() {
     let mut app = TestApp::start(Topology::Embedded).await;
     let host = app.host("host@shop.example").await;
     let room = Room::open(&app, &app.nodes[0], &host).await;
@@ -148,7 +148,7 @@ async fn an_embedded_node_that_starts_again_has_everything() {
     let mut guest = room.join(&app.nodes[0]).await;
     assert_eq!(texts(guest.frame().await["data"].as_array().expect("history")), ["kept"]);
     assert_eq!(guest.say("and on").await["seq"], 2);
-    // The host's login outlives the node.
+    // The host's login survives the restart.
     host.join(&app.nodes[0], &room).await.frame().await;
     app.stop().await;
 }

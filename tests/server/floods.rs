@@ -83,7 +83,7 @@ fn resident_kib() -> u64 {
 
 with_topology! {
     #[embedded]
-    async fn pings_of_a_peer_that_does_not_read_cost_no_memory(topology) {
+    async fn unread_pongs_use_no_memory(topology) {
         let app = TestApp::start_with(topology, &["--limits", "off"]).await;
         let (node, _) = app.two();
         let host = app.host("host@shop.example").await;
@@ -107,7 +107,7 @@ with_topology! {
 
 with_topology! {
     #[embedded]
-    async fn a_peer_that_pings_and_reads_gets_a_pong_for_the_newest(topology) {
+    async fn newest_ping_of_a_reading_peer_is_answered(topology) {
         let app = TestApp::start_with(topology, &["--limits", "off"]).await;
         let (node, _) = app.two();
         let host = app.host("host@shop.example").await;
@@ -123,7 +123,7 @@ with_topology! {
 with_topology! {
     #[embedded]
     #[clusters]
-    async fn a_peer_that_requests_pages_and_does_not_read_holds_no_more_than_one_outbox(topology) {
+    async fn unread_pages_use_at_most_one_outbox(topology) {
         let app = TestApp::start_with(topology, &["--limits", "off"]).await;
         let (node, _) = app.two();
         let host = app.host("host@shop.example").await;
@@ -162,7 +162,7 @@ async fn send_all(guest: &mut Client, count: usize) {
 with_topology! {
     #[embedded]
     #[clusters]
-    async fn above_the_byte_rate_a_socket_is_read_no_faster_and_loses_nothing(topology) {
+    async fn socket_above_its_byte_rate_is_throttled_and_loses_nothing(topology) {
         let flags = [
             "--limit-socket-bytes-per-second", "65536", "--limit-socket-burst-bytes", "65536",
             "--limit-messages-per-second", "off",
@@ -185,7 +185,7 @@ with_topology! {
 
 with_topology! {
     #[embedded]
-    async fn the_sockets_of_an_address_share_its_byte_rate(topology) {
+    async fn sockets_of_one_address_share_its_byte_rate(topology) {
         let flags = [
             "--limit-address-bytes-per-second", "65536", "--limit-socket-bytes-per-second", "off",
             "--limit-messages-per-second", "off",
@@ -207,7 +207,7 @@ with_topology! {
 with_topology! {
     #[embedded]
     #[clusters]
-    async fn a_host_whose_bytes_of_the_day_are_used_is_refused_with_1013_and_others_are_not(topology) {
+    async fn host_above_the_daily_byte_limit_is_rejected_with_1013_and_others_are_not(topology) {
         let flags = [
             "--limit-host-mib-per-day", "1", "--limit-socket-bytes-per-second", "off",
             "--limit-address-bytes-per-second", "off", "--limit-messages-per-second", "off",
@@ -254,7 +254,7 @@ with_topology! {
 with_topology! {
     #[embedded]
     #[clusters]
-    async fn guests_who_flood_a_host_s_status_leave_it_open_and_up_to_date(topology) {
+    async fn guests_that_flood_a_status_do_not_close_or_delay_it(topology) {
         let app = TestApp::start_with(topology, &["--limits", "off"]).await;
         let (a, b) = app.two();
         let host = app.host("host@shop.example").await;

@@ -9,11 +9,11 @@ use crate::support::{Node, Room, TestApp, eventually};
 use crate::{on_both, with_topology};
 
 on_both! {
-    async fn an_image_that_one_node_took_is_shown_by_the_other(app) {
+    async fn image_uploaded_to_one_node_is_served_by_another(app) {
         image_of_one_node_on_another(app).await;
     }
 
-    async fn a_guest_sees_the_new_image_in_his_next_room(app) {
+    async fn new_image_is_shown_in_the_next_room(app) {
         let (a, b) = app.two();
         let host = app.host("host@shop.example").await;
         assert_eq!(Room::open(app, b, &host).await.body["host"]["profileImage"], Value::Null);
@@ -27,7 +27,7 @@ on_both! {
         assert_eq!(shown, b.url(&path));
     }
 
-    async fn an_image_that_is_too_large_is_refused_and_the_connection_goes_on(app) {
+    async fn image_that_is_too_large_is_rejected_and_the_connection_stays_open(app) {
         let (a, _) = app.two();
         let host = app.host("host@shop.example").await;
         let path = a.url(&format!("/api/users/{}/", host.account.id.0));
@@ -44,7 +44,7 @@ on_both! {
 with_topology! {
     #[embedded]
     #[clusters]
-    async fn an_image_may_be_in_a_bucket(topology) {
+    async fn images_may_be_stored_in_a_bucket(topology) {
         // tests/run serves an S3 bucket on this machine; the nodes read its address from the environment.
         let endpoint = std::env::var("AWS_ENDPOINT_URL").unwrap_or_default();
         assert!(endpoint.starts_with("http://127.0.0.1:"), "tests/run starts an S3");

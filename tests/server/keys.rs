@@ -42,7 +42,7 @@ async fn refused(app: &TestApp, node: &Node, keys: &Value) {
 }
 
 on_both! {
-    async fn replaced_keys_go_on_on_every_node_and_revoked_ones_on_none(app) {
+    async fn replaced_keys_stay_valid_on_every_node_and_revoked_keys_on_none(app) {
         let (a, b) = app.two();
         let host = app.host("host@shop.example").await;
         let first = keys_of(&host);
@@ -75,7 +75,7 @@ on_both! {
 with_topology! {
     #[embedded]
     #[clusters]
-    async fn replaced_keys_end_in_time_where_they_are_remembered_too(topology) {
+    async fn replaced_keys_expire_in_caches_too(topology) {
         let app = TestApp::start_with(topology, &["--key-grace", "1500ms"]).await;
         let (a, b) = app.two();
         let host = app.host("host@shop.example").await;
@@ -90,7 +90,7 @@ with_topology! {
 
 with_topology! {
     #[embedded]
-    async fn without_a_grace_replaced_keys_end_at_once(topology) {
+    async fn without_a_grace_period_replaced_keys_expire_at_once(topology) {
         let app = TestApp::start_with(topology, &["--key-grace", "0s"]).await;
         let (a, _) = app.two();
         let host = app.host("host@shop.example").await;
@@ -117,7 +117,7 @@ async fn operate(app: &TestApp, args: &[&str]) -> String {
 
 with_topology! {
     #[clusters]
-    async fn an_operator_disables_a_host_and_every_node_sends_him_away(topology) {
+    async fn operator_disables_a_host_and_every_node_disconnects_its_sockets(topology) {
         assert_ne!(topology, Topology::Embedded);
         let app = TestApp::start(topology).await;
         let (a, b) = app.two();
@@ -148,7 +148,7 @@ with_topology! {
 
 with_topology! {
     #[clusters]
-    async fn an_operator_sets_a_password_and_changes_keys_and_every_node_is_told(topology) {
+    async fn operator_changes_password_and_keys_and_every_node_applies_it(topology) {
         let app = TestApp::start(topology).await;
         let (a, b) = app.two();
         let host = app.host("host@shop.example").await;

@@ -36,7 +36,7 @@ async fn list(host: &Host, node: &Node) -> Vec<Value> {
 }
 
 on_both! {
-    async fn an_impossible_time_is_replaced_before_it_is_relayed_or_stored(app) {
+    async fn invalid_time_is_replaced_before_delivery_and_storage(app) {
         let (a, b) = app.two();
         let host = app.host("host@shop.example").await;
         let room = Room::open(app, a, &host).await;
@@ -74,7 +74,7 @@ on_both! {
         assert_eq!(guest.close_code().await, 4000);
     }
 
-    async fn frames_of_the_second_version_are_sent_only_to_who_asked_for_them(app) {
+    async fn version_2_frames_are_sent_to_version_2_sockets_only(app) {
         let (a, b) = app.two();
         let host = app.host("host@shop.example").await;
         let room = Room::open(app, a, &host).await;
@@ -107,7 +107,7 @@ on_both! {
         }
     }
 
-    async fn a_host_who_is_away_has_not_read_what_arrives_and_stays_online(app) {
+    async fn messages_for_an_away_host_are_unread_and_the_host_stays_online(app) {
         let (a, b) = app.two();
         let host = app.host("host@shop.example").await;
         let room = Room::open(app, a, &host).await;
@@ -146,7 +146,7 @@ on_both! {
         assert_eq!(unread(a).await, 0);
     }
 
-    async fn a_list_read_the_moment_a_message_arrives_has_it(app) {
+    async fn list_contains_a_message_as_soon_as_it_is_delivered(app) {
         let (a, b) = app.two();
         let host = app.host("host@shop.example").await;
         let mut rooms = Vec::new();
@@ -185,7 +185,7 @@ on_both! {
         assert_eq!(host.get(a, "/api/chat/chatrooms/?is_closed=true").await["count"], 0);
     }
 
-    async fn null_counts_as_absent_and_switching_the_status_off_is_shown(app) {
+    async fn null_counts_as_absent_and_a_hidden_status_is_reported(app) {
         let (a, b) = app.two();
         let host = app.host("host@shop.example").await;
         let mut desk = host.appear(a).await;
@@ -212,7 +212,7 @@ on_both! {
         assert_eq!(desk.close_code().await, 4009);
     }
 
-    async fn a_pasted_log_fits_into_a_message(app) {
+    async fn long_pasted_text_fits_into_a_message(app) {
         let (a, b) = app.two();
         let host = app.host("host@shop.example").await;
         let room = Room::open(app, a, &host).await;
@@ -238,7 +238,7 @@ on_both! {
         assert_eq!(texts(room.join(b).await.frame().await["data"].as_array().expect("history"))[..all.len()], all);
     }
 
-    async fn the_admin_page_reopens_its_status_at_each_click_with_a_token_of_slashes(app) {
+    async fn legacy_admin_page_reopens_its_status_socket_with_a_token_with_slashes(app) {
         let (a, b) = app.two();
         let host = app.host("host@shop.example").await;
         let path = format!("/ws/chat/{}/status/?token={}", host.account.uuid, host.token.replace('.', "/"));

@@ -56,7 +56,7 @@ async fn refused(answer: Response) -> Duration {
 with_topology! {
     #[embedded]
     #[clusters]
-    async fn all_nodes_count_the_logins_of_an_address_together(topology) {
+    async fn logins_of_an_address_are_counted_across_nodes(topology) {
         let flags = ["--limit-logins-per-address", "2"];
         let app = TestApp::start_with(topology, &[&PROXY[..], &flags].concat()).await;
         let (a, b) = app.two();
@@ -76,7 +76,7 @@ with_topology! {
 with_topology! {
     #[embedded]
     #[clusters]
-    async fn all_nodes_count_wrong_passwords_by_account_and_address_and_by_account(topology) {
+    async fn wrong_passwords_are_counted_across_nodes_per_account_and_address_and_per_account(topology) {
         let flags = ["--limit-logins-per-account", "2", "--limit-login-failures-per-hour", "8"];
         let app = TestApp::start_with(topology, &[&PROXY[..], &flags].concat()).await;
         let (a, b) = app.two();
@@ -118,7 +118,7 @@ with_topology! {
 
 with_topology! {
     #[embedded]
-    async fn a_flood_of_logins_does_not_hold_up_a_valid_one(topology) {
+    async fn flood_of_logins_does_not_delay_a_valid_one(topology) {
         let app = TestApp::start_with(topology, &[&PROXY[..], &["--limits", "off"]].concat()).await;
         let (node, _) = app.two();
         let host = app.host("host@shop.example").await;
@@ -155,7 +155,7 @@ with_topology! {
 with_topology! {
     #[embedded]
     #[clusters]
-    async fn rooms_are_counted_by_address_and_without_a_page_by_host_as_well(topology) {
+    async fn new_rooms_are_limited_per_address_and_without_an_origin_per_host_too(topology) {
         let flags = ["--limit-rooms-per-minute", "2"];
         let app = TestApp::start_with(topology, &[&PROXY[..], &flags].concat()).await;
         let (a, b) = app.two();
@@ -187,7 +187,7 @@ with_topology! {
 with_topology! {
     #[embedded]
     #[clusters]
-    async fn whoever_waits_as_long_as_he_was_told_is_let_in(topology) {
+    async fn client_that_waits_for_retry_after_is_admitted(topology) {
         let app = TestApp::start_with(topology, &["--limit-rooms-per-minute", "20"]).await;
         let (a, b) = app.two();
         let host = app.host("host@shop.example").await;
@@ -210,7 +210,7 @@ with_topology! {
 with_topology! {
     #[embedded]
     #[clusters]
-    async fn handshakes_above_the_limit_are_answered_with_429_by_each_node_for_itself(topology) {
+    async fn each_node_rejects_handshakes_above_its_limit_with_429(topology) {
         let flags = ["--limit-handshakes-per-minute", "2"];
         let app = TestApp::start_with(topology, &[&PROXY[..], &flags].concat()).await;
         let (a, b) = app.two();
@@ -245,7 +245,7 @@ with_topology! {
 with_topology! {
     #[embedded]
     #[clusters]
-    async fn who_is_no_proxy_of_ours_counts_as_himself_whatever_he_says(topology) {
+    async fn forwarded_address_of_an_untrusted_proxy_is_ignored(topology) {
         let flags = ["--limit-logins-per-address=2", "--limit-rooms-per-minute=2", "--limit-handshakes-per-minute=2"];
         let app = TestApp::start_with(topology, &flags).await;
         let (a, _) = app.two();
@@ -266,7 +266,7 @@ with_topology! {
 with_topology! {
     #[embedded]
     #[clusters]
-    async fn limits_that_are_off_stop_nobody(topology) {
+    async fn disabled_limits_reject_nothing(topology) {
         let single = ["--limit-logins-per-address=off", "--limit-logins-per-account=off", "--limit-rooms-per-minute=off",
             "--limit-handshakes-per-minute=off"];
         let low = ["--limits=off", "--limit-logins-per-address=1", "--limit-logins-per-account=1",
@@ -293,7 +293,7 @@ with_topology! {
 
 with_topology! {
     #[clusters]
-    async fn a_flood_from_made_up_addresses_leaves_nothing_in_redis_for_good(topology) {
+    async fn keys_of_a_flood_from_forged_addresses_expire_in_redis(topology) {
         let app = TestApp::start_with(topology, &PROXY).await;
         let (a, b) = app.two();
         let flood = (0..200).map(|at| {

@@ -165,7 +165,7 @@ fn is_password(word: &str) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_host_signs_up_loses_his_password_leaves_and_comes_back_each_step_on_another_node() {
+async fn host_signs_up_resets_the_password_leaves_and_returns_with_each_step_on_another_node() {
     let cluster = Cluster::start().await;
     let nodes = [cluster.node(&[]).await, cluster.node(&[]).await];
     let Cluster { sink, http, .. } = &cluster;
@@ -210,7 +210,7 @@ async fn a_host_signs_up_loses_his_password_leaves_and_comes_back_each_step_on_a
     let request = http.post(nodes[0].url("/api/auth/leave/")).bearer_auth(token).json(&json!({"password": password}));
     assert_eq!(request.send().await.expect("an answer").status(), StatusCode::OK);
     let path = format!("/api/users/{}/", user["id"]);
-    eventually("his login is over on the other node", async || {
+    eventually("the login has ended on the other node", async || {
         let asked = http.get(nodes[1].url(&path)).bearer_auth(token).send().await.ok()?;
         (asked.status() == StatusCode::UNAUTHORIZED).then_some(())
     })

@@ -16,7 +16,7 @@ async fn host_behind(nginx: &Nginx, room: &Room, host: &Host, after: &str) -> Cl
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn behind_nginx_people_talk_across_nodes_and_lose_nothing_when_one_goes_away() {
+async fn clients_behind_nginx_exchange_messages_across_nodes_and_lose_nothing_when_one_drains() {
     let flags = ["--trusted-proxies", "127.0.0.1", "--drain", "1s"];
     let mut app = TestApp::start_with(MYSQL, &flags).await;
     let host = app.host("host@shop.example").await;
@@ -77,7 +77,7 @@ async fn behind_nginx_people_talk_across_nodes_and_lose_nothing_when_one_goes_aw
 
 /// A proxy publishes the node under `/chat`, and either keeps or strips the prefix.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn under_a_path_that_nginx_passes_on_or_strips_everything_is_reached() {
+async fn everything_is_reachable_under_a_path_that_nginx_keeps_or_strips() {
     let flags = ["--trusted-proxies", "127.0.0.1", "--public-url", "http://shop.example/chat"];
     let app = TestApp::start_with(Topology::Embedded, &flags).await;
     let host = app.host("host@shop.example").await;

@@ -53,7 +53,7 @@ async fn time_passes(store: &Store, span: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_is_in_the_room_on_no_node_gets_one_mail_and_a_guest_ends_them_by_its_link() {
+async fn recipient_without_a_socket_gets_one_email_and_a_guest_unsubscribes_by_its_link() {
     let cluster = Cluster::start().await;
     let address = ["--public-url", "https://chat.shop.example"];
     let nodes = [cluster.node(&address).await, cluster.node(&address).await];
@@ -167,7 +167,7 @@ fn path_of(text: &str, kind: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_service_that_e_mails_strangers_is_limited_and_delays_no_e_mail_of_others() {
+async fn service_that_emails_strangers_is_limited_and_delays_no_email_of_others() {
     let cluster = Cluster::start().await;
     let flags = ["--public-url", "https://chat.shop.example", "--limit-mails-per-host", "3"];
     let nodes = [cluster.node(&flags).await, cluster.node(&flags).await];
@@ -213,7 +213,7 @@ async fn a_service_that_e_mails_strangers_is_limited_and_delays_no_e_mail_of_oth
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_killed_while_it_sends_costs_the_mail_it_was_sending_and_no_other() {
+async fn node_killed_while_sending_loses_only_the_email_in_flight() {
     let cluster = Cluster::start().await;
     let killed = cluster.node(&[]).await;
     let sink = &cluster.sink;
@@ -233,7 +233,7 @@ async fn a_node_killed_while_it_sends_costs_the_mail_it_was_sending_and_no_other
     let other = cluster.node(&[]).await;
     assert_eq!(sink.mail().await["to"], json!(["dev@shop.example"]));
     let left = async || (store.mails().count().await == Ok(1)).then_some(());
-    eventually("the second is out of the box, the first helps nobody any more", left).await;
+    eventually("the second e-mail is sent, and the first has expired", left).await;
     assert!(sink.is_empty(), "no mail comes twice");
     drop(other);
     store.close().await;

@@ -53,7 +53,7 @@ async fn handshakes(app: &TestApp, node: &Node, result: &str) -> f64 {
 
 with_topology! {
     #[clusters]
-    async fn joins_beyond_the_bound_are_refused_at_once_and_the_others_complete_when_the_store_answers(topology) {
+    async fn joins_above_the_bound_are_rejected_at_once_and_others_complete_when_the_store_answers(topology) {
         let flags = ["--limit-joins-waiting", "8", "--limit-handshakes-per-minute", "off", "--limit-sockets-per-room", "off"];
         let app = TestApp::start_with(topology, &flags).await;
         let (a, b) = app.two();

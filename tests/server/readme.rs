@@ -86,7 +86,7 @@ fn cargo_folders() -> [(&'static str, String); 2] {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_first_command_runs_a_demo_in_which_a_guest_really_talks() {
+async fn the_first_command_runs_a_demo_with_a_working_conversation() {
     let commands = shell_blocks();
     assert!(commands[0].starts_with("cargo run -- demo "), "{}", commands[0]);
     assert!(commands[1].starts_with("tests/run "), "{}", commands[1]);
@@ -129,7 +129,7 @@ async fn the_first_command_runs_a_demo_in_which_a_guest_really_talks() {
 }
 
 #[test]
-fn the_first_picture_is_the_demo_and_all_of_them_are_small() {
+fn first_picture_is_the_demo_and_all_pictures_are_small() {
     const MAX_BYTES: u64 = 300 * 1024;
     let documents =
         ["README.md", "src/web/README.md", "src/web/widget/README.md"].map(|document| Path::new(ROOT).join(document));
@@ -147,7 +147,7 @@ fn the_first_picture_is_the_demo_and_all_of_them_are_small() {
 
 with_topology! {
     #[clusters]
-    async fn the_commands_for_two_nodes_make_a_cluster_whose_nodes_share_a_room(topology) {
+    async fn commands_for_two_nodes_start_a_cluster_that_shares_a_room(topology) {
         let commands = shell_blocks();
         let Topology::Cluster(database) = topology else { unreachable!("two nodes") };
         let (redis, database) = (RedisServer::start().await, TestDatabase::create(database).await);
@@ -216,14 +216,14 @@ async fn the_benchmark_prints_its_table_and_finds_nothing_lost() {
     let table: Vec<String> = bench.lines().collect();
     assert!(bench.0.wait().is_ok_and(|status| status.success()), "{table:#?}");
     for figure in [
-        "saturated: CPU a message, nodes + Redis",
-        "saturated: CPU a message, SQL",
-        "saturated: messages a second",
+        "saturated: CPU per message, nodes + Redis",
+        "saturated: CPU per message, SQL",
+        "saturated: messages per second",
         "idle socket: process memory",
-        "a join with history",
-        "fan-out 1 → 1,000: CPU a delivery",
+        "join with history",
+        "fan-out 1 → 1,000: CPU per delivery",
         "1,000 messages/s: p50 / p99",
-        "lost, doubled, reordered, misrouted",
+        "lost, duplicated, reordered, misrouted",
     ] {
         assert!(table.iter().any(|line| line.starts_with(figure)), "no {figure} in {table:#?}");
     }

@@ -7,7 +7,7 @@ use crate::on_both;
 use crate::support::{Room, SHOP, eventually};
 
 on_both! {
-    async fn a_guest_opens_a_room_and_the_host_sees_it_on_another_node(app) {
+    async fn room_created_by_a_guest_is_listed_on_another_node(app) {
         let (a, b) = app.two();
         let host = app.host("host@shop.example").await;
         let room = Room::open(app, a, &host).await;
@@ -30,14 +30,14 @@ on_both! {
         desk.frame().await;
         assert_eq!(host.listed(a, &room).await.expect("a room")["unread"], 0);
         desk.leave().await;
-        eventually("what he saw stays read", async || {
+        eventually("the room stays read", async || {
             let listed = host.listed(a, &room).await?;
             (listed["unread"] == 0 && !listed["lastCheckedAt"].is_null() && listed["latestMsg"] == "hello").then_some(())
         })
         .await;
     }
 
-    async fn the_list_has_pinned_rooms_first_and_then_the_one_that_was_written_to_last(app) {
+    async fn rooms_are_listed_pinned_first_then_by_last_message(app) {
         let (a, b) = app.two();
         let host = app.host("host@shop.example").await;
         let mut rooms = Vec::new();
@@ -67,7 +67,7 @@ on_both! {
         assert_eq!(host.call(a, Method::GET, "/api/chat/chatrooms/?page=9", Value::Null).await.0, 404);
     }
 
-    async fn another_hosts_room_is_403_and_an_absent_one_404(app) {
+    async fn room_of_another_host_is_403_and_an_unknown_one_404(app) {
         let (a, b) = app.two();
         let (host, other) = (app.host("host@shop.example").await, app.host("other@shop.example").await);
         let room = Room::open(app, a, &host).await;
@@ -86,7 +86,7 @@ on_both! {
         assert_eq!(host.get(b, &path).await["name"], room.name.as_str());
     }
 
-    async fn an_idempotency_key_makes_a_repeated_call_one_room(app) {
+    async fn repeated_call_with_an_idempotency_key_creates_one_room(app) {
         let (a, b) = app.two();
         let host = app.host("host@shop.example").await;
         let mut names = Vec::new();
@@ -108,7 +108,7 @@ on_both! {
         assert!(names.iter().all(|name| name == &names[0]), "{names:?}");
     }
 
-    async fn a_conversation_is_downloaded_whole_as_a_text_file_of_the_guests_name(app) {
+    async fn conversation_is_downloaded_as_a_text_file_named_after_the_guest(app) {
         let (a, b) = app.two();
         let host = app.host("host@shop.example").await;
         let room = Room::open(app, a, &host).await;
@@ -143,7 +143,7 @@ on_both! {
         assert_eq!(host.raw(a, &path, "*/*").await.text().await.expect("text"), "");
     }
 
-    async fn a_refresh_token_is_spent_on_any_node_and_a_stolen_one_ends_the_login(app) {
+    async fn refresh_token_is_used_on_any_node_and_a_stolen_one_ends_the_login(app) {
         let (a, b) = app.two();
         let host = app.host("host@shop.example").await;
         let refresh = async |node: &crate::support::Node, cookie: &str| {

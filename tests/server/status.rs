@@ -23,7 +23,7 @@ fn is(frame: &Value, word: &str) -> bool {
 }
 
 on_both! {
-    async fn a_guest_sees_at_once_that_the_host_is_there_and_again_when_he_asks(app) {
+    async fn guest_receives_the_presence_of_the_host_on_connect_and_on_request(app) {
         let (a, b) = app.two();
         let host = app.host("host@shop.example").await;
         let mut desk = host.appear(a).await;
@@ -40,7 +40,7 @@ on_both! {
         }
     }
 
-    async fn a_ping_is_answered_on_status_sockets_of_the_second_version_and_relayed_to_nobody(app) {
+    async fn ping_is_answered_on_version_2_status_sockets_and_not_relayed(app) {
         let (a, b) = app.two();
         let host = app.host("host@shop.example").await;
         let (mut desk, mut old_desk) = (host.appear_v2(a).await, host.appear(b).await);
@@ -64,7 +64,7 @@ on_both! {
         }
     }
 
-    async fn pings_of_an_idle_status_socket_do_not_ask_for_the_hosts_status(app) {
+    async fn pings_of_a_status_socket_do_not_request_the_status(app) {
         let (a, _) = app.two();
         let host = app.host("host@shop.example").await;
         let mut desk = host.appear(a).await;
@@ -89,7 +89,7 @@ on_both! {
         assert!(is(&guest.frame().await, "online"));
     }
 
-    async fn a_guest_hears_nothing_of_an_absent_host_until_he_comes(app) {
+    async fn guest_of_an_offline_host_receives_nothing_until_the_host_is_online(app) {
         let (a, b) = app.two();
         let host = app.host("host@shop.example").await;
         let mut guest = host.watched(a).await;
@@ -99,7 +99,7 @@ on_both! {
         assert!(is(&guest.frame().await, "online"));
     }
 
-    async fn a_guest_hears_that_the_host_has_left_once_his_last_tab_on_any_node_is_closed(app) {
+    async fn guest_receives_offline_when_the_last_tab_of_the_host_on_any_node_is_closed(app) {
         let (a, b) = app.two();
         let host = app.host("host@shop.example").await;
         let tabs = [host.appear(a).await, host.appear(b).await, host.appear(a).await];
@@ -117,7 +117,7 @@ on_both! {
         assert!(is(&guest.frame().await, "online"));
     }
 
-    async fn gone_and_back_within_a_second_is_not_told(app) {
+    async fn reconnection_within_a_second_is_not_reported(app) {
         let (a, b) = app.two();
         let host = app.host("host@shop.example").await;
         let mut desk = host.appear(a).await;
@@ -129,7 +129,7 @@ on_both! {
         assert!(!guest.hears("offline", Duration::from_millis(1_500)).await);
     }
 
-    async fn a_host_who_comes_and_goes_is_online_as_long_as_no_pause_lasts_a_second(app) {
+    async fn reconnecting_host_stays_online_if_no_pause_lasts_a_second(app) {
         let (a, b) = app.two();
         let host = app.host("host@shop.example").await;
         let mut desk = host.appear(a).await;
@@ -148,7 +148,7 @@ on_both! {
         assert!(!guest.hears("offline", Duration::from_millis(1_500)).await);
     }
 
-    async fn who_logs_out_is_offline_at_once(app) {
+    async fn host_that_logs_out_is_offline_at_once(app) {
         let (a, b) = app.two();
         let host = app.host("host@shop.example").await;
         let mut desk = host.appear(a).await;
@@ -162,7 +162,7 @@ on_both! {
         assert_eq!(desk.close_code().await, 4001);
     }
 
-    async fn a_host_hears_at_his_status_of_what_guests_write_in_any_of_his_rooms(app) {
+    async fn status_socket_notifies_the_host_of_messages_in_all_rooms(app) {
         let (a, b) = app.two();
         let host = app.host("host@shop.example").await;
         let other = app.host_of("other@other.example", "other.example").await;
@@ -196,7 +196,7 @@ on_both! {
         elsewhere.nothing().await;
     }
 
-    async fn a_host_may_hide_his_status(app) {
+    async fn host_may_hide_the_status(app) {
         let (a, b) = app.two();
         let host = app.host("host@shop.example").await;
         let mut desk = host.appear(a).await;
@@ -212,14 +212,14 @@ on_both! {
         assert_eq!(host.watched(a).await.close_code().await, 4009);
         assert_eq!(host.appear(b).await.close_code().await, 4009);
         host.call(b, Method::PATCH, &path, json!({"useOnlineStatus": true})).await;
-        crate::support::eventually("he shows it again", async || {
+        crate::support::eventually("the status is shown again", async || {
             let mut desk = host.appear(a).await;
             desk.is_admitted().await.then_some(())
         })
         .await;
     }
 
-    async fn another_hosts_status_is_4004_and_a_foreign_page_4003(app) {
+    async fn status_of_another_host_is_4004_and_an_unregistered_origin_4003(app) {
         let (a, _) = app.two();
         let host = app.host("host@shop.example").await;
         let other = app.host_of("other@other.example", "other.example").await;
@@ -231,7 +231,7 @@ on_both! {
         assert_eq!(Client::open(a, &format!("{path}?token=x"), None).await.close_code().await, 4001);
     }
 
-    async fn a_hosts_notices_are_ignored_whatever_is_in_them_and_other_types_are_4000(app) {
+    async fn notices_of_a_host_are_ignored_and_other_types_are_4000(app) {
         let (a, _) = app.two();
         let host = app.host("host@shop.example").await;
         let mut desk = host.appear(a).await;
@@ -249,7 +249,7 @@ on_both! {
 
 with_topology! {
     #[clusters]
-    async fn a_host_whom_a_draining_node_sends_away_stays_online_until_he_had_time_to_come_back(topology) {
+    async fn host_of_a_draining_node_stays_online_until_it_had_time_to_reconnect(topology) {
         let mut app = TestApp::start(topology).await;
         let (host, absent) = (app.host("host@shop.example").await, app.host("absent@shop.example").await);
         let (mut desk, mut other) = (host.appear(&app.nodes[0]).await, absent.appear(&app.nodes[0]).await);
@@ -283,7 +283,7 @@ with_topology! {
 
 with_topology! {
     #[clusters]
-    async fn what_nobody_told_of_a_host_is_looked_up_when_a_nodes_subscriber_was_away(topology) {
+    async fn status_is_read_again_after_the_subscriber_was_disconnected(topology) {
         let app = TestApp::start(topology).await;
         let (a, b) = app.two();
         let hosts = [

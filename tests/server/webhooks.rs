@@ -48,7 +48,7 @@ fn verifies(secret: &str, received: &Received, body: &str) -> bool {
 
 with_topology! {
     #[embedded] #[clusters]
-    async fn what_happens_in_rooms_is_told_to_the_hosts_own_systems(topology) {
+    async fn room_events_are_delivered_to_the_webhook(topology) {
         let app = TestApp::start_with(topology, &FLAGS).await;
         let (a, b) = app.two();
         let (host, receiver) = (app.host("host@shop.example").await, Receiver::start().await);
@@ -105,7 +105,7 @@ with_topology! {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_private_is_called_unless_the_operator_allows_it() {
+async fn private_addresses_are_not_called_unless_the_operator_allows_it() {
     let app = TestApp::start(Topology::Embedded).await;
     let (host, receiver) = (app.host("host@shop.example").await, Receiver::start().await);
     let path = format!("/api/users/{}/webhook/", host.account.id.0);

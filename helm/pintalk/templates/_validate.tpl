@@ -1,4 +1,4 @@
-{{/* Checks that the schema cannot express, or would report together with a password. */}}
+{{/* Checks that the schema cannot express, or whose schema errors would contain a password. */}}
 {{- define "pintalk.validate" -}}
 {{- /* First, because the other checks read it. */}}
 {{- if not (kindIs "map" .Values.config) }}{{ fail "config holds options; use {} instead of null" }}{{ end }}
@@ -20,7 +20,7 @@
 {{- if get $s $key }}{{ fail (printf "secrets.%s is not read with secrets.existingSecret: add it to that Secret" $key) }}{{ end }}
 {{- end }}
 {{- if or .Values.redis.enabled .Values.mysql.enabled }}
-{{- fail "redis.enabled and mysql.enabled do not go with secrets.existingSecret, which contains other addresses" }}
+{{- fail "redis.enabled and mysql.enabled cannot be combined with secrets.existingSecret, which contains other addresses" }}
 {{- end }}
 {{- else }}
 {{- if lt (len $s.jwtSecret) 32 }}

@@ -8,7 +8,7 @@ use crate::node::clock_skew::{JOBS_LIMIT, REPORTED, Skew, Skews};
 use crate::node::config::Mode;
 use crate::store::Store;
 
-/// An unreachable store is reported by its own check.
+/// Measures the clock skew. Reports nothing if a store is unreachable: its own check reports that.
 pub(super) async fn check(mode: &Mode) -> Vec<Finding> {
     let Ok(store) = Store::connect_lazy(mode.database().expose()).await else { return Vec::new() };
     let node = NodeId::from_random(Chance::from_entropy().bytes());
@@ -17,7 +17,7 @@ pub(super) async fn check(mode: &Mode) -> Vec<Finding> {
     if let Some(skew) = Skew::new(store.clone(), redis.clone())
         && skew.measure_well().await.is_ok()
     {
-        findings.push(judge(skew.skews()));
+        findings.push(assess(skew.skews()));
     }
     if let Some(redis) = redis {
         redis.quit().await;
@@ -26,14 +26,14 @@ pub(super) async fn check(mode: &Mode) -> Vec<Finding> {
     findings
 }
 
-fn judge(skews: Skews) -> Finding {
+fn assess(skews: Skews) -> Finding {
     if let Some(skew) = skews.above(JOBS_LIMIT) {
-        return Finding::wrong(format!("clocks: {skew}: nodes neither lead nor run jobs above 30 s"));
+        return Finding::wrong(format!("clocks: {skew}: above 30 s no node leads or runs jobs"));
     }
     match skews.above(REPORTED) {
-        Some(skew) => Finding::risky(format!("clocks: {skew}: let NTP set all of them")),
-        None if skews.redis.is_some() => Finding::good("clocks: this machine, SQL and Redis agree to 1 s"),
-        None => Finding::good("clocks: this machine and SQL agree to 1 s"),
+        Some(skew) => Finding::risky(format!("clocks: {skew}: synchronise all clocks with NTP")),
+        None if skews.redis.is_some() => Finding::good("clocks: this machine, SQL and Redis agree within 1 s"),
+        None => Finding::good("clocks: this machine and SQL agree within 1 s"),
     }
 }
 
@@ -41,22 +41,22 @@ fn judge(skews: Skews) -> Finding {
 mod tests {
     use chrono::TimeDelta;
 
-    use super::super::Weight;
+    use super::super::Severity;
     use super::*;
 
     #[test]
-    fn the_largest_skew_is_named_and_weighed() {
+    fn finding_names_the_largest_skew_and_its_severity() {
         let finding = |sql, redis, stores| {
             let skew = |seconds: f64| Some(TimeDelta::milliseconds((seconds * 1_000.0) as i64));
-            judge(Skews { sql: skew(sql), redis: skew(redis), stores: skew(stores) })
+            assess(Skews { sql: skew(sql), redis: skew(redis), stores: skew(stores) })
         };
-        assert_eq!(finding(0.9, -0.9, 0.0).weight, Weight::Good);
+        assert_eq!(finding(0.9, -0.9, 0.0).severity, Severity::Good);
         let risky = finding(-1.5, 0.2, 1.7);
-        assert_eq!(risky.weight, Weight::Risky);
-        assert!(risky.what.contains("SQL's clock is 1.7 s ahead of Redis'"), "{}", risky.what);
+        assert_eq!(risky.severity, Severity::Risky);
+        assert!(risky.text.contains("SQL's clock is 1.7 s ahead of Redis'"), "{}", risky.text);
         let wrong = finding(-31.0, 0.0, 31.0 - 0.5);
-        assert_eq!(wrong.weight, Weight::Wrong);
-        assert!(wrong.what.contains("this machine's clock is 31.0 s behind SQL's"), "{}", wrong.what);
-        assert_eq!(judge(Skews::default()).weight, Weight::Good);
+        assert_eq!(wrong.severity, Severity::Wrong);
+        assert!(wrong.text.contains("this machine's clock is 31.0 s behind SQL's"), "{}", wrong.text);
+        assert_eq!(assess(Skews::default()).severity, Severity::Good);
     }
 }

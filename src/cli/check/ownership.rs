@@ -33,7 +33,7 @@ pub(super) async fn check(mode: &Mode) -> Vec<Finding> {
     findings
 }
 
-/// Checks a database on which no node has started yet: it can only use a Redis without an owner.
+/// Checks Redis if no node has started on the database yet: such a database requires a Redis without an owner.
 async fn unclaimed(mode: &Mode) -> Vec<Finding> {
     let Some(url) = mode.redis() else { return Vec::new() };
     let candidate = InstallationId::from_random(Chance::from_entropy().bytes());
@@ -49,13 +49,13 @@ async fn owner(url: &RedisUrl, own: InstallationId) -> Option<Finding> {
     // An unreachable Redis is reported by its own check.
     Some(match owner.ok()? {
         Some(_) if is_retired == Ok(true) => {
-            Finding::good("installation: redis belonged to it, a node will claim it again")
+            Finding::good("installation: redis belonged to this installation, a node will claim it again")
         }
-        Some(owner) if owner == own.as_str() => Finding::good("installation: redis belongs to it"),
+        Some(owner) if owner == own.as_str() => Finding::good("installation: redis belongs to this installation"),
         Some(owner) => Finding::wrong(format!(
-            "installation: redis belongs to another installation, {owner}: give the Redis of this installation, or run \
+            "installation: redis belongs to another installation, {owner}: use the Redis of this installation, or run \
              `pintalk installation adopt`"
         )),
-        None => Finding::good("installation: redis belongs to none, a node will claim it"),
+        None => Finding::good("installation: redis belongs to no installation, a node will claim it"),
     })
 }

@@ -2,16 +2,18 @@
 
 use clap::Args;
 
-use super::{Failure, USAGE, Who, accounts, block_on, in_silence, open_store, password, plain, print, print_line};
+use super::{
+    Failure, HostRef, USAGE, accounts, announce_nothing, block_on, open_store, password, print, print_line, printable,
+};
 use crate::accounts::{Accounts, SetPasswordError, readable_password};
 use crate::domain::clock::Chance;
 use crate::domain::{Host, HostId};
 use crate::node::Announcer;
 use crate::node::config::{self, Hidden, KeyGrace, StoreArgs};
 
-/// Help text: when running nodes apply a change.
-pub(super) const WHEN: &str = "With --redis-url every node of the cluster is told and acts at once. Without it, as beside a single \
-    node, a node finds out by itself: it refuses keys and tokens within 5 s, and closes open sockets within a minute.";
+/// Help text: delay until running nodes apply a change.
+pub(super) const AFTER_HELP: &str = "With --redis-url, all nodes of the cluster are notified and apply the change at once. Without it, \
+    for example with a single node, nodes reject keys and tokens within 5 s and close open sockets within a minute.";
 
 #[derive(Args)]
 struct ClusterArgs {
@@ -23,10 +25,10 @@ struct ClusterArgs {
 }
 
 #[derive(Args)]
-pub(in crate::cli) struct StandingArgs {
+pub(in crate::cli) struct AccountArgs {
     /// E-mail address or id of the host.
     #[arg(value_name = "HOST")]
-    who: Who,
+    host: HostRef,
     #[command(flatten)]
     cluster: ClusterArgs,
 }
@@ -35,7 +37,7 @@ pub(in crate::cli) struct StandingArgs {
 pub(in crate::cli) struct PasswordArgs {
     /// E-mail address or id of the host.
     #[arg(value_name = "HOST")]
-    who: Who,
+    host: HostRef,
     /// New password, at least 8 characters; `-` reads a line from standard input.
     #[arg(long, env = "PINTALK_USER_PASSWORD", hide_env_values = true, allow_hyphen_values = true)]
     password: Option<Hidden>,
@@ -50,11 +52,11 @@ pub(in crate::cli) struct PasswordArgs {
 pub(in crate::cli) struct KeysArgs {
     /// E-mail address or id of the host.
     #[arg(value_name = "HOST")]
-    who: Who,
-    /// End all old keys at once, including the current ones.
+    host: HostRef,
+    /// Revoke all previous keys at once, including the current ones.
     #[arg(long)]
     revoke_old: bool,
-    /// Time for which the current keys stay valid.
+    /// Time for which the current keys remain valid.
     #[arg(long, env = "PINTALK_KEY_GRACE", value_name = "SPAN", default_value = "1d")]
     key_grace: KeyGrace,
     /// Print JSON in the format of the API.
@@ -64,21 +66,21 @@ pub(in crate::cli) struct KeysArgs {
     cluster: ClusterArgs,
 }
 
-pub(super) fn disable(args: &StandingArgs) -> Result<u8, Failure> {
+pub(super) fn disable(args: &AccountArgs) -> Result<u8, Failure> {
     change(
         &args.cluster,
-        &args.who,
+        &args.host,
         async |accounts, id| accounts.disable_host(id).await.map_err(Failure::new),
-        |host| print_line(&format!("{} is disabled", plain(&host.email))),
+        |host| print_line(&format!("{} is disabled", printable(&host.email))),
     )
 }
 
-pub(super) fn enable(args: &StandingArgs) -> Result<u8, Failure> {
+pub(super) fn enable(args: &AccountArgs) -> Result<u8, Failure> {
     change(
         &args.cluster,
-        &args.who,
+        &args.host,
         async |accounts, id| accounts.enable_host(id).await.map_err(Failure::new),
-        |host| print_line(&format!("{} is enabled", plain(&host.email))),
+        |host| print_line(&format!("{} is enabled", printable(&host.email))),
     )
 }
 
@@ -91,10 +93,10 @@ pub(super) fn reset_password(args: &PasswordArgs) -> Result<u8, Failure> {
     };
     change(
         &args.cluster,
-        &args.who,
+        &args.host,
         async |accounts, id| {
             accounts.set_password(id, &password).await.map_err(|error| match error {
-                SetPasswordError::Invalid(why) => Failure { code: USAGE, sentence: format!("--password: {why}") },
+                SetPasswordError::Invalid(reason) => Failure { code: USAGE, message: format!("--password: {reason}") },
                 SetPasswordError::Fault(fault) => Failure::new(fault),
             })
         },
@@ -102,7 +104,7 @@ pub(super) fn reset_password(args: &PasswordArgs) -> Result<u8, Failure> {
             if args.generate {
                 print_line(&password)
             } else {
-                print_line(&format!("{} has a new password", plain(&host.email)))
+                print_line(&format!("{} has a new password", printable(&host.email)))
             }
         },
     )
@@ -111,7 +113,7 @@ pub(super) fn reset_password(args: &PasswordArgs) -> Result<u8, Failure> {
 pub(super) fn rotate_keys(args: &KeysArgs) -> Result<u8, Failure> {
     change(
         &args.cluster,
-        &args.who,
+        &args.host,
         async |accounts, id| {
             let accounts = accounts.with_key_grace(args.key_grace.0);
             accounts.rotate_keys(id, args.revoke_old).await.map_err(Failure::new)
@@ -123,7 +125,7 @@ pub(super) fn rotate_keys(args: &KeysArgs) -> Result<u8, Failure> {
 /// Changes an account in SQL and notifies the nodes. The result is printed even if they could not be notified.
 fn change(
     cluster: &ClusterArgs,
-    who: &Who,
+    host: &HostRef,
     work: impl AsyncFnOnce(Accounts, HostId) -> Result<Option<Host>, Failure>,
     show: impl FnOnce(&Host) -> Result<(), Failure>,
 ) -> Result<u8, Failure> {
@@ -135,20 +137,21 @@ fn change(
             None => None,
         };
         let changed = async {
-            let accounts = accounts(&store, announcer.as_ref().map_or_else(in_silence, Announcer::announce)).await?;
-            let host = who.find(&store).await?;
-            work(accounts, host.id).await?.ok_or_else(Who::unknown)
+            let accounts =
+                accounts(&store, announcer.as_ref().map_or_else(announce_nothing, Announcer::announce)).await?;
+            let host = host.find(&store).await?;
+            work(accounts, host.id).await?.ok_or_else(HostRef::unknown)
         };
         let changed = changed.await;
-        let told = match announcer {
+        let notified = match announcer {
             Some(announcer) => announcer.close().await,
             None => Ok(()),
         };
         store.close().await;
         show(&changed?)?;
-        told.map_err(|error| {
+        notified.map_err(|error| {
             Failure::new(format!(
-                "it is done, but --redis-url: the nodes may not have been told: {error}; they find out within 5 s, and close \
+                "the change is stored, but --redis-url: nodes may not have been notified: {error}; they apply it within 5 s and close \
                  open sockets within a minute"
             ))
         })?;

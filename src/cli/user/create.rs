@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{Failure, USAGE, accounts, block_on, in_silence, open_store, password, print};
+use super::{Failure, USAGE, accounts, announce_nothing, block_on, open_store, password, print};
 use crate::accounts::{CreateHostError, NewAccount};
 use crate::domain::Host;
 use crate::node::config::{self, Hidden, StoreArgs};
@@ -52,18 +52,19 @@ pub(super) fn run(args: CreateArgs) -> Result<u8, Failure> {
 
 /// Creates a host in an open store.
 pub(in crate::cli) async fn create(store: &Store, account: NewAccount) -> Result<Host, Failure> {
-    let accounts = accounts(store, in_silence()).await?;
+    let accounts = accounts(store, announce_nothing()).await?;
     accounts.create_host(account).await.map_err(|error| match error {
         CreateHostError::Invalid(fields) => {
-            let why = fields.iter().map(|(field, why)| format!("--{}: {why}", flag(field))).collect::<Vec<_>>();
-            Failure { code: USAGE, sentence: why.join("; ") }
+            let problems =
+                fields.iter().map(|(field, problem)| format!("--{}: {problem}", flag(field))).collect::<Vec<_>>();
+            Failure { code: USAGE, message: problems.join("; ") }
         }
-        CreateHostError::EmailTaken => Failure::new("--email: there is an account with this address"),
+        CreateHostError::EmailTaken => Failure::new("--email: an account with this address already exists"),
         CreateHostError::Fault(fault) => Failure::new(fault),
     })
 }
 
-/// Returns the flag of an API field: `serviceName` is `service-name`.
+/// Returns the flag of an API field: `service-name` for `serviceName`.
 fn flag(field: &str) -> String {
     let mut flag = String::new();
     for character in field.chars() {
@@ -80,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_field_of_the_api_is_named_by_its_flag() {
+    fn api_field_is_named_by_its_flag() {
         assert_eq!(flag("serviceDomain"), "service-domain");
         assert_eq!(flag("email"), "email");
     }

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{Failure, block_on, open_store, plain, print_line};
+use super::{Failure, block_on, open_store, print_line, printable};
 use crate::domain::{Host, HostId};
 use crate::node::config::{self, StoreArgs};
 use crate::protocol::api::User;
@@ -36,7 +36,7 @@ pub(super) fn run(args: &ListArgs) -> Result<u8, Failure> {
     })
 }
 
-/// A host and who deactivated it, if anyone.
+/// Host, and by whom its account was deactivated.
 type Listed = (Host, Option<DeactivatedBy>);
 
 async fn all(store: &Store) -> Result<Vec<Listed>, Failure> {
@@ -64,7 +64,7 @@ fn json(hosts: &[Listed]) -> Result<String, Failure> {
     serde_json::to_string(&listed).map_err(Failure::new)
 }
 
-/// A host that left can restore the account; a disabled one cannot.
+/// Returns the state of an account. Hosts can restore an account that they left, but not a disabled one.
 fn state(by: Option<DeactivatedBy>) -> &'static str {
     match by {
         None => "active",
@@ -76,18 +76,18 @@ fn state(by: Option<DeactivatedBy>) -> &'static str {
 /// Formats one line per host below a header. Service names are the last column, because their display width depends on
 /// the terminal.
 fn table(hosts: &[Listed]) -> String {
-    let heads = ["ID", "STATE", "CREATED", "EMAIL", "DOMAINS", "SERVICE"].map(str::to_owned);
+    let header = ["ID", "STATE", "CREATED", "EMAIL", "DOMAINS", "SERVICE"].map(str::to_owned);
     let rows = hosts.iter().map(|(host, by)| {
         [
             host.id.0.to_string(),
             state(*by).to_owned(),
             host.created_at.format("%Y-%m-%d").to_string(),
-            plain(&host.email),
+            printable(&host.email),
             host.service_domain.as_deref().unwrap_or("-").to_owned(),
-            plain(&host.service_name),
+            printable(&host.service_name),
         ]
     });
-    let lines: Vec<[String; 6]> = std::iter::once(heads).chain(rows).collect();
+    let lines: Vec<[String; 6]> = std::iter::once(header).chain(rows).collect();
     let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or_default();
     let widths = [0, 1, 2, 3, 4].map(width);
     let padded = |line: &[String; 6]| {

@@ -1,4 +1,4 @@
-// The host's password, and deactivation of the account.
+// Cards of the account: change of the password, and deactivation.
 import { h } from "../shared/dom";
 import type { Api } from "./api";
 import { ask } from "./dialog";

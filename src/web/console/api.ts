@@ -1,5 +1,5 @@
-// Calls of the API for the host who is logged in. The access token is kept here and nowhere else; the refresh cookie that renews it is
-// not visible to scripts.
+// API client of the logged-in host. The access token is kept in memory here only; the refresh cookie that renews it is not visible to
+// scripts.
 import { NotJsonError, fetchWithTimeout, readJson } from "../shared/fetch";
 import { encode, isRecord } from "../shared/json";
 import { backOff, pause } from "./backoff";
@@ -8,25 +8,25 @@ import { ShapeError, loginFrom, noContent, tokenFrom, userFrom, userIdFrom, type
 import { pathOf } from "./page";
 
 const CALL_TIMEOUT_MS = 15_000;
-const FIRST_REFRESH_TIMEOUT_MS = 7000; // if its answer is lost, the second try comes while the server still accepts the spent cookie (10 s)
-const DOUBTED_TIMEOUT_MS = 1000; // of the first try of a GET while connections are in doubt
-const DOUBT_MS = 5000;
+const FIRST_REFRESH_TIMEOUT_MS = 7000; // if the response is lost, the retry runs while the server still accepts the used cookie (10 s)
+const SUSPECT_TIMEOUT_MS = 1000; // of the first attempt of a GET while connections are suspect
+const SUSPECT_MS = 5000;
 const TRANSFER_TIMEOUT_MS = 120_000; // uploads and downloads
 const RETRY_WAITS_MS = [500, 1000, 2000, 4000];
 const MAX_RETRY_AFTER_S = 3600;
-const UNAVAILABLE = [502, 503, 504]; // a node that restarts, or a proxy without one
-const PROXY_STATUSES = [413, 429, 500]; // a proxy in front of the server returns these with a page of its own
+const UNAVAILABLE = [502, 503, 504]; // a node that restarts, or a proxy without a node
+const PROXY_STATUSES = [413, 429, 500]; // statuses that a proxy returns with its own page
 const WRONG_PASSWORD = "Wrong password."; // a 401 that does not concern the token
 
 type Method = "GET" | "POST" | "PUT" | "PATCH" | "DELETE";
 
-/** Turns the JSON of an answer into a value, or throws a `ShapeError`. */
+/** Converts the JSON of a response to a value, or throws a `ShapeError`. */
 type Parse<T> = (value: unknown) => T;
 
-/** Makes a call; a timeout replaces the usual one. */
+/** Makes a call, with a timeout other than the default if given. */
 type Call<T> = (timeoutMs?: number) => Promise<T>;
 
-/** A failed call. `status` is the server's, or 0 without an answer of the server; `problem` is the reason for that. */
+/** Failed call. `status` is 0 if the server did not answer; `problem` is the reason for that. */
 export class ApiError extends Error {
   constructor(
     readonly status: number,
@@ -38,7 +38,7 @@ export class ApiError extends Error {
     super(detail || (status ? `HTTP ${status}` : ""));
   }
 
-  /** The login is not valid any more. */
+  /** Whether the login is no longer valid. */
   get isUnauthorized(): boolean {
     return this.status === 401 && this.message !== WRONG_PASSWORD;
   }
@@ -60,7 +60,7 @@ function textsOf(fields: unknown): Record<string, string> {
   return Object.fromEntries(Object.entries(fields).filter((entry): entry is [string, string] => typeof entry[1] === "string"));
 }
 
-/** The error that a response stands for. Only the server's own JSON, `{code, detail}`, counts as an answer of the server. */
+/** Converts an error response. Only JSON of the form `{code, detail}` counts as an answer of the server. */
 async function errorOf(response: Response): Promise<ApiError> {
   const { status } = response;
   const retryAfter = retryAfterOf(response);
@@ -69,14 +69,14 @@ async function errorOf(response: Response): Promise<ApiError> {
   if (body && body.code === status && typeof body.detail === "string") {
     return new ApiError(status, isUnavailable ? "unavailable" : null, body.detail, textsOf(body.fields), retryAfter);
   }
-  // The server's own 500 is JSON.
+  // A 500 of the server itself is JSON.
   if (isUnavailable || status === 500) return new ApiError(0, "unavailable", "", {}, retryAfter);
   return PROXY_STATUSES.includes(status) ? new ApiError(status, null, "", {}, retryAfter) : new ApiError(0, "intercepted");
 }
 
 function initOf(method: Method, { token, body }: Sent): RequestInit {
   const headers: Record<string, string> = token ? { Authorization: `Bearer ${token}` } : {};
-  // The API redirects nowhere: a redirect leads to the sign-in page of a network.
+  // The API has no redirects: a redirect leads to the sign-in page of a network.
   const init: RequestInit = { method, headers, redirect: "manual" };
   if (body instanceof FormData) init.body = body;
   else if (body !== undefined) {
@@ -86,7 +86,7 @@ function initOf(method: Method, { token, body }: Sent): RequestInit {
   return init;
 }
 
-/** Makes one call and reads its answer. Rejects with an `ApiError`. */
+/** Makes one call and reads its response. Rejects with an `ApiError`. */
 async function fetchOnce<T>(method: Method, path: string, sent: Sent, read: (response: Response) => Promise<T>): Promise<T> {
   try {
     return await fetchWithTimeout(pathOf(path), initOf(method, sent), sent.timeoutMs ?? CALL_TIMEOUT_MS, async (response) => {
@@ -128,18 +128,18 @@ async function readDownload(response: Response): Promise<Download> {
 export class Api {
   token = "";
   readonly connection = new Connection(() => this.#probe());
-  /** The login has ended. `elsewhere`: not by the host in this tab. */
+  /** Called when the login has ended. `elsewhere`: not by the host in this tab. */
   onEnded: (elsewhere: boolean) => void = () => {};
   #user: User | null = null;
   /** Milliseconds since the epoch. */
-  #doubtedUntil = 0;
+  #suspectUntil = 0;
   #refreshing: Promise<void> | null = null;
 
   get isLoggedIn(): boolean {
     return this.#user !== null;
   }
 
-  /** The host who is logged in. */
+  /** The logged-in host. */
   get user(): User {
     if (!this.#user) throw new ApiError(401, null, "This login has ended.");
     return this.#user;
@@ -149,15 +149,15 @@ export class Api {
     this.#user = user;
   }
 
-  /** A call without a login. */
+  /** Makes a call without a login. */
   callPublic<T>(method: Method, path: string, parse: Parse<T>, body?: unknown): Promise<T> {
     return this.#observed(() => fetchOnce(method, path, { body }, reader(parse)));
   }
 
-  /** A call of the host. A GET is repeated where the server does not answer; an expired access token is renewed. */
+  /** Makes a call as the host. A GET is retried if the server does not answer; an expired access token is renewed. */
   call<T>(method: Method, path: string, parse: Parse<T>, body?: unknown): Promise<T> {
-    const usual = body instanceof FormData ? TRANSFER_TIMEOUT_MS : CALL_TIMEOUT_MS;
-    return this.#authorized(method, (timeoutMs = usual) => fetchOnce(method, path, { token: this.token, body, timeoutMs }, reader(parse)));
+    const defaultMs = body instanceof FormData ? TRANSFER_TIMEOUT_MS : CALL_TIMEOUT_MS;
+    return this.#authorized(method, (timeoutMs = defaultMs) => fetchOnce(method, path, { token: this.token, body, timeoutMs }, reader(parse)));
   }
 
   /** Downloads a file. */
@@ -167,11 +167,11 @@ export class Api {
   }
 
   /**
-   * Connections that the browser holds open may be dead: the device was asleep or has changed its network. For a few seconds a GET that is
-   * not answered soon is repeated, which makes the browser open another connection.
+   * Marks open connections of the browser as suspect, after the device was asleep or has changed its network. For a few seconds, a GET that is
+   * not answered soon is retried, which makes the browser open another connection.
    */
-  doubtConnections(): void {
-    this.#doubtedUntil = Date.now() + DOUBT_MS;
+  suspectConnections(): void {
+    this.#suspectUntil = Date.now() + SUSPECT_MS;
   }
 
   async #authorized<T>(method: Method, call: Call<T>): Promise<T> {
@@ -186,11 +186,11 @@ export class Api {
 
   async #retried<T>(method: Method, call: Call<T>): Promise<T> {
     const isRepeatable = method === "GET";
-    if (isRepeatable && Date.now() < this.#doubtedUntil) {
+    if (isRepeatable && Date.now() < this.#suspectUntil) {
       try {
-        return await call(DOUBTED_TIMEOUT_MS);
+        return await call(SUSPECT_TIMEOUT_MS);
       } catch (error) {
-        // Whether the server can be reached is decided by the next try.
+        // The next attempt determines whether the server is reachable.
         if (!(error instanceof ApiError && error.problem)) throw error;
       }
     }
@@ -205,7 +205,7 @@ export class Api {
     return this.#observed(() => call());
   }
 
-  /** Makes a call and reports whether the server has answered it. */
+  /** Makes a call and reports to the connection whether the server answered. */
   async #observed<T>(call: () => Promise<T>): Promise<T> {
     try {
       const answer = await call();
@@ -227,20 +227,20 @@ export class Api {
       await this.#observed(() => fetchOnce("GET", `api/users/${id}/`, { token: this.token }, reader(userFrom)));
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
-      // The connection has been notified of the outcome.
+      // Already reported to the connection.
     }
   }
 
-  /** Renews the access token by the cookie, once for all who need it. Repeats the call until the server answers. */
+  /** Renews the access token with the cookie, once for all concurrent callers. Retries until the server answers. */
   refresh(): Promise<void> {
     this.#refreshing ??= this.#refreshUntilAnswered().finally(() => (this.#refreshing = null));
     return this.#refreshing;
   }
 
   async #refreshUntilAnswered(): Promise<void> {
-    for (let tries = 0; ; tries++) {
+    for (let attempts = 0; ; attempts++) {
       try {
-        const timeoutMs = tries ? CALL_TIMEOUT_MS : FIRST_REFRESH_TIMEOUT_MS;
+        const timeoutMs = attempts ? CALL_TIMEOUT_MS : FIRST_REFRESH_TIMEOUT_MS;
         this.token = await this.#observed(() => fetchOnce("POST", "api/auth/token/refresh/", { timeoutMs }, reader(tokenFrom)));
         return;
       } catch (error) {
@@ -249,12 +249,12 @@ export class Api {
           this.end(true);
           throw error;
         }
-        await backOff(tries, error.retryAfter);
+        await backOff(attempts, error.retryAfter);
       }
     }
   }
 
-  /** Continues the login of this browser, if there is one. Fails while the server does not answer. */
+  /** Resumes the login of this browser, if there is one. Fails while the server does not answer. */
   async resume(): Promise<boolean> {
     try {
       await this.refresh();
@@ -277,13 +277,13 @@ export class Api {
     try {
       await this.call("POST", "api/auth/logout/", noContent);
     } catch (error) {
-      // The login was ended before.
+      // The login had already ended.
       if (!(error instanceof ApiError && error.isUnauthorized)) throw error;
     }
     this.end();
   }
 
-  /** Forgets the login. `elsewhere`: it was not ended in this tab. */
+  /** Drops the login. `elsewhere`: it was not ended in this tab. */
   end(elsewhere = false): void {
     const wasLoggedIn = this.isLoggedIn;
     this.token = "";

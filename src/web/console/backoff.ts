@@ -1,34 +1,34 @@
-// Waiting before a call is repeated.
+// Delays between attempts of a call.
 import { pause as wait } from "../shared/pause";
 
 const FIRST_MS = 500;
-const LONGEST_MS = 10_000;
-const LONGEST_HIDDEN_MS = 30_000;
-/** A proxy's maintenance page asks for an hour; the server may be back in seconds. */
-const LONGEST_REQUIRED_MS = 30_000;
+const MAX_MS = 10_000;
+const MAX_HIDDEN_MS = 30_000;
+/** Upper bound for `Retry-After`: a proxy's maintenance page may request an hour, while the server returns within seconds. */
+const MAX_RETRY_AFTER_MS = 30_000;
 
 const pauses = new Set<() => void>();
 
-/** Ends every pause: the server has answered. */
+/** Ends every pause, because the server has answered. */
 export function endPauses(): void {
   for (const end of [...pauses]) end();
 }
 
-/** Waits for about `ms`, and for what the server has asked for (`Retry-After`, in seconds) up to half a minute; shorter when the network is back. */
+/** Waits for about `ms`, or for `retryAfter` seconds up to half a minute if that is longer. Ends early when the network is available again. */
 export async function pause(ms: number, retryAfter = 0): Promise<void> {
-  const wanted = Math.max(ms * (0.5 + Math.random()), Math.min(1000 * retryAfter, LONGEST_REQUIRED_MS));
+  const delayMs = Math.max(ms * (0.5 + Math.random()), Math.min(1000 * retryAfter, MAX_RETRY_AFTER_MS));
   await new Promise<void>((resolve) => {
     const end = (): void => {
       pauses.delete(end);
       resolve();
     };
     pauses.add(end);
-    void wait(wanted).then(end);
+    void wait(delayMs).then(end);
   });
 }
 
-/** Exponential backoff: waits before the next try. */
-export function backOff(tries: number, retryAfter = 0): Promise<void> {
-  const longest = document.hidden ? LONGEST_HIDDEN_MS : LONGEST_MS;
-  return pause(Math.min(longest, FIRST_MS * 2 ** Math.min(tries, 10)), retryAfter);
+/** Waits before the next attempt, with exponential backoff. */
+export function backOff(attempts: number, retryAfter = 0): Promise<void> {
+  const max = document.hidden ? MAX_HIDDEN_MS : MAX_MS;
+  return pause(Math.min(max, FIRST_MS * 2 ** Math.min(attempts, 10)), retryAfter);
 }

@@ -1,5 +1,5 @@
-// Explains why the page stays empty: the browser is too old for the console, or the console's files cannot be loaded. ES5, because older
-// browsers have to read it.
+// Explains an empty page: the browser is too old for the console, or the console's files cannot be loaded. Written in ES5, so that older
+// browsers can parse it.
 (function () {
   "use strict";
   var isKorean = /^ko/.test(navigator.language || "");
@@ -24,7 +24,7 @@
 
   function show(text: string): void {
     var container = document.getElementById("app");
-    // What is there already works.
+    // The console has already rendered.
     if (!container || container.firstChild) return;
     var message = document.createElement("p");
     message.setAttribute("role", "alert");

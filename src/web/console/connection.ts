@@ -1,9 +1,9 @@
-// Whether calls reach the server.
+// State of the connection to the server.
 import { backOff, endPauses } from "./backoff";
 
 /**
- * Why a call got no answer of the server's: there was none, it came from something in between (a captive portal, a proxy), or a proxy
- * reports that the server is unavailable.
+ * Reason for which a call was not answered by the server: there was no response, a captive portal or a proxy sent it, or a proxy reported that the
+ * server is unavailable.
  */
 export type Problem = "unreachable" | "intercepted" | "unavailable";
 
@@ -13,10 +13,10 @@ export class Connection {
   onRecovered: () => void = () => {};
   #isProbing = false;
 
-  /** `probe` is a cheap call that reports its outcome here; it returns `null` while there is nothing to call for. */
+  /** `probe` makes a cheap call that reports its outcome here; it returns `null` while no host is logged in. */
   constructor(private readonly probe: () => Promise<void> | null) {}
 
-  /** A call was answered by the server. */
+  /** Records a call that the server answered. */
   succeeded(): void {
     if (!this.problem) return;
     this.problem = null;
@@ -25,7 +25,7 @@ export class Connection {
     this.onRecovered();
   }
 
-  /** A call was not answered by the server. Probes until one is. */
+  /** Records a call that the server did not answer, and starts to probe until it answers. */
   failed(problem: Problem): void {
     if (this.problem !== problem) {
       this.problem = problem;
@@ -34,12 +34,12 @@ export class Connection {
     void this.#probeUntilReached();
   }
 
-  /** Makes one probe, because something else suggests that the server cannot be reached. */
+  /** Makes one probe, because the server may be unreachable. */
   check(): void {
     if (!this.problem) void this.probe();
   }
 
-  /** Ends the probes; the next call decides anew. */
+  /** Clears the problem, which ends the probes. */
   reset(): void {
     this.problem = null;
     this.onChanged();
@@ -48,8 +48,8 @@ export class Connection {
   async #probeUntilReached(): Promise<void> {
     if (this.#isProbing) return;
     this.#isProbing = true;
-    for (let tries = 0; this.problem; tries++) {
-      await backOff(tries);
+    for (let attempts = 0; this.problem; attempts++) {
+      await backOff(attempts);
       if (!this.problem) break;
       const probe = this.probe();
       if (!probe) break;

@@ -14,7 +14,7 @@ import type { Rooms } from "./rooms";
 import { Thread } from "./thread";
 import { lang, words } from "./words";
 
-const IDLE_MS = 300_000; // without a key or a pointer; then the host is away
+const IDLE_MS = 300_000; // without keyboard or pointer input; then the host counts as away
 const IDLE_CHECK_MS = 10_000;
 const OUTBOX_CHECK_MS = 1000;
 const MAX_TEXT_PX = 160; // as in the style sheet
@@ -40,7 +40,7 @@ export class ConversationView implements View {
   #isShowDue = false;
   #isClosed = false;
 
-  /** `room` is a copy of its own. Calls `left` when the pane is to be closed. */
+  /** `room` must be a copy. Calls `left` when the pane should be closed. */
   constructor(
     private readonly api: Api,
     private readonly rooms: Rooms,
@@ -51,7 +51,7 @@ export class ConversationView implements View {
       changed: () => this.#showSoon(),
       event: (detail) => this.#handle(detail),
       received: (messages) => this.#received(messages),
-      typing: () => this.#guestTypes(),
+      typing: () => this.#guestTyping(),
     });
     this.#thread = new Thread(this.#conversation, { words, lang, name: room.guest, retry: () => this.#conversation.retry() });
     const header = h(
@@ -86,7 +86,7 @@ export class ConversationView implements View {
   #listenToInput(): void {
     this.#text.oninput = () => this.#changed();
     this.#text.onkeydown = (event) => {
-      // Enter also ends a Hangul syllable; 229 is Safari's code of such a key.
+      // Enter also completes a Hangul syllable; 229 is Safari's code for such a key.
       if (event.key === "Enter" && !event.shiftKey && !event.isComposing && event.keyCode !== 229) this.#send(event);
     };
     this.#form.onsubmit = (event) => this.#send(event);
@@ -104,7 +104,7 @@ export class ConversationView implements View {
 
   entered(): void {
     this.show();
-    this.#grow();
+    this.#fitHeight();
     if (!matchMedia("(pointer: coarse)").matches) this.#text.focus();
   }
 
@@ -126,7 +126,7 @@ export class ConversationView implements View {
     this.#thread.close();
   }
 
-  /** Shows all changes of this task at once. */
+  /** Schedules one update for all changes of a task. */
   #showSoon(): void {
     if (this.#isShowDue) return;
     this.#isShowDue = true;
@@ -216,7 +216,7 @@ export class ConversationView implements View {
     if (known && !this.room.guestOnline) this.rooms.put({ ...known, guestOnline: true });
   }
 
-  #guestTypes(): void {
+  #guestTyping(): void {
     this.#typedAt = Date.now();
     this.#markGuestOnline();
     this.#showNotice();
@@ -228,13 +228,13 @@ export class ConversationView implements View {
     const { value } = this.#text;
     if (value) session.set(this.#draftKey, value);
     else session.remove(this.#draftKey);
-    this.#grow();
+    this.#fitHeight();
     this.#showNotice();
     if (value) this.#conversation.sendTyping();
   }
 
   /** Fits the height of the input to its text. */
-  #grow(): void {
+  #fitHeight(): void {
     const { style } = this.#text;
     style.height = "auto";
     style.height = `${this.#text.scrollHeight}px`;

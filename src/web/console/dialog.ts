@@ -1,8 +1,8 @@
-// Questions before something that cannot be undone.
+// Confirmation dialogs.
 import { h } from "../shared/dom";
 import { words } from "./words";
 
-/** The values of a form by the names of its fields; files are left out. */
+/** Values of a form by field name, without files. */
 export type Values = Record<string, string>;
 
 export function valuesOf(form: HTMLFormElement): Values {
@@ -13,7 +13,7 @@ export function valuesOf(form: HTMLFormElement): Values {
   return values;
 }
 
-/** Asks, and resolves to the values of the fields, or to `null` when the answer is no. */
+/** Shows a confirmation dialog. Resolves to the values of its fields, or to `null` if it is cancelled. */
 export function ask(title: string, explanation: string, label: string, ...fields: HTMLElement[]): Promise<Values | null> {
   const cancel = h("button", { class: "button", value: "", autofocus: true, text: words.cancel });
   const form = h(
@@ -22,7 +22,7 @@ export function ask(title: string, explanation: string, label: string, ...fields
     h("h2", { text: title }),
     h("p", { class: "faint", text: explanation }),
     ...fields,
-    // The button that is not harmful has the focus.
+    // The harmless button has the focus.
     h("div", { class: "buttons" }, h("button", { class: "button main danger", value: "yes", text: label }), cancel),
   );
   const dialog = h("dialog", { "aria-label": title }, form);
@@ -44,8 +44,8 @@ export function ask(title: string, explanation: string, label: string, ...fields
   });
 }
 
-/** Answers no to all questions: the page that has asked them is replaced. */
-export function cancelQuestions(): void {
+/** Cancels all dialogs, because their page is replaced. */
+export function cancelDialogs(): void {
   for (const dialog of document.querySelectorAll("dialog")) dialog.dispatchEvent(new Event("close"));
 }
 

@@ -1,4 +1,4 @@
-// The host's side of a conversation with one guest. A closed room has no socket; its messages are read over HTTP.
+// The host's side of a conversation with one guest. A closed room has no socket; its messages are fetched over HTTP.
 import { Conversation, type ConversationHandlers, type Message } from "../shared/conversation";
 import { socketUrl } from "../shared/socket";
 import { Outbox, local } from "../shared/storage";
@@ -9,22 +9,22 @@ import { base } from "./page";
 import { reportFailure } from "./parts";
 
 const PAGE = 100;
-const STABLE_MS = 60_000; // a socket that was open for this long was not refused
+const STABLE_MS = 60_000; // a socket that was open for this long was accepted
 const NO_MESSAGES: ListPage<StoredMessage> = { results: [], count: 0, hasNext: false };
 
-const SILENT: ConversationHandlers = { changed() {}, event() {}, received() {}, typing() {} };
+const NO_HANDLERS: ConversationHandlers = { changed() {}, event() {}, received() {}, typing() {} };
 
-/** What is needed to send: a room that is only known by its name has nothing to read. */
+/** Room whose name is known; the other fields are absent if only unsent messages are delivered. */
 type RoomReference = Pick<Room, "name"> & Partial<Room>;
 
 export class HostConversation extends Conversation {
   #isAway = false;
   /** The view is closed; the socket stays open until the outbox is empty. */
-  #isLingering = false;
+  #isClosing = false;
   #isClosed = false;
-  /** The messages of the closed room are being read. */
-  #isReading = false;
-  /** All of them have been read. */
+  /** Messages of the closed room are being fetched. */
+  #isFetching = false;
+  /** All messages of the closed room have been fetched. */
   #isComplete = false;
   /** The access token is being renewed. */
   #isRenewing = false;
@@ -38,7 +38,7 @@ export class HostConversation extends Conversation {
   ) {
     super(true, new Outbox(outboxPrefix(room.name), () => on.changed()), on);
     if (room.createdAt) this.createdAt = new Date(room.createdAt);
-    if (room.isClosed) this.#park();
+    if (room.isClosed) this.#showClosedRoom();
     else this.connect();
   }
 
@@ -56,7 +56,7 @@ export class HostConversation extends Conversation {
     if (this.#isAway) this.notify("away");
   }
 
-  /** Notifies the server whether the host looks at the conversation. */
+  /** Notifies the server whether the host is looking at the conversation. */
   setAway(isAway: boolean): void {
     if (isAway === this.#isAway) return;
     this.#isAway = isAway;
@@ -65,7 +65,7 @@ export class HostConversation extends Conversation {
 
   protected override ended(code: number): void {
     this.state = "ended";
-    if (code === 1000 || code === 4009) this.#park();
+    if (code === 1000 || code === 4009) this.#showClosedRoom();
     else if (code === 4001) void this.#reconnectWithNewToken();
     else if (code === 4004) {
       this.state = "deleted";
@@ -73,7 +73,7 @@ export class HostConversation extends Conversation {
     } else this.error = `${code}`;
   }
 
-  /** Joins again with a new access token, later and later if it is refused as well. */
+  /** Reconnects with a new access token, with backoff if that one is rejected too. */
   async #reconnectWithNewToken(): Promise<void> {
     this.state = "waiting";
     this.#isRenewing = true;
@@ -83,7 +83,7 @@ export class HostConversation extends Conversation {
       this.#refusals += 1;
       await this.api.refresh();
     } catch (error) {
-      // The login has ended, and the sign-in page is shown.
+      // The login has ended; the sign-in page is shown.
       if (error instanceof ApiError) return;
       throw error;
     } finally {
@@ -92,10 +92,10 @@ export class HostConversation extends Conversation {
     if (!this.#isClosed) this.connect();
   }
 
-  /** Reads the room as a closed one. */
-  #park(): void {
+  /** Switches to the mode of a closed room: no socket, messages over HTTP. */
+  #showClosedRoom(): void {
     super.close();
-    if (this.#isLingering) return this.#dispose();
+    if (this.#isClosing) return this.#dispose();
     this.state = "closed";
     if (!this.messages.length) this.loadOlder();
     this.on.changed();
@@ -106,7 +106,7 @@ export class HostConversation extends Conversation {
     if (this.state === "closed") this.connect();
   }
 
-  /** Continues after a time in which the server could not be reached. */
+  /** Continues after the server was unreachable. */
   recovered(): void {
     if (this.state === "closed" && !this.messages.length) this.loadOlder();
     else this.socket?.retryNow();
@@ -114,14 +114,14 @@ export class HostConversation extends Conversation {
 
   override loadOlder(): void {
     if (this.state !== "closed") return super.loadOlder();
-    if (this.#isReading || this.#isComplete || this.room.id === undefined) return;
-    this.#isReading = true;
-    this.#read(this.room.id)
+    if (this.#isFetching || this.#isComplete || this.room.id === undefined) return;
+    this.#isFetching = true;
+    this.#fetch(this.room.id)
       .catch(reportFailure)
-      .finally(() => (this.#isReading = false));
+      .finally(() => (this.#isFetching = false));
   }
 
-  async #read(room: number): Promise<void> {
+  async #fetch(room: number): Promise<void> {
     const path = `api/chat/chatrooms/${room}/chat-messages/?limit=${PAGE}&offset=${this.messages.length}`;
     const page = await this.api.call("GET", path, messagesFrom).catch((error: unknown) => {
       if (error instanceof ApiError && error.status === 404) return NO_MESSAGES;
@@ -129,19 +129,19 @@ export class HostConversation extends Conversation {
     });
     this.add(page.results);
     this.#isComplete = !page.hasNext;
-    this.#isReading = false;
+    this.#isFetching = false;
     this.on.changed();
   }
 
   protected override acknowledge(message: Message): void {
     super.acknowledge(message);
-    if (this.#isLingering) this.close();
+    if (this.#isClosing) this.close();
   }
 
   /** Closes the conversation once its outbox is empty. */
   override close(): void {
-    this.#isLingering = this.socket !== null && this.outbox.list().length > 0;
-    if (this.#isLingering) this.on = SILENT;
+    this.#isClosing = this.socket !== null && this.outbox.list().length > 0;
+    if (this.#isClosing) this.on = NO_HANDLERS;
     else this.#dispose();
   }
 
@@ -151,12 +151,12 @@ export class HostConversation extends Conversation {
     this.outbox.close();
   }
 
-  /** Sends the messages, of any room, that were written in this browser and not sent before its pages were closed. */
-  static deliverLeftovers(api: Api): void {
+  /** Sends messages of all rooms that were written in this browser but not sent before its pages were closed. */
+  static sendUnsentMessages(api: Api): void {
     const names = new Set(local.keys().map((key) => /^pintalk:console:([\w-]+):out:/.exec(key)?.[1]));
     for (const name of names) {
-      if (!name || !hasLeftovers(name)) continue;
-      const conversation = new HostConversation(api, { name }, SILENT);
+      if (!name || !hasUnsentMessages(name)) continue;
+      const conversation = new HostConversation(api, { name }, NO_HANDLERS);
       conversation.setAway(true);
       conversation.close();
     }
@@ -165,7 +165,7 @@ export class HostConversation extends Conversation {
 
 const outboxPrefix = (room: string): string => `pintalk:console:${room}:out:`;
 
-function hasLeftovers(room: string): boolean {
+function hasUnsentMessages(room: string): boolean {
   const outbox = new Outbox(outboxPrefix(room));
   const { length } = outbox.list();
   outbox.close();

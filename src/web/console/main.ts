@@ -1,8 +1,8 @@
-// The console: a workspace for a host who is logged in, and otherwise the sign-in page.
+// The console: the workspace if a host is logged in, otherwise the sign-in page.
 import { later } from "../shared/time";
 import { Api, ApiError } from "./api";
 import { backOff } from "./backoff";
-import { cancelQuestions } from "./dialog";
+import { cancelDialogs } from "./dialog";
 import { applyWireOffset } from "./page";
 import type { View } from "./parts";
 import { reason } from "./sentences";
@@ -11,7 +11,7 @@ import { followViewport } from "./viewport";
 import { lang, words } from "./words";
 import { Workspace } from "./workspace";
 
-const SLOW_MS = 3000; // without an answer; then the page reports the server as unreachable
+const SLOW_MS = 3000; // without a response; then the page reports the server as unreachable
 const BANNER_DELAY_MS = 1500; // shorter interruptions are not shown
 
 class Console {
@@ -28,29 +28,29 @@ class Console {
     this.#api.connection.onRecovered = () => this.#view?.recovered?.();
   }
 
-  /** Continues the login of this browser, as soon as the server answers. */
+  /** Resumes the login of this browser; retries until the server answers. */
   async begin(): Promise<void> {
     const slow = later(SLOW_MS, () => this.#showWaiting(this.#problem ?? words.problems.unreachable));
-    for (let tries = 0; ; tries++) {
+    for (let attempts = 0; ; attempts++) {
       try {
         const isLoggedIn = await this.#api.resume();
         clearTimeout(slow);
         return isLoggedIn ? this.#showWorkspace() : this.#showSignIn(words.welcome);
       } catch (error) {
         this.#showWaiting(this.#problem ?? reason(error));
-        await backOff(tries, error instanceof ApiError ? error.retryAfter : 0);
+        await backOff(attempts, error instanceof ApiError ? error.retryAfter : 0);
       }
     }
   }
 
-  /** Explains why calls do not reach the server. */
+  /** Text that explains why calls do not reach the server, or `null`. */
   get #problem(): string | null {
     const { problem } = this.#api.connection;
     return problem && words.problems[problem];
   }
 
   #show(view: View): void {
-    cancelQuestions();
+    cancelDialogs();
     this.#view?.close();
     this.#view = view;
     this.container.replaceChildren(view.element);
@@ -71,7 +71,7 @@ class Console {
     else if (!this.#view) this.#show(new Waiting(text));
   }
 
-  /** Shows the problem of the connection: in the banner of the workspace, or on the page that waits for the server. */
+  /** Shows the problem of the connection in the banner of the workspace, or on the waiting page. */
   #connectionChanged(): void {
     clearTimeout(this.#bannerTimer);
     const problem = this.#problem;
@@ -88,7 +88,7 @@ class Console {
 
 const container = document.getElementById("app");
 const banner = document.getElementById("banner");
-// `check.js` has set this attribute where the browser is too old.
+// `console-check.js` sets this attribute if the browser is too old.
 const isSupported = !document.documentElement.hasAttribute("data-unsupported");
 if (isSupported && container && banner) {
   document.documentElement.lang = lang;

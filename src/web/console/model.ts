@@ -1,8 +1,8 @@
-// Answers of the server. Every value is checked: a captive portal or a proxy may have answered instead.
+// Responses of the server. Every value is validated, because a captive portal or a proxy may have sent it.
 
 import { isRecord } from "../shared/json";
 
-/** An answer does not have the form that the call promises. */
+/** A response does not have the expected shape. */
 export class ShapeError extends Error {}
 
 type Fields = Record<string, unknown>;
@@ -49,7 +49,7 @@ export interface StoredMessage {
   is_host: boolean;
 }
 
-/** One page of a list. `hasNext`: there are more. */
+/** One page of a list. */
 export interface ListPage<T> {
   results: T[];
   count: number;
@@ -107,16 +107,16 @@ function integer(fields: Fields, name: string): number {
 const optionalText = (fields: Fields, name: string): string | null => (typeof fields[name] === "string" ? text(fields, name) : null);
 const number = (fields: Fields, name: string): number => (typeof fields[name] === "number" ? (fields[name] as number) : 0);
 const flag = (fields: Fields, name: string): boolean => fields[name] === true;
-/** A number or a text, for display. */
+/** Formats a number or a text for display. */
 const display = (value: unknown): string => (typeof value === "number" || typeof value === "string" ? `${value}` : "");
 
-/** An answer without content (204). */
+/** Checks a response without content (204). */
 export function noContent(value: unknown): null {
   if (value !== null) throw new ShapeError("content");
   return null;
 }
 
-/** An answer whose fields do not matter. */
+/** Checks a JSON response whose fields are not used. */
 export function acceptedFrom(value: unknown): null {
   fieldsOf(value);
   return null;
@@ -147,7 +147,7 @@ export function loginFrom(value: unknown): Login {
   return { accessToken: tokenFrom(value), user: userFrom(value) };
 }
 
-/** The id of the user in the claims of an access token. */
+/** Returns the user id from the claims of an access token. */
 export function userIdFrom(token: string): number {
   try {
     const claims: unknown = JSON.parse(atob((token.split(".")[1] ?? "").replaceAll("-", "+").replaceAll("_", "/")));

@@ -1,4 +1,4 @@
-// Values that the server writes into the page, and URLs derived from them.
+// Values that the server inserts into the page, and URLs derived from them.
 import { setWireOffset } from "../shared/time";
 
 const { dataset } = document.documentElement;
@@ -9,7 +9,7 @@ export const base = new URL(dataset.base || "/", location.origin);
 
 export const isSignUpOpen = dataset.signUp !== "closed";
 
-/** Path and query of a call; `path` has no leading slash. */
+/** Returns path and query of a call. `path` has no leading slash. */
 export function pathOf(path: string): string {
   const url = new URL(path, base);
   return url.pathname + url.search;
@@ -21,11 +21,11 @@ export function applyWireOffset(): void {
   setWireOffset(Number.isFinite(minutes) ? minutes : DEFAULT_OFFSET_MINUTES);
 }
 
-/** Replaces the fragment of the page's address; browsers refuse it when it is changed too often. */
+/** Replaces the fragment of the page's address. Browsers limit how often it may change. */
 export function setFragment(room: string): void {
   try {
     history.replaceState(null, "", room ? `#${room}` : location.pathname);
   } catch (error) {
-    console.warn("PinTalk: the address could not be changed", error);
+    console.warn("PinTalk: failed to change the address", error);
   }
 }

@@ -1,4 +1,4 @@
-// Parts that several pages use: buttons, fields, forms with errors beside their fields, and toasts.
+// Shared controls: buttons, fields, forms with errors beside their fields, and toasts.
 import { h, icon, type Child } from "../shared/dom";
 import { formatTime, later } from "../shared/time";
 import { ApiError } from "./api";
@@ -12,19 +12,19 @@ const TOAST_MS = 4000;
 
 type Properties = Record<string, unknown>;
 
-/** A page or a pane of one. */
+/** A page, or a pane of a page. */
 export interface View {
   element: HTMLElement;
   close(): void;
-  /** Shows what has changed in the list of rooms. */
+  /** Updates the view after the list of rooms has changed. */
   show?(): void;
-  /** The element has been added to the page. */
+  /** Called when the element has been added to the page. */
   entered?(): void;
-  /** The server has answered again after a time in which it could not be reached. */
+  /** Called when the server is reachable again. */
   recovered?(): void;
 }
 
-/** A button with an icon and a label for screen readers. */
+/** Creates a button with an icon and a label for screen readers. */
 export function tool(name: IconName, label: string, onclick: () => void, more: Properties = {}): HTMLButtonElement {
   return h("button", { class: "tool", type: "button", "aria-label": label, title: label, onclick, ...more }, icon(ICONS[name]));
 }
@@ -35,7 +35,7 @@ interface FieldOptions extends Properties {
   tag?: "input" | "textarea";
 }
 
-/** A field of a form. */
+/** Creates a field of a form. */
 export function field(name: string, label: string, { value = "", hint = "", tag = "input", ...more }: FieldOptions = {}): HTMLElement {
   const id = `field-${name}`;
   const input = h(tag, { id, name, "aria-describedby": `${id}-hint`, ...more });
@@ -43,19 +43,19 @@ export function field(name: string, label: string, { value = "", hint = "", tag 
   return h("div", { class: "field" }, h("label", { for: id, text: label }), input, h("small", { id: `${id}-hint`, text: hint }));
 }
 
-/** The account that a form's password belongs to, for password managers. It is neither shown nor sent. */
+/** Creates a hidden field with the account of a form's password, for password managers. It is not sent. */
 export function usernameFor(email: string): HTMLElement {
   return h("input", { type: "email", autocomplete: "username", value: email, readonly: true, hidden: true });
 }
 
-/** A checkbox. */
+/** Creates a checkbox. */
 export function check(name: string, label: string, isOn: boolean): HTMLElement {
   const box = h("input", { type: "checkbox", name });
   box.checked = isOn;
   return h("label", { class: "check" }, box, h("span", { text: label }));
 }
 
-/** Shows the errors of a form beside their fields, and those of other fields in `others`. `null` removes all of them. */
+/** Shows errors beside their fields, and errors of other fields in `others`. `null` removes all errors. */
 function showErrors(form: HTMLFormElement, others: HTMLElement, error: unknown): void {
   const wrong: Record<string, string> = error instanceof ApiError ? { ...error.fields } : {};
   const hasFields = Object.keys(wrong).length > 0;
@@ -73,18 +73,18 @@ function showErrors(form: HTMLFormElement, others: HTMLElement, error: unknown):
   others.textContent = error && !hasFields ? reason(error) : Object.entries(wrong).map(fieldError).join("; ");
 }
 
-/** A form. `send(values)` submits it; its errors are shown beside the fields. */
+/** Creates a form. `send(values)` submits it; its errors are shown beside the fields. */
 export function form(fields: Child[], label: string, send: (values: Values) => Promise<void>, more: Child[] = []): HTMLFormElement {
-  const trouble = h("p", { class: "trouble", role: "alert" });
+  const errors = h("p", { class: "trouble", role: "alert" });
   const button = h("button", { class: "button main", text: label });
-  const element = h("form", { class: "form", novalidate: true }, ...fields, trouble, h("div", { class: "buttons" }, button, ...more));
+  const element = h("form", { class: "form", novalidate: true }, ...fields, errors, h("div", { class: "buttons" }, button, ...more));
   const submit = async (): Promise<void> => {
     button.disabled = true;
-    showErrors(element, trouble, null);
+    showErrors(element, errors, null);
     try {
       await send(valuesOf(element));
     } catch (error) {
-      showErrors(element, trouble, error);
+      showErrors(element, errors, error);
     }
     button.disabled = false;
   };
@@ -95,28 +95,28 @@ export function form(fields: Child[], label: string, send: (values: Values) => P
   return element;
 }
 
-/** Shows a message for a few seconds in place of the one before. */
+/** Shows a message for a few seconds and replaces the previous one. */
 export function toast(text: string): void {
   const message = h("p", { text });
   document.getElementById("toasts")?.replaceChildren(message);
   later(TOAST_MS, () => message.remove());
 }
 
-/** A function that runs an action and shows a toast if it fails. */
+/** Returns a function that runs an action and shows a toast if it fails. */
 export function attempt(action: () => Promise<void>): () => void {
   return () => void action().catch((error: unknown) => toast(reason(error)));
 }
 
 /**
- * Shows why something failed that the host did not ask for. Failures of the connection and an ended login are not shown: the banner and
- * the sign-in page explain them.
+ * Shows the failure of a background action. Failures of the connection and an ended login are omitted, because the banner and the sign-in page
+ * explain them.
  */
 export function reportFailure(error: unknown): void {
   const isExplained = error instanceof ApiError && (error.problem !== null || error.isUnauthorized);
   if (!isExplained) toast(reason(error));
 }
 
-/** Loads a card into `container`. If that fails, the card shows why, and a button to try again. */
+/** Loads a card into `container`. If that fails, the card shows the reason and a button to retry. */
 export async function loadCard(container: HTMLElement, title: string, load: () => Promise<void>): Promise<void> {
   try {
     await load();
@@ -132,7 +132,7 @@ export async function loadCard(container: HTMLElement, title: string, load: () =
   }
 }
 
-/** A switch. If `turn(isOn)` fails, it returns to its previous state. */
+/** Creates a switch. If `turn(isOn)` fails, the switch returns to its previous state. */
 export function toggle(label: string, isOn: boolean, turn: (isOn: boolean) => Promise<void>): HTMLElement {
   const input = h("input", { type: "checkbox", role: "switch" });
   input.checked = isOn;
@@ -150,7 +150,7 @@ export function toggle(label: string, isOn: boolean, turn: (isOn: boolean) => Pr
   return h("label", { class: "switch" }, input, h("span", { text: label }));
 }
 
-/** The path of a media file. The server's public address may differ from the one under which this page was opened. */
+/** Returns the path of a media file. The server's public URL may differ from the address of this page. */
 function mediaPath(url: string): string | null {
   try {
     return new URL(url, base).pathname;
@@ -159,21 +159,21 @@ function mediaPath(url: string): string | null {
   }
 }
 
-/** First letter of a name. */
+/** Returns the first letter of a name. */
 export const initial = (name: string): string => [...name][0] ?? "";
 
-/** A person's picture, or else the first letter of the name. */
+/** Creates an avatar: the picture, or the first letter of the name. */
 export function avatar(name: string, url: string | null): HTMLElement {
   const path = url && mediaPath(url);
   return h("span", { class: "avatar", "aria-hidden": "true" }, path ? h("img", { src: path, alt: "" }) : initial(name));
 }
 
-/** A group of controls with a title. */
+/** Creates a titled group of controls. */
 export function card(title: string, ...children: Child[]): HTMLElement {
   return h("section", { class: "card", "aria-label": title }, h("h3", { text: title }), ...children);
 }
 
-/** Copies a text. Without TLS there is no clipboard API; then the text in `source` is selected and copied. */
+/** Copies a text. The clipboard API requires TLS; without it, the text in `source` is selected and copied. */
 async function copyText(text: string, source: HTMLElement): Promise<void> {
   if (navigator.clipboard as Clipboard | undefined) {
     await navigator.clipboard.writeText(text);
@@ -183,7 +183,7 @@ async function copyText(text: string, source: HTMLElement): Promise<void> {
   }
 }
 
-/** A text with a button that copies it. */
+/** Creates a text with a copy button. */
 export function copyable(label: string, text: string, hint?: string): HTMLElement {
   const code = h("code", { text, tabindex: 0 });
   const copy = attempt(async () => {
@@ -199,7 +199,7 @@ export function copyable(label: string, text: string, hint?: string): HTMLElemen
   );
 }
 
-/** The time of day for today, and otherwise a date in `format`. Empty for what is no time. */
+/** Formats a time of today as time of day, any other time as date in `format`. Empty for an invalid time. */
 export function shortTime(iso: string, format: Intl.DateTimeFormatOptions): string {
   const date = new Date(iso);
   if (Number.isNaN(date.getTime())) return "";

@@ -1,4 +1,4 @@
-// The list of rooms. Only rows in or near the visible part are elements, so that a thousand rooms cost no more than a screenful.
+// List of rooms. Only rows in or near the visible part are rendered, so that the cost does not depend on the number of rooms.
 import { h, icon } from "../shared/dom";
 import { ICONS } from "./icons";
 import type { Room } from "./model";
@@ -12,7 +12,7 @@ const PRELOAD = 20; // rows before the end at which the next page is loaded
 const MAX_COUNT = 99;
 
 interface Row {
-  /** What the row shows, for comparison. */
+  /** Serialised content, compared to detect changes. */
   key: string;
   element: HTMLLIElement;
   button: HTMLButtonElement;
@@ -30,7 +30,7 @@ export class RoomList {
   readonly #resizes: ResizeObserver;
   #rows = new Map<string, Row>();
 
-  /** Calls `choose` with the name of the room that is clicked. */
+  /** Calls `choose` with the name of a clicked room. */
   constructor(
     private readonly rooms: Rooms,
     private readonly choose: (name: string) => void,
@@ -67,7 +67,7 @@ export class RoomList {
     if (last > all.length - PRELOAD) rooms.loadMore();
   }
 
-  /** Brings the elements into the order in which they are shown, for keyboards and screen readers. */
+  /** Orders the elements as they are shown, for keyboards and screen readers. */
   #arrange(rows: Map<string, Row>): void {
     const focused = document.activeElement;
     let next = this.#list.firstChild;
@@ -78,7 +78,7 @@ export class RoomList {
     if (focused instanceof HTMLElement && this.#list.contains(focused)) focused.focus({ preventScroll: true });
   }
 
-  /** The row of a room. A known row is updated in place, so that it keeps the focus. */
+  /** Returns the row of a room. An existing row is updated in place, which preserves the focus. */
   #rowFor(room: Room): Row {
     const isCurrent = room.name === this.rooms.current;
     const today = new Date().toDateString();

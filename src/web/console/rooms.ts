@@ -1,27 +1,27 @@
 // The host's rooms in the order of the server: pinned rooms first, then by the time of the last message. The status socket notifies of
-// new messages; the first page of the list is read again after each notification, because only the server knows the unread counts. The
-// list may lag behind the socket: until it has caught up, the notifications apply. Changes made elsewhere cause no notification:
-// therefore all pages that were read are read again from time to time, and at once when another tab of this browser reports a change.
+// new messages. After each notification the first page of the list is fetched again, because only the server has the unread counts. The
+// list may lag behind the socket; until it catches up, the notifications apply. Changes on other devices cause no notification, so all
+// loaded pages are fetched again periodically, and at once when another tab of this browser reports a change.
 import { later } from "../shared/time";
 import { ApiError, type Api } from "./api";
 import { roomsFrom, type ListPage, type Room } from "./model";
 import { reportFailure } from "./parts";
 
 const PAGE = 100;
-const FIRST = 20; // rooms; one that has just moved is among these
+const FIRST = 20; // rooms; a room that has just moved is among them
 const AFTER_MESSAGE_MS = 1000;
-const AFTER_CHANGE_MS = 300; // in another tab
-const MAX_PAGES = 5; // of all rooms, searched for known rooms outside the shown part
-const MAX_READS = 15; // after a notification that the list does not contain: the room may not belong to the shown part
+const AFTER_CHANGE_MS = 300; // after a change in another tab
+const MAX_PAGES = 5; // of all rooms, in which loaded rooms outside the shown part are looked up
+const MAX_READS = 15; // reads after a notification until the list contains it; the room may not belong to the shown part
 
-/** Which part of the rooms is shown: open, closed or all. */
+/** Filter by state: open, closed or all rooms. */
 export type Part = "false" | "true" | "";
 
-/** A message that the status socket has notified of and the list does not contain yet. */
+/** Message that the status socket has reported and the list does not contain yet. */
 interface Arrival {
   preview: string;
   at: string;
-  /** The time of the room's latest message before. */
+  /** Time of the room's previous message. */
   previousAt: string | null;
   reads: number;
 }
@@ -39,7 +39,7 @@ const byOrder = (one: Room, other: Room): number =>
   compare(other.updatedAt, one.updatedAt) ||
   other.id - one.id;
 
-/** A channel to the other tabs, or `null` where the browser refuses it (blocked site data). */
+/** Opens a channel to the other tabs. Returns `null` if the browser blocks site data. */
 function openChannel(name: string): BroadcastChannel | null {
   try {
     return new BroadcastChannel(name);
@@ -48,20 +48,20 @@ function openChannel(name: string): BroadcastChannel | null {
   }
 }
 
-/** Logs a failed background read. Failures of the connection are shown by the banner, and the read is repeated after recovery. */
+/** Logs a failed background read. Failures of the connection are shown in the banner, and the read is retried after recovery. */
 function logFailure(error: unknown): void {
   const isConnection = error instanceof ApiError && (error.problem || error.isUnauthorized);
-  if (!isConnection) console.warn("PinTalk: the list of rooms could not be read", error);
+  if (!isConnection) console.warn("PinTalk: failed to read the list of rooms", error);
 }
 
 export class Rooms {
   search = "";
   isClosed: Part = "false";
-  /** Name of the room that is open. */
+  /** Name of the room that is shown. */
   current = "";
-  /** All known rooms by name. */
+  /** All loaded rooms by name. */
   readonly all = new Map<string, Room>();
-  /** The shown rooms in order. */
+  /** The listed rooms, in order. */
   list: Room[] = [];
   isEnded = false;
   /** Names of the rooms that the server has returned for the shown part. */
@@ -70,11 +70,11 @@ export class Rooms {
   readonly #tabs = openChannel("pintalk-console");
   #hasNext = false;
   #pages = 1;
-  /** Increases when the shown part changes; answers for an earlier one are dropped. */
+  /** Increases when the filter changes; responses for an earlier filter are dropped. */
   #generation = 0;
-  /** Number of changes made here; answers to earlier reads may not contain them. */
+  /** Number of changes made in this tab; responses to earlier reads may not contain them. */
   #changes = 0;
-  /** Messages of the open room that arrived while the page was hidden. */
+  /** Number of messages in the shown room that arrived while the page was hidden. */
   #unseen = 0;
   #isLoading = false;
   #isReading = false;
@@ -93,7 +93,7 @@ export class Rooms {
     }
   }
 
-  /** Shows another part of the rooms, from its beginning. */
+  /** Sets the filter and loads its first page. */
   filter(search: string, isClosed: Part): void {
     this.search = search;
     this.isClosed = isClosed;
@@ -114,7 +114,7 @@ export class Rooms {
     }
   }
 
-  /** Searches all rooms for a name. Returns whether it was found; then it is known. */
+  /** Searches all rooms for a name, and loads the room if it exists. Returns whether it does. */
   async find(name: string): Promise<boolean> {
     for (let page = 1, hasNext = true; hasNext && !this.all.has(name); page++) {
       const answer = await this.#fetch(page, PAGE, {});
@@ -158,7 +158,7 @@ export class Rooms {
   /** Sorts the shown rooms and shows them. */
   sort(): void {
     const current = this.all.get(this.current);
-    // For the server an open room is read, even if this tab is hidden.
+    // The server counts the shown room as read even if this tab is hidden.
     if (!document.hidden) this.#unseen = 0;
     if (current) current.unread = document.hidden ? Math.max(current.unread, this.#unseen) : 0;
     const listed = [...this.#listed].map((name) => this.all.get(name));
@@ -167,18 +167,18 @@ export class Rooms {
     this.changed();
   }
 
-  /** Number of known rooms with unread messages, in the shown part or not. */
+  /** Number of loaded rooms with unread messages, listed or not. */
   get unread(): number {
     return [...this.all.values()].filter((room) => room.unread > 0).length;
   }
 
-  /** Makes a room the open one; an empty name stands for none. */
+  /** Sets the shown room; an empty name means none. */
   choose(name: string): void {
     this.current = name;
     this.#unseen = 0;
   }
 
-  /** Replaces a room after a change made here. */
+  /** Replaces a room after a change made in this tab. */
   put(room: Room): void {
     this.#changes += 1;
     this.all.set(room.name, room);
@@ -198,12 +198,12 @@ export class Rooms {
     this.#arrivals.delete(name);
   }
 
-  /** Notifies the other tabs of a change made here. */
+  /** Notifies the other tabs of a change made in this tab. */
   notifyTabs(): void {
     if (this.api.isLoggedIn && !this.isEnded) this.#tabs?.postMessage(this.api.user.uuid);
   }
 
-  /** A guest has written in one of the rooms. */
+  /** Applies a notification of the status socket: a guest has sent a message. */
   messageArrived(name: string, preview: string): void {
     const room = this.all.get(name);
     const previousAt = this.#arrivals.get(name)?.previousAt ?? room?.latestMsgAt ?? null;
@@ -213,20 +213,20 @@ export class Rooms {
     this.refreshSoon();
   }
 
-  /** A number of messages has arrived in the open room. */
+  /** Counts messages that arrived in the shown room. */
   received(count: number): void {
     this.#unseen += count;
     this.sort();
   }
 
-  /** The host has written in one of the rooms. */
+  /** Updates a room after the host has sent a message. */
   answered(name: string): void {
     this.#arrivals.delete(name);
     this.refreshSoon();
     this.notifyTabs();
   }
 
-  /** A room as in the list, with its arrival applied if the list does not contain it yet. */
+  /** Applies the arrival of a room if the list does not contain it yet. */
   #withArrival(room: Room): Room {
     const arrival = this.#arrivals.get(room.name);
     if (!arrival) return room;
@@ -248,7 +248,7 @@ export class Rooms {
     this.#tabs?.close();
   }
 
-  /** Reads the beginning of the list again, once for all requests within a second, until it contains all arrivals. */
+  /** Fetches the beginning of the list again, once for all requests within a second, until it contains all arrivals. */
   refreshSoon(): void {
     if (this.isEnded) return;
     this.#refreshTimer ||= later(AFTER_MESSAGE_MS, () => void this.#refresh());
@@ -268,7 +268,7 @@ export class Rooms {
     if (isLate || this.#arrivals.size) this.refreshSoon();
   }
 
-  /** Reads rooms with arrivals that do not belong to the shown part: they count as unread, too. */
+  /** Fetches rooms with arrivals that are not listed, because they count as unread too. */
   async #readUnlistedArrivals(): Promise<void> {
     if ([...this.#arrivals.keys()].every((name) => this.all.has(name))) return;
     const page = await this.#fetch(1, FIRST, {}).catch(logFailure);
@@ -279,11 +279,11 @@ export class Rooms {
     );
   }
 
-  /** Reads all pages again that were read, once for all requests within `ms`. */
+  /** Fetches all loaded pages again, once for all requests within `ms`. */
   reread(ms = 0): void {
     if (this.isEnded) return;
     this.#rereadTimer ||= later(ms, () => void this.#rereadNow());
-    // A read that has already begun may miss what this one is requested for.
+    // A read in progress may miss the change for which this one is requested.
     this.#isStale = this.#isReading;
   }
 
@@ -323,7 +323,7 @@ export class Rooms {
     this.sort();
   }
 
-  /** Reads the known rooms that are open or unread and do not belong to the shown part. */
+  /** Fetches loaded rooms that are not listed and are shown or unread. */
   async #readUnlisted(listed: Set<string>): Promise<Map<string, Room>> {
     const matters = (room: Room): boolean => !listed.has(room.name) && (room.name === this.current || room.unread > 0);
     const missing = new Set([...this.all.values()].filter(matters).map(({ name }) => name));
@@ -334,7 +334,7 @@ export class Rooms {
       for (const room of answer.results) if (missing.delete(room.name)) unlisted.set(room.name, room);
       ({ hasNext } = answer);
     }
-    // Rooms further down keep their last known state.
+    // Rooms beyond these pages keep their last state.
     for (const name of hasNext ? missing : []) {
       const room = this.all.get(name);
       if (room) unlisted.set(name, room);

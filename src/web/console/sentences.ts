@@ -57,7 +57,7 @@ const KO_PATTERNS: [RegExp, string][] = [
   [/^no proper answer: (.*)$/s, "올바른 응답이 아니에요: $1"],
 ];
 
-/** A message of the server in the language of the console. */
+/** Translates a message of the server to the language of the console. */
 export function translated(text: string): string {
   if (lang !== "ko") return text;
   const known = KO_PATTERNS.find(([pattern]) => pattern.test(text));
@@ -71,17 +71,17 @@ function labelOf(field: string): string {
   return typeof label === "string" ? label : field;
 }
 
-/** What is wrong with a field, for a place that is not beside the field. */
+/** Formats the error of a field that is not shown beside the field. */
 export const fieldError = ([name, detail]: [string, string]): string => `${labelOf(name)}: ${translated(detail)}`;
 
-// Explains a status by its number: the body may be a proxy's.
+// Texts by status, because a proxy may have sent the body.
 const STATUSES: Record<number, string> = {
   413: words.tooLarge,
   429: words.tooMany,
   500: words.brokenServer,
 };
 
-/** Explains why something failed. */
+/** Formats an error for users. */
 export function reason(error: unknown): string {
   if (!(error instanceof ApiError)) return error instanceof Error && error.message ? error.message : words.brokenServer;
   const wrong = Object.entries(error.fields);

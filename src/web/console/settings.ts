@@ -55,7 +55,7 @@ export class Settings implements View {
 
   close(): void {}
 
-  /** Loads what could not be loaded before. */
+  /** Loads the cards that failed to load. */
   recovered(): void {
     if (!this.#hasConfigs) this.#loadConfigCard();
     this.#webhook.recovered();
@@ -162,7 +162,7 @@ export class Settings implements View {
     void loadCard(this.#configs, words.notifications, () => this.#loadConfigs());
   }
 
-  /** Loads the configuration with a PATCH that changes nothing: there is no GET. */
+  /** Loads the configuration with a PATCH that changes nothing, because the API has no GET for it. */
   async #loadConfigs(): Promise<void> {
     const path = `${this.#path}configs/`;
     const configs = await this.api.call("PATCH", path, configsFrom, {});

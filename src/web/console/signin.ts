@@ -1,4 +1,4 @@
-// Pages without a login: signing in, signing up with an e-mailed code, and forgotten passwords.
+// Pages without a login: sign-in, sign-up with an e-mailed code, and password reset.
 import { h, icon, type Child } from "../shared/dom";
 import { local } from "../shared/storage";
 import type { Api } from "./api";
@@ -14,7 +14,7 @@ function sheet(...body: Child[]): HTMLElement {
   return h("main", { class: "signin" }, h("div", { class: "sheet" }, brand, ...body));
 }
 
-/** Shown until the server answers whether there is a login. */
+/** Page that is shown until the server answers whether the browser has a login. */
 export class Waiting implements View {
   readonly element: HTMLElement;
   readonly #status = h("p", { role: "status" });
@@ -31,7 +31,7 @@ export class Waiting implements View {
   close(): void {}
 }
 
-/** Whether this browser keeps cookies for the page. `navigator.cookieEnabled` is true in Chromium even if it does not. */
+/** Returns whether this browser stores cookies for the page. `navigator.cookieEnabled` is true in Chromium even if it does not. */
 function keepsCookies(): boolean {
   try {
     document.cookie = "pintalk-check=1; SameSite=Lax; Max-Age=60";
@@ -43,7 +43,7 @@ function keepsCookies(): boolean {
   }
 }
 
-/** Explains the consequences of blocked site data; `null` where nothing is blocked. */
+/** Explains the consequences of blocked site data; `null` if nothing is blocked. */
 function siteDataNotice(): HTMLElement | null {
   const text = keepsCookies() ? (local.isAvailable ? "" : words.storageBlocked) : words.cookiesBlocked;
   return text ? h("p", { class: "warning", role: "note", text }) : null;

@@ -1,5 +1,5 @@
-// The messages of a conversation of any length. They are divided into chunks by number, and a chunk far from the visible part is an empty
-// box of its height, so that ten thousand messages cost no more than a few screenfuls.
+// Messages of a conversation of any length. They are divided into chunks by number. A chunk far from the visible part is an empty box of the
+// same height, so that the cost does not depend on the number of messages.
 import { h } from "../shared/dom";
 import { Rows, allMessages, type RowContext, type ShownMessage } from "../shared/rows";
 import type { HostConversation } from "./host-conversation";
@@ -40,7 +40,7 @@ export class Thread {
     this.element = h("div", log, this.#body, this.#newer);
     const options = { root: this.element, rootMargin: `${MARGIN_PX}px 0px` };
     this.#observer = new IntersectionObserver((entries) => this.#intersected(entries), options);
-    // The end stays visible when an on-screen keyboard takes a part of the height.
+    // Keeps the end visible when an on-screen keyboard reduces the height.
     this.#resizes = new ResizeObserver(() => this.#wasAtEnd && this.scrollToEnd());
     this.#resizes.observe(this.element);
   }
@@ -65,7 +65,7 @@ export class Thread {
     if (element.scrollHeight <= element.clientHeight) conversation.loadOlder();
   }
 
-  /** Assigns the messages to chunks, and shows those near the visible part. */
+  /** Assigns the messages to chunks and renders the chunks near the visible part. */
   #divide(): void {
     const ranges = this.#ranges();
     for (const [key, { list }] of this.#chunks) {
@@ -84,7 +84,7 @@ export class Thread {
     }
   }
 
-  /** The range of messages of each chunk. Messages that are not sent yet belong to the newest. */
+  /** Returns the range of messages of each chunk. Unsent messages belong to the newest chunk. */
   #ranges(): Map<number, Range> {
     const ranges = new Map<number, Range>();
     const newest = Math.floor(this.conversation.last / CHUNK);
@@ -132,7 +132,7 @@ export class Thread {
     if (wasAtEnd) this.scrollToEnd();
   }
 
-  /** Scrolls to the end. The chunks that become visible are filled before, because their heights may have changed. */
+  /** Scrolls to the end. Chunks that become visible are rendered first, because their heights may have changed. */
   scrollToEnd(): void {
     let left = this.element.clientHeight + MARGIN_PX;
     for (const [, chunk] of [...this.#chunks].sort(([one], [other]) => other - one)) {

@@ -1,8 +1,8 @@
 // Fits the page to the visible part of the screen on phones.
 
-const KEYBOARD_PX = 1; // less is rounding
+const KEYBOARD_PX = 1; // smaller differences are rounding errors
 
-/** Keeps the page above an on-screen keyboard, which browsers lay over it. A page that is zoomed in stays as it is. */
+/** Fits the page above an on-screen keyboard, which browsers show over it. Does nothing while the page is zoomed. */
 export function followViewport(): void {
   const viewport = window.visualViewport;
   if (!viewport) return;
@@ -13,7 +13,7 @@ export function followViewport(): void {
     if (isCovered) {
       style.setProperty("--visible-height", `${viewport.height}px`);
       style.setProperty("--visible-top", `${viewport.offsetTop}px`);
-      // The field may be below what is left of the page.
+      // The field may be below the visible part of the page.
       document.activeElement?.scrollIntoView({ block: "nearest" });
     } else {
       style.removeProperty("--visible-height");

@@ -1,4 +1,4 @@
-// The host's webhook: its URL, events, secret, a test, and the outcome of the last deliveries.
+// Card of the host's webhook: URL, events, secret, test, and the outcome of the last deliveries.
 import { h } from "../shared/dom";
 import { ApiError, type Api } from "./api";
 import { ask, type Values } from "./dialog";
@@ -42,7 +42,7 @@ export class WebhookCard {
     this.#loadCard();
   }
 
-  /** Loads what could not be loaded before. */
+  /** Loads the card if it failed to load. */
   recovered(): void {
     if (!this.#isLoaded) this.#loadCard();
   }

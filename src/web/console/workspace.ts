@@ -1,4 +1,4 @@
-// The workspace of a host who is logged in: the rooms, and beside them a conversation or the settings.
+// Workspace of the logged-in host: the rooms, and beside them a conversation or the settings.
 import { h } from "../shared/dom";
 import type { Frame } from "../shared/message";
 import { ReconnectingSocket, socketUrl } from "../shared/socket";
@@ -21,10 +21,10 @@ const SEARCH_DELAY_MS = 250; // after the last key
 const REREAD_MS = 60_000; // mean time between reads of all loaded pages while the page is visible
 const POLL_MS = 30_000; // between reads of the list while no status socket is open
 const PRESENCE_CHECK_MS = 1000;
-const STABLE_MS = 60_000; // a status socket that was open for this long was not refused
-/** Events after which the list may be out of date: the page is looked at again, the device was asleep or has changed its network. */
-const DOCUMENT_WAKES = ["visibilitychange", "resume"];
-const WINDOW_WAKES = ["focus", "online", "pageshow"];
+const STABLE_MS = 60_000; // a status socket that was open for this long was accepted
+/** Events after which the list may be out of date: the page becomes visible, or the device wakes up or changes its network. */
+const DOCUMENT_WAKE_EVENTS = ["visibilitychange", "resume"];
+const WINDOW_WAKE_EVENTS = ["focus", "online", "pageshow"];
 
 export class Workspace implements View {
   readonly element: HTMLElement;
@@ -46,7 +46,7 @@ export class Workspace implements View {
   #part: Part = "false";
   #view: View | null = null;
   /** Name of the room that is being searched for. */
-  #soughtRoom = "";
+  #searchedRoom = "";
   #isClosed = false;
 
   constructor(private readonly api: Api) {
@@ -59,8 +59,8 @@ export class Workspace implements View {
     this.#addParts();
     preventPageScroll(this.#me);
     preventPageScroll(filters);
-    for (const event of DOCUMENT_WAKES) document.addEventListener(event, this.#woken);
-    for (const event of WINDOW_WAKES) addEventListener(event, this.#woken);
+    for (const event of DOCUMENT_WAKE_EVENTS) document.addEventListener(event, this.#onWake);
+    for (const event of WINDOW_WAKE_EVENTS) addEventListener(event, this.#onWake);
     addEventListener("hashchange", this.#followFragment);
     this.#scheduleReread();
     this.#intervals = [
@@ -71,7 +71,7 @@ export class Workspace implements View {
     this.#put(null);
     this.#filter("false");
     this.#connect();
-    HostConversation.deliverLeftovers(api);
+    HostConversation.sendUnsentMessages(api);
   }
 
   #addParts(): void {
@@ -85,26 +85,26 @@ export class Workspace implements View {
     }
   }
 
-  readonly #woken = (): void => {
+  readonly #onWake = (): void => {
     if (document.hidden) return;
-    this.api.doubtConnections();
+    this.api.suspectConnections();
     this.#rooms.reread();
     this.#rooms.sort();
   };
 
-  /** Opens the room that the address names (`/console/#<name>`), listed or not. An unknown one is opened once it appears. */
+  /** Opens the room in the address (`/console/#<name>`), listed or not. An unknown room is opened once it appears. */
   readonly #followFragment = (): void => {
     const name = location.hash.slice(1);
     if (!name || name === this.#rooms.current) return;
     if (this.#rooms.all.has(name)) this.#open(name);
-    else if (this.#soughtRoom !== name) attempt(() => this.#seek(name))();
+    else if (this.#searchedRoom !== name) attempt(() => this.#searchRoom(name))();
   };
 
-  async #seek(name: string): Promise<void> {
-    this.#soughtRoom = name;
+  async #searchRoom(name: string): Promise<void> {
+    this.#searchedRoom = name;
     const isFound = await this.#rooms.find(name).catch((error: unknown) => {
-      // Searched for again when the list is read the next time.
-      this.#soughtRoom = "";
+      // The next update of the list searches again.
+      this.#searchedRoom = "";
       throw error;
     });
     if (this.#isClosed || location.hash.slice(1) !== name) return;
@@ -112,7 +112,7 @@ export class Workspace implements View {
     else toast(words.noneFound);
   }
 
-  /** At random times, so that not all consoles read at once. */
+  /** Fetches the list periodically, at random times, so that consoles do not send requests at once. */
   #scheduleReread(): void {
     this.#rereadTimer = later(REREAD_MS * (0.75 + Math.random() / 2), () => {
       if (!document.hidden) this.#rooms.reread();
@@ -126,8 +126,8 @@ export class Workspace implements View {
 
   close(): void {
     this.#isClosed = true;
-    for (const event of DOCUMENT_WAKES) document.removeEventListener(event, this.#woken);
-    for (const event of WINDOW_WAKES) removeEventListener(event, this.#woken);
+    for (const event of DOCUMENT_WAKE_EVENTS) document.removeEventListener(event, this.#onWake);
+    for (const event of WINDOW_WAKE_EVENTS) removeEventListener(event, this.#onWake);
     removeEventListener("hashchange", this.#followFragment);
     for (const interval of this.#intervals) clearInterval(interval);
     for (const timer of [this.#rereadTimer, this.#searchTimer, this.#retryTimer]) clearTimeout(timer);
@@ -138,7 +138,7 @@ export class Workspace implements View {
     document.title = TITLE;
   }
 
-  /** Continues after a time in which the server could not be reached. */
+  /** Continues after the server was unreachable. */
   recovered(): void {
     this.#rooms.reread();
     this.#status?.retryNow();
@@ -155,7 +155,7 @@ export class Workspace implements View {
       url: () => socketUrl(base, `ws/status/${this.api.user.uuid}/`, { v: 2, token: this.api.token }),
       opened: () => {
         this.#showPresence();
-        this.api.doubtConnections();
+        this.api.suspectConnections();
         // Messages may have arrived while no socket was open.
         this.#rooms.refreshSoon();
         this.#rooms.reread();
@@ -182,7 +182,7 @@ export class Workspace implements View {
     void this.#reconnect(code);
   }
 
-  /** Connects again after the server has refused the status socket: with a new access token, later and later. */
+  /** Reconnects after the server has rejected the status socket: with a new access token and with backoff. */
   async #reconnect(code: number): Promise<void> {
     if (Date.now() - this.#connectedAt > STABLE_MS) this.#refusals = 0;
     try {
@@ -190,14 +190,14 @@ export class Workspace implements View {
       this.#refusals += 1;
       if (code === 4001) await this.api.refresh();
     } catch (error) {
-      // The login has ended, and the sign-in page is shown.
+      // The login has ended; the sign-in page is shown.
       if (error instanceof ApiError) return;
       throw error;
     }
     if (!this.#isClosed && !this.#status) this.#connect();
   }
 
-  /** Shows whether guests see the host online: only while the status socket is open. */
+  /** Shows whether guests see the host as online, which requires an open status socket. */
   #showPresence(): void {
     const isOnline = Boolean(this.#status?.isOpen);
     const text = isOnline ? words.online : this.#status ? words.reconnecting : words.offline;
@@ -243,7 +243,7 @@ export class Workspace implements View {
     this.#searchTimer = later(SEARCH_DELAY_MS, () => this.#filter(this.#part));
   }
 
-  /** Shows a pane in place of the one before; `null` shows none. */
+  /** Replaces the shown pane; `null` shows none. */
   #put(view: View | null, room = ""): void {
     this.#view?.close();
     this.#view = view;

@@ -1,4 +1,4 @@
-// The demo: a shop with the widget, beside it the console of its host, who is logged in already, and a line with what has just happened between them.
+// The demo: a shop with the widget, the console of its host, already logged in, and a status line with the latest event.
 import type { ConversationEvent } from "../shared/conversation";
 import { fetchWithTimeout } from "../shared/fetch";
 import { encode } from "../shared/json";
@@ -8,10 +8,10 @@ type Side = "guest" | "host";
 
 interface Delivery {
   from?: Side;
-  /** When the sender sent it, and after how long it was acknowledged, in milliseconds. */
+  /** Time of sending, and time until the acknowledgement, in milliseconds. */
   began?: number;
   span?: number;
-  /** When the other side received it. */
+  /** Time at which the other side received the message. */
   receivedAt?: number;
 }
 
@@ -46,7 +46,7 @@ function report(text: string): void {
 
 const ms = (span: number): string => `${span.toFixed(1)} ms`;
 
-/** Reports a message once its sender has the acknowledgement; the other side may have received it before or after. */
+/** Reports a message once it is acknowledged. The other side may receive it before or after that. */
 function deliver(from: Side, seq: number, change: Delivery): void {
   const delivery = { ...deliveries.get(seq), ...change };
   deliveries.set(seq, delivery);
@@ -63,7 +63,7 @@ function handle(side: Side, detail: ConversationEvent): void {
   if (detail.type === "acknowledged") deliver(side, detail.seq, { from: side, span: detail.ms, began: now - detail.ms });
   else if (detail.type === "received") deliver(other, detail.seq, { receivedAt: now });
   else if (detail.type === "opened") {
-    // Its messages are numbered from one again.
+    // Numbers start at one in each room.
     deliveries.clear();
     report(`Node ${node} opened room ${detail.room}`);
   } else if (detail.type === "waiting") report(`The ${side} lost the node and reconnects in ${ms(detail.ms)}; nothing is lost`);

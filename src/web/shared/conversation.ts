@@ -1,7 +1,7 @@
-// One side of one conversation: its messages, what is not sent yet, and the socket. It does not touch the page.
+// One side of one conversation: its messages, the outbox of unsent ones, and the socket. It does not access the page.
 //
-// A message has an id before it is sent, and stays in the outbox until the server returns it with its number: that is the acknowledgement. Until then
-// it is sent again under the same id, which the server accepts once. Numbers decide what is new, so nothing is shown twice.
+// A message gets an id before it is sent and stays in the outbox until the server acknowledges it, by returning it with its number. Until then it is
+// resent with the same id, which the server accepts once. Messages are compared by number, so none is shown twice.
 import { encode } from "./json";
 import { type Frame, isMessage, isSeq, type Message } from "./message";
 import { ReconnectingSocket } from "./socket";
@@ -10,15 +10,15 @@ import { later, randomId, wallClock } from "./time";
 
 export type { Message } from "./message";
 
-const PAGE = 50; // messages in a page of older ones (SPEC 4)
-const OVERDUE_MS = 15_000; // without an acknowledgement for this long, a connection is replaced
-const TYPING_MS = 2000; // between two `typing` notices
-const MAX_TEXT_BYTES = 32_000; // of JSON: with the rest of its frame below 32 KiB
+const PAGE = 50; // messages in a page of older messages (SPEC 4)
+const OVERDUE_MS = 15_000; // a connection without an acknowledgement for this long is replaced
+const TYPING_MS = 2000; // minimum time between two `typing` notices
+const MAX_TEXT_BYTES = 32_000; // of JSON; the whole frame stays below 32 KiB
 
 /** Whether a text fits into one message. */
 export const fits = (text: string): boolean => new Blob([encode(text)]).size <= MAX_TEXT_BYTES;
 
-/** What happened to a conversation; pages receive it as the detail of `pintalk` events. */
+/** Change of a conversation; pages receive it as the detail of `pintalk` events. */
 export type ConversationEvent =
   | { type: "opened"; room: string }
   | { type: "connected" }
@@ -28,11 +28,11 @@ export type ConversationEvent =
   | { type: "received"; seq: number };
 
 export interface ConversationHandlers {
-  /** There is something new to show. */
+  /** Shown data has changed. */
   changed(): void;
   /** The other side is typing. */
   typing(): void;
-  /** The other side wrote these while this one was in the room. */
+  /** Messages of the other side arrived while this side was in the room. */
   received(messages: Message[]): void;
   event(detail: ConversationEvent): void;
 }
@@ -42,14 +42,14 @@ export type State = "idle" | "connecting" | "open" | "waiting" | "ended" | "clos
 export abstract class Conversation {
   messages: Message[] = [];
   state: State = "idle";
-  /** Why the server does not take messages, if it does not. */
+  /** Reason for which the server rejects messages, or `null`. */
   error: string | null = null;
-  /** When the room was opened, if that is known: no message is older. */
+  /** When the room was opened, or `null` if unknown. No message is older. */
   createdAt: Date | null = null;
-  /** The other side has read up to this number. */
+  /** Number up to which the other side has read. */
   theirRead = 0;
   protected socket: ReconnectingSocket | null = null;
-  /** Whether the next page replaces what is shown if it does not continue it. */
+  /** Whether the next page replaces the shown messages if it does not continue them. */
   protected isFresh = false;
   /** When each message of the outbox was sent on any connection, by id. */
   protected readonly sentAt = new Map<string, number>();
@@ -57,7 +57,7 @@ export abstract class Conversation {
   #numbers = new Set<number>();
   #atStart = false;
   #loading = false;
-  /** The number up to which this side has reported that it has read. */
+  /** Number up to which this side has reported messages as read. */
   #reported = 0;
   #typedAt = 0;
 
@@ -67,9 +67,9 @@ export abstract class Conversation {
     protected on: ConversationHandlers,
   ) {}
 
-  /** Connects to the room; opens one if there is none. */
+  /** Connects to the room, and opens one if there is none. */
   abstract connect(): void;
-  /** The server has ended the socket for good, with a code of SPEC 4. */
+  /** The server has closed the socket permanently, with a code of SPEC 4. */
   protected abstract ended(code: number): void;
 
   protected reset(): void {
@@ -83,14 +83,14 @@ export abstract class Conversation {
     return this.messages[this.messages.length - 1]?.seq ?? 0;
   }
 
-  /** Sends a text: at once, or as soon as it is possible. */
+  /** Sends a text at once, or after the next connection. */
   send(text: string): void {
     this.error = null;
     this.outbox.put({ id: randomId(), message: text, datetime: wallClock(), at: Date.now() });
     this.flush();
   }
 
-  /** Sends the outbox. `resend`: also what was sent on an earlier connection. */
+  /** Sends the outbox. `resend`: also messages that were sent on an earlier connection. */
   flush(resend = false): void {
     clearTimeout(this.timer);
     const pending = this.outbox.list();
@@ -107,13 +107,13 @@ export abstract class Conversation {
     this.on.changed();
   }
 
-  /** Replaces a connection on which no acknowledgement arrives; the next one sends again. */
+  /** Replaces a connection on which no acknowledgement arrives; the new one resends the outbox. */
   #overdue(): void {
     if (this.socket?.isOpen && this.outbox.list().some(({ id }) => this.sentAt.has(id))) this.socket.connect();
     else this.flush();
   }
 
-  /** Sends the outbox again because a person asked for it. */
+  /** Resends the outbox at a user's request. */
   retry(): void {
     this.error = null;
     this.socket?.retryNow();
@@ -152,7 +152,7 @@ export abstract class Conversation {
     return socket;
   }
 
-  /** A connection is open; nothing was sent on it yet. */
+  /** Called when a connection is open, before anything is sent on it. */
   protected opened(): void {}
 
   protected receive(frame: Frame): void {
@@ -174,7 +174,7 @@ export abstract class Conversation {
       this.#loading = false;
       this.#atStart = frames.length < PAGE;
     } else if (isPage && this.isFresh) {
-      // The newest of a room that was left for a while: the messages before them are loaded on demand.
+      // Newest messages after a long absence: earlier ones are loaded on demand.
       this.isFresh = false;
       if ((frames[0]?.seq ?? 0) > this.last + 1) this.reset();
     }
@@ -194,13 +194,13 @@ export abstract class Conversation {
     this.on.event(detail);
   }
 
-  /** Adds messages; those that are known already are ignored. */
+  /** Adds messages and ignores duplicates. */
   protected add(messages: Message[]): void {
     for (const message of messages) {
       if (this.#numbers.has(message.seq)) continue;
       this.#numbers.add(message.seq);
       this.messages.push(message);
-      // An answer shows that everything before it was read.
+      // A reply implies that all earlier messages were read.
       if (message.is_host !== this.isHost) this.markRead(message.seq);
     }
     this.messages.sort((one, other) => one.seq - other.seq);

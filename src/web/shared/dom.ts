@@ -1,12 +1,12 @@
-// Elements, made without a line of HTML: the text of a person can only become text.
+// Creates elements without parsing HTML, so that user text is only ever shown as text.
 
 const SVG = "http://www.w3.org/2000/svg";
 
 export type Child = Node | string | null | undefined | false;
 
 /**
- * An element. Properties that begin with `on` are handlers, `text` is the text, all others are attributes: `true` is an empty one, and `false`,
- * `null` and `undefined` are left out.
+ * Creates an element. Properties that begin with `on` become handlers, `text` becomes the text, all others become attributes: `true` an empty one, and
+ * `false`, `null` and `undefined` none.
  */
 export function h<K extends keyof HTMLElementTagNameMap>(
   tag: K,
@@ -26,7 +26,7 @@ export function h<K extends keyof HTMLElementTagNameMap>(
   return element;
 }
 
-/** A picture of one stroke in a square of 24. */
+/** Creates an icon from one path in a 24 × 24 view box. */
 export function icon(path: string): SVGSVGElement {
   const svg = document.createElementNS(SVG, "svg");
   svg.setAttribute("viewBox", "0 0 24 24");

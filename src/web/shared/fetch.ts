@@ -1,7 +1,7 @@
-// HTTP requests that end: with a response, an error or a timeout.
+// HTTP requests with a timeout.
 import { isRecord } from "./json";
 
-/** A response whose body is not JSON although JSON was expected: a captive portal or a proxy answered. */
+/** The response is not JSON: a captive portal or a proxy sent it. */
 export class NotJsonError extends Error {
   constructor(readonly status: number) {
     super("the response is not JSON");
@@ -9,8 +9,8 @@ export class NotJsonError extends Error {
 }
 
 /**
- * A response with its body read as text. Rejects with a `TypeError` if the server cannot be reached and with an `AbortError` after the
- * timeout, which covers the body as well.
+ * Sends a request and reads its response. Rejects with a `TypeError` if the server is unreachable and with an `AbortError` after the timeout,
+ * which includes reading the body.
  */
 export async function fetchWithTimeout<T>(
   url: URL | string,
@@ -21,7 +21,7 @@ export async function fetchWithTimeout<T>(
   const controller = new AbortController();
   const timer = setTimeout(() => controller.abort(), timeoutMs);
   try {
-    // A text: scripts of the page wrap `fetch` and expect one.
+    // A string: scripts of the page that wrap `fetch` expect one.
     return await read(await fetch(`${url}`, { ...init, signal: controller.signal }));
   } finally {
     clearTimeout(timer);

@@ -1,6 +1,6 @@
-// JSON of values that a page can have changed: old libraries add `toJSON` to the prototype of arrays.
+// JSON encoding that is independent of the page: old libraries add `toJSON` to the prototype of arrays.
 
-/** Serialises a plain value. `toJSON` methods are ignored, properties that are `undefined` are left out. */
+/** Serialises a plain value. Ignores `toJSON` methods and omits properties that are `undefined`. */
 export function encode(value: unknown): string {
   if (typeof value !== "object" || value === null) return JSON.stringify(value) ?? "null";
   const parts: string[] = [];
@@ -14,7 +14,7 @@ export function encode(value: unknown): string {
   return `{${parts.join(",")}}`;
 }
 
-/** Parses JSON; `null` if the text is none. */
+/** Parses JSON. Returns `null` for invalid text. */
 export function decode(text: string | null): unknown {
   try {
     return text === null ? null : JSON.parse(text);

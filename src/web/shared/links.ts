@@ -1,21 +1,21 @@
-// Addresses in texts as links. Only http and https: no text becomes a link that runs a script.
+// Finds web addresses in texts. Only http and https become links, so no link runs a script.
 import { type Child, h } from "./dom";
 
-const MAX_ADDRESS = 2000; // characters: browsers and servers refuse longer ones
+const MAX_ADDRESS = 2000; // characters; browsers and servers reject longer addresses
 
 /**
- * Where an address begins: `http://` or `https://` not within a word in ASCII, `www.` not within any word, address or path. Its characters are no blanks, quotes,
- * brackets of markup or CJK, and none that is invisible.
+ * Start of an address: `http://` or `https://` outside an ASCII word, `www.` outside any word, address or path. An address contains no blanks, quotes,
+ * markup or CJK brackets, and no invisible characters.
  */
 const START = /(^|[^a-z0-9_])(https?:\/\/)|(^|[^\p{L}\p{N}_@./-])(?=www\.)/giu;
 const CHARACTERS = new RegExp(`^[^\\s<>"“”\`（）「」『』【】《》〈〉\\p{Cc}\\p{Cf}]{1,${MAX_ADDRESS}}`, "u");
 const AUTHORITY = /^(?:https?:\/\/)?(?:\[[0-9a-f:.]+\]|[\p{L}\p{M}\p{N}._-]+)(?::\d{1,5})?/iu;
-/** In Korean, a particle follows a name without a blank. */
+/** Korean particle, which follows a host name without a blank. */
 const PARTICLE = /(\.[a-z]{2,})[\u1100-\u11ff\u3130-\u318f\uac00-\ud7a3]+$/i;
 const PUNCTUATION = /[.,:;!?'’…、。，！？*_~|]+$/;
 const BRACKETS: Record<string, string> = { ")": "(", "]": "[", "}": "{" };
 
-/** A path, query and fragment without the punctuation of the sentence, and without a bracket that was opened before them. */
+/** Removes from a path, query and fragment the punctuation of the sentence and closing brackets that were opened before it. */
 function trim(rest: string): string {
   const open: string[] = [];
   let end = 0;
@@ -27,12 +27,12 @@ function trim(rest: string): string {
   return rest.slice(0, end).replace(PUNCTUATION, "");
 }
 
-/** The address at the beginning of a text; empty if there is none. */
+/** Returns the address at the beginning of a text, or an empty string. */
 function addressOf(text: string): string {
   const all = CHARACTERS.exec(text)?.[0] ?? "";
   const authority = AUTHORITY.exec(all)?.[0] ?? "";
   const rest = all.slice(authority.length);
-  // A name and a password before the host would show another host than the link leads to.
+  // With a user name before the host, the shown host would differ from the target of the link.
   if (all.length === MAX_ADDRESS || !authority || /^[^/?#]*@/.test(rest)) return "";
   if (/^[/?#]/.test(rest)) return authority + trim(rest);
   return authority.replace(PUNCTUATION, "").replace(PARTICLE, "$1");
@@ -49,7 +49,7 @@ function parse(address: string): URL | null {
   }
 }
 
-/** A text as nodes: plain text, and links that open in a new tab and pass nothing on. */
+/** Converts a text to nodes: plain text, and links that open in a new tab without a referrer or an opener. */
 export function linkify(text: string): Child[] {
   const nodes: Child[] = [];
   let end = 0;

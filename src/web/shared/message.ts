@@ -1,7 +1,7 @@
-// Messages and frames as the server sends them (SPEC 4 and 5).
+// Messages and frames of the wire format (SPEC 4 and 5).
 import { isRecord } from "./json";
 
-/** A message of a conversation as it is relayed. */
+/** Message of a conversation. */
 export interface Message {
   seq: number;
   id: string;
@@ -10,7 +10,7 @@ export interface Message {
   datetime: string;
 }
 
-/** A frame without its messages. */
+/** Fields of any frame from the server. */
 export interface Frame {
   type?: unknown;
   message?: unknown;

@@ -1,10 +1,10 @@
-// Waiting for another attempt.
+// Delay before another attempt.
 import { later } from "./time";
 
-/** Whether an event is the `pageshow` of a page that was just loaded: nothing was interrupted. */
+/** Whether an event is the `pageshow` of a page that was just loaded, and not of a page that was restored. */
 export const isFirstShow = (event: Event): boolean => event.isTrusted && (event as PageTransitionEvent).persisted === false;
 
-/** Resolves after `ms`, or at once when there is a reason to expect success: the network is back, or the page is shown again. */
+/** Resolves after `ms`, or earlier when the network becomes available or the page becomes visible. */
 export function pause(ms: number): Promise<void> {
   return new Promise((resolve) => {
     const end = (): void => {

@@ -1,24 +1,24 @@
-// Messages as rows of a list. Rows that have not changed stay in place, and so do a reader's position and selection.
+// Renders messages as rows of a list. Unchanged rows stay in place, which preserves the scroll position and the selection.
 import type { Conversation } from "./conversation";
 import { h } from "./dom";
 import { linkify } from "./links";
 import { formatDay, formatTime, parseWallClock } from "./time";
 
-const OVERDUE_MS = 20_000; // a message that is not acknowledged for this long is shown as failed
-const GROUP_MS = 180_000; // messages of one side within this form a group
+const OVERDUE_MS = 20_000; // a message without an acknowledgement for this long is shown as failed
+const GROUP_MS = 180_000; // consecutive messages of one side within this time form a group
 
-/** A message in a list. */
+/** Message as shown in a list. */
 export interface ShownMessage {
   id: string;
   is_host: boolean;
   message: string;
   datetime: string;
-  /** Missing while it is not acknowledged. */
+  /** Absent until the message is acknowledged. */
   seq?: number;
-  /** Missing once it is acknowledged. */
+  /** Absent once the message is acknowledged. */
   pending?: "sending" | "failed";
   date?: Date | null;
-  /** The day under whose heading it appears. */
+  /** Day heading under which the message appears. */
   day?: string;
 }
 
@@ -36,12 +36,12 @@ export interface RowWords {
 export interface RowContext {
   words: RowWords;
   lang: string;
-  /** Of the other side. */
+  /** Name of the other side. */
   name: string;
   retry(): void;
 }
 
-/** All messages of a conversation, those of the outbox last. */
+/** Returns all messages of a conversation, followed by its outbox. */
 export function allMessages(conversation: Conversation): ShownMessage[] {
   const shown: ShownMessage[] = [...conversation.messages];
   for (const message of conversation.outbox.list()) {
@@ -56,8 +56,8 @@ const dateOf = (message: ShownMessage): Date | null =>
   message.date === undefined ? (message.date = parseWallClock(message.datetime)) : message.date;
 
 /**
- * Sets the days, which never decrease: the order is `seq`, and senders' clocks can be wrong. A message of the other side is no older than the
- * viewer's message before it and no newer than the one after it; none is older than the room or of the future.
+ * Sets the day of each message. Days never decrease: messages are ordered by `seq`, and senders' clocks can be wrong. A message of the other side is
+ * no older than the viewer's message before it and no newer than the viewer's message after it. No message is older than the room or in the future.
  */
 function setDays(messages: ShownMessage[], { isHost, createdAt }: Conversation): void {
   const latest = new Array<number>(messages.length);
@@ -84,22 +84,23 @@ const areGrouped = (one: ShownMessage | undefined, other: ShownMessage | undefin
 };
 
 interface Row {
-  look: string;
+  /** Compared to detect changes. */
+  state: string;
   element: HTMLLIElement;
 }
 
-/** A list that shows a range of messages. */
+/** Shows a range of messages in a list. */
 export class Rows {
-  #known = new Map<string, Row>();
+  #rows = new Map<string, Row>();
 
   constructor(
     private readonly list: HTMLElement,
     private readonly context: RowContext,
   ) {}
 
-  /** Forgets the rows: the list was emptied. */
+  /** Drops the rows after the list was emptied. */
   clear(): void {
-    this.#known.clear();
+    this.#rows.clear();
   }
 
   show(conversation: Conversation, all: ShownMessage[], from = 0, to = all.length): void {
@@ -118,11 +119,11 @@ export class Rows {
       const classes = [isMine && "mine", !areGrouped(before, message) && "first", isLast && "last", message.pending].filter(Boolean).join(" ");
       const mark = message.seq === undefined || message.seq !== newest ? null : newest <= conversation.theirRead ? "read" : "sent";
       let key = `${message.is_host} ${message.id}`;
-      // The server can accept an id again long after its first use.
+      // The server accepts an id again long after its first use.
       if (rows.has(key)) key += ` ${message.seq}`;
       this.#use(rows, key, `${classes} ${mark}`, () => this.#make(message, isMine, classes, isLast, mark));
     }
-    this.#known = rows;
+    this.#rows = rows;
     this.#place(rows);
   }
 
@@ -139,9 +140,9 @@ export class Rows {
     }
   }
 
-  #use(rows: Map<string, Row>, key: string, look: string, make: () => HTMLLIElement): void {
-    const known = this.#known.get(key);
-    rows.set(key, known?.look === look ? known : { look, element: make() });
+  #use(rows: Map<string, Row>, key: string, state: string, make: () => HTMLLIElement): void {
+    const row = this.#rows.get(key);
+    rows.set(key, row?.state === state ? row : { state, element: make() });
   }
 
   #make(message: ShownMessage, isMine: boolean, classes: string, isLast: boolean, mark: "read" | "sent" | null): HTMLLIElement {

@@ -1,55 +1,55 @@
-// A WebSocket that reconnects by itself, and notices when the connection under it is dead.
+// WebSocket that reconnects automatically and detects dead connections.
 import { decode, encode, isRecord } from "./json";
 import type { Frame } from "./message";
 import { isFirstShow } from "./pause";
 import { later, wallClock } from "./time";
 
 const MAX_BACKOFF_MS = 30_000;
-const TOO_MANY_BACKOFF_MS = 30_000;
+const RATE_LIMITED_BACKOFF_MS = 30_000;
 const CONNECT_TIMEOUT_MS = 10_000;
-/** A connection that is open for this long was admitted: a refusal closes at once. */
+/** A connection that is open for this long was admitted: rejected connections are closed at once. */
 const ADMITTED_MS = 5000;
 
-/** The interval at which quiet and sleep are noticed. */
+/** Interval at which silence and sleep are detected. */
 const TICK_MS = 2000;
-/** Without a tick for this long, the device or the tab was asleep. */
+/** The device or the tab was asleep if no tick ran for this long. */
 const SLEEP_MS = 10_000;
-/** After this, the first ping of a connection shows whether its node answers pings. */
+/** Delay of a connection's first ping, which shows whether its node answers pings. */
 const FIRST_PING_MS = 500;
-/** Quiet time before another. */
+/** Silence after which another ping is sent. */
 const PING_MS = 31_000;
-/** Time for an answer to a ping after quiet. */
+/** Timeout of a ping that was sent after silence. */
 const PONG_MS = 6000;
-/** Time for an answer when the page has a reason to doubt the connection. */
+/** Timeout of a ping that was sent because the connection may be dead. */
 const CHECK_MS = 1500;
-/** Events within this time have one cause. */
+/** Events within this time are handled as one. */
 const SAME_EVENT_MS = 300;
 
-const TOO_MANY = 4029;
-/** Close codes after which the answer to another attempt would be the same (SPEC 4). */
+const RATE_LIMITED = 4029;
+/** Close codes after which the client must not reconnect (SPEC 4). */
 const FINAL = [1000, 1002, 1007, 1009, 4000, 4001, 4003, 4004, 4009];
 
 export interface SocketHandlers {
-  /** Where to connect. `resuming`: the server has admitted an earlier connection of this socket. */
+  /** Returns the URL to connect to. `resuming`: the server has admitted an earlier connection of this socket. */
   url(resuming: boolean): URL;
   opened?(): void;
   frame(frame: Frame): void;
-  /** The connection is lost; another attempt follows in `ms`. */
+  /** The connection is lost; the socket reconnects after `ms`. */
   waiting?(ms: number): void;
-  /** The server has ended it for good. */
+  /** The server has closed the socket permanently. */
   ended?(code: number): void;
-  /** Whether a dead connection is to be noticed without an event. */
+  /** Whether a silent connection is checked with pings. */
   pings?(): boolean;
 }
 
-/** A socket that is open until it is closed, or until the server ends it for good. Pings need `v=2` in its URL (SPEC 4). */
+/** Stays connected until `close()`, or until the server closes it permanently. Pings require `v=2` in the URL (SPEC 4). */
 export class ReconnectingSocket {
   #socket: WebSocket | null = null;
   #attempts = 0;
   #resuming = false;
-  /** Of the next attempt; 0 if none is due. */
+  /** Timer of the next attempt; 0 if none is scheduled. */
   #timer = 0;
-  /** Of the moment at which the connection is taken for dead; 0 if an answer is not awaited. */
+  /** Timer after which the connection counts as dead; 0 while no frame is expected. */
   #deadline = 0;
   #deadlineAt = 0;
   #firstPing = 0;
@@ -58,7 +58,7 @@ export class ReconnectingSocket {
   #openedAt = 0;
   #receivedAt = 0;
   #pingedAt = 0;
-  /** Whether this connection has answered a ping: nodes of earlier releases ignore it. */
+  /** Whether this connection has answered a ping; nodes of earlier releases ignore pings. */
   #hasPonged = false;
 
   constructor(private readonly on: SocketHandlers) {
@@ -75,7 +75,7 @@ export class ReconnectingSocket {
     return this.#socket?.readyState === 1;
   }
 
-  /** Connects anew. */
+  /** Replaces the connection by a new one. */
   connect(): void {
     this.#drop();
     this.#openedAt = this.#pingedAt = 0;
@@ -83,7 +83,7 @@ export class ReconnectingSocket {
     try {
       this.#socket = new WebSocket(this.on.url(this.#resuming).href);
     } catch {
-      // A policy of the page forbids it.
+      // The content security policy of the page blocks the URL.
       return this.#retryLater(1006, "");
     }
     const socket = this.#socket;
@@ -115,7 +115,7 @@ export class ReconnectingSocket {
       this.#hasPonged = true;
       return;
     }
-    // The server refuses by opening and closing: a frame, or time, shows that the socket is admitted.
+    // The server rejects a socket by closing it after the handshake: a frame, or time without a close, means that it is admitted.
     this.#admitted();
     this.on.frame(frame);
   }
@@ -126,20 +126,20 @@ export class ReconnectingSocket {
   }
 
   #retryLater(code: number, reason: string): void {
-    const asked = /retry in (\d+) ms/.exec(reason)?.[1];
-    const backoff = code === TOO_MANY ? TOO_MANY_BACKOFF_MS : Math.min(MAX_BACKOFF_MS, 500 * 2 ** this.#attempts++);
-    const wait = asked ? +asked : backoff * (0.5 + Math.random() / 2);
+    const requested = /retry in (\d+) ms/.exec(reason)?.[1];
+    const backoff = code === RATE_LIMITED ? RATE_LIMITED_BACKOFF_MS : Math.min(MAX_BACKOFF_MS, 500 * 2 ** this.#attempts++);
+    const wait = requested ? +requested : backoff * (0.5 + Math.random() / 2);
     this.#drop();
     this.#timer = later(wait, () => this.connect());
     this.on.waiting?.(Math.round(wait));
   }
 
-  /** Connects now if an attempt is due later. */
+  /** Connects at once if an attempt is scheduled. */
   retryNow(): void {
     if (this.#timer) this.connect();
   }
 
-  /** Makes sure that the connection is alive: reconnects now, or unless an answer arrives soon. */
+  /** Checks the connection: reconnects at once if it is closed, or if no response arrives in time. */
   check(): void {
     const now = (this.#tickedAt = Date.now());
     if (this.#timer) this.connect();
@@ -147,7 +147,7 @@ export class ReconnectingSocket {
     else if (!this.isOpen || this.#hasPonged) this.#expectFrame(CHECK_MS, () => this.connect());
   }
 
-  /** Gives up the connection unless a frame arrives, or it opens, in time. An earlier deadline stays. */
+  /** Calls `giveUp` unless a frame arrives, or the connection opens, in time. Keeps an earlier deadline. */
   #expectFrame(timeout: number, giveUp: () => void): void {
     const at = Date.now() + timeout;
     if (this.#deadline && this.#deadlineAt <= at) return;
@@ -172,7 +172,7 @@ export class ReconnectingSocket {
     }
   }
 
-  /** Returns whether the frame was passed to the network. Only an answer shows that it arrived. */
+  /** Returns whether the frame was passed to the network, which does not mean that it arrived. */
   send(frame: object): boolean {
     if (this.isOpen) this.#socket?.send(encode(frame));
     return this.isOpen;
@@ -196,7 +196,7 @@ export class ReconnectingSocket {
   }
 }
 
-/** The URL of a socket. `path` has no leading slash, so that a server below a path is reached there. */
+/** Returns the URL of a socket. `path` has no leading slash, so that it is resolved below the path of the server. */
 export function socketUrl(base: URL | string, path: string, query: Record<string, string | number> = {}): URL {
   const url = new URL(path, base);
   url.protocol = url.protocol.replace("http", "ws");

@@ -1,5 +1,5 @@
-// What a browser keeps for its user. It may refuse (blocked site data, a full quota) or lose everything at any time: then the page keeps its
-// own copy until it is closed.
+// Storage of the browser. It may reject data (blocked site data, full quota) or lose it at any time; in that case the page keeps a copy in memory until
+// it is closed.
 import { decode, encode, isRecord } from "./json";
 
 const attempt = <T>(call: () => T): T | undefined => {
@@ -10,13 +10,13 @@ const attempt = <T>(call: () => T): T | undefined => {
   }
 };
 
-/** Texts by key. No method throws. */
+/** Strings by key. No method throws. */
 export class SafeStorage {
   readonly #memory = new Map<string, string>();
 
   constructor(private readonly area: () => Storage) {}
 
-  /** Whether the browser keeps anything for this page. */
+  /** Whether the browser stores data for this page. */
   get isAvailable(): boolean {
     return attempt(() => this.area().length) !== undefined;
   }
@@ -25,15 +25,15 @@ export class SafeStorage {
     return this.#memory.get(key) ?? attempt(() => this.area().getItem(key)) ?? null;
   }
 
-  /** Returns whether the browser keeps it. If not, an older text is removed, so that none contradicts the page's own copy. */
+  /** Returns whether the browser has stored the text. If not, a previous text is removed, so that it does not contradict the copy in memory. */
   set(key: string, text: string): boolean {
     this.#memory.delete(key);
-    const isKept = attempt(() => (this.area().setItem(key, text), true)) ?? false;
-    if (!isKept) {
+    const isStored = attempt(() => (this.area().setItem(key, text), true)) ?? false;
+    if (!isStored) {
       attempt(() => this.area().removeItem(key));
       this.#memory.set(key, text);
     }
-    return isKept;
+    return isStored;
   }
 
   remove(key: string): void {
@@ -49,16 +49,16 @@ export class SafeStorage {
 
 /** Shared by all tabs of an origin. */
 export const local = new SafeStorage(() => localStorage);
-/** Of this tab, over reloads. */
+/** Storage of this tab, kept across reloads. */
 export const session = new SafeStorage(() => sessionStorage);
 
-/** A message that is not acknowledged yet. */
+/** Message that is not acknowledged yet. */
 export interface Pending {
   id: string;
   message: string;
-  /** Wall clock as it is sent. */
+  /** Wall clock in wire format. */
   datetime: string;
-  /** Milliseconds since the epoch; orders the list. */
+  /** Milliseconds since the epoch, by which the list is ordered. */
   at: number;
 }
 
@@ -68,16 +68,16 @@ const asPending = (value: unknown): Pending | null =>
     : null;
 
 /**
- * Messages that are not acknowledged yet, of all tabs. Each has a key of its own, so that tabs do not overwrite each other's. Those that this tab
- * has put stay when the storage is cleared.
+ * Messages of all tabs that are not acknowledged yet. Each message has its own key, so that tabs do not overwrite each other. Messages of this tab
+ * survive a cleared storage.
  */
 export class Outbox {
   readonly #own = new Map<string, Pending>();
 
   constructor(
-    /** Before the id in the keys of the storage. */
+    /** Prefix of the storage keys; the id follows. */
     private readonly prefix: string,
-    /** Called when another tab has changed it. */
+    /** Called when another tab has changed the outbox. */
     public changed: () => void = () => {},
   ) {
     addEventListener("storage", this.#onStorage);
@@ -93,7 +93,7 @@ export class Outbox {
     removeEventListener("storage", this.#onStorage);
   }
 
-  /** Oldest first. */
+  /** Returns all messages, oldest first. */
   list(): Pending[] {
     const all = new Map(this.#own);
     for (const key of local.keys()) {

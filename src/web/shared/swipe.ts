@@ -1,8 +1,8 @@
-// Swipes on a part of the page that is fixed.
+// Swipes on fixed parts of the page.
 
-/** Keeps one-finger swipes on an element from scrolling the page behind it. What scrolls inside the element still does. */
+/** Prevents one-finger swipes on an element from scrolling the page behind it. Scrollable parts of the element still scroll. */
 export function preventPageScroll(element: HTMLElement): void {
-  // Handler properties are passive on touch, so they cannot prevent it.
+  // `ontouchmove` would be passive and could not prevent scrolling.
   element.addEventListener("touchmove", prevent, { passive: false });
 }
 

@@ -1,33 +1,33 @@
-// Built-in objects under their own names: `Map`, `URL` and others are popular names for a page's own scripts. The bundler puts these in place of the global
-// names in every module of the widget.
+// Native built-ins for the widget, even if a script of the page has replaced globals such as `Map` or `URL`. The bundler replaces the global names in every
+// module of the widget by these exports.
 
 type Names = Record<string, unknown>;
 
-/** Each with a method if it is no constructor. */
+/** Constructors, and one method of each object that is not a constructor. */
 const NAMES = "AbortController Blob CustomEvent JSON.parse Map MutationObserver Promise Set URL URLSearchParams WeakSet crypto.getRandomValues performance.now".split(" ");
 
-const own = window as unknown as Names;
+const page = window as unknown as Names;
 
 function isNative(name: string): boolean {
   const [object = "", method] = name.split(".");
-  const code = method ? (own[object] as Names | undefined)?.[method] : own[object];
+  const code = method ? (page[object] as Names | undefined)?.[method] : page[object];
   return typeof code === "function" && Function.prototype.toString.call(code).includes("[native code]");
 }
 
-/** The built-ins of a document that no script of the page has touched. They work after its frame is removed. */
+/** Returns the built-ins of a new document, which no script of the page has replaced. They work after the document's frame is removed. */
 function clean(): Names {
   const frame = document.createElement("iframe");
   frame.hidden = true;
   document.documentElement.appendChild(frame);
   const inside = frame.contentWindow as unknown as Names | null;
   const found: Names = {};
-  // All of them: browsers create them when they are read, and no more once the frame is removed.
-  for (const [name = ""] of NAMES.map((name) => name.split("."))) found[name] = inside?.[name] ?? own[name];
+  // Reads all of them now: browsers create them on first access, and not after the frame is removed.
+  for (const [name = ""] of NAMES.map((name) => name.split("."))) found[name] = inside?.[name] ?? page[name];
   document.documentElement.removeChild(frame);
   return found;
 }
 
-const from = NAMES.every(isNative) ? own : clean();
+const from = NAMES.every(isNative) ? page : clean();
 const builtin = <T>(name: string): T => from[name] as T;
 
 const AbortController_ = builtin<typeof AbortController>("AbortController");

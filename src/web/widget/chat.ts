@@ -1,5 +1,5 @@
-// The chat of one service on one page. It outlives its element: pages move their content, replace it and mount it twice, and the conversation and its
-// sockets stay the same.
+// The chat of one service on one page. It outlives its element: pages move, replace or duplicate their content without interrupting the conversation and
+// its sockets.
 import type { ConversationHandlers } from "../shared/conversation";
 import { h } from "../shared/dom";
 import { pause } from "../shared/pause";
@@ -19,18 +19,18 @@ const PANEL_RETRY_MS = 1000;
 const MAX_PANEL_RETRY_MS = 30_000;
 const OPEN_KEY = "pintalk:open";
 
-/** By server and keys. */
+/** Chats by server and keys. */
 const chats = new Map<string, Chat>();
 
 export class Chat {
-  /** What the element shows. */
+  /** Content of the element's shadow root. */
   readonly root = h("div", { class: "widget" });
   isOpen = false;
-  /** Whether the host is online; `null` if the host does not show it. */
+  /** Whether the host is online; `null` if the host hides this. */
   presence: boolean | null = null;
   conversation: GuestConversation | null = null;
   client: Client | null = null;
-  /** The elements of this chat on the page. Only the first shows it. */
+  /** Elements of this chat on the page. Only the first shows it. */
   readonly #elements: PinTalkWidget[] = [];
   #lang = "en";
   #launcher: Launcher | null = null;
@@ -47,7 +47,7 @@ export class Chat {
     private readonly service: Service,
   ) {}
 
-  /** Shows the chat of an element's attributes in it, unless another element of the page shows it. */
+  /** Attaches an element to the chat of its server and keys. The element shows the chat unless another one already does. */
   static attach(element: PinTalkWidget): Chat {
     const at = (name: string) => element.getAttribute(name) ?? "";
     const base = element.hasAttribute("server") ? at("server").replace(/\/*$/, "/") : loading.base;
@@ -63,7 +63,7 @@ export class Chat {
     const at = this.#elements.indexOf(element);
     if (at >= 0) this.#elements.splice(at, 1);
     if (this.#elements.length) this.#place();
-    // Moved or replaced elements are added at once.
+    // An element that was moved or replaced is attached again in the same task.
     else later(0, () => this.#elements.length || this.#close());
   }
 
@@ -109,7 +109,7 @@ export class Chat {
     void this.#showOpen(this.#isToggled);
   }
 
-  /** Shows the texts in the language of the element, the page or the browser. */
+  /** Applies the language of the element, the page or the browser. */
   setLanguage(): void {
     const element = this.#elements[0];
     if (!element || !this.client) return;
@@ -128,14 +128,14 @@ export class Chat {
     void this.#showOpen(false);
   }
 
-  /** Whether a guest sees the panel. */
+  /** Whether the panel is visible. */
   get isShown(): boolean {
-    return this.isOpen && (!this.#elements[0]?.hidden || this.root.classList.contains("asked"));
+    return this.isOpen && (!this.#elements[0]?.hidden || this.root.classList.contains("requested"));
   }
 
-  /** The page hides the element, or shows it again. */
+  /** The page has set or removed the `hidden` attribute of the element. */
   hiddenChanged(): void {
-    this.root.classList.remove("asked");
+    this.root.classList.remove("requested");
     this.changed();
   }
 
@@ -154,17 +154,17 @@ export class Chat {
     if (this.root.parentNode) this.root.parentNode.removeChild(this.root);
   }
 
-  /** Opens the panel, or closes it; before the server has answered as well. */
+  /** Opens or closes the panel, even before the server has answered. */
   toggle(open = !this.isShown): void {
     this.#isToggled = true;
     this.isOpen = open;
-    // A page with a button of its own hides the launcher.
-    this.root.classList.toggle("asked", open && Boolean(this.#elements[0]?.hidden));
+    // A page with its own button hides the element; the panel is shown nevertheless.
+    this.root.classList.toggle("requested", open && Boolean(this.#elements[0]?.hidden));
     if (this.client) void this.#showOpen(true);
   }
 
-  /** `isAsked`: by a person or the page, so the focus follows. */
-  async #showOpen(isAsked: boolean): Promise<void> {
+  /** Applies `isOpen`. `isRequested`: a user or the page requested it, so the focus moves. */
+  async #showOpen(isRequested: boolean): Promise<void> {
     const { isOpen } = this;
     session.set(OPEN_KEY, isOpen ? "1" : "");
     this.#elements[0]?.toggleAttribute("open", isOpen);
@@ -180,8 +180,8 @@ export class Chat {
         this.#panel.showPresence(this.presence);
       }
     }
-    this.#panel?.toggle(this.isOpen, isAsked);
-    if (!this.isOpen && isAsked) this.#launcher?.element.focus({ preventScroll: true });
+    this.#panel?.toggle(this.isOpen, isRequested);
+    if (!this.isOpen && isRequested) this.#launcher?.element.focus({ preventScroll: true });
     this.#show();
   }
 
@@ -189,7 +189,7 @@ export class Chat {
     return chats.get(this.key) !== this;
   }
 
-  /** Loads the panel's script, as often as it takes. */
+  /** Loads the panel's script, and retries until it succeeds. */
   #loadPanel(): Promise<PanelModule> {
     return (this.#panelModule ??= (async () => {
       for (let attempt = 0; ; attempt++) {
@@ -204,7 +204,7 @@ export class Chat {
     })());
   }
 
-  /** Shows what has changed, once for all that happens in one task. */
+  /** Schedules one update for all changes of a task. */
   changed(): void {
     if (this.#isDue) return;
     this.#isDue = true;
@@ -228,7 +228,7 @@ export class Chat {
     this.#panel?.showPresence(online);
   }
 
-  /** Whether a new message is audible, which guests turn on in this browser. */
+  /** Whether new messages play a sound; guests turn this on per browser. */
   get hasSound(): boolean {
     return local.get(`pintalk:${this.client?.uuid}:sound`) === "true";
   }
@@ -254,6 +254,6 @@ export class Chat {
     this.#elements[0]?.dispatchEvent(new CustomEvent("pintalk", { detail, bubbles: true, composed: true }));
   }
 
-  /** Shared with the panel, whose script has a copy of its own. */
+  /** Storage of the tab, passed to the panel, whose script has a separate copy of the storage module. */
   readonly storage = session;
 }

@@ -1,4 +1,4 @@
-// The element `<pintalk-widget>`: attributes, methods and events for the page. What it shows belongs to its chat.
+// The element `<pintalk-widget>`: attributes, methods and events for the page. Its content belongs to its chat.
 import { later } from "../shared/time";
 import { Chat } from "./chat";
 import { contain } from "./isolation";
@@ -8,7 +8,7 @@ import style from "./widget.css";
 export class PinTalkWidget extends HTMLElement {
   static readonly observedAttributes = ["access-key", "secret-key", "server", "hidden", "lang"];
 
-  /** Whether the page has removed it by `remove()`. */
+  /** Whether the page has removed the element with `remove()`. */
   isRemoved = false;
   #chat: Chat | null = null;
 
@@ -21,13 +21,13 @@ export class PinTalkWidget extends HTMLElement {
 
   connectedCallback(): void {
     this.isRemoved = false;
-    // Scripts may set the keys after they have added the element.
+    // Scripts may set the keys after adding the element.
     if (this.hasAttribute("access-key") && this.hasAttribute("secret-key")) this.#attach();
     else later(0, () => this.isConnected && !this.#chat && this.#attach());
   }
 
   #attach(): void {
-    // zone.js would check the whole page for changes after each timer.
+    // Outside the zone of Angular, which would check the whole page for changes after each timer.
     const { Zone } = window as unknown as { Zone?: { root: { run(call: () => void): void } } };
     const attach = () => {
       this.#chat = Chat.attach(this);
@@ -49,12 +49,12 @@ export class PinTalkWidget extends HTMLElement {
     this.#attach();
   }
 
-  /** Opens the panel, or closes it; without an argument it does the other of both. */
+  /** Opens or closes the panel; without an argument, toggles it. */
   toggle(open?: boolean): void {
     this.#chat?.toggle(open);
   }
 
-  /** Shows the widget again as it was. */
+  /** Shows the widget after `hide()`. */
   show(): void {
     this.hidden = false;
   }
@@ -64,7 +64,7 @@ export class PinTalkWidget extends HTMLElement {
     this.hidden = true;
   }
 
-  /** Ends the conversation in this browser: nothing of it is shown or kept here any more. */
+  /** Ends the conversation in this browser and deletes its local copy. */
   reset(): void {
     this.#chat?.reset();
   }

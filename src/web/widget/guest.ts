@@ -1,5 +1,5 @@
-// The guest's conversation. Its room is opened by the first message and found again in the browser's storage, which all tabs share and which can
-// disappear at any time. What belongs to a room is stored as one record with its name, so that it is never applied to another room.
+// The guest's conversation. The first message opens its room, whose name is kept in the browser's storage. All tabs share this storage, and it can be
+// cleared at any time. The data of a room is stored as one record with the room's name, so that it is never applied to another room.
 import { Conversation, type ConversationEvent, type ConversationHandlers } from "../shared/conversation";
 import { decode, encode } from "../shared/json";
 import type { Frame, Message } from "../shared/message";
@@ -10,43 +10,43 @@ import { later, randomId } from "../shared/time";
 import { asRecord, type RoomRecord } from "./record";
 import { type Service, ServiceError } from "./service";
 
-const KEPT = 30; // newest messages in the record, shown after a reload before the server answers
-const ELSEWHERE_MS = 5000; // a message that another tab has not sent after this is sent here
-const PROBE_MS = 20_000; // a closed room is checked after one to three times this, and each time later
-const ADMITTED_MS = 5000; // a socket that is open for this long is in an open room
+const MAX_STORED = 30; // newest messages in the record, shown after a reload until the server answers
+const OTHER_TAB_MS = 5000; // a message that another tab has not sent within this time is sent by this tab
+const PROBE_MS = 20_000; // a closed room is probed after one to three times this, multiplied by the number of probes
+const ADMITTED_MS = 5000; // a socket that is open for this long has joined an open room
 const NO_ROOM_RETRY_MS = 5000;
 
 export class GuestConversation extends Conversation {
   /** Name of the room, `null` before the first message. */
   room: string | null = null;
-  /** How often the room was found closed since it was last open. */
+  /** Number of times that the room was found closed since it was last open. */
   #timesClosed = 0;
   #read = 0;
   #isOpening = false;
-  #isOver = false;
+  #isDisposed = false;
   readonly #prefix: string;
-  /** The last [`reset`](GuestConversation.end) in this browser that this tab has followed. */
+  /** Id of the last [`reset`](GuestConversation.end) in this browser that this tab has applied. */
   #resetAt: string | null;
 
   constructor(
     private readonly service: Service,
     uuid: string,
     on: ConversationHandlers,
-    /** The guest has ended the conversation in some tab: what is typed belongs to it. */
+    /** Called when the guest has ended the conversation in any tab; the draft belongs to that conversation. */
     private readonly onReset: () => void,
   ) {
     const prefix = `pintalk:${uuid}:`;
     super(false, new Outbox(`${prefix}out:`), on);
     this.#prefix = prefix;
-    this.outbox.changed = () => this.#sendElsewhere();
+    this.outbox.changed = () => this.#scheduleOtherTabs();
     this.#resetAt = session.get(`${prefix}reset`);
-    this.#followReset();
+    this.#applyReset();
     addEventListener("storage", this.#onStorage);
     this.#restore();
   }
 
   override close(): void {
-    this.#isOver = true;
+    this.#isDisposed = true;
     removeEventListener("storage", this.#onStorage);
     this.outbox.close();
     super.close();
@@ -62,12 +62,12 @@ export class GuestConversation extends Conversation {
     return count;
   }
 
-  /** A closed room is probed in silence. */
+  /** Probes of a closed room emit no events. */
   protected override emit(detail: ConversationEvent): void {
     if (!this.isClosed) super.emit(detail);
   }
 
-  /** Continues the conversation that the browser keeps, if there is one. */
+  /** Continues the stored conversation, if there is one. */
   #restore(): void {
     const record = this.#load();
     this.#timesClosed = 0;
@@ -81,7 +81,7 @@ export class GuestConversation extends Conversation {
     else this.flush();
   }
 
-  /** Takes over what earlier releases stored beside the room. */
+  /** Migrates the read position that earlier releases stored under a separate key. */
   #migrate(): void {
     const read = local.get(`${this.#prefix}read`);
     if (read === null) return;
@@ -94,21 +94,21 @@ export class GuestConversation extends Conversation {
     return record && record.name !== local.get(`${this.#prefix}ended`) ? record : null;
   }
 
-  /** Stores the room with all that belongs to it, unless another tab has ended it or opened another. */
+  /** Stores the room's record, unless another tab has ended the room or opened another. */
   #store(): void {
     const { room, createdAt } = this;
-    if (!room || this.#isOver) return;
-    if (this.#hasMoved()) return this.#follow();
+    if (!room || this.#isDisposed) return;
+    if (this.#hasOtherRoom()) return this.#adoptStored();
     this.#merge();
     const messages: Message[] = [];
-    for (const { seq, id, is_host, message, datetime } of this.messages.slice(-KEPT)) messages.push({ seq, id, is_host, message, datetime });
+    for (const { seq, id, is_host, message, datetime } of this.messages.slice(-MAX_STORED)) messages.push({ seq, id, is_host, message, datetime });
     const record: RoomRecord = { name: room, createdAt: createdAt?.toISOString() ?? null, messages, read: this.#read, theirRead: this.theirRead };
     const key = `${this.#prefix}room`;
-    // Under a full quota the messages matter least: the server has them.
+    // If the quota is full, stores the record without messages, which the server has.
     if (!local.set(key, encode(record)) && !local.set(key, encode({ ...record, messages: [] }))) local.set(key, encode(record));
   }
 
-  /** Takes what other tabs know of the same room. */
+  /** Merges the read positions that other tabs have stored for this room. */
   #merge(): void {
     const stored = this.#load();
     if (stored?.name !== this.room) return;
@@ -116,25 +116,25 @@ export class GuestConversation extends Conversation {
     this.theirRead = Math.max(this.theirRead, stored?.theirRead ?? 0);
   }
 
-  /** Whether the storage has another room than this tab, or marks this one as ended. An empty storage was cleared, and the conversation goes on. */
-  #hasMoved(): boolean {
+  /** Whether the storage contains another room, or marks this one as ended. An empty storage was cleared; the conversation continues. */
+  #hasOtherRoom(): boolean {
     if (this.room && local.get(`${this.#prefix}ended`) === this.room) return true;
     const stored = this.#load();
     return stored !== null && stored.name !== this.room;
   }
 
-  /** Takes over what other tabs did while this page was frozen. */
+  /** Applies the changes that other tabs made while this page was frozen. */
   sync(): void {
-    this.#followReset();
-    if (this.#hasMoved()) this.#follow();
+    this.#applyReset();
+    if (this.#hasOtherRoom()) this.#adoptStored();
   }
 
-  #followReset(): void {
+  #applyReset(): void {
     const resetAt = local.get(`${this.#prefix}reset`);
     if (resetAt === this.#resetAt) return;
     this.#resetAt = resetAt;
     if (resetAt) session.set(`${this.#prefix}reset`, resetAt);
-    // A storage that was cleared is no reset.
+    // A cleared storage is not a reset.
     if (resetAt) this.onReset();
   }
 
@@ -145,8 +145,8 @@ export class GuestConversation extends Conversation {
     this.on.changed();
   };
 
-  /** Continues with what another tab has stored. */
-  #follow(): void {
+  /** Continues with the room that another tab has stored. */
+  #adoptStored(): void {
     super.close();
     this.reset();
     this.sentAt.clear();
@@ -154,10 +154,10 @@ export class GuestConversation extends Conversation {
     this.#restore();
   }
 
-  /** Another tab has put a message, and sends it; if it does not, this one does. */
-  #sendElsewhere(): void {
+  /** Another tab has added a message. Sends it from this tab if the other tab does not send it in time. */
+  #scheduleOtherTabs(): void {
     clearTimeout(this.timer);
-    this.timer = later(ELSEWHERE_MS, () => {
+    this.timer = later(OTHER_TAB_MS, () => {
       this.flush();
       this.probe();
     });
@@ -169,9 +169,9 @@ export class GuestConversation extends Conversation {
     else void this.#openRoom();
   }
 
-  /** Opens a room, one for all tabs. */
+  /** Opens one room for all tabs. */
   async #openRoom(): Promise<void> {
-    if (this.#isOpening || this.error !== null || this.#isOver) return;
+    if (this.#isOpening || this.error !== null || this.#isDisposed) return;
     this.#isOpening = true;
     try {
       await exclusively(`${this.#prefix}open`, () => this.#requestRoom());
@@ -185,32 +185,32 @@ export class GuestConversation extends Conversation {
 
   async #requestRoom(): Promise<void> {
     if (!this.#load()) {
-      // A second attempt under the same key, after a response that was lost, returns the room of the first.
+      // If the response is lost, the next attempt uses the same key and returns the same room.
       const key = `${this.#prefix}attempt`;
       const stored = local.get(key);
       const attempt = stored && /^[\w-]{16,64}$/.test(stored) ? stored : randomId();
       local.set(key, attempt);
       const { name, createdAt } = await this.service.call("POST", "api/chat/", { "Idempotency-Key": attempt });
       if (typeof name !== "string") throw new ServiceError("no room", NO_ROOM_RETRY_MS);
-      if (this.#isOver) return;
+      if (this.#isDisposed) return;
       local.remove(key);
       this.room = name;
       this.createdAt = typeof createdAt === "string" ? new Date(createdAt) : null;
       this.#store();
       this.emit({ type: "opened", room: name });
     }
-    if (this.#isOver) return;
+    if (this.#isDisposed) return;
     if (!this.room) this.#restore();
     else if (!this.socket) this.#joinRoom();
   }
 
-  /** `resume`: opens the room again if it is closed, which only a new message may do. */
+  /** Joins the room. `resume`: reopens it if it is closed, which only a new message may do. */
   #joinRoom(resume = false): ReconnectingSocket | null {
     const { room } = this;
-    if (!room || this.#isOver) return null;
+    if (!room || this.#isDisposed) return null;
     if (resume) this.#timesClosed = 0;
     return this.join((resuming) => {
-      // A tab that has nothing, or resumes a closed room, is shown the newest messages.
+      // A tab without messages, or one that resumes a closed room, loads the newest messages.
       this.isFresh = (resume && !resuming) || !(this.last || this.isClosed);
       return socketUrl(this.service.base, `ws/chat/${room}/`, this.isFresh ? { v: 2 } : { v: 2, after: this.last });
     });
@@ -221,7 +221,7 @@ export class GuestConversation extends Conversation {
     if (code === 1000) {
       this.#timesClosed += 1;
       this.timer = later(PROBE_MS * this.#timesClosed * (1 + 2 * Math.random()), () => this.probe());
-      // A message that was being sent when the host closed the room opens it again.
+      // A message that was in flight when the host closed the room reopens it.
       if (this.outbox.list().length) this.#joinRoom(true);
       return;
     }
@@ -232,14 +232,14 @@ export class GuestConversation extends Conversation {
       this.flush();
     } else {
       this.error = `${code}`;
-      if (code === 4003) this.service.complainOfOrigin();
+      if (code === 4003) this.service.logRejectedOrigin();
     }
   }
 
-  /** The room is over for this browser: the next message opens another, unless another tab has done so. */
+  /** Drops the room: the next message opens another, unless another tab has done so. */
   #forget(): void {
-    if (this.#hasMoved()) return this.#follow();
-    // Removed first: under a full quota there is no space for the mark before.
+    if (this.#hasOtherRoom()) return this.#adoptStored();
+    // Removed first: with a full quota, the mark fits only afterwards.
     local.remove(`${this.#prefix}room`);
     local.remove(`${this.#prefix}attempt`);
     if (this.room) local.set(`${this.#prefix}ended`, this.room);
@@ -251,12 +251,12 @@ export class GuestConversation extends Conversation {
     this.reset();
   }
 
-  /** Ends the conversation in this browser, with what is not sent yet. */
+  /** Ends the conversation in this browser and discards unsent messages. */
   end(): void {
     this.outbox.clear();
     this.#forget();
     local.set(`${this.#prefix}reset`, randomId());
-    this.#followReset();
+    this.#applyReset();
     this.state = "idle";
     this.on.changed();
   }
@@ -270,7 +270,7 @@ export class GuestConversation extends Conversation {
     this.#reopened();
     const isNewest = isPage && this.isFresh;
     super.take(frames, isPage);
-    // Earlier releases could keep the number of another room.
+    // Earlier releases could store the read position of another room.
     if (isNewest) this.#read = Math.min(this.#read, this.last);
   }
 
@@ -281,7 +281,7 @@ export class GuestConversation extends Conversation {
     this.#store();
   }
 
-  /** Checks whether a closed room is open again, which does not open it. */
+  /** Checks whether a closed room was reopened, without reopening it. */
   probe(): void {
     if (this.socket || !this.isClosed) return;
     const socket = this.#joinRoom();
@@ -298,7 +298,7 @@ export class GuestConversation extends Conversation {
   }
 }
 
-/** Ends the conversations of all services that the browser keeps, before the server has said which one is this page's. */
+/** Ends all stored conversations of the origin; called before the server has returned the id of this page's service. */
 export function forgetStored(): void {
   for (const key of local.keys()) {
     const [, prefix, kind] = /^(pintalk:(?!console:)[^:]+:)(room|attempt|out:)/.exec(key) ?? [];
@@ -310,7 +310,7 @@ export function forgetStored(): void {
   }
 }
 
-/** Runs a task while no other tab runs it. Browsers that block site data, and pages without TLS, have no locks. */
+/** Runs a task under a lock that all tabs share. Without locks (blocked site data, pages without TLS) it runs unlocked. */
 async function exclusively(name: string, task: () => Promise<void>): Promise<void> {
   let hasRun = false;
   const once = () => {

@@ -1,4 +1,4 @@
-// The round button that opens the panel, with the number of unread messages and the host's presence.
+// Button that opens the panel, with the number of unread messages and the host's presence.
 import { h, icon } from "../shared/dom";
 import type { Words } from "./words";
 
@@ -13,7 +13,7 @@ export class Launcher {
   constructor(
     private readonly words: Words,
     onclick: () => void,
-    /** The panel may be opened soon. */
+    /** Called when the pointer enters the button, so that the panel can be preloaded. */
     onapproach: () => void,
   ) {
     this.element = h("button", { class: "launcher", type: "button", onclick, onpointerenter: onapproach }, icon(BUBBLE), this.badge, this.#dot);
@@ -30,7 +30,7 @@ export class Launcher {
     element.setAttribute("aria-label", isOpen ? words.close : unread ? `${words.open}, ${words.unread(unread)}` : words.open);
   }
 
-  /** `null`: the host does not show whether they are online. */
+  /** Shows whether the host is online; `null`: the host hides this. */
   showPresence(online: boolean | null): void {
     this.#dot.hidden = online === null;
     this.#dot.className = online ? "dot on" : "dot";

@@ -1,9 +1,9 @@
-// The script of the tag: checks that the browser is supported and loads the widget. It is written in ES5, so that every browser can parse it: one that
-// is not supported gets no widget and no error.
+// The script of the tag: checks that the browser is supported and loads the widget. It is written in ES5, so that unsupported browsers can parse it; they
+// show no widget and no error.
 import type { Loading } from "./loading";
 
 (function () {
-  /** What the widget needs and cannot do without; `Array.prototype.at` and the style `aspect-ratio` stand for the syntax (README, "Browsers"). */
+  /** Required features. `Array.prototype.at` and the style `aspect-ratio`, checked below, indicate support for the syntax (README, "Browsers"). */
   var REQUIRED = ["customElements", "fetch", "WebSocket", "Promise", "Symbol", "URL", "AbortController", "MutationObserver", "crypto"];
   var MAX_RETRY_MS = 60000;
 
@@ -15,8 +15,8 @@ import type { Loading } from "./loading";
   }
 
   /**
-   * The address of this script. A module, which a page can also have imported, has no tag as `currentScript`, and an element of the page with that
-   * name takes its place: then the stack of an error begins with it.
+   * Returns the address of this script. `currentScript` is not set for modules, and an element of the page with that name can hide it; in these cases
+   * the address is taken from the stack of an error.
    */
   function findAddress(current: unknown) {
     if (current instanceof HTMLScriptElement) return current.src;
@@ -29,7 +29,7 @@ import type { Loading } from "./loading";
     return null;
   }
 
-  /** The address as a script's source. Pages that require trusted types have to permit the policy by its name. */
+  /** Returns the address as a trusted script URL. Pages that require trusted types must permit the policy `pintalk`. */
   function trusted(address: string) {
     try {
       // @ts-ignore: not in the DOM library yet
@@ -47,18 +47,18 @@ import type { Loading } from "./loading";
     try {
       script.src = trusted(loading.base + loading.assets + "/widget-main.js" + (attempt ? "?" + attempt : ""));
     } catch (error) {
-      console.error('PinTalk: this page forbids it. Add "trusted-types pintalk" to its Content-Security-Policy.');
+      console.error('PinTalk: the Content-Security-Policy blocks the widget. Add "trusted-types pintalk" to it.');
       return;
     }
     script.async = true;
     if (loading.nonce) script.nonce = loading.nonce;
-    // A node of another release answers 404 during an upgrade, and a phone has no network for a moment.
+    // During an upgrade, a node of another release answers 404; phones lose the network for moments.
     script.onerror = function () {
-      var timer = setTimeout(again, Math.min(MAX_RETRY_MS, 1000 * Math.pow(2, attempt)));
-      addEventListener("online", again);
-      function again() {
+      var timer = setTimeout(retry, Math.min(MAX_RETRY_MS, 1000 * Math.pow(2, attempt)));
+      addEventListener("online", retry);
+      function retry() {
         clearTimeout(timer);
-        removeEventListener("online", again);
+        removeEventListener("online", retry);
         load(loading, attempt + 1);
       }
     };
@@ -72,7 +72,7 @@ import type { Loading } from "./loading";
   var key = Symbol.for("pintalk");
   var loading = scope[key];
   if (loading) {
-    // The tag is there twice, or the page ran its scripts again.
+    // The page contains the tag twice, or has run its scripts again.
     if (tag) loading.tags.push(tag);
     return;
   }

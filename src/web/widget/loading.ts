@@ -1,6 +1,6 @@
-/** What the loader passes to the widget, as a property of the window that no element's name can take. */
+/** Data that the loader passes to the widget, in a window property whose key is a symbol: elements with names cannot hide it. */
 export interface Loading {
-  /** The script's tags, each once it has run. The widget replaces the list by itself. */
+  /** Tags of the script that have run. The widget replaces this list by a handler. */
   tags: { push(tag: HTMLScriptElement): unknown };
   /** URL of the server, with a final slash; empty if it is unknown. */
   base: string;
@@ -8,9 +8,9 @@ export interface Loading {
   assets: string;
   /** The server's `wire-offset` in minutes. */
   wireOffset: number;
-  /** Of the tag, for scripts that the widget loads. */
+  /** Nonce of the tag, for scripts and styles that the widget adds. */
   nonce: string;
 }
 
-/** The loader's part of the page. */
+/** Data of the loader on this page. */
 export const loading = (window as unknown as Record<symbol, Loading>)[Symbol.for("pintalk")]!;

@@ -1,4 +1,4 @@
-// Defines the element `<pintalk-widget>` and adds it where the script's tag has keys.
+// Defines the element `<pintalk-widget>` and adds one if the script's tag has keys.
 import { later, setWireOffset } from "../shared/time";
 import { PinTalkWidget } from "./element";
 import { isolate } from "./isolation";
@@ -6,18 +6,18 @@ import { loading } from "./loading";
 
 const NAME = "pintalk-widget";
 
-/** The element that a tag has added, which stays when a page replaces its content. */
+/** Element added for a tag; added again when the page replaces its content. */
 let added: HTMLElement | null = null;
 
-/** Adds the element that a tag asks for, unless the page has one. */
+/** Adds the element for a tag, unless the page has one. */
 function mount(tag: HTMLScriptElement): void {
-  // Tag managers drop attributes that they do not know: settings are read from the address as well.
+  // Tag managers drop unknown attributes, so settings are read from the address as well.
   const settings = new Map(new URL(tag.src, location.href).searchParams);
   for (const { name, value } of tag.attributes) if (name.startsWith("data-")) settings.set(name.slice("data-".length), value);
   if (!settings.has("access-key") && !settings.has("secret-key")) return;
   const add = () => {
     if (document.getElementsByTagName(NAME).length) return;
-    // Removed by the page, which wants it again now.
+    // The page has removed the element and now runs the tag again.
     if (added) return place();
     added = document.createElement(NAME);
     for (const [name, value] of settings) added.setAttribute(name, value);
@@ -28,12 +28,12 @@ function mount(tag: HTMLScriptElement): void {
   else addEventListener("DOMContentLoaded", add);
 }
 
-/** A page that removes the element this often within a second does not want it. */
+/** The element is not added again after this many removals within a second. */
 const MAX_REMOVALS = 10;
 let removals: number[] = [];
 
-/** Adds the element again when the page has replaced what it was in. */
-function keep(): void {
+/** Adds the element again after the page has replaced the element's parent. */
+function restore(): void {
   if (!(added instanceof PinTalkWidget) || added.isConnected || added.isRemoved) return;
   const now = performance.now();
   removals = removals.filter((at) => now - at < 1000);
@@ -42,16 +42,16 @@ function keep(): void {
   place();
 }
 
-/** React hydrates a whole document only if nothing unknown is in `<html>`; by then it has. */
+/** Time after loading by which React has hydrated the document; it fails if `<html>` has an unknown child. */
 const HYDRATION_MS = 3000;
 let isHydrated = false;
 
-/** Beside the body: pages replace their body, hide what is in it, and style it. At the end of the body until the page is hydrated. */
+/** Places the element beside the body, because pages replace, hide and style their body; at the end of the body until the page is hydrated. */
 function place(): void {
   (isHydrated ? document.documentElement : document.body)?.appendChild(added!);
 }
 
-function settle(): void {
+function placeAfterHydration(): void {
   later(HYDRATION_MS, () => {
     isHydrated = true;
     if (added?.parentNode === document.body && document.activeElement !== added) place();
@@ -62,7 +62,7 @@ function watch(): void {
   let [root, body]: (Element | null)[] = [null, null];
   const observer = new MutationObserver(() => {
     if (document.documentElement !== root || document.body !== body) follow();
-    keep();
+    restore();
   });
   const follow = () => {
     observer.disconnect();
@@ -70,8 +70,8 @@ function watch(): void {
     for (const node of [document, root, body]) if (node) observer.observe(node, { childList: true });
   };
   follow();
-  if (document.readyState === "complete") settle();
-  else addEventListener("load", settle, { once: true });
+  if (document.readyState === "complete") placeAfterHydration();
+  else addEventListener("load", placeAfterHydration, { once: true });
 }
 
 if (!customElements.get(NAME)) {

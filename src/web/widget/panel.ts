@@ -1,4 +1,4 @@
-// The panel: the conversation and what a guest writes. It is loaded when it is opened for the first time.
+// The panel: the conversation and the input. Loaded when the panel is opened for the first time.
 import { fits } from "../shared/conversation";
 import { h, icon } from "../shared/dom";
 import { allMessages, Rows } from "../shared/rows";
@@ -21,8 +21,8 @@ export interface PanelModule {
 }
 
 const TYPING_SHOWN_MS = 4000;
-const AT_END_PX = 60; // from the end, a reader is taken to be at it
-const OLDER_PX = 200; // from the beginning, older messages are requested
+const AT_END_PX = 60; // distance from the end that counts as the end
+const OLDER_PX = 200; // distance from the beginning at which older messages are requested
 const DRAFT_KEY = "pintalk:draft";
 
 const DOWN = "M6 9l6 6 6-6";
@@ -39,7 +39,7 @@ export class Panel {
   readonly #viewport: Viewport;
   readonly #clock: number;
   #typedAt = 0;
-  /** Whether the end is in sight, so that it stays there when the panel changes its size. */
+  /** Whether the end is visible; it stays visible when the panel is resized. */
   #isAtEnd = true;
 
   readonly #presence = h("p", { class: "presence" });
@@ -60,18 +60,18 @@ export class Panel {
     lang: string,
   ) {
     const words = (this.#words = PANEL_WORDS[lang] ?? PANEL_WORDS.en!);
-    this.#sound = h("button", { class: "tool", type: "button", onclick: () => this.#turnSound() });
+    this.#sound = h("button", { class: "tool", type: "button", onclick: () => this.#toggleSound() });
     this.#leave = h("button", { class: "tool", type: "button", "aria-label": words.close, onclick: () => chat.toggle(false) }, icon(DOWN));
     this.#hint = h("p", { class: "hint", text: words.hint });
-    this.#newer = h("button", { class: "newer", type: "button", hidden: true, text: words.latest, onclick: () => this.#toEnd() });
+    this.#newer = h("button", { class: "newer", type: "button", hidden: true, text: words.latest, onclick: () => this.#scrollToEnd() });
     this.#pane = h("div", { class: "talk", role: "log", tabindex: 0, "aria-label": words.messages, onscroll: () => this.#scrolled() }, this.#list, this.#newer);
     this.#text = h("textarea", { rows: 1, placeholder: words.write, "aria-label": words.write, dir: "auto", enterkeyhint: "send" });
     this.#submit = h("button", { class: "send", "aria-label": words.send }, icon(PLANE));
     this.element = this.#build();
     this.#rows = new Rows(this.#list, { words, lang, name: client.profileName, retry: () => conversation.retry() });
-    this.#viewport = new Viewport(this.element, () => this.#isAtEnd && this.#toEnd());
+    this.#viewport = new Viewport(this.element, () => this.#isAtEnd && this.#scrollToEnd());
     this.#text.value = chat.storage.get(DRAFT_KEY) ?? "";
-    // The time that a message waits is shown while it waits.
+    // The state of unsent messages depends on the time.
     this.#clock = setInterval(() => conversation.outbox.list().length && this.show(), 1000);
     this.#showSound();
   }
@@ -84,7 +84,7 @@ export class Panel {
     const form = h("form", { onsubmit: (event: Event) => this.#send(event) }, this.#text, this.#submit);
     this.#text.oninput = () => this.#edited();
     this.#text.onkeydown = (event) => {
-      // Enter also ends a syllable of Hangul, which is no message yet.
+      // Enter also completes a Hangul syllable; 229 is Safari's code for such a key.
       if (event.key === "Enter" && !event.shiftKey && !event.isComposing && event.keyCode !== 229) this.#send(event);
     };
     const onkeydown = (event: KeyboardEvent) => {
@@ -112,26 +112,26 @@ export class Panel {
     this.#viewport.close();
   }
 
-  /** It is in another element, where it has lost its position. */
+  /** The panel was moved to another element, which resets its scroll position. */
   moved(): void {
     const root = this.element.getRootNode();
     if (root instanceof ShadowRoot && !styled.has(root)) {
       styled.add(root);
       adoptStyle(root, style);
     }
-    if (this.#isAtEnd) this.#toEnd();
+    if (this.#isAtEnd) this.#scrollToEnd();
   }
 
-  toggle(isOpen: boolean, isAsked: boolean): void {
+  toggle(isOpen: boolean, isRequested: boolean): void {
     this.moved();
     this.element.hidden = !isOpen;
     if (!isOpen) return;
     this.#viewport.update();
     this.show();
-    this.#grow();
-    this.#toEnd();
-    // A keyboard that covers half a phone is opened by the guest.
-    if (isAsked) (window.matchMedia?.("(any-pointer: coarse)")?.matches ? this.#leave : this.#text).focus({ preventScroll: true });
+    this.#fitHeight();
+    this.#scrollToEnd();
+    // On touch devices the input is not focused, because the on-screen keyboard would cover half of the screen.
+    if (isRequested) (window.matchMedia?.("(any-pointer: coarse)")?.matches ? this.#leave : this.#text).focus({ preventScroll: true });
   }
 
   show(): void {
@@ -145,7 +145,7 @@ export class Panel {
       if (this.#hint.parentNode) list.removeChild(this.#hint);
       this.#rows.show(conversation, allMessages(conversation));
       if (!list.firstChild) list.appendChild(this.#hint);
-      if (isAtEnd) this.#toEnd();
+      if (isAtEnd) this.#scrollToEnd();
       else if (list.firstChild !== first) pane.scrollTop = pane.scrollHeight - below;
       if (!document.hidden && isAtEnd) conversation.markSeen();
       if (isAtEnd && pane.scrollHeight <= pane.clientHeight) conversation.loadOlder();
@@ -187,7 +187,7 @@ export class Panel {
     else this.#presence.replaceChildren(h("span", { class: online ? "dot on" : "dot" }), online ? words.online : words.away);
   }
 
-  /** The conversation was ended in this browser. */
+  /** Clears the input after the conversation was ended in this browser. */
   reset(): void {
     this.#text.value = "";
     this.#edited();
@@ -195,12 +195,12 @@ export class Panel {
 
   #edited(): void {
     this.chat.storage.set(DRAFT_KEY, this.#text.value);
-    this.#grow();
+    this.#fitHeight();
     this.#showNotice();
     if (this.#text.value) this.conversation.sendTyping();
   }
 
-  #grow(): void {
+  #fitHeight(): void {
     const { style } = this.#text;
     style.height = "auto";
     style.height = `${this.#text.scrollHeight}px`;
@@ -214,11 +214,11 @@ export class Panel {
     this.#text.value = "";
     this.#edited();
     this.conversation.send(text);
-    this.#toEnd();
+    this.#scrollToEnd();
     this.#text.focus({ preventScroll: true });
   }
 
-  #toEnd(): void {
+  #scrollToEnd(): void {
     this.#pane.scrollTop = this.#pane.scrollHeight;
     this.#isAtEnd = true;
     if (this.chat.isShown && !document.hidden) this.conversation.markSeen();
@@ -231,7 +231,7 @@ export class Panel {
     if (this.conversation.unread && this.#isAtEnd) this.chat.changed();
   }
 
-  #turnSound(): void {
+  #toggleSound(): void {
     this.chat.hasSound = !this.chat.hasSound;
     if (this.chat.hasSound) playSound();
     this.#showSound();
@@ -244,5 +244,5 @@ export class Panel {
   }
 }
 
-/** Shadow roots that have the panel's style. */
+/** Shadow roots with the panel's style. */
 const styled = new WeakSet<ShadowRoot>();

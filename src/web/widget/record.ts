@@ -1,4 +1,4 @@
-// What a browser keeps of one room, checked when it is read: any script of the page can have written it.
+// Stored record of one room. It is validated when it is read, because any script of the page may have written it.
 import { isRecord } from "../shared/json";
 import { isMessage, isSeq, type Message } from "../shared/message";
 
@@ -6,21 +6,21 @@ export interface RoomRecord {
   name: string;
   /** When the server opened the room. */
   createdAt: string | null;
-  /** The newest, oldest first. */
+  /** The newest messages, oldest first. */
   messages: Message[];
-  /** The guest has read up to this number. */
+  /** Number up to which the guest has read. */
   read: number;
-  /** The host has read up to this number. */
+  /** Number up to which the host has read. */
   theirRead: number;
 }
 
-/** A number up to which messages were read: none of a later message. */
+/** Validates a read position, which is at most the number of the last message. */
 function upTo(value: unknown, messages: Message[]): number {
   const last = messages[messages.length - 1]?.seq;
   return isSeq(value) ? Math.min(value, last ?? value) : 0;
 }
 
-/** A record, whole or not at all. Earlier releases stored only the name here. */
+/** Validates a record. Earlier releases stored only the name. */
 export function asRecord(value: unknown): RoomRecord | null {
   if (!isRecord(value) || typeof value.name !== "string" || !/^[\w-]{1,64}$/.test(value.name)) return null;
   const messages = Array.isArray(value.messages) && value.messages.every(isMessage) ? value.messages : [];

@@ -1,4 +1,4 @@
-// The host's service behind a pair of keys: guest-side calls, who the host is, and whether the host is online.
+// Client of the guest API: calls with the service's keys, the host's public profile, and the host's presence.
 import { fetchWithTimeout, NotJsonError, readJson } from "../shared/fetch";
 import { isRecord } from "../shared/json";
 import { pause } from "../shared/pause";
@@ -8,9 +8,9 @@ import { later } from "../shared/time";
 const TIMEOUT_MS = 15_000;
 const RETRY_MS = 5000;
 const MAX_RETRY_FACTOR = 12;
-const PRESENCE_OFF_RETRY_MS = 300_000; // a host who hides their presence is asked again after one to two times this
+const PRESENCE_OFF_RETRY_MS = 300_000; // hidden presence is requested again after one to two times this
 
-/** The host, as guests see them (SPEC 2, `Client`). */
+/** Public profile of the host (SPEC 2, `Client`). */
 export interface Client {
   uuid: string;
   profileName: string;
@@ -19,7 +19,7 @@ export interface Client {
   usesOnlineStatus: boolean;
 }
 
-/** A failed call. `retryMs` is set if it can succeed later. */
+/** Failed call. `retryMs` is 0 if a retry would fail as well. */
 export class ServiceError extends Error {
   constructor(
     message: string,
@@ -31,7 +31,7 @@ export class ServiceError extends Error {
 
 export class Service {
   readonly #keys: Record<string, string>;
-  #lastComplaint = "";
+  #lastError = "";
 
   /** `base`: URL of the server with a final slash; empty if it is unknown. */
   constructor(
@@ -42,7 +42,7 @@ export class Service {
     this.#keys = { "X-PinTalk-Access-Key": accessKey, "X-PinTalk-Secret-Key": secretKey };
   }
 
-  /** A guest-side call and the JSON object of its response. `path` has no leading slash. Rejects with [`ServiceError`]. */
+  /** Calls the API and returns the JSON object of the response. `path` has no leading slash. Rejects with [`ServiceError`]. */
   async call(method: string, path: string, headers: Record<string, string> = {}): Promise<Record<string, unknown>> {
     const retryMs = RETRY_MS * (1 + Math.random() / 2);
     const read = async (response: Response) => ({ response, body: await readJson(response) });
@@ -52,28 +52,28 @@ export class Service {
     });
     if (response.ok && body) return body;
     const { status } = response;
-    // Only the server's own errors have a code: a proxy or a captive portal may answer anything.
+    // Only errors of the server have a code; a proxy or a captive portal may return anything.
     if (body?.code !== status) throw new ServiceError(`${status}`, retryMs);
-    if (status === 403) this.complainOfOrigin();
-    else if (status < 429) this.#complain(`${status} ${String(body.detail)} ${body.fields ? JSON.stringify(body.fields) : ""}`);
-    const asked = 1000 * Number(response.headers.get("Retry-After"));
-    throw new ServiceError(String(body.detail), status >= 429 ? asked || retryMs : 0);
+    if (status === 403) this.logRejectedOrigin();
+    else if (status < 429) this.#logError(`${status} ${String(body.detail)} ${body.fields ? JSON.stringify(body.fields) : ""}`);
+    const retryAfterMs = 1000 * Number(response.headers.get("Retry-After"));
+    throw new ServiceError(String(body.detail), status >= 429 ? retryAfterMs || retryMs : 0);
   }
 
-  /** What is wrong with the page's settings, if anything. */
-  get #fault(): string | null {
-    if (!/^https?:\/\/./.test(this.base)) return `server="${this.base}" is no address. It begins with https://`;
+  /** Error in the page's settings, or `null`. */
+  get #settingsError(): string | null {
+    if (!/^https?:\/\/./.test(this.base)) return `server="${this.base}" is not a URL: it must begin with https://`;
     for (const key of Object.values(this.#keys)) {
       if (!/^\s*[\w-]+\s*$/.test(key)) {
-        return "the access key or the secret key is invalid. The console shows both under Settings.";
+        return "the access key or the secret key is invalid. Copy both from the console, under Settings.";
       }
     }
     return null;
   }
 
-  /** The host; retried while `isWanted()` until the server answers. `null` if the server refuses this page. */
+  /** Returns the host's profile; retries while `isWanted()` until the server answers. `null` if the server rejects this page. */
   async client(isWanted: () => boolean): Promise<Client | null> {
-    if (this.#fault) this.#complain(this.#fault);
+    if (this.#settingsError) this.#logError(this.#settingsError);
     else {
       for (let factor = 1; isWanted(); factor = Math.min(2 * factor, MAX_RETRY_FACTOR)) {
         try {
@@ -88,13 +88,13 @@ export class Service {
     return null;
   }
 
-  /** Reports whether the host is online whenever that changes; `null` if the host does not show it. */
+  /** Calls `changed` when the host comes online or goes offline; with `null` if the host hides this. */
   watch(uuid: string, changed: (online: boolean | null) => void, pings: () => boolean): { close(): void } {
     let timer = 0;
     const start = (): ReconnectingSocket =>
       new ReconnectingSocket({
         url: () => socketUrl(this.base, `ws/status/${uuid}/`, { v: 2 }),
-        // While the host is offline, nothing is sent.
+        // The server sends nothing while the host is offline.
         opened: () => changed(false),
         frame: (frame) => {
           const status = frame.status ?? frame.message;
@@ -116,17 +116,17 @@ export class Service {
     };
   }
 
-  /** For the developer of the page: visitors cannot do anything about it. */
-  complainOfOrigin(): void {
+  /** Logs a rejected origin, for developers of the page. */
+  logRejectedOrigin(): void {
     const { host, origin } = location;
-    this.#complain(
-      `the server refused ${origin}. Register "${host}" as a domain of your service: in the console (${new URL("console/", this.base).href}) under Settings.`,
+    this.#logError(
+      `the server rejected ${origin}. Register "${host}" as a domain of your service in the console (${new URL("console/", this.base).href}), under Settings.`,
     );
   }
 
-  #complain(what: string): void {
-    if (what !== this.#lastComplaint) console.error(`PinTalk: ${what}`);
-    this.#lastComplaint = what;
+  #logError(message: string): void {
+    if (message !== this.#lastError) console.error(`PinTalk: ${message}`);
+    this.#lastError = message;
   }
 }
 

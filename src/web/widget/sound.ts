@@ -1,4 +1,4 @@
-// The sound of a new message, which guests turn on.
+// Sound for new messages, which guests can turn on.
 let audio: AudioContext | null = null;
 
 /** Plays two short tones. */

@@ -2,7 +2,7 @@
 import { h } from "../shared/dom";
 import { loading } from "./loading";
 
-/** Adds a style sheet. Constructed ones are free of the page's policies for inline styles; Safari has them since 16.4. */
+/** Adds a style sheet. Constructed style sheets are exempt from the page's policy for inline styles; Safari supports them from 16.4. */
 export function adoptStyle(root: ShadowRoot, text: string): void {
   if ("adoptedStyleSheets" in root && "replaceSync" in CSSStyleSheet.prototype) {
     const sheet = new CSSStyleSheet();

@@ -1,13 +1,13 @@
-// The number of unread messages in the page's title.
+// Shows the number of unread messages in the page's title.
 
-/** The page's own title, and what was shown last; one for all widgets of a page. */
-let own = "";
+/** The page's own title, and the title set last; shared by all widgets of a page. */
+let pageTitle = "";
 let shown: string | null = null;
 
-/** Shows a number in the title; 0 shows the page's own. Titles that the page sets meanwhile are kept. */
+/** Shows a number in the title; 0 restores the page's title. A title that the page has set meanwhile is kept. */
 export function showCount(count: number): void {
-  if (document.title !== shown) own = document.title;
-  const wanted = count ? `(${count}) ${own}` : own;
-  if (document.title !== wanted) document.title = wanted;
+  if (document.title !== shown) pageTitle = document.title;
+  const title = count ? `(${count}) ${pageTitle}` : pageTitle;
+  if (document.title !== title) document.title = title;
   shown = document.title;
 }

@@ -1,30 +1,30 @@
-// Pages that transform their root, as off-canvas menus do, hold what is fixed: the widget then moves to the top layer, which nothing holds.
+// If a page transforms its root, as off-canvas menus do, fixed elements move with it. In that case the widget is shown in the top layer.
 
-const HELD = /paint|layout|strict|content|transform|perspective|filter/;
+const CONTAINING = /paint|layout|strict|content|transform|perspective|filter/;
 
-/** Whether a style holds or changes what is fixed in an element (CSS Transforms 1, CSS Containment 2, Filter Effects 1). */
-function holds(element: Element): boolean {
+/** Whether an element is the containing block of its fixed descendants, or changes them (CSS Transforms 1, CSS Containment 2, Filter Effects 1). */
+function containsFixed(element: Element): boolean {
   const { transform, perspective, filter, clipPath, opacity, contain, willChange, contentVisibility } = getComputedStyle(element);
   const effects = [transform, perspective];
-  // Those of the root are for the whole window.
+  // On the root, these affect the whole window.
   if (element !== document.documentElement) effects.push(filter, clipPath, opacity === "1" ? "none" : opacity);
-  return effects.some((value) => value !== "none") || HELD.test(`${contain} ${willChange}`) || contentVisibility === "auto";
+  return effects.some((value) => value !== "none") || CONTAINING.test(`${contain} ${willChange}`) || contentVisibility === "auto";
 }
 
 /**
- * Keeps `root`, which is fixed, in view, and of its size, when the page transforms or zooms `<html>` and `<body>`. Without popovers, what is transformed takes it along. `changed` is called
- * after their attributes have changed.
+ * Keeps `root`, which is fixed, visible and at its size when the page transforms or zooms `<html>` and `<body>`. Browsers without popovers move `root` with
+ * a transformed page. Calls `changed` after attributes of `<html>` or `<body>` have changed.
  */
 export function keepInView(root: HTMLElement, changed: () => void): { update(): void; close(): void } {
   const update = (): void => {
     if (!root.isConnected) return;
     const host = (root.getRootNode() as ShadowRoot).host;
-    const around = [document.documentElement, document.body].filter((element) => element?.contains(host));
+    const ancestors = [document.documentElement, document.body].filter((element) => element?.contains(host));
     let zoom = 1;
-    for (const element of around) zoom /= +getComputedStyle(element).zoom || 1;
+    for (const element of ancestors) zoom /= +getComputedStyle(element).zoom || 1;
     root.style.zoom = zoom === 1 ? "" : `${zoom}`;
     if (!("showPopover" in root)) return;
-    if (!around.some(holds)) root.popover = null;
+    if (!ancestors.some(containsFixed)) root.popover = null;
     else {
       root.popover = "manual";
       if (!root.matches(":popover-open")) root.showPopover();

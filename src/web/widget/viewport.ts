@@ -1,13 +1,13 @@
-// Keeps the panel in the part of the window that an on-screen keyboard leaves, and the page behind it in place.
+// Fits the panel into the part of the window that an on-screen keyboard leaves visible, and prevents the page behind it from scrolling.
 import { preventPageScroll } from "../shared/swipe";
 
-/** What covers less is a scroll bar. */
+/** Smaller differences are scroll bars. */
 const MIN_KEYBOARD_PX = 60;
 
 export class Viewport {
   readonly #visual = window.visualViewport;
 
-  /** `resized`: the panel has another height. */
+  /** Calls `resized` when the panel's height has changed. */
   constructor(
     private readonly panel: HTMLElement,
     private readonly resized: () => void,
@@ -27,11 +27,11 @@ export class Viewport {
     this.resized();
   };
 
-  /** Sets how much of the window is covered, above and below, as `--pt-top` and `--pt-covered`. */
+  /** Sets the covered heights at the top and the bottom of the window as `--pt-top` and `--pt-covered`. */
   update(): void {
     const { panel } = this;
     const visual = this.#visual;
-    // A page that is zoomed, by the guest or because it is wider than the screen, has another viewport without a keyboard.
+    // If the page is zoomed, the visual viewport is smaller without a keyboard.
     if (!visual || Math.abs(visual.scale - 1) > 0.01) return;
     const below = Math.round(window.innerHeight - visual.height - visual.offsetTop);
     const covered = below < MIN_KEYBOARD_PX ? 0 : below;

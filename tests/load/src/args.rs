@@ -14,8 +14,8 @@ const EXAMPLE: &str = "Example, with the processes of two nodes and a Redis on t
       --email me@shop.example --password 'a good one' --rooms 200 --window 8 \\
       --process nodes=4711,4712 --process redis=4700 --svg chat.svg
 
-The nodes must be served with `--limits off`. Exit code 1 when a message was lost, doubled, reordered or misrouted, or a socket
-was closed; 64 for a wrong flag.";
+The nodes must be served with `--limits off`. Exit code 1 means that a message was lost, duplicated, reordered or misrouted, or a
+socket was closed; 64 means an invalid flag.";
 
 /// Load generator for PinTalk: many guests and hosts that verify that every message arrives in its room, once and in
 /// order.
@@ -30,11 +30,11 @@ pub(crate) struct Cli {
 pub(crate) enum Task {
     /// Many rooms with a guest and a host each, on different nodes: throughput and latency of messages.
     Chat(ChatArgs),
-    /// One writer and many listeners in one room: cost of a delivery.
+    /// One writer and many receivers in one room: cost per delivery.
     Fanout(FanoutArgs),
     /// Open sockets without messages: memory per socket.
     Idle(IdleArgs),
-    /// Guests who join, read the history and leave: cost of a join.
+    /// Guests that join, read the history and leave: cost per join.
     Join(JoinArgs),
     /// Print a table of several runs' JSON files: the median of each figure beside the project's goals.
     Table(TableArgs),
@@ -205,12 +205,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_is_consistent() {
+    fn command_line_is_consistent() {
         Cli::command().debug_assert();
     }
 
     #[test]
-    fn a_rate_and_a_window_exclude_each_other() {
+    fn rate_and_window_exclude_each_other() {
         let parse = |more: &[&str]| {
             let chat = ["pintalk-load", "chat", "--nodes", "http://127.0.0.1:1", "--email", "a", "--password", "b"];
             Cli::try_parse_from(chat.iter().chain(more)).is_ok()

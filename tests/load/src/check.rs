@@ -94,7 +94,7 @@ impl Receiver {
             return None;
         };
         let new = stream.receive(id.number, verdict);
-        // A duplicate rightly has its old `seq`.
+        // A duplicate correctly has its previous `seq`.
         if new && seq <= self.seq {
             verdict.unsequenced += 1;
         }
@@ -132,31 +132,31 @@ mod tests {
     }
 
     #[test]
-    fn everything_once_and_in_order_is_clean() {
+    fn complete_ordered_delivery_is_clean() {
         assert!(verdict(&[1, 2, 3, 4]).is_clean());
     }
 
     #[test]
-    fn a_lost_message_is_found_in_the_middle_and_at_the_end() {
+    fn lost_message_is_detected_in_the_middle_and_at_the_end() {
         assert_eq!(verdict(&[1, 3, 4]), Verdict { lost: 1, ..Verdict::default() });
         assert_eq!(verdict(&[1, 2]), Verdict { lost: 2, ..Verdict::default() });
         assert_eq!(verdict(&[]), Verdict { lost: 4, ..Verdict::default() });
     }
 
     #[test]
-    fn a_doubled_message_is_found() {
+    fn duplicated_message_is_detected() {
         assert_eq!(verdict(&[1, 2, 2, 3, 4]), Verdict { doubled: 1, ..Verdict::default() });
         assert_eq!(verdict(&[1, 2, 3, 4, 1]), Verdict { doubled: 1, ..Verdict::default() });
     }
 
     #[test]
-    fn a_reordered_message_is_found_and_not_called_lost() {
+    fn reordered_message_is_detected_and_does_not_count_as_lost() {
         assert_eq!(verdict(&[2, 1, 3, 4]), Verdict { reordered: 1, ..Verdict::default() });
         assert_eq!(verdict(&[4, 1, 2, 3]), Verdict { reordered: 3, ..Verdict::default() });
     }
 
     #[test]
-    fn a_misrouted_message_is_found_and_lost_where_it_belongs() {
+    fn misrouted_message_is_detected_and_counts_as_lost_in_its_room() {
         let mut verdict = Verdict::default();
         let mut receiver = Receiver::new(7, 1);
         for stray in [
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_of_the_room_that_does_not_rise_is_found() {
+    fn number_that_does_not_increase_is_detected() {
         let mut verdict = Verdict::default();
         let mut receiver = Receiver::new(7, 1);
         receiver.receive(Some(MessageId { number: 1, ..GUEST }), 5, &mut verdict);
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn two_writers_of_a_room_are_told_apart() {
+    fn two_writers_of_a_room_are_distinguished() {
         let mut verdict = Verdict::default();
         let mut receiver = Receiver::new(7, 1);
         for (seq, id) in (1..).zip([

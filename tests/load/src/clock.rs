@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_wall_clock_is_nine_hours_ahead_of_utc_and_has_milliseconds() {
+    fn wall_clock_is_nine_hours_ahead_of_utc_and_has_milliseconds() {
         let mut clock = Clock::start();
         clock.epoch = Duration::from_millis(1_679_559_307_123);
         assert_eq!(clock.wall(0), b"2023-03-23T17:15:07.123");

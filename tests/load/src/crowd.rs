@@ -72,12 +72,12 @@ impl Crowd {
         self.members[member].send(frame);
     }
 
-    /// Waits for events until `until` and passes each to `hear`, with the time at which it arrived in this process.
+    /// Waits for events until `until` and passes each to `receive`, with the time at which it arrived in this process.
     pub(crate) fn turn(
         &mut self,
         until: Instant,
         now: impl Fn() -> u64,
-        mut hear: impl FnMut(usize, Heard<'_>, u64),
+        mut receive: impl FnMut(usize, Heard<'_>, u64),
     ) -> io::Result<()> {
         let wait = until.saturating_duration_since(Instant::now());
         let timeout = if wait.is_zero() { Some(Duration::ZERO) } else { None };
@@ -107,7 +107,7 @@ impl Crowd {
             }
             if event.is_readable() || event.is_read_closed() || event.is_error() {
                 let ending = event.is_read_closed() || event.is_error();
-                member.read(&mut self.buffer, ending, &now, |heard, at| hear(index, heard, at));
+                member.read(&mut self.buffer, ending, &now, |heard, at| receive(index, heard, at));
             }
         }
         Ok(())
@@ -132,7 +132,13 @@ impl Member {
         }
     }
 
-    fn read(&mut self, buffer: &mut [u8], ending: bool, now: impl Fn() -> u64, mut hear: impl FnMut(Heard<'_>, u64)) {
+    fn read(
+        &mut self,
+        buffer: &mut [u8],
+        ending: bool,
+        now: impl Fn() -> u64,
+        mut receive: impl FnMut(Heard<'_>, u64),
+    ) {
         let mut closed = None;
         while closed.is_none() {
             let Some(stream) = &mut self.stream else { return };
@@ -151,14 +157,14 @@ impl Member {
             };
             let at = now();
             let mut pong = None;
-            let told = self.decoder.read(&buffer[..len], |frame| match frame {
+            let result = self.decoder.read(&buffer[..len], |frame| match frame {
                 _ if closed.is_some() => {}
-                Frame::Text(text) => hear(Heard::Text(text), at),
+                Frame::Text(text) => receive(Heard::Text(text), at),
                 Frame::Ping(payload) => pong = Some(frame::pong(payload)),
                 Frame::Pong => {}
                 Frame::Close(code) => closed = Some(code),
             });
-            if told.is_err() {
+            if result.is_err() {
                 closed = Some(1002);
             }
             if let Some(pong) = pong {
@@ -172,7 +178,7 @@ impl Member {
         if let Some(code) = closed {
             self.stream = None;
             self.unsent = Vec::new();
-            hear(Heard::Closed(code), now());
+            receive(Heard::Closed(code), now());
         }
     }
 }

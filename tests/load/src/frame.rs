@@ -28,7 +28,7 @@ pub(crate) enum Frame<'a> {
 
 /// Protocol violation by the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the server does not speak WebSocket as agreed: {0}")]
+#[error("WebSocket protocol violation by the server: {0}")]
 pub(crate) struct Violation(pub(crate) &'static str);
 
 /// Returns a masked text frame and the offset of its payload.
@@ -83,16 +83,16 @@ pub(crate) struct Decoder {
 }
 
 impl Decoder {
-    /// Reads received bytes and passes each complete frame to `tell`, in order.
-    pub(crate) fn read(&mut self, input: &[u8], mut tell: impl FnMut(Frame<'_>)) -> Result<(), Violation> {
+    /// Reads received bytes and passes each complete frame to `receive`, in order.
+    pub(crate) fn read(&mut self, input: &[u8], mut receive: impl FnMut(Frame<'_>)) -> Result<(), Violation> {
         if self.cut.is_empty() {
-            let rest = read_whole_frames(input, &mut tell)?;
+            let rest = read_whole_frames(input, &mut receive)?;
             self.cut.extend_from_slice(rest);
             return Ok(());
         }
         let mut joined = std::mem::take(&mut self.cut);
         joined.extend_from_slice(input);
-        let rest = read_whole_frames(&joined, &mut tell)?.len();
+        let rest = read_whole_frames(&joined, &mut receive)?.len();
         if rest > 0 {
             joined.drain(..joined.len() - rest);
             self.cut = joined;
@@ -102,18 +102,18 @@ impl Decoder {
 }
 
 /// Reads all complete frames and returns the rest.
-fn read_whole_frames<'a>(mut input: &'a [u8], tell: &mut impl FnMut(Frame<'_>)) -> Result<&'a [u8], Violation> {
+fn read_whole_frames<'a>(mut input: &'a [u8], receive: &mut impl FnMut(Frame<'_>)) -> Result<&'a [u8], Violation> {
     while let Some((opcode, header, len)) = read_header(input)? {
         let Some(payload) = input.get(header..header + len) else { break };
         match opcode {
-            TEXT => tell(Frame::Text(payload)),
-            PING => tell(Frame::Ping(payload)),
-            PONG => tell(Frame::Pong),
-            CLOSE => tell(Frame::Close(match payload {
+            TEXT => receive(Frame::Text(payload)),
+            PING => receive(Frame::Ping(payload)),
+            PONG => receive(Frame::Pong),
+            CLOSE => receive(Frame::Close(match payload {
                 [high, low, ..] => u16::from_be_bytes([*high, *low]),
                 _ => 1005,
             })),
-            _ => return Err(Violation("neither text nor control")),
+            _ => return Err(Violation("neither a text frame nor a control frame")),
         }
         input = &input[header + len..];
     }
@@ -127,10 +127,10 @@ fn read_header(input: &[u8]) -> Result<Option<(u8, usize, usize)>, Violation> {
         return Err(Violation("reserved bits are set"));
     }
     if first & FIN == 0 {
-        return Err(Violation("a message in fragments"));
+        return Err(Violation("fragmented message"));
     }
     if second & 0x80 != 0 {
-        return Err(Violation("a server's frame must not be masked"));
+        return Err(Violation("masked frame"));
     }
     let (header, len) = match second {
         126 => (4, input.get(2..4).map(big_endian)),
@@ -139,7 +139,7 @@ fn read_header(input: &[u8]) -> Result<Option<(u8, usize, usize)>, Violation> {
     };
     match len {
         None => Ok(None),
-        Some(len) if len > MAX_PAYLOAD => Err(Violation("a frame of more than 16 MiB")),
+        Some(len) if len > MAX_PAYLOAD => Err(Violation("frame above 16 MiB")),
         Some(len) => Ok(Some((first & 0x0F, header, len as usize))),
     }
 }
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_client_sends_is_masked_and_says_how_long_it_is() {
+    fn client_frames_are_masked_and_contain_their_length() {
         for (len, header) in [(0, 6), (125, 6), (126, 8), (65_535, 8), (65_536, 14)] {
             let payload = vec![b'x'; len];
             let (frame, payload_at) = text(&payload);
@@ -185,14 +185,14 @@ mod tests {
     }
 
     #[test]
-    fn a_patched_frame_reads_as_if_it_had_been_written_so() {
+    fn patched_frame_decodes_to_the_patched_text() {
         let (mut frame, payload_at) = text(b"number 0000 of many");
         patch(&mut frame, payload_at, 7, b"1234");
         assert_eq!(unmask(&frame, payload_at), b"number 1234 of many");
     }
 
     #[test]
-    fn frames_are_read_wherever_the_stream_is_cut() {
+    fn frames_split_at_any_byte_are_decoded() {
         let stream = [
             server_frame(TEXT, b"one"),
             server_frame(PING, b"?"),
@@ -204,29 +204,29 @@ mod tests {
         .concat();
         for step in [1, 2, 3, 7, 1000, stream.len()] {
             let mut decoder = Decoder::default();
-            let mut told = Vec::new();
+            let mut events = Vec::new();
             for piece in stream.chunks(step) {
                 decoder
                     .read(piece, |frame| {
-                        told.push(match frame {
+                        events.push(match frame {
                             Frame::Text(text) => format!("text {}", text.len()),
                             other => format!("{other:?}"),
                         });
                     })
                     .unwrap();
             }
-            assert_eq!(told, ["text 3", "Ping([63])", "text 300", "text 70000", "Pong", "Close(4003)"], "{step}");
+            assert_eq!(events, ["text 3", "Ping([63])", "text 300", "text 70000", "Pong", "Close(4003)"], "{step}");
             assert_eq!(decoder.cut.capacity(), 0);
         }
     }
 
     #[test]
-    fn a_close_without_a_code_is_1005() {
+    fn close_without_a_code_is_1005() {
         Decoder::default().read(&server_frame(CLOSE, b""), |frame| assert_eq!(frame, Frame::Close(1005))).unwrap();
     }
 
     #[test]
-    fn what_a_server_may_not_send_is_told() {
+    fn protocol_violations_are_reported() {
         for bytes in
             [&[0x01, 0x00][..], &[0x81, 0x80], &[0xC1, 0x00], &[0x82, 0x00], &[0x81, 127, 1, 0, 0, 0, 0, 0, 0, 0]]
         {

@@ -63,7 +63,7 @@ pub(crate) fn run(args: &JoinArgs) -> Result<Report, Failure> {
     let Measured { processes, generator, others_cores, faults } = meter.stop();
     drop(bar);
     if let Some(reason) = &found.reason {
-        eprintln!("a join failed: {reason}");
+        eprintln!("join failed: {reason}");
     }
     let settings = [("rooms", args.rooms), ("concurrency", args.concurrency), ("history", args.history)];
     Ok(Report {
@@ -101,7 +101,7 @@ fn fill(stage: &Stage, rooms: &[String], args: &JoinArgs) -> Result<Run, Failure
     talk.await_archive(stage::queues(&args.measure)?.as_mut())?;
     let (verdict, closed) = talk.verdict();
     if !verdict.is_clean() || !closed.is_empty() {
-        return Err(Failure::new(format!("the rooms could not be filled: {verdict:?}, sockets closed: {closed:?}")));
+        return Err(Failure::new(format!("failed to fill the rooms: {verdict:?}, sockets closed: {closed:?}")));
     }
     Ok(talk.run_id())
 }

@@ -75,20 +75,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_distribution_is_told_in_milliseconds() {
+    fn distribution_is_reported_in_milliseconds() {
         let mut latencies = Latencies::new();
         (1..=1000).for_each(|ms| latencies.record(ms * 1_000_000));
-        let told = latencies.distribution("x");
-        assert_eq!(told.count, 1000);
-        for (is, expected) in [(told.p50_ms, 500.0), (told.p99_ms, 990.0), (told.max_ms, 1000.0), (told.mean_ms, 500.5)]
-        {
+        let distribution = latencies.distribution("x");
+        assert_eq!(distribution.count, 1000);
+        for (is, expected) in [
+            (distribution.p50_ms, 500.0),
+            (distribution.p99_ms, 990.0),
+            (distribution.max_ms, 1000.0),
+            (distribution.mean_ms, 500.5),
+        ] {
             assert!((is - expected).abs() / expected < 0.002, "{is} {expected}");
         }
-        assert!(told.curve.is_sorted() && told.curve.last().unwrap().0 > 99.89, "{:?}", told.curve.last());
+        assert!(
+            distribution.curve.is_sorted() && distribution.curve.last().unwrap().0 > 99.89,
+            "{:?}",
+            distribution.curve.last()
+        );
     }
 
     #[test]
-    fn nothing_recorded_and_what_is_out_of_bounds_are_no_error() {
+    fn empty_and_out_of_bounds_recordings_are_not_errors() {
         assert_eq!(Latencies::new().distribution("x").curve, []);
         let mut latencies = Latencies::new();
         latencies.record(0);

@@ -1,5 +1,5 @@
 //! `pintalk-load`: runs many guests and hosts in one process. They verify that every message arrives in its room, once
-//! and in order, and measure what it costs the servers.
+//! and in order, and measure the cost for the servers.
 //!
 //! | layer | modules | uses |
 //! |---|---|---|
@@ -144,7 +144,7 @@ fn say(text: impl Display) -> Result<(), Failure> {
     }
 }
 
-/// Returns the first paragraph of a clap error, which names the flag. The others are hints for a terminal.
+/// Returns the first paragraph of a clap error, which names the flag. The remaining paragraphs are usage hints.
 fn sentence(error: &clap::Error) -> String {
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         return "a command is missing, see --help".to_owned();

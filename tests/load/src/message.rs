@@ -157,14 +157,14 @@ mod tests {
     }
 
     #[test]
-    fn an_id_is_read_as_it_was_written_and_is_one_that_the_server_takes() {
+    fn id_round_trips_and_is_accepted_by_the_server() {
         assert_eq!(MessageId::read(&ID.write()), Some(ID));
         let text = id(&ID);
         assert!(text.len() <= 64 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-'), "{text}");
     }
 
     #[test]
-    fn an_id_of_somebody_else_is_none_of_ours() {
+    fn foreign_id_is_ignored() {
         let own = id(&ID);
         for text in ["", "abc", &own[1..], &own.replace('-', "_"), &own.to_uppercase()] {
             assert_eq!(MessageId::read(text.as_bytes()), None, "{text}");
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_live_message_is_found_whatever_its_text_pretends_to_be() {
+    fn live_message_is_found_whatever_its_text_contains() {
         let json = format!(
             r#"{{"type":"chat_message","message":"\"id\":\"no\",\"seq\":9","datetime":"x","id":"{}","seq":7}}"#,
             id(&ID)
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn each_message_of_a_history_is_found_in_order() {
+    fn messages_of_a_history_are_found_in_order() {
         let (first, second) = (MessageId { number: 1, ..ID }, MessageId { number: 2, ..ID });
         let json = format!(
             r#"{{"type":"chat_message","data":[{{"id":"{}","seq":1}},{{"id":"theirs","seq":2}},{{"id":"{}","seq":30}}],"more":true}}"#,
@@ -194,13 +194,13 @@ mod tests {
     }
 
     #[test]
-    fn a_notice_is_no_message() {
+    fn notice_is_not_a_message() {
         assert_eq!(messages(r#"{"type":"notice","message":"read","seq":7}"#), []);
         assert_eq!(messages(r#"{"type":"notice","message":"typing"}"#), []);
     }
 
     #[test]
-    fn a_stamped_frame_carries_the_next_number_and_its_clock() {
+    fn next_frame_has_the_next_number_and_the_wall_clock() {
         let mut template = Template::new(7, 3, 1, 60);
         template.next(1, b"2026-11-25T00:00:00.000");
         let payload_at = template.payload_at;

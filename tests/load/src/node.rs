@@ -26,7 +26,7 @@ impl FromStr for Node {
     fn from_str(text: &str) -> Result<Self, String> {
         let authority = text
             .strip_prefix("http://")
-            .ok_or("expected http://host:port (load goes to the nodes themselves, not through TLS)")?
+            .ok_or("expected http://host:port: the generator connects to nodes directly, without TLS")?
             .trim_end_matches('/');
         let resolved = if authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) {
             authority.to_socket_addrs()
@@ -63,7 +63,7 @@ impl Login {
         let first = self.service_domain.as_deref().and_then(|list| list.split(',').next()).map(str::trim);
         match first {
             Some(domain) if !domain.is_empty() && !domain.starts_with("*.") => Ok(format!("https://{domain}")),
-            _ => Err(Failure::usage("--origin: is needed, as the account has no service domain to make one of")),
+            _ => Err(Failure::usage("--origin: is required, because the account has no service domain")),
         }
     }
 }
@@ -111,7 +111,7 @@ fn read<T: DeserializeOwned>(
     if !status.is_success() {
         return Err(Failure::new(format!("{url} answers {}: {body}", status.as_u16())));
     }
-    serde_json::from_str(&body).map_err(|error| Failure::new(format!("{url} answers what is not expected: {error}")))
+    serde_json::from_str(&body).map_err(|error| Failure::new(format!("{url} returned an unexpected response: {error}")))
 }
 
 #[cfg(test)]
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn the_origin_is_made_of_the_first_registered_domain() {
+    fn origin_is_the_first_registered_domain() {
         assert_eq!(login(Some("shop.example, other.example")).origin().unwrap(), "https://shop.example");
         for domain in [None, Some(""), Some("*.example")] {
             assert!(login(domain).origin().is_err());
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_is_an_http_address() {
+    fn node_is_an_http_address() {
         let node: Node = "http://127.0.0.1:8081/".parse().unwrap();
         assert_eq!((node.to_string().as_str(), node.address.port()), ("http://127.0.0.1:8081", 8081));
         assert_eq!("http://127.0.0.1".parse::<Node>().unwrap().address.port(), 80);

@@ -34,7 +34,7 @@ pub(crate) fn draw(report: &Report) -> String {
 fn write_picture(report: &Report, svg: &mut String) -> std::fmt::Result {
     let plural = if report.nodes == 1 { "" } else { "s" };
     let title = format!("Latency: {} on {} node{plural}", report.scenario, report.nodes);
-    let under = format!("{}; {:.0} a second over {:.0} s", report.told_settings(), report.per_second, report.span_s);
+    let under = format!("{}; {:.0} per second over {:.0} s", report.settings_text(), report.per_second, report.span_s);
     writeln!(
         svg,
         r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" role="img">"#
@@ -64,7 +64,7 @@ struct Scales {
 
 impl Scales {
     fn of(report: &Report) -> Option<Self> {
-        let points = || report.latency.iter().flat_map(|told| &told.curve).filter(|(_, ms)| *ms > 0.0);
+        let points = || report.latency.iter().flat_map(|distribution| &distribution.curve).filter(|(_, ms)| *ms > 0.0);
         let nines = points().map(|(percentile, _)| nines(*percentile)).fold(f64::NAN, f64::max).max(1.0);
         let low = points().map(|(_, ms)| ms.log10()).fold(f64::NAN, f64::min);
         let high = points().map(|(_, ms)| ms.log10()).fold(f64::NAN, f64::max);
@@ -132,14 +132,14 @@ impl Scales {
 
 fn write_curves(report: &Report, scales: &Scales, svg: &mut String) -> std::fmt::Result {
     let mut taken: Vec<f64> = Vec::new();
-    for (at, told) in report.latency.iter().enumerate() {
+    for (at, distribution) in report.latency.iter().enumerate() {
         let colour = at % 2;
         let mut path = String::new();
-        for (percentile, ms) in told.curve.iter().filter(|(_, ms)| *ms > 0.0) {
+        for (percentile, ms) in distribution.curve.iter().filter(|(_, ms)| *ms > 0.0) {
             let command = if path.is_empty() { 'M' } else { 'L' };
             write!(path, "{command}{:.1} {:.1}", scales.x(*percentile), scales.y(*ms))?;
         }
-        let Some((percentile, ms)) = told.curve.last().filter(|(_, ms)| *ms > 0.0) else { continue };
+        let Some((percentile, ms)) = distribution.curve.last().filter(|(_, ms)| *ms > 0.0) else { continue };
         writeln!(svg, r#"<path class="curve c{colour}" d="{path}"/>"#)?;
         // Labels are placed at the ends of the curves, without overlap.
         let mut y = scales.y(*ms) + 4.0;
@@ -148,7 +148,7 @@ fn write_curves(report: &Report, scales: &Scales, svg: &mut String) -> std::fmt:
         }
         taken.push(y);
         let x = scales.x(*percentile) + 8.0;
-        writeln!(svg, r#"<text class="n{colour}" x="{x:.1}" y="{y:.1}">{}</text>"#, escape(&told.name))?;
+        writeln!(svg, r#"<text class="n{colour}" x="{x:.1}" y="{y:.1}">{}</text>"#, escape(&distribution.name))?;
     }
     Ok(())
 }
@@ -223,23 +223,23 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_is_well_formed_and_has_a_curve_for_each_distribution() {
-        let told = ["acknowledged", "a <b> & c"].map(|name| latencies(1..=5000).distribution(name));
-        let svg = draw(&report(told.into()));
+    fn plot_is_well_formed_and_has_a_curve_per_distribution() {
+        let distribution = ["acknowledged", "a <b> & c"].map(|name| latencies(1..=5000).distribution(name));
+        let svg = draw(&report(distribution.into()));
         assert_eq!(elements(&svg).iter().filter(|name| *name == "path").count(), 3, "{svg}");
         assert!(svg.contains("a &lt;b&gt; &amp; c") && svg.contains("prefers-color-scheme: dark"));
         assert!(!svg.contains("NaN") && !svg.contains("inf"));
     }
 
     #[test]
-    fn what_always_took_the_same_time_has_a_picture_too() {
+    fn constant_latency_has_a_plot() {
         let svg = draw(&report(vec![latencies(std::iter::repeat_n(1, 100)).distribution("x")]));
         elements(&svg);
         assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
     }
 
     #[test]
-    fn without_latencies_the_picture_says_so() {
+    fn plot_without_latencies_states_so() {
         for nothing in [Vec::new(), vec![Latencies::new().distribution("x")]] {
             let svg = draw(&report(nothing));
             elements(&svg);

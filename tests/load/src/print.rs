@@ -8,15 +8,15 @@ impl Display for Report {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let unit = self.scenario.unit();
         writeln!(f, "{} on {} node{}", self.scenario, self.nodes, if self.nodes == 1 { "" } else { "s" })?;
-        writeln!(f, "  {}\n", self.told_settings())?;
+        writeln!(f, "  {}\n", self.settings_text())?;
         match self.scenario {
             Scenario::Idle => writeln!(f, "  {} sockets, opened and held for {:.1} s", self.units, self.span_s)?,
             Scenario::Join => {
-                writeln!(f, "  {} joins in {:.1} s: {:.0} a second", self.units, self.span_s, self.per_second)?;
+                writeln!(f, "  {} joins in {:.1} s: {:.0} per second", self.units, self.span_s, self.per_second)?;
             }
             Scenario::Saturated | Scenario::Paced | Scenario::Fanout => writeln!(
                 f,
-                "  {} messages, {} deliveries in {:.1} s: {:.0} {} a second",
+                "  {} messages, {} deliveries in {:.1} s: {:.0} {} per second",
                 self.messages,
                 self.deliveries,
                 self.span_s,
@@ -41,11 +41,17 @@ impl Report {
             "\n  latency, ms {:>14} {:>9} {:>9} {:>9} {:>9} {:>9}",
             "mean", "p50", "p90", "p99", "p99.9", "max"
         )?;
-        for told in &self.latency {
+        for latency in &self.latency {
             writeln!(
                 f,
                 "  {:<16} {:>9.3} {:>9.3} {:>9.3} {:>9.3} {:>9.3} {:>9.3}",
-                told.name, told.mean_ms, told.p50_ms, told.p90_ms, told.p99_ms, told.p999_ms, told.max_ms
+                latency.name,
+                latency.mean_ms,
+                latency.p50_ms,
+                latency.p90_ms,
+                latency.p99_ms,
+                latency.p999_ms,
+                latency.max_ms
             )?;
         }
         Ok(())
@@ -61,7 +67,7 @@ impl Report {
             "CPU, memory",
             "user s",
             "system s",
-            format!("µs a {unit}"),
+            format!("µs per {unit}"),
             "RSS KiB",
             "grown KiB",
             "PSS KiB"
@@ -82,7 +88,7 @@ impl Report {
         if self.scenario == Scenario::Idle {
             for process in &self.processes {
                 let each = self.memory_kib(&process.name).unwrap_or_default();
-                writeln!(f, "  {} took on {each:.2} KiB a socket", process.name)?;
+                writeln!(f, "  {} grew by {each:.2} KiB per socket", process.name)?;
             }
         }
         Ok(())
@@ -90,27 +96,27 @@ impl Report {
 
     fn generator(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let own = &self.generator;
-        write!(f, "\n  the generator itself: {:.0} % of a core", own.cores * 100.0)?;
+        write!(f, "\n  load generator: {:.0} % of a core", own.cores * 100.0)?;
         match self.scenario {
             Scenario::Idle | Scenario::Join => writeln!(f),
             Scenario::Saturated | Scenario::Paced | Scenario::Fanout => {
                 let (p99, max) = (own.late_p99_ms, own.late_max_ms);
-                writeln!(f, "; it sent {p99:.2} ms after the time (p99), {max:.2} ms at most")
+                writeln!(f, "; delay of sending: {p99:.2} ms (p99), {max:.2} ms at most")
             }
         }
     }
 
     fn faults(&self, f: &mut Formatter<'_>) -> fmt::Result {
         if let Some(doubt) = self.doubt() {
-            writeln!(f, "  a busy machine: {doubt}")?;
+            writeln!(f, "  busy machine: {doubt}")?;
         }
         let verdict = &self.verdict;
         if verdict.is_clean() {
-            writeln!(f, "  lost, doubled, reordered, misrouted: 0")?;
+            writeln!(f, "  lost, duplicated, reordered, misrouted: 0")?;
         } else {
             writeln!(
                 f,
-                "  WRONG: {} lost, {} doubled, {} reordered, {} misrouted, {} with a number that does not rise",
+                "  WRONG: {} lost, {} duplicated, {} reordered, {} misrouted, {} with a number that does not increase",
                 verdict.lost, verdict.doubled, verdict.reordered, verdict.misrouted, verdict.unsequenced
             )?;
         }
@@ -130,18 +136,18 @@ impl Report {
 /// Meaning of a close code (SPEC 4).
 fn meaning(code: u16) -> &'static str {
     match code {
-        1000 => "the room was closed",
-        1002 => "not WebSocket as agreed",
-        1005 => "no code given",
-        1006 => "the connection just ended",
-        1009 => "a frame too large",
-        1012 => "the node is going away",
+        1000 => "room was closed",
+        1002 => "protocol violation",
+        1005 => "no code",
+        1006 => "connection lost",
+        1009 => "frame too large",
+        1012 => "node is shutting down",
         1013 => "too slow, or the server is overloaded",
-        4000 => "a message not of the agreed form",
-        4001 => "the login is over",
+        4000 => "invalid message",
+        4001 => "login has ended",
         4003 => "wrong origin, or not this host's room",
         4004 => "no such room",
-        4009 => "the room is closed",
+        4009 => "room is closed",
         4029 => "too many sockets",
         _ => "unknown",
     }

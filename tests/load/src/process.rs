@@ -103,21 +103,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cpu_is_read_behind_whatever_name_a_program_has() {
+    fn cpu_is_read_whatever_the_name_of_the_program() {
         let stat = "42 (a) b (c)) S 1 42 42 0 -1 4194560 3143 0 0 0 250 75 0 0 20 0 9 0 4711 1 2 3";
         assert_eq!(cpu(stat, 10_000), Some((2_500_000, 750_000)));
         assert_eq!(cpu("42 (short) S 1", 10_000), None);
     }
 
     #[test]
-    fn memory_is_read_by_its_key() {
+    fn memory_is_read_by_key() {
         let status = "Name:\tpintalk\nVmPeak:\t  900 kB\nVmRSS:\t   1234 kB\n";
         assert_eq!(kib(status, "VmRSS:"), Some(1234));
         assert_eq!(kib(status, "Pss:"), None);
     }
 
     #[test]
-    fn the_machine_is_busy_with_all_but_idling_and_waiting() {
+    fn busy_time_excludes_idle_and_iowait() {
         assert_eq!(busy("cpu  100 20 3 9999 888 4 5 0 0 0\ncpu0 1 2 3 4"), Some(132));
         assert_eq!(busy("intr 1 2 3"), None);
     }
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_is_a_name_and_its_processes() {
+    fn group_is_a_name_and_its_processes() {
         assert_eq!("nodes=12,34".parse(), Ok(Group { name: "nodes".into(), pids: vec![12, 34] }));
         for wrong in ["nodes", "nodes=", "=12", "nodes=12,", "nodes=x"] {
             assert!(wrong.parse::<Group>().is_err(), "{wrong}");
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_is_gone_is_named() {
+    fn missing_process_is_named() {
         let gone = Group { name: "nodes".into(), pids: vec![u32::MAX] };
         assert!(gone.usage().unwrap_err().sentence.contains("of nodes"));
     }

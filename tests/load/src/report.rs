@@ -115,9 +115,9 @@ impl Report {
     }
 
     /// Formats the settings: `rooms 200, window 8`.
-    pub(crate) fn told_settings(&self) -> String {
-        let told: Vec<_> = self.settings.iter().map(|(name, value)| format!("{name} {value}")).collect();
-        told.join(", ")
+    pub(crate) fn settings_text(&self) -> String {
+        let settings: Vec<_> = self.settings.iter().map(|(name, value)| format!("{name} {value}")).collect();
+        settings.join(", ")
     }
 
     /// Returns why the figures may be distorted by load on this machine, if so.
@@ -127,10 +127,10 @@ impl Report {
         let late = Some(self.generator.late_p99_ms).filter(|ms| self.scenario == Scenario::Paced && *ms > LATE_MS);
         match (others, late) {
             (None, None) => None,
-            (Some(cores), None) => Some(format!("other processes took {cores:.2} cores")),
+            (Some(cores), None) => Some(format!("other processes used {cores:.2} cores")),
             (None, Some(ms)) => Some(format!("the generator was {ms:.2} ms late (p99)")),
             (Some(cores), Some(ms)) => {
-                Some(format!("other processes took {cores:.2} cores, and the generator was {ms:.2} ms late (p99)"))
+                Some(format!("other processes used {cores:.2} cores, and the generator was {ms:.2} ms late (p99)"))
             }
         }
     }
@@ -189,7 +189,7 @@ impl<'a> Meter<'a> {
                     before,
                     after,
                 }),
-                Err(gone) => faults.push(format!("what {} used is not known: {}", group.name, gone.sentence)),
+                Err(error) => faults.push(format!("usage of {} is unknown: {}", group.name, error.sentence)),
             }
         }
         let own_us = own.cpu_us() - self.own.cpu_us();
@@ -214,7 +214,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_that_ends_during_a_run_is_a_fault_of_the_run_and_not_its_end() {
+    fn process_that_ends_during_a_run_is_reported_as_a_fault() {
         let mut child = Command::new("sleep").arg("60").spawn().unwrap();
         let groups = [Group { name: "nodes".into(), pids: vec![child.id()] }];
         let meter = Meter::start(&groups).unwrap();
@@ -222,6 +222,6 @@ mod tests {
         child.wait().unwrap();
         let Measured { processes, faults, .. } = meter.stop();
         assert!(processes.is_empty());
-        assert!(faults[0].contains("what nodes used is not known"), "{faults:?}");
+        assert!(faults[0].contains("usage of nodes is unknown"), "{faults:?}");
     }
 }

@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_schedule_holds_its_rate_to_the_end() {
+    fn schedule_keeps_its_rate_to_the_end() {
         let mut schedule = Schedule::new(1_000, 300.0, Duration::from_secs(10));
         let mut last = (0, 0);
         let mut count = 0;
@@ -50,7 +50,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_sent_before_its_time() {
+    fn nothing_is_due_before_its_time() {
         let mut schedule = Schedule::new(5, 1e9, Duration::from_nanos(3));
         assert_eq!(schedule.take_due(4), None);
         assert_eq!(schedule.take_due(5), Some((0, 5)));
@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn a_late_sender_still_sends_everything_with_the_times_that_were_intended() {
+    fn late_sender_sends_everything_with_the_scheduled_times() {
         let mut schedule = Schedule::new(0, 1_000.0, Duration::from_secs(1));
         let due: Vec<u64> = std::iter::from_fn(|| schedule.take_due(3_000_000).map(|(_, due)| due)).collect();
         assert_eq!(due, [0, 1_000_000, 2_000_000, 3_000_000]);

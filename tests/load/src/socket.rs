@@ -17,14 +17,14 @@ const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const ACCEPT: &[u8] = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
 /// Sockets per loopback address, which has about 28,000 ports to each node.
-const SOCKETS_AN_ADDRESS: usize = 500;
+const SOCKETS_PER_ADDRESS: usize = 500;
 
 /// Why a socket did not open.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OpenError {
     #[error("{0}")]
     Io(#[from] io::Error),
-    #[error("the upgrade was refused: {0}")]
+    #[error("upgrade rejected: {0}")]
     Refused(String),
     #[error("closed with {0}")]
     Closed(u16),
@@ -138,9 +138,9 @@ fn connect(address: SocketAddr, index: usize) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Returns the source address: another loopback address after every [`SOCKETS_AN_ADDRESS`] sockets.
+/// Returns the source address: another loopback address after every [`SOCKETS_PER_ADDRESS`] sockets.
 fn source(index: usize) -> Ipv4Addr {
-    let address = index / SOCKETS_AN_ADDRESS;
+    let address = index / SOCKETS_PER_ADDRESS;
     Ipv4Addr::new(127, 0, 1 + (address / 250 % 250) as u8, 1 + (address % 250) as u8)
 }
 
@@ -156,7 +156,7 @@ pub(crate) fn allow_files(files: u64) -> Result<(), String> {
         .or_else(|_| setrlimit(Resource::Nofile, Rlimit { current: Some(files), maximum: Some(maximum) }));
     raised.map_err(|_| {
         let hard = limit.maximum.unwrap_or_default();
-        format!("{files} open files are needed and {hard} allowed: raise `ulimit -n`")
+        format!("{files} open files are required, but the limit is {hard}: raise `ulimit -n`")
     })
 }
 
@@ -166,8 +166,8 @@ mod tests {
 
     #[test]
     fn sockets_are_spread_over_loopback_addresses() {
-        assert_eq!(source(0), source(SOCKETS_AN_ADDRESS - 1));
-        assert_eq!(source(SOCKETS_AN_ADDRESS), Ipv4Addr::new(127, 0, 1, 2));
-        assert_eq!(source(250 * SOCKETS_AN_ADDRESS), Ipv4Addr::new(127, 0, 2, 1));
+        assert_eq!(source(0), source(SOCKETS_PER_ADDRESS - 1));
+        assert_eq!(source(SOCKETS_PER_ADDRESS), Ipv4Addr::new(127, 0, 1, 2));
+        assert_eq!(source(250 * SOCKETS_PER_ADDRESS), Ipv4Addr::new(127, 0, 2, 1));
     }
 }

@@ -23,7 +23,7 @@ impl Stage {
     pub(crate) fn set(args: &TargetArgs, sockets: u32) -> Result<Self, Failure> {
         socket::allow_files(u64::from(sockets) + OTHER_FILES).map_err(Failure::usage)?;
         let api = Api::new();
-        let first = args.nodes.first().ok_or_else(|| Failure::usage("--nodes: at least one is needed"))?;
+        let first = args.nodes.first().ok_or_else(|| Failure::usage("--nodes: at least one is required"))?;
         let login = api.log_in(first, &args.email, &args.password)?;
         let origin = args.origin.clone().map_or_else(|| login.origin(), Ok)?;
         let guest = Credential::Origin(origin);

@@ -6,7 +6,7 @@ use crate::Failure;
 use crate::args::TableArgs;
 use crate::report::{Report, Scenario};
 
-/// Process groups whose CPU counts towards a message.
+/// Process groups whose CPU time is part of the cost of a message.
 const CARRIERS: [&str; 2] = ["nodes", "redis"];
 
 /// Row of the table: a figure of one scenario's runs.
@@ -23,21 +23,21 @@ struct Figure {
 
 const FIGURES: &[Figure] = &[
     Figure {
-        name: "saturated: CPU a message, nodes + Redis (µs)",
+        name: "saturated: CPU per message, nodes + Redis (µs)",
         of: |report| report.scenario == Scenario::Saturated,
         measures: &[|report| report.cpu_us(&CARRIERS)],
         decimals: 1,
         goals: &[50.0],
     },
     Figure {
-        name: "saturated: CPU a message, SQL (µs)",
+        name: "saturated: CPU per message, SQL (µs)",
         of: |report| report.scenario == Scenario::Saturated,
         measures: &[|report| report.cpu_us(&["mysql"])],
         decimals: 1,
         goals: &[40.0],
     },
     Figure {
-        name: "saturated: messages a second (two deliveries each, on two nodes)",
+        name: "saturated: messages per second (two deliveries each, on two nodes)",
         of: |report| report.scenario == Scenario::Saturated,
         measures: &[|report| Some(report.per_second)],
         decimals: 0,
@@ -51,14 +51,14 @@ const FIGURES: &[Figure] = &[
         goals: &[8.0],
     },
     Figure {
-        name: "a join with history (µs CPU of nodes + Redis)",
+        name: "join with history (µs CPU of nodes + Redis)",
         of: |report| report.scenario == Scenario::Join,
         measures: &[|report| report.cpu_us(&CARRIERS)],
         decimals: 0,
         goals: &[150.0],
     },
     Figure {
-        name: "fan-out 1 → 1,000: CPU a delivery (µs)",
+        name: "fan-out 1 → 1,000: CPU per delivery (µs)",
         of: |report| report.scenario == Scenario::Fanout && report.is_set("listeners", 1000.0),
         measures: &[|report| report.cpu_us(&CARRIERS)],
         decimals: 2,
@@ -68,8 +68,8 @@ const FIGURES: &[Figure] = &[
         name: "1,000 messages/s: p50 / p99 (ms)",
         of: |report| report.scenario == Scenario::Paced && report.is_set("rate", 1000.0),
         measures: &[
-            |report| delivered(report).map(|told| told.p50_ms),
-            |report| delivered(report).map(|told| told.p99_ms),
+            |report| delivered(report).map(|latency| latency.p50_ms),
+            |report| delivered(report).map(|latency| latency.p99_ms),
         ],
         decimals: 2,
         goals: &[0.5, 5.0],
@@ -77,7 +77,7 @@ const FIGURES: &[Figure] = &[
 ];
 
 fn delivered(report: &Report) -> Option<&crate::latency::Distribution> {
-    report.latency.iter().find(|told| told.name == "delivered")
+    report.latency.iter().find(|latency| latency.name == "delivered")
 }
 
 /// Prints the table. Returns whether all runs were clean.
@@ -98,13 +98,13 @@ fn table(reports: &[Report]) -> String {
         let runs = || reports.iter().filter(|report| (figure.of)(report));
         let measured: Vec<_> =
             figure.measures.iter().map(|measure| median(runs().filter_map(measure).collect())).collect();
-        let told = |value: &Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.*}", figure.decimals));
+        let shown = |value: &Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.*}", figure.decimals));
         let goals: Vec<_> = figure.goals.iter().map(f64::to_string).collect();
         let over =
             measured.iter().zip(figure.goals).any(|(measured, goal)| measured.is_some_and(|value| value > *goal));
         rows.push([
             figure.name.to_owned(),
-            measured.iter().map(told).collect::<Vec<_>>().join(" / "),
+            measured.iter().map(shown).collect::<Vec<_>>().join(" / "),
             if goals.is_empty() { String::new() } else { format!("≤ {}", goals.join(" / ")) },
             if over { "over" } else { "" }.to_owned(),
         ]);
@@ -117,10 +117,10 @@ fn table(reports: &[Report]) -> String {
     let closed: u64 = reports.iter().flat_map(|report| report.closed.values()).sum();
     let others: u64 = reports.iter().map(|report| report.faults.len() as u64).sum();
     for (name, count, always) in [
-        ("lost, doubled, reordered, misrouted", faults, true),
-        ("numbers that do not rise", unsequenced, false),
+        ("lost, duplicated, reordered, misrouted", faults, true),
+        ("numbers that do not increase", unsequenced, false),
         ("sockets closed by the server", closed, false),
-        ("other faults, told by the runs", others, false),
+        ("other faults, listed in the reports", others, false),
     ] {
         if always || count > 0 {
             let wrong = if count > 0 { "WRONG" } else { "" };
@@ -134,11 +134,11 @@ fn table(reports: &[Report]) -> String {
     };
     let mut table: String = rows.iter().map(line).collect();
     for report in reports.iter().filter(|report| !FIGURES.iter().any(|figure| (figure.of)(report))) {
-        table += &format!("\nNo figure above is of this run: {}, {}.\n", report.scenario, report.told_settings());
+        table += &format!("\nNo figure above includes this run: {}, {}.\n", report.scenario, report.settings_text());
     }
     if let Some((report, doubt)) = reports.iter().find_map(|report| Some((report, report.doubt()?))) {
         table += &format!(
-            "\nThese are figures of a busy machine, and too high: in a run of {}, {doubt}.\n",
+            "\nThe figures are too high, because this is a busy machine: in a run of {}, {doubt}.\n",
             report.scenario
         );
     }
@@ -188,25 +188,25 @@ mod tests {
     }
 
     #[test]
-    fn the_median_is_the_middle_one() {
+    fn median_is_the_middle_value() {
         assert_eq!(median(vec![3.0, 1.0, 2.0]), Some(2.0));
         assert_eq!(median(vec![2.0, 1.0]), Some(1.0));
         assert_eq!(median(vec![]), None);
     }
 
     #[test]
-    fn a_table_has_medians_and_tells_what_is_over_its_goal() {
-        let told = table(&[saturated(20_000, 9_000.0), saturated(90_000, 7_000.0), saturated(50_000, 8_000.0)]);
-        let line = |name: &str| told.lines().find(|line| line.starts_with(name)).unwrap().split_whitespace();
-        assert!(line("saturated: CPU a message, nodes").any(|word| word == "60.0"), "{told}");
-        assert_eq!(line("saturated: CPU a message, nodes").last(), Some("over"));
+    fn table_has_medians_and_marks_figures_above_their_goal() {
+        let text = table(&[saturated(20_000, 9_000.0), saturated(90_000, 7_000.0), saturated(50_000, 8_000.0)]);
+        let line = |name: &str| text.lines().find(|line| line.starts_with(name)).unwrap().split_whitespace();
+        assert!(line("saturated: CPU per message, nodes").any(|word| word == "60.0"), "{text}");
+        assert_eq!(line("saturated: CPU per message, nodes").last(), Some("over"));
         assert_eq!(line("saturated: messages").last(), Some("8000"));
-        assert!(line("saturated: CPU a message, SQL").any(|word| word == "-"), "{told}");
-        assert!(line("lost, doubled").eq(["lost,", "doubled,", "reordered,", "misrouted", "0", "0"]));
+        assert!(line("saturated: CPU per message, SQL").any(|word| word == "-"), "{text}");
+        assert!(line("lost, duplicated").eq(["lost,", "duplicated,", "reordered,", "misrouted", "0", "0"]));
     }
 
     #[test]
-    fn figures_of_a_busy_machine_are_called_so() {
+    fn figures_of_a_busy_machine_are_marked() {
         let mut report = saturated(1, 1.0);
         report.others_cores = Some(0.02);
         assert!(!table(&[report.clone()]).contains("busy"));
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_figure_is_made_of_runs_of_its_own_rate_only() {
+    fn figure_includes_runs_with_its_rate_only() {
         let paced = |rate| Report {
             scenario: Scenario::Paced,
             settings: BTreeMap::from([("rate".to_owned(), rate)]),
@@ -227,12 +227,12 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_of_any_run_is_in_the_table() {
+    fn faults_of_all_runs_are_in_the_table() {
         let mut bad = saturated(1, 1.0);
         bad.verdict.reordered = 3;
         bad.closed.insert(1013, 2);
-        bad.faults.push("what nodes used is not known".into());
-        let told = table(&[saturated(1, 1.0), bad]);
-        assert_eq!(told.matches("WRONG").count(), 3, "{told}");
+        bad.faults.push("usage of nodes is unknown".into());
+        let text = table(&[saturated(1, 1.0), bad]);
+        assert_eq!(text.matches("WRONG").count(), 3, "{text}");
     }
 }

@@ -94,25 +94,25 @@ fn is_second_of_the_guest(id: &MessageId) -> bool {
 }
 
 #[test]
-fn a_server_that_keeps_its_promises_is_clean() {
+fn correct_server_is_clean() {
     assert_eq!(verdict_of(|id, seq| vec![(id, seq)]), Verdict::default());
 }
 
 #[test]
-fn a_server_that_loses_a_message_is_found_by_both_sides() {
+fn lost_message_is_detected_by_both_sides() {
     let verdict = verdict_of(|id, seq| if is_second_of_the_guest(&id) { vec![] } else { vec![(id, seq)] });
     assert_eq!(verdict, Verdict { lost: 2, ..Verdict::default() });
 }
 
 #[test]
-fn a_server_that_doubles_a_message_is_found() {
+fn duplicated_message_is_detected() {
     let verdict =
         verdict_of(|id, seq| if is_second_of_the_guest(&id) { vec![(id, seq), (id, seq)] } else { vec![(id, seq)] });
     assert_eq!(verdict, Verdict { doubled: 2, ..Verdict::default() });
 }
 
 #[test]
-fn a_server_that_reorders_messages_is_found() {
+fn reordered_messages_are_detected() {
     let mut held = None;
     let verdict = verdict_of(move |id, seq| match id {
         id if is_second_of_the_guest(&id) => {
@@ -128,7 +128,7 @@ fn a_server_that_reorders_messages_is_found() {
 }
 
 #[test]
-fn a_server_that_misroutes_a_message_is_found() {
+fn misrouted_message_is_detected() {
     let verdict = verdict_of(|id, seq| {
         if is_second_of_the_guest(&id) { vec![(MessageId { room: 7, ..id }, seq)] } else { vec![(id, seq)] }
     });
@@ -136,7 +136,7 @@ fn a_server_that_misroutes_a_message_is_found() {
 }
 
 #[test]
-fn a_closed_loop_goes_on_as_long_as_it_is_acknowledged() {
+fn closed_loop_continues_while_messages_are_acknowledged() {
     let mut talk = Talk::new().unwrap();
     let server = Server::start(&mut talk, |id, seq| vec![(id, seq)]);
     let span = Duration::from_millis(300);
@@ -148,7 +148,7 @@ fn a_closed_loop_goes_on_as_long_as_it_is_acknowledged() {
 }
 
 #[test]
-fn an_open_loop_sends_what_its_schedule_says_whether_or_not_anything_comes_back() {
+fn open_loop_follows_its_schedule_without_acknowledgements() {
     let mut talk = Talk::new().unwrap();
     talk.patience = Duration::from_millis(10);
     let server = Server::start(&mut talk, |_, _| vec![]);
@@ -160,7 +160,7 @@ fn an_open_loop_sends_what_its_schedule_says_whether_or_not_anything_comes_back(
 }
 
 #[test]
-fn a_closed_socket_is_told_by_its_code_and_nothing_of_it_is_called_lost() {
+fn closed_socket_is_reported_by_code_and_its_messages_do_not_count_as_lost() {
     let mut talk = Talk::new().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
