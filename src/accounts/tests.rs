@@ -188,7 +188,7 @@ fn email_address_needs_text_on_both_sides_of_one_at_sign() {
 
 #[test]
 fn secret_key_is_encoded_in_hex() {
-    assert_eq!(hex(&[0, 15, 255]), "000fff");
+    assert_eq!(hex([0, 15, 255]), "000fff");
 }
 
 fn new_account(email: &str) -> NewAccount {

@@ -7,8 +7,10 @@ use crate::domain::MessageId;
 const DATETIME: &str = r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,6})?$";
 const NAME: &str = "^[A-Za-z0-9_-]{22}$";
 
-/// Name and description of each frame.
-const FRAMES: [(&str, fn() -> Value); 15] = [
+/// Name of a frame, and the function that describes it.
+type NamedFrame = (&'static str, fn() -> Value);
+
+const FRAMES: [NamedFrame; 15] = [
     ("message", message),
     ("delivery", delivery),
     ("history", history),
